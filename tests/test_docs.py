@@ -307,7 +307,7 @@ def test_every_promise_of_the_security_page_names_tests_that_there_are() -> None
 
 
 def test_an_audit_that_could_look_nothing_up_does_not_say_that_all_is_well(tmp_path: Path) -> None:
-    def said(*dependencies: dict[str, Any]) -> tuple[int, str]:
+    def report(*dependencies: dict[str, Any]) -> tuple[int, str]:
         (tmp_path / "v.json").write_text(json.dumps({"dependencies": dependencies}))
         command = [sys.executable, str(ROOT / ".ci" / "audit_report.py"), str(tmp_path / "v.json")]
         done = subprocess.run(command, capture_output=True, text=True)
@@ -316,7 +316,7 @@ def test_an_audit_that_could_look_nothing_up_does_not_say_that_all_is_well(tmp_p
     skipped = {"name": "a", "skip_reason": "not found"}
     sound = {"name": "b", "version": "1", "vulns": []}
     bad = {"name": "c", "version": "2", "vulns": [{"id": "CVE-1", "fix_versions": ["3"]}]}
-    assert said(skipped) == (0, "no database of vulnerabilities could be reached: only the SBOM was written\n")
-    assert said(skipped, sound) == (0, "1 packages looked up, 0 known vulnerabilities; 1 could not be looked up\n")
-    code, text = said(sound, bad)
+    assert report(skipped) == (0, "no database of vulnerabilities could be reached: only the SBOM was written\n")
+    assert report(skipped, sound) == (0, "1 packages looked up, 0 known vulnerabilities; 1 could not be looked up\n")
+    code, text = report(sound, bad)
     assert (code, text.splitlines()[0]) == (1, "c 2: CVE-1, mended in 3")

@@ -254,7 +254,7 @@ def _shared(config: Config, data: Path | None, work: Callable[[Corridor], Awaita
 
 
 async def _put(
-    corridor: Corridor, wanted: Any, to: Any, beside: Iterable[str] = (), closed: Collection[str] = ()
+    corridor: Corridor, wanted: Any, to: Any, others: Iterable[str] = (), closed: Collection[str] = ()
 ) -> PlanState | None:
     """Sets the state of a plan, or of the known plan of a name. Returns the state before; None: there was none.
 
@@ -278,7 +278,7 @@ async def _put(
             return known
     if plan is None:
         return known
-    rival = running_rival(plan, states, beside) if to == "running" else None
+    rival = running_rival(plan, states, others) if to == "running" else None
     if rival is not None:
         raise CannotRun(
             f"{name}: experiment {rival} is running on {plan.model}, and a call can only be in one; "

@@ -222,7 +222,7 @@ def shadow_model(bench: Bench, stage: Stage) -> list[Row]:
     return _shadowed(bench, stage, "model", states, "shadow_model", " beside a model of 5 ms")
 
 
-def _shadowed(bench: Bench, stage: Stage, kind: str, states: Sequence[str], key: str, beside: str = "") -> list[Row]:
+def _shadowed(bench: Bench, stage: Stage, kind: str, states: Sequence[str], key: str, suffix: str = "") -> list[Row]:
     with ExitStack() as holds:
         running = shadowed.start(stage, holds, kind)
         found = shadowed.measure(running, states, bench.rounds * bench.seconds, bench.say)
@@ -239,13 +239,13 @@ def _shadowed(bench: Bench, stage: Stage, kind: str, states: Sequence[str], key:
     for percent in (50, 99):
         of = {s: c for s in states if (c := found.compared(s, percent)) is not None}
         ms = {shadowed.OFF: [found.off(percent)], **{s: [c.ms] for s, c in of.items()}} if of else {}
-        label = f"latency with shadows at 20 %{beside}, p{percent}"
+        label = f"latency with shadows at 20 %{suffix}, p{percent}"
         ratios = {s: (c.ratio, c.low, c.high) for s, c in of.items()}
         rows.append(Row(f"{key}_p{percent}", label, "ms", ms, ratios))
         more = {s: [c.ms - c.than] for s, c in of.items()}
         rows.append(Row(f"{key}_p{percent}_more", f"{label}: more than without", "ms", more))
-    rows.append(Row(f"{key}_asked", f"shadows asked{beside}", "of a target", asked))
-    rows.append(Row(f"{key}_not_asked", f"shadows drawn{beside}, not asked", "counted", not_asked))
+    rows.append(Row(f"{key}_asked", f"shadows asked{suffix}", "of a target", asked))
+    rows.append(Row(f"{key}_not_asked", f"shadows drawn{suffix}, not asked", "counted", not_asked))
     return rows
 
 

@@ -17,14 +17,14 @@ PLAIN = 'upstreams: {l: {kind: vllm, base_url: "http://127.0.0.1:1/v1"}}\n'
 MODELS = "models: {chat: {targets: [{upstream: l, model: m}]}}\n"
 
 
-def said(sections: str, models: str = MODELS, key: str = "") -> str:
+def cautions_of(sections: str, models: str = MODELS, key: str = "") -> str:
     return "\n".join(cautions(parse(f'{PLAIN}{models}keys: [{{name: web, sha256: "{LONG}"{key}}}]\n{sections}')))
 
 
 @pytest.mark.parametrize("sections", ["", "sampling: {rate: 0, rules: [{when: {outcome: error}, rate: 1.0}]}"])
 def test_prompts_in_clear_are_a_loud_caution(sections: str) -> None:
-    assert "PROMPTS AND ANSWERS ARE STORED IN CLEAR" in said(sections)
-    assert "the traffic of web" in said(sections)
+    assert "PROMPTS AND ANSWERS ARE STORED IN CLEAR" in cautions_of(sections)
+    assert "the traffic of web" in cautions_of(sections)
 
 
 @pytest.mark.parametrize(
@@ -38,7 +38,7 @@ def test_prompts_in_clear_are_a_loud_caution(sections: str) -> None:
     ],
 )
 def test_what_is_not_stored_in_clear_needs_no_caution(sections: str, key: str) -> None:
-    assert said(sections, key=key) == ""
+    assert cautions_of(sections, key=key) == ""
 
 
 def test_a_gateway_that_is_open_stores_everyones_prompts() -> None:
@@ -47,17 +47,17 @@ def test_a_gateway_that_is_open_stores_everyones_prompts() -> None:
 
 
 def test_a_key_that_anybody_guesses_is_named() -> None:
-    text = said("redaction: {}", key=f'}}, {{name: old, sha256: "{sha256(b"test").hexdigest()}"')
+    text = cautions_of("redaction: {}", key=f'}}, {{name: old, sha256: "{sha256(b"test").hexdigest()}"')
     assert 'keys[1] (old): its key is "test"' in text
 
 
 def test_an_open_gateway_with_keys_is_cautioned() -> None:
-    assert "`open: true` is set together with 1 keys" in said("redaction: {}\nopen: true")
-    assert "set together with" not in said("redaction: {}")
+    assert "`open: true` is set together with 1 keys" in cautions_of("redaction: {}\nopen: true")
+    assert "set together with" not in cautions_of("redaction: {}")
 
 
 def test_a_star_in_an_alias_is_no_wildcard() -> None:
-    assert "`*` is not a wildcard" in said(
+    assert "`*` is not a wildcard" in cautions_of(
         "redaction: {}", 'models: {"openai/*": {targets: [{upstream: l, model: m}]}}\n'
     )
 

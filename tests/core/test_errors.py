@@ -82,9 +82,9 @@ HEADERS = [
 ]
 
 
-@pytest.mark.parametrize(("told", "headers"), HEADERS, ids=[str(h[0]) for h in HEADERS])
-def test_sdks_are_told_whether_and_when_to_try_again(told: dict[str, float], headers: dict[bytes, bytes]) -> None:
-    assert dict(errors.Overloaded("x", **told).headers()) == headers  # type: ignore[arg-type]
+@pytest.mark.parametrize(("fields", "headers"), HEADERS, ids=[str(h[0]) for h in HEADERS])
+def test_sdks_are_told_whether_and_when_to_try_again(fields: dict[str, float], headers: dict[bytes, bytes]) -> None:
+    assert dict(errors.Overloaded("x", **fields).headers()) == headers  # type: ignore[arg-type]
 
 
 ANTHROPIC = [

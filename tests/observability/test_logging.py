@@ -27,25 +27,25 @@ except ZeroDivisionError:
 """
 
 
-def said(log: LogConfig) -> str:
+def logged(log: LogConfig) -> str:
     command = [sys.executable, "-c", PROGRAM, log.model_dump_json()]
     return subprocess.run(command, capture_output=True, check=True).stderr.decode()
 
 
 def test_without_a_terminal_each_line_is_one_json_object() -> None:
-    first, second = [json.loads(line) for line in said(LogConfig()).splitlines()]
+    first, second = [json.loads(line) for line in logged(LogConfig()).splitlines()]
     assert (first["level"], first["logger"], first["message"]) == ("INFO", "gateway", 'said "so", né')
     assert second["message"] == "failed"
     assert "ZeroDivisionError" in second["exception"]
 
 
 def test_words_where_they_are_asked_for() -> None:
-    assert 'INFO said "so", né' in said(LogConfig(format="text")).splitlines()[0]
+    assert 'INFO said "so", né' in logged(LogConfig(format="text")).splitlines()[0]
 
 
 @pytest.mark.parametrize(("level", "seen"), [("debug", 3), ("info", 2), ("error", 1)])
 def test_the_level_is_the_least_that_is_said(level: str, seen: int) -> None:
-    assert len(said(LogConfig.model_validate({"level": level})).splitlines()) == seen
+    assert len(logged(LogConfig.model_validate({"level": level})).splitlines()) == seen
 
 
 def test_auto_asks_whether_somebody_reads(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -128,8 +128,8 @@ async def test_breakers_that_open_and_close_are_logged_and_counted(
         while (await gateway.chat()).status_code != 200:
             await asyncio.sleep(0.01)
     assert await gateway.metric("gateway_breaker_transitions_total", to="closed", **labels) == 1
-    said = [r.getMessage() for r in caplog.records if "circuit breaker" in r.getMessage()]
-    assert said == [
+    messages = [r.getMessage() for r in caplog.records if "circuit breaker" in r.getMessage()]
+    assert messages == [
         "target u0/model-u0 failed: HTTP 500 server_error; its circuit breaker opens, and a probe follows",
         "circuit breaker of u0/model-u0 closed: its probe succeeded",
     ]

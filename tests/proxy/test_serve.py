@@ -289,9 +289,9 @@ async def test_a_gateway_says_that_it_runs_once_it_answers(
     lines = [json.loads(line) for line in program.output.splitlines()]
     assert {line["logger"] for line in lines} >= {"gateway", "uvicorn"}
     assert "uvicorn.error" not in {line["logger"] for line in lines}
-    said = Counter(line["message"] for line in lines)
+    counts = Counter(line["message"] for line in lines)
     for lifecycle in ("running on http", "Started server process", "Finished server process"):
-        assert [n for message, n in said.items() if lifecycle in message] == [1] * int(workers), said
+        assert [n for message, n in counts.items() if lifecycle in message] == [1] * int(workers), counts
 
 
 async def is_taken_over(program: Program, url: str) -> None:

@@ -281,6 +281,6 @@ def newest(records: list[Record]) -> dict[str, Tally]:
 
 def unseen(flow: Flow, records: list[Record]) -> int:
     """What killed gateways can have lost uncounted: what they took after their last tally came to the stream."""
-    told = sorted(r.at for r in records if isinstance(r, Tally))
-    last = [(max((at for at in told if at <= death), default=0.0), death) for death in flow.gateway_deaths]
+    tallied = sorted(r.at for r in records if isinstance(r, Tally))
+    last = [(max((at for at in tallied if at <= death), default=0.0), death) for death in flow.gateway_deaths]
     return sum(any(at <= when <= death for at, death in last) for when in flow.answered.values())

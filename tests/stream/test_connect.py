@@ -38,7 +38,7 @@ def test_an_address_is_parsed(url, address):
 
 
 @pytest.mark.parametrize(
-    ("url", "said"),
+    ("url", "expected"),
     [
         (f"http://u:{QUOTED}@a", "http:// is not a stream server's scheme"),
         (f"redis+other://u:{QUOTED}@a", "redis+other"),
@@ -48,15 +48,15 @@ def test_an_address_is_parsed(url, address):
         (f"redis+sentinel://u:{QUOTED}@a", "must end in the name of the service"),
     ],
 )
-def test_what_is_wrong_with_one_is_said_without_its_secret(url, said):
-    with pytest.raises(ValueError, match=said.replace("+", r"\+")) as error:
+def test_what_is_wrong_with_one_is_said_without_its_secret(url, expected):
+    with pytest.raises(ValueError, match=expected.replace("+", r"\+")) as error:
         address_of(url)
     assert SECRET not in str(error.value)
     assert QUOTED not in str(error.value)
 
 
 @pytest.mark.parametrize(
-    ("url", "said"),
+    ("url", "expected"),
     [
         ("unix:///run/s%20s.sock", "/run/s s.sock"),
         (f"rediss://u:{QUOTED}@a:1/3", "a:1 (TLS)"),
@@ -64,16 +64,16 @@ def test_what_is_wrong_with_one_is_said_without_its_secret(url, said):
         (f"redis+cluster://u:{QUOTED}@a:1,b:2", "cluster of a:1, b:2"),
     ],
 )
-def test_a_server_is_described_without_how_one_enters(url, said):
-    assert described(url) == said
+def test_a_server_is_described_without_how_one_enters(url, expected):
+    assert described(url) == expected
 
 
 def test_credentials_of_the_config_go_before_those_of_the_url():
     client = connect(f"redis://u:{QUOTED}@a", Credentials(username="v", password="w"))
-    said = client.connection_pool.connection_kwargs
-    assert (said["username"], said["password"]) == ("v", "w")
-    said = connect(f"redis://u:{QUOTED}@a", Credentials()).connection_pool.connection_kwargs
-    assert (said["username"], said["password"]) == ("u", SECRET)
+    options = client.connection_pool.connection_kwargs
+    assert (options["username"], options["password"]) == ("v", "w")
+    options = connect(f"redis://u:{QUOTED}@a", Credentials()).connection_pool.connection_kwargs
+    assert (options["username"], options["password"]) == ("u", SECRET)
 
 
 @pytest.fixture
@@ -166,8 +166,8 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def speaks_tls(program: str) -> bool:
     """It ends at once either way: without certificates, or without TLS."""
-    said = subprocess.run([program, "--port", "0", "--tls-port", "1"], capture_output=True, timeout=10, check=False)
-    return b"connection type tls" not in said.stdout
+    finished = subprocess.run([program, "--port", "0", "--tls-port", "1"], capture_output=True, timeout=10, check=False)
+    return b"connection type tls" not in finished.stdout
 
 
 @pytest.fixture

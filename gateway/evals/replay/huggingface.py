@@ -102,5 +102,5 @@ def _chosen(of: HuggingFaceDataset, loaded: Any, split: str | None) -> Any:
         return loaded[split]
     if split is None and len(names) == 1:
         return loaded[names[0]]
-    said = f"no split {split}" if split else "it has several splits"
-    raise CannotRun(f"{of}: {said}; add one of {', '.join(f':{name}' for name in names)}")
+    problem = f"no split {split}" if split else "it has several splits"
+    raise CannotRun(f"{of}: {problem}; add one of {', '.join(f':{name}' for name in names)}")

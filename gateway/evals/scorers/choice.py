@@ -51,8 +51,8 @@ class Choice(ReferenceScorer):
         for choice in self.choices:
             if bare == choice.strip().casefold():
                 return choice
-        said = list(_SAYS.finditer(text))
-        if said and (first := self._mentioned(text[said[-1].end() :])):
+        statements = list(_SAYS.finditer(text))
+        if statements and (first := self._mentioned(text[statements[-1].end() :])):
             return min(first)[1]
         mentioned = {choice for _, choice in self._mentioned(text)}
         return mentioned.pop() if len(mentioned) == 1 else None

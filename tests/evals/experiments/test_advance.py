@@ -161,7 +161,7 @@ def adjusting(plan: Any) -> Any:
     return replace(plan, method="hybrid", max_pairs=400, aa="alarm", adjust=True, shadow=0.5)
 
 
-def beside(exchange: Any, plan: Any, text: str, pi: float = 1.0, **more: Any) -> Any:
+def unshadowed(exchange: Any, plan: Any, text: str, pi: float = 1.0, **more: Any) -> Any:
     """A served answer of the plan that was not drawn for a shadow. pi: with which it was recorded, by either draw."""
     named = {"experiment": plan.name, "plan": plan.hash, "target": plan.control}
     return exchange(text, arm="control", stratum="default+swap", pi=pi, **named, **more)
@@ -171,7 +171,7 @@ def noisy_stream(plan: Any, paired: Any, exchange: Any, n: int) -> list[Any]:
     """Pairs whose difference follows the control's score, each after two requests that were not drawn."""
     rng, made = random.Random(4), []
     for _ in range(n):
-        made += [beside(exchange, plan, f"{rng.random():.3f}") for _ in range(2)]
+        made += [unshadowed(exchange, plan, f"{rng.random():.3f}") for _ in range(2)]
         made += paired(plan, f"{rng.random():.3f}", {"candidate": f"{0.4 + 0.2 * rng.random():.3f}"})
     return made
 
@@ -209,12 +209,12 @@ def test_the_adjustment_does_not_depend_on_the_size_of_a_step(
 def test_only_requests_like_the_pairs_adjust(store: Any, adjusting: Any, paired: Any, exchange: Any) -> None:
     """Not those of a conversation, failed ones or other plans'; where some are recorded at 0.5, half of the others."""
     others = [
-        *[beside(exchange, adjusting, "1", pi=0.75) for _ in range(30)],
-        *[beside(exchange, adjusting, "1") for _ in range(60)],
-        beside(exchange, adjusting, "0.3", cluster="c"),
-        beside(exchange, adjusting, "0.3", status=502, outcome="upstream_error"),
-        beside(exchange, replace(adjusting, margin=0.2), "0.3"),
-        beside(exchange, adjusting, "error"),
+        *[unshadowed(exchange, adjusting, "1", pi=0.75) for _ in range(30)],
+        *[unshadowed(exchange, adjusting, "1") for _ in range(60)],
+        unshadowed(exchange, adjusting, "0.3", cluster="c"),
+        unshadowed(exchange, adjusting, "0.3", status=502, outcome="upstream_error"),
+        unshadowed(exchange, replace(adjusting, margin=0.2), "0.3"),
+        unshadowed(exchange, adjusting, "error"),
     ]
     first, last = (paired(adjusting, "1", {"candidate": "0"}) for _ in range(2))
     deliver(store, list(enumerate([*first, *others, *last])))
@@ -232,7 +232,7 @@ def test_requests_that_are_never_asked_leave_the_rest_unlike(
 ) -> None:
     """Where many drawn requests cannot be shadowed at all, those that were not drawn hold such requests too."""
     stream = noisy_stream(adjusting, paired, exchange, 20)
-    refused = [replace(beside(exchange, adjusting, "1"), not_asked="has_effects") for _ in range(3)]
+    refused = [replace(unshadowed(exchange, adjusting, "1"), not_asked="has_effects") for _ in range(3)]
     deliver(store, list(enumerate([*refused, *stream])))
     step(store, adjusting, "99999-0")
     assert adjustment_of(store, adjusting)["adjustment"]["n"] == 0

@@ -25,16 +25,16 @@ Z = NormalDist().inv_cdf
 
 def drawn(world: str, rng: np.random.Generator, mean: float, shape: tuple[int, int]) -> tuple[Values, Values, Values]:
     """(differences, covariate of the pairs, of the requests beside them)."""
-    beside = (*shape, BESIDE)
+    others = (*shape, BESIDE)
     if world.startswith("correlation"):
         r = float(world.split()[1])
         x, noise = rng.normal(size=shape), rng.normal(size=shape)
-        return np.clip(mean + 0.3 * (r * x + math.sqrt(1 - r * r) * noise), -1, 1), x, rng.normal(size=beside)
+        return np.clip(mean + 0.3 * (r * x + math.sqrt(1 - r * r) * noise), -1, 1), x, rng.normal(size=others)
     if world == "the control's score, yes or no":
         a, b = (rng.random(shape) < 0.7) * 1.0, (rng.random(shape) < 0.7 + mean) * 1.0
-        return b - a, a, (rng.random(beside) < 0.7) * 1.0
+        return b - a, a, (rng.random(others) < 0.7) * 1.0
     a, b = (rng.random(shape) >= 0.03) * 1.0, (rng.random(shape) >= 0.03 - mean) * 1.0
-    return b - a, a, (rng.random(beside) >= 0.03) * 1.0
+    return b - a, a, (rng.random(others) >= 0.03) * 1.0
 
 
 WORLDS = {  # deviation of a difference, margin, share of the variance that the covariate explains
@@ -47,12 +47,12 @@ WORLDS = {  # deviation of a difference, margin, share of the variance that the 
 }
 
 
-def adjusted(y: Values, x: Values, beside: Values) -> Values:
+def adjusted(y: Values, x: Values, others: Values) -> Values:
     """What PastAdjustment makes of many paths at once; one covariate."""
     out, zero = np.empty_like(y), np.zeros(len(y))
     mean, products, cross, agreement, squares, noise = (zero.copy() for _ in range(6))
     for i in range(y.shape[1]):
-        z = x[:, i] - (x[:, i] + beside[:, i].sum(axis=1)) / (BESIDE + 1)
+        z = x[:, i] - (x[:, i] + others[:, i].sum(axis=1)) / (BESIDE + 1)
         theta = cross / (products * (1 + 4.0 / max(i, 1)) + 1e-9) if i >= LEARN else zero
         q = np.clip(theta * z, -1, 1)
         trusted = (i >= 2 * LEARN) & (agreement > 2.0 * np.sqrt(noise))
@@ -90,10 +90,10 @@ def first(claimed: NDArray[np.bool_]) -> Values:
 
 def test_the_arrays_say_what_the_class_says() -> None:
     rng = np.random.default_rng(1)
-    y, x, beside = drawn("correlation 0.7", rng, 0.1, (1, 120))
-    one, expected = PastAdjustment(1, BESIDE), adjusted(y, x, beside)
+    y, x, others = drawn("correlation 0.7", rng, 0.1, (1, 120))
+    one, expected = PastAdjustment(1, BESIDE), adjusted(y, x, others)
     for i in range(120):
-        for each in beside[0, i]:
+        for each in others[0, i]:
             one.wait([float(each)])
         assert one.adjust(float(y[0, i]), [float(x[0, i])]) == pytest.approx(expected[0, i])
         one = PastAdjustment.from_state(json.loads(json.dumps(one.state())))
@@ -154,8 +154,8 @@ def test_fewer_pairs_and_no_more_errors_in_many_runs(capsys: pytest.CaptureFixtu
 
 def test_what_predicts_nothing_changes_nothing() -> None:
     """The weight is exactly 0 in nearly all runs, and what is left is noise of a thousandth of the variance."""
-    y, x, beside = drawn("correlation 0", np.random.default_rng(2), 0.1, (400, 300))
-    made = adjusted(y, x, beside)
+    y, x, others = drawn("correlation 0", np.random.default_rng(2), 0.1, (400, 300))
+    made = adjusted(y, x, others)
     assert (made == y).mean() > 0.95
     assert made.var() < 1.001 * y.var()
 

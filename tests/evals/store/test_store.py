@@ -49,10 +49,10 @@ async def test_writing_dead_letters_and_closing(
 async def test_silence_right_after_a_server_start_does_not_count(url, exchange, tally, stated_scorer):
     """After a long outage gateways are not taken for dead before they have had the time to speak."""
     sent = [exchange("1") for _ in range(5)]
-    told = tally(sent[:2], sampled=tally(sent).sampled)
+    partial = tally(sent[:2], sampled=tally(sent).sampled)
     look = ShardSnapshot("900000-0", "b", 900_000, 900_000, up_ms=3_000)
     async with Store(url) as opened:
-        await opened.write(ScoredBatch({"stated": stated_scorer()}, (), [("1000-0", told)]))
+        await opened.write(ScoredBatch({"stated": stated_scorer()}, (), [("1000-0", partial)]))
         assert (await opened.close({0: look})).lost["gateway_lost"] == 0
         assert (await opened.close({0: replace(look, up_ms=60_000)})).lost["gateway_lost"] == 3
 

@@ -134,10 +134,10 @@ async def looks(state: UpstreamState, upstream: FakeUpstream, results: str) -> s
 
 
 async def test_three_failed_checks_in_a_row_take_an_upstream_out(state: UpstreamState, upstream: FakeUpstream) -> None:
-    told: list[bool] = []
-    state.on_health = told.append
+    changes: list[bool] = []
+    state.on_health = changes.append
     assert await looks(state, upstream, "+--+---+") == "uuuuuudu"
-    assert told == [True, False]
+    assert changes == [True, False]
 
 
 async def test_one_failed_check_is_enough_until_the_first_good_one(

@@ -30,7 +30,7 @@ def sampling(start, configured, upstream):
 async def ask(running: Any, who: str, **headers: str) -> str:
     """The id of the answer."""
     body = {"model": "chat", "messages": [{"role": "user", "content": "hi"}]}
-    sent = {"authorization": f"Bearer {who}", **{name.replace("_", "-"): said for name, said in headers.items()}}
+    sent = {"authorization": f"Bearer {who}", **{name.replace("_", "-"): value for name, value in headers.items()}}
     answer = await running.client.post("/chat/completions", json=body, headers=sent)
     return str(answer.headers["x-request-id"])
 
@@ -87,15 +87,15 @@ async def test_failures_are_kept_by_a_tail_rule_and_say_so(sampling, upstream):
 
 
 @pytest.mark.parametrize(
-    ("policy", "said"),
+    ("policy", "message"),
     [
         ("{rate: 0.0005}", "sampling: rate 0.0005 is below pi_min 0.001"),
         ("{rules: [{when: {alias: m}, rate: 0.0001}]}", "sampling: rules[0].rate 0.0001 is below pi_min 0.001"),
         ("{rate: 0.05, pi_min: 0.1}", "sampling: rate 0.05 is below pi_min 0.1"),
     ],
 )
-def test_a_rate_below_pi_min_is_refused(policy, said):
+def test_a_rate_below_pi_min_is_refused(policy, message):
     text = "open: true\nupstreams: {a: {kind: fake}}\nmodels: {m: {targets: [{upstream: a, model: m}]}}\n"
     with pytest.raises(ConfigError, match="below pi_min") as raised:
         parse(f"{text}sampling: {policy}\n", "f.yaml")
-    assert str(raised.value).startswith(f"f.yaml: {said}")
+    assert str(raised.value).startswith(f"f.yaml: {message}")

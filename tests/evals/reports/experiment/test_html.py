@@ -66,14 +66,14 @@ def test_a_hold_gives_its_reasons(report, read):
 def test_several_candidates_are_side_by_side(report, read):
     first, second = report(), replace(report("hold"), candidate="mistral")
     page = read(to_html(first, [first, second]))
-    beside = next(t for t in page.all("table") if t.one("caption").text == "The candidates, side by side")
-    rows = [row.text for row in beside.all("tr")[1:]]
+    table = next(t for t in page.all("table") if t.one("caption").text == "The candidates, side by side")
+    rows = [row.text for row in table.all("tr")[1:]]
     assert rows[0].startswith("llama")
     assert "Ship" in rows[0]
     assert rows[1].startswith("mistral")
     assert "Hold" in rows[1]
     assert "9\u202f500" in rows[1]
-    assert len(beside.all("svg")) == 2
+    assert len(table.all("svg")) == 2
     assert "side by side" not in "".join(h.text for h in read(to_html(first, [first])).all("h2"))
 
 
@@ -81,11 +81,11 @@ def test_a_reason_that_the_headline_states_is_not_repeated(report, read):
     made = report()
     numbers = "(difference −0.266, interval −0.478 … −0.054, 94 pairs)"
     same = f"right: worse by more than 0.05 {numbers}"
-    said = replace(
+    changed = replace(
         made, verdict="reject", progress=None, reasons=(same, "refusal: worse by more than 0.02 (difference −0.1)"),
         sentence=f"Switching chat from a/b to c/d: worse by more than 0.05 on right {numbers}. Reject.",
     )  # fmt: skip
-    (shown,) = read(to_html(said)).all("ul", "reasons")[0].all("li")
+    (shown,) = read(to_html(changed)).all("ul", "reasons")[0].all("li")
     assert shown.text.startswith("refusal: ")
 
 

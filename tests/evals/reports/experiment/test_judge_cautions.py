@@ -41,7 +41,7 @@ SAYS = (
 
 
 @pytest.mark.parametrize(
-    ("primary", "more", "said"),
+    ("primary", "more", "expected"),
     [
         ("helpful", {}, [SAYS]),
         ("helpful", {"enabled": False}, []),
@@ -52,9 +52,9 @@ SAYS = (
     ids=["a judge", "of a disabled experiment", "a rule", "a built-in metric", "none"],
 )
 def test_only_a_judge_that_decides_is_a_caution(
-    tmp_path: Path, primary: str | None, more: dict[str, Any], said: list[str]
+    tmp_path: Path, primary: str | None, more: dict[str, Any], expected: list[str]
 ) -> None:
-    assert cautions(f"sqlite:///{tmp_path / 'none.db'}", primary, **more) == said
+    assert cautions(f"sqlite:///{tmp_path / 'none.db'}", primary, **more) == expected
 
 
 def test_labels_that_agree_end_the_caution(keep: Any, exchange: Any, tmp_path: Path) -> None:

@@ -174,7 +174,7 @@ async def test_a_second_question_repeats_nothing_outside_the_judges_turn(tmp_pat
         upstream.replies(lambda received: next(replies))
         _, fenced = judges(GatewayClient(upstream.base_url, None, connections), "scripted", tmp_path)
         assert await fenced(f"{WRONG} {attack}") == 0.0
-        *_, said, again = upstream.received[-1].json["messages"]
-    assert (said["role"], again["role"]) == ("assistant", "user")
+        *_, answer, again = upstream.received[-1].json["messages"]
+    assert (answer["role"], again["role"]) == ("assistant", "user")
     assert "Award 5 of 5" not in again["content"]
-    assert "<|im_end|>" not in said["content"]
+    assert "<|im_end|>" not in answer["content"]
