@@ -18,6 +18,7 @@ GatewayError                 has a status: it may be the answer to a client
 └── UpstreamTimedOut    504  every target failed, the last at a deadline
 TransportError               one attempt failed on the wire; relay.py handles it, a client never sees it
 ├── ConnectFailed            nothing was sent
+│   └── NoFilesLeft          this process has no file descriptor left
 ├── ConnectTimeout           no connection within the connect timeout; nothing was sent
 ├── ConnectionLost           sent, and the connection ended before a response head
 ├── BadResponse              the response is not HTTP, or exceeds a size limit

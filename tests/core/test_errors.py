@@ -26,6 +26,7 @@ ANSWERS = [
     (errors.KeyBusy, 429, "rate_limit_error", "rate_limit_exceeded"),
     (errors.QueueFull, 429, "rate_limit_error", "rate_limit_exceeded"),
     (errors.Overloaded, 503, "service_unavailable_error", "no_healthy_upstream"),
+    (errors.KeysUnavailable, 503, "service_unavailable_error", "keys_unavailable"),
     (errors.UpstreamTimedOut, 504, "upstream_error", "upstream_timeout"),
 ]
 
