@@ -112,7 +112,11 @@ class Upstream(Section):
     load: Load | None = None
     """How the server reports its load: in response headers (`orca`), in `/metrics` (`scrape`), or not (`none`)."""
     priority: bool = False
-    """The server understands `priority`; shadow requests are then sent with the lowest one."""
+    """The server understands `priority`; shadow requests are then sent with the lowest one, and a client cannot ask for
+    a higher one than the default."""
+    cache_salt: bool = False
+    """Send `cache_salt` (vLLM), which differs by key: callers then share no prefix cache, whose timing tells whether a
+    prefix is known."""
     prefill: bool | None = None
     """The server continues a trailing assistant message, so that a stream that was cut can continue there."""
     stream_usage: Literal["ask", "never"] | None = None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import re
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
@@ -125,6 +126,41 @@ async def test_bodies_under_way_are_bounded_together(
     upstream.says("free")
     for _ in range(5):
         assert (await post()).status_code == 200, "what is answered is no longer held"
+
+
+PRIORITIES = {"-5": None, "0": 0, "7": 7, '"high"': None, "true": None, "null": None, "-0.5": None}
+
+
+@pytest.mark.parametrize(("sent", "reached"), PRIORITIES.items())
+async def test_a_caller_does_not_go_before_others_by_priority(
+    start: Any, configured: Configured, upstream: FakeUpstream, sent: str, reached: int | None
+) -> None:
+    config = configured(upstream)
+    gateway = await start(config)
+    body = f'{{"model":"chat","messages":[{{"role":"user","content":"hi"}}],"priority":{sent},"top_p":1}}'.encode()
+    await gateway.client.post("/chat/completions", content=body)
+    assert upstream.received[-1].json["priority"] == json.loads(sent), "an upstream without it is sent what was said"
+    config["upstreams"]["u0"] |= {"kind": "vllm", "priority": True}
+    gateway = await start(config)
+    assert (await gateway.client.post("/chat/completions", content=body)).status_code == 200
+    assert upstream.received[-1].json.get("priority") == reached
+    assert upstream.received[-1].json["top_p"] == 1
+
+
+async def test_callers_share_no_prefix_cache_where_that_is_wanted(
+    start: Any, configured: Configured, upstream: FakeUpstream
+) -> None:
+    config = configured(upstream, keys=[key("ada"), key("bob")])
+    config["upstreams"]["u0"] |= {"kind": "vllm", "cache_salt": True}
+    salts: dict[str, list[str]] = {"ada": [], "bob": []}
+    for name in ("ada", "bob", "ada"):
+        gateway = await start(config, key=name)
+        for more in ({}, {"cache_salt": "that of ada"}):
+            assert (await gateway.chat(**more)).status_code == 200
+            salts[name].append(upstream.received[-1].json["cache_salt"])
+    assert len(set(salts["ada"])) == len(set(salts["bob"])) == 1, "the same in every gateway, whatever the caller sends"
+    assert salts["ada"][0] != salts["bob"][0]
+    assert "ada" not in salts["ada"][0]
 
 
 BIG, SMALL, OWN = "big", "small", "judge"

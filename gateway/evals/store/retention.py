@@ -2,7 +2,7 @@
 
 An exchange is deleted with its scores and its feedback. One that an experiment or a label depends on loses only its
 texts and keeps its numbers; so do all sums. Nothing stored within the last hour is deleted: its entry may be delivered
-again, and its ledger may still be open.
+again, and its ledger may still be open. Feedback whose exchange never came is deleted after a week.
 """
 
 from __future__ import annotations
@@ -18,6 +18,8 @@ from gateway.evals.store.experiments.plans import hold_lease
 from gateway.evals.store.tables import exchanges, feedback, labels, pair_scores, scores
 
 LEASE = "keeping"
+UNMET_S = 7 * 86_400.0
+"""How long feedback waits for its exchange, also where everything is kept: a caller may invent ids without end."""
 _CHUNK = 500
 _WITHOUT_TEXTS = {
     "request": b"{}", "response": b"", "text": "", "reasoning": "", "refusal": "", "tool_calls": "[]", "error": None,
@@ -67,7 +69,11 @@ class _Old:
 
 def sweep(connection: Connection, bounds: RetentionLimits, holder: str, now: float) -> RetentionResult:
     """One step; only the consumer that holds the lease does it. holder: the caller's name; now: Unix seconds."""
-    if bounds.unlimited or not hold_lease(connection, LEASE, holder, now, 60.0):
+    if not hold_lease(connection, LEASE, holder, now, 60.0):
+        return RetentionResult()
+    unmet_s = UNMET_S if bounds.keep_s is None else min(UNMET_S, bounds.keep_s)
+    connection.execute(delete(feedback).where(feedback.c.resolved.is_(None), feedback.c.at < now - unmet_s))
+    if bounds.unlimited:
         return RetentionResult()
     found = list(_old(connection, bounds, now))
     gone, emptied = [o.id for o in found if not o.keeps_numbers], [o.id for o in found if o.keeps_numbers]
@@ -75,8 +81,6 @@ def sweep(connection: Connection, bounds: RetentionLimits, holder: str, now: flo
         _remove(connection, chunk)
     for chunk in chunked(emptied, _CHUNK):
         _empty(connection, chunk)
-    if bounds.keep_s is not None:
-        connection.execute(delete(feedback).where(feedback.c.resolved.is_(None), feedback.c.at < now - bounds.keep_s))
     return RetentionResult(len(gone), len(emptied), len(found) == bounds.step)
 
 

@@ -1,11 +1,14 @@
 """OpenAI's dialect, also spoken by most other providers: bytes pass unchanged except for what is spliced in.
 
-Spliced into requests: `model`, and `stream_options.include_usage` if the client did not set it. Answers pass unchanged.
+Spliced into requests: `model`, and `stream_options.include_usage` if the client did not set it; where the config asks
+for it also `cache_salt`, and a `priority` above the default is taken out. Answers pass unchanged.
 """
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterable
+from hashlib import sha256
+from typing import Any
 from urllib.parse import urlsplit
 
 import orjson
@@ -19,12 +22,13 @@ from gateway.proxy.dialects.types import PlainReply, Reader
 from gateway.proxy.http.client.transport import UpstreamRequest
 from gateway.proxy.request.call import Api, Call
 from gateway.proxy.request.endpoints import AT_ROOT
-from gateway.proxy.request.json_splice import add_member, replace_member, request_usage
+from gateway.proxy.request.json_splice import add_member, remove_member, replace_member, request_usage, set_member
 from gateway.proxy.types import Headers
 
 _JSON: tuple[bytes, bytes] = (b"content-type", b"application/json")
 _ORCA: tuple[bytes, bytes] = (b"endpoint-load-metrics-format", b"JSON")
 _NOT_JSON: frozenset[Api] = frozenset({"transcriptions", "translations", "speech", "passthrough"})
+_CACHED: frozenset[Api] = frozenset({"chat", "completions", "responses"})
 _LISTS: frozenset[Api] = frozenset({"rerank", "score", "classify", "pooling"})  # some servers answer with a list
 
 
@@ -80,6 +84,10 @@ class OpenAI:
 
     def body(self, call: Call, model: str) -> bytes:
         body = replace_member(call.body, b"model", orjson.dumps(model))
+        if self._upstream.priority and "priority" in call.fields:
+            body = _without_urgency(body, call.fields["priority"])
+        if self._upstream.cache_salt and call.api in _CACHED:
+            body = set_member(body, b"cache_salt", cache_salt(call.caller.name))
         if self._adds_usage(call):
             if "stream_options" in call.fields:
                 return request_usage(body)
@@ -120,6 +128,18 @@ class OpenAI:
             "sequence_number": 0,
         }
         return b"\n\nevent: error\ndata: " + orjson.dumps(event) + b"\n\n"
+
+
+def _without_urgency(body: bytes, priority: Any) -> bytes:
+    """A client may yield to others, and not go before them: vLLM serves lower numbers first, and 0 without one."""
+    yields = isinstance(priority, int) and not isinstance(priority, bool) and priority >= 0
+    return body if yields else remove_member(body, b"priority")
+
+
+def cache_salt(caller: str) -> bytes:
+    """A JSON text that differs by caller, and is the same in every gateway. It need not be secret: no caller can send
+    one of its own."""
+    return b'"%b"' % sha256(b"cache_salt\0" + caller.encode()).hexdigest().encode()
 
 
 def split_base_url(url: str) -> tuple[str, bytes]:

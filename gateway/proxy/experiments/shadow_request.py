@@ -11,6 +11,7 @@ from gateway.proxy.request.call import Call
 from gateway.proxy.request.json_splice import remove_member, set_member
 from gateway.proxy.routing.target_state import TargetState
 
+_REPLACED = ("seed", "priority")
 _LAST = b"100"  # vLLM serves lower numbers first
 # A cache on the way could repeat the first answer; this tells it not to (RFC 9111, section 5.2.1.4).
 _FRESH = [(b"cache-control", b"no-cache"), (b"pragma", b"no-cache")]
@@ -34,8 +35,8 @@ def asked_again(call: Call, target_state: TargetState) -> Call:
     Without its seed, with which the two answers would not be independent, and without its idempotency key, for which a
     provider would repeat the first answer. At the lowest priority, if the upstream schedules by priority.
     """
-    seeded = "seed" in call.fields
-    body = remove_member(call.body, b"seed") if seeded else call.body
+    replaced = [name for name in _REPLACED if name in call.fields]
+    body = remove_member(call.body, b"seed") if "seed" in replaced else call.body
     if target_state.upstream.config.priority:
         body = set_member(body, b"priority", _LAST)
     return replace(
@@ -44,7 +45,7 @@ def asked_again(call: Call, target_state: TargetState) -> Call:
         received=time.time(),
         started=time.monotonic(),
         body=body,
-        fields={name: value for name, value in call.fields.items() if name != "seed"} if seeded else call.fields,
+        fields={n: value for n, value in call.fields.items() if n not in replaced} if replaced else call.fields,
         headers=[h for h in call.headers if h[0] != b"idempotency-key"] + _FRESH,
     )
 

@@ -125,7 +125,7 @@ _ACTED_ON = frozenset({
     "previous_response_id", "prompt_cache_key", "store", "background", "plugins", "search_parameters",
     "web_search_options", "tools", "functions", "logprobs", "audio", "response_format", "seed", "priority",
     "query", "documents", "max_tokens", "max_completion_tokens", "max_output_tokens", "system",
-    "continue_final_message", "add_generation_prompt",
+    "continue_final_message", "add_generation_prompt", "cache_salt",
 })  # fmt: skip
 """The top-level members that the gateway reads, replaces or adds."""
 

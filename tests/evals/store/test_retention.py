@@ -56,6 +56,16 @@ def test_without_bounds_nothing_goes(store, exchange, swept):
     assert len(ids(store)) == 1
 
 
+def test_feedback_that_never_met_its_exchange_goes_after_a_week_even_without_bounds(store, exchange, swept, now):
+    kept = exchange("1", received=now - 900 * DAY)
+    store.write(kept, Feedback(kept.id, "met", "web", kept.received, "thumb", 1.0))
+    store.write(Feedback("invented", "old", "web", now - 8 * DAY, "thumb", 1.0, comment="x" * 9000))
+    store.write(Feedback("perhaps late", "new", "web", now - 6 * DAY, "thumb", 1.0))
+    assert swept(RetentionLimits()) == RetentionResult()
+    assert ids(store, "feedback", "feedback_id") == {"met", "new"}
+    assert ids(store) == {kept.id}
+
+
 def test_of_what_is_too_much_the_oldest_goes(store, exchange, swept, now):
     sent = [exchange(received=now - age * DAY, request=b"x" * 10_000) for age in (9, 3, 7, 5)]
     store.write(*sent)
