@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 
 from gateway.config.models import Config
 from gateway.config.scorers import ScorerConfig
@@ -16,7 +17,7 @@ from gateway.evals.replay.datasets import Dataset
 from gateway.evals.replay.design import RequestSettings
 from gateway.evals.replay.report import ReportScope
 from gateway.evals.replay.sheet import COST, FAILED, OUTPUT, SECONDS, ReplayMetric
-from gateway.evals.scoring.registry import DEFAULTS, BuiltScorers, RegisteredScorer
+from gateway.evals.scoring.registry import DEFAULTS, BuiltScorers, RegisteredPair, RegisteredScorer
 
 WITH_REFERENCE = ("exact", "f1", "rouge_l")
 MEASURED = (FAILED, SECONDS, OUTPUT, COST)
@@ -78,14 +79,23 @@ def sections(options: ReplayOptions, dataset: Dataset, config: Config) -> dict[s
 
 
 def single(options: ReplayOptions, built: BuiltScorers) -> dict[str, RegisteredScorer]:
-    """The scorers of single answers. Raises CannotRun if a scorer of pairs was named."""
-    if wrong := [name for name in options.scorers if name in built.pairs]:
-        raise CannotRun(f"--scorers: {', '.join(wrong)}: compares two answers; a replay scores each one alone")
+    """The scorers of single answers. Raises CannotRun if a distance of pairs was named."""
+    if wrong := [name for name in options.scorers if name in built.pairs.keys() - preferring(built).keys()]:
+        raise CannotRun(f"--scorers: {', '.join(wrong)}: compares two answers without saying which is better")
     return built.single
 
 
-def metrics(scorers: Mapping[str, RegisteredScorer]) -> tuple[ReplayMetric, ...]:
-    return tuple(ReplayMetric(name, r.scorer.direction, r.scorer.bounds) for name, r in scorers.items())
+def preferring(built: BuiltScorers) -> dict[str, RegisteredPair]:
+    """The scorers that say which of two answers is better: pairwise judges."""
+    return {name: r for name, r in built.pairs.items() if r.scorer.direction == "maximise"}
+
+
+def metrics(
+    scorers: Mapping[str, RegisteredScorer], pairs: Mapping[str, RegisteredPair] = MappingProxyType({})
+) -> tuple[ReplayMetric, ...]:
+    alone = (ReplayMetric(name, r.scorer.direction, r.scorer.bounds) for name, r in scorers.items())
+    compared = (ReplayMetric(name, "maximise", r.scorer.bounds, preference=True) for name, r in pairs.items())
+    return (*alone, *compared)
 
 
 def question_of(options: ReplayOptions, dataset: Dataset, found: Sequence[ReplayMetric]) -> ReportScope:

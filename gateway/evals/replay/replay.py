@@ -27,14 +27,16 @@ from gateway.evals.replay.options import (
     check_reuse,
     metrics,
     name_of,
+    preferring,
     question_of,
     rows_of,
     sections,
     single,
 )
+from gateway.evals.replay.pair_scoring import PairScoring, against
 from gateway.evals.replay.report import ReplayAnswers, ReportScope, examples_of, reports
 from gateway.evals.replay.run import ReplayJob, ReplayProgress, ReplayRun, ReplayStopped
-from gateway.evals.replay.sheet import sheet
+from gateway.evals.replay.sheet import fill_preferences, sheet
 from gateway.evals.scoring.asker import ExternalServices
 from gateway.evals.scoring.registry import BuiltScorers, build_all, close_all
 from gateway.evals.scoring.threads import ScoringThreads
@@ -65,7 +67,7 @@ async def replay(
     """
     check_reuse(options, dataset)
     async with opened(dataset, options, location, say) as (job, requester):
-        question = question_of(options, dataset, metrics(job.scorers))
+        question = question_of(options, dataset, metrics(job.scorers, job.pairs))
         progress = await run_job(job, requester, location, watch)
     if options.reuse_control:
         say(f"{progress.reused} answers of {job.design.targets[0].name} were taken from recorded calls by this run")
@@ -88,6 +90,7 @@ async def opened(
                 ReplayJob(
                     name=name_of(dataset, design.hash), dataset=dataset, design=design, rows=rows_of(options, dataset),
                     repeats=options.repeats, scorers=single(options, built), pace=options.pace,
+                    pairs=against(preferring(built), targets[0].name),
                 ),
                 RetryingRequester(client, options.pace, prices),
             )  # fmt: skip
@@ -119,6 +122,7 @@ async def run_job(
             run = ReplayRun(job, store, asks, threads, watch)
             try:
                 progress = await run.run()
+                await PairScoring(job, store, threads).run()
                 progress.reused = asks.reused if isinstance(asks, ReusingRequester) else 0
                 return progress
             except asyncio.CancelledError:
@@ -137,12 +141,14 @@ async def run_job(
 
 
 def _reported(job: ReplayJob, question: ReportScope, progress: ReplayProgress, store: str) -> ReplayResult:
-    versions = {name: (r.scorer.version, r.config_hash) for name, r in job.scorers.items()}
+    alone = {name: (r.scorer.version, r.config_hash) for name, r in job.scorers.items()}
+    versions = alone | {name: (r.scorer.version, r.config_hash) for name, r in job.pairs.items()}
     targets = [t.name for t in job.design.targets]
     with reading(store) as connection:
         times: list[float] = []
         answers = (times.append(a.asked) or a for a in outcomes(connection, job.name))  # type: ignore[func-returns-value]
         scores = sheet((job.rows, job.repeats), targets, versions, answers, scored(connection, job.name))
+        fill_preferences(scores, question.metrics)
         question = replace(
             question, name=job.name, design=job.design.hash, versions=tuple((n, v) for n, (v, _) in versions.items()),
             created=time.time(), first=min(times, default=None), last=max(times, default=None),
@@ -151,8 +157,10 @@ def _reported(job: ReplayJob, question: ReportScope, progress: ReplayProgress, s
         stored_texts = texts(connection, job.name, wanted)
     questions = _questions(job, wanted)
     shown_answers = {(key.item, key.target): text for key, text in stored_texts.items() if key.repeat == 1}
-    alone = tuple(summarize(scores, target, question.metrics, question.alpha) for target in targets)
-    return ReplayResult(progress, question, alone, reports(scores, question, ReplayAnswers(questions, shown_answers)))
+    summaries = tuple(summarize(scores, target, question.metrics, question.alpha) for target in targets)
+    return ReplayResult(
+        progress, question, summaries, reports(scores, question, ReplayAnswers(questions, shown_answers))
+    )
 
 
 def _questions(job: ReplayJob, wanted: Sequence[int]) -> dict[int, str]:

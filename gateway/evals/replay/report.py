@@ -207,7 +207,7 @@ def _compared(versus: _CandidateReport, metric: ReplayMetric) -> tuple[Compariso
 def _noise(versus: _CandidateReport, metric: ReplayMetric) -> Estimate | None:
     """The noise floor: the control's second answer to each item against its first."""
     scored = versus.sheet.scores.get((metric.name, versus.control))
-    if scored is None or scored.shape[1] < 2:
+    if scored is None or scored.shape[1] < 2 or metric.preference:
         return None
     again = paired(metric, scored[:, 0], scored[:, 1], versus.sheet.clusters)
     if not again.n:

@@ -14,7 +14,7 @@ from gateway.core.sanitize import plain
 from gateway.evals.replay.asking import ReplayRequest, RequestPacing, subject
 from gateway.evals.replay.datasets import Dataset, DatasetItem
 from gateway.evals.replay.design import ReplayDesign, ReplayTarget, body
-from gateway.evals.scoring.registry import RegisteredScorer
+from gateway.evals.scoring.registry import RegisteredPair, RegisteredScorer
 from gateway.evals.scoring.run import score_all
 from gateway.evals.scoring.threads import ScoringThreads
 from gateway.evals.store.replays import KnownAnswer, ReplayAnswer, ReplayKey, ReplayStore
@@ -47,6 +47,8 @@ class ReplayJob:
     """The number of requests for each row and target."""
     scorers: Mapping[str, RegisteredScorer]
     pace: RequestPacing = field(default_factory=RequestPacing)
+    pairs: Mapping[str, RegisteredPair] = field(default_factory=dict)
+    """Scorers that compare a candidate's answer with the control's."""
 
     @property
     def total(self) -> int:

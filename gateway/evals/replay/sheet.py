@@ -26,10 +26,14 @@ class ReplayMetric:
     bounds: Bounds
     """The lowest and the highest possible value; None: unbounded."""
     unit: str = ""
+    preference: bool = False
+    """Of a candidate's answer over the control's, ½ for a tie; the control has ½ where it was compared."""
 
     @property
     def worst(self) -> float | None:
-        """The value of a failed answer. None: there is no worst value."""
+        """The value of a failed answer. None: there is no worst value, or it depends on the other answer."""
+        if self.preference:
+            return None
         low, high = self.bounds
         return {"maximise": low, "minimise": high}.get(self.direction)
 
@@ -127,6 +131,20 @@ def sheet(
         if s.item <= items and s.repeat <= repeats and scorers.get(s.scorer) == (s.version, s.config_hash):
             _score(result, s)
     return result
+
+
+def fill_preferences(sheet: ScoreSheet, metrics: Iterable[ReplayMetric]) -> None:
+    """Adds what no judge is asked: the control's ½, and the preference over an answer that failed."""
+    control, *candidates = sheet.targets
+    for name in (m.name for m in metrics if m.preference):
+        compared = np.zeros(sheet.failed(control).shape, dtype=bool)
+        for candidate in candidates:
+            values = sheet.scores[name, candidate]
+            ours, theirs = sheet.failed(candidate), sheet.failed(control)
+            values[(ours == 1.0) & (theirs == 0.0)] = 0.0
+            values[(ours == 0.0) & (theirs == 1.0)] = 1.0
+            compared |= np.isfinite(values)
+        sheet.scores[name, control][compared] = 0.5
 
 
 def _take(result: ScoreSheet, a: ReplayAnswer) -> None:

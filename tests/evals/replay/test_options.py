@@ -48,7 +48,7 @@ def test_a_repeated_or_pairwise_scorer_is_refused(dataset: Dataset, bare: Config
     with pytest.raises(CannotRun, match="--scorers: exact is named twice"):
         sections(replace(OPTIONS, scorers=("exact", "exact")), dataset, bare)
     pairwise = replace(OPTIONS, scorers=("exact", "edit_distance"))
-    with pytest.raises(CannotRun, match="--scorers: edit_distance: compares two answers"):
+    with pytest.raises(CannotRun, match="edit_distance: compares two answers without saying which is better"):
         single(pairwise, build_all(sections(pairwise, dataset, bare)))
 
 

@@ -12,6 +12,8 @@ from gateway.config.scorers import ScorerConfig
 from gateway.evals.replay.asking import ReplayRequest
 from gateway.evals.replay.design import ReplayTarget
 from gateway.evals.replay.run import ReplayProgress, ReplayStopped
+from gateway.evals.scorers.exact import Exact
+from gateway.evals.scoring.gate import ScorerGate
 from gateway.evals.scoring.registry import build
 from gateway.evals.store.replays import ReplayStore
 
@@ -137,3 +139,23 @@ async def test_the_watcher_is_called_after_every_answer(desk, scripted, threads)
     async with ReplayStore(desk.store) as store:
         await ReplayRun(desk.job(), store, scripted(), threads, watch).run()
     assert seen == list(range(1, 81))
+
+
+async def test_a_judges_queue_is_not_its_deadline(desk, scripted) -> None:
+    """Its turn comes long after the deadline of one answer, and no score is lost."""
+    [registered] = build({"exact": ScorerConfig()}).values()
+    gate = ScorerGate("exact", 1)
+    scorer = Waiting("exact")
+    desk.scorers = {"exact": replace(registered, scorer=scorer, gate=gate, waits=True, deadline_s=0.02)}
+    async with asyncio.timeout(60), asyncio.TaskGroup() as tasks:
+        async with gate.turn(60):
+            running = tasks.create_task(desk.run(scripted()))
+            await asyncio.sleep(0.3)
+        await running
+    assert desk.rowsof("select status, count(*) from scores group by 1") == [("scored", 80)]
+
+
+class Waiting(Exact):
+    """Light, so that it is called on the event loop, where its turn can be held."""
+
+    heavy = False
