@@ -31,6 +31,7 @@ class Child:
     argv: tuple[str, ...]
     ready: Callable[[], Awaitable[bool]] = _ready_at_once  # polled until it returns True
     ready_s: float = 30.0  # how long to poll
+    hung_s: float | None = None  # for so long it may not be ready later; then it is killed. None: for ever
     grace_s: float = 10.0  # between SIGTERM and SIGKILL
     environ: Mapping[str, str] | None = None  # the complete environment; None: inherited
     pass_fds: tuple[int, ...] = ()  # file descriptors that it inherits
@@ -145,6 +146,9 @@ class RunningChild:
     async def wait(self) -> int:
         await self._ended.wait()
         return self._process.returncode
+
+    def kill(self) -> None:
+        self._process.kill()
 
     async def stop(self) -> None:
         """Sends SIGTERM, and SIGKILL after grace_s. Does nothing if the program has ended."""

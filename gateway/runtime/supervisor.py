@@ -1,4 +1,4 @@
-"""Runs child processes: starts them in order, restarts them when they end, stops them in reverse order.
+"""Runs child processes: starts them in order, restarts them when they end or hang, stops them in reverse order.
 
 child.py holds a single child. The callers decide which programs run: up/up.py, embedded_redis.py,
 evals/replay/own_gateway.py.
@@ -7,7 +7,9 @@ evals/replay/own_gateway.py.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
+import math
 import time
 from typing import Self
 
@@ -25,6 +27,7 @@ class ChildFailed(CannotRun):
 
 RESTART_BACKOFF = Backoff(first_s=0.2, most_s=30.0)
 HEALTHY_S = 60.0
+_LOOKS = 6  # at a child, before it counts as hung
 
 
 class RestartDelay:
@@ -73,10 +76,12 @@ class Supervisor:
         return program
 
     async def _keep(self, child: Child) -> None:
-        delay = RestartDelay()
+        delay, ready = RestartDelay(), True
         while True:
             started = time.monotonic()
-            code = await self._running[child.name].wait()
+            program = self._running[child.name]
+            code = await (program.wait() if child.hung_s is None else _end_of(program, child.hung_s, ready))
+            ready = False
             wait_s = delay.wait_s(time.monotonic() - started)
             logger.warning("%s ended with %s; it restarts in %.1f s", child.name, code, wait_s)
             await asyncio.sleep(wait_s)
@@ -93,6 +98,30 @@ class Supervisor:
         if self._leash:
             self._leash.release()
             self._leash = None
+
+
+async def _end_of(program: RunningChild, hung_s: float, ready: bool) -> int:
+    """The exit code of a child. It is killed when it has been ready, and then is not for `hung_s`: a start may take as
+    long as it takes. ready: it is now."""
+    child, answered = program.child, time.monotonic() if ready else math.inf
+    while True:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(hung_s / _LOOKS):
+                return await program.wait()
+        if await _is_ready(child, hung_s / _LOOKS):
+            answered = time.monotonic()
+        elif time.monotonic() - answered >= hung_s:
+            logger.error("%s has not answered for %g s and is killed", child.name, hung_s)
+            program.kill()
+            return await program.wait()
+
+
+async def _is_ready(child: Child, patience_s: float) -> bool:
+    try:
+        async with asyncio.timeout(patience_s):
+            return await child.ready()
+    except (TimeoutError, OSError):
+        return False
 
 
 async def _until_ready(program: RunningChild) -> None:

@@ -196,6 +196,9 @@ async def _run(setup: UpSetup, say: Say, ready: Callable[[RunningGateway], None]
         await asyncio.Event().wait()
 
 
+_HUNG_S = 60.0  # without an answer, after which a gateway or a consumer is killed and started again
+
+
 def children_of(setup: UpSetup) -> Iterator[Child]:
     config, data = setup.config, str(setup.options.data.resolve())
     urls = {name: engine.base_url for name, (engine, _) in setup.engines.items()}
@@ -203,10 +206,12 @@ def children_of(setup: UpSetup) -> Iterator[Child]:
     shared = ("--config", str(setup.path.resolve()), "--data", data)
     environ = child_environment(urls, setup.digest, write_evals_access(setup.options.data, f"{setup.origin}/v1"))
     argv = gateway_argv("evaluate", *shared, "--metrics-port", str(setup.metrics_port))
-    yield Child("evaluate", argv, http_probe("127.0.0.1", setup.metrics_port, "/metrics"), environ=environ)
+    yield Child(
+        "evaluate", argv, http_probe("127.0.0.1", setup.metrics_port, "/metrics"), hung_s=_HUNG_S, environ=environ
+    )
     argv = gateway_argv("serve", *shared, "--host", setup.options.host, "--port", str(setup.port))
     health = http_probe(setup.loopback, setup.port, "/health")
-    yield Child("serve", argv, health, grace_s=config.limits.drain_s + 10, environ=environ)
+    yield Child("serve", argv, health, hung_s=_HUNG_S, grace_s=config.limits.drain_s + 10, environ=environ)
 
 
 def running_gateway(setup: UpSetup) -> RunningGateway:

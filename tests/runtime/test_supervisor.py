@@ -101,6 +101,52 @@ async def test_a_child_that_dies_is_started_again(tmp_path: Path, caplog: pytest
     assert "mortal ended with -9; it restarts in 0.2 s" in caplog.text
 
 
+async def test_a_child_that_hangs_is_killed_and_started_again(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    starts, answers = tmp_path / "starts", tmp_path / "answers"
+    script = f"echo $$ >> {starts}; : > {answers}; exec sleep 100"
+    async with Supervisor() as supervisor:
+        await supervisor.start(sh("stuck", script, ready=appears(answers), hung_s=0.3))
+        first = supervisor.program("stuck")
+        os.kill(first.pid, signal.SIGSTOP)
+        answers.unlink()
+        await state(lambda: len(starts.read_text().split()) == 2)
+        assert first.code == -signal.SIGKILL
+        assert supervisor.program("stuck").code is None
+    assert "stuck has not answered for 0.3 s and is killed" in caplog.text
+
+
+async def test_a_child_whose_answer_never_comes_hangs(tmp_path: Path) -> None:
+    """As a stopped process's, whose socket still takes connections."""
+    starts = tmp_path / "starts"
+
+    answered: list[bool] = []
+
+    async def ask() -> bool:
+        if answered and len(starts.read_text().split()) == 1:
+            await asyncio.sleep(3600)
+        if starts.exists():
+            answered.append(True)
+        return starts.exists()
+
+    async with Supervisor() as supervisor:
+        await supervisor.start(sh("silent", f"echo $$ >> {starts}; exec sleep 100", ready=ask, hung_s=0.3))
+        await state(lambda: len(starts.read_text().split()) == 2)
+
+
+async def test_a_child_that_answers_again_in_time_is_left(tmp_path: Path) -> None:
+    starts, looks = tmp_path / "starts", 0
+
+    async def ask() -> bool:
+        nonlocal looks
+        looks += 1
+        return starts.exists() and looks % 3 != 0
+
+    async with Supervisor() as supervisor:
+        await supervisor.start(sh("slow", f"echo $$ >> {starts}; exec sleep 100", ready=ask, hung_s=3.0))
+        await state(lambda: looks >= 4)
+    assert len(starts.read_text().split()) == 1
+
+
 async def test_a_child_that_ends_before_it_is_ready_says_why() -> None:
     async def never() -> bool:
         return False
