@@ -34,6 +34,7 @@ class WorkerEnvironment:
     """The port is reachable from this machine only."""
     address: str = ""
     """HOST:PORT of the main listener, by which people know the gateway; "": unknown."""
+    workers: int = 1
 
 
 def model_cache() -> Path:
@@ -46,13 +47,15 @@ def model_cache() -> Path:
 
 def export_to_workers(worker: WorkerEnvironment, shared_metrics: Path) -> None:
     """shared_metrics: a directory in which workers add up their counts; prometheus_client reads it at import."""
-    os.environ["GATEWAY_SERVED"] = json.dumps([str(worker.config), str(worker.data), worker.loopback, worker.address])
+    os.environ["GATEWAY_SERVED"] = json.dumps(
+        [str(worker.config), str(worker.data), worker.loopback, worker.address, worker.workers]
+    )
     os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(shared_metrics)
 
 
 def worker_environment() -> WorkerEnvironment:
-    config, data, loopback, address = json.loads(os.environ["GATEWAY_SERVED"])
-    return WorkerEnvironment(Path(config), Path(data), loopback, address)
+    config, data, loopback, address, workers = json.loads(os.environ["GATEWAY_SERVED"])
+    return WorkerEnvironment(Path(config), Path(data), loopback, address, workers)
 
 
 def shared_metrics() -> Path | None:

@@ -9,10 +9,13 @@ GatewayError                 has a status: it may be the answer to a client
 ├── WrongMethod         405  carries allow
 ├── TooLarge            413
 ├── UnsupportedEncoding 415
+├── QuotaExceeded       429  a budget is used up (402, where configured); says of which scope
+├── RateLimited         429  a limit that time heals is reached; says of which scope; carries retry-after
 ├── KeyBusy             429  the key's calls in flight have reached its limit; carries retry-after
 ├── QueueFull           429  every target's queue is full; carries retry-after
 ├── Overloaded          503  no target may be asked now; carries retry-after
 ├── KeysUnavailable     503  whether the key is valid cannot be told now; carries retry-after
+├── LimitsUnavailable   503  a limit cannot be checked now, and is to refuse then; carries retry-after
 ├── NotImplementedHere  501
 ├── UpstreamFailed      502  every target failed
 └── UpstreamTimedOut    504  every target failed, the last at a deadline
@@ -30,13 +33,15 @@ StreamDown                   the stream server cannot be reached now
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import orjson
 
 _ANTHROPIC_TYPES = {
     400: "invalid_request_error",
     401: "authentication_error",
+    402: "billing_error",
     403: "permission_error",
     404: "not_found_error",
     413: "request_too_large",
@@ -72,23 +77,25 @@ class GatewayError(Exception):
         self.param = param
         self.retry_after_s = retry_after_s
         self.retry = retry
+        self.details: Mapping[str, Any] = {}
+        """Further members of the error object."""
+        self.more_headers: list[tuple[bytes, bytes]] = []
         if code is not None:
             self.code = code
 
     def body(self) -> bytes:
         """The JSON body in OpenAI's shape: `{"error": {"message", "type", "param", "code"}}`."""
-        return orjson.dumps(
-            {"error": {"message": self.message, "type": self.type, "param": self.param, "code": self.code}}
-        )
+        error = {"message": self.message, "type": self.type, "param": self.param, "code": self.code}
+        return orjson.dumps({"error": {**error, **self.details}})
 
     def anthropic_body(self) -> bytes:
         """The JSON body in Anthropic's shape: `{"type": "error", "error": {"type", "message"}}`."""
         kind = _ANTHROPIC_TYPES.get(self.status, "api_error")
-        return orjson.dumps({"type": "error", "error": {"type": kind, "message": self.message}})
+        return orjson.dumps({"type": "error", "error": {"type": kind, "message": self.message, **self.details}})
 
     def headers(self) -> list[tuple[bytes, bytes]]:
         """The headers that tell a client's SDK whether and when to try again."""
-        out: list[tuple[bytes, bytes]] = []
+        out = list(self.more_headers)
         if self.retry_after_s is not None:
             out.append((b"retry-after", b"%d" % max(1, round(self.retry_after_s))))
         if self.retry is not None:
@@ -161,6 +168,24 @@ class QueueFull(GatewayError):
     status = 429
     type = "rate_limit_error"
     code = "rate_limit_exceeded"
+
+
+class RateLimited(GatewayError):
+    status = 429
+    type = "rate_limit_error"
+    code = "rate_limit_exceeded"
+
+
+class QuotaExceeded(GatewayError):
+    status = 429
+    type = "insufficient_quota"
+    code = "insufficient_quota"
+
+
+class LimitsUnavailable(GatewayError):
+    status = 503
+    type = "service_unavailable_error"
+    code = "limits_unavailable"
 
 
 class Overloaded(GatewayError):

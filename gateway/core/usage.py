@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from operator import add
 from typing import NamedTuple
 
 NANO = 1_000_000_000  # nano-dollars in a US dollar
@@ -52,7 +51,7 @@ class UsageSums(NamedTuple):
     nano_usd: int = 0
 
     def plus(self, other: UsageSums) -> UsageSums:
-        return UsageSums(*map(add, self, other))
+        return UsageSums(*map(int.__add__, self, other))
 
 
 @dataclass(frozen=True, slots=True)

@@ -218,7 +218,23 @@ class _Experiments:
     )
 
 
-class ProxyMetrics(_Calls, _Teams, _Upstreams, _Keys, _Recording, _Experiments):
+class _Limits:
+    """Limits of keys, teams and organizations."""
+
+    limit_refused = _counter("gateway_limit_refused", "Calls refused by a limit, by its scope's kind", "kind", "limit")
+    limit_waits = _counter(
+        "gateway_limit_waits", "Calls that waited for the stream server, by result: granted, refused or late", "result"
+    )
+    limit_degraded = _gauge(
+        "gateway_limits_degraded", "1 while limits hold for a worker by itself: the stream server is unreachable",
+        over="livemax",
+    )  # fmt: skip
+    limit_dead_workers = _counter(
+        "gateway_limit_dead_workers", "Workers that died without returning what they had leased of limits"
+    )
+
+
+class ProxyMetrics(_Calls, _Teams, _Upstreams, _Keys, _Limits, _Recording, _Experiments):
     """The gateway's metrics."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
@@ -230,5 +246,5 @@ class ProxyMetrics(_Calls, _Teams, _Upstreams, _Keys, _Recording, _Experiments):
 
 def declarations() -> Iterator[tuple[str, MetricDeclaration[Any]]]:
     """Every metric of the gateway with the name of its attribute, in order."""
-    for subject in (_Calls, _Teams, _Upstreams, _Keys, _Recording, _Experiments):
+    for subject in (_Calls, _Teams, _Upstreams, _Keys, _Limits, _Recording, _Experiments):
         yield from ((name, each) for name, each in vars(subject).items() if isinstance(each, MetricDeclaration))

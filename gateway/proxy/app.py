@@ -24,6 +24,7 @@ from gateway.proxy.experiments.shadow import ShadowSender
 from gateway.proxy.http.server.asgi import AsgiClient, AsgiRequest
 from gateway.proxy.http.server.connection_limits import BodyMemory
 from gateway.proxy.http.write_batching import WriteBatcher
+from gateway.proxy.limits.limiter import Limiter
 from gateway.proxy.recording.access_log import CallLog
 from gateway.proxy.recording.call_metrics import FAILED
 from gateway.proxy.recording.recorder import Recorder
@@ -77,6 +78,7 @@ class Gateway:
     upstreams: dict[str, UpstreamState]
     router: Router
     relay: Relay
+    limiter: Limiter
     settler: Settler
     shadow: ShadowSender
     recorder: Recorder
@@ -145,6 +147,7 @@ class App:
         m.recorder_waiting.set(recorder.waiting)
         m.recorder_fill.set(recorder.fill)
         m.stream_up.set(recorder.reached)
+        m.limit_degraded.set(self.gateway.limiter.degraded)
         for gateway in self.gateways:
             self._show_upstreams(gateway)
 
@@ -235,7 +238,11 @@ class App:
                 given = call
                 call, home = await gateway.affinity.prepare(given, gateway.upstreams)
                 client = gateway.affinity.client(client, given, call, context.upstream)
-            route = gateway.router.decide(call, read_options(headers, caller), home)
+            decided = gateway.router.decide(call, read_options(headers, caller), home)
+            if caller.scopes:
+                limiter = gateway.limiter
+                context.reservation = limiter.reserve(caller, call) or await limiter.wait(caller, call)
+            route = decided
             context.routed = True
             context.response = HeldBytes(endpoint.carries_text and route.recordable, gateway.settler.cap_bytes)
             request.watch(context.client_left)
@@ -351,7 +358,7 @@ def stopping() -> GatewayError:
 
 
 ALLOWED = dict.fromkeys(ROUTES, "POST") | {b"/v1/feedback": "POST"}
-ALLOWED |= dict.fromkeys((b"/v1/models", b"/health", b"/ready", b"/metrics"), "GET, HEAD")
+ALLOWED |= dict.fromkeys((b"/v1/models", b"/v1/key", b"/health", b"/ready", b"/metrics"), "GET, HEAD")
 
 
 def unknown_path(path: str, method: str) -> GatewayError:

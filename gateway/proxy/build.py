@@ -31,6 +31,9 @@ from gateway.proxy.experiments.shadow import ShadowSender, ShadowState
 from gateway.proxy.http.client.http1 import Http1Transport
 from gateway.proxy.http.client.resolver import Resolver
 from gateway.proxy.http.client.transport import Transport
+from gateway.proxy.limits.book import LeaseBook
+from gateway.proxy.limits.estimate import estimates_of
+from gateway.proxy.limits.limiter import Exchanges, Limiter, Offline
 from gateway.proxy.recording.access_log import AccessLog, CallLog
 from gateway.proxy.recording.call_metrics import MOST_HISTOGRAMS
 from gateway.proxy.recording.call_usage import TeamLabels, UsageBooks
@@ -75,6 +78,8 @@ class ProcessParts:
     running: RunningCalls = field(default_factory=dict)
     resolver: Resolver = field(default_factory=Resolver)
     teams: TeamLabels = field(default_factory=TeamLabels)
+    leases: LeaseBook = field(default_factory=LeaseBook)
+    exchanges: Exchanges = field(default_factory=Offline)
 
 
 def build_keys(config: Config, parts: ProcessParts) -> KeyRing:
@@ -131,6 +136,10 @@ def build(config: Config, parts: ProcessParts, keys: KeyRing | None = None, befo
         idle_queue,
         books,
     )
+    estimates = estimates_of(
+        config, prices, router.experiments.plans, {} if before is None else before.limiter.estimates
+    )
+    limiter = Limiter(parts.leases, parts.exchanges, estimates, config.budgets, parts.metrics)
     return Gateway(
         config=config,
         prices=prices,
@@ -138,6 +147,7 @@ def build(config: Config, parts: ProcessParts, keys: KeyRing | None = None, befo
         upstreams=upstreams,
         router=router,
         relay=relay,
+        limiter=limiter,
         settler=Settler(
             sampler,
             parts.recorder,
@@ -147,6 +157,7 @@ def build(config: Config, parts: ProcessParts, keys: KeyRing | None = None, befo
             shadow,
             frozenset(islice(config.upstreams, MOST_HISTOGRAMS)),
             books,
+            limiter,
         ),
         shadow=shadow,
         recorder=parts.recorder,

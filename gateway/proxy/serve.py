@@ -53,6 +53,8 @@ from gateway.proxy.http.server.open_files import REASONS, OpenFiles
 from gateway.proxy.http.server.protocol import HttpProtocol
 from gateway.proxy.http.server.reuse_port import ReusePortSocket
 from gateway.proxy.http.server.tls import CertificateFiles, CertificateReload
+from gateway.proxy.limits.book import LeaseBook
+from gateway.proxy.limits.exchange import LeaseExchange
 from gateway.proxy.recording.access_log import AccessLog
 from gateway.proxy.recording.heartbeat import EVERY_S as HEARTBEAT_S
 from gateway.proxy.recording.heartbeat import Heartbeat
@@ -65,6 +67,7 @@ from gateway.runtime.confinement import hide_memory
 from gateway.runtime.embedded_redis import keep
 from gateway.runtime.tasks import Tasks
 from gateway.stream import Corridor
+from gateway.stream.leases import LeaseServer
 
 if TYPE_CHECKING:
     from gateway.proxy.recording.spans import Spans
@@ -92,7 +95,7 @@ def run(
     """
     config = load_served(config_path)
     files = CertificateFiles.of_options(*tls)
-    served = WorkerEnvironment(config_path, data, is_loopback(host), f"{host}:{port}")
+    served = WorkerEnvironment(config_path, data, is_loopback(host), f"{host}:{port}", workers)
     log_format.begin(config.log)
     raise_file_limit()
     if not debuggable():
@@ -278,9 +281,12 @@ class Process:
         config: Config | None = None,
         flush_s: float = 5.0,
         heartbeat_s: float = HEARTBEAT_S,
+        limits_shift_s: float = 0.0,
     ) -> None:
         """config: None: the file's, or if that is refused, the one of the other workers.
-        flush_s: how long a stopping process tries to append what it has recorded. heartbeat_s: between heartbeats."""
+        flush_s: how long a stopping process tries to append what it has recorded. heartbeat_s: between heartbeats.
+        limits_shift_s: windows of limits begin so much earlier than by the stream server's clock."""
+        self._limits_shift_s = limits_shift_s
         self._flush_s = flush_s
         self._heartbeat_s = heartbeat_s
         self._served = served
@@ -342,7 +348,14 @@ class Process:
             affinity = ResponseAffinity(corridor.state, tasks)
             sharing = tasks.start(_share_secret(corridor, affinity.ids), "shared secret")
             await asyncio.wait({sharing}, timeout=_SECRET_S)
-            parts = ProcessParts(recorder, metrics, tasks, affinity, Ticker(), access, spans=_spans(self.config))
+            book = LeaseBook(workers=self._served.workers)
+            lease_server = LeaseServer(corridor.client, stream.name, recorder.incarnation, self._limits_shift_s)
+            exchange = LeaseExchange(book, lease_server, metrics)
+            exchanging = tasks.start(exchange.run(), "limits")
+            parts = ProcessParts(
+                recorder, metrics, tasks, affinity, Ticker(), access, spans=_spans(self.config), leases=book,
+                exchanges=exchange,
+            )  # fmt: skip
             tasks.start(access.run(), "access log")
             app = App(build(self.config, parts))
             here, recall = self._served.loopback, corridor.state.recall
@@ -386,6 +399,8 @@ class Process:
                 yield app
             await reload.stop()
             await _settled(app)
+            exchanging.cancel()
+            await exchange.leave()
             await _flush(recorder, writing, self._flush_s)
             await heartbeat.leave()
             await close(app.gateway)

@@ -13,7 +13,8 @@ from gateway.core.exchange import Exchange
 from gateway.core.prices import Prices
 from gateway.observability.eval_metrics import ProxyMetrics
 from gateway.proxy.experiments.shadow import ShadowOffer, ShadowSender
-from gateway.proxy.limits.charge import FREE_APIS, charge_of
+from gateway.proxy.limits.charge import FREE_APIS, Charge, charge_of
+from gateway.proxy.limits.limiter import Limiter
 from gateway.proxy.recording.call_metrics import FOLD_AT, CallMetrics, CountedOutcome, counted_outcome
 from gateway.proxy.recording.call_usage import UsageBooks
 from gateway.proxy.recording.inline_media import without_data_urls, without_images
@@ -79,11 +80,13 @@ class Settler:
         shadow: ShadowSender | None = None,
         with_histograms: Container[str] | None = None,
         books: UsageBooks | None = None,
+        limiter: Limiter | None = None,
     ) -> None:
         """cap_bytes: of each of an exchange's two bodies. prices: None: no price is known.
         with_histograms: the upstreams that have histograms of their own; None: all. books: None: those of the recorder,
-        without keys of scorers."""
+        without keys of scorers. limiter: None: no caller has limits."""
         self._books = books or UsageBooks(recorder.usage, metrics)
+        self._limiter = limiter
         self._with_histograms = with_histograms
         self._shadow = shadow
         self._sampler = sampler
@@ -98,8 +101,12 @@ class Settler:
         now = time.monotonic()
         if context.client_gone:
             context.outcome = "client_gone"
+        charge: Charge | None = None
+        if context.reservation is not None and self._limiter is not None:
+            charge = charge_of(call, context, self._prices)
+            self._limiter.settle(context.reservation, charge)
         target_state = context.target_state
-        self._count(call, endpoint, route.scorer, target_state, context, now - call.started)
+        self._count(call, endpoint, route.scorer, target_state, context, now - call.started, charge)
         if target_state is None or not context.attempts or not endpoint.carries_text:
             return _NOT_RECORDED
         drawn = route.drawn
@@ -233,6 +240,7 @@ class Settler:
         target_state: TargetState | None,
         context: CallContext,
         total_s: float,
+        charge: Charge | None,
     ) -> None:
         alias = call.alias
         outcome: CountedOutcome = "ok" if context.outcome == "ok" else counted_outcome(context)
@@ -250,8 +258,7 @@ class Settler:
         first = context.first_content
         first_s = first - call.started if first is not None and call.stream else None
         single, usage = len(context.attempts) <= 1, context.usage
-        charge = None
-        if usage is None or not single or outcome != "ok" or call.api in FREE_APIS:
+        if charge is None and (usage is None or not single or outcome != "ok" or call.api in FREE_APIS):
             charge = charge_of(call, context, self._prices)
         series.waiting.append(
             (outcome, total_s, context.overhead_s, first_s, usage, single, call.caller, scorer, charge)

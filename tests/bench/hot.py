@@ -73,7 +73,7 @@ class Wire(asyncio.Transport):
 class Hot:
     """One client's connection, one upstream's, and the gateway between them. Needs a running loop."""
 
-    def __init__(self, rate: float) -> None:
+    def __init__(self, rate: float, limits: bool = False) -> None:
         loop = asyncio.get_running_loop()
         self.tasks = Tasks()
         self.client, self.upstream = Wire(), Wire()
@@ -86,7 +86,8 @@ class Hot:
         parts = ProcessParts(
             self.recorder, metrics, self.tasks, affinity, ticker, rng=random.Random(1), clock=lambda: 1.0
         )
-        config = Config.model_validate(systems.config_of(ORIGIN, UNREACHABLE, "hot", rate))
+        sections = systems.config_of(ORIGIN, UNREACHABLE, "hot", rate)
+        config = Config.model_validate(with_limits(sections) if limits else sections)
         gateway = build(config, parts)
         app: Any = App(gateway)
         app.direct = app
@@ -128,8 +129,20 @@ class Hot:
         self.protocol.connection_lost(None)
 
 
-async def driven(rate: float, drive: Callable[[Hot], Awaitable[Any]]) -> Any:
-    hot = Hot(rate)
+def with_limits(config: dict[str, Any]) -> dict[str, Any]:
+    """Limits that are never reached, for the key, its team and its organization: seven in all."""
+    config["keys"][0] |= {"team": "t", "limits": {"requests_per_minute": 10**9, "tokens_per_minute": 10**12}}
+    spent = {"tokens_per_day": 10**14, "usd_per_month": 1e6}
+    price = {"input": 0.1, "output": 0.4, "cached_input": 0.05}
+    return config | {
+        "teams": {"t": {"organization": "o", "limits": spent}},
+        "organizations": {"o": {"limits": {**spent, "concurrency": 10**6}}},
+        "prices": {"as_of": "2026-11-01", "models": {f"{systems.MODEL}-{target}": price for target in "abc"}},
+    }
+
+
+async def driven(rate: float, drive: Callable[[Hot], Awaitable[Any]], limits: bool = False) -> Any:
+    hot = Hot(rate, limits)
     async with hot.tasks:
         result = await drive(hot)
         await hot.close()

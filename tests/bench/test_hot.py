@@ -41,7 +41,7 @@ def _load(name: str) -> ModuleType:
     return module
 
 
-def counted(hot: Any, kind: str, rate: float, n: int) -> float:
+def counted(hot: Any, kind: str, rate: float, n: int, limits: bool = False) -> float:
     """Calls for one request, by n of them after as many that are not counted. n: below the calls that are folded into
     the metrics at once, whose number depends on how long they took."""
     calls = 0
@@ -62,7 +62,7 @@ def counted(hot: Any, kind: str, rate: float, n: int) -> float:
             sys.setprofile(None)
         assert answers.startswith(b"HTTP/1.1 200 OK") or answers.endswith(b"0\r\n\r\n")
 
-    asyncio.run(hot.driven(rate, drive))
+    asyncio.run(hot.driven(rate, drive, limits))
     return calls / n
 
 
@@ -79,3 +79,8 @@ def test_a_request_takes_no_more_calls_than_it_did(hot: Any, kind: str, rate: fl
 
 def test_the_count_is_the_same_each_time(hot: Any) -> None:
     assert counted(hot, "plain", 1.0, 20) == counted(hot, "plain", 1.0, 20)
+
+
+def test_limits_at_three_scopes_take_twelve_calls_at_most(hot: Any) -> None:
+    without, limited = (counted(hot, "plain", 0.0, 20, limits) for limits in (False, True))
+    assert 6 <= limited - without <= 12, f"{limited - without:g} calls more"

@@ -23,6 +23,9 @@ ANSWERS = [
     (errors.UnsupportedEncoding, 415, "invalid_request_error", "unsupported_content_encoding"),
     (errors.NotImplementedHere, 501, "invalid_request_error", "not_implemented"),
     (errors.UpstreamFailed, 502, "upstream_error", "upstream_failed"),
+    (errors.RateLimited, 429, "rate_limit_error", "rate_limit_exceeded"),
+    (errors.QuotaExceeded, 429, "insufficient_quota", "insufficient_quota"),
+    (errors.LimitsUnavailable, 503, "service_unavailable_error", "limits_unavailable"),
     (errors.KeyBusy, 429, "rate_limit_error", "rate_limit_exceeded"),
     (errors.QueueFull, 429, "rate_limit_error", "rate_limit_exceeded"),
     (errors.Overloaded, 503, "service_unavailable_error", "no_healthy_upstream"),
@@ -112,3 +115,12 @@ def test_a_config_error_is_all_its_mistakes_one_a_line() -> None:
     error = ConfigError(["a: wrong", "b: wrong too"])
     assert error.mistakes == ("a: wrong", "b: wrong too")
     assert str(error) == "a: wrong\nb: wrong too"
+
+
+def test_further_members_and_headers_go_along() -> None:
+    error = errors.RateLimited("too many", retry_after_s=3)
+    error.details = {"scope": "key web"}
+    error.more_headers = [(b"x-ratelimit-remaining-requests", b"0")]
+    assert json.loads(error.body())["error"]["scope"] == "key web"
+    assert json.loads(error.anthropic_body())["error"]["scope"] == "key web"
+    assert error.headers() == [(b"x-ratelimit-remaining-requests", b"0"), (b"retry-after", b"3")]

@@ -152,20 +152,34 @@ async def start(tmp_path: Path, stream_url: str, stream_name: str) -> AsyncItera
     """Starts gateways from configs, and stops them after the test."""
     async with contextlib.AsyncExitStack() as stack:
 
-        async def go(config: dict[str, Any], key: str | None = KEY, flush_s: float = 5.0, **limits: float) -> Running:
+        async def go(
+            config: dict[str, Any],
+            key: str | None = KEY,
+            flush_s: float = 5.0,
+            limits_shift_s: float = 0.0,
+            stack: contextlib.AsyncExitStack = stack,
+            **limits: float,
+        ) -> Running:
+            """stack: of a gateway that stops before the others."""
             path = tmp_path / f"gateway-{new_id()}.yaml"
             path.write_text(yaml.safe_dump(config))
-            return await stack.enter_async_context(running(path, config, key, flush_s, limits))
+            return await stack.enter_async_context(running(path, config, key, flush_s, limits, limits_shift_s))
 
         yield go
 
 
 @contextlib.asynccontextmanager
 async def running(
-    path: Path, config: dict[str, Any], key: str | None, flush_s: float, limits: dict[str, float]
+    path: Path,
+    config: dict[str, Any],
+    key: str | None,
+    flush_s: float,
+    limits: dict[str, float],
+    limits_shift_s: float = 0.0,
 ) -> AsyncIterator[Running]:
     """limits: fields of HttpProtocol with other values than its own."""
-    process = Process(WorkerEnvironment(path, path.parent / "data", loopback=True), flush_s=flush_s, heartbeat_s=0.2)
+    served = WorkerEnvironment(path, path.parent / "data", loopback=True)
+    process = Process(served, flush_s=flush_s, heartbeat_s=0.2, limits_shift_s=limits_shift_s)
     settings = server_settings(process, process.config, "127.0.0.1", 0, 1)
     settings.loop = "asyncio"
     settings.http = type("Limited", (HttpProtocol,), limits)

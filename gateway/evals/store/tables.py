@@ -16,7 +16,6 @@ from sqlalchemy import (
     PrimaryKeyConstraint,
     Table,
     Text,
-    false,
     text,
 )
 
@@ -203,8 +202,7 @@ USAGE = (
 USAGE_SUMS = UsageSums._fields
 
 usage = Table(
-    # What calls have used and cost: the newest cumulative sums of each gateway process, by UTC day; and, with the
-    # incarnation "", the sums of all processes that ended some time ago. tags: with a blank
+    # What calls have used and cost: the newest cumulative sums of each gateway process, by UTC day. tags: with a blank
     # between them. Rows of clients' calls have a key, of shadow requests an experiment and an arm, of scorers' calls a
     # scorer; the others are "".
     "usage",
@@ -246,7 +244,6 @@ ledgers = Table(
     Column(
         "state", Text, nullable=False, server_default=""
     ),  # "": running; stopped: shut down in order; dead: fell silent
-    Column("usage_merged", Boolean, nullable=False, server_default=false()),  # into the rows of no process
 )
 
 feedback = Table(

@@ -6,7 +6,7 @@ import asyncio
 import gzip
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from contextlib import nullcontext
+from contextlib import AsyncExitStack
 from datetime import UTC, datetime
 from ipaddress import ip_address
 from typing import Any
@@ -27,6 +27,7 @@ from gateway.observability.eval_metrics import CONTENT_TYPE, exposition
 from gateway.observability.worker_metrics import WorkerMetrics
 from gateway.proxy.app import ROUTES, Gateway, unknown_path
 from gateway.proxy.endpoints.feedback import Recall, feedback_page, no_recall
+from gateway.proxy.endpoints.key import key_page
 from gateway.proxy.endpoints.passthrough import CONTEXT, PassthroughCall, forward
 from gateway.proxy.endpoints.responses_by_id import by_id
 from gateway.proxy.recording.access_log import PageCall
@@ -72,6 +73,7 @@ class OperationalPages:
         routes = [
             Route("/v1/models", self._said(self.models), methods=["GET"]),
             Route("/v1/models/{name:path}", self._said(self.model), methods=["GET"]),
+            Route("/v1/key", self._said(key_page(self._gateway)), methods=["GET"]),
             Route("/v1/feedback", self._said(feedback_page(self._gateway, self._recall)), methods=["POST"]),
             Route("/health", self._said(self.health), methods=["GET"]),
             Route("/ready", self._said(self.ready), methods=["GET"]),
@@ -228,7 +230,11 @@ def forward_or_refuse(gateway: Callable[[], Gateway]) -> Any:
         if "passthrough" not in caller.allow:
             raise NotAllowed("this key may not use passthrough paths: its keys[].allow does not name `passthrough`")
         scope[PAGE].upstream = upstream
-        with caller.limit or nullcontext():
+        costs = scope["method"] in ("POST", "PUT", "PATCH")
+        async with AsyncExitStack() as stack:
+            if caller.limit is not None:
+                stack.enter_context(caller.limit)
+            await stack.enter_async_context(now.limiter.passing(caller, f"{upstream}{path}" if costs else None))
             silence_s = now.config.limits.passthrough_s
             await forward(now.upstreams[upstream], scope, receive, send, silence_s, caller.name)
 
@@ -245,7 +251,10 @@ def response_by_id(gateway: Callable[[], Gateway]) -> Any:
         caller = caller_of(now.keys, scope)
         scope[CONTEXT].key = caller.name
         upstreams = now.router.upstreams(caller)
-        with caller.limit or nullcontext():
+        async with AsyncExitStack() as stack:
+            if caller.limit is not None:
+                stack.enter_context(caller.limit)
+            await stack.enter_async_context(now.limiter.passing(caller, None))
             silence_s = now.config.limits.passthrough_s
             await by_id(scope["path_params"]["id"], caller, now.affinity, upstreams, scope, receive, send, silence_s)
 
@@ -253,7 +262,8 @@ def response_by_id(gateway: Callable[[], Gateway]) -> Any:
 
 
 _APIS = (
-    ("/v1/models", "models"), ("/v1/feedback", "feedback"), ("/v1/responses", "responses"), ("/v1/", "passthrough"),
+    ("/v1/models", "models"), ("/v1/key", "key"), ("/v1/feedback", "feedback"), ("/v1/responses", "responses"),
+    ("/v1/", "passthrough"),
     ("/health", "operational"), ("/ready", "operational"), ("/metrics", "operational"),
 )  # fmt: skip
 

@@ -60,7 +60,7 @@ class EndedAnswer(Protocol):
 def charge_of(call: Call, context: EndedAnswer, prices: Prices) -> Charge | None:
     """The cost of a call that has ended. None: nothing was sent to an upstream."""
     attempts, usage = context.attempts, context.usage
-    if usage is not None and context.outcome == "ok" and len(attempts) == 1 and call.api not in FREE_APIS:
+    if usage is not None and context.outcome == "ok" and not attempts[1:] and call.api not in FREE_APIS:
         target = attempts[0].target
         name = f"{target.upstream}/{target.model}"
         price = prices.known[name] if name in prices.known else prices.of(target)

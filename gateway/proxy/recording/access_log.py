@@ -60,7 +60,7 @@ FIELDS = (
         "client", "string or null", "address of the client; behind `trusted_proxies`, the address that they forward"
     ),
     AccessField(
-        "api", "string", "`chat`, `responses`, …; `models`, `feedback`, `passthrough`, `operational`, or `other`"
+        "api", "string", "`chat`, `responses`, …; `models`, `key`, `feedback`, `passthrough`, `operational`, or `other`"
     ),
     AccessField("alias", "string or null", "the model that the client requested, if it is in the config"),
     AccessField("upstream", "string or null", "the upstream that answered, or that was attempted last"),

@@ -12,6 +12,7 @@ from typing import Any
 from gateway.core.errors import GatewayError
 from gateway.core.exchange import Attempt, Outcome, Usage
 from gateway.proxy.dialects.types import ErrorSource, Reader
+from gateway.proxy.limits.limiter import CallReservation
 from gateway.proxy.relay.deadlines import Deadlines
 from gateway.proxy.relay.failures import FailedAttempt
 from gateway.proxy.request.call import Call
@@ -70,6 +71,8 @@ class CallContext:
     """The rest of the time until the response began: the gateway's own."""
     first_bytes: bytes = b""
     """The response's first bytes, by reference."""
+    reservation: CallReservation | None = None
+    """What it has reserved of its caller's limits; None: none holds for it."""
     sent: bool = False
     """Some attempt has sent the request, or a part of it."""
     pieces: int = 0
@@ -175,6 +178,12 @@ class RelayState:
         lines = _LINES % values
         if self.call.api in ("messages", "count_tokens"):
             lines += b"\r\nrequest-id: " + self.call.id.encode()  # the name that Anthropic's clients read
+        if context.reservation is not None and context.reservation.lines:
+            lines += b"\r\n" + context.reservation.lines
+            for name, _ in headers:
+                if name[:12] == b"x-ratelimit-":  # of the gateway's own account at the upstream
+                    headers = [h for h in headers if h[0][:12] != b"x-ratelimit-"]
+                    break
         self.client.start(status, headers if assignment is None else [*headers, *assignment.headers], length, lines)
 
 

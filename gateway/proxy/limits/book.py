@@ -1,0 +1,168 @@
+"""All leases of one worker: which of them a caller's calls draw on, in which windows, and what holds in an outage.
+
+Outlives configs, so that no reload forgets what was spent. Synchronous and without I/O: exchange.py talks to the stream
+server. Time is the stream server's: a monotonic clock plus an offset that each exchange measures, so a pod whose wall
+clock is wrong, or is set, counts in the same windows as all others.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from gateway.core.limits import Limit, LimitScope, window_end, window_name, window_start
+from gateway.proxy.limits.lease import Lease
+
+NEXT_WINDOW_S = 3.0
+"""A lease in use is renewed so long before its window ends."""
+_KEPT_ACCOUNTS = 20_000
+_PURGE_S = 60.0
+_STEP_S = 0.5  # a larger step of the clock is a correction, not noise
+_FOREVER = float("inf")
+
+
+class Account:
+    """The leases that the calls of one caller draw on, in the windows that are open."""
+
+    __slots__ = ("closed", "in_usd", "leases", "most_tokens", "rate_leases", "rolls_at", "scopes")
+
+    def __init__(self, scopes: tuple[LimitScope, ...]) -> None:
+        self.scopes = scopes
+        limits = [limit for scope in scopes for limit in scope.limits]
+        self.closed = any(limit.on_outage == "closed" for limit in limits)
+        self.in_usd = any(limit.measure == "usd" for limit in limits)
+        self.most_tokens = min((int(limit.amount) for limit in limits if limit.measure == "tokens"), default=None)
+        """The smallest limit of tokens."""
+        self.leases: list[Lease] = []
+        self.rate_leases: tuple[Lease | None, Lease | None] = (None, None)
+        """The smallest limits of requests and tokens per minute, for the x-ratelimit headers."""
+        self.rolls_at = 0.0
+        """The end of the first of its windows."""
+
+
+class LeaseBook:
+    """The leases of one worker process."""
+
+    def __init__(
+        self, clock: Callable[[], float] = time.monotonic, wall: Callable[[], float] = time.time, workers: int = 1
+    ) -> None:
+        """clock: monotonic seconds. wall: Unix seconds; used until the first exchange. workers: of this gateway, until
+        the stream server says how many there are in all."""
+        self.clock = clock
+        self.offset_s = wall() - clock()
+        """The stream server's clock is so far ahead of `clock`."""
+        self.workers = workers
+        self.down = False
+        """The last exchange failed."""
+        self.late = False
+        """The exchange in flight takes so long that calls do not wait for it."""
+        self.leases: dict[str, Lease] = {}
+        self.active: set[Lease] = set()
+        """Leases that have changed, or hold something: those that are reported."""
+        self.urgent: set[Lease] = set()
+        """Leases that need more before the next regular exchange."""
+        self.on_urgent: Callable[[], None] = lambda: None
+        self.accounts: dict[str, Account] = {}
+        self._purged_at = float("-inf")
+
+    def now(self) -> float:
+        """Unix seconds on the stream server's clock."""
+        return self.clock() + self.offset_s
+
+    def account(self, key: str, scopes: tuple[LimitScope, ...]) -> Account:
+        """The account of a key, in the windows that are open now. scopes: another object than before means that
+        limits have changed."""
+        account = self.accounts.get(key)
+        if account is not None and account.scopes == scopes:
+            account.scopes = scopes
+        else:
+            if len(self.accounts) >= _KEPT_ACCOUNTS:
+                self.accounts.pop(next(iter(self.accounts)))
+            account = self.accounts[key] = Account(scopes)
+        now = self.now()
+        if now >= account.rolls_at:
+            self._open(account, now)
+        return account
+
+    def _open(self, account: Account, now: float) -> None:
+        account.leases = [self.lease(scope, limit, now) for scope in account.scopes for limit in scope.limits]
+        account.rolls_at = min(lease.ends for lease in account.leases)
+        by_measure: dict[int, Lease] = {}
+        for lease in account.leases:
+            known = by_measure.get(lease.measure)
+            if lease.limit.window == "minute" and (known is None or lease.amount < known.amount):
+                by_measure[lease.measure] = lease
+        account.rate_leases = (by_measure.get(0), by_measure.get(1))
+
+    def lease(self, scope: LimitScope, limit: Limit, at: float) -> Lease:
+        """The lease on a limit in the window that holds `at`."""
+        window = limit.window
+        name = f"{scope.kind}:{scope.id}:{limit.name}"
+        starts, ends = 0.0, _FOREVER
+        if window is not None:
+            name += f":{window_name(window, limit.zone, at)}"
+        lease = self.leases.get(name)
+        if lease is None:
+            if window is not None:
+                starts, ends = window_start(window, limit.zone, at).timestamp(), window_end(window, limit.zone, at)
+            lease = self.leases[name] = Lease(scope, limit, name, starts, ends)
+        elif lease.limit != limit:
+            lease.change(limit)
+        return lease
+
+    def ask(self, lease: Lease) -> None:
+        """More is needed soon, or a call waits for it."""
+        lease.asked = True
+        self.active.add(lease)
+        if not self.down:
+            self.urgent.add(lease)
+            self.on_urgent()
+
+    def due(self, now: float, idle_every_s: float) -> list[Lease]:
+        """The leases to report now: those that changed, and at longer intervals those that only hold something."""
+        found = []
+        for lease in list(self.active):
+            if lease.ends - NEXT_WINDOW_S <= now < lease.ends and lease.target(now):
+                self._renew(lease)
+            if lease.busy or lease.need or lease.free or now - lease.reported_at >= idle_every_s:
+                found.append(lease)
+        self._purge(now)
+        return found
+
+    def _renew(self, lease: Lease) -> None:
+        """Begins the lease of the next window, so that its first call need not wait."""
+        following = self.lease(lease.scope, lease.limit, lease.ends + 1e-3)
+        if not following.seen:
+            following.rate, following.step, following.used_at = lease.rate, lease.step, lease.used_at
+            following.busy = True
+            self.active.add(following)
+
+    def reported(self, lease: Lease) -> None:
+        """Its report was accepted: it is left alone until it is used again, if it holds nothing."""
+        if not (lease.busy or lease.need or lease.free or lease.held or lease.share):
+            self.active.discard(lease)
+
+    def _purge(self, now: float) -> None:
+        """Forgets the leases of past windows, which hold nothing and have been reported."""
+        if now - self._purged_at < _PURGE_S:
+            return
+        self._purged_at = now
+        for lease in [each for each in self.leases.values() if now >= each.ends and each not in self.active]:
+            if lease.held == 0:
+                del self.leases[lease.name]
+
+    def report_all(self) -> None:
+        """The server does not know what it was told: everything is reported again."""
+        for lease in self.leases.values():
+            lease.busy = True
+        self.active.update(self.leases.values())
+
+    def measured(self, sent: float, received: float, server_s: float) -> None:
+        """Takes the offset from one exchange. sent, received: readings of `clock`."""
+        offset_s = server_s - (sent + received) / 2
+        step_s, self.offset_s = offset_s - self.offset_s, offset_s
+        if abs(step_s) > _STEP_S:
+            for lease in self.leases.values():
+                lease.shift(step_s)
+            for account in self.accounts.values():
+                account.rolls_at = 0.0

@@ -1,0 +1,158 @@
+"""Keeps a worker's leases: reports what was used, asks for more ahead of need, gives back, and finds dead workers.
+
+One exchange with the stream server is in flight at a time, off the path of every request. A call on the last slice of a
+limit waits for the next exchange, at most 50 ms.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Sequence
+from typing import Protocol
+
+from gateway.core.backoff import Backoff
+from gateway.core.errors import StreamDown
+from gateway.observability.eval_metrics import ProxyMetrics
+from gateway.proxy.limits.book import LeaseBook
+from gateway.proxy.limits.lease import Lease
+from gateway.stream.leases import AT_ONCE, DEAD_S, ExchangeReply, LeaseReport
+
+log = logging.getLogger("gateway")
+
+EVERY_S = 0.5
+"""Between two regular exchanges."""
+_IDLE_EVERY_S = 2.0  # for leases that only hold something
+_ALIVE_EVERY_S = 5.0  # without any lease
+_AGAIN = Backoff(first_s=0.1, most_s=1.0)
+_LEAVE_S = 0.5
+
+
+class LeaseStore(Protocol):
+    """The part of the stream server that keeps leases."""
+
+    async def exchange(self, reports: Sequence[LeaseReport]) -> ExchangeReply | None: ...
+    async def sweep(self) -> int: ...
+    async def leave(self) -> None: ...
+
+
+class LeaseExchange:
+    """The exchanges of one worker."""
+
+    def __init__(self, book: LeaseBook, store: LeaseStore, metrics: ProxyMetrics, every_s: float = EVERY_S) -> None:
+        self._book = book
+        self._store = store
+        self._metrics = metrics
+        self._every_s = every_s
+        self._wake = asyncio.Event()
+        self._round: asyncio.Future[None] | None = None  # of the next exchange; None: nobody waits for it
+        self._last = float("-inf")
+        self._failures = 0
+        self._contact_since: float | None = None
+        self._swept_at = float("-inf")
+        book.on_urgent = self._wake.set
+
+    async def run(self) -> None:
+        """Runs until cancelled."""
+        while True:
+            await self._turn()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_AGAIN.wait_s(self._failures) if self._failures else self._every_s):
+                    await self._wake.wait()
+
+    async def next_exchange(self, timeout_s: float) -> bool:
+        """Waits for an exchange that begins after now. False: it failed, or took too long."""
+        if self._round is None or self._round.done():
+            self._round = asyncio.get_running_loop().create_future()
+        try:
+            async with asyncio.timeout(timeout_s):
+                await asyncio.shield(self._round)
+        except TimeoutError:
+            return False
+        return not self._book.down
+
+    async def _turn(self) -> None:
+        """The leases that are due; between their exchanges, those for which calls wait."""
+        self._wake.clear()
+        await self._urgent()
+        now = self._book.clock()
+        if now - self._last < self._every_s and not self._failures:
+            return
+        due = self._book.due(self._book.now(), _IDLE_EVERY_S)
+        if not due and not self._failures and now - self._last < _ALIVE_EVERY_S:
+            return
+        self._last = now
+        for at in range(0, max(1, len(due)), AT_ONCE):
+            if not await self._exchange(due[at : at + AT_ONCE]):
+                return
+            await self._urgent()
+        await self._sweep()
+
+    async def _urgent(self) -> None:
+        while self._book.urgent:
+            leases = [self._book.urgent.pop() for _ in range(min(AT_ONCE, len(self._book.urgent)))]
+            if not await self._exchange(leases):
+                return
+
+    async def _exchange(self, leases: Sequence[Lease], *, leaving: bool = False) -> bool:
+        """Whether the server answered. Whoever waits is told in any case."""
+        book, clock = self._book, self._book.clock
+        waiting, self._round = self._round, None
+        sent = clock()
+        reports = [lease.report(book.now(), leaving=leaving, keep=book.down) for lease in leases]
+        try:
+            reply = await self._store.exchange(reports)
+            if reply is None:
+                raise StreamDown("a report was overtaken by a newer one")
+            book.measured(sent, clock(), reply.now_s)
+            self._accept(leases, reply)
+        except StreamDown as error:
+            self._failed(error, leases)
+            return False
+        finally:
+            if waiting is not None and not waiting.done():
+                waiting.set_result(None)
+        return True
+
+    def _accept(self, leases: Sequence[Lease], reply: ExchangeReply) -> None:
+        book, now = self._book, self._book.now()
+        book.workers = reply.workers
+        for lease, grant in zip(leases, reply.grants, strict=True):
+            lease.accept(grant, now)
+            book.reported(lease)
+            if grant.crossed:
+                log.warning("%s has used %d %% of its %s", lease.scope, grant.crossed, lease.limit.name)
+        if self._failures:
+            log.warning("the stream server is reachable again; limits hold for all gateways together")
+        if self._failures or not reply.known:
+            book.report_all()
+        if self._contact_since is None:
+            self._contact_since = book.clock()
+        self._failures, book.down, book.late = 0, False, False
+
+    def _failed(self, error: StreamDown, leases: Sequence[Lease]) -> None:
+        for lease in leases:
+            lease.busy = True
+        if not self._failures and self._book.leases:
+            log.warning("%s; limits hold for each worker by itself until it is reachable again", error)
+        self._failures += 1
+        self._contact_since = None
+        self._book.down = True
+
+    async def _sweep(self) -> None:
+        now = self._book.clock()
+        if self._contact_since is None or now - max(self._contact_since, self._swept_at) < DEAD_S:
+            return
+        self._swept_at = now
+        with contextlib.suppress(StreamDown):
+            self._metrics.counts.of(self._metrics.limit_dead_workers).n += await self._store.sweep()
+
+    async def leave(self) -> None:
+        """The process stops: what was not spent goes back. A server that does not answer delays it by half a second."""
+        leases = list(self._book.leases.values())
+        with contextlib.suppress(StreamDown, TimeoutError):
+            async with asyncio.timeout(_LEAVE_S):
+                for at in range(0, len(leases), AT_ONCE):
+                    await self._exchange(leases[at : at + AT_ONCE], leaving=True)
+                await self._store.leave()

@@ -1,0 +1,183 @@
+"""One worker's lease on one limit in one window, as arithmetic on whole numbers. Pure: no clock, no I/O.
+
+    total = spent + held + free
+
+`free` is what the next calls may take, `held` what calls in flight have reserved, `spent` what ended calls have cost.
+Reserving moves from free to held; settling moves from held to spent, and the difference back to free. Neither changes
+the total, and the server has deducted the total from the limit before any of it is used. Only a call that cost more
+than it reserved makes `free` negative; the next report adds that to the total. That is the estimation error.
+
+In an outage a worker may also use its `share`: a part of what was left that the server has promised to nobody else.
+"""
+
+from __future__ import annotations
+
+from gateway.core.limits import MEASURES, Limit, LimitScope
+from gateway.core.usage import NANO
+from gateway.stream.leases import LeaseGrant, LeaseReport
+
+AHEAD_S = 2.0
+"""A lease holds what is spent in so many seconds."""
+IDLE_S = 2.0
+"""Unused for so long, it returns what is free."""
+SHARE_IDLE_S = 30.0
+"""Unused for so long, it gives up its share, too."""
+_RATE_OVER_S = 0.25  # a rate is measured over at least so long
+_KEEP_MS = {"minute": 900_000, "hour": 900_000}
+_KEEP_LONGER_MS = 86_400_000
+
+
+def units(limit: Limit) -> int:
+    """The amount of a limit in whole numbers: calls, tokens, or 1e-9 USD, which is exact for list prices."""
+    return round(limit.amount * NANO) if limit.measure == "usd" else round(limit.amount)
+
+
+class Lease:
+    """What one worker holds of one limit in one window. All times are seconds on the stream server's clock."""
+
+    __slots__ = (
+        "_added", "_committed", "_promised", "_share_sent", "amount", "asked", "borrowed", "busy", "checked_at", "ends",
+        "free", "held", "left", "limit", "low", "measure", "name", "need", "rate", "reported_at", "scope", "seen",
+        "share", "spent", "spent_by_all", "starts", "step", "used_at",
+    )  # fmt: skip
+
+    def __init__(self, scope: LimitScope, limit: Limit, name: str, starts: float, ends: float) -> None:
+        self.scope, self.limit, self.name = scope, limit, name
+        self.measure = MEASURES.index(limit.measure)
+        self.amount = units(limit)
+        self.starts, self.ends = starts, ends
+        self.free = self.held = self.spent = 0
+        self.share = 0
+        """What may be used in an outage, promised by the server."""
+        self.left = self.amount
+        """What no worker holds, as last reported; until `seen`, the whole limit."""
+        self.spent_by_all = 0
+        self.seen = False
+        self.borrowed = False
+        """This outage's part is in `free` already."""
+        self.need = 0
+        """What calls wait for."""
+        self.step = 1
+        """What one call takes."""
+        self.low = 0
+        """Below it, more is asked for."""
+        self.asked = False
+        self.busy = False
+        """It has changed since the last report."""
+        self.rate = 0.0
+        self.used_at = self.checked_at = self.reported_at = float("-inf")
+        self._committed = 0
+        self._share_sent = 0
+        self._promised = False  # the last report asked for a share
+        self._added = 0  # borrowed since the last report
+
+    @property
+    def total(self) -> int:
+        return self.spent + self.held + max(self.free, 0)
+
+    @property
+    def remaining(self) -> int:
+        """What a call of this worker may still hope for."""
+        return max(0, self.left + self.free)
+
+    @property
+    def keeps_share(self) -> bool:
+        """Limits of a minute, or of calls in flight, change too fast for one."""
+        return self.limit.on_outage == "bounded" and self.limit.window not in (None, "minute")
+
+    def change(self, limit: Limit) -> None:
+        """The limit has another amount, or behaves differently in an outage."""
+        self.limit, self.amount = limit, units(limit)
+        self.busy = True
+
+    def shift(self, seconds: float) -> None:
+        """The clock was corrected."""
+        self.used_at += seconds
+        self.checked_at += seconds
+        self.reported_at += seconds
+
+    def reserve(self, amount: int, now: float) -> None:
+        """The fast path does the same in place, for all leases of a call."""
+        self.free -= amount
+        self.held += amount
+        self.used_at = now
+        self.step = max(self.step, amount)
+
+    def settle(self, reserved: int, cost: int) -> None:
+        """cost: of a call that reserved so much; 0 releases it."""
+        self.held -= reserved
+        self.spent += cost
+        self.free += reserved - cost
+
+    def wait(self, amount: int, now: float) -> None:
+        """A call of this amount waits for more."""
+        self.need += amount
+        self.used_at = now
+        self.step = max(self.step, amount)
+
+    def short(self, amount: int, now: float, within_s: float) -> bool:
+        """The server said, not longer ago than `within_s`, that so much is not left."""
+        return now - self.checked_at < within_s and self.free + self.left < amount
+
+    def target(self, now: float) -> int:
+        """What should be free: the next seconds' spending, one call at least, and room for a few more at once."""
+        if now - self.used_at >= IDLE_S or now >= self.ends:
+            return 0
+        return max(int(self.rate * AHEAD_S), self.step, self.held // 4)
+
+    def report(self, now: float, *, leaving: bool = False, keep: bool = False) -> LeaseReport:
+        """What the server is told. What is given back is not used from here on.
+
+        keep: nothing is given back, because the server may not hear of it.
+        """
+        committed = self.spent + self.held
+        elapsed_s = max(now - self.reported_at, _RATE_OVER_S)
+        self.rate = (self.rate + max(0, committed - self._committed) / elapsed_s) / 2
+        self._committed, self.reported_at = committed, now
+        wanted = 0 if leaving else self.target(now)
+        self.free = max(0, self.free)
+        need, self.need = max(0, self.need - self.free), 0
+        keep = (keep or self.borrowed) and not leaving
+        if not need and not keep and self.free > 2 * wanted:
+            self.free = wanted
+        self.step = max(1, self.step * 7 // 8)
+        idle = now >= self.ends or (now - self.used_at >= SHARE_IDLE_S and not keep)
+        self._promised = self.keeps_share and not idle and not leaving
+        self.share = self.share if self._promised else 0
+        self._share_sent, self._added, self.busy = self.share, 0, False
+        return LeaseReport(
+            name=self.name,
+            spent=self.spent,
+            total=self.total,
+            share=self.share if self._promised else -1,
+            want=max(0, wanted + need - self.free),
+            need=need,
+            amount=self.amount,
+            starts_ms=round(self.starts * 1000),
+            ends_ms=0 if self.limit.window is None else round(self.ends * 1000),
+            keep_ms=_KEEP_MS.get(self.limit.window or "", _KEEP_LONGER_MS),
+            leaving=leaving,
+        )
+
+    def accept(self, grant: LeaseGrant, now: float) -> None:
+        """The server's reply to the last report. It has put aside the grant and the new share, or the old share,
+        whichever is more; what was borrowed in the meantime is part of that, or is given back."""
+        covered = max(grant.granted + grant.share, self._share_sent) - self._added
+        granted = max(0, min(grant.granted, covered))
+        excess = max(0, -covered, -grant.left)
+        self.free += granted - min(excess, max(0, self.free + granted))
+        self.share = max(0, min(grant.share, covered - granted))
+        self._added = 0
+        self.left, self.spent_by_all = grant.left, grant.spent
+        self.seen, self.borrowed, self.asked, self.checked_at = True, False, False, now
+        self.low = (self.target(now) + 1) // 2 if grant.granted else 0
+
+    def borrow(self, workers: int) -> None:
+        """In an outage, once: the promised share; where none was promised, this worker's part of what was last known to
+        be left: of the whole limit, in a window of which nothing is known."""
+        if self.borrowed:
+            return
+        extra = self.share if self._promised and self.seen else max(0, self.left) // max(1, workers)
+        self.free += extra
+        self._added += extra
+        self.share, self.borrowed = 0, True

@@ -1,0 +1,301 @@
+"""Limits on the hot path: a call reserves what it may use, and settles what it has used.
+
+Both are arithmetic on leases that this worker holds; no call waits for the stream server unless one of its limits is on
+its last slice, or is used for the first time in a window. Then it waits for one exchange, at most 50 ms.
+
+What holds:
+
+1. An amount is deducted from its limit on the stream server before any call uses it.
+2. Over all workers, leased + spent <= limit, but for what calls used beyond their reservation.
+3. A reservation holds for all limits of a call or for none, and is settled once, by the object itself.
+4. A call counts in the windows in which it was reserved, however long it runs.
+5. Windows follow the stream server's clock, whose offset each exchange measures.
+6. What a worker held when it died counts as spent until the window ends; its calls in flight end with it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator, Mapping, Sequence
+from typing import Any, Protocol
+
+from gateway.config.limits import Budgets
+from gateway.core.errors import GatewayError, NotAllowed
+from gateway.core.limits import Limit, LimitScope
+from gateway.core.usage import NANO
+from gateway.observability.eval_metrics import ProxyMetrics
+from gateway.proxy.limits.book import Account, LeaseBook
+from gateway.proxy.limits.charge import BYTES_PER_TOKEN, FREE_APIS, Charge, input_tokens_of
+from gateway.proxy.limits.estimate import GENERATES, ModelEstimate
+from gateway.proxy.limits.lease import Lease
+from gateway.proxy.limits.refusal import RATE_LINES, details, plain, refusal, unavailable, used
+from gateway.proxy.request.call import Call, Caller
+
+WAIT_S = 0.05
+"""The longest that a call waits for the stream server."""
+_FRESH_S = 0.25  # for so long, the server's word that nothing is left is not asked for again
+_LARGE_BODY_BYTES = 32 << 10
+_MOST_CHOICES = 128
+_FIGURES_S = 0.5
+
+Needs = tuple[int, int, int, int]
+"""Requests, tokens, 1e-9 USD and calls in flight, in the order of core.limits.MEASURES. What is 0 is not counted."""
+
+
+class Exchanges(Protocol):
+    """Whoever exchanges leases with the stream server."""
+
+    async def next_exchange(self, timeout_s: float) -> bool: ...
+
+
+class Offline:
+    """Exchanges of a process without a stream server."""
+
+    async def next_exchange(self, timeout_s: float) -> bool:
+        return False
+
+
+class CallReservation:
+    """What one call has reserved of each of its limits."""
+
+    __slots__ = ("estimate", "leases", "lines", "needs", "settled")
+
+    def __init__(self, leases: Sequence[Lease], needs: Needs, estimate: ModelEstimate | None, lines: bytes) -> None:
+        self.leases = leases
+        self.needs = needs
+        self.estimate = estimate
+        """Learns from the call's output; None: the caller has limited it, or there is none."""
+        self.lines = lines
+        """x-ratelimit header lines for the response; b"": none."""
+        self.settled = False
+
+
+class Limiter:
+    """The limits of one config."""
+
+    def __init__(
+        self,
+        book: LeaseBook,
+        exchanges: Exchanges,
+        estimates: Mapping[str, ModelEstimate],
+        budgets: Budgets,
+        metrics: ProxyMetrics,
+    ) -> None:
+        self._book = book
+        self._exchanges = exchanges
+        self.estimates = estimates
+        self._budgets = budgets
+        self._metrics = metrics
+
+    @property
+    def degraded(self) -> bool:
+        """Leases cannot be renewed, and some limit is in use."""
+        return self._book.down and bool(self._book.leases)
+
+    def reserve(self, caller: Caller, call: Call) -> CallReservation | None:
+        """Reserves out of what this worker holds. None: that does not suffice, `wait` has to decide.
+
+        Raises NotAllowed for a model without a known price, if the caller has limits in dollars and the policy says so;
+        LimitsUnavailable in an outage, if one of its limits is to refuse then.
+        """
+        book = self._book
+        now = book.clock() + book.offset_s
+        try:
+            account = book.accounts[caller.id]  # .get() would be a call more
+        except KeyError:
+            account = book.account(caller.id, caller.scopes)
+        if account.scopes is not caller.scopes or now >= account.rolls_at:
+            account = book.account(caller.id, caller.scopes)
+        if book.down and account.closed:
+            raise self._closed(account)
+        estimate = self.estimates[call.alias]
+        needs, given = self._needs(account, estimate, call)
+        return self._take(account, needs, None if given else estimate, now)
+
+    def _needs(self, account: Account, estimate: ModelEstimate, call: Call) -> tuple[Needs, bool]:
+        """What the call may use, and whether the caller itself has limited it."""
+        if call.api in FREE_APIS:
+            return (1, 0, 0, 1), True
+        size = len(call.body)
+        input_tokens = size // BYTES_PER_TOKEN if size <= _LARGE_BODY_BYTES else input_tokens_of(call.body)
+        output, given = 0, True
+        if call.api in GENERATES:
+            fields = call.fields
+            most = None
+            for name in ("max_completion_tokens", "max_tokens", "max_output_tokens"):
+                if name in fields:
+                    most = fields[name]
+            given = type(most) is int and most >= 0
+            output = most if type(most) is int and most >= 0 else int(estimate.output)
+            if "n" in fields and type(fields["n"]) is int and 1 < fields["n"] <= _MOST_CHOICES:
+                output *= fields["n"]
+        tokens = input_tokens + output + 1
+        if not given and account.most_tokens is not None and tokens > account.most_tokens:
+            tokens = account.most_tokens
+            output = tokens - input_tokens if tokens > input_tokens else 0
+        if not account.in_usd:
+            return (1, tokens, 0, 1), given
+        if estimate.unpriced is not None:
+            return self._unpriced(estimate.unpriced, tokens), given
+        return (1, tokens, int(input_tokens * estimate.input_nano + output * estimate.output_nano) + 1, 1), given
+
+    def _unpriced(self, target: str, tokens: int) -> Needs:
+        if self._budgets.unknown_price == "refuse":
+            raise NotAllowed(
+                f"the price of {target} is unknown, and this key has a limit in dollars; add the price under `prices`, "
+                "or set budgets.unknown_price",
+                code="unknown_price",
+                retry=False,
+            )
+        return (1, tokens if self._budgets.unknown_price == "count_tokens" else 0, 0, 1)
+
+    def _take(
+        self, account: Account, needs: Needs, estimate: ModelEstimate | None, now: float
+    ) -> CallReservation | None:
+        """From all leases, or from none."""
+        leases = account.leases
+        for lease in leases:
+            if lease.free < needs[lease.measure]:
+                return None
+        book = self._book
+        for lease in leases:
+            need = needs[lease.measure]
+            lease.free -= need
+            lease.held += need
+            lease.used_at = now
+            if not lease.busy:
+                lease.busy = True
+                book.active.add(lease)
+            if lease.free < lease.low and not lease.asked:
+                book.ask(lease)
+        lines = b""
+        for rate in account.rate_leases:
+            if rate is not None:
+                left = rate.left + rate.free
+                values = (rate.amount, left if left > 0 else 0, rate.ends - now)
+                lines += (b"\r\n" if lines else b"") + RATE_LINES[rate.measure] % values
+        return CallReservation(leases, needs, estimate, lines)
+
+    async def wait(self, caller: Caller, call: Call) -> CallReservation:
+        """Reserves with what the stream server grants. Raises RateLimited, QuotaExceeded or LimitsUnavailable."""
+        book = self._book
+        account = book.account(caller.id, caller.scopes)
+        estimate = self.estimates[call.alias]
+        needs, given = self._needs(account, estimate, call)
+        return await self._wait(account, needs, None if given else estimate)
+
+    @contextlib.asynccontextmanager
+    async def passing(self, caller: Caller, target: str | None) -> AsyncIterator[None]:
+        """A call outside the models: it counts as a request and as a call in flight.
+
+        target: what it is sent to, if that may cost money; None: it costs nothing. Raises as `reserve` and `wait` do.
+        """
+        if not caller.scopes:
+            yield
+            return
+        account = self._book.account(caller.id, caller.scopes)
+        needs = self._unpriced(target, 0) if target is not None and account.in_usd else (1, 0, 0, 1)
+        if self._book.down and account.closed:
+            raise self._closed(account)
+        reserved = self._take(account, needs, None, self._book.now()) or await self._wait(account, needs, None)
+        charge: Charge | None = Charge(0, 0, 0, 0, 0.0, False)
+        try:
+            yield
+        except GatewayError:  # no upstream was reached
+            charge = None
+            raise
+        finally:
+            self.settle(reserved, charge)
+
+    async def _wait(self, account: Account, needs: Needs, estimate: ModelEstimate | None) -> CallReservation:
+        book = self._book
+        self._refuse_at_once(account, needs)
+        answered = False
+        if not (book.down or book.late):
+            for lease in account.leases:
+                if lease.free < needs[lease.measure]:
+                    lease.wait(needs[lease.measure], book.now())
+                    book.ask(lease)
+            answered = await self._exchanges.next_exchange(WAIT_S)
+            book.late = not answered
+        if not answered:
+            self._borrow(account, needs)
+        taken = self._take(account, needs, estimate, book.now())
+        self._count("late" if not answered else "refused" if taken is None else "granted")
+        if taken is None:
+            raise self._refused(account, needs)
+        return taken
+
+    def _refuse_at_once(self, account: Account, needs: Needs) -> None:
+        """What can never pass, and what the server has just refused, is not asked for."""
+        now = self._book.now()
+        for lease in account.leases:
+            need = needs[lease.measure]
+            if need > lease.amount or (not self._book.down and lease.short(need, now, _FRESH_S)):
+                raise self._error(account, lease, need)
+
+    def _borrow(self, account: Account, needs: Needs) -> None:
+        """The server does not answer: limits that are `closed` refuse, others lend this worker's part once."""
+        for lease in account.leases:
+            if lease.free < needs[lease.measure]:
+                if lease.limit.on_outage == "closed":
+                    raise unavailable(lease)
+                lease.borrow(self._book.workers)
+
+    def _refused(self, account: Account, needs: Needs) -> GatewayError:
+        lease = next(each for each in account.leases if each.free < needs[each.measure])
+        return self._error(account, lease, needs[lease.measure])
+
+    def _error(self, account: Account, lease: Lease, need: int) -> GatewayError:
+        m = self._metrics
+        m.counts.of(m.limit_refused, lease.scope.kind, lease.limit.name).n += 1
+        return refusal(account, lease, need, self._book.now(), self._budgets.status)
+
+    def _closed(self, account: Account) -> GatewayError:
+        return unavailable(next(lease for lease in account.leases if lease.limit.on_outage == "closed"))
+
+    def _count(self, result: str) -> None:
+        self._metrics.counts.of(self._metrics.limit_waits, result).n += 1
+
+    async def figures(self, caller: Caller) -> list[dict[str, Any]]:
+        """Each limit of a caller: amount, used, remaining, reset. As new as the stream server lets them be."""
+        book = self._book
+        account = book.account(caller.id, caller.scopes)
+        if not book.down:
+            for lease in account.leases:
+                book.ask(lease)
+            await self._exchanges.next_exchange(_FIGURES_S)
+        return [{**details(lease), "remaining": plain(lease, lease.remaining)} for lease in account.leases]
+
+    def snapshot(self) -> list[tuple[LimitScope, Limit, float]]:
+        """(scope, limit, used share of it) of every limit that this worker has used in the windows that are open."""
+        book = self._book
+        now = book.now()
+        open_leases = [lease for lease in book.leases.values() if lease.seen and lease.starts <= now < lease.ends]
+        return [(lease.scope, lease.limit, used(lease) / lease.amount) for lease in open_leases]
+
+    def settle(self, reservation: CallReservation, charge: Charge | None) -> None:
+        """Counts what the call has cost, and releases the rest. charge: None: it reached no upstream. A second call
+        changes nothing."""
+        if reservation.settled:
+            return
+        reservation.settled = True
+        needs = reservation.needs
+        cost: Needs = (0, 0, 0, 0)
+        if charge is not None:
+            tokens = charge.input_tokens + charge.output_tokens if needs[1] else 0
+            usd = charge.usd if needs[2] and charge.usd is not None else 0.0
+            cost = (1, tokens, round(usd * NANO), 0)  # as the usage ledger rounds it
+            estimate = reservation.estimate
+            if estimate is not None and not charge.estimated:
+                estimate.learn(charge.output_tokens)
+        active = self._book.active
+        for lease in reservation.leases:
+            measure = lease.measure
+            reserved, spent = needs[measure], cost[measure]
+            lease.held -= reserved
+            lease.spent += spent
+            lease.free += reserved - spent
+            if not lease.busy:
+                lease.busy = True
+                active.add(lease)

@@ -1,0 +1,123 @@
+"""What a caller gets when a limit refuses its call: error, headers, and the same figures for GET /v1/key. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from gateway.core.errors import GatewayError, LimitsUnavailable, QuotaExceeded, RateLimited
+from gateway.core.limits import MEASURES
+from gateway.core.usage import NANO
+from gateway.proxy.limits.book import Account
+from gateway.proxy.limits.lease import Lease
+
+_UNITS = {"requests": "requests", "tokens": "tokens", "usd": "USD", "concurrency": "requests in flight"}
+_CONCURRENCY_RETRY_S = 1.0
+_LONGEST_RETRY_S = 86_400.0 * 31
+
+
+def refusal(account: Account, lease: Lease, need: int, now: float, quota_status: int) -> GatewayError:
+    """The error for a call that needs more of a limit than is left. now: seconds on the stream server's clock."""
+    limit = lease.limit
+    if need > lease.amount:
+        message = (
+            f"this request may use {amount_text(lease, need)}, and {_limit_text(lease)}: it can never pass; "
+            "lower max_tokens or shorten the input"
+        )
+    else:
+        message = f"{_limit_text(lease)}; {amount_text(lease, used(lease))} are used or reserved{_next_text(lease)}"
+    kind = RateLimited if limit.heals_with_time else QuotaExceeded
+    never = need > lease.amount
+    retry = False if never or not limit.heals_with_time else None
+    error = kind(message, retry_after_s=None if never else _retry_after_s(lease, now), retry=retry)
+    if isinstance(error, QuotaExceeded):
+        error.status = quota_status
+    error.details = details(lease)
+    error.more_headers = rate_headers(account, now)
+    return error
+
+
+def unavailable(lease: Lease) -> GatewayError:
+    error = LimitsUnavailable(
+        f"{lease.limit.name} of {lease.scope} cannot be checked now: the stream server does not answer; retry",
+        retry_after_s=1,
+    )
+    error.details = {"scope": str(lease.scope), "limit": lease.limit.name}
+    return error
+
+
+def used(lease: Lease) -> int:
+    """Used, reserved, or held by other workers, as far as this worker knows."""
+    return max(0, lease.amount - lease.left - lease.free)
+
+
+def details(lease: Lease) -> dict[str, Any]:
+    """The machine-readable part of a refusal, and of GET /v1/key."""
+    return {
+        "scope": str(lease.scope),
+        "limit": lease.limit.name,
+        "amount": plain(lease, lease.amount),
+        "used": plain(lease, used(lease)),
+        "reset": None if lease.limit.window is None else reset_text(lease.ends),
+    }
+
+
+def plain(lease: Lease, amount: int) -> float | int:
+    return amount / NANO if lease.limit.measure == "usd" else amount
+
+
+def amount_text(lease: Lease, amount: int) -> str:
+    value = plain(lease, amount)
+    number = f"{value:,.6f}".rstrip("0").rstrip(".") if isinstance(value, float) else f"{value:,}"
+    return f"{number} {_UNITS[lease.limit.measure]}"
+
+
+def reset_text(ends: float) -> str:
+    return datetime.fromtimestamp(ends, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _limit_text(lease: Lease) -> str:
+    window = "" if lease.limit.window is None else f" per {lease.limit.window}"
+    return f"the limit of {lease.scope} is {amount_text(lease, lease.amount)}{window}"
+
+
+def _next_text(lease: Lease) -> str:
+    return "" if lease.limit.window is None else f"; the next {lease.limit.window} begins at {reset_text(lease.ends)}"
+
+
+def _retry_after_s(lease: Lease, now: float) -> float:
+    if lease.limit.window is None:
+        return _CONCURRENCY_RETRY_S
+    return min(_LONGEST_RETRY_S, max(1.0, lease.ends - now + 0.5))
+
+
+def rate_headers(account: Account, now: float) -> list[tuple[bytes, bytes]]:
+    """x-ratelimit-{limit,remaining,reset}-{requests,tokens}, of the caller's smallest limits per minute."""
+    lines = rate_lines(account.rate_leases, now)
+    return (
+        [(name, value) for name, _, value in (line.partition(b": ") for line in lines.split(b"\r\n"))] if lines else []
+    )
+
+
+def rate_lines(leases: Sequence[Lease | None], now: float) -> bytes:
+    """The same as header lines on the wire; b"": the caller has no such limit."""
+    lines = b""
+    for lease in leases:
+        if lease is not None:
+            left = lease.left + lease.free
+            values = (lease.amount, left if left > 0 else 0, lease.ends - now)
+            lines += (b"\r\n" if lines else b"") + RATE_LINES[lease.measure] % values
+    return lines
+
+
+RATE_LINES = tuple(
+    b"\r\n".join(
+        (
+            b"x-ratelimit-limit-%b: %%d" % name.encode(),
+            b"x-ratelimit-remaining-%b: %%d" % name.encode(),
+            b"x-ratelimit-reset-%b: %%.0fs" % name.encode(),
+        )
+    )
+    for name in MEASURES
+)

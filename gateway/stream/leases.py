@@ -1,0 +1,279 @@
+"""Leases of limits on the stream server: which part of each limit every gateway worker may spend without asking again.
+
+One hash holds one limit of one scope in one window; its name ends in the window, so nothing is ever set to zero:
+
+    {NAME:limits}:team:search:usd_per_month:2026-11
+
+    s        the sum of what all workers have reported as spent
+    o        the sum of what they hold beyond that: leased, and spent or reserved or unused
+    h        the sum of the shares that are promised to them for an outage
+    f        a lower bound of s from the usage ledger (`raise_spent`)
+    t        until when (ms) no share is promised, because a call needs what is left
+    w:ID     "spent total share" of worker ID; total is spent + held
+
+What is left is amount - max(s, f) - o. A worker reports absolute numbers, never differences: a repeated report changes
+nothing, and a lost one is repaired by the next. A sequence number keeps a report that was delayed from overwriting a
+newer one. What a worker gives back it stops using before it says so; what it is granted it uses once it has the reply.
+Therefore `total` and `share` on the server are never below what the worker uses, whatever gets lost.
+
+All keys share one hash tag, so one script call covers all scopes of a call on a cluster, too, and takes effect as a
+whole. One slot suffices: workers exchange a few times a second, however many requests they answer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from gateway.stream.connect import Client, ask
+from gateway.stream.types import text
+
+DEAD_S = 15.0
+"""A worker that has not exchanged for so long is dead: its concurrent calls and its shares are released."""
+_EARLY_MS = 5_000  # a window is leased from so long before it begins
+_TIGHT_MS = 10_000
+_SEQUENCE_MS = 3_600_000
+
+AT_ONCE = 200
+"""Limits in one exchange, which holds up the server."""
+
+# KEYS: workers (by the time last seen, ms), this worker's sequence number, the set of its records, then the limits.
+# ARGV: id, sequence number, DEAD_S and shift in ms, then for each limit: spent, total, share (-1: none is kept), want,
+# need, amount, starts, ends (0: no window), keep_ms, leaving (1 or 0).
+_EXCHANGE = """
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000) + tonumber(ARGV[4])
+local id, sequence = ARGV[1], tonumber(ARGV[2])
+if sequence <= tonumber(redis.call('GET', KEYS[2]) or '0') then return {now} end
+redis.call('SET', KEYS[2], ARGV[2], 'PX', %d)
+local new = redis.call('ZADD', KEYS[1], now, id)
+local workers = redis.call('ZCOUNT', KEYS[1], now - tonumber(ARGV[3]), '+inf')
+local reply = {now, workers, new}
+local function whole(n) return string.format('%%.0f', n) end
+for i = 4, #KEYS do
+    local key, at = KEYS[i], 5 + (i - 4) * 10
+    local spent, total, share = tonumber(ARGV[at]), tonumber(ARGV[at + 1]), tonumber(ARGV[at + 2])
+    local want, need, amount = tonumber(ARGV[at + 3]), tonumber(ARGV[at + 4]), tonumber(ARGV[at + 5])
+    local starts, ends, leaving = tonumber(ARGV[at + 6]), tonumber(ARGV[at + 7]), ARGV[at + 9] == '1'
+    local all = redis.call('HMGET', key, 's', 'o', 'h', 'f', 't', 'w:' .. id)
+    for n = 1, 5 do all[n] = tonumber(all[n] or '0') or 0 end
+    local s, o, h, floor, tight = all[1], all[2], all[3], all[4], all[5]
+    local spent_before, total_before, share_before = 0, 0, 0
+    if all[6] then
+        local a, b, c = string.match(all[6], '(%%S+) (%%S+) (%%S+)')
+        spent_before, total_before, share_before = tonumber(a) or 0, tonumber(b) or 0, tonumber(c) or 0
+    end
+    local used_before = math.max(s, floor)
+    s = s + spent - spent_before
+    o = o + (total - spent) - (total_before - spent_before)
+    h = h - share_before
+    local used = math.max(s, floor)
+    local room = amount - used - o - h
+    local open = ends == 0 or (now >= starts - %d and now < ends)
+    local grant, offer, kept = 0, 0, 0
+    if open and not leaving then
+        local part = math.floor(math.max(0, amount - used - o) / (2 * workers))
+        grant = math.max(0, math.min(want, part, room), math.min(need, room))
+        if need > grant then tight = now + %d end
+        if share >= 0 and now >= tight then
+            offer = math.max(0, math.min(math.floor((amount - used - o - grant) / (2 * workers)), room - grant))
+        end
+        kept = math.max(offer, share - grant, 0)
+    end
+    total, o, h = total + grant, o + grant, h + kept
+    if leaving then
+        redis.call('HDEL', key, 'w:' .. id)
+    else
+        redis.call('HSET', key, 'w:' .. id, whole(spent) .. ' ' .. whole(total) .. ' ' .. whole(kept))
+    end
+    redis.call('HSET', key, 's', whole(s), 'o', whole(o), 'h', whole(h), 't', whole(tight))
+    if ends > 0 then
+        redis.call('PEXPIREAT', key, whole(ends + tonumber(ARGV[at + 8])))
+    else
+        redis.call('PEXPIRE', key, ARGV[at + 8])
+    end
+    redis.call((share >= 0 or ends == 0) and not leaving and 'SADD' or 'SREM', KEYS[3], key)
+    local crossed = 0
+    for _, percent in ipairs({80, 100}) do
+        if used_before * 100 < amount * percent and used * 100 >= amount * percent then crossed = percent end
+    end
+    for _, n in ipairs({grant, amount - used - o, offer, used, crossed}) do reply[#reply + 1] = whole(n) end
+end
+return reply
+""" % (_SEQUENCE_MS, _EARLY_MS, _TIGHT_MS)  # noqa: UP031 - Lua has braces of its own
+
+# KEYS: workers. ARGV: DEAD_S and shift in ms.
+_DEAD = """
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000) + tonumber(ARGV[2])
+return redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', '(' .. string.format('%.0f', now - tonumber(ARGV[1])))
+"""
+
+# KEYS: workers, the set of its records, then these. ARGV: id, DEAD_S and shift in ms. A share is unused unless the
+# worker lost the server before it died. Calls in flight died with it. What it held of a window may have been spent.
+_SWEEP = """
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000) + tonumber(ARGV[3])
+local seen = redis.call('ZSCORE', KEYS[1], ARGV[1])
+if not seen or tonumber(seen) >= now - tonumber(ARGV[2]) then return 0 end
+for i = 3, #KEYS do
+    local field = 'w:' .. ARGV[1]
+    local record = redis.call('HGET', KEYS[i], field)
+    if record then
+        local spent, total, share = string.match(record, '(%S+) (%S+) (%S+)')
+        local function lower(sum, by)
+            local n = tonumber(redis.call('HGET', KEYS[i], sum)) - tonumber(by)
+            redis.call('HSET', KEYS[i], sum, string.format('%.0f', n))
+        end
+        lower('h', share)
+        if string.sub(KEYS[i], -12) == ':concurrency' then
+            lower('o', tonumber(total) - tonumber(spent))
+            redis.call('HDEL', KEYS[i], field)
+        else
+            redis.call('HSET', KEYS[i], field, spent .. ' ' .. total .. ' 0')
+        end
+    end
+end
+redis.call('DEL', KEYS[2])
+redis.call('ZREM', KEYS[1], ARGV[1])
+return 1
+"""
+
+# KEYS: the limit. ARGV: the amount, and the Unix ms at which the hash expires.
+_RAISE = """
+local before = tonumber(redis.call('HGET', KEYS[1], 'f') or '0')
+if tonumber(ARGV[1]) > before then
+    redis.call('HSET', KEYS[1], 'f', ARGV[1])
+    redis.call('PEXPIREAT', KEYS[1], ARGV[2])
+end
+return 1
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class LeaseReport:
+    """What one worker says of one limit in one window. Amounts are whole numbers: calls, tokens, or 1e-9 USD."""
+
+    name: str
+    """`team:search:usd_per_month:2026-11`; without a window, `key:web:concurrency`."""
+    spent: int
+    """By the calls that have ended, since this worker began."""
+    total: int
+    """Spent, reserved by calls in flight, and unused."""
+    share: int
+    """The share that it may still use in an outage; -1: none is kept for this limit."""
+    want: int
+    """What it would like in addition."""
+    need: int
+    """What calls wait for: granted if it is left at all."""
+    amount: int
+    """The limit."""
+    starts_ms: int
+    ends_ms: int
+    """Unix ms, on the server's clock; 0: there is no window."""
+    keep_ms: int
+    """How long the record outlives its window."""
+    leaving: bool = False
+    """The worker stops, and this is its last report."""
+
+
+@dataclass(frozen=True, slots=True)
+class LeaseGrant:
+    """The server's reply to one report."""
+
+    granted: int
+    left: int
+    """What no worker holds; below 0 if more was spent than reserved."""
+    share: int
+    """What this worker may use in an outage."""
+    spent: int
+    """By all workers, as far as they have reported."""
+    crossed: int
+    """80 or 100, if this report took `spent` over so many per cent of the limit; else 0."""
+
+
+@dataclass(frozen=True, slots=True)
+class ExchangeReply:
+    """The server's reply to one exchange."""
+
+    now_s: float
+    """The server's clock, Unix seconds."""
+    workers: int
+    """Alive now, this one included."""
+    known: bool
+    """False: the server did not know this worker. It must report everything again."""
+    grants: tuple[LeaseGrant, ...]
+
+
+class LeaseServer:
+    """One worker's view of the leases on a stream server. Every method raises StreamDown.
+
+    worker: unique to this process. shift_s: added to the server's clock, for tests of windows.
+    """
+
+    def __init__(self, client: Client, name: str, worker: str, shift_s: float = 0.0) -> None:
+        self._client = client
+        self._tag = f"{{{name}:limits}}"
+        self._worker = worker
+        self._shift_ms = round(shift_s * 1000)
+        self._sequence = 0
+
+    async def exchange(self, reports: Sequence[LeaseReport]) -> ExchangeReply | None:
+        """Reports what was used and asks for more, all at once. None: the server had a newer report already.
+
+        reports: at most AT_ONCE; none: the worker is alive, and measures the server's clock.
+        """
+        self._sequence += 1
+        keys = [self._workers, self._key("sequence", self._worker), self._records(self._worker)]
+        arguments: list[Any] = [self._worker, self._sequence, *self._clock_arguments]
+        for r in reports:
+            keys.append(self._key(r.name))
+            arguments += (r.spent, r.total, r.share, r.want, r.need, r.amount, r.starts_ms, r.ends_ms)
+            arguments += (r.keep_ms, int(r.leaving))
+        reply: Any = await ask(self._client.eval(_EXCHANGE, len(keys), *keys, *arguments))
+        if len(reply) == 1:
+            return None
+        now_ms, workers, new, *rest = map(int, reply)
+        grants = tuple(LeaseGrant(*rest[at : at + 5]) for at in range(0, len(rest), 5))
+        return ExchangeReply(now_ms / 1000, workers, not new, grants)
+
+    async def leave(self) -> None:
+        """The worker stops and holds nothing any more."""
+        await ask(self._client.delete(self._records(self._worker)))
+        await ask(self._client.zrem(self._workers, self._worker))
+
+    async def sweep(self) -> int:
+        """Releases what dead workers hold, as far as it cannot have been spent; returns how many there were.
+
+        Only a worker that has reached the server without a break for DEAD_S may ask for it: before, the server itself
+        may have been away, and everybody seems dead.
+        """
+        dead: Any = await ask(self._client.eval(_DEAD, 1, self._workers, *self._clock_arguments))
+        return sum([await self._sweep_one(text(worker)) for worker in dead])
+
+    async def _sweep_one(self, worker: str) -> int:
+        records = [text(key) for key in await ask(self._client.smembers(self._records(worker)))]
+        keys = [self._workers, self._records(worker), *records]
+        return int(await ask(self._client.eval(_SWEEP, len(keys), *keys, worker, *self._clock_arguments)))
+
+    async def raise_spent(self, name: str, amount: int, expires_ms: int) -> None:
+        """Makes `amount` the least that counts as spent: from the ledger, after the server has lost its data.
+
+        As max(ledger, reports): repeated as the ledger grows, it never counts a call twice. name: as in LeaseReport.
+        """
+        await ask(self._client.eval(_RAISE, 1, self._key(name), amount, expires_ms))
+
+    @property
+    def _clock_arguments(self) -> tuple[int, int]:
+        return round(DEAD_S * 1000), self._shift_ms
+
+    @property
+    def _workers(self) -> str:
+        return self._key("workers")
+
+    def _records(self, worker: str) -> str:
+        return self._key("records", worker)
+
+    def _key(self, *parts: str) -> str:
+        return ":".join((self._tag, *parts))

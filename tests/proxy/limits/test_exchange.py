@@ -1,0 +1,134 @@
+"""Leases between a gateway and its stream server: ahead of need, in outages, and at the end."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+Limited = Callable[..., dict[str, Any]]
+Start = Callable[..., Any]
+
+
+@pytest.fixture
+def alone(limited: Limited, stream_server: Any, stream_name: str) -> Limited:
+    """`limited`, on a stream server that the test may kill."""
+
+    def make(*limits: Any, **sections: Any) -> dict[str, Any]:
+        return limited(*limits, stream={"url": stream_server.url, "name": stream_name}, **sections)
+
+    return make
+
+
+async def in_contact(gateway: Any, *, lost: bool = False) -> None:
+    async with asyncio.timeout(30):
+        while await gateway.metric("gateway_limits_degraded") != lost:
+            pass
+
+
+async def statuses(gateway: Any, n: int, **fields: Any) -> list[int]:
+    return [(await gateway.chat(**fields)).status_code for _ in range(n)]
+
+
+async def used(gateway: Any) -> float:
+    return float((await gateway.client.get("/key")).json()["limits"][0]["used"])
+
+
+async def test_only_the_first_calls_of_a_limit_wait(start: Start, alone: Limited) -> None:
+    gateway = await start(alone({"requests_per_day": 100_000}))
+    assert set(await statuses(gateway, 60)) == {200}
+    assert 1 <= await gateway.metric("gateway_limit_waits_total") <= 5
+
+
+async def test_an_outage_leaves_a_worker_its_share(stream_server: Any, start: Start, alone: Limited) -> None:
+    gateway = await start(alone({"requests_per_day": 100}))
+    assert await statuses(gateway, 10) == [200] * 10
+    stream_server.kill()
+    await in_contact(gateway, lost=True)
+    answers = await statuses(gateway, 100)
+    assert set(answers) == {200, 429}
+    assert 20 <= answers.count(200) <= 90
+    stream_server.start()
+    await in_contact(gateway)
+    answers += await statuses(gateway, 100)
+    assert answers.count(200) == 90, "all of it counts, once"
+    assert await used(gateway) == 100
+
+
+async def test_a_limit_that_is_closed_refuses_while_it_cannot_be_checked(
+    stream_server: Any, start: Start, alone: Limited
+) -> None:
+    gateway = await start(alone({"requests_per_day": 100, "on_outage": "closed"}))
+    assert await statuses(gateway, 3) == [200] * 3
+    stream_server.kill()
+    await in_contact(gateway, lost=True)
+    refused = await gateway.chat()
+    assert (refused.status_code, refused.headers["retry-after"]) == (503, "1")
+    assert refused.json()["error"]["code"] == "limits_unavailable"
+    assert refused.json()["error"]["scope"] == "key tester"
+    stream_server.start()
+    await in_contact(gateway)
+    assert await statuses(gateway, 2) == [200] * 2
+    assert await used(gateway) == 5
+
+
+@pytest.mark.parametrize(("on_outage", "answers"), [("bounded", {200}), ("closed", {503})])
+async def test_a_gateway_starts_without_its_stream_server(
+    stream_server: Any, start: Start, alone: Limited, on_outage: str, answers: set[int]
+) -> None:
+    stream_server.kill()
+    gateway = await start(alone({"requests_per_minute": 1000, "on_outage": on_outage}))
+    assert set(await statuses(gateway, 5)) == answers
+    stream_server.start()
+    await in_contact(gateway)
+    assert await statuses(gateway, 1) == [200]
+
+
+async def test_a_server_that_hangs_holds_up_one_call_for_fifty_milliseconds(
+    stream_server: Any, start: Start, alone: Limited
+) -> None:
+    gateway = await start(alone({"requests_per_day": 1000}))
+    assert await statuses(gateway, 2) == [200] * 2
+    stream_server.pause()
+    try:
+        assert set(await statuses(gateway, 100)) == {200}
+        assert await gateway.metric("gateway_limit_waits_total", result="late") >= 1
+    finally:
+        stream_server.resume()
+    await in_contact(gateway)
+    async with asyncio.timeout(30):
+        while await used(gateway) != 102:
+            pass
+
+
+async def test_a_server_without_its_data_is_told_everything_again(
+    stream_server: Any, start: Start, alone: Limited
+) -> None:
+    gateway = await start(alone({"requests_per_day": 100}))
+    assert await statuses(gateway, 30) == [200] * 30
+    stream_server.kill()
+    for path in stream_server.directory.rglob("*.aof*"):
+        path.unlink()
+    await in_contact(gateway, lost=True)
+    stream_server.start()
+    await in_contact(gateway)
+    async with asyncio.timeout(30):
+        while await used(gateway) != 30:
+            pass
+
+
+async def test_the_log_says_once_when_most_of_a_limit_is_used(
+    stream_server: Any, start: Start, alone: Limited, caplog: pytest.LogCaptureFixture
+) -> None:
+    gateway = await start(alone({"requests_per_day": 10}))
+    await statuses(gateway, 12)
+    async with asyncio.timeout(30):
+        while await used(gateway) < 10 or "100 %" not in caplog.text:
+            pass
+    lines = [record.getMessage() for record in caplog.records if "has used" in record.getMessage()]
+    assert lines in (
+        ["key tester has used 80 % of its requests_per_day", "key tester has used 100 % of its requests_per_day"],
+        ["key tester has used 100 % of its requests_per_day"],  # in one report
+    )

@@ -1,0 +1,305 @@
+"""The arithmetic of leases, against a real stream server: whatever gets lost, no limit is exceeded."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
+
+from gateway.core.exchange import new_id
+from gateway.core.limits import Limit, LimitScope
+from gateway.proxy.limits.lease import IDLE_S, SHARE_IDLE_S, Lease, units
+from gateway.stream.connect import Credentials, close, connect
+from gateway.stream.leases import LeaseGrant, LeaseReport, LeaseServer
+
+NOW = 1_000_000.0
+DAY = Limit("tokens", 1000, "day")
+SCOPE = LimitScope("team", "search", (DAY,))
+
+
+def a_lease(limit: Limit = DAY, ends: float = NOW + 86_400) -> Lease:
+    return Lease(SCOPE, limit, f"team:search:{limit.name}:x", NOW - 1, ends)
+
+
+def granted(n: int, left: int = 900, share: int = 0) -> LeaseGrant:
+    return LeaseGrant(n, left, share, 0, 0)
+
+
+@pytest.mark.parametrize(
+    ("limit", "n"),
+    [
+        (Limit("requests", 60, "minute"), 60),
+        (Limit("usd", 0.075, "day"), 75_000_000),
+        (Limit("usd", 500, "month"), 500 * 10**9),
+        (Limit("concurrency", 8), 8),
+    ],
+)
+def test_amounts_are_whole_numbers(limit: Limit, n: int) -> None:
+    assert units(limit) == n
+
+
+def test_reserving_and_settling_do_not_change_the_total() -> None:
+    lease = a_lease()
+    lease.free = 100
+    lease.reserve(60, NOW)
+    assert (lease.free, lease.held, lease.spent, lease.total) == (40, 60, 0, 100)
+    lease.settle(60, 25)
+    assert (lease.free, lease.held, lease.spent, lease.total) == (75, 0, 25, 100)
+
+
+def test_what_a_call_used_beyond_its_reservation_is_reported() -> None:
+    lease = a_lease()
+    lease.free = 10
+    lease.reserve(10, NOW)
+    lease.settle(10, 35)
+    report = lease.report(NOW)
+    assert (lease.free, report.spent, report.total) == (0, 35, 35)
+
+
+def test_a_call_that_waits_is_asked_for_in_full() -> None:
+    lease = a_lease()
+    lease.free = 10
+    lease.wait(40, NOW)
+    report = lease.report(NOW)
+    assert report.need == 30
+    assert report.want >= 30
+    assert lease.report(NOW).need == 0, "whoever still waits says so again"
+
+
+def test_a_lease_asks_for_the_next_seconds_spending() -> None:
+    lease = a_lease()
+    lease.accept(granted(20), NOW)
+    for second in range(10):
+        lease.reserve(20, NOW + second)
+        lease.settle(20, 20)
+        lease.accept(granted(lease.report(NOW + second).want), NOW + second)
+    assert lease.target(NOW + 9) == pytest.approx(40, abs=2)
+    assert 38 <= lease.free <= 80
+
+
+def test_an_idle_lease_gives_back_what_is_free_and_later_its_share() -> None:
+    lease = a_lease()
+    lease.wait(10, NOW)
+    lease.report(NOW)
+    lease.accept(granted(100, share=50), NOW)
+    assert (lease.free, lease.share) == (100, 50)
+    report = lease.report(NOW + IDLE_S)
+    assert (lease.free, report.total, report.share) == (0, 0, 50)
+    assert lease.report(NOW + SHARE_IDLE_S).share == -1
+    assert lease.share == 0
+
+
+def test_a_window_that_ended_gives_back_everything_but_what_is_in_flight() -> None:
+    lease = a_lease(ends=NOW + 5)
+    lease.wait(10, NOW)
+    lease.report(NOW)
+    lease.accept(granted(100, share=50), NOW)
+    lease.reserve(30, NOW + 4)
+    report = lease.report(NOW + 5)
+    assert (report.total, report.share, report.want) == (30, -1, 0)
+
+
+@pytest.mark.parametrize("limit", [Limit("tokens", 1000, "minute"), Limit("concurrency", 10)], ids=lambda x: x.name)
+def test_short_limits_have_no_share(limit: Limit) -> None:
+    lease = a_lease(limit)
+    lease.wait(10, NOW)
+    assert lease.report(NOW).share == -1
+
+
+def test_an_outage_lends_the_share_once() -> None:
+    lease = a_lease()
+    lease.wait(10, NOW)
+    lease.report(NOW)
+    lease.accept(granted(10, share=50), NOW)
+    lease.borrow(4)
+    lease.borrow(4)
+    assert (lease.free, lease.share) == (60, 0)
+    report = lease.report(NOW)
+    assert (report.total, report.share) == (60, 0), "nothing goes back while the server may not hear of it"
+
+
+@pytest.mark.parametrize(("seen", "part"), [(False, 250), (True, 100)])
+def test_without_a_share_an_outage_lends_a_part_of_what_was_left(seen: bool, part: int) -> None:
+    lease = a_lease(Limit("tokens", 1000, "minute"))
+    if seen:
+        lease.report(NOW)
+        lease.accept(granted(0, left=400), NOW)
+    lease.borrow(4)
+    assert lease.free == part
+
+
+def test_what_was_borrowed_while_the_reply_was_late_is_covered_or_given_back() -> None:
+    lease = a_lease(Limit("tokens", 1000, "minute"))
+    lease.wait(5, NOW)
+    lease.report(NOW)
+    lease.borrow(4)  # 250
+    lease.reserve(5, NOW)
+    lease.accept(granted(5, left=0), NOW)
+    assert (lease.free, lease.held) == (0, 5)
+
+
+@dataclass
+class Worker:
+    """One worker: its lease, its connection to the server, its calls in flight."""
+
+    server: LeaseServer
+    id: str
+    lease: Lease
+    calls: list[int] = field(default_factory=list)
+    cut_off: bool = False
+    """Its last exchange failed."""
+    promised: bool = False
+    """Its last report kept a share, so what it borrows is promised to it. (Without one it borrows a part of what was
+    left when it last knew; that can be more than is left.)"""
+
+
+AMOUNT = 1000
+WORKERS = st.integers(0, 2)
+
+
+class Fleet(RuleBasedStateMachine):
+    """Three workers share one limit; exchanges fail, replies get lost, workers die."""
+
+    url = ""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.loop = asyncio.new_event_loop()
+        self.client = connect(self.url, Credentials())
+        self.name = f"test-{new_id()}"
+        self.now = NOW
+        self.excess = 0
+        """What calls used beyond their reservations."""
+        self.lost = 0
+        """What dead workers had spent, or reserved when they died."""
+        self.workers = [self.worker() for _ in range(3)]
+
+    def worker(self) -> Worker:
+        limit = Limit("tokens", AMOUNT, "day")
+        lease = Lease(SCOPE, limit, "team:search:tokens_per_day:x", 0.0, time.time() + 86_400)
+        lease.reported_at = self.now
+        worker_id = new_id()
+        return Worker(LeaseServer(self.client, self.name, worker_id), worker_id, lease)
+
+    def send(self, worker: Worker, **how: Any) -> Any:
+        return self.loop.run_until_complete(worker.server.exchange([self.report(worker, **how)]))
+
+    def report(self, worker: Worker, **how: Any) -> LeaseReport:
+        report = worker.lease.report(self.now, **how)
+        worker.promised = worker.lease.seen and report.share >= 0
+        return report
+
+    @rule(seconds=st.sampled_from([0.01, 0.5, 3.0, 40.0]))
+    def time_passes(self, seconds: float) -> None:
+        self.now += seconds
+
+    @rule(i=WORKERS, amount=st.integers(1, 300))
+    def a_call_begins(self, i: int, amount: int) -> None:
+        worker = self.workers[i]
+        if worker.lease.free < amount and worker.cut_off and worker.promised:
+            worker.lease.borrow(3)
+        if worker.lease.free < amount and not worker.cut_off:
+            worker.lease.wait(amount, self.now)
+            worker.lease.accept(self.send(worker).grants[0], self.now)
+        if worker.lease.free >= amount:
+            worker.lease.reserve(amount, self.now)
+            worker.calls.append(amount)
+
+    @rule(i=WORKERS, share=st.floats(0, 1.2), late=st.booleans())
+    def a_call_ends(self, i: int, share: float, late: bool) -> None:
+        worker = self.workers[i]
+        if worker.calls:
+            reserved = worker.calls.pop(0 if late else -1)
+            cost = int(reserved * share)
+            self.excess += max(0, cost - reserved)
+            worker.lease.settle(reserved, cost)
+
+    @rule(i=WORKERS)
+    def exchange(self, i: int) -> None:
+        worker = self.workers[i]
+        worker.lease.accept(self.send(worker).grants[0], self.now)
+        worker.cut_off = False
+
+    @rule(i=WORKERS, arrives=st.booleans())
+    def exchange_fails(self, i: int, arrives: bool) -> None:
+        """The request is lost, or only the reply."""
+        worker = self.workers[i]
+        if arrives:
+            self.send(worker)
+        else:
+            self.report(worker)
+        worker.cut_off = True
+
+    @rule(i=WORKERS, amount=st.integers(1, 300))
+    def a_call_begins_while_the_reply_is_late(self, i: int, amount: int) -> None:
+        worker = self.workers[i]
+        reply = self.send(worker)
+        if worker.promised:
+            worker.lease.borrow(3)
+        if worker.lease.free >= amount:
+            worker.lease.reserve(amount, self.now)
+            worker.calls.append(amount)
+        worker.lease.accept(reply.grants[0], self.now)
+
+    @rule(i=WORKERS)
+    def an_old_report_arrives_late(self, i: int) -> None:
+        worker = self.workers[i]
+        self.send(worker)
+        old = LeaseServer(self.client, self.name, worker.id)
+        assert self.loop.run_until_complete(old.exchange([self.report(worker)])) is None
+        worker.cut_off = True
+
+    @rule(i=WORKERS, swept=st.booleans())
+    def a_worker_dies(self, i: int, swept: bool) -> None:
+        """After its last report it has reserved and settled, but borrowed nothing."""
+        worker = self.workers[i]
+        if worker.lease.borrowed:
+            return
+        self.lost += worker.lease.spent + worker.lease.held
+        self.workers[i] = self.worker()
+        if swept:
+            self.loop.run_until_complete(self.client.zadd(f"{{{self.name}:limits}}:workers", {worker.id: 1}, xx=True))
+            self.loop.run_until_complete(self.workers[i - 1].server.sweep())
+
+    @precondition(lambda self: not any(worker.lease.borrowed for worker in self.workers))
+    @rule()
+    def the_server_loses_its_data(self) -> None:
+        """Everybody reports everything again before anything is granted; what the dead have spent is reseeded."""
+        keys = self.loop.run_until_complete(self.client.keys(f"{{{self.name}:limits}}*"))
+        self.loop.run_until_complete(self.client.delete(*keys, "none"))
+        for worker in self.workers:
+            self.send(worker, leaving=False)
+            worker.cut_off = True
+        total = self.lost + sum(worker.lease.spent for worker in self.workers)
+        server = self.workers[0].server
+        name = self.workers[0].lease.name
+        self.loop.run_until_complete(server.raise_spent(name, total, int(time.time() + 9999) * 1000))
+
+    @invariant()
+    def all_together_stay_within_the_limit(self) -> None:
+        held = sum(worker.lease.total + worker.lease.share for worker in self.workers)
+        assert self.lost + held <= AMOUNT + self.excess
+
+    def teardown(self) -> None:
+        for worker in self.workers:
+            for reserved in worker.calls:
+                worker.lease.settle(reserved, 0)
+            self.send(worker, leaving=True)
+        self.loop.run_until_complete(close(self.client))
+        self.loop.close()
+
+
+@pytest.mark.parametrize("examples", [60, pytest.param(1000, marks=[pytest.mark.long, pytest.mark.timeout(900)])])
+def test_whatever_gets_lost_no_limit_is_exceeded(stream_url: str, examples: int) -> None:
+    machine = type("OnServer", (Fleet,), {"url": stream_url})
+    health = [HealthCheck.too_slow, HealthCheck.data_too_large]
+    run_state_machine_as_test(
+        machine,
+        settings=settings(max_examples=examples, stateful_step_count=40, deadline=None, suppress_health_check=health),
+    )

@@ -1,0 +1,230 @@
+"""Leases on a real stream server: what is granted, promised, swept and counted."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import pytest
+
+from gateway.core.errors import StreamDown
+from gateway.stream.connect import Credentials, close, connect
+from gateway.stream.leases import LeaseGrant, LeaseReport, LeaseServer
+
+Server = Callable[..., LeaseServer]
+NAME = "team:search:tokens_per_day:2026-11-26"
+
+
+@pytest.fixture
+async def client(stream_url: str) -> AsyncIterator[Any]:
+    client = connect(stream_url, Credentials())
+    yield client
+    await close(client)
+
+
+@pytest.fixture
+def server(client: Any, stream_name: str) -> Server:
+    def make(worker: str, **how: Any) -> LeaseServer:
+        return LeaseServer(client, stream_name, worker, **how)
+
+    return make
+
+
+def a_report(name: str = NAME, **fields: Any) -> LeaseReport:
+    now_ms = int(time.time() * 1000)
+    given = {"spent": 0, "total": 0, "share": -1, "want": 0, "need": 0, "amount": 1000, "keep_ms": 60_000}
+    return LeaseReport(name, **{**given, "starts_ms": now_ms - 60_000, "ends_ms": now_ms + 60_000, **fields})
+
+
+async def one(server: LeaseServer, name: str = NAME, **fields: Any) -> LeaseGrant:
+    reply = await server.exchange([a_report(name, **fields)])
+    assert reply is not None
+    return reply.grants[0]
+
+
+async def test_what_is_needed_is_granted_while_it_is_left(server: Server) -> None:
+    a, b = server("a"), server("b")
+    assert (await one(a, need=700, want=700)).granted == 700
+    refused = await one(b, need=400, want=400)
+    assert (refused.granted, refused.left) == (300, 0)
+    assert (await one(b, total=0)).left == 300, "given back"
+    assert (await one(b, need=300, want=300)).granted == 300
+
+
+async def test_what_is_only_wanted_is_a_part_of_what_is_left(server: Server) -> None:
+    """A half, divided by the workers: the others want some, too."""
+    a, b = server("a"), server("b")
+    assert (await one(a, want=900)).granted == 500
+    assert (await one(b, want=900)).granted == 125
+    assert (await one(b, total=125, want=10)).granted == 10
+
+
+async def test_a_repeated_report_changes_nothing(server: Server) -> None:
+    a = server("a")
+    await one(a, need=500, want=500)
+    for _ in range(3):
+        assert await one(a, spent=200, total=500) == LeaseGrant(0, 500, 0, 200, 0)
+
+
+async def test_a_report_that_was_overtaken_is_ignored(server: Server) -> None:
+    new, old = server("a"), server("a")
+    await one(new, need=500, want=500)
+    await one(new, spent=200, total=500)
+    assert await old.exchange([a_report(spent=0, total=0)]) is None
+    assert (await one(new, spent=200, total=500)).left == 500
+
+
+async def test_more_than_was_reserved_counts_too(server: Server) -> None:
+    a, b = server("a"), server("b")
+    await one(a, need=1000, want=1000)
+    assert (await one(a, spent=1200, total=1200)).left == -200
+    assert (await one(b, need=1, want=1)).granted == 0
+
+
+async def test_a_share_is_promised_to_one_worker_only(server: Server) -> None:
+    a, b = server("a"), server("b")
+    assert (await one(a, share=0)).share == 500
+    assert (await one(b, share=0)).share == 250
+    assert (await one(b, need=900, want=900)).granted == 500, "the rest is promised to a"
+    assert (await one(a, share=500)).share == 0, "until a call needs it"
+    assert (await one(a, total=0, share=0)).share == 0
+    assert (await one(b, total=500, need=400, want=400)).granted == 400
+
+
+async def test_a_share_that_shrank_in_a_lost_reply_is_still_there(server: Server) -> None:
+    a, b, c = server("a"), server("b"), server("c")
+    assert (await one(a, share=0)).share == 500
+    await one(b, need=400, want=400)
+    assert (await one(a, share=500)).share < 500  # the reply is lost, so a still counts on 500
+    assert (await one(c, need=200, want=200)).granted <= 100
+    assert (await one(a, total=500, share=0)).left >= 0
+
+
+async def test_a_window_is_leased_only_while_it_is_open(server: Server) -> None:
+    now_ms = int(time.time() * 1000)
+    a = server("a")
+    for starts_ms, ends_ms, granted in (
+        (now_ms - 99_000, now_ms - 1, 0),
+        (now_ms + 30_000, now_ms + 90_000, 0),
+        (now_ms + 3_000, now_ms + 63_000, 5),  # shortly before, ahead of need
+    ):
+        assert (await one(a, f"k:{starts_ms}", starts_ms=starts_ms, ends_ms=ends_ms, need=5, want=5)).granted == granted
+
+
+async def test_a_report_after_the_end_of_its_window_counts_in_it(server: Server) -> None:
+    now_ms = int(time.time() * 1000)
+    ended = {"starts_ms": now_ms - 99_000, "ends_ms": now_ms - 1}
+    assert (await one(server("a"), **ended, spent=70, total=70)).spent == 70
+
+
+async def test_a_window_is_forgotten_a_while_after_its_end(server: Server, client: Any, stream_name: str) -> None:
+    now_ms = int(time.time() * 1000)
+    await one(server("a"), ends_ms=now_ms + 5_000, keep_ms=7_000)
+    left_ms = await client.pttl(f"{{{stream_name}:limits}}:{NAME}")
+    assert 9_000 < left_ms <= 12_000
+
+
+async def test_the_report_that_crosses_a_threshold_is_told_once(server: Server) -> None:
+    a, b = server("a"), server("b")
+    spent = [(a, 790, 0), (b, 20, 80), (a, 850, 0), (b, 150, 100), (b, 160, 0)]
+    for worker, n, crossed in spent:
+        assert (await one(worker, spent=n, total=n)).crossed == crossed
+
+
+async def test_the_server_says_its_time_and_how_many_workers_there_are(server: Server) -> None:
+    first = await server("a").exchange([])
+    second = await server("b", shift_s=3600).exchange([])
+    assert first is not None
+    assert second is not None
+    assert abs(first.now_s - time.time()) < 60
+    assert abs(second.now_s - time.time() - 3600) < 60
+    assert first.workers == 1
+
+
+async def test_a_worker_that_the_server_does_not_know_is_told_so(server: Server, client: Any, stream_name: str) -> None:
+    a = server("a")
+    answers = [await a.exchange([]), await a.exchange([])]
+    await client.delete(f"{{{stream_name}:limits}}:workers")
+    answers.append(await a.exchange([]))
+    assert [answer is not None and answer.known for answer in answers] == [False, True, False]
+
+
+async def test_a_dead_worker_releases_what_it_cannot_have_spent(server: Server, client: Any, stream_name: str) -> None:
+    dead, alive = server("dead"), server("alive")
+    await one(dead, need=100, want=100, share=0)
+    await one(dead, spent=30, total=100, share=450)
+    flight = {"starts_ms": 0, "ends_ms": 0, "amount": 8}
+    await one(dead, "key:web:concurrency", **flight, need=6, want=6)
+    assert (await one(alive, "key:web:concurrency", **flight, need=6, want=6)).granted == 2
+    assert await alive.sweep() == 0, "it was seen a moment ago"
+    await client.zadd(f"{{{stream_name}:limits}}:workers", {"dead": 1})
+    assert await alive.sweep() == 1
+    assert await alive.sweep() == 0
+    assert (await one(alive, "key:web:concurrency", **flight, total=2, need=6, want=6)).granted == 6
+    assert (await one(alive, need=1000, want=1000)).granted == 900, "what it held counts as spent, its share does not"
+
+
+async def test_a_worker_that_was_only_away_counts_once(server: Server, client: Any, stream_name: str) -> None:
+    away, other = server("away"), server("other")
+    flight = {"starts_ms": 0, "ends_ms": 0, "amount": 8}
+    await one(away, need=100, want=100)
+    await one(away, "key:web:concurrency", **flight, need=5, want=5)
+    await client.zadd(f"{{{stream_name}:limits}}:workers", {"away": 1})
+    await other.sweep()
+    assert (await one(away, spent=60, total=100)).left == 900
+    assert (await one(away, "key:web:concurrency", **flight, total=5)).left == 3
+
+
+async def test_a_worker_that_leaves_gives_everything_back(server: Server, client: Any, stream_name: str) -> None:
+    a = server("a")
+    await one(a, need=100, want=100, share=0)
+    await one(a, spent=40, total=40, leaving=True)
+    await a.leave()
+    assert (await one(server("b"))).left == 960
+    fields = await client.hgetall(f"{{{stream_name}:limits}}:{NAME}")
+    assert (fields[b"s"], fields[b"o"], fields[b"h"]) == (b"40", b"0", b"0")
+    assert b"w:a" not in fields
+    assert not await client.exists(f"{{{stream_name}:limits}}:records:a")
+
+
+async def test_the_ledger_makes_up_for_lost_data(server: Server) -> None:
+    """In any order with the reports of the workers that live on, and as often as it likes."""
+    a = server("a")
+    expires_ms = int(time.time() + 60) * 1000
+    await a.raise_spent(NAME, 600, expires_ms)
+    assert (await one(a)).spent == 600
+    assert (await one(a, spent=250, total=250)).left == 400, "250 of the 600 are a's"
+    await a.raise_spent(NAME, 500, expires_ms)
+    assert (await one(a, spent=250, total=250)).left == 400, "the ledger lowers nothing"
+    assert (await one(a, spent=700, total=700)).left == 300
+
+
+async def test_a_malformed_record_counts_as_nothing(server: Server, client: Any, stream_name: str) -> None:
+    key = f"{{{stream_name}:limits}}:{NAME}"
+    await client.hset(key, mapping={"s": "many", "o": "", "w:a": "three"})
+    assert (await one(server("a"), need=10, want=10)).granted == 10
+
+
+async def test_large_amounts_are_exact_enough(server: Server) -> None:
+    """A billion dollars, in 1e-9 USD."""
+    grant = await one(server("a"), amount=10**18, need=5 * 10**17, want=5 * 10**17)
+    assert (grant.granted, grant.left) == (5 * 10**17, 5 * 10**17)
+
+
+async def test_a_server_that_is_away_is_reported(stream_server: Any, stream_name: str) -> None:
+    client = connect(stream_server.url, Credentials())
+    server = LeaseServer(client, stream_name, "a")
+    await one(server)
+    stream_server.kill()
+    for verb in (lambda: server.exchange([]), server.sweep, server.leave, lambda: server.raise_spent(NAME, 1, 1)):
+        with pytest.raises(StreamDown):
+            await verb()
+    await close(client)
+
+
+async def test_many_workers_at_once_never_get_more_than_there_is(server: Server) -> None:
+    workers = [server(str(i)) for i in range(20)]
+    grants = await asyncio.gather(*(one(each, need=90, want=300) for each in workers))
+    assert sum(grant.granted for grant in grants) == 1000
