@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 
 import orjson
 import pytest
@@ -96,7 +97,8 @@ async def test_an_answer_has_no_effect_on_the_terminal(room, exchange, command):
     assert "[red]click" in command("--id", one.id).output  # and is not rich markup
 
 
-def test_a_missing_store_is_reported(command):
+def test_a_missing_store_is_reported(room, command):
+    Path(room.store_url.removeprefix("sqlite:///")).unlink()
     shown = command()
     assert shown.exit_code == 1
     assert "gateway up" in str(shown.exception)
