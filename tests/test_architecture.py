@@ -113,7 +113,7 @@ LADDERS = {
         ("serve", "score_stored"),
     ),
     "console": (
-        ("errors",),
+        ("errors", "client"),
         ("access", "settings", "store"),
         ("publisher",),
         ("directory",),
@@ -295,7 +295,7 @@ def test_only_http_clients_open_connections() -> None:
     assert not within(opened, "proxy/http/client/", "up/engines")
     reasons = {"fake/wire", "proxy/http/server/response_writer"}  # http.HTTPStatus, for a status line's words
     clients = users_of("httpx2", "httpx", "http", "urllib3", "requests", "aiohttp") - reasons
-    assert not within(clients, "proxy/http/client/", "evals/http_client", "up/discovery")
+    assert not within(clients, "proxy/http/client/", "console/client", "evals/http_client", "up/discovery")
 
 
 def test_only_the_store_uses_sql() -> None:

@@ -10,8 +10,36 @@ from pathlib import Path
 import pytest
 
 GOOD = "open: true\nupstreams: {a: {kind: fake}}\nmodels: {m: {targets: [{upstream: a, model: m}]}}\n"
-VERBS = ["up", "serve", "evaluate", "check", "fake", "version", "schema", "samples", "usage", "report", "ab", "replay"]
-VERBS += ["score", "label", "judge", "export", "migrate", "import", "dashboards", "alerts", "deploy", "status", "dead"]
+VERBS = [
+    "up",
+    "serve",
+    "evaluate",
+    "console",
+    "check",
+    "fake",
+    "version",
+    "schema",
+    "samples",
+    "usage",
+    "report",
+    "ab",
+    "replay",
+]
+VERBS += [
+    "score",
+    "label",
+    "judge",
+    "export",
+    "fetch",
+    "migrate",
+    "import",
+    "dashboards",
+    "alerts",
+    "deploy",
+    "status",
+    "dead",
+]
+VERBS += ["keys", "teams", "organizations"]
 
 
 def gateway(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:

@@ -13,6 +13,7 @@ from gateway.cli import (
     fetch,
     import_config,
     judge,
+    keys,
     label,
     migrate,
     packaged_files,
@@ -23,6 +24,7 @@ from gateway.cli import (
     schema,
     score,
     status,
+    teams,
     up,
     usage,
 )
@@ -54,6 +56,8 @@ for verbs in (
     packaged_files,
     status,
     dead,
+    keys,
+    teams,
 ):
     app.add_typer(verbs.verbs)
 

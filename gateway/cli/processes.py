@@ -86,6 +86,7 @@ def check(config: Annotated[Path, typer.Argument(exists=True, dir_okay=False, he
     Without mistakes, it prints the HTTP client of each upstream, and a summary.
     """
     from gateway.config.cautions import cautions
+    from gateway.config.directory_summary import directory_summary
     from gateway.config.loading import data_directory, load
     from gateway.core.errors import ConfigError
     from gateway.evals.http_client import HttpConnections
@@ -107,6 +108,8 @@ def check(config: Annotated[Path, typer.Argument(exists=True, dir_okay=False, he
     judges = judge_cautions(checked, built, checked.store.url or default_url(data_directory(None)))
     for warning in (*cautions(checked), *config_warnings(checked, built), *judges, *_stream_warnings(checked)):
         note(f"caution: {warning}")
+    for line in directory_summary(checked):
+        typer.echo(line)
     typer.echo(checked.transports_summary())
     typer.echo(checked.summary())
 

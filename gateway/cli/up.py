@@ -51,6 +51,7 @@ def usage(up: RunningGateway) -> str:
   models     {", ".join(up.models)}
   config     {up.config}
   metrics    {"  ".join(up.metrics_urls)}
+  admin      {up.admin_url}  ({_command()} keys create NAME{_where(up, config=False)})
   samples    {_command()} samples{_where(up)}
   log        {up.log}{_engines(up)}
 
@@ -80,9 +81,9 @@ def _command() -> str:
     return str(here.relative_to(Path.cwd()) if here.is_relative_to(Path.cwd()) else here)
 
 
-def _where(up: RunningGateway) -> str:
+def _where(up: RunningGateway, *, config: bool = True) -> str:
     """The options for this config and data directory, where they differ from the defaults."""
     from gateway.config.loading import data_directory
 
-    config = "" if up.config == Path("gateway.yaml") else f" --config {up.config}"
-    return config + ("" if up.data == data_directory(None) else f" --data {up.data}")
+    file = "" if up.config == Path("gateway.yaml") or not config else f" --config {up.config}"
+    return file + ("" if up.data == data_directory(None) else f" --data {up.data}")

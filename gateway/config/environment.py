@@ -19,9 +19,13 @@ from gateway.config.scorers import EvalsConfig
 from gateway.core.providers import PROVIDERS, Provider
 
 _ENGINES, _UP_KEY, _EVALS = "GATEWAY_ENGINES", "GATEWAY_UP_KEY_SHA256", "GATEWAY_UP_EVALS"
+_UP_ADMIN = "GATEWAY_UP_ADMIN_SHA256"
+_ADMIN_URL, _ADMIN_TOKEN = "GATEWAY_ADMIN_URL", "GATEWAY_ADMIN_TOKEN"
 _EVALS_KEY_NAME = "evals"
 _RESTARTS = "restarts"  # in the workers' shared directory
 _EVALS_FILE = "evals"  # in the data directory, mode 0600: "BASE_URL KEY"
+_ADMIN_FILE = "admin"  # the same: "URL TOKEN"
+_CONSOLE = "http://127.0.0.1:9102"
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,16 +98,20 @@ def process_environment() -> dict[str, str]:
     return dict(os.environ)
 
 
-def child_environment(engines: Mapping[str, str], digest: str, evals_access: str = "") -> dict[str, str]:
+def child_environment(
+    engines: Mapping[str, str], digest: str, evals_access: str = "", admin_access: str = ""
+) -> dict[str, str]:
     """This process's environment, with what add_from_up reads in a program that `gateway up` starts.
 
     engines: the base URL of each engine that `gateway up` runs, by upstream. digest: the SHA-256 of the key it made for
-    a file without keys. evals_access: from write_evals_access. Each may be empty.
+    a file without keys. evals_access, admin_access: from write_evals_access and write_admin_access. Each may be empty.
     """
+    admin_token = admin_access.partition(" ")[2]
     passed = {
         _ENGINES: " ".join(f"{name}={url}" for name, url in engines.items()),
         _UP_KEY: digest,
         _EVALS: evals_access,
+        _UP_ADMIN: hashlib.sha256(admin_token.encode()).hexdigest() if admin_token else "",
     }
     return {**os.environ, **passed}
 
@@ -115,6 +123,18 @@ def add_from_up(raw: dict[str, Any], environ: Mapping[str, str]) -> None:
     if digest and not raw.get("keys") and not raw.get("open"):
         raw["keys"] = [{"name": "up", "sha256": digest}]
     _add_evals_key(raw, environ.get(_EVALS, ""))
+    _add_admin_token(raw, environ.get(_UP_ADMIN, ""))
+
+
+def _add_admin_token(raw: dict[str, Any], digest: str) -> None:
+    """Adds the admin token of `gateway up` to those of the file."""
+    admin = raw.get("admin") or {}
+    tokens = admin.get("tokens") or [] if isinstance(admin, dict) else None
+    if not digest or not isinstance(tokens, list):
+        return  # validation reports what is not a list
+    taken = {t.get("name") for t in tokens if isinstance(t, dict)}
+    name = next(n for n in ("up", *(f"up-{i}" for i in range(len(taken) + 1))) if n not in taken)
+    raw["admin"] = {**admin, "tokens": [*tokens, {"name": name, "sha256": digest, "role": "owner", "content": True}]}
 
 
 def _add_engine_urls(raw: dict[str, Any], engines: str) -> None:
@@ -148,13 +168,30 @@ def write_evals_access(data: Path, base_url: str) -> str:
 
     The same text is written to the data directory, readable by its owner only: verbs such as `gateway replay` use it.
     """
-    access = f"{base_url} sk-evals-{secrets.token_urlsafe(24)}"
-    path = data / _EVALS_FILE
+    return _written(data / _EVALS_FILE, f"{base_url} sk-evals-{secrets.token_urlsafe(24)}")
+
+
+def write_admin_access(data: Path, url: str) -> str:
+    """Makes an admin token that is valid as long as this `gateway up` runs, and returns "URL TOKEN"; `gateway keys` and
+    others read the same text from the data directory."""
+    return _written(data / _ADMIN_FILE, f"{url} admin-{secrets.token_urlsafe(32)}")
+
+
+def _written(path: Path, access: str) -> str:
     path.unlink(missing_ok=True)
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(descriptor, "w", encoding="utf-8") as file:
         file.write(access)
     return access
+
+
+def admin_access(data: Path) -> tuple[str, str]:
+    """The console's URL and an admin token: of $GATEWAY_ADMIN_URL and $GATEWAY_ADMIN_TOKEN, else those that
+    `gateway up` wrote to the data directory. The token is "" if there is none."""
+    path = data / _ADMIN_FILE
+    url, _, token = path.read_text(encoding="utf-8").partition(" ") if path.exists() else (_CONSOLE, "", "")
+    own = os.environ.get(_ADMIN_TOKEN)
+    return os.environ.get(_ADMIN_URL) or (_CONSOLE if own else url), own or token
 
 
 def resolve_evals(evals: EvalsConfig, data: Path) -> EvalsConfig:

@@ -21,7 +21,9 @@ from gateway.console.settings import (
     audit_view,
     view_of,
 )
+from gateway.evals.reports import usage
 from gateway.evals.store.directory import DirectoryPage, Kind
+from gateway.evals.store.usage import DIMENSIONS
 
 Method = Literal["GET", "POST", "PATCH", "DELETE"]
 MAX_LIMIT = 1000
@@ -43,6 +45,7 @@ class AdminCall:
 @dataclass(frozen=True, slots=True)
 class AdminAnswer:
     body: Any
+    """A text is CSV; everything else becomes JSON."""
     status: int = 200
 
 
@@ -87,6 +90,14 @@ DELETED = QueryParameter("deleted", {"type": "boolean", "default": False}, "List
 TEAM = QueryParameter("team", {"type": "string"}, "Only keys of this team.")
 ORGANIZATION = QueryParameter("organization", {"type": "string"}, "Only teams of this organization.")
 BEFORE = QueryParameter("before", {"type": "string"}, "The `next` of the page before.")
+NAME = QueryParameter("name", {"type": "string"}, "Only the keys with this name.")
+BY = QueryParameter(
+    "by", {"type": "string", "default": "source,team"}, f"What to sum by, with commas between: {', '.join(DIMENSIONS)}."
+)
+SINCE = QueryParameter("since", {"type": "string"}, "First day: 2026-11-01, or 7d. Default: this month's first.")
+UNTIL = QueryParameter("until", {"type": "string"}, "Last day, included. Default: today. Days are UTC.")
+WHERE = QueryParameter("where", {"type": "string"}, "Only usage of this: `team=search`, with commas between several.")
+FORMAT = QueryParameter("format", {"enum": ["json", "csv"], "default": "json"}, "The form of the answer.")
 SUBJECT = QueryParameter("subject", {"type": "string"}, "Only changes of the key, team or organization with this id.")
 END_STREAMS = QueryParameter("end_streams", {"type": "boolean"}, "End its answers in flight. Default: as the key says.")
 
@@ -97,10 +108,21 @@ def operations() -> tuple[Operation, ...]:
     for kind, new, settings, parent, role in _KINDS:
         found += _of_kind(kind, new, settings, parent, role)
     rotate = "Give a key a new secret, which is shown once. The present ones open it until the overlap ends."
+    used = "Tokens and costs of all calls, summed. Calls whose cost is unknown are counted as such, never as free."
     audit = "The changes, newest first: who, when, what, before and after."
     return (
         *found,
         Operation("POST", "/admin/v1/keys/{id}/rotate", rotate, "operator", _rotate, "key_with_secret", Rotation),
+        Operation(
+            "GET",
+            "/admin/v1/usage",
+            used,
+            "viewer",
+            _usage,
+            "usage",
+            query=(BY, SINCE, UNTIL, WHERE, FORMAT),
+            errors=(400,),
+        ),
         Operation(
             "GET", "/admin/v1/audit", audit, "viewer", _audit, "audit", query=(BEFORE, LIMIT, SUBJECT), errors=(400,)
         ),
@@ -111,7 +133,7 @@ def _of_kind(
     kind: Kind, new: type[Any], settings: type[Any], parent: QueryParameter | None, role: Role
 ) -> list[Operation]:
     path, a = f"/admin/v1/{kind}s", "an" if kind == "organization" else "a"
-    query = (AFTER, LIMIT, DELETED, *((parent,) if parent else ()))
+    query = (AFTER, LIMIT, DELETED, *((parent,) if parent else ()), *((NAME,) if kind == "key" else ()))
     created = "key_with_secret" if kind == "key" else f"changed_{kind}"
     gone = "Revoke a key for good." if kind == "key" else f"Delete {a} {kind} that nothing belongs to."
     return [
@@ -137,7 +159,12 @@ def _listing(kind: Kind) -> Handler:
     async def handler(call: AdminCall) -> AdminAnswer:
         q = call.query
         page = DirectoryPage(
-            q.get("after", ""), _limit(q) + 1, q.get("team"), q.get("organization"), bool(_flag(q, "deleted"))
+            q.get("after", ""),
+            _limit(q) + 1,
+            q.get("team"),
+            q.get("organization"),
+            q.get("name"),
+            bool(_flag(q, "deleted")),
         )
         rows = await directory.list_records(call.admin, kind, page)
         shown = rows[: page.limit - 1]
@@ -197,6 +224,22 @@ async def _audit(call: AdminCall) -> AdminAnswer:
     shown = rows[:limit]
     following = shown[-1].id if len(rows) > limit else None
     return AdminAnswer({"data": [audit_view(row) for row in shown], "next": following})
+
+
+async def _usage(call: AdminCall) -> AdminAnswer:
+    q = call.query
+    form = q.get("format", "json")
+    if form not in ("json", "csv"):
+        raise InvalidBody(f"format: expected json or csv, got {form[:20]!r}")
+    by = dict.fromkeys(name.strip() for name in q.get("by", "source,team").split(",") if name.strip())
+    filters = {}
+    for each in filter(None, q.get("where", "").split(",")):
+        name, separator, value = each.partition("=")
+        if not separator:
+            raise InvalidBody(f"where: {each[:50]!r} is no condition; write team=search")
+        filters[name.strip()] = value.strip()
+    found = await directory.read_usage_report(call.admin, tuple(by), q.get("since"), q.get("until"), filters)
+    return AdminAnswer(usage.as_csv(found) if form == "csv" else usage.as_json(found))
 
 
 def _answer(changed: Changed, status: int = 200) -> AdminAnswer:

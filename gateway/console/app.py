@@ -81,6 +81,8 @@ class ConsoleApp:
                 return Response(status_code=400)
             if operation.method != "GET":
                 log.info("admin: %s (%s): %s %s", actor.name, actor.role, request.method, request.url.path)
+            if isinstance(answer.body, str):
+                return Response(answer.body, answer.status, _HEADERS, media_type="text/csv")
             return _answer(orjson.dumps(answer.body), answer.status)
 
         return endpoint

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from hashlib import sha256
 from typing import Any
 
@@ -36,6 +37,9 @@ from gateway.console.store import ConsoleStore
 from gateway.core.did_you_mean import did_you_mean
 from gateway.core.exchange import new_id
 from gateway.core.keys import KEY_PREFIX, AnyRecord, KeyRecord, TeamRecord, record_kind
+from gateway.evals.reports import usage
+from gateway.evals.reports.samples import InvalidDuration
+from gateway.evals.reports.usage import UsageReport
 from gateway.evals.store.directory import (
     Action,
     AuditRow,
@@ -53,6 +57,8 @@ from gateway.evals.store.directory import (
     save_row,
 )
 from gateway.evals.store.engine import Transaction
+from gateway.evals.store.usage import DIMENSIONS
+from gateway.evals.store.where import QueryError
 
 Settings = Mapping[str, Any]
 _MAX_SECRETS = 8
@@ -89,19 +95,34 @@ class Changed:
 
 
 async def list_records(admin: Admin, kind: Kind, page: DirectoryPage) -> list[DirectoryRow]:
-    return await admin.store.run(lambda c: list_rows(c, kind, page))
+    return await admin.store.read(lambda c: list_rows(c, kind, page))
 
 
 async def get_record(admin: Admin, kind: Kind, id: str) -> DirectoryRow:
     """Also one that has been deleted. Raises NotThere."""
-    row = await admin.store.run(lambda c: find_row(c, kind, id))
+    row = await admin.store.read(lambda c: find_row(c, kind, id))
     if row is None:
         raise _not_there(admin, kind, id)
     return row
 
 
 async def read_audit(admin: Admin, before: str | None, limit: int, subject: str | None) -> list[AuditRow]:
-    return await admin.store.run(lambda c: list_audit(c, before, limit, subject))
+    return await admin.store.read(lambda c: list_audit(c, before, limit, subject))
+
+
+async def read_usage_report(
+    admin: Admin, by: Sequence[str], since: str | None, until: str | None, filters: Mapping[str, str]
+) -> UsageReport:
+    """since, until: days such as 2026-11-01, or 7d. Raises InvalidBody for a dimension or a day that does not exist."""
+    unknown = [name for name in filters if name not in DIMENSIONS]
+    if unknown:
+        hint = did_you_mean(unknown[0], DIMENSIONS) or f"; expected one of {', '.join(DIMENSIONS)}"
+        raise InvalidBody(f'where: usage has no dimension "{unknown[0][:50]}"{hint}')
+    try:
+        first, last = usage.days(since, until, datetime.fromtimestamp(admin.clock(), UTC))
+        return await admin.store.read(lambda c: usage.report(c, tuple(by), first, last, dict(filters)))
+    except (QueryError, InvalidDuration) as error:
+        raise InvalidBody(str(error)) from None
 
 
 async def create_organization(admin: Admin, actor: Actor, body: Settings) -> Changed:

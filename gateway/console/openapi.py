@@ -12,6 +12,8 @@ from pydantic.json_schema import GenerateJsonSchema, models_json_schema
 from gateway import __version__
 from gateway.console.api import Operation
 from gateway.console.settings import KeySettings, OrganizationSettings, TeamSettings
+from gateway.evals.reports.usage import NUMBERS
+from gateway.evals.store.usage import DIMENSIONS
 
 Schema = dict[str, Any]
 _REF = "#/components/schemas/"
@@ -74,7 +76,7 @@ def _operation(each: Operation) -> Schema:
             *({"name": q.name, "in": "query", "description": q.about, "schema": dict(q.schema)} for q in each.query),
         ],
         "responses": {
-            str(each.status): {"description": "Done.", "content": _json(_ref(each.answer))},
+            str(each.status): {"description": "Done.", "content": _json(_ref(each.answer)) | _as_csv(each)},
             **{
                 str(status): {"description": _ERRORS[status], "content": _json(_ref("error"))}
                 for status in sorted({*each.errors, *_ALWAYS, *((413,) if each.body else ())})
@@ -88,6 +90,10 @@ def _operation(each: Operation) -> Schema:
             "content": _json(_ref(name)),
         }
     return described
+
+
+def _as_csv(each: Operation) -> Schema:
+    return {"text/csv": {"schema": {"type": "string"}}} if each.answer == "usage" else {}
 
 
 def _all_optional(model: type[BaseModel]) -> bool:
@@ -124,7 +130,7 @@ def _schemas(operations: Sequence[Operation]) -> dict[str, Schema]:
     schemas["LimitsPatch"] = _patch_of(schemas["LimitsConfig"])
     for kind, name in (("organization", "OrganizationSettings"), ("team", "TeamSettings"), ("key", "KeySettings")):
         schemas |= _answers(kind, schemas[name])
-    return schemas | {"error": _error(), "audit": _page(_audit_row())}
+    return schemas | {"error": _error(), "audit": _page(_audit_row()), "usage": _usage()}
 
 
 def _patch_of(schema: Schema) -> Schema:
@@ -167,6 +173,19 @@ def _audit_row() -> Schema:
             "id": text, "at": {"type": "string", "format": "date-time"}, "actor": text, "role": text,
             "action": {"enum": ["create", "change", "rotate", "delete"]},
             "kind": {"enum": ["key", "team", "organization"]}, "subject": text, "before": state, "after": state,
+        }
+    )  # fmt: skip
+
+
+def _usage() -> Schema:
+    day: Schema = {"type": "string", "format": "date"}
+    figures = {name: {"type": ["number", "null"] if name == "usd" else "integer"} for name in NUMBERS}
+    dimensions = {name: {"type": "string"} for name in (*DIMENSIONS, "key_name")}
+    row = {**_object(figures), "properties": figures | dimensions}
+    return _object(
+        {
+            "since": day, "until": day, "by": {"type": "array", "items": {"enum": list(DIMENSIONS)}},
+            "rows": {"type": "array", "items": row}, "total": _object(figures),
         }
     )  # fmt: skip
 

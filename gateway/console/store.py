@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
 from gateway.console.errors import InvalidBody, StoreAway
@@ -59,19 +59,26 @@ class ConsoleStore:
             await self._store.__aexit__()
 
     async def run(self, work: Callable[[Transaction], T]) -> T:
-        """One transaction. Raises StoreAway; InvalidBody for values that the database cannot hold."""
+        """One transaction that may write. Raises StoreAway; InvalidBody for values that the database cannot hold."""
+        return await self._within_deadline(lambda store: store.run(work))
+
+    async def read(self, work: Callable[[Transaction], T]) -> T:
+        """Queries that wait for no one who writes. Raises as `run`."""
+        return await self._within_deadline(lambda store: store.look(work))
+
+    async def _within_deadline(self, use: Callable[[Store], Awaitable[T]]) -> T:
         if self._store is None:
             raise StoreAway(f"the store cannot be used: {self._trouble}", retry_after_s=2)
         try:
             async with asyncio.timeout(self._deadline_s):
-                return await self._store.run(work)
+                return await use(self._store)
         except TimeoutError:
             raise StoreAway(
                 f"the store did not answer within {self._deadline_s:g} s; whether a change was made is unknown, so "
                 "read it before you repeat it",
                 retry_after_s=2,
             ) from None
-        except StoreDown as error:
+        except (StoreDown, CannotRun) as error:
             raise StoreAway(f"the store cannot be used: {error}", retry_after_s=2) from None
         except WriteRejected as error:
             raise InvalidBody(f"the database rejects a value: {error}") from None

@@ -1,7 +1,7 @@
 """`gateway up`: starts and watches everything, in one process tree with one log and one data directory.
 
-Order: stream server, local engines, consumer, gateway; stopped in reverse. Messages for the user go to callables that
-the command line passes.
+Order: stream server, local engines, consumer, console, gateway; stopped in reverse. Messages for the user go to
+callables that the command line passes.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from gateway.config.environment import child_environment, process_environment, write_evals_access
+from gateway.config.environment import child_environment, process_environment, write_admin_access, write_evals_access
 from gateway.config.loading import load
 from gateway.config.models import Config
 from gateway.core.errors import CannotRun
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 CONFIG = Path("gateway.yaml")
 KEY, LOG = "key", "gateway.log"  # in the data directory
 METRICS_PORT = 9101
+CONSOLE_PORT = 9102
 
 Say = Callable[[str], None]
 Look = Callable[[], Awaitable["list[DiscoveredUpstream]"]]
@@ -65,6 +66,7 @@ class RunningGateway:
     keys: tuple[str, ...]
     models: tuple[str, ...]
     metrics_urls: tuple[str, str]
+    admin_url: str
     config: Path
     data: Path
     log: Path
@@ -130,6 +132,7 @@ class UpSetup:
     config: Config
     port: int
     metrics_port: int
+    console_port: int
     engines: Mapping[str, tuple[StartedEngine, Child]]
     """By upstream."""
     key: str | None
@@ -139,6 +142,10 @@ class UpSetup:
     def loopback(self) -> str:
         """The address of the gateway for clients on this machine."""
         return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.options.host, self.options.host)  # noqa: S104 - compared
+
+    @property
+    def console_origin(self) -> str:
+        return f"http://127.0.0.1:{self.console_port}"
 
     @property
     def origin(self) -> str:
@@ -155,11 +162,12 @@ def prepare(path: Path, options: UpOptions, say: Say, ports: PortReservations) -
     engine_ports = _engine_ports(config, ports)
     found = {name: _engine(name, config, each, options.data) for name, each in engine_ports.items()}
     metrics_port = ports.reserve("127.0.0.1", METRICS_PORT)
+    console_port = ports.reserve("127.0.0.1", CONSOLE_PORT)
     key = _read_key(options.data) if config.keys or config.open else own_key(options.data)
     digest = hashlib.sha256(key.encode()).hexdigest() if key else ""
     if config.open or (config.keys and digest not in {each.sha256 for each in config.keys}):
         key = None
-    return UpSetup(options, path, config, port, metrics_port, found, key, digest)
+    return UpSetup(options, path, config, port, metrics_port, console_port, found, key, digest)
 
 
 def _engine_ports(config: Config, ports: PortReservations) -> dict[str, int]:
@@ -204,11 +212,16 @@ def children_of(setup: UpSetup) -> Iterator[Child]:
     urls = {name: engine.base_url for name, (engine, _) in setup.engines.items()}
     yield from (child for _, child in setup.engines.values())
     shared = ("--config", str(setup.path.resolve()), "--data", data)
-    environ = child_environment(urls, setup.digest, write_evals_access(setup.options.data, f"{setup.origin}/v1"))
+    evals = write_evals_access(setup.options.data, f"{setup.origin}/v1")
+    admin = write_admin_access(setup.options.data, setup.console_origin)
+    environ = child_environment(urls, setup.digest, evals, admin)
     argv = gateway_argv("evaluate", *shared, "--metrics-port", str(setup.metrics_port))
     yield Child(
         "evaluate", argv, http_probe("127.0.0.1", setup.metrics_port, "/metrics"), hung_s=_HUNG_S, environ=environ
     )
+    argv = gateway_argv("console", *shared, "--port", str(setup.console_port))
+    health = http_probe("127.0.0.1", setup.console_port, "/health")
+    yield Child("console", argv, health, hung_s=_HUNG_S, environ=environ)
     argv = gateway_argv("serve", *shared, "--host", setup.options.host, "--port", str(setup.port))
     health = http_probe(setup.loopback, setup.port, "/health")
     yield Child("serve", argv, health, hung_s=_HUNG_S, grace_s=config.limits.drain_s + 10, environ=environ)
@@ -221,6 +234,7 @@ def running_gateway(setup: UpSetup) -> RunningGateway:
         keys=tuple(key.name for key in setup.config.keys),
         models=tuple(setup.config.models),
         metrics_urls=(f"{setup.origin}/metrics", f"http://127.0.0.1:{setup.metrics_port}/metrics"),
+        admin_url=f"{setup.console_origin}/admin",
         config=setup.path,
         data=setup.options.data,
         log=setup.options.data / LOG,

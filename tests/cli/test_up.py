@@ -14,6 +14,7 @@ def gateway(tmp_path: Path, **changes: Any) -> RunningGateway:
         "keys": ("up",),
         "models": ("smollm2", "other"),
         "metrics_urls": ("http://127.0.0.1:8000/metrics", "http://127.0.0.1:9101/metrics"),
+        "admin_url": "http://127.0.0.1:9102/admin",
         "config": Path("gateway.yaml"),
         "data": Path(".gateway"),
         "log": Path(".gateway/gateway.log"),
@@ -37,6 +38,8 @@ def test_the_users_own_keys_are_named_and_not_shown(tmp_path: Path) -> None:
 def test_other_locations_are_in_the_samples_command(tmp_path: Path) -> None:
     text = usage(gateway(tmp_path, config=Path("f.yaml"), data=Path("d")))
     assert "samples --config f.yaml --data d" in text
+    assert "http://127.0.0.1:9102/admin  (" in text
+    assert "keys create NAME --data d)" in text
 
 
 def test_each_engine_has_a_line_with_its_address_and_log(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import stat
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import pytest
 from gateway.config.environment import (
     WorkerEnvironment,
     add_from_up,
+    admin_access,
     api_key_of,
     child_environment,
     export_to_workers,
@@ -20,6 +22,7 @@ from gateway.config.environment import (
     resolve_evals,
     shared_metrics,
     worker_environment,
+    write_admin_access,
     write_evals_access,
 )
 from gateway.config.loading import parse
@@ -115,3 +118,27 @@ def test_the_process_environment_is_a_copy(monkeypatch: pytest.MonkeyPatch) -> N
     environ = process_environment()
     environ["GATEWAY_TEST"] = "2"
     assert process_environment()["GATEWAY_TEST"] == "1"
+
+
+def test_up_adds_an_admin_token_of_its_own_which_the_command_line_reads(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = (write_admin_access(tmp_path, "http://127.0.0.1:9102") for _ in range(2))
+    url, token = second.split()
+    assert first != second
+    assert stat.S_IMODE((tmp_path / "admin").stat().st_mode) == 0o600
+    raw: dict[str, Any] = {"admin": {"tokens": [{"name": "up", "sha256": "a" * 64, "role": "viewer"}]}}
+    add_from_up(raw, child_environment({}, "", "", second))
+    digest = sha256(token.encode()).hexdigest()
+    assert raw["admin"]["tokens"][1] == {"name": "up-0", "sha256": digest, "role": "owner", "content": True}
+    empty: dict[str, Any] = {}
+    add_from_up(empty, child_environment({}, "", "", second))
+    assert [t["name"] for t in empty["admin"]["tokens"]] == ["up"]
+    assert token not in repr(child_environment({}, "", "", second))
+    monkeypatch.delenv("GATEWAY_ADMIN_TOKEN", raising=False)
+    monkeypatch.delenv("GATEWAY_ADMIN_URL", raising=False)
+    assert admin_access(tmp_path) == (url, token)
+    assert admin_access(tmp_path / "none") == ("http://127.0.0.1:9102", "")
+    monkeypatch.setenv("GATEWAY_ADMIN_TOKEN", "own")
+    monkeypatch.setenv("GATEWAY_ADMIN_URL", "https://console.example")
+    assert admin_access(tmp_path) == ("https://console.example", "own")

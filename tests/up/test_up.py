@@ -136,7 +136,7 @@ def test_children_get_the_engines_url_and_the_keys_digest(tmp_path: Path) -> Non
     (tmp_path / "m.gguf").touch()
     prepared, _ = setup(tmp_path, text + "models: {m: {targets: [{upstream: l, model: m}]}}", host="0.0.0.0")  # noqa: S104 - not bound
     children = list(up.children_of(prepared))
-    assert [c.name for c in children] == ["engine-l", "evaluate", "serve"]
+    assert [c.name for c in children] == ["engine-l", "evaluate", "console", "serve"]
     environ = children[-1].environ or {}
     assert environ["GATEWAY_ENGINES"] == f"l={prepared.engines['l'][0].base_url}"
     assert environ["GATEWAY_UP_KEY_SHA256"] == sha256((prepared.key or "").encode()).hexdigest()

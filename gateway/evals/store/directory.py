@@ -77,6 +77,7 @@ class DirectoryPage:
     limit: int = 100
     team: str | None = None
     organization: str | None = None
+    name: str | None = None
     deleted: bool = False
     """Those that have been deleted, too."""
 
@@ -132,7 +133,7 @@ def list_rows(connection: Connection, kind: Kind, page: DirectoryPage) -> list[D
     query = select(table).where(table.c.id > page.after).order_by(table.c.id).limit(page.limit)
     if not page.deleted:
         query = query.where(table.c.deleted.is_(None))
-    for name in ("team", "organization"):
+    for name in ("team", "organization", "name"):
         wanted = getattr(page, name)
         if wanted is not None and name in table.c:
             query = query.where(table.c[name] == wanted)

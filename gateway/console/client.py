@@ -1,0 +1,84 @@
+"""Calls the admin API, for the command line."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+from urllib.parse import quote
+
+import httpx2
+
+from gateway.core.errors import CannotRun
+
+_TIMEOUT_S = 15.0
+
+
+class AdminRefused(CannotRun):
+    """The console refused a request; the message has every mistake that it named."""
+
+
+class AdminClient:
+    """url: of the console, as in "http://127.0.0.1:9102". token: an admin token."""
+
+    def __init__(self, url: str, token: str) -> None:
+        self._url = url.rstrip("/")
+        self._token = token
+
+    def call(
+        self, method: str, path: str, body: Mapping[str, Any] | None = None, query: Mapping[str, Any] | None = None
+    ) -> dict[str, Any]:
+        """The JSON of the answer. path: below /admin/v1, as in "/keys". Raises AdminRefused, CannotRun."""
+        params = {name: _text(value) for name, value in (query or {}).items() if value is not None}
+        try:
+            with httpx2.Client(timeout=_TIMEOUT_S, trust_env=False) as http:
+                answer = http.request(
+                    method, f"{self._url}/admin/v1{path}", params=params, json=body,
+                    headers={"authorization": f"Bearer {self._token}"},
+                )  # fmt: skip
+        except (httpx2.HTTPError, httpx2.InvalidURL, OSError) as error:
+            raise CannotRun(
+                f"the console at {self._url} cannot be reached: {error}. `gateway console` and `gateway up` run one; "
+                "$GATEWAY_ADMIN_URL names another"
+            ) from error
+        try:
+            value = answer.json()
+        except ValueError:
+            value = None
+        if not isinstance(value, dict):
+            raise CannotRun(f"{self._url} is no console: it answered HTTP {answer.status_code} without a JSON object")
+        if answer.status_code >= 400:
+            raise AdminRefused(_refusal(value, answer.status_code))
+        return value
+
+    def all_of(self, path: str, query: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+        """The rows of every page of a list."""
+        after: str | None = ""
+        while after is not None:
+            page = self.call("GET", path, query={**query, "after": after, "limit": 1000})
+            yield from page["data"]
+            after = page["next"]
+
+    def key_id(self, key: str) -> str:
+        """The id of a key that is named by its id or its name. Raises AdminRefused."""
+        if key.startswith("key_"):
+            return key
+        found = self.call("GET", "/keys", query={"name": key})["data"]
+        if not found:
+            raise AdminRefused(f'there is no key "{key}" that the console manages; `gateway keys list` shows them')
+        return str(found[0]["id"])
+
+
+def path_of(kind: str, id: str, *more: str) -> str:
+    return "/".join(("", f"{kind}s", quote(id, safe=""), *more))
+
+
+def _text(value: Any) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _refusal(value: dict[str, Any], status: int) -> str:
+    error = value.get("error")
+    if not isinstance(error, dict):
+        return f"the console answered HTTP {status}"
+    mistakes = error.get("mistakes") or []
+    return "\n".join(map(str, mistakes)) if len(mistakes) > 1 else str(error.get("message", f"HTTP {status}"))
