@@ -110,6 +110,18 @@ def test_only_gateway_and_grafana_are_published_and_only_here(compose: Any) -> N
     assert published == {"gateway": ["127.0.0.1:8000:8000"], "grafana": ["127.0.0.1:3000:3000"]}
 
 
+def test_only_our_two_programs_reach_the_stream_server_and_only_the_gateway_vllm(compose: Any) -> None:
+    members: dict[str, set[str]] = {}
+    for name, service in compose["services"].items():
+        for network in service.get("networks", ["default"]):
+            members.setdefault(network, set()).add(name)
+    assert set(members) == set(compose["networks"])
+    assert members["stream"] == {"gateway", "consumer", "redis"}
+    assert members["models"] == {"gateway", "vllm-gpu", "vllm-cpu"}
+    assert "redis" not in members["default"]
+    assert compose["networks"]["stream"] == {"internal": True}
+
+
 def test_compose_runs_our_commands_on_the_ports_that_are_scraped(compose: Any, deploy: Path, parsed: Parsed) -> None:
     services = compose["services"]
     assert parsed(services["gateway"]["command"])["workers"] == 2
@@ -138,6 +150,6 @@ def test_vllm_is_found_where_the_config_says(compose: Any, deploy: Path) -> None
     for kind in ("gpu", "cpu"):
         service = compose["services"][f"vllm-{kind}"]
         assert service["profiles"] == [kind]
-        assert service["networks"]["default"]["aliases"] == ["vllm"]
+        assert service["networks"] == {"models": {"aliases": ["vllm"]}}
         port = service["command"][service["command"].index("--port") + 1]
         assert upstream == f"http://vllm:{port}/v1"
