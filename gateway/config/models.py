@@ -198,8 +198,9 @@ class Limits(Section):
     """Outside the routed endpoints (passthrough, responses by id): seconds until an upstream's response begins, and
     between two pieces of it."""
     inflight_mb: Positive = 128.0
-    """Request bodies that one worker holds at once, over all calls; a call above it gets HTTP 503. A body under way
-    takes about twice its size."""
+    """Request bodies that one worker holds at once, over all calls, each from when its length is announced; a call
+    above it gets HTTP 503. Where there are several keys, each may hold half of it. A body under way takes about twice
+    its size."""
     drain_s: Positive = 30.0
     """Seconds that calls in flight may take to finish when the gateway stops."""
     connections: Annotated[int, Field(ge=1)] | None = None

@@ -111,7 +111,9 @@ class App:
         self.gateways = [gateway]
         """Gateways with calls in flight, oldest first, and last the one in force."""
         self.outbox = WriteBatcher()
-        self.bodies = BodyMemory(lambda: self.gateway.config.limits.inflight_mb * 1e6)
+        self.bodies = BodyMemory(
+            lambda: self.gateway.config.limits.inflight_mb * 1e6, lambda: len(self.gateway.config.keys) != 1
+        )
         """The memory of the request bodies of all calls."""
         self.pages: Any = None
         """The ASGI application of all other paths; it reads `gateway` in turn, so it is set after construction."""
@@ -226,7 +228,7 @@ class App:
         try:
             headers = request.fields
             caller = gateway.keys.caller(headers)
-            context.key = caller.name
+            context.key = request.holder = caller.name
             if caller.limit is not None:
                 caller.limit.enter()
                 limit = caller.limit

@@ -35,6 +35,8 @@ class HttpRequest(Protocol):
     """The address of the connection's other end; "": it has none."""
     fields: Mapping[bytes, bytes]
     """The headers by name; of a repeated header, the last value."""
+    holder: str
+    """The name of the key that its body is counted for; "": it is not known yet."""
 
     async def body(self, limit_bytes: int) -> bytes:
         """The complete body. Raises ClientGone, and TooLarge: before reading, if content-length exceeds the limit."""

@@ -128,6 +128,29 @@ async def test_bodies_under_way_are_bounded_together(
         assert (await post()).status_code == 200, "what is answered is no longer held"
 
 
+@pytest.mark.parametrize("cors", [[], ["https://app.example"]], ids=["direct", "behind CORS"])
+async def test_bodies_that_are_announced_and_never_come_leave_room_for_others(
+    start: Any, configured: Configured, upstream: FakeUpstream, cors: list[str]
+) -> None:
+    keys = [key("greedy"), key("other")]
+    gateway = await start(configured(upstream, keys=keys, limits={"inflight_mb": 1}, cors=cors), key="other")
+    port = int(re.findall(r":(\d+)", gateway.base_url)[0])
+    head = b"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\nx-api-key: greedy\r\ncontent-length: 300000\r\n\r\n{"
+    dripping = [await asyncio.open_connection("127.0.0.1", port) for _ in range(5)]
+    for _, writer in dripping:
+        writer.write(head)
+    lines = [asyncio.get_running_loop().create_task(reader.readline()) for reader, _ in dripping]
+    await gateway.until(lambda: sum(line.done() for line in lines) == 4)
+    refused = [line.result() for line in lines if line.done()]
+    assert all(line.startswith(b"HTTP/1.1 503 ") for line in refused), "one holds 300 of its 500 KB"
+    for _ in range(3):
+        assert (await gateway.chat("x" * 450_000)).status_code == 200
+    for _, writer in dripping:
+        writer.transport.abort()
+    await gateway.until(lambda: gateway.process.app.bodies.held == 0)
+    await asyncio.gather(*lines, return_exceptions=True)
+
+
 PRIORITIES = {"-5": None, "0": 0, "7": 7, '"high"': None, "true": None, "null": None, "-0.5": None}
 
 

@@ -83,6 +83,7 @@ class AsgiRequest:
         self._receive = receive
         self._tasks = tasks
         self._watch: DisconnectWatcher | None = None
+        self.holder = ""
         self._memory = memory
         self._taken = 0  # bytes counted in it
 
@@ -111,13 +112,13 @@ class AsgiRequest:
     def _count(self, size: int) -> None:
         """Counts a large piece. Raises Overloaded if all bodies together are too large."""
         if self._memory is not None and size > COUNTED_BYTES:
-            self._memory.take(size)
+            self._memory.take(size, self.holder)
             self._taken += size
 
     def release(self) -> None:
         """The body is no longer held. Idempotent."""
-        if self._memory is not None:
-            self._memory.give_back(self._taken)
+        if self._memory is not None and self._taken:
+            self._memory.give_back(self._taken, self.holder)
             self._taken = 0
 
     def watch(self, on_client_gone: Callable[[], None]) -> None:

@@ -30,25 +30,42 @@ def raise_file_limit() -> None:
 
 
 class BodyMemory:
-    """The bytes of request bodies that a process holds, over all calls."""
+    """The bytes of request bodies that a process holds, over all calls.
 
-    def __init__(self, limit_bytes: Callable[[], float]) -> None:
+    What a request announces is counted before it has arrived, so a key that announces much and sends nothing would
+    leave none to the others: where there are several keys, each may hold half.
+    """
+
+    def __init__(self, limit_bytes: Callable[[], float], shared: Callable[[], bool] = lambda: False) -> None:
+        """shared: whether there are several keys."""
         self.held = 0
+        self._by_holder: Counter[str] = Counter()
         self._limit_bytes = limit_bytes
+        self._shared = shared
 
-    def take(self, size: int) -> None:
-        """Raises Overloaded if the process holds too much already."""
+    def take(self, size: int, holder: str = "") -> None:
+        """holder: the name of the key. Raises Overloaded if the process, or the key, holds too much already."""
         limit = self._limit_bytes()
         if self.held + size > limit:
-            raise Overloaded(
-                f"the gateway holds too many request bodies at once: {limit / 1e6:g} MB (limits.inflight_mb)",
-                code="too_many_bytes_in_flight",
-                retry_after_s=1,
-            )
+            raise _too_many_bytes("the gateway holds too many request bodies at once", limit)
+        if self._by_holder[holder] + size > limit / 2 and self._shared():
+            raise _too_many_bytes("this key holds too many request bodies at once: it may hold half of", limit)
         self.held += size
+        self._by_holder[holder] += size
 
-    def give_back(self, size: int) -> None:
+    def give_back(self, size: int, holder: str = "") -> None:
         self.held -= size
+        self._by_holder[holder] -= size
+        if not self._by_holder[holder]:
+            del self._by_holder[holder]
+
+
+def _too_many_bytes(what: str, limit: float) -> Overloaded:
+    return Overloaded(
+        f"{what}{' ' if what.endswith('of') else ': '}{limit / 1e6:g} MB (limits.inflight_mb)",
+        code="too_many_bytes_in_flight",
+        retry_after_s=1,
+    )
 
 
 class ConnectionLimits:

@@ -50,6 +50,7 @@ class ServerRequest:
         "gone",
         "headers",
         "held",
+        "holder",
         "http10",
         "keep_alive",
         "method",
@@ -84,6 +85,7 @@ class ServerRequest:
         self.gone = False  # the client has left
         self.closed = False  # it has been answered
         self.size = 0  # bytes of the body so far
+        self.holder = ""
         self.held = 0  # of these, bytes not taken by receive() yet
         self._source = source
         self._taken = 0  # bytes counted in the memory of all bodies
@@ -121,13 +123,13 @@ class ServerRequest:
     def _count(self, size: int) -> None:
         """Raises Overloaded if all bodies together are too large."""
         if self._source.memory is not None:
-            self._source.memory.take(size)
+            self._source.memory.take(size, self.holder)
             self._taken += size
 
     def release(self) -> None:
         """The body is no longer held. Idempotent."""
         if self._taken and self._source.memory is not None:
-            self._source.memory.give_back(self._taken)
+            self._source.memory.give_back(self._taken, self.holder)
             self._taken = 0
 
     async def receive(self) -> dict[str, Any]:
