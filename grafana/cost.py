@@ -9,6 +9,7 @@ TEAM = '{team=~"$team"}'
 COST = f"rate(gateway_team_cost_usd_total{TEAM}{RATE})"
 CALLS = f"rate(gateway_team_requests_total{TEAM}{RATE})"
 UNPRICED = f"rate(gateway_team_unpriced_total{TEAM}{RATE})"
+NEAR = ((None, "green"), (0.8, "orange"), (1.0, "red"))
 UNKNOWN = ((None, "green"), (0.01, "orange"), (0.2, "red"))
 
 NOW = Row("Now", [
@@ -37,6 +38,23 @@ TEAMS = Row("By team", [
           "Share of a team's calls whose price is missing.", "percentunit", steps=UNKNOWN),
 ])  # fmt: skip
 
+LIMITS = Row("Limits", [
+    Panel("Budgets and quotas", [Query('max by (scope, limit) (gateway_limit_used_ratio{limit!~".*_per_minute|concurrency"})', "{{scope}} {{limit}}")],
+          "Share of each limit by hour, day, week or month that is used in the current window. other: limits after the 300th.",
+          "percentunit", width=12, steps=NEAR, low=0),
+    Panel("Rates and concurrency", [Query('max by (scope, limit) (gateway_limit_used_ratio{limit=~".*_per_minute|concurrency"})', "{{scope}} {{limit}}")],
+          "Share of each limit by minute, and of concurrent calls, that is used now.", "percentunit", width=12, steps=NEAR, low=0),
+    Panel("Refused by a limit", [Query(f"sum by (kind, limit) (rate(gateway_limit_refused_total{RATE}))", "{{kind}} {{limit}}")],
+          "Calls per second, by whose limit it was: a key's, a team's or an organization's. The access log has the key.", "reqps", width=6),
+    Panel("Waited for the stream server", [Query(f"sum by (result) (rate(gateway_limit_waits_total{RATE}))", "{{result}}")],
+          "Calls per second of a limit on its last slice, or used for the first time in its window: up to 50 ms each.", "reqps", width=6),
+    Panel("Limits of each worker alone", [Query("max by (instance) (gateway_limits_degraded)", "{{instance}}")],
+          "yes: the stream server is unreachable; each worker allows its share of what was last known to be left.", kind="state-timeline",
+          width=6, steps=((None, "green"), (1.0, "orange")), names={"0": ("no", "green"), "1": ("yes", "orange")}),
+    Panel("Workers that died with leases", [Query(f"sum(increase(gateway_limit_dead_workers_total{RATE}))", "died")],
+          "What such a worker held counts as spent until the window ends.", width=6),
+])  # fmt: skip
+
 OTHERS = Row("Experiments and scorers", [
     Panel("Shadow requests", [Query(f"3600 * sum by (experiment, arm) (rate(gateway_shadow_cost_usd_total{RATE}))", "{{experiment}} {{arm}}")],
           "USD per hour of shadow requests and repeats. Their experiment pays, no team.", "currencyUSD", stacked=True),
@@ -49,5 +67,5 @@ OTHERS = Row("Experiments and scorers", [
 COST_AND_LIMITS = Dashboard(
     "assay-cost", "Assay Gateway: cost and limits", "Spending by team, experiment and scorer; limits.",
     [Variable("team", "Team", "label_values(gateway_team_requests_total, team)", "Whose keys called")],
-    [NOW, TEAMS, OTHERS],
+    [NOW, TEAMS, LIMITS, OTHERS],
 )  # fmt: skip

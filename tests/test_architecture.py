@@ -108,7 +108,7 @@ LADDERS = {
         ("experiments",),
         ("annotation", "replay"),
         ("reports",),
-        ("otel_events", "otel_content", "gauges", "entry_scoring"),
+        ("otel_events", "otel_content", "gauges", "entry_scoring", "limit_repair"),
         ("consumer", "backfill"),
         ("serve", "score_stored"),
     ),

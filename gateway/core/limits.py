@@ -105,6 +105,12 @@ def window_name(window: Window, zone: str, now: float) -> str:
     return window_start(window, zone, now).strftime(form)
 
 
+def counter_name(scope: LimitScope, limit: Limit, now: float) -> str:
+    """Under which one limit is counted, in the window that holds `now`: `team:search:usd_per_month:2026-11`."""
+    name = f"{scope.kind}:{scope.id}:{limit.name}"
+    return name if limit.window is None else f"{name}:{window_name(limit.window, limit.zone, now)}"
+
+
 def window_end(window: Window, zone: str, now: float) -> float:
     """The Unix time at which the window that holds `now` ends and the next one begins."""
     start = window_start(window, zone, now)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from operator import add
 from typing import NamedTuple
 
 NANO = 1_000_000_000  # nano-dollars in a US dollar
@@ -51,7 +52,7 @@ class UsageSums(NamedTuple):
     nano_usd: int = 0
 
     def plus(self, other: UsageSums) -> UsageSums:
-        return UsageSums(*map(int.__add__, self, other))
+        return UsageSums(*map(add, self, other))
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,8 +64,9 @@ class UsageCount:
 
 
 def nano_usd(usd: float) -> int:
-    """Rounded to a whole nano-dollar. The cheapest token on the market costs several."""
-    return round(usd * NANO)
+    """Rounded to a whole nano-dollar, as limits do it on the hot path. The cheapest token on the market costs several.
+    usd: not negative."""
+    return int(usd * 1e9 + 0.5)
 
 
 def utc_day(now: float) -> str:

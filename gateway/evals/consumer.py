@@ -22,6 +22,7 @@ from gateway.core.errors import StreamDown
 from gateway.evals.entry_scoring import EntryScorer, ReadEntry, batch_of, exchange_in
 from gateway.evals.experiments.engine import ExperimentEngine
 from gateway.evals.gauges import Gauges
+from gateway.evals.limit_repair import LimitRepair
 from gateway.evals.scoring.budget import ledger_key_at
 from gateway.evals.scoring.registry import RegisteredScorer
 from gateway.evals.store.labels import labels_with_scores
@@ -54,6 +55,7 @@ class ConsumerTiming:
     tick_s: float = 1.0
     labels_s: float = 30.0
     retention_s: float = 60.0
+    limits_s: float = 5.0  # between looks whether the stream server has lost the counters of limits
     heartbeat_s: float = 5.0
     forget_s: float = 600.0  # a killed consumer is forgotten after so long without a heartbeat
     rewrite_s: int = DAY_S  # between rewrites of the stream server's append-only file, where there is a retention
@@ -81,6 +83,8 @@ class ConsumerContext:
     """None: this consumer does not advance experiments."""
     events: ScoreEvents | None = None
     """None: scores are not emitted as OpenTelemetry events."""
+    limit_repair: LimitRepair | None = None
+    """None: the counters of limits are not repaired."""
 
 
 class Consumer:
@@ -233,6 +237,8 @@ class Consumer:
         await corridor.trim_read()
         if self._is_due("retention", self._timing.retention_s):
             await self._apply_retention()
+        if self._context.limit_repair is not None and self._is_due("limits", self._timing.limits_s):
+            await self._context.limit_repair.look()
         await self._report_blocked()
         if self._is_due("labels", self._timing.labels_s):
             self._labelled = await self._context.store.run(labels_with_scores)

@@ -9,6 +9,7 @@ import os
 import secrets
 import signal
 import socket
+import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
@@ -16,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from prometheus_client import CollectorRegistry, start_http_server
 
-from gateway.config.derive import prices_of
+from gateway.config.derive import directory_of, prices_of
 from gateway.config.environment import debuggable, resolve_evals
 from gateway.config.loading import load_for_consumer
 from gateway.config.models import Config
@@ -26,6 +27,7 @@ from gateway.evals.entry_scoring import EntryScorer
 from gateway.evals.experiments.engine import ExperimentEngine
 from gateway.evals.gauges import Gauges
 from gateway.evals.http_client import GatewayClient, HttpConnections
+from gateway.evals.limit_repair import LimitRepair
 from gateway.evals.scoring.asker import ExternalServices
 from gateway.evals.scoring.budget import BudgetLedger
 from gateway.evals.scoring.registry import BuiltScorers, build_all, close_all
@@ -40,6 +42,7 @@ from gateway.observability.eval_metrics import EvalMetrics
 from gateway.runtime.confinement import hide_memory
 from gateway.runtime.embedded_redis import keep
 from gateway.stream import Corridor
+from gateway.stream.leases import LeaseServer
 
 if TYPE_CHECKING:
     from gateway.evals.otel_events import ScoreEvents
@@ -106,8 +109,10 @@ async def opened(
             gauges = Gauges(config, scorers, built.pairs)
             experiments = ExperimentEngine(opened_store, corridor, built.pairs, threads, rescore=scoring.score_again)
             events = stack.enter_context(_events(config))
+            counters = LeaseServer(corridor.client, config.stream.name, "consumer")
+            repair = LimitRepair(opened_store, corridor.state, counters, directory_of(config), time.time)
             context = ConsumerContext(
-                corridor, opened_store, scorers, scoring, gauges, EvalMetrics(registry), experiments, events
+                corridor, opened_store, scorers, scoring, gauges, EvalMetrics(registry), experiments, events, repair
             )
             name = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
             yield Consumer(context, name, timing)

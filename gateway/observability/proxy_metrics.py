@@ -117,6 +117,10 @@ class _Teams:
     team_tokens = _counter("gateway_team_tokens", "Tokens charged to a team, by type", "team", "type")
     team_cost = _counter("gateway_team_cost_usd", "USD charged to a team, for calls whose price is known", "team")
     team_unpriced = _counter("gateway_team_unpriced", "Calls of a team with unknown cost", "team")
+    limit_used = _gauge(
+        "gateway_limit_used_ratio", "Share of a limit that is used in the current window, over all gateways",
+        "scope", "limit", over="livemax",
+    )  # fmt: skip
 
 
 class _Upstreams:

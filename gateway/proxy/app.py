@@ -24,6 +24,7 @@ from gateway.proxy.experiments.shadow import ShadowSender
 from gateway.proxy.http.server.asgi import AsgiClient, AsgiRequest
 from gateway.proxy.http.server.connection_limits import BodyMemory
 from gateway.proxy.http.write_batching import WriteBatcher
+from gateway.proxy.limits.limit_gauges import LimitGauges
 from gateway.proxy.limits.limiter import Limiter
 from gateway.proxy.recording.access_log import CallLog
 from gateway.proxy.recording.call_metrics import FAILED
@@ -108,6 +109,7 @@ class App:
         self.gateway = gateway
         """The gateway in force. A call finishes on the gateway it began with."""
         self._routes = routes_with(gateway.config.defaults)
+        self._limit_gauges = LimitGauges(gateway.metrics)
         self.gateways = [gateway]
         """Gateways with calls in flight, oldest first, and last the one in force."""
         self.outbox = WriteBatcher()
@@ -150,6 +152,7 @@ class App:
         m.recorder_fill.set(recorder.fill)
         m.stream_up.set(recorder.reached)
         m.limit_degraded.set(self.gateway.limiter.degraded)
+        self._limit_gauges.show(self.gateway.limiter.snapshot())
         for gateway in self.gateways:
             self._show_upstreams(gateway)
 

@@ -85,7 +85,7 @@ class Settler:
         """cap_bytes: of each of an exchange's two bodies. prices: None: no price is known.
         with_histograms: the upstreams that have histograms of their own; None: all. books: None: those of the recorder,
         without keys of scorers. limiter: None: no caller has limits."""
-        self._books = books or UsageBooks(recorder.usage, metrics)
+        self.books = books or UsageBooks(recorder.usage, metrics)
         self._limiter = limiter
         self._with_histograms = with_histograms
         self._shadow = shadow
@@ -253,7 +253,7 @@ class Settler:
         if series is None:
             price = self._prices.of(target_state.target)
             own = self._with_histograms is None or target_state.target.upstream in self._with_histograms
-            series = CallMetrics(self._books, alias, target_state, endpoint.operation, price, own_histograms=own)
+            series = CallMetrics(self.books, alias, target_state, endpoint.operation, price, own_histograms=own)
             self._series[key] = series
         first = context.first_content
         first_s = first - call.started if first is not None and call.stream else None

@@ -194,3 +194,44 @@ async def test_every_answer_is_in_the_final_tally(start: Any, priced: Configured
     assert sum(count.sums.calls for count in tally.usage) == 30
     assert sum(count.sums.input_tokens for count in tally.usage) == sum(a["prompt_tokens"] for a in answers)
     assert sum(count.sums.output_tokens for count in tally.usage) == sum(a["completion_tokens"] for a in answers)
+
+
+async def test_limits_and_usage_count_the_same(
+    start: Any, priced: Configured, upstream: FakeUpstream, second: FakeUpstream
+) -> None:
+    """To the token and the nano-dollar, however calls end."""
+    limits = {"requests_per_day": 100, "tokens_per_day": 10**6, "usd_per_day": 10}
+    config = priced(upstream, second, keys=[key("web", team="search", limits=limits)], passthrough="u0")
+    config["keys"][0]["allow"] = ["passthrough"]
+    gateway = await start(config, key="web")
+    await gateway.chat("hi there")
+    async with gateway.stream() as reply:
+        await reply.aread()
+    upstream.then(Fault.status(500), Fault.status(500), Fault.context_length())
+    assert (await gateway.chat()).headers["x-gateway-upstream"] == "u1"
+    await gateway.chat()
+    upstream.says("one ", "two ", HOLD, "three")
+    async with gateway.stream("x" * 400) as reply:
+        async for line in reply.aiter_lines():
+            if "two" in line:
+                break
+    await gateway.client.get("/files")
+    await gateway.until(lambda: not gateway.gateway.in_use)
+    total = UsageSums()
+    for sums in (await usage_of(gateway, 6)).values():
+        total = total.plus(sums)
+    shown = (await gateway.client.get("/key")).json()["limits"]
+    used = {each["limit"]: each["used"] for each in shown}
+    tokens = total.input_tokens + total.output_tokens
+    assert used["requests_per_day"] == total.calls
+    assert used["tokens_per_day"] == tokens
+    assert nano_usd(used["usd_per_day"]) == total.nano_usd
+
+
+async def test_the_used_share_of_each_limit_is_shown(start: Any, priced: Configured, upstream: FakeUpstream) -> None:
+    gateway = await start(priced(upstream, keys=[key("web", limits={"requests_per_day": 4})]), key="web")
+    for _ in range(3):
+        await gateway.chat()
+    await gateway.client.get("/key")  # the newest figures
+    ratio = await gateway.metric("gateway_limit_used_ratio", scope="key web", limit="requests_per_day")
+    assert ratio == 0.75

@@ -11,7 +11,7 @@ from typing import Self, TypeVar
 from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
-from gateway.evals.store import engine, feedback, ledger, loss_accounting, retention, score_sums
+from gateway.evals.store import engine, feedback, ledger, loss_accounting, retention, score_sums, usage
 from gateway.evals.store import write as writing
 from gateway.evals.store.query import Reading, reading
 from gateway.evals.store.retention import RetentionLimits, RetentionResult
@@ -84,6 +84,7 @@ class Store:
             ledger.close_silent(connection, heard, silent_ms)
             loss_accounting.explain_gaps(connection)
             score_sums.close_weights(connection)
+            usage.merge_ended(connection, settled)
             return take_snapshot(connection)
 
         return await self.run(closing)

@@ -16,6 +16,7 @@ from sqlalchemy import (
     PrimaryKeyConstraint,
     Table,
     Text,
+    false,
     text,
 )
 
@@ -202,7 +203,8 @@ USAGE = (
 USAGE_SUMS = UsageSums._fields
 
 usage = Table(
-    # What calls have used and cost: the newest cumulative sums of each gateway process, by UTC day. tags: with a blank
+    # What calls have used and cost: the newest cumulative sums of each gateway process, by UTC day; and, with the
+    # incarnation "", the sums of all processes that ended some time ago. tags: with a blank
     # between them. Rows of clients' calls have a key, of shadow requests an experiment and an arm, of scorers' calls a
     # scorer; the others are "".
     "usage",
@@ -244,6 +246,7 @@ ledgers = Table(
     Column(
         "state", Text, nullable=False, server_default=""
     ),  # "": running; stopped: shut down in order; dead: fell silent
+    Column("usage_merged", Boolean, nullable=False, server_default=false()),  # into the rows of no process
 )
 
 feedback = Table(

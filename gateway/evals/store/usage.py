@@ -10,17 +10,22 @@ from dataclasses import dataclass
 from datetime import date
 from typing import Any
 
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Connection, delete, func, literal, or_, select, update
 
 from gateway.core.did_you_mean import did_you_mean
 from gateway.core.exchange import Tally
 from gateway.core.usage import NANO, UsageSums
 from gateway.evals.store.engine import insert
-from gateway.evals.store.tables import USAGE, USAGE_SUMS, usage
+from gateway.evals.store.tables import USAGE, USAGE_SUMS, ledgers, usage
 from gateway.evals.store.where import QueryError
+from gateway.stream.types import order
 
 CLIENT, EXPERIMENT, SCORER = "client", "experiment", "scorer"
 """Who pays: the values of the dimension `source`."""
+
+STOPPED_MS, DEAD_MS = 3_600_000, 32 * 86_400_000
+"""How long ago the newest tally of a process must have been written before its rows are merged."""
+MOST_MERGED = 50
 
 DIMENSIONS: Mapping[str, tuple[str, ...]] = {
     "day": ("day",),
@@ -57,7 +62,7 @@ class UsageRow:
 
 def add_usage(connection: Connection, tally: Tally) -> None:
     """Stores a tally's sums where they exceed the stored ones: a late, older tally lowers nothing."""
-    if not tally.usage:
+    if not tally.usage or _is_merged(connection, tally.incarnation):
         return
     statement = insert(connection.dialect, usage)
     given = statement.excluded
@@ -70,6 +75,54 @@ def add_usage(connection: Connection, tally: Tally) -> None:
         for each in sorted(tally.usage, key=lambda each: each.cell)  # one order of locks
     ]
     connection.execute(statement, rows)
+
+
+def _is_merged(connection: Connection, incarnation: str) -> bool:
+    """Of a process that had ended before: the tally is one that arrives again. Its ledger stays locked meanwhile."""
+    query = select(ledgers.c.usage_merged).where(ledgers.c.incarnation == incarnation).with_for_update()
+    return bool(connection.execute(query).scalar())
+
+
+def merge_ended(connection: Connection, settled: Mapping[int, str]) -> int:
+    """Merges the rows of processes that have ended into rows of no process, so that the table grows with keys, models
+    and days, and not with restarts. Returns of how many processes, MOST_MERGED at most.
+
+    settled: by shard of the stream, an id before which everything has been read and acknowledged. A process that has
+    said that it stopped says nothing more; one that fell silent might, and is left alone for a month.
+    """
+    ended = [incarnation for shard, before in settled.items() for incarnation in _ended(connection, shard, before)]
+    if not ended:
+        return 0
+    chosen = ended[:MOST_MERGED]
+    cell = [usage.c[name] for name in USAGE if name != "incarnation"]
+    sums = [func.sum(usage.c[name]) for name in USAGE_SUMS]
+    merged = (
+        select(literal(""), *cell, func.max(usage.c.key_name), *sums)
+        .where(usage.c.incarnation.in_(chosen))
+        .group_by(*cell)
+        .order_by(*cell)  # one order of locks
+    )
+    names = ["incarnation", *(column.name for column in cell), "key_name", *USAGE_SUMS]
+    statement = insert(connection.dialect, usage).from_select(names, merged)
+    more = {name: usage.c[name] + statement.excluded[name] for name in USAGE_SUMS}
+    connection.execute(statement.on_conflict_do_update(index_elements=list(USAGE), set_=more))
+    connection.execute(delete(usage).where(usage.c.incarnation.in_(chosen)))
+    connection.execute(update(ledgers).where(ledgers.c.incarnation.in_(chosen)).values(usage_merged=True))
+    return len(chosen)
+
+
+def _ended(connection: Connection, shard: int, before: str) -> list[str]:
+    """The processes of a shard whose newest tally is old enough, locked in one order."""
+    now_ms = order(before)[0]
+    ages = {"stopped": STOPPED_MS, "dead": DEAD_MS}
+    old = [
+        (ledgers.c.state == state) & (ledgers.c.tally_position < f"{max(0, now_ms - age):020d}")
+        for state, age in ages.items()
+    ]
+    query = select(ledgers.c.incarnation).where(
+        ledgers.c.shard == shard, ledgers.c.usage_merged.is_(False), ledgers.c.tally_position != "", or_(*old)
+    )
+    return list(connection.execute(query.order_by(ledgers.c.incarnation).with_for_update()).scalars())
 
 
 def read_usage(connection: Connection, by: Sequence[str], since: date, until: date, **filters: str) -> list[UsageRow]:

@@ -235,6 +235,7 @@ def forward_or_refuse(gateway: Callable[[], Gateway]) -> Any:
             if caller.limit is not None:
                 stack.enter_context(caller.limit)
             await stack.enter_async_context(now.limiter.passing(caller, f"{upstream}{path}" if costs else None))
+            stack.enter_context(now.settler.books.passing(caller, upstream, costs=costs))
             silence_s = now.config.limits.passthrough_s
             await forward(now.upstreams[upstream], scope, receive, send, silence_s, caller.name)
 
@@ -255,6 +256,7 @@ def response_by_id(gateway: Callable[[], Gateway]) -> Any:
             if caller.limit is not None:
                 stack.enter_context(caller.limit)
             await stack.enter_async_context(now.limiter.passing(caller, None))
+            stack.enter_context(now.settler.books.passing(caller, "", costs=False))
             silence_s = now.config.limits.passthrough_s
             await by_id(scope["path_params"]["id"], caller, now.affinity, upstreams, scope, receive, send, silence_s)
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from gateway.core.limits import Limit, LimitScope, window_end, window_name, window_start
+from gateway.core.limits import Limit, LimitScope, counter_name, window_end, window_start
 from gateway.proxy.limits.lease import Lease
 
 NEXT_WINDOW_S = 3.0
@@ -97,10 +97,8 @@ class LeaseBook:
     def lease(self, scope: LimitScope, limit: Limit, at: float) -> Lease:
         """The lease on a limit in the window that holds `at`."""
         window = limit.window
-        name = f"{scope.kind}:{scope.id}:{limit.name}"
+        name = counter_name(scope, limit, at)
         starts, ends = 0.0, _FOREVER
-        if window is not None:
-            name += f":{window_name(window, limit.zone, at)}"
         lease = self.leases.get(name)
         if lease is None:
             if window is not None:

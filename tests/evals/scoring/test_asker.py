@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from urllib.parse import unquote
 
 import pytest
 
@@ -37,6 +38,17 @@ async def test_the_key_goes_along_and_the_call_is_never_sampled(model, ask):
     assert received.header("authorization") == "Bearer sk-evals"
     assert received.header("x-gateway-sample") == "never"
     assert received.header("x-gateway-timeout-s") == "7.000"
+
+
+async def test_the_gateway_is_told_which_scorer_pays(model, ask, subject):
+    """A name may have any letters; a header may not."""
+    await Asker(model.outside.client, Prices(), scorer="größer als").ask("/chat/completions", BODY)
+    await ask().ask("/chat/completions", BODY)
+    judge = model.build("helpful", use="judge", model="referee", scale=[1, 5])
+    model.says({"score": 4})
+    await model.result(judge, subject("blue"))
+    sent = [call.header("x-gateway-scorer") for call in model.upstream.calls]
+    assert [name and unquote(name) for name in sent] == ["größer als", None, "helpful"]
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from gateway.cli import app
 from gateway.core.exchange import Feedback
 from gateway.evals.store import engine
 from gateway.evals.store.rows import feedback_row
-from gateway.evals.store.tables import feedback, metadata, scores
+from gateway.evals.store.tables import feedback, scores
 
 VERSIONS = Path(engine.__file__).parent / "migrations" / "versions"
 OLDER = sorted(path.name[:4] for path in VERSIONS.glob("[0-9]*.py"))[:-1]
@@ -46,14 +47,14 @@ def old(opened: Engine) -> Callable[..., Engine]:
     return make
 
 
-def plain(table: Table) -> dict[str, Any]:
-    """A value that each column that must have one can hold."""
+def plain(table: Table, n: int = 1) -> dict[str, Any]:
+    """A value that each column that must have one can hold. n: another number gives another row."""
     needed = (c for c in table.columns if (not c.nullable or c.primary_key) and c.server_default is None)
-    return {c.name: _plain(c.type.python_type) for c in needed}
+    return {c.name: _plain(c.type.python_type, n) for c in needed}
 
 
-def _plain(kind: type) -> Any:
-    return {str: "x", int: 1, float: 1.0, bytes: b"12345", bool: False}[kind]
+def _plain(kind: type, n: int) -> Any:
+    return {str: f"x{n}", int: n, float: float(n), bytes: b"12345", bool: False}[kind]
 
 
 def rows(opened: Engine, table: str, *columns: str) -> list[tuple[Any, ...]]:
@@ -62,33 +63,49 @@ def rows(opened: Engine, table: str, *columns: str) -> list[tuple[Any, ...]]:
         return [tuple(row) for row in connection.execute(select(*(there.c[name] for name in columns)))]
 
 
-@pytest.mark.parametrize("version", OLDER)
-def test_what_lay_in_a_store_of_any_version_is_there_in_this_one(old, version):
-    """Scores in any order before; one opinion still is one row, and one that is there is not inserted again."""
-    store = old(version)
+def reflected(opened: Engine) -> dict[str, Table]:
     there = MetaData()
-    there.reflect(store)
-    full = {c.name: _plain(c.type.python_type) for c in there.tables["scores"].columns}
-    given = [{**full, "score_id": f"s{i}", "exchange_id": f"e{9 - i % 3}", "value": i / 7} for i in range(9)]
-    with store.begin() as connection:
-        connection.execute(there.tables["scores"].delete())
-        connection.execute(there.tables["scores"].insert(), given)
-    before = {t.name: {c.name for c in t.columns} for t in there.sorted_tables if t.name != "alembic_version"}
-    held = {name: rows(store, name, *sorted(columns)) for name, columns in before.items() if name != "scores"}
+    there.reflect(opened)
+    return {table.name: table for table in there.sorted_tables if table.name != "alembic_version"}
 
-    engine.migrate(store)
 
-    assert rows(store, "alembic_version", "version_num") == [(engine.head(),)]
-    for name, columns in before.items():
-        assert columns <= set(metadata.tables[name].columns.keys()), "names that users query stay"
-        if name != "scores":
-            assert rows(store, name, *sorted(columns)) == held[name], name
-    by_key = sorted(given, key=lambda row: (row["exchange_id"], row["score_id"]))
-    assert sorted(rows(store, "scores", *full), key=lambda row: (row[1], row[0])) == [tuple(r.values()) for r in by_key]
-    assert inspect(store).get_pk_constraint("scores")["constrained_columns"] == ["exchange_id", "score_id"]
-    assert not inspect(store).get_indexes("scores")
-    with store.begin() as connection, pytest.raises(IntegrityError):
-        connection.execute(scores.insert().values({**full, "exchange_id": "e9", "score_id": "s0"}))
+def read(opened: Engine, table: Table, columns: Sequence[str]) -> Counter[tuple[Any, ...]]:
+    """Its rows, in any order."""
+    with opened.connect() as connection:
+        return Counter(map(tuple, connection.execute(select(*(table.c[name] for name in columns)))))
+
+
+def fill(opened: Engine, there: dict[str, Table], version: int) -> list[dict[str, Any]]:
+    """Adds a row to each table, and to the scores nine, in any order. Returns these."""
+    full = {c.name: _plain(c.type.python_type, version) for c in there["scores"].columns}
+    given = [full | {"score_id": f"s{version}.{i}", "exchange_id": f"e{9 - i % 3}", "value": i / 7} for i in range(9)]
+    with opened.begin() as connection:
+        for name, table in there.items():
+            connection.execute(table.insert(), given if name == "scores" else [plain(table, version)])
+    return given
+
+
+def test_what_lay_in_a_store_of_any_version_is_there_in_this_one(opened):
+    """Step by step: what a version left, and all versions before it, is there in the next. One opinion still is one
+    row, and one that is there is not inserted again."""
+    kept: dict[str, tuple[list[str], Counter[tuple[Any, ...]]]] = {}
+    for version in [*OLDER, engine.head()]:
+        engine.migrate(opened, version)
+        there = reflected(opened)
+        for name, (columns, before) in kept.items():
+            assert set(columns) <= set(there[name].columns.keys()), "names that users query stay"
+            assert read(opened, there[name], columns) == before, (version, name)
+        if version != engine.head():
+            given = fill(opened, there, int(version))
+            names = {name: table.columns.keys() for name, table in there.items()}
+            kept = {name: (columns, read(opened, there[name], columns)) for name, columns in names.items()}
+
+    assert rows(opened, "alembic_version", "version_num") == [(engine.head(),)]
+    assert len(kept["scores"][1]) == kept["scores"][1].total() == 9 * len(OLDER)
+    assert inspect(opened).get_pk_constraint("scores")["constrained_columns"] == ["exchange_id", "score_id"]
+    assert not inspect(opened).get_indexes("scores")
+    with opened.begin() as connection, pytest.raises(IntegrityError):
+        connection.execute(scores.insert().values(given[0]))
 
 
 def test_an_older_store_is_readable_only_after_migration(old, new_url):

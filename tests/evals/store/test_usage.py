@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import date
 from typing import Any
 
@@ -11,8 +12,9 @@ import pytest
 
 from gateway.core.exchange import Tally
 from gateway.core.usage import NANO, UsageCell, UsageCount, UsageSums
-from gateway.evals.store.usage import UsageRow, read_usage
+from gateway.evals.store.usage import UsageRow, merge_ended, read_usage
 from gateway.evals.store.where import QueryError
+from gateway.evals.store.write import ScoredBatch, write
 
 WEB = UsageCell("2026-11-26", "k1", "web", "search", "acme", "cc-7 prod", "chat", "openai", "gpt-x", "", "", "")
 ONE = UsageSums(1, 0, 0, 100, 40, 20, 5, 1_500_000)
@@ -138,3 +140,63 @@ def test_in_any_order_of_tallies_the_sums_are_exact(store: Any, read: Read, seed
         for sums in its.values():
             expected = expected.plus(sums)
     assert total(read) == expected
+
+
+HOUR_MS = 3_600_000
+NOW_MS = 1_795_600_000_000
+
+
+def at(store: Any, ms: int, *tallies: Tally) -> None:
+    """Writes tallies that were appended at this time."""
+    entries = [(f"{ms}-{n}", each) for n, each in enumerate(tallies)]
+    store.run(lambda c: write(c, ScoredBatch({}, tallies=entries), 1.0))
+
+
+def stopped(*counts: tuple[UsageCell, UsageSums], incarnation: str) -> Tally:
+    return replace(tally(*counts, incarnation=incarnation), final=True)
+
+
+def merge(store: Any, ms: int = NOW_MS) -> int:
+    found: int = store.run(lambda c: merge_ended(c, {0: f"{ms}-0"}))
+    return found
+
+
+def test_processes_that_ended_become_one(store: Any, read: Read) -> None:
+    for n in range(3):
+        at(store, NOW_MS - 2 * HOUR_MS + n, stopped((WEB, times(2)), incarnation=f"g{n}"))
+    at(store, NOW_MS - 2 * HOUR_MS, tally((WEB, ONE), incarnation="running"))
+    at(store, NOW_MS - 10, stopped((WEB, ONE), incarnation="just stopped"))
+    before = total(read)
+    assert merge(store) == 3
+    assert total(read) == before == times(8)
+    assert store.sql("SELECT incarnation, calls FROM usage ORDER BY incarnation") == [
+        ("", 6), ("just stopped", 1), ("running", 1),
+    ]  # fmt: skip
+    assert merge(store) == 0
+
+
+def test_what_is_merged_later_is_added(store: Any, read: Read) -> None:
+    other = WEB._replace(model="mini")
+    for hours, name in ((9, "g1"), (5, "g2")):
+        at(store, NOW_MS - hours * HOUR_MS, stopped((WEB, ONE), (other, times(2)), incarnation=name))
+        assert merge(store, NOW_MS - (hours - 3) * HOUR_MS) == 1
+    assert {row.by["model"]: row.sums for row in read("model")} == {"gpt-x": times(2), "mini": times(4)}
+
+
+def test_a_tally_that_arrives_again_after_the_merge_changes_nothing(store: Any, read: Read) -> None:
+    older, last = tally((WEB, ONE), incarnation="g1"), stopped((WEB, times(3)), incarnation="g1")
+    at(store, NOW_MS - 2 * HOUR_MS, older, last)
+    merge(store)
+    at(store, NOW_MS, older, last)
+    assert total(read) == times(3)
+
+
+def test_a_process_that_fell_silent_may_come_back(store: Any, read: Read) -> None:
+    at(store, NOW_MS - 48 * HOUR_MS, tally((WEB, ONE), incarnation="g1"))
+    store.run(lambda c: c.exec_driver_sql("UPDATE ledgers SET state = 'dead'"))
+    assert merge(store) == 0
+    at(store, NOW_MS, tally((WEB, times(4)), incarnation="g1"))
+    assert total(read) == times(4)
+    store.run(lambda c: c.exec_driver_sql("UPDATE ledgers SET state = 'dead'"))
+    assert merge(store, NOW_MS + 33 * 24 * HOUR_MS) == 1
+    assert total(read) == times(4)

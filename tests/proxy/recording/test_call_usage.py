@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry
 
+from gateway.core.errors import QueueFull
 from gateway.core.exchange import Attempt, Target, Usage
 from gateway.core.prices import Price, Prices
 from gateway.core.usage import UsageCell, UsageSums
@@ -19,6 +20,7 @@ from gateway.proxy.recording.call_usage import MOST_TEAMS, TeamLabels, UsageBook
 from gateway.proxy.recording.usage_ledger import UsageLedger
 from gateway.proxy.relay.state import CallContext, HeldBytes
 from gateway.proxy.request.call import Call, Caller
+from gateway.proxy.types import ClientGone
 
 TARGET = Target("openai", "gpt-x")
 CHARGE = Charge(100, 40, 20, 5, 0.0015, False)
@@ -105,3 +107,16 @@ def test_a_plain_answer_costs_here_what_it_costs_for_limits(usage: Usage, price:
     context = CallContext(HeldBytes(False, 0), attempts=[Attempt(TARGET, 200, None, 0.1, usage)], usage=usage)
     known = Prices({} if price is None else {str(TARGET): price})
     assert plain_charge(usage, price) == charge_of(call, context, known)
+
+
+def test_a_call_outside_the_models_counts_unless_it_is_refused(books: Books) -> None:
+    for costs in (True, False):
+        with books.books.passing(SEARCH, "openai", costs=costs):
+            pass
+    with pytest.raises(ClientGone), books.books.passing(SEARCH, "openai", costs=False):
+        raise ClientGone
+    with pytest.raises(QueueFull), books.books.passing(SEARCH, "openai", costs=True):
+        raise QueueFull("the upstream is full")
+    [(cell, sums)] = books.cells().items()
+    assert (cell.alias, cell.upstream, cell.model, cell.key_id) == ("", "openai", "", "key_1")
+    assert sums == UsageSums(calls=3, unpriced_calls=1)
