@@ -244,11 +244,11 @@ class App:
                 call, home = await gateway.affinity.prepare(given, gateway.upstreams)
                 client = gateway.affinity.client(client, given, call, context.upstream)
             decided = gateway.router.decide(call, read_options(headers, caller), home)
+            context.routed = True
             if caller.scopes:
                 limiter = gateway.limiter
                 context.reservation = limiter.reserve(caller, call) or await limiter.wait(caller, call)
             route = decided
-            context.routed = True
             context.response = HeldBytes(endpoint.carries_text and route.recordable, gateway.settler.cap_bytes)
             request.watch(context.client_left)
             await gateway.relay.ask(call, route, client, context, held=endpoint.json_answer)

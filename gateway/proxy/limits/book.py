@@ -21,10 +21,13 @@ _STEP_S = 0.5  # a larger step of the clock is a correction, not noise
 _FOREVER = float("inf")
 
 
+LeasePairs = tuple[tuple[Lease, int], ...]
+
+
 class Account:
     """The leases that the calls of one caller draw on, in the windows that are open."""
 
-    __slots__ = ("closed", "in_usd", "leases", "most_tokens", "rate_leases", "rolls_at", "scopes")
+    __slots__ = ("closed", "in_usd", "leases", "most_tokens", "pairs", "rate_leases", "rolls_at", "scopes")
 
     def __init__(self, scopes: tuple[LimitScope, ...]) -> None:
         self.scopes = scopes
@@ -34,6 +37,8 @@ class Account:
         self.most_tokens = min((int(limit.amount) for limit in limits if limit.measure == "tokens"), default=None)
         """The smallest limit of tokens."""
         self.leases: list[Lease] = []
+        self.pairs: LeasePairs = ()
+        """The same with their measures, for the hot path."""
         self.rate_leases: tuple[Lease | None, Lease | None] = (None, None)
         """The smallest limits of requests and tokens per minute, for the x-ratelimit headers."""
         self.rolls_at = 0.0
@@ -86,6 +91,7 @@ class LeaseBook:
 
     def _open(self, account: Account, now: float) -> None:
         account.leases = [self.lease(scope, limit, now) for scope in account.scopes for limit in scope.limits]
+        account.pairs = tuple((lease, lease.measure) for lease in account.leases)
         account.rolls_at = min(lease.ends for lease in account.leases)
         by_measure: dict[int, Lease] = {}
         for lease in account.leases:
@@ -152,8 +158,12 @@ class LeaseBook:
     def report_all(self) -> None:
         """The server does not know what it was told: everything is reported again."""
         for lease in self.leases.values():
-            lease.busy = True
-        self.active.update(self.leases.values())
+            self.unreported(lease)
+
+    def unreported(self, lease: Lease) -> None:
+        """Its last report may not have arrived."""
+        lease.reported_at = float("-inf")
+        self.active.add(lease)
 
     def measured(self, sent: float, received: float, server_s: float) -> None:
         """Takes the offset from one exchange. sent, received: readings of `clock`."""

@@ -133,7 +133,7 @@ class LeaseExchange:
 
     def _failed(self, error: StreamDown, leases: Sequence[Lease]) -> None:
         for lease in leases:
-            lease.busy = True
+            self._book.unreported(lease)
         if not self._failures and self._book.leases:
             log.warning("%s; limits hold for each worker by itself until it is reachable again", error)
         self._failures += 1

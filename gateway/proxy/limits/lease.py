@@ -63,7 +63,7 @@ class Lease:
         """Below it, more is asked for."""
         self.asked = False
         self.busy = False
-        """It has changed since the last report."""
+        """A call has reserved or settled since the last report."""
         self.rate = 0.0
         self.used_at = self.checked_at = self.reported_at = float("-inf")
         self._committed = 0
@@ -88,7 +88,6 @@ class Lease:
     def change(self, limit: Limit) -> None:
         """The limit has another amount, or behaves differently in an outage."""
         self.limit, self.amount = limit, units(limit)
-        self.busy = True
 
     def shift(self, seconds: float) -> None:
         """The clock was corrected."""
@@ -96,18 +95,18 @@ class Lease:
         self.checked_at += seconds
         self.reported_at += seconds
 
-    def reserve(self, amount: int, now: float) -> None:
+    def reserve(self, amount: int) -> None:
         """The fast path does the same in place, for all leases of a call."""
         self.free -= amount
         self.held += amount
-        self.used_at = now
-        self.step = max(self.step, amount)
+        self.busy = True
 
     def settle(self, reserved: int, cost: int) -> None:
         """cost: of a call that reserved so much; 0 releases it."""
         self.held -= reserved
         self.spent += cost
         self.free += reserved - cost
+        self.busy = True
 
     def wait(self, amount: int, now: float) -> None:
         """A call of this amount waits for more."""
@@ -121,7 +120,7 @@ class Lease:
 
     def target(self, now: float) -> int:
         """What should be free: the next seconds' spending, one call at least, and room for a few more at once."""
-        if now - self.used_at >= IDLE_S or now >= self.ends:
+        if (now - self.used_at >= IDLE_S and not self.busy) or now >= self.ends:
             return 0
         return max(int(self.rate * AHEAD_S), self.step, self.held // 4)
 
@@ -134,6 +133,8 @@ class Lease:
         elapsed_s = max(now - self.reported_at, _RATE_OVER_S)
         self.rate = (self.rate + max(0, committed - self._committed) / elapsed_s) / 2
         self._committed, self.reported_at = committed, now
+        if self.busy:
+            self.used_at = now
         wanted = 0 if leaving else self.target(now)
         self.free = max(0, self.free)
         need, self.need = max(0, self.need - self.free), 0

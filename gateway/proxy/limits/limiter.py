@@ -16,7 +16,7 @@ What holds:
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping
 from typing import Any, Protocol
 
 from gateway.config.limits import Budgets
@@ -24,7 +24,7 @@ from gateway.core.errors import GatewayError, NotAllowed
 from gateway.core.limits import Limit, LimitScope
 from gateway.core.usage import NANO
 from gateway.observability.eval_metrics import ProxyMetrics
-from gateway.proxy.limits.book import Account, LeaseBook
+from gateway.proxy.limits.book import Account, LeaseBook, LeasePairs
 from gateway.proxy.limits.charge import BYTES_PER_TOKEN, FREE_APIS, Charge, input_tokens_of
 from gateway.proxy.limits.estimate import GENERATES, ModelEstimate
 from gateway.proxy.limits.lease import Lease
@@ -58,10 +58,10 @@ class Offline:
 class CallReservation:
     """What one call has reserved of each of its limits."""
 
-    __slots__ = ("estimate", "leases", "lines", "needs", "settled")
+    __slots__ = ("estimate", "lines", "needs", "pairs", "settled")
 
-    def __init__(self, leases: Sequence[Lease], needs: Needs, estimate: ModelEstimate | None, lines: bytes) -> None:
-        self.leases = leases
+    def __init__(self, pairs: LeasePairs, needs: Needs, estimate: ModelEstimate | None, lines: bytes) -> None:
+        self.pairs = pairs
         self.needs = needs
         self.estimate = estimate
         """Learns from the call's output; None: the caller has limited it, or there is none."""
@@ -153,28 +153,26 @@ class Limiter:
         self, account: Account, needs: Needs, estimate: ModelEstimate | None, now: float
     ) -> CallReservation | None:
         """From all leases, or from none."""
-        leases = account.leases
-        for lease in leases:
-            if lease.free < needs[lease.measure]:
+        pairs = account.pairs
+        for lease, measure in pairs:
+            if lease.free < needs[measure]:
                 return None
-        book = self._book
-        for lease in leases:
-            need = needs[lease.measure]
-            lease.free -= need
+        for lease, measure in pairs:
+            need = needs[measure]
             lease.held += need
-            lease.used_at = now
+            free = lease.free = lease.free - need
             if not lease.busy:
                 lease.busy = True
-                book.active.add(lease)
-            if lease.free < lease.low and not lease.asked:
-                book.ask(lease)
+                self._book.active.add(lease)
+            if free < lease.low and not lease.asked:
+                self._book.ask(lease)
         lines = b""
         for rate in account.rate_leases:
             if rate is not None:
                 left = rate.left + rate.free
                 values = (rate.amount, left if left > 0 else 0, rate.ends - now)
                 lines += (b"\r\n" if lines else b"") + RATE_LINES[rate.measure] % values
-        return CallReservation(leases, needs, estimate, lines)
+        return CallReservation(pairs, needs, estimate, lines)
 
     async def wait(self, caller: Caller, call: Call) -> CallReservation:
         """Reserves with what the stream server grants. Raises RateLimited, QuotaExceeded or LimitsUnavailable."""
@@ -210,8 +208,8 @@ class Limiter:
     async def _wait(self, account: Account, needs: Needs, estimate: ModelEstimate | None) -> CallReservation:
         book = self._book
         self._refuse_at_once(account, needs)
-        answered = False
-        if not (book.down or book.late):
+        answered, waits = False, not (book.down or book.late)
+        if waits:
             for lease in account.leases:
                 if lease.free < needs[lease.measure]:
                     lease.wait(needs[lease.measure], book.now())
@@ -221,7 +219,8 @@ class Limiter:
         if not answered:
             self._borrow(account, needs)
         taken = self._take(account, needs, estimate, book.now())
-        self._count("late" if not answered else "refused" if taken is None else "granted")
+        if waits:
+            self._count("late" if not answered else "refused" if taken is None else "granted")
         if taken is None:
             raise self._refused(account, needs)
         return taken
@@ -289,13 +288,11 @@ class Limiter:
             estimate = reservation.estimate
             if estimate is not None and not charge.estimated:
                 estimate.learn(charge.output_tokens)
-        active = self._book.active
-        for lease in reservation.leases:
-            measure = lease.measure
+        for lease, measure in reservation.pairs:
             reserved, spent = needs[measure], cost[measure]
             lease.held -= reserved
             lease.spent += spent
             lease.free += reserved - spent
             if not lease.busy:
                 lease.busy = True
-                active.add(lease)
+                self._book.active.add(lease)

@@ -61,7 +61,7 @@ def test_a_wrong_wall_clock_is_corrected_by_the_first_exchange() -> None:
     book = a_book(clock)
     scopes = (KEY,)
     lease = book.account("web", scopes).leases[0]
-    lease.reserve(0, book.now())
+    lease.wait(1, book.now())
     assert lease.name.endswith("T02:00")
     book.measured(clock.seconds - 0.2, clock.seconds, START - 0.1)
     assert book.now() == pytest.approx(START)
@@ -73,10 +73,10 @@ def test_a_lease_in_use_is_renewed_before_its_window_ends() -> None:
     clock = Clock()
     book = a_book(clock)
     lease = book.account("web", (KEY,)).leases[0]
-    lease.reserve(5, book.now())
+    lease.reserve(5)
     book.ask(lease)
     clock.seconds += 60 - NEXT_WINDOW_S
-    lease.reserve(5, book.now())
+    lease.reserve(5)
     [renewed] = [each for each in book.due(book.now(), 2.0) if each is not lease] or [None]
     following = book.leases["key:web:requests_per_minute:2025-11-26T00:01"]
     assert renewed is None
@@ -89,7 +89,7 @@ def test_a_lease_is_left_alone_once_it_holds_nothing() -> None:
     book = a_book(clock)
     lease = book.account("team", (TEAM,)).leases[0]
     book.ask(lease)
-    lease.reserve(0, book.now())
+    lease.reserve(0)
     clock.seconds += 31
     lease.report(book.now())
     lease.accept(LeaseGrant(0, 1000, 0, 0, 0), book.now())
@@ -102,7 +102,7 @@ def test_leases_of_past_windows_are_forgotten_once_no_call_is_in_flight() -> Non
     book = a_book(clock)
     lease = book.account("web", (KEY,)).leases[0]
     lease.free = 1
-    lease.reserve(1, book.now())
+    lease.reserve(1)
     for _ in range(3):
         clock.seconds += 61
         book.due(book.now(), 2.0)
@@ -117,7 +117,7 @@ def test_a_changed_limit_keeps_what_was_spent() -> None:
     book = a_book(Clock())
     lease = book.account("web", (TEAM,)).leases[0]
     lease.free = 10
-    lease.reserve(10, book.now())
+    lease.reserve(10)
     lease.settle(10, 7)
     more = LimitScope("team", "search", (Limit("tokens", 5000, "day"),))
     assert book.account("web", (more,)).leases == [lease]

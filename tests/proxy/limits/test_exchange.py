@@ -47,8 +47,10 @@ async def test_an_outage_leaves_a_worker_its_share(stream_server: Any, start: St
     assert await statuses(gateway, 10) == [200] * 10
     stream_server.kill()
     await in_contact(gateway, lost=True)
+    waits = await gateway.metric("gateway_limit_waits_total")
     answers = await statuses(gateway, 100)
     assert set(answers) == {200, 429}
+    assert await gateway.metric("gateway_limit_waits_total") == waits, "no call waits for a server that is away"
     assert 20 <= answers.count(200) <= 90
     stream_server.start()
     await in_contact(gateway)

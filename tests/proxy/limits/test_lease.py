@@ -47,7 +47,7 @@ def test_amounts_are_whole_numbers(limit: Limit, n: int) -> None:
 def test_reserving_and_settling_do_not_change_the_total() -> None:
     lease = a_lease()
     lease.free = 100
-    lease.reserve(60, NOW)
+    lease.reserve(60)
     assert (lease.free, lease.held, lease.spent, lease.total) == (40, 60, 0, 100)
     lease.settle(60, 25)
     assert (lease.free, lease.held, lease.spent, lease.total) == (75, 0, 25, 100)
@@ -56,7 +56,7 @@ def test_reserving_and_settling_do_not_change_the_total() -> None:
 def test_what_a_call_used_beyond_its_reservation_is_reported() -> None:
     lease = a_lease()
     lease.free = 10
-    lease.reserve(10, NOW)
+    lease.reserve(10)
     lease.settle(10, 35)
     report = lease.report(NOW)
     assert (lease.free, report.spent, report.total) == (0, 35, 35)
@@ -76,7 +76,7 @@ def test_a_lease_asks_for_the_next_seconds_spending() -> None:
     lease = a_lease()
     lease.accept(granted(20), NOW)
     for second in range(10):
-        lease.reserve(20, NOW + second)
+        lease.reserve(20)
         lease.settle(20, 20)
         lease.accept(granted(lease.report(NOW + second).want), NOW + second)
     assert lease.target(NOW + 9) == pytest.approx(40, abs=2)
@@ -100,7 +100,7 @@ def test_a_window_that_ended_gives_back_everything_but_what_is_in_flight() -> No
     lease.wait(10, NOW)
     lease.report(NOW)
     lease.accept(granted(100, share=50), NOW)
-    lease.reserve(30, NOW + 4)
+    lease.reserve(30)
     report = lease.report(NOW + 5)
     assert (report.total, report.share, report.want) == (30, -1, 0)
 
@@ -139,7 +139,7 @@ def test_what_was_borrowed_while_the_reply_was_late_is_covered_or_given_back() -
     lease.wait(5, NOW)
     lease.report(NOW)
     lease.borrow(4)  # 250
-    lease.reserve(5, NOW)
+    lease.reserve(5)
     lease.accept(granted(5, left=0), NOW)
     assert (lease.free, lease.held) == (0, 5)
 
@@ -208,7 +208,7 @@ class Fleet(RuleBasedStateMachine):
             worker.lease.wait(amount, self.now)
             worker.lease.accept(self.send(worker).grants[0], self.now)
         if worker.lease.free >= amount:
-            worker.lease.reserve(amount, self.now)
+            worker.lease.reserve(amount)
             worker.calls.append(amount)
 
     @rule(i=WORKERS, share=st.floats(0, 1.2), late=st.booleans())
@@ -243,7 +243,7 @@ class Fleet(RuleBasedStateMachine):
         if worker.promised:
             worker.lease.borrow(3)
         if worker.lease.free >= amount:
-            worker.lease.reserve(amount, self.now)
+            worker.lease.reserve(amount)
             worker.calls.append(amount)
         worker.lease.accept(reply.grants[0], self.now)
 

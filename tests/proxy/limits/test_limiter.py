@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections.abc import Callable
 from typing import Any
 
+import openai
 import pytest
 
 from gateway.fake import HOLD, FakeUpstream, Fault
@@ -281,3 +283,38 @@ async def test_the_stop_of_a_gateway_gives_back_what_it_has_not_spent(
         first = await start(config, stack=stack)
         total = (await first.chat(max_tokens=4000)).json()["usage"]["total_tokens"]
     await until_used(second, "tokens_per_day", total)
+
+
+async def test_the_openai_client_waits_for_the_next_minute(
+    start: Start, limited: Limited, upstream: FakeUpstream
+) -> None:
+    """The minute ends some seconds after the start. Should it end between the first calls, more of them pass."""
+    gateway = await start(limited({"requests_per_minute": 5}), limits_shift_s=57 - time.time() % 60)
+    async with openai.AsyncOpenAI(base_url=gateway.base_url, api_key="test-key", max_retries=0) as client:
+        refused: openai.RateLimitError | None = None
+        while refused is None and len(upstream.calls) <= 10:
+            try:
+                await client.chat.completions.create(model="chat", messages=MESSAGES)  # type: ignore[arg-type]
+            except openai.RateLimitError as error:
+                refused = error
+        assert refused is not None
+        assert (refused.code, refused.type) == ("rate_limit_exceeded", "rate_limit_error")
+        assert refused.body["scope"] == "key tester"  # type: ignore[index]
+        assert len(upstream.calls) in (5, 10)
+        patient = client.with_options(max_retries=2)
+        answer = await patient.chat.completions.create(model="chat", messages=MESSAGES)  # type: ignore[arg-type]
+        assert answer.choices[0].message.content == "Hello from the fake upstream."
+
+
+async def test_the_openai_client_does_not_repeat_what_only_money_heals(
+    start: Start, limited: Limited, upstream: FakeUpstream
+) -> None:
+    gateway = await start(limited({"usd_per_month": 0.00008}))
+    async with openai.AsyncOpenAI(base_url=gateway.base_url, api_key="test-key", max_retries=2) as client:
+        asked: Any = {"model": "chat", "messages": MESSAGES, "max_tokens": 5}
+        await client.chat.completions.create(**asked)
+        with pytest.raises(openai.RateLimitError) as refused:
+            await client.chat.completions.create(**asked)
+    assert refused.value.code == "insufficient_quota"
+    assert await gateway.metric("gateway_refused_total", code="insufficient_quota") == 1, "asked once"
+    assert len(upstream.calls) == 1

@@ -1,0 +1,279 @@
+"""Callers spend a budget while workers die, the stream server restarts and hangs, and a clock is wrong: what the
+upstream has answered never costs more than the budget, and the counters agree with it to the token.
+
+The upstream in this process is the witness: it notes what each request that reached it has used, also those whose
+worker was killed. The long test prints the worst overspend.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+import signal
+import sys
+import time
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, field
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+import yaml
+
+from gateway.core.exchange import Tally
+from gateway.fake import FakeUpstream
+from gateway.fake.speech import count_words
+from gateway.fake.wire import Received
+from gateway.stream import Corridor
+
+Limited = Callable[..., dict[str, Any]]
+KEYS = [f"key-{i}" for i in range(4)]
+TEXT = "count these words of the request and no others please"
+MOST = 20  # max_tokens
+NANO_IN, NANO_OUT = 1000, 10_000  # as conftest.PRICES
+CLOCK_AHEAD = "import time; now = time.time; time.time = lambda: now() + 5400"
+DAY_KEY = "{{{name}:limits}}:team:search:{limit}:{day}"
+
+
+@dataclass
+class Witness:
+    """What the upstream has answered: tokens and 1e-9 USD."""
+
+    rng: random.Random
+    limited: bool
+    """Answers keep to MOST."""
+    calls: int = 0
+    tokens: int = 0
+    nano_usd: int = 0
+    dearest: int = 0
+    last_at: float = field(default_factory=time.monotonic)
+
+    def __call__(self, received: Received) -> str:
+        prompt = count_words(received.json["messages"])
+        words = self.rng.randint(1, MOST if self.limited else 2 * MOST)
+        cost = prompt * NANO_IN + words * NANO_OUT
+        self.calls, self.tokens, self.nano_usd = self.calls + 1, self.tokens + prompt + words, self.nano_usd + cost
+        self.dearest = max(self.dearest, cost)
+        self.last_at = time.monotonic()
+        return "word " * words
+
+
+@dataclass
+class Callers:
+    """Callers that ask one gateway after the other until they are stopped."""
+
+    urls: list[str]
+    rng: random.Random
+    limited: bool
+    statuses: dict[int, int] = field(default_factory=dict)
+    in_flight: int = 0
+    most_in_flight: int = 0
+    stopped: bool = False
+
+    async def run(self, key: str) -> None:
+        async with httpx2.AsyncClient(timeout=30, headers={"authorization": f"Bearer {key}"}) as client:
+            while not self.stopped:
+                self.in_flight += 1
+                self.most_in_flight = max(self.most_in_flight, self.in_flight)
+                try:
+                    status = await self._call(client)
+                except httpx2.HTTPError:
+                    status = 0  # the worker was killed
+                finally:
+                    self.in_flight -= 1
+                self.statuses[status] = self.statuses.get(status, 0) + 1
+                await asyncio.sleep(0.002 if status == 200 else 0.05)
+
+    async def _call(self, client: httpx2.AsyncClient) -> int:
+        body = {"model": "chat", "messages": [{"role": "user", "content": TEXT}], "stream": self.rng.random() < 0.3}
+        body |= {"max_tokens": MOST} if self.limited else {}
+        url = self.rng.choice(self.urls)
+        return (await client.post(f"{url}/chat/completions", json=body)).status_code
+
+
+def the_config(limited: Limited, usd: float, **sections: Any) -> dict[str, Any]:
+    """All keys are in one team with a budget; the organization has a limit of tokens that is never reached first."""
+    config = limited(team={"usd_per_day": usd, "tokens_per_day": 10**9}, organization={"concurrency": 50}, **sections)
+    config["keys"] = [{"name": k, "sha256": sha256(k.encode()).hexdigest(), "team": "search"} for k in KEYS]
+    return {**config, "sampling": {"rate": 0.0}}
+
+
+async def counters(url: str, name: str, limit: str) -> tuple[int, int]:
+    """(spent, held beyond it) of a limit of the team today, on the stream server."""
+    corridor = Corridor(url, name)
+    day = time.strftime("%Y-%m-%d", time.gmtime())
+    found: Any = await corridor.client.hgetall(DAY_KEY.format(name=name, limit=limit, day=day))
+    await corridor.aclose()
+    return int(found[b"s"]), int(found[b"o"])
+
+
+async def until_quiet(url: str, name: str, limit: str) -> tuple[int, int]:
+    """The counters once every lease has been given back, or nothing changes for some seconds."""
+    seen, since = (-1, -1), time.monotonic()
+    while time.monotonic() - since < 4 and not (seen[1] == 0 and time.monotonic() - since > 1):
+        now = await counters(url, name, limit)
+        if now != seen:
+            seen, since = now, time.monotonic()
+        await asyncio.sleep(0.1)
+    return seen
+
+
+async def test_counters_ledger_and_upstream_agree_after_an_outage(
+    stream_server: Any, start: Any, limited: Limited, stream_name: str, upstream: FakeUpstream
+) -> None:
+    """Short form: two gateways in this process, a restart and a pause of the server; no worker dies."""
+    rng = random.Random(7)
+    witness = Witness(rng, limited=True)
+    upstream.replies(witness)
+    config = the_config(limited, 0.02, stream={"url": stream_server.url, "name": stream_name})
+    gateways = [await start(config) for _ in range(2)]
+    callers = Callers([each.base_url for each in gateways], rng, limited=True)
+    async with asyncio.TaskGroup() as group:
+        for key in KEYS:
+            group.create_task(callers.run(key))
+        await upstream.until(lambda _: witness.calls >= 60)
+        stream_server.kill()
+        before = witness.calls
+        await upstream.until(lambda _: witness.calls >= before + 10)
+        stream_server.start()
+        await upstream.until(lambda _: witness.calls >= before + 20)
+        stream_server.pause()
+        await asyncio.sleep(0.2)  # a hiccup of this length; nothing depends on it
+        stream_server.resume()
+        async with asyncio.timeout(60):
+            while time.monotonic() - witness.last_at < 1.5:  # the budget is used up
+                await asyncio.sleep(0.05)
+        callers.stopped = True
+    assert witness.nano_usd <= 0.02e9, "the budget holds"
+    assert witness.nano_usd > 0.02e9 - 20 * witness.dearest, "and can be used"
+    assert set(callers.statuses) == {200, 429}
+    assert await until_quiet(stream_server.url, stream_name, "usd_per_day") == (witness.nano_usd, 0)
+    assert await until_quiet(stream_server.url, stream_name, "tokens_per_day") == (witness.tokens, 0)
+    assert await ledger(gateways[0], witness.tokens) == (witness.tokens, witness.nano_usd)
+
+
+async def ledger(gateway: Any, tokens: int) -> tuple[int, int]:
+    """Tokens and 1e-9 USD in the usage that all gateways report, once it has so many tokens."""
+    async with asyncio.timeout(30):
+        while True:
+            cells = {
+                (record.incarnation, count.cell): count.sums
+                for record in gateway.records
+                if isinstance(record, Tally)
+                for count in record.usage
+            }
+            found = sum(s.input_tokens + s.output_tokens for s in cells.values())
+            if found >= tokens:
+                return found, sum(s.nano_usd for s in cells.values())
+            await gateway.read_more()
+
+
+@dataclass
+class Pod:
+    """One `gateway serve`, which starts again whenever it is killed."""
+
+    command: list[str]
+    log: Path
+    port: int
+    process: asyncio.subprocess.Process | None = None
+
+    async def start(self) -> None:
+        with self.log.open("ab") as out:
+            self.process = await asyncio.create_subprocess_exec(*self.command, stdout=out, stderr=out)
+        async with asyncio.timeout(60), httpx2.AsyncClient() as client:
+            while True:
+                with contextlib.suppress(httpx2.HTTPError):
+                    if (await client.get(f"http://127.0.0.1:{self.port}/health")).status_code == 200:
+                        return
+                await asyncio.sleep(0.05)
+
+    async def kill(self, number: signal.Signals = signal.SIGKILL) -> None:
+        assert self.process is not None
+        with contextlib.suppress(ProcessLookupError):
+            self.process.send_signal(number)
+        await self.process.wait()
+
+
+@contextlib.asynccontextmanager
+async def pods(n: int, config: dict[str, Any], directory: Path, servers: Any) -> AsyncIterator[list[Pod]]:
+    """The first of several has a clock that is 90 minutes ahead."""
+    path = directory / "gateway.yaml"
+    path.write_text(yaml.safe_dump(config))
+    found = []
+    for i, port in enumerate(servers.free_ports(n)):
+        skew = f"{CLOCK_AHEAD}; " if i == 0 and n > 1 else ""
+        main = f"{skew}import runpy; runpy.run_module('gateway', run_name='__main__')"
+        serve = ["serve", "--config", str(path), "--port", str(port), "--data", str(directory / f"data-{i}")]
+        found.append(Pod([sys.executable, "-c", main, *serve], directory / f"log-{i}", port))
+    await asyncio.gather(*(pod.start() for pod in found))
+    yield found
+    await asyncio.gather(*(pod.kill() for pod in found))
+
+
+async def faults(rng: random.Random, found: list[Pod], server: Any, seconds: float) -> dict[str, int]:
+    """One fault after the other, at random."""
+    ends, happened = time.monotonic() + seconds, {"killed": 0, "restarted": 0, "paused": 0}
+    while time.monotonic() < ends:
+        await asyncio.sleep(rng.uniform(0.2, 1.0))
+        what = rng.choice(list(happened))
+        happened[what] += 1
+        if what == "killed":
+            pod = rng.choice(found)
+            await pod.kill()
+            await pod.start()
+        elif what == "restarted":
+            server.kill()
+            await asyncio.sleep(rng.uniform(0.0, 1.5))
+            server.start()
+        else:
+            server.pause()
+            await asyncio.sleep(rng.uniform(0.05, 0.9))
+            server.resume()
+        await asyncio.sleep(1.5)  # every worker has heard of it
+    return happened
+
+
+@pytest.mark.long
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("bounded", [True, False], ids=["max_tokens", "estimated"])
+@pytest.mark.parametrize("n", [1, 2, 4])
+async def test_no_fault_makes_a_budget_overspent(
+    stream_server: Any, limited: Limited, stream_name: str, upstream: FakeUpstream, tmp_path: Path, servers: Any,
+    capsys: pytest.CaptureFixture[str], n: int, bounded: bool,
+) -> None:  # fmt: skip
+    worst, all_happened, lines = -float("inf"), {}, []
+    for seed in range(3):
+        rng = random.Random(seed)
+        witness = Witness(rng, bounded)
+        upstream.replies(witness)
+        name, usd = f"{stream_name}-{seed}", 0.25
+        config = the_config(limited, usd, stream={"url": stream_server.url, "name": name})
+        directory = tmp_path / str(seed)
+        directory.mkdir()
+        async with pods(n, config, directory, servers) as found, asyncio.TaskGroup() as group:
+            callers = Callers([f"http://127.0.0.1:{pod.port}/v1" for pod in found], rng, bounded)
+            for key in KEYS * 2:
+                group.create_task(callers.run(key))
+            happened = await faults(rng, found, stream_server, 15)
+            async with asyncio.timeout(120):
+                while time.monotonic() - witness.last_at < 3:
+                    await asyncio.sleep(0.1)
+            callers.stopped = True
+        spent, held = await until_quiet(stream_server.url, name, "usd_per_day")
+        worst = max(worst, witness.nano_usd - usd * 1e9)
+        in_flight = 0 if bounded else callers.most_in_flight * witness.dearest
+        for what, times in happened.items():
+            all_happened[what] = all_happened.get(what, 0) + times
+        lines.append(f"seed {seed}: {witness.calls} calls, {witness.nano_usd / 1e9:.6f} of {usd} $, "
+                     f"counted {spent / 1e9:.6f} + {held / 1e9:.6f} held by the dead; {callers.statuses}")  # fmt: skip
+        assert witness.nano_usd <= usd * 1e9 + in_flight, lines
+        assert set(callers.statuses) <= {0, 200, 429}, lines
+        assert spent <= witness.nano_usd
+        assert witness.nano_usd <= spent + held + in_flight, "the dead have counted what they held"
+    with capsys.disabled():
+        kind = "max_tokens set" if bounded else "output estimated"
+        lines.insert(0, f"\n{n} workers, {kind}, {all_happened}: worst overspend {worst / 1e9:+.6f} $")
+        print("\n".join(lines))  # noqa: T201
