@@ -102,7 +102,7 @@ LADDERS = {
     "evals": (
         ("statistics",),
         ("store",),
-        ("reader_config", "http_client"),
+        ("reader_config", "http_client", "notebook"),
         ("scoring",),
         ("scorers",),
         ("experiments",),

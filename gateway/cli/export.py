@@ -13,7 +13,7 @@ import typer
 from gateway.cli.options import Alias, Data, MaybeConfig, Since, Where, example, note, usage_errors, where_to_read
 
 verbs = typer.Typer()
-FORMS = ("jsonl", "openai-chat", "openai-evals", "csv", "parquet")
+FORMS = ("jsonl", "openai-chat", "openai-evals", "dpo", "csv", "parquet")
 
 
 @verbs.command(epilog=example("gateway export --format parquet --since 7d --out chats.parquet"))
@@ -26,6 +26,11 @@ def export(
     since: Since = None,
     alias: Alias = None,
     limit: Annotated[int, typer.Option(min=0, help="At most this many calls, oldest first; 0: all.")] = 0,
+    by: Annotated[
+        str | None,
+        typer.Option(help="dpo: what decides: correction, label, judges, scorers (default: the first three)."),
+    ] = None,
+    gap: Annotated[float, typer.Option(min=0, help="dpo: the smallest difference of two scores.")] = 0.0,
     config: MaybeConfig = None,
     data: Data = None,
 ) -> None:
@@ -33,27 +38,31 @@ def export(
 
     jsonl, csv and parquet have the columns messages, response, score_NAME, … and pi, the probability with which a call
     was recorded: weight by 1 / pi. openai-chat is for fine-tuning, openai-evals for evals; both use a person's
-    correction instead of the answer, if there is one.
+    correction instead of the answer, if there is one. dpo has the answers of a pair as prompt, chosen and rejected.
     """
     from gateway.evals.reports.export.export import complete_file, form_of
     from gateway.evals.reports.export.export import export as exported
     from gateway.evals.reports.export.forms import FORMS as KNOWN
     from gateway.evals.reports.samples import filter_of
+    from gateway.evals.store.preferences import DEFAULT, PreferenceRule
 
     chosen = form_of(out) if form is None else next((known for known in KNOWN if known == form), None)
     if chosen is None:
         raise typer.BadParameter(f'no form "{form}"; expected one of {", ".join(FORMS)}', param_hint="--format")
     if chosen == "parquet" and out is None:
         raise typer.BadParameter("parquet is binary: give a file", param_hint="--out")
+    if (by or gap) and chosen != "dpo":
+        raise typer.BadParameter("only the form dpo compares answers", param_hint="--by" if by else "--gap")
+    rule = PreferenceRule(tuple(word.strip() for word in by.split(",")) if by else DEFAULT, gap)
     store = where_to_read(config, data).store
     with usage_errors(), progress() as show:
         options = filter_of(limit, alias, since, where)
         if out is None:
-            done = exported(store, options, chosen, sys.stdout.buffer, show)
+            done = exported(store, options, chosen, sys.stdout.buffer, show, rule)
         else:
             with complete_file(out) as file:
-                done = exported(store, options, chosen, file, show)
-    note(f"{done.written} exchanges{'' if out is None else f' in {out}'}")
+                done = exported(store, options, chosen, file, show, rule)
+    note(f"{done.written} {'preferences' if chosen == 'dpo' else 'exchanges'}{'' if out is None else f' in {out}'}")
     for reason, n in sorted(done.left_out.items()):
         note(f"{n} left out: {reason}")
 

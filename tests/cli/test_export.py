@@ -12,7 +12,7 @@ Run = Callable[..., subprocess.CompletedProcess[str]]
 @pytest.mark.parametrize(
     ("options", "expected"),
     [
-        (["--format", "xml"], 'no form "xml"; expected one of jsonl, openai-chat, openai-evals, csv, parquet'),
+        (["--format", "xml"], 'no form "xml"; expected one of jsonl, openai-chat, openai-evals, dpo, csv, parquet'),
         (["--format", "parquet"], "parquet is binary: give a file"),
     ],
 )

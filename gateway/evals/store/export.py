@@ -11,8 +11,9 @@ from collections.abc import Iterator, Sequence
 from sqlalchemy import ColumnElement, Connection, Engine, and_, func, or_, select
 
 from gateway.evals.store import engine
+from gateway.evals.store.preferences import Preference, PreferenceRule, preferences
 from gateway.evals.store.query import ExchangeFilter, Found, conditions, scores_of
-from gateway.evals.store.tables import exchanges, feedback, scores
+from gateway.evals.store.tables import exchanges, feedback, pair_scores, scores
 
 Place = tuple[float, str]  # received, id
 
@@ -35,6 +36,8 @@ class ExportSource:
                 query = select(func.count()).select_from(exchanges).where(*self._where)
                 self.count = int(connection.execute(query).scalar_one())
                 self.scorers = _scorers(connection, self._where)
+                self.comparing = list(connection.execute(select(pair_scores.c.scorer).distinct()).scalars())
+                """Scorers of pairs in the store."""
         except BaseException:
             self._engine.dispose()
             raise
@@ -43,7 +46,7 @@ class ExportSource:
         self._engine.dispose()
 
     def batches(self) -> Iterator[list[Found]]:
-        """Each exchange with its `scores`, and the `correction` that a person gave, or None."""
+        """Each exchange with its `scores`, its caller's `feedback`, and the newest `correction` of it, or None."""
         after: Place | None = None
         while True:
             with self._engine.connect() as connection:
@@ -53,6 +56,11 @@ class ExportSource:
                 found = _whole(connection, [place[1] for place in places])
             after = places[-1]
             yield found
+
+    def preferences(self, found: Sequence[Found], rule: PreferenceRule) -> list[Preference]:
+        """What is known of a batch's answers against those of other arms."""
+        with self._engine.connect() as connection:
+            return list(preferences(connection, found, rule))
 
     def _next(self, connection: Connection, after: Place | None) -> list[Place]:
         e = exchanges.c
@@ -79,6 +87,12 @@ def _whole(connection: Connection, ids: Sequence[str]) -> list[Found]:
     query = select(exchanges).where(e.id.in_(ids)).order_by(e.received, e.id)
     found = [{str(name): value for name, value in row.items()} for row in connection.execute(query).mappings()]
     scored = scores_of(connection, ids)
-    corrected = select(f.resolved, f.correction).where(f.resolved.in_(ids), f.correction.is_not(None)).order_by(f.at)
-    corrections = {row[0]: row[1] for row in connection.execute(corrected)}
-    return [{**x, "scores": scored.get(x["id"], []), "correction": corrections.get(x["id"])} for x in found]
+    said: dict[str, list[Found]] = {}
+    for row in connection.execute(select(feedback).where(f.resolved.in_(ids)).order_by(f.at)).mappings():
+        said.setdefault(row["resolved"], []).append({str(name): value for name, value in row.items()})
+    return [{**x, "scores": scored.get(x["id"], []), **_feedback(said.get(x["id"], []))} for x in found]
+
+
+def _feedback(said: list[Found]) -> Found:
+    corrections = [each["correction"] for each in said if each["correction"] is not None]
+    return {"feedback": said, "correction": corrections[-1] if corrections else None}

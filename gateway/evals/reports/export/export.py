@@ -11,10 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
+from gateway.core.did_you_mean import did_you_mean
 from gateway.core.errors import CannotRun
 from gateway.evals.reports.export.forms import Form, writer
 from gateway.evals.reports.export.rows import NotExportable
 from gateway.evals.store.export import ExportSource
+from gateway.evals.store.preferences import DEFAULT, PreferenceRule
 from gateway.evals.store.query import ExchangeFilter
 
 Show = Callable[[int, int], None]
@@ -25,7 +27,7 @@ Show = Callable[[int, int], None]
 class ExportResult:
     written: int
     left_out: Mapping[str, int]
-    """The number of exchanges that do not fit the form, by reason."""
+    """The number of exchanges, or preferences, that do not fit the form, by reason."""
 
 
 def form_of(path: Path | None) -> Form:
@@ -34,27 +36,47 @@ def form_of(path: Path | None) -> Form:
     return "jsonl" if path is None else named.get(path.suffix.lower(), "jsonl")
 
 
-def export(url: str, filter: ExchangeFilter, form: Form, file: IO[bytes], show: Show) -> ExportResult:
-    """Writes the exchanges, oldest first. filter.limit: the largest number of exchanges; 0: all.
+def export(
+    url: str, filter: ExchangeFilter, form: Form, file: IO[bytes], show: Show, rule: PreferenceRule | None = None
+) -> ExportResult:
+    """Writes the exchanges, oldest first; in the form dpo, what is known of their arms by the rule.
 
-    Raises StoreUnavailable, QueryError, CannotRun.
+    filter.limit: the largest number of exchanges; 0: all. Raises StoreUnavailable, QueryError, CannotRun.
     """
-    written, left_out = 0, Counter[str]()
+    done, written, left_out = 0, 0, Counter[str]()
     with closing(ExportSource(url, filter, time.time())) as source:
+        if form == "dpo":
+            _check(rule or PreferenceRule(), source)
         total = min(source.count, filter.limit or source.count)
         out = writer(form, file, source.scorers)
-        for found in (each for batch in source.batches() for each in batch):
-            done = written + left_out.total()
+        for batch in source.batches():
+            batch = batch[: total - done]
+            found = batch if form != "dpo" else source.preferences(batch, rule or PreferenceRule())
+            for each in found:
+                try:
+                    out.add(each)
+                    written += 1
+                except NotExportable as reason:
+                    left_out[str(reason)] += 1
+                if form != "dpo":
+                    done += 1
+                    show(done, total)
+            if form == "dpo":
+                done += len(batch)
+                show(done, total)
             if done >= total:
                 break
-            try:
-                out.add(found)
-                written += 1
-            except NotExportable as reason:
-                left_out[str(reason)] += 1
-            show(done + 1, total)
         out.close()
     return ExportResult(written, left_out)
+
+
+def _check(rule: PreferenceRule, source: ExportSource) -> None:
+    """Raises CannotRun for a name that nothing in the store has decided by."""
+    known = [*DEFAULT, *source.comparing, *source.scorers]
+    for name in rule.by:
+        if name not in known:
+            hint = did_you_mean(name, known) or f"; expected one of {', '.join(known)}"
+            raise CannotRun(f'--by: no scorer "{name}" has scored these calls{hint}')
 
 
 def write_private(path: Path, text: str) -> None:

@@ -9,19 +9,20 @@ from typing import IO, Any, Literal, Protocol, get_args
 
 from gateway.core.errors import CannotRun
 from gateway.core.sanitize import cell, to_json
-from gateway.evals.reports.export.rows import PLAIN, columns, conversation, evaluated, row
+from gateway.evals.reports.export.rows import PLAIN, columns, conversation, evaluated, preferred, row
 from gateway.evals.store.query import Found
 
-Form = Literal["jsonl", "openai-chat", "openai-evals", "csv", "parquet"]
+Form = Literal["jsonl", "openai-chat", "openai-evals", "dpo", "csv", "parquet"]
 FORMS: tuple[Form, ...] = get_args(Form)
 _GROUP_ROWS = 1_000  # of a Parquet file
 _GROUP_BYTES = 8_000_000
 
 
 class ExportWriter(Protocol):
-    """Writes exchanges. add raises NotExportable, and writes nothing, for an exchange that does not fit the form."""
+    """Writes exchanges, and the form dpo preferences. add raises NotExportable, and writes nothing, for what does not
+    fit the form."""
 
-    def add(self, found: Found) -> None: ...
+    def add(self, found: Any) -> None: ...
 
     def close(self) -> None: ...
 
@@ -33,10 +34,11 @@ def writer(form: Form, file: IO[bytes], scorers: Sequence[str]) -> ExportWriter:
         return ParquetWriter(file, named)
     if form == "csv":
         return CsvWriter(file, named)
-    as_object: Mapping[Form, Callable[[Found], dict[str, Any]]] = {
+    as_object: Mapping[Form, Callable[[Any], dict[str, Any]]] = {
         "jsonl": lambda found: _with_iso_time(row(found, named)),
         "openai-chat": conversation,
         "openai-evals": evaluated,
+        "dpo": preferred,
     }
     return JsonLinesWriter(file, as_object[form])
 
@@ -48,11 +50,11 @@ def _with_iso_time(values: dict[str, Any]) -> dict[str, Any]:
 class JsonLinesWriter:
     """JSON, one object per line."""
 
-    def __init__(self, file: IO[bytes], as_object: Callable[[Found], dict[str, Any]]) -> None:
+    def __init__(self, file: IO[bytes], as_object: Callable[[Any], dict[str, Any]]) -> None:
         self._file = file
         self._object = as_object
 
-    def add(self, found: Found) -> None:
+    def add(self, found: Any) -> None:
         self._file.write(to_json(self._object(found), indent=False).encode() + b"\n")
 
     def close(self) -> None:
@@ -73,6 +75,7 @@ class CsvWriter:
         values = row(found, self._named)
         values["received"] = values["received"].isoformat()
         values["messages"] = to_json(values["messages"], indent=False)
+        values["feedback"] = to_json(values["feedback"], indent=False) if values["feedback"] else ""
         self._csv.writerow([cell(v) if isinstance(v, str) else v for v in (values[name] for name in self._columns)])
 
     def close(self) -> None:
@@ -118,8 +121,9 @@ def _schema(arrow: Any, named: Mapping[str, str]) -> Any:
     score = arrow.struct(
         [("scorer", text), ("version", text), ("value", number), ("label", text), ("status", text), ("pi", number)]
     )
+    said = arrow.struct([("name", text), ("value", number), ("label", text), ("comment", text), ("correction", text)])
     kinds = {
-        "received": arrow.timestamp("us", tz="UTC"), "messages": arrow.list_(turn),
+        "received": arrow.timestamp("us", tz="UTC"), "messages": arrow.list_(turn), "feedback": arrow.list_(said),
         **dict.fromkeys(("status", "input_tokens", "output_tokens"), integer),
         **dict.fromkeys(("cost_usd", "first_token_s", "total_s", "pi"), number),
     }  # fmt: skip

@@ -14,14 +14,22 @@ from typing import Any
 import orjson
 
 from gateway.core.conversation import turns
+from gateway.evals.store.preferences import Preference
 from gateway.evals.store.query import Found, right_answer
 
 PLAIN = (
-    "id", "received", "alias", "upstream", "model", "caller", "api", "role", "pair", "experiment", "arm", "messages",
-    "tools", "response", "reasoning", "tool_calls", "correction", "reference", "finish_reason", "outcome", "status",
-    "error", "input_tokens", "output_tokens", "cost_usd", "first_token_s", "total_s", "stratum", "pi",
+    "id", "received", "alias", "upstream", "model", "caller", "api", "role", "pair", "experiment", "arm", "cluster",
+    "messages", "tools", "parameters", "metadata", "response", "reasoning", "tool_calls", "correction", "reference",
+    "finish_reason", "outcome", "status", "error", "input_tokens", "output_tokens", "cost_usd", "first_token_s",
+    "total_s", "stratum", "pi", "feedback",
 )  # fmt: skip
 _OF_SCORE = ("scorer", "version", "value", "label", "status", "pi")
+_OF_FEEDBACK = ("name", "value", "label", "comment", "correction")
+# Members of a request that are columns of their own, or that say nothing of how the model was asked.
+_NO_PARAMETERS = frozenset({
+    "messages", "input", "prompt", "system", "instructions", "tools", "metadata", "model", "stream", "stream_options",
+    "store", "user", "safety_identifier", "prompt_cache_key", "service_tier", "background",
+})  # fmt: skip
 _INLINE = b";base64,sha256="  # the placeholder of an image or a sound that is not stored
 
 
@@ -50,12 +58,41 @@ def row(found: Found, named: Mapping[str, str]) -> dict[str, Any]:
         **{name: found[name] for name in PLAIN if name in found},
         "received": datetime.fromtimestamp(found["received"], UTC),
         "messages": [{"role": role, "content": text} for role, text in turns(bytes(found["request"]))],
-        "tools": orjson.dumps(body["tools"]).decode() if body.get("tools") else None,
+        "tools": _as_text(body.get("tools")),
+        "parameters": _as_text({k: v for k, v in body.items() if k not in _NO_PARAMETERS and v is not None}),
+        "metadata": _as_text(body.get("metadata")),
+        "feedback": [{name: each[name] for name in _OF_FEEDBACK} for each in found["feedback"]],
         "response": found["text"],
         "reference": right_answer(found),
         "scores": [{name: s[name] for name in _OF_SCORE} for s in found["scores"]],
         **{column: values.get(scorer) for scorer, column in named.items()},
     }
+
+
+def _as_text(value: Any) -> str | None:
+    """JSON; None for what is empty."""
+    return orjson.dumps(value).decode() if value else None
+
+
+def preferred(found: Preference) -> dict[str, Any]:
+    """{"prompt": [messages], "chosen": [answer], "rejected": [answer], …}: a row of a preference data set, in the
+    conversational form that trl's DPOTrainer takes. Raises NotExportable."""
+    asked, tools = question(found.served)
+    if not found.chosen or not found.rejected:
+        raise NotExportable("empty answers")
+    if found.chosen == found.rejected:
+        raise NotExportable("two equal answers")
+    if found.served["tool_calls"] != "[]":
+        raise NotExportable("answers that call tools")
+    _check_complete(found.served)
+    return {
+        "prompt": asked,
+        "chosen": [{"role": "assistant", "content": found.chosen}],
+        "rejected": [{"role": "assistant", "content": found.rejected}],
+        **({"tools": tools} if tools else {}),
+        "score_chosen": found.chosen_value, "score_rejected": found.rejected_value, "by": found.by,
+        "id": found.served["id"],
+    }  # fmt: skip
 
 
 def conversation(found: Found) -> dict[str, Any]:

@@ -7,6 +7,7 @@ import io
 import stat
 import tracemalloc
 
+import jsonschema_rs
 import orjson
 import pytest
 from typer.testing import CliRunner
@@ -128,6 +129,98 @@ async def test_every_form_can_be_replayed(room, exchange, tmp_path, monkeypatch,
     # The last message of the fine-tuning form is the answer, and counts as the right one.
     expected = ["1", "two", "1"] if form == "openai-chat" else ["-2", "two", None]
     assert [item.reference for item in items] == expected
+
+
+TURN = {"type": "object", "required": ["role", "content"], "properties": {
+    "role": {"enum": ["system", "user", "assistant", "tool"]}, "content": {"type": "string"}}}  # fmt: skip
+ANSWER = {"type": "array", "minItems": 1, "maxItems": 1, "items": {**TURN, "properties": {
+    "role": {"const": "assistant"}, "content": {"type": "string", "minLength": 1}}}}  # fmt: skip
+# What trl calls a conversational preference data set with an explicit prompt.
+PREFERENCE = {
+    "type": "object",
+    "required": ["prompt", "chosen", "rejected"],
+    "properties": {"prompt": {"type": "array", "minItems": 1, "items": TURN}, "chosen": ANSWER, "rejected": ANSWER},
+}
+
+
+async def test_preferences_are_as_trl_takes_them(room, exchange, tmp_path):
+    served = [exchange("0.2", received=1000.0), exchange("0.9", received=1001.0), exchange("0.5", received=1002.0)]
+    arms = [exchange(text, role="shadow", arm="b", pair=e.id, unit=e.id) for e, text in zip(served, "110", strict=True)]
+    async with room.consuming():
+        await room.send(*served, *arms, Feedback(served[2].id, "f", "web", 1.0, "fix", correction="no"))
+        await room.until_read()
+    data = ["--data", str(tmp_path / "data")]
+    path = tmp_path / "pairs.jsonl"
+    run = CliRunner().invoke(app, ["export", *data, "--format", "dpo", "--by", "correction,stated", "--out", str(path)])
+    assert run.exit_code == 0, run.output
+    assert "4 preferences" in run.stderr
+    rows = [orjson.loads(line) for line in path.read_bytes().splitlines()]
+    check = jsonschema_rs.validator_for(PREFERENCE)
+    for row in rows:
+        check.validate(row)
+        assert row["prompt"][-1]["role"] == "user"
+    assert [(r["chosen"][0]["content"], r["rejected"][0]["content"], r["by"]) for r in rows] == [
+        ("1", "0.2", "stated"), ("1", "0.9", "stated"), ("no", "0.5", "correction"), ("0.5", "0", "stated"),
+    ]  # fmt: skip
+    assert [i.reference for i in scan(path).items()] == ["1", "1", "no", "0.5"], "replayed, the chosen one is right"
+    few = CliRunner().invoke(
+        app, ["export", *data, "--format", "dpo", "--by", "stated", "--gap", "0.6", "--limit", "2"]
+    )
+    assert len(few.stdout.splitlines()) == 1
+    wrong = CliRunner().invoke(app, ["export", *data, "--format", "dpo", "--by", "statd"])
+    assert isinstance(wrong.exception, CannotRun)
+    assert 'no scorer "statd" has scored these calls; did you mean "stated"?' in str(wrong.exception)
+    assert CliRunner().invoke(app, ["export", *data, "--by", "stated"]).exit_code == 2
+
+
+async def test_parameters_metadata_and_comments_are_columns(room, exchange, tmp_path):
+    body = {"model": "m", "messages": [{"role": "user", "content": "1+1?"}], "temperature": 0.5, "stream": True,
+            "metadata": {"team": "a"}}  # fmt: skip
+    one = exchange("1", request=orjson.dumps(body), cluster="talk")
+    async with room.consuming():
+        await room.send(one, exchange("0"), Feedback(one.id, "f", "web", 1.0, "thumb", 0.0, comment="too short"))
+        await room.until_read()
+    data = ["--data", str(tmp_path / "data")]
+    first, second = map(orjson.loads, CliRunner().invoke(app, ["export", *data]).stdout.splitlines())
+    assert (first["parameters"], first["metadata"]) == ('{"temperature":0.5}', '{"team":"a"}')
+    assert first["cluster"] == "talk"
+    said = [{"name": "thumb", "value": 0.0, "label": None, "comment": "too short", "correction": None}]
+    assert (first["feedback"], second["feedback"], second["parameters"]) == (said, [], None)
+    for form in ("csv", "parquet"):
+        path = tmp_path / f"a.{form}"
+        assert CliRunner().invoke(app, ["export", *data, "--out", str(path)]).exit_code == 0
+        assert next(scan(path).items()).request["temperature"] == 0.5
+        assert b"too short" in path.read_bytes()
+
+
+def rows_by(library, kind, path, cache):
+    """The number of rows that the library loads. kind: csv, json, parquet."""
+    module = pytest.importorskip(library, reason=f"{library} is not installed")
+    if library == "pandas":
+        return len(module.read_json(path, lines=True) if kind == "json" else getattr(module, f"read_{kind}")(path))
+    if library == "duckdb":
+        reader = {"csv": "read_csv_auto", "json": "read_json_auto"}.get(kind, "read_parquet")
+        return len(module.sql(f"SELECT * FROM {reader}('{path}')").fetchall())  # noqa: S608
+    return len(module.load_dataset(kind, data_files=str(path), split="train", cache_dir=str(cache)))
+
+
+@pytest.mark.parametrize("library", ["pandas", "duckdb", "datasets"])
+async def test_every_form_is_loaded_by(room, exchange, tmp_path, monkeypatch, library):
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    sent = [exchange("1"), exchange("0.5")]
+    shadow = exchange("0", role="shadow", arm="b", pair=sent[0].id, unit=sent[0].id)
+    async with room.consuming():
+        await room.send(*sent, shadow, Feedback(sent[1].id, "f", "web", 1.0, "thumb", 1.0, correction="2"))
+        await room.until_read()
+    for form in FORMS:
+        kind = form if form in ("csv", "parquet") else "json"
+        path = tmp_path / f"{form}.{kind}"
+        run = CliRunner().invoke(
+            app, ["export", "--data", str(tmp_path / "data"), "--format", form, "--out", str(path)]
+        )
+        assert run.exit_code == 0, run.output
+        assert rows_by(library, kind, path, tmp_path / "cache") == (1 if form == "dpo" else 3), form
 
 
 async def test_an_export_holds_few_exchanges_in_memory(room, exchange):

@@ -12,6 +12,7 @@ import pytest
 from gateway.core.errors import CannotRun
 from gateway.evals.reports.export.forms import FORMS, writer
 from gateway.evals.reports.export.rows import PLAIN, NotExportable
+from gateway.evals.store.preferences import Preference
 
 
 def written(form, *exchanges, scorers=("stated",)) -> bytes:
@@ -109,6 +110,6 @@ def test_an_exchange_that_does_not_fit_writes_nothing(found):
 def test_the_writer_leaves_the_file_open(found, form):
     file = io.BytesIO()
     out = writer(form, file, ())
-    out.add(found())
+    out.add(Preference(found(), "good", "bad", "label") if form == "dpo" else found())
     out.close()
     assert not file.closed
