@@ -12,10 +12,11 @@ from collections.abc import Callable
 from typing import Protocol
 
 from gateway.core.chunked import chunked
+from gateway.core.errors import CannotRun, StreamDown
 from gateway.core.keys import Directory
 from gateway.evals.store.limit_floors import SpentFloor, limited_scopes, spent_floors
 from gateway.evals.store.query import Reading
-from gateway.evals.store.store import Store
+from gateway.evals.store.store import Store, StoreDown
 
 log = logging.getLogger(__name__)
 
@@ -56,10 +57,21 @@ class LimitRepair:
         self._counters = counters
         self._static = static
         self._clock = clock
+        self._failing = False
 
     async def look(self) -> None:
-        """Repairs if the server has lost its data, or has been repaired less than ROUNDS times since. Raises StreamDown
-        and StoreDown."""
+        """Repairs if the server has lost its data, or has been repaired less than ROUNDS times since. What fails is
+        tried again at the next look: scoring does not depend on it."""
+        try:
+            await self._repair()
+        except (StreamDown, StoreDown, CannotRun) as error:
+            if not self._failing:
+                log.warning("limits cannot be compared with the usage in the store; tried again: %s", error)
+            self._failing = True
+        else:
+            self._failing = False
+
+    async def _repair(self) -> None:
         mark = await self._state.recall(_MARK)
         done = int(mark) if mark is not None and mark.isdigit() else 0
         if done >= ROUNDS:

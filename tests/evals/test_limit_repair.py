@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from gateway.core.errors import StreamDown
 from gateway.core.exchange import Tally
 from gateway.core.keys import Directory, TeamRecord
 from gateway.core.limits import LimitScope, counter_name, limits_of, window_start
@@ -88,6 +89,25 @@ async def test_usage_that_is_read_after_the_loss_is_added(room: Any, counters: C
             await repair(context, counters).look()
         assert sorted(counters.raised.values()) == [5, 35]
         assert counters.calls == 2 * (ROUNDS - 1)
+
+
+async def test_a_server_that_refuses_it_stops_no_scoring(room: Any, caplog: pytest.LogCaptureFixture) -> None:
+    """An ACL may forbid the keys of limits: that is logged, and tried again."""
+
+    class Forbidden(Counters):
+        async def raise_spent(self, name: str, amount: int, expires_ms: int) -> None:
+            raise StreamDown("no permissions to access a key")
+
+    async with room.opened() as (_, context):
+        async with room.consuming():
+            await room.send(used(2))
+            await room.until_read()
+        forbidden, counters = repair(context, Forbidden()), Counters()
+        await forbidden.look()
+        await forbidden.look()
+        assert caplog.text.count("no permissions to access a key") == 1
+        await repair(context, counters).look()
+        assert counters.calls == 2, "it was not marked as repaired"
 
 
 async def test_the_consumer_looks_by_itself(room: Any, counters: Counters) -> None:

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import shutil
 import subprocess
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -16,10 +17,15 @@ from gateway.config.stream import StreamConfig
 from gateway.core.errors import StreamDown
 from gateway.stream import Corridor
 from gateway.stream.connect import Credentials, ServerAddress, address_of, connect, described
+from gateway.stream.leases import LeaseReport, LeaseServer
 
 SECRET = "h-u:s@h/%"
 QUOTED = "h-u%3As%40h%2F%25"
-RULES = "+@stream +@hash +@string +@keyspace +@connection +@transaction +eval +evalsha +script +info +time ~acl:* &*"
+RULES = (
+    "+@stream +@hash +@string +@set +@sortedset +@keyspace +@connection +@transaction "
+    "+eval +evalsha +script +info +time "
+    "~acl:* ~{acl:limits}:* &*"
+)
 
 
 @pytest.mark.parametrize(
@@ -113,7 +119,20 @@ async def every_verb(corridor: Corridor) -> None:
     await corridor.state.set_gateway_heartbeat("g", {})
     assert await corridor.evicting() is None
     await corridor.state.plans()
+    assert await corridor.directory.head() is None
+    await limits(LeaseServer(corridor.client, "acl", "g"))
     await corridor.leave("a")
+
+
+async def limits(leases: LeaseServer) -> None:
+    window = round(time.time() * 1000)
+    report = LeaseReport("team:a:usd_per_day:x", 1, 1, 0, 5, 0, 100, window - 1000, window + 60_000, 1000)
+    await leases.raise_spent(report.name, 7, window + 60_000)
+    reply = await leases.exchange([report])
+    assert reply is not None
+    assert reply.grants[0].spent == 7
+    await leases.sweep()
+    await leases.leave()
 
 
 async def test_an_acl_user_with_these_rules_may_do_all_that_is_needed(program, place, servers):
