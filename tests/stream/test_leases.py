@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import AsyncIterator, Callable
 from typing import Any
@@ -228,3 +229,34 @@ async def test_many_workers_at_once_never_get_more_than_there_is(server: Server)
     workers = [server(str(i)) for i in range(20)]
     grants = await asyncio.gather(*(one(each, need=90, want=300) for each in workers))
     assert sum(grant.granted for grant in grants) == 1000
+
+
+@pytest.mark.long
+async def test_on_a_cluster_all_scopes_are_exchanged_at_once(
+    program: str, servers: Any, tmp_path: Any, stream_name: str
+) -> None:
+    """In one slot; and a fail-over forgets nothing that a worker still knows."""
+    with servers.directory() as directory:
+        cluster = await asyncio.to_thread(lambda: servers.Cluster(program, directory / "cluster").start())
+        client = connect(cluster.url.replace("redis://", "redis+cluster://"), Credentials())
+        try:
+            a, b = LeaseServer(client, stream_name, "a"), LeaseServer(client, stream_name, "b")
+            scopes = [a_report(f"{kind}:x:tokens_per_day:d", need=400, want=400) for kind in ("key", "team")]
+            reply = await a.exchange(scopes)
+            assert reply is not None
+            assert [grant.granted for grant in reply.grants] == [400, 400]
+            await asyncio.to_thread(cluster.primary_of(f"{{{stream_name}:limits}}:workers").kill)
+            spent = [a_report(f"{kind}:x:tokens_per_day:d", spent=300, total=400) for kind in ("key", "team")]
+            async with asyncio.timeout(60):
+                while True:
+                    with contextlib.suppress(StreamDown):
+                        reply = await a.exchange(spent)
+                        break
+                    await asyncio.sleep(0.05)
+            assert reply is not None
+            assert [(grant.spent, grant.left) for grant in reply.grants] == [(300, 600)] * 2
+            assert (await one(b, "team:x:tokens_per_day:d", need=700, want=700)).granted == 600
+            assert await b.sweep() == 0
+        finally:
+            await close(client)
+            cluster.kill()

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 
 from gateway.core.limits import Limit, LimitScope, counter_name, window_end, window_start
-from gateway.proxy.limits.lease import Lease
+from gateway.proxy.limits.lease import Lease, units
 
 NEXT_WINDOW_S = 3.0
 """A lease in use is renewed so long before its window ends."""
@@ -19,6 +19,8 @@ _KEPT_ACCOUNTS = 20_000
 _PURGE_S = 60.0
 _STEP_S = 0.5  # a larger step of the clock is a correction, not noise
 _FOREVER = float("inf")
+_UNLIMITED = 1 << 200
+_QUICK_S = 0.1  # a slower exchange does not tell the time well
 
 
 LeasePairs = tuple[tuple[Lease, int], ...]
@@ -27,15 +29,26 @@ LeasePairs = tuple[tuple[Lease, int], ...]
 class Account:
     """The leases that the calls of one caller draw on, in the windows that are open."""
 
-    __slots__ = ("closed", "in_usd", "leases", "most_tokens", "pairs", "rate_leases", "rolls_at", "scopes")
+    __slots__ = (
+        "closed",
+        "in_usd",
+        "leases",
+        "most_nano_usd",
+        "most_tokens",
+        "pairs",
+        "rate_leases",
+        "rolls_at",
+        "scopes",
+    )
 
     def __init__(self, scopes: tuple[LimitScope, ...]) -> None:
         self.scopes = scopes
         limits = [limit for scope in scopes for limit in scope.limits]
         self.closed = any(limit.on_outage == "closed" for limit in limits)
         self.in_usd = any(limit.measure == "usd" for limit in limits)
-        self.most_tokens = min((int(limit.amount) for limit in limits if limit.measure == "tokens"), default=None)
-        """The smallest limit of tokens."""
+        self.most_tokens = min((units(limit) for limit in limits if limit.measure == "tokens"), default=_UNLIMITED)
+        """The smallest limit of tokens, in whatever window."""
+        self.most_nano_usd = min((units(limit) for limit in limits if limit.measure == "usd"), default=_UNLIMITED)
         self.leases: list[Lease] = []
         self.pairs: LeasePairs = ()
         """The same with their measures, for the hot path."""
@@ -69,6 +82,7 @@ class LeaseBook:
         self.on_urgent: Callable[[], None] = lambda: None
         self.accounts: dict[str, Account] = {}
         self._purged_at = float("-inf")
+        self._measured = False
 
     def now(self) -> float:
         """Unix seconds on the stream server's clock."""
@@ -84,10 +98,16 @@ class LeaseBook:
             if len(self.accounts) >= _KEPT_ACCOUNTS:
                 self.accounts.pop(next(iter(self.accounts)))
             account = self.accounts[key] = Account(scopes)
-        now = self.now()
-        if now >= account.rolls_at:
-            self._open(account, now)
+        self.roll(account)
         return account
+
+    def roll(self, account: Account) -> bool:
+        """Moves an account on to the windows that are open now. False: they were."""
+        now = self.now()
+        if now < account.rolls_at:
+            return False
+        self._open(account, now)
+        return True
 
     def _open(self, account: Account, now: float) -> None:
         account.leases = [self.lease(scope, limit, now) for scope in account.scopes for limit in scope.limits]
@@ -167,6 +187,9 @@ class LeaseBook:
 
     def measured(self, sent: float, received: float, server_s: float) -> None:
         """Takes the offset from one exchange. sent, received: readings of `clock`."""
+        if self._measured and received - sent > _QUICK_S:
+            return
+        self._measured = True
         offset_s = server_s - (sent + received) / 2
         step_s, self.offset_s = offset_s - self.offset_s, offset_s
         if abs(step_s) > _STEP_S:

@@ -130,14 +130,16 @@ class Limiter:
             if "n" in fields and type(fields["n"]) is int and 1 < fields["n"] <= _MOST_CHOICES:
                 output *= fields["n"]
         tokens = input_tokens + output + 1
-        if not given and account.most_tokens is not None and tokens > account.most_tokens:
-            tokens = account.most_tokens
-            output = tokens - input_tokens if tokens > input_tokens else 0
+        if not given and tokens > account.most_tokens:
+            tokens = account.most_tokens  # an estimate alone is no reason to refuse a call for good
         if not account.in_usd:
             return (1, tokens, 0, 1), given
         if estimate.unpriced is not None:
             return self._unpriced(estimate.unpriced, tokens), given
-        return (1, tokens, int(input_tokens * estimate.input_nano + output * estimate.output_nano) + 1, 1), given
+        nano_usd = int(input_tokens * estimate.input_nano + output * estimate.output_nano) + 1
+        if not given and nano_usd > account.most_nano_usd:
+            nano_usd = account.most_nano_usd
+        return (1, tokens, nano_usd, 1), given
 
     def _unpriced(self, target: str, tokens: int) -> Needs:
         if self._budgets.unknown_price == "refuse":
@@ -208,22 +210,35 @@ class Limiter:
     async def _wait(self, account: Account, needs: Needs, estimate: ModelEstimate | None) -> CallReservation:
         book = self._book
         self._refuse_at_once(account, needs)
-        answered, waits = False, not (book.down or book.late)
-        if waits:
-            for lease in account.leases:
-                if lease.free < needs[lease.measure]:
-                    lease.wait(needs[lease.measure], book.now())
-                    book.ask(lease)
-            answered = await self._exchanges.next_exchange(WAIT_S)
-            book.late = not answered
-        if not answered:
+        if book.down or book.late:
+            result = ""
+        elif await self._ask(account, needs):
+            result = "granted"
+        else:
+            book.late, result = True, "late"
+        if result != "granted":
             self._borrow(account, needs)
         taken = self._take(account, needs, estimate, book.now())
-        if waits:
-            self._count("late" if not answered else "refused" if taken is None else "granted")
+        if result:
+            self._count("refused" if result == "granted" and taken is None else result)
         if taken is None:
             raise self._refused(account, needs)
         return taken
+
+    async def _ask(self, account: Account, needs: Needs) -> bool:
+        """Whether the stream server has answered what is asked for: in one exchange, or in two, if a window ended or
+        many others asked meanwhile."""
+        book = self._book
+        ends = book.clock() + WAIT_S
+        while True:
+            for lease, measure in account.pairs:
+                if lease.free < needs[measure]:
+                    lease.wait(needs[measure], book.now())
+                    book.ask(lease)
+            if not await self._exchanges.next_exchange(ends - book.clock()):
+                return False
+            if not book.roll(account) and not any(lease in book.urgent for lease in account.leases):
+                return True
 
     def _refuse_at_once(self, account: Account, needs: Needs) -> None:
         """What can never pass, and what the server has just refused, is not asked for."""

@@ -36,7 +36,7 @@ async def used(gateway: Any) -> float:
     return float((await gateway.client.get("/key")).json()["limits"][0]["used"])
 
 
-async def test_only_the_first_calls_of_a_limit_wait(start: Start, alone: Limited) -> None:
+async def test_only_the_first_calls_of_a_limit_wait(stream_server: Any, start: Start, alone: Limited) -> None:
     gateway = await start(alone({"requests_per_day": 100_000}))
     assert set(await statuses(gateway, 60)) == {200}
     assert 1 <= await gateway.metric("gateway_limit_waits_total") <= 5

@@ -247,6 +247,12 @@ async def test_a_call_that_can_never_pass_is_told_so(start: Start, limited: Limi
     assert len(upstream.calls) == 1
 
 
+async def test_an_estimate_alone_refuses_no_call_for_good(start: Start, limited: Limited) -> None:
+    """1000 tokens of output are assumed at first: 0.01 $."""
+    gateway = await start(limited({"usd_per_month": 0.001, "tokens_per_day": 500}))
+    assert (await gateway.chat()).status_code == 200
+
+
 async def test_a_caller_without_limits_has_none(start: Start, limited: Limited) -> None:
     gateway = await start(limited())
     assert (await gateway.chat()).status_code == 200
@@ -289,7 +295,7 @@ async def test_the_openai_client_waits_for_the_next_minute(
     start: Start, limited: Limited, upstream: FakeUpstream
 ) -> None:
     """The minute ends some seconds after the start. Should it end between the first calls, more of them pass."""
-    gateway = await start(limited({"requests_per_minute": 5}), limits_shift_s=57 - time.time() % 60)
+    gateway = await start(limited({"requests_per_minute": 5}), limits_shift_s=58 - time.time() % 60)
     async with openai.AsyncOpenAI(base_url=gateway.base_url, api_key="test-key", max_retries=0) as client:
         refused: openai.RateLimitError | None = None
         while refused is None and len(upstream.calls) <= 10:
