@@ -317,12 +317,13 @@ class OneName:
     def __init__(self) -> None:
         self.server = ""
         self.opened = 0
-        self.pipes: list[Awaitable[Any]] = []
+        self.running: set[asyncio.Task[Any] | None] = set()
 
     async def __call__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.opened += 1
+        self.running.add(asyncio.current_task())
         upstream, downstream = await asyncio.open_unix_connection(self.server)
-        self.pipes.append(asyncio.gather(piped(reader, downstream), piped(upstream, writer)))
+        await asyncio.gather(piped(reader, downstream), piped(upstream, writer))
 
 
 async def piped(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -362,7 +363,9 @@ async def test_after_a_failover_behind_one_name_it_is_resolved_again(
         await corridor.aclose()
         await old.aclose()
         await after.aclose()
-        await asyncio.gather(*name.pipes)
+        listener.close()
+        await asyncio.sleep(0)  # the last connection that was accepted begins
+        await asyncio.gather(*(task for task in name.running if task is not None))
 
 
 class ScriptedServer:
