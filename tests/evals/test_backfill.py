@@ -240,3 +240,29 @@ async def test_a_running_consumer_and_the_backfill_share_the_work(room, exchange
         for n in ("late", "stated")
     )
     assert by_late == by_all
+
+
+async def test_on_both_databases_the_sums_are_those_of_online_scoring(store, exchange, tally, stated_scorer):
+    """`early` ran from the start, `late` on what was stored, in two parts."""
+    scorers = {n: stated_scorer(name=n) for n in ("early", "late")}
+    sent = [e for e in traffic(exchange, 60) if b'"boom"' not in e.response]
+    store.scorers = {"early": scorers["early"]}
+    store.write(*sent, tally(sent, seen={"default": 900, "slow": 40}))
+    threads = ScoringThreads()
+    async with Store(store.url) as opened:
+        for most in (20, 0):
+            late = {"late": scorers["late"]}
+            run = Backfill(opened, late, EntryScorer(late, threads))
+            done = await run.run(ExchangeFilter(most))
+            assert done.complete
+    threads.close()
+    columns = COLUMNS.replace("round(total, 9), round(squares, 9), round(inverse_pi, 9)", "total, squares, inverse_pi")
+    early, late = (
+        sorted(store.sql(f"SELECT {columns} FROM score_cells WHERE scorer = '{n}'"))  # noqa: S608
+        for n in ("early", "late")
+    )
+    assert [row[1:] for row in early] == [tuple(map(near, row[1:])) for row in late]
+
+
+def near(value):
+    return pytest.approx(value) if isinstance(value, float) else value
