@@ -21,7 +21,7 @@ RecordName = str
 """`key:ID`, `team:ID` or `organization:ID`."""
 MAX_CHANGES = 2_000
 """Changes that the server keeps; a gateway that is further behind reads everything."""
-_CHUNK = 200
+_CHUNK = 100
 _STAGED_S = 120  # a publication that stopped half-way is removed after so long
 
 # Applies changes that follow the version that the publisher has read. ARGV: epoch, version before, version after, most

@@ -7,6 +7,7 @@ starts without the server uses the snapshot in its data directory, and says how 
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import time
 from collections.abc import Callable, Set
@@ -59,10 +60,17 @@ class DirectoryPoller:
         self._unsavable = False
 
     async def start(self) -> None:
-        """The first read; without the server's answer, the snapshot is loaded."""
-        await self.look()
-        if self._directory.head is None:
-            await self._load()
+        """The first read; without the server's answer, the snapshot is loaded. Without the garbage collector, which
+        would look through ten thousand records again and again; a start makes no garbage."""
+        collecting = gc.isenabled()
+        gc.disable()
+        try:
+            await self.look()
+            if self._directory.head is None:
+                await self._load()
+        finally:
+            if collecting:
+                gc.enable()
         self.show()
 
     async def _load(self) -> None:
