@@ -15,6 +15,7 @@ from gateway.cli import app
 DEPLOY = Path(__file__).parents[2] / "deploy"
 ENVIRON = {
     "WEB_KEY_SHA256": "0" * 64,
+    "ADMIN_TOKEN_SHA256": "1" * 64,
     "OPENAI_API_KEY": "sk-x",
     "STREAM_URL": "redis://redis:6379/0",
     "STORE_URL": "postgresql://gateway@db/gateway",

@@ -80,7 +80,7 @@ def test_an_example_config_is_valid(name: str, deploy: Path, environ: dict[str, 
 
 def test_compose_refers_only_to_things_that_exist(compose: Any, deploy: Path) -> None:
     services = compose["services"]
-    assert {"gateway", "consumer", "redis", "prometheus", "grafana", "vllm-gpu", "vllm-cpu"} == set(services)
+    assert {"gateway", "consumer", "console", "redis", "prometheus", "grafana", "vllm-gpu", "vllm-cpu"} == set(services)
     for service in services.values():
         assert set(service.get("depends_on", ())) <= set(services)
         for volume in service.get("volumes", ()):
@@ -99,24 +99,26 @@ def test_every_service_of_ours_is_locked_down_and_watched(compose: Any) -> None:
             assert service["cap_drop"] == ["ALL"]
             assert service["security_opt"] == ["no-new-privileges:true"]
             assert "/tmp" in service["tmpfs"]  # noqa: S108 - a mount
-        if name in ("consumer", "redis", "vllm-gpu", "vllm-cpu"):
+        if name in ("consumer", "console", "redis", "vllm-gpu", "vllm-cpu"):
             assert service["healthcheck"]["test"][0] == "CMD"
-        if "image" in service and name not in ("gateway", "consumer"):
+        if "image" in service and name not in ("gateway", "consumer", "console"):
             assert re.fullmatch(r"[\w./-]+:v?\d+\.\d+[\w.-]*", service["image"]), "pinned"
 
 
-def test_only_gateway_and_grafana_are_published_and_only_here(compose: Any) -> None:
+def test_only_gateway_console_and_grafana_are_published_and_only_here(compose: Any) -> None:
     published = {name: s["ports"] for name, s in compose["services"].items() if "ports" in s}
-    assert published == {"gateway": ["127.0.0.1:8000:8000"], "grafana": ["127.0.0.1:3000:3000"]}
+    assert published == {
+        "gateway": ["127.0.0.1:8000:8000"], "console": ["127.0.0.1:9102:9102"], "grafana": ["127.0.0.1:3000:3000"],
+    }  # fmt: skip
 
 
-def test_only_our_two_programs_reach_the_stream_server_and_only_the_gateway_vllm(compose: Any) -> None:
+def test_only_our_programs_reach_the_stream_server_and_only_the_gateway_vllm(compose: Any) -> None:
     members: dict[str, set[str]] = {}
     for name, service in compose["services"].items():
         for network in service.get("networks", ["default"]):
             members.setdefault(network, set()).add(name)
     assert set(members) == set(compose["networks"])
-    assert members["stream"] == {"gateway", "consumer", "redis"}
+    assert members["stream"] == {"gateway", "consumer", "console", "redis"}
     assert members["models"] == {"gateway", "vllm-gpu", "vllm-cpu"}
     assert "redis" not in members["default"]
     assert compose["networks"]["stream"] == {"internal": True}
@@ -126,6 +128,9 @@ def test_compose_runs_our_commands_on_the_ports_that_are_scraped(compose: Any, d
     services = compose["services"]
     assert parsed(services["gateway"]["command"])["workers"] == 2
     evaluate = parsed(services["consumer"]["command"])
+    assert f"127.0.0.1:{parsed(services['console']['command'])['port']}:9102" in services["console"]["ports"]
+    stores = [v for v in services["console"]["volumes"] if v.startswith("scores:")]
+    assert stores == [v for v in services["consumer"]["volumes"] if v.startswith("scores:")], "one store"
     prometheus = yaml.safe_load((deploy / "prometheus.yml").read_text())
     targets = {t for job in prometheus["scrape_configs"] for s in job["static_configs"] for t in s["targets"]}
     bind = yaml.safe_load((deploy / "gateway.yaml").read_text())["metrics"]["bind"]
@@ -140,9 +145,10 @@ def test_every_secret_is_an_environment_variable_in_the_example(compose: Any, de
     )
     assert named - {"VLLM_CPU_KVCACHE_SPACE"} == set(example)
     assert not any(example[n] for n in example if n.endswith(("KEY", "SHA256", "PASSWORD", "TOKEN")))
-    for name in ("OPENAI_API_KEY", "WEB_KEY_SHA256", "GRAFANA_PASSWORD"):
+    for name in ("OPENAI_API_KEY", "WEB_KEY_SHA256", "ADMIN_TOKEN_SHA256", "GRAFANA_PASSWORD"):
         assert f"${{{name}:?}}" in text, "left out, the stack does not start"
     assert "environment" not in compose["services"]["consumer"], "it needs none of the secrets"
+    assert set(compose["services"]["console"]["environment"]) == {"ADMIN_TOKEN_SHA256"}
 
 
 def test_vllm_is_found_where_the_config_says(compose: Any, deploy: Path) -> None:

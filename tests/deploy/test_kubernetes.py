@@ -165,7 +165,8 @@ def test_what_is_scraped_is_there(deploy: Path) -> None:
 
 def test_secrets_are_named_and_never_written(manifests: list[dict[str, Any]], environ: dict[str, str]) -> None:
     assert not of(manifests, "Secret")
-    for name, secrets in (("gateway", ["gateway", "gateway-upstreams"]), ("consumer", ["gateway"])):
+    held = {"gateway": ["gateway", "gateway-upstreams"], "consumer": ["gateway"], "console": ["gateway"]}
+    for name, secrets in held.items():
         [container] = of(manifests, "Deployment")[name]["spec"]["template"]["spec"]["containers"]
         assert container["envFrom"] == [{"secretRef": {"name": secret}} for secret in secrets]
         assert "env" not in container
@@ -174,21 +175,39 @@ def test_secrets_are_named_and_never_written(manifests: list[dict[str, Any]], en
     assert read.metrics.bind == "0.0.0.0:9100"
     with pytest.raises(Exception, match=r"STORE_URL is not set"):
         loading.parse(config_map["data"]["gateway.yaml"], environ={})
-    shared = {name: environ[name] for name in ("STREAM_URL", "STORE_URL")}
+    shared = {name: environ[name] for name in ("STREAM_URL", "STORE_URL", "ADMIN_TOKEN_SHA256")}
     loading.parse(config_map["data"]["gateway.yaml"], environ=shared, unread=loading.GATEWAY_ONLY)
 
 
-def test_both_programs_read_the_same_file_by_our_command_line(
+def test_all_programs_read_the_same_file_by_our_command_line(
     manifests: list[dict[str, Any]], parsed: Callable[[Any], dict[str, Any]]
 ) -> None:
     [config_map] = of(manifests, "ConfigMap")
     for name, _, container in workloads(manifests):
-        if name in ("gateway", "consumer"):
+        if name in ("gateway", "consumer", "console"):
             assert parsed(container["args"])
             template = of(manifests, "Deployment")[name]["spec"]["template"]["spec"]
             volumes = {v["name"]: v for v in template["volumes"]}
             assert volumes["config"]["configMap"]["name"] == config_map
             assert {m["mountPath"] for m in container["volumeMounts"]} == {"/etc/gateway", "/data", "/tmp"}  # noqa: S108
+
+
+def test_keys_are_made_through_the_console_which_no_pod_is_restarted_for(
+    manifests: list[dict[str, Any]], environ: dict[str, str], parsed: Callable[[Any], dict[str, Any]]
+) -> None:
+    """It changes the store and the stream server, which all gateways read, and nothing of the cluster."""
+    [config_map] = of(manifests, "ConfigMap").values()
+    read = loading.parse(config_map["data"]["gateway.yaml"], environ=environ)
+    assert read.admin is not None, "gateways expect keys from there"
+    template = of(manifests, "Deployment")["console"]["spec"]["template"]["spec"]
+    [container] = template["containers"]
+    assert template["automountServiceAccountToken"] is False
+    assert parsed(container["args"])["port"] == container["ports"][0]["containerPort"] == 9102
+    policies = of(manifests, "NetworkPolicy")
+    for name, needed in (("console", {6379, 5432}), ("gateway", {6379})):
+        assert needed <= {port["port"] for rule in policies[name]["spec"]["egress"] for port in rule["ports"]}
+    [rule] = policies["console"]["spec"]["ingress"]
+    assert rule["from"] == [{"podSelector": {"matchLabels": {"assay-gateway/admin": "true"}}}], "not from everywhere"
 
 
 def test_a_stopping_gateway_drains_and_ignores_upstream_health(manifests: list[dict[str, Any]]) -> None:

@@ -13,7 +13,12 @@ from typing import Any
 
 import pytest
 
-UNITS = {"gateway": 2.0, "gateway-consumer": 2.0, "vllm": 5.0}  # the most that systemd may call exposed, of 10
+UNITS = {
+    "gateway": 2.0,
+    "gateway-consumer": 2.0,
+    "gateway-console": 2.0,
+    "vllm": 5.0,
+}  # the most that systemd may call exposed, of 10
 
 verified = pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="no systemd-analyze on this machine")
 
@@ -54,7 +59,9 @@ def test_it_exposes_little(unit: str, most: float, deploy: Path, tmp_path: Path)
     assert float(level[1]) <= most
 
 
-@pytest.mark.parametrize(("unit", "verb"), [("gateway", "serve"), ("gateway-consumer", "evaluate")])
+@pytest.mark.parametrize(
+    ("unit", "verb"), [("gateway", "serve"), ("gateway-consumer", "evaluate"), ("gateway-console", "console")]
+)
 def test_the_units_run_our_commands(unit: str, verb: str, deploy: Path, parsed: Callable[[Any], Any]) -> None:
     options = settings(unit, deploy)
     [program, *words] = shlex.split(options["ExecStart"][0])
@@ -67,7 +74,7 @@ def test_the_units_run_our_commands(unit: str, verb: str, deploy: Path, parsed: 
         assert environment == "/etc/gateway/environment"
     else:  # it has not the upstreams' secrets, which `check` demands, and checks the file itself when it starts
         assert "ExecStartPre" not in options
-        assert environment == "-/etc/gateway/consumer-environment"
+        assert environment == f"-/etc/gateway/{unit.removeprefix('gateway-')}-environment"
 
 
 def test_the_gateway_may_drain_before_it_is_killed(deploy: Path) -> None:
