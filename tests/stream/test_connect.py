@@ -15,8 +15,10 @@ import pytest
 
 from gateway.config.stream import StreamConfig
 from gateway.core.errors import StreamDown
+from gateway.core.keys import OrganizationRecord
 from gateway.stream import Corridor
 from gateway.stream.connect import Credentials, ServerAddress, address_of, connect, described
+from gateway.stream.directory import DirectoryStream
 from gateway.stream.leases import LeaseReport, LeaseServer
 
 SECRET = "h-u:s@h/%"
@@ -119,9 +121,25 @@ async def every_verb(corridor: Corridor) -> None:
     await corridor.state.set_gateway_heartbeat("g", {})
     assert await corridor.evicting() is None
     await corridor.state.plans()
-    assert await corridor.directory.head() is None
+    await directory(corridor.directory)
     await limits(LeaseServer(corridor.client, "acl", "g"))
     await corridor.leave("a")
+
+
+async def directory(stream: DirectoryStream) -> None:
+    assert await stream.head() is None
+    record = OrganizationRecord("acme", {})
+    assert await stream.publish_all(None, "e1", 1, [record])
+    head = await stream.head()
+    assert head is not None
+    assert await stream.publish(head, 2, [(2, record)])
+    assert await stream.count() == 1
+    later = await stream.head()
+    assert later is not None
+    for known in (None, head):
+        changes = await stream.read(known, later)
+        assert changes is not None
+        assert list(changes.records.values()) == [record]
 
 
 async def limits(leases: LeaseServer) -> None:

@@ -62,6 +62,10 @@ class GatewayStatus:
     are down or at work."""
     breakers_open: tuple[str, ...] = ()
     """Targets, as upstream/model, that it does not ask because they failed too often."""
+    keys_version: int = 0
+    """Version of the keys of the console that it has in force; 0: none."""
+    keys_age_s: float | None = None
+    """Seconds since the stream server confirmed them; None: it has none."""
 
     @property
     def name(self) -> str:
@@ -179,7 +183,7 @@ async def _read_gateways(corridor: Corridor, now: float) -> tuple[GatewayStatus,
 
 
 def _gateway(incarnation: str, beat: Mapping[str, Any], now: float) -> GatewayStatus:
-    calls, config = beat.get("calls", {}), beat.get("config", {})
+    calls, config, keys = beat.get("calls", {}), beat.get("config", {}), beat.get("directory", {})
     return GatewayStatus(
         incarnation=incarnation,
         host=str(beat["host"]),
@@ -197,6 +201,8 @@ def _gateway(incarnation: str, beat: Mapping[str, Any], now: float) -> GatewaySt
         config_age_s=max(0.0, now - config.get("loaded", now)),
         upstreams=beat.get("upstreams", {}),
         breakers_open=tuple(beat.get("breakers_open", ())),
+        keys_version=int(keys.get("version", 0)),
+        keys_age_s=keys.get("age_s"),
     )
 
 
@@ -278,12 +284,16 @@ def _serving_problems(alive: Sequence[GatewayStatus]) -> list[str]:
     refused = [g.name for g in alive if not g.config_ok]
     digests = sorted({g.config_digest for g in alive if g.config_digest and g.config_ok})
     settled = all(g.config_age_s > SETTLED_S for g in alive)
+    oldest_s = max((g.keys_age_s for g in alive if g.keys_age_s is not None), default=0.0)
+    old = [g for g in alive if g.keys_age_s is not None and g.keys_age_s > OLD_S]
     failing = failed >= FEWEST_FAILED and failed >= FAILED_SHARE * ended
     found = {
         f"{failed} of {ended} calls of the last minute failed": failing,
         f"the newest gateway.yaml was refused, and the one before is in force: {', '.join(refused)}; "
         "`gateway check` names the mistakes": refused,
         f"gateways run different configs: {', '.join(digests)}": len(digests) > 1 and settled,
+        f"keys are as they were {_age(oldest_s)} ago, because no newer ones can be read: "
+        f"{', '.join(g.name for g in old)}": old,
     }
     return [
         *(text for text, holds in found.items() if holds),
@@ -382,7 +392,17 @@ def _gateways(stream: StreamStatus) -> Iterator[RenderableType]:
         cells = (f"all {len(alive)}", sums[0], failed, *sums[1:], _n(sum(g.waiting for g in alive)))
         drawn.add_row(*cells, "", "", "", style="bold")
     yield drawn if stream.gateways else _line("gateways", "none is running")
+    yield from _keys([g for g in stream.gateways if g.alive])
     yield from _upstreams(stream)
+
+
+def _keys(alive: Sequence[GatewayStatus]) -> Iterator[RenderableType]:
+    """The versions of the keys that gateways have read from the stream server."""
+    versions = Counter(g.keys_version for g in alive if g.keys_age_s is not None)
+    if versions:
+        found = ", ".join(f"version {version} at {n}" for version, n in sorted(versions.items()))
+        oldest = max(g.keys_age_s or 0.0 for g in alive)
+        yield _line("keys", f"{found} of {len(alive)} gateway processes, confirmed {_age(oldest)} ago at most")
 
 
 def _upstreams(stream: StreamStatus) -> Iterator[RenderableType]:

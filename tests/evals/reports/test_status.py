@@ -159,3 +159,21 @@ async def test_a_look_changes_nothing_on_the_server(room, exchange, tmp_path):
     assert (found.stream.lag.waiting, found.stream.lag.pending) == (1, 0)
     assert await room.corridor.snapshots() == {}, "no group was made"
     assert any("no consumer is running: 1 entries are waiting" in problem for problem in found.problems)
+
+
+async def test_keys_that_nobody_confirms_are_a_problem_and_their_versions_are_shown(room, command):
+    async def beat(incarnation: str, **directory: object) -> None:
+        says = {"at": time.time(), "started": time.time() - 60, "host": "box", "pid": int(incarnation, 36)}
+        more = {"rates": {}, "waiting": 0, "directory": directory}
+        await room.corridor.state.set_gateway_heartbeat(incarnation, {**says, **more})
+
+    await beat("g1", version=12, age_s=0.2, source="stream")
+    await beat("g2", version=11, age_s=7300.0, source="snapshot")
+    await beat("g3", version=0, age_s=None, source="none")
+    shown = " ".join((await command()).output.split())
+    assert "! keys are as they were 2 h ago, because no newer ones can be read: box/578" in shown
+    assert "keys version 11 at 1, version 12 at 1 of 3 gateway processes, confirmed 2 h ago at most" in shown
+    gateways = orjson.loads((await command("--json")).output)["stream"]["gateways"]
+    assert sorted((g["keys_version"], g["keys_age_s"]) for g in gateways if g["keys_version"]) == [
+        (11, 7300.0), (12, 0.2),
+    ]  # fmt: skip
