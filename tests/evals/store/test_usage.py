@@ -116,7 +116,7 @@ def test_an_unknown_dimension_is_named_with_a_hint(read: Read) -> None:
         read(colour="red")
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", range(2))
 def test_in_any_order_of_tallies_the_sums_are_exact(store: Any, read: Read, seed: int) -> None:
     """Several processes, whose tallies have the cells that changed; delivered again, late, in batches, and with the
     newest of each process at last."""
@@ -124,7 +124,7 @@ def test_in_any_order_of_tallies_the_sums_are_exact(store: Any, read: Read, seed
     cells = [WEB._replace(model=f"m{n}", day=f"2026-11-{day}") for n in range(3) for day in (26, 27)]
     held: dict[str, dict[UsageCell, UsageSums]] = {f"g{n}": {} for n in range(3)}
     sent: list[Tally] = []
-    for _ in range(60):
+    for _ in range(25):
         name = rng.choice([*held])
         changed = rng.sample(cells, rng.randint(1, 3))
         for cell in changed:
