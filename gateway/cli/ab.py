@@ -321,13 +321,21 @@ def _listed(config: Config, states: Mapping[str, PlanState], only: str | None = 
             "since": when(state.since) if state else "",
             "plan": shown.hash if shown else "",
             "mode": shown.mode if shown else "",
+            **({"targets": _targets(shown)} if only is not None and shown else {}),
             "config": "not in it" if plan is None else f"changed: {plan.hash}" if changed else "the same",
         }
+
+
+def _targets(plan: Plan) -> dict[str, str]:
+    """By arm. The repeat is the control's."""
+    return {"control": str(plan.control), **{arm: str(target) for arm, target in plan.candidates}}
 
 
 def _lines(found: Mapping[str, Any]) -> Iterator[str]:
     yield f"{found['experiment']}: {found['state']}" + (f" since {found['since']}" if found["since"] else "")
     yield f"  plan      {found['plan']} ({found['mode']}); config: {found['config']}"
+    for arm, target in found.get("targets", {}).items():
+        yield f"  {arm:<10}{target}"
     results = ", ".join(f"{result} {n:.0f}" for result, n in found["shadows"].items())
     yield f"  shadows   {results or 'none yet'}"
     used = found["used_today"]

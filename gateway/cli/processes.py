@@ -86,6 +86,7 @@ def check(config: Annotated[Path, typer.Argument(exists=True, dir_okay=False, he
     Without mistakes, it prints the HTTP client of each upstream, and a summary.
     """
     from gateway.config.cautions import cautions
+    from gateway.config.derive import variant_lines
     from gateway.config.directory_summary import directory_summary
     from gateway.config.loading import data_directory, load
     from gateway.core.errors import ConfigError
@@ -111,6 +112,8 @@ def check(config: Annotated[Path, typer.Argument(exists=True, dir_okay=False, he
     for line in directory_summary(checked):
         typer.echo(line)
     typer.echo(checked.transports_summary())
+    for line in variant_lines(checked):
+        typer.echo(line)
     typer.echo(checked.summary())
 
 

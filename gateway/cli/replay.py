@@ -31,6 +31,10 @@ class _Requests:
     targets: Annotated[
         str, typer.Option(help="Comma-separated models or UPSTREAM/MODEL; the first is the control.")
     ] = ""
+    target: Annotated[
+        list[str] | None,
+        typer.Option(help="Further target with settings: NAME,temperature=0,system=TEXT. May be repeated."),
+    ] = None
     scorers: Annotated[str, typer.Option(help="Comma-separated scorers (default: those that fit the dataset).")] = ""
     repeats: Annotated[int, typer.Option(min=1, max=1000, help="Requests per row and target.")] = 1
     limit: Annotated[int | None, typer.Option(min=1, help="Only the first rows, at most this many.")] = None
@@ -122,12 +126,14 @@ def replay(
 
 def _options(requests: _Requests, decision: _Decision, pacing: _Pacing, other: _DatasetOptions) -> ReplayOptions:
     from gateway.evals.replay.asking import RequestPacing
-    from gateway.evals.replay.design import RequestSettings, setting
+    from gateway.evals.replay.design import RequestSettings, setting, target_word
     from gateway.evals.replay.options import ReplayOptions
 
     fields = tuple(_each(setting, requests.fields or [], "--set"))
+    _each(target_word, requests.target or [], "--target")
+    targets = (*_words(requests.targets), *(requests.target or ()))
     return ReplayOptions(
-        targets=(other.as_reference,) if other.as_reference else _words(requests.targets),
+        targets=(other.as_reference,) if other.as_reference else targets,
         scorers=_words(requests.scorers),
         repeats=requests.repeats,
         primary=decision.primary,

@@ -341,9 +341,25 @@ def _control_mistakes(at: str, experiment: dict[str, Any], model: dict[str, Any]
     targets = model.get("targets")
     if not isinstance(control, dict) or not isinstance(targets, list):
         return
-    pair = (control.get("upstream"), control.get("model"))
-    if not any(isinstance(t, dict) and (t.get("upstream"), t.get("model")) == pair for t in targets):
-        yield f"{at}.control: {pair[0]}/{pair[1]} is not a target of models.{experiment.get('model')}"
+    known = [target for target in targets if isinstance(target, dict)]
+    if any(_same(control, target, _TARGET_KEYS) for target in known):
+        return
+    name = f"{control.get('upstream')}/{control.get('model')}"
+    where = f"models.{experiment.get('model')}"
+    if any(_same(control, target, ("upstream", "model")) for target in known):
+        yield (
+            f"{at}.control: {name} is a target of {where} with other `set`, `system` or `headers`; the control is what "
+            "users get, so repeat those of the target here"
+        )
+    else:
+        yield f"{at}.control: {name} is not a target of {where}"
+
+
+_TARGET_KEYS = ("upstream", "model", "set", "system", "headers")
+
+
+def _same(one: Mapping[str, Any], other: Mapping[str, Any], keys: Sequence[str]) -> bool:
+    return all((one.get(key) or None) == (other.get(key) or None) for key in keys)
 
 
 def _metric_mistakes(at: str, experiment: dict[str, Any], scorers: Mapping[str, Any]) -> Iterator[str]:
@@ -372,6 +388,9 @@ def _contradictions(at: str, experiment: Experiment, model: dict[str, Any]) -> I
             yield f"{at}.{key}: has no effect with `mode: {experiment.mode}`; remove it, or set `mode: both`"
     if "record" in experiment.model_fields_set and not splits:
         yield f"{at}.record: has no effect with `mode: shadow`, whose answers are always recorded"
+    instructed = [arm for arm, ref in experiment.arms.items() if ref.system is not None]
+    if instructed and "completions" in experiment.allow.apis and "apis" in experiment.allow.model_fields_set:
+        yield f"{at}.allow.apis: completions have no system message, and arm {instructed[0]} sets one; leave it out"
     yield from _deadline_mistakes(at, experiment, model)
     yield from _method_mistakes(at, experiment)
     at_once = len(experiment.arms) + (experiment.repeat_share > 0)

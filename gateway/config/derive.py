@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import replace
 from hashlib import sha256
 from typing import Any
+
+import orjson
 
 from gateway.config.experiments import Experiment
 from gateway.config.limits import LimitsConfig
@@ -18,13 +21,34 @@ from gateway.core.keys import Directory, KeyRecord, OrganizationRecord, TeamReco
 from gateway.core.plan import FAILURE_METRICS, UNBOUNDED_METRICS, Guardrail, Plan
 from gateway.core.price_list import listed
 from gateway.core.prices import Price, Prices
+from gateway.core.variant_text import variant_text
 
 SCORE_VARIANCE = 0.1  # assumed of a difference of scores in [0, 1]
 FAILURE_VARIANCE = 0.03  # assumed of a difference of failures
 
 
 def target_of(ref: TargetRef) -> Target:
-    return Target(ref.upstream, ref.model)
+    return Target(ref.upstream, ref.model, variant_text(ref.set, ref.system, ref.headers))
+
+
+def target_refs(config: Config) -> Iterator[TargetRef]:
+    """Every target that the config names: of models, and of experiments."""
+    for model in config.models.values():
+        yield from (*model.targets, *model.fallback)
+    for experiment in config.experiments.values():
+        yield from (experiment.control, *experiment.arms.values())
+
+
+def variant_lines(config: Config) -> list[str]:
+    """What each target with a variant changes in requests, one line each. Values of headers are left out."""
+    lines = {}
+    for ref in target_refs(config):
+        changes = [f"{name} {orjson.dumps(v).decode() if v is not None else 'removed'}" for name, v in ref.set.items()]
+        changes += [f"system {orjson.dumps(ref.system).decode()}"] if ref.system is not None else []
+        changes += [f"headers {', '.join(ref.headers)}"] if ref.headers else []
+        if changes:
+            lines[str(target_of(ref))] = "; ".join(changes)
+    return [f"variant {name}: {changes}" for name, changes in lines.items()]
 
 
 def plan_of(name: str, experiment: Experiment, total_s: float | None = None) -> Plan:
@@ -48,7 +72,7 @@ def plan_of(name: str, experiment: Experiment, total_s: float | None = None) -> 
         guardrails=tuple(Guardrail(metric, margin) for metric, margin in sorted(experiment.guardrails.items())),
         strata=experiment.strata,
         keys=None if experiment.allow.keys is None else tuple(sorted(set(experiment.allow.keys))),
-        apis=tuple(sorted(set(experiment.allow.apis))),
+        apis=_apis(experiment),
         deadline_s=experiment.deadline_s or total_s,
         start=experiment.start if isinstance(experiment.start, float) else None,
         stop=experiment.stop,
@@ -59,6 +83,12 @@ def plan_of(name: str, experiment: Experiment, total_s: float | None = None) -> 
         family=experiment.family if len(experiment.arms) > 1 and experiment.mode == "shadow" else "even",
     )
     return _with_horizon(plan, experiment)
+
+
+def _apis(experiment: Experiment) -> tuple[str, ...]:
+    """The APIs whose calls take part: a prompt has no place for the instructions of an arm."""
+    instructed = any(ref.system is not None for ref in (experiment.control, *experiment.arms.values()))
+    return tuple(sorted(api for api in set(experiment.allow.apis) if not (instructed and api == "completions")))
 
 
 def _with_horizon(plan: Plan, experiment: Experiment) -> Plan:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Annotated, Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import Field, model_validator
+from pydantic import Field, JsonValue, field_validator, model_validator
 
-from gateway.config.types import ModelName, NonEmpty, Positive, Section, Url
+from gateway.config.types import ModelName, NonEmpty, ParameterName, Positive, Section, Url
 from gateway.core.providers import PROVIDERS, Load, Provider
 
 PACKAGED_SLOTS = 2
@@ -178,9 +181,73 @@ class Upstream(Section):
 
 
 class TargetRef(Section):
-    """One model of one upstream."""
+    """One model of one upstream, and what it changes in every request: its variant. Two targets of one model with
+    different variants are different targets."""
 
     upstream: str
     """A name of the section `upstreams`."""
     model: ModelName
     """The upstream's own name for the model."""
+    set: dict[ParameterName, JsonValue] = Field({})
+    """Request parameters, such as `{temperature: 0, max_tokens: 500}`, that replace those of the client; `null` removes
+    one. They apply to chat completions, completions, responses and messages."""
+    system: Annotated[str, Field(min_length=1)] | None = None
+    """The system message: it replaces the ones at the beginning of a conversation, or is put there where there is
+    none. It applies to chat completions, responses and messages."""
+    headers: dict[str, str] = Field({})
+    """Further request headers; they win over those of the client and of the upstream. No credentials: those are the
+    upstream's."""
+
+    @field_validator("set")
+    @classmethod
+    def _check_set(cls, value: dict[str, JsonValue]) -> dict[str, JsonValue]:
+        for name in value:
+            if why := fixed_parameter(name):
+                raise ValueError(f"`{name}` cannot be set for a target: {why}")
+        tools = value.get("tools")
+        if tools is not None and not (isinstance(tools, list) and all(_is_client_tool(tool) for tool in tools)):
+            raise ValueError("`tools` may only hold tools that the client runs: `type: function` or `custom`")
+        return value
+
+    @field_validator("headers")
+    @classmethod
+    def _check_headers(cls, value: dict[str, str]) -> dict[str, str]:
+        for name, text in value.items():
+            if not _HEADER_NAME.fullmatch(name) or not _HEADER_VALUE.fullmatch(text):
+                raise ValueError(f"`{name}` is not a valid header; expected a token and printable ASCII")
+            if name.lower() in _NO_VARIANT_HEADERS or name.lower().startswith("x-gateway-"):
+                raise ValueError(f"`{name}` cannot be set for a target; credentials belong to its upstream")
+        return value
+
+    @property
+    def varied(self) -> bool:
+        """Whether it changes requests."""
+        return bool(self.set or self.system is not None or self.headers)
+
+
+def fixed_parameter(name: str) -> str | None:
+    """Why a target cannot set this request parameter; None: it can."""
+    return next((why for names, why in _FIXED.items() if name in names), None)
+
+
+_FIXED: Mapping[tuple[str, ...], str] = MappingProxyType({
+    ("model",): "it is the target's own key `model`",
+    ("stream", "stream_options"): "the client reads a stream or a plain answer, as it asked for",
+    ("n", "best_of"): "the client reads as many choices as it asked for",
+    ("messages", "prompt", "input"): "they are what the client asks; `system` changes the instructions",
+    ("system", "instructions"): "the target's own key `system` does that for every API",
+    ("seed",): "with the same seed, the answers of the arms of an experiment would not be independent",
+    ("priority",): "the gateway gives shadow requests the lowest one",
+    ("store", "previous_response_id", "conversation", "background", "plugins", "search_parameters", "mcp_servers",
+     "container", "web_search_options"): "it does more than change the answer, and a shadow would do it twice",
+})  # fmt: skip
+_HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_HEADER_VALUE = re.compile(r"[\x20-\x7e]*")
+_NO_VARIANT_HEADERS = frozenset({
+    "authorization", "x-api-key", "api-key", "proxy-authorization", "cookie", "host", "connection", "content-length",
+    "content-type", "content-encoding", "transfer-encoding", "accept-encoding", "expect", "upgrade", "te", "trailer",
+})  # fmt: skip
+
+
+def _is_client_tool(tool: JsonValue) -> bool:
+    return isinstance(tool, dict) and tool.get("type", "function") in ("function", "custom")

@@ -27,13 +27,25 @@ Fields = dict[bytes, bytes]  # one entry of the stream
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """Where a request can go. As text it is "upstream/model": in headers, metrics, Tallies and messages."""
+    """Where a request can go. As text it is "upstream/model", or "upstream/model[variant]": in headers, metrics,
+    Tallies and messages."""
 
     upstream: str  # its key under `upstreams` in gateway.yaml
     model: str  # the upstream's own name for the model
+    variant: str = ""  # what it changes in every request, as variant_text writes it; "": nothing
 
     def __str__(self) -> str:
-        return f"{self.upstream}/{self.model}"
+        return f"{self.upstream}/{self.label}"
+
+    @property
+    def label(self) -> str:
+        """The target without its upstream: "model", or "model[variant]"."""
+        return f"{self.model}[{self.variant}]" if self.variant else self.model
+
+    def fields(self) -> dict[str, str]:
+        """JSON-able. Without a variant, as it was before there were variants."""
+        plain = {"upstream": self.upstream, "model": self.model}
+        return {**plain, "variant": self.variant} if self.variant else plain
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +137,7 @@ STORED_FIELDS: Mapping[str, str] = {
 
 
 def _of_target(t: Target) -> dict[str, Any]:
-    return {"upstream": t.upstream, "model": t.model}
+    return t.fields() if t.variant else {"upstream": t.upstream, "model": t.model}
 
 
 def _of_usage(u: Usage | None) -> dict[str, Any] | None:

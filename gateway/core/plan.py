@@ -90,6 +90,8 @@ class Plan:
         """JSON-able. A plan that could have been written before there were methods reads as it did then, so that its
         hash, and with it the evidence of an experiment in progress, stays."""
         fields = {name: value for name, value in asdict(self).items() if value != _WITHOUT.get(name, _NEVER)}
+        fields["control"] = self.control.fields()
+        fields["candidates"] = [[arm, target.fields()] for arm, target in self.candidates]
         fields["stationary"] = self.method == "stationary"
         if self.method == "stationary":
             del fields["method"]

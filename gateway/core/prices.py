@@ -59,7 +59,7 @@ class Prices:
         return self.known[name]
 
     def _named(self, target: Target) -> Price | None:
-        given = self.given.get(str(target)) or self.given.get(target.model)
+        given = self.given.get(f"{target.upstream}/{target.model}") or self.given.get(target.model)
         return given or self.listed.get(target.upstream, {}).get(target.model)
 
     def cost(self, target: Target, usage: Usage | None) -> float | None:

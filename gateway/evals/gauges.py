@@ -8,7 +8,6 @@ from typing import Any
 
 from gateway.config.derive import target_of
 from gateway.config.models import Config
-from gateway.core.exchange import Target
 from gateway.evals.annotation.calibrate import corrected_figures
 from gateway.evals.scoring.registry import RegisteredPair, RegisteredScorer
 from gateway.evals.statistics.weighted_mean import StratumSums, WeightedEstimate, weighted_mean
@@ -143,7 +142,7 @@ def _buckets(bounds: tuple[float, ...], cells: Iterable[ScoreCell]) -> tuple[tup
 def _models(config: Config) -> Iterable[str]:
     for model in config.models.values():
         for target in (*model.targets, *model.fallback):
-            yield str(Target(target.upstream, target.model))
+            yield str(target_of(target))
     for experiment in config.experiments.values():
         for ref in (experiment.control, *experiment.arms.values()):
             yield str(target_of(ref))

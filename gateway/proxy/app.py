@@ -173,7 +173,7 @@ class App:
                 show(m.upstream_down, not zero and upstream.down, name)
         for target_state in gateway.router.target_states:
             target = target_state.target
-            show(m.breaker_open, not zero and target_state.breaker.open, target.upstream, target.model)
+            show(m.breaker_open, not zero and target_state.breaker.open, target.upstream, target.label)
 
     def report(self) -> dict[str, Any]:
         """What `gateway status` shows of this process: calls and failures so far, the config, upstreams, breakers."""

@@ -195,7 +195,7 @@ def _observe(router: Router, upstreams: Iterable[UpstreamState], m: ProxyMetrics
     def breaker_changed(target: Target, opened: bool) -> None:
         if not opened:
             log.warning("circuit breaker of %s closed: its probe succeeded", target)
-        m.counts.of(m.breaker_transitions, target.upstream, target.model, "open" if opened else "closed").n += 1
+        m.counts.of(m.breaker_transitions, target.upstream, target.label, "open" if opened else "closed").n += 1
 
     def health_changed(name: str, down: bool) -> None:
         m.counts.of(m.health_transitions, name, "down" if down else "up").n += 1

@@ -223,14 +223,15 @@ class Settler:
             attempts=tuple(context.attempts),
             first_token_s=None if context.first_content is None else context.first_content - call.started,
             reference=call.reference if content else None,
-            request_digest=self._digest(context, ended.target_state, offer),
+            request_digest=self._digest(context, ended.target_state, decision),
         )
 
-    def _digest(self, context: CallContext, target_state: TargetState, offer: ShadowOffer | None) -> str | None:
+    def _digest(self, context: CallContext, target_state: TargetState, decision: SamplingDecision) -> str | None:
         """Of a served request that is also sent to shadow arms."""
-        if self._shadow is None or offer is None or not offer.arms:
+        offer, assignment = decision.offer, decision.assignment
+        if self._shadow is None or offer is None or not offer.arms or assignment is None:
             return None
-        return self._shadow.digest(context.sent_body, target_state)
+        return self._shadow.digest(context.sent_body, target_state, assignment.running)
 
     def _count(
         self,

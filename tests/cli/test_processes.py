@@ -28,6 +28,16 @@ def test_check_sums_up_a_file_without_mistakes(gateway: Run, tmp_path: Path) -> 
     assert result.stdout == "transports: a http1\n1 upstream, 1 model, no keys; 10% of traffic sampled. Ready.\n"
 
 
+def test_check_says_what_each_variant_changes(gateway: Run, tmp_path: Path) -> None:
+    target = "model: m, set: {temperature: 0, stop: null}, system: Be brief., headers: {x-trial: private}}"
+    (tmp_path / "f.yaml").write_text(GOOD.replace("model: m}", target))
+    shown = gateway("check", "f.yaml").stdout.splitlines()
+    [line] = [line for line in shown if line.startswith("variant ")]
+    assert line.startswith("variant a/m[stop=null,temperature=0,system=#")
+    assert line.endswith(']: temperature 0; stop removed; system "Be brief."; headers x-trial')
+    assert "private" not in "\n".join(shown)
+
+
 def test_check_prints_a_line_per_mistake(gateway: Run, tmp_path: Path) -> None:
     text = GOOD.replace("kind: fake", "kind: fake, api_key: '${NOT_SET_HERE}'").replace(
         "model: m}", "model: m, weight: half}"

@@ -150,6 +150,14 @@ def with_experiments(**experiments: Any) -> str:
 EXPERIMENTS: list[tuple[dict[str, Any], str]] = [
     ({"model": "chatt"}, 'swap.model: no model "chatt"; did you mean "chat"?'),
     ({"control": {"upstream": "a", "model": "other"}}, "swap.control: a/other is not a target of models.chat"),
+    (
+        {"control": {"upstream": "a", "model": "m", "set": {"temperature": 0}}},
+        "swap.control: a/m is a target of models.chat with other `set`, `system` or `headers`",
+    ),
+    (
+        {"candidate": {"upstream": "b", "model": "n", "system": "S"}, "allow": {"apis": ["completions"]}},
+        "swap.allow.apis: completions have no system message, and arm candidate sets one",
+    ),
     ({"candidate": {"upstream": "bb", "model": "n"}}, 'swap.candidate.upstream: no upstream "bb"'),
     ({"candidate": None}, "swap.candidate: give one candidate, or several"),
     ({"candidates": {"x": {"upstream": "b", "model": "n"}}}, "swap.candidate: give one candidate, or several"),

@@ -39,6 +39,26 @@ def test_a_reference_becomes_a_target() -> None:
     assert target_of(TargetRef(upstream="a", model="m")) == Target("a", "m")
 
 
+def test_a_reference_with_a_variant_becomes_another_target() -> None:
+    ref = TargetRef(upstream="a", model="m", set={"temperature": 0}, system="S")
+    assert target_of(ref) != Target("a", "m")
+    assert str(target_of(ref)).startswith("a/m[temperature=0,system=#")
+    changed = TargetRef(upstream="a", model="m", set={"temperature": 0}, system="S2")
+    assert target_of(changed) != target_of(ref)
+
+
+def test_a_variant_is_part_of_the_plans_hash() -> None:
+    candidate = {"upstream": "b", "model": "n"}
+    plans = [plan(candidate={**candidate, **more}) for more in ({}, {"set": {"top_p": 1}}, {"set": {"top_p": 0.9}})]
+    assert len({p.hash for p in plans}) == 3
+    assert plan_from_json(plans[1].to_json()).candidates[0][1] == Target("b", "n", "top_p=1")
+
+
+def test_instructions_of_an_arm_leave_completions_out() -> None:
+    assert plan(candidate={"upstream": "b", "model": "n", "system": "S"}).apis == ("chat",)
+    assert plan(candidate={"upstream": "b", "model": "n", "set": {"top_p": 1}}).apis == ("chat", "completions")
+
+
 def test_a_plan_has_defaults_for_what_is_left_out() -> None:
     default = plan()
     assert (default.mode, default.shadow, default.split, default.repeat_control) == ("shadow", 0.1, 0.0, 0.25)

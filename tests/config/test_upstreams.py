@@ -33,6 +33,38 @@ def test_http2_and_proxies_need_httpx(options: dict[str, object], name: str) -> 
     assert Upstream.model_validate({"kind": "openai", **options}).transport_name == name
 
 
+@pytest.mark.parametrize(
+    ("options", "why"),
+    [
+        ({"set": {"model": "x"}}, "own key `model`"),
+        ({"set": {"n": 2}}, "as many choices as it asked for"),
+        ({"set": {"stream": True}}, "as it asked for"),
+        ({"set": {"messages": []}}, "what the client asks"),
+        ({"set": {"system": "x"}}, "own key `system`"),
+        ({"set": {"seed": 1}}, "independent"),
+        ({"set": {"store": True}}, "a shadow would do it twice"),
+        ({"set": {"tools": [{"type": "web_search"}]}}, "tools that the client runs"),
+        ({"set": {"a b": 1}}, "pattern"),
+        ({"system": ""}, "at least 1 character"),
+        ({"headers": {"Authorization": "Bearer x"}}, "credentials belong to its upstream"),
+        ({"headers": {"x-gateway-sample": "never"}}, "cannot be set"),
+        ({"headers": {"x-a": "b\r\nc: d"}}, "not a valid header"),
+    ],
+)
+def test_a_target_cannot_change_what_is_not_its_own(options: dict[str, object], why: str) -> None:
+    with pytest.raises(ValidationError, match=why):
+        TargetRef.model_validate({"upstream": "u", "model": "m", **options})
+
+
+def test_a_target_may_set_or_remove_any_other_parameter() -> None:
+    tools = [{"type": "function", "function": {"name": "f"}}]
+    ref = TargetRef.model_validate(
+        {"upstream": "u", "model": "m", "set": {"odd": {"a": [1]}, "stop": None, "tools": tools}}
+    )
+    assert (ref.varied, ref.set["stop"]) == (True, None)
+    assert not TargetRef(upstream="u", model="m").varied
+
+
 @pytest.mark.parametrize("options", [{"proxy": "http://proxy.example"}, {"http2": True}])
 def test_http1_with_http2_or_a_proxy_is_refused(options: dict[str, object]) -> None:
     with pytest.raises(ValidationError, match="http1 supports neither HTTP/2 nor a proxy"):

@@ -120,7 +120,9 @@ def test_every_field_crosses():
     """A field that is added to Exchange must come out again; nested records are read and written by hand."""
     usage = Usage(1, 2)
     attempt = Attempt(Target("u", "m"), 200, None, 0.1, usage)
-    head = orjson.loads(replace(exchanges_one(), usage=usage, attempts=(attempt,)).to_fields()[b"head"])
+    one = replace(exchanges_one(), usage=usage, attempts=(attempt,), target=Target("u", "m", "temperature=0"))
+    head = orjson.loads(one.to_fields()[b"head"])
+    assert from_fields(one.to_fields()) == one
     assert {f.name for f in fields(Exchange)} - {"request", "response"} == set(head)
     assert {f.name for f in fields(Target)} == set(head["target"])
     assert {f.name for f in fields(Usage)} == set(head["usage"])

@@ -32,6 +32,13 @@ def test_a_change_is_another_plan(change: dict[str, object]) -> None:
     assert replace(PLAN, **change).hash != PLAN.hash  # type: ignore[arg-type]
 
 
+def test_a_target_in_another_variant_is_another_plan_and_survives() -> None:
+    varied = replace(PLAN, candidates=(("candidate", Target("local", "small", "temperature=0")),))
+    assert varied.hash != PLAN.hash
+    assert plan_from_json(varied.to_json()) == varied
+    assert b"variant" not in PLAN.to_json(), "a plan without variants keeps its hash"
+
+
 OLD = (  # as a plan was stored before it had a method
     b'{"name":"swap","model":"chat","control":{"upstream":"openai","model":"gpt-x"},"candidates":[["candidate",'
     b'{"upstream":"local","model":"small"}]],"mode":"shadow","shadow":0.1,"split":0.0,"repeat_control":0.25,'

@@ -59,7 +59,7 @@ class NotingShadow:
         self.done.append(("decide", call.id))
         return self.offer
 
-    def digest(self, body: bytes, target_state: TargetState) -> str | None:
+    def digest(self, body: bytes, target_state: TargetState, running: RunningExperiment) -> str | None:
         return "openai:00" if body else None
 
     def ask(self, assignment: Assignment, offer: ShadowOffer, call: Call, route: Route, served: Exchange) -> None:

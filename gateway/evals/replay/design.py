@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from hashlib import sha256
 from types import MappingProxyType
 from typing import Any
 
 import orjson
 
-from gateway.config.models import Config
+from gateway.config.derive import target_of
+from gateway.config.models import Config, Model
 from gateway.core.did_you_mean import did_you_mean
 from gateway.core.errors import CannotRun
 from gateway.core.exchange import Target
+from gateway.core.variant_text import variant_text
 from gateway.evals.replay.datasets import DatasetItem
 
 # Kinds of upstream that accept `seed`; others refuse unknown members.
@@ -31,9 +34,34 @@ class TargetError(CannotRun):
 
 
 @dataclass(frozen=True, slots=True)
+class TargetWord:
+    """A target as the user wrote it: NAME, or NAME,temperature=0,system=TEXT."""
+
+    base: str
+    """An alias of the config, or "upstream/model"."""
+    fields: tuple[tuple[str, Any], ...] = ()
+    """Members of its requests; they win over those of all requests. None: the member is removed."""
+    system: str | None = None
+    """Its system message; it wins over that of all requests."""
+
+    @property
+    def name(self) -> str:
+        """ "big" or "big[temperature=0]"."""
+        text = variant_text(dict(self.fields), self.system, {})
+        return f"{self.base}[{text}]" if text else self.base
+
+    @property
+    def settings(self) -> str:
+        """For people; "" if it has none."""
+        parts = [f"{name} {orjson.dumps(value).decode()}" for name, value in self.fields]
+        parts += [f"system {self.system}"] if self.system is not None else []
+        return ", ".join(parts)
+
+
+@dataclass(frozen=True, slots=True)
 class ReplayTarget:
     name: str
-    """As the user wrote it."""
+    """In reports and in the store: that of its TargetWord."""
     alias: str
     """The model name in the requests."""
     forced: Target | None = None
@@ -44,6 +72,10 @@ class ReplayTarget:
     """A hash of its definition in the config. With another definition, it is another replay."""
     seeded: bool = False
     """Every upstream that may answer accepts `seed`."""
+    base: str = ""
+    fields: tuple[tuple[str, Any], ...] = ()
+    system: str | None = None
+    """The three of its TargetWord."""
 
     @property
     def headers(self) -> dict[str, str]:
@@ -87,8 +119,13 @@ class ReplayDesign:
 def body(item: DatasetItem, target: ReplayTarget, settings: RequestSettings, repeat: int) -> dict[str, Any]:
     """The request body. repeat: from 1."""
     body = {"model": target.alias, **item.request, **dict(settings.fields)}
-    if settings.system is not None:
-        _instruct(body, item.api, settings.system)
+    for name, value in target.fields:
+        body[name] = value
+        if value is None:
+            del body[name]
+    system = settings.system if target.system is None else target.system
+    if system is not None:
+        _instruct(body, item.api, system)
     if target.seeded and item.api in _SEEDED_APIS and settings.seed is not None:
         own = body.get("seed")
         body["seed"] = (own if isinstance(own, int) else settings.seed) + repeat - 1
@@ -116,18 +153,38 @@ def setting(word: str) -> tuple[str, Any]:
         return name, value
 
 
+def target_word(word: str) -> TargetWord:
+    """ "big,temperature=0,system=Be brief, please." → its parts. Raises ValueError."""
+    base, *parts = _SETTINGS.split(word)
+    system, fields = None, []
+    for part in parts:
+        name, _, text = part.partition("=")
+        if name == "system":
+            system = text
+        else:
+            fields.append(setting(part))
+    return TargetWord(base.strip(), tuple(fields), system)
+
+
+_SETTINGS = re.compile(r",\s*(?=[A-Za-z_][\w.-]*=)")
+
+
 def resolve_targets(names: Sequence[str], config: Config, *, own: bool) -> tuple[ReplayTarget, ...]:
-    """The targets of these names: an alias of the config, or "upstream/model". Raises TargetError with every error.
+    """The targets of these words, as target_word reads them. Raises TargetError with every error.
 
     own: the gateway is started for this replay, so a target needs no alias.
     """
-    errors = [f"--targets: {n!r} is named twice" for n in dict.fromkeys(names) if names.count(n) > 1]
+    errors: list[str] = []
     found: list[ReplayTarget] = []
     for at, name in enumerate(names):
         try:
-            found.append(_resolve(name, at, config, own))
-        except TargetError as error:
+            word = target_word(name)
+            resolved = _resolve(word.base, at, config, own)
+            found.append(replace(resolved, name=word.name, base=word.base, fields=word.fields, system=word.system))
+        except (TargetError, ValueError) as error:
             errors.append(f"--targets: {error}")
+    known = [target.name for target in found]
+    errors = [*(f"--targets: {n!r} is named twice" for n in dict.fromkeys(known) if known.count(n) > 1), *errors]
     if errors:
         raise TargetError("\n".join(errors))
     return tuple(found)
@@ -137,8 +194,8 @@ def _resolve(name: str, at: int, config: Config, own: bool) -> ReplayTarget:
     if name in config.models:
         model = config.models[name]
         targets = [Target(t.upstream, t.model) for t in (*model.targets, *model.fallback)]
-        text = model.model_dump_json(include={"targets", "fallback", "strategy"})
-        return ReplayTarget(name, name, definition=_definition(config, targets, text), seeded=_seeded(config, targets))
+        definition = _definition(config, targets, _text_of(model))
+        return ReplayTarget(name, name, definition=definition, seeded=_seeded(config, targets))
     upstream, _, model_name = name.partition("/")
     if not model_name or upstream not in config.upstreams:
         raise TargetError(f"{name!r} is not a target{_hint(name, config)}")
@@ -155,6 +212,16 @@ def _resolve(name: str, at: int, config: Config, own: bool) -> ReplayTarget:
     return ReplayTarget(name, alias or "", target, False, definition, seeded)
 
 
+def _text_of(model: Model) -> str:
+    """JSON of what decides who answers. Variants that change nothing are left out, as before there were any."""
+    found = model.model_dump(mode="json", include={"targets", "fallback", "strategy"})
+    for ref in (*found["targets"], *found["fallback"]):
+        for name in ("set", "system", "headers"):
+            if not ref[name]:
+                del ref[name]
+    return orjson.dumps(found).decode()
+
+
 def _hint(name: str, config: Config) -> str:
     _, _, model = name.partition("/")
     close = did_you_mean(name, [*config.models, *(f"{upstream}/{model}" for upstream in config.upstreams)])
@@ -164,7 +231,7 @@ def _hint(name: str, config: Config) -> str:
 
 def _alias_with(target: Target, config: Config) -> str | None:
     for alias, model in config.models.items():
-        if any((t.upstream, t.model) == (target.upstream, target.model) for t in (*model.targets, *model.fallback)):
+        if any(target_of(ref) == target for ref in (*model.targets, *model.fallback)):
             return alias
     return None
 

@@ -80,7 +80,7 @@ def gateway_yaml(path: Path, targets: Sequence[ReplayTarget], digest: str, engin
         kept["upstreams"][name] = {**upstream, "base_url": f"http://{_HOST}:{port}/v1"}
     for target in targets:
         if target.extra:
-            upstream_name, _, model = target.name.partition("/")
+            upstream_name, _, model = target.base.partition("/")
             kept["models"][target.alias] = {"targets": [{"upstream": upstream_name, "model": model}]}
     kept["keys"] = [{"name": "replay", "sha256": digest, "sample": "never", "allow": ["target"]}]
     kept["sampling"] = {"rate": 0.0}
@@ -107,7 +107,7 @@ def _engines(config: Config, targets: Sequence[ReplayTarget]) -> list[str]:
     for target in targets:
         model = config.models.get(target.alias)
         if model is None:
-            wanted.add(target.name.partition("/")[0])
+            wanted.add(target.base.partition("/")[0])
         else:
             wanted |= {t.upstream for t in (*model.targets, *model.fallback)}
     return [name for name, upstream in config.upstreams.items() if upstream.run and name in wanted]

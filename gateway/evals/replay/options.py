@@ -14,7 +14,7 @@ from gateway.core.errors import CannotRun
 from gateway.core.plan import Guardrail
 from gateway.evals.replay.asking import RequestPacing
 from gateway.evals.replay.datasets import Dataset
-from gateway.evals.replay.design import RequestSettings
+from gateway.evals.replay.design import RequestSettings, target_word
 from gateway.evals.replay.report import ReportScope
 from gateway.evals.replay.sheet import COST, FAILED, OUTPUT, SECONDS, ReplayMetric
 from gateway.evals.scoring.registry import DEFAULTS, BuiltScorers, RegisteredPair, RegisteredScorer
@@ -57,6 +57,8 @@ def check_reuse(options: ReplayOptions, dataset: Dataset) -> None:
         return
     if options.settings.fields or options.settings.system is not None:
         raise CannotRun("--reuse-control: --set and --system change the request, so no recorded answer belongs to it")
+    if options.targets and target_word(options.targets[0]).settings:
+        raise CannotRun("--reuse-control: the control has settings of its own, so no recorded answer belongs to it")
     if all(item.exchange_id is None for item in dataset.items()):
         raise CannotRun(
             f"--reuse-control: {dataset.source} has no recorded calls; give a file of --from-log or gateway export"
@@ -113,7 +115,7 @@ def question_of(options: ReplayOptions, dataset: Dataset, found: Sequence[Replay
     return ReportScope(
         name="", design="", dataset=dataset.name, dataset_hash=dataset.hash, rows=rows, of=dataset.rows,
         repeats=options.repeats, metrics=tuple(found), primary=primary, margin=options.margin, alpha=options.alpha,
-        guardrails=tuple(guards.values()), settings=_described(options.settings), command=options.command,
+        guardrails=tuple(guards.values()), settings=_described(options), command=options.command,
         reused=options.reuse_control,
     )  # fmt: skip
 
@@ -126,10 +128,13 @@ def _check_primary(primary: str | None, found: Sequence[ReplayMetric]) -> None:
         raise CannotRun(f"--primary {primary}: a neutral metric has no better direction; choose another")
 
 
-def _described(settings: RequestSettings) -> tuple[tuple[str, str], ...]:
+def _described(options: ReplayOptions) -> tuple[tuple[str, str], ...]:
+    """(name, value) of the settings of all requests, and of the targets that have their own."""
+    settings = options.settings
     rows = [(name, str(value)) for name, value in settings.fields]
     rows += [("system", settings.system)] if settings.system is not None else []
-    return (*rows, ("seed", "none" if settings.seed is None else str(settings.seed)))
+    rows.append(("seed", "none" if settings.seed is None else str(settings.seed)))
+    return (*rows, *((word.name, word.settings) for word in map(target_word, options.targets) if word.settings))
 
 
 def _hint(name: str, known: Sequence[str]) -> str:

@@ -14,6 +14,7 @@ from rich.text import Text
 
 from gateway.core.conversation import turns
 from gateway.core.errors import CannotRun
+from gateway.core.exchange import Target
 from gateway.core.sanitize import plain
 from gateway.evals.store.engine import StoreUnavailable
 from gateway.evals.store.query import ExchangeFilter, Found, full_exchange, list_exchanges, reading, right_answer
@@ -86,7 +87,7 @@ def table(found: list[Found]) -> Table:
     drawn.add_column("scores")
     for e in found:
         cells = (
-            _time(e["received"]), e["id"], e["alias"], f"{e['upstream']}/{e['model']}", _outcome(e),
+            _time(e["received"]), e["id"], e["alias"], _target(e), _outcome(e),
             _tokens(e), _seconds(e["first_token_s"]), _seconds(e["total_s"]), _brief(e["scores"]),
         )  # fmt: skip
         drawn.add_row(*(_safe(cell) for cell in cells))
@@ -103,7 +104,7 @@ def _head(e: Found) -> Iterator[RenderableType]:
     yield _safe(f"{e['id']}  {_time(e['received'], date=True)}  {e['api']}, {stream}, by {e['caller']}", "bold")
     role = "" if e["role"] == "served" else f", {e['role']} of {e['pair']}"
     experiment = f", experiment {e['experiment']} arm {e['arm']}" if e["experiment"] else ""
-    yield _safe(f"{e['alias']} → {e['upstream']}/{e['model']}: {_outcome(e)}{role}{experiment}")
+    yield _safe(f"{e['alias']} → {_target(e)}: {_outcome(e)}{role}{experiment}")
     for shadow in e["shadows"]:
         yield _safe(f"its shadow: {shadow}")
 
@@ -136,7 +137,7 @@ def _record(e: Found) -> Iterator[RenderableType]:
     yield _safe(f"sampled with π = {e['pi']:g} in stratum {e['stratum']}")
     for a in e["attempts"]:
         how = f"HTTP {a['status']}" if a["failure"] is None else a["failure"]
-        yield _safe(f"attempt at {a['target']['upstream']}/{a['target']['model']}: {how} after {a['seconds']:.3f} s")
+        yield _safe(f"attempt at {_target(a['target'])}: {how} after {a['seconds']:.3f} s")
     if e["scores"]:
         yield Text()
         yield _scores(e["scores"])
@@ -166,6 +167,10 @@ def _scores(scores: list[Found]) -> Table:
 
 def _outcome(e: Found) -> str:
     return e["outcome"] if e["status"] == 200 else f"{e['outcome']} {e['status']}"
+
+
+def _target(of: Found) -> str:
+    return str(Target(of["upstream"], of["model"], of.get("variant") or ""))
 
 
 def _tokens(e: Found) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from gateway.config.derive import prices_of
+from gateway.config.derive import prices_of, target_of
 from gateway.config.models import Config, Model
 from gateway.core.did_you_mean import did_you_mean
 from gateway.core.exchange import Target
@@ -76,9 +76,9 @@ def _scored_targets(config: Config, judge: str) -> list[Target]:
     others = [m for alias, m in config.models.items() if alias != judge] or list(config.models.values())
     found = [t for model in others for t in _targets(model)]
     for experiment in config.experiments.values():
-        found += [Target(ref.upstream, ref.model) for ref in (experiment.control, *experiment.arms.values())]
+        found += [target_of(ref) for ref in (experiment.control, *experiment.arms.values())]
     return list(dict.fromkeys(found))
 
 
 def _targets(model: Model) -> list[Target]:
-    return [Target(t.upstream, t.model) for t in (*model.targets, *model.fallback)]
+    return [target_of(t) for t in (*model.targets, *model.fallback)]

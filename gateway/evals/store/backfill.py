@@ -28,7 +28,7 @@ SETTLED = ("scored", "not_applicable")
 Cell = tuple[str, str, str, str, str, str, str]
 """The key of a row of `score_cells`, in the order of CELL."""
 _PAGE = 500
-_LIGHT = ("id", "received", "unit", "alias", "upstream", "model", "arm", "stratum", "bytes")
+_LIGHT = ("id", "received", "unit", "alias", "upstream", "model", "variant", "arm", "stratum", "bytes")
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +85,7 @@ def places(connection: Connection, filter: ExchangeFilter, until: float, after: 
 
 
 def _place(row: Any, settled: frozenset[str]) -> StoredPlace:
-    place = (row.alias, f"{row.upstream}/{row.model}", row.arm or "", row.stratum)
+    place = (row.alias, str(Target(row.upstream, row.model, row.variant or "")), row.arm or "", row.stratum)
     return StoredPlace(row.id, row.received, row.unit, place, row.bytes > 0, bool(row.selected), settled)
 
 
@@ -112,7 +112,7 @@ def exchange_of(row: Mapping[Any, Any]) -> Exchange:
         mirrored[name] = bytes(row[name])
     return Exchange(
         **mirrored,
-        target=Target(row["upstream"], row["model"]),
+        target=Target(row["upstream"], row["model"], row["variant"] or ""),
         usage=_usage(row),
         upstream_id=row["upstream_id"],
         attempts=tuple(_attempt(a) for a in orjson.loads(row["attempts"])),

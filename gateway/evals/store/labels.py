@@ -26,7 +26,7 @@ from sqlalchemy import (
 
 from gateway.core.plan import REPEAT
 from gateway.evals.store.engine import insert
-from gateway.evals.store.tables import exchanges, labels, pair_scores, replay_answers, score_cells, scores
+from gateway.evals.store.tables import TARGET, exchanges, labels, pair_scores, replay_answers, score_cells, scores
 
 Subject = Literal["exchange", "pair"]
 
@@ -159,7 +159,7 @@ def labels_with_scores(connection: Connection, of: ScorerVersion | None = None) 
     query: Select[Any] = (
         select(
             labels, s.value01.label("judged"), s.created, func.coalesce(s.experiment, "").label("experiment"), s.plan,
-            func.coalesce(s.arm, "").label("arm"), e.alias, (e.upstream + literal("/") + e.model).label("model"),
+            func.coalesce(s.arm, "").label("arm"), e.alias, TARGET.label("model"),
             s.stratum, s.pi,
         )
         .join(scores, same)
@@ -249,7 +249,7 @@ def judged_sums(
     if of.subject == "pair":
         return _pair_sums(connection, of, part, cut)
     s, e = scores.c, exchanges.c
-    model, arm = (e.upstream + literal("/") + e.model).label("model"), func.coalesce(s.arm, "").label("arm")
+    model, arm = TARGET.label("model"), func.coalesce(s.arm, "").label("arm")
     query = (
         select(
             e.alias, model, arm, s.stratum,

@@ -36,7 +36,7 @@ class ScoredExchange:
 
 
 def model_of(exchange: Exchange) -> str:
-    """The label of who answered, as in the Tallies: "upstream/model"."""
+    """The label of who answered, as in the Tallies: "upstream/model" or "upstream/model[variant]"."""
     return str(exchange.target)
 
 
@@ -47,8 +47,8 @@ def exchange_row(judged: ScoredExchange, now: float) -> Row:
     calls, attempts = _json(c.tool_calls), _json(e.attempts)
     words = (e.request, e.response, c.text, c.reasoning, c.refusal, calls, attempts)
     return (
-        *_mirrored(e), e.target.upstream, e.target.model, _text(c.error), c.finish_reason, *_tokens(usage),
-        judged.cost_usd, e.upstream_id or c.upstream_id, attempts, _text(c.text), _text(c.reasoning),
+        *_mirrored(e), e.target.upstream, e.target.model, e.target.variant or None, _text(c.error), c.finish_reason,
+        *_tokens(usage), judged.cost_usd, e.upstream_id or c.upstream_id, attempts, _text(c.text), _text(c.reasoning),
         _text(c.refusal), calls, c.choices, c.mean_logprob, now, judged.position,
         _OVERHEAD + sum(map(len, words)),
     )  # fmt: skip

@@ -17,6 +17,8 @@ from sqlalchemy import (
     Table,
     Text,
     false,
+    func,
+    literal_column,
     text,
 )
 
@@ -44,6 +46,7 @@ exchanges = Table(
     *(_mirrored(name, annotation) for name, annotation in STORED_FIELDS.items()),
     Column("upstream", Text, nullable=False),
     Column("model", Text, nullable=False),
+    Column("variant", Text),  # what the target changed in the request, as in its name; NULL: nothing
     Column("error", Text),
     Column("finish_reason", Text),
     Column("tokens", BigInteger),
@@ -89,6 +92,11 @@ exchanges = Table(
         postgresql_where=text("experiment IS NOT NULL"),
     ),
 )
+
+_c = exchanges.c
+_VARIANT = literal_column("'['", Text) + _c.variant + literal_column("']'", Text)
+TARGET = _c.upstream + literal_column("'/'", Text) + _c.model + func.coalesce(_VARIANT, literal_column("''", Text))
+"""The target's name, as in the Tallies: "upstream/model" or "upstream/model[variant]"."""
 
 SCORE = ("exchange_id", "score_id")
 

@@ -22,9 +22,9 @@ Kind = Literal["text", "number", "truth", "time", "bytes"]
 Value = str | float | bool | None
 
 EXCHANGE: Mapping[str, Kind] = {
-    **dict.fromkeys(("id", "alias", "upstream", "model", "caller", "api", "role", "pair", "experiment"), "text"),
-    **dict.fromkeys(("plan", "arm", "outcome", "finish_reason", "error", "stratum", "text", "reasoning"), "text"),
-    **dict.fromkeys(("refusal", "tool_calls", "upstream_id", "client_id", "unit", "form"), "text"),
+    **dict.fromkeys(("id", "alias", "upstream", "model", "variant", "caller", "api", "role", "pair"), "text"),
+    **dict.fromkeys(("experiment", "plan", "arm", "outcome", "finish_reason", "error", "stratum", "text"), "text"),
+    **dict.fromkeys(("reasoning", "refusal", "tool_calls", "upstream_id", "client_id", "unit", "form"), "text"),
     **dict.fromkeys(("status", "tokens", "input_tokens", "output_tokens", "cached_input_tokens"), "number"),
     **dict.fromkeys(("reasoning_tokens", "first_token_s", "total_s", "cost_usd", "pi", "u", "mean_logprob"), "number"),
     **dict.fromkeys(("stream", "truncated", "spliced"), "truth"),

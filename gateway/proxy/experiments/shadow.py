@@ -150,10 +150,10 @@ class ShadowSender:
         if offer.arms:
             self._count(assignment.running, "", "not_offered_not_recorded")
 
-    def digest(self, body: bytes, target_state: TargetState) -> str | None:
+    def digest(self, body: bytes, target_state: TargetState, running: RunningExperiment) -> str | None:
         """The digest by which the requests of a pair are compared. body: as sent to this target."""
         dialect = target_state.upstream.config.provider.dialect
-        return request_digest(body, dialect, self._shadow_state.digest_key)
+        return request_digest(body, dialect, self._shadow_state.digest_key, running.varied)
 
     def ask(self, assignment: Assignment, offer: ShadowOffer, call: Call, route: Route, served: Exchange) -> None:
         """Queues the requests of an offer's arms. Returns at once."""
@@ -245,7 +245,7 @@ class ShadowSender:
         total_s: float,
     ) -> None:
         request, cut = context.sent_body, False
-        digest = self.digest(request, target_state) if request else None
+        digest = self.digest(request, target_state, running) if request else None
         if len(request) <= LARGE:
             request, cut = without_data_urls(request, self._cap_bytes)
         content = call.caller.content != "metadata"

@@ -345,8 +345,9 @@ class Recorder:
 
 def cell_of(exchange: Exchange) -> Cell:
     # str(target) would be one call more for every request.
-    target = f"{exchange.target.upstream}/{exchange.target.model}"
-    return (exchange.stratum, exchange.alias, target, exchange.arm or "", "")
+    target = exchange.target
+    name = str(target) if target.variant else f"{target.upstream}/{target.model}"
+    return (exchange.stratum, exchange.alias, name, exchange.arm or "", "")
 
 
 def _record(item: Exchange | Feedback | HeldRecord) -> Exchange | Feedback:

@@ -207,7 +207,8 @@ class Relay:
     async def _exchange(self, state: RelayState, target_state: TargetState, call: Call, handle: ReplyHandler) -> None:
         """Sends the request and hands a good reply to `handle`. Raises AttemptFailed for HTTP status 400 and above."""
         timeouts, context, deadlines = state.route.timeouts, state.context, state.deadlines
-        request = target_state.upstream.dialect.request(call, target_state.target.model)
+        dialect, model, variant = target_state.upstream.dialect, target_state.target.model, target_state.variant
+        request = dialect.request(call, model) if variant is None else variant.request(dialect, call, model)
         if isinstance(request.body, bytes) and not state.client.started:
             context.sent_body = request.body
         if call.stream:

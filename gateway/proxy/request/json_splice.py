@@ -6,7 +6,7 @@ Only the top level is read. Nested values are skipped without validation; the up
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 import orjson
@@ -30,6 +30,8 @@ _VALUE = re.compile(rb"(?:" + _SHORT + rb"|[^\"\[\]{},: \t\n\r]++|" + _nested(10
 _RUN = re.compile(rb"(?:" + _FLAT + b"|" + _nested(10) + rb")*+", re.S)
 _NEXT = re.compile(_S + rb"([,}])")
 _OPEN = re.compile(_S + rb"\{")
+_OPEN_LIST = re.compile(_S + rb"\[" + _S)
+_NEXT_ITEM = re.compile(_S + rb"([,\]])" + _S)
 _CLOSE = re.compile(_S + rb"\}" + _S + rb"\Z")
 _SPACE = re.compile(_S + rb"\Z")
 _REST = re.compile(_STRING[1:], re.S)
@@ -76,6 +78,25 @@ def members(body: bytes) -> Iterator[JsonMember]:
             break
     if not _SPACE.match(body, at):
         raise ValueError(f"expected the end at byte {at}")
+
+
+def items(array: bytes) -> Iterator[tuple[int, int]]:
+    """Offsets (start, end) of every item of a JSON array, in order. Raises ValueError where it is not one."""
+    opened = _OPEN_LIST.match(array)
+    if opened is None:
+        raise ValueError("expected a JSON array at byte 0")
+    at = opened.end()
+    if array[at : at + 1] == b"]":
+        return
+    while True:
+        end = _value_end(array, at)
+        yield at, end
+        follows = _NEXT_ITEM.match(array, end)
+        if follows is None:
+            raise ValueError(f"expected , or ] at byte {end}")
+        if follows[1] == b"]":
+            return
+        at = follows.end()
 
 
 def _name(quoted: bytes) -> bytes:
@@ -190,6 +211,32 @@ def remove_member(body: bytes, name: bytes) -> bytes:
             pieces.append(body[all_members[at - 1].end : member.key])
         pieces.append(body[member.key : member.end])
     return b"".join((*pieces, body[all_members[-1].end :]))
+
+
+def set_members(body: bytes, values: Mapping[bytes, bytes | None]) -> bytes:
+    """Replaces, adds (at the end) and removes (None) several top-level members in one pass. values: JSON, by name.
+
+    Of duplicates, all are replaced or removed. Raises ValueError like `scan`.
+    """
+    all_members = list(members(body))
+    view = memoryview(body)
+    first = all_members[0].key if all_members else body.index(b"{") + 1
+    pieces: list[bytes | memoryview] = [view[:first]]
+    present = {member.name for member in all_members}
+    kept = 0
+    for at, member in enumerate(all_members):
+        value = values.get(member.name, view[member.start : member.end])
+        if value is None:
+            continue
+        if kept:
+            pieces.append(view[all_members[at - 1].end : member.key])
+        pieces += [view[member.key : member.start], value]
+        kept += 1
+    for name, added in values.items():
+        if added is not None and name not in present:
+            pieces += [b"," if kept else b"", b'"', name, b'":', added]
+            kept += 1
+    return b"".join((*pieces, view[all_members[-1].end if all_members else first :]))
 
 
 def request_usage(body: bytes) -> bytes:

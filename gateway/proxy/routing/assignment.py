@@ -9,13 +9,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from gateway.config.derive import plans_of
+from gateway.config.derive import plans_of, target_of
 from gateway.config.experiments import Experiment
 from gateway.config.models import Config
 from gateway.core.exchange import Target
 from gateway.core.plan import CONTROL, REPEAT, Plan, PlanState
 from gateway.core.randomization import draw
 from gateway.proxy.request.call import Call
+from gateway.proxy.routing.variants import NOTHING_VARIED, VariedParts, variants_of, varied_parts
 from gateway.proxy.types import Headers
 
 
@@ -36,6 +37,8 @@ class RunningExperiment:
     shadows: bool
     headers: Mapping[str, Headers]
     """Response headers by arm."""
+    varied: VariedParts = NOTHING_VARIED
+    """What the variants of its arms change in requests."""
 
     def takes(self, call: Call) -> bool:
         caller = call.caller  # a caller that opted out of evaluation is in no experiment
@@ -88,6 +91,10 @@ class ExperimentAssignments:
 
     def __init__(self, config: Config) -> None:
         self._config = config
+        self.variants = variants_of(config)
+        self._control_targets = {
+            alias: frozenset(target_of(ref) for ref in model.targets) for alias, model in config.models.items()
+        }
         self.plans = plans_of(config)
         self.in_force: dict[str, RunningExperiment] = {}
         self._by_alias: dict[str, tuple[RunningExperiment, ...]] = {}
@@ -105,11 +112,14 @@ class ExperimentAssignments:
             if (state.plan.start or 0.0) <= now < (state.plan.stop or 1e18):
                 before = self.in_force.get(name)
                 goes_on = before is not None and before.plan == state.plan
-                in_force[name] = before if goes_on and before is not None else running(state.plan, settings)
+                in_force[name] = before if goes_on and before is not None else self._running(state.plan, settings)
         by_alias: dict[str, tuple[RunningExperiment, ...]] = {}
         for each in in_force.values():
             by_alias[each.plan.model] = (*by_alias.get(each.plan.model, ()), each)
         self.in_force, self._by_alias = in_force, by_alias
+
+    def _running(self, plan: Plan, settings: Experiment) -> RunningExperiment:
+        return running(plan, settings, varied_parts(self.variants.get(plan.target(arm)) for arm in plan.arms))
 
     def starts_itself(self, name: str) -> bool:
         """Whether the experiment starts without a command."""
@@ -121,10 +131,12 @@ class ExperimentAssignments:
 
     def knows(self, plan: Plan) -> bool:
         """Whether this config has everything that the plan names."""
-        model = self._config.models.get(plan.model)
-        if model is None or not any(Target(t.upstream, t.model) == plan.control for t in model.targets):
+        if plan.control not in self._control_targets.get(plan.model, ()):
             return False
-        return all(target.upstream in self._config.upstreams for _, target in plan.candidates)
+        return all(
+            target.upstream in self._config.upstreams and (not target.variant or target in self.variants)
+            for _, target in plan.candidates
+        )
 
     def of(self, call: Call, free: bool) -> Assignment | None:
         """free: the call does not say where it must go. Otherwise its arm cannot be drawn, and it is in no split."""
@@ -137,7 +149,7 @@ class ExperimentAssignments:
         return None
 
 
-def running(plan: Plan, settings: Experiment) -> RunningExperiment:
+def running(plan: Plan, settings: Experiment, varied: VariedParts = NOTHING_VARIED) -> RunningExperiment:
     name = plan.name.encode()
     return RunningExperiment(
         plan=plan,
@@ -149,6 +161,7 @@ def running(plan: Plan, settings: Experiment) -> RunningExperiment:
         splits=plan.mode != "shadow",
         shadows=plan.mode != "split",
         headers={a: [(b"x-gateway-experiment", name), (b"x-gateway-arm", a.encode())] for a in plan.arms},
+        varied=varied,
     )
 
 

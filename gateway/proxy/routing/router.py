@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 
+from gateway.config.derive import target_of
 from gateway.config.models import Config, Model, OnCut, Retries, Timeouts
 from gateway.core.did_you_mean import did_you_mean
 from gateway.core.errors import BadRequest, ModelNotFound, NotAllowed
@@ -116,12 +117,8 @@ class Router:
                 self.target_state(target)  # so that its load is scraped before its first call
 
     def _routes_for(self, model: Model) -> AliasRoutes:
-        targets = tuple(
-            WeightedTargetState(self.target_state(Target(t.upstream, t.model)), t.weight) for t in model.targets
-        )
-        after = tuple(
-            RouteOption(self.target_state(Target(f.upstream, f.model)), frozenset(f.on)) for f in model.fallback
-        )
+        targets = tuple(WeightedTargetState(self.target_state(target_of(t)), t.weight) for t in model.targets)
+        after = tuple(RouteOption(self.target_state(target_of(f)), frozenset(f.on)) for f in model.fallback)
         return routes_of(model, targets, after)
 
     @property
@@ -136,8 +133,9 @@ class Router:
         elif known is None:
             upstream = self._upstreams[target.upstream]
             known = self._target_states[target] = TargetState(
-                target, upstream, CircuitBreaker(self._clock, upstream.config.breaker), self._clock
-            )
+                target, upstream, CircuitBreaker(self._clock, upstream.config.breaker), self._clock,
+                variant=self.experiments.variants.get(target),
+            )  # fmt: skip
         return known
 
     def unready(self) -> list[str]:

@@ -14,6 +14,7 @@ from gateway.core.exchange import Target
 from gateway.proxy.dialects.types import Dialect
 from gateway.proxy.http.client.transport import Transport
 from gateway.proxy.routing.fair_queue import FairQueue, Turn
+from gateway.proxy.routing.variants import TargetVariant
 
 Clock = Callable[[], float]
 
@@ -236,7 +237,7 @@ class UpstreamState:
 
 @dataclass(slots=True)
 class TargetState:
-    """One target, a model at an upstream, with its live state."""
+    """One target, a model at an upstream in one variant, with its live state."""
 
     target: Target
     upstream: UpstreamState
@@ -245,8 +246,10 @@ class TargetState:
     in_flight: int = 0
     latency_s: float = 0.0
     """Moving average of the time to the first byte."""
-    name: str = field(init=False)  # "upstream/model"
-    header_lines: bytes = field(init=False)  # x-gateway-upstream and x-gateway-model
+    variant: TargetVariant | None = None
+    """What it changes in requests; None: nothing."""
+    name: str = field(init=False)  # "upstream/model" or "upstream/model[variant]"
+    header_lines: bytes = field(init=False)  # x-gateway-upstream, x-gateway-model and x-gateway-variant
     reports_load: bool = field(init=False)
     failure_logged_at: float = -1e9
     """Monotonic time of the last log line about a failed attempt."""
@@ -263,6 +266,8 @@ class TargetState:
         self.header_lines = (
             named if named.count(b"\n") == named.count(b"\r") == 1 else b"x-gateway-upstream: unnameable"
         )
+        if self.target.variant:
+            self.header_lines += b"\r\nx-gateway-variant: " + self.target.variant.encode("ascii")
 
     @property
     def ready(self) -> bool:

@@ -53,6 +53,44 @@ def test_upstream_and_model_force_that_target(config: Config) -> None:
     assert (own.alias, own.extra, own.headers) == ("replay-target-1", True, {})
 
 
+def test_a_target_may_have_settings_of_its_own(config: Config) -> None:
+    words = ["fast", "fast,temperature=0,system=Be brief, please.", 'local/other, stop=["a","b"],top_p=null']
+    plain, brief, other = resolve_targets(words, config, own=True)
+    assert (plain.name, plain.base, plain.alias) == ("fast", "fast", "fast")
+    assert brief.name.startswith("fast[temperature=0,system=#")
+    assert (brief.alias, brief.fields, brief.system) == ("fast", (("temperature", 0),), "Be brief, please.")
+    assert (other.base, other.fields) == ("local/other", (("stop", ["a", "b"]), ("top_p", None)))
+    settings = RequestSettings((("temperature", 1), ("top_p", 0.5)), system="all")
+    made = [body(ITEM, target, settings, 1) for target in (plain, brief, other)]
+    assert [m["temperature"] for m in made] == [1, 0, 1]
+    assert [m.get("top_p") for m in made] == [0.5, 0.5, None]
+    assert [m["messages"][0]["content"] for m in made] == ["all", "Be brief, please.", "all"]
+    assert ReplayDesign("d", (plain,), settings).hash != ReplayDesign("d", (brief,), settings).hash
+
+
+@pytest.mark.parametrize(
+    ("words", "why"),
+    [
+        (["fast,temperature=0", "fast, temperature=0"], "named twice"),
+        (["fast,model=x"], "model cannot be set"),
+        (["fast,temperature=0", "gone,temperature=0"], "'gone' is not a target"),
+    ],
+)
+def test_wrong_settings_of_a_target_are_reported(config: Config, words: list[str], why: str) -> None:
+    with pytest.raises(TargetError, match=why):
+        resolve_targets(words, config, own=True)
+
+
+def test_a_variant_in_the_config_is_another_definition(config: Config) -> None:
+    plain = "{upstream: local, model: small}]}\n"
+    varied = parse(CONFIG.replace(plain, "{upstream: local, model: small, set: {temperature: 0}}]}\n"))
+    [one], [other] = (resolve_targets(["fast"], each, own=False) for each in (config, varied))
+    assert one.definition != other.definition
+    assert one.definition == "d7123814d7f7", "as before there were variants"
+    [forced] = resolve_targets(["local/small"], varied, own=False)
+    assert forced.alias == "chat", "the other alias has it only in a variant"
+
+
 def test_a_running_gateway_serves_only_targets_of_its_models(config: Config) -> None:
     with pytest.raises(TargetError, match=r"claude/other.*is not a target of any model in the config"):
         resolve_targets(["claude/other"], config, own=False)

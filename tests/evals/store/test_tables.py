@@ -2,7 +2,20 @@
 
 from __future__ import annotations
 
-from gateway.evals.store.tables import exchanges, scores
+import pytest
+from sqlalchemy import select
+
+from gateway.core.exchange import Target
+from gateway.evals.store.query import reading
+from gateway.evals.store.tables import TARGET, exchanges, scores
+
+
+@pytest.mark.parametrize("variant", ["", "temperature=0"])
+def test_the_name_of_a_target_is_that_of_the_tallies(variant, keep, exchange):
+    target = Target("u", "m", variant)
+    with reading(keep([exchange("1", target=target)])) as connection:
+        row = connection.execute(select(TARGET, exchanges.c.variant)).one()
+    assert (row[0], row[1]) == (str(target), variant or None)
 
 
 def test_the_promised_columns_are_there():

@@ -6,6 +6,7 @@ import pytest
 
 from gateway.proxy.experiments.request_digest import request_digest
 from gateway.proxy.recording.redaction.redactor import LARGE
+from gateway.proxy.routing.variants import VariedParts
 
 KEY = b"k" * 16
 BODY = b'{"model": "a", "messages": [{"role": "user", "content": "Hello"}], "temperature": 0.5}'
@@ -43,6 +44,33 @@ def test_what_must_differ_changes_no_digest(other: bytes) -> None:
 )
 def test_any_other_byte_changes_the_digest(other: bytes) -> None:
     assert digest(other) != digest(BODY)
+
+
+VARIED = VariedParts(frozenset({b"temperature"}), instructions=True)
+TOLD = BODY.replace(b"[{", b'[{"role":"system","content":"Be brief."},{')
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        BODY.replace(b"0.5", b"1"),
+        BODY.replace(b', "temperature": 0.5', b""),
+        TOLD,
+        TOLD.replace(b"},{", b'},{"role":"developer","content":"x"}, {', 1),
+        BODY.replace(b"{", b'{"system": "Be brief.", ', 1),
+    ],
+)
+def test_what_the_variants_of_the_arms_change_may_differ(other: bytes) -> None:
+    assert request_digest(other, "openai", KEY, VARIED) == request_digest(BODY, "openai", KEY, VARIED)
+    assert digest(other) != digest(BODY)
+
+
+@pytest.mark.parametrize(
+    "other",
+    [BODY.replace(b"Hello", b"hello"), TOLD.replace(b"Hello", b"hello"), BODY.replace(b"0.5}", b'1,"top_p":1}')],
+)
+def test_everything_else_may_not(other: bytes) -> None:
+    assert request_digest(other, "openai", KEY, VARIED) != request_digest(BODY, "openai", KEY, VARIED)
 
 
 def test_a_digest_names_the_format_and_hides_the_prompt() -> None:

@@ -7,17 +7,19 @@ from typing import Any
 
 import orjson
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.proxy.request.json_splice import (
     add_member,
+    items,
     members,
     remove_member,
     replace_member,
     request_usage,
     scan,
     set_member,
+    set_members,
 )
 
 SPACE = st.sampled_from(["", " ", "\n", "\t", "\r\n  "])
@@ -193,3 +195,34 @@ def test_ten_megabytes_of_image_cost_few_steps(steps: Any) -> None:
     assert counted.n < 500
     assert body[slice(*found[b"model"])] == b'"a"'
     assert replace_member(body, b"model", b'"b"') == body.replace(b'"model":"a"', b'"model":"b"')
+
+
+@settings(max_examples=60)
+@given(objects(), SPACE, st.dictionaries(st.sampled_from(["model", "stream", "a", "b"]), VALUES, max_size=3), st.data())
+def test_several_members_are_set_and_removed_in_one_pass(
+    parts: list[tuple[str, str, Any]], space: str, changes: dict[str, Any], data: st.DataObject
+) -> None:
+    removed = {name for name in changes if data.draw(st.booleans())}
+    values = {n.encode(): None if n in removed else orjson.dumps(v) for n, v in changes.items()}
+    body = written(space, parts)
+    expected = {name: value for name, _, value in parts}
+    expected = {name: value for name, value in (expected | changes).items() if name not in removed}
+    found = set_members(body, values)
+    assert json.loads(found) == expected
+    assert set_members(body, {}) == body
+    for member in members(found):
+        if member.name not in values:
+            assert found[member.key : member.end] in body
+
+
+@settings(max_examples=40)
+@given(st.lists(VALUES, max_size=4), SPACE)
+def test_the_items_of_an_array_are_found(values: list[Any], space: str) -> None:
+    array = f"{space}[{space}{f'{space},{space}'.join(json.dumps(v) for v in values)}{space}]".encode()
+    assert [json.loads(array[start:end]) for start, end in items(array)] == values
+
+
+@pytest.mark.parametrize("array", [b"", b"{}", b"[1", b"[1,]", b"[,1]", b'["a" "b"]'])
+def test_what_is_no_array_has_no_items(array: bytes) -> None:
+    with pytest.raises(ValueError, match="expected"):
+        list(items(array))

@@ -18,10 +18,10 @@ from gateway.evals.store.preferences import Preference
 from gateway.evals.store.query import Found, right_answer
 
 PLAIN = (
-    "id", "received", "alias", "upstream", "model", "caller", "api", "role", "pair", "experiment", "arm", "cluster",
-    "messages", "tools", "parameters", "metadata", "response", "reasoning", "tool_calls", "correction", "reference",
-    "finish_reason", "outcome", "status", "error", "input_tokens", "output_tokens", "cost_usd", "first_token_s",
-    "total_s", "stratum", "pi", "feedback",
+    "id", "received", "alias", "upstream", "model", "variant", "caller", "api", "role", "pair", "experiment", "arm",
+    "cluster", "messages", "tools", "parameters", "metadata", "response", "reasoning", "tool_calls", "correction",
+    "reference", "finish_reason", "outcome", "status", "error", "input_tokens", "output_tokens", "cost_usd",
+    "first_token_s", "total_s", "stratum", "pi", "feedback",
 )  # fmt: skip
 _OF_SCORE = ("scorer", "version", "value", "label", "status", "pi")
 _OF_FEEDBACK = ("name", "value", "label", "comment", "correction")

@@ -268,7 +268,7 @@ def _exchange(row: Mapping[str, Any]) -> Exchange:
     )
     return Exchange(
         **{name: row[name] for name in STORED_FIELDS},
-        target=Target(row["upstream"], row["model"]),
+        target=Target(row["upstream"], row["model"], row["variant"] or ""),
         upstream_id=row["upstream_id"],
         usage=usage,
         attempts=attempts,

@@ -10,11 +10,20 @@ import orjson
 from sqlalchemy import Connection, and_, case, func, null, or_, select
 
 from gateway.core.chunked import chunked
-from gateway.core.exchange import Target
 from gateway.core.plan import STRATA, Plan
 from gateway.evals.statistics.weighted_mean import StratumSums
 from gateway.evals.store.ledger import OUTSIDE_POPULATION
-from gateway.evals.store.tables import exchanges, increments, pair_scores, pairs, plans, score_cells, scores, tallies
+from gateway.evals.store.tables import (
+    TARGET,
+    exchanges,
+    increments,
+    pair_scores,
+    pairs,
+    plans,
+    score_cells,
+    scores,
+    tallies,
+)
 
 _WHOLE = and_(exchanges.c.outcome == "ok", exchanges.c.status < 400)
 PairKey = tuple[str, str, str, str, str]  # pair, arm, scorer, version, config hash
@@ -424,14 +433,14 @@ def target_counts(connection: Connection, plan: LatestPlan) -> dict[str, list[tu
     """By arm: (role, "upstream/model", exchanges)."""
     e = exchanges.c
     query = (
-        select(e.arm, e.role, e.upstream, e.model, func.count())
+        select(e.arm, e.role, TARGET, func.count())
         .where(_of(plan))
-        .group_by(e.arm, e.role, e.upstream, e.model)
+        .group_by(e.arm, e.role, e.upstream, e.model, e.variant)
         .order_by(e.arm)
     )
     by_arm: dict[str, list[tuple[str, str, int]]] = {}
-    for arm, role, upstream, model, n in connection.execute(query):
-        by_arm.setdefault(arm, []).append((role, str(Target(upstream, model)), n))
+    for arm, role, target, n in connection.execute(query):
+        by_arm.setdefault(arm, []).append((role, target, n))
     return by_arm
 
 
@@ -447,11 +456,11 @@ def measure_sums(connection: Connection, plan: LatestPlan) -> dict[tuple[str, st
             func.sum(value).label(f"{name}_sum"),
             func.sum(value * value * 1.0).label(f"{name}_squares"),
         ]
-    place = (e.arm, e.alias, e.upstream, e.model, e.stratum)
+    place = (e.arm, e.alias, TARGET.label("target"), e.stratum)
     population = _populations(connection) if plan.only else {}
     found: dict[tuple[str, str], list[StratumSums]] = {}
     for row in connection.execute(select(*place, *columns).where(_of(plan)).group_by(*place)).mappings():
-        target = f"{row['upstream']}/{row['model']}"
+        target = row["target"]
         seen = population.get((row["arm"], row["alias"], target, row["stratum"]), 0)
         for name in ("failure", *MEASURES):
             n = row[f"{name}_n"]
@@ -476,7 +485,7 @@ def _failure_sums() -> list[Any]:
 def scorer_sums(connection: Connection, plan: LatestPlan) -> dict[tuple[str, ScorerKey], list[StratumSums]]:
     """By arm and scorer; of each scorer only the version and config that scored last."""
     e, s = exchanges.c, scores.c
-    place = (e.arm, e.alias, e.upstream, e.model, e.stratum, s.scorer, s.version, s.config_hash, s.direction)
+    place = (e.arm, e.alias, TARGET.label("target"), e.stratum, s.scorer, s.version, s.config_hash, s.direction)
     columns = [
         *(func.count(case((s.status == status, 1))).label(status) for status in ("scored", "not_applicable")),
         func.count().label("n"),
@@ -501,7 +510,7 @@ def scorer_sums(connection: Connection, plan: LatestPlan) -> dict[tuple[str, Sco
 
 
 def _sums(row: Any, population: dict[tuple[str, ...], int]) -> StratumSums:
-    target = f"{row['upstream']}/{row['model']}"
+    target = row["target"]
     cell = (row["scorer"], row["version"], row["config_hash"], row["arm"], row["alias"], target, row["stratum"])
     silent = row["n"] - row["scored"] - row["not_applicable"]
     return StratumSums(
@@ -566,13 +575,13 @@ def served_answers(connection: Connection, plan: str, arms: Sequence[str]) -> li
     """The answers of these arms, in order of arrival; a client that left tells nothing about the target."""
     e = exchanges.c
     query = select(
-        e.id, e.arm, e.cluster, e.alias, e.upstream, e.model, e.stratum, e.outcome, e.status, e.total_s,
+        e.id, e.arm, e.cluster, e.alias, TARGET, e.stratum, e.outcome, e.status, e.total_s,
         e.first_token_s, e.output_tokens, e.cost_usd, e.pi, func.length(e.request),
     ).where(e.plan == plan, e.role == "served", e.arm.in_(arms), e.outcome != "client_gone")  # fmt: skip
     return [
         ServedAnswer(
-            row[0], row[1], row[2] or row[0], (row[1], row[3], f"{row[4]}/{row[5]}", row[6]), row[7], row[8], row[9],
-            row[10], row[11], row[12], row[13], int(row[14] or 0),
+            row[0], row[1], row[2] or row[0], (row[1], row[3], row[4], row[5]), row[6], row[7], row[8], row[9], row[10],
+            row[11], row[12], int(row[13] or 0),
         )
         for row in connection.execute(query.order_by(e.received, e.id))
     ]  # fmt: skip

@@ -1,0 +1,142 @@
+"""What a target changes in each request: parameters, the system message, headers. Computed when the config is read.
+
+A target without a variant costs nothing: its TargetState has none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import orjson
+
+from gateway.config.derive import target_of, target_refs
+from gateway.config.models import Config
+from gateway.config.upstreams import TargetRef
+from gateway.core.errors import BadRequest
+from gateway.core.exchange import Target
+from gateway.proxy.dialects.types import Dialect
+from gateway.proxy.http.client.transport import UpstreamRequest
+from gateway.proxy.request.call import Call
+from gateway.proxy.request.instructions import with_instructions
+from gateway.proxy.request.json_splice import set_members
+from gateway.proxy.types import Headers
+
+_APIS = ("chat", "completions", "responses", "messages")
+_INSTRUCTED = ("chat", "responses", "messages", "count_tokens")
+# The limit of an answer has another name in each API, and two in the chat API, which refuses both at once.
+_LIMITS: Mapping[str, tuple[str, ...]] = {
+    "chat": ("max_tokens", "max_completion_tokens"),
+    "completions": ("max_tokens",),
+    "responses": ("max_output_tokens",),
+    "messages": ("max_tokens",),
+}
+_LIMIT_NAMES = ("max_tokens", "max_completion_tokens", "max_output_tokens")
+# What a parameter becomes where a dialect translates the request, by the name in the request that is sent.
+_TRANSLATED: Mapping[str, tuple[str, ...]] = {
+    **dict.fromkeys(_LIMIT_NAMES, _LIMIT_NAMES),
+    "stop": ("stop_sequences",),
+    "stop_sequences": ("stop",),
+    "reasoning_effort": ("thinking", "output_config"),
+    "thinking": ("reasoning_effort",),
+    "output_config": ("reasoning_effort", "response_format"),
+    "response_format": ("output_config",),
+    "tools": ("tool_choice",),
+    "parallel_tool_calls": ("tool_choice",),
+    "tool_choice": ("parallel_tool_calls",),
+    "user": ("metadata",),
+    "safety_identifier": ("metadata",),
+    "metadata": ("user",),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class VariedParts:
+    """The parts of requests in which the arms of an experiment may differ, because their variants change them."""
+
+    names: frozenset[bytes] = frozenset()
+    """Top-level members."""
+    instructions: bool = False
+    """The system messages at the beginning."""
+
+
+NOTHING_VARIED = VariedParts()
+
+
+class TargetVariant:
+    """The changes of one target."""
+
+    def __init__(self, ref: TargetRef) -> None:
+        self._members = {api: _members(api, ref.set) for api in _APIS} if ref.set else {}
+        self._fields = {
+            api: {name.decode(): None if value is None else orjson.loads(value) for name, value in members.items()}
+            for api, members in self._members.items()
+        }
+        self._system = None if ref.system is None else orjson.dumps(ref.system)
+        self._headers: Headers = [(n.lower().encode("ascii"), v.encode("ascii")) for n, v in ref.headers.items()]
+        self._named = frozenset(name for name, _ in self._headers)
+        self.parts = _parts(ref)
+
+    def request(self, dialect: Dialect, call: Call, model: str) -> UpstreamRequest:
+        """The request to send upstream. Raises what Dialect.request raises."""
+        request = dialect.request(self.applied(call), model)
+        if not self._headers:
+            return request
+        return replace(request, headers=[h for h in request.headers if h[0] not in self._named] + self._headers)
+
+    def applied(self, call: Call) -> Call:
+        """The call as this target is asked it. Raises BadRequest for a body that is not a JSON object."""
+        members = self._members.get(call.api)
+        system = self._system if call.api in _INSTRUCTED else None
+        if (not members and system is None) or call.upload is not None:
+            return call
+        try:
+            body = set_members(call.body, members) if members else call.body
+            if system is not None:
+                body = with_instructions(body, call.api, system)
+        except ValueError as error:
+            raise BadRequest(f"the request body is not a JSON object: {error}") from None
+        return replace(call, body=body, fields=self._applied_fields(call))
+
+    def _applied_fields(self, call: Call) -> dict[str, Any]:
+        """The parsed parameters, with this target's. The turns stay as the client sent them."""
+        changed = self._fields.get(call.api, {})
+        kept = {name: value for name, value in call.fields.items() if name not in changed}
+        return kept | {name: value for name, value in changed.items() if value is not None}
+
+
+def _members(api: str, parameters: Mapping[str, Any]) -> dict[bytes, bytes | None]:
+    """JSON by name, with the names that this API has for them. None: the member is removed."""
+    found: dict[bytes, bytes | None] = {}
+    for name, value in parameters.items():
+        json = None if value is None else orjson.dumps(value)
+        if name not in _LIMIT_NAMES:
+            found[name.encode()] = json
+            continue
+        own = _LIMITS[api]
+        found |= {other.encode(): None for other in own}
+        found[(name if name in own else own[0]).encode()] = json
+    stop = found.get(b"stop")
+    if api == "messages" and b"stop" in found:
+        del found[b"stop"]
+        found[b"stop_sequences"] = b"[" + stop + b"]" if stop is not None and stop[:1] == b'"' else stop
+    return found
+
+
+def _parts(ref: TargetRef) -> VariedParts:
+    names = {other for name in ref.set for other in (name, *_TRANSLATED.get(name, ()))}
+    return VariedParts(frozenset(name.encode() for name in names), ref.system is not None)
+
+
+def variants_of(config: Config) -> dict[Target, TargetVariant]:
+    """The variants of the config, by target. Targets without one are left out."""
+    return {target_of(ref): TargetVariant(ref) for ref in target_refs(config) if ref.varied}
+
+
+def varied_parts(variants: Iterable[TargetVariant | None]) -> VariedParts:
+    """What the variants of several targets change, together."""
+    parts = [variant.parts for variant in variants if variant is not None]
+    if not parts:
+        return NOTHING_VARIED
+    return VariedParts(frozenset().union(*(p.names for p in parts)), any(p.instructions for p in parts))

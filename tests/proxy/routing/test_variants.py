@@ -1,0 +1,176 @@
+"""A target's variant is spliced into the bytes of its requests: served, shadowed, repeated, retried, translated."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import orjson
+import pytest
+
+from gateway.config.upstreams import TargetRef
+from gateway.core.exchange import Target
+from gateway.fake import FakeUpstream, Fault
+from gateway.proxy.routing.variants import NOTHING_VARIED, TargetVariant, varied_parts
+
+PLAIN = {"upstream": "u0", "model": "m"}
+BRIEF = {**PLAIN, "set": {"temperature": 0, "stop": None}, "system": "Be brief.", "headers": {"X-Trial": "b"}}
+ODD = (  # spaces, an escape, an odd number and a member that nobody knows
+    b'{ "model" : "chat", "temperature" : 0.70, "messages": [ {"role":"user", "content":"h\\u0069"} ], '
+    b'"stop":["x"], "odd": {"a": 1.0} }'
+)
+Make = Callable[..., Any]
+
+
+@pytest.fixture
+async def make(start: Any, configured: Callable[..., dict[str, Any]], upstream: FakeUpstream) -> Make:
+    """A gateway of one upstream. targets, fallback: of the alias; experiment: of it."""
+
+    async def go(
+        targets: list[dict[str, Any]], experiment: dict[str, Any] | None = None, kind: str = "openai", **chat: Any
+    ) -> Any:
+        config = configured(upstream, chat={"targets": targets, **chat})
+        config["upstreams"]["u0"]["kind"] = kind
+        if experiment is not None:
+            config["experiments"] = {"swap": {"model": "chat", "control": targets[0], **experiment}}
+        return await start(config)
+
+    return go
+
+
+async def post(gateway: Any, body: bytes, path: str = "/chat/completions") -> Any:
+    reply = await gateway.client.post(path, content=body, headers={"content-type": "application/json"})
+    assert reply.status_code == 200, reply.text
+    return reply
+
+
+async def test_parameters_and_instructions_are_spliced_into_the_bytes(make: Make, upstream: FakeUpstream) -> None:
+    gateway = await make([BRIEF])
+    reply = await post(gateway, ODD)
+    sent = upstream.received[0]
+    assert sent.body == (
+        b'{ "model" : "m", "temperature" : 0, "messages": [{"role":"system","content":"Be brief."},'
+        b'{"role":"user", "content":"h\\u0069"} ], "odd": {"a": 1.0} }'
+    )
+    assert sent.header("x-trial") == "b"
+    assert reply.headers["x-gateway-model"] == "m"
+    assert reply.headers["x-gateway-variant"].startswith("stop=null,temperature=0,system=#")
+    [exchange] = await gateway.recorded(1)
+    assert exchange.request == sent.body
+    assert exchange.target.variant == reply.headers["x-gateway-variant"]
+
+
+async def test_a_target_without_a_variant_sends_the_bytes_of_the_client(make: Make, upstream: FakeUpstream) -> None:
+    gateway = await make([PLAIN])
+    reply = await post(gateway, ODD)
+    assert upstream.received[0].body == ODD.replace(b'"chat"', b'"m"')
+    assert "x-gateway-variant" not in reply.headers
+
+
+async def test_two_variants_of_one_model_are_two_targets(make: Make, upstream: FakeUpstream) -> None:
+    gateway = await make([PLAIN], fallback=[BRIEF], retries={"attempts": 1})
+    upstream.then(Fault.status(500))
+    reply = await post(gateway, ODD)
+    assert reply.headers["x-gateway-variant"]
+    first, second = (one.json for one in upstream.received)
+    assert (first["temperature"], second["temperature"]) == (0.7, 0)
+    [exchange] = await gateway.recorded(1)
+    assert [a.target.variant != "" for a in exchange.attempts] == [False, True]
+    name = str(exchange.target)
+    assert name == f"u0/m[{exchange.target.variant}]"
+    assert name in gateway.gateway.router.target_state(exchange.target).name
+    forced = await gateway.client.post(
+        "/chat/completions", content=ODD, headers={"x-gateway-target": "u0/m", "content-type": "application/json"}
+    )
+    assert "x-gateway-variant" not in forced.headers
+    seen = await gateway.tally(lambda t: {c.target for c in t.seen} == {name, "u0/m"})
+    assert seen
+
+
+async def test_each_arm_of_a_shadow_is_sent_its_own_variant(make: Make, upstream: FakeUpstream) -> None:
+    control = {**PLAIN, "set": {"max_tokens": 100}}
+    experiment = {"candidate": BRIEF, "shadow": 1.0, "repeat_control": 1.0, "aa": "proof"}
+    gateway = await make([control], experiment)
+    body = {"messages": [{"role": "system", "content": "Old."}, {"role": "user", "content": "hi"}], "max_tokens": 9}
+    await post(gateway, orjson.dumps({"model": "chat", "temperature": 1, **body}))
+    exchanges = {e.role: e for e in await gateway.recorded(3)}
+    sent = {role: orjson.loads(e.request) for role, e in exchanges.items()}
+    assert [sent[role]["max_tokens"] for role in ("served", "control", "shadow")] == [100, 100, 9]
+    assert [sent[role]["temperature"] for role in ("served", "control", "shadow")] == [1, 1, 0]
+    assert [sent[role]["messages"][0]["content"] for role in ("served", "shadow")] == ["Old.", "Be brief."]
+    assert {e.request_digest for e in exchanges.values()} == {exchanges["served"].request_digest}
+    assert exchanges["served"].request_digest is not None
+    assert exchanges["control"].target == exchanges["served"].target == Target("u0", "m", "max_tokens=100")
+
+
+async def test_the_arms_of_a_split_are_variants(make: Make, upstream: FakeUpstream) -> None:
+    gateway = await make([PLAIN], {"candidate": BRIEF, "mode": "split", "split": 1.0})
+    reply = await post(gateway, ODD)
+    assert (reply.headers["x-gateway-arm"], upstream.received[0].json["temperature"]) == ("candidate", 0)
+    [exchange] = await gateway.recorded(1)
+    assert (exchange.arm, exchange.target.variant) == ("candidate", reply.headers["x-gateway-variant"])
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "expected"),
+    [
+        ("/completions", {"prompt": "x", "max_tokens": 3}, {"prompt": "x", "max_tokens": 50}),
+        (
+            "/chat/completions",
+            {"messages": [{"role": "developer", "content": "D"}], "max_completion_tokens": 3},
+            {"messages": [{"role": "developer", "content": "S"}], "max_tokens": 50},
+        ),
+        ("/responses", {"input": "x"}, {"input": "x", "instructions": "S", "max_output_tokens": 50}),
+    ],
+)
+async def test_each_api_has_its_own_names(
+    make: Make, upstream: FakeUpstream, path: str, body: dict[str, Any], expected: dict[str, Any]
+) -> None:
+    gateway = await make([{**PLAIN, "set": {"max_tokens": 50}, "system": "S"}])
+    await post(gateway, orjson.dumps({"model": "chat", **body}), path)
+    assert upstream.received[0].json == {"model": "m", **expected}
+
+
+async def test_a_variant_of_anthropics_clients_is_translated(make: Make, upstream: FakeUpstream) -> None:
+    gateway = await make([{**PLAIN, "set": {"max_completion_tokens": 50, "stop": "x"}, "system": "S"}])
+    body = {"model": "chat", "max_tokens": 9, "system": "old", "messages": [{"role": "user", "content": "hi"}]}
+    await post(gateway, orjson.dumps(body), "/messages")
+    sent = upstream.received[0].json
+    assert sent["messages"][0] == {"role": "system", "content": "S"}
+    assert (sent["max_completion_tokens"], sent["stop"]) == (50, ["x"])
+
+
+async def test_a_variant_reaches_an_anthropic_upstream(make: Make, upstream: FakeUpstream) -> None:
+    gateway = await make([{**PLAIN, "set": {"temperature": 0, "max_tokens": 50}, "system": "S"}], kind="anthropic")
+    await post(gateway, ODD.replace(b"odd", b"top_k").replace(b'{"a": 1.0}', b"5"))
+    sent = upstream.received[0].json
+    assert (sent["temperature"], sent["max_tokens"]) == (0, 50)
+    assert sent["system"] == [{"type": "text", "text": "S"}]
+
+
+async def test_other_apis_pass_without_the_variant(make: Make, upstream: FakeUpstream) -> None:
+    gateway = await make([BRIEF])
+    await post(gateway, b'{"model":"chat","input":"x"}', "/embeddings")
+    assert upstream.received[0].body == b'{"model":"m","input":"x"}'
+    assert upstream.received[0].header("x-trial") == "b"
+
+
+async def test_another_prompt_in_the_config_ends_the_plan_with_the_old_one(
+    make: Make, start: Any, upstream: FakeUpstream
+) -> None:
+    """A plan names a variant by its digest: a gateway whose config has another one must not run it."""
+    experiment = {"candidate": BRIEF, "mode": "split", "split": 1.0}
+    gateway = await make([PLAIN], experiment)
+    plan = gateway.gateway.router.experiments.plans["swap"]
+    other = await make([PLAIN], {**experiment, "candidate": {**BRIEF, "system": "Be long."}})
+    assert gateway.gateway.router.experiments.knows(plan)
+    assert not other.gateway.router.experiments.knows(plan)
+    assert other.gateway.router.experiments.plans["swap"].hash != plan.hash
+
+
+def test_what_arms_may_differ_in_is_what_their_variants_change() -> None:
+    one = TargetVariant(TargetRef.model_validate({**PLAIN, "set": {"stop": None}}))
+    two = TargetVariant(TargetRef.model_validate(BRIEF))
+    assert varied_parts([None, None]) == NOTHING_VARIED
+    assert (varied_parts([one, None]).names, varied_parts([one]).instructions) == ({b"stop", b"stop_sequences"}, False)
+    assert varied_parts([one, two]).instructions
