@@ -105,10 +105,13 @@ def window_name(window: Window, zone: str, now: float) -> str:
     return window_start(window, zone, now).strftime(form)
 
 
-def counter_name(scope: LimitScope, limit: Limit, now: float) -> str:
-    """Under which one limit is counted, in the window that holds `now`: `team:search:usd_per_month:2026-11`."""
+def counter_name(scope: LimitScope, limit: Limit, now: float, window: str | None = None) -> str:
+    """Under which one limit is counted, in the window that holds `now`: `team:search:usd_per_month:2026-11`.
+
+    window: the name of that window, where it is known; None: it is computed.
+    """
     name = f"{scope.kind}:{scope.id}:{limit.name}"
-    return name if limit.window is None else f"{name}:{window_name(limit.window, limit.zone, now)}"
+    return name if limit.window is None else f"{name}:{window or window_name(limit.window, limit.zone, now)}"
 
 
 def window_end(window: Window, zone: str, now: float) -> float:

@@ -24,7 +24,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from gateway.stream.connect import Client, ask
 from gateway.stream.types import text
@@ -151,8 +151,7 @@ return 1
 """
 
 
-@dataclass(frozen=True, slots=True)
-class LeaseReport:
+class LeaseReport(NamedTuple):
     """What one worker says of one limit in one window. Amounts are whole numbers: calls, tokens, or 1e-9 USD."""
 
     name: str
@@ -178,8 +177,7 @@ class LeaseReport:
     """The worker stops, and this is its last report."""
 
 
-@dataclass(frozen=True, slots=True)
-class LeaseGrant:
+class LeaseGrant(NamedTuple):
     """The server's reply to one report."""
 
     granted: int

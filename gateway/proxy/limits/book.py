@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from gateway.core.limits import Limit, LimitScope, counter_name, window_end, window_start
+from gateway.core.limits import Limit, LimitScope, Window, counter_name, window_end, window_name, window_start
 from gateway.proxy.limits.lease import Lease, units
 
 NEXT_WINDOW_S = 3.0
@@ -83,6 +83,7 @@ class LeaseBook:
         self.accounts: dict[str, Account] = {}
         self._purged_at = float("-inf")
         self._measured = False
+        self._windows: dict[tuple[Window, str], tuple[str, float, float]] = {}
 
     def now(self) -> float:
         """Unix seconds on the stream server's clock."""
@@ -122,17 +123,25 @@ class LeaseBook:
 
     def lease(self, scope: LimitScope, limit: Limit, at: float) -> Lease:
         """The lease on a limit in the window that holds `at`."""
-        window = limit.window
-        name = counter_name(scope, limit, at)
-        starts, ends = 0.0, _FOREVER
+        window, starts, ends = self._window(limit, at)
+        name = counter_name(scope, limit, at, window)
         lease = self.leases.get(name)
         if lease is None:
-            if window is not None:
-                starts, ends = window_start(window, limit.zone, at).timestamp(), window_end(window, limit.zone, at)
             lease = self.leases[name] = Lease(scope, limit, name, starts, ends)
         elif lease.limit != limit:
             lease.change(limit)
         return lease
+
+    def _window(self, limit: Limit, at: float) -> tuple[str | None, float, float]:
+        """Name, beginning and end of the window that holds `at`: the calendar is asked once for each."""
+        if limit.window is None:
+            return None, 0.0, _FOREVER
+        key = (limit.window, limit.zone)
+        known = self._windows.get(key)
+        if known is None or not known[1] <= at < known[2]:
+            starts, ends = window_start(*key, at).timestamp(), window_end(*key, at)
+            known = self._windows[key] = (window_name(*key, at), starts, ends)
+        return known
 
     def ask(self, lease: Lease) -> None:
         """More is needed soon, or a call waits for it."""

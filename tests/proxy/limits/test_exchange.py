@@ -134,3 +134,20 @@ async def test_the_log_says_once_when_most_of_a_limit_is_used(
         ["key tester has used 80 % of its requests_per_day", "key tester has used 100 % of its requests_per_day"],
         ["key tester has used 100 % of its requests_per_day"],  # in one report
     )
+
+
+@pytest.mark.parametrize("command", [("REPLICAOF", "127.0.0.1", "1"), ("CONFIG", "SET", "maxmemory", "1")], ids=str)
+@pytest.mark.parametrize(("on_outage", "answers"), [("bounded", {200}), ("closed", {503})])
+async def test_a_server_that_takes_no_writes_is_an_outage(
+    stream_server: Any, start: Start, alone: Limited, command: tuple[str, ...], on_outage: str, answers: set[int]
+) -> None:
+    """It is read-only, as after a fail-over, or full."""
+    gateway = await start(alone({"requests_per_day": 1000, "on_outage": on_outage}), flush_s=0.1)
+    assert await statuses(gateway, 2) == [200] * 2
+    await gateway.corridor.client.execute_command(*command)
+    await in_contact(gateway, lost=True)
+    assert set(await statuses(gateway, 20)) == answers
+    undo = ("REPLICAOF", "NO", "ONE") if command[0] == "REPLICAOF" else (*command[:-1], "0")
+    await gateway.corridor.client.execute_command(*undo)
+    await in_contact(gateway)
+    assert await used(gateway) == 2 + 20 * (answers == {200})

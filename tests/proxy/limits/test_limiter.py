@@ -12,6 +12,8 @@ import openai
 import pytest
 
 from gateway.fake import HOLD, FakeUpstream, Fault
+from gateway.proxy.limits.charge import Charge
+from gateway.proxy.request.call import Call
 
 Limited = Callable[..., dict[str, Any]]
 Start = Callable[..., Any]
@@ -324,3 +326,17 @@ async def test_the_openai_client_does_not_repeat_what_only_money_heals(
     assert refused.value.code == "insufficient_quota"
     assert await gateway.metric("gateway_refused_total", code="insufficient_quota") == 1, "asked once"
     assert len(upstream.calls) == 1
+
+
+async def test_a_reservation_is_settled_once(start: Start, limited: Limited) -> None:
+    gateway = await start(limited({"requests_per_day": 10, "tokens_per_day": 1000, "usd_per_day": 1}))
+    limiter = gateway.gateway.limiter
+    caller = gateway.gateway.keys.caller({b"x-api-key": b"test-key"})
+    call = Call("id", 0.0, 0.0, caller, "chat", b"POST", b"/chat/completions", "chat", False, b"{}", {"max_tokens": 50})
+    reservation = await limiter.wait(caller, call)
+    for _ in range(3):
+        limiter.settle(reservation, Charge(10, 0, 20, 0, 0.00021, False))
+    limiter.settle(reservation, None)
+    await until_used(gateway, "requests_per_day", 1)
+    await until_used(gateway, "tokens_per_day", 30)
+    await until_used(gateway, "usd_per_day", 0.00021)
