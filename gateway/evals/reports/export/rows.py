@@ -78,6 +78,8 @@ def preferred(found: Preference) -> dict[str, Any]:
     """{"prompt": [messages], "chosen": [answer], "rejected": [answer], …}: a row of a preference data set, in the
     conversational form that trl's DPOTrainer takes. Raises NotExportable."""
     asked, tools = question(found.served)
+    if asked[-1].get("role") not in ("user", "tool", "assistant"):
+        raise NotExportable("a conversation that does not end with a user's message")
     if not found.chosen or not found.rejected:
         raise NotExportable("empty answers")
     if found.chosen == found.rejected:

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.evals.reports.export.rows import PLAIN, NotExportable, columns, conversation, evaluated, row
+from gateway.evals.reports.export.rows import PLAIN, NotExportable, columns, conversation, evaluated, preferred, row
+from gateway.evals.store.preferences import Preference
 
 USER = [{"role": "user", "content": "hi"}]
 
@@ -125,3 +126,38 @@ def test_an_exchange_that_is_not_a_conversation_gives_a_reason(found, changes, w
 def test_a_row_accepts_what_a_conversation_refuses(found):
     for changes in ({"outcome": "cut"}, {"truncated": True, "request": b'{"messages":['}, {"body": {}}):
         assert row(found(**changes), {})["id"] == "e1"
+
+
+def preference(found, chosen="good", rejected="bad", **changes):
+    return Preference(found(**changes), chosen, rejected, "label", 1.0, 0.0)
+
+
+def test_a_preference_has_one_answer_of_each(found):
+    values = preferred(preference(found))
+    assert values["prompt"][-1] == {"role": "user", "content": "=1+1?"}
+    assert (values["chosen"], values["rejected"]) == (
+        [{"role": "assistant", "content": "good"}], [{"role": "assistant", "content": "bad"}]
+    )  # fmt: skip
+    assert (values["by"], values["id"], values["score_chosen"], values["score_rejected"]) == ("label", "e1", 1.0, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"chosen": ""}, "empty answers"),
+        ({"rejected": "good"}, "two equal answers"),
+        ({"tool_calls": '[{"id": "1"}]'}, "answers that call tools"),
+        ({"outcome": "cut"}, "no complete answer"),
+        ({"truncated": True}, "cut at the byte cap"),
+        ({"body": {"messages": [{"role": "system", "content": "x"}]}}, "does not end with a user's message"),
+    ],
+)
+def test_what_cannot_be_preferred_says_why(found, changes, reason):
+    with pytest.raises(NotExportable, match=reason):
+        preferred(preference(found, **changes))
+
+
+def test_parameters_are_what_is_not_a_column_of_its_own(found):
+    body = {"model": "m", "messages": [], "temperature": 0, "stop": ["x"], "stream": True, "user": "u", "seed": None}
+    assert row(found(body=body), {})["parameters"] == '{"temperature":0,"stop":["x"]}'
+    assert row(found(), {})["parameters"] is None
