@@ -21,9 +21,9 @@ def _view(name: str, columns: str) -> TableClause:
 
 answers = _view(
     "answers",
-    "id served_id received alias upstream model caller api role experiment plan arm cluster outcome status "
-    "finish_reason text reasoning tool_calls reference input_tokens output_tokens cached_input_tokens reasoning_tokens "
-    "cost_usd first_token_s total_s stratum pi weight",
+    "id served_id received alias upstream model variant target caller api role experiment plan arm cluster outcome "
+    "status finish_reason text reasoning tool_calls reference input_tokens output_tokens cached_input_tokens "
+    "reasoning_tokens cost_usd first_token_s total_s stratum pi weight",
 )
 pairs_wide = _view(
     "pairs_wide",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 
+from gateway.core.exchange import Target
 from gateway.evals.store import views
 from gateway.evals.store.query import ExchangeFilter, reading
 from gateway.evals.store.tables import pair_scores
@@ -48,7 +49,7 @@ def test_a_pairwise_verdict_is_a_row_of_its_own(store, exchange):
 
 def test_an_answer_is_there_once_with_the_id_of_the_served_one(store, exchange):
     served, shadow = pair(exchange, pi=0.25)
-    alone = exchange("1", received=5e9, alias="fast")
+    alone = exchange("1", received=5e9, alias="fast", target=Target("local", "small", "temperature=0"))
     store.write(served, shadow, alone)
     with reading(store.url) as connection:
         rows = {r["id"]: r for r in views.answer_rows(connection, ExchangeFilter(0))}
@@ -60,6 +61,8 @@ def test_an_answer_is_there_once_with_the_id_of_the_served_one(store, exchange):
         alone.id: alone.id,
     }
     assert (rows[served.id]["weight"], rows[alone.id]["arm"]) == (4.0, "none")
+    assert (rows[served.id]["target"], rows[alone.id]["target"]) == ("local/small", "local/small[temperature=0]")
+    assert (rows[served.id]["variant"], rows[alone.id]["variant"]) == (None, "temperature=0")
     assert bytes(rows[served.id]["request"]) == served.request
 
 
