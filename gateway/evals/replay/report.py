@@ -244,8 +244,18 @@ def _uninformative(versus: _CandidateReport, primary: Comparison) -> bool:
 def _scored_gate(versus: _CandidateReport) -> GateResult:
     lost, target = max((_lost(versus, t), t) for t in (versus.control, versus.candidate))
     state: State = 1 if lost <= FEW_LOST else -1 if lost > MANY_LOST else 0
-    says = f"{lost:.1%} of the answers of {target} have no {versus.question.primary} score, because the scorer failed"
+    name = versus.question.primary
+    says = f"{lost:.1%} of the answers of {target} have no {name} score, because the scorer failed"
+    says += _why(name or "", versus.sheet.unscored.get((name or "", target), {})) if lost else ""
     return GateResult("scored", state, says, lost)
+
+
+def _why(scorer: str, unscored: Mapping[str, int]) -> str:
+    """The failures by status, and what to do about those that a longer deadline would end."""
+    failed = {status: n for status, n in sorted(unscored.items()) if status != "not_applicable"}
+    hint = f"; raise scorers.{scorer}.deadline_s" if failed.get("timeout") else ""
+    counted = ", ".join(f"{n} {status}{'s' if n > 1 and status != 'budget' else ''}" for status, n in failed.items())
+    return f" ({counted}{hint}; the same command asks again)"
 
 
 def _lost(versus: _CandidateReport, target: str) -> float:

@@ -205,3 +205,16 @@ def test_without_a_primary_nothing_is_decided(made: Make) -> None:
 
 def test_one_target_has_no_report(made: Make) -> None:
     assert reports(made({"one": 0.8}), QUESTION) == ()
+
+
+def test_a_scorer_that_was_late_is_told_apart_from_one_that_failed(made: Make) -> None:
+    found = made({"one": 0.8, "two": 0.8}, errors=40)
+    found.unscored["exact", "two"]["timeout"] = 7
+    [says] = [gate.says for gate in one(found).gates if gate.name == "scored"]
+    assert says.endswith(
+        "because the scorer failed (40 errors, 7 timeouts; raise scorers.exact.deadline_s; the same command asks again)"
+    )
+    found.unscored["exact", "two"].clear()
+    found.unscored["exact", "two"]["error"] = 1
+    found.unscored["exact", "one"].clear()
+    assert "(1 error; the same command asks again)" in next(g.says for g in one(found).gates if g.name == "scored")
