@@ -15,8 +15,8 @@ NANO = 1_000_000_000  # nano-dollars in a US dollar
 
 
 class UsageCell(NamedTuple):
-    """What one sum is of. A call of a client has a key; a shadow request, an experiment and an arm; a judge's, a
-    scorer. What does not apply is ""."""
+    """What one sum is of. A call of a client has a key; a shadow request, an experiment and an arm; a judge's, its key
+    and a scorer. What does not apply is ""."""
 
     day: str
     """UTC, as in "2026-11-26": the day on which the calls ended."""

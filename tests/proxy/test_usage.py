@@ -160,7 +160,7 @@ async def test_scorers_calls_are_their_own(start: Any, priced: Configured, upstr
         as_key(gateway, name)
         assert (await gateway.client.post("/chat/completions", json=body, headers=named)).status_code == 200
     found = await usage_of(gateway, 2)
-    scorer = UsageCell("", "", "", "", "", "", "chat", "u0", "model-u0", "", "", "is it helpful")
+    scorer = UsageCell("", "judges", "judges", "", "", "", "chat", "u0", "model-u0", "", "", "is it helpful")
     assert {c: s.calls for c, s in found.items()} == {BATCH: 1, scorer: 1}
     assert "x-gateway-scorer" not in {name.lower() for call in upstream.calls for name, _ in call.headers}
 

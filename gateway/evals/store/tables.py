@@ -213,8 +213,8 @@ USAGE_SUMS = UsageSums._fields
 usage = Table(
     # What calls have used and cost: the newest cumulative sums of each gateway process, by UTC day; and, with the
     # incarnation "", the sums of all processes that ended some time ago. tags: with a blank
-    # between them. Rows of clients' calls have a key, of shadow requests an experiment and an arm, of scorers' calls a
-    # scorer; the others are "".
+    # between them. Rows of clients' calls have a key, of shadow requests an experiment and an arm, of scorers' calls
+    # their key and a scorer; the others are "".
     "usage",
     metadata,
     *(Column(name, Text, nullable=False) for name in USAGE),

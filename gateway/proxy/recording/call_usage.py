@@ -67,13 +67,10 @@ class UsageBooks:
             self._add(caller, scorer if caller.name in self.scorer_keys else "", model, sums_of(charges))
 
     def _add(self, caller: Caller, scorer: str, model: tuple[str, str, str], sums: UsageSums) -> None:
-        day = self.ledger.day
-        if scorer:
-            self.ledger.add(UsageCell(day, "", "", "", "", "", *model, "", "", scorer), sums)
-            return
         whose = (caller.id, caller.name, caller.team or "", caller.organization or "", " ".join(sorted(caller.tags)))
-        self.ledger.add(UsageCell(day, *whose, *model, "", "", ""), sums)
-        self._count_team(self.teams.of(caller.team), sums)
+        self.ledger.add(UsageCell(self.ledger.day, *whose, *model, "", "", scorer), sums)
+        if not scorer or caller.team is not None:
+            self._count_team(self.teams.of(caller.team), sums)
 
     @contextmanager
     def passing(self, caller: Caller, upstream: str, *, costs: bool) -> Iterator[None]:

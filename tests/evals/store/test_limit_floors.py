@@ -84,11 +84,14 @@ def test_keys_teams_and_organizations_count_for_themselves(store: Any, floors: F
     assert floors(*scopes) == dict(zip((f"{n}:requests_per_day:2026-11-26" for n in names), (1, 2, 2), strict=True))
 
 
-def test_what_experiments_and_scorers_used_counts_for_no_limit(store: Any, floors: Floors) -> None:
+def test_experiments_count_for_no_limit_scorers_for_their_key(store: Any, floors: Floors) -> None:
     nobody = WEB._replace(key_id="", key_name="", team="", organization="")
-    store.write(used("2026-11-26", cell=nobody._replace(scorer="helpful")))
-    store.write(used("2026-11-26", cell=nobody._replace(experiment="swap", arm="new"), incarnation="g2"))
-    assert floors(team(requests_per_day=5)) == {}
+    store.write(used("2026-11-26", cell=nobody._replace(experiment="swap", arm="new")))
+    judges = nobody._replace(key_id="judges", key_name="judges", scorer="helpful")
+    store.write(used("2026-11-26", cell=judges, incarnation="g2"))
+    limits = limits_of({"requests_per_day": 5})
+    scopes = [LimitScope("team", "search", limits), LimitScope("key", "judges", limits)]
+    assert floors(*scopes) == {"key:judges:requests_per_day:2026-11-26": 1}
 
 
 def test_a_floor_outlives_its_window(store: Any) -> None:

@@ -66,11 +66,19 @@ def test_a_call_without_a_price_counts_as_unpriced_and_not_as_free(books: Books)
 
 def test_only_the_scorers_own_key_may_name_a_scorer(books: Books) -> None:
     """Otherwise a client could have its calls counted elsewhere."""
-    judges = Caller("judges", id="judges", team="search")
+    judges = Caller("judges", id="judges")
     books.books.add_calls("judge", TARGET, [(judges, "helpful", CHARGE), (SEARCH, "helpful", CHARGE)])
-    by_key = {cell.key_id: (cell.team, cell.scorer) for cell in books.cells()}
-    assert by_key == {"": ("", "helpful"), "key_1": ("search", "")}
-    assert books.value("gateway_team_requests_total", team="search") == 1, "a scorer's call is no team's"
+    assert {cell.key_id: cell.scorer for cell in books.cells()} == {"judges": "helpful", "key_1": ""}
+    assert books.value("gateway_team_requests_total", team="search") == 1
+    assert books.value("gateway_team_requests_total", team="none") is None, "nobody but the scorer pays"
+
+
+def test_a_team_that_owns_the_scorers_key_pays_for_it(books: Books) -> None:
+    """As its limits do."""
+    judges = Caller("judges", id="judges", team="quality")
+    books.books.add_calls("judge", TARGET, [(judges, "helpful", CHARGE)])
+    assert [(cell.team, cell.scorer) for cell in books.cells()] == [("quality", "helpful")]
+    assert books.value("gateway_team_requests_total", team="quality") == 1
 
 
 def test_a_shadow_request_counts_for_its_experiment(books: Books) -> None:
