@@ -122,6 +122,8 @@ _VARIABLE = re.compile(r"os\.environ/([A-Za-z_]\w*)")
 _PARAMS = frozenset({"model", "api_base", "base_url", "api_key", "api_version", "weight", "order", "organization",
                      "extra_headers", "headers", "timeout", "stream_timeout", "rpm", "tpm", "input_cost_per_token",
                      "output_cost_per_token", "custom_llm_provider", "max_retries"})  # fmt: skip
+_SET = frozenset({"temperature", "top_p", "top_k", "max_tokens", "max_completion_tokens", "presence_penalty",
+                  "frequency_penalty", "stop", "logit_bias", "reasoning_effort", "response_format"})  # fmt: skip
 _INFO = frozenset({"input_cost_per_token", "output_cost_per_token", "cache_read_input_token_cost", "mode", "id"})
 _PER_MILLION = 1e6
 
@@ -139,7 +141,8 @@ class _Deployment:
 
     @property
     def target(self) -> dict[str, Any]:
-        return {"upstream": self.upstream, "model": self.model}
+        parameters = {name: self.params[name] for name in self.params if name in _SET}
+        return {"upstream": self.upstream, "model": self.model} | ({"set": parameters} if parameters else {})
 
 
 def from_litellm(raw: Mapping[str, Any], today: date) -> ImportedConfig:
@@ -296,9 +299,12 @@ def _note_params(path: str, params: Mapping[str, Any], info: Mapping[str, Any], 
         if name in params:
             text = "a limit by deployment; here limits belong to keys and teams. It is used as the target's weight"
             done.note(f"{path}.litellm_params.{name}", "changed", text)
-    for name in params.keys() - _PARAMS:
+    for name in sorted(params.keys() & _SET):
+        text = "became `set` of the target, which also replaces a value that the client sends"
+        done.note(f"{path}.litellm_params.{name}", "changed", text)
+    for name in sorted(params.keys() - _PARAMS - _SET):
         done.note(f"{path}.litellm_params.{name}", "lost", "not set by the gateway; the client can send it")
-    for name in info.keys() - _INFO:
+    for name in sorted(info.keys() - _INFO):
         done.note(f"{path}.model_info.{name}", "lost", "no effect here")
 
 
@@ -401,20 +407,26 @@ def _model(
     first, later = _by_order(groups[alias])
     weights = _weights(first)
     targets = [d.target | ({"weight": w} if w is not None else {}) for d, w in zip(first, weights, strict=True)]
-    fallbacks: dict[tuple[str, str], list[str]] = {}
+    fallbacks: list[dict[str, Any]] = []
     for deployment in later:
-        fallbacks.setdefault((deployment.upstream, deployment.model), []).extend(_CAUSES["fallbacks"])
+        _add_fallback(fallbacks, deployment.target, _CAUSES["fallbacks"])
     for kind, causes in _CAUSES.items():
         for name in _flattened(alias, chains[kind]):
             for deployment in groups[name]:
-                on = fallbacks.setdefault((deployment.upstream, deployment.model), [])
-                on.extend(cause for cause in causes if cause not in on)
-    model: dict[str, Any] = {"targets": targets}
-    if fallbacks:
-        model["fallback"] = [{"upstream": u, "model": m, "on": list(on)} for (u, m), on in fallbacks.items()]
+                _add_fallback(fallbacks, deployment.target, causes)
+    model: dict[str, Any] = {"targets": targets} | ({"fallback": fallbacks} if fallbacks else {})
     timeouts = _timeouts(groups[alias], shared["timeouts"], done)
     model |= {"timeouts": timeouts} if timeouts else {}
     return model | {name: shared[name] for name in ("retries", "strategy") if name in shared}
+
+
+def _add_fallback(fallbacks: list[dict[str, Any]], target: dict[str, Any], causes: Iterable[str]) -> None:
+    """Adds a target at the end, or causes to one that is there."""
+    same = next((each for each in fallbacks if {k: v for k, v in each.items() if k != "on"} == target), None)
+    if same is None:
+        same = target | {"on": []}
+        fallbacks.append(same)
+    same["on"].extend(cause for cause in causes if cause not in same["on"])
 
 
 def _by_order(deployments: list[_Deployment]) -> tuple[list[_Deployment], list[_Deployment]]:

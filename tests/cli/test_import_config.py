@@ -13,7 +13,7 @@ from gateway.core.errors import CannotRun
 
 CONFIG = """
 model_list:
-  - {model_name: m, litellm_params: {model: openai/gpt-x, temperature: 1}}
+  - {model_name: m, litellm_params: {model: openai/gpt-x, metadata_tag: 1}}
 """
 
 
@@ -28,7 +28,7 @@ def test_the_result_goes_to_stdout_and_the_notes_to_stderr(config: Path) -> None
     result = CliRunner().invoke(app, ["import", "litellm", str(config)])
     assert result.exit_code == 0
     assert yaml.safe_load(result.stdout)["models"] == {"m": {"targets": [{"upstream": "openai", "model": "gpt-x"}]}}
-    assert "left out  model_list[0].litellm_params.temperature" in result.stderr
+    assert "left out  model_list[0].litellm_params.metadata_tag" in result.stderr
     assert "1 of 1 deployments became targets" in result.stderr
 
 

@@ -136,10 +136,17 @@ def test_retries_timeouts_and_prices_are_converted() -> None:
     assert (price.input, price.output, config.prices.as_of) == (2.5, 10.0, TODAY)
 
 
+def test_parameters_of_a_deployment_become_the_variant_of_its_target() -> None:
+    config = config_of(imported(CLOUD))
+    [target] = config.models["claude"].targets
+    assert target.set == {"temperature": 0.2}
+    assert [f.set for f in config.models["small"].fallback if f.model == "claude-x"] == [{"temperature": 0.2}]
+
+
 def test_what_has_no_equal_is_noted_with_its_path() -> None:
     notes = noted(imported(CLOUD))
     assert notes["model_list[0].litellm_params.rpm"].startswith("changed: ")
-    assert notes["model_list[4].litellm_params.temperature"].startswith("lost: ")
+    assert notes["model_list[4].litellm_params.temperature"].startswith("changed: became `set`")
     assert notes["model_list[5]"].startswith('lost: "openai/*" is a wildcard')
     assert notes["litellm_settings.drop_params"].startswith("changed: ")
     assert notes["litellm_settings.callbacks"].startswith(("lost: langfuse", "changed: prometheus"))
