@@ -46,7 +46,7 @@ def folder(tmp_path, judge, keep, exchange):
         "prices": {"as_of": "2026-11-01", "models": {"m": {"input": 1, "output": 4}}},
         "store": {"url": keep([exchange(str(i / 10)) for i in range(10)])},
         "scorers": {
-            "helpful": {"use": "judge", "model": "referee", "criterion": "It is right.", "budget_usd": 5},
+            "helpful": {"use": "judge", "model": "referee", "criterion": "It is right."},
             "size": {"use": "length"},
             "apart": {"use": "edit_distance"},
         },
@@ -65,7 +65,8 @@ async def program(folder: Path, *arguments: str) -> asyncio.subprocess.Process:
 
 async def ran(folder: Path, *names: str, filter: ExchangeFilter = EVERYTHING) -> BackfillProgress:
     """The same, in this process."""
-    place = GatewayLocation(folder / "gateway.yaml", load(folder / "gateway.yaml"), folder / "data")
+    config = load(folder / "gateway.yaml")
+    place = GatewayLocation(folder / "gateway.yaml", config, folder / "data", config.upstreams["j"].base_url)
     return await score_stored(ScoreRequest(names, filter), place, lambda _: None, lambda _: None)
 
 
@@ -82,7 +83,7 @@ async def test_it_scores_what_is_stored_and_continues_after_sigint(folder, judge
         return VERDICT
 
     judge.replies(reply)
-    process = await program(folder, "--scorers", "helpful,size")
+    process = await program(folder, "--scorers", "helpful,size", "--gateway", judge.base_url)
     async with asyncio.timeout(100):
         await busy.wait()
     process.send_signal(signal.SIGINT)
@@ -105,6 +106,7 @@ async def test_a_budget_is_the_one_that_all_consumers_share(folder, stream_url, 
     """What was spent today is in the stream server."""
     config = yaml.safe_load((folder / "gateway.yaml").read_text())
     config["stream"] = {"url": stream_url, "name": stream_name}
+    config["scorers"]["helpful"]["budget_usd"] = 5
     (folder / "gateway.yaml").write_text(yaml.safe_dump(config))
     corridor = Corridor.of(load(folder / "gateway.yaml").stream, stream_url)
     await corridor.state.add(ledger_key_at(time.time()), {"helpful:usd": 5.0, "helpful:tokens": 1.0}, 60)

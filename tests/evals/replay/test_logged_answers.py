@@ -100,32 +100,31 @@ def traffic(place, tmp_path):
     return path
 
 
-async def test_the_control_is_not_asked_where_the_log_has_its_answer(place, upstreams, traffic):
+async def test_the_control_is_not_asked_where_the_log_has_its_answer(named, served, traffic):
     said = []
     options = ReplayOptions(("one", "two"), ("exact",), reuse_control=True, pace=RequestPacing(budget_usd=1.0))
-    found = await replay(scan(traffic), options, place, said.append, lambda _: None)
-    assert not upstreams["one"].calls
-    assert len(upstreams["two"].calls) == 30
+    found = await replay(scan(traffic), options, named, said.append, lambda _: None)
+    assert [r.json["model"] for r in served.calls] == ["two"] * 30
     assert "30 answers of one were taken from recorded calls by this run" in said
     [report] = found.reports
     assert report.primary.a.value == 1.0, "every recorded answer is right"
     assert not found.progress.over_budget, "what was recorded is not paid again: 30 calls of $0.25"
     assert any("recorded calls" in limit for limit in report.limits)
-    again = await replay(scan(traffic), options, place, said.append, lambda _: None)
+    again = await replay(scan(traffic), options, named, said.append, lambda _: None)
     assert (again.progress.done, again.reports[0].primary.a.value) == (0, 1.0)
     asked_again = replace(options, reuse_control=False)
-    assert (await replay(scan(traffic), asked_again, place, said.append, lambda _: None)).reports[0].plan != report.plan
-    assert len(upstreams["one"].calls) == 30
+    assert (await replay(scan(traffic), asked_again, named, said.append, lambda _: None)).reports[0].plan != report.plan
+    assert sum(r.json["model"] == "one" for r in served.calls) == 30
 
 
-async def test_what_cannot_be_reused_is_said_before_anything_is_asked(place, upstreams, traffic, questions):
+async def test_what_cannot_be_reused_is_said_before_anything_is_asked(named, served, traffic, questions):
     options = ReplayOptions(("one", "two"), ("exact",), reuse_control=True)
     changed = replace(options, settings=RequestSettings((("temperature", 0),)))
     with pytest.raises(CannotRun, match="--set and --system change the request"):
-        await replay(scan(traffic), changed, place, print, lambda _: None)
+        await replay(scan(traffic), changed, named, print, lambda _: None)
     own = replace(options, targets=("one,temperature=0", "two"))
     with pytest.raises(CannotRun, match="settings of its own"):
-        await replay(scan(traffic), own, place, print, lambda _: None)
+        await replay(scan(traffic), own, named, print, lambda _: None)
     with pytest.raises(CannotRun, match="has no recorded calls"):
-        await replay(scan(questions(3)), options, place, print, lambda _: None)
-    assert not upstreams["one"].calls
+        await replay(scan(questions(3)), options, named, print, lambda _: None)
+    assert not served.calls
