@@ -196,10 +196,11 @@ class LeaseBook:
 
     def measured(self, sent: float, received: float, server_s: float) -> None:
         """Takes the offset from one exchange. sent, received: readings of `clock`."""
-        if self._measured and received - sent > _QUICK_S:
-            return
+        if self._measured and received - sent > _QUICK_S:  # too slow to tell more than these bounds
+            offset_s = min(max(self.offset_s, server_s - received), server_s - sent)
+        else:
+            offset_s = server_s - (sent + received) / 2
         self._measured = True
-        offset_s = server_s - (sent + received) / 2
         step_s, self.offset_s = offset_s - self.offset_s, offset_s
         if abs(step_s) > _STEP_S:
             for lease in self.leases.values():

@@ -100,7 +100,7 @@ class LeaseExchange:
         book, clock = self._book, self._book.clock
         waiting, self._round = self._round, None
         sent = clock()
-        reports = [lease.report(book.now(), leaving=leaving, keep=book.down) for lease in leases]
+        reports = [lease.report(book.now(), leaving=leaving, keep=book.down and not leaving) for lease in leases]
         try:
             reply = await self._store.exchange(reports)
             if reply is None:

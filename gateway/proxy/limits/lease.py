@@ -36,9 +36,9 @@ class Lease:
     """What one worker holds of one limit in one window. All times are seconds on the stream server's clock."""
 
     __slots__ = (
-        "_added", "_committed", "_promised", "_share_sent", "amount", "asked", "borrowed", "busy", "checked_at", "ends",
-        "free", "held", "left", "limit", "low", "measure", "name", "need", "rate", "reported_at", "scope", "seen",
-        "share", "spent", "spent_by_all", "starts", "step", "used_at",
+        "_added", "_committed", "_needed", "_promised", "_share_sent", "_wanted", "amount", "asked", "borrowed", "busy",
+        "checked_at", "dry", "ends", "free", "held", "left", "limit", "low", "measure", "name", "need", "rate",
+        "reported_at", "scope", "seen", "share", "spent", "spent_by_all", "starts", "step", "used_at",
     )  # fmt: skip
 
     def __init__(self, scope: LimitScope, limit: Limit, name: str, starts: float, ends: float) -> None:
@@ -53,6 +53,8 @@ class Lease:
         """What no worker holds, as last reported; until `seen`, the whole limit."""
         self.spent_by_all = 0
         self.seen = False
+        self.dry = False
+        """The server has just granted less than calls wait for."""
         self.borrowed = False
         """This outage's part is in `free` already."""
         self.need = 0
@@ -70,6 +72,7 @@ class Lease:
         self._share_sent = 0
         self._promised = False  # the last report asked for a share
         self._added = 0  # borrowed since the last report
+        self._wanted = self._needed = 0
 
     @property
     def total(self) -> int:
@@ -99,6 +102,7 @@ class Lease:
         """The fast path does the same in place, for all leases of a call."""
         self.free -= amount
         self.held += amount
+        self.step = max(self.step, amount)
         self.busy = True
 
     def settle(self, reserved: int, cost: int) -> None:
@@ -109,7 +113,7 @@ class Lease:
         self.busy = True
 
     def wait(self, amount: int, now: float) -> None:
-        """A call of this amount waits for more."""
+        """A call of this amount waits: for more, or for another of its limits. It is not given back meanwhile."""
         self.need += amount
         self.used_at = now
         self.step = max(self.step, amount)
@@ -127,7 +131,7 @@ class Lease:
     def report(self, now: float, *, leaving: bool = False, keep: bool = False) -> LeaseReport:
         """What the server is told. What is given back is not used from here on.
 
-        keep: nothing is given back, because the server may not hear of it.
+        keep: in an outage, nothing is given back, because the server may not hear of it.
         """
         committed = self.spent + self.held
         elapsed_s = max(now - self.reported_at, _RATE_OVER_S)
@@ -137,21 +141,23 @@ class Lease:
             self.used_at = now
         wanted = 0 if leaving else self.target(now)
         self.free = max(0, self.free)
-        need, self.need = max(0, self.need - self.free), 0
-        keep = (keep or self.borrowed) and not leaving
-        if not need and not keep and self.free > 2 * wanted:
-            self.free = wanted
+        awaited, self.need = self.need, 0
+        need = max(0, awaited - self.free)
+        self.borrowed = self.borrowed and keep
+        if not keep and self.free > max(2 * wanted, awaited):
+            self.free = max(wanted, awaited)
         self.step = max(1, self.step * 7 // 8)
         idle = now >= self.ends or (now - self.used_at >= SHARE_IDLE_S and not keep)
         self._promised = self.keeps_share and not idle and not leaving
         self.share = self.share if self._promised else 0
         self._share_sent, self._added, self.busy = self.share, 0, False
+        self._wanted, self._needed = max(0, wanted + need - self.free), need
         return LeaseReport(
             name=self.name,
             spent=self.spent,
             total=self.total,
             share=self.share if self._promised else -1,
-            want=max(0, wanted + need - self.free),
+            want=self._wanted,
             need=need,
             amount=self.amount,
             starts_ms=round(self.starts * 1000),
@@ -169,9 +175,10 @@ class Lease:
         self.free += granted - min(excess, max(0, self.free + granted))
         self.share = max(0, min(grant.share, covered - granted))
         self._added = 0
+        self.dry = grant.granted < self._needed
         self.left, self.spent_by_all = grant.left, grant.spent
         self.seen, self.borrowed, self.asked, self.checked_at = True, False, False, now
-        self.low = (self.target(now) + 1) // 2 if grant.granted else 0
+        self.low = 0 if self._wanted and not grant.granted else (self.target(now) + 1) // 2
 
     def borrow(self, workers: int) -> None:
         """In an outage, once: the promised share; where none was promised, this worker's part of what was last known to

@@ -163,6 +163,8 @@ class Limiter:
             need = needs[measure]
             lease.held += need
             free = lease.free = lease.free - need
+            if need > lease.step:
+                lease.step = need
             if not lease.busy:
                 lease.busy = True
                 self._book.active.add(lease)
@@ -226,18 +228,23 @@ class Limiter:
         return taken
 
     async def _ask(self, account: Account, needs: Needs) -> bool:
-        """Whether the stream server has answered what is asked for: in one exchange, or in two, if a window ended or
-        many others asked meanwhile."""
+        """Whether the stream server has answered: all that is needed is here, or it has refused some of it.
+
+        Usually that takes one exchange; more, if a window ended or other calls took what was granted meanwhile.
+        """
         book = self._book
         ends = book.clock() + WAIT_S
         while True:
             for lease, measure in account.pairs:
+                lease.wait(needs[measure], book.now())
                 if lease.free < needs[measure]:
-                    lease.wait(needs[measure], book.now())
                     book.ask(lease)
             if not await self._exchanges.next_exchange(ends - book.clock()):
                 return False
-            if not book.roll(account) and not any(lease in book.urgent for lease in account.leases):
+            if book.roll(account):
+                continue
+            lacking = [lease for lease, measure in account.pairs if lease.free < needs[measure]]
+            if not lacking or any(lease.dry and lease not in book.urgent for lease in lacking):
                 return True
 
     def _refuse_at_once(self, account: Account, needs: Needs) -> None:

@@ -83,6 +83,48 @@ def test_a_lease_asks_for_the_next_seconds_spending() -> None:
     assert 38 <= lease.free <= 80
 
 
+def test_what_a_call_waits_with_is_not_given_back() -> None:
+    """It waits for another limit, and has enough of this one."""
+    lease = a_lease()
+    lease.free = 500
+    lease.wait(300, NOW)
+    report = lease.report(NOW + IDLE_S)
+    assert (report.need, lease.free) == (0, 300)
+
+
+@pytest.mark.parametrize(("n", "dry"), [(30, False), (29, True)])
+def test_less_than_calls_wait_for_is_a_refusal(n: int, dry: bool) -> None:
+    lease = a_lease()
+    lease.free = 10
+    lease.wait(40, NOW)
+    lease.report(NOW)
+    lease.accept(granted(n), NOW)
+    assert lease.dry is dry
+
+
+@pytest.mark.parametrize(("free", "granted_now", "asks"), [(0, 20, True), (100, 0, True), (0, 0, False)])
+def test_a_lease_asks_again_before_it_is_used_up(free: int, granted_now: int, asks: bool) -> None:
+    """Unless the server had nothing when it was asked."""
+    lease = a_lease()
+    lease.free = free + 20
+    lease.reserve(20)
+    lease.report(NOW)
+    lease.accept(granted(granted_now), NOW)
+    assert (lease.low > 0) is asks
+
+
+def test_large_calls_find_room_for_the_next_one() -> None:
+    """They give most of it back at their end, so the rate of spending does not show it."""
+    lease = a_lease(Limit("tokens", 10**6, "day"))
+    lease.free = 4000
+    for half_second in range(40):
+        lease.reserve(4000)
+        lease.settle(4000, 50)
+        report = lease.report(NOW + half_second / 2)
+        lease.accept(granted(report.want, left=10**5), NOW + half_second / 2)
+        assert lease.free >= 4000 - 50
+
+
 def test_an_idle_lease_gives_back_what_is_free_and_later_its_share() -> None:
     lease = a_lease()
     lease.wait(10, NOW)
@@ -120,7 +162,7 @@ def test_an_outage_lends_the_share_once() -> None:
     lease.borrow(4)
     lease.borrow(4)
     assert (lease.free, lease.share) == (60, 0)
-    report = lease.report(NOW)
+    report = lease.report(NOW, keep=True)
     assert (report.total, report.share) == (60, 0), "nothing goes back while the server may not hear of it"
 
 
@@ -191,7 +233,7 @@ class Fleet(RuleBasedStateMachine):
         return self.loop.run_until_complete(worker.server.exchange([self.report(worker, **how)]))
 
     def report(self, worker: Worker, **how: Any) -> LeaseReport:
-        report = worker.lease.report(self.now, **how)
+        report = worker.lease.report(self.now, keep=worker.cut_off and not how, **how)
         worker.promised = worker.lease.seen and report.share >= 0
         return report
 
@@ -274,7 +316,7 @@ class Fleet(RuleBasedStateMachine):
         keys = self.loop.run_until_complete(self.client.keys(f"{{{self.name}:limits}}*"))
         self.loop.run_until_complete(self.client.delete(*keys, "none"))
         for worker in self.workers:
-            self.send(worker, leaving=False)
+            self.send(worker)
             worker.cut_off = True
         total = self.lost + sum(worker.lease.spent for worker in self.workers)
         server = self.workers[0].server

@@ -10,10 +10,20 @@ from typing import Any
 
 import openai
 import pytest
+from prometheus_client import CollectorRegistry
 
+from gateway.config.limits import Budgets
+from gateway.core.errors import QuotaExceeded
+from gateway.core.limits import Limit, LimitScope
 from gateway.fake import HOLD, FakeUpstream, Fault
+from gateway.observability.eval_metrics import ProxyMetrics
+from gateway.proxy.limits.book import LeaseBook
 from gateway.proxy.limits.charge import Charge
-from gateway.proxy.request.call import Call
+from gateway.proxy.limits.estimate import ModelEstimate
+from gateway.proxy.limits.lease import Lease
+from gateway.proxy.limits.limiter import Limiter
+from gateway.proxy.request.call import Call, Caller
+from gateway.stream.leases import LeaseGrant
 
 Limited = Callable[..., dict[str, Any]]
 Start = Callable[..., Any]
@@ -340,3 +350,50 @@ async def test_a_reservation_is_settled_once(start: Start, limited: Limited) -> 
     await until_used(gateway, "requests_per_day", 1)
     await until_used(gateway, "tokens_per_day", 30)
     await until_used(gateway, "usd_per_day", 0.00021)
+
+
+class Replies:
+    """A stream server that grants what the test says, exchange by exchange."""
+
+    def __init__(self, *replies: Callable[[], None]) -> None:
+        self.replies = list(replies)
+
+    async def next_exchange(self, timeout_s: float) -> bool:
+        self.replies.pop(0)()
+        return True
+
+
+async def test_a_call_whose_grant_is_taken_by_another_asks_again() -> None:
+    """It is refused only when the server refuses."""
+    scope = LimitScope("key", "web", (Limit("requests", 1e6, "day"), Limit("tokens", 1e6, "day")))
+    caller = Caller("web", id="web", scopes=(scope,))
+    call = Call("id", 0.0, 0.0, caller, "chat", b"POST", b"/chat/completions", "chat", False, b"{}", {"max_tokens": 50})
+    book = LeaseBook()
+    requests, tokens = book.account("web", caller.scopes).leases
+    tokens.free = 100
+
+    def give(lease: Lease, n: int, left: int = 10**6) -> None:
+        lease.report(book.now())
+        book.urgent.discard(lease)
+        lease.accept(LeaseGrant(n, left, 0, 0, 0), book.now())
+
+    def while_another_takes_the_tokens() -> None:
+        give(requests, 1)
+        tokens.reserve(60)
+
+    replies = Replies(while_another_takes_the_tokens, lambda: give(tokens, 60))
+    metrics = ProxyMetrics(CollectorRegistry())
+    limiter = Limiter(book, replies, {"chat": ModelEstimate(0, 0, None)}, Budgets(), metrics)
+    reservation = await limiter.wait(caller, call)
+    assert (replies.replies, reservation.needs[:2]) == ([], (1, 51))
+    replies.replies = [lambda: give(requests, 1), lambda: give(tokens, 1, left=1)]
+    with pytest.raises(QuotaExceeded):
+        await limiter.wait(caller, call)
+
+
+async def test_many_calls_at_once_far_below_their_limits_all_pass(start: Start, limited: Limited) -> None:
+    limits = {"requests_per_minute": 10**9, "tokens_per_day": 10**12, "concurrency": 10**5}
+    gateway = await start(limited(limits, {**limits, "usd_per_month": 10**6}))
+    for n in (1, 5, 40, 1, 40):
+        answers = await asyncio.gather(*(gateway.chat(max_tokens=n * 10) for _ in range(n)))
+        assert {answer.status_code for answer in answers} == {200}
