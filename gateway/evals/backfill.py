@@ -90,12 +90,12 @@ class Backfill:
     async def run(self, filter: ExchangeFilter) -> BackfillProgress:
         """filter.limit: exchanges at most, oldest first; 0: all. Raises QueryError, StoreDown and WriteRejected."""
         until, progress = self._clock(), self.progress
-        async for page in self._pages(filter, until):
+        async for page in self._pages(filter, until, selected_only=False):
             self._count(page)
         progress.total = min(progress.total, filter.limit or progress.total)
         left = progress.total
-        async for page in self._pages(filter, until):
-            missing = [m for p in page if p.selected and p.readable and (m := self._lacking(p)).names][:left]
+        async for page in self._pages(filter, until, selected_only=True):
+            missing = [m for p in page if p.readable and (m := self._lacking(p)).names][:left]
             left -= len(missing)
             for batch in chunked(missing, _BATCH):
                 if self._over():
@@ -108,10 +108,13 @@ class Backfill:
     def _over(self) -> bool:
         return self.progress.stopped or len(self.progress.set_aside) == len(self._scorers)
 
-    async def _pages(self, filter: ExchangeFilter, until: float) -> AsyncIterator[list[StoredPlace]]:
+    async def _pages(
+        self, filter: ExchangeFilter, until: float, *, selected_only: bool
+    ) -> AsyncIterator[list[StoredPlace]]:
         """Each in a transaction of its own, so that hours of judging hold no snapshot of the database."""
         after: Place | None = None
-        while page := await self._store.look(partial(places, filter=filter, until=until, after=after)):
+        of = partial(places, filter=filter, until=until, selected_only=selected_only)
+        while page := await self._store.look(partial(of, after=after)):
             yield page
             after = page[-1].received, page[-1].id
 

@@ -52,6 +52,7 @@ async def score_stored(
             scoring = EntryScorer(scorers, threads, prices_of(location.config))
             at_once = max([CONCURRENCY, *(s.concurrency or 0 for s in sections.values())])
             run = Backfill(store, scorers, scoring, watch, at_once)
+            say("looking for calls that lack a score")
             with _stopped_by_signals(run):
                 return await run.run(request.filter)
     except (StoreDown, WriteRejected) as error:

@@ -266,3 +266,23 @@ async def test_on_both_databases_the_sums_are_those_of_online_scoring(store, exc
 
 def near(value):
     return pytest.approx(value) if isinstance(value, float) else value
+
+
+async def test_two_at_once_give_the_sums_of_one(store, exchange, tally, stated_scorer):
+    """Both begin with everything; each result is stored by one of them, and the population is given out once."""
+    scorers = {n: stated_scorer(name=n) for n in ("early", "late")}
+    sent = [e for e in traffic(exchange, 80) if b'"boom"' not in e.response]
+    store.scorers = {"early": scorers["early"]}
+    store.write(*sent, tally(sent, seen={"default": 901, "slow": 43}))
+    late, threads = {"late": scorers["late"]}, ScoringThreads()
+    async with Store(store.url) as one, Store(store.url) as other:
+        runs = [Backfill(each, late, EntryScorer(late, threads), concurrency=2) for each in (one, other)]
+        await asyncio.gather(*(run.run(ALL) for run in runs))
+    threads.close()
+    columns = "alias, model, arm, stratum, n_scored, n_not_applicable, n_error, population"
+    early, found = (
+        sorted(store.sql(f"SELECT {columns} FROM score_cells WHERE scorer = '{n}'"))  # noqa: S608
+        for n in ("early", "late")
+    )
+    assert found == early
+    assert store.sql("SELECT count(*) FROM scores WHERE scorer = 'late'") == [(len(sent),)]

@@ -69,14 +69,17 @@ Place = tuple[float, str]
 """An exchange in order of arrival: received, id."""
 
 
-def places(connection: Connection, filter: ExchangeFilter, until: float, after: Place | None) -> list[StoredPlace]:
+def places(
+    connection: Connection, filter: ExchangeFilter, until: float, after: Place | None, *, selected_only: bool = False
+) -> list[StoredPlace]:
     """The next exchanges received until then (Unix seconds), oldest first; [] at the end. Raises QueryError.
 
-    after: the last one of the page before; None: from the first.
+    after: the last one of the page before; None: from the first. selected_only: without those outside the filter.
     """
-    chosen = and_(true(), *conditions(connection, filter)).label("selected")
+    chosen = and_(true(), *conditions(connection, filter))
     e = exchanges.c
-    query = select(*(e[name] for name in _LIGHT), chosen).where(e.received <= until).order_by(e.received, e.id)
+    query = select(*(e[name] for name in _LIGHT), chosen.label("selected")).where(e.received <= until)
+    query = (query.where(chosen) if selected_only else query).order_by(e.received, e.id)
     if after is not None:
         query = query.where(or_(e.received > after[0], and_(e.received == after[0], e.id > after[1])))
     rows = connection.execute(query.limit(_PAGE)).all()
