@@ -311,6 +311,7 @@ def test_only_the_command_line_prints() -> None:
 HOLDS_ITS_OWN = {
     "proxy/http/client/connection": "the upload of a request, cancelled with its exchange",
     "proxy/http/server/protocol": "the answering of one request, held in uvicorn's set of tasks",
+    "proxy/http/server/tls": "a handshake, held by the future of its transport, which ends it in time",
     "proxy/http/client/resolver": "attempts at connections, cancelled with the call that waits for one",
     "proxy/http/client/httpx": "closings for which close() cannot wait, held in a set",
     "evals/scoring/threads": "one call in the loop of a scoring thread",

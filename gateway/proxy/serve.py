@@ -17,7 +17,7 @@ from functools import partial
 from ipaddress import ip_address
 from multiprocessing.connection import wait
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import uvicorn
 from prometheus_client import CollectorRegistry
@@ -52,7 +52,7 @@ from gateway.proxy.http.server.connection_limits import BodyMemory, ConnectionLi
 from gateway.proxy.http.server.open_files import REASONS, OpenFiles
 from gateway.proxy.http.server.protocol import HttpProtocol
 from gateway.proxy.http.server.reuse_port import ReusePortSocket
-from gateway.proxy.http.server.tls import CertificateFiles, CertificateReload
+from gateway.proxy.http.server.tls import CertificateFiles, CertificateReload, TlsConnection
 from gateway.proxy.limits.book import LeaseBook
 from gateway.proxy.limits.exchange import LeaseExchange
 from gateway.proxy.recording.access_log import AccessLog
@@ -133,8 +133,15 @@ class GatewayServer(uvicorn.Server):
     _certificate: CertificateReload | None = None
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
-        config = self.config
+        config, context = self.config, self.config.ssl
+        if context is not None:
+            kind = cast(type[HttpProtocol], config.http_protocol_class)
+            config.http_protocol_class = partial(TlsConnection, context, kind)  # type: ignore[assignment]
+            config.ssl = None  # else asyncio would do the handshakes
+        try:
+            await super().startup(sockets)
+        finally:
+            config.ssl = context
         log.info("%srunning on %s", f"worker {os.getpid()} " if config.workers > 1 else "", self._url())
         if config.ssl is not None and config.ssl_certfile and config.ssl_keyfile:
             files = CertificateFiles(Path(config.ssl_certfile), Path(config.ssl_keyfile))

@@ -61,6 +61,7 @@ class HttpProtocol(asyncio.Protocol):
     linger_s = 2.0  # how long the rest of a refused request is still read
     fresh_grace_s = 0.1  # in which a new connection may still send a request when the server stops
     idle_grace_s = 0.5  # the same for one that has carried requests: one may be on its way, and is not retried
+    handshake_s = 10.0  # of TLS
     head_s = 20.0  # from the connection, or the first bytes of a head, to the end of the head
 
     def __init__(
@@ -79,7 +80,9 @@ class HttpProtocol(asyncio.Protocol):
         self._limits: ConnectionLimits | None = getattr(self.app, "connections", None)
         self.memory: BodyMemory | None = getattr(self.app, "bodies", None)
         self._address = ""
-        self._admitted = False
+        self._counted = False
+        self._refusal: GatewayError | None = None
+        self._explained = False  # the client is told the reason
         self._app_state = app_state
         self._state = server_state
         self._idle_s = float(config.timeout_keep_alive)
@@ -123,29 +126,38 @@ class HttpProtocol(asyncio.Protocol):
         self._out = WriteQueue(self._direct.outbox if self._direct is not None else WriteBatcher(), self._transport)
         self._state.connections.add(self)  # type: ignore[arg-type]  # uvicorn only asks it to shut down
         self._since = self.loop.time()
-        if self._limits is not None:
-            self._address = self.peer
-            sock = transport.get_extra_info("socket")
-            descriptor = -1 if sock is None else sock.fileno()
-            error = self._limits.admit(self._address, descriptor)
-            if error is not None:
-                self._turn_away(error, explain=self._limits.can_explain(descriptor))
-                return
-        self._admitted = True
-        self._timer = self.loop.call_later(self._check_s, self._check_timeouts)
-
-    def _turn_away(self, error: GatewayError, *, explain: bool) -> None:
-        if explain:
-            self._send_error(error)
+        if not self._counted:
+            self.admit(transport)
+        if self._refusal is None:
+            self._timer = self.loop.call_later(self._check_s, self._check_timeouts)
+        elif self._explained:
+            self._send_error(self._refusal)
         else:
             self._transport.abort()
+
+    def admit(self, transport: asyncio.BaseTransport) -> bool:
+        """Counts the connection, once; False: it is refused, and no files are left to tell its client why. Until
+        connection_made() has been called, not_made() must follow if it ends."""
+        self._counted = True
+        if self._limits is None:
+            return True
+        peer, sock = transport.get_extra_info("peername"), transport.get_extra_info("socket")
+        self._address = peer[0] if isinstance(peer, tuple) else ""
+        descriptor = -1 if sock is None else sock.fileno()
+        self._refusal = self._limits.admit(self._address, descriptor)
+        self._explained = self._refusal is not None and self._limits.can_explain(descriptor)
+        return self._refusal is None or self._explained
+
+    def not_made(self) -> None:
+        """A connection that admit() has counted has ended."""
+        if self._limits is not None:
+            self._limits.closed(self._address, admitted=self._refusal is None)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.gone = True
         self._out.drop()
         self._state.connections.discard(self)
-        if self._limits is not None:
-            self._limits.closed(self._address, admitted=self._admitted)
+        self.not_made()
         if self._timer is not None:
             self._timer.cancel()
         self._unparsed = b""

@@ -14,8 +14,10 @@ from typing import Any
 
 import pytest
 import uvicorn
+import uvloop
 
 from gateway.core.errors import ConfigError
+from gateway.proxy.http.server.connection_limits import ConnectionLimits
 from gateway.proxy.http.server.protocol import HttpProtocol
 from gateway.proxy.http.server.tls import CertificateFiles
 from gateway.proxy.serve import GatewayServer
@@ -92,6 +94,73 @@ async def test_a_renewed_certificate_is_served_without_a_restart(make: Make, cap
             files.key.write_bytes(whole)
         server.should_exit = True
         await serving
+
+
+class CountingApp:
+    """Answers; two connections at most."""
+
+    def __init__(self) -> None:
+        self.connections = ConnectionLimits(lambda: (2, None))
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        await answer_scheme(scope, receive, send)
+
+
+async def asked(port: int, files: CertificateFiles) -> bytes:
+    """What a new client gets, which sends its request together with the end of its handshake."""
+    context = ssl.create_default_context(cafile=files.certificate)
+    reader, writer = await asyncio.open_connection("127.0.0.1", port, ssl=context, server_hostname="localhost")
+    writer.write(b"GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")
+    came = await reader.read()
+    writer.transport.abort()
+    return came
+
+
+async def silent_handshakes(files: CertificateFiles) -> None:
+    app = CountingApp()
+    config = uvicorn.Config(
+        app, http=type("Hurried", (HttpProtocol,), {"handshake_s": 2.0}), lifespan="off", log_config=None,
+        proxy_headers=False, port=0, ssl_certfile=files.certificate, ssl_keyfile=files.key,
+    )  # fmt: skip
+    server = GatewayServer(config)
+    with contextlib.closing(config.bind_socket()) as sock:
+        serving = asyncio.get_running_loop().create_task(server._serve([sock]))
+        try:
+            async with asyncio.timeout(50):
+                while not server.started:
+                    await asyncio.sleep(0.005)
+                await _count(app, sock.getsockname()[1], files)
+        finally:
+            server.should_exit = True
+            await serving
+
+
+async def _count(app: CountingApp, port: int, files: CertificateFiles) -> None:
+    for _ in range(20):
+        assert b"https" in await asked(port, files)
+    silent = [await asyncio.open_connection("127.0.0.1", port) for _ in range(2)]
+    while app.connections.open < 2:
+        await asyncio.sleep(0.005)
+    refused = await asked(port, files)
+    assert refused.startswith(b"HTTP/1.1 503 "), "they count before they have said anything"
+    for reader, writer in silent:
+        assert await reader.read() == b"", "a handshake has its time"
+        writer.transport.abort()
+    while app.connections.open or app.connections.refused:
+        await asyncio.sleep(0.005)
+    assert b"https" in await asked(port, files)
+    _, leaving = await asyncio.open_connection("127.0.0.1", port)
+    while not app.connections.open:
+        await asyncio.sleep(0.005)
+    leaving.transport.abort()
+    while app.connections.open:
+        await asyncio.sleep(0.005)
+
+
+@pytest.mark.parametrize("loop", [asyncio.new_event_loop, uvloop.new_event_loop], ids=["asyncio", "uvloop"])
+def test_a_handshake_counts_as_a_connection_and_has_its_time(make: Make, loop: Any) -> None:
+    with asyncio.Runner(loop_factory=loop) as runner:
+        runner.run(silent_handshakes(make("1")))
 
 
 def test_the_options_need_each_other_and_files_that_fit(make: Make, tmp_path: Path) -> None:
