@@ -49,6 +49,7 @@ class LeaseExchange:
         self._round: asyncio.Future[None] | None = None  # of the next exchange; None: nobody waits for it
         self._last = float("-inf")
         self._failures = 0
+        self._told = False  # the log knows that the server is unreachable
         self._contact_since: float | None = None
         self._swept_at = float("-inf")
         book.on_urgent = self._wake.set
@@ -56,7 +57,12 @@ class LeaseExchange:
     async def run(self) -> None:
         """Runs until cancelled."""
         while True:
-            await self._turn()
+            try:
+                await self._turn()
+            except Exception:  # without this loop no lease would be renewed any more
+                log.exception("leases could not be renewed; tried again")
+                self._failures += 1
+                self._book.down = True
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(_AGAIN.wait_s(self._failures) if self._failures else self._every_s):
                     await self._wake.wait()
@@ -121,21 +127,22 @@ class LeaseExchange:
         for lease, grant in zip(leases, reply.grants, strict=True):
             lease.accept(grant, now)
             book.reported(lease)
-            if grant.crossed:
+            if grant.crossed and not lease.limit.heals_with_time:
                 log.warning("%s has used %d %% of its %s", lease.scope, grant.crossed, lease.limit.name)
-        if self._failures:
+        if self._told:
             log.warning("the stream server is reachable again; limits hold for all gateways together")
         if self._failures or not reply.known:
             book.report_all()
         if self._contact_since is None:
             self._contact_since = book.clock()
-        self._failures, book.down, book.late = 0, False, False
+        self._failures, self._told, book.down, book.late = 0, False, False, False
 
     def _failed(self, error: StreamDown, leases: Sequence[Lease]) -> None:
         for lease in leases:
             self._book.unreported(lease)
-        if not self._failures and self._book.leases:
+        if self._book.leases and not self._told:
             log.warning("%s; limits hold for each worker by itself until it is reachable again", error)
+            self._told = True
         self._failures += 1
         self._contact_since = None
         self._book.down = True

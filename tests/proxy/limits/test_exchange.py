@@ -7,6 +7,13 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from prometheus_client import CollectorRegistry
+
+from gateway.core.limits import Limit, LimitScope
+from gateway.observability.eval_metrics import ProxyMetrics
+from gateway.proxy.limits.book import LeaseBook
+from gateway.proxy.limits.exchange import LeaseExchange
+from gateway.stream.leases import ExchangeReply, LeaseGrant
 
 Limited = Callable[..., dict[str, Any]]
 Start = Callable[..., Any]
@@ -151,3 +158,40 @@ async def test_a_server_that_takes_no_writes_is_an_outage(
     await gateway.corridor.client.execute_command(*undo)
     await in_contact(gateway)
     assert await used(gateway) == 2 + 20 * (answers == {200})
+
+
+class Broken:
+    """A stream server whose first reply cannot be read."""
+
+    def __init__(self) -> None:
+        self.asked = 0
+
+    async def exchange(self, reports: Any) -> ExchangeReply:
+        self.asked += 1
+        if self.asked == 1:
+            raise ValueError("not a number")
+        return ExchangeReply(1e9, 1, True, tuple(LeaseGrant(r.want, 10**6, 0, 0, 0) for r in reports))
+
+    async def sweep(self) -> int:
+        return 0
+
+    async def leave(self) -> None:
+        pass
+
+
+async def test_leases_are_renewed_after_whatever_went_wrong(caplog: pytest.LogCaptureFixture) -> None:
+    book = LeaseBook()
+    scope = LimitScope("key", "web", (Limit("tokens", 1000, "day"),))
+    [lease] = book.account("web", (scope,)).leases
+    exchange = LeaseExchange(book, Broken(), ProxyMetrics(CollectorRegistry()), every_s=0.01)
+    running = asyncio.get_running_loop().create_task(exchange.run())
+    lease.wait(10, book.now())
+    book.ask(lease)
+    assert not await exchange.next_exchange(30)
+    async with asyncio.timeout(30):
+        while lease.free < 10:
+            lease.wait(10, book.now())
+            book.ask(lease)
+            await exchange.next_exchange(30)
+    running.cancel()
+    assert "tried again" in caplog.text
