@@ -179,7 +179,8 @@ async def test_it_serves_nobody_rather_than_everybody(
 ) -> None:
     program = await serve(configured(upstream, open=False), up=False)
     assert await program.ended() == 1
-    assert "keys: none. Add one (name and sha256), or set `open: true`" in program.output
+    assert "keys: none. Add one (name and sha256), add `admin` to make keys" in program.output
+    assert "or set `open: true` to let everyone in" in program.output
 
 
 async def test_what_cannot_be_opened_is_said_and_ends_it(
