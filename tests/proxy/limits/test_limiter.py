@@ -397,3 +397,33 @@ async def test_many_calls_at_once_far_below_their_limits_all_pass(start: Start, 
     for n in (1, 5, 40, 1, 40):
         answers = await asyncio.gather(*(gateway.chat(max_tokens=n * 10) for _ in range(n)))
         assert {answer.status_code for answer in answers} == {200}
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_the_gateways_own_account_at_the_upstream_is_not_the_callers(
+    start: Start, limited: Limited, upstream: FakeUpstream, stream: bool
+) -> None:
+    """Its x-ratelimit headers are replaced by those of the caller's own limits, where there are any."""
+    theirs = {"x-ratelimit-limit-requests": "7", "x-ratelimit-remaining-tokens": "7"}
+    chunk = b'data: {"choices":[{"index":0,"delta":{"content":"hi"},"finish_reason":"stop"}]}\n\ndata: [DONE]\n\n'
+    if stream:
+        upstream.streams([chunk], headers=theirs)
+    else:
+        upstream.answers(200, b'{"object":"chat.completion","choices":[{"message":{"content":"hi"}}]}', theirs)
+    ours = (await (await start(limited({"requests_per_minute": 50}))).chat(stream=stream)).headers
+    assert (ours["x-ratelimit-limit-requests"], "x-ratelimit-remaining-tokens" in ours) == ("50", False)
+    unlimited = (await (await start(limited({"requests_per_day": 50}))).chat(stream=stream)).headers
+    assert {name: unlimited[name] for name in theirs} == theirs
+
+
+async def test_shadows_are_not_charged_to_the_caller(start: Start, limited: Limited, upstream: FakeUpstream) -> None:
+    async with FakeUpstream() as other:
+        arms = {"control": {"upstream": "u0", "model": "model-u0"}, "candidate": {"upstream": "u1", "model": "m"}}
+        experiment = {"swap": {"model": "chat", "mode": "shadow", "shadow": 1.0, "repeat_control": 0.5, **arms}}
+        config = limited({"requests_per_day": 50, "tokens_per_day": 10_000}, upstreams=(upstream, other))
+        config["models"]["chat"]["fallback"] = []
+        gateway = await start({**config, "experiments": experiment})
+        answers = [await gateway.chat(max_tokens=20) for _ in range(6)]
+        await other.until(lambda u: len(u.calls) >= 1)
+    await until_used(gateway, "requests_per_day", 6)
+    await until_used(gateway, "tokens_per_day", sum(a.json()["usage"]["total_tokens"] for a in answers))

@@ -24,7 +24,7 @@ import pytest
 import yaml
 
 from gateway.core.exchange import Tally
-from gateway.fake import FakeUpstream
+from gateway.fake import HOLD, FakeUpstream
 from gateway.fake.speech import count_words
 from gateway.fake.wire import Received
 from gateway.stream import Corridor
@@ -279,3 +279,27 @@ async def test_no_fault_makes_a_budget_overspent(
         kind = "max_tokens set" if bounded else "output estimated"
         lines.insert(0, f"\n{n} workers, {kind}, {all_happened}: worst overspend {worst / 1e9:+.6f} $")
         print("\n".join(lines))  # noqa: T201
+
+
+@pytest.mark.long
+@pytest.mark.timeout(180)
+async def test_the_calls_in_flight_of_a_killed_worker_end_with_it(
+    stream_url: str, limited: Limited, stream_name: str, upstream: FakeUpstream, tmp_path: Path, servers: Any
+) -> None:
+    upstream.says("one ", HOLD, "two ")
+    config = the_config(limited, 1.0, stream={"url": stream_url, "name": stream_name})
+    config["organizations"]["acme"]["limits"]["concurrency"] = 2
+    headers = {"authorization": f"Bearer {KEYS[0]}"}
+    body = {"model": "chat", "messages": [{"role": "user", "content": TEXT}], "max_tokens": MOST}
+    async with pods(2, config, tmp_path, servers) as found, httpx2.AsyncClient(headers=headers, timeout=60) as client:
+        killed, alive = (f"http://127.0.0.1:{pod.port}/v1/chat/completions" for pod in found)
+        loop = asyncio.get_running_loop()
+        held = [loop.create_task(client.post(killed, json=body)) for _ in range(2)]
+        await upstream.until(lambda u: len(u.calls) == 2)
+        assert (await client.post(alive, json=body)).status_code == 429
+        await found[0].kill()
+        await asyncio.gather(*held, return_exceptions=True)
+        upstream.says("free")
+        async with asyncio.timeout(90):
+            while (await client.post(alive, json=body)).status_code == 429:
+                await asyncio.sleep(0.5)
