@@ -1,14 +1,15 @@
 """What a call may use, before it is sent: the amounts that are reserved for it. Pure.
 
-Input: one token for each 4 bytes of the body. Output: `max_tokens` (or its newer names), times `n`; without it, the
-90 % quantile of what calls of this model have used so far. Dollars: at the highest price of its targets.
-What is reserved too much comes back when the call ends; what is reserved too little is the estimation error.
+Input: one token for each 4 bytes of the body. Output: `max_tokens` (or its newer names) for each answer; without it,
+the 90 % quantile of what calls of this model have used so far. Dollars: at the highest price of its targets. What is
+reserved too much comes back when the call ends; what is reserved too little is the estimation error.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from gateway.config.models import Config
 from gateway.core.exchange import Target
@@ -47,6 +48,14 @@ class ModelEstimate:
             self.output *= _DOWN
         if self.output < _LEAST:
             self.output = _LEAST
+
+
+def answers_of(fields: Mapping[str, Any]) -> int:
+    """How many answers a request has generated: `n` (or `best_of`) for each of its prompts."""
+    counts = [fields[name] for name in ("n", "best_of") if type(fields.get(name)) is int]
+    prompt = fields.get("prompt")
+    prompts = len(prompt) if isinstance(prompt, list) and prompt and not isinstance(prompt[0], int) else 1
+    return max(1, *counts) * prompts if counts else prompts
 
 
 def estimates_of(

@@ -26,7 +26,7 @@ from gateway.core.usage import NANO
 from gateway.observability.eval_metrics import ProxyMetrics
 from gateway.proxy.limits.book import Account, LeaseBook, LeasePairs
 from gateway.proxy.limits.charge import BYTES_PER_TOKEN, FREE_APIS, Charge, input_tokens_of
-from gateway.proxy.limits.estimate import GENERATES, ModelEstimate
+from gateway.proxy.limits.estimate import GENERATES, ModelEstimate, answers_of
 from gateway.proxy.limits.lease import Lease
 from gateway.proxy.limits.refusal import RATE_LINES, details, plain, refusal, unavailable, used
 from gateway.proxy.request.call import Call, Caller
@@ -35,7 +35,6 @@ WAIT_S = 0.05
 """The longest that a call waits for the stream server."""
 _FRESH_S = 0.25  # for so long, the server's word that nothing is left is not asked for again
 _LARGE_BODY_BYTES = 32 << 10
-_MOST_CHOICES = 128
 _FIGURES_S = 0.5
 
 Needs = tuple[int, int, int, int]
@@ -120,15 +119,14 @@ class Limiter:
         input_tokens = size // BYTES_PER_TOKEN if size <= _LARGE_BODY_BYTES else input_tokens_of(call.body)
         output, given = 0, True
         if call.api in GENERATES:
-            fields = call.fields
-            most = None
+            fields, most = call.fields, -1
             for name in ("max_completion_tokens", "max_tokens", "max_output_tokens"):
-                if name in fields:
+                if name in fields and type(fields[name]) is int and fields[name] > most:
                     most = fields[name]
-            given = type(most) is int and most >= 0
-            output = most if type(most) is int and most >= 0 else int(estimate.output)
-            if "n" in fields and type(fields["n"]) is int and 1 < fields["n"] <= _MOST_CHOICES:
-                output *= fields["n"]
+            given = most >= 0
+            output = most if given else int(estimate.output)
+            if "n" in fields or call.api == "completions":
+                output *= answers_of(fields)
         tokens = input_tokens + output + 1
         if not given and tokens > account.most_tokens:
             tokens = account.most_tokens  # an estimate alone is no reason to refuse a call for good

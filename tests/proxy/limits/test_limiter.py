@@ -259,6 +259,18 @@ async def test_a_call_that_can_never_pass_is_told_so(start: Start, limited: Limi
     assert len(upstream.calls) == 1
 
 
+@pytest.mark.parametrize(
+    "fields",
+    [{"max_tokens": 600}, {"max_tokens": 10, "max_completion_tokens": 600}, {"max_tokens": 60, "n": 10}],
+    ids=str,
+)
+async def test_all_that_a_call_may_use_is_reserved(start: Start, limited: Limited, fields: dict[str, Any]) -> None:
+    gateway = await start(limited({"tokens_per_day": 500}))
+    assert "can never pass" in (await gateway.chat(**fields)).json()["error"]["message"]
+    several = {"model": "chat", "prompt": ["one"] * 10, "max_tokens": 60}
+    assert "can never pass" in (await gateway.client.post("/completions", json=several)).json()["error"]["message"]
+
+
 async def test_an_estimate_alone_refuses_no_call_for_good(start: Start, limited: Limited) -> None:
     """1000 tokens of output are assumed at first: 0.01 $."""
     gateway = await start(limited({"usd_per_month": 0.001, "tokens_per_day": 500}))
