@@ -53,6 +53,16 @@ LEFT = Row("Progress to the verdict", [
           "The aa gate counts only pairs with a repeat of the control; a metric counts only pairs that its scorer scored."),
 ])  # fmt: skip
 
+RATED = "experiment, candidate, metric, arm"
+FEEDBACK = Row("People's feedback (splits)", [
+    Panel("Mean by arm", [Query(f"max by ({RATED}) (gateway_experiment_feedback_mean{ONE})", "{{experiment}} {{candidate}} {{metric}} {{arm}}")],
+          "Weighted means of feedback that was given in time. `feedback:thumb`: the share of thumbs that are up."),
+    Panel("Share of answers with feedback", [Query(f"max by ({RATED}) (gateway_experiment_feedback_answered_ratio{ONE})", "{{experiment}} {{candidate}} {{metric}} {{arm}}")],
+          "Of the answers whose window has closed. If the arms differ here, the means are of different people's answers.", "percentunit", low=0, high=1),
+    Panel("Answers counted", [Query(f"max by ({RATED}) (gateway_experiment_feedback_answers{ONE})", "{{experiment}} {{candidate}} {{metric}} {{arm}}")],
+          "Answers whose window for feedback has closed."),
+])  # fmt: skip
+
 EVIDENCE = Row("Evidence", [
     Panel("Distance to the margin", [Query(f"max by ({BY}) (gateway_experiment_difference_low{METRIC}) + max by ({BY}) (gateway_experiment_margin{METRIC})",
                                            "{{experiment}} {{candidate}} {{metric}}")],
@@ -98,5 +108,5 @@ EXPERIMENTS = Dashboard(
     [Variable("experiment", "Experiment", "label_values(gateway_experiment_running, experiment)", "As the config names it"),
      Variable("candidate", "Candidate", "label_values(gateway_experiment_verdict, candidate)", "The arm that may take over"),
      Variable("metric", "Metric", "label_values(gateway_experiment_difference, metric)", "Primary metric, guardrails and others")],
-    [NOW, LEFT, DIFFERENCE, EVIDENCE, VALIDITY, ARMS],
+    [NOW, LEFT, DIFFERENCE, FEEDBACK, EVIDENCE, VALIDITY, ARMS],
 )  # fmt: skip

@@ -368,16 +368,25 @@ def _candidate(report: Report) -> dict[str, Any]:
         "family": report.family,
         "segments": [each for each in report.segments if each.found != "unclear"],
         "saved": report.primary.saved if report.primary else None,
+        "responses": {c.metric: c.responses for c in report.metrics if c.responses},
         "progress": report.progress,
     }
 
 
 def _next(reports: Iterable[Report]) -> Iterator[str]:
-    from gateway.evals.reports.experiment.presentation import headline, next_lines, saving, segment_lines, sharing
+    from gateway.evals.reports.experiment.presentation import (
+        headline,
+        next_lines,
+        responses_line,
+        saving,
+        segment_lines,
+        sharing,
+    )
 
     for report in reports:
         lines = [headline(report), *(next_lines(report) if report.verdict == "hold" else []), *report.cautions]
-        lines += [text for text in (saving(report.primary), sharing(report.family)) if text]
+        rated = [responses_line(c) for c in (report.primary, *report.guardrails)]
+        lines += [text for text in (*rated, saving(report.primary), sharing(report.family)) if text]
         lines += segment_lines(report)
         yield from (f"  {'' if i else report.candidate:<10.10}{line}" for i, line in enumerate(lines))
 

@@ -19,7 +19,7 @@ from gateway.config.derive import prices_of, target_of
 from gateway.config.experiments import Experiment
 from gateway.config.models import Config, Timeouts
 from gateway.core.did_you_mean import did_you_mean
-from gateway.core.plan import BUILT_IN_METRICS, CONTROL, REPEAT, STRATA
+from gateway.core.plan import BUILT_IN_METRICS, CONTROL, FEEDBACK, REPEAT, STRATA
 from gateway.core.providers import PROVIDERS
 from gateway.core.secret_patterns import is_secret_name
 
@@ -371,13 +371,29 @@ def _metric_mistakes(at: str, experiment: dict[str, Any], scorers: Mapping[str, 
         if primary in guardrails:
             yield f'{at}.guardrails.{primary}: "{primary}" is the primary metric, which has its margin already'
     for path, metric in names.items():
-        if metric not in known:
+        if metric.startswith(FEEDBACK):
+            yield from _feedback_mistakes(f"{at}.{path}", metric, experiment.get("mode", "shadow"))
+        elif metric not in known:
             hint = did_you_mean(metric, known) or f"; known: {', '.join(known)}"
             yield f'{at}.{path}: no scorer and no metric "{metric}"{hint}'
     strata = experiment.get("strata")
     for i, stratum in enumerate(strata if isinstance(strata, list) else ()):
         if stratum not in STRATA:
             yield f'{at}.strata[{i}]: expected one of {", ".join(STRATA)}, got "{stratum}"'
+
+
+def _feedback_mistakes(path: str, metric: str, mode: Any) -> Iterator[str]:
+    """Nobody sees a shadow's answer, so nobody can rate it."""
+    if not FEEDBACK_NAME.fullmatch(metric.removeprefix(FEEDBACK)):
+        yield f'{path}: "{metric}": the name of feedback is letters, digits, `_`, `-` and `.`, up to 64'
+    if mode == "shadow" or (mode == "both" and path.endswith(".primary")):
+        yield (
+            f"{path}: people rate only answers that they are served, so {metric} "
+            f"{'decides' if mode == 'both' else 'is a metric of'} a split: set `mode: split`"
+        )
+
+
+FEEDBACK_NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 
 
 def _contradictions(at: str, experiment: Experiment, model: dict[str, Any]) -> Iterator[str]:
@@ -388,6 +404,11 @@ def _contradictions(at: str, experiment: Experiment, model: dict[str, Any]) -> I
             yield f"{at}.{key}: has no effect with `mode: {experiment.mode}`; remove it, or set `mode: both`"
     if "record" in experiment.model_fields_set and not splits:
         yield f"{at}.record: has no effect with `mode: shadow`, whose answers are always recorded"
+    decides = (experiment.primary or "", *experiment.guardrails)
+    if not any(metric.startswith(FEEDBACK) for metric in decides):
+        for key in ("feedback_window_s", "feedback_missing"):
+            if key in experiment.model_fields_set:
+                yield f"{at}.{key}: has no effect, as no feedback is the primary or a guardrail; remove it"
     instructed = [arm for arm, ref in experiment.arms.items() if ref.system is not None]
     if instructed and "completions" in experiment.allow.apis and "apis" in experiment.allow.model_fields_set:
         yield f"{at}.allow.apis: completions have no system message, and arm {instructed[0]} sets one; leave it out"

@@ -18,7 +18,7 @@ from gateway.config.upstreams import TargetRef
 from gateway.core.exchange import Target
 from gateway.core.horizon import FEWEST_REPEATS, planned_pairs
 from gateway.core.keys import Directory, KeyRecord, OrganizationRecord, TeamRecord
-from gateway.core.plan import FAILURE_METRICS, UNBOUNDED_METRICS, Guardrail, Plan
+from gateway.core.plan import DEFAULT_WINDOW_S, FAILURE_METRICS, FEEDBACK, UNBOUNDED_METRICS, Guardrail, Plan
 from gateway.core.price_list import listed
 from gateway.core.prices import Price, Prices
 from gateway.core.variant_text import variant_text
@@ -82,13 +82,21 @@ def plan_of(name: str, experiment: Experiment, total_s: float | None = None) -> 
         after_verdict=experiment.after_verdict if experiment.mode == "shadow" else "continue",
         family=experiment.family if len(experiment.arms) > 1 and experiment.mode == "shadow" else "even",
     )
-    return _with_horizon(plan, experiment)
+    return _with_horizon(_with_feedback(plan, experiment), experiment)
 
 
 def _apis(experiment: Experiment) -> tuple[str, ...]:
     """The APIs whose calls take part: a prompt has no place for the instructions of an arm."""
     instructed = any(ref.system is not None for ref in (experiment.control, *experiment.arms.values()))
     return tuple(sorted(api for api in set(experiment.allow.apis) if not (instructed and api == "completions")))
+
+
+def _with_feedback(plan: Plan, experiment: Experiment) -> Plan:
+    """The plan with its terms for feedback, if some decides."""
+    if not any(metric.startswith(FEEDBACK) for metric in plan.decides):
+        return plan
+    window_s = experiment.feedback_window_s or DEFAULT_WINDOW_S
+    return replace(plan, feedback_window_s=window_s, feedback_missing=experiment.feedback_missing)
 
 
 def _with_horizon(plan: Plan, experiment: Experiment) -> Plan:

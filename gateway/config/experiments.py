@@ -10,7 +10,7 @@ from pydantic import BeforeValidator, Field, PlainValidator
 from gateway.config.types import Name, Positive, Section, Share, number
 from gateway.config.upstreams import TargetRef
 from gateway.core.horizon import BURN_IN
-from gateway.core.plan import CANDIDATE, AfterVerdict, Audit, Comparand, Method, Mode, Sharing, Unit
+from gateway.core.plan import CANDIDATE, AfterVerdict, Audit, Comparand, Method, Missing, Mode, Sharing, Unit
 
 _SPLIT, _SHADOW, _REPEAT_CONTROL = 0.5, 0.1, 0.25  # defaults that apply only in the modes that use them
 
@@ -92,13 +92,20 @@ class Experiment(Section):
     unit: Unit = "request"
     """The unit that keeps its arm in a split, and that counts as one independent observation."""
     primary: str | None = None
-    """The metric that decides: a scorer or a built-in metric. Default: none; then nothing is decided."""
+    """The metric that decides: a scorer, a built-in metric, or in a split people's feedback (`feedback:NAME`).
+    Default: none; then nothing is decided."""
     margin: Margin = 0.02
     """The largest acceptable loss in the primary metric, in the metric's units."""
     alpha: Annotated[float, Field(gt=0, le=0.5)] = 0.05
     """The probability of a wrong verdict that is accepted."""
     guardrails: dict[str, Margin] = Field({})
     """Metrics that must not get worse, each with its margin."""
+    feedback_window_s: Positive | None = None
+    """Seconds in which feedback on an answer counts. An answer counts once they are over: with the feedback that it
+    got, or as nonresponse. Default: 86400, if feedback decides."""
+    feedback_missing: Missing = "omit"
+    """What an answer without feedback is. `omit`: in no mean; the means are of the answers that people rated. `zero`: a
+    0, as for conversions; the means are of all answers."""
     strata: tuple[str, ...] = ()
     """Fields by which the report breaks results down: `caller`, `api`, `stream`."""
     method: Method | None = None

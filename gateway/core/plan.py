@@ -23,6 +23,7 @@ Audit = Literal["alarm", "proof"]
 Comparand = Literal["served", "repeat"]
 AfterVerdict = Literal["stop", "continue"]
 Sharing = Literal["holm", "even"]
+Missing = Literal["omit", "zero"]
 CONTROL = "control"  # A1: the served answer of the control target
 REPEAT = "repeat"  # A2: a second request to the control, by the same path as a candidate's
 CANDIDATE = "candidate"  # the arm of the only candidate
@@ -34,6 +35,8 @@ BUILT_IN_METRICS = (
 )
 FAILURE_METRICS = ("error_rate", "completion")
 UNBOUNDED_METRICS = ("total_s", "latency_p95", "first_token_s", "cost_per_1k", "output_tokens")
+FEEDBACK = "feedback:"  # of the metrics that are people's feedback: its name follows
+DEFAULT_WINDOW_S = 86_400.0  # in which feedback on an answer counts
 STRATA = ("caller", "api", "stream")  # fields of an exchange that are known before its arm is drawn
 
 
@@ -79,6 +82,8 @@ class Plan:
     adjust: bool = False  # differences are adjusted for what was known of the request (CUPED)
     after_verdict: AfterVerdict = "continue"  # stop: no shadow is paid for once every candidate has its verdict
     family: Sharing = "even"  # how several candidates share alpha
+    feedback_window_s: float | None = None  # after it, feedback on an answer no longer counts; None: none decides
+    feedback_missing: Missing = "omit"  # what an answer without feedback is: in no mean, or a 0
 
     @property
     def hash(self) -> str:
@@ -130,6 +135,11 @@ class Plan:
     def arms(self) -> tuple[str, ...]:
         return (CONTROL, *(name for name, _ in self.candidates), *((REPEAT,) if self.repeat_control else ()))
 
+    @property
+    def decides(self) -> tuple[str, ...]:
+        """The metrics that the verdict depends on."""
+        return (*((self.primary,) if self.primary else ()), *(g.metric for g in self.guardrails))
+
     def target(self, arm: str) -> Target:
         """Raises KeyError for an arm that the plan does not have."""
         return self.control if arm in (CONTROL, REPEAT) else dict(self.candidates)[arm]
@@ -141,7 +151,8 @@ class Plan:
 _NEVER = object()
 _WITHOUT: dict[str, Any] = {
     "method": "guaranteed", "max_pairs": None, "auto_horizon": False, "aa": "proof", "compare": "served",
-    "adjust": False, "after_verdict": "continue", "family": "even",
+    "adjust": False, "after_verdict": "continue", "family": "even", "feedback_window_s": None,
+    "feedback_missing": "omit",
 }  # fmt: skip
 
 
@@ -214,7 +225,8 @@ def _valid(plan: Plan) -> bool:
         value in get_args(kind)
         for value, kind in (
             (plan.method, Method), (plan.aa, Audit), (plan.compare, Comparand), (plan.family, Sharing),
-            (plan.after_verdict, AfterVerdict),
+            (plan.after_verdict, AfterVerdict), (plan.feedback_missing, Missing),
         )
     )  # fmt: skip
+    known = known and (plan.feedback_window_s or 1.0) > 0
     return shares and times >= 0 and bool(plan.candidates) and known and (plan.max_pairs or BURN_IN) >= BURN_IN

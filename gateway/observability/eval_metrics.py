@@ -35,6 +35,17 @@ class MetricFigures:
 
 
 @dataclass(frozen=True, slots=True)
+class FeedbackFigures:
+    """People's feedback on one arm of a split."""
+
+    metric: str
+    arm: str  # control or candidate
+    mean: float | None  # None: none was given
+    answered: float  # share of the answers with feedback
+    answers: int  # whose window has closed
+
+
+@dataclass(frozen=True, slots=True)
 class ConditionFigures:
     """One condition of a verdict that is still open."""
 
@@ -61,6 +72,7 @@ class ExperimentFigures:
     conditions: tuple[ConditionFigures, ...] = ()  # that are open
     requests_needed: int | None = None  # eligible requests until the verdict; 0: there is one; None: unknown
     days_needed: float | None = None
+    feedback: tuple[FeedbackFigures, ...] = ()  # of a split
 
     @property
     def labels(self) -> list[str]:
@@ -70,6 +82,7 @@ class ExperimentFigures:
 def experiment_families(figures: Sequence[ExperimentFigures]) -> Iterator[Metric]:
     yield from _of_metrics(figures)
     yield from _of_conditions(figures)
+    yield from _of_feedback(figures)
     pairs = CounterMetricFamily("gateway_experiment_pairs", "Settled pairs", labels=["experiment"])
     for experiment, n in {each.experiment: each.pairs for each in figures}.items():
         pairs.add_metric([experiment], n)
@@ -135,6 +148,27 @@ def _of_conditions(figures: Sequence[ExperimentFigures]) -> Iterator[Metric]:
         if each.days_needed is not None:
             seconds.add_metric(each.labels, 86_400.0 * each.days_needed)
     yield from (*found.values(), requests, seconds)
+
+
+_FEEDBACK_HELP = {
+    "feedback_mean": "Weighted mean of people's feedback on one arm of a split",
+    "feedback_answered_ratio": "Weighted share of an arm's answers that people gave this feedback on in time",
+    "feedback_answers": "An arm's answers whose window for feedback has closed",
+}
+
+
+def _of_feedback(figures: Sequence[ExperimentFigures]) -> Iterator[Metric]:
+    found = {
+        name: GaugeMetricFamily(f"gateway_experiment_{name}", text, labels=[*_EACH, "metric", "arm"])
+        for name, text in _FEEDBACK_HELP.items()
+    }
+    for each in figures:
+        for f in each.feedback:
+            values = (f.mean, f.answered, float(f.answers))
+            for family, value in zip(found.values(), values, strict=True):
+                if value is not None:
+                    family.add_metric([*each.labels, f.metric, f.arm], value)
+    yield from found.values()
 
 
 _EXPERIMENT_HELP = {

@@ -150,6 +150,10 @@ def with_experiments(**experiments: Any) -> str:
 EXPERIMENTS: list[tuple[dict[str, Any], str]] = [
     ({"model": "chatt"}, 'swap.model: no model "chatt"; did you mean "chat"?'),
     ({"control": {"upstream": "a", "model": "other"}}, "swap.control: a/other is not a target of models.chat"),
+    ({"primary": "feedback:thumb"}, "swap.primary: people rate only answers that they are served"),
+    ({"mode": "both", "primary": "feedback:thumb"}, "swap.primary: people rate only answers that they are served"),
+    ({"guardrails": {"feedback:a b": 0.1}, "mode": "split"}, 'swap.guardrails.feedback:a b: "feedback:a b": the name'),
+    ({"feedback_window_s": 60}, "swap.feedback_window_s: has no effect, as no feedback is the primary or a guardrail"),
     (
         {"control": {"upstream": "a", "model": "m", "set": {"temperature": 0}}},
         "swap.control: a/m is a target of models.chat with other `set`, `system` or `headers`",

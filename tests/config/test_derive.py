@@ -59,6 +59,19 @@ def test_instructions_of_an_arm_leave_completions_out() -> None:
     assert plan(candidate={"upstream": "b", "model": "n", "set": {"top_p": 1}}).apis == ("chat", "completions")
 
 
+def test_feedback_that_decides_puts_its_terms_into_the_plan() -> None:
+    split = {"mode": "split", "primary": "feedback:thumb"}
+    default = plan(**split)
+    assert (default.feedback_window_s, default.feedback_missing, default.method) == (86_400.0, "omit", "anytime")
+    changed = plan(**split, feedback_window_s=60, feedback_missing="zero")
+    assert (changed.feedback_window_s, changed.feedback_missing) == (60, "zero")
+    assert changed.hash != default.hash
+    assert plan_from_json(changed.to_json()) == changed
+    other = plan(mode="split", primary="error_rate")
+    assert other.feedback_window_s is None
+    assert b"feedback" not in other.to_json(), "a plan without feedback keeps its hash"
+
+
 def test_a_plan_has_defaults_for_what_is_left_out() -> None:
     default = plan()
     assert (default.mode, default.shadow, default.split, default.repeat_control) == ("shadow", 0.1, 0.0, 0.25)

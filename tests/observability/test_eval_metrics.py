@@ -16,6 +16,7 @@ from gateway.observability.eval_metrics import (
     EvalFigures,
     EvalMetrics,
     ExperimentFigures,
+    FeedbackFigures,
     ProxyMetrics,
     exposition,
 )
@@ -114,6 +115,22 @@ def test_an_experiment_shows_how_far_its_verdict_is() -> None:
     assert registry.get_sample_value("gateway_experiment_seconds_needed", of) == 43_200
     other = {**of, "kind": "guardrail", "condition": "total_s"}
     assert registry.get_sample_value("gateway_experiment_pairs_needed", other) is None, "unknown"
+
+
+def test_feedback_is_shown_by_arm_with_the_share_that_was_answered() -> None:
+    registry = CollectorRegistry()
+    shown = EvalMetrics(registry)
+    given = (
+        FeedbackFigures("feedback:thumb", "control", 0.7, 0.2, 50),
+        FeedbackFigures("feedback:thumb", "candidate", None, 0.0, 40),
+    )
+    shown.figures = EvalFigures(experiments=(ExperimentFigures("swap", "new", "hold", 0, feedback=given),))
+    of = {"experiment": "swap", "candidate": "new", "metric": "feedback:thumb"}
+    control, candidate = {**of, "arm": "control"}, {**of, "arm": "candidate"}
+    assert registry.get_sample_value("gateway_experiment_feedback_mean", control) == 0.7
+    assert registry.get_sample_value("gateway_experiment_feedback_mean", candidate) is None
+    assert registry.get_sample_value("gateway_experiment_feedback_answered_ratio", control) == 0.2
+    assert registry.get_sample_value("gateway_experiment_feedback_answers", candidate) == 40
 
 
 def test_figures_grow_old_whatever_the_wall_clock_says() -> None:

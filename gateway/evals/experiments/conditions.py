@@ -7,11 +7,13 @@ from collections import Counter
 from gateway.core.horizon import FEWEST_REPEATS
 from gateway.core.plan import FAILURE_METRICS, REPEAT, Plan
 from gateway.evals.experiments.findings import Finding, SequenceStates, delta_of
+from gateway.evals.experiments.gates import units_for_srm
 from gateway.evals.experiments.latency_difference import P95
 from gateway.evals.experiments.metrics import SAME_PATH, counts_alone
 from gateway.evals.experiments.next_step import Condition, Pace, progress, standing
 from gateway.evals.experiments.report import Comparison, Estimate, GateResult, Progress
 from gateway.evals.experiments.sequences import DifferenceSequence
+from gateway.evals.experiments.split import SRM, planned_shares
 from gateway.evals.experiments.verdict import HARMLESS, pairs_needed
 from gateway.evals.store.experiments.queries import PairCounts
 
@@ -83,10 +85,18 @@ def _of_metric(c: Comparison, found: Finding, look: SequenceStates) -> Condition
         failed=c.closed and not closed,
         at_most=not closed and not c.pairs_needed,
         chance=c.chance,
-        per_pair=_per_pair(c.pairs, found, plan.repeat_control if repeat else 1.0),
+        per_pair=_answered(c) or _per_pair(c.pairs, found, plan.repeat_control if repeat else 1.0),
         by_repeat=repeat,
         by_scorer_share=_seen_by_scorer(c, found) if not repeat else 1.0,
     )
+
+
+def _answered(c: Comparison) -> float | None:
+    """The share of answers with feedback, if only these count; None: that is not what the metric waits for."""
+    r = c.responses
+    if r is None or r.missing == "zero" or r.a.closed + r.b.closed < MIN_PAIRS:
+        return None
+    return (r.a.answered + r.b.answered) / (r.a.closed + r.b.closed) or None
 
 
 def _until_horizon(c: Comparison) -> int | None:
@@ -121,6 +131,11 @@ def _of_gate(gate: GateResult, found: Finding, look: SequenceStates) -> Conditio
     delta = plan.margin or delta_of(plan, primary)
     values = noise.n if aa and noise else 0
     more = 0 if gate.state == 1 else None
+    if gate.name == SRM and found.split is not None:
+        values = sum(found.split.units.values())
+        shares = [share for share in planned_shares(plan).values() if share > 0]
+        if gate.state == 0 and len(shares) > 1:
+            more = max(1, units_for_srm(shares) - values)
     if aa and gate.state == 0 and plan.repeat_control:
         if plan.aa == "alarm":
             more = max(1, FEWEST_REPEATS - values)

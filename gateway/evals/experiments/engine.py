@@ -24,7 +24,7 @@ from gateway.core.completion import completion_of
 from gateway.core.errors import StreamDown
 from gateway.core.exchange import Exchange
 from gateway.core.horizon import FEWEST_REPEATS
-from gateway.core.plan import REPEAT, PlanState
+from gateway.core.plan import CONTROL, REPEAT, PlanState
 from gateway.core.randomization import draw
 from gateway.core.score import ScoreResult
 from gateway.evals.experiments.advance import LEASE, LeaseHolder, LeaseLost, advance, keep_ratio
@@ -51,7 +51,7 @@ from gateway.evals.store.experiments.plans import StoredPlan, hold_lease, releas
 from gateway.evals.store.experiments.queries import known_pair_scores, pair_counts
 from gateway.evals.store.query import Reading
 from gateway.evals.store.store import Store, StoreDown
-from gateway.observability.eval_metrics import ConditionFigures, ExperimentFigures, MetricFigures
+from gateway.observability.eval_metrics import ConditionFigures, ExperimentFigures, FeedbackFigures, MetricFigures
 from gateway.stream import Corridor
 
 log = logging.getLogger(__name__)
@@ -318,7 +318,7 @@ def figures_of(connection: Reading, now: float) -> tuple[ExperimentFigures, ...]
     found: list[ExperimentFigures] = []
     for plan in _shown(stored_plans(connection), now):
         look = SequenceStates(connection, plan)
-        found += [_figures(finding(connection, plan, arm), look) for arm, _ in plan.plan.candidates]
+        found += [_figures(finding(connection, plan, arm, now), look) for arm, _ in plan.plan.candidates]
     return tuple(found)
 
 
@@ -374,9 +374,19 @@ def _figures(found: Finding, look: SequenceStates) -> ExperimentFigures:
         conditions=tuple(
             ConditionFigures(c.kind, c.name, c.estimate.low, c.estimate.high, c.values, c.pairs) for c in left.open
         ),
+        feedback=tuple(each for c in found.metrics for each in _feedback(c)),
         requests_needed=left.requests,
         days_needed=left.days,
     )
+
+
+def _feedback(c: Comparison) -> list[FeedbackFigures]:
+    """Of both arms; none for a metric that is no feedback."""
+    if c.responses is None:
+        return []
+    r = c.responses
+    arms = ((CONTROL, c.a, r.a), ("candidate", c.b, r.b))
+    return [FeedbackFigures(c.metric, arm, mean.value, of.share, of.closed) for arm, mean, of in arms]
 
 
 def _metric(c: Comparison) -> MetricFigures:

@@ -5,6 +5,7 @@ The report and the Prometheus gauges both show these values.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -194,12 +195,15 @@ def empty_comparison(plan: Plan, metric: str) -> Comparison:
     )
 
 
-def finding(connection: Reading, plan: StoredPlan, candidate: str) -> Finding:
-    """The findings on one candidate of a plan, from the current content of the store."""
+def finding(connection: Reading, plan: StoredPlan, candidate: str, now: float | None = None) -> Finding:
+    """The findings on one candidate of a plan, from the current content of the store.
+
+    now: Unix seconds, which decide what feedback counts; None: the present.
+    """
     looked = SequenceStates(connection, plan)
     several = len(plan.plan.candidates) > 1
     if not several or plan.plan.mode != "shadow":
-        return _finding(looked, plan, candidate, EVEN)
+        return _finding(looked, plan, candidate, EVEN, now)
     shares = _shares(looked, plan)
     found = {arm: _finding(looked, plan, arm, shares[arm]) for arm, _ in plan.plan.candidates}
     verdicts = tuple((arm, each.decision.verdict) for arm, each in found.items())
@@ -230,9 +234,11 @@ def _guardrail(looked: SequenceStates, plan: StoredPlan, arm: str, metric: str, 
     return looked.comparison(arm, metric, share)
 
 
-def _finding(looked: SequenceStates, plan: StoredPlan, candidate: str, share: AlphaShare) -> Finding:
-    connection = looked.connection
-    split = split_of(connection, plan, candidate) if plan.plan.mode != "shadow" else None
+def _finding(
+    looked: SequenceStates, plan: StoredPlan, candidate: str, share: AlphaShare, now: float | None = None
+) -> Finding:
+    connection, shadows_only = looked.connection, plan.plan.mode == "shadow"
+    split = None if shadows_only else split_of(connection, plan, candidate, time.time() if now is None else now)
     found = _selected(_comparisons(looked, plan, candidate, split, share), plan.plan)
     name = plan.plan.primary
     primary = (found.get(name) or empty_comparison(plan.plan, name)) if name else None

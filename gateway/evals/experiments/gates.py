@@ -180,12 +180,35 @@ def srm_gate(test: SequentialRatio, arms: Sequence[str]) -> GateResult:
     p = test.p_value
     if p < SRM_ALPHA:
         return GateResult("srm", -1, f"{counts}: not the planned shares (p = {p:.2g})", p)
-    total = sum(test.shares)
-    for count, share in zip(test.counts, test.shares, strict=True):
+    if not _near_plan(test.counts, test.shares):
+        return GateResult("srm", 0, f"{counts}: too few to tell whether these are the planned shares", p)
+    return GateResult("srm", 1, f"{counts}: the planned shares (p = {p:.2g})", p)
+
+
+def _near_plan(counts: Sequence[int], shares: Sequence[float]) -> bool:
+    n, total = sum(counts), sum(shares)
+    for count, share in zip(counts, shares, strict=True):
         low, high = bernoulli_interval(count, n, SRM_ALPHA, _N_OPT)
         if low < share / total - SRM_WITHIN or high > share / total + SRM_WITHIN:
-            return GateResult("srm", 0, f"{counts}: too few to tell whether these are the planned shares", p)
-    return GateResult("srm", 1, f"{counts}: the planned shares (p = {p:.2g})", p)
+            return False
+    return True
+
+
+def units_for_srm(shares: Sequence[float]) -> int:
+    """About how many units make the gate srm green, if each arm gets exactly its share; a multiple of 50."""
+    total = sum(shares)
+
+    def enough(fifties: int) -> bool:
+        n = 50 * fifties
+        return _near_plan([round(n * share / total) for share in shares], shares)
+
+    few, many = 0, 1
+    while not enough(many):
+        few, many = many, 2 * many
+    while many - few > 1:
+        middle = (few + many) // 2
+        few, many = (few, middle) if enough(middle) else (middle, many)
+    return 50 * many
 
 
 def worst(gates: Sequence[GateResult]) -> int:

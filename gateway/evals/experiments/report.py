@@ -48,6 +48,31 @@ def margin_finding(difference: Estimate, margin: float) -> Margin:
 
 
 @dataclass(frozen=True, slots=True)
+class ArmResponse:
+    """The answers of one arm on which people could give feedback."""
+
+    closed: int  # whose window has closed
+    answered: int  # of these, with feedback in time
+    share: float  # answered, weighted as the means are
+
+
+@dataclass(frozen=True, slots=True)
+class Responses:
+    """How many answers a metric of feedback rests on, by arm."""
+
+    a: ArmResponse  # of the control
+    b: ArmResponse  # of the candidate
+    waiting: int  # answers of both arms whose window is open
+    difference: Estimate  # of the shares, candidate minus control
+    missing: Literal["omit", "zero"]  # what an answer without feedback is
+
+    @property
+    def selective(self) -> bool:
+        """The shares are shown to differ, so the means of `omit` are of different people."""
+        return self.missing == "omit" and direction_finding(self.difference) != "unclear"
+
+
+@dataclass(frozen=True, slots=True)
 class Comparison:
     """One metric in both arms."""
 
@@ -73,6 +98,7 @@ class Comparison:
     saved: float | None = None  # share of the pairs that adjusting saves; None: it is not adjusted, or not known yet
     adjusted: int | None = None  # pairs that could be adjusted; None: none ever is
     unadjusted: float | None = None  # the difference as measured; None: `difference` is
+    responses: Responses | None = None  # of feedback; None: it is none
 
     @property
     def closed(self) -> bool:

@@ -10,22 +10,25 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
 
-from gateway.core.plan import CONTROL, Plan
+from gateway.core.plan import CONTROL, FEEDBACK, Plan
+from gateway.evals.experiments.feedback_outcomes import FeedbackValues, feedback_values, terms_of
 from gateway.evals.experiments.gates import srm_gate
 from gateway.evals.experiments.latency_difference import P95, p95_of
 from gateway.evals.experiments.metrics import ANSWERED, UNITS
 from gateway.evals.experiments.progress import margin_of
-from gateway.evals.experiments.report import Comparison, Estimate, GateResult
+from gateway.evals.experiments.report import ArmResponse, Comparison, Estimate, GateResult, Responses, Role
 from gateway.evals.experiments.sequences import BURN_IN, SequenceRule
 from gateway.evals.experiments.verdict import with_findings
 from gateway.evals.statistics.asymptotic import Tuning, half_width, log_e_value
 from gateway.evals.statistics.domains import Floats
 from gateway.evals.statistics.srm import SequentialRatio
 from gateway.evals.store.experiments import sequences as kept
+from gateway.evals.store.experiments.feedback_given import feedback_given
 from gateway.evals.store.experiments.plans import StoredPlan
 from gateway.evals.store.experiments.queries import (
     ServedAnswer,
@@ -93,8 +96,8 @@ def ratio_test_at(plan: Plan, counts: Mapping[str, int], peak: float) -> Sequent
     return test
 
 
-def split_of(connection: Reading, plan: StoredPlan, candidate: str) -> SplitResult:
-    """The findings of a split, from the current content of the store."""
+def split_of(connection: Reading, plan: StoredPlan, candidate: str, now: float) -> SplitResult:
+    """The findings of a split, from the current content of the store. now: Unix seconds."""
     stored = kept.states(connection, plan.hash).get(ratio_name(plan))
     counts = assigned_units(connection, plan.hash, plan.plan)
     arms = [arm for arm, share in planned_shares(plan.plan).items() if share > 0]
@@ -106,6 +109,12 @@ def split_of(connection: Reading, plan: StoredPlan, candidate: str) -> SplitResu
     population = seen_populations(connection) if is_only_plan(connection, plan.plan) else {}
     known = unit_history(connection, plan.since, sorted({row.unit for row in rows}))
     made = [compare_arms(rows, each, plan.plan, population, known) for each in outcomes(connection, rows)]
+    given = feedback_given(connection, [row.id for row in rows])
+    names = sorted({*given, *(name for name in plan.plan.decides if name.startswith(FEEDBACK))})
+    terms = terms_of(plan.plan, now)
+    for name in names:
+        values = feedback_values(rows, given.get(name, {}), terms)
+        made.append(compare_feedback(rows, name, values, plan.plan, population))
     p95 = _p95(rows, candidate, plan.plan)
     return SplitResult(tuple([c for c in made if c is not None] + ([p95] if p95 else [])), gate, counts)
 
@@ -197,6 +206,38 @@ def compare_arms(
         method=METHOD,
     )
     return with_findings(made, SequenceRule("asymptotic", alpha), variance)
+
+
+def compare_feedback(
+    rows: Sequence[ServedAnswer], name: str, of: FeedbackValues, plan: Plan, population: Mapping[Cell, int]
+) -> Comparison | None:
+    """The comparison of one kind of feedback between the arms, with the share of answers that has any.
+
+    None: no window has closed in one of the arms. of: the feedback on these n records.
+    """
+    closed = of.closed.tolist()
+    given = ArmOutcomes(f"{name} given", np.where(of.closed, of.answered, np.nan), 1.0, True, closed)
+    shares = compare_arms(rows, given, plan, population, {})
+    if shares is None:
+        return None
+    made = compare_arms(rows, ArmOutcomes(name, of.values, 1.0, of.bounded, closed), plan, population, {})
+    a, b = _response(rows, of, "a", shares), _response(rows, of, "b", shares)
+    responses = Responses(a, b, int((~of.closed).sum()), shares.difference, plan.feedback_missing)
+    return replace(made or _without_values(name, plan), responses=responses)
+
+
+def _response(
+    rows: Sequence[ServedAnswer], of: FeedbackValues, side: Literal["a", "b"], shares: Comparison
+) -> ArmResponse:
+    mine = np.array([(row.arm == CONTROL) == (side == "a") for row in rows])
+    share = (shares.a if side == "a" else shares.b).value or 0.0
+    return ArmResponse(int((of.closed & mine).sum()), int((of.answered & mine).sum()), share)
+
+
+def _without_values(name: str, plan: Plan) -> Comparison:
+    margin, none = margin_of(plan, name), Estimate(None)
+    role: Role = "primary" if name == plan.primary else "other" if margin is None else "guardrail"
+    return Comparison(name, "", role, none, none, none, None, 0, 0.0, margin, "unclear", "unclear", method=METHOD)
 
 
 def _weights(rows: Sequence[ServedAnswer], of: ArmOutcomes, population: Mapping[Cell, int]) -> Floats:

@@ -15,11 +15,11 @@ from sqlalchemy import Connection, RowMapping, and_, bindparam, delete, or_, sel
 
 from gateway.core.chunked import chunked
 from gateway.core.exchange import Feedback, only_word_id
+from gateway.core.plan import FEEDBACK
 from gateway.evals.store.engine import insert
 from gateway.evals.store.rows import ScoredExchange, feedback_row
 from gateway.evals.store.tables import SCORE, exchanges, feedback, scores
 
-PREFIX = "feedback:"  # of the scorer's name, which is then the name that was given
 _NAMES = [column.name for column in feedback.columns]
 _CHUNK = 500
 _SWEPT = 500
@@ -133,7 +133,7 @@ def _exchange(connection: Connection, given: RowMapping) -> RowMapping | None:
 
 
 def _score(connection: Connection, given: RowMapping, exchange: RowMapping, now: float) -> None:
-    score_id = f"{PREFIX}{given['feedback_id']}"
+    score_id = f"{FEEDBACK}{given['feedback_id']}"
     if given["value"] is None and given["label"] is None:
         _unscore(connection, given["feedback_id"], exchange["id"])
         return
@@ -141,7 +141,7 @@ def _score(connection: Connection, given: RowMapping, exchange: RowMapping, now:
     values: dict[str, Any] = {
         "score_id": score_id, "exchange_id": exchange["id"], "subject": "exchange",
         "experiment": exchange["experiment"], "plan": exchange["plan"], "arm": exchange["arm"],
-        "scorer": PREFIX + given["name"], "version": "1", "config_hash": "", "repeat": 0, "kind": "feedback",
+        "scorer": FEEDBACK + given["name"], "version": "1", "config_hash": "", "repeat": 0, "kind": "feedback",
         "direction": "maximise", "data_type": given["data_type"],
         "status": "not_applicable" if value is None else "scored", "value": value, "label": given["label"],
         "value01": value if value is not None and 0 <= value <= 1 else None, "explanation": given["comment"],
@@ -153,5 +153,5 @@ def _score(connection: Connection, given: RowMapping, exchange: RowMapping, now:
 
 
 def _unscore(connection: Connection, feedback_id: str, exchange_id: str) -> None:
-    mine = (scores.c.exchange_id == exchange_id, scores.c.score_id == f"{PREFIX}{feedback_id}")
+    mine = (scores.c.exchange_id == exchange_id, scores.c.score_id == f"{FEEDBACK}{feedback_id}")
     connection.execute(delete(scores).where(*mine))

@@ -13,6 +13,7 @@ from gateway.evals.experiments.gates import (
     path_gate,
     same_path_gate,
     srm_gate,
+    units_for_srm,
     with_doubt,
     worst,
 )
@@ -160,3 +161,15 @@ def test_one_that_is_not_green_is_enough() -> None:
     green, open_, red = (aa_gate("m", e, 9, 0.1, True) for e in (
         Estimate(0, -0.01, 0.01), Estimate(0, -0.5, 0.5), Estimate(1, 0.5, 1)))  # fmt: skip
     assert (worst([]), worst([green]), worst([green, open_]), worst([green, open_, red])) == (1, 1, 0, -1)
+
+
+@pytest.mark.parametrize("shares", [(0.5, 0.5), (0.9, 0.1), (0.4, 0.3, 0.3)])
+def test_the_units_that_a_split_needs_are_those_that_make_its_gate_green(shares: tuple[float, ...]) -> None:
+    names = [f"arm{i}" for i in range(len(shares))]
+
+    def state(units: int) -> int:
+        counts = [round(units * share) for share in shares]
+        return srm_gate(SequentialRatio(list(shares), counts=counts, log_peak=0.0), names).state
+
+    needed = units_for_srm(shares)
+    assert (state(needed), state(needed - 50)) == (1, 0)

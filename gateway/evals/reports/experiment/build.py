@@ -24,7 +24,7 @@ from gateway.evals.experiments.duels import strengths_of, wins_of
 from gateway.evals.experiments.findings import Finding, SequenceStates, current_plan, finding
 from gateway.evals.experiments.latency_difference import P95
 from gateway.evals.experiments.metrics import BUILT_IN, MEASURES
-from gateway.evals.experiments.number_format import when
+from gateway.evals.experiments.number_format import span, when
 from gateway.evals.experiments.report import (
     ArmStrength,
     Comparison,
@@ -41,7 +41,7 @@ from gateway.evals.experiments.without_plan import without_plan
 from gateway.evals.reader_config import StoreLocation
 from gateway.evals.reports.charts import TrailPoint
 from gateway.evals.reports.experiment.judge_cautions import calibration_cautions
-from gateway.evals.reports.experiment.presentation import sharing
+from gateway.evals.reports.experiment.presentation import response_caution, sharing
 from gateway.evals.store.experiments import queries
 from gateway.evals.store.experiments.plans import StoredPlan, experiment_names, stored_plans
 from gateway.evals.store.experiments.queries import most_frequent_score, pairwise_verdicts, scorer_facts
@@ -76,6 +76,9 @@ def design_of(plan: StoredPlan) -> tuple[tuple[str, str], ...]:
         ]
     if p.mode != "shadow":
         rows += [("split", f"{p.split:.3g} of units"), ("unit", p.unit)]
+    if p.feedback_window_s is not None:
+        without = "counts as 0" if p.feedback_missing == "zero" else "is in no mean"
+        rows.append(("feedback", f"within {span(p.feedback_window_s / 86_400)} of an answer; one without {without}"))
     if p.adjust:
         rows.append(("adjusted for", "the control's score, the lengths of prompt and answer, from earlier pairs"))
     if p.after_verdict == "stop":
@@ -140,11 +143,14 @@ class ExperimentNotFound(CannotRun):
     """The store has nothing about this experiment, or this candidate."""
 
 
-def read(asked: StoreLocation, experiment: str, candidate: str | None = None) -> Report:
-    """The report from the store as it is now. Raises ExperimentNotFound, StoreUnavailable and ConfigError."""
+def read(asked: StoreLocation, experiment: str, candidate: str | None = None, now: float | None = None) -> Report:
+    """The report from the store as it is. now: as finding takes it.
+
+    Raises ExperimentNotFound, StoreUnavailable and ConfigError.
+    """
     with reading(asked.store) as connection:
         people = partial(_corrected_by_labels, connection) if anything_labelled(connection) else None
-        return report_of(connection, experiment, candidate, people)
+        return report_of(connection, experiment, candidate, people, now)
 
 
 def read_all(asked: StoreLocation, experiment: str) -> list[Report]:
@@ -157,7 +163,11 @@ def read_all(asked: StoreLocation, experiment: str) -> list[Report]:
 
 
 def report_of(
-    connection: Reading, name: str, candidate: str | None = None, corrected: Corrected | None = None
+    connection: Reading,
+    name: str,
+    candidate: str | None = None,
+    corrected: Corrected | None = None,
+    now: float | None = None,
 ) -> Report:
     """The report of the running plan, or of the newest one. candidate: the arm; None: the plan's first.
 
@@ -173,7 +183,7 @@ def report_of(
     names = [arm for arm, _ in plan.plan.candidates]
     if candidate is not None and candidate not in names:
         raise ExperimentNotFound(f'experiment "{name}" has no candidate "{candidate}"; it has: {", ".join(names)}')
-    return _report(connection, plan, finding(connection, plan, candidate or names[0]), corrected)
+    return _report(connection, plan, finding(connection, plan, candidate or names[0], now), corrected)
 
 
 def _report(connection: Reading, plan: StoredPlan, found: Finding, corrected: Corrected | None) -> Report:
@@ -199,7 +209,7 @@ def _report(connection: Reading, plan: StoredPlan, found: Finding, corrected: Co
         metrics=(*primary, *guardrails, *others),
         gates=found.gates,
         arms=by_arm,
-        pairs=found.pairs.joined,
+        pairs=pairs_of(found),
         withheld=withheld_of(found, look),
         trails=_trails(connection, found),
         wins=wins,
@@ -227,6 +237,13 @@ def _report(connection: Reading, plan: StoredPlan, found: Finding, corrected: Co
     )
 
 
+def pairs_of(found: Finding) -> int:
+    """The settled pairs; in a split, the units behind the primary."""
+    if found.stored_plan.plan.mode == "split":
+        return found.primary.pairs if found.primary else sum(found.split.units.values()) if found.split else 0
+    return found.pairs.joined
+
+
 def as_measured(connection: Reading, found: Finding, look: SequenceStates, c: Comparison) -> Comparison:
     """The comparison with both arms' means as the metric measures them; its difference keeps + for better."""
     sequence, name = look.sequences.get((found.candidate, c.metric)), found.names.get(c.metric)
@@ -245,7 +262,9 @@ def _turned(e: Estimate) -> Estimate:
 
 
 def cautions_of(connection: Reading, found: Finding) -> Iterator[str]:
-    """Why a judge as the primary may deserve less trust: no labels, no agreement with them, or hardly any spread."""
+    """Why the verdict may deserve less trust: feedback that is given more often on one arm; a judge as the primary
+    without labels, without agreement with them, or with hardly any spread."""
+    yield from (text for each in found.metrics if each.role != "other" and (text := response_caution(each)))
     c = found.primary
     name = found.names.get(c.metric) if c else None
     if c is None or name is None or name.identity == BUILT_IN:

@@ -49,6 +49,7 @@ from gateway.evals.reports.experiment.presentation import (
     headline,
     latency_compared,
     pairs_drawn,
+    responses_line,
     saving,
     step_line,
     titled,
@@ -307,7 +308,7 @@ def _methods(found: list[Comparison]) -> str:
     """Which method each metric's interval is made by."""
     methods = list(dict.fromkeys(c.method for c in found if c.method))
     named = (f"{method} ({', '.join(c.metric for c in found if c.method == method)})" for method in methods)
-    adjusted = [text for text in map(saving, found) if text]
+    adjusted = [text for c in found for text in (responses_line(c), saving(c)) if text]
     return " ".join([f"Intervals: {'; '.join(named)}.", *adjusted]) if methods else ""
 
 
@@ -316,6 +317,8 @@ def _metric(c: Comparison) -> Row:
     tone = _TONES[finding_state(c)]
     bar = interval_bar(c.difference, IntervalScale(extent([c.difference], c.margin), c.margin), tone)
     effective = "" if c.effective_n == c.pairs else f"{say.count(c.effective_n)} effective"
+    if c.responses is not None:
+        effective = f"rated {say.share(c.responses.a.share)}, {say.share(c.responses.b.share)}"
     cells = (
         _estimate(c.a, arm_places),
         _estimate(c.b, arm_places),

@@ -6,7 +6,7 @@ from __future__ import annotations
 from typing import Literal
 
 from gateway.core.plan import CONTROL, REPEAT
-from gateway.evals.experiments.number_format import NONE, count, counted, digits_of, interval, number, span
+from gateway.evals.experiments.number_format import NONE, count, counted, digits_of, interval, number, share, span
 from gateway.evals.experiments.report import (
     Arm,
     ArmLatency,
@@ -146,6 +146,33 @@ def segment_line(each: SegmentDifference) -> str:
     places = digits_of(each.difference)
     value, bounds = number(each.difference.value, places, signed=True), interval(each.difference, places)
     return f"{each.property} = {each.value}: {value} ({bounds}) over {counted(each.pairs, 'pair')}"
+
+
+def responses_line(c: Comparison | None) -> str:
+    """How many answers people rated, in a sentence; "" for a metric that is no feedback."""
+    if c is None or c.responses is None:
+        return ""
+    r = c.responses
+    shares = (
+        f"{c.metric} was given on {share(r.a.share)} of the control's {counted(r.a.closed, 'answer')} and on "
+        f"{share(r.b.share)} of the candidate's {count(r.b.closed)}"
+    )
+    how = ", and is 0 for the others" if r.missing == "zero" else "; the others are in no mean"
+    waiting = f"; {counted(r.waiting, 'answer')} may still get some" if r.waiting else ""
+    return f"{shares}{how}{waiting}."
+
+
+def response_caution(c: Comparison) -> str:
+    """What different shares of rated answers mean; "" where they are not shown to differ, or do not matter."""
+    if c.responses is None or not c.responses.selective:
+        return ""
+    difference = c.responses.difference
+    bounds = interval(difference, digits_of(difference), signed=True)
+    return (
+        f"{c.metric} is given more often on one arm (difference of the shares {bounds}): the means are of different "
+        "people's answers, and a difference between them may come from that. `feedback_missing: zero` compares all "
+        "answers."
+    )
 
 
 SEGMENTS = (

@@ -24,6 +24,7 @@ from gateway.evals.reports.experiment.presentation import (
     headline,
     next_lines,
     pairs_drawn,
+    responses_line,
     saving,
     segment_lines,
     sharing,
@@ -59,7 +60,13 @@ def _cautions(report: Report) -> Iterator[Text]:
 
 def _figures(report: Report) -> Iterator[Text]:
     yield _text("; ".join(f"{name}: {figure}" for name, figure in figures(report)))
-    yield from (_text(text, "dim") for text in (saving(report.primary), sharing(report.family)) if text)
+    yield from (_text(text, "dim") for text in _notes(report))
+
+
+def _notes(report: Report) -> Iterator[str]:
+    """What the primary rests on, what adjusting it saves, how candidates share the error."""
+    rated = (responses_line(c) for c in comparisons(report) if c.role != "other")
+    yield from (text for text in (*rated, saving(report.primary), sharing(report.family)) if text)
 
 
 def _next(report: Report) -> Iterator[Text]:
@@ -91,7 +98,7 @@ def _parts(report: Report) -> Iterator[RenderableType]:
         yield _text(f"  {reason}", style)
     yield from _cautions(report)
     yield _text(_head(report), "dim")
-    yield from (_text(text) for text in (saving(report.primary), sharing(report.family)) if text)
+    yield from map(_text, _notes(report))
     if report.progress is not None and report.progress.open:
         yield _text(report.progress.sentence)
     yield from _next(report)
@@ -136,6 +143,8 @@ def _metrics(report: Report) -> RenderableType | None:
 def _metric(c: Comparison, corrected: bool) -> list[Text]:
     places, of_arms = say.digits_of(c.difference, margin=c.margin), say.digits_of(c.a, c.b, margin=c.margin)
     effective = "" if c.effective_n == c.pairs else f"\n{say.count(c.effective_n)} effective"
+    if c.responses is not None:
+        effective += f"\nrated {say.share(c.responses.a.share)}, {say.share(c.responses.b.share)}"
     cells = [
         f"{titled(c)}\n{_role(c)}".rstrip(), say.number(c.a.value, of_arms), say.number(c.b.value, of_arms),
         _over(c.difference, places), _over(c.noise, places), f"{say.count(c.pairs)}{effective}",

@@ -569,6 +569,8 @@ class ServedAnswer:
     cost_usd: float | None
     pi: float
     prompt_bytes: int
+    received: float = 0.0
+    """Unix seconds."""
 
 
 def served_answers(connection: Connection, plan: str, arms: Sequence[str]) -> list[ServedAnswer]:
@@ -576,12 +578,12 @@ def served_answers(connection: Connection, plan: str, arms: Sequence[str]) -> li
     e = exchanges.c
     query = select(
         e.id, e.arm, e.cluster, e.alias, TARGET, e.stratum, e.outcome, e.status, e.total_s,
-        e.first_token_s, e.output_tokens, e.cost_usd, e.pi, func.length(e.request),
+        e.first_token_s, e.output_tokens, e.cost_usd, e.pi, func.length(e.request), e.received,
     ).where(e.plan == plan, e.role == "served", e.arm.in_(arms), e.outcome != "client_gone")  # fmt: skip
     return [
         ServedAnswer(
             row[0], row[1], row[2] or row[0], (row[1], row[3], row[4], row[5]), row[6], row[7], row[8], row[9], row[10],
-            row[11], row[12], int(row[13] or 0),
+            row[11], row[12], int(row[13] or 0), row[14],
         )
         for row in connection.execute(query.order_by(e.received, e.id))
     ]  # fmt: skip

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from gateway.evals.experiments.report import Comparison, Estimate
+from gateway.evals.experiments.report import ArmResponse, Comparison, Estimate, Responses
 from gateway.evals.reports.experiment import presentation
 
 
@@ -105,3 +105,28 @@ def test_what_adjusting_saves_is_said_and_why_it_saves_little(changes: dict[str,
                    "unclear", "unclear", **changes)  # fmt: skip
     assert presentation.saving(c).endswith(expected)
     assert bool(presentation.saving(c)) == bool(changes)
+
+
+RATED = Responses(ArmResponse(400, 40, 0.1), ArmResponse(1200, 240, 0.2), 30, Estimate(0.1, 0.05, 0.15), "omit")
+
+
+def rated(report: Any, **changes: Any) -> Comparison:
+    return replace(report().metrics[0], metric="feedback:thumb", responses=replace(RATED, **changes))
+
+
+def test_the_share_of_answers_with_feedback_is_said(report):
+    text = presentation.responses_line(rated(report)).replace("\u202f", " ")
+    assert text == (
+        "feedback:thumb was given on 10.0 % of the control's 400 answers and on 20.0 % of the candidate's 1 200; the "
+        "others are in no mean; 30 answers may still get some."
+    )
+    zero = presentation.responses_line(rated(report, missing="zero", waiting=0))
+    assert zero.endswith(", and is 0 for the others.")
+    assert presentation.responses_line(report().metrics[0]) == presentation.responses_line(None) == ""
+
+
+def test_different_shares_are_a_caution_unless_every_answer_counts(report):
+    assert "more often on one arm" in presentation.response_caution(rated(report))
+    assert presentation.response_caution(rated(report, missing="zero")) == ""
+    assert presentation.response_caution(rated(report, difference=Estimate(0.1, -0.05, 0.25))) == ""
+    assert presentation.response_caution(report().metrics[0]) == ""
