@@ -3,9 +3,10 @@
     total = spent + held + free
 
 `free` is what the next calls may take, `held` what calls in flight have reserved, `spent` what ended calls have cost.
-Reserving moves from free to held; settling moves from held to spent, and the difference back to free. Neither changes
-the total, and the server has deducted the total from the limit before any of it is used. Only a call that cost more
-than it reserved makes `free` negative; the next report adds that to the total. That is the estimation error.
+Reserving moves from free to held; settling moves from held to spent, and the difference back to free: limiter.py does
+both in place, for all leases of a call. Neither changes the total, and the server has deducted the total from the limit
+before any of it is used. Only a call that cost more than it reserved makes `free` negative; the next report adds that
+to the total. That is the estimation error.
 
 In an outage a worker may also use its `share`: a part of what was left that the server has promised to nobody else.
 """
@@ -97,20 +98,6 @@ class Lease:
         self.used_at += seconds
         self.checked_at += seconds
         self.reported_at += seconds
-
-    def reserve(self, amount: int) -> None:
-        """The fast path does the same in place, for all leases of a call."""
-        self.free -= amount
-        self.held += amount
-        self.step = max(self.step, amount)
-        self.busy = True
-
-    def settle(self, reserved: int, cost: int) -> None:
-        """cost: of a call that reserved so much; 0 releases it."""
-        self.held -= reserved
-        self.spent += cost
-        self.free += reserved - cost
-        self.busy = True
 
     def wait(self, amount: int, now: float) -> None:
         """A call of this amount waits: for more, or for another of its limits. It is not given back meanwhile."""

@@ -6,6 +6,7 @@ import pytest
 
 from gateway.core.limits import Limit, LimitScope
 from gateway.proxy.limits.book import NEXT_WINDOW_S, LeaseBook
+from gateway.proxy.limits.lease import Lease
 from gateway.stream.leases import LeaseGrant
 
 MINUTE, DAY, FLIGHT = Limit("requests", 60, "minute"), Limit("tokens", 1000, "day"), Limit("concurrency", 8)
@@ -25,6 +26,13 @@ class Clock:
 
     def wall(self) -> float:
         return START + self.seconds - 100.0 + self.wall_error_s
+
+
+def in_use(lease: Lease, held: int) -> None:
+    """As calls in flight leave it."""
+    lease.held += held
+    lease.free -= held
+    lease.busy = True
 
 
 def a_book(clock: Clock, workers: int = 1) -> LeaseBook:
@@ -73,10 +81,10 @@ def test_a_lease_in_use_is_renewed_before_its_window_ends() -> None:
     clock = Clock()
     book = a_book(clock)
     lease = book.account("web", (KEY,)).leases[0]
-    lease.reserve(5)
+    in_use(lease, 5)
     book.ask(lease)
     clock.seconds += 60 - NEXT_WINDOW_S
-    lease.reserve(5)
+    in_use(lease, 5)
     [renewed] = [each for each in book.due(book.now(), 2.0) if each is not lease] or [None]
     following = book.leases["key:web:requests_per_minute:2025-11-26T00:01"]
     assert renewed is None
@@ -89,7 +97,7 @@ def test_a_lease_is_left_alone_once_it_holds_nothing() -> None:
     book = a_book(clock)
     lease = book.account("team", (TEAM,)).leases[0]
     book.ask(lease)
-    lease.reserve(0)
+    in_use(lease, 0)
     clock.seconds += 31
     lease.report(book.now())
     lease.accept(LeaseGrant(0, 1000, 0, 0, 0), book.now())
@@ -101,13 +109,12 @@ def test_leases_of_past_windows_are_forgotten_once_no_call_is_in_flight() -> Non
     clock = Clock()
     book = a_book(clock)
     lease = book.account("web", (KEY,)).leases[0]
-    lease.free = 1
-    lease.reserve(1)
+    lease.held = 1
     for _ in range(3):
         clock.seconds += 61
         book.due(book.now(), 2.0)
         assert lease.name in book.leases
-    lease.settle(1, 1)
+    lease.held = 0
     clock.seconds += 61
     book.due(book.now(), 2.0)
     assert lease.name not in book.leases
@@ -116,9 +123,7 @@ def test_leases_of_past_windows_are_forgotten_once_no_call_is_in_flight() -> Non
 def test_a_changed_limit_keeps_what_was_spent() -> None:
     book = a_book(Clock())
     lease = book.account("web", (TEAM,)).leases[0]
-    lease.free = 10
-    lease.reserve(10)
-    lease.settle(10, 7)
+    lease.spent = 7
     more = LimitScope("team", "search", (Limit("tokens", 5000, "day"),))
     assert book.account("web", (more,)).leases == [lease]
     assert (lease.amount, lease.spent) == (5000, 7)

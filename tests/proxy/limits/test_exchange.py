@@ -195,3 +195,37 @@ async def test_leases_are_renewed_after_whatever_went_wrong(caplog: pytest.LogCa
             await exchange.next_exchange(30)
     running.cancel()
     assert "tried again" in caplog.text
+
+
+class Forgetful:
+    """A stream server that does not know the worker any more. It notes what it is told."""
+
+    def __init__(self) -> None:
+        self.told: dict[str, int] = {}
+
+    async def exchange(self, reports: Any) -> ExchangeReply:
+        known = bool(self.told)
+        self.told |= {report.name: report.spent for report in reports}
+        return ExchangeReply(1e9, 1, known, tuple(LeaseGrant(0, 10**6, 0, 0, 0) for _ in reports))
+
+    async def sweep(self) -> int:
+        return 0
+
+    async def leave(self) -> None:
+        pass
+
+
+async def test_what_has_not_changed_for_long_is_reported_to_a_server_that_lost_it() -> None:
+    book = LeaseBook()
+    scopes = (LimitScope("key", "web", (Limit("tokens", 1000, "month"), Limit("requests", 1000, "month"))),)
+    book.measured(0.0, 0.0, 1e9)
+    idle, asking = book.account("web", scopes).leases
+    idle.spent = 70
+    store = Forgetful()
+    exchange = LeaseExchange(book, store, ProxyMetrics(CollectorRegistry()), every_s=0.01)
+    book.ask(asking)
+    running = asyncio.get_running_loop().create_task(exchange.run())
+    async with asyncio.timeout(30):
+        while store.told.get(idle.name) != 70:
+            await asyncio.sleep(0.005)
+    running.cancel()

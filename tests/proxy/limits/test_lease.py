@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
+from fixtures.limit_calls import LimitCalls
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
@@ -15,6 +16,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from gateway.core.exchange import new_id
 from gateway.core.limits import Limit, LimitScope
 from gateway.proxy.limits.lease import IDLE_S, SHARE_IDLE_S, Lease, units
+from gateway.proxy.limits.limiter import CallReservation
 from gateway.stream.connect import Credentials, close, connect
 from gateway.stream.leases import LeaseGrant, LeaseReport, LeaseServer
 
@@ -47,17 +49,18 @@ def test_amounts_are_whole_numbers(limit: Limit, n: int) -> None:
 def test_reserving_and_settling_do_not_change_the_total() -> None:
     lease = a_lease()
     lease.free = 100
-    lease.reserve(60)
+    calls = LimitCalls(lease)
+    reservation = calls.reserve(60)
     assert (lease.free, lease.held, lease.spent, lease.total) == (40, 60, 0, 100)
-    lease.settle(60, 25)
+    calls.settle(reservation, 25)
     assert (lease.free, lease.held, lease.spent, lease.total) == (75, 0, 25, 100)
 
 
 def test_what_a_call_used_beyond_its_reservation_is_reported() -> None:
     lease = a_lease()
     lease.free = 10
-    lease.reserve(10)
-    lease.settle(10, 35)
+    calls = LimitCalls(lease)
+    calls.settle(calls.reserve(10), 35)
     report = lease.report(NOW)
     assert (lease.free, report.spent, report.total) == (0, 35, 35)
 
@@ -75,9 +78,9 @@ def test_a_call_that_waits_is_asked_for_in_full() -> None:
 def test_a_lease_asks_for_the_next_seconds_spending() -> None:
     lease = a_lease()
     lease.accept(granted(20), NOW)
+    calls = LimitCalls(lease)
     for second in range(10):
-        lease.reserve(20)
-        lease.settle(20, 20)
+        calls.settle(calls.reserve(20), 20)
         lease.accept(granted(lease.report(NOW + second).want), NOW + second)
     assert lease.target(NOW + 9) == pytest.approx(40, abs=2)
     assert 38 <= lease.free <= 80
@@ -107,7 +110,7 @@ def test_a_lease_asks_again_before_it_is_used_up(free: int, granted_now: int, as
     """Unless the server had nothing when it was asked."""
     lease = a_lease()
     lease.free = free + 20
-    lease.reserve(20)
+    LimitCalls(lease).reserve(20)
     lease.report(NOW)
     lease.accept(granted(granted_now), NOW)
     assert (lease.low > 0) is asks
@@ -117,9 +120,9 @@ def test_large_calls_find_room_for_the_next_one() -> None:
     """They give most of it back at their end, so the rate of spending does not show it."""
     lease = a_lease(Limit("tokens", 10**6, "day"))
     lease.free = 4000
+    calls = LimitCalls(lease)
     for half_second in range(40):
-        lease.reserve(4000)
-        lease.settle(4000, 50)
+        calls.settle(calls.reserve(4000), 50)
         report = lease.report(NOW + half_second / 2)
         lease.accept(granted(report.want, left=10**5), NOW + half_second / 2)
         assert lease.free >= 4000 - 50
@@ -142,7 +145,7 @@ def test_a_window_that_ended_gives_back_everything_but_what_is_in_flight() -> No
     lease.wait(10, NOW)
     lease.report(NOW)
     lease.accept(granted(100, share=50), NOW)
-    lease.reserve(30)
+    LimitCalls(lease).reserve(30)
     report = lease.report(NOW + 5)
     assert (report.total, report.share, report.want) == (30, -1, 0)
 
@@ -181,7 +184,7 @@ def test_what_was_borrowed_while_the_reply_was_late_is_covered_or_given_back() -
     lease.wait(5, NOW)
     lease.report(NOW)
     lease.borrow(4)  # 250
-    lease.reserve(5)
+    LimitCalls(lease).reserve(5)
     lease.accept(granted(5, left=0), NOW)
     assert (lease.free, lease.held) == (0, 5)
 
@@ -193,7 +196,9 @@ class Worker:
     server: LeaseServer
     id: str
     lease: Lease
-    calls: list[int] = field(default_factory=list)
+    calls: LimitCalls
+    in_flight: list[tuple[int, CallReservation]] = field(default_factory=list)
+    """Tokens, and their reservation."""
     cut_off: bool = False
     """Its last exchange failed."""
     promised: bool = False
@@ -227,7 +232,7 @@ class Fleet(RuleBasedStateMachine):
         lease = Lease(SCOPE, limit, "team:search:tokens_per_day:x", 0.0, time.time() + 86_400)
         lease.reported_at = self.now
         worker_id = new_id()
-        return Worker(LeaseServer(self.client, self.name, worker_id), worker_id, lease)
+        return Worker(LeaseServer(self.client, self.name, worker_id), worker_id, lease, LimitCalls(lease))
 
     def send(self, worker: Worker, **how: Any) -> Any:
         return self.loop.run_until_complete(worker.server.exchange([self.report(worker, **how)]))
@@ -250,17 +255,16 @@ class Fleet(RuleBasedStateMachine):
             worker.lease.wait(amount, self.now)
             worker.lease.accept(self.send(worker).grants[0], self.now)
         if worker.lease.free >= amount:
-            worker.lease.reserve(amount)
-            worker.calls.append(amount)
+            worker.in_flight.append((amount, worker.calls.reserve(amount)))
 
     @rule(i=WORKERS, share=st.floats(0, 1.2), late=st.booleans())
     def a_call_ends(self, i: int, share: float, late: bool) -> None:
         worker = self.workers[i]
-        if worker.calls:
-            reserved = worker.calls.pop(0 if late else -1)
+        if worker.in_flight:
+            reserved, reservation = worker.in_flight.pop(0 if late else -1)
             cost = int(reserved * share)
             self.excess += max(0, cost - reserved)
-            worker.lease.settle(reserved, cost)
+            worker.calls.settle(reservation, cost)
 
     @rule(i=WORKERS)
     def exchange(self, i: int) -> None:
@@ -285,8 +289,7 @@ class Fleet(RuleBasedStateMachine):
         if worker.promised:
             worker.lease.borrow(3)
         if worker.lease.free >= amount:
-            worker.lease.reserve(amount)
-            worker.calls.append(amount)
+            worker.in_flight.append((amount, worker.calls.reserve(amount)))
         worker.lease.accept(reply.grants[0], self.now)
 
     @rule(i=WORKERS)
@@ -330,8 +333,8 @@ class Fleet(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         for worker in self.workers:
-            for reserved in worker.calls:
-                worker.lease.settle(reserved, 0)
+            for _, reservation in worker.in_flight:
+                worker.calls.settle(reservation, 0)
             self.send(worker, leaving=True)
         self.loop.run_until_complete(close(self.client))
         self.loop.close()

@@ -10,6 +10,7 @@ from typing import Any
 
 import openai
 import pytest
+from fixtures.limit_calls import LimitCalls
 from prometheus_client import CollectorRegistry
 
 from gateway.config.limits import Budgets
@@ -391,7 +392,7 @@ async def test_a_call_whose_grant_is_taken_by_another_asks_again() -> None:
 
     def while_another_takes_the_tokens() -> None:
         give(requests, 1)
-        tokens.reserve(60)
+        LimitCalls(tokens).reserve(60)
 
     replies = Replies(while_another_takes_the_tokens, lambda: give(tokens, 60))
     metrics = ProxyMetrics(CollectorRegistry())
