@@ -17,8 +17,8 @@ from gateway.core.limits import MEASURES, Limit, LimitScope
 from gateway.core.usage import NANO
 from gateway.stream.leases import LeaseGrant, LeaseReport
 
-AHEAD_S = 2.0
-"""A lease holds what is spent in so many seconds."""
+AHEAD_S = 1.0
+"""A lease holds what is spent in so many seconds, up to twice that."""
 IDLE_S = 2.0
 """Unused for so long, it returns what is free."""
 SHARE_IDLE_S = 30.0

@@ -82,8 +82,8 @@ def test_a_lease_asks_for_the_next_seconds_spending() -> None:
     for second in range(10):
         calls.settle(calls.reserve(20), 20)
         lease.accept(granted(lease.report(NOW + second).want), NOW + second)
-    assert lease.target(NOW + 9) == pytest.approx(40, abs=2)
-    assert 38 <= lease.free <= 80
+    assert lease.target(NOW + 9) == pytest.approx(20, abs=1)
+    assert 19 <= lease.free <= 40
 
 
 def test_what_a_call_waits_with_is_not_given_back() -> None:
