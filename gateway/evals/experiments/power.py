@@ -14,15 +14,17 @@ from dataclasses import dataclass, field, replace
 
 from gateway.config.derive import horizon_of
 from gateway.core.horizon import FEWEST_REPEATS, guarded, planned_pairs
-from gateway.core.plan import REPEAT, Plan
+from gateway.core.plan import CONTROL, REPEAT, Plan
 from gateway.evals.experiments.conditions import MIN_PAIRS, needs_repeat, offered_share, pairs_a_day
-from gateway.evals.experiments.findings import FALLBACK, SequenceStates
-from gateway.evals.experiments.gates import NEGLIGIBLE
+from gateway.evals.experiments.findings import FALLBACK, SequenceStates, finding
+from gateway.evals.experiments.gates import NEGLIGIBLE, units_for_srm
 from gateway.evals.experiments.latency_difference import P95
 from gateway.evals.experiments.metrics import ALONE, JUDGED, LOST, MEASURES, Metric, Source, counts_alone
 from gateway.evals.experiments.progress import margin_of
-from gateway.evals.experiments.report import Role
+from gateway.evals.experiments.report import Comparison, Role
 from gateway.evals.experiments.sequences import DifferenceSequence, SequenceRule, rule_of
+from gateway.evals.experiments.split import SRM, planned_shares
+from gateway.evals.experiments.split_power import units_needed, variance_of
 from gateway.evals.experiments.verdict import MOST_PAIRS, half_width_of
 from gateway.evals.store.experiments.plans import StoredPlan, stored_plans
 from gateway.evals.store.experiments.queries import PairCounts, pair_counts
@@ -133,7 +135,8 @@ def forecast(connection: Reading | None, plan: StoredPlan, terms: Terms = Terms(
         design = replace(design, max_pairs=horizon_of(design))
     look = None if connection is None else SequenceStates(connection, plan)
     counts = PairCounts() if connection is None else pair_counts(connection, plan.hash)
-    known = _Known(design, look, counts, terms.scorer_shares)
+    served = {} if connection is None or design.mode != "split" else _served(connection, plan)
+    known = _Known(design, look, counts, terms.scorer_shares, served)
     powers = tuple(power for arm, _ in design.candidates for power in _candidate(known, arm))
     per_request = 1.0 if design.mode == "split" else design.shadow * offered_share(counts)
     a_day = pairs_a_day(counts) if terms.requests_a_day is None else terms.requests_a_day * per_request
@@ -192,6 +195,8 @@ class _Known:
     look: SequenceStates | None
     counts: PairCounts
     scorer_shares: Mapping[str, float]
+    served: Mapping[str, Mapping[str, Comparison]] = field(default_factory=dict)
+    """Of a split: what was found so far, by candidate and metric."""
 
     def sequence(self, arm: str, metric: str) -> DifferenceSequence | None:
         return None if self.look is None else self.look.sequences.get((arm, metric))
@@ -208,6 +213,8 @@ class _Known:
 def _candidate(known: _Known, arm: str) -> list[Power]:
     plan = known.plan
     names = ([plan.primary] if plan.primary else []) + [g.metric for g in plan.guardrails]
+    if plan.mode == "split":
+        return [*(_split_power(known, arm, name) for name in names), _ratio_gate(known, arm)]
     found = [_power(known, arm, name) for name in names]
     gates = (_gate(known, arm), *(_loss_gate(known, arm, name, metric) for name, metric in LOSS_GATES))
     return [*found, *(gate for gate in gates if gate is not None)]
@@ -229,6 +236,37 @@ def _power(known: _Known, arm: str, metric: str) -> Power:
     return Power(metric, margin, variance, basis, have, totals[0], arm, role, share, pairs)
 
 
+def _served(connection: Reading, plan: StoredPlan) -> dict[str, dict[str, Comparison]]:
+    found = {arm: finding(connection, plan, arm) for arm, _ in plan.plan.candidates}
+    return {arm: {c.metric: c for c in each.metrics} for arm, each in found.items()}
+
+
+def _split_power(known: _Known, arm: str, metric: str) -> Power:
+    """Units instead of pairs: those of all arms, until the two that are compared have enough."""
+    plan, margin = known.plan, margin_of(known.plan, metric) or 0.0
+    found = known.served.get(arm, {}).get(metric)
+    variance, shares = variance_of(plan, metric, found), planned_shares(plan)
+    role = "primary" if metric == plan.primary else "guardrail"
+    have = found.pairs if found else 0
+    if variance is None or margin <= 0:
+        basis = "no guess for this unit" if variance is None else variance.basis
+        return Power(metric, margin, None, basis, have, None, arm, role, 1.0, (None,) * len(EFFECTS))
+    share = variance.answered * known.scorer_shares.get(metric, 1.0) * (shares[CONTROL] + shares[arm])
+    effects = EFFECTS if role == "primary" else (1.0,) * len(EFFECTS)
+    alpha = plan.alpha / len(plan.candidates)
+    totals = [units_needed(variance, shares, arm, effect * margin, alpha) for effect in effects]
+    units = tuple(None if n is None or not share else math.ceil(n / share) for n in totals)
+    spread = variance.a / shares[CONTROL] + variance.b / shares[arm]
+    return Power(metric, margin, spread, variance.basis, have, totals[0], arm, role, share, units)
+
+
+def _ratio_gate(known: _Known, arm: str) -> Power:
+    """The gate on the sample ratio: units until the arms are shown to have their shares."""
+    total = units_for_srm([share for share in planned_shares(known.plan).values() if share > 0])
+    basis = "units until the arms are shown to have their shares"
+    return Power(SRM, 0.0, None, basis, 0, total, arm, "gate", 1.0, (total,) * len(EFFECTS))
+
+
 def _gate(known: _Known, arm: str) -> Power | None:
     """The A/A gate: an alarm needs a few repeats of the control, a proof that it differs from itself by little.
 
@@ -236,7 +274,7 @@ def _gate(known: _Known, arm: str) -> Power | None:
     """
     plan, metric = known.plan, known.plan.primary
     sequence = known.sequence(arm, metric) if metric else None
-    if metric is None or plan.mode == "split" or needs_repeat(plan, metric, sequence):
+    if metric is None or needs_repeat(plan, metric, sequence):
         return None
     noise = known.sequence(REPEAT, metric)
     bounded = metric not in (*MEASURES, P95)
