@@ -332,12 +332,16 @@ def _targets(plan: Plan) -> dict[str, str]:
 
 
 def _lines(found: Mapping[str, Any]) -> Iterator[str]:
+    from gateway.evals.reports.experiment.presentation import not_offered_notes
+
     yield f"{found['experiment']}: {found['state']}" + (f" since {found['since']}" if found["since"] else "")
     yield f"  plan      {found['plan']} ({found['mode']}); config: {found['config']}"
     for arm, target in found.get("targets", {}).items():
         yield f"  {arm:<10}{target}"
     results = ", ".join(f"{result} {n:.0f}" for result, n in found["shadows"].items())
     yield f"  shadows   {results or 'none yet'}"
+    reasons = [result.removeprefix("not_offered_") for result in found["shadows"]]
+    yield from (f"            not_offered_{line}" for line in not_offered_notes(reasons))
     used = found["used_today"]
     yield f"  today     {used.get('tokens', 0.0):.0f} tokens, {used.get('usd', 0.0):.4f} USD"
     yield f"  ends      {found['ends']}"

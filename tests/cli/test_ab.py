@@ -247,6 +247,9 @@ def test_status_tells_what_became_of_shadows_and_what_they_used(run: Any, stream
     assert (made["state"], made["verdict"]) == ("running", None)
     output = run("status", "swap")
     assert "candidate:asked 7, not_offered_busy 2" in output
+    assert "not_offered_busy: the candidate had no free place: budget.concurrency" in output
+    assert made["targets"] == {"control": str(run.plan().control), "candidate": str(run.plan().candidates[0][1])}
+    assert f"  control   {run.plan().control}\n  candidate {run.plan().candidates[0][1]}\n" in output
     assert "1200 tokens, 0.2500 USD" in output
 
 

@@ -14,7 +14,7 @@ from gateway.evals.store.experiments.queries import ServedAnswer
 
 THUMB = "feedback:thumb"
 LATE = 1e9
-RUNS = 40
+RUNS = 30
 
 
 def row(i: int, arm: str, received: float | None = None) -> ServedAnswer:
@@ -137,8 +137,8 @@ def test_looking_often_is_wrong_no_more_often_than_alpha(
 ) -> None:
     plan, missed = a_plan(simulation), 0
     for seed in range(RUNS):
-        rows, given = traffic(seed, 1500, good, answered)
-        looks = [compared(plan, rows[:n], given) for n in range(500, 1501, 200)]
+        rows, given = traffic(seed, 1300, good, answered)
+        looks = [compared(plan, rows[:n], given) for n in range(700, 1301, 300)]
         missed += any(wrong(c) for c in looks if c is not None)
     assert missed <= RUNS * 0.05 + 3 * (RUNS * 0.05 * 0.95) ** 0.5
 

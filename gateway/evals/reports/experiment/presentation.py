@@ -3,6 +3,7 @@ compared, and what verdicts, findings and gates are called. Pure."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Literal
 
 from gateway.core.plan import CONTROL, REPEAT
@@ -255,7 +256,11 @@ _WHY_NOT_OFFERED = {
 
 def withheld_notes(report: Report) -> list[str]:
     """What the reasons mean for which a drawn request was not sent to the candidate, and the setting behind each."""
-    reasons = [reason.removeprefix("not offered: ") for reason, n in report.withheld if n]
+    return not_offered_notes([reason.removeprefix("not offered: ") for reason, n in report.withheld if n])
+
+
+def not_offered_notes(reasons: Iterable[str]) -> list[str]:
+    """ "busy: the candidate had no free place: …" for each reason that is one."""
     return [f"{reason}: {_WHY_NOT_OFFERED[reason]}" for reason in reasons if reason in _WHY_NOT_OFFERED]
 
 
