@@ -204,6 +204,12 @@ class Worker:
     promised: bool = False
     """Its last report kept a share, so what it borrows is promised to it. (Without one it borrows a part of what was
     left when it last knew; that can be more than is left.)"""
+    borrowed: bool = False
+    """It has borrowed since its last report, so the server does not know what it may have spent."""
+
+    def borrow(self) -> None:
+        self.lease.borrow(3)
+        self.borrowed = True
 
 
 AMOUNT = 1000
@@ -240,6 +246,7 @@ class Fleet(RuleBasedStateMachine):
     def report(self, worker: Worker, **how: Any) -> LeaseReport:
         report = worker.lease.report(self.now, keep=worker.cut_off and not how, **how)
         worker.promised = worker.lease.seen and report.share >= 0
+        worker.borrowed = False
         return report
 
     @rule(seconds=st.sampled_from([0.01, 0.5, 3.0, 40.0]))
@@ -250,7 +257,7 @@ class Fleet(RuleBasedStateMachine):
     def a_call_begins(self, i: int, amount: int) -> None:
         worker = self.workers[i]
         if worker.lease.free < amount and worker.cut_off and worker.promised:
-            worker.lease.borrow(3)
+            worker.borrow()
         if worker.lease.free < amount and not worker.cut_off:
             worker.lease.wait(amount, self.now)
             worker.lease.accept(self.send(worker).grants[0], self.now)
@@ -287,7 +294,7 @@ class Fleet(RuleBasedStateMachine):
         worker = self.workers[i]
         reply = self.send(worker)
         if worker.promised:
-            worker.lease.borrow(3)
+            worker.borrow()
         if worker.lease.free >= amount:
             worker.in_flight.append((amount, worker.calls.reserve(amount)))
         worker.lease.accept(reply.grants[0], self.now)
@@ -304,7 +311,7 @@ class Fleet(RuleBasedStateMachine):
     def a_worker_dies(self, i: int, swept: bool) -> None:
         """After its last report it has reserved and settled, but borrowed nothing."""
         worker = self.workers[i]
-        if worker.lease.borrowed:
+        if worker.borrowed or worker.lease.borrowed:
             return
         self.lost += worker.lease.spent + worker.lease.held
         self.workers[i] = self.worker()
@@ -312,7 +319,7 @@ class Fleet(RuleBasedStateMachine):
             self.loop.run_until_complete(self.client.zadd(f"{{{self.name}:limits}}:workers", {worker.id: 1}, xx=True))
             self.loop.run_until_complete(self.workers[i - 1].server.sweep())
 
-    @precondition(lambda self: not any(worker.lease.borrowed for worker in self.workers))
+    @precondition(lambda self: not any(worker.borrowed or worker.lease.borrowed for worker in self.workers))
     @rule()
     def the_server_loses_its_data(self) -> None:
         """Everybody reports everything again before anything is granted; what the dead have spent is reseeded."""
