@@ -57,6 +57,16 @@ KEYS = Row("Keys", [
           "Records that were skipped; the log names them.", "ops", steps=ALARM),
     Panel("Answers ended", [Query(f"sum by (instance) (rate(gateway_key_ended_total{RATE}))", "{{instance}}")],
           "Answers in flight whose key was disabled with `end_streams`.", "ops"),
+    Panel("Published by the console", [Query("max(gateway_directory_published_version)", "published"),
+                                       Query("min(gateway_directory_version)", "in force at the gateway most behind")],
+          "Versions of the keys. The two are the same within a second of a change."),
+    Panel("Keys not published", [Query("max by (instance) (gateway_directory_unpublished)", "{{instance}}")],
+          "yes: changes of keys are stored and not in force; the console's log and /ready say why.", kind="state-timeline",
+          steps=ALARM, names={"0": ("no", "green"), "1": ("yes", "red")}),
+    Panel("Admin requests", [Query(f"sum by (method, status) (rate(gateway_admin_requests_total{RATE}))", "{{method}} {{status}}")],
+          "Requests to the admin API.", "ops"),
+    Panel("Failed admin logins", [Query(f"sum by (instance) (rate(gateway_admin_failed_logins_total{RATE}))", "{{instance}}")],
+          "Requests with a wrong admin token. After ten within a minute an address is refused for the rest of it.", "ops", steps=ALARM),
 ])  # fmt: skip
 
 STREAM = Row("Stream and consumers", [

@@ -76,7 +76,7 @@ def reference(rows: Iterable[MetricSpec]) -> str:
 
 def with_tables(page: str) -> str:
     """The page with each of its tables written anew, between its marks."""
-    for room in ("gateway", "consumer"):
+    for room in ("gateway", "consumer", "console"):
         begin, end = MARK.format("begin", room), MARK.format("end", room)
         table = reference(each for each in catalogue() if each.room == room)
         page, n = re.subn(

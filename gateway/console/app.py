@@ -8,6 +8,7 @@ from ipaddress import ip_network
 from typing import Any
 
 import orjson
+from prometheus_client import CollectorRegistry
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
@@ -20,6 +21,8 @@ from gateway.console.api import AdminCall, Operation, operations
 from gateway.console.directory import Admin
 from gateway.console.errors import AdminError, BodyTooLarge, InvalidBody, MethodNotThere, NoToken, NotThere
 from gateway.console.openapi import describe
+from gateway.observability.eval_metrics import CONTENT_TYPE, exposition
+from gateway.observability.proxy_metrics import ConsoleMetrics
 from gateway.proxy.recording.access_log import client_address
 
 log = logging.getLogger(__name__)
@@ -36,6 +39,8 @@ class ConsoleApp:
     def __init__(self, admin: Admin, failed: FailedLogins | None = None) -> None:
         self._admin = admin
         self._failed = failed or FailedLogins()
+        self._registry = CollectorRegistry()
+        self._metrics = ConsoleMetrics(self._registry)
 
     def app(self) -> Starlette:
         table = operations()
@@ -47,6 +52,7 @@ class ConsoleApp:
         routes = [
             Route("/health", self._health, methods=["GET"]),
             Route("/ready", self._ready, methods=["GET"]),
+            Route("/metrics", self._scrape, methods=["GET"]),
             Route("/admin/openapi.json", openapi, methods=["GET"]),
             *(Route(path, self._endpoint(found), methods=list(found)) for path, found in _by_path(table).items()),
         ]
@@ -66,24 +72,36 @@ class ConsoleApp:
         body = {"status": "ready" if ready else "not ready", "store": self._admin.store.is_open}
         return _answer(orjson.dumps(body | {"published": not publisher.trouble}), 200 if ready else 503)
 
+    async def _scrape(self, request: Request) -> Response:
+        """Counts only: no name, no key, no address."""
+        publisher = self._admin.publisher
+        self._metrics.published_version.set(publisher.version)
+        self._metrics.unpublished.set(bool(publisher.trouble))
+        return Response(exposition(self._registry, None), headers=_HEADERS, media_type=CONTENT_TYPE.decode())
+
     def _endpoint(self, found: Mapping[str, Operation]) -> Endpoint:
         async def endpoint(request: Request) -> Response:
+            response = await answer(request)
+            self._metrics.admin_requests.labels(request.method, str(response.status_code)).inc()
+            return response
+
+        async def answer(request: Request) -> Response:
             operation = found["GET" if request.method == "HEAD" else request.method]
             try:
                 actor = self._actor(request)
                 actor.require(operation.role, "do this")
                 body = await _body(request) if operation.body is not None else {}
                 call = AdminCall(self._admin, actor, request.path_params, request.query_params, body)
-                answer = await operation.handler(call)
+                done = await operation.handler(call)
             except AdminError as error:
                 return _refusal(error)
             except ClientDisconnect:
                 return Response(status_code=400)
             if operation.method != "GET":
                 log.info("admin: %s (%s): %s %s", actor.name, actor.role, request.method, request.url.path)
-            if isinstance(answer.body, str):
-                return Response(answer.body, answer.status, _HEADERS, media_type="text/csv")
-            return _answer(orjson.dumps(answer.body), answer.status)
+            if isinstance(done.body, str):
+                return Response(done.body, done.status, _HEADERS, media_type="text/csv")
+            return _answer(orjson.dumps(done.body), done.status)
 
         return endpoint
 
@@ -100,6 +118,7 @@ class ConsoleApp:
         except NoToken:
             if "authorization" in request.headers:
                 self._failed.note(address)
+                self._metrics.failed_logins.inc()
                 log.warning("admin: a wrong token came from %s", address)
             raise
 

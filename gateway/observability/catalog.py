@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from prometheus_client import CollectorRegistry, Metric
 
 from gateway.core.did_you_mean import did_you_mean
 from gateway.observability.eval_metrics import EvalMetrics
-from gateway.observability.proxy_metrics import declarations
+from gateway.observability.proxy_metrics import MetricDeclaration, console_declarations, declarations
 
 Kind = Literal["counter", "gauge", "histogram"]
-Room = Literal["gateway", "consumer"]
+Room = Literal["gateway", "consumer", "console"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,14 +36,15 @@ class MetricSpec:
 
 def catalogue() -> list[MetricSpec]:
     """All metrics, the gateway's first, in the order in which they are declared."""
-    return [*_proxy(), *(_of(family) for family in EvalMetrics(CollectorRegistry()).collect())]
+    consumers = (_of(family) for family in EvalMetrics(CollectorRegistry()).collect())
+    return [*_declared("gateway", declarations()), *consumers, *_declared("console", console_declarations())]
 
 
-def _proxy() -> Iterator[MetricSpec]:
+def _declared(room: Room, found: Iterable[tuple[str, MetricDeclaration[Any]]]) -> Iterator[MetricSpec]:
     kinds: dict[str, Kind] = {"Counter": "counter", "Histogram": "histogram"}
-    for _, each in declarations():
+    for _, each in found:
         kind = kinds.get(each.kind.__name__, "gauge")
-        yield MetricSpec(each.name + "_total" * (kind == "counter"), kind, each.labels, each.help, "gateway")
+        yield MetricSpec(each.name + "_total" * (kind == "counter"), kind, each.labels, each.help, room)
 
 
 def _of(family: Metric) -> MetricSpec:

@@ -248,6 +248,32 @@ class ProxyMetrics(_Calls, _Teams, _Upstreams, _Keys, _Limits, _Recording, _Expe
             setattr(self, attribute, declared.build(registry))
 
 
+class _Console:
+    """The admin API, and the publication of what it changes."""
+
+    admin_requests = _counter("gateway_admin_requests", "Requests to the admin API", "method", "status")
+    failed_logins = _counter("gateway_admin_failed_logins", "Requests to the admin API with a wrong token")
+    published_version = _gauge(
+        "gateway_directory_published_version", "Version of the keys that the console has published", over="livemax"
+    )
+    unpublished = _gauge(
+        "gateway_directory_unpublished", "1 while keys are not published: the log and /ready say why", over="livemax"
+    )
+
+
+class ConsoleMetrics(_Console):
+    """The console's metrics."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        for attribute, declared in console_declarations():
+            setattr(self, attribute, declared.build(registry))
+
+
+def console_declarations() -> Iterator[tuple[str, MetricDeclaration[Any]]]:
+    """Every metric of the console with the name of its attribute, in order."""
+    yield from ((name, each) for name, each in vars(_Console).items() if isinstance(each, MetricDeclaration))
+
+
 def declarations() -> Iterator[tuple[str, MetricDeclaration[Any]]]:
     """Every metric of the gateway with the name of its attribute, in order."""
     for subject in (_Calls, _Teams, _Upstreams, _Keys, _Limits, _Recording, _Experiments):

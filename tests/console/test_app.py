@@ -159,3 +159,18 @@ async def test_while_the_store_is_locked_a_change_gets_a_503_that_says_when_to_r
             assert answer.headers["retry-after"] == "2"
         assert (await console.owner.post("/keys", json={"name": "web"})).status_code == 201
     await store.close()
+
+
+async def test_requests_failed_logins_and_publication_are_counted(console, stream_name):
+    async with httpx2.AsyncClient(base_url=console.url) as client:
+        await console.made("key", name="web")
+        await client.get("/admin/v1/keys", headers={"authorization": "Bearer wrong"})
+        text = (await client.get("/metrics")).text
+        assert 'gateway_admin_requests_total{method="POST",status="201"} 1.0' in text
+        assert 'gateway_admin_requests_total{method="GET",status="401"} 1.0' in text
+        assert "gateway_admin_failed_logins_total 1.0" in text
+        assert "gateway_directory_published_version 1.0" in text
+        assert "gateway_directory_unpublished 0.0" in text
+        await console.corridor.client.hset(f"{stream_name}:directory:head", mapping={"epoch": "other", "version": "1"})
+        await console.admin.publisher.look()
+        assert "gateway_directory_unpublished 1.0" in (await client.get("/metrics")).text

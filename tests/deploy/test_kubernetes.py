@@ -157,10 +157,11 @@ def test_what_is_scraped_is_there(deploy: Path) -> None:
     ]  # fmt: skip
     [endpoint] = of(manifests, "ServiceMonitor")["gateway"]["spec"]["endpoints"]
     assert endpoint["port"] in {p["name"] for p in service["spec"]["ports"]}
-    monitor = of(manifests, "PodMonitor")["consumer"]["spec"]
-    consumer = of(manifests, "Deployment")["consumer"]["spec"]["template"]
-    assert monitor["selector"]["matchLabels"].items() <= consumer["metadata"]["labels"].items()
-    assert monitor["podMetricsEndpoints"][0]["port"] == consumer["spec"]["containers"][0]["ports"][0]["name"]
+    for name in ("consumer", "console"):
+        monitor = of(manifests, "PodMonitor")[name]["spec"]
+        template = of(manifests, "Deployment")[name]["spec"]["template"]
+        assert monitor["selector"]["matchLabels"].items() <= template["metadata"]["labels"].items()
+        assert monitor["podMetricsEndpoints"][0]["port"] == template["spec"]["containers"][0]["ports"][0]["name"]
 
 
 def test_secrets_are_named_and_never_written(manifests: list[dict[str, Any]], environ: dict[str, str]) -> None:
@@ -207,7 +208,8 @@ def test_keys_are_made_through_the_console_which_no_pod_is_restarted_for(
     for name, needed in (("console", {6379, 5432}), ("gateway", {6379})):
         assert needed <= {port["port"] for rule in policies[name]["spec"]["egress"] for port in rule["ports"]}
     [rule] = policies["console"]["spec"]["ingress"]
-    assert rule["from"] == [{"podSelector": {"matchLabels": {"assay-gateway/admin": "true"}}}], "not from everywhere"
+    assert rule["from"][0] == {"podSelector": {"matchLabels": {"assay-gateway/admin": "true"}}}, "not from everywhere"
+    assert [list(each) for each in rule["from"][1:]] == [["namespaceSelector"]]
 
 
 def test_a_stopping_gateway_drains_and_ignores_upstream_health(manifests: list[dict[str, Any]]) -> None:

@@ -7,10 +7,11 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from gateway.observability.catalog import catalogue, unknown
 from gateway.observability.eval_metrics import EvalMetrics, ProxyMetrics, exposition
+from gateway.observability.proxy_metrics import ConsoleMetrics
 
 
 def test_the_catalogue_matches_a_scrape_in_name_type_and_help() -> None:
-    for room, metrics in (("gateway", ProxyMetrics), ("consumer", EvalMetrics)):
+    for room, metrics in (("gateway", ProxyMetrics), ("consumer", EvalMetrics), ("console", ConsoleMetrics)):
         registry = CollectorRegistry()
         metrics(registry)
         shown = {f.name: f for f in text_string_to_metric_families(exposition(registry, None).decode())}

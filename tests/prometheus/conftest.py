@@ -35,9 +35,11 @@ ROOT = Path(__file__).parent.parent.parent
 PATIENCE_S = 150.0  # for a state that takes about a second on an idle machine
 STREAM = "whole:exchanges"
 KEY, EVALS_KEY, PRIVATE_KEY = "sk-web-key", "sk-evals-key", "sk-private-key"
+NEAR_KEY, SPENT_KEY, ADMIN_TOKEN = "sk-near-key", "sk-spent-key", "an-admin-token"
 SHORTER = {  # else it takes two minutes, or three killed workers
     "gateway_eval_shown_age_seconds) > 120": "gateway_eval_shown_age_seconds) > 2",
     "gateway_worker_restarts[30m])) > 2": "gateway_worker_restarts[30m])) > 0.2",
+    "gateway_directory_age_seconds) > 300": "gateway_directory_age_seconds) > 1",
 }
 
 Json = dict[str, Any]
@@ -141,7 +143,14 @@ def config(doubles: dict[str, FakeUpstream], stream: str, ports: list[int]) -> J
             {"name": "web", "sha256": sha256(KEY.encode()).hexdigest(), "allow": ["sample", "target"]},
             {"name": "evals", "sha256": sha256(EVALS_KEY.encode()).hexdigest(), "sample": "never"},
             {"name": "private", "sha256": sha256(PRIVATE_KEY.encode()).hexdigest(), "content": "redacted"},
+            {"name": "near", "sha256": sha256(NEAR_KEY.encode()).hexdigest(), "team": "near"},
+            {"name": "spent", "sha256": sha256(SPENT_KEY.encode()).hexdigest(), "team": "spent"},
         ],
+        "teams": {
+            "near": {"limits": {"requests_per_month": 50, "requests_per_minute": 1000}},
+            "spent": {"limits": {"requests_per_month": 2}},
+        },
+        "admin": {"tokens": [{"name": "ada", "sha256": sha256(ADMIN_TOKEN.encode()).hexdigest(), "role": "owner"}]},
         "upstreams": upstreams,
         "models": {
             "chat": alias("good"),
@@ -201,6 +210,10 @@ class Whole:
             directory, "evaluate",
             "evaluate", "--config", "gateway.yaml", "--metrics-port", str(ports[1]), "--data", "data",
         )  # fmt: skip
+        self.console = Program(
+            directory, "console",
+            "console", "--config", "gateway.yaml", "--port", str(ports[5]), "--data", "console",
+        )  # fmt: skip
         self.prometheus = Program(directory, "prometheus")
         self.client = httpx2.AsyncClient(base_url=f"http://127.0.0.1:{ports[2]}", timeout=20)
         self.wires = [Wire(self.port) for _ in range(16)]
@@ -212,6 +225,7 @@ class Whole:
         self._an_old_entry()
         await self.gateway.start()
         await self.consumer.start()
+        await self.console.start()
         self._write_prometheus()
         await self.prometheus.start(
             "prometheus", f"--config.file={self.directory}/prometheus.yml",
@@ -219,7 +233,7 @@ class Whole:
             f"--web.listen-address=127.0.0.1:{self.ports[2]}", "--log.level=warn",
         )  # fmt: skip
         try:
-            await until(self.seen, "Prometheus does not see two workers and a consumer")
+            await until(self.seen, "Prometheus does not see two workers, a consumer and a console")
         except TimeoutError as error:
             error.add_note(self.output)
             raise
@@ -234,10 +248,12 @@ class Whole:
 
     async def seen(self) -> bool:
         try:
-            ready = await self.value("sum(gateway_workers) + sum(gateway_eval_consumers)")
+            ready = await self.value(
+                "sum(gateway_workers) + sum(gateway_eval_consumers) + count(gateway_directory_unpublished)"
+            )
         except (httpx2.TransportError, ValueError):
             return False
-        return ready == 3
+        return ready == 4
 
     def _write_prometheus(self) -> None:
         """The rules as they are shipped, without their waiting times."""
@@ -251,7 +267,7 @@ class Whole:
         neighbour = f"127.0.0.1:{self.ports[4]}"
         jobs = [
             {"job_name": name, "static_configs": [{"targets": [f"127.0.0.1:{port}"]}]}
-            for name, port in (("gateway", self.ports[0]), ("consumer", self.ports[1]))
+            for name, port in (("gateway", self.ports[0]), ("consumer", self.ports[1]), ("console", self.ports[5]))
         ]
         jobs.append({"job_name": "neighbour", "static_configs": [{"targets": [neighbour]}]})
         often = {"scrape_interval": "1s", "scrape_timeout": "1s", "evaluation_interval": "500ms"}
@@ -262,13 +278,13 @@ class Whole:
         for wire in (*self.wires, *self.spare):
             wire.close()
         await self.client.aclose()
-        for program in (self.gateway, self.consumer, self.prometheus):
+        for program in (self.gateway, self.consumer, self.console, self.prometheus):
             await program.stop()
 
     @property
     def output(self) -> str:
         """The end of each program's log."""
-        return "\n".join(p.output[-3000:] for p in (self.gateway, self.consumer, self.prometheus))
+        return "\n".join(p.output[-3000:] for p in (self.gateway, self.consumer, self.console, self.prometheus))
 
     @property
     def workers(self) -> list[int]:
@@ -324,6 +340,13 @@ class Whole:
         await asyncio.gather(*map(through, self.wires))
         return found
 
+    async def admin(self, method: str, path: str, token: str = ADMIN_TOKEN, **body: Any) -> httpx2.Response:
+        """The answer of the admin API. path: below /admin/v1."""
+        url = f"http://127.0.0.1:{self.ports[5]}/admin/v1{path}"
+        headers = {"authorization": f"Bearer {token}"}
+        async with httpx2.AsyncClient(timeout=20) as client:
+            return await client.request(method, url, json=body or None, headers=headers)
+
     async def query(self, promql: str) -> list[Json]:
         reply = (await self.client.get("/api/v1/query", params={"query": promql})).json()
         assert reply["status"] == "success", f"{reply.get('error')}: {promql}"
@@ -371,7 +394,7 @@ async def whole(stream_server_type: Any, servers: Any) -> AsyncIterator[Whole]:
     async with AsyncExitStack() as stack:
         names = ("good", "worse", "cutting", "broken", "denying", "slow", "unpriced", "judge")
         doubles = {name: await stack.enter_async_context(FakeUpstream(model="m", remember=False)) for name in names}
-        running = Whole(directory, doubles, stream, servers.free_ports(5))
+        running = Whole(directory, doubles, stream, servers.free_ports(6))
         neighbour = await asyncio.start_server(another_config, "127.0.0.1", running.ports[4])
         stack.push_async_callback(neighbour.wait_closed)
         stack.callback(neighbour.close)

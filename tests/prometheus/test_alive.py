@@ -29,6 +29,14 @@ pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(600)
 ROOT = Path(__file__).parent.parent.parent
 STREAM, DEAD = "whole:exchanges", "whole:dead"
 HOUR_MS = 3_600_000
+CACHED = json.dumps(
+    {
+        "id": "1", "object": "chat.completion", "created": 1, "model": "m",
+        "choices": [{"index": 0, "message": {"role": "assistant", "content": "a"}, "finish_reason": "stop"}],
+        "usage": {"prompt_tokens": 2, "completion_tokens": 1, "total_tokens": 3,
+                  "prompt_tokens_details": {"cached_tokens": 1}},
+    }
+).encode()  # fmt: skip
 
 
 def queries() -> list[tuple[str, str]]:
@@ -116,6 +124,31 @@ async def an_upstream_is_down_and_up_again(whole: Any) -> None:
     await whole.until_value('max(gateway_upstream_down{upstream="denying"})', lambda n: n == 0)
 
 
+async def keys_come_and_go(whole: Any, rung: Rung) -> None:
+    """One is made, two teams use up their limits, and somebody writes to the stream server by hand."""
+    made = (await whole.admin("POST", "/keys", name="made")).json()
+
+    async def opens() -> bool:
+        statuses: list[int] = await whole.spread([whole.call("chat", key=made["secret"])])
+        return statuses == [200]
+
+    await whole.until(opens, "the key is not in force")
+    assert (await whole.admin("GET", "/keys", token="a guess")).status_code == 401
+    whole.doubles["unpriced"].answers(200, CACHED)
+    near = [whole.call(model, key="sk-near-key") for model in [*["chat"] * 44, "unpriced"]]
+    assert await whole.spread(near) == [200] * 45
+    whole.doubles["unpriced"].says()
+    assert sorted(await whole.spread([whole.call("chat", key="sk-spent-key")] * 3)) == [200, 200, 429]
+    await rung.until(whole.until, "GatewayLimitNearlyUsed", "GatewayLimitUsedUp")
+    redis, head = whole.redis(), "whole:directory:head"
+    version = int(redis.hget(head, "version")) + 1
+    redis.hset("whole:directory:records", "key:odd", "no record")
+    redis.xadd("whole:directory:changes", {"name": "key:odd"}, id=f"{version}-1")
+    redis.hset(head, "version", version)
+    await whole.until_value("sum(gateway_directory_malformed_total)", lambda n: n == 2, "once in each worker")
+    await rung.until(whole.until, "GatewayKeysNotPublished")
+
+
 async def no_worker_answers(whole: Any, rung: Rung) -> None:
     with whole.workers_paused():
         await rung.until(whole.until, "GatewayNoneAnswers")
@@ -180,7 +213,8 @@ async def the_stream_server_is_away(whole: Any, rung: Rung, until: Any) -> None:
     whole.stream.kill()
     large = [{"role": "user", "content": "x" * 20_000}]
     await whole.spread([whole.call("unpriced", messages=large, always=True) for _ in range(60)])
-    await rung.until(until, "GatewayStreamUnreachable", "GatewayRecorderFilling", "GatewayExchangesDropped")
+    dropping = ("GatewayRecorderFilling", "GatewayExchangesDropped")
+    await rung.until(until, "GatewayStreamUnreachable", *dropping, "GatewayKeysStale")
     whole.stream.start()
 
 
@@ -228,6 +262,7 @@ async def the_split_is_not_the_planned_one(whole: Any) -> None:
 async def everything_happens(whole: Any, rung: Rung) -> None:
     until = whole.until
     await ordinary_traffic(whole)
+    await keys_come_and_go(whole, rung)
     await an_upstream_is_down_and_up_again(whole)
     await upstreams_fail(whole)
     await a_first_token_that_is_slow(whole)
@@ -263,6 +298,9 @@ async def everything_happens(whole: Any, rung: Rung) -> None:
     await whole.consumer.stop()
     await rung.until(until, "GatewayTargetDown")
     await whole.consumer.start()  # it reads labels when it starts, and every 30 s
+    whole.doubles["unpriced"].answers(200, CACHED)  # again, since a rate needs a change between two scrapes
+    assert await whole.spread([whole.call("unpriced", key="sk-near-key")]) == [200]
+    whole.doubles["unpriced"].says()
 
 
 async def test_every_alert_rings_and_every_panel_lives(whole: Any, capsys: pytest.CaptureFixture[str]) -> None:

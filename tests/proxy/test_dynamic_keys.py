@@ -150,3 +150,26 @@ async def test_a_stream_server_that_hangs_delays_no_call_and_refuses_no_key(star
     stream_server.resume()
     await change(gateway.corridor, a_key(disabled=True))
     await until(gateway, 401, "key_disabled")
+
+
+async def test_limits_of_a_dynamic_team_hold_and_follow_its_changes(start, configured, upstream):
+    gateway = await start(configured(upstream, admin=ADMIN))
+    team = TeamRecord("search", {"requests_per_month": 2})
+    await publish(gateway.corridor, team, a_key(team="search"))
+    await until(gateway, 200)
+    assert [(await ask(gateway)).status_code for _ in range(3)] == [200, 200, 429]
+    error = (await ask(gateway)).json()["error"]
+    assert (error["code"], error["scope"], error["used"]) == ("insufficient_quota", "team search", 2)
+    shown = (await gateway.client.get("/key", headers=HEADERS)).json()
+    assert (shown["id"], shown["team"]) == ("key_1", "search")
+    assert "digest" not in str(shown)
+    await change(gateway.corridor, TeamRecord("search", {"requests_per_month": 4}))
+    async with asyncio.timeout(30):
+        while (answer := await ask(gateway)).status_code == 429:
+            await asyncio.sleep(0.02)
+    assert answer.status_code == 200
+    assert [(await ask(gateway)).status_code for _ in range(2)] == [200, 429], "what was spent counts"
+    await change(gateway.corridor, TeamRecord("search", {}))
+    async with asyncio.timeout(30):
+        while (await ask(gateway)).status_code == 429:
+            await asyncio.sleep(0.02)

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import replace
 from typing import Any
 
+import pytest
+
+from gateway.config.stream import StreamConfig
 from gateway.core.keys import KeyRecord, OrganizationRecord, TeamRecord
+from gateway.stream import Corridor
 from gateway.stream.directory import MAX_CHANGES, DirectoryHead
 
 
@@ -117,3 +122,21 @@ async def test_a_malformed_record_is_named_and_the_others_are_read(corridor):
 async def test_a_head_that_cannot_be_read_is_none(corridor):
     await corridor.client.hset(f"{corridor.state.prefix}:directory:head", mapping={"epoch": "e", "version": "x"})
     assert await corridor.directory.head() is None
+
+
+@pytest.mark.long
+async def test_a_cluster_holds_it_in_one_slot(program, servers):
+    with servers.directory() as directory:
+        cluster = await asyncio.to_thread(lambda: servers.Cluster(program, directory / "cluster").start())
+        try:
+            stream = StreamConfig.model_validate({"url": cluster.url, "cluster": True, "shards": 4})
+            assert stream.address is not None
+            corridor = Corridor.of(stream, stream.address)
+            before = await published(corridor, *(a_key(n) for n in range(300)))
+            assert await corridor.directory.publish(before, 2, [(2, a_key(1, disabled=True))])
+            head = await now(corridor)
+            assert len((await corridor.directory.read(None, head)).records) == await corridor.directory.count() == 300
+            assert (await corridor.directory.read(before, head)).records == {"key:key_1": a_key(1, disabled=True)}
+            await corridor.aclose()
+        finally:
+            cluster.kill()
