@@ -219,12 +219,11 @@ WORKERS = st.integers(0, 2)
 class Fleet(RuleBasedStateMachine):
     """Three workers share one limit; exchanges fail, replies get lost, workers die."""
 
-    url = ""
+    loop: asyncio.AbstractEventLoop
+    client: Any
 
     def __init__(self) -> None:
         super().__init__()
-        self.loop = asyncio.new_event_loop()
-        self.client = connect(self.url, Credentials())
         self.name = f"test-{new_id()}"
         self.now = NOW
         self.excess = 0
@@ -343,15 +342,20 @@ class Fleet(RuleBasedStateMachine):
             for _, reservation in worker.in_flight:
                 worker.calls.settle(reservation, 0)
             self.send(worker, leaving=True)
-        self.loop.run_until_complete(close(self.client))
-        self.loop.close()
 
 
 @pytest.mark.parametrize("examples", [40, pytest.param(1000, marks=[pytest.mark.long, pytest.mark.timeout(900)])])
 def test_whatever_gets_lost_no_limit_is_exceeded(stream_url: str, examples: int) -> None:
-    machine = type("OnServer", (Fleet,), {"url": stream_url})
+    loop, client = asyncio.new_event_loop(), connect(stream_url, Credentials())
+    machine = type("OnServer", (Fleet,), {"loop": loop, "client": client})
     health = [HealthCheck.too_slow, HealthCheck.data_too_large]
-    run_state_machine_as_test(
-        machine,
-        settings=settings(max_examples=examples, stateful_step_count=40, deadline=None, suppress_health_check=health),
-    )
+    try:
+        run_state_machine_as_test(
+            machine,
+            settings=settings(
+                max_examples=examples, stateful_step_count=40, deadline=None, suppress_health_check=health
+            ),
+        )
+    finally:
+        loop.run_until_complete(close(client))
+        loop.close()
