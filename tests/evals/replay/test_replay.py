@@ -65,6 +65,21 @@ async def test_two_targets_are_asked_scored_and_compared(
     assert "no idea" in (report.examples[0].control, report.examples[0].candidate)
 
 
+async def test_settings_of_one_target_are_in_its_requests_alone(
+    named: GatewayLocation, questions: Callable[[int], Path], served
+) -> None:
+    asked = replace(OPTIONS, targets=("one", "one,temperature=0,system=Be brief."))
+    found = await replay(scan(questions(20)), asked, named, QUIET, QUIET)
+    plain, brief = (target.target for target in found.targets)
+    assert (plain, brief.startswith("one[temperature=0,system=#")) == ("one", True)
+    assert found.reports[0].candidate == brief
+    bodies = [received.json for received in served.calls]
+    told = [b for b in bodies if b["messages"][0] == {"role": "system", "content": "Be brief."}]
+    assert (len(told), len(bodies)) == (20, 40)
+    assert {b.get("temperature") for b in told} == {0}
+    assert not any("temperature" in b for b in bodies if b not in told)
+
+
 async def test_an_interrupted_replay_continues(
     named: GatewayLocation, questions: Callable[[int], Path], served
 ) -> None:
