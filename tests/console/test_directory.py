@@ -201,3 +201,20 @@ async def test_changes_at_the_same_time_are_all_made(admin: Admin, ada: Actor, c
     found = await records(corridor)
     assert {f"key:{each.row.record.id}" for each in made} < set(found)
     assert len(found) == 9
+
+
+async def test_on_postgresql_it_is_the_same(opened, admin_of, corridor, ada, postgres_url):
+    admin = await admin_of(await opened(postgres_url))
+    await directory.create_team(admin, ada, {"id": "search", "limits": {"usd_per_month": 5}})
+    made = await asyncio.gather(
+        *(directory.create_key(admin, ada, {"name": f"k{n}", "team": "search"}) for n in range(4))
+    )
+    await directory.rotate_key(admin, OTTO, made[0].row.record.id, {"overlap_s": 60})
+    await directory.revoke_key(admin, OTTO, made[1].row.record.id, end_streams=True)
+    with pytest.raises(Conflict, match='has the name "k2" already'):
+        await directory.create_key(admin, ada, {"name": "k2"})
+    found = await records(corridor)
+    assert len(found) == 5
+    assert [found[f"key:{each.row.record.id}"].disabled for each in made] == [False, True, False, False]
+    actions = [row.action for row in await directory.read_audit(admin, None, 10, None)]
+    assert sorted(actions) == ["create"] * 5 + ["delete", "rotate"]
