@@ -98,7 +98,8 @@ class ConsoleApp:
             except ClientDisconnect:
                 return Response(status_code=400)
             if operation.method != "GET":
-                log.info("admin: %s (%s): %s %s", actor.name, actor.role, request.method, request.url.path)
+                path = ascii(request.scope["path"])[1:-1]  # it may hold what moves the cursor of a terminal
+                log.info("admin: %s (%s): %s %s", actor.name, actor.role, request.method, path)
             if isinstance(done.body, str):
                 return Response(done.body, done.status, _HEADERS, media_type="text/csv")
             return _answer(orjson.dumps(done.body), done.status)
@@ -161,11 +162,12 @@ def _refusal(error: AdminError) -> Response:
 
 async def _http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)  # noqa: S101 - Starlette calls it for nothing else
+    path = request.scope["path"][:200]  # not request.url, which is built from the client's Host header and may fail
     if error.status_code == 405:
-        refused = _refusal(MethodNotThere(f"{request.url.path[:200]} does not take {request.method[:20]}"))
+        refused = _refusal(MethodNotThere(f"{path} does not take {request.method[:20]}"))
         refused.headers["allow"] = (error.headers or {}).get("Allow", "")
         return refused
-    return _refusal(NotThere(f"{request.url.path[:200]} does not exist here; /admin/openapi.json lists what does"))
+    return _refusal(NotThere(f"{path} does not exist here; /admin/openapi.json lists what does"))
 
 
 async def _internal_error(request: Request, error: Exception) -> Response:

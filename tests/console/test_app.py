@@ -98,6 +98,23 @@ async def test_unknown_paths_and_methods_say_so_in_json(console):
         assert (await client.get("/admin/v1/keys/")).status_code == 404, "no redirect"
 
 
+@pytest.mark.parametrize("host", ["[", "a b", "x" * 300, ""])
+async def test_a_host_header_that_is_none_changes_no_answer(console, host):
+    headers = {"host": host, "authorization": "Bearer token-of-owner"}
+    async with httpx2.AsyncClient(base_url=console.url, headers=headers) as client:
+        assert (await client.get("/admin/v1/kyes")).json()["error"]["code"] == "not_found"
+        assert (await client.post("/admin/v1/keys", json={"name": "web"})).status_code == 201
+
+
+async def test_no_path_moves_the_cursor_of_a_terminal(console, caplog):
+    caplog.set_level(logging.INFO)
+    made = await console.made("key", name="web")
+    assert (await console.owner.delete(f"/keys/{made['id']}%1b[2J%0aforged")).status_code == 404
+    await console.owner.delete(f"/keys/{made['id']}")
+    assert f"DELETE /admin/v1/keys/{made['id']}" in caplog.text
+    assert "\x1b" not in caplog.text
+
+
 async def test_no_answer_is_cached_and_no_secret_is_logged(console, caplog):
     with caplog.at_level(logging.DEBUG):
         answer = await console.owner.post("/keys", json={"name": "web"})
