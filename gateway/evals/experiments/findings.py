@@ -313,7 +313,8 @@ def _gates(
     delta = delta_of(plan.plan, primary)
     if plan.plan.mode != "split" and primary is not None:
         gates = [_aa(looked, candidate, primary, delta), *_losses(looked, plan, candidate, delta)]
-        gates += [path_gate(checks)] if (checks := _path_checks(looked, plan)) != PathChecks() else []
+        varied = bool(plan.plan.control.variant or any(target.variant for _, target in plan.plan.candidates))
+        gates += [path_gate(checks, varied)] if (checks := _path_checks(looked, plan)) != PathChecks() else []
     if split is not None:
         gates.append(split.gate)
     return tuple(gates)

@@ -50,8 +50,11 @@ class PathChecks:
     """Id of such an exchange."""
 
 
-def path_gate(checks: PathChecks) -> GateResult:
-    """Whether every arm was asked the same and is scored alike: red from the first pair that was not."""
+def path_gate(checks: PathChecks, varied: bool = False) -> GateResult:
+    """Whether every arm was asked the same and is scored alike: red from the first pair that was not.
+
+    varied: the arms' variants change parts of the requests, which are not compared.
+    """
     asked = checks.same + checks.different
     if checks.different:
         says = f"{checks.different} of {asked} requests to shadow arms differ from the served request: {checks.differs}"
@@ -63,6 +66,8 @@ def path_gate(checks: PathChecks) -> GateResult:
         )
         return GateResult("path", -1, says, checks.disagreed / checks.rescored)
     says = f"all {asked} requests to shadow arms equal the served ones" if asked else "no request could be compared"
+    if varied and asked:
+        says += ", apart from what the variants change"
     if checks.translated:
         says += f"; {checks.translated} were sent in another API's format"
     if checks.rescored:

@@ -173,3 +173,10 @@ def test_the_units_that_a_split_needs_are_those_that_make_its_gate_green(shares:
 
     needed = units_for_srm(shares)
     assert (state(needed), state(needed - 50)) == (1, 0)
+
+
+def test_requests_that_differ_by_their_variants_are_said_to() -> None:
+    equal = "all 3 requests to shadow arms equal the served ones"
+    assert path_gate(PathChecks(same=3)).says == equal
+    assert path_gate(PathChecks(same=3), varied=True).says == f"{equal}, apart from what the variants change"
+    assert path_gate(PathChecks(same=2, different=1), varied=True).state == -1
