@@ -7,11 +7,11 @@ One hash holds one limit of one scope in one window; its name ends in the window
     s        the sum of what all workers have reported as spent
     o        the sum of what they hold beyond that: leased, and spent or reserved or unused
     h        the sum of the shares that are promised to them for an outage
-    f        a lower bound of s from the usage ledger (`raise_spent`)
+    f        what was spent beyond s, by the usage ledger: after a loss of data, by workers that report no more
     t        until when (ms) no share is promised, because a call needs what is left
     w:ID     "spent total share" of worker ID; total is spent + held
 
-What is left is amount - max(s, f) - o. A worker reports absolute numbers, never differences: a repeated report changes
+What is left is amount - s - f - o. A worker reports absolute numbers, never differences: a repeated report changes
 nothing, and a lost one is repaired by the next. A sequence number keeps a report that was delayed from overwriting a
 newer one. What a worker gives back it stops using before it says so; what it is granted it uses once it has the reply.
 Therefore `total` and `share` on the server are never below what the worker uses, whatever gets lost.
@@ -58,17 +58,18 @@ for i = 4, #KEYS do
     local starts, ends, leaving = tonumber(ARGV[at + 6]), tonumber(ARGV[at + 7]), ARGV[at + 9] == '1'
     local all = redis.call('HMGET', key, 's', 'o', 'h', 'f', 't', 'w:' .. id)
     for n = 1, 5 do all[n] = tonumber(all[n] or '0') or 0 end
-    local s, o, h, floor, tight = all[1], all[2], all[3], all[4], all[5]
+    local s, o, h, f, tight = all[1], all[2], all[3], all[4], all[5]
+    local used_before = s + f
     local spent_before, total_before, share_before = 0, 0, 0
     if all[6] then
         local a, b, c = string.match(all[6], '(%%S+) (%%S+) (%%S+)')
         spent_before, total_before, share_before = tonumber(a) or 0, tonumber(b) or 0, tonumber(c) or 0
     end
-    local used_before = math.max(s, floor)
+    if not all[6] then f = math.max(0, f - spent) end
     s = s + spent - spent_before
     o = o + (total - spent) - (total_before - spent_before)
     h = h - share_before
-    local used = math.max(s, floor)
+    local used = s + f
     local room = amount - used - o - h
     local open = ends == 0 or (now >= starts - %d and now < ends)
     local grant, offer, kept = 0, 0, 0
@@ -87,7 +88,7 @@ for i = 4, #KEYS do
     else
         redis.call('HSET', key, 'w:' .. id, whole(spent) .. ' ' .. whole(total) .. ' ' .. whole(kept))
     end
-    redis.call('HSET', key, 's', whole(s), 'o', whole(o), 'h', whole(h), 't', whole(tight))
+    redis.call('HSET', key, 's', whole(s), 'o', whole(o), 'h', whole(h), 'f', whole(f), 't', whole(tight))
     if ends > 0 then
         redis.call('PEXPIREAT', key, whole(ends + tonumber(ARGV[at + 8])))
     else
@@ -142,9 +143,10 @@ return 1
 
 # KEYS: the limit. ARGV: the amount, and the Unix ms at which the hash expires.
 _RAISE = """
-local before = tonumber(redis.call('HGET', KEYS[1], 'f') or '0')
-if tonumber(ARGV[1]) > before then
-    redis.call('HSET', KEYS[1], 'f', ARGV[1])
+local s = tonumber(redis.call('HGET', KEYS[1], 's') or '0') or 0
+local f = tonumber(redis.call('HGET', KEYS[1], 'f') or '0') or 0
+if tonumber(ARGV[1]) > s + f then
+    redis.call('HSET', KEYS[1], 'f', string.format('%.0f', tonumber(ARGV[1]) - s))
     redis.call('PEXPIREAT', KEYS[1], ARGV[2])
 end
 return 1
@@ -258,7 +260,8 @@ class LeaseServer:
     async def raise_spent(self, name: str, amount: int, expires_ms: int) -> None:
         """Makes `amount` the least that counts as spent: from the ledger, after the server has lost its data.
 
-        As max(ledger, reports): repeated as the ledger grows, it never counts a call twice. name: as in LeaseReport.
+        As max(ledger, counted), in any order with the reports of workers that live on: the first report of a worker
+        that the server does not know is taken as a part of it. name: as in LeaseReport.
         """
         await ask(self._client.eval(_RAISE, 1, self._key(name), amount, expires_ms))
 
