@@ -68,6 +68,17 @@ class Wire:
         self._writer: asyncio.StreamWriter | None = None
 
     async def ask(self, path: str, body: bytes, key: str = KEY, more: str = "") -> tuple[int, bytes]:
+        """Once more where the gateway has closed the connection meanwhile, as it does with one that is idle."""
+        kept = self._reader is not None
+        try:
+            return await self._ask(path, body, key, more)
+        except (asyncio.IncompleteReadError, ConnectionError) as error:
+            if not kept or getattr(error, "partial", b""):
+                raise
+            self.close()
+        return await self._ask(path, body, key, more)
+
+    async def _ask(self, path: str, body: bytes, key: str, more: str) -> tuple[int, bytes]:
         if self._reader is None or self._writer is None:
             self._reader, self._writer = await asyncio.open_connection("127.0.0.1", self._port)
         head = f"POST {path} HTTP/1.1\r\nhost: g\r\nauthorization: Bearer {key}\r\ncontent-length: {len(body)}\r\n"
@@ -161,6 +172,7 @@ def config(doubles: dict[str, FakeUpstream], stream: str, ports: list[int]) -> J
             "unpriced": alias("unpriced"),
             "judge": alias("judge"),
             "split": {**alias("good"), "targets": [to["good"]]},
+            "liked": alias("good"),
             "tight": alias("good"),
             "mute": alias("mute"),
         },
@@ -186,6 +198,10 @@ def config(doubles: dict[str, FakeUpstream], stream: str, ports: list[int]) -> J
             "halves": {
                 "model": "split", "control": to["good"], "candidate": to["worse"], "mode": "split", "split": 0.5,
                 "unit": "user", "primary": "valid_json", "margin": 0.5,
+            },
+            "liked": {  # people's thumbs decide
+                "model": "liked", "control": to["good"], "candidate": to["worse"], "mode": "split", "split": 0.5,
+                "primary": "feedback:thumb", "margin": 0.5, "feedback_window_s": 1,
             },
             "tight": {  # the primary is at its margin, and the guardrail's is small: both stay open
                 "model": "tight", "control": to["good"], "candidate": to["worse"], "shadow": 1.0, "method": "anytime",
@@ -323,6 +339,18 @@ class Whole:
     async def load(self, n: int, model: str = "chat", **fields: Any) -> list[int]:
         """n calls, sixteen at a time; their statuses."""
         return await self.spread([self.call(model, **fields)] * n)
+
+    async def rated(self, n: int) -> None:
+        """n calls of a split, one after the other, and a thumb for each but every third."""
+        headers = {"authorization": f"Bearer {KEY}"}
+        async with httpx2.AsyncClient(base_url=f"http://127.0.0.1:{self.port}", headers=headers, timeout=60) as client:
+            for i in range(n):
+                path, body, _, _ = self.call("liked")
+                answer = await client.post(path, content=body)
+                assert answer.status_code == 200, answer.text
+                if i % 3:
+                    thumb = {"id": answer.headers["x-request-id"], "name": "thumb", "value": i % 2 == 0}
+                    assert (await client.post("/v1/feedback", json=thumb)).status_code in (200, 202)
 
     def of_arm(self, arm: str, users: Iterable[str]) -> list[str]:
         """Those whom the plan of the experiment `halves` deals this arm."""

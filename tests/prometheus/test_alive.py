@@ -99,6 +99,7 @@ async def ordinary_traffic(whole: Any, people: int = 60) -> None:
     await whole.load(3, "cut", stream=True)
     assert {*await whole.load(2, "mute"), *await whole.load(8, "mute", stream=True)} == {200}
     await whole.spread([whole.call("split", user=f"user-{i}") for i in range(people)])
+    await whole.rated(people)
     secret = [{"role": "user", "content": "write to ada@example.org"}]
     await whole.spread([whole.call("chat", key="sk-private-key", messages=secret, always=True) for _ in range(4)])
     assert await whole.load(1, "no-such-model") == [404]
