@@ -183,6 +183,7 @@ async def the_oldest_waits(whole: Any, rung: Rung, until: Any) -> None:
     redis = whole.redis()
     (oldest,) = redis.xpending_range(STREAM, GROUP, "-", "+", 1)
     redis.xclaim(STREAM, GROUP, "dead", 0, [oldest["message_id"]], idle=HOUR_MS, justid=True)
+    await rung.until(until, "GatewayDeadLetters")  # before the stream overflows, which would trim it
 
 
 async def an_entry_vanishes(whole: Any) -> None:
