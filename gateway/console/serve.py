@@ -1,4 +1,4 @@
-"""The program `gateway console`: one process, which may run beside others on the same store."""
+"""The program `gateway console`: one process, of which several may share a store."""
 
 from __future__ import annotations
 

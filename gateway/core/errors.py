@@ -14,7 +14,7 @@ GatewayError                 has a status: it may be the answer to a client
 ├── KeyBusy             429  the key's calls in flight have reached its limit; carries retry-after
 ├── QueueFull           429  every target's queue is full; carries retry-after
 ├── Overloaded          503  no target may be asked now; carries retry-after
-├── KeysUnavailable     503  whether the key is valid cannot be told now; carries retry-after
+├── KeysUnavailable     503  whether the key is valid is unknown now; carries retry-after
 ├── LimitsUnavailable   503  a limit cannot be checked now, and is to refuse then; carries retry-after
 ├── NotImplementedHere  501
 ├── UpstreamFailed      502  every target failed

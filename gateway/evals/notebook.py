@@ -119,8 +119,8 @@ def _column(kind: str, scorer: str) -> str:
 
 def _question(request: bytes) -> str | None:
     """The last user message; None for a body that has none."""
-    said = [text for role, text in turns(bytes(request)) if role == "user"]
-    return said[-1] if said else None
+    questions = [text for role, text in turns(bytes(request)) if role == "user"]
+    return questions[-1] if questions else None
 
 
 def _names(view: Any) -> list[str]:

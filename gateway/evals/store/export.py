@@ -87,12 +87,12 @@ def _whole(connection: Connection, ids: Sequence[str]) -> list[Found]:
     query = select(exchanges).where(e.id.in_(ids)).order_by(e.received, e.id)
     found = [{str(name): value for name, value in row.items()} for row in connection.execute(query).mappings()]
     scored = scores_of(connection, ids)
-    said: dict[str, list[Found]] = {}
+    given: dict[str, list[Found]] = {}
     for row in connection.execute(select(feedback).where(f.resolved.in_(ids)).order_by(f.at)).mappings():
-        said.setdefault(row["resolved"], []).append({str(name): value for name, value in row.items()})
-    return [{**x, "scores": scored.get(x["id"], []), **_feedback(said.get(x["id"], []))} for x in found]
+        given.setdefault(row["resolved"], []).append({str(name): value for name, value in row.items()})
+    return [{**x, "scores": scored.get(x["id"], []), **_feedback(given.get(x["id"], []))} for x in found]
 
 
-def _feedback(said: list[Found]) -> Found:
-    corrections = [each["correction"] for each in said if each["correction"] is not None]
-    return {"feedback": said, "correction": corrections[-1] if corrections else None}
+def _feedback(given: list[Found]) -> Found:
+    corrections = [each["correction"] for each in given if each["correction"] is not None]
+    return {"feedback": given, "correction": corrections[-1] if corrections else None}

@@ -107,8 +107,8 @@ def _read(connection: Connection, served: Sequence[Found]) -> _Arms:
     judged = select(p.exchange_id, p.scorer, p.value).where(p.exchange_id.in_(arms), p.value.is_not(None))
     for arm, scorer, value in connection.execute(judged.where(p.direction == "maximise").order_by(p.scorer)):
         page.verdicts.setdefault(arm, []).append((scorer, value))
-    said = select(x.subject, x.subject_id, x.value).where(x.subject_id.in_([*ids, *arms]), x.value.is_not(None))
-    for subject, subject_id, value in connection.execute(said.order_by(x.at)):
+    given = select(x.subject, x.subject_id, x.value).where(x.subject_id.in_([*ids, *arms]), x.value.is_not(None))
+    for subject, subject_id, value in connection.execute(given.order_by(x.at)):
         by = page.pair_labels if subject == "pair" else page.own_labels
         by.setdefault(subject_id, []).append(value)
     return page

@@ -185,7 +185,7 @@ class LeaseBook:
                 del self.leases[lease.name]
 
     def report_all(self) -> None:
-        """The server does not know what it was told: everything is reported again."""
+        """The server has lost earlier reports: everything is reported again."""
         for lease in self.leases.values():
             self.unreported(lease)
 

@@ -102,7 +102,7 @@ class LeaseExchange:
                 return
 
     async def _exchange(self, leases: Sequence[Lease], *, leaving: bool = False) -> bool:
-        """Whether the server answered. Whoever waits is told in any case."""
+        """Whether the server answered. Waiting calls continue in any case."""
         book, clock = self._book, self._book.clock
         waiting, self._round = self._round, None
         sent = clock()

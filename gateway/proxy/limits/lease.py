@@ -106,7 +106,7 @@ class Lease:
         self.step = max(self.step, amount)
 
     def short(self, amount: int, now: float, within_s: float) -> bool:
-        """The server said, not longer ago than `within_s`, that so much is not left."""
+        """The server reported within `within_s` that less than this is left."""
         return now - self.checked_at < within_s and self.free + self.left < amount
 
     def target(self, now: float) -> int:
@@ -116,7 +116,7 @@ class Lease:
         return max(int(self.rate * AHEAD_S), self.step, self.held // 4)
 
     def report(self, now: float, *, leaving: bool = False, keep: bool = False) -> LeaseReport:
-        """What the server is told. What is given back is not used from here on.
+        """The report to the server. What is given back is not used from here on.
 
         keep: in an outage, nothing is given back, because the server may not hear of it.
         """

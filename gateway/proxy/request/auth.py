@@ -50,7 +50,7 @@ class KeyRing:
         """limits: of the process, by key name; those of earlier configs stay, with the calls that they count.
         directory: the records of the config: its keys, teams and organizations; None: it has none but these keys.
         dynamic: None: keys are made in the config only. expects_dynamic: until dynamic keys have been read, whether an
-        unknown key is valid cannot be told. clock: Unix seconds."""
+        unknown key is valid cannot be known. clock: Unix seconds."""
         keys = list(keys)
         static = directory or Directory(keys={k.name: _record(k) for k in keys})
         self._dynamic = KeyDirectory() if dynamic is None else dynamic
@@ -75,7 +75,7 @@ class KeyRing:
 
     def caller(self, headers: Mapping[bytes, bytes]) -> Caller:
         """Raises InvalidKey when the request carries no key, or one that is unknown, disabled or expired;
-        KeysUnavailable when that cannot be told now."""
+        KeysUnavailable when that cannot be known now."""
         key = _key(headers)
         if key:
             if self._seen != self._dynamic.changes:

@@ -121,9 +121,9 @@ def _schema(arrow: Any, named: Mapping[str, str]) -> Any:
     score = arrow.struct(
         [("scorer", text), ("version", text), ("value", number), ("label", text), ("status", text), ("pi", number)]
     )
-    said = arrow.struct([("name", text), ("value", number), ("label", text), ("comment", text), ("correction", text)])
+    rating = arrow.struct([("name", text), ("value", number), ("label", text), ("comment", text), ("correction", text)])
     kinds = {
-        "received": arrow.timestamp("us", tz="UTC"), "messages": arrow.list_(turn), "feedback": arrow.list_(said),
+        "received": arrow.timestamp("us", tz="UTC"), "messages": arrow.list_(turn), "feedback": arrow.list_(rating),
         **dict.fromkeys(("status", "input_tokens", "output_tokens"), integer),
         **dict.fromkeys(("cost_usd", "first_token_s", "total_s", "pi"), number),
     }  # fmt: skip
