@@ -84,6 +84,14 @@ class Rung:
             raise
 
 
+async def an_experiment_begins(whole: Any) -> None:
+    """With too few calls for a verdict, so that a scrape sees it change later."""
+    whole.doubles["good"].says('{"ok": ', "true}")
+    whole.doubles["worse"].says("no JSON at all")
+    await whole.load(4, response_format={"type": "json_object"})
+    await whole.until_value('gateway_experiment_verdict{experiment="swap",verdict="hold"}', lambda n: n == 1)
+
+
 async def ordinary_traffic(whole: Any, people: int = 60) -> None:
     """Answers plain and streamed, shadows, a split, judges, a cut stream, feedback, something to redact, a refusal."""
     whole.doubles["good"].says('{"ok": ', "true}")
@@ -91,8 +99,6 @@ async def ordinary_traffic(whole: Any, people: int = 60) -> None:
     whole.doubles["judge"].says('{"score": 4}')
     whole.doubles["cutting"].always(Fault.cut_after(2))
     json_wanted = {"response_format": {"type": "json_object"}}
-    await whole.load(4, **json_wanted)  # too few for a verdict, so that a scrape sees it change
-    await whole.until_value('gateway_experiment_verdict{experiment="swap",verdict="hold"}', lambda n: n == 1)
     statuses = [*await whole.load(80, **json_wanted), *await whole.load(20, stream=True, **json_wanted)]
     statuses += [*await whole.load(4, "unpriced"), *await whole.load(60, "tight", **json_wanted)]
     assert set(statuses) == {200}
@@ -277,6 +283,7 @@ async def the_split_is_not_the_planned_one(whole: Any) -> None:
 
 async def everything_happens(whole: Any, rung: Rung) -> None:
     until = whole.until
+    await an_experiment_begins(whole)
     await ordinary_traffic(whole)
     await keys_come_and_go(whole, rung)
     await an_upstream_is_down_and_up_again(whole)
