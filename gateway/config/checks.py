@@ -402,6 +402,7 @@ def _contradictions(at: str, experiment: Experiment, model: dict[str, Any]) -> I
     for key, used in (("shadow", shadows), ("repeat_control", shadows), ("split", splits)):
         if key in experiment.model_fields_set and not used:
             yield f"{at}.{key}: has no effect with `mode: {experiment.mode}`; remove it, or set `mode: both`"
+    yield from _ramp_mistakes(at, experiment)
     if "record" in experiment.model_fields_set and not splits:
         yield f"{at}.record: has no effect with `mode: shadow`, whose answers are always recorded"
     decides = (experiment.primary or "", *experiment.guardrails)
@@ -425,13 +426,35 @@ def _contradictions(at: str, experiment: Experiment, model: dict[str, Any]) -> I
         yield f"{at}.stop: not after its start"
 
 
+def _ramp_mistakes(at: str, experiment: Experiment) -> Iterator[str]:
+    ramp, given = experiment.ramp, experiment.model_fields_set
+    if ramp is None:
+        return
+    if experiment.mode != "both" and "mode" in given:
+        yield f"{at}.mode: a ramp has shadows and serves the candidate's share, as `mode: both` does; remove it"
+    if "split" in given:
+        yield f"{at}.split: has no effect with `ramp`, whose steps are the shares that are served; remove it"
+    if len(experiment.arms) > 1:
+        yield f"{at}.ramp: there are {len(experiment.arms)} candidates, and a ramp has one"
+    if experiment.primary is None:
+        yield f"{at}.ramp: it advances with the verdict on the primary metric; set `primary`"
+    if experiment.record != 1.0:
+        yield f"{at}.record: {experiment.record:g}, but a ramp counts every answer that is served; remove it"
+    exposure = ramp.largest_exposure
+    if (experiment.primary or "").startswith(FEEDBACK) and exposure.requests is None and exposure.usd is None:
+        yield (
+            f"{at}.ramp.largest_exposure: feedback is given on served answers only, so the candidate serves before "
+            "there is a verdict; say how many `requests` or `usd` it may"
+        )
+
+
 def _method_mistakes(at: str, experiment: Experiment) -> Iterator[str]:
     given, method, share = experiment.model_fields_set, experiment.chosen_method, experiment.repeat_share
     if experiment.stationary is not None and experiment.method and experiment.stationary != (method == "stationary"):
         stationary = str(experiment.stationary).lower()
         yield f"{at}.stationary: {stationary} contradicts `method: {method}`; remove `stationary`"
-    if "max_pairs" in given and (method != "hybrid" or experiment.mode != "shadow"):
-        setting = f"method: {method}" if method != "hybrid" else f"mode: {experiment.mode}"
+    if "max_pairs" in given and (method != "hybrid" or experiment.chosen_mode != "shadow"):
+        setting = f"method: {method}" if method != "hybrid" else "ramp" if experiment.ramp else f"mode: {experiment.mode}"
         yield f"{at}.max_pairs: has no effect with `{setting}`; remove it"
     if not experiment.shadows:
         for key in ("aa", "compare", "adjust"):

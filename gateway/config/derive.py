@@ -21,6 +21,7 @@ from gateway.core.keys import Directory, KeyRecord, OrganizationRecord, TeamReco
 from gateway.core.plan import DEFAULT_WINDOW_S, FAILURE_METRICS, FEEDBACK, UNBOUNDED_METRICS, Guardrail, Plan
 from gateway.core.price_list import listed
 from gateway.core.prices import Price, Prices
+from gateway.core.ramp import RampPace
 from gateway.core.variant_text import variant_text
 
 SCORE_VARIANCE = 0.1  # assumed of a difference of scores in [0, 1]
@@ -61,11 +62,11 @@ def plan_of(name: str, experiment: Experiment, total_s: float | None = None) -> 
         model=experiment.model,
         control=target_of(experiment.control),
         candidates=tuple((arm, target_of(ref)) for arm, ref in sorted(experiment.arms.items())),
-        mode=experiment.mode,
+        mode=experiment.chosen_mode,
         shadow=experiment.shadow_share,
         split=experiment.split_share,
         repeat_control=experiment.repeat_share,
-        unit=experiment.unit,
+        unit=experiment.chosen_unit,
         primary=experiment.primary,
         margin=experiment.margin,
         alpha=experiment.alpha,
@@ -78,9 +79,10 @@ def plan_of(name: str, experiment: Experiment, total_s: float | None = None) -> 
         stop=experiment.stop,
         aa=experiment.aa,
         compare=experiment.compare,
-        adjust=experiment.adjust and experiment.mode == "shadow",
-        after_verdict=experiment.after_verdict if experiment.mode == "shadow" else "continue",
-        family=experiment.family if len(experiment.arms) > 1 and experiment.mode == "shadow" else "even",
+        adjust=experiment.adjust and experiment.chosen_mode == "shadow",
+        after_verdict=experiment.after_verdict if experiment.chosen_mode == "shadow" else "continue",
+        family=experiment.family if len(experiment.arms) > 1 and experiment.chosen_mode == "shadow" else "even",
+        ramp=experiment.ramp.design if experiment.ramp else None,
     )
     return _with_horizon(_with_feedback(plan, experiment), experiment)
 
@@ -198,6 +200,11 @@ def plans_of(config: Config) -> dict[str, Plan]:
     """The plan of each experiment, by the experiment's name."""
     models = config.models
     return {n: plan_of(n, e, models[e.model].timeouts.total_s) for n, e in config.experiments.items()}
+
+
+def paces_of(config: Config) -> dict[str, RampPace]:
+    """The pace of each ramp, by the experiment's name."""
+    return {name: each.ramp.pace for name, each in config.experiments.items() if each.ramp}
 
 
 def prices_of(config: Config) -> Prices:

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, PlainValidator
 
+from gateway.config.ramp import RampConfig
 from gateway.config.types import Name, Positive, Section, Share, number
 from gateway.config.upstreams import TargetRef
 from gateway.core.horizon import BURN_IN
@@ -90,7 +91,8 @@ class Experiment(Section):
     record: Annotated[float, Field(gt=0, le=1)] = 1.0
     """Rate at which answers of a split are recorded, where `sampling` gives no higher one."""
     unit: Unit = "request"
-    """The unit that keeps its arm in a split, and that counts as one independent observation."""
+    """The unit that keeps its arm in a split, and that counts as one independent observation. Default with `ramp`:
+    `conversation`."""
     primary: str | None = None
     """The metric that decides: a scorer, a built-in metric, or in a split people's feedback (`feedback:NAME`).
     Default: none; then nothing is decided."""
@@ -141,6 +143,9 @@ class Experiment(Section):
     """Whose calls take part."""
     gate: ShadowGate = ShadowGate()
     """When shadow requests pause."""
+    ramp: RampConfig | None = None
+    """The candidate takes over the traffic step by step: shadows first, then a rising share of the units. Default: the
+    shares stay as they are."""
     start: Annotated[Literal["auto", "manual"] | float, PlainValidator(_start, json_schema_input_type=str)] = "auto"
     """`auto`: when a gateway first reads it; `manual`: by `gateway ab start`; or a time."""
     stop: Moment | None = None
@@ -153,12 +158,21 @@ class Experiment(Section):
         return {CANDIDATE: self.candidate} if self.candidate else self.candidates
 
     @property
+    def chosen_mode(self) -> Mode:
+        """A ramp has both: units that get the control are still shadowed."""
+        return "both" if self.ramp else self.mode
+
+    @property
+    def chosen_unit(self) -> Unit:
+        return "conversation" if self.ramp and "unit" not in self.model_fields_set else self.unit
+
+    @property
     def shadows(self) -> bool:
-        return self.mode != "split"
+        return self.chosen_mode != "split"
 
     @property
     def splits(self) -> bool:
-        return self.mode != "shadow"
+        return self.chosen_mode != "shadow"
 
     @property
     def shadow_share(self) -> float:
@@ -166,7 +180,10 @@ class Experiment(Section):
 
     @property
     def split_share(self) -> float:
-        return 0.0 if not self.splits else _SPLIT if self.split is None else self.split
+        """Of a fixed split: a ramp's share is in its record."""
+        if not self.splits or self.ramp:
+            return 0.0
+        return _SPLIT if self.split is None else self.split
 
     @property
     def repeat_share(self) -> float:
@@ -182,5 +199,8 @@ class Experiment(Section):
     def summary(self) -> str:
         """A few words for people: "shadow on 20%, split 50%", or "off"."""
         shares = [f"shadow on {self.shadow_share:.0%}"] if self.shadows else []
-        shares += [f"split {self.split_share:.0%}"] if self.splits else []
+        if self.ramp:
+            shares.append(f"ramp {' '.join(f'{step:.3g}' for step in self.ramp.steps)}")
+        elif self.splits:
+            shares.append(f"split {self.split_share:.0%}")
         return ", ".join(shares) if self.enabled else "off"

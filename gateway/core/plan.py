@@ -15,6 +15,7 @@ import orjson
 
 from gateway.core.exchange import Target
 from gateway.core.horizon import BURN_IN
+from gateway.core.ramp import RampDesign
 
 Mode = Literal["shadow", "split", "both"]
 Unit = Literal["request", "conversation", "user", "key"]
@@ -84,6 +85,7 @@ class Plan:
     family: Sharing = "even"  # how several candidates share alpha
     feedback_window_s: float | None = None  # after it, feedback on an answer no longer counts; None: none decides
     feedback_missing: Missing = "omit"  # what an answer without feedback is: in no mean, or a 0
+    ramp: RampDesign | None = None  # how the candidate's share of served units rises; None: `split` is fixed
 
     @property
     def hash(self) -> str:
@@ -152,7 +154,7 @@ _NEVER = object()
 _WITHOUT: dict[str, Any] = {
     "method": "guaranteed", "max_pairs": None, "auto_horizon": False, "aa": "proof", "compare": "served",
     "adjust": False, "after_verdict": "continue", "family": "even", "feedback_window_s": None,
-    "feedback_missing": "omit",
+    "feedback_missing": "omit", "ramp": None,
 }  # fmt: skip
 
 
@@ -165,6 +167,8 @@ def plan_from_json(text: bytes | str) -> Plan:
     for name in ("strata", "apis"):
         raw[name] = tuple(raw[name])
     raw["keys"] = None if raw["keys"] is None else tuple(raw["keys"])
+    if raw.get("ramp") is not None:
+        raw["ramp"] = RampDesign.from_fields(raw["ramp"])
     if raw.pop("stationary"):
         raw["method"] = "stationary"
     return Plan(**raw)

@@ -19,6 +19,7 @@ from gateway.core.exchange import Fields
 from gateway.stream.connect import Credentials, ask, close, connect
 from gateway.stream.dead_letters import DeadLetterQueue
 from gateway.stream.directory import DirectoryStream
+from gateway.stream.ramps import RampStream
 from gateway.stream.shard import Shard, find_shard
 from gateway.stream.shared_state import SharedState
 from gateway.stream.types import Lag, ShardSnapshot, StreamEntry, order
@@ -62,6 +63,7 @@ class Corridor:
         self.client = connect(url, access or Credentials())
         self.state = SharedState(self.client, name)
         self.directory = DirectoryStream(self.client, name)
+        self.ramps = RampStream(self.client, name)
         several = "+cluster://" in url
         self.shards = (
             tuple(Shard(self.client, f"{{{name}:{i}}}", f"@{i}") for i in range(shards))
