@@ -454,7 +454,9 @@ def _method_mistakes(at: str, experiment: Experiment) -> Iterator[str]:
         stationary = str(experiment.stationary).lower()
         yield f"{at}.stationary: {stationary} contradicts `method: {method}`; remove `stationary`"
     if "max_pairs" in given and (method != "hybrid" or experiment.chosen_mode != "shadow"):
-        setting = f"method: {method}" if method != "hybrid" else "ramp" if experiment.ramp else f"mode: {experiment.mode}"
+        setting = (
+            f"method: {method}" if method != "hybrid" else "ramp" if experiment.ramp else f"mode: {experiment.mode}"
+        )
         yield f"{at}.max_pairs: has no effect with `{setting}`; remove it"
     if not experiment.shadows:
         for key in ("aa", "compare", "adjust"):

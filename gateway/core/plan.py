@@ -15,7 +15,7 @@ import orjson
 
 from gateway.core.exchange import Target
 from gateway.core.horizon import BURN_IN
-from gateway.core.ramp import RampDesign
+from gateway.core.ramp import VERDICT_PART, RampDesign
 
 Mode = Literal["shadow", "split", "both"]
 Unit = Literal["request", "conversation", "user", "key"]
@@ -136,6 +136,11 @@ class Plan:
     @property
     def arms(self) -> tuple[str, ...]:
         return (CONTROL, *(name for name, _ in self.candidates), *((REPEAT,) if self.repeat_control else ()))
+
+    @property
+    def verdict_alpha(self) -> float:
+        """The part of alpha that the verdict has: all of it, unless alarms of a ramp have the rest."""
+        return self.alpha * (VERDICT_PART if self.ramp else 1.0)
 
     @property
     def decides(self) -> tuple[str, ...]:

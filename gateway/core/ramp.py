@@ -18,6 +18,7 @@ RampState = Literal["shadow", "ramp", "promoted", "rolled_back", "stopped"]
 RampMode = Literal["advise", "auto"]
 RampAction = Literal["hold", "ready", "advance", "promote", "roll_back", "stop"]
 CONTROLLER = "controller"  # who made a transition that no person made
+VERDICT_PART = 0.8  # of a plan's alpha, for the verdict; the rest is for the alarms on served answers
 _WEEK_S = 7 * 86_400.0
 _MONDAY_S = 4 * 86_400.0  # 1970-01-05 was one
 
@@ -105,7 +106,7 @@ class RampRecord:
     by: str
     reason: str
     cooling_until: float = 0.0  # Unix seconds
-    overridden: bool = False  # somebody went on without a verdict
+    overridden: bool = False  # somebody took this step without the evidence for it
     raw: bytes = field(default=b"", compare=False, repr=False)
     """The stored bytes; b"" for a record that was not read from the server."""
 
@@ -165,10 +166,23 @@ class RampEvent:
     evidence: Mapping[str, Any]  # as the controller saw it last
 
     @property
+    def moved(self) -> bool:
+        """Whether it began another state or step."""
+        return self.before != (self.record.state, self.record.step)
+
+    @property
+    def override(self) -> bool:
+        return self.moved and self.record.overridden
+
+    @property
     def kind(self) -> str:
         """What happened, in one word."""
         after = self.record
-        if self.before is None or self.before != (after.state, after.step):
+        if self.before is None and after.version > 1 and after.state != "shadow":
+            return "restored"
+        if self.override:
+            return "overridden"
+        if self.moved:
             return {"ramp": "advanced", "shadow": "shadowing"}.get(after.state, after.state)
         return "paused" if after.paused else "resumed"
 
@@ -251,7 +265,7 @@ def resumed(record: RampRecord, change: RampChange) -> RampRecord:
     if change.at < record.cooling_until:
         left = math.ceil(record.cooling_until - change.at)
         raise RampRefused(f"{record.experiment}: it cools down after a rollback for another {left} s")
-    return replace(_moved(record, change, "shadow", -1), overridden=False)
+    return _moved(record, change, "shadow", -1)
 
 
 def stopped(record: RampRecord, change: RampChange) -> RampRecord:
@@ -278,4 +292,4 @@ def _next(record: RampRecord, change: RampChange) -> RampRecord:
 
 
 def _moved(record: RampRecord, change: RampChange, state: RampState, step: int) -> RampRecord:
-    return replace(_next(record, change), state=state, step=step, since=change.at, paused=False)
+    return replace(_next(record, change), state=state, step=step, since=change.at, paused=False, overridden=False)

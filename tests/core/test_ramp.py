@@ -69,7 +69,7 @@ def test_a_pause_keeps_the_share_and_the_start_of_the_step() -> None:
 
 def test_a_step_waits_for_evidence_unless_it_is_overridden() -> None:
     step = advanced(fresh(), DESIGN, AT)
-    with pytest.raises(RampRefused, match="undecided. To go on all the same: override it"):
+    with pytest.raises(RampRefused, match=r"undecided\. To go on all the same: override it"):
         promoted(step, DESIGN, AT, RampDecision("hold", "undecided"))
     with pytest.raises(RampRefused, match="no evidence yet"):
         promoted(step, DESIGN, AT, None)

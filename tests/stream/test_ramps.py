@@ -18,7 +18,10 @@ async def test_a_record_and_its_event_are_written_together(corridor):
     assert known == FIRST
     assert await corridor.ramps.change(known, advanced(known, DESIGN, AT), b"{}")
     waiting = await corridor.ramps.waiting()
-    assert [(event.kind, event.before) for event in waiting.events] == [("shadowing", None), ("advanced", ("shadow", -1))]
+    assert [(event.kind, event.before) for event in waiting.events] == [
+        ("shadowing", None),
+        ("advanced", ("shadow", -1)),
+    ]
     assert waiting.events[0].evidence == {"units": 3}
     await corridor.ramps.remove(waiting.ids[:1])
     assert [event.kind for event in (await corridor.ramps.waiting()).events] == ["advanced"]
