@@ -220,6 +220,14 @@ class _Experiments:
     experiment_running = _gauge(
         "gateway_experiment_running", "1 while this gateway runs the experiment's plan", "experiment", over="livemax"
     )
+    ramp_share = _gauge(
+        "gateway_ramp_share", "Share of the units that the candidate of a ramp serves, of the worker with the largest",
+        "experiment", over="livemax",
+    )  # fmt: skip
+    ramp_stale = _gauge(
+        "gateway_ramp_stale", "1 while a worker cannot read a ramp's record; its share stays, and can only fall",
+        "experiment", over="livemax",
+    )  # fmt: skip
 
 
 class _Limits:

@@ -27,6 +27,7 @@ from gateway.observability.eval_metrics import ProxyMetrics
 from gateway.proxy.app import Gateway, RunningCalls
 from gateway.proxy.dialects.registry import build_dialect
 from gateway.proxy.experiments.idle_queue import IdleQueue
+from gateway.proxy.experiments.ramp_shares import RampShares
 from gateway.proxy.experiments.shadow import ShadowSender, ShadowState
 from gateway.proxy.http.client.http1 import Http1Transport
 from gateway.proxy.http.client.resolver import Resolver
@@ -73,6 +74,7 @@ class ProcessParts:
     clock: Callable[[], float] = time.monotonic
     shadows: ShadowState = field(default_factory=ShadowState)
     plans: dict[str, PlanState] = field(default_factory=dict)  # as last read from the stream server
+    ramps: RampShares = field(default_factory=RampShares)
     caller_limits: dict[str, CallerLimit] = field(default_factory=dict)
     directory: KeyDirectory = field(default_factory=KeyDirectory)
     running: RunningCalls = field(default_factory=dict)
@@ -110,7 +112,7 @@ def build(config: Config, parts: ProcessParts, keys: KeyRing | None = None, befo
     sampler = Sampler(config.sampling)
     states = () if before is None else before.router.target_states
     router = Router(config, upstreams, sampler, parts.clock, parts.rng, states)
-    router.experiments.follow(parts.plans, time.time())
+    router.experiments.follow(parts.plans, time.time(), parts.ramps.by_plan)
     _observe(router, upstreams.values(), parts.metrics)
     relay = Relay(parts.metrics, parts.ticker, parts.rng, parts.clock, background=scorer_keys(config))
     prices = prices_of(config)

@@ -378,7 +378,10 @@ class Process:
             app.config_refused = self._refused
             reload = Reload(self._served.config, app, parts)
             tasks.start(reload.watch(), "config")
-            following = PlanPoller(corridor.state, app.experiments, parts.plans, parts.shadows, metrics)
+            following = PlanPoller(
+                corridor.state, app.experiments, parts.plans, parts.shadows, metrics,
+                ramps=corridor.ramps, shares=parts.ramps,
+            )  # fmt: skip
             snapshot = DirectorySnapshot(self._served.data)
             keys = DirectoryPoller(corridor.directory, parts.directory, snapshot, metrics, app.end_calls)
             await asyncio.gather(following.look(), keys.start())

@@ -1,4 +1,4 @@
-"""Reads the plans in force from the stream server, twice a second, off the hot path.
+"""Reads the plans in force, and the steps of their ramps, from the stream server, twice a second, off the hot path.
 
 Until they have been read there is no shadow and no split; while the server is unreachable, the last known plans stay in
 force. A config whose experiment has `start: auto` (or a time) publishes its plan once for each load of the file, so
@@ -18,7 +18,9 @@ from typing import Protocol
 from gateway.config.derive import cautions
 from gateway.core.errors import StreamDown
 from gateway.core.plan import Plan, PlanState, running_rival
+from gateway.core.ramp import RampRecord
 from gateway.observability.eval_metrics import ProxyMetrics
+from gateway.proxy.experiments.ramp_shares import RampShares
 from gateway.proxy.experiments.shadow import ShadowState
 from gateway.proxy.routing.assignment import ExperimentAssignments
 
@@ -35,6 +37,12 @@ class PlanStore(Protocol):
     async def add(self, name: str, amounts: Mapping[str, float], keep_s: int | None = None) -> dict[str, float]: ...
 
 
+class RampRecords(Protocol):
+    """The part of the stream server that keeps the records of ramps."""
+
+    async def records(self) -> dict[str, RampRecord]: ...
+
+
 class PlanPoller:
     """One process's view of the plans."""
 
@@ -46,7 +54,13 @@ class PlanPoller:
         shadow_state: ShadowState,
         metrics: ProxyMetrics,
         clock: Callable[[], float] = time.time,
+        *,
+        ramps: RampRecords | None = None,
+        shares: RampShares | None = None,
     ) -> None:
+        """ramps: None: no ramp leaves its shadow phase. shares: where the shares of ramps go."""
+        self._ramps = ramps
+        self._shares = shares or RampShares()
         self._shared = shared
         self._experiments = experiments
         self._states = states
@@ -72,6 +86,7 @@ class PlanPoller:
                 if not self._warned:
                     log.warning("%s; experiments continue with the last known plans", error)
                 self._warned = True
+                self._shares.unreadable(self._states)
         self._put_in_force()
 
     async def _exchange(self, present: ExperimentAssignments) -> None:
@@ -81,6 +96,8 @@ class PlanPoller:
             states = await self._shared.plans()
         self._states.clear()
         self._states.update(states)
+        if self._ramps is not None and any(state.plan.ramp for state in states.values()):
+            self._shares.read(await self._ramps.records(), states)
         self._warned = False
         await self._shadow_state.spending.share(self._shared, list(present.plans))
 
@@ -126,14 +143,14 @@ class PlanPoller:
             if not state.running:
                 self._shadow_state.kill(name)
         for experiments in self._experiments():
-            experiments.follow(self._states, now)
+            experiments.follow(self._states, now, self._shares.by_plan)
         for gate in self._shadow_state.gates.values():
             gate.tick(now)
         self._show(self._experiments()[-1])
 
     def _show(self, present: ExperimentAssignments) -> None:
         m, shadow_state = self._metrics, self._shadow_state
-        for name in present.plans:
+        for name, plan in present.plans.items():
             if not present.enabled(name):
                 shadow_state.kill(name)
             m.experiment_running.labels(name).set(name in present.in_force)
@@ -143,6 +160,9 @@ class PlanPoller:
             used = None if running is None else shadow_state.spending.used(name, running.settings.budget)
             if used is not None:
                 m.shadow_budget.labels(name).set(used)
+            if plan.ramp is not None:
+                m.ramp_share.labels(name).set(0.0 if running is None else running.share or 0.0)
+                m.ramp_stale.labels(name).set(name in self._shares.stale)
 
 
 def _replaced(known: PlanState | None) -> str:

@@ -7,7 +7,8 @@ those whose plans are in the stream server and in this gateway's config; experim
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from types import MappingProxyType
 
 from gateway.config.derive import plans_of, target_of
 from gateway.config.experiments import Experiment
@@ -18,6 +19,8 @@ from gateway.core.randomization import draw
 from gateway.proxy.request.call import Call
 from gateway.proxy.routing.variants import NOTHING_VARIED, VariedParts, variants_of, varied_parts
 from gateway.proxy.types import Headers
+
+_NO_SHARES: Mapping[str, float] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -39,6 +42,12 @@ class RunningExperiment:
     """Response headers by arm."""
     varied: VariedParts = NOTHING_VARIED
     """What the variants of its arms change in requests."""
+    share: float | None = None
+    """Share of the units that the candidate of a ramp serves; None: it has no ramp."""
+
+    def at(self, share: float) -> RunningExperiment:
+        """The same ramp at another share. At 0 it only has shadows."""
+        return self if self.share == share else replace(self, share=share, splits=share > 0)
 
     def takes(self, call: Call) -> bool:
         caller = call.caller  # a caller that opted out of evaluation is in no experiment
@@ -99,10 +108,11 @@ class ExperimentAssignments:
         self.in_force: dict[str, RunningExperiment] = {}
         self._by_alias: dict[str, tuple[RunningExperiment, ...]] = {}
 
-    def follow(self, states: Mapping[str, PlanState], now: float) -> None:
+    def follow(self, states: Mapping[str, PlanState], now: float, shares: Mapping[str, float] = _NO_SHARES) -> None:
         """Applies the plans' states in the stream server, as of `now` (Unix seconds).
 
-        An experiment whose plan has not changed keeps its RunningExperiment.
+        shares: of the units that candidates of ramps serve, by the plan's hash; a ramp that is not in it is at 0.
+        An experiment whose plan and share have not changed keeps its RunningExperiment.
         """
         in_force: dict[str, RunningExperiment] = {}
         for name, settings in sorted(self._config.experiments.items()):
@@ -112,7 +122,8 @@ class ExperimentAssignments:
             if (state.plan.start or 0.0) <= now < (state.plan.stop or 1e18):
                 before = self.in_force.get(name)
                 goes_on = before is not None and before.plan == state.plan
-                in_force[name] = before if goes_on and before is not None else self._running(state.plan, settings)
+                found = before if goes_on and before is not None else self._running(state.plan, settings)
+                in_force[name] = found if state.plan.ramp is None else found.at(shares.get(found.hash, 0.0))
         by_alias: dict[str, tuple[RunningExperiment, ...]] = {}
         for each in in_force.values():
             by_alias[each.plan.model] = (*by_alias.get(each.plan.model, ()), each)
@@ -158,7 +169,7 @@ def running(plan: Plan, settings: Experiment, varied: VariedParts = NOTHING_VARI
         keys=None if plan.keys is None else frozenset(plan.keys),
         allowed=None if settings.allow.keys is None else frozenset(settings.allow.keys),
         apis=frozenset(plan.apis),
-        splits=plan.mode != "shadow",
+        splits=plan.mode != "shadow" and plan.ramp is None,
         shadows=plan.mode != "split",
         headers={a: [(b"x-gateway-experiment", name), (b"x-gateway-arm", a.encode())] for a in plan.arms},
         varied=varied,
@@ -173,17 +184,18 @@ def assign(running: RunningExperiment, call: Call, free: bool) -> Assignment | N
     if not free or not running.allows(call):
         return None
     unit = unit_of(plan, call)
-    arm = arm_of(plan, running.hash, unit)
+    arm = arm_of(plan, running.hash, unit) if running.share is None else ramp_arm(running, unit)
     drawn = running.shadows and arm == CONTROL and shadowed(running, call.id)
     return Assignment(running, arm, plan.target(arm), unit, drawn, running.settings.record)
 
 
 def unit_of(plan: Plan, call: Call) -> str:
-    """The unit that keeps its arm. A call that names no conversation or user is a unit of its own."""
+    """The unit that keeps its arm. A call that names no conversation or user is a unit of its own; in a ramp, which
+    must not move it to and fro, one without a conversation belongs to its key."""
     if plan.unit == "key":
         return call.caller.name
     if plan.unit == "conversation":
-        return call.conversation or call.id
+        return call.conversation or (call.id if plan.ramp is None else call.caller.name)
     if plan.unit == "user":
         named = call.user or call.fields.get("user")
         return named if isinstance(named, str) and named else call.id
@@ -196,6 +208,12 @@ def arm_of(plan: Plan, plan_hash: str, unit: str) -> str:
     if u >= plan.split:
         return CONTROL
     return plan.candidates[min(int(u / plan.split * len(plan.candidates)), len(plan.candidates) - 1)][0]
+
+
+def ramp_arm(running: RunningExperiment, unit: str) -> str:
+    """The candidate for units below the share: a larger share adds units and moves none back."""
+    share = running.share or 0.0
+    return running.plan.candidates[0][0] if draw(f"ramp:{running.hash}", unit) < share else CONTROL
 
 
 def shadowed(running: RunningExperiment, call_id: str) -> bool:

@@ -14,8 +14,10 @@ from prometheus_client import CollectorRegistry
 from gateway.config.models import Config
 from gateway.core.errors import StreamDown
 from gateway.core.plan import PlanState
+from gateway.core.ramp import RampChange, RampRecord, advanced, rolled_back, started
 from gateway.observability.eval_metrics import ProxyMetrics
 from gateway.proxy.experiments.plan_poller import PlanPoller
+from gateway.proxy.experiments.ramp_shares import RampShares
 from gateway.proxy.experiments.shadow import ShadowState
 from gateway.proxy.routing.assignment import ExperimentAssignments
 
@@ -227,3 +229,84 @@ async def test_what_happens_after_a_verdict_may_change_while_a_plan_runs() -> No
     after = server.states["swap"]
     assert after.plan.after_verdict == "continue"
     assert (after.plan.hash, after.since, after.state) == (before.plan.hash, before.since, "running")
+
+
+RAMP = {"ramp": {"steps": [0.5, 1.0]}, "primary": "error_rate"}
+
+
+class RampServer(Server):
+    """It keeps records of ramps, too."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.ramps: dict[str, RampRecord] = {}
+
+    async def records(self) -> dict[str, RampRecord]:
+        if self.down:
+            raise StreamDown("stream server: away")
+        return dict(self.ramps)
+
+
+class RampGateway(Gateway):
+    """One process that also follows ramps. shares: what another config of the process has known."""
+
+    def __init__(self, server: RampServer, *present: ExperimentAssignments) -> None:
+        super().__init__(server, *present)
+        self.shares, self.registry = RampShares(), CollectorRegistry()
+        self.following = PlanPoller(
+            server, lambda: self.present, self.states, self.shadow_state, ProxyMetrics(self.registry),
+            lambda: self.now, ramps=server, shares=self.shares,
+        )  # fmt: skip
+
+    def shown_ramp(self) -> tuple[float | None, float | None]:
+        """(share, stale) as in /metrics."""
+        of = {"experiment": "swap"}
+        share, stale = (self.registry.get_sample_value(f"gateway_ramp_{name}", of) for name in ("share", "stale"))
+        return share, stale
+
+    @property
+    def share(self) -> float | None:
+        return self.present[-1].in_force["swap"].share
+
+
+async def a_ramp() -> tuple[RampServer, RampGateway, RampRecord]:
+    """At its first step, and read by a gateway."""
+    server = RampServer()
+    gateway = RampGateway(server, experiments(**RAMP))
+    await gateway.following.look()
+    plan = gateway.present[0].plans["swap"]
+    assert plan.ramp is not None
+    assert gateway.share == 0.0
+    change = RampChange(5.0, "ada", "why")
+    first = advanced(started("swap", plan.hash, change), plan.ramp, change)
+    server.ramps["swap"] = first
+    await gateway.following.look()
+    assert gateway.share == 0.5
+    return server, gateway, first
+
+
+async def test_a_ramp_follows_its_record_and_is_in_the_metrics() -> None:
+    server, gateway, first = await a_ramp()
+    assert gateway.shown_ramp() == (0.5, 0.0)
+    server.ramps["swap"] = rolled_back(first, RampChange(6.0, "ada", "bad"), 60.0)
+    await gateway.following.look()
+    assert gateway.shown_ramp() == (0.0, 0.0)
+
+
+async def test_without_the_stream_server_a_ramp_keeps_its_share_and_says_so() -> None:
+    server, gateway, _ = await a_ramp()
+    server.down = True
+    await gateway.following.look()
+    assert (gateway.share, gateway.shown_ramp()) == (0.5, (0.5, 1.0))
+    server.down = False
+    server.ramps.clear()  # it has lost everything
+    await gateway.following.look()
+    assert (gateway.share, gateway.shown_ramp()) == (0.5, (0.5, 1.0))
+
+
+async def test_a_new_config_keeps_the_share_of_a_ramp() -> None:
+    server, gateway, _ = await a_ramp()
+    server.down = True
+    gateway.present.append(experiments(**RAMP, draft={**SWAP, "start": "manual"}))
+    await gateway.following.look()
+    assert gateway.share == 0.5

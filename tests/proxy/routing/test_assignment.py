@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from dataclasses import replace
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -26,6 +27,7 @@ from gateway.proxy.routing.assignment import (
     repeated,
     running,
     shadowed,
+    unit_of,
 )
 
 BASE: dict[str, Any] = {
@@ -297,3 +299,74 @@ def test_a_key_no_longer_allowed_is_in_no_split() -> None:
         found = experiments.of(a_call(), True)
         assert (found is not None) is in_it
         assert found is None or not found.running.allows(a_call())
+
+
+RAMP: dict[str, Any] = {
+    **{k: v for k, v in BASE.items() if k != "shadow"}, "primary": "error_rate", "shadow": 0.2, "ramp": {},
+}  # fmt: skip
+
+
+def served_by_candidate(share: float, units: int = 4000) -> set[str]:
+    r = a_running(RAMP).at(share)
+    found = (assign(r, a_call(conversation=str(i)), True) for i in range(units))
+    return {str(i) for i, each in enumerate(found) if each is not None and each.arm == "candidate"}
+
+
+def test_a_larger_share_only_adds_units() -> None:
+    shares = (0.0, 0.01, 0.05, 0.25, 0.5, 1.0)
+    served = [served_by_candidate(share) for share in shares]
+    for smaller, larger in pairwise(served):
+        assert smaller < larger
+    for share, units in zip(shares, served, strict=True):
+        assert abs(len(units) / 4000 - share) < 6 * (share * (1 - share) / 4000) ** 0.5 + 1e-9  # false alarm: 2e-9
+
+
+def test_a_ramp_draws_the_same_arm_in_every_process() -> None:
+    program = (
+        "from gateway.config.derive import plan_of\n"
+        "from gateway.config.experiments import Experiment\n"
+        "from gateway.proxy.routing.assignment import ramp_arm, running\n"
+        f"s = Experiment.model_validate({RAMP!r})\n"
+        "r = running(plan_of('swap', s, 600.0), s).at(0.25)\n"
+        "print(sorted(str(i) for i in range(400) if ramp_arm(r, str(i)) == 'candidate'))"
+    )
+    output = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, check=True, env={"PYTHONHASHSEED": "7"}, text=True
+    ).stdout.strip()
+    assert output == str(sorted(served_by_candidate(0.25, 400)))
+
+
+def test_a_ramp_in_its_shadow_phase_only_has_shadows() -> None:
+    found = assign(a_running(RAMP).at(0.0), a_call(conversation="c"), True)
+    assert found is not None
+    assert (found.arm, found.unit) == ("control", None)
+    forced = assign(a_running(RAMP).at(0.0), a_call(conversation="c"), False)
+    assert forced is not None, "as in mode shadow"
+
+
+def test_units_of_the_control_go_on_being_shadowed() -> None:
+    r = a_running(RAMP, shadow=1.0).at(0.5)
+    found = [assign(r, a_call(id=str(i), conversation=str(i)), True) for i in range(200)]
+    assert {(each.arm, each.shadowed) for each in found if each} == {("control", True), ("candidate", False)}
+
+
+def test_a_ramps_unit_is_the_conversation_or_else_the_key() -> None:
+    r = a_running(RAMP).at(0.5)
+    assert [unit_of(r.plan, a_call(id=str(i))) for i in range(3)] == ["web"] * 3
+    assert unit_of(r.plan, a_call(conversation="c")) == "c"
+    named = a_running(RAMP, unit="request")
+    assert unit_of(named.plan, a_call(id="7")) == "7"
+
+
+def test_an_unchanged_share_keeps_what_was_computed() -> None:
+    config = a_config(swap=RAMP)
+    experiments = ExperimentAssignments(config)
+    plan = experiments.plans["swap"]
+    states = {"swap": PlanState(plan, "running", 0.0)}
+    experiments.follow(states, 1.0)
+    assert experiments.in_force["swap"].share == 0.0
+    experiments.follow(states, 2.0, {plan.hash: 0.25})
+    stepped = experiments.in_force["swap"]
+    assert (stepped.share, stepped.splits) == (0.25, True)
+    experiments.follow(states, 3.0, {plan.hash: 0.25})
+    assert experiments.in_force["swap"] is stepped

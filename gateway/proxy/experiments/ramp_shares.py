@@ -1,0 +1,64 @@
+"""The shares that this process applies to ramps: as last read, and only ever lowered while the records are in doubt."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from gateway.core.plan import Plan, PlanState
+from gateway.core.ramp import RampRecord
+
+
+class RampShares:
+    """One process's view of all ramps. It outlives configs, so that a reload moves no unit."""
+
+    def __init__(self) -> None:
+        self.by_plan: dict[str, float] = {}
+        """The share of units that the candidate serves, by the plan's hash."""
+        self.stale: frozenset[str] = frozenset()
+        """Experiments whose record was not read at the last look, or is older than the one that is known."""
+        self._known: dict[str, RampRecord] = {}
+
+    def state(self, experiment: str) -> RampRecord | None:
+        """The record that is applied; None: none has been read."""
+        return self._known.get(experiment)
+
+    def read(self, records: Mapping[str, RampRecord], states: Mapping[str, PlanState]) -> None:
+        """Applies what the stream server holds. states: the plans as read from it."""
+        plans = _ramped(states)
+        self.stale = frozenset(name for name, plan in plans.items() if not self._applied(plan, records.get(name)))
+
+    def unreadable(self, states: Mapping[str, PlanState]) -> None:
+        """The server does not answer: the last shares stay. states: the plans as last read."""
+        self.stale = frozenset(_ramped(states))
+
+    def _applied(self, plan: Plan, record: RampRecord | None) -> bool:
+        """Whether the record is the known one or a later one of this plan."""
+        known = self._known.get(plan.name)
+        if known is not None and known.plan != plan.hash:
+            self.by_plan.pop(self._known.pop(plan.name).plan, None)
+            known = None
+        if record is None or record.plan != plan.hash:
+            return known is None  # it has not begun; or the server has lost it
+        if known is not None and not _supersedes(record, known, plan):
+            return record == known
+        self._known[plan.name] = record
+        self.by_plan[plan.hash] = _share(record, plan)
+        return True
+
+
+def _supersedes(record: RampRecord, known: RampRecord, plan: Plan) -> bool:
+    """A higher version does. A server that has lost its last changes counts again from an older one: what was decided
+    there later can only take units away."""
+    if record.version > known.version:
+        return True
+    return record.at > known.at and _share(record, plan) < _share(known, plan)
+
+
+def _share(record: RampRecord, plan: Plan) -> float:
+    return 0.0 if plan.ramp is None else record.share(plan.ramp)
+
+
+def _ramped(states: Mapping[str, PlanState]) -> dict[str, Plan]:
+    """The plans in force that have a ramp, by experiment."""
+    plans: Iterable[Plan] = (state.plan for state in states.values() if state.running)
+    return {plan.name: plan for plan in plans if plan.ramp is not None}
