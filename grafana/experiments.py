@@ -103,10 +103,18 @@ ARMS = Row("Arms", [
           names={"0": ("no", "text"), "1": ("yes", "blue")}),
 ])  # fmt: skip
 
+RAMPED = "max by (experiment) "
+RAMP = Row("Ramp", [
+    Panel("Share of the units", [Query(f"{RAMPED}(gateway_ramp_share{OF})", "{{experiment}}")],
+          "Served by the candidate, as gateways apply it.", "percentunit", low=0, high=1),
+    Panel("Ramp records unread", [Query(f"{RAMPED}(gateway_ramp_stale{OF})", "{{experiment}}")],
+          "1: a worker cannot read the record. Its share stays, and can only fall.", kind="state-timeline", names={"0": ("no", "green"), "1": ("yes", "red")}),
+])  # fmt: skip
+
 EXPERIMENTS = Dashboard(
     "assay-experiments", "Assay Gateway: experiments", "Verdict, differences with confidence sequences against their margins, gates, guardrails.",
     [Variable("experiment", "Experiment", "label_values(gateway_experiment_running, experiment)", "As the config names it"),
      Variable("candidate", "Candidate", "label_values(gateway_experiment_verdict, candidate)", "The arm that may take over"),
      Variable("metric", "Metric", "label_values(gateway_experiment_difference, metric)", "Primary metric, guardrails and others")],
-    [NOW, LEFT, DIFFERENCE, FEEDBACK, EVIDENCE, VALIDITY, ARMS],
+    [NOW, RAMP, LEFT, DIFFERENCE, FEEDBACK, EVIDENCE, VALIDITY, ARMS],
 )  # fmt: skip

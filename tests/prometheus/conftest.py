@@ -175,6 +175,7 @@ def config(doubles: dict[str, FakeUpstream], stream: str, ports: list[int]) -> J
             "liked": alias("good"),
             "tight": alias("good"),
             "mute": alias("mute"),
+            "ramped": alias("good"),
         },
         "sampling": {"rate": 0.5, "rules": [{"when": {"outcome": "error"}, "rate": 1.0, "name": "errors"}]},
         "stream": {"url": stream, "name": "whole", "buffer_mb": 0.4, "max_mb": 1, "claim_idle_s": 600},
@@ -202,6 +203,10 @@ def config(doubles: dict[str, FakeUpstream], stream: str, ports: list[int]) -> J
             "liked": {  # people's thumbs decide
                 "model": "liked", "control": to["good"], "candidate": to["worse"], "mode": "split", "split": 0.5,
                 "primary": "feedback:thumb", "margin": 0.5, "feedback_window_s": 1,
+            },
+            "ramped": {
+                "model": "ramped", "control": to["good"], "candidate": to["worse"], "primary": "valid_json",
+                "ramp": {"steps": [0.5, 1.0], "soak_s": 3600},
             },
             "tight": {  # the primary is at its margin, and the guardrail's is small: both stay open
                 "model": "tight", "control": to["good"], "candidate": to["worse"], "shadow": 1.0, "method": "anytime",
