@@ -191,7 +191,7 @@ def assign(running: RunningExperiment, call: Call, free: bool) -> Assignment | N
 
 def unit_of(plan: Plan, call: Call) -> str:
     """The unit that keeps its arm. A call that names no conversation or user is a unit of its own; in a ramp, which
-    must not move it to and fro, one without a conversation belongs to its key."""
+    must not move it back and forth, one without a conversation belongs to its key."""
     if plan.unit == "key":
         return call.caller.name
     if plan.unit == "conversation":
