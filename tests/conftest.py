@@ -26,6 +26,7 @@ pytest_plugins = [
     "fixtures.exports",
     "fixtures.html_reader",
     "fixtures.memory",
+    "fixtures.open_connections",
     "fixtures.open_files",
     "fixtures.scoring",
     "fixtures.stores",
