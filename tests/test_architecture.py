@@ -117,6 +117,7 @@ LADDERS = {
         ("access", "settings", "store"),
         ("publisher",),
         ("directory",),
+        ("experiments", "limits_used", "live_config", "dead_letters"),
         ("api",),
         ("openapi",),
         ("app",),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from gateway.core.plan import Plan, PlanState
     from gateway.evals.experiments.power import PowerForecast, Terms
     from gateway.evals.experiments.report import Report
+    from gateway.evals.experiments.start_stop import PlanToStart
     from gateway.stream import Corridor
 
 T = TypeVar("T")
@@ -33,6 +34,7 @@ def start(name: Name, config: Annotated[Path, File] = Path("gateway.yaml"), data
     """
     from gateway.config.derive import cautions, plans_of
     from gateway.config.loading import load_for_consumer
+    from gateway.evals.experiments.start_stop import start as start_plan
 
     read = load_for_consumer(config)
     plan = plans_of(read).get(name)
@@ -40,9 +42,9 @@ def start(name: Name, config: Annotated[Path, File] = Path("gateway.yaml"), data
         raise typer.BadParameter(f'no experiment "{name}" in {config}; there are: {_named(read)}', param_hint="NAME")
     if not read.experiments[name].enabled:
         raise typer.BadParameter(f"experiments.{name}.enabled is false in {config}", param_hint="NAME")
-    plan = _with_pilot(read, data, plan)
-    closed = _closed_too_early(read, data, plan)
-    known = _shared(read, data, lambda corridor: _put(corridor, plan, "running", read.experiments, closed))
+    wanted = _prepared(read, data, plan)
+    plan, closed = wanted.plan, wanted.closed
+    known = _shared(read, data, lambda corridor: start_plan(corridor.state, wanted, read.experiments))
     if known is not None and known.running and known.plan.same_design(plan):
         show(f"{name} is running already, with plan {known.plan.hash}")
         return
@@ -69,8 +71,9 @@ def stop(name: Name, config: Annotated[Path, File] = Path("gateway.yaml"), data:
     Its evidence stays in the store. It stays stopped, also after restarts, until `gateway ab start`.
     """
     from gateway.config.loading import load_for_consumer
+    from gateway.evals.experiments.start_stop import stop as stop_plan
 
-    known = _shared(load_for_consumer(config), data, lambda corridor: _put(corridor, name, "stopped"))
+    known = _shared(load_for_consumer(config), data, lambda corridor: stop_plan(corridor.state, name))
     if known is None:
         raise typer.BadParameter(f'no experiment "{name}" has been started here', param_hint="NAME")
     show(f"{name} had been stopped already" if not known.running else f"{name} is stopped (plan {known.plan.hash})")
@@ -156,39 +159,17 @@ def _judge_cautions(config: Config, path: Path, data: Path | None, name: str) ->
     return judge_cautions(config, built, _store(config, data), name)
 
 
-def _with_pilot(config: Config, data: Path | None, plan: Plan) -> Plan:
-    """The plan with an automatic horizon from earlier pairs of the same targets, if the store has enough of them."""
-    from dataclasses import replace
-
-    from gateway.config.derive import horizon_of
-    from gateway.evals.experiments.power import pilot_variance
+def _prepared(config: Config, data: Path | None, plan: Plan) -> PlanToStart:
+    """The plan as it may start, with what the store knows of earlier ones."""
+    from gateway.evals.experiments.start_stop import PlanToStart, prepared
     from gateway.evals.store.engine import StoreUnavailable
-    from gateway.evals.store.query import reading
-
-    if not plan.auto_horizon:
-        return plan
-    try:
-        with reading(_store(config, data)) as connection:
-            variance = pilot_variance(connection, plan)
-    except StoreUnavailable:
-        return plan
-    return plan if variance is None else replace(plan, max_pairs=horizon_of(plan, variance))
-
-
-def _closed_too_early(config: Config, data: Path | None, plan: Plan) -> list[str]:
-    """Hashes of plans of the same design that closed without a verdict, at fewer pairs than this one has."""
-    from gateway.evals.experiments.engine import is_closed, is_decided
-    from gateway.evals.store.engine import StoreUnavailable
-    from gateway.evals.store.experiments.plans import stored_plans
     from gateway.evals.store.query import reading
 
     try:
         with reading(_store(config, data)) as connection:
-            alike = [each for each in stored_plans(connection, plan.name) if each.plan.same_design(plan)]
-            shorter = [each for each in alike if (each.plan.max_pairs or 0) < (plan.max_pairs or 0)]
-            return [e.hash for e in shorter if is_closed(connection, e) and not is_decided(connection, e)]
+            return prepared(connection, plan)
     except StoreUnavailable:
-        return []
+        return PlanToStart(plan)
 
 
 def _outlook(config: Config, data: Path | None, name: str, terms: Terms) -> PowerForecast:
@@ -251,42 +232,6 @@ def _shared(config: Config, data: Path | None, work: Callable[[Corridor], Awaita
         return asyncio.run(run())
     except StreamDown as error:
         raise CannotRun(f"{error}. Is a gateway of this config running? The embedded server runs with it") from error
-
-
-async def _put(
-    corridor: Corridor, wanted: Any, to: Any, others: Iterable[str] = (), closed: Collection[str] = ()
-) -> PlanState | None:
-    """Sets the state of a plan, or of the known plan of a name. Returns the state before; None: there was none.
-
-    beside: the experiments of the config.
-    closed: hashes of plans that do not start again.
-    Raises CannotRun if another experiment of the config runs and competes for the same calls.
-    """
-    from dataclasses import replace
-
-    from gateway.core.errors import CannotRun
-    from gateway.core.plan import PlanState, running_rival
-
-    name = wanted if isinstance(wanted, str) else wanted.name
-    states = await corridor.state.plans()
-    known = states.get(name)
-    plan = wanted if not isinstance(wanted, str) else known.plan if known else None
-    replaced = known is not None and not known.running and known.plan.hash in closed
-    if known is not None and plan is not None and known.plan.same_design(plan) and not replaced:
-        plan = replace(known.plan, after_verdict=plan.after_verdict)  # its horizon was frozen at its first start
-        if known.state == to and known.plan == plan:
-            return known
-    if plan is None:
-        return known
-    rival = running_rival(plan, states, others) if to == "running" else None
-    if rival is not None:
-        raise CannotRun(
-            f"{name}: experiment {rival} is running on {plan.model}, and a call can only be in one; "
-            f"stop it first: gateway ab stop {rival}"
-        )
-    if not await corridor.state.set_plan(PlanState(plan, to, time.time()), known):
-        raise CannotRun(f"{name}: another command changed it at the same time; see `gateway ab status {name}`")
-    return known
 
 
 async def _standing(corridor: Corridor, name: str) -> tuple[PlanState | None, dict[str, float], dict[str, float]]:

@@ -16,6 +16,7 @@ from pydantic import ValidationError
 
 from gateway.config.checks import cross_section_mistakes, unpriced_budgets, validation_mistakes
 from gateway.config.environment import add_from_up
+from gateway.config.made_experiments import MadeExperiments, read_made
 from gateway.config.models import ApiKey, Config
 from gateway.config.yaml_text import parse_yaml, read_config_text, secret_files
 from gateway.core.errors import ConfigError
@@ -30,18 +31,23 @@ _NOT_FOR_CONSUMERS = re.compile(rf"{GATEWAY_ONLY.pattern}|admin\.tokens\[\d+\]\.
 
 def load(path: Path) -> Config:
     """Reads and checks a file. Raises ConfigError with every mistake in it."""
-    return parse(read_config_text(path), path.name)
+    return _load(path)
 
 
-def load_for_console(path: Path) -> Config:
-    """The same for the console, which calls no upstream and compares no caller's key. Raises ConfigError."""
-    return parse(read_config_text(path), path.name, unread=GATEWAY_ONLY)
+def load_for_console(path: Path, made: MadeExperiments | None = None) -> Config:
+    """The same for the console, which calls no upstream and compares no caller's key. made: instead of the experiments
+    beside the file. Raises ConfigError."""
+    return _load(path, GATEWAY_ONLY, made)
 
 
 def load_for_consumer(path: Path) -> Config:
     """The same for programs that call no upstream and know no caller: variables and files of upstreams' secrets and of
     keys' digests are neither required nor read. Raises ConfigError."""
-    return parse(read_config_text(path), path.name, unread=_NOT_FOR_CONSUMERS)
+    return _load(path, _NOT_FOR_CONSUMERS)
+
+
+def _load(path: Path, unread: re.Pattern[str] | None = None, made: MadeExperiments | None = None) -> Config:
+    return parse(read_config_text(path), path.name, unread=unread, made=read_made(path) if made is None else made)
 
 
 def parse(
@@ -49,12 +55,14 @@ def parse(
     name: str = "gateway.yaml",
     environ: Mapping[str, str] | None = None,
     unread: re.Pattern[str] | None = None,
+    made: MadeExperiments | None = None,
 ) -> Config:
     """Checks the text of a config file. environ: the values of ${NAME}; None: this process's environment.
-    unread: see parse_yaml."""
+    unread: see parse_yaml. made: the experiments of the console, which belong to the config."""
     environ = os.environ if environ is None else environ
     raw, mistakes = parse_yaml(text, name, environ, unread)
     add_from_up(raw, environ)
+    raw = raw if made is None else made.merged_into(raw)
     try:
         config = _validated(raw)
     except ValidationError as error:
@@ -63,7 +71,9 @@ def parse(
     mistakes += [] if mistakes else unpriced_budgets(config)
     if mistakes:
         raise ConfigError([f"{name}: {m}" for m in sorted(set(mistakes), key=_in_order)])
-    return config.read_from(hashlib.sha256(text.encode()).hexdigest()[:12], secret_files(text))
+    beside = () if made is None else (made.path,)
+    digest = hashlib.sha256((text + (made.text if made else "")).encode()).hexdigest()[:12]
+    return config.read_from(digest, (*secret_files(text), *beside))
 
 
 def _in_order(mistake: str) -> tuple[bool, list[str | int]]:

@@ -295,7 +295,8 @@ class Config(Section):
 
     @property
     def secret_files(self) -> tuple[Path, ...]:
-        """The files that values were read from; a change of one is a change of the config."""
+        """The files that values were read from, and the one with the console's experiments, which may not exist; a
+        change of one is a change of the config."""
         return self._secret_files
 
     def read_from(self, digest: str, secret_files: tuple[Path, ...]) -> Self:

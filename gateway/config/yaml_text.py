@@ -41,14 +41,19 @@ def parse_yaml(
     unread: the paths of values whose variables and files are not read; such a value is a text that says so. Raises
     ConfigError if the text is not YAML, or not a mapping.
     """
+    mistakes: list[str] = []
+    return _expand(yaml_sections(text, name), "", _Values(environ, mistakes, unread)), mistakes
+
+
+def yaml_sections(text: str, name: str) -> dict[str, Any]:
+    """The sections as they are written, with ${NAME} as it stands. Raises as parse_yaml does."""
     try:
         raw = yaml.load(text, _Loader)  # noqa: S506 - a SafeLoader that also refuses duplicate keys
     except yaml.YAMLError as error:
         raise ConfigError([f"{name}: not YAML: {' '.join(str(error).split())}"]) from error
     if not isinstance(raw, dict):
         raise ConfigError([f"{name}: expected sections such as models and upstreams, got {type(raw).__name__}"])
-    mistakes: list[str] = []
-    return _expand(raw, "", _Values(environ, mistakes, unread)), mistakes
+    return raw
 
 
 class _Loader(_Base):

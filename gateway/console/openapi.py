@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, get_args
 
 from pydantic import BaseModel
 from pydantic.json_schema import GenerateJsonSchema, models_json_schema
@@ -13,6 +13,7 @@ from gateway import __version__
 from gateway.console.api import Operation
 from gateway.console.settings import KeySettings, OrganizationSettings, TeamSettings
 from gateway.evals.reports.usage import NUMBERS
+from gateway.evals.store.directory import Action, Subject
 from gateway.evals.store.usage import DIMENSIONS
 
 Schema = dict[str, Any]
@@ -171,8 +172,8 @@ def _audit_row() -> Schema:
     return _object(
         {
             "id": text, "at": {"type": "string", "format": "date-time"}, "actor": text, "role": text,
-            "action": {"enum": ["create", "change", "rotate", "delete"]},
-            "kind": {"enum": ["key", "team", "organization"]}, "subject": text, "before": state, "after": state,
+            "action": {"enum": list(get_args(Action))}, "kind": {"enum": list(get_args(Subject))}, "subject": text,
+            "before": state, "after": state,
         }
     )  # fmt: skip
 

@@ -57,7 +57,7 @@ class LiveConfig:
         """Raises ConfigError."""
         self._path = path
         self._config = load_served(path)
-        self._seen = _stamp(path)
+        self._seen = self._stamps()
 
     def __call__(self) -> Config:
         return self._config
@@ -66,12 +66,17 @@ class LiveConfig:
         """Runs until cancelled."""
         while True:
             await asyncio.sleep(_CHECK_S)
-            stamp = await asyncio.to_thread(_stamp, self._path)
-            if stamp != self._seen:
-                self._seen = stamp
-                await self._read()
+            stamps = await asyncio.to_thread(self._stamps)
+            if stamps != self._seen:
+                self._seen = stamps
+                await self.read()
 
-    async def _read(self) -> None:
+    def _stamps(self) -> dict[Path, tuple[int, int]]:
+        """Of the file, and of those that belong to it."""
+        return {path: _stamp(path) for path in (self._path, *self._config.secret_files)}
+
+    async def read(self) -> None:
+        """Reads the file now: what the console itself has written is shown at once."""
         try:
             self._config = await asyncio.to_thread(load_served, self._path)
             log.info("config read again: %s", self._path.name)

@@ -13,6 +13,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from gateway.config.environment import child_environment
 from gateway.config.experiments import ExperimentBudget
+from gateway.config.made_experiments import read_made
 from gateway.config.models import StoreConfig
 from gateway.config.scorers import ScorerConfig
 from gateway.config.stream import StreamConfig
@@ -71,7 +72,7 @@ def _sections(config: Path, *names: str) -> dict[str, Any]:
     mistakes = [f"{config.name}: {m}" for m in mistakes if m.startswith(starts)]
     if mistakes:
         raise ConfigError(mistakes)
-    return raw
+    return read_made(config).merged_into(raw)
 
 
 def _store(raw: dict[str, Any]) -> StoreConfig:

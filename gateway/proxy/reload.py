@@ -14,6 +14,7 @@ from pathlib import Path
 from gateway.config.changes import changes
 from gateway.config.environment import shared_metrics
 from gateway.config.loading import load
+from gateway.config.made_experiments import made_path
 from gateway.config.models import Config
 from gateway.core.errors import ConfigError
 from gateway.proxy.app import App, Gateway
@@ -43,9 +44,15 @@ def keep_in_force(path: Path) -> None:
     """Keeps a copy for workers that start later, when the file itself may hold a config that was refused."""
     kept = in_force()
     if kept is not None:
-        own = kept.with_suffix(f".{os.getpid()}")
-        shutil.copyfile(path, own)
-        own.replace(kept)
+        _copy(path, kept)
+        with contextlib.suppress(FileNotFoundError):  # the console has made no experiment
+            _copy(made_path(path), made_path(kept))
+
+
+def _copy(path: Path, to: Path) -> None:
+    own = to.with_suffix(f".{os.getpid()}")
+    shutil.copyfile(path, own)
+    own.replace(to)
 
 
 def in_force() -> Path | None:
@@ -81,7 +88,7 @@ class Reload:
                 seen = {**self._stamps(), **stamp}
 
     def _stamps(self) -> dict[Path, tuple[int, int]]:
-        """Of the file, and of those that its secrets were read from."""
+        """Of the file, and of those that its secrets and the console's experiments were read from."""
         return {path: _stamp(path) for path in (self._path, *self._app.gateway.config.secret_files)}
 
     async def now(self) -> None:

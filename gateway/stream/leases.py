@@ -238,6 +238,19 @@ class LeaseServer:
         grants = tuple(LeaseGrant(*rest[at : at + 5]) for at in range(0, len(rest), 5))
         return ExchangeReply(now_ms / 1000, workers, not new, grants)
 
+    async def spent(self, names: Sequence[str]) -> dict[str, tuple[int, int]]:
+        """(spent, held beyond that) of each of these limits in its window, as LeaseReport names and counts them; a
+        limit that nobody has used is (0, 0). Read by programs that hold no lease."""
+        pipe = self._client.pipeline(transaction=False)
+        for name in names:
+            pipe.hmget(self._key(name), ["s", "f", "o"])
+        replies: Any = await ask(pipe.execute()) if names else []
+        found = {}
+        for name, reply in zip(names, replies, strict=True):
+            spent, floor, held = (int(float(value or 0)) for value in reply)
+            found[name] = (spent + floor, held)
+        return found
+
     async def leave(self) -> None:
         """The worker stops and holds nothing any more."""
         await ask(self._client.delete(self._records(self._worker)))

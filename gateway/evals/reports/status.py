@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from typing import Any
@@ -134,8 +134,14 @@ class Status:
         return asdict(self)
 
 
-async def look(around: ReaderConfig, corridor: Corridor, now: float | None = None) -> Status:
-    """now: Unix time in seconds; None: the current time. An unreachable server or store is a problem in the result."""
+async def look(
+    around: ReaderConfig,
+    corridor: Corridor,
+    now: float | None = None,
+    read_delivery: Callable[[], Awaitable[Delivery]] | None = None,
+) -> Status:
+    """now: Unix time in seconds; None: the current time. read_delivery: for programs that must not wait for the store
+    in their event loop; None: it is read here. An unreachable server or store is a problem in the result."""
     now = time.time() if now is None else now
     problems: list[str] = []
     stream, delivered = None, None
@@ -145,8 +151,11 @@ async def look(around: ReaderConfig, corridor: Corridor, now: float | None = Non
         problems.append(str(error))
     problems += _stream_problems(stream) if stream else []
     try:
-        with reading(around.store) as connection:
-            delivered = delivery(connection)
+        if read_delivery is not None:
+            delivered = await read_delivery()
+        else:
+            with reading(around.store) as connection:
+                delivered = delivery(connection)
     except StoreUnavailable as error:
         problems.append(str(error))
     problems += _delivery_problems(delivered) if delivered else []

@@ -20,7 +20,9 @@ from gateway.evals.store.engine import insert as upsert
 from gateway.evals.store.tables import audit, directory_state, keys, organizations, teams
 
 Kind = Literal["key", "team", "organization"]
-Action = Literal["create", "change", "rotate", "delete"]
+Action = Literal["create", "change", "rotate", "delete", "start", "stop", "replay"]
+Subject = Literal["key", "team", "organization", "experiment", "dead_letters"]
+"""What the audit is about."""
 
 KINDS: tuple[Kind, ...] = ("organization", "team", "key")
 """In the order in which they refer to each other."""
@@ -62,7 +64,7 @@ class AuditRow:
     actor: str
     role: str
     action: Action
-    kind: Kind
+    kind: Subject
     subject: str
     before: Mapping[str, Any] | None
     after: Mapping[str, Any] | None
@@ -111,6 +113,16 @@ def begin_epoch(connection: Connection, above: int) -> DirectoryState:
     version = max(begin_change(connection), above + 1)
     connection.execute(update(directory_state).values(epoch=secrets.token_hex(8), version=version))
     return directory_state_of(connection)
+
+
+def limited_records(connection: Connection, most: int) -> list[AnyRecord]:
+    """Those in force that have limits, at most `most` of each kind."""
+    found: list[AnyRecord] = []
+    for kind in KINDS:
+        table = _TABLES[kind]
+        query = select(table).where(table.c.deleted.is_(None), table.c.limits != "{}").order_by(table.c.id).limit(most)
+        found += [_row(kind, row).record for row in connection.execute(query).mappings()]
+    return found
 
 
 def find_row(connection: Connection, kind: Kind, id: str) -> DirectoryRow | None:

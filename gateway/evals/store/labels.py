@@ -87,6 +87,13 @@ def scorers_seen(connection: Connection) -> list[str]:
     return sorted(names)
 
 
+def scorers_summed(connection: Connection) -> list[str]:
+    """The same from the sums of scores, which are few: what is in `scores` is not looked through."""
+    single = connection.execute(select(score_cells.c.scorer).where(score_cells.c.n_scored > 0).distinct()).scalars()
+    pairwise = connection.execute(select(pair_scores.c.scorer).distinct()).scalars()
+    return sorted({*single, *pairwise})
+
+
 def scored_items(connection: Connection, of: ScorerVersion, experiment: str = "") -> list[dict[str, Any]]:
     """id, judged (in [0, 1], 1 best), created and experiment of the recorded answers that this version scored.
 
@@ -139,6 +146,13 @@ def labels_of(connection: Connection, scorer: str) -> list[Label]:
     """The labels of one scorer, oldest first."""
     query = select(labels).where(labels.c.scorer == scorer).order_by(labels.c.at, labels.c.label_id)
     return [_label(row) for row in connection.execute(query).mappings()]
+
+
+def count_labels(connection: Connection) -> dict[str, int]:
+    """The number of labelled subjects by scorer; those that were skipped do not count."""
+    c = labels.c
+    query = select(c.scorer, func.count(c.subject_id.distinct())).where(c.value.is_not(None)).group_by(c.scorer)
+    return {scorer: n for scorer, n in connection.execute(query)}
 
 
 def newest_labels(connection: Connection, scorer: str | None, limit: int) -> list[Label]:

@@ -156,10 +156,15 @@ def read(asked: StoreLocation, experiment: str, candidate: str | None = None, no
 def read_all(asked: StoreLocation, experiment: str) -> list[Report]:
     """The reports of all candidates, in the order of the plan. Raises as read does."""
     with reading(asked.store) as connection:
-        people = partial(_corrected_by_labels, connection) if anything_labelled(connection) else None
-        plan = current_plan(stored_plans(connection, experiment))
-        arms = [None] if plan is None else [arm for arm, _ in plan.plan.candidates]
-        return [report_of(connection, experiment, arm, people) for arm in arms]
+        return reports_of(connection, experiment)
+
+
+def reports_of(connection: Reading, experiment: str) -> list[Report]:
+    """The reports of all candidates, in the order of the plan. Raises ExperimentNotFound."""
+    people = partial(_corrected_by_labels, connection) if anything_labelled(connection) else None
+    plan = current_plan(stored_plans(connection, experiment))
+    arms = [None] if plan is None else [arm for arm, _ in plan.plan.candidates]
+    return [report_of(connection, experiment, arm, people) for arm in arms]
 
 
 def report_of(

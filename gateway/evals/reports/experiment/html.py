@@ -67,28 +67,32 @@ _MEASURES = {"total_s": "Whole answers", "first_token_s": "First token"}
 
 def to_html(report: Report, candidates: Sequence[Report] = ()) -> str:
     """candidates: the reports of all candidates of the experiment, this one included, for a table side by side."""
-    return render(
-        "experiment.html.jinja",
-        title=f"{report.experiment}: {VERDICTS[report.verdict].lower()}",
-        report=report,
+    return render("experiment.html.jinja", **page_values(report, candidates))
+
+
+def page_values(report: Report, candidates: Sequence[Report] = ()) -> dict[str, Any]:
+    """The values of experiment.html.jinja, which the console's page has, too."""
+    return {
+        "title": f"{report.experiment}: {VERDICTS[report.verdict].lower()}",
+        "report": report,
         **_header(report),
-        side=_side_by_side(candidates),
-        course=list(_course(report)),
-        gates=[_gate(each) for each in report.gates],
-        metrics=_metrics(report),
-        wins=_wins(report),
-        likeness=_likeness(report),
-        strengths=_strengths(report),
-        strata=_strata(report),
-        segments=_segments(report),
-        latency=_latency(report),
-        arms=_arms(report),
-        examples=_groups(report.examples),
-        regressions=", ".join(f"{group} {n}" for group, n in report.regressions),
-        withheld=_withheld(report),
-        created=say.when(report.created),
-        versions=", ".join(f"{name} {version}" for name, version in report.versions),
-    )
+        "side": _side_by_side(candidates),
+        "course": list(_course(report)),
+        "gates": [_gate(each) for each in report.gates],
+        "metrics": _metrics(report),
+        "wins": _wins(report),
+        "likeness": _likeness(report),
+        "strengths": _strengths(report),
+        "strata": _strata(report),
+        "segments": _segments(report),
+        "latency": _latency(report),
+        "arms": _arms(report),
+        "examples": _groups(report.examples),
+        "regressions": ", ".join(f"{group} {n}" for group, n in report.regressions),
+        "withheld": _withheld(report),
+        "created": say.when(report.created),
+        "versions": ", ".join(f"{name} {version}" for name, version in report.versions),
+    }
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,87 @@
+"""Starts and stops experiments: what `gateway ab` and the console do with a plan before and when it is put in force."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import Literal, Protocol
+
+from gateway.config.derive import horizon_of
+from gateway.core.errors import CannotRun
+from gateway.core.plan import Plan, PlanState, running_rival
+from gateway.evals.experiments.engine import is_closed, is_decided
+from gateway.evals.experiments.power import pilot_variance
+from gateway.evals.store.experiments.plans import stored_plans
+from gateway.evals.store.query import Reading
+
+
+class PlanStates(Protocol):
+    """gateway.stream.shared_state.SharedState."""
+
+    async def plans(self) -> dict[str, PlanState]: ...
+    async def set_plan(self, state: PlanState, instead_of: PlanState | None = None) -> bool: ...
+
+
+@dataclass(frozen=True, slots=True)
+class PlanToStart:
+    """A plan as it may be put in force."""
+
+    plan: Plan
+    closed: tuple[str, ...] = ()
+    """Hashes of plans of the same design that closed without a verdict at fewer pairs: they do not start again."""
+
+
+def prepared(connection: Reading, plan: Plan) -> PlanToStart:
+    """The plan with an automatic horizon from earlier pairs of the same targets, if the store has enough of them."""
+    variance = pilot_variance(connection, plan) if plan.auto_horizon else None
+    plan = plan if variance is None else replace(plan, max_pairs=horizon_of(plan, variance))
+    alike = [each for each in stored_plans(connection, plan.name) if each.plan.same_design(plan)]
+    shorter = [each for each in alike if (each.plan.max_pairs or 0) < (plan.max_pairs or 0)]
+    closed = [e.hash for e in shorter if is_closed(connection, e) and not is_decided(connection, e)]
+    return PlanToStart(plan, tuple(closed))
+
+
+async def start(states: PlanStates, wanted: PlanToStart, others: Iterable[str]) -> PlanState | None:
+    """Puts a plan in force on every gateway of this stream server. Returns the state before; None: there was none.
+
+    others: the experiments of the config. Raises CannotRun if one of them runs and competes for the same calls, and
+    StreamDown.
+    """
+    plan, all_states = wanted.plan, await states.plans()
+    known = all_states.get(plan.name)
+    if known is not None and known.plan.same_design(plan) and not _is_replaced(known, wanted.closed):
+        plan = replace(known.plan, after_verdict=plan.after_verdict)  # its horizon was frozen at its first start
+        if known.running and known.plan == plan:
+            return known
+    rival = running_rival(plan, all_states, others)
+    if rival is not None:
+        raise CannotRun(
+            f"{plan.name}: experiment {rival} is running on {plan.model}, and a call can only be in one; "
+            f"stop it first: gateway ab stop {rival}"
+        )
+    await _set(states, plan, "running", known)
+    return known
+
+
+async def stop(states: PlanStates, name: str) -> PlanState | None:
+    """Stops an experiment on every gateway, within a second. Returns the state before; None: it was never started.
+
+    Raises CannotRun, StreamDown.
+    """
+    all_states: Mapping[str, PlanState] = await states.plans()
+    known = all_states.get(name)
+    if known is not None and known.running:
+        await _set(states, known.plan, "stopped", known)
+    return known
+
+
+def _is_replaced(known: PlanState, closed: Collection[str]) -> bool:
+    return not known.running and known.plan.hash in closed
+
+
+async def _set(states: PlanStates, plan: Plan, to: Literal["running", "stopped"], known: PlanState | None) -> None:
+    if not await states.set_plan(PlanState(plan, to, time.time()), known):
+        raise CannotRun(
+            f"{plan.name}: another command changed it at the same time; see `gateway ab status {plan.name}`"
+        )
