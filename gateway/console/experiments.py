@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from pydantic import Field
 
@@ -30,6 +30,8 @@ from gateway.evals.experiments import start_stop
 from gateway.evals.experiments.start_stop import PlanStates, PlanToStart
 from gateway.evals.store.directory import Action, AuditRow, add_audit, audit_id
 from gateway.evals.store.engine import Transaction
+
+T = TypeVar("T")
 
 
 class NewExperiment(Section):
@@ -211,7 +213,7 @@ def targets_of(config: Config) -> list[tuple[str, str]]:
     ]
 
 
-async def _on_stream(work: Awaitable[Any]) -> Any:
+async def _on_stream(work: Awaitable[T]) -> T:
     try:
         return await work
     except StreamDown as error:
