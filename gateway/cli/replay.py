@@ -16,6 +16,7 @@ from gateway.cli.options import AsJson, Data, File, example, note, show
 if TYPE_CHECKING:
     from gateway.core.plan import Guardrail
     from gateway.evals.replay.datasets import Dataset, DatasetSource
+    from gateway.evals.replay.gate import GateTerms
     from gateway.evals.replay.gateway_choice import GatewayLocation
     from gateway.evals.replay.options import ReplayOptions
     from gateway.evals.replay.run import ReplayProgress
@@ -50,11 +51,21 @@ class _Decision:
     """What decides the verdict."""
 
     primary: Annotated[str | None, typer.Option(help="The scorer that decides (default: the first).")] = None
-    margin: Annotated[float, typer.Option(min=0, help="Largest acceptable loss in the primary metric.")] = 0.02
+    margin: Annotated[
+        float | None, typer.Option(min=0, help="Largest acceptable loss in the primary metric (default: 0.02).")
+    ] = None
     guard: Annotated[list[str] | None, typer.Option(help="Further guardrail, as METRIC=MARGIN.")] = None
     alpha: Annotated[
-        float, typer.Option(min=1e-6, max=0.5, help="Probability of a wrong verdict, over all candidates.")
-    ] = 0.05
+        float | None,
+        typer.Option(min=1e-6, max=0.5, help="Probability of a wrong verdict, over all candidates (default: 0.05)."),
+    ] = None
+    gate: Annotated[
+        str | None,
+        typer.Option(
+            metavar="EXPERIMENT",
+            help="Take arms and terms from this experiment; exit with 0 for ship, 1 for reject, 2 for neither.",
+        ),
+    ] = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,22 +120,62 @@ def replay(
     Every row goes to every target, and the answers are stored. After an interruption, the same command continues where
     it stopped, with the same result.
     """
+    with _gated(decision.gate):
+        _replay(dataset, requests, decision, pacing, other, where, as_json, html)
+
+
+def _replay(
+    dataset: str,
+    requests: _Requests,
+    decision: _Decision,
+    pacing: _Pacing,
+    other: _DatasetOptions,
+    where: _Locations,
+    as_json: bool,
+    html: Path | None,
+) -> None:
     import asyncio
 
     place = _place(where)
-    options = _options(requests, decision, pacing, other)
+    options = _options(requests, decision, pacing, other, place)
     if other.from_log is not None:
         _freeze(Path(dataset), other, requests.limit, place)
     source = _source(dataset, other.columns or [])
     if other.as_reference:
         asyncio.run(_written(_scanned(source), options, place))
     elif options.targets:
-        asyncio.run(_compared(_scanned(source), options, place, as_json, html))
+        asyncio.run(_compared(_scanned(source), options, place, as_json, html, gate=decision.gate is not None))
     elif other.from_log is None:
         raise typer.BadParameter("give at least one target, or --as-reference MODEL", param_hint="--targets")
 
 
-def _options(requests: _Requests, decision: _Decision, pacing: _Pacing, other: _DatasetOptions) -> ReplayOptions:
+@contextmanager
+def _gated(gate: str | None) -> Iterator[None]:
+    """With a gate, a replay that could not be run is inconclusive: 1 means reject, and nothing else."""
+    from gateway.core.errors import CannotRun, ConfigError
+    from gateway.evals.replay.gate import INCONCLUSIVE
+
+    try:
+        yield
+    except (CannotRun, ConfigError) as error:
+        if gate is None:
+            raise
+        note(f"{error}")
+        raise typer.Exit(INCONCLUSIVE) from error
+
+
+def _terms(name: str, place: GatewayLocation) -> GateTerms:
+    from gateway.evals.replay.gate import gate_terms
+
+    found = gate_terms(place.config, name)
+    for metric in found.unmeasured:
+        note(f"caution: the guardrail {metric} of {name} cannot be measured by a replay and is left out")
+    return found
+
+
+def _options(
+    requests: _Requests, decision: _Decision, pacing: _Pacing, other: _DatasetOptions, place: GatewayLocation
+) -> ReplayOptions:
     from gateway.evals.replay.asking import RequestPacing
     from gateway.evals.replay.design import RequestSettings, setting, target_word
     from gateway.evals.replay.options import ReplayOptions
@@ -132,20 +183,27 @@ def _options(requests: _Requests, decision: _Decision, pacing: _Pacing, other: _
     fields = tuple(_each(setting, requests.fields or [], "--set"))
     _each(target_word, requests.target or [], "--target")
     targets = (*_words(requests.targets), *(requests.target or ()))
+    terms = None if decision.gate is None else _terms(decision.gate, place)
+    guardrails = {g.metric: g for g in (*(terms.guardrails if terms else ()),
+                                        *_each(_guardrail, decision.guard or [], "--guard"))}  # fmt: skip
     return ReplayOptions(
-        targets=(other.as_reference,) if other.as_reference else targets,
-        scorers=_words(requests.scorers),
+        targets=(other.as_reference,) if other.as_reference else targets or (terms.targets if terms else ()),
+        scorers=_words(requests.scorers) or (terms.scorers if terms else ()),
         repeats=requests.repeats,
-        primary=decision.primary,
-        margin=decision.margin,
-        alpha=decision.alpha,
-        guardrails=tuple(_each(_guardrail, decision.guard or [], "--guard")),
+        primary=decision.primary or (terms.primary if terms else None),
+        margin=_first(decision.margin, terms.margin if terms else None, 0.02),
+        alpha=_first(decision.alpha, terms.alpha if terms else None, 0.05),
+        guardrails=tuple(guardrails.values()),
         limit=requests.limit,
         reuse_control=other.reuse_control,
         settings=RequestSettings(fields, requests.system, None if requests.seed < 0 else requests.seed),
         pace=RequestPacing(pacing.concurrency, pacing.rate, pacing.deadline, budget_usd=pacing.budget),
         command=_typed(),
     )
+
+
+def _first(*values: float | None) -> float:
+    return next(value for value in values if value is not None)
 
 
 def _freeze(path: Path, other: _DatasetOptions, limit: int | None, place: GatewayLocation) -> None:
@@ -171,9 +229,10 @@ def _freeze(path: Path, other: _DatasetOptions, limit: int | None, place: Gatewa
 
 
 async def _compared(
-    dataset: Dataset, options: ReplayOptions, place: GatewayLocation, as_json: bool, html: Path | None
+    dataset: Dataset, options: ReplayOptions, place: GatewayLocation, as_json: bool, html: Path | None, *, gate: bool
 ) -> None:
     from gateway.core.sanitize import to_json
+    from gateway.evals.replay.gate import exit_code
     from gateway.evals.replay.replay import replay
     from gateway.evals.reports.export.export import write_private
     from gateway.evals.reports.replay import pages, to_dict, to_terminal
@@ -187,6 +246,9 @@ async def _compared(
     show(to_json(to_dict(found)) if as_json else to_terminal(found))
     if found.progress.over_budget:
         note(f"stopped: ${found.progress.usd:.4f} spent; run the command again with a higher --budget to continue")
+    if gate:
+        raise typer.Exit(exit_code(found.reports, complete=not found.progress.over_budget))
+    if found.progress.over_budget:
         raise typer.Exit(1)
 
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from prometheus_client import CollectorRegistry, start_http_server
 
-from gateway.config.derive import directory_of, prices_of
+from gateway.config.derive import directory_of, paces_of, prices_of
 from gateway.config.environment import debuggable, resolve_evals
 from gateway.config.loading import load_for_consumer
 from gateway.config.models import Config
@@ -25,6 +25,7 @@ from gateway.core.errors import CannotRun, ConfigError
 from gateway.evals.consumer import Consumer, ConsumerContext, ConsumerTiming
 from gateway.evals.entry_scoring import EntryScorer
 from gateway.evals.experiments.engine import ExperimentEngine
+from gateway.evals.experiments.ramp.controller import RampController
 from gateway.evals.gauges import Gauges
 from gateway.evals.http_client import GatewayClient, HttpConnections
 from gateway.evals.limit_repair import LimitRepair
@@ -107,7 +108,10 @@ async def opened(
             scorers = built.single
             scoring = EntryScorer(scorers, threads, prices_of(config))
             gauges = Gauges(config, scorers, built.pairs)
-            experiments = ExperimentEngine(opened_store, corridor, built.pairs, threads, rescore=scoring.score_again)
+            ramps = RampController(opened_store, corridor, paces_of(config))
+            experiments = ExperimentEngine(
+                opened_store, corridor, built.pairs, threads, rescore=scoring.score_again, ramps=ramps
+            )
             events = stack.enter_context(_events(config))
             counters = LeaseServer(corridor.client, config.stream.name, "consumer")
             repair = LimitRepair(opened_store, corridor.state, counters, directory_of(config), time.time)

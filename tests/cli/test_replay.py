@@ -208,3 +208,24 @@ def test_the_docs_name_existing_options() -> None:
     named = set(re.findall(r"--[a-z][a-z-]+", docs)) - of_others
     assert named <= set(re.findall(r"--[a-z][a-z-]+", help_text))
     assert len(named) > 15
+
+
+@pytest.mark.timeout(180)
+async def test_a_gate_exits_with_its_verdict(folder: Path, upstreams, monkeypatch: pytest.MonkeyPatch) -> None:
+    """0 ships, 1 rejects, 2 is neither: undecided, or not run at all."""
+    upstreams[1].replies(saying("two", 0.3))
+    config = yaml.safe_load((folder / "gateway.yaml").read_text())
+    arms = {name: {"upstream": upstream, "model": "m"} for name, upstream in (("control", "one"), ("candidate", "two"))}
+    config["scorers"] = {"exact": {}}
+    config["experiments"] = {"swap": {"model": "one", "primary": "exact", "margin": 0.05, **arms}}
+    (folder / "gateway.yaml").write_text(yaml.safe_dump(config))
+    code, out, _ = await ran(folder, "--gate", "swap")
+    assert code == 1, out
+    assert "Reject." in out
+    code, out, _ = await ran(folder, "--gate", "swap", "--margin", "0.8")
+    assert code == 0, out
+    assert "Ship." in out
+    monkeypatch.chdir(folder)
+    unknown = CliRunner().invoke(app, ["replay", "questions.csv", "--gate", "swop"])
+    assert unknown.exit_code == 2
+    assert 'no experiment "swop"; did you mean "swap"' in unknown.output

@@ -31,6 +31,7 @@ from gateway.evals.experiments.advance import LEASE, LeaseHolder, LeaseLost, adv
 from gateway.evals.experiments.conditions import progress_of
 from gateway.evals.experiments.details import withheld_of
 from gateway.evals.experiments.findings import Finding, SequenceStates, current_plan, finding
+from gateway.evals.experiments.ramp.controller import RampController
 from gateway.evals.experiments.report import Comparison
 from gateway.evals.experiments.rescoring import Rescore, Rescored, drawn, scored_again
 from gateway.evals.experiments.split import SRM
@@ -85,10 +86,13 @@ class ExperimentEngine:
         timing: EngineTiming | None = None,
         clock: Callable[[], float] = time.time,
         rescore: Rescore | None = None,
+        ramps: RampController | None = None,
     ) -> None:
-        """rescore: scores an exchange as the consumer does, to check that both arms are scored alike."""
+        """rescore: scores an exchange as the consumer does, to check that both arms are scored alike. ramps: moves the
+        ramps after each step; None: nobody here does."""
         self._store, self._corridor = store, corridor
         self._rescore = rescore
+        self._ramps = ramps
         self._scorers = scorers
         self._threads = threads
         self._timing = timing or EngineTiming()
@@ -144,6 +148,8 @@ class ExperimentEngine:
                     await self._stop_at_horizon(plan)
                 if plan.plan.mode != "shadow" and plan.state == "running":
                     await self._store.run(lambda c, plan=plan: keep_ratio(c, plan, self._clock()))  # type: ignore[misc]
+            if self._ramps is not None:
+                await self._ramps.step(plans)
         await self._show(plans)
         return self.leads
 

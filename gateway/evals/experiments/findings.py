@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from gateway.core.plan import CONTROL, FAILURE_METRICS, REPEAT, Plan
+from gateway.core.plan import CONTROL, FAILURE_METRICS, FEEDBACK, REPEAT, Plan
 from gateway.evals.experiments.family import holm
 from gateway.evals.experiments.gates import (
     PairLosses,
@@ -237,12 +237,12 @@ def _guardrail(looked: SequenceStates, plan: StoredPlan, arm: str, metric: str, 
 def _finding(
     looked: SequenceStates, plan: StoredPlan, candidate: str, share: AlphaShare, now: float | None = None
 ) -> Finding:
-    connection, shadows_only = looked.connection, plan.plan.mode == "shadow"
+    connection, shadows_only = looked.connection, plan.plan.mode == "shadow" or plan.plan.ramp is not None
     split = None if shadows_only else split_of(connection, plan, candidate, time.time() if now is None else now)
     found = _selected(_comparisons(looked, plan, candidate, split, share), plan.plan)
     name = plan.plan.primary
     primary = (found.get(name) or empty_comparison(plan.plan, name)) if name else None
-    guardrails = tuple(found.get(g.metric) or empty_comparison(plan.plan, g.metric) for g in plan.plan.guardrails)
+    guardrails = tuple(found.get(m) or empty_comparison(plan.plan, m) for m in guardrails_of(plan.plan))
     others = tuple(c for metric, c in sorted(found.items()) if c.role == "other")
     gates = _gates(looked, plan, candidate, primary, split)
     claims = [claim for claim in (cheaper(found.get("cost_per_1k")), faster(found.get(P95))) if claim]
@@ -261,6 +261,12 @@ def _finding(
         names=names,
         split=split,
     )
+
+
+def guardrails_of(plan: Plan) -> tuple[str, ...]:
+    """The guardrails that the verdict waits for. A ramp tests those on feedback itself, step by step."""
+    served_later = plan.ramp is not None
+    return tuple(g.metric for g in plan.guardrails if not (served_later and g.metric.startswith(FEEDBACK)))
 
 
 def _comparisons(
@@ -290,7 +296,7 @@ def _p95(looked: SequenceStates, plan: StoredPlan, candidate: str) -> Comparison
     if total is None:
         return None
     taken = kept.increments_of(looked.connection, total)
-    alpha, margin = plan.plan.alpha / len(plan.plan.candidates), margin_of(plan.plan, P95)
+    alpha, margin = plan.plan.verdict_alpha / len(plan.plan.candidates), margin_of(plan.plan, P95)
     return p95_of([each.a for each in taken], [each.b for each in taken], alpha, margin)
 
 

@@ -275,6 +275,31 @@ class Progress:
 
 
 @dataclass(frozen=True, slots=True)
+class RampChangeShown:
+    """One change of a ramp."""
+
+    at: float  # Unix seconds
+    kind: str  # what happened, in one word
+    share: float  # of units that the candidate served from then on
+    by: str
+    reason: str
+    plan: str  # hash
+
+
+@dataclass(frozen=True, slots=True)
+class RampHistory:
+    """How far the candidate has taken over the traffic, and how it came there."""
+
+    state: str  # shadow, ramp, promoted, rolled_back, stopped
+    step: int  # from 1; 0: none was reached
+    steps: tuple[float, ...]  # shares of units
+    share: float  # that the candidate serves
+    paused: bool
+    changes: tuple[RampChangeShown, ...]  # of this plan, oldest first
+    overrides: tuple[RampChangeShown, ...]  # of every plan of the experiment: steps taken without the evidence
+
+
+@dataclass(frozen=True, slots=True)
 class Report:
     """Everything that is shown of one experiment and one candidate."""
 
@@ -313,3 +338,4 @@ class Report:
     segments: tuple[SegmentDifference, ...] = ()  # shown to be worse first
     family: Family | None = None  # None: there is one candidate
     cautions: tuple[str, ...] = ()  # why the verdict may deserve less trust, in sentences
+    ramp: RampHistory | None = None  # None: the plan has none, or it has not begun

@@ -94,7 +94,7 @@ def rule_of(plan: Plan, metric: Metric, margin: float | None, arm: str = CANDIDA
     margin: None: the metric has none. The candidates share alpha evenly; the control's repeat has the A/A alarm's own.
     """
     alarm = arm == REPEAT and plan.aa == "alarm"
-    alpha = AA_ALPHA if alarm else plan.alpha / len(plan.candidates)
+    alpha = AA_ALPHA if alarm else plan.verdict_alpha / len(plan.candidates)
     if metric.source in ("failed", "completed") and counts_alone(plan):
         alpha *= _OF_ALONE if metric.name == ALONE else 1 - _OF_ALONE  # two sequences speak about failures
     guess = _RARE if metric.source in _FAILURES else _GUESS

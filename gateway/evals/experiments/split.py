@@ -121,7 +121,7 @@ def split_of(connection: Reading, plan: StoredPlan, candidate: str, now: float) 
 
 def outcomes(connection: Reading, rows: Sequence[ServedAnswer]) -> list[ArmOutcomes]:
     """Every metric of these records: the built-in ones, and the newest version of each scorer."""
-    failed = np.array([float(_failed(row)) for row in rows])
+    failed = np.array([float(has_failed(row)) for row in rows])
     found = [
         ArmOutcomes("error_rate", failed, -1.0, True),
         ArmOutcomes("completion", 1.0 - failed, 1.0, True),
@@ -139,14 +139,14 @@ def outcomes(connection: Reading, rows: Sequence[ServedAnswer]) -> list[ArmOutco
     return found
 
 
-def _failed(row: ServedAnswer) -> bool:
+def has_failed(row: ServedAnswer) -> bool:
     return row.outcome != "ok" or row.status >= 400
 
 
 def _column(rows: Sequence[ServedAnswer], name: str, *, timeouts: bool = False) -> Floats:
     def value(row: ServedAnswer) -> float:
         found = getattr(row, name)
-        kept_ = not _failed(row) or (timeouts and row.outcome == "timeout")
+        kept_ = not has_failed(row) or (timeouts and row.outcome == "timeout")
         return math.nan if found is None or not kept_ else float(found)
 
     return np.array([value(row) for row in rows])
@@ -159,7 +159,7 @@ def _responded(score: ScoredRow | None, identity: str) -> bool:
 def _score(row: ServedAnswer, score: ScoredRow | None, identity: str) -> float:
     if score is None or not _responded(score, identity):
         return math.nan
-    if _failed(row):
+    if has_failed(row):
         return 0.0
     return math.nan if score[1] is None else score[1]
 
@@ -187,7 +187,7 @@ def compare_arms(
     alpha = plan.alpha / len(plan.candidates)
     tuning = Tuning(alpha, burn_in=BURN_IN)
     a, b = (_arm_mean(values, weights, here, side, of.bounded, tuning) for side in (~candidate, candidate))
-    difference, n, variance = _difference(a, b, of.sign, tuning)
+    difference, n, variance = difference_of(a, b, of.sign, tuning)
     margin = margin_of(plan, of.metric)
     made = Comparison(
         metric=of.metric,
@@ -299,7 +299,7 @@ def _arm_mean(
     return ArmMean(mean, variance, n, len(places))
 
 
-def _difference(a: ArmMean, b: ArmMean, sign: float, tuning: Tuning) -> tuple[Estimate, float, float]:
+def difference_of(a: ArmMean, b: ArmMean, sign: float, tuning: Tuning) -> tuple[Estimate, float, float]:
     """(sign (b − a) with its interval, effective n of both arms, variance of one observation)."""
     n = a.effective_n + b.effective_n
     error = math.sqrt(a.variance / a.effective_n + b.variance / b.effective_n)
@@ -323,7 +323,7 @@ def _p95(rows: Sequence[ServedAnswer], candidate: str, plan: Plan) -> Comparison
     if len({row.pi for row in rows}) > 1 or len({row.unit for row in rows}) < len(rows):
         return None
     by_arm = {
-        arm: [row.total_s for row in rows if row.arm == arm and (not _failed(row) or row.outcome == "timeout")]
+        arm: [row.total_s for row in rows if row.arm == arm and (not has_failed(row) or row.outcome == "timeout")]
         for arm in (CONTROL, candidate)
     }
     if not all(by_arm.values()):

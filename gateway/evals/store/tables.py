@@ -612,3 +612,21 @@ audit = Table(
     Column("after", Text),
     Index("audit_subject", "subject", "id"),
 )
+
+ramp_events = Table(
+    # Every change of a ramp. Append-only: triggers refuse updates and deletions.
+    "ramp_events",
+    metadata,
+    Column("id", Text, primary_key=True),  # of its entry in the stream of events
+    Column("experiment", Text, nullable=False),
+    Column("plan", Text, nullable=False),  # the plan's hash
+    Column("version", BigInteger, nullable=False),  # of the record; rises with each change of the experiment
+    Column("at", Double, nullable=False),
+    Column("actor", Text, nullable=False),  # who: controller, a person, the name of an admin token
+    Column("kind", Text, nullable=False),  # shadowing, advanced, promoted, rolled_back, stopped, paused, resumed, …
+    Column("reason", Text, nullable=False),
+    Column("before", Text),  # JSON: [state, step]; NULL: there was no record
+    Column("record", Text, nullable=False),  # JSON: the record after it
+    Column("evidence", Text, nullable=False),  # JSON: as it was known then
+    Index("ramp_events_experiment", "experiment", "version"),
+)

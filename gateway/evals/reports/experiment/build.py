@@ -11,6 +11,7 @@ from functools import partial
 from gateway import __version__
 from gateway.core.errors import CannotRun
 from gateway.core.plan import CONTROL, Plan
+from gateway.core.ramp import RampEvent
 from gateway.evals.annotation.calibrate import CalibrationOptions, calibrate, corrected_difference
 from gateway.evals.experiments.conditions import progress_of
 from gateway.evals.experiments.details import (
@@ -30,6 +31,8 @@ from gateway.evals.experiments.report import (
     Comparison,
     Estimate,
     IntervalTrail,
+    RampChangeShown,
+    RampHistory,
     Report,
     SimilarityTest,
     Wins,
@@ -45,6 +48,7 @@ from gateway.evals.reports.experiment.presentation import response_caution, shar
 from gateway.evals.store.experiments import queries
 from gateway.evals.store.experiments.plans import StoredPlan, experiment_names, stored_plans
 from gateway.evals.store.experiments.queries import most_frequent_score, pairwise_verdicts, scorer_facts
+from gateway.evals.store.experiments.ramp import stored_ramp_events
 from gateway.evals.store.experiments.sequences import trail
 from gateway.evals.store.labels import anything_labelled
 from gateway.evals.store.query import Reading, reading
@@ -74,8 +78,13 @@ def design_of(plan: StoredPlan) -> tuple[tuple[str, str], ...]:
             ("shadow", f"{p.shadow:.3g} of eligible requests"),
             ("control asked again", f"{p.repeat_control:.3g} of those"),
         ]
+    if p.ramp is not None:
+        steps = ", ".join(f"{step:.3g}" for step in p.ramp.steps)
+        rows += [("ramp", f"{steps} of units, each for {span(p.ramp.soak_s / 86_400)} and {p.ramp.min_units} units")]
+    elif p.mode != "shadow":
+        rows.append(("split", f"{p.split:.3g} of units"))
     if p.mode != "shadow":
-        rows += [("split", f"{p.split:.3g} of units"), ("unit", p.unit)]
+        rows.append(("unit", p.unit))
     if p.feedback_window_s is not None:
         without = "counts as 0" if p.feedback_missing == "zero" else "is in no mean"
         rows.append(("feedback", f"within {span(p.feedback_window_s / 86_400)} of an answer; one without {without}"))
@@ -239,7 +248,28 @@ def _report(connection: Reading, plan: StoredPlan, found: Finding, corrected: Co
         family=found.family,
         cautions=tuple(cautions_of(connection, found)),
         regressions=examples.regressions,
+        ramp=ramp_of(connection, plan),
     )
+
+
+def ramp_of(connection: Reading, plan: StoredPlan) -> RampHistory | None:
+    """None: the plan has no ramp, or it has not begun."""
+    design = plan.plan.ramp
+    every = stored_ramp_events(connection, plan.plan.name) if design else []
+    ours = [event for event in every if event.record.plan == plan.hash]
+    if design is None or not ours:
+        return None
+    designs = {each.hash: each.plan.ramp for each in stored_plans(connection, plan.plan.name)}
+
+    def shown(event: RampEvent) -> RampChangeShown:
+        r, of = event.record, designs.get(event.record.plan)
+        return RampChangeShown(r.at, event.kind, r.share(of) if of else 0.0, r.by, r.reason, r.plan)
+
+    last = ours[-1].record
+    return RampHistory(
+        last.state, last.step + 1, design.steps, last.share(design), last.paused,
+        tuple(map(shown, ours)), tuple(shown(event) for event in every if event.override),
+    )  # fmt: skip
 
 
 def pairs_of(found: Finding) -> int:

@@ -15,6 +15,7 @@ from gateway.evals.experiments.report import (
     ExamplePair,
     GateResult,
     OpenCondition,
+    RampChangeShown,
     Report,
     State,
     StratumDifference,
@@ -48,7 +49,9 @@ from gateway.evals.reports.experiment.presentation import (
     finding_state,
     headline,
     latency_compared,
+    override_lines,
     pairs_drawn,
+    ramp_line,
     responses_line,
     saving,
     step_line,
@@ -78,6 +81,7 @@ def page_values(report: Report, candidates: Sequence[Report] = ()) -> dict[str, 
         **_header(report),
         "side": _side_by_side(candidates),
         "course": list(_course(report)),
+        "ramp": _ramp(report),
         "gates": [_gate(each) for each in report.gates],
         "metrics": _metrics(report),
         "wins": _wins(report),
@@ -131,6 +135,27 @@ def _header(report: Report) -> dict[str, Any]:
         "span": f"{say.counted(report.pairs, 'pair')}{period}",
         "tiles": [tile for tile in tiles if tile],
     }
+
+
+def _ramp(report: Report) -> dict[str, Any] | None:
+    """The share over time; None: there is no ramp."""
+    if report.ramp is None:
+        return None
+    columns = (Column("When", "text"), Column("What", "text"), Column("Share", "drawing"), Column("By", "text"),
+               Column("Why", "text"))  # fmt: skip
+    rows = [_ramp_row(each) for each in report.ramp.changes]
+    return {
+        "lead": ramp_line(report),
+        "overrides": override_lines(report),
+        "table": table("The ramp", columns, [("", rows)]),
+    }
+
+
+def _ramp_row(each: RampChangeShown) -> Row:
+    tone = "bad" if each.kind == "rolled_back" else "open" if each.kind == "overridden" else ""
+    share = Cell(f"{each.share:.3g}", drawing=amount_bar(Estimate(each.share), 1.0, ""))
+    cells = (Cell(each.kind.replace("_", " "), tone=tone), share, Cell(each.by), Cell(each.reason))
+    return Row(Cell(say.when(each.at)), cells)
 
 
 def _side_by_side(candidates: Sequence[Report]) -> dict[str, Any] | None:

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from typing import Literal
 
 from gateway.core.plan import CONTROL, REPEAT
-from gateway.evals.experiments.number_format import NONE, count, counted, digits_of, interval, number, share, span
+from gateway.evals.experiments.number_format import NONE, count, counted, digits_of, interval, number, share, span, when
 from gateway.evals.experiments.report import (
     Arm,
     ArmLatency,
@@ -267,3 +267,23 @@ def not_offered_notes(reasons: Iterable[str]) -> list[str]:
 def pairs_drawn(report: Report) -> int:
     """The number of compared and of withheld pairs together."""
     return report.pairs + sum(n for _, n in report.withheld)
+
+
+def ramp_line(report: Report) -> str | None:
+    """Where the ramp is, in one line; None: there is none."""
+    ramp = report.ramp
+    if ramp is None:
+        return None
+    state = ramp.state.replace("_", " ") + (", paused" if ramp.paused else "")
+    at = f"step {ramp.step} of {len(ramp.steps)}, " if ramp.state == "ramp" else ""
+    overridden = len(ramp.overrides)
+    forced = f"; {overridden} step{'s' * (overridden != 1)} taken without the evidence" if overridden else ""
+    return f"Ramp: {state}: {at}the candidate serves {ramp.share:.3g} of the units{forced}"
+
+
+def override_lines(report: Report) -> list[str]:
+    """Each step that somebody took without the evidence, with the reason."""
+    return [
+        f"Override on {when(each.at)} by {each.by}, to {each.share:.3g} of the units: {each.reason}"
+        for each in (report.ramp.overrides if report.ramp else ())
+    ]

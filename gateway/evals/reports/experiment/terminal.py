@@ -23,7 +23,9 @@ from gateway.evals.reports.experiment.presentation import (
     finding_state,
     headline,
     next_lines,
+    override_lines,
     pairs_drawn,
+    ramp_line,
     responses_line,
     saving,
     segment_lines,
@@ -49,13 +51,20 @@ def _short(report: Report) -> Iterator[RenderableType]:
     yield _text(headline(report), f"bold {style}")
     yield _text(_head(report), "dim")
     segments = [_text(line, "dim") for line in segment_lines(report)]
-    lines = [*_cautions(report), *_figures(report), *_next(report), *_deciding(report), *segments]
+    lines = [*_ramped(report), *_cautions(report), *_figures(report), *_next(report), *_deciding(report), *segments]
     yield from lines[: LINES - 3]
     yield _text(f"gateway report {report.experiment} --full shows all the evidence, --html FILE a page", "dim")
 
 
 def _cautions(report: Report) -> Iterator[Text]:
     yield from (_text(f"! {caution}", "yellow") for caution in report.cautions)
+
+
+def _ramped(report: Report) -> Iterator[Text]:
+    line = ramp_line(report)
+    if line is not None:
+        yield _text(line)
+    yield from (_text(f"! {each}", "yellow") for each in override_lines(report))
 
 
 def _figures(report: Report) -> Iterator[Text]:
@@ -97,12 +106,14 @@ def _parts(report: Report) -> Iterator[RenderableType]:
     for reason in report.reasons:
         yield _text(f"  {reason}", style)
     yield from _cautions(report)
+    yield from _ramped(report)
     yield _text(_head(report), "dim")
     yield from map(_text, _notes(report))
     if report.progress is not None and report.progress.open:
         yield _text(report.progress.sentence)
     yield from _next(report)
     for title, part in (
+        ("Ramp", _ramp(report)),
         ("Gates", _gates(report)), ("Metrics", _metrics(report)), ("Course", _course(report)), ("Wins", _wins(report)),
         ("Strata", _strata(report)), ("Segments", _segments(report)), ("Latency, s", _latency(report)),
         ("Arms", _arms(report)), ("Withheld", _withheld(report)), ("Limits", _limits(report)),
@@ -118,6 +129,17 @@ def _parts(report: Report) -> Iterator[RenderableType]:
 def _head(report: Report) -> str:
     span = f", {say.when(report.first)} to {say.when(report.last)}" if report.first is not None else ""
     return f"{report.experiment}, candidate {report.candidate}: {say.counted(report.pairs, 'pair')}{span}"
+
+
+def _ramp(report: Report) -> RenderableType | None:
+    """The share over time."""
+    if report.ramp is None:
+        return None
+    shown = _table("when", "what", "share>", "by", "why")
+    for each in report.ramp.changes:
+        cells = (say.when(each.at), each.kind.replace("_", " "), f"{each.share:.3g}", each.by, each.reason)
+        shown.add_row(*map(_text, cells))
+    return shown
 
 
 def _gates(report: Report) -> RenderableType | None:

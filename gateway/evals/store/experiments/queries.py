@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import orjson
-from sqlalchemy import Connection, and_, case, func, null, or_, select
+from sqlalchemy import Connection, Text, and_, case, func, literal_column, null, or_, select
 
 from gateway.core.chunked import chunked
 from gateway.core.plan import STRATA, Plan
@@ -573,13 +573,21 @@ class ServedAnswer:
     """Unix seconds."""
 
 
-def served_answers(connection: Connection, plan: str, arms: Sequence[str]) -> list[ServedAnswer]:
-    """The answers of these arms, in order of arrival; a client that left tells nothing about the target."""
+def served_answers(
+    connection: Connection, plan: str, arms: Sequence[str], since: float = 0.0, *, keyed: bool = False
+) -> list[ServedAnswer]:
+    """The answers of these arms, in order of arrival; a client that left tells nothing about the target.
+
+    since: Unix seconds. keyed: a call without a conversation belongs to the unit of its key.
+    """
     e = exchanges.c
+    unit = func.coalesce(e.cluster, literal_column("'key '", Text) + e.caller) if keyed else e.cluster
     query = select(
-        e.id, e.arm, e.cluster, e.alias, TARGET, e.stratum, e.outcome, e.status, e.total_s,
+        e.id, e.arm, unit, e.alias, TARGET, e.stratum, e.outcome, e.status, e.total_s,
         e.first_token_s, e.output_tokens, e.cost_usd, e.pi, func.length(e.request), e.received,
-    ).where(e.plan == plan, e.role == "served", e.arm.in_(arms), e.outcome != "client_gone")  # fmt: skip
+    ).where(
+        e.plan == plan, e.role == "served", e.arm.in_(arms), e.outcome != "client_gone", e.received >= since
+    )  # fmt: skip
     return [
         ServedAnswer(
             row[0], row[1], row[2] or row[0], (row[1], row[3], row[4], row[5]), row[6], row[7], row[8], row[9], row[10],

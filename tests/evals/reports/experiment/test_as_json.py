@@ -12,7 +12,7 @@ import orjson
 import pytest
 
 from gateway.core.sanitize import plain
-from gateway.evals.experiments.report import Estimate, IntervalTrail
+from gateway.evals.experiments.report import Estimate, IntervalTrail, RampChangeShown, RampHistory
 from gateway.evals.reports.experiment.as_json import MOST_POINTS, VERSION, schema, to_dict, to_json
 
 KINDS = ["ship", "hold", "reject", "nothing", "hostile"]
@@ -97,3 +97,11 @@ def test_a_comparison_without_values_is_null_throughout(report):
     c = replace(made.primary, a=Estimate(None), b=Estimate(None), difference=Estimate(None), noise=None)
     shown = to_dict(replace(made, primary=c))["primary"]
     assert {shown[name] for name in ("a", "b", "a_low", "b_high", "difference", "low", "high", "noise")} == {None}
+
+
+def test_a_ramp_matches_the_schema(report):
+    change = RampChangeShown(1.0, "advanced", 0.1, "controller", "everything holds", "p")
+    made = read(report(ramp=RampHistory("ramp", 1, (0.1, 1.0), 0.1, False, (change,), ())))
+    jsonschema_rs.validator_for(schema()).validate(made)
+    assert made["ramp"]["changes"][0]["share"] == 0.1
+    assert not jsonschema_rs.validator_for(schema()).is_valid({**made, "ramp": {**made["ramp"], "state": "odd"}})

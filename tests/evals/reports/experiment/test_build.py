@@ -12,9 +12,10 @@ import pytest
 from typer.testing import CliRunner
 
 from gateway.cli import app
+from gateway.core.ramp import RampChange, RampDesign, RampEvent, overridden, rolled_back, started
 from gateway.evals.annotation.agreement import RateEstimate
 from gateway.evals.reader_config import StoreLocation
-from gateway.evals.reports.experiment.as_json import schema
+from gateway.evals.reports.experiment.as_json import schema, to_json
 from gateway.evals.reports.experiment.build import (
     ExperimentNotFound,
     as_measured,
@@ -22,6 +23,7 @@ from gateway.evals.reports.experiment.build import (
     report_of,
 )
 from gateway.evals.reports.experiment.judge_cautions import calibration_cautions
+from gateway.evals.store.experiments.ramp import add_ramp_events
 from gateway.evals.store.query import reading
 from gateway.evals.store.tables import scores
 
@@ -236,3 +238,30 @@ def test_a_metric_of_a_split_is_shown_as_measured(compared, simulation):
         nameless = replace(found, names={})
         c = as_measured(connection, nameless, simulation.looked(connection, compared.plan), found.primary)
     assert (c.better, c.a.value) == ("lower", pytest.approx(0.3))
+
+
+def test_an_override_of_an_earlier_plan_stays_in_the_report(begin_experiment):
+    design = RampDesign((0.1, 1.0), 0.0, 1)
+    held = begin_experiment(mode="both", ramp=design, method="anytime", aa="alarm", repeat_control=0.5)
+    first = started("swap", "earlier", RampChange(1.0, "controller", "begins"))
+    forced = overridden(first, design, RampChange(2.0, "mia", "the judge was down"))
+    begun = started("swap", held.hash, RampChange(3.0, "controller", "a new plan"), forced)
+    back = rolled_back(begun, RampChange(4.0, "controller", "errors"), 60.0)
+    before = [None, ("shadow", -1), ("ramp", 0), ("shadow", -1)]
+    events = [RampEvent(f"{i}-0", r, before[i], {}) for i, r in enumerate((first, forced, begun, back))]
+    with held.engine.begin() as connection:
+        add_ramp_events(connection, events)
+    with reading(held.url) as connection:
+        found = report_of(connection, "swap").ramp
+    assert (found.state, found.share, [c.kind for c in found.changes]) == (
+        "rolled_back",
+        0.0,
+        ["shadowing", "rolled_back"],
+    )
+    assert [(c.by, c.reason, c.plan) for c in found.overrides] == [("mia", "the judge was down", "earlier")]
+    jsonschema_rs.validator_for(schema()).validate(orjson.loads(to_json(report_of_url(held.url))))
+
+
+def report_of_url(url):
+    with reading(url) as connection:
+        return report_of(connection, "swap")

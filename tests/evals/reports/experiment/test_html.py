@@ -8,6 +8,7 @@ from dataclasses import replace
 import pytest
 
 from gateway.core.sanitize import plain
+from gateway.evals.experiments.report import RampChangeShown, RampHistory
 from gateway.evals.reports.experiment.html import to_html
 
 SECTIONS = [
@@ -129,3 +130,12 @@ def test_numbers_and_withheld_pairs_are_in_tables(report, read):
     assert "key batch" in tables["By stratum"]
     assert "0.0004" in tables["Distances to the served answer"]
     assert "qwen" in tables["Strength by arm"]
+
+
+def test_the_page_has_the_ramp_with_its_overrides(report, read):
+    forced = RampChangeShown(0.0, "overridden", 0.1, "mia", "<b>we know</b>", "p")
+    back = RampChangeShown(9.0, "rolled_back", 0.0, "controller", "errors", "p")
+    page = read(to_html(report(ramp=RampHistory("rolled_back", 0, (0.1, 1.0), 0.0, False, (forced, back), (forced,)))))
+    assert "The ramp" in [h.text for h in page.all("h2")]
+    assert "by mia, to 0.1 of the units: <b>we know</b>" in page.one("main").text
+    assert "rolled back" in page.one("main").text

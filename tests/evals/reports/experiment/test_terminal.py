@@ -10,7 +10,7 @@ import pytest
 from rich.console import Console
 
 from gateway.core.sanitize import plain
-from gateway.evals.experiments.report import IntervalTrail
+from gateway.evals.experiments.report import IntervalTrail, RampChangeShown, RampHistory
 from gateway.evals.reports.experiment.presentation import headline
 from gateway.evals.reports.experiment.terminal import LINES, to_terminal
 
@@ -116,3 +116,20 @@ def test_stored_text_has_no_effect_on_the_terminal(report, width):
     text = shown(report("hostile"), width)
     assert plain(text) == text
     assert "[bold]x[/bold]" in text.replace("\n", "")
+
+
+RAMP = RampHistory(
+    "rolled_back", 0, (0.1, 1.0), 0.0, False,
+    (RampChangeShown(0.0, "overridden", 0.1, "mia", "the judge was down", "p"),
+     RampChangeShown(60.0, "rolled_back", 0.0, "controller", "error_rate at step 1", "p")),
+    (RampChangeShown(0.0, "overridden", 0.1, "mia", "the judge was down", "p"),),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("full", [False, True])
+def test_every_report_shows_the_ramp_and_each_override_with_its_reason(report, full):
+    text = shown(report("hold", ramp=RAMP), 400, full=full)
+    assert "Ramp: rolled back: the candidate serves 0 of the units; 1 step taken without the evidence" in text
+    assert "! Override on 1970-01-01" in text
+    assert "by mia, to 0.1 of the units: the judge was down" in text
+    assert ("error_rate at step 1" in text) == full, "the share over time"

@@ -1,0 +1,219 @@
+"""Moves ramps: reads the evidence, decides, changes the record, and keeps the audit. The leading consumer runs it.
+
+Its only state is how often it looked: it may be killed at any moment, and another consumer goes on. A change is made by
+compare-and-swap, so that two controllers, or a person at the same time, cannot both make one.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import orjson
+
+from gateway.core.plan import FEEDBACK
+from gateway.core.ramp import (
+    CONTROLLER,
+    RampChange,
+    RampDecision,
+    RampDesign,
+    RampEvent,
+    RampPace,
+    RampRecord,
+    RampRefused,
+    started,
+    stopped,
+)
+from gateway.evals.experiments.findings import Finding, current_plan, finding
+from gateway.evals.experiments.ramp.decision import decide_ramp, follow
+from gateway.evals.experiments.ramp.evidence import AlarmTerms, RampEvidence, ServedFinding, alarms_of, proofs_of
+from gateway.evals.experiments.ramp.served import periods_of, served_values
+from gateway.evals.experiments.report import Verdict
+from gateway.evals.experiments.verdict import HARMLESS
+from gateway.evals.store.experiments.plans import StoredPlan
+from gateway.evals.store.experiments.ramp import add_ramp_events, stored_ramp_events
+from gateway.evals.store.query import Reading
+from gateway.evals.store.store import Store
+from gateway.stream import Corridor
+
+log = logging.getLogger(__name__)
+SILENT_S, GONE_S = 15.0, 120.0  # a gateway that has not reported for so long is lost; after the second, it has ended
+_AT_MOST = 0.2  # of the time is spent looking
+
+
+@dataclass(frozen=True, slots=True)
+class RampStanding:
+    """One ramp as the controller left it, for the metrics."""
+
+    design: RampDesign
+    record: RampRecord
+    decision: RampDecision
+
+
+class RampController:
+    """The ramps of one consumer. clock: Unix time in seconds."""
+
+    def __init__(
+        self,
+        store: Store,
+        corridor: Corridor,
+        paces: Mapping[str, RampPace],
+        every_s: float = 2.0,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        """paces: of the experiments in the config; others wait for a person. every_s: between two looks at one."""
+        self._store, self._corridor = store, corridor
+        self._paces = paces
+        self._every_s = every_s
+        self._clock = clock
+        self._due: dict[str, float] = {}
+        self.standings: tuple[RampStanding, ...] = ()
+        """Empty where there is no ramp."""
+
+    async def step(self, plans: Sequence[StoredPlan]) -> None:
+        """One round. plans: all stored ones, oldest first. Raises StreamDown and StoreDown."""
+        await self.drain()
+        by_name: dict[str, list[StoredPlan]] = {}
+        for plan in plans:
+            by_name.setdefault(plan.plan.name, []).append(plan)
+        current = {name: found for name, each in by_name.items() if (found := current_plan(each)) and found.plan.ramp}
+        records = await self._corridor.ramps.records() if current else {}
+        standing = {each.record.experiment: each for each in self.standings}
+        for name, plan in current.items():
+            made = await self._one(plan, records.get(name), standing.get(name))
+            if made is not None:
+                standing[name] = made
+        self.standings = tuple(standing[name] for name in current if name in standing)
+        await self.drain()
+
+    async def drain(self) -> None:
+        """Moves events from the stream server into the audit; they are removed there once they are stored."""
+        while True:
+            waiting = await self._corridor.ramps.waiting()
+            if waiting.events:
+                await self._store.run(lambda c, waiting=waiting: add_ramp_events(c, waiting.events))  # type: ignore[misc]
+            await self._corridor.ramps.remove(waiting.ids)
+            if not waiting.ids:
+                return
+
+    async def _one(
+        self, plan: StoredPlan, known: RampRecord | None, before: RampStanding | None
+    ) -> RampStanding | None:
+        """The standing after this round; None: it is not this round's turn, or somebody else changed the record."""
+        design, name, now = plan.plan.ramp, plan.plan.name, self._clock()
+        unchanged = before is not None and known is not None and before.record.version == known.version
+        if design is None or (unchanged and now < self._due.get(name, 0.0)):
+            return None
+        events = await self._store.look(lambda c: stored_ramp_events(c, name))
+        record = await self._in_force(plan, known, events[-1].record if events else None, now)
+        if record is None:
+            return None
+        if plan.state != "running":
+            return RampStanding(design, record, RampDecision("hold", "the experiment is stopped"))
+        begun = time.monotonic()
+        evidence = await self._evidence(plan, [e for e in events if e.record.plan == plan.hash], now)
+        self._due[name] = self._clock() + max(self._every_s, (time.monotonic() - begun) / _AT_MOST)
+        pace = self._paces.get(name, RampPace())
+        decision = decide_ramp(record, design, evidence, now, pace)
+        snapshot = orjson.dumps({**evidence.fields(), "decision": decision.fields()})
+        await self._corridor.ramps.set_evidence(name, snapshot)
+        if decision.action not in ("hold", "ready"):
+            try:
+                after = follow(record, design, decision, now, pace)
+            except RampRefused as refused:
+                return RampStanding(design, record, RampDecision("hold", str(refused)))
+            if not await self._change(record, after, snapshot):
+                return None
+            record = after
+            self._due.pop(name, None)
+        return RampStanding(design, record, decision)
+
+    async def _in_force(
+        self, plan: StoredPlan, known: RampRecord | None, stored: RampRecord | None, now: float
+    ) -> RampRecord | None:
+        """The record of this plan: made, put back or ended where needed. None: it was changed just now."""
+        after = _amended(plan, known, stored, now)
+        if after is None:
+            return known
+        await self._change(known, after, await self._corridor.ramps.evidence(plan.plan.name))
+        return None
+
+    async def _change(self, before: RampRecord | None, after: RampRecord, evidence: bytes) -> bool:
+        done = await self._corridor.ramps.change(before, after, evidence)
+        if done:
+            level = logging.WARNING if after.state in ("rolled_back", "stopped") else logging.INFO
+            log.log(level, "ramp of %s: %s: %s", after.experiment, after.state, after.reason,
+                    extra={"plan": after.plan, "step": after.step, "version": after.version})  # fmt: skip
+        return done
+
+    async def _evidence(self, plan: StoredPlan, events: Sequence[RampEvent], now: float) -> RampEvidence:
+        lag = await self._corridor.lag(now)
+        beats = (await self._corridor.state.gateways()).values()
+        lost = sum(SILENT_S < now - float(beat.get("at", now)) < GONE_S for beat in beats)
+        found = await self._store.look(lambda c: evidence_of(c, plan, events, now))
+        return replace(found, lag_s=lag.oldest_s, lost_gateways=lost)
+
+
+def _amended(plan: StoredPlan, known: RampRecord | None, stored: RampRecord | None, now: float) -> RampRecord | None:
+    """The record that has to be in force before anything is decided; None: the known one is right.
+
+    stored: of the newest event in the audit.
+    """
+    name, running = plan.plan.name, plan.state == "running"
+    if stored is not None and (known is None or known.version < stored.version):
+        reason = f"put back, as the stream server had lost it; before: {stored.reason}"
+        return replace(stored, version=stored.version + 1, at=now, by=CONTROLLER, reason=reason, raw=b"")
+    if known is None:
+        change = RampChange(now, CONTROLLER, "the experiment runs; shadows come first")
+        return started(name, plan.hash, change) if running else None
+    if not running:
+        ends = known.plan == plan.hash and known.state in ("shadow", "ramp", "promoted")
+        return stopped(known, RampChange(now, CONTROLLER, "the experiment was stopped")) if ends else None
+    if known.plan != plan.hash:
+        change = RampChange(now, CONTROLLER, f"a new plan runs; before: {known.plan}")
+        return started(name, plan.hash, change, known)
+    if known.state == "stopped" and plan.since > known.at:
+        change = RampChange(now, CONTROLLER, "the experiment was started again; shadows come first")
+        return started(name, plan.hash, change, known)
+    return None
+
+
+def evidence_of(connection: Reading, plan: StoredPlan, events: Sequence[RampEvent], now: float) -> RampEvidence:
+    """The evidence from the store as it is. events: of this plan, oldest first. now: Unix seconds."""
+    candidate, terms = plan.plan.candidates[0][0], AlarmTerms.of(plan.plan)
+    found = finding(connection, plan, candidate, now)
+    periods = periods_of(events)
+    read = served_values(connection, plan, periods, terms, now)
+    proofs = proofs_of(read.values, plan.plan)
+    served_primary = (plan.plan.primary or "").startswith(FEEDBACK)
+    verdict, sentence = _verdict(found, proofs) if served_primary else (found.decision.verdict, found.decision.sentence)
+    serves = bool(periods) and periods[-1].step >= 0
+    return RampEvidence(
+        at=now,
+        verdict=verdict,
+        sentence=sentence,
+        pairs=found.pairs.joined,
+        decided=any(event.evidence.get("verdict") == "ship" for event in events),
+        served_primary=served_primary,
+        served=(*alarms_of(read.values, terms), *read.findings),
+        proofs=proofs,
+        units=read.units,
+        requests=read.requests,
+        usd=read.usd,
+        newest=read.newest if serves else found.pairs.last,
+    )
+
+
+def _verdict(found: Finding, proofs: Sequence[ServedFinding]) -> tuple[Verdict, str]:
+    """The verdict where the primary is feedback: pairs say what the guardrails on answers do, the rest is served."""
+    primary = next(each for each in proofs if each.metric == found.stored_plan.plan.primary)
+    worse = [c.metric for c in found.guardrails if c.margin_found == "inferior"]
+    if primary.raised or worse:
+        return "reject", primary.says() if primary.raised else f"guardrails broken: {', '.join(worse)}"
+    open_ = [c.metric for c in found.guardrails if c.margin_found not in HARMLESS]
+    harmless = primary.found in HARMLESS
+    if harmless and not open_:
+        return "ship", f"{primary.metric}: not worse by more than {primary.margin:g} on served answers"
+    return "hold", f"undecided: {', '.join([*([] if harmless else [primary.metric]), *open_])}"

@@ -1,0 +1,236 @@
+"""What the answers that a ramp served say: alarms at each step, and what has to be shown before all traffic. Pure.
+
+The verdict of the shadow pairs has 0.8 of the plan's alpha. The rest, 0.2, is for the alarms: shared evenly among the
+steps and the metrics, one-sided, each valid at every look. A step's alarm compares the units that both arms served
+during that step, since the arms are alike only then: traffic drifts, and with it who is served when. At the last step
+no unit has the control, so there the control's answers of the step before stand in: no randomised comparison, but one
+that sees a candidate that breaks under the whole load.
+
+Feedback is given on served answers only. Where the plan's decision rests on it, it is tested on all steps together, the
+difference within each one weighted by its effective units, with the verdict's part of alpha.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from gateway.core.plan import FEEDBACK, Plan
+from gateway.core.ramp import VERDICT_PART
+from gateway.evals.experiments.progress import margin_of
+from gateway.evals.experiments.report import Estimate, Margin, Verdict, margin_finding
+from gateway.evals.experiments.sequences import BURN_IN
+from gateway.evals.experiments.split import ArmMean, difference_of
+from gateway.evals.statistics.asymptotic import Tuning, half_width
+from gateway.evals.statistics.bernoulli import bernoulli_interval
+from gateway.evals.statistics.domains import Floats
+
+ERRORS = "error_rate"
+ERROR_MARGIN = 0.02  # of the alarm on errors, where the plan gives none
+_N_OPT = 200.0  # units of an arm at which the bounds of failure rates are tightest
+
+
+@dataclass(frozen=True, slots=True)
+class UnitSums:
+    """The values of one arm's units: each unit counts once, with its mean."""
+
+    n: int = 0
+    total: float = 0.0
+    squares: float = 0.0
+
+    @classmethod
+    def of(cls, values: Floats) -> UnitSums:
+        """values: shape (n,), without NaN."""
+        return cls(values.size, float(values.sum()), float(values @ values))
+
+    @property
+    def mean(self) -> float:
+        return self.total / self.n if self.n else 0.0
+
+    def arm_mean(self, bounded: bool, tuning: Tuning) -> ArmMean:
+        """n must be above 0. bounded: the variance gains what a run of equal values leaves open (split.py)."""
+        variance = max(self.squares / self.n - self.mean**2, 0.0)
+        if bounded and self.n >= tuning.burn_in:
+            variance += (half_width(1.0, self.n, tuning) / 2.0) ** 2
+        return ArmMean(self.mean, variance, float(self.n), self.n)
+
+
+@dataclass(frozen=True, slots=True)
+class StepValues:
+    """One metric of both arms during one step."""
+
+    metric: str
+    step: int
+    sign: float  # 1: more is better; -1: less is better
+    bounded: bool  # values are in [0, 1]
+    a: UnitSums  # of the control
+    b: UnitSums  # of the candidate
+
+
+@dataclass(frozen=True, slots=True)
+class ServedFinding:
+    """What is known of one metric on served answers; of one step, or of all (step None)."""
+
+    metric: str
+    step: int | None
+    difference: Estimate  # positive is better for the candidate
+    margin: float
+    found: Margin
+    units: tuple[int, int]  # (control, candidate)
+
+    @property
+    def raised(self) -> bool:
+        """It is shown to be worse than its margin."""
+        return self.found == "inferior"
+
+    def says(self) -> str:
+        d = self.difference
+        bound = "" if d.high is None else f", at most {d.high:+.3g}"
+        at = "" if self.step is None else f" at step {self.step + 1}"
+        return (
+            f"{self.metric}{at}: worse by more than {self.margin:g} on served answers (difference {d.value or 0.0:+.3g}"
+            f"{bound}; {self.units[1]} units of the candidate, {self.units[0]} of the control)"
+        )
+
+    def fields(self) -> dict[str, Any]:
+        return {
+            "metric": self.metric, "step": self.step, "difference": self.difference.value, "low": self.difference.low,
+            "high": self.difference.high, "margin": self.margin, "found": self.found, "units": list(self.units),
+        }  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class RampEvidence:
+    """Everything that a decision about the next step rests on, at one moment."""
+
+    at: float  # Unix seconds
+    verdict: Verdict = "hold"
+    sentence: str = ""  # of the verdict
+    pairs: int = 0
+    decided: bool = False  # there has been a `ship`
+    served_primary: bool = False  # the primary is feedback, which only served answers get
+    served: tuple[ServedFinding, ...] = ()  # by step
+    proofs: tuple[ServedFinding, ...] = ()  # over all steps: to be harmless before the candidate serves everything
+    units: int = 0  # that the candidate served at this step
+    requests: int = 0  # that the candidate served in this plan
+    usd: float = 0.0
+    newest: float | None = None  # of the candidate's answers: Unix seconds
+    lag_s: float = 0.0  # how far the consumers are behind
+    lost_gateways: int = 0  # processes that stopped reporting a short time ago
+
+    @property
+    def alarms(self) -> tuple[ServedFinding, ...]:
+        return tuple(each for each in self.served if each.raised)
+
+    @property
+    def unproven(self) -> tuple[ServedFinding, ...]:
+        return tuple(each for each in self.proofs if each.found not in ("equivalent", "non_inferior"))
+
+    def fields(self) -> dict[str, Any]:
+        """JSON-able: the snapshot that the audit keeps."""
+        return {
+            "at": self.at, "verdict": self.verdict, "sentence": self.sentence, "pairs": self.pairs,
+            "served": [each.fields() for each in self.served], "proofs": [each.fields() for each in self.proofs],
+            "units": self.units, "requests": self.requests, "usd": self.usd, "newest": self.newest,
+            "lag_s": self.lag_s, "lost_gateways": self.lost_gateways,
+        }  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class AlarmTerms:
+    """The margins of the alarms, and the error of each one."""
+
+    margins: Mapping[str, float]
+    alpha: float  # one-sided, of one metric at one step
+
+    @classmethod
+    def of(cls, plan: Plan) -> AlarmTerms:
+        """Errors, the primary and every guardrail of a plan with a ramp."""
+        names = dict.fromkeys((ERRORS, *plan.decides))
+        margins = {name: margin_of(plan, name) for name in names}
+        known = {name: ERROR_MARGIN if margin is None else margin for name, margin in margins.items()}
+        steps = len(plan.ramp.steps) if plan.ramp else 1
+        return cls(known, (1.0 - VERDICT_PART) * plan.alpha / (steps * len(known)))
+
+
+def proof_metrics(plan: Plan) -> tuple[str, ...]:
+    """What the plan's decision rests on and only served answers show."""
+    return tuple(name for name in plan.decides if name.startswith(FEEDBACK))
+
+
+def alarms_of(values: Sequence[StepValues], terms: AlarmTerms) -> tuple[ServedFinding, ...]:
+    """The finding of each metric and step that has an alarm and values in both arms."""
+    known = [v for v in values if v.metric in terms.margins and v.a.n and v.b.n]
+    return tuple(_finding(v, terms.margins[v.metric], terms.alpha) for v in known)
+
+
+def _finding(v: StepValues, margin: float, alpha: float) -> ServedFinding:
+    difference = _failure_difference(v, alpha) if v.metric == ERRORS else _difference(v, alpha)
+    found = margin_finding(difference, margin)
+    return ServedFinding(v.metric, v.step, difference, margin, found, (v.a.n, v.b.n))
+
+
+def _failure_difference(v: StepValues, alpha: float) -> Estimate:
+    """Exact from the first unit, so that a candidate that breaks is seen at once: the bounds of both arms' rates.
+
+    Each of the two bounds that an alarm rests on has alpha / 2.
+    """
+    (low_a, high_a), (low_b, high_b) = (
+        bernoulli_interval(min(max(u.total, 0.0), u.n), u.n, alpha / 2, _N_OPT) for u in (v.a, v.b)
+    )
+    return Estimate(v.sign * (v.b.mean - v.a.mean), low_a - high_b, high_a - low_b)
+
+
+def _difference(v: StepValues, alpha: float) -> Estimate:
+    tuning = Tuning(min(2 * alpha, 0.5), burn_in=BURN_IN)  # an alarm is one-sided
+    a, b = (u.arm_mean(v.bounded, tuning) for u in (v.a, v.b))
+    return difference_of(a, b, v.sign, tuning)[0]
+
+
+def proofs_of(values: Sequence[StepValues], plan: Plan) -> tuple[ServedFinding, ...]:
+    """The finding of each metric that has to be harmless before the candidate serves everything."""
+    tuning = Tuning(plan.verdict_alpha, burn_in=BURN_IN)
+    return tuple(_proof([v for v in values if v.metric == name], name, plan, tuning) for name in proof_metrics(plan))
+
+
+def _proof(values: Sequence[StepValues], name: str, plan: Plan, tuning: Tuning) -> ServedFinding:
+    margin = margin_of(plan, name) or 0.0
+    both = [v for v in values if v.a.n and v.b.n]
+    estimate = _pooled(both, tuning)
+    units = (sum(v.a.n for v in both), sum(v.b.n for v in both))
+    return ServedFinding(name, None, estimate, margin, margin_finding(estimate, margin), units)
+
+
+def _pooled(values: Sequence[StepValues], tuning: Tuning) -> Estimate:
+    """The mean of the steps' differences, each weighted by its effective units, and its confidence sequence."""
+    if not values:
+        return Estimate(None)
+    parts = [(v, v.a.arm_mean(False, tuning), v.b.arm_mean(False, tuning)) for v in values]
+    weights = np.array([1.0 / (1.0 / a.effective_n + 1.0 / b.effective_n) for _, a, b in parts])
+    means = np.array([v.sign * (b.mean - a.mean) for v, a, b in parts])
+    errors = np.array([a.variance / a.effective_n + b.variance / b.effective_n for _, a, b in parts])
+    share, total = weights / weights.sum(), float(weights.sum())
+    value, variance = float(share @ means), total * float(share**2 @ errors)
+    few = min(sum(v.a.n for v in values), sum(v.b.n for v in values))
+    if few < tuning.burn_in:
+        return Estimate(value)
+    if all(v.bounded for v in values):
+        variance += (half_width(1.0, few, tuning) / 2.0) ** 2
+    half = half_width(math.sqrt(variance), max(total, 1.0), replace(tuning, burn_in=0.0))
+    return Estimate(value, value - half, value + half)
+
+
+@dataclass(frozen=True, slots=True)
+class ServedValues:
+    """What was read of the answers that a ramp served."""
+
+    values: tuple[StepValues, ...] = ()
+    units: int = 0  # as in RampEvidence
+    requests: int = 0
+    usd: float = 0.0
+    newest: float | None = None
+    findings: tuple[ServedFinding, ...] = ()  # of metrics with an interval of their own: the p95

@@ -1,0 +1,57 @@
+"""The audit of ramps, and what a candidate has served so far."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import orjson
+from sqlalchemy import Connection, RowMapping, func, select
+
+from gateway.core.ramp import RampEvent, record_from_json
+from gateway.evals.store.engine import insert
+from gateway.evals.store.tables import exchanges, ramp_events
+
+
+def add_ramp_events(connection: Connection, events: Sequence[RampEvent]) -> None:
+    """Stores events; those that are stored already change nothing."""
+    for each in events:
+        record = each.record
+        values = {
+            "id": each.id, "experiment": record.experiment, "plan": record.plan, "version": record.version,
+            "at": record.at, "actor": record.by, "kind": each.kind, "reason": record.reason,
+            "before": None if each.before is None else orjson.dumps(each.before).decode(),
+            "record": record.to_json().decode(), "evidence": orjson.dumps(dict(each.evidence)).decode(),
+        }  # fmt: skip
+        connection.execute(insert(connection.dialect, ramp_events).values(values).on_conflict_do_nothing())
+
+
+def stored_ramp_events(connection: Connection, experiment: str, plan: str | None = None) -> list[RampEvent]:
+    """The events of an experiment, oldest first. plan: only those of this plan's hash."""
+    t = ramp_events.c
+    query = select(ramp_events).where(t.experiment == experiment).order_by(t.version, t.at, t.id)
+    if plan is not None:
+        query = query.where(t.plan == plan)
+    return [_event(row) for row in connection.execute(query).mappings()]
+
+
+def _event(row: RowMapping) -> RampEvent:
+    before = None if row["before"] is None else tuple(orjson.loads(row["before"]))
+    return RampEvent(row["id"], record_from_json(row["record"]), before, orjson.loads(row["evidence"]))
+
+
+@dataclass(frozen=True, slots=True)
+class Exposure:
+    """What an arm has served in one plan."""
+
+    requests: int
+    usd: float
+    newest: float | None
+    """Unix seconds of its newest answer."""
+
+
+def exposure_of(connection: Connection, plan: str, arm: str) -> Exposure:
+    e = exchanges.c
+    query = select(func.count(), func.sum(e.cost_usd), func.max(e.received))
+    row = connection.execute(query.where(e.plan == plan, e.role == "served", e.arm == arm)).one()
+    return Exposure(int(row[0]), float(row[1] or 0.0), None if row[2] is None else float(row[2]))

@@ -1,0 +1,187 @@
+"""The controller on a real stream server and a real store: it begins, advances, rolls back, and keeps the audit."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import orjson
+import pytest
+
+from gateway.core.exchange import Exchange
+from gateway.core.plan import Plan, PlanState
+from gateway.core.ramp import RampChange, RampDesign, RampPace, RampRecord, overridden, paused
+from gateway.evals.experiments.ramp.controller import RampController
+from gateway.evals.store.experiments.plans import save_plans, stored_plans
+from gateway.evals.store.store import Store
+
+DESIGN = RampDesign((0.1, 0.5, 1.0), 60.0, 3)
+AUTO = {"swap": RampPace("auto", cooldown_s=100.0)}
+
+
+@dataclass
+class Controlled:
+    """A controller whose clock the test moves."""
+
+    controller: RampController
+    room: Any
+    store: Store
+    plan: Plan
+    now: float
+
+    async def round(self, passed: float = 5.0) -> RampRecord:
+        self.now += passed
+        await self.controller.step(await self.store.run(stored_plans))
+        return (await self.room.corridor.ramps.records())["swap"]
+
+    async def put(self, plan: Plan, state: str = "running") -> None:
+        given = PlanState(plan, state, self.now)  # type: ignore[arg-type]
+        await self.store.run(lambda c: save_plans(c, [given], self.now))
+
+    def audit(self) -> list[tuple[Any, ...]]:
+        return self.room.sql("SELECT version, kind, actor FROM ramp_events ORDER BY version")  # type: ignore[no-any-return]
+
+
+@pytest.fixture
+def ramped(plan: Plan) -> Plan:
+    return replace(plan, mode="both", method="anytime", aa="alarm", ramp=DESIGN, unit="request", guardrails=())
+
+
+@pytest.fixture
+async def controlled(room: Any, ramped: Plan) -> AsyncIterator[Controlled]:
+    async with Store(room.store_url) as store:
+        made = Controlled(None, room, store, ramped, time.time())  # type: ignore[arg-type]
+        made.controller = RampController(store, room.corridor, AUTO, every_s=0.0, clock=lambda: made.now)
+        await made.put(ramped)
+        yield made
+
+
+@pytest.fixture
+def pairs(room: Any, paired: Callable[..., list[Exchange]], ramped: Plan) -> Callable[..., Any]:
+    """Sends pairs through a consumer until they are settled."""
+
+    async def send(n: int, candidate: str) -> None:
+        async with room.consuming():
+            await room.begin(ramped)
+            for i in range(n):
+                arms = {"candidate": candidate, "repeat": "0.5"}
+                await room.send(*paired(ramped, "0.5", arms, unit=f"u{i}"))
+            await room.until_settled(n)
+
+    return send
+
+
+async def test_a_ramp_begins_with_shadows_and_waits_for_a_verdict(controlled: Controlled) -> None:
+    first = await controlled.round()
+    assert (first.state, first.version, first.by) == ("shadow", 1, "controller")
+    held = await controlled.round()
+    assert held == first
+    evidence = orjson.loads(await controlled.room.corridor.ramps.evidence("swap"))
+    assert evidence["verdict"] == "hold"
+    assert evidence["decision"]["action"] == "hold"
+    assert controlled.audit() == [(1, "shadowing", "controller")]
+    assert (await controlled.room.corridor.ramps.waiting()).ids == (), "the audit has them"
+
+
+async def test_a_good_candidate_takes_the_steps_and_a_broken_one_is_taken_back(
+    controlled: Controlled, pairs: Callable[..., Any], room: Any, exchange: Callable[..., Exchange], ramped: Plan
+) -> None:
+    await pairs(120, "0.6")
+    controlled.now = time.time()
+    await controlled.round(0.0)
+    step = await controlled.round()
+    assert (step.state, step.step) == ("ramp", 0), controlled.controller.standings
+
+    async def serve(arm: str, n: int, **more: Any) -> None:
+        same = {"experiment": "swap", "plan": ramped.hash, "target": ramped.target(arm), "arm": arm}
+        async with room.consuming():
+            await room.send(*(exchange("0.6", received=controlled.now + 2, **{**same, **more}) for _ in range(n)))
+            await room.until_read()
+
+    await serve("candidate", 3)
+    await serve("control", 300)
+    assert (await controlled.round()).step == 0, "it soaks"
+    assert (await controlled.round(61.0)).step == 1
+    await serve("candidate", 12, status=502, outcome="upstream_error")
+    await serve("control", 300)
+    back = await controlled.round(3.0)
+    assert (back.state, back.share(DESIGN)) == ("rolled_back", 0.0)
+    assert back.reason.startswith("error_rate at step 2: worse by more than 0.02 on served answers")
+    assert back.cooling_until == controlled.now + 100.0
+    assert await controlled.round() == back, "it stays"
+    assert [kind for _, kind, _ in controlled.audit()] == ["shadowing", "advanced", "advanced", "rolled_back"]
+    (evidence,) = room.sql("SELECT evidence FROM ramp_events WHERE kind = 'rolled_back'")
+    assert orjson.loads(evidence[0])["decision"]["action"] == "roll_back"
+
+
+async def test_a_reject_of_the_shadows_ends_the_ramp_before_its_first_step(
+    controlled: Controlled, pairs: Callable[..., Any]
+) -> None:
+    await pairs(120, "0.1")
+    controlled.now = time.time()
+    await controlled.round(0.0)
+    back = await controlled.round()
+    assert (back.state, back.step) == ("rolled_back", -1)
+    assert "worse by more than 0.1" in back.reason
+
+
+async def test_a_record_that_the_server_lost_is_put_back_from_the_audit(controlled: Controlled) -> None:
+    await controlled.round()
+    ramps = controlled.room.corridor.ramps
+    known = (await ramps.records())["swap"]
+    forced = overridden(known, DESIGN, RampChange(controlled.now, "mia", "we know it"))
+    assert await ramps.change(known, forced, b"{}")
+    await controlled.round()
+    await controlled.room.corridor.client.delete(f"{controlled.room.corridor.state.prefix}:ramps")
+    back = await controlled.round()
+    assert (back.state, back.step, back.version, back.since) == ("ramp", 0, 3, forced.since)
+    assert "put back" in back.reason
+    assert "we know it" in back.reason
+    older = replace(back, version=1)
+    await controlled.room.corridor.client.hset(
+        f"{controlled.room.corridor.state.prefix}:ramps", "swap", older.to_json()
+    )
+    assert (await controlled.round()).version == 4, "a server that lost its last seconds"
+    assert [kind for _, kind, _ in controlled.audit()][:3] == ["shadowing", "overridden", "restored"]
+
+
+async def test_a_change_by_a_person_in_between_wins(controlled: Controlled) -> None:
+    first = await controlled.round()
+    held = paused(first, RampChange(controlled.now, "mia", "lunch"))
+    assert await controlled.room.corridor.ramps.change(first, held, b"{}")
+    assert not await controlled.room.corridor.ramps.change(first, replace(first, version=2), b"{}")
+    assert (await controlled.round()).paused
+    (standing,) = controlled.controller.standings
+    assert standing.decision.reason == "paused by mia: lunch"
+
+
+async def test_a_stopped_experiment_ends_its_ramp_and_a_new_start_begins_anew(controlled: Controlled) -> None:
+    await controlled.round()
+    controlled.now += 1
+    await controlled.put(controlled.plan, "stopped")
+    assert (await controlled.round()).state == "stopped"
+    controlled.now += 1
+    await controlled.put(controlled.plan)
+    again = await controlled.round()
+    assert (again.state, again.version) == ("shadow", 3)
+
+
+async def test_a_new_plan_begins_with_shadows_again(controlled: Controlled) -> None:
+    await controlled.round()
+    await controlled.put(controlled.plan, "stopped")
+    controlled.now += 1
+    await controlled.put(replace(controlled.plan, margin=0.2))
+    fresh = await controlled.round()
+    assert (fresh.plan, fresh.state, fresh.version) == (replace(controlled.plan, margin=0.2).hash, "shadow", 2)
+
+
+async def test_a_gateway_that_stopped_reporting_holds(controlled: Controlled) -> None:
+    await controlled.round()
+    with contextlib.suppress(KeyError):
+        await controlled.room.corridor.state.set_gateway_heartbeat("g1", {"at": controlled.now - 20})
+    await controlled.round()
+    evidence = orjson.loads(await controlled.room.corridor.ramps.evidence("swap"))
+    assert evidence["lost_gateways"] == 1

@@ -1,0 +1,130 @@
+"""What the arms of a ramp served, read from a store: by step, by unit, with fallbacks as failures."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from gateway.core.exchange import Exchange
+from gateway.core.plan import Guardrail, Plan
+from gateway.core.ramp import RampChange, RampDesign, RampEvent, RampRecord, advanced, overridden, rolled_back, started
+from gateway.evals.experiments.ramp.evidence import AlarmTerms, ServedValues, StepValues
+from gateway.evals.experiments.ramp.served import StepPeriod, periods_of, served_values
+from gateway.evals.store.experiments.plans import StoredPlan
+from gateway.evals.store.query import reading
+
+DESIGN = RampDesign((0.1, 0.5, 1.0), 0.0, 1)
+STEPS = [StepPeriod(0, 1000.0, 2000.0), StepPeriod(1, 2000.0, 3000.0)]
+
+
+def at(seconds: float) -> RampChange:
+    return RampChange(seconds, "t", "t")
+
+
+def events(*records: RampRecord) -> list[RampEvent]:
+    before = [None, *((r.state, r.step) for r in records)]
+    return [RampEvent(f"{i}-0", record, before[i], {}) for i, record in enumerate(records)]
+
+
+def test_the_periods_are_those_of_the_present_run() -> None:
+    first = started("swap", "p", at(0))
+    one = advanced(first, DESIGN, at(10))
+    two = advanced(one, DESIGN, at(20))
+    assert periods_of(events(first, one, two)) == [StepPeriod(0, 10, 20), StepPeriod(1, 20, math.inf)]
+    back = rolled_back(two, at(30), 0.0)
+    assert periods_of(events(first, one, two, back))[-1] == StepPeriod(1, 20, 30)
+    forced = overridden(back, DESIGN, at(40))
+    assert periods_of(events(first, one, two, back, forced)) == [StepPeriod(0, 40, math.inf)]
+    restored = RampEvent("9-0", replace(two, version=9), None, {})
+    assert periods_of([*events(first, one, two), restored]) == [StepPeriod(0, 10, 20), StepPeriod(1, 20, math.inf)]
+    again = started("swap", "p", at(50), back)
+    assert periods_of(events(first, one, two, back, again)) == []
+
+
+@pytest.fixture
+def ramped(plan: Plan) -> Plan:
+    rails = (Guardrail("error_rate", 0.1), Guardrail("latency_p95", 1.0))
+    return replace(plan, mode="both", unit="conversation", guardrails=rails, ramp=DESIGN)
+
+
+@pytest.fixture
+def served(ramped: Plan, exchange: Callable[..., Exchange]) -> Callable[..., Exchange]:
+    def make(arm: str, received: float, text: str = "1", **more: Any) -> Exchange:
+        same = {"experiment": ramped.name, "plan": ramped.hash, "target": ramped.target(arm)}
+        return exchange(text, arm=arm, received=received, **{**same, **more})
+
+    return make
+
+
+@pytest.fixture
+def read(ramped: Plan, keep: Callable[..., str]) -> Callable[..., ServedValues]:
+    def look(records: list[Exchange], periods: list[StepPeriod]) -> ServedValues:
+        plan = StoredPlan(ramped, ramped.hash, "running", 0.0)
+        with reading(keep(records)) as connection:
+            return served_values(connection, plan, periods, AlarmTerms.of(ramped), 5000.0)
+
+    return look
+
+
+def of(found: ServedValues, metric: str, step: int) -> StepValues:
+    (value,) = (v for v in found.values if (v.metric, v.step) == (metric, step))
+    return value
+
+
+def test_each_unit_counts_once_in_the_step_in_which_it_was_served(served, read) -> None:
+    records = [
+        *(served("control", 1100.0 + n, "0.5", cluster=f"c{n}") for n in range(4)),
+        *(served("candidate", 1200.0, "1", cluster="talk") for _ in range(3)),
+        served("candidate", 1300.0, "0", cluster="talk"),
+        served("candidate", 2500.0, "0.25", cluster="talk"),
+        served("candidate", 2000.5, "0", cluster="early"),  # a gateway may still apply the share before
+    ]
+    found = read(records, [STEPS[0], replace(STEPS[1], end=math.inf)])
+    quality = of(found, "stated", 0)
+    assert (quality.a.n, quality.a.mean) == (4, 0.5)
+    assert (quality.b.n, quality.b.mean) == (1, 0.75)
+    assert (of(found, "stated", 1).b.n, found.units, found.requests) == (1, 1, 6)
+
+
+def test_calls_without_a_conversation_are_units_by_their_key(served, read) -> None:
+    records = [served("control", 1100.0, caller=f"key{n % 2}") for n in range(6)] + [
+        served("candidate", 1200.0, caller="x")
+    ]
+    assert of(read(records, STEPS[:1]), "error_rate", 0).a.n == 2
+
+
+def test_an_answer_of_a_fallback_is_a_failure_of_its_arm(ramped: Plan, served, read) -> None:
+    records = [served("control", 1100.0 + n, cluster=f"a{n}") for n in range(3)]
+    records += [
+        served("candidate", 1200.0, cluster="b0", target=ramped.control),
+        served("candidate", 1200.0, cluster="b1"),
+    ]
+    errors = of(read(records, STEPS[:1]), "error_rate", 0)
+    assert (errors.a.mean, errors.b.mean) == (0.0, 0.5)
+
+
+def test_at_all_traffic_the_control_is_that_of_the_step_before(served, read) -> None:
+    last = [STEPS[1], StepPeriod(2, 3000.0, math.inf)]
+    records = [served("control", 2100.0 + n, cluster=f"a{n}") for n in range(5)]
+    records += [served("candidate", 3100.0 + n, cluster=f"b{n}") for n in range(2)]
+    errors = of(read(records, last), "error_rate", 2)
+    assert (errors.a.n, errors.b.n) == (5, 2)
+
+
+def test_the_p95_has_an_alarm_where_each_unit_has_one_answer(served, read) -> None:
+    records = [served("control", 1100.0 + n / 10, cluster=f"a{n}", total_s=1.0) for n in range(700)]
+    slow = [served("candidate", 1100.0 + n / 10, cluster=f"b{n}", total_s=9.0) for n in range(700)]
+    (found,) = read(records + slow, STEPS[:1]).findings
+    assert (found.metric, found.raised) == ("latency_p95", True)
+    twice = [served("candidate", 1500.0, cluster="b1", total_s=9.0)]
+    assert read(records + slow + twice, STEPS[:1]).findings == ()
+
+
+def test_nothing_served_is_nothing_known(read, served) -> None:
+    assert read([served("control", 1100.0)], []).values == ()
+    early = read([served("candidate", 500.0)], [StepPeriod(0, 1200.0, math.inf)])
+    assert (early.values, early.requests) == ((), 1)

@@ -1,0 +1,50 @@
+"""The audit of ramps: every event once, in order, and never changed."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+
+import pytest
+from sqlalchemy.exc import DBAPIError
+
+from gateway.core.exchange import Target
+from gateway.core.ramp import RampChange, RampDesign, RampEvent, advanced, started
+from gateway.evals.store.experiments.ramp import add_ramp_events, exposure_of, stored_ramp_events
+
+AT = RampChange(100.0, "mia", "because")
+FIRST = started("swap", "abc", AT)
+SECOND = advanced(FIRST, RampDesign((0.1, 1.0), 0.0, 1), replace(AT, at=200.0))
+EVENTS = [RampEvent("100-0", FIRST, None, {}), RampEvent("200-0", SECOND, ("shadow", -1), {"verdict": "ship"})]
+
+
+def test_events_are_stored_once_and_read_in_order(store):
+    store.run(lambda c: add_ramp_events(c, EVENTS[1:]))
+    store.run(lambda c: add_ramp_events(c, EVENTS))
+    assert store.run(lambda c: stored_ramp_events(c, "swap")) == EVENTS
+    assert store.run(lambda c: stored_ramp_events(c, "swap", "other")) == []
+    assert store.run(lambda c: stored_ramp_events(c, "other")) == []
+    assert store.sql("SELECT kind, actor, reason FROM ramp_events ORDER BY version")[1] == (
+        "advanced",
+        "mia",
+        "because",
+    )
+
+
+@pytest.mark.parametrize("statement", ["UPDATE ramp_events SET actor = 'eve'", "DELETE FROM ramp_events"])
+def test_the_audit_of_ramps_refuses_to_be_changed(store, statement):
+    store.run(lambda c: add_ramp_events(c, EVENTS))
+    with pytest.raises(DBAPIError, match="append-only"):
+        store.run(lambda c: c.exec_driver_sql(statement))
+    assert store.sql("SELECT count(*) FROM ramp_events WHERE actor = 'mia'") == [(2,)]
+
+
+def test_exposure_is_what_the_arm_served(store, exchange):
+    mine = {"experiment": "swap", "plan": "abc", "target": Target("local", "new")}
+    now = time.time()
+    for n in range(3):
+        store.write(exchange("1", arm="candidate", received=now + n, **mine))
+    store.write(exchange("1", arm="control", **mine), exchange("1", arm="candidate", role="shadow", **mine))
+    found = store.run(lambda c: exposure_of(c, "abc", "candidate"))
+    assert (found.requests, found.newest) == (3, now + 2)
+    assert store.run(lambda c: exposure_of(c, "other", "candidate")).requests == 0
