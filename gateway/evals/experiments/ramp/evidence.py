@@ -35,7 +35,7 @@ _N_OPT = 200.0  # units of an arm at which the bounds of failure rates are tight
 
 
 @dataclass(frozen=True, slots=True)
-class UnitSums:
+class ServedSums:
     """The values of one arm's units: each unit counts once, with its mean."""
 
     n: int = 0
@@ -43,7 +43,7 @@ class UnitSums:
     squares: float = 0.0
 
     @classmethod
-    def of(cls, values: Floats) -> UnitSums:
+    def of(cls, values: Floats) -> ServedSums:
         """values: shape (n,), without NaN."""
         return cls(values.size, float(values.sum()), float(values @ values))
 
@@ -67,8 +67,8 @@ class StepValues:
     step: int
     sign: float  # 1: more is better; -1: less is better
     bounded: bool  # values are in [0, 1]
-    a: UnitSums  # of the control
-    b: UnitSums  # of the candidate
+    a: ServedSums  # of the control
+    b: ServedSums  # of the candidate
 
 
 @dataclass(frozen=True, slots=True)

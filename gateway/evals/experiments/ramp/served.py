@@ -18,7 +18,7 @@ from gateway.evals.experiments.ramp.evidence import (
     ServedFinding,
     ServedValues,
     StepValues,
-    UnitSums,
+    ServedSums,
 )
 from gateway.evals.experiments.split import ArmOutcomes, has_failed, outcomes
 from gateway.evals.statistics.domains import Floats
@@ -121,13 +121,13 @@ def _by_unit(rows: Sequence[ServedAnswer], of: ArmOutcomes, step: int) -> StepVa
     return StepValues(of.metric, step, of.sign, of.bounded, a, b)
 
 
-def _sums(units: Sequence[str | None], values: Floats) -> UnitSums:
+def _sums(units: Sequence[str | None], values: Floats) -> ServedSums:
     """units: shape (n,), None where the answer is of the other arm. values: shape (n,), NaN where there is none."""
     by_unit: dict[str, list[float]] = {}
     for unit, value in zip(units, values.tolist(), strict=True):
         if unit is not None and not math.isnan(value):
             by_unit.setdefault(unit, []).append(value)
-    return UnitSums.of(np.array([math.fsum(each) / len(each) for each in by_unit.values()]))
+    return ServedSums.of(np.array([math.fsum(each) / len(each) for each in by_unit.values()]))
 
 
 def _p95(

@@ -15,7 +15,7 @@ from gateway.evals.experiments.ramp.evidence import (
     AlarmTerms,
     RampEvidence,
     StepValues,
-    UnitSums,
+    ServedSums,
     alarms_of,
     proofs_of,
 )
@@ -31,7 +31,7 @@ TERMS = AlarmTerms.of(PLAN)
 
 
 def step(metric: str, a: Floats, b: Floats, at: int = 0, sign: float = 1.0, bounded: bool = True) -> StepValues:
-    return StepValues(metric, at, sign, bounded, UnitSums.of(a), UnitSums.of(b))
+    return StepValues(metric, at, sign, bounded, ServedSums.of(a), ServedSums.of(b))
 
 
 def test_the_alarms_share_a_fifth_of_alpha_among_steps_and_metrics() -> None:

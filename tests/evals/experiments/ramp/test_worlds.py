@@ -24,7 +24,7 @@ from gateway.evals.experiments.ramp.evidence import (
     RampEvidence,
     ServedFinding,
     StepValues,
-    UnitSums,
+    ServedSums,
     alarms_of,
     proofs_of,
 )
@@ -95,13 +95,13 @@ class Ended:
 class Arms:
     """The sums of one metric at each step, for both arms."""
 
-    steps: dict[int, list[UnitSums]] = field(default_factory=dict)
+    steps: dict[int, list[ServedSums]] = field(default_factory=dict)
 
     def add(self, step: int, control: Floats, candidate: Floats) -> None:
-        before = self.steps.get(step, [UnitSums(), UnitSums()])
-        new = (UnitSums.of(control), UnitSums.of(candidate))
+        before = self.steps.get(step, [ServedSums(), ServedSums()])
+        new = (ServedSums.of(control), ServedSums.of(candidate))
         self.steps[step] = [
-            UnitSums(b.n + n.n, b.total + n.total, b.squares + n.squares) for b, n in zip(before, new, strict=True)
+            ServedSums(b.n + n.n, b.total + n.total, b.squares + n.squares) for b, n in zip(before, new, strict=True)
         ]
 
 
