@@ -16,9 +16,9 @@ from gateway.evals.experiments.ramp.evidence import (
     ERRORS,
     AlarmTerms,
     ServedFinding,
+    ServedSums,
     ServedValues,
     StepValues,
-    ServedSums,
 )
 from gateway.evals.experiments.split import ArmOutcomes, has_failed, outcomes
 from gateway.evals.statistics.domains import Floats

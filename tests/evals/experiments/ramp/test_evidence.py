@@ -14,8 +14,8 @@ from gateway.core.ramp import RampDesign
 from gateway.evals.experiments.ramp.evidence import (
     AlarmTerms,
     RampEvidence,
-    StepValues,
     ServedSums,
+    StepValues,
     alarms_of,
     proofs_of,
 )

@@ -23,8 +23,8 @@ from gateway.evals.experiments.ramp.evidence import (
     AlarmTerms,
     RampEvidence,
     ServedFinding,
-    StepValues,
     ServedSums,
+    StepValues,
     alarms_of,
     proofs_of,
 )
