@@ -95,7 +95,7 @@ async def opened(tmp_path: Path, empty_store: Path) -> AsyncIterator[Callable[..
     async with contextlib.AsyncExitStack() as stack:
 
         async def go(url: str | None = None, **options: Any) -> ConsoleStore:
-            store = ConsoleStore(url or f"sqlite:///{own}", **options)
+            store = ConsoleStore(url or f"sqlite:///{own}", **{"deadline_s": 60.0, **options})
             await store.open()
             stack.push_async_callback(store.close)
             return store
