@@ -7,6 +7,7 @@ from hashlib import sha256
 
 from gateway.config.derive import content_of
 from gateway.config.models import Config
+from gateway.core.wildcards import STAR
 
 _GUESSABLE = ("test", "key", "secret", "password", "changeme", "admin", "sk-test", "sk-1234", "1234", "123456", "dummy")
 _MAX_NAMED = 3
@@ -49,9 +50,12 @@ def _guessable(config: Config) -> Iterator[str]:
 
 
 def _literal_names(config: Config) -> Iterator[str]:
-    starred = [alias for alias in config.models if "*" in alias]
+    starred = [alias for alias in config.models if STAR in alias.removesuffix(STAR)]
     if starred:
-        yield f"models {_listed(starred)}: `*` is not a wildcard here; only a request for exactly this name matches"
+        yield (
+            f"models {_listed(starred)}: `*` is a wildcard only at the end; elsewhere only a request for exactly this "
+            "name matches"
+        )
 
 
 def _listed(names: list[str]) -> str:

@@ -22,6 +22,7 @@ from gateway.core.did_you_mean import did_you_mean
 from gateway.core.plan import BUILT_IN_METRICS, CONTROL, FEEDBACK, REPEAT, STRATA
 from gateway.core.providers import PROVIDERS
 from gateway.core.secret_patterns import is_secret_name
+from gateway.core.wildcards import STAR, is_pattern, pattern_of
 
 _EXPECTED: dict[int | str, str] = {
     "sha256": "the SHA-256 of a key: 64 hexadecimal digits in lower case",
@@ -184,14 +185,29 @@ def _model_mistakes(raw: dict[str, Any]) -> Iterator[str]:
         for key in ("targets", "fallback"):
             targets = model.get(key)
             for i, target in enumerate(targets if isinstance(targets, list) else ()):
+                at = f"models.{alias}.{key}[{i}]"
                 if isinstance(target, dict) and isinstance(target.get("upstream"), str):
-                    yield from _unknown_upstream(f"models.{alias}.{key}[{i}].upstream", target["upstream"], raw)
+                    yield from _unknown_upstream(f"{at}.upstream", target["upstream"], raw)
+                if isinstance(target, dict):
+                    yield from _star_mistakes(at, alias, str(target.get("model")))
+
+
+def _star_mistakes(at: str, alias: str, model: str) -> Iterator[str]:
+    if STAR in model and not is_pattern(alias):
+        yield f'{at}.model: "{model}" has a star, which stands for what a request names; "{alias}" is one name'
+    elif model.count(STAR) > 1:
+        yield f'{at}.model: "{model}" has more than one star'
+
+
+def _unknown_model(alias: str, models: Mapping[str, Any]) -> bool:
+    """Whether no request for this name is served."""
+    return alias not in models and pattern_of(alias, models) is None
 
 
 def _default_mistakes(raw: dict[str, Any]) -> Iterator[str]:
     models, defaults = _sections(raw, "models"), raw.get("defaults")
     for api, alias in defaults.items() if isinstance(defaults, dict) else ():
-        if alias not in models:
+        if _unknown_model(str(alias), models) or is_pattern(str(alias)):
             yield f'defaults.{api}: no model "{alias}"{did_you_mean(str(alias), models)}'
 
 
@@ -209,7 +225,7 @@ def _team_mistakes(raw: dict[str, Any]) -> Iterator[str]:
             hint = did_you_mean(organization, organizations) or "; add it to `organizations`"
             yield f'teams.{name}.organization: no organization "{organization}"{hint}'
         for j, alias in enumerate(team["models"] if isinstance(team.get("models"), list) else ()):
-            if alias not in models:
+            if _unknown_model(str(alias), models):
                 yield f'teams.{name}.models[{j}]: no model "{alias}"{did_you_mean(str(alias), models)}'
 
 
@@ -229,7 +245,7 @@ def _key_mistakes(raw: dict[str, Any]) -> Iterator[str]:
             yield f"keys[{i}].sha256: another key has this digest already"
         digests.add(str(digest))
         for j, alias in enumerate(key["models"] if isinstance(key.get("models"), list) else ()):
-            if alias not in models:
+            if _unknown_model(str(alias), models):
                 yield f'keys[{i}].models[{j}]: no model "{alias}"{did_you_mean(str(alias), models)}'
         team = key.get("team")
         if isinstance(team, str) and team not in teams:
@@ -304,6 +320,8 @@ def _mistakes_of_one(raw: dict[str, Any], name: str, experiment: dict[str, Any])
     at = f"experiments.{name}"
     models = _sections(raw, "models")
     alias = experiment.get("model")
+    if isinstance(alias, str) and is_pattern(alias):
+        yield f'{at}.model: "{alias}" stands for many models; an experiment compares targets of one'
     if isinstance(alias, str) and alias not in models:
         yield f'{at}.model: no model "{alias}"{did_you_mean(alias, models)}'
     yield from _arm_mistakes(at, experiment, raw)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date
 from hashlib import sha256
 from pathlib import Path
@@ -21,6 +21,7 @@ from gateway.config.loading import parse
 from gateway.config.yaml_text import read_config_text
 from gateway.core.errors import ConfigError
 from gateway.core.providers import PROVIDERS
+from gateway.core.wildcards import STAR, filled, is_pattern, pattern_of
 
 Loss = Literal["lost", "changed"]
 
@@ -92,15 +93,7 @@ _PROVIDERS: dict[str, _Provider] = {
 """By prefix. Each is an OpenAI-compatible API, or one that the gateway speaks itself."""
 
 _ELSEWHERE = {
-    **dict.fromkeys(
-        ("bedrock", "bedrock_converse", "sagemaker", "sagemaker_chat"),
-        "AWS wants a signature or an IAM role; a Bedrock API key works with `kind: bedrock`, whose base_url is "
-        "https://bedrock-runtime.REGION.amazonaws.com/openai/v1",
-    ),
-    **dict.fromkeys(
-        ("vertex_ai", "vertex_ai_beta"),
-        "Vertex AI needs a service account; Gemini with an API key works as `kind: gemini`",
-    ),
+    **dict.fromkeys(("sagemaker", "sagemaker_chat"), "SageMaker's API is not spoken here"),
     **dict.fromkeys(
         ("cohere", "cohere_chat"), "Cohere's own API is not spoken here; its OpenAI-compatible endpoint is"
     ),
@@ -119,7 +112,20 @@ _CAUSES = {
 _BUILT_IN_CALLBACKS = frozenset({"prometheus"})
 _WITHOUT_EFFECT = frozenset({"set_verbose", "json_logs"})
 _VARIABLE = re.compile(r"os\.environ/([A-Za-z_]\w*)")
-_PARAMS = frozenset({"model", "api_base", "base_url", "api_key", "api_version", "weight", "order", "organization",
+_BEDROCK = frozenset({"bedrock", "bedrock_converse"})
+_VERTEX = frozenset({"vertex_ai", "vertex_ai_beta"})
+_ON_MANTLE = ("openai", "deepseek", "qwen", "mistral", "google", "moonshotai", "moonshot", "minimax", "nvidia", "zai")
+"""Vendors whose models Bedrock serves by its OpenAI-compatible endpoints."""
+_BEDROCK_ROUTES = ("converse/", "invoke/", "converse_like/")
+_GEOGRAPHY = re.compile(r"(?:us-gov|us|eu|apac|au|jp|ca|global)\.")
+_AWS = {
+    "aws_profile_name": "profile", "aws_role_name": "role_arn", "aws_access_key_id": "access_key_id",
+    "aws_secret_access_key": "secret_access_key", "aws_session_token": "session_token",
+}  # fmt: skip
+_CLOUD_PARAMS = frozenset({*_AWS, "aws_region_name", "aws_session_name", "vertex_project", "vertex_location",
+                           "vertex_credentials", "tenant_id", "client_id", "client_secret"})  # fmt: skip
+_PARAMS = _CLOUD_PARAMS | frozenset({
+                     "model", "api_base", "base_url", "api_key", "api_version", "weight", "order", "organization",
                      "extra_headers", "headers", "timeout", "stream_timeout", "rpm", "tpm", "input_cost_per_token",
                      "output_cost_per_token", "custom_llm_provider", "max_retries"})  # fmt: skip
 _SET = frozenset({"temperature", "top_p", "top_k", "max_tokens", "max_completion_tokens", "presence_penalty",
@@ -151,8 +157,8 @@ def from_litellm(raw: Mapping[str, Any], today: date) -> ImportedConfig:
     raw: the parsed file. today: the day on which its prices count as read.
     """
     done = ImportedConfig()
-    found = list(_deployments(raw, done))
     settings, router = _mapping(raw, "litellm_settings"), _mapping(raw, "router_settings")
+    found = list(_deployments(raw, settings.get("enable_azure_ad_token_refresh") is True, done))
     _keys(_mapping(raw, "general_settings"), done)
     breaker = _breaker(router)
     for upstream in done.sections["upstreams"].values():
@@ -184,20 +190,21 @@ def _breaker(router: Mapping[str, Any]) -> dict[str, float]:
 # Deployments and their upstreams.
 
 
-def _deployments(raw: Mapping[str, Any], done: ImportedConfig) -> Iterator[_Deployment]:
+def _deployments(raw: Mapping[str, Any], entra: bool, done: ImportedConfig) -> Iterator[_Deployment]:
+    """entra: Azure's deployments without a key use tokens of Entra ID."""
     entries = raw.get("model_list")
     upstreams: dict[str, dict[str, Any]] = done.sections.setdefault("upstreams", {})
     for i, entry in enumerate(entries if isinstance(entries, list) else ()):
         done.deployments += 1
         path = f"model_list[{i}]"
-        deployment = _deployment(path, entry if isinstance(entry, Mapping) else {}, upstreams, done)
+        deployment = _deployment(path, entry if isinstance(entry, Mapping) else {}, upstreams, entra, done)
         if deployment is not None:
             done.translated += 1
             yield deployment
 
 
 def _deployment(
-    path: str, entry: Mapping[str, Any], upstreams: dict[str, dict[str, Any]], done: ImportedConfig
+    path: str, entry: Mapping[str, Any], upstreams: dict[str, dict[str, Any]], entra: bool, done: ImportedConfig
 ) -> _Deployment | None:
     """None: it cannot be translated, which is noted."""
     alias, params = str(entry.get("model_name", "")), _mapping(entry, "litellm_params")
@@ -205,9 +212,17 @@ def _deployment(
     if not alias or not full:
         done.note(path, "lost", "model_name or litellm_params.model is missing")
         return None
-    if "*" in alias or "*" in full:
-        done.note(path, "lost", f'"{alias}" is a wildcard; list the models that clients use, each with its own name')
+    if reason := _unlike_star(alias, full):
+        done.note(path, "lost", f"{alias}: {reason}")
         return None
+    cloud = _cloud(path, full, params, done)
+    if cloud is not None:
+        model, settings = cloud
+        if not settings:
+            return None
+        info = _mapping(entry, "model_info")
+        _note_params(path, params, info, done)
+        return _Deployment(path, alias, _named(upstreams, settings["kind"], settings), model, params, info)
     prefix, provider, model = _provider(full, params)
     if provider is None:
         reason = _ELSEWHERE.get(prefix, f'no provider "{prefix}" here; if its API is OpenAI\'s, give its api_base')
@@ -216,9 +231,88 @@ def _deployment(
     upstream = _upstream(path, provider, params, done)
     if upstream is None:
         return None
+    if provider.kind == "azure":
+        _use_entra(upstream, params, always=entra)
     info = _mapping(entry, "model_info")
     _note_params(path, params, info, done)
     return _Deployment(path, alias, _named(upstreams, provider.kind, upstream), model, params, info)
+
+
+def _unlike_star(alias: str, full: str) -> str | None:
+    """Why a wildcard cannot be one here; None: it can, or the name is none."""
+    if STAR not in alias and STAR not in full:
+        return None
+    if not is_pattern(alias) or alias.count(STAR) > 1 or full.count(STAR) > 1:
+        return "a star is a wildcard only at the end of a name"
+    if full == STAR:
+        return (
+            "LiteLLM finds the provider in the name that a client sends; here each provider has its own entry, such as "
+            '"openai/*" and "anthropic/*"'
+        )
+    return None
+
+
+def _cloud(path: str, full: str, params: Mapping[str, Any], done: ImportedConfig) -> tuple[str, dict[str, Any]] | None:
+    """A model of Bedrock or Vertex AI, with its upstream's settings; {}: it cannot be translated, which is noted. None:
+    it is of another provider."""
+    prefix, _, model = full.partition("/")
+    if prefix in _BEDROCK:
+        return _bedrock(path, model, params, done)
+    return _vertex(path, model, params, done) if prefix in _VERTEX else None
+
+
+def _bedrock(path: str, model: str, params: Mapping[str, Any], done: ImportedConfig) -> tuple[str, dict[str, Any]]:
+    for route in _BEDROCK_ROUTES:
+        model = model.removeprefix(route)
+    plain = _GEOGRAPHY.sub("", model, count=1) if _GEOGRAPHY.match(model) else model
+    vendor = plain.partition(".")[0]
+    region = _variables(str(params.get("aws_region_name", "${AWS_REGION}")))
+    host = f"https://bedrock-mantle.{region}.api.aws"
+    if vendor == "anthropic":
+        settings = {"kind": "anthropic", "base_url": f"{host}/anthropic/v1"}
+        plain = re.sub(r"-v\d+(:\d+)?$", "", plain)
+    elif vendor in _ON_MANTLE:
+        settings = {"kind": "bedrock_mantle", "base_url": f"{host}/openai/v1"}
+    else:
+        reason = "Bedrock serves it by its own Converse API alone, which is not spoken here"
+        done.note(f"{path}.litellm_params.model", "lost", f"{model}: {reason}")
+        return model, {}
+    text = f"{plain} at {settings['base_url']}, instead of Bedrock's Converse API; see whether it is served there"
+    done.note(f"{path}.litellm_params.model", "changed", text)
+    if params.get("api_key") is not None:
+        return plain, settings | {"api_key": _variables(str(params["api_key"]))}
+    auth = {"kind": "sigv4", "region": region, "service": "bedrock-mantle"}
+    auth |= {ours: _variables(str(params[name])) for name, ours in _AWS.items() if params.get(name) is not None}
+    return plain, settings | {"auth": auth}
+
+
+def _vertex(path: str, model: str, params: Mapping[str, Any], done: ImportedConfig) -> tuple[str, dict[str, Any]]:
+    if not model.startswith(("gemini", STAR)):
+        reason = "by Vertex AI's OpenAI-compatible endpoint only Gemini is served"
+        done.note(f"{path}.litellm_params.model", "lost", f"{model}: {reason}")
+        return model, {}
+    project = _variables(str(params.get("vertex_project", "${VERTEXAI_PROJECT}")))
+    location = _variables(str(params.get("vertex_location", "us-central1")))
+    host = "aiplatform" if location == "global" else f"{location}-aiplatform"
+    base = f"https://{host}.googleapis.com/v1/projects/{project}/locations/{location}/endpoints/openapi"
+    auth = {"kind": "google"}
+    credentials = params.get("vertex_credentials")
+    if isinstance(credentials, str) and not credentials.lstrip().startswith("{"):
+        auth["credentials_file"] = _variables(credentials)
+    elif credentials is not None:
+        text = "stands in the file itself; write it to a file and name that in `auth.credentials_file`"
+        done.note(f"{path}.litellm_params.vertex_credentials", "lost", text)
+    return f"google/{model}", {"kind": "vertex", "base_url": base, "auth": auth}
+
+
+def _use_entra(upstream: dict[str, Any], params: Mapping[str, Any], *, always: bool) -> None:
+    """Tokens of Entra ID in place of a key, where the deployment has an app registration, or `always`, and no key."""
+    if params.get("api_key") is not None:
+        return
+    names = [name for name in ("tenant_id", "client_id", "client_secret") if params.get(name) is not None]
+    if names or always:
+        upstream.pop("api_key", None)
+        upstream["auth"] = {"kind": "entra"} | {name: _variables(str(params[name])) for name in names}
 
 
 def _provider(full: str, params: Mapping[str, Any]) -> tuple[str, _Provider | None, str]:
@@ -348,20 +442,32 @@ def _chains(
     kind: str,
     settings: Mapping[str, Any],
     router: Mapping[str, Any],
-    groups: Mapping[str, Any],
+    groups: dict[str, list[_Deployment]],
     done: ImportedConfig,
 ) -> dict[str, list[str]]:
     """The names to fall back to, by name."""
     chains: dict[str, list[str]] = {}
     for section, values in (("litellm_settings", settings), ("router_settings", router)):
         for name, other in _fallback_pairs(kind, values):
+            _name_behind_pattern(other, groups)
             if other not in groups:
                 done.note(f"{section}.{kind}", "lost", f"{name} → {other}: no such model was translated")
                 continue
-            for alias in groups if name == "*" else [name]:
-                if alias != other:
+            for alias in list(groups) if name == "*" else [name]:
+                if is_pattern(other) and not is_pattern(alias):
+                    text = f"{alias} → {other}: a wildcard follows only a wildcard; name one of its models"
+                    done.note(f"{section}.{kind}", "lost", text)
+                elif alias != other:
                     chains.setdefault(alias, []).append(other)
     return chains
+
+
+def _name_behind_pattern(name: str, groups: dict[str, list[_Deployment]]) -> None:
+    """Adds a name that only a wildcard serves, so that others can fall back to it."""
+    pattern = None if name in groups else pattern_of(name, groups)
+    if pattern is not None:
+        behind = groups[pattern]
+        groups[name] = [replace(d, alias=name, model=filled(d.model, pattern, name)) for d in behind]
 
 
 def _fallback_pairs(kind: str, values: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
@@ -516,7 +622,10 @@ _NOTES: dict[str, tuple[Loss, str]] = {
 _TRANSLATED = {
     "model_list": None,
     "general_settings": {"master_key"},
-    "litellm_settings": {"num_retries", "request_timeout", "default_fallbacks", *_CAUSES},
+    "litellm_settings": {
+        *("num_retries", "request_timeout", "default_fallbacks", "enable_azure_ad_token_refresh"),
+        *_CAUSES,
+    },
     "router_settings": {
         *("num_retries", "timeout", "stream_timeout", "routing_strategy", "model_group_alias", "default_fallbacks"),
         *_CAUSES,

@@ -23,7 +23,7 @@ from gateway.core.errors import ConfigError
 
 GATEWAY_ONLY = re.compile(
     r"keys\[\d+\]\.sha256|metrics\.sha256"
-    r"|upstreams\..+\.(?:api_key|ca_file|proxy|headers\..+|run\.(?:environ\..+|args\[\d+\]))"
+    r"|upstreams\..+\.(?:api_key|auth\.(?!kind).+|ca_file|proxy|headers\..+|run\.(?:environ\..+|args\[\d+\]))"
 )
 """Paths of the values that only `gateway serve` needs."""
 _NOT_FOR_CONSUMERS = re.compile(rf"{GATEWAY_ONLY.pattern}|admin\.tokens\[\d+\]\.sha256")
@@ -61,6 +61,8 @@ def parse(
     unread: see parse_yaml. made: the experiments of the console, which belong to the config."""
     environ = os.environ if environ is None else environ
     raw, mistakes = parse_yaml(text, name, environ, unread)
+    if isinstance(raw.get("model_list"), list) and "models" not in raw:
+        raise ConfigError([f"{name}: {_of_litellm(text, name, len(raw['model_list']))}"])
     add_from_up(raw, environ)
     raw = raw if made is None else made.merged_into(raw)
     try:
@@ -74,6 +76,16 @@ def parse(
     beside = () if made is None else (made.path,)
     digest = hashlib.sha256((text + (made.text if made else "")).encode()).hexdigest()[:12]
     return config.read_from(digest, (*secret_files(text), *beside))
+
+
+def _of_litellm(text: str, name: str, deployments: int) -> str:
+    found = [f"{deployments} entries of model_list"]
+    found += ["os.environ/NAME"] if "os.environ/" in text else []
+    found += ['wildcards such as "openai/*"'] if "/*" in text else []
+    return (
+        f"this is the config of a LiteLLM proxy ({', '.join(found)}); "
+        f"`gateway import litellm {name} --out gateway.yaml` translates it, and lists what has no equal"
+    )
 
 
 def _in_order(mistake: str) -> tuple[bool, list[str | int]]:

@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 
 from pydantic import Field, JsonValue, field_validator, model_validator
 
+from gateway.config.cloud_auth import CloudAuth
 from gateway.config.types import ModelName, NonEmpty, ParameterName, Positive, Section, Url
 from gateway.core.providers import PROVIDERS, Load, Provider
 
@@ -92,8 +93,14 @@ class Upstream(Section):
     """How `gateway up` starts this upstream as a child process."""
     api_key: str | None = None
     """The provider's API key, sent in the header that this kind expects. Default: no key."""
+    auth: CloudAuth | None = None
+    """Credentials of a cloud in place of `api_key`, for the OpenAI-compatible endpoints of Bedrock, Vertex AI and
+    Azure."""
     headers: dict[str, str] = Field({})
     """Further request headers."""
+    pass_headers: tuple[str, ...] = ()
+    """Request headers of clients that this upstream gets besides those of docs/clients.md, such as `X-Session-ID`. No
+    credentials: those are the upstream's."""
     api_version: str | None = None
     """Azure only: the `api-version` query parameter."""
     ca_file: str | None = None
@@ -172,6 +179,24 @@ class Upstream(Section):
         proxy = urlsplit(self.proxy).netloc.rpartition("@")[2] if self.proxy else ""
         features = [*(["HTTP/2"] if self.http2 else []), *([f"by {proxy}"] if proxy else [])]
         return f"{self.transport_name} ({', '.join(features)})" if features else self.transport_name
+
+    @field_validator("pass_headers")
+    @classmethod
+    def _check_pass_headers(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for name in value:
+            if not _HEADER_NAME.fullmatch(name):
+                raise ValueError(f"`{name}` is not a valid header name")
+            if name.lower() in _NO_VARIANT_HEADERS or name.lower().startswith("x-gateway-"):
+                raise ValueError(f"`{name}` is never passed on; credentials belong to the upstream")
+        return value
+
+    @model_validator(mode="after")
+    def _check_auth(self) -> Self:
+        if self.auth is not None and self.api_key is not None:
+            raise ValueError("api_key and auth are both given; an upstream has one credential")
+        if self.auth is not None and any(name.lower() == "authorization" for name in self.headers):
+            raise ValueError("headers: Authorization is set by auth; remove it")
+        return self
 
     @model_validator(mode="after")
     def _check_transport(self) -> Self:

@@ -58,6 +58,15 @@ class Prices:
             self.known[name] = self._named(target) or self._named(undated)
         return self.known[name]
 
+    def has(self, target: Target) -> bool:
+        """Whether exactly this model has a price. Remembers nothing, unlike `of`."""
+        return self._named(target) is not None
+
+    def models(self, upstream: str) -> list[str]:
+        """The models of an upstream that have a price."""
+        own = (name.removeprefix(f"{upstream}/") for name in self.given if name.startswith(f"{upstream}/"))
+        return list(dict.fromkeys([*own, *self.listed.get(upstream, {})]))
+
     def _named(self, target: Target) -> Price | None:
         given = self.given.get(f"{target.upstream}/{target.model}") or self.given.get(target.model)
         return given or self.listed.get(target.upstream, {}).get(target.model)

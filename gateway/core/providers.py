@@ -27,13 +27,15 @@ class Provider:
     load: Load = "none"  # how it reports its load
     stream_usage: Literal["ask", "never"] = "ask"  # "never": it does not understand `stream_options.include_usage`
     prefill: bool = False  # it continues a last assistant message if the request asks for that
+    cloud: bool = False  # it needs a cloud's credentials (`auth`) where it has no key
+    sigv4_service: str = "bedrock"  # that AWS's signatures name
     otel_name: str = ""  # its `gen_ai.provider.name` in OpenTelemetry's conventions
     quirk: str = ""  # for the documentation
 
     @property
     def local(self) -> bool:
         """Whether it runs on the user's own machines: its key is optional, and its tokens have no price."""
-        return self.key_env is None
+        return self.key_env is None and not self.cloud
 
 
 _ROWS = (
@@ -43,6 +45,7 @@ _ROWS = (
         "Azure OpenAI",
         dialect="azure",
         key_env="AZURE_OPENAI_API_KEY",
+        cloud=True,
         otel_name="azure.ai.openai",
         quirk="base_url is the resource's (https://NAME.openai.azure.com); a target's model is the deployment",
     ),
@@ -171,8 +174,26 @@ _ROWS = (
         "bedrock",
         "Amazon Bedrock (its OpenAI-compatible endpoint)",
         key_env="AWS_BEARER_TOKEN_BEDROCK",
+        cloud=True,
         otel_name="aws.bedrock",
-        quirk="base_url is https://bedrock-runtime.REGION.amazonaws.com/openai/v1",
+        quirk="base_url is https://bedrock-runtime.REGION.amazonaws.com/openai/v1; chat completions of open models",
+    ),
+    Provider(
+        "bedrock_mantle",
+        "Amazon Bedrock Mantle",
+        key_env="AWS_BEARER_TOKEN_BEDROCK",
+        cloud=True,
+        sigv4_service="bedrock-mantle",
+        otel_name="aws.bedrock",
+        quirk="base_url is https://bedrock-mantle.REGION.api.aws/openai/v1; also has responses",
+    ),
+    Provider(
+        "vertex",
+        "Vertex AI (its OpenAI-compatible endpoint)",
+        cloud=True,
+        otel_name="gcp.vertex_ai",
+        quirk="base_url is https://LOCATION-aiplatform.googleapis.com/v1/projects/PROJECT/locations/LOCATION/endpoints/"
+        "openapi; a target's model is google/NAME",
     ),
     Provider(
         "fake", "gateway fake", base_url="http://127.0.0.1:9000/v1", health="/health", prefill=False, otel_name="fake"

@@ -34,7 +34,7 @@ from gateway.proxy.relay.relay import Relay
 from gateway.proxy.relay.state import CallContext, HeldBytes
 from gateway.proxy.request.auth import KeyRing
 from gateway.proxy.request.call import Call, CallerLimit
-from gateway.proxy.request.endpoints import AT_ROOT, ENDPOINTS, Endpoint
+from gateway.proxy.request.endpoints import AT_ROOT, ENDPOINTS, OUTSIDE, Endpoint
 from gateway.proxy.request.parse import read_call, read_options
 from gateway.proxy.request.paths import resolved, segments, single_slashes
 from gateway.proxy.routing.assignment import ExperimentAssignments
@@ -57,16 +57,35 @@ _MANY_UPSTREAMS = 50  # of more, a heartbeat names only those that are down or a
 RunningCalls = dict[asyncio.Task[Any] | None, CallContext]
 """The calls of one process in flight, by the task that answers them."""
 
-ROUTES = {b"/v1" + path: endpoint for path, endpoint in ENDPOINTS.items()} | {p: ENDPOINTS[p] for p in AT_ROOT}
+ROUTES = (
+    {b"/v1" + path: endpoint for path, endpoint in ENDPOINTS.items()} | {p: ENDPOINTS[p] for p in AT_ROOT} | OUTSIDE
+)
 """The endpoints of the hot path, by path."""
 
 
-def routes_with(models: Mapping[WithDefault, str]) -> dict[bytes, Endpoint]:
-    """ROUTES with the models of requests that name none, by API."""
-    if not models:
+_DEPLOYMENTS = b"/openai/deployments/"
+
+
+def routes_with(models: Mapping[WithDefault, str], passes: frozenset[bytes] = frozenset()) -> dict[bytes, Endpoint]:
+    """ROUTES with the models of requests that name none, by API, and the headers that some upstreams get."""
+    if not models and not passes:
         return ROUTES
     defaults = {str(api): alias for api, alias in models.items()}
-    return {path: replace(endpoint, default=defaults.get(endpoint.api)) for path, endpoint in ROUTES.items()}
+    return {
+        path: replace(endpoint, default=defaults.get(endpoint.api), passes=passes) for path, endpoint in ROUTES.items()
+    }
+
+
+def _routes_of(config: Config) -> dict[bytes, Endpoint]:
+    names = (name.lower().encode() for upstream in config.upstreams.values() for name in upstream.pass_headers)
+    return routes_with(config.defaults, frozenset(names))
+
+
+def _azure_path(path: bytes) -> bytes | None:
+    """The path below /v1 that one of Azure's means; None: it is none of Azure's, or one of a deployment."""
+    if not path.startswith(b"/openai/") or path.startswith(_DEPLOYMENTS):
+        return None
+    return b"/v1/" + path.removeprefix(b"/openai/").removeprefix(b"v1/")
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +127,7 @@ class App:
     def __init__(self, gateway: Gateway) -> None:
         self.gateway = gateway
         """The gateway in force. A call finishes on the gateway it began with."""
-        self._routes = routes_with(gateway.config.defaults)
+        self._routes = _routes_of(gateway.config)
         self._limit_gauges = LimitGauges(gateway.metrics)
         self.gateways = [gateway]
         """Gateways with calls in flight, oldest first, and last the one in force."""
@@ -126,7 +145,7 @@ class App:
     def change(self, gateway: Gateway) -> Gateway:
         """Puts a gateway in force and returns the previous one."""
         old, self.gateway = self.gateway, gateway
-        self._routes = routes_with(gateway.config.defaults)
+        self._routes = _routes_of(gateway.config)
         self.gateways.append(gateway)
         return old
 
@@ -208,13 +227,27 @@ class App:
 
     def find(self, method: bytes, path: bytes) -> Endpoint | None:
         """The endpoint of the hot path at this path; None: `pages` answers."""
-        return self._routes.get(path) if method == b"POST" else None
+        if method != b"POST":
+            return None
+        return self._routes.get(path) or (self._of_deployment(path) if path.startswith(_DEPLOYMENTS) else None)
+
+    def _of_deployment(self, path: bytes) -> Endpoint | None:
+        """The endpoint of Azure's path, whose model is the deployment."""
+        deployment, slash, below = path.removeprefix(_DEPLOYMENTS).partition(b"/")
+        endpoint = self._routes.get(b"/v1/" + below) if slash else None
+        if endpoint is None:
+            return None
+        return replace(endpoint, deployment=unquote(deployment.decode("latin-1")), path=b"/" + below)
 
     def canonical(self, path: bytes) -> bytes:
         """The one spelling of a path that `find` does not know: an endpoint's, however it was spelled, or the same with
         single slashes. A path with dot segments is none of an endpoint's: no client sends them with good intent."""
         meant = b"/" + b"/".join(segments(path))
-        return meant if meant in ROUTES else single_slashes(path)
+        if meant in ROUTES:
+            return meant
+        path = single_slashes(path)
+        azure = _azure_path(path)
+        return path if azure is None else self.canonical(azure)
 
     async def answer(self, endpoint: Endpoint, request: HttpRequest, client: ClientConnection) -> None:
         """The hot path: authenticate → parse → decide → ask → send, and finally settle."""
@@ -243,6 +276,8 @@ class App:
                 given = call
                 call, home = await gateway.affinity.prepare(given, gateway.upstreams)
                 client = gateway.affinity.client(client, given, call, context.upstream)
+            if call.alias not in gateway.router.exact:
+                call = gateway.router.matched(call)
             decided = gateway.router.decide(call, read_options(headers, caller), home)
             context.routed = True
             if caller.scopes:
@@ -389,7 +424,7 @@ def unknown_path(path: str, method: str) -> GatewayError:
 
 
 _OTHER_APIS = {
-    b"/openai/": "Azure's paths are not served; use OpenAI's client with this gateway's base_url, which ends in /v1",
+    b"/openai/deployments/": "below a deployment, Azure's paths of models are served, such as chat/completions",
     b"/api/": "Ollama's own API is not served; use an OpenAI client with a base_url that ends in /v1",
     b"/v1beta/": "Gemini's own API is not served; use an OpenAI client with a base_url that ends in /v1",
     b"/v1/realtime/": "the HTTP paths of realtime are forwarded where `passthrough` names an upstream",

@@ -29,6 +29,7 @@ from gateway.proxy.dialects.registry import build_dialect
 from gateway.proxy.experiments.idle_queue import IdleQueue
 from gateway.proxy.experiments.ramp_shares import RampShares
 from gateway.proxy.experiments.shadow import ShadowSender, ShadowState
+from gateway.proxy.http.auth.authorized import AuthorizedTransport, CloudCredential, credential_of
 from gateway.proxy.http.client.http1 import Http1Transport
 from gateway.proxy.http.client.resolver import Resolver
 from gateway.proxy.http.client.transport import Transport
@@ -48,7 +49,7 @@ from gateway.proxy.request.key_directory import KeyDirectory
 from gateway.proxy.routing.response_affinity import ResponseAffinity
 from gateway.proxy.routing.router import Router
 from gateway.proxy.routing.sampling import Sampler
-from gateway.proxy.routing.target_state import ConcurrencyLimiter, UpstreamState
+from gateway.proxy.routing.target_state import ConcurrencyLimiter, TargetState, UpstreamState
 from gateway.proxy.settle import Settler
 from gateway.runtime.tasks import Tasks
 
@@ -106,16 +107,18 @@ def build(config: Config, parts: ProcessParts, keys: KeyRing | None = None, befo
     """
     kept = _unchanged(config, before)
     transports: dict[object, Transport] = {each.transport_kind: each.transport for each in kept.values()}
+    credentials = _credentials(config, before)
     upstreams = {
-        name: kept.get(name) or _upstream(name, u, transports, parts.resolver) for name, u in config.upstreams.items()
+        name: kept.get(name) or _upstream(name, u, transports, parts.resolver, credentials)
+        for name, u in config.upstreams.items()
     }
     sampler = Sampler(config.sampling)
     states = () if before is None else before.router.target_states
-    router = Router(config, upstreams, sampler, parts.clock, parts.rng, states)
+    prices = prices_of(config)
+    router = Router(config, upstreams, sampler, parts.clock, parts.rng, states, prices)
     router.experiments.follow(parts.plans, time.time(), parts.ramps.by_plan)
     _observe(router, upstreams.values(), parts.metrics)
     relay = Relay(parts.metrics, parts.ticker, parts.rng, parts.clock, background=scorer_keys(config))
-    prices = prices_of(config)
     cap_bytes = config.sampling.max_kb * 1024
     parts.recorder.cap_bytes = cap_bytes
     parts.recorder.redactors = redactors_by_caller(config, parts.recorder.redactors)
@@ -202,8 +205,12 @@ def _observe(router: Router, upstreams: Iterable[UpstreamState], m: ProxyMetrics
     def health_changed(name: str, down: bool) -> None:
         m.counts.of(m.health_transitions, name, "down" if down else "up").n += 1
 
-    for target_state in router.target_states:
+    def observe(target_state: TargetState) -> None:
         target_state.breaker.on_change = partial(breaker_changed, target_state.target)
+
+    for target_state in router.target_states:
+        observe(target_state)
+    router.on_target = observe
     for upstream in upstreams:
         upstream.on_health = partial(health_changed, upstream.name)
 
@@ -231,20 +238,53 @@ def _kind(upstream: Upstream) -> tuple[object, ...]:
     if upstream.ca_file is not None:
         with contextlib.suppress(OSError):
             stamp = Path(upstream.ca_file).stat().st_mtime_ns
-    return (upstream.transport_name, upstream.ca_file, stamp, upstream.proxy, upstream.http2)
+    kind = (upstream.transport_name, upstream.ca_file, stamp, upstream.proxy, upstream.http2)
+    return kind if upstream.auth is None else (*kind, *_identity(upstream))
 
 
-def _upstream(name: str, upstream: Upstream, transports: dict[object, Transport], resolver: Resolver) -> UpstreamState:
+def _identity(upstream: Upstream) -> tuple[object, ...]:
+    """Upstreams with one identity share its tokens."""
+    return (upstream.auth, upstream.provider.sigv4_service)
+
+
+def _credentials(config: Config, before: Gateway | None) -> dict[object, CloudCredential]:
+    """Those of the gateway before that are still in use: a reload asks for no new token."""
+    wanted = {_identity(upstream) for upstream in config.upstreams.values() if upstream.auth is not None}
+    known = () if before is None else before.upstreams.values()
+    return {
+        _identity(each.config): each.transport.credential
+        for each in known
+        if isinstance(each.transport, AuthorizedTransport) and _identity(each.config) in wanted
+    }
+
+
+def _upstream(
+    name: str,
+    upstream: Upstream,
+    transports: dict[object, Transport],
+    resolver: Resolver,
+    credentials: dict[object, CloudCredential],
+) -> UpstreamState:
     kind = _kind(upstream)
     if kind not in transports:
         try:
-            transports[kind] = _transport(upstream, resolver)
+            transports[kind] = _authorized(_transport(upstream, resolver), upstream, credentials)
         except OSError as error:
             raise ConfigError([f"upstreams.{name}.ca_file: {upstream.ca_file}: {error.strerror or error}"]) from error
         except (ImportError, ValueError) as error:
             raise ConfigError([f"upstreams.{name}: {error}"]) from error
     limiter = ConcurrencyLimiter(upstream.places, upstream.queue, upstream.place_wait_s)
     return UpstreamState(name, upstream, build_dialect(upstream), transports[kind], limiter, kind)
+
+
+def _authorized(transport: Transport, upstream: Upstream, credentials: dict[object, CloudCredential]) -> Transport:
+    """Raises ImportError if the cloud's library is not installed."""
+    if upstream.auth is None:
+        return transport
+    identity = _identity(upstream)
+    if identity not in credentials:
+        credentials[identity] = credential_of(upstream.auth, upstream.provider.sigv4_service)
+    return AuthorizedTransport(transport, credentials[identity])
 
 
 def _transport(upstream: Upstream, resolver: Resolver) -> Transport:

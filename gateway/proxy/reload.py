@@ -19,6 +19,8 @@ from gateway.config.models import Config
 from gateway.core.errors import ConfigError
 from gateway.proxy.app import App, Gateway
 from gateway.proxy.build import ProcessParts, build, build_keys, close
+from gateway.proxy.http.auth.authorized import AuthorizedTransport
+from gateway.proxy.http.auth.renewal import keep_fresh
 from gateway.proxy.request.auth import KeyRing
 from gateway.proxy.routing.health import scrape, watch
 
@@ -125,7 +127,13 @@ class Reload:
 
     def _look_at(self, gateway: Gateway) -> list[asyncio.Task[None]]:
         upstreams, start = gateway.upstreams.values(), self._parts.tasks.start
-        return [start(watch(upstreams), "health"), start(scrape(upstreams, gateway.router.target_states), "load")]
+        authorized = (u.transport for u in upstreams if isinstance(u.transport, AuthorizedTransport))
+        renewals = {id(t.credential.renewal): t.credential.renewal for t in authorized}
+        return [
+            start(watch(upstreams), "health"),
+            start(scrape(upstreams, gateway.router.target_states), "load"),
+            start(keep_fresh(renewals.values()), "credentials"),
+        ]
 
     def _stop_looking(self) -> None:
         for task in self._looking:

@@ -47,4 +47,4 @@ def test_a_file_of_which_nothing_can_be_translated_is_an_error(config: Path) -> 
     result = CliRunner().invoke(app, ["import", "litellm", str(config)])
     assert isinstance(result.exception, CannotRun)
     assert "none of its 1 deployments" in str(result.exception)
-    assert "signature" in result.stderr
+    assert "SageMaker's API is not spoken here" in result.stderr

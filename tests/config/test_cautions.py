@@ -56,10 +56,10 @@ def test_an_open_gateway_with_keys_is_cautioned() -> None:
     assert "set together with" not in cautions_of("redaction: {}")
 
 
-def test_a_star_in_an_alias_is_no_wildcard() -> None:
-    assert "`*` is not a wildcard" in cautions_of(
-        "redaction: {}", 'models: {"openai/*": {targets: [{upstream: l, model: m}]}}\n'
-    )
+@pytest.mark.parametrize(("alias", "cautioned"), [("openai/*", False), ("*", False), ("*-large", True), ("a*b*", True)])
+def test_a_star_is_a_wildcard_only_at_the_end_of_an_alias(alias: str, cautioned: bool) -> None:
+    text = cautions_of("redaction: {}", f'models: {{"{alias}": {{targets: [{{upstream: l, model: m}}]}}}}\n')
+    assert ("`*` is a wildcard only at the end" in text) is cautioned
 
 
 def test_check_prints_cautions_and_still_succeeds(tmp_path: Path) -> None:

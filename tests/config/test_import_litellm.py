@@ -57,6 +57,28 @@ model_list:
     litellm_params: {model: bedrock/amazon.titan-text, aws_region_name: us-west-2}
   - model_name: nova
     litellm_params: {model: bedrock/us.amazon.nova-pro-v1:0}
+  - model_name: claude
+    litellm_params: {model: bedrock/converse/us.anthropic.claude-sonnet-4-5-20250929-v1:0, aws_region_name: eu-west-1,
+                     aws_role_name: "arn:aws:iam::1:role/gateway"}
+  - model_name: oss
+    litellm_params: {model: bedrock/openai.gpt-oss-120b, aws_region_name: os.environ/AWS_REGION_NAME,
+                     aws_access_key_id: os.environ/AK, aws_secret_access_key: os.environ/SK}
+"""
+CLOUDS = """
+model_list:
+  - model_name: "gemini/*"
+    litellm_params: {model: "vertex_ai/gemini-*", vertex_project: p, vertex_location: europe-west4,
+                     vertex_credentials: /run/sa.json}
+  - model_name: partner
+    litellm_params: {model: vertex_ai/claude-opus-4, vertex_project: p}
+  - model_name: large
+    litellm_params: {model: azure/large, api_base: "https://res.openai.azure.com", tenant_id: t, client_id: c,
+                     client_secret: os.environ/SECRET}
+  - model_name: small
+    litellm_params: {model: azure/small, api_base: "https://res.openai.azure.com"}
+  - {model_name: "openai/*", litellm_params: {model: "openai/*"}}
+  - {model_name: "*", litellm_params: {model: "*"}}
+litellm_settings: {enable_azure_ad_token_refresh: true, fallbacks: [{large: [openai/gpt-5]}, {small: ["openai/*"]}]}
 """
 TIERS = """
 model_list:
@@ -147,7 +169,6 @@ def test_what_has_no_equal_is_noted_with_its_path() -> None:
     notes = noted(imported(CLOUD))
     assert notes["model_list[0].litellm_params.rpm"].startswith("changed: ")
     assert notes["model_list[4].litellm_params.temperature"].startswith("changed: became `set`")
-    assert notes["model_list[5]"].startswith('lost: "openai/*" is a wildcard')
     assert notes["litellm_settings.drop_params"].startswith("changed: ")
     assert notes["litellm_settings.callbacks"].startswith(("lost: langfuse", "changed: prometheus"))
     assert notes["general_settings.database_url"].startswith("lost: ")
@@ -174,22 +195,64 @@ def test_a_higher_order_is_a_fallback_and_defaults_hold_for_every_model() -> Non
     assert (breaker.failures, breaker.open_s, breaker.max_open_s) == (3, 60, 60)
 
 
-def test_clouds_that_want_signatures_are_left_out_with_the_reason() -> None:
+def test_bedrocks_models_are_asked_where_their_api_is_spoken() -> None:
     done = imported(BEDROCK)
-    assert (done.deployments, done.translated) == (2, 0)
-    assert all("signature" in note.text for note in done.notes)
+    notes = noted(done)
+    for i in (0, 1):
+        assert "its own Converse API alone" in notes[f"model_list[{i}].litellm_params.model"]
+    assert "see whether it is served there" in notes["model_list[2].litellm_params.model"]
+    upstreams = done.sections["upstreams"]
+    assert upstreams["anthropic"] == {
+        "kind": "anthropic",
+        "base_url": "https://bedrock-mantle.eu-west-1.api.aws/anthropic/v1",
+        "auth": {"kind": "sigv4", "region": "eu-west-1", "service": "bedrock-mantle",
+                 "role_arn": "arn:aws:iam::1:role/gateway"},
+    }  # fmt: skip
+    assert upstreams["bedrock_mantle"]["auth"]["secret_access_key"] == "${SK}"
+    models = config_of(done).models
+    assert [models[n].targets[0].model for n in ("claude", "oss")] == [
+        "anthropic.claude-sonnet-4-5-20250929",
+        "openai.gpt-oss-120b",
+    ]
+
+
+def test_tokens_of_google_and_entra_take_the_place_of_keys() -> None:
+    done = imported(CLOUDS)
+    config, notes = config_of(done), noted(done)
+    assert "only Gemini is served" in notes["model_list[1].litellm_params.model"]
+    vertex = config.upstreams["vertex"]
+    base = "https://europe-west4-aiplatform.googleapis.com/v1/projects/p/locations/europe-west4/endpoints/openapi"
+    assert vertex.base_url == base
+    assert vertex.auth is not None
+    assert vertex.auth.credentials_file == "/run/sa.json"
+    assert config.models["gemini/*"].targets[0].model == "google/gemini-*"
+    large, small = (config.upstreams[config.models[n].targets[0].upstream] for n in ("large", "small"))
+    assert large.auth is not None
+    assert (large.auth.kind, large.auth.tenant_id, large.auth.client_secret) == ("entra", "t", "value")
+    assert small.auth is not None
+    assert (small.auth.tenant_id, small.api_key) == (None, None), "Azure's usual order"
+
+
+def test_wildcards_become_aliases_with_a_star() -> None:
+    done = imported(CLOUDS)
+    models, notes = config_of(done).models, noted(done)
+    assert models["openai/*"].targets[0].model == "*"
+    assert "each provider has its own entry" in notes["model_list[5]"]
+    assert [f.model for f in models["large"].fallback] == ["gpt-5"], "a name that only the wildcard serves"
+    assert "a wildcard follows only a wildcard" in notes["litellm_settings.fallbacks"]
+    assert models["small"].fallback == ()
 
 
 @pytest.mark.parametrize(
-    ("name", "text", "share"), [("cloud", CLOUD, 5 / 6), ("bedrock", BEDROCK, 0.0), ("tiers", TIERS, 1.0)]
+    ("name", "text", "share"),
+    [("cloud", CLOUD, 1.0), ("bedrock", BEDROCK, 0.5), ("tiers", TIERS, 1.0), ("clouds", CLOUDS, 4 / 6)],
 )
 def test_the_share_that_is_translated(name: str, text: str, share: float, capsys: pytest.CaptureFixture[str]) -> None:
     done = imported(text)
     with capsys.disabled():
         print(f"\n{name}: {summary(done)}")  # noqa: T201
     assert done.translated / done.deployments == share
-    if share:
-        assert remaining_mistakes(to_yaml(done, "config.yaml")) == ()
+    assert remaining_mistakes(to_yaml(done, "config.yaml")) == ()
 
 
 def test_two_providers_of_one_kind_are_two_upstreams_and_one_setting_is_one() -> None:

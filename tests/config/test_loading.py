@@ -110,7 +110,11 @@ def test_mistakes_of_a_list_are_in_its_order() -> None:
 @pytest.mark.parametrize(
     ("text", "hint"),
     [
-        ("model_list: []", "this is a file of LiteLLM"),
+        ("model_list: []", "this is the config of a LiteLLM proxy"),
+        (
+            'model_list: [{model_name: "openai/*", litellm_params: {model: "openai/*", api_key: os.environ/K}}]',
+            '(1 entries of model_list, os.environ/NAME, wildcards such as "openai/*"); `gateway import litellm f.yaml',
+        ),
         (
             "upstreams: {o: {kind: openai, api_key: os.environ/K}}\nmodels: {m: {targets: [{upstream: o, model: m}]}}",
             "write ${NAME}",

@@ -34,11 +34,13 @@ class Anthropic:
         key = upstream.api_key
         self._fixed = fixed_headers(upstream, (b"x-api-key", key.encode()) if key else None)
         self._fixed_names = frozenset(name for name, _ in self._fixed)
+        self._passes = frozenset(name.lower().encode() for name in upstream.pass_headers) - self._fixed_names
 
     def request(self, call: Call, model: str) -> UpstreamRequest:
         if call.api in _NATIVE_APIS:
             body = replace_member(call.body, b"model", orjson.dumps(model))
-            return replace(self.raw(call.method, call.path, call.headers, body), stream=call.stream)
+            headers = self._with_passed(call, call.headers)
+            return replace(self.raw(call.method, call.path, headers, body), stream=call.stream)
         if call.api != "chat":
             raise BadRequest(
                 f"the upstream of {call.alias!r} speaks Anthropic's Messages API, which has no {call.api}; "
@@ -47,8 +49,12 @@ class Anthropic:
                 code="unsupported_api",
             )
         _, body = translated(call, lambda fields: to_anthropic(fields, model))
-        headers = [h for h in call.headers if not h[0].startswith(b"openai-")]
+        headers = self._with_passed(call, [h for h in call.headers if not h[0].startswith(b"openai-")])
         return replace(self.raw(b"POST", b"/messages", headers, body), stream=call.stream)
+
+    def _with_passed(self, call: Call, headers: Headers) -> Headers:
+        passed = [h for h in call.passed if h[0] in self._passes and h not in headers]
+        return [*headers, *passed] if passed else headers
 
     def raw(
         self,

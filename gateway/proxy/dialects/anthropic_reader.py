@@ -20,7 +20,8 @@ class ToChatReader(EventReader):
         super().__init__()
         self._asked_usage = call.asked_usage
         self._head: dict[str, Any] = {
-            "id": call.id, "object": "chat.completion.chunk", "created": int(call.received), "model": call.alias
+            "id": call.id, "object": "chat.completion.chunk", "created": int(call.received),
+            "model": call.named or call.alias
         }  # fmt: skip
         self._calls: dict[int, int] = {}  # index of Anthropic's block → index among the tool calls
         self._owes_input: set[int] = set()  # tool blocks without input so far

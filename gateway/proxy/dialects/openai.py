@@ -21,7 +21,7 @@ from gateway.proxy.dialects.plain_answer import failed_response, read_answer, ta
 from gateway.proxy.dialects.types import PlainReply, Reader
 from gateway.proxy.http.client.transport import UpstreamRequest
 from gateway.proxy.request.call import Api, Call
-from gateway.proxy.request.endpoints import AT_ROOT
+from gateway.proxy.request.endpoints import AT_ROOT, OUTSIDE
 from gateway.proxy.request.json_splice import add_member, remove_member, replace_member, request_usage, set_member
 from gateway.proxy.types import Headers
 
@@ -29,7 +29,9 @@ _JSON: tuple[bytes, bytes] = (b"content-type", b"application/json")
 _ORCA: tuple[bytes, bytes] = (b"endpoint-load-metrics-format", b"JSON")
 _NOT_JSON: frozenset[Api] = frozenset({"transcriptions", "translations", "speech", "passthrough"})
 _CACHED: frozenset[Api] = frozenset({"chat", "completions", "responses"})
-_LISTS: frozenset[Api] = frozenset({"rerank", "score", "classify", "pooling"})  # some servers answer with a list
+_LISTS: frozenset[Api] = frozenset(
+    {"rerank", "score", "classify", "pooling", "chat_batch"}
+)  # some servers answer with a list
 
 
 class OpenAI:
@@ -41,6 +43,7 @@ class OpenAI:
         self._root = self.prefix.removesuffix(b"/v1") if upstream.provider.local else self.prefix
         self._fixed = fixed_headers(upstream, self.credential(upstream.api_key) if upstream.api_key else None)
         self._fixed_names = frozenset(name for name, _ in self._fixed)
+        self._passes = frozenset(name.lower().encode() for name in upstream.pass_headers) - self._fixed_names
         self._requests_load = (upstream.load or upstream.provider.load) == "orca"
 
     def credential(self, key: str) -> tuple[bytes, bytes]:
@@ -54,8 +57,10 @@ class OpenAI:
         return UpstreamRequest(call.method, self.origin, path, headers, self.body(call, model), stream=call.stream)
 
     def path(self, call: Call, model: str) -> bytes:
-        root = call.path.partition(b"?")[0] in AT_ROOT
-        return (self._root if root else self.prefix) + call.path
+        path = call.path.partition(b"?")[0]
+        if path in OUTSIDE:
+            return self.prefix.removesuffix(b"/v1") + call.path
+        return (self._root if path in AT_ROOT else self.prefix) + call.path
 
     def raw(
         self,
@@ -76,6 +81,8 @@ class OpenAI:
 
     def headers(self, call: Call) -> Headers:
         out = self._with_fixed(call.headers)
+        if call.passed and self._passes:
+            out += [h for h in call.passed if h[0] in self._passes and h not in out]
         if not any(h[0] == b"content-type" for h in out):
             out.append(_JSON)
         if self._requests_load and not call.stream:

@@ -34,6 +34,6 @@ async def _key(gateway: Gateway, caller: Caller) -> dict[str, Any]:
         "team": caller.team,
         "organization": caller.organization,
         "tags": caller.tags,
-        "models": gateway.router.aliases(caller),
+        "models": [*gateway.router.aliases(caller), *gateway.router.patterns(caller)],
         "limits": await gateway.limiter.figures(caller) if caller.scopes else [],
     }

@@ -21,7 +21,7 @@ from starlette.types import ASGIApp
 
 from gateway import __version__
 from gateway.config.environment import shared_metrics
-from gateway.core.errors import GatewayError, InvalidKey, NotAllowed, NotFound, NotImplementedHere
+from gateway.core.errors import GatewayError, InvalidKey, NotAllowed, NotFound, NotImplementedHere, WrongMethod
 from gateway.core.exchange import new_id
 from gateway.observability.eval_metrics import CONTENT_TYPE, exposition
 from gateway.observability.worker_metrics import WorkerMetrics
@@ -37,6 +37,8 @@ from gateway.proxy.types import ClientGone
 
 _ANTHROPIC = "anthropic-version"
 """A header that every client of Anthropic's API sends."""
+
+_PREFLIGHT = b"access-control-request-method"
 
 Page = Callable[[Request], Awaitable[Response]]
 OWNER = "assay-gateway"
@@ -115,7 +117,7 @@ class OperationalPages:
     async def models(self, request: Request) -> Response:
         gateway = self._gateway()
         caller = caller_of(gateway.keys, request.scope)
-        aliases = gateway.router.aliases(caller)
+        aliases = gateway.router.listed(caller)
         if _ANTHROPIC in request.headers:
             data = [self._anthropic_model(alias) for alias in aliases]
             ends = {"first_id": aliases[0], "last_id": aliases[-1]} if aliases else {"first_id": None, "last_id": None}
@@ -126,7 +128,8 @@ class OperationalPages:
         gateway = self._gateway()
         caller = caller_of(gateway.keys, request.scope)
         alias = request.path_params["name"]
-        gateway.router.check(alias, caller)
+        if gateway.router.pattern_for(alias, caller) is None:
+            gateway.router.check(alias, caller)
         shape = self._anthropic_model if _ANTHROPIC in request.headers else self._model
         return json_response(shape(alias))
 
@@ -223,6 +226,12 @@ def forward_or_refuse(gateway: Callable[[], Gateway]) -> Any:
         if (b"upgrade", b"websocket") in ((name, value.lower()) for name, value in scope["headers"]):
             raise NotImplementedHere("realtime sessions (WebSocket) are not relayed", retry=False)
         leads_out = not {b".", b".."}.isdisjoint(segments(raw))  # of the upstream's base path, with its credential
+        if scope["method"] == "OPTIONS" and any(n == _PREFLIGHT for n, _ in scope["headers"]):
+            asked = WrongMethod(
+                "a browser asks whether it may send a request; name its origin under `cors`", retry=False
+            )
+            asked.allow = ", ".join(each for each in _ALL if each != "OPTIONS")
+            raise asked
         if upstream is None or leads_out or is_reserved(raw):
             raise unknown_path(path, scope["method"])
         caller = caller_of(now.keys, scope)

@@ -67,7 +67,7 @@ async def _open_reply(
     try:
         async with asyncio.timeout(silence_s) as deadline:
             body = _body(receive, deadline, silence_s) if _has_body(scope) else b""
-            headers = for_passthrough(scope["headers"])
+            headers = for_passthrough(scope["headers"], upstream.config.pass_headers)
             request = upstream.dialect.raw(scope["method"].encode(), path, headers, body, _length(scope))
             reply = await upstream.transport.send(request, _CONNECT_S)
     except TimeoutError as error:

@@ -93,7 +93,7 @@ def attributes(endpoint: Endpoint, call: Call, context: CallContext, prices: Pri
     }
     if (target_state := context.target_state) is not None:
         found["gen_ai.provider.name"] = target_state.upstream.config.provider.otel_name
-        found["gen_ai.request.model"] = call.alias
+        found["gen_ai.request.model"] = call.named or call.alias
         found["gen_ai.response.model"] = target_state.target.model
         found["gateway.upstream"] = target_state.target.upstream
         if (cost := prices.of_call(target_state.target, context.usage, context.attempts)) is not None:

@@ -34,6 +34,7 @@ from gateway.proxy.types import Headers
 
 _CONTEXT_CODES = frozenset({"context_length_exceeded", "exceed_context_size_error", "string_above_max_length"})
 _CONTEXT_WORDS = ("maximum context length", "context window", "prompt is too long", "max_model_len")
+_SAID_CHARACTERS = 200
 _FILTER_CODES = frozenset({"content_policy_violation", "content_filter", "moderation_blocked"})
 
 
@@ -65,6 +66,8 @@ class Failure:
     status: int | None = None
     detail: str = ""
     """For the log alone: the error's own words, with addresses and names; "": `text` says it all."""
+    said: str = ""
+    """For the client alone: the upstream's own words, which may repeat a part of the prompt; no log has them."""
     queue_full: bool = False
     """Nothing was sent: the concurrency limit was reached and the queue full, or the wait in it too long."""
     sent: bool = True
@@ -119,6 +122,15 @@ def of_deadline(error: DeadlineExceeded, *, shortened: bool = False) -> Failure:
     return Failure("timeout", f"timed out: {error}", "timeout", target_fault=fault)
 
 
+def of_redirect(status: int, location: bytes) -> Failure:
+    """A redirect is not followed: it would repeat the request, with the credential, at an address that no config names.
+
+    location: for the log alone.
+    """
+    text = f"HTTP {status}: it redirects to another address, which is not followed; its base_url is not right"
+    return Failure("error", text, status=status, detail=f"location: {location[:200].decode('latin-1')}")
+
+
 def of_status(status: int, headers: Headers, body: bytes) -> Failure:
     """A 4xx about the request goes to the client; 429, 408, 401 and 5xx are the gateway's to survive.
 
@@ -142,13 +154,28 @@ def of_status(status: int, headers: Headers, body: bytes) -> Failure:
         return Failure("error", f"{text}: the upstream refused the gateway's own key", status=status)
     if status >= 500 or status == 408:
         after_s = retry_after(headers)
-        return Failure("error", text, retryable=status != 501, retry_after_s=after_s, answer=answer, status=status)
+        return Failure(
+            "error",
+            text,
+            retryable=status != 501,
+            retry_after_s=after_s,
+            answer=answer,
+            status=status,
+            said=_said(body),
+        )
     cause: Cause | None = None
     if _is_context(status, code, body):
         cause = "context_length"
     elif code in _FILTER_CODES:
         cause = "content_filter"
     return Failure(cause, text, target_fault=False, answer=answer, status=status)
+
+
+def _said(body: bytes) -> str:
+    """The upstream's own words, which often say what to do."""
+    message = _error(body).get("message")
+    words = " ".join(message.split()) if isinstance(message, str) else ""
+    return f" ({words[:_SAID_CHARACTERS]})" if words else ""
 
 
 def _is_context(status: int, code: str | None, body: bytes) -> bool:
@@ -233,7 +260,7 @@ def verdict(
     refusal = next((f.failure.answer for f in failed if f.failure.answer and not f.failure.target_fault), None)
     if refusal is not None and (refusal.status != 429 or all(f.failure.cause == "rate_limit" for f in failed)):
         return refusal
-    attempts = "; ".join(f"{f.name} {f.failure.text} after {f.seconds:.1f} s" for f in failed)
+    attempts = "; ".join(f"{f.name} {f.failure.text}{f.failure.said} after {f.seconds:.1f} s" for f in failed)
     names = len({f.name for f in failed})
     if targets is not None and targets > names:
         who = f"{names} of the {targets} targets"

@@ -18,6 +18,7 @@ from gateway.core.backoff import Backoff
 from gateway.core.errors import GatewayError, Overloaded, QueueFull, TransportError, UpstreamFailed, UpstreamTimedOut
 from gateway.core.exchange import Attempt
 from gateway.observability.eval_metrics import ProxyMetrics
+from gateway.proxy.http.auth.authorized import AuthorizedTransport
 from gateway.proxy.http.client.transport import UpstreamReply
 from gateway.proxy.relay import replies
 from gateway.proxy.relay.continuation import prefilled
@@ -29,6 +30,7 @@ from gateway.proxy.relay.failures import (
     Failure,
     of_deadline,
     of_full_queue,
+    of_redirect,
     of_status,
     of_transport,
     verdict,
@@ -109,7 +111,9 @@ class Relay:
                 return
             if failure.cause is None or state.deadlines.expired:
                 break
-        await self._send_failure(state, verdict(state.call.alias, state.failed, blocked_s, len(state.route.candidates)))
+        await self._send_failure(
+            state, verdict(state.call.named or state.call.alias, state.failed, blocked_s, len(state.route.candidates))
+        )
 
     async def _retry(self, state: RelayState, target_state: TargetState, failure: Failure) -> Failure | None:
         """Retries the same target until it answers (None) or its failure rules out another retry."""
@@ -205,9 +209,9 @@ class Relay:
         return (f"shadow {experiment}", True) if experiment else (name, name in self._background)
 
     async def _exchange(self, state: RelayState, target_state: TargetState, call: Call, handle: ReplyHandler) -> None:
-        """Sends the request and hands a good reply to `handle`. Raises AttemptFailed for HTTP status 400 and above."""
+        """Sends the request and hands a good reply to `handle`. Raises AttemptFailed for HTTP status 300 and above."""
         timeouts, context, deadlines = state.route.timeouts, state.context, state.deadlines
-        dialect, model, variant = target_state.upstream.dialect, target_state.target.model, target_state.variant
+        dialect, model, variant = target_state.upstream.dialect, target_state.model, target_state.variant
         request = dialect.request(call, model) if variant is None else variant.request(dialect, call, model)
         if isinstance(request.body, bytes) and not state.client.started:
             context.sent_body = request.body
@@ -228,7 +232,7 @@ class Relay:
         try:
             if not state.client.started:
                 context.status = reply.status
-            if reply.status >= 400:
+            if reply.status >= 300:
                 raise AttemptFailed(await _failure_of_status(call, target_state, reply))
             upload = call.upload
             started = sent_at if upload is None else max(sent_at, upload.last_received)
@@ -370,10 +374,14 @@ class Relay:
 
 
 async def _failure_of_status(call: Call, target_state: TargetState, reply: UpstreamReply) -> Failure:
+    if reply.status < 400:
+        return of_redirect(reply.status, dict(reply.headers).get(b"location", b""))
     body = await replies.read(reply, _MAX_ERROR_BYTES)
     if body is None:
         return Failure("error", f"HTTP {reply.status} with an endless body", status=reply.status)
     if key := target_state.upstream.config.api_key:
         body = body.replace(key.encode(), b"[key]")  # some servers repeat the credential that they refuse
+    if isinstance(transport := target_state.upstream.transport, AuthorizedTransport):
+        body = transport.masked(body)
     body = target_state.upstream.dialect.error(call, reply.status, body)
     return of_status(reply.status, for_client(reply.headers), body)

@@ -10,6 +10,7 @@ import time
 from collections.abc import Awaitable
 
 from gateway.core.errors import TransportError
+from gateway.proxy.dialects.plain_answer import tail_usage
 from gateway.proxy.dialects.types import Cut, ErrorSource, Reader
 from gateway.proxy.http.client.transport import UpstreamReply
 from gateway.proxy.relay.continuation import Mismatch, Splicer, continuable, first_id
@@ -19,6 +20,8 @@ from gateway.proxy.request.headers import for_client
 from gateway.proxy.routing.target_state import TargetState
 
 _MAX_HELD_BYTES = 64 << 20  # a larger JSON answer is refused rather than held
+_BYTES = ("embeddings", "pooling")
+"""vLLM answers these in bytes on request (`encoding_format`), with their usage in a header."""
 _CLOSING_S = 1.0  # from the model's last content to the end of the stream
 _MAX_HEAD_BYTES = 1 << 20  # of a stream, before its first content
 
@@ -28,6 +31,8 @@ def relay(state: RelayState, target_state: TargetState, reply: UpstreamReply) ->
     call = state.call
     if call.stream and is_event_stream(reply):
         return _stream(state, target_state, reply)
+    if call.api in _BYTES and not is_json(reply):
+        return _pass_bytes(state, target_state, reply)
     # A form may ask for a stream in a field that came after its model, so that call.stream missed it.
     if state.held and (call.upload is None or not is_event_stream(reply)):
         return _held(state, target_state, reply)
@@ -50,6 +55,10 @@ async def read(reply: UpstreamReply, limit_bytes: int) -> bytes | None:
 
 def is_event_stream(reply: UpstreamReply) -> bool:
     return any(n == b"content-type" and v.startswith(b"text/event-stream") for n, v in reply.headers)
+
+
+def is_json(reply: UpstreamReply) -> bool:
+    return any(n == b"content-type" and b"json" in v for n, v in reply.headers)
 
 
 def content_length(reply: UpstreamReply) -> int | None:
@@ -98,6 +107,16 @@ async def _pass_through(state: RelayState, target_state: TargetState, reply: Ups
         data = await reply.chunk()
     context.ended = True
     await client.end()
+
+
+async def _pass_bytes(state: RelayState, target_state: TargetState, reply: UpstreamReply) -> None:
+    """Vectors in bytes, whose usage is in a header. An empty or other body is not an answer."""
+    fields = dict(reply.headers)
+    if not fields.get(b"content-type", b"").startswith((b"application/octet-stream", b"multipart/")):
+        await _held(state, target_state, reply)
+        return
+    state.context.usage = state.context.attempt_usage = tail_usage(fields.get(b"metadata", b""))
+    await _pass_through(state, target_state, reply)
 
 
 def _record_load(target_state: TargetState, reply: UpstreamReply) -> None:

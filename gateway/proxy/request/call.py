@@ -31,6 +31,8 @@ Api = Literal[
     "translations",
     "speech",
     "images",
+    "chat_batch",
+    "generate",
     "passthrough",
 ]
 
@@ -129,6 +131,8 @@ class Call:
     reference: str | None = None  # the reference answer, from x-gateway-reference
     user: str | None = None  # from x-gateway-user; the body may name another in `user`
     upload: Upload | None = None  # a multipart form that is still arriving; None: not a form
+    passed: Headers = field(default_factory=list)  # the client's headers that some upstreams get (`pass_headers`)
+    named: str = ""  # the model that the client named, where `alias` is the pattern that it matches
 
     @property
     def asked_usage(self) -> bool:

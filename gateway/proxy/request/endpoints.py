@@ -23,10 +23,21 @@ async def read_json(request: HttpRequest, limit_bytes: int) -> tuple[HttpRequest
 
 async def read_form(request: HttpRequest, limit_bytes: int) -> tuple[HttpRequest, bytes, Upload | None]:
     """Reads a form as far as its model; the upstream gets the rest as it arrives."""
+    if _says_json(request):
+        raise BadRequest("this path takes a form (content-type multipart/form-data), not JSON")
     if sum(name == b"content-type" for name, _ in request.headers) > 1:
         raise BadRequest("the request has more than one content-type")
     upload = await begin_upload(request.receive, request.fields, limit_bytes)
     return UploadRequest(request, upload), b"", upload
+
+
+async def read_form_or_json(request: HttpRequest, limit_bytes: int) -> tuple[HttpRequest, bytes, Upload | None]:
+    """By the content-type."""
+    return await (read_json if _says_json(request) else read_form)(request, limit_bytes)
+
+
+def _says_json(request: HttpRequest) -> bool:
+    return request.fields.get(b"content-type", b"").partition(b";")[0].strip().lower() == b"application/json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +61,12 @@ class Endpoint:
     """A plain answer is one JSON object and is held until it is complete; otherwise its bytes pass as they arrive."""
     stateful: bool = False
     """The upstream keeps its answers: a call that continues one must go to the same upstream."""
+    deployment: str | None = None
+    """The model that the path names, as Azure's paths do; it wins over the body's."""
+    path: bytes = b""
+    """Below /v1, where the request's own path is another."""
+    passes: frozenset[bytes] = frozenset()
+    """Further request headers that some upstreams get (`upstreams.NAME.pass_headers`)."""
     anthropic: bool = False
     """Errors have the shape of Anthropic's API; otherwise of OpenAI's."""
 
@@ -57,6 +74,7 @@ class Endpoint:
 ENDPOINTS: dict[bytes, Endpoint] = {
     b"/chat/completions": Endpoint("chat", "chat", True, required=("messages",)),
     b"/completions": Endpoint("completions", "text_completion", True, required=("prompt",), instead=("prompt_embeds",)),
+    b"/chat/completions/batch": Endpoint("chat_batch", "chat"),
     b"/embeddings": Endpoint("embeddings", "embeddings", required=("input",), instead=("messages",)),
     b"/responses": Endpoint("responses", "chat", True, stateful=True),
     b"/responses/compact": Endpoint("compact", "compact", stateful=True),
@@ -74,9 +92,16 @@ ENDPOINTS: dict[bytes, Endpoint] = {
     b"/audio/translations": Endpoint("translations", "translations", read=read_form, json_answer=False),
     b"/audio/speech": Endpoint("speech", "speech", required=("input",), json_answer=False),
     b"/images/generations": Endpoint("images", "image_generation", required=("prompt",)),
-    b"/images/edits": Endpoint("images", "image_generation", read=read_form),
+    b"/images/edits": Endpoint("images", "image_generation", read=read_form_or_json),
 }
 """By path below /v1."""
+
+OUTSIDE: dict[bytes, Endpoint] = {
+    b"/v2/rerank": ENDPOINTS[b"/rerank"],
+    b"/v2/embed": Endpoint("embeddings", "embeddings"),
+    b"/inference/v1/generate": Endpoint("generate", "text_completion"),
+}
+"""Paths of vLLM and Cohere that are not below /v1. All upstreams receive them at the root."""
 
 AT_ROOT = frozenset({b"/tokenize", b"/detokenize", b"/score", b"/rerank", b"/classify", b"/pooling"})
 """Paths that vLLM's clients also call without /v1; local upstreams receive them at the root."""

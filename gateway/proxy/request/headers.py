@@ -10,7 +10,7 @@ _UPSTREAM = frozenset(
     {
         b"traceparent", b"tracestate", b"user-agent", b"content-type", b"accept", b"accept-language",
         b"openai-beta", b"anthropic-version", b"anthropic-beta",
-        b"idempotency-key", b"http-referer", b"x-title",
+        b"idempotency-key", b"http-referer", b"x-title", b"x-client-request-id",
     }
 )  # fmt: skip
 _WITH_JSON = _UPSTREAM - {b"content-type"}
@@ -22,11 +22,14 @@ _CLIENT = frozenset(
         b"retry-after-ms",
         b"x-should-retry",
         b"content-disposition",
+        b"metadata",  # of vLLM's embeddings in bytes: shapes and usage
     }
 )
 _UPSTREAM_TIME = b"openai-processing-ms"
 _UPSTREAM_ACCOUNT = b"openai-organization"  # whose credential the gateway uses
 _CLIENT_PREFIXES = (b"openai-", b"x-ratelimit-", b"anthropic-")
+_UPSTREAM_IDS = frozenset({b"x-request-id", b"request-id", b"x-amzn-requestid"})
+_UPSTREAM_ID = b"x-gateway-upstream-request-id"  # what the provider's support asks for; x-request-id is the gateway's
 _EVENTS: Headers = [(b"cache-control", b"no-cache"), (b"x-accel-buffering", b"no")]
 
 
@@ -47,14 +50,21 @@ def for_upstream(headers: Iterable[tuple[bytes, bytes]], client_id: str | None, 
 
 
 def for_client(headers: Headers) -> Headers:
-    """The headers a client may see of an upstream's answer, without its processing time: the gateway sends its own."""
+    """The headers a client may see of an upstream's answer, without its processing time: the gateway sends its own.
+
+    Of the upstream's own ids of the request, the first comes under a name that tells it from the gateway's.
+    """
     out: Headers = []
+    identified = False
     for header in headers:
         name = header[0]
         if name in _CLIENT or (name.startswith(_CLIENT_PREFIXES) and name not in (_UPSTREAM_TIME, _UPSTREAM_ACCOUNT)):
             out.append(header)
             if name == b"content-type" and header[1].startswith(b"text/event-stream"):
                 out += _EVENTS
+        elif name in _UPSTREAM_IDS and not identified:
+            identified = True
+            out.append((_UPSTREAM_ID, header[1]))
     return out
 
 
@@ -66,10 +76,15 @@ _ENTITY = frozenset(
 )
 
 
-def for_passthrough(headers: Iterable[tuple[bytes, bytes]]) -> Headers:
-    """The headers an upstream may see of a request that is forwarded as it is: also conditions and ranges."""
+def for_passthrough(headers: Iterable[tuple[bytes, bytes]], passes: Iterable[str] = ()) -> Headers:
+    """The headers an upstream may see of a request that is forwarded as it is: also conditions and ranges.
+
+    passes: further names, of the upstream's `pass_headers`.
+    """
     headers = list(headers)
-    return [*for_upstream(headers, None), *(h for h in headers if h[0] in _CONDITIONS)]
+    allowed = for_upstream(headers, None)
+    further = _CONDITIONS | {name.lower().encode() for name in passes}
+    return [*allowed, *(h for h in headers if h[0] in further and h not in allowed)]
 
 
 def from_passthrough(headers: Headers, base_url: str) -> Headers:

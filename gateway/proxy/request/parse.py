@@ -48,22 +48,26 @@ def read_call(
             raise
         if not _UNAMBIGUOUS.issuperset(fields):
             _check_names(fields)
+        if endpoint.deployment is not None:
+            fields["model"] = endpoint.deployment
         _check(fields, endpoint)
         alias = fields["model"]
         stream = fields.get("stream") is True
     headers = request.fields
     client_id = sane_id(headers.get(b"x-request-id"))
-    path, query = request.path.removeprefix(b"/v1"), request.query
+    path, query = endpoint.path or request.path.removeprefix(b"/v1"), request.query
     if query:
         _check_query(query)
-        path = path + b"?" + query
+        query = _without_version(query)
+        path = path + b"?" + query if query else path
     forwarded = for_upstream(request.headers, client_id, json=upload is None)
     if b"idempotency-key" in headers:
         forwarded = [(n, _of_caller(v, caller) if n == b"idempotency-key" else v) for n, v in forwarded]
     conversation, user = _conversation(headers, fields), sane_id(headers.get(b"x-gateway-user"))
+    passed = [h for h in request.headers if h[0] in endpoint.passes] if endpoint.passes else []
     return Call(  # positional: keywords would cost a tenth of this function
         new_id(), time.time(), started, caller, endpoint.api, request.method, path, alias, stream, body, fields,
-        forwarded, client_id, conversation, _reference(headers), user, upload,
+        forwarded, client_id, conversation, _reference(headers), user, upload, passed,
     )  # fmt: skip
 
 
@@ -87,6 +91,11 @@ def _check_query(query: bytes) -> None:
     names = {unquote_to_bytes(part.partition(b"=")[0]).lower().strip() for part in re.split(b"[&;]", query)}
     if b"model" in names:
         raise BadRequest("the query has a parameter `model`; send it in the body", param="model")
+
+
+def _without_version(query: bytes) -> bytes:
+    """Without the version of Azure's API that its clients send: what an upstream gets is the config's `api_version`."""
+    return b"&".join(part for part in query.split(b"&") if not part.lower().startswith(b"api-version="))
 
 
 def read_fields(body: bytes) -> dict[str, Any]:

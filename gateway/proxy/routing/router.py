@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import random
 from bisect import bisect_right
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from itertools import accumulate
 
 from gateway.config.derive import target_of
 from gateway.config.models import Config, Model, OnCut, Retries, Timeouts
+from gateway.config.upstreams import TargetRef
 from gateway.core.did_you_mean import did_you_mean
 from gateway.core.errors import BadRequest, ModelNotFound, NotAllowed
 from gateway.core.exchange import Target
+from gateway.core.prices import Prices
+from gateway.core.wildcards import STAR, filled, is_pattern, names_for, pattern_of
 from gateway.proxy.request.call import Call, Caller, RequestOptions
 from gateway.proxy.routing.assignment import Assignment, ExperimentAssignments
 from gateway.proxy.routing.sampling import SampleDraw, Sampler
@@ -21,6 +24,9 @@ from gateway.proxy.routing.target_state import CircuitBreaker, Clock, TargetStat
 
 _COMPARED_CHARACTERS = 200
 _COMPARED_ALIASES = 100
+_MOST_UNPRICED = 100
+_MOST_PRICED = 1000
+"""Models behind patterns that have a state, and so a label, of their own; the others share that of their pattern."""
 _ON_TARGETS = frozenset({"error", "timeout", "rate_limit"})
 
 
@@ -101,8 +107,15 @@ class Router:
         clock: Clock,
         rng: random.Random,
         before: Sequence[TargetState] = (),
+        prices: Prices | None = None,
     ) -> None:
-        """before: targets of the previous config; those of unchanged upstreams keep their breaker and latency."""
+        """before: targets of the previous config; those of unchanged upstreams keep their breaker and latency.
+        prices: for patterns: which models are known."""
+        self.on_target: Callable[[TargetState], object] | None = None
+        """Called with each target that is first seen behind a pattern."""
+        self._prices = prices or Prices()
+        self._found = {True: 0, False: 0}  # targets behind patterns, priced and unpriced
+        self._named: dict[str, AliasRoutes] = {}  # by the name that a client sent
         self._before = {t.target: t for t in before if upstreams.get(t.target.upstream) is t.upstream}
         self._models = config.models
         self._sampler = sampler
@@ -111,7 +124,11 @@ class Router:
         self._upstreams = upstreams
         self._clock = clock
         self.experiments = ExperimentAssignments(config)
-        self._routes = {alias: self._routes_for(model) for alias, model in config.models.items()}
+        built = {alias: self._routes_for(model) for alias, model in config.models.items()}
+        self.exact = self._routes = {alias: routes for alias, routes in built.items() if not is_pattern(alias)}
+        """The aliases that are no patterns."""
+        self._patterns = {alias: routes for alias, routes in built.items() if is_pattern(alias)}
+        self._behind = {pattern: self._known_behind(pattern) for pattern in self._patterns}
         for plan in self.experiments.plans.values():
             for _, target in plan.candidates:
                 self.target_state(target)  # so that its load is scraped before its first call
@@ -120,6 +137,13 @@ class Router:
         targets = tuple(WeightedTargetState(self.target_state(target_of(t)), t.weight) for t in model.targets)
         after = tuple(RouteOption(self.target_state(target_of(f)), frozenset(f.on)) for f in model.fallback)
         return routes_of(model, targets, after)
+
+    def _known_behind(self, pattern: str) -> list[str]:
+        """The names of this pattern whose models have a price."""
+        found: list[str] = []
+        for ref in self._models[pattern].targets:
+            found += names_for(pattern, ref.model, self._prices.models(ref.upstream))
+        return list(dict.fromkeys(found))
 
     @property
     def target_states(self) -> tuple[TargetState, ...]:
@@ -144,16 +168,74 @@ class Router:
 
     def aliases(self, caller: Caller) -> list[str]:
         """The names this caller may use, in the config's order."""
-        return [a for a in self._models if caller.models is None or a in caller.models]
+        return [a for a in self._routes if caller.models is None or a in caller.models]
+
+    def patterns(self, caller: Caller) -> list[str]:
+        """The patterns that this caller may use, in the config's order."""
+        return [p for p in self._patterns if caller.models is None or p in caller.models]
+
+    def listed(self, caller: Caller) -> list[str]:
+        """The names that this caller can be offered: aliases, and known models behind patterns."""
+        behind = (name for names in self._behind.values() for name in names)
+        known = [name for name in behind if self.pattern_for(name, caller) is not None]
+        stated = [] if caller.models is None else [m for m in sorted(caller.models) if self.pattern_for(m, caller)]
+        return list(dict.fromkeys([*self.aliases(caller), *stated, *known]))
+
+    def pattern_for(self, name: str, caller: Caller) -> str | None:
+        """The pattern by which this caller may use this name; None: none, or the name is an alias of its own."""
+        if name in self._routes or (pattern := pattern_of(name, self._patterns)) is None:
+            return None
+        allowed = caller.models is None or pattern in caller.models or name in caller.models
+        return pattern if allowed else None
+
+    def matched(self, call: Call) -> Call:
+        """The call as one of the pattern that its model matches; without one, as it is."""
+        pattern = self.pattern_for(call.alias, call.caller)
+        return call if pattern is None else replace(call, alias=pattern, named=call.alias)
 
     def upstreams(self, caller: Caller) -> list[UpstreamState]:
         """The upstreams behind the names this caller may use."""
-        target_states = (p for a in self.aliases(caller) for p in self._of_alias(a))
+        target_states = (p for a in [*self.aliases(caller), *self.patterns(caller)] for p in self._of_alias(a))
         return list({p.upstream.name: p.upstream for p in target_states}.values())
 
     def _of_alias(self, alias: str) -> list[TargetState]:
-        routes = self._routes[alias]
-        return [*(t.target_state for t in routes.targets), *(f.target_state for f in routes.fallbacks)]
+        return _states(self._routes.get(alias) or self._patterns[alias])
+
+    def _behind_pattern(self, pattern: str, name: str) -> AliasRoutes:
+        """The routes of a name that matches the pattern."""
+        routes = self._named.get(name)
+        if routes is not None:
+            return routes
+        model = self._models[pattern]
+        refs = [*model.targets, *model.fallback]
+        states = {(r.upstream, r.model): self._filled(r, pattern, name) for r in refs}
+        targets = tuple(WeightedTargetState(states[t.upstream, t.model], t.weight) for t in model.targets)
+        after = tuple(RouteOption(states[f.upstream, f.model], frozenset(f.on)) for f in model.fallback)
+        routes = routes_of(model, targets, after)
+        if all(state.model == state.target.model for state in states.values()) and len(self._named) < _MOST_PRICED:
+            self._named[name] = routes
+        return routes
+
+    def _filled(self, ref: TargetRef, pattern: str, name: str) -> TargetState:
+        """The state of the target for this name: its own while there are few, or one of the pattern's."""
+        shared = self.target_state(target_of(ref))
+        if STAR not in ref.model:
+            return shared
+        target = replace(shared.target, model=filled(ref.model, pattern, name))
+        known = self._target_states.get(target)
+        if known is not None:
+            return known
+        priced = self._prices.has(target)
+        if self._found[priced] >= (_MOST_PRICED if priced else _MOST_UNPRICED):
+            return TargetState(
+                shared.target, shared.upstream, shared.breaker, self._clock, variant=shared.variant, model=target.model
+            )
+        self._found[priced] += 1
+        state = self.target_state(target)
+        state.variant = shared.variant
+        if self.on_target is not None:
+            self.on_target(state)
+        return state
 
     def check(self, alias: str, caller: Caller) -> AliasRoutes:
         """Raises ModelNotFound for a name that does not exist, or that this caller may not use."""
@@ -171,7 +253,8 @@ class Router:
 
     def decide(self, call: Call, options: RequestOptions, home: str | None = None) -> Route:
         """home: the upstream that keeps the response which this call continues; None: any upstream may answer."""
-        routes = self.check(call.alias, call.caller)
+        named = call.named
+        routes = self._behind_pattern(call.alias, named) if named else self.check(call.alias, call.caller)
         model = routes.model
         assignment = self.experiments.of(
             call, free=options.target is None and options.sample != "never" and home is None
@@ -215,12 +298,18 @@ class Router:
         """The target that the request names in x-gateway-target."""
         if "target" not in call.caller.allow:
             raise NotAllowed("this key may not choose a target: keys[].allow does not name `target`", retry=False)
-        known = self._of_alias(call.alias)
+        known = _states(routes)
         for target_state in known:
             if target_state.name == name:
                 return RouteOption(target_state, _ON_TARGETS)
         names = ", ".join(p.name for p in known)
-        raise BadRequest(f'x-gateway-target: "{name[:100]}" is not a target of "{call.alias}"; it has {names}')
+        raise BadRequest(
+            f'x-gateway-target: "{name[:100]}" is not a target of "{call.named or call.alias}"; it has {names}'
+        )
+
+
+def _states(routes: AliasRoutes) -> list[TargetState]:
+    return [*(t.target_state for t in routes.targets), *(f.target_state for f in routes.fallbacks)]
 
 
 def _at_home(candidates: tuple[RouteOption, ...], home: str) -> tuple[RouteOption, ...]:

@@ -248,6 +248,8 @@ class TargetState:
     """Moving average of the time to the first byte."""
     variant: TargetVariant | None = None
     """What it changes in requests; None: nothing."""
+    model: str = ""
+    """What requests name; "": the target's model. It differs where one target stands for all names of a pattern."""
     name: str = field(init=False)  # "upstream/model" or "upstream/model[variant]"
     header_lines: bytes = field(init=False)  # x-gateway-upstream, x-gateway-model and x-gateway-variant
     reports_load: bool = field(init=False)
@@ -258,7 +260,8 @@ class TargetState:
     _load_at: float = field(default=-1e9)
 
     def __post_init__(self) -> None:
-        upstream, model = self.target.upstream, self.target.model
+        upstream, model = self.target.upstream, self.model or self.target.model
+        self.model = model
         self.name = str(self.target)
         config = self.upstream.config
         self.reports_load = (config.load or config.provider.load) == "orca"

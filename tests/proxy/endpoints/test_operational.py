@@ -146,7 +146,7 @@ WORDS = [
     ("/v1/v1/chat/completions", "/v1 twice", 404),
     ("/v1/realtime", "not relayed", 501),
     ("/v1/realtime/sessions", "`passthrough` names an upstream", 404),
-    ("/openai/deployments/m/chat/completions", "Azure's paths are not served", 404),
+    ("/openai/deployments/m/batches", "Azure's paths of models are served", 404),
     ("/api/chat", "Ollama's own API is not served", 404),
     ("/anything" + "x" * 500, "GET /anythingx", 404),
 ]

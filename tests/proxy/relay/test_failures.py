@@ -222,8 +222,8 @@ def test_the_verdict(failures: list[Failure], wanted: Any) -> None:
 def test_the_message_lists_targets_failures_and_times() -> None:
     found = verdict("chat", failed(BROKEN, GONE, SILENT), None)
     assert str(found) == (
-        'all 3 targets of "chat" failed: u0/m HTTP 500 server_error after 0.4 s; u1/m could not be connected to '
-        "after 0.4 s; u2/m timed out: no first token within 30 s after 0.4 s"
+        'all 3 targets of "chat" failed: u0/m HTTP 500 server_error (no) after 0.4 s; u1/m could not be connected '
+        "to after 0.4 s; u2/m timed out: no first token within 30 s after 0.4 s"
     )
 
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import get_args
 
 from gateway.proxy.request.call import Api
-from gateway.proxy.request.endpoints import AT_ROOT, ENDPOINTS, read_form, read_json
+from gateway.proxy.request.endpoints import AT_ROOT, ENDPOINTS, OUTSIDE, read_form, read_form_or_json, read_json
 
 
 def test_every_api_but_passthrough_has_a_path() -> None:
-    assert {e.api for e in ENDPOINTS.values()} == set(get_args(Api)) - {"passthrough"}
+    assert {e.api for e in (ENDPOINTS | OUTSIDE).values()} == set(get_args(Api)) - {"passthrough"}
 
 
 def test_only_what_says_something_is_recorded_for_evaluation() -> None:
@@ -20,7 +20,7 @@ def test_only_what_says_something_is_recorded_for_evaluation() -> None:
 def test_only_json_answers_are_held_until_complete() -> None:
     passing = {e.api for e in ENDPOINTS.values() if not e.json_answer}
     assert passing == {"transcriptions", "translations", "speech"}
-    assert {e.read for e in ENDPOINTS.values()} == {read_json, read_form}
+    assert {e.read for e in ENDPOINTS.values()} == {read_json, read_form, read_form_or_json}
 
 
 def test_every_path_is_served_below_the_version() -> None:

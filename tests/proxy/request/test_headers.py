@@ -35,7 +35,7 @@ def test_a_valid_client_request_id_is_forwarded() -> None:
 
 NEVER_TO_CLIENT = [
     b"set-cookie", b"server", b"date", b"connection", b"transfer-encoding", b"content-length", b"content-encoding",
-    b"x-request-id", b"www-authenticate", b"location", b"via", b"x-internal", b"openai-processing-ms",
+    b"www-authenticate", b"location", b"via", b"x-internal", b"openai-processing-ms",
 ]  # fmt: skip
 TO_CLIENT = [
     b"content-type", b"retry-after", b"retry-after-ms", b"x-should-retry", b"content-disposition",
@@ -46,6 +46,11 @@ TO_CLIENT = [
 @pytest.mark.parametrize("name", NEVER_TO_CLIENT, ids=bytes.decode)
 def test_what_is_the_hops_or_the_upstreams_own_stays_here(name: bytes) -> None:
     assert for_client([(name, b"x")]) == []
+
+
+@pytest.mark.parametrize("name", [b"x-request-id", b"request-id", b"x-amzn-requestid"], ids=bytes.decode)
+def test_the_upstreams_own_id_comes_under_another_name(name: bytes) -> None:
+    assert for_client([(name, b"theirs"), (b"request-id", b"later")]) == [(b"x-gateway-upstream-request-id", b"theirs")]
 
 
 @pytest.mark.parametrize("name", TO_CLIENT, ids=bytes.decode)

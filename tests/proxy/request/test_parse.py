@@ -43,9 +43,9 @@ def test_a_call_is_what_the_request_says() -> None:
         b"authorization": b"Bearer k",
     }  # fmt: skip
     body = json.dumps({"model": "chat", "messages": USER, "stream": True, "seed": 12345678901234567890}).encode()
-    call = read(body, headers=headers, query=b"api-version=1")
+    call = read(body, headers=headers, query=b"api-version=1&a=2")
     assert (call.alias, call.stream, call.api, call.method) == ("chat", True, "chat", b"POST")
-    assert call.path == b"/chat/completions?api-version=1"
+    assert call.path == b"/chat/completions?a=2", "the version of Azure's API is the upstream's config"
     assert call.body is body
     assert (call.client_id, call.conversation, call.started) == ("mine", "talk", 7.0)
     assert (b"traceparent", b"00-a") in call.headers

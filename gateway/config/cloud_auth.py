@@ -1,0 +1,81 @@
+"""The section `upstreams.NAME.auth` of gateway.yaml: credentials of a cloud in place of an API key."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Literal, Self
+
+from pydantic import Field, model_validator
+
+from gateway.config.types import NonEmpty, Section
+
+AuthKind = Literal["sigv4", "google", "entra"]
+
+EXTRAS: Mapping[AuthKind, tuple[str, str]] = MappingProxyType(
+    {"sigv4": ("botocore", "aws"), "google": ("google.auth", "google"), "entra": ("azure.identity", "azure")}
+)
+"""By kind: the module that it needs, and the extra that installs it."""
+
+
+class CloudAuth(Section):
+    """Credentials of a cloud in place of an API key, found and renewed by the cloud's own library."""
+
+    kind: AuthKind
+    """`sigv4`: requests are signed for AWS (extra `aws`). `google`: an OAuth token of Google Cloud (extra `google`).
+    `entra`: a token of Microsoft Entra ID (extra `azure`)."""
+    region: NonEmpty | None = None
+    """sigv4: the region that signatures are made for, such as `us-east-1`; required."""
+    service: NonEmpty | None = None
+    """sigv4: the service that signatures are made for. Default: that of the upstream's kind; `bedrock` for others."""
+    profile: NonEmpty | None = None
+    """sigv4: a profile of the AWS configuration files. Default: AWS's usual order: environment, files, container,
+    instance."""
+    role_arn: NonEmpty | None = None
+    """sigv4: a role that is assumed with those credentials."""
+    access_key_id: NonEmpty | None = Field(None, repr=False)
+    """sigv4: the id of an access key, together with `secret_access_key`."""
+    secret_access_key: NonEmpty | None = Field(None, repr=False)
+    """sigv4: the secret of that access key."""
+    session_token: NonEmpty | None = Field(None, repr=False)
+    """sigv4: the session token of a temporary access key."""
+    credentials_file: NonEmpty | None = None
+    """google: the JSON file of a service account. Default: Google's application default credentials."""
+    tenant_id: NonEmpty | None = None
+    """entra: the tenant of an app registration, together with `client_id` and `client_secret`."""
+    client_id: NonEmpty | None = None
+    """entra: the app registration; alone: the managed identity to use. Default: Azure's usual order
+    (`DefaultAzureCredential`): environment, workload identity, managed identity, developer tools."""
+    client_secret: NonEmpty | None = Field(None, repr=False)
+    """entra: the secret of the app registration."""
+    scope: NonEmpty | None = None
+    """google, entra: the scope of the token. Default: `https://www.googleapis.com/auth/cloud-platform`, and
+    `https://cognitiveservices.azure.com/.default`."""
+
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        """What must never be written anywhere."""
+        return tuple(s for s in (self.secret_access_key, self.session_token, self.client_secret) if s)
+
+    @model_validator(mode="after")
+    def _check_kind(self) -> Self:
+        for name in self.model_fields_set - _OF_KIND[self.kind] - {"kind"}:
+            raise ValueError(f"`{name}` has no meaning for kind {self.kind}")
+        for together in _TOGETHER:
+            given = [name for name in together if getattr(self, name) is not None]
+            if given and len(given) < len(together) and given != ["client_id"]:
+                raise ValueError(f"{', '.join(together)} belong together; only {', '.join(given)} is given")
+        if self.kind == "sigv4" and self.region is None:
+            raise ValueError("region: missing; a signature is made for a region")
+        if self.session_token is not None and self.access_key_id is None:
+            raise ValueError("session_token: belongs to access_key_id and secret_access_key")
+        return self
+
+
+_TOGETHER = (("access_key_id", "secret_access_key"), ("tenant_id", "client_id", "client_secret"))
+_OF_KIND: Mapping[AuthKind, frozenset[str]] = MappingProxyType({
+    "sigv4": frozenset({"region", "service", "profile", "role_arn", "access_key_id", "secret_access_key",
+                        "session_token"}),
+    "google": frozenset({"credentials_file", "scope"}),
+    "entra": frozenset({"tenant_id", "client_id", "client_secret", "scope"}),
+})  # fmt: skip

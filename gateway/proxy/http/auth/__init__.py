@@ -1,0 +1,1 @@
+"""Credentials of clouds: signatures and tokens that a transport adds to requests."""

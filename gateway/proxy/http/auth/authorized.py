@@ -1,0 +1,175 @@
+"""A transport that adds a cloud's credential to every request. Other upstreams' transports do not pass through it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from importlib.util import find_spec
+from typing import Protocol
+from urllib.parse import urlsplit
+
+from gateway.config.cloud_auth import EXTRAS, CloudAuth
+from gateway.core.errors import TooLarge
+from gateway.proxy.http.auth.renewal import Renewable, Renewal
+from gateway.proxy.http.auth.sigv4 import AwsKeys, Signer
+from gateway.proxy.http.auth.sources import AwsSource, EntraSource, GoogleSource, quiet_libraries
+from gateway.proxy.http.client.transport import Transport, UpstreamReply, UpstreamRequest
+
+_SIGNED_BODY_BYTES = 64 << 20  # a body whose hash is signed must be complete before it is sent
+_AUTHORIZATION = b"authorization"
+_DEFAULT_PORTS = {"http": 80, "https": 443}
+
+
+class CloudCredential(Protocol):
+    """Adds what proves who the gateway is."""
+
+    refusals: frozenset[int]
+    """The statuses with which a server refuses a credential."""
+
+    @property
+    def renewal(self) -> Renewable: ...
+
+    @property
+    def sent(self) -> tuple[bytes, ...]:
+        """What upstreams get of it and might repeat in an error."""
+        ...
+
+    async def authorize(self, request: UpstreamRequest) -> UpstreamRequest:
+        """Raises ConnectFailed and ConnectTimeout where there is no credential."""
+        ...
+
+    async def authorize_again(self, refused: UpstreamRequest) -> UpstreamRequest | None:
+        """The request with a newer credential than the one that was refused; None: there is none."""
+        ...
+
+
+class TokenCredential:
+    """A bearer token."""
+
+    refusals = frozenset({401})
+
+    def __init__(self, renewal: Renewal[bytes]) -> None:
+        self.renewal = renewal
+
+    @property
+    def sent(self) -> tuple[bytes, ...]:
+        return tuple(value.removeprefix(b"Bearer ") for value in self.renewal.values)
+
+    async def authorize(self, request: UpstreamRequest) -> UpstreamRequest:
+        return _with(request, [(_AUTHORIZATION, await self.renewal.get())])
+
+    async def authorize_again(self, refused: UpstreamRequest) -> UpstreamRequest | None:
+        token = await self.renewal.renewed(dict(refused.headers)[_AUTHORIZATION])
+        return None if token is None else _with(refused, [(_AUTHORIZATION, token)])
+
+
+class SignatureCredential:
+    """A signature of AWS over method, path, host, content-type, and body."""
+
+    refusals = frozenset({401, 403})  # AWS says 403, also for what the account may not do
+
+    def __init__(self, renewal: Renewal[AwsKeys], signer: Signer, clock: Callable[[], float] = time.time) -> None:
+        """clock: Unix seconds."""
+        self.renewal = renewal
+        self._signer = signer
+        self._clock = clock
+        self._used: AwsKeys | None = None
+
+    @property
+    def sent(self) -> tuple[bytes, ...]:
+        return tuple(keys.session_token.encode() for keys in self.renewal.values if keys.session_token)
+
+    async def authorize(self, request: UpstreamRequest) -> UpstreamRequest:
+        return self._signed(await _whole(request), await self.renewal.get())
+
+    async def authorize_again(self, refused: UpstreamRequest) -> UpstreamRequest | None:
+        if self._used is None or (keys := await self.renewal.renewed(self._used)) is None:
+            return None
+        return self._signed(refused, keys)
+
+    def _signed(self, request: UpstreamRequest, keys: AwsKeys) -> UpstreamRequest:
+        self._used = keys
+        body = request.body if isinstance(request.body, bytes) else b""
+        covered = [(b"host", host_of(request.origin)), *(h for h in request.headers if h[0] == b"content-type")]
+        return _with(request, self._signer.sign(keys, request.method, request.path, covered, body, self._clock()))
+
+
+class AuthorizedTransport:
+    """A Transport over another one, which it closes with itself."""
+
+    def __init__(self, inner: Transport, credential: CloudCredential) -> None:
+        self.credential = credential
+        self._inner = inner
+
+    async def send(self, request: UpstreamRequest, connect_s: float) -> UpstreamReply:
+        """Like Transport.send. A request that is refused is sent once more if a newer credential can be had:
+        a token may be revoked before it expires."""
+        request = await self.credential.authorize(request)
+        reply = await self._inner.send(request, connect_s)
+        if reply.status not in self.credential.refusals or not isinstance(request.body, bytes):
+            return reply
+        try:
+            again = await self.credential.authorize_again(request)
+        except BaseException:
+            reply.close()
+            raise
+        if again is None:
+            return reply
+        reply.close()
+        return await self._inner.send(again, connect_s)
+
+    def masked(self, body: bytes) -> bytes:
+        """An error's body without the credential that its server repeats."""
+        for secret in self.credential.sent:
+            body = body.replace(secret, b"[token]")
+        return body
+
+    async def aclose(self) -> None:
+        await self._inner.aclose()
+
+
+def credential_of(auth: CloudAuth, service: str) -> CloudCredential:
+    """service: for signatures, if the config names none. Raises ImportError if the library is not installed."""
+    module, extra = EXTRAS[auth.kind]
+    if not _installed(module):
+        raise ImportError(f"auth: kind {auth.kind} needs {module}: pip install 'assay-gateway[{extra}]'")
+    quiet_libraries()
+    if auth.kind == "sigv4":
+        keys = Renewal("aws", AwsSource(auth).fetch, auth.secrets)
+        return SignatureCredential(keys, Signer(auth.region or "", auth.service or service))
+    source = GoogleSource(auth) if auth.kind == "google" else EntraSource(auth)
+    return TokenCredential(Renewal(auth.kind, source.fetch, auth.secrets))
+
+
+def _installed(module: str) -> bool:
+    try:
+        return find_spec(module) is not None
+    except ModuleNotFoundError:
+        return False
+
+
+def host_of(origin: str) -> bytes:
+    """The Host header that the transports send."""
+    parts = urlsplit(origin)
+    name = parts.hostname or ""
+    name = f"[{name}]" if ":" in name else name
+    port = parts.port
+    return (name if port in (None, _DEFAULT_PORTS.get(parts.scheme)) else f"{name}:{port}").encode()
+
+
+def _with(request: UpstreamRequest, headers: list[tuple[bytes, bytes]]) -> UpstreamRequest:
+    names = {name for name, _ in headers}
+    return replace(request, headers=[*(h for h in request.headers if h[0] not in names), *headers])
+
+
+async def _whole(request: UpstreamRequest) -> UpstreamRequest:
+    """The request with its body complete. Raises TooLarge."""
+    if isinstance(request.body, bytes):
+        return request
+    body = bytearray()
+    async for part in request.body:
+        body += part
+        if len(body) > _SIGNED_BODY_BYTES:
+            raise TooLarge(f"a form above {_SIGNED_BODY_BYTES >> 20} MB cannot be signed for AWS", retry=False)
+    return replace(request, body=bytes(body), length=None)

@@ -1,0 +1,87 @@
+"""The clouds' own libraries, asked for a credential of a double of their token endpoints."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fixtures.clouds import Issuer, auth_of
+
+from gateway.config.cloud_auth import CloudAuth
+from gateway.proxy.http.auth.sigv4 import AwsKeys
+from gateway.proxy.http.auth.sources import AwsSource, EntraSource, GoogleSource
+
+
+@pytest.fixture
+async def issuer() -> AsyncIterator[Issuer]:
+    made = Issuer(life_s=3600)
+    async with made.server:
+        yield made
+
+
+async def test_google_issues_a_token_for_a_service_account(
+    issuer: Issuer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    auth = CloudAuth.model_validate(auth_of("google", issuer, tmp_path, monkeypatch.setenv))
+    got = await asyncio.to_thread(GoogleSource(auth).fetch)
+    assert got.value == b"Bearer TOKEN0000"
+    assert time.time() + 3000 < got.renew_at < got.expires - 200, "renewed minutes before its end"
+    assert b"jwt-bearer" in issuer.server.received[0].body
+
+
+async def test_entra_issues_a_token_for_a_managed_identity(
+    issuer: Issuer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    auth = CloudAuth.model_validate(auth_of("entra", issuer, tmp_path, monkeypatch.setenv))
+    got = await asyncio.to_thread(EntraSource(auth).fetch)
+    assert got.value == b"Bearer TOKEN0000"
+    assert time.time() + 3000 < got.renew_at < got.expires - 200
+    assert "cognitiveservices.azure.com" in issuer.server.received[0].query
+
+
+async def test_a_container_issues_access_keys(issuer: Issuer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    auth = CloudAuth.model_validate(auth_of("sigv4", issuer, tmp_path, monkeypatch.setenv))
+    got = await asyncio.to_thread(AwsSource(auth).fetch)
+    assert got.value == AwsKeys("TOKEN0000", "secret of TOKEN0000", "session")
+    assert got.renew_at < got.expires <= time.time() + 3600
+
+
+async def test_given_access_keys_never_expire(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "none"))
+    keys = {"access_key_id": "AK", "secret_access_key": "S"}
+    auth = CloudAuth.model_validate({"kind": "sigv4", "region": "r", **keys})
+    got = await asyncio.to_thread(AwsSource(auth).fetch)
+    assert (got.value, got.renew_at) == (AwsKeys("AK", "S"), float("inf"))
+
+
+async def test_a_role_is_assumed_with_given_keys(
+    issuer: Issuer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answer = (
+        '<AssumeRoleResponse xmlns="https://sts.amazonaws.com/doc/2011-06-15/"><AssumeRoleResult><Credentials>'
+        "<AccessKeyId>ROLE</AccessKeyId><SecretAccessKey>RS</SecretAccessKey><SessionToken>RT</SessionToken>"
+        "<Expiration>2099-01-01T00:00:00Z</Expiration></Credentials></AssumeRoleResult></AssumeRoleResponse>"
+    )
+    issuer.server.answers(200, answer.encode(), content_type="text/xml")
+    monkeypatch.setenv("AWS_ENDPOINT_URL_STS", issuer.server.origin)
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "none"))
+    keys = {"access_key_id": "AK", "secret_access_key": "S", "role_arn": "arn:aws:iam::1:role/gateway"}
+    auth = CloudAuth.model_validate({"kind": "sigv4", "region": "us-east-1", **keys})
+    got = await asyncio.to_thread(AwsSource(auth).fetch)
+    assert got.value == AwsKeys("ROLE", "RS", "RT")
+    assert b"role%2Fgateway" in issuer.server.received[0].body
+
+
+async def test_without_credentials_the_error_says_where_it_looked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"):
+        monkeypatch.setenv(name, str(tmp_path / "none"))
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    auth: Any = CloudAuth.model_validate({"kind": "sigv4", "region": "us-east-1"})
+    with pytest.raises(LookupError, match="AWS's usual places hold no credentials"):
+        await asyncio.to_thread(AwsSource(auth).fetch)
