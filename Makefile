@@ -4,6 +4,8 @@
 #                 consumer's tests and all others, so that no process that runs tests grows large
 # make test-long  the tests of stated durations
 # make test-real  real engines, installed under .real: vLLM, Ray Serve, transformers serve, Open WebUI
+# make image-test  the image, built and run as deploy/ ships it, in containers and as pods; needs root, buildah, podman,
+#                 runc and debootstrap, and is a part of test-long where they are
 # make bench      the costs, side by side with nginx and the peers that are installed (make bench ARGS="--seconds 3")
 #                 make bench ARGS="--only plain,stream"; a whole run writes docs/bench.json, .svg and .md
 # make bench-peers  install the peers into .peers
@@ -43,7 +45,7 @@ INSTALL = $$($(BIN)/python -m pip --version >/dev/null 2>&1 && echo $(BIN)/pytho
 	|| echo $(PYTHON) -m pip --python $(BIN)/python) install --quiet --disable-pip-version-check
 endif
 
-.PHONY: up test test-long test-real bench bench-peers lint docs audit clean
+.PHONY: up test test-long image-test test-real bench bench-peers lint docs audit clean
 
 up: $(VENV)/.up
 	@exec $(BIN)/gateway up $(ARGS)
@@ -59,6 +61,9 @@ test-long: $(VENV)/.test
 	@$(INSTALL) "atheris>=2.3" 2>/dev/null || echo "atheris could not be installed: the fuzzing that coverage guides is skipped"
 	@echo "running the long tests"
 	@$(TEST_ENV) $(BIN)/pytest -m long $(ARGS)
+
+image-test: $(VENV)/.test
+	@$(TEST_ENV) $(BIN)/pytest -m long -n 0 -rs tests/deploy/test_image.py $(ARGS)
 
 # What cannot be installed is skipped with its reason. make test-real ARGS="-k vllm" for one of them.
 test-real: $(VENV)/.test

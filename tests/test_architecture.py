@@ -86,6 +86,7 @@ LADDERS = {
         ("request",),
         ("directory",),
         ("http",),
+        ("signing_keys",),
         ("dialects",),
         ("routing",),
         ("limits",),
@@ -109,7 +110,7 @@ LADDERS = {
         ("annotation", "replay"),
         ("reports",),
         ("otel_events", "otel_content", "gauges", "entry_scoring", "limit_repair"),
-        ("consumer", "backfill"),
+        ("consumer", "backfill", "erasure"),
         ("serve", "score_stored"),
     ),
     "console": (

@@ -9,6 +9,7 @@ import typer
 from gateway.cli import (
     ab,
     dead,
+    erase,
     export,
     fetch,
     import_config,
@@ -56,6 +57,7 @@ for verbs in (
     packaged_files,
     status,
     dead,
+    erase,
     keys,
     teams,
 ):

@@ -60,6 +60,7 @@ def cross_section_mistakes(raw: dict[str, Any]) -> list[str]:
         *_default_mistakes(raw),
         *_key_mistakes(raw),
         *_team_mistakes(raw),
+        *_jwt_mistakes(raw),
         *_admin_mistakes(raw),
         *_evals_mistakes(raw),
         *_experiment_mistakes(raw),
@@ -252,6 +253,25 @@ def _key_mistakes(raw: dict[str, Any]) -> Iterator[str]:
             yield f'keys[{i}].team: no team "{team}"{did_you_mean(team, teams) or "; add it to `teams`"}'
 
 
+def _jwt_mistakes(raw: dict[str, Any]) -> Iterator[str]:
+    models, teams = _sections(raw, "models"), _named(raw, "teams")
+    issuers: dict[str, str] = {}
+    for name, issuer in _sections(raw, "jwt").items():
+        other = issuers.setdefault(str(issuer.get("issuer")), name)
+        if other != name:
+            yield f"jwt.{name}.issuer: jwt.{other} has this issuer already; put its callers there"
+        callers = issuer.get("callers")
+        for i, caller in enumerate(callers if isinstance(callers, list) else ()):
+            if not isinstance(caller, dict):
+                continue
+            at, team = f"jwt.{name}.callers[{i}]", caller.get("team")
+            if isinstance(team, str) and team not in teams and "admin" not in raw:
+                yield f'{at}.team: no team "{team}"{did_you_mean(team, teams) or "; add it to `teams`"}'
+            for j, alias in enumerate(caller["models"] if isinstance(caller.get("models"), list) else ()):
+                if alias not in models:
+                    yield f'{at}.models[{j}]: no model "{alias}"{did_you_mean(str(alias), models)}'
+
+
 def _admin_mistakes(raw: dict[str, Any]) -> Iterator[str]:
     admin = raw.get("admin")
     tokens = admin.get("tokens") if isinstance(admin, dict) else None
@@ -328,7 +348,7 @@ def _mistakes_of_one(raw: dict[str, Any], name: str, experiment: dict[str, Any])
     yield from _control_mistakes(at, experiment, models.get(str(alias), {}))
     names = [str(key.get("name")) for _, key in _keys(raw)]
     for i, key in enumerate(_allowed_keys(experiment) or ()):
-        if key not in names and "admin" not in raw:  # with the admin API, keys are made later
+        if key not in names and not {"admin", "jwt"} & raw.keys():  # whose callers become known later
             yield f'{at}.allow.keys[{i}]: no key "{key}"{did_you_mean(key, names)}'
     yield from _metric_mistakes(at, experiment, _sections(raw, "scorers"))
     try:

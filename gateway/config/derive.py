@@ -172,9 +172,10 @@ def directory_of(config: Config) -> Directory:
             tags=key.tags,
             expires=None if key.expires is None else key.expires.timestamp(),
             disabled=key.disabled,
+            networks=key.networks,
         )
     teams = {
-        name: TeamRecord(name, limit_settings(t.limits), t.organization, t.models, t.tags, t.disabled)
+        name: TeamRecord(name, limit_settings(t.limits), t.organization, t.models, t.tags, t.disabled, t.networks)
         for name, t in config.teams.items()
     }
     organizations = {

@@ -7,7 +7,7 @@ from zoneinfo import available_timezones
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
-from gateway.config.types import Name, Section, number
+from gateway.config.types import IpNetwork, Name, Section, number
 from gateway.core.did_you_mean import did_you_mean
 from gateway.core.limits import Limit, OnOutage, UnknownPrice, limits_of
 
@@ -91,6 +91,8 @@ class Team(Section):
     """The models that its keys may use; a key may narrow them. Default: all."""
     tags: tuple[Name, ...] = ()
     """Labels under which its usage is summed, such as a cost center."""
+    networks: tuple[IpNetwork, ...] | None = None
+    """Networks from which its keys may be used; a key may narrow them. Default: everywhere."""
     disabled: bool = False
     """Refuse all calls of its keys."""
 

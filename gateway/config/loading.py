@@ -23,7 +23,7 @@ from gateway.core.errors import ConfigError
 
 GATEWAY_ONLY = re.compile(
     r"keys\[\d+\]\.sha256|metrics\.sha256"
-    r"|upstreams\..+\.(?:api_key|auth\.(?!kind).+|ca_file|proxy|headers\..+|run\.(?:environ\..+|args\[\d+\]))"
+    r"|upstreams\..+\.(?:api_key|auth\.(?!kind).+|ca_file|cert_file|key_file|proxy|headers\..+|run\.(?:environ\..+|args\[\d+\]))"
 )
 """Paths of the values that only `gateway serve` needs."""
 _NOT_FOR_CONSUMERS = re.compile(rf"{GATEWAY_ONLY.pattern}|admin\.tokens\[\d+\]\.sha256")

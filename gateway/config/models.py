@@ -13,6 +13,7 @@ from pydantic import AwareDatetime, Field, PrivateAttr, model_validator
 
 from gateway.config.admin import AdminConfig
 from gateway.config.experiments import Experiment
+from gateway.config.jwt import JwtIssuer
 from gateway.config.limits import Budgets, LimitsConfig, Organization, Team
 from gateway.config.prices import PriceList
 from gateway.config.privacy import Content, RedactionConfig
@@ -60,6 +61,8 @@ class ApiKey(Section):
     """`never` excludes its calls from the population that is sampled and scored."""
     content: Content | None = None
     """How much of its prompts and answers is recorded. Default: `redaction.default`; `full` without that section."""
+    networks: tuple[IpNetwork, ...] | None = None
+    """Networks from which it may be used, such as `10.0.0.0/8`; elsewhere it gets HTTP 403. Default: everywhere."""
 
 
 class WeightedTarget(TargetRef):
@@ -262,7 +265,16 @@ class Config(Section):
     """Origins from which browsers may send requests."""
     trusted_proxies: tuple[IpNetwork, ...] = ()
     """Networks of the proxies in front of the gateway, such as `10.0.0.0/8`, whose `X-Forwarded-For` names the client's
-    address in the access log. Default: none; then it is the address of the connection."""
+    address, for the access log and for `networks`. Default: none; then it is the address of the connection."""
+    networks: tuple[IpNetwork, ...] | None = None
+    """Networks from which calls are accepted; others get HTTP 403, whatever their key. `/health` stays open, and
+    `metrics` says who may read `/metrics`. Default: everywhere."""
+    jwt: dict[Name, JwtIssuer] = Field({})
+    """Issuers of JSON Web Tokens that callers may send instead of a key. Needs the extra `jwt`."""
+    hide_upstreams: bool = False
+    """Leave the names of upstreams and of their models out of response headers and error messages, and the headers of
+    their providers. Keys with `allow: [target]` and those of scorers still see them. The body of an answer is passed
+    on as it is, with the `model` that the upstream writes there."""
     limits: Limits = Limits()
     """Limits on requests, and on stopping."""
     metrics: MetricsConfig = MetricsConfig()
@@ -299,6 +311,12 @@ class Config(Section):
         change of one is a change of the config."""
         return self._secret_files
 
+    @property
+    def tls_files(self) -> tuple[Path, ...]:
+        """Certificates and keys of connections to upstreams; one that is written anew is to be used."""
+        files = [f for u in self.upstreams.values() for f in (u.ca_file, u.cert_file, u.key_file) if f is not None]
+        return tuple(Path(file) for file in dict.fromkeys(files))
+
     def read_from(self, digest: str, secret_files: tuple[Path, ...]) -> Self:
         """Notes what this config was read from, and returns the config."""
         self._digest, self._secret_files = digest, secret_files
@@ -308,6 +326,7 @@ class Config(Section):
         """One line for people."""
         counts = [_count(len(self.upstreams), "upstream"), _count(len(self.models), "model")]
         counts += [_count(len(self.keys), "key") if self.keys else "no keys"]
+        counts += [_count(len(self.jwt), "token issuer")] if self.jwt else []
         counts += [_count(len(self.scorers), "scorer")] if self.scorers else []
         experiments = "; ".join(f"{name}: {each.summary()}" for name, each in self.experiments.items())
         counts += [f"{_count(len(self.experiments), 'experiment')} ({experiments})"] if experiments else []

@@ -105,6 +105,11 @@ class Upstream(Section):
     """Azure only: the `api-version` query parameter."""
     ca_file: str | None = None
     """PEM file of the CA that signed the server's certificate. Default: the system's CAs."""
+    cert_file: str | None = None
+    """PEM file of the client certificate, for a server that demands one (mutual TLS). A file that is written anew is
+    read within a second."""
+    key_file: str | None = None
+    """PEM file of the client certificate's key, without a passphrase."""
     proxy: str | None = None
     """URL of an outbound HTTP proxy. `HTTPS_PROXY` is not read."""
     http2: bool = False
@@ -202,6 +207,10 @@ class Upstream(Section):
     def _check_transport(self) -> Self:
         if self.transport == "http1" and (self.http2 or self.proxy):
             raise ValueError("transport: http1 supports neither HTTP/2 nor a proxy; remove transport, or use httpx")
+        if (self.cert_file is None) != (self.key_file is None):
+            raise ValueError("cert_file and key_file go together")
+        if self.cert_file is not None and self.url.startswith("http://"):
+            raise ValueError("cert_file needs an https:// base_url: without TLS no certificate is sent")
         return self
 
 

@@ -23,7 +23,7 @@ from gateway.console.errors import AdminError, BodyTooLarge, InvalidBody, Method
 from gateway.console.openapi import describe
 from gateway.observability.eval_metrics import CONTENT_TYPE, exposition
 from gateway.observability.proxy_metrics import ConsoleMetrics
-from gateway.proxy.recording.access_log import client_address
+from gateway.proxy.request.client_address import client_address
 
 log = logging.getLogger(__name__)
 

@@ -9,6 +9,7 @@ import os
 import time
 from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, fields
+from hashlib import sha256
 from operator import attrgetter, itemgetter
 from typing import Any, Literal
 from uuid import UUID, uuid5
@@ -110,6 +111,8 @@ class Exchange:
     first_token_s: float | None = None  # from received to the first content (reasoning and tool deltas count)
     reference: str | None = None  # the right answer, where a header gave one
     request_digest: str | None = None  # of the arms of a shadow pair: of the request as sent, less what must differ
+
+    user_digest: str | None = None  # of the end user that the request names; None: none, or only metadata is recorded
 
     def to_fields(self) -> Fields:
         """The stream entry: a JSON head, and the two bodies apart from it, so that they are never re-encoded."""
@@ -225,6 +228,11 @@ class Feedback:
 
 
 Record = Exchange | Tally | Feedback
+
+
+def user_digest(user: str) -> str:
+    """An end user's name in records: enough to find all that is recorded of one, and not the name itself."""
+    return sha256(f"user:{user}".encode("utf-8", "surrogatepass")).hexdigest()[:24]
 
 
 def word_id(caller: str, own: str) -> str:

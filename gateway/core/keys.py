@@ -12,6 +12,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from functools import lru_cache
+from ipaddress import ip_network
 from typing import Any, Literal
 
 import orjson
@@ -43,6 +44,8 @@ class TeamRecord:
     """The models that its keys may use; None: all. A key may narrow them, never widen."""
     tags: tuple[str, ...] = ()
     disabled: bool = False
+    networks: tuple[str, ...] | None = None
+    """Networks from which its keys may be used; None: all. A key may narrow them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +71,8 @@ class KeyRecord:
     disabled: bool = False
     end_streams: bool = False
     """A disabled key's answers in flight are cut off, too."""
+    networks: tuple[str, ...] | None = None
+    """Networks from which it may be used; None: all."""
 
 
 AnyRecord = OrganizationRecord | TeamRecord | KeyRecord
@@ -116,6 +121,7 @@ def _checked(record: AnyRecord) -> AnyRecord:
         return record
     _demand(record.models is None or _are_texts(record.models), "models")
     _demand(_are_texts(record.tags), "tags")
+    _demand(record.networks is None or _are_networks(record.networks), "networks")
     if isinstance(record, TeamRecord):
         _demand(record.organization is None or type(record.organization) is str, "organization")
         return record
@@ -138,6 +144,11 @@ def _demand(holds: bool, name: str) -> None:
 
 def _are_texts(values: Any) -> bool:
     return type(values) is tuple and (not values or all(type(each) is str for each in values))
+
+
+def _are_networks(values: Any) -> bool:
+    """ValueError for text that is none."""
+    return _are_texts(values) and all(ip_network(each) for each in values)
 
 
 def _is_moment(value: Any) -> bool:

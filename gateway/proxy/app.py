@@ -262,9 +262,13 @@ class App:
         gateway.running[task] = context
         gateway.calls[endpoint.api] += 1
         try:
-            headers = request.fields
-            caller = gateway.keys.caller(headers)
+            headers, keys = request.fields, gateway.keys
+            if keys.guard.limits_all:
+                keys.guard.check(request.peer, request.headers)
+            caller = keys.caller(headers)
             context.key = request.holder = caller.name
+            if caller.networks:
+                keys.guard.check_caller(caller, request.peer, request.headers)
             if caller.limit is not None:
                 caller.limit.enter()
                 limit = caller.limit

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import random
 import time
@@ -12,7 +11,6 @@ from dataclasses import dataclass, field
 from functools import partial
 from ipaddress import ip_network
 from itertools import islice
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gateway.config.derive import directory_of, prices_of, scorer_keys
@@ -32,6 +30,7 @@ from gateway.proxy.experiments.shadow import ShadowSender, ShadowState
 from gateway.proxy.http.auth.authorized import AuthorizedTransport, CloudCredential, credential_of
 from gateway.proxy.http.client.http1 import Http1Transport
 from gateway.proxy.http.client.resolver import Resolver
+from gateway.proxy.http.client.tls import UnusableTlsFile, UpstreamTls
 from gateway.proxy.http.client.transport import Transport
 from gateway.proxy.limits.book import LeaseBook
 from gateway.proxy.limits.estimate import estimates_of
@@ -45,12 +44,15 @@ from gateway.proxy.relay.deadlines import Ticker
 from gateway.proxy.relay.relay import Relay
 from gateway.proxy.request.auth import KeyRing
 from gateway.proxy.request.call import Caller, CallerLimit
+from gateway.proxy.request.client_address import AddressGuard
 from gateway.proxy.request.key_directory import KeyDirectory
+from gateway.proxy.request.tokens import SigningKeys, TokenVerifier
 from gateway.proxy.routing.response_affinity import ResponseAffinity
 from gateway.proxy.routing.router import Router
 from gateway.proxy.routing.sampling import Sampler
 from gateway.proxy.routing.target_state import ConcurrencyLimiter, TargetState, UpstreamState
 from gateway.proxy.settle import Settler
+from gateway.proxy.signing_keys import SigningKeyPoller
 from gateway.runtime.tasks import Tasks
 
 if TYPE_CHECKING:
@@ -78,6 +80,8 @@ class ProcessParts:
     ramps: RampShares = field(default_factory=RampShares)
     caller_limits: dict[str, CallerLimit] = field(default_factory=dict)
     directory: KeyDirectory = field(default_factory=KeyDirectory)
+    signing_keys: SigningKeys = field(default_factory=SigningKeys)
+    issuers: SigningKeyPoller | None = None  # None: nobody reads the keys of token issuers
     running: RunningCalls = field(default_factory=dict)
     resolver: Resolver = field(default_factory=Resolver)
     teams: TeamLabels = field(default_factory=TeamLabels)
@@ -86,7 +90,9 @@ class ProcessParts:
 
 
 def build_keys(config: Config, parts: ProcessParts) -> KeyRing:
-    """The part of a Gateway that grows with the config; may run in a thread."""
+    """The part of a Gateway that grows with the config; may run in a thread. Raises ConfigError without the extra
+    `jwt`, if it is needed."""
+    scorers = scorer_keys(config)
     return KeyRing(
         config.keys,
         open=config.open,
@@ -96,6 +102,9 @@ def build_keys(config: Config, parts: ProcessParts) -> KeyRing:
         directory=directory_of(config),
         dynamic=parts.directory,
         expects_dynamic=config.admin is not None,
+        guard=AddressGuard(config.networks, config.trusted_proxies),
+        tokens=TokenVerifier(config.jwt, parts.signing_keys) if config.jwt else None,
+        sees_upstreams=lambda name, allow: not config.hide_upstreams or "target" in allow or name in scorers,
     )
 
 
@@ -233,13 +242,13 @@ def _unchanged(config: Config, before: Gateway | None) -> dict[str, UpstreamStat
 
 
 def _kind(upstream: Upstream) -> tuple[object, ...]:
-    """Upstreams of one kind share a transport. A CA file that was written anew makes another kind."""
-    stamp = None
-    if upstream.ca_file is not None:
-        with contextlib.suppress(OSError):
-            stamp = Path(upstream.ca_file).stat().st_mtime_ns
-    kind = (upstream.transport_name, upstream.ca_file, stamp, upstream.proxy, upstream.http2)
+    """Upstreams of one kind share a transport. A TLS file that was written anew makes another kind."""
+    kind = (upstream.transport_name, _tls(upstream).stamps(), upstream.proxy, upstream.http2)
     return kind if upstream.auth is None else (*kind, *_identity(upstream))
+
+
+def _tls(upstream: Upstream) -> UpstreamTls:
+    return UpstreamTls(upstream.ca_file, upstream.cert_file, upstream.key_file)
 
 
 def _identity(upstream: Upstream) -> tuple[object, ...]:
@@ -269,8 +278,8 @@ def _upstream(
     if kind not in transports:
         try:
             transports[kind] = _authorized(_transport(upstream, resolver), upstream, credentials)
-        except OSError as error:
-            raise ConfigError([f"upstreams.{name}.ca_file: {upstream.ca_file}: {error.strerror or error}"]) from error
+        except UnusableTlsFile as error:
+            raise ConfigError([f"upstreams.{name}.{error}"]) from error
         except (ImportError, ValueError) as error:
             raise ConfigError([f"upstreams.{name}: {error}"]) from error
     limiter = ConcurrencyLimiter(upstream.places, upstream.queue, upstream.place_wait_s)
@@ -289,7 +298,7 @@ def _authorized(transport: Transport, upstream: Upstream, credentials: dict[obje
 
 def _transport(upstream: Upstream, resolver: Resolver) -> Transport:
     if upstream.transport_name == "http1":
-        return Http1Transport(ca_file=upstream.ca_file, resolver=resolver)
+        return Http1Transport(tls=_tls(upstream), resolver=resolver)
     from gateway.proxy.http.client.httpx import HttpxTransport  # imported only for HTTP/2 or a proxy
 
-    return HttpxTransport(ca_file=upstream.ca_file, proxy=upstream.proxy, http2=upstream.http2)
+    return HttpxTransport(tls=_tls(upstream), proxy=upstream.proxy, http2=upstream.http2)

@@ -32,11 +32,11 @@ _CHECK_S = 1.0  # between two checks of the config file
 def load_served(path: Path) -> Config:
     """A config that may be served. Raises ConfigError."""
     config = load(path)
-    if not config.keys and not config.open and config.admin is None:
+    if not config.keys and not config.open and config.admin is None and not config.jwt:
         raise ConfigError(
             [
                 f"{path.name}: keys: none. Add one (name and sha256), add `admin` to make keys while the gateway "
-                "runs, or set `open: true` to let everyone in"
+                "runs, add `jwt` to accept tokens, or set `open: true` to let everyone in"
             ]
         )
     return config
@@ -90,8 +90,10 @@ class Reload:
                 seen = {**self._stamps(), **stamp}
 
     def _stamps(self) -> dict[Path, tuple[int, int]]:
-        """Of the file, and of those that its secrets and the console's experiments were read from."""
-        return {path: _stamp(path) for path in (self._path, *self._app.gateway.config.secret_files)}
+        """Of the file, of those that its secrets and the console's experiments were read from, and of certificates and
+        keys for upstreams."""
+        config = self._app.gateway.config
+        return {path: _stamp(path) for path in (self._path, *config.secret_files, *config.tls_files)}
 
     async def now(self) -> None:
         try:
@@ -102,6 +104,8 @@ class Reload:
             self._parts.metrics.config_ok.set(0)
             self._app.config_refused = True
             return
+        if self._parts.issuers is not None:
+            self._parts.issuers.follow(config.jwt)
         old = self._app.change(gateway)
         self._stop_looking()
         self._looking = self._look_at(gateway)

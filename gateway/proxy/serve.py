@@ -63,6 +63,7 @@ from gateway.proxy.relay.deadlines import Ticker
 from gateway.proxy.reload import Reload, in_force, keep_in_force, load_served
 from gateway.proxy.routing.response_affinity import ResponseAffinity
 from gateway.proxy.routing.response_ids import ResponseIds
+from gateway.proxy.signing_keys import ASKED_S, SigningKeyPoller
 from gateway.runtime.confinement import hide_memory
 from gateway.runtime.embedded_redis import keep
 from gateway.runtime.tasks import Tasks
@@ -289,10 +290,13 @@ class Process:
         flush_s: float = 5.0,
         heartbeat_s: float = HEARTBEAT_S,
         limits_shift_s: float = 0.0,
+        keys_asked_s: float = ASKED_S,
     ) -> None:
         """config: None: the file's, or if that is refused, the one of the other workers.
         flush_s: how long a stopping process tries to append what it has recorded. heartbeat_s: between heartbeats.
-        limits_shift_s: windows of limits begin so much earlier than by the stream server's clock."""
+        limits_shift_s: windows of limits begin so much earlier than by the stream server's clock.
+        keys_asked_s: least time between two reads of an issuer's keys that tokens ask for."""
+        self._keys_asked_s = keys_asked_s
         self._limits_shift_s = limits_shift_s
         self._flush_s = flush_s
         self._heartbeat_s = heartbeat_s
@@ -384,7 +388,10 @@ class Process:
             )  # fmt: skip
             snapshot = DirectorySnapshot(self._served.data)
             keys = DirectoryPoller(corridor.directory, parts.directory, snapshot, metrics, app.end_calls)
-            await asyncio.gather(following.look(), keys.start())
+            parts.issuers = SigningKeyPoller(
+                parts.signing_keys, parts.directory.touch, tasks, parts.resolver, asked_s=self._keys_asked_s
+            )
+            await asyncio.gather(following.look(), keys.start(), parts.issuers.start(self.config.jwt))
             tasks.start(following.run(), "experiments")
             tasks.start(keys.run(), "keys")
             if shared_metrics() is not None:

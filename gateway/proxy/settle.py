@@ -9,7 +9,7 @@ from functools import partial
 from hashlib import sha256
 
 from gateway.core.completion import assemble
-from gateway.core.exchange import Exchange
+from gateway.core.exchange import Exchange, user_digest
 from gateway.core.prices import Prices
 from gateway.observability.eval_metrics import ProxyMetrics
 from gateway.proxy.experiments.shadow import ShadowOffer, ShadowSender
@@ -191,6 +191,9 @@ class Settler:
             request, cut = without_data_urls(request, self.cap_bytes)
         response = without_images(context.response.bytes())
         content = call.caller.content != "metadata"
+        user, fields = None, call.fields
+        if content and (call.user or "user" in fields or "safety_identifier" in fields or "metadata" in fields):
+            user = digest_of_user(call)
         return Exchange(
             id=call.id,
             received=call.received,
@@ -224,6 +227,7 @@ class Settler:
             first_token_s=None if context.first_content is None else context.first_content - call.started,
             reference=call.reference if content else None,
             request_digest=self._digest(context, ended.target_state, decision),
+            user_digest=user,
         )
 
     def _digest(self, context: CallContext, target_state: TargetState, decision: SamplingDecision) -> str | None:
@@ -303,6 +307,15 @@ def counts_for_arm(assignment: Assignment, target_state: TargetState, context: C
         and not context.spliced
         and all(attempt.target == assignment.target for attempt in context.attempts)
     )
+
+
+def digest_of_user(call: Call) -> str | None:
+    """Of the end user whom the header or the body names; None: nobody."""
+    fields = call.fields
+    user = call.user or fields.get("user") or fields.get("safety_identifier")
+    if user is None and isinstance(fields.get("metadata"), dict):
+        user = fields["metadata"].get("user_id")
+    return user_digest(user) if isinstance(user, str) and user else None
 
 
 def cluster_of(call: Call, assignment: Assignment) -> str | None:

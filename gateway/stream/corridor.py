@@ -9,7 +9,7 @@ import asyncio
 import logging
 import secrets
 import time
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from typing import Self, TypeVar
 
 from gateway.config.stream import StreamConfig
@@ -241,12 +241,24 @@ class Corridor:
                 return policy
         return None
 
+    async def pages(self, count: int = 100) -> AsyncIterator[list[StreamEntry]]:
+        """All entries, shard by shard, oldest first in each, read or not."""
+        for shard in self.shards:
+            async for page in shard.pages(count):
+                yield page
+
+    async def delete(self, ids: Iterable[str]) -> int:
+        """Deletes entries, which are then read by nobody; returns how many there were."""
+        by_shard = self._by_shard(ids)
+        return sum([await shard.delete(own) for shard, own in by_shard.items()])
+
     async def forget_deleted(self, every_s: int = DAY_S) -> bool:
         """Has every server rewrite its append-only file, which keeps what was deleted until then. At most once in
-        every_s seconds, over all consumers; False: it was done already, or nothing could be asked."""
-        if await self.state.recall("rewritten") is not None:
-            return False
-        await self.state.remember("rewritten", "1", every_s)
+        every_s seconds, over all consumers (0: now); False: it was done already, or nothing could be asked."""
+        if every_s:
+            if await self.state.recall("rewritten") is not None:
+                return False
+            await self.state.remember("rewritten", "1", every_s)
         await self._all(lambda shard: shard.rewrite_append_only_file())
         return True
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Iterable, Sequence
 from itertools import groupby
 from typing import Any
 
@@ -172,6 +172,23 @@ class Shard:
 
     async def ack(self, ids: Iterable[str]) -> None:
         await self.ask(self.client.xack(self.key, GROUP, *_bare(ids)))
+
+    async def pages(self, count: int) -> AsyncIterator[list[StreamEntry]]:
+        """As Corridor.pages()."""
+        start = "-"
+        while True:
+            reply: Any = await self.ask(self.client.xrange(self.key, min=start, count=count))
+            if reply:
+                yield [StreamEntry(text(i) + self.mark, fields) for i, fields in reply]
+            if len(reply) < count:
+                return
+            start = f"({text(reply[-1][0])}"
+
+    async def delete(self, ids: Iterable[str]) -> int:
+        """As Corridor.delete()."""
+        bare = _bare(ids)
+        await self.ask(self.client.xack(self.key, GROUP, *bare))
+        return int(await self.ask(self.client.xdel(self.key, *bare)))
 
     async def leave(self, consumer: str) -> None:
         """As Corridor.leave()."""

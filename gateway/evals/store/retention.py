@@ -21,7 +21,7 @@ LEASE = "keeping"
 UNMET_S = 7 * 86_400.0
 """How long feedback waits for its exchange, also where everything is kept: a caller may invent ids without end."""
 _CHUNK = 500
-_WITHOUT_TEXTS = {
+WITHOUT_TEXTS = {
     "request": b"{}", "response": b"", "text": "", "reasoning": "", "refusal": "", "tool_calls": "[]", "error": None,
     "reference": None, "client_id": None, "bytes": 0,
 }  # fmt: skip
@@ -121,7 +121,7 @@ def _remove(connection: Connection, ids: Sequence[str]) -> None:
 
 def _empty(connection: Connection, ids: Sequence[str]) -> None:
     without_words = {"explanation": None, "detail": None}
-    connection.execute(update(exchanges).where(exchanges.c.id.in_(ids)).values(_WITHOUT_TEXTS))
+    connection.execute(update(exchanges).where(exchanges.c.id.in_(ids)).values(WITHOUT_TEXTS))
     connection.execute(update(scores).where(scores.c.exchange_id.in_(ids)).values(without_words))
     of_pairs = or_(pair_scores.c.exchange_id.in_(ids), pair_scores.c.pair.in_(ids))
     connection.execute(update(pair_scores).where(of_pairs).values(without_words))

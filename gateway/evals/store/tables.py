@@ -76,6 +76,12 @@ exchanges = Table(
         sqlite_where=text("upstream_id IS NOT NULL"),
         postgresql_where=text("upstream_id IS NOT NULL"),
     ),
+    Index(
+        "exchanges_user",
+        "user_digest",
+        sqlite_where=text("user_digest IS NOT NULL"),
+        postgresql_where=text("user_digest IS NOT NULL"),
+    ),
     Index("exchanges_pair", "pair", sqlite_where=text("pair IS NOT NULL"), postgresql_where=text("pair IS NOT NULL")),
     Index(
         "exchanges_plan",

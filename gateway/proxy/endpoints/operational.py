@@ -240,13 +240,14 @@ def forward_or_refuse(gateway: Callable[[], Gateway]) -> Any:
             raise NotAllowed("this key may not use passthrough paths: its keys[].allow does not name `passthrough`")
         scope[PAGE].upstream = upstream
         costs = scope["method"] in ("POST", "PUT", "PATCH")
+        priced = f"{upstream}{path}" if caller.sees_upstreams else path
         async with AsyncExitStack() as stack:
             if caller.limit is not None:
                 stack.enter_context(caller.limit)
-            await stack.enter_async_context(now.limiter.passing(caller, f"{upstream}{path}" if costs else None))
+            await stack.enter_async_context(now.limiter.passing(caller, priced if costs else None))
             stack.enter_context(now.settler.books.passing(caller, upstream, costs=costs))
             silence_s = now.config.limits.passthrough_s
-            await forward(now.upstreams[upstream], scope, receive, send, silence_s, caller.name)
+            await forward(now.upstreams[upstream], scope, receive, send, silence_s, caller)
 
     return _Asgi(app, gateway)
 

@@ -16,7 +16,8 @@ from gateway.proxy.app import Gateway, absorb_cancellation, stopping
 from gateway.proxy.http.client.transport import UpstreamReply
 from gateway.proxy.http.server.asgi import DisconnectWatcher
 from gateway.proxy.relay.state import CallContext, HeldBytes
-from gateway.proxy.request.headers import for_passthrough, from_passthrough
+from gateway.proxy.request.call import Caller
+from gateway.proxy.request.headers import for_passthrough, from_passthrough, without_provider
 from gateway.proxy.routing.response_ids import Replacer
 from gateway.proxy.routing.target_state import UpstreamState
 from gateway.proxy.types import ClientGone, Headers, Receive, Send
@@ -37,30 +38,47 @@ async def forward(
     receive: Receive,
     send: Send,
     silence_s: float,
-    caller: str,
+    caller: Caller,
     replacer: Replacer | None = None,
 ) -> None:
     """Forwards a request and its response, both as they arrive, within the upstream's `concurrency`.
 
-    caller: the name of the key in whose turn it is served if it has to wait. silence_s: how long
+    caller: in whose turn it is served if it has to wait. silence_s: how long
     the upstream may send nothing once it has the request. replacer: changes texts of the response.
     Raises UpstreamFailed, UpstreamTimedOut and QueueFull before the response's head.
     """
     try:
-        await upstream.limiter.acquire(caller)
+        await upstream.limiter.acquire(caller.name)
     except Overloaded as error:
         raise QueueFull(error.message, retry_after_s=1) from None
     try:
-        reply = await _open_reply(upstream, scope, receive, silence_s)
-        await _send_on(upstream, reply, send, silence_s, replacer)
+        reply = await _open_reply(upstream, scope, receive, silence_s, _shown(upstream, caller))
+        head = _head(upstream, reply.headers, caller)
+        if replacer is None:
+            head += [(n, v) for n, v in reply.headers if n == b"content-length"]
+        await _send_on(upstream, reply, head, send, silence_s, replacer)
     finally:
         upstream.limiter.release()
 
 
+def _shown(upstream: UpstreamState, caller: Caller) -> str:
+    """What error messages call the upstream."""
+    return upstream.name if caller.sees_upstreams else "the upstream"
+
+
+def _head(upstream: UpstreamState, headers: Headers, caller: Caller) -> Headers:
+    head = from_passthrough(headers, upstream.config.url)
+    if not caller.sees_upstreams:
+        return [*without_provider(head), (b"x-request-id", new_id().encode()), *_INERT]
+    return [*head, (b"x-request-id", new_id().encode()), (b"x-gateway-upstream", upstream.name.encode()), *_INERT]
+
+
 async def _open_reply(
-    upstream: UpstreamState, scope: dict[str, Any], receive: Receive, silence_s: float
+    upstream: UpstreamState, scope: dict[str, Any], receive: Receive, silence_s: float, shown: str
 ) -> UpstreamReply:
-    """Sends the request and returns the reply once its head has arrived. Raises UpstreamFailed and UpstreamTimedOut."""
+    """Sends the request and returns the reply once its head has arrived. Raises UpstreamFailed and UpstreamTimedOut.
+
+    shown: the upstream's name in error messages."""
     path: bytes = (scope.get("raw_path") or scope["path"].encode()).removeprefix(b"/v1")
     if scope["query_string"]:
         path += b"?" + scope["query_string"]
@@ -71,24 +89,25 @@ async def _open_reply(
             request = upstream.dialect.raw(scope["method"].encode(), path, headers, body, _length(scope))
             reply = await upstream.transport.send(request, _CONNECT_S)
     except TimeoutError as error:
-        raise UpstreamTimedOut(f"{upstream.name} did not answer within {silence_s:g} s", retry=False) from error
+        raise UpstreamTimedOut(f"{shown} did not answer within {silence_s:g} s", retry=False) from error
     except TransportError as error:
-        raise UpstreamFailed(f"{upstream.name} could not be reached ({type(error).__name__})") from error
+        raise UpstreamFailed(f"{shown} could not be reached ({type(error).__name__})") from error
     if reply.status > _LAST_STATUS:
         reply.close()
-        raise UpstreamFailed(f"{upstream.name} answered with HTTP status {reply.status}; valid ones are 100 to 599")
+        raise UpstreamFailed(f"{shown} answered with HTTP status {reply.status}; valid ones are 100 to 599")
     return reply
 
 
 async def _send_on(
-    upstream: UpstreamState, reply: UpstreamReply, send: Send, silence_s: float, replacer: Replacer | None
+    upstream: UpstreamState,
+    reply: UpstreamReply,
+    head: Headers,
+    send: Send,
+    silence_s: float,
+    replacer: Replacer | None,
 ) -> None:
     """Sends the reply to the client. If it breaks off, the client's connection closes before the response's end."""
     try:
-        head = [*from_passthrough(reply.headers, upstream.config.url), (b"x-request-id", new_id().encode())]
-        head += [(b"x-gateway-upstream", upstream.name.encode()), *_INERT]
-        if replacer is None:
-            head += [(n, v) for n, v in reply.headers if n == b"content-length"]
         await send({"type": "http.response.start", "status": reply.status, "headers": head})
         while data := await _chunk(reply, silence_s):
             data = data if replacer is None else replacer.feed(data)

@@ -41,4 +41,4 @@ async def by_id(
     path = f"/v1/responses/{opened.id}{below}"
     replacer = Replacer({opened.id: response_id})
     scope = {**scope, "path": path, "raw_path": path.encode()}
-    await forward(known[opened.upstream], scope, receive, send, silence_s, caller.name, replacer)
+    await forward(known[opened.upstream], scope, receive, send, silence_s, caller, replacer)

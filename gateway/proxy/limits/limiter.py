@@ -133,7 +133,8 @@ class Limiter:
         if not account.in_usd:
             return (1, tokens, 0, 1), given
         if estimate.unpriced is not None:
-            return self._unpriced(estimate.unpriced, tokens), given
+            shown = estimate.unpriced if call.caller.sees_upstreams else f'"{call.alias}"'
+            return self._unpriced(shown, tokens), given
         nano_usd = int(input_tokens * estimate.input_nano + output * estimate.output_nano) + 1
         if not given and nano_usd > account.most_nano_usd:
             nano_usd = account.most_nano_usd

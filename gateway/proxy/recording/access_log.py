@@ -12,10 +12,9 @@ import os
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from ipaddress import IPv4Network, IPv6Network, ip_address
 from typing import NamedTuple
 
 import orjson
@@ -29,11 +28,10 @@ from gateway.observability.tracing import SpanIds
 from gateway.proxy.recording.call_metrics import CountedOutcome, counted_outcome
 from gateway.proxy.relay.state import CallContext
 from gateway.proxy.request.call import Call
+from gateway.proxy.request.client_address import Network, client_address
 from gateway.proxy.request.endpoints import Endpoint
 from gateway.proxy.request.headers import sane_id
 from gateway.proxy.types import Headers, HttpRequest
-
-Network = IPv4Network | IPv6Network
 
 MAX_WAITING = 20_000
 AT_ONCE = 50  # lines that the thread formats without a pause: it holds the interpreter for 0.1 ms
@@ -126,31 +124,6 @@ class AccessLine(NamedTuple):
     @property
     def cost_usd(self) -> float | None:
         return self.prices.of_call(Target(self.upstream, self.model), self.usage, self.attempts)
-
-
-def client_address(peer: str, forwarded: Iterable[bytes], trusted: Sequence[Network]) -> str:
-    """The address of the client, behind proxies that are trusted: the last one that none of them vouches for.
-
-    peer: of the connection. forwarded: the values of X-Forwarded-For, in order; each proxy appends the address that it
-    was reached from, so what stands before the last untrusted address may be invented.
-    """
-    address = peer
-    named = [each.strip() for value in forwarded for each in value.decode("latin-1").split(",")]
-    while named and _within(address, trusted):
-        try:
-            address = str(ip_address(named.pop()))
-        except ValueError:
-            break
-    return address
-
-
-@lru_cache(maxsize=4096)
-def _within(address: str, networks: Sequence[Network]) -> bool:
-    try:
-        parsed = ip_address(address)
-    except ValueError:
-        return False
-    return any(parsed in network for network in networks)
 
 
 class CallLog:

@@ -244,13 +244,18 @@ class FailedAttempt:
 
 
 def verdict(
-    alias: str, failed: Sequence[FailedAttempt], blocked_s: float | None, targets: int | None = None
+    alias: str,
+    failed: Sequence[FailedAttempt],
+    blocked_s: float | None,
+    targets: int | None = None,
+    *,
+    named: bool = True,
 ) -> ErrorReply | GatewayError:
     """What the client gets when no target answered.
 
     An upstream's refusal of the request itself is passed on: the first one, so that a later target's complaint does not
     hide it. blocked_s: seconds until the first target that was skipped may be tried; None: none was skipped.
-    targets: of the alias; None: those that failed are all.
+    targets: of the alias; None: those that failed are all. named: False calls the targets "target 1", "target 2", ….
     """
     if not failed:
         return Overloaded(
@@ -260,8 +265,10 @@ def verdict(
     refusal = next((f.failure.answer for f in failed if f.failure.answer and not f.failure.target_fault), None)
     if refusal is not None and (refusal.status != 429 or all(f.failure.cause == "rate_limit" for f in failed)):
         return refusal
-    attempts = "; ".join(f"{f.name} {f.failure.text}{f.failure.said} after {f.seconds:.1f} s" for f in failed)
-    names = len({f.name for f in failed})
+    shown = {name: name if named else f"target {i}" for i, name in enumerate(dict.fromkeys(f.name for f in failed), 1)}
+    words = [(shown[f.name], f.failure.text, f.failure.said if named else "", f.seconds) for f in failed]
+    attempts = "; ".join(f"{name} {text}{said} after {seconds:.1f} s" for name, text, said, seconds in words)
+    names = len(shown)
     if targets is not None and targets > names:
         who = f"{names} of the {targets} targets"
     else:

@@ -111,9 +111,9 @@ class Relay:
                 return
             if failure.cause is None or state.deadlines.expired:
                 break
-        await self._send_failure(
-            state, verdict(state.call.named or state.call.alias, state.failed, blocked_s, len(state.route.candidates))
-        )
+        name, targets = state.call.named or state.call.alias, len(state.route.candidates)
+        named = state.call.caller.sees_upstreams
+        await self._send_failure(state, verdict(name, state.failed, blocked_s, targets, named=named))
 
     async def _retry(self, state: RelayState, target_state: TargetState, failure: Failure) -> Failure | None:
         """Retries the same target until it answers (None) or its failure rules out another retry."""
@@ -316,13 +316,16 @@ class Relay:
         target_states = (candidate.target_state for candidate in state.route.candidates)
         target_state = context.target_state = next(t for t in target_states if t.name == name)
         context.status = answer.status
-        context.response.add(answer.body)
+        body, model = answer.body, target_state.target.model
+        if not state.call.caller.sees_upstreams and "*" not in model:
+            body = body.replace(model.encode(), (state.call.named or state.call.alias).encode())
+        context.response.add(body)
         headers = answer.headers
         if answer.status == 429 or answer.status >= 500:
             headers = [*headers, (b"x-should-retry", b"false")]  # the gateway has used up its own retries
-        state.start(target_state, answer.status, headers, self._clock(), len(answer.body), answered=False)
+        state.start(target_state, answer.status, headers, self._clock(), len(body), answered=False)
         context.ended = True
-        await state.client.end(answer.body)
+        await state.client.end(body)
 
     async def _after_cut(self, state: RelayState, failure: Failure) -> None:
         """A response broke off after its head was sent: continues it on another target, or ends it with an error."""
@@ -335,7 +338,8 @@ class Relay:
         self._metrics.counts.of(self._metrics.continued, state.call.alias, "ended").n += 1
         if sent is None or state.route.on_cut == "off":
             return  # the connection closes before the response's end, which is how HTTP says "cut"
-        error = UpstreamFailed(f"the stream broke off: {sent.target_state.name} {failure.text}", code="stream_cut")
+        name = sent.target_state.name if state.call.caller.sees_upstreams else "its target"
+        error = UpstreamFailed(f"the stream broke off: {name} {failure.text}", code="stream_cut")
         context.ended = True
         context.target_state = sent.target_state
         event = sent.target_state.upstream.dialect.broken(state.call, error)

@@ -16,6 +16,7 @@ from gateway.proxy.limits.limiter import CallReservation
 from gateway.proxy.relay.deadlines import Deadlines
 from gateway.proxy.relay.failures import FailedAttempt
 from gateway.proxy.request.call import Call
+from gateway.proxy.request.headers import without_provider
 from gateway.proxy.routing.router import Route
 from gateway.proxy.routing.target_state import TargetState
 from gateway.proxy.types import ClientConnection, Headers
@@ -171,10 +172,13 @@ class RelayState:
         that is still running; False: from one that is already in `failed`.
         """
         context, assignment = self.context, self.route.assignment
+        named = target_state.header_lines
+        if not self.call.caller.sees_upstreams:
+            named, headers = b"", without_provider(headers)
         elapsed_s = now - self.call.started
         context.overhead_s = overhead_s = max(0.0, elapsed_s - context.upstream_s - self.backoff_s)
         attempts = len(self.failed) + answered
-        values = (self.call.id.encode(), target_state.header_lines, attempts, overhead_s * 1000, elapsed_s * 1000)
+        values = (self.call.id.encode(), named, attempts, overhead_s * 1000, elapsed_s * 1000)
         lines = _LINES % values
         if self.call.api in ("messages", "count_tokens"):
             lines += b"\r\nrequest-id: " + self.call.id.encode()  # the name that Anthropic's clients read
@@ -187,4 +191,4 @@ class RelayState:
         self.client.start(status, headers if assignment is None else [*headers, *assignment.headers], length, lines)
 
 
-_LINES = b"x-request-id: %b\r\n%b\r\nx-gateway-attempts: %d\r\nx-gateway-overhead-ms: %.2f\r\nopenai-processing-ms: %d"
+_LINES = b"x-request-id: %b\r\n%bx-gateway-attempts: %d\r\nx-gateway-overhead-ms: %.2f\r\nopenai-processing-ms: %d"

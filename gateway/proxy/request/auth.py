@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import time
 from collections import ChainMap
-from collections.abc import Callable, Iterable, Mapping, MutableMapping
+from collections.abc import Callable, Iterable, Mapping, MutableMapping, Set
+from dataclasses import replace
 from datetime import UTC, datetime
 from hashlib import sha256
 from typing import Any, TypeVar
@@ -19,11 +20,19 @@ from gateway.config.privacy import RedactionConfig
 from gateway.core.errors import GatewayError, InvalidKey, KeysUnavailable, NotAllowed
 from gateway.core.keys import KEY_PREFIX, Directory, KeyRecord, TeamRecord, organization_of, scopes_of
 from gateway.proxy.request.call import Caller, CallerLimit
+from gateway.proxy.request.client_address import AddressGuard, networks
 from gateway.proxy.request.key_directory import KeyDirectory
+from gateway.proxy.request.tokens import TokenVerifier, is_token
 
 T = TypeVar("T")
 OPEN = Caller("open", allow=frozenset({"sample", "target", "passthrough"}))
 _PREFIX = KEY_PREFIX.encode()
+_MOST_CALLERS = 20_000
+"""Callers that are remembered by the digest of what they sent."""
+
+
+def _everyone(name: str, allow: Set[str]) -> bool:
+    return True
 
 
 class KeyRing:
@@ -45,12 +54,17 @@ class KeyRing:
         directory: Directory | None = None,
         dynamic: KeyDirectory | None = None,
         expects_dynamic: bool = False,
+        guard: AddressGuard | None = None,
+        tokens: TokenVerifier | None = None,
+        sees_upstreams: Callable[[str, Set[str]], bool] = _everyone,
         clock: Callable[[], float] = time.time,
     ) -> None:
         """limits: of the process, by key name; those of earlier configs stay, with the calls that they count.
         directory: the records of the config: its keys, teams and organizations; None: it has none but these keys.
         dynamic: None: keys are made in the config only. expects_dynamic: until dynamic keys have been read, whether an
-        unknown key is valid cannot be known. clock: Unix seconds."""
+        unknown key is valid cannot be known. guard: the addresses that may call. tokens: verifies tokens that stand
+        in for keys; None: there are none. sees_upstreams: whether a caller, by its name and what it may control, may
+        learn the names of upstreams. clock: Unix seconds."""
         keys = list(keys)
         static = directory or Directory(keys={k.name: _record(k) for k in keys})
         self._dynamic = KeyDirectory() if dynamic is None else dynamic
@@ -68,6 +82,10 @@ class KeyRing:
         self._open = open
         self._origins = frozenset(origin.encode() for origin in origins)
         self._clock = clock
+        self.guard = guard or AddressGuard()
+        self._tokens = tokens
+        self._sees_upstreams = sees_upstreams
+        self._anyone = OPEN if sees_upstreams(OPEN.name, frozenset()) else replace(OPEN, sees_upstreams=False)
         self._callers: dict[bytes, Caller] = {}  # by digest, once they have called
         self._seen = self._dynamic.changes
         self.on_dynamic_caller: Callable[[Caller], None] = _ignore
@@ -85,6 +103,8 @@ class KeyRing:
             if found is not None and (found.until is None or self._clock() < found.until):
                 return found
             found = self._first_call(digest)
+            if found is None and self._tokens is not None and is_token(key):
+                found = self._first_call_with_token(self._tokens, key, digest)
             if found is not None:
                 return found
         if self._open:
@@ -94,7 +114,7 @@ class KeyRing:
                     "send this unasked; add its origin to `cors`, or use a key",
                     retry=False,
                 )
-            return OPEN
+            return self._anyone
         if not key:
             raise InvalidKey("no API key: send `Authorization: Bearer KEY`", retry=False)
         raise self._unknown(key)
@@ -127,6 +147,23 @@ class KeyRing:
         if dynamic:
             self.on_dynamic_caller(caller)
         return caller
+
+    def _first_call_with_token(self, tokens: TokenVerifier, token: bytes, digest: bytes) -> Caller:
+        """Raises InvalidKey, NotAllowed, KeysUnavailable."""
+        record = tokens.record(token)
+        if len(self._callers) >= _MOST_CALLERS:
+            self._forget_expired()
+        self._check_enabled(record)
+        caller = self._callers[digest] = self._caller(record, record.expires)
+        self.on_dynamic_caller(caller)
+        return caller
+
+    def _forget_expired(self) -> None:
+        """Tokens come without end, keys do not."""
+        now = self._clock()
+        self._callers = {d: c for d, c in self._callers.items() if c.until is None or c.until > now}
+        if len(self._callers) >= _MOST_CALLERS:
+            self._callers = {}
 
     def _check_enabled(self, record: KeyRecord) -> None:
         """Raises InvalidKey. A team or organization that is not there has limits that nobody knows: it is no way in."""
@@ -161,6 +198,10 @@ class KeyRing:
             tags=tuple(dict.fromkeys((*record.tags, *(team.tags if team else ())))),
             scopes=scopes_of(self._directory, record),
             until=until,
+            networks=tuple(
+                networks(each.networks) for each in (record, team) if each is not None and each.networks is not None
+            ),
+            sees_upstreams=self._sees_upstreams(record.name, frozenset(record.allow)),
         )
 
     def _by_a_foreign_page(self, headers: Mapping[bytes, bytes]) -> bool:
@@ -175,10 +216,15 @@ PAGE = "gateway.page"
 
 
 def caller_of(keys: KeyRing, scope: Any) -> Caller:
-    """The owner of the key of an ASGI request, whose name goes to the access log. Raises InvalidKey."""
-    caller = keys.caller(dict(scope["headers"]))
+    """The owner of the key of an ASGI request, whose name goes to the access log. Raises InvalidKey, NotAllowed."""
+    headers = scope["headers"]
+    peer = (scope.get("client") or ("",))[0]
+    keys.guard.check(peer, headers)
+    caller = keys.caller(dict(headers))
     if PAGE in scope:
         scope[PAGE].key = caller.name
+    if caller.networks:
+        keys.guard.check_caller(caller, peer, headers)
     return caller
 
 
@@ -209,6 +255,7 @@ def _record(key: ApiKey) -> KeyRecord:
     return KeyRecord(
         key.name, key.name, ((key.sha256, None),), {}, models=key.models, allow=key.allow, sample=key.sample,
         content=key.content, disabled=key.disabled, expires=None if key.expires is None else key.expires.timestamp(),
+        networks=key.networks,
     )  # fmt: skip
 
 

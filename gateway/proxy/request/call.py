@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from ipaddress import IPv4Network, IPv6Network
 from typing import Any, Literal
 
 from gateway.config.privacy import Content
@@ -91,6 +92,10 @@ class Caller:
     """Key, team and organization, as far as they have limits; (): no limit holds for its calls."""
     until: float | None = field(default=None, compare=False)
     """Unix time at which its key, or the secret that it sent, expires; None: never."""
+    networks: tuple[tuple[IPv4Network | IPv6Network, ...], ...] = ()
+    """Where it may call from: its address must be in each of these, its own and its team's; (): everywhere."""
+    sees_upstreams: bool = True
+    """False: no response tells it the names of upstreams and their models."""
 
 
 @dataclass(frozen=True, slots=True)

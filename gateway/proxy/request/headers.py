@@ -68,6 +68,11 @@ def for_client(headers: Headers) -> Headers:
     return out
 
 
+def without_provider(headers: Headers) -> Headers:
+    """An upstream's headers, already filtered, without those that tell whose it is or what its account may use."""
+    return [header for header in headers if not header[0].startswith(_CLIENT_PREFIXES)]
+
+
 _CONDITIONS = frozenset(
     {b"range", b"if-range", b"if-match", b"if-none-match", b"if-modified-since", b"if-unmodified-since"}
 )

@@ -81,6 +81,10 @@ class KeyDirectory:
             for digest, _ in record.digests:
                 self.by_digest[bytes.fromhex(digest)] = record
 
+    def touch(self) -> None:
+        """Has every caller looked up anew at its next call."""
+        self.changes += 1
+
     def confirm(self, age_s: float = 0.0) -> None:
         """Nothing newer exists, says the stream server now, or said so `age_s` seconds ago."""
         self._confirmed = self._clock() - age_s

@@ -251,7 +251,8 @@ class TargetState:
     model: str = ""
     """What requests name; "": the target's model. It differs where one target stands for all names of a pattern."""
     name: str = field(init=False)  # "upstream/model" or "upstream/model[variant]"
-    header_lines: bytes = field(init=False)  # x-gateway-upstream, x-gateway-model and x-gateway-variant
+    header_lines: bytes = field(init=False)
+    """x-gateway-upstream, x-gateway-model and x-gateway-variant, each with its line end."""
     reports_load: bool = field(init=False)
     failure_logged_at: float = -1e9
     """Monotonic time of the last log line about a failed attempt."""
@@ -265,12 +266,12 @@ class TargetState:
         self.name = str(self.target)
         config = self.upstream.config
         self.reports_load = (config.load or config.provider.load) == "orca"
-        named = b"x-gateway-upstream: %b\r\nx-gateway-model: %b" % (upstream.encode(), model.encode())
+        named = b"x-gateway-upstream: %b\r\nx-gateway-model: %b\r\n" % (upstream.encode(), model.encode())
         self.header_lines = (
-            named if named.count(b"\n") == named.count(b"\r") == 1 else b"x-gateway-upstream: unnameable"
+            named if named.count(b"\n") == named.count(b"\r") == 2 else b"x-gateway-upstream: unnameable\r\n"
         )
         if self.target.variant:
-            self.header_lines += b"\r\nx-gateway-variant: " + self.target.variant.encode("ascii")
+            self.header_lines += b"x-gateway-variant: %b\r\n" % self.target.variant.encode("ascii")
 
     @property
     def ready(self) -> bool:

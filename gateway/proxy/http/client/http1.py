@@ -10,13 +10,14 @@ from gateway.core.errors import ConnectFailed
 from gateway.proxy.http.client.connection import Http1Reply, UpstreamConnection
 from gateway.proxy.http.client.pool import ConnectionPool, Origin
 from gateway.proxy.http.client.resolver import Resolver
+from gateway.proxy.http.client.tls import UpstreamTls
 from gateway.proxy.http.client.transport import UpstreamRequest
 
 
 class Http1Transport:
     """A Transport.
 
-    ca_file: PEM certificates to trust instead of the system's. idle_s: how long a connection may be idle if its peer
+    tls: the files of its TLS connections. idle_s: how long a connection may be idle if its peer
     announces nothing (`Keep-Alive: timeout=`, minus one second); uvicorn and vLLM close after 5 s.
     max_connections: per origin; None: no limit. clock: monotonic seconds. resolver: shared with other transports.
     """
@@ -24,7 +25,7 @@ class Http1Transport:
     def __init__(
         self,
         *,
-        ca_file: str | None = None,
+        tls: UpstreamTls | None = None,
         idle_s: float = 3.5,
         max_connections: int | None = None,
         clock: Callable[[], float] = time.monotonic,
@@ -38,7 +39,9 @@ class Http1Transport:
         self._clock = clock
         self._resolver = resolver or Resolver()
         self._pools: dict[str, ConnectionPool] = {}
-        self._ssl = tls_context(ca_file) if ca_file else None  # at start-up, where a wrong path can still be reported
+        self._files = tls or UpstreamTls()
+        # At start-up, where a wrong path can still be reported.
+        self._ssl = self._context() if self._files.customized else None
 
     def idle(self, origin: str) -> int:
         """How many connections to `origin` are open and idle."""
@@ -87,14 +90,13 @@ class Http1Transport:
 
     def _tls(self) -> ssl.SSLContext:
         # Lazily: it takes 10 ms and some memory, and many gateways only use plain HTTP.
-        self._ssl = self._ssl or tls_context(None)
+        self._ssl = self._ssl or self._context()
         return self._ssl
 
-
-def tls_context(ca_file: str | None) -> ssl.SSLContext:
-    context = ssl.create_default_context(cafile=ca_file)
-    context.set_alpn_protocols(["http/1.1"])
-    return context
+    def _context(self) -> ssl.SSLContext:
+        context = self._files.context()
+        context.set_alpn_protocols(["http/1.1"])
+        return context
 
 
 def encode_head(request: UpstreamRequest, host: bytes) -> bytes:

@@ -9,7 +9,6 @@ that dies inside a response head is retried too.
 from __future__ import annotations
 
 import asyncio
-import ssl
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, cast
@@ -18,6 +17,7 @@ import httpx2
 
 from gateway.core.errors import BadResponse, BodyCut, ConnectFailed, ConnectionLost, ConnectTimeout, TransportError
 from gateway.proxy.http.client.framing import MAX_HEADERS, counted
+from gateway.proxy.http.client.tls import UpstreamTls
 from gateway.proxy.http.client.transport import UpstreamRequest
 from gateway.proxy.types import Headers
 
@@ -80,20 +80,20 @@ class HttpxReply:
 
 
 class HttpxTransport:
-    """A Transport. proxy: "http://user:password@host:port" or socks5://; ca_file: PEM, instead of the system's."""
+    """A Transport. proxy: "http://user:password@host:port" or socks5://; tls: the files of its connections."""
 
     def __init__(
         self,
         *,
         http2: bool = False,
         proxy: str | None = None,
-        ca_file: str | None = None,
+        tls: UpstreamTls | None = None,
         idle_s: float = 3.5,
         max_connections: int | None = None,
     ) -> None:
         limits = httpx2.Limits(max_connections=max_connections, max_keepalive_connections=None, keepalive_expiry=idle_s)
         self._transport = httpx2.AsyncHTTPTransport(
-            verify=ssl.create_default_context(cafile=ca_file),
+            verify=(tls or UpstreamTls()).context(),
             trust_env=False,
             http2=http2,
             limits=limits,

@@ -320,6 +320,7 @@ def without_content(record: Exchange | Feedback) -> Exchange | Feedback:
         client_id=None,
         reference=None,
         unit=anonymous(record.unit),
+        user_digest=None,
         attempts=tuple(_without_detail(a) for a in record.attempts),
     )
 

@@ -316,3 +316,8 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
 async def tls_peer(certificates: Certificates) -> AsyncIterator[Peer]:
     async with Peer().listening(certificates.server) as peer:
         yield peer
+
+
+@pytest.fixture
+def make_peer() -> type[Peer]:
+    return Peer

@@ -7,6 +7,7 @@ import pytest
 
 from gateway.core.errors import BodyCut, ConnectFailed, ConnectionLost, ConnectTimeout
 from gateway.proxy.http.client.http1 import Http1Transport, encode_head
+from gateway.proxy.http.client.tls import UpstreamTls
 from gateway.proxy.http.client.transport import UpstreamRequest
 
 OK = b"HTTP/1.1 200 OK\r\n"
@@ -94,7 +95,7 @@ async def test_the_last_used_connection_is_taken_first(peer, http1, ask, read):
 async def test_origins_do_not_share_connections(peer, tls_peer, certificates, ask, read):
     peer.says(HELLO)
     tls_peer.says(HELLO)
-    async with contextlib.aclosing(Http1Transport(ca_file=str(certificates.ca))) as http1:
+    async with contextlib.aclosing(Http1Transport(tls=UpstreamTls(str(certificates.ca)))) as http1:
         for origin in (peer.origin, tls_peer.origin, peer.origin.replace("127.0.0.1", "localhost")):
             await read(await http1.send(ask(origin=origin), 5))
         assert (http1.opened, http1.reused) == (3, 0)

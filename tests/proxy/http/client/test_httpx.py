@@ -8,6 +8,7 @@ import h2.events
 import pytest
 
 from gateway.proxy.http.client.httpx import HttpxTransport
+from gateway.proxy.http.client.tls import UpstreamTls
 
 HELLO = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello"
 
@@ -62,7 +63,7 @@ async def test_close_does_not_wait_and_aclose_does(peer, ask):
 async def test_http2_is_spoken_where_asked(tls_peer, certificates, ask, read):
     tls_peer.plays(http2_hello)
     certificates.server.set_alpn_protocols(["h2", "http/1.1"])
-    async with contextlib.aclosing(HttpxTransport(http2=True, ca_file=str(certificates.ca))) as transport:
+    async with contextlib.aclosing(HttpxTransport(http2=True, tls=UpstreamTls(str(certificates.ca)))) as transport:
         for _ in range(2):
             reply = await transport.send(ask(b"/v1", b"body", origin=tls_peer.origin), 5)
             assert (reply.status, dict(reply.headers)[b"x"], await read(reply)) == (200, b"y", b"hello")

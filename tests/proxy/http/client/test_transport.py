@@ -7,6 +7,7 @@ import pytest
 from gateway.core.errors import BadResponse, BodyCut, ConnectFailed, ConnectionLost, ConnectTimeout, TransportError
 from gateway.proxy.http.client.http1 import Http1Transport
 from gateway.proxy.http.client.httpx import HttpxTransport
+from gateway.proxy.http.client.tls import UpstreamTls
 
 OK = b"HTTP/1.1 200 OK\r\n"
 HELLO = OK + b"Content-Length: 5\r\n\r\nhello"
@@ -474,7 +475,7 @@ def make(request):
 
 async def test_tls_verifies_the_peer_and_names_it(tls_peer, make, certificates, ask, read):
     tls_peer.says(HELLO)
-    transport = make(ca_file=str(certificates.ca))
+    transport = make(tls=UpstreamTls(str(certificates.ca)))
 
     for _ in range(2):
         assert await read(await transport.send(ask(origin=tls_peer.origin), 5)) == b"hello"
@@ -495,7 +496,7 @@ async def test_an_unknown_ca_is_connect_failed(tls_peer, make, ask):
 
 async def test_a_certificate_for_another_name_is_connect_failed(tls_peer, make, certificates, ask):
     tls_peer.says(HELLO)
-    transport = make(ca_file=str(certificates.ca))
+    transport = make(tls=UpstreamTls(str(certificates.ca)))
 
     with pytest.raises(ConnectFailed, match=r"(?i)certificate"):
         await transport.send(ask(origin=tls_peer.origin.replace("localhost", "127.0.0.1")), 5)

@@ -1,0 +1,80 @@
+"""From where a request comes, and whether its key may be used from there."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from functools import lru_cache
+from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+
+from gateway.core.errors import NotAllowed
+from gateway.proxy.request.call import Caller
+from gateway.proxy.types import Headers
+
+Network = IPv4Network | IPv6Network
+
+
+def networks(values: Iterable[str]) -> tuple[Network, ...]:
+    return tuple(ip_network(each) for each in values)
+
+
+def client_address(peer: str, forwarded: Iterable[bytes], trusted: Sequence[Network]) -> str:
+    """The address of the client, behind proxies that are trusted: the last one that none of them vouches for.
+
+    peer: of the connection. forwarded: the values of X-Forwarded-For, in order; each proxy appends the address that it
+    was reached from, so what stands before the last untrusted address may be invented.
+    """
+    address = peer
+    named = [each.strip() for value in forwarded for each in value.decode("latin-1").split(",")]
+    while named and within(address, trusted):
+        try:
+            address = str(ip_address(named.pop()))
+        except ValueError:
+            break
+    return address
+
+
+@lru_cache(maxsize=4096)
+def within(address: str, networks: Sequence[Network]) -> bool:
+    """An IPv4 address is the same when IPv6 writes it (`::ffff:10.0.0.1`). What is no address is in no network."""
+    try:
+        parsed = ip_address(address)
+    except ValueError:
+        return False
+    if isinstance(parsed, IPv6Address) and parsed.ipv4_mapped is not None:
+        parsed = parsed.ipv4_mapped
+    return any(parsed in network for network in networks)
+
+
+class AddressGuard:
+    """Which addresses may call, by one config."""
+
+    def __init__(self, allowed: Iterable[str] | None = None, trusted: Iterable[str] = ()) -> None:
+        """allowed: networks from which calls are accepted; None: everywhere. trusted: networks of proxies whose
+        X-Forwarded-For is believed."""
+        self._allowed = None if allowed is None else networks(allowed)
+        self._trusted = networks(trusted)
+        self.limits_all = self._allowed is not None
+        """Whether `check` has anything to look at."""
+
+    def check(self, peer: str, headers: Headers) -> None:
+        """Raises NotAllowed for a request that the gateway does not accept from there, whatever its key."""
+        if self._allowed is not None:
+            address = self._address(peer, headers)
+            if not within(address, self._allowed):
+                raise _refused(f"this gateway does not accept requests from {address}")
+
+    def check_caller(self, caller: Caller, peer: str, headers: Headers) -> None:
+        """Raises NotAllowed if the caller's key may not be used from there."""
+        address = self._address(peer, headers)
+        if not all(within(address, allowed) for allowed in caller.networks):
+            raise _refused(f"this API key may not be used from {address}")
+
+    def _address(self, peer: str, headers: Headers) -> str:
+        if not self._trusted:
+            return peer
+        return client_address(peer, [v for n, v in headers if n == b"x-forwarded-for"], self._trusted)
+
+
+def _refused(reason: str) -> NotAllowed:
+    text = f"{reason}; ask the administrator of this gateway"
+    return NotAllowed(text, code="address_not_allowed", retry=False)

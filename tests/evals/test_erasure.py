@@ -1,0 +1,81 @@
+"""Nothing of what was erased is left: in the stream, its dead letters, its server's file, and the store."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from gateway.core.exchange import Exchange, Feedback, user_digest
+from gateway.evals import erasure
+from gateway.evals.erasure import ErasureResult
+from gateway.evals.store.erase import ErasureRequest
+from gateway.evals.store.store import Store
+from gateway.stream import Corridor
+from tests.evals.conftest import Room
+
+Make = Callable[..., Exchange]
+SECRET = "the-words-of-a-client-5b2e"
+BODY = f'{{"user":"zoe","messages":[{{"role":"user","content":"{SECRET}"}}]}}'.encode()
+
+
+async def run(room: Room, request: ErasureRequest) -> ErasureResult:
+    async with Store(room.store_url) as store:
+        return await erasure.run(store, room.store_url, room.corridor, request, "tests", lambda done, of: None)
+
+
+async def preview(room: Room, request: ErasureRequest) -> dict[str, int]:
+    found = await erasure.preview(room.store_url, room.corridor, request)
+    return {what: n for what, n in found.counts.items() if n}
+
+
+async def test_entries_that_nobody_has_read_are_erased_and_accounted_for(
+    room: Room, exchange: Make, tally: Callable[..., Any]
+) -> None:
+    hers, his = exchange("1", caller="ada"), exchange("0.5", caller="bob")
+    await room.send(hers, his, Feedback(hers.id, "f", "ada", 1.0, "thumb", 1.0), tally([hers, his]))
+    async with Store(room.store_url):
+        pass
+    request = ErasureRequest("caller", "ada")
+    assert await preview(room, request) == {"stream entries": 2}
+    done = await run(room, request)
+    assert (done.counts["stream entries"], done.arrived) == (2, 0)
+    assert done.audit is not None
+    assert await preview(room, request) == {}
+    async with room.consuming():
+        await room.until_read()
+        await room.until(lambda: room.sql("SELECT count(*) FROM exchanges")[0][0] == 1)
+    assert room.sql("SELECT caller FROM exchanges") == [("bob",)]
+    assert set(room.sql("SELECT reason, seq FROM dead_letters")) == {("erased", hers.seq), ("erased", None)}
+    assert room.sql("SELECT count(*) FROM gaps") == [(0,)], "nothing is unaccounted for"
+
+
+async def test_the_words_are_in_no_file(room: Room, exchange: Make, stream_server: Any, tmp_path: Path) -> None:
+    def holding(directory: Path) -> list[str]:
+        return [str(f) for f in directory.rglob("*") if f.is_file() and SECRET.encode() in f.read_bytes()]
+
+    corridor = Corridor(stream_server.url, "erase")
+    here = replace(room, stream_url=stream_server.url, stream_name="erase", corridor=corridor)
+    digest = user_digest("zoe")
+    stored = [exchange("1", request=BODY, user_digest=digest, received=1.0) for _ in range(3)]
+    async with here.consuming():
+        await here.send(*stored, exchange("1", caller="bob"))
+        await here.until_read()
+    waiting = exchange("0", request=BODY, user_digest=digest)
+    await here.send(waiting)
+    await corridor.join()
+    (entry,) = await corridor.read("broken", 10, 100)
+    await corridor.dead_letters.add(entry, "refused", SECRET)
+    assert holding(stream_server.directory)
+    request = ErasureRequest("user", "zoe")
+    assert (await preview(here, request))["dead letters"] == 1
+    done = await run(here, request)
+    assert (done.counts["exchanges emptied"], done.counts["dead letters"]) == (3, 1), "stored within the hour"
+    assert here.sql("SELECT count(*) FROM exchanges") == [(4,)]
+    async with asyncio.timeout(60):
+        while holding(stream_server.directory):
+            await asyncio.sleep(0.02)
+    assert not holding(tmp_path / "data"), "SQLite overwrites, and its journal is folded in when the last one closes"
+    await corridor.aclose()

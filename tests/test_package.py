@@ -1,0 +1,217 @@
+"""The wheel as a user gets it: outside any checkout, on each Python that is here, from nothing to a recorded answer."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from servers import free_ports
+
+ROOT = Path(__file__).parents[1]
+PYTHONS = ("3.11", "3.12", "3.13", "3.14")
+CORE_MB = 150.0
+
+pytestmark = [pytest.mark.long, pytest.mark.timeout(1800)]
+
+
+@dataclass(frozen=True)
+class Tools:
+    """uv and twine, in a folder of their own, with a cache of their own that is empty at first."""
+
+    folder: Path
+    cache: Path
+
+    @property
+    def environ(self) -> dict[str, str]:
+        """Of a user: no checkout, no virtual environment, a home that is empty. Nothing may be compiled."""
+        left_out = ("PYTHONPATH", "VIRTUAL_ENV", "PYTHONDONTWRITEBYTECODE", "GATEWAY_DATA", "GATEWAY_MODELS")
+        kept = {name: value for name, value in os.environ.items() if name not in left_out}
+        kept |= {"HOME": str(self.folder / "home"), "UV_CACHE_DIR": str(self.cache), "UV_PYTHON_DOWNLOADS": "never"}
+        kept |= {"UV_NO_BUILD": "1", "UV_NATIVE_TLS": "1", "XDG_CACHE_HOME": str(self.folder / "home" / ".cache")}
+        return kept | {"PATH": f"{self.folder / 'bin'}:/usr/local/bin:/usr/bin:/bin"}
+
+    def uv(self, *words: str | Path, **more: Any) -> subprocess.CompletedProcess[str]:
+        command = [self.folder / "bin" / "uv", *words]
+        done = subprocess.run(command, env=self.environ, capture_output=True, text=True, check=False, **more)
+        assert done.returncode == 0, done.stderr[-4000:]
+        return done
+
+
+@pytest.fixture(scope="module")
+def tools(tmp_path_factory: pytest.TempPathFactory) -> Tools:
+    folder = tmp_path_factory.mktemp("tools")
+    (folder / "home").mkdir()
+    pip = [sys.executable, "-m", "pip"]
+    if subprocess.run([*pip, "--version"], capture_output=True, check=False).returncode:
+        pip = [shutil.which("pip3") or shutil.which("pip") or "pip"]
+    done = subprocess.run(
+        [*pip, "install", "--quiet", "--target", folder, "uv", "twine"], capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        pytest.skip(f"uv and twine cannot be installed: {done.stderr.strip().splitlines()[-1:]}")
+    return Tools(folder, tmp_path_factory.mktemp("cache"))
+
+
+@pytest.fixture(scope="module")
+def wheel(tools: Tools, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("dist")
+    environ = {name: value for name, value in tools.environ.items() if name != "UV_NO_BUILD"}
+    built = subprocess.run(
+        [tools.folder / "bin" / "uv", "build", "--out-dir", out, ROOT], env=environ, capture_output=True, text=True,
+        check=False,
+    )  # fmt: skip
+    assert built.returncode == 0, built.stderr[-4000:]
+    (found,) = out.glob("*.whl")
+    return found
+
+
+def interpreter(version: str) -> str | None:
+    """A Python of this version outside any environment of ours; None: there is none."""
+    roots = [Path("/usr/bin"), Path("/usr/local/bin"), *sorted(Path.home().glob(".pyenv/versions/*/bin"))]
+    for root in roots:
+        found = root / f"python{version}"
+        if found.exists() and not subprocess.run([found, "-c", "import venv"], check=False).returncode:
+            return str(found)
+    return None
+
+
+def megabytes(folder: Path) -> float:
+    return sum(f.stat().st_size for f in folder.rglob("*") if f.is_file() and not f.is_symlink()) / 1e6
+
+
+def test_the_index_would_take_it(tools: Tools, wheel: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    files = sorted(wheel.parent.glob("*.whl")) + sorted(wheel.parent.glob("*.tar.gz"))
+    assert len(files) == 2
+    checked = subprocess.run(
+        [sys.executable, "-m", "twine", "check", "--strict", *files],
+        env={**os.environ, "PYTHONPATH": str(tools.folder)}, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert checked.returncode == 0, checked.stdout + checked.stderr
+    with capsys.disabled():
+        print("\n" + ", ".join(f"{file.name} {file.stat().st_size / 1e6:.2f} MB" for file in files))  # noqa: T201
+
+
+def test_the_core_is_small(tools: Tools, wheel: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    tools.uv("venv", "--quiet", "--python", sys.executable, tmp_path / "env")
+    tools.uv("pip", "install", "--python", tmp_path / "env", wheel)
+    size = megabytes(tmp_path / "env")
+    names = tools.uv("pip", "list", "--python", tmp_path / "env", "--format", "json").stdout
+    with capsys.disabled():
+        print(f"\ncore install: {size:.1f} MB, {len(json.loads(names))} packages, without bytecode")  # noqa: T201
+    assert size < CORE_MB
+
+
+@contextmanager
+def running(command: list[str | Path], folder: Path, environ: dict[str, str]) -> Iterator[Callable[[], str]]:
+    """A program that serves; calls give what it has written so far. It is stopped as Ctrl-C does."""
+    log = folder / "output.txt"
+    with log.open("wb") as out:
+        process = subprocess.Popen(command, cwd=folder, env=environ, stdout=out, stderr=out, start_new_session=True)
+    try:
+
+        def written() -> str:
+            assert process.poll() is None, log.read_text()[-4000:]
+            return log.read_text()
+
+        yield written
+        os.killpg(process.pid, signal.SIGINT)
+        assert process.wait(60) == 0, log.read_text()[-4000:]
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+
+
+def ready(written: Callable[[], str]) -> tuple[str, str]:
+    """(base URL, key), once `gateway up` has printed them."""
+    while True:
+        found = re.search(r"base_url +(\S+)\n +key +(\S+)", written())
+        if found:
+            return found[1], found[2]
+        time.sleep(0.1)
+
+
+def answer(base_url: str, key: str) -> str:
+    """Asks the local model; returns the id of the call."""
+    body = {"model": "smollm2", "max_tokens": 8, "messages": [{"role": "user", "content": "Say hello."}]}
+    request = urllib.request.Request(  # noqa: S310 - an address of this machine
+        f"{base_url}/chat/completions",
+        json.dumps(body).encode(),
+        {"authorization": f"Bearer {key}", "content-type": "application/json"},
+    )
+    with urllib.request.urlopen(request, timeout=300) as reply:  # noqa: S310
+        assert json.load(reply)["choices"][0]["message"]["content"]
+        return str(reply.headers["x-request-id"])
+
+
+@pytest.mark.parametrize("version", PYTHONS)
+def test_from_the_wheel_alone_to_a_recorded_answer(
+    tools: Tools, wheel: Path, version: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    python = interpreter(version)
+    if python is None:
+        pytest.skip(f"no Python {version} here")
+    started = time.monotonic()
+    tools.uv("venv", "--quiet", "--python", python, tmp_path / "env")
+    tools.uv("pip", "install", "--python", tmp_path / "env", f"assay-gateway[local] @ file://{wheel}")
+    installed_s = time.monotonic() - started
+    gateway, work = tmp_path / "env" / "bin" / "gateway", tmp_path / "work"
+    work.mkdir()
+    environ = tools.environ
+    subprocess.run([gateway, "fetch", "smollm2"], cwd=work, env=environ, check=True, capture_output=True)
+    started = time.monotonic()
+    with running([gateway, "up", "--port", str(free_ports(1)[0])], work, environ) as written:
+        base_url, key = ready(written)
+        up_s = time.monotonic() - started
+        call = answer(base_url, key)
+        shown = subprocess.run(
+            [gateway, "samples", "--id", call, "--wait", "60", "--json"], cwd=work, env=environ, capture_output=True,
+            text=True, check=False,
+        )  # fmt: skip
+    assert shown.returncode == 0, shown.stderr
+    assert json.loads(shown.stdout)["id"] == call
+    where = subprocess.run(
+        [tmp_path / "env" / "bin" / "python", "-c", "import gateway, sys; print(gateway.__file__, sys.version[:7])"],
+        cwd=work, env=environ, capture_output=True, text=True, check=True,
+    ).stdout  # fmt: skip
+    assert str(tmp_path) in where
+    with capsys.disabled():
+        print(f"\nPython {version}: installed in {installed_s:.1f} s, up in {up_s:.1f} s; {where.strip()}")  # noqa: T201
+
+
+def test_uvx_runs_it_without_compiling(
+    tools: Tools,
+    wheel: Path,
+    tmp_path: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    empty = Tools(tools.folder, tmp_path_factory.mktemp("empty-cache"))
+    environ = empty.environ
+    uvx = [tools.folder / "bin" / "uvx", "--python", sys.executable, "--from", f"assay-gateway[local] @ file://{wheel}"]
+    fetched = subprocess.run([*uvx, "gateway", "fetch", "smollm2"], cwd=tmp_path, env=environ, check=False)
+    assert fetched.returncode == 0
+    figures = []
+    for cache in ("empty", "filled"):
+        if cache == "empty":
+            shutil.rmtree(empty.cache)
+        work = tmp_path / cache
+        work.mkdir()
+        started = time.monotonic()
+        with running([*uvx, "gateway", "up", "--port", str(free_ports(1)[0])], work, environ) as written:
+            answer(*ready(written))
+            figures.append(f"{time.monotonic() - started:.1f} s with uv's cache {cache}")
+    with capsys.disabled():
+        print(f"\nuvx gateway up, until the first answer of the local model: {', '.join(figures)}")  # noqa: T201
