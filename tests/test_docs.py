@@ -33,7 +33,7 @@ ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
 README = (ROOT / "README.md").read_text()
 PAGES = [ROOT / "README.md", ROOT / ".github" / "CONTRIBUTING.md", *sorted(DOCS.rglob("*.md"))]
-RUN = ["quickstart", "clients", "engines", "deploy", "scaling", "recipes"]  # the pages whose blocks all say what becomes of them
+RUN = ["quickstart", "clients", "engines", "deploy", "scaling", "recipes"]  # whose blocks all say what becomes of them
 COMMANDS = ("sh", "bash", "console", "python", "js", "ts")
 _BLOCK = re.compile(r"^```(\w+)[ ]?([^\n]*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 
