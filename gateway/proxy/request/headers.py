@@ -30,6 +30,7 @@ _UPSTREAM_ACCOUNT = b"openai-organization"  # whose credential the gateway uses
 _CLIENT_PREFIXES = (b"openai-", b"x-ratelimit-", b"anthropic-")
 _UPSTREAM_IDS = frozenset({b"x-request-id", b"request-id", b"x-amzn-requestid"})
 _UPSTREAM_ID = b"x-gateway-upstream-request-id"  # what the provider's support asks for; x-request-id is the gateway's
+_PROVIDER_PREFIXES = (*_CLIENT_PREFIXES, _UPSTREAM_ID)
 _EVENTS: Headers = [(b"cache-control", b"no-cache"), (b"x-accel-buffering", b"no")]
 
 
@@ -70,7 +71,7 @@ def for_client(headers: Headers) -> Headers:
 
 def without_provider(headers: Headers) -> Headers:
     """An upstream's headers, already filtered, without those that tell whose it is or what its account may use."""
-    return [header for header in headers if not header[0].startswith(_CLIENT_PREFIXES)]
+    return [header for header in headers if not header[0].startswith(_PROVIDER_PREFIXES)]
 
 
 _CONDITIONS = frozenset(
