@@ -19,7 +19,17 @@ from gateway.config.derive import prices_of, target_of
 from gateway.config.experiments import Experiment
 from gateway.config.models import Config, Timeouts
 from gateway.core.did_you_mean import did_you_mean
-from gateway.core.plan import BUILT_IN_METRICS, CONTROL, FEEDBACK, REPEAT, STRATA
+from gateway.core.plan import (
+    AGAIN,
+    BUILT_IN_METRICS,
+    CONTROL,
+    FAILURE_METRICS,
+    FEEDBACK,
+    LIKELIHOOD_METRICS,
+    NATS_PER_TOKEN,
+    REPEAT,
+    STRATA,
+)
 from gateway.core.providers import PROVIDERS
 from gateway.core.secret_patterns import is_secret_name
 from gateway.core.wildcards import STAR, is_pattern, pattern_of
@@ -356,6 +366,20 @@ def _mistakes_of_one(raw: dict[str, Any], name: str, experiment: dict[str, Any])
     except ValidationError:
         return  # validation_mistakes reports it
     yield from _contradictions(at, checked, models.get(str(alias), {}))
+    if checked.likelihood:
+        yield from _unscored_mistakes(at, checked, _sections(raw, "upstreams"))
+
+
+def _unscored_mistakes(at: str, experiment: Experiment, upstreams: dict[str, dict[str, Any]]) -> Iterator[str]:
+    """Upstreams whose API has no log-probabilities of a prompt. Whether others have them shows when they are asked."""
+    for arm, ref in {"control": experiment.control, **experiment.arms}.items():
+        kind = upstreams.get(ref.upstream, {}).get("kind")
+        provider = PROVIDERS.get(kind) if isinstance(kind, str) else None
+        if provider is not None and provider.dialect == "anthropic":
+            yield (
+                f"{at}.{arm}.upstream: {ref.upstream} is of kind {kind}, whose API has no log-probabilities of a "
+                "prompt; `mode: likelihood` needs vLLM's `prompt_logprobs` in both arms"
+            )
 
 
 def _arm_mistakes(at: str, experiment: dict[str, Any], raw: dict[str, Any]) -> Iterator[str]:
@@ -365,8 +389,9 @@ def _arm_mistakes(at: str, experiment: dict[str, Any], raw: dict[str, Any]) -> I
             f"{at}.candidate: give one candidate, or several by the names of their arms under `candidates`"
             f"{', not both' if several else ''}"
         )
+    taken = (CONTROL, REPEAT, AGAIN) if experiment.get("mode") == "likelihood" else (CONTROL, REPEAT)
     for arm in several:
-        if arm in (CONTROL, REPEAT):
+        if arm in taken:
             yield f'{at}.candidates.{arm}: "{arm}" is the name of the control\'s own arm; choose another'
     arms = {arm: experiment.get(arm) for arm in ("control", "candidate")}
     for arm, target in (arms | {f"candidates.{n}": t for n, t in several.items()}).items():
@@ -401,7 +426,8 @@ def _same(one: Mapping[str, Any], other: Mapping[str, Any], keys: Sequence[str])
 
 
 def _metric_mistakes(at: str, experiment: dict[str, Any], scorers: Mapping[str, Any]) -> Iterator[str]:
-    known = [*scorers, *BUILT_IN_METRICS]
+    of_likelihood = experiment.get("mode") == "likelihood"
+    known = [*scorers, *BUILT_IN_METRICS, *(LIKELIHOOD_METRICS if of_likelihood else ())]
     primary, guardrails = experiment.get("primary"), experiment.get("guardrails")
     names = {"primary": primary} if isinstance(primary, str) else {}
     if isinstance(guardrails, dict):
@@ -424,7 +450,7 @@ def _feedback_mistakes(path: str, metric: str, mode: Any) -> Iterator[str]:
     """Nobody sees a shadow's answer, so nobody can rate it."""
     if not FEEDBACK_NAME.fullmatch(metric.removeprefix(FEEDBACK)):
         yield f'{path}: "{metric}": the name of feedback is letters, digits, `_`, `-` and `.`, up to 64'
-    if mode == "shadow" or (mode == "both" and path.endswith(".primary")):
+    if mode in ("shadow", "likelihood") or (mode == "both" and path.endswith(".primary")):
         yield (
             f"{path}: people rate only answers that they are served, so {metric} "
             f"{'decides' if mode == 'both' else 'is a metric of'} a split: set `mode: split`"
@@ -442,7 +468,7 @@ def _contradictions(at: str, experiment: Experiment, model: dict[str, Any]) -> I
             yield f"{at}.{key}: has no effect with `mode: {experiment.mode}`; remove it, or set `mode: both`"
     yield from _ramp_mistakes(at, experiment)
     if "record" in experiment.model_fields_set and not splits:
-        yield f"{at}.record: has no effect with `mode: shadow`, whose answers are always recorded"
+        yield f"{at}.record: has no effect with `mode: {experiment.mode}`, whose answers are always recorded"
     decides = (experiment.primary or "", *experiment.guardrails)
     if not any(metric.startswith(FEEDBACK) for metric in decides):
         for key in ("feedback_window_s", "feedback_missing"):
@@ -452,8 +478,8 @@ def _contradictions(at: str, experiment: Experiment, model: dict[str, Any]) -> I
     if instructed and "completions" in experiment.allow.apis and "apis" in experiment.allow.model_fields_set:
         yield f"{at}.allow.apis: completions have no system message, and arm {instructed[0]} sets one; leave it out"
     yield from _deadline_mistakes(at, experiment, model)
-    yield from _method_mistakes(at, experiment)
-    at_once = len(experiment.arms) + (experiment.repeat_share > 0)
+    yield from _likelihood_mistakes(at, experiment) if experiment.likelihood else _method_mistakes(at, experiment)
+    at_once = len(experiment.arms) + (experiment.repeat_share > 0) + (experiment.scored_twice_share > 0)
     if shadows and experiment.budget.concurrency < at_once:
         yield (
             f"{at}.budget.concurrency: {experiment.budget.concurrency} is below the {at_once} requests of one shadow "
@@ -484,6 +510,33 @@ def _ramp_mistakes(at: str, experiment: Experiment) -> Iterator[str]:
             f"{at}.ramp.largest_exposure: feedback is given on served answers only, so the candidate serves before "
             "there is a verdict; say how many `requests` or `usd` it may"
         )
+
+
+_OF_LIKELIHOOD = (*LIKELIHOOD_METRICS, *FAILURE_METRICS)
+
+
+def _likelihood_mistakes(at: str, experiment: Experiment) -> Iterator[str]:
+    """What does not fit an experiment in which no candidate writes an answer."""
+    given = experiment.model_fields_set
+    if experiment.chosen_primary != NATS_PER_TOKEN:
+        yield f"{at}.primary: `mode: likelihood` is decided by {NATS_PER_TOKEN}; remove it"
+    for metric in experiment.guardrails:
+        if metric not in _OF_LIKELIHOOD:
+            yield (
+                f"{at}.guardrails.{metric}: in `mode: likelihood` the candidate writes no answer; "
+                f"metrics are {', '.join(_OF_LIKELIHOOD)}"
+            )
+    if not experiment.margin:
+        yield f"{at}.margin: 0, which no engine can be shown to meet; give nats per token, such as 0.02"
+    if experiment.chosen_method not in ("hybrid", "anytime"):
+        yield f"{at}.method: {experiment.chosen_method} needs values with bounds; log-probabilities have none"
+    if "max_pairs" in given and experiment.chosen_method != "hybrid":
+        yield f"{at}.max_pairs: has no effect with `method: {experiment.chosen_method}`; remove it"
+    for key in ("aa", "compare", "adjust"):
+        if key in given:
+            yield f"{at}.{key}: has no effect with `mode: likelihood`, whose arms take one path; remove it"
+    if "apis" in experiment.allow.model_fields_set and "chat" not in experiment.allow.apis:
+        yield f"{at}.allow.apis: `mode: likelihood` reads chat answers only; add chat"
 
 
 def _method_mistakes(at: str, experiment: Experiment) -> Iterator[str]:

@@ -16,9 +16,17 @@ from gateway.config.models import Config
 from gateway.config.privacy import Content, RedactionConfig
 from gateway.config.upstreams import TargetRef
 from gateway.core.exchange import Target
-from gateway.core.horizon import FEWEST_REPEATS, planned_pairs
+from gateway.core.horizon import FEWEST_REPEATS, likelihood_scale, planned_pairs
 from gateway.core.keys import Directory, KeyRecord, OrganizationRecord, TeamRecord
-from gateway.core.plan import DEFAULT_WINDOW_S, FAILURE_METRICS, FEEDBACK, UNBOUNDED_METRICS, Guardrail, Plan
+from gateway.core.plan import (
+    DEFAULT_WINDOW_S,
+    FAILURE_METRICS,
+    FEEDBACK,
+    NATS_PER_TOKEN,
+    UNBOUNDED_METRICS,
+    Guardrail,
+    Plan,
+)
 from gateway.core.price_list import listed
 from gateway.core.prices import Price, Prices
 from gateway.core.ramp import RampPace
@@ -67,7 +75,7 @@ def plan_of(name: str, experiment: Experiment, total_s: float | None = None) -> 
         split=experiment.split_share,
         repeat_control=experiment.repeat_share,
         unit=experiment.chosen_unit,
-        primary=experiment.primary,
+        primary=experiment.chosen_primary,
         margin=experiment.margin,
         alpha=experiment.alpha,
         guardrails=tuple(Guardrail(metric, margin) for metric, margin in sorted(experiment.guardrails.items())),
@@ -78,17 +86,21 @@ def plan_of(name: str, experiment: Experiment, total_s: float | None = None) -> 
         start=experiment.start if isinstance(experiment.start, float) else None,
         stop=experiment.stop,
         aa=experiment.aa,
-        compare=experiment.compare,
+        compare="repeat" if experiment.likelihood else experiment.compare,
         adjust=experiment.adjust and experiment.chosen_mode == "shadow",
-        after_verdict=experiment.after_verdict if experiment.chosen_mode == "shadow" else "continue",
-        family=experiment.family if len(experiment.arms) > 1 and experiment.chosen_mode == "shadow" else "even",
+        after_verdict=experiment.after_verdict if experiment.only_shadows else "continue",
+        family=experiment.family if len(experiment.arms) > 1 and experiment.only_shadows else "even",
         ramp=experiment.ramp.design if experiment.ramp else None,
+        scored_twice=experiment.scored_twice_share,
     )
     return _with_horizon(_with_feedback(plan, experiment), experiment)
 
 
 def _apis(experiment: Experiment) -> tuple[str, ...]:
-    """The APIs whose calls take part: a prompt has no place for the instructions of an arm."""
+    """The APIs whose calls take part: a prompt has no place for the instructions of an arm, and only a chat can be
+    continued at the answer that was served."""
+    if experiment.likelihood:
+        return ("chat",)
     instructed = any(ref.system is not None for ref in (experiment.control, *experiment.arms.values()))
     return tuple(sorted(api for api in set(experiment.allow.apis) if not (instructed and api == "completions")))
 
@@ -107,7 +119,7 @@ def _with_horizon(plan: Plan, experiment: Experiment) -> Plan:
         return replace(plan, method=experiment.chosen_method)
     auto = experiment.max_pairs == "auto"
     pairs = horizon_of(plan) if experiment.max_pairs == "auto" else experiment.max_pairs
-    if pairs is None or plan.mode != "shadow":
+    if pairs is None or not plan.only_shadows:
         return replace(plan, method="anytime")
     return replace(plan, method="hybrid", max_pairs=pairs, auto_horizon=auto)
 
@@ -122,6 +134,11 @@ def horizon_of(plan: Plan, variance: float | None = None) -> int | None:
     if plan.primary is None or plan.primary in UNBOUNDED_METRICS or not plan.margin:
         return None
     alpha = plan.alpha / len(plan.candidates)
+    if plan.primary == NATS_PER_TOKEN:
+        deviation, largest = likelihood_scale(plan.margin)
+        deviation = deviation if variance is None else math.sqrt(variance)
+        pairs = planned_pairs(deviation, plan.margin, alpha, largest=largest)
+        return max([pairs, *(_guardrail_pairs(g, alpha) for g in plan.guardrails)])
     guess = FAILURE_VARIANCE if plan.primary in FAILURE_METRICS else SCORE_VARIANCE
     pairs = planned_pairs(math.sqrt(guess if variance is None else variance), plan.margin, alpha)
     repeats = FEWEST_REPEATS * 1.8 / plan.repeat_control if plan.repeat_control and plan.aa == "alarm" else 0.0

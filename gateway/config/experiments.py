@@ -11,7 +11,18 @@ from gateway.config.ramp import RampConfig
 from gateway.config.types import Name, Positive, Section, Share, number
 from gateway.config.upstreams import TargetRef
 from gateway.core.horizon import BURN_IN
-from gateway.core.plan import CANDIDATE, AfterVerdict, Audit, Comparand, Method, Missing, Mode, Sharing, Unit
+from gateway.core.plan import (
+    CANDIDATE,
+    NATS_PER_TOKEN,
+    AfterVerdict,
+    Audit,
+    Comparand,
+    Method,
+    Missing,
+    Mode,
+    Sharing,
+    Unit,
+)
 
 _SPLIT, _SHADOW, _REPEAT_CONTROL = 0.5, 0.1, 0.25  # defaults that apply only in the modes that use them
 
@@ -80,14 +91,16 @@ class Experiment(Section):
     """Several candidates, by the name of their arm; instead of `candidate`."""
     mode: Mode = "shadow"
     """`shadow`: a request also goes to the candidate, whose answer is not served. `split`: the candidate serves a share
-    of the calls. `both`: both."""
+    of the calls. `both`: both. `likelihood`: the candidate writes nothing; it is asked for the log-probabilities of the
+    served answer's tokens (vLLM's `prompt_logprobs`), one prefill a call."""
     shadow: Share | None = None
     """Share of the model's eligible requests that are also sent to the candidates. Default: 0.1."""
     split: Share | None = None
     """Share of the units that candidates serve, in equal parts. Default: 0.5."""
     repeat_control: Share | None = None
     """Share of shadowed requests that are also sent to the control again, as an A/A comparison. Default: 0.25; 1 with
-    `compare: repeat`."""
+    `compare: repeat`. In `mode: likelihood` the control always scores its own answer; this is the share for which it
+    does so twice, as the noise floor."""
     record: Annotated[float, Field(gt=0, le=1)] = 1.0
     """Rate at which answers of a split are recorded, where `sampling` gives no higher one."""
     unit: Unit = "request"
@@ -95,7 +108,8 @@ class Experiment(Section):
     `conversation`."""
     primary: str | None = None
     """The metric that decides: a scorer, a built-in metric, or in a split people's feedback (`feedback:NAME`).
-    Default: none; then nothing is decided."""
+    Default: none; then nothing is decided. In
+    `mode: likelihood`: `nats_per_token`, the negative log-likelihood of the served answer per token."""
     margin: Margin = 0.02
     """The largest acceptable loss in the primary metric, in the metric's units."""
     alpha: Annotated[float, Field(gt=0, le=0.5)] = 0.05
@@ -172,7 +186,15 @@ class Experiment(Section):
 
     @property
     def splits(self) -> bool:
-        return self.chosen_mode != "shadow"
+        return self.chosen_mode in ("split", "both")
+
+    @property
+    def likelihood(self) -> bool:
+        return self.chosen_mode == "likelihood"
+
+    @property
+    def only_shadows(self) -> bool:
+        return not self.splits
 
     @property
     def shadow_share(self) -> float:
@@ -189,8 +211,21 @@ class Experiment(Section):
     def repeat_share(self) -> float:
         if not self.shadows:
             return 0.0
+        if self.likelihood:
+            return 1.0
         default = 1.0 if self.compare == "repeat" else _REPEAT_CONTROL
         return default if self.repeat_control is None else self.repeat_control
+
+    @property
+    def scored_twice_share(self) -> float:
+        """Of a likelihood experiment: the share of pairs for which the control is scored a second time."""
+        if not self.likelihood:
+            return 0.0
+        return _REPEAT_CONTROL if self.repeat_control is None else self.repeat_control
+
+    @property
+    def chosen_primary(self) -> str | None:
+        return NATS_PER_TOKEN if self.likelihood and self.primary is None else self.primary
 
     @property
     def chosen_method(self) -> Method:
@@ -198,7 +233,8 @@ class Experiment(Section):
 
     def summary(self) -> str:
         """A few words for people: "shadow on 20%, split 50%", or "off"."""
-        shares = [f"shadow on {self.shadow_share:.0%}"] if self.shadows else []
+        kind = "likelihood" if self.likelihood else "shadow"
+        shares = [f"{kind} on {self.shadow_share:.0%}"] if self.shadows else []
         if self.ramp:
             shares.append(f"ramp {' '.join(f'{step:.3g}' for step in self.ramp.steps)}")
         elif self.splits:

@@ -111,6 +111,7 @@ class Exchange:
     first_token_s: float | None = None  # from received to the first content (reasoning and tool deltas count)
     reference: str | None = None  # the right answer, where a header gave one
     request_digest: str | None = None  # of the arms of a shadow pair: of the request as sent, less what must differ
+    likelihood: str | None = None  # JSON of an AnswerLikelihood; None: not a request for the likelihood of an answer
 
     user_digest: str | None = None  # of the end user that the request names; None: none, or only metadata is recorded
 

@@ -44,6 +44,17 @@ def planned_pairs(deviation: float, gap: float, alpha: float, power: float = 0.8
     return math.ceil(n)
 
 
+def likelihood_scale(margin: float) -> tuple[float, float]:
+    """(deviation, largest) of one call's difference in nats per token, in the unit of the margin.
+
+    deviation: a guess, before there are pairs. largest: what the floor of `guarded` allows for in calls that have not
+    been seen yet. Log-probabilities have no bounds, so both are set in margins: two engines that agree to within a
+    margin on average rarely differ by more than five over a whole answer. A candidate that does so in a rare part of
+    the traffic is not excluded until that part has been seen.
+    """
+    return 4.0 * margin, 5.0 * margin
+
+
 def _share(name: str, value: float) -> float:
     if not 0.0 < value < 1.0:
         raise ValueError(f"{name}: {value!r} is outside (0, 1)")

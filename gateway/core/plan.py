@@ -17,7 +17,7 @@ from gateway.core.exchange import Target
 from gateway.core.horizon import BURN_IN
 from gateway.core.ramp import VERDICT_PART, RampDesign
 
-Mode = Literal["shadow", "split", "both"]
+Mode = Literal["shadow", "split", "both", "likelihood"]
 Unit = Literal["request", "conversation", "user", "key"]
 Method = Literal["hybrid", "anytime", "guaranteed", "stationary"]
 Audit = Literal["alarm", "proof"]
@@ -27,6 +27,7 @@ Sharing = Literal["holm", "even"]
 Missing = Literal["omit", "zero"]
 CONTROL = "control"  # A1: the served answer of the control target
 REPEAT = "repeat"  # A2: a second request to the control, by the same path as a candidate's
+AGAIN = "repeat_again"  # in `mode: likelihood`: the repeat a second time, for the noise floor
 CANDIDATE = "candidate"  # the arm of the only candidate
 
 # Metrics that come from the record itself. A primary metric or a guardrail is one of these, or a scorer.
@@ -34,6 +35,8 @@ BUILT_IN_METRICS = (
     *("error_rate", "completion", "total_s", "latency_p95", "first_token_s"),
     *("cost_per_1k", "output_tokens"),
 )
+NATS_PER_TOKEN, TOP1_AGREEMENT = "nats_per_token", "top1_agreement"
+LIKELIHOOD_METRICS = (NATS_PER_TOKEN, TOP1_AGREEMENT)  # of `mode: likelihood`
 FAILURE_METRICS = ("error_rate", "completion")
 UNBOUNDED_METRICS = ("total_s", "latency_p95", "first_token_s", "cost_per_1k", "output_tokens")
 FEEDBACK = "feedback:"  # of the metrics that are people's feedback: its name follows
@@ -86,6 +89,7 @@ class Plan:
     feedback_window_s: float | None = None  # after it, feedback on an answer no longer counts; None: none decides
     feedback_missing: Missing = "omit"  # what an answer without feedback is: in no mean, or a 0
     ramp: RampDesign | None = None  # how the candidate's share of served units rises; None: `split` is fixed
+    scored_twice: float = 0.0  # in `mode: likelihood`: share of pairs for which the control is scored a second time
 
     @property
     def hash(self) -> str:
@@ -135,7 +139,23 @@ class Plan:
 
     @property
     def arms(self) -> tuple[str, ...]:
-        return (CONTROL, *(name for name, _ in self.candidates), *((REPEAT,) if self.repeat_control else ()))
+        repeats = (*((REPEAT,) if self.repeat_control else ()), *((AGAIN,) if self.scored_twice else ()))
+        return (CONTROL, *(name for name, _ in self.candidates), *repeats)
+
+    @property
+    def likelihood(self) -> bool:
+        """Candidates write no answers: they are asked how likely the served ones are."""
+        return self.mode == "likelihood"
+
+    @property
+    def only_shadows(self) -> bool:
+        """Clients get the control's answers alone."""
+        return self.mode in ("shadow", "likelihood")
+
+    @property
+    def paid_repeats(self) -> float:
+        """Requests to the control for each pair, besides the served one."""
+        return self.repeat_control + self.scored_twice
 
     @property
     def verdict_alpha(self) -> float:
@@ -149,7 +169,8 @@ class Plan:
 
     def target(self, arm: str) -> Target:
         """Raises KeyError for an arm that the plan does not have."""
-        return self.control if arm in (CONTROL, REPEAT) else dict(self.candidates)[arm]
+        repeats = (CONTROL, REPEAT, AGAIN) if self.likelihood else (CONTROL, REPEAT)
+        return self.control if arm in repeats else dict(self.candidates)[arm]
 
     def to_json(self) -> bytes:
         return orjson.dumps(self.fields())
@@ -159,7 +180,7 @@ _NEVER = object()
 _WITHOUT: dict[str, Any] = {
     "method": "guaranteed", "max_pairs": None, "auto_horizon": False, "aa": "proof", "compare": "served",
     "adjust": False, "after_verdict": "continue", "family": "even", "feedback_window_s": None,
-    "feedback_missing": "omit", "ramp": None,
+    "feedback_missing": "omit", "ramp": None, "scored_twice": 0.0,
 }  # fmt: skip
 
 
@@ -228,7 +249,7 @@ def running_rival(plan: Plan, states: Mapping[str, PlanState], known: Iterable[s
 
 def _valid(plan: Plan) -> bool:
     """Whether its shares and times are in range. Raises TypeError if one is not a number."""
-    shares = all(0 <= share <= 1 for share in (plan.shadow, plan.split, plan.repeat_control))
+    shares = all(0 <= share <= 1 for share in (plan.shadow, plan.split, plan.repeat_control, plan.scored_twice))
     times = sum(at or 0.0 for at in (plan.start, plan.stop, plan.deadline_s))
     known = all(
         value in get_args(kind)

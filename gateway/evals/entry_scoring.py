@@ -99,7 +99,7 @@ class EntryScorer:
 
         cost_usd: as stored; None: unknown then, and computed from today's prices.
         """
-        chosen = {name: registered for name, registered in self._scorers.items() if name in names}
+        chosen = {name: each for name, each in self._of(exchange).items() if name in names}
         subject = self._subject(exchange)
         if cost_usd is not None:
             subject = replace(subject, cost_usd=cost_usd)
@@ -129,9 +129,13 @@ class EntryScorer:
     def _start(self, exchange: Exchange, position: str) -> tuple[ScoredExchange, StartedScores]:
         """Runs the scorers that need no waiting, and starts the others."""
         subject = self._subject(exchange)
-        begun = score_now(self._scorers, subject, partial(draw, unit=exchange.unit))
+        begun = score_now(self._of(exchange), subject, partial(draw, unit=exchange.unit))
         results = [r for r in begun.results if r is not None]
         return ScoredExchange(exchange, subject.completion, results, subject.cost_usd, position), begun
+
+    def _of(self, exchange: Exchange) -> Mapping[str, RegisteredScorer]:
+        """The scorers of an exchange: none for a request for the likelihood of an answer, which has no answer."""
+        return self._scorers if exchange.likelihood is None else {}
 
     def _subject(self, exchange: Exchange) -> Subject:
         completion = completion_of(exchange)

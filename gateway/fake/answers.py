@@ -5,7 +5,8 @@ Pure: nothing here knows sockets or faults.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -73,6 +74,22 @@ class Script:
     tool: FakeToolCall | None = None
 
 
+def _words(text: str) -> Sequence[str]:
+    return re.findall(r"\s*\S+", text)
+
+
+@dataclass(frozen=True, slots=True)
+class PromptScores:
+    """How the fake scores the tokens of a prompt for `prompt_logprobs`, as vLLM does."""
+
+    logprob: Callable[[int, str], float] = lambda place, text: -0.25
+    """Natural logarithm of the probability of the token at a place of the prompt, counted from 0."""
+    tokenize: Callable[[str], Sequence[str]] = _words
+    """Splits a text; joined, the parts are the text."""
+    returned: bool = True
+    """False: an engine that does not know the field, and ignores it."""
+
+
 @dataclass(frozen=True, slots=True)
 class FakeRequest:
     """One request, as the functions that build answers need it."""
@@ -88,6 +105,7 @@ class FakeRequest:
     vllm: bool
     orca: str | None  # the requested format of the load report; None: none requested
     load: Mapping[str, float]
+    scores: PromptScores = PromptScores()
 
     @property
     def model(self) -> str:

@@ -2,16 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import orjson
 
-from gateway.fake.answers import CREATED, Delta, Event, FakeAnswer, FakeRequest, FakeToolCall, StreamDone, streamed
+from gateway.fake.answers import (
+    CREATED,
+    Delta,
+    Event,
+    FakeAnswer,
+    FakeRequest,
+    FakeToolCall,
+    StreamDone,
+    error,
+    streamed,
+)
+from gateway.fake.prompt_scores import prompt_logprobs
 from gateway.fake.speech import ScriptedAnswer, count_words, last_assistant, speech, split
 
 
 def chat(ask: FakeRequest) -> FakeAnswer:
+    scored = ask.vllm and ask.scores.returned and ask.fields.get("prompt_logprobs") is not None
+    if scored and ask.stream:
+        return error("openai", 400, "`prompt_logprobs` are not available when `stream=True`.", param="prompt_logprobs")
     continues = ask.vllm and ask.fields.get("continue_final_message")
     scripted = speech(ask, last_assistant(ask) if continues else "")
     usage = _usage(count_words(ask.fields["messages"]), scripted.words * ask.choices)
@@ -24,9 +39,9 @@ def chat(ask: FakeRequest) -> FakeAnswer:
     finish = scripted.finish("stop", "length", "tool_calls")
     logprobs = _logprobs(split(scripted.text), ask) if ask.logprobs else None
     choice = {"index": 0, "message": message, "logprobs": logprobs, "finish_reason": finish}
-    return _plain(
-        ask, "chatcmpl", "chat.completion", [choice | {"index": i} for i in range(ask.choices)], usage, scripted
-    )
+    choices = [choice | {"index": i} for i in range(ask.choices)]
+    more = prompt_logprobs(ask) if scored else {}
+    return _plain(ask, "chatcmpl", "chat.completion", choices, usage, scripted, more)
 
 
 def _chat_events(ask: FakeRequest, scripted: ScriptedAnswer, frame: tuple[bytes, bytes]) -> Iterator[Event]:
@@ -93,11 +108,18 @@ def _ending(ask: FakeRequest, frame: tuple[bytes, bytes], usage: dict[str, Any])
 
 
 def _plain(
-    ask: FakeRequest, prefix: str, object_: str, choices: list[Any], usage: dict[str, Any], scripted: ScriptedAnswer
+    ask: FakeRequest,
+    prefix: str,
+    object_: str,
+    choices: list[Any],
+    usage: dict[str, Any],
+    scripted: ScriptedAnswer,
+    more: Mapping[str, Any] = MappingProxyType({}),
 ) -> FakeAnswer:
+    """more: further members of the answer."""
     named = {"id": f"{prefix}-fake-{ask.serial}", "object": object_, "created": CREATED, "model": ask.model}
     return FakeAnswer(
-        orjson.dumps(named | {"choices": choices, "usage": usage}), pauses=scripted.pauses, headers=_orca(ask)
+        orjson.dumps(named | {"choices": choices, "usage": usage, **more}), pauses=scripted.pauses, headers=_orca(ask)
     )
 
 

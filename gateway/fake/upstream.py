@@ -24,6 +24,7 @@ from gateway.fake.answers import (
     FakeRequest,
     FakeToolCall,
     Part,
+    PromptScores,
     Script,
 )
 from gateway.fake.apis import api_path, correct_answer, dialect_of
@@ -59,6 +60,8 @@ class FakeUpstream:
         self.model = model
         self.vllm = vllm
         self.load: dict[str, float] = {"kv_cache_usage_perc": 0.0, "num_requests_waiting": 0.0}
+        self.scores = PromptScores()
+        """Of the tokens of prompts, for requests with `prompt_logprobs`; vllm only."""
         self.received: list[Received] = []
         self.cancelled = 0
         self.port = 0
@@ -269,7 +272,7 @@ class FakeUpstream:
             answer, serial = known
             return replace(answer, body=answer.body.replace(b"-fake-%d" % serial, b"-fake-%d" % received.serial, 1))
         answer = correct_answer(self._ask(received, path, orca))
-        short = len(received.body) < WRITE_BYTES
+        short = len(received.body) < WRITE_BYTES and b"prompt_logprobs" not in received.body
         if path in _ID_COMES_FIRST and short and not answer.stream and orca is None:
             if len(self._encoded) == ENCODED_ANSWERS:
                 self._encoded.clear()
@@ -289,6 +292,7 @@ class FakeUpstream:
             vllm=self.vllm,
             orca=orca,
             load={"num_requests_running": float(self._running)} | self.load,
+            scores=self.scores,
         )
 
     def _changed(self) -> None:

@@ -155,7 +155,8 @@ class Settler:
         self._recorder.saw(cell, None if sampled else drawn.reason or "not_drawn")
         if not sampled:
             return _NOT_RECORDED
-        offer = self._shadow.decide(ended.call, assignment) if shadowed and self._shadow is not None else None
+        wanted = shadowed and self._shadow is not None
+        offer = self._shadow.decide(ended.call, assignment, ended.context) if wanted and self._shadow else None
         exchange = self._exchange(ended, SamplingDecision(pi, stratum, assignment if counts else None, offer))
         recorded = self._recorder.put(exchange)
         if offer is not None and self._shadow is not None:

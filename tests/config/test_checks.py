@@ -139,7 +139,7 @@ def with_experiments(**experiments: Any) -> str:
     return yaml.safe_dump(
         {
             "keys": [{"name": "web", "sha256": "0" * 64}],
-            "upstreams": {"a": {"kind": "fake"}, "b": {"kind": "fake"}},
+            "upstreams": {"a": {"kind": "fake"}, "b": {"kind": "fake"}, "c": {"kind": "anthropic", "api_key": "k"}},
             "models": {"chat": {"targets": [{"upstream": "a", "model": "m"}], "timeouts": {"total_s": 60}}},
             "scorers": {"refusal": {}},
             "experiments": experiments,
@@ -192,6 +192,28 @@ EXPERIMENTS: list[tuple[dict[str, Any], str]] = [
     ({"start": "2026-12-02", "stop": "2026-12-01"}, "swap.stop: not after its start"),
     ({"start": "soon"}, "swap.start: expected a time such as 2026-12-01T09:00:00Z, got 'soon'"),
     ({"shadw": 0.1}, 'swap.shadw: unknown key; did you mean "shadow"?'),
+    ({"mode": "likelihood", "primary": "refusal"}, "swap.primary: `mode: likelihood` is decided by nats_per_token"),
+    (
+        {"mode": "likelihood", "guardrails": {"refusal": 0.1}},
+        "swap.guardrails.refusal: in `mode: likelihood` the candid",
+    ),
+    ({"mode": "likelihood", "margin": 0}, "swap.margin: 0, which no engine can be shown to meet"),
+    ({"mode": "likelihood", "method": "guaranteed"}, "swap.method: guaranteed needs values with bounds"),
+    ({"mode": "likelihood", "method": "anytime", "max_pairs": 50}, "swap.max_pairs: has no effect with `method: any"),
+    ({"mode": "likelihood", "aa": "proof"}, "swap.aa: has no effect with `mode: likelihood`"),
+    ({"mode": "likelihood", "compare": "served"}, "swap.compare: has no effect with `mode: likelihood`"),
+    ({"mode": "likelihood", "split": 0.1}, "swap.split: has no effect with `mode: likelihood`"),
+    ({"mode": "likelihood", "allow": {"apis": ["completions"]}}, "swap.allow.apis: `mode: likelihood` reads chat"),
+    ({"mode": "likelihood", "budget": {"concurrency": 2}}, "swap.budget.concurrency: 2 is below the 3 requests"),
+    (
+        {"mode": "likelihood", "candidate": None, "candidates": {"repeat_again": {"upstream": "b", "model": "n"}}},
+        'swap.candidates.repeat_again: "repeat_again" is the name of the control\'s own arm',
+    ),
+    (
+        {"mode": "likelihood", "candidate": {"upstream": "c", "model": "n"}},
+        "swap.candidate.upstream: c is of kind anth",
+    ),
+    ({"primary": "nats_per_token"}, 'swap.primary: no scorer and no metric "nats_per_token"'),
     ({"budget": {"usd_per_day": 1}}, "swap.budget.usd_per_day: no price is known for b/n"),
 ]
 

@@ -24,6 +24,7 @@ def experiment(**changes: Any) -> Experiment:
         ({"mode": "split"}, (0.0, 0.5, 0.0)),
         ({"mode": "split", "split": 0.2}, (0.0, 0.2, 0.0)),
         ({"mode": "both"}, (0.1, 0.5, 0.25)),
+        ({"mode": "likelihood", "repeat_control": 0.1}, (0.1, 0.0, 1.0)),
     ],
 )
 def test_shares_have_defaults_only_in_their_modes(changes: dict[str, Any], shares: tuple[float, ...]) -> None:
@@ -62,3 +63,12 @@ def test_a_start_that_is_not_a_time_is_refused(value: Any) -> None:
 def test_the_summary_names_the_shares_or_off() -> None:
     assert experiment(mode="both", shadow=0.2).summary() == "shadow on 20%, split 50%"
     assert experiment(enabled=False).summary() == "off"
+
+
+def test_a_likelihood_experiment_has_a_primary_and_a_noise_floor() -> None:
+    one = experiment(mode="likelihood")
+    assert (one.chosen_primary, one.scored_twice_share) == ("nats_per_token", 0.25)
+    assert experiment(mode="likelihood", repeat_control=0).scored_twice_share == 0.0
+    assert experiment(primary="judge").chosen_primary == "judge"
+    assert experiment().scored_twice_share == 0.0
+    assert one.summary() == "likelihood on 10%"

@@ -6,6 +6,7 @@ from bisect import bisect_left
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from gateway.core.likelihood import likelihood_from_json
 from gateway.core.plan import Plan
 from gateway.core.randomization import draw
 from gateway.evals.experiments.metrics import ArmObservation, JoinedPair, Key, StoredScore, UnpairedRequest
@@ -142,6 +143,7 @@ def _observations(connection: Transaction, ids: Sequence[str], pairs: Sequence[s
             output_tokens=each.output_tokens,
             cost_usd=each.cost_usd,
             request_bytes=each.request_bytes,
+            likelihood=likelihood_from_json(each.likelihood),
             scores=scores.get(each.id, {}),
             pair_scores=beside.get(each.id, {}),
         )

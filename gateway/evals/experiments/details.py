@@ -9,12 +9,15 @@ from typing import Any
 
 import orjson
 
+from gateway.core.horizon import likelihood_scale
+from gateway.core.likelihood import REFUSALS
 from gateway.core.plan import CONTROL, REPEAT
 from gateway.core.request_format import last_user_text, stated_reference
-from gateway.evals.experiments.findings import Finding, SequenceStates
+from gateway.evals.experiments.findings import FALLBACK, Finding, SequenceStates
 from gateway.evals.experiments.latency_difference import quantile
 from gateway.evals.experiments.report import Arm, ArmLatency, Estimate, ExamplePair, StratumDifference
 from gateway.evals.statistics.empirical_bernstein import EmpiricalBernstein
+from gateway.evals.statistics.hybrid import GuardedMean
 from gateway.evals.store.experiments.pairs import AFTER_VERDICT
 from gateway.evals.store.experiments.plans import StoredPlan
 from gateway.evals.store.experiments.queries import (
@@ -42,7 +45,7 @@ POINTS = 100  # points of a latency curve
 
 def arms_of(connection: Reading, plan: StoredPlan) -> tuple[Arm, ...]:
     paired = plan.plan.mode != "split"
-    counts = arm_counts(connection, plan.hash, paired and plan.plan.mode == "shadow")
+    counts = arm_counts(connection, plan.hash, paired and plan.plan.only_shadows)
     lost = lost_by_arm(connection, plan.hash) if paired else {}
     names = [arm for arm in plan.plan.arms if arm in counts or arm in lost]
     return tuple(_arm(plan, arm, counts.get(arm), lost.get(arm, (0, 0))[1]) for arm in names)
@@ -61,6 +64,8 @@ def latency_of(connection: Reading, plan: StoredPlan) -> tuple[ArmLatency, ...]:
 
     In shadow mode the served answers took another path than the shadows, so they are not comparable with them.
     """
+    if plan.plan.likelihood:
+        return ()  # a prefill is no answer
     shadow = plan.plan.mode == "shadow"
     found: list[ArmLatency] = []
     for measure in ("total_s", "first_token_s"):
@@ -91,15 +96,21 @@ def strata_of(connection: Reading, plan: StoredPlan, found: Finding) -> tuple[St
     """The primary metric's difference within each stratum of the plan; each interval is valid for its stratum alone."""
     primary = found.primary
     name = found.names.get(primary.metric) if primary else None
-    if name is None or primary is None or primary.unit:
+    if name is None or primary is None or (primary.unit and not plan.plan.likelihood):
         return ()
     found_strata = []
     for label, differences in sorted(differences_by_stratum(connection, plan.plan.strata, name.values).items()):
-        sequence = EmpiricalBernstein(plan.plan.alpha, -1.0, 1.0)
+        sequence = _within_stratum(plan)
         for difference in differences:
             sequence.add(difference)
         found_strata.append(StratumDifference(label, sequence.n, Estimate(sequence.mean, *sequence.interval())))
     return tuple(found_strata)
+
+
+def _within_stratum(plan: StoredPlan) -> EmpiricalBernstein | GuardedMean:
+    if plan.plan.likelihood:
+        return GuardedMean(plan.plan.alpha, 200.0, likelihood_scale(plan.plan.margin or FALLBACK)[1])
+    return EmpiricalBernstein(plan.plan.alpha, -1.0, 1.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +127,7 @@ def examples_of(connection: Reading, found: Finding, most: int = EXAMPLES) -> Ex
 
     Then improvements on the primary metric, then pairs whose answers are far apart.
     """
-    if found.primary is None:
+    if found.primary is None or found.stored_plan.plan.likelihood:
         return Examples()
     metric, name = found.primary.metric, found.names.get(found.primary.metric)
     widest = widest_differences(connection, name.values, GROUPED, max(1, most // 4)) if name else []
@@ -218,6 +229,7 @@ def withheld_of(found: Finding, look: SequenceStates) -> tuple[tuple[str, int], 
         rows.append((f"lost: {arm}", lost))
     primary = found.names.get(found.primary.metric) if found.primary else None
     words = {"judge_failed": "judge failed", "not_applicable": "not applicable", "same_cluster": "same conversation"}
+    words |= REFUSALS
     for (name, reason, arm), n in sorted(found.withheld.items()):
         if name == primary and reason != "lost":
             rows.append((words.get(reason, reason) + (f": {arm}" if arm else ""), n))

@@ -146,7 +146,7 @@ class ExperimentEngine:
                     pass
                 if plan.state == "running" and plan.plan.max_pairs is not None:
                     await self._stop_at_horizon(plan)
-                if plan.plan.mode != "shadow" and plan.state == "running":
+                if not plan.plan.only_shadows and plan.state == "running":
                     await self._store.run(lambda c, plan=plan: keep_ratio(c, plan, self._clock()))  # type: ignore[misc]
             if self._ramps is not None:
                 await self._ramps.step(plans)
@@ -230,7 +230,7 @@ class ExperimentEngine:
 
         Scores are stored at once, so a judge scores a pair only once even if the lease changes hands.
         """
-        if not self._scorers:
+        if not self._scorers or plan.plan.likelihood:
             return
         scored = await self._store.run(lambda c: known_pair_scores(c, [pair.id for pair in found]))
         ids = [i for pair in found for i in (pair.id, *pair.arms.values()) if i is not None]

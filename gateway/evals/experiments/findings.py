@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from gateway.core.likelihood import REFUSALS
 from gateway.core.plan import CONTROL, FAILURE_METRICS, FEEDBACK, REPEAT, Plan
 from gateway.evals.experiments.family import holm
 from gateway.evals.experiments.gates import (
@@ -17,6 +18,7 @@ from gateway.evals.experiments.gates import (
     PathChecks,
     aa_alarm,
     aa_gate,
+    likelihood_gate,
     losses_gate,
     path_gate,
     same_path_gate,
@@ -202,7 +204,7 @@ def finding(connection: Reading, plan: StoredPlan, candidate: str, now: float | 
     """
     looked = SequenceStates(connection, plan)
     several = len(plan.plan.candidates) > 1
-    if not several or plan.plan.mode != "shadow":
+    if not several or not plan.plan.only_shadows:
         return _finding(looked, plan, candidate, EVEN, now)
     shares = _shares(looked, plan)
     found = {arm: _finding(looked, plan, arm, shares[arm]) for arm, _ in plan.plan.candidates}
@@ -237,7 +239,7 @@ def _guardrail(looked: SequenceStates, plan: StoredPlan, arm: str, metric: str, 
 def _finding(
     looked: SequenceStates, plan: StoredPlan, candidate: str, share: AlphaShare, now: float | None = None
 ) -> Finding:
-    connection, shadows_only = looked.connection, plan.plan.mode == "shadow" or plan.plan.ramp is not None
+    connection, shadows_only = looked.connection, plan.plan.only_shadows or plan.plan.ramp is not None
     split = None if shadows_only else split_of(connection, plan, candidate, time.time() if now is None else now)
     found = _selected(_comparisons(looked, plan, candidate, split, share), plan.plan)
     name = plan.plan.primary
@@ -321,9 +323,17 @@ def _gates(
         gates = [_aa(looked, candidate, primary, delta), *_losses(looked, plan, candidate, delta)]
         varied = bool(plan.plan.control.variant or any(target.variant for _, target in plan.plan.candidates))
         gates += [path_gate(checks, varied)] if (checks := _path_checks(looked, plan)) != PathChecks() else []
+        gates += [_likelihood(looked, plan, candidate, primary)] if plan.plan.likelihood else []
     if split is not None:
         gates.append(split.gate)
     return tuple(gates)
+
+
+def _likelihood(looked: SequenceStates, plan: StoredPlan, candidate: str, primary: Comparison) -> GateResult:
+    name = looked.names.get((candidate, primary.metric))
+    withheld = kept.withheld_of(looked.connection, plan.hash)
+    refused = {(why, arm): n for (of, why, arm), n in withheld.items() if of == name and why in REFUSALS}
+    return likelihood_gate(refused, primary.pairs)
 
 
 def delta_of(plan: Plan, primary: Comparison | None) -> float:

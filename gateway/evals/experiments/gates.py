@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from gateway.core.horizon import FEWEST_REPEATS
+from gateway.core.likelihood import REFUSALS, TOKENIZERS_DIFFER
 from gateway.evals.experiments.report import Comparison, Estimate, GateResult
 from gateway.evals.statistics.bernoulli import bernoulli_interval
 from gateway.evals.statistics.moments import Moments
@@ -19,6 +20,7 @@ NEGLIGIBLE = 0.25  # share of the margin; withheld pairs below it cannot change 
 SRM_ALPHA = 0.01
 SRM_WITHIN = 0.05  # largest distance between a share and its plan for green
 _N_OPT = 1000.0
+_REFUSED = 0.1  # share of the pairs of a likelihood experiment that may have no likelihood
 _FIRST_REPEATS = 3  # before them, a repeat cannot speak for or against a `reject`
 _FEW_REPEATS = 15
 _DOUBT_Z = 1.64  # of the control's own loss on the candidate's path, at a single look; simulated in test_price.py
@@ -148,6 +150,24 @@ def with_doubt(gate: GateResult, primary: Comparison, noise: Moments) -> GateRes
 def same_path_gate(metric: str) -> GateResult:
     """The A/A gate of a primary that compares candidate and control on the same path anyway."""
     return GateResult("aa", 1, f"{metric} compares the candidate with the control's repeat on the same path")
+
+
+def likelihood_gate(refused: Mapping[tuple[str, str], int], compared: int) -> GateResult:
+    """Whether both engines say how likely the served answers are, token by token.
+
+    refused: (key of REFUSALS, arm) → pairs. compared: pairs with a value. Red from the first pair whose tokens differ:
+    one tokenizer splits equal texts alike. Other refusals turn it red where they are more than a tenth.
+    """
+    total = compared + sum(refused.values())
+    if not total:
+        return GateResult("likelihood", 0, "no pair has been settled yet")
+    if not refused:
+        return GateResult("likelihood", 1, f"both engines score the same tokens in all {total} pairs", 0.0)
+    share = sum(refused.values()) / total
+    worst = sorted(refused.items(), key=lambda each: (each[0][0] != TOKENIZERS_DIFFER, -each[1]))
+    says = "; ".join(f"{REFUSALS[why]}: {arm or 'both'}, {n} of {total} pairs" for (why, arm), n in worst)
+    red = share > _REFUSED or any(why == TOKENIZERS_DIFFER for why, _ in refused)
+    return GateResult("likelihood", -1 if red else 1, says, share)
 
 
 def losses_gate(name: str, what: str, losses: PairLosses, delta: float) -> GateResult:

@@ -11,10 +11,22 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from gateway.core.plan import CONTROL, REPEAT, Plan
+from gateway.core.likelihood import AnswerLikelihood
+from gateway.core.plan import AGAIN, CONTROL, NATS_PER_TOKEN, REPEAT, TOP1_AGREEMENT, Plan
+from gateway.evals.experiments.likelihood import NotComparable, likelihood_pair
 
 Source = Literal[
-    "score", "value", "preference", "distance", "failed", "completed", "measure", "lost", "judge"
+    "score",
+    "value",
+    "preference",
+    "distance",
+    "failed",
+    "completed",
+    "measure",
+    "lost",
+    "judge",
+    "likelihood",
+    "agreement",
 ]  # where the numbers come from
 Against = Literal["control", "repeat"]
 Key = tuple[str, str]  # (scorer, "version config_hash"): scores of different versions never mix
@@ -45,6 +57,7 @@ class ArmObservation:
     cost_usd: float | None = None
     request_bytes: int | None = None
     scores: Mapping[Key, StoredScore] = field(default_factory=dict)
+    likelihood: AnswerLikelihood | None = None  # of the served answer under this arm's engine
     pair_scores: Mapping[Key, StoredScore] = field(default_factory=dict)  # comparing the served answer with this one
 
     @property
@@ -83,7 +96,7 @@ class Metric:
     @property
     def bounded(self) -> bool:
         """Differences lie in [−1, 1]."""
-        return self.source not in ("measure", "value")
+        return self.source not in ("measure", "value", "likelihood")
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,12 +112,13 @@ class PairValue:
 class WithheldPair:
     """Why a metric has no value on a pair."""
 
-    reason: str  # lost, judge_failed, not_applicable or incomplete
+    reason: str  # lost, judge_failed, not_applicable, incomplete, or a key of core.likelihood.REFUSALS
     arm: str = ""  # the arm that caused it; "": none
 
 
 MEASURES = ("total_s", "first_token_s", "cost_per_1k", "output_tokens")
 UNITS = {"total_s": "s", "first_token_s": "s", "cost_per_1k": "USD per 1k", "output_tokens": "tokens"}
+UNITS |= {NATS_PER_TOKEN: "nats per token"}
 SAME_PATH = ("error_rate", "completion", "total_s", "first_token_s")  # these are compared with the control's repeat
 LOST, JUDGED = "lost", "judge failed"  # metrics that only the gates use
 ALONE = "failed alone"
@@ -116,6 +130,8 @@ known from every pair, whatever the share of repeats."""
 
 def metrics_of(plan: Plan, joined: JoinedPair) -> list[Metric]:
     """Every metric that this pair may have a value of, in a fixed order."""
+    if plan.likelihood:
+        return _LIKELIHOOD
     again: Against = "repeat" if plan.repeat_control else "control"
     scored: Against = "repeat" if plan.compare == "repeat" else "control"
     found = [Metric("error_rate", "failed", against=again), Metric("completion", "completed", against=again)]
@@ -128,6 +144,15 @@ def metrics_of(plan: Plan, joined: JoinedPair) -> list[Metric]:
     found += [m for m in sorted(_scored(joined, scored), key=lambda m: (m.name, m.identity)) if m.name not in taken]
     primary = next((m for m in found if m.name == plan.primary), None)
     return [*found, Metric(JUDGED, "judge", primary.identity, primary.against)] if primary else found
+
+
+_LIKELIHOOD = [
+    Metric("error_rate", "failed", against="repeat"),
+    Metric("completion", "completed", against="repeat"),
+    Metric(LOST, "lost", against="repeat"),
+    Metric(NATS_PER_TOKEN, "likelihood", against="repeat"),
+    Metric(TOP1_AGREEMENT, "agreement", against="repeat"),
+]
 
 
 def counts_alone(plan: Plan) -> bool:
@@ -154,7 +179,7 @@ def pair_value(plan: Plan, metric: Metric, joined: JoinedPair, arm: str) -> Pair
 
     None: the arm, or what it is compared with, is not part of this pair, or the scorer did not sample it.
     """
-    that = joined.arms.get(arm)
+    that = joined.arms.get(AGAIN if plan.likelihood and arm == REPEAT else arm)
     base = joined.control if metric.against == CONTROL else joined.arms.get(REPEAT)
     if that is None or base is None or that is base:
         return None
@@ -265,6 +290,19 @@ def _measured(name: str, seen: ArmObservation) -> float | None:
     return None if value is None else float(value)
 
 
+def _likelihood(metric: Metric, base: ArmObservation, that: ArmObservation, arm: str) -> PairValue | WithheldPair:
+    """Nats per token of the served answer: less is better. An engine that fails has no likelihood."""
+    for name, each in ((metric.against, base), (arm, that)):
+        if each.failed and (each.likelihood is None or each.likelihood.refused != "rejected"):
+            return WithheldPair("incomplete", name)
+    pair = likelihood_pair(base.likelihood, that.likelihood)
+    if isinstance(pair, NotComparable):
+        return WithheldPair(pair.reason, arm if pair.of_b else metric.against)
+    if metric.source == "agreement":
+        return PairValue(1.0, pair.agreement, pair.agreement - 1.0)
+    return PairValue(pair.a, pair.b, pair.a - pair.b)
+
+
 def _judged(plan: Plan, metric: Metric, base: ArmObservation, that: ArmObservation) -> PairValue | None:
     """Whether the primary's judge failed on each arm."""
     key = (str(plan.primary), metric.identity)
@@ -287,6 +325,8 @@ _TAKERS = {
     "failed": _failed,
     "completed": _completed,
     "measure": _measure,
+    "likelihood": _likelihood,
+    "agreement": _likelihood,
 }
 
 
@@ -304,5 +344,10 @@ def known_before(control: ArmObservation, scorer: Key | None) -> tuple[float, fl
 
 
 def noise_metrics(metrics: Iterable[Metric]) -> list[Metric]:
-    """The metrics that compare the control's repeat with the served answer: the A/A pairs."""
-    return [m for m in metrics if m.against == "control" and m.source not in ("lost", "judge") and m.name != ALONE]
+    """The metrics that compare the control's repeat with the served answer, or with itself once more: the A/A pairs."""
+    likelihoods = ("likelihood", "agreement")
+    return [m for m in metrics if m.source in likelihoods or _compares_served(m)]
+
+
+def _compares_served(m: Metric) -> bool:
+    return m.against == "control" and m.source not in ("lost", "judge") and m.name != ALONE

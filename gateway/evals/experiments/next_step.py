@@ -182,7 +182,7 @@ def _scorer_share(c: Condition, pace: Pace) -> NextStep | None:
 
 
 def _repeat_control(plan: Plan, conditions: Sequence[Condition], last: Condition, pace: Pace) -> NextStep | None:
-    if not last.by_repeat or not 0 < plan.repeat_control < REPEATED:
+    if plan.likelihood or not last.by_repeat or not 0 < plan.repeat_control < REPEATED:
         return None
     total = _total(conditions, {True: plan.repeat_control / REPEATED, False: 1.0})
     requests = pace.requests(total)

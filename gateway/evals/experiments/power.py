@@ -13,8 +13,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from gateway.config.derive import horizon_of
-from gateway.core.horizon import FEWEST_REPEATS, guarded, planned_pairs
-from gateway.core.plan import CONTROL, REPEAT, Plan
+from gateway.core.horizon import FEWEST_REPEATS, guarded, likelihood_scale, planned_pairs
+from gateway.core.plan import CONTROL, NATS_PER_TOKEN, REPEAT, TOP1_AGREEMENT, Plan
 from gateway.evals.experiments.conditions import MIN_PAIRS, needs_repeat, offered_share, pairs_a_day
 from gateway.evals.experiments.findings import FALLBACK, SequenceStates, finding
 from gateway.evals.experiments.gates import NEGLIGIBLE, units_for_srm
@@ -36,7 +36,9 @@ GUESS = 0.1  # assumed variance of a difference of scores in [0, 1]
 FEW = 0.05  # squared deviations below which a variance is not believed
 AA = "aa"
 LOSS_GATES = (("losses", LOST), ("judge", JUDGED))
-_SOURCES: dict[str, Source] = {"error_rate": "failed", "completion": "completed"}
+_SOURCES: dict[str, Source] = {
+    "error_rate": "failed", "completion": "completed", NATS_PER_TOKEN: "likelihood", TOP1_AGREEMENT: "agreement",
+}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,7 +157,7 @@ def _price(
     pairs, reject = until
     if pairs is None:
         return VerdictPrice(effect, None, reject, None, None, None)
-    paid = 0 if plan.mode == "split" else math.ceil(pairs * (len(plan.candidates) + plan.repeat_control))
+    paid = 0 if plan.mode == "split" else math.ceil(pairs * (len(plan.candidates) + plan.paid_repeats))
     return VerdictPrice(
         effect,
         pairs,
@@ -180,7 +182,7 @@ def pilot_variance(connection: Reading, plan: Plan) -> float | None:
         known = [
             (each.unadjusted if each.unadjusted.n else each.moments).variance()  # a plan's horizon does not count on it
             for each in found
-            if each and each.bounded and each.n >= MIN_PAIRS
+            if each and (each.bounded or plan.likelihood) and each.n >= MIN_PAIRS
         ]
         if known and len(known) == len(found):
             return max(known)
@@ -224,7 +226,7 @@ def _power(known: _Known, arm: str, metric: str) -> Power:
     plan, margin = known.plan, margin_of(known.plan, metric) or 0.0
     alone = metric in FAILURES and counts_alone(plan)
     sequence = known.sequence(arm, ALONE if alone else metric)
-    bounded = sequence.bounded if sequence else metric not in (*MEASURES, P95)
+    bounded = sequence.bounded if sequence else metric not in (*MEASURES, P95, NATS_PER_TOKEN)
     rule = _rule(plan, metric, margin, bounded, arm)
     variance, basis = _variance(known, (arm,) if alone else (arm, REPEAT), ALONE if alone else metric, bounded)
     have = sequence.n if sequence else 0
@@ -311,7 +313,7 @@ def _loss_gate(known: _Known, arm: str, name: str, metric: str) -> Power | None:
 
 
 def _rule(plan: Plan, metric: str, margin: float, bounded: bool, arm: str) -> SequenceRule:
-    source: Source = _SOURCES.get(metric, "score") if bounded else "measure"
+    source: Source = _SOURCES.get(metric, "score") if bounded or metric == NATS_PER_TOKEN else "measure"
     name = ALONE if metric in FAILURES and metric != plan.primary and counts_alone(plan) else metric
     return rule_of(plan, Metric(name, source), margin, arm)
 
@@ -345,6 +347,9 @@ def _variance(known: _Known, arms: tuple[str, ...], metric: str, bounded: bool) 
             words = "the control against itself" if arm == REPEAT else "the candidate so far"
             words += f", adjusted (saves {found.saved:.0%} of the pairs)" if found.saved else ""
             return _believed(found, bounded and metric not in (*FAILURES, ALONE), f"{words}, {found.n} pairs")
+    if metric == NATS_PER_TOKEN:
+        deviation = likelihood_scale(known.plan.margin or FALLBACK)[0]
+        return deviation**2, f"fewer than {MIN_PAIRS} pairs yet; a deviation of {deviation:g} is assumed"
     if not bounded:
         return None, f"fewer than {MIN_PAIRS} pairs yet, and no guess for this unit"
     if metric in (*FAILURES, ALONE):

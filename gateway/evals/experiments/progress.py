@@ -85,6 +85,8 @@ class PlanProgress:
             return
         if isinstance(value, WithheldPair):
             self._withheld[name, value.reason, value.arm] += 1
+            if metric.source == "likelihood":  # a gate says why there is no value, before there is a first one
+                self._begin(metric, name)
             self._miss(name, joined, value)
         elif joined.cluster is not None and (name, joined.cluster) in self._clusters:
             self._withheld[name, "same_cluster", ""] += 1
@@ -101,9 +103,7 @@ class PlanProgress:
             self._moved.add(name)
 
     def _add(self, position: int, joined: JoinedPair, metric: Metric, name: SequenceName, taken: PairValue) -> None:
-        sequence = self._sequences.get(name)
-        if sequence is None:
-            sequence = self._sequences[name] = self.new_sequence(metric, name.candidate)
+        sequence = self._begin(metric, name)
         if sequence.closed:
             return
         known = None
@@ -119,6 +119,13 @@ class PlanProgress:
         if trail_point(sequence.n):
             low, high = sequence.interval()
             self._points.append(TrailPoint(name, sequence.n, sequence.moments.mean, low, high))
+
+    def _begin(self, metric: Metric, name: SequenceName) -> DifferenceSequence:
+        """The sequence of this name; an empty one if there is none yet."""
+        if name not in self._sequences:
+            self._sequences[name] = self.new_sequence(metric, name.candidate)
+            self._moved.add(name)
+        return self._sequences[name]
 
     def new_sequence(self, metric: Metric, arm: str) -> DifferenceSequence:
         """An empty sequence with the plan's rule."""

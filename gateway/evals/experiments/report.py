@@ -300,6 +300,71 @@ class RampHistory:
 
 
 @dataclass(frozen=True, slots=True)
+class TokenLikelihood:
+    """One token of a served answer. control, candidate: its log-probability under each, in nats."""
+
+    text: str
+    control: float
+    candidate: float
+    instead: str  # the candidate's most likely token at this place
+
+    @property
+    def difference(self) -> float:
+        """Below 0: less likely under the candidate."""
+        return self.candidate - self.control
+
+
+@dataclass(frozen=True, slots=True)
+class UnlikelyToken:
+    """A token that is much less likely under the candidate, with the text before it."""
+
+    before: str
+    token: TokenLikelihood
+
+
+@dataclass(frozen=True, slots=True)
+class LikelihoodCall:
+    """A served answer on which the two engines differ most."""
+
+    exchange: str  # id of the served exchange
+    difference: float  # candidate minus control, nats per token
+    tokens: tuple[TokenLikelihood, ...]  # (): they are not recorded
+    left_out: int  # tokens after those
+    worst: tuple[UnlikelyToken, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class LikelihoodBin:
+    """Calls whose difference is in [low, high), nats per token."""
+
+    low: float
+    high: float
+    calls: int
+    noise: int  # of the control against itself
+
+
+@dataclass(frozen=True, slots=True)
+class LikelihoodFinding:
+    """What both engines say about the served answers. Differences are candidate minus control, in nats per token."""
+
+    calls: int
+    tokens: int  # of the served answers, as far as they were read
+    control: Estimate  # nats per token of the served answers
+    candidate: Estimate
+    divergence: Estimate  # mean difference
+    noise: Estimate | None  # the same of the control against itself
+    noise_calls: int
+    agreement: Estimate  # share of places with the same most likely token
+    noise_agreement: Estimate | None
+    perplexity_ratio: Estimate  # exp(divergence)
+    sampled: tuple[tuple[str, int], ...]  # how the served answers were drawn: (setting, calls)
+    estimates: str  # what the mean difference estimates, in a sentence
+    distribution: tuple[LikelihoodBin, ...]
+    refused: tuple[tuple[str, int], ...]  # (reason, pairs)
+    widest: tuple[LikelihoodCall, ...]  # the calls that differ most, the widest first
+
+
+@dataclass(frozen=True, slots=True)
 class Report:
     """Everything that is shown of one experiment and one candidate."""
 
@@ -339,3 +404,4 @@ class Report:
     family: Family | None = None  # None: there is one candidate
     cautions: tuple[str, ...] = ()  # why the verdict may deserve less trust, in sentences
     ramp: RampHistory | None = None  # None: the plan has none, or it has not begun
+    likelihood: LikelihoodFinding | None = None  # None: the experiment compares answers

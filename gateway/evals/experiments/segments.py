@@ -13,7 +13,8 @@ from typing import Any
 
 import orjson
 
-from gateway.evals.experiments.findings import Finding
+from gateway.core.horizon import likelihood_scale
+from gateway.evals.experiments.findings import FALLBACK, Finding
 from gateway.evals.experiments.report import Estimate, SegmentDifference, direction_finding
 from gateway.evals.statistics.hybrid import guarded_half_width
 from gateway.evals.statistics.moments import Moments
@@ -32,11 +33,13 @@ _LENGTHS = ((1024, "under 1 KB"), (4096, "1 to 4 KB"), (16384, "4 to 16 KB"))
 def segments_of(connection: Reading, found: Finding) -> tuple[SegmentDifference, ...]:
     """Those that are shown to be worse first, then those that are better, then the others."""
     name = found.names.get(found.primary.metric) if found.primary else None
-    if name is None or found.primary is None or found.primary.unit:
+    plan = found.stored_plan.plan
+    if name is None or found.primary is None or (found.primary.unit and not plan.likelihood):
         return ()
     rows = segment_rows(connection, name.values, MOST_PAIRS)
-    plan = found.stored_plan.plan
-    return with_intervals(collected((parts_of(row), row.difference) for row in rows), plan.alpha / len(plan.candidates))
+    largest = likelihood_scale(plan.margin or FALLBACK)[1] if plan.likelihood else 1.0
+    parts = collected((parts_of(row), row.difference) for row in rows)
+    return with_intervals(parts, plan.alpha / len(plan.candidates), largest)
 
 
 def parts_of(row: SegmentRow) -> dict[str, str]:
@@ -84,12 +87,14 @@ def collected(pairs: Iterable[tuple[Mapping[str, str], float]]) -> dict[tuple[st
     return shown
 
 
-def with_intervals(found: Mapping[tuple[str, str], Moments], alpha: float) -> tuple[SegmentDifference, ...]:
-    """alpha: of all segments together."""
+def with_intervals(
+    found: Mapping[tuple[str, str], Moments], alpha: float, largest: float = 1.0
+) -> tuple[SegmentDifference, ...]:
+    """alpha: of all segments together. largest: the largest difference, see core.horizon.guarded."""
     left = list(found)
     intervals: dict[tuple[str, str], Estimate] = {}
     while left:
-        intervals |= {part: _interval(found[part], alpha / len(left)) for part in left}
+        intervals |= {part: _interval(found[part], alpha / len(left), largest) for part in left}
         still = [part for part in left if direction_finding(intervals[part]) == "unclear"]
         if len(still) == len(left):
             break
@@ -104,6 +109,6 @@ def with_intervals(found: Mapping[tuple[str, str], Moments], alpha: float) -> tu
 _ORDER: Sequence[str] = ("worse", "better", "unclear")
 
 
-def _interval(moments: Moments, alpha: float) -> Estimate:
-    half = guarded_half_width(alpha, _N_STAR, moments.n, moments.m2)
+def _interval(moments: Moments, alpha: float, largest: float) -> Estimate:
+    half = guarded_half_width(alpha, _N_STAR, moments.n, moments.m2, largest)
     return Estimate(moments.mean, moments.mean - half, moments.mean + half)

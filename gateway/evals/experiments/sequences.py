@@ -21,7 +21,7 @@ from typing import Any, Literal
 
 from gateway.core import plan as plans
 from gateway.core.horizon import BURN_IN as FEWEST
-from gateway.core.horizon import guarded
+from gateway.core.horizon import guarded, likelihood_scale
 from gateway.core.plan import CANDIDATE, REPEAT, Plan
 from gateway.evals.experiments.metrics import ALONE, Metric, PairValue, counts_alone
 from gateway.evals.experiments.report import Estimate
@@ -100,6 +100,8 @@ def rule_of(plan: Plan, metric: Metric, margin: float | None, arm: str = CANDIDA
     guess = _RARE if metric.source in _FAILURES else _GUESS
     v_opt = min(max(9.0 * (guess / margin) ** 2 if margin else 10.0, 10.0), 1e4)
     horizon = _horizon(plan, metric, arm) if metric.name == plan.primary else 0
+    if metric.source == "likelihood":
+        return _likelihood_rule(plan, alpha, horizon if arm != REPEAT else 0)
     if not metric.bounded:
         chosen = horizon and not plan.auto_horizon  # the automatic one is guessed for scores
         return (
@@ -115,6 +117,15 @@ def rule_of(plan: Plan, metric: Metric, margin: float | None, arm: str = CANDIDA
         return SequenceRule("rare", alpha)
     n_opt = min(max(9.0 * guess / margin**2, BURN_IN), 1e5) if margin else 500.0
     return SequenceRule("guarded", alpha, 10.0, n_opt, 0, 1.0, compared)
+
+
+def _likelihood_rule(plan: Plan, alpha: float, horizon: int) -> SequenceRule:
+    """Of differences in nats per token, at the scale that the margin sets. horizon: 0: at none."""
+    deviation, largest = likelihood_scale(plan.margin or 0.02)
+    if horizon:
+        return SequenceRule("hybrid", alpha, horizon=horizon, largest=largest)
+    n_opt = min(max(9.0 * (deviation / (plan.margin or 0.02)) ** 2, BURN_IN), 1e5)
+    return SequenceRule("guarded", alpha, n_opt=n_opt, largest=largest)
 
 
 def _compared(plan: Plan) -> int:
@@ -161,6 +172,11 @@ class DifferenceSequence:
     def closed(self) -> bool:
         """The horizon is reached: no further pair is taken."""
         return isinstance(self.difference, HybridMean) and self.difference.closed
+
+    @property
+    def _scaled(self) -> bool:
+        """Its rule has a horizon, or another scale than that of scores."""
+        return bool(self.rule.horizon) or self.rule.largest != 1.0
 
     @property
     def saved(self) -> float | None:
@@ -249,7 +265,7 @@ class DifferenceSequence:
         u = self.unadjusted
         adjusted = {"unadjusted": [u.n, u.mean, u.m2], "adjustment": self.adjustment.state()} if self.adjustment else {}
         return {
-            "rule": list(astuple(self.rule))[: 8 if self.rule.compared else 6 if self.rule.horizon else 4],
+            "rule": list(astuple(self.rule))[: 8 if self.rule.compared else 6 if self._scaled else 4],
             **adjusted,
             "bounded": self.bounded,
             "preference": self.preference,
@@ -294,7 +310,7 @@ def _empty_sequence(rule: SequenceRule) -> Sequence:
     if rule.method == "hybrid":
         return HybridMean(rule.alpha, rule.horizon, rule.largest)
     if rule.method == "guarded":
-        return GuardedMean(rule.alpha, rule.n_opt)
+        return GuardedMean(rule.alpha, rule.n_opt, rule.largest)
     if rule.method == "rare":
         return RareDifference(rule.alpha)
     return EmpiricalBernstein(rule.alpha, -1.0, 1.0, rule.v_opt)

@@ -91,7 +91,7 @@ def half_width_of(rule: SequenceRule, variance: float) -> Callable[[float], floa
     if rule.method == "hybrid":
         return lambda n: hybrid.half_width(rule.alpha, rule.horizon, int(n), variance * n, rule.largest)
     if rule.method == "guarded":
-        return lambda n: hybrid.guarded_half_width(rule.alpha, rule.n_opt, int(n), variance * n)
+        return lambda n: hybrid.guarded_half_width(rule.alpha, rule.n_opt, int(n), variance * n, rule.largest)
     if rule.method == "rare":
         return lambda n: _rare_half_width(rule.alpha, int(n), variance)
     return lambda n: bernstein_bound(variance * n, rule.alpha, 2.0, rule.v_opt) / n

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from gateway.evals.experiments import number_format as say
-from gateway.evals.experiments.report import ArmLatency, Estimate, IntervalTrail
+from gateway.evals.experiments.report import ArmLatency, Estimate, IntervalTrail, LikelihoodBin
 
 WIDE, NARROW = 960, 360
 CELL_WIDTH, FOREST_WIDTH = 140, 480  # of a bar in a column of its own, and of one that fills half of the page
@@ -402,3 +402,51 @@ def _steps(curve: Sequence[Point], x: Scale, y: Scale) -> list[Point]:
 
 def _seconds(seconds: float | None) -> str:
     return f"{say.number(seconds, say.digits(seconds))} s"
+
+
+@dataclass(frozen=True, slots=True)
+class LikelihoodBars:
+    """How many calls have which difference, to be drawn."""
+
+    id: str
+    title: str
+    bins: Sequence[LikelihoodBin]
+    margin: float | None
+
+
+def likelihood_chart(bars: LikelihoodBars) -> Chart | None:
+    """The distribution of calls over differences, with the control against itself as outlines. None: no call yet."""
+    if not bars.bins:
+        return None
+    calls, noise = sum(b.calls for b in bars.bins), sum(b.noise for b in bars.bins)
+    most = max(bars.bins, key=lambda b: b.calls)
+    places = say.digits(most.high - most.low)
+    description = (
+        f"{say.counted(calls, 'call')}; most of them between {say.number(most.low, places, signed=True)} and "
+        f"{say.number(most.high, places, signed=True)} nats per token. "
+        f"The control against itself: {say.counted(noise, 'call')}."
+    )
+    variants = _variants(lambda width: _likelihood_shapes(bars, width))
+    return Chart(bars.id, bars.title, description, _CURVE_HEIGHT, variants)
+
+
+def _likelihood_shapes(bars: LikelihoodBars, width: int) -> list[Shape]:
+    first, last = bars.bins[0], bars.bins[-1]
+    calls, noise = (sum(counts) or 1 for counts in zip(*((b.calls, b.noise) for b in bars.bins), strict=True))
+    highest = max(max(b.calls / calls, b.noise / noise) for b in bars.bins) or 1.0
+    x = Scale(first.low, last.high, 58, width - 18)
+    y = Scale(0, 1.05 * highest, _CURVE_HEIGHT - 52, 14)
+    places = say.digits((last.high - first.low) / 4)
+    x_ticks = tuple(
+        (v, say.number(v, places, signed=True)) for v in ticks(first.low, last.high, 8 if width == WIDE else 4)
+    )
+    y_ticks = tuple((v, say.share(v)) for v in ticks(0, highest, 4))
+    drawn = Axes(x, y, x_ticks, y_ticks, "nats per token, candidate minus control").shapes()
+    for b in bars.bins:
+        left, wide = x(b.low) + 1, x(b.high) - x(b.low) - 2
+        for share, look in ((b.calls / calls, "bin candidate"), (b.noise / noise, "bin repeat")):
+            if share:
+                drawn.append(shape("rect", x=left, y=y(share), width=wide, height=y(0) - y(share), look=look))
+    edges = [(0.0, "zero"), *([(bars.margin, "margin")] if bars.margin else [])]
+    drawn += [line(x(v), y.start, x(v), y.end, look) for v, look in edges if first.low <= v <= last.high]
+    return drawn

@@ -17,14 +17,18 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 
 from gateway.config.models import Retries
+from gateway.core.completion import assemble
 from gateway.core.errors import GatewayError
 from gateway.core.exchange import Exchange
-from gateway.core.plan import REPEAT
+from gateway.core.likelihood import AnswerLikelihood
+from gateway.core.plan import AGAIN, REPEAT
 from gateway.core.prices import Prices
 from gateway.observability.eval_metrics import ProxyMetrics
 from gateway.proxy.experiments.budget import ShadowSpending, usage_or_guess
 from gateway.proxy.experiments.idle_queue import IdleQueue, IdleTask
 from gateway.proxy.experiments.latency_gate import LatencyGate
+from gateway.proxy.experiments.likelihood_request import MOST_BYTES, Scorable, likelihood_request, scorable
+from gateway.proxy.experiments.prompt_likelihood import PromptLikelihood, prompt_likelihood
 from gateway.proxy.experiments.request_digest import request_digest
 from gateway.proxy.experiments.shadow_request import asked_again, has_effects
 from gateway.proxy.limits.charge import Charge
@@ -67,6 +71,8 @@ class ShadowOffer:
     """The arms to send, in that order; (): none."""
     reason: str | None = None
     """Why none is sent."""
+    answer: str | None = None
+    """The served answer, whose likelihood the arms are asked for; None: they are asked for answers."""
 
 
 class ShadowSender:
@@ -105,17 +111,20 @@ class ShadowSender:
         """Queues the rest of a call's settlement. False: the queue is full, so the caller does it now."""
         return not self._given_up and self.idle_queue.later(task)
 
-    def decide(self, call: Call, assignment: Assignment) -> ShadowOffer:
-        """Decides on a drawn shadow. The offer holds its share of the concurrency until ask() or withdraw()."""
+    def decide(self, call: Call, assignment: Assignment, context: CallContext) -> ShadowOffer:
+        """Decides on a drawn shadow. The offer holds its share of the concurrency until ask() or withdraw().
+
+        context: of the served call, whose answer an experiment of likelihoods reads."""
         running = assignment.running
         arms = arms_asked(running, call.id)
-        reason = self._why_not(call, running, arms)
+        answer = _scorable(call, context) if running.plan.likelihood else None
+        reason = (answer and answer.why_not) or self._why_not(call, running, arms)
         if reason is not None:
             self._count(running, "", f"not_offered_{reason}")
             return ShadowOffer((), reason)
         self._shadow_state.running[running.plan.name] += len(arms)
         self._running += len(arms)
-        return ShadowOffer(tuple(self._rng.sample(arms, len(arms))))
+        return ShadowOffer(tuple(self._rng.sample(arms, len(arms))), answer=answer and answer.answer)
 
     def _why_not(self, call: Call, running: RunningExperiment, arms: tuple[str, ...]) -> str | None:
         name, settings = running.plan.name, running.settings
@@ -158,9 +167,11 @@ class ShadowSender:
     def ask(self, assignment: Assignment, offer: ShadowOffer, call: Call, route: Route, served: Exchange) -> None:
         """Queues the requests of an offer's arms. Returns at once."""
         for arm in offer.arms:
-            self.idle_queue.do(partial(self._begin, call, route, assignment.running, arm, served))
+            self.idle_queue.do(partial(self._begin, call, route, assignment.running, arm, served, offer.answer))
 
-    def _begin(self, call: Call, route: Route, running: RunningExperiment, arm: str, served: Exchange) -> None:
+    def _begin(
+        self, call: Call, route: Route, running: RunningExperiment, arm: str, served: Exchange, answer: str | None
+    ) -> None:
         name = running.plan.name
         if self._given_up or self._router.experiments.in_force.get(name) is not running:
             self._ended(name)
@@ -168,7 +179,7 @@ class ShadowSender:
             return
         gate = self._shadow_state.gates[name]
         gate.began()
-        task = self._tasks.start(self._ask(call, route, running, arm, served), f"shadow {name} {arm}")
+        task = self._tasks.start(self._ask(call, route, running, arm, served, answer), f"shadow {name} {arm}")
         self._shadow_state.tasks[name].add(task)
         # Not in the coroutine's own `finally`, which does not run if the task is cancelled before its first step.
         task.add_done_callback(lambda task: self._done(name, gate, task))
@@ -191,9 +202,12 @@ class ShadowSender:
         gate = self._shadow_state.gates[assignment.running.plan.name]
         gate.answered(call.stream, call.received, call.received + now - call.started, seconds)
 
-    async def _ask(self, call: Call, route: Route, running: RunningExperiment, arm: str, served: Exchange) -> None:
+    async def _ask(
+        self, call: Call, route: Route, running: RunningExperiment, arm: str, served: Exchange, answer: str | None
+    ) -> None:
         target_state = self._router.target_state(running.plan.target(arm))
-        again = asked_again(call, target_state)
+        scored = answer is not None
+        again = asked_again(call, target_state) if answer is None else likelihood_request(call, target_state, answer)
         total_s = running.plan.deadline_s or route.timeouts.total_s
         alone = replace(
             route,
@@ -204,7 +218,7 @@ class ShadowSender:
             total_shortened=route.total_shortened and running.plan.deadline_s is None,
             shadow_of=running.plan.name,
         )
-        context = CallContext(HeldBytes(True, self._cap_bytes))
+        context = CallContext(HeldBytes(True, MOST_BYTES if scored else self._cap_bytes))
         try:
             await self._relay.ask(again, alone, DetachedClient(), context, held=True)
         except GatewayError:
@@ -217,7 +231,16 @@ class ShadowSender:
             self._count(running, arm, "given_up")
             return
         total_s = time.monotonic() - again.started
-        self.idle_queue.do(partial(self._record, again, running, arm, target_state, served, context, total_s))
+        read = None if answer is None else await self._likelihood(context, answer, served)
+        self.idle_queue.do(partial(self._record, again, running, arm, target_state, served, context, total_s, read))
+
+    async def _likelihood(self, context: CallContext, answer: str, served: Exchange) -> PromptLikelihood:
+        """What an engine's response says about the served answer; on a thread where it is large."""
+        if context.response.truncated:
+            return PromptLikelihood(AnswerLikelihood(refused="too_large"))
+        response = context.response.bytes()
+        read = partial(prompt_likelihood, response, context.status, answer, served.id, self._shadow_state.digest_key)
+        return await asyncio.to_thread(read) if len(response) > LARGE else read()
 
     def _spent(
         self, running: RunningExperiment, arm: str, target_state: TargetState, context: CallContext, alias: str
@@ -243,28 +266,32 @@ class ShadowSender:
         served: Exchange,
         context: CallContext,
         total_s: float,
+        read: PromptLikelihood | None = None,
     ) -> None:
+        """read: what the arm says about the likelihood of the served answer, if it was asked for that."""
         request, cut = context.sent_body, False
-        digest = self.digest(request, target_state, running) if request else None
+        digest = self.digest(request, target_state, running) if request and read is None else None
         if len(request) <= LARGE:
             request, cut = without_data_urls(request, self._cap_bytes)
         content = call.caller.content != "metadata"
         first, plan = context.first_content, running.plan
-        repeat = arm == REPEAT
+        repeat = arm in (REPEAT, AGAIN)
+        response = without_images(context.response.bytes()) if read is None else read.response
+        share = plan.scored_twice if arm == AGAIN else plan.repeat_control if repeat else 1.0
         exchange = replace(
             served,
             id=call.id, received=call.received, target=target_state.target,
             role="control" if repeat else "shadow", arm=arm,
             pair=served.id, asked=(), not_asked=None, form="raw",
             request=request if content else b"{}",
-            response=without_images(context.response.bytes()) if content else b"",
-            truncated=cut or context.response.truncated, spliced=False, status=context.status,
+            response=response if content else b"",
+            stream=call.stream, truncated=cut or context.response.truncated, spliced=False, status=context.status,
             outcome=context.outcome, usage=context.usage, attempts=tuple(context.attempts),
             total_s=total_s,
             first_token_s=None if first is None else first - call.started,
-            pi=plan.shadow * (plan.repeat_control if repeat else 1.0),
+            pi=plan.shadow * share,
             stratum=f"{'repeat' if repeat else 'shadow'}:{plan.name}", seq=self._recorder.seq,
-            request_digest=digest,
+            request_digest=digest, likelihood=None if read is None else read.likelihood.to_json(),
         )  # fmt: skip
         self._recorder.saw((exchange.stratum, call.alias, target_state.name, arm, ""), None)
         self._recorder.put(exchange)
@@ -274,6 +301,11 @@ class ShadowSender:
         """arm: "" if no arm was sent."""
         self._metrics.counts.of(self._metrics.shadow, running.plan.name, arm, result).n += 1
         self._shadow_state.spending.counted(running.hash, f"{arm}:{result}" if arm else result)
+
+
+def _scorable(call: Call, context: CallContext) -> Scorable:
+    served = assemble(call.api, call.stream, context.response.bytes())
+    return scorable(call, served, context.response.truncated)
 
 
 def _loaded(target_state: TargetState, limit: float | None) -> bool:

@@ -12,9 +12,9 @@ from gateway.proxy.request.json_splice import remove_member, set_member
 from gateway.proxy.routing.target_state import TargetState
 
 _REPLACED = ("seed", "priority")
-_LAST = b"100"  # vLLM serves lower numbers first
+LAST = b"100"  # vLLM serves lower numbers first
 # A cache on the way could repeat the first answer; this tells it not to (RFC 9111, section 5.2.1.4).
-_FRESH = [(b"cache-control", b"no-cache"), (b"pragma", b"no-cache")]
+FRESH = [(b"cache-control", b"no-cache"), (b"pragma", b"no-cache")]
 # State that an upstream keeps, or work that it does besides answering: a second request would do it twice.
 _STATE = (
     "store",
@@ -38,7 +38,7 @@ def asked_again(call: Call, target_state: TargetState) -> Call:
     replaced = [name for name in _REPLACED if name in call.fields]
     body = remove_member(call.body, b"seed") if "seed" in replaced else call.body
     if target_state.upstream.config.priority:
-        body = set_member(body, b"priority", _LAST)
+        body = set_member(body, b"priority", LAST)
     return replace(
         call,
         id=new_id(),
@@ -46,7 +46,7 @@ def asked_again(call: Call, target_state: TargetState) -> Call:
         started=time.monotonic(),
         body=body,
         fields={n: value for n, value in call.fields.items() if n not in replaced} if replaced else call.fields,
-        headers=[h for h in call.headers if h[0] != b"idempotency-key"] + _FRESH,
+        headers=[h for h in call.headers if h[0] != b"idempotency-key"] + FRESH,
     )
 
 

@@ -66,7 +66,7 @@ def estimates_of(
     for alias, model in config.models.items():
         targets = {Target(t.upstream, t.model) for t in (*model.targets, *model.fallback)}
         for plan in plans.values():
-            if plan.model == alias and plan.mode != "shadow":
+            if plan.model == alias and not plan.only_shadows:
                 targets |= {target for _, target in plan.candidates}
         found[alias] = _estimate(sorted(targets, key=str), prices)
         if alias in before:

@@ -14,7 +14,7 @@ from gateway.config.derive import plans_of, target_of
 from gateway.config.experiments import Experiment
 from gateway.config.models import Config
 from gateway.core.exchange import Target
-from gateway.core.plan import CONTROL, REPEAT, Plan, PlanState
+from gateway.core.plan import AGAIN, CONTROL, REPEAT, Plan, PlanState
 from gateway.core.randomization import draw
 from gateway.proxy.request.call import Call
 from gateway.proxy.routing.variants import NOTHING_VARIED, VariedParts, variants_of, varied_parts
@@ -169,7 +169,7 @@ def running(plan: Plan, settings: Experiment, varied: VariedParts = NOTHING_VARI
         keys=None if plan.keys is None else frozenset(plan.keys),
         allowed=None if settings.allow.keys is None else frozenset(settings.allow.keys),
         apis=frozenset(plan.apis),
-        splits=plan.mode != "shadow" and plan.ramp is None,
+        splits=not plan.only_shadows and plan.ramp is None,
         shadows=plan.mode != "split",
         headers={a: [(b"x-gateway-experiment", name), (b"x-gateway-arm", a.encode())] for a in plan.arms},
         varied=varied,
@@ -226,7 +226,13 @@ def repeated(running: RunningExperiment, call_id: str) -> bool:
     return draw(f"repeat:{running.hash}", call_id) < running.plan.repeat_control
 
 
+def scored_twice(running: RunningExperiment, call_id: str) -> bool:
+    """Whether the control is asked for the likelihood of its answer a second time."""
+    return draw(f"again:{running.hash}", call_id) < running.plan.scored_twice
+
+
 def arms_asked(running: RunningExperiment, call_id: str) -> tuple[str, ...]:
     """The arms to which a call's shadow is sent."""
     candidates = tuple(name for name, _ in running.plan.candidates)
-    return (*candidates, REPEAT) if repeated(running, call_id) else candidates
+    arms = (*candidates, REPEAT) if repeated(running, call_id) else candidates
+    return (*arms, AGAIN) if running.plan.scored_twice and scored_twice(running, call_id) else arms

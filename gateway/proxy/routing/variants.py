@@ -32,6 +32,12 @@ _LIMITS: Mapping[str, tuple[str, ...]] = {
     "responses": ("max_output_tokens",),
     "messages": ("max_tokens",),
 }
+PROMPT_FIELDS = frozenset({
+    "model", "messages", "tools", "tool_choice", "functions", "parallel_tool_calls", "documents", "chat_template",
+    "chat_template_kwargs", "add_special_tokens", "reasoning_effort", "response_format", "mm_processor_kwargs",
+    "cache_salt", "truncate_prompt_tokens", "user",
+})  # fmt: skip
+"""The fields of a chat request that may change its prompt. All others steer how an answer is drawn from it."""
 _LIMIT_NAMES = ("max_tokens", "max_completion_tokens", "max_output_tokens")
 # What a parameter becomes where a dialect translates the request, by the name in the request that is sent.
 _TRANSLATED: Mapping[str, tuple[str, ...]] = {
@@ -69,6 +75,8 @@ class TargetVariant:
 
     def __init__(self, ref: TargetRef) -> None:
         self._members = {api: _members(api, ref.set) for api in _APIS} if ref.set else {}
+        of_prompt = {name: value for name, value in ref.set.items() if name in PROMPT_FIELDS}
+        self._of_prompt = _members("chat", of_prompt) if of_prompt else None
         self._fields = {
             api: {name.decode(): None if value is None else orjson.loads(value) for name, value in members.items()}
             for api, members in self._members.items()
@@ -87,7 +95,7 @@ class TargetVariant:
 
     def applied(self, call: Call) -> Call:
         """The call as this target is asked it. Raises BadRequest for a body that is not a JSON object."""
-        members = self._members.get(call.api)
+        members = self._of_prompt if call.prefill else self._members.get(call.api)
         system = self._system if call.api in _INSTRUCTED else None
         if (not members and system is None) or call.upload is not None:
             return call

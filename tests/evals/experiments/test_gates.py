@@ -9,6 +9,7 @@ from gateway.evals.experiments.gates import (
     PathChecks,
     aa_alarm,
     aa_gate,
+    likelihood_gate,
     losses_gate,
     path_gate,
     same_path_gate,
@@ -180,3 +181,22 @@ def test_requests_that_differ_by_their_variants_are_said_to() -> None:
     assert path_gate(PathChecks(same=3)).says == equal
     assert path_gate(PathChecks(same=3), varied=True).says == f"{equal}, apart from what the variants change"
     assert path_gate(PathChecks(same=2, different=1), varied=True).state == -1
+
+
+@pytest.mark.parametrize(
+    ("refused", "compared", "state"),
+    [
+        ({}, 0, 0),
+        ({}, 5, 1),
+        ({("tokenizers_differ", "candidate"): 1}, 999, -1),
+        ({("no_prompt_logprobs", "candidate"): 1}, 0, -1),
+        ({("not_aligned", "repeat"): 2}, 98, 1),
+        ({("not_aligned", "repeat"): 12}, 88, -1),
+    ],
+)
+def test_both_engines_must_score_the_same_tokens(
+    refused: dict[tuple[str, str], int], compared: int, state: int
+) -> None:
+    gate = likelihood_gate(refused, compared)
+    assert gate.state == state
+    assert not refused or ("candidate" in gate.says or "repeat" in gate.says)

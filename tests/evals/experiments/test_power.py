@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import random
 from typing import Any
 
 import pytest
+from fixtures.likelihoods import likelihood_plan
 
 from gateway.core.plan import Plan
 from gateway.evals.experiments.metrics import ArmObservation, StoredScore
@@ -140,3 +142,13 @@ def test_the_gates_on_losses_and_judges_are_priced_once_something_is_lost(
     assert judge.needed is not None
     assert 20 < judge.needed < 1000
     assert judge.pairs == (judge.needed,) * 3
+
+
+def test_a_likelihood_experiment_has_a_price_before_its_first_pair() -> None:
+    [primary] = forecast(None, stored(likelihood_plan())).metrics
+    assert (primary.metric, primary.role, primary.per_pair) == ("nats_per_token", "primary", 1.0)
+    assert primary.needed is not None
+    assert 50 < primary.needed < 200
+    assert "is assumed" in primary.basis
+    price = forecast(None, stored(likelihood_plan())).prices[0]
+    assert price.paid_calls == math.ceil(2.5 * primary.needed)

@@ -9,6 +9,7 @@ from typing import Any
 
 import orjson
 import pytest
+from fixtures.likelihoods import likelihood_plan
 from fixtures.simulated import a_plan
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -21,6 +22,7 @@ SCORES = st.lists(st.tuples(st.floats(0, 1), st.floats(0, 1)), max_size=40)
 RULES = [
     *(SequenceRule("bernstein", 0.05), SequenceRule("betting", 0.05), SequenceRule("asymptotic", 0.05)),
     *(SequenceRule("hybrid", 0.05, horizon=100), SequenceRule("guarded", 0.05)),
+    *(SequenceRule("hybrid", 0.05, horizon=100, largest=0.1), SequenceRule("guarded", 0.05, largest=0.1)),
 ]
 
 
@@ -28,7 +30,7 @@ def taken(a: float, b: float) -> PairValue:
     return PairValue(a, b, b - a)
 
 
-@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.method)
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: f"{rule.method} {rule.largest:g}")
 @settings(max_examples=25)
 @given(first=SCORES, then=SCORES)
 def test_through_the_store_and_back_it_goes_on_with_the_same_bits(
@@ -74,6 +76,14 @@ def test_a_horizon_that_was_guessed_for_scores_ends_no_sequence_without_bounds()
     plan = a_plan(method="hybrid", max_pairs=300)
     assert rule_of(plan, metric, 20.0) == SequenceRule("hybrid", 0.05, horizon=300, largest=0.0)
     assert rule_of(replace(plan, auto_horizon=True), metric, 20.0).method == "asymptotic"
+
+
+def test_likelihoods_have_a_scale_that_the_margin_sets() -> None:
+    plan, metric = likelihood_plan(margin=0.04), Metric("nats_per_token", "likelihood")
+    rule = rule_of(plan, metric, 0.04)
+    assert (rule.method, rule.horizon, rule.largest) == ("hybrid", plan.max_pairs, pytest.approx(0.2))
+    noise = rule_of(plan, metric, 0.04, REPEAT)
+    assert (noise.method, noise.horizon, noise.largest) == ("guarded", 0, pytest.approx(0.2))
 
 
 def test_the_repeat_has_the_alarms_own_error_and_a_horizon_that_it_reaches() -> None:

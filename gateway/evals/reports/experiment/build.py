@@ -10,7 +10,7 @@ from functools import partial
 
 from gateway import __version__
 from gateway.core.errors import CannotRun
-from gateway.core.plan import CONTROL, Plan
+from gateway.core.plan import CONTROL, NATS_PER_TOKEN, Plan
 from gateway.core.ramp import RampEvent
 from gateway.evals.annotation.calibrate import CalibrationOptions, calibrate, corrected_difference
 from gateway.evals.experiments.conditions import progress_of
@@ -24,6 +24,7 @@ from gateway.evals.experiments.details import (
 from gateway.evals.experiments.duels import strengths_of, wins_of
 from gateway.evals.experiments.findings import Finding, SequenceStates, current_plan, finding
 from gateway.evals.experiments.latency_difference import P95
+from gateway.evals.experiments.likelihood_findings import likelihood_of
 from gateway.evals.experiments.metrics import BUILT_IN, MEASURES
 from gateway.evals.experiments.number_format import span, when
 from gateway.evals.experiments.report import (
@@ -61,6 +62,15 @@ _SHADOW = (
 )
 
 
+_LIKELIHOOD = (
+    "The candidate wrote nothing: this says whether it finds the control's own answers as likely, not whether its "
+    "answers are as good. Of a better model it says that it is another one.",
+    "Each call counts once, whatever its length. Calls with tool calls, reasoning, several answers, images or audio "
+    "are left out.",
+    "Latency and cost are not compared: a prefill is no answer.",
+)
+
+
 def design_of(plan: StoredPlan) -> tuple[tuple[str, str], ...]:
     """(name, value) rows about the plan as it was frozen."""
     p = plan.plan
@@ -78,12 +88,14 @@ def design_of(plan: StoredPlan) -> tuple[tuple[str, str], ...]:
             ("shadow", f"{p.shadow:.3g} of eligible requests"),
             ("control asked again", f"{p.repeat_control:.3g} of those"),
         ]
+    if p.likelihood:
+        rows.append(("control scored twice", f"{p.scored_twice:.3g} of those"))
     if p.ramp is not None:
         steps = ", ".join(f"{step:.3g}" for step in p.ramp.steps)
         rows += [("ramp", f"{steps} of units, each for {span(p.ramp.soak_s / 86_400)} and {p.ramp.min_units} units")]
-    elif p.mode != "shadow":
+    elif not p.only_shadows:
         rows.append(("split", f"{p.split:.3g} of units"))
-    if p.mode != "shadow":
+    if not p.only_shadows:
         rows.append(("unit", p.unit))
     if p.feedback_window_s is not None:
         without = "counts as 0" if p.feedback_missing == "zero" else "is in no mean"
@@ -109,12 +121,14 @@ def _shared(p: Plan) -> str:
 def limits_of(found: Finding, look: SequenceStates) -> tuple[str, ...]:
     """What the numbers do not show, in sentences."""
     plan = found.stored_plan.plan
+    if plan.likelihood:
+        return (*_LIKELIHOOD, *_pair_limits(found))
     sentences = list(_SHADOW if plan.mode != "split" else ())
     sentences.append("A difference is the average over the pairs so far; it says nothing about other kinds of traffic.")
     sentences += _pair_limits(found)
     if plan.mode == "shadow" and not plan.repeat_control:
         sentences.append("Latency is not compared: that requires the control on the candidate's path (repeat_control).")
-    if plan.mode != "shadow":
+    if not plan.only_shadows:
         sentences.append("Answers whose client left before the end are not in any mean of a split.")
     if len(plan.candidates) > 1:
         even = f"The error of {plan.alpha:g} is split evenly over {len(plan.candidates)} candidates."
@@ -136,7 +150,7 @@ def _pair_limits(found: Finding) -> list[str]:
             "Only the first compared request of each conversation counts, since later ones depend on it: the "
             "difference is that of first compared requests."
         )
-    if plan.mode != "split":
+    if plan.mode != "split" and not plan.likelihood:
         sentences.append(
             "An answer that failed or was too late has a score of 0 and a distance of 1. Durations are those of "
             "complete answers, and of abandoned ones until they were abandoned."
@@ -249,6 +263,7 @@ def _report(connection: Reading, plan: StoredPlan, found: Finding, corrected: Co
         cautions=tuple(cautions_of(connection, found)),
         regressions=examples.regressions,
         ramp=ramp_of(connection, plan),
+        likelihood=likelihood_of(connection, found, look),
     )
 
 
@@ -283,7 +298,7 @@ def as_measured(connection: Reading, found: Finding, look: SequenceStates, c: Co
     """The comparison with both arms' means as the metric measures them; its difference keeps + for better."""
     sequence, name = look.sequences.get((found.candidate, c.metric)), found.names.get(c.metric)
     distance = sequence is not None and sequence.test is not None
-    if c.metric in (*MEASURES, P95, "error_rate") or distance:
+    if c.metric in (*MEASURES, P95, "error_rate", NATS_PER_TOKEN) or distance:
         return replace(c, better="lower")
     if name is not None and name.identity == BUILT_IN:
         return c

@@ -35,6 +35,7 @@ from gateway.evals.reports.charts import (
     share_bar,
     trail_chart,
 )
+from gateway.evals.reports.experiment.likelihood import likelihood_page
 from gateway.evals.reports.experiment.presentation import (
     SEGMENTS,
     SIGNS,
@@ -87,6 +88,7 @@ def page_values(report: Report, candidates: Sequence[Report] = ()) -> dict[str, 
         "wins": _wins(report),
         "likeness": _likeness(report),
         "strengths": _strengths(report),
+        "likelihood": likelihood_page(report),
         "strata": _strata(report),
         "segments": _segments(report),
         "latency": _latency(report),
@@ -274,7 +276,7 @@ def _pairs_tile(report: Report) -> Tile:
 
 
 def _cost_tile(report: Report) -> Tile | None:
-    if (both := arms_compared(report)) is None:
+    if (both := arms_compared(report)) is None or report.likelihood is not None:
         return None
     before, after = (arm.cost_per_1k for arm in both)
     if not before or not after or not before.value or after.value is None:

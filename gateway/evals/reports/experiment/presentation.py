@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Literal
 
-from gateway.core.plan import CONTROL, REPEAT
+from gateway.core.plan import AGAIN, CONTROL, REPEAT
 from gateway.evals.experiments.number_format import NONE, count, counted, digits_of, interval, number, share, span, when
 from gateway.evals.experiments.report import (
     Arm,
@@ -222,7 +222,7 @@ def comparisons(report: Report) -> list[Comparison]:
 def arms_compared(report: Report) -> tuple[Arm, Arm] | None:
     """The control and the candidate. None: one of them is missing."""
     candidate = next((arm for arm in report.arms if arm.arm == report.candidate), None)
-    control = next((arm for arm in report.arms if arm.arm not in (report.candidate, REPEAT)), None)
+    control = next((arm for arm in report.arms if arm.arm not in (report.candidate, REPEAT, AGAIN)), None)
     return (control, candidate) if control and candidate else None
 
 
@@ -236,7 +236,7 @@ def latency_compared(report: Report) -> tuple[ArmLatency, ArmLatency] | None:
 
 def arm_colors(report: Report) -> dict[str, ArmColor]:
     """The role by which each arm is coloured. The first arm that is neither candidate nor repeat is the control."""
-    colors: dict[str, ArmColor] = {report.candidate: "candidate", REPEAT: "repeat"}
+    colors: dict[str, ArmColor] = {report.candidate: "candidate", REPEAT: "repeat", AGAIN: "repeat"}
     for arm in (*(each.arm for each in report.arms), *(each.arm for each in report.latency)):
         if arm not in colors:
             colors[arm] = "other" if "control" in colors.values() else "control"
@@ -251,6 +251,15 @@ _WHY_NOT_OFFERED = {
     "has_effects": "the request may have effects, such as a stored response or a tool that the provider runs",
     "not_allowed": "its key or API is not in allow",
     "kill": "the experiment stopped in that moment",
+    "tool_calls": "the answer is a tool call, which is not one text",
+    "reasoning": "the answer has reasoning, which chat templates remove from earlier messages",
+    "several_answers": "the request asks for several answers (`n`)",
+    "images": "the request has images",
+    "audio": "the request has audio",
+    "prefill": "the client continued a message of its own",
+    "no_text": "the answer is empty",
+    "truncated": "the answer is larger than the record's cap",
+    "not_chat": "the request is no chat, or too large to be read between calls",
 }
 
 

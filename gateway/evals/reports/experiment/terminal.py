@@ -12,6 +12,7 @@ from rich.text import Text
 from gateway.core.sanitize import plain
 from gateway.evals.experiments import number_format as say
 from gateway.evals.experiments.report import Arm, ArmLatency, Comparison, Estimate, IntervalTrail, Report, State
+from gateway.evals.reports.experiment.likelihood import likelihood_lines
 from gateway.evals.reports.experiment.presentation import (
     SEGMENTS,
     SIGNS,
@@ -115,6 +116,7 @@ def _parts(report: Report) -> Iterator[RenderableType]:
     for title, part in (
         ("Ramp", _ramp(report)),
         ("Gates", _gates(report)), ("Metrics", _metrics(report)), ("Course", _course(report)), ("Wins", _wins(report)),
+        ("Likelihood", _likelihood(report)),
         ("Strata", _strata(report)), ("Segments", _segments(report)), ("Latency, s", _latency(report)),
         ("Arms", _arms(report)), ("Withheld", _withheld(report)), ("Limits", _limits(report)),
     ):  # fmt: skip
@@ -124,6 +126,11 @@ def _parts(report: Report) -> Iterator[RenderableType]:
     versions = "".join(f", {name} {version}" for name, version in report.versions)
     yield _text(f"\nplan {report.plan}{versions}", "dim")
     yield _text(report.command, "dim")
+
+
+def _likelihood(report: Report) -> RenderableType | None:
+    lines = likelihood_lines(report.likelihood)
+    return Group(*map(_text, lines)) if lines else None
 
 
 def _head(report: Report) -> str:

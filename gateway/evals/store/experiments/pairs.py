@@ -53,6 +53,7 @@ class ArmRecord:
     output_tokens: int | None
     cost_usd: float | None
     request_bytes: int | None
+    likelihood: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,7 +207,15 @@ def arm_records(connection: Connection, ids: Sequence[str]) -> list[ArmRecord]:
     """The exchanges that are stored of these ids, in no particular order."""
     e = exchanges.c
     query = select(
-        e.id, e.status, e.outcome, e.total_s, e.first_token_s, e.output_tokens, e.cost_usd, func.length(e.request)
+        e.id,
+        e.status,
+        e.outcome,
+        e.total_s,
+        e.first_token_s,
+        e.output_tokens,
+        e.cost_usd,
+        func.length(e.request),
+        e.likelihood,
     )
     return [
         ArmRecord(*row) for chunk in chunked(ids, _CHUNK) for row in connection.execute(query.where(e.id.in_(chunk)))

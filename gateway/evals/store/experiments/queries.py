@@ -376,6 +376,33 @@ def answers_of_pair(connection: Connection, pair: str) -> dict[str, RecordedAnsw
     }
 
 
+def responses_of_pair(connection: Connection, pair: str) -> dict[str, bytes]:
+    """arm → its recorded response, without the served one."""
+    e = exchanges.c
+    query = select(e.arm, e.response).where(e.pair == pair, e.arm.is_not(None))
+    return {row.arm: bytes(row.response) for row in connection.execute(query)}
+
+
+def served_requests(connection: Connection, plan: str, most: int) -> list[bytes]:
+    """The requests of the newest settled pairs, as they were sent to the control."""
+    e = exchanges.c
+    query = (
+        select(e.request)
+        .select_from(exchanges.join(pairs, pairs.c.id == e.id))
+        .where(pairs.c.plan == plan, pairs.c.state == "joined")
+        .order_by(pairs.c.place.desc())
+        .limit(most)
+    )
+    return [bytes(row.request) for row in connection.execute(query)]
+
+
+def likelihoods_of_arm(connection: Connection, plan: str, arm: str, most: int) -> list[str]:
+    """The newest records of the likelihood of an answer."""
+    e = exchanges.c
+    query = select(e.likelihood).where(e.plan == plan, e.arm == arm, e.likelihood.is_not(None))
+    return list(connection.execute(query.order_by(e.received.desc()).limit(most)).scalars())
+
+
 def score_values(connection: Connection, ids: Sequence[str]) -> dict[str, dict[str, float | None]]:
     """exchange → scorer → value."""
     query = select(scores.c.exchange_id, scores.c.scorer, scores.c.value).where(
