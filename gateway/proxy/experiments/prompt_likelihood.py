@@ -134,9 +134,10 @@ def answer_tokens(prompt: Sequence[_PromptToken], answer: str) -> list[_PromptTo
                 if not rest:
                     break
             if not rest.endswith(text):
-                if text.endswith(rest):
-                    break  # it begins before the answer
-                raise _Refused("not_aligned")
+                if not text.endswith(rest):
+                    raise _Refused("not_aligned")
+                rest = ""  # this token begins before the answer
+                break
             rest = rest[: -len(text)]
         found += [*spaces, each]
         spaces = []
