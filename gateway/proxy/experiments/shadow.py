@@ -117,14 +117,14 @@ class ShadowSender:
         context: of the served call, whose answer an experiment of likelihoods reads."""
         running = assignment.running
         arms = arms_asked(running, call.id)
-        answer = _scorable(call, context) if running.plan.likelihood else None
-        reason = (answer and answer.why_not) or self._why_not(call, running, arms)
+        scored = _scorable(call, context) if running.plan.likelihood else None
+        reason = (scored.why_not if scored else None) or self._why_not(call, running, arms)
         if reason is not None:
             self._count(running, "", f"not_offered_{reason}")
             return ShadowOffer((), reason)
         self._shadow_state.running[running.plan.name] += len(arms)
         self._running += len(arms)
-        return ShadowOffer(tuple(self._rng.sample(arms, len(arms))), answer=answer and answer.answer)
+        return ShadowOffer(tuple(self._rng.sample(arms, len(arms))), answer=scored.answer if scored else None)
 
     def _why_not(self, call: Call, running: RunningExperiment, arms: tuple[str, ...]) -> str | None:
         name, settings = running.plan.name, running.settings

@@ -236,9 +236,11 @@ def latency_compared(report: Report) -> tuple[ArmLatency, ArmLatency] | None:
 
 def arm_colors(report: Report) -> dict[str, ArmColor]:
     """The role by which each arm is coloured. The first arm that is neither candidate nor repeat is the control."""
-    colors: dict[str, ArmColor] = {report.candidate: "candidate", REPEAT: "repeat", AGAIN: "repeat"}
+    colors: dict[str, ArmColor] = {report.candidate: "candidate", REPEAT: "repeat"}
     for arm in (*(each.arm for each in report.arms), *(each.arm for each in report.latency)):
-        if arm not in colors:
+        if arm == AGAIN:
+            colors[arm] = "repeat"
+        elif arm not in colors:
             colors[arm] = "other" if "control" in colors.values() else "control"
     return colors
 
