@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
+from itertools import takewhile
 from typing import Any
 
 import orjson
@@ -112,8 +113,8 @@ def answer_tokens(prompt: Sequence[_PromptToken], answer: str) -> list[_PromptTo
 
     Spaces are not compared, since templates remove them at the ends of messages and some tokenizers decode a token
     alone without its space. A token that begins before the answer does is left out: its probability is also that of
-    what came before. A token with some bytes of a character decodes to U+FFFD; a run of them stands for 1 to as many
-    characters.
+    what came before. A token with some bytes of a character decodes to an empty text, or to U+FFFD; a run of the latter
+    stands for 1 to as many characters.
     """
     rest = "".join(answer.split())
     if not rest:
@@ -145,8 +146,17 @@ def answer_tokens(prompt: Sequence[_PromptToken], answer: str) -> list[_PromptTo
             break
     if not found or len(rest) > partial:
         raise _Refused("not_aligned")
+    found += _first_bytes(prompt[: len(prompt) - len(found)], found[-1].token.text.lstrip())
     found.reverse()
     return found
+
+
+def _first_bytes(before: Sequence[_PromptToken], first: str) -> list[_PromptToken]:
+    """The tokens with the first bytes of the answer's first character, the last one first. vLLM decodes all but the
+    last token of a character to an empty text."""
+    if not first or first[0].isascii():
+        return []
+    return list(takewhile(lambda each: not each.token.text, reversed(before)))
 
 
 def _without_partial(rest: str, before: str, most: int) -> str:

@@ -47,6 +47,8 @@ def texts(found: Any) -> list[str]:
         (["\ufffd", "\ufffd", "\ufffd", " you"], "😀 you", ["\ufffd", "\ufffd", "\ufffd", " you"]),
         (["\ufffd", "\ufffd", "\ufffd", "\ufffd"], "😀é", ["\ufffd", "\ufffd", "\ufffd", "\ufffd"]),
         (["hi", "\ufffd", "\ufffd"], "hié", ["hi", "\ufffd", "\ufffd"]),
+        (["", "", "☐", "Some", " ", "✎", "", "🦵"], "☐Some ✎🦵", ["", "", "☐", "Some", " ", "✎", "", "🦵"]),
+        (["Hi", "", " 😀", "", " ü", "!"], "Hi 😀 ü!", ["Hi", "", " 😀", "", " ü", "!"]),
     ],
 )
 def test_the_answer_is_the_end_of_the_prompt(tokens: list[str], answer: str, wanted: list[str]) -> None:
