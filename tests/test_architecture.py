@@ -121,6 +121,7 @@ LADDERS = {
         ("experiments", "limits_used", "live_config", "dead_letters"),
         ("api",),
         ("openapi",),
+        ("pages",),
         ("app",),
         ("serve",),
     ),

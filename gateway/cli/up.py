@@ -51,6 +51,8 @@ def usage(up: RunningGateway) -> str:
   models     {", ".join(up.models)}
   config     {up.config}
   metrics    {"  ".join(up.metrics_urls)}
+  console    {up.login_url}
+             (signs you in, once, within {up.login_s / 60:.0f} minutes)
   admin      {up.admin_url}  ({_command()} keys create NAME{_where(up, config=False)})
   samples    {_command()} samples{_where(up)}
   log        {up.log}{_engines(up)}

@@ -8,7 +8,7 @@ from pydantic import Field
 
 from gateway.config.types import Digest, Name, Section
 
-Role = Literal["viewer", "operator", "owner"]
+Role = Literal["viewer", "labeller", "operator", "owner"]
 
 
 class AdminToken(Section):
@@ -19,8 +19,8 @@ class AdminToken(Section):
     sha256: Digest
     """SHA-256 of the token's bytes, in lower-case hexadecimal: `printf %s "$TOKEN" | sha256sum`."""
     role: Role
-    """`viewer` reads; `operator` also makes, changes and revokes keys, and disables teams and organizations; `owner`
-    may do everything."""
+    """`viewer` reads; `labeller` also reads prompts and answers, and labels them; `operator` also makes, changes and
+    revokes keys, and disables teams and organizations; `owner` may do everything."""
     content: bool = False
     """Whether it may read prompts and answers."""
 

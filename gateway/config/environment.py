@@ -19,7 +19,7 @@ from gateway.config.scorers import EvalsConfig
 from gateway.core.providers import PROVIDERS, Provider
 
 _ENGINES, _UP_KEY, _EVALS = "GATEWAY_ENGINES", "GATEWAY_UP_KEY_SHA256", "GATEWAY_UP_EVALS"
-_UP_ADMIN = "GATEWAY_UP_ADMIN_SHA256"
+_UP_ADMIN, _UP_LOGIN = "GATEWAY_UP_ADMIN_SHA256", "GATEWAY_UP_LOGIN"
 _ADMIN_URL, _ADMIN_TOKEN = "GATEWAY_ADMIN_URL", "GATEWAY_ADMIN_TOKEN"
 _EVALS_KEY_NAME = "evals"
 _RESTARTS = "restarts"  # in the workers' shared directory
@@ -99,12 +99,13 @@ def process_environment() -> dict[str, str]:
 
 
 def child_environment(
-    engines: Mapping[str, str], digest: str, evals_access: str = "", admin_access: str = ""
+    engines: Mapping[str, str], digest: str, evals_access: str = "", admin_access: str = "", login: str = ""
 ) -> dict[str, str]:
     """This process's environment, with what add_from_up reads in a program that `gateway up` starts.
 
     engines: the base URL of each engine that `gateway up` runs, by upstream. digest: the SHA-256 of the key it made for
-    a file without keys. evals_access, admin_access: from write_evals_access and write_admin_access. Each may be empty.
+    a file without keys. evals_access, admin_access: from write_evals_access and write_admin_access. login: the secret
+    of the console's login link with the Unix time at which it expires, "SECRET 1764150000". Each may be empty.
     """
     admin_token = admin_access.partition(" ")[2]
     passed = {
@@ -112,8 +113,32 @@ def child_environment(
         _UP_KEY: digest,
         _EVALS: evals_access,
         _UP_ADMIN: hashlib.sha256(admin_token.encode()).hexdigest() if admin_token else "",
+        _UP_LOGIN: _login(*login.split()) if login else "",
     }
     return {**os.environ, **passed}
+
+
+def _login(secret: str, expires: str) -> str:
+    return f"{hashlib.sha256(secret.encode()).hexdigest()} {expires}"
+
+
+@dataclass(frozen=True, slots=True)
+class LoginLink:
+    """The link with which whoever started `gateway up` signs in to the console, once."""
+
+    sha256: str
+    """Of its secret, in hexadecimal."""
+    expires: float
+    """Unix seconds."""
+    token_sha256: str
+    """Of the admin token of `gateway up`, whose session it begins."""
+
+
+def login_link() -> LoginLink | None:
+    """None: this program was not started by `gateway up`."""
+    digest, _, expires = os.environ.get(_UP_LOGIN, "").partition(" ")
+    token = os.environ.get(_UP_ADMIN, "")
+    return LoginLink(digest, float(expires), token) if digest and token else None
 
 
 def add_from_up(raw: dict[str, Any], environ: Mapping[str, str]) -> None:

@@ -1,7 +1,7 @@
 """Who asks, and what they may do: admin tokens, their roles, and a bound on failed attempts.
 
 A token travels in the header `Authorization`, which no browser adds by itself to another site's request: cross-site
-request forgery does not apply, and no cookie is ever read here.
+request forgery does not apply, and no cookie is ever read here. The cookies of pages are in pages/sessions.py.
 """
 
 from __future__ import annotations
@@ -33,17 +33,26 @@ class Actor:
     content: bool = False
     """May read prompts and answers."""
 
+    def has(self, role: Role) -> bool:
+        """Whether they may do what needs this role."""
+        return ROLES.index(self.role) >= ROLES.index(role)
+
     def require(self, role: Role, to: str) -> None:
         """Raises NotPermitted. to: what for, as in "make teams"."""
-        if ROLES.index(self.role) < ROLES.index(role):
+        if not self.has(role):
             raise NotPermitted(f"{self.name} has the role {self.role}; to {to} needs the role {role}")
+
+
+def actor_of(token: AdminToken) -> Actor:
+    """Nobody can label what they may not read: a labeller always may."""
+    return Actor(token.name, token.role, token.content or token.role == "labeller")
 
 
 class AdminTokens:
     """The tokens of one config, by digest: what is compared says nothing about a token."""
 
     def __init__(self, tokens: Iterable[AdminToken]) -> None:
-        self._actors = {bytes.fromhex(t.sha256): Actor(t.name, t.role, t.content) for t in tokens}
+        self._actors = {bytes.fromhex(t.sha256): actor_of(t) for t in tokens}
 
     def actor(self, authorization: str) -> Actor:
         """The holder of the token in the value of an Authorization header. Raises NoToken."""

@@ -1,4 +1,5 @@
-"""The console as an ASGI application: authentication, bodies, errors and headers around the operations of api.py."""
+"""The console as an ASGI application: authentication, bodies, errors and headers around the operations of api.py, and
+the pages."""
 
 from __future__ import annotations
 
@@ -21,6 +22,9 @@ from gateway.console.api import AdminCall, Operation, operations
 from gateway.console.directory import Admin
 from gateway.console.errors import AdminError, BodyTooLarge, InvalidBody, MethodNotThere, NoToken, NotThere
 from gateway.console.openapi import describe
+from gateway.console.pages import site
+from gateway.console.pages.frame import LoginWays
+from gateway.console.pages.site import PagesSetup
 from gateway.observability.eval_metrics import CONTENT_TYPE, exposition
 from gateway.observability.proxy_metrics import ConsoleMetrics
 from gateway.proxy.request.client_address import client_address
@@ -36,8 +40,10 @@ Endpoint = Callable[[Request], Awaitable[Response]]
 class ConsoleApp:
     """The application of one process."""
 
-    def __init__(self, admin: Admin, failed: FailedLogins | None = None) -> None:
+    def __init__(self, admin: Admin, failed: FailedLogins | None = None, pages: PagesSetup | None = None) -> None:
+        """pages: None: only the admin API."""
         self._admin = admin
+        self._pages = pages
         self._failed = failed or FailedLogins()
         self._registry = CollectorRegistry()
         self._metrics = ConsoleMetrics(self._registry)
@@ -55,10 +61,13 @@ class ConsoleApp:
             Route("/metrics", self._scrape, methods=["GET"]),
             Route("/admin/openapi.json", openapi, methods=["GET"]),
             *(Route(path, self._endpoint(found), methods=list(found)) for path, found in _by_path(table).items()),
+            *(site.routes() if self._pages is not None else ()),
         ]
         handlers: Mapping[Any, Any] = {HTTPException: _http_error, Exception: _internal_error}
         app = Starlette(routes=routes, exception_handlers=handlers)
         app.router.redirect_slashes = False
+        if self._pages is not None:
+            site.prepare(app, self._admin, self._pages, LoginWays(self._actor_of, self._address, self._note_failure))
         return app
 
     async def _health(self, request: Request) -> Response:
@@ -108,20 +117,32 @@ class ConsoleApp:
 
     def _actor(self, request: Request) -> Actor:
         """Raises NoToken, TooManyFailures."""
+        return self._actor_of(request, request.headers.get("authorization", ""))
+
+    def _actor_of(self, request: Request, authorization: str) -> Actor:
+        """The holder of the token in an Authorization header's value. Raises NoToken, TooManyFailures."""
+        address = self._address(request)
         config = self._admin.config()
-        peer = request.client.host if request.client else ""
-        forwarded = [value.encode("latin-1") for value in request.headers.getlist("x-forwarded-for")]
-        address = client_address(peer, forwarded, tuple(map(ip_network, config.trusted_proxies)))
-        self._failed.check(address)
         tokens = AdminTokens(config.admin.tokens if config.admin else ())
         try:
-            return tokens.actor(request.headers.get("authorization", ""))
+            return tokens.actor(authorization)
         except NoToken:
-            if "authorization" in request.headers:
-                self._failed.note(address)
-                self._metrics.failed_logins.inc()
-                log.warning("admin: a wrong token came from %s", address)
+            if authorization:
+                self._note_failure(address)
             raise
+
+    def _address(self, request: Request) -> str:
+        """The client's address. Raises TooManyFailures."""
+        peer = request.client.host if request.client else ""
+        forwarded = [value.encode("latin-1") for value in request.headers.getlist("x-forwarded-for")]
+        address = client_address(peer, forwarded, tuple(map(ip_network, self._admin.config().trusted_proxies)))
+        self._failed.check(address)
+        return address
+
+    def _note_failure(self, address: str) -> None:
+        self._failed.note(address)
+        self._metrics.failed_logins.inc()
+        log.warning("admin: a wrong token came from %s", address)
 
 
 def _by_path(table: tuple[Operation, ...]) -> dict[str, dict[str, Operation]]:
@@ -162,6 +183,8 @@ def _refusal(error: AdminError) -> Response:
 
 async def _http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)  # noqa: S101 - Starlette calls it for nothing else
+    if site.is_page(request):
+        return await site.not_found(request)
     path = request.scope["path"][:200]  # not request.url, which is built from the client's Host header and may fail
     if error.status_code == 405:
         refused = _refusal(MethodNotThere(f"{path} does not take {request.method[:20]}"))

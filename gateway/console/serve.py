@@ -12,11 +12,12 @@ from pathlib import Path
 import uvicorn
 from starlette.applications import Starlette
 
-from gateway.config.environment import debuggable
+from gateway.config.environment import debuggable, login_link, resolve_evals
 from gateway.config.loading import load_for_console
 from gateway.config.models import Config
 from gateway.console.app import ConsoleApp
 from gateway.console.directory import Admin
+from gateway.console.pages.site import PagesSetup
 from gateway.console.publisher import Publisher
 from gateway.console.store import ConsoleStore
 from gateway.core.errors import ConfigError
@@ -121,7 +122,7 @@ async def _serve(options: ConsoleOptions, live: LiveConfig, files: CertificateFi
                 ssl_keyfile=None if files is None else files.key,
             )
         )  # fmt: skip
-        log.info("console on http%s://%s:%d/admin", "" if files is None else "s", options.host, options.port)
+        log.info("console on http%s://%s:%d/console", "" if files is None else "s", options.host, options.port)
         await server.serve()
 
 
@@ -139,7 +140,11 @@ async def opened(options: ConsoleOptions, live: LiveConfig, open_s: float = _OPE
             await publisher.look()
             tasks.start(publisher.run(), "publication")
             tasks.start(live.watch(), "config")
-            yield ConsoleApp(Admin(store, publisher, live)).app()
+            pages = PagesSetup(
+                tasks, corridor, lambda: resolve_evals(live().evals, options.data), options.data,
+                options.config, login_link(),
+            )  # fmt: skip
+            yield ConsoleApp(Admin(store, publisher, live), pages=pages).app()
         finally:
             await tasks.aclose()
             await store.close()

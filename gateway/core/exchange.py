@@ -312,4 +312,10 @@ def new_id(now_ns: int | None = None, entropy: bytes | None = None) -> str:
     return f"{t[:8]}-{t[8:]}-7{r[1:4]}-{_VARIANT[r[4]]}{r[5:8]}-{r[8:]}"
 
 
+def floor_id(at: float) -> str:
+    """An id that is below all that new_id makes from this moment on, and above all earlier ones. at: Unix seconds."""
+    t = f"{max(0, int(at * 1000)):012x}"
+    return f"{t[:8]}-{t[8:]}"
+
+
 _VARIANT = {f"{n:x}": "89ab"[n & 3] for n in range(16)}  # the two highest bits are 1 and 0

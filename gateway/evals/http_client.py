@@ -64,6 +64,29 @@ class HttpReply:
         return repr(self.body[:200].decode(errors="replace"))
 
 
+class StreamedReply:
+    """A reply of any status that is still arriving."""
+
+    def __init__(self, response: httpx2.Response, most_bytes: int) -> None:
+        self._response = response
+        self._most_bytes = most_bytes
+        self.status = response.status_code
+        self.headers = {name.lower(): value for name, value in response.headers.items()}
+
+    async def pieces(self) -> AsyncIterator[bytes]:
+        """The body as it arrives. Raises Unreachable where it is larger than allowed."""
+        size = 0
+        async for piece in self._response.aiter_raw():
+            size += len(piece)
+            if size > self._most_bytes:
+                raise Unreachable(f"{_shown(str(self._response.url))} answered with more than {self._most_bytes} bytes")
+            yield piece
+
+    def reply(self, body: bytes, seconds: float) -> HttpReply:
+        """The whole reply, once all pieces are there."""
+        return _reply(self._response, body, seconds)
+
+
 class HttpConnections:
     """HTTP connections, kept open between calls. An async context manager.
 
@@ -114,6 +137,27 @@ class HttpConnections:
         return _reply(response, body, loop.time() - began)
 
     @asynccontextmanager
+    async def streaming(
+        self, url: str, content: bytes, *, deadline_s: float, headers: Mapping[str, str] = _NOTHING,
+        most_bytes: int = MOST_BYTES,
+    ) -> AsyncIterator[StreamedReply]:  # fmt: skip
+        """A POST whose reply is read while it arrives. The deadline is that of the whole context. Raises Unreachable,
+        also while the pieces are read."""
+        try:
+            async with asyncio.timeout(deadline_s), self._session() as http:
+                request = http.build_request("POST", url, content=content, headers=dict(headers))
+                response = await http.send(request, stream=True)
+                try:
+                    yield StreamedReply(response, most_bytes)
+                finally:
+                    await response.aclose()
+        except TimeoutError:
+            raise DeadlinePassed(f"{_shown(url)} did not answer within {deadline_s:g} s") from None
+        except (httpx2.HTTPError, httpx2.InvalidURL, OSError) as error:
+            cause = str(error) or type(error).__name__
+            raise Unreachable(f"{_shown(url)} cannot be reached: {cause}") from error
+
+    @asynccontextmanager
     async def _session(self) -> AsyncIterator[httpx2.AsyncClient]:
         if self._http is not None and self._loop is asyncio.get_running_loop():
             yield self._http
@@ -161,6 +205,19 @@ class GatewayClient:
         sent = {**self._headers, "x-gateway-timeout-s": f"{deadline_s:.3f}", **headers}
         url = f"{self.base_url}/{path.lstrip('/')}"
         return await self._connections.send("POST", url, orjson.dumps(body), deadline_s=deadline_s, headers=sent)
+
+    @asynccontextmanager
+    async def streaming(
+        self, path: str, body: Mapping[str, Any], *, deadline_s: float, headers: Mapping[str, str] = _NOTHING,
+        most_bytes: int = MOST_BYTES,
+    ) -> AsyncIterator[StreamedReply]:  # fmt: skip
+        """The same, for a reply that is read while it arrives; see HttpConnections.streaming."""
+        sent = {**self._headers, "x-gateway-timeout-s": f"{deadline_s:.3f}", **headers}
+        url = f"{self.base_url}/{path.lstrip('/')}"
+        async with self._connections.streaming(
+            url, orjson.dumps(body), deadline_s=deadline_s, headers=sent, most_bytes=most_bytes
+        ) as reply:
+            yield reply
 
 
 async def _whole(response: httpx2.Response, most_bytes: int) -> bytes:

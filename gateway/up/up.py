@@ -56,6 +56,9 @@ class UpOptions:
     verbose: bool = False
 
 
+LOGIN_S = 900.0  # for which the console's login link is valid
+
+
 @dataclass(frozen=True, slots=True)
 class RunningGateway:
     """What the user needs to know about a gateway that runs."""
@@ -67,10 +70,13 @@ class RunningGateway:
     models: tuple[str, ...]
     metrics_urls: tuple[str, str]
     admin_url: str
+    login_url: str
+    """Signs its first visitor in to the console, within login_s."""
     config: Path
     data: Path
     log: Path
     engines: tuple[StartedEngine, ...] = ()
+    login_s: float = LOGIN_S
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,6 +143,8 @@ class UpSetup:
     """By upstream."""
     key: str | None
     digest: str
+    login: str
+    """The secret of the console's login link."""
 
     @property
     def loopback(self) -> str:
@@ -167,7 +175,8 @@ def prepare(path: Path, options: UpOptions, say: Say, ports: PortReservations) -
     digest = hashlib.sha256(key.encode()).hexdigest() if key else ""
     if config.open or (config.keys and digest not in {each.sha256 for each in config.keys}):
         key = None
-    return UpSetup(options, path, config, port, metrics_port, console_port, found, key, digest)
+    login = secrets.token_urlsafe(32)
+    return UpSetup(options, path, config, port, metrics_port, console_port, found, key, digest, login)
 
 
 def _engine_ports(config: Config, ports: PortReservations) -> dict[str, int]:
@@ -214,7 +223,8 @@ def children_of(setup: UpSetup) -> Iterator[Child]:
     shared = ("--config", str(setup.path.resolve()), "--data", data)
     evals = write_evals_access(setup.options.data, f"{setup.origin}/v1")
     admin = write_admin_access(setup.options.data, setup.console_origin)
-    environ = child_environment(urls, setup.digest, evals, admin)
+    login = f"{setup.login} {time.time() + LOGIN_S:.0f}"
+    environ = child_environment(urls, setup.digest, evals, admin, login)
     argv = gateway_argv("evaluate", *shared, "--metrics-port", str(setup.metrics_port))
     yield Child(
         "evaluate", argv, http_probe("127.0.0.1", setup.metrics_port, "/metrics"), hung_s=_HUNG_S, environ=environ
@@ -235,6 +245,7 @@ def running_gateway(setup: UpSetup) -> RunningGateway:
         models=tuple(setup.config.models),
         metrics_urls=(f"{setup.origin}/metrics", f"http://127.0.0.1:{setup.metrics_port}/metrics"),
         admin_url=f"{setup.console_origin}/admin",
+        login_url=f"{setup.console_origin}/console/login?link={setup.login}",
         config=setup.path,
         data=setup.options.data,
         log=setup.options.data / LOG,

@@ -15,6 +15,7 @@ def gateway(tmp_path: Path, **changes: Any) -> RunningGateway:
         "models": ("smollm2", "other"),
         "metrics_urls": ("http://127.0.0.1:8000/metrics", "http://127.0.0.1:9101/metrics"),
         "admin_url": "http://127.0.0.1:9102/admin",
+        "login_url": "http://127.0.0.1:9102/console/login?link=x",
         "config": Path("gateway.yaml"),
         "data": Path(".gateway"),
         "log": Path(".gateway/gateway.log"),
@@ -28,6 +29,8 @@ def test_the_examples_use_the_key_and_the_first_model(tmp_path: Path) -> None:
     assert 'curl http://127.0.0.1:8000/v1/chat/completions -H "authorization: Bearer sk-assay-x"' in text
     assert '"model": "smollm2"' in text
     assert "--config" not in text
+    assert "console    http://127.0.0.1:9102/console/login?link=x" in text
+    assert "once, within 15 minutes" in text
 
 
 def test_the_users_own_keys_are_named_and_not_shown(tmp_path: Path) -> None:

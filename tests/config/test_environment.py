@@ -17,6 +17,7 @@ from gateway.config.environment import (
     api_key_of,
     child_environment,
     export_to_workers,
+    login_link,
     process_environment,
     providers_with_keys,
     resolve_evals,
@@ -118,6 +119,20 @@ def test_the_process_environment_is_a_copy(monkeypatch: pytest.MonkeyPatch) -> N
     environ = process_environment()
     environ["GATEWAY_TEST"] = "2"
     assert process_environment()["GATEWAY_TEST"] == "1"
+
+
+def test_the_console_knows_the_login_link_by_its_digest(monkeypatch: pytest.MonkeyPatch) -> None:
+    passed = child_environment({}, "", "", "http://127.0.0.1:9102 admin-token", "the-secret 1764150000")
+    assert "the-secret" not in repr(passed)
+    assert "admin-token" not in repr(passed)
+    for name in ("GATEWAY_UP_LOGIN", "GATEWAY_UP_ADMIN_SHA256"):
+        monkeypatch.setenv(name, passed[name])
+    link = login_link()
+    assert link is not None
+    assert link.sha256 == sha256(b"the-secret").hexdigest()
+    assert (link.expires, link.token_sha256) == (1764150000.0, sha256(b"admin-token").hexdigest())
+    monkeypatch.setenv("GATEWAY_UP_LOGIN", "")
+    assert login_link() is None
 
 
 def test_up_adds_an_admin_token_of_its_own_which_the_command_line_reads(

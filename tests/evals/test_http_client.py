@@ -113,3 +113,36 @@ async def test_what_is_no_json_object_says_how_it_begins(upstream, body, message
     with pytest.raises(ValueError, match=message) as caught:
         reply.object()
     assert body.decode() in str(caught.value)
+
+
+async def test_a_reply_can_be_read_while_it_arrives(upstream):
+    upstream.says("first", HOLD, " last")
+    async with GatewayClient(upstream.base_url, "sk-1") as client:
+        asked = {**CHAT, "stream": True}
+        pieces = b""
+        async with client.streaming("/chat/completions", asked, deadline_s=30, headers={"x-more": "1"}) as reply:
+            assert reply.status == 200
+            async for piece in reply.pieces():
+                pieces += piece
+                if b"first" in pieces:
+                    upstream.release()
+            whole = reply.reply(pieces, 1.0)
+    assert b" last" in pieces
+    assert (whole.status, whole.seconds, whole.body) == (200, 1.0, pieces)
+    [received] = upstream.calls
+    assert (received.header("authorization"), received.header("x-more")) == ("Bearer sk-1", "1")
+
+
+async def read_all(upstream, **options):
+    client = GatewayClient(upstream.base_url)
+    async with client.streaming("/chat/completions", {**CHAT, "stream": True}, **options) as reply:
+        return [piece async for piece in reply.pieces()]
+
+
+async def test_a_reply_that_arrives_is_bounded_in_time_and_size(upstream):
+    upstream.says("first", HOLD, " last")
+    with pytest.raises(Unreachable, match=r"did not answer within 0\.2 s"):
+        await read_all(upstream, deadline_s=0.2)
+    upstream.says("x" * 5000)
+    with pytest.raises(Unreachable, match="more than 1000 bytes"):
+        await read_all(upstream, deadline_s=30, most_bytes=1000)

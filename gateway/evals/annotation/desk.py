@@ -187,6 +187,16 @@ def newest_version(connection: Reading, scorer: str) -> ScorerVersion:
     raise CannotRun(f'scorer "{scorer}" has scored nothing yet; {hint}')
 
 
+def label_by_hand(scorer: ScorerVersion, subject_id: str, labeller: str, verdict: LabelVerdict, at: float) -> Label:
+    """A label for an exchange that somebody has chosen by hand. It was not drawn, so it has no inclusion probability of
+    its own, and counts in rates only once the labelling in order has passed it. at: Unix seconds."""
+    return Label(
+        scorer=scorer.scorer, subject=scorer.subject, subject_id=subject_id, labeller=labeller, value=verdict.value,
+        label=verdict.label, comment=verdict.comment, version=scorer.version, config_hash=scorer.config_hash, pool="",
+        favour=1.0, threshold=None, share=None, horizon=at, at=at,
+    )  # fmt: skip
+
+
 def open_desk(url: str, request: LabelRequest) -> Desk:
     """Raises StoreUnavailable, CannotRun, ValueError."""
     with reading(url) as connection:

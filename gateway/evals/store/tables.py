@@ -69,6 +69,23 @@ exchanges = Table(
         "bytes", BigInteger, nullable=False, server_default="0"
     ),  # approximate size; 0: retention has removed its texts
     Index("exchanges_received", "received", "bytes"),
+    # Everything that the console filters and sums by, so that it need not read rows with their texts.
+    Index(
+        "exchanges_found",
+        "received",
+        "id",
+        "alias",
+        "upstream",
+        "model",
+        "variant",
+        "role",
+        "outcome",
+        "status",
+        "caller",
+        "total_s",
+        "cost_usd",
+        "pi",
+    ),
     Index("exchanges_incarnation", "incarnation", "seq"),
     Index(
         "exchanges_upstream_id",
@@ -107,7 +124,8 @@ TARGET = _c.upstream + literal_column("'/'", Text) + _c.model + func.coalesce(_V
 SCORE = ("exchange_id", "score_id")
 
 scores = Table(
-    # Rows are stored in the order of their key, all of an exchange together: they need no other index.
+    # Rows are stored in the order of their key, all of an exchange together. The index finds the worst answers by a
+    # scorer; perfect ones are not in it.
     "scores",
     metadata,
     Column("score_id", Text, nullable=False),
@@ -140,6 +158,14 @@ scores = Table(
     Column("created", Double, nullable=False),
     Column("distribution", Text),  # JSON: verdict → probability; NULL: the judge gave none
     PrimaryKeyConstraint(*SCORE),
+    Index(
+        "scores_worst",
+        "scorer",
+        "value01",
+        "exchange_id",
+        sqlite_where=text("value01 < 1 AND repeat = 0"),
+        postgresql_where=text("value01 < 1 AND repeat = 0"),
+    ),
     sqlite_with_rowid=False,
 )
 
@@ -635,4 +661,25 @@ ramp_events = Table(
     Column("record", Text, nullable=False),  # JSON: the record after it
     Column("evidence", Text, nullable=False),  # JSON: as it was known then
     Index("ramp_events_experiment", "experiment", "version"),
+)
+
+console_sessions = Table(
+    # Who is signed in to the console.
+    "console_sessions",
+    metadata,
+    Column("digest", Text, primary_key=True),  # SHA-256 of the cookie
+    Column("name", Text, nullable=False),
+    Column("role", Text, nullable=False),
+    Column("content", Boolean, nullable=False),
+    Column("token", Text, nullable=False),  # SHA-256 of the admin token; "": none
+    Column("created", Double, nullable=False),
+    Column("expires", Double, nullable=False),
+)
+
+console_links = Table(
+    # Login links that were used. expires: after which the link is refused anyhow, and the row is removed.
+    "console_links",
+    metadata,
+    Column("digest", Text, primary_key=True),
+    Column("expires", Double, nullable=False),
 )

@@ -29,6 +29,7 @@ from gateway.evals.annotation.desk import (
     export_blind_sheet,
     export_labels,
     import_labels,
+    label_by_hand,
     newest_version,
     open_desk,
     save_labels,
@@ -388,3 +389,16 @@ def test_invalid_options_are_reported(cli, tmp_path):
     assert "above 0" in cli("import", "f.csv", "--scorer", "stated", "--share", "2").stderr
     assert "--scorer" in cli("export", "--next", "3").stderr
     assert open_desk(cli.url, LabelRequest("stated", "ada")).knows("nobody") is False
+
+
+def test_a_label_by_hand_is_no_draw_until_the_order_has_passed_it(url, label):
+    """Its item counts as seen, and gets a probability once labels that were drawn reach beyond it."""
+    with reading(url) as connection:
+        scorer = newest_version(connection, "stated")
+        last = Desk(connection, LabelRequest("stated", "ada")).sheet(connection, 12)[-1].id
+    by_hand = label_by_hand(scorer, last, "ada", LabelVerdict(0.0, "bad", "no"), 5.0)
+    save_labels(url, [by_hand])
+    assert (by_hand.subject_id, by_hand.value, by_hand.threshold, by_hand.share) == (last, 0.0, None, None)
+    assert last not in [each.subject_id for each in label(11)], "it is not asked for again"
+    with reading(url) as connection:
+        assert [x.labeller for x in labels_of(connection, "stated") if x.subject_id == last] == ["ada"]

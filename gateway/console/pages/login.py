@@ -1,0 +1,94 @@
+"""Signing in and out: with an admin token, or with the login link that `gateway up` prints."""
+
+from __future__ import annotations
+
+from hashlib import sha256
+from hmac import compare_digest
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from gateway.console.errors import AdminError, NoToken
+from gateway.console.pages.frame import (
+    COOKIE,
+    ROOT,
+    check_origin,
+    form_actor,
+    local_path,
+    protected,
+    read_form,
+    redirect,
+    render,
+    services_of,
+    set_session,
+)
+from gateway.console.pages.sessions import SESSION_S
+
+
+async def show_login(request: Request) -> Response:
+    """The form; or, with `?link=…`, a session at once."""
+    given = request.query_params.get("link")
+    if given is None:
+        return protected(_form(request, next=local_path(request.query_params.get("next", ROOT))))
+    try:
+        cookie = await _with_link(request, given)
+    except AdminError as error:
+        return _refused(request, error)
+    if cookie is None:
+        trouble = "This login link was used before, or has expired. `gateway up` prints a new one when it starts."
+        return protected(_form(request, 401, trouble=trouble))
+    return protected(_signed_in(request, cookie, ROOT))
+
+
+async def sign_in(request: Request) -> Response:
+    """The form with a token was sent."""
+    try:
+        check_origin(request)
+        form = await read_form(request)
+        token = form.get("token", [""])[-1].strip()
+        services = services_of(request)
+        actor = services.login.actor_of(request, f"Bearer {token}")
+        cookie = await services.sessions.begin(actor, sha256(token.encode()).hexdigest())
+    except NoToken:
+        return protected(_form(request, 401, trouble="This is not an admin token of this gateway."))
+    except AdminError as error:
+        return _refused(request, error)
+    return protected(_signed_in(request, cookie, local_path(form.get("next", [ROOT])[-1])))
+
+
+async def sign_out(request: Request) -> Response:
+    """Within the frame: only with the session's own CSRF token."""
+    await form_actor(request, "viewer", "sign out")
+    await services_of(request).sessions.end(request.cookies.get(COOKIE, ""))
+    response = redirect(request, f"{ROOT}/login")
+    response.delete_cookie(COOKIE, path=ROOT)
+    return response
+
+
+async def _with_link(request: Request, given: str) -> str | None:
+    """The cookie of a new session. None: it is not the link, or not any more."""
+    services = services_of(request)
+    address = services.login.check_failures(request)
+    link = services.login.link
+    digest = sha256(given.encode("utf-8", "surrogateescape")).hexdigest()
+    if link is None or not compare_digest(digest, link.sha256):
+        services.login.note_failure(address)
+        return None
+    return await services.sessions.begin_with_link(given, link.expires, link.token_sha256)
+
+
+def _signed_in(request: Request, cookie: str, path: str) -> Response:
+    response = redirect(request, path)
+    set_session(request, response, cookie, SESSION_S)
+    return response
+
+
+def _refused(request: Request, error: AdminError) -> Response:
+    response = _form(request, error.status, trouble=error.message)
+    if error.retry_after_s is not None:
+        response.headers["retry-after"] = str(error.retry_after_s)
+    return protected(response)
+
+
+def _form(request: Request, status: int = 200, trouble: str = "", next: str = ROOT) -> Response:
+    return render(request, "login.html.jinja", status, trouble=trouble, next=next)

@@ -1,0 +1,106 @@
+"""Who is signed in: sessions in the store, so that they outlive a restart and hold for every console of that store.
+
+The cookie has 32 random bytes, the store their SHA-256. A session of an admin token ends with the token: its role and
+content are those of the config in force. The CSRF token of a session is derived from its cookie and stored nowhere.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+from hashlib import sha256
+from hmac import compare_digest
+
+from gateway.config.admin import Role
+from gateway.config.models import Config
+from gateway.console.access import Actor, actor_of
+from gateway.console.store import ConsoleStore
+from gateway.evals.store.sessions import SessionRow, add_session, delete_session, find_session, use_link
+
+SESSION_S = 12 * 3600.0
+_FRESH_S = 3.0  # for which a session that was read is not read again
+_MOST_FRESH = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Visitor:
+    """Somebody who is signed in."""
+
+    actor: Actor
+    csrf: str
+    """Stands in each form."""
+    expires: float
+
+    def may(self, role: Role, content: bool = False) -> bool:
+        """Whether they may do what needs this role, and read prompts and answers if content."""
+        return self.actor.has(role) and (self.actor.content or not content)
+
+
+def csrf_token(cookie: str) -> str:
+    return sha256(f"csrf {cookie}".encode()).hexdigest()[:40]
+
+
+def same_csrf(cookie: str, given: str) -> bool:
+    return compare_digest(csrf_token(cookie).encode(), given.encode("utf-8", "surrogateescape"))
+
+
+class Sessions:
+    """The sessions of one process; all of its state is in the store."""
+
+    def __init__(self, store: ConsoleStore, config: Callable[[], Config], clock: Callable[[], float]) -> None:
+        self._store = store
+        self._config = config
+        self._clock = clock
+        self._fresh: OrderedDict[str, tuple[float, SessionRow | None]] = OrderedDict()
+
+    async def begin(self, actor: Actor, token: str = "", lasts_s: float = SESSION_S) -> str:
+        """The cookie of a new session. token: the SHA-256 of the admin token that it depends on, in hexadecimal; "":
+        of none, so that the actor stays as they are until the session expires."""
+        cookie = secrets.token_urlsafe(32)
+        now = self._clock()
+        row = SessionRow(_digest(cookie), actor.name, actor.role, actor.content, token, now, now + lasts_s)
+        await self._store.run(lambda c: add_session(c, row, now))
+        return cookie
+
+    async def begin_with_link(self, link: str, expires: float, token: str) -> str | None:
+        """The same with a login link, once. None: it has been used."""
+        actor = self._of_token(token)
+        if actor is None or expires <= self._clock():
+            return None
+        if not await self._store.run(lambda c: use_link(c, _digest(link), expires, self._clock())):
+            return None
+        return await self.begin(actor, token)
+
+    async def visitor(self, cookie: str) -> Visitor | None:
+        """None: there is no such session, it has expired, or its token is no longer in the config."""
+        row = await self._row(cookie)
+        if row is None or row.expires <= self._clock():
+            return None
+        actor = self._of_token(row.token) if row.token else Actor(row.name, row.role, row.content)
+        return None if actor is None else Visitor(actor, csrf_token(cookie), row.expires)
+
+    async def end(self, cookie: str) -> None:
+        digest = _digest(cookie)
+        self._fresh.pop(digest, None)
+        await self._store.run(lambda c: delete_session(c, digest))
+
+    async def _row(self, cookie: str) -> SessionRow | None:
+        digest = _digest(cookie)
+        read, row = self._fresh.get(digest, (float("-inf"), None))
+        if self._clock() - read < _FRESH_S:
+            return row
+        row = await self._store.read(lambda c: find_session(c, digest))
+        self._fresh[digest] = (self._clock(), row)
+        if len(self._fresh) > _MOST_FRESH:
+            self._fresh.popitem(last=False)
+        return row
+
+    def _of_token(self, digest: str) -> Actor | None:
+        admin = self._config().admin
+        return next((actor_of(t) for t in (admin.tokens if admin else ()) if t.sha256 == digest), None)
+
+
+def _digest(secret: str) -> str:
+    return sha256(secret.encode("utf-8", "surrogateescape")).hexdigest()

@@ -1,0 +1,144 @@
+"""Today: what changed within 24 hours, first things first.
+
+The figures come from sums by the hour. This process keeps those of the last 48 hours and reads the newest hours again,
+in the background: a page waits for them for a moment only, and says how far they are.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from gateway.console.errors import AdminError
+from gateway.console.pages.filters import hour, percent, score, seconds, usd
+from gateway.console.pages.frame import ROOT, Page, PageRoute, render, services_of
+from gateway.console.store import ConsoleStore
+from gateway.evals.reports.today import (
+    ALARMS,
+    Change,
+    Figure,
+    Measure,
+    TodayReport,
+    course_chart,
+    report,
+    windows,
+)
+from gateway.evals.store.hours import GroupKey, HourSums, hour_sums
+
+WAIT_S = 0.08
+_FRESH_S = 10.0
+_UNSETTLED_H = 3  # the newest hours, whose scores are still arriving: read again with each refresh
+_AGAIN_S = 600.0  # after which the others are, too
+_MOST_CHARTS = 4
+
+
+class HourCache:
+    """The sums of the last 48 hours."""
+
+    def __init__(self, store: ConsoleStore, clock: Callable[[], float]) -> None:
+        self._store = store
+        self._clock = clock
+        self._hours: dict[float, dict[GroupKey, HourSums]] = {}
+        self._read_at: dict[float, float] = {}
+        self.trouble = ""
+        self.complete_at = 0.0
+        """Unix seconds of the last complete refresh; 0: none yet."""
+
+    @property
+    def known(self) -> int:
+        """Of the 48 hours."""
+        return len(self._hours)
+
+    @property
+    def fresh(self) -> bool:
+        return self._clock() - self.complete_at < _FRESH_S
+
+    def report(self) -> TodayReport:
+        return report(self._hours, self._clock())
+
+    async def refresh(self) -> None:
+        """Reads what is missing or old, the newest hours first."""
+        now = self._clock()
+        today, yesterday = windows(now)
+        wanted = [*reversed(today), *reversed(yesterday)]
+        for gone in self._hours.keys() - set(wanted):
+            del self._hours[gone], self._read_at[gone]
+        try:
+            for at, begin in enumerate(wanted):
+                age = now - self._read_at.get(begin, float("-inf"))
+                if age >= (_FRESH_S if at < _UNSETTLED_H else _AGAIN_S):
+                    self._hours[begin] = await self._store.read(lambda c, begin=begin: hour_sums(c, begin))  # type: ignore[misc]
+                    self._read_at[begin] = now
+            self.trouble, self.complete_at = "", now
+        except AdminError as error:
+            self.trouble = error.message
+
+
+@dataclass(slots=True)
+class _Refreshing:
+    cache: HourCache
+    task: asyncio.Task[None] | None = None
+
+
+async def show(request: Request) -> Response:
+    services = services_of(request)
+    kept: _Refreshing = services.kept.setdefault(
+        "today", _Refreshing(HourCache(services.admin.store, services.admin.clock))
+    )
+    if not kept.cache.fresh and (kept.task is None or kept.task.done()):
+        kept.task = services.tasks.start(kept.cache.refresh(), "figures of today")
+    if kept.task is not None and not kept.task.done():
+        await asyncio.wait({kept.task}, timeout=WAIT_S)
+    cache = kept.cache
+    found = cache.report()
+    charts = [(change, course_chart(change, f"change-{at}", _title(change), hour))
+              for at, change in enumerate(found.changes[:_MOST_CHARTS])]  # fmt: skip
+    return render(
+        request, "today.html.jinja", report=found, charts=charts, cache=cache, sentence=sentence, say=said,
+        alarm=lambda change: ALARMS.get(change.figure.measure, "") if change.figure.tone == "bad" else "",
+        totals=_totals(found),
+    )  # fmt: skip
+
+
+def sentence(change: Change) -> str:
+    """ "rose from 1 % to 7 %"."""
+    figure = change.figure
+    verb = "rose" if (figure.now or 0) > (figure.before or 0) else "fell"
+    return f"{verb} from {said(figure.measure, figure.before)} to {said(figure.measure, figure.now)}"
+
+
+def said(measure: Measure, value: float | None) -> str:
+    if measure == "cost":
+        return usd(None if value is None else 1000 * value)
+    return {"score": score, "errors": percent, "p95": seconds}[measure](value)
+
+
+def _title(change: Change) -> str:
+    alias, target = change.group
+    return f"{title_of(change.figure)} of {alias} by {target}"
+
+
+def title_of(figure: Figure) -> str:
+    names: dict[Measure, str] = {"errors": "Errors", "cost": "Cost of 1 000 calls", "p95": "p95 of the time"}
+    return names.get(figure.measure) or f"Score by {figure.scorer}"
+
+
+def _totals(found: TodayReport) -> dict[str, float | None]:
+    calls, before = (sum(g.calls for g in found.groups), sum(g.calls_before for g in found.groups))
+    costs = [g.cost for g in found.groups if g.cost is not None]
+    costs_before = [g.cost_before for g in found.groups if g.cost_before is not None]
+    failed = sum(g.calls * (f.now or 0) for g in found.groups if (f := g.figure("errors")) is not None)
+    failed_before = sum(g.calls_before * (f.before or 0) for g in found.groups if (f := g.figure("errors")) is not None)
+    return {
+        "calls": calls, "calls_before": before, "cost": sum(costs) if costs else None,
+        "cost_before": sum(costs_before) if costs_before else None, "errors": failed / calls if calls else None,
+        "errors_before": failed_before / before if before else None,
+        "unpriced": sum(g.unpriced for g in found.groups),
+    }  # fmt: skip
+
+
+PAGE = Page(ROOT, "Today", (PageRoute(ROOT, show),))

@@ -1,0 +1,136 @@
+"""What one hour of served calls looked like, by model name and target: sums weighted by 1/π, so that they stand for all
+calls and not only for those that were recorded. Two queries an hour, the first of which reads an index only.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from sqlalchemy import Double, cast, func, select
+
+from gateway.evals.store.query import Reading
+from gateway.evals.store.tables import TARGET, exchanges, scores
+
+HOUR_S = 3600
+_BUCKET = math.log(1.05)
+FAILED = ("upstream_error", "timeout", "cut")
+GroupKey = tuple[str, str]
+"""(alias, target)."""
+
+
+@dataclass(slots=True)
+class WeightedSums:
+    """Of values v with weights w."""
+
+    n: int = 0
+    w: float = 0.0
+    ww: float = 0.0
+    wv: float = 0.0
+    wvv: float = 0.0
+
+    def add(self, value: float, weight: float) -> None:
+        self.plus(WeightedSums(1, weight, weight * weight, weight * value, weight * value * value))
+
+    def plus(self, other: WeightedSums) -> None:
+        self.n += other.n
+        self.w += other.w
+        self.ww += other.ww
+        self.wv += other.wv
+        self.wvv += other.wvv
+
+    @property
+    def mean(self) -> float | None:
+        return self.wv / self.w if self.w else None
+
+    @property
+    def effective(self) -> float:
+        """The number of equally weighted values that would say as much (Kish)."""
+        return self.w * self.w / self.ww if self.ww else 0.0
+
+    @property
+    def variance(self) -> float:
+        """Of one value."""
+        return max(0.0, self.wvv / self.w - (self.wv / self.w) ** 2) if self.w else 0.0
+
+
+@dataclass(slots=True)
+class HourSums:
+    """The calls of one group in one hour, or in several."""
+
+    errors: WeightedSums = field(default_factory=WeightedSums)
+    """1: the call failed. Its n and w are those of the calls."""
+    cost: WeightedSums = field(default_factory=WeightedSums)
+    """USD, over calls whose cost is known."""
+    latency: dict[int, float] = field(default_factory=dict)
+    """Weight of the successful calls by bucket, each 5 % wide; see bucket_of."""
+    slow: WeightedSums = field(default_factory=WeightedSums)
+    """Only the weights of those calls."""
+    scores: dict[str, WeightedSums] = field(default_factory=dict)
+    """Values in [0, 1], 1 best, by scorer."""
+
+    def plus(self, other: HourSums) -> None:
+        self.errors.plus(other.errors)
+        self.cost.plus(other.cost)
+        self.slow.plus(other.slow)
+        for bucket, weight in other.latency.items():
+            self.latency[bucket] = self.latency.get(bucket, 0.0) + weight
+        for scorer, sums in other.scores.items():
+            self.scores.setdefault(scorer, WeightedSums()).plus(sums)
+
+    def quantile(self, q: float) -> float | None:
+        """Seconds, to within 2.5 %."""
+        total, below = sum(self.latency.values()), 0.0
+        for bucket in sorted(self.latency):
+            below += self.latency[bucket]
+            if below >= q * total:
+                return math.exp((bucket + 0.5) * _BUCKET)
+        return None
+
+    def slower(self, seconds: float) -> float | None:
+        """The share of the successful calls that took longer than this, by whole buckets."""
+        total, limit = sum(self.latency.values()), bucket_of(seconds)
+        return sum(w for bucket, w in self.latency.items() if bucket > limit) / total if total else None
+
+
+def bucket_of(seconds: float) -> int:
+    return math.floor(math.log(max(seconds, 1e-4)) / _BUCKET)
+
+
+def hour_sums(connection: Reading, begin: float) -> dict[GroupKey, HourSums]:
+    """begin: Unix seconds; the hour that begins then."""
+    found: dict[GroupKey, HourSums] = {}
+    for alias, target, outcome, status, total_s, cost_usd, pi in _calls(connection, begin):
+        cell, weight = found.setdefault((alias, target), HourSums()), 1 / pi
+        failed = outcome in FAILED or status >= 500
+        cell.errors.add(float(failed), weight)
+        if cost_usd is not None:
+            cell.cost.add(cost_usd, weight)
+        if not failed and outcome == "ok":
+            bucket = bucket_of(total_s)
+            cell.latency[bucket] = cell.latency.get(bucket, 0.0) + weight
+            cell.slow.add(0.0, weight)
+    for alias, target, scorer, sums in _scores(connection, begin):
+        found.setdefault((alias, target), HourSums()).scores[scorer] = sums
+    return found
+
+
+def _calls(connection: Reading, begin: float) -> Iterator[tuple[str, str, str, int, float, float | None, float]]:
+    e = exchanges.c
+    query = select(e.alias, TARGET, e.outcome, e.status, e.total_s, e.cost_usd, e.pi)
+    query = query.where(e.received >= begin, e.received < begin + HOUR_S, e.role == "served")
+    yield from (tuple(row) for row in connection.execute(query))
+
+
+def _scores(connection: Reading, begin: float) -> Iterator[tuple[str, str, str, WeightedSums]]:
+    e, s = exchanges.c, scores.c
+    w = cast(1.0, Double) / s.pi
+    query = select(
+        e.alias, TARGET, s.scorer, func.count(), func.sum(w), func.sum(w * w), func.sum(w * s.value01),
+        func.sum(w * s.value01 * s.value01),
+    )  # fmt: skip
+    query = query.join(scores, s.exchange_id == e.id).where(s.repeat == 0, s.value01.is_not(None), s.pi > 0)
+    query = query.where(e.received >= begin, e.received < begin + HOUR_S, e.role == "served")
+    for alias, target, scorer, *sums in connection.execute(query.group_by(e.alias, TARGET, s.scorer)):
+        yield alias, target, scorer, WeightedSums(*sums)

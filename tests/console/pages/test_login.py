@@ -1,0 +1,85 @@
+"""Signing in: by token, by the link of `gateway up`, and how it ends."""
+
+from __future__ import annotations
+
+from hashlib import sha256
+
+from gateway.config.admin import AdminConfig
+
+
+async def test_a_wrong_token_opens_nothing_and_its_sender_is_stopped(pages):
+    client = await pages.client()
+    for _ in range(10):
+        answer = await client.post("/console/login", data={"token": "wrong"})
+        assert answer.status_code == 401
+        assert "set-cookie" not in answer.headers
+        assert "not an admin token" in answer.text
+    answer = await client.post("/console/login", data={"token": "token-of-owner"})
+    assert answer.status_code == 429
+    assert int(answer.headers["retry-after"]) > 0
+
+
+async def test_a_login_form_of_another_site_is_refused(pages):
+    client = await pages.client()
+    answer = await client.post(
+        "/console/login", data={"token": "token-of-owner"}, headers={"origin": "https://e.example"}
+    )
+    assert answer.status_code == 403
+    assert "set-cookie" not in answer.headers
+
+
+async def test_the_login_link_works_once(pages):
+    first, second = await pages.client(), await pages.client()
+    answer = await first.get("/console/login?link=a-login-link")
+    assert (answer.status_code, answer.headers["location"]) == (303, "/console")
+    assert ">ada</bdi>, owner" in await pages.get(first, "/console")
+    again = await second.get("/console/login?link=a-login-link")
+    assert again.status_code == 401
+    assert "used before" in again.text
+    assert (await second.get("/console/login?link=another")).status_code == 401
+
+
+async def test_the_login_link_expires(pages):
+    pages.clock[0] = 601
+    client = await pages.client()
+    assert (await client.get("/console/login?link=a-login-link")).status_code == 401
+    assert (await client.get("/console")).status_code == 303
+
+
+async def test_guessed_links_are_bounded_like_wrong_tokens(pages):
+    client = await pages.client()
+    for n in range(10):
+        assert (await client.get(f"/console/login?link=guess{n}")).status_code == 401
+    assert (await client.get("/console/login?link=a-login-link")).status_code == 429
+
+
+async def test_a_session_ends_with_its_token_and_follows_its_role(pages):
+    client = await pages.login("operator")
+    assert (await client.get("/console")).status_code == 200
+    config = pages.config[-1]
+    tokens = [t.model_copy(update={"role": "viewer"}) if t.name == "otto" else t for t in config.admin.tokens]
+    pages.config.append(config.model_copy(update={"admin": AdminConfig(tokens=tuple(tokens))}))
+    assert ">otto</bdi>, viewer" in await pages.get(client, "/console")
+    left = [t for t in tokens if t.name != "otto"]
+    pages.config.append(config.model_copy(update={"admin": AdminConfig(tokens=tuple(left))}))
+    assert (await client.get("/console")).status_code == 303
+
+
+async def test_a_session_expires(pages):
+    client = await pages.login()
+    pages.clock[0] = 12 * 3600 + 1
+    assert (await client.get("/console")).status_code == 303
+
+
+async def test_the_store_has_digests_only(pages):
+    client = await pages.login()
+    cookie = client.cookies["assay_console"]
+    rows = await pages.store.read(lambda c: c.exec_driver_sql("SELECT * FROM console_sessions").all())
+    assert cookie not in repr(rows)
+    assert sha256(cookie.encode()).hexdigest() in repr(rows)
+
+
+async def test_the_cookie_of_a_page_does_not_open_the_admin_api(pages):
+    client = await pages.login()
+    answer = await client.get("/admin/v1/keys", headers={"cookie": f"assay_console={client.cookies['assay_console']}"})
+    assert answer.status_code == 401

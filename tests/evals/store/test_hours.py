@@ -1,0 +1,66 @@
+"""Sums of one hour, weighted by π. On both databases."""
+
+from __future__ import annotations
+
+import pytest
+
+from gateway.core.exchange import Target
+from gateway.evals.store.hours import HourSums, WeightedSums, bucket_of, hour_sums
+from gateway.evals.store.query import reading
+
+BEGIN = 1_764_000_000.0
+
+
+@pytest.fixture
+def sums(store):
+    def ask(begin=BEGIN):
+        with reading(store.url) as connection:
+            return hour_sums(connection, begin)
+
+    return ask
+
+
+def test_an_hour_is_summed_by_model_name_and_target(store, exchange, sums):
+    at = {"received": BEGIN + 10}
+    store.write(
+        exchange("1", **at, pi=0.5, total_s=1.0),
+        exchange("0", **at, total_s=2.0),
+        exchange("0.5", **at, outcome="timeout", status=504),
+        exchange("1", **at, outcome="client_gone"),
+        exchange("1", **at, target=Target("local", "small", "t=1")),
+        exchange("1", **at, role="shadow", pair="x"),
+        exchange("1", received=BEGIN - 1),
+        exchange("1", received=BEGIN + 3600),
+    )
+    found = sums()
+    assert set(found) == {("chat", "local/small"), ("chat", "local/small[t=1]")}
+    cell = found["chat", "local/small"]
+    assert (cell.errors.n, cell.errors.w, cell.errors.wv) == (4, 5.0, 1.0)
+    assert cell.slow.w == 3.0
+    assert cell.latency == {bucket_of(1.0): 2.0, bucket_of(2.0): 1.0}
+    assert cell.cost.n == 0, "no price is known"
+    stated = cell.scores["stated"]
+    assert (stated.n, stated.w, stated.wv) == (4, 5.0, 2.0 + 0.5 + 1.0)
+
+
+def test_hours_add_up(store, exchange, sums):
+    store.write(*(exchange("1", received=BEGIN + 3600 * (i % 2), total_s=0.1 * (i + 1)) for i in range(100)))
+    total = HourSums()
+    for begin in (BEGIN, BEGIN + 3600):
+        for cell in sums(begin).values():
+            total.plus(cell)
+    assert total.errors.w == 100
+    assert total.quantile(0.95) == pytest.approx(9.5, rel=0.026)
+    assert total.slower(5.0) == pytest.approx(0.5, abs=0.03)
+    assert HourSums().quantile(0.95) is None
+    assert HourSums().slower(1.0) is None
+
+
+def test_weights_count_as_fewer_values():
+    sums = WeightedSums()
+    for weight in (1.0, 1.0, 100.0):
+        sums.add(1.0, weight)
+    assert sums.effective == pytest.approx(102**2 / 10002)
+    assert sums.mean == pytest.approx(1.0)
+    assert sums.variance == pytest.approx(0.0, abs=1e-9)
+    assert (WeightedSums().mean, WeightedSums().effective, WeightedSums().variance) == (None, 0.0, 0.0)
