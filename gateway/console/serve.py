@@ -142,7 +142,7 @@ async def opened(options: ConsoleOptions, live: LiveConfig, open_s: float = _OPE
             tasks.start(live.watch(), "config")
             pages = PagesSetup(
                 tasks, corridor, lambda: resolve_evals(live().evals, options.data), options.data,
-                options.config, login_link(),
+                options.config, login_link(), live.read,
             )  # fmt: skip
             yield ConsoleApp(Admin(store, publisher, live), pages=pages).app()
         finally:
