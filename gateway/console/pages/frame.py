@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
@@ -283,8 +283,8 @@ def _navigation(request: Request, visitor: Visitor | None) -> list[Page]:
 def environment() -> Environment:
     """Every text that is printed is escaped, and what is not visible in it is written out."""
     made = Environment(
-        loader=PackageLoader("gateway.console.pages"), autoescape=True, undefined=StrictUndefined, finalize=_finalized,
-        trim_blocks=True, lstrip_blocks=True,
+        loader=ChoiceLoader([PackageLoader("gateway.console.pages"), PackageLoader("gateway.evals.reports")]),
+        autoescape=True, undefined=StrictUndefined, finalize=_finalized, trim_blocks=True, lstrip_blocks=True,
     )  # fmt: skip
     made.filters.update(filters.FILTERS)
     return made
@@ -299,7 +299,7 @@ def _finalized(value: object) -> object:
 @cache
 def static_files() -> Mapping[str, bytes]:
     """By name: the style sheet, htmx and our own script."""
-    names = ("console.css", "console.js", "htmx.min.js", "htmx.LICENSE.txt", "icon.svg")
+    names = ("console.css", "reports.css", "console.js", "htmx.min.js", "htmx.LICENSE.txt", "icon.svg")
     folder = files(__package__).joinpath("static")
     return {name: folder.joinpath(name).read_bytes() for name in names}
 

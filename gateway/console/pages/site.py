@@ -15,7 +15,7 @@ from gateway.config.environment import LoginLink
 from gateway.config.scorers import EvalsConfig
 from gateway.console.directory import Admin
 from gateway.console.errors import NotThere
-from gateway.console.pages import calls, login, playground, today
+from gateway.console.pages import calls, experiments, keys, label, login, playground, system, today
 from gateway.console.pages.frame import (
     ROOT,
     LoginWays,
@@ -31,7 +31,9 @@ from gateway.console.pages.sessions import Sessions
 from gateway.runtime.tasks import Tasks
 from gateway.stream import Corridor
 
-PAGES: tuple[Page, ...] = (today.PAGE, calls.PAGE, playground.PAGE)
+PAGES: tuple[Page, ...] = (
+    today.PAGE, calls.PAGE, experiments.PAGE, label.PAGE, keys.PAGE, system.PAGE, playground.PAGE,
+)  # fmt: skip
 _TYPES = {".css": "text/css", ".js": "text/javascript", ".txt": "text/plain", ".svg": "image/svg+xml"}
 _YEAR_S = 31_536_000
 

@@ -165,7 +165,11 @@ async def pages(opened: Any, corridor: Corridor, tmp_path: Path) -> AsyncIterato
         admin = Admin(store, publisher, lambda: configs[-1], lambda: time.time() + ahead[0])
         tasks = await stack.enter_async_context(Tasks())
         link = LoginLink(sha256(LINK.encode()).hexdigest(), time.time() + 600, sha256(b"token-of-owner").hexdigest())
-        setup = PagesSetup(tasks, corridor, lambda: configs[-1].evals, tmp_path, path, link)
+
+        async def read() -> None:
+            configs.append(load_for_console(path))
+
+        setup = PagesSetup(tasks, corridor, lambda: configs[-1].evals, tmp_path, path, link, read)
         app = ConsoleApp(admin, pages=setup).app()
         server = uvicorn.Server(uvicorn.Config(app, port=0, lifespan="off", log_config=None, access_log=False))
         sock = stack.enter_context(contextlib.closing(uvicorn.Config(app, port=0).bind_socket()))

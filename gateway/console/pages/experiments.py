@@ -1,0 +1,318 @@
+"""The page Experiments: may we switch? The verdicts, what they rest on, and the buttons that start and stop."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import quote
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from gateway.config.derive import plans_of
+from gateway.config.made_experiments import read_made
+from gateway.config.models import Config
+from gateway.console.errors import AdminError, InvalidBody, NotThere
+from gateway.console.experiments import (
+    ExperimentAdmin,
+    NewExperiment,
+    ReadOnly,
+    make_experiment,
+    remove_experiment,
+    start_experiment,
+    stop_experiment,
+    targets_of,
+)
+from gateway.console.pages.frame import (
+    Form,
+    Page,
+    PageRoute,
+    PageServices,
+    form_actor,
+    redirect,
+    render,
+    services_of,
+)
+from gateway.core.errors import ConfigError, StreamDown
+from gateway.core.plan import BUILT_IN_METRICS, Plan, PlanState
+from gateway.evals.experiments import number_format as say
+from gateway.evals.experiments.findings import current_plan, finding
+from gateway.evals.experiments.report import IntervalTrail, Report, Verdict
+from gateway.evals.reports.experiment.build import ExperimentNotFound, reports_of
+from gateway.evals.reports.experiment.html import page_values
+from gateway.evals.reports.experiment.presentation import SIGNS, VERDICT_STATES, VERDICTS
+from gateway.evals.store.experiments.plans import StoredPlan, stored_plans
+from gateway.evals.store.query import Reading
+
+HOME = "/console/experiments"
+MOST_LISTED = 50
+TRAIL_ROWS = 12
+_TONES = {1: "good", 0: "open", -1: "bad"}
+
+
+@dataclass(frozen=True, slots=True)
+class ListedVerdict:
+    """One candidate in the list."""
+
+    candidate: str
+    target: str
+    badge: str
+    tone: str
+    sentence: str
+    pairs: str
+
+
+@dataclass(frozen=True, slots=True)
+class ListedExperiment:
+    name: str
+    state: str
+    """running, stopped, not started, or disabled."""
+    since: float | None
+    mode: str
+    control: str
+    in_config: bool
+    made_here: bool
+    verdicts: tuple[ListedVerdict, ...]
+
+    @property
+    def url(self) -> str:
+        return url_of(self.name)
+
+
+def url_of(name: str) -> str:
+    return f"{HOME}/of/{quote(name)}"
+
+
+async def list_page(request: Request) -> Response:
+    services = services_of(request)
+    config = services.admin.config()
+    states, trouble = await states_of(services)
+    verdicts = await services.admin.store.read(_verdicts)
+    made = _made_names(services)
+    plans = plans_of(config)
+    names = [*verdicts, *(n for n in (*plans, *states) if n not in verdicts)]
+    rows = [
+        _listed(name, config, states.get(name), plans.get(name), verdicts.get(name, ()), name in made)
+        for name in dict.fromkeys(names)
+    ]
+    order = {"running": 0, "stopped": 1}
+    return render(
+        request,
+        "experiments.html.jinja",
+        rows=sorted(rows, key=lambda row: order.get(row.state, 2))[:MOST_LISTED],
+        trouble=trouble,
+    )
+
+
+def _verdicts(connection: Reading) -> dict[str, tuple[ListedVerdict, ...]]:
+    """Of the newest plan of each experiment, by name; the newest experiment first."""
+    by_name: dict[str, list[StoredPlan]] = {}
+    for each in stored_plans(connection):
+        by_name.setdefault(each.plan.name, []).append(each)
+    chosen = [plan for plans in by_name.values() if (plan := current_plan(plans)) is not None]
+    newest = sorted(chosen, key=lambda plan: -plan.since)[:MOST_LISTED]
+    return {plan.plan.name: tuple(_verdict(connection, plan, *arm) for arm in plan.plan.candidates) for plan in newest}
+
+
+def _verdict(connection: Reading, plan: StoredPlan, candidate: str, target: object) -> ListedVerdict:
+    found = finding(connection, plan, candidate)
+    verdict: Verdict = found.decision.verdict
+    pairs = found.pairs.joined if plan.plan.mode != "split" else (found.primary.pairs if found.primary else 0)
+    badge, tone = f"{SIGNS[VERDICT_STATES[verdict]]} {VERDICTS[verdict]}", _TONES[VERDICT_STATES[verdict]]
+    return ListedVerdict(candidate, str(target), badge, tone, found.decision.sentence, say.count(pairs))
+
+
+def _listed(
+    name: str,
+    config: Config,
+    state: PlanState | None,
+    planned: Plan | None,
+    verdicts: Sequence[ListedVerdict],
+    made_here: bool,
+) -> ListedExperiment:
+    plan = state.plan if state else planned
+    off = name in config.experiments and not config.experiments[name].enabled
+    return ListedExperiment(
+        name=name,
+        state="disabled" if off else state.state if state else "not started",
+        since=state.since if state else None,
+        mode=plan.mode if plan else "",
+        control=f"{plan.model}: {plan.control}" if plan else "",
+        in_config=planned is not None,
+        made_here=made_here,
+        verdicts=tuple(verdicts),
+    )
+
+
+async def one_page(request: Request) -> Response:
+    name = request.path_params["name"]
+    services = services_of(request)
+    config = services.admin.config()
+    states, trouble = await states_of(services)
+    reports = await services.admin.store.read(lambda c: _reports(c, name))
+    if not reports and name not in config.experiments and name not in states:
+        raise NotThere(f'there is no experiment "{name[:200]}"')
+    candidate = request.query_params.get("candidate", "")
+    report = next((each for each in reports if each.candidate == candidate), reports[0] if reports else None)
+    planned = plans_of(config).get(name)
+    state = states.get(name)
+    listed = _listed(name, config, state, planned, (), name in _made_names(services))
+    return render(
+        request,
+        "experiment_page.html.jinja",
+        name=name,
+        listed=listed,
+        candidates=[each.candidate for each in reports],
+        values=None if report is None else {**page_values(report, reports), **_horizon(report, state)},
+        changed=bool(planned and state and not state.plan.same_design(planned)),
+        trouble=trouble,
+    )
+
+
+def _reports(connection: Reading, name: str) -> list[Report]:
+    """Of all candidates; none: the store has no evidence."""
+    try:
+        return reports_of(connection, name)
+    except ExperimentNotFound:
+        return []
+
+
+def _horizon(report: Report, state: PlanState | None) -> dict[str, Any]:
+    """What the band's chart shows, as tables, and how far it is to the last look."""
+    most = state.plan.max_pairs if state else None
+    return {
+        "trail_tables": {trail.metric: list(_trail_rows(trail)) for trail in report.trails},
+        "horizon": None if most is None else {"pairs": min(report.pairs, most), "of": most},
+    }
+
+
+def _trail_rows(trail: IntervalTrail) -> Iterator[tuple[str, str, str, str]]:
+    """(pairs, difference, low, high)"""
+    for n, value, low, high in say.thinned(trail.points, TRAIL_ROWS):
+        places = say.digits((high - low) / 2)
+        difference, lowest, highest = (say.number(v, places, signed=True) for v in (value, low, high))
+        yield say.count(n), difference, lowest, highest
+
+
+async def new_page(request: Request) -> Response:
+    return _form_page(request, services_of(request).admin.config(), {})
+
+
+def _form_page(
+    request: Request,
+    config: Config,
+    given: Mapping[str, Any],
+    *,
+    error: AdminError | None = None,
+) -> Response:
+    metrics = [*config.scorers, *(m for m in BUILT_IN_METRICS if m not in config.scorers)]
+    share = given.get("share", 0.1)
+    return render(
+        request,
+        "experiment_new.html.jinja",
+        status=200 if error is None else error.status,
+        targets=targets_of(config),
+        upstreams=[(name, name) for name in config.upstreams],
+        known_models=sorted(
+            {ref.model for model in config.models.values() for ref in (*model.targets, *model.fallback)}
+        ),
+        metrics=[(name, name) for name in metrics],
+        given={name: given.get(name, "") for name in (*NewExperiment.model_fields, "start")},
+        fresh=not given,
+        share=f"{100 * share:g}" if isinstance(share, float) else share,
+        error=error,
+        paste=error.text if isinstance(error, ReadOnly) else "",
+    )
+
+
+async def make(request: Request) -> Response:
+    form = await form_actor(request, "owner", "make experiments")
+    services = services_of(request)
+    body = _body(form)
+    try:
+        new = await make_experiment(experiment_admin(services), form.actor, body)
+        if form.checked("start"):
+            await start_experiment(experiment_admin(services), form.actor, new.name)
+    except AdminError as error:
+        return _form_page(request, services.admin.config(), {**body, "start": form.checked("start")}, error=error)
+    started = "is running" if form.checked("start") else "is made; start it when you are ready"
+    return redirect(request, url_of(new.name), f"{new.name} {started}")
+
+
+def _body(form: Form) -> dict[str, Any]:
+    """As NewExperiment takes it. The target of the control names its model, too."""
+    model, _, control = form.get("control").partition(" ")
+    rails = zip(form.all("guardrail"), form.all("guardrail_margin"), strict=False)
+    names = ("name", "upstream", "candidate_model", "system", "temperature", "mode", "primary", "margin", "usd_per_day")
+    found: dict[str, Any] = {name: form.get(name).strip() for name in names}
+    found |= {"model": model, "control": control, "guardrails": {m: margin for m, margin in rails if m and margin}}
+    share = form.get("share").strip()
+    try:
+        return found | {"share": float(share) / 100}
+    except ValueError:
+        return found | {"share": share}  # whose mistake is reported like every other
+
+
+async def start(request: Request) -> Response:
+    form = await form_actor(request, "operator", "start experiments")
+    name = form.get("name")
+    started = await start_experiment(experiment_admin(services_of(request)), form.actor, name)
+    if started.was_running:
+        return redirect(request, url_of(name), f"{name} was running already")
+    return redirect(request, url_of(name), " ".join([f"{name} is running.", *started.cautions]))
+
+
+async def stop(request: Request) -> Response:
+    form = await form_actor(request, "operator", "stop experiments")
+    name = form.get("name")
+    before = await stop_experiment(experiment_admin(services_of(request)), form.actor, name)
+    said = "is stopped; its evidence stays" if before.running else "had been stopped already"
+    return redirect(request, url_of(name), f"{name} {said}")
+
+
+async def remove(request: Request) -> Response:
+    form = await form_actor(request, "owner", "remove experiments")
+    name = form.get("name")
+    await remove_experiment(experiment_admin(services_of(request)), form.actor, name)
+    return redirect(request, HOME, f"{name} is removed from the config; its evidence stays")
+
+
+def experiment_admin(services: PageServices) -> ExperimentAdmin:
+    """Raises InvalidBody where this console has no stream server."""
+    if services.corridor is None:
+        raise InvalidBody("this console has no stream server, so it cannot change experiments")
+    return ExperimentAdmin(services.admin, services.corridor.state, services.config_path, services.read_config)
+
+
+async def states_of(services: PageServices) -> tuple[dict[str, PlanState], str]:
+    """(states, why they are unknown)"""
+    if services.corridor is None:
+        return {}, "this console has no stream server"
+    try:
+        return await services.corridor.state.plans(), ""
+    except StreamDown as error:
+        return {}, f"{error}; which experiments run is unknown"
+
+
+def _made_names(services: PageServices) -> frozenset[str]:
+    """The experiments of the file beside gateway.yaml."""
+    try:
+        return frozenset(read_made(services.config_path).sections())
+    except ConfigError:
+        return frozenset()
+
+
+PAGE = Page(
+    path=HOME,
+    title="Experiments",
+    routes=(
+        PageRoute(HOME, list_page),
+        PageRoute(f"{HOME}/new", new_page, role="owner"),
+        PageRoute(f"{HOME}/new", make, methods=("POST",), role="owner"),
+        PageRoute(f"{HOME}/start", start, methods=("POST",), role="operator"),
+        PageRoute(f"{HOME}/stop", stop, methods=("POST",), role="operator"),
+        PageRoute(f"{HOME}/remove", remove, methods=("POST",), role="owner"),
+        PageRoute(f"{HOME}/of/{{name:path}}", one_page),
+    ),
+)

@@ -1,0 +1,99 @@
+"""The page Experiments: the verdict with what it rests on, and experiments that are made and started by forms."""
+
+from __future__ import annotations
+
+import time
+
+from gateway.config.made_experiments import made_path
+from gateway.core.exchange import Target
+from gateway.core.plan import Guardrail, Plan, PlanState
+from gateway.evals.store.experiments.plans import save_plans
+
+HOSTILE = "<script>alert(1)</script>\x1b[31m\u202eevil"
+FORM = {
+    "name": "swap", "control": "chat local/small", "upstream": "local", "candidate_model": "large", "mode": "shadow",
+    "share": "25", "primary": "valid_json", "margin": "0.05", "guardrail": ["error_rate", ""],
+    "guardrail_margin": ["0.02", ""], "start": "1",
+}  # fmt: skip
+
+
+def a_plan(name: str = "swap", **fields) -> Plan:
+    plain = {"shadow": 1.0, "primary": "valid_json", "margin": 0.1, "guardrails": (Guardrail("error_rate", 0.1),)}
+    candidates = (("candidate", Target("local", "large")),)
+    return Plan(name, "chat", Target("local", "small"), candidates, **{**plain, **fields})
+
+
+async def begun(pages, plan: Plan) -> None:
+    """The plan is in the store, as the consumer keeps it."""
+    state = PlanState(plan, "running", time.time())
+    await pages.store.run(lambda c: save_plans(c, [state], time.time()))
+
+
+async def test_an_experiment_is_made_and_started_without_touching_yaml(pages):
+    client = await pages.login()
+    answer = await pages.send(client, "/console/experiments/new", "/console/experiments/new", FORM)
+    assert (answer.status_code, answer.headers["location"]) == (303, "/console/experiments/of/swap"), answer.text
+    section = pages.config[-1].experiments["swap"]
+    assert (section.shadow_share, dict(section.guardrails), section.start) == (0.25, {"error_rate": 0.02}, "manual")
+    page = await pages.get(client, "/console/experiments/of/swap")
+    assert "running" in page
+    assert "No evidence is in the store yet." in page
+    assert "made in the console" in await pages.get(client, "/console/experiments")
+    answer = await pages.send(client, "/console/experiments/of/swap", "/console/experiments/stop", {"name": "swap"})
+    assert answer.status_code == 303
+    assert "stopped" in await pages.get(client, "/console/experiments/of/swap")
+    answer = await pages.send(client, "/console/experiments/of/swap", "/console/experiments/start", {"name": "swap"})
+    assert "running" in await pages.get(client, "/console/experiments/of/swap")
+    await pages.send(client, "/console/experiments/of/swap", "/console/experiments/stop", {"name": "swap"})
+    answer = await pages.send(client, "/console/experiments/of/swap", "/console/experiments/remove", {"name": "swap"})
+    assert answer.status_code == 303
+    assert "swap" not in pages.config[-1].experiments
+
+
+async def test_a_form_with_mistakes_keeps_what_was_filled_in(pages):
+    client = await pages.login()
+    bad = {**FORM, "margin": "wide", "system": HOSTILE, "share": "a lot"}
+    answer = await pages.send(client, "/console/experiments/new", "/console/experiments/new", bad)
+    assert answer.status_code == 400
+    assert "margin" in answer.text
+    assert "share" in answer.text
+    assert "<script>alert" not in answer.text
+    assert 'value="large"' in answer.text
+    assert not made_path(pages.data / "gateway.yaml").exists()
+
+
+async def test_who_may_not_start_sees_no_button_and_is_refused(pages):
+    owner, viewer = await pages.login(), await pages.login("viewer")
+    await pages.send(owner, "/console/experiments/new", "/console/experiments/new", {**FORM, "start": ""})
+    page = await pages.get(viewer, "/console/experiments/of/swap")
+    assert "/console/experiments/start" not in page
+    answer = await pages.send(viewer, "/console/experiments", "/console/experiments/start", {"name": "swap"})
+    assert answer.status_code == 403
+    assert (await viewer.get("/console/experiments/new")).status_code == 403
+
+
+async def test_a_plan_with_evidence_shows_gates_metrics_and_the_horizon(pages):
+    plan = a_plan(method="hybrid", max_pairs=200)
+    await begun(pages, plan)
+    client = await pages.login()
+    page = await pages.get(client, "/console/experiments/of/swap")
+    for part in ("Gates", "Metrics and guardrails", "How this was decided", "error_rate", plan.hash):
+        assert part in page, part
+    listed = await pages.get(client, "/console/experiments")
+    assert "Hold" in listed
+    assert "local/large" in listed
+
+
+async def test_names_from_the_store_are_shown_as_text(pages):
+    await begun(pages, a_plan(HOSTILE))
+    client = await pages.login()
+    page = await pages.get(client, "/console/experiments")
+    assert "<script>alert" not in page
+    assert "\x1b" not in page
+    assert "\u202e" not in page
+    assert "&lt;script&gt;alert(1)" in page
+
+
+async def test_an_unknown_experiment_is_not_found(pages):
+    client = await pages.login()
+    assert (await client.get("/console/experiments/of/nobody")).status_code == 404

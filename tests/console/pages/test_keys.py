@@ -1,0 +1,99 @@
+"""The page Keys and cost: a secret is shown once, limits come into force, and usage has its team and its total."""
+
+from __future__ import annotations
+
+import re
+from hashlib import sha256
+
+HOME = "/console/keys"
+MARKED = "<script>alert(1)</script>\u202eevil"  # names may not have blanks or control characters
+
+
+async def made(pages, client, **fields) -> tuple[str, str]:
+    """(id, secret) of a new key."""
+    answer = await pages.send(client, f"{HOME}/new", f"{HOME}/new", {"name": "web", **fields})
+    assert answer.status_code == 200, answer.text
+    [secret] = re.findall(r"sk-assay-[\w-]{20,}", answer.text)
+    [id] = re.findall(r"<code>(key_\w+)</code>", answer.text)
+    return id, secret
+
+
+async def test_a_secret_is_shown_once_and_opens_the_key(pages):
+    client = await pages.login("operator")
+    id, secret = await made(pages, client)
+    page = await pages.get(client, f"{HOME}/key/{id}")
+    assert secret not in page
+    assert secret not in await pages.get(client, HOME)
+    row = await pages.store.read(lambda c: c.exec_driver_sql("SELECT digests FROM keys").scalar())
+    assert sha256(secret.encode()).hexdigest() in row
+
+
+async def test_limits_are_set_changed_and_removed(pages):
+    client = await pages.login("operator")
+    id, _ = await made(pages, client, requests_per_minute="60", usd_per_month="12.5")
+    page = await pages.get(client, HOME)
+    assert "requests_per_minute 60, usd_per_month 12.5" in page
+    assert "Nearest to a limit" in page
+    path = f"{HOME}/key/{id}"
+    answer = await pages.send(client, path, f"{path}/limits", {"requests_per_minute": "", "tokens_per_day": "1 000"})
+    assert answer.status_code == 303, answer.text
+    assert "tokens_per_day 1000" in await pages.get(client, HOME)
+    answer = await pages.send(client, path, f"{path}/limits", {"tokens_per_day": "many"})
+    assert answer.status_code == 400
+    assert "tokens_per_day: expected a number" in answer.text
+
+
+async def test_a_key_is_disabled_rotated_and_revoked(pages):
+    client = await pages.login("operator")
+    id, secret = await made(pages, client)
+    path = f"{HOME}/key/{id}"
+    await pages.send(client, path, f"{path}/switch", {"disabled": "1"})
+    assert "Enable" in await pages.get(client, path)
+    answer = await pages.send(client, path, f"{path}/rotate", {"overlap_h": "1"})
+    [new] = re.findall(r"sk-assay-[\w-]{20,}", answer.text)
+    assert new != secret
+    assert (await pages.send(client, path, f"{path}/revoke", {})).status_code == 409, "the box is not ticked"
+    assert (await pages.send(client, path, f"{path}/revoke", {"sure": "yes"})).status_code == 303
+    assert "revoked" in await pages.get(client, path)
+
+
+async def test_a_team_is_made_and_its_keys_are_listed(pages):
+    owner = await pages.login()
+    answer = await pages.send(owner, f"{HOME}/new-team", f"{HOME}/new-team", {"id": "search", "usd_per_month": "50"})
+    assert answer.status_code == 303, answer.text
+    await made(pages, owner, team="search")
+    page = await pages.get(owner, f"{HOME}/team/search")
+    assert "usd_per_month" in page
+    assert ">web<" in page.replace("<bdi>", "").replace("</bdi>", "")
+    answer = await pages.send(owner, f"{HOME}/team/search", f"{HOME}/team/search/delete", {})
+    assert answer.status_code == 409, "a key belongs to it"
+    assert (await pages.send(owner, f"{HOME}/new-team", f"{HOME}/new-team", {"id": "no good"})).status_code == 400
+
+
+async def test_names_are_shown_as_text(pages):
+    client = await pages.login("operator")
+    id, _ = await made(pages, client, name=MARKED)
+    for path in (HOME, f"{HOME}/key/{id}", "/console/system/audit"):
+        page = await pages.get(client, path)
+        assert "<script>alert" not in page, path
+        assert "\u202e" not in page, path
+        assert "⟨U+202E⟩evil" in page, path
+
+
+async def test_a_viewer_sees_no_forms_and_makes_no_key(pages):
+    viewer = await pages.login("viewer")
+    assert "/console/keys/new" not in await pages.get(viewer, HOME)
+    assert (await viewer.get(f"{HOME}/new")).status_code == 403
+    assert (await pages.send(viewer, HOME, f"{HOME}/new", {"name": "web"})).status_code == 403
+    assert (await viewer.get(f"{HOME}/key/nobody")).status_code == 404
+
+
+async def test_keys_are_paged_by_id(pages):
+    client = await pages.login("operator")
+    ids = {(await made(pages, client, name=f"k{i}"))[0] for i in range(52)}
+    first = await pages.get(client, HOME)
+    seen = set(re.findall(r"/console/keys/key/(key_\w+)", first))
+    assert len(seen) == 50
+    [following] = re.findall(r'href="(/console/keys\?after=[^"]+)" rel="next"', first)
+    second = await pages.get(client, following.replace("&amp;", "&"))
+    assert seen | set(re.findall(r"/console/keys/key/(key_\w+)", second)) == ids
