@@ -1,0 +1,35 @@
+#!/bin/sh
+# Removes from an environment what a running gateway never opens: installers, tests, headers, sources of compiled
+# modules, debugging symbols, lexers of other languages, other databases, and the parts of pyarrow that reach other machines. Then
+# it compiles what the programs import.
+# usage: trim-image.sh /app
+set -eu
+site=$("$1/bin/python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
+rm -rf "$site"/pip "$site"/pip-*.dist-info "$1"/bin/pip*
+find "$site" -type d \( -name tests -o -name __pycache__ \) -prune -exec rm -rf {} +
+find "$site" -type f \( -name '*.pyx' -o -name '*.pxd' -o -name '*.pxi' -o -name '*.pyi' -o -name '*.h' -o -name '*.hpp' \
+  -o -name '*.a' \) -delete
+rm -rf "$site"/pyarrow/include "$site"/pyarrow/src "$site"/numpy/f2py "$site"/numpy/_core/_simd.*.so \
+  "$site"/sqlalchemy/testing "$site"/sqlalchemy/dialects/oracle "$site"/sqlalchemy/dialects/mssql \
+  "$site"/sqlalchemy/dialects/mysql
+find "$site"/pygments/lexers -type f -not -name '__init__.py' -not -name '_mapping.py' -not -name 'python.py' \
+  -not -name 'special.py' -delete
+# lib.*.so asks for libarrow_python by its version alone; the other two are copies of it.
+rm -f "$site"/pyarrow/libarrow_flight* "$site"/pyarrow/libarrow_s3* "$site"/pyarrow/_flight.*.so \
+  "$site"/pyarrow/_s3fs.*.so "$site"/pyarrow/libarrow_python_flight* "$site"/pyarrow/libarrow_python*.so \
+  "$site"/pyarrow/libarrow_python*.so.*.*.*
+if command -v strip >/dev/null; then # not in *.libs, whose files were rewritten and break
+  find "$site" -name '*.so*' -not -path '*.libs/*' -exec strip --strip-unneeded {} + 2>/dev/null || true
+fi
+"$1/bin/python" -m compileall -q -j 0 "$site/gateway"
+"$1/bin/python" - <<'END'
+import importlib
+
+for name in (
+    "gateway.cli", "gateway.proxy.serve", "gateway.evals.serve", "gateway.console.serve", "gateway.proxy.http.client.httpx",
+    "gateway.proxy.recording.spans", "gateway.evals.reports.status", "gateway.evals.experiments.engine", "alembic.command",
+    "sqlalchemy.dialects.sqlite", "sqlalchemy.dialects.postgresql.psycopg", "opentelemetry.sdk.trace.export", "re2",
+    "opentelemetry.exporter.otlp.proto.http.trace_exporter", "pyarrow.parquet", "py3langid", "jwt", "rich.progress",
+):
+    importlib.import_module(name)
+END
