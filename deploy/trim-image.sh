@@ -17,7 +17,8 @@ find "$site"/pygments/lexers -type f -not -name '__init__.py' -not -name '_mappi
 # lib.*.so asks for libarrow_python by its version alone; the other two are copies of it.
 rm -f "$site"/pyarrow/libarrow_flight* "$site"/pyarrow/libarrow_s3* "$site"/pyarrow/_flight.*.so \
   "$site"/pyarrow/_s3fs.*.so "$site"/pyarrow/libarrow_python_flight* "$site"/pyarrow/libarrow_python*.so \
-  "$site"/pyarrow/libarrow_python*.so.*.*.*
+  "$site"/pyarrow/libarrow_python*.so.*.*.* "$site"/pyarrow/_hdfs.*.so "$site"/pyarrow/_gcsfs.*.so \
+  "$site"/pyarrow/_azurefs.*.so "$site"/pyarrow/_orc.*.so "$site"/pyarrow/*_encryption.*.so "$site"/numpy/_core/*_tests.*.so
 if command -v strip >/dev/null; then # not in *.libs, whose files were rewritten and break
   find "$site" -name '*.so*' -not -path '*.libs/*' -exec strip --strip-unneeded {} + 2>/dev/null || true
 fi
