@@ -21,6 +21,10 @@ LimitOptions = Annotated[
 Models = Annotated[
     list[str] | None, typer.Option("--model", help="A model it may use; may be repeated (default: all).")
 ]
+Networks = Annotated[
+    list[str] | None,
+    typer.Option("--network", help="A network from which it may be used, such as 10.0.0.0/8; may be repeated."),
+]
 Tags = Annotated[list[str] | None, typer.Option("--tag", help="A label of its usage; may be repeated.")]
 
 

@@ -9,6 +9,7 @@ import typer
 from gateway.cli.admin import (
     LimitOptions,
     Models,
+    Networks,
     Tags,
     admin_client,
     given,
@@ -51,12 +52,13 @@ def create(
     tag: Tags = None,
     content: Content = None,
     expires: Expires = None,
+    network: Networks = None,
     as_json: AsJson = False,
     data: Data = None,
 ) -> None:
     """Make a key and print its secret, which cannot be shown again."""
     body = {"name": name, "limits": limits_of_options(limit)} | given(
-        team=team, models=model, allow=allow, tags=tag, content=content, expires=expires
+        team=team, models=model, allow=allow, tags=tag, content=content, expires=expires, networks=network
     )
     found = admin_client(data).call("POST", "/keys", body)
     if not as_json:
@@ -99,11 +101,14 @@ def change(
     tag: Tags = None,
     content: Content = None,
     expires: Expires = None,
+    network: Networks = None,
     as_json: AsJson = False,
     data: Data = None,
 ) -> None:
     """Change what is given, and leave everything else as it is."""
-    patch = given(name=name, team=team, models=model, allow=allow, tags=tag, content=content, expires=expires)
+    patch = given(
+        name=name, team=team, models=model, allow=allow, tags=tag, content=content, expires=expires, networks=network
+    )
     limits = limits_of_options(limit)
     _patch(key, patch | ({"limits": limits} if limits else {}), "changed", as_json, data)
 

@@ -10,6 +10,7 @@ import typer
 from gateway.cli.admin import (
     LimitOptions,
     Models,
+    Networks,
     Tags,
     admin_client,
     given,
@@ -51,11 +52,14 @@ def create_team(
     limit: LimitOptions = None,
     model: Models = None,
     tag: Tags = None,
+    network: Networks = None,
     as_json: AsJson = False,
     data: Data = None,
 ) -> None:
     """Make a team."""
-    body = {"id": id, "limits": limits_of_options(limit)} | given(organization=organization, models=model, tags=tag)
+    body = {"id": id, "limits": limits_of_options(limit)} | given(
+        organization=organization, models=model, tags=tag, networks=network
+    )
     _create("team", body, as_json, data)
 
 
@@ -84,12 +88,13 @@ def change_team(
     limit: LimitOptions = None,
     model: Models = None,
     tag: Tags = None,
+    network: Networks = None,
     as_json: AsJson = False,
     data: Data = None,
 ) -> None:
     """Change what is given, and leave everything else as it is."""
     limits = limits_of_options(limit)
-    patch = given(organization=organization, models=model, tags=tag, limits=limits or None)
+    patch = given(organization=organization, models=model, tags=tag, networks=network, limits=limits or None)
     _patch("team", id, patch, "changed", as_json, data)
 
 

@@ -12,7 +12,7 @@ from gateway.config.checks import validation_mistakes
 from gateway.config.derive import limit_settings
 from gateway.config.limits import LimitsConfig
 from gateway.config.privacy import Content
-from gateway.config.types import Section
+from gateway.config.types import IpNetwork, Section
 from gateway.console.errors import InvalidBody
 from gateway.core.keys import AnyRecord, KeyRecord, OrganizationRecord, TeamRecord
 from gateway.evals.store.directory import AuditRow, DirectoryRow
@@ -21,6 +21,7 @@ Models = Annotated[tuple[Annotated[str, Field(min_length=1, max_length=200)], ..
 PlainName = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^\s\x00-\x1f\x7f{}\"\\]+$")]
 """As in gateway.yaml, without control characters."""
 Tags = Annotated[tuple[PlainName, ...], Field(max_length=50)]
+Networks = Annotated[tuple[IpNetwork, ...], Field(max_length=100)]
 Id = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,199}$")]
 DAY_S = 86_400
 
@@ -45,6 +46,8 @@ class TeamSettings(Section):
     """The models that its keys may use; a key may narrow them. null: all."""
     tags: Tags = ()
     """Labels under which its usage is summed."""
+    networks: Networks | None = None
+    """Networks from which its keys may be used, such as 10.0.0.0/8. null: everywhere."""
     disabled: bool = False
     """Refuse all calls of its keys."""
 
@@ -74,6 +77,8 @@ class KeySettings(Section):
     """Refuse it."""
     end_streams: bool = False
     """Once it is disabled, end its answers in flight, too."""
+    networks: Networks | None = None
+    """Networks from which it may be used, such as 10.0.0.0/8. null: everywhere that its team may."""
 
 
 class NewTeam(TeamSettings):
@@ -129,6 +134,7 @@ def settings_of(record: AnyRecord) -> dict[str, Any]:
     if isinstance(record, OrganizationRecord):
         return common
     common |= {"models": None if record.models is None else list(record.models), "tags": list(record.tags)}
+    common |= {"networks": None if record.networks is None else list(record.networks)}
     if isinstance(record, TeamRecord):
         return common | {"organization": record.organization}
     return common | {
@@ -143,7 +149,7 @@ def organization_record(id: str, settings: OrganizationSettings) -> Organization
 
 def team_record(id: str, settings: TeamSettings) -> TeamRecord:
     s = settings
-    return TeamRecord(id, limit_settings(s.limits), s.organization, s.models, s.tags, s.disabled)
+    return TeamRecord(id, limit_settings(s.limits), s.organization, s.models, s.tags, s.disabled, s.networks)
 
 
 def key_record(id: str, settings: KeySettings, digests: tuple[tuple[str, float | None], ...]) -> KeyRecord:
@@ -161,6 +167,7 @@ def key_record(id: str, settings: KeySettings, digests: tuple[tuple[str, float |
         expires=None if settings.expires is None else settings.expires.timestamp(),
         disabled=settings.disabled,
         end_streams=settings.end_streams,
+        networks=settings.networks,
     )
 
 

@@ -173,3 +173,17 @@ async def test_limits_of_a_dynamic_team_hold_and_follow_its_changes(start, confi
     async with asyncio.timeout(30):
         while (await ask(gateway)).status_code == 429:
             await asyncio.sleep(0.02)
+
+
+async def test_a_key_and_its_team_narrow_where_it_may_be_used(start, configured, upstream):
+    gateway = await start(configured(upstream, admin=ADMIN, trusted_proxies=["127.0.0.1"]))
+    team = TeamRecord("search", {}, networks=("10.0.0.0/8",))
+    await publish(gateway.corridor, team, a_key(team="search", networks=("10.1.0.0/16", "192.0.2.0/24")))
+    gateway.client.headers["x-forwarded-for"] = "10.1.2.3"
+    await until(gateway, 200)
+    for address in ("10.2.2.3", "192.0.2.7", "203.0.113.1"):
+        gateway.client.headers["x-forwarded-for"] = address
+        await until(gateway, 403, "address_not_allowed")
+    await change(gateway.corridor, TeamRecord("search", {}))
+    gateway.client.headers["x-forwarded-for"] = "192.0.2.7"
+    await until(gateway, 200)

@@ -246,7 +246,10 @@ def _row(kind: Kind, row: RowMapping) -> DirectoryRow:
     if kind == "organization":
         record = OrganizationRecord(**common)
     elif kind == "team":
-        record = TeamRecord(**common, organization=row["organization"], models=_texts(row["models"]), tags=_tags(row))
+        record = TeamRecord(
+            **common, organization=row["organization"], models=_texts(row["models"]), tags=_tags(row),
+            networks=_texts(row["networks"]),
+        )  # fmt: skip
     else:
         record = KeyRecord(
             **common,
@@ -260,6 +263,7 @@ def _row(kind: Kind, row: RowMapping) -> DirectoryRow:
             tags=_tags(row),
             expires=row["expires"],
             end_streams=bool(row["end_streams"]),
+            networks=_texts(row["networks"]),
         )
     return DirectoryRow(record, row["created"], row["updated"], row["version"], row["deleted"])
 

@@ -603,6 +603,7 @@ teams = Table(
     Column("organization", Text),
     Column("models", Text),  # JSON; NULL: all
     Column("tags", Text, nullable=False),  # JSON
+    Column("networks", Text),  # JSON; NULL: everywhere
     Index("teams_version", "version"),
     Index("teams_organization", "organization"),
 )
@@ -622,6 +623,7 @@ keys = Table(
     Column("expires", Double),
     Column("end_streams", Boolean, nullable=False),
     Column("digests", Text, nullable=False),  # JSON: [SHA-256, Unix seconds at which it ends or null]
+    Column("networks", Text),  # JSON; NULL: everywhere
     Index("keys_version", "version"),
     Index("keys_team", "team"),
     Index(
