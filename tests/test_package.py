@@ -119,7 +119,9 @@ def test_the_core_is_small(tools: Tools, wheel: Path, tmp_path: Path, capsys: py
 def running(
     command: list[str | Path], folder: Path, environ: dict[str, str], code: int = 0
 ) -> Iterator[Callable[[], str]]:
-    """A program that serves; calls give what it has written so far. It is stopped as Ctrl-C does, and exits with code."""
+    """A program that serves; calls give what it has written so far. It is stopped as Ctrl-C does.
+
+    code: its exit code then."""
     log = folder / "output.txt"
     with log.open("wb") as out:
         process = subprocess.Popen(command, cwd=folder, env=environ, stdout=out, stderr=out, start_new_session=True)

@@ -39,7 +39,8 @@ def test_settings_become_a_record_and_the_record_the_same_settings() -> None:
     record = key_record("key_1", checked(KeySettings, FULL), DIGESTS)
     assert record_from_json(record_to_json(record)) == record, "a gateway can read it"
     assert settings_of(record) == FULL
-    team = {"organization": "acme", "limits": {"concurrency": 3}, "models": None, "tags": ["t"], "disabled": False}
+    team: dict[str, Any] = {"organization": "acme", "limits": {"concurrency": 3}, "models": None, "tags": ["t"]}
+    team |= {"disabled": False, "networks": ["10.0.0.0/8", "2001:db8::/32"]}
     assert settings_of(team_record("t", checked(TeamSettings, team))) == team
     of_organization = {"limits": {}, "disabled": True}
     assert settings_of(organization_record("o", checked(OrganizationSettings, of_organization))) == of_organization
