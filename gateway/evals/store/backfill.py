@@ -78,7 +78,8 @@ def places(
     """
     chosen = and_(true(), *conditions(connection, filter))
     e = exchanges.c
-    query = select(*(e[name] for name in _LIGHT), chosen.label("selected")).where(e.received <= until)
+    scorable = and_(e.received <= until, e.likelihood.is_(None))  # a likelihood of an answer is no answer
+    query = select(*(e[name] for name in _LIGHT), chosen.label("selected")).where(scorable)
     query = (query.where(chosen) if selected_only else query).order_by(e.received, e.id)
     if after is not None:
         query = query.where(or_(e.received > after[0], and_(e.received == after[0], e.id > after[1])))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import time
 from collections import Counter
 from dataclasses import replace
 from typing import Any
@@ -25,7 +26,8 @@ from gateway.evals.experiments.report import Report, TokenLikelihood
 from gateway.evals.reports.experiment.as_json import schema, to_dict
 from gateway.evals.reports.experiment.build import report_of
 from gateway.evals.reports.experiment.html import to_html
-from gateway.evals.store.query import reading
+from gateway.evals.store.backfill import places
+from gateway.evals.store.query import ExchangeFilter, reading
 
 EVERY: dict[str, str | None] = {"candidate": "1", "repeat": "1", AGAIN: "1"}
 
@@ -120,6 +122,9 @@ async def test_requests_for_a_likelihood_are_not_scored(room: Any, paired: Any) 
     """They have no answer: a scorer's mean of the candidate would be of nothing."""
     await run(room, paired, lambda rng: 0.0, 3)
     assert {row[0] for row in room.sql("SELECT DISTINCT arm FROM scores")} == {"control"}
+    with reading(room.store_url) as connection:
+        later = places(connection, ExchangeFilter(), time.time() + 60, None)
+    assert [place.place[2] for place in later] == ["control"] * 3
 
 
 async def test_the_page_and_the_json_show_the_tokens_escaped(room: Any, paired: Any) -> None:

@@ -1,0 +1,102 @@
+"""From calls to a verdict, through both rooms: a gateway over two engines, a real stream, a real store, a consumer."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from prometheus_client import CollectorRegistry
+
+from gateway.config.loading import parse
+from gateway.evals.consumer import Consumer, ConsumerContext, ConsumerTiming
+from gateway.evals.entry_scoring import EntryScorer
+from gateway.evals.experiments.engine import EngineTiming, ExperimentEngine
+from gateway.evals.gauges import Gauges
+from gateway.evals.reports.experiment.build import report_of
+from gateway.evals.scoring.threads import ScoringThreads
+from gateway.evals.store.query import reading
+from gateway.evals.store.store import Store
+from gateway.fake import FakeUpstream, PromptScores
+from gateway.observability.eval_metrics import EvalMetrics
+from gateway.stream import Corridor
+
+CALLS = 44
+TEXT = "The sea is cold and deep while ships wait."
+
+
+@contextlib.asynccontextmanager
+async def consuming(url: str, config: str, stream_url: str, stream_name: str) -> AsyncIterator[None]:
+    corridor, threads = Corridor(stream_url, stream_name), ScoringThreads()
+    async with Store(url) as store, asyncio.TaskGroup() as tasks:
+        timing = EngineTiming(every_s=0.05, show_s=0.0, keep_s=5.0)
+        context = ConsumerContext(
+            corridor, store, {}, EntryScorer({}, threads), Gauges(parse(config), {}), EvalMetrics(CollectorRegistry()),
+            ExperimentEngine(store, corridor, {}, threads, timing),
+        )  # fmt: skip
+        consumer = Consumer(context, "c1", ConsumerTiming(block_ms=20, tick_s=0.0, claim_s=0.0, heartbeat_s=0.05))
+        running = tasks.create_task(consumer.run())
+        try:
+            yield
+        finally:
+            consumer.stop()
+            await running
+    threads.close()
+    await corridor.aclose()
+
+
+@pytest.mark.parametrize(
+    ("shift", "tokenize", "verdict"),
+    [(0.0, None, "ship"), (-0.4, None, "reject"), (0.0, list, "hold")],
+    ids=["the same", "another model", "another tokenizer"],
+)
+async def test_two_engines_come_to_a_verdict(
+    start: Any,
+    configured: Callable[..., dict[str, Any]],
+    place_store: Callable[[Path], str],
+    tmp_path: Path,
+    stream_url: str,
+    stream_name: str,
+    shift: float,
+    tokenize: Any,
+    verdict: str,
+) -> None:
+    async with FakeUpstream(vllm=True, text=TEXT) as control, FakeUpstream(vllm=True) as candidate:
+        base = PromptScores(lambda place, text: -0.05 * (1 + len(text) % 7))
+        control.scores = base
+        candidate.scores = PromptScores(
+            lambda place, text: base.logprob(place, text) + shift, tokenize or base.tokenize
+        )
+        same = {
+            "model": "chat", "control": {"upstream": "u0", "model": "model-u0"},
+            "candidate": {"upstream": "u1", "model": "new"}, "mode": "likelihood", "shadow": 1.0,
+            "gate": {"latency": False}, "budget": {"concurrency": 256}, "after_verdict": "continue",
+        }  # fmt: skip
+        config = configured(control, candidate, chat={"fallback": []}, experiments={"same": same})
+        gateway = await start(config)
+        url = place_store(tmp_path / "data" / "gateway.db")
+        async with consuming(url, gateway.config_path.read_text(), stream_url, stream_name):
+            for i in range(CALLS):
+                assert (await gateway.chat(f"number {i}", temperature=1.0)).status_code == 200
+            await settled(url, CALLS)
+        with reading(url) as connection:
+            made = report_of(connection, "same")
+    assert (made.verdict, made.pairs) == (verdict, CALLS), made.reasons
+    assert made.likelihood is not None
+    if verdict == "hold":
+        assert "different tokens" in "; ".join(made.reasons)
+    else:
+        assert made.likelihood.divergence.value == pytest.approx(-shift)
+        assert "estimates the divergence" in made.likelihood.estimates
+
+
+async def settled(url: str, n: int) -> None:
+    async with asyncio.timeout(60):
+        while True:
+            with reading(url) as connection:
+                if connection.exec_driver_sql("SELECT count(*) FROM pairs WHERE state != 'open'").scalar() >= n:
+                    return
+            await asyncio.sleep(0.05)
