@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from gateway.config.types import Digest, Name, Section
+from gateway.config.types import Digest, IpNetwork, Name, NonEmpty, Section, Url
 
 Role = Literal["viewer", "labeller", "operator", "owner"]
 
@@ -25,9 +25,69 @@ class AdminToken(Section):
     """Whether it may read prompts and answers."""
 
 
+class OidcRole(Section):
+    """What somebody may do in the console whose identity has certain claims."""
+
+    claims: Annotated[dict[NonEmpty, str | bool | int], Field(min_length=1)]
+    """Claims that the identity must have, such as `{groups: ml-team}`. Of a claim that is a list, one must be equal.
+    `realm_access.roles` names a claim within another."""
+    role: Role
+    """As of a token."""
+    content: bool = False
+    """Whether they may read prompts and answers."""
+
+
+class OidcConfig(Section):
+    """An OpenID Connect provider at which people sign in to the console. Needs the extra `oidc`."""
+
+    issuer: Url
+    """The provider, exactly as its metadata name it, such as `https://login.example.com/realms/ml`."""
+    client_id: NonEmpty
+    """The console's name at the provider."""
+    client_secret: NonEmpty | None = None
+    """The console's secret there. Default: none, as for a public client."""
+    url: Url
+    """The console as people reach it, such as `https://console.example.com`. The provider must know
+    URL/console/login/callback."""
+    scopes: Annotated[tuple[NonEmpty, ...], Field(min_length=1)] = ("openid", "profile", "email")
+    """What the provider is asked for."""
+    name: NonEmpty = "email"
+    """The claim that names a person in audits and labels."""
+    roles: Annotated[tuple[OidcRole, ...], Field(min_length=1)]
+    """Who may do what; the first entry that matches counts. Who matches none is refused."""
+    session_h: Annotated[float, Field(gt=0, le=24)] = 8.0
+    """Hours until a person has to sign in again. Changes at the provider count from then on."""
+
+
+class ProxyUser(Section):
+    """Somebody whom a proxy names."""
+
+    role: Role
+    """As of a token."""
+    content: bool = False
+    """Whether they may read prompts and answers."""
+
+
+class ProxyLogin(Section):
+    """A proxy in front of the console that signs people in, and names them in a header which it removes from what
+    clients send."""
+
+    networks: Annotated[tuple[IpNetwork, ...], Field(min_length=1)]
+    """Networks of the proxy; the header of others is not read. It must be the only one who reaches the console from
+    there."""
+    header: Annotated[str, Field(pattern=r"^[A-Za-z0-9-]{1,64}$")] = "X-Forwarded-User"
+    """The header with the person's name."""
+    users: Annotated[dict[NonEmpty, ProxyUser], Field(min_length=1)]
+    """Who may do what, by name. Others are refused."""
+
+
 class AdminConfig(Section):
     """The admin API, which `gateway console` serves. With this section, gateways expect keys from there and may start
     without `keys`."""
 
     tokens: Annotated[tuple[AdminToken, ...], Field(min_length=1)]
     """Who may use it."""
+    oidc: OidcConfig | None = None
+    """Sign in to the console's pages with OpenID Connect, too. Default: with tokens only."""
+    proxy_login: ProxyLogin | None = None
+    """Believe a proxy who is signed in to the console's pages. Default: no."""

@@ -26,7 +26,7 @@ GATEWAY_ONLY = re.compile(
     r"|upstreams\..+\.(?:api_key|auth\.(?!kind).+|ca_file|cert_file|key_file|proxy|headers\..+|run\.(?:environ\..+|args\[\d+\]))"
 )
 """Paths of the values that only `gateway serve` needs."""
-_NOT_FOR_CONSUMERS = re.compile(rf"{GATEWAY_ONLY.pattern}|admin\.tokens\[\d+\]\.sha256")
+_NOT_FOR_CONSUMERS = re.compile(rf"{GATEWAY_ONLY.pattern}|admin\.tokens\[\d+\]\.sha256|admin\.oidc\.client_secret")
 
 
 def load(path: Path) -> Config:

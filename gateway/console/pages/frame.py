@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from functools import cache
 from hashlib import sha256
 from importlib.resources import files
+from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit
@@ -27,7 +28,7 @@ from gateway.console.access import Actor
 from gateway.console.directory import Admin
 from gateway.console.errors import AdminError, BodyTooLarge, InvalidBody, NotPermitted
 from gateway.console.pages import filters
-from gateway.console.pages.sessions import Sessions, Visitor, same_csrf
+from gateway.console.pages.sessions import PROXY, SESSION_S, Sessions, Visitor, same_csrf
 from gateway.console.pages.visible import visible
 from gateway.runtime.tasks import Tasks
 from gateway.stream import Corridor
@@ -164,7 +165,7 @@ def redirect(request: Request, path: str, notice: str = "") -> Response:
     """Leads on after a form. path: of this console. notice: shown once, at the top of the next page."""
     response = RedirectResponse(path, 303)
     if notice:
-        response.set_cookie(NOTICE_COOKIE, quote(notice[:800]), **_cookie(request), max_age=_NOTICE_S)
+        response.set_cookie(NOTICE_COOKIE, quote(notice[:800]), **cookie_options(request), max_age=_NOTICE_S)
     return response
 
 
@@ -230,8 +231,11 @@ def endpoint(route: PageRoute) -> PageHandler:
 
 
 async def _checked(request: Request, route: PageRoute) -> Response:
-    cookie = request.cookies.get(COOKIE, "")
-    visitor = await services_of(request).sessions.visitor(cookie) if cookie else None
+    cookie, sessions = request.cookies.get(COOKIE, ""), services_of(request).sessions
+    proxied = proxied_name(request)
+    visitor = await sessions.visitor(cookie, proxied) if cookie else None
+    if visitor is None and proxied is not None:
+        return await _enter_by_proxy(request, proxied)
     if visitor is None:
         return _to_login(request)
     request.state.visitor = visitor
@@ -243,10 +247,38 @@ async def _checked(request: Request, route: PageRoute) -> Response:
     return await route.handler(request)
 
 
+def proxied_name(request: Request) -> str | None:
+    """Whom a proxy that the config trusts names, once and unambiguously. None: no one."""
+    admin = services_of(request).admin.config().admin
+    login = None if admin is None else admin.proxy_login
+    if login is None or request.client is None:
+        return None
+    given = request.headers.getlist(login.header)
+    peer = ip_address(request.client.host)
+    trusted = any(peer in ip_network(network) for network in login.networks)
+    return given[0] if trusted and len(given) == 1 and given[0] else None
+
+
+async def _enter_by_proxy(request: Request, name: str) -> Response:
+    """Begins a session, so that forms have a token, and loads the page again. Raises NotPermitted."""
+    sessions = services_of(request).sessions
+    actor = sessions.of_proxy(name)
+    if actor is None:
+        raise NotPermitted(f"{name[:100]} is not one of admin.proxy_login.users")
+    cookie = await sessions.begin(actor, PROXY)
+    response = RedirectResponse(_wanted(request) if request.method == "GET" else ROOT, 303)
+    set_session(request, response, cookie, SESSION_S)
+    return response
+
+
+def _wanted(request: Request) -> str:
+    query = request.scope["query_string"].decode("latin-1")
+    return str(request.scope["path"]) + (f"?{query}" if query else "")
+
+
 def _to_login(request: Request) -> Response:
     """With the page that was asked for, to return to it; forms that were sent are lost."""
-    query = request.scope["query_string"].decode("latin-1")
-    wanted = request.scope["path"] + (f"?{query}" if query else "")
+    wanted = _wanted(request)
     suffix = "?" + urlencode({"next": wanted}) if request.method == "GET" and wanted != ROOT else ""
     return RedirectResponse(f"{ROOT}/login{suffix}", 303)
 
@@ -258,10 +290,10 @@ def protected(response: Response) -> Response:
 
 
 def set_session(request: Request, response: Response, cookie: str, lasts_s: float) -> None:
-    response.set_cookie(COOKIE, cookie, **_cookie(request), max_age=int(lasts_s))
+    response.set_cookie(COOKIE, cookie, **cookie_options(request), max_age=int(lasts_s))
 
 
-def _cookie(request: Request) -> dict[str, Any]:
+def cookie_options(request: Request) -> dict[str, Any]:
     """Browsers keep a Secure cookie of plain HTTP nowhere but, some of them, on this machine."""
     name = request.headers.get("host", "").rpartition("@")[2]
     host = name[1:].partition("]")[0] if name.startswith("[") else name.partition(":")[0]

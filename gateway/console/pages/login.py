@@ -1,18 +1,24 @@
-"""Signing in and out: with an admin token, or with the login link that `gateway up` prints."""
+"""Signing in and out: with an admin token, with the login link that `gateway up` prints, or at an identity provider.
+
+The session's cookie is of this site only, and a browser does not send it on the way back from a provider. Hence the
+page after that way: its link leads on from this site.
+"""
 
 from __future__ import annotations
 
+import logging
 from hashlib import sha256
 from hmac import compare_digest
 
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import RedirectResponse, Response
 
-from gateway.console.errors import AdminError, NoToken
+from gateway.console.errors import AdminError, NoToken, NotThere
 from gateway.console.pages.frame import (
     COOKIE,
     ROOT,
     check_origin,
+    cookie_options,
     form_actor,
     local_path,
     protected,
@@ -22,7 +28,13 @@ from gateway.console.pages.frame import (
     services_of,
     set_session,
 )
-from gateway.console.pages.sessions import SESSION_S
+from gateway.console.pages.identity_provider import IdentityProvider, LoginAttempt, LoginRefused
+from gateway.console.pages.sessions import OIDC, SESSION_S
+
+log = logging.getLogger(__name__)
+
+ATTEMPT_COOKIE = "assay_login"
+_ATTEMPT_S = 600
 
 
 async def show_login(request: Request) -> Response:
@@ -54,6 +66,54 @@ async def sign_in(request: Request) -> Response:
     except AdminError as error:
         return _refused(request, error)
     return protected(_signed_in(request, cookie, local_path(form.get("next", [ROOT])[-1])))
+
+
+async def begin_oidc(request: Request) -> Response:
+    """Leads to the identity provider."""
+    try:
+        attempt = LoginAttempt.new()
+        response: Response = RedirectResponse(await _provider(request).address(attempt), 303)
+    except AdminError as error:
+        return _refused(request, error)
+    options = {**cookie_options(request), "path": f"{ROOT}/login", "samesite": "lax"}
+    response.set_cookie(ATTEMPT_COOKIE, attempt.cookie, **options, max_age=_ATTEMPT_S)
+    return protected(response)
+
+
+async def end_oidc(request: Request) -> Response:
+    """The browser comes back from the identity provider."""
+    services = services_of(request)
+    try:
+        address = services.login.check_failures(request)
+        provider = _provider(request)
+        attempt = LoginAttempt.of(request.cookies.get(ATTEMPT_COOKIE, ""))
+        if attempt is None:
+            raise LoginRefused("this login was not begun in this browser, or too long ago: begin again")
+        actor = await provider.actor(attempt, request.query_params)
+        lasts_s = provider.config.session_h * 3600
+        cookie = await services.sessions.begin(actor, OIDC, lasts_s)
+    except LoginRefused as error:
+        services.login.note_failure(address)
+        return _refused(request, error)
+    except AdminError as error:
+        return _refused(request, error)
+    log.info("admin: %s (%s) signed in at the identity provider", ascii(actor.name)[1:-1], actor.role)
+    response = render(request, "signed_in.html.jinja", name=actor.name)
+    set_session(request, response, cookie, lasts_s)
+    response.delete_cookie(ATTEMPT_COOKIE, path=f"{ROOT}/login")
+    return protected(response)
+
+
+def _provider(request: Request) -> IdentityProvider:
+    """Of the config in force. Raises NotThere."""
+    services = services_of(request)
+    admin = services.admin.config().admin
+    if admin is None or admin.oidc is None:
+        raise NotThere("no identity provider is configured; see admin.oidc")
+    kept: IdentityProvider | None = services.kept.get("oidc")
+    if kept is None or kept.config != admin.oidc:
+        kept = services.kept["oidc"] = IdentityProvider(admin.oidc)
+    return kept
 
 
 async def sign_out(request: Request) -> Response:
@@ -91,4 +151,6 @@ def _refused(request: Request, error: AdminError) -> Response:
 
 
 def _form(request: Request, status: int = 200, trouble: str = "", next: str = ROOT) -> Response:
-    return render(request, "login.html.jinja", status, trouble=trouble, next=next)
+    admin = services_of(request).admin.config().admin
+    oidc = admin.oidc is not None if admin is not None else False
+    return render(request, "login.html.jinja", status, trouble=trouble, next=next, oidc=oidc)

@@ -1,7 +1,9 @@
 """Who is signed in: sessions in the store, so that they outlive a restart and hold for every console of that store.
 
-The cookie has 32 random bytes, the store their SHA-256. A session of an admin token ends with the token: its role and
-content are those of the config in force. The CSRF token of a session is derived from its cookie and stored nowhere.
+The cookie has 32 random bytes, the store their SHA-256. A session depends on what began it, by the config in force: one
+of an admin token ends with the token and has the token's role; one of an identity provider or a proxy ends when the
+config no longer believes it, or when the proxy names somebody else. The CSRF token of a session is derived from its
+cookie and stored nowhere.
 """
 
 from __future__ import annotations
@@ -20,6 +22,8 @@ from gateway.console.store import ConsoleStore
 from gateway.evals.store.sessions import SessionRow, add_session, delete_session, find_session, use_link
 
 SESSION_S = 12 * 3600.0
+OIDC, PROXY = "oidc", "proxy"
+"""In place of a token's digest."""
 _FRESH_S = 3.0  # for which a session that was read is not read again
 _MOST_FRESH = 1000
 
@@ -56,8 +60,8 @@ class Sessions:
         self._fresh: OrderedDict[str, tuple[float, SessionRow | None]] = OrderedDict()
 
     async def begin(self, actor: Actor, token: str = "", lasts_s: float = SESSION_S) -> str:
-        """The cookie of a new session. token: the SHA-256 of the admin token that it depends on, in hexadecimal; "":
-        of none, so that the actor stays as they are until the session expires."""
+        """The cookie of a new session. token: what it depends on: the SHA-256 of an admin token, in hexadecimal, OIDC
+        or PROXY; "": nothing, so that the actor stays as they are until the session expires."""
         cookie = secrets.token_urlsafe(32)
         now = self._clock()
         row = SessionRow(_digest(cookie), actor.name, actor.role, actor.content, token, now, now + lasts_s)
@@ -73,12 +77,13 @@ class Sessions:
             return None
         return await self.begin(actor, token)
 
-    async def visitor(self, cookie: str) -> Visitor | None:
-        """None: there is no such session, it has expired, or its token is no longer in the config."""
+    async def visitor(self, cookie: str, proxied: str | None = None) -> Visitor | None:
+        """None: there is no such session, it has expired, or what it depends on is gone. proxied: whom a trusted proxy
+        names; None: no one."""
         row = await self._row(cookie)
         if row is None or row.expires <= self._clock():
             return None
-        actor = self._of_token(row.token) if row.token else Actor(row.name, row.role, row.content)
+        actor = self._actor(row, proxied)
         return None if actor is None else Visitor(actor, csrf_token(cookie), row.expires)
 
     async def end(self, cookie: str) -> None:
@@ -96,6 +101,24 @@ class Sessions:
         if len(self._fresh) > _MOST_FRESH:
             self._fresh.popitem(last=False)
         return row
+
+    def _actor(self, row: SessionRow, proxied: str | None) -> Actor | None:
+        admin = self._config().admin
+        if row.token == OIDC:
+            believed = admin is not None and admin.oidc is not None
+            return Actor(row.name, row.role, row.content) if believed else None
+        if row.token == PROXY:
+            return self.of_proxy(proxied) if proxied == row.name else None
+        return self._of_token(row.token) if row.token else Actor(row.name, row.role, row.content)
+
+    def of_proxy(self, name: str | None) -> Actor | None:
+        """Whom a trusted proxy names, if they may enter."""
+        admin = self._config().admin
+        login = None if admin is None else admin.proxy_login
+        user = None if login is None or name is None else login.users.get(name)
+        if user is None or name is None:
+            return None
+        return Actor(name, user.role, user.content or user.role == "labeller")
 
     def _of_token(self, digest: str) -> Actor | None:
         admin = self._config().admin

@@ -15,7 +15,17 @@ from gateway.config.environment import LoginLink
 from gateway.config.scorers import EvalsConfig
 from gateway.console.directory import Admin
 from gateway.console.errors import NotThere
-from gateway.console.pages import calls, experiments, keys, label, login, playground, system, today
+from gateway.console.pages import (
+    calls,
+    experiments,
+    identity_provider,
+    keys,
+    label,
+    login,
+    playground,
+    system,
+    today,
+)
 from gateway.console.pages.frame import (
     ROOT,
     LoginWays,
@@ -60,12 +70,17 @@ def routes() -> list[Route]:
         Route(f"{ROOT}/static/{{name}}", _static, methods=["GET"]),
         Route(f"{ROOT}/login", login.show_login, methods=["GET"]),
         Route(f"{ROOT}/login", login.sign_in, methods=["POST"]),
+        Route(f"{ROOT}/login/oidc", login.begin_oidc, methods=["GET"]),
+        Route(f"{ROOT}/login/callback", login.end_oidc, methods=["GET"]),
         *(Route(route.path, endpoint(route), methods=list(route.methods)) for route in framed),
     ]
 
 
 def prepare(app: Starlette, admin: Admin, setup: PagesSetup, ways: LoginWays) -> None:
-    """Gives the pages of this application what they work with."""
+    """Gives the pages of this application what they work with. Raises ConfigError where an extra is missing."""
+    config = admin.config()
+    if config.admin is not None and config.admin.oidc is not None:
+        identity_provider.require()
     sessions = Sessions(admin.store, admin.config, admin.clock)
     app.state.navigation = PAGES
     services = PageServices(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from gateway.console.pages.site import PAGES, routes
 
-OPEN = {"/console/login", "/console/static/{name}"}
+OPEN = {"/console/login", "/console/login/oidc", "/console/login/callback", "/console/static/{name}"}
 
 
 def test_paths_and_titles_are_used_once():
