@@ -1,0 +1,136 @@
+"""How long pages take with a million exchanges in the store, printed: pytest -m long -n 0 -s -k page_times."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+from fixtures.console_world import TOKEN, ConsoleWorld, console_world
+from sqlalchemy import Connection, inspect, text
+
+from gateway.evals.store import engine
+
+pytestmark = [pytest.mark.long, pytest.mark.timeout(1500)]
+EXCHANGES, IN_EXPERIMENT = 1_000_000, 48_000
+TIMES = 20
+P95_S = 0.150
+REQUEST = b'{"messages":[{"role":"user","content":"Give the river of Lima as JSON."}]}'
+RESPONSE = (
+    b'{"choices":[{"index":0,"message":{"content":"{\\"river\\":\\"Rimac\\"}"},"finish_reason":"stop"}],'
+    b'"usage":{"prompt_tokens":30,"completion_tokens":50}}'
+)
+SHORT = {"request": ":request", "response": ":response", "text": '\'{"river": "Rimac"}\'', "reasoning": "''"}
+
+
+def multiplied(store_url: str) -> int:
+    """Copies every exchange with its scores and pairs, until there are EXCHANGES of 30 days. Returns their number."""
+    opened = engine.connect_writer(store_url)
+    with opened.begin() as connection:
+        _copy(connection, "plan IS NOT NULL", IN_EXPERIMENT)
+        _copy(connection, "plan IS NULL", EXCHANGES - IN_EXPERIMENT)
+    with opened.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        connection.exec_driver_sql("ANALYZE")
+        found = connection.exec_driver_sql("SELECT count(*) FROM exchanges").scalar()
+    opened.dispose()
+    return int(found or 0)
+
+
+def _copy(connection: Connection, which: str, n: int) -> None:
+    lite = connection.dialect.name == "sqlite"
+    for name in ("copied", "turns"):
+        connection.exec_driver_sql(f"DROP TABLE IF EXISTS {name}")
+    numbered = "CREATE TEMP TABLE copied AS SELECT row_number() OVER (ORDER BY id) AS t, id FROM exchanges"
+    connection.execute(text(f"{numbered} WHERE {which} AND id NOT LIKE '%-8000-%'"))
+    templates = int(connection.exec_driver_sql("SELECT count(*) FROM copied").scalar() or 0)
+    each = n // templates
+    below = f"(SELECT 1 UNION ALL SELECT k + 1 FROM s WHERE k < {each})"  # noqa: S608 - a number
+    connection.exec_driver_sql(f"CREATE TEMP TABLE turns AS WITH RECURSIVE s(k) AS {below} SELECT k FROM s")  # noqa: S608
+    step_ms = 30 * 86_400_000 // n
+    age = f"((s.k * {templates} + {{t}}) * {step_ms})"
+    now_ms = int(time.time() * 1000) - 3_600_000
+
+    def id_of(table: str) -> str:
+        ms = f"({now_ms} - {age.format(t=f'{table}.t')})"
+        if lite:
+            return f"printf('%08x-%04x-7%03x-8000-%012x', {ms} >> 16, {ms} & 65535, {table}.t, s.k)"
+        parts = ((f"{ms} >> 16", 8), (f"{ms} & 65535", 4), (f"{table}.t", 3), ("s.k", 12))
+        a, b, c, d = (f"lpad(to_hex(({value})::bigint), {width}, '0')" for value, width in parts)
+        return f"{a} || '-' || {b} || '-7' || {c} || '-8000-' || {d}"
+
+    received = f"({now_ms} - {age.format(t='c.t')}) / 1000.0"
+    own = {
+        "id": id_of("c"), "received": received, "stored": received, "unit": id_of("c"), "seq": "s.k * 1000 + c.t",
+        "pair": f"CASE WHEN p.t IS NULL THEN NULL ELSE {id_of('p')} END", "upstream_id": "NULL", **SHORT,
+    }  # fmt: skip
+    given = {"request": REQUEST, "response": RESPONSE}
+    _insert(connection, "exchanges", own, "LEFT JOIN copied p ON p.id = e.pair", "e.id", given)
+    own = {"exchange_id": id_of("c"), "score_id": f"{id_of('c')} || e.scorer", "created": received}
+    _insert(connection, "scores", own, "", "e.exchange_id", {})
+    own = {"pair": id_of("c"), "place": "e.place + 1000 * s.k"}
+    _insert(connection, "pairs", own, "", "e.pair", {})
+
+
+def _insert(
+    connection: Connection, table: str, own: dict[str, str], join: str, key: str, given: dict[str, Any]
+) -> None:
+    names = [column["name"] for column in inspect(connection).get_columns(table)]
+    values = ", ".join(own.get(name, f"e.{_quoted(name)}") for name in names)
+    query = (
+        f"INSERT INTO {table} ({', '.join(map(_quoted, names))}) SELECT {values} FROM {table} e "  # noqa: S608
+        f"JOIN copied c ON c.id = {key} {join} CROSS JOIN turns s"
+    )
+    connection.execute(text(query.replace("::bigint", "\\:\\:bigint")), given)
+
+
+def _quoted(name: str) -> str:
+    return f'"{name}"'
+
+
+def paths(world: ConsoleWorld) -> list[str]:
+    return [
+        "/console", "/console/calls", "/console/calls?outcome=ok&alias=chat", f"/console/calls/{world.exchange}",
+        "/console/experiments", "/console/experiments/of/swap", "/console/experiments/new", "/console/label",
+        "/console/label/queue?scorer=valid_json", "/console/keys", f"/console/keys/key/{world.key}",
+        "/console/system", "/console/system/config", "/console/system/dead", "/console/system/audit",
+        "/console/playground",
+    ]  # fmt: skip
+
+
+def timed(client: httpx2.Client, path: str) -> tuple[float, float, float]:
+    """(the first time, the median and the 95th percentile of those after it) in seconds."""
+    taken = []
+    for _ in range(TIMES + 1):
+        began = time.perf_counter()
+        answer = client.get(path)
+        taken.append(time.perf_counter() - began)
+        assert answer.status_code == 200, (path, answer.text[:1000])
+    later = sorted(taken[1:])
+    return taken[0], statistics.median(later), later[int(0.95 * TIMES) - 1]
+
+
+@pytest.mark.parametrize("database", ["sqlite", "postgresql"])
+def test_page_times_with_a_million_exchanges(
+    database: str, tmp_path: Path, request: pytest.FixtureRequest, capsys: pytest.CaptureFixture[str]
+) -> None:
+    url = None if database == "sqlite" else str(request.getfixturevalue("postgres_url"))
+    with (
+        console_world(tmp_path, url) as world,
+        httpx2.Client(base_url=world.url, timeout=120, trust_env=False) as client,
+    ):
+        began = time.perf_counter()
+        n = multiplied(world.store_url)
+        assert n > 0.99 * EXCHANGES
+        assert client.post("/console/login", data={"token": TOKEN}).status_code == 303
+        while "is being drawn" in client.get("/console/label/queue?scorer=valid_json").text:
+            time.sleep(0.5)
+        lines = [f"{database}: {n:,} exchanges, written in {time.perf_counter() - began:.0f} s"]
+        for path in paths(world):
+            first, median, p95 = timed(client, path)
+            mark = "" if p95 <= P95_S else "  above 150 ms"
+            lines.append(f"{first * 1e3:8.0f} {median * 1e3:8.0f} {p95 * 1e3:8.0f} ms  {path[:60]}{mark}")
+        with capsys.disabled():
+            print("\n" + "\n".join(lines))  # noqa: T201 - the figures are what the test is for
