@@ -70,8 +70,8 @@ def _copy(connection: Connection, which: str, n: int) -> None:
     _insert(connection, "exchanges", own, "LEFT JOIN copied p ON p.id = e.pair", "e.id", given)
     own = {"exchange_id": id_of("c"), "score_id": f"{id_of('c')} || e.scorer", "created": received}
     _insert(connection, "scores", own, "", "e.exchange_id", {})
-    own = {"pair": id_of("c"), "place": "e.place + 1000 * s.k"}
-    _insert(connection, "pairs", own, "", "e.pair", {})
+    own = {"id": id_of("c"), "place": "e.place + 1000 * s.k"}
+    _insert(connection, "pairs", own, "", "e.id", {})
 
 
 def _insert(
