@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import AwareDatetime, Field, PrivateAttr, model_validator
+from pydantic import AwareDatetime, Field, JsonValue, PrivateAttr, model_validator
 
 from gateway.config.admin import AdminConfig
 from gateway.config.experiments import Experiment
@@ -121,6 +121,8 @@ class Model(Section):
     `off` (just end). Default: `continue` if there is a fallback, else `error`."""
     objective: Annotated[float, Field(gt=0, lt=1)] = 0.99
     """The target share of successful calls. The alerts page when failures use up a month's budget in two days."""
+    listed: dict[str, JsonValue] = Field({})
+    """Further members of its entry in `/v1/models`, such as `{max_model_len: 32768}`, which some clients read."""
     strategy: Strategy = "weighted"
     """How a target is chosen: by weight, by requests in flight (and reported load), by latency, or the same target for
     the same beginning of a prompt (`prefix`) or the same conversation (`session`), which keeps its cache warm."""

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import yaml
+from fixtures.litellm_files import BEDROCK, CLOUD, CLOUDS, TIERS
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -26,77 +27,6 @@ from gateway.config.models import Config
 from gateway.core.errors import ConfigError
 
 TODAY = date(2026, 11, 26)
-CLOUD = """
-model_list:
-  - model_name: large
-    litellm_params: {model: azure/large-eu, api_base: https://res-eu.openai.azure.com/, api_key: os.environ/AZURE_EU,
-                     api_version: "2024-10-21", rpm: 600}
-    model_info: {mode: chat, input_cost_per_token: 0.0000025, output_cost_per_token: 0.00001}
-  - model_name: large
-    litellm_params: {model: azure/large-us, api_base: https://res-us.openai.azure.com/, api_key: os.environ/AZURE_US,
-                     api_version: "2024-10-21", rpm: 300}
-  - model_name: small
-    litellm_params: {model: gpt-4o-mini, organization: org-7}
-  - model_name: embed
-    litellm_params: {model: text-embedding-3-small}
-  - model_name: claude
-    litellm_params: {model: anthropic/claude-x, timeout: 700, temperature: 0.2}
-  - model_name: "openai/*"
-    litellm_params: {model: "openai/*"}
-litellm_settings: {num_retries: 3, request_timeout: 60, drop_params: true, callbacks: [langfuse, prometheus]}
-router_settings:
-  routing_strategy: simple-shuffle
-  fallbacks: [{large: [small]}, {small: [claude]}]
-  context_window_fallbacks: [{small: [large]}]
-  model_group_alias: {gpt-4: large}
-general_settings: {master_key: os.environ/MASTER, database_url: "postgresql://litellm"}
-"""
-BEDROCK = """
-model_list:
-  - model_name: titan
-    litellm_params: {model: bedrock/amazon.titan-text, aws_region_name: us-west-2}
-  - model_name: nova
-    litellm_params: {model: bedrock/us.amazon.nova-pro-v1:0}
-  - model_name: claude
-    litellm_params: {model: bedrock/converse/us.anthropic.claude-sonnet-4-5-20250929-v1:0, aws_region_name: eu-west-1,
-                     aws_role_name: "arn:aws:iam::1:role/gateway"}
-  - model_name: oss
-    litellm_params: {model: bedrock/openai.gpt-oss-120b, aws_region_name: os.environ/AWS_REGION_NAME,
-                     aws_access_key_id: os.environ/AK, aws_secret_access_key: os.environ/SK}
-"""
-CLOUDS = """
-model_list:
-  - model_name: "gemini/*"
-    litellm_params: {model: "vertex_ai/gemini-*", vertex_project: p, vertex_location: europe-west4,
-                     vertex_credentials: /run/sa.json}
-  - model_name: partner
-    litellm_params: {model: vertex_ai/claude-opus-4, vertex_project: p}
-  - model_name: large
-    litellm_params: {model: azure/large, api_base: "https://res.openai.azure.com", tenant_id: t, client_id: c,
-                     client_secret: os.environ/SECRET}
-  - model_name: small
-    litellm_params: {model: azure/small, api_base: "https://res.openai.azure.com"}
-  - {model_name: "openai/*", litellm_params: {model: "openai/*"}}
-  - {model_name: "*", litellm_params: {model: "*"}}
-litellm_settings: {enable_azure_ad_token_refresh: true, fallbacks: [{large: [openai/gpt-5]}, {small: ["openai/*"]}]}
-"""
-TIERS = """
-model_list:
-  - model_name: tiny
-    litellm_params: {model: ollama_chat/llama3.2, api_base: "http://127.0.0.1:11434"}
-  - model_name: mid
-    litellm_params: {model: hosted_vllm/org/mid, api_base: "http://gpu:8000/v1", order: 1}
-  - model_name: mid
-    litellm_params: {model: groq/mid-70b, order: 2}
-  - model_name: big
-    litellm_params: {model: openai/big}
-router_settings:
-  num_retries: 1
-  allowed_fails: 2
-  cooldown_time: 60
-  default_fallbacks: [big]
-  routing_strategy: least-busy
-"""
 
 
 def imported(text: str) -> ImportedConfig:

@@ -172,6 +172,15 @@ async def test_an_edit_of_an_image_may_be_json(gateway: Any, upstream: FakeUpstr
     assert upstream.calls[0].json == {**body, "model": "model-u0"}
 
 
+async def test_a_models_entry_has_what_the_config_adds(
+    start: Any, configured: Configured, upstream: FakeUpstream
+) -> None:
+    gateway = await start(configured(upstream, chat={"listed": {"max_model_len": 32768, "id": "other"}}))
+    [entry] = (await gateway.client.get("/models")).json()["data"]
+    assert (entry["max_model_len"], entry["id"]) == (32768, "chat")
+    assert (await gateway.client.get("/models/chat")).json() == entry
+
+
 # Words that say what is wrong
 
 

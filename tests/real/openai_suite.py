@@ -30,8 +30,9 @@ from typing import Any
 import yaml
 
 HERE = Path(__file__).parent
-KEY = "My API Key"  # that of the tests
-NEEDS = ("pytest", "pytest-asyncio", "pytest-timeout", "respx", "dirty-equals", "time-machine", "nest_asyncio", "rich")
+KEYS = {"tests": "My API Key", "admin": "My Admin API Key"}
+"""Those of the tests."""
+NEEDS = ("pytest", "pytest-asyncio", "pytest-timeout", "rich", "dirty-equals", "pillow", "inline-snapshot", "respx")
 # Of APIs whose `model` OpenAI does not require.
 DEFAULTS = {"moderations": "omni-moderation", "responses": "gpt-x", "images": "gpt-image"}
 
@@ -41,8 +42,7 @@ def prepared(package: str, folder: Path) -> tuple[Path, Path]:
     subprocess.run([sys.executable, "-m", "venv", str(folder / "venv")], check=True)
     python = folder / "venv" / "bin" / "python"
     pip = [str(python), "-m", "pip", "--quiet", "--disable-pip-version-check"]
-    subprocess.run([*pip, "install", f"{package}", *NEEDS], check=True)
-    subprocess.run([*pip, "install", package.replace("openai", "openai[aiohttp]", 1)], check=True)
+    subprocess.run([*pip, "install", package.replace("openai", "openai[aiohttp]", 1), *NEEDS], check=True)
     subprocess.run([*pip, "download", "--no-deps", "--no-binary", "openai", "-d", str(folder), package], check=True)
     archive = next(folder.glob("openai-*.tar.gz"))
     with tarfile.open(archive) as tar:
@@ -116,9 +116,12 @@ def seen(mock: str) -> Counter[tuple[str, ...]]:
 
 
 def config(mock: str) -> dict[str, Any]:
-    digest = sha256(KEY.encode()).hexdigest()
+    keys = [
+        {"name": name, "sha256": sha256(key.encode()).hexdigest(), "allow": ["passthrough"], "sample": "never"}
+        for name, key in KEYS.items()
+    ]
     return {
-        "keys": [{"name": "tests", "sha256": digest, "allow": ["passthrough"], "sample": "never"}],
+        "keys": keys,
         "upstreams": {"mock": {"kind": "openai", "base_url": f"{mock}/v1", "api_key": "of-the-gateway"}},
         "models": {
             "*": {"targets": [{"upstream": "mock", "model": "*"}], "retries": {"attempts": 1}},
@@ -151,7 +154,8 @@ def main() -> int:
     given = options.parse_args()
     folder = given.keep or Path(tempfile.mkdtemp(prefix="openai-suite-"))
     folder.mkdir(parents=True, exist_ok=True)
-    python, tests = prepared(given.package, folder)
+    kept = folder / "venv" / "bin" / "python"
+    python, tests = (kept, next(folder.glob("openai-*/tests"))) if kept.exists() else prepared(given.package, folder)
     version = subprocess.run(
         [str(python), "-c", "import openai, sys; print(openai.__version__, 'on Python', sys.version.split()[0])"],
         check=True, capture_output=True, text=True,

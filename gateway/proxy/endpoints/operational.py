@@ -134,7 +134,9 @@ class OperationalPages:
         return json_response(shape(alias))
 
     def _model(self, alias: str) -> dict[str, Any]:
-        return {"id": alias, "object": "model", "created": self._started, "owned_by": OWNER}
+        model = self._gateway().config.models.get(alias)
+        more = {} if model is None else model.listed
+        return {**more, "id": alias, "object": "model", "created": self._started, "owned_by": OWNER}
 
     def _anthropic_model(self, alias: str) -> dict[str, Any]:
         created = datetime.fromtimestamp(self._started, UTC).isoformat()
