@@ -19,7 +19,7 @@ import pytest
 import yaml
 
 pytestmark = [pytest.mark.real, pytest.mark.timeout(3600)]
-MOST, WAVE, AT_ONCE, TOKENS = 200, 12, 2, 16
+MOST, WAVE, AT_ONCE, TOKENS = 200, 12, 12, 16
 TOPICS = (
     "the sea", "a clock", "winter", "bread", "a bridge", "music", "an old house", "the moon", "a garden", "trains",
 )  # fmt: skip
@@ -54,7 +54,7 @@ def engine(stages: Any, model: Path, folder: Path) -> Iterator[int]:
     """A vLLM that serves the model as "smollm2"; its port."""
     port = stages.free_port()
     command = [str(stages.REAL / "vllm" / "bin" / "vllm"), "serve", str(model), "--served-model-name", "smollm2",
-               "--port", str(port), *stages.VLLM_ARGS]  # fmt: skip
+               "--port", str(port), *stages.VLLM_ARGS, "--max-num-seqs", "16"]  # fmt: skip
     with (folder / f"engine-{port}.log").open("wb") as log:
         running = subprocess.Popen(
             ["nice", "-n", "15", *command], env=os.environ | stages.VLLM, stdout=log, stderr=log, start_new_session=True

@@ -44,6 +44,7 @@ def test_through_the_store_and_back_it_goes_on_with_the_same_bits(
         whole.add(taken(*pair))
         again.add(taken(*pair))
     assert again.state() == whole.state()
+    assert again.rule == whole.rule
     assert again.estimate() == whole.estimate()
     assert (again.arm("a"), again.arm("b")) == (whole.arm("a"), whole.arm("b"))
 
