@@ -14,8 +14,11 @@ import pytest
 from fixtures.identity import AUDIENCE, IdentityProvider, identity_provider, public, signing_key, token
 
 from gateway.config.jwt import JwtIssuer
+from gateway.core.errors import InvalidKey, KeysUnavailable
 from gateway.fake import FakeUpstream
-from gateway.proxy.request.tokens import SigningKeys
+from gateway.proxy.request.auth import KeyRing
+from gateway.proxy.request.key_directory import KeyDirectory
+from gateway.proxy.request.tokens import SigningKeys, TokenVerifier
 from gateway.proxy.signing_keys import SigningKeyPoller
 from gateway.runtime.tasks import Tasks
 
@@ -150,6 +153,23 @@ async def test_a_token_with_a_new_key_has_the_keys_read_again(provider: Identity
         assert reads == 2
         poller.follow({})
         assert keys.of == {}
+
+
+async def test_what_was_verified_is_forgotten_with_its_key(provider: IdentityProvider) -> None:
+    keys, directory = SigningKeys(), KeyDirectory()
+    issuers = {"sso": issuer_of(provider, audience=[AUDIENCE])}
+    async with Tasks() as tasks:
+        poller = SigningKeyPoller(keys, directory.touch, tasks, asked_s=0.05)
+        await poller.start(issuers)
+        ring = KeyRing([], dynamic=directory, tokens=TokenVerifier(issuers, keys))
+        headers = {b"authorization": b"Bearer " + token(provider.issuer).encode()}
+        assert ring.caller(headers) is ring.caller(headers), "verified once"
+        provider.keys = [public(signing_key("ES256", "next"), "k2")]
+        async with asyncio.timeout(30):
+            while not keys.ask("sso") or keys.of["sso"][0].id != "k2":
+                await asyncio.sleep(0.01)
+        with pytest.raises((InvalidKey, KeysUnavailable)):
+            ring.caller(headers)
 
 
 async def test_tokens_cannot_have_an_issuer_asked_without_end(provider: IdentityProvider) -> None:
