@@ -131,6 +131,7 @@ async def test_nginx_shows_nobody_the_metrics(client: httpx2.AsyncClient, upstre
     assert upstream.received == []
 
 
+@pytest.mark.long
 async def test_nginx_takes_a_body_as_large_as_the_gateway_does(
     client: httpx2.AsyncClient, upstream: FakeUpstream
 ) -> None:
