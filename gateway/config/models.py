@@ -258,7 +258,8 @@ class Config(Section):
     """The model names that clients may use."""
     defaults: dict[WithDefault, Name] = Field({})
     """The model of a request that names none, by API, such as `{moderations: guard, responses: chat}`. Default: such a
-    request gets HTTP 400. Forms must name their model."""
+    request gets HTTP 400. That of `responses` also holds for their `compact` and `input_tokens`. Forms of audio must
+    name their model."""
     sampling: Sampling = Sampling()
     """The share of calls that is recorded and scored."""
     passthrough: str | None = None

@@ -11,6 +11,7 @@ import time
 from collections import Counter
 from collections.abc import Mapping, Set
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
@@ -34,7 +35,7 @@ from gateway.proxy.relay.relay import Relay
 from gateway.proxy.relay.state import CallContext, HeldBytes
 from gateway.proxy.request.auth import KeyRing
 from gateway.proxy.request.call import Call, CallerLimit
-from gateway.proxy.request.endpoints import AT_ROOT, ENDPOINTS, OUTSIDE, Endpoint
+from gateway.proxy.request.endpoints import AT_ROOT, ENDPOINTS, OUTSIDE, Endpoint, read_form_or_json
 from gateway.proxy.request.parse import read_call, read_options
 from gateway.proxy.request.paths import resolved, segments, single_slashes
 from gateway.proxy.routing.assignment import ExperimentAssignments
@@ -71,9 +72,16 @@ def routes_with(models: Mapping[WithDefault, str], passes: frozenset[bytes] = fr
     if not models and not passes:
         return ROUTES
     defaults = {str(api): alias for api, alias in models.items()}
-    return {
-        path: replace(endpoint, default=defaults.get(endpoint.api), passes=passes) for path, endpoint in ROUTES.items()
-    }
+    if alias := defaults.get("responses"):
+        defaults |= {"compact": alias, "input_tokens": alias}
+    return {path: _with(endpoint, defaults.get(endpoint.api), passes) for path, endpoint in ROUTES.items()}
+
+
+def _with(endpoint: Endpoint, default: str | None, passes: frozenset[bytes]) -> Endpoint:
+    read = endpoint.read
+    if default is not None and read is read_form_or_json:
+        read = partial(read_form_or_json, default=default)
+    return replace(endpoint, default=default, read=read, passes=passes)
 
 
 def _routes_of(config: Config) -> dict[bytes, Endpoint]:

@@ -181,6 +181,33 @@ async def test_a_models_entry_has_what_the_config_adds(
     assert (await gateway.client.get("/models/chat")).json() == entry
 
 
+async def test_a_form_without_a_model_gets_the_default_of_images(
+    start: Any, configured: Configured, upstream: FakeUpstream
+) -> None:
+    upstream.answers(200, b'{"created": 1, "data": []}')
+    gateway = await start(configured(upstream, defaults={"images": "chat"}))
+    form = {"data": {"prompt": "x"}, "files": {"image": ("a.png", b"\x89PNG")}}
+    assert (await gateway.client.post("/images/edits", **form)).status_code == 200
+    [received] = upstream.calls
+    boundary = (received.header("content-type") or "").partition("boundary=")[2].encode()
+    parts = received.body.split(b"--" + boundary)
+    assert parts[0] == b""
+    assert parts[1] == b'\r\nContent-Disposition: form-data; name="model"\r\n\r\nmodel-u0\r\n'
+    assert [b'name="prompt"' in parts[2], b"PNG" in parts[3]] == [True, True]
+    named = form | {"data": {"prompt": "x", "model": ""}}
+    assert (await gateway.client.post("/images/edits", **named)).status_code == 400, "an empty name is no name"
+
+
+async def test_a_response_and_its_tokens_have_one_default(
+    start: Any, configured: Configured, upstream: FakeUpstream
+) -> None:
+    upstream.answers(200, b'{"object": "response.input_tokens", "input_tokens": 3}')
+    gateway = await start(configured(upstream, defaults={"responses": "chat"}))
+    for path in ("/responses/input_tokens", "/responses/compact"):
+        assert (await gateway.client.post(path, json={"input": "x"})).status_code == 200
+    assert [r.json["model"] for r in upstream.calls] == ["model-u0"] * 2
+
+
 # Words that say what is wrong
 
 

@@ -21,19 +21,26 @@ async def read_json(request: HttpRequest, limit_bytes: int) -> tuple[HttpRequest
     return request, await request.body(limit_bytes), None
 
 
-async def read_form(request: HttpRequest, limit_bytes: int) -> tuple[HttpRequest, bytes, Upload | None]:
-    """Reads a form as far as its model; the upstream gets the rest as it arrives."""
+async def read_form(
+    request: HttpRequest, limit_bytes: int, default: str | None = None
+) -> tuple[HttpRequest, bytes, Upload | None]:
+    """Reads a form as far as its model; the upstream gets the rest as it arrives. default: the model of a form that
+    names none, which is read to its end first."""
     if _says_json(request):
         raise BadRequest("this path takes a form (content-type multipart/form-data), not JSON")
     if sum(name == b"content-type" for name, _ in request.headers) > 1:
         raise BadRequest("the request has more than one content-type")
-    upload = await begin_upload(request.receive, request.fields, limit_bytes)
+    upload = await begin_upload(request.receive, request.fields, limit_bytes, default)
     return UploadRequest(request, upload), b"", upload
 
 
-async def read_form_or_json(request: HttpRequest, limit_bytes: int) -> tuple[HttpRequest, bytes, Upload | None]:
-    """By the content-type."""
-    return await (read_json if _says_json(request) else read_form)(request, limit_bytes)
+async def read_form_or_json(
+    request: HttpRequest, limit_bytes: int, default: str | None = None
+) -> tuple[HttpRequest, bytes, Upload | None]:
+    """By the content-type. default: the model of a form that names none."""
+    if _says_json(request):
+        return await read_json(request, limit_bytes)
+    return await read_form(request, limit_bytes, default)
 
 
 def _says_json(request: HttpRequest) -> bool:

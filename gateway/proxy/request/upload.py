@@ -104,18 +104,24 @@ class Upload:
         self._receive = receive
         self._limit_bytes = limit_bytes
         self._spool = Spool()
+        self._boundary = boundary
         self._fields = FormFieldReader(boundary, counted=b"model")
         self._known: dict[bytes, FormField] = {}  # `model` and `stream`; of duplicates the first
         self._error: Exception | None = None  # why no more can be read; raised again by later reads
         self._deadline: PausableDeadline | None = None
         self._on_complete: Callable[[], None] | None = None
 
-    async def to_model(self) -> None:
-        """Reads until the model is known. Raises BadRequest, TooLarge and ClientGone."""
+    async def to_model(self, default: str | None = None) -> None:
+        """Reads until the model is known. default: of a form that names none; None: such a form is refused.
+
+        Raises BadRequest, TooLarge and ClientGone.
+        """
         while b"model" not in self._known and not self.complete:
             await self._more()
         self.alias = (await self._value(b"model"))[:256].decode("utf-8", "replace")
         self.stream = (await self._value(b"stream")).lower() == b"true"
+        if default is not None and not self._fields.count:
+            self.alias = default
         if not self.alias:
             raise BadRequest("the form has no field `model`", param="model", code="missing_required_parameter")
 
@@ -141,8 +147,11 @@ class Upload:
             self._deadline = None
 
     def with_model(self, model: str) -> SplicedUpload:
-        """The form with `model` in place of the model that the client named."""
-        field = self._known[b"model"]
+        """The form with `model` in place of the model that the client named, or as a first field of a form without."""
+        field = self._known.get(b"model")
+        if field is None:
+            head = b'--%b\r\nContent-Disposition: form-data; name="model"\r\n\r\n%b\r\n'
+            return SplicedUpload(self, 0, 0, head % (self._boundary, model.encode()))
         if model == self.alias:
             return SplicedUpload(self, 0, 0, b"")
         return SplicedUpload(self, field.start, field.end, model.encode())
@@ -237,8 +246,13 @@ class SplicedUpload:
         return self._upload.pieces(*self._splice)
 
 
-async def begin_upload(receive: Receive, headers: Mapping[bytes, bytes], limit_bytes: int) -> Upload:
-    """Reads a form up to its model; the caller closes it. Raises BadRequest, TooLarge and ClientGone."""
+async def begin_upload(
+    receive: Receive, headers: Mapping[bytes, bytes], limit_bytes: int, default: str | None = None
+) -> Upload:
+    """Reads a form up to its model; the caller closes it. default: the model of a form that names none.
+
+    Raises BadRequest, TooLarge and ClientGone.
+    """
     given = headers.get(b"content-length", b"")
     length = int(given) if given.isdigit() and b"transfer-encoding" not in headers else None
     if length is not None and length > limit_bytes:
@@ -249,7 +263,7 @@ async def begin_upload(receive: Receive, headers: Mapping[bytes, bytes], limit_b
         raise BadRequest(str(error)) from None
     upload = Upload(receive, length, limit_bytes, boundary)
     try:
-        await upload.to_model()
+        await upload.to_model(default)
     except BaseException:
         upload.close()
         raise
