@@ -45,7 +45,7 @@ async def test_a_drop_of_a_score_is_what_changed_first(pages, make_exchange, now
     found = re.findall(r"<li><span class=\"pill ([a-z]+)\">.*?</time>:\s*(.*?)<a", page, re.DOTALL)
     texts = [re.sub(r"<[^>]+>|\s+", " ", text) for _, text in found]
     assert [tone for tone, _ in found] == ["bad"] * len(found)
-    assert "the score by valid_json" in re.sub(r"\s+", " ", texts[0])
+    assert "the score by valid_json of chat by local/small fell from 0.9 to " in re.sub(r"\s+", " ", texts[0])
     assert any("the share of failed calls" in re.sub(r"\s+", " ", t) and "GatewayErrorBurnFast" in t for t in texts)
     since = re.search(r'since <time datetime="([^"]+)"', page)
     assert since is not None
