@@ -24,6 +24,7 @@ from gateway.console.experiments import (
     stop_experiment,
     targets_of,
 )
+from gateway.console.pages.background import BackgroundReader
 from gateway.console.pages.frame import (
     Form,
     Page,
@@ -42,12 +43,15 @@ from gateway.evals.experiments.report import IntervalTrail, Report, Verdict
 from gateway.evals.reports.experiment.build import ExperimentNotFound, reports_of
 from gateway.evals.reports.experiment.html import page_values
 from gateway.evals.reports.experiment.presentation import SIGNS, VERDICT_STATES, VERDICTS
+from gateway.evals.store.engine import default_url
 from gateway.evals.store.experiments.plans import StoredPlan, stored_plans
 from gateway.evals.store.query import Reading
 
 HOME = "/console/experiments"
 MOST_LISTED = 50
 TRAIL_ROWS = 12
+WAIT_S = 0.12
+"""For a report; one that takes longer is read in the background, and kept for a while."""
 _TONES = {1: "good", 0: "open", -1: "bad"}
 
 
@@ -88,7 +92,10 @@ async def list_page(request: Request) -> Response:
     services = services_of(request)
     config = services.admin.config()
     states, trouble = await states_of(services)
-    verdicts = await services.admin.store.read(_verdicts)
+    kept = await _reader(services).get("list", store_url(services), _verdicts, WAIT_S)
+    if kept is None:
+        return _reading(request, "The verdicts")
+    verdicts = kept.value
     made = _made_names(services)
     plans = plans_of(config)
     names = [*verdicts, *(n for n in (*plans, *states) if n not in verdicts)]
@@ -101,8 +108,23 @@ async def list_page(request: Request) -> Response:
         request,
         "experiments.html.jinja",
         rows=sorted(rows, key=lambda row: order.get(row.state, 2))[:MOST_LISTED],
+        as_of=kept.at,
         trouble=trouble,
     )
+
+
+def _reader(services: PageServices) -> BackgroundReader:
+    found: BackgroundReader = services.kept.setdefault("experiments", BackgroundReader(services.tasks))
+    return found
+
+
+def store_url(services: PageServices) -> str:
+    return services.admin.config().store.url or default_url(services.data)
+
+
+def _reading(request: Request, what: str) -> Response:
+    """A page that loads itself again."""
+    return render(request, "experiment_reading.html.jinja", headers={"refresh": "1"}, what=what)
 
 
 def _verdicts(connection: Reading) -> dict[str, tuple[ListedVerdict, ...]]:
@@ -150,7 +172,10 @@ async def one_page(request: Request) -> Response:
     services = services_of(request)
     config = services.admin.config()
     states, trouble = await states_of(services)
-    reports = await services.admin.store.read(lambda c: _reports(c, name))
+    kept = await _reader(services).get(("of", name), store_url(services), lambda c: _reports(c, name), WAIT_S)
+    if kept is None:
+        return _reading(request, f"The report of {name[:200]}")
+    reports = kept.value
     if not reports and name not in config.experiments and name not in states:
         raise NotThere(f'there is no experiment "{name[:200]}"')
     candidate = request.query_params.get("candidate", "")
@@ -164,6 +189,7 @@ async def one_page(request: Request) -> Response:
         name=name,
         listed=listed,
         candidates=[each.candidate for each in reports],
+        as_of=kept.at,
         values=None if report is None else {**page_values(report, reports), **_horizon(report, state)},
         changed=bool(planned and state and not state.plan.same_design(planned)),
         trouble=trouble,

@@ -20,7 +20,7 @@ from fixtures.console_tour import (  # noqa: E402
 )
 
 MOST_BYTES = 150_000
-SIZE = {"width": 1280, "height": 860}
+SIZE = {"width": 1120, "height": 700}
 
 
 def fill(tour: RunningTour, page: WatchedPage) -> None:

@@ -125,8 +125,9 @@ def test_page_times_with_a_million_exchanges(
         n = multiplied(world.store_url)
         assert n > 0.99 * EXCHANGES
         assert client.post("/console/login", data={"token": TOKEN}).status_code == 303
-        while "is being drawn" in client.get("/console/label/queue?scorer=valid_json").text:
-            time.sleep(0.5)
+        for path in paths(world):  # what is read in the background is there
+            while "This page loads itself again" in client.get(path).text:
+                time.sleep(0.5)
         lines = [f"{database}: {n:,} exchanges, written in {time.perf_counter() - began:.0f} s"]
         for path in paths(world):
             first, median, p95 = timed(client, path)

@@ -96,4 +96,7 @@ async def test_names_from_the_store_are_shown_as_text(pages):
 
 async def test_an_unknown_experiment_is_not_found(pages):
     client = await pages.login()
-    assert (await client.get("/console/experiments/of/nobody")).status_code == 404
+    answer = await client.get("/console/experiments/of/nobody")
+    while "refresh" in answer.headers:
+        answer = await client.get("/console/experiments/of/nobody")
+    assert answer.status_code == 404

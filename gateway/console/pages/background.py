@@ -1,0 +1,80 @@
+"""What takes long to read from the store: read in the background, kept, and read again when it has become old."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+from gateway.console.errors import StoreAway
+from gateway.core.errors import CannotRun
+from gateway.evals.store.query import Reading, reading
+from gateway.runtime.tasks import Tasks
+
+T = TypeVar("T")
+MOST_KEPT = 64
+FRESH_S = 2.0
+"""A value is not read again before it is so old, nor before it is ten times as old as reading it took."""
+
+
+@dataclass(frozen=True, slots=True)
+class KeptValue(Generic[T]):
+    value: T
+    at: float
+    """When reading it began: Unix seconds."""
+    took_s: float
+
+
+class BackgroundReader:
+    """Values of one process by key. A value that is there is given at once, also while a newer one is being read."""
+
+    def __init__(self, tasks: Tasks, fresh_s: float = FRESH_S) -> None:
+        self._tasks = tasks
+        self._fresh_s = fresh_s
+        self._kept: OrderedDict[Hashable, KeptValue[Any]] = OrderedDict()
+        self._reading: dict[Hashable, asyncio.Task[KeptValue[Any] | CannotRun]] = {}
+
+    async def get(
+        self, key: Hashable, store_url: str, read: Callable[[Reading], T], wait_s: float
+    ) -> KeptValue[T] | None:
+        """None: it is still being read for the first time. read: runs in a thread. wait_s: for a first value.
+
+        Raises StoreAway.
+        """
+        kept = self._kept.get(key)
+        if kept is not None and time.time() - kept.at <= max(self._fresh_s, 10 * kept.took_s):
+            return kept
+        if key not in self._reading:
+            self._reading[key] = self._tasks.start(self._read(key, store_url, read), "console page")
+        if kept is not None:
+            return kept
+        done, _ = await asyncio.wait({task := self._reading[key]}, timeout=wait_s)
+        if not done:
+            return None
+        found = task.result()
+        if isinstance(found, CannotRun):
+            raise StoreAway(f"the store cannot be used: {found}", retry_after_s=2)
+        return found
+
+    async def _read(self, key: Hashable, store_url: str, read: Callable[[Reading], T]) -> KeptValue[T] | CannotRun:
+        try:
+            found = await asyncio.to_thread(_read_now, store_url, read)
+        except CannotRun as error:
+            return error
+        finally:
+            self._reading.pop(key, None)
+        self._kept[key] = found
+        self._kept.move_to_end(key)
+        while len(self._kept) > MOST_KEPT:
+            self._kept.popitem(last=False)
+        return found
+
+
+def _read_now(store_url: str, read: Callable[[Reading], T]) -> KeptValue[T]:
+    began, started = time.time(), time.perf_counter()
+    with reading(store_url) as connection:
+        value = read(connection)
+    return KeptValue(value, began, time.perf_counter() - started)
