@@ -29,7 +29,7 @@ from gateway.core.ramp import (
 from gateway.evals.experiments.findings import Finding, current_plan, finding
 from gateway.evals.experiments.ramp.decision import decide_ramp, follow
 from gateway.evals.experiments.ramp.evidence import AlarmTerms, RampEvidence, ServedFinding, alarms_of, proofs_of
-from gateway.evals.experiments.ramp.served import periods_of, served_values
+from gateway.evals.experiments.ramp.served import failures_now, periods_of, served_values
 from gateway.evals.experiments.report import Verdict
 from gateway.evals.experiments.verdict import HARMLESS
 from gateway.evals.store.experiments.plans import StoredPlan
@@ -61,14 +61,17 @@ class RampController:
         corridor: Corridor,
         paces: Mapping[str, RampPace],
         every_s: float = 2.0,
+        full_s: float = 2.0,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        """paces: of the experiments in the config; others wait for a person. every_s: between two looks at one."""
+        """paces: of the experiments in the config; others wait for a person. every_s: between two looks at the
+        failures of one. full_s: between two looks at everything, at least; with many answers they are rarer."""
         self._store, self._corridor = store, corridor
         self._paces = paces
-        self._every_s = every_s
+        self._every_s, self._full_s = every_s, full_s
         self._clock = clock
-        self._due: dict[str, float] = {}
+        self._due: dict[str, float] = {}  # when a ramp is looked at next
+        self._full: dict[str, float] = {}  # when everything is read next; until then, only failures are
         self.standings: tuple[RampStanding, ...] = ()
         """Empty where there is no ramp."""
 
@@ -112,9 +115,16 @@ class RampController:
             return None
         if plan.state != "running":
             return RampStanding(design, record, RampDecision("hold", "the experiment is stopped"))
+        ours = [e for e in events if e.record.plan == plan.hash]
+        complete = not unchanged or now >= self._full.get(name, 0.0)
         begun = time.monotonic()
-        evidence = await self._evidence(plan, [e for e in events if e.record.plan == plan.hash], now)
-        self._due[name] = self._clock() + max(self._every_s, (time.monotonic() - begun) / _AT_MOST)
+        evidence = await (self._evidence(plan, ours, now) if complete else self._failures(plan, ours, now))
+        rest_s = (time.monotonic() - begun) / _AT_MOST
+        if complete:
+            self._full[name] = self._clock() + max(self._full_s, rest_s)
+        self._due[name] = self._clock() + (self._every_s if complete else max(self._every_s, rest_s))
+        if evidence is None:
+            return None
         pace = self._paces.get(name, RampPace())
         decision = decide_ramp(record, design, evidence, now, pace)
         snapshot = orjson.dumps({**evidence.fields(), "decision": decision.fields()})
@@ -127,7 +137,6 @@ class RampController:
             if not await self._change(record, after, snapshot):
                 return None
             record = after
-            self._due.pop(name, None)
         return RampStanding(design, record, decision)
 
     async def _in_force(
@@ -147,6 +156,13 @@ class RampController:
             log.log(level, "ramp of %s: %s: %s", after.experiment, after.state, after.reason,
                     extra={"plan": after.plan, "step": after.step, "version": after.version})  # fmt: skip
         return done
+
+    async def _failures(self, plan: StoredPlan, events: Sequence[RampEvent], now: float) -> RampEvidence | None:
+        """The evidence of an alarm on errors; None: there is none, as far as a quick look shows."""
+        terms, periods = AlarmTerms.of(plan.plan), periods_of(events)
+        found = await self._store.look(lambda c: failures_now(c, plan, periods))
+        evidence = RampEvidence(now, served=alarms_of([found] if found else [], terms))
+        return evidence if evidence.alarms else None
 
     async def _evidence(self, plan: StoredPlan, events: Sequence[RampEvent], now: float) -> RampEvidence:
         lag = await self._corridor.lag(now)

@@ -25,7 +25,7 @@ from gateway.evals.statistics.domains import Floats
 from gateway.evals.store.experiments.feedback_given import feedback_given
 from gateway.evals.store.experiments.plans import StoredPlan
 from gateway.evals.store.experiments.queries import ServedAnswer, served_answers
-from gateway.evals.store.experiments.ramp import exposure_of
+from gateway.evals.store.experiments.ramp import exposure_of, unit_failures
 from gateway.evals.store.query import Reading
 
 SETTLES_S = 1.0  # until every gateway applies a new share
@@ -82,12 +82,31 @@ def served_values(
     )
 
 
+def failures_now(connection: Reading, plan: StoredPlan, periods: Sequence[StepPeriod]) -> StepValues | None:
+    """The failures of both arms at the present step: what a frequent look can afford. None: it is at no step."""
+    if not periods or not math.isinf(periods[-1].end):
+        return None
+    here = periods[-1]
+    everything = plan.plan.ramp is not None and plan.plan.ramp.steps[here.step] == 1.0
+    control = periods[-2] if everything and len(periods) > 1 else here
+    a = _failures(connection, plan, CONTROL, control)
+    return StepValues(ERRORS, here.step, -1.0, True, a, _failures(connection, plan, plan.plan.candidates[0][0], here))
+
+
+def _failures(connection: Reading, plan: StoredPlan, arm: str, period: StepPeriod) -> ServedSums:
+    span, own = (period.start + SETTLES_S, period.end), {arm: str(plan.plan.target(arm))}
+    return ServedSums(*unit_failures(connection, plan.hash, own, span, keyed=_keyed(plan.plan)).get(arm, ()))
+
+
+def _keyed(plan: Plan) -> bool:
+    return plan.unit in ("conversation", "key")
+
+
 def _rows(connection: Reading, plan: StoredPlan, arm: str, periods: Sequence[StepPeriod]) -> list[list[ServedAnswer]]:
     """The answers of each period. Earlier periods count while feedback on their answers may still come."""
     late = any(name.startswith(FEEDBACK) for name in plan.plan.decides)
-    keyed = plan.plan.unit in ("conversation", "key")
     since = periods[0 if late else max(len(periods) - 2, 0)].start
-    read = served_answers(connection, plan.hash, (CONTROL, arm), since, keyed=keyed)
+    read = served_answers(connection, plan.hash, (CONTROL, arm), since, keyed=_keyed(plan.plan))
     return [[row for row in read if p.start + SETTLES_S <= row.received < p.end] for p in periods]
 
 

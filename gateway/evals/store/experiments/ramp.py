@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import orjson
-from sqlalchemy import Connection, RowMapping, func, select
+from sqlalchemy import Connection, RowMapping, Text, and_, case, func, literal_column, or_, select
 
 from gateway.core.ramp import RampEvent, record_from_json
 from gateway.evals.store.engine import insert
-from gateway.evals.store.tables import exchanges, ramp_events
+from gateway.evals.store.tables import TARGET, exchanges, ramp_events
 
 
 def add_ramp_events(connection: Connection, events: Sequence[RampEvent]) -> None:
@@ -55,3 +55,24 @@ def exposure_of(connection: Connection, plan: str, arm: str) -> Exposure:
     query = select(func.count(), func.sum(e.cost_usd), func.max(e.received))
     row = connection.execute(query.where(e.plan == plan, e.role == "served", e.arm == arm)).one()
     return Exposure(int(row[0]), float(row[1] or 0.0), None if row[2] is None else float(row[2]))
+
+
+def unit_failures(
+    connection: Connection, plan: str, targets: Mapping[str, str], span: tuple[float, float], *, keyed: bool
+) -> dict[str, tuple[int, float, float]]:
+    """arm → (units, sum, sum of squares) of its units' shares of failed answers; counted by the database.
+
+    targets: by arm; another target's answer, a fallback's, is a failure. span: (first, end) of `received`, Unix
+    seconds. keyed: as served_answers takes it.
+    """
+    e = exchanges.c
+    key = literal_column("'key '", Text) + e.caller if keyed else e.id
+    unit = func.coalesce(e.cluster, key)
+    own = or_(*(and_(e.arm == arm, target == TARGET) for arm, target in targets.items()))
+    whole = and_(e.outcome == "ok", e.status < 400, own)
+    share = func.avg(case((whole, 0.0), else_=1.0)).label("share")
+    ours = (e.plan == plan, e.role == "served", e.arm.in_(list(targets)), e.outcome != "client_gone")
+    by_unit = select(e.arm, share).where(*ours, e.received >= span[0], e.received < span[1]).group_by(e.arm, unit)
+    u = by_unit.subquery().c
+    query = select(u.arm, func.count(), func.sum(u.share), func.sum(u.share * u.share)).group_by(u.arm)
+    return {row[0]: (int(row[1]), float(row[2]), float(row[3])) for row in connection.execute(query)}

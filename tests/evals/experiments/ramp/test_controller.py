@@ -54,7 +54,7 @@ def ramped(plan: Plan) -> Plan:
 async def controlled(room: Any, ramped: Plan) -> AsyncIterator[Controlled]:
     async with Store(room.store_url) as store:
         made = Controlled(None, room, store, ramped, time.time())  # type: ignore[arg-type]
-        made.controller = RampController(store, room.corridor, AUTO, every_s=0.0, clock=lambda: made.now)
+        made.controller = RampController(store, room.corridor, AUTO, every_s=0.0, full_s=0.0, clock=lambda: made.now)
         await made.put(ramped)
         yield made
 
@@ -185,3 +185,26 @@ async def test_a_gateway_that_stopped_reporting_holds(controlled: Controlled) ->
     await controlled.round()
     evidence = orjson.loads(await controlled.room.corridor.ramps.evidence("swap"))
     assert evidence["lost_gateways"] == 1
+
+
+async def test_between_two_full_looks_a_candidate_that_breaks_is_taken_back(
+    controlled: Controlled, room: Any, exchange: Callable[..., Exchange], ramped: Plan
+) -> None:
+    """A full look is due in an hour, as with very many answers; failures are looked at every time."""
+    known = await controlled.round()
+    forced = overridden(known, DESIGN, RampChange(controlled.now, "mia", "we know it"))
+    assert await room.corridor.ramps.change(known, forced, b"{}")
+    hourly = RampController(
+        controlled.store, room.corridor, AUTO, every_s=0.0, full_s=3600.0, clock=lambda: controlled.now
+    )
+    controlled.controller = hourly
+    assert (await controlled.round()).state == "ramp"
+    same = {"experiment": "swap", "plan": ramped.hash, "received": controlled.now}
+    bad = {"arm": "candidate", "target": ramped.target("candidate"), "status": 502, "outcome": "upstream_error"}
+    async with room.consuming():
+        await room.send(*(exchange("1", arm="control", target=ramped.control, **same) for _ in range(300)))
+        await room.send(*(exchange("1", **{**same, **bad}) for _ in range(12)))
+        await room.until_read()
+    back = await controlled.round()
+    assert (back.state, back.by) == ("rolled_back", "controller")
+    assert back.reason.startswith("error_rate at step 1")

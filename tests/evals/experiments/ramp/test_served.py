@@ -13,7 +13,7 @@ from gateway.core.exchange import Exchange
 from gateway.core.plan import Guardrail, Plan
 from gateway.core.ramp import RampChange, RampDesign, RampEvent, RampRecord, advanced, overridden, rolled_back, started
 from gateway.evals.experiments.ramp.evidence import AlarmTerms, ServedValues, StepValues
-from gateway.evals.experiments.ramp.served import StepPeriod, periods_of, served_values
+from gateway.evals.experiments.ramp.served import StepPeriod, failures_now, periods_of, served_values
 from gateway.evals.store.experiments.plans import StoredPlan
 from gateway.evals.store.query import reading
 
@@ -105,6 +105,23 @@ def test_an_answer_of_a_fallback_is_a_failure_of_its_arm(ramped: Plan, served, r
     ]
     errors = of(read(records, STEPS[:1]), "error_rate", 0)
     assert (errors.a.mean, errors.b.mean) == (0.0, 0.5)
+
+
+def test_a_quick_look_at_failures_finds_what_all_rows_say(ramped: Plan, served, read, keep) -> None:
+    records = [served("control", 1100.0 + n, cluster=f"a{n % 7}", status=500 if n % 5 == 0 else 200) for n in range(30)]
+    records += [served("candidate", 1200.0 + n, caller=f"k{n % 3}") for n in range(9)]
+    records += [served("candidate", 1300.0, cluster="b", target=ramped.control), served("candidate", 900.0)]
+    records += [served("candidate", 1300.0, outcome="client_gone")]
+    here = [StepPeriod(0, 1000.0, math.inf)]
+    whole = of(read(records, here), "error_rate", 0)
+    plan = StoredPlan(ramped, ramped.hash, "running", 0.0)
+    with reading(keep([])) as connection:
+        quick = failures_now(connection, plan, here)
+        assert failures_now(connection, plan, STEPS) is None, "the last step has ended"
+    assert quick is not None
+    for a, b in ((quick.a, whole.a), (quick.b, whole.b)):
+        assert (a.n, a.total, a.squares) == pytest.approx((b.n, b.total, b.squares))
+    assert (quick.b.n, quick.b.total) == (4, 1.0)
 
 
 def test_at_all_traffic_the_control_is_that_of_the_step_before(served, read) -> None:

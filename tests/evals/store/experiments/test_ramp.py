@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from dataclasses import replace
 
@@ -10,7 +11,12 @@ from sqlalchemy.exc import DBAPIError
 
 from gateway.core.exchange import Target
 from gateway.core.ramp import RampChange, RampDesign, RampEvent, advanced, started
-from gateway.evals.store.experiments.ramp import add_ramp_events, exposure_of, stored_ramp_events
+from gateway.evals.store.experiments.ramp import (
+    add_ramp_events,
+    exposure_of,
+    stored_ramp_events,
+    unit_failures,
+)
 
 AT = RampChange(100.0, "mia", "because")
 FIRST = started("swap", "abc", AT)
@@ -48,3 +54,19 @@ def test_exposure_is_what_the_arm_served(store, exchange):
     found = store.run(lambda c: exposure_of(c, "abc", "candidate"))
     assert (found.requests, found.newest) == (3, now + 2)
     assert store.run(lambda c: exposure_of(c, "other", "candidate")).requests == 0
+
+
+def test_failures_are_counted_by_unit(store, exchange):
+    """A unit's failures are a share of its answers; what a fallback answered is one."""
+    mine = {"experiment": "swap", "plan": "abc", "arm": "candidate", "received": 150.0, "cluster": "talk"}
+    new, old = Target("local", "new"), Target("local", "old")
+    store.write(
+        exchange("1", target=new, **mine),
+        exchange("1", target=old, **mine),
+        exchange("1", target=new, **{**mine, "cluster": None}, caller="web", status=503, outcome="upstream_error"),
+        exchange("1", target=new, **{**mine, "received": 99.0}),
+    )
+    own = {"candidate": str(new)}
+    found = store.run(lambda c: unit_failures(c, "abc", own, (100.0, math.inf), keyed=True))
+    assert found == {"candidate": (2, 1.5, 1.25)}
+    assert store.run(lambda c: unit_failures(c, "abc", own, (200.0, 300.0), keyed=True)) == {}
