@@ -68,7 +68,7 @@ def unit_failures(
     e = exchanges.c
     key = literal_column("'key '", Text) + e.caller if keyed else e.id
     unit = func.coalesce(e.cluster, key)
-    own = or_(*(and_(e.arm == arm, target == TARGET) for arm, target in targets.items()))
+    own = or_(*(and_(e.arm == arm, TARGET.in_([target])) for arm, target in targets.items()))
     whole = and_(e.outcome == "ok", e.status < 400, own)
     share = func.avg(case((whole, 0.0), else_=1.0)).label("share")
     ours = (e.plan == plan, e.role == "served", e.arm.in_(list(targets)), e.outcome != "client_gone")
