@@ -104,11 +104,35 @@ ARMS = Row("Arms", [
 ])  # fmt: skip
 
 RAMPED = "max by (experiment) "
+STATES = {
+    "1": ("shadow", "blue"),
+    "2": ("ramp", "yellow"),
+    "3": ("promoted", "green"),
+    "4": ("rolled back", "red"),
+    "5": ("stopped", "text"),
+}
+STATE = (
+    RAMPED
+    + "("
+    + " or ".join(
+        f'{i} * (gateway_ramp_state{{experiment=~"$experiment", state="{state}"}} == 1)'
+        for i, state in enumerate(("shadow", "ramp", "promoted", "rolled_back", "stopped"), 1)
+    )
+    + ")"
+)
 RAMP = Row("Ramp", [
-    Panel("Share of the units", [Query(f"{RAMPED}(gateway_ramp_share{OF})", "{{experiment}}")],
-          "Served by the candidate, as gateways apply it.", "percentunit", low=0, high=1),
+    Panel("State of the ramp", [Query(STATE, "{{experiment}}")],
+          "shadow: the candidate serves nothing; ramp: it serves a share; rolled back: it was worse, or a person decided so. `gateway ab history NAME` says why.",
+          kind="state-timeline", names=STATES),
+    Panel("Share of the units", [Query(f"{RAMPED}(gateway_ramp_share{OF})", "{{experiment}}"),
+                                 Query(f"{RAMPED}(gateway_ramp_decided_share{OF})", "{{experiment}} decided")],
+          "Served by the candidate, as gateways apply it and as it was decided: they differ for less than a second.", "percentunit", low=0, high=1),
     Panel("Ramp records unread", [Query(f"{RAMPED}(gateway_ramp_stale{OF})", "{{experiment}}")],
           "1: a worker cannot read the record. Its share stays, and can only fall.", kind="state-timeline", names={"0": ("no", "green"), "1": ("yes", "red")}),
+    Panel("Changes", [Query(f"max by (experiment, kind) (gateway_ramp_transitions_total{OF})", "{{experiment}} {{kind}}")],
+          "In the audit, by what they were."),
+    Panel("Webhooks", [Query("max by (webhook, state) (gateway_webhook_deliveries)", "{{webhook}} {{state}}")],
+          "pending: not accepted yet; dead: given up after eight attempts in a day.", low=0),
 ])  # fmt: skip
 
 EXPERIMENTS = Dashboard(

@@ -28,9 +28,11 @@ pytest_plugins = [
     "fixtures.memory",
     "fixtures.open_connections",
     "fixtures.open_files",
+    "fixtures.ramps",
     "fixtures.scoring",
     "fixtures.stores",
     "fixtures.vanishing",
+    "fixtures.webhooks",
     "fixtures.work",
 ]
 

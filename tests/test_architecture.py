@@ -118,7 +118,7 @@ LADDERS = {
         ("access", "settings", "store"),
         ("publisher",),
         ("directory",),
-        ("experiments", "limits_used", "live_config", "dead_letters"),
+        ("experiments", "ramps", "limits_used", "live_config", "dead_letters"),
         ("api",),
         ("openapi",),
         ("pages",),

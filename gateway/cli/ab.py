@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from gateway.cli.ab_ramp import ramp
+from gateway.cli.on_stream import on_stream, store_url
 from gateway.cli.options import AsJson, Data, File, example, note, show
 
 if TYPE_CHECKING:
@@ -19,9 +21,9 @@ if TYPE_CHECKING:
     from gateway.evals.experiments.start_stop import PlanToStart
     from gateway.stream import Corridor
 
-T = TypeVar("T")
 Name = Annotated[str, typer.Argument(help="Name of the experiment in gateway.yaml.")]
 ab = typer.Typer(no_args_is_help=True, help="Start, stop and watch experiments.")
+ab.add_typer(ramp)
 verbs = typer.Typer()
 verbs.add_typer(ab, name="ab", epilog=example("gateway ab start swap"))
 
@@ -44,7 +46,7 @@ def start(name: Name, config: Annotated[Path, File] = Path("gateway.yaml"), data
         raise typer.BadParameter(f"experiments.{name}.enabled is false in {config}", param_hint="NAME")
     wanted = _prepared(read, data, plan)
     plan, closed = wanted.plan, wanted.closed
-    known = _shared(read, data, lambda corridor: start_plan(corridor.state, wanted, read.experiments))
+    known = on_stream(read, data, lambda corridor: start_plan(corridor.state, wanted, read.experiments))
     if known is not None and known.running and known.plan.same_design(plan):
         show(f"{name} is running already, with plan {known.plan.hash}")
         return
@@ -73,7 +75,7 @@ def stop(name: Name, config: Annotated[Path, File] = Path("gateway.yaml"), data:
     from gateway.config.loading import load_for_consumer
     from gateway.evals.experiments.start_stop import stop as stop_plan
 
-    known = _shared(load_for_consumer(config), data, lambda corridor: stop_plan(corridor.state, name))
+    known = on_stream(load_for_consumer(config), data, lambda corridor: stop_plan(corridor.state, name))
     if known is None:
         raise typer.BadParameter(f'no experiment "{name}" has been started here', param_hint="NAME")
     show(f"{name} had been stopped already" if not known.running else f"{name} is stopped (plan {known.plan.hash})")
@@ -85,7 +87,7 @@ def list_(as_json: AsJson = False, config: Annotated[Path, File] = Path("gateway
     from gateway.config.loading import load_for_consumer
 
     read = load_for_consumer(config)
-    rows = list(_listed(read, _shared(read, data, lambda corridor: corridor.state.plans())))
+    rows = list(_listed(read, on_stream(read, data, lambda corridor: corridor.state.plans())))
     show(_json(rows) if as_json else _table(rows) if rows else f"no experiment in {config}")
 
 
@@ -97,7 +99,7 @@ def status(
     from gateway.config.loading import load_for_consumer
 
     read = load_for_consumer(config)
-    state, results, spent = _shared(read, data, lambda corridor: _standing(corridor, name))
+    state, results, spent = on_stream(read, data, lambda corridor: _standing(corridor, name))
     if state is None and name not in read.experiments:
         raise typer.BadParameter(f'no experiment "{name}"; there are: {_named(read)}', param_hint="NAME")
     found = {**next(_listed(read, {name: state} if state else {}, only=name)), "shadows": results, "used_today": spent}
@@ -156,7 +158,7 @@ def _judge_cautions(config: Config, path: Path, data: Path | None, name: str) ->
         built = build_all(only, ExternalServices(HttpConnections(), directory=path.parent))
     except ConfigError:
         return []  # `gateway check` reports it, and no consumer starts with it
-    return judge_cautions(config, built, _store(config, data), name)
+    return judge_cautions(config, built, store_url(config, data), name)
 
 
 def _prepared(config: Config, data: Path | None, plan: Plan) -> PlanToStart:
@@ -166,7 +168,7 @@ def _prepared(config: Config, data: Path | None, plan: Plan) -> PlanToStart:
     from gateway.evals.store.query import reading
 
     try:
-        with reading(_store(config, data)) as connection:
+        with reading(store_url(config, data)) as connection:
             return prepared(connection, plan)
     except StoreUnavailable:
         return PlanToStart(plan)
@@ -182,7 +184,7 @@ def _outlook(config: Config, data: Path | None, name: str, terms: Terms) -> Powe
 
     planned = plans_of(config).get(name)
     try:
-        with reading(_store(config, data)) as connection:
+        with reading(store_url(config, data)) as connection:
             kept = current_plan(stored_plans(connection, name))
             if kept is not None:
                 return forecast(connection, kept, terms)
@@ -200,38 +202,9 @@ def _reports(config: Config, data: Path | None, name: str) -> list[Report]:
     from gateway.evals.store.engine import StoreUnavailable
 
     try:
-        return read_all(StoreLocation(_store(config, data)), name)
+        return read_all(StoreLocation(store_url(config, data)), name)
     except (ExperimentNotFound, StoreUnavailable):
         return []
-
-
-def _store(config: Config, data: Path | None) -> str:
-    from gateway.config.loading import data_directory
-    from gateway.evals.store.engine import default_url
-
-    return config.store.url or default_url(data_directory(data))
-
-
-def _shared(config: Config, data: Path | None, work: Callable[[Corridor], Awaitable[T]]) -> T:
-    """Runs work on the stream server. Raises CannotRun if it cannot be reached."""
-    import asyncio
-
-    from gateway.config.loading import data_directory
-    from gateway.core.errors import CannotRun, StreamDown
-    from gateway.runtime.embedded_socket import stream_url
-    from gateway.stream import Corridor
-
-    async def run() -> T:
-        corridor = Corridor.of(config.stream, stream_url(config.stream.address, data_directory(data)))
-        try:
-            return await work(corridor)
-        finally:
-            await corridor.aclose()
-
-    try:
-        return asyncio.run(run())
-    except StreamDown as error:
-        raise CannotRun(f"{error}. Is a gateway of this config running? The embedded server runs with it") from error
 
 
 async def _standing(corridor: Corridor, name: str) -> tuple[PlanState | None, dict[str, float], dict[str, float]]:

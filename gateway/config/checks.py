@@ -74,6 +74,7 @@ def cross_section_mistakes(raw: dict[str, Any]) -> list[str]:
         *_admin_mistakes(raw),
         *_evals_mistakes(raw),
         *_experiment_mistakes(raw),
+        *_webhook_mistakes(raw),
     ]
 
 
@@ -318,6 +319,16 @@ def _evals_mistakes(raw: dict[str, Any]) -> Iterator[str]:
                 "calls; give that key `sample: never`"
             )
             return
+
+
+def _webhook_mistakes(raw: dict[str, Any]) -> Iterator[str]:
+    known, webhooks = raw.get("experiments") or {}, raw.get("webhooks")
+    for name, webhook in (webhooks if isinstance(webhooks, dict) else {}).items():
+        wanted = webhook.get("experiments") if isinstance(webhook, dict) else None
+        for i, experiment in enumerate(wanted if isinstance(wanted, list) else []):
+            if isinstance(experiment, str) and experiment not in known:
+                hint = did_you_mean(experiment, known)
+                yield f'webhooks.{name}.experiments[{i}]: no experiment "{experiment}"{hint}'
 
 
 def _experiment_mistakes(raw: dict[str, Any]) -> Iterator[str]:

@@ -21,6 +21,7 @@ from gateway.config.scorers import EvalsConfig, ScorerConfig
 from gateway.config.stream import StreamConfig
 from gateway.config.types import Digest, IpNetwork, LogConfig, Name, OtelConfig, Positive, Section, Share, Weight
 from gateway.config.upstreams import TargetRef, Upstream
+from gateway.config.webhooks import WebhookConfig
 
 Cause = Literal["error", "timeout", "rate_limit", "context_length", "content_filter"]
 Strategy = Literal["weighted", "least_in_flight", "latency", "prefix", "session"]
@@ -300,6 +301,8 @@ class Config(Section):
     """Prices of models, in addition to the built-in prices."""
     experiments: dict[Name, Experiment] = Field({})
     """Comparisons of targets."""
+    webhooks: dict[Name, WebhookConfig] = Field({})
+    """Who is told of each transition of a ramp, by name."""
     _digest: str = PrivateAttr("")
     _secret_files: tuple[Path, ...] = PrivateAttr(())
 

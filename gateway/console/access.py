@@ -6,6 +6,8 @@ request forgery does not apply, and no cookie is ever read here. The cookies of 
 
 from __future__ import annotations
 
+import base64
+import binascii
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
@@ -54,15 +56,28 @@ class AdminTokens:
     def __init__(self, tokens: Iterable[AdminToken]) -> None:
         self._actors = {bytes.fromhex(t.sha256): actor_of(t) for t in tokens}
 
-    def actor(self, authorization: str) -> Actor:
-        """The holder of the token in the value of an Authorization header. Raises NoToken."""
+    def actor(self, authorization: str, *, basic: bool = False) -> Actor:
+        """The holder of the token in the value of an Authorization header. Raises NoToken.
+
+        basic: the token may also be the password of Basic authentication (RFC 7617).
+        """
         scheme, _, token = authorization.partition(" ")
+        if basic and scheme.lower() == "basic":
+            scheme, token = "bearer", _password(token)
         if scheme.lower() != "bearer" or not token.strip():
             raise NoToken("no admin token: send `Authorization: Bearer TOKEN`, with a token of `admin.tokens`")
         found = self._actors.get(sha256(token.strip().encode("utf-8", "surrogateescape")).digest())
         if found is None:
             raise NoToken("the admin token is not known; callers' keys do not open the admin API")
         return found
+
+
+def _password(credentials: str) -> str:
+    """Of Basic authentication; "" if there is none."""
+    try:
+        return base64.b64decode(credentials, validate=True).decode().partition(":")[2]
+    except (binascii.Error, UnicodeDecodeError, ValueError):
+        return ""
 
 
 class FailedLogins:

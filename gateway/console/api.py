@@ -7,10 +7,11 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from gateway.config.admin import Role
-from gateway.console import directory
+from gateway.console import directory, ramps
 from gateway.console.access import Actor
 from gateway.console.directory import Admin, Changed
 from gateway.console.errors import InvalidBody
+from gateway.console.ramps import FlaggerCall, RampOverride, RampReason
 from gateway.console.settings import (
     KeySettings,
     NewOrganization,
@@ -21,6 +22,7 @@ from gateway.console.settings import (
     audit_view,
     view_of,
 )
+from gateway.evals.experiments.ramp.commands import VERBS, RampVerb
 from gateway.evals.reports import usage
 from gateway.evals.store.directory import DirectoryPage, Kind
 from gateway.evals.store.usage import DIMENSIONS
@@ -80,6 +82,8 @@ class Operation:
     query: tuple[QueryParameter, ...] = ()
     status: int = 200
     errors: tuple[int, ...] = field(default=(400, 404, 409))
+    basic: bool = False
+    """The token may also be the password of HTTP's Basic authentication: for callers that know no other."""
 
 
 AFTER = QueryParameter("after", {"type": "string"}, "The `next` of the page before.")
@@ -99,6 +103,10 @@ UNTIL = QueryParameter("until", {"type": "string"}, "Last day, included. Default
 WHERE = QueryParameter("where", {"type": "string"}, "Only usage of this: `team=search`, with commas between several.")
 FORMAT = QueryParameter("format", {"enum": ["json", "csv"], "default": "json"}, "The form of the answer.")
 SUBJECT = QueryParameter("subject", {"type": "string"}, "Only changes of the key, team or organization with this id.")
+BEFORE_VERSION = QueryParameter("before", {"type": "string"}, "The `next` of the page before.")
+EXPECT = QueryParameter(
+    "expect", {"enum": ["success", "failure"], "default": "success"}, "The status that is answered with HTTP 200."
+)
 END_STREAMS = QueryParameter("end_streams", {"type": "boolean"}, "End its answers in flight. Default: as the key says.")
 
 
@@ -112,6 +120,7 @@ def operations() -> tuple[Operation, ...]:
     audit = "The changes, newest first: who, when, what, before and after."
     return (
         *found,
+        *_of_ramps(),
         Operation("POST", "/admin/v1/keys/{id}/rotate", rotate, "operator", _rotate, "key_with_secret", Rotation),
         Operation(
             "GET",
@@ -153,6 +162,65 @@ def _of_kind(
             query=(END_STREAMS,) if kind == "key" else (),
         ),
     ]  # fmt: skip
+
+
+def _of_ramps() -> list[Operation]:
+    path = "/admin/v1/experiments/{id}"
+    about: dict[RampVerb, str] = {
+        "pause": "Keep a ramp at its share. Alarms still roll it back.",
+        "resume": "Let a paused ramp go on, or begin anew after a rollback.",
+        "rollback": "Give all traffic back to the control, within a second.",
+        "promote": "Take the step that waits for a person. 409: the evidence does not allow it.",
+        "override": "Go on without the evidence. Every report shows it.",
+    }
+    return [
+        Operation(
+            "GET", f"{path}/gate", "Whether a ramp may go on, in one word.", "viewer", _gate, "gate", errors=(404,)
+        ),
+        Operation(
+            "POST", f"{path}/gate", "The same for callers that only see the HTTP status, such as Flagger. 409: it "
+            "has another status.", "viewer", _require_gate, "gate", FlaggerCall, query=(EXPECT,), basic=True,
+        ),
+        Operation(
+            "GET", f"{path}/history", "The changes of a ramp, newest first: who, when, why, on which evidence.",
+            "viewer", _history, "ramp_history", query=(BEFORE_VERSION, LIMIT), errors=(400, 404),
+        ),
+        *(
+            Operation(
+                "POST", f"{path}/{verb}", about[verb], "owner" if verb == "override" else "operator",
+                _changing_ramp(verb), "ramp", RampOverride if verb == "override" else RampReason,
+            )
+            for verb in VERBS
+        ),
+    ]  # fmt: skip
+
+
+async def _gate(call: AdminCall) -> AdminAnswer:
+    return AdminAnswer(await ramps.read_gate(call.admin, call.path["id"]))
+
+
+async def _require_gate(call: AdminCall) -> AdminAnswer:
+    expected = call.query.get("expect", "success")
+    if expected not in ("success", "failure"):
+        raise InvalidBody(f"expect: expected success or failure, got {expected[:20]!r}")
+    return AdminAnswer(await ramps.require_gate(call.admin, call.path["id"], expected))
+
+
+async def _history(call: AdminCall) -> AdminAnswer:
+    before, limit = call.query.get("before"), _limit(call.query)
+    if before is not None and not (before.isascii() and before.isdigit() and len(before) < 19):
+        raise InvalidBody(f"before: expected the `next` of a page, got {before[:20]!r}")
+    rows = await ramps.read_history(call.admin, call.path["id"], None if before is None else int(before), limit + 1)
+    shown = rows[:limit]
+    following = str(shown[-1]["version"]) if len(rows) > limit else None
+    return AdminAnswer({"data": shown, "next": following})
+
+
+def _changing_ramp(verb: RampVerb) -> Handler:
+    async def handler(call: AdminCall) -> AdminAnswer:
+        return AdminAnswer(await ramps.change_ramp(call.admin, call.actor, call.path["id"], verb, call.body))
+
+    return handler
 
 
 def _listing(kind: Kind) -> Handler:

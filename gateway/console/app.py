@@ -97,7 +97,7 @@ class ConsoleApp:
         async def answer(request: Request) -> Response:
             operation = found["GET" if request.method == "HEAD" else request.method]
             try:
-                actor = self._actor(request)
+                actor = self._actor(request, operation.basic)
                 actor.require(operation.role, "do this")
                 body = await _body(request) if operation.body is not None else {}
                 call = AdminCall(self._admin, actor, request.path_params, request.query_params, body)
@@ -115,17 +115,17 @@ class ConsoleApp:
 
         return endpoint
 
-    def _actor(self, request: Request) -> Actor:
+    def _actor(self, request: Request, basic: bool) -> Actor:
         """Raises NoToken, TooManyFailures."""
-        return self._actor_of(request, request.headers.get("authorization", ""))
+        return self._actor_of(request, request.headers.get("authorization", ""), basic=basic)
 
-    def _actor_of(self, request: Request, authorization: str) -> Actor:
+    def _actor_of(self, request: Request, authorization: str, *, basic: bool = False) -> Actor:
         """The holder of the token in an Authorization header's value. Raises NoToken, TooManyFailures."""
         address = self._address(request)
         config = self._admin.config()
         tokens = AdminTokens(config.admin.tokens if config.admin else ())
         try:
-            return tokens.actor(authorization)
+            return tokens.actor(authorization, basic=basic)
         except NoToken:
             if authorization:
                 self._note_failure(address)

@@ -59,6 +59,7 @@ from gateway.evals.store.directory import (
 from gateway.evals.store.engine import Transaction
 from gateway.evals.store.usage import DIMENSIONS
 from gateway.evals.store.where import QueryError
+from gateway.stream import Corridor
 
 Settings = Mapping[str, Any]
 _MAX_SECRETS = 8
@@ -74,6 +75,8 @@ class Admin:
     publisher: Publisher
     config: Callable[[], Config]
     """The gateway.yaml in force."""
+    corridor: Corridor | None = None
+    """The stream server, where ramps are; None: there is none."""
     clock: Callable[[], float] = time.time
     """Unix seconds."""
 

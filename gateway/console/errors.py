@@ -69,3 +69,8 @@ class TooManyFailures(AdminError):
 class StoreAway(AdminError):
     status = 503
     code = "store_unavailable"
+
+
+class StreamAway(AdminError):
+    status = 503
+    code = "stream_unavailable"

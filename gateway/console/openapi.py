@@ -12,6 +12,8 @@ from pydantic.json_schema import GenerateJsonSchema, models_json_schema
 from gateway import __version__
 from gateway.console.api import Operation
 from gateway.console.settings import KeySettings, OrganizationSettings, TeamSettings
+from gateway.core.ramp import RampMode, RampState
+from gateway.evals.experiments.ramp.gate import GateStatus
 from gateway.evals.reports.usage import NUMBERS
 from gateway.evals.store.directory import Action, Subject
 from gateway.evals.store.usage import DIMENSIONS
@@ -29,10 +31,10 @@ _ERRORS: Mapping[int, str] = {
     401: "There is no admin token, or an unknown one.",
     403: "The token's role does not allow this.",
     404: "There is nothing with this id.",
-    409: "Another one has the id or the name, or others belong to it, or gateway.yaml has it.",
+    409: "Another one has the id or the name, or others belong to it, gateway.yaml has it, or the ramp forbids it now.",
     413: "The body is larger than 1 MB.",
     429: "Too many attempts with wrong tokens came from this address.",
-    503: "The store does not answer.",
+    503: "The store or the stream server does not answer.",
 }
 _ALWAYS = (401, 403, 429, 503)
 
@@ -54,7 +56,7 @@ def describe(operations: Sequence[Operation]) -> Schema:
         "info": {
             "title": "Assay Gateway admin API",
             "version": __version__,
-            "description": "Keys, teams and organizations, changed while the gateways run.",
+            "description": "Keys, teams, organizations and ramps, changed while the gateways run.",
         },
         "security": [{"token": []}],
         "paths": paths,
@@ -106,6 +108,9 @@ def _operation_id(each: Operation) -> str:
     parts = each.path.removeprefix("/admin/v1/").split("/")
     if parts[-1] == "rotate":
         return "rotate_key"
+    if parts[0] == "experiments":
+        done = {"gate": "check", "history": "read"}.get(parts[-1], parts[-1])
+        return f"read_{parts[-1]}_of_ramp" if each.method == "GET" else f"{done}_ramp"
     return f"{verb}_{parts[0].removesuffix('s') if len(parts) > 1 or each.method == 'POST' else parts[0]}"
 
 
@@ -131,7 +136,40 @@ def _schemas(operations: Sequence[Operation]) -> dict[str, Schema]:
     schemas["LimitsPatch"] = _patch_of(schemas["LimitsConfig"])
     for kind, name in (("organization", "OrganizationSettings"), ("team", "TeamSettings"), ("key", "KeySettings")):
         schemas |= _answers(kind, schemas[name])
-    return schemas | {"error": _error(), "audit": _page(_audit_row()), "usage": _usage()}
+    return schemas | _ramps() | {"error": _error(), "audit": _page(_audit_row()), "usage": _usage()}
+
+
+def _ramps() -> dict[str, Schema]:
+    text: Schema = {"type": "string"}
+    number: Schema = {"type": "number"}
+    moment: Schema = {"type": "string", "format": "date-time"}
+    flag: Schema = {"type": "boolean"}
+    whole: Schema = {"type": "integer"}
+    state: Schema = {"enum": list(get_args(RampState))}
+    common = {"version": whole, "plan": text, "state": state, "step": whole, "paused": flag, "overridden": flag}
+    said = {"by": text, "reason": text}
+    before = {"anyOf": [_object({"state": state, "step": whole}), {"type": "null"}]}
+    return {
+        "ramp": _object(
+            {"experiment": text, **common, **said, "at": moment, "since": moment, "cooling_until": _MOMENT}
+        ),
+        "ramp_history": _page(
+            _object(
+                {"id": text, "at": moment, "kind": text, "before": before, **common, **said,
+                 "evidence": {"type": "object"}}
+            )
+        ),
+        "gate": _object(
+            {
+                "status": {"enum": list(get_args(GateStatus))}, "experiment": text, "plan": text,
+                "state": {"enum": ["draft", *get_args(RampState)]}, "step": whole,
+                "steps": {"type": "array", "items": number}, "share": number, "paused": flag, "overridden": flag,
+                "mode": {"enum": list(get_args(RampMode))}, "verdict": {"type": ["string", "null"]},
+                "pairs": {"type": ["integer", "null"]}, "action": {"type": ["string", "null"]}, "reason": text,
+                "since": {"type": ["number", "null"]}, "at": {"type": ["number", "null"]},
+            }
+        ),
+    }  # fmt: skip
 
 
 def _patch_of(schema: Schema) -> Schema:

@@ -144,7 +144,7 @@ async def opened(options: ConsoleOptions, live: LiveConfig, open_s: float = _OPE
                 tasks, corridor, lambda: resolve_evals(live().evals, options.data), options.data,
                 options.config, login_link(), live.read,
             )  # fmt: skip
-            yield ConsoleApp(Admin(store, publisher, live), pages=pages).app()
+            yield ConsoleApp(Admin(store, publisher, live, corridor), pages=pages).app()
         finally:
             await tasks.aclose()
             await store.close()

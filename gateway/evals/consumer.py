@@ -21,6 +21,7 @@ from gateway.core.backoff import Backoff
 from gateway.core.errors import StreamDown
 from gateway.evals.entry_scoring import EntryScorer, ReadEntry, batch_of, exchange_in
 from gateway.evals.experiments.engine import ExperimentEngine
+from gateway.evals.experiments.ramp.figures import ramp_figures
 from gateway.evals.gauges import Gauges
 from gateway.evals.limit_repair import LimitRepair
 from gateway.evals.scoring.budget import ledger_key_at
@@ -28,7 +29,7 @@ from gateway.evals.scoring.registry import RegisteredScorer
 from gateway.evals.store.labels import labels_with_scores
 from gateway.evals.store.store import Store, StoreDown, WriteRejected
 from gateway.evals.store.write import DeadLetterRow
-from gateway.observability.eval_metrics import EvalFigures, EvalMetrics
+from gateway.observability.eval_metrics import EvalFigures, EvalMetrics, RampFigures
 from gateway.runtime.tasks import Tasks
 from gateway.stream import EVICTS, Corridor, StreamEntry
 from gateway.stream.corridor import DAY_S
@@ -55,6 +56,7 @@ class ConsumerTiming:
     tick_s: float = 1.0
     labels_s: float = 30.0
     retention_s: float = 60.0
+    ramps_s: float = 2.0  # between two looks at the audit of ramps, for Prometheus
     limits_s: float = 5.0  # between looks whether the stream server has lost the counters of limits
     heartbeat_s: float = 5.0
     forget_s: float = 600.0  # a killed consumer is forgotten after so long without a heartbeat
@@ -113,6 +115,7 @@ class Consumer:
         self._unavailable = False
         self._reported_blocked = False
         self._labelled: Sequence[Mapping[str, Any]] = ()
+        self._ramps: tuple[tuple[RampFigures, ...], Mapping[tuple[str, str], int]] = ((), {})
 
     def stop(self) -> None:
         """Makes run() return once the entries in progress are stored and acknowledged."""
@@ -244,7 +247,11 @@ class Consumer:
             self._labelled = await self._context.store.run(labels_with_scores)
         figures = self._context.gauges.show(snapshot, await corridor.lag(self._clock()), self._labelled)
         if self._context.experiments is not None:
-            figures = replace(figures, experiments=self._context.experiments.figures)
+            if self._is_due("ramps", self._timing.ramps_s):
+                self._ramps = await self._context.store.look(ramp_figures)
+            figures = replace(
+                figures, experiments=self._context.experiments.figures, ramps=self._ramps[0], webhooks=self._ramps[1]
+            )
         self._context.metrics.figures = self._with_alarms(await self._with_stream_state(figures))
 
     async def _with_stream_state(self, figures: EvalFigures) -> EvalFigures:

@@ -26,6 +26,7 @@ from gateway.evals.consumer import Consumer, ConsumerContext, ConsumerTiming
 from gateway.evals.entry_scoring import EntryScorer
 from gateway.evals.experiments.engine import ExperimentEngine
 from gateway.evals.experiments.ramp.controller import RampController
+from gateway.evals.experiments.ramp.webhooks import WebhookSender
 from gateway.evals.gauges import Gauges
 from gateway.evals.http_client import GatewayClient, HttpConnections
 from gateway.evals.limit_repair import LimitRepair
@@ -42,6 +43,7 @@ from gateway.observability import tracing
 from gateway.observability.eval_metrics import EvalMetrics
 from gateway.runtime.confinement import hide_memory
 from gateway.runtime.embedded_redis import keep
+from gateway.runtime.tasks import Tasks
 from gateway.stream import Corridor
 from gateway.stream.leases import LeaseServer
 
@@ -119,6 +121,9 @@ async def opened(
                 corridor, opened_store, scorers, scoring, gauges, EvalMetrics(registry), experiments, events, repair
             )
             name = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
+            if config.webhooks:
+                tasks = await stack.enter_async_context(Tasks())
+                tasks.start(WebhookSender(opened_store, outside.connections, config.webhooks, name).run(), "webhooks")
             yield Consumer(context, name, timing)
     finally:
         await close_all(built)

@@ -8,11 +8,13 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import get_args
 
 from prometheus_client import CollectorRegistry, Metric, disable_created_metrics, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.registry import Collector
 
+from gateway.core.ramp import RampState
 from gateway.observability.proxy_metrics import ProxyMetrics as ProxyMetrics
 from gateway.observability.worker_metrics import WorkerMetrics
 
@@ -77,6 +79,46 @@ class ExperimentFigures:
     @property
     def labels(self) -> list[str]:
         return [self.experiment, self.candidate]
+
+
+@dataclass(frozen=True, slots=True)
+class RampFigures:
+    """The ramp of one experiment, as its audit has it."""
+
+    experiment: str
+    state: str
+    share: float
+    since: float  # Unix seconds
+    transitions: Mapping[str, int]  # by kind
+
+
+def ramp_families(figures: EvalFigures) -> Iterator[Metric]:
+    one = ["experiment"]
+    state = GaugeMetricFamily(
+        "gateway_ramp_state", "1 for the state that a ramp is in, 0 for the others", labels=[*one, "state"]
+    )
+    share = GaugeMetricFamily(
+        "gateway_ramp_decided_share", "Share of the units that the candidate of a ramp is to serve", labels=one
+    )
+    since = GaugeMetricFamily(
+        "gateway_ramp_since_timestamp_seconds", "Unix time at which a ramp's state or step began", labels=one
+    )
+    transitions = CounterMetricFamily(
+        "gateway_ramp_transitions", "Changes of a ramp in its audit, by what they were", labels=[*one, "kind"]
+    )
+    webhooks = GaugeMetricFamily(
+        "gateway_webhook_deliveries", "Webhooks in the store: pending, delivered or dead", labels=["webhook", "state"]
+    )
+    for each in figures.ramps:
+        for name in get_args(RampState):
+            state.add_metric([each.experiment, name], float(each.state == name))
+        share.add_metric([each.experiment], each.share)
+        since.add_metric([each.experiment], each.since)
+        for kind, n in each.transitions.items():
+            transitions.add_metric([each.experiment, kind], n)
+    for (webhook, ended), n in figures.webhooks.items():
+        webhooks.add_metric([webhook, ended], n)
+    yield from (state, share, since, transitions, webhooks)
 
 
 def experiment_families(figures: Sequence[ExperimentFigures]) -> Iterator[Metric]:
@@ -261,6 +303,8 @@ class EvalFigures:
     tokens: Mapping[str, int] = field(default_factory=dict)  # by scorer
     budget_used: Mapping[str, float] = field(default_factory=dict)  # share of the day's budget, by scorer with one
     consumers: int = 0  # with a recent heartbeat
+    ramps: tuple[RampFigures, ...] = ()
+    webhooks: Mapping[tuple[str, str], int] = field(default_factory=dict)  # deliveries by receiver and state
     at: float | None = None  # Unix time of these values; None: not read yet
 
 
@@ -338,6 +382,7 @@ class EvalMetrics(Collector):
         yield from _corrected_families(figures.corrected)
         yield from _spent_families(figures)
         yield from experiment_families(figures.experiments)
+        yield from ramp_families(figures)
 
     def _age(self) -> float | None:
         return None if self.figures.at is None else self._clock() - self._set_at

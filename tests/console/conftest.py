@@ -115,7 +115,7 @@ async def an_admin(store: ConsoleStore, corridor: Corridor, tmp_path: Path, **op
     config = load_for_console(path)
     publisher = Publisher(corridor.directory, store, **options)
     await publisher.look()
-    return Admin(store, publisher, lambda: config)
+    return Admin(store, publisher, lambda: config, corridor)
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ Prometheus that scrapes them and evaluates the real alert rules."""
 from __future__ import annotations
 
 import asyncio
+import base64
 import contextlib
 import json
 import os
@@ -35,6 +36,7 @@ ROOT = Path(__file__).parent.parent.parent
 PATIENCE_S = 150.0  # for a state that takes about a second on an idle machine
 STREAM = "whole:exchanges"
 KEY, EVALS_KEY, PRIVATE_KEY = "sk-web-key", "sk-evals-key", "sk-private-key"
+HOOK_SECRET = "whsec_" + base64.b64encode(bytes(32)).decode()
 NEAR_KEY, SPENT_KEY, ADMIN_TOKEN = "sk-near-key", "sk-spent-key", "an-admin-token"
 SHORTER = {  # else it takes two minutes, or three killed workers
     "gateway_eval_shown_age_seconds) > 120": "gateway_eval_shown_age_seconds) > 2",
@@ -177,6 +179,7 @@ def config(doubles: dict[str, FakeUpstream], stream: str, ports: list[int]) -> J
             "mute": alias("mute"),
             "ramped": alias("good"),
         },
+        "webhooks": {"ops": {"url": "http://127.0.0.1:9/hook", "secret": HOOK_SECRET}},
         "sampling": {"rate": 0.5, "rules": [{"when": {"outcome": "error"}, "rate": 1.0, "name": "errors"}]},
         "stream": {"url": stream, "name": "whole", "buffer_mb": 0.4, "max_mb": 1, "claim_idle_s": 600},
         "metrics": {"bind": f"127.0.0.1:{ports[0]}"},

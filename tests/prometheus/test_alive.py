@@ -170,6 +170,19 @@ async def keys_come_and_go(whole: Any, rung: Rung) -> None:
     await rung.until(whole.until, "GatewayKeysNotPublished")
 
 
+async def a_ramp_goes_forth_and_back(whole: Any, rung: Rung) -> None:
+    """By hand: people override it, and think better of it."""
+
+    async def begun() -> bool:
+        return bool((await whole.admin("GET", "/experiments/ramped/history")).json().get("data"))
+
+    await whole.until(begun, "the ramp does not begin")
+    for verb in ("override", "rollback"):
+        done = await whole.admin("POST", f"/experiments/ramped/{verb}", reason="to see it happen")
+        assert done.status_code == 200, done.text
+    await rung.until(whole.until, "GatewayRampRolledBack")
+
+
 async def no_worker_answers(whole: Any, rung: Rung) -> None:
     with whole.workers_paused():
         await rung.until(whole.until, "GatewayNoneAnswers")
@@ -286,6 +299,7 @@ async def everything_happens(whole: Any, rung: Rung) -> None:
     await an_experiment_begins(whole)
     await ordinary_traffic(whole)
     await keys_come_and_go(whole, rung)
+    await a_ramp_goes_forth_and_back(whole, rung)
     await an_upstream_is_down_and_up_again(whole)
     await upstreams_fail(whole)
     await a_first_token_that_is_slow(whole)

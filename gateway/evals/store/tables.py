@@ -576,6 +576,24 @@ directory_state = Table(
 )
 
 
+webhook_deliveries = Table(
+    # One row for each event and receiver, written before the first attempt.
+    "webhook_deliveries",
+    metadata,
+    Column("event", Text, primary_key=True),  # the id of the event, which the receiver sees as webhook-id
+    Column("webhook", Text, primary_key=True),  # its name in gateway.yaml
+    Column("experiment", Text, nullable=False),
+    Column("body", Text, nullable=False),  # JSON, the same at each attempt
+    Column("state", Text, nullable=False),  # pending, delivered, dead
+    Column("attempts", Integer, nullable=False),
+    Column("created", Double, nullable=False),  # Unix seconds, as are due and ended
+    Column("due", Double, nullable=False),  # of the next attempt
+    Column("ended", Double),  # NULL: pending
+    Column("error", Text),  # of the last attempt that failed
+    Index("webhook_deliveries_due", "state", "due"),
+)
+
+
 def _directory_columns() -> tuple[Column[Any], ...]:
     """What keys, teams and organizations have in common. deleted: Unix seconds; NULL: it is in force."""
     return (

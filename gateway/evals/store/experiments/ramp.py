@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import orjson
 from sqlalchemy import Connection, RowMapping, Text, and_, case, func, literal_column, or_, select
 
-from gateway.core.ramp import RampEvent, record_from_json
+from gateway.core.ramp import RampEvent, RampRecord, record_from_json
 from gateway.evals.store.engine import insert
 from gateway.evals.store.tables import TARGET, exchanges, ramp_events
 
@@ -33,6 +33,33 @@ def stored_ramp_events(connection: Connection, experiment: str, plan: str | None
     if plan is not None:
         query = query.where(t.plan == plan)
     return [_event(row) for row in connection.execute(query).mappings()]
+
+
+def ramp_events_since(connection: Connection, at: float) -> list[RampEvent]:
+    """The events of all experiments since a time (Unix seconds), oldest first."""
+    t = ramp_events.c
+    query = select(ramp_events).where(t.at >= at).order_by(t.at, t.experiment, t.version, t.id)
+    return [_event(row) for row in connection.execute(query).mappings()]
+
+
+def newest_ramp_records(connection: Connection) -> list[RampRecord]:
+    """The newest record of each experiment."""
+    t = ramp_events.c
+    newest = select(t.experiment, func.max(t.version).label("version")).group_by(t.experiment).subquery()
+    same = and_(t.experiment == newest.c.experiment, t.version == newest.c.version)
+    found = connection.execute(select(t.record).join(newest, same).order_by(t.at, t.id)).scalars()
+    return list({record.experiment: record for record in map(record_from_json, found)}.values())
+
+
+def count_ramp_events(connection: Connection) -> dict[str, dict[str, int]]:
+    """By experiment and kind."""
+    t = ramp_events.c
+    counts: dict[str, dict[str, int]] = {}
+    for experiment, kind, n in connection.execute(
+        select(t.experiment, t.kind, func.count()).group_by(t.experiment, t.kind)
+    ):
+        counts.setdefault(experiment, {})[kind] = n
+    return counts
 
 
 def _event(row: RowMapping) -> RampEvent:

@@ -1,0 +1,132 @@
+"""What people do with a ramp: pause, resume, roll back, promote, override. The admin API and the command line use it.
+
+A command changes the record on the stream server and appends its event, with the controller's newest evidence, in one
+step; every gateway applies it within a second.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+import orjson
+
+from gateway.core.plan import PlanState
+from gateway.core.ramp import (
+    RampChange,
+    RampDecision,
+    RampDesign,
+    RampPace,
+    RampRecord,
+    RampRefused,
+    overridden,
+    paused,
+    promoted,
+    resumed,
+    rolled_back,
+    started,
+)
+from gateway.stream import Corridor
+
+RampVerb = Literal["pause", "resume", "rollback", "promote", "override"]
+VERBS: tuple[RampVerb, ...] = get_args(RampVerb)
+MAX_REASON = 2_000
+_TRIES = 5
+
+
+class NoRamp(LookupError):
+    """The experiment has not been started here, or has no ramp; the message says which."""
+
+
+@dataclass(frozen=True, slots=True)
+class RampCommand:
+    """One command. by: who gives it. full: an override goes to all traffic at once."""
+
+    verb: RampVerb
+    by: str
+    reason: str
+    full: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class RampView:
+    """One ramp as the stream server holds it."""
+
+    plan: PlanState
+    design: RampDesign
+    stored: RampRecord | None
+    """What the server holds, also of an earlier plan."""
+    evidence: dict[str, Any]
+    """The controller's newest about this plan; {}: none."""
+
+    @property
+    def record(self) -> RampRecord | None:
+        """None: the consumer has not seen the plan yet."""
+        return self.stored if self.stored is not None and self.stored.plan == self.plan.plan.hash else None
+
+    @property
+    def decision(self) -> RampDecision | None:
+        """What the controller made of it."""
+        found = self.evidence.get("decision")
+        if not isinstance(found, dict) or "action" not in found:
+            return None
+        return RampDecision(found["action"], str(found.get("reason", "")))
+
+    @property
+    def share(self) -> float:
+        return 0.0 if self.record is None else self.record.share(self.design)
+
+
+async def read_ramp(corridor: Corridor, experiment: str) -> RampView:
+    """Raises NoRamp, StreamDown."""
+    state = (await corridor.state.plans()).get(experiment)
+    if state is None:
+        raise NoRamp(f'no experiment "{experiment[:200]}" has been started here')
+    if state.plan.ramp is None:
+        raise NoRamp(f'experiment "{experiment[:200]}" has no ramp: add `ramp: {{}}` to it in gateway.yaml')
+    record = (await corridor.ramps.records()).get(experiment)
+    evidence = orjson.loads(await corridor.ramps.evidence(experiment))
+    known = isinstance(evidence, dict) and float(evidence.get("at") or 0.0) >= state.since
+    return RampView(state, state.plan.ramp, record, evidence if known else {})
+
+
+async def command_ramp(
+    corridor: Corridor,
+    experiment: str,
+    command: RampCommand,
+    pace: RampPace,
+    clock: Callable[[], float] = time.time,
+) -> RampRecord:
+    """Gives a command. Returns the record that is now in force.
+
+    Raises RampRefused if the ramp does not allow it now or others kept changing it, NoRamp, StreamDown.
+    """
+    if len(command.reason) > MAX_REASON:
+        raise RampRefused(f"{experiment}: the reason has {len(command.reason)} characters; at most {MAX_REASON}")
+    for _ in range(_TRIES):
+        view = await read_ramp(corridor, experiment)
+        if not view.plan.running:
+            raise RampRefused(f"{experiment}: it is stopped; `gateway ab start {experiment}` starts it")
+        change = RampChange(clock(), command.by, command.reason)
+        after = _after(view, command, change, pace)
+        if await corridor.ramps.change(view.stored, after, orjson.dumps(view.evidence)):
+            return after
+    raise RampRefused(f"{experiment}: others changed it at the same time; try again")
+
+
+def _after(view: RampView, command: RampCommand, change: RampChange, pace: RampPace) -> RampRecord:
+    plan = view.plan.plan
+    record = view.record or started(plan.name, plan.hash, change, view.stored)
+    match command.verb:
+        case "pause":
+            return paused(record, change)
+        case "resume":
+            return resumed(record, change)
+        case "rollback":
+            return rolled_back(record, change, pace.cooldown_s)
+        case "promote":
+            return promoted(record, view.design, change, view.decision)
+        case "override":
+            return overridden(record, view.design, change, full=command.full)
