@@ -69,7 +69,7 @@ class Live:
         self.directory, self.stream, self.doubles = directory, stream, doubles
         self.urls = [f"http://127.0.0.1:{port}" for port in ports[:2]]
         self.gateways = [
-            Program(directory, f"serve{i}", "serve", "--port", str(port), "--workers", "2", "--data", f"data{i}")
+            Program(directory, f"serve{i}", "serve", "--port", str(port), "--workers", str(i + 1), "--data", f"data{i}")
             for i, port in enumerate(ports[:2])
         ]
         self.consumer = Program(directory, "evaluate", "evaluate", "--metrics-port", str(ports[2]), "--data", "data")
@@ -146,7 +146,7 @@ class Live:
 
         async def there() -> dict[str, Any] | None:
             nonlocal wave
-            names = [f"c{(wave * 40 + i) % 400}" for i in range(80)]
+            names = [f"c{(wave * 40 + i) % 200}" for i in range(80)]
             await self.arms(self.urls[wave % 2], names)
             wave += 1
             found = await self.gate()
@@ -215,7 +215,7 @@ async def test_a_good_candidate_gets_everything_and_nobody_is_moved_back(
         await live.verb("pause", "swap", "--reason", "to look at it")
         paused = await live.gate()
         assert paused["paused"]
-        share, names = paused["share"], [f"c{i}" for i in range(400)]
+        share, names = paused["share"], [f"c{i}" for i in range(200)]
         for url in live.urls:
             await until(lambda url=url: share_is(live, url, share), "a gateway does not follow")
         first = await live.arms(live.urls[0], names)
