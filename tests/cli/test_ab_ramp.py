@@ -12,7 +12,6 @@ from typing import Any
 
 import pytest
 import yaml
-from gateway.evals.store.experiments.ramp import add_ramp_events
 from typer.testing import CliRunner
 
 from gateway.cli import app
@@ -20,6 +19,7 @@ from gateway.config.derive import plans_of
 from gateway.config.loading import load
 from gateway.core.errors import CannotRun
 from gateway.evals.store import engine
+from gateway.evals.store.experiments.ramp import add_ramp_events
 from gateway.stream import Corridor
 
 Run = Callable[..., str]

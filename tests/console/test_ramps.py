@@ -10,8 +10,8 @@ from typing import Any
 
 import httpx2
 import pytest
-from gateway.evals.store.experiments.ramp import add_ramp_events
 
+from gateway.evals.store.experiments.ramp import add_ramp_events
 from gateway.stream import Corridor
 
 # In the form of Argo Rollouts' web provider and of Flagger's webhooks, after their documentation and sources: Go's HTTP

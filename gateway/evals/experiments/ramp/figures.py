@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
-from gateway.evals.store.experiments.ramp import count_ramp_events, newest_ramp_records
-
 from gateway.core.plan import Plan
 from gateway.core.ramp import RampRecord
 from gateway.evals.store.experiments.plans import stored_plans
+from gateway.evals.store.experiments.ramp import count_ramp_events, newest_ramp_records
 from gateway.evals.store.query import Reading
 from gateway.evals.store.webhooks import count_deliveries
 from gateway.observability.eval_metrics import RampFigures

@@ -17,13 +17,13 @@ from dataclasses import replace
 from datetime import UTC, datetime
 
 import orjson
-from gateway.evals.store.experiments.ramp import ramp_events_since
-from sqlalchemy import Connection
 
 from gateway.config.webhooks import WebhookConfig, signing_key
 from gateway.core.ramp import RampEvent
 from gateway.evals.http_client import HttpConnections, Unreachable
+from gateway.evals.store.engine import Transaction
 from gateway.evals.store.experiments.plans import hold_lease, release_lease
+from gateway.evals.store.experiments.ramp import ramp_events_since
 from gateway.evals.store.store import Store, StoreDown
 from gateway.evals.store.webhooks import (
     WebhookDelivery,
@@ -120,7 +120,7 @@ class WebhookSender:
         await asyncio.gather(*(self._deliver(each) for each in due))
         return len(due)
 
-    def _prepare(self, connection: Connection) -> bool:
+    def _prepare(self, connection: Transaction) -> bool:
         """False: another consumer sends."""
         now = self._clock()
         if not hold_lease(connection, LEASE, self._name, now, _KEEP_S):

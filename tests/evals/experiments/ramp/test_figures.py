@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 from fixtures.ramps import DESIGN, PLAN
-from gateway.evals.store.experiments.ramp import add_ramp_events
 from prometheus_client import CollectorRegistry
 
 from gateway.core.plan import PlanState
 from gateway.core.ramp import RampChange, RampEvent, advanced, rolled_back, started
 from gateway.evals.experiments.ramp.figures import ramp_figures
 from gateway.evals.store.experiments.plans import save_plans
+from gateway.evals.store.experiments.ramp import add_ramp_events
 from gateway.evals.store.webhooks import WebhookDelivery, add_deliveries
 from gateway.observability.eval_metrics import EvalFigures, EvalMetrics, RampFigures
 

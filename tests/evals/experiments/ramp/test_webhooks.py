@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from gateway.evals.store.experiments.ramp import add_ramp_events
 
 from gateway.config.webhooks import WebhookConfig
 from gateway.core.ramp import RampChange, RampDesign, RampEvent, RampRecord, advanced, rolled_back, started
 from gateway.evals.experiments.ramp.webhooks import RETRY_S, WebhookSender, signature
 from gateway.evals.http_client import HttpConnections
+from gateway.evals.store.experiments.ramp import add_ramp_events
 from gateway.evals.store.store import Store
 from gateway.evals.store.webhooks import WebhookDelivery, deliveries_of
 
