@@ -85,11 +85,15 @@ async def test_the_server_shows_its_description_to_everybody(console):
         assert (await client.get(f"{console.url}/admin/openapi.json")).json() == DOCUMENT
 
 
-async def test_usual_answers_are_as_described(console):
+async def test_usual_answers_are_as_described(console, ramp_on_server):
+    ramp = ramp_on_server(console.corridor)
+    await ramp.plan_runs()
+    await ramp.begins()
+    await ramp.says("hold")
     await console.made("organization", id="acme", limits={"usd_per_month": 100, "time_zone": "Europe/Berlin"})
     await console.made("team", id="search", organization="acme", models=["chat"], tags=["x"])
     key = await console.made("key", name="web", team="search", expires="2030-01-01T00:00:00Z", content="metadata")
-    ids = {"organizations": "acme", "teams": "search", "keys": key["id"]}
+    ids = {"organizations": "acme", "teams": "search", "keys": key["id"], "experiments": "swap"}
     bodies = {"rotate": {"overlap_s": 5}}
     deleting = [call for call in CALLS if call[0] == "DELETE"]
     others = [call for call in CALLS if call[0] not in ("DELETE", "POST") or call[1].endswith("rotate")]
