@@ -32,7 +32,7 @@ from gateway.core.plan import (
 )
 from gateway.core.providers import PROVIDERS
 from gateway.core.secret_patterns import is_secret_name
-from gateway.core.wildcards import STAR, is_pattern, pattern_of
+from gateway.core.wildcards import STAR, is_pattern, is_unknown
 
 _EXPECTED: dict[int | str, str] = {
     "sha256": "the SHA-256 of a key: 64 hexadecimal digits in lower case",
@@ -211,15 +211,10 @@ def _star_mistakes(at: str, alias: str, model: str) -> Iterator[str]:
         yield f'{at}.model: "{model}" has more than one star'
 
 
-def _unknown_model(alias: str, models: Mapping[str, Any]) -> bool:
-    """Whether no request for this name is served."""
-    return alias not in models and pattern_of(alias, models) is None
-
-
 def _default_mistakes(raw: dict[str, Any]) -> Iterator[str]:
     models, defaults = _sections(raw, "models"), raw.get("defaults")
     for api, alias in defaults.items() if isinstance(defaults, dict) else ():
-        if _unknown_model(str(alias), models) or is_pattern(str(alias)):
+        if is_unknown(str(alias), models) or is_pattern(str(alias)):
             yield f'defaults.{api}: no model "{alias}"{did_you_mean(str(alias), models)}'
 
 
@@ -237,7 +232,7 @@ def _team_mistakes(raw: dict[str, Any]) -> Iterator[str]:
             hint = did_you_mean(organization, organizations) or "; add it to `organizations`"
             yield f'teams.{name}.organization: no organization "{organization}"{hint}'
         for j, alias in enumerate(team["models"] if isinstance(team.get("models"), list) else ()):
-            if _unknown_model(str(alias), models):
+            if is_unknown(str(alias), models):
                 yield f'teams.{name}.models[{j}]: no model "{alias}"{did_you_mean(str(alias), models)}'
 
 
@@ -257,7 +252,7 @@ def _key_mistakes(raw: dict[str, Any]) -> Iterator[str]:
             yield f"keys[{i}].sha256: another key has this digest already"
         digests.add(str(digest))
         for j, alias in enumerate(key["models"] if isinstance(key.get("models"), list) else ()):
-            if _unknown_model(str(alias), models):
+            if is_unknown(str(alias), models):
                 yield f'keys[{i}].models[{j}]: no model "{alias}"{did_you_mean(str(alias), models)}'
         team = key.get("team")
         if isinstance(team, str) and team not in teams:

@@ -37,6 +37,7 @@ from gateway.console.store import ConsoleStore
 from gateway.core.did_you_mean import did_you_mean
 from gateway.core.exchange import new_id
 from gateway.core.keys import KEY_PREFIX, AnyRecord, KeyRecord, TeamRecord, record_kind
+from gateway.core.wildcards import is_unknown
 from gateway.evals.reports import usage
 from gateway.evals.reports.samples import InvalidDuration
 from gateway.evals.reports.usage import UsageReport
@@ -292,7 +293,7 @@ def _check_new(admin: Admin, connection: Transaction, old: AnyRecord | None, new
             _check_parent(connection, name, kind, parent, list(of_file))  # type: ignore[arg-type]
     models = getattr(new, "models", None)
     if models is not None and models != getattr(old, "models", None):
-        unknown = [(i, alias) for i, alias in enumerate(models) if alias not in config.models]
+        unknown = [(i, alias) for i, alias in enumerate(models) if is_unknown(alias, config.models)]
         if unknown:
             raise _invalid([f'models[{i}]: no model "{m}"{did_you_mean(m, config.models)}' for i, m in unknown])
 

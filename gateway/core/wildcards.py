@@ -26,6 +26,12 @@ def pattern_of(name: str, aliases: Iterable[str]) -> str | None:
     return max(found, key=len, default=None)
 
 
+def is_unknown(alias: str, aliases: Iterable[str]) -> bool:
+    """Whether no request for this name is served."""
+    aliases = list(aliases)
+    return alias not in aliases and pattern_of(alias, aliases) is None
+
+
 def filled(model: str, pattern: str, name: str) -> str:
     """The upstream's model for a name that matches the pattern: its star is what the name has after the pattern's
     beginning. A model without a star is the same for every name."""

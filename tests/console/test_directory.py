@@ -137,6 +137,16 @@ async def test_a_mistake_changes_nothing_and_names_its_remedy(admin, ada, body, 
     assert len(await directory.read_audit(admin, None, 10, None)) == 2
 
 
+async def test_a_key_may_use_a_pattern_or_a_name_behind_one(admin, ada):
+    config = admin.config()
+    models = config.models | {"lab/*": config.models["chat"]}
+    wide = replace(admin, config=lambda: config.model_copy(update={"models": models}))
+    made = await directory.create_key(wide, ada, {"name": "web", "models": ["lab/*", "lab/new"]})
+    assert made.row.record.models == ("lab/*", "lab/new")
+    with pytest.raises(InvalidBody, match='no model "lab"'):
+        await directory.create_key(wide, ada, {"name": "other", "models": ["lab"]})
+
+
 async def test_what_gateway_yaml_has_is_changed_there(admin, ada):
     for attempt in (
         directory.create_team(admin, ada, {"id": "filed"}),
