@@ -151,8 +151,10 @@ async def test_the_paired_answer_stands_beside_with_a_word_diff(pages, make_exch
         assert f'href="/console/calls/{other.id}"' in page
 
 
-@pytest.mark.parametrize("field", ["text", "prompt", "caller", "why", "alias", "model", "arm", "client_id", "tool"])
-async def test_hostile_texts_are_shown_as_text(pages, make_exchange, field):
+FIELDS = ("text", "prompt", "caller", "why", "alias", "model", "arm", "client_id", "tool")
+
+
+def hostile_in(field, make_exchange):
     fields = {"experiment": "swap"}
     if field in ("caller", "alias", "arm", "client_id"):
         fields[field] = HOSTILE
@@ -164,21 +166,25 @@ async def test_hostile_texts_are_shown_as_text(pages, make_exchange, field):
         call = {"id": HOSTILE, "function": {"name": HOSTILE, "arguments": HOSTILE}}
         answer = {"choices": [{"index": 0, "message": {"content": "x", "tool_calls": [call]}}]}
         fields["response"] = orjson.dumps(answer)
-    one = make_exchange(HOSTILE if field == "text" else "plain", **fields)
-    await pages.add(one, why=HOSTILE if field == "why" else "why")
+    return make_exchange(HOSTILE if field == "text" else "plain", **fields)
+
+
+async def test_hostile_texts_are_shown_as_text(pages, make_exchange):
+    """One call for each field: each page of it shows the text, and none lets it act."""
     client = await pages.login()
-    for path in ("/console/calls", f"/console/calls/{one.id}", "/console"):
-        page = await pages.get(client, path)
-        assert "<script>alert" not in page
-        assert "<b onmouseover" not in page
-        assert "\x1b" not in page
-        assert "\u202e" not in page
-    if field not in ("arm", "client_id", "prompt", "why", "tool"):
-        page = await pages.get(client, "/console/calls")
-    else:
-        page = await pages.get(client, f"/console/calls/{one.id}")
-    assert "&lt;script&gt;alert(1)" in page
-    assert "␛[31mred ⟨U+202E⟩evil" in page
+    made = {field: hostile_in(field, make_exchange) for field in FIELDS}
+    for field, one in made.items():
+        await pages.add(one, why=HOSTILE if field == "why" else "why")
+    shown = {field: await pages.get(client, f"/console/calls/{one.id}") for field, one in made.items()}
+    shown |= {path: await pages.get(client, path) for path in ("/console/calls", "/console")}
+    for of, page in shown.items():
+        assert "<script>alert" not in page, of
+        assert "<b onmouseover" not in page, of
+        assert "\x1b" not in page, of
+        assert "\u202e" not in page, of
+        if of != "/console":
+            assert "&lt;script&gt;alert(1)" in page, of
+            assert "␛[31mred ⟨U+202E⟩evil" in page, of
 
 
 async def test_who_may_not_read_content_gets_figures_only(pages, make_exchange):
