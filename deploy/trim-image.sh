@@ -30,7 +30,8 @@ for name in (
     "gateway.cli", "gateway.proxy.serve", "gateway.evals.serve", "gateway.console.serve", "gateway.proxy.http.client.httpx",
     "gateway.proxy.recording.spans", "gateway.evals.reports.status", "gateway.evals.experiments.engine", "alembic.command",
     "sqlalchemy.dialects.sqlite", "sqlalchemy.dialects.postgresql.psycopg", "opentelemetry.sdk.trace.export", "re2",
-    "opentelemetry.exporter.otlp.proto.http.trace_exporter", "pyarrow.parquet", "py3langid", "jwt", "rich.progress",
+    "opentelemetry.exporter.otlp.proto.http.trace_exporter", "pyarrow.parquet", "py3langid", "jwt", "authlib.oidc.core",
+    "authlib.oauth2.client", "joserfc.jwt", "rich.progress",
 ):
     importlib.import_module(name)
 END
