@@ -146,6 +146,8 @@ class Settler:
         )
         if assignment.unit is not None:
             self._count_split(assignment, ended.context, counts)
+            if assignment.running.plan.ramp is not None:  # what a fallback had to answer is a failure of the arm
+                counts = ended.context.outcome != "client_gone"
         rate, pi, stratum = ended.pi, ended.pi, ended.stratum
         if counts and drawn.reason is None:
             rate, pi, stratum = assignment.inclusion(ended.pi, stratum, comparable)
@@ -320,6 +322,11 @@ def digest_of_user(call: Call) -> str | None:
 
 
 def cluster_of(call: Call, assignment: Assignment) -> str | None:
-    """A digest of what makes calls depend on each other: the split's unit, or the conversation; None: neither."""
-    unit = assignment.unit if assignment.unit is not None else call.conversation
+    """A digest of what makes calls depend on each other: the split's unit, or the conversation; None: neither.
+
+    Of a ramp by key, only the conversation: its verdict takes one pair of a cluster, and there are few keys.
+    """
+    plan, unit = assignment.running.plan, assignment.unit
+    if unit is None or (plan.ramp is not None and plan.unit in ("conversation", "key")):
+        unit = call.conversation
     return None if unit is None else sha256(unit.encode("utf-8", "surrogatepass")).hexdigest()[:16]

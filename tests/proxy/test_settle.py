@@ -55,7 +55,7 @@ class NotingShadow:
             self.put.append(piece)
         return self.takes_later
 
-    def decide(self, call: Call, assignment: Assignment) -> ShadowOffer:
+    def decide(self, call: Call, assignment: Assignment, context: CallContext) -> ShadowOffer:
         self.done.append(("decide", call.id))
         return self.offer
 
@@ -281,6 +281,31 @@ def test_a_cluster_is_a_digest_of_what_calls_share() -> None:
         != cluster_of(a_call(user="zoe"), split)
     )
     assert "zoe" not in str(named)
+
+
+async def test_what_a_fallback_answered_counts_for_the_arm_that_a_ramp_asked() -> None:
+    """Otherwise a candidate whose failures a fallback covers would look as good as those that it answered."""
+    ramp = an_experiment(ramp={}, primary="error_rate").at(1.0)
+    room = a_room(experiment=ramp)
+    elsewhere = [Attempt(Target("v", "m"), 500, "x", 0.1), Attempt(Target("u", "m"), 200, None, 0.1)]
+    room.settle(a_call(), room.ended(attempts=elsewhere))
+    room.settle(a_call(), room.ended("client_gone"))
+    assert [(e.experiment, e.arm, e.target) for e in room.recorded] == [
+        ("swap", "candidate", Target("u", "m")), (None, None, Target("u", "m")),
+    ]  # fmt: skip
+    split = {"experiment": "swap", "arm": "candidate"}
+    assert room.value("gateway_split_total", **split, result="elsewhere") == 1
+
+
+def test_calls_of_one_key_in_a_ramp_are_no_cluster() -> None:
+    """The verdict takes one pair of a cluster: with a few keys it would never come."""
+    for unit in ("conversation", "key"):
+        ramp = an_experiment(ramp={}, primary="error_rate", unit=unit).at(0.5)
+        assignment = assign(ramp, a_call(), True)
+        assert assignment is not None
+        assert assignment.unit == "web"
+        assert cluster_of(a_call(), assignment) is None
+        assert cluster_of(a_call(conversation="zoe's"), assignment) is not None
 
 
 async def test_a_shadowed_call_is_recorded_with_the_union_probability() -> None:
