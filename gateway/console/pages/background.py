@@ -16,8 +16,9 @@ from gateway.runtime.tasks import Tasks
 
 T = TypeVar("T")
 MOST_KEPT = 64
+OLDEST_S = 600.0
+"""An older value is not given."""
 FRESH_S = 2.0
-"""A value is not read again before it is so old, nor before it is ten times as old as reading it took."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,31 +30,36 @@ class KeptValue(Generic[T]):
 
 
 class BackgroundReader:
-    """Values of one process by key. A value that is there is given at once, also while a newer one is being read."""
+    """Values of one process by key. While a newer one is being read that takes long, the one before is given."""
 
-    def __init__(self, tasks: Tasks, fresh_s: float = FRESH_S) -> None:
+    def __init__(self, tasks: Tasks, fresh_s: float = FRESH_S, patience: float = 10.0) -> None:
+        """fresh_s, patience: a value is not read again before it is fresh_s old, nor before it is `patience` times as
+        old as reading it took."""
         self._tasks = tasks
         self._fresh_s = fresh_s
+        self._patience = patience
         self._kept: OrderedDict[Hashable, KeptValue[Any]] = OrderedDict()
         self._reading: dict[Hashable, asyncio.Task[KeptValue[Any] | CannotRun]] = {}
 
     async def get(
         self, key: Hashable, store_url: str, read: Callable[[Reading], T], wait_s: float
     ) -> KeptValue[T] | None:
-        """None: it is still being read for the first time. read: runs in a thread. wait_s: for a first value.
+        """None: it is still being read, and there is none that is new enough. read: runs in a thread. wait_s: for how
+        long a value is waited for.
 
         Raises StoreAway.
         """
         kept = self._kept.get(key)
-        if kept is not None and time.time() - kept.at <= max(self._fresh_s, 10 * kept.took_s):
+        if kept is not None and time.time() - kept.at <= max(self._fresh_s, self._patience * kept.took_s):
             return kept
         if key not in self._reading:
             self._reading[key] = self._tasks.start(self._read(key, store_url, read), "console page")
-        if kept is not None:
+        usable = kept is not None and time.time() - kept.at <= OLDEST_S
+        if usable and kept is not None and kept.took_s > wait_s / 2:
             return kept
         done, _ = await asyncio.wait({task := self._reading[key]}, timeout=wait_s)
         if not done:
-            return None
+            return kept if usable else None
         found = task.result()
         if isinstance(found, CannotRun):
             raise StoreAway(f"the store cannot be used: {found}", retry_after_s=2)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -52,6 +53,7 @@ MOST_LISTED = 50
 TRAIL_ROWS = 12
 WAIT_S = 0.12
 """For a report; one that takes longer is read in the background, and kept for a while."""
+STALE_S = 15.0
 _TONES = {1: "good", 0: "open", -1: "bad"}
 
 
@@ -107,6 +109,7 @@ async def list_page(request: Request) -> Response:
     return render(
         request,
         "experiments.html.jinja",
+        headers=_again(kept.at),
         rows=sorted(rows, key=lambda row: order.get(row.state, 2))[:MOST_LISTED],
         as_of=kept.at,
         trouble=trouble,
@@ -120,6 +123,11 @@ def _reader(services: PageServices) -> BackgroundReader:
 
 def store_url(services: PageServices) -> str:
     return services.admin.config().store.url or default_url(services.data)
+
+
+def _again(at: float) -> dict[str, str]:
+    """The page loads itself again where what it shows is from some time ago: a newer value is being read."""
+    return {"refresh": "2"} if time.time() - at > STALE_S else {}
 
 
 def _reading(request: Request, what: str) -> Response:
@@ -186,6 +194,7 @@ async def one_page(request: Request) -> Response:
     return render(
         request,
         "experiment_page.html.jinja",
+        headers=_again(kept.at),
         name=name,
         listed=listed,
         candidates=[each.candidate for each in reports],

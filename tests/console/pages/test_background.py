@@ -36,18 +36,38 @@ async def test_a_first_value_that_takes_long_is_not_waited_for_and_comes_later(u
         assert (found.value, len(calls)) == (7, 1), "it is read once for all who ask"
 
 
-async def test_an_old_value_is_given_while_the_next_is_read(url: str) -> None:
-    values = iter(range(100))
+async def test_an_old_value_is_given_while_the_next_one_takes_long(url: str) -> None:
+    go, values = threading.Event(), iter(range(100))
+
+    def read(connection: object) -> int:
+        value = next(values)
+        if value:
+            go.wait(30)
+        return value
+
     async with Tasks() as tasks:
         reader = BackgroundReader(tasks, fresh_s=0.0)
         seen = []
         async with asyncio.timeout(30):
-            while len(set(seen)) < 3:
-                found = await reader.get("k", url, lambda c: next(values), 30)
+            while 1 not in seen:
+                found = await reader.get("k", url, read, 30 if not seen or go.is_set() else 0.05)
                 assert found is not None
                 seen.append(found.value)
+                if len(seen) > 2:
+                    go.set()
                 await asyncio.sleep(0.01)
+    assert seen[:2] == [0, 0]
     assert seen == sorted(seen)
+
+
+async def test_a_value_that_is_quickly_read_is_never_old(url: str) -> None:
+    values = iter(range(100))
+    async with Tasks() as tasks:
+        reader = BackgroundReader(tasks, fresh_s=-1.0, patience=-1.0)
+        for expected in range(3):
+            found = await reader.get("k", url, lambda c: next(values), 30)
+            assert found is not None
+            assert found.value == expected
 
 
 async def test_a_store_that_is_not_there_is_away_and_tried_again(tmp_path: Path, url: str) -> None:
