@@ -36,10 +36,13 @@ from gateway.console.pages.frame import (
     render,
     services_of,
 )
+from gateway.console.ramps import change_ramp, read_gate, read_history
 from gateway.core.errors import ConfigError, StreamDown
 from gateway.core.plan import BUILT_IN_METRICS, Plan, PlanState
+from gateway.core.ramp import described
 from gateway.evals.experiments import number_format as say
 from gateway.evals.experiments.findings import current_plan, finding
+from gateway.evals.experiments.ramp.commands import VERBS
 from gateway.evals.experiments.report import IntervalTrail, Report, Verdict
 from gateway.evals.reports.experiment.build import ExperimentNotFound, reports_of
 from gateway.evals.reports.experiment.html import page_values
@@ -51,6 +54,8 @@ from gateway.evals.store.query import Reading
 HOME = "/console/experiments"
 MOST_LISTED = 50
 TRAIL_ROWS = 12
+EVENTS_SHOWN = 20
+"""Changes of a ramp."""
 WAIT_S = 0.12
 """For a report; one that takes longer is read in the background, and kept for a while."""
 STALE_S = 15.0
@@ -190,6 +195,7 @@ async def one_page(request: Request) -> Response:
     report = next((each for each in reports if each.candidate == candidate), reports[0] if reports else None)
     planned = plans_of(config).get(name)
     state = states.get(name)
+    ramp, events = await _ramp(services, name, state)
     listed = _listed(name, config, state, planned, (), name in _made_names(services))
     return render(
         request,
@@ -199,10 +205,24 @@ async def one_page(request: Request) -> Response:
         listed=listed,
         candidates=[each.candidate for each in reports],
         as_of=kept.at,
+        ramp=ramp,
+        events=events,
         values=None if report is None else {**page_values(report, reports), **_horizon(report, state)},
         changed=bool(planned and state and not state.plan.same_design(planned)),
         trouble=trouble,
     )
+
+
+async def _ramp(
+    services: PageServices, name: str, state: PlanState | None
+) -> tuple[dict[str, Any] | None, list[dict[str, Any]]]:
+    """(the ramp as its gate says it, its newest changes). None: it has none, or the stream server does not answer."""
+    if state is None or state.plan.ramp is None:
+        return None, []
+    try:
+        return await read_gate(services.admin, name), await read_history(services.admin, name, None, EVENTS_SHOWN)
+    except AdminError:
+        return None, []
 
 
 def _reports(connection: Reading, name: str) -> list[Report]:
@@ -306,6 +326,19 @@ async def stop(request: Request) -> Response:
     return redirect(request, url_of(name), f"{name} {said}")
 
 
+async def command(request: Request) -> Response:
+    """A command to a ramp: pause, resume, rollback, promote or override, each with a reason."""
+    form = await form_actor(request, "operator", "change a ramp")
+    name, verb = form.get("name"), form.get("verb")
+    known = next((each for each in VERBS if each == verb), None)
+    if known is None:
+        raise InvalidBody(f"a ramp has no command {verb[:40]!r}")
+    body: dict[str, Any] = {"reason": form.get("reason")}
+    body |= {"full": form.checked("full")} if known == "override" else {}
+    changed = await change_ramp(services_of(request).admin, form.actor, name, known, body)
+    return redirect(request, url_of(name), f"{name}: {known} is done; it is {described(changed['state'])} now")
+
+
 async def remove(request: Request) -> Response:
     form = await form_actor(request, "owner", "remove experiments")
     name = form.get("name")
@@ -347,6 +380,7 @@ PAGE = Page(
         PageRoute(f"{HOME}/new", make, methods=("POST",), role="owner"),
         PageRoute(f"{HOME}/start", start, methods=("POST",), role="operator"),
         PageRoute(f"{HOME}/stop", stop, methods=("POST",), role="operator"),
+        PageRoute(f"{HOME}/ramp", command, methods=("POST",), role="operator"),
         PageRoute(f"{HOME}/remove", remove, methods=("POST",), role="owner"),
         PageRoute(f"{HOME}/of/{{name:path}}", one_page),
     ),

@@ -164,7 +164,7 @@ async def pages(opened: Any, corridor: Corridor, tmp_path: Path) -> AsyncIterato
         configs, ahead, store = [load_for_console(path)], [0.0], await opened()
         publisher = Publisher(corridor.directory, store)
         await publisher.look()
-        admin = Admin(store, publisher, lambda: configs[-1], lambda: time.time() + ahead[0])
+        admin = Admin(store, publisher, lambda: configs[-1], corridor, clock=lambda: time.time() + ahead[0])
         tasks = await stack.enter_async_context(Tasks())
         link = LoginLink(sha256(LINK.encode()).hexdigest(), time.time() + 600, sha256(b"token-of-owner").hexdigest())
 

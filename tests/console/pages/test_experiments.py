@@ -7,6 +7,7 @@ import time
 from gateway.config.made_experiments import made_path
 from gateway.core.exchange import Target
 from gateway.core.plan import Guardrail, Plan, PlanState
+from gateway.core.ramp import RampDesign
 from gateway.evals.store.experiments.plans import save_plans
 
 HOSTILE = "<script>alert(1)</script>\x1b[31m\u202eevil"
@@ -100,3 +101,31 @@ async def test_an_unknown_experiment_is_not_found(pages):
     while "refresh" in answer.headers:
         answer = await client.get("/console/experiments/of/nobody")
     assert answer.status_code == 404
+
+
+async def test_a_ramp_is_paused_resumed_overridden_and_rolled_back_with_reasons(pages, corridor):
+    plan = a_plan(ramp=RampDesign((0.1, 1.0), 0.0, 1))
+    assert await corridor.state.set_plan(PlanState(plan, "running", time.time()))
+    owner, operator = await pages.login(), await pages.login("operator")
+    path, form = "/console/experiments/of/swap", "/console/experiments/ramp"
+
+    async def command(client, verb, reason="because", **more):
+        return await pages.send(client, path, form, {"name": "swap", "verb": verb, "reason": reason, **more})
+
+    assert (await command(operator, "pause", HOSTILE)).status_code == 303
+    page = await pages.get(owner, path)
+    assert "paused" in page
+    assert "Resume" in page
+    assert "\u202e" not in page
+    assert (await command(operator, "resume")).status_code == 303
+    assert (await command(operator, "override")).status_code == 403, "an operator goes no step without evidence"
+    assert (await command(operator, "promote")).status_code == 409, "there is no evidence"
+    assert (await command(owner, "override")).status_code == 303
+    page = await pages.get(owner, path)
+    assert "step 1 of 2" in page
+    assert "overridden" in page
+    assert (await command(owner, "rollback", "")).status_code == 400, "a reason is needed"
+    assert (await command(owner, "rollback")).status_code == 303
+    assert "rolled back" in await pages.get(owner, path)
+    assert (await command(owner, "explode")).status_code == 400
+    assert [r.state for r in (await corridor.ramps.records()).values()] == ["rolled_back"]
