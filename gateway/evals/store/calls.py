@@ -72,8 +72,8 @@ class FullCall:
 
 def list_calls(connection: Reading, filter: CallFilter) -> CallPage:
     """Raises QueryError."""
-    ids = _worst(connection, filter) if filter.worst_by else _newest(connection, filter)
-    rows = connection.execute(ids.limit(filter.limit + 1)).all()
+    wanted = filter.limit + 1
+    rows = _worst(connection, filter, wanted) if filter.worst_by else _newest(connection, filter, wanted)
     shown = rows[: filter.limit]
     at = [row[1] for row in shown]
     columns: list[Any] = [exchanges.c[name] for name in _SUMMARY]
@@ -88,29 +88,50 @@ def list_calls(connection: Reading, filter: CallFilter) -> CallPage:
     return CallPage(calls, (shown[-1][0], shown[-1][1]) if len(rows) > len(shown) else None)
 
 
-def _newest(connection: Reading, filter: CallFilter) -> Select[Any]:
+def _newest(connection: Reading, filter: CallFilter, wanted: int) -> Sequence[Any]:
+    """(time, id) of each."""
     e = exchanges.c
     query = select(e.received, e.id).where(*_conditions(connection, filter))
     if filter.after is not None:
         received, id = filter.after
         query = query.where(e.received <= received, or_(e.received < received, e.id < id))
-    return query.order_by(e.received.desc(), e.id.desc())
+    return connection.execute(query.order_by(e.received.desc(), e.id.desc()).limit(wanted)).all()
 
 
-def _worst(connection: Reading, filter: CallFilter) -> Select[Any]:
-    """By value, and the newest of one value first: ids are ordered by time."""
+def _worst(connection: Reading, filter: CallFilter, wanted: int) -> Sequence[Any]:
+    """(value, id) of each: by value, and the newest of one value first, as ids are ordered by time.
+
+    A rule gives thousands of answers the same value. These are read on their own, in the order of the index; sorting
+    them with the others would look at all of them for every page.
+    """
+    s = scores.c
+    query = _poor(connection, filter)
+    if filter.after is None:
+        lowest = connection.execute(select(func.min(s.value01)).where(s.scorer == filter.worst_by, *_POOR)).scalar()
+        same = query
+    else:
+        lowest, id = filter.after
+        same = query.where(s.exchange_id < id)
+    if lowest is None:
+        return ()
+    same = same.where(s.value01 == lowest).order_by(s.exchange_id.desc())
+    found = [*connection.execute(same.limit(wanted)).all()]
+    if len(found) < wanted:
+        rest = query.where(s.value01 > lowest).order_by(s.value01, s.exchange_id.desc())
+        found += connection.execute(rest.limit(wanted - len(found))).all()
+    return found
+
+
+def _poor(connection: Reading, filter: CallFilter) -> Select[Any]:
     s = scores.c
     query = select(s.value01, s.exchange_id).where(s.scorer == filter.worst_by, *_POOR)
-    if filter.after is not None:
-        value, id = filter.after
-        query = query.where(s.value01 >= value, or_(s.value01 > value, s.exchange_id < id))
     if filter.since is not None:
         query = query.where(s.exchange_id >= floor_id(filter.since))
     if filter.until is not None:
         query = query.where(s.exchange_id < floor_id(filter.until))
     if filter.where is not None:
         query = query.join(exchanges, exchanges.c.id == s.exchange_id).where(condition(connection, filter.where))
-    return query.order_by(s.value01, s.exchange_id.desc())
+    return query
 
 
 def _conditions(connection: Reading, filter: CallFilter) -> list[ColumnElement[bool]]:

@@ -30,7 +30,7 @@ from sqlalchemy import (
 from gateway.core.did_you_mean import did_you_mean
 from gateway.core.request_format import stated_reference
 from gateway.evals.store import engine
-from gateway.evals.store.tables import exchanges, feedback, scores
+from gateway.evals.store.tables import exchanges, feedback, score_cells, scores
 from gateway.evals.store.where import Node, Not, Or, QueryError, Term, terms
 
 Found = dict[str, Any]
@@ -194,7 +194,11 @@ def _check_scorers(connection: Connection, of: Sequence[Term]) -> None:
     asked = {str(t.value) for t in of if t.field == "scorer" and t.sign == "=" and t.value is not None}
     if not asked:
         return
-    known = set(connection.execute(select(scores.c.scorer).distinct()).scalars())
+    known = set(
+        connection.execute(select(score_cells.c.scorer).distinct()).scalars()
+    )  # few rows, and nearly always all
+    if not asked <= known:
+        known |= set(connection.execute(select(scores.c.scorer).distinct()).scalars())
     for name in sorted(asked - known):
         hint = did_you_mean(name, sorted(known))
         if hint:
