@@ -70,7 +70,7 @@ def likelihood_of(connection: Reading, found: Finding, look: SequenceStates) -> 
 
 
 def _turned(e: Estimate) -> Estimate:
-    value, low, high = (None if v is None else -v for v in (e.value, e.high, e.low))
+    value, low, high = (None if v is None else 0.0 - v for v in (e.value, e.high, e.low))
     return Estimate(value, low, high)
 
 
