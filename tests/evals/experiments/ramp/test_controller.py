@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import time
 from collections.abc import AsyncIterator, Callable
@@ -10,11 +11,14 @@ from typing import Any
 
 import orjson
 import pytest
+from prometheus_client import CollectorRegistry
 
+from gateway.config.loading import parse
 from gateway.core.exchange import Exchange
 from gateway.core.plan import Plan, PlanState
 from gateway.core.ramp import RampChange, RampDesign, RampPace, RampRecord, overridden, paused
 from gateway.evals.experiments.ramp.controller import RampController
+from gateway.evals.serve import opened
 from gateway.evals.store.experiments.plans import save_plans, stored_plans
 from gateway.evals.store.store import Store
 
@@ -208,3 +212,23 @@ async def test_between_two_full_looks_a_candidate_that_breaks_is_taken_back(
     back = await controlled.round()
     assert (back.state, back.by) == ("rolled_back", "controller")
     assert back.reason.startswith("error_rate at step 1")
+
+
+async def test_the_consumer_of_a_config_moves_its_ramps(room: Any, ramped: Plan) -> None:
+    text = f"""
+open: true
+upstreams: {{local: {{kind: vllm, base_url: "http://127.0.0.1:1/v1"}}}}
+models: {{chat: {{targets: [{{upstream: local, model: small}}]}}}}
+stream: {{url: "{room.stream_url}", name: "{room.stream_name}"}}
+"""
+    await room.begin(ramped)
+    async with (
+        opened(parse(text), room.store_url, room.stream_url, CollectorRegistry()) as consumer,
+        asyncio.TaskGroup() as tasks,
+        asyncio.timeout(60),
+    ):
+        tasks.create_task(consumer.run())
+        while "swap" not in await room.corridor.ramps.records():
+            await asyncio.sleep(0.02)
+        consumer.stop()
+    assert room.sql("SELECT kind FROM ramp_events") == [("shadowing",)]
