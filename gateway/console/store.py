@@ -41,7 +41,7 @@ class ConsoleStore:
         """Opens the store, creating or migrating it; tries until that succeeds."""
         tries = 0
         while True:
-            store = Store(self._url, busy_ms=self._busy_ms)
+            store = Store(self._url, busy_ms=self._busy_ms, keep_reader=True)
             try:
                 await store.__aenter__()
                 await store.run(ensure_directory)

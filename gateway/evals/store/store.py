@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Self, TypeVar
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DBAPIError
 
 from gateway.evals.store import engine, feedback, ledger, loss_accounting, retention, score_sums, usage
@@ -45,11 +46,17 @@ class Store:
         clock: Callable[[], float] = time.time,
         retention: RetentionLimits | None = None,
         busy_ms: int = engine.BUSY_MS,
+        *,
+        keep_reader: bool = False,
     ) -> None:
+        """keep_reader: `look` keeps its connections open, for programs that read often."""
         self._url = url
         self._clock = clock
         self.retention = retention or RetentionLimits()
         self._busy_ms = busy_ms
+        self._keep_reader = keep_reader
+        self._reader: Engine | None = None
+        self._opening = threading.Lock()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="store")
 
     async def __aenter__(self) -> Self:
@@ -58,6 +65,8 @@ class Store:
 
     async def __aexit__(self, *error: object) -> None:
         await self._on_thread(self._engine.dispose)
+        if self._reader is not None:
+            await self._on_thread(self._reader.dispose)
         self._thread.shutdown(wait=False)
 
     async def write(self, batch: ScoredBatch) -> WriteResult:
@@ -107,6 +116,8 @@ class Store:
         """Runs read-only queries on a thread and a connection of their own: writing does not wait for them."""
 
         def looking() -> T:
+            if self._keep_reader:
+                return self._look_again(work)
             with reading(self._url) as connection:
                 return work(connection)
 
@@ -114,6 +125,13 @@ class Store:
             return await asyncio.to_thread(looking)
         except DBAPIError as error:
             raise StoreDown(f"store: {type(error.orig).__name__}: {error.orig}") from error
+
+    def _look_again(self, work: Callable[[Reading], T]) -> T:
+        with self._opening:
+            if self._reader is None:
+                self._reader = engine.reader(self._url)
+        with self._reader.connect() as connection:
+            return work(connection)
 
     async def run(self, work: Callable[[Connection], T]) -> T:
         """One transaction, run again when another consumer wrote the same rows."""

@@ -102,3 +102,13 @@ async def test_the_loop_goes_on_while_the_database_waits(url):
         await asyncio.sleep(0)
         held.set()  # reached only because the loop is free
         assert await waiting is True
+
+
+async def test_a_reader_that_is_kept_sees_what_was_written_since(file_url: str) -> None:
+    async with Store(file_url, keep_reader=True) as store:
+        for n in range(3):
+            count = await store.look(lambda c: c.exec_driver_sql("SELECT count(*) FROM leases").scalar())
+            assert count == n
+            await store.run(
+                lambda c, n=n: c.exec_driver_sql(f"INSERT INTO leases (name, holder, expires) VALUES ('{n}', 'h', 1)")  # type: ignore[misc]  # noqa: S608
+            )
