@@ -19,6 +19,8 @@ rm -f "$site"/pyarrow/libarrow_flight* "$site"/pyarrow/libarrow_s3* "$site"/pyar
   "$site"/pyarrow/_s3fs.*.so "$site"/pyarrow/libarrow_python_flight* "$site"/pyarrow/libarrow_python*.so \
   "$site"/pyarrow/libarrow_python*.so.*.*.* "$site"/pyarrow/_hdfs.*.so "$site"/pyarrow/_gcsfs.*.so \
   "$site"/pyarrow/_azurefs.*.so "$site"/pyarrow/_orc.*.so "$site"/pyarrow/*_encryption.*.so "$site"/numpy/_core/*_tests.*.so
+# rapidfuzz has each function twice, and takes the plain one where this is missing.
+find "$site"/rapidfuzz -name '*_avx2.*.so' -delete
 if command -v strip >/dev/null; then # not in *.libs, whose files were rewritten and break
   find "$site" -name '*.so*' -not -path '*.libs/*' -exec strip --strip-unneeded {} + 2>/dev/null || true
 fi
