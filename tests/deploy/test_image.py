@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import resource
 import shutil
 import subprocess
@@ -245,16 +246,19 @@ async def test_the_kubernetes_base_runs_in_pods(
     if shutil.which("kustomize") is None:
         pytest.skip("not installed: kustomize")
     async with FakeUpstream() as upstream:
-        manifests = base(upstream.base_url, stream, tmp_path)
+        http, metrics, scores = ports = free_ports(3)
+        manifests = base(upstream.base_url, stream, ports, tmp_path)
         containers.podman("kube", "play", "--network", "host", manifests)
         try:
-            await asyncio.to_thread(until, lambda: get("http://127.0.0.1:8000/health")[0] == 200, "the gateway's pod")
-            status, body = await asked(8000)
-            assert status == 200, body
-            assert get("http://127.0.0.1:8000/v1/models", key="another")[0] == 401
-            assert await asyncio.to_thread(get, "http://127.0.0.1:9100/metrics", None, None)
             await asyncio.to_thread(
-                until, lambda: get("http://127.0.0.1:9101/metrics", key=None)[0] == 200, "the consumer's pod"
+                until, lambda: get(f"http://127.0.0.1:{http}/health")[0] == 200, "the gateway's pod"
+            )
+            status, body = await asked(http)
+            assert status == 200, body
+            assert get(f"http://127.0.0.1:{http}/v1/models", key="another")[0] == 401
+            assert (await asyncio.to_thread(get, f"http://127.0.0.1:{metrics}/metrics", None, None))[0] == 200
+            await asyncio.to_thread(
+                until, lambda: get(f"http://127.0.0.1:{scores}/metrics", key=None)[0] == 200, "the consumer's pod"
             )
             names = containers.podman("ps", "--format", "{{.Names}}").stdout.split()
             for part in ("gateway-pod-gateway", "consumer-pod-consumer"):
@@ -265,10 +269,12 @@ async def test_the_kubernetes_base_runs_in_pods(
             containers.podman("kube", "down", manifests, check=False)
 
 
-def base(upstream: str, stream: str, folder: Path) -> Path:
+def base(upstream: str, stream: str, ports: list[int], folder: Path) -> Path:
     """What `kustomize build` makes of the shipped base, with what podman plays: its Deployments of gateway and consumer
-    and its ConfigMap. Only the upstream's address is changed there; the secrets are made here."""
+    and its ConfigMap. Only addresses and ports are changed there, as the pods share the host's; the secrets are made here."""
     built = run("kustomize", "build", ROOT / "deploy" / "kubernetes" / "base").stdout
+    for shipped, free in zip((8000, 9100, 9101), ports, strict=True):
+        built = re.sub(rf"\b{shipped}\b", str(free), built)
     played = []
     for each in yaml.safe_load_all(built):
         if each["kind"] == "ConfigMap":
