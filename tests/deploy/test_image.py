@@ -271,7 +271,8 @@ async def test_the_kubernetes_base_runs_in_pods(
 
 def base(upstream: str, stream: str, ports: list[int], folder: Path) -> Path:
     """What `kustomize build` makes of the shipped base, with what podman plays: its Deployments of gateway and consumer
-    and its ConfigMap. Only addresses and ports are changed there, as the pods share the host's; the secrets are made here."""
+    and its ConfigMap. Only addresses and ports are changed there, as the pods share the host's; the secrets are made
+    here."""
     built = run("kustomize", "build", ROOT / "deploy" / "kubernetes" / "base").stdout
     for shipped, free in zip((8000, 9100, 9101), ports, strict=True):
         built = re.sub(rf"\b{shipped}\b", str(free), built)
