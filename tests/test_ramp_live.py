@@ -24,7 +24,7 @@ from gateway.fake import FakeUpstream, Fault
 
 pytestmark = [pytest.mark.long, pytest.mark.timeout(600)]
 KEY = "sk-live-ramp"
-PATIENCE_S = 240.0
+PATIENCE_S = 200.0
 HEADERS = {"authorization": f"Bearer {KEY}"}
 
 Arms = dict[str, str]

@@ -303,7 +303,12 @@ def is_comparable(assignment: Assignment, target_state: TargetState, context: Ca
 
 
 def counts_for_arm(assignment: Assignment, target_state: TargetState, context: CallContext) -> bool:
-    """Whether a call of a split counts for its arm: no other target answered or failed, and the client stayed."""
+    """Whether a call of a split counts for its arm: no other target answered or failed, and the client stayed.
+
+    In a ramp it also counts where a fallback answered: for the arm that was asked for, as a failure of it.
+    """
+    if assignment.running.share is not None:
+        return context.outcome != "client_gone"
     return (
         target_state.target == assignment.target
         and context.outcome != "client_gone"

@@ -268,6 +268,17 @@ def test_another_targets_answer_is_not_compared(room: Room) -> None:
     assert not counts_for_arm(own, room.target_state, room.ended(attempts=[Attempt(Target("w", "m"), 500, "x", 0.1)]))
 
 
+def test_in_a_ramp_a_fallback_counts_for_the_arm_that_was_asked_for(room: Room) -> None:
+    """Else a candidate that always fails, and is always saved by a fallback, would raise no alarm."""
+    ramped = an_experiment(primary="error_rate", ramp={}).at(1.0)
+    asked = assign(ramped, a_call(), True)
+    assert asked is not None
+    assert asked.arm == "candidate"
+    saved = room.ended(attempts=[Attempt(asked.target, 500, "x", 0.1)])
+    assert counts_for_arm(asked, room.target_state, saved)
+    assert not counts_for_arm(asked, room.target_state, room.ended("client_gone"))
+
+
 def test_a_cluster_is_a_digest_of_what_calls_share() -> None:
     assignment = assign(SWAP, a_call(), True)
     split = assign(an_experiment(mode="split", split=0.5, unit="user"), a_call(user="zoe"), True)
