@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from fixtures.browsers import WatchedPage, chromium, missing, sign_in, watched_page
-from fixtures.console_world import HOSTILE, NAME, TOKEN, ConsoleWorld, console_world
+from fixtures.console_world import HOSTILE, TOKEN, ConsoleWorld, console_world
 
 pytestmark = [
     pytest.mark.long,
@@ -50,17 +50,11 @@ def every_path(world: ConsoleWorld) -> list[str]:
     return [
         "/console/login", "/console", "/console/calls", "/console/calls?caller=x", f"/console/calls/{world.exchange}",
         "/console/playground", "/console/experiments", "/console/experiments/of/swap", "/console/experiments/new",
-        "/console/label", "/console/label/queue?scorer=valid_json", "/console/label/queue?scorer=length",
-        "/console/keys", f"/console/keys/key/{world.key}", f"/console/keys/team/{_quoted(NAME)}", "/console/keys/new",
+        "/console/label", "/console/label/queue?scorer=valid_json", "/console/label/queue?scorer=refusal",
+        "/console/keys", f"/console/keys/key/{world.key}",  "/console/keys/new",
         "/console/keys/new-team", "/console/system", "/console/system/config", "/console/system/dead",
         "/console/system/dead?reason=unreadable", f"/console/system/dead/{world.letter}", "/console/system/audit",
     ]  # fmt: skip
-
-
-def _quoted(text: str) -> str:
-    from urllib.parse import quote
-
-    return quote(text, safe="")
 
 
 @pytest.mark.parametrize("signed_in", LOOKS, indirect=True)
