@@ -28,7 +28,14 @@ from gateway.core.ramp import (
 )
 from gateway.evals.experiments.findings import Finding, current_plan, finding
 from gateway.evals.experiments.ramp.decision import decide_ramp, follow
-from gateway.evals.experiments.ramp.evidence import AlarmTerms, RampEvidence, ServedFinding, alarms_of, proofs_of
+from gateway.evals.experiments.ramp.evidence import (
+    AlarmTerms,
+    RampEvidence,
+    ServedFinding,
+    alarms_of,
+    blind_at,
+    proofs_of,
+)
 from gateway.evals.experiments.ramp.served import failures_now, periods_of, served_values
 from gateway.evals.experiments.report import Verdict
 from gateway.evals.experiments.verdict import HARMLESS
@@ -160,7 +167,7 @@ class RampController:
     async def _failures(self, plan: StoredPlan, events: Sequence[RampEvent], now: float) -> RampEvidence | None:
         """The evidence of an alarm on errors; None: there is none, as far as a quick look shows."""
         terms, periods = AlarmTerms.of(plan.plan), periods_of(events)
-        found = await self._store.look(lambda c: failures_now(c, plan, periods))
+        found = await self._store.look(lambda c: failures_now(c, plan, periods, now))
         evidence = RampEvidence(now, served=alarms_of([found] if found else [], terms))
         return evidence if evidence.alarms else None
 
@@ -218,6 +225,7 @@ def evidence_of(connection: Reading, plan: StoredPlan, events: Sequence[RampEven
         units=read.units,
         requests=read.requests,
         usd=read.usd,
+        blind=serves and blind_at(read.values, terms, periods[-1].step),
         newest=read.newest if serves else found.pairs.last,
     )
 

@@ -111,6 +111,8 @@ def _too_early(record: RampRecord, design: RampDesign, evidence: RampEvidence, n
         yield f"soaks for another {math.ceil(left)} s"
     if evidence.units < design.min_units:
         yield f"{evidence.units} of {design.min_units} units at this step"
+    if evidence.blind:
+        yield "too few units at this step: if the candidate failed every time, no alarm could tell yet"
     following = record.step + 1
     if following < len(design.steps) and design.steps[following] == 1.0:
         for each in evidence.unproven:

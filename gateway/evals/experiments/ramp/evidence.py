@@ -118,6 +118,7 @@ class RampEvidence:
     units: int = 0  # that the candidate served at this step
     requests: int = 0  # that the candidate served in this plan
     usd: float = 0.0
+    blind: bool = False  # too few units at this step for an alarm on errors
     newest: float | None = None  # of the candidate's answers: Unix seconds
     lag_s: float = 0.0  # how far the consumers are behind
     lost_gateways: int = 0  # processes that stopped reporting a short time ago
@@ -135,7 +136,8 @@ class RampEvidence:
         return {
             "at": self.at, "verdict": self.verdict, "sentence": self.sentence, "pairs": self.pairs,
             "served": [each.fields() for each in self.served], "proofs": [each.fields() for each in self.proofs],
-            "units": self.units, "requests": self.requests, "usd": self.usd, "newest": self.newest,
+            "units": self.units, "requests": self.requests, "usd": self.usd, "blind": self.blind,
+            "newest": self.newest,
             "lag_s": self.lag_s, "lost_gateways": self.lost_gateways,
         }  # fmt: skip
 
@@ -166,6 +168,15 @@ def alarms_of(values: Sequence[StepValues], terms: AlarmTerms) -> tuple[ServedFi
     """The finding of each metric and step that has an alarm and values in both arms."""
     known = [v for v in values if v.metric in terms.margins and v.a.n and v.b.n]
     return tuple(_finding(v, terms.margins[v.metric], terms.alpha) for v in known)
+
+
+def blind_at(values: Sequence[StepValues], terms: AlarmTerms, step: int) -> bool:
+    """Whether no alarm on errors could have rung at this step, had the candidate failed with every unit."""
+    for v in values:
+        if (v.metric, v.step) == (ERRORS, step) and v.a.n and v.b.n:
+            dead = replace(v, b=ServedSums(v.b.n, float(v.b.n), float(v.b.n)))
+            return not _finding(dead, terms.margins[ERRORS], terms.alpha).raised
+    return True
 
 
 def _finding(v: StepValues, margin: float, alpha: float) -> ServedFinding:

@@ -28,6 +28,7 @@ from gateway.evals.store.experiments.queries import ServedAnswer, served_answers
 from gateway.evals.store.experiments.ramp import exposure_of, unit_failures
 from gateway.evals.store.query import Reading
 
+WATCHED_S = 86_400.0  # after the promotion, in which alarms still take the candidate back
 SETTLES_S = 1.0  # until every gateway applies a new share
 
 
@@ -43,21 +44,25 @@ class StepPeriod:
 def periods_of(events: Sequence[RampEvent]) -> list[StepPeriod]:
     """The steps of the present run, in order. events: of one plan, oldest first.
 
-    A run begins anew after the shadow phase, and with an override: nothing from before it raises an alarm then.
+    A run begins anew after the shadow phase, and with an override: nothing from before it raises an alarm then. What a
+    promoted candidate serves is watched for WATCHED_S more.
     """
     found: list[StepPeriod] = []
     for event in events:
         if not event.moved:
             continue
         at = event.record.since
-        if found and math.isinf(found[-1].end):
+        if found and found[-1].end > at:
             found[-1] = replace(found[-1], end=at)
         if event.override or event.record.state == "shadow":
             found = []
         if found and (found[-1].step, found[-1].start) == (event.record.step, at):
             found.pop()  # the record was put back
-        if event.record.state == "ramp":
-            found.append(StepPeriod(event.record.step, at, math.inf))
+        if event.record.state == "promoted" and found and found[-1].step == event.record.step:
+            found[-1] = replace(found[-1], end=at + WATCHED_S)
+        elif event.record.state in ("ramp", "promoted"):
+            end = math.inf if event.record.state == "ramp" else at + WATCHED_S
+            found.append(StepPeriod(event.record.step, at, end))
     return found
 
 
@@ -82,9 +87,9 @@ def served_values(
     )
 
 
-def failures_now(connection: Reading, plan: StoredPlan, periods: Sequence[StepPeriod]) -> StepValues | None:
+def failures_now(connection: Reading, plan: StoredPlan, periods: Sequence[StepPeriod], now: float) -> StepValues | None:
     """The failures of both arms at the present step: what a frequent look can afford. None: it is at no step."""
-    if not periods or not math.isinf(periods[-1].end):
+    if not periods or periods[-1].end <= now:
         return None
     here = periods[-1]
     everything = plan.plan.ramp is not None and plan.plan.ramp.steps[here.step] == 1.0

@@ -16,7 +16,7 @@ from prometheus_client import CollectorRegistry
 from gateway.config.loading import parse
 from gateway.core.exchange import Exchange
 from gateway.core.plan import Plan, PlanState
-from gateway.core.ramp import RampChange, RampDesign, RampPace, RampRecord, overridden, paused
+from gateway.core.ramp import RampChange, RampDesign, RampPace, RampRecord, advanced, overridden, paused
 from gateway.evals.experiments.ramp.controller import RampController
 from gateway.evals.serve import opened
 from gateway.evals.store.experiments.plans import save_plans, stored_plans
@@ -108,7 +108,10 @@ async def test_a_good_candidate_takes_the_steps_and_a_broken_one_is_taken_back(
     await serve("candidate", 3)
     await serve("control", 300)
     assert (await controlled.round()).step == 0, "it soaks"
-    assert (await controlled.round(61.0)).step == 1
+    assert (await controlled.round(61.0)).step == 0
+    assert "no alarm could tell" in controlled.controller.standings[0].decision.reason
+    await serve("candidate", 9)
+    assert (await controlled.round()).step == 1
     await serve("candidate", 12, status=502, outcome="upstream_error")
     await serve("control", 300)
     back = await controlled.round(3.0)
@@ -119,6 +122,34 @@ async def test_a_good_candidate_takes_the_steps_and_a_broken_one_is_taken_back(
     assert [kind for _, kind, _ in controlled.audit()] == ["shadowing", "advanced", "advanced", "rolled_back"]
     (evidence,) = room.sql("SELECT evidence FROM ramp_events WHERE kind = 'rolled_back'")
     assert orjson.loads(evidence[0])["decision"]["action"] == "roll_back"
+
+
+async def test_a_promoted_candidate_that_breaks_on_its_first_day_is_taken_back(
+    controlled: Controlled, room: Any, exchange: Callable[..., Exchange], ramped: Plan
+) -> None:
+    ramps, same = room.corridor.ramps, {"experiment": "swap", "plan": ramped.hash}
+
+    async def moves() -> None:
+        known = (await ramps.records())["swap"]
+        assert await ramps.change(known, advanced(known, DESIGN, RampChange(controlled.now, "mia", "ready")), b"{}")
+
+    async def served(n: int, **of: Any) -> None:
+        async with room.consuming():
+            await room.send(*(exchange("1", received=controlled.now + 2, **{**same, **of}) for _ in range(n)))
+            await room.until_read()
+        controlled.now += 10
+
+    await controlled.round()
+    await moves()
+    await moves()
+    await served(300, arm="control", target=ramped.control)
+    await moves()
+    await moves()
+    assert (await controlled.round()).state == "promoted"
+    broken = {"arm": "candidate", "target": ramped.target("candidate"), "status": 502, "outcome": "upstream_error"}
+    await served(12, **broken)
+    back = await controlled.round()
+    assert (back.state, back.by) == ("rolled_back", "controller"), controlled.controller.standings
 
 
 async def test_a_reject_of_the_shadows_ends_the_ramp_before_its_first_step(

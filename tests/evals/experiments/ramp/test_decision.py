@@ -65,6 +65,7 @@ def test_advice_waits_for_a_person() -> None:
         ({"at": NOW - 301}, "stale: the evidence is 301 s behind"),
         ({"lost_gateways": 1}, "1 gateway processes stopped reporting"),
         ({"units": 99}, "99 of 100 units at this step"),
+        ({"blind": True}, "no alarm could tell yet"),
     ],
 )
 def test_what_is_missing_undecided_or_stale_holds(changes: dict[str, Any], reason: str) -> None:

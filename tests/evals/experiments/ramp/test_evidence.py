@@ -17,6 +17,7 @@ from gateway.evals.experiments.ramp.evidence import (
     ServedSums,
     StepValues,
     alarms_of,
+    blind_at,
     proofs_of,
 )
 from gateway.evals.statistics.domains import Floats
@@ -47,6 +48,14 @@ def test_a_candidate_that_always_fails_is_seen_within_ten_units() -> None:
     assert raised, "never seen"
     assert raised[0] <= 10
     assert raised == list(range(raised[0], 30)), "it stays one"
+
+
+def test_a_step_is_blind_until_a_candidate_that_always_fails_would_be_seen() -> None:
+    control, few, enough = np.zeros(2000), np.zeros(3), np.zeros(10)
+    assert blind_at([step("error_rate", control, few, sign=-1)], TERMS, 0)
+    assert not blind_at([step("error_rate", control, enough, sign=-1)], TERMS, 0)
+    assert blind_at([step("error_rate", control, enough, sign=-1)], TERMS, 1), "of another step"
+    assert blind_at([step("error_rate", np.zeros(2), enough, sign=-1)], TERMS, 0), "the control is too short"
 
 
 def test_failures_as_frequent_as_the_controls_are_no_alarm() -> None:

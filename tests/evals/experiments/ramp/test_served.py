@@ -13,7 +13,7 @@ from gateway.core.exchange import Exchange
 from gateway.core.plan import Guardrail, Plan
 from gateway.core.ramp import RampChange, RampDesign, RampEvent, RampRecord, advanced, overridden, rolled_back, started
 from gateway.evals.experiments.ramp.evidence import AlarmTerms, ServedValues, StepValues
-from gateway.evals.experiments.ramp.served import StepPeriod, failures_now, periods_of, served_values
+from gateway.evals.experiments.ramp.served import WATCHED_S, StepPeriod, failures_now, periods_of, served_values
 from gateway.evals.store.experiments.plans import StoredPlan
 from gateway.evals.store.query import reading
 
@@ -39,6 +39,11 @@ def test_the_periods_are_those_of_the_present_run() -> None:
     assert periods_of(events(first, one, two, back))[-1] == StepPeriod(1, 20, 30)
     forced = overridden(back, DESIGN, at(40))
     assert periods_of(events(first, one, two, back, forced)) == [StepPeriod(0, 40, math.inf)]
+    last = replace(two, step=2, since=30)
+    done = advanced(last, DESIGN, at(40))
+    assert periods_of(events(first, one, two, last, done))[-1] == StepPeriod(2, 30, 40 + WATCHED_S)
+    undone = rolled_back(done, at(50), 0.0)
+    assert periods_of(events(first, one, two, last, done, undone))[-1] == StepPeriod(2, 30, 50)
     restored = RampEvent("9-0", replace(two, version=9), None, {})
     assert periods_of([*events(first, one, two), restored]) == [StepPeriod(0, 10, 20), StepPeriod(1, 20, math.inf)]
     again = started("swap", "p", at(50), back)
@@ -116,8 +121,8 @@ def test_a_quick_look_at_failures_finds_what_all_rows_say(ramped: Plan, served, 
     whole = of(read(records, here), "error_rate", 0)
     plan = StoredPlan(ramped, ramped.hash, "running", 0.0)
     with reading(keep([])) as connection:
-        quick = failures_now(connection, plan, here)
-        assert failures_now(connection, plan, STEPS) is None, "the last step has ended"
+        quick = failures_now(connection, plan, here, 5000.0)
+        assert failures_now(connection, plan, STEPS, 5000.0) is None, "the last step has ended"
     assert quick is not None
     for a, b in ((quick.a, whole.a), (quick.b, whole.b)):
         assert (a.n, a.total, a.squares) == pytest.approx((b.n, b.total, b.squares))
