@@ -38,6 +38,7 @@ VERBS += [
     "deploy",
     "status",
     "dead",
+    "erase",
 ]
 VERBS += ["keys", "teams", "organizations"]
 

@@ -145,9 +145,7 @@ class Settler:
             comparable if assignment.unit is None else counts_for_arm(assignment, ended.target_state, ended.context)
         )
         if assignment.unit is not None:
-            self._count_split(assignment, ended.context, counts)
-            if assignment.running.plan.ramp is not None:  # what a fallback had to answer is a failure of the arm
-                counts = ended.context.outcome != "client_gone"
+            self._count_split(assignment, ended.context, is_own_result(assignment, ended.target_state, ended.context))
         rate, pi, stratum = ended.pi, ended.pi, ended.stratum
         if counts and drawn.reason is None:
             rate, pi, stratum = assignment.inclusion(ended.pi, stratum, comparable)
@@ -157,8 +155,8 @@ class Settler:
         self._recorder.saw(cell, None if sampled else drawn.reason or "not_drawn")
         if not sampled:
             return _NOT_RECORDED
-        wanted = shadowed and self._shadow is not None
-        offer = self._shadow.decide(ended.call, assignment, ended.context) if wanted and self._shadow else None
+        shadow = self._shadow if shadowed else None
+        offer = None if shadow is None else shadow.decide(ended.call, assignment, ended.context)
         exchange = self._exchange(ended, SamplingDecision(pi, stratum, assignment if counts else None, offer))
         recorded = self._recorder.put(exchange)
         if offer is not None and self._shadow is not None:
@@ -168,11 +166,11 @@ class Settler:
                 self._shadow.withdraw(assignment, offer)
         return SettledCall(exchange, offer)
 
-    def _count_split(self, assignment: Assignment, context: CallContext, counts: bool) -> None:
-        """Counts every call of a split, also one that does not count for its arm because a fallback took it."""
+    def _count_split(self, assignment: Assignment, context: CallContext, own: bool) -> None:
+        """Counts every call of a split. own: see is_own_result."""
         if context.outcome == "client_gone":
             result = "client_gone"
-        elif not counts:
+        elif not own:
             result = "continued" if context.spliced else "elsewhere"
         else:
             result = "ok" if context.outcome == "ok" and context.status == 200 else "failed"
@@ -303,12 +301,17 @@ def is_comparable(assignment: Assignment, target_state: TargetState, context: Ca
 
 
 def counts_for_arm(assignment: Assignment, target_state: TargetState, context: CallContext) -> bool:
-    """Whether a call of a split counts for its arm: no other target answered or failed, and the client stayed.
+    """Whether a call of a split counts for its arm.
 
     In a ramp it also counts where a fallback answered: for the arm that was asked for, as a failure of it.
     """
-    if assignment.running.share is not None:
+    if assignment.running.plan.ramp is not None:
         return context.outcome != "client_gone"
+    return is_own_result(assignment, target_state, context)
+
+
+def is_own_result(assignment: Assignment, target_state: TargetState, context: CallContext) -> bool:
+    """Whether what the client got is the arm's: no other target answered or failed, and the client stayed."""
     return (
         target_state.target == assignment.target
         and context.outcome != "client_gone"

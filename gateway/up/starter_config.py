@@ -19,8 +19,8 @@ _NO_CHAT = re.compile(
     re.IGNORECASE,
 )
 _NAME = re.compile(
-    r"(?:(?![{}\"\\])[!-~]){1,200}"
-)  # valid as an alias and as a target's model, which appear in headers
+    r"(?:(?![{}*\"\\])[!-~]){1,200}"
+)  # valid as an alias and as a target's model, which appear in headers; a star would make it a wildcard
 
 _HEAD = """\
 # Written by `gateway up` from what it found. Change it as you like: it is never overwritten.

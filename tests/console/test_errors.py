@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gateway.console.errors import AdminError, InvalidBody
+from gateway.console.errors import AdminError, InvalidBody, StoreAway, StreamAway
 
 
 def test_an_error_names_its_code_its_message_and_each_mistake() -> None:
@@ -15,4 +15,7 @@ def test_an_error_names_its_code_its_message_and_each_mistake() -> None:
 
 def test_every_error_has_a_status_and_a_code_of_its_own() -> None:
     kinds = AdminError.__subclasses__()
-    assert len({kind.code for kind in kinds}) == len({kind.status for kind in kinds}) == len(kinds) >= 8
+    assert len({kind.code for kind in kinds}) == len(kinds) >= 8
+    statuses = [kind.status for kind in kinds if kind not in (StoreAway, StreamAway)]
+    assert len(set(statuses)) == len(statuses)
+    assert (StoreAway.status, StreamAway.status) == (503, 503), "the store and the stream server, away alike"

@@ -174,7 +174,8 @@ async def a_ramp_goes_forth_and_back(whole: Any, rung: Rung) -> None:
     """By hand: people override it, and think better of it."""
 
     async def begun() -> bool:
-        return bool((await whole.admin("GET", "/experiments/ramped/history")).json().get("data"))
+        gate: dict[str, Any] = (await whole.admin("GET", "/experiments/ramped/gate")).json()
+        return gate.get("state") == "shadow"
 
     await whole.until(begun, "the ramp does not begin")
     for verb in ("override", "rollback"):
