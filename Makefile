@@ -53,7 +53,8 @@ up: $(VENV)/.up
 test: $(VENV)/.test
 	@echo "running the tests"
 	@status=5; for part in $(TEST_PARTS); do \
-		$(TEST_ENV) $(BIN)/pytest -m "not long and not real" -n $(WORKERS) --dist loadfile -q $$part $(ARGS); code=$$?; \
+		$(TEST_ENV) $(BIN)/pytest -m "not long and not real" -n $(WORKERS) --dist loadfile --no-loadscope-reorder -q \
+			$$part $(ARGS); code=$$?; \
 		if [ $$code != 5 ] && { [ $$code != 0 ] || [ $$status = 5 ]; }; then status=$$code; fi; \
 	done; exit $$status
 
