@@ -148,8 +148,16 @@ def _conditions(connection: Reading, filter: CallFilter) -> list[ColumnElement[b
 def scorers_with_poor_scores(connection: Reading) -> list[str]:
     """The scorers by which answers can be listed, the worst first."""
     names = connection.execute(select(score_cells.c.scorer).distinct()).scalars()
-    poor = [select(literal(name)).where(select(1).where(scores.c.scorer == name, *_POOR).exists()) for name in names]
-    return sorted(connection.execute(union_all(*poor)).scalars()) if poor else []
+    # By the least value, which only the index has in order. With EXISTS, PostgreSQL expects a poor score in the first
+    # rows of the table, and reads all of them where a scorer has none.
+    least = [
+        select(
+            literal(name), select(func.min(scores.c.value01)).where(scores.c.scorer == name, *_POOR).scalar_subquery()
+        )
+        for name in names
+    ]
+    found = connection.execute(union_all(*least)).all() if least else []
+    return sorted(name for name, value in found if value is not None)
 
 
 def full_call(connection: Reading, id: str) -> FullCall | None:
