@@ -197,14 +197,17 @@ async def slow_line(socket_path: Path, bytes_per_s: float) -> AsyncIterator[str]
                 await asyncio.sleep(len(data) / bytes_per_s)
                 await writer.drain()
 
-        with contextlib.suppress(ConnectionError):
+        try:
             async with asyncio.TaskGroup() as group:
                 back = group.create_task(replies())
                 while data := await reader.read(65_536):
                     server_writer.write(data)
                 back.cancel()
-        for each in (server_writer, writer):
-            each.close()
+        except* ConnectionError:
+            pass
+        finally:
+            for each in (server_writer, writer):
+                each.close()
 
     server = await asyncio.start_server(carry, "127.0.0.1", 0)
     try:
