@@ -36,7 +36,7 @@ def load(path: Path) -> Config:
 
 def load_for_console(path: Path, made: MadeExperiments | None = None) -> Config:
     """The same for the console, which calls no upstream and compares no caller's key. made: instead of the experiments
-    beside the file. Raises ConfigError."""
+    next to the file. Raises ConfigError."""
     return _load(path, GATEWAY_ONLY, made)
 
 

@@ -1,7 +1,7 @@
-"""The experiments that the console made: a file beside gateway.yaml, read with it and watched with it.
+"""The experiments that the console made: a file next to gateway.yaml, read with it and watched with it.
 
 gateway.yaml itself belongs to the people who write it, with their comments and their order; a program does not change
-it. The file beside it holds nothing but a section `experiments`. An experiment of the same name in gateway.yaml wins,
+it. The file next to it holds nothing but a section `experiments`. An experiment of the same name in gateway.yaml wins,
 so that one can be moved there by copying it.
 """
 

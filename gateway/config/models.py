@@ -302,7 +302,7 @@ class Config(Section):
     experiments: dict[Name, Experiment] = Field({})
     """Comparisons of targets."""
     webhooks: dict[Name, WebhookConfig] = Field({})
-    """Who is told of each transition of a ramp, by name."""
+    """The receivers of each transition of a ramp, by name."""
     _digest: str = PrivateAttr("")
     _secret_files: tuple[Path, ...] = PrivateAttr(())
 

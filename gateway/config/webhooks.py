@@ -1,4 +1,4 @@
-"""The section `webhooks` of gateway.yaml: who is told of each transition of a ramp."""
+"""The section `webhooks` of gateway.yaml: the receivers of each transition of a ramp."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """What the console does with experiments: makes, starts and stops them. Plain functions, as in directory.py.
 
-An experiment that is made here goes into a file beside gateway.yaml, see config/made_experiments.py, because gateways
+An experiment that is made here goes into a file next to gateway.yaml, see config/made_experiments.py, because gateways
 run only what their own config names: a plan on the stream server alone would send prompts where no config allows it.
 """
 
@@ -85,7 +85,7 @@ class NewExperiment(Section):
 
 
 class ReadOnly(Conflict):
-    """The file beside gateway.yaml cannot be written. text: what to put into gateway.yaml instead."""
+    """The file next to gateway.yaml cannot be written. text: what to put into gateway.yaml instead."""
 
     def __init__(self, message: str, text: str) -> None:
         super().__init__(message)
@@ -144,7 +144,7 @@ async def stop_experiment(of: ExperimentAdmin, actor: Actor, name: str) -> PlanS
 
 
 async def make_experiment(of: ExperimentAdmin, actor: Actor, body: Mapping[str, Any]) -> NewExperiment:
-    """Writes an experiment into the file beside gateway.yaml, which gateways read within a second.
+    """Writes an experiment into the file next to gateway.yaml, which gateways read within a second.
 
     The role is owner, because a candidate's upstream gets callers' prompts. Raises InvalidBody, Conflict; ReadOnly if
     the file cannot be written.
@@ -158,7 +158,7 @@ async def make_experiment(of: ExperimentAdmin, actor: Actor, body: Mapping[str, 
         await asyncio.to_thread(made.write)
     except OSError as error:
         raise ReadOnly(
-            f"{made.path.name} cannot be written beside gateway.yaml ({error.strerror}); "
+            f"{made.path.name} cannot be written next to gateway.yaml ({error.strerror}); "
             "put these lines into gateway.yaml where it is kept",
             file_text({new.name: new.section()}),
         ) from None

@@ -85,9 +85,9 @@ async def change_ramp(
 ) -> dict[str, Any]:
     """Gives a command. Raises NotPermitted, InvalidBody, NotThere, Conflict, StreamAway."""
     actor.require("owner" if verb == "override" else "operator", f"{verb} a ramp")
-    said = checked(RampOverride if verb == "override" else RampReason, body)
-    full = isinstance(said, RampOverride) and said.full
-    command = RampCommand(verb, actor.name, said.reason, full)
+    given = checked(RampOverride if verb == "override" else RampReason, body)
+    full = isinstance(given, RampOverride) and given.full
+    command = RampCommand(verb, actor.name, given.reason, full)
     pace = _pace(admin, experiment)
     record = await _on_stream(admin, lambda corridor: command_ramp(corridor, experiment, command, pace, admin.clock))
     return {

@@ -322,8 +322,8 @@ async def stop(request: Request) -> Response:
     form = await form_actor(request, "operator", "stop experiments")
     name = form.get("name")
     before = await stop_experiment(experiment_admin(services_of(request)), form.actor, name)
-    said = "is stopped; its evidence stays" if before.running else "had been stopped already"
-    return redirect(request, url_of(name), f"{name} {said}")
+    outcome = "is stopped; its evidence stays" if before.running else "had been stopped already"
+    return redirect(request, url_of(name), f"{name} {outcome}")
 
 
 async def command(request: Request) -> Response:
@@ -364,7 +364,7 @@ async def states_of(services: PageServices) -> tuple[dict[str, PlanState], str]:
 
 
 def _made_names(services: PageServices) -> frozenset[str]:
-    """The experiments of the file beside gateway.yaml."""
+    """The experiments of the file next to gateway.yaml."""
     try:
         return frozenset(read_made(services.config_path).sections())
     except ConfigError:

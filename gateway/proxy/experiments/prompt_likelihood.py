@@ -1,6 +1,6 @@
 """Reads the likelihood of a served answer from an engine's `prompt_logprobs`. Pure.
 
-The form is vLLM's: a list beside `choices`, one entry for each token of the prompt, null for the first; an entry maps
+The form is vLLM's: a list next to `choices`, one entry for each token of the prompt, null for the first; an entry maps
 token ids to {logprob, rank, decoded_token}: the prompt's own token first, then the most likely ones. The answer is the
 end of the prompt, and its tokens are found there by their texts.
 """
