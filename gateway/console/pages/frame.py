@@ -30,6 +30,7 @@ from gateway.console.errors import AdminError, BodyTooLarge, InvalidBody, NotPer
 from gateway.console.pages import filters
 from gateway.console.pages.sessions import PROXY, SESSION_S, Sessions, Visitor, same_csrf
 from gateway.console.pages.visible import visible
+from gateway.evals.reports.html import parts_css
 from gateway.runtime.tasks import Tasks
 from gateway.stream import Corridor
 
@@ -330,10 +331,10 @@ def _finalized(value: object) -> object:
 
 @cache
 def static_files() -> Mapping[str, bytes]:
-    """By name: the style sheet, htmx and our own script."""
-    names = ("console.css", "reports.css", "console.js", "htmx.min.js", "htmx.LICENSE.txt", "icon.svg")
+    """By name: the style sheets, htmx and our own script."""
+    names = ("console.css", "console.js", "htmx.min.js", "htmx.LICENSE.txt", "icon.svg")
     folder = files(__package__).joinpath("static")
-    return {name: folder.joinpath(name).read_bytes() for name in names}
+    return {**{name: folder.joinpath(name).read_bytes() for name in names}, "reports.css": parts_css().encode()}
 
 
 @cache

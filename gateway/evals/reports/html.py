@@ -80,10 +80,19 @@ def render(template: str, **values: Any) -> str:
 
     With the digest instead of 'unsafe-inline', not even a style attribute that came from the store would be applied.
     """
-    style = files(__package__).joinpath("templates/style.css").read_text(encoding="utf-8")
+    style = _template("page.css") + parts_css()
     digest = b64encode(sha256(style.encode()).digest()).decode()
     css = Markup(style)  # noqa: S704 - a file of this package
     return environment().get_template(template).render(style=css, style_digest=digest, **values)
+
+
+def parts_css() -> str:
+    """The style of what reports consist of, without that of the page around them; the console serves it, too."""
+    return _template("parts.css")
+
+
+def _template(name: str) -> str:
+    return files(__package__).joinpath("templates", name).read_text(encoding="utf-8")
 
 
 def environment() -> Environment:

@@ -63,4 +63,4 @@ def test_a_value_that_a_template_misses_is_an_error():
 
 def test_the_templates_are_files_of_the_package():
     found = {f.name for f in files("gateway.evals.reports").joinpath("templates").iterdir()}
-    assert found >= {"page.html.jinja", "experiment.html.jinja", "replay.html.jinja", "style.css"}
+    assert found >= {"page.html.jinja", "experiment.html.jinja", "replay.html.jinja", "page.css", "parts.css"}
