@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from gateway.cli.ab_ramp import ramp
+from gateway.cli.ab_ramp import gate_lines, ramp
 from gateway.cli.on_stream import on_stream, store_url
 from gateway.cli.options import AsJson, Data, File, example, note, show
 
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from gateway.config.models import Config
     from gateway.core.plan import Plan, PlanState
     from gateway.evals.experiments.power import PowerForecast, Terms
+    from gateway.evals.experiments.ramp.commands import RampView
     from gateway.evals.experiments.report import Report
     from gateway.evals.experiments.start_stop import PlanToStart
     from gateway.stream import Corridor
@@ -95,8 +96,11 @@ def list_(as_json: AsJson = False, config: Annotated[Path, File] = Path("gateway
 def status(
     name: Name, as_json: AsJson = False, config: Annotated[Path, File] = Path("gateway.yaml"), data: Data = None
 ) -> None:
-    """Show an experiment's state, the results and today's usage of its shadow requests, and the verdict."""
+    """Show an experiment's state, its ramp, the results and today's usage of its shadow requests, and the verdict."""
+    from gateway.config.derive import paces_of
     from gateway.config.loading import load_for_consumer
+    from gateway.core.ramp import RampPace
+    from gateway.evals.experiments.ramp.gate import gate_of
 
     read = load_for_consumer(config)
     state, results, spent = on_stream(read, data, lambda corridor: _standing(corridor, name))
@@ -104,6 +108,8 @@ def status(
         raise typer.BadParameter(f'no experiment "{name}"; there are: {_named(read)}', param_hint="NAME")
     found = {**next(_listed(read, {name: state} if state else {}, only=name)), "shadows": results, "used_today": spent}
     reports = _reports(read, data, name)
+    ramped = on_stream(read, data, lambda corridor: _ramp(corridor, name))
+    found["ramp"] = gate_of(ramped, paces_of(read).get(name, RampPace()), time.time()) if ramped else None
     found["verdict"] = reports[0].sentence if reports else None
     found["candidates"] = [_candidate(each) for each in reports]
     found["ends"] = _ends(state, reports)
@@ -207,6 +213,15 @@ def _reports(config: Config, data: Path | None, name: str) -> list[Report]:
         return []
 
 
+async def _ramp(corridor: Corridor, name: str) -> RampView | None:
+    from gateway.evals.experiments.ramp.commands import NoRamp, read_ramp
+
+    try:
+        return await read_ramp(corridor, name)
+    except NoRamp:
+        return None
+
+
 async def _standing(corridor: Corridor, name: str) -> tuple[PlanState | None, dict[str, float], dict[str, float]]:
     """(state, results of its plan's shadow requests, their usage today)."""
     from gateway.proxy.experiments.budget import COUNTS, DAY_S
@@ -262,6 +277,8 @@ def _lines(found: Mapping[str, Any]) -> Iterator[str]:
     yield from (f"            not_offered_{line}" for line in not_offered_notes(reasons))
     used = found["used_today"]
     yield f"  today     {used.get('tokens', 0.0):.0f} tokens, {used.get('usd', 0.0):.4f} USD"
+    if found["ramp"]:
+        yield from gate_lines(found["ramp"])
     yield f"  ends      {found['ends']}"
     yield f"  verdict   {found['verdict'] or 'no evidence in the store yet'}"
 

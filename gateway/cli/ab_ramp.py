@@ -94,13 +94,13 @@ def gate(name: Name, as_json: AsJson = False, config: Config = Path("gateway.yam
     except NoRamp as error:
         raise typer.BadParameter(str(error), param_hint="NAME") from None
     found = gate_of(view, paces_of(read).get(name, RampPace()), time.time())
-    show(to_json(found) if as_json else "\n".join(_gate_lines(found)))
+    show(to_json(found) if as_json else "\n".join([f"{found['experiment']}: {found['status']}", *gate_lines(found)]))
     raise typer.Exit({"success": 0, "failure": 1, "inconclusive": 2}[found["status"]])
 
 
-def _gate_lines(found: dict[str, Any]) -> Iterator[str]:
+def gate_lines(found: dict[str, Any]) -> Iterator[str]:
+    """Where a ramp stands and why; found: of gate_of."""
     step = f", step {found['step'] + 1} of {len(found['steps'])}" if found["step"] >= 0 else ""
-    yield f"{found['experiment']}: {found['status']}"
     yield f"  ramp      {found['state']}{step}: {found['share']:.3g} of the units" + (", paused" * found["paused"])
     yield f"  reason    {found['reason']}"
 

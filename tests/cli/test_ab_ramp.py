@@ -85,6 +85,14 @@ def test_a_ramp_is_paused_resumed_and_rolled_back(run: Run, server: Any) -> None
     assert "cools down" in refused("resume", "swap", "--reason", "again")
 
 
+def test_the_status_shows_where_the_ramp_stands(run: Run, server: Any) -> None:
+    server(lambda ramp: ramp.steps())
+    run("pause", "swap", "--reason", "the upstream moves")
+    text, found = run("status", "swap"), json.loads(run("status", "swap", "--json"))
+    assert "  ramp      ramp, step 1 of 2: 0.25 of the units, paused\n" in text
+    assert (found["ramp"]["share"], found["ramp"]["paused"]) == (0.25, True)
+
+
 def test_promote_waits_for_the_evidence_and_override_does_not(run: Run, server: Any) -> None:
     assert "there is no evidence yet" in refused("promote", "swap", "--reason", "x")
     server(lambda ramp: ramp.says("ready"))
