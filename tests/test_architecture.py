@@ -108,6 +108,7 @@ LADDERS = {
         ("scorers",),
         ("experiments",),
         ("annotation", "replay"),
+        ("learned",),
         ("reports",),
         ("otel_events", "otel_content", "gauges", "entry_scoring", "limit_repair"),
         ("consumer", "backfill", "erasure"),
@@ -348,6 +349,7 @@ HEAVY = (
     "jsonschema_rs",
     "jinja2",
     "xllamacpp",
+    "sklearn",
     "opentelemetry.exporter",
 )
 

@@ -18,6 +18,7 @@ from pydantic_core import ErrorDetails
 from gateway.config.derive import prices_of, target_of
 from gateway.config.experiments import Experiment
 from gateway.config.models import Config, Timeouts
+from gateway.config.predictor import FEEDBACK_TARGET, LABELS_TARGET
 from gateway.core.did_you_mean import did_you_mean
 from gateway.core.plan import (
     AGAIN,
@@ -75,6 +76,7 @@ def cross_section_mistakes(raw: dict[str, Any]) -> list[str]:
         *_evals_mistakes(raw),
         *_experiment_mistakes(raw),
         *_webhook_mistakes(raw),
+        *_predictor_mistakes(raw),
     ]
 
 
@@ -324,6 +326,26 @@ def _webhook_mistakes(raw: dict[str, Any]) -> Iterator[str]:
             if isinstance(experiment, str) and experiment not in known:
                 hint = did_you_mean(experiment, known)
                 yield f'webhooks.{name}.experiments[{i}]: no experiment "{experiment}"{hint}'
+
+
+def _predictor_mistakes(raw: dict[str, Any]) -> Iterator[str]:
+    predictor = raw.get("predictor")
+    if not isinstance(predictor, dict) or not isinstance(predictor.get("target"), str):
+        return
+    target = predictor["target"]
+    if target.startswith(FEEDBACK_TARGET):
+        return
+    scorers, name = _sections(raw, "scorers"), target.removeprefix(LABELS_TARGET)
+    if name not in (raw.get("scorers") or {}):
+        hint = did_you_mean(name, scorers) or f"; known: {', '.join(scorers) or 'none'}, or feedback:NAME"
+        yield f'predictor.target: no scorer "{name}"{hint}'
+        return
+    own, pi_min = scorers.get(name, {}).get("share", 1.0), predictor.get("pi_min", 0.05)
+    if "share" not in predictor and isinstance(own, int | float) and isinstance(pi_min, int | float) and own < pi_min:
+        yield (
+            f"predictor.share: by default that of scorers.{name}, {own:g}, which is below pi_min {pi_min:g}; "
+            "set share or lower pi_min"
+        )
 
 
 def _experiment_mistakes(raw: dict[str, Any]) -> Iterator[str]:

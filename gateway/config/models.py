@@ -15,6 +15,7 @@ from gateway.config.admin import AdminConfig
 from gateway.config.experiments import Experiment
 from gateway.config.jwt import JwtIssuer
 from gateway.config.limits import Budgets, LimitsConfig, Organization, Team
+from gateway.config.predictor import PredictorConfig
 from gateway.config.prices import PriceList
 from gateway.config.privacy import Content, RedactionConfig
 from gateway.config.scorers import EvalsConfig, ScorerConfig
@@ -295,6 +296,8 @@ class Config(Section):
     """What is removed from content before it is recorded. Default: nothing."""
     scorers: dict[Name, ScorerConfig] = Field({})
     """What is measured on each recorded answer."""
+    predictor: PredictorConfig | None = None
+    """A learned model that decides which exchanges a judge sees. Default: none."""
     evals: EvalsConfig = EvalsConfig()
     """How judges, embeddings and replays reach the gateway."""
     prices: PriceList | None = None

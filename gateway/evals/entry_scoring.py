@@ -17,11 +17,13 @@ from gateway.core.prices import Prices
 from gateway.core.randomization import draw
 from gateway.core.request_format import stated_reference
 from gateway.core.score import ScoreResult
+from gateway.evals.learned.predictor import Predictor, draws_of
 from gateway.evals.scoring.registry import RegisteredScorer
 from gateway.evals.scoring.run import StartedScores, score_all, score_later, score_now
 from gateway.evals.scoring.threads import ScoringThreads
 from gateway.evals.scoring.types import Subject
 from gateway.evals.store.ledger import position
+from gateway.evals.store.predictions import Prediction
 from gateway.evals.store.rows import ScoredExchange
 from gateway.evals.store.write import ScoredBatch
 from gateway.stream import StreamEntry
@@ -54,6 +56,14 @@ class SortedEntries:
 
 
 @dataclass(frozen=True, slots=True)
+class _ParsedEntry:
+    """An exchange that no scorer has seen."""
+
+    entry: StreamEntry
+    subject: Subject
+
+
+@dataclass(frozen=True, slots=True)
 class _PendingScores:
     """An exchange that waits for some of its scorers."""
 
@@ -67,15 +77,26 @@ class EntryScorer:
     """Reads entries and runs every scorer on each exchange."""
 
     def __init__(
-        self, scorers: Mapping[str, RegisteredScorer], threads: ScoringThreads, prices: Prices | None = None
+        self,
+        scorers: Mapping[str, RegisteredScorer],
+        threads: ScoringThreads,
+        prices: Prices | None = None,
+        predictor: Predictor | None = None,
     ) -> None:
+        """predictor: None: each scorer sees its share of the exchanges."""
         self._scorers = scorers
+        self._predictor = predictor
         self._prices = prices or Prices()
         self._threads = threads
 
     async def read(self, entries: Sequence[StreamEntry]) -> SortedEntries:
         """Never raises for the content of an entry: one bad entry must not stop the others."""
-        found = [self._begin(entry) for entry in entries]
+        parsed = [self._parse(entry) for entry in entries]
+        predictions = self._predictions([each.subject for each in parsed if isinstance(each, _ParsedEntry)])
+        found = [
+            self._begin(each, predictions.get(each.subject.exchange.id)) if isinstance(each, _ParsedEntry) else each
+            for each in parsed
+        ]
         waiting = [at for at, each in enumerate(found) if isinstance(each, _PendingScores)]
         ended = await asyncio.gather(*(self._end(each) for each in found if isinstance(each, _PendingScores)))
         for at, each in zip(waiting, ended, strict=True):
@@ -107,17 +128,39 @@ class EntryScorer:
         results = await score_all(chosen, subject, drawn, self._threads, patient=True)
         return ScoredExchange(exchange, subject.completion, results, subject.cost_usd)
 
-    def _begin(self, entry: StreamEntry) -> ReadEntry | UnreadableEntry | _PendingScores:
+    def _parse(self, entry: StreamEntry) -> ReadEntry | UnreadableEntry | _ParsedEntry:
         try:
             record = from_fields(entry.fields)
-            if not isinstance(record, Exchange):
-                return ReadEntry(entry, record)
-            judged, begun = self._start(record, position(entry.id))
+            return (
+                _ParsedEntry(entry, self._subject(record)) if isinstance(record, Exchange) else ReadEntry(entry, record)
+            )
         except ValueError as error:
             return UnreadableEntry(entry, str(error))
         except Exception as error:  # the other entries are scored; this one becomes a dead letter
             return _broken(entry, error)
-        return _PendingScores(entry, judged, begun) if begun.waiting else ReadEntry(entry, record, judged)
+
+    def _predictions(self, subjects: Sequence[Subject]) -> Mapping[str, Prediction]:
+        """By exchange; empty without a predictor."""
+        asked = [s for s in subjects if s.exchange.likelihood is None]
+        if self._predictor is None or not asked:
+            return {}
+        try:
+            predicted = self._predictor.predict(asked)
+        except Exception:  # a model must not stop the scoring
+            log.exception("predictor failed; the exchanges are drawn without it: exchanges=%d", len(asked))
+            predicted = self._predictor.without_model(asked)
+        return {s.exchange.id: each for s, each in zip(asked, predicted, strict=True)}
+
+    def _begin(
+        self, parsed: _ParsedEntry, prediction: Prediction | None
+    ) -> ReadEntry | UnreadableEntry | _PendingScores:
+        try:
+            judged, begun = self._start(parsed.subject, position(parsed.entry.id), prediction)
+        except Exception as error:  # as in _parse
+            return _broken(parsed.entry, error)
+        if begun.waiting:
+            return _PendingScores(parsed.entry, judged, begun)
+        return ReadEntry(parsed.entry, judged.exchange, judged)
 
     async def _end(self, begun: _PendingScores) -> ReadEntry | UnreadableEntry:
         try:
@@ -126,12 +169,18 @@ class EntryScorer:
             return _broken(begun.entry, error)
         return ReadEntry(begun.entry, begun.judged.exchange, replace(begun.judged, results=results))
 
-    def _start(self, exchange: Exchange, position: str) -> tuple[ScoredExchange, StartedScores]:
+    def _start(
+        self, subject: Subject, position: str, prediction: Prediction | None
+    ) -> tuple[ScoredExchange, StartedScores]:
         """Runs the scorers that need no waiting, and starts the others."""
-        subject = self._subject(exchange)
-        begun = score_now(self._of(exchange), subject, partial(draw, unit=exchange.unit))
+        exchange = subject.exchange
+        scorers = self._of(exchange)
+        if self._predictor is not None and prediction is not None:
+            scorers = self._predictor.chosen(prediction)
+        begun = score_now(scorers, subject, draws_of(exchange.unit, prediction))
         results = [r for r in begun.results if r is not None]
-        return ScoredExchange(exchange, subject.completion, results, subject.cost_usd, position), begun
+        judged = ScoredExchange(exchange, subject.completion, results, subject.cost_usd, position, prediction)
+        return judged, begun
 
     def _of(self, exchange: Exchange) -> Mapping[str, RegisteredScorer]:
         """The scorers of an exchange: none for a request for the likelihood of an answer, which has no answer."""

@@ -29,6 +29,7 @@ from gateway.evals.experiments.ramp.controller import RampController
 from gateway.evals.experiments.ramp.webhooks import WebhookSender
 from gateway.evals.gauges import Gauges
 from gateway.evals.http_client import GatewayClient, HttpConnections
+from gateway.evals.learned.predictor import Predictor
 from gateway.evals.limit_repair import LimitRepair
 from gateway.evals.scoring.asker import ExternalServices
 from gateway.evals.scoring.budget import BudgetLedger
@@ -108,7 +109,8 @@ async def opened(
             built = build_all(config.scorers, outside)
             _warn(config, built)
             scorers = built.single
-            scoring = EntryScorer(scorers, threads, prices_of(config))
+            predictor = None if config.predictor is None else Predictor(config.predictor, scorers)
+            scoring = EntryScorer(scorers, threads, prices_of(config), predictor)
             gauges = Gauges(config, scorers, built.pairs)
             ramps = RampController(opened_store, corridor, paces_of(config))
             experiments = ExperimentEngine(

@@ -17,6 +17,7 @@ from prometheus_client import CollectorRegistry
 
 from gateway.config.loading import parse
 from gateway.config.models import Config
+from gateway.config.predictor import PredictorConfig
 from gateway.core.backoff import Backoff
 from gateway.core.completion import completion_of
 from gateway.core.exchange import Count, Exchange, Feedback, Tally, Target, new_id
@@ -26,6 +27,7 @@ from gateway.evals.consumer import Consumer, ConsumerContext, ConsumerTiming
 from gateway.evals.entry_scoring import EntryScorer
 from gateway.evals.experiments.engine import EngineTiming, ExperimentEngine
 from gateway.evals.gauges import Gauges
+from gateway.evals.learned.predictor import Predictor
 from gateway.evals.scoring.registry import RegisteredPair, RegisteredScorer
 from gateway.evals.scoring.threads import ScoringThreads
 from gateway.evals.scoring.types import Golden, Subject
@@ -171,6 +173,7 @@ class Room:
     corridor: Corridor
     shown: list[EvalFigures] = field(default_factory=list)
     pairs: dict[str, RegisteredPair] = field(default_factory=dict)
+    predictor: PredictorConfig | None = None
 
     async def send(self, *records: Exchange | Tally | Feedback) -> None:
         await self.corridor.append([r.to_fields() for r in records])
@@ -185,7 +188,8 @@ class Room:
         async with Store(self.store_url, retention=retention) as store:
             gauges = Watched(self.config, self.scorers)
             gauges.shown = self.shown
-            judge = EntryScorer(self.scorers, threads)
+            predictor = None if self.predictor is None else Predictor(self.predictor, self.scorers)
+            judge = EntryScorer(self.scorers, threads, predictor=predictor)
             experiments = ExperimentEngine(store, corridor, self.pairs, threads, HURRIED, rescore=judge.score_again)
             metrics = EvalMetrics(CollectorRegistry())
             context = ConsumerContext(corridor, store, self.scorers, judge, gauges, metrics, experiments)

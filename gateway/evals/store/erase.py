@@ -19,7 +19,7 @@ from sqlalchemy import ColumnElement, Connection, and_, delete, false, func, ins
 
 from gateway.core.chunked import chunked
 from gateway.core.exchange import new_id, user_digest
-from gateway.evals.store.retention import WITHOUT_TEXTS
+from gateway.evals.store.retention import WITHOUT_FEATURES, WITHOUT_TEXTS
 from gateway.evals.store.tables import (
     audit,
     dead_letters,
@@ -27,6 +27,7 @@ from gateway.evals.store.tables import (
     feedback,
     labels,
     pair_scores,
+    predictions,
     replay_answers,
     score_units,
     scores,
@@ -139,6 +140,7 @@ _DEPENDENT = (
     ("comparisons", pair_scores, pair_scores.c.exchange_id),
     ("feedback", feedback, feedback.c.resolved),
     ("labels", labels, labels.c.subject_id),
+    ("predictions", predictions, predictions.c.exchange_id),
     ("replayed answers", replay_answers, replay_answers.c.exchange_id),
 )
 
@@ -169,6 +171,7 @@ def erase(connection: Connection, ids: Sequence[str], now: float) -> ErasureCoun
     replayed = delete(replay_answers).where(replay_answers.c.exchange_id.in_(ids))
     counts.n["replayed answers"] += _deleted(connection, replayed)
     counts.n["scores"] += _deleted(connection, delete(scores).where(scores.c.exchange_id.in_(gone)))
+    counts.n["predictions"] += _deleted(connection, delete(predictions).where(predictions.c.exchange_id.in_(gone)))
     connection.execute(delete(score_units).where(score_units.c.unit.in_({row[1] for row in rows})))
     for row in rows:
         connection.execute(
@@ -185,6 +188,7 @@ def _empty(connection: Connection, ids: Sequence[str], emptied: Sequence[str]) -
     without_words = {"explanation": None, "detail": None}
     connection.execute(update(exchanges).where(exchanges.c.id.in_(emptied)).values(_WITHOUT_PERSON))
     connection.execute(update(scores).where(scores.c.exchange_id.in_(emptied)).values(without_words))
+    connection.execute(update(predictions).where(predictions.c.exchange_id.in_(emptied)).values(WITHOUT_FEATURES))
     of_pairs = or_(pair_scores.c.exchange_id.in_(ids), pair_scores.c.pair.in_(ids))
     connection.execute(update(pair_scores).where(of_pairs).values(without_words))
 

@@ -15,7 +15,7 @@ from sqlalchemy import ColumnElement, Connection, delete, func, or_, select, tru
 from gateway.config.models import StoreConfig
 from gateway.core.chunked import chunked
 from gateway.evals.store.experiments.plans import hold_lease
-from gateway.evals.store.tables import exchanges, feedback, labels, pair_scores, scores
+from gateway.evals.store.tables import exchanges, feedback, labels, pair_scores, predictions, scores
 
 LEASE = "keeping"
 UNMET_S = 7 * 86_400.0
@@ -25,6 +25,9 @@ WITHOUT_TEXTS = {
     "request": b"{}", "response": b"", "text": "", "reasoning": "", "refusal": "", "tool_calls": "[]", "error": None,
     "reference": None, "client_id": None, "bytes": 0,
 }  # fmt: skip
+
+WITHOUT_FEATURES = {"features": b"", "feature_set": ""}
+"""Features of a prediction count what a text consists of."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +119,7 @@ def _needed() -> ColumnElement[bool]:
 def _remove(connection: Connection, ids: Sequence[str]) -> None:
     connection.execute(delete(scores).where(scores.c.exchange_id.in_(ids)))
     connection.execute(delete(feedback).where(feedback.c.resolved.in_(ids)))
+    connection.execute(delete(predictions).where(predictions.c.exchange_id.in_(ids)))
     connection.execute(delete(exchanges).where(exchanges.c.id.in_(ids)))
 
 
@@ -125,5 +129,6 @@ def _empty(connection: Connection, ids: Sequence[str]) -> None:
     connection.execute(update(scores).where(scores.c.exchange_id.in_(ids)).values(without_words))
     of_pairs = or_(pair_scores.c.exchange_id.in_(ids), pair_scores.c.pair.in_(ids))
     connection.execute(update(pair_scores).where(of_pairs).values(without_words))
+    connection.execute(update(predictions).where(predictions.c.exchange_id.in_(ids)).values(WITHOUT_FEATURES))
     words = {"comment": None, "correction": None}
     connection.execute(update(feedback).where(feedback.c.resolved.in_(ids)).values(words))

@@ -16,6 +16,7 @@ import orjson
 from gateway.core.completion import Completion
 from gateway.core.exchange import STORED_FIELDS, Exchange, Feedback, Usage
 from gateway.core.score import ConfiguredScorer, Score, ScoreResult, ScorerInfo, Spent, unit_value
+from gateway.evals.store.predictions import Prediction
 
 Row = tuple[Any, ...]
 _mirrored = attrgetter(*STORED_FIELDS)
@@ -33,6 +34,8 @@ class ScoredExchange:
     """None: unknown."""
     position: str = ""
     """In the stream, as ledger.position writes it."""
+    prediction: Prediction | None = None
+    """None: no predictor is configured, or the exchange is not scored."""
 
 
 def model_of(exchange: Exchange) -> str:

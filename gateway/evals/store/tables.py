@@ -225,6 +225,61 @@ score_buckets = Table(
     PrimaryKeyConstraint(*CELL, "bucket"),
 )
 
+predictor_models = Table(
+    # Every model that was trained, and its card. version: SHA-256 of the model. target: as in the section `predictor`.
+    "predictor_models",
+    metadata,
+    Column("version", Text, primary_key=True),
+    Column("target", Text, nullable=False),
+    Column("created", Double, nullable=False),  # Unix seconds, as are the next two
+    Column("trained_from", Double, nullable=False),  # the arrival of the oldest exchange that it was trained on
+    Column("trained_to", Double, nullable=False),
+    Column("rows", BigInteger, nullable=False),
+    Column("model", Text, nullable=False),  # JSON
+    Column("card", Text, nullable=False),  # JSON
+    Column("features", Text, nullable=False),  # JSON: their names, in order
+    Index("predictor_models_newest", "target", "created"),
+)
+
+predictions = Table(
+    # What a model predicted for an exchange before the draw. scorer: whose sampling it guides, or "feedback:NAME".
+    "predictions",
+    metadata,
+    Column("exchange_id", Text, nullable=False),
+    Column("scorer", Text, nullable=False),
+    Column("version", Text, nullable=False),  # of the model; "": there was none
+    Column("predicted", Double),  # in [0, 1], 1 best; NULL: there was no model
+    Column("residual", Double),  # the expected squared error of predicted; NULL: there was no model
+    Column("pi", Double, nullable=False),  # with which the scorer saw the exchange, given that it was recorded
+    Column("judged", Boolean, nullable=False),  # the scorer was drawn, whatever came of it
+    Column("received", Double, nullable=False),
+    Column("alias", Text, nullable=False),
+    Column("model", Text, nullable=False),
+    Column("stratum", Text, nullable=False),
+    Column("feature_set", Text, nullable=False),  # of the names of the features; rows of two sets do not mix
+    Column("features", LargeBinary, nullable=False),  # 32-bit floats, little-endian; empty: retention removed them
+    PrimaryKeyConstraint("exchange_id", "scorer"),
+    Index("predictions_newest", "scorer", "received"),
+    sqlite_with_rowid=False,
+)
+
+PREDICTION_SUMS = (
+    "s_failed", "s_b", "s_d", "s_e1", "s_e2", "s_bb", "s_bd", "s_be1", "s_be2", "s_dd", "s_de1", "s_de2", "s_e1e1",
+    "s_e1e2", "s_e2e2",
+)  # fmt: skip
+
+prediction_sums = Table(
+    # Over the exchanges of a cell of a guided scorer, sums of terms of each and of their products; prediction_sums.py
+    # says which. failed: drawn ones without an answer of the scorer.
+    "prediction_sums",
+    metadata,
+    *(Column(name, Text, nullable=False) for name in CELL),
+    Column("n", BigInteger, nullable=False),
+    Column("failed", BigInteger, nullable=False),
+    *(Column(name, Double, nullable=False) for name in PREDICTION_SUMS),
+    PrimaryKeyConstraint(*CELL),
+)
+
 TALLY = ("incarnation", "ledger", "stratum", "alias", "target", "arm", "reason")
 
 tallies = Table(

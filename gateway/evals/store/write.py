@@ -17,12 +17,13 @@ from sqlalchemy.engine import Dialect
 from gateway.core.chunked import chunked
 from gateway.core.exchange import Exchange, Feedback, Tally
 from gateway.core.score import ConfiguredScorer
-from gateway.evals.store import feedback, ledger, score_sums, usage
+from gateway.evals.store import feedback, ledger, prediction_sums, score_sums, usage
 from gateway.evals.store.engine import insert
 from gateway.evals.store.experiments import pairs
 from gateway.evals.store.feedback import JoinedFeedback
+from gateway.evals.store.predictions import predicted, prediction_row
 from gateway.evals.store.rows import OWN, SHARED, Row, ScoredExchange, ScoreRowBuilder, ScoreRows, exchange_row
-from gateway.evals.store.tables import counters, dead_letters, exchanges, scores
+from gateway.evals.store.tables import counters, dead_letters, exchanges, predictions, scores
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,6 +140,7 @@ def write(connection: Connection, batch: ScoredBatch, now: float) -> WriteResult
     new = [j for i, j in by_id.items() if i not in known]
     ledger.count_late(connection, [(j.exchange.incarnation, j.exchange.seq) for j in new])
     insert_new(connection, exchanges, [exchange_row(j, now) for j in new])
+    _predictions(connection, new, batch)
     pairs.open_pairs(connection, new)
     pairs.move_earlier(connection, [by_id[i] for i in known])
     _scores(connection, [*new, *_unscored(connection, [by_id[i] for i in known], batch)], batch, now)
@@ -187,11 +189,33 @@ def _scores(connection: Connection, judged: Sequence[ScoredExchange], batch: Sco
     score_sums.add(connection, sums)
 
 
+def _predictions(connection: Connection, new: Sequence[ScoredExchange], batch: ScoredBatch) -> None:
+    """Stores the predictions of these exchanges, and adds them to their sums."""
+    rows = [prediction_row(j.exchange, j.prediction) for j in new if j.prediction is not None]
+    if rows:
+        insert_new(connection, predictions, rows)
+        prediction_sums.add_predictions(connection, new, batch.scorers)
+
+
 def _unscored(connection: Connection, known: Sequence[ScoredExchange], batch: ScoredBatch) -> list[ScoredExchange]:
     """Redelivered exchanges with the scores that are not stored yet: of scorers configured in the meantime."""
     stored, builder = _known(connection, _KNOWN_SCORES, [j.exchange.id for j in known]), ScoreRowBuilder(batch.scorers)
+    known = _undecided(connection, known)
     fresh = ([r for r, i in zip(j.results, builder.score_ids(j), strict=True) if i not in stored] for j in known)
     return [replace(j, results=results) for j, results in zip(known, fresh, strict=True) if results]
+
+
+def _undecided(connection: Connection, known: Sequence[ScoredExchange]) -> Sequence[ScoredExchange]:
+    """The same without results of a scorer whose draw was decided and stored before: by then there was another model,
+    with another probability."""
+    guided = {j.prediction.scorer for j in known if j.prediction is not None}
+    for name in guided:
+        decided = predicted(connection, name, [j.exchange.id for j in known])
+        known = [
+            replace(j, results=[r for r in j.results if r.scorer != name]) if j.exchange.id in decided else j
+            for j in known
+        ]
+    return known
 
 
 def _known(connection: Connection, statement: Any, ids: Iterable[str]) -> set[str]:

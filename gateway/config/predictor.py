@@ -1,0 +1,57 @@
+"""The section `predictor` of gateway.yaml: the learned model that decides what a judge sees. The consumer reads it."""
+
+from __future__ import annotations
+
+from typing import Annotated, Self
+
+from pydantic import Field, model_validator
+
+from gateway.config.types import Section
+
+FEEDBACK_TARGET, LABELS_TARGET = "feedback:", "labels:"
+_TARGET = r"^(feedback:[A-Za-z0-9_.-]{1,64}|(labels:)?[^\s{}\"\\:]{1,200})$"
+
+
+class PredictorConfig(Section):
+    """A model of gradient-boosted trees that predicts the value of one scorer for each recorded exchange. It gives no
+    verdict: it decides with which probability the judge sees an exchange, and makes intervals narrower. Training needs
+    the extra `learn`."""
+
+    target: Annotated[str, Field(pattern=_TARGET)]
+    """What is predicted: a scorer in `scorers`, `feedback:NAME`, or `labels:SCORER`, people's labels for a scorer."""
+    pi_min: Annotated[float, Field(ge=0.05, le=1)] = 0.05
+    """The smallest probability with which the judge sees an exchange."""
+    share: Annotated[float, Field(gt=0, le=1)] | None = None
+    """The share of the recorded exchanges that the judge sees, on average. Where the judge's `budget_usd` or
+    `budget_tokens` affords less, it is less. Default: the scorer's own `share`."""
+    retrain_s: Annotated[float, Field(ge=1)] = 3600.0
+    """Seconds between two trainings."""
+    min_rows: Annotated[int, Field(ge=50)] = 500
+    """Values of the target without which no model is trained; until then each exchange is judged with probability
+    `share`."""
+    max_rows: Annotated[int, Field(ge=50, le=1_000_000)] = 20_000
+    """The newest values of the target that a training uses."""
+
+    @model_validator(mode="after")
+    def _check_rows_and_share(self) -> Self:
+        if self.max_rows < self.min_rows:
+            raise ValueError(f"max_rows {self.max_rows} is below min_rows {self.min_rows}: no model would be trained")
+        if self.share is not None and self.share < self.pi_min:
+            raise ValueError(
+                f"share {self.share:g} is below pi_min {self.pi_min:g}, with which every exchange is judged at least"
+            )
+        if self.share is not None and self.guided is None:
+            raise ValueError(f"share: {self.target} is given by people, so no judge has a share; remove it")
+        return self
+
+    @property
+    def guided(self) -> str | None:
+        """The scorer whose sampling the model guides; None: the target is people's feedback."""
+        if self.target.startswith(FEEDBACK_TARGET):
+            return None
+        return self.target.removeprefix(LABELS_TARGET)
+
+    @property
+    def key(self) -> str:
+        """What predictions are stored under: the guided scorer, or the feedback's name."""
+        return self.guided or self.target

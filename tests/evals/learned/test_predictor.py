@@ -1,0 +1,71 @@
+"""Who is judged: by a probability that is known before the draw, and by a number that no model changes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from gateway.config.predictor import PredictorConfig
+from gateway.core.completion import completion_of
+from gateway.core.exchange import Exchange
+from gateway.core.randomization import draw
+from gateway.evals.learned.predictor import Predictor, draws_of
+from gateway.evals.scoring.types import Subject
+
+Make = Callable[..., Exchange]
+
+
+def subject(exchange: Exchange) -> Subject:
+    return Subject(exchange, {}, completion_of(exchange))
+
+
+@pytest.fixture
+def predictor(stated_scorer: Any) -> Callable[..., Predictor]:
+    def make(own_share: float = 1.0, **config: Any) -> Predictor:
+        scorers = {"other": stated_scorer(name="other"), "stated": stated_scorer(share=own_share)}
+        return Predictor(PredictorConfig(**{"target": "stated", **config}), scorers)
+
+    return make
+
+
+def test_without_a_model_each_exchange_has_the_share(predictor: Any, exchange: Make) -> None:
+    sent = [exchange() for _ in range(50)]
+    found = predictor(0.4).predict([subject(e) for e in sent])
+    assert {(p.scorer, p.version, p.predicted, p.residual, p.pi) for p in found} == {("stated", "", None, None, 0.4)}
+    assert [p.judged for p in found] == [draw("learn:stated", e.id) < 0.4 for e in sent]
+
+
+def test_the_share_of_the_section_wins_over_the_scorers_own(predictor: Any, exchange: Make) -> None:
+    (found,) = predictor(0.4, share=0.7).predict([subject(exchange())])
+    assert found.pi == 0.7
+
+
+@pytest.mark.parametrize("of", [{"role": "shadow", "pair": "x"}, {"experiment": "swap", "plan": "p", "arm": "control"}])
+def test_the_answers_of_an_experiment_are_drawn_together(predictor: Any, exchange: Make, of: dict[str, Any]) -> None:
+    """By their unit, with the scorer's own share."""
+    sent = [exchange(unit=f"conversation {i}", **of) for i in range(50)]
+    found = predictor(0.4, share=0.9).predict([subject(e) for e in sent])
+    assert {p.pi for p in found} == {0.4}
+    assert [p.judged for p in found] == [draw("score:stated", e.unit) < 0.4 for e in sent]
+
+
+def test_only_a_judge_that_was_drawn_sees_the_exchange(predictor: Any, exchange: Make) -> None:
+    whole = predictor(0.5)
+    for e in (exchange() for _ in range(30)):
+        (found,) = whole.predict([subject(e)])
+        chosen = whole.chosen(found)
+        assert list(chosen) == (["other", "stated"] if found.judged else ["other"])
+        if found.judged:
+            assert chosen["stated"].share == found.pi, "which results state as their probability"
+            assert draws_of(e.unit, found)("score:stated") == 0.0
+        assert draws_of(e.unit, found)("score:other") == draw("score:other", e.unit)
+
+
+def test_feedback_guides_no_judge(predictor: Any, exchange: Make) -> None:
+    people = predictor(0.5, target="feedback:thumb")
+    (found,) = people.predict([subject(exchange())])
+    assert (found.scorer, found.pi, found.judged) == ("feedback:thumb", 1.0, False)
+    assert list(people.chosen(found)) == ["other", "stated"]
+    assert people.chosen(found)["stated"].share == 0.5
