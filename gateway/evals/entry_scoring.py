@@ -7,7 +7,7 @@ import logging
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 
@@ -19,7 +19,8 @@ from gateway.core.request_format import stated_reference
 from gateway.core.score import ScoreResult
 from gateway.evals.learned.predictor import Predictor, draws_of
 from gateway.evals.scoring.registry import RegisteredScorer
-from gateway.evals.scoring.run import StartedScores, score_all, score_later, score_now
+from gateway.evals.scoring.run import StartedScores, score_all, score_each_now, score_later, score_now
+from gateway.evals.scoring.text_facts import BatchTexts
 from gateway.evals.scoring.threads import ScoringThreads
 from gateway.evals.scoring.types import Subject
 from gateway.evals.store.ledger import position
@@ -55,22 +56,16 @@ class SortedEntries:
     unreadable: list[UnreadableEntry] = field(default_factory=list)
 
 
-@dataclass(frozen=True, slots=True)
-class _ParsedEntry:
+class _ParsedExchange(NamedTuple):
     """An exchange that no scorer has seen."""
 
     entry: StreamEntry
     subject: Subject
 
-
-@dataclass(frozen=True, slots=True)
-class _PendingScores:
-    """An exchange that waits for some of its scorers."""
-
-    entry: StreamEntry
-    judged: ScoredExchange
-    """With the scores that needed no waiting."""
-    begun: StartedScores
+    def judged(self, results: Sequence[ScoreResult], prediction: Prediction | None) -> ReadEntry:
+        entry, subject = self
+        e, place = subject.exchange, position(entry.id)
+        return ReadEntry(entry, e, ScoredExchange(e, subject.completion, results, subject.cost_usd, place, prediction))
 
 
 class EntryScorer:
@@ -91,16 +86,21 @@ class EntryScorer:
 
     async def read(self, entries: Sequence[StreamEntry]) -> SortedEntries:
         """Never raises for the content of an entry: one bad entry must not stop the others."""
-        parsed = [self._parse(entry) for entry in entries]
-        predictions = self._predictions([each.subject for each in parsed if isinstance(each, _ParsedEntry)])
-        found = [
-            self._begin(each, predictions.get(each.subject.exchange.id)) if isinstance(each, _ParsedEntry) else each
-            for each in parsed
-        ]
-        waiting = [at for at, each in enumerate(found) if isinstance(each, _PendingScores)]
-        ended = await asyncio.gather(*(self._end(each) for each in found if isinstance(each, _PendingScores)))
-        for at, each in zip(waiting, ended, strict=True):
-            found[at] = each
+        texts = BatchTexts()
+        found = [self._parse(entry, texts) for entry in entries]
+        parsed = [(at, each) for at, each in enumerate(found) if isinstance(each, _ParsedExchange)]
+        predictions = self._predictions([each.subject for _, each in parsed])
+        started = self._start([each.subject for _, each in parsed], predictions)
+        pending = []
+        for (at, each), begun in zip(parsed, started, strict=True):
+            prediction = predictions.get(each.subject.exchange.id)
+            if begun.waiting:
+                pending.append((at, self._end(each, begun, prediction)))
+            else:
+                found[at] = each.judged(begun.done(), prediction)
+        ended = await asyncio.gather(*(ending for _, ending in pending))
+        for (at, _), done in zip(pending, ended, strict=True):
+            found[at] = done
         return SortedEntries(
             read=[f for f in found if isinstance(f, ReadEntry)],
             unreadable=[f for f in found if isinstance(f, UnreadableEntry)],
@@ -128,11 +128,13 @@ class EntryScorer:
         results = await score_all(chosen, subject, drawn, self._threads, patient=True)
         return ScoredExchange(exchange, subject.completion, results, subject.cost_usd)
 
-    def _parse(self, entry: StreamEntry) -> ReadEntry | UnreadableEntry | _ParsedEntry:
+    def _parse(self, entry: StreamEntry, texts: BatchTexts) -> ReadEntry | UnreadableEntry | _ParsedExchange:
         try:
             record = from_fields(entry.fields)
             return (
-                _ParsedEntry(entry, self._subject(record)) if isinstance(record, Exchange) else ReadEntry(entry, record)
+                _ParsedExchange(entry, self._subject(record, texts))
+                if isinstance(record, Exchange)
+                else ReadEntry(entry, record)
             )
         except ValueError as error:
             return UnreadableEntry(entry, str(error))
@@ -151,47 +153,39 @@ class EntryScorer:
             predicted = self._predictor.without_model(asked)
         return {s.exchange.id: each for s, each in zip(asked, predicted, strict=True)}
 
-    def _begin(
-        self, parsed: _ParsedEntry, prediction: Prediction | None
-    ) -> ReadEntry | UnreadableEntry | _PendingScores:
-        try:
-            judged, begun = self._start(parsed.subject, position(parsed.entry.id), prediction)
-        except Exception as error:  # as in _parse
-            return _broken(parsed.entry, error)
-        if begun.waiting:
-            return _PendingScores(parsed.entry, judged, begun)
-        return ReadEntry(parsed.entry, judged.exchange, judged)
+    def _start(self, subjects: Sequence[Subject], predictions: Mapping[str, Prediction]) -> list[StartedScores]:
+        """Runs the scorers that need no waiting, and starts the others. Where predictions choose the scorers of each
+        exchange, exchange by exchange; else scorer by scorer."""
+        if predictions and self._predictor is not None:
+            return [self._start_one(s, predictions.get(s.exchange.id)) for s in subjects]
+        begun = iter(score_each_now(self._scorers, [s for s in subjects if self._of(s.exchange)], draw))
+        return [next(begun) if self._of(s.exchange) else StartedScores(s, [], []) for s in subjects]
 
-    async def _end(self, begun: _PendingScores) -> ReadEntry | UnreadableEntry:
-        try:
-            results = await score_later(begun.begun, self._threads)
-        except Exception as error:  # as in _begin
-            return _broken(begun.entry, error)
-        return ReadEntry(begun.entry, begun.judged.exchange, replace(begun.judged, results=results))
-
-    def _start(
-        self, subject: Subject, position: str, prediction: Prediction | None
-    ) -> tuple[ScoredExchange, StartedScores]:
-        """Runs the scorers that need no waiting, and starts the others."""
-        exchange = subject.exchange
-        scorers = self._of(exchange)
+    def _start_one(self, subject: Subject, prediction: Prediction | None) -> StartedScores:
+        scorers = self._of(subject.exchange)
         if self._predictor is not None and prediction is not None:
             scorers = self._predictor.chosen(prediction)
-        begun = score_now(scorers, subject, draws_of(exchange.unit, prediction))
-        results = [r for r in begun.results if r is not None]
-        judged = ScoredExchange(exchange, subject.completion, results, subject.cost_usd, position, prediction)
-        return judged, begun
+        return score_now(scorers, subject, draws_of(subject.exchange.unit, prediction))
+
+    async def _end(
+        self, parsed: _ParsedExchange, begun: StartedScores, prediction: Prediction | None
+    ) -> ReadEntry | UnreadableEntry:
+        try:
+            return parsed.judged(await score_later(begun, self._threads), prediction)
+        except Exception as error:  # as in _parse
+            return _broken(parsed.entry, error)
 
     def _of(self, exchange: Exchange) -> Mapping[str, RegisteredScorer]:
         """The scorers of an exchange: none for a request for the likelihood of an answer, which has no answer."""
         return self._scorers if exchange.likelihood is None else {}
 
-    def _subject(self, exchange: Exchange) -> Subject:
+    def _subject(self, exchange: Exchange, texts: BatchTexts | None = None) -> Subject:
         completion = completion_of(exchange)
         request = _object(exchange.request)
         cost_usd = self._prices.of_call(exchange.target, completion.usage or exchange.usage, exchange.attempts)
         reference = exchange.reference or stated_reference(request)
-        return Subject(exchange, request, completion, reference, cost_usd)
+        batch = None if texts is None else texts.add(completion.text)
+        return Subject(exchange, request, completion, reference, cost_usd, batch)
 
 
 def _broken(entry: StreamEntry, error: Exception) -> UnreadableEntry:

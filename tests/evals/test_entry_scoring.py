@@ -5,11 +5,13 @@ from __future__ import annotations
 import orjson
 import pytest
 
+from gateway.config.scorers import ScorerConfig
 from gateway.core.exchange import Feedback, Target
 from gateway.core.prices import Price, Prices
 from gateway.core.randomization import draw
 from gateway.core.score import Score
 from gateway.evals.entry_scoring import EntryScorer, batch_of, exchange_in
+from gateway.evals.scoring.registry import DEFAULTS, build
 from gateway.evals.scoring.threads import ScoringThreads
 from gateway.stream import StreamEntry
 
@@ -102,3 +104,32 @@ async def test_the_client_may_give_the_right_answer(judge, stated_scorer, exchan
         )
     assert [reference for reference, _ in seen] == [expected, "by header"]
     assert seen[0][1] == (orjson.loads(request_body) if request_body[:1] == b"{" else {})
+
+
+async def test_scores_do_not_depend_on_what_is_scored_together(exchange):
+    scorers = build({name: ScorerConfig.model_validate(dict(options)) for name, options in DEFAULTS.items()})
+    prose = [" ".join(f"{word}{i}" for i in range(30)) for word in ("one", "two\xa0", "three\n")]
+    texts = [
+        *prose,
+        *(f"{text} {text}" for text in prose),
+        "so it goes " * 40,
+        "天地玄黄" * 50,
+        "",
+        " ",
+        "{",
+        "a b c d",
+    ]
+    bodies = [orjson.dumps({"choices": [{"message": {"content": t}, "finish_reason": "stop"}]}) for t in texts]
+    entries = [StreamEntry(f"{i}-0", exchange(response=b, api="chat").to_fields()) for i, b in enumerate(bodies, 1)]
+    threads = ScoringThreads()
+    scoring = EntryScorer(scorers, threads)
+    together = (await scoring.read(entries)).read
+    alone = [(await scoring.read([entry])).read[0] for entry in entries]
+    threads.close()
+    assert [_scores(r) for r in together] == [_scores(r) for r in alone]
+    assert {len(_scores(r)) for r in together} == {len(DEFAULTS)}
+
+
+def _scores(read):
+    """Without the time that each took."""
+    return [r._replace(seconds=0.0) for r in read.judged.results]

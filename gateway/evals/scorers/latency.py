@@ -11,7 +11,7 @@ from gateway.core.completion import Completion
 from gateway.core.exchange import Usage
 from gateway.core.score import Score, Skipped
 from gateway.evals.scorers.preconditions import require_answer
-from gateway.evals.scoring.types import Golden, Rule, Subject
+from gateway.evals.scoring.types import Golden, ImmediateRule, Subject
 
 Seconds = Annotated[float, Field(gt=0)]
 CLIENT_GONE = Skipped("a client that stayed to the end")
@@ -19,7 +19,7 @@ NO_TIME = Skipped("a time for one of the objectives (first_token_s: a streamed a
 
 
 @dataclass(frozen=True, slots=True)
-class Latency(Rule):
+class Latency(ImmediateRule):
     """1: every objective that can be measured is met; 0: one is missed, or the upstream timed out.
 
     An objective of None is not checked. detail: the measured times, by the names of the objectives.
@@ -36,7 +36,7 @@ class Latency(Rule):
         if self.first_token_s is None and self.total_s is None and self.per_token_s is None:
             raise ValueError("no objective: set first_token_s, total_s or per_token_s")
 
-    async def score(self, subject: Subject) -> Score | Skipped:
+    def score_immediately(self, subject: Subject) -> Score | Skipped:
         if subject.exchange.outcome == "client_gone":
             return CLIENT_GONE
         if subject.exchange.outcome == "timeout":

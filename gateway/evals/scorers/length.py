@@ -9,11 +9,11 @@ from gateway.core.completion import Completion
 from gateway.core.exchange import Usage
 from gateway.core.score import Bounds, Direction, Score, Skipped
 from gateway.evals.scorers.preconditions import require_text
-from gateway.evals.scoring.types import Golden, Rule, Subject
+from gateway.evals.scoring.types import Golden, ImmediateRule, Subject
 
 
 @dataclass(frozen=True, slots=True)
-class Length(Rule):
+class Length(ImmediateRule):
     """The number of words, split at white space; for Chinese or Japanese, use `characters` in detail.
 
     detail: characters, words and, where the upstream counted them, output_tokens including reasoning.
@@ -22,12 +22,12 @@ class Length(Rule):
     direction: ClassVar[Direction] = "neutral"
     bounds: ClassVar[Bounds] = (0.0, None)
 
-    async def score(self, subject: Subject) -> Score | Skipped:
+    def score_immediately(self, subject: Subject) -> Score | Skipped:
         skipped = require_text(subject)
         if skipped is not None:
             return skipped
         text, usage = subject.completion.text, subject.completion.usage or subject.exchange.usage
-        words = float(len(subject.words()))
+        words = float(subject.text_facts().words)
         detail = {"characters": float(len(text)), "words": words}
         if usage is not None:
             detail["output_tokens"] = float(usage.output_tokens)

@@ -13,14 +13,14 @@ from typing import ClassVar
 from gateway.core.completion import Completion
 from gateway.core.score import Direction, Score, Skipped
 from gateway.evals.scorers.preconditions import require_answer
-from gateway.evals.scoring.types import Golden, Rule, Subject
+from gateway.evals.scoring.types import Golden, ImmediateRule, Subject
 
 REFUSING_FINISH_REASONS = frozenset({"content_filter", "refusal", "safety"})
 ANSWERED = Score(0.0, "answered")
 
 
 @dataclass(frozen=True, slots=True)
-class Refusal(Rule):
+class Refusal(ImmediateRule):
     """1: the answer is a refusal; 0: it is not. Less is better.
 
     Recognised by the API's `refusal` field, a content filter's finish_reason, or the opening of the text in English,
@@ -30,7 +30,7 @@ class Refusal(Rule):
 
     direction: ClassVar[Direction] = "minimise"
 
-    async def score(self, subject: Subject) -> Score | Skipped:
+    def score_immediately(self, subject: Subject) -> Score | Skipped:
         skipped = require_answer(subject)
         if skipped is not None:
             return skipped

@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
 from gateway.core.completion import Completion
 from gateway.core.score import Direction, Score, Skipped
 from gateway.evals.scorers.preconditions import require_text
-from gateway.evals.scoring.types import Golden, Rule, Subject
+from gateway.evals.scoring.text_facts import GRAM, grams
+from gateway.evals.scoring.types import Golden, ImmediateRule, Subject
 
 MAX_CHARACTERS = 100_000  # from the end, where loops are
-GRAM = 4
 PROSE_RATIO = 0.25  # prose and code of any length deflate to more than this share of their size
 
 
 @dataclass(frozen=True, slots=True)
-class Repetition(Rule):
+class Repetition(ImmediateRule):
     """The share of the answer that repeats what came just before: max(loop, again · squeezed). Less is better.
 
     loop: the share of words in a run that immediately repeats the complete block before it. again: 1 − distinct-4, the
@@ -30,19 +30,21 @@ class Repetition(Rule):
 
     direction: ClassVar[Direction] = "minimise"
 
-    async def score(self, subject: Subject) -> Score | Skipped:
+    def score_immediately(self, subject: Subject) -> Score | Skipped:
         skipped = require_text(subject)
         if skipped is not None:
             return skipped
-        text = subject.completion.text[-MAX_CHARACTERS:]
-        words = subject.words() if len(subject.completion.text) <= MAX_CHARACTERS else text.split()
-        words, shortest = _units(text, words)
+        facts, whole = subject.text_facts(), subject.completion.text
+        if not facts.repeats and _in_words(whole, facts.words):
+            return FRESH
+        text = whole[-MAX_CHARACTERS:]
+        words, shortest = _units(text, subject.words() if len(whole) <= MAX_CHARACTERS else text.split())
         count = len(words) - GRAM + 1
-        distinct = len(set(_grams(words)))
+        distinct = len(set(grams(words)))
         if distinct >= count:
             return FRESH
-        grams, again = list(_grams(words)), 1 - distinct / count
-        loop, squeezed = words_in_loops(grams, shortest) / len(words), _squeezed(text)
+        in_order, again = list(grams(words)), 1 - distinct / count
+        loop, squeezed = words_in_loops(in_order, shortest) / len(words), _squeezed(text)
         value = max(loop, again * squeezed)
         detail = {"loop": loop, "again": again, "squeezed": squeezed}
         return Score(value, "loops" if value > 0.3 else "fresh", detail=detail)
@@ -62,8 +64,9 @@ class Repetition(Rule):
 FRESH = Score(0.0, "fresh", detail={"loop": 0.0, "again": 0.0, "squeezed": 0.0})
 
 
-def _grams(words: Sequence[str]) -> Iterator[tuple[str, ...]]:
-    return zip(words, words[1:], words[2:], words[3:], strict=False)
+def _in_words(text: str, words: int) -> bool:
+    """Whether its words are the units: in the whole text, and in its end where only that is read."""
+    return len(text) <= min(MAX_CHARACTERS, 20 * words)
 
 
 def _units(text: str, words: Sequence[str]) -> tuple[Sequence[str], int]:

@@ -12,7 +12,7 @@ from gateway.core.completion import Completion, ToolCall
 from gateway.core.request_format import output_format
 from gateway.core.score import Direction, Score, Skipped
 from gateway.evals.scorers.preconditions import require_complete
-from gateway.evals.scoring.types import Golden, Rule, Subject
+from gateway.evals.scoring.types import Golden, ImmediateRule, Subject
 
 TOKEN_LIMITS = frozenset({"length", "max_tokens", "max_output_tokens", "model_context_window_exceeded"})
 COMPLETE = Score(0.0, "whole")
@@ -21,7 +21,7 @@ _STRING = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*("?)', re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
-class Truncation(Rule):
+class Truncation(ImmediateRule):
     """1: the answer was cut off; 0: it is complete. Less is better.
 
     Signs of a cut: a token limit's finish_reason or none at all, an unclosed code fence, and required JSON or a tool
@@ -30,7 +30,7 @@ class Truncation(Rule):
 
     direction: ClassVar[Direction] = "minimise"
 
-    async def score(self, subject: Subject) -> Score | Skipped:
+    def score_immediately(self, subject: Subject) -> Score | Skipped:
         skipped = require_complete(subject)
         if skipped is not None:
             return skipped

@@ -10,7 +10,7 @@ from gateway.core.completion import Completion, ToolCall
 from gateway.core.request_format import OutputFormat, output_format
 from gateway.core.score import Score, Skipped
 from gateway.evals.scorers.preconditions import require_complete
-from gateway.evals.scoring.types import Golden, Rule, Subject
+from gateway.evals.scoring.types import Golden, ImmediateRule, Subject
 
 NOT_REQUIRED = Skipped("a request for JSON")
 NO_TEXT = Skipped("an answer in text, not a refusal or a tool call")
@@ -18,13 +18,13 @@ VALID = Score(1.0, "valid")
 
 
 @dataclass(frozen=True, slots=True)
-class ValidJson(Rule):
+class ValidJson(ImmediateRule):
     """1: the complete answer is one JSON text (RFC 8259), an object if the request requires json_object; otherwise 0.
 
     JSON inside a Markdown fence scores 0, since a program cannot parse it, and so do numbers beyond a double's range.
     """
 
-    async def score(self, subject: Subject) -> Score | Skipped:
+    def score_immediately(self, subject: Subject) -> Score | Skipped:
         wanted = output_format(subject.request)
         if wanted is None:
             return NOT_REQUIRED

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import partial
 from typing import NamedTuple
 
 from gateway.core.score import Bounds, Score, ScoreResult, Skipped, Spent, Status
@@ -13,7 +14,7 @@ from gateway.evals.http_client import DeadlinePassed
 from gateway.evals.scoring.gate import GateClosed
 from gateway.evals.scoring.registry import RegisteredPair, RegisteredScorer
 from gateway.evals.scoring.threads import ScoringThreads, ScoringTimeout
-from gateway.evals.scoring.types import Denied, OverBudget, Subject
+from gateway.evals.scoring.types import Denied, OverBudget, Scorer, Subject
 
 Call = Callable[[], Awaitable[Score | Skipped]]
 MAX_EXPLANATION = 2000  # characters
@@ -30,6 +31,10 @@ class StartedScores(NamedTuple):
     """None: this scorer needs to wait."""
     waiting: list[tuple[int, str, RegisteredScorer]]
     """Index in results, name and scorer of each that needs to wait."""
+
+    def done(self) -> list[ScoreResult]:
+        """The results that there are."""
+        return [r for r in self.results if r is not None]
 
 
 async def score_all(
@@ -51,15 +56,40 @@ async def score_all(
 
 def score_now(scorers: Mapping[str, RegisteredScorer], subject: Subject, draw: Callable[[str], float]) -> StartedScores:
     """The results of all scorers that need not wait."""
-    started = StartedScores(subject, [], [])
+    return score_each_now(scorers, [subject], lambda domain, _: draw(domain))[0]
+
+
+def score_each_now(
+    scorers: Mapping[str, RegisteredScorer], subjects: Sequence[Subject], draw: Callable[[str, str], float]
+) -> list[StartedScores]:
+    """The same for each subject. Scorer by scorer, so that what does not depend on the subject is done once.
+
+    draw: from a domain and the subject's unit.
+    """
+    started = [StartedScores(subject, [], []) for subject in subjects]
     for name, registered in scorers.items():
-        if registered.share < 1 and draw(f"score:{name}") >= registered.share:
-            continue
-        result = _result_now(name, registered, subject)
-        if result is None:
-            started.waiting.append((len(started.results), name, registered))
-        started.results.append(result)
+        _score_each(name, registered, started, draw)
     return started
+
+
+def _score_each(
+    name: str, registered: RegisteredScorer, started: Sequence[StartedScores], draw: Callable[[str, str], float]
+) -> None:
+    share, call, outcomes = registered.share, _immediate_call(registered), Outcomes(registered.scorer.bounds)
+    identity, pi = (name, registered.scorer.version, registered.config_hash), min(share, 1.0)
+    ended = time.perf_counter()
+    for subject, results, waiting in started:
+        if share < 1 and draw(f"score:{name}", subject.exchange.unit) >= share:
+            continue
+        began = ended
+        outcome = None if call is None else _outcome_now(call, subject, outcomes)
+        ended = time.perf_counter()
+        if outcome is None:
+            waiting.append((len(results), name, registered))
+            results.append(None)
+            continue
+        status, score, explanation, spent = outcome
+        results.append(_new_tuple(ScoreResult, (*identity, status, score, explanation, ended - began, pi, spent)))
 
 
 async def score_later(started: StartedScores, threads: ScoringThreads, *, patient: bool = False) -> list[ScoreResult]:
@@ -71,27 +101,24 @@ async def score_later(started: StartedScores, threads: ScoringThreads, *, patien
         )
         for (index, _, _), result in zip(started.waiting, results, strict=True):
             started.results[index] = result
-    return [r for r in started.results if r is not None]
+    return started.done()
 
 
-def _result_now(name: str, registered: RegisteredScorer, subject: Subject) -> ScoreResult | None:
-    """The result of a scorer that neither waits nor computes much, without a task. None: it needs one."""
-    began = time.perf_counter()
-    try:
-        output = _output_now(registered, subject)
-    except Exception as error:  # one scorer's failure on one subject is its result; the other scorers continue
-        return _result(name, registered, began, _failed(error))
-    return None if output is None else _result(name, registered, began, _checked(output, registered.scorer.bounds))
+Immediate = Callable[[Subject], Score | Skipped | None]
 
 
-def _output_now(registered: RegisteredScorer, subject: Subject) -> Score | Skipped | None:
-    scorer = registered.scorer
+def _immediate_call(registered: RegisteredScorer) -> Immediate | None:
+    """Calls a scorer without a task; a call that returns None needs one. None: every call of this scorer does."""
     if registered.foreign or registered.waits:
         return None
-    if scorer.heavy:
-        return registered.immediate.score_immediately(subject) if registered.immediate is not None else None
-    if scorer.kind != "code":
-        return None
+    if registered.immediate is not None:
+        return registered.immediate.score_immediately
+    scorer = registered.scorer
+    return None if scorer.heavy or scorer.kind != "code" else partial(_stepped, scorer)
+
+
+def _stepped(scorer: Scorer, subject: Subject) -> Score | Skipped | None:
+    """The output of a scorer that awaits nothing."""
     scoring = scorer.score(subject)
     try:
         scoring.send(None)
@@ -100,6 +127,32 @@ def _output_now(registered: RegisteredScorer, subject: Subject) -> Score | Skipp
         return output
     scoring.close()  # it awaits something, which only a task of its own may do
     return None
+
+
+class Outcomes:
+    """Outcomes of one scorer's outputs. Rules return the same output often, which is then checked once.
+
+    bounds: the scorer's.
+    """
+
+    def __init__(self, bounds: Bounds) -> None:
+        self._bounds = bounds
+        self._known: dict[int, tuple[object, _Outcome]] = {}  # by id(); holding the output keeps its id from reuse
+
+    def of(self, output: object) -> _Outcome:
+        known = self._known.get(id(output))
+        if known is None:
+            known = self._known[id(output)] = output, _checked(output, self._bounds)
+        return known[1]
+
+
+def _outcome_now(call: Immediate, subject: Subject, outcomes: Outcomes) -> _Outcome | None:
+    """None: the subject needs a task."""
+    try:
+        output = call(subject)
+        return None if output is None else outcomes.of(output)
+    except Exception as error:  # one scorer's failure on one subject is its result; the other scorers continue
+        return _failed(error)
 
 
 async def _result_later(

@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
 from gateway.core.completion import Completion
 from gateway.core.exchange import Exchange
 from gateway.core.score import Bounds, Direction, Kind, Score, Skipped
+from gateway.evals.scoring.text_facts import BatchTexts, TextFacts, facts_of_words
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +24,8 @@ class Subject:
     """The right answer, when the request's metadata or a dataset provides one."""
     cost_usd: float | None = None
     """The cost of the exchange; None: its model has no price, or the upstream reported no usage."""
+    batch: tuple[BatchTexts, int] | None = field(default=None, repr=False, compare=False)
+    """The texts of all answers that are scored together, and the index of this one; None: it is scored alone."""
     _words: list[list[str]] = field(default_factory=list, init=False, repr=False, compare=False)
 
     def words(self) -> Sequence[str]:
@@ -30,6 +33,13 @@ class Subject:
         if not self._words:
             self._words.append(self.completion.text.split())
         return self._words[0]
+
+    def text_facts(self) -> TextFacts:
+        """Of the answer's text; cheaper than words() in a batch."""
+        if self.batch is None:
+            return facts_of_words(self.words())
+        texts, index = self.batch
+        return texts.facts(index)
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,10 +123,10 @@ class Scorer(Protocol):
 
 @runtime_checkable
 class ImmediateScorer(Protocol):
-    """A heavy scorer that can answer some subjects on the event loop."""
+    """A scorer that can answer some subjects without waiting and without much computing."""
 
     def score_immediately(self, subject: Subject) -> Score | Skipped | None:
-        """A result that takes less than a millisecond. None: call score(), on the scorer's thread."""
+        """A result that takes less than a millisecond. None: call score(), for a heavy scorer on its thread."""
 
 
 @runtime_checkable
@@ -155,6 +165,17 @@ class Rule:
     heavy: ClassVar[bool] = False
 
     name: str
+
+
+@dataclass(frozen=True, slots=True)
+class ImmediateRule(Rule):
+    """Base of rules that answer every subject immediately: a plain call costs less than a coroutine."""
+
+    def score_immediately(self, subject: Subject) -> Score | Skipped:
+        raise NotImplementedError
+
+    async def score(self, subject: Subject) -> Score | Skipped:
+        return self.score_immediately(subject)
 
 
 @dataclass(frozen=True, slots=True)
