@@ -13,6 +13,7 @@ from pydantic import AwareDatetime, Field, JsonValue, PrivateAttr, model_validat
 
 from gateway.config.admin import AdminConfig
 from gateway.config.experiments import Experiment
+from gateway.config.feedback import FeedbackConfig
 from gateway.config.jwt import JwtIssuer
 from gateway.config.limits import Budgets, LimitsConfig, Organization, Team
 from gateway.config.predictor import PredictorConfig
@@ -298,6 +299,8 @@ class Config(Section):
     """What is measured on each recorded answer."""
     predictor: PredictorConfig | None = None
     """A learned model that decides which exchanges a judge sees. Default: none."""
+    feedback: FeedbackConfig = FeedbackConfig()
+    """What counts as feedback besides `POST /v1/feedback`."""
     evals: EvalsConfig = EvalsConfig()
     """How judges, embeddings and replays reach the gateway."""
     prices: PriceList | None = None

@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 from gateway.config.types import Section
 
 FEEDBACK_TARGET, LABELS_TARGET = "feedback:", "labels:"
-_TARGET = r"^(feedback:[A-Za-z0-9_.-]{1,64}|(labels:)?[^\s{}\"\\:]{1,200})$"
+_TARGET = r"^(feedback:(implicit:)?[A-Za-z0-9_.-]{1,64}|(labels:)?[^\s{}\"\\:]{1,200})$"
 
 
 class PredictorConfig(Section):

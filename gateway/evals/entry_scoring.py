@@ -17,6 +17,7 @@ from gateway.core.prices import Prices
 from gateway.core.randomization import draw
 from gateway.core.request_format import stated_reference
 from gateway.core.score import ScoreResult
+from gateway.evals.learned.implicit import ImplicitFeedback
 from gateway.evals.learned.predictor import Predictor, draws_of
 from gateway.evals.scoring.registry import RegisteredScorer
 from gateway.evals.scoring.run import StartedScores, score_all, score_each_now, score_later, score_now
@@ -25,7 +26,7 @@ from gateway.evals.scoring.threads import ScoringThreads
 from gateway.evals.scoring.types import Subject
 from gateway.evals.store.ledger import position
 from gateway.evals.store.predictions import Prediction
-from gateway.evals.store.rows import ScoredExchange
+from gateway.evals.store.rows import ScoredExchange, Turn
 from gateway.evals.store.write import ScoredBatch
 from gateway.stream import StreamEntry
 
@@ -61,11 +62,12 @@ class _ParsedExchange(NamedTuple):
 
     entry: StreamEntry
     subject: Subject
+    turn: Turn | None
 
     def judged(self, results: Sequence[ScoreResult], prediction: Prediction | None) -> ReadEntry:
-        entry, subject = self
-        e, place = subject.exchange, position(entry.id)
-        return ReadEntry(entry, e, ScoredExchange(e, subject.completion, results, subject.cost_usd, place, prediction))
+        entry, subject, turn = self
+        e, c, place = subject.exchange, subject.completion, position(entry.id)
+        return ReadEntry(entry, e, ScoredExchange(e, c, results, subject.cost_usd, place, prediction, turn))
 
 
 class EntryScorer:
@@ -77,10 +79,12 @@ class EntryScorer:
         threads: ScoringThreads,
         prices: Prices | None = None,
         predictor: Predictor | None = None,
+        implicit: ImplicitFeedback | None = None,
     ) -> None:
-        """predictor: None: each scorer sees its share of the exchanges."""
+        """predictor: None: each scorer sees its share of the exchanges. implicit: None: no implicit feedback."""
         self._scorers = scorers
         self._predictor = predictor
+        self._implicit = implicit
         self._prices = prices or Prices()
         self._threads = threads
 
@@ -131,11 +135,10 @@ class EntryScorer:
     def _parse(self, entry: StreamEntry, texts: BatchTexts) -> ReadEntry | UnreadableEntry | _ParsedExchange:
         try:
             record = from_fields(entry.fields)
-            return (
-                _ParsedExchange(entry, self._subject(record, texts))
-                if isinstance(record, Exchange)
-                else ReadEntry(entry, record)
-            )
+            if not isinstance(record, Exchange):
+                return ReadEntry(entry, record)
+            subject = self._subject(record, texts)
+            return _ParsedExchange(entry, subject, self._implicit.turn(subject) if self._implicit else None)
         except ValueError as error:
             return UnreadableEntry(entry, str(error))
         except Exception as error:  # the other entries are scored; this one becomes a dead letter

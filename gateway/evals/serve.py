@@ -29,6 +29,7 @@ from gateway.evals.experiments.ramp.controller import RampController
 from gateway.evals.experiments.ramp.webhooks import WebhookSender
 from gateway.evals.gauges import Gauges
 from gateway.evals.http_client import GatewayClient, HttpConnections
+from gateway.evals.learned.implicit import ImplicitFeedback
 from gateway.evals.learned.predictor import Predictor
 from gateway.evals.limit_repair import LimitRepair
 from gateway.evals.scoring.asker import ExternalServices
@@ -110,7 +111,8 @@ async def opened(
             _warn(config, built)
             scorers = built.single
             predictor = None if config.predictor is None else Predictor(config.predictor, scorers)
-            scoring = EntryScorer(scorers, threads, prices_of(config), predictor)
+            implicit = ImplicitFeedback(config.feedback.implicit) if config.feedback.implicit else None
+            scoring = EntryScorer(scorers, threads, prices_of(config), predictor, implicit)
             gauges = Gauges(config, scorers, built.pairs)
             ramps = RampController(opened_store, corridor, paces_of(config))
             experiments = ExperimentEngine(

@@ -27,6 +27,7 @@ from gateway.evals.consumer import Consumer, ConsumerContext, ConsumerTiming
 from gateway.evals.entry_scoring import EntryScorer
 from gateway.evals.experiments.engine import EngineTiming, ExperimentEngine
 from gateway.evals.gauges import Gauges
+from gateway.evals.learned.implicit import ImplicitFeedback
 from gateway.evals.learned.predictor import Predictor
 from gateway.evals.scoring.registry import RegisteredPair, RegisteredScorer
 from gateway.evals.scoring.threads import ScoringThreads
@@ -174,6 +175,7 @@ class Room:
     shown: list[EvalFigures] = field(default_factory=list)
     pairs: dict[str, RegisteredPair] = field(default_factory=dict)
     predictor: PredictorConfig | None = None
+    implicit: ImplicitFeedback | None = None
 
     async def send(self, *records: Exchange | Tally | Feedback) -> None:
         await self.corridor.append([r.to_fields() for r in records])
@@ -189,7 +191,7 @@ class Room:
             gauges = Watched(self.config, self.scorers)
             gauges.shown = self.shown
             predictor = None if self.predictor is None else Predictor(self.predictor, self.scorers)
-            judge = EntryScorer(self.scorers, threads, predictor=predictor)
+            judge = EntryScorer(self.scorers, threads, predictor=predictor, implicit=self.implicit)
             experiments = ExperimentEngine(store, corridor, self.pairs, threads, HURRIED, rescore=judge.score_again)
             metrics = EvalMetrics(CollectorRegistry())
             context = ConsumerContext(corridor, store, self.scorers, judge, gauges, metrics, experiments)

@@ -14,6 +14,8 @@ from sqlalchemy.exc import OperationalError
 from gateway.core.backoff import Backoff
 from gateway.core.exchange import Feedback
 from gateway.evals.consumer import Consumer, ConsumerTiming
+from gateway.evals.learned.implicit import ImplicitFeedback
+from gateway.evals.store import turns
 from gateway.evals.store.retention import RetentionLimits
 from gateway.evals.store.store import StoreDown
 from gateway.stream import Corridor
@@ -330,6 +332,24 @@ async def test_several_consumers_write_one_postgresql(room, exchange, tally, pos
     assert (cell.n["scored"], cell.total, cell.population, standing.unaccounted) == (300, 150.0, 900, 0)
     assert room.sql("SELECT count(*) FROM exchanges") == [(300,)]
     assert room.sql("SELECT count(*), sum(value) FROM scores WHERE kind = 'feedback'") == [(40, 40.0)]
+
+
+async def test_several_consumers_find_implicit_feedback(room, exchange, postgres_url):
+    """Replies and their answers, twice and at once: each reaction is one score of the answer, whoever stored what."""
+    room.store_url, room.implicit = postgres_url, ImplicitFeedback(("en",))
+    asked = [exchange(str(n), received=1000.0 + n) for n in range(30)]
+    history = [{"role": "user", "content": "a number?"}, {"role": "assistant", "content": ""}]
+    replies = []
+    for n, _ in enumerate(asked):
+        messages = [history[0], {**history[1], "content": str(n)}, {"role": "user", "content": "that's wrong"}]
+        replies.append(exchange("0", received=2000.0 + n, request=orjson.dumps({"messages": messages})))
+    async with room.consuming("c1"), room.consuming("c2"):
+        await room.send(*replies[:10], *asked, *replies[10:], *replies)
+        await room.until_read()
+    async with room.opened() as (_, context):
+        await context.store.run(lambda c: turns.sweep(c, 2000.0))
+    found = "SELECT exchange_id, value FROM scores WHERE scorer = 'feedback:implicit:wrong'"
+    assert sorted(room.sql(found)) == sorted((each.id, 0.0) for each in asked)
 
 
 async def test_what_is_too_old_goes_while_the_consumer_is_at_work(room, exchange, caplog):

@@ -19,6 +19,7 @@ from sqlalchemy import ColumnElement, Connection, and_, delete, false, func, ins
 
 from gateway.core.chunked import chunked
 from gateway.core.exchange import new_id, user_digest
+from gateway.evals.store import turns
 from gateway.evals.store.retention import WITHOUT_FEATURES, WITHOUT_TEXTS
 from gateway.evals.store.tables import (
     audit,
@@ -170,6 +171,7 @@ def erase(connection: Connection, ids: Sequence[str], now: float) -> ErasureCoun
     counts.n["labels"] += _deleted(connection, delete(labels).where(labels.c.subject_id.in_(ids)))
     replayed = delete(replay_answers).where(replay_answers.c.exchange_id.in_(ids))
     counts.n["replayed answers"] += _deleted(connection, replayed)
+    turns.forget(connection, ids)
     counts.n["scores"] += _deleted(connection, delete(scores).where(scores.c.exchange_id.in_(gone)))
     counts.n["predictions"] += _deleted(connection, delete(predictions).where(predictions.c.exchange_id.in_(gone)))
     connection.execute(delete(score_units).where(score_units.c.unit.in_({row[1] for row in rows})))

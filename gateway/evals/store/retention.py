@@ -15,7 +15,7 @@ from sqlalchemy import ColumnElement, Connection, delete, func, or_, select, tru
 from gateway.config.models import StoreConfig
 from gateway.core.chunked import chunked
 from gateway.evals.store.experiments.plans import hold_lease
-from gateway.evals.store.tables import exchanges, feedback, labels, pair_scores, predictions, scores
+from gateway.evals.store.tables import exchanges, feedback, labels, pair_scores, predictions, scores, turns
 
 LEASE = "keeping"
 UNMET_S = 7 * 86_400.0
@@ -120,11 +120,13 @@ def _remove(connection: Connection, ids: Sequence[str]) -> None:
     connection.execute(delete(scores).where(scores.c.exchange_id.in_(ids)))
     connection.execute(delete(feedback).where(feedback.c.resolved.in_(ids)))
     connection.execute(delete(predictions).where(predictions.c.exchange_id.in_(ids)))
+    connection.execute(delete(turns).where(turns.c.exchange_id.in_(ids)))
     connection.execute(delete(exchanges).where(exchanges.c.id.in_(ids)))
 
 
 def _empty(connection: Connection, ids: Sequence[str]) -> None:
     without_words = {"explanation": None, "detail": None}
+    connection.execute(delete(turns).where(turns.c.exchange_id.in_(ids)))
     connection.execute(update(exchanges).where(exchanges.c.id.in_(ids)).values(WITHOUT_TEXTS))
     connection.execute(update(scores).where(scores.c.exchange_id.in_(ids)).values(without_words))
     of_pairs = or_(pair_scores.c.exchange_id.in_(ids), pair_scores.c.pair.in_(ids))

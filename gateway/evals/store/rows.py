@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from hashlib import sha1
 from itertools import islice
 from operator import attrgetter
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 from uuid import NAMESPACE_OID, UUID, uuid5
 
 import orjson
@@ -21,6 +21,34 @@ from gateway.evals.store.predictions import Prediction
 Row = tuple[Any, ...]
 _mirrored = attrgetter(*STORED_FIELDS)
 _OVERHEAD = 2048  # approximate bytes of an exchange's other columns, its scores and indexes
+
+
+Sign = Literal["repeat", "edit", "stop", "wrong", "thanks"]
+"""What a user's reaction says of an answer."""
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """One served exchange of a conversation. Digests are hexadecimal and include the caller."""
+
+    exchange_id: str
+    received: float
+    """Unix seconds."""
+    caller: str
+    scope: str | None
+    """Digest of the conversation or end user that the request names; None: it names none."""
+    question: str
+    """Digest of the last user message."""
+    answer: str
+    """Digest of the last user message and the answer to it."""
+    reply_to: str | None
+    """The `answer` of the turn before, as the request repeats it; None: the first turn of a conversation."""
+    signs: tuple[Sign, ...] = ()
+    """What the last user message says of the answer before it."""
+    stopped: bool = False
+    """The client left while the answer was streamed."""
+    parent: str | None = None
+    """What the turn replies to: the id of an exchange, or a digest of the conversation where it is the first turn."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +64,8 @@ class ScoredExchange:
     """In the stream, as ledger.position writes it."""
     prediction: Prediction | None = None
     """None: no predictor is configured, or the exchange is not scored."""
+    turn: Turn | None = None
+    """None: it is no turn of a conversation, or implicit feedback is off."""
 
 
 def model_of(exchange: Exchange) -> str:

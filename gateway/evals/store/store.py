@@ -12,7 +12,7 @@ from typing import Self, TypeVar
 from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DBAPIError
 
-from gateway.evals.store import engine, feedback, ledger, loss_accounting, retention, score_sums, usage
+from gateway.evals.store import engine, feedback, ledger, loss_accounting, retention, score_sums, turns, usage
 from gateway.evals.store import write as writing
 from gateway.evals.store.query import Reading, reading
 from gateway.evals.store.retention import RetentionLimits, RetentionResult
@@ -107,6 +107,7 @@ class Store:
         def retaining(connection: Connection) -> RetentionResult:
             now = self._clock()
             feedback.sweep(connection, now - FEEDBACK_WAITS_S, now)
+            turns.sweep(connection, now)
             score_sums.forget_units(connection, now - CONVERSATION_S)
             return retention.sweep(connection, self.retention, holder, now)
 

@@ -363,6 +363,25 @@ feedback = Table(
     Index("feedback_unmet", "at", sqlite_where=text("resolved IS NULL"), postgresql_where=text("resolved IS NULL")),
 )
 
+turns = Table(
+    # Served exchanges of the last day, as turns of conversations; digests, no text. Only with implicit feedback.
+    "turns",
+    metadata,
+    Column("exchange_id", Text, primary_key=True),
+    Column("received", Double, nullable=False),
+    Column("caller", Text, nullable=False),
+    Column("scope", Text),  # of the conversation or end user; NULL: the request names none
+    Column("question", Text, nullable=False),
+    Column("answer", Text, nullable=False),
+    Column("reply_to", Text),  # the `answer` of the turn before; NULL: a first turn
+    Column("signs", Text, nullable=False),  # repeat, wrong, thanks: what it says of the answer before it
+    Column("parent", Text),  # what it replies to: an exchange's id, or a conversation's digest; NULL: not known (yet)
+    Index("turns_received", "received"),
+    Index("turns_answer", "answer"),
+    Index("turns_reply_to", "reply_to"),
+    Index("turns_parent", "parent"),
+)
+
 dead_letters = Table(
     # What was moved to the dead-letter stream. incarnation, seq: NULL where they could not be read.
     "dead_letters",

@@ -17,7 +17,7 @@ from sqlalchemy.engine import Dialect
 from gateway.core.chunked import chunked
 from gateway.core.exchange import Exchange, Feedback, Tally
 from gateway.core.score import ConfiguredScorer
-from gateway.evals.store import feedback, ledger, prediction_sums, score_sums, usage
+from gateway.evals.store import feedback, ledger, prediction_sums, score_sums, turns, usage
 from gateway.evals.store.engine import insert
 from gateway.evals.store.experiments import pairs
 from gateway.evals.store.feedback import JoinedFeedback
@@ -149,6 +149,7 @@ def write(connection: Connection, batch: ScoredBatch, now: float) -> WriteResult
         usage.add_usage(connection, tally)
     feedback.join_waiting(connection, new, now)
     met = feedback.write_feedback(connection, batch.feedback, now)
+    turns.add(connection, [j.turn for j in new if j.turn is not None], now)
     duplicates = len(batch.judged) - len(new)
     count(connection, "duplicates", duplicates)
     return WriteResult(len(new), duplicates, tuple(met))

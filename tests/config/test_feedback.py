@@ -1,0 +1,22 @@
+"""The section `feedback`."""
+
+from __future__ import annotations
+
+from typing import get_args
+
+import pytest
+from pydantic import ValidationError
+
+from gateway.config.feedback import FeedbackConfig, ImplicitLanguage
+from gateway.evals.learned.implicit import ImplicitFeedback
+
+
+def test_implicit_feedback_is_off_by_default():
+    assert FeedbackConfig().implicit == ()
+
+
+def test_every_language_has_rules():
+    for language in get_args(ImplicitLanguage):
+        assert ImplicitFeedback(FeedbackConfig(implicit=(language,)).implicit).signs("") == ()
+    with pytest.raises(ValidationError, match="implicit"):
+        FeedbackConfig(implicit=("xx",))
