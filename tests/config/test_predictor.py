@@ -28,6 +28,7 @@ def read(own_share: float = 0.3, **predictor: Any) -> Config:
         ("helpfulness", "helpfulness", "helpfulness"),
         ("labels:helpfulness", "helpfulness", "helpfulness"),
         ("feedback:thumb", None, "feedback:thumb"),
+        ("feedback:implicit:reaction", None, "feedback:implicit:reaction"),
     ],
 )
 def test_a_target_is_a_scorer_labels_for_one_or_feedback(target: str, guided: str | None, key: str) -> None:
