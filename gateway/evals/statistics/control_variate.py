@@ -27,23 +27,24 @@ FEWEST = 10.0  # effective answers of the last stage; with fewer there is no int
 class StageSums:
     """Sums over the exchanges of one stratum, of the vector x = (B, D, E1, E2, E1', E2', ...).
 
-    With xi_k: stage k gave an answer, pi_k: its probability given the stage before, P_k = product of xi_j / pi_j up to
-    stage k, K: the last stage, a: the scorer applies, y: the last stage's verdict and p_k what predicts it at stage k
-    (the model's g at stage 1, the judge's h at stage 2), all in [0, 1]:
-    B = P_K a y, D = P_K a, E1 = P_(k-1) (1 - xi_k / pi_k), E2 = p_k E1, one pair for each stage.
+    With delta_k: stage k was drawn, pi_k: the probability of that given the stage before, P_k = product of
+    delta_j / pi_j up to stage k, K: the last stage, a: it answered and the scorer applies, y: the last stage's verdict
+    and p_k what predicts it at stage k (the model's g at stage 1, the judge's h at stage 2), all in [0, 1]:
+    B = P_K a y, D = P_K a, E1 = P_(k-1) (1 - delta_k / pi_k), E2 = p_k E1, one pair for each stage.
+    store/prediction_sums.py keeps them for one stage.
     """
 
     name: str  # unique among the strata that are averaged together
-    n: int  # exchanges with a prediction, whether a judge saw them or not
+    n: int  # exchanges with a prediction, whether a judge was drawn or not
     sums: Floats  # shape (2 + 2 K,)
     products: Floats  # shape (2 + 2 K, 2 + 2 K): sums of x x'
     population: float = 0.0  # N_h: the calls that they stand for; 0.0: n
-    failed: int = 0  # judged, but without an answer (error, timeout, budget); not among n
+    failed: float = 0.0  # sum of 1 / pi where the judge was drawn and gave no answer (error, timeout, budget)
 
     def __post_init__(self) -> None:
         """Raises ValueError for negative counts, and sums of the wrong shape or that are not finite."""
         at_least("n", self.n, 0)
-        at_least("failed", self.failed, 0)
+        not_negative("failed", self.failed)
         not_negative("population", self.population)
         size = self.sums.size
         if size < 4 or size % 2 or self.products.shape != (size, size):
@@ -52,7 +53,7 @@ class StageSums:
             raise ValueError(f"stratum {self.name}: a sum is not a finite number")
 
     @classmethod
-    def of(cls, name: str, rows: ArrayLike, population: float = 0.0, failed: int = 0) -> StageSums:
+    def of(cls, name: str, rows: ArrayLike, population: float = 0.0, failed: float = 0.0) -> StageSums:
         """rows: x of each exchange, shape (n, 2 + 2 K); see exchange_terms."""
         x = np.asarray(rows, dtype=np.float64)
         return cls(name, len(x), x.sum(axis=0), x.T @ x, population, failed)
@@ -64,14 +65,19 @@ class StageSums:
     @property
     def weight(self) -> float:
         """The calls that each exchange stands for. A Tally may lag behind: never less than itself."""
-        return max(self.population, float(self.n + self.failed)) / self.n if self.n else 0.0
+        return self.size / self.n if self.n else 0.0
+
+    @property
+    def size(self) -> float:
+        """N_h, or n while there is no Tally."""
+        return max(self.population, float(self.n))
 
 
 @dataclass(frozen=True, slots=True)
 class Stage:
     """What one stage did, as arrays of shape (n,). Values of predicted where nobody could see it count as 0."""
 
-    drawn: ArrayLike  # 1.0: it gave an answer (xi)
+    drawn: ArrayLike  # 1.0: it was asked (delta)
     pi: ArrayLike  # the probability of that, given the stage before, in (0, 1]
     predicted: ArrayLike  # its verdict as predicted before it was asked, in [0, 1]
 
@@ -100,11 +106,13 @@ class ControlledEstimate:
     fixed_low: float  # valid for one look, and narrower
     fixed_high: float
     weights: tuple[float, ...]  # lambda of each stage, in [0, 1]; 0: its predictions are not used
-    variance_ratio: float  # estimated variance over that with all lambda = 0; at most 1, as lambda is fitted to the sums
+    variance_ratio: (
+        float  # estimated variance over that with all lambda = 0; at most 1, as lambda is fitted to the sums
+    )
     effective_n: float  # judged answers, equally weighted and without predictions, with the same information
     judged_n: float  # Kish's effective size of the last stage's answers
     n: int  # exchanges with a prediction
-    nonresponse: float | None  # share of failed among all exchanges, weighted; None: there are none
+    nonresponse: float | None  # share of the population whose judging fails; None: nothing was drawn
     missing: tuple[str, ...] = ()  # strata without an answer of the last stage, sorted
 
 
@@ -123,21 +131,21 @@ def controlled_mean(
     answers of one conversation count as independent.
     Raises ValueError if the strata have different numbers of stages.
     Source: Angelopoulos, Duchi & Zrnic 2023, "PPI++", arXiv:2311.01453; Angelopoulos et al. 2023, arXiv:2301.09633;
-    Särndal, Swensson & Wretman 1992, sections 6.4 (regression estimator) and 9.7 (two phases); Tin 1965, JASA 60 (bias of
-    a ratio); asymptotic.half_width.
+    Särndal, Swensson & Wretman 1992, sections 6.4 (regression estimator) and 9.7 (two phases); Tin 1965, JASA 60
+    (bias of a ratio); asymptotic.half_width.
     """
     cells = list(strata)
     if len({c.stages for c in cells}) > 1:
         raise ValueError("all strata need the same number of stages")
-    missing = tuple(sorted(c.name for c in cells if _size(c) > 0 and not c.sums[1] > 0 and not _inapplicable(c)))
-    sums, products = _weighted(cells)
+    missing = tuple(sorted(c.name for c in cells if c.size > 0 and not c.sums[1] > 0 and not _inapplicable(c)))
+    sums, products, with_d = _weighted(cells)
     if missing or not sums[1] > 0:
         return _nothing(cells, missing)
     start = np.zeros(sums.size)
     start[:2] = 1.0, -sums[0] / sums[1]
     terms, weights = _fit(start, products) if controlled else (start, (0.0,) * (sums.size // 2 - 1))
     plain = max(0.0, float(start @ products @ start))
-    mean = float((sums[0] + terms[2:] @ sums[2:]) / sums[1] + terms @ products[1] / sums[1] ** 2)
+    mean = float((sums[0] + terms[2:] @ sums[2:]) / sums[1] + terms @ with_d / sums[1] ** 2)
     terms[1] = -mean
     spread = max(0.0, float(terms @ products @ terms)) if any(weights) else plain
     judged = float(sums[1] ** 2 / products[1, 1])
@@ -167,28 +175,26 @@ def _fit(start: Floats, products: Floats) -> tuple[Floats, tuple[float, ...]]:
     return terms, tuple(weights)
 
 
-def _weighted(cells: Sequence[StageSums]) -> tuple[Floats, Floats]:
+def _weighted(cells: Sequence[StageSums]) -> tuple[Floats, Floats, Floats]:
+    """(sums of x, sums of x x', covariances of x with D inside the strata), weighted."""
     size = cells[0].sums.size if cells else 4
-    sums, products = np.zeros(size), np.zeros((size, size))
+    sums, products, with_d = np.zeros(size), np.zeros((size, size)), np.zeros(size)
     for c in cells:
         sums += c.weight * c.sums
         products += c.weight**2 * c.products
-    return sums, products
+        with_d += c.weight**2 * (c.products[1] - c.sums * c.sums[1] / max(c.n, 1))
+    return sums, products, with_d
 
 
 def _inapplicable(cell: StageSums) -> bool:
-    """Whether stage 1 answered and the scorer applied to nothing: xi/pi adds up to n - E1."""
-    return cell.n > 0 and cell.n - cell.sums[2] > 0 and cell.stages == 1
-
-
-def _size(cell: StageSums) -> float:
-    return max(cell.population, float(cell.n + cell.failed))
+    """Whether the judge answered, and the scorer applied to nothing: delta / pi adds up to n - E1."""
+    return cell.n - float(cell.sums[2]) - cell.failed > 1e-6 * max(cell.n, 1)
 
 
 def _nonresponse(cells: Sequence[StageSums]) -> float | None:
-    sampled = [c for c in cells if c.n + c.failed]
-    total = sum(_size(c) for c in sampled)
-    return sum(_size(c) * c.failed / (c.n + c.failed) for c in sampled) / total if total else None
+    asked = [(c.size, c.failed, c.n - float(c.sums[2])) for c in cells if c.n - c.sums[2] > 1e-6]
+    total = sum(size for size, _, _ in asked)
+    return sum(size * min(1.0, failed / drawn) for size, failed, drawn in asked) / total if total else None
 
 
 def _nothing(cells: Sequence[StageSums], missing: tuple[str, ...]) -> ControlledEstimate:
