@@ -17,11 +17,11 @@ from sqlalchemy import Connection, and_, delete, or_, select, true
 from gateway.core.exchange import STORED_FIELDS, Attempt, Exchange, Target, Usage
 from gateway.core.score import ConfiguredScorer, ScoreResult
 from gateway.evals.store import ledger, score_sums
+from gateway.evals.store.bulk_insert import insert_scores
 from gateway.evals.store.query import ExchangeFilter, conditions
-from gateway.evals.store.rows import ScoredExchange, ScoreRowBuilder, model_of, score_id_of
+from gateway.evals.store.rows import ScoredExchange, ScoreIds, model_of, score_id_of
 from gateway.evals.store.score_sums import CellPlace, ScoreSums
 from gateway.evals.store.tables import CELL, exchanges, score_cells, scores
-from gateway.evals.store.write import insert_scores, null_of
 
 SETTLED = ("scored", "not_applicable")
 """Statuses that another run would not change."""
@@ -152,13 +152,13 @@ def add_late_scores(
     Raises WriteConflict and database errors; then nothing is stored.
     """
     judged = list(judged)
-    builder, added, sums = ScoreRowBuilder(scorers, null_of(connection)), AddedScores(), ScoreSums()
+    added, sums = AddedScores(), ScoreSums()
     known = _known(connection, [j.exchange.id for j in judged])
     fresh = [f for j in judged if (f := _fresh(j, known, scorers, added)).results]
     for each in fresh:
         sums.count(each.exchange, each.results, scorers)
-    _forget_failed(connection, fresh, known, builder, sums)
-    insert_scores(connection, [builder.score_rows(each, now) for each in fresh])
+    _forget_failed(connection, fresh, known, sums)
+    insert_scores(connection, scorers, fresh, now)
     score_sums.add_costs(connection, score_sums.costs_of_results(r for each in fresh for r in each.results))
     score_sums.add(connection, sums)
     _add_population(connection, added, remaining)
@@ -198,14 +198,14 @@ def _fresh(
 
 
 def _forget_failed(
-    connection: Connection, fresh: Sequence[ScoredExchange], known: _KnownScores, builder: ScoreRowBuilder,
-    sums: ScoreSums,
-) -> None:  # fmt: skip
+    connection: Connection, fresh: Sequence[ScoredExchange], known: _KnownScores, sums: ScoreSums
+) -> None:
     """Deletes the failed results that these replace, and takes them out of the sums. Their costs stay."""
+    ids = ScoreIds()
     for each in fresh:
         e = each.exchange
         place = (e.alias, model_of(e), e.arm or "", e.stratum)
-        for r, score_id in zip(each.results, builder.score_ids(each), strict=True):
+        for r, score_id in zip(each.results, ids.of(each), strict=True):
             before = known[e.id].get(score_id)
             if before is not None:
                 s = scores.c

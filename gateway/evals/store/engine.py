@@ -135,10 +135,11 @@ def insert(dialect: Dialect, table: Table) -> Any:
 
 def transient(error: DBAPIError) -> bool:
     """Whether the same write may succeed later (locked, full, unreachable); False: the database rejects the rows."""
-    rejections = ["DataError", "IntegrityError"]
+    rejections = {"DataError", "IntegrityError"}
     if isinstance(error.orig, sqlite3.Error):
-        rejections.append("ProgrammingError")  # in SQLite: a value of an unknown type; elsewhere: no such table
-    return error.connection_invalidated or type(error.orig).__name__ not in rejections
+        rejections.add("ProgrammingError")  # in SQLite: a value of an unknown type; elsewhere: no such table
+    kinds = {kind.__name__ for kind in type(error.orig).__mro__}  # psycopg has a class for each code of PostgreSQL
+    return error.connection_invalidated or rejections.isdisjoint(kinds) or "UniqueViolation" in kinds
 
 
 def alembic_config() -> Any:

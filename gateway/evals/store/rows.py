@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha1
 from itertools import islice
@@ -80,10 +80,10 @@ def exchange_row(judged: ScoredExchange, now: float) -> Row:
     calls, attempts = _json(c.tool_calls), _json(e.attempts)
     words = (e.request, e.response, c.text, c.reasoning, c.refusal, calls, attempts)
     return (
-        *_mirrored(e), e.target.upstream, e.target.model, e.target.variant or None, _text(c.error), c.finish_reason,
-        *_tokens(usage), judged.cost_usd, e.upstream_id or c.upstream_id, attempts, _text(c.text), _text(c.reasoning),
-        _text(c.refusal), calls, c.choices, c.mean_logprob, now, judged.position,
-        _OVERHEAD + sum(map(len, words)),
+        *_mirrored(e), e.target.upstream, e.target.model, e.target.variant or None, plain_text(c.error),
+        c.finish_reason, *_tokens(usage), judged.cost_usd, e.upstream_id or c.upstream_id, attempts,
+        plain_text(c.text), plain_text(c.reasoning), plain_text(c.refusal), calls, c.choices,
+        c.mean_logprob, now, judged.position, _OVERHEAD + sum(map(len, words)),
     )  # fmt: skip
 
 
@@ -116,6 +116,48 @@ class ScoreRows(NamedTuple):
             yield {**shared, **own}
 
 
+class ScoreIds:
+    """The ids of scores. Caches the scorers' part of them."""
+
+    def __init__(self) -> None:
+        self._identities: dict[tuple[str, ...], bytes] = {}
+
+    def of(self, judged: ScoredExchange) -> list[str]:
+        """Of its results, in order."""
+        namespace, known = _namespace(judged.exchange.id), self._identities
+        time, ids = _time(namespace), []
+        for r in judged.results:
+            key = r[:3]
+            identity = known.get(key) or known.setdefault(key, _identity(*key))
+            ids.append(_hashed(namespace, time, identity))
+        return ids
+
+
+def shared_values(judged: ScoredExchange, now: float) -> Row:
+    """The columns SHARED."""
+    e = judged.exchange
+    return e.id, "exchange", e.experiment, e.plan, e.arm, 0, "numeric", e.stratum, e.received, now
+
+
+def scorer_values(scorer: ScorerInfo, name: str, version: str, config_hash: str) -> Row:
+    """The columns scorer, version, config_hash, kind and direction."""
+    return name, version, config_hash, scorer.kind, scorer.direction
+
+
+def paid_values(spent: Spent) -> Row:
+    """The columns cost_usd, judge_model and tokens."""
+    return spent.cost_usd, plain_text(spent.judge_model), spent.tokens
+
+
+def score_values(score: Score, scorer: ScorerInfo) -> Row:
+    """The columns value, label, value01, detail, standard_error and distribution."""
+    value = float(score.value)
+    detail = _json(score.detail) if score.detail else None
+    distribution = _json(score.distribution) if score.distribution else None
+    label = plain_text(score.label)
+    return value, label, unit_value(value, scorer), detail, score.standard_error, distribution
+
+
 class ScoreRowBuilder:
     """Builds rows of `scores`. Caches what the rows of one scorer share, since rules return the same Score often.
 
@@ -126,76 +168,48 @@ class ScoreRowBuilder:
         self._scorers = scorers
         self._null = null
         self._unpaid, self._unscored = (null,) * 3, (null,) * 6
-        self._known: dict[tuple[str, ...], _ScorerColumns] = {}
+        self._ids = ScoreIds()
+        self._known: dict[tuple[str, ...], Row] = {}
+        self._scores: dict[tuple[str, int], tuple[Score, Row]] = {}  # by scorer and id(); holding it keeps the id
 
     def score_rows(self, judged: ScoredExchange, now: float) -> ScoreRows:
-        e, null = judged.exchange, self._null
-        namespace = _namespace(e.id)
-        time, exchange_pi = _time(namespace), e.pi
-        experiment, plan, arm = self._filled((e.experiment, e.plan, e.arm))
-        values = [e.id, "exchange", experiment, plan, arm, 0, "numeric", e.stratum, e.received, now]
-        for r in judged.results:
-            _, _, _, status, score, explanation, seconds, pi, spent = r
-            columns = self._columns(r)
-            paid = self._unpaid if spent is None else self._paid(spent)
-            scored = self._unscored if score is None else columns.of_score(score)
-            why = null if explanation is None else _text(explanation)
-            i = _hashed(namespace, time, columns.identity)
-            values += (i, *columns.shared, status, why, exchange_pi * pi, seconds, *paid, *scored)
+        null, known, exchange_pi = self._null, self._known, judged.exchange.pi
+        values = list(self._filled(shared_values(judged, now)))
+        for r, score_id in zip(judged.results, self._ids.of(judged), strict=True):
+            name, _, _, status, score, explanation, seconds, pi, spent = r
+            columns = known.get(r[:3]) or self._of_scorer(r)
+            paid = self._unpaid if spent is None else self._filled(paid_values(spent))
+            scored = self._unscored if score is None else self._of_score(name, score)
+            why = null if explanation is None else plain_text(explanation)
+            values += (score_id, *columns, status, why, exchange_pi * pi, seconds, *paid, *scored)
         return ScoreRows(values)
 
-    def _paid(self, spent: Spent) -> Row:
-        return self._filled((spent.cost_usd, _text(spent.judge_model), spent.tokens))
+    def score_ids(self, judged: ScoredExchange) -> list[str]:
+        """Of its results, in order."""
+        return self._ids.of(judged)
 
     def _filled(self, row: Row) -> Row:
         return tuple([self._null if value is None else value for value in row])
 
-    def score_ids(self, judged: ScoredExchange) -> list[str]:
-        """Of its results, in order."""
-        namespace = _namespace(judged.exchange.id)
-        time = _time(namespace)
-        return [_hashed(namespace, time, self._columns(r).identity) for r in judged.results]
-
-    def _columns(self, result: ScoreResult) -> _ScorerColumns:
+    def _of_scorer(self, result: ScoreResult) -> Row:
         key = result[:3]
-        columns = self._known.get(key)
-        if columns is None:
-            columns = self._known[key] = _ScorerColumns(self._scorers[result.scorer].scorer, self._filled, *key)
-        return columns
+        made = self._known[key] = scorer_values(self._scorers[result.scorer].scorer, *key)
+        return made
 
-
-class _ScorerColumns:
-    """What all rows of one scorer share. identity: the scorer's part of every score_id."""
-
-    def __init__(
-        self, scorer: ScorerInfo, filled: Callable[[Row], Row], name: str, version: str, config_hash: str
-    ) -> None:
-        self.shared: Row = (name, version, config_hash, scorer.kind, scorer.direction)
-        self.identity = _identity(name, version, config_hash)
-        self._scorer = scorer
-        self._filled = filled
-        self._known: dict[int, tuple[Score, Row]] = {}  # by id(); holding the Score keeps its id from being reused
-
-    def of_score(self, score: Score) -> Row:
-        """value, label, value01, detail, standard_error, distribution."""
-        known = self._known.get(id(score))
+    def _of_score(self, scorer: str, score: Score) -> Row:
+        key = scorer, id(score)
+        known = self._scores.get(key)
         if known is None:
-            known = self._known[id(score)] = (score, self._filled(_score_values(score, self._scorer)))
+            made = self._filled(score_values(score, self._scorers[scorer].scorer))
+            known = self._scores[key] = score, made
         return known[1]
-
-
-def _score_values(score: Score, scorer: ScorerInfo) -> Row:
-    value = float(score.value)
-    detail = _json(score.detail) if score.detail else None
-    distribution = _json(score.distribution) if score.distribution else None
-    return value, _text(score.label), unit_value(value, scorer), detail, score.standard_error, distribution
 
 
 def feedback_row(feedback: Feedback) -> Row:
     f = feedback
     return (
-        f.feedback_id, f.id, f.caller, f.at, f.name, f.value, _text(f.label), _text(f.comment), _text(f.correction),
-        f.data_type, None,
+        f.feedback_id, f.id, f.caller, f.at, f.name, f.value, plain_text(f.label), plain_text(f.comment),
+        plain_text(f.correction), f.data_type, None,
     )  # fmt: skip
 
 
@@ -242,7 +256,7 @@ def _namespace(exchange_id: str) -> bytes:
         return uuid5(NAMESPACE_OID, exchange_id).bytes
 
 
-def _text(value: str | None) -> str | None:
+def plain_text(value: str | None) -> str | None:
     """PostgreSQL's text takes every character but NUL."""
     return value.replace("\0", "\ufffd") if value is not None and "\0" in value else value
 

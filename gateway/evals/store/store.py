@@ -14,10 +14,11 @@ from sqlalchemy.exc import DBAPIError
 
 from gateway.evals.store import engine, feedback, ledger, loss_accounting, retention, score_sums, turns, usage
 from gateway.evals.store import write as writing
+from gateway.evals.store.bulk_insert import WriteConflict
 from gateway.evals.store.query import Reading, reading
 from gateway.evals.store.retention import RetentionLimits, RetentionResult
 from gateway.evals.store.snapshot import StoreSnapshot, take_snapshot
-from gateway.evals.store.write import DeadLetterRow, ScoredBatch, WriteConflict, WriteResult
+from gateway.evals.store.write import DeadLetterRow, ScoredBatch, WriteResult
 from gateway.stream.types import ShardSnapshot
 
 T = TypeVar("T")

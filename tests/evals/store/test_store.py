@@ -10,11 +10,14 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from sqlalchemy import Connection, text
 
 from gateway.evals.scoring.registry import RegisteredScorer
+from gateway.evals.store import engine
+from gateway.evals.store.bulk_insert import WriteConflict, insert_scores
 from gateway.evals.store.rows import ScoredExchange
 from gateway.evals.store.store import Store, StoreDown, WriteRejected
-from gateway.evals.store.write import DeadLetterRow, ScoredBatch, WriteConflict, WriteResult
+from gateway.evals.store.write import DeadLetterRow, ScoredBatch, WriteResult
 from gateway.stream.types import ShardSnapshot
 
 
@@ -63,6 +66,33 @@ async def test_values_that_no_column_holds_are_refused(url, exchange, store):
             await opened.write(batch(store.scorers, store.judged(exchange(status=2**70))))
         with pytest.raises(WriteRejected):
             await opened.write(batch(store.scorers, store.judged(exchange(caller={"no": "text"}))))
+
+
+async def test_postgresql_gets_no_value_that_its_columns_cannot_hold(postgres_url, exchange, store):
+    async with Store(postgres_url) as opened:
+        for odd in ({"status": 2**70}, {"status": 2**40}, {"caller": {"no": "text"}}, {"caller": "\ud800"}):
+            with pytest.raises(WriteRejected):
+                await opened.write(batch(store.scorers, store.judged(exchange(**odd))))
+        with pytest.raises(WriteRejected, match="invalid byte sequence"):
+            await opened.write(batch(store.scorers, store.judged(exchange(caller="\0"))))
+        assert await opened.write(batch(store.scorers, store.judged(exchange()))) == WriteResult(1, 0)
+
+
+async def test_postgresql_that_ends_the_connection_is_down_and_later_up(postgres_url, exchange, store):
+    written = batch(store.scorers, store.judged(exchange()))
+    async with Store(postgres_url) as opened:
+
+        def ended(connection: Connection) -> None:
+            backend = connection.execute(text("SELECT pg_backend_pid()")).scalar_one()
+            other = engine.connect_writer(postgres_url)
+            with other.begin() as killing:
+                killing.execute(text("SELECT pg_terminate_backend(:pid, 10000)"), {"pid": backend})
+            other.dispose()
+            insert_scores(connection, written.scorers, written.judged, 0.0)
+
+        with pytest.raises(StoreDown):
+            await opened.run(ended)
+        assert await opened.write(written) == WriteResult(1, 0)
 
 
 async def test_a_database_that_another_holds_is_down_and_later_up(url, exchange, store):

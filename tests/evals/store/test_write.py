@@ -15,10 +15,11 @@ from sqlalchemy.exc import DataError
 
 from gateway.core.exchange import Feedback
 from gateway.evals.store import engine, write
+from gateway.evals.store.bulk_insert import WriteConflict, insert_new, insert_scores
 from gateway.evals.store.rows import OWN, SHARED, ScoreRowBuilder, exchange_row
 from gateway.evals.store.score_sums import CellDelta, add_to
 from gateway.evals.store.tables import counters, exchanges, score_costs
-from gateway.evals.store.write import ScoredBatch, WriteConflict, WriteResult, insert_new, insert_scores, null_of
+from gateway.evals.store.write import ScoredBatch, WriteResult
 
 WAITING = "SELECT count(*) FROM pg_locks WHERE NOT granted"
 
@@ -123,8 +124,7 @@ def test_exchanges_with_any_number_of_scores(store, exchange, stated_scorer, n):
     store.scorers = {f"s{i}": stated_scorer(name=f"s{i}") for i in range(n)}
     several = [store.judged(exchange("0.5")), store.judged(exchange("0.25"), "s0"), store.judged(exchange(), *())]
     plain = ScoreRowBuilder(store.scorers)
-    builder = ScoreRowBuilder(store.scorers, store.run(null_of))
-    store.run(lambda c: insert_scores(c, [builder.score_rows(judged, 9.0) for judged in several]))
+    store.run(lambda c: insert_scores(c, store.scorers, several, 9.0))
     columns = (*SHARED, *OWN)
     found = store.sql(f"SELECT {', '.join(columns)} FROM scores ORDER BY exchange_id, score_id")  # noqa: S608
     rows = [row for judged in several for row in plain.score_rows(judged, 9.0).by_column()]
@@ -135,19 +135,17 @@ def test_exchanges_with_any_number_of_scores(store, exchange, stated_scorer, n):
 
 def test_an_unscored_exchange_has_no_score_rows(store, exchange):
     judged = replace(store.judged(exchange()), results=[])
-    store.run(lambda c: insert_scores(c, [ScoreRowBuilder(store.scorers).score_rows(judged, 0.0)]))
+    store.run(lambda c: insert_scores(c, store.scorers, [judged], 0.0))
     assert store.sql("SELECT count(*) FROM scores") == [(0,)]
 
 
 def test_inserting_a_stored_score_conflicts(store, exchange, stated_scorer):
     store.scorers = {name: stated_scorer(name=name) for name in ("stated", "other")}
     one = exchange()
-    opinions = [
-        ScoreRowBuilder(store.scorers).score_rows(store.judged(one, *names), 0.0) for names in (("stated",), ())
-    ]
-    store.run(lambda c: insert_scores(c, opinions[:1]))
+    opinions = [store.judged(one, *names) for names in (("stated",), ())]
+    store.run(lambda c: insert_scores(c, store.scorers, opinions[:1], 0.0))
     with pytest.raises(WriteConflict):
-        store.run(lambda c: insert_scores(c, opinions[1:]))
+        store.run(lambda c: insert_scores(c, store.scorers, opinions[1:], 0.0))
     assert store.sql("SELECT scorer FROM scores") == [("stated",)], "and its transaction leaves nothing"
 
 
