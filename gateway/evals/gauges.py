@@ -9,8 +9,10 @@ from typing import Any
 from gateway.config.derive import target_of
 from gateway.config.models import Config
 from gateway.evals.annotation.calibrate import corrected_figures
+from gateway.evals.learned.card import predictor_off
 from gateway.evals.scoring.registry import RegisteredPair, RegisteredScorer
 from gateway.evals.statistics.weighted_mean import StratumSums, WeightedEstimate, weighted_mean
+from gateway.evals.store.guided_means import guided_mean, target_names
 from gateway.evals.store.score_sums import BUCKET_COUNT, WIDE_BOUNDS, ScorerCost, bucket_bounds
 from gateway.evals.store.snapshot import ScoreCell, StoreSnapshot
 from gateway.observability.eval_metrics import CorrectedFigures, EvalFigures, ScoreFigures
@@ -46,7 +48,7 @@ class Gauges:
             groups.setdefault((scorer, model, arm), []).append(cell)
         spent = self._spent(snapshot.costs)
         return EvalFigures(
-            scores=tuple(self._figures(*labels, cells) for labels, cells in sorted(groups.items())),
+            scores=tuple(self._figures(*labels, cells, snapshot) for labels, cells in sorted(groups.items())),
             dead_letters=snapshot.dead_letters,
             duplicates=snapshot.duplicates,
             unaccounted=snapshot.unaccounted,
@@ -92,14 +94,16 @@ class Gauges:
             spent[shown] = ScorerCost(so_far.usd + cost.usd, so_far.tokens + cost.tokens)
         return spent
 
-    def _figures(self, scorer: str, model: str, arm: str, cells: Sequence[ScoreCell]) -> ScoreFigures:
+    def _figures(
+        self, scorer: str, model: str, arm: str, cells: Sequence[ScoreCell], snapshot: StoreSnapshot
+    ) -> ScoreFigures:
         """Counters add all versions of a scorer, so that they never decrease; the mean is of the running version."""
         by_status: Counter[str] = Counter()
         for cell in cells:
             by_status.update({status: n for status, n in cell.n.items() if n})
         registered = self._scorers.get(scorer)
         bounds = bucket_bounds(*registered.scorer.bounds) if registered else WIDE_BOUNDS
-        found = self._estimate(registered, cells) if registered else None
+        found = self._estimate(registered, cells, snapshot) if registered else None
         mean, low, high = (None, None, None) if found is None or found.mean is None else (
             found.mean, found.low, found.high,
         )  # fmt: skip
@@ -111,10 +115,15 @@ class Gauges:
             effective_n=0.0 if found is None else found.effective_n,
         )  # fmt: skip
 
-    def _estimate(self, registered: RegisteredScorer, cells: Iterable[ScoreCell]) -> WeightedEstimate:
-        now = (registered.scorer.version, registered.config_hash)
-        running = [strata_of(cell) for cell in cells if (cell.key.version, cell.key.config_hash) == now]
-        return weighted_mean(running, registered.scorer.bounds)
+    def _estimate(
+        self, registered: RegisteredScorer, cells: Iterable[ScoreCell], snapshot: StoreSnapshot
+    ) -> WeightedEstimate:
+        scorer = registered.scorer
+        now = (scorer.version, registered.config_hash)
+        running = [cell for cell in cells if (cell.key.version, cell.key.config_hash) == now]
+        off = any(predictor_off(snapshot.cards.get(target, {})) for target in target_names(scorer.name))
+        guided = guided_mean(running, snapshot.guided, scorer.bounds, scorer.direction, controlled=not off)
+        return guided or weighted_mean([strata_of(cell) for cell in running], scorer.bounds)
 
 
 def strata_of(cell: ScoreCell) -> StratumSums:

@@ -18,7 +18,7 @@ from numpy.typing import ArrayLike
 
 from gateway.evals.statistics.asymptotic import Tuning, half_width
 from gateway.evals.statistics.domains import Floats, at_least, not_negative
-from gateway.evals.statistics.special import student_quantile
+from gateway.evals.statistics.special import student_quantile, two_sided_z
 
 FEWEST = 10.0  # effective answers of the last stage; with fewer there is no interval for one look
 
@@ -218,3 +218,39 @@ def _once(mean: float, variance: float, size: float, fitted: int, alpha: float) 
     t = student_quantile(1.0 - alpha / 2.0, freedom)
     half = t * math.sqrt(variance / freedom + (t / (2.0 * size)) ** 2)
     return max(0.0, mean - half), min(1.0, mean + half)
+
+
+@dataclass(frozen=True, slots=True)
+class VarianceRatio:
+    """What predictions make of the variance of a mean, at the same number of judged answers; below 1: they save."""
+
+    ratio: float
+    low: float
+    high: float
+    weight: float  # lambda
+
+
+def variance_ratio(h: ArrayLike, g: ArrayLike, pi: ArrayLike, calls: ArrayLike, alpha: float = 0.05) -> VarianceRatio:
+    """Variance with predictions g and probabilities pi, over that with no predictions and their mean probability.
+
+    An exchange adds (h - mu)^2 + (1 / pi - 1)(h - mu - lambda (g - c))^2 to the one and (h - mu)^2 / mean pi to the
+    other. h: verdicts on judged exchanges that the model was not fitted on; pi: what the model gives each; calls: how
+    many calls each stands for (1 / the probability with which it was judged). Shapes (n,), n >= 2. The interval is the
+    delta method's on the logarithm, with lambda and c fixed: they are at the minimum, so that their error is of second
+    order. Without variation of h, the ratio is 1.
+    Source: as controlled_mean; arXiv:2506.07949 for the variance as a function of pi.
+    """
+    y, p, q, w = (np.asarray(each, dtype=np.float64) for each in (h, g, pi, calls))
+    w = w / w.sum()
+    around, more = y - w @ y, w * (1.0 / q - 1.0)
+    predicted = p - (more @ p / more.sum() if more.sum() > 0 else w @ p)
+    spread = float(more @ predicted**2)
+    weight = min(1.0, max(0.0, float(more @ (around * predicted)) / spread)) if spread > 0 else 0.0
+    ours = around**2 + (1.0 / q - 1.0) * (around - weight * predicted) ** 2
+    plain = around**2 / float(w @ q)
+    if not w @ plain > 1e-12:
+        return VarianceRatio(1.0, 1.0, 1.0, weight)
+    ratio = float(w @ ours) / float(w @ plain)
+    error = math.sqrt(float((w**2) @ (ours - ratio * plain) ** 2)) / (float(w @ plain) * ratio)
+    factor = math.exp(two_sided_z(alpha) * error)
+    return VarianceRatio(ratio, ratio / factor, ratio * factor, weight)

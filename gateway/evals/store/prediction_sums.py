@@ -22,10 +22,11 @@ from sqlalchemy import Connection
 from gateway.core.score import ConfiguredScorer, ScoreResult, unit_value
 from gateway.evals.store.predictions import Prediction
 from gateway.evals.store.rows import ScoredExchange, model_of
-from gateway.evals.store.score_sums import add_to
-from gateway.evals.store.tables import CELL, PREDICTION_SUMS, prediction_sums
+from gateway.evals.store.score_sums import CellDelta, add_to, bucket_bounds, bucket_of, cell_values
+from gateway.evals.store.tables import CELL, PREDICTION_SUMS, prediction_sums, score_buckets, score_cells
 
 ANSWERED = ("scored", "not_applicable")
+_MORE = ("more_scored", "more_answered", "more_total")
 
 
 class PredictionTerms(NamedTuple):
@@ -58,6 +59,7 @@ def add_predictions(
 ) -> None:
     """Adds these exchanges, none of which is stored yet. Those whose prediction guides no scorer add nothing."""
     by_cell: dict[tuple[str, ...], list[PredictionTerms]] = {}
+    weights: dict[tuple[str, ...], list[tuple[float, ScoreResult]]] = {}
     for j in judged:
         prediction = j.prediction
         scorer = None if prediction is None else scorers.get(prediction.scorer)
@@ -67,8 +69,39 @@ def add_predictions(
         result = next((r for r in j.results if r.scorer == prediction.scorer), None)
         cell = (prediction.scorer, scorer.scorer.version, scorer.config_hash, e.alias, model_of(e), e.arm or "")
         by_cell.setdefault((*cell, e.stratum), []).append(terms_of(prediction, result, scorer))
+        if result is not None and result.status in ANSWERED:
+            weights.setdefault((*cell, e.stratum), []).append((1.0 / prediction.pi - 1.0, result))
+    _add_weights(connection, weights, scorers)
     rows = [{**dict(zip(CELL, cell, strict=True)), **_sums(terms)} for cell, terms in by_cell.items()]
     add_to(connection, prediction_sums, rows, CELL, ("n", "failed", *PREDICTION_SUMS))
+
+
+def _add_weights(
+    connection: Connection,
+    weights: Mapping[tuple[str, ...], list[tuple[float, ScoreResult]]],
+    scorers: Mapping[str, ConfiguredScorer],
+) -> None:
+    """Adds to the sums of scores what each answer stands for beyond itself, for their closed weights.
+
+    weights: cell → (1 / π − 1, result).
+    """
+    cells, buckets = [], []
+    for cell, answers in weights.items():
+        key, bounds = dict(zip(CELL, cell, strict=True)), bucket_bounds(*scorers[cell[0]].scorer.bounds)
+        by_bucket: dict[int, float] = {}
+        more = dict.fromkeys(_MORE, 0.0)
+        for weight, result in answers:
+            more["more_answered"] += weight
+            if result.score is not None:
+                value = float(result.score.value)
+                more["more_scored"] += weight
+                more["more_total"] += weight * value
+                bucket = bucket_of(value, bounds)
+                by_bucket[bucket] = by_bucket.get(bucket, 0.0) + weight
+        cells.append({**key, **cell_values(CellDelta()), **more})
+        buckets += [{**key, "bucket": bucket, "more": weight} for bucket, weight in by_bucket.items()]
+    add_to(connection, score_cells, cells, CELL, _MORE)
+    add_to(connection, score_buckets, buckets, (*CELL, "bucket"), ("more",))
 
 
 def _sums(terms: list[PredictionTerms]) -> dict[str, float]:

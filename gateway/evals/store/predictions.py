@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import orjson
-from sqlalchemy import Connection, select, update
+from sqlalchemy import Connection, func, select, update
 
 from gateway.core.chunked import chunked
 from gateway.core.exchange import Exchange
@@ -102,3 +102,11 @@ def newest_model(connection: Connection, target: str, known: Collection[str] = (
 def _text_of(connection: Connection, version: str) -> str:
     query = select(predictor_models.c.model).where(predictor_models.c.version == version)
     return str(connection.execute(query).scalar_one())
+
+
+def cards(connection: Connection) -> dict[str, Mapping[str, Any]]:
+    """Of the newest model by target."""
+    m, newer = predictor_models.c, predictor_models.alias("newer").c
+    newest = select(func.max(newer.created)).where(newer.target == m.target).scalar_subquery()
+    query = select(m.target, m.card).where(m.created == newest).order_by(m.version.desc())
+    return {target: orjson.loads(card) for target, card in connection.execute(query)}

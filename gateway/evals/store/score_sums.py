@@ -79,6 +79,7 @@ CellPlace = tuple[str, str, str, str]  # alias, model, arm, stratum
 Buckets = tuple[float, ...]  # upper bounds of a histogram
 _SPENT = ("spent_scored", "spent_not_applicable", "spent_samples", "spent_total", "spent_population")
 _CLOSED = ("weighted_sum", "weight")
+_MORE = ("more_scored", "more_answered", "more_total")
 _STATUS = ("scored", "not_applicable", "error", "timeout", "budget")
 
 
@@ -136,8 +137,8 @@ def add(connection: Connection, sums: ScoreSums) -> None:
     """Adds to the stored sums, never replaces them."""
     for key, unit in sorted(sums.units.items()):  # one order of locks
         _add_unit(connection, key, unit, sums.by_cell[key[:-1]])
-    rows = [{**_key(key), **_cell_values(s)} for key, s in sums.by_cell.items()]
-    add_to(connection, score_cells, rows, CELL, tuple(_cell_values(CellDelta())))
+    rows = [{**_key(key), **cell_values(s)} for key, s in sums.by_cell.items()]
+    add_to(connection, score_cells, rows, CELL, tuple(cell_values(CellDelta())))
     buckets = [
         {**_key(key), "bucket": at, "n": n, "spent": 0, "weight": 0.0}
         for key, s in sums.by_cell.items()
@@ -184,7 +185,7 @@ def add_population(
 
 def add_to_population(connection: Connection, more: Iterable[tuple[tuple[str, ...], int]]) -> None:
     """more: (the key of a cell, by how much its population grows)."""
-    rows = [{**_key(cell), **_cell_values(CellDelta()), "population": n} for cell, n in more]
+    rows = [{**_key(cell), **cell_values(CellDelta()), "population": n} for cell, n in more]
     add_to(connection, score_cells, rows, CELL, ("population",))
 
 
@@ -210,8 +211,10 @@ def close_weights(connection: Connection) -> None:
 
 
 def _close(connection: Connection, row: RowMapping) -> None:
-    responded = row["n_scored"] + row["n_not_applicable"] - row["spent_scored"] - row["spent_not_applicable"]
-    factor = (row["population"] - row["spent_population"]) / responded
+    """An answer of a guided scorer counts 1 / π times (more_*)."""
+    new = {name: row[name] - row[f"spent_{name}"] for name in (*_MORE, "total", "population")}
+    scored, not_applicable = (row[f"n_{name}"] - row[f"spent_{name}"] for name in ("scored", "not_applicable"))
+    factor = new["population"] / (scored + not_applicable + new["more_answered"])
     at_cell = {name: row[name] for name in CELL}
     closed = {
         "spent_scored": row["n_scored"],
@@ -219,13 +222,14 @@ def _close(connection: Connection, row: RowMapping) -> None:
         "spent_samples": sum(row[f"n_{status}"] for status in _STATUS),
         "spent_total": row["total"],
         "spent_population": row["population"],
-        "weighted_sum": row["weighted_sum"] + factor * (row["total"] - row["spent_total"]),
-        "weight": row["weight"] + factor * (row["n_scored"] - row["spent_scored"]),
+        "weighted_sum": row["weighted_sum"] + factor * (new["total"] + new["more_total"]),
+        "weight": row["weight"] + factor * (scored + new["more_scored"]),
+        **{f"spent_{name}": row[name] for name in _MORE},
     }
     connection.execute(_at(score_cells).values(closed), _bound(at_cell))
-    buckets = score_buckets.c
-    weight = buckets.weight + bindparam("factor") * (buckets.n - buckets.spent)
-    spent = _at(score_buckets).values(weight=weight, spent=buckets.n)
+    b = score_buckets.c
+    weight = b.weight + bindparam("factor") * (b.n - b.spent + b.more - b.spent_more)
+    spent = _at(score_buckets).values(weight=weight, spent=b.n, spent_more=b.more)
     connection.execute(spent, {**_bound(at_cell), "factor": factor})
 
 
@@ -241,7 +245,8 @@ def _key(values: tuple[str, ...]) -> dict[str, str]:
     return dict(zip(CELL, values, strict=True))
 
 
-def _cell_values(sums: CellDelta) -> dict[str, float]:
+def cell_values(sums: CellDelta) -> dict[str, float]:
+    """Columns of `score_cells` and what they grow by."""
     return {
         **{f"n_{status}": getattr(sums, status) for status in _STATUS},
         "total": sums.total,

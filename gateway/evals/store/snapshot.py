@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
-from sqlalchemy import Connection, func, select
+import numpy as np
+from sqlalchemy import Connection, RowMapping, func, select
 
+from gateway.evals.statistics.control_variate import StageSums
 from gateway.evals.store import loss_accounting
+from gateway.evals.store.predictions import cards
 from gateway.evals.store.score_sums import BUCKET_COUNT, ScorerCost, scorer_costs
-from gateway.evals.store.tables import CELL, counters, dead_letters, score_buckets, score_cells
+from gateway.evals.store.tables import CELL, counters, dead_letters, prediction_sums, score_buckets, score_cells
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,19 +59,47 @@ class StoreSnapshot:
     unaccounted: int
     costs: Mapping[str, ScorerCost] = field(default_factory=dict)
     lost: Mapping[str, int] = field(default_factory=dict)
+    guided: Mapping[CellKey, StageSums] = field(default_factory=dict)
+    """Of scorers whose sampling a predictor guides, in [0, 1], 1 best; see guided_sums."""
+    cards: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """Of the newest model by target."""
 
 
 def take_snapshot(connection: Connection) -> StoreSnapshot:
     letters = select(dead_letters.c.reason, func.count()).group_by(dead_letters.c.reason)
     duplicates = select(counters.c.n).where(counters.c.name == "duplicates")
+    cells = _cells(connection)
     return StoreSnapshot(
-        cells=_cells(connection),
+        cells=cells,
         dead_letters={reason: n for reason, n in connection.execute(letters)},
         duplicates=connection.execute(duplicates).scalar() or 0,
         unaccounted=loss_accounting.unaccounted(connection),
         costs=scorer_costs(connection),
         lost=loss_accounting.lost_by_reason(connection),
+        guided=guided_sums(connection, {cell.key: cell.population for cell in cells}),
+        cards=cards(connection),
     )
+
+
+def guided_sums(connection: Connection, populations: Mapping[CellKey, int]) -> dict[CellKey, StageSums]:
+    """The sums over the exchanges whose judge was drawn by a predictor, with N_h. populations: of the cells."""
+    found = {}
+    for row in connection.execute(select(prediction_sums)).mappings():
+        key = CellKey(**{name: row[name] for name in CELL})
+        found[key] = stage_sums(row, float(populations.get(key, 0)))
+    return found
+
+
+def stage_sums(row: RowMapping | Mapping[str, Any], population: float) -> StageSums:
+    """row: of `prediction_sums`."""
+    names = ("b", "d", "e1", "e2")
+    products = np.zeros((4, 4))
+    for i, first in enumerate(names):
+        for j, second in enumerate(names[i:], i):
+            products[i, j] = products[j, i] = row[f"s_{first}{second}"]
+    sums = np.array([row[f"s_{name}"] for name in names], dtype=np.float64)
+    name = f"{row['alias']} {row['model']} {row['stratum']}"
+    return StageSums(name, row["n"], sums, products, population, max(0.0, row["s_failed"]))
 
 
 def _cells(connection: Connection) -> tuple[ScoreCell, ...]:

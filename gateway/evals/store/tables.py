@@ -197,6 +197,14 @@ score_cells = Table(
     Column("unit_sizes", Double, nullable=False, server_default="0"),
     Column("unit_products", Double, nullable=False, server_default="0"),
     Column("unit_squares", Double, nullable=False, server_default="0"),
+    # Of a guided scorer: sums of (1 / π − 1) over what it scored, what it answered, and times the score. An answer that
+    # it was drawn for with π stands for 1 / π of those that it could have been drawn for.
+    Column("more_scored", Double, nullable=False, server_default="0"),
+    Column("more_answered", Double, nullable=False, server_default="0"),
+    Column("more_total", Double, nullable=False, server_default="0"),
+    Column("spent_more_scored", Double, nullable=False, server_default="0"),
+    Column("spent_more_answered", Double, nullable=False, server_default="0"),
+    Column("spent_more_total", Double, nullable=False, server_default="0"),
     PrimaryKeyConstraint(*CELL),
 )
 
@@ -222,6 +230,8 @@ score_buckets = Table(
     Column("n", BigInteger, nullable=False),
     Column("spent", BigInteger, nullable=False),
     Column("weight", Double, nullable=False),
+    Column("more", Double, nullable=False, server_default="0"),  # as in score_cells
+    Column("spent_more", Double, nullable=False, server_default="0"),
     PrimaryKeyConstraint(*CELL, "bucket"),
 )
 
@@ -278,6 +288,17 @@ prediction_sums = Table(
     Column("failed", BigInteger, nullable=False),
     *(Column(name, Double, nullable=False) for name in PREDICTION_SUMS),
     PrimaryKeyConstraint(*CELL),
+)
+
+drift_states = Table(
+    # Where the alarms of one model name stand. scorer: the predictor's target. state: JSON, see evals/learned/drift.py.
+    "drift_states",
+    metadata,
+    Column("scorer", Text, nullable=False),
+    Column("alias", Text, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("at", Double, nullable=False),  # the arrival of the newest exchange in it, Unix seconds
+    PrimaryKeyConstraint("scorer", "alias"),
 )
 
 TALLY = ("incarnation", "ledger", "stratum", "alias", "target", "arm", "reason")

@@ -1,0 +1,80 @@
+"""The mean of a scorer whose sampling a predictor guides, from the sums of the store.
+
+The plain mean of what it judged is biased, since the predictor prefers what it cannot foresee.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+import numpy as np
+
+from gateway.core.score import Bounds, Direction
+from gateway.evals.statistics.control_variate import ControlledEstimate, StageSums, controlled_mean
+from gateway.evals.statistics.weighted_mean import WeightedEstimate
+from gateway.evals.store.snapshot import CellKey, ScoreCell
+
+TARGET_LABELS = "labels:"
+
+
+def target_names(scorer: str) -> tuple[str, str]:
+    """The targets under which a predictor guides this scorer."""
+    return scorer, TARGET_LABELS + scorer
+
+
+def guided_mean(
+    cells: Iterable[ScoreCell],
+    guided: Mapping[CellKey, StageSums],
+    bounds: Bounds,
+    direction: Direction,
+    *,
+    controlled: bool = True,
+) -> WeightedEstimate | None:
+    """The mean on the scorer's own scale, with an interval that is valid at any time. None: no predictor guides these.
+
+    cells: of one version of the scorer, which has two finite bounds. controlled=False: the predictions are not used.
+    A cell without predictions, from before the predictor, keeps its plain sums.
+    """
+    cells = list(cells)
+    low, high = bounds
+    if low is None or high is None or not any(cell.key in guided for cell in cells):
+        return None
+    inverted = direction == "minimise"
+    strata = [guided.get(cell.key) or _plain(cell, low, high, inverted=inverted) for cell in cells]
+    found = controlled_mean(strata, controlled=controlled)
+    return _on_scale(found, cells, low, high, inverted=inverted)
+
+
+def _plain(cell: ScoreCell, low: float, high: float, *, inverted: bool) -> StageSums:
+    """A cell of which every sample was judged with the same probability."""
+    n, width = float(cell.n["scored"]), high - low
+    total = (cell.total - n * low) / width
+    squares = (cell.squares - 2.0 * low * cell.total + n * low * low) / width**2
+    if inverted:
+        total, squares = n - total, n - 2.0 * total + squares
+    failed = float(cell.n["error"] + cell.n["timeout"] + cell.n["budget"])
+    sums, products = np.zeros(4), np.zeros((4, 4))
+    sums[:2] = total, n
+    products[:2, :2] = [[squares, total], [total, n]]
+    key = cell.key
+    population = float(cell.population) or cell.inverse_pi
+    return StageSums(f"{key.alias} {key.model} {key.stratum}", sum(cell.n.values()), sums, products, population, failed)
+
+
+def _on_scale(
+    found: ControlledEstimate, cells: Iterable[ScoreCell], low: float, high: float, *, inverted: bool
+) -> WeightedEstimate:
+    def place(x: float) -> float:
+        return high - (high - low) * x if inverted else low + (high - low) * x
+
+    ends = sorted((place(found.low), place(found.high)))
+    return WeightedEstimate(
+        mean=None if found.mean is None else place(found.mean),
+        low=ends[0],
+        high=ends[1],
+        n=sum(cell.n["scored"] for cell in cells),
+        not_applicable=sum(cell.n["not_applicable"] for cell in cells),
+        effective_n=found.effective_n,
+        nonresponse=found.nonresponse,
+        missing=found.missing,
+    )

@@ -1,0 +1,97 @@
+"""Means, histograms and windows of a scorer that is drawn with unequal probability are those of all traffic.
+
+Traffic: 75 % of the answers score 1 and are drawn with probability 0.1, 25 % score 0 and are always drawn. So 3 of 4
+exchanges are good, and of those that were judged about one in four.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from gateway.core.exchange import Exchange
+from gateway.evals.gauges import strata_of
+from gateway.evals.statistics.weighted_mean import weighted_mean
+from gateway.evals.store.guided_means import guided_mean
+from gateway.evals.store.predictions import Prediction
+
+Make = Callable[..., Exchange]
+N = 400
+
+
+def guided(good: bool, judged: bool, version: str = "v1") -> Prediction:
+    return Prediction("stated", version, 0.8 if good else 0.1, 0.04, 0.1 if good else 1.0, judged, "", b"")
+
+
+def fill(store: Any, exchange: Make, tally: Any, population: int = 10 * N) -> None:
+    """Every tenth of the good ones is drawn, so that the draw adds nothing to chance here."""
+    sent, drawn = [], 0
+    for i in range(N):
+        good = i % 4 > 0
+        drawn += good
+        judged = not good or drawn % 10 == 0
+        sent.append(exchange("1" if good else "0"))
+        store.predictions[sent[-1].id] = guided(good, judged)
+    store.write(*sent, tally(sent, {"default": population}))
+
+
+def test_the_mean_is_that_of_all_traffic(store: Any, exchange: Make, tally: Any) -> None:
+    fill(store, exchange, tally)
+    found = store.snapshot()
+
+    mean = guided_mean(found.cells, found.guided, (0.0, 1.0), "maximise")
+    unused = guided_mean(found.cells, found.guided, (0.0, 1.0), "maximise", controlled=False)
+    naive = weighted_mean([strata_of(cell) for cell in found.cells], (0.0, 1.0))
+
+    assert mean is not None
+    assert unused is not None
+    assert mean.mean == pytest.approx(0.75, abs=0.01)
+    assert unused.mean == pytest.approx(0.75, abs=0.01)
+    assert mean.low < 0.75 < mean.high
+    assert naive.mean == pytest.approx(30 / 130), "what the plain mean of the judged answers would show"
+    assert naive.high < 0.5
+
+
+def test_closed_weights_and_buckets_are_those_of_all_traffic(store: Any, exchange: Make, tally: Any) -> None:
+    fill(store, exchange, tally)
+    store.close()
+    cell = store.cell()
+    assert (cell.weight, cell.weighted_sum) == (pytest.approx(10 * N), pytest.approx(7.5 * N))
+    assert (cell.bucket_weights[0], cell.bucket_weights[10]) == (pytest.approx(2.5 * N), pytest.approx(7.5 * N))
+    fill(store, exchange, tally, 20 * N)
+    store.close()
+    assert store.cell().weighted_sum / store.cell().weight == pytest.approx(0.75)
+
+
+def test_scorers_of_other_scales_keep_their_scale(store: Any, exchange: Make, stated_scorer: Any, tally: Any) -> None:
+    """Bounds from 0 to 2, lower is better: unit values are 1 and 0.5, and 0.5 is the mean of 2 · (1 − u)."""
+    store.scorers["stated"] = stated_scorer(bounds=(0.0, 2.0), direction="minimise")
+    fill(store, exchange, tally)
+    found = store.snapshot()
+
+    mean = guided_mean(found.cells, found.guided, (0.0, 2.0), "minimise")
+
+    assert mean is not None
+    assert mean.mean == pytest.approx(0.75, abs=0.02)
+    assert 0.0 <= mean.low < 0.75 < mean.high <= 2.0
+
+
+def test_a_cell_from_before_the_predictor_keeps_its_plain_sums(store: Any, exchange: Make, tally: Any) -> None:
+    before = [exchange("0", stratum="old") for _ in range(100)]
+    store.write(*before)
+    fill(store, exchange, tally, N)
+    found = store.snapshot()
+
+    mean = guided_mean(found.cells, found.guided, (0.0, 1.0), "maximise")
+
+    assert mean is not None
+    assert mean.mean == pytest.approx(0.75 * N / (N + 100), abs=0.01)
+
+
+def test_where_nothing_guides_there_is_no_guided_mean(store: Any, exchange: Make) -> None:
+    store.write(exchange("1"))
+    found = store.snapshot()
+    assert guided_mean(found.cells, found.guided, (0.0, 1.0), "maximise") is None
+    assert guided_mean(found.cells, {found.cells[0].key: None}, (0.0, None), "maximise") is None  # type: ignore[dict-item]
