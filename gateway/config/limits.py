@@ -107,10 +107,13 @@ class Organization(Section):
 
 
 class Budgets(Section):
-    """How limits of money behave."""
+    """How limits of money and tokens behave."""
 
     unknown_price: UnknownPrice = "refuse"
     """A call to a model without a known price, by a key with a limit in dollars: `refuse` it; `count_tokens`: let only
     its limits of tokens and requests count; or `free`: let it pass at no cost."""
     status: Literal[402, 429] = 429
     """HTTP status of a refusal that money heals (`insufficient_quota`). OpenAI's API answers 429."""
+    estimate: Literal["model", "request"] = "model"
+    """The output that is reserved for a call without `max_tokens`: the 90 % quantile of the calls of its `model`, or,
+    with `request`, of those recorded calls of its model that look like it, which the consumer learns."""

@@ -252,7 +252,7 @@ class Config(Section):
     organizations: dict[Name, Organization] = Field({})
     """Organizations, whose teams share limits."""
     budgets: Budgets = Budgets()
-    """What limits of money refuse, and how."""
+    """What limits refuse and reserve, and how."""
     admin: AdminConfig | None = None
     """The admin API. Default: keys, teams and organizations are those of this file."""
     upstreams: Annotated[dict[Name, Upstream], Field(min_length=1)]

@@ -30,6 +30,7 @@ from gateway.evals.experiments.ramp.webhooks import WebhookSender
 from gateway.evals.gauges import Gauges
 from gateway.evals.http_client import GatewayClient, HttpConnections
 from gateway.evals.learned.implicit import ImplicitFeedback
+from gateway.evals.learned.output_tokens import OutputTokenLearner
 from gateway.evals.learned.predictor import Predictor
 from gateway.evals.limit_repair import LimitRepair
 from gateway.evals.scoring.asker import ExternalServices
@@ -125,8 +126,10 @@ async def opened(
                 corridor, opened_store, scorers, scoring, gauges, EvalMetrics(registry), experiments, events, repair
             )
             name = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
+            tasks = await stack.enter_async_context(Tasks())
+            if config.budgets.estimate == "request":
+                tasks.start(OutputTokenLearner(opened_store, corridor.state, name).run(), "output tokens")
             if config.webhooks:
-                tasks = await stack.enter_async_context(Tasks())
                 tasks.start(WebhookSender(opened_store, outside.connections, config.webhooks, name).run(), "webhooks")
             yield Consumer(context, name, timing)
     finally:

@@ -55,6 +55,7 @@ from gateway.proxy.http.server.reuse_port import ReusePortSocket
 from gateway.proxy.http.server.tls import CertificateFiles, CertificateReload, TlsConnection
 from gateway.proxy.limits.book import LeaseBook
 from gateway.proxy.limits.exchange import LeaseExchange
+from gateway.proxy.limits.output_tokens import OutputTokenPoller
 from gateway.proxy.recording.access_log import AccessLog
 from gateway.proxy.recording.heartbeat import EVERY_S as HEARTBEAT_S
 from gateway.proxy.recording.heartbeat import Heartbeat
@@ -391,8 +392,12 @@ class Process:
             parts.issuers = SigningKeyPoller(
                 parts.signing_keys, parts.directory.touch, tasks, parts.resolver, asked_s=self._keys_asked_s
             )
-            await asyncio.gather(following.look(), keys.start(), parts.issuers.start(self.config.jwt))
+            outputs = OutputTokenPoller(recall, lambda: app.gateway.limiter)
+            await asyncio.gather(
+                following.look(), keys.start(), parts.issuers.start(self.config.jwt), outputs.look()
+            )  # fmt: skip
             tasks.start(following.run(), "experiments")
+            tasks.start(outputs.run(), "output tokens")
             tasks.start(keys.run(), "keys")
             if shared_metrics() is not None:
                 tasks.start(_show(app), "shared metrics")

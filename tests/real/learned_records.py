@@ -19,6 +19,8 @@ import sys
 import time
 import urllib.request
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,12 +29,13 @@ import yaml
 sys.path.insert(0, str(Path(__file__).parent))
 from learned_tasks import task
 
-COUNT = 2400
+COUNT = 2000
+AT_ONCE = 4  # requests in flight, and slots of the engine, which has one thread
 SETTLE_S = 60.0  # from the last answer until the consumer has stored it
 
 
 def config(folder: Path) -> dict[str, Any]:
-    engine = {"engine": "llamacpp", "threads": 1, "slots": 1}
+    engine = {"engine": "llamacpp", "threads": 1, "slots": AT_ONCE}
     return {
         "open": True,
         "upstreams": {"local": {"kind": "llamacpp", "run": engine}},
@@ -77,6 +80,13 @@ def running(folder: Path) -> Iterator[str]:
             up.wait(120)
 
 
+def send(url: str, number: int) -> None:
+    body = json.dumps(task(number).body(number)).encode()
+    request = urllib.request.Request(url, body, {"content-type": "application/json"})
+    with urllib.request.urlopen(request, timeout=600) as answer:
+        answer.read()
+
+
 def ask(folder: Path, count: int) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     done = answered(folder)
@@ -84,12 +94,8 @@ def ask(folder: Path, count: int) -> None:
     if not missing:
         return
     began = time.monotonic()
-    with running(folder.resolve()) as url:
-        for place, number in enumerate(missing, 1):
-            body = json.dumps(task(number).body(number)).encode()
-            request = urllib.request.Request(url, body, {"content-type": "application/json"})
-            with urllib.request.urlopen(request, timeout=600) as answer:
-                answer.read()
+    with running(folder.resolve()) as url, ThreadPoolExecutor(AT_ONCE) as pool:
+        for place, _ in enumerate(pool.map(partial(send, url), missing), 1):
             if place % 100 == 0:
                 print(f"{place} of {len(missing)} answers after {time.monotonic() - began:.0f} s", flush=True)
         until = time.monotonic() + SETTLE_S

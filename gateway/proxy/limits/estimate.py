@@ -1,14 +1,15 @@
 """What a call may use, before it is sent: the amounts that are reserved for it. Pure.
 
 Input: one token for each 4 bytes of the body. Output: `max_tokens` (or its newer names) for each answer; without it,
-the 90 % quantile of what calls of this model have used so far. Dollars: at the highest price of its targets. What is
-reserved too much comes back when the call ends; what is reserved too little is the estimation error.
+the 90 % quantile of what calls of this model have used so far, or, with `budgets.estimate: request`, of what calls of
+this kind have used. Dollars: at the highest price of its targets. What is reserved too much comes back when the call
+ends; what is reserved too little is the estimation error.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from gateway.config.models import Config
@@ -37,6 +38,8 @@ class ModelEstimate:
     output: float = FIRST_OUTPUT
     """Output tokens that nine of ten calls stay below."""
     learned: bool = False
+    by_kind: Mapping[int, int] = field(default_factory=dict)
+    """The same by the kind of a request (core/output_tokens.py), as the consumer has learned it: all kinds, or none."""
 
     def learn(self, output_tokens: int) -> None:
         """The first call counts double, since nothing else is known; each further one is a step up or down."""
@@ -71,6 +74,7 @@ def estimates_of(
         found[alias] = _estimate(sorted(targets, key=str), prices)
         if alias in before:
             found[alias].output, found[alias].learned = before[alias].output, before[alias].learned
+            found[alias].by_kind = before[alias].by_kind if config.budgets.estimate == "request" else {}
     return found
 
 

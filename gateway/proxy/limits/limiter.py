@@ -22,6 +22,7 @@ from typing import Any, Protocol
 from gateway.config.limits import Budgets
 from gateway.core.errors import GatewayError, NotAllowed
 from gateway.core.limits import Limit, LimitScope
+from gateway.core.output_tokens import kind_of
 from gateway.core.usage import NANO
 from gateway.observability.eval_metrics import ProxyMetrics
 from gateway.proxy.limits.book import Account, LeaseBook, LeasePairs
@@ -83,6 +84,7 @@ class Limiter:
         self._book = book
         self._exchanges = exchanges
         self.estimates = estimates
+        self.estimates_by_request = budgets.estimate == "request"
         self._budgets = budgets
         self._metrics = metrics
 
@@ -124,7 +126,12 @@ class Limiter:
                 if name in fields and type(fields[name]) is int and fields[name] > most:
                     most = fields[name]
             given = most >= 0
-            output = most if given else int(estimate.output)
+            if given:
+                output = most
+            elif estimate.by_kind:
+                output = estimate.by_kind[kind_of(size, fields, call.stream)]
+            else:
+                output = int(estimate.output)
             if "n" in fields or call.api == "completions":
                 output *= answers_of(fields)
         tokens = input_tokens + output + 1
