@@ -15,6 +15,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
+from gateway.config.field_docs import field_docs
 from gateway.config.models import Config
 
 PAGE = Path(__file__).with_name("configuration.md")
@@ -99,8 +100,9 @@ def section(path: str, model: type[BaseModel]) -> str:
         "| key | value | default | |",
         "|---|---|---|---|",
     ]
+    docs = field_docs(model)
     for name, field in model.model_fields.items():
-        lines.append(f"| `{name}` | {kind(field)} | {default(field)} | {cell(field.description or '')} |")
+        lines.append(f"| `{name}` | {kind(field)} | {default(field)} | {cell(field.description or docs[name])} |")
     if model.model_config.get("extra") == "allow":
         lines.append("| … | | | Further keys are options of what `use` names. |")
     return "\n".join([*lines, ""])

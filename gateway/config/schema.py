@@ -6,6 +6,7 @@ from typing import Any
 
 from pydantic.json_schema import GenerateJsonSchema
 
+from gateway.config.field_docs import SectionSchema
 from gateway.config.models import Config
 
 _VARIABLE = {"type": "string", "pattern": r"\$\{[^}]*\}"}
@@ -13,16 +14,9 @@ _ANNOTATIONS = ("title", "description", "default", "examples")
 _SCALARS = ("integer", "number", "boolean")
 
 
-class _WithoutFieldTitles(GenerateJsonSchema):
-    """Pydantic's titles only repeat the names of the keys."""
-
-    def field_title_should_be_set(self, schema: Any) -> bool:
-        return False
-
-
 def json_schema() -> dict[str, Any]:
     """A draft 2020-12 schema. Where a value is not free text, `${NAME}` is allowed as well."""
-    schema = Config.model_json_schema(schema_generator=_WithoutFieldTitles)
+    schema = Config.model_json_schema(schema_generator=SectionSchema)
     for definition in schema["$defs"].values():
         definition.pop("title", None)
         _allow_variables(definition)

@@ -13,9 +13,9 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 class Section(BaseModel):
     """A mapping with known keys; any other key is an error. The string under a field is its public documentation:
-    docs/configuration.md and `gateway schema` print it."""
+    docs/configuration.md and `gateway schema` print it, see field_docs.py."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=(), use_attribute_docstrings=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
 
 
 Name = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^\s{}\"\\]+$")]

@@ -7,9 +7,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any, get_args
 
 from pydantic import BaseModel
-from pydantic.json_schema import GenerateJsonSchema, models_json_schema
+from pydantic.json_schema import models_json_schema
 
 from gateway import __version__
+from gateway.config.field_docs import SectionSchema
 from gateway.console.api import Operation
 from gateway.console.settings import KeySettings, OrganizationSettings, TeamSettings
 from gateway.core.ramp import RampMode, RampState
@@ -37,13 +38,6 @@ _ERRORS: Mapping[int, str] = {
     503: "The store or the stream server does not answer.",
 }
 _ALWAYS = (401, 403, 429, 503)
-
-
-class _WithoutTitles(GenerateJsonSchema):
-    """Pydantic's titles only repeat the names."""
-
-    def field_title_should_be_set(self, schema: Any) -> bool:
-        return False
 
 
 def describe(operations: Sequence[Operation]) -> Schema:
@@ -129,7 +123,7 @@ def _ref(name: str) -> Schema:
 def _schemas(operations: Sequence[Operation]) -> dict[str, Schema]:
     bodies = {each.body for each in operations if each.body} | {OrganizationSettings, TeamSettings, KeySettings}
     models: list[Any] = [(model, "validation") for model in sorted(bodies, key=lambda m: m.__name__)]
-    _, found = models_json_schema(models, ref_template=_REF + "{model}", schema_generator=_WithoutTitles)
+    _, found = models_json_schema(models, ref_template=_REF + "{model}", schema_generator=SectionSchema)
     schemas: dict[str, Schema] = found["$defs"]
     for name in ("OrganizationSettings", "TeamSettings", "KeySettings"):
         schemas[f"{name}Patch"] = _patch_of(schemas[name])

@@ -48,7 +48,7 @@ class RampOverride(RampReason):
 class FlaggerCall(Section):
     """What Flagger posts to a webhook. Nothing of it is used."""
 
-    model_config = ConfigDict(extra="allow", use_attribute_docstrings=True)
+    model_config = ConfigDict(extra="allow")
     name: str | None = None
     """The canary."""
     namespace: str | None = None
