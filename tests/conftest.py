@@ -32,6 +32,7 @@ pytest_plugins = [
     "fixtures.scoring",
     "fixtures.stores",
     "fixtures.vanishing",
+    "fixtures.verbs",
     "fixtures.webhooks",
     "fixtures.work",
 ]

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
+from fixtures.verbs import RunVerb
 
 GOOD = "open: true\nupstreams: {a: {kind: fake}}\nmodels: {m: {targets: [{upstream: a, model: m}]}}\n"
 VERBS = [
@@ -43,23 +42,16 @@ VERBS += [
 VERBS += ["keys", "teams", "organizations"]
 
 
-def gateway(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
-    environ = {k: v for k, v in os.environ.items() if k != "GATEWAY_DATA"} | {"COLUMNS": "100"}
-    return subprocess.run(
-        [sys.executable, "-m", "gateway", *arguments], capture_output=True, text=True, cwd=cwd, env=environ, check=False
-    )
-
-
-def test_the_help_names_every_verb_and_hides_the_engine() -> None:
-    finished = gateway("--help")
+def test_the_help_names_every_verb_and_hides_the_engine(run_verb: RunVerb) -> None:
+    finished = run_verb("--help")
     assert finished.returncode == 0
     lines = [line.split()[0] for line in finished.stdout.partition("Commands:")[2].splitlines() if line.strip()]
     assert lines == VERBS
 
 
 @pytest.mark.parametrize("verb", [*VERBS, "engine"])
-def test_each_verb_has_an_example(verb: str) -> None:
-    finished = gateway(verb, "--help")
+def test_each_verb_has_an_example(verb: str, run_verb: RunVerb) -> None:
+    finished = run_verb(verb, "--help")
     assert finished.returncode == 0
     assert f"Example: gateway {verb}" in finished.stdout
 
@@ -77,8 +69,8 @@ def test_each_verb_has_an_example(verb: str) -> None:
         ["no-such-verb"],
     ],
 )
-def test_who_asks_wrong_is_told_on_stderr_with_exit_code_2(arguments: list[str], tmp_path: Path) -> None:
-    finished = gateway(*arguments, cwd=tmp_path)
+def test_who_asks_wrong_is_told_on_stderr_with_exit_code_2(arguments: list[str], run_verb: RunVerb) -> None:
+    finished = run_verb(*arguments)
     assert finished.returncode == 2
     assert finished.stdout == ""
     assert finished.stderr
@@ -97,4 +89,8 @@ def test_the_package_and_the_command_line_import_little() -> None:
 
 
 def test_the_version_is_an_option_too() -> None:
-    assert gateway("--version").stdout == gateway("version").stdout != ""
+    option, verb = (
+        subprocess.run([sys.executable, "-m", "gateway", word], capture_output=True, text=True, check=True)
+        for word in ("--version", "version")
+    )
+    assert option.stdout == verb.stdout != ""

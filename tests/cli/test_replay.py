@@ -9,12 +9,13 @@ import re
 import signal
 import socket
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from fixtures.verbs import RunVerb
 from typer.testing import CliRunner
 
 from gateway.cli import app
@@ -70,11 +71,18 @@ async def program(folder: Path, *arguments: str) -> asyncio.subprocess.Process:
     )  # fmt: skip
 
 
-async def ran(folder: Path, *arguments: str) -> tuple[int, str, str]:
-    process = await program(folder, "replay", "questions.csv", *arguments)
-    out, err = await process.communicate()
-    assert process.returncode is not None
-    return process.returncode, out.decode(), err.decode()
+Ran = Callable[..., Awaitable[tuple[int, str, str]]]
+
+
+@pytest.fixture
+def ran(folder: Path, run_verb: RunVerb) -> Ran:
+    """Runs one replay to its end. Returns its exit code, what it printed and its notes."""
+
+    async def run(*arguments: str) -> tuple[int, str, str]:
+        done = await asyncio.to_thread(run_verb, "replay", "questions.csv", *arguments, more={"COLUMNS": "200"})
+        return done.returncode, done.stdout, done.stderr
+
+    return run
 
 
 def result(out: str) -> dict[str, Any]:
@@ -109,11 +117,11 @@ async def gateway_url(folder: Path) -> AsyncIterator[str]:
 @pytest.mark.timeout(180)  # several programs, one after the other
 @pytest.mark.parametrize("kills", [(150,), pytest.param((20, 90, 230, 301, 399), marks=pytest.mark.long)], ids=len)
 async def test_killed_and_run_again_a_replay_has_the_same_result(
-    folder: Path, upstreams, gateway_url: str, kills: tuple[int, ...]
+    folder: Path, ran: Ran, upstreams, gateway_url: str, kills: tuple[int, ...]
 ) -> None:
     """200 rows, two targets, SIGKILL after so many answers: equal to an undisturbed run."""
     arguments = ("--targets", "one,two", "--scorers", "exact,f1,length", "--margin", "0.1", "--gateway", gateway_url)
-    code, undisturbed, notes = await ran(folder, *arguments, "--json", "--data", "undisturbed", "--html", "out.html")
+    code, undisturbed, notes = await ran(*arguments, "--json", "--data", "undisturbed", "--html", "out.html")
     assert code == 0
     assert [len(each.calls) for each in upstreams] == [ROWS, ROWS]
     lines = notes.splitlines()
@@ -127,7 +135,7 @@ async def test_killed_and_run_again_a_replay_has_the_same_result(
         each.received.clear()
     for limit in kills:
         await killed(folder, lambda limit=limit: asked(upstreams) >= limit, *arguments, "--data", "disturbed")
-    code, resumed, notes = await ran(folder, *arguments, "--json", "--data", "disturbed")
+    code, resumed, notes = await ran(*arguments, "--json", "--data", "disturbed")
     assert code == 0
     assert result(resumed) == result(undisturbed)
     assert result(resumed)["targets"][0]["asked"] == ROWS
@@ -154,15 +162,15 @@ async def killed(folder: Path, when: Callable[[], bool], *arguments: str) -> Non
 
 
 @pytest.mark.timeout(180)
-async def test_a_spent_budget_is_exit_code_1(folder: Path, upstreams) -> None:
+async def test_a_spent_budget_is_exit_code_1(ran: Ran, folder: Path, upstreams) -> None:
     """A fake upstream takes the place of the gateway."""
     one, _ = upstreams
     one.replies(lambda asked: FakeAnswer(BODY, headers=(("x-gateway-upstream", "one"), ("x-gateway-model", "m"))))
-    code, out, err = await ran(folder, "--targets", "one,two", "--gateway", one.origin, "--budget", "0.0005")
+    code, out, err = await ran("--targets", "one,two", "--gateway", one.origin, "--budget", "0.0005")
     assert code == 1
     assert "Hold." in out
     assert "run the command again with a higher --budget to continue" in err
-    code, out, err = await ran(folder, "--as-reference", "one", "--limit", "20", "--gateway", one.origin)
+    code, out, err = await ran("--as-reference", "one", "--limit", "20", "--gateway", one.origin)
     assert (code, out) == (0, "")
     assert err.splitlines()[-1] == "wrote questions.with-references.jsonl"
     assert len((folder / "questions.with-references.jsonl").read_text().splitlines()) == 20
@@ -211,7 +219,9 @@ def test_the_docs_name_existing_options() -> None:
 
 
 @pytest.mark.timeout(180)
-async def test_a_gate_exits_with_its_verdict(folder: Path, upstreams, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_gate_exits_with_its_verdict(
+    ran: Ran, folder: Path, upstreams, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """0 ships, 1 rejects, 2 is neither: undecided, or not run at all."""
     upstreams[1].replies(saying("two", 0.3))
     config = yaml.safe_load((folder / "gateway.yaml").read_text())
@@ -219,10 +229,10 @@ async def test_a_gate_exits_with_its_verdict(folder: Path, upstreams, monkeypatc
     config["scorers"] = {"exact": {}}
     config["experiments"] = {"swap": {"model": "one", "primary": "exact", "margin": 0.05, **arms}}
     (folder / "gateway.yaml").write_text(yaml.safe_dump(config))
-    code, out, _ = await ran(folder, "--gate", "swap")
+    code, out, _ = await ran("--gate", "swap")
     assert code == 1, out
     assert "Reject." in out
-    code, out, _ = await ran(folder, "--gate", "swap", "--margin", "0.8")
+    code, out, _ = await ran("--gate", "swap", "--margin", "0.8")
     assert code == 0, out
     assert "Ship." in out
     monkeypatch.chdir(folder)
