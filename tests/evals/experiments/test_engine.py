@@ -70,9 +70,7 @@ async def test_killed_consumers_come_to_the_same_result(room: Any, plan: Any, pa
         await room.until_settled(120)
     disturbed = outcome(room, plan)
 
-    calm = type(room)(
-        **{**vars(room), "store_url": room.store_url + ".calm", "stream_name": f"{room.stream_name}-calm"}
-    )
+    calm = replace(room, store_url=room.store_url + ".calm", stream_name=f"{room.stream_name}-calm")
     calm.corridor = type(room.corridor)(room.stream_url, calm.stream_name)
     await calm.begin(plan)
     async with calm.consuming():
