@@ -242,10 +242,15 @@ QUESTION: Any = {
 
 
 @pytest.mark.model
-def test_up_gives_answers_samples_and_scores_and_stops_cleanly(running: Running) -> None:
+@pytest.mark.timeout(300)  # two starts, one after the other
+def test_up_answers_scores_and_restarts_its_engine_and_itself(running: Running) -> None:
+    """What a first run does, from an empty directory; a second run on the same directory is refused meanwhile, and
+    allowed afterwards, with the same key. One test: a start of all programs and the model takes ten seconds of CPU."""
     metrics = running.printed_value("metrics").split()[-1]
     before = scores(metrics)
-    client = OpenAI(base_url=running.printed_value("base_url"), api_key=running.printed_value("key"), max_retries=0)
+    key, written = running.printed_value("key"), (running.cwd / "gateway.yaml").read_text()
+    assert key not in written
+    client = OpenAI(base_url=running.printed_value("base_url"), api_key=key, max_retries=0)
 
     plain = client.chat.completions.with_raw_response.create(**QUESTION)
     assert "Tokyo" in plain.text
@@ -272,9 +277,19 @@ def test_up_gives_answers_samples_and_scores_and_stops_cleanly(running: Running)
     assert gone(children)
     assert running.notes.read_text().splitlines()[-1] == "stopped"
 
+    again = start(running.cwd)
+    try:
+        refuses_a_second(again)
+        restarts_its_engine(again)
+        assert stop(again, signal.SIGINT) == 0
+    finally:
+        if again.process.poll() is None:
+            stop(again, signal.SIGKILL)
+    assert again.printed_value("key") == key
+    assert (running.cwd / "gateway.yaml").read_text() == written
 
-@pytest.mark.model
-def test_up_excludes_a_second_restarts_an_engine_keeps_its_key(running: Running) -> None:
+
+def refuses_a_second(running: Running) -> None:
     second = subprocess.run(
         [sys.executable, "-m", "gateway", "up"],
         cwd=running.cwd,
@@ -286,20 +301,16 @@ def test_up_excludes_a_second_restarts_an_engine_keeps_its_key(running: Running)
     assert second.returncode == 1
     assert f"`gateway up` already runs on .gateway (process {running.process.pid})" in second.stderr
 
-    key, written = running.printed_value("key"), (running.cwd / "gateway.yaml").read_text()
-    assert key not in written
+
+def restarts_its_engine(running: Running) -> None:
     engine = next(pid for pid in running.children if b"engine" in Path(f"/proc/{pid}/cmdline").read_bytes())
     os.kill(engine, signal.SIGKILL)
-    client = OpenAI(base_url=running.printed_value("base_url"), api_key=key, max_retries=10, timeout=120)
+    client = OpenAI(
+        base_url=running.printed_value("base_url"), api_key=running.printed_value("key"), max_retries=10, timeout=120
+    )
     wait_for(lambda: answers(client))
     client.close()
     assert "engine-local ended with -9" in running.notes.read_text()
-
-    assert stop(running, signal.SIGINT) == 0
-    again = start(running.cwd)
-    assert stop(again, signal.SIGTERM) == 0
-    assert again.printed_value("key") == key
-    assert (running.cwd / "gateway.yaml").read_text() == written
 
 
 def answers(client: OpenAI) -> bool:
