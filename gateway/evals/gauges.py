@@ -58,7 +58,7 @@ class Gauges:
             waiting=lag.waiting,
             pending=lag.pending,
             blocked=self.gates(),
-            corrected=self._corrected(snapshot.cells, labelled),
+            corrected=self._corrected(snapshot, labelled),
             cost_usd={name: cost.usd for name, cost in spent.items()},
             tokens={name: cost.tokens for name, cost in spent.items()},
         )
@@ -79,10 +79,10 @@ class Gauges:
         return {name: gate.reason for name, gate in self._gates.items()}
 
     def _corrected(
-        self, cells: Sequence[ScoreCell], labelled: Sequence[Mapping[str, Any]]
+        self, snapshot: StoreSnapshot, labelled: Sequence[Mapping[str, Any]]
     ) -> tuple[CorrectedFigures, ...]:
         """Only for models of the config: a mean over "other" would mix unrelated models."""
-        means = corrected_figures(self._scorers, cells, labelled)
+        means = corrected_figures(self._scorers, snapshot.cells, labelled, snapshot.guided)
         return tuple(m for m in means if m.model in self._models and m.arm in ("", "control", "candidate"))
 
     def _spent(self, costs: Mapping[str, ScorerCost]) -> dict[str, ScorerCost]:

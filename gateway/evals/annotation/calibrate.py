@@ -6,7 +6,7 @@ For `gateway judge calibrate`, for reports of experiments, and for the gauges. r
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from gateway.evals.annotation.agreement import Agreement, RateEstimate, agreement, between_people, share_of
 from gateway.evals.annotation.correction import (
@@ -27,7 +27,9 @@ from gateway.evals.annotation.correction import (
 from gateway.evals.annotation.desk import newest_version
 from gateway.evals.experiments.report import Estimate
 from gateway.evals.scoring.registry import RegisteredScorer
+from gateway.evals.statistics.control_variate import StageSums
 from gateway.evals.statistics.judge import CorrectedRate
+from gateway.evals.store.guided_means import guided_unit_mean
 from gateway.evals.store.labels import (
     JudgedSums,
     ScorerVersion,
@@ -41,7 +43,7 @@ from gateway.evals.store.labels import (
     version_of,
 )
 from gateway.evals.store.query import Reading, reading
-from gateway.evals.store.snapshot import ScoreCell
+from gateway.evals.store.snapshot import CellKey, ScoreCell
 from gateway.observability.eval_metrics import CorrectedFigures
 
 ALL = "all"
@@ -202,11 +204,14 @@ def _corrected(connection: Reading, scorer: str, selection: ScoreSelection) -> C
 
 
 def corrected_figures(
-    scorers: Mapping[str, RegisteredScorer], cells: Iterable[ScoreCell], labelled: Sequence[StoredLabel]
+    scorers: Mapping[str, RegisteredScorer],
+    cells: Iterable[ScoreCell],
+    labelled: Sequence[StoredLabel],
+    guided: Mapping[CellKey, StageSums] | None = None,
 ) -> tuple[CorrectedFigures, ...]:
     """The corrected means of the running versions of scorers, by model and arm, on [0, 1], 1 best.
 
-    A group with too few labels is left out.
+    A group with too few labels is left out. guided: see store.snapshot.StoreSnapshot.
     """
     cells = tuple(cells)
     by_scorer: dict[str, list[StoredLabel]] = {}
@@ -217,37 +222,75 @@ def corrected_figures(
     return tuple(
         figures
         for name, rows in sorted(by_scorer.items())
-        for figures in _scorer_figures(name, rows, _unit_sums(scorers[name], name, cells))
+        for figures in _scorer_figures(scorers[name], rows, _running_cells(scorers[name], name, cells), guided or {})
     )
 
 
 def _scorer_figures(
-    scorer: str, rows: Sequence[StoredLabel], sums: Mapping[TrafficKey, JudgedSums]
+    registered: RegisteredScorer,
+    rows: Sequence[StoredLabel],
+    cells: Mapping[TrafficKey, ScoreCell],
+    guided: Mapping[CellKey, StageSums],
 ) -> list[CorrectedFigures]:
-    items = labelled_items(scorer, rows)
+    scorer = registered.scorer.name
+    sums = {key: _unit_sums(registered, cell, guided.get(cell.key)) for key, cell in cells.items()}
+    items = [
+        i if cells[i.key].key in guided else replace(i, v=1.0) for i in labelled_items(scorer, rows) if i.key in cells
+    ]
     weights = call_weights(sums)
     figures = []
     for model, arm in sorted({key[1:3] for key in sums}):
         here = {key: each for key, each in sums.items() if key[1:3] == (model, arm)}
         labels = labels_in(items, {key: weights[key] for key in here})
-        mean = corrected(labels, judged_sample(here), _GAUGE_ALPHA)
+        judged = _controlled(registered, [cells[key] for key in here], guided, judged_sample(here))
+        mean = corrected(labels, judged, _GAUGE_ALPHA)
         if mean is not None:
             figures.append(CorrectedFigures(scorer, model, arm, mean.mean, mean.low, mean.high, labels.n))
     return figures
 
 
-def _unit_sums(registered: RegisteredScorer, name: str, cells: Iterable[ScoreCell]) -> dict[TrafficKey, JudgedSums]:
-    """The sums of the scorer's values mapped to [0, 1], 1 best; empty if the scorer has no bounds."""
+def _running_cells(registered: RegisteredScorer, name: str, cells: Iterable[ScoreCell]) -> dict[TrafficKey, ScoreCell]:
+    """Of the running version; empty if the scorer has no bounds."""
     low, high = registered.scorer.bounds
     if low is None or high is None or low == high:
         return {}
-    found: dict[TrafficKey, JudgedSums] = {}
-    for cell in cells:
-        key = cell.key
-        if key.scorer == name and _runs(registered, key.version, key.config_hash):
-            minimise = registered.scorer.direction == "minimise"
-            found[key.alias, key.model, key.arm, key.stratum] = _on_unit(cell, low, high, inverted=minimise)
-    return found
+    return {
+        (cell.key.alias, cell.key.model, cell.key.arm, cell.key.stratum): cell
+        for cell in cells
+        if cell.key.scorer == name and _runs(registered, cell.key.version, cell.key.config_hash)
+    }
+
+
+def _unit_sums(registered: RegisteredScorer, cell: ScoreCell, guided: StageSums | None) -> JudgedSums:
+    """The sums of the scorer's values mapped to [0, 1], 1 best."""
+    low, high = (end or 0.0 for end in registered.scorer.bounds)  # both are known: see _running_cells
+    plain = _on_unit(cell, low, high, inverted=registered.scorer.direction == "minimise")
+    return plain if guided is None else _weighted(plain, guided)
+
+
+def _weighted(plain: JudgedSums, guided: StageSums) -> JudgedSums:
+    """The same with each answer times 1 / π. Of the squares only those of value / π are known; they are scaled by the
+    ratio of the weights, which suffices for what uses them, the scorer's weight in the estimate."""
+    weight, squares = float(guided.sums[1]), float(guided.products[1, 1])
+    scale = weight / squares if squares > 0 else 0.0
+    answered = max(weight, guided.n - float(guided.sums[2]) - guided.failed)
+    return replace(
+        plain,
+        total=float(guided.sums[0]),
+        squares=scale * float(guided.products[0, 0]),
+        weights=(weight, answered, squares),
+    )
+
+
+def _controlled(
+    registered: RegisteredScorer, cells: Sequence[ScoreCell], guided: Mapping[CellKey, StageSums], judged: JudgedSample
+) -> JudgedSample:
+    """With the mean that the predictions make more precise, where a predictor guides the scorer."""
+    scorer = registered.scorer
+    found = guided_unit_mean(cells, guided, scorer.bounds, scorer.direction)
+    if found is None or found.mean is None:
+        return judged
+    return replace(judged, mean=found.mean, se=found.se)
 
 
 def _on_unit(cell: ScoreCell, low: float, high: float, *, inverted: bool) -> JudgedSums:

@@ -41,6 +41,8 @@ class JudgedSample:
     """The weighted share that the scorer calls good."""
     effective: float
     """The size of an equally weighted sample with the same information."""
+    se: float | None = None
+    """The standard error of the mean, where a predictor's control made it smaller than the verdicts alone would."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +108,9 @@ def corrected(labels: Labels, judged: JudgedSample, alpha: float = 0.05) -> Corr
     lambda = cov(y, f) / var(f), in [0, 1]. se^2 = sum (1 - pi) s^2 (e - mean e)^2 + sum s w (y - mean)^2 / W, s the
     labels' shares, e = y - lambda f, W the weight of all judged; Student's t with effective - 1 degrees of freedom;
     t / (2 effective) is added in quadrature to se, since equal labels do not prove certainty (compare Wilson's
-    interval). The interval is valid for one look. Source: Angelopoulos, Duchi & Zrnic 2023, arXiv:2311.01453;
+    interval). Where a model predicted the judge (judged.se), the mean of f is the controlled one, and the second term
+    is sum s w (e - mean e)^2 / W + lambda^2 judged.se^2, since e is uncorrelated with f, if that is less and
+    lambda < 1. The interval is valid for one look. Source: Angelopoulos, Duchi & Zrnic 2023, arXiv:2311.01453;
     variances of two-phase sampling from Särndal, Swensson & Wretman 1992, chapter 9.
     """
     inside("alpha", alpha)
@@ -121,6 +125,9 @@ def corrected(labels: Labels, judged: JudgedSample, alpha: float = 0.05) -> Corr
     of_labels = more * float(((1.0 - labels.pi) * share**2 * (rest - middle) ** 2).sum())
     of_labels += _unseen_variance(labels, trust, middle)
     of_judged = more * float((share * labels.weight * (labels.y - mean) ** 2).sum()) / judged.weight
+    if judged.se is not None and trust < 1.0:
+        of_rest = more * float((share * labels.weight * (rest - middle) ** 2).sum()) / judged.weight
+        of_judged = min(of_judged, of_rest + (trust * judged.se) ** 2)
     se, t = math.sqrt(of_labels + of_judged), student_quantile(1.0 - alpha / 2.0, size - 1.0)
     half = t * se
     return Corrected(_clip(mean), se, _clip(mean - half), _clip(mean + half), trust, of_labels, of_judged)
@@ -222,6 +229,8 @@ class LabelledItem:
     """The probability with which the item was drawn, once judged. 0.0: no design drew it; the label was imported."""
     by: Mapping[str, float]
     """labeller → verdict."""
+    v: float = 1.0
+    """1 / π of the scorer's draw."""
 
 
 def labelled_items(scorer: str, rows: Sequence[StoredLabel]) -> list[LabelledItem]:
@@ -245,7 +254,8 @@ def _item(labels: Sequence[StoredLabel], pi: float) -> LabelledItem | None:
     row = labels[0]
     key = (row["alias"], row["model"], row["arm"], row["stratum"])
     y = sum(by.values()) / len(by)
-    return LabelledItem(row["subject_id"], y, row["judged"], key, row["experiment"], row["plan"], pi, by)
+    v = row["sampled"] / row["pi"] if "sampled" in row else 1.0
+    return LabelledItem(row["subject_id"], y, row["judged"], key, row["experiment"], row["plan"], pi, by, v)
 
 
 def designs_of(rows: Iterable[StoredLabel]) -> list[SamplingDesign]:
@@ -269,7 +279,7 @@ def judged_sample(cells: Mapping[TrafficKey, JudgedSums]) -> JudgedSample:
     """All kinds of traffic together, each with its weight."""
     weights = call_weights(cells)
     known = [(weights[key], cell) for key, cell in cells.items() if cell.scored and weights[key] > 0]
-    weight = sum(w * c.scored for w, c in known)
+    weight = sum(w * c.weight for w, c in known)
     if weight == 0:
         return JudgedSample(0, 0.0, 0.0, 0.0, 0.0, 0.0)
     mean = sum(w * c.total for w, c in known) / weight
@@ -280,21 +290,24 @@ def judged_sample(cells: Mapping[TrafficKey, JudgedSums]) -> JudgedSample:
         mean,
         max(0.0, squares - mean * mean),
         sum(w * c.good for w, c in known) / weight,
-        weight**2 / sum(w * w * c.scored for w, c in known),
+        weight**2 / sum(w * w * c.weight_squares for w, c in known),
     )
 
 
 def call_weights(cells: Mapping[TrafficKey, JudgedSums]) -> dict[TrafficKey, float]:
-    """The number of calls that each judged answer of a kind of traffic (alias, model, arm, stratum) represents.
+    """The number of calls that each judged answer of a kind of traffic (alias, model, arm, stratum) represents, per
+    unit of v (see JudgedSums).
 
-    N_h / n_h with n_h = scored + not applicable. While no Tally has arrived, N_h is the sum of 1 / pi.
+    N_h / n_h with n_h = scored + not applicable, each times v. While no Tally has arrived, N_h is the sum of 1 / pi.
     """
     counted = any(cell.population for cell in cells.values())
     sizes = {k: max(c.population, c.asked) if counted else c.inverse_pi for k, c in cells.items()}
-    return {k: sizes[k] / c.responded if c.responded else 0.0 for k, c in cells.items()}
+    return {k: sizes[k] / c.answered if c.responded else 0.0 for k, c in cells.items()}
 
 
 def labels_in(items: Iterable[LabelledItem], weights: Mapping[TrafficKey, float]) -> Labels:
     """The drawn items of these kinds of traffic. weights: see call_weights."""
     these = [i for i in items if i.pi > 0 and weights.get(i.key, 0.0) > 0]
-    return Labels.of([i.y for i in these], [i.f for i in these], [weights[i.key] for i in these], [i.pi for i in these])
+    return Labels.of(
+        [i.y for i in these], [i.f for i in these], [weights[i.key] * i.v for i in these], [i.pi for i in these]
+    )

@@ -114,6 +114,7 @@ class ControlledEstimate:
     n: int  # exchanges with a prediction
     nonresponse: float | None  # share of the population whose judging fails; None: nothing was drawn
     missing: tuple[str, ...] = ()  # strata without an answer of the last stage, sorted
+    se: float = 0.0  # of the mean
 
 
 def controlled_mean(
@@ -155,7 +156,7 @@ def controlled_mean(
     once = _once(mean, variance, judged, sum(w > 0 for w in weights), (tuning or Tuning()).alpha)
     return ControlledEstimate(
         mean, low, high, *once, weights, ratio, judged / ratio if ratio > 0 else math.inf, judged,
-        sum(c.n for c in cells), _nonresponse(cells),
+        sum(c.n for c in cells), _nonresponse(cells), se=math.sqrt(spread) / float(sums[1]),
     )  # fmt: skip
 
 

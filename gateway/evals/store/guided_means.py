@@ -5,7 +5,7 @@ The plain mean of what it judged is biased, since the predictor prefers what it 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
@@ -36,13 +36,27 @@ def guided_mean(
     A cell without predictions, from before the predictor, keeps its plain sums.
     """
     cells = list(cells)
+    found, (low, high) = guided_unit_mean(cells, guided, bounds, direction, controlled=controlled), bounds
+    if found is None or low is None or high is None:
+        return None
+    return _on_scale(found, cells, low, high, inverted=direction == "minimise")
+
+
+def guided_unit_mean(
+    cells: Sequence[ScoreCell],
+    guided: Mapping[CellKey, StageSums],
+    bounds: Bounds,
+    direction: Direction,
+    *,
+    controlled: bool = True,
+) -> ControlledEstimate | None:
+    """The same in [0, 1], 1 best."""
     low, high = bounds
     if low is None or high is None or not any(cell.key in guided for cell in cells):
         return None
     inverted = direction == "minimise"
     strata = [guided.get(cell.key) or _plain(cell, low, high, inverted=inverted) for cell in cells]
-    found = controlled_mean(strata, controlled=controlled)
-    return _on_scale(found, cells, low, high, inverted=inverted)
+    return controlled_mean(strata, controlled=controlled)
 
 
 def _plain(cell: ScoreCell, low: float, high: float, *, inverted: bool) -> StageSums:

@@ -164,7 +164,8 @@ def newest_labels(connection: Connection, scorer: str | None, limit: int) -> lis
 
 def labels_with_scores(connection: Connection, of: ScorerVersion | None = None) -> list[dict[str, Any]]:
     """Labels joined with the scorer's scores of the same exchanges: columns of `labels`, with judged, created,
-    experiment, plan, arm, alias, model ("upstream/model") and stratum. of: None: all scorers and versions."""
+    experiment, plan, arm, alias, model ("upstream/model"), stratum, pi and
+    sampled, the exchange's own part of pi. of: None: all scorers and versions."""
     s, e = scores.c, exchanges.c
     same = and_(
         s.exchange_id == labels.c.subject_id, s.scorer == labels.c.scorer, s.version == labels.c.version,
@@ -174,7 +175,7 @@ def labels_with_scores(connection: Connection, of: ScorerVersion | None = None) 
         select(
             labels, s.value01.label("judged"), s.created, func.coalesce(s.experiment, "").label("experiment"), s.plan,
             func.coalesce(s.arm, "").label("arm"), e.alias, TARGET.label("model"),
-            s.stratum, s.pi,
+            s.stratum, s.pi, e.pi.label("sampled"),
         )
         .join(scores, same)
         .join(exchanges, e.id == s.exchange_id)
@@ -195,6 +196,7 @@ def labels_with_pair_scores(connection: Connection, of: ScorerVersion) -> list[d
     query = select(
         labels, p.value.label("judged"), p.created, p.experiment, p.plan, p.arm, literal("").label("alias"),
         literal("").label("model"), literal("").label("stratum"), literal(1.0).label("pi"),
+        literal(1.0).label("sampled"),
     ).join(pair_scores, same)  # fmt: skip
     query = query.where(*_these(labels, of), labels.c.subject == "pair", p.arm != REPEAT)
     return _rows(connection, query)
@@ -248,12 +250,27 @@ class JudgedSums:
     total: float
     """Of scores in [0, 1], 1 best."""
     squares: float
-    good: int
+    good: float
     """Scores that reach the cut."""
     inverse_pi: float
     """Over all rows."""
     population: int = 0
     """N_h from the tallies; 0: none has arrived."""
+    weights: tuple[float, float, float] | None = None
+    """Sums of v over what scored, of v over what responded, and of v² over what scored, v being 1 / π of the scorer's
+    draw; total, squares and good are then sums times v. None: v is 1 for all."""
+
+    @property
+    def weight(self) -> float:
+        return float(self.scored) if self.weights is None else self.weights[0]
+
+    @property
+    def answered(self) -> float:
+        return float(self.responded) if self.weights is None else self.weights[1]
+
+    @property
+    def weight_squares(self) -> float:
+        return float(self.scored) if self.weights is None else self.weights[2]
 
 
 def judged_sums(
@@ -264,12 +281,14 @@ def judged_sums(
         return _pair_sums(connection, of, part, cut)
     s, e = scores.c, exchanges.c
     model, arm = TARGET.label("model"), func.coalesce(s.arm, "").label("arm")
+    v, responded, scored = e.pi / s.pi, s.status.in_(("scored", "not_applicable")), s.value01.is_not(None)
     query = (
         select(
             e.alias, model, arm, s.stratum,
-            func.count(s.value01), func.count(case((s.status.in_(("scored", "not_applicable")), 1))), func.count(),
-            func.sum(s.value01), func.sum(s.value01 * s.value01), func.count(case((s.value01 >= cut, 1))),
+            func.count(s.value01), func.count(case((responded, 1))), func.count(),
+            func.sum(v * s.value01), func.sum(v * s.value01 * s.value01), func.sum(case((s.value01 >= cut, v))),
             func.sum(cast(1.0, Double) / s.pi),
+            func.sum(case((scored, v))), func.sum(case((responded, v))), func.sum(case((scored, v * v))),
         )
         .join(exchanges, e.id == s.exchange_id)
         .where(s.scorer == of.scorer, s.version == of.version, s.config_hash == of.config_hash, s.repeat == 0)
@@ -320,10 +339,11 @@ def _only(table: Any, part: ScoreSelection) -> list[Any]:
 
 
 def _sums(row: tuple[Any, ...]) -> JudgedSums:
-    scored, responded, asked, total, squares, good, inverse_pi = row
-    return JudgedSums(
-        scored, responded, asked, float(total or 0.0), float(squares or 0.0), good, float(inverse_pi or 0.0)
-    )
+    """row: what judged_sums selects; without the last three for pairs, which all count once."""
+    scored, responded, asked = row[:3]
+    total, squares, good, inverse_pi, *more = (float(value or 0.0) for value in row[3:])
+    weights = (more[0], more[1], more[2]) if more else None
+    return JudgedSums(scored, responded, asked, total, squares, good, inverse_pi, weights=weights)
 
 
 def _populations(connection: Connection, of: ScorerVersion) -> dict[TrafficKey, int]:

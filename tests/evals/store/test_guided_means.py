@@ -12,9 +12,20 @@ from typing import Any
 import pytest
 
 from gateway.core.exchange import Exchange
+from gateway.evals.annotation.calibrate import corrected_figures
+from gateway.evals.annotation.correction import call_weights, judged_sample, labelled_items, labels_in
+from gateway.evals.annotation.sampling import EVERYTHING
 from gateway.evals.gauges import strata_of
 from gateway.evals.statistics.weighted_mean import weighted_mean
 from gateway.evals.store.guided_means import guided_mean
+from gateway.evals.store.labels import (
+    Label,
+    ScorerVersion,
+    ScoreSelection,
+    judged_sums,
+    labels_with_scores,
+    save_labels,
+)
 from gateway.evals.store.predictions import Prediction
 
 Make = Callable[..., Exchange]
@@ -88,6 +99,29 @@ def test_a_cell_from_before_the_predictor_keeps_its_plain_sums(store: Any, excha
 
     assert mean is not None
     assert mean.mean == pytest.approx(0.75 * N / (N + 100), abs=0.01)
+
+
+def test_judged_sums_and_label_weights_are_those_of_all_traffic(store: Any, exchange: Make, tally: Any) -> None:
+    """The mean that labels correct, and what each label stands for. People call everything good."""
+    fill(store, exchange, tally)
+    of = ScorerVersion("stated", "1", "c1", "exchange", "maximise")
+    people = [
+        Label("stated", "exchange", id, "ada", 1.0, None, None, "1", "c1", "", 1.0, EVERYTHING, None, 2e9, 2e9)
+        for (id,) in store.sql("SELECT exchange_id FROM scores")
+    ]
+    store.run(lambda c: save_labels(c, people))
+
+    sums = store.run(lambda c: judged_sums(c, of, ScoreSelection(), 0.5))
+    (figures,) = corrected_figures(
+        store.scorers, store.snapshot().cells, store.run(labels_with_scores), store.snapshot().guided
+    )
+    items = labelled_items("stated", store.run(labels_with_scores))
+    labels = labels_in(items, call_weights(sums))
+
+    sample = judged_sample(sums)
+    assert (sample.mean, sample.good, sample.weight) == pytest.approx((0.75, 0.75, 10 * N), rel=0.02)
+    assert float(labels.shares @ labels.f) == pytest.approx(0.75, abs=0.05)
+    assert figures.mean == pytest.approx(1.0, abs=0.02)
 
 
 def test_where_nothing_guides_there_is_no_guided_mean(store: Any, exchange: Make) -> None:
