@@ -23,6 +23,7 @@ from gateway.console.pages import (
     label,
     login,
     playground,
+    predictor,
     system,
     today,
 )
@@ -42,7 +43,7 @@ from gateway.runtime.tasks import Tasks
 from gateway.stream import Corridor
 
 PAGES: tuple[Page, ...] = (
-    today.PAGE, calls.PAGE, experiments.PAGE, label.PAGE, keys.PAGE, system.PAGE, playground.PAGE,
+    today.PAGE, calls.PAGE, experiments.PAGE, label.PAGE, predictor.PAGE, keys.PAGE, system.PAGE, playground.PAGE,
 )  # fmt: skip
 _TYPES = {".css": "text/css", ".js": "text/javascript", ".txt": "text/plain", ".svg": "image/svg+xml"}
 _YEAR_S = 31_536_000

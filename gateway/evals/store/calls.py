@@ -13,6 +13,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, Select, func, literal, or_, select, text, union_all
 
 from gateway.core.exchange import floor_id
+from gateway.evals.store.predictor_history import predictions_of
 from gateway.evals.store.query import Found, Reading, condition, full_exchange, scores_of
 from gateway.evals.store.tables import exchanges, labels, pair_scores, score_cells, scores
 from gateway.evals.store.where import Node
@@ -68,6 +69,8 @@ class FullCall:
     labels: Sequence[Found] = ()
     others: Mapping[str, Sequence[Found]] = field(default_factory=dict)
     """The scores of `served` and `arms`, by id."""
+    predictions: Sequence[Found] = ()
+    """What was predicted before the draw, by scorer."""
 
 
 def list_calls(connection: Reading, filter: CallFilter) -> CallPage:
@@ -177,6 +180,7 @@ def full_call(connection: Reading, id: str) -> FullCall | None:
         verdicts=_rows(connection, select(pair_scores).where(compared).order_by(pair_scores.c.scorer)),
         labels=_rows(connection, select(labels).where(given).order_by(labels.c.at)),
         others=scores_of(connection, [each["id"] for each in others]),
+        predictions=predictions_of(connection, id),
     )
 
 

@@ -31,7 +31,7 @@ def paths(world: ConsoleWorld) -> list[str]:
         "/console/experiments", "/console/experiments/of/swap", "/console/experiments/new", "/console/label",
         "/console/label/queue?scorer=valid_json", "/console/keys", f"/console/keys/key/{world.key}",
         "/console/keys/new", "/console/system", "/console/system/config", "/console/system/dead",
-        f"/console/system/dead/{world.letter}", "/console/system/audit",
+        f"/console/system/dead/{world.letter}", "/console/system/audit", "/console/predictor",
     ]  # fmt: skip
 
 

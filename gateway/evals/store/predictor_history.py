@@ -1,0 +1,63 @@
+"""What the console shows of a predictor: its models over time, what it had judged, and its figures for one exchange."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+from sqlalchemy import Integer, cast, func, select
+
+from gateway.evals.store.query import Found, Reading
+from gateway.evals.store.tables import predictions, predictor_models
+
+
+@dataclass(frozen=True, slots=True)
+class TrainedModel:
+    """One training. Times in Unix seconds."""
+
+    version: str
+    created: float
+    trained_from: float
+    """The arrival of the oldest exchange that it was trained on."""
+    trained_to: float
+    rows: int
+    card: Mapping[str, Any]
+    """As evals/learned/card.py writes it."""
+
+
+@dataclass(frozen=True, slots=True)
+class JudgedShare:
+    """What was drawn of the exchanges since some time."""
+
+    exchanges: int
+    judged: int
+    mean_pi: float | None
+    """None: there were no exchanges."""
+    least_pi: float | None
+
+
+def trained_models(connection: Reading, target: str, limit: int) -> list[TrainedModel]:
+    """The newest first."""
+    m = predictor_models.c
+    query = select(m.version, m.created, m.trained_from, m.trained_to, m.rows, m.card).where(m.target == target)
+    rows = connection.execute(query.order_by(m.created.desc(), m.version).limit(limit))
+    return [TrainedModel(*row[:5], orjson.loads(row[5])) for row in rows]
+
+
+def judged_share(connection: Reading, scorer: str, since: float) -> JudgedShare:
+    """since: Unix seconds. Exchanges of experiments, which keep the scorer's own share (π = 0), do not count."""
+    p = predictions.c
+    columns = (func.count(), func.sum(cast(p.judged, Integer)), func.avg(p.pi), func.min(p.pi))
+    query = select(*columns).where(p.scorer == scorer, p.received >= since, p.pi > 0)
+    n, judged, mean, least = connection.execute(query).one()
+    return JudgedShare(n, int(judged or 0), mean, least)
+
+
+def predictions_of(connection: Reading, exchange_id: str) -> list[Found]:
+    """What was predicted for one exchange, by scorer."""
+    p = predictions.c
+    query = select(p.scorer, p.version, p.predicted, p.residual, p.pi, p.judged).where(p.exchange_id == exchange_id)
+    rows = connection.execute(query.order_by(p.scorer)).mappings()
+    return [{str(name): value for name, value in row.items()} for row in rows]
