@@ -113,6 +113,7 @@ LADDERS = {
         ("otel_events", "otel_content", "gauges", "entry_scoring", "limit_repair"),
         ("consumer", "backfill", "erasure"),
         ("serve", "score_stored"),
+        ("worker_processes",),
     ),
     "console": (
         ("errors", "client"),
@@ -207,7 +208,14 @@ def test_no_class_name_is_defined_twice() -> None:
 
 def test_only_the_programs_run_a_stream_server() -> None:
     users = {name_of(p) for p in modules() if "runtime/embedded_redis" in ours(p)}
-    assert users <= {"proxy/serve", "evals/serve", "console/serve", "evals/score_stored", "up/up"}
+    assert users <= {
+        "proxy/serve",
+        "evals/serve",
+        "evals/worker_processes",
+        "console/serve",
+        "evals/score_stored",
+        "up/up",
+    }
 
 
 def test_core_imports_only_the_standard_library_and_orjson() -> None:
@@ -294,12 +302,14 @@ def test_only_stream_uses_redis() -> None:
 
 
 def test_only_http_clients_open_connections() -> None:
-    """Exceptions: discovery looks for servers, and `up` asks its engines whether they are ready."""
+    """Exceptions: discovery looks for servers, `up` asks its engines whether they are ready, and a parent of consumers
+    asks them for their metrics."""
     opened = lines(call("create_connection", "open_connection", "create_unix_connection", "open_unix_connection"))
     assert not within(opened, "proxy/http/client/", "up/engines")
+    own = ("evals/http_client", "evals/worker_processes")
     reasons = {"fake/wire", "proxy/http/server/response_writer"}  # http.HTTPStatus, for a status line's words
     clients = users_of("httpx2", "httpx", "http", "urllib3", "requests", "aiohttp") - reasons
-    assert not within(clients, "proxy/http/client/", "console/client", "evals/http_client", "up/discovery")
+    assert not within(clients, "proxy/http/client/", "console/client", *own, "up/discovery")
 
 
 def test_only_the_store_uses_sql() -> None:

@@ -46,13 +46,23 @@ def evaluate(
     config: ConfigPath = Path("gateway.yaml"),
     metrics_port: Annotated[int, typer.Option(min=1, max=65535, help="Port that serves /metrics.")] = 9101,
     metrics_host: Annotated[str, typer.Option(help="Address that serves /metrics.")] = "127.0.0.1",
+    workers: Annotated[int, typer.Option(min=1, help="Processes that score, with one page of metrics.")] = 1,
     data: Data = None,
 ) -> None:
-    """Run the consumer alone, which scores recorded answers, for production."""
-    from gateway.config.loading import data_directory
-    from gateway.evals.serve import run
+    """Run the consumer alone, which scores recorded answers, for production.
 
-    run(config, metrics_port, data_directory(data), metrics_host)
+    A worker that dies is replaced. Each needs a core; the store must take what all of them write.
+    """
+    from gateway.config.loading import data_directory
+
+    if workers == 1:
+        from gateway.evals.serve import run
+
+        run(config, metrics_port, data_directory(data), metrics_host)
+        return
+    from gateway.evals.worker_processes import EvaluateOptions, run_workers
+
+    run_workers(EvaluateOptions(config, data_directory(data), metrics_port, metrics_host, workers))
 
 
 @verbs.command(epilog=example("gateway console --config gateway.yaml"))

@@ -25,6 +25,7 @@ _EVALS_KEY_NAME = "evals"
 _RESTARTS = "restarts"  # in the workers' shared directory
 _EVALS_FILE = "evals"  # in the data directory, mode 0600: "BASE_URL KEY"
 _ADMIN_FILE = "admin"  # the same: "URL TOKEN"
+_METRICS_FD = "GATEWAY_METRICS_FD"
 _CONSOLE = "http://127.0.0.1:9102"
 
 
@@ -96,6 +97,17 @@ def providers_with_keys() -> list[Provider]:
 
 def process_environment() -> dict[str, str]:
     return dict(os.environ)
+
+
+def metrics_socket_environment(fd: int) -> dict[str, str]:
+    """This process's environment, for a worker of `gateway evaluate` that serves its metrics on an inherited socket."""
+    return {**os.environ, _METRICS_FD: str(fd)}
+
+
+def metrics_socket() -> int | None:
+    """The file descriptor of the socket that a worker of `gateway evaluate` has inherited; None: it is no worker."""
+    fd = os.environ.get(_METRICS_FD)
+    return None if fd is None else int(fd)
 
 
 def child_environment(

@@ -9,16 +9,19 @@ import os
 import secrets
 import signal
 import socket
+import threading
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
+from socketserver import ThreadingMixIn
 from typing import TYPE_CHECKING
+from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
 
-from prometheus_client import CollectorRegistry, start_http_server
+from prometheus_client import CollectorRegistry, make_wsgi_app, start_http_server
 
 from gateway.config.derive import directory_of, paces_of, prices_of
-from gateway.config.environment import debuggable, resolve_evals
+from gateway.config.environment import debuggable, metrics_socket, resolve_evals
 from gateway.config.loading import load_for_consumer
 from gateway.config.models import Config
 from gateway.core.errors import CannotRun, ConfigError
@@ -55,7 +58,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("gateway")
 
-_STOP_S = 45
+STOP_S = 45
+"""The time that entries in progress have to be stored."""
 
 
 def run(config_path: Path, metrics_port: int, data: Path, metrics_host: str = "127.0.0.1") -> None:
@@ -79,8 +83,15 @@ async def evaluate(
         keep(config, data) as url,
         opened(config, config.store.url or default_url(data), url, registry, directory) as consumer,
     ):
-        with _metrics(registry, metrics_host, metrics_port), _stopped_by_signals(consumer):
-            log.info("scoring started; metrics at http://%s:%d/metrics", metrics_host, metrics_port)
+        inherited = metrics_socket()
+        metrics = (
+            metrics_server(registry, metrics_host, metrics_port)
+            if inherited is None
+            else inherited_metrics_server(registry, inherited)
+        )
+        with metrics, _stopped_by_signals(consumer):
+            if inherited is None:
+                log.info("scoring started; metrics at http://%s:%d/metrics", metrics_host, metrics_port)
             await consumer.run()
     log.info("scoring stopped; every entry in progress is stored")
 
@@ -173,7 +184,8 @@ def _warn(config: Config, built: BuiltScorers) -> None:
 
 
 @contextmanager
-def _metrics(registry: CollectorRegistry, host: str, port: int) -> Iterator[None]:
+def metrics_server(registry: CollectorRegistry, host: str, port: int) -> Iterator[None]:
+    """Raises CannotRun where the port cannot be bound."""
     try:
         server, thread = start_http_server(port, host, registry)
     except OSError as error:
@@ -188,10 +200,40 @@ def _metrics(registry: CollectorRegistry, host: str, port: int) -> Iterator[None
         thread.join()
 
 
+class _MetricsServer(ThreadingMixIn, WSGIServer):
+    daemon_threads = True
+
+
+class _Unlogged(WSGIRequestHandler):
+    def log_message(self, format: str, *args: object) -> None:
+        pass
+
+
+@contextmanager
+def inherited_metrics_server(registry: CollectorRegistry, fd: int) -> Iterator[None]:
+    """On a socket that the parent process has bound."""
+    listener = socket.socket(fileno=fd)
+    server = _MetricsServer(listener.getsockname(), _Unlogged, bind_and_activate=False)
+    server.socket.close()
+    server.socket = listener
+    server.server_name, server.server_port = listener.getsockname()[:2]
+    server.setup_environ()
+    server.set_app(make_wsgi_app(registry))
+    server.server_activate()
+    thread = threading.Thread(target=server.serve_forever, name="metrics", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
 @contextmanager
 def _stopped_by_signals(consumer: Consumer) -> Iterator[None]:
     """The first SIGINT or SIGTERM finishes the entries in progress; the second ends the process at once, and so does a
-    store or a scorer that keeps the first waiting for `_STOP_S`."""
+    store or a scorer that keeps the first waiting for `STOP_S`."""
     loop = asyncio.get_running_loop()
     signals = (signal.SIGINT, signal.SIGTERM)
 
@@ -199,7 +241,7 @@ def _stopped_by_signals(consumer: Consumer) -> Iterator[None]:
         for each in signals:
             loop.remove_signal_handler(each)
         consumer.stop()
-        late.append(loop.call_later(_STOP_S, _give_up))
+        late.append(loop.call_later(STOP_S, _give_up))
 
     late: list[asyncio.TimerHandle] = []
     for each in signals:
@@ -215,6 +257,6 @@ def _stopped_by_signals(consumer: Consumer) -> Iterator[None]:
 
 def _give_up() -> None:
     """A thread that waits for the store cannot be cancelled, and the interpreter would wait for it."""
-    log.error("entries in progress were not stored within %d s; another consumer takes them over", _STOP_S)
+    log.error("entries in progress were not stored within %d s; another consumer takes them over", STOP_S)
     logging.shutdown()
     os._exit(1)

@@ -21,6 +21,8 @@ from gateway.observability.worker_metrics import WorkerMetrics
 CONTENT_TYPE = b"text/plain; version=0.0.4; charset=utf-8"
 VERDICTS = ("ship", "reject", "hold")
 _EACH = ("experiment", "candidate")
+BLOCKED = "gateway_eval_scorer_blocked"
+WORKERS, WORKER_RESTARTS = "gateway_eval_workers", "gateway_eval_worker_restarts"
 
 
 @dataclass(frozen=True, slots=True)
@@ -368,11 +370,13 @@ class EvalMetrics(Collector):
             ("stream_waiting", "Entries not yet delivered to a consumer", figures.waiting),
             ("stream_pending", "Entries delivered to a consumer and not yet stored", figures.pending),
             ("consumers", "Consumers with a recent heartbeat", figures.consumers),
+            ("workers", "Worker processes of this consumer that answer", 1),
+            ("worker_restarts", "Workers that died and were replaced, since the consumer started", 0),
             ("shown_age_seconds", "Seconds since this consumer last updated these figures", self._age()),
         ):
             yield GaugeMetricFamily(f"gateway_eval_{name}", text, value)
         blocked = GaugeMetricFamily(
-            "gateway_eval_scorer_blocked",
+            BLOCKED,
             "1 while a scorer is blocked: it was denied access, or missed too many deadlines in a row",
             labels=["scorer"],
         )

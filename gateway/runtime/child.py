@@ -35,6 +35,7 @@ class Child:
     grace_s: float = 10.0  # between SIGTERM and SIGKILL
     environ: Mapping[str, str] | None = None  # the complete environment; None: inherited
     pass_fds: tuple[int, ...] = ()  # file descriptors that it inherits
+    own_output: bool = False  # it writes where this process does, and not into this process's log
 
 
 class Leash:
@@ -110,8 +111,8 @@ class RunningChild:
         self._process = subprocess.Popen(  # noqa: S603 - argv comes from our own code
             child.argv,
             stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
+            stdout=None if child.own_output else subprocess.PIPE,
+            stderr=None if child.own_output else subprocess.STDOUT,
             env=child.environ,
             pass_fds=child.pass_fds,
             process_group=group,
@@ -127,7 +128,9 @@ class RunningChild:
     def _read(self) -> None:
         log = logging.getLogger(f"{CHILDREN}.{self.child.name}")
         severity = LineSeverity()
-        with self._process.stdout as output:  # type: ignore[union-attr]
+        if self._process.stdout is None:
+            return
+        with self._process.stdout as output:
             while raw := output.readline(MAX_LINE_BYTES):
                 line = raw.decode("utf-8", "replace").rstrip()
                 self.tail.append(line)
@@ -150,9 +153,13 @@ class RunningChild:
     def kill(self) -> None:
         self._process.kill()
 
+    def terminate(self) -> None:
+        """Sends SIGTERM. Does nothing if the program has ended."""
+        self._process.terminate()
+
     async def stop(self) -> None:
         """Sends SIGTERM, and SIGKILL after grace_s. Does nothing if the program has ended."""
-        self._process.terminate()
+        self.terminate()
         try:
             await asyncio.wait_for(self._ended.wait(), self.child.grace_s)
         except TimeoutError:

@@ -48,6 +48,8 @@ class Supervisor:
         self._leash: Leash | None = None
         self._running: dict[str, RunningChild] = {}
         self._keepers = Tasks()
+        self.restarts = 0
+        """How often a child was replaced."""
 
     async def __aenter__(self) -> Self:
         return self
@@ -85,14 +87,20 @@ class Supervisor:
             wait_s = delay.wait_s(time.monotonic() - started)
             logger.warning("%s ended with %s; it restarts in %.1f s", child.name, code, wait_s)
             await asyncio.sleep(wait_s)
+            self.restarts += 1
             try:
                 self._spawn(child)
             except OSError as error:
                 logger.error("%s could not be started: %s", child.name, error)
 
-    async def aclose(self) -> None:
-        """Stops all children, the last started first; returns when they and their own children have ended."""
+    async def aclose(self, *, together: bool = False) -> None:
+        """Stops all children, the last started first; returns when they and their own children have ended.
+
+        together: none waits for another to end.
+        """
         await self._keepers.aclose()
+        for program in self._running.values() if together else ():
+            program.terminate()
         for program in reversed(self._running.values()):
             await program.stop()
         if self._leash:
@@ -128,9 +136,9 @@ async def _until_ready(program: RunningChild) -> None:
     child = program.child
     deadline = time.monotonic() + child.ready_s
     while not await child.ready() or program.code is not None:
-        output = "\n  ".join(["", *program.tail])
+        output = "" if child.own_output else "\n  ".join(["; its output:", *program.tail])
         if program.code is not None:
-            raise ChildFailed(f"{child.name} ended with {program.code} before it was ready; its output:{output}")
+            raise ChildFailed(f"{child.name} ended with {program.code} before it was ready{output}")
         if time.monotonic() > deadline:
-            raise ChildFailed(f"{child.name} was not ready within {child.ready_s:g} s; its output:{output}")
+            raise ChildFailed(f"{child.name} was not ready within {child.ready_s:g} s{output}")
         await asyncio.sleep(0.02)
