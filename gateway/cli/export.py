@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import signal
 import sys
+import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -31,6 +33,15 @@ def export(
         typer.Option(help="dpo: what decides: correction, label, judges, scorers (default: the first three)."),
     ] = None,
     gap: Annotated[float, typer.Option(min=0, help="dpo: the smallest difference of two scores.")] = 0.0,
+    follow: Annotated[
+        bool, typer.Option("--follow", help="Keep writing what arrives into files in --to, until stopped.")
+    ] = False,
+    to: Annotated[Path | None, typer.Option(file_okay=False, help="--follow: the directory.")] = None,
+    rotate_mb: Annotated[int, typer.Option(min=1, help="--follow: a file is complete at this size.")] = 128,
+    rotate_s: Annotated[float, typer.Option(min=1, help="--follow: or after so many seconds.")] = 300,
+    settle_s: Annotated[
+        float, typer.Option(min=0, help="--follow, PostgreSQL: by how much the consumers' clocks may differ.")
+    ] = 30,
     config: MaybeConfig = None,
     data: Data = None,
 ) -> None:
@@ -39,7 +50,15 @@ def export(
     jsonl, csv and parquet have the columns messages, response, score_NAME, … and pi, the probability with which a call
     was recorded: weight by 1 / pi. openai-chat is for fine-tuning, openai-evals for evals; both use a person's
     correction instead of the answer, if there is one. dpo has the answers of a pair as prompt, chosen and rejected.
+    --follow writes jsonl or parquet files into --to as calls arrive, each call once, and continues where it stopped.
     """
+    if follow or to is not None:
+        if not follow or to is None or out is not None or limit:
+            raise typer.BadParameter("--follow goes with --to, and without --out and --limit", param_hint="--follow")
+        filtered = (alias, since, where)
+        return _followed(
+            form or "jsonl", to, (rotate_mb, rotate_s, settle_s), filtered, where_to_read(config, data).store
+        )
     from gateway.evals.reports.export.export import complete_file, form_of
     from gateway.evals.reports.export.export import export as exported
     from gateway.evals.reports.export.forms import FORMS as KNOWN
@@ -65,6 +84,31 @@ def export(
     note(f"{done.written} {'preferences' if chosen == 'dpo' else 'exchanges'}{'' if out is None else f' in {out}'}")
     for reason, n in sorted(done.left_out.items()):
         note(f"{n} left out: {reason}")
+
+
+def _followed(
+    form: str,
+    to: Path,
+    rotation: tuple[int, float, float],
+    filtered: tuple[str | None, str | None, str | None],
+    store: str,
+) -> None:
+    """Until SIGINT or SIGTERM, which complete the file that is being written."""
+    from gateway.evals.reports.export.follow import Rotation
+    from gateway.evals.reports.export.follow import follow as followed
+    from gateway.evals.reports.samples import filter_of
+    from gateway.evals.store.export import FollowSource
+
+    if form not in ("jsonl", "parquet"):
+        raise typer.BadParameter(f"--follow writes jsonl or parquet, not {form}", param_hint="--format")
+    stop = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stop.set())
+    with usage_errors():
+        source = FollowSource(store, filter_of(0, *filtered), rotation[2])
+        with closing(source):
+            chosen: Literal["jsonl", "parquet"] = "parquet" if form == "parquet" else "jsonl"
+            followed(source, to, chosen, Rotation(rotation[0] * 1_000_000, rotation[1]), note, stop)
 
 
 @contextmanager

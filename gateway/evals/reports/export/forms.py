@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
 from typing import IO, Any, Literal, Protocol, get_args
 
 from gateway.core.errors import CannotRun
@@ -87,15 +88,10 @@ class ParquetWriter:
     """Parquet, written by pyarrow. At most one row group is in memory."""
 
     def __init__(self, file: IO[bytes], named: Mapping[str, str]) -> None:
-        try:
-            import pyarrow
-            import pyarrow.parquet
-        except ImportError as error:
-            raise CannotRun("the parquet form needs pyarrow: pip install 'assay-gateway[parquet]'") from error
-        self._arrow = pyarrow
+        self._arrow = arrow = _pyarrow()
         self._named = named
-        self._schema = _schema(pyarrow, named)
-        self._writer = pyarrow.parquet.ParquetWriter(file, self._schema)
+        self._schema = _schema(arrow, named)
+        self._writer = arrow.parquet.ParquetWriter(file, self._schema)
         self._held: list[dict[str, Any]] = []
         self._bytes = 0
 
@@ -113,6 +109,42 @@ class ParquetWriter:
     def _write(self) -> None:
         self._writer.write_table(self._arrow.Table.from_pylist(self._held, schema=self._schema))
         self._held, self._bytes = [], 0
+
+
+class FeedbackWriter:
+    """Feedback as rows of its own, for what comes later than its exchange was written. Held in memory until close()."""
+
+    def __init__(self, form: Form, file: IO[bytes]) -> None:
+        """form: jsonl or parquet. Raises CannotRun if a library is missing."""
+        self._file = file
+        self._arrow = _pyarrow() if form == "parquet" else None
+        self._held: list[dict[str, Any]] = []
+
+    def add(self, given: Mapping[str, Any]) -> None:
+        own = {name: given[name] for name in ("feedback_id", "name", "value", "label", "comment", "correction")}
+        at = datetime.fromtimestamp(given["at"], UTC)
+        self._held.append({**own, "exchange_id": given["resolved"], "at": at})
+
+    def close(self) -> None:
+        arrow = self._arrow
+        if arrow is None:
+            for row in self._held:
+                self._file.write(to_json({**row, "at": row["at"].isoformat()}, indent=False).encode() + b"\n")
+            return
+        text = arrow.string()
+        kinds = {"value": arrow.float64(), "at": arrow.timestamp("us", tz="UTC")}
+        named = ("feedback_id", "exchange_id", "at", "name", "value", "label", "comment", "correction")
+        schema = arrow.schema([(name, kinds.get(name, text)) for name in named])
+        arrow.parquet.write_table(arrow.Table.from_pylist(self._held, schema=schema), self._file)
+
+
+def _pyarrow() -> Any:
+    try:
+        import pyarrow
+        import pyarrow.parquet
+    except ImportError as error:
+        raise CannotRun("the parquet form needs pyarrow: pip install 'assay-gateway[parquet]'") from error
+    return pyarrow
 
 
 def _schema(arrow: Any, named: Mapping[str, str]) -> Any:

@@ -1,0 +1,8 @@
+-- For `gateway export --follow` on PostgreSQL: an index on the time at which an exchange was stored. A BRIN index has a
+-- few kilobytes for each gigabyte of the table, and costs a consumer nothing that can be measured. Run it once:
+--
+--     psql "$STORE_URL" -f export-follow.sql
+--
+-- It does not block the consumers, and cannot run inside a transaction.
+CREATE INDEX CONCURRENTLY IF NOT EXISTS exchanges_stored ON exchanges USING brin (stored)
+  WITH (pages_per_range = 32, autosummarize = on);
