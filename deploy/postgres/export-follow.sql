@@ -3,6 +3,7 @@
 --
 --     psql "$STORE_URL" -f export-follow.sql
 --
--- It does not block the consumers, and cannot run inside a transaction.
+-- It does not block the consumers, and cannot run inside a transaction. On a partitioned store (partitions.sql) the word
+-- CONCURRENTLY must be left out, and consumers wait.
 CREATE INDEX CONCURRENTLY IF NOT EXISTS exchanges_stored ON exchanges USING brin (stored)
   WITH (pages_per_range = 32, autosummarize = on);
