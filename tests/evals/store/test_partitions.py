@@ -1,4 +1,4 @@
-"""deploy/postgres/*.sql on a real PostgreSQL: the store works on partitions as on tables, and days are dropped whole."""
+"""deploy/postgres/*.sql on a real PostgreSQL: a store works on partitions as on tables, and drops days whole."""
 
 from __future__ import annotations
 
