@@ -73,6 +73,10 @@ BEGIN
     INSERT INTO scores SELECT * FROM kept_scores;
     EXECUTE format('DELETE FROM feedback f USING %I e WHERE e.id = f.resolved AND NOT EXISTS '
                    '(SELECT FROM kept_exchanges k WHERE k.id = e.id)', 'exchanges_' || suffix);
+    EXECUTE format('DELETE FROM predictions p USING %I e WHERE e.id = p.exchange_id AND NOT EXISTS '
+                   '(SELECT FROM kept_exchanges k WHERE k.id = e.id)', 'exchanges_' || suffix);
+    EXECUTE format('DELETE FROM turns t USING %I e WHERE e.id = t.exchange_id', 'exchanges_' || suffix);
+    UPDATE predictions p SET features = '', feature_set = '' FROM kept_exchanges k WHERE k.id = p.exchange_id;
     UPDATE feedback f SET comment = NULL, correction = NULL FROM kept_exchanges k WHERE k.id = f.resolved;
     UPDATE pair_scores p SET explanation = NULL, detail = NULL FROM kept_exchanges k WHERE k.id IN (p.exchange_id, p.pair);
     EXECUTE format('DROP TABLE %I, %I', 'exchanges_' || suffix, 'scores_' || suffix);

@@ -94,7 +94,7 @@ def _followed(
     store: str,
 ) -> None:
     """Until SIGINT or SIGTERM, which complete the file that is being written."""
-    from gateway.evals.reports.export.follow import Rotation
+    from gateway.evals.reports.export.follow import FileRotation
     from gateway.evals.reports.export.follow import follow as followed
     from gateway.evals.reports.samples import filter_of
     from gateway.evals.store.export import FollowSource
@@ -108,7 +108,7 @@ def _followed(
         source = FollowSource(store, filter_of(0, *filtered), rotation[2])
         with closing(source):
             chosen: Literal["jsonl", "parquet"] = "parquet" if form == "parquet" else "jsonl"
-            followed(source, to, chosen, Rotation(rotation[0] * 1_000_000, rotation[1]), note, stop)
+            followed(source, to, chosen, FileRotation(rotation[0] * 1_000_000, rotation[1]), note, stop)
 
 
 @contextmanager

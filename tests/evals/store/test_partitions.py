@@ -5,10 +5,12 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
 from fixtures.stores import Ledgerbook
+from sqlalchemy import Connection
 
 from gateway.core.exchange import Feedback, new_id
 from gateway.evals.store import engine, retention
@@ -82,6 +84,39 @@ def test_days_are_dropped_whole_but_for_numbers_of_experiments(book, exchange):
     assert book.sql("SELECT feedback_id, comment FROM feedback") == [("f2", None)]
     book.run(lambda c: retention._remove(c, [late.id]))
     assert set(placed(book)) == {tried.id}
+
+
+PREDICTED = (
+    "INSERT INTO predictions SELECT id, 'j', '', NULL, NULL, 1, true, received, alias, model, stratum, 'f', 'abcd' "
+    "FROM exchanges"
+)
+TURNS = "INSERT INTO turns SELECT id, received, caller, NULL, 'q', 'a', NULL, '', NULL FROM exchanges"
+OF_EXCHANGES = {
+    "exchanges": "id", "scores": "score_id", "feedback": "feedback_id", "predictions": "exchange_id",
+    "turns": "exchange_id", "pair_scores": "score_id",
+}  # fmt: skip
+
+
+def test_a_dropped_day_leaves_what_retention_leaves(book, exchange):
+    """In every table: those of a partitioned store and of another one."""
+    plain, tried = at(exchange, 0), at(exchange, 0, "0", experiment="e", plan="p", arm="a")
+    book.write(plain, tried, *(Feedback(e.id, e.id, "web", 1.0, "x", 1.0, "l", "c") for e in (plain, tried)))
+    for statement in (PREDICTED, TURNS):
+        book.run(lambda c, statement=statement: c.exec_driver_sql(statement))
+
+    def left(connection: Connection) -> dict[str, list[Any]]:
+        query = "SELECT * FROM {} ORDER BY {}"
+        return {name: [tuple(row) for row in connection.exec_driver_sql(query.format(name, key))]
+                for name, key in OF_EXCHANGES.items()}  # fmt: skip
+
+    with book.engine.connect() as connection:
+        retention._remove(connection, [plain.id])
+        retention._empty(connection, [tried.id])
+        by_retention = left(connection)
+        connection.rollback()
+    run(book, "partitions.sql")
+    assert book.sql("SELECT gateway_drop_before(30, gateway_today() + 31)") == [(1,)]
+    assert book.run(left) == by_retention
 
 
 def test_the_tables_of_a_partitioned_store_are_those_of_the_migrations(book):

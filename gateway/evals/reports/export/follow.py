@@ -37,7 +37,7 @@ _NAME = re.compile(r"exchanges-(\d{9})-(\d+)-([\d.]+)-([^/]+)\.(?:jsonl|parquet)
 
 
 @dataclass(frozen=True, slots=True)
-class Rotation:
+class FileRotation:
     """When a file is complete: whichever comes first."""
 
     most_bytes: int = 128_000_000
@@ -131,7 +131,7 @@ class Follower:
         source: FollowSource,
         directory: FollowDirectory,
         form: FollowForm,
-        rotation: Rotation,
+        rotation: FileRotation,
         say: Callable[[str], None],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -229,7 +229,7 @@ def follow(
     source: FollowSource,
     to: Path,
     form: FollowForm,
-    rotation: Rotation,
+    rotation: FileRotation,
     say: Callable[[str], None],
     stop: threading.Event,
 ) -> None:

@@ -18,7 +18,7 @@ from sqlalchemy import update
 
 from gateway.core.errors import CannotRun
 from gateway.core.exchange import Feedback
-from gateway.evals.reports.export.follow import FollowDirectory, Follower, Rotation, follow
+from gateway.evals.reports.export.follow import FileRotation, FollowDirectory, Follower, follow
 from gateway.evals.store import retention
 from gateway.evals.store.export import FollowSource
 from gateway.evals.store.query import ExchangeFilter
@@ -42,7 +42,7 @@ class Steps:
         self.said: list[str] = []
         self.stop = threading.Event()
         self.stop.set()
-        self.follower = Follower(self.source, self.directory, "jsonl", Rotation(1, 1e9), self.said.append)
+        self.follower = Follower(self.source, self.directory, "jsonl", FileRotation(1, 1e9), self.said.append)
 
     def step(self) -> None:
         while self.follower._step():
@@ -132,7 +132,7 @@ def test_files_are_readable_by_their_owner_only_and_parquet_can_be_read(store, e
     store.write(*sent, Feedback(sent[0].id, "f1", "web", 5000.0, "thumb", 1.0))
     source = FollowSource(store.url, ExchangeFilter(), 0.0)
     directory = FollowDirectory(tmp_path / "to", "parquet")
-    follower = Follower(source, directory, "parquet", Rotation(), [].append)
+    follower = Follower(source, directory, "parquet", FileRotation(), [].append)
     follower._step()
     stop = threading.Event()
     stop.set()
@@ -215,7 +215,7 @@ def test_stopping_completes_the_file_that_is_being_written(store, exchange, tmp_
     store.write(exchange("1"))
     source = FollowSource(store.url, ExchangeFilter(), 0.0)
     stop, said = threading.Event(), []
-    thread = threading.Thread(target=follow, args=(source, tmp_path / "to", "jsonl", Rotation(), said.append, stop))
+    thread = threading.Thread(target=follow, args=(source, tmp_path / "to", "jsonl", FileRotation(), said.append, stop))
     thread.start()
     deadline = time.monotonic() + PATIENCE_S
     while not (tmp_path / "to" / "exchanges.part").exists() and time.monotonic() < deadline:
