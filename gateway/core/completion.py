@@ -84,14 +84,16 @@ def usage_of(raw: Any) -> Usage | None:
     """
     if not isinstance(raw, dict):
         return None
+    if raw.keys() == _PLAIN_USAGE:  # most upstreams report nothing else
+        read, written = raw["prompt_tokens"], raw["completion_tokens"]
+        if type(read) is int and type(written) is int and 0 <= read < _MOST_TOKENS and 0 <= written < _MOST_TOKENS:
+            return Usage(read, written)
     input_tokens, output_tokens = (
         raw.get("prompt_tokens", raw.get("input_tokens")),
         raw.get("completion_tokens", raw.get("output_tokens")),
     )
     if not isinstance(input_tokens, int) and not isinstance(output_tokens, int):
         return None
-    if len(raw) == 3 and "total_tokens" in raw:  # most upstreams report nothing else
-        return Usage(_number(input_tokens) or 0, _number(output_tokens) or 0)
     cached = _detail(raw, ("prompt_tokens_details", "input_tokens_details"), "cached_tokens")
     reasoning = _detail(raw, ("completion_tokens_details", "output_tokens_details"), "reasoning_tokens")
     if reasoning is None:
@@ -103,12 +105,12 @@ def usage_of(raw: Any) -> Usage | None:
     return Usage(tokens, _number(output_tokens) or 0, cached, reasoning)
 
 
+_PLAIN_USAGE = frozenset({"prompt_tokens", "completion_tokens", "total_tokens"})
 _MOST_TOKENS = 1 << 53  # more is an upstream's mistake; a sum of larger ones would not fit a record
 
 
 def _number(value: Any) -> int | None:
-    counts = isinstance(value, int) and not isinstance(value, bool) and 0 <= value < _MOST_TOKENS
-    return value if counts else None
+    return value if type(value) is int and 0 <= value < _MOST_TOKENS else None  # a bool is no count
 
 
 def _detail(raw: dict[str, Any], sections: Iterable[str], name: str) -> int | None:

@@ -32,7 +32,7 @@ from gateway.proxy.recording.call_metrics import FAILED
 from gateway.proxy.recording.recorder import Recorder
 from gateway.proxy.relay.deadlines import Ticker
 from gateway.proxy.relay.relay import Relay
-from gateway.proxy.relay.state import CallContext, HeldBytes
+from gateway.proxy.relay.state import NOT_HELD, CallContext, HeldBytes
 from gateway.proxy.request.auth import KeyRing
 from gateway.proxy.request.call import Call, CallerLimit
 from gateway.proxy.request.endpoints import AT_ROOT, ENDPOINTS, OUTSIDE, Endpoint, read_form_or_json
@@ -237,7 +237,9 @@ class App:
         """The endpoint of the hot path at this path; None: `pages` answers."""
         if method != b"POST":
             return None
-        return self._routes.get(path) or (self._of_deployment(path) if path.startswith(_DEPLOYMENTS) else None)
+        if path in self._routes:
+            return self._routes[path]
+        return self._of_deployment(path) if path.startswith(_DEPLOYMENTS) else None
 
     def _of_deployment(self, path: bytes) -> Endpoint | None:
         """The endpoint of Azure's path, whose model is the deployment."""
@@ -266,7 +268,7 @@ class App:
         limit: CallerLimit | None = None
         started = time.monotonic()
         task = asyncio.current_task()
-        context = CallContext(HeldBytes(False, 0), task=task)
+        context = CallContext(NOT_HELD, task=task)
         gateway.running[task] = context
         gateway.calls[endpoint.api] += 1
         try:
@@ -296,7 +298,8 @@ class App:
                 limiter = gateway.limiter
                 context.reservation = limiter.reserve(caller, call) or await limiter.wait(caller, call)
             route = decided
-            context.response = HeldBytes(endpoint.carries_text and route.recordable, gateway.settler.cap_bytes)
+            if route.recordable and endpoint.carries_text:
+                context.response = HeldBytes(True, gateway.settler.cap_bytes)
             request.watch(context.client_left)
             await gateway.relay.ask(call, route, client, context, held=endpoint.json_answer)
             if endpoint.stateful and context.target_state is not None:

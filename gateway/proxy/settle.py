@@ -255,15 +255,16 @@ class Settler:
             self._metrics.ended[outcome] += 1
             return
         key = (alias, target_state.name, endpoint.operation)
-        series = self._series.get(key)
-        if series is None:
+        if key not in self._series:
             price = self._prices.of(target_state.target)
             own = self._with_histograms is None or target_state.target.upstream in self._with_histograms
-            series = CallMetrics(self.books, alias, target_state, endpoint.operation, price, own_histograms=own)
-            self._series[key] = series
+            self._series[key] = CallMetrics(
+                self.books, alias, target_state, endpoint.operation, price, own_histograms=own
+            )
+        series = self._series[key]
         first = context.first_content
         first_s = first - call.started if first is not None and call.stream else None
-        single, usage = len(context.attempts) <= 1, context.usage
+        single, usage = not context.attempts[1:], context.usage
         if charge is None and (usage is None or not single or outcome != "ok" or call.api in FREE_APIS):
             charge = charge_of(call, context, self._prices)
         series.waiting.append(

@@ -12,7 +12,7 @@ from gateway.core.sse import Event, Splitter, events, parse
 from gateway.proxy.dialects import lenient_json
 from gateway.proxy.dialects.types import Cut, ErrorSource
 
-_ENDS = (b"\n\n", b"\r\n\r\n")
+EVENT_ENDS = (b"\n\n", b"\r\n\r\n")
 
 
 _MAX_KEPT_BYTES = 16 << 20  # of one stream, kept so that another target can continue it: about 60 000 tokens
@@ -143,9 +143,8 @@ class PassingReader(EventReader):
         return out
 
     def passes(self, data: bytes) -> bool:
-        if self._quiet and data.endswith(_ENDS) and not self._marked(data):
-            if self._kept is not None:
-                self._keep(data)
+        if self._quiet and data.endswith(EVENT_ENDS) and not self._marked(data):
+            self._keep(data)
             return True
         return False
 

@@ -21,12 +21,14 @@ from gateway.proxy.dialects.plain_answer import failed_response, read_answer, ta
 from gateway.proxy.dialects.types import PlainReply, Reader
 from gateway.proxy.http.client.transport import UpstreamRequest
 from gateway.proxy.request.call import Api, Call
-from gateway.proxy.request.endpoints import AT_ROOT, OUTSIDE
+from gateway.proxy.request.endpoints import AT_ROOT, ENDPOINTS, OUTSIDE
+from gateway.proxy.request.headers import may_reach_upstream
 from gateway.proxy.request.json_splice import add_member, remove_member, replace_member, request_usage, set_member
 from gateway.proxy.types import Headers
 
 _JSON: tuple[bytes, bytes] = (b"content-type", b"application/json")
 _ORCA: tuple[bytes, bytes] = (b"endpoint-load-metrics-format", b"JSON")
+_MOST_MODELS = 1000  # whose names are kept as JSON; behind a pattern there can be any number
 _NOT_JSON: frozenset[Api] = frozenset({"transcriptions", "translations", "speech", "passthrough"})
 _CACHED: frozenset[Api] = frozenset({"chat", "completions", "responses"})
 _LISTS: frozenset[Api] = frozenset(
@@ -43,6 +45,9 @@ class OpenAI:
         self._root = self.prefix.removesuffix(b"/v1") if upstream.provider.local else self.prefix
         self._fixed = fixed_headers(upstream, self.credential(upstream.api_key) if upstream.api_key else None)
         self._fixed_names = frozenset(name for name, _ in self._fixed)
+        self._replaces = any(map(may_reach_upstream, self._fixed_names))  # some of these may also come from a client
+        self._model_json: dict[str, bytes] = {}
+        self._paths = {path: self._below_prefix(path) for path in (*ENDPOINTS, *OUTSIDE)}
         self._passes = frozenset(name.lower().encode() for name in upstream.pass_headers) - self._fixed_names
         self._requests_load = (upstream.load or upstream.provider.load) == "orca"
 
@@ -57,10 +62,14 @@ class OpenAI:
         return UpstreamRequest(call.method, self.origin, path, headers, self.body(call, model), stream=call.stream)
 
     def path(self, call: Call, model: str) -> bytes:
-        path = call.path.partition(b"?")[0]
-        if path in OUTSIDE:
-            return self.prefix.removesuffix(b"/v1") + call.path
-        return (self._root if path in AT_ROOT else self.prefix) + call.path
+        known = self._paths
+        return known[call.path] if call.path in known else self._below_prefix(call.path)
+
+    def _below_prefix(self, path: bytes) -> bytes:
+        bare = path.partition(b"?")[0]
+        if bare in OUTSIDE:
+            return self.prefix.removesuffix(b"/v1") + path
+        return (self._root if bare in AT_ROOT else self.prefix) + path
 
     def raw(
         self,
@@ -80,22 +89,28 @@ class OpenAI:
         return [h for h in headers if h[0] not in self._fixed_names] + self._fixed
 
     def headers(self, call: Call) -> Headers:
-        out = self._with_fixed(call.headers)
+        given = call.headers
+        out = self._with_fixed(given) if self._replaces else given + self._fixed
         if call.passed and self._passes:
             out += [h for h in call.passed if h[0] in self._passes and h not in out]
-        if not any(h[0] == b"content-type" for h in out):
+        if out[0][0] != b"content-type" and not any(h[0] == b"content-type" for h in out):
             out.append(_JSON)
         if self._requests_load and not call.stream:
             out.append(_ORCA)
         return out
 
     def body(self, call: Call, model: str) -> bytes:
-        body = replace_member(call.body, b"model", orjson.dumps(model))
+        names = self._model_json
+        if model not in names:
+            if len(names) >= _MOST_MODELS:
+                names.clear()
+            names[model] = orjson.dumps(model)
+        body = replace_member(call.body, b"model", names[model])
         if self._upstream.priority and "priority" in call.fields:
             body = _without_urgency(body, call.fields["priority"])
         if self._upstream.cache_salt and call.api in _CACHED:
             body = set_member(body, b"cache_salt", cache_salt(call.caller.name))
-        if self._adds_usage(call):
+        if call.stream and self._adds_usage(call):
             if "stream_options" in call.fields:
                 return request_usage(body)
             return add_member(body, b"stream_options", b'{"include_usage":true}')

@@ -61,13 +61,14 @@ def read_answer(body: bytes, *, lists: bool = False) -> Usage | None:
         whole = lenient_json.loads(body)
     except ValueError as error:
         raise ValueError(f"the body is not JSON: {error}" if body else "the body is empty") from None
-    if not isinstance(whole, dict):
+    if type(whole) is not dict:
         if not (lists and isinstance(whole, list)):
             raise ValueError("the body is not a JSON object")
         return None
-    if not whole.get("choices") and (whole.get("error") or whole.get("object") == "error"):
+    answered = "choices" in whole and whole["choices"]
+    if not answered and (whole.get("error") or whole.get("object") == "error"):
         raise ValueError(f"the body is an error: {error_message(whole.get('error') or whole)[:200]}")
-    return usage_of(whole.get("usage"))
+    return usage_of(whole["usage"]) if "usage" in whole else None
 
 
 def failed_response(body: bytes) -> ErrorSource | None:

@@ -27,23 +27,25 @@ class DualDialect:
         self._native = native
         self._messages = Messages(upstream, native)
 
-    def _for(self, call: Call) -> OpenAI | Messages:
-        return self._messages if call.api in _ANTHROPIC_APIS else self._native
-
     def request(self, call: Call, model: str) -> UpstreamRequest:
-        return self._for(call).request(call, model)
+        dialect = self._messages if call.api in _ANTHROPIC_APIS else self._native
+        return dialect.request(call, model)
 
     def reader(self, call: Call, keep_text: bool) -> Reader:
-        return self._for(call).reader(call, keep_text)
+        dialect = self._messages if call.api in _ANTHROPIC_APIS else self._native
+        return dialect.reader(call, keep_text)
 
     def answer(self, call: Call, body: bytes) -> PlainReply:
-        return self._for(call).answer(call, body)
+        dialect = self._messages if call.api in _ANTHROPIC_APIS else self._native
+        return dialect.answer(call, body)
 
     def error(self, call: Call, status: int, body: bytes) -> bytes:
-        return self._for(call).error(call, status, body)
+        dialect = self._messages if call.api in _ANTHROPIC_APIS else self._native
+        return dialect.error(call, status, body)
 
     def broken(self, call: Call, error: GatewayError) -> bytes:
-        return self._for(call).broken(call, error)
+        dialect = self._messages if call.api in _ANTHROPIC_APIS else self._native
+        return dialect.broken(call, error)
 
     def raw(
         self,

@@ -174,10 +174,10 @@ class Recorder:
 
     def saw(self, cell: Cell, reason: str | None) -> None:
         """Counts one call that reached an upstream. reason: why it is not sampled; None: it is."""
-        known = self._known.get((cell, reason))
-        if known is None:
-            known = self._known[cell, reason] = self._counted(cell, reason)
-        bare, seen, left_out, unsampled = known
+        known = self._known
+        if (cell, reason) not in known:
+            known[cell, reason] = self._counted(cell, reason)
+        bare, seen, left_out, unsampled = known[cell, reason]
         self.ledger.seen[bare] += 1
         seen.n += 1
         if unsampled is not None:

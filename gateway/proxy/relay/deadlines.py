@@ -38,34 +38,35 @@ class TimerEntry(Protocol):
 class Ticker:
     """Fires timers that are due. Runs only while there are timers; belongs to one event loop."""
 
-    __slots__ = ("_loop", "_running", "_timers")
+    __slots__ = ("_running", "loop", "timers")
 
     def __init__(self) -> None:
-        self._loop = asyncio.get_running_loop()
-        self._timers: set[TimerEntry] = set()
+        self.loop = asyncio.get_running_loop()
+        self.timers: dict[TimerEntry, None] = {}
+        """Those that have not fired. A dict, because an item is set and deleted without a call."""
         self._running = False
 
     @property
     def waiting(self) -> int:
         """Number of timers that have not fired."""
-        return len(self._timers)
+        return len(self.timers)
 
     def add(self, timer: TimerEntry) -> None:
-        self._timers.add(timer)
+        self.timers[timer] = None
         if not self._running:
             self._running = True
-            self._loop.call_later(TICK_S, self._tick)
+            self.loop.call_later(TICK_S, self._tick)
 
     def remove(self, timer: TimerEntry) -> None:
-        self._timers.discard(timer)
+        self.timers.pop(timer, None)
 
     def _tick(self) -> None:
-        now = self._loop.time()
-        for timer in [t for t in self._timers if t.at <= now]:
+        now = self.loop.time()
+        for timer in [t for t in self.timers if t.at <= now]:
             timer.fire()
-        self._running = bool(self._timers)
+        self._running = bool(self.timers)
         if self._running:
-            self._loop.call_later(TICK_S, self._tick)
+            self.loop.call_later(TICK_S, self._tick)
 
 
 class Timer:
@@ -102,7 +103,7 @@ class Deadlines:
         if task is None:
             raise RuntimeError("Deadlines need a running task to cancel")
         self._task = task
-        self._loop = task.get_loop()
+        self._loop = ticker.loop
         self._ticker = ticker
         self._total_s = total_s
         self._total_at = self.at = self._loop.time() + total_s
@@ -164,4 +165,6 @@ class Deadlines:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._ticker.remove(self)
+        timers = self._ticker.timers
+        if self in timers:
+            del timers[self]

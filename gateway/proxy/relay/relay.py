@@ -18,6 +18,7 @@ from gateway.core.backoff import Backoff
 from gateway.core.errors import GatewayError, Overloaded, QueueFull, TransportError, UpstreamFailed, UpstreamTimedOut
 from gateway.core.exchange import Attempt
 from gateway.observability.eval_metrics import ProxyMetrics
+from gateway.observability.fast_counters import FastCounter
 from gateway.proxy.http.auth.authorized import AuthorizedTransport
 from gateway.proxy.http.client.transport import UpstreamReply
 from gateway.proxy.relay import replies
@@ -68,6 +69,7 @@ class Relay:
         wait behind all others in an upstream's queue."""
         self._background = background
         self._metrics = metrics
+        self._attempts: dict[tuple[str, str], FastCounter] = {}  # by upstream and result
         self._ticker = ticker
         self._rng = rng
         self._clock = clock
@@ -80,40 +82,34 @@ class Relay:
 
         held: the answer is one JSON object. Whatever happens is noted in `context`.
         """
+        blocked_s: float | None = None
+        failure: Failure | None = None
         with Deadlines(route.timeouts.total_s, self._ticker, context.task) as deadlines:
             state = RelayState(call, route, client, context, deadlines, held)
             try:
-                await self._try_candidates(state)
+                for candidate in route.candidates:
+                    target_state = candidate.target_state
+                    if failure is not None and failure.cause not in candidate.on:
+                        continue
+                    if not (target_state.breaker.closed or target_state.breaker.allow()):
+                        blocked_s = min(blocked_s or 1e9, target_state.breaker.wait_s())
+                        continue
+                    failure = await self._attempt(state, target_state, call, replies.relay)
+                    if failure is not None and failure.retryable:
+                        failure = await self._retry(state, target_state, failure)
+                    if failure is None:
+                        return
+                    if client.started:
+                        await self._after_cut(state, failure)
+                        return
+                    if failure.cause is None or deadlines.expired:
+                        break
+                await self._send_failure(state, _verdict(state, blocked_s))
             except asyncio.CancelledError:
                 if not deadlines.fired or context.client_gone:
                     raise
                 context.outcome = "timeout"
                 raise UpstreamTimedOut(str(deadlines.take_error()), retry=False) from None
-
-    async def _try_candidates(self, state: RelayState) -> None:
-        """Attempts the route's candidates in order until one answers."""
-        blocked_s: float | None = None
-        failure: Failure | None = None
-        for candidate in state.route.candidates:
-            target_state = candidate.target_state
-            if failure is not None and failure.cause not in candidate.on:
-                continue
-            if not target_state.breaker.allow():
-                blocked_s = min(blocked_s or 1e9, target_state.breaker.wait_s())
-                continue
-            failure = await self._attempt(state, target_state, state.call, replies.relay)
-            if failure is not None and failure.retryable:
-                failure = await self._retry(state, target_state, failure)
-            if failure is None:
-                return
-            if state.client.started:
-                await self._after_cut(state, failure)
-                return
-            if failure.cause is None or state.deadlines.expired:
-                break
-        name, targets = state.call.named or state.call.alias, len(state.route.candidates)
-        named = state.call.caller.sees_upstreams
-        await self._send_failure(state, verdict(name, state.failed, blocked_s, targets, named=named))
 
     async def _retry(self, state: RelayState, target_state: TargetState, failure: Failure) -> Failure | None:
         """Retries the same target until it answers (None) or its failure rules out another retry."""
@@ -148,7 +144,7 @@ class Relay:
         limiter = target_state.upstream.limiter
         if call.upload is not None and limiter.limited and not call.upload.complete:
             await self._form_read(state, target_state, call.upload)
-        if limiter.free:
+        if not limiter.limited or limiter.free:
             limiter.in_flight += 1
         elif not await self._queued(state, target_state):
             return self._note_failed(state, target_state, of_full_queue(), started)
@@ -173,7 +169,10 @@ class Relay:
             raise
         finally:
             target_state.in_flight -= 1
-            limiter.release()
+            if limiter.waiting:
+                limiter.release()
+            else:
+                limiter.in_flight -= 1
         if failure is not None:
             return self._note_failed(state, target_state, failure, started)
         self._note_answered(state, target_state, started)
@@ -213,8 +212,9 @@ class Relay:
         timeouts, context, deadlines = state.route.timeouts, state.context, state.deadlines
         dialect, model, variant = target_state.upstream.dialect, target_state.model, target_state.variant
         request = dialect.request(call, model) if variant is None else variant.request(dialect, call, model)
-        if isinstance(request.body, bytes) and not state.client.started:
-            context.sent_body = request.body
+        body = request.body
+        if type(body) is bytes and not state.client.started:
+            context.sent_body = body
         if call.stream:
             deadlines.start_phase("first token", timeouts.first_token_s)
         else:
@@ -301,7 +301,10 @@ class Relay:
         seconds = self._clock() - started
         usage, context.attempt_usage = context.attempt_usage, None
         context.attempts.append(Attempt(target_state.target, status, failure, seconds, usage))
-        self._metrics.counts.of(self._metrics.attempts, target_state.target.upstream, result).n += 1
+        cell = (target_state.target.upstream, result)
+        if cell not in self._attempts:
+            self._attempts[cell] = self._metrics.counts.of(self._metrics.attempts, *cell)
+        self._attempts[cell].n += 1
 
     async def _send_failure(self, state: RelayState, answer: ErrorReply | GatewayError) -> None:
         """No target answered: passes on an upstream's refusal, or raises the gateway's own error."""
@@ -375,6 +378,12 @@ class Relay:
             if failure.status != 400:
                 return False
         return False
+
+
+def _verdict(state: RelayState, blocked_s: float | None) -> ErrorReply | GatewayError:
+    """blocked_s: until the first breaker lets a call pass; None: none was open."""
+    call, targets = state.call, len(state.route.candidates)
+    return verdict(call.named or call.alias, state.failed, blocked_s, targets, named=call.caller.sees_upstreams)
 
 
 async def _failure_of_status(call: Call, target_state: TargetState, reply: UpstreamReply) -> Failure:

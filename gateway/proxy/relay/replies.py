@@ -87,7 +87,8 @@ async def _held(state: RelayState, target_state: TargetState, reply: UpstreamRep
     if error_source is not None:
         _note_error(state, error_source)
     context.first_bytes = answer
-    context.response.add(answer)
+    if context.response.enabled:
+        context.response.add(answer)
     state.deadlines.pause()
     state.start(target_state, reply.status, for_client(reply.headers), now, len(answer))
     context.ended = True

@@ -37,14 +37,18 @@ class HeldBytes:
     def add(self, data: bytes) -> None:
         if not self.enabled or self.truncated:
             return
-        if len(data) > self._room:
+        self._room -= len(data)
+        if self._room < 0:
             data = data[: self._room]
             self.truncated = True
-        self._room -= len(data)
         self._pieces.append(data)
 
     def bytes(self) -> bytes:
         return b"".join(self._pieces)
+
+
+NOT_HELD = HeldBytes(False, 0)
+"""For every response of which nothing is held: it never changes."""
 
 
 @dataclass(slots=True)
@@ -176,12 +180,15 @@ class RelayState:
         if not self.call.caller.sees_upstreams:
             named, headers = b"", without_provider(headers)
         elapsed_s = now - self.call.started
-        context.overhead_s = overhead_s = max(0.0, elapsed_s - context.upstream_s - self.backoff_s)
-        attempts = len(self.failed) + answered
-        values = (self.call.id.encode(), named, attempts, overhead_s * 1000, elapsed_s * 1000)
-        lines = _LINES % values
+        overhead_s = elapsed_s - context.upstream_s - self.backoff_s
+        if overhead_s < 0.0:
+            overhead_s = 0.0
+        context.overhead_s = overhead_s
+        attempts = answered + len(self.failed) if self.failed else answered
+        call_id = self.call.id.encode()
+        lines = _LINES % (call_id, named, attempts, overhead_s * 1000, elapsed_s * 1000)
         if self.call.api in ("messages", "count_tokens"):
-            lines += b"\r\nrequest-id: " + self.call.id.encode()  # the name that Anthropic's clients read
+            lines += b"\r\nrequest-id: " + call_id  # the name that Anthropic's clients read
         if context.reservation is not None and context.reservation.lines:
             lines += b"\r\n" + context.reservation.lines
             for name, _ in headers:

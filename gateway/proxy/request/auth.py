@@ -99,9 +99,10 @@ class KeyRing:
             if self._seen != self._dynamic.changes:
                 self._callers, self._seen = {}, self._dynamic.changes
             digest = sha256(key).digest()
-            found = self._callers.get(digest)
-            if found is not None and (found.until is None or self._clock() < found.until):
-                return found
+            if digest in self._callers:
+                known = self._callers[digest]
+                if known.until is None or self._clock() < known.until:
+                    return known
             found = self._first_call(digest)
             if found is None and self._tokens is not None and is_token(key):
                 found = self._first_call_with_token(self._tokens, key, digest)
@@ -236,9 +237,12 @@ def matches(headers: Mapping[bytes, bytes], digest: str) -> bool:
 
 def _key(headers: Mapping[bytes, bytes]) -> bytes:
     """The key as OpenAI's, Anthropic's and Azure's clients send it; b"" if there is none."""
-    scheme, _, key = headers.get(b"authorization", b"").partition(b" ")
-    if scheme.lower() == b"bearer" and key:
-        return key.strip()
+    if b"authorization" in headers:
+        given = headers[b"authorization"]
+        if given[:7] == b"Bearer " or given[:7].lower() == b"bearer ":
+            key = given[7:]
+            if key:
+                return key.strip()
     return headers.get(b"x-api-key") or headers.get(b"api-key") or b""
 
 

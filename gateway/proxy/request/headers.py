@@ -25,6 +25,10 @@ _CLIENT = frozenset(
         b"metadata",  # of vLLM's embeddings in bytes: shapes and usage
     }
 )
+_OF_THE_CONNECTION = frozenset(
+    {b"date", b"server", b"content-length", b"connection", b"keep-alive", b"transfer-encoding", b"vary"}
+)
+"""What most upstreams send and no client gets, so that most headers need no closer look."""
 _UPSTREAM_TIME = b"openai-processing-ms"
 _UPSTREAM_ACCOUNT = b"openai-organization"  # whose credential the gateway uses
 _CLIENT_PREFIXES = (b"openai-", b"x-ratelimit-", b"anthropic-")
@@ -50,6 +54,11 @@ def for_upstream(headers: Iterable[tuple[bytes, bytes]], client_id: str | None, 
     return out
 
 
+def may_reach_upstream(name: bytes) -> bool:
+    """Whether for_upstream may return a header of this name (in lower case)."""
+    return name in _UPSTREAM or name == b"x-request-id" or name.startswith(b"x-stainless-")
+
+
 def for_client(headers: Headers) -> Headers:
     """The headers a client may see of an upstream's answer, without its processing time: the gateway sends its own.
 
@@ -59,6 +68,8 @@ def for_client(headers: Headers) -> Headers:
     identified = False
     for header in headers:
         name = header[0]
+        if name in _OF_THE_CONNECTION:
+            continue
         if name in _CLIENT or (name.startswith(_CLIENT_PREFIXES) and name not in (_UPSTREAM_TIME, _UPSTREAM_ACCOUNT)):
             out.append(header)
             if name == b"content-type" and header[1].startswith(b"text/event-stream"):

@@ -52,9 +52,16 @@ def read_call(
             fields["model"] = endpoint.deployment
         _check(fields, endpoint)
         alias = fields["model"]
-        stream = fields.get("stream") is True
+        stream = "stream" in fields and fields["stream"] is True
     headers = request.fields
-    client_id = sane_id(headers.get(b"x-request-id"))
+    client_id = conversation = reference = user = None
+    if not _IDENTIFYING.isdisjoint(headers):
+        client_id = sane_id(headers.get(b"x-request-id"))
+        user = sane_id(headers.get(b"x-gateway-user"))
+        conversation = sane_id(headers.get(b"x-gateway-conversation"))
+        reference = _reference(headers)
+    if conversation is None and "metadata" in fields:
+        conversation = _conversation(fields["metadata"])
     path, query = endpoint.path or request.path.removeprefix(b"/v1"), request.query
     if query:
         _check_query(query)
@@ -63,11 +70,11 @@ def read_call(
     forwarded = for_upstream(request.headers, client_id, json=upload is None)
     if b"idempotency-key" in headers:
         forwarded = [(n, _of_caller(v, caller) if n == b"idempotency-key" else v) for n, v in forwarded]
-    conversation, user = _conversation(headers, fields), sane_id(headers.get(b"x-gateway-user"))
     passed = [h for h in request.headers if h[0] in endpoint.passes] if endpoint.passes else []
+    now_ns = time.time_ns()
     return Call(  # positional: keywords would cost a tenth of this function
-        new_id(), time.time(), started, caller, endpoint.api, request.method, path, alias, stream, body, fields,
-        forwarded, client_id, conversation, _reference(headers), user, upload, passed,
+        new_id(now_ns), now_ns / 1e9, started, caller, endpoint.api, request.method, path, alias, stream, body, fields,
+        forwarded, client_id, conversation, reference, user, upload, passed,
     )  # fmt: skip
 
 
@@ -111,7 +118,7 @@ def read_fields(body: bytes) -> dict[str, Any]:
         fields = orjson.loads(body)
     except ValueError as error:
         raise BadRequest(f"the request body is not valid JSON: {error}") from None
-    if not isinstance(fields, dict):
+    if type(fields) is not dict:
         raise BadRequest(f"the request body must be a JSON object, not {_json_type(fields)}")
     return fields
 
@@ -164,20 +171,19 @@ def _check_names(fields: dict[str, Any]) -> None:
 
 
 def _check(fields: dict[str, Any], endpoint: Endpoint) -> None:
-    model = fields.get("model")
-    if model is None:
-        model = fields["model"] = _default(endpoint)
-    if not isinstance(model, str) or not model:
+    if "model" not in fields or fields["model"] is None:
+        fields["model"] = _default(endpoint)
+    model = fields["model"]
+    if type(model) is not str or not model:
         raise BadRequest(f"model must be a non-empty string, not {_json_type(model)}", param="model")
-    stream = fields.get("stream")
-    if stream is not None and not isinstance(stream, bool):
+    if "stream" in fields and type(stream := fields["stream"]) is not bool and stream is not None:
         raise BadRequest(f"stream must be true or false, not {_json_type(stream)}", param="stream")
     for name in endpoint.required:
-        if fields.get(name) is None and all(fields.get(other) is None for other in endpoint.instead):
+        given = name in fields and fields[name] is not None
+        if not given and all(fields.get(other) is None for other in endpoint.instead):
             raise BadRequest(f"missing required parameter: {name}", param=name, code="missing_required_parameter")
-    messages = fields.get("messages")
-    if "messages" in endpoint.required and messages is not ...:
-        _check_messages(messages)
+    if "messages" in endpoint.required and fields["messages"] is not ...:
+        _check_messages(fields["messages"])
 
 
 def _default(endpoint: Endpoint) -> str:
@@ -188,12 +194,12 @@ def _default(endpoint: Endpoint) -> str:
 
 
 def _check_messages(messages: Any) -> None:
-    if not isinstance(messages, list):
+    if type(messages) is not list:
         raise BadRequest(f"messages must be an array, not {_json_type(messages)}", param="messages")
     if not messages:
         raise BadRequest("messages must not be empty", param="messages")
     for at, message in enumerate(messages):
-        if not isinstance(message, dict):
+        if type(message) is not dict:
             raise BadRequest(f"messages[{at}] must be an object, not {_json_type(message)}", param=f"messages[{at}]")
 
 
@@ -202,11 +208,7 @@ def _json_type(value: Any) -> str:
     return names.get(type(value), "a number")
 
 
-def _conversation(headers: Mapping[bytes, bytes], fields: dict[str, Any]) -> str | None:
-    given = sane_id(headers.get(b"x-gateway-conversation"))
-    if given is not None:
-        return given
-    metadata = fields.get("metadata")
+def _conversation(metadata: Any) -> str | None:
     named = metadata.get("conversation_id") if isinstance(metadata, dict) else None
     return named[:256] if isinstance(named, str) and named else None
 
@@ -217,12 +219,15 @@ def _reference(headers: Mapping[bytes, bytes]) -> str | None:
     return unquote_to_bytes(given).decode("utf-8", "replace") or None if given else None
 
 
+_IDENTIFYING = frozenset(
+    {b"x-request-id", b"x-gateway-user", b"x-gateway-conversation", b"x-gateway-reference"}
+)  # fmt: skip
 _OPTION_HEADERS = frozenset({b"x-gateway-sample", b"x-gateway-target", b"x-gateway-timeout-s", b"x-gateway-scorer"})
 
 
 def read_options(headers: Mapping[bytes, bytes], caller: Caller) -> RequestOptions:
     """The options in the x-gateway-* headers. Raises BadRequest for a value that is not valid."""
-    if not (_OPTION_HEADERS & headers.keys()):
+    if _OPTION_HEADERS.isdisjoint(headers):
         return NO_OPTIONS
     sample = headers.get(b"x-gateway-sample", b"").decode("latin-1") or None
     if sample not in (None, "always", "never"):

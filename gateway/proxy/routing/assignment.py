@@ -106,7 +106,8 @@ class ExperimentAssignments:
         }
         self.plans = plans_of(config)
         self.in_force: dict[str, RunningExperiment] = {}
-        self._by_alias: dict[str, tuple[RunningExperiment, ...]] = {}
+        self.by_alias: dict[str, tuple[RunningExperiment, ...]] = {}
+        """Those in force, by the alias whose calls they may take. Without a key, no experiment names the alias."""
 
     def follow(self, states: Mapping[str, PlanState], now: float, shares: Mapping[str, float] = _NO_SHARES) -> None:
         """Applies the plans' states in the stream server, as of `now` (Unix seconds).
@@ -127,7 +128,7 @@ class ExperimentAssignments:
         by_alias: dict[str, tuple[RunningExperiment, ...]] = {}
         for each in in_force.values():
             by_alias[each.plan.model] = (*by_alias.get(each.plan.model, ()), each)
-        self.in_force, self._by_alias = in_force, by_alias
+        self.in_force, self.by_alias = in_force, by_alias
 
     def _running(self, plan: Plan, settings: Experiment) -> RunningExperiment:
         return running(plan, settings, varied_parts(self.variants.get(plan.target(arm)) for arm in plan.arms))
@@ -151,10 +152,7 @@ class ExperimentAssignments:
 
     def of(self, call: Call, free: bool) -> Assignment | None:
         """free: the call does not say where it must go. Otherwise its arm cannot be drawn, and it is in no split."""
-        candidates = self._by_alias.get(call.alias)
-        if candidates is None:
-            return None
-        for each in candidates:
+        for each in self.by_alias.get(call.alias, ()):
             if each.takes(call):
                 return assign(each, call, free)
         return None

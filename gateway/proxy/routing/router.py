@@ -51,6 +51,10 @@ class AliasRoutes:
     """For each target: the candidates, in order, when that target was drawn and all targets are healthy."""
     weighted: bool
     on_cut: OnCut
+    single: bool
+    """There is one target to draw from."""
+    last: int
+    """The index of the last target."""
 
     @property
     def all_healthy(self) -> bool:
@@ -71,8 +75,9 @@ def routes_of(
         orders.append((*(RouteOption(t.target_state, _ON_TARGETS) for t in (drawn, *rest)), *fallbacks))
     cumulative = tuple(accumulate(t.weight for t in targets))
     return AliasRoutes(
-        model, targets, fallbacks, cumulative, tuple(orders), model.strategy == "weighted", model.cut_policy
-    )
+        model, targets, fallbacks, cumulative, tuple(orders), model.strategy == "weighted", model.cut_policy,
+        len(orders) == 1, len(orders) - 1,
+    )  # fmt: skip
 
 
 @dataclass(slots=True)  # one for each call: freezing it would cost more than filling it
@@ -239,11 +244,10 @@ class Router:
 
     def check(self, alias: str, caller: Caller) -> AliasRoutes:
         """Raises ModelNotFound for a name that does not exist, or that this caller may not use."""
-        routes = self._routes.get(alias)
-        if routes is None or not (caller.models is None or alias in caller.models):
+        if alias not in self._routes or not (caller.models is None or alias in caller.models):
             hint = self._similar(alias, caller) or "; GET /v1/models lists the models this key may use"
             raise ModelNotFound(f'The model "{alias[:100]}" does not exist here{hint}', param="model")
-        return routes
+        return self._routes[alias]
 
     def _similar(self, alias: str, caller: Caller) -> str:
         """A suggestion. None for what would take long to compare, since no other call is served meanwhile."""
@@ -256,12 +260,13 @@ class Router:
         named = call.named
         routes = self._behind_pattern(call.alias, named) if named else self.check(call.alias, call.caller)
         model = routes.model
-        assignment = self.experiments.of(
-            call, free=options.target is None and options.sample != "never" and home is None
-        )
+        assignment: Assignment | None = None
+        if call.alias in self.experiments.by_alias:
+            free = options.target is None and options.sample != "never" and home is None
+            assignment = self.experiments.of(call, free)
         candidates = self._candidates(call, routes, options)
         drawn = self._sampler.head(call, options.sample)
-        recordable = drawn.recordable
+        recordable = drawn.reason is None and drawn.u < drawn.max_rate
         if assignment is not None:
             split = assignment.unit is not None
             recordable = recordable or assignment.shadowed or (split and drawn.u < assignment.record)
@@ -286,11 +291,11 @@ class Router:
     def _candidates(self, call: Call, routes: AliasRoutes, options: RequestOptions) -> tuple[RouteOption, ...]:
         if options.target is not None:
             return (self._requested(call, options.target, routes),)
-        if len(routes.orders) == 1:
+        if routes.single:
             return routes.orders[0]
         if routes.weighted and routes.all_healthy:
             weights = routes.cumulative_weights
-            return routes.orders[bisect_right(weights, self._rng.random() * weights[-1], 0, len(weights) - 1)]
+            return routes.orders[bisect_right(weights, self._rng.random() * weights[-1], 0, routes.last)]
         first = order(routes.targets, routes.model.strategy, call, self._rng)
         return (*(RouteOption(target_state, _ON_TARGETS) for target_state in first), *routes.fallbacks)
 

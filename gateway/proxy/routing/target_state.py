@@ -89,6 +89,10 @@ class CircuitBreaker:
 
     def record_success(self) -> None:
         self._row = 0
+        now = self._clock()
+        if now - self._since > _WINDOW_S:
+            self._since, self._calls, self._failed = now, 0, 0
+        self._calls += 1
         if not self.closed:
             was_open, self.closed = self._opened > 0, True
             self._opened = 0
@@ -96,13 +100,16 @@ class CircuitBreaker:
             self._probing = False
             if was_open and self.on_change is not None:
                 self.on_change(False)
-        self._count(0)
 
     def record_failure(self) -> None:
         if self._opened and not self._probing:
             return  # calls that were in flight when it opened are part of the same event
         self._row += 1
-        self._count(1)
+        now = self._clock()
+        if now - self._since > _WINDOW_S:
+            self._since, self._calls, self._failed = now, 0, 0
+        self._calls += 1
+        self._failed += 1
         crowd = self._calls >= _WINDOW_LEAST and self._failed * 2 >= self._calls
         if self._probing or self._row >= self._consecutive or crowd:
             self._probing = False
@@ -123,31 +130,21 @@ class CircuitBreaker:
         self.closed = False
         self._paused_until = max(self._paused_until, self._clock() + min(seconds, 120.0))
 
-    def _count(self, failed: int) -> None:
-        now = self._clock()
-        if now - self._since > _WINDOW_S:
-            self._since, self._calls, self._failed = now, 0, 0
-        self._calls += 1
-        self._failed += failed
-
 
 class ConcurrencyLimiter:
     """Limits the attempts in flight at an upstream. Further ones wait in a queue that serves its keys in turn."""
 
-    __slots__ = ("_limit", "_queue", "_turns", "_wait_s", "in_flight", "waiting")
+    __slots__ = ("_limit", "_queue", "_turns", "_wait_s", "in_flight", "limited", "waiting")
 
     def __init__(self, limit: int | None, queue: int, wait_s: float) -> None:
         """limit: attempts in flight; None: no limit. queue: attempts that may wait. wait_s: how long each may wait."""
         self.in_flight = 0
         self.waiting = 0
+        self.limited = limit is not None
         self._limit = limit
         self._queue = queue
         self._wait_s = wait_s
         self._turns = FairQueue()
-
-    @property
-    def limited(self) -> bool:
-        return self._limit is not None
 
     @property
     def free(self) -> bool:

@@ -93,15 +93,6 @@ class Http1Reply:
         chunks, self._chunks, self._size = self._chunks, [], 0
         return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
-    def _drained_into_sink(self) -> bool:
-        """Whether the sink has taken the bytes that have arrived."""
-        chunks, sink = self._chunks, self.sink
-        if sink is None or not sink(chunks[0] if len(chunks) == 1 else b"".join(chunks)):
-            return False
-        chunks.clear()
-        self._size = 0
-        return True
-
     async def head(self) -> None:
         """Waits until the head has arrived, or cannot any more; then `status` is 0 and `error` is the reason."""
         # A reply without a head is not closed by its holder, so a cancelled wait closes the socket itself.
@@ -150,6 +141,8 @@ class UpstreamConnection(asyncio.Protocol):
         self._default_idle_s = idle_s
         self._transport: asyncio.Transport
         self._out: WriteQueue
+        self._body: list[bytes] = []  # of the reply, from the current read
+        self.on_body: Callable[[bytes], None] = self._body.append  # the parser calls it without a frame of ours
         self._parser = HttpResponseParser(self)
         self._reply: Http1Reply | None = None
         self._bodiless = False  # the request is a HEAD
@@ -229,28 +222,45 @@ class UpstreamConnection(asyncio.Protocol):
             # A reply without a request (such as a 408 before an idle close): what follows it cannot be trusted.
             self.abort()
             return
-        size = reply._size
-        self._non_body_bytes += len(data)
+        if not reply.status:
+            self._non_body_bytes += len(data)
+        begun = reply.status
         try:
             self._parser.feed_data(data)
         except (HttpParserError, HttpParserUpgrade) as error:
             self._keep_alive = False
             if not reply._complete:
+                reply._chunks += self._body
                 self._refuse(reply, error)
                 return
+        if self._body:
+            if self._body_taken(reply):
+                return
+        elif begun and not reply._complete:
+            self._non_body_bytes += len(data)
         if reply._complete:
             self._settle(reply)
-        elif reply._size != size:
-            self._non_body_bytes = 0
-            if reply.sink is not None and reply._waiter is not None and reply._drained_into_sink():
-                return
-            if size <= HIGH_WATER < reply._size:
-                self._transport.pause_reading()
         elif self._non_body_bytes > MAX_HEAD_BYTES:
             self._refuse(reply, BadResponse(f"over {MAX_HEAD_BYTES} bytes without a byte of body"))
             return
         if reply.status:
             reply._wake()
+
+    def _body_taken(self, reply: Http1Reply) -> bool:
+        """Hands the body's bytes of one read to the reply's sink, or holds them. True: the sink has taken them."""
+        body = self._body
+        data = body[0] if len(body) == 1 else b"".join(body)
+        del body[:]
+        self._non_body_bytes = 0
+        sink = reply.sink
+        if sink is not None and reply._waiter is not None and not reply._complete and sink(data):
+            return True
+        size = reply._size
+        reply._chunks.append(data)
+        reply._size += len(data)
+        if size <= HIGH_WATER < reply._size and not reply._complete:
+            self._transport.pause_reading()
+        return False
 
     def eof_received(self) -> None:
         reply = self._reply
@@ -301,12 +311,6 @@ class UpstreamConnection(asyncio.Protocol):
             # The parser does not know that the reply to a HEAD has no body, so parsing and the connection end here.
             reply._complete = True
             raise BadResponse("no body follows")
-
-    def on_body(self, body: bytes) -> None:
-        reply = self._reply
-        if reply is not None:
-            reply._chunks.append(body)
-            reply._size += len(body)
 
     def on_message_complete(self) -> None:
         reply = self._reply

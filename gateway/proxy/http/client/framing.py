@@ -34,14 +34,13 @@ def read_framing(headers: Headers, status: int) -> tuple[bool, float | None]:
     """
     fields = dict(headers)
     until_close = False
-    coding = fields.get(b"transfer-encoding")
-    if coding is not None:
-        if coding.lower() != b"chunked" or sum(name == b"transfer-encoding" for name, _ in headers) > 1:
+    if b"transfer-encoding" in fields:
+        coding = fields[b"transfer-encoding"]
+        if coding.lower() != b"chunked" or [name for name, _ in headers].count(b"transfer-encoding") > 1:
             raise BadResponse(f"transfer-encoding {coding[:40]!r}: only a single `chunked` is supported")
     elif b"content-length" not in fields and status not in _BODILESS:
         until_close = True
-    keep_alive = fields.get(b"keep-alive")
-    match = _TIMEOUT.search(keep_alive) if keep_alive else None
+    match = _TIMEOUT.search(fields[b"keep-alive"]) if b"keep-alive" in fields else None
     # One second less: the peer counts from when it sent the reply, we from when we received it.
     return until_close, float(match[1]) - 1.0 if match else None
 

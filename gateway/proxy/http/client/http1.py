@@ -101,15 +101,17 @@ class Http1Transport:
 
 def encode_head(request: UpstreamRequest, host: bytes) -> bytes:
     """The request up to its body. Raises ValueError for a line break inside it, which would make two requests of it."""
-    body = request.body
-    lines = [b"%b %b HTTP/1.1\r\nhost: %b" % (request.method, request.path, host), *map(b": ".join, request.headers)]
-    if not isinstance(body, bytes):
+    body, headers = request.body, request.headers
+    lines = b"\r\n".join(map(b": ".join, headers)) + b"\r\n" if headers else b""
+    if type(body) is not bytes:
         length = request.length
-        lines.append(b"transfer-encoding: chunked" if length is None else b"content-length: %d" % length)
+        framing = b"transfer-encoding: chunked\r\n" if length is None else b"content-length: %d\r\n" % length
     elif body or request.method not in (b"GET", b"HEAD"):
-        lines.append(b"content-length: %d" % len(body))
-    head = b"\r\n".join(lines) + b"\r\n\r\n"
-    breaks = len(lines) + 2
+        framing = b"content-length: %d\r\n" % len(body)
+    else:
+        framing = b""
+    head = b"%b %b HTTP/1.1\r\nhost: %b\r\n%b%b\r\n" % (request.method, request.path, host, lines, framing)
+    breaks = len(headers) + (4 if framing else 3)
     if head.count(b"\n") != breaks or head.count(b"\r") != breaks:
         raise ValueError("a line break in a request's method, path or headers")
     return head

@@ -118,7 +118,7 @@ class ConnectionPool:
         self._sockets.add(connection)
 
     def give_back(self, connection: UpstreamConnection) -> None:
-        idle_s = min(connection.idle_s, MAX_IDLE_S)
+        idle_s = connection.idle_s if connection.idle_s < MAX_IDLE_S else MAX_IDLE_S
         if idle_s <= 0:
             connection.abort()
             return

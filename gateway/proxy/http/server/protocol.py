@@ -262,9 +262,13 @@ class HttpProtocol(asyncio.Protocol):
 
     def pause_writing(self) -> None:
         self.paused = True
+        if self._answer is not None:
+            self._answer.writable = False
 
     def resume_writing(self) -> None:
         self.paused = False
+        if self._answer is not None:
+            self._answer.writable = not self.gone
         drained, self._drained = self._drained, None
         if drained is not None and not drained.done():
             drained.set_result(None)
@@ -382,7 +386,7 @@ class HttpProtocol(asyncio.Protocol):
             self.loop.call_soon(
                 self._continue_with_next
             )  # not a direct call: a hundred pipelined requests would recurse
-        else:
+        elif not self._reading:
             self._resume()
 
     def _continue_with_next(self) -> None:

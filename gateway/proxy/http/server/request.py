@@ -97,8 +97,8 @@ class ServerRequest:
         self._on_client_gone: Callable[[], None] | None = None
 
     async def body(self, limit_bytes: int) -> bytes:
-        given = self.fields.get(b"content-length")
-        length = self.size if given is None else int(given)
+        fields = self.fields
+        length = int(fields[b"content-length"]) if b"content-length" in fields else self.size
         if length > limit_bytes:
             raise too_large(limit_bytes)
         if length > COUNTED_BYTES:
@@ -153,12 +153,15 @@ class ServerRequest:
         self._on_client_gone = None
 
     def add(self, piece: bytes) -> None:
-        self.size += len(piece)
+        size = len(piece)
+        self.size += size
         if not self.closed:  # once answered, the rest is read only to find the next request
-            self.held += len(piece)
+            self.held += size
             if self._assembled is not None:
                 self._assembled.write(piece)
-            elif self._pieces and len(piece) < SMALL_BYTES:
+            elif not self._pieces:
+                self._pieces = [piece]
+            elif size < SMALL_BYTES:
                 self._collect(piece)
             else:
                 self._pieces.append(piece)
@@ -196,7 +199,8 @@ class ServerRequest:
         self._pieces = []
         self._assembled = None
         self.held = 0
-        self.wake()
+        if self._waiter is not None:
+            self.wake()
 
     async def _more(self) -> None:
         if self.gone:

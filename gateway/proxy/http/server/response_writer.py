@@ -45,11 +45,24 @@ class ResponseWriter:
     length than announced: such a response never looks complete.
     """
 
-    __slots__ = ("_bodiless", "_chunked", "_chunks", "_connection", "_head", "_keep", "_left", "ended", "started")
+    __slots__ = (
+        "_bodiless",
+        "_chunked",
+        "_chunks",
+        "_connection",
+        "_head",
+        "_keep",
+        "_left",
+        "ended",
+        "started",
+        "writable",
+    )  # fmt: skip
 
     def __init__(self, connection: WriterConnection, *, keep: bool, bodiless: bool, chunks: bool) -> None:
         self.started = False
         self.ended = False
+        self.writable = not (connection.paused or connection.gone)
+        """Its connection keeps it current."""
         self._connection = connection
         self._keep = keep
         self._bodiless = bodiless
@@ -63,34 +76,29 @@ class ResponseWriter:
         self._keep = False
 
     def start(self, status: int, headers: Headers, length: int | None = None, extra_lines: bytes = b"") -> None:
-        lines = [*map(b": ".join, headers)]
-        header_lines = b"\r\n".join(lines)
-        breaks = len(lines) - 1 if lines else 0
-        if header_lines.count(b"\n") != breaks or header_lines.count(b"\r") != breaks:
+        lines = b"\r\n".join(map(b": ".join, headers)) + b"\r\n" if headers else b""
+        breaks = len(headers)
+        if lines.count(b"\n") != breaks or lines.count(b"\r") != breaks:
             raise ValueError("a line break in a response header")
         self.started = True
         if extra_lines:
-            lines.append(extra_lines)
+            lines += extra_lines + b"\r\n"
+        framing = b""
         if length is not None:
             self._left = length
-            lines.append(b"content-length: %d" % length)
+            framing = b"content-length: %d\r\n" % length
         elif status in (204, 304) or self._bodiless:
             self._bodiless = True
         elif self._chunks:
             self._chunked = True
-            lines.append(b"transfer-encoding: chunked")
+            framing = b"transfer-encoding: chunked\r\n"
         else:
             self._keep = False
         if not self._keep:
-            lines.append(b"connection: close")
+            framing += b"connection: close\r\n"
         elif not self._chunks:  # an HTTP/1.0 client that asked for it waits for the end of the connection otherwise
-            lines.append(b"connection: keep-alive")
-        lines.append(b"\r\n")
-        self._head = b"".join((STATUS_LINES[status], self._connection.common, b"\r\n".join(lines)))
-
-    @property
-    def writable(self) -> bool:
-        return not (self._connection.paused or self._connection.gone)
+            framing += b"connection: keep-alive\r\n"
+        self._head = b"%b%b%b%b\r\n" % (STATUS_LINES[status], self._connection.common, lines, framing)
 
     async def write(self, data: bytes) -> None:
         connection = self._connection
@@ -128,10 +136,8 @@ class ResponseWriter:
             data = b""
         elif self._chunked:
             data = b"%x\r\n%b\r\n0\r\n\r\n" % (len(data), data) if data else b"0\r\n\r\n"
-        else:
-            self._count(data)
-            if self._left:
-                raise ValueError("the response is shorter than its content-length")
+        elif self._left is not None and self._left != len(data):
+            raise ValueError("the response has another length than its content-length")
         head, self._head = self._head, b""
         self.ended = True
         self._connection.put(head + data if head else data, last=True)
