@@ -93,7 +93,7 @@ class OpenAI:
         out = self._with_fixed(given) if self._replaces else given + self._fixed
         if call.passed and self._passes:
             out += [h for h in call.passed if h[0] in self._passes and h not in out]
-        if out[0][0] != b"content-type" and not any(h[0] == b"content-type" for h in out):
+        if not (out and out[0][0] == b"content-type") and not any(h[0] == b"content-type" for h in out):
             out.append(_JSON)
         if self._requests_load and not call.stream:
             out.append(_ORCA)
