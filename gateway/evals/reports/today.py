@@ -138,7 +138,7 @@ def difference(a: WeightedSums, b: WeightedSums) -> float | None:
     both.plus(a)
     both.plus(b)
     floor = 1e-12 + (both.variance / (a.effective + b.effective))
-    spread = a.variance / a.effective + b.variance / b.effective
+    spread = a.squared_error + b.squared_error
     return (a.mean - b.mean) / math.sqrt(max(spread, floor))
 
 

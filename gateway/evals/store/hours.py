@@ -29,9 +29,12 @@ class WeightedSums:
     ww: float = 0.0
     wv: float = 0.0
     wvv: float = 0.0
+    wwv: float = 0.0
+    wwvv: float = 0.0
 
     def add(self, value: float, weight: float) -> None:
-        self.plus(WeightedSums(1, weight, weight * weight, weight * value, weight * value * value))
+        w, ww = weight, weight * weight
+        self.plus(WeightedSums(1, w, ww, w * value, w * value * value, ww * value, ww * value * value))
 
     def plus(self, other: WeightedSums) -> None:
         self.n += other.n
@@ -39,6 +42,8 @@ class WeightedSums:
         self.ww += other.ww
         self.wv += other.wv
         self.wvv += other.wvv
+        self.wwv += other.wwv
+        self.wwvv += other.wwvv
 
     @property
     def mean(self) -> float | None:
@@ -53,6 +58,13 @@ class WeightedSums:
     def variance(self) -> float:
         """Of one value."""
         return max(0.0, self.wvv / self.w - (self.wv / self.w) ** 2) if self.w else 0.0
+
+    @property
+    def squared_error(self) -> float:
+        """Of the mean, Σ w² (v − mean)² / (Σ w)²: also where a predictor gives values that vary more a higher π."""
+        mean = self.wv / self.w if self.w else 0.0
+        spread = self.wwvv - 2.0 * mean * self.wwv + mean * mean * self.ww
+        return max(0.0, spread) / (self.w * self.w) if self.w else 0.0
 
 
 @dataclass(slots=True)
@@ -128,7 +140,7 @@ def _scores(connection: Reading, begin: float) -> Iterator[tuple[str, str, str, 
     w = cast(1.0, Double) / s.pi
     query = select(
         e.alias, TARGET, s.scorer, func.count(), func.sum(w), func.sum(w * w), func.sum(w * s.value01),
-        func.sum(w * s.value01 * s.value01),
+        func.sum(w * s.value01 * s.value01), func.sum(w * w * s.value01), func.sum(w * w * s.value01 * s.value01),
     )  # fmt: skip
     query = query.join(scores, s.exchange_id == e.id).where(s.repeat == 0, s.value01.is_not(None), s.pi > 0)
     query = query.where(e.received >= begin, e.received < begin + HOUR_S, e.role == "served")

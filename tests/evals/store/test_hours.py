@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
 from gateway.core.exchange import Target
@@ -64,3 +65,14 @@ def test_weights_count_as_fewer_values():
     assert sums.mean == pytest.approx(1.0)
     assert sums.variance == pytest.approx(0.0, abs=1e-9)
     assert (WeightedSums().mean, WeightedSums().effective, WeightedSums().variance) == (None, 0.0, 0.0)
+
+
+def test_the_error_of_a_mean_is_that_of_its_weighted_deviations() -> None:
+    rng = np.random.default_rng(1)
+    values, weights = rng.random(200), rng.choice([1.0, 20.0], 200)
+    sums = WeightedSums()
+    for value, weight in zip(values, weights, strict=True):
+        sums.add(float(value), float(weight))
+    mean = np.average(values, weights=weights)
+    assert sums.squared_error == pytest.approx(((weights * (values - mean)) ** 2).sum() / weights.sum() ** 2)
+    assert WeightedSums().squared_error == 0.0
