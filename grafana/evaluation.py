@@ -91,6 +91,30 @@ JUDGES = Row("Scorers and judges", [
           steps=USED, low=0, high=1),
 ])  # fmt: skip
 
+TARGET = "max by (target)"
+PREDICTOR = Row("Predictor and drift", [
+    Panel("Variance with the predictor", [Query(f"{TARGET} (gateway_eval_predictor_variance_ratio)", "{{target}}"),
+                                          Query(f"{TARGET} (gateway_eval_predictor_variance_ratio_low)", "low {{target}}"),
+                                          Query(f"{TARGET} (gateway_eval_predictor_variance_ratio_high)", "high {{target}}")],
+          "Variance of the guided mean, relative to plain sampling of as many answers. 0.5: half the judged answers suffice. Surely above 1: the predictor is off.",
+          steps=((None, "green"), (1.0, "red"))),
+    Panel("Error on unseen answers", [Query(f"{TARGET} (gateway_eval_predictor_error)", "{{target}}"),
+                                      Query(f"{TARGET} (gateway_eval_predictor_error_of_mean)", "always the mean, {{target}}"),
+                                      Query(f"{TARGET} (gateway_eval_predictor_psi)", "largest PSI, {{target}}")],
+          "Mean absolute error of the predictions and of always predicting the mean; and how far the most shifted feature has moved."),
+    Panel("Ranking and calibration", [Query(f"{TARGET} (gateway_eval_predictor_auc)", "AUC {{target}}"),
+                                      Query(f"{TARGET} (gateway_eval_predictor_slope)", "slope {{target}}")],
+          "AUC 0.5: it cannot tell good answers from poor ones. A slope of 1: predictions mean what they say."),
+    Panel("Drift alarms", [Query("max by (target, alias, kind) (gateway_eval_drift)", "{{alias}} {{kind}}")],
+          "quality: the mean verdict has left its usual range; input: a feature of requests or answers has.",
+          kind="state-timeline", steps=((None, "green"), (1.0, "red")), names={"0": ("usual", "green"), "1": ("drift", "red")}),
+    Panel("Evidence for drift", [Query("max by (target, alias, kind) (gateway_eval_drift_log_evalue)", "{{alias}} {{kind}}")],
+          "ln of the e-detector. The alarm is on from 9.2 (quality) or 11.5 (input); around 0 nothing has changed."),
+    Panel("Age of the model", [Query(f"time() - {TARGET} (gateway_eval_predictor_trained_timestamp_seconds)", "{{target}}"),
+                               Query(f"{TARGET} (gateway_eval_predictor_rows)", "assessed on, {{target}}")],
+          "Seconds since the newest answer that the model was trained on, and the number of answers it was assessed on.", "s"),
+])  # fmt: skip
+
 PEOPLE = Row("Feedback and privacy", [
     Panel("Feedback", [Query(f"sum by (result) (rate(gateway_feedback_total{RATE}))", "{{result}}")],
           "Posts to /v1/feedback, by outcome.", "ops", width=12),
@@ -104,5 +128,5 @@ EVALUATION = Dashboard(
     "assay-evaluation", "Assay Gateway: evaluation", "Weighted means with bounds, the ledger, freshness, judges and budgets.",
     [Variable("scorer", "Scorer", "label_values(gateway_eval_scores_total, scorer)", "Whose opinion"),
      Variable("model", "Model", "label_values(gateway_eval_scores_total, model)", "The model that answered")],
-    [NOW, MEANS, WINDOWS, LEDGER, JUDGES, PEOPLE],
+    [NOW, MEANS, WINDOWS, LEDGER, JUDGES, PREDICTOR, PEOPLE],
 )  # fmt: skip

@@ -23,13 +23,14 @@ from gateway.evals.entry_scoring import EntryScorer, ReadEntry, batch_of, exchan
 from gateway.evals.experiments.engine import ExperimentEngine
 from gateway.evals.experiments.ramp.figures import ramp_figures
 from gateway.evals.gauges import Gauges
+from gateway.evals.learned.drift import DriftWatch
 from gateway.evals.limit_repair import LimitRepair
 from gateway.evals.scoring.budget import ledger_key_at
 from gateway.evals.scoring.registry import RegisteredScorer
 from gateway.evals.store.labels import labels_with_scores
 from gateway.evals.store.store import Store, StoreDown, WriteRejected
 from gateway.evals.store.write import DeadLetterRow
-from gateway.observability.eval_metrics import EvalFigures, EvalMetrics, RampFigures
+from gateway.observability.eval_metrics import DriftFigures, EvalFigures, EvalMetrics, RampFigures
 from gateway.runtime.tasks import Tasks
 from gateway.stream import EVICTS, Corridor, StreamEntry
 from gateway.stream.corridor import DAY_S
@@ -55,6 +56,7 @@ class ConsumerTiming:
     block_ms: int = 500
     tick_s: float = 1.0
     labels_s: float = 30.0
+    drift_s: float = 10.0
     retention_s: float = 60.0
     ramps_s: float = 2.0  # between two looks at the audit of ramps, for Prometheus
     limits_s: float = 5.0  # between looks whether the stream server has lost the counters of limits
@@ -87,6 +89,8 @@ class ConsumerContext:
     """None: scores are not emitted as OpenTelemetry events."""
     limit_repair: LimitRepair | None = None
     """None: the counters of limits are not repaired."""
+    drift: DriftWatch | None = None
+    """None: there is no predictor."""
 
 
 class Consumer:
@@ -115,6 +119,7 @@ class Consumer:
         self._unavailable = False
         self._reported_blocked = False
         self._labelled: Sequence[Mapping[str, Any]] = ()
+        self._drift: tuple[DriftFigures, ...] = ()
         self._ramps: tuple[tuple[RampFigures, ...], Mapping[tuple[str, str], int]] = ((), {})
 
     def stop(self) -> None:
@@ -245,7 +250,10 @@ class Consumer:
         await self._report_blocked()
         if self._is_due("labels", self._timing.labels_s):
             self._labelled = await self._context.store.run(labels_with_scores)
+        if self._context.drift is not None and self._is_due("drift", self._timing.drift_s):
+            self._drift = await self._context.store.run(self._context.drift.look)
         figures = self._context.gauges.show(snapshot, await corridor.lag(self._clock()), self._labelled)
+        figures = replace(figures, drift=self._drift)
         if self._context.experiments is not None:
             if self._is_due("ramps", self._timing.ramps_s):
                 self._ramps = await self._context.store.look(ramp_figures)

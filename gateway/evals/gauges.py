@@ -32,6 +32,7 @@ class Gauges:
         self._gates = {name: registered.gate for name, registered in gated.items() if registered.gate is not None}
         self._known = frozenset({*scorers, *(pairs or {})})
         self._models = frozenset(_models(config))
+        self._target = None if config.predictor is None else config.predictor.target
         self._limits = {
             name: {"usd": section.budget_usd, "tokens": section.budget_tokens}
             for name, section in config.scorers.items()
@@ -59,6 +60,7 @@ class Gauges:
             pending=lag.pending,
             blocked=self.gates(),
             corrected=self._corrected(snapshot, labelled),
+            cards={target: card for target, card in snapshot.cards.items() if target == self._target},
             cost_usd={name: cost.usd for name, cost in spent.items()},
             tokens={name: cost.tokens for name, cost in spent.items()},
         )

@@ -32,6 +32,7 @@ from gateway.evals.experiments.ramp.controller import RampController
 from gateway.evals.experiments.ramp.webhooks import WebhookSender
 from gateway.evals.gauges import Gauges
 from gateway.evals.http_client import GatewayClient, HttpConnections
+from gateway.evals.learned.drift import DriftWatch
 from gateway.evals.learned.implicit import ImplicitFeedback
 from gateway.evals.learned.output_tokens import OutputTokenLearner
 from gateway.evals.learned.predictor import Predictor
@@ -134,8 +135,9 @@ async def opened(
             counters = LeaseServer(corridor.client, config.stream.name, "consumer")
             repair = LimitRepair(opened_store, corridor.state, counters, directory_of(config), time.time)
             context = ConsumerContext(
-                corridor, opened_store, scorers, scoring, gauges, EvalMetrics(registry), experiments, events, repair
-            )
+                corridor, opened_store, scorers, scoring, gauges, EvalMetrics(registry), experiments, events, repair,
+                None if config.predictor is None else DriftWatch(config.predictor.key, config.predictor.pi_min),
+            )  # fmt: skip
             name = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
             tasks = await stack.enter_async_context(Tasks())
             if config.budgets.estimate == "request":

@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import get_args
+from typing import Any, Literal, get_args
 
 from prometheus_client import CollectorRegistry, Metric, disable_created_metrics, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
@@ -285,6 +285,22 @@ class CorrectedFigures:
 
 
 @dataclass(frozen=True, slots=True)
+class DriftFigures:
+    """One drift alarm of one model name."""
+
+    scorer: str  # the predictor's key
+    alias: str
+    kind: Literal["quality", "input"]
+    statistic: float  # ln of the e-detector
+    limit: float  # the alarm is on from here
+    what: str  # what moved most and where: "down" or "up"; of input, with the index of the feature before it
+
+    @property
+    def alarm(self) -> bool:
+        return self.statistic >= self.limit
+
+
+@dataclass(frozen=True, slots=True)
 class EvalFigures:
     """The values of all the consumer's metrics, at one moment."""
 
@@ -307,6 +323,8 @@ class EvalFigures:
     consumers: int = 0  # with a recent heartbeat
     ramps: tuple[RampFigures, ...] = ()
     webhooks: Mapping[tuple[str, str], int] = field(default_factory=dict)  # deliveries by receiver and state
+    cards: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # of the newest model, by predictor's target
+    drift: tuple[DriftFigures, ...] = ()
     at: float | None = None  # Unix time of these values; None: not read yet
 
 
@@ -387,6 +405,7 @@ class EvalMetrics(Collector):
         yield from _spent_families(figures)
         yield from experiment_families(figures.experiments)
         yield from ramp_families(figures)
+        yield from _predictor_families(figures)
 
     def _age(self) -> float | None:
         return None if self.figures.at is None else self._clock() - self._set_at
@@ -446,6 +465,51 @@ def _corrected_families(means: Sequence[CorrectedFigures]) -> Iterator[Metric]:
         for family, value in ((mean, each.mean), (low, each.low), (high, each.high), (labels, each.labels)):
             family.add_metric(of, value)
     yield from (mean, low, high, labels)
+
+
+_CARD_HELP = {
+    "held_out": ("rows", "Judged answers that a predictor's model was assessed on before it was trained on them"),
+    "mae": ("error", "Mean absolute error of a predictor on answers that it had not seen"),
+    "mae_of_mean": ("error_of_mean", "Mean absolute error of always predicting the mean, on the same answers"),
+    "auc": ("auc", "Probability that a predictor ranks a good answer above a poor one; 0.5: it cannot tell"),
+    "slope": ("slope", "Slope of verdicts on predictions; 1: they are calibrated"),
+    "variance_ratio": ("variance_ratio", "Variance of a guided mean over that without a predictor; below 1: it saves"),
+    "variance_ratio_low": ("variance_ratio_low", "Lower end of the variance ratio's 95 % interval"),
+    "variance_ratio_high": ("variance_ratio_high", "Upper end of the variance ratio's 95 % interval"),
+    "trained_to": ("trained_timestamp_seconds", "Unix time of the newest answer that a predictor was trained on"),
+}
+
+
+def _predictor_families(figures: EvalFigures) -> Iterator[Metric]:
+    for key, (name, text) in _CARD_HELP.items():
+        family = GaugeMetricFamily(f"gateway_eval_predictor_{name}", text, labels=["target"])
+        for target, card in figures.cards.items():
+            if card.get(key) is not None:
+                family.add_metric([target], float(card[key]))
+        yield family
+    shift = GaugeMetricFamily(
+        "gateway_eval_predictor_psi",
+        "Largest population stability index of a predictor's features; above 0.2: its inputs have changed",
+        labels=["target"],
+    )
+    for target, card in figures.cards.items():
+        if card.get("psi"):
+            shift.add_metric([target], max(card["psi"].values()))
+    yield shift
+    yield from _drift_families(figures.drift)
+
+
+def _drift_families(drift: Sequence[DriftFigures]) -> Iterator[Metric]:
+    labels = ["target", "alias", "kind"]
+    text = "1 while verdicts (quality) or features (input) are outside their usual range"
+    alarm = GaugeMetricFamily("gateway_eval_drift", text, labels=labels)
+    text = "ln of the evidence for drift; the alarm is on from 9.2 (quality) or 11.5 (input)"
+    evidence = GaugeMetricFamily("gateway_eval_drift_log_evalue", text, labels=labels)
+    for each in drift:
+        of = [each.scorer, each.alias, each.kind]
+        alarm.add_metric(of, float(each.alarm))
+        evidence.add_metric(of, each.statistic)
+    yield from (alarm, evidence)
 
 
 def _spent_families(figures: EvalFigures) -> Iterator[Metric]:

@@ -13,6 +13,7 @@ from prometheus_client import CollectorRegistry
 
 from gateway.observability.eval_metrics import (
     ConditionFigures,
+    DriftFigures,
     EvalFigures,
     EvalMetrics,
     ExperimentFigures,
@@ -97,6 +98,21 @@ def test_a_consumer_shows_budgets_and_who_lives() -> None:
     text = exposition(registry, None).decode()
     assert 'gateway_eval_budget_used_ratio{scorer="judge"} 0.25' in text
     assert "gateway_eval_consumers 2.0" in text
+
+
+def test_a_predictor_shows_its_card_and_its_alarms() -> None:
+    card = {"held_out": 400, "mae": 0.1, "auc": None, "variance_ratio": 0.6, "psi": {"length": 0.3, "hedges": 0.1}}
+    fallen = DriftFigures("judge", "chat", "quality", 11.0, 9.2, "down")
+    usual = DriftFigures("judge", "chat", "input", 0.1, 11.5, "0 up")
+    registry = CollectorRegistry()
+    EvalMetrics(registry).figures = EvalFigures(cards={"labels:judge": card}, drift=(fallen, usual))
+    text = exposition(registry, None).decode()
+    assert 'gateway_eval_predictor_rows{target="labels:judge"} 400.0' in text
+    assert 'gateway_eval_predictor_variance_ratio{target="labels:judge"} 0.6' in text
+    assert 'gateway_eval_predictor_psi{target="labels:judge"} 0.3' in text
+    assert "gateway_eval_predictor_auc{" not in text
+    assert 'gateway_eval_drift{alias="chat",kind="quality",target="judge"} 1.0' in text
+    assert 'gateway_eval_drift{alias="chat",kind="input",target="judge"} 0.0' in text
 
 
 def test_an_experiment_shows_how_far_its_verdict_is() -> None:

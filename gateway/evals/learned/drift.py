@@ -1,0 +1,183 @@
+"""Drift alarms by model name: has the mean verdict left its usual range (quality), or a feature its own (input)?
+
+The usual range comes from the first exchanges that were predicted with these features; the state of the alarms is JSON
+in the table `drift_states`, which consumers advance in turn. Exchanges count in order of arrival, once SETTLED_S have
+passed; one that arrives later than that is left out.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+import numpy as np
+import orjson
+from numpy.typing import NDArray
+from sqlalchemy import Connection
+
+from gateway.evals.statistics.change_detection import ChangeDetector, usual_range
+from gateway.evals.store.drift import (
+    PredictedRow,
+    aliases_predicted,
+    load_state,
+    newest_rows,
+    rows_after,
+    save_state,
+)
+from gateway.observability.eval_metrics import DriftFigures
+
+QUALITY_ALPHA, INPUT_ALPHA = 1e-4, 1e-5
+"""While nothing changes, an alarm comes on average once in 10 000 judged answers at most, or in 100 000 exchanges."""
+QUALITY_REFERENCE, INPUT_REFERENCE = 500, 1000  # judged answers, exchanges
+QUALITY_MARGIN, INPUT_MARGIN = 0.01, 0.03  # changes smaller than this are none
+SETTLED_S = 60.0
+MOST_ROWS = 500  # of one model name in one step; of more, evenly spaced ones count
+_BINS = 10
+Kind = Literal["quality", "input"]
+
+
+@dataclass(frozen=True, slots=True)
+class _State:
+    at: float
+    feature_set: str
+    version: str
+    """Of the scorer, with its config's hash."""
+    quality: Mapping[str, Any] | None
+    input: Mapping[str, Any] | None
+    edges: Sequence[Sequence[float]]
+    """By feature: the upper ends of all bins but the last."""
+
+
+@dataclass(frozen=True, slots=True)
+class DriftWatch:
+    """What a consumer looks at now and then."""
+
+    scorer: str
+    pi_min: float
+
+    def look(self, connection: Connection) -> tuple[DriftFigures, ...]:
+        return tuple(advance(connection, self.scorer, self.pi_min))
+
+
+def advance(connection: Connection, scorer: str, pi_min: float, now: float | None = None) -> list[DriftFigures]:
+    """Takes what has settled since the last call into the alarms of every model name, and returns them.
+
+    scorer: the predictor's key. pi_min: the smallest probability of a draw. now: Unix seconds; None: the present.
+    """
+    until = (time.time() if now is None else now) - SETTLED_S
+    found: list[DriftFigures] = []
+    for alias in aliases_predicted(connection, scorer, until):
+        text = load_state(connection, scorer, alias)
+        before = None if text is None else _State(**orjson.loads(text))
+        state = _step(connection, (scorer, alias), before, until, pi_min)
+        if state is not None and state is not before:
+            save_state(connection, scorer, alias, orjson.dumps(asdict(state)).decode(), state.at)
+        if state is not None:
+            found += _figures(scorer, alias, state)
+    return found
+
+
+def _step(
+    connection: Connection, of: tuple[str, str], before: _State | None, until: float, pi_min: float
+) -> _State | None:
+    if before is None:
+        return _begin(connection, of, until)
+    rows = rows_after(connection, *of, before.at, until)
+    if not rows:
+        return before
+    if rows[-1].feature_set != before.feature_set:
+        return _begin(connection, of, until) or before
+    every = -(-len(rows) // MOST_ROWS)
+    same = [row for row in rows[::every] if row.feature_set == before.feature_set]
+    judged = [row for row in rows if row.value is not None]
+    if judged and judged[-1].version != before.version:
+        quality, version = _quality_reference(newest_rows(connection, *of, until, QUALITY_REFERENCE, judged=True))
+    else:
+        quality, version = _judged(before, judged, pi_min), before.version
+        if quality is None:
+            quality, version = _quality_reference(newest_rows(connection, *of, until, QUALITY_REFERENCE, judged=True))
+    return _State(rows[-1].received, before.feature_set, version, quality, _seen(before, same), before.edges)
+
+
+def _begin(connection: Connection, of: tuple[str, str], until: float) -> _State | None:
+    """The usual ranges, from the newest exchanges; None: there are too few."""
+    rows = newest_rows(connection, *of, until, INPUT_REFERENCE)
+    rows = [row for row in rows if row.feature_set == rows[-1].feature_set and row.features]
+    if len(rows) < INPUT_REFERENCE:
+        return None
+    x = _features(rows)
+    finite = np.where(np.isfinite(x), x, 0.0)
+    edges = [np.unique(np.quantile(column, np.arange(1, _BINS) / _BINS)).tolist() for column in finite.T]
+    detector = ChangeDetector(*usual_range(_places(x, edges), INPUT_MARGIN), INPUT_ALPHA)
+    quality, version = _quality_reference(newest_rows(connection, *of, until, QUALITY_REFERENCE, judged=True))
+    return _State(rows[-1].received, rows[-1].feature_set, version, quality, detector.state(), edges)
+
+
+def _quality_reference(rows: Sequence[PredictedRow]) -> tuple[Mapping[str, Any] | None, str]:
+    rows = [row for row in rows if row.version == rows[-1].version]
+    if len(rows) < QUALITY_REFERENCE:
+        return None, rows[-1].version if rows else ""
+    values = np.array([[row.value] for row in rows], dtype=np.float64)
+    calls = np.array([1.0 / row.pi for row in rows])
+    return ChangeDetector(*usual_range(values, QUALITY_MARGIN, calls), QUALITY_ALPHA).state(), rows[-1].version
+
+
+def _judged(before: _State, rows: Sequence[PredictedRow], pi_min: float) -> Mapping[str, Any] | None:
+    if before.quality is None or not rows:
+        return before.quality
+    detector = ChangeDetector.from_state(before.quality)
+    weights = np.minimum(1.0, pi_min / np.array([row.pi for row in rows]))
+    detector.add(np.array([[row.value] for row in rows], dtype=np.float64), weights)
+    return detector.state()
+
+
+def _seen(before: _State, rows: Sequence[PredictedRow]) -> Mapping[str, Any] | None:
+    rows = [row for row in rows if row.features]
+    if before.input is None or not rows:
+        return before.input
+    detector = ChangeDetector.from_state(before.input)
+    detector.add(_places(_features(rows), before.edges))
+    return detector.state()
+
+
+def _features(rows: Sequence[PredictedRow]) -> NDArray[np.float64]:
+    return np.stack([np.frombuffer(row.features, dtype="<f4") for row in rows]).astype(np.float64)
+
+
+def _places(x: NDArray[np.float64], edges: Sequence[Sequence[float]]) -> NDArray[np.float64]:
+    """The bin of each value, from 0 (lowest) to 1. Values that are not finite are in the middle."""
+    columns = [
+        np.where(np.isfinite(x[:, i]), np.searchsorted(np.asarray(ends), x[:, i], side="left") / max(len(ends), 1), 0.5)
+        for i, ends in enumerate(edges)
+    ]
+    return np.stack(columns, axis=1)
+
+
+def _figures(scorer: str, alias: str, state: _State) -> list[DriftFigures]:
+    found: list[DriftFigures] = []
+    kinds: tuple[tuple[Kind, Mapping[str, Any] | None], ...] = (("quality", state.quality), ("input", state.input))
+    for kind, saved in kinds:
+        if saved is not None:
+            detector = ChangeDetector.from_state(saved)
+            stream, direction = detector.largest()
+            what = direction if kind == "quality" else f"{stream} {direction}"
+            found.append(DriftFigures(scorer, alias, kind, detector.log_statistic, detector.limit, what))
+    return found
+
+
+def drift_lines(figures: Sequence[DriftFigures], names: Sequence[str]) -> list[str]:
+    """The alarms that are on, one sentence each. names: of the features."""
+    lines = []
+    for each in figures:
+        if not each.alarm:
+            continue
+        stream, _, direction = each.what.rpartition(" ")
+        what = f"the mean of {each.scorer}" if each.kind == "quality" else f"the feature {_name(stream, names)}"
+        lines.append(f"drift: {each.alias}: {what} has gone {direction} from its usual range")
+    return lines
+
+
+def _name(stream: str, names: Sequence[str]) -> str:
+    return names[int(stream)] if stream.isdigit() and int(stream) < len(names) else stream

@@ -1,0 +1,101 @@
+"""Drift alarms from the store: which exchanges count, what is an alarm, and what restarts the usual range."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import numpy as np
+import pytest
+
+from gateway.core.exchange import Exchange
+from gateway.evals.learned import drift
+from gateway.evals.learned.drift import advance, drift_lines
+from gateway.evals.store.predictions import Prediction
+from gateway.observability.eval_metrics import DriftFigures
+
+Make = Callable[..., Exchange]
+T0 = 1_700_000_000.0
+
+
+class Traffic:
+    """Writes predicted exchanges, one a second; every one is judged."""
+
+    def __init__(self, store: Any, exchange: Make) -> None:
+        self._store, self._exchange, self._rng, self.now = store, exchange, np.random.default_rng(1), T0
+
+    def send(self, n: int, mean: float = 0.8, shift: float = 0.0, feature_set: str = "f1") -> None:
+        sent = []
+        for _ in range(n):
+            self.now += 1.0
+            text = "1" if self._rng.random() < mean else "0"
+            sent.append(self._exchange(text, received=self.now))
+            features = np.array([self._rng.normal(), self._rng.normal() + shift], dtype="<f4").tobytes()
+            self._store.predictions[sent[-1].id] = Prediction(
+                "stated", "v1", 0.8, 0.1, 0.5, True, feature_set, features
+            )
+        self._store.write(*sent)
+
+    def look(self) -> dict[str, DriftFigures]:
+        found = self._store.run(partial(advance, scorer="stated", pi_min=0.05, now=self.now + drift.SETTLED_S))
+        return {each.kind: each for each in found}
+
+
+@pytest.fixture
+def sent(store: Any, exchange: Make) -> Traffic:
+    return Traffic(store, exchange)
+
+
+def test_until_there_is_a_usual_range_there_is_no_alarm(sent: Traffic) -> None:
+    sent.send(300)
+    assert sent.look() == {}
+
+
+def test_steady_traffic_rings_nothing_and_a_drop_rings(sent: Traffic) -> None:
+    sent.send(1000)
+    sent.look()
+    sent.send(300)
+    steady = sent.look()
+    assert set(steady) == {"quality", "input"}
+    assert not any(each.alarm for each in steady.values())
+    for _ in range(3):
+        sent.send(700, mean=0.2)
+        fallen = sent.look()
+    assert fallen["quality"].alarm
+    assert fallen["quality"].what == "down"
+    assert not fallen["input"].alarm
+    assert drift_lines(list(fallen.values()), ()) == [
+        "drift: chat: the mean of stated has gone down from its usual range"
+    ]
+
+
+def test_a_feature_that_moves_is_named(sent: Traffic) -> None:
+    sent.send(1000)
+    sent.look()
+    sent.send(500, shift=1.5)
+    found = sent.look()
+    assert found["input"].alarm
+    assert not found["quality"].alarm
+    assert drift_lines(list(found.values()), ("length", "hedges")) == [
+        "drift: chat: the feature hedges has gone up from its usual range"
+    ]
+
+
+def test_exchanges_count_once_and_only_when_they_have_settled(sent: Traffic, store: Any) -> None:
+    sent.send(1000)
+    sent.look()
+    sent.send(40, mean=0.0)
+    before = store.run(partial(advance, scorer="stated", pi_min=0.05, now=sent.now + drift.SETTLED_S - 40.0))
+    once = sent.look()
+    assert once["quality"].statistic > before[0].statistic
+    assert sent.look() == once
+
+
+def test_other_features_begin_a_new_usual_range(sent: Traffic) -> None:
+    sent.send(1000)
+    sent.look()
+    sent.send(500, shift=1.5)
+    assert sent.look()["input"].alarm
+    sent.send(1000, shift=1.5, feature_set="f2")
+    assert not sent.look()["input"].alarm
