@@ -15,7 +15,6 @@ from typing import Any, Literal
 import numpy as np
 import orjson
 from numpy.typing import NDArray
-from sqlalchemy import Connection
 
 from gateway.evals.statistics.change_detection import ChangeDetector, usual_range
 from gateway.evals.store.drift import (
@@ -26,6 +25,7 @@ from gateway.evals.store.drift import (
     rows_after,
     save_state,
 )
+from gateway.evals.store.query import Reading
 from gateway.observability.eval_metrics import DriftFigures
 
 QUALITY_ALPHA, INPUT_ALPHA = 1e-4, 1e-5
@@ -57,11 +57,11 @@ class DriftWatch:
     scorer: str
     pi_min: float
 
-    def look(self, connection: Connection) -> tuple[DriftFigures, ...]:
+    def look(self, connection: Reading) -> tuple[DriftFigures, ...]:
         return tuple(advance(connection, self.scorer, self.pi_min))
 
 
-def advance(connection: Connection, scorer: str, pi_min: float, now: float | None = None) -> list[DriftFigures]:
+def advance(connection: Reading, scorer: str, pi_min: float, now: float | None = None) -> list[DriftFigures]:
     """Takes what has settled since the last call into the alarms of every model name, and returns them.
 
     scorer: the predictor's key. pi_min: the smallest probability of a draw. now: Unix seconds; None: the present.
@@ -80,7 +80,7 @@ def advance(connection: Connection, scorer: str, pi_min: float, now: float | Non
 
 
 def _step(
-    connection: Connection, of: tuple[str, str], before: _State | None, until: float, pi_min: float
+    connection: Reading, of: tuple[str, str], before: _State | None, until: float, pi_min: float
 ) -> _State | None:
     if before is None:
         return _begin(connection, of, until)
@@ -101,7 +101,7 @@ def _step(
     return _State(rows[-1].received, before.feature_set, version, quality, _seen(before, same), before.edges)
 
 
-def _begin(connection: Connection, of: tuple[str, str], until: float) -> _State | None:
+def _begin(connection: Reading, of: tuple[str, str], until: float) -> _State | None:
     """The usual ranges, from the newest exchanges; None: there are too few."""
     rows = newest_rows(connection, *of, until, INPUT_REFERENCE)
     rows = [row for row in rows if row.feature_set == rows[-1].feature_set and row.features]
