@@ -21,6 +21,7 @@ from gateway.evals.store.rows import ScoredExchange, feedback_row
 from gateway.evals.store.tables import SCORE, exchanges, feedback, scores
 
 _NAMES = [column.name for column in feedback.columns]
+_OF_EXCHANGE = [exchanges.c[name] for name in ("id", "experiment", "plan", "arm", "pi", "stratum")]
 _CHUNK = 500
 _SWEPT = 500
 _WAITING = select(feedback.c.feedback_id).where(
@@ -55,10 +56,7 @@ def write_feedback(connection: Connection, given: Sequence[Feedback], now: float
 
 
 def _keep(connection: Connection, values: Mapping[str, Any]) -> None:
-    statement = insert(connection.dialect, feedback).values(values)
-    later = {name: statement.excluded[name] for name in _NAMES[1:] if name != "resolved"}
-    newer = feedback.c.at <= statement.excluded.at
-    connection.execute(statement.on_conflict_do_update(index_elements=["feedback_id"], set_=later, where=newer))
+    connection.execute(_upsert(connection), [dict(values)])
 
 
 def _met(connection: Connection, given: Feedback, exchange: str | None) -> JoinedFeedback:
@@ -123,23 +121,51 @@ def _resolved(connection: Connection, given: RowMapping, exchange_id: str) -> Ro
 def _exchange(connection: Connection, given: RowMapping) -> RowMapping | None:
     """The served exchange of this caller: by our id, or by the upstream's, of which the newest counts."""
     e = exchanges.c
-    columns = (e.id, e.experiment, e.plan, e.arm, e.pi, e.stratum)
     own = and_(e.caller == given["caller"], e.role == "served")
-    by_id = connection.execute(select(*columns).where(e.id == given["exchange_id"], own)).mappings().first()
+    by_id = connection.execute(select(*_OF_EXCHANGE).where(e.id == given["exchange_id"], own)).mappings().first()
     if by_id is not None:
         return by_id
-    theirs = select(*columns).where(e.upstream_id == given["exchange_id"], own).order_by(e.received.desc()).limit(1)
+    theirs = (
+        select(*_OF_EXCHANGE).where(e.upstream_id == given["exchange_id"], own).order_by(e.received.desc()).limit(1)
+    )
     return connection.execute(theirs).mappings().first()
 
 
 def _score(connection: Connection, given: RowMapping, exchange: RowMapping, now: float) -> None:
-    score_id = f"{FEEDBACK}{given['feedback_id']}"
     if given["value"] is None and given["label"] is None:
         _unscore(connection, given["feedback_id"], exchange["id"])
         return
+    _save_scores(connection, [_score_values(given, exchange, now)])
+
+
+def write_resolved(connection: Connection, given: Sequence[Feedback], now: float) -> None:
+    """The same for feedback with a value whose id is that of an exchange of its caller, in a few statements. It
+    replaces feedback that was given at the same time; what names no such exchange is dropped."""
+    e = exchanges.c
+    by_id: dict[str, RowMapping] = {}
+    for chunk in chunked(list({each.id for each in given}), _CHUNK):
+        query = select(*_OF_EXCHANGE, e.caller).where(e.id.in_(chunk), e.role == "served")
+        by_id |= {row["id"]: row for row in connection.execute(query).mappings()}
+    met = [each for each in given if each.id in by_id and by_id[each.id]["caller"] == each.caller]
+    if not met:
+        return
+    rows = [dict(zip(_NAMES, feedback_row(each), strict=True)) | {"resolved": each.id} for each in met]
+    connection.execute(_upsert(connection), rows)
+    _save_scores(connection, [_score_values(row, by_id[row["resolved"]], now) for row in rows])
+
+
+def _upsert(connection: Connection) -> Any:
+    statement = insert(connection.dialect, feedback)
+    later = {name: statement.excluded[name] for name in _NAMES[1:] if name != "resolved"}
+    newer = feedback.c.at <= statement.excluded.at
+    return statement.on_conflict_do_update(index_elements=["feedback_id"], set_=later, where=newer)
+
+
+def _score_values(given: Mapping[str, Any] | RowMapping, exchange: RowMapping, now: float) -> dict[str, Any]:
+    """A row of `scores`."""
     value = given["value"]
-    values: dict[str, Any] = {
-        "score_id": score_id, "exchange_id": exchange["id"], "subject": "exchange",
+    return {
+        "score_id": f"{FEEDBACK}{given['feedback_id']}", "exchange_id": exchange["id"], "subject": "exchange",
         "experiment": exchange["experiment"], "plan": exchange["plan"], "arm": exchange["arm"],
         "scorer": FEEDBACK + given["name"], "version": "1", "config_hash": "", "repeat": 0, "kind": "feedback",
         "direction": "maximise", "data_type": given["data_type"],
@@ -147,9 +173,12 @@ def _score(connection: Connection, given: RowMapping, exchange: RowMapping, now:
         "value01": value if value is not None and 0 <= value <= 1 else None, "explanation": given["comment"],
         "pi": exchange["pi"], "stratum": exchange["stratum"], "seconds": 0.0, "answered": given["at"], "created": now,
     }  # fmt: skip
-    statement = insert(connection.dialect, scores).values(values)
-    later = {name: statement.excluded[name] for name in values if name not in SCORE}
-    connection.execute(statement.on_conflict_do_update(index_elements=list(SCORE), set_=later))
+
+
+def _save_scores(connection: Connection, rows: Sequence[dict[str, Any]]) -> None:
+    statement = insert(connection.dialect, scores)
+    later = {name: statement.excluded[name] for name in rows[0] if name not in SCORE}
+    connection.execute(statement.on_conflict_do_update(index_elements=list(SCORE), set_=later), rows)
 
 
 def _unscore(connection: Connection, feedback_id: str, exchange_id: str) -> None:

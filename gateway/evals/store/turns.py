@@ -16,7 +16,7 @@ from dataclasses import astuple, dataclass
 from itertools import pairwise
 from typing import Any
 
-from sqlalchemy import Connection, RowMapping, and_, delete, or_, select, update
+from sqlalchemy import Connection, RowMapping, and_, bindparam, delete, or_, select, update
 
 from gateway.core.chunked import chunked
 from gateway.core.exchange import Feedback, only_word_id
@@ -33,13 +33,16 @@ WINDOW_S = 86_400.0
 """How long after an answer a message counts as a reaction to it, in seconds."""
 _GOOD: frozenset[Sign] = frozenset({"thanks"})
 _CHUNK = 400
+_SET_PARENT = update(turns).where(turns.c.exchange_id == bindparam("reply")).values(parent=bindparam("answered"))
 
 
 def add(connection: Connection, new: Sequence[Turn], now: float) -> None:
     """Stores turns, of exchanges that are new, and the feedback that follows from them."""
-    for turn in new:
-        values = dict(zip(turns.columns.keys(), (*astuple(turn)[:7], ",".join(turn.signs), turn.parent), strict=True))
-        connection.execute(insert(connection.dialect, turns).values(values).on_conflict_do_nothing())
+    if not new:
+        return
+    names = turns.columns.keys()
+    rows = [dict(zip(names, (*astuple(t)[:7], ",".join(t.signs), t.parent), strict=True)) for t in new]
+    connection.execute(insert(connection.dialect, turns).on_conflict_do_nothing(), rows)
     stopped = [_Reaction(t.exchange_id, t.caller, t.received, ("stop",)) for t in new if t.stopped]
     _write(connection, stopped, now)
     _join(connection, _waiting(connection, new), now)
@@ -92,14 +95,16 @@ def _waiting(connection: Connection, new: Sequence[Turn]) -> list[RowMapping]:
 def _join(connection: Connection, replies: Sequence[RowMapping], now: float) -> None:
     answered = _answered(connection, {row["reply_to"] for row in replies})
     joined: list[_Reaction] = []
+    parents = []
     for reply in replies:
         parent = _parent(reply, answered.get(reply["reply_to"], ()))
         if parent is None:
             continue
-        mine = turns.c.exchange_id == reply["exchange_id"]
-        connection.execute(update(turns).where(mine).values(parent=parent["exchange_id"]))
+        parents.append({"reply": reply["exchange_id"], "answered": parent["exchange_id"]})
         signs: Any = tuple(filter(None, reply["signs"].split(",")))
         joined.append(_Reaction(parent["exchange_id"], parent["caller"], parent["received"], signs))
+    if parents:
+        connection.execute(_SET_PARENT, parents)
     _write(connection, joined, now)
     _attempts(connection, {each.exchange_id for each in joined}, now)
 
@@ -146,7 +151,7 @@ def _write(connection: Connection, reactions: Sequence[_Reaction], now: float) -
         if word.value == 0.0 != known.value:
             given[word.feedback_id] = word
     bad = _known_bad(connection, list(given))
-    feedback.write_feedback(connection, [w for w in given.values() if w.feedback_id not in bad], now)
+    feedback.write_resolved(connection, [w for w in given.values() if w.feedback_id not in bad], now)
 
 
 def _words(reaction: _Reaction) -> list[Feedback]:
