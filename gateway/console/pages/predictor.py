@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,9 +12,11 @@ from starlette.responses import Response
 from gateway.console.pages.filters import moment
 from gateway.console.pages.frame import Page, PageRoute, render, services_of
 from gateway.evals.learned.card import predictor_off
+from gateway.evals.learned.drift import saved_figures
 from gateway.evals.reports.predictor_charts import calibration_chart, ratio_chart
 from gateway.evals.store.predictor_history import JudgedShare, TrainedModel, judged_share, trained_models
 from gateway.evals.store.query import Reading
+from gateway.observability.eval_metrics import DriftFigures
 
 PATH = "/console/predictor"
 DAY_S = 86_400.0
@@ -30,6 +33,8 @@ class PredictorState:
     """The newest first."""
     share: JudgedShare
     """Of the last 24 hours."""
+    alarms: Sequence[DriftFigures]
+    """By model name and kind."""
 
     @property
     def newest(self) -> TrainedModel | None:
@@ -60,7 +65,8 @@ async def show(request: Request) -> Response:
 
     def reading(connection: Reading) -> PredictorState:
         models = trained_models(connection, config.target, MODELS_SHOWN)
-        return PredictorState(models, judged_share(connection, config.key, since))
+        share, alarms = judged_share(connection, config.key, since), saved_figures(connection, config.key)
+        return PredictorState(models, share, alarms)
 
     found = await services.admin.store.read(reading)
     return render(

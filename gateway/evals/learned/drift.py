@@ -24,6 +24,7 @@ from gateway.evals.store.drift import (
     newest_rows,
     rows_after,
     save_state,
+    saved_states,
 )
 from gateway.evals.store.query import Reading
 from gateway.observability.eval_metrics import DriftFigures
@@ -165,6 +166,12 @@ def _figures(scorer: str, alias: str, state: _State) -> list[DriftFigures]:
             what = direction if kind == "quality" else f"{stream} {direction}"
             found.append(DriftFigures(scorer, alias, kind, detector.log_statistic, detector.limit, what))
     return found
+
+
+def saved_figures(connection: Reading, scorer: str) -> list[DriftFigures]:
+    """Where the alarms stood when a consumer last advanced them. Only reads."""
+    states = sorted(saved_states(connection, scorer).items())
+    return [each for alias, text in states for each in _figures(scorer, alias, _State(**orjson.loads(text)))]
 
 
 def drift_lines(figures: Sequence[DriftFigures], names: Sequence[str]) -> list[str]:

@@ -5,7 +5,11 @@ from __future__ import annotations
 import re
 from typing import Any
 
+import orjson
+
 from gateway.config.predictor import PredictorConfig
+from gateway.evals.statistics.change_detection import ChangeDetector
+from gateway.evals.store.drift import save_state
 from gateway.evals.store.predictions import Prediction, StoredModel, save_model
 from gateway.evals.store.tables import predictions
 
@@ -80,3 +84,12 @@ async def test_a_call_shows_what_was_predicted(pages, make_exchange):
     await predict(pages, one)
     page = words(await pages.get(await pages.login("viewer"), f"/console/calls/{one.id}"))
     assert "valid_json 0.42 0.07 0.3 judged" in page
+
+
+async def test_an_alarm_of_drift_is_shown(pages):
+    configure(pages)
+    detector = ChangeDetector([0.4], [0.6], 1e-4)
+    detector.add([[0.0]] * 60)
+    state = {"at": 1.0, "feature_set": "f", "version": "1", "quality": detector.state(), "input": None, "edges": []}
+    await pages.store.run(lambda c: save_state(c, "valid_json", "chat", orjson.dumps(state).decode(), 1.0))
+    assert re.search(r"chat quality on [\d.]+ 9\.21", words(await pages.get(await pages.login("viewer"), PATH)))

@@ -11,7 +11,7 @@ import pytest
 
 from gateway.core.exchange import Exchange
 from gateway.evals.learned import drift
-from gateway.evals.learned.drift import advance, drift_lines
+from gateway.evals.learned.drift import advance, drift_lines, saved_figures
 from gateway.evals.store.predictions import Prediction
 from gateway.observability.eval_metrics import DriftFigures
 
@@ -70,13 +70,14 @@ def test_steady_traffic_rings_nothing_and_a_drop_rings(sent: Traffic) -> None:
     ]
 
 
-def test_a_feature_that_moves_is_named(sent: Traffic) -> None:
+def test_a_feature_that_moves_is_named(sent: Traffic, store: Any) -> None:
     sent.send(1000)
     sent.look()
     sent.send(500, shift=1.5)
     found = sent.look()
     assert found["input"].alarm
     assert not found["quality"].alarm
+    assert store.run(lambda c: saved_figures(c, "stated")) == list(found.values()), "what others read later"
     assert drift_lines(list(found.values()), ("length", "hedges")) == [
         "drift: chat: the feature hedges has gone up from its usual range"
     ]
