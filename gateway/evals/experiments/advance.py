@@ -143,6 +143,7 @@ def _observations(connection: Transaction, ids: Sequence[str], pairs: Sequence[s
             output_tokens=each.output_tokens,
             cost_usd=each.cost_usd,
             request_bytes=each.request_bytes,
+            predicted=each.predicted,
             likelihood=likelihood_from_json(each.likelihood),
             scores=scores.get(each.id, {}),
             pair_scores=beside.get(each.id, {}),

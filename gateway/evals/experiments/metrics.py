@@ -56,6 +56,7 @@ class ArmObservation:
     output_tokens: int | None = None
     cost_usd: float | None = None
     request_bytes: int | None = None
+    predicted: float | None = None  # of the answer, by a predictor, before any scorer saw it
     scores: Mapping[Key, StoredScore] = field(default_factory=dict)
     likelihood: AnswerLikelihood | None = None  # of the served answer under this arm's engine
     pair_scores: Mapping[Key, StoredScore] = field(default_factory=dict)  # comparing the served answer with this one
@@ -330,8 +331,10 @@ _TAKERS = {
 }
 
 
-def known_before(control: ArmObservation, scorer: Key | None) -> tuple[float, float, float] | None:
+def known_before(control: ArmObservation, scorer: Key | None) -> tuple[float, float, float, float] | None:
     """What is known of a request and its served answer, whether or not it becomes a pair: covariates for the primary.
+
+    The last is the predictor's expectation, 0.5 without one; sequences that began before it was known ignore it.
 
     scorer: whose score of the served answer is one of them; None: the primary is no score of one answer. None as a
     result: that score is missing.
@@ -340,7 +343,8 @@ def known_before(control: ArmObservation, scorer: Key | None) -> tuple[float, fl
     value = 0.0 if scorer is None else None if opinion is None else opinion.value
     if value is None:
         return None
-    return value, math.log1p(control.request_bytes or 0), math.log1p(control.output_tokens or 0)
+    expected = 0.5 if control.predicted is None else control.predicted
+    return value, math.log1p(control.request_bytes or 0), math.log1p(control.output_tokens or 0), expected
 
 
 def noise_metrics(metrics: Iterable[Metric]) -> list[Metric]:

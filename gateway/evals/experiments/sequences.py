@@ -58,7 +58,7 @@ _OF_ALONE = 0.8  # share of a failure metric's error for metrics.ALONE, which de
 _FAILURES = ("failed", "completed", "lost", "judge")
 ADJUSTABLE = ("score", "preference", "distance")  # sources of a primary whose differences may be adjusted
 _MOST_COMPARED = 20  # requests without a pair that one pair is centred on
-COVARIATES = 3  # see metrics.known_before
+COVARIATES = 4  # see metrics.known_before; 3 in sequences that began before there was a predictor
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,7 +203,8 @@ class DifferenceSequence:
         difference = taken.difference
         if self.adjustment is not None:
             self.unadjusted = self.unadjusted.add(difference)
-            difference = difference if known is None else self.adjustment.adjust(difference, known)
+            size = self.adjustment.size
+            difference = difference if known is None else self.adjustment.adjust(difference, known[:size])
         self.difference.add((difference + 1) / 2 if self.rule.method == "betting" else difference)
         self.a.add(taken.a)
         self.b.add(taken.b)
@@ -216,7 +217,7 @@ class DifferenceSequence:
     def see(self, known: Numbers[float], rate: float, u: float) -> None:
         """A request that was not drawn for a pair, in order. rate, u: as PastAdjustment.wait takes them."""
         if self.adjustment is not None and not self.closed:
-            self.adjustment.wait(known, rate, u)
+            self.adjustment.wait(known[: self.adjustment.size], rate, u)
 
     def estimate(self, share: AlphaShare = EVEN) -> Estimate:
         """The difference with its interval, valid at any time. An infinite bound is None."""

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from gateway.core.plan import REPEAT
 from gateway.evals.experiments.metrics import ALONE, Metric, PairValue
 from gateway.evals.experiments.sequences import BURN_IN, DifferenceSequence, SequenceRule, rule_of, trail_point
+from gateway.evals.statistics.past_adjustment import PastAdjustment
 
 SCORES = st.lists(st.tuples(st.floats(0, 1), st.floats(0, 1)), max_size=40)
 RULES = [
@@ -177,9 +178,9 @@ def adjusting(**changes: Any) -> DifferenceSequence:
 def predicted(sequence: DifferenceSequence, rng: random.Random) -> None:
     """A pair whose difference is the control's score but for a little noise, after four requests that are no pairs."""
     for _ in range(4):
-        sequence.see((rng.random(), 3.0, 4.0), 1.0, 0.0)
+        sequence.see((rng.random(), 3.0, 4.0, 0.5), 1.0, 0.0)
     score = rng.random()
-    sequence.add(PairValue(score, 0.5, 0.5 - score + rng.uniform(-0.1, 0.1)), (score, 3.0, 4.0))
+    sequence.add(PairValue(score, 0.5, 0.5 - score + rng.uniform(-0.1, 0.1)), (score, 3.0, 4.0, 0.5))
 
 
 def test_an_adjusted_sequence_closes_earlier_by_what_it_saves() -> None:
@@ -210,6 +211,18 @@ def test_an_adjusted_sequence_continues_with_the_same_bits() -> None:
         part = DifferenceSequence.from_state(orjson.loads(orjson.dumps(part.state())))
     assert part.state() == whole.state()
     assert part.interval() == whole.interval()
+
+
+def test_a_sequence_from_before_the_predictor_continues_without_it() -> None:
+    """Its state has three covariates; the fourth is left out."""
+    begun = adjusting()
+    begun.adjustment = PastAdjustment(3, 4)
+    stored, rng = DifferenceSequence.from_state(orjson.loads(orjson.dumps(begun.state()))), random.Random(8)
+    for _ in range(40):
+        predicted(stored, rng)
+    assert stored.adjustment is not None
+    assert (stored.adjustment.size, stored.adjustment.n) == (3, 40)
+    assert stored.adjustment.weight > 0.8
 
 
 def test_only_the_primary_of_a_partly_shadowed_plan_is_adjusted() -> None:

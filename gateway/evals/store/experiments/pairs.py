@@ -20,7 +20,7 @@ from gateway.evals.store.engine import insert
 from gateway.evals.store.ledger import position as padded
 from gateway.evals.store.rows import ScoredExchange
 from gateway.evals.store.score_sums import add_costs, costs_of_pairs
-from gateway.evals.store.tables import exchanges, pair_scores, pairs, scores
+from gateway.evals.store.tables import exchanges, pair_scores, pairs, predictions, scores
 
 _CHUNK = 500
 AFTER_VERDICT = "after_verdict"
@@ -54,6 +54,8 @@ class ArmRecord:
     cost_usd: float | None
     request_bytes: int | None
     likelihood: str | None = None
+    predicted: float | None = None
+    """What a predictor expected of it; None: there was none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,7 +207,8 @@ def leave_out(connection: Connection, ids: Sequence[str]) -> None:
 
 def arm_records(connection: Connection, ids: Sequence[str]) -> list[ArmRecord]:
     """The exchanges that are stored of these ids, in no particular order."""
-    e = exchanges.c
+    e, p = exchanges.c, predictions.c
+    predicted = select(func.max(p.predicted)).where(p.exchange_id == e.id).scalar_subquery()
     query = select(
         e.id,
         e.status,
@@ -216,9 +219,12 @@ def arm_records(connection: Connection, ids: Sequence[str]) -> list[ArmRecord]:
         e.cost_usd,
         func.length(e.request),
         e.likelihood,
+        predicted,
     )
     return [
-        ArmRecord(*row) for chunk in chunked(ids, _CHUNK) for row in connection.execute(query.where(e.id.in_(chunk)))
+        ArmRecord(*tuple(row))
+        for chunk in chunked(ids, _CHUNK)
+        for row in connection.execute(query.where(e.id.in_(chunk)))
     ]
 
 
