@@ -24,6 +24,7 @@ from gateway.evals.experiments.engine import ExperimentEngine
 from gateway.evals.experiments.ramp.figures import ramp_figures
 from gateway.evals.gauges import Gauges
 from gateway.evals.learned.drift import DriftWatch
+from gateway.evals.learned.predictor import Predictor
 from gateway.evals.limit_repair import LimitRepair
 from gateway.evals.scoring.budget import ledger_key_at
 from gateway.evals.scoring.registry import RegisteredScorer
@@ -91,6 +92,8 @@ class ConsumerContext:
     """None: the counters of limits are not repaired."""
     drift: DriftWatch | None = None
     """None: there is no predictor."""
+    predictor: Predictor | None = None
+    """None: no model is learned."""
 
 
 class Consumer:
@@ -260,6 +263,8 @@ class Consumer:
             figures = replace(
                 figures, experiments=self._context.experiments.figures, ramps=self._ramps[0], webhooks=self._ramps[1]
             )
+        if self._context.predictor is not None:
+            figures = replace(figures, predictor=self._context.predictor.figures())
         self._context.metrics.figures = self._with_alarms(await self._with_stream_state(figures))
 
     async def _with_stream_state(self, figures: EvalFigures) -> EvalFigures:

@@ -18,7 +18,7 @@ from gateway.core.randomization import draw
 from gateway.core.request_format import stated_reference
 from gateway.core.score import ScoreResult
 from gateway.evals.learned.implicit import ImplicitFeedback
-from gateway.evals.learned.predictor import Predictor, draws_of
+from gateway.evals.learned.predictor import Predictor
 from gateway.evals.scoring.registry import RegisteredScorer
 from gateway.evals.scoring.run import StartedScores, score_all, score_each_now, score_later, score_now
 from gateway.evals.scoring.text_facts import BatchTexts
@@ -157,18 +157,21 @@ class EntryScorer:
         return {s.exchange.id: each for s, each in zip(asked, predicted, strict=True)}
 
     def _start(self, subjects: Sequence[Subject], predictions: Mapping[str, Prediction]) -> list[StartedScores]:
-        """Runs the scorers that need no waiting, and starts the others. Where predictions choose the scorers of each
-        exchange, exchange by exchange; else scorer by scorer."""
-        if predictions and self._predictor is not None:
-            return [self._start_one(s, predictions.get(s.exchange.id)) for s in subjects]
-        begun = iter(score_each_now(self._scorers, [s for s in subjects if self._of(s.exchange)], draw))
-        return [next(begun) if self._of(s.exchange) else StartedScores(s, [], []) for s in subjects]
+        """Runs the scorers that need no waiting, and starts the others."""
+        scorers = self._scorers if self._predictor is None else self._predictor.unguided
+        begun = iter(score_each_now(scorers, [s for s in subjects if self._of(s.exchange)], draw))
+        started = [next(begun) if self._of(s.exchange) else StartedScores(s, [], []) for s in subjects]
+        if self._predictor is not None and predictions:
+            for each in started:
+                self._add_guided(each, self._predictor.drawn(predictions.get(each.subject.exchange.id)))
+        return started
 
-    def _start_one(self, subject: Subject, prediction: Prediction | None) -> StartedScores:
-        scorers = self._of(subject.exchange)
-        if self._predictor is not None and prediction is not None:
-            scorers = self._predictor.chosen(prediction)
-        return score_now(scorers, subject, draws_of(subject.exchange.unit, prediction))
+    def _add_guided(self, started: StartedScores, scorers: Mapping[str, RegisteredScorer]) -> None:
+        """scorers: whose draw is decided."""
+        if scorers:
+            more = score_now(scorers, started.subject, lambda _: 0.0)
+            started.waiting.extend((len(started.results) + at, name, of) for at, name, of in more.waiting)
+            started.results.extend(more.results)
 
     async def _end(
         self, parsed: _ParsedExchange, begun: StartedScores, prediction: Prediction | None

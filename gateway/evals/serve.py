@@ -36,6 +36,8 @@ from gateway.evals.learned.drift import DriftWatch
 from gateway.evals.learned.implicit import ImplicitFeedback
 from gateway.evals.learned.output_tokens import OutputTokenLearner
 from gateway.evals.learned.predictor import Predictor
+from gateway.evals.learned.trainer import training_job
+from gateway.evals.learned.upkeep import PredictorUpkeep
 from gateway.evals.limit_repair import LimitRepair
 from gateway.evals.scoring.asker import ExternalServices
 from gateway.evals.scoring.budget import BudgetLedger
@@ -137,11 +139,15 @@ async def opened(
             context = ConsumerContext(
                 corridor, opened_store, scorers, scoring, gauges, EvalMetrics(registry), experiments, events, repair,
                 None if config.predictor is None else DriftWatch(config.predictor.key, config.predictor.pi_min),
+                predictor,
             )  # fmt: skip
             name = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
             tasks = await stack.enter_async_context(Tasks())
             if config.budgets.estimate == "request":
                 tasks.start(OutputTokenLearner(opened_store, corridor.state, name).run(), "output tokens")
+            if predictor is not None:
+                job = training_job(config, store, scorers)
+                tasks.start(PredictorUpkeep(opened_store, predictor, job, name).run(), "predictor")
             if config.webhooks:
                 tasks.start(WebhookSender(opened_store, outside.connections, config.webhooks, name).run(), "webhooks")
             yield Consumer(context, name, timing)

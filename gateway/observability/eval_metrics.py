@@ -301,6 +301,50 @@ class DriftFigures:
 
 
 @dataclass(frozen=True, slots=True)
+class PredictorFigures:
+    """The learned model of this consumer."""
+
+    target: str
+    trained_at: float | None  # Unix seconds; None: there is no model
+    rows: int  # that it was trained on
+    off: bool  # it does harm, and is not followed
+    inclusion: float | None  # mean probability of being judged, over the newest exchanges; None: there were none
+    exchanges: int  # predicted since the start
+    cpu_s: float  # of the same
+
+
+def _model_families(predictor: PredictorFigures | None) -> Iterator[Metric]:
+    of = ["target"]
+    trained = GaugeMetricFamily(
+        "gateway_eval_predictor_created_timestamp_seconds", "Unix time at which the model in use was trained", labels=of
+    )
+    rows = GaugeMetricFamily(
+        "gateway_eval_predictor_training_rows", "Values that the model in use was trained on", labels=of
+    )
+    off = GaugeMetricFamily("gateway_eval_predictor_off", "1 when the model does harm and is not followed", labels=of)
+    share = GaugeMetricFamily(
+        "gateway_eval_predictor_inclusion_mean",
+        "Mean probability of being judged, over the newest exchanges",
+        labels=of,
+    )
+    exchanges = CounterMetricFamily(
+        "gateway_eval_predictor_exchanges", "Exchanges that this consumer has predicted", labels=of
+    )
+    cpu = CounterMetricFamily(
+        "gateway_eval_predictor_cpu_seconds", "Processor time that the predictions of this consumer took", labels=of
+    )
+    if predictor is not None:
+        values = (
+            (trained, predictor.trained_at), (rows, predictor.rows), (off, float(predictor.off)),
+            (share, predictor.inclusion), (exchanges, predictor.exchanges), (cpu, predictor.cpu_s),
+        )  # fmt: skip
+        for family, value in values:
+            if value is not None:
+                family.add_metric([predictor.target], value)
+    yield from (trained, rows, off, share, exchanges, cpu)
+
+
+@dataclass(frozen=True, slots=True)
 class EvalFigures:
     """The values of all the consumer's metrics, at one moment."""
 
@@ -325,6 +369,7 @@ class EvalFigures:
     webhooks: Mapping[tuple[str, str], int] = field(default_factory=dict)  # deliveries by receiver and state
     cards: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # of the newest model, by predictor's target
     drift: tuple[DriftFigures, ...] = ()
+    predictor: PredictorFigures | None = None
     at: float | None = None  # Unix time of these values; None: not read yet
 
 
@@ -406,6 +451,7 @@ class EvalMetrics(Collector):
         yield from experiment_families(figures.experiments)
         yield from ramp_families(figures)
         yield from _predictor_families(figures)
+        yield from _model_families(figures.predictor)
 
     def _age(self) -> float | None:
         return None if self.figures.at is None else self._clock() - self._set_at

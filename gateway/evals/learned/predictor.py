@@ -7,16 +7,37 @@ depends on the model, so a redelivered exchange gets the same one.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
-from functools import partial
+import time
+from collections import deque
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
 
 from gateway.config.predictor import PredictorConfig
 from gateway.core.exchange import Exchange
 from gateway.core.randomization import draw
+from gateway.evals.learned.card import predictor_off
+from gateway.evals.learned.features import FeatureExtractor, Matrix
+from gateway.evals.learned.inclusion import inclusion
+from gateway.evals.learned.model import PredictorModel
 from gateway.evals.scoring.registry import RegisteredScorer
 from gateway.evals.scoring.types import Subject
-from gateway.evals.store.predictions import Prediction
+from gateway.evals.store.predictions import Prediction, StoredModel
+from gateway.observability.eval_metrics import PredictorFigures
+
+_RECENT = 64  # batches over which the mean of π is shown
+
+
+@dataclass(frozen=True, slots=True)
+class _Expected:
+    """What a model, or the lack of one, says of one exchange."""
+
+    version: str = ""
+    predicted: float | None = None
+    residual: float | None = None
+    pi: float = 1.0
+    features: bytes = b""
 
 
 class Predictor:
@@ -24,9 +45,13 @@ class Predictor:
 
     def __init__(self, config: PredictorConfig, scorers: Mapping[str, RegisteredScorer]) -> None:
         self.config = config
-        self._scorers = scorers
         self._guided = scorers.get(config.guided or "")
         self._others = {name: each for name, each in scorers.items() if name != config.guided}
+        self._extractor = FeatureExtractor()
+        self._model: PredictorModel | None = None
+        self._stored: StoredModel | None = None
+        self._recent: deque[tuple[int, float]] = deque(maxlen=_RECENT)
+        self.exchanges, self.cpu_s = 0, 0.0
 
     @property
     def share(self) -> float:
@@ -34,39 +59,78 @@ class Predictor:
         own = 1.0 if self._guided is None else self._guided.share
         return own if self.config.share is None else self.config.share
 
+    @property
+    def model_version(self) -> str:
+        """ "": there is no model."""
+        return "" if self._stored is None else self._stored.version
+
+    @property
+    def off(self) -> bool:
+        """Whether the model's card says that it does harm; every exchange then has the share."""
+        return self._stored is not None and predictor_off(self._stored.card)
+
+    def figures(self) -> PredictorFigures:
+        """For Prometheus."""
+        stored = self._stored
+        n = sum(size for size, _ in self._recent)
+        mean = sum(total for _, total in self._recent) / n if n else None
+        trained, rows = (None, 0) if stored is None else (stored.created, stored.rows)
+        return PredictorFigures(self.config.target, trained, rows, self.off, mean, self.exchanges, self.cpu_s)
+
+    def use(self, model: PredictorModel, stored: StoredModel) -> None:
+        """From the next batch on. A model over other features than this version computes is not used."""
+        self._model = model if model.feature_set == self._extractor.set else None
+        self.note_card(stored)
+
+    def note_card(self, stored: StoredModel) -> None:
+        """The same model with its newest card."""
+        self._stored = replace(stored, model="")
+
     def predict(self, subjects: Sequence[Subject]) -> list[Prediction]:
         """One for each subject, in order."""
-        return self.without_model(subjects)
+        began = time.thread_time()
+        expected = self._expected(self._extractor.matrix(subjects))
+        found = [self._drawn(s.exchange, each) for s, each in zip(subjects, expected, strict=True)]
+        self.exchanges += len(subjects)
+        self.cpu_s += time.thread_time() - began
+        self._recent.append((len(found), sum(p.pi for p in found)))
+        return found
 
     def without_model(self, subjects: Sequence[Subject]) -> list[Prediction]:
         """The same with the probability that holds where nothing can be predicted."""
-        return [self._drawn(s.exchange, "", None, None, self.share, "", b"") for s in subjects]
+        return [self._drawn(s.exchange, _Expected(pi=self.share)) for s in subjects]
 
-    def _drawn(
-        self, e: Exchange, version: str, g: float | None, residual: float | None, pi: float, of: str, features: bytes
-    ) -> Prediction:
+    def _expected(self, x: Matrix) -> list[_Expected]:
+        raw, size = x.astype("<f4", copy=False).tobytes(), 4 * x.shape[1]
+        features = [raw[at : at + size] for at in range(0, len(raw), size)]
+        if self._model is None:
+            return [_Expected(pi=self.share, features=each) for each in features]
+        g, residual = self._model.predict(x)
+        pi = np.full(len(x), self.share) if self.off else inclusion(residual, self._model.scale, self.config.pi_min)
+        version = self.model_version
+        columns = zip(g.tolist(), residual.tolist(), pi.tolist(), features, strict=True)
+        return [_Expected(version, *each) for each in columns]
+
+    def _drawn(self, e: Exchange, of: _Expected) -> Prediction:
+        key, expected = self.config.key, (of.version, of.predicted, of.residual)
+        features = (self._extractor.set if of.features else "", of.features)
         if self._guided is None:
-            return Prediction(self.config.key, version, g, residual, 1.0, False, of, features)
+            return Prediction(key, *expected, 1.0, False, *features)
         if e.role == "served" and e.experiment is None:
-            judged = pi >= 1.0 or draw(f"learn:{self.config.key}", e.id) < pi
+            pi = of.pi
+            judged = pi >= 1.0 or draw(f"learn:{key}", e.id) < pi
         else:
             pi = self._guided.share
-            judged = pi >= 1.0 or draw(f"score:{self.config.key}", e.unit) < pi
-        return Prediction(self.config.key, version, g, residual, pi, judged, of, features)
+            judged = pi >= 1.0 or draw(f"score:{key}", e.unit) < pi
+        return Prediction(key, *expected, pi, judged, *features)
 
-    def chosen(self, of: Prediction) -> Mapping[str, RegisteredScorer]:
-        """The scorers that may see the exchange. The guided one is among them where it was drawn, and its share is the
-        probability of that."""
-        if self._guided is None:
-            return self._scorers
-        if not of.judged:
-            return self._others
-        return {name: replace(each, share=of.pi) if name == of.scorer else each for name, each in self._scorers.items()}
+    @property
+    def unguided(self) -> Mapping[str, RegisteredScorer]:
+        """The scorers whose draws are not decided here, by name."""
+        return self._others
 
-
-def draws_of(unit: str, of: Prediction | None) -> Callable[[str], float]:
-    """The draws of one exchange by domain; that of a scorer which was drawn already is 0."""
-    if of is None or not of.judged:
-        return partial(draw, unit=unit)
-    decided = f"score:{of.scorer}"
-    return lambda domain: 0.0 if domain == decided else draw(domain, unit)
+    def drawn(self, of: Prediction | None) -> Mapping[str, RegisteredScorer]:
+        """The guided scorer where it was drawn for the exchange, with the probability of that as its share; or none."""
+        if self._guided is None or of is None or not of.judged:
+            return {}
+        return {of.scorer: replace(self._guided, share=of.pi)}

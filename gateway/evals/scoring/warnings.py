@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from importlib.util import find_spec
 
 from gateway.config.derive import prices_of, target_of
 from gateway.config.models import Config, Model
@@ -24,12 +25,38 @@ def config_mistakes(config: Config, built: BuiltScorers, *, gateway_known: bool 
             lines.append(f'scorers.{name}: no model "{alias}"{known}')
         if not gateway_known:
             lines.append(f"scorers.{name}: {NO_GATEWAY}")
-    return lines
+    return [*lines, *_unpredictable(config, built)]
+
+
+def _unpredictable(config: Config, built: BuiltScorers) -> Iterator[str]:
+    """A target of the predictor whose values are not in a known range, or are not of single answers."""
+    name = None if config.predictor is None else config.predictor.guided
+    registered = None if name is None else built.all().get(name)
+    if registered is None:
+        return
+    if name in built.pairs:
+        yield (
+            f"predictor.target: {name} compares the two answers of a pair, so no single answer has a value; "
+            "choose a scorer of single answers"
+        )
+    elif None in registered.scorer.bounds:
+        yield (
+            f"predictor.target: the values of {name} have no bounds, so they cannot be predicted in [0, 1]; "
+            "choose a scorer with bounds, such as a judge"
+        )
 
 
 def config_warnings(config: Config, built: BuiltScorers) -> list[str]:
     """Judges of the same model family as a model they score, and budgets in USD for a model without a price."""
-    return [*_same_family(config, built), *_unpriced(config, built)]
+    return [*_same_family(config, built), *_unpriced(config, built), *_untrained(config)]
+
+
+def _untrained(config: Config) -> Iterator[str]:
+    if config.predictor is not None and find_spec("sklearn") is None:
+        yield (
+            "predictor: scikit-learn is not installed, so this consumer trains no model and only uses those of others: "
+            "pip install 'assay-gateway[learn]'"
+        )
 
 
 def _same_family(config: Config, built: BuiltScorers) -> Iterator[str]:

@@ -11,7 +11,7 @@ from gateway.config.predictor import PredictorConfig
 from gateway.core.completion import completion_of
 from gateway.core.exchange import Exchange
 from gateway.core.randomization import draw
-from gateway.evals.learned.predictor import Predictor, draws_of
+from gateway.evals.learned.predictor import Predictor
 from gateway.evals.scoring.types import Subject
 
 Make = Callable[..., Exchange]
@@ -53,19 +53,17 @@ def test_the_answers_of_an_experiment_are_drawn_together(predictor: Any, exchang
 
 def test_only_a_judge_that_was_drawn_sees_the_exchange(predictor: Any, exchange: Make) -> None:
     whole = predictor(0.5)
+    assert list(whole.unguided) == ["other"]
     for e in (exchange() for _ in range(30)):
         (found,) = whole.predict([subject(e)])
-        chosen = whole.chosen(found)
-        assert list(chosen) == (["other", "stated"] if found.judged else ["other"])
-        if found.judged:
-            assert chosen["stated"].share == found.pi, "which results state as their probability"
-            assert draws_of(e.unit, found)("score:stated") == 0.0
-        assert draws_of(e.unit, found)("score:other") == draw("score:other", e.unit)
+        shares = {name: each.share for name, each in whole.drawn(found).items()}
+        assert shares == ({"stated": found.pi} if found.judged else {}), "results state it as their probability"
+    assert whole.drawn(None) == {}
 
 
 def test_feedback_guides_no_judge(predictor: Any, exchange: Make) -> None:
     people = predictor(0.5, target="feedback:thumb")
     (found,) = people.predict([subject(exchange())])
     assert (found.scorer, found.pi, found.judged) == ("feedback:thumb", 1.0, False)
-    assert list(people.chosen(found)) == ["other", "stated"]
-    assert people.chosen(found)["stated"].share == 0.5
+    assert people.drawn(found) == {}
+    assert people.unguided["stated"].share == 0.5

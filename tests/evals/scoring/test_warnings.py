@@ -66,3 +66,19 @@ def test_an_embedding_needs_no_family_warning():
     text = CONFIG.replace("{use: judge, model: {ALIAS}, {MORE}}", "{use: embedding, model: referee}")
     config = parse(text.replace("{UP}", "far").replace("{MODEL}", "text-embedding-3-small"))
     assert config_warnings(config, build_all(config.scorers)) == []
+
+
+@pytest.mark.parametrize(
+    ("scorer", "message"),
+    [
+        ("{use: length}", "predictor.target: the values of target have no bounds"),
+        ("{use: judge, model: referee, kind: pairwise}", "predictor.target: target compares the two answers of a pair"),
+        ("{use: refusal}", ""),
+    ],
+)
+def test_a_predictor_needs_values_of_single_answers_in_a_known_range(scorer, message):
+    text = CONFIG.replace("{UP}", "far").replace("{MODEL}", "o3").replace("{ALIAS}", "referee").replace(
+        "{MORE}", "share: 0.1")  # fmt: skip
+    config = parse(text.replace("scorers: {", f"scorers: {{target: {scorer}, ") + "predictor: {target: target}\n")
+    found = config_mistakes(config, build_all(config.scorers))
+    assert [line.startswith(message) for line in found] == [True] * bool(message)

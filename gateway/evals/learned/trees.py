@@ -1,0 +1,198 @@
+"""Ensembles of regression trees: their JSON, and their prediction on numpy. Nothing in a file is ever executed.
+
+A prediction equals scikit-learn's HistGradientBoostingRegressor of the same trees, which training.py exports. All trees
+go down one level at a time for all rows, so the cost of numpy's calls is shared by a batch.
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.intp]
+MAX_TREES = 2_000
+MAX_NODES = 4_096
+"""Of one tree."""
+_HIGHEST = sys.float_info.max
+_COLUMNS = ("feature", "threshold", "missing_left", "left", "right", "value")
+_ROWS = 256  # evaluated at once: memory for a few numbers per tree and row
+
+
+class InvalidModel(ValueError):
+    """A stored model is not one; the message says where."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tree:
+    """Nodes in an order in which children come after their parent. A leaf has left = right = 0."""
+
+    feature: tuple[int, ...]
+    threshold: tuple[float, ...]
+    """A row whose feature is at most this goes left; may be infinite."""
+    missing_left: tuple[bool, ...]
+    """Whether a row whose feature is NaN goes left."""
+    left: tuple[int, ...]
+    right: tuple[int, ...]
+    value: tuple[float, ...]
+    """Of the leaves."""
+
+    @property
+    def depth(self) -> int:
+        """Steps from the root to the deepest leaf."""
+        depths = [0] * len(self.left)
+        for node, (left, right) in enumerate(zip(self.left, self.right, strict=True)):
+            if left:
+                depths[left] = depths[right] = depths[node] + 1
+        return max(depths)
+
+
+@dataclass(frozen=True)
+class TreeEnsemble:
+    """The sum of a baseline and of one leaf of each tree."""
+
+    baseline: float
+    trees: tuple[Tree, ...]
+    width: int
+    """The number of features."""
+
+    def to_json(self) -> dict[str, Any]:
+        """JSON-able; a threshold of ∞ is null."""
+        return {
+            "baseline": self.baseline,
+            "width": self.width,
+            "trees": [{name: [_finite(v) for v in getattr(tree, name)] for name in _COLUMNS} for tree in self.trees],
+        }
+
+    @classmethod
+    def from_json(cls, raw: Any) -> TreeEnsemble:
+        """Raises InvalidModel for anything that to_json would not have written."""
+        of = _mapping(raw, "the ensemble")
+        width, trees = of.get("width"), of.get("trees")
+        if not isinstance(width, int) or isinstance(width, bool) or not 0 < width <= 100_000:
+            raise InvalidModel(f"width: expected a number of features, got {width!r}")
+        if not isinstance(trees, list) or len(trees) > MAX_TREES:
+            raise InvalidModel(f"trees: expected a list of at most {MAX_TREES}")
+        baseline = _number(of.get("baseline"), "baseline")
+        return cls(baseline, tuple(_tree(each, width, f"trees[{i}]") for i, each in enumerate(trees)), width)
+
+    def predict(self, x: NDArray[Any]) -> Floats:
+        """x: shape (n, width); NaN: missing. Returns shape (n,)."""
+        values: Floats = self._forest.predict(x)[0]
+        return values
+
+    @cached_property
+    def _forest(self) -> Forest:
+        return Forest([self])
+
+
+class Forest:
+    """Several ensembles over the same features, evaluated together. Raises ValueError where these differ in number."""
+
+    def __init__(self, ensembles: Sequence[TreeEnsemble]) -> None:
+        [self.width] = {each.width for each in ensembles}
+        trees = [tree for each in ensembles for tree in each.trees]
+        self._baselines = np.array([each.baseline for each in ensembles])
+        self._ends = np.cumsum([len(each.trees) for each in ensembles])[:-1]
+        self._depth = max((tree.depth for tree in trees), default=0)
+        sizes = [len(tree.left) for tree in trees]
+        self._roots: Ints = np.cumsum([0, *sizes[:-1]], dtype=np.intp)[: len(trees)]
+        self._feature = np.array([self._place(t, i) for t in trees for i in range(len(t.left))], dtype=np.intp)
+        self._threshold = np.array([v for t in trees for v in t.threshold], dtype=np.float64)
+        self._value = np.array([v for t in trees for v in t.value], dtype=np.float64)
+        children = [child for root, t in zip(self._roots, trees, strict=True) for child in _children(int(root), t)]
+        self._children: Ints = np.array(children, dtype=np.intp)
+
+    def _place(self, tree: Tree, node: int) -> int:
+        """The column of the node's feature. Where a missing value goes left, it is read from a second copy of the
+        features, in which NaN is −∞; every other comparison with NaN is false, and goes right."""
+        return tree.feature[node] + self.width * tree.missing_left[node]
+
+    def predict(self, x: NDArray[Any]) -> Floats:
+        """x: shape (n, width); NaN: missing. Returns shape (number of ensembles, n)."""
+        if x.ndim != 2 or x.shape[1] != self.width:
+            raise ValueError(f"expected rows of {self.width} features, got an array of shape {x.shape}")
+        out = np.empty((len(self._baselines), len(x)))
+        for at in range(0, len(x), _ROWS):
+            values = self._leaves(x[at : at + _ROWS])
+            parts = np.split(values, self._ends, axis=0)
+            out[:, at : at + _ROWS] = [part.sum(axis=0) for part in parts]
+        out += self._baselines[:, None]
+        return out
+
+    def _leaves(self, x: NDArray[Any]) -> Floats:
+        """The value of the leaf of each tree and row; shape (trees, n)."""
+        twice = np.empty((2 * self.width, len(x)))
+        twice[: self.width] = x.T
+        twice[self.width :] = np.where(np.isnan(x.T), -np.inf, x.T)
+        flat, row = twice.ravel(), np.arange(len(x))
+        node = np.broadcast_to(self._roots[:, None], (len(self._roots), len(x)))
+        for _ in range(self._depth):
+            at = self._feature.take(node)
+            at *= len(x)
+            at += row
+            goes_left = flat.take(at) <= self._threshold.take(node)
+            node = self._children.take(2 * node + goes_left)
+        values: Floats = self._value.take(node)
+        return values
+
+
+def _children(root: int, tree: Tree) -> list[int]:
+    """For each node its right and its left child; a leaf is its own."""
+    found: list[int] = []
+    for node, (left, right) in enumerate(zip(tree.left, tree.right, strict=True)):
+        found += (root + right, root + left) if left else (root + node, root + node)
+    return found
+
+
+def _tree(raw: Any, width: int, at: str) -> Tree:
+    of = _mapping(raw, at)
+    columns = [of.get(name) for name in _COLUMNS]
+    sizes = {len(each) if isinstance(each, list) else -1 for each in columns}
+    if len(sizes) != 1 or not 0 < (size := sizes.pop()) <= MAX_NODES:
+        raise InvalidModel(f"{at}: expected {', '.join(_COLUMNS)}: lists of one length, from 1 to {MAX_NODES}")
+    feature, threshold, missing, left, right, value = columns
+    for node in range(size):
+        _check_node(feature[node], missing[node], (left[node], right[node]), node, (size, width), f"{at}[{node}]")  # type: ignore[index]
+    limits = tuple(math.inf if v is None else _number(v, f"{at}.threshold") for v in threshold or ())
+    values = tuple(_number(v, f"{at}.value") for v in value or ())
+    return Tree(tuple(feature or ()), limits, tuple(missing or ()), tuple(left or ()), tuple(right or ()), values)
+
+
+def _check_node(
+    feature: Any, missing: Any, children: tuple[Any, Any], node: int, most: tuple[int, int], at: str
+) -> None:
+    """Children after their parent: then every path ends. most: the numbers of nodes and of features."""
+    size, width = most
+    if type(feature) is not int or not 0 <= feature < width:
+        raise InvalidModel(f"{at}.feature: expected a number below {width}, got {feature!r}")
+    if type(missing) is not bool:
+        raise InvalidModel(f"{at}.missing_left: expected true or false, got {missing!r}")
+    if children == (0, 0) and all(type(child) is int for child in children):
+        return
+    if any(type(child) is not int or not node < child < size for child in children):
+        raise InvalidModel(f"{at}: its children {children!r} do not come after it")
+
+
+def _mapping(raw: Any, at: str) -> Mapping[str, Any]:
+    if not isinstance(raw, dict):
+        raise InvalidModel(f"{at}: expected an object, got {type(raw).__name__}")
+    return raw
+
+
+def _number(raw: Any, at: str) -> float:
+    if isinstance(raw, bool) or not isinstance(raw, int | float) or not math.isfinite(raw):
+        raise InvalidModel(f"{at}: expected a finite number, got {raw!r}")
+    return float(raw)
+
+
+def _finite(value: Any) -> Any:
+    """JSON has no infinity. −∞ becomes the lowest number, which no feature is."""
+    return value if not isinstance(value, float) or math.isfinite(value) else None if value > 0 else -_HIGHEST
