@@ -39,6 +39,8 @@ class ReaderConfig:
     scorers: dict[str, ScorerConfig] = field(default_factory=dict)
     budgets: dict[str, ExperimentBudget] = field(default_factory=dict)
     """By experiment."""
+    target: str | None = None
+    """Of the section `predictor`; None: there is none."""
 
 
 def where(config: Path | None, data: Path) -> StoreLocation:
@@ -63,7 +65,15 @@ def whole(config: Path | None, data: Path) -> ReaderConfig:
         budgets = {name: ExperimentBudget.model_validate(each.get("budget") or {}) for name, each in _experiments(raw)}
     except ValidationError as error:
         raise _mistaken(config) from error
-    return ReaderConfig(store.url or default_url(data), stream_url(stream.address, data), stream, scorers, budgets)
+    return ReaderConfig(
+        store.url or default_url(data), stream_url(stream.address, data), stream, scorers, budgets, _target(raw)
+    )
+
+
+def _target(raw: dict[str, Any]) -> str | None:
+    predictor = raw.get("predictor")
+    target = predictor.get("target") if isinstance(predictor, dict) else None
+    return target if isinstance(target, str) else None
 
 
 def _sections(config: Path, *names: str) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from gateway.evals.annotation.agreement import Agreement, RateEstimate, agreement, between_people, share_of
 from gateway.evals.annotation.correction import (
@@ -29,7 +30,7 @@ from gateway.evals.experiments.report import Estimate
 from gateway.evals.scoring.registry import RegisteredScorer
 from gateway.evals.statistics.control_variate import StageSums
 from gateway.evals.statistics.judge import CorrectedRate
-from gateway.evals.store.guided_means import guided_unit_mean
+from gateway.evals.store.guided_means import guided_unit_mean, target_names
 from gateway.evals.store.labels import (
     JudgedSums,
     ScorerVersion,
@@ -42,6 +43,7 @@ from gateway.evals.store.labels import (
     order_flips,
     version_of,
 )
+from gateway.evals.store.predictions import cards
 from gateway.evals.store.query import Reading, reading
 from gateway.evals.store.snapshot import CellKey, ScoreCell
 from gateway.observability.eval_metrics import CorrectedFigures
@@ -94,6 +96,8 @@ class CalibrationResult:
     groups: tuple[CorrectedGroup, ...]
     flip: RateEstimate | None
     first_slot: RateEstimate | None
+    predictor: Mapping[str, Any] | None = None
+    """The card of the model that decides what the scorer sees; None: there is none."""
 
     @property
     def too_few(self) -> bool:
@@ -135,6 +139,7 @@ def calibrate(connection: Reading, options: CalibrationOptions) -> CalibrationRe
         groups=tuple(_groups(drawn, cells, options)),
         flip=share_of([f for f, _ in orders if f is not None], options.alpha),
         first_slot=share_of([s for _, s in orders if s is not None], options.alpha),
+        predictor=next((card for t, card in cards(connection).items() if t in target_names(options.scorer)), None),
     )
 
 

@@ -15,6 +15,7 @@ from gateway.core.sanitize import plain
 from gateway.evals.annotation.agreement import RateEstimate
 from gateway.evals.annotation.calibrate import CalibrationResult, CorrectedGroup
 from gateway.evals.annotation.correction import MIN_LABELS
+from gateway.evals.learned.card import card_lines
 
 _LOW_KAPPA = 0.4  # an upper bound below this is too little agreement to rely on the scorer's own mean
 
@@ -39,6 +40,7 @@ def to_dict(result: CalibrationResult) -> dict[str, Any]:
         "flip_rate": asdict(result.flip) if result.flip else None,
         "first_slot_rate": asdict(result.first_slot) if result.first_slot else None,
         "groups": [asdict(group) for group in result.groups],
+        "predictor": result.predictor,
     }
 
 
@@ -62,6 +64,8 @@ def _lines(result: CalibrationResult) -> Iterator[RenderableType]:
     yield Text()
     yield _means(result)
     yield from _hints(result)
+    if result.predictor is not None:
+        yield from (Text(plain(line), "dim") for line in card_lines(result.predictor))
 
 
 def _counts(result: CalibrationResult) -> str:

@@ -16,10 +16,14 @@ from rich.text import Text
 
 from gateway.core.errors import StreamDown
 from gateway.core.sanitize import plain
+from gateway.evals.learned.card import card_lines, predictor_off
+from gateway.evals.learned.drift import drift_lines, saved_figures
 from gateway.evals.reader_config import ReaderConfig
 from gateway.evals.store.engine import StoreUnavailable
+from gateway.evals.store.guided_means import key_of
 from gateway.evals.store.loss_accounting import STATUSES, Delivery, delivery
-from gateway.evals.store.query import reading
+from gateway.evals.store.predictions import cards
+from gateway.evals.store.query import Reading, reading
 from gateway.stream import Corridor, Lag
 from gateway.stream.connect import described
 
@@ -113,6 +117,17 @@ class StreamStatus:
 
 
 @dataclass(frozen=True, slots=True)
+class PredictorStatus:
+    """A learned model that decides what a judge sees."""
+
+    target: str
+    card: Mapping[str, Any]
+    """How well it predicted what it had not seen: evals/learned/card.py."""
+    alarms: tuple[str, ...]
+    """Drift alarms that are on, one sentence each."""
+
+
+@dataclass(frozen=True, slots=True)
 class Status:
     at: float
     """Unix seconds."""
@@ -124,6 +139,8 @@ class Status:
     """None: there is no store; problems says why."""
     problems: tuple[str, ...] = ()
     """What needs attention, one sentence each."""
+    predictors: tuple[PredictorStatus, ...] = ()
+    """That of the config, once there is a model."""
 
     @property
     def exit_code(self) -> int:
@@ -144,7 +161,7 @@ async def look(
     in their event loop; None: it is read here. An unreachable server or store is a problem in the result."""
     now = time.time() if now is None else now
     problems: list[str] = []
-    stream, delivered = None, None
+    stream, delivered, predictors = None, None, tuple[PredictorStatus, ...]()
     try:
         stream = await _read_stream(around, corridor, now)
     except StreamDown as error:
@@ -155,11 +172,25 @@ async def look(
             delivered = await read_delivery()
         else:
             with reading(around.store) as connection:
-                delivered = delivery(connection)
+                delivered, predictors = delivery(connection), _read_predictors(connection, around.target)
     except StoreUnavailable as error:
         problems.append(str(error))
     problems += _delivery_problems(delivered) if delivered else []
-    return Status(now, described(around.url), stream, delivered, tuple(problems))
+    problems += [text for each in predictors for text in _predictor_problems(each)]
+    return Status(now, described(around.url), stream, delivered, tuple(problems), predictors)
+
+
+def _read_predictors(connection: Reading, target: str | None) -> tuple[PredictorStatus, ...]:
+    card = {} if target is None else cards(connection).get(target, {})
+    if target is None or not card:
+        return ()
+    alarms = drift_lines(saved_figures(connection, key_of(target)), list(card.get("psi", {})))
+    return (PredictorStatus(target, card, tuple(alarms)),)
+
+
+def _predictor_problems(of: PredictorStatus) -> list[str]:
+    off = [f"the predictor of {of.target} costs precision, so it is off"] if predictor_off(of.card) else []
+    return [*off, *of.alarms]
 
 
 async def _read_stream(around: ReaderConfig, corridor: Corridor, now: float) -> StreamStatus:
@@ -356,7 +387,15 @@ _MAX_ROWS = 12  # of one table, so that all fits on one screen
 
 
 def to_terminal(status: Status) -> RenderableType:
-    return Group(*_head(status), *(_stream(status.stream) if status.stream else ()), *_delivery(status.delivery))
+    stream = _stream(status.stream) if status.stream else ()
+    return Group(*_head(status), *stream, *_delivery(status.delivery), *_predictors(status))
+
+
+def _predictors(status: Status) -> Iterator[RenderableType]:
+    for each in status.predictors:
+        yield Text()
+        for i, line in enumerate(card_lines(each.card, status.at)):
+            yield _line(each.target if i == 0 else "", line)
 
 
 def _head(status: Status) -> Iterator[RenderableType]:

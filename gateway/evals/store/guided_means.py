@@ -22,6 +22,11 @@ def target_names(scorer: str) -> tuple[str, str]:
     return scorer, TARGET_LABELS + scorer
 
 
+def key_of(target: str) -> str:
+    """What predictions for a target are stored under."""
+    return target.removeprefix(TARGET_LABELS)
+
+
 def guided_mean(
     cells: Iterable[ScoreCell],
     guided: Mapping[CellKey, StageSums],

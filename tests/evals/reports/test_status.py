@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import time
+from dataclasses import replace
 
 import orjson
 import pytest
 import yaml
+from rich.console import Console
 from typer.testing import CliRunner
 
 from gateway.cli import app
+from gateway.config.stream import StreamConfig
 from gateway.core.exchange import Count
-from gateway.evals.reader_config import whole
-from gateway.evals.reports.status import look
+from gateway.evals.reader_config import ReaderConfig, whole
+from gateway.evals.reports.status import look, to_terminal
+from gateway.evals.store import engine
+from gateway.evals.store.predictions import StoredModel, save_model
 from gateway.stream.types import TrimmedEntries
 
 SECRET = "not-for-anybodys-eyes"
@@ -28,6 +34,7 @@ def command(room, tmp_path, monkeypatch):
         "store": {"url": room.store_url},
         "scorers": {"stated": {"budget_usd": 2.0}},
         "experiments": {"swap": {"budget": {"tokens_per_day": 1000}}},
+        "predictor": {"target": "stated"},
         "upstreams": {"openai": {"kind": "openai", "api_key": "${SURELY_NOT_SET}"}},
     }
     (tmp_path / "gateway.yaml").write_text(yaml.safe_dump(sections))
@@ -70,6 +77,31 @@ async def test_a_healthy_system_has_no_problems(room, exchange, tally, command):
     assert found_json["delivery"]["scores"] == {"stated": {"scored": 5}}
     assert found_json["stream"]["consumers"][0]["name"] == "eye"
     assert found_json["stream"]["gateways"][0]["rates"]["seen"] == 41.5
+
+
+async def test_the_card_of_the_predictor_is_shown_and_that_it_is_off(room, exchange, tmp_path):
+    card = {
+        "held_out": 400, "mae": 0.21, "mae_of_mean": 0.2, "auc": 0.55, "slope": 0.4, "variance_ratio": 1.6,
+        "variance_ratio_low": 1.2, "variance_ratio_high": 2.1, "weight": 0.1, "psi": {"length": 0.4},
+    }  # fmt: skip
+    opened = engine.writer(room.store_url)
+    with opened.begin() as connection:
+        save_model(connection, StoredModel("v1", "stated", 1.0, 0.0, 1.0, 400, "{}", card, ("length",)))
+    opened.dispose()
+    around = ReaderConfig(room.store_url, room.stream_url, StreamConfig())
+
+    shown = await look(replace(around, target="stated"), room.corridor)
+    without = await look(around, room.corridor)
+
+    assert shown.to_dict()["predictors"][0]["card"] == card
+    assert "the predictor of stated costs precision, so it is off" in shown.problems
+    console = Console(width=200, record=True, file=io.StringIO())
+    console.print(to_terminal(shown))
+    text = console.export_text()
+    assert "mean error 0.210, always the mean 0.200; AUC 0.55" in text
+    assert "variance 1.60 (1.20 to 2.10) of that without a predictor" in text
+    assert "length 0.40" in text
+    assert without.predictors == ()
 
 
 async def test_problems_come_first_and_set_the_exit_code(room, exchange, tally, command):
