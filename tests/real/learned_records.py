@@ -1,9 +1,11 @@
 """Real records for the learned predictor: SmolLM2's answers to varied tasks, with rules as the truth.
 
     python tests/real/learned_records.py ask FOLDER [--count N]
+    python tests/real/learned_records.py measure FOLDER
 
 `ask` starts a `gateway up` with a llama.cpp on one thread, sends the tasks of learned_tasks.py through it, and leaves
-the exchanges in the store FOLDER/gateway.db. Tasks that the store has are not asked again.
+the exchanges in the store FOLDER/gateway.db. Tasks that the store has are not asked again. `measure` prints what the
+predictor saves on them; see learned_measure.py.
 """
 
 from __future__ import annotations
@@ -105,11 +107,16 @@ def ask(folder: Path, count: int) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("verb", choices=["ask"])
+    parser.add_argument("verb", choices=["ask", "measure"])
     parser.add_argument("folder", type=Path)
     parser.add_argument("--count", type=int, default=COUNT)
     chosen = parser.parse_args()
-    ask(chosen.folder, chosen.count)
+    if chosen.verb == "ask":
+        ask(chosen.folder, chosen.count)
+    else:
+        from learned_measure import report  # imports what answers are not asked with
+
+        print(report(chosen.folder))
 
 
 if __name__ == "__main__":
