@@ -5,7 +5,7 @@ The consumer reads every exchange through it; the gateway only where a tail rule
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -65,9 +65,12 @@ def assemble(api: str, stream: bool, response: bytes) -> Completion:
     api: chat, completions, responses or messages; any other gives usage and error only. stream: the bytes are
     server-sent events; else one JSON body. A truncated answer gives what is complete in it.
     """
+    parts = _events(response) if stream else _bodies(response)
+    if api == "chat" and not stream and parts and (plain := _plain_chat(parts[0])) is not None:
+        return plain
     draft = _Draft()
     read = _READERS.get(api, _read_other)
-    for part in _parts(stream, response):
+    for part in parts:
         if isinstance(part.get("error"), dict | str):
             draft.error = _message(part["error"])
         try:
@@ -128,21 +131,21 @@ def _object(data: bytes) -> dict[str, Any] | None:
     return value if isinstance(value, dict) else None
 
 
-def _parts(stream: bool, response: bytes) -> Iterator[dict[str, Any]]:
-    if not stream:
-        body = _object(response)
-        if body is not None:
-            yield body
-        return
+def _bodies(response: bytes) -> list[dict[str, Any]]:
+    body = _object(response)
+    return [] if body is None else [body]
+
+
+def _events(response: bytes) -> list[dict[str, Any]]:
     payloads = _payloads(response)
     try:
         # One parser call for a hundred small objects costs a third of a hundred calls.
-        parts = orjson.loads(b"[" + b",".join(payloads) + b"]")
+        parts: list[dict[str, Any]] = orjson.loads(b"[" + b",".join(payloads) + b"]")
     except orjson.JSONDecodeError:
-        parts = ()
+        parts = []
     if len(parts) != len(payloads):  # one of them is malformed, so each is parsed on its own
         parts = [part for payload in payloads if (part := _object(payload)) is not None]
-    yield from parts
+    return parts
 
 
 def _payloads(response: bytes) -> list[bytes]:
@@ -238,6 +241,26 @@ def _read_choice(draft: _Draft, choice: dict[str, Any]) -> None:
     draft.finish_reason = choice.get("finish_reason") or draft.finish_reason
     for token in (choice.get("logprobs") or {}).get("content") or ():
         draft.logprobs.append(float(token["logprob"]))
+
+
+_PLAIN_MESSAGE = frozenset({"role", "content", "refusal", "annotations", "audio", "tool_calls", "function_call"})
+
+
+def _plain_chat(part: dict[str, Any]) -> Completion | None:
+    """A chat completion of one choice that is only text, read as _read_chat would, in a third of the time. None: it is
+    something else."""
+    choices = part.get("choices")
+    if "error" in part or type(choices) is not list or len(choices) != 1:
+        return None
+    choice = choices[0]
+    message = choice.get("message") if type(choice) is dict and not choice.get("index") else None
+    if type(message) is not dict or not message.keys() <= _PLAIN_MESSAGE or choice.get("logprobs"):
+        return None
+    text, reason = message.get("content"), choice.get("finish_reason")
+    if type(text) is not str or message.get("refusal") or message.get("tool_calls") or message.get("function_call"):
+        return None
+    model, upstream_id = part.get("model"), part.get("id")
+    return Completion(text, "", "", (), reason or None, usage_of(part.get("usage")), model, upstream_id)
 
 
 def _read_completions(draft: _Draft, part: dict[str, Any]) -> None:

@@ -253,3 +253,41 @@ def test_a_count_that_nobody_can_have_counted_is_none(count: int) -> None:
     found = usage_of({"prompt_tokens": count, "completion_tokens": 2})
     assert found is not None
     assert (found.input_tokens, found.output_tokens) == (0, 2)
+
+
+@given(
+    st.fixed_dictionaries(
+        {"content": st.one_of(st.text(), st.none(), st.just([{"type": "text", "text": "a"}]))},
+        optional={
+            "role": st.just("assistant"),
+            "refusal": st.sampled_from([None, "", "no"]),
+            "reasoning": st.text(),
+            "annotations": st.just([]),
+            "tool_calls": st.sampled_from([None, [], [{"id": "1", "function": {"name": "f", "arguments": "{}"}}]]),
+        },
+    ),
+    st.fixed_dictionaries(
+        {},
+        optional={
+            "index": st.sampled_from([0, 1, None]),
+            "finish_reason": st.sampled_from(["stop", "", None]),
+            "logprobs": st.sampled_from([None, {}, {"content": [{"logprob": -1.0}]}]),
+        },
+    ),
+    st.fixed_dictionaries(
+        {},
+        optional={
+            "id": st.text(max_size=3),
+            "model": st.sampled_from(["m", "", None]),
+            "usage": st.sampled_from([None, {"prompt_tokens": 1, "completion_tokens": 2, "total_tokens": 3}]),
+            "error": st.sampled_from([None, "broken", {"message": "broken"}]),
+        },
+    ),
+)
+def test_a_plain_answer_is_read_as_any_other(message, choice, head) -> None:
+    """A member that no API has sends an answer through the general reader."""
+
+    def read(message: dict[str, object]) -> Completion:
+        return assemble("chat", False, orjson.dumps({**head, "choices": [{**choice, "message": message}]}))
+
+    assert read(message) == read({**message, "of_no_api": 1})

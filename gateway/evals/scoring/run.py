@@ -75,20 +75,27 @@ def score_each_now(
 def _score_each(
     name: str, registered: RegisteredScorer, started: Sequence[StartedScores], draw: Callable[[str, str], float]
 ) -> None:
-    share, call, outcomes = registered.share, _immediate_call(registered), Outcomes(registered.scorer.bounds)
+    share, bounds, call = registered.share, registered.scorer.bounds, _immediate_call(registered)
     identity, pi = (name, registered.scorer.version, registered.config_hash), min(share, 1.0)
+    known: dict[int, tuple[object, _Outcome]] = {}  # by id() of an output; holding it keeps its id from reuse
     ended = time.perf_counter()
     for subject, results, waiting in started:
         if share < 1 and draw(f"score:{name}", subject.exchange.unit) >= share:
             continue
         began = ended
-        outcome = None if call is None else _outcome_now(call, subject, outcomes)
+        try:
+            output = call(subject)
+            if output is None:
+                waiting.append((len(results), name, registered))
+                results.append(None)
+                continue
+            same = known.get(id(output))  # rules return the same output often, which is then checked once
+            if same is None:
+                same = known[id(output)] = output, _checked(output, bounds)
+            status, score, explanation, spent = same[1]
+        except Exception as error:  # one scorer's failure on one subject is its result; the other scorers continue
+            status, score, explanation, spent = _failed(error)
         ended = time.perf_counter()
-        if outcome is None:
-            waiting.append((len(results), name, registered))
-            results.append(None)
-            continue
-        status, score, explanation, spent = outcome
         results.append(_new_tuple(ScoreResult, (*identity, status, score, explanation, ended - began, pi, spent)))
 
 
@@ -104,17 +111,18 @@ async def score_later(started: StartedScores, threads: ScoringThreads, *, patien
     return started.done()
 
 
-Immediate = Callable[[Subject], Score | Skipped | None]
-
-
-def _immediate_call(registered: RegisteredScorer) -> Immediate | None:
-    """Calls a scorer without a task; a call that returns None needs one. None: every call of this scorer does."""
+def _immediate_call(registered: RegisteredScorer) -> Callable[[Subject], Score | Skipped | None]:
+    """Calls a scorer without a task. A call that returns None needs one."""
+    scorer = registered.scorer
     if registered.foreign or registered.waits:
-        return None
+        return _needs_task
     if registered.immediate is not None:
         return registered.immediate.score_immediately
-    scorer = registered.scorer
-    return None if scorer.heavy or scorer.kind != "code" else partial(_stepped, scorer)
+    return _needs_task if scorer.heavy or scorer.kind != "code" else partial(_stepped, scorer)
+
+
+def _needs_task(_: Subject) -> None:
+    return None
 
 
 def _stepped(scorer: Scorer, subject: Subject) -> Score | Skipped | None:
@@ -127,32 +135,6 @@ def _stepped(scorer: Scorer, subject: Subject) -> Score | Skipped | None:
         return output
     scoring.close()  # it awaits something, which only a task of its own may do
     return None
-
-
-class Outcomes:
-    """Outcomes of one scorer's outputs. Rules return the same output often, which is then checked once.
-
-    bounds: the scorer's.
-    """
-
-    def __init__(self, bounds: Bounds) -> None:
-        self._bounds = bounds
-        self._known: dict[int, tuple[object, _Outcome]] = {}  # by id(); holding the output keeps its id from reuse
-
-    def of(self, output: object) -> _Outcome:
-        known = self._known.get(id(output))
-        if known is None:
-            known = self._known[id(output)] = output, _checked(output, self._bounds)
-        return known[1]
-
-
-def _outcome_now(call: Immediate, subject: Subject, outcomes: Outcomes) -> _Outcome | None:
-    """None: the subject needs a task."""
-    try:
-        output = call(subject)
-        return None if output is None else outcomes.of(output)
-    except Exception as error:  # one scorer's failure on one subject is its result; the other scorers continue
-        return _failed(error)
 
 
 async def _result_later(
