@@ -54,6 +54,11 @@ class ConsumerTiming:
     """How often a consumer does what."""
 
     count: int = 256
+    """Entries of a read, as long as a read does not find that many."""
+    most_count: int = 1024
+    """Entries of a read while more wait: a larger batch costs less for each."""
+    most_bytes: int = 8_000_000
+    """Of such a batch, by the mean of the one before."""
     block_ms: int = 500
     tick_s: float = 1.0
     labels_s: float = 30.0
@@ -119,6 +124,7 @@ class Consumer:
         self._stopping = asyncio.Event()
         self._in_progress: list[str] = []
         self._due: dict[str, float] = {}
+        self._count = self._timing.count
         self._unavailable = False
         self._reported_blocked = False
         self._labelled: Sequence[Mapping[str, Any]] = ()
@@ -158,7 +164,8 @@ class Consumer:
     async def _round(self) -> None:
         if self._is_due("claim", self._timing.claim_s):
             await self._claim()
-        entries = await self._context.corridor.read(self._name, self._timing.count, self._timing.block_ms)
+        entries = await self._context.corridor.read(self._name, self._count, self._timing.block_ms)
+        self._count = next_count(entries, self._count, self._timing)
         await self._settle(entries)
         if self._is_due("tick", self._timing.tick_s):
             await self._tick()
@@ -221,7 +228,8 @@ class Consumer:
             if len(read) == 1:
                 await self._dead_letter(read[0].entry, "refused", str(error))
                 return []
-        return [i for r in read for i in await self._store([r])]
+        half = len(read) // 2
+        return [*await self._store(read[:half]), *await self._store(read[half:])]
 
     async def _write(self, read: Sequence[ReadEntry]) -> None:
         if read:
@@ -355,6 +363,14 @@ class Consumer:
         if self._unavailable:
             log.warning("scoring resumed")
         self._unavailable = False
+
+
+def next_count(entries: Sequence[StreamEntry], asked: int, timing: ConsumerTiming) -> int:
+    """How many entries to read after these, of which so many were asked for."""
+    if len(entries) < asked:
+        return timing.count
+    size = sum(len(value) for entry in entries for value in entry.fields.values()) // len(entries)
+    return max(1, min(timing.most_count, timing.most_bytes // max(1, size)))
 
 
 def _failure_key(entry: str) -> str:

@@ -13,12 +13,12 @@ from sqlalchemy.exc import OperationalError
 
 from gateway.core.backoff import Backoff
 from gateway.core.exchange import Feedback
-from gateway.evals.consumer import Consumer, ConsumerTiming
+from gateway.evals.consumer import Consumer, ConsumerTiming, next_count
 from gateway.evals.learned.implicit import ImplicitFeedback
 from gateway.evals.store import turns
 from gateway.evals.store.retention import RetentionLimits
 from gateway.evals.store.store import StoreDown
-from gateway.stream import Corridor
+from gateway.stream import Corridor, StreamEntry
 from gateway.stream.types import GROUP
 
 
@@ -405,3 +405,24 @@ async def test_an_entry_that_breaks_our_code_is_a_dead_letter(room, exchange, ta
     assert (letter.reason, room.snapshot().unaccounted) == ("too_many_deliveries", 0)
     assert letter.error == "delivered 6 times, never stored; last failure: ZeroDivisionError: a mistake of ours"
     assert "scoring failed" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("found", "size", "expected"),
+    [
+        (255, 10, 256),  # nothing more waits
+        (256, 10, 1024),
+        (256, 16_000, 500),  # as many as have 8 MB
+        (256, 1_000_000, 8),
+        (256, 20_000_000, 1),
+        (256, 0, 1024),
+    ],
+)
+def test_a_batch_grows_while_more_waits_and_its_entries_are_small(found: int, size: int, expected: int) -> None:
+    entries = [StreamEntry("1-0", {b"res": bytes(size)})] * found
+    assert next_count(entries, 256, ConsumerTiming()) == expected
+
+
+def test_a_batch_of_what_was_read_small_grows_again() -> None:
+    assert next_count([StreamEntry("1-0", {b"res": b""})] * 8, 8, ConsumerTiming()) == 1024
+    assert next_count([], 1024, ConsumerTiming()) == 256

@@ -122,7 +122,7 @@ async def test_it_scores_stops_in_order_and_goes_on_where_it_was(room, exchange,
 
 async def test_a_killed_consumer_loses_and_repeats_nothing(room, exchange, tally, start, port):
     """What it held when it was killed is claimed; the store then holds each exchange once."""
-    sent = [exchange("some words") for _ in range(2000)]
+    sent = [exchange("some words") for _ in range(4000)]
     for at in range(0, len(sent), 200):
         await room.send(*sent[at : at + 200])
     await room.send(tally(sent))
@@ -131,14 +131,14 @@ async def test_a_killed_consumer_loses_and_repeats_nothing(room, exchange, tally
         await room.until(lambda: room.sql("SELECT count(*) FROM exchanges") > [(0,)])
         process.kill()
     killed_at = room.sql("SELECT count(*) FROM exchanges")[0][0]
-    assert killed_at < 2000, "it was done before it was killed"
+    assert killed_at < 4000, "it was done before it was killed"
 
     room.scorers = build({"length": ScorerConfig(), "refusal": ScorerConfig()})
     pace = ConsumerTiming(block_ms=20, tick_s=0.0, claim_s=0.0, heartbeat_s=0.05, claim_idle_ms=0)
     async with room.consuming("heir", pace):
         await room.until_read()
-    assert room.sql("SELECT count(*) FROM exchanges") == [(2000,)]
-    assert {cell.key.scorer: cell.n["scored"] for cell in room.cells()} == {"length": 2000, "refusal": 2000}
+    assert room.sql("SELECT count(*) FROM exchanges") == [(4000,)]
+    assert {cell.key.scorer: cell.n["scored"] for cell in room.cells()} == {"length": 4000, "refusal": 4000}
     assert room.snapshot().unaccounted == 0
 
 

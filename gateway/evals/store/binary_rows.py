@@ -11,7 +11,7 @@ from typing import Any
 
 from sqlalchemy import BigInteger, Boolean, Column, Double, Integer, LargeBinary, Table, Text
 
-from gateway.core.score import ConfiguredScorer, Score, Spent
+from gateway.core.score import ConfiguredScorer, Score
 from gateway.evals.store.rows import (
     OWN,
     SHARED,
@@ -37,7 +37,8 @@ _count = struct.Struct("!h").pack
 
 
 def _text(value: str) -> bytes:
-    return _bytes(value.encode())
+    encoded = value.encode()
+    return _size(len(encoded)) + encoded
 
 
 def _bytes(value: bytes) -> bytes:
@@ -84,7 +85,7 @@ def _columns(*names: str) -> RowEncoder:
 
 
 _COUNT = _count(len((*SHARED, *OWN)))
-_SHARED = _columns(*SHARED)
+_PLACE = _columns("subject", "experiment", "plan", "arm", "repeat", "data_type", "stratum")
 _SCORER = _columns("scorer", "version", "config_hash", "kind", "direction")
 _OUTCOME = _columns("status", "explanation")
 _PAID = _columns("cost_usd", "judge_model", "tokens")
@@ -94,30 +95,38 @@ _ID = _size(36)
 
 
 class BinaryScores:
-    """Builds rows of `scores`, with the columns of SHARED and OWN in order. What rows of one scorer share, and what
-    was made of an equal Score or outcome, is encoded once."""
+    """Builds rows of `scores`, with the columns of SHARED and OWN in order. What rows of several exchanges or of one
+    scorer share, and what was made of an equal Score or outcome, is encoded once."""
 
     def __init__(self, scorers: Mapping[str, ConfiguredScorer]) -> None:
         self._scorers = scorers
         self._ids = ScoreIds()
+        self._places: dict[Row, bytes] = {}
         self._of_scorer: dict[tuple[str, ...], bytes] = {}
         self._outcomes: dict[tuple[str, str | None], bytes] = {}
         self._scores: dict[tuple[str, int], tuple[Score, bytes]] = {}  # by scorer and id(); holding it keeps the id
 
     def rows(self, judged: ScoredExchange, now: float) -> bytes:
         """All scores of an exchange. Raises as RowEncoder.values()."""
-        start = _COUNT + _SHARED.values(shared_values(judged, now))
-        pi = judged.exchange.pi
-        parts: list[bytes] = []
+        start, pi = self._start(shared_values(judged, now)), judged.exchange.pi
+        known, outcomes, parts = self._of_scorer, self._outcomes, list[bytes]()
         for r, score_id in zip(judged.results, self._ids.of(judged), strict=True):
-            outcome = r.status, r.explanation
+            name, version, config_hash, status, score, why, seconds, seen, spent = r
+            scorer, outcome = (name, version, config_hash), (status, why)
             parts += (
-                start, _ID, score_id.encode(), self._of_scorer.get(r[:3]) or self._scorer(r[:3]),
-                self._outcomes.get(outcome) or self._outcome(outcome), _two_doubles(8, pi * r.pi, 8, r.seconds),
-                _UNPAID if r.spent is None else self._paid(r.spent),
-                _UNSCORED if r.score is None else self._score(r.scorer, r.score),
+                start, score_id.encode(), known.get(scorer) or self._scorer(scorer),
+                outcomes.get(outcome) or self._outcome(outcome), _two_doubles(8, pi * seen, 8, seconds),
+                _UNPAID if spent is None else _PAID.values(paid_values(spent)),
+                _UNSCORED if score is None else self._score(name, score),
             )  # fmt: skip
         return b"".join(parts)
+
+    def _start(self, shared: Row) -> bytes:
+        """What every row of an exchange begins with, up to the size of its score's id."""
+        exchange_id, *of_place, received, now = shared
+        place = tuple(of_place)
+        made = self._places.get(place) or self._places.setdefault(place, _PLACE.values(place))
+        return b"".join((_COUNT, _text(exchange_id), made, _two_doubles(8, received, 8, now), _ID))
 
     def _scorer(self, key: tuple[str, str, str]) -> bytes:
         made = self._of_scorer[key] = _SCORER.values(scorer_values(self._scorers[key[0]].scorer, *key))
@@ -126,9 +135,6 @@ class BinaryScores:
     def _outcome(self, outcome: tuple[str, str | None]) -> bytes:
         made = self._outcomes[outcome] = _OUTCOME.values((outcome[0], plain_text(outcome[1])))
         return made
-
-    def _paid(self, spent: Spent) -> bytes:
-        return _PAID.values(paid_values(spent))
 
     def _score(self, scorer: str, score: Score) -> bytes:
         key = scorer, id(score)

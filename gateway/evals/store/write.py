@@ -8,9 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
-from typing import Any
 
-from sqlalchemy import Connection, bindparam, select
+from sqlalchemy import Column, Connection
 
 from gateway.core.chunked import chunked
 from gateway.core.exchange import Exchange, Feedback, Tally
@@ -60,15 +59,13 @@ class WriteResult:
     """The outcome of each feedback of the batch."""
 
 
-_KNOWN_EXCHANGES = select(exchanges.c.id).where(exchanges.c.id.in_(bindparam("ids", expanding=True)))
-_KNOWN_SCORES = select(scores.c.score_id).where(scores.c.exchange_id.in_(bindparam("ids", expanding=True)))
 _CHUNK = 500
 
 
 def write(connection: Connection, batch: ScoredBatch, now: float) -> WriteResult:
     """Raises WriteConflict and database errors; then nothing of the batch is stored."""
     by_id = {j.exchange.id: j for j in batch.judged}
-    known = _known(connection, _KNOWN_EXCHANGES, by_id)
+    known = _known(connection, exchanges.c.id, exchanges.c.id, by_id)
     new = [j for i, j in by_id.items() if i not in known]
     ledger.count_late(connection, [(j.exchange.incarnation, j.exchange.seq) for j in new])
     insert_new(connection, exchanges, [exchange_row(j, now) for j in new])
@@ -132,7 +129,10 @@ def _predictions(connection: Connection, new: Sequence[ScoredExchange], batch: S
 
 def _unscored(connection: Connection, known: Sequence[ScoredExchange], batch: ScoredBatch) -> list[ScoredExchange]:
     """Redelivered exchanges with the scores that are not stored yet: of scorers configured in the meantime."""
-    stored, ids = _known(connection, _KNOWN_SCORES, [j.exchange.id for j in known]), ScoreIds()
+    stored, ids = (
+        _known(connection, scores.c.score_id, scores.c.exchange_id, [j.exchange.id for j in known]),
+        ScoreIds(),
+    )
     known = _undecided(connection, known)
     fresh = ([r for r, i in zip(j.results, ids.of(j), strict=True) if i not in stored] for j in known)
     return [replace(j, results=results) for j, results in zip(known, fresh, strict=True) if results]
@@ -151,8 +151,15 @@ def _undecided(connection: Connection, known: Sequence[ScoredExchange]) -> Seque
     return known
 
 
-def _known(connection: Connection, statement: Any, ids: Iterable[str]) -> set[str]:
+def _known(connection: Connection, wanted: Column[str], by: Column[str], ids: Iterable[str]) -> set[str]:
+    """The values of a column where another is one of these. For the driver: a list of parameters is written anew, and
+    parsed by the driver again, for each batch."""
     found: set[str] = set()
+    sql = f"SELECT {wanted.name} FROM {by.table.name} WHERE {by.name} "  # noqa: S608 - our own words
     for chunk in chunked(ids, _CHUNK):
-        found.update(connection.execute(statement, {"ids": chunk}).scalars())
+        if connection.dialect.name == "postgresql":
+            rows = connection.exec_driver_sql(f"{sql} = ANY(%(ids)s)", {"ids": chunk})
+        else:
+            rows = connection.exec_driver_sql(f"{sql} IN ({', '.join(len(chunk) * '?')})", tuple(chunk))
+        found.update(rows.scalars())
     return found
