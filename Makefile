@@ -8,6 +8,8 @@
 #                 runc and debootstrap, and is a part of test-long where they are
 # make bench      the costs, side by side with nginx and the peers that are installed (make bench ARGS="--seconds 3")
 #                 make bench ARGS="--only plain,stream"; a whole run writes docs/bench.json, .svg and .md
+# make bench-fleet  2 gateways with 2 workers each, a stream server, PostgreSQL and 2 consumers on this machine: what takes
+#                 how much, beside what the simulator predicts. Three minutes; writes docs/fleet.json and docs/scaling.md
 # make bench-peers  install the peers into .peers
 # make lint       the rules that CI holds
 # make audit      build/sbom.json (CycloneDX) of what is installed for production, and its known vulnerabilities
@@ -46,7 +48,7 @@ INSTALL = $$($(BIN)/python -m pip --version >/dev/null 2>&1 && echo $(BIN)/pytho
 	|| echo $(PYTHON) -m pip --python $(BIN)/python) install --quiet --disable-pip-version-check
 endif
 
-.PHONY: up test test-long image-test test-real bench bench-peers lint docs audit clean
+.PHONY: up test test-long image-test test-real bench bench-fleet bench-peers lint docs audit clean
 
 up: $(VENV)/.up
 	@exec $(BIN)/gateway up $(ARGS)
@@ -75,6 +77,9 @@ test-real: $(VENV)/.test
 
 bench: $(VENV)/.test
 	@$(BIN)/python tests/bench/bench.py $(if $(wildcard .peers),--peers .peers) $(BENCH_FILES) $(ARGS)
+
+bench-fleet: $(VENV)/.test
+	@$(BIN)/python tests/bench/fleet.py --json docs/fleet.json --markdown docs/scaling.md $(ARGS)
 
 bench-peers:
 	@for peer in $(PEERS); do $(MAKE) --no-print-directory .peers/$$peer/.installed \

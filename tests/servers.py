@@ -265,10 +265,13 @@ def postgres_programs() -> Path | None:
 
 
 class Postgres:
-    """A cluster of its own on a unix socket, without fsync: its files do not outlive the test."""
+    """A cluster of its own on a unix socket, without fsync: its files do not outlive the test.
 
-    def __init__(self, programs: Path) -> None:
-        self._programs = programs
+    durable: with fsync, as in production. group: a process group that it joins.
+    """
+
+    def __init__(self, programs: Path, *, durable: bool = False, group: int | None = None) -> None:
+        self._programs, self._durable, self._group = programs, durable, group
         self.directory = Path(tempfile.mkdtemp(prefix="pg"))
         self._user = _unprivileged()
         self._process: subprocess.Popen[bytes] | None = None
@@ -279,11 +282,14 @@ class Postgres:
         if user is not None:
             os.chown(self.directory, user.pw_uid, user.pw_gid)
         self._run("initdb", "-D", str(data), "-U", "assay", "-A", "trust", "-E", "UTF8", "--no-sync", "--no-locale")
-        options = ["-c", "listen_addresses=", "-c", f"unix_socket_directories={self.directory}", "-c", "fsync=off"]
-        options += ["-c", "synchronous_commit=off", "-c", "full_page_writes=off", "-c", "max_connections=60"]
+        options = ["-c", "listen_addresses=", "-c", f"unix_socket_directories={self.directory}"]
+        if not self._durable:
+            options += ["-c", "fsync=off", "-c", "synchronous_commit=off", "-c", "full_page_writes=off"]
+        options += ["-c", "max_connections=60"]
         self._process = subprocess.Popen(
             [str(self._programs / "postgres"), "-D", str(data), *options],
-            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=self.directory, **self._as(user),
+            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=self.directory, process_group=self._group,
+            **self._as(user),
         )  # fmt: skip
         wait(lambda: self._query("postgres", "SELECT 1"), "PostgreSQL does not answer")
         return self
@@ -314,6 +320,11 @@ class Postgres:
         template = f" TEMPLATE {_database(like)}" if like else ""
         self._query("postgres", f"CREATE DATABASE {name}{template}")
         return f"postgresql://assay@/{name}?host={self.directory}"
+
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
 
     def drop(self, url: str) -> None:
         self._query("postgres", f"DROP DATABASE IF EXISTS {_database(url)} WITH (FORCE)")

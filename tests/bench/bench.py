@@ -31,16 +31,16 @@ QUIET = 0.05  # of the machine for other programs
 
 def main() -> None:
     asked = _arguments()
-    _need(asked.peers)
-    signal.signal(signal.SIGTERM, _told_to_end)
-    signal.signal(signal.SIGINT, _told_to_end)  # a shell starts what is in the background with it ignored
+    need(asked.peers)
+    signal.signal(signal.SIGTERM, told_to_end)
+    signal.signal(signal.SIGINT, told_to_end)  # a shell starts what is in the background with it ignored
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, max(soft, 8192)), hard))
-    bench = Bench(asked.seconds, asked.rounds, systems.peers(asked.peers), _note, asked.pin)
+    bench = Bench(asked.seconds, asked.rounds, systems.peers(asked.peers), note, asked.pin)
     try:
         bench.run(asked.only)
     except KeyboardInterrupt:
-        _note("stopped; everything that was started has ended")
+        note("stopped; everything that was started has ended")
         sys.exit(130)
     _report(asked, bench)
     sys.exit(1 if bench.troubles else 0)
@@ -71,39 +71,39 @@ def _names(text: str) -> list[str]:
     return [name for name in ROWS if name in wanted]
 
 
-def _need(peers: Path | None) -> None:
+def need(peers: Path | None) -> None:
     lacks = [name for name in ("wrk", "nginx") if not systems.installed(name)]
     if lacks or not Path("/proc/self/stat").exists():
-        _note(f"not found: {' and '.join(lacks) or '/proc'}. It runs on Linux, with the packages nginx and wrk")
+        note(f"not found: {' and '.join(lacks) or '/proc'}. It runs on Linux, with the packages nginx and wrk")
         sys.exit(2)
     if peers and not peers.is_dir():
-        _note(f"--peers {peers}: no such directory")
+        note(f"--peers {peers}: no such directory")
         sys.exit(2)
 
 
-def _told_to_end(*_: object) -> NoReturn:
+def told_to_end(*_: object) -> NoReturn:
     raise KeyboardInterrupt
 
 
-def _note(text: str) -> None:
+def note(text: str) -> None:
     sys.stderr.write(f"{text}\n")
 
 
-def _say(text: str) -> None:
+def say(text: str) -> None:
     sys.stdout.write(f"{text}\n")
 
 
 def _report(asked: argparse.Namespace, bench: Bench) -> None:
-    machine = _machine()
+    machine = this_machine()
     versions = _versions(bench)
     caption = _caption(machine, versions, asked, bench)
-    _say(show.text(bench.rows))
-    _say(f"\n{caption}")
+    say(show.text(bench.rows))
+    say(f"\n{caption}")
     busy = _busiest(bench)
     if busy > QUIET:
-        _say(f"not to be quoted: other programs took up to {busy:.0%} of the machine; {QUIET:.0%} is quiet")
+        say(f"not to be quoted: other programs took up to {busy:.0%} of the machine; {QUIET:.0%} is quiet")
     for trouble in bench.troubles:
-        _say(f"trouble: {trouble}")
+        say(f"trouble: {trouble}")
     if asked.markdown:
         asked.markdown.write_text(show.markdown(bench.rows, caption))
     if asked.json:
@@ -140,7 +140,7 @@ def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
-def _machine() -> dict[str, Any]:
+def this_machine() -> dict[str, Any]:
     lines = Path("/proc/cpuinfo").read_text().splitlines()
     cpu = next((line.partition(": ")[2] for line in lines if line.startswith("model name")), platform.machine())
     memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")

@@ -15,6 +15,7 @@ import shadowed
 import systems
 from cost import Meter, Others, rss_mb
 from load import HOST, Paced, Requests, Streams, Wrk, Wrong, paced, with_headers
+from phases import PHASES, PLAIN, RECORDED, STREAM, by_phase
 from stage import Failed, Running, Stage, System
 
 T = TypeVar("T")
@@ -316,6 +317,20 @@ def consumer(bench: Bench, stage: Stage) -> list[Row]:
     return [Row("consumer", "exchanges scored and stored, 1 KB answers", "a second a core", rates)]
 
 
+def phases(bench: Bench, stage: Stage) -> list[Row]:
+    """The gateway's own work without sockets. The rest of a plain request's CPU time is the kernel's and uvloop's."""
+    kinds = (PLAIN, RECORDED, STREAM)
+    found: dict[str, list[Mapping[str, float]]] = {kind: [] for kind in kinds}
+    for n in range(bench.rounds):
+        bench.say(f"  round {n + 1} of {bench.rounds}")
+        for kind in kinds:
+            found[kind].append(by_phase(kind, min(bench.seconds, 2)))
+    rows = [Row(f"phase_{n}", phase, "µs CPU", {kind: [us[phase] for us in each] for kind, each in found.items()})
+            for n, phase in enumerate(PHASES)]  # fmt: skip
+    whole = {kind: [sum(us.values()) for us in each] for kind, each in found.items()}
+    return [*rows, Row("phases", "all phases, without sockets", "µs CPU", whole)]
+
+
 ROWS: Mapping[str, Callable[[Bench, Stage], list[Row]]] = {
     "plain": plain,
     "one": one,
@@ -328,4 +343,5 @@ ROWS: Mapping[str, Callable[[Bench, Stage], list[Row]]] = {
     "rss": rss,
     "workers": workers,
     "consumer": consumer,
+    "phases": phases,
 }

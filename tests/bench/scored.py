@@ -16,7 +16,7 @@ from gateway.stream import Corridor
 _BATCH = 256
 _PATIENCE_S = 120.0
 _TARGET = Target("up", "small")
-_PROSE = """the of and to in is that it for was on are as with they be at this from have or by one had not but what all
+PROSE = """the of and to in is that it for was on are as with they be at this from have or by one had not but what all
 were when we there can an your which their said if do will each about how up out them then she many some so these would
 other into has more her two like him see time could no make than first been its who now people my made over"""
 
@@ -58,12 +58,12 @@ def _exchanges(incarnation: str, seqs: Sequence[int]) -> list[Fields]:
 
 def _exchange(incarnation: str, seq: int, chance: random.Random) -> Exchange:
     id = new_id()
-    text = " ".join(chance.choices(_PROSE.split(), k=210))[:1000] + "."
+    text = " ".join(chance.choices(PROSE.split(), k=210))[:1000] + "."
     answer = {"role": "assistant", "content": text}
     choices = [{"index": 0, "message": answer, "finish_reason": "stop"}]
     usage = {"prompt_tokens": 200, "completion_tokens": 210, "total_tokens": 410}
     response = {"id": id, "object": "chat.completion", "created": 1, "model": "small", "choices": choices}
-    question = " ".join(chance.choices(_PROSE.split(), k=200))
+    question = " ".join(chance.choices(PROSE.split(), k=200))
     return Exchange(
         id=id, received=time.time(), caller="bench", api="chat", alias="chat", target=_TARGET, stream=False,
         request=json.dumps({"model": "small", "messages": [{"role": "user", "content": question}]}).encode(),

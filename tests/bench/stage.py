@@ -158,6 +158,11 @@ class Stage:
         return program
 
     @property
+    def group(self) -> int:
+        """The process group that ends with this stage, for a program that run() does not start."""
+        return self._leash.group
+
+    @property
     def stream(self) -> str:
         """The URL of this stage's Valkey, started when first asked for."""
         if not self._stream:

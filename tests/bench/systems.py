@@ -7,7 +7,7 @@ import json
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -72,6 +72,10 @@ def consumer() -> System:
         path = spot.write("gateway.yaml", json.dumps(gateway_config(spot, 1.0)), "(the gateway's)")
         return gateway_argv("evaluate", "--config", path, "--metrics-port", str(spot.port))
 
+    return consumer_of(argv)
+
+
+def consumer_of(argv: Callable[[Spot], list[str]]) -> System:
     return System("consumer", __version__, argv, partial(_get, "/metrics"))
 
 
@@ -188,6 +192,15 @@ def upstream(kind: str) -> System:
         "long": _fake(100, 0.5),
     }[kind]
     return System(f"upstream {kind}", "", argv, partial(_get, "/v1/models"))
+
+
+def answering(texts: Sequence[str]) -> System:
+    """nginx, which answers each request with one of these texts, drawn by the request's id."""
+    share = 100 / len(texts)
+    shares = "".join(f"    {share:.2f}% '{each}';\n" for each in texts[:-1]) + f"    * '{texts[-1]}';\n"
+    fixed = _FIXED.replace("'$ANSWER'", "$drawn")
+    text = f'  split_clients "$request_id" $drawn {{\n{shares}  }}\n{fixed}'
+    return System("upstream", "", partial(_nginx, text), partial(_get, "/v1/models"))
 
 
 def faulty(hangs: int | None) -> System:
