@@ -28,6 +28,7 @@ VERBS += [
     "score",
     "label",
     "judge",
+    "learn",
     "export",
     "fetch",
     "migrate",

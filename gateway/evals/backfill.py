@@ -133,7 +133,8 @@ class Backfill:
         names = (
             name
             for name, r in self._scorers.items()
-            if (r.share >= 1 or draw(f"score:{name}", stored.unit) < r.share)
+            if name not in stored.decided
+            and (r.share >= 1 or draw(f"score:{name}", stored.unit) < r.share)
             and score_id_of(stored.id, name, r.scorer.version, r.config_hash) not in stored.settled
         )
         return _Missing(stored.id, tuple(names))

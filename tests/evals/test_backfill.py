@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 
 import pytest
 
+from gateway.config.predictor import PredictorConfig
 from gateway.core.exchange import Target
 from gateway.core.score import Score, Spent
 from gateway.evals.backfill import Backfill
@@ -286,3 +287,18 @@ async def test_two_at_once_give_the_sums_of_one(store, exchange, tally, stated_s
     )
     assert found == early
     assert store.sql("SELECT count(*) FROM scores WHERE scorer = 'late'") == [(len(sent),)]
+
+
+async def test_what_a_predictor_has_drawn_is_not_scored_later(room, exchange, tally, stated_scorer):
+    """An answer that was not drawn then has no probability with which it would be judged now."""
+    room.scorers["stated"] = stated_scorer(share=0.5)
+    room.predictor = PredictorConfig(target="stated", share=0.3)
+    sent = [exchange("1") for _ in range(40)]
+    async with room.consuming():
+        await room.send(*sent, tally(sent))
+        await room.until_read()
+    before = rows(room, "stated")
+    assert 0 < len(before) < 40
+    done = await backfill(room, {"stated": stated_scorer(share=1.0), "other": stated_scorer(name="other")})
+    assert rows(room, "stated") == before
+    assert len(rows(room, "other")) == done.done == 40

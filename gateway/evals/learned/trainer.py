@@ -108,7 +108,7 @@ def train_from_store(job: TrainingJob, step: Callable[[], None] = lambda: None) 
                 return TrainingOutcome(len(values))
             window = newest_predictions(connection, job.of_target, WINDOW)
             share = _affordable(connection, job, window.a_day)
-        trained = train(job.target, _rows(values), matrix_of(window.features), share, job.pi_min, step)
+        trained = train(job.target, rows_of(values), matrix_of(window.features), share, job.pi_min, step)
         seconds = time.process_time() - began
         stored = _stored(job, trained, values, {"share": share, "asked_share": job.share, "train_cpu_s": seconds})
         with opened.begin() as connection:
@@ -135,8 +135,9 @@ def matrix_of(features: Sequence[bytes]) -> NDArray[np.float32]:
     return np.frombuffer(b"".join(features), dtype="<f4").reshape(len(features), width).astype(np.float32)
 
 
-def _rows(values: Sequence[TargetValue]) -> TrainingRows:
-    h, pi, received = np.array([(v.value, v.pi, v.received) for v in values], dtype=np.float64).T
+def rows_of(values: Sequence[TargetValue]) -> TrainingRows:
+    """In order of arrival."""
+    h, pi, received = np.array([(v.value, v.pi, v.received) for v in values], dtype=np.float64).reshape(-1, 3).T
     return TrainingRows(matrix_of([v.features for v in values]), np.clip(h, 0.0, 1.0), pi, received)
 
 

@@ -18,6 +18,7 @@ from gateway.core.exchange import STORED_FIELDS, Attempt, Exchange, Target, Usag
 from gateway.core.score import ConfiguredScorer, ScoreResult
 from gateway.evals.store import ledger, score_sums
 from gateway.evals.store.bulk_insert import insert_scores
+from gateway.evals.store.predictions import decided_scorers
 from gateway.evals.store.query import ExchangeFilter, conditions
 from gateway.evals.store.rows import ScoredExchange, ScoreIds, model_of, score_id_of
 from gateway.evals.store.score_sums import CellPlace, ScoreSums
@@ -45,6 +46,8 @@ class StoredPlace:
     """It matches the filter."""
     settled: frozenset[str]
     """The score ids that another run would not change."""
+    decided: frozenset[str] = frozenset()
+    """The scorers whose draw a predictor made when the exchange arrived; scoring it now would have no probability."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,13 +87,14 @@ def places(
     if after is not None:
         query = query.where(or_(e.received > after[0], and_(e.received == after[0], e.id > after[1])))
     rows = connection.execute(query.limit(_PAGE)).all()
-    settled = _settled(connection, [row.id for row in rows])
-    return [_place(row, frozenset(settled.get(row.id, ()))) for row in rows]
+    ids = [row.id for row in rows]
+    settled, decided = _settled(connection, ids), decided_scorers(connection, ids)
+    return [_place(row, frozenset(settled.get(row.id, ())), frozenset(decided.get(row.id, ()))) for row in rows]
 
 
-def _place(row: Any, settled: frozenset[str]) -> StoredPlace:
+def _place(row: Any, settled: frozenset[str], decided: frozenset[str]) -> StoredPlace:
     place = (row.alias, str(Target(row.upstream, row.model, row.variant or "")), row.arm or "", row.stratum)
-    return StoredPlace(row.id, row.received, row.unit, place, row.bytes > 0, bool(row.selected), settled)
+    return StoredPlace(row.id, row.received, row.unit, place, row.bytes > 0, bool(row.selected), settled, decided)
 
 
 def _settled(connection: Connection, ids: Sequence[str]) -> dict[str, list[str]]:

@@ -157,6 +157,16 @@ def predicted(connection: Connection, scorer: str, ids: Iterable[str]) -> set[st
     return found
 
 
+def decided_scorers(connection: Connection, ids: Iterable[str]) -> dict[str, list[str]]:
+    """By exchange, the scorers whose draw was decided by a stored prediction."""
+    p = predictions.c
+    found: dict[str, list[str]] = {}
+    for chunk in chunked(ids, _CHUNK):
+        for exchange_id, scorer in connection.execute(select(p.exchange_id, p.scorer).where(p.exchange_id.in_(chunk))):
+            found.setdefault(exchange_id, []).append(scorer)
+    return found
+
+
 def save_model(connection: Connection, model: StoredModel) -> None:
     """Stores a model; one of the same version stays as it is. Of older models of its target only the card is kept."""
     values = {name: getattr(model, name) for name in StoredModel.__dataclass_fields__}
@@ -178,15 +188,28 @@ def set_card(connection: Connection, version: str, card: Mapping[str, Any]) -> N
     connection.execute(update(predictor_models).where(predictor_models.c.version == version).values(card=text))
 
 
-def newest_model(connection: Connection, target: str, known: Collection[str] = ()) -> StoredModel | None:
-    """The newest model of a target. known: versions whose text the caller has; `model` is "" for these."""
+def stored_prediction(connection: Connection, scorer: str, exchange_id: str) -> tuple[bytes, dict[str, Any]] | None:
+    """The features of an exchange, and the other columns of its prediction; None: there is none."""
+    p = predictions.c
+    query = select(predictions).where(p.scorer == scorer, p.exchange_id == exchange_id)
+    row = connection.execute(query).mappings().first()
+    if row is None:
+        return None
+    return bytes(row["features"]), {str(name): value for name, value in row.items() if name != "features"}
+
+
+def newest_model(
+    connection: Connection, target: str, known: Collection[str] = (), *, with_text: bool = True
+) -> StoredModel | None:
+    """The newest model of a target. known: versions whose text the caller has; `model` is "" for these, and without
+    with_text."""
     m = predictor_models.c
     columns = [c for c in predictor_models.columns if c.name != "model"]
     query = select(*columns).where(m.target == target).order_by(m.created.desc(), m.version).limit(1)
     row = connection.execute(query).mappings().first()
     if row is None:
         return None
-    text = "" if row["version"] in known else _text_of(connection, row["version"])
+    text = "" if row["version"] in known or not with_text else _text_of(connection, row["version"])
     values = {**row, "card": orjson.loads(row["card"]), "features": tuple(orjson.loads(row["features"]))}
     return StoredModel(model=text, **values)
 
