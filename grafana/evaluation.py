@@ -110,9 +110,17 @@ PREDICTOR = Row("Predictor and drift", [
           kind="state-timeline", steps=((None, "green"), (1.0, "red")), names={"0": ("usual", "green"), "1": ("drift", "red")}),
     Panel("Evidence for drift", [Query("max by (target, alias, kind) (gateway_eval_drift_log_evalue)", "{{alias}} {{kind}}")],
           "ln of the e-detector. The alarm is on from 9.2 (quality) or 11.5 (input); around 0 nothing has changed."),
+    Panel("Share judged, and whether the model is followed", [Query(f"{TARGET} (gateway_eval_predictor_inclusion_mean)", "judged {{target}}"),
+                                                              Query(f"{TARGET} (gateway_eval_predictor_off)", "off {{target}}")],
+          "Mean probability with which the judge sees an exchange. off = 1: the model costs precision, so every exchange has the same.", "percentunit", low=0, high=1),
+    Panel("Cost of predicting", [Query(f"sum by (target) (rate(gateway_eval_predictor_cpu_seconds_total{RATE})) / sum by (target) (rate(gateway_eval_predictor_exchanges_total{RATE}))", "{{target}}")],
+          "Processor time of the consumers for one exchange: features, prediction and draw.", "s"),
     Panel("Age of the model", [Query(f"time() - {TARGET} (gateway_eval_predictor_trained_timestamp_seconds)", "{{target}}"),
-                               Query(f"{TARGET} (gateway_eval_predictor_rows)", "assessed on, {{target}}")],
-          "Seconds since the newest answer that the model was trained on, and the number of answers it was assessed on.", "s"),
+                               Query(f"time() - {TARGET} (gateway_eval_predictor_created_timestamp_seconds)", "training, {{target}}")],
+          "Time since the newest answer that the model was trained on, and since the training.", "s"),
+    Panel("Answers behind the model", [Query(f"{TARGET} (gateway_eval_predictor_training_rows)", "trained on, {{target}}"),
+                                       Query(f"{TARGET} (gateway_eval_predictor_rows)", "assessed on, {{target}}")],
+          "Values of the target that the model was trained on, and the newest of them that it was assessed on before."),
 ])  # fmt: skip
 
 PEOPLE = Row("Feedback and privacy", [

@@ -16,6 +16,7 @@ from gateway.evals.experiments.sequences import DifferenceSequence, SequenceRule
 
 BESIDE = 4  # requests without a pair for each pair: a shadow of 0.2
 HORIZON = 200
+LONG = (pytest.mark.long, pytest.mark.timeout(1200))
 
 
 def difference(rng: np.random.Generator, easy: float) -> float:
@@ -60,7 +61,7 @@ def _half(sequence: DifferenceSequence) -> float:
 
 
 @pytest.mark.parametrize("world", ["good", "wrong sign", "drifting", "begins late", "noise"])
-@pytest.mark.parametrize("runs", [pytest.param(8, id="quick"), pytest.param(1000, marks=pytest.mark.long, id="large")])
+@pytest.mark.parametrize("runs", [pytest.param(8, id="quick"), pytest.param(1000, marks=LONG, id="large")])
 def test_errors_stay_what_they_are_and_a_right_prediction_saves_pairs(
     world: str, runs: int, request: pytest.FixtureRequest
 ) -> None:

@@ -13,6 +13,7 @@ from gateway.evals.statistics.change_detection import ChangeDetector, usual_rang
 
 Values = NDArray[np.float64]
 ALPHA = 2e-4
+LONG = (pytest.mark.long, pytest.mark.timeout(1200))
 
 
 def coin(rng: np.random.Generator, p: Values | float, n: int) -> Values:
@@ -82,7 +83,7 @@ WORLDS = ("a coin", "variance", "waves inside the range", "drawn by value")
 
 
 @pytest.mark.parametrize(
-    ("paths", "n"), [pytest.param(60, 1000, id="quick"), pytest.param(4000, 2000, marks=pytest.mark.long, id="large")]
+    ("paths", "n"), [pytest.param(60, 1000, id="quick"), pytest.param(4000, 2000, marks=LONG, id="large")]
 )
 @pytest.mark.parametrize("world", WORLDS)
 def test_false_alarms_are_as_rare_as_stated(world: str, paths: int, n: int, request: pytest.FixtureRequest) -> None:
@@ -112,7 +113,7 @@ def test_false_alarms_are_as_rare_as_stated(world: str, paths: int, n: int, requ
     assert alarms / paths <= n * ALPHA
 
 
-@pytest.mark.parametrize("paths", [pytest.param(8, id="quick"), pytest.param(400, marks=pytest.mark.long, id="large")])
+@pytest.mark.parametrize("paths", [pytest.param(8, id="quick"), pytest.param(400, marks=LONG, id="large")])
 def test_delays(paths: int, request: pytest.FixtureRequest) -> None:
     """Judged answers from a change to the alarm: 500 before it set the usual range, alpha = 1e-4, mean 0.8 before."""
     medians = {}

@@ -145,7 +145,8 @@ def test_strata_need_the_same_stages() -> None:
 
 
 # Simulated worlds: fixtures/learned_worlds.py. Every seed is fixed, so that a test that passes cannot fail by chance.
-SCALES = [pytest.param(60, 1000, id="quick"), pytest.param(3000, 4000, marks=pytest.mark.long, id="large")]
+LONG = (pytest.mark.long, pytest.mark.timeout(1200))
+SCALES = [pytest.param(60, 1000, id="quick"), pytest.param(3000, 4000, marks=LONG, id="large")]
 
 
 def misses(share: float, runs: int) -> float:
@@ -159,10 +160,12 @@ def test_one_look_covers_the_truth_whatever_the_predictor(
     name: str, runs: int, n: int, request: pytest.FixtureRequest
 ) -> None:
     """Coverage 95 ± 3 % and bias within 3 standard errors, with the predictions and without."""
-    found = [run(seed, PREDICTORS[name], n) for seed in range(runs)]
-    ours = [controlled_mean(each.sums()) for each in found]
-    unused = [controlled_mean(each.sums(), controlled=False) for each in found]
-    plain = [controlled_mean([StageSums.of("all", each.plain)], controlled=False) for each in found]
+    ours, unused, plain = [], [], []
+    for seed in range(runs):
+        found = run(seed, PREDICTORS[name], n)
+        ours.append(controlled_mean(found.sums()))
+        unused.append(controlled_mean(found.sums(), controlled=False))
+        plain.append(controlled_mean([StageSums.of("all", found.plain)], controlled=False))
     means = np.array([e.mean for e in ours], dtype=np.float64)
     bias = float((means.mean() - TRUTH) / (means.std() / math.sqrt(runs)))
     saved, weight = (_width(ours) / _width(plain)) ** 2, np.mean([e.weights[0] for e in ours])
@@ -181,7 +184,7 @@ def test_one_look_covers_the_truth_whatever_the_predictor(
 @pytest.mark.parametrize("name", PREDICTORS)
 @pytest.mark.parametrize(
     ("runs", "n", "every"),
-    [pytest.param(6, 1000, 100, id="quick"), pytest.param(1000, 2000, 20, marks=pytest.mark.long, id="large")],
+    [pytest.param(6, 1000, 100, id="quick"), pytest.param(1000, 2000, 20, marks=LONG, id="large")],
 )
 def test_the_sequence_covers_the_truth_at_every_look(
     name: str, runs: int, n: int, every: int, request: pytest.FixtureRequest
@@ -232,7 +235,7 @@ def three_stages(seed: int, predictor: str, judge_error: float, n: int = 4000) -
 
 @pytest.mark.parametrize("judge_error", [0.05, 0.6])
 @pytest.mark.parametrize("name", ["wrong sign", "overfitted", "good"])
-@pytest.mark.parametrize("runs", [pytest.param(30, id="quick"), pytest.param(3000, marks=pytest.mark.long, id="large")])
+@pytest.mark.parametrize("runs", [pytest.param(30, id="quick"), pytest.param(3000, marks=LONG, id="large")])
 def test_three_stages_cover_what_people_would_find(
     name: str, judge_error: float, runs: int, request: pytest.FixtureRequest
 ) -> None:
