@@ -28,6 +28,7 @@ from gateway.evals.consumer import Consumer, ConsumerContext, ConsumerTiming
 from gateway.evals.entry_scoring import EntryScorer
 from gateway.evals.experiments.engine import EngineTiming, ExperimentEngine
 from gateway.evals.gauges import Gauges
+from gateway.evals.learned.drift import DriftWatch
 from gateway.evals.learned.implicit import ImplicitFeedback
 from gateway.evals.learned.predictor import Predictor
 from gateway.evals.scoring.registry import RegisteredPair, RegisteredScorer
@@ -195,7 +196,8 @@ class Room:
             judge = EntryScorer(self.scorers, threads, predictor=predictor, implicit=self.implicit)
             experiments = ExperimentEngine(store, corridor, self.pairs, threads, HURRIED, rescore=judge.score_again)
             metrics = EvalMetrics(CollectorRegistry())
-            context = ConsumerContext(corridor, store, self.scorers, judge, gauges, metrics, experiments)
+            drift = None if self.predictor is None else DriftWatch(self.predictor.key, self.predictor.pi_min)
+            context = ConsumerContext(corridor, store, self.scorers, judge, gauges, metrics, experiments, drift=drift)
             yield Consumer(context, name, timing), context
         threads.close()
         await corridor.aclose()

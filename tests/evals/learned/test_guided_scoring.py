@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import time
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from gateway.config.predictor import PredictorConfig
 from gateway.core.randomization import draw
+from tests.evals.conftest import QUICK
 
 SUMS = "n, failed, s_failed, s_b, s_d, s_e1, s_e2, s_bb, s_dd, s_e1e1"
 
@@ -68,3 +71,20 @@ async def test_a_predictor_that_breaks_stops_no_scoring(guided: Any, exchange: A
     assert {i for (i,) in guided.sql("SELECT exchange_id FROM scores")} == {
         e.id for e in sent if draw("learn:stated", e.id) < 0.3
     }
+
+
+async def test_the_consumer_shows_its_drift_alarms_and_the_mean_of_all(guided: Any, exchange: Any) -> None:
+    """After 1 000 exchanges there is a usual range of the features; verdicts are too few for one."""
+    begin = time.time() - 2000.0
+    sent = [exchange("1" if i % 4 else "0", received=begin + i) for i in range(1100)]
+    async with guided.consuming(timing=replace(QUICK, drift_s=0.0)) as context:
+        await guided.send(*sent)
+        await guided.until_read()
+        await guided.until(lambda: context.metrics.figures.drift)
+        figures = context.metrics.figures
+
+    (drift,) = figures.drift
+    assert (drift.scorer, drift.alias, drift.kind, drift.alarm) == ("stated", "chat", "input", False)
+    (scores,) = guided.shown[-1].scores
+    assert scores.low < 0.75 < scores.high
+    assert abs(scores.mean - 0.75) < 0.1
