@@ -28,9 +28,9 @@ from gateway.evals.annotation.correction import (
 from gateway.evals.annotation.desk import newest_version
 from gateway.evals.experiments.report import Estimate
 from gateway.evals.scoring.registry import RegisteredScorer
-from gateway.evals.statistics.control_variate import StageSums
+from gateway.evals.statistics.control_variate import ControlledEstimate, StageSums
 from gateway.evals.statistics.judge import CorrectedRate
-from gateway.evals.store.guided_means import guided_unit_mean, target_names
+from gateway.evals.store.guided_means import guided_unit_mean, recorded_mean, target_names
 from gateway.evals.store.labels import (
     JudgedSums,
     ScorerVersion,
@@ -98,6 +98,8 @@ class CalibrationResult:
     first_slot: RateEstimate | None
     predictor: Mapping[str, Any] | None = None
     """The card of the model that decides what the scorer sees; None: there is none."""
+    recorded: ControlledEstimate | None = None
+    """The scorer's mean over every exchange that the model drew for it, in [0, 1]; None: there is none."""
 
     @property
     def too_few(self) -> bool:
@@ -139,6 +141,7 @@ def calibrate(connection: Reading, options: CalibrationOptions) -> CalibrationRe
         groups=tuple(_groups(drawn, cells, options)),
         flip=share_of([f for f, _ in orders if f is not None], options.alpha),
         first_slot=share_of([s for _, s in orders if s is not None], options.alpha),
+        recorded=recorded_mean(connection, (version.scorer, version.version, version.config_hash)),
         predictor=next((card for t, card in cards(connection).items() if t in target_names(options.scorer)), None),
     )
 

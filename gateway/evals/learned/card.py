@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from gateway.evals.learned.inclusion import inclusion, scale_for
 from gateway.evals.statistics.control_variate import variance_ratio
+from gateway.evals.store.guided_means import harmful
 
 Floats = NDArray[np.float64]
 Card = Mapping[str, Any]
@@ -74,8 +75,7 @@ def card_of(of: CardEvidence, names: Sequence[str], share: float, pi_min: float)
 
 def predictor_off(card: Card) -> bool:
     """Whether the model does harm for sure: predictions are then not used, and every exchange has the mean π."""
-    low = card.get("variance_ratio_low")
-    return low is not None and low > 1.0
+    return harmful(card)
 
 
 def card_lines(card: Card, now: float | None = None) -> list[str]:

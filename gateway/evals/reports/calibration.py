@@ -16,6 +16,7 @@ from gateway.evals.annotation.agreement import RateEstimate
 from gateway.evals.annotation.calibrate import CalibrationResult, CorrectedGroup
 from gateway.evals.annotation.correction import MIN_LABELS
 from gateway.evals.learned.card import card_lines
+from gateway.evals.statistics.control_variate import ControlledEstimate
 
 _LOW_KAPPA = 0.4  # an upper bound below this is too little agreement to rely on the scorer's own mean
 
@@ -40,6 +41,7 @@ def to_dict(result: CalibrationResult) -> dict[str, Any]:
         "flip_rate": asdict(result.flip) if result.flip else None,
         "first_slot_rate": asdict(result.first_slot) if result.first_slot else None,
         "groups": [asdict(group) for group in result.groups],
+        "recorded": asdict(result.recorded) if result.recorded else None,
         "predictor": result.predictor,
     }
 
@@ -64,8 +66,19 @@ def _lines(result: CalibrationResult) -> Iterator[RenderableType]:
     yield Text()
     yield _means(result)
     yield from _hints(result)
+    if result.recorded is not None and result.recorded.mean is not None:
+        yield Text(_recorded(result.recorded))
     if result.predictor is not None:
         yield from (Text(plain(line), "dim") for line in card_lines(result.predictor))
+
+
+def _recorded(of: ControlledEstimate) -> str:
+    looks = f"{_interval(of.fixed_low, of.fixed_high)} for one look, {_interval(of.low, of.high)} at any time"
+    weight = of.weights[0] if of.weights else 0.0
+    return (
+        f"all {of.n} recorded, with predictions (weight {weight:.2f}): {of.mean:.3f}, {looks}; "
+        f"as sure as {of.effective_n:.0f} answers judged without"
+    )
 
 
 def _counts(result: CalibrationResult) -> str:

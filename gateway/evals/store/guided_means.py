@@ -6,13 +6,17 @@ The plain mean of what it judged is biased, since the predictor prefers what it 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
+from sqlalchemy import Connection, select
 
 from gateway.core.score import Bounds, Direction
 from gateway.evals.statistics.control_variate import ControlledEstimate, StageSums, controlled_mean
 from gateway.evals.statistics.weighted_mean import WeightedEstimate
-from gateway.evals.store.snapshot import CellKey, ScoreCell
+from gateway.evals.store.predictions import cards
+from gateway.evals.store.snapshot import CellKey, ScoreCell, guided_sums
+from gateway.evals.store.tables import CELL, score_cells
 
 TARGET_LABELS = "labels:"
 
@@ -25,6 +29,26 @@ def target_names(scorer: str) -> tuple[str, str]:
 def key_of(target: str) -> str:
     """What predictions for a target are stored under."""
     return target.removeprefix(TARGET_LABELS)
+
+
+def harmful(card: Mapping[str, Any]) -> bool:
+    """Whether a model's card says that it surely costs precision: its predictions are then not used."""
+    low = card.get("variance_ratio_low")
+    return low is not None and low > 1.0
+
+
+def recorded_mean(connection: Connection, of: tuple[str, str, str]) -> ControlledEstimate | None:
+    """The mean over every exchange that a predictor drew for this scorer, in [0, 1], 1 best. None: there is none.
+
+    of: (scorer, version, config hash).
+    """
+    c = score_cells.c
+    here = (c.scorer == of[0], c.version == of[1], c.config_hash == of[2])
+    rows = connection.execute(select(*(c[name] for name in CELL), c.population).where(*here))
+    populations = {CellKey(*row[:-1]): int(row[-1]) for row in rows}
+    strata = [s for key, s in guided_sums(connection, populations).items() if key.identity == of]
+    cards_here = [card for target, card in cards(connection).items() if target in target_names(of[0])]
+    return controlled_mean(strata, controlled=not any(map(harmful, cards_here))) if strata else None
 
 
 def guided_mean(

@@ -30,6 +30,11 @@ class CellKey:
     """"" for none."""
     stratum: str
 
+    @property
+    def identity(self) -> tuple[str, str, str]:
+        """(scorer, version, config hash)."""
+        return self.scorer, self.version, self.config_hash
+
 
 @dataclass(frozen=True, slots=True)
 class ScoreCell:

@@ -6,16 +6,19 @@ exchanges are good, and of those that were judged about one in four.
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable
 from typing import Any
 
 import pytest
+from rich.console import Console
 
 from gateway.core.exchange import Exchange
-from gateway.evals.annotation.calibrate import corrected_figures
+from gateway.evals.annotation.calibrate import CalibrationOptions, calibrate, corrected_figures
 from gateway.evals.annotation.correction import call_weights, judged_sample, labelled_items, labels_in
 from gateway.evals.annotation.sampling import EVERYTHING
 from gateway.evals.gauges import strata_of
+from gateway.evals.reports.calibration import to_dict, to_terminal
 from gateway.evals.statistics.weighted_mean import weighted_mean
 from gateway.evals.store.guided_means import guided_mean
 from gateway.evals.store.labels import (
@@ -26,7 +29,7 @@ from gateway.evals.store.labels import (
     labels_with_scores,
     save_labels,
 )
-from gateway.evals.store.predictions import Prediction
+from gateway.evals.store.predictions import Prediction, StoredModel, save_model
 
 Make = Callable[..., Exchange]
 N = 400
@@ -122,6 +125,25 @@ def test_judged_sums_and_label_weights_are_those_of_all_traffic(store: Any, exch
     assert (sample.mean, sample.good, sample.weight) == pytest.approx((0.75, 0.75, 10 * N), rel=0.02)
     assert float(labels.shares @ labels.f) == pytest.approx(0.75, abs=0.05)
     assert figures.mean == pytest.approx(1.0, abs=0.02)
+
+
+def test_a_calibration_shows_the_mean_of_everything_recorded(store: Any, exchange: Make, tally: Any) -> None:
+    fill(store, exchange, tally)
+    card = {"held_out": 9, "mae": 0.1, "mae_of_mean": 0.2, "variance_ratio": 0.5, "weight": 0.9,
+            "variance_ratio_low": 0.4, "variance_ratio_high": 0.6}  # fmt: skip
+    store.run(lambda c: save_model(c, StoredModel("v1", "labels:stated", 1.0, 0.0, 1.0, 9, "{}", card, ())))
+
+    found = store.run(lambda c: calibrate(c, CalibrationOptions("stated")))
+
+    assert found.recorded is not None
+    assert found.recorded.mean == pytest.approx(0.75, abs=0.01)
+    assert found.recorded.fixed_low > found.recorded.low
+    console = Console(width=200, file=io.StringIO(), record=True)
+    console.print(to_terminal(found))
+    text = console.export_text()
+    assert "all 400 recorded, with predictions" in text
+    assert "variance 0.50 (0.40 to 0.60)" in text
+    assert to_dict(found)["predictor"] == card
 
 
 def test_where_nothing_guides_there_is_no_guided_mean(store: Any, exchange: Make) -> None:
