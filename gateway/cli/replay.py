@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from gateway.evals.replay.gate import GateTerms
     from gateway.evals.replay.gateway_choice import GatewayLocation
     from gateway.evals.replay.options import ReplayOptions
+    from gateway.evals.replay.ray_address import RayAddress
     from gateway.evals.replay.run import ReplayProgress
 
 T = TypeVar("T")
@@ -98,6 +99,10 @@ class _DatasetOptions:
 
 @dataclass(frozen=True, slots=True)
 class _Locations:
+    on: Annotated[
+        str,
+        typer.Option(metavar="WHERE", help="Where requests are sent from: local, or the cluster at ray://HOST[:PORT]."),
+    ] = "local"
     gateway: Annotated[str | None, typer.Option(help="URL of a running gateway (default: start one).")] = None
     config: Annotated[Path, File] = Path("gateway.yaml")
     data: Data = None
@@ -136,8 +141,11 @@ def _replay(
 ) -> None:
     import asyncio
 
+    from gateway.evals.replay.ray_address import address_of
+
     place = _place(where)
-    options = _options(requests, decision, pacing, other, place)
+    [on] = _each(address_of, [where.on], "--on")
+    options = _options(requests, decision, pacing, other, place, on)
     if other.from_log is not None:
         _freeze(Path(dataset), other, requests.limit, place)
     source = _source(dataset, other.columns or [])
@@ -174,7 +182,12 @@ def _terms(name: str, place: GatewayLocation) -> GateTerms:
 
 
 def _options(
-    requests: _Requests, decision: _Decision, pacing: _Pacing, other: _DatasetOptions, place: GatewayLocation
+    requests: _Requests,
+    decision: _Decision,
+    pacing: _Pacing,
+    other: _DatasetOptions,
+    place: GatewayLocation,
+    on: RayAddress | None,
 ) -> ReplayOptions:
     from gateway.evals.replay.asking import RequestPacing
     from gateway.evals.replay.design import RequestSettings, setting, target_word
@@ -198,6 +211,7 @@ def _options(
         reuse_control=other.reuse_control,
         settings=RequestSettings(fields, requests.system, None if requests.seed < 0 else requests.seed),
         pace=RequestPacing(pacing.concurrency, pacing.rate, pacing.deadline, budget_usd=pacing.budget),
+        on=on,
         command=_typed(),
     )
 

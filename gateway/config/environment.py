@@ -243,3 +243,8 @@ def resolve_evals(evals: EvalsConfig, data: Path) -> EvalsConfig:
 def debuggable() -> bool:
     """GATEWAY_DEBUGGABLE=1: debuggers and profilers of the same user may look into the process."""
     return os.environ.get("GATEWAY_DEBUGGABLE") == "1"
+
+
+def replay_key() -> str | None:
+    """$GATEWAY_REPLAY_KEY: on a worker of a cluster, the gateway's key for replays; None: it is sent there."""
+    return os.environ.get("GATEWAY_REPLAY_KEY") or None

@@ -6,6 +6,7 @@ It opens connections and reads replies; their meaning is the caller's business.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -119,8 +120,7 @@ class HttpConnections:
         most_bytes: int = MOST_BYTES,
     ) -> HttpReply:
         """Raises Unreachable."""
-        loop = asyncio.get_running_loop()
-        began = loop.time()
+        began = time.perf_counter()  # and not the loop's time: uvloop, which others may bring, rounds it to 1 ms
         try:
             async with asyncio.timeout(deadline_s), self._session() as http:
                 request = http.build_request(method, url, content=content, headers=dict(headers))
@@ -134,7 +134,7 @@ class HttpConnections:
         except (httpx2.HTTPError, httpx2.InvalidURL, OSError) as error:
             cause = str(error) or type(error).__name__
             raise Unreachable(f"{_shown(url)} cannot be reached: {cause}") from error
-        return _reply(response, body, loop.time() - began)
+        return _reply(response, body, time.perf_counter() - began)
 
     @asynccontextmanager
     async def streaming(

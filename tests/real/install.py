@@ -47,6 +47,8 @@ ENVIRONMENTS = {
         ("transformers[serving]>=5.16,<5.25", "gguf", "accelerate"), torch=("torch",), bare=(MODEL,)
     ),
     "ray": Environment(("ray[serve]>=2.50,<3", "xllamacpp>=2026.9"), bare=(MODEL,)),
+    # The gateway itself, as on the nodes of a cluster: its workers import it.
+    "replay": Environment(("ray[client]>=2.50,<3", f"--editable={REAL.parent}")),
     "clients": Environment(
         ("langchain-openai", "llama-index-llms-openai-like"), npm=("openai", "ai", "@ai-sdk/openai-compatible")
     ),

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 from uuid import UUID, uuid5
 
 import orjson
@@ -17,7 +17,7 @@ from gateway.core.errors import CannotRun
 from gateway.core.exchange import Exchange, Target, Usage
 from gateway.core.prices import Prices
 from gateway.core.randomization import draw
-from gateway.evals.http_client import GatewayClient, HttpReply, Unreachable
+from gateway.evals.http_client import HttpReply, Unreachable
 from gateway.evals.replay.datasets import PATHS, DatasetItem
 from gateway.evals.replay.design import ReplayTarget
 from gateway.evals.scoring.types import Subject
@@ -186,12 +186,21 @@ class RequestPacer:
         self._waits[target] = max(until, self._waits.get(target, 0.0))
 
 
+class SendsRequests(Protocol):
+    """A GatewayClient, or what sends requests from elsewhere."""
+
+    async def ask(
+        self, path: str, body: Mapping[str, Any], *, deadline_s: float, headers: Mapping[str, str] = ...
+    ) -> HttpReply:
+        """Raises Unreachable."""
+
+
 class RetryingRequester:
     """Sends a request until it is answered, refused or given up. clock: Unix time in seconds."""
 
     def __init__(
         self,
-        client: GatewayClient,
+        client: SendsRequests,
         pace: RequestPacing,
         prices: Prices,
         sleep: Sleep = asyncio.sleep,

@@ -15,6 +15,7 @@ from gateway.core.plan import Guardrail
 from gateway.evals.replay.asking import RequestPacing
 from gateway.evals.replay.datasets import Dataset
 from gateway.evals.replay.design import RequestSettings, target_word
+from gateway.evals.replay.ray_address import RayAddress
 from gateway.evals.replay.report import ReportScope
 from gateway.evals.replay.sheet import COST, FAILED, OUTPUT, SECONDS, ReplayMetric
 from gateway.evals.scoring.registry import DEFAULTS, BuiltScorers, RegisteredPair, RegisteredScorer
@@ -43,6 +44,8 @@ class ReplayOptions:
     """The number of rows, from the first. None: all."""
     settings: RequestSettings = field(default_factory=RequestSettings)
     pace: RequestPacing = field(default_factory=RequestPacing)
+    on: RayAddress | None = None
+    """The cluster whose workers send the requests. None: this process does."""
     command: str = ""
     """The command line, as it was typed."""
 

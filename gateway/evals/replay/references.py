@@ -24,9 +24,9 @@ async def write_references(
 
     Rows without an answer have no reference. Raises what replay() raises.
     """
-    async with opened(dataset, options, location, say) as (job, requester):
+    async with opened(dataset, options, location, say) as (job, workplace):
         job = replace(job, scorers={}, pairs={})
-        await run_job(job, requester, location, watch)
+        await run_job(job, workplace, location, watch)
     path = dataset.path.with_name(f"{dataset.path.stem}.with-references.jsonl")
     written = _write(job, store_of(location), path)
     if written < job.rows:

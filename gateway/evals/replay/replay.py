@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 
@@ -34,11 +34,22 @@ from gateway.evals.replay.options import (
     single,
 )
 from gateway.evals.replay.pair_scoring import PairScoring, against
+from gateway.evals.replay.ray_address import RayAddress
+from gateway.evals.replay.ray_cluster import RayWorkers, WorkerRequest, ray_workers
+from gateway.evals.replay.remote_worker import WorkerSetup, sent_away
 from gateway.evals.replay.report import ReplayAnswers, ReportScope, examples_of, reports
-from gateway.evals.replay.run import ReplayJob, ReplayProgress, ReplayRun, ReplayStopped
+from gateway.evals.replay.run import (
+    AnswerScoring,
+    LocalScoring,
+    ReplayJob,
+    ReplayProgress,
+    ReplayRun,
+    ReplayStopped,
+)
 from gateway.evals.replay.sheet import fill_preferences, sheet
+from gateway.evals.replay.worker_pool import PooledClient, PooledScoring, WorkerPool
 from gateway.evals.scoring.asker import ExternalServices
-from gateway.evals.scoring.registry import BuiltScorers, build_all, close_all
+from gateway.evals.scoring.registry import BuiltScorers, RegisteredScorer, build_all, close_all
 from gateway.evals.scoring.threads import ScoringThreads
 from gateway.evals.scoring.warnings import config_mistakes, config_warnings
 from gateway.evals.store.query import reading
@@ -47,6 +58,21 @@ from gateway.evals.store.store import StoreDown, WriteRejected
 from gateway.runtime.tasks import cancel_on_signal
 
 Watch = Callable[[ReplayProgress], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Workplace:
+    """Where requests are sent and answers are scored."""
+
+    requester: RetryingRequester
+    pool: WorkerPool | None = None
+    """None: everything is done in this process."""
+    remote: frozenset[str] = frozenset()
+    """The scorers that the pool computes."""
+
+    def scoring(self, threads: ScoringThreads) -> AnswerScoring:
+        here = LocalScoring(threads)
+        return here if self.pool is None else PooledScoring(self.pool, self.remote, here)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,9 +92,9 @@ async def replay(
     Raises CannotRun and its subclasses, and ConfigError.
     """
     check_reuse(options, dataset)
-    async with opened(dataset, options, location, say) as (job, requester):
+    async with opened(dataset, options, location, say) as (job, workplace):
         question = question_of(options, dataset, metrics(job.scorers, job.pairs))
-        progress = await run_job(job, requester, location, watch)
+        progress = await run_job(job, workplace, location, watch)
     if options.reuse_control:
         say(f"{progress.reused} answers of {job.design.targets[0].name} were taken from recorded calls by this run")
     return _reported(job, question, progress, store_of(location))
@@ -77,25 +103,37 @@ async def replay(
 @asynccontextmanager
 async def opened(
     dataset: Dataset, options: ReplayOptions, location: GatewayLocation, say: Say
-) -> AsyncIterator[tuple[ReplayJob, RetryingRequester]]:
-    """The job, and the requester for a gateway that answers, while the context is open."""
+) -> AsyncIterator[tuple[ReplayJob, Workplace]]:
+    """The job, and where it is done, with a gateway that answers, while the context is open."""
     async with reached(location, options.targets, say) as (gateway, targets), HttpConnections() as connections:
         client, prices = GatewayClient(gateway.base_url, gateway.api_key, connections), prices_of(location.config)
         outside = ExternalServices(connections, client, prices, directory=location.path.parent)
         built = build_all(sections(options, dataset, location.config), outside)
         _check_judges(location.config, built, say)
         design = ReplayDesign(dataset.hash, targets, options.settings, options.reuse_control)
+        job = ReplayJob(
+            name=name_of(dataset, design.hash), dataset=dataset, design=design, rows=rows_of(options, dataset),
+            repeats=options.repeats, scorers=single(options, built), pace=options.pace,
+            pairs=against(preferring(built), targets[0].name),
+        )  # fmt: skip
         try:
-            yield (
-                ReplayJob(
-                    name=name_of(dataset, design.hash), dataset=dataset, design=design, rows=rows_of(options, dataset),
-                    repeats=options.repeats, scorers=single(options, built), pace=options.pace,
-                    pairs=against(preferring(built), targets[0].name),
-                ),
-                RetryingRequester(client, options.pace, prices),
-            )  # fmt: skip
+            if options.on is None:
+                yield job, Workplace(RetryingRequester(client, options.pace, prices))
+                return
+            setup = WorkerSetup(gateway.base_url, sent_away(sections(options, dataset, location.config), job.scorers))
+            wanted = WorkerRequest(options.on, gateway, setup, options.pace.concurrency)
+            async with ray_workers(wanted, job.scorers, say) as workers:
+                say(_split(options.on, workers, job.scorers))
+                away = RetryingRequester(PooledClient(workers.pool), options.pace, prices)
+                yield job, Workplace(away, workers.pool, workers.scorers)
         finally:
             await close_all(built)
+
+
+def _split(on: RayAddress, workers: RayWorkers, scorers: Mapping[str, RegisteredScorer]) -> str:
+    here = sorted(scorers.keys() - workers.scorers)
+    noted = f"asking from {workers.pool.size} workers of {on}"
+    return f"{noted}; scored in this process: {', '.join(here)}" if here else noted
 
 
 def _check_judges(config: Config, built: BuiltScorers, say: Say) -> None:
@@ -106,9 +144,7 @@ def _check_judges(config: Config, built: BuiltScorers, say: Say) -> None:
         say(f"caution: {caution}")
 
 
-async def run_job(
-    job: ReplayJob, requester: RetryingRequester, location: GatewayLocation, watch: Watch
-) -> ReplayProgress:
+async def run_job(job: ReplayJob, workplace: Workplace, location: GatewayLocation, watch: Watch) -> ReplayProgress:
     """Runs the job to its end in the store of the config. Raises CannotRun."""
     this = asyncio.current_task()
     assert this is not None  # noqa: S101 - a coroutine that runs has a task
@@ -118,8 +154,9 @@ async def run_job(
         async with ReplayStore(store_of(location)) as store:
             design = job.design
             await store.begin(Replay(job.name, job.dataset.name, design.dataset, design.hash, design.json, time.time()))
+            requester = workplace.requester
             asks = ReusingRequester(store, requester, design.targets[0]) if design.reuse_control else requester
-            run = ReplayRun(job, store, asks, threads, watch)
+            run = ReplayRun(job, store, asks, workplace.scoring(threads), watch)
             try:
                 progress = await run.run()
                 await PairScoring(job, store, threads).run()

@@ -11,12 +11,14 @@ from typing import Protocol
 from gateway.core.chunked import chunked
 from gateway.core.errors import CannotRun
 from gateway.core.sanitize import plain
+from gateway.core.score import ScoreResult
 from gateway.evals.replay.asking import ReplayRequest, RequestPacing, subject
 from gateway.evals.replay.datasets import Dataset, DatasetItem
 from gateway.evals.replay.design import ReplayDesign, ReplayTarget, body
 from gateway.evals.scoring.registry import RegisteredPair, RegisteredScorer
 from gateway.evals.scoring.run import score_all
 from gateway.evals.scoring.threads import ScoringThreads
+from gateway.evals.scoring.types import Subject
 from gateway.evals.store.replays import KnownAnswer, ReplayAnswer, ReplayKey, ReplayStore
 from gateway.evals.store.rows import ScoredExchange
 from gateway.evals.store.store import StoreDown, WriteRejected
@@ -33,6 +35,27 @@ class ReplayStopped(CannotRun):
 
 class Asks(Protocol):
     async def ask(self, request: ReplayRequest) -> ReplayAnswer: ...
+
+
+class AnswerScoring(Protocol):
+    """Where the scores of answers are computed."""
+
+    async def score(
+        self, request: ReplayRequest, answer: ReplayAnswer, judged: Subject, scorers: Mapping[str, RegisteredScorer]
+    ) -> list[ScoreResult]:
+        """In the order of `scorers`. judged: the answer to the request, for scorers."""
+
+
+class LocalScoring:
+    """In this process, and on its threads."""
+
+    def __init__(self, threads: ScoringThreads) -> None:
+        self._threads = threads
+
+    async def score(
+        self, request: ReplayRequest, answer: ReplayAnswer, judged: Subject, scorers: Mapping[str, RegisteredScorer]
+    ) -> list[ScoreResult]:
+        return await score_all(scorers, judged, lambda _: 0.0, self._threads, patient=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,10 +141,10 @@ class ReplayRun:
         job: ReplayJob,
         store: ReplayStore,
         requester: Asks,
-        threads: ScoringThreads,
+        scoring: AnswerScoring,
         watch: Callable[[ReplayProgress], None],
     ) -> None:
-        self._job, self._store, self._requester, self._threads, self._watch = job, store, requester, threads, watch
+        self._job, self._store, self._requester, self._scoring, self._watch = job, store, requester, scoring, watch
         self.progress = ReplayProgress(job.total)
         self._streaks = _Streaks(job.pace.stop_after)
         self._results: asyncio.Queue[tuple[ReplayAnswer, ScoredExchange | None]] = asyncio.Queue(_QUEUE)
@@ -180,7 +203,7 @@ class ReplayRun:
         self, request: ReplayRequest, answer: ReplayAnswer, scorers: Mapping[str, RegisteredScorer]
     ) -> ScoredExchange:
         judged = subject(request, answer)
-        results = await score_all(scorers, judged, lambda _: 0.0, self._threads, patient=True)
+        results = await self._scoring.score(request, answer, judged, scorers)
         return ScoredExchange(judged.exchange, judged.completion, results)
 
     def _count(self, request: ReplayRequest, answer: ReplayAnswer) -> None:

@@ -22,7 +22,7 @@ from gateway.evals.replay.asking import ReplayRequest, RequestPacing, unanswered
 from gateway.evals.replay.datasets import Dataset, scan
 from gateway.evals.replay.design import ReplayDesign, ReplayTarget, RequestSettings
 from gateway.evals.replay.gateway_choice import GatewayLocation
-from gateway.evals.replay.run import ReplayJob, ReplayProgress, ReplayRun
+from gateway.evals.replay.run import LocalScoring, ReplayJob, ReplayProgress, ReplayRun
 from gateway.evals.scoring.registry import RegisteredScorer, build
 from gateway.evals.scoring.threads import ScoringThreads
 from gateway.evals.store.query import reading
@@ -180,11 +180,11 @@ class Desk:
             RequestPacing(**{"concurrency": 4, **pace}),
         )
 
-    async def run(self, asker: Any, job: ReplayJob | None = None) -> ReplayProgress:
+    async def run(self, asker: Any, job: ReplayJob | None = None, scoring: Any = None) -> ReplayProgress:
         job = job or self.job()
         async with ReplayStore(self.store, lambda: 5.0) as store:
             await store.begin(Replay(job.name, "d", job.design.dataset, job.design.hash, job.design.json, 1.0))
-            return await ReplayRun(job, store, asker, self.threads, lambda _: None).run()
+            return await ReplayRun(job, store, asker, scoring or LocalScoring(self.threads), lambda _: None).run()
 
     def rowsof(self, query: str) -> list[tuple[Any, ...]]:
         with reading(self.store) as connection:

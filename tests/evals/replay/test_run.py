@@ -11,7 +11,7 @@ import pytest
 from gateway.config.scorers import ScorerConfig
 from gateway.evals.replay.asking import ReplayRequest
 from gateway.evals.replay.design import ReplayTarget
-from gateway.evals.replay.run import ReplayProgress, ReplayStopped
+from gateway.evals.replay.run import LocalScoring, ReplayProgress, ReplayStopped
 from gateway.evals.scorers.exact import Exact
 from gateway.evals.scoring.gate import ScorerGate
 from gateway.evals.scoring.registry import build
@@ -137,7 +137,7 @@ async def test_the_watcher_is_called_after_every_answer(desk, scripted, threads)
         seen.append(progress.done)
 
     async with ReplayStore(desk.store) as store:
-        await ReplayRun(desk.job(), store, scripted(), threads, watch).run()
+        await ReplayRun(desk.job(), store, scripted(), LocalScoring(threads), watch).run()
     assert seen == list(range(1, 81))
 
 
