@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from sqlalchemy import func, select
@@ -9,6 +10,7 @@ from sqlalchemy import func, select
 from gateway.evals.store.query import Reading
 from gateway.evals.store.tables import exchanges
 
+_AT_ONCE = 100
 _APIS = ("chat", "completions", "responses", "messages")
 
 
@@ -26,8 +28,9 @@ class CallOutput:
     """1/π."""
 
 
-def call_outputs(connection: Reading, since: float, limit: int) -> list[CallOutput]:
-    """The newest served answers, with their upstream's count of tokens. since: Unix seconds."""
+def call_outputs(connection: Reading, since: float, limit: int) -> Iterator[CallOutput]:
+    """The newest served answers, with their upstream's count of tokens, some at a time: requests may be large.
+    since: Unix seconds."""
     e = exchanges.c
     query = (
         select(e.alias, e.request, e.stream, e.output_tokens, e.choices, e.pi)
@@ -36,7 +39,6 @@ def call_outputs(connection: Reading, since: float, limit: int) -> list[CallOutp
         .order_by(e.received.desc())
         .limit(limit)
     )
-    return [
-        CallOutput(alias, bytes(request), stream, tokens / max(choices or 1, 1), 1.0 / pi)
-        for alias, request, stream, tokens, choices, pi in connection.execute(query)
-    ]
+    rows = connection.execute(query, execution_options={"yield_per": _AT_ONCE})
+    for alias, request, stream, tokens, choices, pi in rows:
+        yield CallOutput(alias, bytes(request), stream, tokens / max(choices or 1, 1), 1.0 / pi)

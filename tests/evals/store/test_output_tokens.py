@@ -15,6 +15,6 @@ def test_only_whole_answers_count_the_newest_first(store, exchange):
         exchange(received=40.0, truncated=True),
     ]  # fmt: skip
     store.write(*answers, *others)
-    found = store.run(lambda c: call_outputs(c, 5.0, 2))
+    found = store.run(lambda c: list(call_outputs(c, 5.0, 2)))
     assert [(f.alias, f.tokens, f.weight, f.stream) for f in found] == [("chat", 5.0, 2.0, False)] * 2
-    assert len(store.run(lambda c: call_outputs(c, 5.0, 10))) == 3
+    assert len(store.run(lambda c: list(call_outputs(c, 5.0, 10)))) == 3
