@@ -3,7 +3,8 @@
 #                 core, four at most. Figures that tests print are seen with ARGS="-n 0 -k alive". Three runs,
 #                 the consumer's tests, the gateway's and all others, so that no process that runs tests grows large
 # make test-long  the tests of stated durations
-# make test-real  real engines, installed under .real: vLLM, Ray Serve, transformers serve, Open WebUI; replays on Ray
+# make test-real  real engines, installed under .real: vLLM, Ray Serve, transformers serve, Open WebUI; replays on Ray;
+#                 what the learned predictor saves on 2 000 real answers, which take half an hour of one core to make
 # make image-test  the image, built and run as deploy/ ships it, in containers and as pods; needs root, buildah, podman,
 #                 runc and debootstrap, and is a part of test-long where they are
 # make bench      the costs, side by side with nginx and the peers that are installed (make bench ARGS="--seconds 3")
