@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -12,6 +13,7 @@ from typing import Any, TypeVar
 
 import scored
 import shadowed
+import stores
 import systems
 from cost import Meter, Others, rss_mb
 from load import HOST, Paced, Requests, Streams, Wrk, Wrong, paced, with_headers
@@ -302,18 +304,31 @@ def workers(bench: Bench, stage: Stage) -> list[Row]:
     ]
 
 
-def consumer(bench: Bench, stage: Stage) -> list[Row]:
+@dataclass(frozen=True, slots=True)
+class Scored:
+    """cpu_us: of the consumer, for an exchange. capacity: exchanges for a CPU second of its busiest process. rate:
+    exchanges a second, as it came."""
+
+    cpu_us: float
+    capacity: float
+    rate: float
+
+
+def _scorer(stage: Stage, n: int) -> Callable[[Running, int], Scored]:
     """Read, scored, stored, acknowledged: all of `gateway evaluate`, without its start."""
-    running = stage.start(systems.consumer())
-    n = bench.seconds * 2000
 
-    def ask(running: Running, _: int) -> float:
-        meter = Meter(running.pid)
+    def ask(running: Running, _: int) -> Scored:
+        meter, began = Meter(running.pid), time.monotonic()
         scored.send_and_wait(stage.stream, systems.stream_name(running.port), n)
-        return n / meter.read().cpu_s
+        seconds, cost = time.monotonic() - began, meter.read()
+        return Scored(cost.cpu_s / n * 1e6, n / max(cost.busiest_s, 0.01), n / seconds)
 
-    found = bench.turns([running], ask)
-    rates = {"gateway": found.get("consumer", [])}
+    return ask
+
+
+def consumer(bench: Bench, stage: Stage) -> list[Row]:
+    found = bench.turns([stage.start(systems.consumer())], _scorer(stage, bench.seconds * 2000))
+    rates = {"gateway": [1e6 / each.cpu_us for each in found.get("consumer", ())]}
     return [Row("consumer", "exchanges scored and stored, 1 KB answers", "a second a core", rates)]
 
 
@@ -331,6 +346,45 @@ def phases(bench: Bench, stage: Stage) -> list[Row]:
     return [*rows, Row("phases", "all phases, without sockets", "µs CPU", whole)]
 
 
+def consumer_postgres(bench: Bench, stage: Stage) -> list[Row]:
+    """The database's own processes are not counted; the second row has them."""
+    with stores.postgres() as server:
+        ask, theirs = _scorer(stage, bench.seconds * 2000), []
+
+        def both(running: Running, seconds: int) -> Scored:
+            meter = Meter(server.pid)
+            ours = ask(running, seconds)
+            theirs.append(meter.read().cpu_s / (bench.seconds * 2000) * 1e6)
+            return ours
+
+        found = bench.turns([stage.start(systems.consumer(store=server.new()))], both)
+    ours = {"gateway": [each.cpu_us for each in found.get("consumer", ())]}
+    label = "exchange scored and stored in PostgreSQL"
+    return [
+        Row("consumer_postgres", label, "µs CPU", ours),
+        Row("consumer_database", f"{label}: the database's part", "µs CPU", {"PostgreSQL": theirs[1:]}),
+    ]
+
+
+def consumer_workers(bench: Bench, stage: Stage) -> list[Row]:
+    """As in `workers`: where cores are too few for two workers, the database and Valkey, the second row of a store says
+    what two would do on cores of their own."""
+    ask, rows = _scorer(stage, bench.seconds * 2000), list[Row]()
+    with stores.postgres() as server:
+        for store, url in (("SQLite", lambda: None), ("PostgreSQL", server.new)):
+            wanted = [systems.consumer("one", store=url()), systems.consumer("two", workers=2, store=url())]
+            running = [stage.start(system) for system in wanted]
+            found = bench.turns(running, ask)
+            for key, how, value in (
+                ("wall", "as it came", lambda each: each.rate),
+                ("own", "on cores of their own", lambda each: each.capacity),
+            ):
+                ratios = _paired(found, "one", lambda two, one, of=value: of(two) / of(one))
+                label = f"scored into {store}, 2 workers over 1, {how}"
+                rows.append(Row(f"consumer_{store.lower()}_{key}", label, "×", {"gateway": ratios.get("two", [])}))
+    return rows
+
+
 ROWS: Mapping[str, Callable[[Bench, Stage], list[Row]]] = {
     "plain": plain,
     "one": one,
@@ -344,4 +398,6 @@ ROWS: Mapping[str, Callable[[Bench, Stage], list[Row]]] = {
     "workers": workers,
     "consumer": consumer,
     "phases": phases,
+    "consumer_postgres": consumer_postgres,
+    "consumer_workers": consumer_workers,
 }

@@ -82,7 +82,10 @@ TARGETS = (
     Target("idle", at_most=65),
     Target("open", at_most=105),
     Target("workers", at_least=1.8),
-    Target("consumer", at_least=5000),
+    Target("consumer", at_least=10_000),
+    Target("consumer_postgres", at_most=120),
+    Target("consumer_sqlite_own", at_least=1.8),
+    Target("consumer_postgresql_own", at_least=1.8),
 )
 
 

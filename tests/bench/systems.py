@@ -65,18 +65,24 @@ def gateway(name: str = "gateway", *, rate: float = 0.1, workers: int = 1) -> Sy
     return System(name, __version__, argv, request)
 
 
-def consumer() -> System:
-    """`gateway evaluate` on the same config, with the scorers that `gateway up` writes: no language, no secrets."""
+def consumer(name: str = "consumer", *, workers: int = 1, store: str | None = None) -> System:
+    """`gateway evaluate` on the same config, with the scorers that `gateway up` writes: no language, no secrets.
+
+    store: its URL; None: a SQLite file of its own.
+    """
 
     def argv(spot: Spot) -> list[str]:
-        path = spot.write("gateway.yaml", json.dumps(gateway_config(spot, 1.0)), "(the gateway's)")
-        return gateway_argv("evaluate", "--config", path, "--metrics-port", str(spot.port))
+        own = store or f"sqlite:///{spot.stage.directory}/{spot.port}.db"
+        config = gateway_config(spot, 1.0) | {"store": {"url": own}}
+        path = spot.write("gateway.yaml", json.dumps(config), "(the gateway's)")
+        several = ["--workers", str(workers)] if workers > 1 else []
+        return gateway_argv("evaluate", "--config", path, "--metrics-port", str(spot.port), *several)
 
-    return consumer_of(argv)
+    return consumer_of(argv, name)
 
 
-def consumer_of(argv: Callable[[Spot], list[str]]) -> System:
-    return System("consumer", __version__, argv, partial(_get, "/metrics"))
+def consumer_of(argv: Callable[[Spot], list[str]], name: str = "consumer") -> System:
+    return System(name, __version__, argv, partial(_get, "/metrics"))
 
 
 def gateway_argv(*words: str) -> list[str]:
