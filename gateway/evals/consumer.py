@@ -59,6 +59,8 @@ class ConsumerTiming:
     """Entries of a read while more wait: a larger batch costs less for each."""
     most_bytes: int = 8_000_000
     """Of such a batch, by the mean of the one before."""
+    most_scoring_s: float = 0.25
+    """CPU time of such a batch, by the mean of the one before: the event loop does nothing else meanwhile."""
     block_ms: int = 500
     tick_s: float = 1.0
     labels_s: float = 30.0
@@ -125,6 +127,7 @@ class Consumer:
         self._in_progress: list[str] = []
         self._due: dict[str, float] = {}
         self._count = self._timing.count
+        self._scoring_s = 0.0  # CPU time for an entry, in the newest batch
         self._unavailable = False
         self._reported_blocked = False
         self._labelled: Sequence[Mapping[str, Any]] = ()
@@ -165,7 +168,7 @@ class Consumer:
         if self._is_due("claim", self._timing.claim_s):
             await self._claim()
         entries = await self._context.corridor.read(self._name, self._count, self._timing.block_ms)
-        self._count = next_count(entries, self._count, self._timing)
+        self._count = next_count(entries, self._count, self._timing, self._scoring_s)
         await self._settle(entries)
         if self._is_due("tick", self._timing.tick_s):
             await self._tick()
@@ -202,7 +205,9 @@ class Consumer:
             return
         self._in_progress = [entry.id for entry in entries]
         try:
+            began = time.thread_time()
             found = await self._context.scoring.read(entries)
+            self._scoring_s = (time.thread_time() - began) / len(entries)
             for each in found.unreadable:
                 await self._dead_letter(each.entry, "unreadable", each.reason)
             stored = await self._store(found.read)
@@ -365,12 +370,16 @@ class Consumer:
         self._unavailable = False
 
 
-def next_count(entries: Sequence[StreamEntry], asked: int, timing: ConsumerTiming) -> int:
-    """How many entries to read after these, of which so many were asked for."""
+def next_count(entries: Sequence[StreamEntry], asked: int, timing: ConsumerTiming, scoring_s: float) -> int:
+    """How many entries to read after these, of which so many were asked for.
+
+    scoring_s: CPU time that an entry takes. It limits by how much a batch grows, not how small it becomes.
+    """
     if len(entries) < asked:
         return timing.count
     size = sum(len(value) for entry in entries for value in entry.fields.values()) // len(entries)
-    return max(1, min(timing.most_count, timing.most_bytes // max(1, size)))
+    quick = max(timing.count, int(timing.most_scoring_s / max(scoring_s, 1e-9)))
+    return max(1, min(timing.most_count, quick, timing.most_bytes // max(1, size)))
 
 
 def _failure_key(entry: str) -> str:

@@ -408,21 +408,25 @@ async def test_an_entry_that_breaks_our_code_is_a_dead_letter(room, exchange, ta
 
 
 @pytest.mark.parametrize(
-    ("found", "size", "expected"),
+    ("found", "size", "scoring_s", "expected"),
     [
-        (255, 10, 256),  # nothing more waits
-        (256, 10, 1024),
-        (256, 16_000, 500),  # as many as have 8 MB
-        (256, 1_000_000, 8),
-        (256, 20_000_000, 1),
-        (256, 0, 1024),
+        (255, 10, 0.0, 256),  # nothing more waits
+        (256, 10, 1e-4, 1024),
+        (256, 10, 5e-4, 500),  # as many as take a quarter of a second
+        (256, 10, 1.0, 256),
+        (256, 16_000, 1e-4, 500),  # as many as have 8 MB
+        (256, 1_000_000, 1.0, 8),
+        (256, 20_000_000, 1e-4, 1),
+        (256, 0, 0.0, 1024),
     ],
 )
-def test_a_batch_grows_while_more_waits_and_its_entries_are_small(found: int, size: int, expected: int) -> None:
+def test_a_batch_grows_while_more_waits_and_entries_are_cheap(
+    found: int, size: int, scoring_s: float, expected: int
+) -> None:
     entries = [StreamEntry("1-0", {b"res": bytes(size)})] * found
-    assert next_count(entries, 256, ConsumerTiming()) == expected
+    assert next_count(entries, 256, ConsumerTiming(), scoring_s) == expected
 
 
 def test_a_batch_of_what_was_read_small_grows_again() -> None:
-    assert next_count([StreamEntry("1-0", {b"res": b""})] * 8, 8, ConsumerTiming()) == 1024
-    assert next_count([], 1024, ConsumerTiming()) == 256
+    assert next_count([StreamEntry("1-0", {b"res": b""})] * 8, 8, ConsumerTiming(), 0.0) == 1024
+    assert next_count([], 1024, ConsumerTiming(), 0.0) == 256
