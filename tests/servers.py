@@ -313,12 +313,6 @@ class Postgres:
             raise ConnectionError(str(error)) from error
         return True
 
-    @property
-    def pid(self) -> int:
-        """Of the parent of all its processes."""
-        assert self._process is not None
-        return self._process.pid
-
     def new(self, like: str | None = None) -> str:
         """The URL of a database that nobody has used. like: the URL of one to copy, which nobody uses now."""
         self._made += 1
