@@ -22,7 +22,6 @@ from typing import Any
 
 import pytest
 import yaml
-from openai import OpenAI
 
 from gateway.up import engines
 
@@ -183,6 +182,8 @@ def config(ports: dict[str, int]) -> dict[str, Any]:
 
 
 def ask(base: str, which: range) -> None:
+    from openai import OpenAI  # 0.6 s to import, which each process that collects this file would take
+
     def one(i: int, client: OpenAI) -> int:
         country, capital = list(CAPITALS.items())[i % len(CAPITALS)]
         text = ASKED[i // len(CAPITALS)].format(country)

@@ -92,9 +92,12 @@ async def test_the_verb_shows_text_json_and_a_page(decided, tmp_path, monkeypatc
     assert "Guardrails hold. Ship." in page
 
 
-async def test_an_unknown_candidate_is_reported_with_the_known_ones(decided):
+async def test_an_unknown_candidate_is_reported_with_the_known_ones(room, plan):
+    await room.begin(plan)
+    async with room.consuming() as desk:
+        await room.until(lambda: desk.experiments.leads)
     with pytest.raises(ExperimentNotFound, match=r'no candidate "condidate"; it has: candidate'):
-        read(decided, candidate="condidate")
+        read(room, candidate="condidate")
 
 
 async def test_a_plan_without_pairs_is_held(room, plan):
