@@ -138,8 +138,7 @@ async def opened(
             repair = LimitRepair(opened_store, corridor.state, counters, directory_of(config), time.time)
             context = ConsumerContext(
                 corridor, opened_store, scorers, scoring, gauges, EvalMetrics(registry), experiments, events, repair,
-                None if config.predictor is None else DriftWatch(config.predictor.key, config.predictor.pi_min),
-                predictor,
+                _drift_watch(config), predictor,
             )  # fmt: skip
             name = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
             tasks = await stack.enter_async_context(Tasks())
@@ -155,6 +154,11 @@ async def opened(
         await close_all(built)
         threads.close()
         await corridor.aclose()
+
+
+def _drift_watch(config: Config) -> DriftWatch | None:
+    of = config.predictor
+    return None if of is None else DriftWatch(of.key, of.pi_min, frozenset(config.models))
 
 
 @contextmanager
