@@ -36,6 +36,7 @@ from gateway.evals.store.tables import exchanges
 from gateway.proxy.limits.estimate import ModelEstimate
 
 sys.path.insert(0, str(Path(__file__).parent))
+from learned_judge import consumed
 from learned_tasks import task
 
 Floats = NDArray[np.float64]
@@ -193,4 +194,5 @@ def report(folder: Path) -> str:
     for title, of in (("all features", records), ("without log-probabilities", records.without("mean_logprob"))):
         widths, card = measured(of)
         lines += [f"{title}:", "", *table(widths), "", *(f"- {line}" for line in card), ""]
-    return "\n".join([*lines, *reservations(records), ""])
+    through = consumed([s.exchange for s in records.subjects])
+    return "\n".join([*lines, *reservations(records), "", through, ""])
