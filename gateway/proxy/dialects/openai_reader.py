@@ -39,9 +39,9 @@ class ChatReader(PassingReader):
         self._before = self._after = b""  # what surrounds the text of this stream's events; b"": not known
         self._inside = slice(0)  # where the text stands between them
         self._tries = _FORM_TRIES
-        self._seen: set[int] = set()
-        self._ended_choices: set[int] = set()
-        self._text_so_far = _TextSoFar()
+        self._seen: frozenset[int] = _NO_CHOICE
+        self._ended_choices: frozenset[int] = _NO_CHOICE
+        self._text_so_far: _TextSoFar | None = None
 
     @property
     def text(self) -> str:
@@ -53,6 +53,8 @@ class ChatReader(PassingReader):
 
     def _read_text(self) -> _TextSoFar:
         """Parsed only on access: the text of most streams is never needed."""
+        if self._text_so_far is None:
+            self._text_so_far = _TextSoFar()
         if self._kept:
             block = b"".join(self._kept)
             self._kept.clear()
@@ -115,14 +117,24 @@ class ChatReader(PassingReader):
 
     def _choice(self, choice: dict[str, Any]) -> None:
         index = choice.get("index") or 0
-        self._seen.add(index)
+        self._seen = _with(self._seen, index)
         self.first_content = self.first_content or _has_content(choice)
         if choice.get("finish_reason"):
-            self._ended_choices.add(index)
+            self._ended_choices = _with(self._ended_choices, index)
         self.finished = bool(self._ended_choices) and self._seen <= self._ended_choices
 
     def _owed(self) -> bytes:
         return _DONE
+
+
+_NO_CHOICE: frozenset[int] = frozenset()
+_FIRST_CHOICE = frozenset({0})  # of most streams the only one: they share this set
+
+
+def _with(choices: frozenset[int], index: int) -> frozenset[int]:
+    if index in choices:
+        return choices
+    return choices | {index} if choices or index else _FIRST_CHOICE
 
 
 def _many(call: Call) -> bool:

@@ -1,7 +1,7 @@
 """Deadlines of calls: one ticker for all calls of a process, instead of timers for each call.
 
-Setting, moving or ending a deadline takes a few assignments. The ticker looks at the calls in flight every 10 ms, which
-is also the resolution: a deadline fires up to one tick late, never early.
+Setting, moving or ending a deadline takes a few assignments. The ticker looks at the calls in flight every 10 ms (with
+10 000 of them, every 110 ms), which is also the resolution: a deadline fires up to one tick late, never early.
 """
 
 from __future__ import annotations
@@ -12,6 +12,8 @@ from types import TracebackType
 from typing import Any, Protocol, Self
 
 TICK_S = 0.01
+_TIMERS_A_TICK = 1000
+"""Looking at so many takes less than 0.1 ms; with more, ticks are further apart, and never take 1 % of a core."""
 
 
 class DeadlineExceeded(Exception):
@@ -66,7 +68,7 @@ class Ticker:
             timer.fire()
         self._running = bool(self.timers)
         if self._running:
-            self.loop.call_later(TICK_S, self._tick)
+            self.loop.call_later(TICK_S * (1 + len(self.timers) // _TIMERS_A_TICK), self._tick)
 
 
 class Timer:

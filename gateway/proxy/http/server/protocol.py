@@ -12,9 +12,7 @@ import contextlib
 import fcntl
 import sys
 import termios
-from collections import deque
 from collections.abc import Collection, Coroutine
-from functools import partial
 from typing import Any, Protocol, cast
 from urllib.parse import unquote
 
@@ -54,6 +52,52 @@ class DirectApp(Protocol):
 
 class HttpProtocol(asyncio.Protocol):
     """One connection. The application is an ASGI one; its attribute `direct`, if it has one, is a DirectApp."""
+
+    __slots__ = (
+        "_address",
+        "_answer",
+        "_app_state",
+        "_bulk",
+        "_closing",
+        "_common",
+        "_common_source",
+        "_continue",
+        "_counted",
+        "_direct",
+        "_drained",
+        "_explained",
+        "_fresh",
+        "_has_host",
+        "_head_bytes",
+        "_head_too_large",
+        "_headers",
+        "_idle_s",
+        "_limits",
+        "_lingering",
+        "_non_body_bytes",
+        "_out",
+        "_parser",
+        "_reading",
+        "_received",
+        "_receiving",
+        "_refusal",
+        "_request",
+        "_since",
+        "_state",
+        "_target",
+        "_task",
+        "_timer",
+        "_transport",
+        "_unparsed",
+        "_unread",
+        "_waiting",
+        "app",
+        "gone",
+        "loop",
+        "memory",
+        "paused",
+        "peer",
+    )  # fmt: skip
 
     max_head_bytes = 64 * 1024
     body_s = 60.0  # between two pieces of a body
@@ -96,7 +140,8 @@ class HttpProtocol(asyncio.Protocol):
         self._bulk = 0  # bytes of its body that still bypass the parser
         self._request: ServerRequest | None = None  # the one being answered
         self._answer: ResponseWriter | None = None
-        self._waiting: deque[ServerRequest] = deque()
+        self._task: asyncio.Task[None] | None = None  # the latest that answers
+        self._waiting: list[ServerRequest] = []  # rarely more than one, and an empty deque takes ten times the memory
         self._unparsed = b""  # what arrived behind the request that is being answered
         self._unread = (0, 0.0)  # bytes that the client has not taken, and since when their number is the same
         self._received = 0  # bytes of the current read
@@ -338,7 +383,7 @@ class HttpProtocol(asyncio.Protocol):
             return
         if not self._waiting:
             return
-        self._request = request = self._waiting.popleft()
+        self._request = request = self._waiting.pop(0)
         keep = request.keep_alive and not self._closing
         self._answer = answer = ResponseWriter(
             self, keep=keep, bodiless=request.method == b"HEAD", chunks=not request.http10
@@ -360,15 +405,19 @@ class HttpProtocol(asyncio.Protocol):
         else:
             making = run_asgi(self.app, self._scope(request), request, answer)
         task = self.loop.create_task(making)
+        self._task = task
         self._state.tasks.add(task)
-        task.add_done_callback(partial(self._answer_done, request))
+        task.add_done_callback(self._answer_done)
 
-    def _answer_done(self, request: ServerRequest, task: asyncio.Task[None]) -> None:
+    def _answer_done(self, task: asyncio.Task[None]) -> None:
         self._state.tasks.discard(task)
         if not task.cancelled():
             task.exception()  # marks it as retrieved; the application has logged it
-        if self._request is request:  # its response is incomplete, and must not look complete
-            request.release()
+        if self._task is not task:  # the next request is being answered
+            return
+        self._task = None
+        if self._request is not None:  # its response is incomplete, and must not look complete
+            self._request.release()
             self._request = self._answer = None
             self._close()
 
