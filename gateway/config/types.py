@@ -15,7 +15,7 @@ class Section(BaseModel):
     """A mapping with known keys; any other key is an error. The string under a field is its public documentation:
     docs/configuration.md and `gateway schema` print it, see field_docs.py."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=(), defer_build=True)
 
 
 Name = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^\s{}\"\\]+$")]

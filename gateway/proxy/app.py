@@ -294,6 +294,8 @@ class App:
                 call = gateway.router.matched(call)
             decided = gateway.router.decide(call, read_options(headers, caller), home)
             context.routed = True
+            if "messages" in call.fields:
+                call.fields["messages"] = ...  # only routing reads them here; the body, which stays, has them
             if caller.scopes:
                 limiter = gateway.limiter
                 context.reservation = limiter.reserve(caller, call) or await limiter.wait(caller, call)

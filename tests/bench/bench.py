@@ -35,7 +35,7 @@ def main() -> None:
     signal.signal(signal.SIGTERM, told_to_end)
     signal.signal(signal.SIGINT, told_to_end)  # a shell starts what is in the background with it ignored
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, max(soft, 8192)), hard))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, max(soft, 32_768)), hard))
     bench = Bench(asked.seconds, asked.rounds, systems.peers(asked.peers), note, asked.pin)
     try:
         bench.run(asked.only)

@@ -187,7 +187,7 @@ def _whole(sock: socket.socket) -> None:
 _LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class _Open:
     """A connection on which a stream is being read. tail: its last bytes."""
 
@@ -249,6 +249,28 @@ class Streams:
                 if self._read(deadline):
                     raise Wrong("streams that were to stay open have ended")
             return look()
+
+    def gaps(self, connections: int, seconds: float, look: Callable[[], float]) -> tuple[list[float], float]:
+        """Keeps that many streams open for this long after all have begun: seconds between the events of each, and what
+        `look` then says."""
+        last: dict[_Open, float] = {}
+        gaps: list[float] = []
+        with ExitStack() as stack:
+            opened = self._open(connections, stack)
+            deadline = time.monotonic() + _PATIENCE_S
+            while not all(each.head for each in opened):
+                self._read(deadline)
+            end = time.monotonic() + seconds
+            while (now := time.monotonic()) < end:
+                for key, _ in self._selector.select(0.5):
+                    each: _Open = key.data
+                    if each.took(each.sock.recv(65536)):
+                        raise Wrong("streams that were to stay open have ended")
+                    now = time.monotonic()
+                    if each in last:
+                        gaps.append(now - last[each])
+                    last[each] = now
+            return gaps, look()
 
     def _open(self, connections: int, stack: ExitStack) -> list[_Open]:
         stack.callback(self._selector.close)

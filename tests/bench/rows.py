@@ -8,6 +8,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import partial
 from http.client import HTTPConnection
+from resource import RLIMIT_NOFILE, getrlimit
 from statistics import quantiles
 from typing import Any, TypeVar
 
@@ -23,6 +24,8 @@ from stage import Failed, Running, Stage, System
 T = TypeVar("T")
 IN_FLIGHT = 64
 OPEN = 1000
+FEW, MANY = 100, 10_000
+SPARE_FILES = 200  # for all that is no stream
 DIRECTLY = "directly"
 SLOW = 4  # a system that answers 60 requests a second has too many of them half done when a short run ends
 Say = Callable[[str], None]
@@ -287,6 +290,23 @@ def rss(bench: Bench, stage: Stage) -> list[Row]:
     return [Row("idle", "memory, idle", "MB RSS", idle), Row("open", f"memory, {OPEN} streams open", "MB RSS", full)]
 
 
+def many(bench: Bench, stage: Stage) -> list[Row]:
+    """As many streams as one worker keeps: each takes two of its files. Measured once, as `rss`; the gateway alone."""
+    upstream = stage.start(systems.upstream("slow"))
+    [running] = bench.start(stage, [systems.gateway()], upstream, partial(systems.request, stream=True))
+    most = min(MANY, (getrlimit(RLIMIT_NOFILE)[1] - SPARE_FILES) // 2)
+    streams, late = f"{most} streams open on one worker", {}
+    for n in (FEW, most):
+        gaps, rss = Streams(running.port, _stream_of(running)).gaps(n, 4 * systems.SLOW_S, partial(rss_mb, running.pid))
+        late[n] = 1e3 * (quantiles(gaps, n=100)[98] - systems.SLOW_S)
+    gap = (late[most] / 1e3 + systems.SLOW_S) / (late[FEW] / 1e3 + systems.SLOW_S)
+    return [
+        Row("many", f"memory, {streams}", "MB RSS", {running.name: [rss]}),
+        Row("many_late", f"p99 delay of an event, {streams}", "ms", {running.name: [late[most]]}),
+        Row("many_gap", f"p99 between events, {streams}, over {FEW}", "×", {running.name: [gap]}),
+    ]
+
+
 def workers(bench: Bench, stage: Stage) -> list[Row]:
     """Where cores are too few for two workers, the upstream and wrk, two workers can only be as fast as what is left:
     so the second row says how many requests the busiest process takes for a second of CPU, by two workers over one."""
@@ -395,6 +415,7 @@ ROWS: Mapping[str, Callable[[Bench, Stage], list[Row]]] = {
     "shadow_model": shadow_model,
     "body": body,
     "rss": rss,
+    "many": many,
     "workers": workers,
     "consumer": consumer,
     "phases": phases,

@@ -81,6 +81,8 @@ TARGETS = (
     Target("body", at_most=2.5, than="nginx"),
     Target("idle", at_most=65),
     Target("open", at_most=105),
+    Target("many", at_most=250),
+    Target("many_gap", at_most=2),
     Target("workers", at_least=1.8),
     Target("consumer", at_least=10_000),
     Target("consumer_postgres", at_most=120),

@@ -24,6 +24,7 @@ KEYS, ALIASES = 1000, 50
 BODY_BYTES, ANSWER_BYTES, BIG_BYTES = 1024, 1024, 10_000_000
 # First event, tokens, finish, [DONE]: 103 events. A gateway that asks for usage gets one more.
 TOKENS, GAP_S = 100, 0.010
+SLOW_S = 5.0  # between events where thousands of streams are open: the machine has time for all
 
 
 def body(*, stream: bool = False, big: bool = False, model: str = MODEL) -> bytes:
@@ -187,7 +188,7 @@ def _fake(tokens: int, delay_s: float) -> Callable[[Spot], list[str]]:
 def upstream(kind: str) -> System:
     """plain: nginx with a fixed answer; failing: with status 500. body: as plain, once it has read the request.
     stream: 103 events. short: fewer, to be read by one client. model: answers after 5 ms, as a fast model. long: silent
-    for so long that a thousand streams stay open."""
+    for so long that a thousand streams stay open. slow: an event every five seconds."""
     argv = {
         "plain": partial(_nginx, _FIXED),
         "failing": partial(_nginx, _FAILING),
@@ -196,6 +197,7 @@ def upstream(kind: str) -> System:
         "short": _fake(10, GAP_S),
         "model": _fake(1, 0.005),
         "long": _fake(100, 0.5),
+        "slow": _fake(60, SLOW_S),
     }[kind]
     return System(f"upstream {kind}", "", argv, partial(_get, "/v1/models"))
 

@@ -212,9 +212,8 @@ class Relay:
         timeouts, context, deadlines = state.route.timeouts, state.context, state.deadlines
         dialect, model, variant = target_state.upstream.dialect, target_state.model, target_state.variant
         request = dialect.request(call, model) if variant is None else variant.request(dialect, call, model)
-        body = request.body
-        if type(body) is bytes and not state.client.started:
-            context.sent_body = body
+        if context.response.enabled and not state.client.started and type(sent := request.body) is bytes:
+            context.sent_body = sent
         if call.stream:
             deadlines.start_phase("first token", timeouts.first_token_s)
         else:
@@ -227,6 +226,7 @@ class Relay:
                 with call.upload.pausing(deadlines):
                     reply = await target_state.upstream.transport.send(request, timeouts.connect_s)
         finally:
+            del request  # a stream would hold its body to the end
             waited_s = self._clock() - sent_at
             context.upstream_s += waited_s
         try:

@@ -60,7 +60,7 @@ class CallContext:
     target_state: TargetState | None = None
     """The target that answered, or the last one that was attempted; None: no target was attempted."""
     sent_body: bytes = b""
-    """The request body as the first answering target got it."""
+    """The request body as the first answering target got it; b"" where the response is not held either."""
     status: int = 0
     attempts: list[Attempt] = field(default_factory=list)
     usage: Usage | None = None

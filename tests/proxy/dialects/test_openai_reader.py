@@ -208,3 +208,42 @@ def test_a_word_costs_few_steps(make_call: MakeCall, steps: Any) -> None:
         for _ in range(100):
             reader.feed(WORD)
     assert counted.n <= 100 * 20
+
+
+def event(text: bytes, rest: bytes = b'"logprobs":null,"finish_reason":null') -> bytes:
+    return b'data: {"id":"1","choices":[{"index":0,"delta":{"content":"%b"},%b}]}\n\n' % (text, rest)
+
+
+@pytest.mark.parametrize(
+    ("data", "passes"),
+    [
+        (event(b"more"), True),
+        (event(b""), True),
+        (event(b"an error, or [DONE]"), True),  # the text of an event that is otherwise as the others
+        (event(rb"\"quoted\""), True),
+        (event(b"more") + event(b"than one"), True),
+        (event(b"more")[:-1], False),  # not complete
+        (event(b"the end", b'"logprobs":null,"finish_reason":"stop"'), False),
+        (event(b"more") + event(b"and the end", b'"finish_reason":"stop"') + event(b"after it"), False),
+        (event(b"more") + b'data: {"error":{"message":"x"}}\n\n' + event(b"after it"), False),
+        (event(b"more") + DONE + event(b"after it"), False),
+        (USAGE, False),
+        (DONE, False),
+    ],
+)
+def test_events_that_differ_only_in_their_text_pass(data: bytes, passes: bool, make_call: MakeCall) -> None:
+    reader = make_reader(make_call("chat", stream=True), keep_text=True)
+    reader.feed(event(b"first "))
+    assert reader.passes(event(b"second "))
+    assert reader.passes(event(b"third "))
+    assert reader.passes(data) is passes
+    if passes:
+        assert reader.text.startswith("first second third ")
+
+
+def test_a_stream_may_change_its_form(make_call: MakeCall) -> None:
+    reader = make_reader(make_call("chat", stream=True), keep_text=True)
+    reader.feed(event(b"a"))
+    forms = [event(b"b"), event(b"c"), event(b"d", b'"finish_reason":null'), event(b"e", b'"finish_reason":null')]
+    assert all(map(reader.passes, [*forms, event(b"f")]))
+    assert reader.text == "abcdef"

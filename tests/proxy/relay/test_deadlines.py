@@ -207,6 +207,20 @@ def test_the_ticker_runs_only_while_it_has_timers(loop: Loop) -> None:
     assert len(again) == 1
 
 
+def test_with_many_timers_ticks_are_further_apart(loop: Loop) -> None:
+    ticker = Ticker()
+    fired = []
+    dues = [Timer(ticker, 200.0 + i, lambda: None) for i in range(9_999)]
+    loop.run_to(100.5)
+    Timer(ticker, 100.55, lambda: fired.append(loop.now))
+    loop.run_to(101.0)
+    assert len(loop.timers) == 1
+    [when] = fired
+    assert 100.55 <= when <= 100.55 + 11 * TICK_S
+    for due in dues:
+        due.cancel()
+
+
 def test_deadlines_need_a_task_to_cancel(loop: Loop, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(asyncio, "current_task", lambda: None)
     with pytest.raises(RuntimeError):
