@@ -10,7 +10,8 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
@@ -26,18 +27,8 @@ from gateway.evals.scoring.types import Subject
 from gateway.evals.store.predictions import Prediction, StoredModel
 from gateway.observability.eval_metrics import PredictorFigures
 
+_new_tuple = tuple.__new__  # a NamedTuple's own __new__ costs twice as much, and this runs for every exchange
 _RECENT = 64  # batches over which the mean of π is shown
-
-
-@dataclass(frozen=True, slots=True)
-class _Expected:
-    """What a model, or the lack of one, says of one exchange."""
-
-    version: str = ""
-    predicted: float | None = None
-    residual: float | None = None
-    pi: float = 1.0
-    features: bytes = b""
 
 
 class Predictor:
@@ -48,6 +39,7 @@ class Predictor:
         self._guided = scorers.get(config.guided or "")
         self._others = {name: each for name, each in scorers.items() if name != config.guided}
         self._extractor = FeatureExtractor()
+        self._key, self._domain = config.key, f"learn:{config.key}"
         self._model: PredictorModel | None = None
         self._stored: StoredModel | None = None
         self._recent: deque[tuple[int, float]] = deque(maxlen=_RECENT)
@@ -89,40 +81,51 @@ class Predictor:
     def predict(self, subjects: Sequence[Subject]) -> list[Prediction]:
         """One for each subject, in order."""
         began = time.thread_time()
-        expected = self._expected(self._extractor.matrix(subjects))
-        found = [self._drawn(s.exchange, each) for s, each in zip(subjects, expected, strict=True)]
+        columns = self._expected(self._extractor.matrix(subjects))
+        version, names = ("" if self._model is None else self.model_version), self._extractor.set
+        found = [
+            self._drawn(s.exchange, version, g, residual, pi, features, names)
+            for s, g, residual, pi, features in zip(subjects, *columns, strict=True)
+        ]
         self.exchanges += len(subjects)
         self.cpu_s += time.thread_time() - began
-        self._recent.append((len(found), sum(p.pi for p in found)))
+        self._recent.append((len(found), sum([p.pi for p in found])))
         return found
 
     def without_model(self, subjects: Sequence[Subject]) -> list[Prediction]:
         """The same with the probability that holds where nothing can be predicted."""
-        return [self._drawn(s.exchange, _Expected(pi=self.share)) for s in subjects]
+        return [self._drawn(s.exchange, "", None, None, self.share, b"", "") for s in subjects]
 
-    def _expected(self, x: Matrix) -> list[_Expected]:
-        raw, size = x.astype("<f4", copy=False).tobytes(), 4 * x.shape[1]
+    def _expected(self, x: Matrix) -> tuple[list[Any], list[Any], list[float], list[bytes]]:
+        """g and r̂ of each row, None without a model; π; and the features."""
+        raw, size, n = x.astype("<f4", copy=False).tobytes(), 4 * x.shape[1], len(x)
         features = [raw[at : at + size] for at in range(0, len(raw), size)]
         if self._model is None:
-            return [_Expected(pi=self.share, features=each) for each in features]
+            return [None] * n, [None] * n, [self.share] * n, features
         g, residual = self._model.predict(x)
-        pi = np.full(len(x), self.share) if self.off else inclusion(residual, self._model.scale, self.config.pi_min)
-        version = self.model_version
-        columns = zip(g.tolist(), residual.tolist(), pi.tolist(), features, strict=True)
-        return [_Expected(version, *each) for each in columns]
+        pi = np.full(n, self.share) if self.off else inclusion(residual, self._model.scale, self.config.pi_min)
+        return g.tolist(), residual.tolist(), pi.tolist(), features
 
-    def _drawn(self, e: Exchange, of: _Expected) -> Prediction:
-        key, expected = self.config.key, (of.version, of.predicted, of.residual)
-        features = (self._extractor.set if of.features else "", of.features)
-        if self._guided is None:
-            return Prediction(key, *expected, 1.0, False, *features)
-        if e.role == "served" and e.experiment is None:
-            pi = of.pi
-            judged = pi >= 1.0 or draw(f"learn:{key}", e.id) < pi
+    def _drawn(
+        self,
+        e: Exchange,
+        version: str,
+        g: float | None,
+        residual: float | None,
+        pi: float,
+        features: bytes,
+        names: str,
+    ) -> Prediction:
+        """names: the set of the features."""
+        guided = self._guided
+        if guided is None:
+            pi, judged = 1.0, False
+        elif e.role == "served" and e.experiment is None:
+            judged = pi >= 1.0 or draw(self._domain, e.id) < pi
         else:
-            pi = self._guided.share
-            judged = pi >= 1.0 or draw(f"score:{key}", e.unit) < pi
-        return Prediction(key, *expected, pi, judged, *features)
+            pi = guided.share
+            judged = pi >= 1.0 or draw(f"score:{self.config.key}", e.unit) < pi
+        return _new_tuple(Prediction, (self._key, version, g, residual, pi, judged, names, features))
 
     @property
     def unguided(self) -> Mapping[str, RegisteredScorer]:

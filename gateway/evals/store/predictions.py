@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import orjson
 from sqlalchemy import Connection, Select, func, literal, select, update
@@ -19,9 +19,8 @@ KEPT_MODELS = 24
 """Of one target: those of the last day, where one is trained each hour."""
 
 
-@dataclass(frozen=True, slots=True)
-class Prediction:
-    """What was predicted for an exchange before the draw, and the draw."""
+class Prediction(NamedTuple):
+    """What was predicted for an exchange before the draw, and the draw. A tuple: one is made for every exchange."""
 
     scorer: str
     """Whose sampling it guides, or "feedback:NAME"."""

@@ -106,9 +106,9 @@ def test_marks_of_an_answer_are_seen(exchange: Make, text: str, feature: str, va
 def test_what_is_known_of_the_call_is_seen(exchange: Make) -> None:
     body = {"messages": [{"role": "system", "content": "x"}, {"role": "user", "content": "why? how?"}],
             "tools": [{}, {}], "temperature": 0.5, "response_format": {"type": "json_object"}}  # fmt: skip
-    found = row(exchange("1", request=orjson.dumps(body), first_token_s=math.e, status=502, outcome="timeout"))
+    found = row(exchange("1", request=orjson.dumps(body), first_token_s=0.003, status=502, outcome="timeout"))
     expected = {"messages": 2, "system": 1, "tools": 2, "temperature": 0.5, "wants_json": 1, "question_marks": 2,
-                "first_token_log": 1, "status": 5.02, "outcome": 3, "finish_reason": 0}  # fmt: skip
+                "first_token_log": math.log(4), "status": 5.02, "outcome": 3, "finish_reason": 0}  # fmt: skip
     assert {name: found[name] for name in expected} == pytest.approx(expected)
     assert math.isnan(found["max_tokens_log"])
     assert math.isnan(found["mean_logprob"])
