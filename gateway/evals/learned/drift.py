@@ -31,7 +31,7 @@ from gateway.observability.eval_metrics import DriftFigures
 
 QUALITY_ALPHA, INPUT_ALPHA = 1e-4, 1e-5
 """While nothing changes, an alarm comes on average once in 10 000 judged answers at most, or in 100 000 exchanges."""
-QUALITY_REFERENCE, INPUT_REFERENCE = 500, 1000  # judged answers, exchanges
+REFERENCES = (500, 1000)  # judged answers and exchanges that the usual ranges come from
 QUALITY_MARGIN, INPUT_MARGIN = 0.01, 0.03  # changes smaller than this are none
 SETTLED_S = 60.0
 MOST_ROWS = 200  # of one model name in one step, 14 ms of CPU; of more, evenly spaced ones count
@@ -65,17 +65,24 @@ class DriftWatch:
         return tuple(each for each in found if self.aliases is None or each.alias in self.aliases)
 
 
-def advance(connection: Reading, scorer: str, pi_min: float, now: float | None = None) -> list[DriftFigures]:
+def advance(
+    connection: Reading,
+    scorer: str,
+    pi_min: float,
+    now: float | None = None,
+    references: tuple[int, int] = REFERENCES,
+) -> list[DriftFigures]:
     """Takes what has settled since the last call into the alarms of every model name, and returns them.
 
-    scorer: the predictor's key. pi_min: the smallest probability of a draw. now: Unix seconds; None: the present.
+    scorer: the predictor's key. pi_min: the smallest probability of a draw. now: Unix seconds; None: the
+    present. references: see REFERENCES.
     """
     until = (time.time() if now is None else now) - SETTLED_S
     found: list[DriftFigures] = []
     for alias in aliases_predicted(connection, scorer, until):
         text = load_state(connection, scorer, alias)
         before = None if text is None else _State(**orjson.loads(text))
-        state = _step(connection, (scorer, alias), before, until, pi_min)
+        state = _step(connection, (scorer, alias), before, until, pi_min, references)
         if state is not None and state is not before:
             save_state(connection, scorer, alias, orjson.dumps(asdict(state)).decode(), state.at)
         if state is not None:
@@ -84,54 +91,61 @@ def advance(connection: Reading, scorer: str, pi_min: float, now: float | None =
 
 
 def _step(
-    connection: Reading, of: tuple[str, str], before: _State | None, until: float, pi_min: float
+    connection: Reading,
+    of: tuple[str, str],
+    before: _State | None,
+    until: float,
+    pi_min: float,
+    references: tuple[int, int],
 ) -> _State | None:
     if before is None:
-        return _begin(connection, of, until)
+        return _begin(connection, of, until, references)
     rows = rows_after(connection, *of, before.at, until)
     if not rows:
         return before
     if rows[-1].feature_set != before.feature_set:
-        return _begin(connection, of, until) or before
+        return _begin(connection, of, until, references) or before
     every = -(-len(rows) // MOST_ROWS)
     same = [row for row in rows[::every] if row.feature_set == before.feature_set]
     judged = [row for row in rows if row.value is not None]
-    if judged and judged[-1].version != before.version:
-        quality, version = _quality_reference(newest_rows(connection, *of, until, QUALITY_REFERENCE, judged=True))
+    if before.quality is None or (judged and judged[-1].version != before.version):
+        quality, version = _quality_reference(connection, of, until, references[0])
     else:
-        quality, version = _judged(before, judged, pi_min), before.version
-        if quality is None:
-            quality, version = _quality_reference(newest_rows(connection, *of, until, QUALITY_REFERENCE, judged=True))
+        quality, version = _judged(before.quality, judged, pi_min), before.version
     return _State(rows[-1].received, before.feature_set, version, quality, _seen(before, same), before.edges)
 
 
-def _begin(connection: Reading, of: tuple[str, str], until: float) -> _State | None:
+def _begin(connection: Reading, of: tuple[str, str], until: float, references: tuple[int, int]) -> _State | None:
     """The usual ranges, from the newest exchanges; None: there are too few."""
-    rows = newest_rows(connection, *of, until, INPUT_REFERENCE)
+    rows = newest_rows(connection, *of, until, references[1])
     rows = [row for row in rows if row.feature_set == rows[-1].feature_set and row.features]
-    if len(rows) < INPUT_REFERENCE:
+    if len(rows) < references[1]:
         return None
     x = _features(rows)
     finite = np.where(np.isfinite(x), x, 0.0)
     edges = [np.unique(np.quantile(column, np.arange(1, _BINS) / _BINS)).tolist() for column in finite.T]
     detector = ChangeDetector(*usual_range(_places(x, edges), INPUT_MARGIN), INPUT_ALPHA)
-    quality, version = _quality_reference(newest_rows(connection, *of, until, QUALITY_REFERENCE, judged=True))
+    quality, version = _quality_reference(connection, of, until, references[0])
     return _State(rows[-1].received, rows[-1].feature_set, version, quality, detector.state(), edges)
 
 
-def _quality_reference(rows: Sequence[PredictedRow]) -> tuple[Mapping[str, Any] | None, str]:
-    rows = [row for row in rows if row.version == rows[-1].version]
-    if len(rows) < QUALITY_REFERENCE:
+def _quality_reference(
+    connection: Reading, of: tuple[str, str], until: float, n: int
+) -> tuple[Mapping[str, Any] | None, str]:
+    """(the state of a new alarm, the scorer's version) from the newest n judged answers; None: there are too few."""
+    newest = newest_rows(connection, *of, until, n, judged=True)
+    rows = [row for row in newest if row.version == newest[-1].version]
+    if len(rows) < n:
         return None, rows[-1].version if rows else ""
     values = np.array([[row.value] for row in rows], dtype=np.float64)
     calls = np.array([1.0 / row.pi for row in rows])
     return ChangeDetector(*usual_range(values, QUALITY_MARGIN, calls), QUALITY_ALPHA).state(), rows[-1].version
 
 
-def _judged(before: _State, rows: Sequence[PredictedRow], pi_min: float) -> Mapping[str, Any] | None:
-    if before.quality is None or not rows:
-        return before.quality
-    detector = ChangeDetector.from_state(before.quality)
+def _judged(before: Mapping[str, Any], rows: Sequence[PredictedRow], pi_min: float) -> Mapping[str, Any]:
+    if not rows:
+        return before
+    detector = ChangeDetector.from_state(before)
     weights = np.minimum(1.0, pi_min / np.array([row.pi for row in rows]))
     detector.add(np.array([[row.value] for row in rows], dtype=np.float64), weights)
     return detector.state()

@@ -237,21 +237,25 @@ def variance_ratio(h: ArrayLike, g: ArrayLike, pi: ArrayLike, calls: ArrayLike, 
     An exchange adds (h - mu)^2 + (1 / pi - 1)(h - mu - lambda (g - c))^2 to the one and (h - mu)^2 / mean pi to the
     other. h: verdicts on judged exchanges that the model was not fitted on; pi: what the model gives each; calls: how
     many calls each stands for (1 / the probability with which it was judged). Shapes (n,), n >= 2. The interval is the
-    delta method's on the logarithm, with lambda and c fixed: they are at the minimum, so that their error is of second
-    order. Without variation of h, the ratio is 1.
+    delta method's on the logarithm, with lambda fixed: it is at the minimum, so that its error is of second order.
+    Without variation of h, the ratio is 1.
     Source: as controlled_mean; arXiv:2506.07949 for the variance as a function of pi.
     """
     y, p, q, w = (np.asarray(each, dtype=np.float64) for each in (h, g, pi, calls))
     w = w / w.sum()
-    around, more = y - w @ y, w * (1.0 / q - 1.0)
-    predicted = p - (more @ p / more.sum() if more.sum() > 0 else w @ p)
-    spread = float(more @ predicted**2)
-    weight = min(1.0, max(0.0, float(more @ (around * predicted)) / spread)) if spread > 0 else 0.0
-    ours = around**2 + (1.0 / q - 1.0) * (around - weight * predicted) ** 2
-    plain = around**2 / float(w @ q)
+    around, more = y - w @ y, 1.0 / q - 1.0
+    unjudged = float(w @ more)
+    predicted = p - (w @ (more * p) / unjudged if unjudged > 0 else w @ p)
+    spread = float(w @ (more * predicted**2))
+    weight = min(1.0, max(0.0, float(w @ (more * around * predicted)) / spread)) if spread > 0 else 0.0
+    rest = around - weight * predicted
+    ours, plain = around**2 + more * rest**2, around**2
     if not w @ plain > 1e-12:
         return VarianceRatio(1.0, 1.0, 1.0, weight)
-    ratio = float(w @ ours) / float(w @ plain)
-    error = math.sqrt(float((w**2) @ (ours - ratio * plain) ** 2)) / (float(w @ plain) * ratio)
-    factor = math.exp(two_sided_z(alpha) * error)
+    a, mean_pi, b = (float(w @ each) for each in (ours, q, plain))
+    slope = 2.0 * float(w @ (more * rest))  # of a, in what is taken away from h - lambda g
+    moved = around - (weight * more * predicted / unjudged if unjudged > 0 else 0.0)  # how each row moves that
+    influence = w * ((ours - slope * moved) / a + q / mean_pi - plain / b - 1.0)
+    ratio = a * mean_pi / b
+    factor = math.exp(two_sided_z(alpha) * math.sqrt(float(influence @ influence)))
     return VarianceRatio(ratio, ratio / factor, ratio * factor, weight)

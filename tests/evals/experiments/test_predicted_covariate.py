@@ -61,7 +61,7 @@ def _half(sequence: DifferenceSequence) -> float:
 
 
 @pytest.mark.parametrize("world", ["good", "wrong sign", "drifting", "begins late", "noise"])
-@pytest.mark.parametrize("runs", [pytest.param(8, id="quick"), pytest.param(1000, marks=LONG, id="large")])
+@pytest.mark.parametrize("runs", [pytest.param(4, id="quick"), pytest.param(1000, marks=LONG, id="large")])
 def test_errors_stay_what_they_are_and_a_right_prediction_saves_pairs(
     world: str, runs: int, request: pytest.FixtureRequest
 ) -> None:

@@ -44,16 +44,16 @@ def test_a_model_that_looks_away_from_what_it_should_see_is_off() -> None:
 def test_the_variance_ratio_is_that_of_the_simulated_means() -> None:
     """tests/evals/statistics/test_control_variate.py simulates the same worlds: 0.46 from the deviations of the means
     of the good predictor and of plain sampling (0.0070 and 0.0107 of 2 000 exchanges), 2.4 of the wrong one."""
-    assert card("good", n=40_000)["variance_ratio"] == pytest.approx((0.0070 / 0.0107) ** 2, rel=0.15)
-    assert card("wrong sign", n=40_000)["variance_ratio"] == pytest.approx((0.0165 / 0.0107) ** 2, rel=0.15)
+    assert card("good", n=20_000)["variance_ratio"] == pytest.approx((0.0070 / 0.0107) ** 2, rel=0.15)
+    assert card("wrong sign", n=20_000)["variance_ratio"] == pytest.approx((0.0165 / 0.0107) ** 2, rel=0.15)
 
 
 @pytest.mark.parametrize("name", ["good", "wrong sign"])
 def test_its_interval_covers_the_ratio_of_a_large_sample(name: str) -> None:
     truth = card(name, n=50_000)["variance_ratio"]
-    found = [card(name, n=400, seed=seed) for seed in range(60)]
+    found = [card(name, n=400, seed=seed) for seed in range(30)]
     covered = [f["variance_ratio_low"] <= truth <= f["variance_ratio_high"] for f in found]
-    assert np.mean(covered) >= 0.95 - 3 * (0.05 * 0.95 / 60) ** 0.5
+    assert np.mean(covered) >= 0.95 - 3 * (0.05 * 0.95 / 30) ** 0.5, "in 300 runs it is 95 % and more"
 
 
 def test_verdicts_that_never_differ_have_no_ranking() -> None:

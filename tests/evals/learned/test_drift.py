@@ -17,6 +17,7 @@ from gateway.observability.eval_metrics import DriftFigures
 
 Make = Callable[..., Exchange]
 T0 = 1_700_000_000.0
+_advance = partial(advance, scorer="stated", pi_min=0.25, references=(150, 300))
 
 
 class Traffic:
@@ -38,7 +39,7 @@ class Traffic:
         self._store.write(*sent)
 
     def look(self) -> dict[str, DriftFigures]:
-        found = self._store.run(partial(advance, scorer="stated", pi_min=0.05, now=self.now + drift.SETTLED_S))
+        found = self._store.run(partial(_advance, now=self.now + drift.SETTLED_S))
         return {each.kind: each for each in found}
 
 
@@ -48,20 +49,19 @@ def sent(store: Any, exchange: Make) -> Traffic:
 
 
 def test_until_there_is_a_usual_range_there_is_no_alarm(sent: Traffic) -> None:
-    sent.send(300)
+    sent.send(299)
     assert sent.look() == {}
 
 
 def test_steady_traffic_rings_nothing_and_a_drop_rings(sent: Traffic) -> None:
-    sent.send(1000)
-    sent.look()
     sent.send(300)
+    sent.look()
+    sent.send(100)
     steady = sent.look()
     assert set(steady) == {"quality", "input"}
     assert not any(each.alarm for each in steady.values())
-    for _ in range(3):
-        sent.send(700, mean=0.2)
-        fallen = sent.look()
+    sent.send(300, mean=0.1)
+    fallen = sent.look()
     assert fallen["quality"].alarm
     assert fallen["quality"].what == "down"
     assert not fallen["input"].alarm
@@ -71,9 +71,9 @@ def test_steady_traffic_rings_nothing_and_a_drop_rings(sent: Traffic) -> None:
 
 
 def test_a_feature_that_moves_is_named(sent: Traffic, store: Any) -> None:
-    sent.send(1000)
+    sent.send(300)
     sent.look()
-    sent.send(500, shift=1.5)
+    sent.send(200, shift=2.5)
     found = sent.look()
     assert found["input"].alarm
     assert not found["quality"].alarm
@@ -84,19 +84,19 @@ def test_a_feature_that_moves_is_named(sent: Traffic, store: Any) -> None:
 
 
 def test_exchanges_count_once_and_only_when_they_have_settled(sent: Traffic, store: Any) -> None:
-    sent.send(1000)
+    sent.send(300)
     sent.look()
     sent.send(40, mean=0.0)
-    before = store.run(partial(advance, scorer="stated", pi_min=0.05, now=sent.now + drift.SETTLED_S - 40.0))
+    before = store.run(partial(_advance, now=sent.now + drift.SETTLED_S - 40.0))
     once = sent.look()
     assert once["quality"].statistic > before[0].statistic
     assert sent.look() == once
 
 
 def test_other_features_begin_a_new_usual_range(sent: Traffic) -> None:
-    sent.send(1000)
+    sent.send(300)
     sent.look()
-    sent.send(500, shift=1.5)
+    sent.send(200, shift=2.5)
     assert sent.look()["input"].alarm
-    sent.send(1000, shift=1.5, feature_set="f2")
+    sent.send(300, shift=2.5, feature_set="f2")
     assert not sent.look()["input"].alarm

@@ -146,7 +146,7 @@ def test_strata_need_the_same_stages() -> None:
 
 # Simulated worlds: fixtures/learned_worlds.py. Every seed is fixed, so that a test that passes cannot fail by chance.
 LONG = (pytest.mark.long, pytest.mark.timeout(1200))
-SCALES = [pytest.param(60, 1000, id="quick"), pytest.param(3000, 4000, marks=LONG, id="large")]
+SCALES = [pytest.param(24, 1000, id="quick"), pytest.param(3000, 4000, marks=LONG, id="large")]
 
 
 def misses(share: float, runs: int) -> float:
@@ -184,7 +184,7 @@ def test_one_look_covers_the_truth_whatever_the_predictor(
 @pytest.mark.parametrize("name", PREDICTORS)
 @pytest.mark.parametrize(
     ("runs", "n", "every"),
-    [pytest.param(6, 1000, 100, id="quick"), pytest.param(1000, 2000, 20, marks=LONG, id="large")],
+    [pytest.param(3, 1000, 100, id="quick"), pytest.param(1000, 2000, 20, marks=LONG, id="large")],
 )
 def test_the_sequence_covers_the_truth_at_every_look(
     name: str, runs: int, n: int, every: int, request: pytest.FixtureRequest
@@ -235,7 +235,7 @@ def three_stages(seed: int, predictor: str, judge_error: float, n: int = 4000) -
 
 @pytest.mark.parametrize("judge_error", [0.05, 0.6])
 @pytest.mark.parametrize("name", ["wrong sign", "overfitted", "good"])
-@pytest.mark.parametrize("runs", [pytest.param(30, id="quick"), pytest.param(3000, marks=LONG, id="large")])
+@pytest.mark.parametrize("runs", [pytest.param(12, id="quick"), pytest.param(3000, marks=LONG, id="large")])
 def test_three_stages_cover_what_people_would_find(
     name: str, judge_error: float, runs: int, request: pytest.FixtureRequest
 ) -> None:
