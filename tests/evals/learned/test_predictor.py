@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -67,3 +68,23 @@ def test_feedback_guides_no_judge(predictor: Any, exchange: Make) -> None:
     assert (found.scorer, found.pi, found.judged) == ("feedback:thumb", 1.0, False)
     assert people.drawn(found) == {}
     assert people.unguided["stated"].share == 0.5
+
+
+def test_a_prediction_takes_few_calls_of_functions(predictor: Any, exchange: Make) -> None:
+    """In a batch of 256: what it costs, whatever the machine is busy with. An answer has 1 KB."""
+    words = "the quick brown fox jumps over a lazy dog near the river bank while it rains "
+    subjects = [subject(exchange(words * 14)) for _ in range(256)]
+    whole = predictor(0.4)
+    whole.predict(subjects)
+    calls = 0
+
+    def count(_: Any, event: str, __: Any) -> None:
+        nonlocal calls
+        calls += event in ("call", "c_call")
+
+    sys.setprofile(count)
+    try:
+        whole.predict(subjects)
+    finally:
+        sys.setprofile(None)
+    assert calls / 256 < 100
