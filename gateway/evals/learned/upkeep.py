@@ -18,6 +18,7 @@ from functools import partial
 
 import orjson
 
+from gateway.evals.learned.features import FeatureExtractor
 from gateway.evals.learned.model import read_model
 from gateway.evals.learned.predictor import Predictor
 from gateway.evals.learned.trainer import TrainingJob, TrainingOutcome
@@ -98,7 +99,9 @@ class PredictorUpkeep:
 
     def _is_due(self, newest: StoredModel | None) -> bool:
         now, every = self._clock(), self._predictor.config.retrain_s
-        if newest is None:
+        if (
+            newest is None or newest.features != FeatureExtractor.names
+        ):  # the latter: of another version of this package
             return now >= self._tried + min(every, _FIRST_S)
         stale = newest.created <= now - every or newest.card.get("asked_share") != self._job.share
         return stale and now >= self._tried + every

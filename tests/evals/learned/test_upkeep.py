@@ -16,13 +16,17 @@ from prometheus_client import CollectorRegistry
 
 from gateway.config.loading import parse
 from gateway.config.predictor import PredictorConfig
+from gateway.core.completion import completion_of
 from gateway.core.exchange import Exchange
 from gateway.core.randomization import draw
 from gateway.evals import serve
 from gateway.evals.consumer import ConsumerTiming
+from gateway.evals.learned.model import PredictorModel, version_of
 from gateway.evals.learned.predictor import Predictor
 from gateway.evals.learned.trainer import TrainingJob
+from gateway.evals.learned.trees import TreeEnsemble
 from gateway.evals.learned.upkeep import PredictorUpkeep, TrainingFailed, trained
+from gateway.evals.scoring.types import Subject
 from gateway.evals.store.experiments.plans import hold_lease
 from gateway.evals.store.predictions import StoredModel, save_model
 from gateway.evals.store.store import Store
@@ -157,6 +161,27 @@ async def test_a_model_that_is_not_one_is_not_used(room: Any, predictor: Predict
         "predictor: model 000000000000 cannot be used: model 000000000000 was changed after it was stored; judging "
         "continues with the newest usable model, or without one"
     ]
+
+
+async def test_a_model_over_other_features_is_replaced_and_not_used(
+    room: Any, predictor: Predictor, exchange: Make
+) -> None:
+    """As an older version of this package has left it."""
+    model = PredictorModel("judge", ("a",), TreeEnsemble(0.5, (), 1), TreeEnsemble(0.1, (), 1), 1.0)
+    text = model.to_json()
+    old = StoredModel(version_of(text), "judge", 9e9, 1.0, 2.0, 700, text, {"asked_share": 0.4}, ("a",))
+    async with Store(room.store_url) as store:
+        await store.run(lambda c: save_model(c, old))
+        upkeep = PredictorUpkeep(store, predictor, job("nowhere://"), "c1", clock=lambda: 9e9)
+        newest = await upkeep.load()
+        assert newest is not None
+        async with asyncio.TaskGroup() as tasks:  # a training is tried, and cannot run with this store
+            running = tasks.create_task(upkeep.run())
+            await room.until(lambda: room.sql("SELECT count(*) FROM leases WHERE name = 'predictor:judge'") == [(1,)])
+            running.cancel()
+    e = exchange("1")
+    [found] = predictor.predict([Subject(e, {}, completion_of(e))])
+    assert (found.version, found.pi) == ("", 0.4)
 
 
 async def test_one_consumer_at_a_time_trains(room: Any, predictor: Predictor) -> None:
