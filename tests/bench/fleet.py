@@ -46,6 +46,7 @@ PARTS = ("gateways", "consumers", "stream server", "store", "upstream", "load ge
 STREAM_S = systems.TOKENS * systems.GAP_S
 DRAIN_S = 5.0
 IDLE_S = 2.0
+TURNS = 12  # of a consumer and its connection for a batch: six statements, two COPYs, begin and commit (store/write.py)
 ONE, TENTH = "1 × 1, 1 consumer, 100 %", "1 × 1, 1 consumer, 10 %"
 SIZES: Mapping[str, Size] = {
     ONE: Size(1, 1, 1, 1.0),
@@ -237,10 +238,11 @@ class Rig:
             "load generator": sum(sum(resource.getrusage(who)[:2]) for who in _OURS) if self._size.answer_s else
             sum(resource.getrusage(resource.RUSAGE_CHILDREN)[:2]),
         }  # fmt: skip
-        backends_s = sum(p.cpu_s for pid, p in store.items() if self._serves(pid))
+        serving = [pid for pid in store if self._serves(pid)]
+        backends_s = sum(store[pid].cpu_s for pid in serving)
         return Window(
-            time.monotonic(), cpu_s, backends_s, added, read - pending, _calls(calls, "eval", "evalsha"),
-            _calls(calls, "xack"), int(position), int(size),
+            time.monotonic(), cpu_s, backends_s, added, read - pending,
+            _calls(calls, "eval", "evalsha"), _calls(calls, "xack"), int(position), int(size),
         )  # fmt: skip
 
     def _serves(self, pid: int) -> bool:
@@ -381,6 +383,7 @@ def costs_of(one: Measured, tenth: Measured) -> Costs:
         request_s=each[0] - record_s, record_s=record_s, append=fit(appending), read=read,
         consumer=fit(points("consumers")), store=fit(backends), background=fit(behind),
         wait_s=max(0.0, (drain.seconds - used_s) / max(drain.acks, 1)),
+        writing=one.phases.get("write", 0.5), turns=TURNS,
         consumer_tick_s=ticks["consumers"], stream_tick_s=ticks["stream server"], store_tick_s=ticks["store"],
     )  # fmt: skip
 
@@ -404,16 +407,29 @@ class Compared:
     waiting: tuple[float, float]
 
 
-def threads_of_others(costs: Costs, size: Size, cores: int, share: float) -> float:
+def with_slice(costs: Costs, one: Measured, size: Size, cores: int) -> Costs:
+    """The slice of time that the machine's scheduler gives, fitted to what the consumer scored during the load."""
+    measured = one.load.scored / one.load.seconds
+
+    def apart(slice_s: float) -> float:
+        tried = replace(costs, slice_s=slice_s)
+        others = threads_of_others(tried, size, cores, one.others[0])
+        return abs(Fleet(tried, size, cores, others).run(2.0).scored - measured)
+
+    return replace(costs, slice_s=min((0.0005, 0.001, 0.002, 0.003, 0.004, 0.006, 0.008), key=apart))
+
+
+def threads_of_others(costs: Costs, size: Size, cores: int, share: float) -> int:
     """The number of other programs' threads beside which the fleet leaves them such a share of the machine."""
-    low, high = 0.0, 64.0
-    for _ in range(7 if share > bench.QUIET else 0):
-        middle = (low + high) / 2
-        fleet = Fleet(costs, size, cores, middle)
+    if share <= bench.QUIET:
+        return 0
+
+    def apart(threads: int) -> float:
+        fleet = Fleet(costs, size, cores, threads)
         fleet.run(0.3)
-        taken = 1 - fleet.machine.busy_s / 0.3 / cores
-        low, high = (middle, high) if taken < share else (low, middle)
-    return (low + high) / 2 if share > bench.QUIET else 0.0
+        return abs(fleet.machine.others_s / 0.3 / cores - share)
+
+    return min((1, 2, 3, 4, 6, 8, 12, 16), key=apart)
 
 
 def compared(measured: Measured, size: Size, costs: Costs, cores: int) -> Compared:
@@ -489,28 +505,41 @@ def _sized(one: Measured) -> plan.Bytes:
 
 def main() -> None:
     asked = _arguments()
-    bench.need(None)
     began = time.monotonic()
-    signal.signal(signal.SIGTERM, bench.told_to_end)
-    found: dict[str, Measured] = {}
-    sizes = {**SIZES, **STREAMS}
-    with ExitStack() as stack:
-        stage = stack.enter_context(Stage())
-        both = Servers(stage, stack)
-        for number, (name, size) in enumerate(sizes.items()):
-            bench.note(f"{name} ({time.monotonic() - began:.0f} s)")
-            found[name] = measure(both, size, number, asked.seconds)
-    costs = costs_of(found[ONE], found[TENTH])
-    streams = of_streams(costs, found[next(iter(STREAMS))])
+    found = _read(asked.again) if asked.again else _measured(asked.seconds)
     cores = bench.this_machine()["cores"]
-    both_costs = {name: streams if name in STREAMS else costs for name in sizes}
-    rows = {name: compared(found[name], sizes[name], both_costs[name], cores) for name in sizes}
+    costs = with_slice(costs_of(found[ONE], found[TENTH]), found[ONE], SIZES[ONE], cores)
+    streams = of_streams(costs, found[next(iter(STREAMS))])
+    sizes = {**SIZES, **STREAMS}
+    rows = {n: compared(found[n], sizes[n], streams if n in STREAMS else costs, cores) for n in sizes}
     text = f"{_caption(asked.seconds, found)}\n\n{report(found, rows, costs)}"
     bench.say(f"{text}\n\nIt took {time.monotonic() - began:.0f} s.")
     if asked.json:
         asked.json.write_text(json.dumps(_as_json(found, rows, costs, streams, asked.seconds), indent=1) + "\n")
     if asked.markdown:
         _between_marks(asked.markdown, f"{text}\n\n{plan.tables(costs, _sized(found[ONE]))}")
+
+
+def _measured(seconds: int) -> dict[str, Measured]:
+    bench.need(None)
+    began = time.monotonic()
+    signal.signal(signal.SIGTERM, bench.told_to_end)
+    found: dict[str, Measured] = {}
+    with ExitStack() as stack:
+        both = Servers(stack.enter_context(Stage()), stack)
+        for number, (name, size) in enumerate({**SIZES, **STREAMS}.items()):
+            bench.note(f"{name} ({time.monotonic() - began:.0f} s)")
+            found[name] = measure(both, size, number, seconds)
+    return found
+
+
+def _read(file: Path) -> dict[str, Measured]:
+    """What an earlier run measured."""
+    found = {}
+    for name, each in json.loads(file.read_text())["measured"].items():
+        windows = {w: Window(**each[w]) for w in ("load", "drain", "idle")}
+        found[name] = Measured(**{**each, **windows, "others": tuple(each["others"])})
+    return found
 
 
 BEGIN, END = "<!-- `make bench-fleet` writes from here -->\n", "<!-- to here -->\n"
@@ -525,6 +554,7 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=int, default=5, metavar="N", help="of load for each size (5)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the report as JSON")
+    parser.add_argument("--again", type=Path, metavar="FILE", help="predict from what an earlier --json measured")
     parser.add_argument("--markdown", type=Path, metavar="FILE", help="also between the marks of this page")
     return parser.parse_args()
 

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from simulator import Machine, Process, Simulation, Then
+from simulator import SLICE_S, Machine, Process, Simulation, Then
 
 GATHER_S = 0.010  # a recorder waits so long to fill a batch (proxy/recording/recorder.py)
 BATCH = 256  # entries of one append, and of one read (evals/consumer.py)
@@ -63,7 +63,13 @@ class Costs:
     background: Cost
     """Of the store's other processes."""
     wait_s: float
-    """What a consumer waits for a batch without any CPU being used: for the disk, and for the scheduler."""
+    """What a consumer waits for a batch without any CPU being used: for the disk."""
+    writing: float = 0.5
+    """The share of the consumer's time that it takes to write: it alternates with the store's connection,"""
+    turns: int = 1
+    """so many times a batch, and whoever wakes waits for a core again."""
+    slice_s: float = SLICE_S
+    """As in Machine."""
     consumer_tick_s: float = 0.0
     """What a consumer does once a second, with work or without; likewise the stream server and the store for it."""
     stream_tick_s: float = 0.0
@@ -191,21 +197,25 @@ class Consumer:
         fleet = self._fleet
 
         def scored() -> None:
-            fleet.simulation.after(fleet.judged_s(n), lambda: self._write(n, oldest))
+            fleet.simulation.after(fleet.judged_s(n), lambda: self._write(n, oldest, fleet.costs.turns))
 
-        self._own.ask(fleet.costs.consumer.of(n), scored)
+        self._own.ask(fleet.costs.consumer.of(n) * (1 - fleet.costs.writing), scored)
 
-    def _write(self, n: int, oldest: float) -> None:
+    def _write(self, n: int, oldest: float, turns: int) -> None:
+        """One turn after the other: the consumer sends, the store answers."""
         costs, fleet = self._fleet.costs, self._fleet
-        fleet.behind(n)
+        if turns == 0:
+            fleet.behind(n)
+            fleet.simulation.after(costs.wait_s, lambda: fleet.commit(n, lambda: self._ack(n, oldest)))
+            return
 
-        def synced() -> None:
-            self._shard.server.ask(costs.read.of(n) / 2, lambda: self._acked(n, oldest))
+        def sent() -> None:
+            self._store.ask(costs.store.of(n) / costs.turns, lambda: self._write(n, oldest, turns - 1))
 
-        def stored() -> None:
-            fleet.simulation.after(costs.wait_s, lambda: fleet.commit(n, synced))
+        self._own.ask(costs.consumer.of(n) * costs.writing / costs.turns, sent)
 
-        self._store.ask(costs.store.of(n), stored)
+    def _ack(self, n: int, oldest: float) -> None:
+        self._shard.server.ask(self._fleet.costs.read.of(n) / 2, lambda: self._acked(n, oldest))
 
     def _acked(self, n: int, oldest: float) -> None:
         self.scored += n
@@ -246,10 +256,10 @@ class Fleet:
     others: as in Machine.
     """
 
-    def __init__(self, costs: Costs, size: Size, cores: float, others: float = 0.0, seed: int = 1) -> None:
+    def __init__(self, costs: Costs, size: Size, cores: int, others: int = 0, seed: int = 1) -> None:
         self.costs, self.rate = costs, size.rate
         self.simulation = simulation = Simulation(random.Random(seed))
-        self.machine = Machine(simulation, cores, others)
+        self.machine = Machine(simulation, cores, others, costs.slice_s)
         self.shard = Shard(self.process(), costs)
         self._background, self._upstream = self.process(), self.process()
         self._clients = [self.process() for _ in range(size.gateways)]

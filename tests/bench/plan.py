@@ -144,16 +144,17 @@ class PlannedFleet:
         self.costs = replace(costs, append=Cost(append_s, 0.0))
         self.simulation = simulation = Simulation(random.Random(seed))
         self._judges, self._traffic, self._workers = judges, traffic, workers
-        self._store = Machine(simulation, min(planned.store_cores, hardware.store_cores))
-        self._disk = Process(simulation, Machine(simulation, 1))
+        self._store = Machine(simulation, min(planned.store_cores, hardware.store_cores), slice_s=0.02)
+        self._background = Process(simulation, self._store)
+        self._disk = Process(simulation, Machine(simulation, 1, slice_s=math.inf))
         self._disk_s = size.wal / 1e6 / hardware.disk_mb_s
-        self._servers = [Process(simulation, Machine(simulation, 1)) for _ in range(planned.shards)]
+        self._servers = [Process(simulation, Machine(simulation, 1, slice_s=math.inf)) for _ in range(planned.shards)]
         self.shards = [Shard(server, self.costs) for server in self._servers]
         self.consumers = [
             Consumer(
                 self,
                 self.shards[i % planned.shards],
-                Process(simulation, Machine(simulation, 1)),
+                Process(simulation, Machine(simulation, 1, slice_s=math.inf)),
                 Process(simulation, self._store),
             )
             for i in range(planned.consumers)
@@ -168,7 +169,7 @@ class PlannedFleet:
         return longest
 
     def behind(self, n: int) -> None:
-        self._store.run(self.costs.background.of(n), lambda: None)
+        self._background.ask(self.costs.background.of(n), lambda: None)
 
     def commit(self, n: int, then: Then) -> None:
         """In order of arrival: there is one log."""

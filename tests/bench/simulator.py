@@ -1,10 +1,11 @@
-"""Discrete events: jobs, processes that run them one by one, and machines whose cores the processes share.
+"""Discrete events: jobs, processes that run them one by one, and machines whose cores the processes share by time.
 
 It knows nothing of the gateway; fleet_model.py builds one out of these. Times are seconds of the simulated clock.
 """
 
 from __future__ import annotations
 
+import math
 import random
 from collections import deque
 from collections.abc import Callable
@@ -44,64 +45,79 @@ class Simulation:
         self.after(self.rng.expovariate(rate()), next_one)
 
 
+SLICE_S = 0.002
+
+
 class Machine:
-    """Cores that the jobs of its processes share equally; no job has more than one (processor sharing).
+    """Cores that processes share: as Linux does it, whoever has had least time runs next, for a slice of time at most.
 
-    others: threads of other programs, which never rest and take an equal share each.
-
-    A virtual clock runs as fast as each job is served, so that jobs end in the order of the virtual time at which they
-    will have had their work.
+    A process that wakes waits until a core is free or somebody's slice is over; it is then not taken to have had less
+    than one slice less than those who ran. others: threads of other programs, which never rest.
     """
 
-    def __init__(self, simulation: Simulation, cores: float, others: float = 0.0) -> None:
-        self._simulation, self.cores, self._others = simulation, cores, others
-        self._virtual = self._looked = 0.0
-        self._running: list[tuple[float, int, Then]] = []
+    def __init__(self, simulation: Simulation, cores: int, others: int = 0, slice_s: float = SLICE_S) -> None:
+        self._simulation, self.cores, self._slice_s = simulation, cores, slice_s
+        self._idle = cores
+        self._ready: list[tuple[float, int, Process]] = []
         self._order = count()
-        self._version = 0
+        self._least_s = 0.0
         self.busy_s = 0.0
-        """Core seconds that were used."""
+        """Core seconds that were used, but for those of other programs."""
+        self.others_s = 0.0
+        for _ in range(others):
+            Process(simulation, self, foreign=True).ask(math.inf, lambda: None)
 
-    def run(self, work_s: float, then: Then) -> None:
-        """work_s: CPU seconds of one core."""
-        self._advance()
-        heappush(self._running, (self._virtual + work_s, next(self._order), then))
-        self._announce()
+    def wake(self, process: Process) -> None:
+        """A process has something to do."""
+        process.ran_s = max(process.ran_s, self._least_s - self._slice_s)
+        self._queue(process)
+        self._dispatch()
 
-    def _speed(self) -> float:
-        n = len(self._running)
-        return min(1.0, self.cores / (n + self._others)) if n else 0.0
+    def _queue(self, process: Process) -> None:
+        heappush(self._ready, (process.ran_s, next(self._order), process))
 
-    def _advance(self) -> None:
-        passed = self._simulation.now - self._looked
-        self._looked = self._simulation.now
-        if self._running:
-            self._virtual += passed * self._speed()
-            self.busy_s += passed * self._speed() * len(self._running)
+    def _dispatch(self) -> None:
+        while self._idle and self._ready:
+            self._idle -= 1
+            ran_s, _, process = heappop(self._ready)
+            self._least_s = max(self._least_s, ran_s)
+            process.running = True
+            self._go(process, self._slice_s)
 
-    def _announce(self) -> None:
-        self._version += 1
-        if self._running:
-            version, left = self._version, max(0.0, self._running[0][0] - self._virtual)
-            self._simulation.after(left / self._speed(), lambda: self._ended(version))
+    def _go(self, process: Process, left_s: float) -> None:
+        work_s = min(process.left_s, left_s)
+        self._simulation.after(work_s, lambda: self._stopped(process, work_s, left_s - work_s))
 
-    def _ended(self, version: int) -> None:
-        if version != self._version:  # another job has come or gone since
+    def _stopped(self, process: Process, work_s: float, left_s: float) -> None:
+        if process.foreign:
+            self.others_s += work_s
+        else:
+            self.busy_s += work_s
+        process.ran_s += work_s
+        process.worked(work_s)
+        if process.left_s > 0 and left_s > 0:
+            self._go(process, left_s)
             return
-        self._advance()
-        at, _, then = heappop(self._running)
-        self._virtual = max(self._virtual, at)
-        self._announce()
-        then()
+        process.running = False
+        self._idle += 1
+        if process.left_s > 0:
+            self._queue(process)
+        self._dispatch()
 
 
 class Process:
     """One thread of a machine: its jobs run one after another, in the order in which they came."""
 
-    def __init__(self, simulation: Simulation, machine: Machine) -> None:
-        self._simulation, self._machine = simulation, machine
+    def __init__(self, simulation: Simulation, machine: Machine, *, foreign: bool = False) -> None:
+        self._simulation, self._machine, self.foreign = simulation, machine, foreign
         self._waiting: deque[tuple[float, float, Then]] = deque()
-        self._busy = False
+        self._job: tuple[float, float, Then] | None = None
+        self.left_s = 0.0
+        """Of the present job; 0: there is none."""
+        self.running = False
+        """It has a core."""
+        self.ran_s = 0.0
+        """The time it has had, as the machine counts it."""
         self.came = self.done = 0
         self.cpu_s = 0.0
         """CPU seconds of the jobs that have begun."""
@@ -116,31 +132,38 @@ class Process:
         return self.came - self.done
 
     def ask(self, work_s: float, then: Then) -> None:
+        """A job of so many CPU seconds, more than 0."""
         self._look()
         self.came += 1
-        self._waiting.append((self._simulation.now, work_s, then))
-        if not self._busy:
+        self._waiting.append((self._simulation.now, max(work_s, _LEAST_S), then))
+        if self._job is None and not self.running:
             self._begin()
+            self._machine.wake(self)
+
+    def worked(self, work_s: float) -> None:
+        """The machine ran the present job for so long."""
+        assert self._job is not None
+        self.left_s -= work_s
+        if self.left_s > _LEAST_S / 2:
+            return
+        came, began, then = self._job
+        self._look()
+        self.done += 1
+        self.waited_s += began - came
+        self.stayed_s += self._simulation.now - came
+        self._job, self.left_s = None, 0.0
+        then()
+        if self._waiting:
+            self._begin()
+
+    def _begin(self) -> None:
+        came, work_s, then = self._waiting.popleft()
+        self._job, self.left_s = (came, self._simulation.now, then), work_s
+        self.cpu_s += work_s
 
     def _look(self) -> None:
         self.inside_s += self.inside * (self._simulation.now - self._looked)
         self._looked = self._simulation.now
 
-    def _begin(self) -> None:
-        self._busy = True
-        came, work_s, then = self._waiting.popleft()
-        began = self._simulation.now
-        self.cpu_s += work_s
 
-        def ended() -> None:
-            self._look()
-            self.done += 1
-            self.waited_s += began - came
-            self.stayed_s += self._simulation.now - came
-            if self._waiting:
-                self._begin()
-            else:
-                self._busy = False
-            then()
-
-        self._machine.run(work_s, ended)
+_LEAST_S = 1e-9

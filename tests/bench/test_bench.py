@@ -82,6 +82,20 @@ def test_shadows_are_asked_of_targets_in_every_state(tmp_path: Path, temporary: 
     assert left(temporary) == []
 
 
+@pytest.mark.long
+def test_the_phases_of_a_request_are_told_apart(tmp_path: Path, temporary: Path) -> None:
+    file = tmp_path / "run.json"
+    with start(temporary, "--json", str(file), only="phases") as bench:
+        out, notes = bench.communicate()
+
+    assert bench.returncode == 0, out + notes
+    rows = {row["label"]: row["medians"] for row in json.loads(file.read_text())["rows"]}
+    whole = rows.pop("all phases, without sockets")
+    assert {"parse", "route", "upstream", "relay", "record", "settle"} < set(rows)
+    assert sum(row["plain"] for row in rows.values()) == pytest.approx(whole["plain"])
+    assert rows["parse"]["plain"] > 0
+
+
 def test_ctrl_c_ends_all_that_was_started(temporary: Path) -> None:
     with start(temporary) as bench:
         assert bench.stderr is not None

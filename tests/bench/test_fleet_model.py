@@ -49,7 +49,7 @@ def test_all_cores_are_used_and_requests_take_what_they_cost() -> None:
 
 
 def test_other_programs_take_their_share() -> None:
-    alone, beside = (Fleet(COSTS, Size(2, 2, 1, 0.0), 2, others=n).run(0.1).served for n in (0.0, 4.0))
+    alone, beside = (Fleet(COSTS, Size(2, 2, 1, 0.0), 2, others=n).run(0.1).served for n in (0, 4))
     assert 0.3 < beside / alone < 0.7
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 import sys
 from pathlib import Path
@@ -9,13 +10,13 @@ from pathlib import Path
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))  # the benchmark is no package: its programs run as they stand
-from simulator import Machine, Process, Simulation
+from simulator import SLICE_S, Machine, Process, Simulation
 
 
 def queue(load: float, jobs: int, seed: int = 1, *, exponential: bool = False) -> tuple[Process, Machine, float]:
     """A process with a core of its own, jobs of 1 s (or of 1 s on average) and Poisson arrivals."""
     simulation = Simulation(random.Random(seed))
-    machine = Machine(simulation, 1)
+    machine = Machine(simulation, 1, slice_s=math.inf)
     process = Process(simulation, machine)
 
     def arrive() -> None:
@@ -70,7 +71,7 @@ def test_cores_are_shared_equally_and_no_job_has_more_than_one(processes: int, c
     for _ in range(processes):
         Process(simulation, machine).ask(1.0, lambda: at.append(simulation.now))
     simulation.run(100)
-    assert at == pytest.approx([ends] * processes)
+    assert at == pytest.approx([ends] * processes, abs=processes * SLICE_S)
 
 
 def test_a_shorter_job_leaves_its_share_to_the_others() -> None:
@@ -81,7 +82,27 @@ def test_a_shorter_job_leaves_its_share_to_the_others() -> None:
     for work in (1.0, 2.0):
         Process(simulation, machine).ask(work, lambda: at.append(simulation.now))
     simulation.run(100)
-    assert at == pytest.approx([2.0, 3.0])
+    assert at == pytest.approx([2.0, 3.0], abs=2 * SLICE_S)
+
+
+def test_a_process_that_wakes_waits_for_a_slice_and_not_for_a_job() -> None:
+    simulation = Simulation(random.Random(5))
+    machine = Machine(simulation, 1)
+    Process(simulation, machine).ask(10.0, lambda: None)
+    short, at = Process(simulation, machine), []
+    simulation.after(1.0005, lambda: short.ask(0.0001, lambda: at.append(simulation.now)))
+    simulation.run(20)
+    assert 1.0006 <= at[0] <= 1.0006 + SLICE_S
+
+
+def test_programs_that_never_rest_take_an_equal_share() -> None:
+    simulation = Simulation(random.Random(6))
+    machine = Machine(simulation, 2, others=3)
+    ours = Process(simulation, machine)
+    at: list[float] = []
+    ours.ask(1.0, lambda: at.append(simulation.now))
+    simulation.run(10)
+    assert at == pytest.approx([2.0], abs=0.02)
 
 
 def test_a_seed_gives_one_run() -> None:
