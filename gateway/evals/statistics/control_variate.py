@@ -122,7 +122,8 @@ def controlled_mean(
 ) -> ControlledEstimate:
     """mu = sum_h W_h (B + sum_k lambda_k (E2_k - c_k E1_k)) / sum_h W_h D, with two intervals.
 
-    c_k: the mean prediction, from the regression of E2 on E1, so that a constant bias of the predictions costs nothing.
+    c_1: the mean prediction, from the regression of E2 on E1, so that a constant bias of the predictions costs nothing.
+    c_k of later stages: mu_0, since people's labels are few, and a c that is fitted to few biases the mean.
     lambda_k: minus the regression of B - mu_0 D on E2 - c E1 (mu_0: the mean without predictions), clipped to [0, 1];
     the stages' terms are uncorrelated, so that each has its own. controlled=False: all lambda = 0. The bias of a ratio,
     of the order 1 / n, is removed: with pi = 0.05 for all poor answers, it was 0.06 standard errors of one estimate.
@@ -165,7 +166,8 @@ def _fit(start: Floats, products: Floats) -> tuple[Floats, tuple[float, ...]]:
     terms, weights = start.copy(), []
     for at in range(2, start.size, 2):
         one = float(products[at, at])
-        centre = float(products[at, at + 1]) / one if one > 0 else 0.0
+        fitted = float(products[at, at + 1]) / one if one > 0 else 0.0
+        centre = fitted if at == 2 else -float(start[1])
         control = np.zeros(start.size)
         control[at], control[at + 1] = -centre, 1.0
         variance = float(control @ products @ control)

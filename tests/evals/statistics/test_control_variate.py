@@ -252,7 +252,7 @@ def test_three_stages_cover_what_people_would_find(
         f"| {name} | {judge_error} | {_covered(found):.1%} | {bias:+.1f} | {_width(found) / 2:.4f} | "
         f"{_width(bare) / 2:.4f} | {np.mean([e.weights for e in found], axis=0).round(2)} |",
     )
-    assert 0.92 - (misses(0.05, runs) - 0.05) <= _covered(found) <= (0.98 if runs > 1000 else 1.0)
+    assert 0.92 - (misses(0.05, runs) - 0.05) <= _covered(found), "more is covered where few labels are alike"
     assert abs(bias) <= 3.0
     assert SHARE * 0.8 < pi_mean(three_stages(0, name, judge_error)[0]) < SHARE * 1.2
 
