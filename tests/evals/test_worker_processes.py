@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import os
 import signal
-import socket
 import sys
 import threading
 import urllib.request
@@ -22,10 +21,9 @@ from gateway.evals.worker_processes import WorkersCollector
 
 
 @pytest.fixture
-def port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+def port(servers) -> int:
+    """Nobody else gets it meanwhile."""
+    return servers.free_ports(1)[0]
 
 
 @contextlib.asynccontextmanager
@@ -56,9 +54,11 @@ async def evaluating(room, tmp_path: Path, port: int, workers: int) -> AsyncIter
 
 async def logged(process: asyncio.subprocess.Process, word: bytes) -> None:
     assert process.stderr is not None
+    seen = [b""]
     async with asyncio.timeout(120):
-        while word not in (line := await process.stderr.readline()):
-            assert line, "it ended"
+        while word not in seen[-1]:
+            seen.append(await process.stderr.readline())
+            assert seen[-1], b"it ended:" + b"".join(seen)
 
 
 async def metrics(port: int) -> dict[str, float]:
