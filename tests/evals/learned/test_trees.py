@@ -27,10 +27,10 @@ def table(seed: int, n: int = 300, width: int = 6) -> tuple[np.ndarray, np.ndarr
     return x, y + random.normal(size=n) * 0.1
 
 
-@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("seed", range(4))
 def test_predictions_are_those_of_scikit_learn(seed: int) -> None:
     x, y = table(seed)
-    fitted = HistGradientBoostingRegressor(max_iter=15, min_samples_leaf=3, early_stopping=False, random_state=seed)
+    fitted = HistGradientBoostingRegressor(max_iter=10, min_samples_leaf=3, early_stopping=False, random_state=seed)
     with threadpool_limits(1, user_api="openmp"):
         fitted.fit(x, y)
     read = TreeEnsemble.from_json(orjson.loads(orjson.dumps(exported(fitted).to_json())))

@@ -196,12 +196,6 @@ async def test_one_consumer_at_a_time_trains(room: Any, predictor: Predictor) ->
         assert room.sql("SELECT holder FROM leases WHERE name = 'predictor:judge'") == [("another",)]
 
 
-async def test_a_training_with_too_few_values_makes_no_model(room: Any) -> None:
-    async with Store(room.store_url):
-        outcome = await trained(job(room.store_url), 60.0)
-    assert (outcome.rows, outcome.version) == (0, "")
-
-
 async def test_a_training_that_fails_says_why_and_shows_no_password() -> None:
     with pytest.raises(TrainingFailed, match="mysql is not supported") as failed:
         await trained(job("mysql://me:secret@127.0.0.1/x"), 60.0)
