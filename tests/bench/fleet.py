@@ -552,7 +552,7 @@ def _between_marks(page: Path, text: str) -> None:
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seconds", type=int, default=5, metavar="N", help="of load for each size (5)")
+    parser.add_argument("--seconds", type=int, default=4, metavar="N", help="of load for each size (4)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the report as JSON")
     parser.add_argument("--again", type=Path, metavar="FILE", help="predict from what an earlier --json measured")
     parser.add_argument("--markdown", type=Path, metavar="FILE", help="also between the marks of this page")
