@@ -432,11 +432,20 @@ def threads_of_others(costs: Costs, size: Size, cores: int, share: float) -> int
     return min((1, 2, 3, 4, 6, 8, 12, 16), key=apart)
 
 
+def _drained(costs: Costs, size: Size, cores: int, measured: Measured) -> float:
+    """Scored a second of what was left when the load ended. A consumer and its connection are one thread at a time."""
+    share = measured.others[1]
+    others = round(size.consumers / (1 - share) - size.consumers) if share > bench.QUIET else 0
+    fleet = Fleet(costs, size, cores, others)
+    fleet.shard.append(fleet.simulation, max(measured.waiting, 1))
+    return fleet.drain(DRAIN_S)
+
+
 def compared(measured: Measured, size: Size, costs: Costs, cores: int) -> Compared:
     seconds = measured.load.seconds
     fleet = Fleet(costs, size, cores, threads_of_others(costs, size, cores, measured.others[0]))
     seen = fleet.run(seconds)
-    drained = fleet.drain(DRAIN_S) if seen.waiting > fleet_model.BATCH else 0.0
+    drained = _drained(costs, size, cores, measured)
     drain = measured.drain
     by_drain = drain.scored / drain.seconds if measured.waiting > 4 * fleet_model.BATCH else 0.0
     return Compared(

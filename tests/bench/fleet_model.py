@@ -298,7 +298,7 @@ class Fleet:
     def drain(self, seconds: float) -> float:
         """Entries scored a second, after the clients have stopped; at most for so long."""
         before, began, last = sum(c.scored for c in self.consumers), self.simulation.now, self.simulation.now
-        while self.simulation.now < began + seconds and self.shard.waiting:
+        while self.simulation.now < began + seconds and (self.shard.waiting or not self.shard.appended):
             self.simulation.run(self.simulation.now + 0.05)
             last = self.simulation.now
         return (sum(c.scored for c in self.consumers) - before) / max(last - began, 1e-9)
