@@ -180,8 +180,9 @@ class FollowSource:
 
     def _settled(self, connection: Connection) -> float:
         """A time before which nothing will be stored any more, in PostgreSQL."""
+        now = self._clock()  # first: what the question takes must not move the time forward
         oldest = connection.execute(_OLDEST_WRITER).scalar()
-        return self._clock() - float(oldest or 0.0) - self._settle_s
+        return now - float(oldest or 0.0) - self._settle_s
 
 
 _ROW: ColumnElement[int] = literal_column("exchanges.rowid", Integer)
