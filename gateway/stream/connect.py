@@ -12,26 +12,24 @@ from dataclasses import dataclass
 from typing import Any, Literal
 from urllib.parse import SplitResult, unquote, urlsplit
 
-from gateway.core.errors import StreamDown
-from gateway.stream.redis_py import (
+import redis.asyncio as redis
+from redis.asyncio.cluster import ClusterNode
+from redis.asyncio.connection import parse_url
+from redis.asyncio.retry import Retry
+from redis.asyncio.sentinel import Sentinel, SentinelManagedConnection, SentinelManagedSSLConnection
+from redis.backoff import ConstantBackoff, NoBackoff
+from redis.exceptions import (
     BusyLoadingError,
-    ClusterNode,
-    ConstantBackoff,
     MasterDownError,
-    NoBackoff,
     ReadOnlyError,
     RedisClusterException,
-    RedisConnectionError,
     RedisError,
     ResponseError,
-    Retry,
-    Sentinel,
-    SentinelManagedConnection,
-    SentinelManagedSSLConnection,
     SlotNotCoveredError,
-    parse_url,
-    redis,
 )
+from redis.exceptions import ConnectionError as RedisConnectionError
+
+from gateway.core.errors import StreamDown
 
 SOCKET_TIMEOUT_S = 1.0
 SENTINEL_TIMEOUT_S = 0.5  # for each sentinel; several are tried

@@ -7,10 +7,11 @@ from collections.abc import AsyncIterator, Awaitable, Iterable, Sequence
 from itertools import groupby
 from typing import Any
 
+from redis.exceptions import ResponseError
+
 from gateway.core.errors import StreamDown
 from gateway.core.exchange import Fields
 from gateway.stream.connect import Client, ask, is_cluster, node_of
-from gateway.stream.redis_py import ResponseError
 from gateway.stream.types import (
     GROUP,
     Lag,
