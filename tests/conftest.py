@@ -44,6 +44,7 @@ settings.load_profile("shared machine")
 LONGEST = [
     "prometheus/test_alive", "stream/test_failover", "bench/test_bench", "up/test_up", "console/browser/test_pages",
     "proxy/test_serve", "proxy/test_lifecycle", "stream/test_kills", "cli/test_replay", "proxy/test_soak",
+    "evals/test_worker_processes", "evals/learned/test_upkeep", "evals/reports/export/test_follow",
     "evals/test_serve", "evals/experiments/test_price", "evals/experiments/test_feedback_split",
     "evals/experiments/test_findings", "evals/annotation/test_calibrate", "evals/store/test_migrations",
 ]  # fmt: skip

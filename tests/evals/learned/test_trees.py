@@ -9,7 +9,6 @@ import orjson
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sklearn.ensemble import HistGradientBoostingRegressor
 from threadpoolctl import threadpool_limits
 
 from gateway.evals.learned.training import exported
@@ -29,6 +28,8 @@ def table(seed: int, n: int = 300, width: int = 6) -> tuple[np.ndarray, np.ndarr
 
 @pytest.mark.parametrize("seed", range(4))
 def test_predictions_are_those_of_scikit_learn(seed: int) -> None:
+    from sklearn.ensemble import HistGradientBoostingRegressor  # two seconds for each worker that collects this file
+
     x, y = table(seed)
     fitted = HistGradientBoostingRegressor(max_iter=10, min_samples_leaf=3, early_stopping=False, random_state=seed)
     with threadpool_limits(1, user_api="openmp"):
