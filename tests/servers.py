@@ -295,10 +295,12 @@ class Postgres:
         return self
 
     def _run(self, name: str, *words: str) -> None:
-        subprocess.run(
+        done = subprocess.run(
             [str(self._programs / name), *words],
-            check=True, capture_output=True, cwd=self.directory, **self._as(self._user),
+            check=False, capture_output=True, text=True, cwd=self.directory, **self._as(self._user),
         )  # fmt: skip
+        if done.returncode:
+            raise RuntimeError(f"{name} ended with {done.returncode}:\n{done.stdout}{done.stderr}")
 
     def _as(self, user: pwd.struct_passwd | None) -> dict[str, Any]:
         return {} if user is None else {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []}
