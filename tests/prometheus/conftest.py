@@ -192,6 +192,7 @@ def config(doubles: dict[str, FakeUpstream], stream: str, ports: list[int]) -> J
             "helpful": {"use": "judge", "model": "judge", "budget_usd": 1.2, "share": 0.5},
             "denied": {"use": "judge", "model": "unpriced", "budget_usd": 1, "share": 0.3},
         },
+        "predictor": {"target": "valid_json", "min_rows": 50},
         "experiments": {
             "swap": {
                 "model": "chat", "control": to["good"], "candidate": to["worse"], "shadow": 1.0, "repeat_control": 0.5,

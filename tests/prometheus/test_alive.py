@@ -22,6 +22,8 @@ import pytest
 import yaml
 
 from gateway.evals.annotation.desk import LabelRequest, export_blind_sheet, import_labels
+from gateway.evals.learned.drift import QUALITY_ALPHA
+from gateway.evals.statistics.change_detection import ChangeDetector
 from gateway.fake import HOLD, Fault
 from gateway.stream.shard import GROUP
 
@@ -295,6 +297,29 @@ async def the_split_is_not_the_planned_one(whole: Any) -> None:
     await whole.spread([whole.call("split", user=user) for user in mine])
 
 
+async def the_predictor_does_harm(whole: Any) -> None:
+    """The consumer has trained a model. Its card and the state of its drift alarms are then written by hand."""
+    detector = ChangeDetector([0.9], [1.0], QUALITY_ALPHA)
+    detector.add([[0.0]] * 500)
+    drifted = {"at": time.time() + 1e6, "feature_set": "", "version": "", "edges": [], "quality": detector.state()}
+    state = json.dumps({**drifted, "input": detector.state()})
+
+    def write() -> bool:
+        with contextlib.closing(sqlite3.connect(whole.directory / "data" / "gateway.db", timeout=30)) as other, other:
+            newest = other.execute(
+                "SELECT version, card FROM predictor_models ORDER BY created DESC LIMIT 1"
+            ).fetchone()
+            if newest is None:
+                return False
+            card = json.dumps({**json.loads(newest[1]), "variance_ratio_low": 1.1, "variance_ratio_high": 1.5})
+            other.execute("UPDATE predictor_models SET card = ? WHERE version = ?", (card, newest[0]))
+            other.execute("INSERT OR REPLACE INTO drift_states (scorer, alias, state, at) VALUES (?, ?, ?, ?)",
+                          ("valid_json", "chat", state, time.time()))  # fmt: skip
+        return True
+
+    await whole.until(lambda: asyncio.to_thread(write), "no model is trained")
+
+
 async def everything_happens(whole: Any, rung: Rung) -> None:
     until = whole.until
     await an_experiment_begins(whole)
@@ -339,6 +364,7 @@ async def everything_happens(whole: Any, rung: Rung) -> None:
     whole.doubles["unpriced"].answers(200, CACHED)  # again, since a rate needs a change between two scrapes
     assert await whole.spread([whole.call("unpriced", key="sk-near-key")]) == [200]
     whole.doubles["unpriced"].says()
+    await the_predictor_does_harm(whole)
 
 
 async def test_every_alert_rings_and_every_panel_lives(whole: Any, capsys: pytest.CaptureFixture[str]) -> None:
