@@ -46,7 +46,7 @@ PARTS = ("gateways", "consumers", "stream server", "store", "upstream", "load ge
 STREAM_S = systems.TOKENS * systems.GAP_S
 DRAIN_S = 5.0
 IDLE_S = 2.0
-TURNS = 12  # of a consumer and its connection for a batch: six statements, two COPYs, begin and commit (store/write.py)
+TURNS = 12  # of a consumer and its connection for a batch: statements, COPYs, begin and commit (store/write.py)
 ONE, TENTH = "1 × 1, 1 consumer, 100 %", "1 × 1, 1 consumer, 10 %"
 SIZES: Mapping[str, Size] = {
     ONE: Size(1, 1, 1, 1.0),
