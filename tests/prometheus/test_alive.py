@@ -318,6 +318,7 @@ async def the_predictor_does_harm(whole: Any) -> None:
         return True
 
     await whole.until(lambda: asyncio.to_thread(write), "no model is trained")
+    await whole.spread([whole.call("unpriced", always=True) for _ in range(4)])  # the consumer has restarted
 
 
 async def everything_happens(whole: Any, rung: Rung) -> None:
