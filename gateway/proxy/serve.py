@@ -15,6 +15,7 @@ import tempfile
 from collections.abc import AsyncIterator, Generator
 from functools import partial
 from ipaddress import ip_address
+from multiprocessing import parent_process
 from multiprocessing.connection import wait
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -496,10 +497,11 @@ def _hand_over(access: AccessLog, spans: Spans | None) -> None:
 async def _show(app: App) -> None:
     """Keeps this worker's metrics up to date for the other workers, which answer scrapes for all.
 
-    Stops the worker when its parent is gone: nothing else would stop it, and it would keep the port.
+    Stops the worker when its parent is gone: nothing else would stop it, and it would keep the port. The parent may
+    have been killed before this worker had started.
     """
-    parent = os.getppid()
-    while os.getppid() == parent:
+    parent = parent_process()
+    while parent is None or os.getppid() == parent.pid:
         app.show()
         if (shared := shared_metrics()) is not None:
             metrics = app.gateway.metrics

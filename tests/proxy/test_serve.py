@@ -470,6 +470,17 @@ async def test_workers_do_not_outlive_their_parent(
     assert not await program.accepts()
 
 
+async def test_workers_that_still_start_do_not_outlive_their_parent(
+    serve: Serve, configured: Configured, upstream: FakeUpstream
+) -> None:
+    """The parent is killed between a worker's start and the moment from which it looks for its parent."""
+    program = await serve(configured(upstream), "--workers", "2", up=False)
+    await program.until_said("Started server process", 1)
+    program.tell(signal.SIGKILL)
+    await program.process.wait()
+    await program.until(lambda: all(map(has_ended, program.workers)))
+
+
 async def test_sighup_puts_the_file_in_force_at_once(
     serve: Serve, configured: Configured, upstream: FakeUpstream, second: FakeUpstream
 ) -> None:
