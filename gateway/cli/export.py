@@ -38,7 +38,7 @@ def export(
     ] = False,
     to: Annotated[Path | None, typer.Option(file_okay=False, help="--follow: the directory.")] = None,
     rotate_mb: Annotated[int, typer.Option(min=1, help="--follow: a file is complete at this size.")] = 128,
-    rotate_s: Annotated[float, typer.Option(min=1, help="--follow: or after so many seconds.")] = 300,
+    rotate_s: Annotated[float, typer.Option(min=1, help="--follow: a file is complete at this age, in seconds.")] = 300,
     settle_s: Annotated[
         float, typer.Option(min=0, help="--follow, PostgreSQL: by how much the consumers' clocks may differ.")
     ] = 30,
