@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from gateway.cli.options import AsJson, Data, MaybeConfig, example, note, show, whole_to_read
+from gateway.cli.options import AsJson, Data, MaybeConfig, command_line, example, note, show, whole_to_read
 
 if TYPE_CHECKING:
     from gateway.evals.erasure import ErasureResult
@@ -82,15 +82,6 @@ async def _erase(where: ReaderConfig, request: ErasureRequest, *, yes: bool) -> 
                 return await erasure.preview(where.store, corridor, request)
             store = await stack.enter_async_context(Store(where.store))
             with progress("erase") as watch:
-                return await erasure.run(store, where.store, corridor, request, _actor(), watch)
+                return await erasure.run(store, where.store, corridor, request, command_line(), watch)
         except (StreamDown, StoreDown) as error:
             raise CannotRun(f"{error}; nothing more was erased, and the same command continues") from error
-
-
-def _actor() -> str:
-    import getpass
-
-    try:
-        return f"command line ({getpass.getuser()})"
-    except (KeyError, OSError):
-        return "command line"

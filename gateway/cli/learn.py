@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
-from gateway.cli.options import AsJson, Config, Data, example, note, show
+from gateway.cli.options import AsJson, Config, Data, command_line, example, note, show
 
 if TYPE_CHECKING:
     from gateway.evals.learned.trainer import TrainingJob
@@ -19,7 +19,7 @@ learn = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
 verbs.add_typer(
     learn,
     name="learn",
-    help="See, train and explain the model that chooses what a judge sees.",
+    help="See, train and explain the model that chooses what a judge sees; accept drift.",
     epilog=example("gateway learn status"),
 )
 T = TypeVar("T")
@@ -88,6 +88,43 @@ def explain(
     else:
         one = _read(job, lambda c, job: inspect.explain_one(c, job, id_))
         show(to_json(reports.explanation_dict(one)) if as_json else reports.explanation_text(one))
+
+
+@learn.command("accept", epilog=example("gateway learn accept chat --kind quality"))
+def accept(
+    aliases: Annotated[list[str] | None, typer.Argument(metavar="[ALIAS]...", help="Model names.")] = None,
+    every: Annotated[bool, typer.Option("--all", help="Every model name.")] = False,
+    kind: Annotated[str | None, typer.Option(help="Only quality, or only input (default: both).")] = None,
+    as_json: AsJson = False,
+    config: Config = Path("gateway.yaml"),
+    data: Data = None,
+) -> None:
+    """Let the drift alarms take the present state for the usual one.
+
+    They learn it from the exchanges that arrive from now on, 500 judged ones for quality and 1 000 for input, and are
+    silent until then. What is forgotten is printed, and kept in the audit. Exit code 1: there was nothing to forget.
+    """
+    from gateway.core.sanitize import to_json
+    from gateway.evals.learned import drift
+    from gateway.evals.reports import learn as reports
+    from gateway.evals.store import engine
+
+    if bool(aliases) == every:
+        raise typer.BadParameter("give model names, or --all", param_hint="ALIAS")
+    kinds = tuple(each for each in drift.KINDS if kind in (None, each))
+    if not kinds:
+        raise typer.BadParameter(f'no kind "{kind}"; expected {" or ".join(drift.KINDS)}', param_hint="--kind")
+    job = _job(config, data)
+    opened = engine.writer(job.store)
+    try:
+        with opened.begin() as connection:
+            forgotten = drift.accept(connection, job.key, aliases or None, kinds, command_line())
+    finally:
+        opened.dispose()
+    show(to_json(reports.forgotten_dicts(forgotten)) if as_json else reports.forgotten_text(forgotten))
+    if not forgotten:
+        note("no alarm of these model names had a usual range")
+        raise typer.Exit(1)
 
 
 def _job(path: Path, data: Path | None) -> TrainingJob:

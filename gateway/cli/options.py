@@ -35,6 +35,16 @@ def example(line: str) -> str:
     return f"Example: {line}"
 
 
+def command_line() -> str:
+    """Who types, as the audit names them."""
+    import getpass
+
+    try:
+        return f"command line ({getpass.getuser()})"
+    except (KeyError, OSError):
+        return "command line"
+
+
 @contextmanager
 def usage_errors() -> Iterator[None]:
     """Turns an unreadable --since or --where into a usage error (exit code 2)."""

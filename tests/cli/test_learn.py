@@ -14,7 +14,9 @@ from gateway.cli import app
 from gateway.config.loading import parse
 from gateway.evals.learned.features import FeatureExtractor
 from gateway.evals.scoring.registry import build
+from gateway.evals.statistics.change_detection import ChangeDetector
 from gateway.evals.store import engine
+from gateway.evals.store.drift import save_state
 
 CONFIG = """
 open: true
@@ -83,6 +85,27 @@ def test_a_model_is_trained_shown_and_explained(learn: Learn, tmp_path: Path) ->
     one = json.loads(learn("explain", "--id", "e001", "--json").stdout)
     assert (one["pi"], one["judged"], one["features"][0]["feature"]) == (0.5, True, FeatureExtractor.names[0])
     assert "probability of being judged 0.500: drawn" in learn("explain", "--id", "e001").stdout
+
+
+def test_a_new_usual_range_is_accepted_by_name_or_for_all(learn: Learn, tmp_path: Path) -> None:
+    detector = ChangeDetector([0.4], [0.6], 1e-4)
+    detector.add([[0.0]] * 60)
+    state = {"at": 1.0, "feature_set": "f", "version": "1", "quality": detector.state(), "input": None, "edges": []}
+    opened = engine.writer(engine.default_url(tmp_path / "data"))
+    with opened.begin() as connection:
+        for alias in ("chat", "fast"):
+            save_state(connection, "refusal", alias, json.dumps(state), 1.0)
+    opened.dispose()
+    assert learn("accept").exit_code == learn("accept", "chat", "--all").exit_code == 2
+    assert learn("accept", "chat", "--kind", "qualty").exit_code == 2
+    assert learn("accept", "chat", "--kind", "input").exit_code == 1
+    accepted = learn("accept", "chat")
+    assert accepted.exit_code == 0
+    assert "chat: the usual range of quality is forgotten; its alarm was on (10.4 of 9.2)" in accepted.stdout
+    (left,) = json.loads(learn("accept", "--all", "--json").stdout)
+    assert (left["alias"], left["kind"], left["alarm"]) == ("fast", "quality", True)
+    nothing = learn("accept", "--all")
+    assert (nothing.exit_code, nothing.stderr) == (1, "no alarm of these model names had a usual range\n")
 
 
 def test_a_config_without_a_predictor_is_refused(learn: Learn) -> None:

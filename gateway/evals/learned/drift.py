@@ -8,8 +8,8 @@ passed; one that arrives later than that is left out.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -17,6 +17,7 @@ import orjson
 from numpy.typing import NDArray
 
 from gateway.evals.statistics.change_detection import ChangeDetector, usual_range
+from gateway.evals.store.directory import AuditRow, add_audit, audit_id
 from gateway.evals.store.drift import (
     PredictedRow,
     aliases_predicted,
@@ -36,7 +37,10 @@ QUALITY_MARGIN, INPUT_MARGIN = 0.01, 0.03  # changes smaller than this are none
 SETTLED_S = 60.0
 MOST_ROWS = 200  # of one model name in one step, 14 ms of CPU; of more, evenly spaced ones count
 _BINS = 10
+ROLE = "operator"
+"""Of who accepts a new usual range, in the audit."""
 Kind = Literal["quality", "input"]
+KINDS: tuple[Kind, ...] = ("quality", "input")
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +53,8 @@ class _State:
     input: Mapping[str, Any] | None
     edges: Sequence[Sequence[float]]
     """By feature: the upper ends of all bins but the last."""
+    accepted: Mapping[Kind, float] = field(default_factory=dict)
+    """Unix seconds since which the usual range of a kind counts exchanges; a kind that is missing: all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,41 +105,68 @@ def _step(
     references: tuple[int, int],
 ) -> _State | None:
     if before is None:
-        return _begin(connection, of, until, references)
+        return _begin(connection, of, until, references, {})
     rows = rows_after(connection, *of, before.at, until)
     if not rows:
         return before
     if rows[-1].feature_set != before.feature_set:
-        return _begin(connection, of, until, references) or before
+        return _begin(connection, of, until, references, before.accepted) or before
     every = -(-len(rows) // MOST_ROWS)
     same = [row for row in rows[::every] if row.feature_set == before.feature_set]
     judged = [row for row in rows if row.value is not None]
     if before.quality is None or (judged and judged[-1].version != before.version):
-        quality, version = _quality_reference(connection, of, until, references[0])
+        since = before.accepted.get("quality", 0.0)
+        quality, version = _quality_reference(connection, of, (since, until), references[0])
     else:
         quality, version = _judged(before.quality, judged, pi_min), before.version
-    return _State(rows[-1].received, before.feature_set, version, quality, _seen(before, same), before.edges)
+    after = replace(before, at=rows[-1].received, version=version, quality=quality)
+    if before.input is not None:
+        return replace(after, input=_seen(before, same))
+    begun = _input_reference(connection, of, (before.accepted.get("input", 0.0), until), references[1])
+    return after if begun is None else replace(after, edges=begun.edges, input=begun.input)
 
 
-def _begin(connection: Reading, of: tuple[str, str], until: float, references: tuple[int, int]) -> _State | None:
+@dataclass(frozen=True, slots=True)
+class _InputReference:
+    """The usual range of the features."""
+
+    at: float
+    feature_set: str
+    edges: Sequence[Sequence[float]]
+    input: Mapping[str, Any]
+
+
+def _begin(
+    connection: Reading, of: tuple[str, str], until: float, references: tuple[int, int], accepted: Mapping[Kind, float]
+) -> _State | None:
     """The usual ranges, from the newest exchanges; None: there are too few."""
-    rows = newest_rows(connection, *of, until, references[1])
+    begun = _input_reference(connection, of, (accepted.get("input", 0.0), until), references[1])
+    if begun is None:
+        return None
+    quality, version = _quality_reference(connection, of, (accepted.get("quality", 0.0), until), references[0])
+    return _State(begun.at, begun.feature_set, version, quality, begun.input, begun.edges, accepted)
+
+
+def _input_reference(
+    connection: Reading, of: tuple[str, str], between: tuple[float, float], n: int
+) -> _InputReference | None:
+    """From the newest n exchanges; None: there are too few. between: Unix seconds."""
+    rows = newest_rows(connection, *of, between, n)
     rows = [row for row in rows if row.feature_set == rows[-1].feature_set and row.features]
-    if len(rows) < references[1]:
+    if len(rows) < n:
         return None
     x = _features(rows)
     finite = np.where(np.isfinite(x), x, 0.0)
     edges = [np.unique(np.quantile(column, np.arange(1, _BINS) / _BINS)).tolist() for column in finite.T]
     detector = ChangeDetector(*usual_range(_places(x, edges), INPUT_MARGIN), INPUT_ALPHA)
-    quality, version = _quality_reference(connection, of, until, references[0])
-    return _State(rows[-1].received, rows[-1].feature_set, version, quality, detector.state(), edges)
+    return _InputReference(rows[-1].received, rows[-1].feature_set, edges, detector.state())
 
 
 def _quality_reference(
-    connection: Reading, of: tuple[str, str], until: float, n: int
+    connection: Reading, of: tuple[str, str], between: tuple[float, float], n: int
 ) -> tuple[Mapping[str, Any] | None, str]:
     """(the state of a new alarm, the scorer's version) from the newest n judged answers; None: there are too few."""
-    newest = newest_rows(connection, *of, until, n, judged=True)
+    newest = newest_rows(connection, *of, between, n, judged=True)
     rows = [row for row in newest if row.version == newest[-1].version]
     if len(rows) < n:
         return None, rows[-1].version if rows else ""
@@ -189,6 +222,40 @@ def saved_figures(connection: Reading, scorer: str) -> list[DriftFigures]:
     """Where the alarms stood when a consumer last advanced them. Only reads."""
     states = sorted(saved_states(connection, scorer).items())
     return [each for alias, text in states for each in _figures(scorer, alias, _State(**orjson.loads(text)))]
+
+
+def accept(
+    connection: Reading,
+    scorer: str,
+    aliases: Collection[str] | None,
+    kinds: Collection[Kind],
+    actor: str,
+    now: float | None = None,
+) -> list[DriftFigures]:
+    """Forgets the usual ranges of these kinds: the alarms begin anew with exchanges that arrive from now on. Returns
+    where the forgotten alarms stood, which the audit keeps.
+
+    scorer: the predictor's key. aliases: model names; None: all that have a state. now: Unix seconds; None: now.
+    """
+    now = time.time() if now is None else now
+    forgotten: list[DriftFigures] = []
+    for alias in sorted(saved_states(connection, scorer)):
+        text = load_state(connection, scorer, alias) if aliases is None or alias in aliases else None
+        if text is None:
+            continue
+        before = _State(**orjson.loads(text))
+        found = [each for each in _figures(scorer, alias, before) if each.kind in kinds]
+        if found:
+            after = replace(before, accepted={**before.accepted, **{each.kind: now for each in found}})
+            for each in found:
+                after = replace(after, quality=None) if each.kind == "quality" else replace(after, input=None)
+            save_state(connection, scorer, alias, orjson.dumps(asdict(after)).decode(), after.at)
+            forgotten += found
+    for each in forgotten:
+        told = {"scorer": scorer, "statistic": each.statistic, "limit": each.limit, "alarm": each.alarm}
+        subject = f"{each.alias} {each.kind}"
+        add_audit(connection, AuditRow(audit_id(), now, actor, ROLE, "accept", "drift", subject, told, None))
+    return forgotten
 
 
 def drift_lines(figures: Sequence[DriftFigures], names: Sequence[str]) -> list[str]:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from gateway.core.sanitize import plain
 from gateway.evals.learned.card import card_lines
 from gateway.evals.learned.explain import FeatureEffect
 from gateway.evals.learned.inspect import Explanation, Importances, LearnStatus
+from gateway.observability.eval_metrics import DriftFigures
 
 _SHOWN = 15
 
@@ -71,6 +73,21 @@ def explanation_text(found: Explanation) -> str:
         lines.append(f"explained with the newest model, {found.version[:12]}")
     lines.append("prediction less what it would be if the feature had its usual value:")
     return "\n".join([*lines, *_table([e for e in found.effects if e.effect], "{:+9.4f}")])
+
+
+def forgotten_dicts(forgotten: Sequence[DriftFigures]) -> list[dict[str, Any]]:
+    return [
+        {"alias": e.alias, "kind": e.kind, "statistic": e.statistic, "limit": e.limit, "alarm": e.alarm}
+        for e in forgotten
+    ]
+
+
+def forgotten_text(forgotten: Sequence[DriftFigures]) -> str:
+    return "\n".join(
+        f"{plain(e.alias)}: the usual range of {e.kind} is forgotten; its alarm was {'on' if e.alarm else 'off'} "
+        f"({e.statistic:.1f} of {e.limit:.1f})"
+        for e in forgotten
+    )
 
 
 def _table(effects: tuple[FeatureEffect, ...] | list[FeatureEffect], form: str) -> list[str]:

@@ -20,8 +20,8 @@ from gateway.evals.store.engine import insert as upsert
 from gateway.evals.store.tables import audit, directory_state, keys, organizations, teams
 
 Kind = Literal["key", "team", "organization"]
-Action = Literal["create", "change", "rotate", "delete", "start", "stop", "replay"]
-Subject = Literal["key", "team", "organization", "experiment", "dead_letters"]
+Action = Literal["create", "change", "rotate", "delete", "start", "stop", "replay", "accept"]
+Subject = Literal["key", "team", "organization", "experiment", "dead_letters", "drift"]
 """What the audit is about."""
 
 KINDS: tuple[Kind, ...] = ("organization", "team", "key")

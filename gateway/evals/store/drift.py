@@ -41,11 +41,11 @@ def rows_after(connection: Connection, scorer: str, alias: str, after: float, un
 
 
 def newest_rows(
-    connection: Connection, scorer: str, alias: str, until: float, n: int, *, judged: bool = False
+    connection: Connection, scorer: str, alias: str, between: tuple[float, float], n: int, *, judged: bool = False
 ) -> list[PredictedRow]:
-    """The newest n, oldest first. judged: only those with a value."""
+    """The newest n after the first of two times and until the second, oldest first. judged: only those with a value."""
     p = predictions.c
-    query = _rows(scorer, alias).where(p.received <= until)
+    query = _rows(scorer, alias).where(p.received > between[0], p.received <= between[1])
     query = query.where(scores.c.value01.is_not(None)) if judged else query
     rows = connection.execute(query.order_by(p.received.desc()).limit(n))
     return [_row(row) for row in rows][::-1]

@@ -16,6 +16,7 @@ from sqlalchemy import ColumnElement, Connection, Engine, Integer, and_, func, l
 from sqlalchemy.exc import DBAPIError
 
 from gateway.evals.store import engine
+from gateway.evals.store.predictions import predictions_of
 from gateway.evals.store.preferences import Preference, PreferenceRule, preferences
 from gateway.evals.store.query import ExchangeFilter, Found, conditions, scores_of
 from gateway.evals.store.tables import exchanges, feedback, pair_scores, score_cells, scores
@@ -51,7 +52,7 @@ class ExportSource:
         self._engine.dispose()
 
     def batches(self) -> Iterator[list[Found]]:
-        """Each exchange with its `scores`, its caller's `feedback`, and the newest `correction` of it, or None."""
+        """Each exchange with `scores`, `predictions`, its caller's `feedback`, and the newest `correction` or None."""
         after: Place | None = None
         while True:
             with self._engine.connect() as connection:
@@ -223,7 +224,11 @@ def _whole(connection: Connection, ids: Sequence[str]) -> list[Found]:
     given: dict[str, list[Found]] = {}
     for row in connection.execute(select(feedback).where(f.resolved.in_(ids)).order_by(f.at)).mappings():
         given.setdefault(row["resolved"], []).append({str(name): value for name, value in row.items()})
-    return [{**x, "scores": scored.get(x["id"], []), **_feedback(given.get(x["id"], []))} for x in found]
+    predicted = predictions_of(connection, ids)
+    return [
+        {**x, "scores": scored.get(x["id"], []), "predictions": predicted.get(x["id"], []),
+         **_feedback(given.get(x["id"], []))} for x in found
+    ]  # fmt: skip
 
 
 def _feedback(given: list[Found]) -> Found:

@@ -197,6 +197,22 @@ def stored_prediction(connection: Connection, scorer: str, exchange_id: str) -> 
     return bytes(row["features"]), {str(name): value for name, value in row.items() if name != "features"}
 
 
+def predictions_of(connection: Connection, ids: Collection[str]) -> dict[str, list[dict[str, Any]]]:
+    """By exchange: `scorer`, `version`, `predicted`, `pi` and `judged` of each prediction, and the `target` of its
+    model, None where there was no model. ids: of one batch."""
+    p, m = predictions.c, predictor_models.c
+    query = (
+        select(p.exchange_id, p.scorer, m.target, p.version, p.predicted, p.pi, p.judged)
+        .outerjoin(predictor_models, m.version == p.version)
+        .where(p.exchange_id.in_(ids))
+        .order_by(p.exchange_id, p.scorer)
+    )
+    found: dict[str, list[dict[str, Any]]] = {}
+    for row in connection.execute(query).mappings():
+        found.setdefault(row["exchange_id"], []).append({str(k): v for k, v in row.items() if k != "exchange_id"})
+    return found
+
+
 def newest_model(
     connection: Connection, target: str, known: Collection[str] = (), *, with_text: bool = True
 ) -> StoredModel | None:

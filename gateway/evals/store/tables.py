@@ -752,8 +752,8 @@ audit = Table(
     Column("at", Double, nullable=False),
     Column("actor", Text, nullable=False),  # the name of the admin token
     Column("role", Text, nullable=False),
-    Column("action", Text, nullable=False),  # create, change, rotate, delete, start, stop, replay
-    Column("kind", Text, nullable=False),  # key, team, organization, experiment, dead_letters
+    Column("action", Text, nullable=False),  # create, change, rotate, delete, start, stop, replay, accept
+    Column("kind", Text, nullable=False),  # key, team, organization, experiment, dead_letters, drift
     Column("subject", Text, nullable=False),  # its id
     Column("before", Text),
     Column("after", Text),

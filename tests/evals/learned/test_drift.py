@@ -11,7 +11,8 @@ import pytest
 
 from gateway.core.exchange import Exchange
 from gateway.evals.learned import drift
-from gateway.evals.learned.drift import advance, drift_lines, saved_figures
+from gateway.evals.learned.drift import accept, advance, drift_lines, saved_figures
+from gateway.evals.store.directory import list_audit
 from gateway.evals.store.predictions import Prediction
 from gateway.observability.eval_metrics import DriftFigures
 
@@ -100,3 +101,43 @@ def test_other_features_begin_a_new_usual_range(sent: Traffic) -> None:
     assert sent.look()["input"].alarm
     sent.send(300, shift=2.5, feature_set="f2")
     assert not sent.look()["input"].alarm
+
+
+def test_an_accepted_state_is_the_usual_one_from_then_on(sent: Traffic, store: Any) -> None:
+    """Answers of before it do not count: with them, the range would lie between the two states."""
+    sent.send(300)
+    sent.look()
+    sent.send(300, mean=0.1)
+    before = sent.look()
+    assert before["quality"].alarm
+    forgotten = store.run(lambda c: accept(c, "stated", ["chat"], ["quality"], "tester", now=sent.now))
+    assert forgotten == [before["quality"]]
+    sent.send(149, mean=0.1)
+    assert set(sent.look()) == {"input"}, "one more is needed for the new usual range"
+    sent.send(101, mean=0.1)
+    after = sent.look()
+    assert set(after) == {"quality", "input"}
+    sent.send(100, mean=0.1)
+    assert not sent.look()["quality"].alarm
+    sent.send(200, mean=0.9)
+    assert sent.look()["quality"].what == "up"
+    assert sent.look()["quality"].alarm
+
+
+def test_accepting_is_in_the_audit_and_for_one_kind_if_wanted(sent: Traffic, store: Any) -> None:
+    sent.send(300)
+    sent.look()
+    sent.send(300, shift=2.5)
+    assert sent.look()["input"].alarm
+    assert store.run(lambda c: accept(c, "stated", ["other"], ["quality", "input"], "tester")) == []
+    assert [e.kind for e in store.run(lambda c: accept(c, "stated", None, ["input"], "tester", now=sent.now))] == [
+        "input"
+    ]
+    assert set(sent.look()) == {"quality"}
+    sent.send(300, shift=2.5)
+    assert set(sent.look()) == {"quality", "input"}
+    sent.send(100, shift=2.5)
+    assert not sent.look()["input"].alarm
+    (row,) = store.run(lambda c: list_audit(c, None, 10))
+    assert (row.actor, row.action, row.kind, row.subject) == ("tester", "accept", "drift", "chat input")
+    assert row.before["alarm"] is True

@@ -41,8 +41,8 @@ def test_rows_come_in_order_with_the_value_where_there_is_one(filled: Any) -> No
 
 
 def test_the_newest_come_oldest_first_and_may_be_only_the_judged(filled: Any) -> None:
-    newest = filled.run(lambda c: newest_rows(c, "stated", "chat", T0 + 9, 2))
-    judged = filled.run(lambda c: newest_rows(c, "stated", "chat", T0 + 9, 2, judged=True))
+    newest = filled.run(lambda c: newest_rows(c, "stated", "chat", (0.0, T0 + 9), 2))
+    judged = filled.run(lambda c: newest_rows(c, "stated", "chat", (0.0, T0 + 9), 2, judged=True))
     assert [r.received - T0 for r in newest] == [1, 2]
     assert [r.received - T0 for r in judged] == [0]
 

@@ -7,6 +7,7 @@ import pytest
 from gateway.core.exchange import Feedback
 from gateway.evals.store.engine import StoreUnavailable
 from gateway.evals.store.export import ExportSource
+from gateway.evals.store.predictions import Prediction, StoredModel, save_model
 from gateway.evals.store.query import ExchangeFilter
 from gateway.evals.store.where import QueryError, parse
 
@@ -45,6 +46,26 @@ def test_each_exchange_has_its_scores_and_the_newest_correction(store, exchange)
     assert (first["correction"], second["correction"]) == ("c1", None)
     assert {s["scorer"]: s["value"] for s in first["scores"]} == {"stated": 0.5, "feedback:n0": 1.0, "feedback:n1": 1.0}
     assert source.scorers == ["feedback:n0", "feedback:n1", "stated"]
+
+
+def test_each_exchange_has_what_was_predicted_for_it(store, exchange):
+    one, two, plain = exchange("0.5", received=1.0), exchange("1", received=2.0), exchange("1", received=3.0)
+    store.predictions = {
+        one.id: Prediction("stated", "v1", 0.75, 0.04, 0.5, True, "f1", b"1234"),
+        two.id: Prediction("stated", "", None, None, 0.25, False, "f1", b"1234"),
+    }
+    store.write(one, two, plain)
+    model = StoredModel("v1", "labels:stated", 1.0, 1.0, 2.0, 50, "{}", {}, ("a",))
+    store.run(lambda c: save_model(c, model))
+    source = ExportSource(store.url, ExchangeFilter(), 50.0)
+    found = [e["predictions"] for batch in source.batches() for e in batch]
+    source.close()
+    guided = {"scorer": "stated", "target": "labels:stated", "version": "v1", "predicted": 0.75, "pi": 0.5}
+    assert found == [
+        [{**guided, "judged": True}],
+        [{"scorer": "stated", "target": None, "version": "", "predicted": None, "pi": 0.25, "judged": False}],
+        [],
+    ]
 
 
 def test_a_filter_narrows_the_export(store, exchange):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 
 from gateway.core.exchange import Target
 from gateway.evals.store import views
@@ -64,6 +65,16 @@ def test_an_answer_is_there_once_with_the_id_of_the_served_one(store, exchange):
     assert (rows[served.id]["target"], rows[alone.id]["target"]) == ("local/small", "local/small[temperature=0]")
     assert (rows[served.id]["variant"], rows[alone.id]["variant"]) == (None, "temperature=0")
     assert bytes(rows[served.id]["request"]) == served.request
+
+
+def test_a_request_for_a_likelihood_is_no_answer(store, exchange):
+    """It has no text, so it would be an empty answer, and an arm that answers nothing."""
+    served, shadow = pair(exchange)
+    asked = replace(shadow, id=exchange().id, arm="quantised", likelihood="{}")
+    store.write(served, shadow, asked)
+    with reading(store.url) as connection:
+        assert {r["id"] for r in views.answer_rows(connection, ExchangeFilter(0))} == {served.id, shadow.id}
+        assert {r["arm"] for r in views.pair_rows(connection, "swap", None)} == {"candidate"}
 
 
 def test_scores_may_be_chosen_by_exchange_and_scorer(store, exchange):

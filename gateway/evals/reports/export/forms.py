@@ -76,7 +76,8 @@ class CsvWriter:
         values = row(found, self._named)
         values["received"] = values["received"].isoformat()
         values["messages"] = to_json(values["messages"], indent=False)
-        values["feedback"] = to_json(values["feedback"], indent=False) if values["feedback"] else ""
+        for name in ("feedback", "predictions"):
+            values[name] = to_json(values[name], indent=False) if values[name] else ""
         self._csv.writerow([cell(v) if isinstance(v, str) else v for v in (values[name] for name in self._columns)])
 
     def close(self) -> None:
@@ -154,8 +155,13 @@ def _schema(arrow: Any, named: Mapping[str, str]) -> Any:
         [("scorer", text), ("version", text), ("value", number), ("label", text), ("status", text), ("pi", number)]
     )
     rating = arrow.struct([("name", text), ("value", number), ("label", text), ("comment", text), ("correction", text)])
+    prediction = arrow.struct(
+        [*((name, text) for name in ("scorer", "target", "version")), ("predicted", number), ("pi", number),
+         ("judged", arrow.bool_())]
+    )  # fmt: skip
     kinds = {
         "received": arrow.timestamp("us", tz="UTC"), "messages": arrow.list_(turn), "feedback": arrow.list_(rating),
+        "predictions": arrow.list_(prediction),
         **dict.fromkeys(("status", "input_tokens", "output_tokens"), integer),
         **dict.fromkeys(("cost_usd", "first_token_s", "total_s", "pi"), number),
     }  # fmt: skip

@@ -21,9 +21,10 @@ PLAIN = (
     "id", "received", "alias", "upstream", "model", "variant", "caller", "api", "role", "pair", "experiment", "arm",
     "cluster", "messages", "tools", "parameters", "metadata", "response", "reasoning", "tool_calls", "correction",
     "reference", "finish_reason", "outcome", "status", "error", "input_tokens", "output_tokens", "cost_usd",
-    "first_token_s", "total_s", "stratum", "pi", "feedback",
+    "first_token_s", "total_s", "stratum", "pi", "feedback", "predictions",
 )  # fmt: skip
 _OF_SCORE = ("scorer", "version", "value", "label", "status", "pi")
+_OF_PREDICTION = ("scorer", "target", "version", "predicted", "pi", "judged")
 _OF_FEEDBACK = ("name", "value", "label", "comment", "correction")
 # Members of a request that are columns of their own, or that say nothing of how the model was asked.
 _NO_PARAMETERS = frozenset({
@@ -62,6 +63,7 @@ def row(found: Found, named: Mapping[str, str]) -> dict[str, Any]:
         "parameters": _as_text({k: v for k, v in body.items() if k not in _NO_PARAMETERS and v is not None}),
         "metadata": _as_text(body.get("metadata")),
         "feedback": [{name: each[name] for name in _OF_FEEDBACK} for each in found["feedback"]],
+        "predictions": [{name: each[name] for name in _OF_PREDICTION} for each in found["predictions"]],
         "response": found["text"],
         "reference": right_answer(found),
         "scores": [{name: s[name] for name in _OF_SCORE} for s in found["scores"]],
