@@ -12,6 +12,7 @@ from resource import RLIMIT_NOFILE, getrlimit
 from statistics import quantiles
 from typing import Any, TypeVar
 
+import predicting
 import scored
 import shadowed
 import stores
@@ -405,6 +406,24 @@ def consumer_workers(bench: Bench, stage: Stage) -> list[Row]:
     return rows
 
 
+def predictor(bench: Bench, stage: Stage) -> list[Row]:
+    """In this process, without a stream: what a consumer with a predictor spends beyond one without."""
+    model, found = predicting.trained(), list[predicting.PredictorCost]()
+    for n in range(bench.rounds):
+        bench.say(f"  round {n + 1} of {bench.rounds}")
+        found.append(predicting.measured(model, 4 * bench.seconds, seed=n))
+    label = f"predictor, batches of {predicting.BATCH} chats"
+    parts = (
+        ("features", "features"),
+        ("trees", "trees"),
+        ("draw", "probability and draw"),
+        ("storing", "row and sums into SQLite"),
+    )
+    rows = [Row(f"predictor_{key}", f"{label}: {name}", "µs CPU", {"gateway": [getattr(each, key) for each in found]})
+            for key, name in parts]  # fmt: skip
+    return [*rows, Row("predictor", label, "µs CPU", {"gateway": [each.all for each in found]})]
+
+
 ROWS: Mapping[str, Callable[[Bench, Stage], list[Row]]] = {
     "plain": plain,
     "one": one,
@@ -421,4 +440,5 @@ ROWS: Mapping[str, Callable[[Bench, Stage], list[Row]]] = {
     "phases": phases,
     "consumer_postgres": consumer_postgres,
     "consumer_workers": consumer_workers,
+    "predictor": predictor,
 }

@@ -88,6 +88,7 @@ TARGETS = (
     Target("consumer_postgres", at_most=120),
     Target("consumer_sqlite_own", at_least=1.8),
     Target("consumer_postgresql_own", at_least=1.8),
+    Target("predictor", at_most=30),
 )
 
 

@@ -11,7 +11,7 @@ from gateway.evals.learned.model import PredictorModel
 from gateway.evals.learned.training import TrainingRows
 from gateway.evals.learned.trees import Tree, TreeEnsemble
 
-NAMES = tuple(f.name for f in FEATURES)
+NAMES = FEATURES
 LENGTH, GRAM = NAMES.index("answer_log"), NAMES.index("answer_gram_3")
 
 

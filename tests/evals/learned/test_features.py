@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from hashlib import sha256
 from typing import Any
 
 import numpy as np
@@ -12,13 +13,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from gateway.core.completion import completion_of
+from gateway.core.completion import Completion, completion_of
 from gateway.core.exchange import Exchange, Target
-from gateway.evals.learned.features import FEATURES, REQUEST_FEATURES, FeatureExtractor, feature_set, prompt_of
+from gateway.evals.learned.features import FEATURES, FeatureExtractor, feature_set, prompt_of
 from gateway.evals.scoring.types import Subject
 
 Make = Callable[..., Exchange]
-NAMES = [f.name for f in FEATURES]
+NAMES = list(FEATURES)
 
 
 def subject(e: Exchange) -> Subject:
@@ -30,11 +31,8 @@ def row(e: Exchange) -> dict[str, float]:
     return dict(zip(NAMES, FeatureExtractor().matrix([subject(e)])[0].tolist(), strict=True))
 
 
-def test_names_are_unique_and_those_of_the_request_come_first() -> None:
+def test_names_are_unique_and_their_order_is_told_apart() -> None:
     assert len(set(NAMES)) == len(NAMES)
-    assert FEATURES[: len(REQUEST_FEATURES)] == REQUEST_FEATURES
-    assert {f.part for f in REQUEST_FEATURES} == {"request"}
-    assert {f.part for f in FEATURES[len(REQUEST_FEATURES) :]} == {"answer"}
     assert feature_set(["a", "b"]) != feature_set(["b", "a"])
     assert FeatureExtractor.set == feature_set(NAMES)
 
@@ -59,14 +57,66 @@ def test_anything_that_is_recorded_has_features(exchange: Make, texts: list[str]
     assert not np.isinf(x).any()
 
 
-def test_a_row_does_not_depend_on_the_rest_of_the_batch(exchange: Make) -> None:
-    """Texts of a batch are padded to one length, and counted a few at a time."""
-    sent = [exchange("word " * n + "é漢字" * (n % 3)) for n in (0, 1, 2, 500, 30, 7) * 10]
+ANY_TEXT = st.text(st.characters(exclude_categories=()), max_size=400) | st.sampled_from(
+    [
+        "",
+        "\0\0\0",
+        "\ud800",
+        "a\udfff" * 90,
+        "{",
+        '["\ud800"]',
+        "the and " * 300,
+        "漢字" * 200,
+        "\N{ZERO WIDTH JOINER}" * 193,
+    ]
+)
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    texts=st.lists(st.tuples(ANY_TEXT, ANY_TEXT), min_size=1, max_size=30),
+    total_s=st.floats(0, 1e6),
+    first_token_s=st.none() | st.floats(-1, 1e6),
+)
+def test_a_row_is_the_same_alone_and_in_any_batch(
+    exchange: Make, texts: list[tuple[str, str]], total_s: float, first_token_s: float | None
+) -> None:
+    """Bit for bit: a model is trained on rows that were stored in other batches."""
+    batch = [
+        Subject(
+            exchange("", total_s=total_s / (at + 1), first_token_s=first_token_s), {"input": prompt}, Completion(answer)
+        )
+        for at, (prompt, answer) in enumerate(texts)
+    ]
+    extractor = FeatureExtractor()
+    whole = extractor.matrix(batch)
+    alone = [FeatureExtractor().matrix([each]).tobytes() for each in batch]
+    assert [row.tobytes() for row in whole] == alone
+    assert extractor.matrix(batch[::-1])[::-1].tobytes() == whole.tobytes()
+
+
+def test_many_texts_are_counted_a_few_at_a_time(exchange: Make) -> None:
+    sent = [exchange("word " * n + "é漢字" * (n % 3)) for n in (0, 1, 2, 500, 30, 7) * 60]
     whole = FeatureExtractor().matrix([subject(e) for e in sent])
-    for e, found in zip(sent[:9], whole, strict=False):
-        alone = FeatureExtractor().matrix([subject(e)])[0]
-        np.testing.assert_array_equal(np.delete(found, NAMES.index("repeats")),
-                                      np.delete(alone, NAMES.index("repeats")))  # fmt: skip
+    for e, found in zip(sent[:6], whole[-6:], strict=True):
+        assert FeatureExtractor().matrix([subject(e)]).tobytes() == found.tobytes()
+
+
+def test_more_combinations_of_categories_than_are_remembered(exchange: Make) -> None:
+    extractor, made = FeatureExtractor(known=3), [exchange(alias=f"a{i % 7}") for i in range(30)]
+    found = extractor.matrix([subject(e) for e in made])
+    assert found.tobytes() == FeatureExtractor().matrix([subject(e) for e in made]).tobytes()
+
+
+def test_a_feature_that_changes_its_meaning_changes_its_name(exchange: Make) -> None:
+    """Else models and rows of the old meaning would be used: where this fails, rename what has changed, then update."""
+    body = {
+        "messages": [{"role": "system", "content": "x"}, {"role": "user", "content": "Grüße? 你好, мир"}],
+        "max_tokens": 9,
+    }
+    e = exchange("Perhaps **not**; sorry, 1 + 1 = 3.\nThe end of it", request=orjson.dumps(body), first_token_s=0.25)
+    text = " ".join(f"{value:.3g}" for value in FeatureExtractor().matrix([subject(e)])[0].tolist())
+    assert (FeatureExtractor.set, sha256(text.encode()).hexdigest()[:12]) == ("49c7cd1928bb", "97a4e15c2989")
 
 
 def test_shares_of_a_text_add_up_to_one(exchange: Make) -> None:
