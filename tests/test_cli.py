@@ -30,6 +30,7 @@ VERBS += [
     "judge",
     "learn",
     "export",
+    "follow",
     "fetch",
     "migrate",
     "import",

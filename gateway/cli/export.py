@@ -2,113 +2,124 @@
 
 from __future__ import annotations
 
-import signal
 import sys
-import threading
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from gateway.cli.option_groups import grouped
 from gateway.cli.options import Alias, Data, MaybeConfig, Since, Where, example, note, usage_errors, where_to_read
+
+if TYPE_CHECKING:
+    from gateway.evals.reports.export.export import ExportResult
+    from gateway.evals.reports.export.forms import Form
+    from gateway.evals.store.preferences import PreferenceRule
+    from gateway.evals.store.query import ExchangeFilter
 
 verbs = typer.Typer()
 FORMS = ("jsonl", "openai-chat", "openai-evals", "dpo", "csv", "parquet")
 
 
-@verbs.command(epilog=example("gateway export --format parquet --since 7d --out chats.parquet"))
-def export(
+@dataclass(frozen=True, slots=True)
+class _Output:
     form: Annotated[
         str | None, typer.Option("--format", help=f"{', '.join(FORMS)}; default: by the name of --out, else jsonl.")
-    ] = None,
-    out: Annotated[Path | None, typer.Option(dir_okay=False, help="Output file (default: stdout).")] = None,
-    where: Where = None,
-    since: Since = None,
-    alias: Alias = None,
-    limit: Annotated[int, typer.Option(min=0, help="At most this many calls, oldest first; 0: all.")] = 0,
+    ] = None
+    out: Annotated[Path | None, typer.Option(dir_okay=False, help="Output file (default: stdout).")] = None
+
+
+@dataclass(frozen=True, slots=True)
+class SelectedCalls:
+    """Which calls are written. Values of None do not narrow the selection."""
+
+    where: Where = None
+    since: Since = None
+    alias: Alias = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Preferences:
+    """What decides between two answers, in the form dpo."""
+
     by: Annotated[
         str | None,
         typer.Option(help="dpo: what decides: correction, label, judges, scorers (default: the first three)."),
-    ] = None,
-    gap: Annotated[float, typer.Option(min=0, help="dpo: the smallest difference of two scores.")] = 0.0,
-    follow: Annotated[
-        bool, typer.Option("--follow", help="Keep writing what arrives into files in --to, until stopped.")
-    ] = False,
-    to: Annotated[Path | None, typer.Option(file_okay=False, help="--follow: the directory.")] = None,
-    rotate_mb: Annotated[int, typer.Option(min=1, help="--follow: a file is complete at this size.")] = 128,
-    rotate_s: Annotated[float, typer.Option(min=1, help="--follow: a file is complete at this age, in seconds.")] = 300,
-    settle_s: Annotated[
-        float, typer.Option(min=0, help="--follow, PostgreSQL: by how much the consumers' clocks may differ.")
-    ] = 30,
-    config: MaybeConfig = None,
-    data: Data = None,
+    ] = None
+    gap: Annotated[float, typer.Option(min=0, help="dpo: the smallest difference of two scores.")] = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class StoreOptions:
+    """Where the store is."""
+
+    config: MaybeConfig = None
+    data: Data = None
+
+
+@verbs.command(epilog=example("gateway export --format parquet --since 7d --out chats.parquet"))
+@grouped
+def export(
+    output: _Output,
+    selected: SelectedCalls,
+    preferences: _Preferences,
+    store: StoreOptions,
+    limit: Annotated[int, typer.Option(min=0, help="At most this many calls, oldest first; 0: all.")] = 0,
 ) -> None:
     """Write recorded calls, with their scores, to a file.
 
     jsonl, csv and parquet have the columns messages, response, score_NAME, … and pi, the probability with which a call
     was recorded: weight by 1 / pi. openai-chat is for fine-tuning, openai-evals for evals; both use a person's
     correction instead of the answer, if there is one. dpo has the answers of a pair as prompt, chosen and rejected.
-    --follow writes jsonl or parquet files into --to as calls arrive, each call once, and continues where it stopped.
+    `gateway follow` writes calls as they arrive.
     """
-    if follow or to is not None:
-        if not follow or to is None or out is not None or limit:
-            raise typer.BadParameter("--follow goes with --to, and without --out and --limit", param_hint="--follow")
-        filtered = (alias, since, where)
-        return _followed(
-            form or "jsonl", to, (rotate_mb, rotate_s, settle_s), filtered, where_to_read(config, data).store
-        )
-    from gateway.evals.reports.export.export import complete_file, form_of
-    from gateway.evals.reports.export.export import export as exported
-    from gateway.evals.reports.export.forms import FORMS as KNOWN
     from gateway.evals.reports.samples import filter_of
-    from gateway.evals.store.preferences import DEFAULT, PreferenceRule
 
-    chosen = form_of(out) if form is None else next((known for known in KNOWN if known == form), None)
-    if chosen is None:
-        raise typer.BadParameter(f'no form "{form}"; expected one of {", ".join(FORMS)}', param_hint="--format")
-    if chosen == "parquet" and out is None:
-        raise typer.BadParameter("parquet is binary: give a file", param_hint="--out")
-    if (by or gap) and chosen != "dpo":
-        raise typer.BadParameter("only the form dpo compares answers", param_hint="--by" if by else "--gap")
-    rule = PreferenceRule(tuple(word.strip() for word in by.split(",")) if by else DEFAULT, gap)
-    store = where_to_read(config, data).store
-    with usage_errors(), progress() as show:
-        options = filter_of(limit, alias, since, where)
-        if out is None:
-            done = exported(store, options, chosen, sys.stdout.buffer, show, rule)
-        else:
-            with complete_file(out) as file:
-                done = exported(store, options, chosen, file, show, rule)
-    note(f"{done.written} {'preferences' if chosen == 'dpo' else 'exchanges'}{'' if out is None else f' in {out}'}")
+    form, rule = _form(output), _rule(preferences)
+    if (preferences.by or preferences.gap) and form != "dpo":
+        hint = "--by" if preferences.by else "--gap"
+        raise typer.BadParameter("only the form dpo compares answers", param_hint=hint)
+    url = where_to_read(store.config, store.data).store
+    with usage_errors():
+        done = _write(url, filter_of(limit, selected.alias, selected.since, selected.where), form, output.out, rule)
+    where = "" if output.out is None else f" in {output.out}"
+    note(f"{done.written} {'preferences' if form == 'dpo' else 'exchanges'}{where}")
     for reason, n in sorted(done.left_out.items()):
         note(f"{n} left out: {reason}")
 
 
-def _followed(
-    form: str,
-    to: Path,
-    rotation: tuple[int, float, float],
-    filtered: tuple[str | None, str | None, str | None],
-    store: str,
-) -> None:
-    """Until SIGINT or SIGTERM, which complete the file that is being written."""
-    from gateway.evals.reports.export.follow import FileRotation
-    from gateway.evals.reports.export.follow import follow as followed
-    from gateway.evals.reports.samples import filter_of
-    from gateway.evals.store.export import FollowSource
+def _form(output: _Output) -> Form:
+    from gateway.evals.reports.export.export import form_of
+    from gateway.evals.reports.export.forms import FORMS as KNOWN
 
-    if form not in ("jsonl", "parquet"):
-        raise typer.BadParameter(f"--follow writes jsonl or parquet, not {form}", param_hint="--format")
-    stop = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stop.set())
-    with usage_errors():
-        source = FollowSource(store, filter_of(0, *filtered), rotation[2])
-        with closing(source):
-            chosen: Literal["jsonl", "parquet"] = "parquet" if form == "parquet" else "jsonl"
-            followed(source, to, chosen, FileRotation(rotation[0] * 1_000_000, rotation[1]), note, stop)
+    form = form_of(output.out) if output.form is None else next((each for each in KNOWN if each == output.form), None)
+    if form is None:
+        expected = ", ".join(FORMS)
+        raise typer.BadParameter(f'no form "{output.form}"; expected one of {expected}', param_hint="--format")
+    if form == "parquet" and output.out is None:
+        raise typer.BadParameter("parquet is binary: give a file", param_hint="--out")
+    return form
+
+
+def _rule(preferences: _Preferences) -> PreferenceRule:
+    from gateway.evals.store.preferences import DEFAULT, PreferenceRule
+
+    names = DEFAULT if not preferences.by else tuple(word.strip() for word in preferences.by.split(","))
+    return PreferenceRule(names, preferences.gap)
+
+
+def _write(url: str, filter: ExchangeFilter, form: Form, out: Path | None, rule: PreferenceRule) -> ExportResult:
+    from gateway.evals.reports.export.export import complete_file
+    from gateway.evals.reports.export.export import export as exported
+
+    with progress() as show:
+        if out is None:
+            return exported(url, filter, form, sys.stdout.buffer, show, rule)
+        with complete_file(out) as file:
+            return exported(url, filter, form, file, show, rule)
 
 
 @contextmanager

@@ -135,7 +135,7 @@ def test_the_tables_of_a_partitioned_store_are_those_of_the_migrations(book):
 
 
 def test_following_the_store_uses_its_index(book):
-    run(book, "export-follow.sql")
+    run(book, "follow.sql")
     with book.engine.begin() as connection:
         connection.exec_driver_sql("SET LOCAL enable_seqscan = off")
         found = connection.exec_driver_sql(

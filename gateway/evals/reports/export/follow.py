@@ -1,4 +1,4 @@
-"""`gateway export --follow`: writes what the store gets into files that other systems take in, until it is stopped.
+"""`gateway follow`: writes what the store gets into files that other systems take in, until it is stopped.
 
 A file gets its name when it is complete, and the name says how far it reaches. A program that is killed loses the file
 that it was writing, and writes its rows again; so every exchange stands in exactly one file. Feedback that comes later
@@ -69,7 +69,7 @@ class FollowDirectory:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             self._lock.close()
-            raise CannotRun(f"another process exports to {path}; stop it, or give another --to") from None
+            raise CannotRun(f"another process exports to {path}; stop it, or give another directory") from None
         self.cursor = self._read()
 
     def _read(self) -> FollowCursor:

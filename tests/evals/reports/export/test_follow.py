@@ -1,4 +1,4 @@
-"""`gateway export --follow` with real stores: each exchange stands in one file, whatever ends the program."""
+"""`gateway follow` with real stores: each exchange stands in one file, whatever ends the program."""
 
 from __future__ import annotations
 
@@ -178,7 +178,7 @@ def test_a_transaction_that_is_still_writing_holds_the_export_back(store, exchan
 def test_the_program_survives_kill_9_at_any_moment(store, exchange, tmp_path):
     """Killed while exchanges arrive; every one stands in one complete file at the end."""
     to, chance = tmp_path / "to", random.Random(5)
-    command = [sys.executable, "-m", "gateway", "export", "--follow", "--to", str(to), "--rotate-s", "1",
+    command = [sys.executable, "-m", "gateway", "follow", str(to), "--rotate-s", "1",
                "--settle-s", "0", "--config", str(_config(tmp_path, store.url))]  # fmt: skip
     sent: list[str] = []
     for last in (False, True):
