@@ -13,13 +13,9 @@ from sqlalchemy.exc import DBAPIError
 from gateway.core.score import ConfiguredScorer
 from gateway.evals.store.binary_rows import END, START, BinaryScores, encoded_rows
 from gateway.evals.store.engine import insert
-from gateway.evals.store.rows import OWN, SHARED, Row, ScoredExchange, ScoreRowBuilder
+from gateway.evals.store.rows import OWN, SHARED, Row, ScoredExchange
+from gateway.evals.store.sqlite_rows import NAN, SqliteScores
 from gateway.evals.store.tables import scores
-
-MAX_SCORES = 40  # in one statement: SQLite before 3.32 takes 999 parameters
-NAN = float("nan")
-"""The value to bind for None. SQLite stores NaN as NULL (its docs, "Floating point numbers"); Python's driver binds a
-float at once, and for None first asks all adapters, which takes longer than to bind six texts."""
 
 
 class WriteConflict(Exception):
@@ -47,9 +43,8 @@ def insert_scores(
         if rows:
             _copy(connection, scores, (*SHARED, *OWN), b"".join(rows))
         return
-    builder = ScoreRowBuilder(scorers, NAN)
-    for size, values in sorted(_by_size(builder.score_rows(each, now).values for each in judged).items()):
-        _insert(connection, _several_rows(size), values, size)
+    for sql, values, size in SqliteScores(scorers).statements(judged, now):
+        _insert(connection, sql, values, size)
 
 
 def _copy(connection: Connection, table: Table, columns: Iterable[str], rows: bytes) -> None:
@@ -72,17 +67,6 @@ def _copy(connection: Connection, table: Table, columns: Iterable[str], rows: by
         raise DBAPIError.instance(sql, None, error, Error, dialect=dialect, connection_invalidated=lost) from error
 
 
-def _by_size(scored: Iterable[list[Any]]) -> dict[int, list[Row]]:
-    """The values of ScoreRows as rows of parameters, by the number of scores in each."""
-    shared, own, most = len(SHARED), len(OWN), MAX_SCORES * len(OWN)
-    by_size: dict[int, list[Row]] = {}
-    for values in scored:
-        for at in range(shared, len(values), most):
-            row = (*values[:shared], *values[at : at + most]) if len(values) > most + shared else tuple(values)
-            by_size.setdefault((len(row) - shared) // own, []).append(row)
-    return by_size
-
-
 def _insert(connection: Connection, sql: str, rows: list[Row], each: int) -> None:
     """each: table rows per row of parameters."""
     if connection.exec_driver_sql(sql, rows).rowcount != each * len(rows):
@@ -92,16 +76,3 @@ def _insert(connection: Connection, sql: str, rows: list[Row], each: int) -> Non
 @cache
 def _one_row(table: Table, dialect: Dialect) -> str:
     return str(insert(dialect, table).on_conflict_do_nothing().compile(dialect=dialect))
-
-
-@cache
-def _several_rows(size: int) -> str:
-    """SQL for `size` scores of one exchange: one parameter for each of SHARED, then for each of OWN per score.
-
-    Only the shared ones have numbers: Python's driver asks for the name of every parameter, and SQLite looks for it
-    among all that have one.
-    """
-    shared = [f"?{i}" for i in range(1, len(SHARED) + 1)]
-    row = f"({', '.join([*shared, *len(OWN) * '?'])})"
-    columns = ", ".join((*SHARED, *OWN))
-    return f"INSERT INTO {scores.name} ({columns}) VALUES {', '.join(size * [row])} ON CONFLICT DO NOTHING"  # noqa: S608 - our own words

@@ -104,6 +104,9 @@ OWN = (
 )  # fmt: skip
 
 
+_UNPAID, _UNSCORED = (None,) * 3, (None,) * 6
+
+
 class ScoreRows(NamedTuple):
     """The rows of `scores` of one exchange. values: of SHARED once, then of OWN for each result, in order."""
 
@@ -160,37 +163,28 @@ def score_values(score: Score, scorer: ScorerInfo) -> Row:
 
 
 class ScoreRowBuilder:
-    """Builds rows of `scores`. Caches what the rows of one scorer share, since rules return the same Score often.
+    """Builds rows of `scores`. Caches what the rows of one scorer share, since rules return the same Score often."""
 
-    null: the value that stands for None in ScoreRows.
-    """
-
-    def __init__(self, scorers: Mapping[str, ConfiguredScorer], null: Any = None) -> None:
+    def __init__(self, scorers: Mapping[str, ConfiguredScorer]) -> None:
         self._scorers = scorers
-        self._null = null
-        self._unpaid, self._unscored = (null,) * 3, (null,) * 6
         self._ids = ScoreIds()
         self._known: dict[tuple[str, ...], Row] = {}
         self._scores: dict[tuple[str, int], tuple[Score, Row]] = {}  # by scorer and id(); holding it keeps the id
 
     def score_rows(self, judged: ScoredExchange, now: float) -> ScoreRows:
-        null, known, exchange_pi = self._null, self._known, judged.exchange.pi
-        values = list(self._filled(shared_values(judged, now)))
+        known, exchange_pi = self._known, judged.exchange.pi
+        values = list(shared_values(judged, now))
         for r, score_id in zip(judged.results, self._ids.of(judged), strict=True):
             name, _, _, status, score, explanation, seconds, pi, spent = r
             columns = known.get(r[:3]) or self._of_scorer(r)
-            paid = self._unpaid if spent is None else self._filled(paid_values(spent))
-            scored = self._unscored if score is None else self._of_score(name, score)
-            why = null if explanation is None else plain_text(explanation)
-            values += (score_id, *columns, status, why, exchange_pi * pi, seconds, *paid, *scored)
+            paid = _UNPAID if spent is None else paid_values(spent)
+            scored = _UNSCORED if score is None else self._of_score(name, score)
+            values += (score_id, *columns, status, plain_text(explanation), exchange_pi * pi, seconds, *paid, *scored)
         return ScoreRows(values)
 
     def score_ids(self, judged: ScoredExchange) -> list[str]:
         """Of its results, in order."""
         return self._ids.of(judged)
-
-    def _filled(self, row: Row) -> Row:
-        return tuple([self._null if value is None else value for value in row])
 
     def _of_scorer(self, result: ScoreResult) -> Row:
         key = result[:3]
@@ -201,8 +195,7 @@ class ScoreRowBuilder:
         key = scorer, id(score)
         known = self._scores.get(key)
         if known is None:
-            made = self._filled(score_values(score, self._scorers[scorer].scorer))
-            known = self._scores[key] = score, made
+            known = self._scores[key] = score, score_values(score, self._scorers[scorer].scorer)
         return known[1]
 
 

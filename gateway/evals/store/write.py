@@ -66,7 +66,7 @@ def write(connection: Connection, batch: ScoredBatch, now: float) -> WriteResult
     """Raises WriteConflict and database errors; then nothing of the batch is stored."""
     by_id = {j.exchange.id: j for j in batch.judged}
     known = _known(connection, exchanges.c.id, exchanges.c.id, by_id)
-    new = [j for i, j in by_id.items() if i not in known]
+    new = [by_id[i] for i in sorted(by_id) if i not in known]  # as indexes are ordered
     ledger.count_late(connection, [(j.exchange.incarnation, j.exchange.seq) for j in new])
     insert_new(connection, exchanges, [exchange_row(j, now) for j in new])
     _predictions(connection, new, batch)
