@@ -10,6 +10,7 @@ import logging
 import secrets
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from itertools import chain
 from typing import Self, TypeVar
 
 from gateway.config.stream import StreamConfig
@@ -117,7 +118,7 @@ class Corridor:
     def _mean_bytes(self, entries: Sequence[Fields]) -> float:
         """The mean size of recently appended entries: XTRIM counts entries, not bytes."""
         self._entries += len(entries)
-        self._bytes += sum(len(v) for fields in entries for v in fields.values()) + 64 * len(entries)
+        self._bytes += sum(map(len, chain.from_iterable(map(dict.values, entries)))) + 64 * len(entries)
         mean = self._bytes / self._entries
         if self._entries > _MEAN_OVER_ENTRIES:
             self._entries, self._bytes = self._entries // 2, self._bytes / 2
