@@ -30,6 +30,7 @@ class ChatReader(PassingReader):
         "_inside",
         "_seen",
         "_text_so_far",
+        "_texts",
         "_tries",
     )  # fmt: skip
 
@@ -38,6 +39,7 @@ class ChatReader(PassingReader):
         self._drops_usage = drops_usage
         self._before = self._after = b""  # what surrounds the text of this stream's events; b"": not known
         self._inside = slice(0)  # where the text stands between them
+        self._texts: list[bytes] = []  # of the events in this form that came after all that is in `_kept`
         self._tries = _FORM_TRIES
         self._seen: frozenset[int] = _NO_CHOICE
         self._ended_choices: frozenset[int] = _NO_CHOICE
@@ -55,6 +57,8 @@ class ChatReader(PassingReader):
         """Parsed only on access: the text of most streams is never needed."""
         if self._text_so_far is None:
             self._text_so_far = _TextSoFar()
+        if self._texts:
+            self._kept_texts()
         if self._kept:
             block = b"".join(self._kept)
             self._kept.clear()
@@ -67,18 +71,35 @@ class ChatReader(PassingReader):
         if not self._quiet:
             return False
         before, after = self._before, self._after
-        if not (before and data.startswith(before) and data.endswith(after)) or b'"' in data[self._inside]:
-            if not data.endswith(EVENT_ENDS) or self._marked(data):
-                return False
+        kept, piece = self._kept, data
+        if before and data.startswith(before) and data.endswith(after) and b'"' not in (text := data[self._inside]):
+            if kept is not None:
+                kept, piece = self._texts, text
+        elif not data.endswith(EVENT_ENDS) or self._marked(data):
+            return False
+        else:
+            if self._texts:
+                self._kept_texts()
             if self._tries:
                 self._learn_form(data)
-        kept = self._kept
         if kept is not None:
-            kept.append(data)
+            kept.append(piece)
             self._room -= len(data)
             if self._room < 0:
                 self._kept = None
+                self._texts.clear()
         return True
+
+    def _keep(self, out: bytes) -> None:
+        if self._texts:
+            self._kept_texts()
+        super()._keep(out)
+
+    def _kept_texts(self) -> None:
+        """Makes events of the texts again."""
+        texts, self._texts = self._texts, []
+        if self._kept is not None:
+            self._kept.append(self._before + (self._after + self._before).join(texts) + self._after)
 
     def _learn_form(self, unmarked: bytes) -> None:
         self._tries -= 1

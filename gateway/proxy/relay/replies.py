@@ -8,16 +8,19 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable
+from functools import partial
 
 from gateway.core.errors import TransportError
 from gateway.proxy.dialects.plain_answer import tail_usage
 from gateway.proxy.dialects.types import Cut, ErrorSource, Reader
 from gateway.proxy.http.client.transport import UpstreamReply
 from gateway.proxy.relay.continuation import Mismatch, Splicer, continuable, first_id
+from gateway.proxy.relay.deadlines import Deadlines
 from gateway.proxy.relay.failures import AttemptFailed, Failure, of_transport
-from gateway.proxy.relay.state import RelayState, SentText
+from gateway.proxy.relay.state import CallContext, HeldBytes, RelayState, SentText
 from gateway.proxy.request.headers import for_client
 from gateway.proxy.routing.target_state import TargetState
+from gateway.proxy.types import ClientConnection
 
 _MAX_HELD_BYTES = 64 << 20  # a larger JSON answer is refused rather than held
 _BYTES = ("embeddings", "pooling")
@@ -132,9 +135,10 @@ async def _stream(state: RelayState, target_state: TargetState, reply: UpstreamR
     try:
         head = await _to_first_content(state, reply, reader)
         state.sent = SentText(target_state, reader, first_id(head))
-        state.context.first_bytes = head
         state.start(target_state, reply.status, for_client(reply.headers), time.monotonic())
         await _send(state, head)
+        del head  # the stream would hold it to its end, and the reply its headers
+        reply.headers.clear()
         if reader.error is None:
             await _events(state, reply, reader)
         else:
@@ -176,20 +180,8 @@ async def _events(state: RelayState, reply: UpstreamReply, reader: Reader) -> No
     Most events pass from one socket to the other within the callback that received them; this coroutine handles those
     that must be parsed, or for which the client's connection must be waited for.
     """
-    client, context, deadlines = state.client, state.context, state.deadlines
-    response = context.response
-
-    def pass_on(data: bytes) -> bool:
-        if not (client.writable and reader.passes(data)):
-            return False
-        if response.enabled:
-            response.add(data)
-        client.write_nowait(data)
-        context.pieces += 1
-        deadlines.resume()
-        return True
-
-    reply.sink = pass_on
+    context = state.context
+    reply.sink = partial(_pass_on, state.client, reader, context.response, context, state.deadlines)
     while not reader.complete:
         data = await _next(state, reply, reader)
         if not data:
@@ -203,8 +195,27 @@ async def _events(state: RelayState, reply: UpstreamReply, reader: Reader) -> No
     last = reader.end()
     context.finish_seen = True
     context.ended = True
-    response.add(last)
-    await client.end(last)
+    context.response.add(last)
+    await state.client.end(last)
+
+
+def _pass_on(
+    client: ClientConnection,
+    reader: Reader,
+    response: HeldBytes,
+    context: CallContext,
+    deadlines: Deadlines,
+    data: bytes,
+) -> bool:
+    """Whether these bytes could be sent on at once."""
+    if not (client.writable and reader.passes(data)):
+        return False
+    if response.enabled:
+        response.add(data)
+    client.write_nowait(data)
+    context.pieces += 1
+    deadlines.resume()
+    return True
 
 
 async def _next(state: RelayState, reply: UpstreamReply, reader: Reader | Splicer) -> bytes:

@@ -76,6 +76,17 @@ def test_the_text_can_be_asked_for_at_any_time(make_call: MakeCall) -> None:
         assert (reader.text, reader.continuable) == ("x" * count, True)
 
 
+def test_the_text_is_whole_where_the_form_of_events_changes(make_call: MakeCall) -> None:
+    other = WORD.replace(b'"content"', b'"role":"assistant","content"')
+    for words in ([WORD] * 3, [WORD, WORD, other, other, WORD, other], [other, WORD, WORD, b": ping\n\n", WORD]):
+        reader = make_reader(make_call(stream=True), keep_text=True)
+        expected = ""
+        for at, word in enumerate(words):
+            reader.feed(word.replace(b"x", b"%d " % at))
+            expected += f"{at} " if word[:1] != b":" else ""
+        assert (reader.text, reader.continuable) == (expected, True)
+
+
 def test_without_keep_text_nothing_is_kept(make_call: MakeCall) -> None:
     reader = make_reader(make_call(stream=True))
     reader.feed(WORD)

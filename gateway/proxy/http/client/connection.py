@@ -74,7 +74,12 @@ class Http1Reply:
     async def chunk(self) -> bytes:
         self._read_started = True
         while not self._chunks and not self._complete and self.error is None:
-            await self._changed()
+            self._waiter = self._connection.loop.create_future()
+            try:
+                await self._waiter
+            except BaseException:
+                self.close()
+                raise
         if chunks := self._chunks:
             body = chunks[0] if len(chunks) == 1 else b"".join(chunks)
             chunks.clear()
@@ -103,14 +108,6 @@ class Http1Reply:
             except BaseException:
                 self.close()
                 raise
-
-    async def _changed(self) -> None:
-        self._waiter = self._connection.loop.create_future()
-        try:
-            await self._waiter
-        except BaseException:
-            self.close()
-            raise
 
     def close(self) -> None:
         if not self._complete and self.error is None:

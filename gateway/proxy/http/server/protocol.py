@@ -132,7 +132,7 @@ class HttpProtocol(asyncio.Protocol):
         self._idle_s = float(config.timeout_keep_alive)
         self._transport: asyncio.Transport
         self._out: WriteQueue
-        self._parser = HttpRequestParser(self)
+        self._parser: Any = HttpRequestParser(self)  # None between unending() and answered()
         self._headers: Headers = []
         self._has_host = False
         self._target = b""
@@ -424,6 +424,8 @@ class HttpProtocol(asyncio.Protocol):
     def answered(self, *, keep: bool) -> None:
         """The response is complete: the next request may start while this one is still being settled."""
         self._state.total_requests += 1
+        if self._parser is None:
+            self._parser = HttpRequestParser(self)
         if self._request is not None:
             self._request.close()
         self._request = self._answer = None
@@ -447,6 +449,11 @@ class HttpProtocol(asyncio.Protocol):
             data, self._unparsed = self._unparsed, b""
             self._resume()
             self.data_received(data)
+
+    def unending(self) -> None:
+        """The response has begun and may last: until its end no request is parsed, and a parser takes 1 KB."""
+        if self._receiving is None:
+            self._parser = None
 
     def read_more(self) -> None:
         if self._continue and not self.gone:

@@ -30,6 +30,10 @@ class WriterConnection(Protocol):
         """last: the response ends here, so the write may be batched with those of other connections."""
         ...
 
+    def unending(self) -> None:
+        """The response has begun, with a length that is not known."""
+        ...
+
     async def drain(self) -> None: ...
     def abort(self) -> None: ...
     def answered(self, *, keep: bool) -> None:
@@ -91,6 +95,7 @@ class ResponseWriter:
             self._bodiless = True
         elif self._chunks:
             self._chunked = True
+            self._connection.unending()
             framing = b"transfer-encoding: chunked\r\n"
         else:
             self._keep = False

@@ -23,6 +23,8 @@ class Wire:
         self.writes.append(data)
         self.last = last
 
+    def unending(self) -> None: ...
+
     async def drain(self) -> None:
         self.paused = False
 
