@@ -32,6 +32,10 @@ class PredictorConfig(Section):
     max_rows: Annotated[int, Field(ge=50, le=1_000_000)] = 20_000
     """The newest values of the target that a training uses."""
 
+    embedding: bool = False
+    """Also look at what an answer means, by its MiniLM vector. Needs the extra `embedding` and MiniLM's weights on
+    every consumer, and hundreds of times the processor time of the other features."""
+
     @model_validator(mode="after")
     def _check_rows_and_share(self) -> Self:
         if self.max_rows < self.min_rows:

@@ -93,7 +93,7 @@ class EntryScorer:
         texts = BatchTexts()
         found = [self._parse(entry, texts) for entry in entries]
         parsed = [(at, each) for at, each in enumerate(found) if isinstance(each, _ParsedExchange)]
-        predictions = self._predictions([each.subject for _, each in parsed])
+        predictions = await self._predictions([each.subject for _, each in parsed])
         started = self._start([each.subject for _, each in parsed], predictions)
         pending = []
         for (at, each), begun in zip(parsed, started, strict=True):
@@ -144,13 +144,13 @@ class EntryScorer:
         except Exception as error:  # the other entries are scored; this one becomes a dead letter
             return _broken(entry, error)
 
-    def _predictions(self, subjects: Sequence[Subject]) -> Mapping[str, Prediction]:
+    async def _predictions(self, subjects: Sequence[Subject]) -> Mapping[str, Prediction]:
         """By exchange; empty without a predictor."""
         asked = [s for s in subjects if s.exchange.likelihood is None]
         if self._predictor is None or not asked:
             return {}
         try:
-            predicted = self._predictor.predict(asked)
+            predicted = self._predictor.predict(asked, await self._predictor.embedded(asked))
         except Exception:  # a model must not stop the scoring
             log.exception("predictor failed; the exchanges are drawn without it: exchanges=%d", len(asked))
             predicted = self._predictor.without_model(asked)

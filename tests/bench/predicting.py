@@ -27,7 +27,7 @@ from gateway.evals.learned.features import FeatureExtractor
 from gateway.evals.learned.inclusion import inclusion
 from gateway.evals.learned.model import PredictorModel
 from gateway.evals.learned.predictor import Predictor
-from gateway.evals.learned.training import TrainingRows, train
+from gateway.evals.learned.training import Design, TrainingRows, train
 from gateway.evals.scorers.truncation import Truncation
 from gateway.evals.scoring.registry import RegisteredScorer
 from gateway.evals.scoring.text_facts import BatchTexts
@@ -71,7 +71,7 @@ def trained(rows: int = TRAINED_ON) -> PredictorModel:
     sizes = np.array([len(e.response) for e in exchanges])
     h = np.clip(sizes / sizes.max() + np.random.default_rng(1).normal(size=rows) * 0.3, 0.0, 1.0)
     received = np.array([e.received for e in exchanges])
-    return train(_NAME, TrainingRows(x, h, np.full(rows, SHARE), received), x, SHARE, 0.05).model
+    return train(Design(_NAME, SHARE, 0.05), TrainingRows(x, h, np.full(rows, SHARE), received), x).model
 
 
 def measured(model: PredictorModel, batches: int, seed: int = 2, batch: int = BATCH) -> PredictorCost:

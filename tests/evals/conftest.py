@@ -29,6 +29,7 @@ from gateway.evals.entry_scoring import EntryScorer
 from gateway.evals.experiments.engine import EngineTiming, ExperimentEngine
 from gateway.evals.gauges import Gauges
 from gateway.evals.learned.drift import DriftWatch
+from gateway.evals.learned.embedding import EmbeddingColumns
 from gateway.evals.learned.implicit import ImplicitFeedback
 from gateway.evals.learned.predictor import Predictor
 from gateway.evals.scoring.registry import RegisteredPair, RegisteredScorer
@@ -176,6 +177,7 @@ class Room:
     shown: list[EvalFigures] = field(default_factory=list)
     pairs: dict[str, RegisteredPair] = field(default_factory=dict)
     predictor: PredictorConfig | None = None
+    embedding: EmbeddingColumns | None = None
     implicit: ImplicitFeedback | None = None
     _reader: Engine | None = field(default=None, init=False)
 
@@ -192,7 +194,7 @@ class Room:
         async with Store(self.store_url, retention=retention) as store:
             gauges = Watched(self.config, self.scorers)
             gauges.shown = self.shown
-            predictor = None if self.predictor is None else Predictor(self.predictor, self.scorers)
+            predictor = None if self.predictor is None else Predictor(self.predictor, self.scorers, self.embedding)
             judge = EntryScorer(self.scorers, threads, predictor=predictor, implicit=self.implicit)
             experiments = ExperimentEngine(store, corridor, self.pairs, threads, HURRIED, rescore=judge.score_again)
             metrics = EvalMetrics(CollectorRegistry())

@@ -20,13 +20,16 @@ import orjson
 from numpy.typing import NDArray
 from sqlalchemy import select
 
+from gateway.core.chunked import chunked
 from gateway.core.completion import completion_of
 from gateway.core.output_tokens import kind_of
 from gateway.evals.learned.card import CardEvidence, card_lines, card_of
+from gateway.evals.learned.embedding import EmbeddingColumns, feature_names
 from gateway.evals.learned.features import FeatureExtractor
 from gateway.evals.learned.inclusion import inclusion, scale_for
 from gateway.evals.learned.output_tokens import learn
-from gateway.evals.learned.training import TrainingRows, train
+from gateway.evals.learned.training import Design, TrainingRows, train
+from gateway.evals.scorers.embedding import local_minilm
 from gateway.evals.scoring.types import Subject
 from gateway.evals.statistics.control_variate import Stage, StageSums, controlled_mean, exchange_terms
 from gateway.evals.store import engine
@@ -55,11 +58,21 @@ DESIGNS = {
 
 @dataclass(frozen=True)
 class Records:
-    """In order of arrival. truth: shape (n,), in [0, 1]. x: the features, shape (n, k)."""
+    """In order of arrival. truth: shape (n,), in [0, 1]. x: the features, shape (n, k). names: of these."""
 
     subjects: Sequence[Subject]
     truth: Floats
     x: NDArray[np.float32]
+    names: tuple[str, ...] = FeatureExtractor.names
+
+    def embedded(self) -> tuple[Records, float]:
+        """The same with MiniLM's columns, and the CPU seconds that they cost for each. Raises InvalidOptions."""
+        minilm = EmbeddingColumns(local_minilm())
+        minilm.of(self.subjects[:1])  # reads the weights
+        found = [minilm.of(batch) for batch in chunked(self.subjects, 256)]
+        x = np.hstack((self.x, np.vstack([each.columns for each in found])))
+        cpu_s = sum(each.cpu_s for each in found) / len(self.subjects)
+        return replace(self, x=x, names=feature_names(embedding=True)), cpu_s
 
     def without(self, *names: str) -> Records:
         """The same with these features unknown."""
@@ -106,7 +119,8 @@ def measured(records: Records) -> tuple[dict[str, Widths], list[str]]:
     """Widths by design, and the lines of the card."""
     half = len(records.truth) // 2
     past, rest = slice(0, half), slice(half, None)
-    model = train("rules", training_rows(records, past), records.x[past], REFERENCE, PI_MIN).model
+    design = Design("rules", REFERENCE, PI_MIN, records.names)
+    model = train(design, training_rows(records, past), records.x[past]).model
     g, residual = model.predict(records.x[rest])
     h, window = records.truth[rest], model.predict(records.x[past])[1]
     widths = {}
@@ -118,7 +132,7 @@ def measured(records: Records) -> tuple[dict[str, Widths], list[str]]:
         widths[title] = Widths(*np.array(rows).T)
     pi = np.full(len(h), REFERENCE)
     evidence = CardEvidence(h, g, residual, pi, float(records.truth[past].mean()), records.x[rest], records.x[past])
-    card = card_of(evidence, FeatureExtractor.names, REFERENCE, PI_MIN)
+    card = card_of(evidence, records.names, REFERENCE, PI_MIN)
     return widths, card_lines(card)
 
 
@@ -191,7 +205,14 @@ def report(folder: Path) -> str:
     records = read(folder)
     n, half = len(records.truth), len(records.truth) // 2
     lines = [f"{n} records, mean verdict {records.truth.mean():.3f}; trained on {half}, measured on {n - half}.", ""]
-    for title, of in (("all features", records), ("without log-probabilities", records.without("mean_logprob"))):
+    with_minilm, cpu_s = records.embedded()
+    designs = {
+        "all features": records,
+        f"with MiniLM (`embedding: true`), {1e3 * cpu_s:.1f} ms of CPU time an exchange": with_minilm,
+        "without log-probabilities": records.without("mean_logprob"),
+        "without log-probabilities, with MiniLM": with_minilm.without("mean_logprob"),
+    }
+    for title, of in designs.items():
         widths, card = measured(of)
         lines += [f"{title}:", "", *table(widths), "", *(f"- {line}" for line in card), ""]
     through = consumed([s.exchange for s in records.subjects])

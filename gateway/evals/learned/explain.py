@@ -1,6 +1,7 @@
 """What a model looks at: over many exchanges by permutation, for one exchange by what is usual. Pure.
 
-Hashed three-byte sequences mean nothing one by one, and are explained together; so are kinds of characters.
+Hashed three-byte sequences mean nothing one by one, and are explained together; so are kinds of characters, and the
+projections of MiniLM's vector.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from gateway.evals.learned.model import PredictorModel
 from gateway.evals.learned.training import TrainingRows
 
 REPEATS = 3
+_PROJECTED = re.compile(r"minilm_\d+")
 _GRAM = re.compile(r"(request|answer)_gram_\d+")
 
 
@@ -35,7 +37,9 @@ def groups_of(names: Sequence[str]) -> dict[str, list[int]]:
     found: dict[str, list[int]] = {}
     for i, name in enumerate(names):
         part, _, kind = name.partition("_")
-        if _GRAM.fullmatch(name):
+        if _PROJECTED.fullmatch(name):
+            name = "answer's MiniLM vector"
+        elif _GRAM.fullmatch(name):
             name = f"{part} character sequences"
         elif kind in BYTE_CLASSES:
             name = f"{part} kinds of characters"

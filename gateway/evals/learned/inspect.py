@@ -10,7 +10,6 @@ import numpy as np
 
 from gateway.core.errors import CannotRun
 from gateway.evals.learned.explain import FeatureEffect, importances, reasons, usual_values
-from gateway.evals.learned.features import FeatureExtractor
 from gateway.evals.learned.model import PredictorModel, read_model
 from gateway.evals.learned.trainer import WINDOW, TrainingJob, matrix_of, rows_of
 from gateway.evals.learned.training import TrainingRows
@@ -74,7 +73,7 @@ def explain_all(connection: Reading, job: TrainingJob) -> Importances:
     """On exchanges that arrived after the training where there are enough of them, else on the newest quarter of all.
     Raises CannotRun without a model."""
     stored, model = _model(connection, job)
-    rows = rows_of(target_values(connection, job.of_target, job.max_rows))
+    rows = rows_of(target_values(connection, job.of_target, job.max_rows), job.names)
     if not len(rows):
         raise CannotRun(f"no exchange has both a value of {job.target} and features of this version")
     new = int(np.count_nonzero(rows.received > stored.trained_to))
@@ -88,12 +87,12 @@ def explain_one(connection: Reading, job: TrainingJob, exchange_id: str) -> Expl
     if found is None:
         raise CannotRun(f"no prediction of {job.key} is stored for exchange {exchange_id}")
     features, row = found
-    if row["feature_set"] != FeatureExtractor.set:
+    if row["feature_set"] != job.of_target.feature_set:
         raise CannotRun(f"the features of exchange {exchange_id} are of another version, or retention removed them")
     stored, model = _model(connection, job)
     window = newest_predictions(connection, job.of_target, WINDOW)
-    usual = usual_values(model.names, matrix_of(window.features))
-    return Explanation(row, stored.version, tuple(reasons(model, matrix_of([features])[0], usual)))
+    usual = usual_values(model.names, matrix_of(window.features, job.names))
+    return Explanation(row, stored.version, tuple(reasons(model, matrix_of([features], job.names)[0], usual)))
 
 
 def _newest(rows: TrainingRows, n: int) -> TrainingRows:

@@ -7,6 +7,7 @@ depends on the model, so a redelivered exchange gets the same one.
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections import deque
 from collections.abc import Mapping, Sequence
@@ -19,9 +20,12 @@ from gateway.config.predictor import PredictorConfig
 from gateway.core.exchange import Exchange
 from gateway.core.randomization import draw
 from gateway.evals.learned.card import predictor_off
-from gateway.evals.learned.features import FeatureExtractor, Matrix
+from gateway.evals.learned.embedding import EMBEDDING_FEATURES, Embedded, EmbeddingColumns, feature_names
+from gateway.evals.learned.features import FeatureExtractor, Matrix, feature_set
 from gateway.evals.learned.inclusion import inclusion
 from gateway.evals.learned.model import PredictorModel
+from gateway.evals.learned.trees import InvalidModel
+from gateway.evals.scorers.embedding import local_minilm
 from gateway.evals.scoring.registry import RegisteredScorer
 from gateway.evals.scoring.types import Subject
 from gateway.evals.store.predictions import Prediction, StoredModel
@@ -32,10 +36,19 @@ _RECENT = 64  # batches over which the mean of π is shown
 
 
 class Predictor:
-    """scorers: those of the consumer, by name."""
+    """scorers: those of the consumer, by name. embedding: with `config.embedding`; None: MiniLM."""
 
-    def __init__(self, config: PredictorConfig, scorers: Mapping[str, RegisteredScorer]) -> None:
+    def __init__(
+        self,
+        config: PredictorConfig,
+        scorers: Mapping[str, RegisteredScorer],
+        embedding: EmbeddingColumns | None = None,
+    ) -> None:
         self.config = config
+        self._embedding = (embedding or EmbeddingColumns(local_minilm())) if config.embedding else None
+        self.names = feature_names(embedding=config.embedding)
+        """Of the features that it computes."""
+        self._set = feature_set(self.names)
         self._guided = scorers.get(config.guided or "")
         self._others = {name: each for name, each in scorers.items() if name != config.guided}
         self._extractor = FeatureExtractor()
@@ -70,19 +83,30 @@ class Predictor:
         return PredictorFigures(self.config.target, trained, rows, self.off, mean, self.exchanges, self.cpu_s)
 
     def use(self, model: PredictorModel, stored: StoredModel) -> None:
-        """From the next batch on. A model over other features than this version computes is not used."""
-        self._model = model if model.feature_set == self._extractor.set else None
+        """From the next batch on. Raises InvalidModel for a model over other features than this consumer computes:
+        every exchange then has the share."""
+        self._model = model if model.feature_set == self._set else None
         self.note_card(stored)
+        if self._model is None:
+            raise InvalidModel(_other_features(model, embedding=self.config.embedding))
 
     def note_card(self, stored: StoredModel) -> None:
         """The same model with its newest card."""
         self._stored = replace(stored, model="")
 
-    def predict(self, subjects: Sequence[Subject]) -> list[Prediction]:
-        """One for each subject, in order."""
+    async def embedded(self, subjects: Sequence[Subject]) -> Embedded | None:
+        """The columns of `predict` that take long, computed in a thread; None: there are none."""
+        return None if self._embedding is None else await asyncio.to_thread(self._embedding.of, subjects)
+
+    def predict(self, subjects: Sequence[Subject], embedded: Embedded | None = None) -> list[Prediction]:
+        """One for each subject, in order. embedded: of these subjects."""
         began = time.thread_time()
-        columns = self._expected(self._extractor.matrix(subjects))
-        version, names = ("" if self._model is None else self.model_version), self._extractor.set
+        x = self._extractor.matrix(subjects)
+        if embedded is not None:
+            x = np.hstack((x, embedded.columns))
+            self.cpu_s += embedded.cpu_s
+        columns = self._expected(x)
+        version, names = ("" if self._model is None else self.model_version), self._set
         found = [
             self._drawn(s.exchange, version, g, residual, pi, features, names)
             for s, g, residual, pi, features in zip(subjects, *columns, strict=True)
@@ -137,3 +161,14 @@ class Predictor:
         if self._guided is None or of is None or not of.judged:
             return {}
         return {of.scorer: replace(self._guided, share=of.pi)}
+
+
+def _other_features(model: PredictorModel, *, embedding: bool) -> str:
+    trained = any(name in EMBEDDING_FEATURES for name in model.names)
+    if trained == embedding:
+        return "it looks at other features than this version computes"
+    return (
+        "it looks at MiniLM's vectors, and this consumer has no `predictor.embedding: true`"
+        if trained
+        else "it was trained without MiniLM's vectors, and this consumer has `predictor.embedding: true`"
+    )

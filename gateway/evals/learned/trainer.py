@@ -16,10 +16,11 @@ from gateway.config.predictor import FEEDBACK_TARGET, LABELS_TARGET, PredictorCo
 from gateway.config.scorers import ScorerConfig
 from gateway.core.score import ConfiguredScorer
 from gateway.evals.learned.card import card_of
-from gateway.evals.learned.features import FeatureExtractor
+from gateway.evals.learned.embedding import feature_names
+from gateway.evals.learned.features import feature_set
 from gateway.evals.learned.inclusion import affordable_share
 from gateway.evals.learned.model import version_of
-from gateway.evals.learned.training import TrainingResult, TrainingRows, evidence_of, train
+from gateway.evals.learned.training import Design, TrainingResult, TrainingRows, evidence_of, train
 from gateway.evals.store import engine
 from gateway.evals.store.engine import Transaction
 from gateway.evals.store.predictions import (
@@ -53,6 +54,12 @@ class TrainingJob:
     config_hash: str
     budget_usd: float | None
     budget_tokens: int | None
+    embedding: bool = False
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Of the features."""
+        return feature_names(embedding=self.embedding)
 
     @classmethod
     def of(
@@ -64,7 +71,7 @@ class TrainingJob:
             store, config.target, config.key, config.pi_min, own if config.share is None else config.share,
             config.min_rows, config.max_rows, "" if scorer is None else scorer.scorer.version,
             "" if scorer is None else scorer.config_hash, None if section is None else section.budget_usd,
-            None if section is None else section.budget_tokens,
+            None if section is None else section.budget_tokens, config.embedding,
         )  # fmt: skip
 
     def to_json(self) -> bytes:
@@ -74,7 +81,7 @@ class TrainingJob:
     def of_target(self) -> TargetOf:
         people = self.target.startswith((FEEDBACK_TARGET, LABELS_TARGET))
         kind = "scores" if not people else "labels" if self.target.startswith(LABELS_TARGET) else "feedback"
-        return TargetOf(self.key, kind, self.version, self.config_hash, FeatureExtractor.set)  # type: ignore[arg-type]
+        return TargetOf(self.key, kind, self.version, self.config_hash, feature_set(self.names))  # type: ignore[arg-type]
 
 
 def training_job(config: Config, store: str, scorers: Mapping[str, ConfiguredScorer]) -> TrainingJob:
@@ -108,7 +115,9 @@ def train_from_store(job: TrainingJob, step: Callable[[], None] = lambda: None) 
                 return TrainingOutcome(len(values))
             window = newest_predictions(connection, job.of_target, WINDOW)
             share = _affordable(connection, job, window.a_day)
-        trained = train(job.target, rows_of(values), matrix_of(window.features), share, job.pi_min, step)
+        newest = matrix_of(window.features, job.names)
+        design = Design(job.target, share, job.pi_min, job.names)
+        trained = train(design, rows_of(values, job.names), newest, step)
         seconds = time.process_time() - began
         stored = _stored(job, trained, values, {"share": share, "asked_share": job.share, "train_cpu_s": seconds})
         with opened.begin() as connection:
@@ -129,26 +138,25 @@ def _affordable(connection: Transaction, job: TrainingJob, a_day: float) -> floa
     return affordable_share(job.share, a_day, min(calls, default=None), job.pi_min)
 
 
-def matrix_of(features: Sequence[bytes]) -> NDArray[np.float32]:
+def matrix_of(features: Sequence[bytes], names: Sequence[str]) -> NDArray[np.float32]:
     """Stored features as rows: shape (n, number of features)."""
-    width = len(FeatureExtractor.names)
+    width = len(names)
     return np.frombuffer(b"".join(features), dtype="<f4").reshape(len(features), width).astype(np.float32)
 
 
-def rows_of(values: Sequence[TargetValue]) -> TrainingRows:
+def rows_of(values: Sequence[TargetValue], names: Sequence[str]) -> TrainingRows:
     """In order of arrival."""
     h, pi, received = np.array([(v.value, v.pi, v.received) for v in values], dtype=np.float64).reshape(-1, 3).T
-    return TrainingRows(matrix_of([v.features for v in values]), np.clip(h, 0.0, 1.0), pi, received)
+    return TrainingRows(matrix_of([v.features for v in values], names), np.clip(h, 0.0, 1.0), pi, received)
 
 
 def _stored(
     job: TrainingJob, trained: TrainingResult, values: Sequence[TargetValue], more: dict[str, Any]
 ) -> StoredModel:
     text = trained.model.to_json()
-    names = FeatureExtractor.names
     span = values[0].received, values[-1].received
     card = {
-        **card_of(evidence_of(trained.held_out), names, more["share"], job.pi_min), **more, "pi_min": job.pi_min,
+        **card_of(evidence_of(trained.held_out), job.names, more["share"], job.pi_min), **more, "pi_min": job.pi_min,
         "trained_to": span[1],
     }  # fmt: skip
-    return StoredModel(version_of(text), job.target, time.time(), *span, len(values), text, card, names)
+    return StoredModel(version_of(text), job.target, time.time(), *span, len(values), text, card, job.names)

@@ -72,15 +72,22 @@ class TrainingResult:
     held_out: HeldOut
 
 
+@dataclass(frozen=True, slots=True)
+class Design:
+    """What a model is for."""
+
+    target: str
+    share: float
+    """The mean of π."""
+    pi_min: float
+    names: tuple[str, ...] = FeatureExtractor.names
+    """Of the features."""
+
+
 def train(
-    target: str,
-    rows: TrainingRows,
-    window: NDArray[np.float32],
-    share: float,
-    pi_min: float,
-    step: Callable[[], None] = lambda: None,
+    design: Design, rows: TrainingRows, window: NDArray[np.float32], step: Callable[[], None] = lambda: None
 ) -> TrainingResult:
-    """window: features of the newest exchanges, judged or not, over which the mean of π is to be `share`; shape (m,
+    """window: features of the newest exchanges, judged or not, over which the mean of π is to be the share; shape (m,
     number of features). step: called after each of STEPS parts. Raises CannotRun without scikit-learn."""
     fit = _Fitting(rows, step)
     edges = [round(len(rows) * i / BLOCKS) for i in range(BLOCKS + 1)]
@@ -97,15 +104,10 @@ def train(
     )
     value = fit.of(slice(None), rows.h, _VALUE)
     residual = fit.of(slice(first, None), errors, _RESIDUAL)
-    scale = _scale(target, value, residual, window, share, pi_min)
-    return TrainingResult(PredictorModel(target, FeatureExtractor.names, value, residual, scale), held_out)
-
-
-def _scale(
-    target: str, value: TreeEnsemble, residual: TreeEnsemble, window: NDArray[np.float32], share: float, pi_min: float
-) -> float:
-    unscaled = PredictorModel(target, FeatureExtractor.names, value, residual, 0.0)
-    return scale_for(unscaled.predict(window)[1] if len(window) else np.array([]), share, pi_min)
+    unscaled = PredictorModel(design.target, design.names, value, residual, 0.0)
+    expected = unscaled.predict(window)[1] if len(window) else np.array([])
+    scale = scale_for(expected, design.share, design.pi_min)
+    return TrainingResult(replace(unscaled, scale=scale), held_out)
 
 
 def evidence_of(held_out: HeldOut) -> CardEvidence:

@@ -18,7 +18,6 @@ from functools import partial
 
 import orjson
 
-from gateway.evals.learned.features import FeatureExtractor
 from gateway.evals.learned.model import read_model
 from gateway.evals.learned.predictor import Predictor
 from gateway.evals.learned.trainer import TrainingJob, TrainingOutcome
@@ -89,19 +88,18 @@ class PredictorUpkeep:
             self._predictor.note_card(newest)
             return newest
         try:
-            model = await asyncio.to_thread(read_model, newest)
+            self._predictor.use(await asyncio.to_thread(read_model, newest), newest)
         except InvalidModel as error:
             self._complain(f"model {newest.version[:12]} cannot be used: {error}")
         else:
-            self._predictor.use(model, newest)
             log.info("predictor loaded: model=%s target=%s rows=%d", newest.version[:12], newest.target, newest.rows)
         return newest
 
     def _is_due(self, newest: StoredModel | None) -> bool:
         now, every = self._clock(), self._predictor.config.retrain_s
         if (
-            newest is None or newest.features != FeatureExtractor.names
-        ):  # the latter: of another version of this package
+            newest is None or newest.features != self._predictor.names
+        ):  # the latter: of another version of this package, or of a consumer with another `embedding`
             return now >= self._tried + min(every, _FIRST_S)
         stale = newest.created <= now - every or newest.card.get("asked_share") != self._job.share
         return stale and now >= self._tried + every

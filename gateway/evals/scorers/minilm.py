@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import json
 import math
+from collections import OrderedDict
+from collections.abc import Iterator, Sequence
 from functools import cache
 from pathlib import Path
 from threading import Lock
@@ -24,6 +26,9 @@ Array = NDArray[np.float32]
 WEIGHTS = MODEL_PACKAGES["minilm"].module
 MAX_TOKENS = 256  # of one text, as the model was trained; further ones are ignored
 _HEADS, _LAYERS, _EPSILON = 12, 6, 1e-12
+WIDTH = 384
+_AT_ONCE = 1024  # tokens that go through the layers together
+_SHORT, _RECENT = 1000, 2048  # characters of texts whose vectors are kept, and how many: at most 12 MB
 _LOADING = Lock()
 
 
@@ -61,11 +66,45 @@ class MiniLM:
         self._tokenizer.enable_truncation(MAX_TOKENS)
         self._tokenizer.no_padding()
         self._blas = ThreadpoolController()
+        self._known = _RecentVectors()
 
     def vector(self, text: str) -> Array:
-        """384 numbers, of length 1: the mean of the last layer over all tokens."""
+        """384 numbers, of length 1: the mean of the last layer over all tokens. The same text costs little if its
+        vector was computed not long ago."""
+        known = self._known.get(text)
+        if known is not None:
+            return known
         mean: Array = self._hidden(text).mean(axis=0)
-        return mean / np.linalg.norm(mean)
+        found: Array = mean / np.linalg.norm(mean)
+        self._known.add(text, found)
+        return found
+
+    def vectors(self, texts: Sequence[str]) -> Array:
+        """The same for several texts, shape (n, 384), up to rounding. Texts go through the layers together, which takes
+        half the time."""
+        out = np.empty((len(texts), WIDTH), dtype=np.float32)
+        missing = []
+        for i, text in enumerate(texts):
+            known = self._known.get(text)
+            if known is None:
+                missing.append(i)
+            else:
+                out[i] = known
+        if missing:
+            out[missing] = self._computed([texts[i] for i in missing])
+        for i in missing:
+            self._known.add(texts[i], out[i])
+        return out
+
+    def _computed(self, texts: Sequence[str]) -> Array:
+        coded = self._tokenizer.encode_batch([_encodable(text) for text in texts])
+        out = np.empty((len(texts), WIDTH), dtype=np.float32)
+        for part in _parts([encoding.ids for encoding in coded]):
+            sizes = [len(coded[i].ids) for i in part]
+            hidden = self._run([np.asarray(coded[i].ids) for i in part])
+            means = np.add.reduceat(hidden, np.cumsum([0, *sizes[:-1]])) / np.asarray(sizes, dtype=np.float32)[:, None]
+            out[part] = means / np.linalg.norm(means, axis=1, keepdims=True)
+        return out
 
     def token_vectors(self, text: str) -> Array:
         """The last layer for each token, each row of length 1, without the two tokens that the model adds: (n, 384)."""
@@ -74,13 +113,17 @@ class MiniLM:
         return out
 
     def _hidden(self, text: str) -> Array:
-        # The tokenizer rejects lone surrogates, which JSON can contain.
-        ids = self._tokenizer.encode(text.encode("utf-8", "replace").decode()).ids
+        return self._run([np.asarray(self._tokenizer.encode(_encodable(text)).ids)])
+
+    def _run(self, ids: Sequence[NDArray[np.int64]]) -> Array:
+        """The last layer of several texts, one below the other."""
+        ends = np.cumsum([len(each) for each in ids])
+        rows = [slice(int(end) - len(each), int(end)) for end, each in zip(ends, ids, strict=True)]
         # Threads do not speed up matrices this small; on a busy machine they wait for each other, 20 times slower.
         with self._blas.limit(limits=1, user_api="blas"):
-            hidden = self._embedded(np.asarray(ids))
+            hidden = np.concatenate([self._embedded(each) for each in ids])
             for layer in range(_LAYERS):
-                hidden = self._layer(hidden, f"encoder.layer.{layer}")
+                hidden = self._layer(hidden, rows, f"encoder.layer.{layer}")
         return hidden
 
     def _embedded(self, ids: NDArray[np.int64]) -> Array:
@@ -89,23 +132,17 @@ class MiniLM:
         at = w["embeddings.position_embeddings.weight"][: len(ids)]
         return self._normed(tokens + at + w["embeddings.token_type_embeddings.weight"][0], "embeddings.LayerNorm")
 
-    def _layer(self, hidden: Array, name: str) -> Array:
-        attended = self._linear(self._attention(hidden, f"{name}.attention.self"), f"{name}.attention.output.dense")
+    def _layer(self, hidden: Array, rows: Sequence[slice], name: str) -> Array:
+        """rows: of each text, which sees its own tokens only."""
+        seen = self._attention(hidden, rows, f"{name}.attention.self")
+        attended = self._linear(seen, f"{name}.attention.output.dense")
         hidden = self._normed(hidden + attended, f"{name}.attention.output.LayerNorm")
         inner = gelu(self._linear(hidden, f"{name}.intermediate.dense"))
         return self._normed(hidden + self._linear(inner, f"{name}.output.dense"), f"{name}.output.LayerNorm")
 
-    def _attention(self, hidden: Array, name: str) -> Array:
-        n, width = hidden.shape
-        query, key, value = (
-            self._linear(hidden, f"{name}.{part}").reshape(n, _HEADS, -1).transpose(1, 0, 2)
-            for part in ("query", "key", "value")
-        )
-        scores = query @ key.transpose(0, 2, 1) / np.float32(math.sqrt(width / _HEADS))
-        weights = np.exp(scores - scores.max(axis=-1, keepdims=True))
-        weights /= weights.sum(axis=-1, keepdims=True)
-        joined: Array = (weights @ value).transpose(1, 0, 2).reshape(n, width)
-        return joined
+    def _attention(self, hidden: Array, rows: Sequence[slice], name: str) -> Array:
+        whole = [self._linear(hidden, f"{name}.{part}") for part in ("query", "key", "value")]
+        return np.concatenate([_attended(*(each[of] for each in whole)) for of in rows])
 
     def _linear(self, x: Array, name: str) -> Array:
         out: Array = x @ self._weights[f"{name}.weight"].T + self._weights[f"{name}.bias"]
@@ -116,6 +153,58 @@ class MiniLM:
         deviation = np.sqrt((centred**2).mean(axis=-1, keepdims=True) + np.float32(_EPSILON))
         out: Array = centred / deviation * self._weights[f"{name}.weight"] + self._weights[f"{name}.bias"]
         return out
+
+
+class _RecentVectors:
+    """Of short texts, the newest: a predictor and a scorer often look at the same ones. For all threads."""
+
+    def __init__(self) -> None:
+        self._of: OrderedDict[str, Array] = OrderedDict()
+        self._lock = Lock()
+
+    def get(self, text: str) -> Array | None:
+        with self._lock:
+            return self._of.get(text)
+
+    def add(self, text: str, vector: Array) -> None:
+        if len(text) > _SHORT:
+            return
+        vector = vector.copy()  # a row would keep its whole matrix
+        vector.setflags(write=False)
+        with self._lock:
+            self._of[text] = vector
+            while len(self._of) > _RECENT:
+                self._of.popitem(last=False)
+
+
+def _attended(query: Array, key: Array, value: Array) -> Array:
+    """Of one text; each of shape (tokens, 384)."""
+    n, width = query.shape
+    q, k, v = (each.reshape(n, _HEADS, -1).transpose(1, 0, 2) for each in (query, key, value))
+    scores = q @ k.transpose(0, 2, 1) / np.float32(math.sqrt(width / _HEADS))
+    weights = np.exp(scores - scores.max(axis=-1, keepdims=True))
+    weights /= weights.sum(axis=-1, keepdims=True)
+    joined: Array = (weights @ v).transpose(1, 0, 2).reshape(n, width)
+    return joined
+
+
+def _encodable(text: str) -> str:
+    """The tokenizer rejects lone surrogates, which JSON can contain."""
+    return text.encode("utf-8", "replace").decode()
+
+
+def _parts(ids: Sequence[Sequence[int]]) -> Iterator[list[int]]:
+    """The places of texts that go through the layers together: _AT_ONCE tokens, or one text."""
+    part: list[int] = []
+    tokens = 0
+    for i, each in enumerate(ids):
+        if part and tokens + len(each) > _AT_ONCE:
+            yield part
+            part, tokens = [], 0
+        part.append(i)
+        tokens += len(each)
+    if part:
+        yield part
 
 
 def load(files: Path) -> MiniLM:

