@@ -1,5 +1,8 @@
 """Read → score → store → acknowledge, in that order: an exchange may be scored twice, and is never lost here.
 
+While more entries wait than a read returns, the next ones are read and scored during the store's transaction. Batches
+are stored and acknowledged one after the other, in the order in which they were read.
+
 Entries of a consumer that died are claimed one at a time, so that an entry that kills its consumer takes no other entry
 with it; after a number of deliveries it becomes a dead letter.
 """
@@ -19,7 +22,7 @@ import orjson
 
 from gateway.core.backoff import Backoff
 from gateway.core.errors import StreamDown
-from gateway.evals.entry_scoring import EntryScorer, ReadEntry, batch_of, exchange_in
+from gateway.evals.entry_scoring import EntryScorer, ReadEntry, SortedEntries, batch_of, exchange_in
 from gateway.evals.experiments.engine import ExperimentEngine
 from gateway.evals.experiments.ramp.figures import ramp_figures
 from gateway.evals.gauges import Gauges
@@ -124,7 +127,9 @@ class Consumer:
         self._clock = clock
         self._pace = pace
         self._stopping = asyncio.Event()
-        self._in_progress: list[str] = []
+        self._in_progress: set[str] = set()
+        self._tasks = Tasks()
+        self._writing: asyncio.Task[StreamDown | StoreDown | None] | None = None
         self._due: dict[str, float] = {}
         self._count = self._timing.count
         self._scoring_s = 0.0  # CPU time for an entry, in the newest batch
@@ -141,13 +146,14 @@ class Consumer:
     async def run(self) -> None:
         """Consumes until stop(). Survives outages of the stream server and the store."""
         with contextlib.suppress(StreamDown, StoreDown):  # raised only when stop() came during an outage
-            async with Tasks() as tasks:
+            async with self._tasks as tasks:
                 tasks.start(self._heartbeat(), "heartbeat")
                 await self._until_done(self._context.corridor.join)
                 await self._warn_of_eviction()
                 experimenting = self._experiments(tasks)
                 while not self._stopping.is_set():
                     await self._until_done(self._round)
+                await self._written()
                 await experimenting
             await self._tick()
             await self._context.corridor.leave(self._name)
@@ -166,12 +172,33 @@ class Consumer:
 
     async def _round(self) -> None:
         if self._is_due("claim", self._timing.claim_s):
+            await self._written()
             await self._claim()
-        entries = await self._context.corridor.read(self._name, self._count, self._timing.block_ms)
-        self._count = next_count(entries, self._count, self._timing, self._scoring_s)
-        await self._settle(entries)
+        asked = self._count
+        entries = await self._read(asked)
+        self._count = next_count(entries, asked, self._timing, self._scoring_s)
+        found = await self._score(entries)
+        await self._written()
+        if found is not None:
+            self._writing = self._tasks.start(self._keep(entries, found), "store")
+        if len(entries) < asked:  # a consumer that keeps up has larger batches if it does not read ahead
+            await self._written()
         if self._is_due("tick", self._timing.tick_s):
             await self._tick()
+
+    async def _read(self, count: int) -> list[StreamEntry]:
+        try:
+            return await self._context.corridor.read(self._name, count, self._timing.block_ms)
+        except StreamDown:  # the next read may return whatever this consumer was handed and has not acknowledged
+            await self._written()
+            raise
+
+    async def _written(self) -> None:
+        """Waits until the batch before is stored and acknowledged. Raises StreamDown, StoreDown only after stop()."""
+        writing, self._writing = self._writing, None
+        outage = await writing if writing is not None else None
+        if outage is not None:
+            raise outage
 
     def _is_due(self, what: str, every_s: float) -> bool:
         now = self._pace()
@@ -197,32 +224,49 @@ class Consumer:
         return f"delivered {entry.deliveries} times, never stored; last failure: {last or KILLED}"
 
     async def _settle(self, entries: Sequence[StreamEntry]) -> None:
-        """Scores, stores and acknowledges these entries, however long the store and the stream server need.
+        """Scores, stores and acknowledges these entries, however long the store and the stream server need."""
+        found = await self._score(entries)
+        outage = await self._keep(entries, found) if found is not None else None
+        if outage is not None:
+            raise outage
 
-        An unexpected error leaves all of them pending; they are claimed later, one at a time.
-        """
+    async def _score(self, entries: Sequence[StreamEntry]) -> SortedEntries | None:
+        """None: there are no entries, or an unexpected error left them pending."""
         if not entries:
-            return
-        self._in_progress = [entry.id for entry in entries]
+            return None
+        self._in_progress.update([entry.id for entry in entries])
         try:
             began = time.thread_time()
             found = await self._context.scoring.read(entries)
             self._scoring_s = (time.thread_time() - began) / len(entries)
+            return found
+        except Exception as error:  # an entry that breaks our own code must not end the consumer
+            await self._leave_pending(entries, error)
+            return None
+
+    async def _keep(self, entries: Sequence[StreamEntry], found: SortedEntries) -> StreamDown | StoreDown | None:
+        """Stores and acknowledges these entries. Returns the outage during which the consumer was stopped."""
+        try:
             for each in found.unreadable:
                 await self._dead_letter(each.entry, "unreadable", each.reason)
             stored = await self._store(found.read)
             await self._until_done(partial(self._context.corridor.ack, stored))
-        except (StreamDown, StoreDown):  # stopped during an outage
-            raise
-        except Exception as error:  # an entry that breaks our own code must not end the consumer
-            log.exception("scoring failed; each entry is retried alone: entries=%d", len(entries))
-            for entry in entries:
-                failure = f"{type(error).__name__}: {error}"
-                await self._until_done(
-                    partial(self._context.corridor.state.remember, _failure_key(entry.id), failure, FAILURE_KEPT_S)
-                )
-        finally:
-            self._in_progress = []
+            self._in_progress.difference_update([entry.id for entry in entries])
+        except (StreamDown, StoreDown) as outage:
+            return outage
+        except Exception as error:  # as in _score
+            await self._leave_pending(entries, error)
+        return None
+
+    async def _leave_pending(self, entries: Sequence[StreamEntry], error: Exception) -> None:
+        """They are claimed later, one at a time."""
+        log.error("scoring failed; each entry is retried alone: entries=%d", len(entries), exc_info=error)
+        for entry in entries:
+            failure = f"{type(error).__name__}: {error}"
+            await self._until_done(
+                partial(self._context.corridor.state.remember, _failure_key(entry.id), failure, FAILURE_KEPT_S)
+            )
+        self._in_progress.difference_update([entry.id for entry in entries])
 
     async def _store(self, read: Sequence[ReadEntry]) -> list[str]:
         """Stores the entries and returns the ids of those stored; rejected ones become dead letters."""
@@ -335,7 +379,7 @@ class Consumer:
             with contextlib.suppress(StreamDown):  # logged by the reading loop
                 now = self._clock()
                 await state.heartbeat(self._name, now)
-                await self._context.corridor.keep(self._name, self._in_progress)
+                await self._context.corridor.keep(self._name, list(self._in_progress))
                 for name, at in (await state.consumers()).items():
                     if now - at > self._timing.forget_s:
                         await state.forget_consumer(name)

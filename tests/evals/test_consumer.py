@@ -19,7 +19,7 @@ from gateway.evals.store import turns
 from gateway.evals.store.retention import RetentionLimits
 from gateway.evals.store.store import StoreDown
 from gateway.stream import Corridor, StreamEntry
-from gateway.stream.types import GROUP
+from gateway.stream.types import GROUP, order
 
 
 async def test_what_is_sent_is_stored_scored_and_acknowledged(room, exchange, tally):
@@ -89,6 +89,62 @@ async def test_a_kill_between_store_and_ack_only_adds_duplicates(room, exchange,
     assert (after.n, after.total, after.population) == (before.n, before.total, before.population)
     assert room.snapshot().duplicates == 2
     assert room.snapshot().unaccounted == 0
+
+
+async def test_the_next_batch_is_scored_while_one_is_stored(room, exchange, tally):
+    """A consumer that is killed then loses neither batch, and no exchange counts twice."""
+    sent = [exchange("1"), exchange("0"), exchange("1"), exchange("1"), exchange("0")]
+    await room.send(*sent, tally(sent))
+    async with room.opened("killed", ConsumerTiming(count=2, most_count=2, claim_s=60.0)) as (consumer, context):
+        read, both = context.scoring.read, asyncio.Event()
+        scored, written = [], []
+
+        async def scoring(entries):
+            found = await read(entries)
+            scored.append([entry.id for entry in entries])
+            if len(scored) == 2:
+                both.set()
+            return found
+
+        async def never(batch):
+            written.append(len(batch.judged))
+            await asyncio.Event().wait()
+
+        context.scoring.read, context.store.write = scoring, never
+        async with asyncio.TaskGroup() as tasks, asyncio.timeout(60):
+            running = tasks.create_task(consumer.run())
+            await both.wait()
+            assert (written, [len(each) for each in scored]) == ([2], [2, 2]), "no third one is read"
+            pending = await room.corridor.client.xpending_range(room.corridor.key, GROUP, "-", "+", 10)
+            assert [entry["message_id"].decode() for entry in pending] == [*scored[0], *scored[1]]
+            running.cancel()
+
+    async with room.consuming("heir", idle(0)):
+        await room.until_read()
+    assert room.sql("SELECT count(*) FROM exchanges") == [(5,)]
+    (cell,) = room.cells()
+    assert (cell.n["scored"], cell.population) == (5, 5)
+    assert (room.snapshot().unaccounted, room.snapshot().duplicates) == (0, 0)
+
+
+async def test_batches_are_acknowledged_in_the_order_they_were_read(room, exchange):
+    sent = [exchange("1") for _ in range(9)]
+    await room.send(*sent)
+    async with room.opened("c1", ConsumerTiming(count=2, most_count=2, block_ms=20)) as (consumer, context):
+        ack, acknowledged = context.corridor.ack, []
+
+        async def noted(ids):
+            acknowledged.extend(ids)
+            await ack(ids)
+
+        context.corridor.ack = noted
+        async with asyncio.TaskGroup() as tasks, asyncio.timeout(60):
+            running = tasks.create_task(consumer.run())
+            await room.until_read()
+            consumer.stop()
+            await running
+    assert len(acknowledged) == 9
+    assert acknowledged == sorted(acknowledged, key=order)
 
 
 async def test_what_a_dead_consumer_was_handed_is_claimed(room, exchange):

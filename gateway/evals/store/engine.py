@@ -199,7 +199,9 @@ def _prepare_writer(busy_ms: int, connection: sqlite3.Connection, _: object) -> 
     connection.isolation_level = None  # transactions begin in _begin_immediate, also around DDL
     # secure_delete: what is deleted is overwritten, also where SQLite was not built so.
     # synchronous=FULL: what is acknowledged to the stream must outlive a power cut.
+    # page_size: of a new file; others keep theirs. An exchange of 4 KB fits on a page, and the log takes fewer of them.
     for pragma in (
+        "page_size=16384",
         "journal_mode=WAL",
         "synchronous=FULL",
         f"busy_timeout={busy_ms}",
