@@ -13,12 +13,14 @@ that were drawn and have no answer (B = D = 0), and s_failed the sum of their 1 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from sqlalchemy import Connection
 
+from gateway.core.exchange import Exchange
 from gateway.core.score import ConfiguredScorer, ScoreResult, unit_value
 from gateway.evals.store.predictions import Prediction
 from gateway.evals.store.rows import ScoredExchange, model_of
@@ -54,43 +56,62 @@ def terms_of(of: Prediction, result: ScoreResult | None, scorer: ConfiguredScore
     return PredictionTerms(0.0 if value is None else weight * value, 0.0 if value is None else weight, e1, e2, 0.0)
 
 
+@dataclass(slots=True)
+class _Cell:
+    """What a batch adds to a cell. Most exchanges are not drawn: of these, g alone is kept."""
+
+    key: dict[str, str]
+    scorer: ConfiguredScorer
+    not_drawn: list[float] = field(default_factory=list)
+    drawn: list[PredictionTerms] = field(default_factory=list)
+    answers: list[tuple[float, ScoreResult]] = field(default_factory=list)
+    """1 / π − 1, and the judge's result."""
+
+    def add_drawn(self, of: Prediction, results: Iterable[ScoreResult]) -> None:
+        result = next((r for r in results if r.scorer == of.scorer), None)
+        self.drawn.append(terms_of(of, result, self.scorer))
+        if result is not None and result.status in ANSWERED:
+            self.answers.append((1.0 / of.pi - 1.0, result))
+
+
 def add_predictions(
     connection: Connection, judged: Iterable[ScoredExchange], scorers: Mapping[str, ConfiguredScorer]
 ) -> None:
     """Adds these exchanges, none of which is stored yet. Those whose prediction guides no scorer add nothing."""
-    by_cell: dict[tuple[str, ...], list[PredictionTerms]] = {}
-    weights: dict[tuple[str, ...], list[tuple[float, ScoreResult]]] = {}
+    cells: dict[tuple[str | None, ...], _Cell] = {}
     for j in judged:
-        prediction = j.prediction
-        scorer = None if prediction is None else scorers.get(prediction.scorer)
-        if prediction is None or scorer is None or prediction.pi <= 0:  # 0: the scorer's share, in an experiment
+        of, e = j.prediction, j.exchange
+        if of is None or of.scorer not in scorers or of.pi <= 0:  # 0: the scorer's share, in an experiment
             continue
-        e = j.exchange
-        result = next((r for r in j.results if r.scorer == prediction.scorer), None)
-        cell = (prediction.scorer, scorer.scorer.version, scorer.config_hash, e.alias, model_of(e), e.arm or "")
-        by_cell.setdefault((*cell, e.stratum), []).append(terms_of(prediction, result, scorer))
-        if result is not None and result.status in ANSWERED:
-            weights.setdefault((*cell, e.stratum), []).append((1.0 / prediction.pi - 1.0, result))
-    _add_weights(connection, weights, scorers)
-    rows = [{**dict(zip(CELL, cell, strict=True)), **_sums(terms)} for cell, terms in by_cell.items()]
+        target = e.target
+        place = of.scorer, e.alias, target.upstream, target.model, target.variant, e.arm, e.stratum
+        cell = cells.get(place)
+        if cell is None:
+            cell = cells[place] = _cell(scorers[of.scorer], of.scorer, e)
+        if of.judged:
+            cell.add_drawn(of, j.results)
+        else:
+            cell.not_drawn.append(of.predicted or 0.0)
+    _add_weights(connection, cells.values())
+    rows = [{**cell.key, **_sums(cell)} for cell in cells.values()]
     add_to(connection, prediction_sums, rows, CELL, ("n", "failed", *PREDICTION_SUMS))
 
 
-def _add_weights(
-    connection: Connection,
-    weights: Mapping[tuple[str, ...], list[tuple[float, ScoreResult]]],
-    scorers: Mapping[str, ConfiguredScorer],
-) -> None:
-    """Adds to the sums of scores what each answer stands for beyond itself, for their closed weights.
+def _cell(scorer: ConfiguredScorer, name: str, e: Exchange) -> _Cell:
+    key = name, scorer.scorer.version, scorer.config_hash, e.alias, model_of(e), e.arm or "", e.stratum
+    return _Cell(dict(zip(CELL, key, strict=True)), scorer)
 
-    weights: cell → (1 / π − 1, result).
-    """
+
+def _add_weights(connection: Connection, of: Iterable[_Cell]) -> None:
+    """Adds to the sums of scores what each answer stands for beyond itself, for their closed weights."""
     cells, buckets = [], []
-    for cell, answers in weights.items():
-        key, bounds = dict(zip(CELL, cell, strict=True)), bucket_bounds(*scorers[cell[0]].scorer.bounds)
+    for cell in of:
+        if not cell.answers:
+            continue
+        bounds = bucket_bounds(*cell.scorer.scorer.bounds)
         by_bucket: dict[int, float] = {}
         more = dict.fromkeys(_MORE, 0.0)
-        for weight, result in answers:
+        for weight, result in cell.answers:
             more["more_answered"] += weight
             if result.score is not None:
                 value = float(result.score.value)
@@ -98,20 +119,24 @@ def _add_weights(
                 more["more_total"] += weight * value
                 bucket = bucket_of(value, bounds)
                 by_bucket[bucket] = by_bucket.get(bucket, 0.0) + weight
-        cells.append({**key, **cell_values(CellDelta()), **more})
-        buckets += [{**key, "bucket": bucket, "more": weight} for bucket, weight in by_bucket.items()]
+        cells.append({**cell.key, **cell_values(CellDelta()), **more})
+        buckets += [{**cell.key, "bucket": bucket, "more": weight} for bucket, weight in by_bucket.items()]
     add_to(connection, score_cells, cells, CELL, _MORE)
     add_to(connection, score_buckets, buckets, (*CELL, "bucket"), ("more",))
 
 
-def _sums(terms: list[PredictionTerms]) -> dict[str, float]:
+def _sums(cell: _Cell) -> dict[str, float]:
     """The columns of PREDICTION_SUMS, n and failed."""
-    columns: NDArray[np.float64] = np.array(terms, dtype=np.float64)
-    parts, failed = columns[:, :4], columns[:, 4]
+    drawn: NDArray[np.float64] = np.array(cell.drawn, dtype=np.float64).reshape(-1, 5)
+    parts = np.zeros((len(cell.not_drawn) + len(drawn), 4))
+    parts[: len(cell.not_drawn), 2] = 1.0  # as terms_of
+    parts[: len(cell.not_drawn), 3] = cell.not_drawn
+    parts[len(cell.not_drawn) :] = drawn[:, :4]
+    failed = drawn[:, 4]
     products = (parts.T @ parts)[np.triu_indices(4)]
     values = [float(failed.sum()), *parts.sum(axis=0).tolist(), *products.tolist()]
     return {
-        "n": len(terms),
+        "n": len(parts),
         "failed": int(np.count_nonzero(failed)),
         **dict(zip(PREDICTION_SUMS, values, strict=True)),
     }
