@@ -22,12 +22,12 @@ from numpy.typing import NDArray
 from gateway.core.chunked import chunked
 from gateway.core.completion import Completion
 from gateway.core.request_format import output_format
+from gateway.evals.learned.word_columns import WORD_FEATURES, word_columns
 from gateway.evals.scoring.types import Subject
 
 Matrix = NDArray[np.float32]
 NAN = math.nan
 _COUNTED = 192  # bytes of the last message and of the answer: half of their beginning, half of their end
-_HEAD = 128  # characters of the answer whose words are looked at
 _AT_ONCE = 128  # texts that are counted at once: their temporary arrays stay in the processor's cache
 _GRAMS = 16  # buckets of hashes
 _MULTIPLIERS = (40_503, 25_173, 13_849)  # odd, so that each byte changes the hash, of 16 bits
@@ -41,33 +41,19 @@ _CATEGORIES = (
     "finish_reason",
 )  # fmt: skip
 _NUMBERS = (
-    "messages", "system", "tools", "wants_json", "temperature", "question_marks", "distinct_words",
-    "complete_sentence", "tool_calls", "tool_json", "json", "refusal_field", "error", "mean_logprob", "attempts",
+    "messages", "system", "tools", "wants_json", "temperature", "question_marks", "complete_sentence", "tool_calls",
+    "tool_json", "json", "refusal_field", "error", "mean_logprob", "attempts",
 )  # fmt: skip
 _LOGS = (
     "max_tokens_log", "prompt_log", "request_bytes_log", "answer_log", "reasoning_log", "total_log",
     "first_token_log", "input_tokens_log", "output_tokens_log", "answer_to_prompt_log", "tokens_a_second_log",
 )  # fmt: skip
-_MARKS: Mapping[str, str] = {
-    "english": "the and of to is that for with you this are it",
-    "german": "der die und das ist nicht ein eine mit für zu den",
-    "french": "le la les et des est une pour dans vous pas que",
-    "spanish": "el los las y es por con del no una para se",
-    "hedge_marks": (
-        "perhaps Perhaps maybe Maybe might possibly probably likely seems appears unsure uncertain unclear guess "
-        "depends peut-être semble probablement vielleicht wahrscheinlich vermutlich quizás forse"
-    ),
-    "refusal_marks": (
-        "sorry sorry, Sorry, can't can’t cannot unable decline won't unfortunately Unfortunately, désolé désolé, "
-        "regrette leid leid, leider Leider siento siento, lamento dispiace dispiace, Purtroppo purtroppo"
-    ),
-}
 _OF_TEXTS = tuple(
     f"{part}_{name}"
     for part in ("request", "answer")
     for name in (*BYTE_CLASSES, *(f"gram_{bucket}" for bucket in range(_GRAMS)))
 )
-FEATURES: tuple[str, ...] = (*_CATEGORIES, *_NUMBERS, *_MARKS, *_LOGS, *_OF_TEXTS)
+FEATURES: tuple[str, ...] = (*_CATEGORIES, *_NUMBERS, *_LOGS, *_OF_TEXTS, *WORD_FEATURES)
 """A feature whose meaning changes gets another name: models and stored features of other names are not used."""
 
 
@@ -97,6 +83,7 @@ class FeatureExtractor:
                 categories.reshape(len(subjects), len(_CATEGORIES)),
                 *_numbers(np.frombuffer(rows).reshape(len(subjects), _IN_ROW)),
                 _text_columns(texts).reshape(len(subjects), len(_OF_TEXTS)),
+                np.vstack([word_columns(some) for some in chunked(texts[1::2], _AT_ONCE)]),
             )
         )
 
@@ -148,26 +135,24 @@ def _text_of(message: Any) -> str:
     return "\n".join(p["text"] for p in content if isinstance(p, dict) and isinstance(p.get("text"), str))
 
 
-_IN_ROW = len(_NUMBERS) + 1 + len(_LOGS) - 2  # the marks take one, and the last two logarithms are of quotients
+_IN_ROW = len(_NUMBERS) + len(_LOGS) - 2  # the last two logarithms are of quotients
 _row = Struct(f"{_IN_ROW}d")
 
 
 def _packed_row(s: Subject, prompt: str) -> bytes:
-    """_NUMBERS, the marks as _packed_marks, and what the first of _LOGS are the logarithms of."""
+    """_NUMBERS, and what the first of _LOGS are the logarithms of."""
     e, c, request = s.exchange, s.completion, s.request
     text = c.text
-    words = text[:_HEAD].split()
-    distinct = set(words)
     usage = c.usage or e.usage
     messages, tools = request.get("messages"), request.get("tools")
     calls, first_token_s, end = c.tool_calls, e.first_token_s, text.rstrip()[-1:]
     return _row.pack(
         len(messages) if isinstance(messages, list) else 0, _instructed(request, messages),
         len(tools) if isinstance(tools, list) else 0, output_format(request) is not None,
-        _number(request.get("temperature")), prompt.count("?"), len(distinct) / len(words) if words else NAN,
+        _number(request.get("temperature")), prompt.count("?"), 
         end in _ENDS if text else NAN, len(calls), _tools_valid(c) if calls else NAN, _json_valid(text),
         bool(c.refusal), c.error is not None, NAN if c.mean_logprob is None else c.mean_logprob, len(e.attempts),
-        _packed_marks(distinct), _limit(request), len(prompt), len(e.request), len(text), len(c.reasoning),
+        _limit(request), len(prompt), len(e.request), len(text), len(c.reasoning),
         1e3 * max(e.total_s, 1e-3), NAN if first_token_s is None else 1e3 * first_token_s,
         NAN if usage is None else usage.input_tokens, NAN if usage is None else usage.output_tokens,
     )  # fmt: skip
@@ -188,10 +173,11 @@ def _limit(request: Mapping[str, Any]) -> float:
     for name in _LIMITS:
         value = request.get(name)
         if value is not None:
-            return value if isinstance(value, int | float) and 0 <= value < 1e18 else NAN
+            return value if isinstance(value, _REAL) and 0 <= value < 1e18 else NAN
     return NAN
 
 
+_REAL = (int, float)  # `int | float` would be made anew by each call
 _LIMITS = ("max_tokens", "max_completion_tokens", "max_output_tokens")
 _FINISH = {
     "stop": 0.0, "end_turn": 0.0, "completed": 0.0, "length": 1.0, "max_tokens": 1.0, "tool_calls": 2.0,
@@ -200,34 +186,16 @@ _FINISH = {
 _OUTCOMES = {"ok": 0.0, "client_gone": 1.0, "upstream_error": 2.0, "timeout": 3.0, "cut": 4.0}
 _ENDS = frozenset(".!?。！？…`)]}\"'”»|।؟")
 
-_MARK_BITS = 8  # of a count: the head of a text has fewer distinct words than 256
-_MARK_CODES = {
-    word: sum(1 << (_MARK_BITS * at) for at, words in enumerate(_MARKS.values()) if word in words.split())
-    for word in " ".join(_MARKS.values()).split()
-}
-_MARKED = frozenset(_MARK_CODES)
-_MARK_SHIFTS = np.arange(len(_MARKS)) * _MARK_BITS
 
-
-def _packed_marks(distinct: set[str]) -> int:
-    """How many words of each of _MARKS there are, as one number."""
-    return sum([_MARK_CODES[word] for word in distinct & _MARKED])
-
-
-def _numbers(rows: NDArray[np.float64]) -> tuple[Matrix, Matrix, Matrix]:
-    """The columns of _NUMBERS, _MARKS and _LOGS. rows: as _packed_row, shape (n, _IN_ROW)."""
+def _numbers(rows: NDArray[np.float64]) -> tuple[Matrix, Matrix]:
+    """The columns of _NUMBERS and _LOGS. rows: as _packed_row, shape (n, _IN_ROW)."""
     at = len(_NUMBERS)
-    marks = (rows[:, at].astype(np.int64)[:, None] >> _MARK_SHIFTS) & ((1 << _MARK_BITS) - 1)
     logs = np.empty((len(rows), len(_LOGS)))
-    logs[:, :-2] = rows[:, at + 1 :]
+    logs[:, :-2] = rows[:, at:]
     prompt, answer, total_ms, output = (logs[:, _LOGS.index(f"{n}_log")] for n in _QUOTIENTS)
     logs[:, -2] = (answer + 1.0) / (prompt + 1.0)
     logs[:, -1] = 1e3 * output / total_ms
-    return (
-        rows[:, :at].astype(np.float32),
-        marks.astype(np.float32),
-        np.log1p(np.maximum(logs, 0.0)).astype(np.float32),
-    )
+    return rows[:, :at].astype(np.float32), np.log1p(np.maximum(logs, 0.0)).astype(np.float32)
 
 
 _QUOTIENTS = ("prompt", "answer", "total", "output_tokens")
@@ -240,8 +208,7 @@ def _tools_valid(c: Completion) -> float:
 
 def _json_valid(text: str) -> float:
     """1 or 0 for a text that begins like a JSON object or list, else NaN."""
-    start = text[:64].lstrip()[:1]
-    if start not in ("{", "["):
+    if text.lstrip()[:1] not in _JSON_STARTS:
         return NAN
     try:
         orjson.loads(text)
@@ -250,9 +217,12 @@ def _json_valid(text: str) -> float:
     return 1.0
 
 
+_JSON_STARTS = frozenset("{[")
+
+
 def _number(value: Any) -> float:
     """Bounded, so that it fits 32 bits."""
-    return max(-1e6, min(1e6, float(value))) if isinstance(value, int | float) else NAN
+    return max(-1e6, min(1e6, float(value))) if isinstance(value, _REAL) else NAN
 
 
 @lru_cache(4096)
@@ -264,7 +234,8 @@ def _places(name: str) -> tuple[float, float]:
 
 def _cut(text: str) -> bytes:
     """The beginning and the end of a text: at most _COUNTED bytes."""
-    short = text if len(text) <= _COUNTED else text[: _COUNTED // 2] + text[-(_COUNTED // 2) :]
+    half = _COUNTED // 2
+    short = text if len(text) <= _COUNTED else f"{text[:half]}\n{text[1 - half :]}"
     return short.encode("utf-8", "replace")[:_COUNTED]
 
 

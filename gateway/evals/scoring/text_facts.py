@@ -86,7 +86,7 @@ def _facts_of_group(texts: Sequence[bytes]) -> list[TextFacts]:
     sizes = np.fromiter(map(len, texts), dtype=np.int64, count=len(texts))
     bounds = np.concatenate(([0], np.cumsum(sizes + 1)))
     counts = np.diff(np.searchsorted(starts, bounds))
-    repeating = _repeating(_hashed_words(joined, starts, ends), counts)
+    repeating = _repeating(hashed_words(joined, starts, ends), counts)
     return [TextFacts(n, at in repeating) for at, n in enumerate(counts.tolist())]
 
 
@@ -104,8 +104,11 @@ def _spaces(data: NDArray[np.uint8]) -> NDArray[np.bool_]:
     return space
 
 
-def _hashed_words(data: bytearray, starts: NDArray[np.int64], ends: NDArray[np.int64]) -> NDArray[np.uint64]:
-    """Equal for equal words: a word's bytes where it has at most eight, else a hash of the first and last eight."""
+def hashed_words(data: bytes | bytearray, starts: NDArray[np.int64], ends: NDArray[np.int64]) -> NDArray[np.uint64]:
+    """Equal for equal words: a word's bytes where it has at most eight, else a hash of the first and last eight.
+
+    data: ends with at least eight bytes that are in no word. starts, ends: of the words, in bytes.
+    """
     windows = np.ndarray((len(data) - _WINDOW + 1,), dtype="<u8", buffer=data, strides=(1,))
     lengths = ends - starts
     words: NDArray[np.uint64] = windows[starts] & _MASKS[np.minimum(lengths, _WINDOW)]
