@@ -19,8 +19,10 @@ from gateway.config.feedback import ImplicitLanguage
 from gateway.evals.scoring.types import Subject
 from gateway.evals.store.rows import Sign, Turn
 
-_REACTION_WORDS = 14
-"""Only this many words at the beginning of a message are a reaction; what follows may be pasted text."""
+_READ_WORDS = 40
+"""Only this many words at the beginning of a message are read; what follows may be pasted text."""
+_MOST_AFTER = 2
+"""More words after a reaction, in the same clause, make it a statement on something else."""
 _THANKS_WORDS = 12
 """A longer message is a new question, whose thanks are politeness."""
 _SAME_WORD = 0.8
@@ -31,6 +33,10 @@ _LONG_WORD = 5
 class _Rules:
     """Those of one language in implicit.toml."""
 
+    lead: re.Pattern[str]
+    not_after: frozenset[str]
+    spoken: re.Pattern[str]
+    """Somebody of a story says it."""
     thanks: re.Pattern[str]
     not_thanks: re.Pattern[str]
     wrong: re.Pattern[str]
@@ -51,8 +57,8 @@ class ImplicitFeedback:
         found: list[Sign] = []
         if earlier is not None and self._same_question(folded, _folded(earlier)):
             found.append("repeat")
-        start = " ".join(_statements(" ".join(folded.split()[:_REACTION_WORDS])))
-        if any(r.wrong.search(start) for r in self._rules):
+        start = " ".join(_statements(" ".join(folded.split()[:_READ_WORDS])))
+        if any(_begins(r, r.wrong, start) for r in self._rules):
             found.append("wrong")
         elif len(folded.split()) <= _THANKS_WORDS and any(_thanked(r, start) for r in self._rules):
             found.append("thanks")
@@ -89,11 +95,16 @@ class ImplicitFeedback:
 
 
 def _compiled(language: Mapping[str, Any]) -> _Rules:
-    thanks, not_thanks, wrong = ("|".join(language[key]) for key in ("thanks", "not_thanks", "wrong"))
+    keys = ("thanks", "not_thanks", "wrong")
+    thanks, not_thanks, wrong = ("|".join(sorted(language[key], key=len, reverse=True)) for key in keys)
+    lead = "|".join(sorted(map(re.escape, language["lead"].split()), key=len, reverse=True))
     return _Rules(
-        re.compile(rf"(?<!\w)(?:{thanks})(?!\w)"),
+        re.compile(rf"[\s¡]*(?:(?:{lead})(?![\w'])[\s,.!;¡–—-]*)*"),
+        frozenset(language["not_after"].split()),
+        re.compile(rf"(?<!\w)(?:{'|'.join(language['spoken'].split())})(?!\w)"),
+        re.compile(rf"(?:{thanks})(?![\w-])"),
         re.compile(rf"(?<!\w)(?:{not_thanks})"),
-        re.compile(rf"(?<!\w)(?:{wrong})"),
+        re.compile(rf"(?:{wrong})(?![\w-])"),
         frozenset(language["fillers"].split()),
     )
 
@@ -103,9 +114,26 @@ def _statements(text: str) -> list[str]:
     return [part for part in re.findall(r"[^.!?]+[.!?]*", text) if "?" not in part]
 
 
+def _begins(rules: _Rules, reaction: re.Pattern[str], start: str) -> bool:
+    """Whether the statements begin with this reaction, after any of the words that lead to one."""
+    end = match.end() if (match := rules.lead.match(start)) else 0
+    places = [m.start() for m in re.finditer(r"(?<![\w'])[\w¡]", start[: end + 1])]
+    return any(
+        _is_whole(rules, start[found.end() :]) for at in places if (found := reaction.match(start, at)) is not None
+    )
+
+
+def _is_whole(rules: _Rules, rest: str) -> bool:
+    """Whether what follows a reaction leaves it one. After a colon stands a text to work on."""
+    clause, *after = re.split(r"[.,;!()–—…]| - ", rest, maxsplit=1)
+    words = clause.split()
+    if after and rules.spoken.search(after[0]):
+        return False
+    return ":" not in clause and len(words) <= _MOST_AFTER and not (words and words[0].split("'")[0] in rules.not_after)
+
+
 def _thanked(rules: _Rules, start: str) -> bool:
-    """After a colon stands a text to work on."""
-    return ":" not in start and bool(rules.thanks.search(start)) and not rules.not_thanks.search(start)
+    return ":" not in start and _begins(rules, rules.thanks, start) and not rules.not_thanks.search(start)
 
 
 def _folded(text: str) -> str:
