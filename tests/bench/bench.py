@@ -22,6 +22,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NoReturn
 
+import scaling
 import show
 import systems
 from rows import ROWS, Bench
@@ -55,6 +56,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--pin", action="store_true", help="each system on one core, upstream and load on the others")
     for form in ("json", "svg", "markdown"):
         parser.add_argument(f"--{form}", type=Path, metavar="FILE", help=f"also write the report as {form}")
+    parser.add_argument("--scaling", type=Path, metavar="FILE", help="also put the figures into this page (scaling.md)")
     asked = parser.parse_args()
     if asked.seconds < 1 or asked.rounds < 1:
         parser.error("--seconds and --rounds are 1 or more")
@@ -98,7 +100,8 @@ def _report(asked: argparse.Namespace, bench: Bench) -> None:
     versions = _versions(bench)
     caption = _caption(machine, versions, asked, bench)
     say(show.text(bench.rows))
-    say(f"\n{caption}")
+    say(f"\n{caption}\n")
+    say("\n".join(show.summary(bench.rows)))
     busy = _busiest(bench)
     if busy > QUIET:
         say(f"not to be quoted: other programs took up to {busy:.0%} of the machine; {QUIET:.0%} is quiet")
@@ -112,11 +115,23 @@ def _report(asked: argparse.Namespace, bench: Bench) -> None:
         found = {"machine": machine, "versions": versions, "run": run, **show.as_json(bench.rows)}
         found |= {"troubles": bench.troubles, "configurations": bench.configurations}
         asked.json.write_text(json.dumps(found, indent=1, ensure_ascii=False) + "\n")
+    if asked.scaling:
+        _scaling(asked.scaling, machine, bench)
     plain = next((row for row in bench.rows if row.key == "plain" and show.medians(row)), None)
     if asked.svg and plain:
         asked.svg.write_text(
             show.svg(plain, f"{_now()[:10]}, {machine['cpu']}, {machine['cores']} cores, one worker each")
         )
+
+
+def _scaling(page: Path, machine: dict[str, Any], bench: Bench) -> None:
+    found = {row.key: show.medians(row).get(show.OURS) for row in bench.rows if row.key in scaling.NEEDED}
+    figures = {key: value for key, value in found.items() if value is not None}
+    if len(figures) < len(scaling.NEEDED):
+        note(f"{page} is left as it was: not all of {', '.join(scaling.NEEDED)} was measured")
+        return
+    place = f"{machine['cpu']}, {machine['cores']} shared cores, Python {platform.python_version()}"
+    page.write_text(scaling.renewed(page.read_text(), figures, _now()[:10], place))
 
 
 def _caption(machine: dict[str, Any], versions: dict[str, str], asked: argparse.Namespace, bench: Bench) -> str:

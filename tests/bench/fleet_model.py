@@ -8,14 +8,19 @@ from __future__ import annotations
 
 import random
 from collections import deque
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Protocol
 
-from simulator import SLICE_S, Machine, Process, Simulation, Then
+from simulator import SLICE_S, Machine, Process, Session, Simulation, Then
+
+from gateway.evals.consumer import ConsumerTiming
 
 GATHER_S = 0.010  # a recorder waits so long to fill a batch (proxy/recording/recorder.py)
-BATCH = 256  # entries of one append, and of one read (evals/consumer.py)
+APPENDED = 256  # entries of one append, at most
+FEWEST, MOST = ConsumerTiming().count, ConsumerTiming().most_count
+"""Entries of a read: while it finds fewer, and while more wait."""
+TICK_S = ConsumerTiming().tick_s
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,13 +70,13 @@ class Costs:
     wait_s: float
     """What a consumer waits for a batch without any CPU being used: for the disk."""
     writing: float = 0.5
-    """The share of the consumer's time that it takes to write: it alternates with the store's connection,"""
+    """The share of the consumer's CPU time in which it writes: it alternates with the store's connection,"""
     turns: int = 1
-    """so many times a batch, and whoever wakes waits for a core again."""
+    """so many times a batch."""
     slice_s: float = SLICE_S
     """As in Machine."""
     consumer_tick_s: float = 0.0
-    """What a consumer does once a second, with work or without; likewise the stream server and the store for it."""
+    """What a consumer does once a second, between two rounds; likewise the stream server and the store for it."""
     stream_tick_s: float = 0.0
     store_tick_s: float = 0.0
 
@@ -95,8 +100,10 @@ class Size:
     consumers: int
     rate: float
     connections: int = 32
-    answer_s: float = 0.0
-    """How long the upstream takes, without any CPU of this machine."""
+    events: int = 0
+    """Of a streamed answer; 0: it comes at once, and whole."""
+    gap_s: float = 0.0
+    """Between two events of an answer."""
 
 
 @dataclass(slots=True)
@@ -105,15 +112,28 @@ class Seen:
 
     served: float
     scored: float
+    steady: float
+    """Scored, between the first acknowledgement and the last."""
     waiting: int
     """Entries that were appended and not acknowledged at the end."""
+    cpu_s: Mapping[str, float] = field(default_factory=dict)
+    """By part, as fleet.py names them."""
+
+
+def steady(acknowledged: Sequence[tuple[float, int]]) -> float:
+    """Entries a second, from (time, all that were acknowledged until then): between the first time and the last, so
+    that a batch of which only a part falls into the window does not count. 0.0: there is no such time."""
+    if len(acknowledged) < 2:
+        return 0.0
+    (began, first), (ended, last) = acknowledged[0], acknowledged[-1]
+    return (last - first) / (ended - began)
 
 
 class Shard:
     """One stream on one stream server: entries that wait to be read, with the time of their arrival."""
 
     def __init__(self, server: Process, costs: Costs) -> None:
-        self.server, self._costs = server, costs
+        self.server, self.costs = server, costs
         self.waiting = self.appended = self.most = 0
         self._arrived: deque[tuple[float, int]] = deque()
         self.sleeping: deque[Consumer] = deque()
@@ -127,7 +147,7 @@ class Shard:
             if self.sleeping:
                 self.sleeping.popleft().begin()
 
-        self.server.ask(self._costs.append.of(n), appended)
+        self.server.ask(self.costs.append.of(n), appended)
 
     def take(self, most: int) -> tuple[int, float]:
         """(entries, the arrival of the oldest); (0, 0.0): none waits."""
@@ -160,6 +180,10 @@ class Surroundings(Protocol):
         """The store's other processes work, and nobody waits for them."""
         ...
 
+    def acknowledged(self, n: int) -> None:
+        """Entries are scored, stored and acknowledged."""
+        ...
+
 
 class Consumer:
     """Reads, scores, writes, acknowledges; then again. own: its process. store: that of its connection."""
@@ -173,22 +197,39 @@ class Consumer:
         self.at_work = 0
         """Entries of the present round."""
         self._began = 0.0
-        shard.sleeping.append(self)
-        fleet.simulation.after(fleet.simulation.rng.random(), self._tick)
+        self._count = FEWEST
+        self._tick_at = fleet.simulation.rng.random() * TICK_S
+        self.sleep()
+
+    def sleep(self) -> None:
+        """Until entries come, or the next tick is due."""
+        simulation = self._fleet.simulation
+        self._shard.sleeping.append(self)
+        simulation.after(max(0.0, self._tick_at - simulation.now), self._wake)
+
+    def _wake(self) -> None:
+        if self in self._shard.sleeping:
+            self._shard.sleeping.remove(self)
+            self.begin()
 
     def _tick(self) -> None:
-        costs, fleet = self._fleet.costs, self._fleet
-        self._own.ask(costs.consumer_tick_s, lambda: self._store.ask(costs.store_tick_s, lambda: None))
+        costs, simulation = self._fleet.costs, self._fleet.simulation
+        self._tick_at = simulation.now + TICK_S
         self._shard.server.ask(costs.stream_tick_s, lambda: None)
-        fleet.simulation.after(1.0, self._tick)
+        self._own.ask(costs.consumer_tick_s, lambda: self._store.ask(costs.store_tick_s, self.begin))
 
     def begin(self) -> None:
-        costs = self._fleet.costs
-        n, oldest = self._shard.take(BATCH)
-        if not n:
-            self._shard.sleeping.append(self)
+        """A round: it ticks between two of them."""
+        costs, now = self._fleet.costs, self._fleet.simulation.now
+        if now >= self._tick_at:
+            self._tick()
             return
-        self._began, self.at_work = self._fleet.simulation.now, n
+        n, oldest = self._shard.take(self._count)
+        self._count = FEWEST if n < self._count else MOST
+        if not n:
+            self.sleep()
+            return
+        self._began, self.at_work = now, n
         read = costs.read.of(n)
         # Reading, then scoring with what judges take, then writing, then acknowledging.
         self._shard.server.ask(read / 2, lambda: self._score(n, oldest))
@@ -222,6 +263,7 @@ class Consumer:
         self.at_work = 0
         self.busy_s += self._fleet.simulation.now - self._began
         self.longest_s = max(self.longest_s, self._fleet.simulation.now - oldest)
+        self._fleet.acknowledged(n)
         self.begin()
 
 
@@ -243,7 +285,7 @@ class Worker:
                 self._fleet.simulation.after(GATHER_S, self._append)
 
     def _append(self) -> None:
-        n, self.gathered = min(self.gathered, BATCH), max(0, self.gathered - BATCH)
+        n, self.gathered = min(self.gathered, APPENDED), max(0, self.gathered - APPENDED)
         self._shard.append(self._fleet.simulation, n)
         self._appending = self.gathered > 0
         if self._appending:
@@ -253,22 +295,31 @@ class Worker:
 class Fleet:
     """Everything on one machine, as fleet.py measures it: clients that never rest, and cores that all share.
 
-    others: as in Machine.
+    A process of PostgreSQL is a session of its own (it calls setsid(2)); all others are in one.
     """
 
-    def __init__(self, costs: Costs, size: Size, cores: int, others: int = 0, seed: int = 1) -> None:
+    def __init__(self, costs: Costs, size: Size, cores: int, seed: int = 1) -> None:
         self.costs, self.rate = costs, size.rate
         self.simulation = simulation = Simulation(random.Random(seed))
-        self.machine = Machine(simulation, cores, others, costs.slice_s)
-        self.shard = Shard(self.process(), costs)
-        self._background, self._upstream = self.process(), self.process()
-        self._clients = [self.process() for _ in range(size.gateways)]
-        self.workers = [Worker(self, self.process(), self.shard) for _ in range(size.gateways * size.workers)]
-        self.consumers = [Consumer(self, self.shard, self.process(), self.process()) for _ in range(size.consumers)]
-        self._size, self._closed = size, False
+        self.machine = Machine(simulation, cores, costs.slice_s)
+        self._parts: dict[str, list[Process]] = {}
+        self.shard = Shard(self._process("stream server"), costs)
+        self._background, self._upstream = self._process("store", Session()), self._process("upstream")
+        self._clients = [self._process("load generator") for _ in range(size.gateways)]
+        self.workers = [
+            Worker(self, self._process("gateways"), self.shard) for _ in range(size.gateways * size.workers)
+        ]
+        self.consumers = [
+            Consumer(self, self.shard, self._process("consumers"), self._process("store", Session()))
+            for _ in range(size.consumers)
+        ]
+        self._size, self._closed, self._asked = size, False, 0
+        self._acknowledged: list[tuple[float, int]] = []
 
-    def process(self) -> Process:
-        return Process(self.simulation, self.machine)
+    def _process(self, part: str, session: Session | None = None) -> Process:
+        process = Process(self.simulation, self.machine, session)
+        self._parts.setdefault(part, []).append(process)
+        return process
 
     def judged_s(self, n: int) -> float:
         return 0.0
@@ -280,16 +331,28 @@ class Fleet:
     def behind(self, n: int) -> None:
         self._background.ask(self.costs.background.of(n), lambda: None)
 
+    def acknowledged(self, n: int) -> None:
+        before = self._acknowledged[-1][1] if self._acknowledged else 0
+        self._acknowledged.append((self.simulation.now, before + n))
+
     def run(self, seconds: float) -> Seen:
-        """The load, from an empty stream, and what was seen in that time."""
+        """The load, from an empty stream, until the last answer has ended, and what was seen in that time."""
+        simulation = self.simulation
+        began = simulation.now
         for gateway, client in enumerate(self._clients):
             own = self.workers[gateway * self._size.workers :][: self._size.workers]
             for connection in range(self._size.connections):
                 self._ask(client, own[connection % len(own)])
-        self.simulation.run(self.simulation.now + seconds)
+        simulation.run(began + seconds)
         self._closed = True
+        while self._size.events and self._asked > self.served:
+            simulation.run(simulation.now + 0.01)
+        took_s = simulation.now - began
         scored = sum(c.scored for c in self.consumers)
-        return Seen(self.served / seconds, scored / seconds, self.shard.appended - scored)
+        cpu_s = {part: sum(p.used_s for p in processes) for part, processes in self._parts.items()}
+        return Seen(
+            self.served / took_s, scored / took_s, steady(self._acknowledged), self.shard.appended - scored, cpu_s
+        )
 
     @property
     def served(self) -> int:
@@ -298,25 +361,34 @@ class Fleet:
     def drain(self, seconds: float) -> float:
         """Entries scored a second, after the clients have stopped; at most for so long."""
         before, began, last = sum(c.scored for c in self.consumers), self.simulation.now, self.simulation.now
-        while self.simulation.now < began + seconds and (self.shard.waiting or not self.shard.appended):
+        while self.simulation.now < began + seconds and self.shard.appended > sum(c.scored for c in self.consumers):
             self.simulation.run(self.simulation.now + 0.05)
             last = self.simulation.now
         return (sum(c.scored for c in self.consumers) - before) / max(last - began, 1e-9)
 
     def _ask(self, client: Process, worker: Worker) -> None:
-        """One request: the client, the gateway, the upstream, the gateway; then the next on this connection."""
-        costs = self.costs
+        """One request, of which the client's, the gateway's and the upstream's work is done in equal parts: to ask, and
+        for each event of the answer; then the next on this connection."""
         if self._closed:
             return
+        self._asked += 1
+        costs, size = self.costs, self._size
+        events = max(size.events, 1)
+        client_s, request_s = costs.client_s / (1 + events), costs.request_s / (1 + events)
 
-        def answered() -> None:
-            worker.answered()
+        def event(left: int) -> None:
+            def relayed() -> None:
+                client.ask(client_s, ended if left == 1 else lambda: None)
+
+            def sent() -> None:
+                worker.process.ask(request_s, relayed)
+                if left > 1:
+                    self.simulation.after(size.gap_s, lambda: event(left - 1))
+
+            self._upstream.ask(costs.upstream_s / events, sent)
+
+        def ended() -> None:
+            worker.process.ask(costs.record_s * self.rate, worker.answered)
             self._ask(client, worker)
 
-        def back() -> None:
-            worker.process.ask(costs.request_s / 2 + costs.record_s * self.rate, answered)
-
-        def asked() -> None:
-            self._upstream.ask(costs.upstream_s, lambda: self.simulation.after(self._size.answer_s, back))
-
-        client.ask(costs.client_s, lambda: worker.process.ask(costs.request_s / 2, asked))
+        client.ask(client_s, lambda: worker.process.ask(request_s, lambda: event(events)))

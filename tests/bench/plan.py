@@ -19,7 +19,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from fleet_model import BATCH, GATHER_S, Consumer, Cost, Costs, Judge, Shard
+from fleet_model import GATHER_S, MOST, Consumer, Cost, Costs, Judge, Shard
 from simulator import Machine, Process, Simulation, Then
 
 COSTS = Path(__file__).resolve().parents[2] / "docs" / "fleet.json"
@@ -81,7 +81,7 @@ class Plan:
         return max(self.load, key=lambda part: self.load[part])
 
 
-def capacity(costs: Costs, judges: Sequence[Judge] = (), batch: int = BATCH) -> float:
+def capacity(costs: Costs, judges: Sequence[Judge] = (), batch: int = MOST) -> float:
     """Exchanges a second of one consumer that never waits for entries or for a core."""
     return batch / cycle_s(costs, judges, batch)
 
@@ -103,11 +103,11 @@ def plan(costs: Costs, size: Bytes, traffic: Traffic, hardware: Hardware, judges
     call_s = costs.request_s + costs.record_s * traffic.rate
     workers = max(1, math.ceil(traffic.calls * call_s / BUSY))
     n = traffic.recorded
-    stream_s = appended_s(costs, traffic, workers) + costs.read.of(BATCH) / BATCH
+    stream_s = appended_s(costs, traffic, workers) + costs.read.of(MOST) / MOST
     shards = max(1, math.ceil(n * stream_s / BUSY))
     own = capacity(costs, judges)
     consumers = max(1, math.ceil(n / own / BUSY))
-    store = n * (costs.store.of(BATCH) + costs.background.of(BATCH)) / BATCH + consumers * costs.store_tick_s
+    store = n * (costs.store.of(MOST) + costs.background.of(MOST)) / MOST + consumers * costs.store_tick_s
     cores = max(1, math.ceil(store / BUSY))
     load = {
         "gateways": traffic.calls * call_s / workers,
@@ -171,6 +171,9 @@ class PlannedFleet:
     def behind(self, n: int) -> None:
         self._background.ask(self.costs.background.of(n), lambda: None)
 
+    def acknowledged(self, n: int) -> None:
+        """Its consumer counts them."""
+
     def commit(self, n: int, then: Then) -> None:
         """In order of arrival: there is one log."""
         self._disk.ask(n * self._disk_s, then)
@@ -194,12 +197,12 @@ class PlannedFleet:
     def _outcome(self, seconds: float) -> Outcome:
         scored = sum(c.scored for c in self.consumers)
         appended = sum(s.appended for s in self.shards)
-        busiest = max(s.cpu_s for s in self._servers) / seconds
+        busiest = max(s.used_s for s in self._servers) / seconds
         load = {
             "stream server": busiest,
             "consumers": sum(c.busy_s for c in self.consumers) / len(self.consumers) / seconds,
             "store's cores": self._store.busy_s / seconds / self._store.cores,
-            "store's disk": self._disk.cpu_s / seconds,
+            "store's disk": self._disk.used_s / seconds,
         }
         most = sum(s.most for s in self.shards)
         longest = max((c.longest_s for c in self.consumers), default=0.0)
@@ -230,10 +233,10 @@ def table(costs: Costs, size: Bytes, fleets: Sequence[Traffic], hardware: Hardwa
 def limits(costs: Costs, size: Bytes, hardware: Hardware) -> Mapping[str, float]:
     """Exchanges a second at which one of each saturates."""
     return {
-        "a shard of the stream": 1 / (costs.append.each_s + (costs.read.of(BATCH)) / BATCH),
+        "a shard of the stream": 1 / (costs.append.each_s + (costs.read.of(MOST)) / MOST),
         "a consumer": capacity(costs),
         f"PostgreSQL on {hardware.store_cores} cores": hardware.store_cores
-        / ((costs.store.of(BATCH) + costs.background.of(BATCH)) / BATCH),
+        / ((costs.store.of(MOST) + costs.background.of(MOST)) / MOST),
         f"a disk of {hardware.disk_mb_s:.0f} MB a second": hardware.disk_mb_s * 1e6 / size.wal,
     }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
@@ -17,10 +18,11 @@ import scored
 import shadowed
 import stores
 import systems
+from calls import counted
 from cost import Meter, Others, rss_mb
 from load import HOST, Paced, Requests, Streams, Wrk, Wrong, paced, with_headers
 from phases import PHASES, PLAIN, RECORDED, STREAM, by_phase
-from stage import Failed, Running, Stage, System
+from stage import ROOT, Failed, Running, Stage, System
 
 T = TypeVar("T")
 IN_FLIGHT = 64
@@ -62,7 +64,7 @@ class Bench:
     def run(self, names: Iterable[str]) -> None:
         for name in names:
             self.say(name)
-            others = Others()
+            others, began = Others(), time.monotonic()
             try:
                 # Two workers want two cores.
                 with Stage(self.configurations, pin=self.pin and name != "workers") as stage:
@@ -70,6 +72,7 @@ class Bench:
                     self.others[name] = others.share()
             except (Failed, Wrong, OSError) as error:
                 self.trouble(name, error)
+            self.say(f"  {time.monotonic() - began:.0f} s")
 
     def all(self) -> list[System]:
         return [systems.gateway(), systems.nginx(), *self.peers]
@@ -288,7 +291,12 @@ def rss(bench: Bench, stage: Stage) -> list[Row]:
             full[each.name] = [streams.hold(OPEN, 2, partial(rss_mb, each.pid))]
         except (Wrong, OSError) as error:
             bench.trouble(each.name, error)
-    return [Row("idle", "memory, idle", "MB RSS", idle), Row("open", f"memory, {OPEN} streams open", "MB RSS", full)]
+    each = {name: [(full[name][0] - idle[name][0]) * 1e3 / OPEN] for name in full}
+    return [
+        Row("idle", "memory, idle", "MB RSS", idle),
+        Row("open", f"memory, {OPEN} streams open", "MB RSS", full),
+        Row("open_each", f"memory, each of {OPEN} streams", "KB RSS", each),
+    ]
 
 
 def many(bench: Bench, stage: Stage) -> list[Row]:
@@ -367,6 +375,45 @@ def phases(bench: Bench, stage: Stage) -> list[Row]:
     return [*rows, Row("phases", "all phases, without sockets", "µs CPU", whole)]
 
 
+def calls(bench: Bench, stage: Stage) -> list[Row]:
+    """The same in each round; of another version of Python others."""
+    kinds = {PLAIN: ("plain", 0.0), RECORDED: ("plain", 1.0), STREAM: ("stream", 0.0)}
+    found = {kind: [counted(request, rate, 20)] for kind, (request, rate) in kinds.items()}
+    return [Row("calls", "function calls of the gateway's own code", "calls", found)]
+
+
+def ready(bench: Bench, stage: Stage) -> list[Row]:
+    """From the start of `gateway serve` until it answers, with the keys and aliases of all other rows."""
+    upstream = stage.start(systems.upstream("plain"))
+    found = []
+    for n in range(bench.rounds + 1):
+        with Stage() as own:
+            started = own.start(systems.gateway(), upstream)
+            found += [started.ready_s] if n else []  # the first one fills the page cache
+    return [Row("ready", "`gateway serve`, until it answers", "s", {"gateway": found})]
+
+
+def install(bench: Bench, stage: Stage) -> list[Row]:
+    """`make up` in a new environment, and until the gateway answers. Once; pip's cache has what it needs, since `make
+    bench` has installed the same."""
+    environment, began = stage.directory / "venv", time.monotonic()
+    command = ["make", "--no-print-directory", "-C", str(ROOT), f"VENV={environment}", f"{environment}/.up"]
+    made = subprocess.run(command, capture_output=True, text=True, check=False)
+    if made.returncode:
+        raise Failed(f"make up: {made.stderr.strip()[-300:]}")
+    installed_s = time.monotonic() - began
+    up = System("make up", "", lambda spot: [str(environment / "bin/gateway"), "up", "--port", str(spot.port)], _health)
+    whole_s = installed_s + stage.start(up).ready_s
+    return [
+        Row("install", "`make up` from pip's cache: the environment", "s", {"gateway": [installed_s]}),
+        Row("up", "`make up` from pip's cache, until the gateway answers", "s", {"gateway": [whole_s]}),
+    ]
+
+
+def _health(port: int) -> bytes:
+    return f"GET /health HTTP/1.1\r\nHost: {HOST}:{port}\r\n\r\n".encode()
+
+
 def consumer_postgres(bench: Bench, stage: Stage) -> list[Row]:
     """The database's own processes are not counted; the second row has them."""
     with stores.postgres() as server:
@@ -438,6 +485,9 @@ ROWS: Mapping[str, Callable[[Bench, Stage], list[Row]]] = {
     "workers": workers,
     "consumer": consumer,
     "phases": phases,
+    "calls": calls,
+    "ready": ready,
+    "install": install,
     "consumer_postgres": consumer_postgres,
     "consumer_workers": consumer_workers,
     "predictor": predictor,

@@ -5,7 +5,6 @@ It knows nothing of the gateway; fleet_model.py builds one out of these. Times a
 
 from __future__ import annotations
 
-import math
 import random
 from collections import deque
 from collections.abc import Callable
@@ -45,71 +44,130 @@ class Simulation:
         self.after(self.rng.expovariate(rate()), next_one)
 
 
-SLICE_S = 0.002
+SLICE_S = 0.004
+
+
+class Session:
+    """Processes that the scheduler treats as one: sessions get equal shares first (Linux: `autogroup`, setsid(2))."""
+
+    def __init__(self) -> None:
+        self.ran_s = 0.0
+        """The time that its processes have had, as the machine counts it."""
+        self.least_s = 0.0
+        """`ran_s` of its process that got a core last, at the least: what one that wakes is compared with."""
+        self.ready = 0
+        """Its processes that run, or wait for a core."""
 
 
 class Machine:
-    """Cores that processes share: as Linux does it, whoever has had least time runs next, for a slice of time at most.
+    """Cores that processes share as Linux does it: the session that has had the least time runs next, and of its
+    processes the one that has; for a slice at most while others wait.
 
-    A process that wakes waits until a core is free or somebody's slice is over; it is then not taken to have had less
-    than one slice less than those who ran. others: threads of other programs, which never rest.
+    A process that wakes takes the core of one that has had more time at once, otherwise it waits for a core or for the
+    end of a slice (EEVDF). After a sleep it is not taken to have had less than a slice less than the others.
     """
 
-    def __init__(self, simulation: Simulation, cores: int, others: int = 0, slice_s: float = SLICE_S) -> None:
+    def __init__(self, simulation: Simulation, cores: int, slice_s: float = SLICE_S) -> None:
         self._simulation, self.cores, self._slice_s = simulation, cores, slice_s
-        self._idle = cores
-        self._ready: list[tuple[float, int, Process]] = []
-        self._order = count()
+        self.session = Session()
+        """Of all processes that have none of their own."""
+        self._ready: list[Process] = []
+        self._woken: list[Process] = []
+        self._running: list[Process] = []
         self._least_s = 0.0
+        self._held = False  # a job ends, and what it starts is placed afterwards
         self.busy_s = 0.0
-        """Core seconds that were used, but for those of other programs."""
-        self.others_s = 0.0
-        for _ in range(others):
-            Process(simulation, self, foreign=True).ask(math.inf, lambda: None)
+        """Core seconds that were used."""
 
     def wake(self, process: Process) -> None:
         """A process has something to do."""
-        process.ran_s = max(process.ran_s, self._least_s - self._slice_s)
-        self._queue(process)
-        self._dispatch()
+        session = process.session
+        process.ran_s = max(process.ran_s, session.least_s - self._slice_s)
+        if not session.ready:
+            session.ran_s = max(session.ran_s, self._least_s - self._slice_s)
+        session.ready += 1
+        self._ready.append(process)
+        self._woken.append(process)
+        if not self._held:
+            self._place()
 
-    def _queue(self, process: Process) -> None:
-        heappush(self._ready, (process.ran_s, next(self._order), process))
+    def _place(self) -> None:
+        """Fills idle cores; then each process that has just woken may take a core."""
+        while self._ready and len(self._running) < self.cores:
+            self._run(min(self._ready, key=_had))
+        for process in self._woken:
+            if not process.running:
+                self._take_core(process)
+        self._woken.clear()
 
-    def _dispatch(self) -> None:
-        while self._idle and self._ready:
-            self._idle -= 1
-            ran_s, _, process = heappop(self._ready)
-            self._least_s = max(self._least_s, ran_s)
-            process.running = True
-            self._go(process, self._slice_s)
+    def _take_core(self, process: Process) -> None:
+        for each in self._running:
+            self._count(each)
+        last = max(self._running, key=_had)
+        if _had(process) < _had(last):
+            self._leave(last)
+            self._ready.append(last)
+            self._run(process)
 
-    def _go(self, process: Process, left_s: float) -> None:
-        work_s = min(process.left_s, left_s)
-        self._simulation.after(work_s, lambda: self._stopped(process, work_s, left_s - work_s))
+    def _run(self, process: Process) -> None:
+        self._ready.remove(process)
+        self._least_s = max(self._least_s, process.session.ran_s)
+        process.session.least_s = max(process.session.least_s, process.ran_s)
+        process.running, process.slice_s, process.since = True, self._slice_s, self._simulation.now
+        self._running.append(process)
+        self._go_on(process)
 
-    def _stopped(self, process: Process, work_s: float, left_s: float) -> None:
-        if process.foreign:
-            self.others_s += work_s
-        else:
-            self.busy_s += work_s
-        process.ran_s += work_s
-        process.worked(work_s)
-        if process.left_s > 0 and left_s > 0:
-            self._go(process, left_s)
-            return
+    def _go_on(self, process: Process) -> None:
+        process.stay += 1
+        stay = process.stay
+        self._simulation.after(min(process.left_s, process.slice_s), lambda: self._stopped(process, stay))
+
+    def _leave(self, process: Process) -> None:
+        self._running.remove(process)
         process.running = False
-        self._idle += 1
-        if process.left_s > 0:
-            self._queue(process)
-        self._dispatch()
+        process.stay += 1
+
+    def _count(self, process: Process) -> None:
+        """What it has run until now."""
+        ran_s = self._simulation.now - process.since
+        process.since = self._simulation.now
+        process.ran_s += ran_s
+        process.session.ran_s += ran_s
+        process.used_s += ran_s
+        process.left_s -= ran_s
+        process.slice_s -= ran_s
+        self.busy_s += ran_s
+
+    def _stopped(self, process: Process, stay: int) -> None:
+        if process.stay != stay:
+            return  # another has taken its core meanwhile
+        self._count(process)
+        self._held = True
+        process.worked()
+        self._held = False
+        if not process.at_work:
+            self._leave(process)
+            process.session.ready -= 1
+        elif process.slice_s > _LEAST_S / 2:
+            self._go_on(process)
+        else:
+            self._leave(process)
+            self._ready.append(process)
+        self._place()
+
+
+def _had(process: Process) -> tuple[float, float]:
+    return process.session.ran_s, process.ran_s
 
 
 class Process:
-    """One thread of a machine: its jobs run one after another, in the order in which they came."""
+    """One thread of a machine: its jobs run one after another, in the order in which they came.
 
-    def __init__(self, simulation: Simulation, machine: Machine, *, foreign: bool = False) -> None:
-        self._simulation, self._machine, self.foreign = simulation, machine, foreign
+    session: of its own; None: the machine's.
+    """
+
+    def __init__(self, simulation: Simulation, machine: Machine, session: Session | None = None) -> None:
+        self._simulation, self._machine, self.session = simulation, machine, session or machine.session
         self._waiting: deque[tuple[float, float, Then]] = deque()
         self._job: tuple[float, float, Then] | None = None
         self.left_s = 0.0
@@ -118,9 +176,13 @@ class Process:
         """It has a core."""
         self.ran_s = 0.0
         """The time it has had, as the machine counts it."""
+        self.used_s = 0.0
+        """CPU seconds that it has used."""
+        self.since = self.slice_s = 0.0
+        """While it runs: from when on its time is not counted yet, and what is left of its slice."""
+        self.stay = 0
+        """Of its times on a core, the number of this one."""
         self.came = self.done = 0
-        self.cpu_s = 0.0
-        """CPU seconds of the jobs that have begun."""
         self.waited_s = self.stayed_s = 0.0
         """Sums over the jobs that are done: before they began, and in all."""
         self.inside_s = 0.0
@@ -131,6 +193,10 @@ class Process:
     def inside(self) -> int:
         return self.came - self.done
 
+    @property
+    def at_work(self) -> bool:
+        return self._job is not None
+
     def ask(self, work_s: float, then: Then) -> None:
         """A job of so many CPU seconds, more than 0."""
         self._look()
@@ -140,10 +206,9 @@ class Process:
             self._begin()
             self._machine.wake(self)
 
-    def worked(self, work_s: float) -> None:
-        """The machine ran the present job for so long."""
+    def worked(self) -> None:
+        """The machine has run it for some time: ends the present job if it is done, and begins the next."""
         assert self._job is not None
-        self.left_s -= work_s
         if self.left_s > _LEAST_S / 2:
             return
         came, began, then = self._job
@@ -159,7 +224,6 @@ class Process:
     def _begin(self) -> None:
         came, work_s, then = self._waiting.popleft()
         self._job, self.left_s = (came, self._simulation.now, then), work_s
-        self.cpu_s += work_s
 
     def _look(self) -> None:
         self.inside_s += self.inside * (self._simulation.now - self._looked)

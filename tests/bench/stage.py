@@ -72,6 +72,8 @@ class Running:
     pid: int
     slow: bool = False
     headers: Mapping[str, str] = field(default_factory=dict)
+    ready_s: float = 0.0
+    """From its start until it answered its probe."""
 
 
 @dataclass(slots=True)
@@ -119,6 +121,7 @@ class Stage:
         probe = probe or system.probe
         spot = Spot(self, load.free_port(), upstream.port if upstream else 0)
         argv = system.argv(spot)
+        began = time.monotonic()
         with self._place(upstream is not None):
             program = self.run(f"{spot.port}", argv)
         files = {name: self._public(text) for name, text in self.written.get(spot.port, {}).items()}
@@ -129,8 +132,8 @@ class Stage:
             self._still_runs(program, system.name, spot.port)
             return load.answers(spot.port, load.with_headers(probe(spot.port), headers))
 
-        until(ready, START_S, lambda: f"{system.name}: not ready after {START_S:g} s: {self._said(spot.port)}")
-        return Running(system.name, spot.port, program.pid, system.slow, headers)
+        until(ready, START_S, lambda: f"{system.name}: not ready after {START_S:g} s: {self._said(spot.port)}", 0.01)
+        return Running(system.name, spot.port, program.pid, system.slow, headers, time.monotonic() - began)
 
     @contextlib.contextmanager
     def _place(self, measured: bool) -> Iterator[None]:
@@ -187,13 +190,13 @@ class Stage:
         return re.sub(r"^/\S*/(?=[^/\s]+$)", "", text)
 
 
-def until(holds: Callable[[], bool], seconds: float, otherwise: Callable[[], str]) -> None:
+def until(holds: Callable[[], bool], seconds: float, otherwise: Callable[[], str], every_s: float = 0.05) -> None:
     """Raises Failed, with what otherwise() says, when it does not hold in time."""
     deadline = time.monotonic() + seconds
     while not holds():
         if time.monotonic() > deadline:
             raise Failed(otherwise())
-        time.sleep(0.05)
+        time.sleep(every_s)
 
 
 def _accepts(path: Path) -> bool:

@@ -60,7 +60,9 @@ def test_a_short_run_measures_reports_and_leaves_nothing(tmp_path: Path, tempora
     assert bench.returncode == 0, out + notes
     found: dict[str, Any] = json.loads(files["json"].read_text())
     assert all(found["rows"][0]["medians"][name] > 0 for name in ("gateway", "nginx"))
-    assert "target: ≤ 5.5 × nginx" in out
+    assert "target: ≤ 3.8 × nginx" in out
+    assert "| plain request | ≤ 3.8 × nginx | " in out
+    assert "| memory, idle | ≤ 58 | – | not run |" in out, "the unit is that of the row, which was not measured"
     assert "| plain request, 64 in flight, µs CPU |" in files["markdown"].read_text()
     assert "<svg" in files["svg"].read_text()
     assert not any(str(temporary) in path.read_text() for path in files.values())

@@ -27,12 +27,14 @@ def test_a_short_run_measures_every_size_and_writes_its_page(tmp_path: Path) -> 
     page, found = tmp_path / "page.md", tmp_path / "fleet.json"
     page.write_text("before\n<!-- `make bench-fleet` writes from here -->\nold\n<!-- to here -->\nafter\n")
     with tempfile.TemporaryDirectory(prefix="f") as temporary:
-        command = [sys.executable, str(Path(__file__).with_name("fleet.py")), "--seconds", "1"]
+        command = [sys.executable, str(Path(__file__).with_name("fleet.py")), "--seconds", "1", "--rounds", "1"]
         command += ["--json", str(found), "--markdown", str(page)]
         subprocess.run(command, check=True, env=os.environ | {"TMPDIR": temporary})
         assert list(Path(temporary).iterdir()) == []
     report = json.loads(found.read_text())
-    assert all(each["served"] > 0 for each in report["measured"].values())
+    assert all(each["served"] > 0 for rounds in report["measured"].values() for each in rounds)
+    assert {row["what"] for row in report["compared"]} >= {"requests answered a second", "scored a second"}
+    assert all(min(row["simulated"]) > 0 for row in report["compared"])
     assert report["costs"]["request_s"] > 0
     assert report["bytes"]["store"] > 1000
     text = page.read_text()
@@ -40,3 +42,6 @@ def test_a_short_run_measures_every_size_and_writes_its_page(tmp_path: Path) -> 
     assert text.endswith("<!-- to here -->\nafter\n")
     assert "| 1 000 | 200 000 |" in text
     assert "old" not in text
+    more = [*command[:2], "--again", str(found), "--rounds", "0", "--json", str(tmp_path / "again.json")]
+    subprocess.run(more, check=True)
+    assert json.loads((tmp_path / "again.json").read_text())["compared"] == report["compared"], "a seed gives one run"

@@ -10,10 +10,9 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))  # as in test_simulator.py
 import plan
-from fleet_model import BATCH, GATHER_S, Cost, Costs, Fleet, Judge, Size, fit
+from fleet_model import APPENDED, GATHER_S, MOST, Cost, Costs, Fleet, Judge, Size, fit, steady
 from plan import Bytes, Hardware, PlannedFleet, Traffic
 
-from gateway.evals.consumer import ConsumerTiming
 from gateway.proxy.recording import recorder
 
 COSTS = Costs(
@@ -24,8 +23,8 @@ COSTS = Costs(
 BYTES = Bytes(stream_memory=3200, stream_file=3300, store=6600, wal=7600)
 
 
-def test_batches_are_those_of_the_gateway_and_the_consumer() -> None:
-    assert ConsumerTiming().count == recorder._BATCH == BATCH
+def test_batches_are_those_of_the_gateway() -> None:
+    assert recorder._BATCH == APPENDED
     assert recorder._GATHER_S == GATHER_S
 
 
@@ -48,16 +47,26 @@ def test_all_cores_are_used_and_requests_take_what_they_cost() -> None:
     assert seen.served == pytest.approx(2 / each_s, rel=0.05)
 
 
-def test_other_programs_take_their_share() -> None:
-    alone, beside = (Fleet(COSTS, Size(2, 2, 1, 0.0), 2, others=n).run(0.1).served for n in (0, 4))
-    assert 0.3 < beside / alone < 0.7
+def test_a_streamed_answer_takes_its_gaps_and_what_it_costs() -> None:
+    size = Size(1, 1, 1, 0.0, connections=4, events=11, gap_s=0.01)
+    fleet = Fleet(COSTS, size, cores=4)
+    seen = fleet.run(0.5)
+    assert seen.served == pytest.approx(4 / 0.1, rel=0.05)
+    assert fleet.served == 4 * 5, "no answer is counted by halves"
+    assert seen.cpu_s["gateways"] == pytest.approx(fleet.served * COSTS.request_s, rel=0.01)
+
+
+def test_a_rate_is_that_between_the_first_batch_and_the_last() -> None:
+    assert steady([(1.0, 100), (2.0, 200), (3.0, 300)]) == 100.0
+    assert steady([(1.0, 100)]) == steady([]) == 0.0
 
 
 def test_a_consumer_drains_at_its_capacity() -> None:
     fleet = Fleet(COSTS, Size(1, 1, 1, 1.0), cores=8)
-    fleet.run(0.6)
-    assert fleet.shard.waiting > 8 * BATCH
-    assert fleet.drain(0.6) == pytest.approx(plan.capacity(COSTS), rel=0.05)
+    fleet.shard.append(fleet.simulation, 12 * MOST)
+    fleet.simulation.run(0.1)
+    assert fleet.shard.appended == 12 * MOST
+    assert fleet.drain(10) == pytest.approx(plan.capacity(COSTS), rel=0.05)
 
 
 @pytest.mark.parametrize("gateways", [10, 1000])
@@ -88,9 +97,9 @@ def test_beyond_the_part_that_fails_first_the_backlog_grows() -> None:
 
 
 def test_a_judge_that_takes_seconds_sets_the_pace_of_a_consumer() -> None:
-    """A round reads 256 exchanges and waits for its judges: with 1 %, for about one turn of eight calls."""
+    """A round reads 1 024 exchanges and waits for its judges: with 1 %, for two turns of eight calls."""
     judge = Judge(0.01, 2.0)
-    assert plan.capacity(COSTS, [judge]) < 130 < plan.capacity(COSTS) / 10
+    assert plan.capacity(COSTS, [judge]) < MOST / 4 < plan.capacity(COSTS) / 10
 
 
 def test_costs_are_recovered_from_what_they_add_up_to() -> None:

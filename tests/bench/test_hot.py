@@ -8,26 +8,22 @@ for other versions (which make fewer). Who needs more calls for good reason move
 
 from __future__ import annotations
 
-import asyncio
 import importlib.util
 import sys
 from pathlib import Path
-from types import FrameType, ModuleType
+from types import ModuleType
 from typing import Any
 
 import pytest
 
-import gateway
-
 HERE = Path(__file__).parent
-OURS = str(Path(gateway.__file__).parent)
 
 
 @pytest.fixture(scope="module")
-def hot() -> Any:
+def counted() -> Any:
     sys.path.insert(0, str(HERE))
     try:
-        return _load("hot")
+        return _load("calls").counted
     finally:
         sys.path.remove(str(HERE))
 
@@ -41,46 +37,21 @@ def _load(name: str) -> ModuleType:
     return module
 
 
-def counted(hot: Any, kind: str, rate: float, n: int, limits: bool = False) -> float:
-    """Calls for one request, by n of them after as many that are not counted. n: below the calls that are folded into
-    the metrics at once, whose number depends on how long they took."""
-    calls = 0
-
-    def count(frame: FrameType, event: str, _: Any) -> None:
-        nonlocal calls
-        if event in ("call", "c_call") and frame.f_code.co_filename.startswith(OURS):
-            calls += 1
-
-    async def drive(driven: Any) -> None:
-        request, answer = getattr(hot, kind)()
-        await driven.run(n, request, answer)
-        driven.metrics.counts.flush()
-        sys.setprofile(count)
-        try:
-            answers = await driven.run(n, request, answer)
-        finally:
-            sys.setprofile(None)
-        assert answers.startswith(b"HTTP/1.1 200 OK") or answers.endswith(b"0\r\n\r\n")
-
-    asyncio.run(hot.driven(rate, drive, limits))
-    return calls / n
-
-
 # kind, sampling rate, calls
 BOUNDS = [("plain", 0.0, 198), ("plain", 1.0, 222), ("stream", 0.0, 1716)]
 
 
 @pytest.mark.parametrize(("kind", "rate", "bound"), BOUNDS, ids=["plain", "plain, recorded", "103 events"])
-def test_a_request_takes_no_more_calls_than_it_did(hot: Any, kind: str, rate: float, bound: int) -> None:
-    calls = counted(hot, kind, rate, 20)
+def test_a_request_takes_no_more_calls_than_it_did(counted: Any, kind: str, rate: float, bound: int) -> None:
+    calls = counted(kind, rate, 20)
     assert calls <= bound * 1.02, f"{calls:g} calls for one request; it was {bound}"
     assert calls >= bound * 0.7, f"{calls:g} calls: shorter by a third. Lower the bound, so that it stays so"
 
 
-def test_the_count_is_the_same_each_time(hot: Any) -> None:
-    assert counted(hot, "plain", 1.0, 20) == counted(hot, "plain", 1.0, 20)
+def test_the_count_is_the_same_each_time(counted: Any) -> None:
+    assert counted("plain", 1.0, 20) == counted("plain", 1.0, 20)
 
 
-def test_limits_at_three_scopes_take_twelve_calls_at_most(hot: Any) -> None:
-    without, limited = (counted(hot, "plain", 0.0, 20, limits) for limits in (False, True))
+def test_limits_at_three_scopes_take_twelve_calls_at_most(counted: Any) -> None:
+    without, limited = (counted("plain", 0.0, 20, limits) for limits in (False, True))
     assert 6 <= limited - without <= 12, f"{limited - without:g} calls more"

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))  # the benchmark is no package: its programs run as they stand
-from simulator import SLICE_S, Machine, Process, Simulation
+from simulator import SLICE_S, Machine, Process, Session, Simulation
 
 
 def queue(load: float, jobs: int, seed: int = 1, *, exponential: bool = False) -> tuple[Process, Machine, float]:
@@ -59,7 +59,7 @@ def test_every_job_ends_once_and_its_work_is_the_machine_s_busy_time() -> None:
         )
     simulation.run(1_000)
     assert sorted(ended) == list(range(200))
-    assert sum(p.cpu_s for p in processes) == pytest.approx(sum(work)) == pytest.approx(machine.busy_s)
+    assert sum(p.used_s for p in processes) == pytest.approx(sum(work)) == pytest.approx(machine.busy_s)
     assert [p.inside for p in processes] == [0] * 5
 
 
@@ -85,24 +85,44 @@ def test_a_shorter_job_leaves_its_share_to_the_others() -> None:
     assert at == pytest.approx([2.0, 3.0], abs=2 * SLICE_S)
 
 
-def test_a_process_that_wakes_waits_for_a_slice_and_not_for_a_job() -> None:
+def test_a_process_that_wakes_takes_the_core_of_one_that_had_more() -> None:
     simulation = Simulation(random.Random(5))
     machine = Machine(simulation, 1)
     Process(simulation, machine).ask(10.0, lambda: None)
     short, at = Process(simulation, machine), []
     simulation.after(1.0005, lambda: short.ask(0.0001, lambda: at.append(simulation.now)))
     simulation.run(20)
-    assert 1.0006 <= at[0] <= 1.0006 + SLICE_S
+    assert at == pytest.approx([1.0006])
 
 
-def test_programs_that_never_rest_take_an_equal_share() -> None:
+def test_one_that_has_just_had_as_much_waits_for_the_slice() -> None:
+    simulation = Simulation(random.Random(5))
+    machine = Machine(simulation, 1)
+    hungry = [Process(simulation, machine) for _ in range(2)]
+    for each in hungry:
+        each.ask(10.0, lambda: None)
+    often, waited = Process(simulation, machine), []
+
+    def again(since: float) -> None:
+        waited.append(simulation.now - since - 0.003)
+        simulation.after(1e-4, lambda: often.ask(0.003, lambda now=simulation.now: again(now)))
+
+    often.ask(0.003, lambda: again(0.0))
+    simulation.run(9)
+    assert often.used_s == pytest.approx(3.0, rel=0.1), "a third: it never sleeps long enough to be ahead"
+    assert max(waited) > SLICE_S
+
+
+def test_a_session_of_its_own_gets_the_share_of_all_others_together() -> None:
     simulation = Simulation(random.Random(6))
-    machine = Machine(simulation, 2, others=3)
-    ours = Process(simulation, machine)
-    at: list[float] = []
-    ours.ask(1.0, lambda: at.append(simulation.now))
+    machine = Machine(simulation, 1)
+    own = Process(simulation, machine, Session())
+    others = [Process(simulation, machine) for _ in range(4)]
+    for each in (own, *others):
+        each.ask(100.0, lambda: None)
     simulation.run(10)
-    assert at == pytest.approx([2.0], abs=0.02)
+    assert own.used_s == pytest.approx(5.0, abs=0.02)
+    assert [each.used_s for each in others] == pytest.approx([1.25] * 4, abs=0.02)
 
 
 def test_a_seed_gives_one_run() -> None:

@@ -1,0 +1,301 @@
+"""From what fleet.py has measured: costs, what the simulator predicts from them, and tables. Measures nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
+from statistics import fmean, median
+from typing import Any
+
+import bench
+import fleet_model
+import plan
+from fleet_measured import (
+    CALIBRATION,
+    DRAIN,
+    LOAD,
+    OPEN,
+    PARTS,
+    PILE,
+    SIZES,
+    SMALL,
+    Measured,
+    Rounds,
+    Window,
+    at_speed,
+    quiet,
+    together,
+)
+from fleet_model import Cost, Costs, Fleet, Size, fit
+
+WITHIN = 0.20
+QUIET = bench.QUIET
+
+
+def costs_of(rounds: Rounds, slice_s: float) -> Costs:
+    """From one gateway with one worker and one consumer. What is recorded piles up while its consumer is stopped; then
+    the consumer has the machine for itself and reads the largest batches; the smaller rate gives it small ones."""
+    usual_s = usual(rounds)
+    pile, small = (level(quiet(rounds[name], QUIET), usual_s) for name in (PILE, SMALL))
+    load = together(m.load for m in pile)
+    drain = together(m.drain for m in level(quiet(rounds[PILE], QUIET, during=DRAIN), usual_s))
+    few = together([w for m in small for w in (m.load, m.drain)])
+    idle = together(m.idle for m in (*pile, *small))
+    ticks = {part: idle.cpu_s[part] / idle.seconds for part in ("consumers", "stream server", "store")}
+    request_s, record_s = _requests(pile, small)
+    served = sum(m.served for m in (*pile, *small))
+
+    def without_ticks(window: Window, part: str) -> float:
+        return window.cpu_s[part] - ticks[part] * window.seconds
+
+    read = fit([(drain.scored, drain.acks, without_ticks(drain, "stream server"))])
+    appending = [(w.appended, w.appends, without_ticks(w, "stream server") - read.of(w.scored)) for w in (load, few)]
+    both = (drain, few)
+    alone = together(m.drain for m in quiet(rounds[PILE], QUIET, during=DRAIN))
+    used_s = alone.cpu_s["consumers"] + alone.backends_s + alone.cpu_s["stream server"]
+    return Costs(
+        client_s=sum(m.load.cpu_s["load generator"] for m in (*pile, *small)) / served,
+        upstream_s=sum(m.load.cpu_s["upstream"] for m in (*pile, *small)) / served,
+        request_s=request_s, record_s=record_s, append=fit(appending), read=read,
+        consumer=fit([(w.scored, w.acks, without_ticks(w, "consumers")) for w in both]),
+        store=fit([(w.scored, w.acks, w.backends_s - ticks["store"] * w.seconds) for w in both]),
+        background=fit([(w.scored, w.acks, w.cpu_s["store"] - w.backends_s) for w in both]),
+        wait_s=max(0.0, (drain.seconds - used_s) / max(drain.acks, 1)),
+        writing=fmean(m.phases.get("write", 0.5) for m in pile),
+        turns=max(1, round(drain.switches / max(drain.acks, 1))), slice_s=slice_s,
+        consumer_tick_s=ticks["consumers"], stream_tick_s=ticks["stream server"], store_tick_s=ticks["store"],
+    )  # fmt: skip
+
+
+def usual(rounds: Rounds) -> float:
+    """The yardstick of the machine as it mostly was when the costs were measured."""
+    return median(m.yardstick_s for name in (PILE, SMALL) for m in rounds[name])
+
+
+def level(rounds: Sequence[Measured], usual_s: float) -> list[Measured]:
+    """As if the machine had had its usual speed."""
+    found = []
+    for m in rounds:
+        windows = {name: at_speed(getattr(m, name), usual_s / m.yardstick_s) for name in ("load", "drain", "idle")}
+        found.append(replace(m, **windows))
+    return found
+
+
+def at_yardstick(costs: Costs, factor: float) -> Costs:
+    """What all that takes CPU time costs when the yardstick takes so many times what it usually does."""
+    found: dict[str, Any] = {}
+    for name, value in asdict(costs).items():
+        if isinstance(value, dict):
+            found[name] = Cost(factor * value["each_s"], factor * value["batch_s"])
+        elif name.endswith("_s") and name not in ("wait_s", "slice_s"):
+            found[name] = factor * value
+    return replace(costs, **found)
+
+
+def drain_factor(costs: Costs, drain: Window) -> float:
+    """The yardstick of a drain, when there is no load: what the store's connections take for an exchange."""
+    expected_s = costs.store.each_s * drain.scored + costs.store.batch_s * drain.acks
+    ticks_s = costs.store_tick_s * drain.seconds
+    return (drain.backends_s - ticks_s) / expected_s if drain.scored > 2 * fleet_model.MOST else 1.0
+
+
+def _requests(pile: Sequence[Measured], small: Sequence[Measured]) -> tuple[float, float]:
+    """CPU seconds of a gateway: for a request, and besides for one that is recorded."""
+    whole, part = (sum(m.load.cpu_s["gateways"] for m in of) / sum(m.served for m in of) for of in (pile, small))
+    record_s = max(0.0, (whole - part) / (CALIBRATION[PILE].rate - CALIBRATION[SMALL].rate))
+    return whole - record_s, record_s
+
+
+def of_streams(costs: Costs, rounds: Rounds) -> Costs:
+    """The same with the requests of one gateway's streams."""
+    found = quiet(rounds[OPEN], QUIET)
+    load, served = together(m.load for m in found), sum(m.served for m in found)
+    return replace(
+        costs, request_s=load.cpu_s["gateways"] / served - costs.record_s,
+        client_s=load.cpu_s["load generator"] / served, upstream_s=load.cpu_s["upstream"] / served,
+    )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Compared:
+    """One quantity of one size, round by round."""
+
+    size: str
+    what: str
+    measured: Sequence[float]
+    simulated: Sequence[float]
+
+    @property
+    def deviations(self) -> list[float]:
+        """Of the simulated from the measured, of each round; lowest first."""
+        return sorted(s / m - 1 for s, m in zip(self.simulated, self.measured, strict=True))
+
+    @property
+    def deviation(self) -> float:
+        return median(self.deviations)
+
+    @property
+    def noisy(self) -> bool:
+        """Whether the rounds disagree by more than what is asked of the prediction."""
+        return self.deviations[-1] - self.deviations[0] > WITHIN
+
+
+@dataclass(frozen=True, slots=True)
+class Simulated:
+    """A size as the simulator has it: by the second, and CPU cores by part."""
+
+    served: float
+    scored: float
+    steady: float
+    drained: float
+    waiting: float
+    cores: Mapping[str, float]
+
+
+def simulated(size: Size, costs: Costs, afterwards: Costs, cores: int, seconds: float, seed: int) -> Simulated:
+    """seconds: of load, at these costs. afterwards: the costs of the drain."""
+    fleet = Fleet(costs, size, cores, seed)
+    seen = fleet.run(seconds)
+    used = {part: seen.cpu_s[part] / fleet.simulation.now for part in PARTS}
+    fleet.costs = fleet.shard.costs = afterwards
+    return Simulated(seen.served, seen.scored, seen.steady, fleet.drain(5.0), seen.waiting, used)
+
+
+Pairs = Sequence[tuple[Measured, Simulated]]
+"""The rounds of a size, and each as the simulator has it at the speed that the machine had then."""
+
+
+def compared(name: str, pairs: Pairs) -> list[Compared]:
+    """A backlog, and what is scored of it afterwards, only where it is several batches: of fewer, it counts whether one
+    is just being written."""
+
+    def of(
+        what: str, value: Callable[[Measured], float], predicted: Callable[[Simulated], float], during: int = LOAD
+    ) -> Compared:
+        kept = quiet([m for m, _ in pairs], QUIET, during=during)
+        both = [(value(m), predicted(s)) for m, s in pairs if any(m is each for each in kept)]
+        return Compared(name, what, [m for m, _ in both], [s for _, s in both])
+
+    answered = of("requests answered a second", lambda m: m.served / m.load.seconds, lambda s: s.served)
+    if median(m.waiting for m, _ in pairs) <= 2 * fleet_model.MOST:
+        return [answered, of("scored a second", lambda m: m.load.scored / m.load.seconds, lambda s: s.scored)]
+    return [
+        answered,
+        of("scored a second meanwhile", lambda m: m.steady, lambda s: s.steady),
+        of("scored a second afterwards", lambda m: m.drain.scored / m.drain.seconds, lambda s: s.drained, DRAIN),
+        of("left to score", lambda m: m.waiting, lambda s: s.waiting),
+    ]
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    text: str
+    costs: Costs
+    of_streams: Costs
+    size: plan.Bytes
+    rows: Sequence[Compared]
+    seconds: int
+
+    def as_json(self) -> dict[str, Any]:
+        rows = [asdict(row) | {"deviation": row.deviation} for row in self.rows]
+        return {
+            "date": _today(), "machine": bench.this_machine(), "seconds": self.seconds, "costs": asdict(self.costs),
+            "costs_of_streams": asdict(self.of_streams), "bytes": asdict(self.size), "compared": rows,
+        }  # fmt: skip
+
+
+def report(found: Rounds, slice_s: float, seconds: int) -> Report:
+    cores, usual_s = bench.this_machine()["cores"], usual(found)
+    costs = costs_of(found, slice_s)
+    streams = of_streams(costs, found)
+    pairs = dict[str, Pairs]()
+    for name, size in SIZES.items():
+        pairs[name] = [
+            (m, simulated(size, streams, streams, cores, seconds, seed) if size.events else
+             simulated(size, at_yardstick(costs, m.yardstick_s / usual_s),
+                       at_yardstick(costs, drain_factor(costs, m.drain)), cores, m.load.seconds, seed))
+            for seed, m in enumerate(found[name])
+        ]  # fmt: skip
+    rows = [row for name, each in pairs.items() for row in compared(name, each)]
+    size = sized(found[PILE])
+    parts = [_caption(found, seconds), _prediction(rows), _shares(pairs), _costs(found, costs, size)]
+    return Report("\n\n".join(parts), costs, streams, size, rows, seconds)
+
+
+def _prediction(rows: Sequence[Compared]) -> str:
+    columns = ("measured", "simulated", "deviation", f"within {WITHIN:.0%}")
+    lines = [f"| gateways × workers | | {' | '.join(columns)} |", "|---|---|" + "---:|" * (len(columns) - 1) + "---|"]
+    for row in rows:
+        low, *_, high = row.deviations if len(row.deviations) > 1 else row.deviations * 2
+        deviation = f"{row.deviation:+.0%} ({low:+.0%} … {high:+.0%})"
+        verdict = ("yes" if abs(row.deviation) <= WITHIN else "**no**") + (", rounds disagree" if row.noisy else "")
+        cells = (_range(row.measured), _range(row.simulated), deviation, verdict)
+        lines.append(f"| {row.size} | {row.what} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def _range(values: Sequence[float]) -> str:
+    return f"{plan.spaced(median(values))} ({plan.spaced(min(values))} … {plan.spaced(max(values))})"
+
+
+def _shares(pairs: Mapping[str, Pairs]) -> str:
+    """CPU cores by part during the load."""
+    head = "cores during the load, measured / simulated"
+    lines = [f"| {head} | {' | '.join(PARTS)} | others |", "|---|" + "---:|" * (len(PARTS) + 1)]
+    for name, each in pairs.items():
+        rounds = quiet([m for m, _ in each], QUIET)
+        load = together(m.load for m in rounds)
+        cells = (
+            f"{load.cpu_s[part] / load.seconds:.2f} / {fmean(s.cores[part] for _, s in each):.2f}" for part in PARTS
+        )
+        lines.append(f"| {name} | {' | '.join(cells)} | {max(m.others[0] for m in rounds):.0%} |")
+    return "\n".join(lines)
+
+
+def _costs(rounds: Rounds, costs: Costs, size: plan.Bytes) -> str:
+    phases = ", ".join(f"{name} {share:.0%}" for name, share in rounds[PILE][0].phases.items())
+    us = {
+        "gateway: a request / more if it is recorded": (costs.request_s, costs.record_s),
+        "stream server: an exchange appended / an append": (costs.append.each_s, costs.append.batch_s),
+        "stream server: an exchange read, acknowledged, trimmed / a batch": (costs.read.each_s, costs.read.batch_s),
+        "consumer: an exchange / a batch": (costs.consumer.each_s, costs.consumer.batch_s),
+        "store, the consumer's connection: an exchange / a batch": (costs.store.each_s, costs.store.batch_s),
+        "store, other processes: an exchange / a batch": (costs.background.each_s, costs.background.batch_s),
+    }
+    lines = ["| CPU, µs | each | besides |", "|---|---:|---:|"]
+    lines += [f"| {name} | {a * 1e6:.0f} | {b * 1e6:.0f} |" for name, (a, b) in us.items()]
+    memory, file, store, log = (plan.spaced(n) for n in asdict(size).values())
+    text = (
+        f"An exchange takes {memory} bytes of the stream server's memory, {file} of its append-only file, {store} of "
+        f"PostgreSQL's tables and indexes, and {log} of its write-ahead log. A consumer's CPU time: {phases}. A batch "
+        f"makes the consumer's connection wait {costs.turns} times, and the consumer besides for "
+        f"{costs.wait_s * 1e3:.1f} ms. A process gives its core to one that waits after {costs.slice_s * 1e3:.1f} ms."
+    )
+    return "\n".join([*lines, "", text])
+
+
+def sized(rounds: Sequence[Measured]) -> plan.Bytes:
+    stored = together([w for m in rounds for w in (m.load, m.drain)])
+    n = max(stored.scored, 1)
+    memory, file = (fmean(getattr(m, name) for m in rounds) for name in ("entry_bytes", "file_bytes"))
+    return plan.Bytes(memory, file, stored.store_bytes / n, stored.wal_bytes / n)
+
+
+def _today() -> str:
+    return f"{datetime.now(UTC):%Y-%m-%d}"
+
+
+def _caption(found: Rounds, seconds: int) -> str:
+    at = bench.this_machine()
+    rounds = {name: quiet(measured, QUIET) for name, measured in found.items()}
+    busiest = max(each.others[LOAD] for measured in rounds.values() for each in measured)
+    few = min(map(len, rounds.values()))
+    left_out = sum(map(len, found.values())) - sum(map(len, rounds.values()))
+    speeds = [m.yardstick_s for name in found if not {**CALIBRATION, **SIZES}[name].events for m in found[name]]
+    busy = "" if busiest <= QUIET and few >= 3 else " **A preliminary run: only bytes can be quoted.**"
+    return (
+        f"{_today()}; {at['cpu']}, {at['cores']} cores, {at['memory_gb']} GB, {seconds} s of load for each size, {few} "
+        f"rounds or more. {left_out} are left out, beside which other programs took more than {QUIET:.0%} of the "
+        f"machine. The yardstick took {min(speeds) * 1e6:.0f} to {max(speeds) * 1e6:.0f} µs a request.{busy}"
+    )
