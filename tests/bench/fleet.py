@@ -20,6 +20,7 @@ import resource
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections import Counter
@@ -344,29 +345,43 @@ def slice_s() -> float:
     return median(each for each in found if each > 1e-4)
 
 
+def disk_s(size: int = 4 << 20) -> float:
+    """How long the disk takes to have what was written: the median of ten times so many bytes, about a batch's log."""
+    found, block = [], os.urandom(size)
+    with tempfile.TemporaryFile() as file:
+        for _ in range(10):
+            file.write(block)
+            file.flush()
+            began = time.monotonic()
+            os.fdatasync(file.fileno())
+            found.append(time.monotonic() - began)
+    return median(found)
+
+
 def main() -> None:
     asked = _arguments()
     began = time.monotonic()
-    found, slice_of_time = read(asked.again) if asked.again else ({}, slice_s())
+    found, place = read(asked.again) if asked.again else ({}, {"slice_s": slice_s(), "wait_s": disk_s()})
+
+    def keep(more: Mapping[str, Any]) -> None:
+        if asked.json:
+            asked.json.write_text(json.dumps({"place": place, **more, "measured": as_json(found)}, indent=1) + "\n")
+
     if asked.rounds:
-        _measured(asked, found)
+        _measured(asked, found, lambda: keep({}))
     lacking = [name for name in (*CALIBRATION, *SIZES) if name not in found]
-    if asked.json:
-        report = {"machine": bench.this_machine(), "seconds": asked.seconds, "costs": {"slice_s": slice_of_time}}
-        asked.json.write_text(json.dumps(report | {"measured": as_json(found)}, indent=1) + "\n")
     if lacking:
         bench.note(f"nothing to predict yet: {', '.join(lacking)} was not measured")
         return
-    whole = fleet_report.report(found, slice_of_time, asked.seconds)
+    whole = fleet_report.report(found, place, asked.seconds)
     bench.say(f"{whole.text}\n\nIt took {time.monotonic() - began:.0f} s.")
-    if asked.json:
-        asked.json.write_text(json.dumps(whole.as_json() | {"measured": as_json(found)}, indent=1) + "\n")
+    keep(whole.as_json())
     if asked.markdown:
         _between_marks(asked.markdown, f"{whole.text}\n\n{plan.tables(whole.costs, whole.size)}")
 
 
-def _measured(asked: argparse.Namespace, found: Rounds) -> None:
-    """Adds rounds to what was found: all sizes once in each, those that give the costs first."""
+def _measured(asked: argparse.Namespace, found: Rounds, keep: Callable[[], None]) -> None:
+    """Adds rounds to what was found: all sizes once in each, those that give the costs first. keep: after each."""
     bench.need(None)
     began = time.monotonic()
     signal.signal(signal.SIGTERM, bench.told_to_end)
@@ -378,6 +393,7 @@ def _measured(asked: argparse.Namespace, found: Rounds) -> None:
             bench.note(f"{name} ({time.monotonic() - began:.0f} s)")
             measured = measure(both, size, number, asked.seconds, stopped=name == PILE)
             found.setdefault(name, []).append(measured)
+            keep()
 
 
 BEGIN, END = "<!-- `make bench-fleet` writes from here -->\n", "<!-- to here -->\n"

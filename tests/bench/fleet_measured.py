@@ -119,8 +119,8 @@ def quiet(rounds: Sequence[Measured], most: float, *, during: int = LOAD) -> lis
     return found or [min(rounds, key=lambda each: each.others[during])]
 
 
-def read(file: Path) -> tuple[Rounds, float]:
-    """What an earlier run measured: the rounds, and the slice of time."""
+def read(file: Path) -> tuple[Rounds, dict[str, float]]:
+    """What an earlier run measured: the rounds, and by name what it found of the machine itself."""
     found: Rounds = {}
     kept = json.loads(file.read_text())
     for name, rounds in kept["measured"].items():
@@ -128,7 +128,7 @@ def read(file: Path) -> tuple[Rounds, float]:
             windows = {w: Window(**each[w]) for w in ("load", "drain", "idle")}
             rest = {key: value for key, value in each.items() if key in Measured.__dataclass_fields__}
             found.setdefault(name, []).append(Measured(**{**rest, **windows, "others": tuple(each["others"])}))
-    return found, kept["costs"]["slice_s"]
+    return found, kept["place"]
 
 
 def as_json(rounds: Rounds) -> dict[str, list[dict[str, object]]]:

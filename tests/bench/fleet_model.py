@@ -16,11 +16,12 @@ from simulator import SLICE_S, Machine, Process, Session, Simulation, Then
 
 from gateway.evals.consumer import ConsumerTiming
 
-GATHER_S = 0.010  # a recorder waits so long to fill a batch (proxy/recording/recorder.py)
+GATHER_S = 0.020  # a recorder waits so long to fill a batch (proxy/recording/recorder.py)
 APPENDED = 256  # entries of one append, at most
 FEWEST, MOST = ConsumerTiming().count, ConsumerTiming().most_count
 """Entries of a read: while it finds fewer, and while more wait."""
 TICK_S = ConsumerTiming().tick_s
+GIL_S = 0.005  # sys.getswitchinterval()
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +69,7 @@ class Costs:
     background: Cost
     """Of the store's other processes."""
     wait_s: float
-    """What a consumer waits for a batch without any CPU being used: for the disk."""
+    """What a consumer waits for a batch without any CPU being used: until the disk has it."""
     writing: float = 0.5
     """The share of the consumer's CPU time in which it writes: it alternates with the store's connection,"""
     turns: int = 1
@@ -186,24 +187,32 @@ class Surroundings(Protocol):
 
 
 class Consumer:
-    """Reads, scores, writes, acknowledges; then again. own: its process. store: that of its connection."""
+    """Reads, scores, writes, acknowledges; while more entries wait than it reads, it reads and scores the next ones
+    during the write. own: its process. store: that of its connection."""
 
     def __init__(self, fleet: Surroundings, shard: Shard, own: Process, store: Process) -> None:
         self._fleet, self._shard, self._own, self._store = fleet, shard, own, store
         self.scored = 0
         self.longest_s = 0.0
-        self.busy_s = 0.0
-        """Time in rounds: from a read to its acknowledgement."""
         self.at_work = 0
-        """Entries of the present round."""
-        self._began = 0.0
+        """Entries that are read and not acknowledged."""
+        self._slept_s = self._asleep_since = 0.0
+        self._asleep = False
+        self._writing = False
+        self._then: Then | None = None  # what waits for the end of the write
         self._count = FEWEST
         self._tick_at = fleet.simulation.rng.random() * TICK_S
         self.sleep()
 
+    def busy(self) -> float:
+        """Seconds in which it had entries at work."""
+        now = self._fleet.simulation.now
+        return now - self._slept_s - (now - self._asleep_since if self._asleep else 0.0)
+
     def sleep(self) -> None:
         """Until entries come, or the next tick is due."""
         simulation = self._fleet.simulation
+        self._asleep, self._asleep_since = True, simulation.now
         self._shard.sleeping.append(self)
         simulation.after(max(0.0, self._tick_at - simulation.now), self._wake)
 
@@ -221,50 +230,79 @@ class Consumer:
     def begin(self) -> None:
         """A round: it ticks between two of them."""
         costs, now = self._fleet.costs, self._fleet.simulation.now
+        if self._asleep:
+            self._asleep, self._slept_s = False, self._slept_s + now - self._asleep_since
         if now >= self._tick_at:
             self._tick()
             return
-        n, oldest = self._shard.take(self._count)
-        self._count = FEWEST if n < self._count else MOST
+        asked = self._count
+        n, oldest = self._shard.take(asked)
+        self._count = FEWEST if n < asked else MOST
         if not n:
             self.sleep()
             return
-        self._began, self.at_work = now, n
-        read = costs.read.of(n)
-        # Reading, then scoring with what judges take, then writing, then acknowledging.
-        self._shard.server.ask(read / 2, lambda: self._score(n, oldest))
+        self.at_work += n
+        left_s = costs.consumer.of(n) * (1 - costs.writing)
+        batch = _Batch(n, oldest, ahead=n == asked)
+        self._shard.server.ask(costs.read.of(n) / 2, lambda: self._score(batch, left_s))
 
-    def _score(self, n: int, oldest: float) -> None:
+    def _score(self, batch: _Batch, left_s: float) -> None:
+        """In pieces: Python's threads take turns, and the one that writes is the other."""
         fleet = self._fleet
+        if left_s > GIL_S:
+            self._own.ask(GIL_S, lambda: self._score(batch, left_s - GIL_S))
+            return
 
         def scored() -> None:
-            fleet.simulation.after(fleet.judged_s(n), lambda: self._write(n, oldest, fleet.costs.turns))
+            fleet.simulation.after(fleet.judged_s(batch.n), lambda: self._scored(batch))
 
-        self._own.ask(fleet.costs.consumer.of(n) * (1 - fleet.costs.writing), scored)
+        self._own.ask(left_s, scored)
 
-    def _write(self, n: int, oldest: float, turns: int) -> None:
+    def _scored(self, batch: _Batch) -> None:
+        if self._writing:
+            self._then = lambda: self._scored(batch)
+            return
+        self._writing = True
+        self._write(batch, self._fleet.costs.turns)
+        if batch.ahead:
+            self.begin()
+        else:
+            self._then = self.begin
+
+    def _write(self, batch: _Batch, turns: int) -> None:
         """One turn after the other: the consumer sends, the store answers."""
         costs, fleet = self._fleet.costs, self._fleet
         if turns == 0:
-            fleet.behind(n)
-            fleet.simulation.after(costs.wait_s, lambda: fleet.commit(n, lambda: self._ack(n, oldest)))
+            fleet.behind(batch.n)
+            fleet.simulation.after(costs.wait_s, lambda: fleet.commit(batch.n, lambda: self._ack(batch)))
             return
 
         def sent() -> None:
-            self._store.ask(costs.store.of(n) / costs.turns, lambda: self._write(n, oldest, turns - 1))
+            self._store.ask(costs.store.of(batch.n) / costs.turns, lambda: self._write(batch, turns - 1))
 
-        self._own.ask(costs.consumer.of(n) * costs.writing / costs.turns, sent)
+        self._own.ask(costs.consumer.of(batch.n) * costs.writing / costs.turns, sent)
 
-    def _ack(self, n: int, oldest: float) -> None:
-        self._shard.server.ask(self._fleet.costs.read.of(n) / 2, lambda: self._acked(n, oldest))
+    def _ack(self, batch: _Batch) -> None:
+        self._shard.server.ask(self._fleet.costs.read.of(batch.n) / 2, lambda: self._acked(batch))
 
-    def _acked(self, n: int, oldest: float) -> None:
-        self.scored += n
-        self.at_work = 0
-        self.busy_s += self._fleet.simulation.now - self._began
-        self.longest_s = max(self.longest_s, self._fleet.simulation.now - oldest)
-        self._fleet.acknowledged(n)
-        self.begin()
+    def _acked(self, batch: _Batch) -> None:
+        self.scored += batch.n
+        self.at_work -= batch.n
+        self.longest_s = max(self.longest_s, self._fleet.simulation.now - batch.oldest)
+        self._fleet.acknowledged(batch.n)
+        self._writing = False
+        then, self._then = self._then, None
+        if then is not None:
+            then()
+
+
+@dataclass(frozen=True, slots=True)
+class _Batch:
+    """oldest: when its oldest entry arrived. ahead: more may wait, so the next is read before this one is stored."""
+
+    n: int
+    oldest: float
+    ahead: bool
 
 
 class Worker:

@@ -33,9 +33,9 @@ WITHIN = 0.20
 QUIET = bench.QUIET
 
 
-def costs_of(rounds: Rounds, slice_s: float) -> Costs:
-    """From one gateway with one worker and one consumer. What is recorded piles up while its consumer is stopped; then
-    the consumer has the machine for itself and reads the largest batches; the smaller rate gives it small ones."""
+def costs_of(rounds: Rounds, place: Mapping[str, float]) -> Costs:
+    """From one gateway and one consumer. What is recorded piles up while the consumer is stopped; then it has the
+    machine for itself and reads the largest batches; the smaller rate gives it small ones. place: slice_s, wait_s."""
     usual_s = usual(rounds)
     pile, small = (level(quiet(rounds[name], QUIET), usual_s) for name in (PILE, SMALL))
     load = together(m.load for m in pile)
@@ -52,8 +52,6 @@ def costs_of(rounds: Rounds, slice_s: float) -> Costs:
     read = fit([(drain.scored, drain.acks, without_ticks(drain, "stream server"))])
     appending = [(w.appended, w.appends, without_ticks(w, "stream server") - read.of(w.scored)) for w in (load, few)]
     both = (drain, few)
-    alone = together(m.drain for m in quiet(rounds[PILE], QUIET, during=DRAIN))
-    used_s = alone.cpu_s["consumers"] + alone.backends_s + alone.cpu_s["stream server"]
     return Costs(
         client_s=sum(m.load.cpu_s["load generator"] for m in (*pile, *small)) / served,
         upstream_s=sum(m.load.cpu_s["upstream"] for m in (*pile, *small)) / served,
@@ -61,9 +59,8 @@ def costs_of(rounds: Rounds, slice_s: float) -> Costs:
         consumer=fit([(w.scored, w.acks, without_ticks(w, "consumers")) for w in both]),
         store=fit([(w.scored, w.acks, w.backends_s - ticks["store"] * w.seconds) for w in both]),
         background=fit([(w.scored, w.acks, w.cpu_s["store"] - w.backends_s) for w in both]),
-        wait_s=max(0.0, (drain.seconds - used_s) / max(drain.acks, 1)),
         writing=fmean(m.phases.get("write", 0.5) for m in pile),
-        turns=max(1, round(drain.switches / max(drain.acks, 1))), slice_s=slice_s,
+        turns=max(1, round(drain.switches / max(drain.acks, 1))), **place,
         consumer_tick_s=ticks["consumers"], stream_tick_s=ticks["stream server"], store_tick_s=ticks["store"],
     )  # fmt: skip
 
@@ -205,9 +202,9 @@ class Report:
         }  # fmt: skip
 
 
-def report(found: Rounds, slice_s: float, seconds: int) -> Report:
+def report(found: Rounds, place: Mapping[str, float], seconds: int) -> Report:
     cores, usual_s = bench.this_machine()["cores"], usual(found)
-    costs = costs_of(found, slice_s)
+    costs = costs_of(found, place)
     streams = of_streams(costs, found)
     pairs = dict[str, Pairs]()
     for name, size in SIZES.items():

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from fleet_model import GATHER_S, MOST, Consumer, Cost, Costs, Judge, Shard
+from fleet_model import GATHER_S, MOST, Consumer, Cost, Costs, Judge, Shard, steady
 from simulator import Machine, Process, Simulation, Then
 
 COSTS = Path(__file__).resolve().parents[2] / "docs" / "fleet.json"
@@ -81,15 +81,48 @@ class Plan:
         return max(self.load, key=lambda part: self.load[part])
 
 
-def capacity(costs: Costs, judges: Sequence[Judge] = (), batch: int = MOST) -> float:
-    """Exchanges a second of one consumer that never waits for entries or for a core."""
-    return batch / cycle_s(costs, judges, batch)
+class _Alone:
+    """A consumer that never waits for entries, with a core of its own and one for its connection. As Surroundings."""
+
+    def __init__(self, costs: Costs, judges: Sequence[Judge], batches: int) -> None:
+        self.costs, self._judges = costs, judges
+        self.simulation = simulation = Simulation(random.Random(1))
+        self.acknowledged_at: list[tuple[float, int]] = []
+        own, store, server = (Process(simulation, Machine(simulation, 1, slice_s=math.inf)) for _ in range(3))
+        shard = Shard(server, replace(costs, append=Cost()))
+        shard.append(simulation, batches * MOST)
+        Consumer(self, shard, own, store)
+
+    def judged_s(self, n: int) -> float:
+        return judged_s(self.simulation.rng, self._judges, n)
+
+    def commit(self, n: int, then: Then) -> None:
+        then()
+
+    def behind(self, n: int) -> None:
+        """On cores of its own."""
+
+    def acknowledged(self, n: int) -> None:
+        before = self.acknowledged_at[-1][1] if self.acknowledged_at else 0
+        self.acknowledged_at.append((self.simulation.now, before + n))
 
 
-def cycle_s(costs: Costs, judges: Sequence[Judge], n: int) -> float:
-    """Seconds of one round: read, score, wait for the slowest judge, write, acknowledge."""
-    judged = max((math.ceil(n * j.share / j.concurrency) * j.seconds for j in judges), default=0.0)
-    return costs.read.of(n) + costs.consumer.of(n) + judged + costs.store.of(n) + costs.wait_s
+def capacity(costs: Costs, judges: Sequence[Judge] = (), batches: int = 40) -> float:
+    """Exchanges a second of one consumer that never waits for entries or for a core; simulated, since it scores one
+    batch while it writes another, and both take its CPU time in turns."""
+    alone = _Alone(costs, judges, batches)
+    while len(alone.acknowledged_at) < batches - 1:
+        alone.simulation.run(alone.simulation.now + 1.0)
+    return steady(alone.acknowledged_at[3 : batches - 1])
+
+
+def judged_s(rng: random.Random, judges: Sequence[Judge], n: int) -> float:
+    """How long a batch waits for its judges: each call takes its time, and so many run at once."""
+    longest = 0.0
+    for judge in judges:
+        asked = sum(rng.random() < judge.share for _ in range(n)) if judge.share < 1 else n
+        longest = max(longest, math.ceil(asked / judge.concurrency) * judge.seconds)
+    return longest
 
 
 def appended_s(costs: Costs, traffic: Traffic, workers: int) -> float:
@@ -161,12 +194,7 @@ class PlannedFleet:
         ]
 
     def judged_s(self, n: int) -> float:
-        """How long a batch waits for its judges: each call takes its time, and so many run at once."""
-        rng, longest = self.simulation.rng, 0.0
-        for judge in self._judges:
-            asked = sum(rng.random() < judge.share for _ in range(n)) if judge.share < 1 else n
-            longest = max(longest, math.ceil(asked / judge.concurrency) * judge.seconds)
-        return longest
+        return judged_s(self.simulation.rng, self._judges, n)
 
     def behind(self, n: int) -> None:
         self._background.ask(self.costs.background.of(n), lambda: None)
@@ -200,7 +228,7 @@ class PlannedFleet:
         busiest = max(s.used_s for s in self._servers) / seconds
         load = {
             "stream server": busiest,
-            "consumers": sum(c.busy_s for c in self.consumers) / len(self.consumers) / seconds,
+            "consumers": sum(c.busy() for c in self.consumers) / len(self.consumers) / seconds,
             "store's cores": self._store.busy_s / seconds / self._store.cores,
             "store's disk": self._disk.used_s / seconds,
         }

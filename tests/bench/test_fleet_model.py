@@ -62,11 +62,15 @@ def test_a_rate_is_that_between_the_first_batch_and_the_last() -> None:
 
 
 def test_a_consumer_drains_at_its_capacity() -> None:
+    """Which lies between that of one that does everything in turn, and what its own CPU time allows."""
     fleet = Fleet(COSTS, Size(1, 1, 1, 1.0), cores=8)
-    fleet.shard.append(fleet.simulation, 12 * MOST)
-    fleet.simulation.run(0.1)
-    assert fleet.shard.appended == 12 * MOST
-    assert fleet.drain(10) == pytest.approx(plan.capacity(COSTS), rel=0.05)
+    fleet.shard.append(fleet.simulation, 60 * MOST)
+    fleet.simulation.run(COSTS.append.of(60 * MOST) + 0.01)
+    assert fleet.shard.appended == 60 * MOST
+    capacity = plan.capacity(COSTS)
+    assert fleet.drain(20) == pytest.approx(capacity, rel=0.05)
+    own_s = COSTS.consumer.of(MOST)
+    assert MOST / (own_s + COSTS.store.of(MOST) + COSTS.read.of(MOST) + COSTS.wait_s) < capacity < MOST / own_s
 
 
 @pytest.mark.parametrize("gateways", [10, 1000])
