@@ -64,6 +64,9 @@ class ConsumerTiming:
     """Of such a batch, by the mean of the one before."""
     most_scoring_s: float = 0.25
     """CPU time of such a batch, by the mean of the one before: the event loop does nothing else meanwhile."""
+    most_waiting_s: float = 10.0
+    """Until such a batch is scored, by the mean of the one before: time in a judge's queue counts towards its deadline,
+    and a larger batch has a longer queue."""
     block_ms: int = 500
     tick_s: float = 1.0
     labels_s: float = 30.0
@@ -82,6 +85,14 @@ class ConsumerTiming:
     silent_ms: int = 60_000
     """A gateway process that has appended nothing for this long has ended; it appends a tally each second."""
     retry: Backoff = RETRY
+
+
+@dataclass(frozen=True, slots=True)
+class ScoringTime:
+    """What an entry of a batch took to be scored, in seconds."""
+
+    cpu_s: float = 0.0
+    wall_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +143,7 @@ class Consumer:
         self._writing: asyncio.Task[StreamDown | StoreDown | None] | None = None
         self._due: dict[str, float] = {}
         self._count = self._timing.count
-        self._scoring_s = 0.0  # CPU time for an entry, in the newest batch
+        self._scoring = ScoringTime()  # of an entry, in the newest batch
         self._unavailable = False
         self._reported_blocked = False
         self._labelled: Sequence[Mapping[str, Any]] = ()
@@ -176,7 +187,7 @@ class Consumer:
             await self._claim()
         asked = self._count
         entries = await self._read(asked)
-        self._count = next_count(entries, asked, self._timing, self._scoring_s)
+        self._count = next_count(entries, asked, self._timing, self._scoring)
         found = await self._score(entries)
         await self._written()
         if found is not None:
@@ -236,9 +247,10 @@ class Consumer:
             return None
         self._in_progress.update([entry.id for entry in entries])
         try:
-            began = time.thread_time()
+            cpu_s, wall_s = time.thread_time(), time.monotonic()
             found = await self._context.scoring.read(entries)
-            self._scoring_s = (time.thread_time() - began) / len(entries)
+            cpu_s, wall_s = time.thread_time() - cpu_s, time.monotonic() - wall_s
+            self._scoring = ScoringTime(cpu_s / len(entries), wall_s / len(entries))
             return found
         except Exception as error:  # an entry that breaks our own code must not end the consumer
             await self._leave_pending(entries, error)
@@ -414,15 +426,16 @@ class Consumer:
         self._unavailable = False
 
 
-def next_count(entries: Sequence[StreamEntry], asked: int, timing: ConsumerTiming, scoring_s: float) -> int:
+def next_count(entries: Sequence[StreamEntry], asked: int, timing: ConsumerTiming, scoring: ScoringTime) -> int:
     """How many entries to read after these, of which so many were asked for.
 
-    scoring_s: CPU time that an entry takes. It limits by how much a batch grows, not how small it becomes.
+    scoring: it limits by how much a batch grows, not how small it becomes.
     """
     if len(entries) < asked:
         return timing.count
     size = sum(len(value) for entry in entries for value in entry.fields.values()) // len(entries)
-    quick = max(timing.count, int(timing.most_scoring_s / max(scoring_s, 1e-9)))
+    limits = (timing.most_scoring_s, scoring.cpu_s), (timing.most_waiting_s, scoring.wall_s)
+    quick = max(timing.count, int(min(most_s / max(each_s, 1e-9) for most_s, each_s in limits)))
     return max(1, min(timing.most_count, quick, timing.most_bytes // max(1, size)))
 
 

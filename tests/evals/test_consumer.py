@@ -13,7 +13,7 @@ from sqlalchemy.exc import OperationalError
 
 from gateway.core.backoff import Backoff
 from gateway.core.exchange import Feedback
-from gateway.evals.consumer import Consumer, ConsumerTiming, next_count
+from gateway.evals.consumer import Consumer, ConsumerTiming, ScoringTime, next_count
 from gateway.evals.learned.implicit import ImplicitFeedback
 from gateway.evals.store import turns
 from gateway.evals.store.retention import RetentionLimits
@@ -480,9 +480,15 @@ def test_a_batch_grows_while_more_waits_and_entries_are_cheap(
     found: int, size: int, scoring_s: float, expected: int
 ) -> None:
     entries = [StreamEntry("1-0", {b"res": bytes(size)})] * found
-    assert next_count(entries, 256, ConsumerTiming(), scoring_s) == expected
+    assert next_count(entries, 256, ConsumerTiming(), ScoringTime(scoring_s)) == expected
 
 
 def test_a_batch_of_what_was_read_small_grows_again() -> None:
-    assert next_count([StreamEntry("1-0", {b"res": b""})] * 8, 8, ConsumerTiming(), 0.0) == 1024
-    assert next_count([], 1024, ConsumerTiming(), 0.0) == 256
+    assert next_count([StreamEntry("1-0", {b"res": b""})] * 8, 8, ConsumerTiming(), ScoringTime()) == 1024
+    assert next_count([], 1024, ConsumerTiming(), ScoringTime()) == 256
+
+
+@pytest.mark.parametrize(("wall_s", "expected"), [(0.001, 1024), (0.02, 500), (0.25, 256)])
+def test_a_batch_does_not_outgrow_the_queue_of_a_judge(wall_s: float, expected: int) -> None:
+    entries = [StreamEntry("1-0", {b"res": b""})] * 256
+    assert next_count(entries, 256, ConsumerTiming(), ScoringTime(0.0, wall_s)) == expected
