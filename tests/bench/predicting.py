@@ -75,7 +75,7 @@ def trained(rows: int = TRAINED_ON) -> PredictorModel:
 
 
 def measured(model: PredictorModel, batches: int, seed: int = 2, batch: int = BATCH) -> PredictorCost:
-    """Means over so many batches of other chats."""
+    """Medians over so many batches of other chats."""
     predictor = Predictor(PredictorConfig(target=_NAME), _SCORERS)
     predictor.use(model, StoredModel("v1", _NAME, 0.0, 0.0, 0.0, 1, "", {}, FeatureExtractor.names))
     costs = []
@@ -85,7 +85,7 @@ def measured(model: PredictorModel, batches: int, seed: int = 2, batch: int = BA
             with opened.begin() as connection:
                 costs.append(_cost(each, predictor, model, connection))
         opened.dispose()
-    return PredictorCost(*np.mean(costs, axis=0).tolist())
+    return PredictorCost(*np.median(costs, axis=0).tolist())
 
 
 def _cost(

@@ -21,7 +21,7 @@ from gateway.evals.learned.training import TrainingRows
 
 REPEATS = 3
 _PROJECTED = re.compile(r"minilm_\d+")
-_GRAM = re.compile(r"(request|answer)_gram_\d+")
+_GRAM = re.compile(r"request_gram_\d+")
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,7 +28,7 @@ from gateway.evals.scoring.types import Subject
 Matrix = NDArray[np.float32]
 NAN = math.nan
 _COUNTED = 192  # bytes of the last message and of the answer: half of their beginning, half of their end
-_AT_ONCE = 128  # texts that are counted at once: their temporary arrays stay in the processor's cache
+_AT_ONCE = 256  # exchanges that are counted at once: their temporary arrays stay in the processor's cache
 _GRAMS = 16  # buckets of hashes
 _MULTIPLIERS = (40_503, 25_173, 13_849)  # odd, so that each byte changes the hash, of 16 bits
 
@@ -48,12 +48,11 @@ _LOGS = (
     "max_tokens_log", "prompt_log", "request_bytes_log", "answer_log", "reasoning_log", "total_log",
     "first_token_log", "input_tokens_log", "output_tokens_log", "answer_to_prompt_log", "tokens_a_second_log",
 )  # fmt: skip
-_OF_TEXTS = tuple(
-    f"{part}_{name}"
-    for part in ("request", "answer")
-    for name in (*BYTE_CLASSES, *(f"gram_{bucket}" for bucket in range(_GRAMS)))
-)
-FEATURES: tuple[str, ...] = (*_CATEGORIES, *_NUMBERS, *_LOGS, *_OF_TEXTS, *WORD_FEATURES)
+FEATURES: tuple[str, ...] = (
+    *_CATEGORIES, *_NUMBERS, *_LOGS, *(f"request_{name}" for name in BYTE_CLASSES),
+    *(f"request_gram_{bucket}" for bucket in range(_GRAMS)), *(f"answer_{name}" for name in BYTE_CLASSES),
+    *WORD_FEATURES,
+)  # fmt: skip
 """A feature whose meaning changes gets another name: models and stored features of other names are not used."""
 
 
@@ -74,16 +73,20 @@ class FeatureExtractor:
 
     def matrix(self, subjects: Sequence[Subject]) -> Matrix:
         """Shape (n, len(FEATURES))."""
+        return np.vstack([self._rows(some) for some in chunked(subjects, _AT_ONCE)])
+
+    def _rows(self, subjects: Sequence[Subject]) -> Matrix:
         prompts = [prompt_of(s.request) for s in subjects]
         categories = np.frombuffer(b"".join([self._categories(s) for s in subjects]), dtype=np.float32)
-        rows = b"".join([_packed_row(s, p) for s, p in zip(subjects, prompts, strict=True)])
-        texts = [_cut(text) for s, p in zip(subjects, prompts, strict=True) for text in (p, s.completion.text)]
+        rows = np.frombuffer(b"".join([_packed_row(s, p) for s, p in zip(subjects, prompts, strict=True)]))
+        answers = [_cut(s.completion.text) for s in subjects]
         return np.hstack(
             (
                 categories.reshape(len(subjects), len(_CATEGORIES)),
-                *_numbers(np.frombuffer(rows).reshape(len(subjects), _IN_ROW)),
-                _text_columns(texts).reshape(len(subjects), len(_OF_TEXTS)),
-                np.vstack([word_columns(some) for some in chunked(texts[1::2], _AT_ONCE)]),
+                *_numbers(rows.reshape(len(subjects), _IN_ROW)),
+                _text_columns([_cut(prompt) for prompt in prompts], grams=True),
+                _text_columns(answers, grams=False),
+                word_columns(answers),
             )
         )
 
@@ -239,25 +242,23 @@ def _cut(text: str) -> bytes:
     return short.encode("utf-8", "replace")[:_COUNTED]
 
 
-def _text_columns(texts: Sequence[bytes]) -> Matrix:
-    """For each text the shares of BYTE_CLASSES among its bytes, and of each bucket of hashes among its sequences of
-    three bytes; 0 for a text without any. Shape (n, len(BYTE_CLASSES) + _GRAMS)."""
-    return np.vstack([_text_rows(some) for some in chunked(texts, _AT_ONCE)])
-
-
-def _text_rows(texts: Sequence[bytes]) -> Matrix:
-    """The same for some of the texts. They are padded with zeros to one length, so that no position needs an index."""
+def _text_columns(texts: Sequence[bytes], *, grams: bool) -> Matrix:
+    """For each text the shares of BYTE_CLASSES among its bytes and, with grams, of each bucket of hashes among its
+    sequences of three bytes; 0 for a text without any. They are padded with zeros to one length, so that no position
+    needs an index. Shape (n, len(BYTE_CLASSES) + _GRAMS or 0)."""
     sizes = np.array([len(each) for each in texts], dtype=np.intp)
     longest = int(sizes.max(initial=0))
     size = longest + 2  # each byte begins a sequence of three
     joined = b"".join([each.ljust(size, b"\0") for each in texts])
-    codes = np.empty((len(texts), 2 * longest), dtype=np.intp)
-    codes[:, :longest] = np.frombuffer(joined.translate(_CLASSES), dtype=np.uint8).reshape(-1, size)[:, :-2]
-    codes[:, longest:] = _grams(joined).reshape(-1, size)[:, :-2]
-    kinds = len(BYTE_CLASSES) + _GRAMS
-    codes += (np.arange(len(texts), dtype=np.intp) * kinds)[:, None]
+    codes = np.empty((len(texts), 1 + grams, longest), dtype=np.intp)
+    codes[:, 0] = np.frombuffer(joined.translate(_CLASSES), dtype=np.uint8).reshape(-1, size)[:, :-2]
+    if grams:
+        codes[:, 1] = _grams(joined).reshape(-1, size)[:, :-2]
+    kinds = len(BYTE_CLASSES) + _GRAMS * grams
+    codes += (np.arange(len(texts), dtype=np.intp) * kinds)[:, None, None]
     counts = np.bincount(codes.ravel(), minlength=len(texts) * kinds).reshape(-1, kinds)
-    counts[:, [_CLASSES[0], len(BYTE_CLASSES)]] -= (longest - sizes)[:, None]  # the padding: zeros have the hash 0
+    padded = [_CLASSES[0], len(BYTE_CLASSES)][: 1 + grams]  # zeros have the hash 0
+    counts[:, padded] -= (longest - sizes)[:, None]
     lengths: Matrix = np.maximum(sizes, 1).astype(np.float32)
     return np.divide(counts, lengths[:, None], dtype=np.float32)
 

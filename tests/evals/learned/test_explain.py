@@ -12,7 +12,7 @@ from gateway.evals.learned.training import TrainingRows
 from gateway.evals.learned.trees import Tree, TreeEnsemble
 
 NAMES = FEATURES
-LENGTH, GRAM = NAMES.index("answer_log"), NAMES.index("answer_gram_3")
+LENGTH, GRAM = NAMES.index("answer_log"), NAMES.index("request_gram_3")
 
 
 def stump(feature: int, low: float, high: float) -> Tree:
@@ -31,14 +31,14 @@ def rows(n: int = 400) -> TrainingRows:
 def test_columns_that_mean_nothing_alone_are_explained_together() -> None:
     groups = groups_of(NAMES)
     assert sorted(i for columns in groups.values() for i in columns) == list(range(len(NAMES)))
-    assert GRAM in groups["answer character sequences"]
+    assert GRAM in groups["request character sequences"]
     assert len(groups["request kinds of characters"]) == 17
     assert groups["answer_log"] == [LENGTH]
 
 
 def test_the_error_grows_with_what_the_model_relies_on() -> None:
     found = importances(MODEL, rows())
-    assert [e.feature for e in found[:2]] == ["answer_log", "answer character sequences"]
+    assert [e.feature for e in found[:2]] == ["answer_log", "request character sequences"]
     assert found[0].effect == pytest.approx(0.8**2 / 2, rel=0.2), "half of the exchanges get another's side"
     assert all(e.effect == 0 for e in found[2:])
     assert importances(MODEL, rows()) == found, "the same each time"

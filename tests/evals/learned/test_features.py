@@ -116,12 +116,12 @@ def test_a_feature_that_changes_its_meaning_changes_its_name(exchange: Make) -> 
     }
     e = exchange("Perhaps **not**; sorry, 1 + 1 = 3.\nThe end of it", request=orjson.dumps(body), first_token_s=0.25)
     text = " ".join(f"{value:.3g}" for value in FeatureExtractor().matrix([subject(e)])[0].tolist())
-    assert (FeatureExtractor.set, sha256(text.encode()).hexdigest()[:12]) == ("cb744dc67320", "582e8c491f54")
+    assert (FeatureExtractor.set, sha256(text.encode()).hexdigest()[:12]) == ("a8c3be329e9e", "f9930e15401e")
 
 
 def test_shares_of_a_text_add_up_to_one(exchange: Make) -> None:
     found = row(exchange("Hello, wörld! 漢字 Привет"))
-    assert sum(v for name, v in found.items() if name.startswith("answer_gram_")) == pytest.approx(1.0)
+    assert sum(v for name, v in found.items() if name.startswith("request_gram_")) == pytest.approx(1.0)
     classes = {
         k: v for k, v in found.items() if k.startswith("answer_") and k not in ("answer_log", "answer_to_prompt_log")
     }
@@ -129,8 +129,8 @@ def test_shares_of_a_text_add_up_to_one(exchange: Make) -> None:
     assert sum(classes.values()) == pytest.approx(1.0)
     for script in ("latin", "greek_cyrillic", "cjk"):
         assert classes[f"answer_{script}"] > 0
-    empty = row(exchange(""))
-    assert all(v == 0 for k, v in empty.items() if k.startswith("answer_gram_"))
+    empty = row(exchange("", request=b"{}"))
+    assert all(v == 0 for k, v in empty.items() if k.startswith("request_gram_") or k in classes)
 
 
 @pytest.mark.parametrize(
