@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -102,18 +102,26 @@ class Forest:
         self._baselines = np.array([each.baseline for each in ensembles])
         self._ends = np.cumsum([len(each.trees) for each in ensembles])[:-1]
         self._depth = max((tree.depth for tree in trees), default=0)
-        sizes = [len(tree.left) for tree in trees]
-        self._roots: Ints = np.cumsum([0, *sizes[:-1]], dtype=np.intp)[: len(trees)]
-        self._feature = np.array([self._place(t, i) for t in trees for i in range(len(t.left))], dtype=np.intp)
-        self._threshold = np.array([v for t in trees for v in t.threshold], dtype=np.float64)
-        self._value = np.array([v for t in trees for v in t.value], dtype=np.float64)
-        children = [child for root, t in zip(self._roots, trees, strict=True) for child in _children(int(root), t)]
-        self._children: Ints = np.array(children, dtype=np.intp)
+        orders = [_paired(tree) for tree in trees]
+        starts = np.cumsum([0, *map(len, orders)], dtype=np.intp)
+        self._roots: Ints = starts[:-1]
+        nodes = [node for tree, order, at in zip(trees, orders, starts, strict=False)
+                 for node in self._nodes(tree, order, int(at))]  # fmt: skip
+        feature, threshold, second, value = zip(*nodes, strict=True) if nodes else ((), (), (), ())
+        self._feature, self._second = np.array(feature, dtype=np.intp), np.array(second, dtype=np.intp)
+        self._threshold, self._value = np.array(threshold, dtype=np.float64), np.array(value, dtype=np.float64)
 
-    def _place(self, tree: Tree, node: int) -> int:
-        """The column of the node's feature. Where a missing value goes left, it is read from a second copy of the
-        features, in which NaN is −∞; every other comparison with NaN is false, and goes right."""
-        return tree.feature[node] + self.width * tree.missing_left[node]
+    def _nodes(self, tree: Tree, order: Sequence[int], start: int) -> Iterator[tuple[int, float, int, float]]:
+        """Of each node the column of its feature, its threshold, its second child and its value. Where a missing value
+        goes left, it is read from a second copy of the features, in which NaN is −∞; every other comparison with NaN
+        is false, and goes right. A leaf sends every row left, to itself."""
+        place = {node: start + at for at, node in enumerate(order)}
+        for node in order:
+            if tree.left[node]:
+                column = tree.feature[node] + self.width * tree.missing_left[node]
+                yield column, tree.threshold[node], place[tree.right[node]], tree.value[node]
+            else:
+                yield self.width, math.inf, place[node] + 1, tree.value[node]
 
     def predict(self, x: NDArray[Any]) -> Floats:
         """x: shape (n, width); NaN: missing. Returns shape (number of ensembles, n)."""
@@ -132,24 +140,26 @@ class Forest:
         twice = np.empty((2 * self.width, len(x)))
         twice[: self.width] = x.T
         twice[self.width :] = np.where(np.isnan(x.T), -np.inf, x.T)
-        flat, row = twice.ravel(), np.arange(len(x))
-        node = np.broadcast_to(self._roots[:, None], (len(self._roots), len(x)))
-        for _ in range(self._depth):
-            at = self._feature.take(node)
-            at *= len(x)
+        flat, row, feature, roots = twice.ravel(), np.arange(len(x)), self._feature * len(x), self._roots
+        goes_left = twice[self._feature[roots]] <= self._threshold[roots, None]
+        node = self._second[roots, None] - goes_left
+        for _ in range(1, self._depth):
+            at = feature.take(node)
             at += row
             goes_left = flat.take(at) <= self._threshold.take(node)
-            node = self._children.take(2 * node + goes_left)
+            node = self._second.take(node)
+            node -= goes_left  # the first child stands before the second
         values: Floats = self._value.take(node)
         return values
 
 
-def _children(root: int, tree: Tree) -> list[int]:
-    """For each node its right and its left child; a leaf is its own."""
-    found: list[int] = []
-    for node, (left, right) in enumerate(zip(tree.left, tree.right, strict=True)):
-        found += (root + right, root + left) if left else (root + node, root + node)
-    return found
+def _paired(tree: Tree) -> list[int]:
+    """The nodes, from the root on, in an order in which the two children of a node stand next to each other."""
+    order = [0]
+    for node in order:  # grows meanwhile
+        if tree.left[node]:
+            order += tree.left[node], tree.right[node]
+    return order
 
 
 def _tree(raw: Any, width: int, at: str) -> Tree:
@@ -161,6 +171,9 @@ def _tree(raw: Any, width: int, at: str) -> Tree:
     feature, threshold, missing, left, right, value = columns
     for node in range(size):
         _check_node(feature[node], missing[node], (left[node], right[node]), node, (size, width), f"{at}[{node}]")  # type: ignore[index]
+    children = [child for child in (*(left or ()), *(right or ())) if child]
+    if len(set(children)) != len(children):
+        raise InvalidModel(f"{at}: a node is the child of two others")
     limits = tuple(math.inf if v is None else _number(v, f"{at}.threshold") for v in threshold or ())
     values = tuple(_number(v, f"{at}.value") for v in value or ())
     return Tree(tuple(feature or ()), limits, tuple(missing or ()), tuple(left or ()), tuple(right or ()), values)

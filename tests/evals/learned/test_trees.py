@@ -88,6 +88,7 @@ def changed(**of_tree: Any) -> Any:
         (changed(left=[0, 0, 0], right=[2, 0, 0]), "children"),
         (changed(left=[1, 1, 0], right=[2, 2, 0]), "do not come after it"),
         (changed(right=[3, 0, 0]), "children"),
+        (changed(right=[1, 0, 0]), "the child of two others"),
         (changed(value=[0.0, "1", 2.0]), "value: expected a finite number"),
         (changed(threshold=["x", 0.0, 0.0]), "threshold"),
     ],
