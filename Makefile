@@ -83,7 +83,7 @@ bench: $(VENV)/.test
 	@$(BIN)/python tests/bench/bench.py $(if $(wildcard .peers),--peers .peers) $(BENCH_FILES) $(ARGS)
 
 bench-fleet: $(VENV)/.test
-	@$(BIN)/python tests/bench/fleet.py --json docs/fleet.json --markdown docs/scaling.md $(ARGS)
+	@$(BIN)/python tests/bench/fleet.py --tries 3 --json docs/fleet.json --markdown docs/scaling.md $(ARGS)
 
 bench-peers:
 	@for peer in $(PEERS); do $(MAKE) --no-print-directory .peers/$$peer/.installed \

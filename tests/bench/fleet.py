@@ -26,6 +26,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from itertools import count
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -251,14 +252,14 @@ def _question() -> bytes:
     return json.dumps({"model": systems.MODEL, "messages": [{"role": "user", "content": words}]}).encode()
 
 
-def measure(both: Servers, size: Size, number: int, seconds: int, *, stopped: bool) -> Measured:
-    """stopped: the consumers do nothing during the load."""
+def measure(both: Servers, size: Size, number: int, seconds: int, *, idle_s: float, stopped: bool) -> Measured:
+    """idle_s: how long to look at what is done without work. stopped: the consumers do nothing during the load."""
     with Stage() as stage:
         rig = Rig(stage, both, size, number)
         try:
             rig.ask(1, 1)
             _until_idle(rig, 2 * DRAIN_S)
-            idle = _during(rig, lambda: time.sleep(IDLE_S))[0]
+            idle = _during(rig, lambda: time.sleep(idle_s))[0]
             rig.signal(signal.SIGUSR2)
             if stopped:
                 rig.pause(signal.SIGSTOP)
@@ -388,12 +389,17 @@ def _measured(asked: argparse.Namespace, found: Rounds, keep: Callable[[], None]
     with ExitStack() as stack:
         both = Servers(stack.enter_context(Stage()), stack)
         wanted = [(name, size) for name, size in {**CALIBRATION, **SIZES}.items() if asked.only in name]
-        for number in range(asked.rounds * len(wanted)):
-            name, size = wanted[number % len(wanted)]
-            bench.note(f"{name} ({time.monotonic() - began:.0f} s)")
-            measured = measure(both, size, number, asked.seconds, stopped=name == PILE)
-            found.setdefault(name, []).append(measured)
-            keep()
+        number = count()
+        for name, size in wanted * asked.rounds:
+            for _ in range(asked.tries):
+                bench.note(f"{name} ({time.monotonic() - began:.0f} s)")
+                idle_s = IDLE_S if name in CALIBRATION else 0.0
+                measured = measure(both, size, next(number), asked.seconds, idle_s=idle_s, stopped=name == PILE)
+                found.setdefault(name, []).append(measured)
+                keep()
+                if max(measured.others) <= bench.QUIET:
+                    break
+                bench.note(f"  other programs took {max(measured.others):.0%} of the machine")
 
 
 BEGIN, END = "<!-- `make bench-fleet` writes from here -->\n", "<!-- to here -->\n"
@@ -408,6 +414,7 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=int, default=4, metavar="N", help="of load for each size (4)")
     parser.add_argument("--rounds", type=int, default=3, metavar="N", help="of all sizes; 0: predict only (3)")
+    parser.add_argument("--tries", type=int, default=1, metavar="N", help="of one beside which other programs ran (1)")
     parser.add_argument("--only", default="", metavar="TEXT", help="sizes whose name contains this")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the report as JSON")
     parser.add_argument("--again", type=Path, metavar="FILE", help="begin with what an earlier --json has")
