@@ -20,6 +20,8 @@ GATHER_S = 0.020  # a recorder waits so long to fill a batch (proxy/recording/re
 APPENDED = 256  # entries of one append, at most
 FEWEST, MOST = ConsumerTiming().count, ConsumerTiming().most_count
 """Entries of a read: while it finds fewer, and while more wait."""
+MOST_WAITING_S = ConsumerTiming().most_waiting_s
+"""Until a batch of more than FEWEST is scored, judges included."""
 TICK_S = ConsumerTiming().tick_s
 GIL_S = 0.005  # sys.getswitchinterval()
 
@@ -201,6 +203,7 @@ class Consumer:
         self._writing = False
         self._then: Then | None = None  # what waits for the end of the write
         self._count = FEWEST
+        self._each_s = 0.0  # from the read until it is scored, of an entry of the newest batch
         self._tick_at = fleet.simulation.rng.random() * TICK_S
         self.sleep()
 
@@ -237,13 +240,14 @@ class Consumer:
             return
         asked = self._count
         n, oldest = self._shard.take(asked)
-        self._count = FEWEST if n < asked else MOST
+        quick = int(MOST_WAITING_S / max(self._each_s, 1e-9))
+        self._count = FEWEST if n < asked else max(FEWEST, min(MOST, quick))
         if not n:
             self.sleep()
             return
         self.at_work += n
         left_s = costs.consumer.of(n) * (1 - costs.writing)
-        batch = _Batch(n, oldest, ahead=n == asked)
+        batch = _Batch(n, now, oldest, ahead=n == asked)
         self._shard.server.ask(costs.read.of(n) / 2, lambda: self._score(batch, left_s))
 
     def _score(self, batch: _Batch, left_s: float) -> None:
@@ -259,8 +263,12 @@ class Consumer:
         self._own.ask(left_s, scored)
 
     def _scored(self, batch: _Batch) -> None:
+        self._each_s = (self._fleet.simulation.now - batch.read_at) / batch.n
+        self._store_next(batch)
+
+    def _store_next(self, batch: _Batch) -> None:
         if self._writing:
-            self._then = lambda: self._scored(batch)
+            self._then = lambda: self._store_next(batch)
             return
         self._writing = True
         self._write(batch, self._fleet.costs.turns)
@@ -298,9 +306,10 @@ class Consumer:
 
 @dataclass(frozen=True, slots=True)
 class _Batch:
-    """oldest: when its oldest entry arrived. ahead: more may wait, so the next is read before this one is stored."""
+    """read_at, oldest: when it was read, and its oldest entry arrived. ahead: the next is read before it is stored."""
 
     n: int
+    read_at: float
     oldest: float
     ahead: bool
 
