@@ -109,7 +109,8 @@ def _step(
     rows = rows_after(connection, *of, before.at, until)
     if not rows:
         return before
-    if rows[-1].feature_set != before.feature_set:
+    newest = next((row.feature_set for row in reversed(rows) if row.features), before.feature_set)
+    if newest != before.feature_set:
         return _begin(connection, of, until, references, before.accepted) or before
     every = -(-len(rows) // MOST_ROWS)
     same = [row for row in rows[::every] if row.feature_set == before.feature_set]

