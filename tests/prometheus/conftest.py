@@ -40,7 +40,7 @@ HOOK_SECRET = "whsec_" + base64.b64encode(bytes(32)).decode()
 NEAR_KEY, SPENT_KEY, ADMIN_TOKEN = "sk-near-key", "sk-spent-key", "an-admin-token"
 SHORTER = {  # else it takes two minutes, or three killed workers
     "gateway_eval_shown_age_seconds) > 120": "gateway_eval_shown_age_seconds) > 2",
-    "gateway_worker_restarts[30m])) > 2": "gateway_worker_restarts[30m])) > 0.2",
+    "gateway_eval_worker_restarts[30m])) > 2": "gateway_eval_worker_restarts[30m])) > 0.2",
     "gateway_directory_age_seconds) > 300": "gateway_directory_age_seconds) > 1",
 }
 
