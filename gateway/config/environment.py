@@ -105,7 +105,7 @@ def metrics_socket_environment(fd: int) -> dict[str, str]:
 
 
 def metrics_socket() -> int | None:
-    """The file descriptor of the socket that a worker of `gateway evaluate` has inherited; None: it is no worker."""
+    """The descriptor of the socket that workers of `gateway evaluate` inherit; None: this process is not one."""
     fd = os.environ.get(_METRICS_FD)
     return None if fd is None else int(fd)
 

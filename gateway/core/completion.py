@@ -113,7 +113,7 @@ _MOST_TOKENS = 1 << 53  # more is an upstream's mistake; a sum of larger ones wo
 
 
 def _number(value: Any) -> int | None:
-    return value if type(value) is int and 0 <= value < _MOST_TOKENS else None  # a bool is no count
+    return value if type(value) is int and 0 <= value < _MOST_TOKENS else None  # a bool is not a count
 
 
 def _detail(raw: dict[str, Any], sections: Iterable[str], name: str) -> int | None:

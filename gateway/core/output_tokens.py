@@ -49,6 +49,6 @@ def tables_from_json(text: str) -> Tables:
         if not isinstance(kinds, dict) or set(kinds) != known:
             raise ValueError(f'alias "{alias}" has not exactly the kinds {KINDS[0]} to {KINDS[-1]}')
         if any(type(n) is not int or n < 1 for n in kinds.values()):
-            raise ValueError(f'alias "{alias}" has a number of tokens that is no positive integer')
+            raise ValueError(f'alias "{alias}" has a number of tokens that is not a positive integer')
         tables[alias] = {int(k): n for k, n in kinds.items()}
     return tables

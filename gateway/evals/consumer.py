@@ -427,7 +427,7 @@ class Consumer:
 
 
 def next_count(entries: Sequence[StreamEntry], asked: int, timing: ConsumerTiming, scoring: ScoringTime) -> int:
-    """How many entries to read after these, of which so many were asked for.
+    """The number of entries to read in the next batch, given these entries and the number `asked` for.
 
     scoring: it limits by how much a batch grows, not how small it becomes.
     """

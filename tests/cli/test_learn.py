@@ -38,7 +38,7 @@ def learn(tmp_path: Path) -> Learn:
 
 
 def fill(tmp_path: Path, n: int) -> None:
-    """Rows as a consumer writes them, of which these commands read few columns."""
+    """Rows as a consumer writes them; these commands read a few of the columns."""
     import numpy as np
 
     refusal = build(parse(CONFIG).scorers)["refusal"]

@@ -391,7 +391,7 @@ async def test_several_consumers_write_one_postgresql(room, exchange, tally, pos
 
 
 async def test_several_consumers_find_implicit_feedback(room, exchange, postgres_url):
-    """Replies and their answers, twice and at once: each reaction is one score of the answer, whoever stored what."""
+    """Replies and their answers, twice and concurrently: each reaction is one score of the answer."""
     room.store_url, room.implicit = postgres_url, ImplicitFeedback(("en",))
     asked = [exchange(str(n), received=1000.0 + n) for n in range(30)]
     history = [{"role": "user", "content": "a number?"}, {"role": "assistant", "content": ""}]

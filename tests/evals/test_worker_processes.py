@@ -22,7 +22,7 @@ from gateway.evals.worker_processes import WorkersCollector
 
 @pytest.fixture
 def port(servers) -> int:
-    """Nobody else gets it meanwhile."""
+    """No other program gets the port in the meantime."""
     return servers.free_ports(1)[0]
 
 

@@ -233,8 +233,8 @@ def accept(
     actor: str,
     now: float | None = None,
 ) -> list[DriftFigures]:
-    """Forgets the usual ranges of these kinds: the alarms begin anew with exchanges that arrive from now on. Returns
-    where the forgotten alarms stood, which the audit keeps.
+    """Resets the usual ranges of these kinds: the alarms start again with exchanges that arrive from now on. Returns
+    the state of the alarms before the reset, for the audit.
 
     scorer: the predictor's key. aliases: model names; None: all that have a state. now: Unix seconds; None: now.
     """

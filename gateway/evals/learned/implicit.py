@@ -65,7 +65,7 @@ class ImplicitFeedback:
         return tuple(found)
 
     def turn(self, subject: Subject) -> Turn | None:
-        """None: the exchange is no turn of a conversation, or its texts are not recorded."""
+        """None: the exchange is not a turn of a conversation, or its texts are not recorded."""
         exchange = subject.exchange
         if exchange.role != "served" or exchange.likelihood is not None:
             return None

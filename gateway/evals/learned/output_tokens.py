@@ -28,7 +28,7 @@ MIN_CALLS = 50
 """Fewer calls of a kind: it backs off."""
 MOST_CALLS = 20_000
 WINDOW_S = 7 * 86_400.0
-_KEEP_S = 86_400  # gateways forget a table that nobody renews
+_KEEP_S = 86_400  # gateways drop a table that is not renewed
 _LEASE = "output tokens"
 _LIMITS = ("max_tokens", "max_completion_tokens", "max_output_tokens")
 _SIZE = 7  # the bits of a kind that hold the bucket of the size
@@ -87,7 +87,7 @@ def _quantile(values: list[tuple[float, float]]) -> int:
 
 
 class OutputTokenLearner:
-    """Learns anew every ten minutes, in one of the consumers."""
+    """Learns from recent calls every ten minutes, in one of the consumers."""
 
     def __init__(
         self, store: Store, state: PublishedTexts, holder: str, clock: Callable[[], float] = time.time,

@@ -27,7 +27,7 @@ BLOCKS = 4  # of time; each but the first is predicted by a model of those befor
 BINS = 63
 MAX_WEIGHT = 20.0  # 1 / the smallest π
 STEPS = BLOCKS + 2
-"""How often `train` reports that it has gone on."""
+"""The number of progress reports of `train`."""
 _VALUE = {"max_iter": 60, "max_depth": 5, "max_leaf_nodes": 16}
 _RESIDUAL = {"max_iter": 30, "max_depth": 4, "max_leaf_nodes": 12}
 
@@ -118,7 +118,7 @@ def evidence_of(held_out: HeldOut) -> CardEvidence:
 
 class _Fitting:
     """Fits trees to parts of the same rows. Their features are replaced by the numbers of bins once, for all fits:
-    scikit-learn finds weighted quantiles of each feature anew, which takes longer than the trees."""
+    scikit-learn would compute weighted quantiles of each feature for each fit, which takes longer than the trees."""
 
     def __init__(self, rows: TrainingRows, step: Callable[[], None]) -> None:
         self._weights = np.minimum(1.0 / rows.pi, MAX_WEIGHT)

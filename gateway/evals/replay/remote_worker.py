@@ -50,7 +50,7 @@ class WorkerState:
 
 @dataclass(frozen=True, slots=True)
 class NoReply:
-    """Why there is no reply: exceptions of ours do not survive each cluster's way of passing them on."""
+    """The reason why there is no reply. Not an exception: some clusters cannot pass on exceptions of this package."""
 
     message: str
     late: bool
@@ -88,7 +88,7 @@ class RemoteWorker:
         return WorkerState(__version__, reachable, key is not None, known)
 
     async def aclose(self) -> None:
-        """Only for a worker in a process that goes on: a cluster ends the process."""
+        """Only needed by a worker in a process that continues: a cluster ends the process."""
         self._threads.close()
         await self._connections.__aexit__()
 

@@ -64,7 +64,7 @@ class WorkerPool:
                 self._in_flight[worker] -= 1
 
     async def _replace(self) -> None:
-        """Starts what is missing. The others go on meanwhile, so only a pool without any worker waits for it."""
+        """Starts the missing workers. The others continue, so only a pool without any worker waits for it."""
         async with self._replacing:
             if self.losses > self._most_losses:
                 raise ReplayStopped(f"{self.losses} workers of the cluster were lost; the cluster ends them")

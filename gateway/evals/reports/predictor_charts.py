@@ -9,7 +9,7 @@ from gateway.evals.reports.charts import NARROW, WIDE, Axes, Chart, Scale, Shape
 from gateway.evals.store.predictor_history import TrainedModel
 
 _HEIGHT = 260
-_FEW = 4  # at most so many labels below a narrow chart
+_FEW = 4  # the largest number of labels below a narrow chart
 _RATIO_SHOWN = 1.5  # of the variance without a predictor
 
 

@@ -57,7 +57,7 @@ def text_facts(texts: Sequence[str], most_bytes: int = MAX_BYTES) -> list[TextFa
 
 
 def facts_of_words(words: Sequence[str]) -> TextFacts:
-    """The facts of one text, of which these are the words."""
+    """The facts of the text that consists of these words."""
     return TextFacts(len(words), len(set(grams(words))) < len(words) - GRAM + 1)
 
 

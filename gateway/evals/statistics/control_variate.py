@@ -75,7 +75,7 @@ class StageSums:
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """What one stage did, as arrays of shape (n,). Values of predicted where nobody could see it count as 0."""
+    """What one stage did, as arrays of shape (n,). Values of predicted where the stage could not draw count as 0."""
 
     drawn: ArrayLike  # 1.0: it was asked (delta)
     pi: ArrayLike  # the probability of that, given the stage before, in (0, 1]

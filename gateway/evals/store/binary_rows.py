@@ -71,7 +71,7 @@ class RowEncoder:
         except struct.error as error:
             raise OverflowError(f"a number is not of its column's type: {error}") from error
         except AttributeError as error:
-            raise TypeError(f"a value is no text: {error}") from error
+            raise TypeError(f"a value is not text: {error}") from error
 
 
 def encoded_rows(table: Table, rows: Iterable[Row]) -> bytes:

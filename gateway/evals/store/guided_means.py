@@ -89,7 +89,7 @@ def guided_unit_mean(
 
 
 def _plain(cell: ScoreCell, low: float, high: float, *, inverted: bool) -> StageSums:
-    """A cell of which every sample was judged with the same probability."""
+    """A cell in which every sample was judged with the same probability."""
     n, width = float(cell.n["scored"]), high - low
     total = (cell.total - n * low) / width
     squares = (cell.squares - 2.0 * low * cell.total + n * low * low) / width**2

@@ -65,7 +65,7 @@ class ScoredExchange:
     prediction: Prediction | None = None
     """None: no predictor is configured, or the exchange is not scored."""
     turn: Turn | None = None
-    """None: it is no turn of a conversation, or implicit feedback is off."""
+    """None: it is not a turn of a conversation, or implicit feedback is off."""
 
 
 def model_of(exchange: Exchange) -> str:

@@ -395,7 +395,7 @@ turns = Table(
     Column("question", Text, nullable=False),
     Column("answer", Text, nullable=False),
     Column("reply_to", Text),  # the `answer` of the turn before; NULL: a first turn
-    Column("signs", Text, nullable=False),  # repeat, wrong, thanks: what it says of the answer before it
+    Column("signs", Text, nullable=False),  # repeat, wrong, thanks: implicit feedback on the answer before it
     Column("parent", Text),  # what it replies to: an exchange's id, or a conversation's digest; NULL: not known (yet)
     Index("turns_received", "received"),
     Index("turns_answer", "answer"),

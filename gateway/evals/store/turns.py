@@ -118,8 +118,8 @@ def _answered(connection: Connection, digests: Iterable[str]) -> dict[str, list[
 
 
 def _parent(reply: RowMapping, candidates: Sequence[RowMapping]) -> RowMapping | None:
-    """The newest answer before the reply, of the same conversation. Where none is named, several answers that read the
-    same may be those of several users: then there is no parent."""
+    """The newest answer before the reply, of the same conversation. Where none is named, several identical answers
+    may belong to several users: then there is no parent."""
     before = [
         c
         for c in candidates

@@ -139,8 +139,8 @@ def _unscored(connection: Connection, known: Sequence[ScoredExchange], batch: Sc
 
 
 def _undecided(connection: Connection, known: Sequence[ScoredExchange]) -> Sequence[ScoredExchange]:
-    """The same without results of a scorer whose draw was decided and stored before: by then there was another model,
-    with another probability."""
+    """The same exchanges, without results of a scorer whose draw is already stored: that draw was made with an earlier
+    model, with another probability."""
     guided = {j.prediction.scorer for j in known if j.prediction is not None}
     for name in guided:
         decided = predicted(connection, name, [j.exchange.id for j in known])
@@ -152,8 +152,8 @@ def _undecided(connection: Connection, known: Sequence[ScoredExchange]) -> Seque
 
 
 def _known(connection: Connection, wanted: Column[str], by: Column[str], ids: Iterable[str]) -> set[str]:
-    """The values of a column where another is one of these. For the driver: a list of parameters is written anew, and
-    parsed by the driver again, for each batch."""
+    """The values of a column where another is one of these. Sends one parameter: a list of parameters would be
+    compiled again, and parsed by the driver again, for each batch."""
     found: set[str] = set()
     sql = f"SELECT {wanted.name} FROM {by.table.name} WHERE {by.name} "  # noqa: S608 - our own words
     for chunk in chunked(ids, _CHUNK):

@@ -48,7 +48,7 @@ class HeldBytes:
 
 
 NOT_HELD = HeldBytes(False, 0)
-"""For every response of which nothing is held: it never changes."""
+"""Shared by all responses that hold no bytes; it is never changed."""
 
 
 @dataclass(slots=True)

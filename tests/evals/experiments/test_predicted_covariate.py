@@ -1,6 +1,6 @@
 """The prediction of the served answer as a covariate: what it saves where it is right; where not, nothing breaks.
 
-A pairwise judge is the primary, so the served answer's own score is no covariate. The table goes to the terminal.
+A pairwise judge is the primary, so the served answer's own score is not a covariate. The table goes to the terminal.
 """
 
 from __future__ import annotations

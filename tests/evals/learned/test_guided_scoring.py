@@ -1,4 +1,4 @@
-"""The consumer with a predictor: whom the judge sees is drawn and stored once, whoever reads the exchange."""
+"""The consumer with a predictor: the draw for the judge is made and stored once, whichever consumer reads it."""
 
 from __future__ import annotations
 

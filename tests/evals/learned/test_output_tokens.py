@@ -56,7 +56,7 @@ def traffic(seed: int, n: int) -> Iterator[tuple[bytes, bool, int]]:
 
 
 def pinball(values: list[tuple[float, int]]) -> float:
-    """Mean loss of a 90 % quantile: 0.9 for each token that is missing, 0.1 for each that is reserved in vain."""
+    """Mean loss of a 90 % quantile: 0.9 for each token that is missing, 0.1 for each that is reserved and not used."""
     return sum(max(0.9 * (used - reserved), 0.1 * (reserved - used)) for reserved, used in values) / len(values)
 
 

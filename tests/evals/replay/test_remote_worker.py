@@ -1,4 +1,4 @@
-"""One worker: what it is told, what it says about itself, and that no key is shown."""
+"""One worker: its setup, its state, and that it shows no key."""
 
 from __future__ import annotations
 

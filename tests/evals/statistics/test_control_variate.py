@@ -200,7 +200,7 @@ def test_the_sequence_covers_the_truth_at_every_look(
 
 
 def _looks(found: Run, every: int) -> list[ControlledEstimate]:
-    """The estimate after every so many exchanges."""
+    """The estimates at regular intervals."""
     sums, products, looks = np.zeros(4), np.zeros((4, 4)), []
     for end in range(every, len(found.terms) + 1, every):
         part = found.terms[end - every : end]

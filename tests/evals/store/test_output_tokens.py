@@ -1,4 +1,4 @@
-"""Which calls the reservations of later ones are learned from."""
+"""The calls that reservations are learned from."""
 
 from __future__ import annotations
 

@@ -43,7 +43,7 @@ def placed(book: Ledgerbook) -> dict[str, str]:
 
 
 def at(exchange, days: float, text: str = "1", **fields):
-    """An exchange of so many days from now."""
+    """An exchange of `days` days from now."""
     now = time.time() + days * DAY_S
     return exchange(text, id=new_id(int(now * 1e9)), received=now, **fields)
 

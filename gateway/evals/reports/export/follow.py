@@ -1,7 +1,7 @@
 """`gateway follow`: writes what the store gets into files that other systems take in, until it is stopped.
 
 A file gets its name when it is complete, and the name says how far it reaches. A program that is killed loses the file
-that it was writing, and writes its rows again; so every exchange stands in exactly one file. Feedback that comes later
+that it was writing, and writes its rows again; so every exchange is in exactly one file. Feedback that comes later
 than its exchange has files of its own; after a restart, that of the last hour is written again.
 """
 
@@ -31,7 +31,7 @@ FollowForm = Literal["jsonl", "parquet"]
 FEEDBACK_LATE_S = 3600.0
 """How much later than it was given feedback may reach the store."""
 _POLL_S = 2.0
-_REST = 10  # between two looks, so many times what one takes: without an index on `stored`, PostgreSQL reads the table
+_REST = 10  # pause between two polls, in durations of a poll: without an index on `stored`, each reads the whole table
 _RETRY = Backoff(first_s=1.0, most_s=60.0)
 _NAME = re.compile(r"exchanges-(\d{9})-(\d+)-([\d.]+)-([^/]+)\.(?:jsonl|parquet)")
 

@@ -1,4 +1,4 @@
-"""`gateway follow` with real stores: each exchange stands in one file, whatever ends the program."""
+"""`gateway follow` with real stores: each exchange is in exactly one file, however the program ends."""
 
 from __future__ import annotations
 
@@ -176,7 +176,7 @@ def test_a_transaction_that_is_still_writing_holds_the_export_back(store, exchan
 
 
 def test_the_program_survives_kill_9_at_any_moment(store, exchange, tmp_path):
-    """Killed while exchanges arrive; every one stands in one complete file at the end."""
+    """Killed while exchanges arrive; every exchange is in one complete file at the end."""
     to, chance = tmp_path / "to", random.Random(5)
     command = [sys.executable, "-m", "gateway", "follow", str(to), "--rotate-s", "1",
                "--settle-s", "0", "--config", str(_config(tmp_path, store.url))]  # fmt: skip
