@@ -315,7 +315,11 @@ class Fleet(RuleBasedStateMachine):
         self.lost += worker.lease.spent + worker.lease.held
         self.workers[i] = self.worker()
         if swept:
-            self.loop.run_until_complete(self.client.zadd(f"{{{self.name}:limits}}:workers", {worker.id: 1}, xx=True))
+            # A slow machine must not make the living seem dead: a share that is swept while its worker is cut off
+            # for longer than DEAD_S may be used twice (docs/limits.md).
+            seen = {alive.id: (time.time() + 3600) * 1000 for alive in self.workers}
+            workers = f"{{{self.name}:limits}}:workers"
+            self.loop.run_until_complete(self.client.zadd(workers, {**seen, worker.id: 1}, xx=True))
             self.loop.run_until_complete(self.workers[i - 1].server.sweep())
 
     @precondition(lambda self: not any(worker.borrowed or worker.lease.borrowed for worker in self.workers))
