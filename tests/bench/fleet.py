@@ -53,7 +53,7 @@ LOOK_S = 0.05
 
 
 class Servers:
-    """The stream server and PostgreSQL, both of which sync what they are told to keep; once for all sizes."""
+    """The stream server and PostgreSQL, both with synced writes; they are started once for all sizes."""
 
     def __init__(self, stage: Stage, stack: ExitStack) -> None:
         port = load.free_port()

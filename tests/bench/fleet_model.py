@@ -59,7 +59,7 @@ class Costs:
     request_s: float
     """Of a gateway, for a request that is not recorded."""
     record_s: float
-    """What it takes besides for one that is."""
+    """CPU seconds in addition for one that is recorded."""
     append: Cost
     """Of the stream server."""
     read: Cost
@@ -111,7 +111,7 @@ class Size:
 
 @dataclass(slots=True)
 class Seen:
-    """What a run of so many seconds shows, by the second."""
+    """The results of a simulated run, per second."""
 
     served: float
     scored: float
@@ -180,7 +180,7 @@ class Surroundings(Protocol):
         ...
 
     def behind(self, n: int) -> None:
-        """The store's other processes work, and nobody waits for them."""
+        """Work of the store's background processes, which delays no caller."""
         ...
 
     def acknowledged(self, n: int) -> None:

@@ -1,6 +1,6 @@
 """In which phase of a request the gateway's own CPU time goes: hot.py's requests, looked at every few milliseconds.
 
-Looks cost nothing between them, unlike a profiler's hooks at every call; and no timed round runs meanwhile.
+Samples cost nothing between them, unlike a profiler's hooks at every call, and no timed round runs at the same time.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _KINDS = {PLAIN: (hot.plain, 0.0), RECORDED: (hot.plain, 1.0), STREAM: (hot.stre
 
 
 def by_phase(kind: str, cpu_s: float) -> dict[str, float]:
-    """CPU µs of one request by phase, from so many seconds of looks. kind: PLAIN, RECORDED or STREAM."""
+    """CPU µs of one request by phase, sampled for `cpu_s` seconds of CPU time. kind: PLAIN, RECORDED or STREAM."""
     make, rate = _KINDS[kind]
     request, answer = make()
     each_s, counts = asyncio.run(hot.driven(rate, lambda h: _run(h, request, answer, cpu_s)))

@@ -117,7 +117,7 @@ def capacity(costs: Costs, judges: Sequence[Judge] = (), batches: int = 40) -> f
 
 
 def judged_s(rng: random.Random, judges: Sequence[Judge], n: int) -> float:
-    """How long a batch waits for its judges: each call takes its time, and so many run at once."""
+    """Seconds that a batch waits for its judges: calls run concurrently, up to the limit of each judge."""
     longest = 0.0
     for judge in judges:
         asked = sum(rng.random() < judge.share for _ in range(n)) if judge.share < 1 else n
@@ -270,7 +270,7 @@ def limits(costs: Costs, size: Bytes, hardware: Hardware) -> Mapping[str, float]
 
 
 def spaced(value: float) -> str:
-    """1 234 567, and 1.2 where it is no whole number below 10."""
+    """1 234 567; 1.2 if the value is below 10 and not a whole number."""
     return f"{value:.1f}" if value < 10 and value != int(value) else f"{value:,.0f}".replace(",", " ")
 
 

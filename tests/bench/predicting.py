@@ -75,7 +75,7 @@ def trained(rows: int = TRAINED_ON) -> PredictorModel:
 
 
 def measured(model: PredictorModel, batches: int, seed: int = 2, batch: int = BATCH) -> PredictorCost:
-    """Medians over so many batches of other chats."""
+    """Medians over `batches` batches of other chats."""
     predictor = Predictor(PredictorConfig(target=_NAME), _SCORERS)
     predictor.use(model, StoredModel("v1", _NAME, 0.0, 0.0, 0.0, 1, "", {}, FeatureExtractor.names))
     costs = []

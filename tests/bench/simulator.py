@@ -198,7 +198,7 @@ class Process:
         return self._job is not None
 
     def ask(self, work_s: float, then: Then) -> None:
-        """A job of so many CPU seconds, more than 0."""
+        """Queues a job of work_s CPU seconds, more than 0, and calls `then` at its end."""
         self._look()
         self.came += 1
         self._waiting.append((self._simulation.now, max(work_s, _LEAST_S), then))

@@ -83,7 +83,7 @@ def test_what_is_planned_keeps_up_with_bursts(gateways: int) -> None:
 
 
 def test_what_the_simulator_uses_is_what_the_plan_says() -> None:
-    """Without bursts; what consumers do beside their rounds is not in a round."""
+    """Without bursts, and without the consumers' work between rounds."""
     traffic, costs = Traffic(100, 200, 0.1, burst=1.0), replace(COSTS, consumer_tick_s=0.0, stream_tick_s=0.0)
     planned = plan.plan(costs, BYTES, traffic, Hardware())
     seen = PlannedFleet(costs, BYTES, traffic, planned, Hardware()).run(20)

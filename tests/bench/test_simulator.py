@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parent))  # the benchmark is no package: its programs run as they stand
+sys.path.insert(0, str(Path(__file__).parent))  # the benchmark is not a package: its programs are run as scripts
 from simulator import SLICE_S, Machine, Process, Session, Simulation
 
 
