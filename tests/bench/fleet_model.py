@@ -23,6 +23,7 @@ FEWEST, MOST = ConsumerTiming().count, ConsumerTiming().most_count
 MOST_WAITING_S = ConsumerTiming().most_waiting_s
 """Until a batch of more than FEWEST is scored, judges included."""
 TICK_S = ConsumerTiming().tick_s
+OTHERS_S = 0.05
 GIL_S = 0.005  # sys.getswitchinterval()
 
 
@@ -345,6 +346,9 @@ class Fleet:
     A process of PostgreSQL is a session of its own (it calls setsid(2)); all others are in one.
     """
 
+    others: float = 0.0
+    """What other programs, each a session of its own, want of the machine, in [0, 1]; it may change."""
+
     def __init__(self, costs: Costs, size: Size, cores: int, seed: int = 1) -> None:
         self.costs, self.rate = costs, size.rate
         self.simulation = simulation = Simulation(random.Random(seed))
@@ -362,11 +366,20 @@ class Fleet:
         ]
         self._size, self._closed, self._asked = size, False, 0
         self._acknowledged: list[tuple[float, int]] = []
+        for number in range(cores):
+            self._disturb(Process(simulation, self.machine, Session()), number)
 
     def _process(self, part: str, session: Session | None = None) -> Process:
         process = Process(self.simulation, self.machine, session)
         self._parts.setdefault(part, []).append(process)
         return process
+
+    def _disturb(self, process: Process, number: int) -> None:
+        """The part of the other programs that the first cores, or a share of the next, are enough for."""
+        wanted = min(1.0, self.others * self.machine.cores - number)
+        if wanted > 0 and not process.at_work:
+            process.ask(wanted * OTHERS_S, lambda: None)
+        self.simulation.after(OTHERS_S, lambda: self._disturb(process, number))
 
     def judged_s(self, n: int) -> float:
         return 0.0

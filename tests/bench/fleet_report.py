@@ -150,12 +150,16 @@ class Simulated:
     cores: Mapping[str, float]
 
 
-def simulated(size: Size, costs: Costs, afterwards: Costs, cores: int, seconds: float, seed: int) -> Simulated:
-    """seconds: of load, at these costs. afterwards: the costs of the drain."""
-    fleet = Fleet(costs, size, cores, seed)
+def simulated(
+    size: Size, costs: Costs, afterwards: Costs, others: tuple[float, float], seconds: float, seed: int
+) -> Simulated:
+    """seconds: of load, at these costs. afterwards: the costs of the drain. others: as in Measured."""
+    fleet = Fleet(costs, size, bench.this_machine()["cores"], seed)
+    fleet.others = others[LOAD]
     seen = fleet.run(seconds)
     used = {part: seen.cpu_s[part] / fleet.simulation.now for part in PARTS}
     fleet.costs = fleet.shard.costs = afterwards
+    fleet.others = others[DRAIN]
     return Simulated(seen.served, seen.scored, seen.steady, fleet.drain(5.0), seen.waiting, used)
 
 
@@ -203,15 +207,15 @@ class Report:
 
 
 def report(found: Rounds, place: Mapping[str, float], seconds: int) -> Report:
-    cores, usual_s = bench.this_machine()["cores"], usual(found)
+    usual_s = usual(found)
     costs = costs_of(found, place)
     streams = of_streams(costs, found)
     pairs = dict[str, Pairs]()
     for name, size in SIZES.items():
         pairs[name] = [
-            (m, simulated(size, streams, streams, cores, seconds, seed) if size.events else
+            (m, simulated(size, streams, streams, m.others, seconds, seed) if size.events else
              simulated(size, at_yardstick(costs, m.yardstick_s / usual_s),
-                       at_yardstick(costs, drain_factor(costs, m.drain)), cores, m.load.seconds, seed))
+                       at_yardstick(costs, drain_factor(costs, m.drain)), m.others, m.load.seconds, seed))
             for seed, m in enumerate(found[name])
         ]  # fmt: skip
     rows = [row for name, each in pairs.items() for row in compared(name, each)]

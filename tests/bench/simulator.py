@@ -51,12 +51,16 @@ class Session:
     """Processes that the scheduler treats as one: sessions get equal shares first (Linux: `autogroup`, setsid(2))."""
 
     def __init__(self) -> None:
-        self.ran_s = 0.0
-        """The time that its processes have had, as the machine counts it."""
-        self.least_s = 0.0
-        """`ran_s` of its process that got a core last, at the least: what one that wakes is compared with."""
-        self.ready = 0
+        self.ran_s = self.credit_s = 0.0
+        """The time that its processes have had, and what it lacked when it went to sleep, as of a process."""
+        self.mean_s = 0.0
+        """`ran_s` of its processes that have something to do, on average; while there are none, the last one."""
+        self.ready: set[Process] = set()
         """Its processes that run, or wait for a core."""
+
+    def look(self) -> None:
+        if self.ready:
+            self.mean_s = sum(each.ran_s for each in self.ready) / len(self.ready)
 
 
 class Machine:
@@ -64,7 +68,8 @@ class Machine:
     processes the one that has; for a slice at most while others wait.
 
     A process that wakes takes the core of one that has had more time at once, otherwise it waits for a core or for the
-    end of a slice (EEVDF). After a sleep it is not taken to have had less than a slice less than the others.
+    end of a slice. It does not get the time back in which it slept: what it lacked of the others' mean when it went to
+    sleep, a slice at most, is what it lacks when it wakes (EEVDF keeps this lag).
     """
 
     def __init__(self, simulation: Simulation, cores: int, slice_s: float = SLICE_S) -> None:
@@ -74,7 +79,8 @@ class Machine:
         self._ready: list[Process] = []
         self._woken: list[Process] = []
         self._running: list[Process] = []
-        self._least_s = 0.0
+        self._mean_s = 0.0  # `ran_s` of the sessions that have something to do
+        self._sessions: set[Session] = set()
         self._held = False  # a job ends, and what it starts is placed afterwards
         self.busy_s = 0.0
         """Core seconds that were used."""
@@ -82,14 +88,34 @@ class Machine:
     def wake(self, process: Process) -> None:
         """A process has something to do."""
         session = process.session
-        process.ran_s = max(process.ran_s, session.least_s - self._slice_s)
+        for each in self._running:
+            self._count(each)
+        self._look()
+        process.ran_s = max(process.ran_s, session.mean_s - process.credit_s)
         if not session.ready:
-            session.ran_s = max(session.ran_s, self._least_s - self._slice_s)
-        session.ready += 1
+            session.ran_s = max(session.ran_s, self._mean_s - session.credit_s)
+        session.ready.add(process)
+        self._sessions.add(session)
         self._ready.append(process)
         self._woken.append(process)
         if not self._held:
             self._place()
+
+    def _look(self) -> None:
+        for session in self._sessions:
+            session.look()
+        if self._sessions:
+            self._mean_s = sum(each.ran_s for each in self._sessions) / len(self._sessions)
+
+    def _sleep(self, process: Process) -> None:
+        """It has nothing to do any more, and keeps what it lacks."""
+        session = process.session
+        self._look()
+        process.credit_s = min(self._slice_s, max(0.0, session.mean_s - process.ran_s))
+        session.ready.discard(process)
+        if not session.ready:
+            session.credit_s = min(self._slice_s, max(0.0, self._mean_s - session.ran_s))
+            self._sessions.discard(session)
 
     def _place(self) -> None:
         """Fills idle cores; then each process that has just woken may take a core."""
@@ -104,15 +130,13 @@ class Machine:
         for each in self._running:
             self._count(each)
         last = max(self._running, key=_had)
-        if _had(process) < _had(last):
+        if _had(process) <= _had(last):
             self._leave(last)
             self._ready.append(last)
             self._run(process)
 
     def _run(self, process: Process) -> None:
         self._ready.remove(process)
-        self._least_s = max(self._least_s, process.session.ran_s)
-        process.session.least_s = max(process.session.least_s, process.ran_s)
         process.running, process.slice_s, process.since = True, self._slice_s, self._simulation.now
         self._running.append(process)
         self._go_on(process)
@@ -147,7 +171,7 @@ class Machine:
         self._held = False
         if not process.at_work:
             self._leave(process)
-            process.session.ready -= 1
+            self._sleep(process)
         elif process.slice_s > _LEAST_S / 2:
             self._go_on(process)
         else:
@@ -174,8 +198,8 @@ class Process:
         """Of the present job; 0: there is none."""
         self.running = False
         """It has a core."""
-        self.ran_s = 0.0
-        """The time it has had, as the machine counts it."""
+        self.ran_s = self.credit_s = 0.0
+        """The time it has had, as the machine counts it, and what it lacked of the mean when it went to sleep."""
         self.used_s = 0.0
         """CPU seconds that it has used."""
         self.since = self.slice_s = 0.0
