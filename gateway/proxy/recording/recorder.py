@@ -30,7 +30,7 @@ WHOLE_S = 300.0
 """How often a tally has all counts: with 1 000 aliases they are half a megabyte."""
 
 _BATCH = 256
-_BATCH_BYTES = 160 << 10  # a socket takes that at once; the rest of a larger write is copied, and waits for the loop
+_BATCH_BYTES = 4 << 20
 _AT_ONCE = 8  # records encoded before the event loop runs again
 _MORE_OF = 32  # one more for every so many that wait, so that the buffer does not fill while the loop is busy
 _GATHER_S = 0.01  # to fill a batch: a round trip costs as much as twenty records in it
