@@ -225,7 +225,9 @@ _JSON_STARTS = frozenset("{[")
 
 def _number(value: Any) -> float:
     """Bounded, so that it fits 32 bits."""
-    return max(-1e6, min(1e6, float(value))) if isinstance(value, _REAL) else NAN
+    if not isinstance(value, _REAL):
+        return NAN
+    return value if -1e6 <= value <= 1e6 else max(-1e6, min(1e6, float(value)))
 
 
 @lru_cache(4096)

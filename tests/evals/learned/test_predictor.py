@@ -87,4 +87,4 @@ def test_a_prediction_takes_few_calls_of_functions(predictor: Any, exchange: Mak
         whole.predict(subjects)
     finally:
         sys.setprofile(None)
-    assert calls / 256 < 100
+    assert calls / 256 < 65
