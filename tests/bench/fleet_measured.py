@@ -13,10 +13,10 @@ from fleet_model import Size
 PARTS = ("gateways", "consumers", "stream server", "store", "upstream", "load generator")
 _STREAM = (systems.TOKENS + 1, systems.GAP_S)  # with the end; what comes without a gap is not counted
 PILE = "calibration: 100 %, consumer stopped during the load"
-SMALL, OPEN = "calibration: 25 %", "calibration: 100 %, 16 streams"
+SMALL, OPEN = "calibration: 10 %", "calibration: 100 %, 16 streams"
 CALIBRATION: Mapping[str, Size] = {
     PILE: Size(1, 2, 1, 1.0),
-    SMALL: Size(1, 2, 1, 0.25),
+    SMALL: Size(1, 2, 1, 0.1),
     OPEN: Size(1, 1, 1, 1.0, 16, *_STREAM),
 }
 """One gateway and one consumer; two workers, so that cores change between processes as they do in a fleet. The costs

@@ -122,6 +122,8 @@ class Compared:
     what: str
     measured: Sequence[float]
     simulated: Sequence[float]
+    others: float
+    """The most that other programs took of the machine in these rounds, in [0, 1]."""
 
     @property
     def deviations(self) -> list[float]:
@@ -176,7 +178,8 @@ def compared(name: str, pairs: Pairs) -> list[Compared]:
     ) -> Compared:
         kept = quiet([m for m, _ in pairs], QUIET, during=during)
         both = [(value(m), predicted(s)) for m, s in pairs if any(m is each for each in kept)]
-        return Compared(name, what, [m for m, _ in both], [s for _, s in both])
+        others = max(m.others[during] for m in kept)
+        return Compared(name, what, [m for m, _ in both], [s for _, s in both], others)
 
     answered = of("requests answered a second", lambda m: m.served / m.load.seconds, lambda s: s.served)
     if median(m.waiting for m, _ in pairs) <= 2 * fleet_model.MOST:
@@ -231,6 +234,8 @@ def _prediction(rows: Sequence[Compared]) -> str:
         low, *_, high = row.deviations if len(row.deviations) > 1 else row.deviations * 2
         deviation = f"{row.deviation:+.0%} ({low:+.0%} … {high:+.0%})"
         verdict = ("yes" if abs(row.deviation) <= WITHIN else "**no**") + (", rounds disagree" if row.noisy else "")
+        if row.others > QUIET:
+            verdict = f"beside other programs: {row.others:.0%}"
         cells = (_range(row.measured), _range(row.simulated), deviation, verdict)
         lines.append(f"| {row.size} | {row.what} | {' | '.join(cells)} |")
     return "\n".join(lines)
