@@ -16,7 +16,7 @@ from simulator import SLICE_S, Machine, Process, Session, Simulation, Then
 
 from gateway.evals.consumer import ConsumerTiming
 
-GATHER_S = 0.020  # a recorder waits so long to fill a batch (proxy/recording/recorder.py)
+GATHER_S = 0.010  # a recorder waits so long to fill a batch (proxy/recording/recorder.py)
 APPENDED = 256  # entries of one append, at most
 FEWEST, MOST = ConsumerTiming().count, ConsumerTiming().most_count
 """Entries of a read: while it finds fewer, and while more wait."""
