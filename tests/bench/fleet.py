@@ -2,7 +2,7 @@
 
 Says where the CPU time goes, how many bytes an exchange takes, how far the consumers are behind, and how all that
 compares with what the simulator predicts from the costs of one gateway with one worker and one consumer, which are
-measured apart. Two and a half minutes a round; Linux; needs nginx, wrk and PostgreSQL's programs.
+measured apart. Three minutes a round; Linux; needs nginx, wrk and PostgreSQL's programs.
 
     python tests/bench/fleet.py                                      three rounds; prints the tables
     python tests/bench/fleet.py --json FILE --markdown FILE          and writes them, with the costs that plan.py reads
@@ -24,8 +24,8 @@ import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from itertools import count
 from pathlib import Path
 from statistics import median
@@ -41,7 +41,7 @@ import scored
 import systems
 from cost import Others, tree
 from fleet_measured import CALIBRATION, PILE, SIZES, Measured, Rounds, Window, as_json, difference, read
-from fleet_model import Size, steady
+from fleet_model import Size
 from stage import Failed, Running, Stage, System, until
 
 sys.path.append(str(Path(__file__).resolve().parents[1]))
@@ -49,7 +49,6 @@ import servers
 
 DRAIN_S = 5.0
 IDLE_S = 2.0
-LOOK_S = 0.05
 
 
 class Servers:
@@ -151,10 +150,6 @@ class Rig:
         """Entries that are not acknowledged."""
         added, read, pending = self._entries()
         return added - read + pending
-
-    def acknowledged(self) -> int:
-        (group,) = self._servers.client.xinfo_groups(self._key)
-        return int(group["entries-read"]) - int(group["pending"])
 
     def pause(self, number: int) -> None:
         """SIGSTOP or SIGCONT to every process of the consumers."""
@@ -264,40 +259,17 @@ def measure(both: Servers, size: Size, number: int, seconds: int, *, idle_s: flo
             if stopped:
                 rig.pause(signal.SIGSTOP)
             file, began, others = rig.entry_bytes()[1], rig.now(), Others()
-            with _looking(rig) as seen:
-                served = rig.ask(seconds, size.connections)
+            served = rig.ask(seconds, size.connections)
             found, others_s = difference(rig.now(), began), others.share()
             waiting, (held, file_now) = rig.waiting(), rig.entry_bytes()
             rig.pause(signal.SIGCONT)
             drain, drain_others = _during(rig, lambda: _until_idle(rig, DRAIN_S * (1 + stopped)))
             return Measured(
-                found, drain, idle, served, steady(seen), waiting, held, (file_now - file) / max(found.appended, 1),
+                found, drain, idle, served, waiting, held, (file_now - file) / max(found.appended, 1),
                 _phases(rig), (others_s, drain_others),
             )  # fmt: skip
         finally:
             rig.close()
-
-
-@contextmanager
-def _looking(rig: Rig) -> Iterator[list[tuple[float, int]]]:
-    """(time, entries acknowledged until then), whenever that has changed."""
-    seen: list[tuple[float, int]] = []
-    ended, before = threading.Event(), rig.acknowledged()
-
-    def look() -> None:
-        last = before
-        while not ended.wait(LOOK_S):
-            if (n := rig.acknowledged()) != last:
-                seen.append((time.monotonic(), n))
-                last = n
-
-    thread = threading.Thread(target=look)
-    thread.start()
-    try:
-        yield seen
-    finally:
-        ended.set()
-        thread.join()
 
 
 def _during(rig: Rig, work: Callable[[], None]) -> tuple[Window, float]:
@@ -412,7 +384,7 @@ def _between_marks(page: Path, text: str) -> None:
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seconds", type=int, default=4, metavar="N", help="of load for each size (4)")
+    parser.add_argument("--seconds", type=int, default=10, metavar="N", help="of load for each size (10)")
     parser.add_argument("--rounds", type=int, default=3, metavar="N", help="of all sizes; 0: predict only (3)")
     parser.add_argument("--tries", type=int, default=1, metavar="N", help="of one beside which other programs ran (1)")
     parser.add_argument("--only", default="", metavar="TEXT", help="sizes whose name contains this")

@@ -59,8 +59,6 @@ class Measured:
     drain: Window
     idle: Window
     served: int
-    steady: float
-    """Scored a second during the load, from the first acknowledgement to the last."""
     waiting: int
     entry_bytes: float
     """Of the stream server's memory, for an entry."""

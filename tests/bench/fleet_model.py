@@ -116,8 +116,6 @@ class Seen:
 
     served: float
     scored: float
-    steady: float
-    """Scored, between the first acknowledgement and the last."""
     waiting: int
     """Entries that were appended and not acknowledged at the end."""
     cpu_s: Mapping[str, float] = field(default_factory=dict)
@@ -365,7 +363,6 @@ class Fleet:
             for _ in range(size.consumers)
         ]
         self._size, self._closed, self._asked = size, False, 0
-        self._acknowledged: list[tuple[float, int]] = []
         for number in range(cores):
             self._disturb(Process(simulation, self.machine, Session()), number)
 
@@ -392,8 +389,7 @@ class Fleet:
         self._background.ask(self.costs.background.of(n), lambda: None)
 
     def acknowledged(self, n: int) -> None:
-        before = self._acknowledged[-1][1] if self._acknowledged else 0
-        self._acknowledged.append((self.simulation.now, before + n))
+        """Consumers count for themselves."""
 
     def run(self, seconds: float) -> Seen:
         """The load, from an empty stream, until the last answer has ended, and what was seen in that time."""
@@ -410,9 +406,7 @@ class Fleet:
         took_s = simulation.now - began
         scored = sum(c.scored for c in self.consumers)
         cpu_s = {part: sum(p.used_s for p in processes) for part, processes in self._parts.items()}
-        return Seen(
-            self.served / took_s, scored / took_s, steady(self._acknowledged), self.shard.appended - scored, cpu_s
-        )
+        return Seen(self.served / took_s, scored / took_s, self.shard.appended - scored, cpu_s)
 
     @property
     def served(self) -> int:

@@ -91,10 +91,24 @@ def at_yardstick(costs: Costs, factor: float) -> Costs:
 
 
 def drain_factor(costs: Costs, drain: Window) -> float:
-    """The yardstick of a drain, when there is no load: what the store's connections take for an exchange."""
-    expected_s = costs.store.each_s * drain.scored + costs.store.batch_s * drain.acks
-    ticks_s = costs.store_tick_s * drain.seconds
-    return (drain.backends_s - ticks_s) / expected_s if drain.scored > 2 * fleet_model.MOST else 1.0
+    """The yardstick of a drain, when there is no load: what consumers and their connections to the store take for an
+    exchange."""
+    if drain.scored <= 2 * fleet_model.MOST:
+        return 1.0
+    expected_s = sum(each.each_s * drain.scored + each.batch_s * drain.acks for each in (costs.consumer, costs.store))
+    ticks_s = (costs.consumer_tick_s + costs.store_tick_s) * drain.seconds
+    return (drain.cpu_s["consumers"] + drain.backends_s - ticks_s) / expected_s
+
+
+def beside(costs: Costs, m: Measured) -> tuple[float, float]:
+    """Of the machine, in [0, 1], during the load and during the drain: other programs, and autovacuum, which comes once
+    a minute and looks at the databases of all sizes."""
+    found = []
+    for window, others in zip((m.load, m.drain), m.others, strict=True):
+        expected_s = costs.background.each_s * window.scored + costs.background.batch_s * window.acks
+        vacuum_s = max(0.0, window.cpu_s["store"] - window.backends_s - expected_s)
+        found.append(others + vacuum_s / max(window.seconds, 1e-9) / bench.this_machine()["cores"])
+    return found[LOAD], found[DRAIN]
 
 
 def _requests(pile: Sequence[Measured], small: Sequence[Measured]) -> tuple[float, float]:
@@ -146,7 +160,6 @@ class Simulated:
 
     served: float
     scored: float
-    steady: float
     drained: float
     waiting: float
     cores: Mapping[str, float]
@@ -162,7 +175,7 @@ def simulated(
     used = {part: seen.cpu_s[part] / fleet.simulation.now for part in PARTS}
     fleet.costs = fleet.shard.costs = afterwards
     fleet.others = others[DRAIN]
-    return Simulated(seen.served, seen.scored, seen.steady, fleet.drain(5.0), seen.waiting, used)
+    return Simulated(seen.served, seen.scored, fleet.drain(5.0), seen.waiting, used)
 
 
 Pairs = Sequence[tuple[Measured, Simulated]]
@@ -186,7 +199,7 @@ def compared(name: str, pairs: Pairs) -> list[Compared]:
         return [answered, of("scored a second", lambda m: m.load.scored / m.load.seconds, lambda s: s.scored)]
     return [
         answered,
-        of("scored a second meanwhile", lambda m: m.steady, lambda s: s.steady),
+        of("scored a second meanwhile", lambda m: m.load.scored / m.load.seconds, lambda s: s.scored),
         of("scored a second afterwards", lambda m: m.drain.scored / m.drain.seconds, lambda s: s.drained, DRAIN),
         of("left to score", lambda m: m.waiting, lambda s: s.waiting),
     ]
@@ -216,9 +229,9 @@ def report(found: Rounds, place: Mapping[str, float], seconds: int) -> Report:
     pairs = dict[str, Pairs]()
     for name, size in SIZES.items():
         pairs[name] = [
-            (m, simulated(size, streams, streams, m.others, seconds, seed) if size.events else
+            (m, simulated(size, streams, streams, beside(streams, m), seconds, seed) if size.events else
              simulated(size, at_yardstick(costs, m.yardstick_s / usual_s),
-                       at_yardstick(costs, drain_factor(costs, m.drain)), m.others, m.load.seconds, seed))
+                       at_yardstick(costs, drain_factor(costs, m.drain)), beside(costs, m), m.load.seconds, seed))
             for seed, m in enumerate(found[name])
         ]  # fmt: skip
     rows = [row for name, each in pairs.items() for row in compared(name, each)]

@@ -25,7 +25,7 @@ def renewed(page: str, found: Mapping[str, float], date: str, machine: str) -> s
         if not n:
             raise ValueError(f"the page assigns nothing to {names}")
     page = re.sub(r"run of \d{4}-\d\d-\d\d in", f"run of {date} in", page, count=1)
-    page = re.sub(r"an experiment; [^)]*\)", lambda _: f"an experiment; {machine})", page, count=1)
+    page = re.sub(r"an experiment; .*\)\.$", lambda _: f"an experiment; {machine}).", page, count=1, flags=re.MULTILINE)
     block = re.search(r"```python run\n(.*?)```\n\n```text\n(.*?)```", page, re.DOTALL)
     if block is None:
         raise ValueError("the page has no program with its output")

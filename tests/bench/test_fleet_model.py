@@ -9,7 +9,10 @@ from pathlib import Path
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))  # as in test_simulator.py
+import bench
+import fleet_report
 import plan
+from fleet_measured import PARTS, Measured, Window
 from fleet_model import APPENDED, GATHER_S, MOST, Cost, Costs, Fleet, Judge, Size, fit, steady
 from plan import Bytes, Hardware, PlannedFleet, Traffic
 
@@ -112,3 +115,26 @@ def test_costs_are_recovered_from_what_they_add_up_to() -> None:
     found = fit(points)
     assert (found.each_s, found.batch_s) == pytest.approx((cost.each_s, cost.batch_s))
     assert fit([(1000, 10, 0.1), (1000, 100, 0.05)]).batch_s == 0.0, "no cost is negative"
+
+
+def _measured(n: int, acks: int, factor: float, vacuum_s: float) -> Measured:
+    """A drain at so many times the usual costs, and what autovacuum took meanwhile."""
+    window = Window(1.0, dict.fromkeys(PARTS, 0.0), scored=n, acks=acks)
+    window.backends_s = factor * COSTS.store.of(n) + factor * COSTS.store.batch_s * (acks - 1) + COSTS.store_tick_s
+    own_s = factor * (COSTS.consumer.each_s * n + COSTS.consumer.batch_s * acks) + COSTS.consumer_tick_s
+    behind_s = COSTS.background.each_s * n + COSTS.background.batch_s * acks
+    window.cpu_s |= {"consumers": own_s, "store": window.backends_s + behind_s + vacuum_s}
+    return Measured(window, window, window, n, 0, 0.0, 0.0, {}, (0.01, 0.02))
+
+
+def test_the_speed_of_a_drain_is_found_in_what_it_took() -> None:
+    slow = _measured(20 * MOST, 20, 1.5, 0.0)
+    assert fleet_report.drain_factor(COSTS, slow.drain) == pytest.approx(1.5)
+    assert fleet_report.drain_factor(COSTS, _measured(MOST, 1, 1.5, 0.0).drain) == 1.0, "too short to tell"
+
+
+def test_autovacuum_counts_as_another_program() -> None:
+    cores = bench.this_machine()["cores"]
+    assert fleet_report.beside(COSTS, _measured(MOST, 1, 1.0, 0.0)) == pytest.approx((0.01, 0.02))
+    found = fleet_report.beside(COSTS, _measured(MOST, 1, 1.0, 0.1 * cores))
+    assert found == pytest.approx((0.11, 0.12))
