@@ -11,7 +11,7 @@
 #                 make bench ARGS="--only plain,stream"; a whole run writes docs/bench.json, .svg and .md, and the
 #                 figures of docs/scaling.md. Half as long with ARGS="--seconds 2"
 # make bench-fleet  2 gateways with 2 workers each, a stream server, PostgreSQL and 2 consumers on this machine: what takes
-#                 how much, beside what the simulator predicts. Eight minutes; writes docs/fleet.json and docs/scaling.md
+#                 how much, and what the simulator predicts. Eleven minutes; writes docs/fleet.json and docs/scaling.md
 # make bench-peers  install the peers into .peers
 # make lint       the rules that CI holds
 # make audit      build/sbom.json (CycloneDX) of what is installed for production, and its known vulnerabilities

@@ -386,7 +386,7 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=int, default=10, metavar="N", help="of load for each size (10)")
     parser.add_argument("--rounds", type=int, default=3, metavar="N", help="of all sizes; 0: predict only (3)")
-    parser.add_argument("--tries", type=int, default=1, metavar="N", help="of one beside which other programs ran (1)")
+    parser.add_argument("--tries", type=int, default=1, metavar="N", help="of one during which other programs ran (1)")
     parser.add_argument("--only", default="", metavar="TEXT", help="sizes whose name contains this")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the report as JSON")
     parser.add_argument("--again", type=Path, metavar="FILE", help="begin with what an earlier --json has")

@@ -100,7 +100,7 @@ def drain_factor(costs: Costs, drain: Window) -> float:
     return (drain.cpu_s["consumers"] + drain.backends_s - ticks_s) / expected_s
 
 
-def beside(costs: Costs, m: Measured) -> tuple[float, float]:
+def concurrent(costs: Costs, m: Measured) -> tuple[float, float]:
     """Of the machine, in [0, 1], during the load and during the drain: other programs, and autovacuum, which comes once
     a minute and looks at the databases of all sizes."""
     found = []
@@ -112,7 +112,7 @@ def beside(costs: Costs, m: Measured) -> tuple[float, float]:
 
 
 def _requests(pile: Sequence[Measured], small: Sequence[Measured]) -> tuple[float, float]:
-    """CPU seconds of a gateway: for a request, and besides for one that is recorded."""
+    """CPU seconds of a gateway: for a request, and in addition for one that is recorded."""
     whole, part = (sum(m.load.cpu_s["gateways"] for m in of) / sum(m.served for m in of) for of in (pile, small))
     record_s = max(0.0, (whole - part) / (CALIBRATION[PILE].rate - CALIBRATION[SMALL].rate))
     return whole - record_s, record_s
@@ -229,9 +229,9 @@ def report(found: Rounds, place: Mapping[str, float], seconds: int) -> Report:
     pairs = dict[str, Pairs]()
     for name, size in SIZES.items():
         pairs[name] = [
-            (m, simulated(size, streams, streams, beside(streams, m), seconds, seed) if size.events else
+            (m, simulated(size, streams, streams, concurrent(streams, m), seconds, seed) if size.events else
              simulated(size, at_yardstick(costs, m.yardstick_s / usual_s),
-                       at_yardstick(costs, drain_factor(costs, m.drain)), beside(costs, m), m.load.seconds, seed))
+                       at_yardstick(costs, drain_factor(costs, m.drain)), concurrent(costs, m), m.load.seconds, seed))
             for seed, m in enumerate(found[name])
         ]  # fmt: skip
     rows = [row for name, each in pairs.items() for row in compared(name, each)]
@@ -248,7 +248,7 @@ def _prediction(rows: Sequence[Compared]) -> str:
         deviation = f"{row.deviation:+.0%} ({low:+.0%} … {high:+.0%})"
         verdict = ("yes" if abs(row.deviation) <= WITHIN else "**no**") + (", rounds disagree" if row.noisy else "")
         if row.others > QUIET:
-            verdict = f"beside other programs: {row.others:.0%}"
+            verdict = f"other programs took {row.others:.0%}"
         cells = (_range(row.measured), _range(row.simulated), deviation, verdict)
         lines.append(f"| {row.size} | {row.what} | {' | '.join(cells)} |")
     return "\n".join(lines)
@@ -282,13 +282,13 @@ def _costs(rounds: Rounds, costs: Costs, size: plan.Bytes) -> str:
         "store, the consumer's connection: an exchange / a batch": (costs.store.each_s, costs.store.batch_s),
         "store, other processes: an exchange / a batch": (costs.background.each_s, costs.background.batch_s),
     }
-    lines = ["| CPU, µs | each | besides |", "|---|---:|---:|"]
+    lines = ["| CPU, µs | each | per batch or in addition |", "|---|---:|---:|"]
     lines += [f"| {name} | {a * 1e6:.0f} | {b * 1e6:.0f} |" for name, (a, b) in us.items()]
     memory, file, store, log = (plan.spaced(n) for n in asdict(size).values())
     text = (
         f"An exchange takes {memory} bytes of the stream server's memory, {file} of its append-only file, {store} of "
         f"PostgreSQL's tables and indexes, and {log} of its write-ahead log. A consumer's CPU time: {phases}. A batch "
-        f"makes the consumer's connection wait {costs.turns} times, and the consumer besides for "
+        f"makes the consumer's connection wait {costs.turns} times, and the consumer also waits for "
         f"{costs.wait_s * 1e3:.1f} ms. A process gives its core to one that waits after {costs.slice_s * 1e3:.1f} ms."
     )
     return "\n".join([*lines, "", text])
@@ -315,6 +315,6 @@ def _caption(found: Rounds, seconds: int) -> str:
     busy = "" if busiest <= QUIET and few >= 3 else " **A preliminary run: only bytes can be quoted.**"
     return (
         f"{_today()}; {at['cpu']}, {at['cores']} cores, {at['memory_gb']} GB, {seconds} s of load for each size, {few} "
-        f"rounds or more. {left_out} are left out, beside which other programs took more than {QUIET:.0%} of the "
+        f"rounds or more. {left_out} are left out because other programs took more than {QUIET:.0%} of the "
         f"machine. The yardstick took {min(speeds) * 1e6:.0f} to {max(speeds) * 1e6:.0f} µs a request.{busy}"
     )

@@ -229,7 +229,7 @@ def shadow(bench: Bench, stage: Stage) -> list[Row]:
 
 def shadow_model(bench: Bench, stage: Stage) -> list[Row]:
     states = (shadowed.AGAIN, shadowed.HEALTHY, shadowed.SOME_HANG)
-    return _shadowed(bench, stage, "model", states, "shadow_model", " beside a model of 5 ms")
+    return _shadowed(bench, stage, "model", states, "shadow_model", " with a model of 5 ms")
 
 
 def _shadowed(bench: Bench, stage: Stage, kind: str, states: Sequence[str], key: str, suffix: str = "") -> list[Row]:

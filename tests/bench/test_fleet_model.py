@@ -135,6 +135,6 @@ def test_the_speed_of_a_drain_is_found_in_what_it_took() -> None:
 
 def test_autovacuum_counts_as_another_program() -> None:
     cores = bench.this_machine()["cores"]
-    assert fleet_report.beside(COSTS, _measured(MOST, 1, 1.0, 0.0)) == pytest.approx((0.01, 0.02))
-    found = fleet_report.beside(COSTS, _measured(MOST, 1, 1.0, 0.1 * cores))
+    assert fleet_report.concurrent(COSTS, _measured(MOST, 1, 1.0, 0.0)) == pytest.approx((0.01, 0.02))
+    found = fleet_report.concurrent(COSTS, _measured(MOST, 1, 1.0, 0.1 * cores))
     assert found == pytest.approx((0.11, 0.12))
