@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import math
+import sys
 from collections.abc import AsyncIterator, Callable
 from functools import partial
 from typing import Any
@@ -21,6 +22,7 @@ from gateway.core.exchange import Exchange
 from gateway.core.randomization import draw
 from gateway.evals import serve
 from gateway.evals.consumer import ConsumerTiming
+from gateway.evals.learned import upkeep
 from gateway.evals.learned.model import PredictorModel, version_of
 from gateway.evals.learned.predictor import Predictor
 from gateway.evals.learned.trainer import TrainingJob
@@ -57,6 +59,15 @@ def judging(upstream: FakeUpstream) -> None:
         return FakeAnswer(orjson.dumps({"value": opinion(received.json["completion"]["text"])}))
 
     upstream.replies(reply)
+
+
+@pytest.fixture(autouse=True)
+def _not_starved(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The training process with the priority of the tests: on a busy machine, its own would let it wait for minutes."""
+    program = (
+        "import os, sys; os.nice = lambda by: 0; from gateway.evals.learned.train_process import main; sys.exit(main())"
+    )
+    monkeypatch.setattr(upkeep, "ARGV", (sys.executable, "-P", "-X", "utf8", "-c", program))
 
 
 @pytest.fixture
