@@ -436,8 +436,8 @@ def consumer_postgres(bench: Bench, stage: Stage) -> list[Row]:
 
 def consumer_workers(bench: Bench, stage: Stage) -> list[Row]:
     """As in `workers`: where cores are too few for two workers, the database and Valkey, the second row of a store says
-    what two would do on cores of their own."""
-    ask, rows = _scorer(stage, bench.seconds * 2000), list[Row]()
+    what two would do on cores of their own. Several dozen batches: of four, one worker may take three."""
+    ask, rows = _scorer(stage, bench.seconds * 10_000), list[Row]()
     with stores.postgres() as server:
         for store, url in (("SQLite", lambda: None), ("PostgreSQL", server.new)):
             wanted = [systems.consumer("one", store=url()), systems.consumer("two", workers=2, store=url())]
