@@ -253,9 +253,9 @@ def accept(
             save_state(connection, scorer, alias, orjson.dumps(asdict(after)).decode(), after.at)
             forgotten += found
     for each in forgotten:
-        told = {"scorer": scorer, "statistic": each.statistic, "limit": each.limit, "alarm": each.alarm}
+        forgot = {"scorer": scorer, "statistic": each.statistic, "limit": each.limit, "alarm": each.alarm}
         subject = f"{each.alias} {each.kind}"
-        add_audit(connection, AuditRow(audit_id(), now, actor, ROLE, "accept", "drift", subject, told, None))
+        add_audit(connection, AuditRow(audit_id(), now, actor, ROLE, "accept", "drift", subject, forgot, None))
     return forgotten
 
 

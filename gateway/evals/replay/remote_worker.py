@@ -50,7 +50,7 @@ class WorkerState:
 
 @dataclass(frozen=True, slots=True)
 class NoReply:
-    """The reason why there is no reply. Not an exception: some clusters cannot pass on exceptions of this package."""
+    """Why a call failed. Not an exception: some clusters cannot pass on exceptions of this package."""
 
     message: str
     late: bool
