@@ -23,6 +23,7 @@ from gateway.core.plan import (
     FAILURE_METRICS,
     FEEDBACK,
     NATS_PER_TOKEN,
+    RULES,
     UNBOUNDED_METRICS,
     Guardrail,
     Plan,
@@ -92,6 +93,11 @@ def plan_of(name: str, experiment: Experiment, total_s: float | None = None) -> 
         family=experiment.family if len(experiment.arms) > 1 and experiment.only_shadows else "even",
         ramp=experiment.ramp.design if experiment.ramp else None,
         scored_twice=experiment.scored_twice_share,
+        rules=RULES,
+        min_hours=experiment.min_hours,
+        empty=experiment.empty,
+        headers=experiment.headers,
+        independent=experiment.declares_independence,
     )
     return _with_horizon(_with_feedback(plan, experiment), experiment)
 

@@ -15,8 +15,10 @@ from gateway.core.plan import (
     CANDIDATE,
     NATS_PER_TOKEN,
     AfterVerdict,
+    ArmHeaders,
     Audit,
     Comparand,
+    Empty,
     Method,
     Missing,
     Mode,
@@ -141,6 +143,14 @@ class Experiment(Section):
     """Variance reduction (CUPED): what is known of a request before its pair is judged (the control's score, the
     lengths of prompt and answer) takes its part of the noise out of the primary's difference, so that fewer pairs are
     needed. It uses the recorded requests that are not shadowed, and does nothing where that does not help."""
+    min_hours: Annotated[float, Field(ge=0, le=8760)] = 24.0
+    """Hours of traffic before `ship`, so that a verdict does not rest on one time of the day. `reject` comes as soon as
+    the evidence allows. 0: no minimum, which the report says."""
+    empty: Empty = "failed"
+    """What an empty answer with HTTP 200 is. `failed`: a failure, in `error_rate` too. `allowed`: an answer."""
+    headers: ArmHeaders = "target"
+    """`target`: responses say which target answered. `all`: they also name the experiment and the arm, which lets a
+    caller choose among its units."""
     after_verdict: AfterVerdict = "stop"
     """`stop`: once every candidate has a verdict, the experiment stops, and no more shadow requests are paid for.
     `continue`: it goes on to its horizon, for narrower intervals."""
@@ -179,6 +189,11 @@ class Experiment(Section):
     @property
     def chosen_unit(self) -> Unit:
         return "conversation" if self.ramp and "unit" not in self.model_fields_set else self.unit
+
+    @property
+    def declares_independence(self) -> bool:
+        """Whether `unit: request` is written down: somebody vouches that calls do not depend on each other."""
+        return "unit" in self.model_fields_set and self.unit == "request"
 
     @property
     def shadows(self) -> bool:

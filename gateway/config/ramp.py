@@ -91,10 +91,17 @@ class RampConfig(Section):
     """What the candidate may serve before the first verdict; then the ramp stops. Needed where feedback is the primary,
     since only served answers get any."""
 
+    holdout: Annotated[float, Field(ge=0, le=0.5)] = 0.02
+    """Share of the units that the control still serves after the promotion, so that both stay comparable. 0: none."""
+    holdout_days: Positive = 28.0
+    """Days after the promotion in which the holdout ends by itself."""
+
     @property
     def design(self) -> RampDesign:
-        most = self.largest_exposure
-        return RampDesign(self.steps, self.soak_s, self.min_units, most.requests, most.usd)
+        most, days = self.largest_exposure, self.holdout_days if self.holdout else 0.0
+        return RampDesign(
+            self.steps, self.soak_s, self.min_units, most.requests, most.usd, holdout=self.holdout, holdout_days=days
+        )
 
     @property
     def pace(self) -> RampPace:

@@ -25,6 +25,9 @@ Comparand = Literal["served", "repeat"]
 AfterVerdict = Literal["stop", "continue"]
 Sharing = Literal["holm", "even"]
 Missing = Literal["omit", "zero"]
+Empty = Literal["failed", "allowed"]
+ArmHeaders = Literal["all", "target"]
+RULES = 2  # of the plans that this version makes
 CONTROL = "control"  # A1: the served answer of the control target
 REPEAT = "repeat"  # A2: a second request to the control, by the same path as a candidate's
 AGAIN = "repeat_again"  # in `mode: likelihood`: the repeat a second time, for the noise floor
@@ -90,6 +93,15 @@ class Plan:
     feedback_missing: Missing = "omit"  # what an answer without feedback is: in no mean, or a 0
     ramp: RampDesign | None = None  # how the candidate's share of served units rises; None: `split` is fixed
     scored_twice: float = 0.0  # in `mode: likelihood`: share of pairs for which the control is scored a second time
+    rules: int = 1
+    """Version of the rules by which draws are made and evidence is weighed. 1: draws that everybody can compute, pairs
+    taken as independent, the horizon as it was guessed, no gate on completeness. 2: keyed draws, dependence within
+    units and blocks of time checked, a horizon that follows the variance, the completeness gate, steps of a ramp proved
+    on served answers. Plans keep the rules that they were started with."""
+    min_hours: float = 0.0  # of traffic before `ship`; `reject` does not wait
+    empty: Empty = "allowed"  # failed: an empty text with HTTP 200 counts as a failure of its arm
+    headers: ArmHeaders = "all"  # all: clients are told their arm; target: only which target answered
+    independent: bool = False  # somebody declared that calls are independent of each other (`unit: request`)
 
     @property
     def hash(self) -> str:
@@ -101,6 +113,8 @@ class Plan:
         """JSON-able. A plan that could have been written before there were methods reads as it did then, so that its
         hash, and with it the evidence of an experiment in progress, stays."""
         fields = {name: value for name, value in asdict(self).items() if value != _WITHOUT.get(name, _NEVER)}
+        if self.ramp is not None:
+            fields["ramp"] = self.ramp.fields()
         fields["control"] = self.control.fields()
         fields["candidates"] = [[arm, target.fields()] for arm, target in self.candidates]
         fields["stationary"] = self.method == "stationary"
@@ -117,9 +131,15 @@ class Plan:
 
         It then goes on as it was frozen, until somebody starts the new one.
         """
-        older = replace(self, adjust=False, after_verdict="continue", family="even")
-        unknown = older != self and older.same_design(stored)
-        return unknown or self._continues(stored) or older._continues(stored)
+        first = self._with_first_rules()
+        older = replace(first, adjust=False, after_verdict="continue", family="even")
+        unknown = any(each != self and each.same_design(stored) for each in (first, older))
+        return unknown or any(each._continues(stored) for each in (self, first, older))
+
+    def _with_first_rules(self) -> Plan:
+        """The plan as versions before rules 2 would have made it of the same settings."""
+        ramp = self.ramp.with_first_rules() if self.ramp else None
+        return replace(self, rules=1, min_hours=0.0, empty="allowed", headers="all", independent=False, ramp=ramp)
 
     def _continues(self, stored: Plan) -> bool:
         """The same for a plan from before there were methods."""
@@ -180,7 +200,8 @@ _NEVER = object()
 _WITHOUT: dict[str, Any] = {
     "method": "guaranteed", "max_pairs": None, "auto_horizon": False, "aa": "proof", "compare": "served",
     "adjust": False, "after_verdict": "continue", "family": "even", "feedback_window_s": None,
-    "feedback_missing": "omit", "ramp": None, "scored_twice": 0.0,
+    "feedback_missing": "omit", "ramp": None, "scored_twice": 0.0, "rules": 1, "min_hours": 0.0, "empty": "allowed",
+    "headers": "all", "independent": False,
 }  # fmt: skip
 
 

@@ -32,6 +32,9 @@ class RampDesign:
     min_units: int  # the least number of units that the candidate served at a step
     largest_exposure_requests: int | None = None  # that the candidate serves before the first verdict; None: no limit
     largest_exposure_usd: float | None = None
+    # The defaults from here on are those of a ramp that was stored before these fields existed.
+    holdout: float = 0.0  # share of units that the control keeps after the promotion, in [0, 0.5]
+    holdout_days: float = 0.0  # after which the holdout ends by itself
 
     def __post_init__(self) -> None:
         """Raises ValueError for steps that do not rise to 1, and for negative or empty limits."""
@@ -43,9 +46,21 @@ class RampDesign:
         for limit in (self.largest_exposure_requests, self.largest_exposure_usd):
             if limit is not None and limit < 0:
                 raise ValueError(f"largest exposure: {limit}, expected >= 0")
+        if not 0.0 <= self.holdout <= 0.5 or not 0.0 <= self.holdout_days < math.inf:
+            raise ValueError(
+                f"holdout: {self.holdout}, holdout_days: {self.holdout_days}: expected a share in [0, 0.5], days >= 0"
+            )
 
     def fields(self) -> dict[str, Any]:
-        return asdict(self)
+        """JSON-able, without a holdout where there is none, so that the hash of an older plan stays."""
+        fields = asdict(self)
+        if not self.holdout:
+            del fields["holdout"], fields["holdout_days"]
+        return fields
+
+    def with_first_rules(self) -> RampDesign:
+        """The design as versions without a holdout would have made it."""
+        return replace(self, holdout=0.0, holdout_days=0.0)
 
     @classmethod
     def from_fields(cls, fields: Mapping[str, Any]) -> RampDesign:
