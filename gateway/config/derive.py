@@ -139,7 +139,7 @@ def horizon_of(plan: Plan, variance: float | None = None) -> int | None:
     """
     if plan.primary is None or plan.primary in UNBOUNDED_METRICS or not plan.margin:
         return None
-    alpha = plan.alpha / len(plan.candidates)
+    alpha = (plan.verdict_alpha if plan.rules >= 2 else plan.alpha) / len(plan.candidates)
     if plan.primary == NATS_PER_TOKEN:
         deviation, largest = likelihood_scale(plan.margin)
         deviation = deviation if variance is None else math.sqrt(variance)

@@ -4,11 +4,14 @@ The config freezes this number into a plan; statistics/hybrid.py builds the inte
 """
 
 import math
+from dataclasses import dataclass
 from statistics import NormalDist
 
 EARLY = 0.2  # share of the error that pays for the looks before the horizon
 BURN_IN = 20  # pairs below which nothing is claimed
 FEWEST_REPEATS = 10  # values of the control's repeat before the A/A alarm can be green
+FOLLOWED = 50  # pairs from which the horizon follows the variance
+AT_MOST = 4  # times the planned pairs, at which a horizon that follows the variance ends
 _FLOOR = 3.4  # squared deviations, in units of the largest possible one, that are added while few have been seen
 _FEW = 7.0  # how many such deviations count as few
 
@@ -31,9 +34,7 @@ def planned_pairs(deviation: float, gap: float, alpha: float, power: float = 0.8
     deviation: of one difference, >= 0. gap: distance from the true difference to the margin, > 0. alpha: two-sided, in
     (0, 1). largest: see `guarded`; 0 for values without bounds.
     """
-    normal = NormalDist()
-    z = normal.inv_cdf(1 - _share("alpha", alpha) * (1 - EARLY) / 2) + normal.inv_cdf(_share("power", power))
-    variance, needed = _at_least_0("deviation", deviation) ** 2, (_above_0("gap", gap) / z) ** 2
+    variance, needed = _at_least_0("deviation", deviation) ** 2, precision(gap, alpha, power) ** 2
     n = max(variance / needed, float(BURN_IN))
     for _ in range(64):  # n = (n variance + floor(n)) / (n needed): a contraction, since the floor only shrinks
         total = guarded(n * variance, largest) if largest else n * variance
@@ -42,6 +43,40 @@ def planned_pairs(deviation: float, gap: float, alpha: float, power: float = 0.8
         if abs(n - before) < 0.01:
             break
     return math.ceil(n)
+
+
+def precision(gap: float, alpha: float, power: float = 0.8) -> float:
+    """The standard error of the mean at which a difference that is `gap` away from the margin is decided.
+
+    The last look has `1 - EARLY` of alpha. The other arguments are those of `planned_pairs`.
+    """
+    normal = NormalDist()
+    z = normal.inv_cdf(1 - _share("alpha", alpha) * (1 - EARLY) / 2) + normal.inv_cdf(_share("power", power))
+    return _above_0("gap", gap) / z
+
+
+@dataclass(frozen=True, slots=True)
+class HorizonRange:
+    """Pairs at which an automatic horizon may end."""
+
+    low: int
+    """If the arms never differ."""
+    expected: int
+    """At the variance that the plan assumes."""
+    high: int
+    """The last look is taken here, however large the variance is."""
+
+
+def horizon_range(planned: int, margin: float, alpha: float, largest: float = 1.0) -> HorizonRange:
+    """The range of a horizon that follows the variance.
+
+    planned: the pairs of the plan. alpha: of the verdict on one candidate, two-sided. largest: see `guarded`; 0 for
+    values without bounds. The sequence takes its last look at the first number of pairs, from FOLLOWED on, at which the
+    standard error is at most `precision(margin, alpha)`; the mean is never used. Source: blinded re-estimation of the
+    sample size, Gould & Shih 1992; Friede & Kieser 2006.
+    """
+    low = max(FOLLOWED, planned_pairs(0.0, margin, alpha, largest=largest))
+    return HorizonRange(min(low, planned), planned, AT_MOST * planned)
 
 
 def likelihood_scale(margin: float) -> tuple[float, float]:

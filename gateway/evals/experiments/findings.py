@@ -27,7 +27,16 @@ from gateway.evals.experiments.gates import (
 from gateway.evals.experiments.latency_difference import P95, p95_of
 from gateway.evals.experiments.metrics import ALONE, BUILT_IN, JUDGED, LOST, SAME_PATH, UNITS
 from gateway.evals.experiments.progress import margin_of
-from gateway.evals.experiments.report import Comparison, Estimate, Family, GateResult, Role, Verdict, direction_finding
+from gateway.evals.experiments.report import (
+    Comparison,
+    Estimate,
+    Family,
+    GateResult,
+    Independence,
+    Role,
+    Verdict,
+    direction_finding,
+)
 from gateway.evals.experiments.rescoring import rescored_name
 from gateway.evals.experiments.sequences import EVEN, METHOD_NAMES, AlphaShare
 from gateway.evals.experiments.sequences import DifferenceSequence as Differences
@@ -75,6 +84,8 @@ class Finding:
     names: Mapping[str, SequenceName]  # metric → the sequence behind its comparison
     split: SplitResult | None  # None: no traffic is split
     family: Family | None = None  # None: there is one candidate
+    independence: Independence | None = None
+    """Of the pairs of the primary; None: the plan's rules do not ask for it."""
 
     @property
     def metrics(self) -> tuple[Comparison, ...]:
@@ -262,7 +273,15 @@ def _finding(
         withheld=kept.withheld_of(connection, plan.hash),
         names=names,
         split=split,
+        independence=_independence(plan.plan),
     )
+
+
+def _independence(plan: Plan) -> Independence | None:
+    """What is known of the dependence of the primary's pairs on each other."""
+    if plan.rules < 2:
+        return None
+    return "declared" if plan.independent else "assumed"
 
 
 def guardrails_of(plan: Plan) -> tuple[str, ...]:

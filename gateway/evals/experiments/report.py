@@ -14,6 +14,10 @@ Margin = Literal["equivalent", "non_inferior", "inferior", "unclear"]
 Role = Literal["primary", "guardrail", "other"]
 Better = Literal["higher", "lower"]
 State = Literal[-1, 0, 1]  # red, unknown, green
+Independence = Literal["checked", "declared", "assumed", "alarm"]
+"""Whether the pairs of a plan are independent. checked: the pairs of a user or key were compared and are not alike.
+declared: the plan says so. assumed: there are too few users and keys to check it. alarm: they depend on each other, so
+that the wider interval, by units, applies."""
 
 
 @dataclass(frozen=True, slots=True)
