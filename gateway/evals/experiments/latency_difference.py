@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from gateway.evals.experiments.report import Comparison, Estimate, direction_finding, margin_finding
+from gateway.evals.experiments.slow_share import SlowShare
 from gateway.evals.statistics.quantiles import quantile_ranks
 
 P95 = "latency_p95"
@@ -56,4 +57,26 @@ def p95_of(a: Sequence[float], b: Sequence[float], alpha: float, margin: float |
         direction_found=direction_finding(difference),
         margin_found="unclear" if margin is None else margin_finding(difference, margin),
         method="quantile confidence sequences of both arms",
+    )
+
+
+def slow_share_comparison(found: SlowShare, margin: float | None) -> Comparison:
+    """The comparison of both arms' p95 by the share of answers that are slower."""
+    return Comparison(
+        metric=P95,
+        unit="s",
+        role="other" if margin is None else "guardrail",
+        a=found.a,
+        b=found.b,
+        difference=found.difference,
+        noise=None,
+        pairs=sum(found.units),
+        effective_n=found.effective,
+        margin=margin,
+        direction_found=direction_finding(found.difference),
+        margin_found="unclear" if margin is None else margin_finding(found.difference, margin),
+        method=(
+            "asymptotic confidence sequence on the share of answers slower than the p95, by unit; slower than the "
+            f"control's: {found.share_a:.1%} of the control's answers, {found.share_b:.1%} of the candidate's"
+        ),
     )

@@ -18,11 +18,12 @@ import numpy as np
 from gateway.core.plan import CONTROL, FEEDBACK, Plan
 from gateway.evals.experiments.feedback_outcomes import FeedbackValues, feedback_values, terms_of
 from gateway.evals.experiments.gates import srm_gate
-from gateway.evals.experiments.latency_difference import P95, p95_of
+from gateway.evals.experiments.latency_difference import P95, p95_of, slow_share_comparison
 from gateway.evals.experiments.metrics import ANSWERED, UNITS
 from gateway.evals.experiments.progress import margin_of
 from gateway.evals.experiments.report import ArmResponse, Comparison, Estimate, GateResult, Responses, Role
 from gateway.evals.experiments.sequences import BURN_IN, SequenceRule
+from gateway.evals.experiments.slow_share import ArmSeconds, slow_share
 from gateway.evals.experiments.verdict import with_findings
 from gateway.evals.statistics.asymptotic import Tuning, half_width, log_e_value
 from gateway.evals.statistics.domains import Floats
@@ -115,7 +116,7 @@ def split_of(connection: Reading, plan: StoredPlan, candidate: str, now: float) 
     for name in names:
         values = feedback_values(rows, given.get(name, {}), terms)
         made.append(compare_feedback(rows, name, values, plan.plan, population))
-    p95 = _p95(rows, candidate, plan.plan)
+    p95 = _p95(rows, candidate, plan.plan, population)
     return SplitResult(tuple([c for c in made if c is not None] + ([p95] if p95 else [])), gate, counts)
 
 
@@ -315,11 +316,29 @@ def _evidence(value: float, n: float, variance: float, tuning: Tuning) -> float:
     return log_e_value(value, math.sqrt(variance), n, tuning) if n >= 2 * tuning.burn_in else 0.0
 
 
-def _p95(rows: Sequence[ServedAnswer], candidate: str, plan: Plan) -> Comparison | None:
-    """The comparison of p95, or None: quantile sequences have neither weights nor units.
+def _p95(rows: Sequence[ServedAnswer], candidate: str, plan: Plan, population: Mapping[Cell, int]) -> Comparison | None:
+    """The comparison of p95; None: an arm has no answer that counts.
 
-    So it needs equal weights and one record for each unit.
+    Plans of the first rules have it from order statistics, and only where those are valid: they have neither weights
+    nor units.
     """
+    if plan.rules < 2:
+        return _p95_by_rank(rows, candidate, plan)
+    seconds = ArmOutcomes(P95, _column(rows, "total_s", timeouts=True), -1.0, False)
+    known, weights = ~np.isnan(seconds.values), _weights(rows, seconds, population)
+    own = np.array([row.arm == candidate for row in rows], dtype=np.bool_)
+
+    def side(mine: Floats) -> ArmSeconds:
+        at = np.flatnonzero(known & mine)
+        return ArmSeconds(seconds.values[at], [rows[i].unit for i in at.tolist()], weights[at])
+
+    a, b = side(~own), side(own)
+    if not a.seconds.size or not b.seconds.size:
+        return None
+    return slow_share_comparison(slow_share(a, b, plan.alpha / len(plan.candidates)), margin_of(plan, P95))
+
+
+def _p95_by_rank(rows: Sequence[ServedAnswer], candidate: str, plan: Plan) -> Comparison | None:
     if len({row.pi for row in rows}) > 1 or len({row.unit for row in rows}) < len(rows):
         return None
     by_arm = {
