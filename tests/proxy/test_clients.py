@@ -464,6 +464,52 @@ async def test_anthropic_count_tokens(claude: anthropic.AsyncAnthropic, upstream
     assert len(upstream.calls) == 1
 
 
+async def test_anthropic_tool_runner_goes_on_without_a_thread(
+    claude: anthropic.AsyncAnthropic, upstream: FakeUpstream
+) -> None:
+    """It asks for a thread first. Where the upstream has none, the refusal's code makes it send the conversation."""
+    import anthropic
+
+    @anthropic.beta_async_tool
+    async def weather(city: str) -> str:
+        """The weather of a city."""
+        return f"rain in {city}"
+
+    upstream.tool_call("weather", CITY, id="toolu_1")
+    runner = claude.beta.messages.tool_runner(
+        model="chat", max_tokens=50, messages=MESSAGES, tools=[weather], max_iterations=2
+    )
+    messages = []
+    async for message in runner:
+        messages.append(message)
+        upstream.says("It rains.")
+    assert messages[-1].content[0].text == "It rains."
+    if spoke(upstream) == "openai":
+        assert "rain in Zürich" in json.dumps(upstream.calls[-1].json["messages"], ensure_ascii=False)
+        assert all("thread" not in call.json for call in upstream.calls)
+    else:
+        assert "thread" in upstream.calls[0].json
+
+
+async def test_anthropic_what_asks_for_nothing_is_no_obstacle(
+    claude: anthropic.AsyncAnthropic, upstream: FakeUpstream
+) -> None:
+    """Claude Code sends this context_management with every call."""
+    import anthropic
+
+    edit: Any = {"type": "clear_thinking_20251015", "keep": "all"}
+    asked: Any = {"model": "chat", "max_tokens": 50, "messages": MESSAGES}
+    message = await claude.beta.messages.create(**asked, context_management={"edits": [edit]})
+    assert message.content
+    if spoke(upstream) == "anthropic":
+        assert upstream.calls[0].json["context_management"] == {"edits": [edit]}
+        return
+    assert "context_management" not in upstream.calls[0].json
+    cleared: Any = {"edits": [edit, {"type": "clear_tool_uses_20250919"}]}
+    with pytest.raises(anthropic.BadRequestError, match="context_management"):
+        await claude.beta.messages.create(**asked, context_management=cleared)
+
+
 @pytest.fixture
 async def translated(
     start: Any, configured: Callable[..., Any], upstream: FakeUpstream

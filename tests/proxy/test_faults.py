@@ -413,6 +413,21 @@ async def test_a_failed_response_passes_and_is_asked_once(
     await assert_unharmed(gateway, upstream)
 
 
+@pytest.mark.parametrize("members", [{}, {"status": None}, {"status": "incomplete"}, {"status": "completed"}])
+async def test_a_response_with_an_error_is_an_answer(
+    gateway: Any, upstream: FakeUpstream, members: dict[str, Any]
+) -> None:
+    """Servers that give no status, or another than "failed", answer for this prompt alone too."""
+    response = {k: v for k, v in failed_response("server_error").items() if k != "status"} | members
+    upstream.always(Fault.status(200, body=json.dumps(response).encode()))
+    for _ in range(6):
+        reply = await gateway.client.post("/responses", json={"model": "chat", "input": "hi"})
+        assert reply.status_code == 200, reply.text
+        assert reply.json()["error"] == response["error"]
+    assert len(upstream.received) == 6
+    await assert_unharmed(gateway, upstream)
+
+
 @pytest.mark.parametrize("code", [400, "400", "invalid_prompt", "context_length_exceeded"])
 async def test_an_error_event_about_the_request_passes(gateway: Any, upstream: FakeUpstream, code: Any) -> None:
     event = {"error": {"message": "your image is no image", "type": "BadRequestError", "code": code}}

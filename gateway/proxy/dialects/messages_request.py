@@ -2,7 +2,7 @@
 
 What a chat request cannot express is refused by name, never dropped silently. Dropped, because they do not change what
 an answer means: cache_control, service_tier, speed, diagnostics, a tool result's is_error, and the
-thinking of earlier turns, which only Anthropic can verify.
+thinking of earlier turns, which only Anthropic can verify; with it goes a context_management that only clears thinking.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def to_chat_request(request: dict[str, Any], limit_name: str) -> dict[str, Any]:
     """request: the members of a Messages request. limit_name: the upstream's name for max_tokens. Raises BadRequest."""
     for name, value in request.items():
         if name not in _READ and name not in _DROPPED and value is not None:
-            raise _refused(name)
+            _check_unknown(name, value)
     out: dict[str, Any] = {"model": request.get("model"), "messages": _messages(request)}
     out |= {name: request[name] for name in _PASSED if request.get(name) is not None}
     if request.get("max_tokens") is not None:
@@ -41,6 +41,31 @@ def to_chat_request(request: dict[str, Any], limit_name: str) -> dict[str, Any]:
     if user:
         out["user"] = user
     return out
+
+
+def _check_unknown(name: str, value: Any) -> None:
+    """Raises BadRequest, unless the member asks for nothing."""
+    if name == "context_management" and _clears_only_thinking(value):
+        return
+    error = _refused(name)
+    if name == "thread":  # Anthropic's clients go on without a thread if the refusal has this code
+        code = "thread_not_found" if _continues(value) else "thread_unsupported_request"
+        error.details = {"details": {"error_code": code}}
+    raise error
+
+
+def _clears_only_thinking(management: Any) -> bool:
+    """Whether its edits concern nothing but the thinking of earlier turns, which is not translated anyway.
+
+    Claude Code sends `{"edits": [{"type": "clear_thinking_20251015", "keep": "all"}]}`."""
+    edits = management.get("edits") or () if isinstance(management, dict) else None
+    return isinstance(edits, list | tuple) and all(
+        isinstance(edit, dict) and str(edit.get("type")).startswith("clear_thinking_") for edit in edits
+    )
+
+
+def _continues(thread: Any) -> bool:
+    return isinstance(thread, dict) and thread.get("previous_message_id") is not None
 
 
 def _refused(param: str, why: str = "") -> BadRequest:

@@ -132,8 +132,8 @@ class OpenAI:
     def answer(self, call: Call, body: bytes) -> PlainReply:
         if call.api in _NOT_JSON:
             return PlainReply(body, tail_usage(body))
-        if call.api == "responses" and body.find(b'"failed"') >= 0 and (source := failed_response(body)) is not None:
-            return PlainReply(body, tail_usage(body), source)
+        if call.api == "responses":
+            return _response(body)
         return PlainReply(body, read_answer(body, lists=call.api in _LISTS))
 
     def error(self, call: Call, status: int, body: bytes) -> bytes:
@@ -150,6 +150,18 @@ class OpenAI:
             "sequence_number": 0,
         }
         return b"\n\nevent: error\ndata: " + orjson.dumps(event) + b"\n\n"
+
+
+def _response(body: bytes) -> PlainReply:
+    """A Response that failed is an answer: another attempt could get the same again. Raises ValueError."""
+    if body.find(b'"failed"') < 0:
+        try:
+            return PlainReply(body, read_answer(body))
+        except ValueError:
+            if failed_response(body) is None:
+                raise
+    source = failed_response(body)
+    return PlainReply(body, tail_usage(body) if source else read_answer(body), source)
 
 
 def _without_urgency(body: bytes, priority: Any) -> bytes:

@@ -72,12 +72,16 @@ def read_answer(body: bytes, *, lists: bool = False) -> Usage | None:
 
 
 def failed_response(body: bytes) -> ErrorSource | None:
-    """Of a Response whose status is "failed": is the request at fault, or only this answer? None for any other body."""
+    """Of a Response that failed: is the request at fault, or only this answer? None for any other body.
+
+    It failed if its status is "failed", or if it has an `error`, whatever its status: some servers give none."""
     try:
         response = lenient_json.loads(body)
     except ValueError:
         return None
-    if not isinstance(response, dict) or (response.get("object"), response.get("status")) != ("response", "failed"):
+    if not isinstance(response, dict) or response.get("object") != "response":
+        return None
+    if response.get("status") != "failed" and not response.get("error"):
         return None
     return "request" if is_request_error(response.get("error")) else "answer"
 
