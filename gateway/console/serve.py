@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
+from ipaddress import ip_network
 from pathlib import Path
 
-import uvicorn
 from starlette.applications import Starlette
 
 from gateway.config.environment import debuggable, login_link, resolve_evals
@@ -24,6 +24,8 @@ from gateway.core.errors import ConfigError
 from gateway.evals.store.engine import default_url
 from gateway.observability import logging as log_format
 from gateway.proxy.http.server.tls import CertificateFiles
+from gateway.proxy.http.server.uvicorn_server import BoundedApp, GatewayServer, page_settings
+from gateway.proxy.request.client_address import within
 from gateway.proxy.serve import is_loopback
 from gateway.runtime.confinement import hide_memory
 from gateway.runtime.embedded_redis import keep
@@ -34,7 +36,6 @@ log = logging.getLogger("gateway")
 
 _CHECK_S = 1.0  # between two looks at the config file
 _OPEN_S = 5.0  # for which a start waits for the store; it goes on without it
-_CONNECTIONS = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,17 +114,25 @@ def run(options: ConsoleOptions) -> None:
 
 async def _serve(options: ConsoleOptions, live: LiveConfig, files: CertificateFiles | None) -> None:
     async with opened(options, live) as app:
-        server = uvicorn.Server(
-            uvicorn.Config(
-                app, host=options.host, port=options.port, lifespan="off", ws="none", log_config=None,
-                access_log=False, server_header=False, proxy_headers=False, limit_concurrency=_CONNECTIONS,
-                timeout_graceful_shutdown=5, h11_max_incomplete_event_size=65_536,
-                ssl_certfile=None if files is None else files.certificate,
-                ssl_keyfile=None if files is None else files.key,
-            )
-        )  # fmt: skip
+        server = console_server(app, options, live, files)
         log.info("console on http%s://%s:%d/console", "" if files is None else "s", options.host, options.port)
         await server.serve()
+
+
+def console_server(
+    app: Starlette, options: ConsoleOptions, live: Callable[[], Config], files: CertificateFiles | None
+) -> GatewayServer:
+    """The server of the console, whose connections have the gateway's bounds."""
+
+    def limits() -> tuple[int | None, int | None]:
+        given = live().limits
+        return given.connections, given.connections_per_address
+
+    def proxied(address: str) -> bool:
+        return within(address, tuple(map(ip_network, live().trusted_proxies)))
+
+    bounded = BoundedApp(app, limits, proxied)
+    return GatewayServer(page_settings(bounded, options.host, options.port, files), announced=False)
 
 
 @contextlib.asynccontextmanager

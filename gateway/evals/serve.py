@@ -9,22 +9,19 @@ import os
 import secrets
 import signal
 import socket
-import threading
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
-from socketserver import ThreadingMixIn
 from typing import TYPE_CHECKING
-from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
 
-from prometheus_client import CollectorRegistry, make_wsgi_app, start_http_server
+from prometheus_client import CollectorRegistry
 
 from gateway.config.derive import directory_of, paces_of, prices_of
 from gateway.config.environment import debuggable, metrics_socket, resolve_evals
 from gateway.config.loading import load_for_consumer
 from gateway.config.models import Config
-from gateway.core.errors import CannotRun, ConfigError
+from gateway.core.errors import ConfigError
 from gateway.evals.consumer import Consumer, ConsumerContext, ConsumerTiming
 from gateway.evals.entry_scoring import EntryScorer
 from gateway.evals.experiments.engine import ExperimentEngine
@@ -50,6 +47,7 @@ from gateway.evals.store.store import Store
 from gateway.observability import logging as log_format
 from gateway.observability import tracing
 from gateway.observability.eval_metrics import EvalMetrics
+from gateway.observability.metrics_server import inherited_metrics_server, metrics_server
 from gateway.runtime.confinement import hide_memory
 from gateway.runtime.embedded_redis import keep
 from gateway.runtime.tasks import Tasks
@@ -193,53 +191,6 @@ def _warn(config: Config, built: BuiltScorers) -> None:
         raise ConfigError(wrong)
     for caution in config_warnings(config, built):
         log.warning("%s", caution)
-
-
-@contextmanager
-def metrics_server(registry: CollectorRegistry, host: str, port: int) -> Iterator[None]:
-    """Raises CannotRun where the port cannot be bound."""
-    try:
-        server, thread = start_http_server(port, host, registry)
-    except OSError as error:
-        raise CannotRun(
-            f"metrics: {host}:{port} cannot be bound: {error.strerror}; give another --metrics-port"
-        ) from error
-    try:
-        yield
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
-
-
-class _MetricsServer(ThreadingMixIn, WSGIServer):
-    daemon_threads = True
-
-
-class _Unlogged(WSGIRequestHandler):
-    def log_message(self, format: str, *args: object) -> None:
-        pass
-
-
-@contextmanager
-def inherited_metrics_server(registry: CollectorRegistry, fd: int) -> Iterator[None]:
-    """On a socket that the parent process has bound."""
-    listener = socket.socket(fileno=fd)
-    server = _MetricsServer(listener.getsockname(), _Unlogged, bind_and_activate=False)
-    server.socket.close()
-    server.socket = listener
-    server.server_name, server.server_port = listener.getsockname()[:2]
-    server.setup_environ()
-    server.set_app(make_wsgi_app(registry))
-    server.server_activate()
-    thread = threading.Thread(target=server.serve_forever, name="metrics", daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
 
 
 @contextmanager

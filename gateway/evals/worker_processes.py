@@ -26,9 +26,10 @@ from prometheus_client.samples import Sample
 from gateway.config.environment import debuggable, metrics_socket_environment
 from gateway.config.loading import load_for_consumer
 from gateway.config.models import Config
-from gateway.evals.serve import STOP_S, metrics_server
+from gateway.evals.serve import STOP_S
 from gateway.observability import logging as log_format
 from gateway.observability.eval_metrics import BLOCKED, WORKER_RESTARTS, WORKERS
+from gateway.observability.metrics_server import metrics_server
 from gateway.runtime.child import Child
 from gateway.runtime.confinement import hide_memory
 from gateway.runtime.embedded_redis import keep

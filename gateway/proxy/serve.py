@@ -12,13 +12,13 @@ import signal
 import socket
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Generator
+from collections.abc import AsyncIterator
 from functools import partial
 from ipaddress import ip_address
 from multiprocessing import parent_process
 from multiprocessing.connection import wait
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import uvicorn
 from prometheus_client import CollectorRegistry
@@ -48,12 +48,12 @@ from gateway.proxy.directory.poller import DirectoryPoller
 from gateway.proxy.directory.snapshot import DirectorySnapshot
 from gateway.proxy.endpoints.operational import OperationalPages, for_browsers
 from gateway.proxy.experiments.plan_poller import PlanPoller
-from gateway.proxy.http.server import listen_queue
 from gateway.proxy.http.server.connection_limits import BodyMemory, ConnectionLimits, raise_file_limit
 from gateway.proxy.http.server.open_files import REASONS, OpenFiles
 from gateway.proxy.http.server.protocol import HttpProtocol
 from gateway.proxy.http.server.reuse_port import ReusePortSocket
-from gateway.proxy.http.server.tls import CertificateFiles, CertificateReload, TlsConnection
+from gateway.proxy.http.server.tls import CertificateFiles
+from gateway.proxy.http.server.uvicorn_server import BoundedApp, GatewayServer, page_settings
 from gateway.proxy.limits.book import LeaseBook
 from gateway.proxy.limits.exchange import LeaseExchange
 from gateway.proxy.limits.output_tokens import OutputTokenPoller
@@ -127,49 +127,6 @@ def _several(settings: uvicorn.Config, served: WorkerEnvironment) -> None:
             workers.run()
     if any(w.exitcode == STARTUP_FAILURE for w in workers.processes):
         sys.exit(STARTUP_FAILURE)
-
-
-class GatewayServer(uvicorn.Server):
-    """uvicorn's server, which stops differently: it first accepts what the kernel has queued, and it exits with code 0
-    after a requested stop, not by the signal."""
-
-    _certificate: CertificateReload | None = None
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        config, context = self.config, self.config.ssl
-        if context is not None:
-            kind = cast(type[HttpProtocol], config.http_protocol_class)
-            config.http_protocol_class = partial(TlsConnection, context, kind)  # type: ignore[assignment]
-            config.ssl = None  # else asyncio would do the handshakes
-        try:
-            await super().startup(sockets)
-        finally:
-            config.ssl = context
-        log.info("%srunning on %s", f"worker {os.getpid()} " if config.workers > 1 else "", self._url())
-        if config.ssl is not None and config.ssl_certfile and config.ssl_keyfile:
-            files = CertificateFiles(Path(config.ssl_certfile), Path(config.ssl_keyfile))
-            self._certificate = CertificateReload(files, config.ssl)
-
-    def _url(self) -> str:
-        """Where it listens, as configured, with the port that was assigned."""
-        host = f"[{self.config.host}]" if ":" in self.config.host else self.config.host
-        port = self.servers[0].sockets[0].getsockname()[1]
-        return f"{'https' if self.config.ssl else 'http'}://{host}:{port}"
-
-    async def on_tick(self, counter: int) -> bool:
-        if self._certificate is not None and counter % 10 == 0:  # once a second
-            self._certificate.look()
-        return await super().on_tick(counter)
-
-    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        await listen_queue.drain(sock.fileno() for server in self.servers for sock in server.sockets)
-        await super().shutdown(sockets)
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Generator[None]:
-        with super().capture_signals():
-            yield
-            self._captured_signals.clear()
 
 
 class WorkerProcess(UvicornWorker):
@@ -443,9 +400,7 @@ class Process:
         if sock is None:
             yield
             return
-        server = uvicorn.Server(
-            uvicorn.Config(pages.private(), log_config=None, access_log=False, lifespan="off", ws="none")
-        )
+        server = GatewayServer(page_settings(BoundedApp(pages.private())), announced=False)
         async with Tasks() as tasks:
             serving = tasks.start(server._serve([sock]), "metrics listener")
             yield

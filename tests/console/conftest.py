@@ -13,7 +13,6 @@ from typing import Any
 
 import httpx2
 import pytest
-import uvicorn
 import yaml
 
 from gateway.config.loading import load_for_console
@@ -23,6 +22,7 @@ from gateway.console.directory import Admin
 from gateway.console.publisher import Publisher
 from gateway.console.store import ConsoleStore
 from gateway.evals.store import engine
+from gateway.proxy.http.server.uvicorn_server import BoundedApp, GatewayServer, page_settings
 from gateway.runtime.tasks import Tasks
 from gateway.stream import Corridor
 
@@ -132,9 +132,10 @@ def serving() -> Callable[..., Any]:
 @contextlib.asynccontextmanager
 async def _serving(admin: Admin, corridor: Corridor, **options: Any) -> AsyncIterator[RunningConsole]:
     app = ConsoleApp(admin, **options).app()
-    server = uvicorn.Server(uvicorn.Config(app, port=0, lifespan="off", log_config=None, access_log=False))
+    settings = page_settings(BoundedApp(app))
+    server = GatewayServer(settings, announced=False)
     async with contextlib.AsyncExitStack() as stack, Tasks() as tasks:
-        with contextlib.closing(uvicorn.Config(app, port=0).bind_socket()) as sock:
+        with contextlib.closing(settings.bind_socket()) as sock:
             running = tasks.start(server._serve([sock]), "console")
             while not server.started:
                 await asyncio.sleep(0.005)

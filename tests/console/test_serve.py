@@ -17,9 +17,10 @@ import httpx2
 import pytest
 import yaml
 
-from gateway.console.serve import ConsoleOptions, LiveConfig, load_served, opened
+from gateway.console.serve import ConsoleOptions, LiveConfig, console_server, load_served, opened
 from gateway.core.errors import ConfigError
 from gateway.fake import FakeUpstream
+from gateway.proxy.http.server.protocol import HttpProtocol
 from gateway.runtime.tasks import Tasks
 
 TOKEN = "an-admin-token"
@@ -82,6 +83,30 @@ async def test_it_starts_without_its_stream_server_and_its_store(path: Path, wri
             assert (await client.get("/health")).status_code == 200
             assert (await client.get("/ready")).json() == {"status": "not ready", "store": False, "published": False}
             assert (await client.get("/admin/v1/keys")).json()["error"]["code"] == "store_unavailable"
+
+
+async def test_its_port_has_bounds_before_any_token(path: Path, tmp_path: Path) -> None:
+    """A connection whose headers do not end is refused, and one that sends nothing ends: neither needs a token."""
+    options, live = ConsoleOptions(path, tmp_path / "data", port=0), LiveConfig(path)
+    async with opened(options, live, open_s=0.1) as app, Tasks() as tasks, asyncio.timeout(60):
+        server = console_server(app, options, live, None)
+        server.config.http = type("Limited", (HttpProtocol,), {"head_s": 0.3})
+        with contextlib.closing(server.config.bind_socket()) as sock:
+            serving = tasks.start(server._serve([sock]), "console")
+            port = sock.getsockname()[1]
+            while not server.started:
+                await asyncio.sleep(0.005)
+            silent, unused = await asyncio.open_connection("127.0.0.1", port)
+            endless, writer = await asyncio.open_connection("127.0.0.1", port)
+            writer.write(b"GET /health HTTP/1.1\r\nhost: x\r\n" + b"x: yyyyyyyy\r\n" * 100_000)
+            assert (await endless.readline()).startswith(b"HTTP/1.1 431 ")
+            assert (await silent.readline()).startswith(b"HTTP/1.1 408 ")
+            async with httpx2.AsyncClient() as client:
+                assert (await client.get(f"http://127.0.0.1:{port}/health")).status_code == 200
+            for each in (unused, writer):
+                each.close()
+            server.should_exit = True
+            await serving
 
 
 @dataclass

@@ -76,9 +76,11 @@ class ConnectionLimits:
         limits: Callable[[], tuple[int | None, int | None]],
         on_refused: Callable[[GatewayError], None] = lambda error: None,
         files: OpenFiles | None = None,
+        shared: Callable[[str], bool] = lambda address: False,
     ) -> None:
         """limits: (in all, from one address) in force; None: the default, which for one address is no limit.
-        files: the process's; None: they are not watched."""
+        files: the process's; None: they are not watched.
+        shared: whether many clients share an address, for which the limit of one does not count."""
         self.open = 0
         self.refused = 0
         """Refused connections that are not closed yet."""
@@ -86,6 +88,7 @@ class ConnectionLimits:
         self._limits = limits
         self._on_refused = on_refused
         self._files = files
+        self._shared = shared
         self._default = default_limit()
 
     def can_explain(self, descriptor: int = -1) -> bool:
@@ -98,7 +101,7 @@ class ConnectionLimits:
         error: GatewayError | None = None
         if self.open >= (self._default if most is None else most):
             error = Overloaded("the gateway has too many open connections", retry_after_s=1)
-        elif most_from_one is not None and self._by_address[address] >= most_from_one:
+        elif most_from_one is not None and self._by_address[address] >= most_from_one and not self._shared(address):
             error = Overloaded("too many open connections from this address", retry_after_s=1)
         elif self._files is not None and self._files.refuses(descriptor):
             error = Overloaded("the gateway has too many open files", retry_after_s=1)

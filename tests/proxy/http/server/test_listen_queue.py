@@ -17,7 +17,7 @@ from uvloop import new_event_loop
 
 from gateway.proxy.http.server.listen_queue import refuse_new
 from gateway.proxy.http.server.protocol import HttpProtocol
-from gateway.proxy.serve import GatewayServer
+from gateway.proxy.http.server.uvicorn_server import GatewayServer
 
 QUEUED = 100
 ASK = b"GET / HTTP/1.1\r\nhost: x\r\n\r\n"

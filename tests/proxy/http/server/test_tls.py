@@ -20,7 +20,7 @@ from gateway.core.errors import ConfigError
 from gateway.proxy.http.server.connection_limits import ConnectionLimits
 from gateway.proxy.http.server.protocol import HttpProtocol
 from gateway.proxy.http.server.tls import CertificateFiles
-from gateway.proxy.serve import GatewayServer
+from gateway.proxy.http.server.uvicorn_server import GatewayServer
 
 Make = Callable[[str], CertificateFiles]
 

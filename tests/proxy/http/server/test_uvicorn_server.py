@@ -1,0 +1,84 @@
+"""The server of pages on real sockets: what clients without a request may hold, and for how long."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from typing import Any
+
+import httpx2
+import pytest
+
+from gateway.proxy.http.server.protocol import HttpProtocol
+from gateway.proxy.http.server.uvicorn_server import BoundedApp, GatewayServer, page_settings
+
+GET = b"GET / HTTP/1.1\r\nhost: x\r\n\r\n"
+
+
+async def hello(scope: Any, receive: Any, send: Any) -> None:
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    await send({"type": "http.response.body", "body": b"hello"})
+
+
+@contextlib.asynccontextmanager
+async def serving(app: BoundedApp, **limits: float) -> AsyncIterator[int]:
+    """The port. limits: fields of HttpProtocol with other values than its own."""
+    settings = page_settings(app)
+    settings.http = type("Limited", (HttpProtocol,), limits)
+    server = GatewayServer(settings, announced=False)
+    with contextlib.closing(settings.bind_socket()) as sock:
+        running = asyncio.get_running_loop().create_task(server._serve([sock]))
+        async with asyncio.timeout(60):
+            while not server.started:
+                await asyncio.sleep(0.005)
+        yield sock.getsockname()[1]
+        server.should_exit = True
+        await running
+
+
+async def until_closed(reader: asyncio.StreamReader) -> bytes:
+    came = b""
+    async with asyncio.timeout(60):
+        with contextlib.suppress(ConnectionError):
+            while data := await reader.read(65_536):
+                came += data
+    return came
+
+
+async def test_a_page_is_answered() -> None:
+    async with serving(BoundedApp(hello)) as port, httpx2.AsyncClient() as client:
+        assert (await client.get(f"http://127.0.0.1:{port}/")).text == "hello"
+
+
+async def test_headers_without_end_are_refused() -> None:
+    async with serving(BoundedApp(hello)) as port:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(b"GET / HTTP/1.1\r\nhost: x\r\n")
+        for _ in range(100):
+            writer.write(b"x: " + b"y" * 10_000 + b"\r\n")
+        assert b" 431 " in await until_closed(reader)
+        writer.close()
+
+
+async def test_silent_connections_end_and_hold_up_nobody() -> None:
+    async with serving(BoundedApp(hello), head_s=0.2) as port, httpx2.AsyncClient() as client:
+        silent = [await asyncio.open_connection("127.0.0.1", port) for _ in range(300)]
+        assert (await client.get(f"http://127.0.0.1:{port}/")).text == "hello"
+        for reader, writer in silent:
+            assert b" 408 " in await until_closed(reader)
+            writer.close()
+
+
+@pytest.mark.parametrize(("address", "refused"), [("192.0.2.1", True), ("192.0.2.9", False), ("127.0.0.1", False)])
+def test_one_address_has_its_share_of_connections(address: str, refused: bool) -> None:
+    """Many people may share the address of a proxy, and of this machine."""
+    app = BoundedApp(hello, lambda: (None, 2), lambda peer: peer == "192.0.2.9")
+    assert [app.connections.admit(address) for _ in range(2)] == [None, None]
+    assert (app.connections.admit(address) is not None) is refused
+
+
+def test_the_limits_hold_without_a_config() -> None:
+    app = BoundedApp(hello)
+    admitted = [app.connections.admit("192.0.2.1") is None for _ in range(101)]
+    assert admitted == [True] * 100 + [False]
