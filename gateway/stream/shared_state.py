@@ -46,6 +46,17 @@ class SharedState:
             raise StreamDown("the shared secret was removed")
         return bytes.fromhex(text(value))
 
+    async def draw_secret(self) -> bytes | None:
+        """The secret that keys the draws of experiments; None: the server does not hold it. Consumers put it there."""
+        value = await ask(self._client.get(f"{self.prefix}:draw-secret"))
+        try:
+            return None if value is None else bytes.fromhex(text(value)) or None
+        except ValueError:
+            return None
+
+    async def set_draw_secret(self, secret: bytes) -> None:
+        await ask(self._client.set(f"{self.prefix}:draw-secret", secret.hex()))
+
     async def plans(self) -> dict[str, PlanState]:
         """The state of each experiment, by name. Entries that cannot be read are left out."""
         return plan_states(await ask(self._client.hgetall(f"{self.prefix}:plans")))

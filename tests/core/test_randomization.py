@@ -9,7 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.core.exchange import new_id
-from gateway.core.randomization import draw
+from gateway.core.randomization import draw, keyed_draw
+
+GOLDEN_KEYED = 0.4997168589095689
 
 UNITS = [new_id(i * 1_000_000, i.to_bytes(10)) for i in range(20_000)]
 
@@ -46,3 +48,19 @@ def test_domains_are_independent(other):
 def test_another_version_deals_anew():
     moved = sum((draw("sample", u) < 0.5) != (draw("sample", u, 2) < 0.5) for u in UNITS)
     assert abs(moved / len(UNITS) - 0.5) < 0.02
+
+
+def test_a_keyed_draw_is_fixed_by_its_secret_domain_and_unit() -> None:
+    assert keyed_draw(bytes(range(32)), "arm:p", "u") == GOLDEN_KEYED
+    others = (bytes(32), "arm:p", "u"), (bytes(range(32)), "arm:q", "u"), (bytes(range(32)), "arm:p", "v")
+    assert len({keyed_draw(*each) for each in others} | {GOLDEN_KEYED}) == 4
+
+
+def test_keyed_draws_are_uniform_and_independent_of_plain_ones() -> None:
+    units = [str(i) for i in range(20_000)]
+    keyed, plain = [keyed_draw(b"k" * 32, "d", u) for u in units], [draw("d", u) for u in units]
+    for share in (0.1, 0.5):
+        below = [u < share for u in keyed]
+        assert abs(sum(below) / 20_000 - share) < 5 * (share * (1 - share) / 20_000) ** 0.5  # false alarm: 6e-7
+        both = sum(b and v < share for b, v in zip(below, plain, strict=True)) / 20_000
+        assert abs(both - share**2) < 5 * (share**2 * (1 - share**2) / 20_000) ** 0.5

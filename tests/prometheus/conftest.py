@@ -29,7 +29,7 @@ import yaml
 from gateway.config.derive import plan_of
 from gateway.config.loading import load
 from gateway.fake import FakeUpstream
-from gateway.proxy.routing.assignment import arm_of
+from gateway.proxy.routing.assignment import arm_of, running
 from gateway.stream.shard import GROUP
 
 ROOT = Path(__file__).parent.parent.parent
@@ -363,8 +363,13 @@ class Whole:
 
     def of_arm(self, arm: str, users: Iterable[str]) -> list[str]:
         """Those whom the plan of the experiment `halves` deals this arm."""
-        plan = plan_of("halves", load(self.config_path).experiments["halves"], 600.0)
-        return [user for user in users if arm_of(plan, plan.hash, user) == arm]
+        settings = load(self.config_path).experiments["halves"]
+        dealt = running(plan_of("halves", settings, 600.0), settings, secret=self.secret())
+        return [user for user in users if arm_of(dealt, user) == arm]
+
+    def secret(self) -> bytes:
+        """The secret that keys draws, as the consumer put it on the stream server."""
+        return bytes.fromhex(self.redis().get("whole:draw-secret").decode())
 
     async def spread(self, calls: Sequence[Call]) -> list[int]:
         found: list[int] = []

@@ -16,10 +16,12 @@ import httpx2
 import pytest
 import uvicorn
 import yaml
+from fixtures.secret_of_draws import SECRET
 from fixtures.tallies import merged
 
 from gateway.config.environment import WorkerEnvironment
 from gateway.core.completion import completion_of
+from gateway.core.errors import StreamDown
 from gateway.core.exchange import Exchange, Tally, from_fields, new_id
 from gateway.fake import FakeUpstream
 from gateway.proxy.http.server.protocol import HttpProtocol
@@ -178,6 +180,9 @@ async def running(
     limits_shift_s: float = 0.0,
 ) -> AsyncIterator[Running]:
     """limits: fields of HttpProtocol with other values than its own."""
+    corridor = Corridor(config["stream"]["url"], config["stream"]["name"])
+    with contextlib.suppress(StreamDown):  # a test may begin with no stream server
+        await corridor.state.set_draw_secret(SECRET)  # a consumer puts it there; here there is none
     served = WorkerEnvironment(path, path.parent / "data", loopback=True)
     process = Process(served, flush_s=flush_s, heartbeat_s=0.2, limits_shift_s=limits_shift_s)
     settings = server_settings(process, process.config, "127.0.0.1", 0, 1)
@@ -191,7 +196,6 @@ async def running(
         while not server.started:
             await asyncio.sleep(0.005)
             assert not serving.done(), "the gateway did not start"
-        corridor = Corridor(config["stream"]["url"], config["stream"]["name"])
         with contextlib.suppress(Exception):  # a test may begin with no stream server
             await corridor.join()
         headers = {"authorization": f"Bearer {key}"} if key else {}

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
+from fixtures.secret_of_draws import SECRET
 from prometheus_client import CollectorRegistry
 
 from gateway.config.derive import plan_of
@@ -34,7 +35,7 @@ CHAT = ENDPOINTS[b"/chat/completions"]
 def an_experiment(**changes: Any) -> RunningExperiment:
     arms = {"control": {"upstream": "u", "model": "m"}, "candidate": {"upstream": "v", "model": "m"}}
     settings = Experiment.model_validate({"model": "chat", "shadow": 0.3, **arms, **changes})
-    return running(plan_of("swap", settings, 600.0), settings)
+    return running(plan_of("swap", settings, 600.0), settings, secret=SECRET)
 
 
 SWAP = an_experiment()

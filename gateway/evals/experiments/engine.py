@@ -30,6 +30,7 @@ from gateway.core.score import ScoreResult
 from gateway.evals.experiments.advance import LEASE, LeaseHolder, LeaseLost, advance, keep_ratio
 from gateway.evals.experiments.conditions import progress_of
 from gateway.evals.experiments.details import withheld_of
+from gateway.evals.experiments.draw_secret import DrawSecret
 from gateway.evals.experiments.findings import Finding, SequenceStates, current_plan, finding
 from gateway.evals.experiments.ramp.controller import RampController
 from gateway.evals.experiments.report import Comparison
@@ -93,6 +94,7 @@ class ExperimentEngine:
         self._store, self._corridor = store, corridor
         self._rescore = rescore
         self._ramps = ramps
+        self._draws = DrawSecret(store, corridor.state)
         self._scorers = scorers
         self._threads = threads
         self._timing = timing or EngineTiming()
@@ -135,6 +137,7 @@ class ExperimentEngine:
     async def step(self, name: str) -> bool:
         """Settles everything that can be settled now. False: another consumer holds the lease."""
         leader = LeaseHolder(name, self._timing.keep_s)
+        await self._draws.keep()
         await self._keep_plans()
         self.leads = await self._store.run(lambda c: hold_lease(c, LEASE, name, self._clock(), leader.keep_s))
         watermark = await self._corridor.watermark() if self.leads else None

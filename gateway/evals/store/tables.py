@@ -422,6 +422,14 @@ counters = Table(
     Column("n", BigInteger, nullable=False),
 )
 
+deployment_secrets = Table(
+    # Random secrets that are made once. "draws": keys the draws of experiments; consumers put it on the stream server.
+    "deployment_secrets",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("value", Text, nullable=False),  # hexadecimal
+)
+
 
 plans = Table(
     # Every plan that ran, as it was frozen.

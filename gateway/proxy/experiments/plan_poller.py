@@ -4,6 +4,10 @@ Until they have been read there is no shadow and no split; while the server is u
 force. A config whose experiment has `start: auto` (or a time) publishes its plan once for each load of the file, so
 that two gateways with different files do not replace each other's plan again and again. An experiment that a command
 has stopped stays stopped until a command starts it.
+
+A plan whose draws are keyed also waits for the deployment's secret, which consumers keep on the stream server. A
+process that has read it keeps it, so that a server that loses its data moves no unit; one that starts before a consumer
+has put the secret back serves the control, and sends no shadow.
 """
 
 from __future__ import annotations
@@ -22,7 +26,7 @@ from gateway.core.ramp import RampRecord
 from gateway.observability.eval_metrics import ProxyMetrics
 from gateway.proxy.experiments.ramp_shares import RampShares
 from gateway.proxy.experiments.shadow import ShadowState
-from gateway.proxy.routing.assignment import ExperimentAssignments
+from gateway.proxy.routing.assignment import KEYED_RULES, ExperimentAssignments
 
 log = logging.getLogger(__name__)
 
@@ -32,6 +36,7 @@ _EVERY_S = 0.5
 class PlanStore(Protocol):
     """The part of the stream server that keeps plans and sums."""
 
+    async def draw_secret(self) -> bytes | None: ...
     async def plans(self) -> dict[str, PlanState]: ...
     async def set_plan(self, state: PlanState, instead_of: PlanState | None = None) -> bool: ...
     async def add(self, name: str, amounts: Mapping[str, float], keep_s: int | None = None) -> dict[str, float]: ...
@@ -69,6 +74,8 @@ class PlanPoller:
         self._clock = clock
         self._published: ExperimentAssignments | None = None  # the config whose plans have been offered
         self._warned = False  # of the stream server being unreachable
+        self._secret: bytes | None = None  # as last read
+        self._waiting: frozenset[str] = frozenset()  # experiments for whose secret a line was logged
 
     async def run(self) -> None:
         """Runs until cancelled."""
@@ -96,6 +103,8 @@ class PlanPoller:
             states = await self._shared.plans()
         self._states.clear()
         self._states.update(states)
+        if any(state.plan.rules >= KEYED_RULES for state in states.values()):
+            self._secret = await self._shared.draw_secret() or self._secret
         if self._ramps is not None and any(state.plan.ramp for state in states.values()):
             self._shares.read(await self._ramps.records(), states)
         self._warned = False
@@ -143,10 +152,20 @@ class PlanPoller:
             if not state.running:
                 self._shadow_state.kill(name)
         for experiments in self._experiments():
-            experiments.follow(self._states, now, self._shares.by_plan)
+            experiments.follow(self._states, now, self._shares.by_plan, self._secret)
+        self._tell_waiting(self._experiments()[-1].without_secret)
         for gate in self._shadow_state.gates.values():
             gate.tick(now)
         self._show(self._experiments()[-1])
+
+    def _tell_waiting(self, waiting: frozenset[str]) -> None:
+        """Logs the experiments that wait for the secret, once."""
+        for name in sorted(waiting - self._waiting):
+            log.warning(
+                "experiment %s waits, and clients get the control: the stream server does not hold the secret that "
+                "keys its draws; a running consumer (gateway evaluate) puts it there", name,
+            )  # fmt: skip
+        self._waiting = waiting
 
     def _show(self, present: ExperimentAssignments) -> None:
         m, shadow_state = self._metrics, self._shadow_state

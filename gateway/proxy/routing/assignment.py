@@ -1,13 +1,17 @@
 """Assigns calls to experiments: which experiment, which arm, and whether a shadow is drawn.
 
-Pure: the same plan and unit give the same arm in every process and after every restart. The running experiments are
-those whose plans are in the stream server and in this gateway's config; experiments/plan_poller.py reads them.
+Pure: the same plan, unit and secret give the same arm in every process and after every restart. The running experiments
+are those whose plans are in the stream server and in this gateway's config; experiments/plan_poller.py reads them.
+
+The draws of arms and shadows are keyed with a secret of the deployment, so that no caller can compute them and make up
+conversations for an arm of its choice. Plans of rules 1 keep the draws that they were started with.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from functools import partial
 from types import MappingProxyType
 
 from gateway.config.derive import plans_of, target_of
@@ -15,12 +19,16 @@ from gateway.config.experiments import Experiment
 from gateway.config.models import Config
 from gateway.core.exchange import Target
 from gateway.core.plan import AGAIN, CONTROL, REPEAT, Plan, PlanState
-from gateway.core.randomization import draw
+from gateway.core.randomization import draw, keyed_draw
 from gateway.proxy.request.call import Call
 from gateway.proxy.routing.variants import NOTHING_VARIED, VariedParts, variants_of, varied_parts
 from gateway.proxy.types import Headers
 
 _NO_SHARES: Mapping[str, float] = MappingProxyType({})
+KEYED_RULES = 2
+"""The first rules of a plan whose draws need the deployment's secret."""
+Draw = Callable[[str, str], float]
+"""(domain, unit) → a number in [0, 1)."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -39,7 +47,9 @@ class RunningExperiment:
     splits: bool
     shadows: bool
     headers: Mapping[str, Headers]
-    """Response headers by arm."""
+    """Response headers by arm; none where a plan tells clients only which target answered."""
+    draw: Draw = field(default=draw, repr=False)  # it may hold the secret
+    """Draws arms and shadows."""
     varied: VariedParts = NOTHING_VARIED
     """What the variants of its arms change in requests."""
     share: float | None = None
@@ -105,22 +115,38 @@ class ExperimentAssignments:
             alias: frozenset(target_of(ref) for ref in model.targets) for alias, model in config.models.items()
         }
         self.plans = plans_of(config)
+        self._secret: bytes | None = None
+        self.without_secret: frozenset[str] = frozenset()
+        """Experiments that are not in force because the deployment's secret has not been read."""
         self.in_force: dict[str, RunningExperiment] = {}
         self.by_alias: dict[str, tuple[RunningExperiment, ...]] = {}
         """Those in force, by the alias whose calls they may take. Without a key, no experiment names the alias."""
 
-    def follow(self, states: Mapping[str, PlanState], now: float, shares: Mapping[str, float] = _NO_SHARES) -> None:
+    def follow(
+        self,
+        states: Mapping[str, PlanState],
+        now: float,
+        shares: Mapping[str, float] = _NO_SHARES,
+        secret: bytes | None = None,
+    ) -> None:
         """Applies the plans' states in the stream server, as of `now` (Unix seconds).
 
         shares: of the units that candidates of ramps serve, by the plan's hash; a ramp that is not in it is at 0.
-        An experiment whose plan and share have not changed keeps its RunningExperiment.
+        secret: of the deployment, for keyed draws. None: it has not been read; plans that need it are not in force, so
+        that clients get the control. An experiment whose plan, share and secret have not changed keeps its
+        RunningExperiment.
         """
+        if secret != self._secret:
+            self._secret, self.in_force = secret, {}
+        self.without_secret = frozenset()
         in_force: dict[str, RunningExperiment] = {}
         for name, settings in sorted(self._config.experiments.items()):
             state = states.get(name)
             if state is None or not state.running or not settings.enabled or not self.knows(state.plan):
                 continue
-            if (state.plan.start or 0.0) <= now < (state.plan.stop or 1e18):
+            if secret is None and state.plan.rules >= KEYED_RULES:
+                self.without_secret |= {name}
+            elif (state.plan.start or 0.0) <= now < (state.plan.stop or 1e18):
                 before = self.in_force.get(name)
                 goes_on = before is not None and before.plan == state.plan
                 found = before if goes_on and before is not None else self._running(state.plan, settings)
@@ -131,7 +157,8 @@ class ExperimentAssignments:
         self.in_force, self.by_alias = in_force, by_alias
 
     def _running(self, plan: Plan, settings: Experiment) -> RunningExperiment:
-        return running(plan, settings, varied_parts(self.variants.get(plan.target(arm)) for arm in plan.arms))
+        varied = varied_parts(self.variants.get(plan.target(arm)) for arm in plan.arms)
+        return running(plan, settings, varied, self._secret)
 
     def starts_itself(self, name: str) -> bool:
         """Whether the experiment starts without a command."""
@@ -158,8 +185,14 @@ class ExperimentAssignments:
         return None
 
 
-def running(plan: Plan, settings: Experiment, varied: VariedParts = NOTHING_VARIED) -> RunningExperiment:
-    name = plan.name.encode()
+def running(
+    plan: Plan, settings: Experiment, varied: VariedParts = NOTHING_VARIED, secret: bytes | None = None
+) -> RunningExperiment:
+    """Raises ValueError for a plan with keyed draws and no secret."""
+    keyed = plan.rules >= KEYED_RULES
+    if keyed and secret is None:
+        raise ValueError(f"{plan.name}: its draws are keyed, and the secret of the deployment is not known")
+    name, shown = plan.name.encode(), plan.headers == "all"
     return RunningExperiment(
         plan=plan,
         hash=plan.hash,
@@ -169,7 +202,10 @@ def running(plan: Plan, settings: Experiment, varied: VariedParts = NOTHING_VARI
         apis=frozenset(plan.apis),
         splits=not plan.only_shadows and plan.ramp is None,
         shadows=plan.mode != "split",
-        headers={a: [(b"x-gateway-experiment", name), (b"x-gateway-arm", a.encode())] for a in plan.arms},
+        headers={
+            a: [(b"x-gateway-experiment", name), (b"x-gateway-arm", a.encode())] if shown else [] for a in plan.arms
+        },
+        draw=partial(keyed_draw, secret) if keyed and secret is not None else draw,
         varied=varied,
     )
 
@@ -182,7 +218,7 @@ def assign(running: RunningExperiment, call: Call, free: bool) -> Assignment | N
     if not free or not running.allows(call):
         return None
     unit = unit_of(plan, call)
-    arm = arm_of(plan, running.hash, unit) if running.share is None else ramp_arm(running, unit)
+    arm = arm_of(running, unit) if running.share is None else ramp_arm(running, unit)
     drawn = running.shadows and arm == CONTROL and shadowed(running, call.id)
     return Assignment(running, arm, plan.target(arm), unit, drawn, running.settings.record)
 
@@ -200,9 +236,9 @@ def unit_of(plan: Plan, call: Call) -> str:
     return call.id
 
 
-def arm_of(plan: Plan, plan_hash: str, unit: str) -> str:
+def arm_of(running: RunningExperiment, unit: str) -> str:
     """The control, or one of the candidates, which share `split` equally."""
-    u = draw(f"arm:{plan_hash}", unit)
+    plan, u = running.plan, running.draw(f"arm:{running.hash}", unit)
     if u >= plan.split:
         return CONTROL
     return plan.candidates[min(int(u / plan.split * len(plan.candidates)), len(plan.candidates) - 1)][0]
@@ -211,12 +247,12 @@ def arm_of(plan: Plan, plan_hash: str, unit: str) -> str:
 def ramp_arm(running: RunningExperiment, unit: str) -> str:
     """The candidate for units below the share: a larger share adds units and moves none back."""
     share = running.share or 0.0
-    return running.plan.candidates[0][0] if draw(f"ramp:{running.hash}", unit) < share else CONTROL
+    return running.plan.candidates[0][0] if running.draw(f"ramp:{running.hash}", unit) < share else CONTROL
 
 
 def shadowed(running: RunningExperiment, call_id: str) -> bool:
     """Whether a shadow is drawn. Each plan has its own hash domain, so that draws are independent."""
-    return draw(f"shadow:{running.hash}", call_id) < running.plan.shadow
+    return running.draw(f"shadow:{running.hash}", call_id) < running.plan.shadow
 
 
 def repeated(running: RunningExperiment, call_id: str) -> bool:

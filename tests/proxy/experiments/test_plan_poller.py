@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from fixtures.secret_of_draws import SECRET
 from prometheus_client import CollectorRegistry
 
 from gateway.config.models import Config
@@ -42,7 +43,11 @@ class Server:
     def __init__(self) -> None:
         self.states: dict[str, PlanState] = {}
         self.down = False
+        self.secret: bytes | None = SECRET
         self.added: list[Mapping[str, float]] = []
+
+    async def draw_secret(self) -> bytes | None:
+        return self.secret
 
     async def plans(self) -> dict[str, PlanState]:
         if self.down:
@@ -310,3 +315,33 @@ async def test_a_new_config_keeps_the_share_of_a_ramp() -> None:
     gateway.present.append(experiments(**RAMP, draft={**SWAP, "start": "manual"}))
     await gateway.following.look()
     assert gateway.share == 0.5
+
+
+async def test_a_keyed_plan_waits_for_the_secret_and_keeps_it(caplog: pytest.LogCaptureFixture) -> None:
+    server = Server()
+    server.secret = None
+    early, late = (Gateway(server, experiments(mode="split", split=0.5)) for _ in range(2))
+    for _ in range(2):
+        await early.following.look()
+    assert early.runs == set(), "clients get the control"
+    assert early.shown() == 0.0
+    assert caplog.text.count("experiment swap waits, and clients get the control") == 1
+    server.secret = SECRET
+    await early.following.look()
+    assert early.runs == {"swap"}
+    server.secret = None
+    await early.following.look()
+    await late.following.look()
+    assert (early.runs, late.runs) == ({"swap"}, set()), "only who has read it goes on"
+    assert SECRET.hex() not in caplog.text
+    assert "\\x01" not in repr(early.present[-1].in_force), "no secret in a repr"
+
+
+async def test_a_plan_of_the_first_rules_needs_no_secret() -> None:
+    server = Server()
+    server.secret = None
+    gateway = Gateway(server, experiments())
+    stored = replace(gateway.present[0].plans["swap"], rules=1, min_hours=0.0, empty="allowed", headers="all")
+    server.states["swap"] = PlanState(stored, "running", 1.0)
+    await gateway.following.look()
+    assert gateway.runs == {"swap"}

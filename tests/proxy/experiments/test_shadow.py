@@ -22,6 +22,7 @@ SWAP: dict[str, Any] = {
     "shadow": 1.0,
     "repeat_control": 0.0,
     "aa": "proof",
+    "headers": "all",
 }
 Make = Callable[..., Any]
 

@@ -305,7 +305,7 @@ async def test_each_record_has_its_true_inclusion_probability(
     """Recorded when the sample or the shadow was drawn, with the probability of either: 1 - (1 - 0.25)(1 - 0.4)."""
     rate, shadow, n = 0.25, 0.4, 600
     none_dropped = {"budget": {"concurrency": n}, "gate": {"latency": False}}
-    gateway = await make(rate=rate, experiment={"shadow": shadow, **none_dropped})
+    gateway = await make(rate=rate, experiment={"shadow": shadow, "headers": "all", **none_dropped})
     plan = gateway.gateway.router.experiments.in_force["swap"]
     limit = asyncio.Semaphore(24)
 

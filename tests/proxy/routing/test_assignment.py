@@ -9,6 +9,7 @@ from itertools import pairwise
 from typing import Any
 
 import pytest
+from fixtures.secret_of_draws import SECRET
 
 from gateway.config.derive import plan_of
 from gateway.config.experiments import Experiment
@@ -24,6 +25,7 @@ from gateway.proxy.routing.assignment import (
     arm_of,
     arms_asked,
     assign,
+    ramp_arm,
     repeated,
     running,
     shadowed,
@@ -55,7 +57,7 @@ def a_config(**experiments: dict[str, Any]) -> Config:
 
 def a_running(section: dict[str, Any] = BASE, **changes: Any) -> RunningExperiment:
     settings = Experiment.model_validate({**section, **changes})
-    return running(plan_of("swap", settings, 600.0), settings)
+    return running(plan_of("swap", settings, 600.0), settings, secret=SECRET)
 
 
 def a_call(**changes: Any) -> Call:
@@ -73,8 +75,8 @@ def test_the_same_unit_gets_the_same_arm_in_every_process() -> None:
         "from gateway.config.experiments import Experiment\n"
         "from gateway.proxy.routing.assignment import arm_of, repeated, running, shadowed\n"
         f"s = Experiment.model_validate({SPLIT | {'mode': 'both'}!r})\n"
-        "r = running(plan_of('swap', s, 600.0), s)\n"
-        "print(r.hash, [(arm_of(r.plan, r.hash, str(i)), shadowed(r, str(i)), repeated(r, str(i))) for i in range(60)])"
+        "r = running(plan_of('swap', s, 600.0), s, secret=bytes(range(32)))\n"
+        "print(r.hash, [(arm_of(r, str(i)), shadowed(r, str(i)), repeated(r, str(i))) for i in range(60)])"
     )
     output = [
         subprocess.run(
@@ -83,7 +85,7 @@ def test_the_same_unit_gets_the_same_arm_in_every_process() -> None:
         for seed in ("1", "2")
     ]
     r = a_running(SPLIT, mode="both")
-    mine = [(arm_of(r.plan, r.hash, str(i)), shadowed(r, str(i)), repeated(r, str(i))) for i in range(60)]
+    mine = [(arm_of(r, str(i)), shadowed(r, str(i)), repeated(r, str(i))) for i in range(60)]
     assert output == [f"{r.hash} {mine}"] * 2
     assert {arm for arm, _, _ in mine} == {"control", "candidate"}
 
@@ -104,7 +106,7 @@ def test_draws_are_independent_of_each_other_and_of_sampling() -> None:
         (sum(shadowed(two, i) for i in again), again, 0.21),
         (sum(shadowed(one, i) for i in sampled), sampled, 0.2),
         (sum(repeated(one, i) for i in again), again, 0.25),
-        (sum(arm_of(replace(one.plan, split=0.5), one.hash, i) == "control" for i in again), again, 0.5),
+        (sum(arm_of(replace(one, plan=replace(one.plan, split=0.5)), i) == "control" for i in again), again, 0.5),
     ):
         assert abs(share / len(of) - p) < 3 * (p * (1 - p) / len(of)) ** 0.5
 
@@ -113,7 +115,7 @@ def test_candidates_share_the_split_in_equal_parts() -> None:
     arms = {n: {"upstream": "b", "model": n} for n in ("one", "two", "three")}
     section = {k: v for k, v in SPLIT.items() if k != "candidate"} | {"candidates": arms, "split": 0.6}
     r = a_running(section)
-    found = [arm_of(r.plan, r.hash, str(i)) for i in range(6000)]
+    found = [arm_of(r, str(i)) for i in range(6000)]
     for arm, p in (("control", 0.4), ("one", 0.2), ("two", 0.2), ("three", 0.2)):
         assert abs(found.count(arm) / 6000 - p) < 4 * (p * (1 - p) / 6000) ** 0.5
     assert assign(r, a_call(id=str(found.index("two"))), True).target == Target("b", "two")  # type: ignore[union-attr]
@@ -199,7 +201,7 @@ def test_the_larger_rate_counts_and_the_shadows_draw_joins_it(
 def in_force(config: Config, now: float = 100.0, **changed: PlanState | None) -> dict[str, RunningExperiment]:
     experiments = ExperimentAssignments(config)
     states = {n: PlanState(p, "running", 0.0) for n, p in experiments.plans.items()}
-    experiments.follow({n: s for n, s in (states | changed).items() if s is not None}, now)
+    experiments.follow({n: s for n, s in (states | changed).items() if s is not None}, now, secret=SECRET)
     return experiments.in_force
 
 
@@ -210,7 +212,7 @@ def state(plan: Plan, output: Any = "running", **changes: Any) -> PlanState:
 def test_nothing_runs_before_the_stream_server_has_been_read() -> None:
     experiments = ExperimentAssignments(a_config(swap=BASE))
     assert experiments.of(a_call(), True) is None
-    experiments.follow({}, 0.0)
+    experiments.follow({}, 0.0, secret=SECRET)
     assert experiments.of(a_call(), True) is None
 
 
@@ -249,18 +251,18 @@ def test_the_frozen_plan_runs_not_the_changed_file() -> None:
 def test_a_plan_that_goes_on_is_the_same_running() -> None:
     experiments = ExperimentAssignments(a_config(swap=BASE))
     states = {"swap": PlanState(experiments.plans["swap"], "running", 0.0)}
-    experiments.follow(states, 0.0)
+    experiments.follow(states, 0.0, secret=SECRET)
     first = experiments.in_force["swap"]
-    experiments.follow({"swap": replace(states["swap"])}, 1.0)
+    experiments.follow({"swap": replace(states["swap"])}, 1.0, secret=SECRET)
     assert experiments.in_force["swap"] is first
-    experiments.follow({"swap": state(first.plan, shadow=0.3)}, 2.0)
+    experiments.follow({"swap": state(first.plan, shadow=0.3)}, 2.0, secret=SECRET)
     assert experiments.in_force["swap"] is not first
 
 
 def test_a_call_is_in_its_alias_experiment_if_its_key_may() -> None:
     config = a_config(swap={**BASE, "allow": {"keys": ["web"]}})
     experiments = ExperimentAssignments(config)
-    experiments.follow({"swap": PlanState(experiments.plans["swap"], "running", 0.0)}, 0.0)
+    experiments.follow({"swap": PlanState(experiments.plans["swap"], "running", 0.0)}, 0.0, secret=SECRET)
     assert experiments.of(a_call(), True) is not None
     for outside in (
         a_call(alias="other"),
@@ -280,7 +282,7 @@ def test_two_experiments_of_an_alias_split_by_key() -> None:
         two={**BASE, "shadow": 0.5, "allow": {"keys": ["app"], "apis": ["chat"]}},
     )
     experiments = ExperimentAssignments(config)
-    experiments.follow({n: PlanState(p, "running", 0.0) for n, p in experiments.plans.items()}, 0.0)
+    experiments.follow({n: PlanState(p, "running", 0.0) for n, p in experiments.plans.items()}, 0.0, secret=SECRET)
 
     def names(**call: Any) -> str | None:
         found = experiments.of(a_call(**call), True)
@@ -295,7 +297,7 @@ def test_a_key_no_longer_allowed_is_in_no_split() -> None:
     for section, in_it in ((SPLIT, False), (BASE, True)):
         frozen = ExperimentAssignments(a_config(swap=section)).plans["swap"]
         experiments = ExperimentAssignments(a_config(swap={**section, **narrowed}))
-        experiments.follow({"swap": PlanState(frozen, "running", 0.0)}, 0.0)
+        experiments.follow({"swap": PlanState(frozen, "running", 0.0)}, 0.0, secret=SECRET)
         found = experiments.of(a_call(), True)
         assert (found is not None) is in_it
         assert found is None or not found.running.allows(a_call())
@@ -327,7 +329,7 @@ def test_a_ramp_draws_the_same_arm_in_every_process() -> None:
         "from gateway.config.experiments import Experiment\n"
         "from gateway.proxy.routing.assignment import ramp_arm, running\n"
         f"s = Experiment.model_validate({RAMP!r})\n"
-        "r = running(plan_of('swap', s, 600.0), s).at(0.25)\n"
+        "r = running(plan_of('swap', s, 600.0), s, secret=bytes(range(32))).at(0.25)\n"
         "print(sorted(str(i) for i in range(400) if ramp_arm(r, str(i)) == 'candidate'))"
     )
     output = subprocess.run(
@@ -363,10 +365,51 @@ def test_an_unchanged_share_keeps_what_was_computed() -> None:
     experiments = ExperimentAssignments(config)
     plan = experiments.plans["swap"]
     states = {"swap": PlanState(plan, "running", 0.0)}
-    experiments.follow(states, 1.0)
+    experiments.follow(states, 1.0, secret=SECRET)
     assert experiments.in_force["swap"].share == 0.0
-    experiments.follow(states, 2.0, {plan.hash: 0.25})
+    experiments.follow(states, 2.0, {plan.hash: 0.25}, secret=SECRET)
     stepped = experiments.in_force["swap"]
     assert (stepped.share, stepped.splits) == (0.25, True)
-    experiments.follow(states, 3.0, {plan.hash: 0.25})
+    experiments.follow(states, 3.0, {plan.hash: 0.25}, secret=SECRET)
     assert experiments.in_force["swap"] is stepped
+
+
+def test_keyed_draws_cannot_be_computed_without_the_secret() -> None:
+    settings = Experiment.model_validate(RAMP | {"shadow": 0.5})
+    plan = plan_of("swap", settings, 600.0)
+    units = [str(i) for i in range(2_000)]
+    with pytest.raises(ValueError, match="the secret of the deployment is not known"):
+        running(plan, settings)
+    here, elsewhere = (running(plan, settings, secret=key).at(0.5) for key in (SECRET, bytes(32)))
+    known = [draw(f"ramp:{plan.hash}", unit) < 0.5 for unit in units]  # what everybody can compute
+    for of in (ramp_arm, shadowed):
+        found = [of(here, unit) in ("candidate", True) for unit in units]
+        for guess in (known, [of(elsewhere, unit) in ("candidate", True) for unit in units]):
+            same = sum(a == b for a, b in zip(found, guess, strict=True)) / len(units)
+            assert abs(same - 0.5) < 5 * 0.5 / len(units) ** 0.5, "a guess is right half of the time"
+
+
+def test_plans_of_the_first_rules_keep_their_draws() -> None:
+    settings = Experiment.model_validate(RAMP | {"shadow": 0.5})
+    plan = replace(plan_of("swap", settings, 600.0), rules=1)
+    r = running(plan, settings, secret=SECRET).at(0.5)
+    for i in range(200):
+        assert (ramp_arm(r, str(i)) == "candidate") == (draw(f"ramp:{plan.hash}", str(i)) < 0.5)
+        assert shadowed(r, str(i)) == (draw(f"shadow:{plan.hash}", str(i)) < 0.5)
+
+
+@pytest.mark.parametrize(("headers", "shown"), [("all", True), ("target", False)])
+def test_arms_are_in_the_headers_only_if_the_plan_says_so(headers: str, shown: bool) -> None:
+    found = assign(a_running(SPLIT, headers=headers), a_call(), True)
+    assert found is not None
+    assert {name for name, _ in found.headers} == ({b"x-gateway-experiment", b"x-gateway-arm"} if shown else set())
+
+
+def test_a_plan_of_the_first_rules_goes_on_telling_the_arm() -> None:
+    settings = Experiment.model_validate(SPLIT)
+    plan = plan_of("swap", settings, 600.0)
+    assert plan.headers == "target"
+    stored = replace(plan, rules=1, headers="all")
+    assert running(stored, settings).headers["control"] == [
+        (b"x-gateway-experiment", b"swap"), (b"x-gateway-arm", b"control"),
+    ]  # fmt: skip

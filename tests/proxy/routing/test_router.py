@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from fixtures.secret_of_draws import SECRET
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -54,7 +55,7 @@ def a_router(seed: int = 0, **sections: Any) -> Router:
     }
     router = Router(config, states, Sampler(config.sampling), lambda: 0.0, random.Random(seed))
     experiments = router.experiments
-    experiments.follow({n: PlanState(p, "running", 0.0) for n, p in experiments.plans.items()}, 0.0)
+    experiments.follow({n: PlanState(p, "running", 0.0) for n, p in experiments.plans.items()}, 0.0, secret=SECRET)
     return router
 
 

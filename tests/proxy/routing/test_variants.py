@@ -104,7 +104,7 @@ async def test_each_arm_of_a_shadow_is_sent_its_own_variant(make: Make, upstream
 
 
 async def test_the_arms_of_a_split_are_variants(make: Make, upstream: FakeUpstream) -> None:
-    gateway = await make([PLAIN], {"candidate": BRIEF, "mode": "split", "split": 1.0})
+    gateway = await make([PLAIN], {"candidate": BRIEF, "mode": "split", "split": 1.0, "headers": "all"})
     reply = await post(gateway, ODD)
     assert (reply.headers["x-gateway-arm"], upstream.received[0].json["temperature"]) == ("candidate", 0)
     [exchange] = await gateway.recorded(1)
