@@ -16,7 +16,7 @@ import orjson
 
 RampState = Literal["shadow", "ramp", "promoted", "rolled_back", "stopped"]
 RampMode = Literal["advise", "auto"]
-RampAction = Literal["hold", "ready", "advance", "promote", "roll_back", "stop"]
+RampAction = Literal["hold", "ready", "advance", "promote", "pause", "roll_back", "stop"]
 CONTROLLER = "controller"  # who made a transition that no person made
 VERDICT_PART = 0.8  # of a plan's alpha, for the verdict; the rest is for the alarms on served answers
 _WEEK_S = 7 * 86_400.0

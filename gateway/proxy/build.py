@@ -24,6 +24,7 @@ from gateway.core.prices import Prices
 from gateway.observability.eval_metrics import ProxyMetrics
 from gateway.proxy.app import Gateway, RunningCalls
 from gateway.proxy.dialects.registry import build_dialect
+from gateway.proxy.experiments.candidate_health import CandidateHealth
 from gateway.proxy.experiments.idle_queue import IdleQueue
 from gateway.proxy.experiments.ramp_shares import RampShares
 from gateway.proxy.experiments.shadow import ShadowSender, ShadowState
@@ -87,6 +88,10 @@ class ProcessParts:
     teams: TeamLabels = field(default_factory=TeamLabels)
     leases: LeaseBook = field(default_factory=LeaseBook)
     exchanges: Exchanges = field(default_factory=Offline)
+    health: CandidateHealth = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.health = CandidateHealth(self.clock)
 
 
 def build_keys(config: Config, parts: ProcessParts) -> KeyRing:
@@ -125,8 +130,9 @@ def build(config: Config, parts: ProcessParts, keys: KeyRing | None = None, befo
     states = () if before is None else before.router.target_states
     prices = prices_of(config)
     router = Router(config, upstreams, sampler, parts.clock, parts.rng, states, prices)
-    router.experiments.follow(parts.plans, time.time(), parts.ramps.by_plan)
-    _observe(router, upstreams.values(), parts.metrics)
+    _observe(router, upstreams.values(), parts.metrics, parts.health)
+    shares = parts.health.applied(parts.ramps.by_plan, (state.plan for state in parts.plans.values()))
+    router.experiments.follow(parts.plans, time.time(), shares)
     relay = Relay(parts.metrics, parts.ticker, parts.rng, parts.clock, background=scorer_keys(config))
     cap_bytes = config.sampling.max_kb * 1024
     parts.recorder.cap_bytes = cap_bytes
@@ -202,13 +208,17 @@ def _call_log(config: Config, access: AccessLog | None, prices: Prices) -> CallL
     return CallLog(access, prices, [ip_network(each) for each in config.trusted_proxies])
 
 
-def _observe(router: Router, upstreams: Iterable[UpstreamState], m: ProxyMetrics) -> None:
-    """Counts when circuit breakers open and close, and when health checks find an upstream down or up. The relay logs
-    an opening, with its reason."""
+def _observe(router: Router, upstreams: Iterable[UpstreamState], m: ProxyMetrics, health: CandidateHealth) -> None:
+    """Counts when circuit breakers open and close, and when health checks find an upstream down or up; users of a ramp
+    leave a candidate at once whose breaker opens. The relay logs an opening, with its reason."""
 
     def breaker_changed(target: Target, opened: bool) -> None:
         if not opened:
             log.warning("circuit breaker of %s closed: its probe succeeded", target)
+            health.closed(target)
+        else:
+            health.opened(target)
+            router.experiments.withdraw(target)
         m.counts.of(m.breaker_transitions, target.upstream, target.label, "open" if opened else "closed").n += 1
 
     def health_changed(name: str, down: bool) -> None:
@@ -216,6 +226,8 @@ def _observe(router: Router, upstreams: Iterable[UpstreamState], m: ProxyMetrics
 
     def observe(target_state: TargetState) -> None:
         target_state.breaker.on_change = partial(breaker_changed, target_state.target)
+        target_state.on_failure = partial(health.failed, target_state.target)
+        health.watch(target_state)
 
     for target_state in router.target_states:
         observe(target_state)

@@ -12,7 +12,8 @@ import signal
 import socket
 import sys
 import tempfile
-from collections.abc import AsyncIterator
+import time
+from collections.abc import AsyncIterator, Callable
 from functools import partial
 from ipaddress import ip_address
 from multiprocessing import parent_process
@@ -250,11 +251,14 @@ class Process:
         heartbeat_s: float = HEARTBEAT_S,
         limits_shift_s: float = 0.0,
         keys_asked_s: float = ASKED_S,
+        passed_s: Callable[[], float] = lambda: 0.0,
     ) -> None:
         """config: None: the file's, or if that is refused, the one of the other workers.
         flush_s: how long a stopping process tries to append what it has recorded. heartbeat_s: between heartbeats.
         limits_shift_s: windows of limits begin so much earlier than by the stream server's clock.
-        keys_asked_s: least time between two reads of an issuer's keys that tokens ask for."""
+        keys_asked_s: least time between two reads of an issuer's keys that tokens ask for. passed_s: seconds by which
+        the clocks of circuit breakers and heartbeats are ahead."""
+        self._passed_s = passed_s
         self._keys_asked_s = keys_asked_s
         self._limits_shift_s = limits_shift_s
         self._flush_s = flush_s
@@ -324,7 +328,7 @@ class Process:
             exchanging = tasks.start(exchange.run(), "limits")
             parts = ProcessParts(
                 recorder, metrics, tasks, affinity, Ticker(), access, spans=_spans(self.config), leases=book,
-                exchanges=exchange,
+                exchanges=exchange, clock=lambda: time.monotonic() + self._passed_s(),
             )  # fmt: skip
             tasks.start(access.run(), "access log")
             app = App(build(self.config, parts))
@@ -343,7 +347,7 @@ class Process:
             tasks.start(reload.watch(), "config")
             following = PlanPoller(
                 corridor.state, app.experiments, parts.plans, parts.shadows, metrics,
-                ramps=corridor.ramps, shares=parts.ramps,
+                ramps=corridor.ramps, shares=parts.ramps, health=parts.health,
             )  # fmt: skip
             snapshot = DirectorySnapshot(self._served.data)
             keys = DirectoryPoller(corridor.directory, parts.directory, snapshot, metrics, app.end_calls)
@@ -363,10 +367,14 @@ class Process:
             heartbeat = Heartbeat(
                 corridor.state,
                 recorder,
+                lambda: time.time() + self._passed_s(),
                 report=lambda: {
                     **app.report(),
                     "address": self._served.address,
                     "directory": parts.directory.report(),
+                    "candidates": parts.health.reports(
+                        each.plan for each in app.gateway.router.experiments.in_force.values()
+                    ),
                 },
                 every_s=self._heartbeat_s,
             )

@@ -256,11 +256,13 @@ class Shard:
         if group is None:
             return Lag(length, length, 0, 0.0)
         pending: Any = await self.ask(self.client.xpending(self.key, GROUP))
-        oldest = text(pending["min"]) if pending["pending"] else await self._next(text(group["last-delivered-id"]))
-        age = (time.time() if now is None else now) - order(oldest)[0] / 1000 if oldest else 0.0
+        unread = await self._next(text(group["last-delivered-id"]))
+        oldest = text(pending["min"]) if pending["pending"] else unread
+        now = time.time() if now is None else now
+        age, unread_s = (now - order(each)[0] / 1000 if each else 0.0 for each in (oldest, unread))
         # After a deletion the server no longer knows the group's lag.
         waiting = length if group.get("lag") is None else int(group["lag"])
-        return Lag(length, waiting if oldest else 0, pending["pending"], max(0.0, age))
+        return Lag(length, waiting if oldest else 0, pending["pending"], max(0.0, age), max(0.0, unread_s))
 
     async def info(self, section: str) -> dict[str, Any]:
         """A section of INFO from the node that holds this stream."""

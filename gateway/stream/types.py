@@ -27,6 +27,7 @@ class Lag:
     waiting: int = 0  # entries not yet delivered to the group
     pending: int = 0  # entries delivered and not acknowledged
     oldest_s: float = 0.0  # age of the oldest entry that is not acknowledged; 0 if there is none
+    unread_s: float = 0.0  # age of the oldest entry that has not been delivered; 0 if there is none
 
     def __add__(self, other: Lag) -> Lag:
         """The lag of two shards together: sums, and the older age."""
@@ -35,6 +36,7 @@ class Lag:
             self.waiting + other.waiting,
             self.pending + other.pending,
             max(self.oldest_s, other.oldest_s),
+            max(self.unread_s, other.unread_s),
         )
 
 

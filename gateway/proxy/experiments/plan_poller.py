@@ -24,6 +24,7 @@ from gateway.core.errors import StreamDown
 from gateway.core.plan import Plan, PlanState, running_rival
 from gateway.core.ramp import RampRecord
 from gateway.observability.eval_metrics import ProxyMetrics
+from gateway.proxy.experiments.candidate_health import CandidateHealth
 from gateway.proxy.experiments.ramp_shares import RampShares
 from gateway.proxy.experiments.shadow import ShadowState
 from gateway.proxy.routing.assignment import KEYED_RULES, ExperimentAssignments
@@ -62,9 +63,12 @@ class PlanPoller:
         *,
         ramps: RampRecords | None = None,
         shares: RampShares | None = None,
+        health: CandidateHealth | None = None,
     ) -> None:
-        """ramps: None: no ramp leaves its shadow phase. shares: where the shares of ramps go."""
+        """ramps: None: no ramp leaves its shadow phase. shares: where the shares of ramps go. health: None: no share
+        waits for a candidate's circuit breaker."""
         self._ramps = ramps
+        self._health = health
         self._shares = shares or RampShares()
         self._shared = shared
         self._experiments = experiments
@@ -151,8 +155,11 @@ class PlanPoller:
         for name, state in self._states.items():
             if not state.running:
                 self._shadow_state.kill(name)
+        shares: Mapping[str, float] = self._shares.by_plan
+        if self._health is not None:
+            shares = self._health.applied(shares, [state.plan for state in self._states.values() if state.running])
         for experiments in self._experiments():
-            experiments.follow(self._states, now, self._shares.by_plan, self._secret)
+            experiments.follow(self._states, now, shares, self._secret)
         self._tell_waiting(self._experiments()[-1].without_secret)
         for gate in self._shadow_state.gates.values():
             gate.tick(now)

@@ -245,7 +245,7 @@ class Relay:
         status = state.context.status
         source = state.context.error_source
         if source == "target":
-            target_state.breaker.record_failure()
+            target_state.record_failure(state.call.caller.name)
             self._note(state, target_state, started, "error", status, "ended its stream with an error")
             return
         if source is not None:
@@ -268,7 +268,7 @@ class Relay:
             breaker.pause(failure.retry_after_s if failure.retry_after_s is not None else 0.5)
         elif failure.target_fault:
             was_open = breaker.open
-            breaker.record_failure()
+            target_state.record_failure(state.call.caller.name)
             self._log_failed(target_state, failure, opened=breaker.open and not was_open)
         else:
             breaker.release_probe()

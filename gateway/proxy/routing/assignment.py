@@ -156,6 +156,19 @@ class ExperimentAssignments:
             by_alias[each.plan.model] = (*by_alias.get(each.plan.model, ()), each)
         self.in_force, self.by_alias = in_force, by_alias
 
+    def withdraw(self, target: Target) -> None:
+        """Sends nobody to a candidate of a ramp, until the shares are applied the next time."""
+        for each in list(self.in_force.values()):
+            ramped = each.plan.ramp is not None and each.plan.rules >= 2
+            if ramped and each.share and any(candidate == target for _, candidate in each.plan.candidates):
+                self._replace(each, each.at(0.0))
+
+    def _replace(self, before: RunningExperiment, after: RunningExperiment) -> None:
+        name, model = before.plan.name, before.plan.model
+        self.in_force = {**self.in_force, name: after}
+        here = (after if each is before else each for each in self.by_alias[model])
+        self.by_alias = {**self.by_alias, model: tuple(here)}
+
     def _running(self, plan: Plan, settings: Experiment) -> RunningExperiment:
         varied = varied_parts(self.variants.get(plan.target(arm)) for arm in plan.arms)
         return running(plan, settings, varied, self._secret)

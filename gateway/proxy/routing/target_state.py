@@ -69,6 +69,12 @@ class CircuitBreaker:
         """Open or half-open. A pause that the target asked for is neither."""
         return self._opened > 0
 
+    def unprobed_s(self) -> float:
+        """Seconds for which an open breaker could have been probed, but was not."""
+        return (
+            0.0 if self._probing or not self._opened else max(0.0, self._clock() - max(self._until, self._paused_until))
+        )
+
     def wait_s(self) -> float:
         """Seconds until a call is allowed; 0 if one is allowed now."""
         if self.closed:
@@ -251,6 +257,8 @@ class TargetState:
     header_lines: bytes = field(init=False)
     """x-gateway-upstream, x-gateway-model and x-gateway-variant, each with its line end."""
     reports_load: bool = field(init=False)
+    on_failure: Callable[[str], object] | None = None
+    """Called with the caller's name at each failure that is the target's own, before the breaker counts it."""
     failure_logged_at: float = -1e9
     """Monotonic time of the last log line about a failed attempt."""
     _load: float = 0.0
@@ -284,6 +292,12 @@ class TargetState:
     def waiting(self) -> float | None:
         """Requests that the server reported as waiting within the last 10 s; None: no report."""
         return self._waiting if self.clock() - self._load_at < _LOAD_FRESH_S else None
+
+    def record_failure(self, caller: str) -> None:
+        """Notes a failure that is the target's own. caller: whose call failed."""
+        if self.on_failure is not None:
+            self.on_failure(caller)
+        self.breaker.record_failure()
 
     def record_latency(self, seconds: float) -> None:
         self.latency_s = seconds if self.latency_s == 0.0 else 0.8 * self.latency_s + 0.2 * seconds

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from fixtures.secret_of_draws import SECRET
 
-from gateway.config.derive import plan_of
+from gateway.config.derive import plan_of, plans_of
 from gateway.config.experiments import Experiment
 from gateway.config.models import Config
 from gateway.core.exchange import Target
@@ -344,6 +344,21 @@ def test_a_ramp_in_its_shadow_phase_only_has_shadows() -> None:
     assert (found.arm, found.unit) == ("control", None)
     forced = assign(a_running(RAMP).at(0.0), a_call(conversation="c"), False)
     assert forced is not None, "as in mode shadow"
+
+
+def test_a_candidate_whose_breaker_opens_serves_nobody_at_once() -> None:
+    config = a_config(swap=RAMP)
+    experiments, plan = ExperimentAssignments(config), plans_of(config)["swap"]
+    experiments.follow({"swap": PlanState(plan, "running", 1.0)}, 2.0, {plan.hash: 1.0}, SECRET)
+    found = experiments.of(a_call(conversation="c"), True)
+    assert found is not None
+    assert found.arm == "candidate"
+    experiments.withdraw(Target("c", "m"))
+    assert experiments.in_force["swap"].share == 1.0, "another target"
+    experiments.withdraw(Target("b", "m"))
+    found = experiments.of(a_call(conversation="c"), True)
+    assert found is not None
+    assert (found.arm, found.unit) == ("control", None)
 
 
 def test_units_of_the_control_go_on_being_shadowed() -> None:

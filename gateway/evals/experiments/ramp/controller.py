@@ -27,6 +27,7 @@ from gateway.core.ramp import (
     stopped,
 )
 from gateway.evals.experiments.findings import Finding, current_plan, finding
+from gateway.evals.experiments.ramp.breakers import FRESH_S, breakers_of, late
 from gateway.evals.experiments.ramp.decision import decide_ramp, follow
 from gateway.evals.experiments.ramp.evidence import (
     AlarmTerms,
@@ -46,7 +47,7 @@ from gateway.evals.store.store import Store
 from gateway.stream import Corridor
 
 log = logging.getLogger(__name__)
-SILENT_S, GONE_S = 15.0, 120.0  # a gateway that has not reported for so long is lost; after the second, it has ended
+GONE_S = 120.0  # a lost gateway that has not reported for so long has ended
 _AT_MOST = 0.2  # of the time is spent looking
 
 
@@ -169,14 +170,21 @@ class RampController:
         terms, periods = AlarmTerms.of(plan.plan), periods_of(events)
         found = await self._store.look(lambda c: failures_now(c, plan, periods, now))
         evidence = RampEvidence(now, served=alarms_of([found] if found else [], terms))
-        return evidence if evidence.alarms else None
+        if plan.plan.rules >= 2:
+            beats = (await self._corridor.state.gateways()).values()
+            evidence = replace(evidence, breakers=breakers_of(beats, plan.plan.name, plan.hash, now))
+        return evidence if evidence.alarms or evidence.breakers.broken else None
 
     async def _evidence(self, plan: StoredPlan, events: Sequence[RampEvent], now: float) -> RampEvidence:
         lag = await self._corridor.lag(now)
         beats = (await self._corridor.state.gateways()).values()
-        lost = sum(SILENT_S < now - float(beat.get("at", now)) < GONE_S for beat in beats)
+        lost = sum(FRESH_S < now - float(beat.get("at", now)) < GONE_S for beat in beats)
         found = await self._store.look(lambda c: evidence_of(c, plan, events, now))
-        return replace(found, lag_s=lag.oldest_s, lost_gateways=lost)
+        found = replace(found, lag_s=lag.oldest_s, lost_gateways=lost)
+        if plan.plan.rules < 2 or plan.plan.ramp is None:
+            return found
+        breakers = breakers_of(beats, plan.plan.name, plan.hash, now)
+        return replace(found, breakers=breakers, late=late(lag, plan.plan.ramp))
 
 
 def _amended(plan: StoredPlan, known: RampRecord | None, stored: RampRecord | None, now: float) -> RampRecord | None:

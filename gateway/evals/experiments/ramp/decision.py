@@ -31,6 +31,8 @@ def decide_ramp(
         return RampDecision("hold", f"the ramp is {record.state.replace('_', ' ')}: {record.reason}")
     if evidence.alarms:
         return RampDecision("roll_back", "; ".join(alarm.says() for alarm in evidence.alarms))
+    if evidence.breakers.broken is not None and record.state != "shadow":
+        return RampDecision("roll_back", evidence.breakers.broken)
     if record.state == "promoted":
         return RampDecision("hold", "the candidate serves everything")
     if evidence.verdict == "reject" and not record.overridden:
@@ -86,6 +88,7 @@ def _holds(record: RampRecord, design: RampDesign, evidence: RampEvidence, now: 
     if evidence.verdict != "ship" and not first_of_feedback:
         yield evidence.sentence or "there is no verdict"
     yield from _stale(evidence, now, pace)
+    yield from (each for each in (evidence.breakers.holds, evidence.late) if each is not None)
     if now < record.cooling_until:
         yield f"cools down after a rollback for another {math.ceil(record.cooling_until - now)} s"
     if record.state == "ramp":

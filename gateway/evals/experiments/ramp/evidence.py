@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -22,6 +22,7 @@ import numpy as np
 from gateway.core.plan import FEEDBACK, Plan
 from gateway.core.ramp import VERDICT_PART
 from gateway.evals.experiments.progress import margin_of
+from gateway.evals.experiments.ramp.breakers import BreakerReport
 from gateway.evals.experiments.report import Estimate, Margin, Verdict, margin_finding
 from gateway.evals.experiments.sequences import BURN_IN
 from gateway.evals.experiments.split import ArmMean, difference_of
@@ -122,6 +123,8 @@ class RampEvidence:
     newest: float | None = None  # of the candidate's answers: Unix seconds
     lag_s: float = 0.0  # how far the consumers are behind
     lost_gateways: int = 0  # processes that stopped reporting a short time ago
+    breakers: BreakerReport = field(default_factory=BreakerReport)
+    late: str | None = None  # why outcomes or scores are too old for a step
 
     @property
     def alarms(self) -> tuple[ServedFinding, ...]:
@@ -138,7 +141,7 @@ class RampEvidence:
             "served": [each.fields() for each in self.served], "proofs": [each.fields() for each in self.proofs],
             "units": self.units, "requests": self.requests, "usd": self.usd, "blind": self.blind,
             "newest": self.newest,
-            "lag_s": self.lag_s, "lost_gateways": self.lost_gateways,
+            "lag_s": self.lag_s, "lost_gateways": self.lost_gateways, "breakers": self.breakers.fields(),
         }  # fmt: skip
 
 

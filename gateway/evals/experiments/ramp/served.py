@@ -100,7 +100,14 @@ def failures_now(connection: Reading, plan: StoredPlan, periods: Sequence[StepPe
 
 def _failures(connection: Reading, plan: StoredPlan, arm: str, period: StepPeriod) -> ServedSums:
     span, own = (period.start + SETTLES_S, period.end), {arm: str(plan.plan.target(arm))}
-    return ServedSums(*unit_failures(connection, plan.hash, own, span, keyed=_keyed(plan.plan)).get(arm, ()))
+    drawn = drawn_stratum(plan.plan)
+    return ServedSums(*unit_failures(connection, plan.hash, own, span, drawn, keyed=_keyed(plan.plan)).get(arm, ()))
+
+
+def drawn_stratum(plan: Plan) -> str | None:
+    """The stratum of the calls whose arm was drawn: while a candidate's circuit breaker is open, everybody gets the
+    control, which says nothing about either arm. None: by the first rules every call counts."""
+    return f"split:{plan.name}" if plan.rules >= 2 else None
 
 
 def _keyed(plan: Plan) -> bool:
@@ -112,6 +119,8 @@ def _rows(connection: Reading, plan: StoredPlan, arm: str, periods: Sequence[Ste
     late = any(name.startswith(FEEDBACK) for name in plan.plan.decides)
     since = periods[0 if late else max(len(periods) - 2, 0)].start
     read = served_answers(connection, plan.hash, (CONTROL, arm), since, keyed=_keyed(plan.plan))
+    drawn = drawn_stratum(plan.plan)
+    read = [row for row in read if drawn is None or row.cell[3] == drawn]
     return [[row for row in read if p.start + SETTLES_S <= row.received < p.end] for p in periods]
 
 

@@ -85,12 +85,18 @@ def exposure_of(connection: Connection, plan: str, arm: str) -> Exposure:
 
 
 def unit_failures(
-    connection: Connection, plan: str, targets: Mapping[str, str], span: tuple[float, float], *, keyed: bool
+    connection: Connection,
+    plan: str,
+    targets: Mapping[str, str],
+    span: tuple[float, float],
+    stratum: str | None = None,
+    *,
+    keyed: bool,
 ) -> dict[str, tuple[int, float, float]]:
     """arm → (units, sum, sum of squares) of its units' shares of failed answers; counted by the database.
 
     targets: by arm; another target's answer, a fallback's, is a failure. span: (first, end) of `received`, Unix
-    seconds. keyed: as served_answers takes it.
+    seconds. stratum: only its calls count; None: all do. keyed: as served_answers takes it.
     """
     e = exchanges.c
     key = literal_column("'key '", Text) + e.caller if keyed else e.id
@@ -99,7 +105,9 @@ def unit_failures(
     whole = and_(e.outcome == "ok", e.status < 400, own)
     share = func.avg(case((whole, 0.0), else_=1.0)).label("share")
     ours = (e.plan == plan, e.role == "served", e.arm.in_(list(targets)), e.outcome != "client_gone")
-    by_unit = select(e.arm, share).where(*ours, e.received >= span[0], e.received < span[1]).group_by(e.arm, unit)
+    drawn = [] if stratum is None else [e.stratum == stratum]
+    within = (e.received >= span[0], e.received < span[1])
+    by_unit = select(e.arm, share).where(*ours, *within, *drawn).group_by(e.arm, unit)
     u = by_unit.subquery().c
     query = select(u.arm, func.count(), func.sum(u.share), func.sum(u.share * u.share)).group_by(u.arm)
     return {row[0]: (int(row[1]), float(row[2]), float(row[3])) for row in connection.execute(query)}

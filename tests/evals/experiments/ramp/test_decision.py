@@ -21,6 +21,7 @@ from gateway.core.ramp import (
     paused,
     started,
 )
+from gateway.evals.experiments.ramp.breakers import BreakerReport
 from gateway.evals.experiments.ramp.decision import decide_ramp, follow
 from gateway.evals.experiments.ramp.evidence import RampEvidence, ServedFinding
 from gateway.evals.experiments.report import Estimate
@@ -159,3 +160,19 @@ def test_no_step_forward_without_a_verdict_and_fresh_data(
         assert NOW - newest <= AUTO.stale_s
     if alarm and state not in ("rolled_back", "stopped"):
         assert decision.action == "roll_back"
+
+
+BROKEN = BreakerReport(1, 1, False, 31.0, 1)
+
+
+def test_an_open_breaker_holds_and_a_broken_candidate_is_taken_back_from_any_step() -> None:
+    assert decided(breakers=replace(BROKEN, failing_s=5.0)).reason.startswith("the candidate's circuit breaker is open")
+    for record in (STEP, replace(STEP, state="promoted"), replace(STEP, paused=True)):
+        assert decided(record, breakers=BROKEN).action == "roll_back"
+    assert decided(SHADOW, breakers=BROKEN).action == "hold", "it serves nobody yet"
+
+
+def test_outcomes_that_are_read_late_hold() -> None:
+    assert decided(late="late: the consumers are 200 s behind") == RampDecision(
+        "hold", "late: the consumers are 200 s behind"
+    )
