@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fixtures.clouds import Issuer, accept_only_valid, auth_of
+from fixtures.clouds import Issuer, accept_only_valid, auth_of, signer_of
 
-from gateway.fake import FakeUpstream
+from gateway.fake import FakeAnswer, FakeUpstream
 
 Configured = Callable[..., dict[str, Any]]
 KINDS = ["sigv4", "google", "entra"]
@@ -51,12 +51,13 @@ async def test_a_renewal_during_traffic_loses_no_call(
     assert "AWS4-HMAC" not in caplog.text
 
 
+@pytest.mark.parametrize("life_s", [200.0, 3600.0])
 @pytest.mark.parametrize("kind", KINDS)
 async def test_a_revoked_credential_is_replaced_within_the_call(
-    kind: str, start: Any, configured: Configured, upstream: FakeUpstream, issuer: Issuer, tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    kind: str, life_s: float, start: Any, configured: Configured, upstream: FakeUpstream, issuer: Issuer,
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
-    issuer.life_s = 200.0
+    issuer.life_s = life_s  # the clouds' libraries keep what has long to live
     accept_only_valid(upstream, issuer)
     gateway = await start(cloudy(configured, upstream, auth_of(kind, issuer, tmp_path, monkeypatch.setenv)))
     assert (await gateway.chat()).status_code == 200
@@ -64,6 +65,45 @@ async def test_a_revoked_credential_is_replaced_within_the_call(
     answer = await gateway.chat()
     assert answer.status_code == 200, answer.text
     assert len(issuer.issued) >= 2
+
+
+async def test_a_replaced_profile_is_read_again(
+    start: Any, configured: Configured, upstream: FakeUpstream, issuer: Issuer, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    """A static access key has no end at which it would be fetched again."""
+    auth_of("sigv4", issuer, tmp_path, monkeypatch.setenv)
+    monkeypatch.delenv("AWS_CONTAINER_CREDENTIALS_FULL_URI")
+    profile = tmp_path / "credentials"
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(profile))
+    text = "[team]\naws_access_key_id = {0}\naws_secret_access_key = secret of {0}\n"
+    profile.write_text(text.format("OLD"))
+    accepted = ["OLD"]
+    secrets = {name: f"secret of {name}" for name in ("OLD", "NEW")}
+    wrong = FakeAnswer(b'{"message": "The security token included in the request is invalid."}', status=403)
+    upstream.replies(lambda r: name if (name := signer_of(r, secrets) or "") in accepted else wrong)
+    auth = {"kind": "sigv4", "region": "us-east-1", "profile": "team"}
+    gateway = await start(cloudy(configured, upstream, auth))
+    assert (await gateway.chat()).status_code == 200
+    accepted[:] = ["NEW"]
+    profile.write_text(text.format("NEW"))
+    answer = await gateway.chat()
+    assert answer.status_code == 200, answer.text
+
+
+async def test_a_wrong_clock_is_named(
+    start: Any, configured: Configured, upstream: FakeUpstream, second: FakeUpstream, issuer: Issuer, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture,
+) -> None:  # fmt: skip
+    """It is the gateway's fault and no request's, so a fallback answers."""
+    config = configured(upstream, second)
+    config["upstreams"]["u0"]["auth"] = auth_of("sigv4", issuer, tmp_path, monkeypatch.setenv)
+    gateway = await start(config)
+    said = b'{"message": "Signature expired: 20261128T200000Z is now earlier than 20261128T210000Z"}'
+    upstream.answers(403, said, (("date", "Sat, 28 Nov 2026 21:05:00 GMT"),))
+    answer = await gateway.chat()
+    assert (answer.status_code, answer.headers["x-gateway-upstream"]) == (200, "u1")
+    assert "set the clock of the gateway's machine: its clock: Sat, 28 Nov 2026 21:05:00 GMT" in caplog.text
 
 
 async def test_without_a_credential_the_fallback_answers(

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 from gateway.core.errors import Overloaded, QueueFull, TransportError, UpstreamFailed, UpstreamTimedOut
 from gateway.core.exchange import new_id
 from gateway.proxy.app import Gateway, absorb_cancellation, stopping
+from gateway.proxy.http.auth.secret_mask import MaskedStream
 from gateway.proxy.http.client.transport import UpstreamReply
 from gateway.proxy.http.server.asgi import DisconnectWatcher
 from gateway.proxy.relay.state import CallContext, HeldBytes
@@ -54,9 +55,12 @@ async def forward(
     try:
         reply = await _open_reply(upstream, scope, receive, silence_s, _shown(upstream, caller))
         head = _head(upstream, reply.headers, caller)
-        if replacer is None:
+        changes: list[Replacer | MaskedStream] = [] if replacer is None else [replacer]
+        if reply.status >= 400 and upstream.mask.longest:
+            changes.append(MaskedStream(upstream.mask))
+        if not changes:
             head += [(n, v) for n, v in reply.headers if n == b"content-length"]
-        await _send_on(upstream, reply, head, send, silence_s, replacer)
+        await _send_on(upstream, reply, head, send, silence_s, changes)
     finally:
         upstream.limiter.release()
 
@@ -104,16 +108,20 @@ async def _send_on(
     head: Headers,
     send: Send,
     silence_s: float,
-    replacer: Replacer | None,
+    changes: Sequence[Replacer | MaskedStream],
 ) -> None:
-    """Sends the reply to the client. If it breaks off, the client's connection closes before the response's end."""
+    """Sends the reply to the client, changed by each of `changes` in turn. If it breaks off, the client's connection
+    closes before the response's end."""
     try:
         await send({"type": "http.response.start", "status": reply.status, "headers": head})
         while data := await _chunk(reply, silence_s):
-            data = data if replacer is None else replacer.feed(data)
+            for change in changes:
+                data = change.feed(data)
             if data:
                 await send({"type": "http.response.body", "body": data, "more_body": True})
-        last = b"" if replacer is None else replacer.end()
+        last = b""
+        for change in changes:
+            last = change.feed(last) + change.end()
         await send({"type": "http.response.body", "body": last, "more_body": False})
     except TransportError as error:
         log.warning("upstream %s broke off its response: %s; the client's connection is closed", upstream.name, error)

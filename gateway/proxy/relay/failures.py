@@ -131,6 +131,16 @@ def of_redirect(status: int, location: bytes) -> Failure:
     return Failure("error", text, status=status, detail=f"location: {location[:200].decode('latin-1')}")
 
 
+def of_refused_time(status: int, date: bytes) -> Failure:
+    """A signature that is refused for its time, which is this machine's clock: no request can pass before it is set.
+
+    date: the server's, for the log alone."""
+    text = f"HTTP {status}: it refuses the time of the gateway's signature; set the clock of the gateway's machine"
+    now = datetime.now(UTC).strftime("%a, %d %b %Y %H:%M:%S GMT")
+    detail = f"its clock: {date[:40].decode('latin-1') or 'not given'}, this machine's: {now}"
+    return Failure("error", text, status=status, detail=detail)
+
+
 def of_status(status: int, headers: Headers, body: bytes) -> Failure:
     """A 4xx about the request goes to the client; 429, 408, 401 and 5xx are the gateway's to survive.
 

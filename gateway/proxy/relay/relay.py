@@ -19,7 +19,7 @@ from gateway.core.errors import GatewayError, Overloaded, QueueFull, TransportEr
 from gateway.core.exchange import Attempt
 from gateway.observability.eval_metrics import ProxyMetrics
 from gateway.observability.fast_counters import FastCounter
-from gateway.proxy.http.auth.authorized import AuthorizedTransport
+from gateway.proxy.http.auth.authorized import AuthorizedTransport, refuses_time
 from gateway.proxy.http.client.transport import UpstreamReply
 from gateway.proxy.relay import replies
 from gateway.proxy.relay.continuation import prefilled
@@ -32,6 +32,7 @@ from gateway.proxy.relay.failures import (
     of_deadline,
     of_full_queue,
     of_redirect,
+    of_refused_time,
     of_status,
     of_transport,
     verdict,
@@ -387,14 +388,14 @@ def _verdict(state: RelayState, blocked_s: float | None) -> ErrorReply | Gateway
 
 
 async def _failure_of_status(call: Call, target_state: TargetState, reply: UpstreamReply) -> Failure:
+    mask = target_state.upstream.mask
     if reply.status < 400:
-        return of_redirect(reply.status, dict(reply.headers).get(b"location", b""))
+        return of_redirect(reply.status, mask(dict(reply.headers).get(b"location", b"")))
     body = await replies.read(reply, _MAX_ERROR_BYTES)
     if body is None:
         return Failure("error", f"HTTP {reply.status} with an endless body", status=reply.status)
-    if key := target_state.upstream.config.api_key:
-        body = body.replace(key.encode(), b"[key]")  # some servers repeat the credential that they refuse
-    if isinstance(transport := target_state.upstream.transport, AuthorizedTransport):
-        body = transport.masked(body)
+    body = mask(body)
+    if isinstance(target_state.upstream.transport, AuthorizedTransport) and refuses_time(reply.status, body):
+        return of_refused_time(reply.status, dict(reply.headers).get(b"date", b""))
     body = target_state.upstream.dialect.error(call, reply.status, body)
     return of_status(reply.status, for_client(reply.headers), body)

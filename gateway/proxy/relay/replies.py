@@ -82,12 +82,13 @@ async def _held(state: RelayState, target_state: TargetState, reply: UpstreamRep
     try:
         answer, usage, error_source = target_state.upstream.dialect.answer(state.call, body)
     except ValueError as error:
-        text = f"returned HTTP 200 without an answer: {error}"
+        text = target_state.upstream.mask.text(f"returned HTTP 200 without an answer: {error}")
         raise AttemptFailed(Failure("error", text, retryable=True)) from error
     context.usage = context.attempt_usage = usage
     if target_state.reports_load:
         _record_load(target_state, reply)
     if error_source is not None:
+        answer = target_state.upstream.mask(answer)
         _note_error(state, error_source)
     context.first_bytes = answer
     if context.response.enabled:
@@ -133,14 +134,14 @@ async def _stream(state: RelayState, target_state: TargetState, reply: UpstreamR
     keep_text = state.route.on_cut == "continue" and continuable(state.call)
     reader = target_state.upstream.dialect.reader(state.call, keep_text)
     try:
-        head = await _to_first_content(state, reply, reader)
+        head = await _to_first_content(state, target_state, reply, reader)
         state.sent = SentText(target_state, reader, first_id(head))
         state.start(target_state, reply.status, for_client(reply.headers), time.monotonic())
         await _send(state, head)
         del head  # the stream would hold it to its end, and the reply its headers
         reply.headers.clear()
         if reader.error is None:
-            await _events(state, reply, reader)
+            await _events(state, target_state, reply, reader)
         else:
             await _end_after_error(state, reader)
     except Cut as error:
@@ -151,7 +152,9 @@ async def _stream(state: RelayState, target_state: TargetState, reply: UpstreamR
         state.context.usage = state.context.attempt_usage = reader.usage
 
 
-async def _to_first_content(state: RelayState, reply: UpstreamReply, reader: Reader) -> bytes:
+async def _to_first_content(
+    state: RelayState, target_state: TargetState, reply: UpstreamReply, reader: Reader
+) -> bytes:
     """Everything up to the first content. It is held, because until then another target can still be attempted."""
     context = state.context
     waiting = time.monotonic()
@@ -161,7 +164,7 @@ async def _to_first_content(state: RelayState, reply: UpstreamReply, reader: Rea
             data = await (_next(state, reply, reader) if reader.finished else reply.chunk())
             held += reader.feed(data) if data else reader.end()
             if reader.error is not None and reader.error_source == "target":
-                text = f"returned HTTP 200 and then an error: {reader.error[:200]}"
+                text = f"returned HTTP 200 and then an error: {target_state.upstream.mask.text(reader.error)[:200]}"
                 raise AttemptFailed(Failure("error", text, retryable=True))
             if len(held) > _MAX_HEAD_BYTES:
                 raise AttemptFailed(Failure("error", "sent a megabyte without content"))
@@ -171,10 +174,10 @@ async def _to_first_content(state: RelayState, reply: UpstreamReply, reader: Rea
         now = time.monotonic()
         context.upstream_s += now - waiting
     context.first_content = now
-    return held
+    return held if reader.error is None else target_state.upstream.mask(held)
 
 
-async def _events(state: RelayState, reply: UpstreamReply, reader: Reader) -> None:
+async def _events(state: RelayState, target_state: TargetState, reply: UpstreamReply, reader: Reader) -> None:
     """The rest of a stream.
 
     Most events pass from one socket to the other within the callback that received them; this coroutine handles those
@@ -187,6 +190,8 @@ async def _events(state: RelayState, reply: UpstreamReply, reader: Reader) -> No
         if not data:
             break
         out = reader.feed(data)
+        if reader.error is not None:
+            out = target_state.upstream.mask(out)
         if out:
             await _send(state, out)
         if reader.error is not None:

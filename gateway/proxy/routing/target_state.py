@@ -12,6 +12,8 @@ from gateway.core.backoff import Backoff
 from gateway.core.errors import Overloaded
 from gateway.core.exchange import Target
 from gateway.proxy.dialects.types import Dialect
+from gateway.proxy.http.auth.authorized import AuthorizedTransport
+from gateway.proxy.http.auth.secret_mask import SecretMask
 from gateway.proxy.http.client.transport import Transport
 from gateway.proxy.routing.fair_queue import FairQueue, Turn
 from gateway.proxy.routing.variants import TargetVariant
@@ -236,6 +238,15 @@ class UpstreamState:
     """Health checks in a row whose result differs from `down`."""
     on_health: Callable[[bool], object] | None = None
     """Called when `down` has changed, with its new value."""
+    mask: SecretMask = field(init=False)
+    """Hides the gateway's credential in what the upstream says."""
+
+    def __post_init__(self) -> None:
+        transport = self.transport
+        if isinstance(transport, AuthorizedTransport):
+            self.mask = SecretMask(self.config, lambda: transport.credential.sent)
+        else:
+            self.mask = SecretMask(self.config)
 
 
 @dataclass(slots=True)

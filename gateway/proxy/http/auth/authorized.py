@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from importlib.util import find_spec
-from typing import Protocol
+from typing import Any, NamedTuple, Protocol
 from urllib.parse import urlsplit
 
 from gateway.config.cloud_auth import EXTRAS, CloudAuth
@@ -19,6 +19,14 @@ from gateway.proxy.http.client.transport import Transport, UpstreamReply, Upstre
 _SIGNED_BODY_BYTES = 64 << 20  # a body whose hash is signed must be complete before it is sent
 _AUTHORIZATION = b"authorization"
 _DEFAULT_PORTS = {"http": 80, "https": 443}
+
+
+class Authorized(NamedTuple):
+    """A request with a credential."""
+
+    request: UpstreamRequest
+    used: Any
+    """What it was made with: the token, or the access key. Another request may have a newer one already."""
 
 
 class CloudCredential(Protocol):
@@ -35,11 +43,11 @@ class CloudCredential(Protocol):
         """What upstreams get of it and might repeat in an error."""
         ...
 
-    async def authorize(self, request: UpstreamRequest) -> UpstreamRequest:
+    async def authorize(self, request: UpstreamRequest) -> Authorized:
         """Raises ConnectFailed and ConnectTimeout where there is no credential."""
         ...
 
-    async def authorize_again(self, refused: UpstreamRequest) -> UpstreamRequest | None:
+    async def authorize_again(self, refused: Authorized) -> UpstreamRequest | None:
         """The request with a newer credential than the one that was refused; None: there is none."""
         ...
 
@@ -56,12 +64,13 @@ class TokenCredential:
     def sent(self) -> tuple[bytes, ...]:
         return tuple(value.removeprefix(b"Bearer ") for value in self.renewal.values)
 
-    async def authorize(self, request: UpstreamRequest) -> UpstreamRequest:
-        return _with(request, [(_AUTHORIZATION, await self.renewal.get())])
+    async def authorize(self, request: UpstreamRequest) -> Authorized:
+        token = await self.renewal.get()
+        return Authorized(_with(request, [(_AUTHORIZATION, token)]), token)
 
-    async def authorize_again(self, refused: UpstreamRequest) -> UpstreamRequest | None:
-        token = await self.renewal.renewed(dict(refused.headers)[_AUTHORIZATION])
-        return None if token is None else _with(refused, [(_AUTHORIZATION, token)])
+    async def authorize_again(self, refused: Authorized) -> UpstreamRequest | None:
+        token = await self.renewal.renewed(refused.used)
+        return None if token is None else _with(refused.request, [(_AUTHORIZATION, token)])
 
 
 class SignatureCredential:
@@ -74,22 +83,20 @@ class SignatureCredential:
         self.renewal = renewal
         self._signer = signer
         self._clock = clock
-        self._used: AwsKeys | None = None
 
     @property
     def sent(self) -> tuple[bytes, ...]:
         return tuple(keys.session_token.encode() for keys in self.renewal.values if keys.session_token)
 
-    async def authorize(self, request: UpstreamRequest) -> UpstreamRequest:
-        return self._signed(await _whole(request), await self.renewal.get())
+    async def authorize(self, request: UpstreamRequest) -> Authorized:
+        whole, keys = await _whole(request), await self.renewal.get()
+        return Authorized(self._signed(whole, keys), keys)
 
-    async def authorize_again(self, refused: UpstreamRequest) -> UpstreamRequest | None:
-        if self._used is None or (keys := await self.renewal.renewed(self._used)) is None:
-            return None
-        return self._signed(refused, keys)
+    async def authorize_again(self, refused: Authorized) -> UpstreamRequest | None:
+        keys = await self.renewal.renewed(refused.used)
+        return None if keys is None else self._signed(refused.request, keys)
 
     def _signed(self, request: UpstreamRequest, keys: AwsKeys) -> UpstreamRequest:
-        self._used = keys
         body = request.body if isinstance(request.body, bytes) else b""
         covered = [(b"host", host_of(request.origin)), *(h for h in request.headers if h[0] == b"content-type")]
         return _with(request, self._signer.sign(keys, request.method, request.path, covered, body, self._clock()))
@@ -105,12 +112,12 @@ class AuthorizedTransport:
     async def send(self, request: UpstreamRequest, connect_s: float) -> UpstreamReply:
         """Like Transport.send. A request that is refused is sent once more if a newer credential can be had:
         a token may be revoked before it expires."""
-        request = await self.credential.authorize(request)
-        reply = await self._inner.send(request, connect_s)
-        if reply.status not in self.credential.refusals or not isinstance(request.body, bytes):
+        sent = await self.credential.authorize(request)
+        reply = await self._inner.send(sent.request, connect_s)
+        if reply.status not in self.credential.refusals or not isinstance(sent.request.body, bytes):
             return reply
         try:
-            again = await self.credential.authorize_again(request)
+            again = await self.credential.authorize_again(sent)
         except BaseException:
             reply.close()
             raise
@@ -118,12 +125,6 @@ class AuthorizedTransport:
             return reply
         reply.close()
         return await self._inner.send(again, connect_s)
-
-    def masked(self, body: bytes) -> bytes:
-        """An error's body without the credential that its server repeats."""
-        for secret in self.credential.sent:
-            body = body.replace(secret, b"[token]")
-        return body
 
     async def aclose(self) -> None:
         await self._inner.aclose()
@@ -136,10 +137,19 @@ def credential_of(auth: CloudAuth, service: str) -> CloudCredential:
         raise ImportError(f"auth: kind {auth.kind} needs {module}: pip install 'assay-gateway[{extra}]'")
     quiet_libraries()
     if auth.kind == "sigv4":
-        keys = Renewal("aws", AwsSource(auth).fetch, auth.secrets)
+        aws = AwsSource(auth)
+        keys = Renewal("aws", aws.fetch, auth.secrets, forget=aws.forget)
         return SignatureCredential(keys, Signer(auth.region or "", auth.service or service))
     source = GoogleSource(auth) if auth.kind == "google" else EntraSource(auth)
-    return TokenCredential(Renewal(auth.kind, source.fetch, auth.secrets))
+    return TokenCredential(Renewal(auth.kind, source.fetch, auth.secrets, forget=source.forget))
+
+
+_TIME_REFUSED = (b"RequestTimeTooSkewed", b"Signature expired", b"Signature not yet current")
+
+
+def refuses_time(status: int, body: bytes) -> bool:
+    """Whether a server refuses a signature for the time that it was made at, which is this machine's clock."""
+    return status in (400, 401, 403) and any(words in body for words in _TIME_REFUSED)
 
 
 def _installed(module: str) -> bool:

@@ -52,16 +52,19 @@ class Renewal(Generic[T]):
         fetch: Callable[[], Issued[T]],
         secrets: Iterable[str] = (),
         clock: Callable[[], float] = time.time,
+        forget: Callable[[], object] = lambda: None,
     ) -> None:
-        """name: for messages. secrets: never written. clock: Unix seconds."""
+        """name: for messages. secrets: never written. clock: Unix seconds. forget: makes the next fetch start from
+        nothing: what a library holds may have been revoked or replaced."""
         self.fetched = 0
         """How often a value was fetched."""
         self._name = name
         self._fetch = fetch
         self._secrets = tuple(secrets)
         self._clock = clock
+        self._forget = forget
         self.values: list[T] = []
-        """The newest value, and the one before."""
+        """The newest value, and the one before that differed from it."""
         self._issued: Issued[T] | None = None
         self._fetching: asyncio.Future[Issued[T]] | None = None
         self._failures = 0
@@ -93,6 +96,8 @@ class Renewal(Generic[T]):
             if now - self._forced_at < _FORCED_EVERY_S and self._fetching is None:
                 return None
             self._forced_at = now
+            if self._fetching is None:
+                self._forget()
             self._start()
             try:
                 await self._wait(wait_s)
@@ -125,14 +130,21 @@ class Renewal(Generic[T]):
         error = fetching.exception()
         if error is None:
             self._issued, self._failures, self._retry_at = fetching.result(), 0, 0.0
-            self.values = [fetching.result().value, *self.values[:1]]
+            value = fetching.result().value
+            if self.values[:1] != [value]:
+                self.values = [value, *self.values[:1]]
             self.fetched += 1
             return
+        self._forget()
         self._failures += 1
         wait_s = _RETRY.wait_s(self._failures)
         self._retry_at, self._why = self._clock() + wait_s, type(error).__name__
         left = 0.0 if self._issued is None else self._issued.expires - self._clock()
-        present = f"the present one is valid for {left:.0f} s" if left > 0 else "calls to it fail"
+        present = "calls to it fail"
+        if left > 0:
+            present = (
+                f"the present one is valid for {left:.0f} s" if left < math.inf else "the present one stays in use"
+            )
         log.warning(
             "no new credential of %s: %s; %s; tried again in %.0f s",
             self._name,

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import logging
+import math
+import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import Any
 
 from gateway.config.cloud_auth import CloudAuth
@@ -13,9 +16,38 @@ from gateway.proxy.http.auth.sigv4 import AwsKeys
 
 _TIMEOUT_S = 10.0
 _GOOGLE_SCOPE = "https://www.googleapis.com/auth/cloud-platform"
+_GOOGLE_DEFAULT = "~/.config/gcloud/application_default_credentials.json"
 _ENTRA_SCOPE = "https://cognitiveservices.azure.com/.default"
 _LOOKED_AHEAD_S = (1200, 600, 300, 120, 60, 30, 10, 5, 2)
 _QUIET = ("botocore", "azure", "google.auth", "msal", "urllib3", "requests")
+
+
+_FILES_READ_S = 10.0  # between two looks whether files with access keys have changed
+
+
+class WatchedFiles:
+    """Tells whether files have changed since the last look."""
+
+    def __init__(self, paths: Iterable[str | os.PathLike[str]]) -> None:
+        self._paths = tuple(Path(path).expanduser() for path in paths)
+        self._seen = self._stamps()
+
+    def changed(self) -> bool:
+        stamps = self._stamps()
+        before, self._seen = self._seen, stamps
+        return stamps != before
+
+    def _stamps(self) -> tuple[tuple[int, int], ...]:
+        return tuple(map(_stamp, self._paths))
+
+
+def _stamp(path: Path) -> tuple[int, int]:
+    """(0, 0) for a file that is not there."""
+    try:
+        found = path.stat()
+    except OSError:
+        return (0, 0)
+    return (found.st_mtime_ns, found.st_ino)
 
 
 def quiet_libraries() -> None:
@@ -30,17 +62,29 @@ class AwsSource:
     def __init__(self, auth: CloudAuth) -> None:
         self._auth = auth
         self._credentials: Any = None
+        self._files = WatchedFiles(
+            os.environ.get(name, path)
+            for name, path in (
+                ("AWS_SHARED_CREDENTIALS_FILE", "~/.aws/credentials"),
+                ("AWS_CONFIG_FILE", "~/.aws/config"),
+            )
+        )
+
+    def forget(self) -> None:
+        """Makes the next fetch look for credentials again."""
+        self._credentials = None
 
     def fetch(self) -> Issued[AwsKeys]:
         """Raises what botocore raises, and LookupError where it finds no credentials."""
-        if self._credentials is None:
+        if self._files.changed() or self._credentials is None:
             self._credentials = self._found()
         frozen = self._credentials.get_frozen_credentials()  # renews temporary ones ahead of their end
         now = time.time()
         keys = AwsKeys(frozen.access_key, frozen.secret_key, frozen.token)
         needed: Callable[[int], bool] | None = getattr(self._credentials, "refresh_needed", None)
         if needed is None:
-            return Issued(keys)
+            given = self._auth.access_key_id is not None
+            return Issued(keys, renew_at=math.inf if given else now + _FILES_READ_S)
         left_s = next((s for s in _LOOKED_AHEAD_S if not needed(s)), 1)
         return Issued(keys, now + left_s, now + (60.0 if left_s > 1000 else left_s / 2))
 
@@ -77,12 +121,18 @@ class GoogleSource:
     def __init__(self, auth: CloudAuth) -> None:
         self._auth = auth
         self._credentials: Any = None
+        usual = os.environ.get("GOOGLE_APPLICATION_CREDENTIALS", _GOOGLE_DEFAULT)
+        self._files = WatchedFiles([auth.credentials_file or usual])
+
+    def forget(self) -> None:
+        """Makes the next fetch read the file again."""
+        self._credentials = None
 
     def fetch(self) -> Issued[bytes]:
         """The value of the header. Raises what google-auth raises."""
         from google.auth.transport.requests import Request
 
-        if self._credentials is None:
+        if self._files.changed() or self._credentials is None:
             self._credentials = self._found()
         self._credentials.refresh(_WithTimeout(Request()))
         now, expiry = time.time(), self._credentials.expiry
@@ -124,6 +174,10 @@ class EntraSource:
     def __init__(self, auth: CloudAuth) -> None:
         self._auth = auth
         self._credential: Any = None
+
+    def forget(self) -> None:
+        """Drops the token that azure-identity keeps, so that the next fetch asks for another one."""
+        self._credential = None
 
     def fetch(self) -> Issued[bytes]:
         """The value of the header. Raises what azure-identity raises."""

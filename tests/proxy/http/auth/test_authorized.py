@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 from typing import Any
@@ -49,6 +50,24 @@ async def test_a_signature_covers_method_path_query_type_and_body(
     assert [n for n, _ in received.headers].count("authorization") == 1
     received.body += b" "
     assert signer_of(received, {"AKID": "secret"}) is None, "the double finds a changed body"
+
+
+async def test_a_refused_request_gets_the_newer_key_that_is_there(fake: FakeUpstream) -> None:
+    """Another request has signed with the newer key meanwhile: that is none of this one's."""
+    keys = [AwsKeys(f"AKID{n}", "secret") for n in range(3)]
+    given = iter(keys)
+    renewal = Renewal("aws", lambda: Issued(next(given), renew_at=0.0))
+    credential = SignatureCredential(renewal, Signer("us-east-1", "bedrock"))
+    request = UpstreamRequest(b"POST", fake.origin, b"/v1/chat", [JSON], b"{}")
+    first = await credential.authorize(request)
+    async with asyncio.timeout(60):
+        while (await credential.authorize(request)).used != keys[1]:
+            await asyncio.sleep(0.005)
+    fetched = renewal.fetched
+    again = await credential.authorize_again(first)
+    assert again is not None
+    assert b"AKID1" in dict(again.headers)[b"authorization"]
+    assert renewal.fetched == fetched
 
 
 async def parts(*pieces: bytes) -> AsyncIterator[bytes]:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import time
+from base64 import urlsafe_b64decode
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qs
 
 import pytest
 from fixtures.clouds import Issuer, auth_of
@@ -31,6 +34,36 @@ async def test_google_issues_a_token_for_a_service_account(
     assert got.value == b"Bearer TOKEN0000"
     assert time.time() + 3000 < got.renew_at < got.expires - 200, "renewed minutes before its end"
     assert b"jwt-bearer" in issuer.server.received[0].body
+
+
+def account_of(assertion: bytes) -> str:
+    """The account that a request for a token names."""
+    claims = parse_qs(assertion.decode())["assertion"][0].split(".")[1]
+    return str(json.loads(urlsafe_b64decode(claims + "=="))["iss"])
+
+
+async def test_googles_replaced_key_file_is_read_again(
+    issuer: Issuer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    auth = CloudAuth.model_validate(auth_of("google", issuer, tmp_path, monkeypatch.setenv))
+    source = GoogleSource(auth)
+    await asyncio.to_thread(source.fetch)
+    file = tmp_path / "sa.json"
+    file.write_text(file.read_text().replace("a@p.iam", "b@p.iam"))
+    await asyncio.to_thread(source.fetch)
+    assert [account_of(r.body)[:1] for r in issuer.server.received] == ["a", "b"]
+
+
+async def test_forgetting_asks_for_another_token(
+    issuer: Issuer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """azure-identity returns the token that it has until five minutes before its end, revoked or not."""
+    auth = CloudAuth.model_validate(auth_of("entra", issuer, tmp_path, monkeypatch.setenv))
+    source = EntraSource(auth)
+    first = await asyncio.to_thread(source.fetch)
+    assert (await asyncio.to_thread(source.fetch)).value == first.value
+    source.forget()
+    assert (await asyncio.to_thread(source.fetch)).value == b"Bearer TOKEN0001"
 
 
 async def test_entra_issues_a_token_for_a_managed_identity(
