@@ -28,7 +28,7 @@ from gateway.console.access import Actor
 from gateway.console.directory import Admin
 from gateway.console.errors import AdminError, BodyTooLarge, InvalidBody, NotPermitted
 from gateway.console.pages import filters
-from gateway.console.pages.sessions import PROXY, SESSION_S, Sessions, Visitor, same_csrf
+from gateway.console.pages.sessions import SESSION_S, Sessions, Visitor, same_csrf
 from gateway.console.pages.visible import visible
 from gateway.evals.reports.html import parts_css
 from gateway.runtime.tasks import Tasks
@@ -266,7 +266,7 @@ async def _enter_by_proxy(request: Request, name: str) -> Response:
     actor = sessions.of_proxy(name)
     if actor is None:
         raise NotPermitted(f"{name[:100]} is not one of admin.proxy_login.users")
-    cookie = await sessions.begin(actor, PROXY)
+    cookie = await sessions.begin_by_proxy(actor)
     response = RedirectResponse(_wanted(request) if request.method == "GET" else ROOT, 303)
     set_session(request, response, cookie, SESSION_S)
     return response

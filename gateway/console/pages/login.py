@@ -10,7 +10,7 @@ import logging
 from hashlib import sha256
 from hmac import compare_digest
 
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import RedirectResponse, Response
 
 from gateway.console.errors import AdminError, NoToken, NotThere
@@ -29,34 +29,30 @@ from gateway.console.pages.frame import (
     set_session,
 )
 from gateway.console.pages.identity_provider import IdentityProvider, LoginAttempt, LoginRefused
-from gateway.console.pages.sessions import OIDC, SESSION_S
+from gateway.console.pages.sessions import SESSION_S, oidc_token
 
 log = logging.getLogger(__name__)
 
 ATTEMPT_COOKIE = "assay_login"
 _ATTEMPT_S = 600
+_MOST_LINK = 200  # characters, more than any link has
 
 
 async def show_login(request: Request) -> Response:
-    """The form; or, with `?link=…`, a session at once."""
+    """The form; or, with `?link=…`, a button that uses the link: a chat program that previews it must not."""
     given = request.query_params.get("link")
-    if given is None:
-        return protected(_form(request, next=local_path(request.query_params.get("next", ROOT))))
-    try:
-        cookie = await _with_link(request, given)
-    except AdminError as error:
-        return _refused(request, error)
-    if cookie is None:
-        trouble = "This login link was used before, or has expired. `gateway up` prints a new one when it starts."
-        return protected(_form(request, 401, trouble=trouble))
-    return protected(_signed_in(request, cookie, ROOT))
+    if given is not None:
+        return protected(render(request, "login_link.html.jinja", link=given[:_MOST_LINK]))
+    return protected(_form(request, next=local_path(request.query_params.get("next", ROOT))))
 
 
 async def sign_in(request: Request) -> Response:
-    """The form with a token was sent."""
+    """The form with a token was sent, or the button of a login link."""
     try:
         check_origin(request)
         form = await read_form(request)
+        if "link" in form:
+            return protected(await _by_link(request, form["link"][-1]))
         token = form.get("token", [""])[-1].strip()
         services = services_of(request)
         actor = services.login.actor_of(request, f"Bearer {token}")
@@ -65,6 +61,8 @@ async def sign_in(request: Request) -> Response:
         return protected(_form(request, 401, trouble="This is not an admin token of this gateway."))
     except AdminError as error:
         return _refused(request, error)
+    except ClientDisconnect:
+        return Response(status_code=400)
     return protected(_signed_in(request, cookie, local_path(form.get("next", [ROOT])[-1])))
 
 
@@ -91,7 +89,7 @@ async def end_oidc(request: Request) -> Response:
             raise LoginRefused("this login was not begun in this browser, or too long ago: begin again")
         actor = await provider.actor(attempt, request.query_params)
         lasts_s = provider.config.session_h * 3600
-        cookie = await services.sessions.begin(actor, OIDC, lasts_s)
+        cookie = await services.sessions.begin(actor, oidc_token(provider.config), lasts_s)
     except LoginRefused as error:
         services.login.note_failure(address)
         return _refused(request, error)
@@ -123,6 +121,14 @@ async def sign_out(request: Request) -> Response:
     response = redirect(request, f"{ROOT}/login")
     response.delete_cookie(COOKIE, path=ROOT)
     return response
+
+
+async def _by_link(request: Request, given: str) -> Response:
+    cookie = await _with_link(request, given)
+    if cookie is None:
+        trouble = "This login link was used before, or has expired. `gateway up` prints a new one when it starts."
+        return _form(request, 401, trouble=trouble)
+    return _signed_in(request, cookie, ROOT)
 
 
 async def _with_link(request: Request, given: str) -> str | None:

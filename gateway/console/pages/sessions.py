@@ -1,9 +1,10 @@
 """Who is signed in: sessions in the store, so that they outlive a restart and hold for every console of that store.
 
-The cookie has 32 random bytes, the store their SHA-256. A session depends on what began it, by the config in force: one
-of an admin token ends with the token and has the token's role; one of an identity provider or a proxy ends when the
-config no longer believes it, or when the proxy names somebody else. The CSRF token of a session is derived from its
-cookie and stored nowhere.
+The cookie has 32 random bytes, the store their SHA-256. A session depends on what began it, by the config in force. One
+of an admin token ends with the token and has the token's role. One of an identity provider ends when `admin.oidc`
+changes, since nothing else says which role the person would get now. One of a proxy ends when the config no longer
+believes the proxy, or when the proxy names somebody else. The CSRF token of a session is derived from its cookie and
+stored nowhere.
 """
 
 from __future__ import annotations
@@ -15,14 +16,14 @@ from dataclasses import dataclass
 from hashlib import sha256
 from hmac import compare_digest
 
-from gateway.config.admin import Role
+from gateway.config.admin import OidcConfig, Role
 from gateway.config.models import Config
 from gateway.console.access import Actor, actor_of
 from gateway.console.store import ConsoleStore
 from gateway.evals.store.sessions import SessionRow, add_session, delete_session, find_session, use_link
 
 SESSION_S = 12 * 3600.0
-OIDC, PROXY = "oidc", "proxy"
+PROXY = "proxy"
 """In place of a token's digest."""
 _FRESH_S = 3.0  # for which a session that was read is not read again
 _MOST_FRESH = 1000
@@ -42,6 +43,13 @@ class Visitor:
         return self.actor.has(role) and (self.actor.content or not content)
 
 
+def oidc_token(config: OidcConfig) -> str:
+    """What a session of an identity provider depends on, in place of a token's digest: all of the section but the
+    secret, which may be rotated without signing everybody out."""
+    section = config.model_dump_json(exclude={"client_secret"})
+    return f"oidc:{sha256(section.encode()).hexdigest()}"
+
+
 def csrf_token(cookie: str) -> str:
     return sha256(f"csrf {cookie}".encode()).hexdigest()[:40]
 
@@ -58,14 +66,25 @@ class Sessions:
         self._config = config
         self._clock = clock
         self._fresh: OrderedDict[str, tuple[float, SessionRow | None]] = OrderedDict()
+        self._of_proxy: dict[str, str] = {}
+        """By name: the cookie of a session that a proxy's visitor has."""
 
     async def begin(self, actor: Actor, token: str = "", lasts_s: float = SESSION_S) -> str:
-        """The cookie of a new session. token: what it depends on: the SHA-256 of an admin token, in hexadecimal, OIDC
-        or PROXY; "": nothing, so that the actor stays as they are until the session expires."""
+        """The cookie of a new session. token: what it depends on: the SHA-256 of an admin token, in hexadecimal,
+        oidc_token() or PROXY; "": nothing, so that the actor stays as they are until the session expires."""
         cookie = secrets.token_urlsafe(32)
         now = self._clock()
         row = SessionRow(_digest(cookie), actor.name, actor.role, actor.content, token, now, now + lasts_s)
         await self._store.run(lambda c: add_session(c, row, now))
+        return cookie
+
+    async def begin_by_proxy(self, actor: Actor) -> str:
+        """The cookie of a session of somebody whom a proxy names: the same one for all of their browsers, as long as
+        half of its time is left, since a program that keeps no cookies would begin one with every request."""
+        cookie = self._of_proxy.get(actor.name, "")
+        visitor = await self.visitor(cookie, actor.name) if cookie else None
+        if visitor is None or visitor.expires - self._clock() < SESSION_S / 2:
+            cookie = self._of_proxy[actor.name] = await self.begin(actor, PROXY)
         return cookie
 
     async def begin_with_link(self, link: str, expires: float, token: str) -> str | None:
@@ -104,8 +123,8 @@ class Sessions:
 
     def _actor(self, row: SessionRow, proxied: str | None) -> Actor | None:
         admin = self._config().admin
-        if row.token == OIDC:
-            believed = admin is not None and admin.oidc is not None
+        if row.token.startswith("oidc"):
+            believed = admin is not None and admin.oidc is not None and row.token == oidc_token(admin.oidc)
             return Actor(row.name, row.role, row.content) if believed else None
         if row.token == PROXY:
             return self.of_proxy(proxied) if proxied == row.name else None

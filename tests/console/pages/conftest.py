@@ -16,7 +16,6 @@ from typing import Any
 import httpx2
 import orjson
 import pytest
-import uvicorn
 import yaml
 from sqlalchemy import Engine, event
 
@@ -36,6 +35,7 @@ from gateway.evals.store import write as writing
 from gateway.evals.store.rows import ScoredExchange
 from gateway.evals.store.write import ScoredBatch
 from gateway.fake import FakeUpstream
+from gateway.proxy.http.server.uvicorn_server import BoundedApp, GatewayServer, page_settings
 from gateway.runtime.tasks import Tasks
 from gateway.stream import Corridor
 
@@ -173,8 +173,9 @@ async def pages(opened: Any, corridor: Corridor, tmp_path: Path) -> AsyncIterato
 
         setup = PagesSetup(tasks, corridor, lambda: configs[-1].evals, tmp_path, path, link, read)
         app = ConsoleApp(admin, pages=setup).app()
-        server = uvicorn.Server(uvicorn.Config(app, port=0, lifespan="off", log_config=None, access_log=False))
-        sock = stack.enter_context(contextlib.closing(uvicorn.Config(app, port=0).bind_socket()))
+        settings = page_settings(BoundedApp(app))
+        server = GatewayServer(settings, announced=False)
+        sock = stack.enter_context(contextlib.closing(settings.bind_socket()))
         running = tasks.start(server._serve([sock]), "console")
         while not server.started:
             await asyncio.sleep(0.005)

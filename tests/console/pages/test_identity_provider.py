@@ -173,6 +173,25 @@ async def test_a_session_ends_when_the_provider_is_no_longer_believed(pages, pro
     assert (await client.get("/console/login/oidc")).status_code == 404
 
 
+@pytest.mark.parametrize(
+    ("changed", "stays"),
+    [
+        ({"session_h": 1.0}, False),
+        ({"client_id": "another"}, False),
+        ({"issuer": "https://other.example"}, False),
+        ({"roles": ()}, False),
+        ({"client_secret": "rotated"}, True),
+    ],
+)
+async def test_a_session_ends_when_its_section_changes(pages, provider, oidc, changed, stays):
+    """The role of a session came from the section as it was; the person signs in again, and gets today's."""
+    client = await pages.client()
+    await signed_in(pages, client, provider)
+    assert (await client.get("/console")).status_code == 200
+    configured(pages, oidc=oidc.model_copy(update=changed))
+    assert ((await client.get("/console")).status_code == 200) is stays
+
+
 WRONG = (
     {"iss": "https://other.example"},
     {"aud": "another-client"},
@@ -316,3 +335,26 @@ async def test_a_proxy_names_who_is_signed_in(pages, csrf_of):
     assert (await without.get("/console", headers=two)).headers["location"] == "/console/login"
     cookie = f"assay_console={client.cookies['assay_console']}"
     assert (await without.get("/console", headers={"cookie": cookie})).status_code == 303, "the header is gone"
+
+
+async def test_a_program_behind_the_proxy_begins_one_session(pages):
+    """It keeps no cookies, and would fill the store with a session for each request."""
+    configured(pages, proxy_login=ProxyLogin.model_validate(PROXY))
+    cookies = set()
+    for _ in range(20):
+        client = await pages.client(**{"x-forwarded-user": "otto"})
+        assert (await client.get("/console")).status_code == 303
+        cookies.add(client.cookies["assay_console"])
+    assert len(cookies) == 1
+    count = "SELECT count(*) FROM console_sessions WHERE name = 'otto'"
+    assert await pages.store.read(lambda c: c.exec_driver_sql(count).scalar()) == 1
+
+
+async def test_a_proxys_visitor_who_signs_out_begins_again(pages, csrf_of):
+    configured(pages, proxy_login=ProxyLogin.model_validate(PROXY))
+    client = await pages.client(**{"x-forwarded-user": "otto"})
+    await client.get("/console")
+    before = client.cookies["assay_console"]
+    await client.post("/console/logout", data={"csrf": csrf_of(await pages.get(client, "/console"))})
+    await client.get("/console")
+    assert client.cookies["assay_console"] != before

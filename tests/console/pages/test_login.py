@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from hashlib import sha256
 
 from gateway.config.admin import AdminConfig
@@ -28,29 +29,66 @@ async def test_a_login_form_of_another_site_is_refused(pages):
     assert "set-cookie" not in answer.headers
 
 
+def use(client, link="a-login-link"):
+    """The button of the page that the link shows."""
+    return client.post("/console/login", data={"link": link})
+
+
 async def test_the_login_link_works_once(pages):
     first, second = await pages.client(), await pages.client()
-    answer = await first.get("/console/login?link=a-login-link")
+    answer = await use(first)
     assert (answer.status_code, answer.headers["location"]) == (303, "/console")
     assert ">ada</bdi>, owner" in await pages.get(first, "/console")
-    again = await second.get("/console/login?link=a-login-link")
+    again = await use(second)
     assert again.status_code == 401
     assert "used before" in again.text
-    assert (await second.get("/console/login?link=another")).status_code == 401
+    assert (await use(second, "another")).status_code == 401
+
+
+async def test_a_preview_of_the_login_link_does_not_use_it_up(pages):
+    """Chat programs and mail filters fetch what they are sent."""
+    preview, person = await pages.client(), await pages.client()
+    for n in range(12):
+        assert (await preview.head("/console/login?link=a-login-link")).status_code == 200
+        shown = await preview.get(f"/console/login?link=a-login-link&n={n}")
+        assert "set-cookie" not in shown.headers
+    assert '<input type="hidden" name="link" value="a-login-link">' in shown.text
+    assert (await use(person)).status_code == 303
+
+
+async def test_the_button_of_another_site_is_refused(pages):
+    client = await pages.client()
+    headers = {"origin": "https://e.example"}
+    answer = await client.post("/console/login", data={"link": "a-login-link"}, headers=headers)
+    assert answer.status_code == 403
+    assert (await use(client)).status_code == 303
 
 
 async def test_the_login_link_expires(pages):
     pages.clock[0] = 601
     client = await pages.client()
-    assert (await client.get("/console/login?link=a-login-link")).status_code == 401
+    assert (await use(client)).status_code == 401
     assert (await client.get("/console")).status_code == 303
 
 
 async def test_guessed_links_are_bounded_like_wrong_tokens(pages):
     client = await pages.client()
     for n in range(10):
-        assert (await client.get(f"/console/login?link=guess{n}")).status_code == 401
-    assert (await client.get("/console/login?link=a-login-link")).status_code == 429
+        assert (await use(client, f"guess{n}")).status_code == 401
+    assert (await use(client)).status_code == 429
+
+
+async def test_a_login_that_is_given_up_is_no_error_of_ours(pages, caplog):
+    host, port = pages.url.removeprefix("http://").split(":")
+    for _ in range(3):
+        reader, writer = await asyncio.open_connection(host, int(port))
+        head = "POST /console/login HTTP/1.1\r\nhost: x\r\ncontent-type: application/x-www-form-urlencoded\r\n"
+        writer.write(f"{head}content-length: 100\r\nexpect: 100-continue\r\n\r\ntoken=".encode())
+        assert await reader.readline() == b"HTTP/1.1 100 Continue\r\n", "it is being read"
+        writer.transport.abort()
+    client = await pages.client()
+    assert (await client.get("/console/login")).status_code == 200
+    assert [r for r in caplog.records if r.exc_info] == []
 
 
 async def test_a_session_ends_with_its_token_and_follows_its_role(pages):

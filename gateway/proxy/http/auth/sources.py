@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import logging
 import math
-import os
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 from gateway.config.cloud_auth import CloudAuth
+from gateway.config.environment import aws_files, google_file
 from gateway.proxy.http.auth.renewal import Issued, issued_until
 from gateway.proxy.http.auth.sigv4 import AwsKeys
 
 _TIMEOUT_S = 10.0
 _GOOGLE_SCOPE = "https://www.googleapis.com/auth/cloud-platform"
-_GOOGLE_DEFAULT = "~/.config/gcloud/application_default_credentials.json"
 _ENTRA_SCOPE = "https://cognitiveservices.azure.com/.default"
 _LOOKED_AHEAD_S = (1200, 600, 300, 120, 60, 30, 10, 5, 2)
 _QUIET = ("botocore", "azure", "google.auth", "msal", "urllib3", "requests")
@@ -28,8 +27,8 @@ _FILES_READ_S = 10.0  # between two looks whether files with access keys have ch
 class WatchedFiles:
     """Tells whether files have changed since the last look."""
 
-    def __init__(self, paths: Iterable[str | os.PathLike[str]]) -> None:
-        self._paths = tuple(Path(path).expanduser() for path in paths)
+    def __init__(self, paths: Iterable[Path]) -> None:
+        self._paths = tuple(paths)
         self._seen = self._stamps()
 
     def changed(self) -> bool:
@@ -62,13 +61,7 @@ class AwsSource:
     def __init__(self, auth: CloudAuth) -> None:
         self._auth = auth
         self._credentials: Any = None
-        self._files = WatchedFiles(
-            os.environ.get(name, path)
-            for name, path in (
-                ("AWS_SHARED_CREDENTIALS_FILE", "~/.aws/credentials"),
-                ("AWS_CONFIG_FILE", "~/.aws/config"),
-            )
-        )
+        self._files = WatchedFiles(aws_files())
 
     def forget(self) -> None:
         """Makes the next fetch look for credentials again."""
@@ -121,8 +114,7 @@ class GoogleSource:
     def __init__(self, auth: CloudAuth) -> None:
         self._auth = auth
         self._credentials: Any = None
-        usual = os.environ.get("GOOGLE_APPLICATION_CREDENTIALS", _GOOGLE_DEFAULT)
-        self._files = WatchedFiles([auth.credentials_file or usual])
+        self._files = WatchedFiles([Path(auth.credentials_file) if auth.credentials_file else google_file()])
 
     def forget(self) -> None:
         """Makes the next fetch read the file again."""
