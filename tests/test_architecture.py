@@ -110,7 +110,7 @@ LADDERS = {
         ("annotation", "replay"),
         ("learned",),
         ("reports",),
-        ("otel_events", "otel_content", "gauges", "entry_scoring", "limit_repair"),
+        ("otel_events", "otel_content", "gauges", "entry_scoring", "limit_repair", "hour_history"),
         ("consumer", "backfill", "erasure"),
         ("serve", "score_stored"),
         ("worker_processes",),

@@ -28,6 +28,7 @@ from gateway.evals.experiments.engine import ExperimentEngine
 from gateway.evals.experiments.ramp.controller import RampController
 from gateway.evals.experiments.ramp.webhooks import WebhookSender
 from gateway.evals.gauges import Gauges
+from gateway.evals.hour_history import HourHistoryKeeper
 from gateway.evals.http_client import GatewayClient, HttpConnections
 from gateway.evals.learned.drift import DriftWatch
 from gateway.evals.learned.implicit import ImplicitFeedback
@@ -140,6 +141,7 @@ async def opened(
             )  # fmt: skip
             name = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
             tasks = await stack.enter_async_context(Tasks())
+            tasks.start(HourHistoryKeeper(opened_store, name).run(), "hour history")
             if config.budgets.estimate == "request":
                 tasks.start(OutputTokenLearner(opened_store, corridor.state, name).run(), "output tokens")
             if predictor is not None:

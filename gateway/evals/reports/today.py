@@ -1,23 +1,35 @@
-"""The last 24 hours against the 24 before, by model name and target: what changed, since when, and how surely. Pure.
+"""The last 24 hours, by model name and target: what changed, since when, and how surely. Pure.
 
-A change is reported where the difference is at least four of its standard errors: of 1 000 figures without a change,
-0.06 are expected to show one. That is a plain comparison of two windows, which says where to look; verdicts with an
-error guarantee are those of experiments.
+Figures stand next to those of the 24 hours before. A change is one from what was usual (daily_changes.py): one look a
+day, one entry for each change until it ends. It says where to look; verdicts with an error guarantee are those of
+experiments.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Literal
+from dataclasses import dataclass, field, replace
+from typing import Literal, NamedTuple
+
+import numpy as np
 
 from gateway.evals.reports.charts import NARROW, WIDE, Axes, Chart, Scale, Shape, Variant, shape, ticks
+from gateway.evals.reports.daily_changes import (
+    HISTORY_DAYS,
+    LASTING_DAYS,
+    ChangeHistory,
+    DailySeries,
+    changes,
+    compare,
+    day_interval,
+)
+from gateway.evals.statistics.domains import Floats
 from gateway.evals.store.hours import HOUR_S, GroupKey, HourSums, WeightedSums
 
 HOURS = 24
-SURE = 4.0
-LEAST = 20.0  # effective calls in each window
+DAYS = HISTORY_DAYS + LASTING_DAYS + 1
+"""Of history that a report uses; older hours change nothing."""
 Measure = Literal["score", "errors", "cost", "p95"]
 Hours = Mapping[float, Mapping[GroupKey, HourSums]]
 """By the hour's beginning, in Unix seconds."""
@@ -27,23 +39,38 @@ ALARMS: Mapping[Measure, str] = {
 """The alert of grafana/alerts that watches a measure. A drop of a score outside of experiments has none."""
 
 
+class FigureKey(NamedTuple):
+    """One measure of one group. scorer: "" but for scores."""
+
+    group: GroupKey
+    measure: Measure
+    scorer: str = ""
+
+
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """One measure of one group in both windows. None: there are no data."""
+    """One measure of one group. None: there are no data."""
 
     measure: Measure
     scorer: str
     now: float | None
+    """The last 24 hours."""
     before: float | None
-    z: float | None
-    """The difference in standard errors; None: too few calls."""
+    """The 24 hours before."""
+    usual: float | None = None
+    """What the last 24 hours are compared with: the same weekday in the last four weeks, or the days there are."""
+    interval: tuple[float, float] | None = None
+    """95 % interval of `now`, over hours; None: too few calls."""
+    z: float | None = None
+    """now − usual, in standard errors; None: too few calls, or too small a difference to matter."""
+    changed: Literal["", "rose", "fell"] = ""
+    """"": it is as usual, or nobody can tell."""
 
     @property
     def tone(self) -> Literal["", "good", "bad"]:
-        if self.z is None or abs(self.z) < SURE:
+        if not self.changed:
             return ""
-        better = self.z > 0 if self.measure == "score" else self.z < 0
-        return "good" if better else "bad"
+        return "good" if (self.changed == "rose") == (self.measure == "score") else "bad"
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +107,10 @@ class TodayReport:
     scorers: Sequence[str] = ()
     changes: Sequence[Change] = field(default=())
     """In the order in which they began."""
+    history_days: int = 0
+    """Earlier days with calls, of four weeks."""
+    weekly: bool = False
+    """Two weeks of history are there, so that a day is compared with the same weekday; else with the days there are."""
 
 
 def windows(now: float) -> tuple[list[float], list[float]]:
@@ -89,18 +120,96 @@ def windows(now: float) -> tuple[list[float], list[float]]:
     return today, [begin - HOUR_S * HOURS for begin in today]
 
 
-def report(hours: Hours, now: float) -> TodayReport:
-    """hours: those of both windows; one that is missing counts as empty."""
+def report(hours: Hours, now: float, margins: Mapping[str, float] | None = None) -> TodayReport:
+    """hours: those of up to DAYS days; one that is missing counts as empty. margins: by scorer, the smallest difference
+    that an experiment's plan says matters."""
     today, yesterday = windows(now)
     groups = sorted({group for begin in (*today, *yesterday) for group in hours.get(begin, {})})
-    found, changes = [], []
+    past = daily_figures(hours, now, margins or {})
+    found = changes(past.series, LASTING_DAYS)
+    shown, listed = [], []
     for group in groups:
         ours, theirs = (_sum(hours, begins, group) for begins in (today, yesterday))
-        figures = _figures(ours, theirs)
-        found.append(_group(group, ours, theirs, figures))
-        changes += [_change(hours, today, group, f) for f in figures if f.tone]
-    scorers = sorted({f.scorer for each in found for f in each.figures if f.measure == "score"})
-    return TodayReport(found, scorers, sorted(changes, key=lambda c: (c.since, -abs(c.figure.z or 0))))
+        figures = [_figure(key, (ours, theirs), past, found[key]) for key in past.series if key.group == group]
+        listed += [_change(hours, today, group, f) for f in figures if f.changed]
+        shown.append(_group(group, ours, theirs, figures))
+    scorers = sorted({f.scorer for each in shown for f in each.figures if f.measure == "score"})
+    listed.sort(key=lambda c: (c.since, -abs(c.figure.z or 0)))
+    return TodayReport(shown, scorers, listed, *_history(past.series))
+
+
+def _history(series: Mapping[FigureKey, DailySeries]) -> tuple[int, bool]:
+    of_calls = [of for key, of in series.items() if key.measure == "errors"]
+    days = (sum(day.w > 0 for day in of.days[1 : HISTORY_DAYS + 1]) for of in of_calls)
+    return max(days, default=0), any(compare(of, 0).weekly for of in of_calls)
+
+
+@dataclass(frozen=True, slots=True)
+class DailyFigures:
+    """Every figure by day and hour, of the groups with calls within the two newest days, in a lasting order."""
+
+    series: Mapping[FigureKey, DailySeries]
+    usual_p95: Mapping[GroupKey, float | None]
+    """Seconds, over the days before the newest; calls that take longer are the slow ones. None: there were none."""
+
+
+def daily_figures(hours: Hours, now: float, margins: Mapping[str, float], days: int = DAYS) -> DailyFigures:
+    """margins: see report."""
+    last = now // HOUR_S * HOUR_S
+    cells: dict[GroupKey, list[tuple[int, int, HourSums]]] = {}
+    for begin, groups in hours.items():
+        age = round((last - begin) / HOUR_S)
+        if 0 <= age < days * HOURS:
+            for group, cell in groups.items():
+                cells.setdefault(group, []).append((age // HOURS, HOURS - 1 - age % HOURS, cell))
+    current = sorted(group for group, found in cells.items() if any(day < 2 for day, _, _ in found))
+    limits = {group: _usual_p95(cells[group]) for group in current}
+    parts = [_series_of(group, cells[group], days, limits[group]) for group in current]
+    series = {key: of for part in parts for key, of in part.items()}
+    return DailyFigures({k: replace(of, floor=margins.get(k.scorer)) for k, of in series.items()}, limits)
+
+
+_Cells = Sequence[tuple[int, int, HourSums]]  # day, hour of it, sums
+
+
+def _series_of(group: GroupKey, cells: _Cells, days: int, limit_s: float | None) -> dict[FigureKey, DailySeries]:
+    by_scorer: dict[str, list[tuple[int, int, WeightedSums]]] = {}
+    for day, hour, cell in cells:
+        for scorer, sums in cell.scores.items():
+            by_scorer.setdefault(scorer, []).append((day, hour, sums))
+    found = {
+        FigureKey(group, "score", scorer): _series(by_scorer[scorer], days)
+        for scorer in sorted(by_scorer)
+        if any(day < 2 for day, _, _ in by_scorer[scorer])
+    }
+    slow = [] if limit_s is None else [(day, hour, _slower(cell, limit_s)) for day, hour, cell in cells]
+    found[FigureKey(group, "errors")] = _series([(day, hour, c.errors) for day, hour, c in cells], days, share=True)
+    found[FigureKey(group, "cost")] = _series([(day, hour, c.cost) for day, hour, c in cells], days)
+    found[FigureKey(group, "p95")] = _series(slow, days, share=True)
+    return found
+
+
+def _series(cells: Sequence[tuple[int, int, WeightedSums]], days: int, *, share: bool = False) -> DailySeries:
+    weights: Floats = np.zeros((days, HOURS))
+    values: Floats = np.zeros((days, HOURS))
+    sums = [WeightedSums() for _ in range(days)]
+    for day, hour, cell in cells:
+        weights[day, hour], values[day, hour] = cell.w, cell.wv
+        sums[day].plus(cell)
+    return DailySeries(weights, values, sums, share)
+
+
+def _usual_p95(cells: _Cells) -> float | None:
+    usual = HourSums()
+    for day, _, cell in cells:
+        if day:
+            usual.plus(HourSums(latency=cell.latency))
+    return usual.quantile(0.95)
+
+
+def _slower(cell: HourSums, limit_s: float) -> WeightedSums:
+    of, share = cell.slow, cell.slower(limit_s) or 0.0
+    return WeightedSums(of.n, of.w, of.ww, of.w * share, of.w * share, of.ww * share, of.ww * share)
 
 
 def _sum(hours: Hours, begins: Sequence[float], group: GroupKey) -> HourSums:
@@ -117,62 +226,46 @@ def _group(group: GroupKey, ours: HourSums, theirs: HourSums, figures: Sequence[
     return GroupFigures(group, ours.errors.w, theirs.errors.w, cost, before, unpriced, figures)
 
 
-def _figures(ours: HourSums, theirs: HourSums) -> list[Figure]:
-    found = [
-        Figure("score", scorer, a.mean, b.mean, difference(a, b))
-        for scorer in sorted({*ours.scores, *theirs.scores})
-        for a, b in [(ours.scores.get(scorer, WeightedSums()), theirs.scores.get(scorer, WeightedSums()))]
-    ]
-    found.append(Figure("errors", "", ours.errors.mean, theirs.errors.mean, difference(ours.errors, theirs.errors)))
-    found.append(Figure("cost", "", ours.cost.mean, theirs.cost.mean, difference(ours.cost, theirs.cost)))
-    found.append(Figure("p95", "", ours.quantile(0.95), theirs.quantile(0.95), _slower(ours, theirs)))
-    return found
+def _figure(key: FigureKey, sums: tuple[HourSums, HourSums], past: DailyFigures, history: ChangeHistory) -> Figure:
+    """sums: of the last 24 hours, and of the 24 before."""
+    ours, theirs = sums
+    of, entry = past.series[key], history.open
+    compared = compare(of, 0, history.unusual())
+    interval, usual = day_interval(of, 0), compared.usual if entry is None else entry.found.usual
+    if key.measure == "p95":  # compared by the share of slower calls
+        usual = past.usual_p95[key.group]
+        interval = None if interval is None else _interval_of_p95(ours, interval)
+    z = None if compared.difference is None or math.isinf(compared.se) else compared.difference / compared.se
+    changed: Literal["", "rose", "fell"] = "" if entry is None else "rose" if entry.rises else "fell"
+    value = _value_of(key.measure, key.scorer)
+    return Figure(key.measure, key.scorer, value(ours), value(theirs), usual, interval, z, changed)
 
 
-def difference(a: WeightedSums, b: WeightedSums) -> float | None:
-    """a's mean less b's, in standard errors. None: too few values. Each share gets the variance of one more failure
-    and one more success in both windows together, so that two windows without any difference are none."""
-    if a.mean is None or b.mean is None or min(a.effective, b.effective) < LEAST:
-        return None
-    both = WeightedSums()
-    both.plus(a)
-    both.plus(b)
-    floor = 1e-12 + (both.variance / (a.effective + b.effective))
-    spread = a.squared_error + b.squared_error
-    return (a.mean - b.mean) / math.sqrt(max(spread, floor))
-
-
-def _slower(ours: HourSums, theirs: HourSums) -> float | None:
-    """Whether more than the usual share of the calls takes longer than the usual p95."""
-    usual = theirs.quantile(0.95)
-    if usual is None or min(ours.slow.effective, theirs.slow.effective) < LEAST:
-        return None
-    share, was = ours.slower(usual), theirs.slower(usual)
-    if share is None or was is None:
-        return None
-    n, m = ours.slow.effective, theirs.slow.effective
-    pooled = max((share * n + was * m + 0.5) / (n + m + 1), 0.01)
-    return (share - was) / math.sqrt(pooled * (1 - pooled) * (1 / n + 1 / m)) if pooled < 1 else None
+def _interval_of_p95(of: HourSums, slower: tuple[float, float]) -> tuple[float, float] | None:
+    """Quantiles as far from the p95 as the share of slower calls may be from its true value."""
+    half = (slower[1] - slower[0]) / 2
+    low, high = of.quantile(max(0.0, 0.95 - half)), of.quantile(min(1.0, 0.95 + half))
+    return None if low is None or high is None else (low, high)
 
 
 def _change(hours: Hours, today: Sequence[float], group: GroupKey, figure: Figure) -> Change:
-    value = _value_of(figure)
+    value = _value_of(figure.measure, figure.scorer)
     cells = [(begin, hours.get(begin, {}).get(group)) for begin in today]
     earlier = [hours.get(begin - HOUR_S * HOURS, {}).get(group) for begin in today]
     course = [(begin, value(cell), value(old)) for (begin, cell), old in zip(cells, earlier, strict=True)]
     weights = [0.0 if cell is None else _weight(figure, cell) for _, cell in cells]
-    return Change(group, figure, _since(course, weights, figure.before or 0.0), course)
+    return Change(group, figure, _since(course, weights, figure.usual or 0.0), course)
 
 
-def _value_of(figure: Figure) -> Callable[[HourSums | None], float | None]:
+def _value_of(measure: Measure, scorer: str) -> Callable[[HourSums | None], float | None]:
     def value(cell: HourSums | None) -> float | None:
         if cell is None:
             return None
-        if figure.measure == "score":
-            return cell.scores.get(figure.scorer, WeightedSums()).mean
-        if figure.measure == "p95":
+        if measure == "score":
+            return cell.scores.get(scorer, WeightedSums()).mean
+        if measure == "p95":
             return cell.quantile(0.95)
-        return (cell.errors if figure.measure == "errors" else cell.cost).mean
+        return (cell.errors if measure == "errors" else cell.cost).mean
 
     return value
 
@@ -201,7 +294,7 @@ def course_chart(change: Change, id: str, title: str, hour: Callable[[float], st
     low, high = min(values), max(values)
     pad = (high - low) * 0.1 or abs(high) * 0.1 or 0.1
     height = 220
-    description = f"{title}: {_spoken(change.figure.before)} before, {_spoken(change.figure.now)} now."
+    description = f"{title}: {_spoken(change.figure.usual)} usually, {_spoken(change.figure.now)} now."
 
     def draw(width: int) -> tuple[Shape, ...]:
         x = Scale(0, len(change.course) - 1, 58, width - 18)

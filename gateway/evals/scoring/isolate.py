@@ -69,6 +69,7 @@ class _Isolated:
 
     waits = True
     heavy = False
+    isolated = True
 
     def __init__(self, spec: bytes, attributes: Mapping[str, Any]) -> None:
         self.name = str(attributes["name"])

@@ -153,9 +153,10 @@ async def run_scorer(
 ) -> ScoreResult:
     """The result of one call of a scorer, within its concurrency, deadline and budget. No exception of it escapes.
 
-    patient: see score_all.
+    patient: see score_all. A rule's queue never counts: a backlog in the stream is harmless, a lost score is not.
     """
     outcome: _Outcome
+    patient = patient or _is_local(registered)
     began = time.perf_counter()
     try:
         outcome = await _through_gate(name, registered, call, threads, patient)
@@ -166,6 +167,12 @@ async def run_scorer(
     except Exception as error:  # one scorer's failure on one subject is its result; the other scorers continue
         outcome = _failed(error)
     return _result(name, registered, began, outcome)
+
+
+def _is_local(registered: RegisteredScorer | RegisteredPair) -> bool:
+    """Whether the scorer works on this machine alone, so that its queue ends as fast as it can work."""
+    scorer = registered.scorer
+    return scorer.kind != "llm" and (not getattr(scorer, "waits", False) or getattr(scorer, "isolated", False))
 
 
 async def _through_gate(

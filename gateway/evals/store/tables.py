@@ -587,6 +587,14 @@ score_costs = Table(
 )
 
 
+hour_history = Table(
+    # What each past hour looked like, as sums over its calls without any text; kept for five weeks.
+    "hour_history",
+    metadata,
+    Column("begin", Double, primary_key=True),  # Unix seconds
+    Column("sums", Text, nullable=False),  # JSON: evals/store/hour_history.py
+)
+
 replays = Table(
     # The frozen design of a replay. config_hash: of everything that influences an answer.
     "replays",

@@ -60,7 +60,8 @@ async def test_nothing_changed_is_said_so(pages, make_exchange, now):
     await pages.add(*made[::2], score=1.0)
     await pages.add(*made[1::2], score=0.0)
     page = await complete(pages, await pages.login())
-    assert "no figure differs by four of its standard errors" in page
+    assert "no figure differs from what is usual" in page
+    assert "A change is one from the days there are, which is 1" in page
     assert '<div class="figure">72</div><div class="delta quiet">72 before</div>' in page
 
 

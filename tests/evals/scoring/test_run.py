@@ -42,6 +42,10 @@ class Judge(Does):
     kind = "llm"
 
 
+class HeavyJudge(Heavy):
+    kind = "llm"
+
+
 def ours(how, kind=Does, **fields):
     return RegisteredScorer(kind("x", how), **{"share": 1.0, "deadline_s": 5.0, "config_hash": "c0ffee", **fields})
 
@@ -64,6 +68,25 @@ async def forever(_):
 
 async def run(scorers, subject, threads, draw=never):
     return {r.scorer: r for r in await score_all(scorers, subject, draw, threads)}
+
+
+@pytest.mark.parametrize(("kind", "status"), [(Heavy, "scored"), (HeavyJudge, "timeout")])
+async def test_the_queue_of_a_rule_has_no_deadline(subject, threads, kind, status):
+    """A rule of which many calls wait is late and right; a judge that is asked too late answers nobody."""
+    free = threading.Event()
+
+    async def hold() -> Score:
+        while not free.is_set():
+            await asyncio.sleep(0.01)
+        return Score(1.0)
+
+    first = asyncio.ensure_future(threads.run("rule", hold, 60, heavy=True))  # noqa: TID251 - awaited below
+    await asyncio.sleep(0)
+    asyncio.get_running_loop().call_later(1.5, free.set)
+    found = await run({"rule": ours(lambda _: Score(0.5), kind, deadline_s=1.0)}, subject, threads)
+    free.set()
+    await first
+    assert found["rule"].status == status
 
 
 async def test_results_come_in_the_order_of_the_config(subject, threads):

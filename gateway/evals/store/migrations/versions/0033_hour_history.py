@@ -1,0 +1,16 @@
+"""Sums of past hours, so that Today knows what is usual."""
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0033"
+down_revision = "0032"
+
+
+def upgrade() -> None:
+    op.create_table(
+        "hour_history",
+        sa.Column("begin", sa.Double, nullable=False),
+        sa.Column("sums", sa.Text, nullable=False),
+        sa.PrimaryKeyConstraint("begin"),
+    )
