@@ -37,6 +37,7 @@ class Completion:
     mean_logprob: float | None = None  # over the answer's tokens; None: the upstream sent none
     choices: int = 1  # how many choices the answer had
     error: str | None = None  # the message of an error that came as, or in, the answer
+    other: bool = False  # audio, an image or another item that no field above holds
 
     def to_json(self) -> bytes:
         """The canonical form that enters the stream in place of raw bytes when a rule had to read the answer."""
@@ -181,6 +182,7 @@ class _Draft:
     upstream_id: str | None = None
     choices: int = 1
     error: str | None = None
+    other: bool = False
 
     def done(self) -> Completion:
         calls = tuple([ToolCall(c[0], c[1], "".join(c[2:])) for _, c in sorted(self.calls.items())])
@@ -197,6 +199,7 @@ class _Draft:
             mean_logprob=mean,
             choices=self.choices,
             error=self.error,
+            other=self.other,
         )
 
     def head(self, part: dict[str, Any]) -> None:
@@ -231,6 +234,7 @@ def _read_choice(draft: _Draft, choice: dict[str, Any]) -> None:
     draft.text.append(_text(message.get("content")))
     draft.reasoning.append(_text(message.get("reasoning") or message.get("reasoning_content")))
     draft.refusal.append(_text(message.get("refusal")))
+    draft.other = draft.other or bool(message.get("audio") or message.get("images"))
     for at, call in enumerate(message.get("tool_calls") or ()):
         function = call.get("function") or call.get("custom") or {}
         written = function.get("arguments", function.get("input"))  # a custom tool's input is free text
@@ -258,6 +262,8 @@ def _plain_chat(part: dict[str, Any]) -> Completion | None:
         return None
     text, reason = message.get("content"), choice.get("finish_reason")
     if type(text) is not str or message.get("refusal") or message.get("tool_calls") or message.get("function_call"):
+        return None
+    if message.get("audio"):
         return None
     model, upstream_id = part.get("model"), part.get("id")
     return Completion(text, "", "", (), reason or None, usage_of(part.get("usage")), model, upstream_id)
@@ -295,9 +301,13 @@ def _read_messages(draft: _Draft, part: dict[str, Any]) -> None:
         draft.usage = _later(draft.usage, part.get("usage"))
 
 
+_WRITTEN_BLOCKS = ("text", "thinking", "redacted_thinking", "tool_use", "server_tool_use")
+
+
 def _read_block(draft: _Draft, index: int, block: dict[str, Any]) -> None:
     draft.text.append(_text(block.get("text")))
     draft.reasoning.append(_text(block.get("thinking")))
+    draft.other = draft.other or block.get("type") not in _WRITTEN_BLOCKS
     if block.get("type") in ("tool_use", "server_tool_use"):
         given = block.get("input")
         draft.call(index, block.get("id"), block.get("name"), orjson.dumps(given).decode() if given else "")
@@ -312,6 +322,7 @@ def _later(first: Usage | None, raw: Any) -> Usage | None:
 
 
 _CALLS = ("function_call", "custom_tool_call")
+_WRITTEN_ITEMS = ("message", "reasoning", *_CALLS)
 
 
 def _read_responses(draft: _Draft, part: dict[str, Any]) -> None:
@@ -349,6 +360,7 @@ def _read_response(draft: _Draft, response: dict[str, Any]) -> None:
         elif item.get("type") in _CALLS:
             written = item.get("arguments") or item.get("input") or ""
             calls[at] = [item.get("call_id") or "", item.get("name") or "", written]
+        draft.other = draft.other or item.get("type") not in _WRITTEN_ITEMS
     draft.text, draft.reasoning, draft.refusal, draft.calls = text, reasoning, refusal, calls
 
 

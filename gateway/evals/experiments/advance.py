@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from gateway.core.likelihood import likelihood_from_json
 from gateway.core.plan import Plan
 from gateway.core.randomization import draw
+from gateway.evals.experiments.completeness import has_failed
 from gateway.evals.experiments.metrics import ArmObservation, JoinedPair, Key, StoredScore, UnpairedRequest
 from gateway.evals.experiments.progress import PlanProgress
 from gateway.evals.experiments.rescoring import Rescored, keep_rescored
@@ -73,7 +74,7 @@ def advance(
     states_of_arms = {name: state for name, state in kept.states(connection, plan.hash).items() if name.candidate}
     progress = PlanProgress(plan.plan, plan.hash, states_of_arms, taken)
     first = next_index(connection, plan.hash)
-    joined = joined_pairs(connection, found)
+    joined = joined_pairs(connection, plan.plan, found)
     between = _unpaired_before(connection, plan, found, first) if plan.plan.adjust and plan.plan.shadow < 1 else {}
     for place, pair in enumerate(joined, first):
         for unpaired in between.get(pair.id, ()):
@@ -101,7 +102,7 @@ def _unpaired_before(
         before.setdefault(found[bisect_left(places, each.position)].id, []).append(each)
     kept_before = {pair: rows[-MOST_BEFORE:] for pair, rows in before.items() if pair in alike}
     ids = [each.id for rows in kept_before.values() for each in rows]
-    observed = _observations(connection, ids, ())
+    observed = _observations(connection, plan.plan, ids, ())
     return {
         pair: [_unpaired(plan.plan, each, observed[each.id]) for each in rows if each.id in observed]
         for pair, rows in kept_before.items()
@@ -114,10 +115,10 @@ def _unpaired(plan: Plan, of: UnpairedExchange, control: ArmObservation) -> Unpa
     return UnpairedRequest(control, min(max(round(rate, 9), 1e-9), 1.0), draw(f"unpaired:{plan.name}", of.id))
 
 
-def joined_pairs(connection: Transaction, found: Sequence[SettledPair]) -> list[JoinedPair]:
+def joined_pairs(connection: Transaction, plan: Plan, found: Sequence[SettledPair]) -> list[JoinedPair]:
     """The same pairs, in order, each with everything that is known of its arms."""
     ids = [i for pair in found for i in (pair.id, *pair.arms.values()) if i is not None]
-    observed = _observations(connection, ids, [pair.id for pair in found])
+    observed = _observations(connection, plan, ids, [pair.id for pair in found])
     return [
         JoinedPair(
             pair.id,
@@ -129,13 +130,15 @@ def joined_pairs(connection: Transaction, found: Sequence[SettledPair]) -> list[
     ]
 
 
-def _observations(connection: Transaction, ids: Sequence[str], pairs: Sequence[str]) -> dict[str, ArmObservation]:
+def _observations(
+    connection: Transaction, plan: Plan, ids: Sequence[str], pairs: Sequence[str]
+) -> dict[str, ArmObservation]:
     """By exchange id."""
     scores = _by_exchange(arm_scores(connection, ids))
     beside = _by_exchange(scores_beside(connection, pairs))
     return {
         each.id: ArmObservation(
-            state="ok" if each.outcome == "ok" and each.status < 400 else "failed",
+            state="failed" if has_failed(plan, each) else "ok",
             exchange=each.id,
             outcome=each.outcome,
             total_s=each.total_s,
@@ -144,6 +147,7 @@ def _observations(connection: Transaction, ids: Sequence[str], pairs: Sequence[s
             cost_usd=each.cost_usd,
             request_bytes=each.request_bytes,
             predicted=each.predicted,
+            truncated=each.truncated,
             likelihood=likelihood_from_json(each.likelihood),
             scores=scores.get(each.id, {}),
             pair_scores=beside.get(each.id, {}),

@@ -12,6 +12,7 @@ from typing import Any
 
 from gateway.core.likelihood import REFUSALS
 from gateway.core.plan import CONTROL, FAILURE_METRICS, FEEDBACK, REPEAT, Plan
+from gateway.evals.experiments.completeness import OneSided, completeness_gate
 from gateway.evals.experiments.family import holm
 from gateway.evals.experiments.gates import (
     PairLosses,
@@ -25,7 +26,7 @@ from gateway.evals.experiments.gates import (
     with_doubt,
 )
 from gateway.evals.experiments.latency_difference import P95, p95_of
-from gateway.evals.experiments.metrics import ALONE, BUILT_IN, JUDGED, LOST, SAME_PATH, UNITS
+from gateway.evals.experiments.metrics import ALONE, BUILT_IN, JUDGED, LOST, MISSING, SAME_PATH, UNITS, WORST
 from gateway.evals.experiments.progress import margin_of
 from gateway.evals.experiments.report import (
     Comparison,
@@ -64,7 +65,7 @@ from gateway.evals.store.experiments.queries import (
 from gateway.evals.store.experiments.sequences import SequenceName
 from gateway.evals.store.query import Reading
 
-_HIDDEN = (LOST, JUDGED, ALONE)
+_HIDDEN = (LOST, JUDGED, ALONE, MISSING, WORST)
 FALLBACK = 0.02  # tolerance of a gate where the margin is 0 or not a share
 
 
@@ -405,7 +406,20 @@ def _losses(looked: SequenceStates, plan: StoredPlan, candidate: str, delta: flo
             candidate: (n, round((failed.arm("b").value or 0.0) * n)),
         }
         gates.append(losses_gate("judge", "judgements that failed", PairLosses(arms, failed.estimate()), delta))
-    return gates
+    return [*gates, *_completeness(looked, plan, candidate, delta)]
+
+
+def _completeness(looked: SequenceStates, plan: StoredPlan, candidate: str, delta: float) -> list[GateResult]:
+    """None for plans with the first rules, whose pairs have no such sequences."""
+    seen = looked.sequences.get((candidate, MISSING))
+    if seen is None or not seen.n:
+        return []
+    n, worst = seen.n, looked.sequences.get((candidate, WORST))
+    missing = OneSided(
+        n, round((seen.arm("a").value or 0.0) * n), round((seen.arm("b").value or 0.0) * n), seen.estimate()
+    )
+    gate = completeness_gate(plan.plan.primary or "", candidate, missing, worst.estimate() if worst else None, delta)
+    return [gate] if gate else []
 
 
 def _swap(plan: Plan, candidate: str) -> SwapDescription:

@@ -25,6 +25,8 @@ Source = Literal[
     "measure",
     "lost",
     "judge",
+    "missing",
+    "worst",
     "likelihood",
     "agreement",
 ]  # where the numbers come from
@@ -58,6 +60,7 @@ class ArmObservation:
     request_bytes: int | None = None
     predicted: float | None = None  # of the answer, by a predictor, before any scorer saw it
     scores: Mapping[Key, StoredScore] = field(default_factory=dict)
+    truncated: bool = False  # the record's cap cut it
     likelihood: AnswerLikelihood | None = None  # of the served answer under this arm's engine
     pair_scores: Mapping[Key, StoredScore] = field(default_factory=dict)  # comparing the served answer with this one
 
@@ -113,7 +116,7 @@ class PairValue:
 class WithheldPair:
     """Why a metric has no value on a pair."""
 
-    reason: str  # lost, judge_failed, not_applicable, incomplete, or a key of core.likelihood.REFUSALS
+    reason: str  # lost, judge_failed, not_applicable, cut, incomplete, or a key of core.likelihood.REFUSALS
     arm: str = ""  # the arm that caused it; "": none
 
 
@@ -122,6 +125,12 @@ UNITS = {"total_s": "s", "first_token_s": "s", "cost_per_1k": "USD per 1k", "out
 UNITS |= {NATS_PER_TOKEN: "nats per token"}
 SAME_PATH = ("error_rate", "completion", "total_s", "first_token_s")  # these are compared with the control's repeat
 LOST, JUDGED = "lost", "judge failed"  # metrics that only the gates use
+MISSING = "applies to one arm"
+"""Whether the primary has a value of one arm's answer alone, on pairs where it has one of either. Of the gate on
+completeness: a candidate whose bad answers have no score would otherwise look as good as the rest of its answers."""
+WORST = "at worst"
+"""The primary, where a score that one arm alone lacks is the worst possible for the candidate."""
+OF_GATES: tuple[Source, ...] = ("lost", "judge", "missing", "worst")  # sources of such metrics
 ALONE = "failed alone"
 """Whether the candidate failed, on every pair. A pair exists only where the served answer did not fail, so this is no
 comparison: the control's own rate on the same requests is known from its repeats only. But that rate is at least 0, so
@@ -144,7 +153,19 @@ def metrics_of(plan: Plan, joined: JoinedPair) -> list[Metric]:
     taken = {m.name for m in found}
     found += [m for m in sorted(_scored(joined, scored), key=lambda m: (m.name, m.identity)) if m.name not in taken]
     primary = next((m for m in found if m.name == plan.primary), None)
-    return [*found, Metric(JUDGED, "judge", primary.identity, primary.against)] if primary else found
+    if primary is None:
+        return found
+    found.append(Metric(JUDGED, "judge", primary.identity, primary.against))
+    return [*found, *_of_completeness(plan, primary)]
+
+
+def _of_completeness(plan: Plan, primary: Metric) -> list[Metric]:
+    """A score without bounds has no worst value, and one of a pair of answers does not say which of them lacks it."""
+    if plan.rules < 2 or primary.source not in ("score", "value"):
+        return []
+    missing = Metric(MISSING, "missing", primary.identity, primary.against)
+    worst = [Metric(WORST, "worst", primary.identity, primary.against)] if primary.source == "score" else []
+    return [missing, *worst]
 
 
 _LIKELIHOOD = [
@@ -191,6 +212,10 @@ def pair_value(plan: Plan, metric: Metric, joined: JoinedPair, arm: str) -> Pair
             return WithheldPair("lost", name)
     if metric.source == "judge":
         return _judged(plan, metric, base, that)
+    if metric.source in ("missing", "worst"):
+        return _one_sided(plan, metric, base, that)
+    if plan.rules >= 2 and metric.source in _READ and (cut := _cut(metric, base, that, arm)):
+        return cut
     return _TAKERS[metric.source](metric, base, that, arm)
 
 
@@ -318,6 +343,43 @@ def _judged(plan: Plan, metric: Metric, base: ArmObservation, that: ArmObservati
     return _indicator(bool(a), b)
 
 
+_READ = ("score", "value", "preference", "distance")  # sources that read an answer to its end
+
+
+def _cut(metric: Metric, base: ArmObservation, that: ArmObservation, arm: str) -> WithheldPair | None:
+    """A score of an answer whose record was cut is no score of the answer."""
+    for name, each in ((metric.against, base), (arm, that)):
+        if each.truncated and not each.failed:
+            return WithheldPair("cut", name)
+    return None
+
+
+def _one_sided(plan: Plan, metric: Metric, base: ArmObservation, that: ArmObservation) -> PairValue | None:
+    """None: the primary has no value of either answer, was not sampled, or its judge failed."""
+    key, found = (str(plan.primary), metric.identity), []
+    for each in (base, that):
+        opinion = each.scores.get(key)
+        if opinion is None or (opinion.status not in ANSWERED and not each.failed):
+            return None
+        found.append(_known(opinion, each))
+    a, b = found
+    if a is None and b is None:
+        return None
+    if metric.source == "missing":
+        return _indicator(a is None, b is None)
+    a, b = 1.0 if a is None else a, 0.0 if b is None else b
+    return PairValue(a, b, b - a)
+
+
+def _known(opinion: StoredScore, seen: ArmObservation) -> float | None:
+    """What the primary says of one answer: on [0, 1] where it has bounds. None: it does not apply, or was cut."""
+    if seen.failed:
+        return 0.0
+    if seen.truncated:
+        return None
+    return opinion.raw if opinion.value is None else opinion.value
+
+
 _TAKERS = {
     "score": _score,
     "value": _value,
@@ -354,4 +416,4 @@ def noise_metrics(metrics: Iterable[Metric]) -> list[Metric]:
 
 
 def _compares_served(m: Metric) -> bool:
-    return m.against == "control" and m.source not in ("lost", "judge") and m.name != ALONE
+    return m.against == "control" and m.source not in OF_GATES and m.name != ALONE

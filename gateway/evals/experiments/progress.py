@@ -12,6 +12,7 @@ from collections.abc import Mapping
 
 from gateway.core.plan import REPEAT, Plan
 from gateway.evals.experiments.metrics import (
+    OF_GATES,
     JoinedPair,
     Metric,
     PairValue,
@@ -146,6 +147,6 @@ class PlanProgress:
 def margin_of(plan: Plan, metric: Metric | str) -> float | None:
     """The margin of the primary metric or a guardrail; the gates' metrics have the primary's. None: no margin."""
     name = metric if isinstance(metric, str) else metric.name
-    if name == plan.primary or (isinstance(metric, Metric) and metric.source in ("lost", "judge")):
+    if name == plan.primary or (isinstance(metric, Metric) and metric.source in OF_GATES):
         return plan.margin
     return next((g.margin for g in plan.guardrails if g.metric == name), None)

@@ -16,7 +16,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from collections.abc import Sequence as Numbers
-from dataclasses import astuple, dataclass
+from dataclasses import astuple, dataclass, replace
 from typing import Any, Literal
 
 from gateway.core import plan as plans
@@ -55,7 +55,7 @@ BURN_IN = 100.0  # pairs before an asymptotic interval: latency and cost have lo
 _GUESS = 0.1  # assumed variance of a difference of scores
 _RARE = 0.03  # assumed variance of a difference of failures
 _OF_ALONE = 0.8  # share of a failure metric's error for metrics.ALONE, which decides where failures are rare
-_FAILURES = ("failed", "completed", "lost", "judge")
+_FAILURES = ("failed", "completed", "lost", "judge", "missing")
 ADJUSTABLE = ("score", "preference", "distance")  # sources of a primary whose differences may be adjusted
 _MOST_COMPARED = 20  # requests without a pair that one pair is centred on
 COVARIATES = 4  # see metrics.known_before; 3 in sequences that began before there was a predictor
@@ -93,6 +93,9 @@ def rule_of(plan: Plan, metric: Metric, margin: float | None, arm: str = CANDIDA
 
     margin: None: the metric has none. The candidates share alpha evenly; the control's repeat has the A/A alarm's own.
     """
+    if metric.source == "worst":
+        same = rule_of(plan, replace(metric, name=str(plan.primary), source="score"), margin, arm)
+        return replace(same, compared=0, earlier=False)
     alarm = arm == REPEAT and plan.aa == "alarm"
     alpha = AA_ALPHA if alarm else plan.verdict_alpha / len(plan.candidates)
     if metric.source in ("failed", "completed") and counts_alone(plan):

@@ -14,6 +14,7 @@ from uuid import NAMESPACE_OID, UUID, uuid5
 import orjson
 
 from gateway.core.completion import Completion
+from gateway.core.empty_answer import is_empty
 from gateway.core.exchange import STORED_FIELDS, Exchange, Feedback, Usage
 from gateway.core.score import ConfiguredScorer, Score, ScoreResult, ScorerInfo, Spent, unit_value
 from gateway.evals.store.predictions import Prediction
@@ -83,7 +84,7 @@ def exchange_row(judged: ScoredExchange, now: float) -> Row:
         *_mirrored(e), e.target.upstream, e.target.model, e.target.variant or None, plain_text(c.error),
         c.finish_reason, *_tokens(usage), judged.cost_usd, e.upstream_id or c.upstream_id, attempts,
         plain_text(c.text), plain_text(c.reasoning), plain_text(c.refusal), calls, c.choices,
-        c.mean_logprob, now, judged.position, _OVERHEAD + sum(map(len, words)),
+        c.mean_logprob, now, judged.position, _OVERHEAD + sum(map(len, words)), is_empty(e, c),
     )  # fmt: skip
 
 

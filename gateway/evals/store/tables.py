@@ -68,6 +68,7 @@ exchanges = Table(
     Column(
         "bytes", BigInteger, nullable=False, server_default="0"
     ),  # approximate size; 0: retention has removed its texts
+    Column("empty", Boolean),  # HTTP 200 and nothing in the answer; NULL: unknown, or stored by an older version
     Index("exchanges_received", "received", "bytes"),
     # Everything that the console filters and sums by, so that it need not read rows with their texts.
     Index(

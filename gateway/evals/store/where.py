@@ -27,7 +27,7 @@ EXCHANGE: Mapping[str, Kind] = {
     **dict.fromkeys(("reasoning", "refusal", "tool_calls", "upstream_id", "client_id", "unit", "form"), "text"),
     **dict.fromkeys(("status", "tokens", "input_tokens", "output_tokens", "cached_input_tokens"), "number"),
     **dict.fromkeys(("reasoning_tokens", "first_token_s", "total_s", "cost_usd", "pi", "u", "mean_logprob"), "number"),
-    **dict.fromkeys(("stream", "truncated", "spliced"), "truth"),
+    **dict.fromkeys(("stream", "truncated", "spliced", "empty"), "truth"),
     "received": "time",
     "request": "bytes",
 }  # fmt: skip

@@ -56,6 +56,10 @@ class ArmRecord:
     likelihood: str | None = None
     predicted: float | None = None
     """What a predictor expected of it; None: there was none."""
+    empty: bool | None = None
+    """HTTP 200 and nothing in the answer; None: unknown."""
+    truncated: bool = False
+    """The record's cap cut the request or the answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,6 +224,8 @@ def arm_records(connection: Connection, ids: Sequence[str]) -> list[ArmRecord]:
         func.length(e.request),
         e.likelihood,
         predicted,
+        e.empty,
+        e.truncated,
     )
     return [
         ArmRecord(*tuple(row))

@@ -1,0 +1,89 @@
+"""The gate on completeness: answers that drop out of a comparison on one arm only. Pure.
+
+A scorer that does not apply to the candidate's bad answers leaves only its good ones to compare. An empty answer counts
+as failed, which is a value; what else has no score on one arm is counted here.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from gateway.core.plan import CONTROL, Plan
+from gateway.evals.experiments.gates import NEGLIGIBLE
+from gateway.evals.experiments.number_format import digits, interval, number
+from gateway.evals.experiments.report import Estimate, GateResult
+
+COMPLETENESS = "completeness"
+
+
+class AnswerRecord(Protocol):
+    """What is stored of one answer."""
+
+    @property
+    def outcome(self) -> str: ...
+    @property
+    def status(self) -> int: ...
+    @property
+    def empty(self) -> bool | None: ...
+
+
+def has_failed(plan: Plan, answer: AnswerRecord) -> bool:
+    """Whether an answer counts as failed: it is not whole, or it is empty and the plan does not allow that."""
+    if answer.outcome != "ok" or answer.status >= 400:
+        return True
+    return bool(answer.empty) and plan.empty == "failed"
+
+
+@dataclass(frozen=True, slots=True)
+class OneSided:
+    """Pairs in which the primary has a value of one answer alone."""
+
+    pairs: int
+    """In which it has a value of either answer."""
+    control: int
+    """In which the control's has none."""
+    candidate: int
+    difference: Estimate
+    """Of these shares, control minus candidate."""
+
+
+def completeness_gate(
+    metric: str, candidate: str, found: OneSided, worst: Estimate | None, margin: float
+) -> GateResult | None:
+    """Whether what has no score on one arm could change the verdict; None: nothing is missing on one arm alone.
+
+    Red once the shares are shown to differ by more than a quarter of the margin. Green while they are below that, or
+    shown to be alike within it. Until either is known, the gate is as green as the primary at worst: worst is its
+    difference with each missing score counted as the worst for the candidate; None: it has no worst value.
+    """
+    missing = found.control + found.candidate
+    if not missing:
+        return None
+    limit, share = NEGLIGIBLE * margin, missing / found.pairs
+    says = (
+        f"{metric} does not apply to answers of one arm only: {CONTROL} {found.control} of {found.pairs}, "
+        f"{candidate} {found.candidate} of {found.pairs}"
+    )
+    if share <= limit:
+        return GateResult(COMPLETENESS, 1, f"{says}; too few to change the verdict", share)
+    low, high = found.difference.low, found.difference.high
+    if (low is not None and low > limit) or (high is not None and high < -limit):
+        more = candidate if found.candidate > found.control else CONTROL
+        says = f"{says}; {more} lacks more, by more than {limit:.2g}: the answers that can be compared are not alike"
+        return GateResult(COMPLETENESS, -1, says, share)
+    if low is not None and high is not None and -limit <= low and high <= limit:
+        return GateResult(COMPLETENESS, 1, f"{says}; the arms are alike within ±{limit:.2g}", share)
+    return _at_worst(says, worst, margin, share)
+
+
+def _at_worst(says: str, worst: Estimate | None, margin: float, share: float) -> GateResult:
+    if worst is None or worst.value is None:
+        says = f"{says}; it is not known yet whether the arms are alike within ±{NEGLIGIBLE * margin:.2g}"
+        return GateResult(COMPLETENESS, 0, says, share)
+    places = digits(margin)
+    line = f"{number(worst.value, places, signed=True)}, interval {interval(worst, places)}"
+    says = f"{says}; with these counted as the worst for the candidate the difference is {line}"
+    if worst.low is not None and worst.low > -margin:
+        return GateResult(COMPLETENESS, 1, f"{says}: still not worse by more than {margin:g}", share)
+    return GateResult(COMPLETENESS, 0, f"{says}, which may be worse by more than {margin:g}", share)
