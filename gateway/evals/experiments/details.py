@@ -44,8 +44,8 @@ POINTS = 100  # points of a latency curve
 
 
 def arms_of(connection: Reading, plan: StoredPlan) -> tuple[Arm, ...]:
-    paired = plan.plan.mode != "split"
-    counts = arm_counts(connection, plan.hash, paired and plan.plan.only_shadows)
+    paired, fails = plan.plan.mode != "split", plan.plan.empty == "failed"
+    counts = arm_counts(connection, plan.hash, paired and plan.plan.only_shadows, empty_fails=fails)
     lost = lost_by_arm(connection, plan.hash) if paired else {}
     names = [arm for arm in plan.plan.arms if arm in counts or arm in lost]
     return tuple(_arm(plan, arm, counts.get(arm), lost.get(arm, (0, 0))[1]) for arm in names)
@@ -69,7 +69,7 @@ def latency_of(connection: Reading, plan: StoredPlan) -> tuple[ArmLatency, ...]:
     shadow = plan.plan.mode == "shadow"
     found: list[ArmLatency] = []
     for measure in ("total_s", "first_token_s"):
-        by_arm = durations(connection, plan.hash, measure, shadow)
+        by_arm = durations(connection, plan.hash, measure, shadow, empty_fails=plan.plan.empty == "failed")
         for arm in plan.plan.arms:
             values = by_arm.get(arm)
             if values:
@@ -228,7 +228,12 @@ def withheld_of(found: Finding, look: SequenceStates) -> tuple[tuple[str, int], 
     for arm, (_, lost) in sorted(lost_by_arm(look.connection, found.stored_plan.hash).items()):
         rows.append((f"lost: {arm}", lost))
     primary = found.names.get(found.primary.metric) if found.primary else None
-    words = {"judge_failed": "judge failed", "not_applicable": "not applicable", "same_cluster": "same conversation"}
+    words = {
+        "judge_failed": "judge failed",
+        "not_applicable": "not applicable",
+        "cut": "record cut",
+        "same_cluster": "same conversation",
+    }
     words |= REFUSALS
     for (name, reason, arm), n in sorted(found.withheld.items()):
         if name == primary and reason != "lost":

@@ -21,17 +21,18 @@ import orjson
 
 from gateway.core.chunked import chunked
 from gateway.core.completion import completion_of
+from gateway.core.empty_answer import is_empty
 from gateway.core.errors import StreamDown
 from gateway.core.exchange import Exchange
 from gateway.core.horizon import FEWEST_REPEATS
-from gateway.core.plan import CONTROL, REPEAT, PlanState
+from gateway.core.plan import CONTROL, REPEAT, Plan, PlanState
 from gateway.core.randomization import draw
 from gateway.core.score import ScoreResult
 from gateway.evals.experiments.advance import LEASE, LeaseHolder, LeaseLost, advance, keep_ratio
 from gateway.evals.experiments.conditions import progress_of
 from gateway.evals.experiments.details import withheld_of
 from gateway.evals.experiments.draw_secret import DrawSecret
-from gateway.evals.experiments.findings import Finding, SequenceStates, current_plan, finding
+from gateway.evals.experiments.findings import Finding, SequenceStates, current_plan, finding, is_open_at_worst
 from gateway.evals.experiments.ramp.controller import RampController
 from gateway.evals.experiments.report import Comparison
 from gateway.evals.experiments.rescoring import Rescore, Rescored, drawn, scored_again
@@ -257,7 +258,7 @@ class ExperimentEngine:
     async def _opinion(self, plan: StoredPlan, name: str, arm: str, served: Subject, other: Subject) -> Row:
         registered = self._scorers[name]
         pair = Pair(served, other, "a" if draw(f"first:{name}", served.exchange.id + arm) < 0.5 else "b")
-        certain = _certain(registered, served.exchange, other.exchange)
+        certain = _certain(plan.plan, registered, served, other)
         if certain is not None:
             result = ScoreResult(
                 name, registered.scorer.version, registered.config_hash, "scored", None, "failed", 0.0, 1.0
@@ -273,17 +274,23 @@ def _drawn(registered: RegisteredPair, name: str, served: Exchange) -> bool:
     return registered.share >= 1 or draw(f"score:{name}", served.unit) < registered.share
 
 
-def _certain(registered: RegisteredPair, a: Exchange, b: Exchange) -> float | None:
+def _certain(plan: Plan, registered: RegisteredPair, a: Subject, b: Subject) -> float | None:
     """The value of a pair in which an arm failed: the largest distance, or a preference for the other arm.
 
     None: both arms answered, so the scorer decides.
     """
-    lost, won = (e.outcome != "ok" or e.status >= 400 for e in (b, a))
+    lost, won = (_failed(plan, each) for each in (b, a))
     if not lost and not won:
         return None
     if registered.scorer.direction == "minimise":
         return 1.0
     return 0.5 if lost and won else float(won)
+
+
+def _failed(plan: Plan, subject: Subject) -> bool:
+    e = subject.exchange
+    empty = plan.empty == "failed" and is_empty(e, subject.completion)
+    return e.outcome != "ok" or e.status >= 400 or bool(empty)
 
 
 def _subject(exchange: Exchange) -> Subject:
@@ -344,6 +351,8 @@ def is_closed(connection: Reading, plan: StoredPlan) -> bool:
         return False
     found = [sequences.get((arm, primary)) for arm, _ in plan.plan.candidates] if primary else []
     if not found or not all(each is not None and each.closed for each in found):
+        return False
+    if any(is_open_at_worst(sequences, arm) for arm, _ in plan.plan.candidates):
         return False
     looks = [finding(connection, plan, arm) for arm, _ in plan.plan.candidates]
     doubtful = any(gate.doubts_reject for each in looks for gate in each.gates)

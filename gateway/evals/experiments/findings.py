@@ -155,6 +155,7 @@ class SequenceStates:
             saved=sequence.saved,
             adjusted=sequence.adjusted,
             unadjusted=sequence.unadjusted.mean if sequence.unadjusted.n else None,
+            at_worst=self._at_worst(candidate) if metric == self.plan.primary else None,
         )
         variance = sequence.moments.variance() if sequence.n else 0.0
         rule = replace(sequence.rule, horizon=sequence.horizon, alpha=sequence.rule.alpha * share.ship)
@@ -162,6 +163,12 @@ class SequenceStates:
         if share != EVEN:  # only margins are tested in steps
             found = replace(found, direction_found=direction_finding(sequence.estimate()))
         return found if alone is None else _with_alone(found, alone, share)
+
+    def _at_worst(self, candidate: str) -> Estimate | None:
+        """None: no answer lacks a score on one arm only."""
+        missing, worst = (self.sequences.get((candidate, name)) for name in (MISSING, WORST))
+        some = missing is not None and bool(missing.arm("a").value or missing.arm("b").value)
+        return worst.estimate() if some and worst is not None else None
 
 
 def _with_alone(c: Comparison, alone: Differences, share: AlphaShare) -> Comparison:
@@ -420,6 +427,13 @@ def _completeness(looked: SequenceStates, plan: StoredPlan, candidate: str, delt
     )
     gate = completeness_gate(plan.plan.primary or "", candidate, missing, worst.estimate() if worst else None, delta)
     return [gate] if gate else []
+
+
+def is_open_at_worst(sequences: Mapping[tuple[str, str], Differences], candidate: str) -> bool:
+    """Whether answers lack a score on one arm only, and the primary at worst has not taken its last look yet."""
+    missing, worst = sequences.get((candidate, MISSING)), sequences.get((candidate, WORST))
+    some = missing is not None and any(missing.arm(which).value for which in ("a", "b"))
+    return some and worst is not None and not worst.closed
 
 
 def _swap(plan: Plan, candidate: str) -> SwapDescription:

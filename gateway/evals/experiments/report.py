@@ -103,6 +103,9 @@ class Comparison:
     adjusted: int | None = None  # pairs that could be adjusted; None: none ever is
     unadjusted: float | None = None  # the difference as measured; None: `difference` is
     responses: Responses | None = None  # of feedback; None: it is none
+    at_worst: Estimate | None = None
+    """The difference with each score that one arm alone lacks counted as the worst for the candidate; None: none is
+    missing on one arm only."""
 
     @property
     def closed(self) -> bool:

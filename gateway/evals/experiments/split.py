@@ -106,7 +106,8 @@ def split_of(connection: Reading, plan: StoredPlan, candidate: str, now: float) 
         gate = GateResult(SRM, 0, "no share is split")
     else:
         gate = srm_gate(ratio_test_at(plan.plan, counts, stored["log_peak"] if stored else 0.0), arms)
-    rows = served_answers(connection, plan.hash, (CONTROL, candidate))
+    empty_fails = plan.plan.empty == "failed"
+    rows = served_answers(connection, plan.hash, (CONTROL, candidate), empty_fails=empty_fails)
     population = seen_populations(connection) if is_only_plan(connection, plan.plan) else {}
     known = unit_history(connection, plan.since, sorted({row.unit for row in rows}))
     made = [compare_arms(rows, each, plan.plan, population, known) for each in outcomes(connection, rows)]
@@ -141,7 +142,7 @@ def outcomes(connection: Reading, rows: Sequence[ServedAnswer]) -> list[ArmOutco
 
 
 def has_failed(row: ServedAnswer) -> bool:
-    return row.outcome != "ok" or row.status >= 400
+    return row.outcome != "ok" or row.status >= 400 or row.empty
 
 
 def _column(rows: Sequence[ServedAnswer], name: str, *, timeouts: bool = False) -> Floats:

@@ -401,3 +401,36 @@ async def test_requests_that_are_not_shadowed_save_pairs(tmp_path: Path, stream_
                 await asyncio.sleep(0.2)
     assert 0.2 < found.saved < 0.4, "a half of the variance, by two thirds of the requests"
     assert found.unadjusted == pytest.approx(found.b.value - found.a.value)
+
+
+class Silent(Stage):
+    """The candidate returns nothing, with HTTP 200, where it would be wrong; `repetition` does not apply to that."""
+
+    allowed = False
+
+    def answer(self, arm: str) -> Callable[[Any], str]:
+        say = super().answer(arm)
+        return lambda received: "It is so, and it stays so." if say(received) == RIGHT else ""
+
+    def config(self, control: str, candidate: str) -> dict[str, Any]:
+        made = super().config(control, candidate)
+        for experiment in made["experiments"].values():
+            experiment |= {"min_hours": 0, "empty": "allowed" if self.allowed else "failed"}
+        return made | {"scorers": {"repetition": {}}}
+
+
+class SilentAndAllowed(Silent):
+    allowed = True
+
+
+@pytest.mark.parametrize(("kind", "verdict"), [(Silent, "reject"), (SilentAndAllowed, "red")])
+async def test_a_candidate_with_empty_answers_does_not_ship(
+    tmp_path: Path, stream_url: str, kind: type[Stage], verdict: str
+) -> None:
+    """Where a plan allows empty answers, they leave the comparison, and the gate on completeness sees it."""
+    rails = () if verdict == "red" else (("error_rate", 0.1),)
+    world = World("silent", 1.0, 0.5, verdict, margin=0.15, guardrails=rails, scorer="repetition", repeat=1.0)
+    async with stage_of(tmp_path, stream_url, [world], 1, kind) as (stage, client):
+        stage.played[0].waves = (25, 25)
+        await stage.play(client, 8)
+    assert [each.verdict for each in stage.played] == [verdict], table(stage)

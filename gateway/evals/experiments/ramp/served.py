@@ -100,8 +100,9 @@ def failures_now(connection: Reading, plan: StoredPlan, periods: Sequence[StepPe
 
 def _failures(connection: Reading, plan: StoredPlan, arm: str, period: StepPeriod) -> ServedSums:
     span, own = (period.start + SETTLES_S, period.end), {arm: str(plan.plan.target(arm))}
-    drawn = drawn_stratum(plan.plan)
-    return ServedSums(*unit_failures(connection, plan.hash, own, span, drawn, keyed=_keyed(plan.plan)).get(arm, ()))
+    drawn, keyed, fails = drawn_stratum(plan.plan), _keyed(plan.plan), plan.plan.empty == "failed"
+    found = unit_failures(connection, plan.hash, own, span, drawn, keyed=keyed, empty_fails=fails)
+    return ServedSums(*found.get(arm, ()))
 
 
 def drawn_stratum(plan: Plan) -> str | None:
@@ -118,8 +119,8 @@ def _rows(connection: Reading, plan: StoredPlan, arm: str, periods: Sequence[Ste
     """The answers of each period. Earlier periods count while feedback on their answers may still come."""
     late = any(name.startswith(FEEDBACK) for name in plan.plan.decides)
     since = periods[0 if late else max(len(periods) - 2, 0)].start
-    read = served_answers(connection, plan.hash, (CONTROL, arm), since, keyed=_keyed(plan.plan))
-    drawn = drawn_stratum(plan.plan)
+    fails, drawn = plan.plan.empty == "failed", drawn_stratum(plan.plan)
+    read = served_answers(connection, plan.hash, (CONTROL, arm), since, keyed=_keyed(plan.plan), empty_fails=fails)
     read = [row for row in read if drawn is None or row.cell[3] == drawn]
     return [[row for row in read if p.start + SETTLES_S <= row.received < p.end] for p in periods]
 

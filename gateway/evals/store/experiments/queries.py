@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import orjson
-from sqlalchemy import Connection, Text, and_, case, func, literal_column, null, or_, select
+from sqlalchemy import ColumnElement, Connection, Text, and_, case, func, literal_column, null, or_, select
 
 from gateway.core.chunked import chunked
 from gateway.core.plan import STRATA, Plan
@@ -205,11 +205,12 @@ def request_checks(connection: Connection, plan: str) -> RequestChecks:
     return RequestChecks(**n, example=counts["different"][1] if "different" in counts else None)
 
 
-def arm_counts(connection: Connection, plan: str, paired: bool) -> dict[str, ArmCounts]:
-    """By arm. paired: only those answers of the control that have a settled pair."""
-    e = exchanges.c
-    whole = case((_WHOLE, 1), else_=0)
-    of_whole = {name: case((_WHOLE, e[name])) for name in ("input_tokens", "output_tokens", "cost_usd")}
+def arm_counts(connection: Connection, plan: str, paired: bool, *, empty_fails: bool = False) -> dict[str, ArmCounts]:
+    """By arm. paired: only those answers of the control that have a settled pair. empty_fails: an empty answer has
+    failed."""
+    e, complete = exchanges.c, _whole(empty_fails)
+    whole = case((complete, 1), else_=0)
+    of_whole = {name: case((complete, e[name])) for name in ("input_tokens", "output_tokens", "cost_usd")}
     query = select(
         e.arm, func.count(), func.sum(whole), func.sum(case((e.role == "served", 1), else_=0)),
         func.avg(of_whole["input_tokens"]), func.avg(of_whole["output_tokens"]), func.count(of_whole["cost_usd"]),
@@ -225,6 +226,10 @@ def arm_counts(connection: Connection, plan: str, paired: bool) -> dict[str, Arm
     }  # fmt: skip
 
 
+def _whole(empty_fails: bool) -> ColumnElement[bool]:
+    return and_(_WHOLE, exchanges.c.empty.is_not(True)) if empty_fails else _WHOLE
+
+
 def _in(plan: str, paired: bool) -> Any:
     ours = exchanges.c.plan == plan
     if not paired:
@@ -237,10 +242,12 @@ def _float(value: Any) -> float | None:
     return None if value is None else float(value)
 
 
-def durations(connection: Connection, plan: str, measure: str, paired: bool) -> dict[str, list[float]]:
-    """arm → seconds of every complete answer, ascending."""
-    column = exchanges.c[measure]
-    query = select(exchanges.c.arm, column).where(_in(plan, paired), _WHOLE, column.is_not(None)).order_by(column)
+def durations(
+    connection: Connection, plan: str, measure: str, paired: bool, *, empty_fails: bool = False
+) -> dict[str, list[float]]:
+    """arm → seconds of every complete answer, ascending. empty_fails: as arm_counts takes it."""
+    column, whole = exchanges.c[measure], _whole(empty_fails)
+    query = select(exchanges.c.arm, column).where(_in(plan, paired), whole, column.is_not(None)).order_by(column)
     found: dict[str, list[float]] = {}
     for arm, value in connection.execute(query):
         found.setdefault(arm, []).append(value)
@@ -598,27 +605,36 @@ class ServedAnswer:
     prompt_bytes: int
     received: float = 0.0
     """Unix seconds."""
+    empty: bool = False
+    """It holds nothing, and the plan counts that as failed."""
 
 
 def served_answers(
-    connection: Connection, plan: str, arms: Sequence[str], since: float = 0.0, *, keyed: bool = False
+    connection: Connection,
+    plan: str,
+    arms: Sequence[str],
+    since: float = 0.0,
+    *,
+    keyed: bool = False,
+    empty_fails: bool = False,
 ) -> list[ServedAnswer]:
     """The answers of these arms, in order of arrival; a client that left tells nothing about the target.
 
-    since: Unix seconds. keyed: a call without a conversation belongs to the unit of its key.
+    since: Unix seconds. keyed: a call without a conversation belongs to the unit of its key. empty_fails: as arm_counts
+    takes it.
     """
     e = exchanges.c
     unit = func.coalesce(e.cluster, literal_column("'key '", Text) + e.caller) if keyed else e.cluster
     query = select(
         e.id, e.arm, unit, e.alias, TARGET, e.stratum, e.outcome, e.status, e.total_s,
-        e.first_token_s, e.output_tokens, e.cost_usd, e.pi, func.length(e.request), e.received,
+        e.first_token_s, e.output_tokens, e.cost_usd, e.pi, func.length(e.request), e.received, e.empty,
     ).where(
         e.plan == plan, e.role == "served", e.arm.in_(arms), e.outcome != "client_gone", e.received >= since
     )  # fmt: skip
     return [
         ServedAnswer(
             row[0], row[1], row[2] or row[0], (row[1], row[3], row[4], row[5]), row[6], row[7], row[8], row[9], row[10],
-            row[11], row[12], int(row[13] or 0), row[14],
+            row[11], row[12], int(row[13] or 0), row[14], empty_fails and bool(row[15]),
         )
         for row in connection.execute(query.order_by(e.received, e.id))
     ]  # fmt: skip

@@ -92,17 +92,19 @@ def unit_failures(
     stratum: str | None = None,
     *,
     keyed: bool,
+    empty_fails: bool = False,
 ) -> dict[str, tuple[int, float, float]]:
     """arm → (units, sum, sum of squares) of its units' shares of failed answers; counted by the database.
 
     targets: by arm; another target's answer, a fallback's, is a failure. span: (first, end) of `received`, Unix
-    seconds. stratum: only its calls count; None: all do. keyed: as served_answers takes it.
+    seconds. stratum: only its calls count; None: all do. keyed, empty_fails: as served_answers takes them.
     """
     e = exchanges.c
     key = literal_column("'key '", Text) + e.caller if keyed else e.id
     unit = func.coalesce(e.cluster, key)
     own = or_(*(and_(e.arm == arm, TARGET.in_([target])) for arm, target in targets.items()))
     whole = and_(e.outcome == "ok", e.status < 400, own)
+    whole = and_(whole, e.empty.is_not(True)) if empty_fails else whole
     share = func.avg(case((whole, 0.0), else_=1.0)).label("share")
     ours = (e.plan == plan, e.role == "served", e.arm.in_(list(targets)), e.outcome != "client_gone")
     drawn = [] if stratum is None else [e.stratum == stratum]
