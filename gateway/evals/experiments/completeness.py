@@ -62,7 +62,7 @@ def completeness_gate(
         return None
     limit, share = NEGLIGIBLE * margin, missing / found.pairs
     says = (
-        f"{metric} does not apply to answers of one arm only: {CONTROL} {found.control} of {found.pairs}, "
+        f"{metric} has a value of one arm alone: it lacks {CONTROL} {found.control} of {found.pairs}, "
         f"{candidate} {found.candidate} of {found.pairs}"
     )
     if share <= limit:
@@ -70,16 +70,16 @@ def completeness_gate(
     low, high = found.difference.low, found.difference.high
     if (low is not None and low > limit) or (high is not None and high < -limit):
         more = candidate if found.candidate > found.control else CONTROL
-        says = f"{says}; {more} lacks more, by more than {limit:.2g}: the answers that can be compared are not alike"
+        says = f"{says}; {more} lacks more, by more than {limit:.4g}: the answers that can be compared are not alike"
         return GateResult(COMPLETENESS, -1, says, share)
     if low is not None and high is not None and -limit <= low and high <= limit:
-        return GateResult(COMPLETENESS, 1, f"{says}; the arms are alike within ±{limit:.2g}", share)
+        return GateResult(COMPLETENESS, 1, f"{says}; the arms are alike within ±{limit:.4g}", share)
     return _at_worst(says, worst, margin, share)
 
 
 def _at_worst(says: str, worst: Estimate | None, margin: float, share: float) -> GateResult:
     if worst is None or worst.value is None:
-        says = f"{says}; it is not known yet whether the arms are alike within ±{NEGLIGIBLE * margin:.2g}"
+        says = f"{says}; it is not known yet whether the arms are alike within ±{NEGLIGIBLE * margin:.4g}"
         return GateResult(COMPLETENESS, 0, says, share)
     places = digits(margin)
     line = f"{number(worst.value, places, signed=True)}, interval {interval(worst, places)}"

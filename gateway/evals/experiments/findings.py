@@ -167,8 +167,7 @@ class SequenceStates:
     def _at_worst(self, candidate: str) -> Estimate | None:
         """None: no answer lacks a score on one arm only."""
         missing, worst = (self.sequences.get((candidate, name)) for name in (MISSING, WORST))
-        some = missing is not None and bool(missing.arm("a").value or missing.arm("b").value)
-        return worst.estimate() if some and worst is not None else None
+        return worst.estimate() if _some(missing) and worst is not None else None
 
 
 def _with_alone(c: Comparison, alone: Differences, share: AlphaShare) -> Comparison:
@@ -422,9 +421,7 @@ def _completeness(looked: SequenceStates, plan: StoredPlan, candidate: str, delt
     if seen is None or not seen.n:
         return []
     n, worst = seen.n, looked.sequences.get((candidate, WORST))
-    missing = OneSided(
-        n, round((seen.arm("a").value or 0.0) * n), round((seen.arm("b").value or 0.0) * n), seen.estimate()
-    )
+    missing = OneSided(n, round(seen.a.mean * n), round(seen.b.mean * n), seen.estimate())
     gate = completeness_gate(plan.plan.primary or "", candidate, missing, worst.estimate() if worst else None, delta)
     return [gate] if gate else []
 
@@ -432,8 +429,12 @@ def _completeness(looked: SequenceStates, plan: StoredPlan, candidate: str, delt
 def is_open_at_worst(sequences: Mapping[tuple[str, str], Differences], candidate: str) -> bool:
     """Whether answers lack a score on one arm only, and the primary at worst has not taken its last look yet."""
     missing, worst = sequences.get((candidate, MISSING)), sequences.get((candidate, WORST))
-    some = missing is not None and any(missing.arm(which).value for which in ("a", "b"))
-    return some and worst is not None and not worst.closed
+    return _some(missing) and worst is not None and not worst.closed
+
+
+def _some(missing: Differences | None) -> bool:
+    """Whether an answer lacks a score on one arm only."""
+    return missing is not None and missing.n > 0 and bool(missing.a.mean or missing.b.mean)
 
 
 def _swap(plan: Plan, candidate: str) -> SwapDescription:
