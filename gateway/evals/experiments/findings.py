@@ -421,7 +421,8 @@ def _completeness(looked: SequenceStates, plan: StoredPlan, candidate: str, delt
     if seen is None or not seen.n:
         return []
     n, worst = seen.n, looked.sequences.get((candidate, WORST))
-    missing = OneSided(n, round(seen.a.mean * n), round(seen.b.mean * n), seen.estimate())
+    a, b = (round((mean or 0.0) * n) for mean in (seen.a.mean, seen.b.mean))
+    missing = OneSided(n, a, b, seen.estimate())
     gate = completeness_gate(plan.plan.primary or "", candidate, missing, worst.estimate() if worst else None, delta)
     return [gate] if gate else []
 

@@ -146,7 +146,7 @@ class Run:
         found, worst = self.sequences.get(MISSING), self.sequences.get(WORST)
         if found is None:
             return None
-        a, b = (round(mean * found.n) for mean in (found.a.mean, found.b.mean))
+        a, b = (round((mean or 0.0) * found.n) for mean in (found.a.mean, found.b.mean))
         low, high = found.interval()
         bad = worst.estimate() if worst else None
         return completeness_gate(
