@@ -12,6 +12,7 @@ import numpy as np
 
 from gateway.evals.annotation.correction import Labels, error_rates
 from gateway.evals.statistics.agreement import cohen_kappa, krippendorff_alpha
+from gateway.evals.statistics.judge import JudgeAccuracy
 from gateway.evals.statistics.paired import wilson
 
 _GOOD = 0.5  # people's verdict from which an answer is good
@@ -50,6 +51,13 @@ class Agreement:
     """None: people called nothing good, or nothing bad."""
     tnr: RateEstimate | None
     """None: as tpr."""
+
+    @property
+    def accuracy(self) -> JudgeAccuracy | None:
+        """Both rates with their effective sizes; None: as tpr."""
+        if self.tpr is None or self.tnr is None:
+            return None
+        return JudgeAccuracy(self.tnr.value, self.tnr.n, self.tpr.value, self.tpr.n)
 
 
 def agreement(labels: Labels, cut: float, alpha: float = 0.05) -> Agreement:

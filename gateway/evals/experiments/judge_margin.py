@@ -48,13 +48,13 @@ def judge_margin(judge: JudgeAccuracy, margin: float, alpha: float = 0.05) -> Ju
 
 
 def margin_sentence(judge: str, of: JudgeMargin, labels: int) -> str:
-    """ "your margin of 0.05 on right is 0.06 to 0.15 as people judge: …; for at most 0.05 …, set margin: 0.017"."""
+    """ "Your margin of 0.05 on right is 0.06 to 0.15 as people judge: …; for at most 0.05 …, set `margin: 0.017`"."""
     least, most = of.as_people_judge
     size = f"{least:.2g} to {most:.2g}" if most is not None else f"at least {least:.2g}, without a bound,"
     text = (
-        f"your margin of {of.margin:g} on {judge} is {size} as people judge: the judge sees {max(of.seen, 0.0):.0%} of "
+        f"Your margin of {of.margin:g} on {judge} is {size} as people judge: the judge sees {max(of.seen, 0.0):.0%} of "
         f"a difference ({max(of.low, 0.0):.0%} … {of.high:.0%}, one look at {labels} labels)"
     )
     if of.setting is None:
-        return f"{text}; label more answers: gateway label next --scorer {judge}"
-    return f"{text}; for at most {of.margin:g} as people judge, set margin: {of.setting:.2g}"
+        return f"{text}; label more answers: gateway label next --scorer {judge}."
+    return f"{text}; for at most {of.margin:g} as people judge, set `margin: {of.setting:.2g}`."

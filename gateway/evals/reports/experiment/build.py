@@ -322,7 +322,8 @@ def cautions_of(connection: Reading, found: Finding) -> Iterator[str]:
     facts = scorer_facts(connection, found.stored_plan.hash, c.metric, name.identity)
     if facts is None or facts.kind != "llm":
         return
-    yield from calibration_cautions(c.metric, calibrate(connection, CalibrationOptions(c.metric)))
+    margin = found.stored_plan.plan.margin
+    yield from calibration_cautions(c.metric, calibrate(connection, CalibrationOptions(c.metric)), margin)
     flat = most_frequent_score(connection, found.stored_plan.hash, c.metric, name.identity)
     if flat is not None and flat[1] > FLAT:
         yield f"The judge {c.metric} gives {flat[0]:.3g} to {flat[1]:.0%} of the answers: it hardly tells them apart."

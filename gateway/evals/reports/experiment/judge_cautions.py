@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from gateway.config.models import Config
 from gateway.core.errors import CannotRun
 from gateway.evals.annotation.calibrate import CalibrationOptions, CalibrationResult, read
+from gateway.evals.experiments.judge_margin import judge_margin, margin_sentence
 from gateway.evals.scoring.registry import BuiltScorers
 
 
@@ -17,19 +18,20 @@ def judge_cautions(config: Config, built: BuiltScorers, store: str, experiment: 
         registered = built.all().get(section.primary or "")
         chosen = section.enabled if experiment is None else name == experiment
         if chosen and section.primary and registered is not None and registered.scorer.kind == "llm":
-            found += [f"experiments.{name}.primary: {text}" for text in _cautions(section.primary, store)]
+            texts = _cautions(section.primary, section.margin, store)
+            found += [f"experiments.{name}.primary: {text}" for text in texts]
     return found
 
 
-def _cautions(judge: str, store: str) -> list[str]:
+def _cautions(judge: str, margin: float, store: str) -> list[str]:
     try:
-        return list(calibration_cautions(judge, read(store, CalibrationOptions(judge))))
+        return list(calibration_cautions(judge, read(store, CalibrationOptions(judge)), margin))
     except CannotRun:  # no store yet, or none that has a score of this judge
         return [_uncalibrated(judge, 0)]
 
 
-def calibration_cautions(judge: str, calibration: CalibrationResult) -> Iterator[str]:
-    """Why people's labels do not support a judge."""
+def calibration_cautions(judge: str, calibration: CalibrationResult, margin: float) -> Iterator[str]:
+    """Why people's labels do not support a judge, and what the margin of its scores is as people judge."""
     if calibration.agreement is None:
         yield _uncalibrated(judge, calibration.labels)
         return
@@ -40,6 +42,9 @@ def calibration_cautions(judge: str, calibration: CalibrationResult) -> Iterator
             f"The judge {judge} decides, and its agreement with people is not shown to be better than chance: "
             f"Cohen's kappa {known}."
         )
+    rates = calibration.agreement.accuracy
+    if rates is not None and margin > 0 and calibration.scorer.subject != "pair":
+        yield margin_sentence(judge, judge_margin(rates, margin), calibration.labels)
 
 
 def _uncalibrated(judge: str, labels: int) -> str:
