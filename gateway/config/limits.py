@@ -114,6 +114,9 @@ class Budgets(Section):
     its limits of tokens and requests count; or `free`: let it pass at no cost."""
     status: Literal[402, 429] = 429
     """HTTP status of a refusal that money heals (`insufficient_quota`). OpenAI's API answers 429."""
+    default_max_tokens: Annotated[int, BeforeValidator(_positive), Field(gt=0, le=10**7)] | None = None
+    """The limit of an answer that is added to requests without one, for keys with a limit of tokens or dollars: what
+    such a call may use is then known before it is sent. Default: none is added, and `estimate` is reserved."""
     estimate: Literal["model", "request"] = "model"
     """The output that is reserved for a call without `max_tokens`: the 90 % quantile of the calls of its `model`, or,
     with `request`, of those recorded calls of its model that look like it, which the consumer learns."""

@@ -148,8 +148,8 @@ class RuleCondition(Section):
     """`chat`, `completions`, `responses`, `messages`, `embeddings`, …"""
     stream: bool | None = None
     """Whether the client requested a stream."""
-    outcome: Literal["ok", "error", "client_gone", "upstream_error", "timeout", "cut"] | None = None
-    """How the call ended; `error` is every outcome except `ok` and `client_gone`."""
+    outcome: Literal["ok", "error", "client_gone", "client_deadline", "upstream_error", "timeout", "cut"] | None = None
+    """How the call ended; `error` is `upstream_error`, `timeout` and `cut`."""
     finish_reason: str | None = None
     """The finish reason that the upstream sent."""
     min_total_s: Positive | None = None

@@ -21,7 +21,10 @@ from gateway.core.usage import UsageCount, usage_count
 VERSION = 1  # of the Exchange record; a consumer reads this one and the one before
 
 Role = Literal["served", "shadow", "control"]
-Outcome = Literal["ok", "client_gone", "upstream_error", "timeout", "cut"]
+Outcome = Literal["ok", "client_gone", "client_deadline", "upstream_error", "timeout", "cut"]
+CLIENT_ENDED: frozenset[Outcome] = frozenset({"client_gone", "client_deadline"})
+"""The outcomes that the client itself brought about: it left, or the deadline that it had set passed. Neither is a
+failure of the target."""
 Form = Literal["raw", "assembled"]
 Fields = dict[bytes, bytes]  # one entry of the stream
 

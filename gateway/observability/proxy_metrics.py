@@ -84,7 +84,7 @@ class _Calls:
     )  # fmt: skip
     requests = _counter(
         "gateway_requests",
-        "Calls, by outcome: ok, client_gone, client_error, queue_full, upstream_error, timeout or cut",
+        "Calls, by outcome: ok, client_gone, client_deadline, client_error, queue_full, upstream_error, timeout or cut",
         "alias",
         "upstream",
         "outcome",

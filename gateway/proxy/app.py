@@ -298,6 +298,8 @@ class App:
                 call.fields["messages"] = ...  # only routing reads them here; the body, which stays, has them
             if caller.scopes:
                 limiter = gateway.limiter
+                if limiter.default_output is not None:
+                    call = limiter.with_default(caller, call)
                 context.reservation = limiter.reserve(caller, call) or await limiter.wait(caller, call)
             route = decided
             if route.recordable and endpoint.carries_text:

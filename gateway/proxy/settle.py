@@ -9,7 +9,7 @@ from functools import partial
 from hashlib import sha256
 
 from gateway.core.completion import assemble
-from gateway.core.exchange import Exchange, user_digest
+from gateway.core.exchange import CLIENT_ENDED, Exchange, user_digest
 from gateway.core.prices import Prices
 from gateway.observability.eval_metrics import ProxyMetrics
 from gateway.proxy.experiments.shadow import ShadowOffer, ShadowSender
@@ -103,7 +103,7 @@ class Settler:
             context.outcome = "client_gone"
         charge: Charge | None = None
         if context.reservation is not None and self._limiter is not None:
-            charge = charge_of(call, context, self._prices)
+            charge = context.charge = charge_of(call, context, self._prices, context.reservation.output)
             self._limiter.settle(context.reservation, charge)
         target_state = context.target_state
         self._count(call, endpoint, route.scorer, target_state, context, now - call.started, charge)
@@ -168,8 +168,9 @@ class Settler:
 
     def _count_split(self, assignment: Assignment, context: CallContext, own: bool) -> None:
         """Counts every call of a split. own: see is_own_result."""
-        if context.outcome == "client_gone":
-            result = "client_gone"
+        result: str
+        if context.outcome in CLIENT_ENDED:
+            result = context.outcome
         elif not own:
             result = "continued" if context.spliced else "elsewhere"
         else:
@@ -254,7 +255,8 @@ class Settler:
         first_s = first - call.started if first is not None and call.stream else None
         single, usage = not context.attempts[1:], context.usage
         if charge is None and (usage is None or not single or outcome != "ok" or call.api in FREE_APIS):
-            charge = charge_of(call, context, self._prices)
+            most_output = 0 if self._limiter is None else self._limiter.most_output(call)
+            charge = context.charge = charge_of(call, context, self._prices, most_output)
         series.waiting.append(
             (outcome, total_s, context.overhead_s, first_s, usage, single, call.caller, scorer, charge)
         )
@@ -295,7 +297,7 @@ def counts_for_arm(assignment: Assignment, target_state: TargetState, context: C
     In a ramp it also counts where a fallback answered: for the arm that was asked for, as a failure of it.
     """
     if assignment.running.plan.ramp is not None:
-        return context.outcome != "client_gone"
+        return context.outcome not in CLIENT_ENDED
     return is_own_result(assignment, target_state, context)
 
 
@@ -303,7 +305,7 @@ def is_own_result(assignment: Assignment, target_state: TargetState, context: Ca
     """Whether what the client got is the arm's: no other target answered or failed, and the client stayed."""
     return (
         target_state.target == assignment.target
-        and context.outcome != "client_gone"
+        and context.outcome not in CLIENT_ENDED
         and not context.spliced
         and all(attempt.target == assignment.target for attempt in context.attempts)
     )

@@ -54,7 +54,7 @@ SPANS = (
     ("7d", "last 7 days"),
     ("30d", "last 30 days"),
 )
-OUTCOMES = ("ok", "client_gone", "upstream_error", "timeout", "cut")
+OUTCOMES = ("ok", "client_gone", "client_deadline", "upstream_error", "timeout", "cut")
 _CONTENT = frozenset({"text", "reasoning", "refusal", "tool_calls", "request", "explanation", "label", "error"})
 _FIELDS = ("alias", "model", "caller", "outcome", "role")
 

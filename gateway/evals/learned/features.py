@@ -186,7 +186,7 @@ _FINISH = {
     "stop": 0.0, "end_turn": 0.0, "completed": 0.0, "length": 1.0, "max_tokens": 1.0, "tool_calls": 2.0,
     "tool_use": 2.0, "content_filter": 3.0, "refusal": 3.0, "stop_sequence": 4.0, "function_call": 5.0,
 }  # fmt: skip
-_OUTCOMES = {"ok": 0.0, "client_gone": 1.0, "upstream_error": 2.0, "timeout": 3.0, "cut": 4.0}
+_OUTCOMES = {"ok": 0.0, "client_gone": 1.0, "client_deadline": 1.0, "upstream_error": 2.0, "timeout": 3.0, "cut": 4.0}
 _ENDS = frozenset(".!?。！？…`)]}\"'”»|।؟")
 
 

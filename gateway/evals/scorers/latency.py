@@ -8,7 +8,7 @@ from typing import Annotated
 from pydantic import Field
 
 from gateway.core.completion import Completion
-from gateway.core.exchange import Usage
+from gateway.core.exchange import CLIENT_ENDED, Usage
 from gateway.core.score import Score, Skipped
 from gateway.evals.scorers.preconditions import require_answer
 from gateway.evals.scoring.types import Golden, ImmediateRule, Subject
@@ -37,7 +37,7 @@ class Latency(ImmediateRule):
             raise ValueError("no objective: set first_token_s, total_s or per_token_s")
 
     def score_immediately(self, subject: Subject) -> Score | Skipped:
-        if subject.exchange.outcome == "client_gone":
+        if subject.exchange.outcome in CLIENT_ENDED:
             return CLIENT_GONE
         if subject.exchange.outcome == "timeout":
             return Score(0.0, "timed out", "the upstream did not answer in time", times(subject))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from gateway.core.exchange import CLIENT_ENDED
 from gateway.core.score import Skipped
 from gateway.evals.scoring.types import Subject
 
@@ -28,6 +29,6 @@ def require_text(subject: Subject) -> Skipped | None:
 
 def require_complete(subject: Subject) -> Skipped | None:
     """Skipped also where the end is missing, but not because of the model: the client left, the record was cut."""
-    if subject.exchange.outcome == "client_gone" or subject.exchange.truncated:
+    if subject.exchange.outcome in CLIENT_ENDED or subject.exchange.truncated:
         return INCOMPLETE
     return require_answer(subject)

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 from sqlalchemy import Double, cast, func, select
 
+from gateway.core.exchange import CLIENT_ENDED
 from gateway.evals.store.query import Reading
 from gateway.evals.store.tables import TARGET, exchanges, scores
 
@@ -115,7 +116,7 @@ def hour_sums(connection: Reading, begin: float) -> dict[GroupKey, HourSums]:
     found: dict[GroupKey, HourSums] = {}
     for alias, target, outcome, status, total_s, cost_usd, pi in _calls(connection, begin):
         cell, weight = found.setdefault((alias, target), HourSums()), 1 / pi
-        failed = outcome in FAILED or status >= 500
+        failed = outcome in FAILED or (status >= 500 and outcome not in CLIENT_ENDED)
         cell.errors.add(float(failed), weight)
         if cost_usd is not None:
             cell.cost.add(cost_usd, weight)

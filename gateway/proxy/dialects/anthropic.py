@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterable
 from dataclasses import replace
+from typing import Any
 
 import orjson
 
@@ -20,10 +21,15 @@ from gateway.proxy.dialects.types import PlainReply, Reader
 from gateway.proxy.http.client.transport import UpstreamRequest
 from gateway.proxy.request.call import Call
 from gateway.proxy.request.json_splice import replace_member
+from gateway.proxy.request.output_limit import output_limit
 from gateway.proxy.types import Headers
 
 _VERSION: tuple[bytes, bytes] = (b"anthropic-version", b"2023-06-01")
 _NATIVE_APIS = ("messages", "count_tokens")
+
+
+def _limited(fields: dict[str, Any], default: int | None) -> dict[str, Any]:
+    return fields if default is None or output_limit("chat", fields) else {**fields, "max_tokens": default}
 
 
 class Anthropic:
@@ -48,7 +54,7 @@ class Anthropic:
                 param="model",
                 code="unsupported_api",
             )
-        _, body = translated(call, lambda fields: to_anthropic(fields, model))
+        _, body = translated(call, lambda fields: to_anthropic(_limited(fields, call.default_output), model))
         headers = self._with_passed(call, [h for h in call.headers if not h[0].startswith(b"openai-")])
         return replace(self.raw(b"POST", b"/messages", headers, body), stream=call.stream)
 

@@ -143,7 +143,7 @@ class PassingReader(EventReader):
         return out
 
     def passes(self, data: bytes) -> bool:
-        if self._quiet and data.endswith(EVENT_ENDS) and not self._marked(data):
+        if self._quiet and (data[-2:] == b"\n\n" or data[-4:] == b"\r\n\r\n") and not self._marked(data):
             self._keep(data)
             return True
         return False

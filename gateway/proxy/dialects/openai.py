@@ -24,6 +24,7 @@ from gateway.proxy.request.call import Api, Call
 from gateway.proxy.request.endpoints import AT_ROOT, ENDPOINTS, OUTSIDE
 from gateway.proxy.request.headers import may_reach_upstream
 from gateway.proxy.request.json_splice import add_member, remove_member, replace_member, request_usage, set_member
+from gateway.proxy.request.output_limit import default_name, output_limit
 from gateway.proxy.types import Headers
 
 _JSON: tuple[bytes, bytes] = (b"content-type", b"application/json")
@@ -106,6 +107,8 @@ class OpenAI:
                 names.clear()
             names[model] = orjson.dumps(model)
         body = replace_member(call.body, b"model", names[model])
+        if call.default_output is not None:
+            body = self._limited(body, call, call.default_output)
         if self._upstream.priority and "priority" in call.fields:
             body = _without_urgency(body, call.fields["priority"])
         if self._upstream.cache_salt and call.api in _CACHED:
@@ -115,6 +118,13 @@ class OpenAI:
                 return request_usage(body)
             return add_member(body, b"stream_options", b'{"include_usage":true}')
         return body
+
+    def _limited(self, body: bytes, call: Call, most: int) -> bytes:
+        """With a limit of its answer, unless the target's own settings have added one."""
+        name = default_name(call.api, self._upstream.kind)
+        if name is None or output_limit(call.api, call.fields):
+            return body
+        return set_member(body, name.encode(), b"%d" % most)
 
     def _adds_usage(self, call: Call) -> bool:
         return (

@@ -72,7 +72,9 @@ class ChatReader(PassingReader):
             return False
         before, after = self._before, self._after
         kept, piece = self._kept, data
-        if before and data.startswith(before) and data.endswith(after) and b'"' not in (text := data[self._inside]):
+        inside = self._inside
+        alike = before and data[: inside.start] == before and data[inside.stop :] == after
+        if alike and b'"' not in (text := data[inside]):
             if kept is not None:
                 kept, piece = self._texts, text
         elif not data.endswith(EVENT_ENDS) or self._marked(data):

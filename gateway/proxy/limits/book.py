@@ -31,6 +31,7 @@ class Account:
 
     __slots__ = (
         "closed",
+        "in_tokens",
         "in_usd",
         "leases",
         "most_nano_usd",
@@ -45,6 +46,7 @@ class Account:
         self.scopes = scopes
         limits = [limit for scope in scopes for limit in scope.limits]
         self.closed = any(limit.on_outage == "closed" for limit in limits)
+        self.in_tokens = any(limit.measure == "tokens" for limit in limits)
         self.in_usd = any(limit.measure == "usd" for limit in limits)
         self.most_tokens = min((units(limit) for limit in limits if limit.measure == "tokens"), default=_UNLIMITED)
         """The smallest limit of tokens, in whatever window."""

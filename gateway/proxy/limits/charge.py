@@ -1,13 +1,8 @@
 """What one call costs its caller, computed once, when the call has ended. Pure.
 
-Limits and usage accounting use the same `Charge`, so that counters and ledger agree.
-
-- Every attempt that reported its usage counts, at the price of its own target; so does a failed one.
-- An attempt that was answered with HTTP 2xx and reported no usage, or that was in progress when the client left,
-  counts its input, estimated at one token for each 4 bytes of the request body.
-- The output of a stream that did not end, or that reported no usage, is estimated at one token for each piece in which
-  it arrived; that of a plain answer without usage, at one token for each 4 bytes.
-- Shadows, repeats and judges are calls of their own and are never charged to the caller.
+Limits and usage accounting use the same `Charge`, so that counters and ledger agree. What an upstream reports counts,
+for every attempt, at the price of its own target; what it does not report is charged by the table in endings.py.
+Shadows, repeats and judges are calls of their own and are never charged to the caller.
 """
 
 from __future__ import annotations
@@ -18,14 +13,13 @@ from typing import Protocol
 
 from gateway.core.exchange import Attempt, Outcome, Target, Usage
 from gateway.core.prices import Prices
+from gateway.proxy.limits.endings import UnmeteredAttempt
 from gateway.proxy.request.call import Call
+from gateway.proxy.request.output_limit import GENERATES
 
 BYTES_PER_TOKEN = 4
 _FILE_TOKENS = 1000  # of an image or another file within the body
 _CLOSELY_READ_BYTES = 32 << 10  # a smaller body holds no large file
-_UNFINISHED: frozenset[Outcome] = frozenset({"client_gone", "cut", "timeout"})
-_BROKEN_OFF = frozenset({"client gone", "gateway stopped"})
-_TEXT = frozenset({"chat", "completions", "responses", "messages"})
 FREE_APIS = frozenset({"count_tokens", "input_tokens", "tokenize", "detokenize"})  # they run no model
 
 
@@ -51,14 +45,15 @@ class EndedAnswer(Protocol):
     attempts: list[Attempt]
     usage: Usage | None
     outcome: Outcome
-    client_gone: bool
-    first_bytes: bytes
     sent: bool
-    pieces: int
+    unmetered: tuple[UnmeteredAttempt, ...]
 
 
-def charge_of(call: Call, context: EndedAnswer, prices: Prices) -> Charge | None:
-    """The cost of a call that has ended. None: nothing was sent to an upstream."""
+def charge_of(call: Call, context: EndedAnswer, prices: Prices, most_output: int) -> Charge | None:
+    """The cost of a call that has ended. None: nothing was sent to an upstream.
+
+    most_output: the tokens that all of its answers together may have, as they were reserved.
+    """
     attempts, usage = context.attempts, context.usage
     if usage is not None and context.outcome == "ok" and not attempts[1:] and call.api not in FREE_APIS:
         target = attempts[0].target
@@ -76,8 +71,9 @@ def charge_of(call: Call, context: EndedAnswer, prices: Prices) -> Charge | None
         return None
     if call.api in FREE_APIS:
         return Charge(0, 0, 0, 0, 0.0, False)
-    used = _reported(attempts)
-    estimates = _estimates(call, context, used)
+    used = [(attempt.target, attempt.usage) for attempt in attempts if attempt.usage is not None]
+    estimates = [(ended.target, _unreported(call, ended, most_output)) for ended in context.unmetered]
+    estimates = [(target, usage) for target, usage in estimates if usage.input_tokens or usage.output_tokens]
     return _sum([*used, *estimates], prices, estimated=bool(estimates))
 
 
@@ -97,29 +93,22 @@ def input_tokens_of(body: bytes) -> int:
     return (len(body) - in_files) // BYTES_PER_TOKEN + files * _FILE_TOKENS
 
 
-def _reported(attempts: Sequence[Attempt]) -> list[tuple[Target, Usage]]:
-    return [(attempt.target, attempt.usage) for attempt in attempts if attempt.usage is not None]
+def _unreported(call: Call, ended: UnmeteredAttempt, most_output: int) -> Usage:
+    """What an attempt has used beyond what its upstream reported."""
+    inputs = input_tokens_of(call.body) if ended.input_estimated else 0
+    reported = 0 if ended.usage is None else ended.usage.output_tokens
+    return Usage(inputs, max(0, _output(call, ended, most_output) - reported))
 
 
-def _estimates(call: Call, context: EndedAnswer, used: list[tuple[Target, Usage]]) -> list[tuple[Target, Usage]]:
-    """What attempts have used beyond what they reported."""
-    found = [(a.target, Usage(input_tokens_of(call.body), 0)) for a in context.attempts if _unmetered(a)]
-    unfinished = context.client_gone or context.outcome in _UNFINISHED
-    if call.api in _TEXT and (found or unfinished):
-        output = _produced(call, context) - sum(usage.output_tokens for _, usage in used)
-        if output > 0:
-            found.append((context.attempts[-1].target, Usage(0, output)))
-    return found
-
-
-def _unmetered(attempt: Attempt) -> bool:
-    if attempt.status is None:
-        return attempt.failure in _BROKEN_OFF
-    return attempt.usage is None and 200 <= attempt.status < 300
-
-
-def _produced(call: Call, context: EndedAnswer) -> int:
-    return context.pieces if call.stream else len(context.first_bytes) // BYTES_PER_TOKEN
+def _output(call: Call, ended: UnmeteredAttempt, most_output: int) -> int:
+    """All that the attempt has produced. Only APIs that generate text have an output that is counted in tokens."""
+    if call.api not in GENERATES:
+        return 0
+    if call.stream:
+        return ended.pieces if ended.ending.stream_output == "arrived" else 0
+    if ended.ending.plain_output == "reserved":
+        return most_output
+    return ended.answer_bytes // BYTES_PER_TOKEN
 
 
 def _sum(parts: Sequence[tuple[Target, Usage]], prices: Prices, *, estimated: bool) -> Charge:

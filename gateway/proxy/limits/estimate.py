@@ -10,18 +10,21 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 from gateway.config.models import Config
+from gateway.config.upstreams import TargetRef
 from gateway.core.exchange import Target
+from gateway.core.output_tokens import kind_of
 from gateway.core.plan import Plan
 from gateway.core.prices import Price, Prices
+from gateway.proxy.request.call import Call
+from gateway.proxy.request.output_limit import LIMIT_NAMES, answers_of, output_limit
 
 FIRST_OUTPUT = 1000.0
 """Tokens reserved for the output of a model of which no call has ended yet."""
 _UP, _DOWN = 1.094, 0.99  # 9 steps down and 1 up lead back to where they began, so 90 % of the values lie below
 _LEAST = 16.0
-GENERATES = frozenset({"chat", "completions", "responses", "messages"})
+_SEVERAL = frozenset({"completions", "chat_batch", "generate"})  # APIs that may have several prompts
 NANO_PER_MTOK = 1000.0
 """USD per million tokens → 1e-9 USD per token."""
 
@@ -35,6 +38,8 @@ class ModelEstimate:
     output_nano: float
     unpriced: str | None
     """A target without a known price; None: all have one."""
+    set_output: int = 0
+    """The largest limit of an answer that one of its targets sets in place of the client's; 0: none does."""
     output: float = FIRST_OUTPUT
     """Output tokens that nine of ten calls stay below."""
     learned: bool = False
@@ -53,12 +58,35 @@ class ModelEstimate:
             self.output = _LEAST
 
 
-def answers_of(fields: Mapping[str, Any]) -> int:
-    """How many answers a request has generated: `n` (or `best_of`) for each of its prompts."""
-    counts = [fields[name] for name in ("n", "best_of") if type(fields.get(name)) is int]
-    prompt = fields.get("prompt")
-    prompts = len(prompt) if isinstance(prompt, list) and prompt and not isinstance(prompt[0], int) else 1
-    return max(1, *counts) * prompts if counts else prompts
+NO_ESTIMATE = ModelEstimate(0.0, 0.0, None)
+"""Of a model that is not in the config any more."""
+
+
+def output_of(call: Call, estimate: ModelEstimate, size: int) -> tuple[int, bool]:
+    """The tokens that all answers to a call may have together, and whether the request itself limits them.
+
+    size: bytes of its body.
+    """
+    api, fields = call.api, call.fields
+    if api not in LIMIT_NAMES:
+        return 0, True
+    most = 0
+    for name in LIMIT_NAMES[api]:
+        if name in fields and type(fields[name]) is int and fields[name] > most:
+            most = fields[name]
+    if "n_predict" in fields or api == "generate":
+        most = output_limit(api, fields)
+    if not most and call.default_output is not None:
+        most = call.default_output
+    given = most > 0
+    if not given:
+        by_kind = estimate.by_kind
+        most = by_kind[kind_of(size, fields, call.stream)] if by_kind else int(estimate.output)
+    if most < estimate.set_output:
+        most = estimate.set_output
+    if "n" in fields or api in _SEVERAL:
+        most *= answers_of(call)
+    return most, given
 
 
 def estimates_of(
@@ -72,10 +100,16 @@ def estimates_of(
             if plan.model == alias and not plan.only_shadows:
                 targets |= {target for _, target in plan.candidates}
         found[alias] = _estimate(sorted(targets, key=str), prices)
+        found[alias].set_output = max(map(_set_output, (*model.targets, *model.fallback)), default=0)
         if alias in before:
             found[alias].output, found[alias].learned = before[alias].output, before[alias].learned
             found[alias].by_kind = before[alias].by_kind if config.budgets.estimate == "request" else {}
     return found
+
+
+def _set_output(ref: TargetRef) -> int:
+    values = [ref.set.get(name) for name in ("max_tokens", "max_completion_tokens", "max_output_tokens")]
+    return max([value for value in values if type(value) is int], default=0)
 
 
 def _estimate(targets: Iterable[Target], prices: Prices) -> ModelEstimate:

@@ -17,20 +17,20 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import AsyncIterator, Mapping
+from dataclasses import replace
 from typing import Any, Protocol
 
 from gateway.config.limits import Budgets
 from gateway.core.errors import GatewayError, NotAllowed
 from gateway.core.limits import Limit, LimitScope
-from gateway.core.output_tokens import kind_of
-from gateway.core.usage import NANO
 from gateway.observability.eval_metrics import ProxyMetrics
 from gateway.proxy.limits.book import Account, LeaseBook, LeasePairs
 from gateway.proxy.limits.charge import BYTES_PER_TOKEN, FREE_APIS, Charge, input_tokens_of
-from gateway.proxy.limits.estimate import GENERATES, ModelEstimate, answers_of
+from gateway.proxy.limits.estimate import NO_ESTIMATE, ModelEstimate, output_of
 from gateway.proxy.limits.lease import Lease
 from gateway.proxy.limits.refusal import RATE_LINES, details, plain, refusal, unavailable, used
 from gateway.proxy.request.call import Call, Caller
+from gateway.proxy.request.output_limit import DEFAULTED
 
 WAIT_S = 0.05
 """The longest that a call waits for the stream server."""
@@ -58,11 +58,15 @@ class Offline:
 class CallReservation:
     """What one call has reserved of each of its limits."""
 
-    __slots__ = ("estimate", "lines", "needs", "pairs", "settled")
+    __slots__ = ("estimate", "lines", "needs", "output", "pairs", "settled")
 
-    def __init__(self, pairs: LeasePairs, needs: Needs, estimate: ModelEstimate | None, lines: bytes) -> None:
+    def __init__(
+        self, pairs: LeasePairs, needs: Needs, estimate: ModelEstimate | None, lines: bytes, output: int
+    ) -> None:
         self.pairs = pairs
         self.needs = needs
+        self.output = output
+        """Output tokens in `needs`, of all answers together."""
         self.estimate = estimate
         """Learns from the call's output; None: the caller has limited it, or there is none."""
         self.lines = lines
@@ -85,6 +89,8 @@ class Limiter:
         self._exchanges = exchanges
         self.estimates = estimates
         self.estimates_by_request = budgets.estimate == "request"
+        self.default_output = budgets.default_max_tokens
+        """The limit of answers that name none; None: they stay without one."""
         self._budgets = budgets
         self._metrics = metrics
 
@@ -110,42 +116,43 @@ class Limiter:
         if book.down and account.closed:
             raise self._closed(account)
         estimate = self.estimates[call.alias]
-        needs, given = self._needs(account, estimate, call)
-        return self._take(account, needs, None if given else estimate, now)
+        needs, output, given = self._needs(account, estimate, call)
+        return self._take(account, needs, None if given else estimate, now, output)
 
-    def _needs(self, account: Account, estimate: ModelEstimate, call: Call) -> tuple[Needs, bool]:
-        """What the call may use, and whether the caller itself has limited it."""
+    def most_output(self, call: Call) -> int:
+        """The output tokens of a call for which nothing was reserved, as they would have been."""
+        return output_of(call, self.estimates.get(call.alias, NO_ESTIMATE), len(call.body))[0]
+
+    def with_default(self, caller: Caller, call: Call) -> Call:
+        """The call with `budgets.default_max_tokens`, if it names no limit and its key has one of tokens or dollars."""
+        account = self._book.account(caller.id, caller.scopes)
+        counted = account.in_usd or account.in_tokens
+        if not counted or call.api not in DEFAULTED or output_of(call, NO_ESTIMATE, 0)[1]:
+            return call
+        return replace(call, default_output=self.default_output)
+
+    def _needs(self, account: Account, estimate: ModelEstimate, call: Call) -> tuple[Needs, int, bool]:
+        """What the call may use, its output alone, and whether the caller itself has limited it."""
         if call.api in FREE_APIS:
-            return (1, 0, 0, 1), True
+            return (1, 0, 0, 1), 0, True
         size = len(call.body)
         input_tokens = size // BYTES_PER_TOKEN if size <= _LARGE_BODY_BYTES else input_tokens_of(call.body)
-        output, given = 0, True
-        if call.api in GENERATES:
-            fields, most = call.fields, -1
-            for name in ("max_completion_tokens", "max_tokens", "max_output_tokens"):
-                if name in fields and type(fields[name]) is int and fields[name] > most:
-                    most = fields[name]
-            given = most >= 0
-            if given:
-                output = most
-            elif estimate.by_kind:
-                output = estimate.by_kind[kind_of(size, fields, call.stream)]
-            else:
-                output = int(estimate.output)
-            if "n" in fields or call.api == "completions":
-                output *= answers_of(fields)
+        output, given = output_of(call, estimate, size)
         tokens = input_tokens + output + 1
         if not given and tokens > account.most_tokens:
             tokens = account.most_tokens  # an estimate alone is no reason to refuse a call for good
+            output = max(0, tokens - input_tokens - 1)
         if not account.in_usd:
-            return (1, tokens, 0, 1), given
+            return (1, tokens, 0, 1), output, given
         if estimate.unpriced is not None:
             shown = estimate.unpriced if call.caller.sees_upstreams else f'"{call.alias}"'
-            return self._unpriced(shown, tokens), given
+            return self._unpriced(shown, tokens), output, given
         nano_usd = int(input_tokens * estimate.input_nano + output * estimate.output_nano) + 1
         if not given and nano_usd > account.most_nano_usd:
             nano_usd = account.most_nano_usd
-        return (1, tokens, nano_usd, 1), given
+            left = nano_usd - input_tokens * estimate.input_nano
+            output = max(0, int(left / estimate.output_nano)) if estimate.output_nano else output
+        return (1, tokens, nano_usd, 1), output, given
 
     def _unpriced(self, target: str, tokens: int) -> Needs:
         if self._budgets.unknown_price == "refuse":
@@ -158,7 +165,7 @@ class Limiter:
         return (1, tokens if self._budgets.unknown_price == "count_tokens" else 0, 0, 1)
 
     def _take(
-        self, account: Account, needs: Needs, estimate: ModelEstimate | None, now: float
+        self, account: Account, needs: Needs, estimate: ModelEstimate | None, now: float, output: int = 0
     ) -> CallReservation | None:
         """From all leases, or from none."""
         pairs = account.pairs
@@ -182,15 +189,15 @@ class Limiter:
                 left = rate.left + rate.free
                 values = (rate.amount, left if left > 0 else 0, rate.ends - now)
                 lines += (b"\r\n" if lines else b"") + RATE_LINES[rate.measure] % values
-        return CallReservation(pairs, needs, estimate, lines)
+        return CallReservation(pairs, needs, estimate, lines, output)
 
     async def wait(self, caller: Caller, call: Call) -> CallReservation:
         """Reserves with what the stream server grants. Raises RateLimited, QuotaExceeded or LimitsUnavailable."""
         book = self._book
         account = book.account(caller.id, caller.scopes)
         estimate = self.estimates[call.alias]
-        needs, given = self._needs(account, estimate, call)
-        return await self._wait(account, needs, None if given else estimate)
+        needs, output, given = self._needs(account, estimate, call)
+        return await self._wait(account, needs, None if given else estimate, output)
 
     @contextlib.asynccontextmanager
     async def passing(self, caller: Caller, target: str | None) -> AsyncIterator[None]:
@@ -215,7 +222,9 @@ class Limiter:
         finally:
             self.settle(reserved, charge)
 
-    async def _wait(self, account: Account, needs: Needs, estimate: ModelEstimate | None) -> CallReservation:
+    async def _wait(
+        self, account: Account, needs: Needs, estimate: ModelEstimate | None, output: int = 0
+    ) -> CallReservation:
         book = self._book
         self._refuse_at_once(account, needs)
         if book.down or book.late:
@@ -226,7 +235,7 @@ class Limiter:
             book.late, result = True, "late"
         if result != "granted":
             self._borrow(account, needs)
-        taken = self._take(account, needs, estimate, book.now())
+        taken = self._take(account, needs, estimate, book.now(), output)
         if result:
             self._count("refused" if result == "granted" and taken is None else result)
         if taken is None:
@@ -312,7 +321,7 @@ class Limiter:
         if charge is not None:
             tokens = charge.input_tokens + charge.output_tokens if needs[1] else 0
             usd = charge.usd if needs[2] and charge.usd is not None else 0.0
-            cost = (1, tokens, round(usd * NANO), 0)  # as the usage ledger rounds it
+            cost = (1, tokens, int(usd * 1e9 + 0.5), 0)  # as the usage ledger rounds it
             estimate = reservation.estimate
             if estimate is not None and not charge.estimated:
                 estimate.learn(charge.output_tokens)

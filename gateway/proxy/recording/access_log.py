@@ -25,6 +25,7 @@ from gateway.core.sanitize import line as one_line
 from gateway.core.sanitize import to_json
 from gateway.observability.logging import timestamp
 from gateway.observability.tracing import SpanIds
+from gateway.proxy.limits.charge import Charge
 from gateway.proxy.recording.call_metrics import CountedOutcome, counted_outcome
 from gateway.proxy.relay.state import CallContext
 from gateway.proxy.request.call import Call
@@ -68,7 +69,8 @@ FIELDS = (
     AccessField(
         "outcome",
         "string",
-        "`ok`, `client_gone`, `client_error`, `queue_full`, `upstream_error`, `timeout` or `cut`, as in the metrics",
+        "`ok`, `client_gone`, `client_deadline`, `client_error`, `queue_full`, `upstream_error`, `timeout` or `cut`, "
+        "as in the metrics",
     ),
     AccessField("error", "string or null", "code of the gateway's own error"),
     AccessField("failure", "string or null", "why the last attempt at an upstream failed"),
@@ -77,7 +79,12 @@ FIELDS = (
     AccessField("output_tokens", "integer or null", "likewise"),
     AccessField("cached_input_tokens", "integer or null", "included in the input"),
     AccessField("reasoning_tokens", "integer or null", "included in the output"),
-    AccessField("cost_usd", "number or null", "cost of all attempts; null: no usage, or a target without a price"),
+    AccessField(
+        "cost_usd",
+        "number or null",
+        "what the call is charged, by [how it ended](limits.md#what-a-call-costs); null: nothing was sent, or a target "
+        "has no price",
+    ),
     AccessField("first_token_s", "number or null", "streams: seconds to the first content"),
     AccessField("total_s", "number", "seconds from the request's arrival to the end of the answer"),
     AccessField("overhead_s", "number", "time that the gateway itself took until the answer began"),
@@ -120,9 +127,13 @@ class AccessLine(NamedTuple):
     overhead_s: float
     trace: str
     """The trace id in hex; "": the call is not traced."""
+    charge: Charge | None = None
+    """What the call is charged; None: nothing, or its usage at the target's price."""
 
     @property
     def cost_usd(self) -> float | None:
+        if self.charge is not None:
+            return self.charge.usd
         return self.prices.of_call(Target(self.upstream, self.model), self.usage, self.attempts)
 
 
@@ -175,6 +186,7 @@ class CallLog:
                 now - started,
                 context.overhead_s,
                 "" if ids is None else f"{ids.trace:032x}",
+                context.charge,
             )
         )
 

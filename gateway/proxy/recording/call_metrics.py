@@ -32,6 +32,7 @@ calls on the hot path."""
 _ERROR_TYPE: dict[CountedOutcome, str] = {
     "ok": "",
     "client_gone": "client_gone",
+    "client_deadline": "client_deadline",
     "upstream_error": "upstream_error",
     "timeout": "timeout",
     "cut": "stream_cut",

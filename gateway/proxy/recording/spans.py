@@ -13,6 +13,7 @@ from opentelemetry.sdk.trace.id_generator import IdGenerator
 from opentelemetry.trace import SpanKind, Status, StatusCode
 
 from gateway.config.types import OtelConfig
+from gateway.core.exchange import CLIENT_ENDED
 from gateway.core.prices import Prices
 from gateway.observability.tracing import SpanIds, below, ids_of, tracing
 from gateway.proxy.relay.state import CallContext
@@ -77,7 +78,7 @@ def failure_of(context: CallContext) -> str:
     """The span's error type; "": the call succeeded, or its client left."""
     if context.error_code:
         return context.error_code
-    if context.outcome in ("ok", "client_gone"):
+    if context.outcome == "ok" or context.outcome in CLIENT_ENDED:
         return str(context.status) if context.status >= 400 else ""
     return context.outcome
 
@@ -96,7 +97,9 @@ def attributes(endpoint: Endpoint, call: Call, context: CallContext, prices: Pri
         found["gen_ai.request.model"] = call.named or call.alias
         found["gen_ai.response.model"] = target_state.target.model
         found["gateway.upstream"] = target_state.target.upstream
-        if (cost := prices.of_call(target_state.target, context.usage, context.attempts)) is not None:
+        target, charge = target_state.target, context.charge
+        cost = prices.of_call(target, context.usage, context.attempts) if charge is None else charge.usd
+        if cost is not None:
             found["gateway.cost_usd"] = cost
     if context.attempts:
         found["gateway.attempt.targets"] = [str(a.target) for a in context.attempts]

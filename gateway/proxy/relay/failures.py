@@ -5,7 +5,7 @@ Pure. The table in tests/proxy/test_faults.py lists the upstream faults that a c
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -29,6 +29,16 @@ from gateway.core.errors import (
     UpstreamTimedOut,
 )
 from gateway.core.exchange import Outcome
+from gateway.proxy.limits.endings import (
+    BROKEN_OFF,
+    CLIENT_DEADLINE,
+    NO_CONNECTION_IN_TIME,
+    NOT_SENT,
+    REFUSED,
+    TIMED_OUT,
+    UNREADABLE,
+    AttemptEnding,
+)
 from gateway.proxy.relay.deadlines import DeadlineExceeded
 from gateway.proxy.types import Headers
 
@@ -72,16 +82,34 @@ class Failure:
     """Nothing was sent: the concurrency limit was reached and the queue full, or the wait in it too long."""
     sent: bool = True
     """False: nothing was sent, because no connection came about."""
+    answer_bytes: int | None = None
+    """Of a complete response with HTTP 200 that is not an answer; None: the response was not complete."""
 
     @property
     def result(self) -> str:
         """The label `result` of gateway_attempts_total."""
+        if self.outcome == "client_deadline":
+            return self.outcome
         return "queue_full" if self.queue_full else self.cause or "refused"
+
+    @property
+    def ending(self) -> AttemptEnding:
+        """How the attempt ended, which decides what it is charged and which outcome the call has."""
+        if not self.sent:
+            return NO_CONNECTION_IN_TIME if self.outcome == "timeout" else NOT_SENT
+        if self.status is not None:
+            return REFUSED
+        if self.outcome in _DEADLINES:
+            return _DEADLINES[self.outcome]
+        return BROKEN_OFF if self.answer_bytes is None else UNREADABLE
 
     @property
     def full_text(self) -> str:
         """What the log says: `text`, and why."""
         return f"{self.text}: {self.detail}" if self.detail else self.text
+
+
+_DEADLINES: Mapping[Outcome, AttemptEnding] = {"timeout": TIMED_OUT, "client_deadline": CLIENT_DEADLINE}
 
 
 class AttemptFailed(Exception):
@@ -112,14 +140,16 @@ def _of_transport(error: TransportError) -> Failure:
     return Failure("error", "sent what is not HTTP", retryable=True)
 
 
-def of_deadline(error: DeadlineExceeded, *, shortened: bool = False) -> Failure:
+def of_deadline(error: DeadlineExceeded, *, shortened: bool = False, by_client: bool = False) -> Failure:
     """A target that timed out is not retried: it would probably time out again, and the client pays for the wait.
 
     shortened: the target had less than the configured total, because the caller asked for less or because earlier
     attempts used a part. If the total passed then, the target is not at fault: no configured limit of its own had.
+    by_client: the caller had asked for the shorter total; once it has passed, that is an outcome of its own.
     """
     fault = not (error.paused or (error.total and shortened))
-    return Failure("timeout", f"timed out: {error}", "timeout", target_fault=fault)
+    outcome: Outcome = "client_deadline" if error.total and by_client else "timeout"
+    return Failure("timeout", f"timed out: {error}", outcome, target_fault=fault)
 
 
 def of_redirect(status: int, location: bytes) -> Failure:
@@ -244,6 +274,17 @@ def _until(value: bytes, now: datetime) -> float | None:
 
 
 @dataclass(frozen=True, slots=True)
+class AttemptNote:
+    """How one attempt ended, as it is noted in the call's context."""
+
+    result: str
+    """The label `result` of gateway_attempts_total."""
+    ending: AttemptEnding
+    failure: str | None
+    """None: it answered."""
+
+
+@dataclass(frozen=True, slots=True)
 class FailedAttempt:
     """A failure with its target and duration, for the sentence that lists them."""
 
@@ -251,6 +292,11 @@ class FailedAttempt:
     """The target, as "upstream/model"."""
     failure: Failure
     seconds: float
+
+
+def client_deadline(text: str) -> UpstreamTimedOut:
+    """The error for a call that its client's own deadline has ended."""
+    return UpstreamTimedOut(f"x-gateway-timeout-s: {text}", code="client_deadline", retry=False)
 
 
 def verdict(
@@ -286,6 +332,8 @@ def verdict(
     text = f'{who} of "{alias}" failed: {attempts}'
     if all(f.failure.queue_full or f.failure.cause == "rate_limit" for f in failed):
         return QueueFull(f"{text}; retry, or raise `concurrency` or `queue` of the upstream", retry_after_s=1.0)
+    if failed[-1].failure.outcome == "client_deadline":
+        return client_deadline(f"no answer in time from {attempts}")
     if failed[-1].failure.outcome == "timeout":
         return UpstreamTimedOut(text, retry=False)
     if all(f.failure.status == 503 or f.failure.queue_full for f in failed):

@@ -21,14 +21,17 @@ from gateway.observability.eval_metrics import ProxyMetrics
 from gateway.observability.fast_counters import FastCounter
 from gateway.proxy.http.auth.authorized import AuthorizedTransport, refuses_time
 from gateway.proxy.http.client.transport import UpstreamReply
+from gateway.proxy.limits.endings import ANSWERED, CLIENT_LEFT, NO_CONNECTION_IN_TIME, NOT_SENT, STOPPED, UNREADABLE
 from gateway.proxy.relay import replies
 from gateway.proxy.relay.continuation import prefilled
 from gateway.proxy.relay.deadlines import Deadlines, Ticker
 from gateway.proxy.relay.failures import (
     AttemptFailed,
+    AttemptNote,
     ErrorReply,
     FailedAttempt,
     Failure,
+    client_deadline,
     of_deadline,
     of_full_queue,
     of_redirect,
@@ -52,6 +55,9 @@ log = logging.getLogger("gateway")
 
 _MAX_ERROR_BYTES = 1 << 20
 _LOG_EVERY_S = 60.0  # for each target, besides the lines about its breaker
+_OK = AttemptNote("ok", ANSWERED, None)
+_GONE = AttemptNote("client_gone", CLIENT_LEFT, "client gone")
+_STOPPED = AttemptNote("stopped", STOPPED, "gateway stopped")
 
 
 class Relay:
@@ -109,8 +115,12 @@ class Relay:
             except asyncio.CancelledError:
                 if not deadlines.fired or context.client_gone:
                     raise
+                text = str(deadlines.take_error())
+                if state.client_deadline:
+                    context.outcome = "client_deadline"
+                    raise client_deadline(text) from None
                 context.outcome = "timeout"
-                raise UpstreamTimedOut(str(deadlines.take_error()), retry=False) from None
+                raise UpstreamTimedOut(text, retry=False) from None
 
     async def _retry(self, state: RelayState, target_state: TargetState, failure: Failure) -> Failure | None:
         """Retries the same target until it answers (None) or its failure rules out another retry."""
@@ -160,7 +170,8 @@ class Relay:
             if not state.deadlines.fired or state.context.client_gone:
                 self._note_abandoned(state, target_state, started)
                 raise
-            failure = of_deadline(state.deadlines.take_error(), shortened=state.total_shortened)
+            late, by_client = state.deadlines.take_error(), state.client_deadline
+            failure = of_deadline(late, shortened=state.total_shortened, by_client=by_client)
         except ClientGone:  # while its form was being read
             state.context.client_gone = True
             self._note_abandoned(state, target_state, started)
@@ -227,6 +238,7 @@ class Relay:
                 with call.upload.pausing(deadlines):
                     reply = await target_state.upstream.transport.send(request, timeouts.connect_s)
         finally:
+            context.connecting = request.connecting
             del request  # a stream would hold its body to the end
             waited_s = self._clock() - sent_at
             context.upstream_s += waited_s
@@ -247,21 +259,22 @@ class Relay:
         source = state.context.error_source
         if source == "target":
             target_state.record_failure(state.call.caller.name)
-            self._note(state, target_state, started, "error", status, "ended its stream with an error")
+            note = AttemptNote("error", UNREADABLE, "ended its stream with an error")
+            self._note(state, target_state, started, status, note)
             return
         if source is not None:
             target_state.breaker.release_probe()
-            self._note(state, target_state, started, "refused", status, "reported a failed answer in HTTP 200")
+            note = AttemptNote("refused", UNREADABLE, "reported a failed answer in HTTP 200")
+            self._note(state, target_state, started, status, note)
             return
         target_state.breaker.record_success()
-        self._note(state, target_state, started, "ok", status, None)
+        self._note(state, target_state, started, status, _OK)
 
     def _note_abandoned(self, state: RelayState, target_state: TargetState, started: float) -> None:
         """The client left or the gateway stops, which says nothing about the target."""
         target_state.breaker.release_probe()
-        gone = state.context.client_gone
-        result, reason = ("client_gone", "client gone") if gone else ("stopped", "gateway stopped")
-        self._note(state, target_state, started, result, state.context.status or None, reason)
+        note = _GONE if state.context.client_gone else _STOPPED
+        self._note(state, target_state, started, state.context.status or None, note)
 
     def _note_failed(self, state: RelayState, target_state: TargetState, failure: Failure, started: float) -> Failure:
         breaker = target_state.breaker
@@ -274,7 +287,10 @@ class Relay:
         else:
             breaker.release_probe()
         state.context.failure = failure.full_text
-        self._note(state, target_state, started, failure.result, failure.status, failure.text, failure.sent)
+        if failure.answer_bytes is not None:
+            state.context.answer_bytes = failure.answer_bytes
+        note = AttemptNote(failure.result, failure.ending, failure.text)
+        self._note(state, target_state, started, failure.status, note)
         state.failed.append(FailedAttempt(target_state.name, failure, self._clock() - started))
         return failure
 
@@ -292,17 +308,20 @@ class Relay:
         state: RelayState,
         target_state: TargetState,
         started: float,
-        result: str,
         status: int | None,
-        failure: str | None,
-        sent: bool = True,
+        note: AttemptNote,
     ) -> None:
-        context = state.context
-        context.sent = context.sent or sent
+        context, ending = state.context, note.ending
         seconds = self._clock() - started
         usage, context.attempt_usage = context.attempt_usage, None
-        context.attempts.append(Attempt(target_state.target, status, failure, seconds, usage))
-        cell = (target_state.target.upstream, result)
+        context.attempts.append(Attempt(target_state.target, status, note.failure, seconds, usage))
+        if context.connecting:
+            ending, context.connecting = NOT_SENT, False
+        if ending is not NOT_SENT and ending is not NO_CONNECTION_IN_TIME:
+            context.sent = True
+        if usage is None or ending is not ANSWERED:
+            context.note_unmetered(target_state.target, ending, usage)
+        cell = (target_state.target.upstream, note.result)
         if cell not in self._attempts:
             self._attempts[cell] = self._metrics.counts.of(self._metrics.attempts, *cell)
         self._attempts[cell].n += 1
@@ -310,9 +329,7 @@ class Relay:
     async def _send_failure(self, state: RelayState, answer: ErrorReply | GatewayError) -> None:
         """No target answered: passes on an upstream's refusal, or raises the gateway's own error."""
         context = state.context
-        context.outcome = state.failed[-1].failure.outcome if state.failed else "upstream_error"
-        if context.outcome == "cut":
-            context.outcome = "upstream_error"
+        context.outcome = state.failed[-1].failure.ending.outcome if state.failed else "upstream_error"
         if isinstance(answer, GatewayError):
             context.queue_full = isinstance(answer, QueueFull)
             raise answer
@@ -338,7 +355,7 @@ class Relay:
             self._metrics.counts.of(self._metrics.continued, state.call.alias, "continued").n += 1
             return
         context, sent = state.context, state.sent
-        context.outcome = failure.outcome if failure.outcome == "timeout" else "cut"
+        context.outcome = failure.ending.cut_outcome
         self._metrics.counts.of(self._metrics.continued, state.call.alias, "ended").n += 1
         if sent is None or state.route.on_cut == "off":
             return  # the connection closes before the response's end, which is how HTTP says "cut"

@@ -83,7 +83,7 @@ async def _held(state: RelayState, target_state: TargetState, reply: UpstreamRep
         answer, usage, error_source = target_state.upstream.dialect.answer(state.call, body)
     except ValueError as error:
         text = target_state.upstream.mask.text(f"returned HTTP 200 without an answer: {error}")
-        raise AttemptFailed(Failure("error", text, retryable=True)) from error
+        raise AttemptFailed(Failure("error", text, retryable=True, answer_bytes=len(body))) from error
     context.usage = context.attempt_usage = usage
     if target_state.reports_load:
         _record_load(target_state, reply)
@@ -218,7 +218,7 @@ def _pass_on(
     if response.enabled:
         response.add(data)
     client.write_nowait(data)
-    context.pieces += 1
+    context.pieces += data.count(b"\n\n") or 1
     deadlines.resume()
     return True
 
@@ -248,7 +248,7 @@ async def _next(state: RelayState, reply: UpstreamReply, reader: Reader | Splice
 
 async def _send(state: RelayState, data: bytes) -> None:
     state.context.response.add(data)
-    state.context.pieces += 1
+    state.context.pieces += data.count(b"\n\n") or 1
     await state.client.write(data)
 
 

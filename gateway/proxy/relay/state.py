@@ -10,8 +10,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from gateway.core.errors import GatewayError
-from gateway.core.exchange import Attempt, Outcome, Usage
+from gateway.core.exchange import Attempt, Outcome, Target, Usage
 from gateway.proxy.dialects.types import ErrorSource, Reader
+from gateway.proxy.limits.charge import Charge
+from gateway.proxy.limits.endings import ANSWERED, AttemptEnding, UnmeteredAttempt
 from gateway.proxy.limits.limiter import CallReservation
 from gateway.proxy.relay.deadlines import Deadlines
 from gateway.proxy.relay.failures import FailedAttempt
@@ -81,7 +83,11 @@ class CallContext:
     sent: bool = False
     """Some attempt has sent the request, or a part of it."""
     pieces: int = 0
-    """The pieces in which the stream's content has arrived: about its output tokens."""
+    """Events of the current attempt's stream that have arrived: about its output tokens."""
+    unmetered: tuple[UnmeteredAttempt, ...] = ()
+    """The attempts that were sent and of which the upstream has not reported all that they used."""
+    charge: Charge | None = None
+    """What the call costs, once it has ended; None: nothing was sent, or its usage at the target's price."""
     spliced: bool = False
     """The stream was cut and continued by another target."""
     client_gone: bool = False
@@ -105,6 +111,21 @@ class CallContext:
     """The code of the gateway's own error response; "": none was sent."""
     ended_by: GatewayError | None = None
     """Why the gateway itself ends the answer; None: it does not."""
+
+    connecting: bool = False
+    """The current attempt still waits for its connection: nothing of it has been sent."""
+    answer_bytes: int = 0
+    """Of a complete response to the current attempt that is not an answer."""
+
+    def note_unmetered(self, target: Target, ending: AttemptEnding, usage: Usage | None) -> None:
+        """Keeps what is known of an attempt that has ended, unless nothing of it can be charged."""
+        pieces, self.pieces = self.pieces, 0
+        answer_bytes, self.answer_bytes = self.answer_bytes, 0
+        if ending.input == "nothing":
+            return
+        if ending is ANSWERED:
+            answer_bytes = len(self.first_bytes)
+        self.unmetered = (*self.unmetered, UnmeteredAttempt(target, ending, usage, pieces, answer_bytes))
 
     def upstream(self) -> str:
         """The upstream that answered, or was attempted last; "": none was."""
@@ -154,6 +175,11 @@ class RelayState:
     """Time slept between retries so far."""
     queued: bool = False
     """An attempt had to wait for a concurrency limiter."""
+
+    @property
+    def client_deadline(self) -> bool:
+        """The call's total deadline is the one that its client has asked for."""
+        return self.route.total_shortened and not self.route.shadow_of
 
     @property
     def total_shortened(self) -> bool:

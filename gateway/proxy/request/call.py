@@ -138,6 +138,7 @@ class Call:
     upload: Upload | None = None  # a multipart form that is still arriving; None: not a form
     passed: Headers = field(default_factory=list)  # the client's headers that some upstreams get (`pass_headers`)
     named: str = ""  # the model that the client named, where `alias` is the pattern that it matches
+    default_output: int | None = None  # the limit of its answers where it names none itself; None: none is added
     prefill: bool = False  # it asks for the likelihood of an answer: nothing that steers how one is drawn is set
 
     @property

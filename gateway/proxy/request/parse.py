@@ -17,6 +17,7 @@ from gateway.proxy.request.call import NO_OPTIONS, Call, Caller, RequestOptions
 from gateway.proxy.request.endpoints import Endpoint
 from gateway.proxy.request.headers import for_upstream, sane_id
 from gateway.proxy.request.json_splice import scan
+from gateway.proxy.request.output_limit import NUMBERS, checked_numbers
 from gateway.proxy.request.upload import Upload
 from gateway.proxy.types import HttpRequest
 
@@ -182,6 +183,10 @@ def _check(fields: dict[str, Any], endpoint: Endpoint) -> None:
         given = name in fields and fields[name] is not None
         if not given and all(fields.get(other) is None for other in endpoint.instead):
             raise BadRequest(f"missing required parameter: {name}", param=name, code="missing_required_parameter")
+    for name in NUMBERS:
+        if name in fields and type(fields[name]) is not int:
+            checked_numbers(fields, endpoint.api)
+            break
     if "messages" in endpoint.required and fields["messages"] is not ...:
         _check_messages(fields["messages"])
 

@@ -10,6 +10,17 @@ import pytest
 from gateway.core.exchange import Attempt, Target, Usage
 from gateway.core.prices import Price, Prices
 from gateway.proxy.limits.charge import Charge, charge_of, input_tokens_of
+from gateway.proxy.limits.endings import (
+    ANSWERED,
+    BROKEN_OFF,
+    CLIENT_DEADLINE,
+    CLIENT_LEFT,
+    STOPPED,
+    TIMED_OUT,
+    UNREADABLE,
+    AttemptEnding,
+    UnmeteredAttempt,
+)
 from gateway.proxy.relay.state import CallContext, HeldBytes
 from gateway.proxy.request.call import Call, Caller
 
@@ -20,9 +31,13 @@ STREAM = replace(CALL, stream=True)
 U = 1e-6
 
 
-def ended(*attempts: Attempt, outcome: Any = "ok", **fields: Any) -> CallContext:
+MOST = 50
+"""Output tokens that were reserved for the call."""
+
+
+def ended(*attempts: Attempt, outcome: Any = "ok", unmetered: Any = (), **fields: Any) -> CallContext:
     given = {"sent": bool(attempts), **fields}
-    context = CallContext(HeldBytes(False, 0), outcome, attempts=list(attempts), **given)
+    context = CallContext(HeldBytes(False, 0), outcome, attempts=list(attempts), unmetered=tuple(unmetered), **given)
     context.usage = fields.get("usage", attempts[-1].usage if attempts else None)
     return context
 
@@ -35,7 +50,16 @@ def failed(target: Target, status: int | None, usage: Usage | None = None) -> At
     return Attempt(target, status, "failed", 0.1, usage)
 
 
-GONE = Attempt(NEAR, None, "client gone", 0.1)
+def left(ending: AttemptEnding, call: Call = CALL, **known: Any) -> tuple[Call, CallContext]:
+    """A call whose only attempt ended so. known: what is known of it beyond its ending."""
+    gone = Attempt(NEAR, None, "ended", 0.1, known.get("usage"))
+    attempt = UnmeteredAttempt(NEAR, ending, known.pop("usage", None), **known)
+    return call, ended(gone, outcome=ending.outcome, unmetered=[attempt])
+
+
+def without_usage(target: Target, pieces: int = 0, answer_bytes: int = 0) -> UnmeteredAttempt:
+    return UnmeteredAttempt(target, ANSWERED, None, pieces, answer_bytes)
+
 
 CASES: list[tuple[str, Call, CallContext, Charge | None]] = [
     ("one answer", CALL, ended(answered(usage=Usage(10, 5))), Charge(10, 0, 5, 0, 20 * U, False)),
@@ -44,27 +68,41 @@ CASES: list[tuple[str, Call, CallContext, Charge | None]] = [
     ("nothing was tried", CALL, ended(outcome="upstream_error"), None),
     ("nothing was sent", CALL, ended(failed(NEAR, None), sent=False, outcome="upstream_error"), None),
     ("refused", CALL, ended(failed(NEAR, 400), outcome="upstream_error"), Charge(0, 0, 0, 0, 0.0, False)),
-    ("timed out", CALL, ended(failed(NEAR, None), outcome="timeout"), Charge(0, 0, 0, 0, 0.0, False)),
+    ("timed out", *left(TIMED_OUT), Charge(100, 0, MOST, 0, 200 * U, True)),
+    ("broken off", *left(BROKEN_OFF), Charge(100, 0, MOST, 0, 200 * U, True)),
+    ("stopped", *left(STOPPED), Charge(100, 0, MOST, 0, 200 * U, True)),
+    ("its own deadline", *left(CLIENT_DEADLINE), Charge(100, 0, MOST, 0, 200 * U, True)),
+    ("its own deadline within the stream", *left(CLIENT_DEADLINE, STREAM, pieces=7),
+     Charge(100, 0, 7, 0, 114 * U, True)),
     ("a fallback answered", CALL, ended(failed(NEAR, 503), answered(FAR, Usage(10, 5))),
      Charge(10, 0, 5, 0, 200 * U, False)),
+    ("a fallback answered after a timeout", CALL,
+     ended(failed(NEAR, None), answered(FAR, Usage(10, 5)), unmetered=[UnmeteredAttempt(NEAR, TIMED_OUT, None)]),
+     Charge(110, 0, MOST + 5, 0, (100 + 2 * MOST + 200) * U, True)),
     ("both billed", CALL, ended(failed(NEAR, 200, Usage(10, 0)), answered(FAR, Usage(10, 5))),
      Charge(20, 0, 5, 0, 210 * U, False)),
     ("one of both has no price", CALL, ended(failed(FREE, 200, Usage(10, 0)), answered(FAR, Usage(10, 5))),
      Charge(20, 0, 5, 0, None, False)),
-    ("no usage", CALL, ended(answered(), first_bytes=b"y" * 80), Charge(100, 0, 20, 0, 140 * U, True)),
-    ("a stream without usage", STREAM, ended(answered(), first_bytes=b"y" * 80, pieces=7),
+    ("no usage", CALL, ended(answered(), unmetered=[without_usage(NEAR, answer_bytes=80)]),
+     Charge(100, 0, 20, 0, 140 * U, True)),
+    ("a stream without usage", STREAM, ended(answered(), unmetered=[without_usage(NEAR, 7, 80)]),
      Charge(100, 0, 7, 0, 114 * U, True)),
-    ("gone before the answer", CALL, ended(GONE, outcome="client_gone", client_gone=True),
-     Charge(100, 0, 0, 0, 100 * U, True)),
-    ("gone within the stream", STREAM, ended(replace(GONE, status=200), outcome="client_gone", pieces=30),
-     Charge(100, 0, 30, 0, 160 * U, True)),
-    ("gone, input reported", STREAM,
-     ended(replace(GONE, status=200, usage=Usage(50, 1)), outcome="client_gone", pieces=30),
+    ("a page of a proxy instead of an answer", *left(UNREADABLE, answer_bytes=80),
+     Charge(100, 0, 20, 0, 140 * U, True)),
+    ("gone before the answer", *left(CLIENT_LEFT), Charge(100, 0, MOST, 0, 200 * U, True)),
+    ("gone within the stream", *left(CLIENT_LEFT, STREAM, pieces=30), Charge(100, 0, 30, 0, 160 * U, True)),
+    ("gone, input reported", *left(CLIENT_LEFT, STREAM, usage=Usage(50, 1), pieces=30),
      Charge(50, 0, 30, 0, 110 * U, True)),
-    ("cut", STREAM, ended(failed(NEAR, 200), outcome="cut", pieces=30), Charge(100, 0, 30, 0, 160 * U, True)),
-    ("cut and continued", STREAM, ended(failed(NEAR, 200), answered(FAR, Usage(100, 20)), pieces=30, spliced=True),
-     Charge(200, 0, 30, 0, (100 + 1000 + 400 + 200) * U, True)),
-    ("embeddings without usage", replace(CALL, api="embeddings"), ended(answered(), first_bytes=b"y" * 9000),
+    ("gone, all reported", *left(CLIENT_LEFT, STREAM, usage=Usage(50, 40), pieces=30),
+     Charge(50, 0, 40, 0, 130 * U, False)),
+    ("cut", *left(BROKEN_OFF, STREAM, pieces=30), Charge(100, 0, 30, 0, 160 * U, True)),
+    ("cut and continued", STREAM,
+     ended(failed(NEAR, 200), answered(FAR, Usage(100, 20)), spliced=True,
+           unmetered=[UnmeteredAttempt(NEAR, BROKEN_OFF, None, 10)]),
+     Charge(200, 0, 30, 0, (100 + 20 + 1000 + 400) * U, True)),
+    ("embeddings without usage", replace(CALL, api="embeddings"),
+     ended(answered(), unmetered=[without_usage(NEAR, answer_bytes=9000)]), Charge(100, 0, 0, 0, 100 * U, True)),
+    ("embeddings that nobody waited for", *left(CLIENT_LEFT, replace(CALL, api="embeddings")),
      Charge(100, 0, 0, 0, 100 * U, True)),
     ("no model ran", replace(CALL, api="count_tokens"), ended(answered(usage=Usage(10, 0))),
      Charge(0, 0, 0, 0, 0.0, False)),
@@ -73,7 +111,7 @@ CASES: list[tuple[str, Call, CallContext, Charge | None]] = [
 
 @pytest.mark.parametrize(("call", "context", "charge"), [c[1:] for c in CASES], ids=[c[0] for c in CASES])
 def test_a_call_is_charged_for_what_was_used(call: Call, context: CallContext, charge: Charge | None) -> None:
-    found = charge_of(call, context, PRICES)
+    found = charge_of(call, context, PRICES, MOST)
     if charge is None or found is None or charge.usd is None:
         assert found == charge
     else:
@@ -83,7 +121,7 @@ def test_a_call_is_charged_for_what_was_used(call: Call, context: CallContext, c
 def test_the_second_call_of_a_target_costs_as_much_as_the_first() -> None:
     """The price is remembered between them, under the target's name."""
     prices = Prices({"m": Price(1.0, 1.0)})
-    charges = [charge_of(CALL, ended(answered(usage=Usage(10, 5))), prices) for _ in range(2)]
+    charges = [charge_of(CALL, ended(answered(usage=Usage(10, 5))), prices, MOST) for _ in range(2)]
     assert charges == [Charge(10, 0, 5, 0, pytest.approx(15 * U), False)] * 2
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from gateway.config.derive import plans_of, prices_of
 from gateway.config.models import Config
-from gateway.proxy.limits.estimate import ModelEstimate, answers_of, estimates_of
+from gateway.proxy.limits.estimate import ModelEstimate, estimates_of
 
 
 def a_config(**changes: Any) -> Config:
@@ -75,22 +75,3 @@ def test_the_estimate_never_becomes_nothing() -> None:
     for _ in range(1000):
         estimate.learn(0)
     assert estimate.output >= 16
-
-
-@pytest.mark.parametrize(
-    ("fields", "n"),
-    [
-        ({}, 1),
-        ({"n": 3}, 3),
-        ({"n": None, "best_of": "4"}, 1),
-        ({"n": -2}, 1),
-        ({"n": 2, "best_of": 5}, 5),
-        ({"prompt": "one"}, 1),
-        ({"prompt": ["one", "two", "three"], "n": 2}, 6),
-        ({"prompt": [1, 2, 3]}, 1),  # tokens of one prompt
-        ({"prompt": [[1, 2], [3]]}, 2),
-        ({"prompt": []}, 1),
-    ],
-)
-def test_each_answer_of_a_request_is_reserved(fields: dict[str, Any], n: int) -> None:
-    assert answers_of(fields) == n

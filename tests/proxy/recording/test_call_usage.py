@@ -114,7 +114,7 @@ def test_a_plain_answer_costs_here_what_it_costs_for_limits(usage: Usage, price:
     call = Call("id", 0.0, 0.0, SEARCH, "chat", b"POST", b"/chat/completions", "chat", False, b"{}")
     context = CallContext(HeldBytes(False, 0), attempts=[Attempt(TARGET, 200, None, 0.1, usage)], usage=usage)
     known = Prices({} if price is None else {str(TARGET): price})
-    assert plain_charge(usage, price) == charge_of(call, context, known)
+    assert plain_charge(usage, price) == charge_of(call, context, known, 0)
 
 
 def test_a_call_outside_the_models_counts_unless_it_is_refused(books: Books) -> None:

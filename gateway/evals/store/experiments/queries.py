@@ -10,6 +10,7 @@ import orjson
 from sqlalchemy import ColumnElement, Connection, Text, and_, case, func, literal_column, null, or_, select
 
 from gateway.core.chunked import chunked
+from gateway.core.exchange import CLIENT_ENDED
 from gateway.core.plan import STRATA, Plan
 from gateway.evals.statistics.weighted_mean import StratumSums
 from gateway.evals.store.ledger import OUTSIDE_POPULATION
@@ -508,7 +509,7 @@ def measure_sums(connection: Connection, plan: LatestPlan) -> dict[tuple[str, st
 
 def _failure_sums() -> list[Any]:
     """1 for a call that failed, 0 for one that did not; a client that left tells nothing about the target."""
-    failed = case((exchanges.c.outcome == "client_gone", None), (exchanges.c.outcome == "ok", 0), else_=1)
+    failed = case((exchanges.c.outcome.in_(CLIENT_ENDED), None), (exchanges.c.outcome == "ok", 0), else_=1)
     return [
         func.count(failed).label("failure_n"),
         func.sum(failed).label("failure_sum"),
@@ -629,7 +630,7 @@ def served_answers(
         e.id, e.arm, unit, e.alias, TARGET, e.stratum, e.outcome, e.status, e.total_s,
         e.first_token_s, e.output_tokens, e.cost_usd, e.pi, func.length(e.request), e.received, e.empty,
     ).where(
-        e.plan == plan, e.role == "served", e.arm.in_(arms), e.outcome != "client_gone", e.received >= since
+        e.plan == plan, e.role == "served", e.arm.in_(arms), e.outcome.not_in(CLIENT_ENDED), e.received >= since
     )  # fmt: skip
     return [
         ServedAnswer(

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import orjson
 from sqlalchemy import Connection, RowMapping, Text, and_, case, func, literal_column, or_, select
 
+from gateway.core.exchange import CLIENT_ENDED
 from gateway.core.ramp import RampEvent, RampRecord, record_from_json
 from gateway.evals.store.engine import insert
 from gateway.evals.store.tables import TARGET, exchanges, ramp_events
@@ -106,7 +107,7 @@ def unit_failures(
     whole = and_(e.outcome == "ok", e.status < 400, own)
     whole = and_(whole, e.empty.is_not(True)) if empty_fails else whole
     share = func.avg(case((whole, 0.0), else_=1.0)).label("share")
-    ours = (e.plan == plan, e.role == "served", e.arm.in_(list(targets)), e.outcome != "client_gone")
+    ours = (e.plan == plan, e.role == "served", e.arm.in_(list(targets)), e.outcome.not_in(CLIENT_ENDED))
     drawn = [] if stratum is None else [e.stratum == stratum]
     within = (e.received >= span[0], e.received < span[1])
     by_unit = select(e.arm, share).where(*ours, *within, *drawn).group_by(e.arm, unit)

@@ -55,7 +55,12 @@ class Http1Transport:
     async def send(self, request: UpstreamRequest, connect_s: float) -> Http1Reply:
         pool = self._pools.get(request.origin) or self._add_pool(request.origin)
         head = encode_head(request, pool.origin.host)
-        reply = self._start(pool.take() or await pool.open(connect_s), request, head)
+        connection = pool.take()
+        if connection is None:
+            request.connecting = True
+            connection = await pool.open(connect_s)
+            request.connecting = False
+        reply = self._start(connection, request, head)
         if not reply.status:
             await reply.head()
             if reply.stale and not isinstance(request.body, AsyncIterator):

@@ -11,7 +11,7 @@ from gateway.proxy.types import Headers
 
 @dataclass(slots=True)  # not frozen: built for every call, and a frozen dataclass costs more to fill
 class UpstreamRequest:
-    """One HTTP request, ready to be written. Never assigned to after it is built."""
+    """One HTTP request, ready to be written. Only its transport assigns to it after it is built."""
 
     method: bytes
     origin: str
@@ -26,6 +26,8 @@ class UpstreamRequest:
     """Of a streamed body, in bytes; None: it is sent chunked."""
     stream: bool = False
     """The reply is a stream: its first bytes should arrive as soon as possible."""
+    connecting: bool = False
+    """Its connection is being opened, so nothing of it has been written. A transport may leave it as it is."""
 
 
 class UpstreamReply(Protocol):

@@ -1,0 +1,76 @@
+"""How an attempt at an upstream can end: what it is charged then, and which outcome its call has. Pure.
+
+This table is the only place that decides it. The relay notes one of these endings for each attempt, charge.py charges
+by it, and docs/limits.md shows it; a test compares the three.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from gateway.core.exchange import Outcome, Target, Usage
+
+InputCharge = Literal["estimated", "nothing"]
+"""`estimated`: one token for 4 bytes of the request, and 1000 for each file in it."""
+OutputCharge = Literal["arrived", "reserved", "nothing"]
+"""`arrived`: one token for each event of a stream, or for 4 bytes of a plain answer. `reserved`: all that the request
+allows: `max_tokens` for each answer, or without it what was learned."""
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptEnding:
+    """One row of the table. What an upstream reports always counts; the charges are of what it does not report."""
+
+    name: str
+    """In the first column of the table in docs/limits.md."""
+    input: InputCharge
+    plain_output: OutputCharge
+    """Of an answer in one piece, of which nobody can tell how much was produced before it was complete."""
+    stream_output: OutputCharge
+    outcome: Outcome
+    """Of a call whose last attempt ended so, before anything was sent to the client."""
+    cut_outcome: Outcome
+    """The same, after the beginning of a stream was sent."""
+
+
+_ALL: tuple[InputCharge, OutputCharge, OutputCharge] = ("estimated", "reserved", "arrived")
+_ARRIVED: tuple[InputCharge, OutputCharge, OutputCharge] = ("estimated", "arrived", "arrived")
+_NOTHING: tuple[InputCharge, OutputCharge, OutputCharge] = ("nothing", "nothing", "nothing")
+
+ANSWERED = AttemptEnding("answered", *_ARRIVED, "ok", "ok")
+UNREADABLE = AttemptEnding("HTTP 200 with an error, or with what is not an answer", *_ARRIVED, "upstream_error", "cut")
+BROKEN_OFF = AttemptEnding("the upstream's connection broke off", *_ALL, "upstream_error", "cut")
+TIMED_OUT = AttemptEnding("a configured timeout has passed", *_ALL, "timeout", "timeout")
+CLIENT_DEADLINE = AttemptEnding(
+    "the client's own deadline has passed (`x-gateway-timeout-s`)", *_ALL, "client_deadline", "client_deadline"
+)
+CLIENT_LEFT = AttemptEnding("the client left", *_ALL, "client_gone", "client_gone")
+STOPPED = AttemptEnding("the gateway stopped, or the key was disabled", *_ALL, "cut", "cut")
+REFUSED = AttemptEnding("refused by the upstream (HTTP 3xx, 4xx or 5xx)", *_NOTHING, "upstream_error", "cut")
+NO_CONNECTION_IN_TIME = AttemptEnding("no connection came about in time", *_NOTHING, "timeout", "timeout")
+NOT_SENT = AttemptEnding("no connection, or a full queue", *_NOTHING, "upstream_error", "cut")
+
+ENDINGS = (
+    ANSWERED, UNREADABLE, BROKEN_OFF, TIMED_OUT, CLIENT_DEADLINE, CLIENT_LEFT, STOPPED, REFUSED,
+    NO_CONNECTION_IN_TIME, NOT_SENT,
+)  # fmt: skip
+"""The rows, in the order of the documentation."""
+
+
+@dataclass(frozen=True, slots=True)
+class UnmeteredAttempt:
+    """An attempt of which the upstream has not reported all that it used."""
+
+    target: Target
+    ending: AttemptEnding
+    usage: Usage | None
+    """What it reported; None: nothing."""
+    pieces: int = 0
+    """Events of its stream that arrived."""
+    answer_bytes: int = 0
+    """Of a plain answer that arrived."""
+
+    @property
+    def input_estimated(self) -> bool:
+        return self.usage is None and self.ending.input == "estimated"

@@ -1,0 +1,129 @@
+"""The numbers of a request that bound its output, read as the upstream that gets them reads them. Pure.
+
+Servers accept `2000.0` for 2000; each API reads its own names and ignores all others. What is reserved for a call, what
+it is charged and what is refused as unreadable all come from here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from gateway.core.errors import BadRequest
+from gateway.proxy.request.call import Api, Call
+from gateway.proxy.request.json_splice import items, scan
+
+_CHAT = ("max_completion_tokens", "max_tokens")
+LIMIT_NAMES: Mapping[str, tuple[str, ...]] = {
+    "chat": _CHAT,
+    "chat_batch": _CHAT,
+    "completions": ("max_tokens",),
+    "generate": ("max_tokens",),
+    "responses": ("max_output_tokens",),
+    "compact": ("max_output_tokens",),
+    "messages": ("max_tokens",),
+}
+"""The names under which an API reads the most output tokens of one answer. Of several, servers differ in which wins, so
+the largest counts."""
+GENERATES = frozenset(LIMIT_NAMES)
+"""The APIs whose output is text that is counted in tokens."""
+
+_WITH_COUNTS = frozenset({"chat", "chat_batch", "completions", "generate"})
+_COUNTS = ("n", "best_of")
+_WIDER = "n_predict"  # llama.cpp's; where it is present, max_tokens is not read
+_NESTED: Mapping[str, str] = {"generate": "sampling_params"}  # the member that holds them
+NUMBERS = (*_CHAT, "max_output_tokens", *_COUNTS, _WIDER, *_NESTED.values())
+"""The top-level members that `checked_numbers` reads."""
+_MOST = 10**15  # larger numbers count as this one
+_COUNTED_ITEMS = 1000
+
+
+def checked_numbers(fields: dict[str, Any], api: Api) -> None:
+    """Turns integral floats into integers, where this API reads them. Raises BadRequest for what is not a number."""
+    names = (*LIMIT_NAMES.get(api, ()), *(_COUNTS if api in _WITH_COUNTS else ()))
+    if api in _NESTED:
+        nested = fields.get(_NESTED[api])
+        if nested is ...:
+            raise BadRequest(f"{_NESTED[api]} is larger than 64 KB", param=_NESTED[api])
+        if isinstance(nested, dict):
+            fields[_NESTED[api]] = {**nested, **_integers(nested, names, f"{_NESTED[api]}.")}
+        return
+    if api in ("chat", "completions"):
+        names = (*names, _WIDER)
+    fields |= _integers(fields, names)
+
+
+def _integers(fields: Mapping[str, Any], names: tuple[str, ...], prefix: str = "") -> dict[str, int]:
+    return {
+        name: _integer(fields[name], prefix + name) for name in names if name in fields and fields[name] is not None
+    }
+
+
+def _integer(value: Any, name: str) -> int:
+    integral = type(value) is float and value.is_integer()
+    if type(value) is not int and not integral:
+        shown = "text" if isinstance(value, str) or value is ... else str(value)[:40]
+        raise BadRequest(f"{name} must be an integer, not {shown}", param=name)
+    return min(int(value), _MOST)
+
+
+def output_limit(api: str, fields: Mapping[str, Any]) -> int:
+    """The most output tokens of one answer that the request allows; 0: it names none. Takes no call for most APIs."""
+    read: Mapping[str, Any] = fields
+    if api in _NESTED:
+        nested = fields.get(_NESTED[api])
+        read = nested if isinstance(nested, dict) else {}
+    most = 0
+    for name in LIMIT_NAMES[api]:
+        if name in read and type(read[name]) is int and read[name] > most:
+            most = read[name]
+    if most and _WIDER in read and type(read[_WIDER]) is int:
+        most = max(most, read[_WIDER]) if read[_WIDER] >= 0 else 0  # below 0: without a limit
+    return most
+
+
+def answers_of(call: Call) -> int:
+    """How many answers a request has generated: `n` (or `best_of`) for each of its prompts or conversations."""
+    if call.api not in _WITH_COUNTS:
+        return 1
+    read: Any = call.fields.get(_NESTED[call.api]) if call.api in _NESTED else call.fields
+    counts = [read[name] for name in _COUNTS if isinstance(read, dict) and type(read.get(name)) is int]
+    return max(1, *counts) * _prompts(call) if counts else _prompts(call)
+
+
+def _prompts(call: Call) -> int:
+    if call.api == "chat_batch":
+        return _items(call.body, b"messages")
+    prompt = call.fields.get("prompt")
+    if call.api != "completions" or prompt is None:
+        return 1
+    if prompt is ...:
+        return _items(call.body, b"prompt")
+    return len(prompt) if isinstance(prompt, list) and prompt and not isinstance(prompt[0], int | float) else 1
+
+
+def _items(body: bytes, name: bytes) -> int:
+    """The items of a top-level array, unless they are numbers. Above 1000, the most that there can be."""
+    try:
+        start, end = scan(body)[name]
+        array = body[start:end]
+        found = 0
+        for found, (begin, _) in enumerate(items(array), 1):
+            if found == 1 and array[begin : begin + 1] not in (b'"', b"[", b"{"):
+                return 1
+            if found == _COUNTED_ITEMS:
+                return array.count(b",") + 1
+    except (KeyError, ValueError):
+        return 1
+    return max(1, found)
+
+
+DEFAULTED = frozenset({"chat", "completions", "responses", "messages", "chat_batch"})
+"""The APIs to whose requests a limit can be added. Those of messages need their own where they pass unchanged."""
+
+
+def default_name(api: str, kind: str) -> str | None:
+    """The member that limits one answer at an upstream of this kind; None: the API has none, or requires its own."""
+    if api == "chat":  # OpenAI's reasoning models refuse max_tokens; other providers know only that
+        return "max_completion_tokens" if kind in ("openai", "azure") else "max_tokens"
+    return {"completions": "max_tokens", "responses": "max_output_tokens", "chat_batch": "max_tokens"}.get(api)
