@@ -12,6 +12,7 @@ from typing import Any
 
 from gateway.core.likelihood import REFUSALS
 from gateway.core.plan import CONTROL, FAILURE_METRICS, FEEDBACK, REPEAT, Plan
+from gateway.core.request_refusals import REFUSED
 from gateway.evals.experiments.completeness import OneSided, completeness_gate
 from gateway.evals.experiments.family import holm
 from gateway.evals.experiments.gates import (
@@ -292,9 +293,12 @@ def _independence(plan: Plan) -> Independence | None:
 
 
 def guardrails_of(plan: Plan) -> tuple[str, ...]:
-    """The guardrails that the verdict waits for. A ramp tests those on feedback itself, step by step."""
+    """The guardrails that the verdict waits for. A ramp tests those on feedback itself, step by step. In a split,
+    refused requests are no failures, so a guardrail on failures has one on refusals next to it."""
     served_later = plan.ramp is not None
-    return tuple(g.metric for g in plan.guardrails if not (served_later and g.metric.startswith(FEEDBACK)))
+    found = [g.metric for g in plan.guardrails if not (served_later and g.metric.startswith(FEEDBACK))]
+    refusals = plan.mode == "split" and margin_of(plan, REFUSED) is not None  # pairs count them as failures
+    return (*found, REFUSED) if refusals else tuple(found)
 
 
 def _comparisons(

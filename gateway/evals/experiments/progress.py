@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 
-from gateway.core.plan import REPEAT, Plan
+from gateway.core.plan import FAILURE_METRICS, REPEAT, Plan
+from gateway.core.request_refusals import REFUSALS_APART_RULES, REFUSED
 from gateway.evals.experiments.metrics import (
     OF_GATES,
     JoinedPair,
@@ -149,4 +150,8 @@ def margin_of(plan: Plan, metric: Metric | str) -> float | None:
     name = metric if isinstance(metric, str) else metric.name
     if name == plan.primary or (isinstance(metric, Metric) and metric.source in OF_GATES):
         return plan.margin
-    return next((g.margin for g in plan.guardrails if g.metric == name), None)
+    of_failures = name == REFUSED and plan.rules >= REFUSALS_APART_RULES  # what failures may be, refusals may be
+    names = FAILURE_METRICS if of_failures else (name,)
+    if of_failures and plan.primary in FAILURE_METRICS:
+        return plan.margin
+    return next((g.margin for g in plan.guardrails if g.metric in names), None)

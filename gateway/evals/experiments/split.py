@@ -16,6 +16,7 @@ from typing import Literal
 import numpy as np
 
 from gateway.core.plan import CONTROL, FEEDBACK, Plan
+from gateway.core.request_refusals import REFUSALS_APART_RULES, REFUSED, REFUSING_STATUSES
 from gateway.evals.experiments.feedback_outcomes import FeedbackValues, feedback_values, terms_of
 from gateway.evals.experiments.gates import srm_gate
 from gateway.evals.experiments.latency_difference import P95, p95_of, slow_share_comparison
@@ -24,6 +25,7 @@ from gateway.evals.experiments.progress import margin_of
 from gateway.evals.experiments.report import ArmResponse, Comparison, Estimate, GateResult, Responses, Role
 from gateway.evals.experiments.sequences import BURN_IN, SequenceRule
 from gateway.evals.experiments.slow_share import ArmSeconds, slow_share
+from gateway.evals.experiments.split_callers import outstanding, thinned_values, without
 from gateway.evals.experiments.verdict import with_findings
 from gateway.evals.statistics.asymptotic import Tuning, half_width, log_e_value
 from gateway.evals.statistics.domains import Floats
@@ -44,6 +46,7 @@ from gateway.evals.store.experiments.sequences import SequenceName
 from gateway.evals.store.query import Reading
 
 SRM = "srm"
+FAILURES = ("error_rate", "completion", REFUSED)  # metrics in which no caller has more than its share
 METHOD = "asymptotic confidence sequence on weighted means by unit, adjusted by what was known before"
 Cell = tuple[str, str, str, str]
 ScoredRow = tuple[str, float | None, str]  # (status, value in [0, 1], identity of the scorer)
@@ -110,7 +113,14 @@ def split_of(connection: Reading, plan: StoredPlan, candidate: str, now: float) 
     rows = served_answers(connection, plan.hash, (CONTROL, candidate), empty_fails=empty_fails)
     population = seen_populations(connection) if is_only_plan(connection, plan.plan) else {}
     known = unit_history(connection, plan.since, sorted({row.unit for row in rows}))
-    made = [compare_arms(rows, each, plan.plan, population, known) for each in outcomes(connection, rows)]
+    measured = outcomes(connection, rows)
+    if plan.plan.rules >= REFUSALS_APART_RULES:
+        measured = refusals_apart(measured, [refuses(row) for row in rows])
+    compare = _compare_by_caller if plan.plan.rules >= REFUSALS_APART_RULES else compare_arms
+    made = [
+        (compare if each.metric in FAILURES else compare_arms)(rows, each, plan.plan, population, known)
+        for each in measured
+    ]
     given = feedback_given(connection, [row.id for row in rows])
     names = sorted({*given, *(name for name in plan.plan.decides if name.startswith(FEEDBACK))})
     terms = terms_of(plan.plan, now)
@@ -143,6 +153,18 @@ def outcomes(connection: Reading, rows: Sequence[ServedAnswer]) -> list[ArmOutco
 
 def has_failed(row: ServedAnswer) -> bool:
     return row.outcome != "ok" or row.status >= 400 or row.empty
+
+
+def refuses(row: ServedAnswer) -> bool:
+    """Whether the upstream refused the request itself, which says nothing about the arm (core/request_refusals.py)."""
+    return row.status in REFUSING_STATUSES and row.outcome != "ok"
+
+
+def refusals_apart(found: Sequence[ArmOutcomes], refused: Sequence[bool]) -> list[ArmOutcomes]:
+    """The metrics without the answers that refuse their request, and the share of these as a metric of its own."""
+    out = np.array(refused, dtype=np.bool_)
+    apart = [replace(each, values=np.where(out, np.nan, each.values)) for each in found]
+    return [*apart, ArmOutcomes(REFUSED, out.astype(np.float64), -1.0, True)]
 
 
 def _column(rows: Sequence[ServedAnswer], name: str, *, timeouts: bool = False) -> Floats:
@@ -208,6 +230,29 @@ def compare_arms(
         method=METHOD,
     )
     return with_findings(made, SequenceRule("asymptotic", alpha), variance)
+
+
+def _compare_by_caller(
+    rows: Sequence[ServedAnswer],
+    of: ArmOutcomes,
+    plan: Plan,
+    population: Mapping[Cell, int],
+    known: Mapping[str, tuple[float, float]],
+) -> Comparison | None:
+    """The comparison with callers thinned; what is not shown without any one caller is not shown (callers.py)."""
+    fair = replace(of, values=thinned_values(rows, of.values))
+    found = compare_arms(rows, fair, plan, population, known)
+    if found is None or found.margin_found == "unclear":
+        return found
+    side = of.sign if found.margin_found != "inferior" else -of.sign
+    caller = outstanding(rows, fair.values, side)
+    if caller is None:
+        return found
+    less = compare_arms(rows, replace(fair, values=without(rows, fair.values, caller)), plan, population, known)
+    same = less is not None and (less.margin_found == "inferior") == (found.margin_found == "inferior")
+    if same and less is not None and less.margin_found != "unclear":
+        return found
+    return replace(found, margin_found="unclear", method=f"{METHOD}; not shown without the calls of {caller}")
 
 
 def compare_feedback(

@@ -54,12 +54,13 @@ class BetaBinomialMixture:
         return find_root(lambda s: self.log_mixture(s, v) - threshold, 0.0, largest)
 
 
-def bernoulli_interval(successes: float, n: int, alpha: float, n_opt: float) -> tuple[float, float]:
+def bernoulli_interval(successes: float, n: float, alpha: float, n_opt: float) -> tuple[float, float]:
     """Confidence sequence for the mean of values in [0, 1], a success rate above all; valid at every n at once.
 
     {p: m_p(successes - n p, n p (1 - p)) < 1/alpha} with the two-sided beta-binomial mixture of g = p, h = 1 - p.
-    successes: sum of the values, in [0, n]. n: >= 1. alpha: in (0, 1). n_opt: the n at which the interval is tightest,
-    > 0. Raises ValueError outside these domains. Assumes a constant conditional mean.
+    successes: sum of the values, in [0, n]. n: >= 1; of values with weights of at most 1, the sum of the weights, with
+    which the interval is valid too, if wider than it need be. alpha: in (0, 1). n_opt: the n at which the interval is
+    tightest, > 0. Raises ValueError outside these domains. Assumes a constant conditional mean.
     Source: Howard et al. 2021, proposition 7 and equation 22, with the sub-Bernoulli condition for [0, 1] (table 3).
     """
     at_least("n", n, 1)

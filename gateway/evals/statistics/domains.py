@@ -2,11 +2,13 @@
 
 import math
 from collections.abc import Iterable, Sequence
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 Floats = NDArray[np.float64]
+Number = TypeVar("Number", int, float)
 
 
 def inside(name: str, value: float, low: float = 0.0, high: float = 1.0) -> float:
@@ -40,7 +42,7 @@ def not_negative(name: str, value: float) -> float:
     return value if value == 0 else positive(name, value)
 
 
-def at_least(name: str, value: int, least: int) -> int:
+def at_least(name: str, value: Number, least: int) -> Number:
     """value, if value >= least; else ValueError."""
     if not value >= least:
         raise ValueError(f"{name}: {value!r}, expected {least} or more")

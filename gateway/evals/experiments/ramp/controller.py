@@ -28,13 +28,12 @@ from gateway.core.ramp import (
 )
 from gateway.evals.experiments.findings import Finding, current_plan, finding
 from gateway.evals.experiments.ramp.breakers import FRESH_S, breakers_of, late
+from gateway.evals.experiments.ramp.callers import blind_to_callers, caller_alarms, proved_without_any
 from gateway.evals.experiments.ramp.decision import decide_ramp, follow
 from gateway.evals.experiments.ramp.evidence import (
     AlarmTerms,
     RampEvidence,
     ServedFinding,
-    alarms_of,
-    blind_at,
     proofs_of,
 )
 from gateway.evals.experiments.ramp.served import failures_now, periods_of, served_values
@@ -169,7 +168,7 @@ class RampController:
         """The evidence of an alarm on errors; None: there is none, as far as a quick look shows."""
         terms, periods = AlarmTerms.of(plan.plan), periods_of(events)
         found = await self._store.look(lambda c: failures_now(c, plan, periods, now))
-        evidence = RampEvidence(now, served=alarms_of([found] if found else [], terms))
+        evidence = RampEvidence(now, served=caller_alarms([found] if found else [], terms))
         if plan.plan.rules >= 2:
             beats = (await self._corridor.state.gateways()).values()
             evidence = replace(evidence, breakers=breakers_of(beats, plan.plan.name, plan.hash, now))
@@ -217,7 +216,7 @@ def evidence_of(connection: Reading, plan: StoredPlan, events: Sequence[RampEven
     found = finding(connection, plan, candidate, now)
     periods = periods_of(events)
     read = served_values(connection, plan, periods, terms, now)
-    proofs = proofs_of(read.values, plan.plan)
+    proofs = proved_without_any(read.values, plan.plan, proofs_of)
     served_primary = (plan.plan.primary or "").startswith(FEEDBACK)
     verdict, sentence = _verdict(found, proofs) if served_primary else (found.decision.verdict, found.decision.sentence)
     serves = bool(periods) and periods[-1].step >= 0
@@ -228,12 +227,12 @@ def evidence_of(connection: Reading, plan: StoredPlan, events: Sequence[RampEven
         pairs=found.pairs.joined,
         decided=any(event.evidence.get("verdict") == "ship" for event in events),
         served_primary=served_primary,
-        served=(*alarms_of(read.values, terms), *read.findings),
+        served=(*caller_alarms(read.values, terms), *read.findings),
         proofs=proofs,
         units=read.units,
         requests=read.requests,
         usd=read.usd,
-        blind=serves and blind_at(read.values, terms, periods[-1].step),
+        blind=serves and blind_to_callers(read.values, terms, periods[-1].step),
         newest=read.newest if serves else found.pairs.last,
     )
 

@@ -91,6 +91,7 @@ def _holds(record: RampRecord, design: RampDesign, evidence: RampEvidence, now: 
     yield from (each for each in (evidence.breakers.holds, evidence.late) if each is not None)
     if now < record.cooling_until:
         yield f"cools down after a rollback for another {math.ceil(record.cooling_until - now)} s"
+    yield from _of_one_caller(evidence)
     if record.state == "ramp":
         yield from _too_early(record, design, evidence, now)
     if pace.frozen(now):
@@ -106,6 +107,15 @@ def _stale(evidence: RampEvidence, now: float, pace: RampPace) -> Iterator[str]:
         yield f"stale: the evidence is {max(now - evidence.at, evidence.lag_s):.0f} s behind"
     if evidence.lost_gateways:
         yield f"{evidence.lost_gateways} gateway processes stopped reporting; what they serve is not known"
+
+
+def _of_one_caller(evidence: RampEvidence) -> Iterator[str]:
+    for each in evidence.served:
+        if each.rests_on:
+            yield (
+                f"{each.metric} is worse in the calls of {each.rests_on} alone, which roll nothing back; look at them, "
+                "then roll back or override"
+            )
 
 
 def _too_early(record: RampRecord, design: RampDesign, evidence: RampEvidence, now: float) -> Iterator[str]:

@@ -21,6 +21,7 @@ import numpy as np
 
 from gateway.core.plan import FEEDBACK, Plan
 from gateway.core.ramp import VERDICT_PART
+from gateway.core.request_refusals import REFUSALS_APART_RULES, REFUSED
 from gateway.evals.experiments.progress import margin_of
 from gateway.evals.experiments.ramp.breakers import BreakerReport
 from gateway.evals.experiments.report import Estimate, Margin, Verdict, margin_finding
@@ -31,6 +32,7 @@ from gateway.evals.statistics.bernoulli import bernoulli_interval
 from gateway.evals.statistics.domains import Floats
 
 ERRORS = "error_rate"
+FAILURES = (ERRORS, REFUSED)  # metrics that an alarm sees from the first unit on
 ERROR_MARGIN = 0.02  # of the alarm on errors, where the plan gives none
 _N_OPT = 200.0  # units of an arm at which the bounds of failure rates are tightest
 
@@ -39,7 +41,7 @@ _N_OPT = 200.0  # units of an arm at which the bounds of failure rates are tight
 class ServedSums:
     """The values of one arm's units: each unit counts once, with its mean."""
 
-    n: int = 0
+    n: float = 0  # a sum of weights where callers are thinned
     total: float = 0.0
     squares: float = 0.0
 
@@ -57,7 +59,17 @@ class ServedSums:
         variance = max(self.squares / self.n - self.mean**2, 0.0)
         if bounded and self.n >= tuning.burn_in:
             variance += (half_width(1.0, self.n, tuning) / 2.0) ** 2
-        return ArmMean(self.mean, variance, float(self.n), self.n)
+        return ArmMean(self.mean, variance, float(self.n), round(self.n))
+
+
+@dataclass(frozen=True, slots=True)
+class CallerSums:
+    """One metric of one caller's units during one step."""
+
+    caller: str  # the name of a key, or the subject of a token
+    calls: int  # of both arms
+    a: ServedSums  # of the control
+    b: ServedSums  # of the candidate
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +82,16 @@ class StepValues:
     bounded: bool  # values are in [0, 1]
     a: ServedSums  # of the control
     b: ServedSums  # of the candidate
+    callers: tuple[CallerSums, ...] = ()  # the same by caller; empty: not known, as by the first rules of plans
+
+
+def of_callers(v: StepValues) -> StepValues:
+    """The values with the sums of its callers as those of its arms."""
+    return replace(v, a=_added([each.a for each in v.callers]), b=_added([each.b for each in v.callers]))
+
+
+def _added(sums: Sequence[ServedSums]) -> ServedSums:
+    return ServedSums(sum(s.n for s in sums), math.fsum(s.total for s in sums), math.fsum(s.squares for s in sums))
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +104,8 @@ class ServedFinding:
     margin: float
     found: Margin
     units: tuple[int, int]  # (control, candidate)
+    callers: int = 0  # whose units these are; 0: unknown
+    rests_on: str = ""  # the one caller without whom nothing is shown to be worse; "": none
 
     @property
     def raised(self) -> bool:
@@ -94,13 +118,14 @@ class ServedFinding:
         at = "" if self.step is None else f" at step {self.step + 1}"
         return (
             f"{self.metric}{at}: worse by more than {self.margin:g} on served answers (difference {d.value or 0.0:+.3g}"
-            f"{bound}; {self.units[1]} units of the candidate, {self.units[0]} of the control)"
+            f"{bound}; {self.units[1]} units of the candidate, {self.units[0]} of the control{_from(self.callers)})"
         )
 
     def fields(self) -> dict[str, Any]:
         return {
             "metric": self.metric, "step": self.step, "difference": self.difference.value, "low": self.difference.low,
             "high": self.difference.high, "margin": self.margin, "found": self.found, "units": list(self.units),
+            "callers": self.callers, "rests_on": self.rests_on,
         }  # fmt: skip
 
 
@@ -155,11 +180,19 @@ class AlarmTerms:
     @classmethod
     def of(cls, plan: Plan) -> AlarmTerms:
         """Errors, the primary and every guardrail of a plan with a ramp."""
-        names = dict.fromkeys((ERRORS, *plan.decides))
+        refused = (REFUSED,) if plan.rules >= REFUSALS_APART_RULES else ()
+        names = dict.fromkeys((ERRORS, *refused, *plan.decides))
         margins = {name: margin_of(plan, name) for name in names}
         known = {name: ERROR_MARGIN if margin is None else margin for name, margin in margins.items()}
+        known |= dict.fromkeys(refused, known[ERRORS])
         steps = len(plan.ramp.steps) if plan.ramp else 1
         return cls(known, (1.0 - VERDICT_PART) * plan.alpha / (steps * len(known)))
+
+
+def _from(callers: int) -> str:
+    if not callers:
+        return ""
+    return "; all from one caller" if callers == 1 else f"; from {callers} callers"
 
 
 def proof_metrics(plan: Plan) -> tuple[str, ...]:
@@ -170,7 +203,7 @@ def proof_metrics(plan: Plan) -> tuple[str, ...]:
 def alarms_of(values: Sequence[StepValues], terms: AlarmTerms) -> tuple[ServedFinding, ...]:
     """The finding of each metric and step that has an alarm and values in both arms."""
     known = [v for v in values if v.metric in terms.margins and v.a.n and v.b.n]
-    return tuple(_finding(v, terms.margins[v.metric], terms.alpha) for v in known)
+    return tuple(step_finding(v, terms.margins[v.metric], terms.alpha) for v in known)
 
 
 def blind_at(values: Sequence[StepValues], terms: AlarmTerms, step: int) -> bool:
@@ -178,14 +211,15 @@ def blind_at(values: Sequence[StepValues], terms: AlarmTerms, step: int) -> bool
     for v in values:
         if (v.metric, v.step) == (ERRORS, step) and v.a.n and v.b.n:
             dead = replace(v, b=ServedSums(v.b.n, float(v.b.n), float(v.b.n)))
-            return not _finding(dead, terms.margins[ERRORS], terms.alpha).raised
+            return not step_finding(dead, terms.margins[ERRORS], terms.alpha).raised
     return True
 
 
-def _finding(v: StepValues, margin: float, alpha: float) -> ServedFinding:
-    difference = _failure_difference(v, alpha) if v.metric == ERRORS else _difference(v, alpha)
+def step_finding(v: StepValues, margin: float, alpha: float) -> ServedFinding:
+    """The finding on one metric of one step; n of both arms must be at least 1."""
+    difference = _failure_difference(v, alpha) if v.metric in FAILURES else _difference(v, alpha)
     found = margin_finding(difference, margin)
-    return ServedFinding(v.metric, v.step, difference, margin, found, (v.a.n, v.b.n))
+    return ServedFinding(v.metric, v.step, difference, margin, found, (round(v.a.n), round(v.b.n)))
 
 
 def _failure_difference(v: StepValues, alpha: float) -> Estimate:
@@ -215,7 +249,7 @@ def _proof(values: Sequence[StepValues], name: str, plan: Plan, tuning: Tuning) 
     margin = margin_of(plan, name) or 0.0
     both = [v for v in values if v.a.n and v.b.n]
     estimate = _pooled(both, tuning)
-    units = (sum(v.a.n for v in both), sum(v.b.n for v in both))
+    units = (round(sum(v.a.n for v in both)), round(sum(v.b.n for v in both)))
     return ServedFinding(name, None, estimate, margin, margin_finding(estimate, margin), units)
 
 

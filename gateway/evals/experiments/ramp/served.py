@@ -3,25 +3,29 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from gateway.core.plan import CONTROL, FEEDBACK, Plan
 from gateway.core.ramp import RampEvent
+from gateway.core.request_refusals import REFUSALS_APART_RULES
 from gateway.evals.experiments.feedback_outcomes import feedback_values, terms_of
 from gateway.evals.experiments.latency_difference import P95, p95_of
 from gateway.evals.experiments.ramp.evidence import (
     ERRORS,
     AlarmTerms,
+    CallerSums,
     ServedFinding,
     ServedSums,
     ServedValues,
     StepValues,
+    of_callers,
 )
-from gateway.evals.experiments.split import ArmOutcomes, has_failed, outcomes
+from gateway.evals.experiments.split import ArmOutcomes, has_failed, outcomes, refusals_apart, refuses
 from gateway.evals.statistics.domains import Floats
+from gateway.evals.store.experiments.caller_failures import ArmInTime, caller_failures
 from gateway.evals.store.experiments.feedback_given import feedback_given
 from gateway.evals.store.experiments.plans import StoredPlan
 from gateway.evals.store.experiments.queries import ServedAnswer, served_answers
@@ -29,6 +33,7 @@ from gateway.evals.store.experiments.ramp import exposure_of, unit_failures
 from gateway.evals.store.query import Reading
 
 WATCHED_S = 86_400.0  # after the promotion, in which alarms still take the candidate back
+CALLERS_RULES = 2  # the first rules of a plan whose evidence is weighed by caller
 SETTLES_S = 1.0  # until every gateway applies a new share
 
 
@@ -94,8 +99,30 @@ def failures_now(connection: Reading, plan: StoredPlan, periods: Sequence[StepPe
     here = periods[-1]
     everything = plan.plan.ramp is not None and plan.plan.ramp.steps[here.step] == 1.0
     control = periods[-2] if everything and len(periods) > 1 else here
-    a = _failures(connection, plan, CONTROL, control)
-    return StepValues(ERRORS, here.step, -1.0, True, a, _failures(connection, plan, plan.plan.candidates[0][0], here))
+    arms = (CONTROL, control), (plan.plan.candidates[0][0], here)
+    if plan.plan.rules >= CALLERS_RULES:
+        return _with_callers(here.step, *(_caller_failures(connection, plan, *each) for each in arms))
+    a, b = (_failures(connection, plan, *each) for each in arms)
+    return StepValues(ERRORS, here.step, -1.0, True, a, b)
+
+
+def _caller_failures(
+    connection: Reading, plan: StoredPlan, arm: str, period: StepPeriod
+) -> dict[str, tuple[int, ServedSums]]:
+    """caller → (calls, sums of its units) of one arm."""
+    span, target = (period.start + SETTLES_S, period.end), str(plan.plan.target(arm))
+    of, fails = ArmInTime(arm, target, *span, drawn_stratum(plan.plan)), plan.plan.empty == "failed"
+    found = caller_failures(connection, plan.hash, of, keyed=_keyed(plan.plan), empty_fails=fails)
+    return {caller: (calls, ServedSums(*sums)) for caller, (calls, *sums) in found.items()}
+
+
+def _with_callers(
+    step: int, a: Mapping[str, tuple[int, ServedSums]], b: Mapping[str, tuple[int, ServedSums]]
+) -> StepValues:
+    none = (0, ServedSums())
+    of = [(name, a.get(name, none), b.get(name, none)) for name in sorted({*a, *b})]
+    callers = tuple(CallerSums(name, x[0] + y[0], x[1], y[1]) for name, x, y in of)
+    return of_callers(StepValues(ERRORS, step, -1.0, True, ServedSums(), ServedSums(), callers))
 
 
 def _failures(connection: Reading, plan: StoredPlan, arm: str, period: StepPeriod) -> ServedSums:
@@ -134,17 +161,20 @@ def _values(
         here = [row for row in here if row.arm != CONTROL] + [row for row in rows[i - 1] if row.arm == CONTROL]
     if not here:
         return
-    made = [_errors(here, plan), *(each for each in outcomes(connection, here) if each.metric != ERRORS)]
+    own = {arm: str(plan.target(arm)) for arm in {row.arm for row in here}}
+    made = [_errors(here, own), *(each for each in outcomes(connection, here) if each.metric != ERRORS)]
+    if plan.rules >= REFUSALS_APART_RULES:
+        made = refusals_apart(made, [refuses(row) and row.cell[2] == own[row.arm] for row in here])
     given = feedback_given(connection, [row.id for row in here])
     for name in sorted({name for name in plan.decides if name.startswith(FEEDBACK)}):
         found = feedback_values(here, given.get(name, {}), terms_of(plan, now))
         made.append(ArmOutcomes(name, found.values, 1.0, found.bounded))
-    yield from (_by_unit(here, each, period.step) for each in made)
+    by = _by_caller if plan.rules >= CALLERS_RULES else _by_unit
+    yield from (by(here, each, period.step) for each in made)
 
 
-def _errors(rows: Sequence[ServedAnswer], plan: Plan) -> ArmOutcomes:
-    """An arm fails with an answer that failed, and with one that a fallback had to give."""
-    own = {arm: str(plan.target(arm)) for arm in {row.arm for row in rows}}
+def _errors(rows: Sequence[ServedAnswer], own: Mapping[str, str]) -> ArmOutcomes:
+    """An arm fails with an answer that failed, and with one that a fallback had to give. own: target by arm."""
     failed = np.array([float(has_failed(row) or row.cell[2] != own[row.arm]) for row in rows])
     return ArmOutcomes(ERRORS, failed, -1.0, True)
 
@@ -153,6 +183,19 @@ def _by_unit(rows: Sequence[ServedAnswer], of: ArmOutcomes, step: int) -> StepVa
     a, b = (_sums([row.unit if (row.arm == CONTROL) == control else None for row in rows], of.values)
             for control in (True, False))  # fmt: skip
     return StepValues(of.metric, step, of.sign, of.bounded, a, b)
+
+
+def _by_caller(rows: Sequence[ServedAnswer], of: ArmOutcomes, step: int) -> StepValues:
+    """The same, each caller's units apart: a conversation that two callers name is a unit of each."""
+    at: dict[str, list[int]] = {}
+    for i, row in enumerate(rows):
+        at.setdefault(row.caller, []).append(i)
+    found = []
+    for caller, places in sorted(at.items()):
+        mine = _by_unit([rows[i] for i in places], replace(of, values=of.values[places]), step)
+        if mine.a.n or mine.b.n:
+            found.append(CallerSums(caller, len(places), mine.a, mine.b))
+    return of_callers(StepValues(of.metric, step, of.sign, of.bounded, ServedSums(), ServedSums(), tuple(found)))
 
 
 def _sums(units: Sequence[str | None], values: Floats) -> ServedSums:

@@ -608,6 +608,8 @@ class ServedAnswer:
     """Unix seconds."""
     empty: bool = False
     """It holds nothing, and the plan counts that as failed."""
+    caller: str = ""
+    """The name of the key, or the subject of the token."""
 
 
 def served_answers(
@@ -628,14 +630,14 @@ def served_answers(
     unit = func.coalesce(e.cluster, literal_column("'key '", Text) + e.caller) if keyed else e.cluster
     query = select(
         e.id, e.arm, unit, e.alias, TARGET, e.stratum, e.outcome, e.status, e.total_s,
-        e.first_token_s, e.output_tokens, e.cost_usd, e.pi, func.length(e.request), e.received, e.empty,
+        e.first_token_s, e.output_tokens, e.cost_usd, e.pi, func.length(e.request), e.received, e.empty, e.caller,
     ).where(
         e.plan == plan, e.role == "served", e.arm.in_(arms), e.outcome.not_in(CLIENT_ENDED), e.received >= since
     )  # fmt: skip
     return [
         ServedAnswer(
             row[0], row[1], row[2] or row[0], (row[1], row[3], row[4], row[5]), row[6], row[7], row[8], row[9], row[10],
-            row[11], row[12], int(row[13] or 0), row[14], empty_fails and bool(row[15]),
+            row[11], row[12], int(row[13] or 0), row[14], empty_fails and bool(row[15]), row[16],
         )
         for row in connection.execute(query.order_by(e.received, e.id))
     ]  # fmt: skip
