@@ -150,3 +150,40 @@ def test_nothing_served_is_nothing_known(read, served) -> None:
     assert read([served("control", 1100.0)], []).values == ()
     early = read([served("candidate", 500.0)], [StepPeriod(0, 1200.0, math.inf)])
     assert (early.values, early.requests) == ((), 1)
+
+
+def test_rules_2_read_values_by_caller_and_refusals_apart(ramped: Plan, exchange, keep) -> None:
+    """A refused request is no failure; and the quick look at failures says the same as the complete one."""
+    plan = replace(ramped, rules=2)
+    same = {"experiment": plan.name, "plan": plan.hash, "stratum": f"split:{plan.name}"}
+
+    def make(arm: str, n: int, **more: Any) -> Exchange:
+        found = {"target": plan.target(arm), "received": 1200.0 + n, "cluster": f"{arm}{n}", "caller": f"team{n % 3}"}
+        return exchange("1", arm=arm, **{**same, **found, **more})
+
+    records = [make("control", n) for n in range(12)] + [make("candidate", n) for n in range(9)]
+    records += [make("candidate", n, status=400, outcome="upstream_error") for n in range(20, 26)]
+    records += [make("candidate", n, status=429, outcome="upstream_error") for n in (30, 33)]
+    period = StepPeriod(0, 1000.0, math.inf)
+    with reading(keep(records)) as connection:
+        stored = StoredPlan(plan, plan.hash, "running", 0.0)
+        found = served_values(connection, stored, [period], AlarmTerms.of(plan), 5000.0)
+        quick = failures_now(connection, stored, [period], 5000.0)
+    errors, refused = of(found, "error_rate", 0), of(found, "request_refused", 0)
+    assert (errors.b.n, errors.b.total) == (11, 2)
+    assert (refused.b.n, refused.b.total) == (17, 6)
+    assert {c.caller: (c.a.n, c.b.n, c.b.total) for c in errors.callers} == {
+        "team0": (4, 5, 2), "team1": (4, 3, 0), "team2": (4, 3, 0),
+    }  # fmt: skip
+    assert quick is not None
+    assert (quick.a, quick.b) == (errors.a, errors.b)
+    assert [(c.caller, c.a, c.b) for c in quick.callers] == [(c.caller, c.a, c.b) for c in errors.callers]
+
+
+def test_rules_1_count_refusals_as_failures(served, read) -> None:
+    records = [served("control", 1100.0, cluster="a"), served("candidate", 1200.0, cluster="b", status=400,
+                                                              outcome="upstream_error")]  # fmt: skip
+    found = read(records, STEPS[:1])
+    errors = of(found, "error_rate", 0)
+    assert (errors.b.total, errors.callers) == (1.0, ())
+    assert not [v for v in found.values if v.metric == "request_refused"]
