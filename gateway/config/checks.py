@@ -185,6 +185,9 @@ def _upstream_mistakes(raw: dict[str, Any]) -> Iterator[str]:
     passthrough = raw.get("passthrough")
     if isinstance(passthrough, str):
         yield from _unknown_upstream("passthrough", passthrough, raw)
+    for api, upstream in passthrough.items() if isinstance(passthrough, dict) else ():
+        if isinstance(upstream, str):
+            yield from _unknown_upstream(f"passthrough.{api}", upstream, raw)
 
 
 def _unknown_upstream(path: str, name: str, raw: dict[str, Any]) -> Iterator[str]:

@@ -240,6 +240,25 @@ class StoreConfig(Section):
     """Size of the store beyond which the oldest exchanges are deleted. Default: unlimited."""
 
 
+class Passthrough(Section):
+    """The upstreams of requests to paths that are not routed by model, by the API that the client speaks."""
+
+    openai: str | None = None
+    """The upstream of all requests but Anthropic's. Default: they get HTTP 404."""
+    anthropic: str | None = None
+    """The upstream of requests below /v1/messages, and of those with the header `anthropic-version`. Default: they get
+    HTTP 404."""
+
+
+class ResponsesConfig(Section):
+    """Stored responses of the Responses API."""
+
+    seal: bool = True
+    """Add to the ids of responses a seal of the key and of the upstream, so that only that key can read, continue or
+    delete them. `false` leaves ids as the upstream writes them, for a gateway of one tenant: every key can then use
+    every response that the upstream's credential reaches."""
+
+
 class Config(Section):
     """gateway.yaml: the configuration of gateway and consumer."""
 
@@ -259,14 +278,17 @@ class Config(Section):
     """Servers that requests can go to."""
     models: Annotated[dict[Name, Model], Field(min_length=1)]
     """The model names that clients may use."""
-    defaults: dict[WithDefault, Name] = Field({})
-    """The model of a request that names none, by API, such as `{moderations: guard, responses: chat}`. Default: such a
-    request gets HTTP 400. That of `responses` also holds for their `compact` and `input_tokens`. Forms of audio must
-    name their model."""
+    defaults: dict[WithDefault, Name] | Literal["auto"] = Field({})
+    """The model of a request that names none, by API, such as `{moderations: guard, responses: chat}`. `auto`: the only
+    model that its key may use; a key with several must name one. Default: such a request gets HTTP 400. That of
+    `responses` also holds for their `compact` and `input_tokens`. Forms of audio must name their model."""
     sampling: Sampling = Sampling()
     """The share of calls that is recorded and scored."""
-    passthrough: str | None = None
-    """The upstream that gets requests to all other /v1/ paths. Default: such requests get HTTP 404."""
+    passthrough: str | Passthrough | None = None
+    """The upstream that gets requests to all other /v1/ paths; or one for each API, such as `{openai: NAME, anthropic:
+    NAME}`. Default: such requests get HTTP 404."""
+    responses: ResponsesConfig = ResponsesConfig()
+    """Stored responses of the Responses API."""
     cors: tuple[str, ...] = ()
     """Origins from which browsers may send requests."""
     trusted_proxies: tuple[IpNetwork, ...] = ()
@@ -311,6 +333,13 @@ class Config(Section):
     """The receivers of each transition of a ramp, by name."""
     _digest: str = PrivateAttr("")
     _secret_files: tuple[Path, ...] = PrivateAttr(())
+
+    def passthrough_of(self, *, anthropic: bool) -> str | None:
+        """The upstream of requests to other paths by Anthropic's clients, or by others; None: they are refused."""
+        given = self.passthrough
+        if isinstance(given, Passthrough):
+            return given.anthropic if anthropic else given.openai
+        return given
 
     @property
     def digest(self) -> str:

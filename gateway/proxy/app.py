@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 import time
 from collections import Counter
-from collections.abc import Mapping, Set
+from collections.abc import Callable, Collection, Mapping, Set
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -34,7 +35,7 @@ from gateway.proxy.relay.deadlines import Ticker
 from gateway.proxy.relay.relay import Relay
 from gateway.proxy.relay.state import NOT_HELD, CallContext, HeldBytes
 from gateway.proxy.request.auth import KeyRing
-from gateway.proxy.request.call import Call, CallerLimit
+from gateway.proxy.request.call import Call, Caller, CallerLimit
 from gateway.proxy.request.endpoints import AT_ROOT, ENDPOINTS, OUTSIDE, Endpoint, read_form_or_json
 from gateway.proxy.request.parse import read_call, read_options
 from gateway.proxy.request.paths import resolved, segments, single_slashes
@@ -77,6 +78,16 @@ def routes_with(models: Mapping[WithDefault, str], passes: frozenset[bytes] = fr
     return {path: _with(endpoint, defaults.get(endpoint.api), passes) for path, endpoint in ROUTES.items()}
 
 
+def only_model(models: Collection[str]) -> Callable[[Caller], str | None]:
+    """A function that finds the only one of these models that a caller may use; None: it may use several, or none."""
+
+    def find(caller: Caller) -> str | None:
+        names = [name for name in models if caller.models is None or name in caller.models]
+        return names[0] if len(names) == 1 and "*" not in names[0] else None
+
+    return find
+
+
 def _with(endpoint: Endpoint, default: str | None, passes: frozenset[bytes]) -> Endpoint:
     read = endpoint.read
     if default is not None and read is read_form_or_json:
@@ -86,7 +97,11 @@ def _with(endpoint: Endpoint, default: str | None, passes: frozenset[bytes]) -> 
 
 def _routes_of(config: Config) -> dict[bytes, Endpoint]:
     names = (name.lower().encode() for upstream in config.upstreams.values() for name in upstream.pass_headers)
-    return routes_with(config.defaults, frozenset(names))
+    if config.defaults != "auto":
+        return routes_with(config.defaults, frozenset(names))
+    found = only_model(config.models)
+    routes = routes_with({}, frozenset(names))
+    return {path: replace(endpoint, only_model=found) for path, endpoint in routes.items()}
 
 
 def _azure_path(path: bytes) -> bytes | None:
@@ -256,6 +271,8 @@ class App:
         if meant in ROUTES:
             return meant
         path = single_slashes(path)
+        if path.startswith(b"/v1/v1/"):  # Anthropic's clients add /v1 themselves, and many a base_url has it already
+            return self.canonical(path[3:])
         azure = _azure_path(path)
         return path if azure is None else self.canonical(azure)
 
@@ -288,8 +305,14 @@ class App:
             home: str | None = None
             if endpoint.stateful:
                 given = call
-                call, home = await gateway.affinity.prepare(given, gateway.upstreams)
-                client = gateway.affinity.client(client, given, call, context.upstream)
+                sealed = gateway.config.responses.seal
+                call, home = await gateway.affinity.prepare(given, gateway.upstreams, sealed=sealed)
+                client = gateway.affinity.client(client, given, call, context.upstream, sealed=sealed)
+            owned = "container" in call.fields or (endpoint.owned and not endpoint.owned.isdisjoint(call.fields))
+            if owned:
+                await gateway.affinity.owners.check(call)
+                if "thread" in call.fields:
+                    client = gateway.affinity.message_client(client, caller)
             if call.alias not in gateway.router.exact:
                 call = gateway.router.matched(call)
             decided = gateway.router.decide(call, read_options(headers, caller), home)
@@ -308,6 +331,8 @@ class App:
             await gateway.relay.ask(call, route, client, context, held=endpoint.json_answer)
             if endpoint.stateful and context.target_state is not None:
                 gateway.affinity.learn(call, context.target_state.target.upstream)
+            if owned and 200 <= context.status < 300:
+                gateway.affinity.owners.learn(call)
         except GatewayError as error:
             await self._refuse(client, endpoint, call, context, error)
         except ClientGone:
@@ -432,13 +457,15 @@ def unknown_path(path: str, method: str) -> GatewayError:
         return NotFound(f"{path[:200]} does not exist here; did you mean {meant.decode()}?", retry=False)
     if path.encode() in ENDPOINTS or path == "/models":
         return NotFound(f"{path} is served as /v1{path}: the client's base_url must end in /v1", retry=False)
-    if path.startswith("/v1/v1/"):
-        return NotFound(f"{path} has /v1 twice: the client adds it itself, so its base_url must not", retry=False)
     if meant == b"/v1/realtime":
         return NotImplementedHere("realtime sessions (WebSocket) are not relayed", retry=False)
     for beginning, hint in _OTHER_APIS.items():
         if meant.startswith(beginning):
             return NotFound(f"{path[:200]} does not exist here: {hint}", retry=False)
+    if _GEMINI.match(meant):
+        return NotFound(f"{path[:200]} does not exist here: {_OTHER_APIS[b'/v1beta/']}", retry=False)
+    if meant.startswith(_FORWARDED):
+        return NotFound(f"{method} {path[:200]} does not exist here: {_NO_PASSTHROUGH}", retry=False)
     return NotFound(f"{method} {path[:200]} does not exist here", retry=False)
 
 
@@ -449,3 +476,18 @@ _OTHER_APIS = {
     b"/v1/realtime/": "the HTTP paths of realtime are forwarded where `passthrough` names an upstream",
 }
 """What clients of other APIs ask for, by the beginning of the path, in lower case."""
+_GEMINI = re.compile(rb"/v1/models/[^/]*:[a-z]+\Z")
+"""A method of Gemini's own API, such as generateContent."""
+_FORWARDED = tuple(
+    b"/v1/" + name
+    for name in (
+        b"files", b"uploads", b"batches", b"messages/batches", b"conversations", b"containers", b"vector_stores",
+        b"fine_tuning", b"evals", b"assistants", b"threads", b"videos", b"skills", b"images/variations",
+        b"chat/completions/", b"agents", b"fim", b"ocr", b"beta/",
+    )
+)  # fmt: skip
+"""What providers have besides the endpoints that are routed by model."""
+_NO_PASSTHROUGH = (
+    "paths that are not routed by model are forwarded where `passthrough` in gateway.yaml names an upstream, for keys "
+    "with `allow: [passthrough]`"
+)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import gzip
+import json
 from collections.abc import Callable
+from hashlib import sha256
 from typing import Any
 
 import httpx2
@@ -246,3 +249,112 @@ async def test_a_browser_without_cors_is_told_what_to_set(
         answer = await browser.options(f"{gateway.base_url}/chat/completions", headers=headers)
     assert answer.status_code == 405
     assert "name its origin under `cors`" in answer.json()["error"]["message"]
+
+
+@pytest.mark.parametrize("path", ["/v1/v1/chat/completions", "/v1/v1/models"])
+async def test_a_base_url_that_has_v1_already_is_served(gateway: Any, path: str) -> None:
+    """Anthropic's clients add /v1 themselves."""
+    root = gateway.base_url.removesuffix("/v1")
+    body = {"model": "chat", "messages": HI}
+    answer = await gateway.client.request("GET" if path.endswith("models") else "POST", root + path, json=body)
+    assert answer.status_code == 200, answer.text
+
+
+async def test_gemini_s_client_is_told_that_its_api_is_not_served(gateway: Any) -> None:
+    root = gateway.base_url.removesuffix("/v1")
+    async with httpx2.AsyncClient(headers={"x-goog-api-key": "test-key"}) as client:
+        listed = await client.get(f"{root}/v1/models")
+        called = await client.post(f"{root}/v1/models/chat:generateContent", json={})
+    assert (listed.status_code, called.status_code) == (401, 404)
+    assert all("Gemini's own API is not served" in answer.text for answer in (listed, called))
+
+
+@pytest.mark.parametrize(
+    ("path", "words"), [("/responses", "is not served by WebSocket"), ("/realtime", "realtime sessions")]
+)
+async def test_a_websocket_is_refused_by_its_own_name(gateway: Any, path: str, words: str) -> None:
+    answer = await gateway.client.get(path, headers={"connection": "upgrade", "upgrade": "websocket"})
+    assert answer.status_code == 501
+    assert words in answer.json()["error"]["message"]
+
+
+@pytest.mark.parametrize(
+    ("status", "body"),
+    [
+        (404, b'{"error": {"code": 404, "message": "File Not Found", "type": "not_found_error"}}'),
+        (404, b'{"detail":"Not Found"}'),
+        (404, b"404 page not found"),
+    ],
+)
+async def test_an_upstream_without_the_endpoint_is_named(
+    gateway: Any, upstream: FakeUpstream, status: int, body: bytes
+) -> None:
+    upstream.answers(status, body)
+    answer = await gateway.client.post("/rerank", json={"model": "chat", "query": "q", "documents": ["d"]})
+    error = answer.json()["error"]
+    assert (answer.status_code, error["code"]) == (404, "unsupported_api")
+    assert error["message"] == 'the upstream "u0" of "chat" has no /v1/rerank'
+
+
+async def test_a_404_about_the_model_passes_unchanged(gateway: Any, upstream: FakeUpstream) -> None:
+    body = b'{"error": {"message": "The model `m` does not exist.", "code": 404}}'
+    upstream.answers(404, body)
+    answer = await gateway.chat()
+    assert (answer.status_code, answer.content) == (404, body)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_a_compressed_answer_is_named_and_not_asked_for_again(
+    gateway: Any, upstream: FakeUpstream, stream: bool
+) -> None:
+    kind = "text/event-stream" if stream else "application/json"
+    upstream.answers(200, gzip.compress(b'{"choices": []}'), {"content-encoding": "gzip"}, kind)
+    answer = await gateway.chat(stream=stream)
+    assert answer.status_code == 502
+    assert "compressed its answer (gzip)" in answer.json()["error"]["message"]
+    assert len(upstream.calls) == 1
+
+
+async def test_an_answer_without_content_has_its_own_status(gateway: Any, upstream: FakeUpstream) -> None:
+    upstream.answers(204, b"")
+    assert "returned HTTP 204 without an answer" in (await gateway.chat()).json()["error"]["message"]
+
+
+async def test_the_only_model_of_a_key_is_taken(start: Any, configured: Configured, upstream: FakeUpstream) -> None:
+    config = configured(upstream, defaults="auto")
+    config["models"]["other"] = config["models"]["chat"]
+    config["keys"] += [
+        {"name": name, "sha256": sha256(name.encode()).hexdigest(), "models": models}
+        for name, models in (("one", ["other"]), ("both", ["chat", "other"]))
+    ]
+    gateway = await start(config)
+    statuses = []
+    for key in ("one", "both", "test-key"):
+        headers = {"authorization": f"Bearer {key}"}
+        answer = await gateway.client.post("/chat/completions", json={"messages": HI}, headers=headers)
+        statuses.append(answer.status_code)
+    assert statuses == [200, 400, 400]
+    assert "`defaults` in gateway.yaml" in answer.json()["error"]["message"]
+
+
+async def test_timings_of_llama_cpp_come_with_the_last_chunk(
+    start: Any, configured: Configured, upstream: FakeUpstream
+) -> None:
+    """It sends them with the usage, which the client has not asked for."""
+    config = configured(upstream)
+    config["upstreams"]["u0"]["kind"] = "llamacpp"
+    chunks = [
+        {"choices": [{"index": 0, "delta": {"content": "a"}, "finish_reason": None}]},
+        {"choices": [{"index": 0, "delta": {"content": "b"}, "finish_reason": None}]},
+        {"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]},
+        {"choices": [], "usage": {"prompt_tokens": 3, "completion_tokens": 2}, "timings": {"prompt_n": 3}},
+    ]
+    gateway = await start(config)
+    events = [f"data: {json.dumps(chunk)}\n\n".encode() for chunk in chunks]
+    for pieces in ([*events, b"data: [DONE]\n\n"], [b"".join(events) + b"data: [DONE]\n\n"], events):
+        upstream.streams(pieces)
+        async with gateway.stream() as answer:
+            lines = [line async for line in answer.aiter_lines() if line]
+        assert lines[-1] == "data: [DONE]"
+        came = [json.loads(line.removeprefix("data: ")) for line in lines[:-1]]
+        assert came == [*chunks[:2], chunks[2] | {"timings": {"prompt_n": 3}}]

@@ -16,7 +16,7 @@ import orjson
 from gateway.config.upstreams import Upstream
 from gateway.core.errors import GatewayError
 from gateway.proxy.dialects.event_reader import RawReader
-from gateway.proxy.dialects.openai_reader import ChatReader, ResponsesReader
+from gateway.proxy.dialects.openai_reader import ChatReader, ResponsesReader, TimingsReader
 from gateway.proxy.dialects.plain_answer import failed_response, read_answer, tail_usage
 from gateway.proxy.dialects.types import PlainReply, Reader
 from gateway.proxy.http.client.transport import UpstreamRequest
@@ -30,6 +30,7 @@ from gateway.proxy.types import Headers
 _JSON: tuple[bytes, bytes] = (b"content-type", b"application/json")
 _ORCA: tuple[bytes, bytes] = (b"endpoint-load-metrics-format", b"JSON")
 _MOST_MODELS = 1000  # whose names are kept as JSON; behind a pattern there can be any number
+_HAVE_TIMINGS = frozenset({"llamacpp", "llamafile"})
 _NOT_JSON: frozenset[Api] = frozenset({"transcriptions", "translations", "speech", "passthrough"})
 _CACHED: frozenset[Api] = frozenset({"chat", "completions", "responses"})
 _LISTS: frozenset[Api] = frozenset(
@@ -136,7 +137,9 @@ class OpenAI:
 
     def reader(self, call: Call, keep_text: bool) -> Reader:
         if call.api in ("chat", "completions"):
-            return ChatReader(call, drops_usage=self._adds_usage(call), keep_text=keep_text and call.api == "chat")
+            drops, keep = self._adds_usage(call), keep_text and call.api == "chat"
+            kind = TimingsReader if drops and self._upstream.kind in _HAVE_TIMINGS else ChatReader
+            return kind(call, drops_usage=drops, keep_text=keep)
         return ResponsesReader() if call.api == "responses" else RawReader()
 
     def answer(self, call: Call, body: bytes) -> PlainReply:

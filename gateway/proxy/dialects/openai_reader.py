@@ -8,7 +8,7 @@ from typing import Any
 import orjson
 
 from gateway.core.completion import usage_of
-from gateway.core.sse import events
+from gateway.core.sse import Event, events
 from gateway.proxy.dialects.event_reader import EVENT_ENDS, PassingReader, error_message, is_request_error
 from gateway.proxy.request.call import Call
 
@@ -148,6 +148,52 @@ class ChatReader(PassingReader):
 
     def _owed(self) -> bytes:
         return _DONE
+
+
+class TimingsReader(ChatReader):
+    """llama.cpp's streams, where the gateway has requested the usage: `timings` are in the usage chunk then, which the
+    client does not get. The last chunk waits for them, so that the client finds them where it would without the usage.
+    """
+
+    __slots__ = ("_last",)
+
+    def __init__(self, call: Call, *, drops_usage: bool, keep_text: bool) -> None:
+        super().__init__(call, drops_usage=drops_usage, keep_text=keep_text)
+        self._last = b""  # the chunk that ended the last choice, held back
+
+    def passes(self, data: bytes) -> bool:
+        return not self._last and super().passes(data)
+
+    def _marked(self, block: bytes) -> bool:
+        return bool(self._last) or super()._marked(block)
+
+    def _part(self, part: dict[str, Any], event: Event) -> bytes:
+        before = self.finished
+        out = super()._part(part, event)
+        if self.finished and not before and out and "timings" not in part:
+            self._last = out
+            return b""
+        last, self._last = self._last, b""
+        timings = part.get("timings")
+        if last and not out.strip() and timings is not None:
+            last = _with_timings(last, timings)
+        return last + out
+
+    def _done(self, event: Event) -> bytes:
+        return self._released() + super()._done(event)
+
+    def _owed(self) -> bytes:
+        return self._released() + super()._owed()
+
+    def _released(self) -> bytes:
+        last, self._last = self._last, b""
+        return last
+
+
+def _with_timings(event: bytes, timings: Any) -> bytes:
+    """A chunk's event with a further member."""
+    head, close, end = event.rpartition(b"}")
+    return head + b',"timings":' + orjson.dumps(timings) + close + end
 
 
 _NO_CHOICE: frozenset[int] = frozenset()

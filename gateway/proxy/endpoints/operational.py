@@ -222,11 +222,10 @@ def forward_or_refuse(gateway: Callable[[], Gateway]) -> Any:
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
         now = gateway()
-        upstream = now.config.passthrough
         path = scope["path"]
         raw: bytes = scope.get("raw_path") or path.encode()
         if (b"upgrade", b"websocket") in ((name, value.lower()) for name, value in scope["headers"]):
-            raise NotImplementedHere("realtime sessions (WebSocket) are not relayed", retry=False)
+            raise _no_websocket(path)
         leads_out = not {b".", b".."}.isdisjoint(segments(raw))  # of the upstream's base path, with its credential
         if scope["method"] == "OPTIONS" and any(n == _PREFLIGHT for n, _ in scope["headers"]):
             asked = WrongMethod(
@@ -234,6 +233,7 @@ def forward_or_refuse(gateway: Callable[[], Gateway]) -> Any:
             )
             asked.allow = ", ".join(each for each in _ALL if each != "OPTIONS")
             raise asked
+        upstream = now.config.passthrough_of(anthropic=_speaks_anthropic(scope))
         if upstream is None or leads_out or is_reserved(raw):
             raise unknown_path(path, scope["method"])
         caller = caller_of(now.keys, scope)
@@ -254,6 +254,17 @@ def forward_or_refuse(gateway: Callable[[], Gateway]) -> Any:
     return _Asgi(app, gateway)
 
 
+def _speaks_anthropic(scope: Any) -> bool:
+    messages = scope["path"] == "/v1/messages" or scope["path"].startswith("/v1/messages/")
+    return messages or any(name == b"anthropic-version" for name, _ in scope["headers"])
+
+
+def _no_websocket(path: str) -> NotImplementedHere:
+    if path.startswith("/v1/realtime"):
+        return NotImplementedHere("realtime sessions (WebSocket) are not relayed", retry=False)
+    return NotImplementedHere(f"{path[:200]} is not served by WebSocket; send it by HTTP", retry=False)
+
+
 def response_by_id(gateway: Callable[[], Gateway]) -> Any:
     """Serves a stored response from the upstream that made it."""
 
@@ -270,7 +281,10 @@ def response_by_id(gateway: Callable[[], Gateway]) -> Any:
             await stack.enter_async_context(now.limiter.passing(caller, None))
             stack.enter_context(now.settler.books.passing(caller, "", costs=False))
             silence_s = now.config.limits.passthrough_s
-            await by_id(scope["path_params"]["id"], caller, now.affinity, upstreams, scope, receive, send, silence_s)
+            await by_id(
+                scope["path_params"]["id"], caller, now.affinity, upstreams, scope, receive, send, silence_s,
+                sealed=now.config.responses.seal,
+            )  # fmt: skip
 
     return _Asgi(app, gateway)
 

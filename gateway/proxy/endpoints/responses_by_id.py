@@ -27,15 +27,23 @@ async def by_id(
     receive: Receive,
     send: Send,
     silence_s: float,
+    *,
+    sealed: bool = True,
 ) -> None:
     """GET, DELETE and POST …/cancel of one response. upstreams: those of the caller's models.
 
     The id says which of them made the response for this caller, and only that one is asked. Raises NotFound for every
-    other id.
+    other id. sealed: False: an id without a seal is asked of the upstream that is known to have made it, or else of the
+    only one.
     """
     if not _ID.fullmatch(response_id):
         raise NotFound(f'response "{response_id[:100]}" does not exist', param="id")
     known = {u.name: u for u in upstreams}
+    if not sealed and affinity.ids.open(response_id, caller.name, known) is None:
+        home = await affinity.home_of(response_id) or (next(iter(known)) if len(known) == 1 else "")
+        if home in known:
+            await forward(known[home], scope, receive, send, silence_s, caller)
+            return
     opened = affinity.open(response_id, caller, known)
     below = scope["path"].removeprefix(f"/v1/responses/{response_id}")
     path = f"/v1/responses/{opened.id}{below}"

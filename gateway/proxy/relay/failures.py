@@ -22,6 +22,7 @@ from gateway.core.errors import (
     ConnectTimeout,
     GatewayError,
     NoFilesLeft,
+    NotFound,
     Overloaded,
     QueueFull,
     TransportError,
@@ -45,6 +46,7 @@ from gateway.proxy.types import Headers
 _CONTEXT_CODES = frozenset({"context_length_exceeded", "exceed_context_size_error", "string_above_max_length"})
 _CONTEXT_WORDS = ("maximum context length", "context window", "prompt is too long", "max_model_len")
 _SAID_CHARACTERS = 200
+_JSON: Headers = [(b"content-type", b"application/json")]
 _FILTER_CODES = frozenset({"content_policy_violation", "content_filter", "moderation_blocked"})
 
 
@@ -169,6 +171,20 @@ def of_refused_time(status: int, date: bytes) -> Failure:
     now = datetime.now(UTC).strftime("%a, %d %b %Y %H:%M:%S GMT")
     detail = f"its clock: {date[:40].decode('latin-1') or 'not given'}, this machine's: {now}"
     return Failure("error", text, status=status, detail=detail)
+
+
+def lacks_endpoint(body: bytes) -> bool:
+    """Whether a 404 is about the path and not about the model: what llama.cpp, FastAPI and Go's servers say."""
+    if len(body) > _SAID_CHARACTERS:
+        return False
+    return any(words in body.lower() for words in (b"file not found", b'"detail":"not found"', b"404 page not found"))
+
+
+def of_missing_endpoint(upstream: str, path: bytes, *, anthropic: bool) -> Failure:
+    """upstream: as the client may know it."""
+    error = NotFound(f"{upstream} has no /v1{path.partition(b'?')[0].decode('latin-1')}", code="unsupported_api")
+    answer = ErrorReply(404, _JSON, error.anthropic_body() if anthropic else error.body())
+    return Failure(None, "HTTP 404: it has no such endpoint", target_fault=False, answer=answer, status=404)
 
 
 def of_status(status: int, headers: Headers, body: bytes) -> Failure:

@@ -32,8 +32,10 @@ from gateway.proxy.relay.failures import (
     FailedAttempt,
     Failure,
     client_deadline,
+    lacks_endpoint,
     of_deadline,
     of_full_queue,
+    of_missing_endpoint,
     of_redirect,
     of_refused_time,
     of_status,
@@ -54,6 +56,7 @@ ReplyHandler = Callable[[RelayState, TargetState, UpstreamReply], Awaitable[None
 log = logging.getLogger("gateway")
 
 _MAX_ERROR_BYTES = 1 << 20
+_ANTHROPIC = ("messages", "count_tokens")
 _LOG_EVERY_S = 60.0  # for each target, besides the lines about its breaker
 _OK = AttemptNote("ok", ANSWERED, None)
 _GONE = AttemptNote("client_gone", CLIENT_LEFT, "client gone")
@@ -414,5 +417,10 @@ async def _failure_of_status(call: Call, target_state: TargetState, reply: Upstr
     body = mask(body)
     if isinstance(target_state.upstream.transport, AuthorizedTransport) and refuses_time(reply.status, body):
         return of_refused_time(reply.status, dict(reply.headers).get(b"date", b""))
+    if reply.status == 404 and lacks_endpoint(body):
+        shown = f'the upstream "{target_state.target.upstream}"' if call.caller.sees_upstreams else "the upstream"
+        return of_missing_endpoint(
+            f'{shown} of "{call.named or call.alias}"', call.path, anthropic=call.api in _ANTHROPIC
+        )
     body = target_state.upstream.dialect.error(call, reply.status, body)
     return of_status(reply.status, for_client(reply.headers), body)

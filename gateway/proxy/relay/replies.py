@@ -82,7 +82,8 @@ async def _held(state: RelayState, target_state: TargetState, reply: UpstreamRep
     try:
         answer, usage, error_source = target_state.upstream.dialect.answer(state.call, body)
     except ValueError as error:
-        text = target_state.upstream.mask.text(f"returned HTTP 200 without an answer: {error}")
+        _check_encoding(reply)
+        text = target_state.upstream.mask.text(f"returned HTTP {reply.status} without an answer: {error}")
         raise AttemptFailed(Failure("error", text, retryable=True, answer_bytes=len(body))) from error
     context.usage = context.attempt_usage = usage
     if target_state.reports_load:
@@ -99,9 +100,19 @@ async def _held(state: RelayState, target_state: TargetState, reply: UpstreamRep
     await state.client.end(answer)
 
 
+def _check_encoding(reply: UpstreamReply) -> None:
+    """Raises AttemptFailed for a compressed body: it was asked for identity, and would be compressed again."""
+    encoding = dict(reply.headers).get(b"content-encoding", b"identity").strip().lower()
+    if encoding not in (b"", b"identity"):
+        name = encoding[:50].decode("latin-1")
+        text = f"compressed its answer ({name}), although the gateway asked for content-encoding identity"
+        raise AttemptFailed(Failure("error", text))
+
+
 async def _pass_through(state: RelayState, target_state: TargetState, reply: UpstreamReply) -> None:
     """Audio, images and files, forwarded as they arrive. After the head, a failure can only cut the response."""
     client, context, deadlines = state.client, state.context, state.deadlines
+    _check_encoding(reply)
     data = await reply.chunk()
     state.start(target_state, reply.status, for_client(reply.headers), time.monotonic(), content_length(reply))
     while data:
@@ -145,6 +156,7 @@ async def _stream(state: RelayState, target_state: TargetState, reply: UpstreamR
         else:
             await _end_after_error(state, reader)
     except Cut as error:
+        _check_encoding(reply)
         raise AttemptFailed(Failure("error", "cut its stream", "cut", retryable=True)) from error
     except TransportError as error:
         raise AttemptFailed(of_transport(error)) from error

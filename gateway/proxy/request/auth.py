@@ -117,7 +117,10 @@ class KeyRing:
                 )
             return self._anyone
         if not key:
-            raise InvalidKey("no API key: send `Authorization: Bearer KEY`", retry=False)
+            text = "no API key: send `Authorization: Bearer KEY`"
+            if b"x-goog-api-key" in headers:
+                text += "; Gemini's own API is not served: use an OpenAI client with a base_url that ends in /v1"
+            raise InvalidKey(text, retry=False)
         raise self._unknown(key)
 
     def _unknown(self, key: bytes) -> GatewayError:

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from gateway.core.errors import BadRequest
-from gateway.proxy.request.call import Api
+from gateway.proxy.request.call import Api, Caller
 from gateway.proxy.request.upload import Upload, UploadRequest, begin_upload
 from gateway.proxy.types import HttpRequest
 
@@ -58,6 +58,8 @@ class Endpoint:
     """Its exchanges are recorded for evaluation."""
     default: str | None = None
     """The model of a request that names none (`defaults`); None: such a request is refused."""
+    only_model: Callable[[Caller], str | None] | None = None
+    """The only model that a caller may use, for a request that names none (`defaults: auto`); None: not configured."""
     read: BodyReader = read_json
     """Reads the request body."""
     required: tuple[str, ...] = ()
@@ -68,6 +70,8 @@ class Endpoint:
     """A plain answer is one JSON object and is held until it is complete; otherwise its bytes pass as they arrive."""
     stateful: bool = False
     """The upstream keeps its answers: a call that continues one must go to the same upstream."""
+    owned: frozenset[str] = frozenset()
+    """Members that may name an upstream's stored state, which belongs to the key that used it first."""
     deployment: str | None = None
     """The model that the path names, as Azure's paths do; it wins over the body's."""
     path: bytes = b""
@@ -78,15 +82,17 @@ class Endpoint:
     """Errors have the shape of Anthropic's API; otherwise of OpenAI's."""
 
 
+_STATE = frozenset({"conversation", "container", "tools", "thread"})
+
 ENDPOINTS: dict[bytes, Endpoint] = {
     b"/chat/completions": Endpoint("chat", "chat", True, required=("messages",)),
     b"/completions": Endpoint("completions", "text_completion", True, required=("prompt",), instead=("prompt_embeds",)),
     b"/chat/completions/batch": Endpoint("chat_batch", "chat"),
     b"/embeddings": Endpoint("embeddings", "embeddings", required=("input",), instead=("messages",)),
-    b"/responses": Endpoint("responses", "chat", True, stateful=True),
+    b"/responses": Endpoint("responses", "chat", True, stateful=True, owned=_STATE),
     b"/responses/compact": Endpoint("compact", "compact", stateful=True),
     b"/responses/input_tokens": Endpoint("input_tokens", "count_tokens", stateful=True),
-    b"/messages": Endpoint("messages", "chat", True, required=("messages",), anthropic=True),
+    b"/messages": Endpoint("messages", "chat", True, required=("messages",), anthropic=True, owned=_STATE),
     b"/messages/count_tokens": Endpoint("count_tokens", "count_tokens", required=("messages",), anthropic=True),
     b"/moderations": Endpoint("moderations", "moderations", required=("input",)),
     b"/rerank": Endpoint("rerank", "rerank", required=("query", "documents")),

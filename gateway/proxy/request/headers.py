@@ -88,19 +88,21 @@ def without_provider(headers: Headers) -> Headers:
 _CONDITIONS = frozenset(
     {b"range", b"if-range", b"if-match", b"if-none-match", b"if-modified-since", b"if-unmodified-since"}
 )
+_CONTENT = frozenset({b"content-encoding", b"content-language", b"content-disposition"})  # of a request's body
 _ENTITY = frozenset(
     {b"etag", b"last-modified", b"accept-ranges", b"content-range", b"content-encoding", b"cache-control", b"location"}
 )
 
 
 def for_passthrough(headers: Iterable[tuple[bytes, bytes]], passes: Iterable[str] = ()) -> Headers:
-    """The headers an upstream may see of a request that is forwarded as it is: also conditions and ranges.
+    """The headers an upstream may see of a request that is forwarded as it is: also conditions and ranges, and what
+    describes its body.
 
     passes: further names, of the upstream's `pass_headers`.
     """
     headers = list(headers)
     allowed = for_upstream(headers, None)
-    further = _CONDITIONS | {name.lower().encode() for name in passes}
+    further = _CONDITIONS | _CONTENT | {name.lower().encode() for name in passes}
     return [*allowed, *(h for h in headers if h[0] in further and h not in allowed)]
 
 

@@ -51,7 +51,7 @@ def read_call(
             _check_names(fields)
         if endpoint.deployment is not None:
             fields["model"] = endpoint.deployment
-        _check(fields, endpoint)
+        _check(fields, endpoint, caller)
         alias = fields["model"]
         stream = "stream" in fields and fields["stream"] is True
     headers = request.fields
@@ -171,9 +171,9 @@ def _check_names(fields: dict[str, Any]) -> None:
             )
 
 
-def _check(fields: dict[str, Any], endpoint: Endpoint) -> None:
+def _check(fields: dict[str, Any], endpoint: Endpoint, caller: Caller) -> None:
     if "model" not in fields or fields["model"] is None:
-        fields["model"] = _default(endpoint)
+        fields["model"] = _default(endpoint, caller)
     model = fields["model"]
     if type(model) is not str or not model:
         raise BadRequest(f"model must be a non-empty string, not {_json_type(model)}", param="model")
@@ -191,11 +191,18 @@ def _check(fields: dict[str, Any], endpoint: Endpoint) -> None:
         _check_messages(fields["messages"])
 
 
-def _default(endpoint: Endpoint) -> str:
+def _default(endpoint: Endpoint, caller: Caller) -> str:
     """The model of a request that names none; the dialect adds it to the body."""
-    if endpoint.default is None:
-        raise BadRequest("you must provide a model parameter", param="model", code="missing_required_parameter")
-    return endpoint.default
+    default = endpoint.default
+    if default is None and endpoint.only_model is not None:
+        default = endpoint.only_model(caller)
+    if default is None:
+        raise BadRequest(
+            "you must provide a model parameter; for requests that name none, `defaults` in gateway.yaml names it",
+            param="model",
+            code="missing_required_parameter",
+        )
+    return default
 
 
 def _check_messages(messages: Any) -> None:

@@ -1,7 +1,8 @@
 """Where calls of the Responses API go: what continues a response or a conversation, to the upstream that has it.
 
-A response names its upstream and its owner itself (response_ids.py). For conversations, whose ids are the upstream's, a
-digest of caller and name is noted in this process and in the stream server, which workers and machines share.
+A response names its upstream and its owner itself (response_ids.py), unless `responses: {seal: false}` leaves ids as
+they are. For those, and for conversations, whose ids are the upstream's, a digest of caller and name is noted in this
+process and in the stream server, which workers and machines share.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from gateway.core.errors import NotFound, StreamDown
 from gateway.proxy.request.call import Call, Caller
 from gateway.proxy.request.json_splice import set_member
 from gateway.proxy.routing.response_ids import OpenedId, Replacer, ResponseIds, id_of_answer
+from gateway.proxy.routing.state_owners import StateOwners
 from gateway.proxy.types import ClientConnection, Headers
 from gateway.runtime.tasks import Tasks
 
@@ -50,6 +52,8 @@ class ResponseAffinity:
         self._store = store
         self._tasks = tasks
         self._homes: OrderedDict[str, str] = OrderedDict()  # digest → upstream
+        self.owners = StateOwners(store, tasks, self.ids, max_names)
+        """Whose conversations, containers and threads are."""
 
     def open(self, response_id: str, caller: Caller, upstreams: Iterable[str]) -> OpenedId:
         """Raises NotFound for an id that none of these upstreams made for this caller."""
@@ -58,28 +62,62 @@ class ResponseAffinity:
             raise NotFound(f'response "{response_id[:100]}" does not exist', param="id", retry=False)
         return opened
 
-    async def prepare(self, call: Call, upstreams: Iterable[str]) -> tuple[Call, str | None]:
+    def _open_previous(self, response_id: str, caller: Caller, upstreams: Iterable[str]) -> OpenedId:
+        """The same for the response that a call continues, with the error that OpenAI's clients know."""
+        try:
+            return self.open(response_id, caller, upstreams)
+        except NotFound as error:
+            error.param, error.code = "previous_response_id", "previous_response_not_found"
+            raise
+
+    async def home_of(self, response_id: str) -> str | None:
+        """The upstream that made a response whose id is not sealed; None: it is not known here."""
+        return await self._home(self.ids.state_digest(response_id))
+
+    async def prepare(self, call: Call, upstreams: Iterable[str], *, sealed: bool = True) -> tuple[Call, str | None]:
         """The call as its upstream understands it, and that upstream; None: any may answer.
 
-        Raises NotFound if it continues a response that is not its caller's.
+        sealed: ids of responses are. Raises NotFound if it continues a response that is not its caller's.
         """
         previous = call.fields.get("previous_response_id")
+        if isinstance(previous, str) and not sealed and self.ids.open(previous, call.caller.name, upstreams) is None:
+            return call, await self.home_of(previous)
         if isinstance(previous, str):
-            opened = self.open(previous, call.caller, upstreams)
+            opened = self._open_previous(previous, call.caller, upstreams)
             body = set_member(call.body, b"previous_response_id", orjson.dumps(opened.id))
             fields = {**call.fields, "previous_response_id": opened.id}
             return replace(call, body=body, fields=fields), opened.upstream
         name = conversation_of(call.fields)
         return call, None if name is None else await self._home(self.ids.conversation_digest(call.caller.name, name))
 
-    def client(self, client: ClientConnection, call: Call, asked: Call, upstream: Callable[[], str]) -> SealingClient:
-        """The client, which gets sealed ids.
+    def client(
+        self, client: ClientConnection, call: Call, asked: Call, upstream: Callable[[], str], *, sealed: bool = True
+    ) -> SealingClient:
+        """The client, which gets sealed ids; or the upstream's own, whose home is noted.
 
         call: as the client sent it. asked: as `prepare` returned it. upstream: the one that answers, once it is known.
         """
+        if not sealed:
+            return SealingClient(client, lambda theirs: self._noted(theirs, upstream()), {})
         given, sent = call.fields.get("previous_response_id"), asked.fields.get("previous_response_id")
         echoes = {sent: given} if isinstance(sent, str) and isinstance(given, str) else {}
         return SealingClient(client, lambda theirs: self.ids.seal(upstream(), call.caller.name, theirs), echoes)
+
+    def message_client(self, client: ClientConnection, caller: Caller) -> SealingClient:
+        """The client, whose message is noted as the caller's: a thread continues after it."""
+
+        def note(theirs: str) -> str:
+            self.owners.own(caller, theirs)
+            return theirs
+
+        return SealingClient(client, note, {})
+
+    def _noted(self, response_id: str, upstream: str) -> str:
+        digest = self.ids.state_digest(response_id)
+        self._keep(digest, upstream)
+        if self._store is not None:
+            self._tasks.start(self._share(digest, upstream), "response home")
+        return response_id
 
     def learn(self, call: Call, upstream: str) -> None:
         """Notes the upstream that has a conversation."""

@@ -61,6 +61,14 @@ class ResponseIds:
         """A name for a caller's conversation that says nothing about it, and that no other caller can have."""
         return _mac(self._secrets[0], "conversation", caller, name)
 
+    def state_digest(self, name: str) -> str:
+        """A name for stored state of an upstream that says nothing about it."""
+        return _mac(self._secrets[0], "state", name)
+
+    def owner_digest(self, caller: str, name: str) -> str:
+        """The same for stored state together with the caller whose it is."""
+        return _mac(self._secrets[0], "owner", caller, name)
+
 
 def _mac(secret: bytes, *parts: str) -> str:
     message = b"".join(b"%d:%b" % (len(part.encode()), part.encode()) for part in parts)
@@ -68,7 +76,8 @@ def _mac(secret: bytes, *parts: str) -> str:
 
 
 def id_of_answer(data: bytes) -> str | None:
-    """The id of the response in a complete answer, or in the first event of a stream; None: there is none.
+    """The id of the response, or of Anthropic's message, in a complete answer or in the first event of a stream; None:
+    there is none.
 
     Read as a parser reads it: a search could find an id that the request itself put into the answer.
     """
@@ -78,7 +87,8 @@ def id_of_answer(data: bytes) -> str | None:
             found = orjson.loads(data[start:end]) if end else None
         else:
             line = next(line for line in data.splitlines() if line.startswith(b"data:"))
-            response = orjson.loads(line[5:]).get("response")
+            event = orjson.loads(line[5:])
+            response = event.get("response") or event.get("message")
             found = response.get("id") if isinstance(response, dict) else None
     except (ValueError, StopIteration, AttributeError):
         return None

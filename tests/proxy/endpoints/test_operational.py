@@ -143,7 +143,10 @@ async def test_every_refusal_has_the_openai_shape_and_an_id(gateway: Any, path: 
 WORDS = [
     ("/chat/completions", "must end in /v1", 404),
     ("/models", "must end in /v1", 404),
-    ("/v1/v1/chat/completions", "/v1 twice", 404),
+    ("/v1/files", "forwarded where `passthrough` in gateway.yaml names an upstream", 404),
+    ("/v1/conversations/conv_1/items", "with `allow: [passthrough]`", 404),
+    ("/v1/messages/batches", "forwarded where `passthrough`", 404),
+    ("/v1/models/gemini-2.5-flash:generateContent", "Gemini's own API is not served", 404),
     ("/v1/realtime", "not relayed", 501),
     ("/v1/realtime/sessions", "`passthrough` names an upstream", 404),
     ("/openai/deployments/m/batches", "Azure's paths of models are served", 404),

@@ -214,3 +214,31 @@ async def test_the_http_paths_of_realtime_pass_and_websockets_are_refused(passin
     websocket = "GET /v1/realtime?model=m HTTP/1.1\r\nupgrade: websocket\r\nconnection: upgrade"
     assert (await raw(passing, websocket)).split()[1] == b"501"
     assert len(upstream.calls) == 1
+
+
+async def test_a_compressed_body_keeps_its_encoding(passing: Any, upstream: FakeUpstream) -> None:
+    packed = gzip.compress(b'{"a": 1}')
+    headers = {"content-encoding": "gzip", "content-type": "application/json"}
+    assert (await passing.client.post("/files", content=packed, headers=headers)).status_code == 200
+    [received] = upstream.calls
+    assert (received.body, received.header("content-encoding")) == (packed, "gzip")
+
+
+async def test_each_api_has_its_own_upstream(
+    start: Any, configured: Callable[..., dict[str, Any]], upstream: FakeUpstream, second: FakeUpstream
+) -> None:
+    """Anthropic's batches do not go to OpenAI."""
+    gateway = await start(configured(upstream, second, passthrough={"openai": "u0", "anthropic": "u1"}))
+    await gateway.client.get("/batches")
+    await gateway.client.get("/messages/batches")
+    await gateway.client.get("/files", headers={"anthropic-version": "2023-06-01"})
+    assert [call.path for call in upstream.calls] == ["/v1/batches"]
+    assert [call.path for call in second.calls] == ["/v1/messages/batches", "/v1/files"]
+
+
+async def test_an_api_without_an_upstream_is_refused(
+    start: Any, configured: Callable[..., dict[str, Any]], upstream: FakeUpstream
+) -> None:
+    gateway = await start(configured(upstream, passthrough={"anthropic": "u0"}))
+    assert (await gateway.client.get("/batches")).status_code == 404
+    assert upstream.calls == []

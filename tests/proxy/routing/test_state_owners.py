@@ -1,0 +1,129 @@
+"""Stored state of an upstream belongs to the key that used it first, whatever the size of the request."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable
+from hashlib import sha256
+from typing import Any
+
+import pytest
+import yaml
+
+from gateway.fake import FakeUpstream
+
+CONVERSATION, CONTAINER, MESSAGE = ("conv_" + "a" * 40, "cntr_" + "b" * 40, "msg_" + "c" * 40)
+Configured = Callable[..., dict[str, Any]]
+
+
+@pytest.fixture
+async def two_keys(start: Any, configured: Configured, upstream: FakeUpstream) -> Any:
+    config = configured(upstream)
+    config["keys"].append({"name": "other", "sha256": sha256(b"other").hexdigest()})
+    config["upstreams"]["u1"] = {"kind": "anthropic", "base_url": upstream.base_url}
+    config["models"]["claude"] = {"targets": [{"upstream": "u1", "model": "claude"}]}
+    return await start(config)
+
+
+async def asked(gateway: Any, path: str, key: str, **members: Any) -> Any:
+    body = {"input": "hi"} if path == "/responses" else {"messages": [{"role": "user", "content": "hi"}]}
+    body |= {"model": "claude" if path == "/messages" else "chat", "max_tokens": 5}
+    headers = {"authorization": f"Bearer {key}"}
+    return await gateway.client.post(path, json=body | members, headers=headers)
+
+
+STATE: list[tuple[str, dict[str, Any], str, str]] = [
+    ("/responses", {"conversation": CONVERSATION}, "conversation", "conversation_not_found"),
+    ("/responses", {"conversation": {"id": CONVERSATION}}, "conversation", "conversation_not_found"),
+    ("/responses", {"tools": [{"type": "code_interpreter", "container": CONTAINER}]}, "tools[0].container",
+     "container_not_found"),
+    ("/messages", {"container": CONTAINER}, "container", "container_not_found"),
+    ("/messages", {"container": {"id": CONTAINER, "skills": []}}, "container", "container_not_found"),
+    ("/chat/completions", {"container": CONTAINER}, "container", "container_not_found"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("path", "members", "param", "code"), STATE)
+async def test_another_key_does_not_reach_it(
+    two_keys: Any, upstream: FakeUpstream, path: str, members: dict[str, Any], param: str, code: str
+) -> None:
+    assert (await asked(two_keys, path, "test-key", **members)).status_code == 200
+    sent = len(upstream.calls)
+    refused = await asked(two_keys, path, "other", **members)
+    assert refused.status_code == 404, refused.text
+    if path != "/messages":
+        assert (refused.json()["error"]["param"], refused.json()["error"]["code"]) == (param, code)
+    assert "does not exist" in refused.json()["error"]["message"]
+    assert len(upstream.calls) == sent
+    assert (await asked(two_keys, path, "test-key", **members)).status_code == 200
+
+
+async def test_a_large_request_hides_nothing(two_keys: Any, upstream: FakeUpstream) -> None:
+    """Large members of large bodies are not parsed for anything else."""
+    tools = [{"type": "code_interpreter", "container": CONTAINER}]
+    assert (await asked(two_keys, "/responses", "test-key", tools=tools)).status_code == 200
+    padded = [*tools, {"type": "function", "name": "f", "description": "x" * 1_200_000}]
+    assert (await asked(two_keys, "/responses", "other", tools=padded)).status_code == 404
+
+
+async def test_what_was_refused_is_nobodys(two_keys: Any, upstream: FakeUpstream) -> None:
+    """A key claims nothing by naming it."""
+    upstream.answers(404, b'{"error": {"message": "Conversation not found."}}')
+    assert (await asked(two_keys, "/responses", "other", conversation=CONVERSATION)).status_code == 404
+    upstream.says("hello")
+    assert (await asked(two_keys, "/responses", "test-key", conversation=CONVERSATION)).status_code == 200
+
+
+async def test_a_short_name_is_every_keys_own(two_keys: Any, upstream: FakeUpstream) -> None:
+    """Some servers let clients choose the name, and two clients may choose the same."""
+    for key in ("test-key", "other"):
+        assert (await asked(two_keys, "/responses", key, conversation="conv_1")).status_code == 200
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_a_thread_of_another_key_is_not_found(two_keys: Any, upstream: FakeUpstream, stream: bool) -> None:
+    """With the code on which Anthropic's clients send the whole conversation."""
+    message = {"id": MESSAGE, "type": "message", "role": "assistant", "content": [{"type": "text", "text": "hi"}]}
+    started = {"type": "message_start", "message": message}
+    said = {"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": "hi"}}
+    if stream:
+        upstream.streams([f"data: {json.dumps(e)}\n\n".encode() for e in (started, said, {"type": "message_stop"})])
+    else:
+        upstream.answers(200, json.dumps(message).encode())
+    made = await asked(two_keys, "/messages", "test-key", thread={"type": "create"}, stream=stream)
+    assert made.status_code == 200
+    assert MESSAGE in made.text
+    continued = {"type": "continue", "previous_message_id": MESSAGE}
+    refused = await asked(two_keys, "/messages", "other", thread=continued)
+    assert (refused.status_code, refused.json()["error"]["type"]) == (404, "not_found_error")
+    assert refused.json()["error"]["details"] == {"error_code": "thread_not_found"}
+    again = await asked(two_keys, "/messages", "test-key", thread=continued, stream=stream)
+    assert again.status_code == 200
+
+
+async def test_another_process_knows_the_owner(two_keys: Any, start: Any, upstream: FakeUpstream) -> None:
+    second = await start(yaml.safe_load(two_keys.config_path.read_text()))
+    assert (await asked(two_keys, "/responses", "test-key", conversation=CONVERSATION)).status_code == 200
+    ids = two_keys.gateway.affinity.ids
+    async with asyncio.timeout(60):
+        while await two_keys.corridor.state.recall(f"owner:{ids.state_digest(CONVERSATION)}") is None:
+            await asyncio.sleep(0.005)
+    assert (await asked(second, "/responses", "other", conversation=CONVERSATION)).status_code == 404
+    assert (await asked(second, "/responses", "test-key", conversation=CONVERSATION)).status_code == 200
+
+
+async def test_without_seals_ids_are_the_upstreams(start: Any, configured: Configured, upstream: FakeUpstream) -> None:
+    gateway = await start(configured(upstream, responses={"seal": False}))
+    made = await asked(gateway, "/responses", "test-key")
+    theirs = made.json()["id"]
+    assert "." not in theirs
+    upstream.answers(200, b'{"object": "response"}')
+    assert (await gateway.client.get(f"/responses/{theirs}")).status_code == 200
+    assert (await gateway.client.get("/responses/resp_made_elsewhere")).status_code == 200
+    assert (await asked(gateway, "/responses", "test-key", previous_response_id=theirs)).status_code == 200
+    assert [call.path for call in upstream.calls][1:3] == [
+        f"/v1/responses/{theirs}",
+        "/v1/responses/resp_made_elsewhere",
+    ]
+    assert upstream.calls[-1].json["previous_response_id"] == theirs
