@@ -82,7 +82,7 @@ async def _held(state: RelayState, target_state: TargetState, reply: UpstreamRep
     try:
         answer, usage, error_source = target_state.upstream.dialect.answer(state.call, body)
     except ValueError as error:
-        _check_encoding(reply)
+        _check_encoding(reply, len(body))
         text = target_state.upstream.mask.text(f"returned HTTP {reply.status} without an answer: {error}")
         raise AttemptFailed(Failure("error", text, retryable=True, answer_bytes=len(body))) from error
     context.usage = context.attempt_usage = usage
@@ -100,13 +100,15 @@ async def _held(state: RelayState, target_state: TargetState, reply: UpstreamRep
     await state.client.end(answer)
 
 
-def _check_encoding(reply: UpstreamReply) -> None:
-    """Raises AttemptFailed for a compressed body: it was asked for identity, and would be compressed again."""
+def _check_encoding(reply: UpstreamReply, answer_bytes: int | None = None) -> None:
+    """Raises AttemptFailed for a compressed body: it was asked for identity, and would be compressed again.
+
+    answer_bytes: of a body that is complete."""
     encoding = dict(reply.headers).get(b"content-encoding", b"identity").strip().lower()
     if encoding not in (b"", b"identity"):
         name = encoding[:50].decode("latin-1")
         text = f"compressed its answer ({name}), although the gateway asked for content-encoding identity"
-        raise AttemptFailed(Failure("error", text))
+        raise AttemptFailed(Failure("error", text, answer_bytes=answer_bytes))
 
 
 async def _pass_through(state: RelayState, target_state: TargetState, reply: UpstreamReply) -> None:
