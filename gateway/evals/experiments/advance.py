@@ -10,7 +10,14 @@ from gateway.core.likelihood import likelihood_from_json
 from gateway.core.plan import Plan
 from gateway.core.randomization import draw
 from gateway.evals.experiments.completeness import has_failed
-from gateway.evals.experiments.metrics import ArmObservation, JoinedPair, Key, StoredScore, UnpairedRequest
+from gateway.evals.experiments.metrics import (
+    ArmObservation,
+    JoinedPair,
+    Key,
+    PairOrigin,
+    StoredScore,
+    UnpairedRequest,
+)
 from gateway.evals.experiments.progress import PlanProgress
 from gateway.evals.experiments.rescoring import Rescored, keep_rescored
 from gateway.evals.experiments.split import planned_shares, ratio_name, ratio_test_at
@@ -18,6 +25,7 @@ from gateway.evals.statistics.past_adjustment import WAITING
 from gateway.evals.store.engine import Transaction
 from gateway.evals.store.experiments import sequences as kept
 from gateway.evals.store.experiments.pairs import (
+    ArmRecord,
     ArmScore,
     SettledPair,
     UnpairedExchange,
@@ -118,23 +126,40 @@ def _unpaired(plan: Plan, of: UnpairedExchange, control: ArmObservation) -> Unpa
 def joined_pairs(connection: Transaction, plan: Plan, found: Sequence[SettledPair]) -> list[JoinedPair]:
     """The same pairs, in order, each with everything that is known of its arms."""
     ids = [i for pair in found for i in (pair.id, *pair.arms.values()) if i is not None]
-    observed = _observations(connection, plan, ids, [pair.id for pair in found])
+    records = arm_records(connection, ids)
+    observed = _observed(connection, plan, records, [pair.id for pair in found])
+    served = {each.id: each for each in records}
     return [
         JoinedPair(
             pair.id,
             observed.get(pair.id, _LOST),
             {arm: _LOST if i is None else observed.get(i, _LOST) for arm, i in pair.arms.items()},
             pair.cluster,
+            _origin(pair, served.get(pair.id)),
         )
         for pair in found
     ]
+
+
+def _origin(pair: SettledPair, served: ArmRecord | None) -> PairOrigin:
+    """The time is that of the stream, in whose order pairs are taken: its ids begin with milliseconds."""
+    ms = pair.position.partition("-")[0]
+    at = int(ms) / 1000 if ms.isdigit() else None
+    return PairOrigin(at) if served is None else PairOrigin(at, served.caller, served.user_digest)
 
 
 def _observations(
     connection: Transaction, plan: Plan, ids: Sequence[str], pairs: Sequence[str]
 ) -> dict[str, ArmObservation]:
     """By exchange id."""
-    scores = _by_exchange(arm_scores(connection, ids))
+    return _observed(connection, plan, arm_records(connection, ids), pairs)
+
+
+def _observed(
+    connection: Transaction, plan: Plan, records: Sequence[ArmRecord], pairs: Sequence[str]
+) -> dict[str, ArmObservation]:
+    """By exchange id."""
+    scores = _by_exchange(arm_scores(connection, [each.id for each in records]))
     beside = _by_exchange(scores_beside(connection, pairs))
     return {
         each.id: ArmObservation(
@@ -152,7 +177,7 @@ def _observations(
             scores=scores.get(each.id, {}),
             pair_scores=beside.get(each.id, {}),
         )
-        for each in arm_records(connection, ids)
+        for each in records
     }
 
 

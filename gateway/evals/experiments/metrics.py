@@ -70,6 +70,18 @@ class ArmObservation:
 
 
 @dataclass(frozen=True, slots=True)
+class PairOrigin:
+    """Where and when the request of a pair came from."""
+
+    at: float | None = None  # Unix seconds, in the order of the stream; None: unknown
+    caller: str | None = None  # the name of its key
+    user: str | None = None  # a digest of the end user it names
+
+
+NOWHERE = PairOrigin()
+
+
+@dataclass(frozen=True, slots=True)
 class JoinedPair:
     """A settled pair: the served answer and those of the other arms to the same request."""
 
@@ -77,6 +89,7 @@ class JoinedPair:
     control: ArmObservation
     arms: Mapping[str, ArmObservation]
     cluster: str | None = None  # the conversation or user that the pair belongs to; None: independent
+    origin: PairOrigin = NOWHERE
 
 
 @dataclass(frozen=True, slots=True)

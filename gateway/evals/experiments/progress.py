@@ -111,7 +111,7 @@ class PlanProgress:
         known = None
         if sequence.adjustment is not None and joined.cluster is None:
             known = known_before(joined.control, self._scorer(name, sequence))
-        sequence.add(taken, known)
+        sequence.add(taken, known, joined.origin)
         self._moved.add(name)
         if joined.cluster is not None:
             self._clusters.add((name, joined.cluster))

@@ -6,9 +6,15 @@ stationary: betting. Values without bounds (latency, cost, tokens) always have a
 a floor: a run of equal scores has no variance, and its interval would be a point. A sequence can be saved and restored
 at any pair.
 
-The primary's differences may be adjusted for what was known of the request (statistics/past_adjustment.py). A horizon
-that was computed from the margin then comes earlier by what that saves: the sequence takes its last look once its
-interval is as narrow as the unadjusted one would be at the horizon. The time depends on variances only.
+The primary's differences may be adjusted for what was known of the request (statistics/past_adjustment.py). With the
+first rules, a horizon that was computed from the margin then comes earlier by what that saves: the sequence takes its
+last look once its interval is as narrow as the unadjusted one would be at the horizon. With rules 2, such a horizon
+follows the variance: the last look is the first with the standard error that decides the margin. Both times depend on
+variances only.
+
+With rules 2, metrics that decide also have the interval that holds if the values of a user, of a key or (failures) of a
+quarter of an hour depend on each other (statistics/dependence.py). It applies, where it is the wider one, from the
+first alarm that they do.
 """
 
 from __future__ import annotations
@@ -20,17 +26,20 @@ from dataclasses import astuple, dataclass, replace
 from typing import Any, Literal
 
 from gateway.core import plan as plans
+from gateway.core.horizon import AT_MOST, FOLLOWED, guarded, likelihood_scale, planned_pairs, precision
 from gateway.core.horizon import BURN_IN as FEWEST
-from gateway.core.horizon import guarded, likelihood_scale
 from gateway.core.plan import CANDIDATE, REPEAT, Plan
-from gateway.evals.experiments.metrics import ALONE, Metric, PairValue, counts_alone
+from gateway.evals.experiments.independence import IndependenceCheck
+from gateway.evals.experiments.metrics import ALONE, NOWHERE, Metric, PairOrigin, PairValue, counts_alone
 from gateway.evals.experiments.report import Estimate
-from gateway.evals.statistics.asymptotic import AsymptoticMean
+from gateway.evals.experiments.traffic_time import DayEffects, TrafficTime
+from gateway.evals.statistics.asymptotic import AsymptoticMean, Tuning, half_width, log_e_value
 from gateway.evals.statistics.betting import BettingMean
 from gateway.evals.statistics.domains import at_least, one_of
 from gateway.evals.statistics.empirical_bernstein import EmpiricalBernstein
 from gateway.evals.statistics.evalues import BettingTest, aa_increment
-from gateway.evals.statistics.hybrid import GuardedMean, HybridMean
+from gateway.evals.statistics.hybrid import GuardedMean, HybridMean, guarded_half_width
+from gateway.evals.statistics.hybrid import half_width as hybrid_half_width
 from gateway.evals.statistics.moments import Moments
 from gateway.evals.statistics.past_adjustment import PastAdjustment
 from gateway.evals.statistics.rare import RareDifference
@@ -73,6 +82,10 @@ class SequenceRule:
     largest: float = 1.0  # the largest difference, of hybrid; 0: without bounds
     compared: int = 0  # requests without a pair that adjust a difference, at most; 0: it is not adjusted
     earlier: bool = False  # the horizon comes earlier by what the adjustment saves
+    close_at: float = 0.0  # the standard error at which hybrid takes its last look; 0: it does at the horizon
+    min_s: float = 0.0  # seconds of traffic before that look
+    by_units: bool = False  # the values are summed by user and by key, too
+    by_blocks: bool = False  # the same by quarters of an hour
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +102,21 @@ EVEN = AlphaShare()
 
 
 def rule_of(plan: Plan, metric: Metric, margin: float | None, arm: str = CANDIDATE) -> SequenceRule:
+    """The rule of a metric's sequence, fixed by the plan alone."""
+    rule = _first_rule(plan, metric, margin, arm)
+    if plan.rules < 2:
+        return rule
+    primary = metric.name == plan.primary
+    if plan.auto_horizon and rule.method == "hybrid" and primary and margin:
+        planned = plan.max_pairs or rule.horizon
+        close_at = precision(margin, rule.alpha) * math.sqrt(planned / rule.horizon)  # repeats are fewer
+        rule = replace(rule, earlier=False, close_at=close_at, min_s=3600.0 * plan.min_hours if arm != REPEAT else 0.0)
+    if arm == REPEAT or not (metric.name in plan.decides or metric.name == ALONE):
+        return rule
+    return replace(rule, by_units=True, by_blocks=metric.source in ("failed", "completed"))
+
+
+def _first_rule(plan: Plan, metric: Metric, margin: float | None, arm: str) -> SequenceRule:
     """The rule that is tightest about where an effect of the margin's size is decided, at the expected variance.
 
     margin: None: the metric has none. The candidates share alpha evenly; the control's repeat has the A/A alarm's own.
@@ -166,6 +194,8 @@ class DifferenceSequence:
         self.unadjusted = Moments()  # the same as measured; empty unless differences are adjusted
         self.adjustment = PastAdjustment(COVARIATES, rule.compared) if rule.compared else None
         self.test = BettingTest(0.5, rule.alpha) if distance else None
+        self.independence = IndependenceCheck.of(rule.by_units, rule.by_blocks)
+        self.time, self.days = TrafficTime(), DayEffects()  # of rules that ask whether values depend on each other
 
     @property
     def n(self) -> int:
@@ -173,8 +203,24 @@ class DifferenceSequence:
 
     @property
     def closed(self) -> bool:
-        """The horizon is reached: no further pair is taken."""
+        """The last look is taken: no further pair is."""
         return isinstance(self.difference, HybridMean) and self.difference.closed
+
+    @property
+    def variance(self) -> float:
+        """Of one difference, for what a mean of n of them has: larger where an alarm says that they are dependent."""
+        wider = (sums.m2(self.moments.mean) for _, sums, _ in self.independence.alarms())
+        m2 = max([self.moments.m2, *(each for each in wider if math.isfinite(each))])
+        return m2 / self.n if self.n else 0.0
+
+    @property
+    def standard_error(self) -> float:
+        """Of the mean, with the floor for what has not been seen yet; infinity before the first pair."""
+        if not self.n:
+            return math.inf
+        largest, mean = self.rule.largest, self.moments.mean
+        sums = [(self.moments.m2, 1.0), *((sums.m2(mean), floor) for _, sums, floor in self.independence.alarms())]
+        return max(math.sqrt(guarded(m2, floor * largest) if largest else m2) for m2, floor in sums) / self.n
 
     @property
     def _scaled(self) -> bool:
@@ -199,9 +245,30 @@ class DifferenceSequence:
         """Pairs at which the sequence closes, as far as is known; 0: it does not."""
         if self.closed:
             return self.n
+        if self.rule.close_at and isinstance(self.difference, HybridMean):
+            return max(self._following(), self.n + 1)
         return math.ceil(self.rule.horizon * (1.0 - (self.saved or 0.0 if self.rule.earlier else 0.0)))
 
-    def add(self, taken: PairValue, known: Numbers[float] | None = None) -> None:
+    def _following(self) -> int:
+        """Pairs at which a horizon that follows the variance is expected, as far as is known."""
+        if self.n < FEWEST:
+            return self.rule.horizon
+        gap = self.rule.close_at / precision(1.0, self.rule.alpha)
+        expected = planned_pairs(math.sqrt(self.variance), gap, self.rule.alpha, largest=self.rule.largest)
+        return min(max(expected, min(FOLLOWED, self.rule.horizon)), AT_MOST * self.rule.horizon)
+
+    def _end(self) -> None:
+        """Takes the last look, if the standard error is small enough or the most pairs are taken; not by the mean."""
+        fewest = min(FOLLOWED, self.rule.horizon)
+        timed = self.time.last is not None  # a pair from the stream has its time
+        if not isinstance(self.difference, HybridMean) or self.n < fewest:
+            return
+        if timed and self.time.covered_s < self.rule.min_s:
+            return
+        if self.n >= AT_MOST * self.rule.horizon or self.standard_error <= self.rule.close_at:
+            self.difference.end()
+
+    def add(self, taken: PairValue, known: Numbers[float] | None = None, origin: PairOrigin = NOWHERE) -> None:
         """Takes the next pair, in order. known: its covariates, shape (COVARIATES,); None: they are unknown."""
         difference = taken.difference
         if self.adjustment is not None:
@@ -211,7 +278,13 @@ class DifferenceSequence:
         self.difference.add((difference + 1) / 2 if self.rule.method == "betting" else difference)
         self.a.add(taken.a)
         self.b.add(taken.b)
+        self.independence.add(difference, origin, self.moments.mean)
+        if self.rule.by_units and origin.at is not None:
+            self.time.add(origin.at)
+            self.days.add(difference, origin.at)
         self.moments = self.moments.add(difference)
+        if self.rule.close_at:
+            self._end()
         if self.rule.earlier and isinstance(self.difference, HybridMean) and self.n >= max(self.horizon, FEWEST):
             self.difference.end()
         if self.test is not None:
@@ -232,9 +305,24 @@ class DifferenceSequence:
     def interval(self, share: float = 1.0) -> tuple[float, float]:
         """(low, high). share: of the error, in multiples of the rule's."""
         low, high = self._with(share).interval()
-        if self.rule.method != "betting":
-            return low, high
-        return (2 * low - 1, 2 * high - 1) if low <= high else (-1.0, 1.0)  # no constant mean fits: no claim
+        if self.rule.method == "betting":
+            low, high = (2 * low - 1, 2 * high - 1) if low <= high else (-1.0, 1.0)  # no constant mean fits: no claim
+        mean = self.moments.mean
+        for _, sums, floor in self.independence.alarms():
+            half = self._half_width(sums.m2(mean), floor, share * self.rule.alpha)
+            low, high = min(low, mean - half), max(high, mean + half)
+        return low, high
+
+    def _half_width(self, m2: float, floor: float, alpha: float) -> float:
+        """Half of the width that the interval has with this sum of squares. floor: as IndependenceCheck has it."""
+        if not math.isfinite(m2):
+            return math.inf
+        rule, largest = self.rule, floor * self.rule.largest
+        if rule.method == "hybrid":
+            return hybrid_half_width(alpha, rule.horizon, self.n, m2, largest, self.closed)
+        if rule.method == "asymptotic":
+            return half_width(math.sqrt(m2 / self.n), self.n, Tuning(alpha, rule.n_opt, BURN_IN))
+        return guarded_half_width(alpha, rule.n_opt, self.n, m2, largest)
 
     def _with(self, share: float) -> Sequence:
         """The sequence as it would be with another error."""
@@ -254,6 +342,13 @@ class DifferenceSequence:
         """ln of the current e-value against "no difference"; 0.0 before the first pair."""
         if not self.n:
             return 0.0
+        if not self.independence.alarms():
+            return self._log_evalue()
+        tuning = Tuning(self.rule.alpha, self.rule.n_opt, BURN_IN)
+        return min(self._log_evalue(), log_e_value(self.moments.mean, math.sqrt(self.variance), self.n, tuning))
+
+    def _log_evalue(self) -> float:
+        """The same, if the pairs are independent."""
         if isinstance(self.difference, EmpiricalBernstein):
             return self.difference.log_e_value(0.0)
         if isinstance(self.difference, AsymptoticMean | HybridMean | GuardedMean):
@@ -268,9 +363,14 @@ class DifferenceSequence:
         """A JSON-able dict from which from_state continues bit-identically."""
         u = self.unadjusted
         adjusted = {"unadjusted": [u.n, u.mean, u.m2], "adjustment": self.adjustment.state()} if self.adjustment else {}
+        checks = {}
+        if self.rule.by_units:
+            time = [self.time.covered_s, self.time.last]
+            checks = {"independence": self.independence.state(), "time": time, "days": self.days.state()}
         return {
-            "rule": list(astuple(self.rule))[: 8 if self.rule.compared else 6 if self._scaled else 4],
+            "rule": list(astuple(self.rule))[: self._rule_fields()],
             **adjusted,
+            **checks,
             "bounded": self.bounded,
             "preference": self.preference,
             "difference": self.difference.state(),
@@ -279,6 +379,12 @@ class DifferenceSequence:
             "spread": [self.moments.n, self.moments.mean, self.moments.m2],
             "test": self.test.state() if self.test is not None else None,
         }
+
+    def _rule_fields(self) -> int:
+        """Fields of the rule that are stored: as many as the version had that began the sequence."""
+        if self.rule.by_units or self.rule.close_at:
+            return 12
+        return 8 if self.rule.compared else 6 if self._scaled else 4
 
     @classmethod
     def from_state(cls, state: Mapping[str, Any]) -> DifferenceSequence:
@@ -291,6 +397,9 @@ class DifferenceSequence:
             sequence.unadjusted = Moments(*state["unadjusted"])
             sequence.adjustment = PastAdjustment.from_state(state["adjustment"])
         sequence.test = BettingTest.from_state(state["test"]) if state["test"] is not None else None
+        if sequence.rule.by_units:
+            sequence.independence = IndependenceCheck.from_state(state["independence"])
+            sequence.time, sequence.days = TrafficTime(*state["time"]), DayEffects.from_state(state["days"])
         return sequence
 
 
@@ -312,7 +421,7 @@ def _empty_sequence(rule: SequenceRule) -> Sequence:
     if rule.method == "asymptotic":
         return AsymptoticMean(rule.alpha, rule.n_opt, BURN_IN)
     if rule.method == "hybrid":
-        return HybridMean(rule.alpha, rule.horizon, rule.largest)
+        return HybridMean(rule.alpha, rule.horizon, rule.largest, follows=rule.close_at > 0)
     if rule.method == "guarded":
         return GuardedMean(rule.alpha, rule.n_opt, rule.largest)
     if rule.method == "rare":

@@ -37,7 +37,8 @@ class HybridMean:
     n: int = 0
     mean: float = 0.0
     m2: float = 0.0
-    ended: bool = False  # the last look was taken before the horizon, see end
+    ended: bool = False  # the last look was taken, see end
+    follows: bool = False  # the last look is taken at `end` alone; `horizon` is the planned number of values
 
     def __post_init__(self) -> None:
         inside("alpha", self.alpha)
@@ -48,7 +49,7 @@ class HybridMean:
     @property
     def closed(self) -> bool:
         """The horizon is reached: the interval is final."""
-        return self.ended or self.n >= self.horizon
+        return self.ended or (not self.follows and self.n >= self.horizon)
 
     def end(self) -> None:
         """Takes the last look now. The caller decides on it from the variance only, never from the mean."""
@@ -63,8 +64,7 @@ class HybridMean:
 
     def half_width(self) -> float:
         """Half of the interval's width; infinity below the burn-in."""
-        horizon = min(self.n, self.horizon) if self.ended else self.horizon
-        return half_width(self.alpha, horizon, self.n, self.m2, self.largest)
+        return half_width(self.alpha, self.horizon, self.n, self.m2, self.largest, self.closed)
 
     def interval(self) -> tuple[float, float]:
         """(low, high); (-inf, inf) below the burn-in."""
@@ -79,12 +79,13 @@ class HybridMean:
 
     def state(self) -> State:
         """A JSON-able dict from which from_state continues bit-identically."""
-        return dump(self)
+        return {name: value for name, value in dump(self).items() if name != "follows" or value}
 
     @classmethod
     def from_state(cls, state: Mapping[str, Any]) -> "HybridMean":
-        """Raises ValueError if a field is missing, unknown or outside its domain. Older states have no `ended`."""
-        return load(cls, {"ended": False, **state})
+        """Raises ValueError if a field is missing, unknown or outside its domain. Older states have no `ended`, and
+        those of a fixed horizon no `follows`."""
+        return load(cls, {"ended": False, "follows": False, **state})
 
 
 @dataclass(slots=True)
@@ -143,12 +144,16 @@ def _deviation(n: int, m2: float, largest: float) -> float:
     return math.sqrt((guarded(m2, largest) if largest else m2) / n)
 
 
-def half_width(alpha: float, horizon: int, n: int, m2: float, largest: float = 1.0) -> float:
-    """Half of the width after n of `horizon` values whose squared deviations add up to m2. See HybridMean."""
+def half_width(alpha: float, horizon: int, n: int, m2: float, largest: float = 1.0, last: bool | None = None) -> float:
+    """Half of the width after n values whose squared deviations add up to m2. See HybridMean.
+
+    horizon: the planned one, at which the early sequence is tuned. last: this is the last look; None: it is from the
+    horizon on.
+    """
     if n < BURN_IN:
         return math.inf
     deviation = math.sqrt(guarded(m2, largest) if largest else m2)
-    if n >= horizon:
+    if n >= horizon if last is None else last:
         return NormalDist().inv_cdf(1 - alpha * (1 - EARLY) / 2) * deviation / n
     early = alpha * EARLY
     return deviation * sum_width(n, best_rho(early, TIGHTEST * horizon), early) / math.sqrt(n) / n

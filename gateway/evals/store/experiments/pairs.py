@@ -60,6 +60,8 @@ class ArmRecord:
     """HTTP 200 and nothing in the answer; None: unknown."""
     truncated: bool = False
     """The record's cap cut the request or the answer."""
+    caller: str | None = None
+    user_digest: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,6 +228,8 @@ def arm_records(connection: Connection, ids: Sequence[str]) -> list[ArmRecord]:
         predicted,
         e.empty,
         e.truncated,
+        e.caller,
+        e.user_digest,
     )
     return [
         ArmRecord(*tuple(row))
