@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 
 from gateway.core.horizon import FEWEST_REPEATS
@@ -14,6 +15,7 @@ from gateway.evals.experiments.next_step import Condition, Pace, progress, stand
 from gateway.evals.experiments.report import Comparison, Estimate, GateResult, Progress
 from gateway.evals.experiments.sequences import DifferenceSequence
 from gateway.evals.experiments.split import SRM, planned_shares
+from gateway.evals.experiments.traffic_facts import HOURS
 from gateway.evals.experiments.verdict import HARMLESS, pairs_needed
 from gateway.evals.store.experiments.queries import PairCounts
 
@@ -25,7 +27,7 @@ def progress_of(found: Finding, look: SequenceStates) -> Progress:
     """What is left until the verdict of this candidate."""
     primary = found.primary
     sequence = look.sequences.get((found.candidate, primary.metric)) if primary else None
-    variance = sequence.moments.variance() if sequence and sequence.n else 0.0
+    variance = sequence.variance if sequence else 0.0
     decided = found.decision.verdict != "hold"
     return progress(
         found.stored_plan.plan, standing(primary, variance), conditions_of(found, look), pace_of(found), decided
@@ -141,6 +143,9 @@ def _of_gate(gate: GateResult, found: Finding, look: SequenceStates) -> Conditio
             more = max(1, FEWEST_REPEATS - values)
         elif noise is not None:
             more = repeats_needed(noise, delta)
+    a_day = pairs_a_day(found.pairs)
+    if gate.name == HOURS and gate.state == 0 and a_day is not None:
+        more = max(1, math.ceil((plan.min_hours - (gate.value or 0.0)) / 24.0 * a_day))
     return Condition(
         kind="gate",
         name=gate.name,

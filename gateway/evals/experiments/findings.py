@@ -36,6 +36,7 @@ from gateway.evals.experiments.report import (
     GateResult,
     Independence,
     Role,
+    TrafficFacts,
     Verdict,
     direction_finding,
 )
@@ -43,6 +44,7 @@ from gateway.evals.experiments.rescoring import rescored_name
 from gateway.evals.experiments.sequences import EVEN, METHOD_NAMES, AlphaShare
 from gateway.evals.experiments.sequences import DifferenceSequence as Differences
 from gateway.evals.experiments.split import SplitResult, split_of
+from gateway.evals.experiments.traffic_facts import facts_of, hours_gate, with_first_lines
 from gateway.evals.experiments.verdict import (
     Decision,
     SwapDescription,
@@ -88,6 +90,7 @@ class Finding:
     family: Family | None = None  # None: there is one candidate
     independence: Independence | None = None
     """Of the pairs of the primary; None: the plan's rules do not ask for it."""
+    traffic: TrafficFacts | None = None  # None: the plan's rules do not ask for it
 
     @property
     def metrics(self) -> tuple[Comparison, ...]:
@@ -158,7 +161,7 @@ class SequenceStates:
             unadjusted=sequence.unadjusted.mean if sequence.unadjusted.n else None,
             at_worst=self._at_worst(candidate) if metric == self.plan.primary else None,
         )
-        variance = sequence.moments.variance() if sequence.n else 0.0
+        variance = sequence.variance
         rule = replace(sequence.rule, horizon=sequence.horizon, alpha=sequence.rule.alpha * share.ship)
         found = with_findings(made, rule, variance)
         if share != EVEN:  # only margins are tested in steps
@@ -180,8 +183,8 @@ def _with_alone(c: Comparison, alone: Differences, share: AlphaShare) -> Compari
     bound = alone.estimate(share)
     low = max((v for v in (c.difference.low, bound.low) if v is not None), default=None)
     value, high = (bound.value, None) if c.difference.value is None else (c.difference.value, c.difference.high)
-    found = with_findings(replace(c, difference=Estimate(value, low, high)), alone.rule, alone.moments.variance())
-    needed = pairs_needed(bound, alone.n, alone.moments.variance(), c.margin, alone.rule) if c.margin else None
+    found = with_findings(replace(c, difference=Estimate(value, low, high)), alone.rule, alone.variance)
+    needed = pairs_needed(bound, alone.n, alone.variance, c.margin, alone.rule) if c.margin else None
     undecided = found.margin_found == "unclear"
     return replace(
         found,
@@ -267,7 +270,8 @@ def _finding(
     others = tuple(c for metric, c in sorted(found.items()) if c.role == "other")
     gates = _gates(looked, plan, candidate, primary, split)
     claims = [claim for claim in (cheaper(found.get("cost_per_1k")), faster(found.get(P95))) if claim]
-    decision = decide(_swap(plan.plan, candidate), primary, guardrails, gates, claims)
+    facts = facts_of(plan.plan, {metric: each for (arm, metric), each in looked.sequences.items() if arm == candidate})
+    decision = with_first_lines(decide(_swap(plan.plan, candidate), primary, guardrails, gates, claims), facts)
     names = {metric: name for (arm, metric), name in looked.names.items() if arm == candidate}
     return Finding(
         stored_plan=plan,
@@ -281,15 +285,9 @@ def _finding(
         withheld=kept.withheld_of(connection, plan.hash),
         names=names,
         split=split,
-        independence=_independence(plan.plan),
+        independence=facts.independence if facts else None,
+        traffic=facts,
     )
-
-
-def _independence(plan: Plan) -> Independence | None:
-    """What is known of the dependence of the primary's pairs on each other."""
-    if plan.rules < 2:
-        return None
-    return "declared" if plan.independent else "assumed"
 
 
 def guardrails_of(plan: Plan) -> tuple[str, ...]:
@@ -354,6 +352,8 @@ def _gates(
         varied = bool(plan.plan.control.variant or any(target.variant for _, target in plan.plan.candidates))
         gates += [path_gate(checks, varied)] if (checks := _path_checks(looked, plan)) != PathChecks() else []
         gates += [_likelihood(looked, plan, candidate, primary)] if plan.plan.likelihood else []
+        hours = hours_gate(plan.plan, looked.sequences.get((candidate, primary.metric)))
+        gates += [hours] if hours is not None else []
     if split is not None:
         gates.append(split.gate)
     return tuple(gates)

@@ -372,6 +372,42 @@ class LikelihoodFinding:
 
 
 @dataclass(frozen=True, slots=True)
+class GroupDependence:
+    """How much the primary's (or a failure metric's) values depend on each other within groups of one kind."""
+
+    metric: str
+    group: Literal["user", "key", "block"]  # block: a quarter of an hour
+    groups: float  # as many equally large ones would say as much
+    repeated: int  # with two pairs or more; of those that are counted one by one
+    correlation: float | None  # of two values of one group; None: not known yet
+    factor: float | None  # of the variance of the mean, if the dependence counts; None: not known yet
+    alarm: bool  # it counts
+
+
+@dataclass(frozen=True, slots=True)
+class DayDifference:
+    """The primary's difference on one day (UTC)."""
+
+    day: int  # days since 1970-01-01
+    pairs: int
+    difference: float
+
+
+@dataclass(frozen=True, slots=True)
+class TrafficFacts:
+    """What the verdict takes from its pairs' users and times. Of the primary, unless a metric is named."""
+
+    independence: Independence
+    groups: tuple[GroupDependence, ...]
+    hours: float  # of traffic that the pairs cover
+    min_hours: float  # before `ship`
+    estimand: str  # what the difference is an average over, in words
+    days: tuple[DayDifference, ...] = ()
+    slope: float | None = None  # of the difference, per day; None: too few days
+    slope_p: float | None = None  # of one look
+
+
+@dataclass(frozen=True, slots=True)
 class Report:
     """Everything that is shown of one experiment and one candidate."""
 
@@ -412,3 +448,4 @@ class Report:
     cautions: tuple[str, ...] = ()  # why the verdict may deserve less trust, in sentences
     ramp: RampHistory | None = None  # None: the plan has none, or it has not begun
     likelihood: LikelihoodFinding | None = None  # None: the experiment compares answers
+    traffic: TrafficFacts | None = None  # None: the plan's rules do not ask for it

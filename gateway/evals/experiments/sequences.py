@@ -82,8 +82,9 @@ class SequenceRule:
     largest: float = 1.0  # the largest difference, of hybrid; 0: without bounds
     compared: int = 0  # requests without a pair that adjust a difference, at most; 0: it is not adjusted
     earlier: bool = False  # the horizon comes earlier by what the adjustment saves
-    close_at: float = 0.0  # the standard error at which hybrid takes its last look; 0: it does at the horizon
-    min_s: float = 0.0  # seconds of traffic before that look
+    close_from: int = 0  # pairs from which hybrid may take its last look; 0: it does at the horizon
+    close_at: float = 0.0  # the standard error that it then waits for; 0: none
+    min_s: float = 0.0  # seconds of traffic that it waits for
     by_units: bool = False  # the values are summed by user and by key, too
     by_blocks: bool = False  # the same by quarters of an hour
 
@@ -106,14 +107,24 @@ def rule_of(plan: Plan, metric: Metric, margin: float | None, arm: str = CANDIDA
     rule = _first_rule(plan, metric, margin, arm)
     if plan.rules < 2:
         return rule
-    primary = metric.name == plan.primary
-    if plan.auto_horizon and rule.method == "hybrid" and primary and margin:
-        planned = plan.max_pairs or rule.horizon
-        close_at = precision(margin, rule.alpha) * math.sqrt(planned / rule.horizon)  # repeats are fewer
-        rule = replace(rule, earlier=False, close_at=close_at, min_s=3600.0 * plan.min_hours if arm != REPEAT else 0.0)
+    if plan.auto_horizon and rule.method == "hybrid" and margin:
+        rule = _following(plan, rule, margin, arm)
     if arm == REPEAT or not (metric.name in plan.decides or metric.name == ALONE):
         return rule
     return replace(rule, by_units=True, by_blocks=metric.source in ("failed", "completed"))
+
+
+def _following(plan: Plan, rule: SequenceRule, margin: float, arm: str) -> SequenceRule:
+    """The rule with a horizon that follows the variance, and waits for the hours that `ship` waits for.
+
+    The deviation of likelihoods is assumed in margins, so their horizon stays as planned. Repeats are fewer than pairs,
+    and their last look has a larger standard error by as much.
+    """
+    min_s = 3600.0 * plan.min_hours if arm != REPEAT else 0.0
+    if plan.likelihood:
+        return replace(rule, close_from=rule.horizon, min_s=min_s)
+    close_at = precision(margin, rule.alpha) * math.sqrt((plan.max_pairs or rule.horizon) / rule.horizon)
+    return replace(rule, earlier=False, close_from=min(FOLLOWED, rule.horizon), close_at=close_at, min_s=min_s)
 
 
 def _first_rule(plan: Plan, metric: Metric, margin: float | None, arm: str) -> SequenceRule:
@@ -245,27 +256,27 @@ class DifferenceSequence:
         """Pairs at which the sequence closes, as far as is known; 0: it does not."""
         if self.closed:
             return self.n
-        if self.rule.close_at and isinstance(self.difference, HybridMean):
+        if self.rule.close_from and isinstance(self.difference, HybridMean):
             return max(self._following(), self.n + 1)
         return math.ceil(self.rule.horizon * (1.0 - (self.saved or 0.0 if self.rule.earlier else 0.0)))
 
     def _following(self) -> int:
         """Pairs at which a horizon that follows the variance is expected, as far as is known."""
-        if self.n < FEWEST:
+        if self.n < FEWEST or not self.rule.close_at:
             return self.rule.horizon
         gap = self.rule.close_at / precision(1.0, self.rule.alpha)
         expected = planned_pairs(math.sqrt(self.variance), gap, self.rule.alpha, largest=self.rule.largest)
-        return min(max(expected, min(FOLLOWED, self.rule.horizon)), AT_MOST * self.rule.horizon)
+        return min(max(expected, self.rule.close_from), AT_MOST * self.rule.horizon)
 
     def _end(self) -> None:
         """Takes the last look, if the standard error is small enough or the most pairs are taken; not by the mean."""
-        fewest = min(FOLLOWED, self.rule.horizon)
         timed = self.time.last is not None  # a pair from the stream has its time
-        if not isinstance(self.difference, HybridMean) or self.n < fewest:
+        if not isinstance(self.difference, HybridMean) or self.n < self.rule.close_from:
             return
         if timed and self.time.covered_s < self.rule.min_s:
             return
-        if self.n >= AT_MOST * self.rule.horizon or self.standard_error <= self.rule.close_at:
+        precise = not self.rule.close_at or self.standard_error <= self.rule.close_at
+        if precise or self.n >= AT_MOST * self.rule.horizon:
             self.difference.end()
 
     def add(self, taken: PairValue, known: Numbers[float] | None = None, origin: PairOrigin = NOWHERE) -> None:
@@ -283,7 +294,7 @@ class DifferenceSequence:
             self.time.add(origin.at)
             self.days.add(difference, origin.at)
         self.moments = self.moments.add(difference)
-        if self.rule.close_at:
+        if self.rule.close_from:
             self._end()
         if self.rule.earlier and isinstance(self.difference, HybridMean) and self.n >= max(self.horizon, FEWEST):
             self.difference.end()
@@ -382,8 +393,8 @@ class DifferenceSequence:
 
     def _rule_fields(self) -> int:
         """Fields of the rule that are stored: as many as the version had that began the sequence."""
-        if self.rule.by_units or self.rule.close_at:
-            return 12
+        if self.rule.by_units or self.rule.close_from:
+            return 13
         return 8 if self.rule.compared else 6 if self._scaled else 4
 
     @classmethod
@@ -421,7 +432,7 @@ def _empty_sequence(rule: SequenceRule) -> Sequence:
     if rule.method == "asymptotic":
         return AsymptoticMean(rule.alpha, rule.n_opt, BURN_IN)
     if rule.method == "hybrid":
-        return HybridMean(rule.alpha, rule.horizon, rule.largest, follows=rule.close_at > 0)
+        return HybridMean(rule.alpha, rule.horizon, rule.largest, follows=rule.close_from > 0)
     if rule.method == "guarded":
         return GuardedMean(rule.alpha, rule.n_opt, rule.largest)
     if rule.method == "rare":

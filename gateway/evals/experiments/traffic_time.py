@@ -18,7 +18,7 @@ LONGEST_GAP_S = 43_200.0  # of the time between two pairs, at most this much cou
 DAY_S = 86_400.0
 FEWEST_DAYS = 3  # with enough pairs each, before a slope is tested
 FEWEST_A_DAY = 20
-_SLOPE_ALPHA = 0.01  # of one look
+SLOPE_ALPHA = 0.01  # of one look
 
 
 @dataclass(slots=True)
@@ -42,10 +42,6 @@ class Slope:
     per_day: float
     p: float
     """Of one look, by the days' own means: an alarm, which decides nothing."""
-
-    @property
-    def shown(self) -> bool:
-        return self.p < _SLOPE_ALPHA
 
 
 @dataclass(slots=True)

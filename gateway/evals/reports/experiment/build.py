@@ -41,6 +41,8 @@ from gateway.evals.experiments.report import (
 from gateway.evals.experiments.segments import segments_of
 from gateway.evals.experiments.sequences import METHOD_NAMES, METHODS
 from gateway.evals.experiments.split import METHOD as SPLIT_METHOD
+from gateway.evals.experiments.traffic_facts import sentences as traffic_sentences
+from gateway.evals.experiments.traffic_facts import slope_caution
 from gateway.evals.experiments.without_plan import without_plan
 from gateway.evals.reader_config import StoreLocation
 from gateway.evals.reports.charts import TrailPoint
@@ -105,7 +107,10 @@ def design_of(plan: StoredPlan) -> tuple[tuple[str, str], ...]:
     if p.after_verdict == "stop":
         rows.append(("stops", "with its verdict"))
     if p.max_pairs:
-        rows.append(("horizon", f"{p.max_pairs} pairs{', from the margin' if p.auto_horizon else ''}"))
+        follows = ", then as the variance asks for" if p.auto_horizon and p.rules >= 2 and not p.likelihood else ""
+        rows.append(("horizon", f"{p.max_pairs} pairs{', from the margin' if p.auto_horizon else ''}{follows}"))
+    if p.rules >= 2:
+        rows.append(("hours", f"{p.min_hours:g} of traffic before ship"))
     method = SPLIT_METHOD if p.mode == "split" else f"{p.method}: {METHOD_NAMES[METHODS[p.method]]}"
     return (*rows, ("intervals", method), ("state", f"{plan.state} since {when(plan.since)}"))
 
@@ -126,6 +131,7 @@ def limits_of(found: Finding, look: SequenceStates) -> tuple[str, ...]:
     sentences = list(_SHADOW if plan.mode != "split" else ())
     sentences.append("A difference is the average over the pairs so far; it says nothing about other kinds of traffic.")
     sentences += _pair_limits(found)
+    sentences += traffic_sentences(found.traffic) if found.traffic else ()
     if plan.mode == "shadow" and not plan.repeat_control:
         sentences.append("Latency is not compared: that requires the control on the candidate's path (repeat_control).")
     if not plan.only_shadows:
@@ -264,6 +270,7 @@ def _report(connection: Reading, plan: StoredPlan, found: Finding, corrected: Co
         regressions=examples.regressions,
         ramp=ramp_of(connection, plan),
         likelihood=likelihood_of(connection, found, look),
+        traffic=found.traffic,
     )
 
 
@@ -312,9 +319,11 @@ def _turned(e: Estimate) -> Estimate:
 
 
 def cautions_of(connection: Reading, found: Finding) -> Iterator[str]:
-    """Why the verdict may deserve less trust: feedback that is given more often on one arm; a judge as the primary
+    """Why the verdict may deserve less trust: feedback that is given more often on one arm; a difference that moves
+    from day to day; a judge as the primary
     without labels, without agreement with them, or with hardly any spread."""
     yield from (text for each in found.metrics if each.role != "other" and (text := response_caution(each)))
+    yield from slope_caution(found.traffic)
     c = found.primary
     name = found.names.get(c.metric) if c else None
     if c is None or name is None or name.identity == BUILT_IN:

@@ -1,0 +1,146 @@
+"""What a verdict says about the users and the hours behind its pairs: the gate, the first lines, and the facts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from datetime import date, timedelta
+
+from gateway.core.plan import Plan
+from gateway.evals.experiments.metrics import ALONE
+from gateway.evals.experiments.report import (
+    DayDifference,
+    GateResult,
+    GroupDependence,
+    Independence,
+    TrafficFacts,
+)
+from gateway.evals.experiments.sequences import DifferenceSequence
+from gateway.evals.experiments.traffic_time import SLOPE_ALPHA
+from gateway.evals.experiments.verdict import Decision
+from gateway.evals.statistics.dependence import BlockSums, UnitSums
+
+HOURS = "hours"
+_HOUR_S = 3600.0
+ASSUMED = "It takes calls as independent; send `x-gateway-user` or `metadata.conversation_id`, and that is checked."
+DEPENDENT = "The calls of one user or key are alike, so the interval counts users and keys."
+NO_HOURS = "With min_hours 0 it says nothing about other hours of the day."
+
+
+def hours_gate(plan: Plan, primary: DifferenceSequence | None) -> GateResult | None:
+    """Whether the pairs cover enough hours of traffic for `ship`. None: the plan asks for none."""
+    if plan.rules < 2 or not plan.min_hours:
+        return None
+    hours = primary.time.covered_s / _HOUR_S if primary else 0.0
+    if hours >= plan.min_hours:
+        return GateResult(HOURS, 1, f"the pairs cover {hours:.3g} hours of traffic", hours)
+    says = f"needs {plan.min_hours:g} hours of traffic; {hours:.2g} so far"
+    if primary is not None and primary.closed:
+        says = f"needs {plan.min_hours:g} hours of traffic; its {primary.n} pairs cover {hours:.2g}: lower `shadow`"
+    return GateResult(HOURS, 0, says, hours)
+
+
+def facts_of(plan: Plan, by_metric: Mapping[str, DifferenceSequence]) -> TrafficFacts | None:
+    """The facts of one candidate. by_metric: its sequences. None: the plan's rules do not ask for them."""
+    if plan.rules < 2 or plan.mode == "split":
+        return None
+    primary = by_metric.get(plan.primary or "")
+    groups = tuple(
+        group
+        for metric in (plan.primary, *(m for m in (*plan.decides, ALONE) if m != plan.primary))
+        if metric is not None and metric in by_metric
+        for group in _groups(metric, by_metric[metric])
+    )
+    independence: Independence = "declared" if plan.independent else "assumed"
+    if primary is not None:
+        independence = primary.independence.finding(plan.independent)
+    hours = primary.time.covered_s / _HOUR_S if primary else 0.0
+    facts = TrafficFacts(independence, groups, hours, plan.min_hours, "the mean over compared calls")
+    return facts if primary is None else _with_days(facts, primary)
+
+
+def _with_days(facts: TrafficFacts, primary: DifferenceSequence) -> TrafficFacts:
+    days = sorted(primary.days.days.items())
+    found = replace(facts, days=tuple(DayDifference(day, m.n, m.mean) for day, m in days))
+    plain = primary.moments.variance() if primary.n else 0.0
+    slope = primary.days.slope(primary.variance / plain if plain else 1.0)
+    return found if slope is None else replace(found, slope=slope.per_day, slope_p=slope.p)
+
+
+def _groups(metric: str, sequence: DifferenceSequence) -> list[GroupDependence]:
+    check, mean = sequence.independence, sequence.moments.mean
+    found = []
+    for group, kind in (("user", check.users), ("key", check.keys), ("block", check.blocks)):
+        if kind is not None and kind.sums.terms and _has_names(kind):
+            found.append(_group(metric, group, kind, mean, sequence.moments.m2))
+    return found
+
+
+def _has_names(kind: UnitSums | BlockSums) -> bool:
+    return isinstance(kind, BlockSums) or kind.named > 0
+
+
+def _group(metric: str, group: str, kind: UnitSums | BlockSums, mean: float, m2: float) -> GroupDependence:
+    sums = kind.sums
+    known = m2 > 0 and sums.groups >= 3
+    return GroupDependence(
+        metric=metric,
+        group="user" if group == "user" else "key" if group == "key" else "block",
+        groups=sums.groups,
+        repeated=kind.repeated,
+        correlation=sums.correlation(mean),
+        factor=sums.m2(mean) / m2 if known else None,
+        alarm=sums.alarm,
+    )
+
+
+def with_first_lines(decision: Decision, facts: TrafficFacts | None) -> Decision:
+    """The decision with what a verdict other than hold takes for granted, at the end of its first line."""
+    if facts is None or decision.verdict == "hold":
+        return decision
+    lines = {"assumed": [ASSUMED], "alarm": [DEPENDENT]}.get(facts.independence, [])
+    lines = [*lines, *([NO_HOURS] if decision.verdict == "ship" and not facts.min_hours else [])]
+    return replace(decision, sentence=" ".join([decision.sentence, *lines]))
+
+
+def sentences(facts: TrafficFacts) -> Iterator[str]:
+    """The facts, for readers."""
+    yield f"The difference is {facts.estimand}."
+    yield _INDEPENDENCE[facts.independence]
+    for each in facts.groups:
+        if each.factor is not None and each.repeated:
+            counts = "which counts" if each.alarm else "which does not count, since chance explains it"
+            yield (
+                f"{each.metric}, by {_GROUPS[each.group]}: the variance of the mean is {each.factor:.2g} times that of "
+                f"independent calls, {counts} ({each.repeated} with several pairs)."
+            )
+    needed = f"{facts.min_hours:g} are needed for ship" if facts.min_hours else "the plan needs none for ship"
+    yield f"The pairs cover {facts.hours:.3g} hours of traffic; {needed}."
+    if len(facts.days) > 1:
+        days = ", ".join(
+            f"{_date(each.day)} {each.difference:+.3g} ({each.pairs})" for each in facts.days[-_MOST_DAYS:]
+        )
+        yield f"The difference by day (UTC), with its pairs: {days}."
+
+
+def slope_caution(facts: TrafficFacts | None) -> Iterator[str]:
+    """Where the difference moves from day to day: what it was on average need not be what it will be."""
+    if facts is not None and facts.slope is not None and facts.slope_p is not None and facts.slope_p < SLOPE_ALPHA:
+        yield (
+            f"The difference changes by {facts.slope:+.2g} a day (p = {facts.slope_p:.1g}, one look): its average over "
+            f"{len(facts.days)} days need not be what comes next."
+        )
+
+
+def _date(day: int) -> str:
+    return (date(1970, 1, 1) + timedelta(days=day)).isoformat()
+
+
+_MOST_DAYS = 14
+_GROUPS = {"user": "user", "key": "key", "block": "quarter of an hour"}
+_INDEPENDENCE: dict[Independence, str] = {
+    "checked": "Whether the calls of one user or key are alike was checked, and they are not shown to be.",
+    "declared": "The plan declares that calls do not depend on each other (`unit: request`).",
+    "assumed": ASSUMED,
+    "alarm": DEPENDENT,
+}
