@@ -179,8 +179,9 @@ def config(doubles: dict[str, FakeUpstream], stream: str, hook: str) -> dict[str
         "experiments": {
             "swap": {
                 "model": "chat", "control": to["control"], "candidate": to["candidate"], "shadow": 1.0,
-                "repeat_control": 0.5, "primary": "valid_json", "margin": 0.3, "guardrails": {"error_rate": 0.3},
-                "headers": "all", "budget": {"concurrency": 64}, "gate": {"latency": False, "load": None},
+                "repeat_control": 0.5, "primary": "valid_json", "margin": 0.3,
+                "guardrails": {"error_rate": 0.3}, "min_hours": 0, "headers": "all",
+                "budget": {"concurrency": 64}, "gate": {"latency": False, "load": None},
                 "ramp": {"mode": "auto", "steps": [0.25, 0.5, 1.0], "soak_s": 4, "min_units": 40, "cooldown_s": 600},
             }
         },

@@ -95,7 +95,7 @@ def config(control: int, candidate: int, changes: dict[str, Any]) -> dict[str, A
             "same": {
                 "model": "chat", "control": {"upstream": "control", "model": "smollm2"},
                 "candidate": {"upstream": "candidate", "model": "smollm2", **varied},
-                "mode": "likelihood", "shadow": 1.0, "repeat_control": 0.5, "margin": 0.02,
+                "mode": "likelihood", "shadow": 1.0, "repeat_control": 0.5, "margin": 0.02, "min_hours": 0,
                 "budget": {"concurrency": 64}, "gate": {"latency": False, "load": None}, "start": "manual",
             }
         },

@@ -178,8 +178,9 @@ class Stage:
             made = {
                 "model": each.alias, "control": {"upstream": "old", "model": each.alias},
                 "candidate": {"upstream": "new", "model": each.alias}, "shadow": 1.0, "primary": world.scorer,
-                "repeat_control": world.repeat, "margin": world.margin, "guardrails": dict(world.guardrails),
-                "budget": {"concurrency": 512}, "gate": {"latency": False, "load": None},
+                "repeat_control": world.repeat, "margin": world.margin,
+                "guardrails": dict(world.guardrails), "min_hours": 0, "budget": {"concurrency": 512},
+                "gate": {"latency": False, "load": None},
             }  # fmt: skip
             return made | ({} if world.horizon is None else {"max_pairs": world.horizon})
 
