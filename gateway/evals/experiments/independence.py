@@ -8,7 +8,7 @@ from typing import Any
 
 from gateway.evals.experiments.metrics import PairOrigin
 from gateway.evals.experiments.report import Independence
-from gateway.evals.statistics.dependence import BlockSums, Dispersion, UnitSums
+from gateway.evals.statistics.dependence import BlockDispersion, Dispersion, UnitDispersion
 from gateway.evals.statistics.state import State
 
 
@@ -16,15 +16,15 @@ from gateway.evals.statistics.state import State
 class IndependenceCheck:
     """The sums of one sequence by group. None: its rule does not ask for them."""
 
-    users: UnitSums | None = None
-    keys: UnitSums | None = None
-    blocks: BlockSums | None = None
+    users: UnitDispersion | None = None
+    keys: UnitDispersion | None = None
+    blocks: BlockDispersion | None = None
 
     @classmethod
     def of(cls, by_units: bool, by_blocks: bool) -> IndependenceCheck:
         """Empty sums, of what a rule asks for."""
-        users, keys = (UnitSums() if by_units else None for _ in range(2))
-        return cls(users, keys, BlockSums() if by_blocks else None)
+        users, keys = (UnitDispersion() if by_units else None for _ in range(2))
+        return cls(users, keys, BlockDispersion() if by_blocks else None)
 
     def add(self, value: float, origin: PairOrigin, mean: float) -> None:
         """The next value. mean: of all values before it."""
@@ -65,5 +65,5 @@ class IndependenceCheck:
     @classmethod
     def from_state(cls, state: Mapping[str, Any]) -> IndependenceCheck:
         """Raises ValueError or KeyError if a field is missing or unknown."""
-        users, keys = (UnitSums.from_state(state[name]) if name in state else None for name in ("users", "keys"))
-        return cls(users, keys, BlockSums.from_state(state["blocks"]) if "blocks" in state else None)
+        users, keys = (UnitDispersion.from_state(state[name]) if name in state else None for name in ("users", "keys"))
+        return cls(users, keys, BlockDispersion.from_state(state["blocks"]) if "blocks" in state else None)

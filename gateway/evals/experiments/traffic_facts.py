@@ -18,7 +18,7 @@ from gateway.evals.experiments.report import (
 from gateway.evals.experiments.sequences import DifferenceSequence
 from gateway.evals.experiments.traffic_time import SLOPE_ALPHA
 from gateway.evals.experiments.verdict import Decision
-from gateway.evals.statistics.dependence import BlockSums, UnitSums
+from gateway.evals.statistics.dependence import BlockDispersion, UnitDispersion
 
 HOURS = "hours"
 _HOUR_S = 3600.0
@@ -76,11 +76,11 @@ def _groups(metric: str, sequence: DifferenceSequence) -> list[GroupDependence]:
     return found
 
 
-def _has_names(kind: UnitSums | BlockSums) -> bool:
-    return isinstance(kind, BlockSums) or kind.named > 0
+def _has_names(kind: UnitDispersion | BlockDispersion) -> bool:
+    return isinstance(kind, BlockDispersion) or kind.named > 0
 
 
-def _group(metric: str, group: str, kind: UnitSums | BlockSums, mean: float, m2: float) -> GroupDependence:
+def _group(metric: str, group: str, kind: UnitDispersion | BlockDispersion, mean: float, m2: float) -> GroupDependence:
     sums = kind.sums
     known = m2 > 0 and sums.groups >= 3
     return GroupDependence(

@@ -1,6 +1,6 @@
 """Whether values depend on each other within groups, and the variance that their mean has if they do.
 
-A group is everything of one user or key (`UnitSums`), or of one quarter of an hour (`BlockSums`). Both keep sums only:
+A group is everything of one user or key (`UnitDispersion`), or of one quarter of an hour (`BlockDispersion`). Both keep sums only:
 the variance of the mean that holds if values of one group depend on each other in any way (Liang & Zeger 1986,
 Biometrika 73(1)), and a test of whether they do, which may be looked at after every value. The one-way analysis of
 variance asks whether products of deviations within a group add up to more than 0; here each value's deviation is
@@ -114,7 +114,7 @@ def _student(df: float) -> float:
 
 
 @dataclass(slots=True)
-class UnitSums:
+class UnitDispersion:
     """Values by user or key. A value without a unit is a group of its own.
 
     rows: bucket → [k, S, the unit that came first, whether that unit has come again].
@@ -164,14 +164,14 @@ class UnitSums:
         return {"sums": dump(self.sums), "rows": rows, "counts": counts}
 
     @classmethod
-    def from_state(cls, state: Mapping[str, Any]) -> "UnitSums":
+    def from_state(cls, state: Mapping[str, Any]) -> "UnitDispersion":
         """Raises ValueError or KeyError if a field is missing or unknown."""
         rows = {row[0]: list(row[1:]) for row in state["rows"]}
         return cls(load(Dispersion, state["sums"]), rows, *state["counts"])
 
 
 @dataclass(slots=True)
-class BlockSums:
+class BlockDispersion:
     """Values by quarter of an hour. Values come in order of time; one that is late counts with the newest block."""
 
     sums: Dispersion = field(default_factory=Dispersion)
@@ -197,6 +197,6 @@ class BlockSums:
         return {"sums": dump(self.sums), "newest": [self.block, self.size, self.total, self.repeated]}
 
     @classmethod
-    def from_state(cls, state: Mapping[str, Any]) -> "BlockSums":
+    def from_state(cls, state: Mapping[str, Any]) -> "BlockDispersion":
         """Raises ValueError or KeyError if a field is missing or unknown."""
         return cls(load(Dispersion, state["sums"]), *state["newest"])

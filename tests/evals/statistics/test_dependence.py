@@ -9,15 +9,15 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from gateway.evals.statistics.dependence import BLOCK_S, BUCKETS, CHECKED_GROUPS, BlockSums, UnitSums
+from gateway.evals.statistics.dependence import BLOCK_S, BUCKETS, CHECKED_GROUPS, BlockDispersion, UnitDispersion
 
 Values = list[float]
 Draw = Callable[[np.random.Generator, int], Values]
 
 
-def unit_sums(values: Values, units: list[str | None]) -> tuple[UnitSums, float]:
+def unit_sums(values: Values, units: list[str | None]) -> tuple[UnitDispersion, float]:
     """The sums of these values, and their mean."""
-    sums, mean = UnitSums(), 0.0
+    sums, mean = UnitDispersion(), 0.0
     for i, (value, unit) in enumerate(zip(values, units, strict=True), 1):
         sums.add(value, unit, mean)
         mean += (value - mean) / i
@@ -119,7 +119,7 @@ def test_fifty_units_check_it(units: list[str | None], checked: bool) -> None:
 def test_a_block_is_a_quarter_of_an_hour_of_unix_time() -> None:
     """At the end of daylight saving, and after a gap of a day, a block holds the same 900 seconds."""
     fall = 1_792_890_000.0  # 2026-10-25 01:00 UTC: Berlin sets its clocks back
-    sums = BlockSums()
+    sums = BlockDispersion()
     for i in range(8):
         sums.add(1.0, fall + i * BLOCK_S / 2, 0.0)
     assert (sums.repeated, sums.sums.squares) == (4, 16.0)
@@ -133,7 +133,7 @@ def test_a_burst_of_failures_raises_an_alarm() -> None:
     rng = np.random.default_rng(7)
     values = -(rng.random(2400) < 0.002).astype(float)
     values[1000:1020] = -1.0
-    sums, mean = BlockSums(), 0.0
+    sums, mean = BlockDispersion(), 0.0
     for i, value in enumerate(values):
         sums.add(float(value), 36.0 * i, mean)
         mean += (float(value) - mean) / (i + 1)
@@ -143,11 +143,11 @@ def test_a_burst_of_failures_raises_an_alarm() -> None:
 def test_sums_go_on_from_their_state() -> None:
     rng = np.random.default_rng(8)
     values = [float(v) for v in rng.normal(0, 1, 300)]
-    whole, part, blocks, half = UnitSums(), UnitSums(), BlockSums(), BlockSums()
+    whole, part, blocks, half = UnitDispersion(), UnitDispersion(), BlockDispersion(), BlockDispersion()
     for i, value in enumerate(values):
         if i == 117:
-            part = UnitSums.from_state(json.loads(json.dumps(part.state())))
-            half = BlockSums.from_state(json.loads(json.dumps(half.state())))
+            part = UnitDispersion.from_state(json.loads(json.dumps(part.state())))
+            half = BlockDispersion.from_state(json.loads(json.dumps(half.state())))
         for units in (whole, part):
             units.add(value, f"u{i % 31}" if i % 5 else None, 0.1)
         for each in (blocks, half):
