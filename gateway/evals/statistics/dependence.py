@@ -1,9 +1,9 @@
 """Whether values depend on each other within groups, and the variance that their mean has if they do.
 
-A group is everything of one user or key (`UnitDispersion`), or of one quarter of an hour (`BlockDispersion`). Both keep sums only:
-the variance of the mean that holds if values of one group depend on each other in any way (Liang & Zeger 1986,
-Biometrika 73(1)), and a test of whether they do, which may be looked at after every value. The one-way analysis of
-variance asks whether products of deviations within a group add up to more than 0; here each value's deviation is
+A group is everything of one user or key (`UnitDispersion`), or of one quarter of an hour (`BlockDispersion`). Both keep
+sums only: the variance of the mean that holds if values of one group depend on each other in any way (Liang & Zeger
+1986, Biometrika 73(1)), and a test of whether they do, which may be looked at after every value. The one-way analysis
+of variance asks whether products of deviations within a group add up to more than 0; here each value's deviation is
 multiplied by the sum of the earlier ones of its group, so that without dependence every term has mean 0 given the past.
 The terms' own squares bound their variance (a self-normalised sum), which heavy-tailed values need, and so does what
 the values' variance predicts, which rare ones need: a run of equal products shows that nothing has happened yet.

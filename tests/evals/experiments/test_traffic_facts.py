@@ -25,7 +25,6 @@ from gateway.evals.experiments.traffic_facts import (
     sentences,
     slope_caution,
 )
-from gateway.evals.experiments.traffic_time import LONGEST_GAP_S, DayEffects, TrafficTime
 
 QUALITY = Metric("quality", "score")
 HOUR_S, DAY_S = 3600.0, 86_400.0
@@ -226,24 +225,6 @@ def test_a_gate_counts_hours_of_a_fixed_horizon() -> None:
     gate = hours_gate(plan, sequence)
     assert gate is not None
     assert gate.says == "needs 24 hours of traffic; its 60 pairs cover 0.98: lower `shadow`"
-
-
-def test_a_night_counts_and_an_outage_does_not() -> None:
-    time = TrafficTime()
-    for at in (0.0, 9 * HOUR_S, 9 * HOUR_S + DAY_S, 8 * HOUR_S, 10 * HOUR_S + DAY_S):
-        time.add(at)
-    assert time.covered_s == 10 * HOUR_S + LONGEST_GAP_S
-
-
-def test_a_clock_change_changes_no_day_and_no_hour() -> None:
-    """Berlin sets its clocks back on 2026-10-25 at 01:00 UTC."""
-    fall = 1_792_890_000.0
-    time, days = TrafficTime(), DayEffects()
-    for i in range(49):
-        time.add(fall - DAY_S + i * HOUR_S)
-        days.add(0.1, fall - DAY_S + i * HOUR_S)
-    assert time.covered_s == 48 * HOUR_S
-    assert [m.n for m in days.days.values()] == [23, 24, 2]
 
 
 def test_a_difference_that_fades_is_a_caution() -> None:
