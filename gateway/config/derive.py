@@ -88,7 +88,7 @@ def plan_of(name: str, experiment: Experiment, total_s: float | None = None) -> 
         stop=experiment.stop,
         aa=experiment.aa,
         compare="repeat" if experiment.likelihood else experiment.compare,
-        adjust=experiment.adjust and experiment.chosen_mode == "shadow",
+        adjust=experiment.adjust and experiment.chosen_mode in ("shadow", "split"),
         after_verdict=experiment.after_verdict if experiment.only_shadows else "continue",
         family=experiment.family if len(experiment.arms) > 1 and experiment.only_shadows else "even",
         ramp=experiment.ramp.design if experiment.ramp else None,

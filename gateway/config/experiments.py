@@ -142,7 +142,9 @@ class Experiment(Section):
     adjust: bool = True
     """Variance reduction (CUPED): what is known of a request before its pair is judged (the control's score, the
     lengths of prompt and answer) takes its part of the noise out of the primary's difference, so that fewer pairs are
-    needed. It uses the recorded requests that are not shadowed, and does nothing where that does not help."""
+    needed. It uses the recorded requests that are not shadowed, and does nothing where that does not help. In `split`:
+    the length of the first request as its client sent it, and the unit's past before the experiment. Nothing that an
+    arm has a part in is used."""
     min_hours: Annotated[float, Field(ge=0, le=8760)] = 24.0
     """Hours of traffic before `ship`, so that a verdict does not rest on one time of the day. `reject` comes as soon as
     the evidence allows. 0: no minimum, which the report says."""

@@ -117,6 +117,9 @@ class Exchange:
     likelihood: str | None = None  # JSON of an AnswerLikelihood; None: not a request for the likelihood of an answer
 
     user_digest: str | None = None  # of the end user that the request names; None: none, or only metadata is recorded
+    client_bytes: int | None = None
+    """Length of the body as the client sent it, before the target's model name, `system` and `set` were in it. None: in
+    no experiment, or of an older gateway. The arms of a shadow pair have that of their served call."""
 
     def to_fields(self) -> Fields:
         """The stream entry: a JSON head, and the two bodies apart from it, so that they are never re-encoded."""

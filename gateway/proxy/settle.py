@@ -218,6 +218,7 @@ class Settler:
             reference=call.reference if content else None,
             request_digest=self._digest(context, ended.target_state, decision) if offer else None,
             user_digest=user,
+            client_bytes=len(call.body) if assignment else None,
         )  # fmt: skip
 
     def _digest(self, context: CallContext, target_state: TargetState, decision: SamplingDecision) -> str | None:

@@ -5,6 +5,7 @@ The report and the Prometheus gauges both show these values.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -51,6 +52,7 @@ from gateway.evals.experiments.verdict import (
     cheaper,
     decide,
     faster,
+    half_width_of,
     pairs_needed,
     with_findings,
 )
@@ -162,6 +164,7 @@ class SequenceStates:
             at_worst=self._at_worst(candidate) if metric == self.plan.primary else None,
         )
         variance = sequence.variance
+        made = replace(made, raw=_as_measured(sequence))
         rule = replace(sequence.rule, horizon=sequence.horizon, alpha=sequence.rule.alpha * share.ship)
         found = with_findings(made, rule, variance)
         if share != EVEN:  # only margins are tested in steps
@@ -172,6 +175,17 @@ class SequenceStates:
         """None: no answer lacks a score on one arm only."""
         missing, worst = (self.sequences.get((candidate, name)) for name in (MISSING, WORST))
         return worst.estimate() if _some(missing) and worst is not None else None
+
+
+def _as_measured(sequence: Differences) -> Estimate | None:
+    """The difference before it was adjusted, with the interval that it would have. None: it is not adjusted."""
+    moments = sequence.unadjusted
+    if sequence.adjustment is None or not moments.n:
+        return None
+    half = half_width_of(replace(sequence.rule, compared=0), moments.variance())(moments.n)
+    if not math.isfinite(half):
+        return Estimate(moments.mean)
+    return Estimate(moments.mean, moments.mean - half, moments.mean + half)
 
 
 def _with_alone(c: Comparison, alone: Differences, share: AlphaShare) -> Comparison:
@@ -355,7 +369,7 @@ def _gates(
         hours = hours_gate(plan.plan, looked.sequences.get((candidate, primary.metric)))
         gates += [hours] if hours is not None else []
     if split is not None:
-        gates.append(split.gate)
+        gates += [split.gate, *((split.adjusted,) if split.adjusted else ())]
     return tuple(gates)
 
 

@@ -106,6 +106,8 @@ class Comparison:
     at_worst: Estimate | None = None
     """The difference with each score that one arm alone lacks counted as the worst for the candidate; None: none is
     missing on one arm only."""
+    raw: Estimate | None = None  # the difference as measured, with its interval; None: `difference` is that
+    shift: Estimate | None = None  # what adjusting took out of it, measured − adjusted: 0 but for chance; None: unknown
 
     @property
     def closed(self) -> bool:

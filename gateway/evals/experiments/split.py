@@ -1,4 +1,4 @@
-"""Split experiments: some users are served by a candidate. Weighted means by arm, adjusted by what was known before.
+"""Split experiments: some users are served by a candidate. Weighted means by arm, adjusted as covariates.py says.
 
 Records may be sampled by outcome (errors more often than other answers), so every mean here is a Hájek mean with
 realised rates, and its interval is an asymptotic confidence sequence on the linearised terms, summed by unit. For
@@ -17,6 +17,19 @@ import numpy as np
 
 from gateway.core.plan import CONTROL, FEEDBACK, Plan
 from gateway.core.request_refusals import REFUSALS_APART_RULES, REFUSED, REFUSING_STATUSES
+from gateway.evals.experiments.covariates import (
+    GATE_ALPHA,
+    Adjustment,
+    ArmTerms,
+    History,
+    UnitCovariates,
+    adjustment,
+    adjustment_gate,
+    arm_terms,
+    covariates_of,
+    may_adjust,
+    unit_covariates,
+)
 from gateway.evals.experiments.feedback_outcomes import FeedbackValues, feedback_values, terms_of
 from gateway.evals.experiments.gates import srm_gate
 from gateway.evals.experiments.latency_difference import P95, p95_of, slow_share_comparison
@@ -47,7 +60,7 @@ from gateway.evals.store.query import Reading
 
 SRM = "srm"
 FAILURES = ("error_rate", "completion", REFUSED)  # metrics in which no caller has more than its share
-METHOD = "asymptotic confidence sequence on weighted means by unit, adjusted by what was known before"
+METHOD = "asymptotic confidence sequence on weighted means by unit"
 Cell = tuple[str, str, str, str]
 ScoredRow = tuple[str, float | None, str]  # (status, value in [0, 1], identity of the scorer)
 
@@ -70,6 +83,7 @@ class SplitResult:
     comparisons: tuple[Comparison, ...]
     gate: GateResult
     units: Mapping[str, int]  # arm → units assigned
+    adjusted: GateResult | None = None  # whether adjusting is fair to both arms; None: nothing is adjusted
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +126,7 @@ def split_of(connection: Reading, plan: StoredPlan, candidate: str, now: float) 
     empty_fails = plan.plan.empty == "failed"
     rows = served_answers(connection, plan.hash, (CONTROL, candidate), empty_fails=empty_fails)
     population = seen_populations(connection) if is_only_plan(connection, plan.plan) else {}
-    known = unit_history(connection, plan.since, sorted({row.unit for row in rows}))
+    known = _known_before(connection, plan, rows)
     measured = outcomes(connection, rows)
     if plan.plan.rules >= REFUSALS_APART_RULES:
         measured = refusals_apart(measured, [refuses(row) for row in rows])
@@ -128,7 +142,15 @@ def split_of(connection: Reading, plan: StoredPlan, candidate: str, now: float) 
         values = feedback_values(rows, given.get(name, {}), terms)
         made.append(compare_feedback(rows, name, values, plan.plan, population))
     p95 = _p95(rows, candidate, plan.plan, population)
-    return SplitResult(tuple([c for c in made if c is not None] + ([p95] if p95 else [])), gate, counts)
+    found = tuple([c for c in made if c is not None] + ([p95] if p95 else []))
+    return SplitResult(found, gate, counts, adjustment_gate([c for c in found if c.role != "other"]))
+
+
+def _known_before(connection: Reading, plan: StoredPlan, rows: Sequence[ServedAnswer]) -> History:
+    """The past of units before the plan's first answer: `since` is later where a plan was stopped or started again."""
+    if not rows or not may_adjust(plan.plan):
+        return {}
+    return unit_history(connection, min(plan.since, rows[0].received), sorted({row.unit for row in rows}))
 
 
 def outcomes(connection: Reading, rows: Sequence[ServedAnswer]) -> list[ArmOutcomes]:
@@ -193,43 +215,104 @@ def compare_arms(
     of: ArmOutcomes,
     plan: Plan,
     population: Mapping[Cell, int],
-    known: Mapping[str, tuple[float, float]],
+    known: History,
 ) -> Comparison | None:
     """The comparison of one metric between the arms; None: it applies to no record of one of them.
 
-    rows: n records. of: the metric's values on them. population: N_h by cell, from the Tallies. known: unit → (mean
-    duration, share of failures) before the experiment.
+    rows: n records, in order of arrival. of: the metric's values on them. population: N_h by cell, from the Tallies.
+    known: what was known of units before the plan.
     """
-    keep = np.flatnonzero(~np.isnan(of.values)).tolist()
-    here = [rows[i] for i in keep]
-    candidate = np.array([row.arm != CONTROL for row in here])
-    if not here or candidate.all() or not candidate.any():
+    sides = _sides(rows, of, _weights(rows, of, population))
+    if sides is None:
         return None
-    weights = _weights(rows, of, population)[keep]
-    raw = of.values[keep]
-    values = _adjusted(raw, weights, _covariates(here, of.metric, known))
+    a, b = sides
     alpha = plan.alpha / len(plan.candidates)
     tuning = Tuning(alpha, burn_in=BURN_IN)
-    a, b = (_arm_mean(values, weights, here, side, of.bounded, tuning) for side in (~candidate, candidate))
-    difference, n, variance = difference_of(a, b, of.sign, tuning)
+    first, second = a.mean(of.bounded, tuning), b.mean(of.bounded, tuning)
+    difference, n, variance = difference_of(first, second, of.sign, tuning)
     margin = margin_of(plan, of.metric)
     made = Comparison(
         metric=of.metric,
         unit=UNITS.get(of.metric, ""),
         role="primary" if of.metric == plan.primary else "other" if margin is None else "guardrail",
-        a=Estimate(float(np.average(raw[~candidate], weights=weights[~candidate]))),
-        b=Estimate(float(np.average(raw[candidate], weights=weights[candidate]))),
+        a=Estimate(first.mean),
+        b=Estimate(second.mean),
         difference=difference,
         noise=None,
-        pairs=a.units + b.units,
+        pairs=first.units + second.units,
         effective_n=n,
         margin=margin,
         direction_found="unclear",
         margin_found="unclear",
-        log_evalue=_evidence(difference.value or 0.0, n, variance, tuning),
         method=METHOD,
     )
-    return with_findings(made, SequenceRule("asymptotic", alpha), variance)
+    x = covariates_of(rows, of.metric, known, plan)
+    taken = adjustment(a.terms, b.terms, a.covariates(x, plan), b.covariates(x, plan)) if x else None
+    if taken is not None:
+        made, variance = _adjusted(made, (a, b), of, taken, plan)
+    evidence = _evidence(made.difference.value or 0.0, n, variance, tuning)
+    return with_findings(replace(made, log_evalue=evidence), SequenceRule("asymptotic", alpha), variance)
+
+
+@dataclass(frozen=True, slots=True)
+class _Side:
+    """One arm's part of a comparison."""
+
+    names: Sequence[str]  # of all its units, whether the metric applies to them or not
+    weights: Floats  # shape (units,): 1 / pi of the first record of each
+    terms: ArmTerms
+
+    def mean(self, bounded: bool, tuning: Tuning, taken: Floats | float = 0.0) -> ArmMean:
+        """taken: what covariates take out of each unit's term, shape (units,)."""
+        n = self.terms.effective_n
+        variance = n * float(((self.terms.terms - taken) ** 2).sum())
+        if bounded and n >= tuning.burn_in:
+            variance += (half_width(1.0, n, tuning) / 2.0) ** 2
+        return ArmMean(self.terms.mean, variance, n, self.terms.units)
+
+    def covariates(self, of: Mapping[str, Sequence[float]], plan: Plan) -> UnitCovariates:
+        return unit_covariates(of, self.names, self.weights if plan.unit == "request" else np.ones(len(self.names)))
+
+
+def _sides(rows: Sequence[ServedAnswer], of: ArmOutcomes, weights: Floats) -> tuple[_Side, _Side] | None:
+    """(control, candidate); None: the metric has no value in one of them."""
+    found = []
+    for control in (True, False):
+        at = [i for i, row in enumerate(rows) if (row.arm == CONTROL) == control]
+        if not at or np.isnan(of.values[at]).all():
+            return None
+        places: dict[str, int] = {}
+        unit = [places.setdefault(rows[i].unit, len(places)) for i in at]
+        shares = np.ones(len(places))
+        for i, place in zip(reversed(at), reversed(unit), strict=True):
+            shares[place] = 1.0 / rows[i].pi
+        terms = arm_terms(of.values[at], weights[at], unit, len(places))
+        found.append(_Side(list(places), shares, terms))
+    return found[0], found[1]
+
+
+def _adjusted(
+    raw: Comparison, sides: tuple[_Side, _Side], of: ArmOutcomes, taken: Adjustment, plan: Plan
+) -> tuple[Comparison, float]:
+    """The comparison less what was known before, next to what was measured; and the variance of one observation."""
+    a, b = sides
+    tuning = Tuning(plan.alpha / len(plan.candidates), burn_in=BURN_IN)
+    first, second = a.mean(of.bounded, tuning, taken.a), b.mean(of.bounded, tuning, taken.b)
+    second = replace(second, mean=second.mean - taken.shift)
+    difference, _, variance = difference_of(first, second, of.sign, tuning)
+    alarm = Tuning(GATE_ALPHA / max(1, len(plan.decides)), burn_in=BURN_IN)
+    shifts = [
+        ArmMean(value, side.terms.effective_n * float((out**2).sum()), side.terms.effective_n, side.terms.units)
+        for value, side, out in ((0.0, a, taken.a), (taken.shift, b, taken.b))
+    ]
+    shift = difference_of(shifts[0], shifts[1], of.sign, alarm)[0]
+    plain = sum(float((side.terms.terms**2).sum()) for side in sides)
+    left = sum(float(((side.terms.terms - out) ** 2).sum()) for side, out in ((a, taken.a), (b, taken.b)))
+    made = replace(
+        raw, difference=difference, raw=raw.difference, shift=shift, unadjusted=raw.difference.value,
+        saved=1.0 - left / plain if plain else None,
+    )  # fmt: skip
+    return made, variance
 
 
 def _compare_by_caller(
@@ -237,7 +320,7 @@ def _compare_by_caller(
     of: ArmOutcomes,
     plan: Plan,
     population: Mapping[Cell, int],
-    known: Mapping[str, tuple[float, float]],
+    known: History,
 ) -> Comparison | None:
     """The comparison with callers thinned; what is not shown without any one caller is not shown (callers.py)."""
     fair = replace(of, values=thinned_values(rows, of.values))
@@ -300,52 +383,6 @@ def _weights(rows: Sequence[ServedAnswer], of: ArmOutcomes, population: Mapping[
     return np.array([weight(row) for row in rows])
 
 
-def _covariates(rows: Sequence[ServedAnswer], metric: str, known: Mapping[str, tuple[float, float]]) -> Floats:
-    """Shape (n, 2): the size of each prompt, and the unit's value before the experiment (the mean where unknown)."""
-    prompt = np.log1p(np.array([float(row.prompt_bytes) for row in rows]))
-    which = 0 if metric in ("total_s", "first_token_s", "output_tokens") else 1
-    there = [known[row.unit][which] for row in rows if row.unit in known]
-    mean = float(np.mean(there)) if there else 0.0
-    past = np.array([known[row.unit][which] if row.unit in known else mean for row in rows])
-    return np.column_stack((prompt, past))
-
-
-def _adjusted(values: Floats, weights: Floats, covariates: Floats) -> Floats:
-    """CUPED: y − θ (x − mean x), with one θ and one mean over both arms, by weighted least squares.
-
-    values, weights: shape (n,). covariates: shape (n, 2). Source: statistics/cuped.py.
-    """
-    if values.size < 10 * covariates.shape[1]:
-        return values
-    apart = covariates - np.average(covariates, axis=0, weights=weights)
-    spread = np.abs(apart).max(axis=0) > 1e-9
-    if not spread.any():
-        return values
-    root = np.sqrt(weights)[:, None]
-    x = apart[:, spread] * root
-    y = (values - np.average(values, weights=weights)) * root[:, 0]
-    theta = np.linalg.lstsq(x, y, rcond=None)[0]
-    return np.asarray(values - apart[:, spread] @ theta, dtype=np.float64)
-
-
-def _arm_mean(
-    values: Floats, weights: Floats, rows: Sequence[ServedAnswer], side: Floats, bounded: bool, tuning: Tuning
-) -> ArmMean:
-    at = np.flatnonzero(side).tolist()
-    y, w = values[at], weights[at]
-    places: dict[str, int] = {}
-    unit = np.array([places.setdefault(rows[i].unit, len(places)) for i in at])
-    total = float(w.sum())
-    mean = float((w * y).sum()) / total
-    terms = np.bincount(unit, weights=w * (y - mean))
-    sizes = np.bincount(unit, weights=w)
-    n = total**2 / float((sizes**2).sum())
-    variance = n * float((terms**2).sum()) / total**2
-    if bounded and n >= tuning.burn_in:
-        variance += (half_width(1.0, n, tuning) / 2.0) ** 2
-    return ArmMean(mean, variance, n, len(places))
-
-
 def difference_of(a: ArmMean, b: ArmMean, sign: float, tuning: Tuning) -> tuple[Estimate, float, float]:
     """(sign (b − a) with its interval, effective n of both arms, variance of one observation)."""
     n = a.effective_n + b.effective_n
@@ -371,14 +408,13 @@ def _p95(rows: Sequence[ServedAnswer], candidate: str, plan: Plan, population: M
     if plan.rules < 2:
         return _p95_by_rank(rows, candidate, plan)
     seconds = ArmOutcomes(P95, _column(rows, "total_s", timeouts=True), -1.0, False)
-    known, weights = ~np.isnan(seconds.values), _weights(rows, seconds, population)
-    own = np.array([row.arm == candidate for row in rows], dtype=np.bool_)
+    weights = _weights(rows, seconds, population)
 
-    def side(mine: Floats) -> ArmSeconds:
-        at = np.flatnonzero(known & mine)
-        return ArmSeconds(seconds.values[at], [rows[i].unit for i in at.tolist()], weights[at])
+    def side(arm: str) -> ArmSeconds:
+        at = [i for i, row in enumerate(rows) if row.arm == arm and not math.isnan(seconds.values[i])]
+        return ArmSeconds(seconds.values[at], [rows[i].unit for i in at], weights[at])
 
-    a, b = side(~own), side(own)
+    a, b = side(CONTROL), side(candidate)
     if not a.seconds.size or not b.seconds.size:
         return None
     return slow_share_comparison(slow_share(a, b, plan.alpha / len(plan.candidates)), margin_of(plan, P95))

@@ -192,7 +192,8 @@ def _numbers(c: Comparison) -> str:
     places = digits(c.margin or c.difference.value)
     unit = f" {c.unit}" if c.unit else ""
     value = number(c.difference.value, places, signed=True)
-    return f"difference {value}{unit}, interval {interval(c.difference, places)}, {counted(c.pairs, 'pair')}"
+    raw = f", not adjusted {number(c.raw.value, places, signed=True)}" if c.raw else ""
+    return f"difference {value}{unit}, interval {interval(c.difference, places)}{raw}, {counted(c.pairs, 'pair')}"
 
 
 def _worse(c: Comparison) -> str:

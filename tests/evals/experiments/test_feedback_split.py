@@ -158,7 +158,7 @@ async def test_thumbs_decide_once_their_windows_have_closed(tmp_path: Path, stre
         worse, equal = (read(store, name, now=later) for name in names)
         assert (worse.verdict, worse.direction, worse.margin) == ("reject", "worse", "inferior")
         assert (equal.direction, equal.margin) == ("unclear", "equivalent")
-        assert [(g.name, g.state) for g in equal.gates] == [("srm", 0)], "too few units for `ship`"
+        assert [(g.name, g.state) for g in equal.gates] == [("srm", 0), ("adjustment", 1)], "too few units for `ship`"
         assert equal.progress is not None
         [srm] = equal.progress.open
         assert (srm.name, srm.values + (srm.pairs or 0)) == ("srm", units_for_srm((1, 1)))

@@ -130,3 +130,123 @@ def test_what_every_caller_sees_decides(
 ) -> None:
     ends = at_times(status) if status else lambda *_: None
     assert of(read(failures, failing(failures, exchange, ends)), ERRORS).margin_found == found
+
+
+PLANTED, NAMES = -0.128, {"control": "m-a", "candidate": "m-candidate"}
+
+
+def planted(plan: Plan, exchange: Callable[..., Exchange], n: int = 1600, effect: float = PLANTED) -> list[Exchange]:
+    """Single calls. The bodies as targets got them contain the model's name; those of clients differ by some digits."""
+    rng, made = random.Random(5), []
+    for i in range(n):
+        arm = "candidate" if rng.random() < 0.5 else "control"
+        right = rng.random() < 0.9 + (effect if arm == "candidate" else 0.0)
+        sent = b'{"model":"chat","messages":[{"role":"user","content":"Is it so? %d"}]}' % (i // 3)
+        same: Any = {
+            "experiment": plan.name, "plan": plan.hash, "target": plan.target(arm), "cluster": f"u{i}",
+            "request": sent.replace(b"chat", NAMES[arm].encode()), "client_bytes": len(sent), "received": 1000.0 + i,
+        }  # fmt: skip
+        made.append(exchange(str(int(right)), arm=arm, **same))
+    return made
+
+
+@pytest.fixture
+def by_request(halves: Plan) -> Plan:
+    return replace(halves, unit="request", guardrails=(), margin=0.1, adjust=True)
+
+
+def measured(records: list[Exchange]) -> float:
+    """The plain difference of the arms' means."""
+    sums = {arm: [b'"content":"1"' in e.response for e in records if e.arm == arm] for arm in NAMES}
+    return sum(sums["candidate"]) / len(sums["candidate"]) - sum(sums["control"]) / len(sums["control"])
+
+
+@pytest.mark.parametrize("rules", [1, 2])
+def test_an_arms_own_name_is_not_adjusted_for(
+    by_request: Plan, exchange: Callable[..., Exchange], read: Callable[..., SplitResult], rules: int
+) -> None:
+    """Plans of the first rules had no switch: `adjust` was false in all of them, and not read."""
+    plan = replace(by_request, rules=rules, adjust=rules > 1)
+    records = planted(plan, exchange)
+    found = of(read(plan, records), "stated")
+    assert found.raw is not None
+    assert found.raw.value == pytest.approx(measured(records))
+    assert found.difference.value == pytest.approx(measured(records), abs=0.005)
+    assert found.margin_found != "equivalent"
+    assert found.shift is not None
+    assert found.shift.value == pytest.approx(found.raw.value - found.difference.value)
+    assert found.shift.low < 0 < found.shift.high  # type: ignore[operator]
+
+
+def test_records_of_older_gateways_are_not_adjusted_for_a_length(
+    by_request: Plan, exchange: Callable[..., Exchange], read: Callable[..., SplitResult]
+) -> None:
+    records = [replace(each, client_bytes=None) for each in planted(by_request, exchange, 400)]
+    found = read(by_request, records)
+    assert (of(found, "stated").raw, found.adjusted) == (None, None)
+    assert of(found, "stated").difference.value == pytest.approx(measured(records))
+
+
+def test_adjust_false_holds_for_splits(
+    by_request: Plan, exchange: Callable[..., Exchange], read: Callable[..., SplitResult]
+) -> None:
+    plan = replace(by_request, adjust=False)
+    found = read(plan, planted(plan, exchange, 400))
+    assert [c.raw for c in found.comparisons] == [None] * len(found.comparisons)
+    assert found.adjusted is None
+
+
+def test_only_the_first_body_of_a_unit_counts(
+    halves: Plan, exchange: Callable[..., Exchange], read: Callable[..., SplitResult]
+) -> None:
+    """Later ones contain the arm's earlier answers: a worse candidate that writes more would be forgiven for that."""
+    plan = replace(halves, adjust=True, guardrails=())
+    rng, made = random.Random(9), []
+    for i in range(800):
+        arm, size = ("candidate", "control")[i % 2], rng.randrange(100, 900)
+        for turn in range(3):
+            right = rng.random() < 0.9 + (PLANTED if arm == "candidate" else 0.0)
+            sent = size + turn * (900 if arm == "candidate" else 100)
+            same: Any = {"experiment": plan.name, "plan": plan.hash, "target": plan.target(arm), "cluster": f"u{i}"}
+            made.append(exchange(str(int(right)), arm=arm, client_bytes=sent, received=1000.0 + 3 * i + turn, **same))
+    found = of(read(plan, made), "stated")
+    assert found.raw is not None
+    assert found.difference.value == pytest.approx(measured(made), abs=0.005)
+
+
+@pytest.mark.parametrize("state", ["running", "stopped"])
+def test_the_past_ends_before_the_plan_began(
+    halves: Plan, exchange: Callable[..., Exchange], read: Callable[..., SplitResult], state: str
+) -> None:
+    """`since` of a stopped plan is when it stopped: its own calls are not the past of its units."""
+    plan = replace(halves, adjust=True, guardrails=(Guardrail("error_rate", 0.1),), primary="completion")
+    rng, made = random.Random(3), []
+    for i in range(600):
+        arm = ("candidate", "control")[i % 2]
+        for turn in range(4):
+            failed = rng.random() < (0.2 if arm == "candidate" else 0.05)
+            bad: Any = {"status": 502, "outcome": "upstream_error"} if failed else {}
+            same: Any = {"experiment": plan.name, "plan": plan.hash, "target": plan.target(arm), "cluster": f"u{i}"}
+            made.append(exchange("0", arm=arm, received=1000.0 + turn, **same, **bad))
+    since = 1000.0 if state == "running" else 5000.0
+    found = of(read(plan, made, since, state), "completion")
+    assert found.difference.value == pytest.approx(-0.15, abs=0.03)
+    assert found.raw is None, "nothing was known of these units before"
+
+
+def test_a_covariate_that_differs_between_the_arms_withholds_the_verdict(
+    by_request: Plan, exchange: Callable[..., Exchange], read: Callable[..., SplitResult]
+) -> None:
+    """As where something before the gateway writes each arm's name into the body."""
+    rng = random.Random(8)
+    records = []
+    for each in planted(by_request, exchange, 1200, 0.0):
+        size = rng.randrange(100, 200) + (20 if each.arm == "candidate" else 0)
+        right = rng.random() < 0.4 + (size - 100) / 250
+        text = b'"content":"1"' if right else b'"content":"0"'
+        response = each.response.replace(b'"content":"0"', text).replace(b'"content":"1"', text)
+        records.append(replace(each, client_bytes=size, response=response))
+    found = read(by_request, records)
+    assert found.adjusted is not None
+    assert found.adjusted.state == -1, found.adjusted.says
+    assert "further apart than chance explains" in found.adjusted.says

@@ -103,7 +103,9 @@ def design_of(plan: StoredPlan) -> tuple[tuple[str, str], ...]:
         without = "counts as 0" if p.feedback_missing == "zero" else "is in no mean"
         rows.append(("feedback", f"within {span(p.feedback_window_s / 86_400)} of an answer; one without {without}"))
     if p.adjust:
-        rows.append(("adjusted for", "the control's score, the lengths of prompt and answer, from earlier pairs"))
+        pairs = "the control's score, the lengths of prompt and answer, from earlier pairs"
+        units = "the length of a unit's first request as its client sent it, and the unit's past"
+        rows.append(("adjusted for", units if p.mode == "split" else pairs))
     if p.after_verdict == "stop":
         rows.append(("stops", "with its verdict"))
     if p.max_pairs:

@@ -104,6 +104,8 @@ def saving(c: Comparison | None) -> str:
     """What adjusting the primary saves, in a sentence; "" where it is not adjusted."""
     if c is None or c.saved is None:
         return ""
+    if c.adjusted is None:
+        return _split_saving(c, c.saved)
     few = _few_adjusted(c)
     if c.saved < 0.005:
         return f"Adjusting {c.metric} for what is known of a request before its pair is judged saves nothing here.{few}"
@@ -111,6 +113,14 @@ def saving(c: Comparison | None) -> str:
     return (
         f"Adjusting {c.metric} for what is known of a request before its pair is judged saves {c.saved:.0%} of the "
         f"pairs; the difference without it is {plain}.{few}"
+    )
+
+
+def _split_saving(c: Comparison, saved: float) -> str:
+    plain = number(c.unadjusted, digits_of(c.difference, margin=c.margin), signed=True)
+    return (
+        f"Adjusting {c.metric} for what the client sent before its arm answered takes {max(0.0, saved):.0%} of the "
+        f"variance away; the difference without it is {plain}."
     )
 
 

@@ -161,22 +161,24 @@ def _gates(report: Report) -> RenderableType | None:
 
 def _metrics(report: Report) -> RenderableType | None:
     found = comparisons(report)
-    corrected = any(c.corrected for c in found)
-    shown = _table("metric", "control>", "candidate>", "difference, + is better>", "noise floor>", "pairs>",
+    corrected, adjusted = any(c.corrected for c in found), any(c.raw for c in found)
+    shown = _table("metric", "control>", "candidate>", "difference, + is better>",
+                   *(["not adjusted>"] if adjusted else []), "noise floor>", "pairs>",
                    *(["as people judge>"] if corrected else []), "margin>", "found")  # fmt: skip
     for c in found:
-        shown.add_row(*_metric(c, corrected))
+        shown.add_row(*_metric(c, corrected, adjusted))
     return shown if found else None
 
 
-def _metric(c: Comparison, corrected: bool) -> list[Text]:
+def _metric(c: Comparison, corrected: bool, adjusted: bool) -> list[Text]:
     places, of_arms = say.digits_of(c.difference, margin=c.margin), say.digits_of(c.a, c.b, margin=c.margin)
     effective = "" if c.effective_n == c.pairs else f"\n{say.count(c.effective_n)} effective"
     if c.responses is not None:
         effective += f"\nrated {say.share(c.responses.a.share)}, {say.share(c.responses.b.share)}"
     cells = [
         f"{titled(c)}\n{_role(c)}".rstrip(), say.number(c.a.value, of_arms), say.number(c.b.value, of_arms),
-        _over(c.difference, places), _over(c.noise, places), f"{say.count(c.pairs)}{effective}",
+        _over(c.difference, places), *([_over(c.raw, places)] if adjusted else []), _over(c.noise, places),
+        f"{say.count(c.pairs)}{effective}",
         *([_over(c.corrected, places)] if corrected else []), say.NONE if c.margin is None else f"{c.margin:g}",
     ]  # fmt: skip
     return [*map(_text, cells), _text(finding(c), _STYLES[finding_state(c)])]

@@ -304,7 +304,7 @@ class SegmentRow:
     request: bytes | None
     """None: it is large."""
     language: str | None
-    """Of the served answer, as the scorer `language` labelled it."""
+    """That the scorer `language` expected of the served answer: of the question. None: it is not known."""
 
 
 LARGE_REQUEST = 65_536  # bytes; larger ones are not read for their properties
@@ -313,14 +313,15 @@ LARGE_REQUEST = 65_536  # bytes; larger ones are not read for their properties
 def segment_rows(connection: Connection, where: Mapping[str, str], most: int) -> list[SegmentRow]:
     """The newest pairs of one sequence. where: the columns of its name."""
     e, size = exchanges.c, func.length(exchanges.c.request)
+    sent = func.coalesce(e.client_bytes, size)  # older records: of the control's body, so alike for both arms
     language = (
-        select(func.max(scores.c.label))
+        select(func.max(scores.c.explanation))
         .where(scores.c.exchange_id == e.id, scores.c.scorer == "language", scores.c.status == "scored")
         .scalar_subquery()
     )
     query = (
         select(
-            increments.c.difference, e.caller, e.alias, e.api, e.stream, size,
+            increments.c.difference, e.caller, e.alias, e.api, e.stream, sent,
             case((size <= LARGE_REQUEST, e.request)), language,
         )
         .join(exchanges, e.id == increments.c.pair)
@@ -328,7 +329,12 @@ def segment_rows(connection: Connection, where: Mapping[str, str], most: int) ->
         .order_by(increments.c.place.desc())
         .limit(most)
     )  # fmt: skip
-    return [SegmentRow(*row) for row in connection.execute(query)]
+    return [SegmentRow(*row[:-1], expected_language(row[-1])) for row in connection.execute(query)]
+
+
+def expected_language(explanation: str | None) -> str | None:
+    """ "in fr, expected en" → "en". The language of an answer is what its arm did, and no property of the request."""
+    return (explanation or "").partition(", expected ")[2] or None
 
 
 def widest_differences(
@@ -588,7 +594,7 @@ _CHUNK = 500
 
 @dataclass(frozen=True, slots=True)
 class ServedAnswer:
-    """One recorded answer of an arm. prompt_bytes is a covariate that the arm cannot have influenced."""
+    """One recorded answer of an arm."""
 
     id: str
     arm: str
@@ -603,7 +609,8 @@ class ServedAnswer:
     output_tokens: int | None
     cost_usd: float | None
     pi: float
-    prompt_bytes: int
+    client_bytes: int | None
+    """Length of the body as its client sent it; None: it is not known."""
     received: float = 0.0
     """Unix seconds."""
     empty: bool = False
@@ -630,14 +637,14 @@ def served_answers(
     unit = func.coalesce(e.cluster, literal_column("'key '", Text) + e.caller) if keyed else e.cluster
     query = select(
         e.id, e.arm, unit, e.alias, TARGET, e.stratum, e.outcome, e.status, e.total_s,
-        e.first_token_s, e.output_tokens, e.cost_usd, e.pi, func.length(e.request), e.received, e.empty, e.caller,
+        e.first_token_s, e.output_tokens, e.cost_usd, e.pi, e.client_bytes, e.received, e.empty, e.caller,
     ).where(
         e.plan == plan, e.role == "served", e.arm.in_(arms), e.outcome.not_in(CLIENT_ENDED), e.received >= since
     )  # fmt: skip
     return [
         ServedAnswer(
             row[0], row[1], row[2] or row[0], (row[1], row[3], row[4], row[5]), row[6], row[7], row[8], row[9], row[10],
-            row[11], row[12], int(row[13] or 0), row[14], empty_fails and bool(row[15]), row[16],
+            row[11], row[12], row[13], row[14], empty_fails and bool(row[15]), row[16],
         )
         for row in connection.execute(query.order_by(e.received, e.id))
     ]  # fmt: skip

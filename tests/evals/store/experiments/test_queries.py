@@ -12,6 +12,7 @@ from gateway.evals.store.experiments import queries
 from gateway.evals.store.experiments.queries import (
     LatestPlan,
     assigned_units,
+    expected_language,
     is_only_plan,
     seen_populations,
     served_answers,
@@ -40,7 +41,7 @@ def test_those_whose_client_left_say_nothing(store: Any, split: Any, exchange: A
     assert [(row.arm, row.unit, row.status) for row in rows] == [
         ("control", "u1", 200), ("candidate", "u2", 200), ("control", "u1", 502),
     ]  # fmt: skip
-    assert {row.prompt_bytes for row in rows} == {len(b'{"messages":[{"role":"user","content":"a number?"}]}')}
+    assert {row.client_bytes for row in rows} == {None}, "it is what the client sent, and not the body of a target"
     scores = store.run(lambda c: split_scores(c, [row.id for row in rows]))
     assert {each[:2] for each in scores["stated"].values()} == {("scored", 0.5)}
 
@@ -143,3 +144,7 @@ def test_only_shadows_with_their_served_exchange_are_counted(store, pair):
     both, (served, _), (_, shadow) = pair(), pair(), pair()
     store.write(*both, served, shadow, *pair(plan="p2"))
     assert ask(store, queries.joined_pair_count, LatestPlan("swap", "p1", False)) == 1
+
+
+def test_the_language_of_a_segment_is_that_of_the_question() -> None:
+    assert [expected_language(text) for text in ("in fr, expected en", None, "no language")] == ["en", None, None]
