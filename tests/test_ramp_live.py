@@ -247,13 +247,17 @@ async def test_a_good_candidate_gets_everything_and_nobody_is_moved_back(
         await live.verb("resume", "swap", "--reason", "looked at")
         await live.traffic_until(lambda gate: gate["state"] == "promoted", "it is not promoted")
         for url in live.urls:
+            await until(lambda url=url: share_is(live, url, 0.98), "a gateway keeps no holdout")
+        await live.verb("promote", "swap", "--full", "--reason", "the old engine is switched off")
+        for url in live.urls:
             await until(lambda url=url: share_is(live, url, 1.0), "a gateway does not follow")
             assert set((await live.arms(url, names)).values()) == {"candidate"}
         had = {name: arms for name, arms in live.seen.items() if "candidate" in arms}
         assert never_back(had) == []
         await audited(live, receiver)
         kinds = [row["kind"] for row in await live.history()]
-        assert kinds == ["shadowing", "advanced", "paused", "resumed", "advanced", "advanced", "promoted"]
+        assert kinds == ["shadowing", "advanced", "paused", "resumed", "advanced", "advanced", "promoted",
+                         "holdout_ended"]  # fmt: skip
 
 
 async def test_a_bad_candidate_is_rolled_back_at_its_first_step(

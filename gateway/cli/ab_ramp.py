@@ -40,9 +40,15 @@ def rollback(name: Name, reason: Reason, config: Config = Path("gateway.yaml"), 
 
 
 @ramp.command(epilog=example('gateway ab promote swap --reason "agreed in the review"'))
-def promote(name: Name, reason: Reason, config: Config = Path("gateway.yaml"), data: Data = None) -> None:
+def promote(
+    name: Name,
+    reason: Reason,
+    full: Annotated[bool, typer.Option("--full", help="End the holdout of a promoted candidate.")] = False,
+    config: Config = Path("gateway.yaml"),
+    data: Data = None,
+) -> None:
     """Take the step that waits for a person (`mode: advise`). Refused while the evidence does not allow it."""
-    _give("promote", name, reason, config, data)
+    _give("promote", name, reason, config, data, full=full)
 
 
 @ramp.command(epilog=example('gateway ab override swap --reason "the old engine is switched off tonight"'))

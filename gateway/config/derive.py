@@ -226,6 +226,12 @@ def plans_of(config: Config) -> dict[str, Plan]:
     return {n: plan_of(n, e, models[e.model].timeouts.total_s) for n, e in config.experiments.items()}
 
 
+def has_control(config: Config, plan: Plan) -> bool:
+    """Whether the plan's control is still a target of its model."""
+    model = config.models.get(plan.model)
+    return model is not None and plan.control in {target_of(ref) for ref in model.targets}
+
+
 def paces_of(config: Config) -> dict[str, RampPace]:
     """The pace of each ramp, by the experiment's name."""
     return {name: each.ramp.pace for name, each in config.experiments.items() if each.ramp}

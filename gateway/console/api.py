@@ -11,7 +11,7 @@ from gateway.console import directory, ramps
 from gateway.console.access import Actor
 from gateway.console.directory import Admin, Changed
 from gateway.console.errors import InvalidBody
-from gateway.console.ramps import FlaggerCall, RampOverride, RampReason
+from gateway.console.ramps import FlaggerCall, body_of
 from gateway.console.settings import (
     KeySettings,
     NewOrganization,
@@ -188,7 +188,7 @@ def _of_ramps() -> list[Operation]:
         *(
             Operation(
                 "POST", f"{path}/{verb}", about[verb], "owner" if verb == "override" else "operator",
-                _changing_ramp(verb), "ramp", RampOverride if verb == "override" else RampReason,
+                _changing_ramp(verb), "ramp", body_of(verb),
             )
             for verb in VERBS
         ),

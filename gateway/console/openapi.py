@@ -157,7 +157,9 @@ def _ramps() -> dict[str, Schema]:
             {
                 "status": {"enum": list(get_args(GateStatus))}, "experiment": text, "plan": text,
                 "state": {"enum": ["draft", *get_args(RampState)]}, "step": whole,
-                "steps": {"type": "array", "items": number}, "share": number, "paused": flag, "overridden": flag,
+                "steps": {"type": "array", "items": number}, "share": number,
+                "holdout": {"anyOf": [_object({"share": number, "until": number}), {"type": "null"}]},
+                "switch": {"type": "array", "items": text}, "paused": flag, "overridden": flag,
                 "mode": {"enum": list(get_args(RampMode))}, "verdict": {"type": ["string", "null"]},
                 "pairs": {"type": ["integer", "null"]}, "action": {"type": ["string", "null"]}, "reason": text,
                 "since": {"type": ["number", "null"]}, "at": {"type": ["number", "null"]},

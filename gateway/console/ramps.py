@@ -38,6 +38,13 @@ class RampReason(Section):
     """Kept in the audit and shown in every report."""
 
 
+class RampPromotion(RampReason):
+    """Why a ramp takes the step that waits, or ends its holdout."""
+
+    full: bool = False
+    """End the holdout of a promoted candidate. Default: take the step that waits."""
+
+
 class RampOverride(RampReason):
     """Why a ramp goes on without the evidence."""
 
@@ -55,6 +62,11 @@ class FlaggerCall(Section):
     """Its namespace."""
     phase: str | None = None
     """Where it is."""
+
+
+def body_of(verb: RampVerb) -> type[RampReason]:
+    """What a command needs."""
+    return {"override": RampOverride, "promote": RampPromotion}.get(verb, RampReason)
 
 
 async def read_gate(admin: Admin, experiment: str) -> dict[str, Any]:
@@ -85,8 +97,8 @@ async def change_ramp(
 ) -> dict[str, Any]:
     """Gives a command. Raises NotPermitted, InvalidBody, NotThere, Conflict, StreamAway."""
     actor.require("owner" if verb == "override" else "operator", f"{verb} a ramp")
-    given = checked(RampOverride if verb == "override" else RampReason, body)
-    full = isinstance(given, RampOverride) and given.full
+    given = checked(body_of(verb), body)
+    full = isinstance(given, RampOverride | RampPromotion) and given.full
     command = RampCommand(verb, actor.name, given.reason, full)
     pace = _pace(admin, experiment)
     record = await _on_stream(admin, lambda corridor: command_ramp(corridor, experiment, command, pace, admin.clock))

@@ -19,7 +19,8 @@ RampMode = Literal["advise", "auto"]
 RampAction = Literal["hold", "ready", "advance", "promote", "pause", "roll_back", "stop"]
 CONTROLLER = "controller"  # who made a transition that no person made
 VERDICT_PART = 0.8  # of a plan's alpha, for the verdict; the rest is for the alarms on served answers
-_WEEK_S = 7 * 86_400.0
+DAY_S = 86_400.0
+_WEEK_S = 7 * DAY_S
 _MONDAY_S = 4 * 86_400.0  # 1970-01-05 was one
 
 
@@ -27,7 +28,7 @@ _MONDAY_S = 4 * 86_400.0  # 1970-01-05 was one
 class RampDesign:
     """The part of a ramp that belongs to the plan."""
 
-    steps: tuple[float, ...]  # shares of units, rising, in (0, 1]; the last is 1
+    steps: tuple[float, ...]  # shares of units, rising, in (0, 1]; the last is 1, which means all but the holdout
     soak_s: float  # the least time at a step
     min_units: int  # the least number of units that the candidate served at a step
     largest_exposure_requests: int | None = None  # that the candidate serves before the first verdict; None: no limit
@@ -126,11 +127,16 @@ class RampRecord:
     """The stored bytes; b"" for a record that was not read from the server."""
 
     def share(self, design: RampDesign) -> float:
-        """The share of units that the candidate serves."""
+        """The share of units that the candidate serves. A promoted record whose step is beyond the last one has no
+        holdout any more."""
         if self.state == "promoted":
-            return 1.0
+            return 1.0 if self.step >= len(design.steps) else 1.0 - design.holdout
         known = self.state == "ramp" and 0 <= self.step < len(design.steps)
-        return design.steps[self.step] if known else 0.0
+        return min(design.steps[self.step], 1.0 - design.holdout) if known else 0.0
+
+    def holds_out(self, design: RampDesign) -> bool:
+        """Whether it is promoted, and the control still has its holdout."""
+        return self.state == "promoted" and design.holdout > 0 and self.step < len(design.steps)
 
     def to_json(self) -> bytes:
         return orjson.dumps({name: value for name, value in asdict(self).items() if name != "raw"})
@@ -195,6 +201,8 @@ class RampEvent:
         after = self.record
         if self.before is None and after.version > 1 and after.state != "shadow":
             return "restored"
+        if self.before is not None and self.before[0] == after.state == "promoted" and self.moved:
+            return "holdout_ended"
         if self.override:
             return "overridden"
         if self.moved:
@@ -251,6 +259,15 @@ def overridden(record: RampRecord, design: RampDesign, change: RampChange, *, fu
     if full or step >= len(design.steps):
         return replace(_moved(record, change, "promoted", len(design.steps) - 1), overridden=True, cooling_until=0.0)
     return replace(_moved(record, change, "ramp", step), overridden=True, cooling_until=0.0)
+
+
+def holdout_ended(record: RampRecord, design: RampDesign, change: RampChange) -> RampRecord:
+    """A promoted candidate gets the units that the control had kept. Raises RampRefused."""
+    _needs_reason(record, change)
+    if not record.holds_out(design):
+        why = "it has no holdout" if record.state == "promoted" else f"it is {described(record.state)}"
+        raise RampRefused(f"{record.experiment}: {why}, so there is none to end")
+    return replace(_moved(record, change, "promoted", len(design.steps)), overridden=record.overridden)
 
 
 def rolled_back(record: RampRecord, change: RampChange, cooldown_s: float) -> RampRecord:

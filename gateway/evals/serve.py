@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from prometheus_client import CollectorRegistry
 
-from gateway.config.derive import directory_of, paces_of, prices_of
+from gateway.config.derive import directory_of, has_control, paces_of, prices_of
 from gateway.config.environment import debuggable, metrics_socket, resolve_evals
 from gateway.config.loading import load_for_consumer
 from gateway.config.models import Config
@@ -128,7 +128,9 @@ async def opened(
             implicit = ImplicitFeedback(config.feedback.implicit) if config.feedback.implicit else None
             scoring = EntryScorer(scorers, threads, prices_of(config), predictor, implicit)
             gauges = Gauges(config, scorers, built.pairs)
-            ramps = RampController(opened_store, corridor, paces_of(config))
+            ramps = RampController(
+                opened_store, corridor, paces_of(config), has_control=lambda plan: has_control(config, plan)
+            )
             experiments = ExperimentEngine(
                 opened_store, corridor, built.pairs, threads, rescore=scoring.score_again, ramps=ramps
             )

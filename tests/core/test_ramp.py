@@ -18,6 +18,7 @@ from gateway.core.ramp import (
     RampRecord,
     RampRefused,
     advanced,
+    holdout_ended,
     overridden,
     paused,
     promoted,
@@ -153,3 +154,30 @@ def test_an_event_says_what_happened_in_one_word() -> None:
     assert RampEvent("1-1", step, ("shadow", -1), {}).kind == "advanced"
     assert RampEvent("1-2", paused(step, AT), ("ramp", 0), {}).kind == "paused"
     assert RampEvent("1-3", rolled_back(step, AT, 1.0), ("ramp", 0), {}).kind == "rolled_back"
+
+
+HELD = RampDesign((0.25, 1.0), 0.0, 1, holdout=0.02, holdout_days=28.0)
+
+
+def test_the_last_step_leaves_the_holdout_to_the_control_until_it_ends() -> None:
+    begun = started("swap", "p", RampChange(0.0, "t", "t"))
+    first = advanced(begun, HELD, RampChange(1.0, "t", "t"))
+    last = advanced(first, HELD, RampChange(2.0, "t", "t"))
+    done = advanced(last, HELD, RampChange(3.0, "t", "t"))
+    assert [each.share(HELD) for each in (begun, first, last, done)] == [0.0, 0.25, 0.98, 0.98]
+    assert done.holds_out(HELD)
+    assert not last.holds_out(HELD)
+    ended = holdout_ended(done, HELD, RampChange(4.0, "t", "its days are over"))
+    assert (ended.state, ended.share(HELD), ended.holds_out(HELD)) == ("promoted", 1.0, False)
+    assert RampEvent("1", ended, ("promoted", done.step), {}).kind == "holdout_ended"
+    assert record_from_json(ended.to_json()) == ended, "an older version reads it too"
+    with pytest.raises(RampRefused, match="it has no holdout"):
+        holdout_ended(ended, HELD, RampChange(5.0, "t", "again"))
+    with pytest.raises(RampRefused, match="at a step"):
+        holdout_ended(last, HELD, RampChange(5.0, "t", "too early"))
+
+
+def test_without_a_holdout_the_last_step_is_everything() -> None:
+    plain = RampDesign((0.25, 1.0), 0.0, 1)
+    done = replace(started("swap", "p", RampChange(0.0, "t", "t")), state="promoted", step=1)
+    assert (done.share(plain), done.holds_out(plain)) == (1.0, False)

@@ -19,7 +19,7 @@ from dataclasses import dataclass, replace
 from gateway.core.plan import Plan
 from gateway.evals.experiments.callers import CAPPED_FROM, may_be_left_out, thinned
 from gateway.evals.experiments.ramp.evidence import (
-    ERRORS,
+    FAILURES,
     AlarmTerms,
     CallerSums,
     ServedFinding,
@@ -27,6 +27,7 @@ from gateway.evals.experiments.ramp.evidence import (
     StepValues,
     step_finding,
 )
+from gateway.evals.experiments.ramp.served_price import ERRORS
 
 _HIDES_FROM = 0.05  # share of the weight from which on a caller is thought able to hide a candidate that breaks
 _HIDERS = 20  # callers with so much: 1 / _HIDES_FROM at most
@@ -47,7 +48,8 @@ class WeightedCaller:
 def caller_alarms(values: Sequence[StepValues], terms: AlarmTerms) -> tuple[ServedFinding, ...]:
     """The finding of each metric and step that has an alarm and values in both arms."""
     known = [v for v in values if v.metric in terms.margins and v.a.n and v.b.n]
-    return tuple(caller_finding(v, terms.margins[v.metric], terms.alpha) for v in known)
+    watched = [v for v in known if v.paired or v.metric in FAILURES]
+    return tuple(caller_finding(v, terms.margin(v), terms.alpha) for v in watched)
 
 
 def blind_to_callers(values: Sequence[StepValues], terms: AlarmTerms, step: int) -> bool:
@@ -55,7 +57,7 @@ def blind_to_callers(values: Sequence[StepValues], terms: AlarmTerms, step: int)
     for v in values:
         if (v.metric, v.step) == (ERRORS, step) and v.a.n and v.b.n:
             dead = replace(v, b=_failed(v.b), callers=tuple(replace(c, b=_failed(c.b)) for c in v.callers))
-            return not caller_finding(dead, terms.margins[ERRORS], terms.alpha).raised
+            return not caller_finding(dead, terms.margin(v), terms.alpha).raised
     return True
 
 
@@ -163,7 +165,7 @@ def proved_without_any(values: Sequence[StepValues], plan: Plan, prove: Prove) -
     found = []
     for each in prove(values, plan):
         mine = [v for v in values if v.metric == each.metric and v.callers]
-        friend = _friend(mine)
+        friend = friend_of(mine)
         if each.found in ("equivalent", "non_inferior") and friend is not None:
             less = [left for v in values if (left := _without(v, friend)) is not None]
             again = {f.metric: f for f in prove(less, plan)}.get(each.metric)
@@ -173,7 +175,7 @@ def proved_without_any(values: Sequence[StepValues], plan: Plan, prove: Prove) -
     return tuple(found)
 
 
-def _friend(values: Sequence[StepValues]) -> str | None:
+def friend_of(values: Sequence[StepValues]) -> str | None:
     """The caller without whom the candidate looks worst, over all steps; None: nobody may be left out."""
     calls: dict[str, int] = {}
     for v in values:

@@ -21,6 +21,7 @@ from gateway.core.ramp import (
     RampPace,
     RampRecord,
     RampRefused,
+    holdout_ended,
     overridden,
     paused,
     promoted,
@@ -42,7 +43,7 @@ class NoRamp(LookupError):
 
 @dataclass(frozen=True, slots=True)
 class RampCommand:
-    """One command. by: who gives it. full: an override goes to all traffic at once."""
+    """One command. by: who gives it. full: an override goes to all traffic at once; a promotion ends the holdout."""
 
     verb: RampVerb
     by: str
@@ -126,6 +127,8 @@ def _after(view: RampView, command: RampCommand, change: RampChange, pace: RampP
             return resumed(record, change)
         case "rollback":
             return rolled_back(record, change, pace.cooldown_s)
+        case "promote" if command.full:
+            return holdout_ended(record, view.design, change)
         case "promote":
             return promoted(record, view.design, change, view.decision)
         case "override":

@@ -7,15 +7,18 @@ compare-and-swap, so that two controllers, or a person at the same time, cannot 
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import orjson
 
-from gateway.core.plan import FEEDBACK
+from gateway.core.plan import FEEDBACK, Plan
 from gateway.core.ramp import (
     CONTROLLER,
+    DAY_S,
     RampChange,
     RampDecision,
     RampDesign,
@@ -23,6 +26,7 @@ from gateway.core.ramp import (
     RampPace,
     RampRecord,
     RampRefused,
+    holdout_ended,
     started,
     stopped,
 )
@@ -35,8 +39,10 @@ from gateway.evals.experiments.ramp.evidence import (
     RampEvidence,
     ServedFinding,
     proofs_of,
+    served_proofs_of,
 )
-from gateway.evals.experiments.ramp.served import failures_now, periods_of, served_values
+from gateway.evals.experiments.ramp.served import StepPeriod, failures_now, periods_of, served_values, watched_s
+from gateway.evals.experiments.ramp.switch import EVERY_S, switch_of
 from gateway.evals.experiments.report import Verdict
 from gateway.evals.experiments.verdict import HARMLESS
 from gateway.evals.store.experiments.plans import StoredPlan
@@ -70,9 +76,13 @@ class RampController:
         every_s: float = 2.0,
         full_s: float = 2.0,
         clock: Callable[[], float] = time.time,
+        has_control: Callable[[Plan], bool] = lambda plan: True,
     ) -> None:
         """paces: of the experiments in the config; others wait for a person. every_s: between two looks at the
-        failures of one. full_s: between two looks at everything, at least; with many answers they are rarer."""
+        failures of one. full_s: between two looks at everything, at least; with many answers they are rarer.
+        has_control: whether the config still has the plan's control; without it a holdout ends."""
+        self._has_control = has_control
+        self._switch: dict[str, tuple[float, list[dict[str, Any]]]] = {}  # by plan, and when it was computed
         self._store, self._corridor = store, corridor
         self._paces = paces
         self._every_s, self._full_s = every_s, full_s
@@ -92,7 +102,8 @@ class RampController:
         records = await self._corridor.ramps.records() if current else {}
         standing = {each.record.experiment: each for each in self.standings}
         for name, plan in current.items():
-            made = await self._one(plan, records.get(name), standing.get(name))
+            record = await self._after_holdout(plan, records.get(name), plans)
+            made = await self._one(plan, record, standing.get(name))
             if made is not None:
                 standing[name] = made
         self.standings = tuple(standing[name] for name in current if name in standing)
@@ -146,6 +157,23 @@ class RampController:
             record = after
         return RampStanding(design, record, decision)
 
+    async def _after_holdout(
+        self, plan: StoredPlan, record: RampRecord | None, plans: Sequence[StoredPlan]
+    ) -> RampRecord | None:
+        """The record, with its holdout ended where that is due."""
+        design, now = plan.plan.ramp, self._clock()
+        if design is None or record is None or record.plan != plan.hash or plan.state != "running":
+            return record
+        why = _holdout_over(plan.plan, record, plans, now)
+        if why is None and record.holds_out(design) and not self._has_control(plan.plan):
+            why = f"the config has no {plan.plan.control} for {plan.plan.model} any more"
+        if why is None:
+            return record
+        after = holdout_ended(record, design, RampChange(now, CONTROLLER, f"the holdout ends: {why}"))
+        evidence = await self._corridor.ramps.evidence(plan.plan.name)
+        await self._change(record, after, evidence)
+        return (await self._corridor.ramps.records()).get(plan.plan.name)
+
     async def _in_force(
         self, plan: StoredPlan, known: RampRecord | None, stored: RampRecord | None, now: float
     ) -> RampRecord | None:
@@ -166,7 +194,7 @@ class RampController:
 
     async def _failures(self, plan: StoredPlan, events: Sequence[RampEvent], now: float) -> RampEvidence | None:
         """The evidence of an alarm on errors; None: there is none, as far as a quick look shows."""
-        terms, periods = AlarmTerms.of(plan.plan), periods_of(events)
+        terms, periods = AlarmTerms.of(plan.plan), periods_of(events, watched_s(plan.plan))
         found = await self._store.look(lambda c: failures_now(c, plan, periods, now))
         evidence = RampEvidence(now, served=caller_alarms([found] if found else [], terms))
         if plan.plan.rules >= 2:
@@ -183,7 +211,36 @@ class RampController:
         if plan.plan.rules < 2 or plan.plan.ramp is None:
             return found
         breakers = breakers_of(beats, plan.plan.name, plan.hash, now)
-        return replace(found, breakers=breakers, late=late(lag, plan.plan.ramp))
+        switch = await self._since_promotion(plan, events, now)
+        return replace(found, breakers=breakers, late=late(lag, plan.plan.ramp), switch=switch)
+
+    async def _since_promotion(
+        self, plan: StoredPlan, events: Sequence[RampEvent], now: float
+    ) -> Sequence[Mapping[str, Any]]:
+        """What the switch did; nothing before the promotion, and the last figures after the holdout."""
+        design, record = plan.plan.ramp, events[-1].record if events else None
+        if design is None or record is None or record.state != "promoted":
+            return ()
+        if not record.holds_out(design):
+            return next((e.evidence.get("switch") or () for e in reversed(events) if e.kind == "holdout_ended"), ())
+        at, known = self._switch.get(plan.hash, (-math.inf, []))
+        if now - at >= EVERY_S:
+            period = StepPeriod(record.step, record.since, math.inf)
+            known = await self._store.look(lambda c: switch_of(c, plan, period))
+            self._switch[plan.hash] = now, known
+        return known
+
+
+def _holdout_over(plan: Plan, record: RampRecord, plans: Sequence[StoredPlan], now: float) -> str | None:
+    """Why the holdout of a promoted candidate ends now; None: it lasts, or there is none."""
+    design = plan.ramp
+    if design is None or not record.holds_out(design):
+        return None
+    if now - record.since >= design.holdout_days * DAY_S:
+        return f"its {design.holdout_days:g} days are over"
+    newer = (p for p in plans if p.state == "running" and p.since > record.since and p.plan.model == plan.model)
+    other = next((p.plan.name for p in newer if p.plan.name != plan.name), None)
+    return None if other is None else f"{other} has started on {plan.model}"
 
 
 def _amended(plan: StoredPlan, known: RampRecord | None, stored: RampRecord | None, now: float) -> RampRecord | None:
@@ -214,9 +271,10 @@ def evidence_of(connection: Reading, plan: StoredPlan, events: Sequence[RampEven
     """The evidence from the store as it is. events: of this plan, oldest first. now: Unix seconds."""
     candidate, terms = plan.plan.candidates[0][0], AlarmTerms.of(plan.plan)
     found = finding(connection, plan, candidate, now)
-    periods = periods_of(events)
+    periods = periods_of(events, watched_s(plan.plan))
     read = served_values(connection, plan, periods, terms, now)
-    proofs = proved_without_any(read.values, plan.plan, proofs_of)
+    by_units = served_proofs_of(read.blocks, plan.plan)
+    proofs = (*proved_without_any(read.values, plan.plan, proofs_of), *by_units)
     served_primary = (plan.plan.primary or "").startswith(FEEDBACK)
     verdict, sentence = _verdict(found, proofs) if served_primary else (found.decision.verdict, found.decision.sentence)
     serves = bool(periods) and periods[-1].step >= 0
@@ -227,7 +285,7 @@ def evidence_of(connection: Reading, plan: StoredPlan, events: Sequence[RampEven
         pairs=found.pairs.joined,
         decided=any(event.evidence.get("verdict") == "ship" for event in events),
         served_primary=served_primary,
-        served=(*caller_alarms(read.values, terms), *read.findings),
+        served=(*caller_alarms(read.values, terms), *read.findings, *(each for each in by_units if each.raised)),
         proofs=proofs,
         units=read.units,
         requests=read.requests,

@@ -34,7 +34,9 @@ def decide_ramp(
     if evidence.breakers.broken is not None and record.state != "shadow":
         return RampDecision("roll_back", evidence.breakers.broken)
     if record.state == "promoted":
-        return RampDecision("hold", "the candidate serves everything")
+        share = record.share(design)
+        held = "" if share == 1.0 else f" but a holdout of {1.0 - share:.3g}"
+        return RampDecision("hold", f"the candidate serves everything{held}")
     if evidence.verdict == "reject" and not record.overridden:
         return RampDecision("roll_back", evidence.sentence)
     exposed = _exposed(design, evidence) if record.state == "ramp" and not record.overridden else None
@@ -63,7 +65,8 @@ def follow(record: RampRecord, design: RampDesign, decision: RampDecision, at: f
 
 
 def _next_share(record: RampRecord, design: RampDesign) -> float:
-    return design.steps[record.step + 1 if record.state == "ramp" else 0]
+    step = record.step + 1 if record.state == "ramp" else 0
+    return min(design.steps[step], 1.0 - design.holdout)
 
 
 def _exposed(design: RampDesign, evidence: RampEvidence) -> str | None:
@@ -129,4 +132,4 @@ def _too_early(record: RampRecord, design: RampDesign, evidence: RampEvidence, n
     following = record.step + 1
     if following < len(design.steps) and design.steps[following] == 1.0:
         for each in evidence.unproven:
-            yield f"{each.metric} is not shown to be harmless on served answers yet"
+            yield each.missing()

@@ -24,42 +24,20 @@ from gateway.core.ramp import VERDICT_PART
 from gateway.core.request_refusals import REFUSALS_APART_RULES, REFUSED
 from gateway.evals.experiments.progress import margin_of
 from gateway.evals.experiments.ramp.breakers import BreakerReport
+from gateway.evals.experiments.ramp.served_price import ERRORS, error_margin
+from gateway.evals.experiments.ramp.served_proof import ProofTerms, ServedBlock, ServedProof, prove
+from gateway.evals.experiments.ramp.served_sums import ServedSums as ServedSums
 from gateway.evals.experiments.report import Estimate, Margin, Verdict, margin_finding
 from gateway.evals.experiments.sequences import BURN_IN
-from gateway.evals.experiments.split import ArmMean, difference_of
+from gateway.evals.experiments.split import difference_of
 from gateway.evals.statistics.asymptotic import Tuning, half_width
 from gateway.evals.statistics.bernoulli import bernoulli_interval
-from gateway.evals.statistics.domains import Floats
 
-ERRORS = "error_rate"
 FAILURES = (ERRORS, REFUSED)  # metrics that an alarm sees from the first unit on
-ERROR_MARGIN = 0.02  # of the alarm on errors, where the plan gives none
+ERROR_MARGIN = 0.02  # of the alarm on errors by the first rules, where the plan gives none
+UNPAIRED_MARGIN = 0.2  # of the alarm on errors where the control's answers are of another time
+_NOT_PROVED = ("completion", "total_s", "latency_p95", "first_token_s", "output_tokens")  # alarms alone watch them
 _N_OPT = 200.0  # units of an arm at which the bounds of failure rates are tightest
-
-
-@dataclass(frozen=True, slots=True)
-class ServedSums:
-    """The values of one arm's units: each unit counts once, with its mean."""
-
-    n: float = 0  # a sum of weights where callers are thinned
-    total: float = 0.0
-    squares: float = 0.0
-
-    @classmethod
-    def of(cls, values: Floats) -> ServedSums:
-        """values: shape (n,), without NaN."""
-        return cls(values.size, float(values.sum()), float(values @ values))
-
-    @property
-    def mean(self) -> float:
-        return self.total / self.n if self.n else 0.0
-
-    def arm_mean(self, bounded: bool, tuning: Tuning) -> ArmMean:
-        """n must be above 0. bounded: the variance gains what a run of equal values leaves open (split.py)."""
-        variance = max(self.squares / self.n - self.mean**2, 0.0)
-        if bounded and self.n >= tuning.burn_in:
-            variance += (half_width(1.0, self.n, tuning) / 2.0) ** 2
-        return ArmMean(self.mean, variance, float(self.n), round(self.n))
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +61,7 @@ class StepValues:
     a: ServedSums  # of the control
     b: ServedSums  # of the candidate
     callers: tuple[CallerSums, ...] = ()  # the same by caller; empty: not known, as by the first rules of plans
+    paired: bool = True  # both arms served at the same time
 
 
 def of_callers(v: StepValues) -> StepValues:
@@ -92,6 +71,19 @@ def of_callers(v: StepValues) -> StepValues:
 
 def _added(sums: Sequence[ServedSums]) -> ServedSums:
     return ServedSums(sum(s.n for s in sums), math.fsum(s.total for s in sums), math.fsum(s.squares for s in sums))
+
+
+@dataclass(frozen=True, slots=True)
+class ServedBlocks:
+    """One metric of both arms by blocks of time, at the steps at which both arms served."""
+
+    metric: str
+    sign: float
+    bounded: bool
+    blocks: tuple[ServedBlock, ...]  # in order of time
+    inflation: float = 1.0  # as in ProofTerms
+    friend: str = ""  # the caller who speaks most for the candidate; "": nobody may be left out
+    without: ServedBlocks | None = None  # the same without that caller
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +98,7 @@ class ServedFinding:
     units: tuple[int, int]  # (control, candidate)
     callers: int = 0  # whose units these are; 0: unknown
     rests_on: str = ""  # the one caller without whom nothing is shown to be worse; "": none
+    needed: int | None = None  # units an arm until it is decided, about; None: unknown
 
     @property
     def raised(self) -> bool:
@@ -121,11 +114,18 @@ class ServedFinding:
             f"{bound}; {self.units[1]} units of the candidate, {self.units[0]} of the control{_from(self.callers)})"
         )
 
+    def missing(self) -> str:
+        """What is still open of a proof."""
+        have = min(self.units)
+        of = f": {have} of about {self.needed} units an arm" if self.needed is not None and have < self.needed else ""
+        without = f" without {self.rests_on}" if self.rests_on else ""
+        return f"{self.metric} is not shown to be harmless on served answers{without} yet{of}"
+
     def fields(self) -> dict[str, Any]:
         return {
             "metric": self.metric, "step": self.step, "difference": self.difference.value, "low": self.difference.low,
             "high": self.difference.high, "margin": self.margin, "found": self.found, "units": list(self.units),
-            "callers": self.callers, "rests_on": self.rests_on,
+            "callers": self.callers, "rests_on": self.rests_on, "needed": self.needed,
         }  # fmt: skip
 
 
@@ -150,6 +150,7 @@ class RampEvidence:
     lost_gateways: int = 0  # processes that stopped reporting a short time ago
     breakers: BreakerReport = field(default_factory=BreakerReport)
     late: str | None = None  # why outcomes or scores are too old for a step
+    switch: Sequence[Mapping[str, Any]] = ()  # what the switch did, while a holdout lasts (switch.py)
 
     @property
     def alarms(self) -> tuple[ServedFinding, ...]:
@@ -167,6 +168,7 @@ class RampEvidence:
             "units": self.units, "requests": self.requests, "usd": self.usd, "blind": self.blind,
             "newest": self.newest,
             "lag_s": self.lag_s, "lost_gateways": self.lost_gateways, "breakers": self.breakers.fields(),
+            "switch": list(self.switch),
         }  # fmt: skip
 
 
@@ -176,6 +178,7 @@ class AlarmTerms:
 
     margins: Mapping[str, float]
     alpha: float  # one-sided, of one metric at one step
+    plan: Plan | None = None  # whose margin of errors follows the control's rate; None: `margins` has it
 
     @classmethod
     def of(cls, plan: Plan) -> AlarmTerms:
@@ -186,7 +189,15 @@ class AlarmTerms:
         known = {name: ERROR_MARGIN if margin is None else margin for name, margin in margins.items()}
         known |= dict.fromkeys(refused, known[ERRORS])
         steps = len(plan.ramp.steps) if plan.ramp else 1
-        return cls(known, (1.0 - VERDICT_PART) * plan.alpha / (steps * len(known)))
+        by_rate = plan if plan.rules >= 2 and margins[ERRORS] is None else None
+        return cls(known, (1.0 - VERDICT_PART) * plan.alpha / (steps * len(known)), by_rate)
+
+    def margin(self, v: StepValues) -> float:
+        """The margin of one metric at one step."""
+        if v.metric not in FAILURES or (self.plan is None and v.paired):
+            return self.margins[v.metric]
+        margin = self.margins[v.metric] if self.plan is None else error_margin(self.plan, v.a.mean)
+        return margin if v.paired else max(margin, UNPAIRED_MARGIN)
 
 
 def _from(callers: int) -> str:
@@ -203,7 +214,8 @@ def proof_metrics(plan: Plan) -> tuple[str, ...]:
 def alarms_of(values: Sequence[StepValues], terms: AlarmTerms) -> tuple[ServedFinding, ...]:
     """The finding of each metric and step that has an alarm and values in both arms."""
     known = [v for v in values if v.metric in terms.margins and v.a.n and v.b.n]
-    return tuple(step_finding(v, terms.margins[v.metric], terms.alpha) for v in known)
+    watched = [v for v in known if v.paired or v.metric in FAILURES]
+    return tuple(step_finding(v, terms.margin(v), terms.alpha) for v in watched)
 
 
 def blind_at(values: Sequence[StepValues], terms: AlarmTerms, step: int) -> bool:
@@ -211,7 +223,7 @@ def blind_at(values: Sequence[StepValues], terms: AlarmTerms, step: int) -> bool
     for v in values:
         if (v.metric, v.step) == (ERRORS, step) and v.a.n and v.b.n:
             dead = replace(v, b=ServedSums(v.b.n, float(v.b.n), float(v.b.n)))
-            return not step_finding(dead, terms.margins[ERRORS], terms.alpha).raised
+            return not step_finding(dead, terms.margin(v), terms.alpha).raised
     return True
 
 
@@ -243,6 +255,32 @@ def proofs_of(values: Sequence[StepValues], plan: Plan) -> tuple[ServedFinding, 
     """The finding of each metric that has to be harmless before the candidate serves everything."""
     tuning = Tuning(plan.verdict_alpha, burn_in=BURN_IN)
     return tuple(_proof([v for v in values if v.metric == name], name, plan, tuning) for name in proof_metrics(plan))
+
+
+def served_proofs_of(served: Sequence[ServedBlocks], plan: Plan) -> tuple[ServedFinding, ...]:
+    """By rules 2, what has to be shown to be harmless on served answers before the candidate serves everything: errors,
+    the quality where answers have scores, and the cost where it has a margin."""
+    if plan.rules < 2:
+        return ()
+    proved = {name for name in plan.decides if name not in _NOT_PROVED and not name.startswith(FEEDBACK)}
+    return tuple(_served_proof(each, plan) for each in served if each.metric in {*FAILURES, *proved})
+
+
+def _served_proof(of: ServedBlocks, plan: Plan) -> ServedFinding:
+    margin = margin_of(plan, of.metric) or 0.0
+    if of.metric in FAILURES:
+        n, total = (sum(getattr(each.a, name) for each in of.blocks) for name in ("n", "total"))
+        margin = error_margin(plan, total / n if n else 0.0)
+    found, without = _proved(of, margin, plan), of.without
+    again = None if without is None else _proved(without, margin, plan)
+    made = ServedFinding(of.metric, None, found.difference, margin, found.found, found.units, needed=found.needed)
+    if found.found == "non_inferior" and again is not None and again.found != "non_inferior":
+        return replace(made, found="unclear", rests_on=of.friend)
+    return made
+
+
+def _proved(of: ServedBlocks, margin: float, plan: Plan) -> ServedProof:
+    return prove(of.blocks, ProofTerms(of.sign, margin, plan.verdict_alpha, of.bounded, of.inflation))
 
 
 def _proof(values: Sequence[StepValues], name: str, plan: Plan, tuning: Tuning) -> ServedFinding:
@@ -282,3 +320,4 @@ class ServedValues:
     usd: float = 0.0
     newest: float | None = None
     findings: tuple[ServedFinding, ...] = ()  # of metrics with an interval of their own: the p95
+    blocks: tuple[ServedBlocks, ...] = ()  # of a ramp by rules 2, until the candidate serves everything

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from gateway.core.ramp import RampPace
+from gateway.core.ramp import DAY_S, RampPace
 from gateway.evals.experiments.ramp.commands import RampView
+from gateway.evals.experiments.ramp.switch import switch_line
 
 GateStatus = Literal["success", "failure", "inconclusive"]
 _SUCCESS = ("ready", "advance", "promote")
@@ -27,6 +28,8 @@ def gate_of(view: RampView, pace: RampPace, now: float) -> dict[str, Any]:
         "step": -1 if record is None else record.step,
         "steps": list(view.design.steps),
         "share": view.share if view.plan.running else 0.0,
+        "holdout": _holdout(view),
+        "switch": [switch_line(each) for each in view.evidence.get("switch") or []],
         "paused": record is not None and record.paused,
         "overridden": record is not None and record.overridden,
         "mode": pace.mode,
@@ -37,6 +40,14 @@ def gate_of(view: RampView, pace: RampPace, now: float) -> dict[str, Any]:
         "since": None if record is None else record.since,
         "at": view.evidence.get("at"),
     }
+
+
+def _holdout(view: RampView) -> dict[str, float] | None:
+    """None: there is none, or it has ended."""
+    record, design = view.record, view.design
+    if record is None or not view.plan.running or not record.holds_out(design):
+        return None
+    return {"share": design.holdout, "until": record.since + design.holdout_days * DAY_S}
 
 
 def _status(view: RampView, pace: RampPace, now: float) -> tuple[GateStatus, str]:

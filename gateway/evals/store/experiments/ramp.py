@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import orjson
-from sqlalchemy import Connection, RowMapping, Text, and_, case, func, literal_column, or_, select
+from sqlalchemy import Connection, RowMapping, Select, Text, and_, case, func, literal_column, or_, select
 
 from gateway.core.exchange import CLIENT_ENDED
 from gateway.core.ramp import RampEvent, RampRecord, record_from_json
 from gateway.evals.store.engine import insert
-from gateway.evals.store.tables import TARGET, exchanges, ramp_events
+from gateway.evals.store.tables import TARGET, exchanges, ramp_events, scores
 
 
 def add_ramp_events(connection: Connection, events: Sequence[RampEvent]) -> None:
@@ -113,4 +114,51 @@ def unit_failures(
     by_unit = select(e.arm, share).where(*ours, *within, *drawn).group_by(e.arm, unit)
     u = by_unit.subquery().c
     query = select(u.arm, func.count(), func.sum(u.share), func.sum(u.share * u.share)).group_by(u.arm)
+    return {row[0]: (int(row[1]), float(row[2]), float(row[3])) for row in connection.execute(query)}
+
+
+@dataclass(frozen=True, slots=True)
+class SwitchSums:
+    """One metric of both arms."""
+
+    metric: str
+    bounded: bool
+    """Values are in [0, 1]."""
+    arms: Mapping[str, tuple[int, float, float]]
+    """arm → (units, sum, sum of squares) of the units' means."""
+
+
+def unit_sums(
+    connection: Connection,
+    plan: str,
+    targets: Mapping[str, str],
+    span: tuple[float, float],
+    stratum: str | None = None,
+    *,
+    keyed: bool,
+) -> list[SwitchSums]:
+    """Errors, cost, duration and every score of what the arms served; counted by the database. As unit_failures."""
+    e, s = exchanges.c, scores.c
+    ours = [e.plan == plan, e.role == "served", e.arm.in_(list(targets)), e.outcome != "client_gone"]
+    ours += [e.received >= span[0], e.received < span[1], *([] if stratum is None else [e.stratum == stratum])]
+    key = literal_column("'key '", Text) + e.caller if keyed else e.id
+    unit, whole = func.coalesce(e.cluster, key), and_(e.outcome == "ok", e.status < 400)
+    failures = unit_failures(connection, plan, targets, span, stratum, keyed=keyed)
+    found = [SwitchSums("error_rate", True, failures)]
+    for metric, column in (("cost_per_1k", 1000 * e.cost_usd), ("total_s", e.total_s)):
+        means = select(e.arm, func.avg(column).label("value")).where(*ours, whole, column.is_not(None))
+        found.append(SwitchSums(metric, False, _arm_sums(connection, means.group_by(e.arm, unit))))
+    scored = [*ours, s.subject == "exchange", s.status == "scored", s.value01.is_not(None), s.direction != "neutral"]
+    joined = select(s.scorer).join_from(exchanges, scores, s.exchange_id == e.id).where(*scored)
+    for scorer in sorted(connection.execute(joined.distinct()).scalars()):
+        means = select(e.arm, func.avg(s.value01).label("value")).join_from(exchanges, scores, s.exchange_id == e.id)
+        means = means.where(*scored, s.scorer == scorer).group_by(e.arm, unit)
+        found.append(SwitchSums(scorer, True, _arm_sums(connection, means)))
+    return found
+
+
+def _arm_sums(connection: Connection, means: Select[Any]) -> dict[str, tuple[int, float, float]]:
+    """means: of (arm, value), one row a unit."""
+    u = means.subquery().c
+    query = select(u.arm, func.count(), func.sum(u.value), func.sum(u.value * u.value)).group_by(u.arm)
     return {row[0]: (int(row[1]), float(row[2]), float(row[3])) for row in connection.execute(query)}

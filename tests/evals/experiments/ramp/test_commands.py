@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -65,6 +66,18 @@ async def test_an_override_needs_no_evidence_but_a_reason(ramp: Any) -> None:
     one = await give(ramp, "override", "the old engine ends tonight")
     assert (one.state, one.step, one.overridden) == ("ramp", 0, True)
     assert (await give(ramp, "override", "now", full=True)).state == "promoted"
+
+
+async def test_promote_full_ends_a_holdout(ramp: Any) -> None:
+    ramp.plan = replace(ramp.plan, ramp=replace(ramp.plan.ramp, holdout=0.1, holdout_days=7.0))
+    await ramp.plan_runs()
+    await ramp.begins()
+    with pytest.raises(RampRefused, match="so there is none to end"):
+        await give(ramp, "promote", "too early", full=True)
+    held = await give(ramp, "override", "now", full=True)
+    assert held.share(ramp.plan.ramp) == 0.9
+    done = await give(ramp, "promote", "we are sure", full=True)
+    assert (done.state, done.share(ramp.plan.ramp)) == ("promoted", 1.0)
 
 
 async def test_a_ramp_that_has_not_begun_can_be_rolled_back(ramp: Any) -> None:

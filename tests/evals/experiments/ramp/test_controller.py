@@ -245,6 +245,76 @@ async def test_between_two_full_looks_a_candidate_that_breaks_is_taken_back(
     assert back.reason.startswith("error_rate at step 1")
 
 
+HELD = replace(DESIGN, holdout=0.1, holdout_days=28.0)
+
+
+async def promoted(controlled: Controlled) -> RampRecord:
+    """A ramp of a plan by the present rules, promoted, with its holdout."""
+    controlled.plan = replace(controlled.plan, rules=2, ramp=HELD)
+    await controlled.put(controlled.plan)
+    known = await controlled.round()
+    forced = overridden(known, HELD, RampChange(controlled.now, "mia", "we know it"), full=True)
+    assert await controlled.room.corridor.ramps.change(known, forced, b"{}")
+    return await controlled.round()
+
+
+async def test_a_holdout_ends_by_itself_after_its_days(controlled: Controlled) -> None:
+    record = await promoted(controlled)
+    assert (record.state, record.share(HELD)) == ("promoted", 0.9)
+    assert (await controlled.round(27 * 86_400.0)).share(HELD) == 0.9
+    ended = await controlled.round(86_400.0)
+    assert (ended.state, ended.share(HELD), ended.reason) == ("promoted", 1.0, "the holdout ends: its 28 days are over")
+    assert [kind for _, kind, _ in controlled.audit()] == ["shadowing", "overridden", "holdout_ended"]
+    assert await controlled.round() == ended, "once"
+
+
+async def test_a_holdout_ends_when_another_experiment_of_the_model_starts(controlled: Controlled) -> None:
+    await promoted(controlled)
+    controlled.now += 1
+    await controlled.put(replace(controlled.plan, name="next", ramp=None, rules=1))
+    assert (await controlled.round()).reason == "the holdout ends: next has started on chat"
+
+
+async def test_a_holdout_ends_when_the_config_has_no_control_any_more(controlled: Controlled) -> None:
+    await promoted(controlled)
+    controlled.controller = RampController(
+        controlled.store, controlled.room.corridor, AUTO, 0.0, 0.0, lambda: controlled.now, lambda plan: False
+    )
+    ended = await controlled.round()
+    assert (ended.share(HELD), ended.reason) == (
+        1.0,
+        "the holdout ends: the config has no local/small for chat any more",
+    )
+
+
+async def test_a_holdout_says_what_the_switch_did(
+    controlled: Controlled, room: Any, exchange: Callable[..., Exchange]
+) -> None:
+    """The control's answers are worse by 0.05; both arms are drawn from the same traffic."""
+    await promoted(controlled)
+    plan = controlled.plan
+    same = {"experiment": "swap", "plan": plan.hash, "received": controlled.now + 2, "stratum": "split:swap"}
+    async with room.consuming():
+        for arm, text, n in (("control", "0.6", 150), ("candidate", "0.65", 600)):
+            of = {"arm": arm, "target": plan.target(arm), **same}
+            await room.send(*(exchange(text, **of) for _ in range(n)))
+            bad = {"status": 502, "outcome": "upstream_error"}
+            await room.send(*(exchange("0", **of, **bad) for _ in range(n // 50)))
+        await room.until_read()
+    controlled.controller = RampController(controlled.store, room.corridor, AUTO, 0.0, 0.0, lambda: controlled.now)
+    await controlled.round(3_600.0)
+    evidence = orjson.loads(await room.corridor.ramps.evidence("swap"))
+    found = {each["metric"]: each for each in evidence["switch"]}
+    assert found["stated"]["difference"] == pytest.approx(0.05, abs=0.01)
+    assert -0.1 < found["stated"]["low"] < 0.05 < found["stated"]["high"] < 0.2
+    assert found["error_rate"]["units"] == [153, 612]
+    ended = await controlled.round(28 * 86_400.0)
+    assert ended.share(HELD) == 1.0
+    await controlled.round()
+    kept = orjson.loads(await room.corridor.ramps.evidence("swap"))["switch"]
+    assert {each["metric"]: each for each in kept} == found, "it stays, though nobody has the control any more"
+
+
 async def test_the_consumer_of_a_config_moves_its_ramps(room: Any, ramped: Plan) -> None:
     text = f"""
 open: true

@@ -55,10 +55,23 @@ def test_it_says_where_the_ramp_is_and_why() -> None:
     found = gate_of(view(), RampPace("auto"), NOW)
     assert found | {"reason": "", "at": 0} == {
         "status": "inconclusive", "experiment": "swap", "plan": PLAN.hash, "state": "ramp", "step": 0,
-        "steps": [0.25, 1.0], "share": 0.25, "paused": False, "overridden": False, "mode": "auto", "verdict": "ship",
+        "steps": [0.25, 1.0], "share": 0.25, "holdout": None, "switch": [],
+        "paused": False, "overridden": False, "mode": "auto", "verdict": "ship",
         "pairs": 12, "action": "hold", "reason": "", "since": NOW - 10, "at": 0,
     }  # fmt: skip
     assert found["reason"] == "says so"
+
+
+def test_a_promoted_ramp_says_until_when_its_holdout_lasts() -> None:
+    held = replace(PLAN, ramp=replace(PLAN.ramp, holdout=0.02, holdout_days=28.0))  # type: ignore[type-var]
+    done = replace(FIRST, state="promoted", step=1, plan=held.hash)
+    seen = replace(view(), plan=replace(view().plan, plan=held), design=held.ramp, stored=done)
+    found = gate_of(seen, RampPace(), NOW)
+    assert (found["share"], found["holdout"]) == (0.98, {"share": 0.02, "until": done.since + 28 * 86_400.0})
+    switched = replace(seen, evidence={**seen.evidence, "switch": [
+        {"metric": "error_rate", "control": 0.01, "candidate": 0.02, "difference": 0.01, "low": None, "high": None,
+         "units": [5, 300]}]})  # fmt: skip
+    assert gate_of(switched, RampPace(), NOW)["switch"][0].startswith("error_rate: 0.01 with the control")
 
 
 def test_evidence_of_another_kind_is_none() -> None:
