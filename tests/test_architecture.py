@@ -103,7 +103,7 @@ LADDERS = {
     "evals": (
         ("statistics",),
         ("store",),
-        ("reader_config", "http_client", "notebook"),
+        ("reader_config", "http_client", "notebook", "consumer_report", "config_watch"),
         ("scoring",),
         ("scorers",),
         ("experiments",),

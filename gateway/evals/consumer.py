@@ -22,6 +22,7 @@ import orjson
 
 from gateway.core.backoff import Backoff
 from gateway.core.errors import StreamDown
+from gateway.evals.consumer_report import ConsumerReport, ScorerFailures
 from gateway.evals.entry_scoring import EntryScorer, ReadEntry, SortedEntries, batch_of, exchange_in
 from gateway.evals.experiments.engine import ExperimentEngine
 from gateway.evals.experiments.ramp.figures import ramp_figures
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
     from gateway.evals.otel_events import ScoreEvents
 
 BLOCKED_KEPT_S = 60
+REPORT_KEPT_S = 60
 VERDICT_KEPT_S = 60
 LATE_BEATS = 3  # a consumer that missed this many heartbeats in a row counts as dead
 FAILURE_KEPT_S = 86_400
@@ -115,6 +117,8 @@ class ConsumerContext:
     """None: there is no predictor."""
     predictor: Predictor | None = None
     """None: no model is learned."""
+    report: Callable[[], ConsumerReport] = ConsumerReport
+    """What else its heartbeat says."""
 
 
 class Consumer:
@@ -144,7 +148,8 @@ class Consumer:
         self._due: dict[str, float] = {}
         self._count = self._timing.count
         self._scoring = ScoringTime()  # of an entry, in the newest batch
-        self._unavailable = False
+        self._paused = ""
+        self._failures = ScorerFailures()
         self._reported_blocked = False
         self._labelled: Sequence[Mapping[str, Any]] = ()
         self._drift: tuple[DriftFigures, ...] = ()
@@ -251,6 +256,9 @@ class Consumer:
             found = await self._context.scoring.read(entries)
             cpu_s, wall_s = time.thread_time() - cpu_s, time.monotonic() - wall_s
             self._scoring = ScoringTime(cpu_s / len(entries), wall_s / len(entries))
+            for each in found.read:
+                if each.judged is not None:
+                    self._failures.count(each.judged.results, self._pace())
             return found
         except Exception as error:  # an entry that breaks our own code must not end the consumer
             await self._leave_pending(entries, error)
@@ -384,6 +392,9 @@ class Consumer:
                 log.warning("exchanges were lost: reason=%s total=%d", reason, n)
         return figures
 
+    def _report(self) -> ConsumerReport:
+        return replace(self._context.report(), paused=self._paused, failing=self._failures.failing(self._pace()))
+
     async def _heartbeat(self) -> None:
         """Keeps this consumer alive and its entries unclaimed: a judge may take longer than claim_idle_ms."""
         state = self._context.corridor.state
@@ -391,6 +402,7 @@ class Consumer:
             with contextlib.suppress(StreamDown):  # logged by the reading loop
                 now = self._clock()
                 await state.heartbeat(self._name, now)
+                await state.remember(f"report:{self._name}", self._report().to_json(), REPORT_KEPT_S)
                 await self._context.corridor.keep(self._name, list(self._in_progress))
                 for name, at in (await state.consumers()).items():
                     if now - at > self._timing.forget_s:
@@ -416,14 +428,14 @@ class Consumer:
                     await self._stopping.wait()
 
     def _log_outage(self, error: Exception) -> None:
-        if not self._unavailable:
+        if not self._paused:
             log.warning("scoring paused; retried until it works: %s", error)
-        self._unavailable = True
+        self._paused = str(error)
 
     def _log_recovery(self) -> None:
-        if self._unavailable:
+        if self._paused:
             log.warning("scoring resumed")
-        self._unavailable = False
+        self._paused = ""
 
 
 def next_count(entries: Sequence[StreamEntry], asked: int, timing: ConsumerTiming, scoring: ScoringTime) -> int:

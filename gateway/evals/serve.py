@@ -11,18 +11,22 @@ import signal
 import socket
 import time
 from collections.abc import AsyncIterator, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from prometheus_client import CollectorRegistry
 
+from gateway.config.changes import changes
 from gateway.config.derive import directory_of, has_control, paces_of, prices_of
 from gateway.config.environment import debuggable, metrics_socket, resolve_evals
 from gateway.config.loading import load_for_consumer
 from gateway.config.models import Config
+from gateway.core.backoff import Backoff
 from gateway.core.errors import ConfigError
+from gateway.evals.config_watch import ConfigWatch
 from gateway.evals.consumer import Consumer, ConsumerContext, ConsumerTiming
+from gateway.evals.consumer_report import ConsumerReport
 from gateway.evals.entry_scoring import EntryScorer
 from gateway.evals.experiments.engine import ExperimentEngine
 from gateway.evals.experiments.ramp.controller import RampController
@@ -42,9 +46,9 @@ from gateway.evals.scoring.budget import BudgetLedger
 from gateway.evals.scoring.registry import BuiltScorers, build_all, close_all
 from gateway.evals.scoring.threads import ScoringThreads
 from gateway.evals.scoring.warnings import config_mistakes, config_warnings
-from gateway.evals.store.engine import default_url
+from gateway.evals.store.engine import StoreUnreachable, default_url
 from gateway.evals.store.retention import RetentionLimits
-from gateway.evals.store.store import Store
+from gateway.evals.store.store import Store, StoreDown
 from gateway.observability import logging as log_format
 from gateway.observability import tracing
 from gateway.observability.eval_metrics import EvalMetrics
@@ -60,8 +64,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("gateway")
 
-STOP_S = 45
-"""The time that entries in progress have to be stored."""
+STOP_S = 25
+"""The time that entries in progress have to be stored: less than the 30 s after which service managers kill."""
+_AGAIN = Backoff(first_s=0.2, most_s=5.0)  # between tries to open the store
 
 
 def run(config_path: Path, metrics_port: int, data: Path, metrics_host: str = "127.0.0.1") -> None:
@@ -72,30 +77,80 @@ def run(config_path: Path, metrics_port: int, data: Path, metrics_host: str = "1
         hide_memory()
     gc.freeze()
     gc.set_threshold(50_000, 20, 50)  # records hold no cycles; looking for some costs about 5 %
-    asyncio.run(evaluate(config, data, metrics_port, metrics_host, config_path.parent))
+    asyncio.run(_watched(config, data, (metrics_host, metrics_port), config_path))
+
+
+async def _watched(config: Config, data: Path, metrics: tuple[str, int], path: Path) -> None:
+    await evaluate(config, data, metrics[1], metrics[0], path.parent, ConfigWatch(path, config))
 
 
 async def evaluate(
-    config: Config, data: Path, metrics_port: int, metrics_host: str = "127.0.0.1", directory: Path = Path()
+    config: Config,
+    data: Path,
+    metrics_port: int,
+    metrics_host: str = "127.0.0.1",
+    directory: Path = Path(),
+    watch: ConfigWatch | None = None,
 ) -> None:
-    """The same inside a running event loop. directory: relative paths in the config start here."""
+    """The same inside a running event loop. directory: relative paths in the config start here. watch: puts a changed
+    config in force between two consumers; None: it is not read again."""
     registry = CollectorRegistry()
-    config = config.model_copy(update={"evals": resolve_evals(config.evals, data)})
-    async with (
-        keep(config, data) as url,
-        opened(config, config.store.url or default_url(data), url, registry, directory) as consumer,
-    ):
-        inherited = metrics_socket()
-        metrics = (
-            metrics_server(registry, metrics_host, metrics_port)
-            if inherited is None
-            else inherited_metrics_server(registry, inherited)
-        )
-        with metrics, _stopped_by_signals(consumer):
-            if inherited is None:
-                log.info("scoring started; metrics at http://%s:%d/metrics", metrics_host, metrics_port)
-            await consumer.run()
+    current: Config | None = config
+    working: Config | None = None
+    with ExitStack() as served:
+        async with keep(config, data) as url:
+            while current is not None:
+                resolved = _resolved(current, config, data)
+                try:
+                    store = resolved.store.url or default_url(data)
+                    async with opened(resolved, store, url, registry, directory, watch=watch) as consumer:
+                        if working is None:
+                            served.enter_context(_metrics(registry, metrics_host, metrics_port))
+                        working, current = current, await _run(consumer, watch)
+                except ConfigError as error:
+                    if watch is None or working is None or working is current:
+                        raise
+                    watch.refuse(error)
+                    current = working
+                else:
+                    if current is not None:
+                        log.info("config reloaded (%s): %s", current.digest, changes(working, current))
     log.info("scoring stopped; every entry in progress is stored")
+
+
+def _resolved(config: Config, begun: Config, data: Path) -> Config:
+    """The config as a consumer takes it. begun: the one of the program's start, whose stream server is kept."""
+    if config.stream != begun.stream:
+        log.warning("changed settings that need a restart to take effect: stream")
+    return config.model_copy(update={"evals": resolve_evals(config.evals, data), "stream": begun.stream})
+
+
+@contextmanager
+def _metrics(registry: CollectorRegistry, host: str, port: int) -> Iterator[None]:
+    inherited = metrics_socket()
+    server = (
+        metrics_server(registry, host, port) if inherited is None else inherited_metrics_server(registry, inherited)
+    )
+    with server:
+        if inherited is None:
+            log.info("scoring started; metrics at http://%s:%d/metrics", host, port)
+        yield
+
+
+async def _run(consumer: Consumer, watch: ConfigWatch | None) -> Config | None:
+    """Runs it until a signal, or until there is another config, which is returned."""
+    found: list[Config] = []
+
+    async def follow(watch: ConfigWatch) -> None:
+        found.append(await watch.changed())
+        consumer.stop()
+
+    with _stopped_by_signals(consumer) as stopped:
+        async with Tasks() as tasks:
+            if watch is not None:
+                tasks.start(follow(watch), "config")
+            await consumer.run()
+        return found[0] if found and not stopped else None
 
 
 @asynccontextmanager
@@ -106,10 +161,12 @@ async def opened(
     registry: CollectorRegistry,
     directory: Path = Path(),
     timing: ConsumerTiming | None = None,
+    watch: ConfigWatch | None = None,
 ) -> AsyncIterator[Consumer]:
-    """A consumer with everything it needs.
+    """A consumer with everything it needs. Waits for a store that cannot be reached.
 
-    store, stream: URLs. timing: None: the default, with the config's claim_idle_s. Raises ConfigError.
+    store, stream: URLs. timing: None: the default, with the config's claim_idle_s. watch: of the config, for the
+    heartbeat. Raises ConfigError.
     """
     timing = timing or ConsumerTiming(claim_idle_ms=round(config.stream.claim_idle_s * 1000))
     threads = ScoringThreads()
@@ -118,7 +175,7 @@ async def opened(
     try:
         async with (
             outside_of(config, corridor.state, directory) as outside,
-            Store(store, retention=RetentionLimits.of(config.store)) as opened_store,
+            _reached(store, config) as opened_store,
             AsyncExitStack() as stack,
         ):
             built = build_all(config.scorers, outside)
@@ -137,9 +194,12 @@ async def opened(
             events = stack.enter_context(_events(config))
             counters = LeaseServer(corridor.client, config.stream.name, "consumer")
             repair = LimitRepair(opened_store, corridor.state, counters, directory_of(config), time.time)
+            metrics = EvalMetrics(registry)
+            stack.callback(registry.unregister, metrics)
             context = ConsumerContext(
-                corridor, opened_store, scorers, scoring, gauges, EvalMetrics(registry), experiments, events, repair,
+                corridor, opened_store, scorers, scoring, gauges, metrics, experiments, events, repair,
                 _drift_watch(config), predictor,
+                lambda: ConsumerReport(config=config.digest, config_refused="" if watch is None else watch.refused),
             )  # fmt: skip
             name = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
             tasks = await stack.enter_async_context(Tasks())
@@ -156,6 +216,26 @@ async def opened(
         await close_all(built)
         threads.close()
         await corridor.aclose()
+
+
+@asynccontextmanager
+async def _reached(url: str, config: Config) -> AsyncIterator[Store]:
+    """The store, once it can be reached. Raises StoreUnavailable where waiting does not help."""
+    tries = 0
+    while True:
+        store = Store(url, retention=RetentionLimits.of(config.store))
+        try:
+            await store.__aenter__()
+            break
+        except (StoreUnreachable, StoreDown) as error:
+            tries += 1
+            if tries == 1:
+                log.error("the store cannot be opened, so nothing is scored: %s; retrying", error)
+        await asyncio.sleep(_AGAIN.wait_s(tries))
+    try:
+        yield store
+    finally:
+        await store.__aexit__()
 
 
 def _drift_watch(config: Config) -> DriftWatch | None:
@@ -198,9 +278,12 @@ def _warn(config: Config, built: BuiltScorers) -> None:
 
 
 @contextmanager
-def _stopped_by_signals(consumer: Consumer) -> Iterator[None]:
-    """The first SIGINT or SIGTERM finishes the entries in progress; the second ends the process at once, and so does a
-    store or a scorer that keeps the first waiting for `STOP_S`."""
+def _stopped_by_signals(consumer: Consumer) -> Iterator[list[asyncio.TimerHandle]]:
+    """Yields a list that is not empty once a signal has come.
+
+    The first SIGINT or SIGTERM finishes the entries in progress; the second ends the process at once, and so does a
+    store or a scorer that keeps the first waiting for `STOP_S`.
+    """
     loop = asyncio.get_running_loop()
     signals = (signal.SIGINT, signal.SIGTERM)
 
@@ -214,7 +297,7 @@ def _stopped_by_signals(consumer: Consumer) -> Iterator[None]:
     for each in signals:
         loop.add_signal_handler(each, stop)
     try:
-        yield
+        yield late
     finally:
         for timer in late:
             timer.cancel()

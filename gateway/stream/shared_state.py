@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from secrets import token_hex
 from typing import Any
@@ -22,6 +23,9 @@ return 1
 """
 
 
+_FORBIDDEN = re.compile(r"\bNOPERM\b|\bno permission", re.IGNORECASE)
+
+
 class SharedState:
     """Small keys on the stream server, each under one prefix. Every method raises StreamDown."""
 
@@ -36,6 +40,15 @@ class SharedState:
     async def recall(self, name: str) -> str | None:
         value = await ask(self._client.get(f"{self.prefix}:{name}"))
         return None if value is None else text(value)
+
+    async def refusal(self) -> str | None:
+        """Why the server takes no writes now: it is full, read-only, or cannot save. None: it takes them, or does not
+        let this client try. Nothing is written: an empty range of no key."""
+        try:
+            await ask(self._client.setrange(f"{self.prefix}:writable", 0, b""))
+        except StreamDown as error:
+            return None if _FORBIDDEN.search(str(error)) else str(error)
+        return None
 
     async def secret(self) -> bytes:
         """A random secret that every process on this server shares; made by the first that asks."""

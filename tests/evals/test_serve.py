@@ -19,6 +19,7 @@ from sqlalchemy import make_url
 
 from gateway.config.scorers import ScorerConfig
 from gateway.evals.consumer import ConsumerTiming
+from gateway.evals.consumer_report import ConsumerReport
 from gateway.evals.scoring.registry import build
 
 Start = Callable[[], contextlib.AbstractAsyncContextManager[asyncio.subprocess.Process]]
@@ -118,6 +119,33 @@ async def test_it_scores_stops_in_order_and_goes_on_where_it_was(room, exchange,
         process.send_signal(signal.SIGINT)
         assert await process.wait() == 0
     assert room.sql("SELECT count(*) FROM exchanges") == [(5,)]
+
+
+async def test_a_changed_config_is_put_in_force_between_two_batches(room, exchange, start, port, tmp_path):
+    """A scorer that is added scores what comes next; a config that is refused is named and changes nothing."""
+    path = tmp_path / "gateway.yaml"
+
+    async def says() -> ConsumerReport:
+        state = room.corridor.state
+        names = list(await state.consumers())
+        return ConsumerReport.from_json(await state.recall(f"report:{names[-1]}") if names else None)
+
+    async with start() as process:
+        await room.send(exchange("two words"))
+        await until(port, SCORED, 1.0)
+        config = yaml.safe_load(path.read_text())
+        path.write_text(yaml.safe_dump({**config, "scorers": {"length": {}, "latency": {}}}))
+        await logged(process, b"config reloaded")
+        await room.send(exchange("two words"))
+        await until(port, SCORED.replace("length", "latency"), 1.0)
+        await until(port, SCORED, 2.0)
+        path.write_text(yaml.safe_dump({**config, "scorers": {"length": {"no_such_option": 1}}}))
+        await logged(process, b"the previous one stays in force")
+        async with asyncio.timeout(60):
+            while "no_such_option" not in (await says()).config_refused:
+                await asyncio.sleep(0.05)
+        process.send_signal(signal.SIGTERM)
+        assert await process.wait() == 0
 
 
 async def test_a_killed_consumer_loses_and_repeats_nothing(room, exchange, tally, start, port):

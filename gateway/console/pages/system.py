@@ -22,7 +22,7 @@ from gateway.core.errors import ConfigError
 from gateway.core.exchange import Exchange
 from gateway.evals.reader_config import ReaderConfig
 from gateway.evals.reports.dead_letters import kind_of, record_of
-from gateway.evals.reports.status import Status, look, upstream_states
+from gateway.evals.reports.status import Status, consumer_trouble, look, upstream_states
 from gateway.evals.store.directory import AuditRow
 from gateway.evals.store.engine import StoreUnavailable, default_url
 from gateway.evals.store.loss_accounting import Delivery, delivery
@@ -49,6 +49,7 @@ async def status_page(request: Request) -> Response:
         rates=_rates(alive),
         publisher={"version": publisher.version, "trouble": publisher.trouble},
         config=services.admin.config(),
+        trouble=consumer_trouble,
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from typing import Any
@@ -16,6 +16,7 @@ from rich.text import Text
 
 from gateway.core.errors import StreamDown
 from gateway.core.sanitize import plain
+from gateway.evals.consumer_report import ConsumerReport, FailingScorer
 from gateway.evals.learned.card import card_lines, predictor_off
 from gateway.evals.learned.drift import drift_lines, saved_figures
 from gateway.evals.reader_config import ReaderConfig
@@ -87,6 +88,14 @@ class ConsumerStatus:
     """Seconds since its last heartbeat."""
     blocked: Mapping[str, str] = field(default_factory=dict)
     """Scorers that the consumer does not run at the moment → the reason."""
+    paused: str = ""
+    """Why it reads and scores nothing now; "": it does."""
+    failing: Mapping[str, FailingScorer] = field(default_factory=dict)
+    """Scorers that failed often within the last ten minutes."""
+    config_digest: str = ""
+    """As of a gateway; "": an older version does not say."""
+    config_refused: str = ""
+    """Why the newest gateway.yaml is not in force; "": it is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +121,8 @@ class StreamStatus:
     gateways: tuple[GatewayStatus, ...] = ()
     consumers: tuple[ConsumerStatus, ...] = ()
     spent: tuple[BudgetStatus, ...] = ()
+    refuses: str | None = None
+    """Why the server takes no writes now. None: it takes them."""
     evicts: str | None = None
     """A maxmemory-policy under which the server may delete the stream. None: a safe one, or unknown."""
 
@@ -205,6 +216,7 @@ async def _read_stream(around: ReaderConfig, corridor: Corridor, now: float) -> 
         gateways=await _read_gateways(corridor, now),
         consumers=await _read_consumers(corridor, now),
         spent=await _read_budgets(around, corridor, now),
+        refuses=await corridor.state.refusal(),
         evicts=await _evicts(corridor),
     )
 
@@ -259,7 +271,12 @@ async def _read_consumers(corridor: Corridor, now: float) -> tuple[ConsumerStatu
         if now - at > FORGOTTEN_S:
             continue
         blocked = orjson.loads(await corridor.state.recall(f"blocked:{name}") or "{}")
-        found.append(ConsumerStatus(name, max(0.0, now - at), blocked))
+        says = ConsumerReport.from_json(await corridor.state.recall(f"report:{name}"))
+        found.append(
+            ConsumerStatus(
+                name, max(0.0, now - at), blocked, says.paused, says.failing, says.config, says.config_refused
+            )
+        )
     return tuple(found)
 
 
@@ -295,11 +312,17 @@ def _stream_problems(stream: StreamStatus) -> list[str]:
     slow = alive and lag.oldest_s > OLD_S
     trimmed = stream.trimmed_unread
     found = {
-        "no gateway has a heartbeat: clients may get no answer": not any(g.alive for g in stream.gateways),
+        f"the stream server takes no writes, so nothing is recorded and no heartbeat arrives: {stream.refuses}; calls "
+        "are answered": stream.refuses,
+        f"no gateway has a heartbeat{_clocks(stream)}": not stream.refuses
+        and not any(g.alive for g in stream.gateways),
         f"{stream.shards_away} of {stream.shards} shards of the stream cannot be reached": stream.shards_away,
-        f"no consumer is running: {lag.waiting + lag.pending} entries are waiting": not alive and lag.waiting,
-        f"consumers without a heartbeat: {', '.join(silent)}; others claim their entries": silent,
-        f"gateways without a heartbeat: {', '.join(gone)}": gone,
+        f"no consumer is running: {lag.waiting + lag.pending} entries are waiting": not stream.refuses
+        and not alive
+        and lag.waiting,
+        f"consumers without a heartbeat: {', '.join(silent)}; others claim their entries": not stream.refuses
+        and silent,
+        f"gateways without a heartbeat: {', '.join(gone)}": not stream.refuses and gone,
         f"the oldest entry has been waiting for {lag.oldest_s:.0f} s: run more consumers": slow,
         f"{trimmed} entries were trimmed before they were read: raise stream.max_mb": trimmed,
         f"{sum(stream.letters.values())} dead letters: `gateway dead list`": stream.letters,
@@ -307,6 +330,7 @@ def _stream_problems(stream: StreamStatus) -> list[str]:
     }
     blocked = {scorer: why for c in stream.consumers for scorer, why in c.blocked.items()}
     return [
+        *_consumer_problems([c for c in stream.consumers if c.age_s <= SILENT_S], set(blocked)),
         *_serving_problems([g for g in stream.gateways if g.alive]),
         *(text for text, holds in found.items() if holds),
         *(f"scorer {scorer} is blocked: {why}" for scorer, why in blocked.items()),
@@ -316,6 +340,40 @@ def _stream_problems(stream: StreamStatus) -> list[str]:
             if s.limit is not None and s.spent >= s.limit
         ),
     ]
+
+
+def _clocks(stream: StreamStatus) -> str:
+    """What to look at when heartbeats are old by this machine's clock."""
+    ages = [g.age_s for g in stream.gateways]
+    return f": the newest is {_age(min(ages))} old, unless this machine's clock is wrong" if ages else ""
+
+
+def _consumer_problems(alive: Sequence[ConsumerStatus], blocked: Collection[str]) -> list[str]:
+    """What their heartbeats say."""
+    paused: dict[str, list[str]] = {}
+    failing: dict[str, list[FailingScorer]] = {}
+    for consumer in alive:
+        if consumer.paused:
+            paused.setdefault(consumer.paused, []).append(consumer.name)
+        for scorer, of in consumer.failing.items():
+            failing.setdefault(scorer, []).append(of)
+    return [
+        *(f"scoring is paused at {', '.join(names)}: {why}" for why, names in paused.items()),
+        *(_failing(scorer, of) for scorer, of in sorted(failing.items()) if scorer not in blocked),
+        *(
+            f"the newest gateway.yaml is not in force at {c.name}: {c.config_refused}"
+            for c in alive
+            if c.config_refused
+        ),
+    ]
+
+
+def _failing(scorer: str, found: Sequence[FailingScorer]) -> str:
+    failed, of = sum(each.failed for each in found), sum(each.of for each in found)
+    return (
+        f"scorer {scorer} failed on {failed} of {of} answers within ten minutes: {found[-1].reason}; "
+        f"`gateway samples --where 'scorer={scorer} score_status=error'` lists them"
+    )
 
 
 def _serving_problems(alive: Sequence[GatewayStatus]) -> list[str]:
@@ -477,14 +535,20 @@ def _consumers(stream: StreamStatus) -> Iterator[RenderableType]:
         yield _line("consumers", "none is running")
         return
     yield Text()
-    drawn = _table("consumer", "heartbeat", "blocked scorers")
+    drawn = _table("consumer", "heartbeat", "trouble")
     for c in stream.consumers[:_MAX_ROWS]:
-        drawn.add_row(
-            *map(_safe, (c.name, f"{_age(c.age_s)} ago", "; ".join(f"{s}: {why}" for s, why in c.blocked.items()))),
-            style="red" if c.age_s > SILENT_S else "",
-        )
+        cells = (c.name, f"{_age(c.age_s)} ago", consumer_trouble(c))
+        drawn.add_row(*map(_safe, cells), style="red" if c.age_s > SILENT_S or c.paused else "")
     drawn.columns[2].justify = "left"
     yield drawn
+
+
+def consumer_trouble(c: ConsumerStatus) -> str:
+    """What it cannot do, and why; "": nothing."""
+    paused = [f"paused: {c.paused}"] if c.paused else []
+    blocked = [f"{scorer} blocked: {why}" for scorer, why in c.blocked.items()]
+    failing = [f"{scorer} fails: {of.reason}" for scorer, of in c.failing.items() if scorer not in c.blocked]
+    return "; ".join([*paused, *blocked, *failing])
 
 
 def _spent(stream: StreamStatus) -> Iterator[RenderableType]:

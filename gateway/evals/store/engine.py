@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sqlite3
 from functools import partial
 from pathlib import Path
@@ -10,9 +11,11 @@ from typing import Any
 from sqlalchemy import Connection, Engine, Table, create_engine, event, inspect, make_url, text
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import URL, Dialect
-from sqlalchemy.exc import ArgumentError, DBAPIError
+from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError
 
 from gateway.core.errors import CannotRun
+
+log = logging.getLogger(__name__)
 
 Transaction = Connection
 """What `Store.run` passes to the code that it runs: modules above the store need not import SQLAlchemy."""
@@ -38,6 +41,10 @@ class StoreUnavailable(CannotRun):
     """There is no readable store of this version at the URL; the message says what to do."""
 
 
+class StoreUnreachable(StoreUnavailable):
+    """The database cannot be reached or is busy now; later it may be."""
+
+
 def default_url(data: Path) -> str:
     """SQLite in the data directory."""
     return f"sqlite:///{data.resolve() / 'gateway.db'}"
@@ -50,8 +57,19 @@ def writer(url: str, busy_ms: int = BUSY_MS) -> Engine:
         migrate(engine)
     except DBAPIError as error:
         engine.dispose()
-        raise StoreUnavailable(f"{without_password(url)} cannot be opened as a store: {error.orig}") from error
+        kind = StoreUnreachable if _is_away(error) else StoreUnavailable
+        raise kind(f"{without_password(url)} cannot be opened as a store: {error.orig}") from error
+    except StoreUnavailable:
+        engine.dispose()
+        raise
     return engine
+
+
+def _is_away(error: DBAPIError) -> bool:
+    """Whether the same attempt may succeed later: a server that cannot be reached, or a file that is locked."""
+    if isinstance(error.orig, sqlite3.Error):
+        return "locked" in str(error.orig)
+    return isinstance(error, OperationalError)
 
 
 def connect_writer(url: str, busy_ms: int = BUSY_MS) -> Engine:
@@ -101,8 +119,10 @@ def migrate(engine: Engine, to: str = "head") -> None:
 
     to: the number of the last migration to apply.
     """
-    if to == "head" and _version(engine) == head():
+    before = _version(engine)
+    if to == "head" and before == head():
         return
+    _check_not_newer(before)
     from alembic import command  # slow to import, and usually there is nothing to do
 
     with engine.begin() as connection:
@@ -111,6 +131,17 @@ def migrate(engine: Engine, to: str = "head") -> None:
         config = alembic_config()
         config.attributes["connection"] = connection
         command.upgrade(config, to)
+    if before is not None:
+        log.info("store migrated: from version %s to %s", before, head() if to == "head" else to)
+
+
+def _check_not_newer(found: str | None) -> None:
+    newest = head()
+    if found is not None and newest is not None and found > newest:
+        raise StoreUnavailable(
+            f"the store has tables of version {found}, this program knows {newest}: a newer program has migrated "
+            "it, so use that version, or a copy of the store from before"
+        )
 
 
 def head() -> str | None:
@@ -229,6 +260,7 @@ def _check_version(engine: Engine, url: str) -> None:
             found = connection.execute(_VERSION).scalar()
     except DBAPIError as error:
         raise StoreUnavailable(f"{without_password(url)} cannot be read as a store: {error.orig}") from error
+    _check_not_newer(found)
     if found != head():
         raise StoreUnavailable(
             f"{without_password(url)} has tables of version {found}, this program reads {head()}; run `gateway migrate`"

@@ -20,6 +20,7 @@ from gateway.evals.reader_config import ReaderConfig, whole
 from gateway.evals.reports.status import look, to_terminal
 from gateway.evals.store import engine
 from gateway.evals.store.predictions import StoredModel, save_model
+from gateway.evals.store.store import StoreDown
 from gateway.stream.types import TrimmedEntries
 
 SECRET = "not-for-anybodys-eyes"
@@ -135,6 +136,71 @@ async def test_problems_come_first_and_set_the_exit_code(room, exchange, tally, 
         assert words in text, f"{words}\n{shown.output}"
     assert "swap 0 usd" not in text, "what has no limit and was not spent is not shown"
     assert text.index("no known loss explains it") < text.index(" waiting, ")
+
+
+async def test_a_full_stream_server_is_named_and_nothing_else(room, command):
+    """No heartbeat can be written, which says nothing about who runs."""
+    await lives(room, "g1", age_s=120)
+    await room.corridor.state.heartbeat("late", time.time() - 300)
+    await room.corridor.client.config_set("maxmemory", "1")
+    try:
+        shown = " ".join((await command()).output.split())
+    finally:
+        await room.corridor.client.config_set("maxmemory", "0")
+    assert "! the stream server takes no writes" in shown
+    assert "command not allowed when used memory > 'maxmemory'" in shown
+    assert "without a heartbeat" not in shown
+    assert "no gateway has a heartbeat" not in shown
+    assert await room.corridor.state.refusal() is None
+    assert await room.corridor.client.keys("*:writable") == []
+
+
+async def test_old_heartbeats_name_the_clock(room, command):
+    await lives(room, "g1", age_s=300)
+    shown = " ".join((await command()).output.split())
+    assert "no gateway has a heartbeat: the newest is 5 m old, unless this machine's clock is wrong" in shown
+
+
+async def test_a_store_that_takes_no_writes_is_named(room, exchange, command):
+    """Its consumer is paused and says why; the entry is stored once the cause is gone."""
+    async with room.opened("eye") as (consumer, context), asyncio.TaskGroup() as tasks:
+        write, full = context.store.write, [True]
+
+        async def write_or_not(batch):
+            if full:
+                raise StoreDown("store: No space left on device")
+            return await write(batch)
+
+        context.store.write = write_or_not
+        tasks.create_task(consumer.run())
+        await room.send(exchange("1"))
+        async with asyncio.timeout(60):
+            while "scoring is paused at eye: store: No space left" not in " ".join((await command()).output.split()):
+                pass
+        full.clear()
+        await room.until_read()
+        async with asyncio.timeout(60):
+            while "scoring is paused" in (await command()).output:
+                pass
+        consumer.stop()
+
+
+async def test_a_scorer_that_always_fails_is_named_and_found(room, exchange, command, tmp_path):
+    async with room.consuming("eye"):
+        await room.send(*(exchange("no number at all") for _ in range(7)))
+        await room.until_read()
+        async with asyncio.timeout(60):
+            while "failed on" not in (found := " ".join((await command()).output.split())):
+                pass
+    assert "! scorer stated failed on 7 of 7 answers within ten minutes: ValueError: could not convert" in found
+    query = "scorer=stated score_status=error"
+    assert f"`gateway samples --where '{query}'` lists them" in found
+    listed = await asyncio.to_thread(
+        lambda: CliRunner().invoke(
+            app, ["samples", "--where", query, "--json", "--config", str(tmp_path / "gateway.yaml")]
+        )
+    )
+    assert len(orjson.loads(listed.output)) == 7
 
 
 async def test_losses_with_a_known_cause_are_named(room, exchange, tally, command):

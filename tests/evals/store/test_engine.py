@@ -85,8 +85,8 @@ def test_a_file_that_is_no_store_is_named(tmp_path):
 
 
 def test_a_store_of_another_version_says_what_to_do(store):
-    store.run(lambda c: c.exec_driver_sql("UPDATE alembic_version SET version_num = '9999'"))
-    with pytest.raises(engine.StoreUnavailable, match=r"version 9999, this program reads .*gateway migrate"):
+    store.run(lambda c: c.exec_driver_sql("UPDATE alembic_version SET version_num = '0031'"))
+    with pytest.raises(engine.StoreUnavailable, match=r"version 0031, this program reads .*gateway migrate"):
         engine.reader(store.url)
 
 
@@ -166,3 +166,21 @@ def test_a_missing_driver_names_the_extra_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "psycopg", None)
     with pytest.raises(CannotRun, match=r"pip install 'assay-gateway\[postgres\]'"):
         engine.reader("postgresql://u@h/d")
+
+
+@pytest.mark.parametrize("opening", [engine.writer, engine.reader, engine.migrate_store])
+def test_a_store_of_a_newer_program_is_named_as_such(store, opening):
+    with store.engine.begin() as connection:
+        connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
+    with pytest.raises(engine.StoreUnavailable, match=r"tables of version 9999, this program knows .*a newer program"):
+        opening(store.url)
+
+
+def test_a_migration_is_logged(new_url, caplog):
+    caplog.set_level("INFO")
+    opened = engine.connect_writer(new_url)
+    engine.migrate(opened, "0032")
+    assert "store migrated" not in caplog.text, "a new store has nothing to migrate"
+    engine.migrate(opened)
+    opened.dispose()
+    assert f"store migrated: from version 0032 to {engine.head()}" in caplog.text

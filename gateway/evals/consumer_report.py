@@ -1,0 +1,103 @@
+"""What a consumer's heartbeat says of it: why it is paused, which scorers fail or are blocked, and its config."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import orjson
+
+from gateway.core.score import ScoreResult
+
+WINDOW_S = 600.0
+_STEP_S = 60.0
+FEWEST_FAILED = 3
+FAILED_SHARE = 0.1
+"""Of a scorer's newest results: as the alert GatewayScorerSilent has it."""
+MOST_REASON = 300
+"""Characters of a reason."""
+
+
+@dataclass(frozen=True, slots=True)
+class FailingScorer:
+    """A scorer that fails often."""
+
+    failed: int
+    of: int
+    reason: str
+    """Of the newest failure."""
+
+
+@dataclass(frozen=True, slots=True)
+class ConsumerReport:
+    """The parts of a consumer that do not work as they should."""
+
+    paused: str = ""
+    """Why nothing is read and scored now; "": it is."""
+    failing: Mapping[str, FailingScorer] = field(default_factory=dict)
+    """By scorer, over the last ten minutes."""
+    config: str = ""
+    """Digest of the config in force; "": unknown."""
+    config_refused: str = ""
+    """Why the newest config is not in force; "": it is."""
+
+    def to_json(self) -> str:
+        return orjson.dumps(asdict(self)).decode()
+
+    @classmethod
+    def from_json(cls, text: str | None) -> ConsumerReport:
+        """Members that this version does not know are left out. Nothing: a consumer that reports nothing."""
+        found: dict[str, Any] = orjson.loads(text) if text else {}
+        failing = {
+            name: FailingScorer(int(of["failed"]), int(of["of"]), str(of["reason"]))
+            for name, of in found.get("failing", {}).items()
+        }
+        texts = {name: str(found.get(name, "")) for name in ("paused", "config", "config_refused")}
+        return cls(texts["paused"], failing, texts["config"], texts["config_refused"])
+
+
+@dataclass(slots=True)
+class _Counts:
+    failed: int = 0
+    of: int = 0
+
+
+class ScorerFailures:
+    """Counts the failures of each scorer within the last ten minutes."""
+
+    def __init__(self) -> None:
+        self._steps: deque[tuple[float, dict[str, _Counts]]] = deque()
+        self._reasons: dict[str, str] = {}
+
+    def count(self, results: Iterable[ScoreResult], now: float) -> None:
+        """now: monotonic seconds."""
+        step = now // _STEP_S
+        if not self._steps or self._steps[-1][0] != step:
+            self._steps.append((step, {}))
+        counts = self._steps[-1][1]
+        for result in results:
+            of = counts.get(result.scorer)
+            if of is None:
+                of = counts[result.scorer] = _Counts()
+            of.of += 1
+            if result.status in ("error", "timeout"):
+                of.failed += 1
+                self._reasons[result.scorer] = (result.explanation or result.status)[:MOST_REASON]
+
+    def failing(self, now: float) -> dict[str, FailingScorer]:
+        """Those that fail often, by name."""
+        while self._steps and self._steps[0][0] * _STEP_S < now - WINDOW_S:
+            self._steps.popleft()
+        total: dict[str, _Counts] = {}
+        for _, counts in self._steps:
+            for name, of in counts.items():
+                sums = total.setdefault(name, _Counts())
+                sums.failed += of.failed
+                sums.of += of.of
+        return {
+            name: FailingScorer(of.failed, of.of, self._reasons.get(name, ""))
+            for name, of in sorted(total.items())
+            if of.failed >= max(FEWEST_FAILED, FAILED_SHARE * of.of)
+        }
