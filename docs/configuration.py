@@ -31,9 +31,9 @@ Every key of `gateway.yaml`. `python docs/configuration.py` writes this page fro
   must be absolute. A running `gateway serve` reads the file again when it changes, so that a provider's key is replaced
   without a restart.
 - Only `upstreams` and `models` are required.
-- A running `gateway serve`, `gateway evaluate` and `gateway console` read the file again when it changes, the first two also at SIGHUP. A consumer
-  finishes its batch first, and keeps the stream server that it was started with. A file with mistakes is rejected: the
-  gateway keeps using the old configuration, and `gateway_config_ok` is 0.
+- A running `gateway serve`, `gateway evaluate` and `gateway console` read the file again when it changes, the first two
+  also at SIGHUP. A consumer finishes its batch first, and keeps the stream server that it was started with. A file with
+  mistakes is rejected: the old configuration stays in use, and `gateway_config_ok` is 0.
 
 ## Completion and checks in an editor
 
