@@ -59,7 +59,7 @@ class ConsumerReport:
 
 
 @dataclass(slots=True)
-class _Counts:
+class _FailureCounts:
     failed: int = 0
     of: int = 0
 
@@ -68,7 +68,7 @@ class ScorerFailures:
     """Counts the failures of each scorer within the last ten minutes."""
 
     def __init__(self) -> None:
-        self._steps: deque[tuple[float, dict[str, _Counts]]] = deque()
+        self._steps: deque[tuple[float, dict[str, _FailureCounts]]] = deque()
         self._reasons: dict[str, str] = {}
 
     def count(self, results: Iterable[ScoreResult], now: float) -> None:
@@ -80,7 +80,7 @@ class ScorerFailures:
         for result in results:
             of = counts.get(result.scorer)
             if of is None:
-                of = counts[result.scorer] = _Counts()
+                of = counts[result.scorer] = _FailureCounts()
             of.of += 1
             if result.status in ("error", "timeout"):
                 of.failed += 1
@@ -90,10 +90,10 @@ class ScorerFailures:
         """Those that fail often, by name."""
         while self._steps and self._steps[0][0] * _STEP_S < now - WINDOW_S:
             self._steps.popleft()
-        total: dict[str, _Counts] = {}
+        total: dict[str, _FailureCounts] = {}
         for _, counts in self._steps:
             for name, of in counts.items():
-                sums = total.setdefault(name, _Counts())
+                sums = total.setdefault(name, _FailureCounts())
                 sums.failed += of.failed
                 sums.of += of.of
         return {
