@@ -37,7 +37,8 @@ class Lease:
     """What one worker holds of one limit in one window. All times are seconds on the stream server's clock."""
 
     __slots__ = (
-        "_added", "_committed", "_needed", "_promised", "_share_sent", "_wanted", "amount", "asked", "borrowed", "busy",
+        "_added", "_committed", "_needed", "_promised", "_share_asked", "_share_sent", "_spent_known", "_spent_sent",
+        "_wanted", "amount", "asked", "borrowed", "busy",
         "checked_at", "dry", "ends", "free", "held", "left", "limit", "low", "measure", "name", "need", "rate",
         "reported_at", "scope", "seen", "share", "spent", "spent_by_all", "starts", "step", "used_at",
     )  # fmt: skip
@@ -71,7 +72,9 @@ class Lease:
         self.used_at = self.checked_at = self.reported_at = float("-inf")
         self._committed = 0
         self._share_sent = 0
-        self._promised = False  # the last report asked for a share
+        self._share_asked = False  # by the last report
+        self._promised = False  # the server has answered a report that asked for one: `share` is what it promised
+        self._spent_sent = self._spent_known = 0  # of `spent`: in the last report, and in the last that was answered
         self._added = 0  # borrowed since the last report
         self._wanted = self._needed = 0
 
@@ -88,6 +91,15 @@ class Lease:
     def keeps_share(self) -> bool:
         """Limits of a minute, or of calls in flight, change too fast for one."""
         return self.limit.on_outage == "bounded" and self.limit.window not in (None, "minute")
+
+    @property
+    def spent_so_far(self) -> int:
+        """By ended calls: of all workers as far as they had reported, and of this worker since."""
+        return max(0, self.spent_by_all + self.spent - self._spent_known)
+
+    def used_up(self, need: int) -> bool:
+        """Whether less than this is left even if no other worker holds anything: in this window that stays so."""
+        return self.seen and self.spent_so_far + self.held + need > self.amount
 
     def change(self, limit: Limit) -> None:
         """The limit has another amount, or behaves differently in an outage."""
@@ -135,15 +147,17 @@ class Lease:
             self.free = max(wanted, awaited)
         self.step = max(1, self.step * 7 // 8)
         idle = now >= self.ends or (now - self.used_at >= SHARE_IDLE_S and not keep)
-        self._promised = self.keeps_share and not idle and not leaving
-        self.share = self.share if self._promised else 0
+        self._share_asked = self.keeps_share and not idle and not leaving
+        if not self._share_asked:
+            self._promised, self.share = False, 0
         self._share_sent, self._added, self.busy = self.share, 0, False
+        self._spent_sent = self.spent
         self._wanted, self._needed = max(0, wanted + need - self.free), need
         return LeaseReport(
             name=self.name,
             spent=self.spent,
             total=self.total,
-            share=self.share if self._promised else -1,
+            share=self.share if self._share_asked else -1,
             want=self._wanted,
             need=need,
             amount=self.amount,
@@ -162,6 +176,7 @@ class Lease:
         self.free += granted - min(excess, max(0, self.free + granted))
         self.share = max(0, min(grant.share, covered - granted))
         self._added = 0
+        self._promised, self._spent_known = self._share_asked, self._spent_sent
         self.dry = grant.granted < self._needed
         self.left, self.spent_by_all = grant.left, grant.spent
         self.seen, self.borrowed, self.asked, self.checked_at = True, False, False, now
@@ -169,10 +184,12 @@ class Lease:
 
     def borrow(self, workers: int) -> None:
         """In an outage, once: the promised share; where none was promised, this worker's part of what was last known to
-        be left: of the whole limit, in a window of which nothing is known."""
+        be left: of the whole limit, in a window of which nothing is known. A share that was given up, and asked for
+        again in vain, is not promised."""
         if self.borrowed:
             return
         extra = self.share if self._promised and self.seen else max(0, self.left) // max(1, workers)
         self.free += extra
+        self.left -= extra
         self._added += extra
         self.share, self.borrowed = 0, True

@@ -239,7 +239,7 @@ class Limiter:
         if result:
             self._count("refused" if result == "granted" and taken is None else result)
         if taken is None:
-            raise self._refused(account, needs)
+            raise self._refused(account, needs, known=result == "granted")
         return taken
 
     async def _ask(self, account: Account, needs: Needs) -> bool:
@@ -278,8 +278,14 @@ class Limiter:
                     raise unavailable(lease)
                 lease.borrow(self._book.workers)
 
-    def _refused(self, account: Account, needs: Needs) -> GatewayError:
-        lease = next(each for each in account.leases if each.free < needs[each.measure])
+    def _refused(self, account: Account, needs: Needs, *, known: bool) -> GatewayError:
+        """known: the server has just refused it. In an outage, an empty lease does not say that a budget is used up."""
+        lacking = [lease for lease in account.leases if lease.free < needs[lease.measure]]
+        lease = lacking[0]
+        if not known:
+            lease = next((each for each in lacking if each.used_up(needs[each.measure])), None) or lease
+            if not (lease.limit.heals_with_time or lease.used_up(needs[lease.measure])):
+                return unavailable(lease)
         return self._error(account, lease, needs[lease.measure])
 
     def _error(self, account: Account, lease: Lease, need: int) -> GatewayError:

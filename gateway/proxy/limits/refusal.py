@@ -53,12 +53,17 @@ def used(lease: Lease) -> int:
 
 
 def details(lease: Lease) -> dict[str, Any]:
-    """The machine-readable part of a refusal, and of GET /v1/key."""
+    """The machine-readable part of a refusal, and of GET /v1/key.
+
+    used: what nobody can use any more: `spent` by ended calls, and `reserved` for calls in flight or held by workers.
+    """
     return {
         "scope": str(lease.scope),
         "limit": lease.limit.name,
         "amount": plain(lease, lease.amount),
         "used": plain(lease, used(lease)),
+        "spent": plain(lease, lease.spent_so_far),
+        "reserved": plain(lease, max(0, used(lease) - lease.spent_so_far)),
         "reset": None if lease.limit.window is None else reset_text(lease.ends),
     }
 

@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 from prometheus_client import CollectorRegistry
 
+from gateway.config.limits import Budgets
 from gateway.core.limits import Limit, LimitScope
 from gateway.observability.eval_metrics import ProxyMetrics
 from gateway.proxy.limits.book import LeaseBook
+from gateway.proxy.limits.charge import Charge
+from gateway.proxy.limits.estimate import ModelEstimate
 from gateway.proxy.limits.exchange import LeaseExchange
-from gateway.stream.leases import ExchangeReply, LeaseGrant
+from gateway.proxy.limits.limiter import Limiter
+from gateway.proxy.request.call import Call, Caller
+from gateway.stream.connect import Credentials, close, connect
+from gateway.stream.leases import ExchangeReply, LeaseGrant, LeaseServer
 
 Limited = Callable[..., dict[str, Any]]
 Start = Callable[..., Any]
@@ -56,7 +63,10 @@ async def test_an_outage_leaves_a_worker_its_share(stream_server: Any, start: St
     await in_contact(gateway, lost=True)
     waits = await gateway.metric("gateway_limit_waits_total")
     answers = await statuses(gateway, 100)
-    assert set(answers) == {200, 429}
+    assert set(answers) == {200, 503}, "whether others have left something is not known"
+    refused = await gateway.chat()
+    assert refused.json()["error"]["code"] == "limits_unavailable"
+    assert refused.headers["retry-after"] == "1"
     assert await gateway.metric("gateway_limit_waits_total") == waits, "no call waits for a server that is away"
     assert 20 <= answers.count(200) <= 90
     stream_server.start()
@@ -158,6 +168,56 @@ async def test_a_server_that_takes_no_writes_is_an_outage(
     await gateway.corridor.client.execute_command(*undo)
     await in_contact(gateway)
     assert await used(gateway) == 2 + 20 * (answers == {200})
+
+
+async def test_a_sparse_caller_is_not_out_of_money_when_the_server_is_away(
+    stream_server: Any, limited: Limited, stream_name: str
+) -> None:
+    """After 30 s without a call its share has been given up; the next call finds the server full, or gone."""
+    ahead_s = 0.0
+    scope = LimitScope("team", "sparse", (Limit("usd", 500, "month"),))
+    caller, client = Caller("web", id="web", scopes=(scope,)), connect(stream_server.url, Credentials())
+    call = Call("id", 0.0, 0.0, caller, "chat", b"POST", b"/chat/completions", "chat", False, b"{}", {"max_tokens": 50})
+    book, metrics = LeaseBook(lambda: time.monotonic() + ahead_s), ProxyMetrics(CollectorRegistry())
+    exchange = LeaseExchange(book, LeaseServer(client, stream_name, "worker"), metrics, every_s=0.01)
+    limiter = Limiter(book, exchange, {"chat": ModelEstimate(1e3, 1e4, None)}, Budgets(), metrics)
+    running = asyncio.get_running_loop().create_task(exchange.run())
+
+    async def exchanged() -> None:
+        for _ in range(2):
+            assert await exchange.next_exchange(30)
+
+    limiter.settle(await limiter.wait(caller, call), Charge(10, 0, 50, 0, 0.09, False))
+    await exchanged()
+    ahead_s = 40.0
+    await exchanged()
+    stream_server.kill()
+    reservations = [limiter.reserve(caller, call) or await limiter.wait(caller, call) for _ in range(60)]
+    assert len(reservations) == 60
+    [figures] = await limiter.figures(caller)
+    assert figures["spent"] == pytest.approx(0.09)
+    assert figures["used"] + figures["remaining"] == pytest.approx(500)
+    running.cancel()
+    await close(client)
+
+
+async def test_an_outage_is_named_unless_the_budget_is_used_up(
+    stream_server: Any, start: Start, alone: Limited
+) -> None:
+    """A money error only where nothing that others hold could make it false."""
+    gateway = await start(alone(team={"usd_per_month": 0.0006}))
+    passed = [(await gateway.chat(max_tokens=5)).status_code == 200 for _ in range(20)].count(True)
+    assert 0 < passed < 20
+    async with asyncio.timeout(30):  # the server has answered the report of all that was spent
+        while (await gateway.client.get("/key")).json()["limits"][0]["spent"] < passed * 51e-6:
+            pass
+    stream_server.kill()
+    await in_contact(gateway, lost=True)
+    refused = (await gateway.chat(max_tokens=5)).json()["error"]
+    assert refused["code"] == "insufficient_quota"
+    assert refused["spent"] + 52e-6 > 0.0006
+    small = await gateway.client.post("/embeddings", json={"model": "chat", "input": "x"})
+    assert small.status_code == 200, "what is left may be used"
 
 
 class Broken:

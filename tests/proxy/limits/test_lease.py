@@ -17,6 +17,7 @@ from gateway.core.exchange import new_id
 from gateway.core.limits import Limit, LimitScope
 from gateway.proxy.limits.lease import IDLE_S, SHARE_IDLE_S, Lease, units
 from gateway.proxy.limits.limiter import CallReservation
+from gateway.proxy.limits.refusal import details
 from gateway.stream.connect import Credentials, close, connect
 from gateway.stream.leases import LeaseGrant, LeaseReport, LeaseServer
 
@@ -169,6 +170,44 @@ def test_an_outage_lends_the_share_once() -> None:
     assert (report.total, report.share) == (60, 0), "nothing goes back while the server may not hear of it"
 
 
+def test_a_share_that_was_given_up_and_asked_for_in_vain_is_not_promised() -> None:
+    """An idle lease gives its share up; the next call finds the server away. It may use a part of what was left."""
+    lease = a_lease()
+    lease.wait(10, NOW)
+    lease.report(NOW)
+    lease.accept(granted(0, left=800, share=50), NOW)
+    lease.report(NOW + SHARE_IDLE_S)
+    lease.accept(granted(0, left=800), NOW + SHARE_IDLE_S)
+    lease.wait(10, NOW + SHARE_IDLE_S + 5)
+    assert lease.report(NOW + SHARE_IDLE_S + 5).share == 0, "it asks for one again"
+    lease.borrow(4)
+    assert lease.free == 200
+
+
+def test_what_is_lent_is_not_left_as_well() -> None:
+    """`used` and `remaining` add up to the amount, in an outage too; `spent` is what ended calls have cost."""
+    lease = a_lease()
+    lease.wait(10, NOW)
+    lease.report(NOW)
+    lease.accept(granted(10, left=700, share=300), NOW)  # others hold the rest
+    lease.borrow(2)
+    calls = LimitCalls(lease)
+    calls.settle(calls.reserve(60), 40)
+    shown = details(lease)
+    assert shown["used"] + lease.remaining == lease.amount
+    assert (shown["used"], shown["spent"], shown["reserved"]) == (330, 40, 290)
+    lease.report(NOW + 1, keep=True)
+    assert details(lease) == shown
+
+
+@pytest.mark.parametrize(("spent", "used_up"), [(989, False), (990, False), (991, True)])
+def test_a_budget_is_used_up_where_nobody_can_give_back(spent: int, used_up: bool) -> None:
+    lease = a_lease()
+    lease.report(NOW)
+    lease.accept(LeaseGrant(0, 0, 0, spent, 0), NOW)
+    assert lease.used_up(10) is used_up
+
+
 @pytest.mark.parametrize(("seen", "part"), [(False, 250), (True, 100)])
 def test_without_a_share_an_outage_lends_a_part_of_what_was_left(seen: bool, part: int) -> None:
     lease = a_lease(Limit("tokens", 1000, "minute"))
@@ -201,9 +240,12 @@ class Worker:
     """Tokens, and their reservation."""
     cut_off: bool = False
     """Its last exchange failed."""
+    asked: bool = False
+    """Its last report asked for a share."""
     promised: bool = False
-    """Its last report kept a share, so what it borrows is promised to it. (Without one it borrows a part of what was
-    left when it last knew; that can be more than is left.)"""
+    """The server has answered a report that asked for a share, and none has given it up since: what it borrows is
+    promised to it. (Without one it borrows a part of what was left when it last knew: that can be more than is left.)
+    """
     borrowed: bool = False
     """It has borrowed since its last report, so the server does not know what it may have spent."""
 
@@ -244,9 +286,14 @@ class Fleet(RuleBasedStateMachine):
 
     def report(self, worker: Worker, **how: Any) -> LeaseReport:
         report = worker.lease.report(self.now, keep=worker.cut_off and not how, **how)
-        worker.promised = worker.lease.seen and report.share >= 0
+        worker.asked = report.share >= 0
+        worker.promised = worker.promised and worker.asked
         worker.borrowed = False
         return report
+
+    def accept(self, worker: Worker, reply: Any) -> None:
+        worker.lease.accept(reply.grants[0], self.now)
+        worker.promised = worker.asked
 
     @rule(seconds=st.sampled_from([0.01, 0.5, 3.0, 40.0]))
     def time_passes(self, seconds: float) -> None:
@@ -259,7 +306,7 @@ class Fleet(RuleBasedStateMachine):
             worker.borrow()
         if worker.lease.free < amount and not worker.cut_off:
             worker.lease.wait(amount, self.now)
-            worker.lease.accept(self.send(worker).grants[0], self.now)
+            self.accept(worker, self.send(worker))
         if worker.lease.free >= amount:
             worker.in_flight.append((amount, worker.calls.reserve(amount)))
 
@@ -275,7 +322,7 @@ class Fleet(RuleBasedStateMachine):
     @rule(i=WORKERS)
     def exchange(self, i: int) -> None:
         worker = self.workers[i]
-        worker.lease.accept(self.send(worker).grants[0], self.now)
+        self.accept(worker, self.send(worker))
         worker.cut_off = False
 
     @rule(i=WORKERS, arrives=st.booleans())
@@ -296,7 +343,7 @@ class Fleet(RuleBasedStateMachine):
             worker.borrow()
         if worker.lease.free >= amount:
             worker.in_flight.append((amount, worker.calls.reserve(amount)))
-        worker.lease.accept(reply.grants[0], self.now)
+        self.accept(worker, reply)
 
     @rule(i=WORKERS)
     def an_old_report_arrives_late(self, i: int) -> None:
