@@ -282,3 +282,22 @@ async def test_other_paths_are_served_in_turn_too(shared: Shared) -> None:
     shared.upstream.release()
     await asyncio.gather(files, *shared.started)
     assert [call.path.endswith("/files") for call in shared.upstream.calls[8:]] == [False, True, False, False]
+
+
+async def test_bodies_of_many_members_are_refused_and_others_are_answered(
+    start: Any, configured: Configured, upstream: FakeUpstream
+) -> None:
+    """Eight connections of one key; tests/proxy/request/test_parse.py bounds the work that each of them makes."""
+    gateway = await start(configured(upstream, keys=[key("bomber"), key("other", models=["chat"])]), key="other")
+    members = b"".join(b',"m%d":1' % n for n in range(100_000))
+    bomb = b'{"model":"chat","messages":[{"role":"user","content":"hi"}]' + members + b"}"
+    async with httpx2.AsyncClient(base_url=gateway.base_url, headers={"x-api-key": "bomber"}, timeout=60) as client:
+        loop = asyncio.get_running_loop()
+        sent = [loop.create_task(client.post("/chat/completions", content=bomb)) for _ in range(8)]
+        assert (await gateway.chat()).status_code == 200
+        refused = await asyncio.gather(*sent)
+    assert {answer.status_code for answer in refused} == {400}
+    assert "more than 1000 top-level members" in refused[0].json()["error"]["message"]
+    elsewhere = await gateway.chat(models=["openai/gpt-x"])
+    assert (elsewhere.status_code, elsewhere.json()["error"]["param"]) == (403, "models")
+    assert (await gateway.chat(provider={"data_collection": "deny"})).status_code == 200

@@ -11,9 +11,13 @@ from typing import NamedTuple
 
 import orjson
 
+from gateway.core.errors import BadRequest
+
 _S = rb"[ \t\n\r]*+"
 _STRING = rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"'
 _LARGE = 1 << 20  # bytes; above, scan() is faster than bytes.find, because it skips long strings
+MOST_MEMBERS = 1000
+"""Top-level members of a request; an API has about fifty."""
 _MAX_DEPTH = 1024  # the limit of orjson
 _LONG = 1024  # a string with a longer run than this is skipped with bytes.find, which is faster than any regex
 _SHORT = rb'"[^"\\]{0,%d}+(?:\\.[^"\\]{0,%d}+)*+"' % (_LONG, _LONG)
@@ -39,6 +43,13 @@ _ESCAPED_LETTER = re.compile(rb"\\u00[2-7]")  # a name may contain escapes: "\u0
 _PLAIN_VALUE = re.compile(_S + rb":" + _S + rb"(" + _SHORT + rb"|[^\"\[\]{},: \t\n\r]++)", re.S)
 
 
+class TooManyMembers(BadRequest, ValueError):
+    """The body has more top-level members than any request needs: reading them would hold up the calls of others."""
+
+    def __init__(self) -> None:
+        super().__init__(f"the request body has more than {MOST_MEMBERS} top-level members; no API has so many")
+
+
 class JsonMember(NamedTuple):
     """One top-level member; offsets in bytes."""
 
@@ -57,18 +68,23 @@ def scan(body: bytes) -> dict[bytes, tuple[int, int]]:
 
 
 def members(body: bytes) -> Iterator[JsonMember]:
-    """Every top-level member, in order. Raises ValueError like `scan`, when the iteration reaches the error."""
+    """Every top-level member, in order. Raises ValueError like `scan`, and TooManyMembers, when the iteration reaches
+    the error."""
     opened = _OPEN.match(body)
     if opened is None:
         raise ValueError("expected a JSON object at byte 0")
     at = opened.end()
     if _CLOSE.match(body, at):
         return
+    found = 0
     while True:
         key = _KEY.match(body, at)
         if key is None:
             raise ValueError(f"expected a member name at byte {at}")
         end = _value_end(body, key.end())
+        found += 1
+        if found > MOST_MEMBERS:
+            raise TooManyMembers
         yield JsonMember(_name(key[1]), key.start(1), key.end(), end)
         follows = _NEXT.match(body, end)
         if follows is None:

@@ -11,12 +11,12 @@ from urllib.parse import unquote_to_bytes
 
 import orjson
 
-from gateway.core.errors import BadRequest, UnsupportedEncoding
+from gateway.core.errors import BadRequest, NotAllowed, UnsupportedEncoding
 from gateway.core.exchange import new_id
 from gateway.proxy.request.call import NO_OPTIONS, Call, Caller, RequestOptions
 from gateway.proxy.request.endpoints import Endpoint
 from gateway.proxy.request.headers import for_upstream, sane_id
-from gateway.proxy.request.json_splice import scan
+from gateway.proxy.request.json_splice import MOST_MEMBERS, TooManyMembers, scan
 from gateway.proxy.request.output_limit import NUMBERS, checked_numbers
 from gateway.proxy.request.upload import Upload
 from gateway.proxy.types import HttpRequest
@@ -48,7 +48,7 @@ def read_call(
             _check_encoding(request.fields)
             raise
         if not _UNAMBIGUOUS.issuperset(fields):
-            _check_names(fields)
+            _check_names(fields, caller)
         if endpoint.deployment is not None:
             fields["model"] = endpoint.deployment
         _check(fields, endpoint, caller)
@@ -117,6 +117,8 @@ def read_fields(body: bytes) -> dict[str, Any]:
         if len(body) > _PARSED_MEMBER_BYTES and (len(body) > _PARSED_BODY_BYTES or _is_dense(body)):
             return _small_members(body)
         fields = orjson.loads(body)
+    except TooManyMembers:
+        raise
     except ValueError as error:
         raise BadRequest(f"the request body is not valid JSON: {error}") from None
     if type(fields) is not dict:
@@ -151,23 +153,49 @@ _UNAMBIGUOUS = _ACTED_ON | frozenset({
     "repetition_penalty", "logit_bias", "top_logprobs", "tool_choice", "parallel_tool_calls",
     "reasoning_effort", "reasoning", "instructions", "text", "truncation", "include", "service_tier",
     "stop_sequences", "thinking", "suffix", "echo", "best_of", "encoding_format", "dimensions", "modalities",
-    "prediction", "verbosity", "safety_identifier", "chat_template_kwargs", "extra_body", "voice", "size",
+    "prediction", "verbosity", "safety_identifier", "chat_template_kwargs", "voice", "size",
     "quality", "text_1", "text_2", "tokens", "top_n",
 })  # fmt: skip
 """Usual members, so that most requests need no closer look."""
 
 
-def _check_names(fields: dict[str, Any]) -> None:
-    """Refuses a member that is one of _ACTED_ON only when case is ignored.
+_ROUTED = frozenset({"models", "route", "fallbacks", "context_window_fallbacks", "content_policy_fallbacks"})
+"""Members by which upstreams such as OpenRouter and LiteLLM answer with other models than the one that is named."""
+
+
+def _check_names(fields: dict[str, Any], caller: Caller) -> None:
+    """Refuses too many members, those that name further models, and one that is in _ACTED_ON only when case is ignored.
 
     Go's encoding/json ignores it, the last member wins, and by its folding U+017F is an s and U+212A a k: such an
     upstream would read another model than the one that was authorized.
     """
+    if len(fields) > MOST_MEMBERS:
+        raise TooManyMembers
+    if caller.models is not None:
+        _check_routing(fields)
     for name in fields:
         if name not in _UNAMBIGUOUS and (meant := name.upper().casefold()) in _ACTED_ON:
             raise BadRequest(
                 f'the request body has a member "{name}", which some upstreams read as "{meant}"; write "{meant}"',
                 param=name,
+            )
+
+
+def _check_routing(fields: dict[str, Any]) -> None:
+    """Raises NotAllowed where the request of a key with a list of models names others: which it may use cannot be told
+    from what the upstream calls them."""
+    nested = fields.get("extra_body")
+    if nested is ...:
+        raise BadRequest("extra_body is larger than 64 KB", param="extra_body")
+    members = [(name, name) for name in fields]
+    members += [(f"extra_body.{name}", name) for name in nested] if isinstance(nested, dict) else []
+    for path, name in members:
+        if name.upper().casefold() in _ROUTED:
+            raise NotAllowed(
+                f"this key is limited to some models, so its requests cannot have `{path}`, by which the upstream may "
+                "answer with others; name one model in `model`",
+                param=path,
+                retry=False,
             )
 
 

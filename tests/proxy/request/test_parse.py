@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import json
-from types import SimpleNamespace
+import sys
+from types import FrameType, SimpleNamespace
 from typing import Any
 from urllib.parse import parse_qs
 
 import httpx2
 import pytest
 
-from gateway.core.errors import BadRequest
+from gateway.core.errors import BadRequest, NotAllowed
 from gateway.fake import FakeUpstream
 from gateway.proxy.http.server.request import ServerRequest
 from gateway.proxy.request.call import Call, Caller
 from gateway.proxy.request.endpoints import ENDPOINTS
+from gateway.proxy.request.json_splice import MOST_MEMBERS, TooManyMembers, set_member
 from gateway.proxy.request.parse import read_call, read_fields, read_options
 
 CHAT = ENDPOINTS[b"/chat/completions"]
@@ -29,12 +32,13 @@ def read(
     *,
     root: bytes = b"/v1",
     query: bytes = b"",
+    models: frozenset[str] | None = None,
 ) -> Call:
     source: Any = SimpleNamespace(loop=None, peer="192.0.2.1")
     given = [*(headers or {}).items()]
     request = ServerRequest(source, b"POST", root + path, query, given, keep_alive=True, http10=False)
     body = body if isinstance(body, bytes) else json.dumps(body).encode()
-    return read_call(ENDPOINTS[path], Caller("web"), request, body, 7.0)
+    return read_call(ENDPOINTS[path], Caller("web", models), request, body, 7.0)
 
 
 def test_a_call_is_what_the_request_says() -> None:
@@ -316,3 +320,70 @@ async def test_a_compressed_body_is_refused_by_its_encoding(gateway: Any, upstre
     assert (reply.status_code, reply.json()["error"]["code"]) == (415, "unsupported_content_encoding")
     assert "without content-encoding" in reply.json()["error"]["message"]
     assert not upstream.calls
+
+
+def a_bomb(members: int, value: bytes = b"1", name: str = "m%d") -> bytes:
+    """A chat request with so many members more."""
+    more = b"".join(b',"%b":%b' % ((name % n if "%" in name else name).encode(), value) for n in range(members))
+    return b'{"model":"chat","messages":[{"role":"user","content":"hi"}]' + more + b"}"
+
+
+@pytest.mark.parametrize("value", [b"1", b'"' + b"x" * 40 + b'"', b'{"a":[1,2,3]}'], ids=["dense", "long", "nested"])
+@pytest.mark.parametrize("members", [998, 999, 20_000])
+def test_no_request_has_more_than_a_thousand_members(members: int, value: bytes) -> None:
+    body = a_bomb(members, value)
+    if members == 998:
+        assert read(body).alias == "chat"
+        return
+    with pytest.raises(BadRequest, match="more than 1000 top-level members"):
+        read(body)
+
+
+def test_a_member_that_is_repeated_counts_each_time() -> None:
+    """A parser keeps the last of them; whatever reads the body's members stops at the thousandth."""
+    with pytest.raises(TooManyMembers) as refused:
+        set_member(a_bomb(20_000, name="seed"), b"user", b'"x"')
+    assert refused.value.status == 400
+
+
+def calls_to_refuse(body: bytes) -> int:
+    """Calls of functions that the gateway's code makes to refuse a body: the work that holds up all other calls."""
+    counted = 0
+
+    def count(frame: FrameType, event: str, _: Any) -> None:
+        nonlocal counted
+        counted += event in ("call", "c_call") and "/gateway/" in frame.f_code.co_filename
+
+    sys.setprofile(count)
+    try:
+        with contextlib.suppress(BadRequest):
+            read(body)
+    finally:
+        sys.setprofile(None)
+    return counted
+
+
+def test_a_body_with_more_members_takes_no_more_work() -> None:
+    """It grew with their number: 100 000 took the event loop half a second."""
+    some, many = calls_to_refuse(a_bomb(10_000)), calls_to_refuse(a_bomb(100_000))
+    assert many <= some + 10
+    assert many < 15 * MOST_MEMBERS
+
+
+ELSEWHERE = ["models", "route", "fallbacks", "Models", "FALLBACKS", "context_window_fallbacks"]
+
+
+@pytest.mark.parametrize("name", ELSEWHERE)
+def test_a_key_with_a_list_of_models_names_no_others(name: str) -> None:
+    body = {"model": "chat", "messages": USER, name: ["openai/gpt-x"]}
+    with pytest.raises(NotAllowed) as refused:
+        read(body, models=frozenset({"chat"}))
+    assert (refused.value.status, refused.value.param) == (403, name)
+    nested = {"model": "chat", "messages": USER, "extra_body": {name: ["openai/gpt-x"]}}
+    with pytest.raises(NotAllowed) as refused:
+        read(nested, models=frozenset({"chat"}))
+    assert refused.value.param == f"extra_body.{name}"
+    assert read(body).alias == "chat", "a key for all models may name others"
+    assert read(
+        {"model": "chat", "messages": USER, "provider": {"data_collection": "deny"}}, models=frozenset({"chat"})
+    )
