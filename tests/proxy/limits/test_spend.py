@@ -149,7 +149,7 @@ async def test_counters_ledger_and_upstream_agree_after_an_outage(
         callers.stopped = True
     assert witness.nano_usd <= 0.02e9, "the budget holds"
     assert witness.nano_usd > 0.02e9 - 20 * witness.dearest, "and can be used"
-    assert set(callers.statuses) == {200, 429}
+    assert {200, 429} <= set(callers.statuses) <= {200, 429, 503}, "503: a worker has used its part in the outage"
     for limit, used in (("usd_per_day", witness.nano_usd), ("tokens_per_day", witness.tokens)):
         async with asyncio.timeout(30):
             while await counters(stream_server.url, stream_name, limit) != (used, 0):
@@ -272,7 +272,7 @@ async def test_no_fault_makes_a_budget_overspent(
         lines.append(f"seed {seed}: {witness.calls} calls, {witness.nano_usd / 1e9:.6f} of {usd} $, "
                      f"counted {spent / 1e9:.6f} + {held / 1e9:.6f} held by the dead; {callers.statuses}")  # fmt: skip
         assert witness.nano_usd <= usd * 1e9 + in_flight, lines
-        assert set(callers.statuses) <= {0, 200, 429}, lines
+        assert set(callers.statuses) <= {0, 200, 429, 503}, lines
         assert spent <= witness.nano_usd
         assert witness.nano_usd <= spent + held + in_flight, "the dead have counted what they held"
     with capsys.disabled():
