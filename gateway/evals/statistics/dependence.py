@@ -20,7 +20,8 @@ from gateway.evals.statistics.state import State, dump, load
 
 ALARM = 0.05  # the probability that the test is ever wrong
 FEWEST_TERMS = 20  # values with an earlier one in their group, before the test may raise an alarm
-FEWEST_GROUPS = 10  # groups with two values or more, before the same
+FEWEST_GROUPS = 10  # units with two values or more, before the same
+FEWEST_BLOCKS = 3  # blocks, before the same: a burst in the first hour is to be noticed in the first hour
 CHECKED_GROUPS = 50  # such groups from which independence counts as checked
 BUCKETS = 1024  # units beyond this many share their sums: that leaves the variance unbiased, and the state small
 BLOCK_S = 900.0  # seconds of Unix time, so that no clock change makes a block longer or shorter
@@ -189,7 +190,7 @@ class BlockDispersion:
         self.size += 1
         self.total += value
         self.repeated += self.size == 2
-        if self.repeated >= FEWEST_GROUPS:
+        if self.repeated >= FEWEST_BLOCKS:
             self.sums.test(mean)
 
     def state(self) -> State:
