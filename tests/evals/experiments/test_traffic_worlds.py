@@ -127,10 +127,10 @@ def users(calls: int, icc: float, at_once: int = 10) -> Draw:
 
 
 def over_time(effect: Callable[[Values], Values], period: int) -> Draw:
-    """effect: place in the period, in [0, 1) → margins that are added to the mean."""
+    """effect: periods so far → margins that are added to the mean."""
 
     def draw(rng: np.random.Generator, mean: float, shape: tuple[int, int], apart_s: float) -> Pairs:
-        place = (np.arange(shape[1]) % period) / period
+        place = np.arange(shape[1]) / period
         d = np.clip(rng.normal((mean + effect(place)) * MARGIN, DEVIATION, shape), -1, 1)
         return Pairs(d, unrelated(shape), np.zeros(shape), apart_s)
 
