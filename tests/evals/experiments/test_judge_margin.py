@@ -35,7 +35,7 @@ def test_the_sentence_says_what_to_set() -> None:
         "(47% … 69%, one look at 200 labels); for at most 0.05 as people judge, set `margin: 0.024`."
     )
     unknown = judge_margin(JudgeAccuracy(0.5, 100, 0.5, 100), 0.05)
-    assert "at least 0.2" in margin_sentence("right", unknown, 200)
+    assert "at least 0.37, without a bound, as people judge" in margin_sentence("right", unknown, 200)
     assert "label more answers: gateway label next --scorer right" in margin_sentence("right", unknown, 200)
 
 
