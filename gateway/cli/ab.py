@@ -35,7 +35,7 @@ def start(name: Name, config: Annotated[Path, File] = Path("gateway.yaml"), data
 
     An experiment that has changed since it was started becomes a new plan, whose evidence starts from zero.
     """
-    from gateway.config.derive import cautions, plans_of
+    from gateway.config.derive import plans_of
     from gateway.config.loading import load_for_consumer
     from gateway.evals.experiments.start_stop import start as start_plan
 
@@ -47,6 +47,8 @@ def start(name: Name, config: Annotated[Path, File] = Path("gateway.yaml"), data
         raise typer.BadParameter(f"experiments.{name}.enabled is false in {config}", param_hint="NAME")
     wanted = _prepared(read, data, plan)
     plan, closed = wanted.plan, wanted.closed
+    for each in (*wanted.cautions, *_judge_cautions(read, config, data, name)):
+        note(f"caution: {each}")
     known = on_stream(read, data, lambda corridor: start_plan(corridor.state, wanted, read.experiments))
     if known is not None and known.running and known.plan.same_design(plan):
         show(f"{name} is running already, with plan {known.plan.hash}")
@@ -62,8 +64,6 @@ def start(name: Name, config: Annotated[Path, File] = Path("gateway.yaml"), data
         note(f"it closes at {closes} pairs with a value of {plan.primary}; a verdict may come at any time before")
     if plan.after_verdict == "stop":
         note("it stops once every candidate has a verdict, so that no more shadow requests are paid for")
-    for each in (*cautions(plan), *_judge_cautions(read, config, data, name)):
-        note(each)
     note(f"see: gateway ab status {name}; gateway report {name}")
 
 
@@ -169,7 +169,7 @@ def _judge_cautions(config: Config, path: Path, data: Path | None, name: str) ->
 
 def _prepared(config: Config, data: Path | None, plan: Plan) -> PlanToStart:
     """The plan as it may start, with what the store knows of earlier ones."""
-    from gateway.evals.experiments.start_stop import PlanToStart, prepared
+    from gateway.evals.experiments.start_stop import PlanToStart, prepared, start_cautions
     from gateway.evals.store.engine import StoreUnavailable
     from gateway.evals.store.query import reading
 
@@ -177,7 +177,7 @@ def _prepared(config: Config, data: Path | None, plan: Plan) -> PlanToStart:
         with reading(store_url(config, data)) as connection:
             return prepared(connection, plan)
     except StoreUnavailable:
-        return PlanToStart(plan)
+        return PlanToStart(plan, cautions=tuple(start_cautions(None, plan)))
 
 
 def _outlook(config: Config, data: Path | None, name: str, terms: Terms) -> PowerForecast:

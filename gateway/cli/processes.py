@@ -116,8 +116,9 @@ def check(config: Annotated[Path, typer.Argument(exists=True, dir_okay=False, he
         name = f"{config.name}: "
         typer.echo("\n".join(name + mistake.removeprefix(name) for mistake in error.mistakes))
         raise typer.Exit(1) from error
-    judges = judge_cautions(checked, built, checked.store.url or default_url(data_directory(None)))
-    for warning in (*cautions(checked), *config_warnings(checked, built), *judges, *_stream_warnings(checked)):
+    store = checked.store.url or default_url(data_directory(None))
+    found = (*_of_traffic(checked, store), *judge_cautions(checked, built, store), *_stream_warnings(checked))
+    for warning in (*cautions(checked), *config_warnings(checked, built), *found):
         note(f"caution: {warning}")
     for line in directory_summary(checked):
         typer.echo(line)
@@ -125,6 +126,21 @@ def check(config: Annotated[Path, typer.Argument(exists=True, dir_okay=False, he
     for line in variant_lines(checked):
         typer.echo(line)
     typer.echo(checked.summary())
+
+
+def _of_traffic(config: Config, store: str) -> list[str]:
+    """What recent traffic and earlier plans say of the enabled experiments; nothing before there is a store."""
+    from gateway.config.derive import plans_of
+    from gateway.evals.experiments.start_stop import stored_cautions
+    from gateway.evals.store.engine import StoreUnavailable
+    from gateway.evals.store.query import reading
+
+    plans = [plan for name, plan in plans_of(config).items() if config.experiments[name].enabled]
+    try:
+        with reading(store) as connection:
+            return [each for plan in plans for each in stored_cautions(connection, plan)]
+    except StoreUnavailable:
+        return []
 
 
 def _stream_warnings(config: Config) -> list[str]:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from hashlib import sha256
 
-from gateway.config.derive import content_of
+from gateway.config.derive import cautions as plan_cautions
+from gateway.config.derive import content_of, plans_of
 from gateway.config.models import Config
 from gateway.core.wildcards import STAR
 
@@ -15,7 +16,11 @@ _MAX_NAMED = 3
 
 def cautions(config: Config) -> list[str]:
     """One sentence each, the most important first."""
-    return [*_in_clear(config), *_open_beside_keys(config), *_guessable(config), *_literal_names(config)]
+    plans = [plan for name, plan in plans_of(config).items() if config.experiments[name].enabled]
+    of_plans = [caution for plan in plans for caution in plan_cautions(plan)]
+    return [
+        *_in_clear(config), *_open_beside_keys(config), *_guessable(config), *_literal_names(config), *of_plans,
+    ]  # fmt: skip
 
 
 def _in_clear(config: Config) -> Iterator[str]:

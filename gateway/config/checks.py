@@ -20,6 +20,7 @@ from gateway.config.experiments import Experiment
 from gateway.config.models import Config, Timeouts
 from gateway.config.predictor import FEEDBACK_TARGET, LABELS_TARGET
 from gateway.core.did_you_mean import did_you_mean
+from gateway.core.horizon import smallest_margin
 from gateway.core.plan import (
     AGAIN,
     BUILT_IN_METRICS,
@@ -30,6 +31,7 @@ from gateway.core.plan import (
     NATS_PER_TOKEN,
     REPEAT,
     STRATA,
+    UNBOUNDED_METRICS,
 )
 from gateway.core.providers import PROVIDERS
 from gateway.core.secret_patterns import is_secret_name
@@ -402,14 +404,19 @@ def _mistakes_of_one(raw: dict[str, Any], name: str, experiment: dict[str, Any])
 
 
 def _unscored_mistakes(at: str, experiment: Experiment, upstreams: dict[str, dict[str, Any]]) -> Iterator[str]:
-    """Upstreams whose API has no log-probabilities of a prompt. Whether others have them shows when they are asked."""
+    """Upstreams whose API has no log-probabilities of a prompt. An upstream of kind openai with an address of its own
+    may be anything, so that shows when it is asked."""
     for arm, ref in {"control": experiment.control, **experiment.arms}.items():
-        kind = upstreams.get(ref.upstream, {}).get("kind")
+        section = upstreams.get(ref.upstream, {})
+        kind = section.get("kind")
         provider = PROVIDERS.get(kind) if isinstance(kind, str) else None
-        if provider is not None and provider.dialect == "anthropic":
+        if provider is None or provider.prompt_logprobs:
+            continue
+        if kind != "openai" or section.get("base_url") in (None, provider.base_url):
             yield (
                 f"{at}.{arm}.upstream: {ref.upstream} is of kind {kind}, whose API has no log-probabilities of a "
-                "prompt; `mode: likelihood` needs vLLM's `prompt_logprobs` in both arms"
+                "prompt; `mode: likelihood` needs vLLM's `prompt_logprobs` in both arms: serve both by kind vllm, or "
+                "compare answers with `mode: shadow`"
             )
 
 
@@ -497,6 +504,8 @@ def _contradictions(at: str, experiment: Experiment, model: dict[str, Any]) -> I
     for key, used in (("shadow", shadows), ("repeat_control", shadows), ("split", splits)):
         if key in experiment.model_fields_set and not used:
             yield f"{at}.{key}: has no effect with `mode: {experiment.mode}`; remove it, or set `mode: both`"
+    yield from _margin_mistakes(at, experiment)
+    yield from _same_target_mistakes(at, experiment)
     yield from _ramp_mistakes(at, experiment)
     if "record" in experiment.model_fields_set and not splits:
         yield f"{at}.record: has no effect with `mode: {experiment.mode}`, whose answers are always recorded"
@@ -519,6 +528,37 @@ def _contradictions(at: str, experiment: Experiment, model: dict[str, Any]) -> I
     start, stop = experiment.start, experiment.stop
     if isinstance(start, float) and stop is not None and stop <= start:
         yield f"{at}.stop: not after its start"
+
+
+def _margin_mistakes(at: str, experiment: Experiment) -> Iterator[str]:
+    """A primary whose margin cannot be met: not by any candidate, or not within the horizon."""
+    if experiment.primary is None or experiment.likelihood:
+        return
+    if not experiment.margin:
+        yield (
+            f"{at}.margin: 0, which no candidate can be shown to meet, however many pairs are paid for; give the "
+            "largest loss that is acceptable, such as 0.02 (a guardrail may have 0)"
+        )
+        return
+    most, alpha = experiment.max_pairs, experiment.alpha / max(1, len(experiment.arms))
+    bounded = experiment.primary not in UNBOUNDED_METRICS
+    if isinstance(most, int) and bounded and experiment.only_shadows and experiment.chosen_method == "hybrid":
+        least = smallest_margin(most, alpha)
+        if least >= experiment.margin:
+            yield (
+                f"{at}.max_pairs: {most} pairs cannot show a margin of {experiment.margin:g}, even if both arms were "
+                f"alike in all of them (they show {least:.2g}); leave it out, which plans enough, or widen the margin"
+            )
+
+
+def _same_target_mistakes(at: str, experiment: Experiment) -> Iterator[str]:
+    for arm, ref in experiment.arms.items():
+        if target_of(ref) == target_of(experiment.control):
+            path = arm if experiment.candidate else f"candidates.{arm}"
+            yield (
+                f"{at}.{path}: is the control itself ({target_of(ref)}), so only noise would be compared and paid for; "
+                "name another target, or give it `set`, `system` or `headers`"
+            )
 
 
 def _ramp_mistakes(at: str, experiment: Experiment) -> Iterator[str]:

@@ -171,7 +171,7 @@ def cautions(plan: Plan) -> list[str]:
     if plan.max_pairs is not None and needed is not None and needed > plan.max_pairs:
         found.append(
             f"experiment {plan.name}: max_pairs {plan.max_pairs} is unlikely to decide a margin of {plan.margin:g}; "
-            f"that needs about {needed} pairs at the variance that is assumed"
+            f"that needs about {needed} pairs at the variance that is assumed; leave max_pairs out, or widen the margin"
         )
     return found
 

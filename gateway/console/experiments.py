@@ -15,7 +15,7 @@ from typing import Any, Literal, TypeVar
 
 from pydantic import Field
 
-from gateway.config.derive import cautions, plans_of
+from gateway.config.derive import plans_of
 from gateway.config.loading import load_for_console
 from gateway.config.made_experiments import MadeExperiments, file_text, read_made
 from gateway.config.models import Config
@@ -126,7 +126,7 @@ async def start_experiment(of: ExperimentAdmin, actor: Actor, name: str) -> Star
         raise Conflict(f"experiments.{name}.enabled is false in the config; set it to true")
     wanted: PlanToStart = await of.admin.store.read(lambda c: start_stop.prepared(c, plan))
     before = await _on_stream(start_stop.start(of.states, wanted, config.experiments))
-    started = StartedExperiment(wanted.plan, before, tuple(cautions(wanted.plan)))
+    started = StartedExperiment(wanted.plan, before, wanted.cautions)
     if not started.was_running:
         await _audited(of, actor, "start", name, {"plan": wanted.plan.hash})
     return started

@@ -79,6 +79,15 @@ def horizon_range(planned: int, margin: float, alpha: float, largest: float = 1.
     return HorizonRange(min(low, planned), planned, AT_MOST * planned)
 
 
+def smallest_margin(pairs: int, alpha: float, largest: float = 1.0) -> float:
+    """The margin that the last look of so many pairs shows at best, of arms that never differ in any of them.
+
+    pairs: >= 1. alpha: two-sided, in (0, 1). largest: see `guarded`.
+    """
+    z = NormalDist().inv_cdf(1 - _share("alpha", alpha) * (1 - EARLY) / 2)
+    return z * math.sqrt(guarded(0.0, largest)) / pairs
+
+
 def likelihood_scale(margin: float) -> tuple[float, float]:
     """(deviation, largest) of one call's difference in nats per token, in the unit of the margin.
 

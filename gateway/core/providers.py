@@ -26,6 +26,7 @@ class Provider:
     health: str | None = None  # a path that costs nothing, relative to the origin; None: no active health checks
     load: Load = "none"  # how it reports its load
     stream_usage: Literal["ask", "never"] = "ask"  # "never": it does not understand `stream_options.include_usage`
+    prompt_logprobs: bool = False  # it gives log-probabilities of a prompt's tokens, as vLLM does
     prefill: bool = False  # it continues a last assistant message if the request asks for that
     cloud: bool = False  # it needs a cloud's credentials (`auth`) where it has no key
     sigv4_service: str = "bedrock"  # that AWS's signatures name
@@ -64,6 +65,7 @@ _ROWS = (
         ports=(8001, 8000),
         health="/health",
         load="orca",
+        prompt_logprobs=True,
         prefill=True,
         otel_name="vllm",
         quirk="load comes in the header of plain answers only; `priority` needs --scheduling-policy priority; "
@@ -108,7 +110,13 @@ _ROWS = (
     Provider(
         "sglang", "SGLang", base_url="http://127.0.0.1:30000/v1", ports=(30000,), health="/health", otel_name="sglang"
     ),
-    Provider("ray_serve", "Ray Serve LLM", base_url="http://127.0.0.1:8000/v1", otel_name="ray_serve"),
+    Provider(
+        "ray_serve",
+        "Ray Serve LLM",
+        base_url="http://127.0.0.1:8000/v1",
+        prompt_logprobs=True,
+        otel_name="ray_serve",
+    ),
     Provider(
         "tgi",
         "Text Generation Inference",
@@ -196,7 +204,13 @@ _ROWS = (
         "openapi; a target's model is google/NAME",
     ),
     Provider(
-        "fake", "gateway fake", base_url="http://127.0.0.1:9000/v1", health="/health", prefill=False, otel_name="fake"
+        "fake",
+        "gateway fake",
+        base_url="http://127.0.0.1:9000/v1",
+        health="/health",
+        prompt_logprobs=True,
+        prefill=False,
+        otel_name="fake",
     ),
 )
 

@@ -251,6 +251,11 @@ def finding(connection: Reading, plan: StoredPlan, candidate: str, now: float | 
     return replace(found[candidate], family=family)
 
 
+def finding_at(connection: Reading, plan: StoredPlan, candidate: str, share: AlphaShare) -> Finding:
+    """The findings on one candidate with another share of the error than the plan gives it."""
+    return _finding(SequenceStates(connection, plan), plan, candidate, share)
+
+
 def _shares(looked: SequenceStates, plan: StoredPlan) -> dict[str, AlphaShare]:
     """Each candidate's share of the error, by the procedure that the plan names."""
     arms = [arm for arm, _ in plan.plan.candidates]

@@ -242,6 +242,16 @@ class Family:
 
 
 @dataclass(frozen=True, slots=True)
+class TriedPlans:
+    """How many plans of the same swap have taken evidence, this one included; more than one."""
+
+    number: int
+    alpha: float  # of this plan
+    shared: float  # of each, if one alpha is shared evenly over all of them
+    verdict: Verdict  # at that
+
+
+@dataclass(frozen=True, slots=True)
 class OpenCondition:
     """A condition of a verdict that is neither met nor broken yet."""
 
@@ -451,3 +461,4 @@ class Report:
     ramp: RampHistory | None = None  # None: the plan has none, or it has not begun
     likelihood: LikelihoodFinding | None = None  # None: the experiment compares answers
     traffic: TrafficFacts | None = None  # None: the plan's rules do not ask for it
+    tried: TriedPlans | None = None  # None: this is the only plan of its swap

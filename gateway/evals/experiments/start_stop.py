@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Literal, Protocol
 
-from gateway.config.derive import horizon_of
+from gateway.config.derive import cautions, horizon_of
 from gateway.core.errors import CannotRun
 from gateway.core.plan import Plan, PlanState, running_rival
 from gateway.evals.experiments.engine import is_closed, is_decided
+from gateway.evals.experiments.plans_tried import tried_cautions
 from gateway.evals.experiments.power import pilot_variance
+from gateway.evals.experiments.traffic_units import unit_cautions
 from gateway.evals.store.experiments.plans import stored_plans
 from gateway.evals.store.query import Reading
 
@@ -30,6 +32,8 @@ class PlanToStart:
     plan: Plan
     closed: tuple[str, ...] = ()
     """Hashes of plans of the same design that closed without a verdict at fewer pairs: they do not start again."""
+    cautions: tuple[str, ...] = ()
+    """What someone who starts it should know before anything is paid, in sentences."""
 
 
 def prepared(connection: Reading, plan: Plan) -> PlanToStart:
@@ -39,7 +43,19 @@ def prepared(connection: Reading, plan: Plan) -> PlanToStart:
     alike = [each for each in stored_plans(connection, plan.name) if each.plan.same_design(plan)]
     shorter = [each for each in alike if (each.plan.max_pairs or 0) < (plan.max_pairs or 0)]
     closed = [e.hash for e in shorter if is_closed(connection, e) and not is_decided(connection, e)]
-    return PlanToStart(plan, tuple(closed))
+    return PlanToStart(plan, tuple(closed), tuple(start_cautions(connection, plan)))
+
+
+def start_cautions(connection: Reading | None, plan: Plan) -> Iterator[str]:
+    """What the plan, recent traffic and earlier plans say. connection: None before there is a store."""
+    yield from cautions(plan)
+    if connection is not None:
+        yield from stored_cautions(connection, plan)
+
+
+def stored_cautions(connection: Reading, plan: Plan) -> Iterator[str]:
+    yield from unit_cautions(connection, plan, time.time())
+    yield from tried_cautions(connection, plan)
 
 
 async def start(states: PlanStates, wanted: PlanToStart, others: Iterable[str]) -> PlanState | None:

@@ -27,6 +27,7 @@ from gateway.evals.experiments.latency_difference import P95
 from gateway.evals.experiments.likelihood_findings import likelihood_of
 from gateway.evals.experiments.metrics import BUILT_IN, MEASURES
 from gateway.evals.experiments.number_format import span, when
+from gateway.evals.experiments.plans_tried import tried_plans, tried_sentence
 from gateway.evals.experiments.report import (
     ArmStrength,
     Comparison,
@@ -231,6 +232,7 @@ def _report(connection: Reading, plan: StoredPlan, found: Finding, corrected: Co
     wins, strengths, first_place = _preferences(connection, plan, look, found)
     by_arm = arms_of(connection, plan)
     examples = examples_of(connection, found)
+    tried = tried_plans(connection, plan, found.candidate)
     return Report(
         experiment=plan.plan.name,
         plan=plan.hash,
@@ -268,11 +270,12 @@ def _report(connection: Reading, plan: StoredPlan, found: Finding, corrected: Co
         progress=progress_of(found, look),
         segments=segments_of(connection, found),
         family=found.family,
-        cautions=tuple(cautions_of(connection, found)),
+        cautions=(*cautions_of(connection, found), *([tried_sentence(tried)] if tried else [])),
         regressions=examples.regressions,
         ramp=ramp_of(connection, plan),
         likelihood=likelihood_of(connection, found, look),
         traffic=found.traffic,
+        tried=tried,
     )
 
 
