@@ -183,10 +183,28 @@ def test_without_such_pairs_the_horizon_is_the_files(
 
 
 def test_a_plan_that_cannot_decide_says_so_when_it_starts(run: Any) -> None:
-    run.config(max_pairs=50, candidate={"upstream": "a", "model": "m"})
+    run.config(max_pairs=120)
     shown = run("start", "swap")
-    assert "max_pairs 50 is unlikely to decide a margin of 0.05; that needs about" in shown
-    assert "candidate is the control itself (a/m)" in shown
+    caution = "max_pairs 120 is unlikely to decide a margin of 0.05; that needs about"
+    assert shown.index(caution) < shown.index("see: gateway ab status"), "before anything is paid"
+    assert caution in CliRunner().invoke(app, ["check", "gateway.yaml"]).output
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"margin": 0}, "experiments.swap.margin: 0, which no candidate can be shown to meet"),
+        ({"candidate": {"upstream": "a", "model": "m"}}, "experiments.swap.candidate: is the control itself (a/m)"),
+        ({"max_pairs": 50}, "experiments.swap.max_pairs: 50 pairs cannot show a margin of 0.05"),
+    ],
+)
+def test_what_can_decide_nothing_is_refused_by_check_and_start(run: Any, changes: dict[str, Any], words: str) -> None:
+    run.config(**changes)
+    checked = CliRunner().invoke(app, ["check", "gateway.yaml"])
+    started = CliRunner().invoke(app, ["ab", "start", "swap"])
+    assert (checked.exit_code, started.exit_code) == (1, 1)
+    assert words in checked.output
+    assert words in str(started.exception)
 
 
 def test_stop_is_for_all_and_lasts(run: Any, stream_url: str, stream_name: str) -> None:

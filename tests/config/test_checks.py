@@ -213,6 +213,16 @@ EXPERIMENTS: list[tuple[dict[str, Any], str]] = [
         {"mode": "likelihood", "candidate": {"upstream": "c", "model": "n"}},
         "swap.candidate.upstream: c is of kind anth",
     ),
+    ({"primary": "refusal", "margin": 0}, "swap.margin: 0, which no candidate can be shown to meet"),
+    ({"candidate": {"upstream": "a", "model": "m"}}, "swap.candidate: is the control itself (a/m)"),
+    (
+        {"candidate": None, "candidates": {"same": {"upstream": "a", "model": "m"}}},
+        "swap.candidates.same: is the control itself (a/m)",
+    ),
+    (
+        {"primary": "refusal", "max_pairs": 90},
+        "swap.max_pairs: 90 pairs cannot show a margin of 0.02, even if both arms were alike in all",
+    ),
     ({"primary": "nats_per_token"}, 'swap.primary: no scorer and no metric "nats_per_token"'),
     ({"budget": {"usd_per_day": 1}}, "swap.budget.usd_per_day: no price is known for b/n"),
 ]
@@ -223,6 +233,36 @@ def test_an_experiments_mistake_says_what_to_do(changes: dict[str, Any], expecte
     section = {k: v for k, v in {**SWAP, **changes}.items() if v is not None}
     found = [m.removeprefix("experiments.") for m in mistakes(with_experiments(swap=section))]
     assert any(m.startswith(expected) for m in found), found
+
+
+@pytest.mark.parametrize(
+    ("kind", "refused"),
+    [
+        ("{kind: vllm, base_url: 'http://b/v1'}", False),
+        ("{kind: ray_serve, base_url: 'http://b/v1'}", False),
+        ("{kind: openai, base_url: 'http://b/v1', api_key: k}", False),
+        ("{kind: openai, api_key: k}", True),
+        ("{kind: llamacpp, base_url: 'http://b/v1'}", True),
+        ("{kind: mistral, api_key: k}", True),
+    ],
+)
+def test_an_engine_without_prompt_likelihoods_is_refused_before_it_is_paid(kind: str, refused: bool) -> None:
+    text = f"""
+open: true
+upstreams: {{a: {{kind: vllm, base_url: 'http://a/v1'}}, b: {kind}}}
+models: {{chat: {{targets: [{{upstream: a, model: m}}]}}}}
+experiments:
+  swap: {{model: chat, control: {{upstream: a, model: m}}, candidate: {{upstream: b, model: n}}, mode: likelihood}}
+"""
+    if not refused:
+        assert parse(text, environ={}).experiments["swap"].likelihood
+    else:
+        assert any("has no log-probabilities of a prompt" in mistake for mistake in mistakes(text))
+
+
+def test_guardrails_and_the_cost_may_have_a_margin_of_0() -> None:
+    section = {**SWAP, "guardrails": {"error_rate": 0, "cost_per_1k": 0}}
+    assert parse(with_experiments(swap=section), environ={}).experiments["swap"].guardrails["error_rate"] == 0
 
 
 def test_a_call_can_be_in_only_one_experiment() -> None:

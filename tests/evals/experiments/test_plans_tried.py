@@ -52,12 +52,12 @@ def test_the_verdict_with_one_alpha_for_all_is_stricter(begin_experiment: Any) -
     assert any(text.startswith("Third plan of this swap: each has an alpha of 0.05") for text in report.cautions)
 
 
-@pytest.mark.parametrize(("n", "verdict"), [(130, "hold"), (2000, "ship")])
+@pytest.mark.parametrize(("n", "verdict"), [(220, "hold"), (800, "ship")])
 def test_less_evidence_than_the_shared_alpha_asks_for_does_not_ship(
     begin_experiment: Any, n: int, verdict: str
 ) -> None:
-    """130 pairs at this deviation ship by an alpha of 0.05, and not by a third of it."""
-    run = begin_experiment(rules=2, method="anytime", aa="alarm", guardrails=(), repeat_control=1.0, margin=0.1)
+    """220 pairs at this deviation ship by an alpha of 0.05, and not by a third of it."""
+    run = begin_experiment(rules=2, method="anytime", aa="alarm", guardrails=(), repeat_control=1.0, margin=0.05)
     pair = [a_pair(i, seen(0.5), candidate=seen(0.5 + 0.2 * (-1) ** i), repeat=seen(0.5)) for i in range(n)]
     run.add(pair)
     assert run.found().decision.verdict == "ship"

@@ -23,6 +23,7 @@ from gateway.evals.reports.experiment.build import (
     report_of,
 )
 from gateway.evals.reports.experiment.judge_cautions import calibration_cautions
+from gateway.evals.statistics.judge import JudgeAccuracy
 from gateway.evals.store.experiments.ramp import add_ramp_events
 from gateway.evals.store.query import reading
 from gateway.evals.store.tables import scores
@@ -220,10 +221,19 @@ def test_a_scorer_that_is_no_judge_needs_no_calibration(compared):
 @pytest.mark.parametrize(("low", "kappa"), [(-0.2, "is 0.10 (-0.20 … 0.40)"), (None, "is undefined")])
 def test_a_judge_that_agrees_by_chance_is_a_caution(low, kappa):
     rate = None if low is None else RateEstimate(0.1, low, 0.4, 60)
-    found = SimpleNamespace(labels=60, agreement=SimpleNamespace(kappa=rate))
-    assert [each.partition("kappa ")[2] for each in calibration_cautions("quality", found)] == [f"{kappa}."]
-    good = SimpleNamespace(labels=60, agreement=SimpleNamespace(kappa=RateEstimate(0.6, 0.4, 0.8, 60)))
-    assert list(calibration_cautions("quality", good)) == []
+    found = SimpleNamespace(labels=60, agreement=SimpleNamespace(kappa=rate, accuracy=None))
+    assert [each.partition("kappa ")[2] for each in calibration_cautions("quality", found, 0.05)] == [f"{kappa}."]
+    agrees = RateEstimate(0.6, 0.4, 0.8, 60)
+    good = SimpleNamespace(labels=60, agreement=SimpleNamespace(kappa=agrees, accuracy=None))
+    assert list(calibration_cautions("quality", good, 0.05)) == []
+
+
+def test_with_labels_the_margin_is_translated():
+    known = SimpleNamespace(kappa=RateEstimate(0.6, 0.4, 0.8, 200), accuracy=JudgeAccuracy(0.8, 100, 0.8, 100))
+    found = SimpleNamespace(labels=200, agreement=known, scorer=SimpleNamespace(subject="exchange"))
+    (text,) = calibration_cautions("quality", found, 0.05)
+    assert "Your margin of 0.05 on quality is 0.072 to 0.11 as people judge" in text
+    assert "set `margin: 0.024`" in text
 
 
 def test_every_candidate_has_its_report(begin_experiment, simulation):
