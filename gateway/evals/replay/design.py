@@ -26,6 +26,7 @@ SEEDED = frozenset({
 })  # fmt: skip
 _SEEDED_APIS = ("chat", "completions")
 _ALIAS = "replay-target"
+_SAME = (("max_tokens", "max_completion_tokens", "max_output_tokens"), ("stop", "stop_sequences"))  # in several APIs
 _SYSTEM: Mapping[str, str] = MappingProxyType({"responses": "instructions", "messages": "system"})
 
 
@@ -76,6 +77,9 @@ class ReplayTarget:
     fields: tuple[tuple[str, Any], ...] = ()
     system: str | None = None
     """The three of its TargetWord."""
+    replaces: tuple[str, ...] = ()
+    """What the alias of the config sets and this target does not: parameters, and "system". The replay's own settings
+    of these names would lose to it."""
 
     @property
     def headers(self) -> dict[str, str]:
@@ -92,6 +96,9 @@ class RequestSettings:
     """A system message that replaces a row's own."""
     seed: int | None = 0
     """The seed of the first repeat; each further one has the next. None: no seed is sent."""
+
+
+NO_SETTINGS = RequestSettings()
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,17 +176,25 @@ def target_word(word: str) -> TargetWord:
 _SETTINGS = re.compile(r",\s*(?=[A-Za-z_][\w.-]*=)")
 
 
-def resolve_targets(names: Sequence[str], config: Config, *, own: bool) -> tuple[ReplayTarget, ...]:
+def resolve_targets(
+    names: Sequence[str], config: Config, *, own: bool, settings: RequestSettings = NO_SETTINGS
+) -> tuple[ReplayTarget, ...]:
     """The targets of these words, as target_word reads them. Raises TargetError with every error.
 
-    own: the gateway is started for this replay, so a target needs no alias.
+    own: the gateway is started for this replay, so a target needs no alias. settings: of all requests.
     """
     errors: list[str] = []
     found: list[ReplayTarget] = []
     for at, name in enumerate(names):
         try:
             word = target_word(name)
-            resolved = _resolve(word.base, at, config, own)
+            resolved, replaced = _resolve(word.base, at, config, own), _replaced(word, config, settings)
+            if replaced and not own:
+                raise TargetError(
+                    f"{word.name!r}: models.{word.base} sets {', '.join(replaced)}, which win over a request's; leave "
+                    f"out --gateway, so that the replay starts a gateway of its own, or change models.{word.base}"
+                )
+            resolved = _yielding(resolved, replaced, at) if replaced else resolved
             found.append(replace(resolved, name=word.name, base=word.base, fields=word.fields, system=word.system))
         except (TargetError, ValueError) as error:
             errors.append(f"--targets: {error}")
@@ -210,6 +225,23 @@ def _resolve(name: str, at: int, config: Config, own: bool) -> ReplayTarget:
     if own:
         return ReplayTarget(name, f"{_ALIAS}-{at + 1}", None, True, definition, seeded)
     return ReplayTarget(name, alias or "", target, False, definition, seeded)
+
+
+def _replaced(word: TargetWord, config: Config, settings: RequestSettings) -> tuple[str, ...]:
+    """What the targets of the word's alias set and the replay sets too: parameters, and "system"."""
+    model = config.models.get(word.base)
+    refs = (*model.targets, *model.fallback) if model else ()
+    named = {name for name, _ in (*settings.fields, *word.fields)}
+    wanted = {other for name in named for other in next((same for same in _SAME if name in same), (name,))}
+    found = dict.fromkeys(name for ref in refs for name in ref.set if name in wanted)
+    instructed = word.system is not None or settings.system is not None
+    return (*found, *(("system",) if instructed and any(ref.system is not None for ref in refs) else ()))
+
+
+def _yielding(target: ReplayTarget, replaced: tuple[str, ...], at: int) -> ReplayTarget:
+    """The target by an alias of the replay's own gateway that leaves these out."""
+    definition = sha256(orjson.dumps([target.definition, replaced])).hexdigest()[:12]
+    return replace(target, alias=f"{_ALIAS}-{at + 1}", extra=True, replaces=replaced, definition=definition)
 
 
 def _text_of(model: Model) -> str:

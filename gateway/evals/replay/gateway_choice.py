@@ -6,6 +6,7 @@ experiments. It is a child process, so it ends with the replay, however the repl
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import os
 import secrets
@@ -25,7 +26,7 @@ from gateway.config.scorers import EvalsConfig
 from gateway.config.yaml_text import parse_yaml, read_config_text
 from gateway.core.errors import CannotRun
 from gateway.evals.http_client import HttpConnections, Unreachable
-from gateway.evals.replay.design import ReplayTarget, TargetError, resolve_targets
+from gateway.evals.replay.design import NO_SETTINGS, ReplayTarget, RequestSettings, TargetError, resolve_targets
 from gateway.evals.store.engine import default_url
 from gateway.runtime.child import Child, runs
 from gateway.runtime.supervisor import Supervisor
@@ -80,12 +81,25 @@ def gateway_yaml(path: Path, targets: Sequence[ReplayTarget], digest: str, engin
         kept["upstreams"][name] = {**upstream, "base_url": f"http://{_HOST}:{port}/v1"}
     for target in targets:
         if target.extra:
-            upstream_name, _, model = target.base.partition("/")
-            kept["models"][target.alias] = {"targets": [{"upstream": upstream_name, "model": model}]}
+            kept["models"][target.alias] = _model_of(target, kept["models"])
     kept["keys"] = [{"name": "replay", "sha256": digest, "sample": "never", "allow": ["target"]}]
     kept["sampling"] = {"rate": 0.0}
     kept["stream"] = {"url": "unix:///dev/null"}  # nothing is recorded, so it is never opened
     return yaml.safe_dump(kept, sort_keys=False, allow_unicode=True)
+
+
+def _model_of(target: ReplayTarget, models: Mapping[str, Any]) -> dict[str, Any]:
+    """Of an alias that only the replay's own gateway has: a model of the config without what the target replaces, or
+    one model of an upstream."""
+    if target.base not in models:
+        upstream, _, model = target.base.partition("/")
+        return {"targets": [{"upstream": upstream, "model": model}]}
+    made: dict[str, Any] = copy.deepcopy(models[target.base])
+    for ref in (*made["targets"], *made.get("fallback", ())):
+        ref["set"] = {name: value for name, value in ref.get("set", {}).items() if name not in target.replaces}
+        if "system" in target.replaces:
+            ref.pop("system", None)
+    return made
 
 
 class _Placeholders(Mapping[str, str]):
@@ -105,7 +119,7 @@ def _engines(config: Config, targets: Sequence[ReplayTarget]) -> list[str]:
     """The managed upstreams that these targets may use."""
     wanted: set[str] = set()
     for target in targets:
-        model = config.models.get(target.alias)
+        model = config.models.get(target.base or target.alias)
         if model is None:
             wanted.add(target.base.partition("/")[0])
         else:
@@ -178,25 +192,25 @@ def store_of(location: GatewayLocation) -> str:
 
 @asynccontextmanager
 async def reached(
-    location: GatewayLocation, names: Sequence[str], say: Say
+    location: GatewayLocation, names: Sequence[str], say: Say, settings: RequestSettings = NO_SETTINGS
 ) -> AsyncIterator[tuple[ReachedGateway, tuple[ReplayTarget, ...]]]:
     """The gateway, while the context is open, and the targets as it names them.
 
-    Raises CannotRun if the gateway does not answer, TargetError if it lacks the target.
+    settings: of all requests. Raises CannotRun if the gateway does not answer, TargetError if it lacks the target.
     """
-    running, targets = await _running(location, names)
+    running, targets = await _running(location, names, settings)
     if running is not None:
         say(f"using the gateway at {running.base_url}")
         yield running, targets
         return
-    targets = resolve_targets(names, location.config, own=True)
+    targets = resolve_targets(names, location.config, own=True, settings=settings)
     say("starting a gateway for this replay")
     async with own_gateway(location.path, location.config, targets, location.data / OWN) as own:
         yield own, targets
 
 
 async def _running(
-    location: GatewayLocation, names: Sequence[str]
+    location: GatewayLocation, names: Sequence[str], settings: RequestSettings
 ) -> tuple[ReachedGateway | None, tuple[ReplayTarget, ...]]:
     """A running gateway that has these targets. None: there is none."""
     evals = resolve_evals(location.config.evals, location.data)
@@ -209,7 +223,7 @@ async def _running(
             raise CannotRun(f"no gateway answers at {gateway.base_url}; start it, or leave out --gateway")
         return None, ()  # the address is from a `gateway up` that has ended
     try:
-        return gateway, resolve_targets(names, location.config, own=False)
+        return gateway, resolve_targets(names, location.config, own=False, settings=settings)
     except TargetError:
         if location.url or location.config.evals.base_url:
             raise

@@ -53,7 +53,7 @@ from gateway.evals.scoring.registry import BuiltScorers, RegisteredScorer, build
 from gateway.evals.scoring.threads import ScoringThreads
 from gateway.evals.scoring.warnings import config_mistakes, config_warnings
 from gateway.evals.store.query import reading
-from gateway.evals.store.replays import Replay, ReplayStore, outcomes, scored, texts
+from gateway.evals.store.replays import Replay, ReplayStore, alike_answers, outcomes, scored, texts
 from gateway.evals.store.store import StoreDown, WriteRejected
 from gateway.runtime.tasks import cancel_on_signal
 
@@ -105,7 +105,10 @@ async def opened(
     dataset: Dataset, options: ReplayOptions, location: GatewayLocation, say: Say
 ) -> AsyncIterator[tuple[ReplayJob, Workplace]]:
     """The job, and where it is done, with a gateway that answers, while the context is open."""
-    async with reached(location, options.targets, say) as (gateway, targets), HttpConnections() as connections:
+    async with (
+        reached(location, options.targets, say, options.settings) as (gateway, targets),
+        HttpConnections() as connections,
+    ):
         client, prices = GatewayClient(gateway.base_url, gateway.api_key, connections), prices_of(location.config)
         outside = ExternalServices(connections, client, prices, directory=location.path.parent)
         built = build_all(sections(options, dataset, location.config), outside)
@@ -192,11 +195,12 @@ def _reported(job: ReplayJob, question: ReportScope, progress: ReplayProgress, s
         )  # fmt: skip
         wanted = sorted({number for numbers in examples_of(scores, question).values() for number in numbers})
         stored_texts = texts(connection, job.name, wanted)
+        same = {each: alike_answers(connection, job.name, targets[0], each) for each in targets[1:]}
     questions = _questions(job, wanted)
     shown_answers = {(key.item, key.target): text for key, text in stored_texts.items() if key.repeat == 1}
     summaries = tuple(summarize(scores, target, question.metrics, question.alpha) for target in targets)
     return ReplayResult(
-        progress, question, summaries, reports(scores, question, ReplayAnswers(questions, shown_answers))
+        progress, question, summaries, reports(scores, question, ReplayAnswers(questions, shown_answers, same))
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -99,6 +99,8 @@ class ReplayAnswers:
     """By item."""
     answers: Mapping[tuple[int, str], str] = field(default_factory=dict)
     """By (item, target)."""
+    alike: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    """By candidate: how many of its texts equal the control's, and how many both gave."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,7 +172,18 @@ def _report(versus: _CandidateReport, texts: ReplayAnswers) -> Report:
         latency=tuple(each.latency() for each in alone), strata=(),
         examples=_examples(versus, texts), limits=_limits(versus), design=_design(versus), versions=_versions(question),
         first=question.first, last=question.last, created=question.created, command=question.command,
+        cautions=tuple(_identical(versus, texts)),
     )  # fmt: skip
+
+
+def _identical(versus: _CandidateReport, texts: ReplayAnswers) -> Iterator[str]:
+    """A caution where two targets never answered differently: they may be one and the same."""
+    alike, both = texts.alike.get(versus.candidate, (0, 0))
+    if both and alike == both:
+        yield (
+            f"All {both} answers of {versus.candidate} equal those of {versus.control} word for word: check that what "
+            "differs between the two reaches the upstream."
+        )
 
 
 def _decided(

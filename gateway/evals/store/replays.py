@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from sqlalchemy import Connection, RowMapping, func, or_, select
+from sqlalchemy import Connection, RowMapping, and_, case, func, or_, select
 
 from gateway.core.score import ConfiguredScorer
 from gateway.evals.store.engine import insert
@@ -249,6 +249,20 @@ def texts(connection: Connection, replay: str, items: Sequence[int]) -> dict[Rep
     a = replay_answers.c
     query = select(a.item, a.target, a.repeat, a.text).where(a.replay == replay, a.item.in_(items))
     return {ReplayKey(*row[:3]): row[3] for row in connection.execute(query)}
+
+
+def alike_answers(connection: Connection, replay: str, control: str, candidate: str) -> tuple[int, int]:
+    """(texts of the candidate that equal the control's to the same item and repeat, texts that both gave)."""
+    a, b = replay_answers.alias(), replay_answers.alias()
+    same = and_(a.c.replay == b.c.replay, a.c.item == b.c.item, a.c.repeat == b.c.repeat)
+    query = (
+        select(func.sum(case((a.c.text == b.c.text, 1), else_=0)), func.count())
+        .select_from(a.join(b, same))
+        .where(a.c.replay == replay, a.c.target == control, b.c.target == candidate)
+        .where(a.c.outcome == "ok", b.c.outcome == "ok", a.c.text != "", b.c.text != "")
+    )
+    alike, both = connection.execute(query).one()
+    return int(alike or 0), int(both)
 
 
 def logged(connection: Connection, wanted: LogSelection) -> list[LoggedCall]:

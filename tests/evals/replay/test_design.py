@@ -39,6 +39,33 @@ def config() -> Config:
 ITEM = item_of({"messages": [{"role": "system", "content": "s"}, {"role": "user", "content": "q"}]}, 1).item
 
 
+@pytest.mark.parametrize(
+    ("word", "everywhere", "replaced"),
+    [
+        ("fixed", RequestSettings(), ()),
+        ("fixed,top_p=0.5", RequestSettings(), ()),
+        ("fixed,temperature=1", RequestSettings(), ("temperature",)),
+        ("fixed,temperature=null", RequestSettings(), ("temperature",)),
+        ("fixed,max_completion_tokens=9", RequestSettings(), ("max_tokens",)),
+        ("fixed", RequestSettings((("temperature", 0),)), ("temperature",)),
+        ("fixed", RequestSettings(system="s"), ("system",)),
+    ],
+)
+def test_what_an_alias_sets_yields_to_the_replay(
+    word: str, everywhere: RequestSettings, replaced: tuple[str, ...]
+) -> None:
+    fixed = "{upstream: local, model: small, set: {temperature: 0.2, max_tokens: 5}, system: x}"
+    config = parse(f"{CONFIG}  fixed: {{targets: [{fixed}]}}\n")
+    [target] = resolve_targets([word], config, own=True, settings=everywhere)
+    [plain] = resolve_targets(["fixed"], config, own=True)
+    assert target.replaces == replaced
+    assert target.alias == ("replay-target-1" if replaced else "fixed")
+    assert (target.definition != plain.definition) == bool(replaced), "answers of before are those of another replay"
+    if replaced:
+        with pytest.raises(TargetError, match="leave out --gateway"):
+            resolve_targets([word], config, own=False, settings=everywhere)
+
+
 def test_a_model_name_is_a_target(config: Config) -> None:
     fast, chat = resolve_targets(["fast", "chat"], config, own=False)
     assert (fast.alias, fast.headers, fast.seeded) == ("fast", {}, True)

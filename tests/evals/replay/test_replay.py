@@ -80,6 +80,25 @@ async def test_settings_of_one_target_are_in_its_requests_alone(
     assert not any("temperature" in b for b in bodies if b not in told)
 
 
+async def test_a_targets_own_settings_win_over_those_of_its_alias(
+    gateway_yaml: Callable[..., Path], tmp_path: Path, questions: Callable[[int], Path], upstreams, served
+) -> None:
+    """An alias with `set` would otherwise be compared with itself, under the name of the other setting."""
+    target = {"upstream": "one", "model": "m", "set": {"temperature": 0.2, "top_p": 0.9}, "system": "As always."}
+    path = gateway_yaml(models={"one": {"targets": [target]}})
+    place = GatewayLocation(path, load(path), tmp_path / "data")
+    words = ("one", "one,temperature=1.5,system=Be brief.")
+    found = await replay(scan(questions(4)), replace(OPTIONS, targets=words), place, QUIET, QUIET)
+    sent = [received.json for received in upstreams["one"].calls]
+    asked = sorted((b["temperature"], b["top_p"], b["messages"][0]["content"]) for b in sent)
+    assert asked == 4 * [(0.2, 0.9, "As always.")] + 4 * [(1.5, 0.9, "Be brief.")]
+    assert "word for word" in found.reports[0].cautions[0], "the upstream answers both alike"
+    with pytest.raises(CannotRun, match=r"models\.one sets temperature, system, which win over a request's"):
+        await replay(
+            scan(questions(4)), replace(OPTIONS, targets=words), replace(place, url=served.base_url), QUIET, QUIET
+        )
+
+
 async def test_an_interrupted_replay_continues(
     named: GatewayLocation, questions: Callable[[int], Path], served
 ) -> None:
