@@ -34,6 +34,7 @@ from gateway.console.settings import (
     view_of,
 )
 from gateway.console.store import ConsoleStore
+from gateway.console.widening import widened
 from gateway.core.did_you_mean import did_you_mean
 from gateway.core.exchange import new_id
 from gateway.core.keys import KEY_PREFIX, AnyRecord, KeyRecord, TeamRecord, record_kind
@@ -245,7 +246,7 @@ async def _change(
             _check_members(connection, kind, id)
         else:
             _check_new(admin, connection, before.record, record)
-            _check_rights(actor, before.record, record)
+            _check_rights(actor, before.record, record, action)
         row = replace(before, record=record, updated=now, version=version, deleted=now if action == "delete" else None)
         save_row(connection, row)
         add_audit(connection, _audit(actor, action, now, before, row))
@@ -270,11 +271,17 @@ def _require_for_patch(actor: Actor, patch: Settings, to: str) -> None:
     actor.require("operator" if set(patch) == {"disabled"} else "owner", to)
 
 
-def _check_rights(actor: Actor, old: AnyRecord | None, new: AnyRecord) -> None:
-    """`passthrough` reaches all that an upstream's credential reaches."""
-    before = old.allow if isinstance(old, KeyRecord) else ()
-    if isinstance(new, KeyRecord) and "passthrough" in new.allow and "passthrough" not in before:
+def _check_rights(actor: Actor, old: AnyRecord | None, new: AnyRecord, action: Action = "create") -> None:
+    """`passthrough` reaches all that an upstream's credential reaches, so only an owner makes a key that may use it,
+    reads a secret of one, or lets it do more."""
+    if not isinstance(new, KeyRecord) or "passthrough" not in new.allow:
+        return
+    if not isinstance(old, KeyRecord) or "passthrough" not in old.allow:
         actor.require("owner", "allow a key `passthrough`")
+    elif action == "rotate":
+        actor.require("owner", "rotate a key that may use `passthrough`")
+    elif wider := widened(old, new):
+        actor.require("owner", f"widen {', '.join(wider)} of a key that may use `passthrough`")
 
 
 def _check_new(admin: Admin, connection: Transaction, old: AnyRecord | None, new: AnyRecord) -> None:

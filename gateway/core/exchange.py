@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, fields
 from hashlib import sha256
 from operator import attrgetter, itemgetter
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 from uuid import UUID, uuid5
 
 import orjson
@@ -258,8 +258,8 @@ _FEEDBACK_SPACE = UUID("7b1c0d5e-6f0a-5d1c-9a53-0f5f3c8e7a11")
 def from_fields(entry: Mapping[bytes, bytes]) -> Record:
     """A stream entry back to its record.
 
-    Unknown head keys of a newer minor writer are ignored. Raises ValueError, with the reason, if the entry is not
-    a record, lacks a field, or has a version other than VERSION and VERSION - 1.
+    Members that a newer minor writer has added are ignored, at every level. Raises ValueError, with the reason, if the
+    entry is not a record, lacks a field, has a version other than VERSION and VERSION - 1, or no inclusion probability.
     """
     kind = entry.get(b"kind", b"")
     try:
@@ -274,8 +274,10 @@ def from_fields(entry: Mapping[bytes, bytes]) -> Record:
 
 def _exchange(head: dict[str, Any], entry: Mapping[bytes, bytes]) -> Exchange:
     head["request"], head["response"] = entry[b"req"], entry[b"res"]
-    head["target"] = Target(**head["target"])
-    head["usage"] = Usage(**head["usage"]) if head.get("usage") else None
+    if not 0.0 < head["pi"] <= 1.0:
+        raise ValueError(f"pi: {head['pi']!r}, expected a probability above 0 and at most 1")
+    head["target"] = _read(Target, head["target"])
+    head["usage"] = _read(Usage, head["usage"]) if head.get("usage") else None
     head["attempts"] = tuple([_attempt(a) for a in head.get("attempts", ())])
     head["asked"] = tuple(head.get("asked", ()))
     try:  # by position: keyword arguments for forty fields cost twice as much as all the rest
@@ -284,14 +286,26 @@ def _exchange(head: dict[str, Any], entry: Mapping[bytes, bytes]) -> Exchange:
         return Exchange(*_IN_ORDER(_DEFAULTS | head))
 
 
+Part = TypeVar("Part", Target, Usage, Count)
+
+
+def _read(part: type[Part], members: dict[str, Any]) -> Part:
+    """A part of a record, without the members that this version does not know."""
+    try:
+        return part(**members)
+    except TypeError:
+        known = part.__dataclass_fields__
+        return part(**{name: value for name, value in members.items() if name in known})
+
+
 def _attempt(a: dict[str, Any]) -> Attempt:
-    usage = Usage(**a["usage"]) if a.get("usage") else None
-    return Attempt(Target(**a["target"]), a["status"], a["failure"], a["seconds"], usage)
+    usage = _read(Usage, a["usage"]) if a.get("usage") else None
+    return Attempt(_read(Target, a["target"]), a["status"], a["failure"], a["seconds"], usage)
 
 
 def _tally(head: dict[str, Any], _: Mapping[bytes, bytes]) -> Tally:
     for name in ("seen", "unsampled", "sampled", "enqueued", "dropped"):
-        head[name] = tuple(Count(**c) for c in head.get(name, ()))
+        head[name] = tuple([_read(Count, c) for c in head.get(name, ())])
     head["usage"] = tuple(map(usage_count, head.get("usage", ())))
     return Tally(**{k: v for k, v in head.items() if k in _TALLY})
 

@@ -202,6 +202,27 @@ async def test_each_role_does_its_own(admin, ada):
             await refused
 
 
+async def test_only_an_owner_widens_a_key_with_passthrough(admin, ada):
+    """An operator who rotated such a key would hold a secret that reaches all that the upstream's credential does."""
+    strict = {"allow": ["passthrough"], "networks": ["10.0.0.0/8"], "models": ["chat"], "limits": {"usd_per_day": 1}}
+    made = await directory.create_key(admin, ada, {"name": "web", **strict})
+    id = made.row.record.id
+    with pytest.raises(NotPermitted, match="rotate a key that may use `passthrough`"):
+        await directory.rotate_key(admin, OTTO, id, {"overlap_s": 0})
+    for wider in ({"networks": None}, {"models": None}, {"limits": None}, {"limits": {"usd_per_day": 9}}):
+        with pytest.raises(NotPermitted, match=f"widen {next(iter(wider))} of a key that may use `passthrough`"):
+            await directory.change_key(admin, OTTO, id, wider)
+    kept = (await directory.get_record(admin, "key", id)).record
+    assert kept == made.row.record
+    off = await directory.change_key(admin, OTTO, id, {"disabled": True, "limits": {"usd_per_day": 0.5}})
+    assert off.row.record.disabled
+    with pytest.raises(NotPermitted, match="widen disabled"):
+        await directory.change_key(admin, OTTO, id, {"disabled": False})
+    assert (await directory.rotate_key(admin, ada, id, {})).secret
+    plain = await directory.create_key(admin, OTTO, {"name": "plain"})
+    assert (await directory.rotate_key(admin, OTTO, plain.row.record.id, {})).secret
+
+
 async def test_changes_at_the_same_time_are_all_made(admin: Admin, ada: Actor, corridor: Any):
     made = await asyncio.gather(*(directory.create_key(admin, ada, {"name": f"k{n}"}) for n in range(8)))
     twice = await asyncio.gather(

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Iterator
 from dataclasses import fields, replace
+from typing import Any
 
 import orjson
 import pytest
@@ -37,7 +39,7 @@ exchanges = st.builds(
     id=words, received=numbers, caller=words, api=words, alias=words, target=targets, stream=st.booleans(),
     request=st.binary(max_size=50), response=st.binary(max_size=50), status=st.integers(100, 599),
     outcome=st.sampled_from(["ok", "client_gone", "upstream_error", "timeout", "cut"]), total_s=numbers, unit=words,
-    u=numbers, pi=numbers, stratum=words, incarnation=words, seq=tokens, pair=maybe,
+    u=numbers, pi=st.floats(0, 1, exclude_min=True), stratum=words, incarnation=words, seq=tokens, pair=maybe,
     role=st.sampled_from(["served", "shadow", "control"]), experiment=maybe, plan=maybe, arm=maybe,
     form=st.sampled_from(["raw", "assembled"]), truncated=st.booleans(), spliced=st.booleans(),
     usage=st.none() | usages, upstream_id=maybe, client_id=maybe, attempts=st.lists(attempts, max_size=3).map(tuple),
@@ -80,6 +82,57 @@ def test_a_tally_of_an_older_or_newer_gateway_is_read():
     head = orjson.loads(entry[b"head"])
     del head["usage"]
     assert from_fields({**entry, b"head": orjson.dumps({**head, "shiny": "new"})}) == Tally("g", 1.0, 2)
+
+
+def levels(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    """Where the objects of a head are."""
+    if isinstance(value, dict):
+        yield path
+        for name, each in value.items():
+            yield from levels(each, (*path, name))
+    elif isinstance(value, list):
+        for i, each in enumerate(value):
+            yield from levels(each, (*path, i))
+
+
+def a_full_exchange() -> Exchange:
+    target, usage = Target("u", "m", "v"), Usage(1, 2, 0, 1)
+    attempts = (Attempt(target, 500, "x", 0.1, usage),)
+    return Exchange(
+        "id", 1.0, "web", "chat", "chat", target, False, b"{}", b"{}", 200, "ok", 0.5, "id", 0.1, 1.0, "s", "i", 1,
+        usage=usage, attempts=attempts,
+    )  # fmt: skip
+
+
+def a_full_tally() -> Tally:
+    counts = {name: (Count("s", "a", "t", "", 1),) for name in ("seen", "unsampled", "sampled", "enqueued", "dropped")}
+    return Tally("i", 1.0, 1, **counts, usage=(UsageCount(UsageCell(*["x"] * 12), UsageSums(1)),))
+
+
+def test_a_member_added_at_any_level_is_ignored():
+    """A newer gateway may add members; consumers of today must not make dead letters of its records."""
+    feedback = Feedback("e", "f", "web", 1.0, "thumb", 1.0)
+    for record in (a_full_exchange(), a_full_tally(), feedback):
+        written = record.to_fields()
+        read = from_fields(written)
+        places = list(levels(orjson.loads(written[b"head"])))
+        assert len(places) == {"exchange": 6, "tally": 7, "feedback": 1}[written[b"kind"].decode()]
+        for path in places:
+            head = orjson.loads(written[b"head"])
+            at = head
+            for step in path:
+                at = at[step]
+            at["of_tomorrow"] = {"new": [1]}
+            assert from_fields({**written, b"head": orjson.dumps(head)}) == read, path
+
+
+@pytest.mark.parametrize("pi", [0, 0.0, -0.1, 1.5, None, "1"])
+def test_a_record_without_a_probability_is_no_record(pi):
+    """Every weight is 1 / pi: such a record would break each sum that it is in."""
+    written = a_full_exchange().to_fields()
+    head = orjson.loads(written[b"head"]) | {"pi": pi}
+    with pytest.raises(ValueError, match=r"pi|not supported"):
+        from_fields({**written, b"head": orjson.dumps(head)})
 
 
 def test_a_missing_field_gets_its_default():

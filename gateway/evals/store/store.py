@@ -127,6 +127,8 @@ class Store:
             return await asyncio.to_thread(looking)
         except DBAPIError as error:
             raise StoreDown(f"store: {type(error.orig).__name__}: {error.orig}") from error
+        except engine.StoreUnavailable as error:  # a new connection failed; this store was opened before
+            raise StoreDown(f"store: {error}") from error
 
     def _look_again(self, work: Callable[[Reading], T]) -> T:
         with self._opening:

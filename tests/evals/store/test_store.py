@@ -106,6 +106,18 @@ async def test_a_database_that_another_holds_is_down_and_later_up(url, exchange,
         assert await opened.write(batch(store.scorers, store.judged(exchange()))) == WriteResult(1, 0)
 
 
+async def test_a_store_that_cannot_be_connected_to_for_reading_is_down_and_later_up(url):
+    """Reads connect anew: a consumer whose read finds no database must pause, and not end."""
+    for keep_reader in (False, True):
+        async with Store(url, keep_reader=keep_reader) as opened:
+            file = Path(url.removeprefix("sqlite:///"))
+            file.rename(file.with_suffix(".away"))
+            with pytest.raises(StoreDown, match="no store at"):
+                await opened.look(lambda c: c.execute(text("SELECT 1")).scalar_one())
+            file.with_suffix(".away").rename(file)
+            assert await opened.look(lambda c: c.execute(text("SELECT 1")).scalar_one()) == 1
+
+
 async def test_a_race_is_run_again_and_not_for_ever(url):
     async with Store(url) as opened:
         tries = []

@@ -115,12 +115,13 @@ class HostileRamp:
                 here.setdefault(HOSTILE, Counts()).add(candidate, np.full(units, float(spoilt)), units)
 
     def evidence(self, record: RampRecord, now: float) -> RampEvidence:
-        values = [self.values(step) for step in self.steps]
+        values = [self.values(record.step)] if record.state == "ramp" else []  # earlier steps were seen before
+        soaked = now - record.since >= DESIGN.soak_s  # before that, it makes no difference who is blind
         here = self.steps.get(record.step, {})
         return RampEvidence(
             at=now, verdict="ship", decided=True, served=caller_alarms(values, self.terms), newest=now,
             units=round(sum(c.arms[True].n for c in here.values())),
-            blind=record.state == "ramp" and blind_to_callers(values, self.terms, record.step),
+            blind=record.state == "ramp" and soaked and blind_to_callers(values, self.terms, record.step),
         )  # fmt: skip
 
     def values(self, step: int) -> StepValues:
