@@ -158,35 +158,59 @@ Prove = Callable[[Sequence[StepValues], Plan], tuple[ServedFinding, ...]]
 
 
 def proved_without_any(values: Sequence[StepValues], plan: Plan, prove: Prove) -> tuple[ServedFinding, ...]:
-    """What `prove` finds, where a proof holds also without the caller who speaks most for the candidate.
+    """What `prove` finds, where that is also found without the caller who speaks most for it.
 
-    It keeps its error: a proof more is needed, never less.
+    It keeps its error: more has to be shown, never less.
     """
     found = []
     for each in prove(values, plan):
         mine = [v for v in values if v.metric == each.metric and v.callers]
-        friend = friend_of(mine)
-        if each.found in ("equivalent", "non_inferior") and friend is not None:
-            less = [left for v in values if (left := _without(v, friend)) is not None]
+        speaker = foe_of(mine) if each.raised else friend_of(mine)
+        if each.found != "unclear" and speaker is not None:
+            less = [left for v in values if (left := _without(v, speaker)) is not None]
             again = {f.metric: f for f in prove(less, plan)}.get(each.metric)
-            if again is None or again.found not in ("equivalent", "non_inferior"):
-                each = replace(each, found="unclear", rests_on=friend)
+            each = without_speaker(each, again, speaker)
         found.append(each)
     return tuple(found)
 
 
+def without_speaker(found: ServedFinding, again: ServedFinding | None, speaker: str) -> ServedFinding:
+    """The finding, unless it is another one without this caller. again: the finding without; None: there is none."""
+    if again is not None and again.found != "unclear" and again.raised == found.raised:
+        return found
+    return replace(found, found="unclear", rests_on=speaker)
+
+
 def friend_of(values: Sequence[StepValues]) -> str | None:
     """The caller without whom the candidate looks worst, over all steps; None: nobody may be left out."""
+    known = _differences_without(values)
+    return min(known, key=lambda caller: known[caller]) if known else None
+
+
+def foe_of(values: Sequence[StepValues]) -> str | None:
+    """The caller without whom the candidate looks best, over all steps; None: nobody may be left out."""
+    known = _differences_without(values)
+    return max(known, key=lambda caller: known[caller]) if known else None
+
+
+def _differences_without(values: Sequence[StepValues]) -> dict[str, float]:
+    """caller → the mean difference of the steps without its units, by the candidate's units."""
     calls: dict[str, int] = {}
     for v in values:
         for each in v.callers:
             calls[each.caller] = calls.get(each.caller, 0) + each.calls
-    worst: dict[str, float] = {}
+    own = [{each.caller: each for each in v.callers} for v in values]
+    found: dict[str, float] = {}
     for caller in may_be_left_out(calls):
-        left = [less for v in values if (less := _without(v, caller)) is not None]
-        units = sum(v.b.n for v in left)
-        worst[caller] = sum(v.b.n * _difference(v) for v in left) / units if units else 0.0
-    return min(worst, key=lambda caller: worst[caller]) if worst else None
+        units = weighted = 0.0
+        for v, by_caller in zip(values, own, strict=True):
+            mine = by_caller.get(caller)
+            a, b = (v.a, v.b) if mine is None else (_less(v.a, mine.a, 1.0), _less(v.b, mine.b, 1.0))
+            if min(a.n, b.n) >= 1.0:
+                units += b.n
+                weighted += b.n * v.sign * (b.mean - a.mean)
+        found[caller] = weighted / units if units else 0.0
+    return found
 
 
 def _without(v: StepValues, caller: str) -> StepValues | None:

@@ -84,6 +84,8 @@ class ServedBlocks:
     inflation: float = 1.0  # as in ProofTerms
     friend: str = ""  # the caller who speaks most for the candidate; "": nobody may be left out
     without: ServedBlocks | None = None  # the same without that caller
+    foe: str = ""  # the caller who speaks most against the candidate; "": nobody may be left out
+    without_foe: ServedBlocks | None = None  # the same without that caller
 
 
 @dataclass(frozen=True, slots=True)
@@ -276,6 +278,9 @@ def _served_proof(of: ServedBlocks, plan: Plan) -> ServedFinding:
     made = ServedFinding(of.metric, None, found.difference, margin, found.found, found.units, needed=found.needed)
     if found.found == "non_inferior" and again is not None and again.found != "non_inferior":
         return replace(made, found="unclear", rests_on=of.friend)
+    if found.found == "inferior" and of.without_foe is not None:
+        less = _proved(of.without_foe, margin, plan)
+        return made if less.found == "inferior" else replace(made, found="unclear", rests_on=of.foe)
     return made
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -11,9 +12,10 @@ import numpy as np
 from gateway.core.plan import CONTROL, FEEDBACK, Plan
 from gateway.core.ramp import RampEvent
 from gateway.core.request_refusals import REFUSALS_APART_RULES
+from gateway.evals.experiments.callers import may_be_left_out
 from gateway.evals.experiments.feedback_outcomes import feedback_values, terms_of
 from gateway.evals.experiments.latency_difference import P95, p95_of
-from gateway.evals.experiments.ramp.callers import friend_of
+from gateway.evals.experiments.ramp.callers import foe_of, friend_of, without_speaker
 from gateway.evals.experiments.ramp.evidence import (
     AlarmTerms,
     CallerSums,
@@ -263,12 +265,25 @@ def _p95(
 
 def _slower(period: StepPeriod, here: Sequence[ServedAnswer], margin: float, alpha: float) -> Iterator[ServedFinding]:
     whole = [row for row in here if not has_failed(row)]
+    found = _slower_of(period, whole, margin, alpha)
+    if found is not None and found.raised:
+        for caller in may_be_left_out(Counter(row.caller for row in whole)):
+            again = _slower_of(period, [row for row in whole if row.caller != caller], margin, alpha)
+            found = without_speaker(found, again, caller)
+            if not found.raised:
+                break
+    if found is not None:
+        yield found
+
+
+def _slower_of(period: StepPeriod, whole: Sequence[ServedAnswer], margin: float, alpha: float) -> ServedFinding | None:
     arms = [[row for row in whole if (row.arm == CONTROL) == control] for control in (True, False)]
-    if all(arms):
-        a, b = (ArmSeconds(np.array([r.total_s for r in rows]), [r.unit for r in rows]) for rows in arms)
-        found = slow_share(a, b, min(2 * alpha, 0.5))
-        raised = margin_finding(found.difference, margin)
-        yield ServedFinding(P95, period.step, found.difference, margin, raised, found.units)
+    if not all(arms):
+        return None
+    a, b = (ArmSeconds(np.array([r.total_s for r in rows]), [r.unit for r in rows]) for rows in arms)
+    found = slow_share(a, b, min(2 * alpha, 0.5))
+    raised = margin_finding(found.difference, margin)
+    return ServedFinding(P95, period.step, found.difference, margin, raised, found.units)
 
 
 def served_blocks(
@@ -292,8 +307,8 @@ def served_blocks(
         places = [_Place(period.step, period.start, block, done) for block, done in known]
         for of in _outcomes(connection, plan, here):
             found.setdefault(of.metric, _BlockRows(of.metric, of.sign, of.bounded)).add(places, here, of.values)
-    friends = {name: friend_of([v for v in values if v.metric == name and v.callers]) for name in found}
-    return tuple(each.with_friend(friends[name]) for name, each in found.items())
+    by_caller = {name: [v for v in values if v.metric == name and v.callers] for name in found}
+    return tuple(each.of(friend_of(by_caller[name]), foe_of(by_caller[name])) for name, each in found.items())
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -320,10 +335,12 @@ class _BlockRows:
                 arms = self._values.setdefault(place, ({}, {}))
                 arms[row.arm != CONTROL].setdefault((row.caller, row.unit), []).append(value)
 
-    def with_friend(self, friend: str | None) -> ServedBlocks:
-        """friend: the caller who speaks most for the candidate; None: nobody may be left out."""
+    def of(self, friend: str | None, foe: str | None) -> ServedBlocks:
+        """friend, foe: the callers who speak most for and against the candidate; None: nobody may be left out."""
         everybody = self._blocks(None)
-        return everybody if friend is None else replace(everybody, friend=friend, without=self._blocks(friend))
+        if friend is not None:
+            everybody = replace(everybody, friend=friend, without=self._blocks(friend))
+        return everybody if foe is None else replace(everybody, foe=foe, without_foe=self._blocks(foe))
 
     def _blocks(self, left_out: str | None) -> ServedBlocks:
         made: list[ServedBlock] = []

@@ -22,12 +22,15 @@ from gateway.evals.experiments.ramp.evidence import (
     AlarmTerms,
     CallerSums,
     RampEvidence,
+    ServedBlocks,
     ServedFinding,
     ServedSums,
     StepValues,
     of_callers,
+    served_proofs_of,
     step_finding,
 )
+from gateway.evals.experiments.ramp.served_proof import ServedBlock
 from gateway.evals.experiments.report import Estimate
 
 DESIGN = RampDesign((0.1, 1.0), 0.0, 1)
@@ -143,3 +146,31 @@ def test_what_rests_on_one_caller_holds_the_ramp() -> None:
     decision = decide_ramp(record, DESIGN, evidence, 10.0, RampPace("auto"))
     assert decision.action == "hold"
     assert "error_rate is worse in the calls of mallory alone" in decision.reason
+
+
+def test_a_proof_that_a_candidate_is_worse_holds_without_its_best_witness() -> None:
+    def prove(values: Sequence[StepValues], _: Plan) -> tuple[ServedFinding, ...]:
+        (v,) = values
+        found = "inferior" if v.b.mean > v.a.mean + 0.02 else "non_inferior"
+        return (ServedFinding(ERRORS, None, Estimate(0.0), 0.02, found, (1, 1)),)  # type: ignore[arg-type]
+
+    (alone,) = proved_without_any([of(TEAMS | {"mallory": (GOOD, (500, 500))})], PLAN, prove)
+    assert (alone.found, alone.rests_on) == ("unclear", "mallory")
+    (shown,) = proved_without_any([of(ALL_FAIL)], PLAN, prove)
+    assert (shown.found, shown.rests_on) == ("inferior", "")
+
+
+def test_served_proofs_do_not_rest_on_one_caller() -> None:
+    """By blocks of time: errors of one caller with the candidate hold the ramp, those of all callers roll it back."""
+
+    def blocks(a: float, b: float) -> tuple[ServedBlock, ...]:
+        return tuple(
+            ServedBlock(0, ServedSums(500, 500 * a, 500 * a), ServedSums(500, 500 * b, 500 * b)) for _ in "12345678"
+        )
+
+    fair = ServedBlocks(ERRORS, -1.0, True, blocks(0.01, 0.01))
+    worse = ServedBlocks(ERRORS, -1.0, True, blocks(0.01, 0.3))
+    (alone,) = served_proofs_of([replace(worse, foe="mallory", without_foe=fair)], PLAN)
+    assert (alone.found, alone.rests_on) == ("unclear", "mallory")
+    (shown,) = served_proofs_of([replace(worse, foe="mallory", without_foe=worse)], PLAN)
+    assert shown.raised

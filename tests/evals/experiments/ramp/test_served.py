@@ -187,3 +187,19 @@ def test_rules_1_count_refusals_as_failures(served, read) -> None:
     errors = of(found, "error_rate", 0)
     assert (errors.b.total, errors.callers) == (1.0, ())
     assert not [v for v in found.values if v.metric == "request_refused"]
+
+
+@pytest.mark.parametrize("alone", [True, False], ids=["one caller", "all callers"])
+def test_one_caller_with_slow_calls_raises_no_alarm_on_the_p95(ramped: Plan, exchange, keep, alone: bool) -> None:
+    plan = replace(ramped, rules=2, guardrails=(Guardrail("latency_p95", 0.1),))
+    same = {"experiment": plan.name, "plan": plan.hash, "stratum": f"split:{plan.name}"}
+    records = []
+    for n in range(1600):
+        arm, caller = ("control", "candidate")[n % 2], f"team{n // 2 % 4}"
+        slow = arm == "candidate" and (not alone or caller == "team0")
+        found = {"target": plan.target(arm), "received": 1200.0 + n / 10, "cluster": f"u{n}", "caller": caller}
+        records.append(exchange("1", arm=arm, total_s=9.0 if slow else 1.0 + n % 7 / 10, **same, **found))
+    with reading(keep(records)) as connection:
+        stored, period = StoredPlan(plan, plan.hash, "running", 0.0), StepPeriod(0, 1000.0, math.inf)
+        (p95,) = served_values(connection, stored, [period], AlarmTerms.of(plan), 5000.0).findings
+    assert (p95.raised, p95.rests_on) == (not alone, "team0" if alone else "")
