@@ -117,7 +117,7 @@ LADDERS = {
     ),
     "console": (
         ("errors", "client"),
-        ("access", "settings", "store"),
+        ("access", "settings", "store", "widening"),
         ("publisher",),
         ("directory",),
         ("experiments", "ramps", "limits_used", "live_config", "dead_letters"),
