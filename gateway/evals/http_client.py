@@ -10,6 +10,7 @@ import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from http.cookiejar import CookieJar, DefaultCookiePolicy
 from types import MappingProxyType
 from typing import Any, Self
 from urllib.parse import urlsplit
@@ -166,10 +167,14 @@ class HttpConnections:
             yield http
 
     def _opened(self) -> httpx2.AsyncClient:
-        """A client without proxies and redirects: what is sent to the gateway goes nowhere else."""
+        """A client without proxies, redirects and cookies: what is sent to the gateway goes nowhere else, and no server
+        marks one call so that it is known in the next."""
         limits = httpx2.Limits(max_connections=CONNECTIONS, max_keepalive_connections=CONNECTIONS, keepalive_expiry=3.5)
         timeout = httpx2.Timeout(None, connect=self._connect_s)
-        return httpx2.AsyncClient(limits=limits, timeout=timeout, trust_env=False, follow_redirects=False)
+        nobody = CookieJar(DefaultCookiePolicy(allowed_domains=[]))
+        return httpx2.AsyncClient(
+            limits=limits, timeout=timeout, trust_env=False, follow_redirects=False, cookies=nobody
+        )
 
 
 class GatewayClient:

@@ -10,11 +10,12 @@ misbehave on the wire.
         assert upstream.received[0].json["model"] == "fake-model"
 """
 
-from gateway.fake.answers import CUT, HOLD, Delay, FakeAnswer, PromptScores
+from gateway.fake.answers import CUT, HOLD, Delay, FakeAnswer, FakeToolCall, PromptScores
 from gateway.fake.faults import Fault, parse_fault
 from gateway.fake.upstream import FakeUpstream, serve
 from gateway.fake.wire import Received
 
 __all__ = [
-    "CUT", "HOLD", "Delay", "FakeAnswer", "FakeUpstream", "Fault", "PromptScores", "Received", "parse_fault", "serve",
+    "CUT", "HOLD", "Delay", "FakeAnswer", "FakeToolCall", "FakeUpstream", "Fault", "PromptScores", "Received",
+    "parse_fault", "serve",
 ]  # fmt: skip

@@ -69,7 +69,7 @@ class FakeUpstream:
         self._default = Script(split(text), custom=False)
         self._script = self._default
         self._fixed: FakeAnswer | None = None
-        self._choose: Callable[[Received], FakeAnswer | str] | None = None
+        self._choose: Callable[[Received], FakeAnswer | FakeToolCall | str] | None = None
         # Plain answers by request, with the serial in their id: a benchmark sends the same request a million times.
         self._encoded: dict[tuple[str, bytes, str, bool], tuple[FakeAnswer, int]] = {}
         self._faults: deque[Fault] = deque()
@@ -181,8 +181,9 @@ class FakeUpstream:
             events=events, stream=True, status=status, headers=_pairs(headers), content_type=content_type
         )
 
-    def replies(self, choose: Callable[[Received], FakeAnswer | str]) -> None:
-        """Answers each following request except probes with what `choose` returns: a text (see `says`) or an answer."""
+    def replies(self, choose: Callable[[Received], FakeAnswer | FakeToolCall | str]) -> None:
+        """Answers each following request except probes with what `choose` returns: a text (see `says`), the call of a
+        tool, or an answer."""
         self._fixed, self._choose = None, choose
 
     def then(self, *faults: Fault) -> None:
@@ -265,7 +266,8 @@ class FakeUpstream:
             chosen = self._choose(received)
             if isinstance(chosen, FakeAnswer):
                 return replace(chosen, dialect=dialect_of(path))
-            return correct_answer(replace(self._ask(received, path, orca), script=Script((chosen,))))
+            script = Script((), tool=chosen) if isinstance(chosen, FakeToolCall) else Script((chosen,))
+            return correct_answer(replace(self._ask(received, path, orca), script=script))
         key = (path, received.body, self.model, self.vllm)
         known = self._encoded.get(key) if orca is None else None
         if known is not None:

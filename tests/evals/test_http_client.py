@@ -115,6 +115,14 @@ async def test_what_is_no_json_object_says_how_it_begins(upstream, body, message
     assert body.decode() in str(caught.value)
 
 
+async def test_no_cookie_is_kept(upstream):
+    upstream.answers(200, b"{}", {"set-cookie": "a=b; Path=/"})
+    async with GatewayClient(upstream.base_url) as client:
+        for _ in range(2):
+            await client.ask("/chat/completions", CHAT, deadline_s=30)
+    assert [received.header("cookie") for received in upstream.calls] == [None, None]
+
+
 async def test_a_reply_can_be_read_while_it_arrives(upstream):
     upstream.says("first", HOLD, " last")
     async with GatewayClient(upstream.base_url, "sk-1") as client:

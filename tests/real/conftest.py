@@ -40,7 +40,8 @@ environment under `.real/`, and starts them one after the other. The tests send 
 gateway. They check a plain answer, a stream, usage, a client that disconnects, the load that the engine reports, the
 requests that it rejects, and what happens when it is killed in the middle of an answer. Every engine serves
 SmolLM2-135M-Instruct, which comes from a package. `gateway up` itself starts vLLM and llama.cpp
-(`upstreams.NAME.run`). Third-party clients (the blocks of [clients.md](clients.md)) run against the fake upstream.
+(`upstreams.NAME.run`). Third-party clients (the blocks of [clients.md](clients.md)) and coding agents run against the
+fake upstream.
 
 If a program could not be installed, it is listed here with the reason. Each complete run writes this page.
 """
@@ -100,7 +101,7 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     result = f"{session.testscollected} checks, {session.testsfailed} failed, {took / 60:.0f} minutes"
     report = f"Last run, {time.strftime('%Y-%m-%d')}; {where}; {result}.\n\n{journal.markdown()}"
     REPORT.write_text(report)
-    if not session.config.option.keyword and len(journal.notes) == len(_stage.ENGINES) + 3:
+    if not session.config.option.keyword and len(journal.notes) == len(_stage.ENGINES) + 4:
         PAGE.write_text(f"{INTRO}\n{report}")
 
 

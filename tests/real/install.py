@@ -52,6 +52,10 @@ ENVIRONMENTS = {
     "clients": Environment(
         ("langchain-openai", "llama-index-llms-openai-like"), npm=("openai", "ai", "@ai-sdk/openai-compatible")
     ),
+    # Their npm packages hold the native programs, which are started without the scripts that would link them.
+    "agents": Environment(
+        ("aider-chat>=0.86,<0.87",), npm=("@anthropic-ai/claude-code@2", "@openai/codex@0", "opencode-ai@1")
+    ),
     "open-webui": Environment(("open-webui>=0.12,<0.13", "playwright"), torch=("torch",)),
 }
 

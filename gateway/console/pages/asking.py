@@ -1,12 +1,14 @@
 """Asks one request of several targets through the gateway, for the playground and for replays of a call.
 
-A run and its answers stay in the memory of this process, the newest fifty; nothing of it is recorded or sampled. The
-answers arrive in tasks of their own, so that pages can show them while they arrive, and again afterwards.
+A run and its answers stay in the memory of this process, the newest ten of each person and the newest fifty of all;
+nothing of it is recorded or sampled. The answers arrive in tasks of their own, so that pages can show them while they
+arrive, and again afterwards.
 """
 
 from __future__ import annotations
 
 import asyncio
+import logging
 import secrets
 import time
 from collections import OrderedDict
@@ -32,9 +34,11 @@ from gateway.evals.scoring.asker import ExternalServices
 from gateway.evals.scoring.registry import DEFAULTS, RegisteredScorer, build_all
 from gateway.evals.scoring.threads import ScoringThreads
 
-MOST_RUNS, MOST_TARGETS = 50, 6
+log = logging.getLogger(__name__)
+
+MOST_RUNS, MOST_OF_ONE, MOST_TARGETS = 50, 10, 6
 DEADLINE_S = 120.0
-_MOST_BYTES = 4 << 20
+MOST_BYTES = 1 << 20  # of one answer
 PATHS: Mapping[str, str] = {
     "chat": "/chat/completions", "completions": "/completions", "responses": "/responses", "messages": "/messages",
 }  # fmt: skip
@@ -155,11 +159,16 @@ class AskRun:
 
 
 def start_run(services: PageServices, run: AskRun) -> None:
-    """Keeps the run, and starts to ask."""
+    """Keeps the run, and starts to ask. The person's own oldest runs make room first."""
     runs: OrderedDict[str, AskRun] = services.kept.setdefault("runs", OrderedDict())
     runs[run.id] = run
+    own = [each.id for each in runs.values() if each.owner == run.owner]
+    for id in own[:-MOST_OF_ONE]:
+        del runs[id]
     while len(runs) > MOST_RUNS:
         runs.popitem(last=False)
+    titles = ", ".join(answer.target.title for answer in run.answers)
+    log.info("admin: %s asks %s, for a page of the console", ascii(run.owner)[1:-1], titles)
     for answer in run.answers:
         services.tasks.start(_ask(services, run, answer), f"ask {answer.target.title}")
 
@@ -209,7 +218,7 @@ async def _receive(evals: EvalsConfig, run: AskRun, answer: AskAnswer) -> None:
     client = GatewayClient(evals.base_url, evals.api_key)
     began = time.monotonic()
     async with client.streaming(
-        PATHS[run.api], body, deadline_s=DEADLINE_S, headers=answer.target.headers, most_bytes=_MOST_BYTES
+        PATHS[run.api], body, deadline_s=DEADLINE_S, headers=answer.target.headers, most_bytes=MOST_BYTES
     ) as reply:
         whole = await _read(reply, run.api, answer, began)
         answer.seconds = time.monotonic() - began

@@ -56,6 +56,9 @@ SPANS = (
 )
 OUTCOMES = ("ok", "client_gone", "client_deadline", "upstream_error", "timeout", "cut")
 _CONTENT = frozenset({"text", "reasoning", "refusal", "tool_calls", "request", "explanation", "label", "error"})
+_MADE_ELSEWHERE = frozenset({"upstream_id", "client_id", "finish_reason", "unit"})
+"""Texts of upstreams and clients, which may say anything: to search in them needs the right to read them; a whole value
+may be compared."""
 _FIELDS = ("alias", "model", "caller", "outcome", "role")
 
 
@@ -133,7 +136,8 @@ def call_filter(search: CallSearch, now: float, content: bool) -> CallFilter:
 
 def refuse_content(node: Node) -> None:
     """Raises NotPermitted for a condition on what prompts and answers say."""
-    named = sorted({term.field for term in terms(node)} & _CONTENT)
+    searched = {term.field for term in terms(node) if term.sign in ("~", "!~", "<", ">", "<=", ">=")}
+    named = sorted({term.field for term in terms(node)} & _CONTENT) or sorted(searched & _MADE_ELSEWHERE)
     if named:
         raise NotPermitted(f"{named[0]}: only who may read prompts and answers may search in them")
 

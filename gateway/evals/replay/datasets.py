@@ -19,7 +19,7 @@ import orjson
 
 from gateway.core.errors import CannotRun
 from gateway.core.sanitize import plain
-from gateway.evals.replay.row_forms import QUESTIONS, ColumnMap, native
+from gateway.evals.replay.row_forms import QUESTIONS, READ_COLUMNS, REQUEST_PARAMETERS, ColumnMap, native
 
 _FIELD_CHARACTERS = 1 << 27
 _BATCH_ROWS = 1024
@@ -167,7 +167,9 @@ def _of_line(place: str, line: bytes) -> DatasetRow:
     return DatasetRow(place, value)
 
 
-def _parquet(path: Path, _: ColumnMap) -> Iterator[DatasetRow]:
+def _parquet(path: Path, columns: ColumnMap) -> Iterator[DatasetRow]:
+    """Only the columns that a row can need are decoded: a small file may hold gigabytes in another one, which stands in
+    its rows as an empty text, so that it is still named among what is ignored."""
     try:
         parquet: Any = import_module("pyarrow.parquet")
     except ModuleNotFoundError as error:
@@ -175,11 +177,14 @@ def _parquet(path: Path, _: ColumnMap) -> Iterator[DatasetRow]:
     arrow: Any = import_module("pyarrow")
     try:
         with parquet.ParquetFile(path) as file:
-            number = 0
-            for batch in file.iter_batches(_BATCH_ROWS):
-                for values in batch.to_pylist():
+            number, names = 0, file.schema_arrow.names
+            wanted = columns.tops | READ_COLUMNS
+            read = [name for name in names if name in wanted]
+            unread = dict.fromkeys((name for name in names if name not in wanted), "")
+            for batch in file.iter_batches(_BATCH_ROWS, columns=read):
+                for values in batch.to_pylist() if read else [{}] * batch.num_rows:
                     number += 1
-                    yield DatasetRow(f"row {number}", values)
+                    yield DatasetRow(f"row {number}", {**unread, **values})
     except (arrow.ArrowInvalid, arrow.ArrowNotImplementedError) as error:
         raise CannotRun(f"{path}: not Parquet: {error}") from error
 
@@ -197,12 +202,6 @@ _QUESTION_MEMBERS: Mapping[Api, tuple[str, ...]] = MappingProxyType(
     {"chat": ("messages",), "completions": ("prompt",), "responses": ("input", "prompt"), "messages": ("messages",)}
 )
 REFERENCES = ("reference", "ground_truth")
-# The members of a row with `messages` that belong to the request; other members are notes.
-_PARAMETERS = frozenset({
-    "temperature", "top_p", "max_tokens", "max_completion_tokens", "stop", "seed", "n", "presence_penalty",
-    "frequency_penalty", "logit_bias", "logprobs", "top_logprobs", "response_format", "tools", "tool_choice",
-    "parallel_tool_calls", "functions", "function_call", "reasoning_effort", "verbosity",
-})  # fmt: skip
 # Members about one call or one deployment; they are not part of the question.
 _CALL_MEMBERS = frozenset({
     "model", "stream", "stream_options", "store", "metadata", "user", "safety_identifier", "prompt_cache_key",
@@ -293,8 +292,8 @@ def _messages(row: Mapping[str, Any]) -> Parts:
     if messages[-1]["role"] == "assistant" and len(messages) > 1 and not any(name in row for name in REFERENCES):
         last = messages.pop().get("content")
         reference = last if isinstance(last, str) else None
-    request = {"messages": messages, **{k: v for k, v in row.items() if k in _PARAMETERS and v is not None}}
-    return "chat", request, reference, _PARAMETERS | {"messages"}
+    request = {"messages": messages, **{k: v for k, v in row.items() if k in REQUEST_PARAMETERS and v is not None}}
+    return "chat", request, reference, REQUEST_PARAMETERS | {"messages"}
 
 
 def _body(row: Mapping[str, Any]) -> Parts:

@@ -84,6 +84,7 @@ def _loaded(library: Any, name: str, split: str | None) -> Any:
             raise FileNotFoundError(f"no directory {path}")
         return library.load_dataset(str(path))
     parts = name.split("/")
+    _check_elsewhere("/".join(parts[:2]))
     if len(parts) == 3:
         return library.load_dataset("/".join(parts[:2]), parts[2], split=split)
     try:
@@ -91,7 +92,14 @@ def _loaded(library: Any, name: str, split: str | None) -> Any:
     except library.exceptions.DatasetNotFoundError:
         if len(parts) != 2:
             raise
+        _check_elsewhere(parts[0])
         return library.load_dataset(parts[0], parts[1], split=split)
+
+
+def _check_elsewhere(name: str) -> None:
+    """Raises FileExistsError for a name that the library would read from this machine in place of the hub."""
+    if Path(name).exists():
+        raise FileExistsError(f"{name} is also a path on this machine; write {SCHEME}./{name} to read that one")
 
 
 def _chosen(of: HuggingFaceDataset, loaded: Any, split: str | None) -> Any:

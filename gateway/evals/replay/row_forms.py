@@ -21,6 +21,19 @@ _OWN = ("request", "messages", "examples", "reference", "ground_truth", "cluster
 _EXPORTED = frozenset({"alias", "pi", "messages", "response", "stratum"})  # columns that only an export has together
 _GUARDED = tuple("=+-@\t\n\uff1d\uff0b\uff0d\uff20")
 _ANSWERS = ("reference", "ground_truth", "answer", "ideal", "output")
+REQUEST_PARAMETERS = frozenset({
+    "temperature", "top_p", "max_tokens", "max_completion_tokens", "stop", "seed", "n", "presence_penalty",
+    "frequency_penalty", "logit_bias", "logprobs", "top_logprobs", "response_format", "tools", "tool_choice",
+    "parallel_tool_calls", "functions", "function_call", "reasoning_effort", "verbosity",
+})  # fmt: skip
+"""The members of a row with `messages` that belong to the request; other members are notes."""
+
+
+READ_COLUMNS = frozenset({
+    *QUESTIONS, *_OWN, *_EXPORTED, *_ANSWERS, *REQUEST_PARAMETERS, "api", "id", "exchange_id", "role", "correction",
+    "parameters", "system", "chosen",
+})  # fmt: skip
+"""Every column that some form reads a value of."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +45,11 @@ class ColumnMap:
     def __bool__(self) -> bool:
         return bool(self.columns)
 
+    @property
+    def tops(self) -> frozenset[str]:
+        """The columns of a table that it reads, whole or a value within."""
+        return frozenset(part for each in self.columns.values() for column in each for part in _tops(column))
+
     def missing(self, names: Iterable[str]) -> str | None:
         """Why a table with these columns cannot be read; None: it can."""
         known = list(names)
@@ -40,6 +58,10 @@ class ColumnMap:
                 if column.partition(".")[0] not in known and column not in known:
                     return f"no column {column} for {role}; found {', '.join(known[:12])}"
         return None
+
+
+def _tops(column: str) -> tuple[str, str]:
+    return column, column.partition(".")[0]
 
 
 def column_map(words: Iterable[str]) -> ColumnMap:

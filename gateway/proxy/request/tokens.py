@@ -219,12 +219,17 @@ def _record(name: str, issuer: JwtIssuer, claims: Mapping[str, Any]) -> KeyRecor
 
 
 def _matches(caller: TokenCaller, claims: Mapping[str, Any]) -> bool:
-    return all(_holds(_claim(claims, name), expected) for name, expected in caller.claims.items())
+    return all(_holds(name, _claim(claims, name), expected) for name, expected in caller.claims.items())
 
 
-def _holds(value: Any, expected: str | bool | int) -> bool:
+_LISTS = ("scope", "scp")
+"""Claims whose texts are lists with blanks between their members (RFC 8693, section 4.2). In others, such as a name
+that people choose, a blank is a character like any other."""
+
+
+def _holds(name: str, value: Any, expected: str | bool | int) -> bool:
     if isinstance(value, str) and isinstance(expected, str):
-        return value == expected or expected in value.split()
+        return value == expected or (name.rpartition(".")[2] in _LISTS and expected in value.split())
     if isinstance(value, list):
         return any(type(each) is type(expected) and each == expected for each in value)
     return type(value) is type(expected) and bool(value == expected)

@@ -7,6 +7,8 @@ import pytest
 from gateway.config.scorers import ScorerConfig
 from gateway.console.errors import InvalidBody, NotThere
 from gateway.console.pages.asking import (
+    MOST_BYTES,
+    MOST_OF_ONE,
     MOST_RUNS,
     AskTarget,
     ask_targets,
@@ -58,6 +60,28 @@ async def test_the_newest_runs_are_kept(services, pages):
     for id, owner in ((runs[0].id, "ada"), (runs[-1].id, "eve")):
         with pytest.raises(NotThere):
             find_run(services, id, owner)
+
+
+async def test_one_person_does_not_push_out_the_runs_of_others(services, pages, caplog):
+    caplog.set_level("INFO")
+    first = new_run("eve", "chat", {"messages": []}, [AskTarget("chat")])
+    start_run(services, first)
+    runs = [new_run("ada", "chat", {"messages": []}, []) for _ in range(MOST_OF_ONE + 1)]
+    for run in runs:
+        start_run(services, run)
+    assert find_run(services, first.id, "eve") is first
+    assert find_run(services, runs[1].id, "ada") is runs[1]
+    with pytest.raises(NotThere):
+        find_run(services, runs[0].id, "ada")
+    assert "admin: eve asks chat, for a page of the console" in caplog.text
+
+
+async def test_an_answer_is_kept_up_to_a_megabyte(services, pages):
+    pages.gateway.says("x" * (MOST_BYTES + 1000))
+    run = new_run("ada", "chat", {"messages": [{"role": "user", "content": "hi"}]}, [AskTarget("chat")])
+    start_run(services, run)
+    await run.wait()
+    assert f"more than {MOST_BYTES} bytes" in run.answers[0].error
 
 
 async def test_an_answer_can_be_read_by_several_and_again(services, pages):

@@ -195,11 +195,13 @@ async def test_who_may_not_read_content_gets_figures_only(pages, make_exchange):
     client = await pages.login("viewer")
     for path in ("/console", "/console/calls", f"/console/calls/{one.id}", "/console/calls?worst=valid_json"):
         assert "SECRET" not in await pages.get(client, path), path
-    for where in ("text~SECRET", "request~SECRET", "explanation~SECRET", "not (status=200 or reasoning~x)"):
+    texts = ("text~SECRET", "request~SECRET", "explanation~SECRET", "not (status=200 or reasoning~x)")
+    for where in (*texts, "upstream_id~S", "finish_reason!~S", "unit~S"):
         answer = await client.get("/console/calls", params={"where": where})
         assert answer.status_code == 403, where
         assert "may search in them" in answer.text
     assert (await client.get("/console/calls?words=SECRET")).status_code == 403
+    assert (await client.get("/console/calls", params={"where": "finish_reason=stop"})).status_code == 200
     assert "0.5" in await pages.get(client, f"/console/calls/{one.id}")
 
 

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.core.errors import CannotRun
-from gateway.evals.replay.datasets import DatasetFile, DatasetItem, bare, item_of, rows, scan
+from gateway.evals.replay.datasets import READERS, DatasetFile, DatasetItem, bare, item_of, rows, scan
 from gateway.evals.replay.row_forms import column_map
 
 
@@ -106,6 +106,19 @@ def test_jsonl_has_one_object_per_line(tmp_path: Path) -> None:
     assert array.error == "expected a JSON object, got list"
     assert broken.place == "line 4"
     assert "not JSON" in str(broken.error)
+
+
+def test_parquet_columns_that_no_form_reads_are_not_decoded(tmp_path: Path) -> None:
+    """A small file can hold gigabytes in one."""
+    arrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    values = {"examples": ["a", "b"], "notes": ["x" * 1000] * 2, "q": ["c", "d"]}
+    path = tmp_path / "d.parquet"
+    parquet.write_table(arrow.table(values), path)
+    assert [r.values for r in rows(path)] == [{"examples": each, "notes": "", "q": ""} for each in "ab"]
+    mapped = [r.values for r in READERS[".parquet"](path, column_map(["question=q"]))]
+    assert [row and row["q"] for row in mapped] == ["c", "d"]
+    parquet.write_table(arrow.table({"notes": ["x"]}), path)
+    assert [r.values for r in rows(path)] == [{"notes": ""}]
 
 
 def test_parquet_has_the_same_rows(tmp_path: Path) -> None:

@@ -69,6 +69,17 @@ except CannotRun as error:
     assert run.stdout.count("\n") == 1
 
 
+def test_a_name_of_the_hub_never_means_a_directory_here(
+    datasets, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "acme" / "eval").mkdir(parents=True)
+    (tmp_path / "acme" / "eval" / "data.jsonl").write_text('{"question": "q", "answer": "a"}\n')
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(CannotRun, match=r"write hf://\./acme/eval to read that one"):
+        list(HuggingFaceDataset("acme/eval:train").rows())
+    assert list(HuggingFaceDataset("./acme/eval:train").rows())
+
+
 def test_a_directory_that_is_not_there_is_said(datasets, tmp_path: Path) -> None:
     with pytest.raises(CannotRun, match="cannot be loaded: no directory"):
         scan(HuggingFaceDataset(str(tmp_path / "gone")))

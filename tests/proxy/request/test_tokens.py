@@ -118,6 +118,8 @@ def test_keys_have_other_forms() -> None:
         ({"groups": ["mlx"]}, False),
         ({"scope": "openid chat"}, True),
         ({"scope": "chatter"}, False),
+        ({"groups": "x ml"}, False),
+        ({"groups": "ml x"}, False),
         ({"realm_access": {"roles": ["gateway-user"]}}, True),
         ({"realm_access": "gateway-user"}, False),
         ({"https://example.com/tier": 2, "verified": True}, True),

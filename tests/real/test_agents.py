@@ -1,0 +1,218 @@
+"""Coding agents, unchanged, on a gateway in front of a scripted upstream: each edits one file.
+
+Once on a model whose upstream speaks the agent's own API, and once on one that is translated.
+
+They run with a home of their own, and a proxy that nothing answers keeps them on this machine.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from gateway.fake import FakeToolCall, FakeUpstream
+from gateway.fake.wire import Received
+
+pytestmark = [pytest.mark.real, pytest.mark.timeout(300)]
+KEY = "sk-assay-of-one-test"
+PROMPT = "In greeting.py, change hello to goodbye."
+FILE, BEFORE, AFTER = "greeting.py", 'GREETING = "hello"\n', 'GREETING = "goodbye"\n'
+RUN_S = 200
+Step = tuple[str, dict[str, Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class Workplace:
+    """Where one agent runs. origin: of the gateway."""
+
+    home: Path
+    origin: str
+
+    @property
+    def folder(self) -> Path:
+        return self.home / "work"
+
+    @property
+    def file(self) -> str:
+        return str(self.folder / FILE)
+
+
+@dataclass(frozen=True, slots=True)
+class Agent:
+    """A program. native, translated: kinds of upstreams that speak its API, and another one; "": it has no other."""
+
+    name: str
+    title: str
+    native: str
+    translated: str
+    program: str
+    """A pattern below the folder where it is installed."""
+    argv: tuple[str, ...]
+    prepare: Callable[[Workplace], dict[str, str]]
+    """Writes its config; returns its environment."""
+    steps: Callable[[Workplace], list[Step]]
+    """The tools that its model calls, one after the other. []: it reads the edit from the text."""
+    version: tuple[str, ...] = ("--version",)
+
+
+def of_claude(place: Workplace) -> dict[str, str]:
+    models = ("ANTHROPIC_MODEL", "ANTHROPIC_DEFAULT_HAIKU_MODEL")
+    quiet = ("CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC", "DISABLE_AUTOUPDATER")
+    named = dict.fromkeys(models, "coder") | dict.fromkeys(quiet, "1")
+    return {"ANTHROPIC_BASE_URL": place.origin, "ANTHROPIC_AUTH_TOKEN": KEY, **named}
+
+
+def of_codex(place: Workplace) -> dict[str, str]:
+    folder = place.home / ".codex"
+    folder.mkdir()
+    provider = f'name = "gateway"\nbase_url = "{place.origin}/v1"\nenv_key = "GATEWAY_KEY"\nwire_api = "responses"\n'
+    text = f'model = "coder"\nmodel_provider = "gateway"\n[model_providers.gateway]\n{provider}'
+    (folder / "config.toml").write_text(text + "[analytics]\nenabled = false\n")
+    return {"GATEWAY_KEY": KEY}
+
+
+def of_opencode(place: Workplace) -> dict[str, str]:
+    options = {"baseURL": f"{place.origin}/v1", "apiKey": KEY}
+    provider = {"npm": "@ai-sdk/openai-compatible", "name": "gateway", "options": options, "models": {"coder": {}}}
+    config = {
+        "provider": {"gateway": provider}, "model": "gateway/coder", "small_model": "gateway/coder",
+        "permission": {"edit": "allow"}, "autoupdate": False, "share": "disabled",
+    }  # fmt: skip
+    (place.folder / "opencode.json").write_text(json.dumps(config))
+    return {"OPENCODE_DISABLE_AUTOUPDATE": "1", "OPENCODE_DISABLE_MODELS_FETCH": "1"}
+
+
+def of_aider(place: Workplace) -> dict[str, str]:
+    return {"OPENAI_API_BASE": f"{place.origin}/v1", "OPENAI_API_KEY": KEY}
+
+
+AGENTS = (
+    Agent(
+        "claude-code", "Claude Code", "anthropic", "openai", "node_modules/@anthropic-ai/claude-code-*/claude",
+        ("-p", PROMPT, "--allowedTools", "Read,Edit", "--permission-mode", "acceptEdits"), of_claude,
+        lambda place: [
+            ("Read", {"file_path": place.file}),
+            ("Edit", {"file_path": place.file, "old_string": "hello", "new_string": "goodbye"}),
+        ],
+    ),
+    Agent(
+        "codex", "Codex", "openai", "", "node_modules/.bin/codex",
+        ("exec", "--skip-git-repo-check", "--dangerously-bypass-approvals-and-sandbox", PROMPT), of_codex,
+        lambda place: [("exec_command", {"cmd": f"sed -i s/hello/goodbye/ {FILE}"})],
+    ),
+    Agent(
+        "opencode", "opencode", "openai", "anthropic", "node_modules/opencode-*/bin/opencode", ("run", PROMPT),
+        of_opencode,
+        lambda place: [
+            ("read", {"filePath": place.file}),
+            ("edit", {"filePath": place.file, "oldString": "hello", "newString": "goodbye"}),
+        ],
+    ),
+    Agent(
+        "aider", "aider", "openai", "anthropic", "bin/aider",
+        ("--model", "openai/coder", "--edit-format", "whole", "--no-git", "--yes-always", "--no-check-update",
+         "--no-show-release-notes", "--no-show-model-warnings", "--analytics-disable", "--message", PROMPT, FILE),
+        of_aider, lambda place: [],
+    ),
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def installed(stages: Any, journal: Any) -> Path:
+    folder = Path(stages.REAL / "agents")
+    if not (folder / "installed").exists():
+        failed = folder / "failed"
+        why = failed.read_text().strip().splitlines()[-1] if failed.exists() else "run `make test-real`"
+        journal.notes["agents"] = f"not installed: {why}"
+        pytest.skip(journal.notes["agents"])
+    journal.notes["agents"] = "coding agents, on the fake upstream"
+    return folder
+
+
+def program_of(agent: Agent, installed: Path) -> str:
+    return str(next(installed.glob(agent.program)))
+
+
+def play(agent: Agent, place: Workplace, received: Received) -> FakeToolCall | str:
+    """What the model says: the next step, or that it is done."""
+    steps = agent.steps(place)
+    if not steps:
+        return f"{FILE}\n```\n{AFTER}```\n"
+    if not received.json.get("tools"):
+        return "Say goodbye."  # the title of a conversation
+    done = len(re.findall(rb'"tool_result"|"role": ?"tool"|"function_call_output"', received.body))
+    if done >= len(steps):
+        return "It says goodbye now."
+    name, arguments = steps[done]
+    return FakeToolCall(name, json.dumps(arguments), f"toolu_{done:020d}")
+
+
+async def run(argv: list[str], place: Workplace, environ: dict[str, str]) -> tuple[int | None, str]:
+    """Its exit status, and all that it wrote."""
+    nowhere = "http://127.0.0.1:9"
+    own = {"PATH": os.environ["PATH"], "HOME": str(place.home), "HTTPS_PROXY": nowhere, "NO_PROXY": "127.0.0.1"}
+    process = await asyncio.create_subprocess_exec(
+        *argv, cwd=place.folder, env={**own, **environ}, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )  # fmt: skip
+    try:
+        out, _ = await asyncio.wait_for(process.communicate(), RUN_S)
+    except TimeoutError:
+        process.kill()
+        out, _ = await process.communicate()
+    return process.returncode, out.decode("utf-8", "replace")
+
+
+def a_gateway(place: Workplace, upstream: FakeUpstream, kind: str, port: int) -> subprocess.Popen[bytes]:
+    models = {"coder": {"targets": [{"upstream": "double", "model": "m"}]}}
+    upstreams = {"double": {"kind": kind, "base_url": upstream.base_url}}
+    keys = [{"name": "agent", "sha256": sha256(KEY.encode()).hexdigest()}]
+    config = {"keys": keys, "upstreams": upstreams, "models": models}
+    (place.home / "gateway.yaml").write_text(yaml.safe_dump(config))
+    with (place.home / "log").open("wb") as log:
+        return subprocess.Popen(
+            [sys.executable, "-m", "gateway", "serve", "--port", str(port)], cwd=place.home, stdout=log, stderr=log
+        )
+
+
+@pytest.mark.parametrize("model", ["native", "translated"])
+@pytest.mark.parametrize("agent", AGENTS, ids=lambda agent: agent.name)
+async def test_an_agent_edits_a_file(
+    agent: Agent, model: str, installed: Path, tmp_path: Path, stages: Any, journal: Any
+) -> None:
+    kind = agent.native if model == "native" else agent.translated or "anthropic"
+    port = stages.free_port()
+    place = Workplace(tmp_path, f"http://127.0.0.1:{port}")
+    place.folder.mkdir()
+    (place.folder / FILE).write_text(BEFORE)
+    program = program_of(agent, installed)
+    async with FakeUpstream() as upstream:
+        upstream.replies(lambda received: play(agent, place, received))
+        gateway = a_gateway(place, upstream, kind, port)
+        try:
+            await asyncio.to_thread(stages.wait_for, lambda: stages.get(f"{place.origin}/health"), 30, "it answers")
+            environ = agent.prepare(place)
+            status, out = await run([program, *agent.argv], place, environ)
+        finally:
+            gateway.terminate()
+            await asyncio.to_thread(gateway.wait, 30)
+    if model == "translated" and not agent.translated:
+        assert "speaks Anthropic's Messages API, which has no responses" in out
+        journal.note("agents", f"{agent.title}, {model}", "refused by name: its API is not translated")
+        return
+    assert status == 0, out[-2000:]
+    assert (place.folder / FILE).read_text() == AFTER, out[-2000:]
+    _, version = await run([program, *agent.version], place, environ)
+    journal.note("agents", f"{agent.title}, {model}", f"edits a file ({version.strip().splitlines()[-1]})")
