@@ -44,9 +44,9 @@ from gateway.evals.experiments import number_format as say
 from gateway.evals.experiments.findings import current_plan, finding
 from gateway.evals.experiments.ramp.commands import VERBS
 from gateway.evals.experiments.report import IntervalTrail, Report, Verdict
-from gateway.evals.reports.experiment.build import ExperimentNotFound, reports_of
+from gateway.evals.reports.experiment.build import ExperimentNotFound, ramp_of, reports_of
 from gateway.evals.reports.experiment.html import page_values
-from gateway.evals.reports.experiment.presentation import SIGNS, VERDICT_STATES, VERDICTS
+from gateway.evals.reports.experiment.presentation import SIGNS, VERDICT_STATES, VERDICTS, ramp_badge
 from gateway.evals.store.engine import default_url
 from gateway.evals.store.experiments.plans import StoredPlan, stored_plans
 from gateway.evals.store.query import Reading
@@ -154,8 +154,12 @@ def _verdict(connection: Reading, plan: StoredPlan, candidate: str, target: obje
     found = finding(connection, plan, candidate)
     verdict: Verdict = found.decision.verdict
     pairs = found.pairs.joined if plan.plan.mode != "split" else (found.primary.pairs if found.primary else 0)
-    badge, tone = f"{SIGNS[VERDICT_STATES[verdict]]} {VERDICTS[verdict]}", _TONES[VERDICT_STATES[verdict]]
-    return ListedVerdict(candidate, str(target), badge, tone, found.decision.sentence, say.count(pairs))
+    badge, state = f"{SIGNS[VERDICT_STATES[verdict]]} {VERDICTS[verdict]}", VERDICT_STATES[verdict]
+    ramp = ramp_of(connection, plan)
+    badge, state = ramp_badge(ramp) or (badge, state)
+    ended = ramp is not None and ramp.state in ("rolled_back", "stopped") and ramp.changes
+    sentence = ramp.changes[-1].reason if ramp is not None and ended else found.decision.sentence
+    return ListedVerdict(candidate, str(target), badge, _TONES[state], sentence, say.count(pairs))
 
 
 def _listed(

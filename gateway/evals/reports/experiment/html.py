@@ -40,11 +40,10 @@ from gateway.evals.reports.experiment.presentation import (
     SEGMENTS,
     SIGNS,
     STATES,
-    VERDICT_STATES,
-    VERDICTS,
     ArmColor,
     arm_colors,
     arms_compared,
+    badge,
     comparisons,
     finding,
     finding_state,
@@ -77,7 +76,7 @@ def to_html(report: Report, candidates: Sequence[Report] = ()) -> str:
 def page_values(report: Report, candidates: Sequence[Report] = ()) -> dict[str, Any]:
     """The values of experiment.html.jinja, which the console's page has, too."""
     return {
-        "title": f"{report.experiment}: {VERDICTS[report.verdict].lower()}",
+        "title": f"{report.experiment}: {badge(report)[0].partition(' ')[2].lower()}",
         "report": report,
         **_header(report),
         "side": _side_by_side(candidates),
@@ -122,13 +121,13 @@ class CourseChart:
 
 
 def _header(report: Report) -> dict[str, Any]:
-    state = VERDICT_STATES[report.verdict]
+    shown, state = badge(report)
     period = f", from {say.when(report.first)} to {say.when(report.last)}" if report.first is not None else ""
     left = _left_tile(report)
     tiles = (_difference_tile(report), left, _pairs_tile(report), _cost_tile(report), _latency_tile(report))
     return {
         "tone": _TONES[state],
-        "badge": f"{SIGNS[state]} {VERDICTS[report.verdict]}",
+        "badge": shown,
         "headline": headline(report).replace(" … ", "\u00a0…\u00a0"),
         "details": report.sentence.replace(" … ", "\u00a0…\u00a0") if headline(report) != report.sentence else "",
         "reasons": [reason for reason in report.reasons if not _repeats(reason, headline(report))],
@@ -183,11 +182,11 @@ def _side_by_side(candidates: Sequence[Report]) -> dict[str, Any] | None:
 
 
 def _beside(report: Report, c: Comparison, scale: IntervalScale, places: int) -> Row:
-    state = VERDICT_STATES[report.verdict]
+    shown, state = badge(report)
     left = report.progress.requests if report.progress and report.progress.open else None
     target = next((arm.target for arm in report.arms if arm.arm == report.candidate), "")
     cells = (
-        Cell(f"{SIGNS[state]} {VERDICTS[report.verdict]}", tone=_TONES[state]),
+        Cell(shown, tone=_TONES[state]),
         _estimate(c.difference, places, signed=True),
         Cell(drawing=interval_bar(c.difference, scale, _TONES[finding_state(c)])),
         Cell(say.count(c.pairs)),

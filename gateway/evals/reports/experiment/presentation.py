@@ -18,6 +18,7 @@ from gateway.evals.experiments.report import (
     NextStep,
     OpenCondition,
     Progress,
+    RampHistory,
     Report,
     SegmentDifference,
     State,
@@ -30,6 +31,9 @@ STATES: dict[State, str] = {1: "green", 0: "unknown", -1: "red"}
 SIGNS: dict[State, str] = {1: "✓", 0: "?", -1: "✕"}  # a reader who sees no colours reads the sign
 VERDICTS: dict[Verdict, str] = {"ship": "Ship", "reject": "Reject", "hold": "Hold"}
 VERDICT_STATES: dict[Verdict, State] = {"ship": 1, "hold": 0, "reject": -1}
+_RAMP_STATES: dict[str, tuple[str, State]] = {
+    "rolled_back": ("Rolled back", -1), "stopped": ("Ramp stopped", 0), "promoted": ("Promoted", 1),
+}  # fmt: skip
 _DIRECTION_STATES: dict[Direction, State] = {"better": 1, "unclear": 0, "worse": -1}
 _MARGIN_STATES: dict[Margin, State] = {"equivalent": 1, "non_inferior": 1, "unclear": 0, "inferior": -1}
 
@@ -43,7 +47,32 @@ def measured(c: Comparison) -> str:
     return titled(c) if c.better == "higher" else f"{titled(c)}, less is better"
 
 
+def ramp_badge(ramp: RampHistory | None) -> tuple[str, State] | None:
+    """(the state of a ramp that has begun to serve, in a word or two, its colour). None: there is none yet, so that the
+    verdict on the pairs is all there is."""
+    if ramp is None or ramp.state == "shadow":
+        return None
+    if ramp.state == "ramp":
+        return f"{SIGNS[0]} Step {ramp.step} of {len(ramp.steps)}{', paused' * ramp.paused}", 0
+    word, state = _RAMP_STATES.get(ramp.state, (ramp.state, 0))
+    return f"{SIGNS[state]} {word}", state
+
+
+def badge(report: Report) -> tuple[str, State]:
+    """(what a reader has to know first, its colour): the ramp's state once there is one, else the verdict."""
+    state = VERDICT_STATES[report.verdict]
+    return ramp_badge(report.ramp) or (f"{SIGNS[state]} {VERDICTS[report.verdict]}", state)
+
+
 def headline(report: Report) -> str:
+    """What became of the candidate, once its ramp has ended; before, the verdict: see verdict_line."""
+    ramp = report.ramp
+    if ramp is None or ramp.state not in ("rolled_back", "stopped", "promoted") or not ramp.changes:
+        return verdict_line(report)
+    return f"{_RAMP_STATES[ramp.state][0]}: {ramp.changes[-1].reason}"
+
+
+def verdict_line(report: Report) -> str:
     """The verdict's sentence; while undecided, how it stands and how much is left."""
     if report.verdict != "hold" or report.progress is None or not report.progress.sentence:
         return report.sentence

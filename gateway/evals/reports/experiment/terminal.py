@@ -17,7 +17,7 @@ from gateway.evals.reports.experiment.presentation import (
     SEGMENTS,
     SIGNS,
     STATES,
-    VERDICT_STATES,
+    badge,
     comparisons,
     figures,
     finding,
@@ -32,6 +32,7 @@ from gateway.evals.reports.experiment.presentation import (
     segment_lines,
     sharing,
     titled,
+    verdict_line,
     withheld_notes,
 )
 
@@ -48,7 +49,7 @@ def to_terminal(report: Report, *, full: bool = False) -> RenderableType:
 
 
 def _short(report: Report) -> Iterator[RenderableType]:
-    style = _STYLES[VERDICT_STATES[report.verdict]]
+    style = _STYLES[badge(report)[1]]
     yield _text(headline(report), f"bold {style}")
     yield _text(_head(report), "dim")
     segments = [_text(line, "dim") for line in segment_lines(report)]
@@ -65,6 +66,8 @@ def _ramped(report: Report) -> Iterator[Text]:
     line = ramp_line(report)
     if line is not None:
         yield _text(line)
+    if headline(report) != verdict_line(report):
+        yield _text(f"Verdict on the pairs: {verdict_line(report)}")
     yield from (_text(f"! {each}", "yellow") for each in override_lines(report))
 
 
@@ -102,8 +105,8 @@ def _deciding(report: Report) -> Iterator[Text]:
 
 
 def _parts(report: Report) -> Iterator[RenderableType]:
-    style = _STYLES[VERDICT_STATES[report.verdict]]
-    yield _text(report.sentence, f"bold {style}")
+    style, first = _STYLES[badge(report)[1]], headline(report)
+    yield _text(report.sentence if first == verdict_line(report) else first, f"bold {style}")
     for reason in report.reasons:
         yield _text(f"  {reason}", style)
     yield from _cautions(report)

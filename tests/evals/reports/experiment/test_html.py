@@ -139,3 +139,24 @@ def test_the_page_has_the_ramp_with_its_overrides(report, read):
     assert "The ramp" in [h.text for h in page.all("h2")]
     assert "by mia, to 0.1 of the units: <b>we know</b>" in page.one("main").text
     assert "rolled back" in page.one("main").text
+
+
+@pytest.mark.parametrize(
+    ("state", "step", "badge", "tone"),
+    [
+        ("shadow", 0, "✓ Ship", "good"),
+        ("ramp", 1, "? Step 1 of 2", "open"),
+        ("promoted", 2, "✓ Promoted", "good"),
+        ("rolled_back", 0, "✕ Rolled back", "bad"),
+        ("stopped", 0, "? Ramp stopped", "open"),
+    ],
+)
+def test_the_badge_and_title_show_the_ramp_once_it_serves(report, read, state, step, badge, tone):
+    change = RampChangeShown(9.0, state, 0.0, "controller", "errors at step 1", "p")
+    ramp = RampHistory(state, step, (0.1, 1.0), 0.1, False, (change,), ())
+    text = to_html(report("ship", ramp=ramp))
+    page = read(text)
+    assert f'class="badge {tone}">{badge}' in text
+    assert f": {badge[2:].lower()}</title>" in text
+    ended = state in ("rolled_back", "stopped", "promoted")
+    assert ("errors at step 1" in page.one("h1").text) == ended

@@ -132,4 +132,11 @@ def test_every_report_shows_the_ramp_and_each_override_with_its_reason(report, f
     assert "Ramp: rolled back: the candidate serves 0 of the units; 1 step taken without the evidence" in text
     assert "! Override on 1970-01-01" in text
     assert "by mia, to 0.1 of the units: the judge was down" in text
-    assert ("error_rate at step 1" in text) == full, "the share over time"
+    assert text.count("error_rate at step 1") == 1 + full, "first of all, and in the share over time"
+
+
+@pytest.mark.parametrize("full", [False, True])
+def test_a_ship_whose_ramp_was_rolled_back_does_not_say_ship_first(report, full):
+    lines = shown(report("ship", ramp=RAMP), 400, full=full).splitlines()
+    assert lines[0].strip() == "Rolled back: error_rate at step 1"
+    assert any(line.strip().startswith("Verdict on the pairs: ") for line in lines)
