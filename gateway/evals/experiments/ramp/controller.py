@@ -15,7 +15,7 @@ from typing import Any
 
 import orjson
 
-from gateway.core.plan import FEEDBACK, Plan
+from gateway.core.plan import CONTROL, FEEDBACK, Plan
 from gateway.core.ramp import (
     CONTROLLER,
     DAY_S,
@@ -41,12 +41,22 @@ from gateway.evals.experiments.ramp.evidence import (
     proofs_of,
     served_proofs_of,
 )
-from gateway.evals.experiments.ramp.served import StepPeriod, failures_now, periods_of, served_values, watched_s
+from gateway.evals.experiments.ramp.sample_ratio import UnitCount, ratio_alarm
+from gateway.evals.experiments.ramp.served import (
+    SETTLES_S,
+    StepPeriod,
+    drawn_stratum,
+    failures_now,
+    keyed_units,
+    periods_of,
+    served_values,
+    watched_s,
+)
 from gateway.evals.experiments.ramp.switch import EVERY_S, switch_of
 from gateway.evals.experiments.report import Verdict
 from gateway.evals.experiments.verdict import HARMLESS
 from gateway.evals.store.experiments.plans import StoredPlan
-from gateway.evals.store.experiments.ramp import add_ramp_events, stored_ramp_events
+from gateway.evals.store.experiments.ramp import add_ramp_events, ramp_units, stored_ramp_events
 from gateway.evals.store.query import Reading
 from gateway.evals.store.store import Store
 from gateway.stream import Corridor
@@ -212,7 +222,8 @@ class RampController:
             return found
         breakers = breakers_of(beats, plan.plan.name, plan.hash, now)
         switch = await self._since_promotion(plan, events, now)
-        return replace(found, breakers=breakers, late=late(lag, plan.plan.ramp), switch=switch)
+        ratio = await self._store.look(lambda c: _ratio(c, plan, events))
+        return replace(found, breakers=breakers, late=late(lag, plan.plan.ramp), switch=switch, ratio=ratio)
 
     async def _since_promotion(
         self, plan: StoredPlan, events: Sequence[RampEvent], now: float
@@ -267,6 +278,21 @@ def _amended(plan: StoredPlan, known: RampRecord | None, stored: RampRecord | No
     return None
 
 
+def _ratio(connection: Reading, plan: StoredPlan, events: Sequence[RampEvent]) -> str | None:
+    """The alarm on the sample ratio of the present step; None: it fits, or a person has resumed the step since."""
+    design, record = plan.plan.ramp, events[-1].record if events else None
+    stratum = drawn_stratum(plan.plan)
+    if design is None or stratum is None or record is None or record.state != "ramp":
+        return None
+    seen = any(e.kind == "paused" and e.record.by == CONTROLLER and e.record.since == record.since for e in events)
+    share = record.share(design)
+    if seen or not 0.0 < share < 1.0:
+        return None
+    arms, span = (CONTROL, plan.plan.candidates[0][0]), (record.since + SETTLES_S, math.inf)
+    totals, kinds = ramp_units(connection, plan.hash, arms, span, stratum, keyed=keyed_units(plan.plan))
+    return ratio_alarm(totals, [UnitCount(*each) for each in kinds], share)
+
+
 def evidence_of(connection: Reading, plan: StoredPlan, events: Sequence[RampEvent], now: float) -> RampEvidence:
     """The evidence from the store as it is. events: of this plan, oldest first. now: Unix seconds."""
     candidate, terms = plan.plan.candidates[0][0], AlarmTerms.of(plan.plan)
@@ -274,7 +300,7 @@ def evidence_of(connection: Reading, plan: StoredPlan, events: Sequence[RampEven
     periods = periods_of(events, watched_s(plan.plan))
     read = served_values(connection, plan, periods, terms, now)
     by_units = served_proofs_of(read.blocks, plan.plan)
-    proofs = (*proved_without_any(read.values, plan.plan, proofs_of), *by_units)
+    proofs = (*proved_without_any(read.values, plan.plan, proofs_of), *by_units, *read.p95)
     served_primary = (plan.plan.primary or "").startswith(FEEDBACK)
     verdict, sentence = _verdict(found, proofs) if served_primary else (found.decision.verdict, found.decision.sentence)
     serves = bool(periods) and periods[-1].step >= 0
@@ -292,6 +318,7 @@ def evidence_of(connection: Reading, plan: StoredPlan, events: Sequence[RampEven
         usd=read.usd,
         blind=serves and blind_to_callers(read.values, terms, periods[-1].step),
         newest=read.newest if serves else found.pairs.last,
+        independence=found.independence,
     )
 
 

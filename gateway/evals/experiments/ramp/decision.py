@@ -17,10 +17,16 @@ from gateway.core.ramp import (
     RampPace,
     RampRecord,
     advanced,
+    paused,
     rolled_back,
     stopped,
 )
 from gateway.evals.experiments.ramp.evidence import RampEvidence
+
+ASSUMED = (
+    "nobody has said whether calls are independent, and there are too few users and keys to check it: send "
+    "x-gateway-user or metadata.conversation_id, set `unit: request`, or take the steps by hand with `mode: advise`"
+)
 
 
 def decide_ramp(
@@ -42,6 +48,8 @@ def decide_ramp(
     exposed = _exposed(design, evidence) if record.state == "ramp" and not record.overridden else None
     if exposed is not None:
         return RampDecision("stop", exposed)
+    if evidence.ratio is not None and record.state == "ramp" and not record.paused:
+        return RampDecision("pause", evidence.ratio)
     reason = next(_holds(record, design, evidence, now, pace), None)
     if reason is not None:
         return RampDecision("hold", reason)
@@ -59,6 +67,8 @@ def follow(record: RampRecord, design: RampDesign, decision: RampDecision, at: f
         return rolled_back(record, change, pace.cooldown_s)
     if decision.action == "stop":
         return stopped(record, change)
+    if decision.action == "pause":
+        return paused(record, change)
     if decision.action in ("advance", "promote"):
         return advanced(record, design, change)
     raise ValueError(f"{decision.action} changes nothing")
@@ -90,6 +100,8 @@ def _holds(record: RampRecord, design: RampDesign, evidence: RampEvidence, now: 
     first_of_feedback = record.state == "shadow" and evidence.served_primary
     if evidence.verdict != "ship" and not first_of_feedback:
         yield evidence.sentence or "there is no verdict"
+    if evidence.independence == "assumed" and pace.mode == "auto":
+        yield ASSUMED
     yield from _stale(evidence, now, pace)
     yield from (each for each in (evidence.breakers.holds, evidence.late) if each is not None)
     if now < record.cooling_until:

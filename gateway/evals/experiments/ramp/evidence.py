@@ -152,6 +152,8 @@ class RampEvidence:
     lost_gateways: int = 0  # processes that stopped reporting a short time ago
     breakers: BreakerReport = field(default_factory=BreakerReport)
     late: str | None = None  # why outcomes or scores are too old for a step
+    ratio: str | None = None  # why the units of this step do not fit its share, unless a person has resumed it since
+    independence: str | None = None  # of the pairs: checked, declared, assumed or alarm; None: the rules do not ask
     switch: Sequence[Mapping[str, Any]] = ()  # what the switch did, while a holdout lasts (switch.py)
 
     @property
@@ -170,7 +172,7 @@ class RampEvidence:
             "units": self.units, "requests": self.requests, "usd": self.usd, "blind": self.blind,
             "newest": self.newest,
             "lag_s": self.lag_s, "lost_gateways": self.lost_gateways, "breakers": self.breakers.fields(),
-            "switch": list(self.switch),
+            "ratio": self.ratio, "independence": self.independence, "switch": list(self.switch),
         }  # fmt: skip
 
 
@@ -326,3 +328,4 @@ class ServedValues:
     newest: float | None = None
     findings: tuple[ServedFinding, ...] = ()  # of metrics with an interval of their own: the p95
     blocks: tuple[ServedBlocks, ...] = ()  # of a ramp by rules 2, until the candidate serves everything
+    p95: tuple[ServedFinding, ...] = ()  # the proof of a p95 that is a guardrail: of the present step alone, then too

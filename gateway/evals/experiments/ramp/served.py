@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -98,6 +98,9 @@ def served_values(
     rows = _rows(connection, plan, arm, periods)
     values = [each for i, period in enumerate(periods) for each in _values(connection, plan.plan, rows, i, period, now)]
     proved = plan.plan.rules >= 2 and not shared_by_all(plan.plan, periods[-1])
+    p95: Iterable[ServedFinding] = ()
+    if proved and P95 in terms.margins:
+        p95 = _slower(periods[-1], rows[-1], terms.margins[P95], plan.plan.verdict_alpha / 2)
     here = rows[-1] if math.isinf(periods[-1].end) else []
     return ServedValues(
         tuple(values),
@@ -107,6 +110,7 @@ def served_values(
         exposed.newest,
         tuple(_p95(plan.plan, rows, periods, terms)) if P95 in terms.margins else (),
         served_blocks(connection, plan.plan, rows, periods, now, values) if proved else (),
+        tuple(replace(each, step=None) for each in p95),
     )
 
 

@@ -162,3 +162,22 @@ def _arm_sums(connection: Connection, means: Select[Any]) -> dict[str, tuple[int
     u = means.subquery().c
     query = select(u.arm, func.count(), func.sum(u.value), func.sum(u.value * u.value)).group_by(u.arm)
     return {row[0]: (int(row[1]), float(row[2]), float(row[3])) for row in connection.execute(query)}
+
+
+def ramp_units(
+    connection: Connection, plan: str, arms: Sequence[str], span: tuple[float, float], stratum: str, *, keyed: bool
+) -> tuple[dict[str, int], list[tuple[str, tuple[str, str, str, str], int]]]:
+    """(arm → its units, (arm, (alias, key, plain or stream, API), units)): those with a call in the span.
+
+    span, stratum, keyed: as unit_failures takes them. A client that left counts for nobody, as in the alarms.
+    """
+    e = exchanges.c
+    key = literal_column("'key '", Text) + e.caller if keyed else e.id
+    unit = func.count(func.distinct(func.coalesce(e.cluster, key)))
+    ours = (e.plan == plan, e.role == "served", e.arm.in_(arms), e.outcome != "client_gone", e.stratum == stratum)
+    within = (*ours, e.received >= span[0], e.received < span[1])
+    totals = connection.execute(select(e.arm, unit).where(*within).group_by(e.arm))
+    kinds = (e.alias, e.caller, e.stream, e.api)
+    rows = connection.execute(select(e.arm, *kinds, unit).where(*within).group_by(e.arm, *kinds))
+    by_kind = [(r[0], (r[1], r[2], "stream" if r[3] else "plain", r[4]), int(r[5])) for r in rows]
+    return {row[0]: int(row[1]) for row in totals}, by_kind

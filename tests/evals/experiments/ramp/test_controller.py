@@ -16,7 +16,7 @@ from prometheus_client import CollectorRegistry
 from gateway.config.loading import parse
 from gateway.core.exchange import Exchange
 from gateway.core.plan import Plan, PlanState
-from gateway.core.ramp import RampChange, RampDesign, RampPace, RampRecord, advanced, overridden, paused
+from gateway.core.ramp import RampChange, RampDesign, RampPace, RampRecord, advanced, overridden, paused, resumed
 from gateway.evals.experiments.ramp.controller import RampController
 from gateway.evals.serve import opened
 from gateway.evals.store.experiments.plans import save_plans, stored_plans
@@ -245,12 +245,38 @@ async def test_between_two_full_looks_a_candidate_that_breaks_is_taken_back(
     assert back.reason.startswith("error_rate at step 1")
 
 
+async def test_a_step_whose_units_do_not_fit_its_share_is_paused_once(
+    controlled: Controlled, room: Any, exchange: Callable[..., Exchange]
+) -> None:
+    """At a share of 0.1, the calls of a key never reach the candidate."""
+    plan = controlled.plan = replace(controlled.plan, rules=2)
+    controlled.now += 1
+    await controlled.put(plan)
+    known = await controlled.round()
+    ramps = room.corridor.ramps
+    assert await ramps.change(known, advanced(known, DESIGN, RampChange(controlled.now, "mia", "ready")), b"{}")
+    same = {"experiment": "swap", "plan": plan.hash, "received": controlled.now + 2, "stratum": "split:swap"}
+    control, candidate = ({"arm": arm, "target": plan.target(arm), **same} for arm in ("control", "candidate"))
+    async with room.consuming():
+        await room.send(*(exchange("0.5", caller="batch", **control) for _ in range(400)))
+        await room.send(*(exchange("0.5", **control) for _ in range(90)))
+        await room.send(*(exchange("0.5", **candidate) for _ in range(10)))
+        await room.until_read()
+    held = await controlled.round()
+    assert (held.paused, held.by) == (True, "controller"), controlled.controller.standings
+    assert "10 of 500 units had the candidate, where 0.1 was planned" in held.reason
+    assert "key batch" in held.reason
+    assert await ramps.change(held, resumed(held, RampChange(controlled.now, "mia", "it is known")), b"{}")
+    assert not (await controlled.round()).paused, "a person has seen it"
+
+
 HELD = replace(DESIGN, holdout=0.1, holdout_days=28.0)
 
 
 async def promoted(controlled: Controlled) -> RampRecord:
     """A ramp of a plan by the present rules, promoted, with its holdout."""
     controlled.plan = replace(controlled.plan, rules=2, ramp=HELD)
+    controlled.now += 1
     await controlled.put(controlled.plan)
     known = await controlled.round()
     forced = overridden(known, HELD, RampChange(controlled.now, "mia", "we know it"), full=True)

@@ -176,3 +176,18 @@ def test_outcomes_that_are_read_late_hold() -> None:
     assert decided(late="late: the consumers are 200 s behind") == RampDecision(
         "hold", "late: the consumers are 200 s behind"
     )
+
+
+def test_a_sample_ratio_that_does_not_fit_pauses() -> None:
+    found = decided(ratio="sample ratio: 310 of 2000 units")
+    assert found == RampDecision("pause", "sample ratio: 310 of 2000 units")
+    after = follow(STEP, DESIGN, found, NOW, AUTO)
+    assert (after.paused, after.state, after.step) == (True, "ramp", 0)
+    assert decided(replace(STEP, paused=True), ratio="red").action == "hold"
+
+
+def test_an_automatic_ramp_waits_until_independence_is_checked_or_declared() -> None:
+    assert "set `unit: request`" in decided(independence="assumed").reason
+    for known in ("checked", "declared", "alarm", None):
+        assert decided(independence=known).action == "advance"
+    assert decided(independence="assumed", pace=RampPace("advise")).action == "ready", "a person decides"

@@ -33,7 +33,7 @@ from gateway.evals.experiments.ramp.evidence import (
     served_proofs_of,
 )
 from gateway.evals.experiments.ramp.served_proof import BLOCK_S, ServedBlock
-from gateway.evals.experiments.report import margin_finding
+from gateway.evals.experiments.report import Estimate, margin_finding
 from gateway.evals.experiments.slow_share import ArmSeconds, slow_share
 
 FEW, MANY = 2, 2_000
@@ -72,6 +72,7 @@ WORLDS = {
     "equal; quality ± 0.06 over the day": World(daily=0.06),
     "equal; errors 0.5 % at night, 6 % at the peak": World(errors=peak),
     "latency p95 + 20 %": World(slower=1.2),
+    "equal; the p95 is a guardrail": World(slower=1.0 + 1e-9),
 }
 EQUAL = tuple(name for name in WORLDS if name.startswith("equal"))
 WORSE = tuple(name for name in WORLDS if "once it serves" in name or "latency" in name)
@@ -159,8 +160,12 @@ class Ramp:
     def evidence(self, record: RampRecord, now: float) -> RampEvidence:
         values = self.values(record)
         served = [ServedBlocks(m, s, True, tuple(self.blocks[m])) for m, s in (("error_rate", -1.0), ("quality", 1.0))]
-        proofs = served_proofs_of(served, self.plan) if record.state == "ramp" else ()
-        alarms = (*alarms_of(values, self.terms), *self.slower(record, now), *(each for each in proofs if each.raised))
+        partial = record.state == "ramp" and self.design.steps[record.step] < 1.0
+        proofs = served_proofs_of(served, self.plan) if partial else ()
+        alarms = (*alarms_of(values, self.terms), *self.slower(record, now, 2 * self.terms.alpha))
+        alarms += tuple(each for each in proofs if each.raised)
+        if partial and self.world.slower != 1.0 and self.plan.rules >= 2:
+            proofs = (*proofs, *self.p95_proof(record, now))
         here = self.steps.get(record.step)
         return RampEvidence(
             at=now, verdict="ship", decided=True, served=alarms, proofs=proofs, newest=now, requests=1,
@@ -180,14 +185,20 @@ class Ramp:
             for m, sign in (("error_rate", -1.0), ("quality", 1.0))
         ]  # fmt: skip
 
-    def slower(self, record: RampRecord, now: float) -> tuple[ServedFinding, ...]:
+    def p95_proof(self, record: RampRecord, now: float) -> tuple[ServedFinding, ...]:
+        """Of this step alone; between two looks it is not known."""
+        found = self.slower(record, now, self.plan.verdict_alpha)
+        unknown = ServedFinding("latency_p95", None, Estimate(None), 0.0, "unclear", (0, 0))
+        return tuple(replace(each, step=None) for each in found) or (unknown,)
+
+    def slower(self, record: RampRecord, now: float, alpha: float) -> tuple[ServedFinding, ...]:
         """The p95: each conversation has three calls, for which the first rules have no finding."""
         here = self.steps.get(record.step)
         if here is None or self.plan.rules < 2 or not all(here.seconds) or now % HOUR_S:
             return ()
         a, b = (ArmSeconds(np.array(s), [str(i // 3) for i in range(len(s))]) for s in here.seconds)
         margin = self.terms.margins["latency_p95"]
-        found = slow_share(a, b, min(2 * self.terms.alpha, 0.5))
+        found = slow_share(a, b, alpha)
         raised = margin_finding(found.difference, margin)
         return (ServedFinding("latency_p95", record.step, found.difference, margin, raised, found.units),)
 
