@@ -20,6 +20,7 @@ def cautions(config: Config) -> list[str]:
     of_plans = [caution for plan in plans for caution in plan_cautions(plan)]
     return [
         *_in_clear(config), *_open_beside_keys(config), *_guessable(config), *_literal_names(config), *of_plans,
+        *_not_adaptive(config),
     ]  # fmt: skip
 
 
@@ -36,6 +37,15 @@ def _in_clear(config: Config) -> Iterator[str]:
         "stream server and the store. Add `redaction: {}` to remove secrets and personal data, or `content: metadata` "
         "or `sample: never` to a key"
     )
+
+
+def _not_adaptive(config: Config) -> Iterator[str]:
+    of = config.predictor
+    if of is not None and of.guided is not None and "adaptive" not in of.model_fields_set:
+        yield (
+            "predictor: the judge sees every exchange with the same probability, `share`; older versions let the model "
+            "decide. Set `adaptive: true` for that, or `adaptive: false` to say that you have read this"
+        )
 
 
 def _open_beside_keys(config: Config) -> Iterator[str]:

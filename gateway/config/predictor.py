@@ -9,18 +9,24 @@ from pydantic import Field, model_validator
 from gateway.config.types import Section
 
 FEEDBACK_TARGET, LABELS_TARGET = "feedback:", "labels:"
+PI_MIN = 0.05
+"""No answer may stand for more than twenty."""
 _TARGET = r"^(feedback:(implicit:)?[A-Za-z0-9_.-]{1,64}|(labels:)?[^\s{}\"\\:]{1,200})$"
 
 
 class PredictorConfig(Section):
     """A model of gradient-boosted trees that predicts the value of one scorer for each recorded exchange. It gives no
-    verdict: it decides with which probability the judge sees an exchange, and makes intervals narrower. Training needs
-    the extra `learn`."""
+    verdict: its predictions make intervals narrower, and with `adaptive` it decides with which probability the judge
+    sees an exchange. Training needs the extra `learn`."""
 
     target: Annotated[str, Field(pattern=_TARGET)]
     """What is predicted: a scorer in `scorers`, `feedback:NAME`, or `labels:SCORER`, people's labels for a scorer."""
-    pi_min: Annotated[float, Field(ge=0.05, le=1)] = 0.05
-    """The smallest probability with which the judge sees an exchange."""
+    adaptive: bool = False
+    """The judge sees an exchange with a probability that rises with the error that the model expects of itself there.
+    Without it, each with the same one, `share`. The predictions make intervals narrower either way."""
+    pi_min: Annotated[float, Field(ge=0.05, le=1)] | None = None
+    """The smallest probability with which the judge sees an exchange, with `adaptive`. Default: half of `share`, and
+    0.05 at least: so a new kind of bad answers, in which the model does not expect an error, costs little precision."""
     share: Annotated[float, Field(gt=0, le=1)] | None = None
     """The share of the recorded exchanges that the judge sees, on average. Where the judge's `budget_usd` or
     `budget_tokens` affords less, it is less. Default: the scorer's own `share`."""
@@ -40,13 +46,20 @@ class PredictorConfig(Section):
     def _check_rows_and_share(self) -> Self:
         if self.max_rows < self.min_rows:
             raise ValueError(f"max_rows {self.max_rows} is below min_rows {self.min_rows}: no model would be trained")
-        if self.share is not None and self.share < self.pi_min:
+        least = PI_MIN if self.pi_min is None else self.pi_min
+        if self.share is not None and self.share < least:
             raise ValueError(
-                f"share {self.share:g} is below pi_min {self.pi_min:g}, with which every exchange is judged at least"
+                f"share {self.share:g} is below pi_min {least:g}, with which every exchange is judged at least"
             )
         if self.share is not None and self.guided is None:
             raise ValueError(f"share: {self.target} is given by people, so no judge has a share; remove it")
         return self
+
+    def floor(self, share: float) -> float:
+        """The smallest probability of a draw. share: in force; that of the section or the scorer's."""
+        if not self.adaptive:
+            return share
+        return max(PI_MIN, share / 2) if self.pi_min is None else self.pi_min
 
     @property
     def guided(self) -> str | None:

@@ -240,7 +240,11 @@ async def _reached(url: str, config: Config) -> AsyncIterator[Store]:
 
 def _drift_watch(config: Config) -> DriftWatch | None:
     of = config.predictor
-    return None if of is None else DriftWatch(of.key, of.pi_min, frozenset(config.models))
+    if of is None:
+        return None
+    scorer = config.scorers.get(of.guided or "")
+    share = of.share or (1.0 if scorer is None else scorer.share)
+    return DriftWatch(of.key, of.floor(share), frozenset(config.models))
 
 
 @contextmanager

@@ -76,7 +76,7 @@ def trained(rows: int = TRAINED_ON) -> PredictorModel:
 
 def measured(model: PredictorModel, batches: int, seed: int = 2, batch: int = BATCH) -> PredictorCost:
     """Medians over `batches` batches of other chats."""
-    predictor = Predictor(PredictorConfig(target=_NAME), _SCORERS)
+    predictor = Predictor(PredictorConfig(target=_NAME, adaptive=True, pi_min=0.05), _SCORERS)
     predictor.use(model, StoredModel("v1", _NAME, 0.0, 0.0, 0.0, 1, "", {}, FeatureExtractor.names))
     costs = []
     with TemporaryDirectory() as directory:

@@ -62,6 +62,13 @@ def test_a_star_is_a_wildcard_only_at_the_end_of_an_alias(alias: str, cautioned:
     assert ("`*` is a wildcard only at the end" in text) is cautioned
 
 
+def test_a_predictor_that_does_not_say_adaptive_is_noted() -> None:
+    predictor = "redaction: {}\nscorers: {valid_json: {}}\npredictor: {target: valid_json%s}"
+    assert "the judge sees every exchange with the same probability" in cautions_of(predictor % "")
+    assert cautions_of(predictor % ", adaptive: true") == ""
+    assert cautions_of(predictor % ", adaptive: false") == ""
+
+
 def test_check_prints_cautions_and_still_succeeds(tmp_path: Path) -> None:
     path = tmp_path / "gateway.yaml"
     path.write_text(f"{PLAIN}{MODELS}open: true\n")

@@ -65,4 +65,7 @@ def test_what_cannot_hold_together_is_refused(predictor: dict[str, Any], message
 
 
 def test_the_floor_of_the_probability_is_never_below_a_twentieth() -> None:
-    assert PredictorConfig(target="x").pi_min == 0.05
+    plain, adaptive = PredictorConfig(target="x"), PredictorConfig(target="x", adaptive=True)
+    assert (plain.adaptive, plain.floor(0.4)) == (False, 0.4), "every exchange has the same probability"
+    assert [adaptive.floor(share) for share in (0.05, 0.1, 0.4, 1.0)] == [0.05, 0.05, 0.2, 0.5]
+    assert PredictorConfig(target="x", adaptive=True, pi_min=0.05).floor(0.4) == 0.05, "an explicit value stays"

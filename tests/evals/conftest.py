@@ -198,7 +198,7 @@ class Room:
             judge = EntryScorer(self.scorers, threads, predictor=predictor, implicit=self.implicit)
             experiments = ExperimentEngine(store, corridor, self.pairs, threads, HURRIED, rescore=judge.score_again)
             metrics = EvalMetrics(CollectorRegistry())
-            drift = None if self.predictor is None else DriftWatch(self.predictor.key, self.predictor.pi_min)
+            drift = None if self.predictor is None else DriftWatch(self.predictor.key, self.predictor.floor(0.4))
             context = ConsumerContext(corridor, store, self.scorers, judge, gauges, metrics, experiments, drift=drift)
             yield Consumer(context, name, timing), context
         threads.close()

@@ -28,6 +28,7 @@ from gateway.evals.learned.trees import InvalidModel
 from gateway.evals.scorers.embedding import local_minilm
 from gateway.evals.scoring.registry import RegisteredScorer
 from gateway.evals.scoring.types import Subject
+from gateway.evals.statistics.domains import Floats
 from gateway.evals.store.predictions import Prediction, StoredModel
 from gateway.observability.eval_metrics import PredictorFigures
 
@@ -127,8 +128,18 @@ class Predictor:
         if self._model is None:
             return [None] * n, [None] * n, [self.share] * n, features
         g, residual = self._model.predict(x)
-        pi = np.full(n, self.share) if self.off else inclusion(residual, self._model.scale, self.config.pi_min)
+        pi = self._probabilities(residual)
         return g.tolist(), residual.tolist(), pi.tolist(), features
+
+    def _probabilities(self, residual: Floats) -> Floats:
+        """π of each exchange; residual: the squared error that the model expects."""
+        if self.off:
+            return np.full(len(residual), self.share)
+        if not self.config.adaptive:
+            affordable = 1.0 if self._stored is None else float(self._stored.card.get("share", 1.0))
+            return np.full(len(residual), min(self.share, affordable))
+        scale = 0.0 if self._model is None else self._model.scale
+        return inclusion(residual, scale, self.config.floor(self.share))
 
     def _drawn(
         self,

@@ -12,7 +12,7 @@ import orjson
 from numpy.typing import NDArray
 
 from gateway.config.models import Config
-from gateway.config.predictor import FEEDBACK_TARGET, LABELS_TARGET, PredictorConfig
+from gateway.config.predictor import FEEDBACK_TARGET, LABELS_TARGET, PI_MIN, PredictorConfig
 from gateway.config.scorers import ScorerConfig
 from gateway.core.score import ConfiguredScorer
 from gateway.evals.learned.card import card_of
@@ -55,6 +55,8 @@ class TrainingJob:
     budget_usd: float | None
     budget_tokens: int | None
     embedding: bool = False
+    adaptive: bool = False
+    """Each exchange has a probability of its own; else all have the share."""
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -67,11 +69,13 @@ class TrainingJob:
     ) -> TrainingJob:
         """scorer, section: of the guided scorer; None: none is guided."""
         own = 1.0 if section is None else section.share
+        share = own if config.share is None else config.share
         return cls(
-            store, config.target, config.key, config.pi_min, own if config.share is None else config.share,
+            store, config.target, config.key, config.floor(share), share,
             config.min_rows, config.max_rows, "" if scorer is None else scorer.scorer.version,
             "" if scorer is None else scorer.config_hash, None if section is None else section.budget_usd,
             None if section is None else section.budget_tokens, config.embedding,
+            config.adaptive,
         )  # fmt: skip
 
     def to_json(self) -> bytes:
@@ -135,7 +139,7 @@ def _affordable(connection: Transaction, job: TrainingJob, a_day: float) -> floa
         for budget, cost in ((job.budget_usd, usd), (job.budget_tokens, tokens))
         if budget is not None and cost
     ]
-    return affordable_share(job.share, a_day, min(calls, default=None), job.pi_min)
+    return affordable_share(job.share, a_day, min(calls, default=None), job.pi_min if job.adaptive else PI_MIN)
 
 
 def matrix_of(features: Sequence[bytes], names: Sequence[str]) -> NDArray[np.float32]:
@@ -155,8 +159,9 @@ def _stored(
 ) -> StoredModel:
     text = trained.model.to_json()
     span = values[0].received, values[-1].received
+    pi_min = job.pi_min if job.adaptive else more["share"]
     card = {
-        **card_of(evidence_of(trained.held_out), job.names, more["share"], job.pi_min), **more, "pi_min": job.pi_min,
+        **card_of(evidence_of(trained.held_out), job.names, more["share"], pi_min), **more, "pi_min": pi_min,
         "trained_to": span[1],
     }  # fmt: skip
     return StoredModel(version_of(text), job.target, time.time(), *span, len(values), text, card, job.names)

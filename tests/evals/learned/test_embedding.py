@@ -31,7 +31,7 @@ from gateway.evals.store.predictions import StoredModel, newest_model
 from gateway.evals.store.query import reading
 
 Make = Callable[..., Exchange]
-CONFIG = PredictorConfig(target="stated", embedding=True)
+CONFIG = PredictorConfig(target="stated", embedding=True, adaptive=True, pi_min=0.05)
 
 
 class Letters:
@@ -136,7 +136,9 @@ async def test_a_model_with_other_features_is_refused_with_the_reason(
     with_letters: Predictor, exchange: Make, stated_scorer: Any
 ) -> None:
     """Nothing breaks: every exchange then has the share."""
-    without = Predictor(PredictorConfig(target="stated"), {"stated": stated_scorer(share=0.4)})
+    without = Predictor(
+        PredictorConfig(target="stated", adaptive=True, pi_min=0.05), {"stated": stated_scorer(share=0.4)}
+    )
     subjects = [subject("answer", "prompt", exchange)]
     assert await without.embedded(subjects) is None
     with pytest.raises(InvalidModel, match="looks at MiniLM's vectors, and this consumer has no"):

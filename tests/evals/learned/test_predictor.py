@@ -6,14 +6,18 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 
 from gateway.config.predictor import PredictorConfig
 from gateway.core.completion import completion_of
 from gateway.core.exchange import Exchange
 from gateway.core.randomization import draw
+from gateway.evals.learned.embedding import feature_names
+from gateway.evals.learned.features import feature_set
 from gateway.evals.learned.predictor import Predictor
 from gateway.evals.scoring.types import Subject
+from gateway.evals.store.predictions import StoredModel
 
 Make = Callable[..., Exchange]
 
@@ -26,7 +30,7 @@ def subject(exchange: Exchange) -> Subject:
 def predictor(stated_scorer: Any) -> Callable[..., Predictor]:
     def make(own_share: float = 1.0, **config: Any) -> Predictor:
         scorers = {"other": stated_scorer(name="other"), "stated": stated_scorer(share=own_share)}
-        return Predictor(PredictorConfig(**{"target": "stated", **config}), scorers)
+        return Predictor(PredictorConfig(**{"target": "stated", "adaptive": True, "pi_min": 0.05, **config}), scorers)
 
     return make
 
@@ -88,3 +92,37 @@ def test_a_prediction_takes_few_calls_of_functions(predictor: Any, exchange: Mak
     finally:
         sys.setprofile(None)
     assert calls / 256 < 65
+
+
+class ExpectsErrors:
+    """A model that expects a different error in each exchange."""
+
+    scale = 0.3
+
+    def __init__(self, feature_set: str) -> None:
+        self.feature_set = feature_set
+
+    def predict(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        return np.full(len(x), 0.5), np.linspace(0.0, 1.0, len(x))
+
+
+@pytest.mark.parametrize(
+    ("config", "lowest", "highest"),
+    [({"adaptive": False}, 0.4, 0.4), ({"pi_min": None}, 0.2, 0.3), ({"pi_min": 0.1}, 0.1, 0.3)],
+)
+def test_the_model_decides_only_where_it_is_adaptive(
+    predictor: Any, exchange: Make, config: dict[str, Any], lowest: float, highest: float
+) -> None:
+    whole = predictor(0.4, **config)
+    names = feature_names(embedding=False)
+    whole.use(ExpectsErrors(feature_set(names)), StoredModel("v", "stated", 1.0, 0.0, 1.0, 400, "{}", {}, names))
+    found = whole.predict([subject(exchange()) for _ in range(40)])
+    assert (min(p.pi for p in found), max(p.pi for p in found)) == (lowest, highest)
+    assert {p.predicted for p in found} == {0.5}, "the control variate has its predictions either way"
+
+
+def test_equal_probabilities_are_no_higher_than_a_budget_affords(predictor: Any, exchange: Make) -> None:
+    whole = predictor(0.4, adaptive=False)
+    names, card = feature_names(embedding=False), {"share": 0.25}
+    whole.use(ExpectsErrors(feature_set(names)), StoredModel("v", "stated", 1.0, 0.0, 1.0, 400, "{}", card, names))
+    assert whole.predict([subject(exchange())])[0].pi == 0.25

@@ -38,7 +38,7 @@ def prediction(i: int, **fields: Any) -> Prediction:
 def job(store: Any, **fields: Any) -> TrainingJob:
     plain: dict[str, Any] = {"target": "stated", "key": "stated", "pi_min": 0.05, "share": 0.4, "min_rows": 60,
                              "max_rows": 100, "version": "1", "config_hash": "c1", "budget_usd": None,
-                             "budget_tokens": None}  # fmt: skip
+                             "budget_tokens": None, "adaptive": True}  # fmt: skip
     return TrainingJob(store=store.url, **{**plain, **fields})
 
 

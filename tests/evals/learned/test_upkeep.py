@@ -84,7 +84,7 @@ async def consumer(room: Any, judge: FakeUpstream, registry: CollectorRegistry) 
         "open": True, "upstreams": {"local": {"kind": "vllm", "base_url": "http://127.0.0.1:1/v1"}},
         "models": {"chat": {"targets": [{"upstream": "local", "model": "small"}]}},
         "scorers": {"judge": {"use": f"{judge.origin}/score", "share": 0.5}, "length": {}},
-        "predictor": {"target": "judge", "min_rows": 60, "share": 0.4},
+        "predictor": {"target": "judge", "min_rows": 60, "share": 0.4, "adaptive": True, "pi_min": 0.05},
         "stream": {"url": room.stream_url, "name": room.stream_name},
     }))  # fmt: skip
     timing = ConsumerTiming(block_ms=20, tick_s=0.0)
@@ -150,13 +150,13 @@ async def test_a_model_is_trained_and_chooses_what_the_judge_sees(
 def job(url: str, **fields: Any) -> TrainingJob:
     plain: dict[str, Any] = {"target": "judge", "key": "judge", "pi_min": 0.05, "share": 0.4, "min_rows": 60,
                              "max_rows": 1000, "version": "1", "config_hash": "c", "budget_usd": None,
-                             "budget_tokens": None}  # fmt: skip
+                             "budget_tokens": None, "adaptive": True}  # fmt: skip
     return TrainingJob(store=url, **{**plain, **fields})
 
 
 @pytest.fixture
 def predictor(stated_scorer: Any) -> Predictor:
-    config = PredictorConfig(target="judge", min_rows=60, share=0.4)
+    config = PredictorConfig(target="judge", min_rows=60, share=0.4, adaptive=True)
     return Predictor(config, {"judge": stated_scorer(name="judge")})
 
 
