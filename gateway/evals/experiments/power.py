@@ -15,11 +15,23 @@ from dataclasses import dataclass, field, replace
 from gateway.config.derive import horizon_of
 from gateway.core.horizon import FEWEST_REPEATS, guarded, likelihood_scale, planned_pairs
 from gateway.core.plan import CONTROL, NATS_PER_TOKEN, REPEAT, TOP1_AGREEMENT, Plan
+from gateway.evals.experiments.completeness import COMPLETENESS
 from gateway.evals.experiments.conditions import MIN_PAIRS, needs_repeat, offered_share, pairs_a_day
 from gateway.evals.experiments.findings import FALLBACK, SequenceStates, finding
 from gateway.evals.experiments.gates import NEGLIGIBLE, units_for_srm
 from gateway.evals.experiments.latency_difference import P95
-from gateway.evals.experiments.metrics import ALONE, JUDGED, LOST, MEASURES, Metric, Source, counts_alone
+from gateway.evals.experiments.metrics import (
+    ALONE,
+    JUDGED,
+    LOST,
+    MEASURES,
+    MISSING,
+    WORST,
+    Metric,
+    Source,
+    counts_alone,
+)
+from gateway.evals.experiments.price_terms import PriceTerm, TrafficPace, least_days, price_terms
 from gateway.evals.experiments.progress import margin_of
 from gateway.evals.experiments.report import Comparison, Role
 from gateway.evals.experiments.sequences import DifferenceSequence, SequenceRule, rule_of
@@ -92,6 +104,8 @@ class PowerForecast:
     have: int = 0
     """Settled pairs so far."""
     prices: tuple[VerdictPrice, ...] = field(default=())
+    terms: tuple[PriceTerm, ...] = ()
+    """What else the verdict takes: hours, units, completeness, and a ramp's proof on served answers and holdout."""
 
     @property
     def needed(self) -> int | None:
@@ -147,7 +161,20 @@ def forecast(connection: Reading | None, plan: StoredPlan, terms: Terms = Terms(
         _price(design, each, (made.needed_at(i), made.reject_at(i)), per_request, a_day)
         for i, each in enumerate(EFFECTS)
     )
-    return replace(made, prices=tuple(prices) if powers else ())
+    pace = TrafficPace(made.needed, a_day, _requests_a_day(a_day, per_request, terms), _control_errors(look, design))
+    return replace(made, prices=tuple(prices) if powers else (), terms=price_terms(design, pace) if powers else ())
+
+
+def _requests_a_day(pairs_a_day: float | None, per_request: float, terms: Terms) -> float | None:
+    if terms.requests_a_day is not None:
+        return terms.requests_a_day
+    return pairs_a_day / per_request if pairs_a_day is not None and per_request else None
+
+
+def _control_errors(look: SequenceStates | None, plan: Plan) -> float | None:
+    """The control's share of failures, from its repeats; None: too few to tell."""
+    found = None if look is None else look.sequences.get((plan.candidates[0][0], "error_rate"))
+    return found.a.mean if found is not None and found.n >= MIN_PAIRS else None
 
 
 def _price(
@@ -164,7 +191,7 @@ def _price(
         reject,
         math.ceil(pairs / per_request) if per_request else None,
         paid,
-        pairs / a_day if a_day else None,
+        max(pairs / a_day, least_days(plan)) if a_day else None,
     )
 
 
@@ -218,7 +245,8 @@ def _candidate(known: _Known, arm: str) -> list[Power]:
     if plan.mode == "split":
         return [*(_split_power(known, arm, name) for name in names), _ratio_gate(known, arm)]
     found = [_power(known, arm, name) for name in names]
-    gates = (_gate(known, arm), *(_loss_gate(known, arm, name, metric) for name, metric in LOSS_GATES))
+    losses = (_loss_gate(known, arm, name, metric) for name, metric in LOSS_GATES)
+    gates = (_gate(known, arm), *losses, _completeness_gate(known, arm))
     return [*found, *(gate for gate in gates if gate is not None)]
 
 
@@ -310,6 +338,30 @@ def _loss_gate(known: _Known, arm: str, name: str, metric: str) -> Power | None:
     pairs = None if total is None or not share else math.ceil(total / share)
     basis = f"{lost:.1%} lost on each arm so far, {sequence.n} pairs"
     return Power(name, margin, variance, basis, sequence.n, total, arm, "gate", share, (pairs,) * len(EFFECTS))
+
+
+def _completeness_gate(known: _Known, arm: str) -> Power | None:
+    """Pairs until the arms are shown to lack a score equally often, or the primary to hold at worst: the fewer.
+
+    None: no score, or too few to matter, is missing on one arm alone.
+    """
+    sequence, worst = known.sequence(arm, MISSING), known.sequence(arm, WORST)
+    margin = known.plan.margin or FALLBACK
+    if sequence is None or sequence.n < MIN_PAIRS:
+        return None
+    missing, limit = (sequence.a.mean or 0.0) + (sequence.b.mean or 0.0), NEGLIGIBLE * margin
+    if missing <= limit:
+        return None
+    ways = [needed(sequence.rule, sequence.moments.variance(), limit)]
+    gap = margin + worst.moments.mean if worst is not None else 0.0
+    if worst is not None and gap > 0:
+        ways.append(needed(worst.rule, worst.moments.variance(), gap))
+    total = min((n for n in ways if n is not None), default=None)
+    share = known.per_pair(MISSING, sequence.n, False)
+    pairs = None if total is None or not share else math.ceil(total / share)
+    basis = f"{missing:.1%} have a value of one arm alone so far, {sequence.n} pairs"
+    variance = sequence.moments.variance()
+    return Power(COMPLETENESS, limit, variance, basis, sequence.n, total, arm, "gate", share, (pairs,) * len(EFFECTS))
 
 
 def _rule(plan: Plan, metric: str, margin: float, bounded: bool, arm: str) -> SequenceRule:

@@ -24,10 +24,11 @@ def to_dict(found: PowerForecast) -> dict[str, Any]:
 
 
 def lines(name: str, found: PowerForecast, *, chart: bool = False) -> list[str]:
-    """At most 15 lines, unless there are many candidates or the chart is drawn."""
+    """At most 22 lines, unless there are many candidates or the chart is drawn."""
     if not found.metrics:
         return [f"{name}: no primary metric and no guardrail, so there is nothing to decide"]
-    return [_headline(name, found), *_prices(found.prices), *(_chart(found) if chart else _conditions(found))]
+    also = [f"{term.name}: {term.says}." for term in found.terms]
+    return [_headline(name, found), *_prices(found.prices), *(_chart(found) if chart else _conditions(found)), *also]
 
 
 def _headline(name: str, found: PowerForecast) -> str:
