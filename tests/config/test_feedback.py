@@ -20,3 +20,12 @@ def test_every_language_has_rules():
         assert ImplicitFeedback(FeedbackConfig(implicit=(language,)).implicit).signs("") == ()
     with pytest.raises(ValidationError, match="implicit"):
         FeedbackConfig(implicit=("xx",))
+
+
+def test_a_range_is_two_rising_numbers():
+    assert FeedbackConfig(range={"stars": [1, 5]}).range == {"stars": (1.0, 5.0)}
+    for wrong in ([1, 1], [5, 1], [0, float("inf")]):
+        with pytest.raises(ValidationError, match="two numbers that rise"):
+            FeedbackConfig(range={"stars": wrong})
+    with pytest.raises(ValidationError, match="pattern"):
+        FeedbackConfig(range={"two words": [0, 1]})

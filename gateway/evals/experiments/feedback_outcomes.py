@@ -19,6 +19,7 @@ from gateway.evals.statistics.domains import Floats
 from gateway.evals.store.experiments.feedback_given import GivenFeedback
 from gateway.evals.store.experiments.queries import ServedAnswer
 
+FENCE = 10.0
 Flags = NDArray[np.bool_]
 
 
@@ -30,10 +31,13 @@ class FeedbackTerms:
     missing: Missing
     now: float
     """Unix seconds."""
+    winsorised: bool = False
+    """Values far outside those of the others count as the fence that they are beyond."""
 
 
 def terms_of(plan: Plan, now: float) -> FeedbackTerms:
-    return FeedbackTerms(plan.feedback_window_s or DEFAULT_WINDOW_S, plan.feedback_missing, now)
+    window_s = plan.feedback_window_s or DEFAULT_WINDOW_S
+    return FeedbackTerms(window_s, plan.feedback_missing, now, winsorised=plan.rules >= 2)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +50,8 @@ class FeedbackValues:
     """Shape (n,): the window has closed."""
     answered: Flags
     """Shape (n,): it has closed, and there was feedback in time."""
+    fenced: int = 0
+    """Values that were beyond a fence."""
 
     @property
     def bounded(self) -> bool:
@@ -59,10 +65,25 @@ def feedback_values(rows: Sequence[ServedAnswer], given: GivenFeedback, terms: F
     closed = np.array([row.received + terms.window_s <= terms.now for row in rows], dtype=np.bool_)
     in_time = np.array([_in_time(row, given, terms.window_s) for row in rows], dtype=np.float64)
     answered = closed & ~np.isnan(in_time)
-    values = np.where(answered, in_time, np.nan)
+    values, fenced = np.where(answered, in_time, np.nan), 0
+    if terms.winsorised and answered.any():
+        inside = _within_fences(values, answered)
+        values, fenced = inside, int((inside[answered] != values[answered]).sum())
     if terms.missing == "zero":
         values = np.where(closed & ~answered, 0.0, values)
-    return FeedbackValues(values, closed, answered)
+    return FeedbackValues(values, closed, answered, fenced)
+
+
+def _within_fences(values: Floats, answered: Flags) -> Floats:
+    """The values, with those beyond a fence moved to it, so that one vote of -1e15 does not decide.
+
+    The fences lie FENCE times as far from the median as 98 % of the values of both arms are apart. Of log-normal
+    amounts with a deviation of 1 they hold all but one in a hundred thousand.
+    """
+    given = values[answered]
+    low, median, high = np.quantile(given, (0.01, 0.5, 0.99))
+    reach = FENCE * (float(high - low) or max(abs(float(median)), 1.0))
+    return np.clip(values, median - reach, median + reach)
 
 
 def _in_time(row: ServedAnswer, given: GivenFeedback, window_s: float) -> float:

@@ -353,7 +353,9 @@ def compare_feedback(
     made = compare_arms(rows, ArmOutcomes(name, of.values, 1.0, of.bounded, closed), plan, population, {})
     a, b = _response(rows, of, "a", shares), _response(rows, of, "b", shares)
     responses = Responses(a, b, int((~of.closed).sum()), shares.difference, plan.feedback_missing)
-    return replace(made or _without_values(name, plan), responses=responses)
+    made = made or _without_values(name, plan)
+    method = f"{made.method}; {of.fenced} extreme values count as less extreme" if of.fenced else made.method
+    return replace(made, responses=responses, method=method)
 
 
 def _response(

@@ -10,7 +10,7 @@ import asyncio
 import math
 import re
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -67,6 +67,7 @@ def feedback_page(
         counts, metric = now.metrics.counts, now.metrics.feedback
         try:
             given = read_feedback(await _body(request), caller.name, request.headers.get("idempotency-key"), clock())
+            check_range(given, now.config.feedback.range)
         except (BadRequest, TooLarge):
             counts.of(metric, "refused").n += 1
             raise
@@ -140,6 +141,14 @@ def read_feedback(body: bytes, caller: str, key: str | None, at: float) -> Feedb
         exchange, own, caller, at, name, value, texts["label"],
         texts["comment"], texts["correction"], data_type=data_type,
     )  # fmt: skip
+
+
+def check_range(given: Feedback, ranges: Mapping[str, tuple[float, float]]) -> None:
+    """Raises BadRequest for a value outside the range of its name."""
+    low, high = ranges.get(given.name, (-math.inf, math.inf))
+    if given.value is not None and not low <= given.value <= high:
+        message = f"value: expected {low:g} to {high:g} for {given.name!r} (feedback.range), got {given.value:g}"
+        raise BadRequest(message, param="value")
 
 
 def _fields(body: bytes) -> dict[str, Any]:

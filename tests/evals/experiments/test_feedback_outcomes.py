@@ -162,3 +162,31 @@ def test_alpha_holds_over_many_runs_and_looks(simulation: Any, missing: str) -> 
     shipped = ever({"control": 0.7, "candidate": 0.6}, lambda c: c.margin_found in ("equivalent", "non_inferior"))
     different = ever(SAME, lambda c: c.direction_found != "unclear")
     assert max(shipped, different) <= bound, (shipped, different)
+
+
+@pytest.mark.parametrize(
+    ("vote", "good"), [(-1e15, {"control": 0.8, "candidate": 0.8}), (1e15, {"control": 0.9, "candidate": 0.4})]
+)
+def test_one_extreme_vote_does_not_decide(simulation: Any, vote: float, good: dict[str, float]) -> None:
+    """Of the candidate's own caller, or of a rival's."""
+    plan = a_plan(simulation, rules=2, margin=0.25)
+    rows, given = traffic(3, 900, good, {"control": 1.0, "candidate": 1.0})
+    own = next(r for r in rows if r.arm == "candidate")
+    honest = compare_feedback(rows, THUMB, feedback_values(rows, given, terms_of(plan, LATE)), plan, {})
+    given[own.id] = [(own.received, vote)]
+    found = feedback_values(rows, given, terms_of(plan, LATE))
+    made = compare_feedback(rows, THUMB, found, plan, {})
+    assert honest is not None
+    assert made is not None
+    assert made.margin_found == honest.margin_found != "unclear"
+    assert made.difference.value == pytest.approx(honest.difference.value, abs=0.05)
+    assert (found.fenced, "1 extreme values" in made.method) == (1, True)
+    first = feedback_values(rows, given, terms_of(a_plan(simulation), LATE))
+    assert np.nanmax(np.abs(first.values)) == 1e15, "plans of the first rules keep what they had"
+
+
+def test_amounts_with_a_long_tail_stay_as_they_are() -> None:
+    rng = random.Random(1)
+    given = {f"e{i}": [(100.0 * i, rng.lognormvariate(0, 1))] for i in range(2000)}
+    found = values(FeedbackTerms(10.0, "zero", LATE, winsorised=True), given, 2000)
+    assert found.fenced == 0

@@ -172,3 +172,13 @@ async def test_with_a_full_buffer_feedback_gets_503(start, configured, upstream,
     assert (answer.status_code, answer.headers["retry-after"]) == (503, "5")
     assert await gateway.metric("gateway_feedback_total", result="buffer_full") == 1
     stream_server.start()
+
+
+async def test_a_value_outside_its_range_gets_400(start, configured, upstream):
+    gateway = await start(configured(upstream, feedback={"range": {"thumb": [0, 1]}}))
+    for name, value, status in (("thumb", -1e15, 400), ("thumb", True, 202), ("thumb", 0.5, 202), ("stars", 5, 202)):
+        answer = await gateway.client.post("/feedback", json={"id": new_id(), "name": name, "value": value})
+        assert answer.status_code == status, answer.text
+        if status == 400:
+            expected = "value: expected 0 to 1 for 'thumb' (feedback.range), got -1e+15"
+            assert answer.json()["error"]["message"] == expected
