@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -27,7 +28,8 @@ def litellm(
 ) -> None:
     """Translate the config of a LiteLLM proxy to a gateway.yaml.
 
-    What has no equal is listed line by line on stderr, and at the top of the file.
+    What has no equal is listed line by line on stderr, and at the top of the file. Exit code 1: the result needs to be
+    mended before `gateway check` accepts it.
     """
     from datetime import date
 
@@ -42,14 +44,24 @@ def litellm(
     text = to_yaml(done, config.name)
     for note in done.notes:
         typer.echo(str(note), err=True)
-    for mistake in remaining_mistakes(text):
+    mistakes = remaining_mistakes(text)
+    for mistake in mistakes:
         typer.echo(f"to be mended in the result: {mistake}", err=True)
     typer.echo(summary(done), err=True)
     if out is None:
         show(text)
-        return
+    else:
+        _write_private(out, text)
+    if mistakes:
+        raise typer.Exit(1)
+
+
+def _write_private(out: Path, text: str) -> None:
+    """A new file that its owner alone can read: the config may hold the keys of upstreams."""
+    from gateway.core.errors import CannotRun
+
     try:
-        with out.open("x", encoding="utf-8") as file:
+        with os.fdopen(os.open(out, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
             file.write(text)
     except FileExistsError:
         raise CannotRun(f"{out} exists already; move it away, or give another --out") from None

@@ -132,6 +132,7 @@ _SET = frozenset({"temperature", "top_p", "top_k", "max_tokens", "max_completion
                   "frequency_penalty", "stop", "logit_bias", "reasoning_effort", "response_format"})  # fmt: skip
 _INFO = frozenset({"input_cost_per_token", "output_cost_per_token", "cache_read_input_token_cost", "mode", "id"})
 _PER_MILLION = 1e6
+_NO_GUARDRAILS = "no guardrails here: what they stop in LiteLLM passes"
 
 
 @dataclass(slots=True)
@@ -158,7 +159,9 @@ def from_litellm(raw: Mapping[str, Any], today: date) -> ImportedConfig:
     """
     done = ImportedConfig()
     settings, router = _mapping(raw, "litellm_settings"), _mapping(raw, "router_settings")
-    found = list(_deployments(raw, settings.get("enable_azure_ad_token_refresh") is True, done))
+    found = list(
+        _deployments(_with_credentials(raw, done), settings.get("enable_azure_ad_token_refresh") is True, done)
+    )
     _keys(_mapping(raw, "general_settings"), done)
     breaker = _breaker(router)
     for upstream in done.sections["upstreams"].values():
@@ -167,8 +170,31 @@ def from_litellm(raw: Mapping[str, Any], today: date) -> ImportedConfig:
     prices = {f"{d.upstream}/{d.model}": price for d in found if (price := _price(d)) is not None}
     if prices:
         done.sections["prices"] = {"as_of": today.isoformat(), "models": prices}
+    if settings.get("turn_off_message_logging") is True:
+        done.sections["redaction"] = {"default": "metadata"}
     _unknown_settings(raw, done)
     return done
+
+
+def _with_credentials(raw: Mapping[str, Any], done: ImportedConfig) -> Mapping[str, Any]:
+    """The file with the values of `credential_list` in the deployments that name them."""
+    known = {
+        entry.get("credential_name"): _mapping(entry, "credential_values")
+        for entry in _list(raw.get("credential_list"))
+        if isinstance(entry, Mapping)
+    }
+    entries = []
+    for i, entry in enumerate(_list(raw.get("model_list"))):
+        params = _mapping(entry, "litellm_params") if isinstance(entry, Mapping) else {}
+        name = params.get("litellm_credential_name")
+        if name is not None and name not in known:
+            path = f"model_list[{i}].litellm_params.litellm_credential_name"
+            done.note(path, "lost", f'no "{name}" in credential_list; set the upstream\'s `api_key`')
+        if name is not None:
+            rest = {k: value for k, value in params.items() if k != "litellm_credential_name"}
+            entry = {**entry, "litellm_params": {**known.get(name, {}), **rest}}
+        entries.append(entry)
+    return {**raw, "model_list": entries}
 
 
 def _mapping(raw: Mapping[str, Any], name: str) -> Mapping[str, Any]:
@@ -393,13 +419,20 @@ def _note_params(path: str, params: Mapping[str, Any], info: Mapping[str, Any], 
         if name in params:
             text = "a limit by deployment; here limits belong to keys and teams. It is used as the target's weight"
             done.note(f"{path}.litellm_params.{name}", "changed", text)
+    if "max_retries" in params:
+        text = "retries are set by model here: `models.NAME.retries.attempts`, one more"
+        done.note(f"{path}.litellm_params.max_retries", "changed", text)
+    if info.get("mode") == "realtime":
+        text = "realtime sessions (WebSocket) are not relayed; the target serves the HTTP APIs alone"
+        done.note(f"{path}.model_info.mode", "lost", text)
     for name in sorted(params.keys() & _SET):
         text = "became `set` of the target, which also replaces a value that the client sends"
         done.note(f"{path}.litellm_params.{name}", "changed", text)
     for name in sorted(params.keys() - _PARAMS - _SET):
-        done.note(f"{path}.litellm_params.{name}", "lost", "not set by the gateway; the client can send it")
+        text = _NO_GUARDRAILS if name == "guardrails" else "not set by the gateway; the client can send it"
+        done.note(f"{path}.litellm_params.{name}", "lost", text)
     for name in sorted(info.keys() - _INFO):
-        done.note(f"{path}.model_info.{name}", "lost", "no effect here")
+        done.note(f"{path}.model_info.{name}", "lost", _NO_GUARDRAILS if name == "guardrails" else "no effect here")
 
 
 def _price(deployment: _Deployment) -> dict[str, float] | None:
@@ -433,6 +466,9 @@ def _models(
         name = group.get("model") if isinstance(group, Mapping) else group
         if name in models:
             models[str(alias)] = models[name]
+            if isinstance(group, Mapping) and group.get("hidden"):
+                text = "GET /v1/models lists it; `keys[].models` says who may use and see it"
+                done.note(f"router_settings.model_group_alias.{alias}.hidden", "changed", text)
         else:
             done.note(f"router_settings.model_group_alias.{alias}", "lost", f'no model "{name}"')
     return models
@@ -445,20 +481,22 @@ def _chains(
     groups: dict[str, list[_Deployment]],
     done: ImportedConfig,
 ) -> dict[str, list[str]]:
-    """The names to fall back to, by name."""
+    """The names to fall back to, by name. Fallbacks of every model hold for those without any of their own."""
     chains: dict[str, list[str]] = {}
-    for section, values in (("litellm_settings", settings), ("router_settings", router)):
-        for name, other in _fallback_pairs(kind, values):
-            _name_behind_pattern(other, groups)
-            if other not in groups:
-                done.note(f"{section}.{kind}", "lost", f"{name} → {other}: no such model was translated")
-                continue
-            for alias in list(groups) if name == "*" else [name]:
-                if is_pattern(other) and not is_pattern(alias):
-                    text = f"{alias} → {other}: a wildcard follows only a wildcard; name one of its models"
-                    done.note(f"{section}.{kind}", "lost", text)
-                elif alias != other:
-                    chains.setdefault(alias, []).append(other)
+    sections = (("litellm_settings", settings), ("router_settings", router))
+    pairs = [(section, *pair) for section, values in sections for pair in _fallback_pairs(kind, values)]
+    own = {name for _, name, _ in pairs}
+    for section, name, other in sorted(pairs, key=lambda pair: pair[1] == "*"):
+        _name_behind_pattern(other, groups)
+        if other not in groups:
+            done.note(f"{section}.{kind}", "lost", f"{name} → {other}: no such model was translated")
+            continue
+        for alias in [each for each in groups if each not in own] if name == "*" else [name]:
+            if is_pattern(other) and not is_pattern(alias):
+                text = f"{alias} → {other}: a wildcard follows only a wildcard; name one of its models"
+                done.note(f"{section}.{kind}", "lost", text)
+            elif alias != other:
+                chains.setdefault(alias, []).append(other)
     return chains
 
 
@@ -512,6 +550,7 @@ def _model(
 ) -> dict[str, Any]:
     first, later = _by_order(groups[alias])
     weights = _weights(first)
+    _note_weights(first, done)
     targets = [d.target | ({"weight": w} if w is not None else {}) for d, w in zip(first, weights, strict=True)]
     fallbacks: list[dict[str, Any]] = []
     for deployment in later:
@@ -557,6 +596,16 @@ def _weights(deployments: list[_Deployment]) -> list[float | None]:
     return [None] * len(deployments)
 
 
+def _note_weights(deployments: list[_Deployment], done: ImportedConfig) -> None:
+    """Notes a weight that only some deployments of a model have: LiteLLM then reads those of the others as 0."""
+    with_weight = [d for d in deployments if d.params.get("weight") is not None]
+    if with_weight and len(with_weight) < len(deployments):
+        text = (
+            "only some deployments of the model have a weight, so none counts; give every target one, or leave it out"
+        )
+        done.note(f"{with_weight[0].path}.litellm_params.weight", "changed", text)
+
+
 def _flattened(alias: str, chain: Mapping[str, list[str]]) -> list[str]:
     """Every model that is reached from this one, nearest first; LiteLLM follows a fallback's own fallbacks."""
     reached: list[str] = []
@@ -577,6 +626,10 @@ def _timeouts(deployments: list[_Deployment], shared: Mapping[str, float], done:
         if len(set(own)) > 1:
             path = f"{deployments[0].path}.litellm_params.{theirs}"
             done.note(path, "changed", f"differs between deployments; {max(own):g} s holds for the whole model")
+        elif own and len(own) < len(deployments):
+            path = f"{deployments[0].path}.litellm_params.{theirs}"
+            text = f"only some deployments have one; {max(own):g} s holds for the whole model"
+            done.note(path, "changed", text)
         value = max(own) if own else shared.get(theirs)
         if value is not None and value > 0:
             found[ours] = value
@@ -610,7 +663,16 @@ _NOTES: dict[str, tuple[Loss, str]] = {
     "litellm_settings.cache_params": ("lost", "answers are not cached"),
     "litellm_settings.drop_params": ("changed", "requests pass as they are; an upstream may refuse a parameter"),
     "litellm_settings.modify_params": ("changed", "requests pass as they are; an upstream may refuse a parameter"),
-    "litellm_settings.turn_off_message_logging": ("changed", "`keys[].content: metadata` records no content"),
+    "litellm_settings.turn_off_message_logging": (
+        "changed", "became `redaction.default: metadata`: no content is recorded, so nothing of it can be evaluated"
+    ),
+    "general_settings.allowed_ips": ("changed", "set `networks`, of the gateway, a key or a team"),
+    "general_settings.enable_jwt_auth": ("changed", "set the section `jwt`; see docs/keys.md"),
+    "general_settings.litellm_jwtauth": ("changed", "set the section `jwt`; see docs/keys.md"),
+    "general_settings.max_parallel_requests": ("changed", "set `concurrency` of a key or a team"),
+    "general_settings.global_max_parallel_requests": ("changed", "set `upstreams.NAME.concurrency`"),
+    "general_settings.max_request_size_mb": ("changed", "set `limits.max_body_mb`"),
+    "general_settings.pass_through_endpoints": ("changed", "`passthrough` forwards other paths to one upstream"),
     "router_settings.allowed_fails": ("changed", "became upstreams.NAME.breaker.failures: failures in a row"),
     "router_settings.cooldown_time": ("changed", "became upstreams.NAME.breaker.open_s, after which one call probes"),
     "router_settings.enable_pre_call_checks": ("changed", "`on: [context_length]` acts on the upstream's refusal"),
@@ -621,6 +683,7 @@ _NOTES: dict[str, tuple[Loss, str]] = {
 }  # fmt: skip
 _TRANSLATED = {
     "model_list": None,
+    "credential_list": None,
     "general_settings": {"master_key"},
     "litellm_settings": {
         *("num_retries", "request_timeout", "default_fallbacks", "enable_azure_ad_token_refresh"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import stat
 from pathlib import Path
 
 import pytest
@@ -48,3 +49,18 @@ def test_a_file_of_which_nothing_can_be_translated_is_an_error(config: Path) -> 
     assert isinstance(result.exception, CannotRun)
     assert "none of its 1 deployments" in str(result.exception)
     assert "SageMaker's API is not spoken here" in result.stderr
+
+
+def test_the_result_is_for_its_owner_alone(config: Path, tmp_path: Path) -> None:
+    """It may hold keys of upstreams."""
+    out = tmp_path / "gateway.yaml"
+    CliRunner().invoke(app, ["import", "litellm", str(config), "--out", str(out)])
+    assert stat.S_IMODE(out.stat().st_mode) == 0o600
+
+
+def test_a_result_that_must_be_mended_is_a_finding(tmp_path: Path) -> None:
+    broken = tmp_path / "config.yaml"
+    broken.write_text("model_list:\n- {model_name: m, litellm_params: {model: openai/x, api_base: 'not an address'}}\n")
+    result = CliRunner().invoke(app, ["import", "litellm", str(broken)])
+    assert result.exit_code == 1
+    assert "to be mended in the result: " in result.stderr

@@ -261,3 +261,70 @@ def test_any_file_is_translated_or_noted(raw: dict[str, Any]) -> None:
     lost = {note.path.partition("]")[0] for note in done.notes if note.path.startswith("model_list[")}
     assert done.deployments - done.translated <= len(lost), "an entry without a target has a line"
     yaml.safe_load(to_yaml(done, "config.yaml"))
+
+
+CHAINS = """
+model_list:
+  - {model_name: chat, litellm_params: {model: openai/a}}
+  - {model_name: own, litellm_params: {model: openai/b}}
+  - {model_name: spare, litellm_params: {model: openai/c}}
+  - {model_name: last, litellm_params: {model: openai/d}}
+litellm_settings: {default_fallbacks: [last], fallbacks: [{"*": [spare]}, {chat: [own]}],
+                   turn_off_message_logging: true}
+"""
+
+
+def test_a_models_own_fallbacks_come_before_those_of_every_model() -> None:
+    config = config_of(imported(CHAINS))
+    assert [t.model for t in config.models["chat"].fallback] == ["b", "c", "d"]
+    assert [t.model for t in config.models["own"].fallback] == ["c", "d"]
+
+
+def test_logging_that_was_off_stays_off() -> None:
+    """Prompts of a proxy that stored none would otherwise be stored in clear."""
+    done = imported(CHAINS)
+    assert config_of(done).redaction.default == "metadata"
+    assert "redaction.default" in noted(done)["litellm_settings.turn_off_message_logging"]
+
+
+MIXED = """
+model_list:
+  - {model_name: m, litellm_params: {model: openai/a, weight: 3, timeout: 5, max_retries: 2, guardrails: [pii]}}
+  - {model_name: m, litellm_params: {model: openai/b}, model_info: {mode: realtime}}
+  - {model_name: named, litellm_params: {model: openai/c, litellm_credential_name: shared}}
+  - {model_name: unnamed, litellm_params: {model: openai/d, litellm_credential_name: absent}}
+credential_list:
+  - {credential_name: shared, credential_values: {api_key: os.environ/SHARED, api_base: "https://proxy.example/v1"}}
+router_settings: {model_group_alias: {secret: {model: m, hidden: true}}}
+general_settings: {allowed_ips: ["10.0.0.1"], enable_jwt_auth: true, max_parallel_requests: 5, max_request_size_mb: 3,
+                   global_max_parallel_requests: 9, pass_through_endpoints: []}
+"""
+EQUIVALENTS = {
+    "model_list[0].litellm_params.weight": "only some deployments",
+    "model_list[0].litellm_params.timeout": "5 s holds for the whole model",
+    "model_list[0].litellm_params.max_retries": "retries.attempts",
+    "model_list[0].litellm_params.guardrails": "no guardrails here",
+    "model_list[1].model_info.mode": "realtime",
+    "model_list[3].litellm_params.litellm_credential_name": "absent",
+    "router_settings.model_group_alias.secret.hidden": "keys[].models",
+    "general_settings.allowed_ips": "`networks`",
+    "general_settings.enable_jwt_auth": "`jwt`",
+    "general_settings.max_parallel_requests": "concurrency",
+    "general_settings.global_max_parallel_requests": "concurrency",
+    "general_settings.max_request_size_mb": "limits.max_body_mb",
+    "general_settings.pass_through_endpoints": "`passthrough`",
+}
+
+
+def test_each_setting_without_an_equal_names_what_is_near() -> None:
+    notes = noted(imported(MIXED))
+    for path, text in EQUIVALENTS.items():
+        assert text in notes.get(path, ""), path
+
+
+def test_credentials_are_followed_by_their_name() -> None:
+    done = imported(MIXED)
+    [target] = done.sections["models"]["named"]["targets"]
+    upstream = done.sections["upstreams"][target["upstream"]]
+    assert (upstream["api_key"], upstream["base_url"]) == ("${SHARED}", "https://proxy.example/v1")
+    assert "credential_list" not in noted(done)

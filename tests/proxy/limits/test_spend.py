@@ -22,6 +22,7 @@ from typing import Any
 import httpx2
 import pytest
 import yaml
+from fixtures import limit_callers
 
 from gateway.core.exchange import Tally
 from gateway.fake import HOLD, FakeUpstream
@@ -238,47 +239,87 @@ async def faults(rng: random.Random, found: list[Pod], server: Any, seconds: flo
     return happened
 
 
+AMOUNTS: dict[str, float] = {"usd": 0.08, "tokens": 8000, "requests": 400}
+UNITS = {"usd": 1e9, "tokens": 1, "requests": 1}
+
+
+def limited_in(limited: Limited, kind: str, amount: float, **sections: Any) -> dict[str, Any]:
+    """One team whose day has this amount, with an upstream that takes its time; nothing else is reached first."""
+    config = the_config(limited, 1e6, **sections)
+    config["teams"]["search"]["limits"] = {f"{kind}_per_day": amount}
+    return config
+
+
+async def until_spent(witness: limit_callers.Witness, quiet_s: float) -> None:
+    """Waits until the upstream has been asked nothing for some time: the limit is used up."""
+    async with asyncio.timeout(180):
+        while time.monotonic() - witness.last_at < quiet_s:
+            await asyncio.sleep(0.05)
+
+
+async def test_callers_who_leave_do_not_overspend(
+    stream_url: str, start: Any, limited: Limited, stream_name: str, upstream: FakeUpstream
+) -> None:
+    """Short form: two gateways in this process; callers leave, set deadlines, and write numbers as they like."""
+    rng = random.Random(11)
+    witness = limit_callers.Witness(rng)
+    upstream.replies(witness)
+    config = limited_in(limited, "usd", 0.02, stream={"url": stream_url, "name": stream_name})
+    gateways = [await start(config) for _ in range(2)]
+    callers = limit_callers.Callers([each.base_url for each in gateways], rng, witness)
+    async with asyncio.TaskGroup() as group:
+        for key in KEYS * 2:
+            group.create_task(callers.run(key))
+        await until_spent(witness, 1.0)
+        callers.stopped = True
+    spent, held = await until_quiet(stream_url, stream_name, "usd_per_day")
+    assert held == 0
+    assert set(callers.played) == {"waits", "leaves", "deadline"}
+    assert set(callers.statuses) <= {0, 200, 400, 429, 504}
+    assert witness.total("usd") <= 0.02e9 + witness.missed("usd"), "the budget holds, but for the stated bound"
+    assert witness.total("usd") <= spent + witness.missed("usd"), "nothing of it was free"
+    assert spent <= 0.02e9
+
+
 @pytest.mark.long
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize("bounded", [True, False], ids=["max_tokens", "estimated"])
 @pytest.mark.parametrize("n", [1, 2, 4])
-async def test_no_fault_makes_a_budget_overspent(
+@pytest.mark.parametrize(
+    ("kind", "output"),
+    [("usd", "limited"), ("tokens", "limited"), ("requests", "limited"), ("usd", "default"), ("usd", "learned")],
+)
+async def test_no_fault_makes_a_limit_overspent(
     stream_server: Any, limited: Limited, stream_name: str, upstream: FakeUpstream, tmp_path: Path, servers: Any,
-    capsys: pytest.CaptureFixture[str], n: int, bounded: bool,
+    capsys: pytest.CaptureFixture[str], n: int, kind: str, output: str,
 ) -> None:  # fmt: skip
-    worst, all_happened, lines = -float("inf"), {}, []
-    for seed in range(3):
-        rng = random.Random(seed)
-        witness = Witness(rng, bounded)
-        upstream.replies(witness)
-        name, usd = f"{stream_name}-{seed}", 0.25
-        config = the_config(limited, usd, stream={"url": stream_server.url, "name": name})
-        directory = tmp_path / str(seed)
-        directory.mkdir()
-        async with pods(n, config, directory, servers) as found, asyncio.TaskGroup() as group:
-            callers = Callers([f"http://127.0.0.1:{pod.port}/v1" for pod in found], rng, bounded)
-            for key in KEYS * 2:
-                group.create_task(callers.run(key))
-            happened = await faults(rng, found, stream_server, 15)
-            async with asyncio.timeout(120):
-                while time.monotonic() - witness.last_at < 3:
-                    await asyncio.sleep(0.1)
-            callers.stopped = True
-        spent, held = await until_quiet(stream_server.url, name, "usd_per_day")
-        worst = max(worst, witness.nano_usd - usd * 1e9)
-        in_flight = 0 if bounded else callers.most_in_flight * witness.dearest
-        for what, times in happened.items():
-            all_happened[what] = all_happened.get(what, 0) + times
-        lines.append(f"seed {seed}: {witness.calls} calls, {witness.nano_usd / 1e9:.6f} of {usd} $, "
-                     f"counted {spent / 1e9:.6f} + {held / 1e9:.6f} held by the dead; {callers.statuses}")  # fmt: skip
-        assert witness.nano_usd <= usd * 1e9 + in_flight, lines
-        assert set(callers.statuses) <= {0, 200, 429, 503}, lines
-        assert spent <= witness.nano_usd
-        assert witness.nano_usd <= spent + held + in_flight, "the dead have counted what they held"
+    """output: requests have limits; or `budgets.default_max_tokens` adds them; or they have none."""
+    rng, unit = random.Random(n), UNITS[kind]
+    witness = limit_callers.Witness(rng)
+    upstream.replies(witness)
+    budgets = {"budgets": {"default_max_tokens": limit_callers.MOST}} if output == "default" else {}
+    stream = {"url": stream_server.url, "name": stream_name}
+    config = limited_in(limited, kind, AMOUNTS[kind], stream=stream, **budgets)
+    async with pods(n, config, tmp_path, servers) as found, asyncio.TaskGroup() as group:
+        urls = [f"http://127.0.0.1:{pod.port}/v1" for pod in found]
+        callers = limit_callers.Callers(urls, rng, witness, limited=output == "limited")
+        for key in KEYS * 2:
+            group.create_task(callers.run(key))
+        happened = await faults(rng, found, stream_server, 12)
+        await until_spent(witness, 3)
+        callers.stopped = True
+    spent, held = await until_quiet(stream_server.url, stream_name, f"{kind}_per_day")
+    used, missed, amount = witness.total(kind), witness.missed(kind), AMOUNTS[kind] * unit
+    over = max(0, used - amount - missed)
+    row = (
+        n, kind, output, " / ".join(map(str, happened.values())), f"{used / unit:.6g} of {AMOUNTS[kind]:g}",
+        f"{missed / unit:.6g}", f"{over / unit:g}", f"{spent / unit:.6g} + {held / unit:.6g}", callers.played,
+        callers.statuses,
+    )  # fmt: skip
     with capsys.disabled():
-        kind = "max_tokens set" if bounded else "output estimated"
-        lines.insert(0, f"\n{n} workers, {kind}, {all_happened}: worst overspend {worst / 1e9:+.6f} $")
-        print("\n".join(lines))  # noqa: T201
+        print("\n| " + " | ".join(map(str, row)) + " |")  # noqa: T201
+    assert used <= amount + missed
+    assert used <= spent + held + missed, "nothing was free, and the dead have counted what they held"
+    assert set(callers.statuses) <= {0, 200, 400, 429, 503, 504}
 
 
 @pytest.mark.long
