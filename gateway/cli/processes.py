@@ -117,7 +117,11 @@ def check(config: Annotated[Path, typer.Argument(exists=True, dir_okay=False, he
         typer.echo("\n".join(name + mistake.removeprefix(name) for mistake in error.mistakes))
         raise typer.Exit(1) from error
     store = checked.store.url or default_url(data_directory(None))
-    found = (*_of_traffic(checked, store), *judge_cautions(checked, built, store), *_stream_warnings(checked))
+    cautioned, refused = _of_traffic(checked, store)
+    if refused:
+        typer.echo("\n".join(f"{config.name}: {each}" for each in refused))
+        raise typer.Exit(1)
+    found = (*cautioned, *judge_cautions(checked, built, store), *_stream_warnings(checked))
     for warning in (*cautions(checked), *config_warnings(checked, built), *found):
         note(f"caution: {warning}")
     for line in directory_summary(checked):
@@ -128,19 +132,24 @@ def check(config: Annotated[Path, typer.Argument(exists=True, dir_okay=False, he
     typer.echo(checked.summary())
 
 
-def _of_traffic(config: Config, store: str) -> list[str]:
-    """What recent traffic and earlier plans say of the enabled experiments; nothing before there is a store."""
+def _of_traffic(config: Config, store: str) -> tuple[list[str], list[str]]:
+    """What recent traffic and earlier plans say of the enabled experiments, and why some must not start; nothing before
+    there is a store."""
+    import time
+
     from gateway.config.derive import plans_of
     from gateway.evals.experiments.start_stop import stored_cautions
+    from gateway.evals.experiments.unit_supply import supply_refusal
     from gateway.evals.store.engine import StoreUnavailable
     from gateway.evals.store.query import reading
 
     plans = [plan for name, plan in plans_of(config).items() if config.experiments[name].enabled]
     try:
         with reading(store) as connection:
-            return [each for plan in plans for each in stored_cautions(connection, plan)]
+            refused = [why for plan in plans if (why := supply_refusal(connection, plan, time.time()))]
+            return [each for plan in plans for each in stored_cautions(connection, plan)], refused
     except StoreUnavailable:
-        return []
+        return [], []
 
 
 def _stream_warnings(config: Config) -> list[str]:

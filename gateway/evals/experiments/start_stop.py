@@ -14,6 +14,7 @@ from gateway.evals.experiments.engine import is_closed, is_decided
 from gateway.evals.experiments.plans_tried import tried_cautions
 from gateway.evals.experiments.power import pilot_variance
 from gateway.evals.experiments.traffic_units import unit_cautions
+from gateway.evals.experiments.unit_supply import supply_cautions, supply_refusal
 from gateway.evals.store.experiments.plans import stored_plans
 from gateway.evals.store.query import Reading
 
@@ -34,6 +35,8 @@ class PlanToStart:
     """Hashes of plans of the same design that closed without a verdict at fewer pairs: they do not start again."""
     cautions: tuple[str, ...] = ()
     """What someone who starts it should know before anything is paid, in sentences."""
+    refusal: str | None = None
+    """Why it must not start, as recent traffic shows."""
 
 
 def prepared(connection: Reading, plan: Plan) -> PlanToStart:
@@ -43,7 +46,8 @@ def prepared(connection: Reading, plan: Plan) -> PlanToStart:
     alike = [each for each in stored_plans(connection, plan.name) if each.plan.same_design(plan)]
     shorter = [each for each in alike if (each.plan.max_pairs or 0) < (plan.max_pairs or 0)]
     closed = [e.hash for e in shorter if is_closed(connection, e) and not is_decided(connection, e)]
-    return PlanToStart(plan, tuple(closed), tuple(start_cautions(connection, plan)))
+    refusal = supply_refusal(connection, plan, time.time())
+    return PlanToStart(plan, tuple(closed), tuple(start_cautions(connection, plan)), refusal)
 
 
 def start_cautions(connection: Reading | None, plan: Plan) -> Iterator[str]:
@@ -55,14 +59,15 @@ def start_cautions(connection: Reading | None, plan: Plan) -> Iterator[str]:
 
 def stored_cautions(connection: Reading, plan: Plan) -> Iterator[str]:
     yield from unit_cautions(connection, plan, time.time())
+    yield from supply_cautions(connection, plan, time.time())
     yield from tried_cautions(connection, plan)
 
 
 async def start(states: PlanStates, wanted: PlanToStart, others: Iterable[str]) -> PlanState | None:
     """Puts a plan in force on every gateway of this stream server. Returns the state before; None: there was none.
 
-    others: the experiments of the config. Raises CannotRun if one of them runs and competes for the same calls, and
-    StreamDown.
+    others: the experiments of the config. Raises CannotRun if one of them runs and competes for the same calls, if the
+    plan is refused and does not run already, and StreamDown.
     """
     plan, all_states = wanted.plan, await states.plans()
     known = all_states.get(plan.name)
@@ -70,6 +75,8 @@ async def start(states: PlanStates, wanted: PlanToStart, others: Iterable[str]) 
         plan = replace(known.plan, after_verdict=plan.after_verdict)  # its horizon was frozen at its first start
         if known.running and known.plan == plan:
             return known
+    if wanted.refusal is not None:
+        raise CannotRun(wanted.refusal)
     rival = running_rival(plan, all_states, others)
     if rival is not None:
         raise CannotRun(
