@@ -145,7 +145,8 @@ def _origin(pair: SettledPair, served: ArmRecord | None) -> PairOrigin:
     """The time is that of the stream, in whose order pairs are taken: its ids begin with milliseconds."""
     ms = pair.position.partition("-")[0]
     at = int(ms) / 1000 if ms.isdigit() else None
-    return PairOrigin(at) if served is None else PairOrigin(at, served.caller, served.user_digest)
+    caller, user = (None, None) if served is None else (served.caller, served.user_digest)
+    return PairOrigin(at, caller, user, pair.cluster)
 
 
 def _observations(

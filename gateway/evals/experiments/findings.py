@@ -45,7 +45,7 @@ from gateway.evals.experiments.rescoring import rescored_name
 from gateway.evals.experiments.sequences import EVEN, METHOD_NAMES, AlphaShare
 from gateway.evals.experiments.sequences import DifferenceSequence as Differences
 from gateway.evals.experiments.split import SplitResult, split_of
-from gateway.evals.experiments.traffic_facts import facts_of, hours_gate, with_first_lines
+from gateway.evals.experiments.traffic_facts import calls_gate, facts_of, hours_gate, with_first_lines
 from gateway.evals.experiments.verdict import (
     Decision,
     SwapDescription,
@@ -165,7 +165,8 @@ class SequenceStates:
         )
         variance = sequence.variance
         made = replace(made, raw=_as_measured(sequence))
-        rule = replace(sequence.rule, horizon=sequence.horizon, alpha=sequence.rule.alpha * share.ship)
+        alpha = sequence.rule.alpha * share.ship
+        rule = replace(sequence.rule, horizon=sequence.horizon, alpha=alpha, largest=sequence.largest)
         found = with_findings(made, rule, variance)
         if share != EVEN:  # only margins are tested in steps
             found = replace(found, direction_found=direction_finding(sequence.estimate()))
@@ -372,7 +373,8 @@ def _gates(
         gates += [path_gate(checks, varied)] if (checks := _path_checks(looked, plan)) != PathChecks() else []
         gates += [_likelihood(looked, plan, candidate, primary)] if plan.plan.likelihood else []
         hours = hours_gate(plan.plan, looked.sequences.get((candidate, primary.metric)))
-        gates += [hours] if hours is not None else []
+        calls = calls_gate(plan.plan, looked.sequences.get((candidate, primary.metric)))
+        gates += [gate for gate in (hours, calls) if gate is not None]
     if split is not None:
         gates += [split.gate, *((split.adjusted,) if split.adjusted else ())]
     return tuple(gates)

@@ -1,4 +1,7 @@
-"""Whether the values of one sequence depend on each other: by user, by key, and by quarter of an hour. Pure."""
+"""Whether the values of one sequence depend on each other: by user, key, conversation and quarter of an hour. Pure.
+
+Of sequences whose values are means of conversations, the origins name no conversation.
+"""
 
 from __future__ import annotations
 
@@ -18,13 +21,14 @@ class IndependenceCheck:
 
     users: UnitDispersion | None = None
     keys: UnitDispersion | None = None
+    conversations: UnitDispersion | None = None
     blocks: BlockDispersion | None = None
 
     @classmethod
     def of(cls, by_units: bool, by_blocks: bool) -> IndependenceCheck:
         """Empty sums, of what a rule asks for."""
-        users, keys = (UnitDispersion() if by_units else None for _ in range(2))
-        return cls(users, keys, BlockDispersion() if by_blocks else None)
+        users, keys, conversations = (UnitDispersion() if by_units else None for _ in range(3))
+        return cls(users, keys, conversations, BlockDispersion() if by_blocks else None)
 
     def add(self, value: float, origin: PairOrigin, mean: float) -> None:
         """The next value. mean: of all values before it."""
@@ -32,6 +36,8 @@ class IndependenceCheck:
             self.users.add(value, None if origin.user is None else f"{origin.caller}\0{origin.user}", mean)
         if self.keys is not None:
             self.keys.add(value, origin.caller, mean)
+        if self.conversations is not None:
+            self.conversations.add(value, origin.conversation, mean)
         if self.blocks is not None and origin.at is not None:
             self.blocks.add(value, origin.at, mean)
 
@@ -41,7 +47,8 @@ class IndependenceCheck:
         A failure that lasts is one event, so a quarter of an hour without one says as much as one pair does. The floor
         is in units of the largest deviation of one value.
         """
-        kinds = (("user", self.users), ("key", self.keys), ("block", self.blocks))
+        units = (("user", self.users), ("key", self.keys), ("conversation", self.conversations))
+        kinds = (*units, ("block", self.blocks))
         return [
             (name, kind.sums, kind.sums.largest if name == "block" else 1.0)
             for name, kind in kinds
@@ -50,7 +57,7 @@ class IndependenceCheck:
 
     def finding(self, declared: bool) -> Independence:
         """What is known. declared: the plan says that its calls are independent."""
-        units = [kind for kind in (self.users, self.keys) if kind is not None]
+        units = [kind for kind in (self.users, self.keys, self.conversations) if kind is not None]
         if any(kind.sums.alarm for kind in units):
             return "alarm"
         if any(kind.checked for kind in units):
@@ -59,11 +66,15 @@ class IndependenceCheck:
 
     def state(self) -> State:
         """A JSON-able dict from which from_state continues bit-identically."""
-        kinds = (("users", self.users), ("keys", self.keys), ("blocks", self.blocks))
+        units = (("users", self.users), ("keys", self.keys), ("conversations", self.conversations))
+        kinds = (*units, ("blocks", self.blocks))
         return {name: kind.state() for name, kind in kinds if kind is not None}
 
     @classmethod
     def from_state(cls, state: Mapping[str, Any]) -> IndependenceCheck:
         """Raises ValueError or KeyError if a field is missing or unknown."""
-        users, keys = (UnitDispersion.from_state(state[name]) if name in state else None for name in ("users", "keys"))
-        return cls(users, keys, BlockDispersion.from_state(state["blocks"]) if "blocks" in state else None)
+        names = ("users", "keys", "conversations")
+        users, keys, conversations = (UnitDispersion.from_state(state[n]) if n in state else None for n in names)
+        return cls(
+            users, keys, conversations, BlockDispersion.from_state(state["blocks"]) if "blocks" in state else None
+        )

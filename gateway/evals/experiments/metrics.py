@@ -76,6 +76,7 @@ class PairOrigin:
     at: float | None = None  # Unix seconds, in the order of the stream; None: unknown
     caller: str | None = None  # the name of its key
     user: str | None = None  # a digest of the end user it names
+    conversation: str | None = None  # of a value that is not a whole conversation's: its digest
 
 
 NOWHERE = PairOrigin()

@@ -1,8 +1,10 @@
 """Feeds settled pairs to a plan's sequences, in order. Pure: the same pairs give the same bits, in one run or in many.
 
-From a cluster (the pairs of one conversation or one user) a sequence takes only the first pair that has a value.
-Later pairs depend on the first, and an interval that counted them as independent would be wrong far more often than
-alpha. The estimate is therefore the effect on the first compared request of a conversation.
+A cluster is the pairs of one conversation or one user, which depend on each other: an interval that counted them as
+independent would be wrong far more often than alpha. With rules 2, a sequence of scores takes the mean of a cluster
+(conversation_means.py), and one of failures takes every pair, with a check of whether those of a cluster are alike.
+Other sequences, and those of the first rules, take only the first pair of a cluster that has a value. The increments
+that are stored are those of single pairs: of a mean, its first.
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ from collections.abc import Mapping
 
 from gateway.core.plan import FAILURE_METRICS, REPEAT, Plan
 from gateway.core.request_refusals import REFUSALS_APART_RULES, REFUSED
+from gateway.evals.experiments.conversation_means import WholeConversation
 from gateway.evals.experiments.metrics import (
     OF_GATES,
     JoinedPair,
@@ -90,10 +93,41 @@ class PlanProgress:
             if metric.source == "likelihood":  # a gate says why there is no value, before there is a first one
                 self._begin(metric, name)
             self._miss(name, joined, value)
+        elif self._plan.rules >= 2:
+            self._take_value(position, joined, self._begin(metric, name), name, value)
         elif joined.cluster is not None and (name, joined.cluster) in self._clusters:
             self._withheld[name, "same_cluster", ""] += 1
         else:
-            self._add(position, joined, metric, name, value)
+            self._add(position, joined, self._begin(metric, name), name, value)
+
+    def _take_value(
+        self, position: int, joined: JoinedPair, sequence: DifferenceSequence, name: SequenceName, value: PairValue
+    ) -> None:
+        """Takes a value with rules 2, by what its sequence makes of conversations."""
+        rule = sequence.rule
+        if rule.of_conversations and not sequence.closed:
+            self._feed(name, sequence, sequence.conversations.complete(joined.origin.at))
+        known = joined.cluster is not None and (name, joined.cluster) in self._clusters
+        if joined.cluster is None or rule.method == "rare":
+            if rule.of_conversations and not sequence.closed:
+                sequence.conversations.count(value)
+            self._add(position, joined, sequence, name, value)
+        elif known and not (rule.of_conversations and sequence.conversations.is_open(joined.cluster)):
+            self._withheld[name, "same_cluster", ""] += 1
+        elif not rule.of_conversations:
+            self._add(position, joined, sequence, name, value)
+        elif not sequence.closed:
+            if not known:
+                self._note(position, joined, name, value)
+            self._feed(name, sequence, sequence.conversations.add(joined.cluster, value, joined.origin))
+
+    def _feed(self, name: SequenceName, sequence: DifferenceSequence, whole: list[WholeConversation]) -> None:
+        """Gives conversations that are complete to their sequence."""
+        self._moved.add(name)
+        for each in whole:
+            if not sequence.closed:
+                sequence.add(each.mean, None, each.origin)
+                self._trail(name, sequence)
 
     def _miss(self, name: SequenceName, joined: JoinedPair, value: WithheldPair) -> None:
         """Notes a pair that has no value because of the candidate's answer alone."""
@@ -104,8 +138,9 @@ class PlanProgress:
             sequence.adjustment.miss()
             self._moved.add(name)
 
-    def _add(self, position: int, joined: JoinedPair, metric: Metric, name: SequenceName, taken: PairValue) -> None:
-        sequence = self._begin(metric, name)
+    def _add(
+        self, position: int, joined: JoinedPair, sequence: DifferenceSequence, name: SequenceName, taken: PairValue
+    ) -> None:
         if sequence.closed:
             return
         known = None
@@ -113,11 +148,18 @@ class PlanProgress:
             known = known_before(joined.control, self._scorer(name, sequence))
         sequence.add(taken, known, joined.origin)
         self._moved.add(name)
+        self._note(position, joined, name, taken)
+        self._trail(name, sequence)
+
+    def _note(self, position: int, joined: JoinedPair, name: SequenceName, taken: PairValue) -> None:
+        """The increment that is stored of a pair."""
         if joined.cluster is not None:
             self._clusters.add((name, joined.cluster))
         self._increments.append(
             Increment(name, joined.id, position, joined.cluster, taken.a, taken.b, taken.difference)
         )
+
+    def _trail(self, name: SequenceName, sequence: DifferenceSequence) -> None:
         if trail_point(sequence.n):
             low, high = sequence.interval()
             self._points.append(TrailPoint(name, sequence.n, sequence.moments.mean, low, high))

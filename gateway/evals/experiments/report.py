@@ -388,7 +388,7 @@ class GroupDependence:
     """How much the primary's (or a failure metric's) values depend on each other within groups of one kind."""
 
     metric: str
-    group: Literal["user", "key", "block"]  # block: a quarter of an hour
+    group: Literal["user", "key", "conversation", "block"]  # block: a quarter of an hour
     groups: float  # as many equally large ones would say as much
     repeated: int  # with two pairs or more; of those that are counted one by one
     correlation: float | None  # of two values of one group; None: not known yet
@@ -414,6 +414,7 @@ class TrafficFacts:
     hours: float  # of traffic that the pairs cover
     min_hours: float  # before `ship`
     estimand: str  # what the difference is an average over, in words
+    by_calls: float | None = None  # the difference that counts every call alike; None: `estimand` does
     days: tuple[DayDifference, ...] = ()
     slope: float | None = None  # of the difference, per day; None: too few days
     slope_p: float | None = None  # of one look

@@ -29,6 +29,7 @@ from gateway.core import plan as plans
 from gateway.core.horizon import AT_MOST, FOLLOWED, guarded, likelihood_scale, planned_pairs, precision
 from gateway.core.horizon import BURN_IN as FEWEST
 from gateway.core.plan import CANDIDATE, REPEAT, Plan
+from gateway.evals.experiments.conversation_means import ConversationMeans
 from gateway.evals.experiments.independence import IndependenceCheck
 from gateway.evals.experiments.metrics import ALONE, NOWHERE, Metric, PairOrigin, PairValue, counts_alone
 from gateway.evals.experiments.report import Estimate
@@ -66,6 +67,8 @@ _RARE = 0.03  # assumed variance of a difference of failures
 _OF_ALONE = 0.8  # share of a failure metric's error for metrics.ALONE, which decides where failures are rare
 _FAILURES = ("failed", "completed", "lost", "judge", "missing")
 ADJUSTABLE = ("score", "preference", "distance")  # sources of a primary whose differences may be adjusted
+OF_CONVERSATIONS = ("score", "preference", "distance", "worst", "likelihood", "agreement")
+"""Sources of which a mean over a conversation is a value like that of one pair."""
 _MOST_COMPARED = 20  # requests without a pair that one pair is centred on
 COVARIATES = 4  # see metrics.known_before; 3 in sequences that began before there was a predictor
 
@@ -87,6 +90,7 @@ class SequenceRule:
     min_s: float = 0.0  # seconds of traffic that it waits for
     by_units: bool = False  # the values are summed by user and by key, too
     by_blocks: bool = False  # the same by quarters of an hour
+    of_conversations: bool = False  # a conversation's value is the mean over its pairs, not the first of them
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +113,8 @@ def rule_of(plan: Plan, metric: Metric, margin: float | None, arm: str = CANDIDA
         return rule
     if plan.auto_horizon and rule.method == "hybrid" and margin:
         rule = _following(plan, rule, margin, arm)
-    if arm == REPEAT or not (metric.name in plan.decides or metric.name == ALONE):
+    rule = replace(rule, of_conversations=arm != REPEAT and metric.source in OF_CONVERSATIONS)
+    if arm == REPEAT or not (metric.name in plan.decides or metric.name == ALONE or metric.source == "worst"):
         return rule
     return replace(rule, by_units=True, by_blocks=metric.source in ("failed", "completed"))
 
@@ -206,7 +211,8 @@ class DifferenceSequence:
         self.adjustment = PastAdjustment(COVARIATES, rule.compared) if rule.compared else None
         self.test = BettingTest(0.5, rule.alpha) if distance else None
         self.independence = IndependenceCheck.of(rule.by_units, rule.by_blocks)
-        self.time, self.days = TrafficTime(), DayEffects()  # of rules that ask whether values depend on each other
+        self.time, self.days = TrafficTime(), DayEffects()
+        self.conversations = ConversationMeans()
 
     @property
     def n(self) -> int:
@@ -218,6 +224,11 @@ class DifferenceSequence:
         return isinstance(self.difference, HybridMean) and self.difference.closed
 
     @property
+    def _checked(self) -> bool:
+        """Its rule asks for the time that its values cover, or whether they depend on each other."""
+        return self.rule.by_units or self.rule.close_from > 0
+
+    @property
     def variance(self) -> float:
         """Of one difference, for what a mean of n of them has: larger where an alarm says that they are dependent."""
         wider = (sums.m2(self.moments.mean) for _, sums, _ in self.independence.alarms())
@@ -225,11 +236,18 @@ class DifferenceSequence:
         return m2 / self.n if self.n else 0.0
 
     @property
+    def largest(self) -> float:
+        """The largest deviation that one value can have: a conversation's mean has less than a call."""
+        if not self.rule.of_conversations or not self.n:
+            return self.rule.largest
+        return self.rule.largest * self.conversations.scale(self.n, self.moments.variance())
+
+    @property
     def standard_error(self) -> float:
         """Of the mean, with the floor for what has not been seen yet; infinity before the first pair."""
         if not self.n:
             return math.inf
-        largest, mean = self.rule.largest, self.moments.mean
+        largest, mean = self.largest, self.moments.mean
         sums = [(self.moments.m2, 1.0), *((sums.m2(mean), floor) for _, sums, floor in self.independence.alarms())]
         return max(math.sqrt(guarded(m2, floor * largest) if largest else m2) for m2, floor in sums) / self.n
 
@@ -265,7 +283,7 @@ class DifferenceSequence:
         if self.n < FEWEST or not self.rule.close_at:
             return self.rule.horizon
         gap = self.rule.close_at / precision(1.0, self.rule.alpha)
-        expected = planned_pairs(math.sqrt(self.variance), gap, self.rule.alpha, largest=self.rule.largest)
+        expected = planned_pairs(math.sqrt(self.variance), gap, self.rule.alpha, largest=self.largest)
         return min(max(expected, self.rule.close_from), AT_MOST * self.rule.horizon)
 
     def _end(self) -> None:
@@ -290,7 +308,7 @@ class DifferenceSequence:
         self.a.add(taken.a)
         self.b.add(taken.b)
         self.independence.add(difference, origin, self.moments.mean)
-        if self.rule.by_units and origin.at is not None:
+        if self._checked and origin.at is not None:
             self.time.add(origin.at)
             self.days.add(difference, origin.at)
         self.moments = self.moments.add(difference)
@@ -328,7 +346,7 @@ class DifferenceSequence:
         """Half of the width that the interval has with this sum of squares. floor: as IndependenceCheck has it."""
         if not math.isfinite(m2):
             return math.inf
-        rule, largest = self.rule, floor * self.rule.largest
+        rule, largest = self.rule, floor * self.largest
         if rule.method == "hybrid":
             return hybrid_half_width(alpha, rule.horizon, self.n, m2, largest, self.closed)
         if rule.method == "asymptotic":
@@ -337,9 +355,13 @@ class DifferenceSequence:
 
     def _with(self, share: float) -> Sequence:
         """The sequence as it would be with another error."""
-        if share == 1.0:
+        largest = self.largest
+        if share == 1.0 and largest == self.rule.largest:
             return self.difference
-        return type(self.difference).from_state({**self.difference.state(), "alpha": share * self.rule.alpha})
+        changes = {"alpha": share * self.rule.alpha}
+        if isinstance(self.difference, HybridMean | GuardedMean):
+            changes["largest"] = largest
+        return type(self.difference).from_state({**self.difference.state(), **changes})
 
     def arm(self, which: Literal["a", "b"]) -> Estimate:
         """The mean of one arm with its interval."""
@@ -374,10 +396,12 @@ class DifferenceSequence:
         """A JSON-able dict from which from_state continues bit-identically."""
         u = self.unadjusted
         adjusted = {"unadjusted": [u.n, u.mean, u.m2], "adjustment": self.adjustment.state()} if self.adjustment else {}
-        checks = {}
-        if self.rule.by_units:
+        checks: State = {}
+        if self._checked:
             time = [self.time.covered_s, self.time.last]
             checks = {"independence": self.independence.state(), "time": time, "days": self.days.state()}
+        if self.rule.of_conversations:
+            checks["conversations"] = self.conversations.state()
         return {
             "rule": list(astuple(self.rule))[: self._rule_fields()],
             **adjusted,
@@ -393,8 +417,8 @@ class DifferenceSequence:
 
     def _rule_fields(self) -> int:
         """Fields of the rule that are stored: as many as the version had that began the sequence."""
-        if self.rule.by_units or self.rule.close_from:
-            return 13
+        if self._checked or self.rule.of_conversations:
+            return 14
         return 8 if self.rule.compared else 6 if self._scaled else 4
 
     @classmethod
@@ -408,7 +432,9 @@ class DifferenceSequence:
             sequence.unadjusted = Moments(*state["unadjusted"])
             sequence.adjustment = PastAdjustment.from_state(state["adjustment"])
         sequence.test = BettingTest.from_state(state["test"]) if state["test"] is not None else None
-        if sequence.rule.by_units:
+        if "conversations" in state:
+            sequence.conversations = ConversationMeans.from_state(state["conversations"])
+        if sequence._checked:
             sequence.independence = IndependenceCheck.from_state(state["independence"])
             sequence.time, sequence.days = TrafficTime(*state["time"]), DayEffects.from_state(state["days"])
         return sequence

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from datetime import date, timedelta
+from typing import Literal
 
 from gateway.core.plan import Plan
 from gateway.evals.experiments.metrics import ALONE
@@ -20,7 +21,8 @@ from gateway.evals.experiments.traffic_time import SLOPE_ALPHA
 from gateway.evals.experiments.verdict import Decision
 from gateway.evals.statistics.dependence import BlockDispersion, UnitDispersion
 
-HOURS = "hours"
+HOURS, CALLS = "hours", "calls"
+Group = Literal["user", "key", "conversation", "block"]
 _HOUR_S = 3600.0
 ASSUMED = "It takes calls as independent; send `x-gateway-user` or `metadata.conversation_id`, and that is checked."
 DEPENDENT = "The calls of one user or key are alike, so the interval counts users and keys."
@@ -40,6 +42,26 @@ def hours_gate(plan: Plan, primary: DifferenceSequence | None) -> GateResult | N
     return GateResult(HOURS, 0, says, hours)
 
 
+def in_conversations(primary: DifferenceSequence) -> bool:
+    """Whether some of its values are means of conversations."""
+    return primary.conversations.calls > primary.n
+
+
+def calls_gate(plan: Plan, primary: DifferenceSequence | None) -> GateResult | None:
+    """Whether the difference that counts every call alike is not worse by the margin either.
+
+    Where the long conversations are the worse ones, most calls lose though most conversations do not. None: there are
+    no conversations, or no margin.
+    """
+    by_calls = None if primary is None or not in_conversations(primary) else primary.conversations.by_calls
+    if by_calls is None or primary is None or not plan.margin:
+        return None
+    says = f"counting every call alike, the difference is {by_calls:+.3g} over {primary.conversations.calls} calls"
+    if by_calls > -plan.margin:
+        return GateResult(CALLS, 1, says, by_calls)
+    return GateResult(CALLS, 0, f"{says}: worse than by conversation, by the margin or more", by_calls)
+
+
 def facts_of(plan: Plan, by_metric: Mapping[str, DifferenceSequence]) -> TrafficFacts | None:
     """The facts of one candidate. by_metric: its sequences. None: the plan's rules do not ask for them."""
     if plan.rules < 2 or plan.mode == "split":
@@ -56,6 +78,8 @@ def facts_of(plan: Plan, by_metric: Mapping[str, DifferenceSequence]) -> Traffic
         independence = primary.independence.finding(plan.independent)
     hours = primary.time.covered_s / _HOUR_S if primary else 0.0
     facts = TrafficFacts(independence, groups, hours, plan.min_hours, "the mean over compared calls")
+    if primary is not None and in_conversations(primary):
+        facts = replace(facts, estimand=_BY_CONVERSATION, by_calls=primary.conversations.by_calls)
     return facts if primary is None else _with_days(facts, primary)
 
 
@@ -70,7 +94,10 @@ def _with_days(facts: TrafficFacts, primary: DifferenceSequence) -> TrafficFacts
 def _groups(metric: str, sequence: DifferenceSequence) -> list[GroupDependence]:
     check, mean = sequence.independence, sequence.moments.mean
     found = []
-    for group, kind in (("user", check.users), ("key", check.keys), ("block", check.blocks)):
+    kinds: tuple[tuple[Group, UnitDispersion | BlockDispersion | None], ...] = (
+        ("user", check.users), ("key", check.keys), ("conversation", check.conversations), ("block", check.blocks),
+    )  # fmt: skip
+    for group, kind in kinds:
         if kind is not None and kind.sums.terms and _has_names(kind):
             found.append(_group(metric, group, kind, mean, sequence.moments.m2))
     return found
@@ -80,12 +107,14 @@ def _has_names(kind: UnitDispersion | BlockDispersion) -> bool:
     return isinstance(kind, BlockDispersion) or kind.named > 0
 
 
-def _group(metric: str, group: str, kind: UnitDispersion | BlockDispersion, mean: float, m2: float) -> GroupDependence:
+def _group(
+    metric: str, group: Group, kind: UnitDispersion | BlockDispersion, mean: float, m2: float
+) -> GroupDependence:
     sums = kind.sums
     known = m2 > 0 and sums.groups >= 3
     return GroupDependence(
         metric=metric,
-        group="user" if group == "user" else "key" if group == "key" else "block",
+        group=group,
         groups=sums.groups,
         repeated=kind.repeated,
         correlation=sums.correlation(mean),
@@ -106,6 +135,8 @@ def with_first_lines(decision: Decision, facts: TrafficFacts | None) -> Decision
 def sentences(facts: TrafficFacts) -> Iterator[str]:
     """The facts, for readers."""
     yield f"The difference is {facts.estimand}."
+    if facts.by_calls is not None:
+        yield f"Counting every call alike, it is {facts.by_calls:+.3g}."
     yield _INDEPENDENCE[facts.independence]
     for each in facts.groups:
         if each.factor is not None and each.repeated:
@@ -137,7 +168,8 @@ def _date(day: int) -> str:
 
 
 _MOST_DAYS = 14
-_GROUPS = {"user": "user", "key": "key", "block": "quarter of an hour"}
+_BY_CONVERSATION = "the mean over conversations of each one's mean over its compared calls; a call without an id is one"
+_GROUPS = {"user": "user", "key": "key", "conversation": "conversation", "block": "quarter of an hour"}
 _INDEPENDENCE: dict[Independence, str] = {
     "checked": "Whether the calls of one user or key are alike was checked, and they are not shown to be.",
     "declared": "The plan declares that calls do not depend on each other (`unit: request`).",

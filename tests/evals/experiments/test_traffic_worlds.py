@@ -79,6 +79,10 @@ class TrafficWorld:
     power: float | None = None
     price: float | None = None
     """Bounds: of ship if equal, and of the median pairs in units of `fixed`. None: there is no bound."""
+    scale: float = 1.0
+    """The deviation of one value in units of that of a call."""
+    before: Draw | None = None
+    """What the first rules see of it; None: the same."""
     short: int = 200
     """Runs of the short form."""
 
@@ -235,6 +239,7 @@ class ManySequences:
     rule: SequenceRule
     runs: int
     most: int
+    scale: float = 1.0
 
     def __post_init__(self) -> None:
         self.n = np.zeros(self.runs)
@@ -268,7 +273,7 @@ class ManySequences:
         self._look(going, covered_s)
 
     def _look(self, going: Flags, covered_s: float) -> None:
-        rule, error = self.rule, np.sqrt(guarded(self.m2, 1.0)) / self.n
+        rule, error = self.rule, np.sqrt(guarded(self.m2, self.scale)) / self.n
         wider = [
             (groups.alarm & going, groups.m2(self.mean), floor)
             for groups, floor in ((self.users, np.ones(self.runs)), (self.blocks, self._floor()))
@@ -278,7 +283,7 @@ class ManySequences:
             for alarm, m2, floor in wider:
                 error = np.where(alarm, np.maximum(error, np.sqrt(guarded(m2, floor)) / self.n), error)
             self.closed = self.closed | (going & self._ends(error, covered_s))
-            half = self._hybrid(self.m2, np.ones(self.runs))
+            half = self._hybrid(self.m2, np.full(self.runs, self.scale))
             for alarm, m2, floor in wider:
                 half = np.where(alarm, np.maximum(half, self._hybrid(m2, floor)), half)
             low, high = self.mean - half, self.mean + half
@@ -360,8 +365,10 @@ def played(world: TrafficWorld, rules: int, mean: float, runs: int, seed: int) -
     planned = plan.max_pairs or 0
     apart_s = world.hours * HOUR_S / (world.pairs or planned)
     most = max(AT_MOST * planned, math.ceil(world.min_hours * HOUR_S / apart_s) + 1) if rules >= 2 else planned
-    pairs = world.draw(np.random.default_rng(seed), mean, (runs, most), apart_s)
-    primary = ManySequences(rule_of(plan, QUALITY, MARGIN), runs, int(pairs.user.max()) + 1)
+    scale = world.scale if rules >= 2 else 1.0
+    draw = world.before if world.before is not None and rules < 2 else world.draw
+    pairs = draw(np.random.default_rng(seed), mean, (runs, most), apart_s)
+    primary = ManySequences(rule_of(plan, QUALITY, MARGIN), runs, int(pairs.user.max()) + 1, scale)
     rail = None if world.rail is None else ManySequences(rule_of(plan, FAILED, world.rail), runs, most)
     ship, reject = np.full(runs, np.inf), np.full(runs, np.inf)
     for i in range(most):
@@ -380,6 +387,10 @@ def played(world: TrafficWorld, rules: int, mean: float, runs: int, seed: int) -
     return Verdicts(float(np.isfinite(ship).mean()), float(np.isfinite(reject).mean()), float(np.median(until)))
 
 
+OF_CONVERSATION = DEVIATION * math.sqrt(0.3 + 0.7 / 15)
+"""The deviation of a conversation's mean over 15 calls with an intraclass correlation of 0.3; a call's is DEVIATION."""
+
+
 def fixed_n(deviation: float) -> float:
     """Pairs of a test with one look: one-sided 0.025, power 0.8."""
     return ((Z(0.975) + Z(0.8)) * deviation / MARGIN) ** 2
@@ -394,6 +405,9 @@ WORLDS = (
     TrafficWorld("90 % ties", ties(0.9), deviation=math.sqrt(0.1), fixed=fixed_n(math.sqrt(0.1)), power=0.78,
                  price=1.3),
     TrafficWorld("15 calls a user, ICC 0.3", users(15, 0.3)),
+    TrafficWorld("15 calls a conversation, ICC 0.3, with ids", normal(OF_CONVERSATION), deviation=None, pairs=110,
+                 fixed=fixed_n(OF_CONVERSATION), power=0.78, price=1.3, before=normal(DEVIATION),
+                 scale=OF_CONVERSATION / DEVIATION),
     TrafficWorld("better by a margin for a third, then worse by two", over_time(thirds, 311)),
     TrafficWorld("swings by 2 margins within a week", over_time(swing, 311), hours=168.0, min_hours=168.0),
     TrafficWorld("failures in bursts of 20", bursts(20), rail=RAIL, pairs=2400, short=60),

@@ -154,7 +154,7 @@ def _pair_limits(found: Finding) -> list[str]:
     lost = sum(n for (_, reason, _), n in found.withheld.items() if reason == "lost")
     if lost:
         sentences.append("Pairs with a lost record are in no mean; the gate on losses says whether that may matter.")
-    if any(reason == "same_cluster" for _, reason, _ in found.withheld):
+    if any(reason == "same_cluster" for _, reason, _ in found.withheld) and plan.rules < 2:
         sentences.append(
             "Only the first compared request of each conversation counts, since later ones depend on it: the "
             "difference is that of first compared requests."
