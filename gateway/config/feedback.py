@@ -31,6 +31,6 @@ class FeedbackConfig(Section):
 
     implicit: tuple[ImplicitLanguage, ...] = ()
     """Languages whose rules read the next message of a user as feedback on the answer before it. Default: none."""
-    range: dict[FeedbackName, FeedbackRange] = Field({})
+    range: dict[FeedbackName, FeedbackRange] = Field(default={})
     """The lowest and highest `value` of feedback, by its name: `{thumb: [0, 1], stars: [1, 5]}`. Others are refused
     with HTTP 400. Default: any number, whose outliers splits take as less extreme."""

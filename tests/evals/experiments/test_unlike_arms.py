@@ -47,6 +47,7 @@ MARGIN = 0.1
 PLANTED = {"equal": 0.0, "worse": -0.128}
 RIGHT = {"short": 0.96, "long": 0.84}  # of the control's answers; long prompts are harder
 ALLOWED = 3  # of 20 seeds: intervals at 0.05 that miss, or wrong verdicts; more have a probability of 0.016
+PATIENT = {"connect_s": 60, "first_token_s": 60, "answer_s": 60, "idle_s": 60, "total_s": 120}  # on a busy machine
 CONTROL = {"upstream": "old", "model": "m-a"}
 CANDIDATE = {
     "upstream": "new", "model": "m-candidate-of-another-family", "headers": {"x-arm": "b"},
@@ -116,8 +117,9 @@ class Stage:
                 "new": {"kind": "anthropic", "base_url": new, "api_key": "k"},
             },
             "models": {
-                **{each.alias: {"targets": [CONTROL]} for each in live},
-                "plain": {"targets": [CONTROL]}, "dressed": {"targets": [CANDIDATE]},
+                **{each.alias: {"targets": [CONTROL], "timeouts": PATIENT} for each in live},
+                "plain": {"targets": [CONTROL], "timeouts": PATIENT},
+                "dressed": {"targets": [CANDIDATE], "timeouts": PATIENT},
             },
             "stream": {"url": self.stream, "name": f"unlike-{os.getpid()}"},
             "scorers": {"exact": {}},
@@ -208,7 +210,7 @@ async def staged(directory: Path, stream: str, played: Sequence[Played]) -> Asyn
         async with (
             program(stage, "evaluate", "--metrics-port", str(stage.metrics_port)),
             program(stage, "serve", "--port", str(stage.port)),
-            httpx.AsyncClient(base_url=f"http://127.0.0.1:{stage.port}", timeout=60) as client,
+            httpx.AsyncClient(base_url=f"http://127.0.0.1:{stage.port}", timeout=150) as client,
         ):
             await _ready(stage, client)
             await stage.play(client)
