@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 import secrets
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +26,7 @@ _EVALS_KEY_NAME = "evals"
 _RESTARTS = "restarts"  # in the workers' shared directory
 _EVALS_FILE = "evals"  # in the data directory, mode 0600: "BASE_URL KEY"
 _ADMIN_FILE = "admin"  # the same: "URL TOKEN"
+_ADMIN_TOKEN_S = 12 * 3600.0
 _METRICS_FD = "GATEWAY_METRICS_FD"
 _CONSOLE = "http://127.0.0.1:9102"
 
@@ -208,10 +210,31 @@ def write_evals_access(data: Path, base_url: str) -> str:
     return _written(data / _EVALS_FILE, f"{base_url} sk-evals-{secrets.token_urlsafe(24)}")
 
 
-def write_admin_access(data: Path, url: str) -> str:
-    """Makes an admin token that is valid as long as this `gateway up` runs, and returns "URL TOKEN"; `gateway keys` and
-    others read the same text from the data directory."""
-    return _written(data / _ADMIN_FILE, f"{url} admin-{secrets.token_urlsafe(32)}")
+def write_admin_access(data: Path, url: str, now: float | None = None) -> str:
+    """Writes the admin token that is valid while this `gateway up` runs, and returns "URL TOKEN"; `gateway keys` and
+    others read the same text from the data directory.
+
+    The token of a run before is used again for twelve hours, as long as a session of the console lasts, so that a
+    restart signs nobody out. now: Unix seconds.
+    """
+    path, now = data / _ADMIN_FILE, time.time() if now is None else now
+    token, made = _token_before(path)
+    if not token or not 0 <= now - made < _ADMIN_TOKEN_S:
+        token, made = f"admin-{secrets.token_urlsafe(32)}", now
+    access = _written(path, f"{url} {token}")
+    os.utime(path, (made, made))
+    return access
+
+
+def _token_before(path: Path) -> tuple[str, float]:
+    """The token in the file, and when it was made; "": there is none that only its owner can have read."""
+    try:
+        found = path.stat()
+        token = path.read_text(encoding="utf-8").partition(" ")[2]
+    except (OSError, UnicodeDecodeError):
+        return "", 0.0
+    safe = found.st_uid == os.getuid() and not found.st_mode & 0o077
+    return (token if safe and token.startswith("admin-") else ""), found.st_mtime
 
 
 def _written(path: Path, access: str) -> str:

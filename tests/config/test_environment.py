@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import stat
+import time
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -135,12 +136,28 @@ def test_the_console_knows_the_login_link_by_its_digest(monkeypatch: pytest.Monk
     assert login_link() is None
 
 
+def test_a_restart_of_up_signs_nobody_out_for_half_a_day(tmp_path: Path) -> None:
+    now = time.time()
+
+    def token(hours: float, port: int = 9102) -> str:
+        access = write_admin_access(tmp_path, f"http://127.0.0.1:{port}", now + hours * 3600)
+        assert access.startswith(f"http://127.0.0.1:{port} ")
+        return access.split()[1]
+
+    first = token(0)
+    assert token(1) == token(11.9, 9103) == first
+    second = token(12.1)
+    assert second != first, "counted from when it was made, not from the last restart"
+    (tmp_path / "admin").chmod(0o644)
+    assert token(12.2) != second, "others may have read it"
+    assert stat.S_IMODE((tmp_path / "admin").stat().st_mode) == 0o600
+
+
 def test_up_adds_an_admin_token_of_its_own_which_the_command_line_reads(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    first, second = (write_admin_access(tmp_path, "http://127.0.0.1:9102") for _ in range(2))
+    second = write_admin_access(tmp_path, "http://127.0.0.1:9102")
     url, token = second.split()
-    assert first != second
     assert stat.S_IMODE((tmp_path / "admin").stat().st_mode) == 0o600
     raw: dict[str, Any] = {"admin": {"tokens": [{"name": "up", "sha256": "a" * 64, "role": "viewer"}]}}
     add_from_up(raw, child_environment({}, "", "", second))

@@ -2,20 +2,24 @@
 
 This is the parent's side of the pipe. Subjects are sent as pickles, since the child trusts its parent; results come
 back as JSON, since the parent does not trust the child. The child inherits no environment variables, and the parent's
-are closed to it (Linux, unless both run as root: runtime/confinement.py). Files and the network are open to it.
+are closed to it (Linux, unless both run as root: runtime/confinement.py). A parent that is root starts the child as
+the user nobody, where that user can read Python and the packages. Files and the network are open to it.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import os
 import pickle
 import signal
 import struct
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from functools import cache
+from pathlib import Path
 from typing import Any
 
 import orjson
@@ -27,9 +31,42 @@ from gateway.evals.scoring.types import Golden, GoldenPair, Pair, Subject
 MEMORY_MB = 512
 LOAD_S = 60.0  # to import and build a scorer and run its golden cases
 MAX_RESULT_BYTES = 1 << 20
+_NOBODY = 65534
 KILL_GRACE_S = 1.0  # for a killed child's output to end
 HEAD = struct.Struct("!I")
 ARGV = (sys.executable, "-P", "-X", "utf8", "-m", "gateway.evals.scoring.isolate_worker")
+
+
+log = logging.getLogger(__name__)
+
+
+@cache
+def lesser_user() -> Mapping[str, Any]:
+    """How a child is started as another user: arguments of Popen; {}: as the same one.
+
+    Logs, once, that a child of root has all of root's rights."""
+    found = user_options(os.geteuid(), (sys.executable, *sys.path))
+    if os.geteuid() == 0 and not found:
+        log.warning(
+            "isolated scorers run as root: the user nobody cannot read Python or the packages, so they can read this "
+            "process's environment and lift their memory limit; run the consumer as another user"
+        )
+    return found
+
+
+def user_options(uid: int, paths: Sequence[str]) -> Mapping[str, Any]:
+    """uid: of this process. paths: what the child has to read."""
+    if uid != 0 or not all(_open_to_all(Path(path)) for path in paths if path and os.path.exists(path)):
+        return {}
+    return {"user": _NOBODY, "group": _NOBODY, "extra_groups": ()}
+
+
+def _open_to_all(path: Path) -> bool:
+    """Whether every user can read it: it, and the folders above it and above what it links to."""
+    real = path.resolve()
+    above = all(folder.stat().st_mode & 0o001 for folder in (*path.absolute().parents, *real.parents))
+    needed = 0o005 if real.is_dir() else 0o004
+    return above and real.stat().st_mode & needed == needed
 
 
 class WorkerCrashed(Exception):
@@ -51,6 +88,7 @@ def isolated(name: str, use: str, options: Mapping[str, Any], memory_mb: int | N
             timeout=LOAD_S,
             env={},
             check=False,
+            **lesser_user(),
         )
     except subprocess.TimeoutExpired:
         raise InvalidOptions([f": its golden cases took longer than {LOAD_S:g} s"]) from None
@@ -134,6 +172,7 @@ class _Child:
             stderr=subprocess.DEVNULL,
             env={},
             start_new_session=True,
+            **lesser_user(),
         )
         child = cls(process)
         try:

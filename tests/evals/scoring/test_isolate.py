@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from gateway.config.scorers import ScorerConfig as Section
 from gateway.core.errors import ConfigError
+from gateway.evals.scoring.isolate import lesser_user, user_options
 from gateway.evals.scoring.registry import BuiltScorers, build_all, close_all
 
 SCORER = """
@@ -165,3 +170,45 @@ async def test_an_isolated_scorer_does_not_block_the_loop(model, odd, subject):
         await asyncio.sleep(0.05)
         assert not sleeping.done()
         sleeping.cancel()
+
+
+@pytest.fixture
+def shared_folder() -> Iterator[Path]:
+    """A folder that every user can read, unlike those of pytest."""
+    with tempfile.TemporaryDirectory(dir="/tmp") as folder:
+        Path(folder).chmod(0o755)
+        yield Path(folder)
+
+
+def test_a_child_of_root_is_nobody_where_nobody_can_read(shared_folder: Path) -> None:
+    packages, closed = shared_folder / "packages", shared_folder / "closed"
+    packages.mkdir(mode=0o755)
+    (closed / "inside").mkdir(mode=0o755, parents=True)
+    closed.chmod(0o700)
+    linked = shared_folder / "linked"
+    linked.symlink_to(closed / "inside")
+    nobody = {"user": 65534, "group": 65534, "extra_groups": ()}
+    assert user_options(0, (str(packages), "", str(packages / "missing"))) == nobody
+    assert user_options(1000, (str(packages),)) == {}, "who is not root stays who they are"
+    for path in (closed, closed / "inside", linked):
+        assert user_options(0, (str(packages), str(path))) == {}, path
+
+
+def test_nobody_reads_nothing_of_root(shared_folder: Path) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("only root can start a process as another user")
+    secret = shared_folder / "secret"
+    secret.write_text("of root")
+    secret.chmod(0o600)
+    cat = shutil.which("cat") or "/bin/cat"
+    options = user_options(0, (cat,))
+    done = subprocess.run([cat, f"/proc/{os.getpid()}/environ", secret], capture_output=True, check=False, **options)
+    assert (done.returncode, done.stdout) == (1, b"")
+
+
+def test_a_child_that_stays_root_is_named(caplog: pytest.LogCaptureFixture) -> None:
+    lesser_user.cache_clear()
+    found = lesser_user()
+    lesser_user()
+    warned = [record for record in caplog.records if "isolated scorers run as root" in record.message]
+    assert len(warned) == (1 if os.geteuid() == 0 and not found else 0)
