@@ -274,7 +274,7 @@ def _served_proof(of: ServedBlocks, plan: Plan) -> ServedFinding:
     margin = margin_of(plan, of.metric) or 0.0
     if of.metric in FAILURES:
         n, total = (sum(getattr(each.a, name) for each in of.blocks) for name in ("n", "total"))
-        margin = error_margin(plan, total / n if n else 0.0)
+        margin = error_margin(plan, _surely(total / n, n) if n else 0.0)
     found, without = _proved(of, margin, plan), of.without
     again = None if without is None else _proved(without, margin, plan)
     made = ServedFinding(of.metric, None, found.difference, margin, found.found, found.units, needed=found.needed)
@@ -284,6 +284,11 @@ def _served_proof(of: ServedBlocks, plan: Plan) -> ServedFinding:
         less = _proved(of.without_foe, margin, plan)
         return made if less.found == "inferior" else replace(made, found="unclear", rests_on=of.foe)
     return made
+
+
+def _surely(rate: float, n: float) -> float:
+    """The control's rate less two standard errors: a margin that chance widens would let more through."""
+    return max(0.0, rate - 2.0 * math.sqrt(max(rate * (1.0 - rate), 0.0) / n))
 
 
 def _proved(of: ServedBlocks, margin: float, plan: Plan) -> ServedProof:

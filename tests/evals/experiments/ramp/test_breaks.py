@@ -71,6 +71,7 @@ class Breaking:
     passed: list[float]
     keys: tuple[str, ...] = tuple(KEYS)
     states: list[tuple[str, int]] = field(default_factory=list)
+    advised: str = ""
 
     async def served(self) -> int:
         """Users' calls that were sent to the candidate so far."""
@@ -91,6 +92,7 @@ class Breaking:
 
     async def look(self, controller: RampController) -> RampRecord:
         await controller.step(await self.store.run(stored_plans))
+        self.advised = controller.standings[0].decision.action if controller.standings else ""
         found = await self.record()
         self.states.append((found.state, found.step))
         return found
@@ -153,9 +155,9 @@ async def breaking(
                     served = {"arm": arm, "target": plan.target(arm), **same}
                     await room.send(*(exchange("0.5", **served) for _ in range(300)))
                 await room.until_read()
-                advise = made.controller(ADVISE)
-                await made.look(advise)
-                assert advise.standings[0].decision.action == "ready", advise.standings
+                async with asyncio.timeout(60):
+                    while made.advised != "ready":
+                        await made.look(made.controller(ADVISE))
             async with asyncio.timeout(60):
                 while f'gateway_ramp_share{{experiment="swap"}} {STEP}' not in await metrics(base_url):
                     await asyncio.sleep(0.01)
