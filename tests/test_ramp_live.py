@@ -101,7 +101,9 @@ class Live:
         body = {"model": "chat", "messages": [{"role": "user", "content": f"Say it, {conversation}."}],
                 "response_format": {"type": "json_object"}}  # fmt: skip
         answer = await self.client.post(
-            f"{url}/v1/chat/completions", json=body, headers={"x-gateway-conversation": conversation}
+            f"{url}/v1/chat/completions",
+            json=body,
+            headers={"x-gateway-conversation": conversation, "x-gateway-user": f"u{int(conversation[1:]) % 60}"},
         )
         assert answer.status_code == 200, answer.text
         arm = answer.headers.get("x-gateway-arm", "")

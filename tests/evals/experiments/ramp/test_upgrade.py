@@ -1,5 +1,5 @@
-"""A shadow, a split and a ramp at 25 % that were running by the first rules, on a store of version 0032: nothing of them
-changes until somebody starts them again. store_0032.json.gz holds what that version stored, and what it said of it."""
+"""A shadow, a split and a ramp at 25 % that were running by the first rules, on a store of version 0032: nothing of
+them changes until somebody starts them again. store_0032.json.gz holds what that version stored, and what it said."""
 
 from __future__ import annotations
 
