@@ -35,8 +35,10 @@ BEHIND_S = 200.0
 CALLS_A_SECOND = 20
 STEP = 0.5
 MOST_CALLS = 60
+PATIENCE_S = 200.0
 SERVED = re.compile(r'gateway_split_total\{.*arm="candidate"')
 AUTO, ADVISE = RampPace("auto", stale_s=10_000.0), RampPace("advise", stale_s=10_000.0)
+pytestmark = pytest.mark.timeout(300)
 KEYS = {"web": "sk-web", "app": "sk-app"}
 
 
@@ -46,7 +48,12 @@ def config(control: FakeUpstream, candidate: FakeUpstream, stream: tuple[str, st
     return {
         "keys": [{"name": name, "sha256": sha256(key.encode()).hexdigest()} for name, key in KEYS.items()],
         "upstreams": {name: {"kind": "openai", "base_url": double.base_url} for name, double in doubles.items()},
-        "models": {"chat": {"targets": [to["control"]], "retries": {"attempts": 1, "backoff_s": 0}}},
+        "models": {
+            "chat": {
+                "targets": [to["control"]], "retries": {"attempts": 1, "backoff_s": 0},
+                "timeouts": {"connect_s": 60, "first_token_s": 60, "answer_s": 60, "idle_s": 60, "total_s": 120},
+            }
+        },
         "stream": {"url": stream[0], "name": stream[1]},
         "experiments": {
             "swap": {
@@ -106,7 +113,7 @@ class Breaking:
             assert {answer.status_code for answer in await asyncio.gather(*sent)} == {200}
         self.passed[0] += 1.0
         since = self.now()
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(PATIENCE_S):
             while not any(beat["at"] >= since for beat in (await self.room.corridor.state.gateways()).values()):
                 await asyncio.sleep(0.002)
 
@@ -155,10 +162,10 @@ async def breaking(
                     served = {"arm": arm, "target": plan.target(arm), **same}
                     await room.send(*(exchange("0.5", **served) for _ in range(300)))
                 await room.until_read()
-                async with asyncio.timeout(60):
+                async with asyncio.timeout(PATIENCE_S):
                     while made.advised != "ready":
                         await made.look(made.controller(ADVISE))
-            async with asyncio.timeout(60):
+            async with asyncio.timeout(PATIENCE_S):
                 while f'gateway_ramp_share{{experiment="swap"}} {STEP}' not in await metrics(base_url):
                     await asyncio.sleep(0.01)
             await room.send(exchange("0.5", experiment="swap", plan=plan.hash, arm="control"))
@@ -189,7 +196,7 @@ async def test_a_broken_candidate_is_taken_back_before_its_outcomes_are_read(
         made.keys = made.keys[:callers]
         made.candidate.always(Fault.status(500), share)
         auto, seconds = made.controller(AUTO), 0
-        async with httpx2.AsyncClient(base_url=made.base_url, timeout=60) as client:
+        async with httpx2.AsyncClient(base_url=made.base_url, timeout=PATIENCE_S) as client:
             while (await made.look(auto)).state == "ramp":
                 await made.second(client)
                 seconds += 1
@@ -209,7 +216,7 @@ async def test_a_candidate_that_restarts_is_held_and_not_taken_back(
     async with breaking(room, tmp_path / "gateway.yaml", paired, exchange) as made:
         auto = made.controller(AUTO)
         held: set[str] = set()
-        async with httpx2.AsyncClient(base_url=made.base_url, timeout=60) as client:
+        async with httpx2.AsyncClient(base_url=made.base_url, timeout=PATIENCE_S) as client:
             for second in range(25):
                 made.candidate.always(Fault.status(503) if second < 5 else None)
                 await made.second(client)

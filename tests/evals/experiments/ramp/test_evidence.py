@@ -14,12 +14,15 @@ from gateway.core.ramp import RampDesign
 from gateway.evals.experiments.ramp.evidence import (
     AlarmTerms,
     RampEvidence,
+    ServedBlocks,
     ServedSums,
     StepValues,
     alarms_of,
     blind_at,
     proofs_of,
+    served_proofs_of,
 )
+from gateway.evals.experiments.ramp.served_proof import ServedBlock
 from gateway.evals.statistics.domains import Floats
 
 THUMB = "feedback:thumb"
@@ -115,3 +118,54 @@ def test_the_snapshot_is_json() -> None:
     evidence = RampEvidence(1.0, served=alarms, proofs=proofs_of([], PLAN))
     assert evidence.alarms == alarms
     assert orjson.loads(orjson.dumps(evidence.fields()))["served"][0]["units"] == [500, 20]
+
+
+def test_where_nobody_has_the_control_only_failures_that_are_far_more_frequent_ring() -> None:
+    """A night with 0.5 % failures against a peak with 6 % is no alarm; a candidate that fails every other time is."""
+    plan = replace(PLAN, rules=2)
+    terms = AlarmTerms.of(plan)
+    night = ServedSums(5000, 25.0, 25.0)
+    for failing, raised in ((0.06, False), (0.5, True)):
+        day = ServedSums(5000, 5000 * failing, 5000 * failing)
+        (found,) = alarms_of([StepValues("error_rate", 2, -1.0, True, night, day, paired=False)], terms)
+        assert found.raised == raised
+        assert found.margin == 0.2
+    quality = StepValues("quality", 2, 1.0, True, night, ServedSums(5000, 0.0, 0.0), paired=False)
+    assert alarms_of([quality], terms) == ()
+
+
+def test_the_margin_of_failures_follows_the_control_by_the_present_rules() -> None:
+    terms = AlarmTerms.of(replace(PLAN, rules=2))
+    for rate, margin in ((0.01, 0.005), (0.1, 0.05)):
+        arm = ServedSums(1000, 1000 * rate, 1000 * rate)
+        assert terms.margin(StepValues("error_rate", 0, -1.0, True, arm, arm)) == margin
+    assert TERMS.margin(StepValues("error_rate", 0, -1.0, True, ServedSums(1000, 100.0, 100.0), ServedSums())) == 0.02
+
+
+def served_blocks(shift: float, friend: bool = False) -> ServedBlocks:
+    rng = np.random.default_rng(1)
+    made = tuple(
+        ServedBlock(0, ServedSums.of(rng.normal(0.5, 0.1, 200)), ServedSums.of(rng.normal(0.5 + shift, 0.1, 200)))
+        for _ in range(4)
+    )
+    return ServedBlocks("quality", 1.0, True, made, friend="ada" if friend else "",
+                        without=served_blocks(-0.3) if friend else None)  # fmt: skip
+
+
+def test_a_proof_on_served_answers_is_asked_for_by_the_present_rules_only() -> None:
+    plan = replace(PLAN, rules=2)
+    assert served_proofs_of([served_blocks(0.0)], PLAN) == ()
+    (good,) = served_proofs_of([served_blocks(0.0)], plan)
+    assert (good.found, good.step, good.margin) == ("non_inferior", None, 0.05)
+    (bad,) = served_proofs_of([served_blocks(-0.3)], plan)
+    assert bad.raised
+    (few,) = served_proofs_of(
+        [replace(served_blocks(0.0), blocks=served_blocks(0.0).blocks[:1])], replace(plan, margin=0.01)
+    )
+    assert few.missing().startswith("quality is not shown to be harmless on served answers yet: 200 of about ")
+
+
+def test_a_proof_that_rests_on_one_caller_is_none() -> None:
+    (found,) = served_proofs_of([served_blocks(0.0, friend=True)], replace(PLAN, rules=2))
+    assert (found.found, found.rests_on) == ("unclear", "ada")
+    assert "without ada" in found.missing()

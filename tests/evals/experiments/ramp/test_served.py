@@ -203,3 +203,68 @@ def test_one_caller_with_slow_calls_raises_no_alarm_on_the_p95(ramped: Plan, exc
         stored, period = StoredPlan(plan, plan.hash, "running", 0.0), StepPeriod(0, 1000.0, math.inf)
         (p95,) = served_values(connection, stored, [period], AlarmTerms.of(plan), 5000.0).findings
     assert (p95.raised, p95.rests_on) == (not alone, "team0" if alone else "")
+
+
+@pytest.fixture
+def by_rules_2(ramped: Plan) -> Plan:
+    design = replace(DESIGN, soak_s=400.0, holdout=0.02, holdout_days=28.0)
+    return replace(ramped, rules=2, ramp=design)
+
+
+def looked(keep: Callable[..., str], plan: Plan, records: list[Exchange], periods: list[StepPeriod]) -> ServedValues:
+    with reading(keep(records)) as connection:
+        stored = StoredPlan(plan, plan.hash, "running", 0.0)
+        return served_values(connection, stored, periods, AlarmTerms.of(plan), 1_250.0)
+
+
+def test_a_proof_compares_within_steps_and_blocks_of_time(
+    by_rules_2: Plan, served: Callable[..., Exchange], keep: Callable[..., str]
+) -> None:
+    """A quarter of the soak, 100 s, is a block. Answers whose arm was not drawn count in none."""
+    of = {"plan": by_rules_2.hash, "stratum": f"split:{by_rules_2.name}"}
+    records = [
+        *(served("control", at, "0.5", cluster=f"a{at}", **of) for at in (1002.0, 1003.0, 1150.0)),
+        *(served("candidate", at, "0.7", cluster=f"b{at}", **of) for at in (1004.0, 1160.0, 1205.0)),
+        served("control", 1005.0, "0.1", plan=by_rules_2.hash, stratum="default"),
+    ]
+    found = looked(keep, by_rules_2, records, [StepPeriod(0, 1000.0, math.inf)])
+    blocks = {each.metric: each for each in found.blocks}["stated"].blocks
+    assert [(b.a.n, b.b.n, b.complete) for b in blocks] == [(2, 1, True), (1, 1, False), (0, 1, False)]
+    assert (blocks[0].a.mean, blocks[0].b.mean) == (0.5, 0.7)
+    assert {each.metric for each in found.p95} == {"latency_p95"}
+
+
+@pytest.mark.parametrize(("back", "inflation"), [(False, 1.0), (True, 2.0)])
+def test_units_that_come_back_in_several_blocks_inflate_the_variance(
+    back: bool, inflation: float, by_rules_2: Plan, served: Callable[..., Exchange], keep: Callable[..., str]
+) -> None:
+    of = {"plan": by_rules_2.hash, "stratum": f"split:{by_rules_2.name}"}
+    records = []
+    for i in range(12):
+        for block in (1002.0, 1102.0):
+            unit, text = f"u{i}" if back else f"u{i} {block}", "0.9" if i % 4 < 2 else "0.1"
+            records.append(served(("control", "candidate")[i % 2], block + i, text, cluster=unit, **of))
+    found = looked(keep, by_rules_2, records, [StepPeriod(0, 1000.0, math.inf)])
+    assert {b.metric: b.inflation for b in found.blocks}["stated"] == pytest.approx(inflation)
+
+
+@pytest.mark.parametrize(("holdout", "control"), [(0.02, (2, 0.8, True)), (0.0, (5, 0.1, False))])
+def test_the_holdout_is_compared_with_the_candidate_at_the_same_time(
+    holdout: float,
+    control: tuple[int, float, bool],
+    by_rules_2: Plan,
+    served: Callable[..., Exchange],
+    keep: Callable[..., str],
+) -> None:
+    """Without one, the control's last answers stand in, and the values say so."""
+    plan = replace(by_rules_2, ramp=replace(DESIGN, holdout=holdout, holdout_days=28.0))
+    of = {"plan": plan.hash, "stratum": f"split:{plan.name}"}
+    records = [
+        *(served("control", 900.0 + i, "0.1", cluster=f"before {i}", **of) for i in range(5)),
+        *(served("control", 1010.0 + i, "0.8", cluster=f"a{i}", **of) for i in range(2 if holdout else 0)),
+        *(served("candidate", 1010.0 + i, "0.7", cluster=f"b{i}", **of) for i in range(5)),
+    ]
+    periods = [StepPeriod(1, 890.0, 1000.0), StepPeriod(2, 1000.0, math.inf)]
+    last = [v for v in looked(keep, plan, records, periods).values if (v.metric, v.step) == ("stated", 2)]
+    assert [(v.a.n, v.a.mean, v.paired) for v in last] == [control]
+    assert last[0].b.n == 5
