@@ -6,9 +6,13 @@ from collections import Counter
 from collections.abc import Sequence
 
 from gateway.core.plan import CONTROL, REPEAT
-from gateway.evals.experiments.report import ArmStrength, Wins
+from gateway.evals.experiments.report import ArmStrength, Estimate, Wins
+from gateway.evals.statistics.bernoulli import bernoulli_interval
 from gateway.evals.statistics.bradley_terry import Duels, fit
 from gateway.evals.store.experiments.queries import PairwiseVerdict
+
+ALPHA = 0.05  # of each share's interval
+_N_OPT = 300.0  # verdicts at which it is tightest
 
 
 def wins_of(verdicts: Sequence[PairwiseVerdict], arm: str) -> Wins | None:
@@ -18,13 +22,21 @@ def wins_of(verdicts: Sequence[PairwiseVerdict], arm: str) -> Wins | None:
         return None
     flips = [v.detail["flip"] for v in ours if "flip" in v.detail]
     slots = [v.detail["first_slot"] for v in ours if "first_slot" in v.detail]
+    counts = (sum(v.value > 0.5 for v in ours), sum(v.value == 0.5 for v in ours), sum(v.value < 0.5 for v in ours))
+    shares = [_share(k, len(ours)) for k in counts]
     return Wins(
-        wins=sum(v.value > 0.5 for v in ours),
-        ties=sum(v.value == 0.5 for v in ours),
-        losses=sum(v.value < 0.5 for v in ours),
+        *counts,
         flip_rate=sum(flips) / len(flips) if flips else None,
         first_slot_rate=sum(slots) / len(slots) if slots else None,
+        win_share=shares[0],
+        tie_share=shares[1],
+        loss_share=shares[2],
     )
+
+
+def _share(k: int, n: int) -> Estimate:
+    """Valid at every look, each share for itself."""
+    return Estimate(k / n, *bernoulli_interval(k, n, ALPHA, _N_OPT))
 
 
 def duels_of(verdicts: Sequence[PairwiseVerdict]) -> list[Duels]:

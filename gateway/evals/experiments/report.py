@@ -142,6 +142,11 @@ class Wins:
     losses: int
     flip_rate: float | None  # share of verdicts in which the winner changed with the order; these are ties
     first_slot_rate: float | None  # how often the answer shown first won; None, like flip_rate, for scores
+    win_share: Estimate | None = (
+        None  # of all comparisons, with an interval; as the metrics', at every look or at the end
+    )
+    tie_share: Estimate | None = None
+    loss_share: Estimate | None = None
 
 
 @dataclass(frozen=True, slots=True)

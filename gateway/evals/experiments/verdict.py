@@ -209,18 +209,29 @@ def _undecided(c: Comparison) -> str:
 
 
 def cheaper(cost: Comparison | None) -> str | None:
-    """ "71 % cheaper" or "71 % more expensive"; None unless the interval excludes 0."""
+    """ "71 % cheaper (1.7 … 1.9 USD per 1k)" or "more expensive"; None unless the interval excludes 0."""
     if cost is None or cost.direction_found == "unclear" or not cost.a.value or cost.b.value is None:
         return None
     percent = abs(round(100 * (1 - cost.b.value / cost.a.value)))
-    return f"{percent} % {'cheaper' if cost.direction_found == 'better' else 'more expensive'}"
+    return f"{percent} % {'cheaper' if cost.direction_found == 'better' else 'more expensive'}{_by(cost)}"
 
 
 def faster(p95: Comparison | None) -> str | None:
-    """ "p95 0.4 s lower" or "higher"; None unless the interval excludes 0. Both arms must use the same path."""
+    """ "p95 0.4 s lower (0.2 … 0.6 s)" or "higher"; None unless the interval excludes 0. Both arms must use the same
+    path."""
     if p95 is None or p95.direction_found == "unclear" or p95.difference.value is None:
         return None
-    return f"p95 {abs(p95.difference.value):.2g} s {'lower' if p95.direction_found == 'better' else 'higher'}"
+    word = "lower" if p95.direction_found == "better" else "higher"
+    return f"p95 {abs(p95.difference.value):.2g} s {word}{_by(p95)}"
+
+
+def _by(c: Comparison) -> str:
+    """The interval of a difference whose direction is known, in its unit and without a sign; "" where it is open."""
+    low, high = c.difference.low, c.difference.high
+    if low is None or high is None:
+        return ""
+    ends = sorted((abs(low), abs(high)))
+    return f" ({ends[0]:.3g} … {ends[1]:.3g}{f' {c.unit}' if c.unit else ''})"
 
 
 def with_findings(c: Comparison, rule: SequenceRule, variance: float) -> Comparison:

@@ -295,8 +295,18 @@ def _wins(versus: _CandidateReport, primary: Comparison | None) -> Wins | None:
     metric = next((m for m in versus.question.metrics if primary and m.name == primary.metric), None)
     if metric is None:
         return None
-    better = versus.pairs(metric).better
-    return Wins(int((better > 0).sum()), int((better == 0).sum()), int((better < 0).sum()), None, None)
+    pairs = versus.pairs(metric)
+    sides = (pairs.better > 0, pairs.better == 0, pairs.better < 0)
+    won, tied, lost = (int(side.sum()) for side in sides)
+    return Wins(won, tied, lost, None, None, *(_share(versus, pairs, side.astype(np.float64)) for side in sides))
+
+
+def _share(versus: _CandidateReport, pairs: PairedValues, side: Floats) -> Estimate | None:
+    """How many of the items, with an interval for one look: at the end."""
+    if not pairs.n:
+        return None
+    found = mean_estimate(side, pairs.clusters, versus.alpha, (0.0, 1.0))
+    return found if versus.complete else Estimate(found.value)
 
 
 def _examples(versus: _CandidateReport, texts: ReplayAnswers) -> tuple[ExamplePair, ...]:

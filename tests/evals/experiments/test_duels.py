@@ -26,6 +26,13 @@ def test_wins_ties_losses_and_what_the_order_does() -> None:
     assert found is not None
     assert (found.wins, found.ties, found.losses) == (2, 1, 1)
     assert (found.flip_rate, found.first_slot_rate) == (0.25, 0.625)
+    assert found.win_share is not None
+    assert (found.win_share.value, found.win_share.low) == (0.5, pytest.approx(0.01, abs=0.05))
+    many = wins_of([verdict("b", 1.0 if i % 4 else 0.0) for i in range(400)], "b")
+    assert many is not None
+    assert many.win_share is not None
+    assert many.win_share.low is not None
+    assert 0.65 < many.win_share.low < 0.75 < (many.win_share.high or 0.0) < 0.85
     assert wins_of(verdicts, "d") is None
     bare = wins_of([PairwiseVerdict("b", 1.0, {})], "b")
     assert bare is not None

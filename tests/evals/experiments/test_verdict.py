@@ -170,12 +170,13 @@ def test_the_predicted_number_of_pairs_decides() -> None:
 
 
 def test_cost_and_latency_are_claimed_only_where_shown() -> None:
-    cost = replace(comparison("cost_per_1k", 1.5, 1.7, 1.9), a=Estimate(2.4), b=Estimate(0.7))
-    assert cheaper(cost) == "71 % cheaper"
-    assert cheaper(replace(cost, direction_found="worse", b=Estimate(4.8))) == "100 % more expensive"
+    cost = replace(comparison("cost_per_1k", 1.5, 1.7, 1.9), a=Estimate(2.4), b=Estimate(0.7), unit="USD per 1k")
+    assert cheaper(cost) == "71 % cheaper (1.5 … 1.9 USD per 1k)"
+    dearer = replace(cost, direction_found="worse", b=Estimate(4.8), difference=Estimate(-2.4, -2.6, -2.2))
+    assert cheaper(dearer) == "100 % more expensive (2.2 … 2.6 USD per 1k)"
     assert cheaper(replace(cost, direction_found="unclear")) is None
     assert cheaper(None) is None
     p95 = comparison("latency_p95", 0.1, 0.4, 0.7)
-    assert faster(p95) == "p95 0.4 s lower"
-    assert faster(replace(p95, direction_found="worse")) == "p95 0.4 s higher"
+    assert faster(p95) == "p95 0.4 s lower (0.1 … 0.7)"
+    assert faster(replace(p95, direction_found="worse", unit="s")) == "p95 0.4 s higher (0.1 … 0.7 s)"
     assert faster(replace(p95, direction_found="unclear")) is None

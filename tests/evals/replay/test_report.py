@@ -192,6 +192,9 @@ def test_wins_are_counted_per_item_and_latency_compared(made: Make) -> None:
     report = one(made({"one": 0.5, "two": 0.8}))
     assert report.wins is not None
     assert report.wins.wins > 80 > report.wins.losses
+    share = report.wins.win_share
+    assert share is not None
+    assert (share.low or 1.0) < report.wins.wins / N < (share.high or 0.0)
     assert report.wins.wins + report.wins.ties + report.wins.losses == N
     seconds = next(c for c in report.metrics if c.metric == "total_s")
     assert (seconds.direction_found, seconds.unit) == ("worse", "s")

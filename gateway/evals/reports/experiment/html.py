@@ -54,6 +54,7 @@ from gateway.evals.reports.experiment.presentation import (
     ramp_line,
     responses_line,
     saving,
+    share_interval,
     step_line,
     titled,
     withheld_notes,
@@ -376,17 +377,20 @@ def _wins(report: Report) -> dict[str, Any] | None:
     if (w := report.wins) is None or not (n := w.wins + w.ties + w.losses):
         return None
     parts = (
-        (w.wins, "wins", "candidate preferred"),
-        (w.ties, "ties", "tie"),
-        (w.losses, "losses", "control preferred"),
+        (w.wins, "wins", "candidate preferred", w.win_share),
+        (w.ties, "ties", "tie", w.tie_share),
+        (w.losses, "losses", "control preferred", w.loss_share),
     )
-    legend = [{"look": look, "name": name, "count": say.count(k), "share": say.share(k / n)} for k, look, name in parts]
+    legend = [
+        {"look": look, "name": name, "count": say.count(k), "share": f"{say.share(k / n)}{share_interval(e)}"}
+        for k, look, name, e in parts
+    ]
     both = (
         f"Judged in both orders. The winner changed with the order in {say.share(w.flip_rate)}, which makes a tie; the "
         f"answer shown first won {say.share(w.first_slot_rate)} of the time."
     )
     lead = "" if w.flip_rate is None and w.first_slot_rate is None else both
-    return {"lead": lead, "bar": share_bar([(k, look) for k, look, _ in parts]), "legend": legend}
+    return {"lead": lead, "bar": share_bar([(k, look) for k, look, _, _ in parts]), "legend": legend}
 
 
 def _likeness(report: Report) -> dict[str, Any]:

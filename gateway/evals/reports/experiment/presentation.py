@@ -13,6 +13,7 @@ from gateway.evals.experiments.report import (
     ArmLatency,
     Comparison,
     Direction,
+    Estimate,
     Family,
     Margin,
     NextStep,
@@ -127,6 +128,13 @@ def step_line(step: NextStep) -> str:
     """ "repeat_control 0.25 → 1: about 700 requests, as a new plan from zero"."""
     new = ", as a new plan that starts from zero" if step.new_plan else ""
     return f"{step.setting} {step.now:.3g} → {step.to:.3g}: about {counted(step.requests, 'request')}{new}"
+
+
+def share_interval(e: Estimate | None) -> str:
+    """ ", 21 … 34 %"; "" without an interval."""
+    if e is None or e.low is None or e.high is None:
+        return ""
+    return f", {max(0.0, e.low):.0%} … {min(1.0, e.high):.0%}"
 
 
 def saving(c: Comparison | None) -> str:

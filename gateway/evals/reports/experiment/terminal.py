@@ -30,6 +30,7 @@ from gateway.evals.reports.experiment.presentation import (
     responses_line,
     saving,
     segment_lines,
+    share_interval,
     sharing,
     titled,
     verdict_line,
@@ -245,8 +246,9 @@ def _mark(point: tuple[int, float, float, float], middle: float, half: float, ma
 def _wins(report: Report) -> RenderableType | None:
     if (w := report.wins) is None or not (n := w.wins + w.ties + w.losses):
         return None
-    preferred = f"candidate preferred {say.count(w.wins)} ({say.share(w.wins / n)}), tie {say.count(w.ties)}, "
-    preferred += f"control preferred {say.count(w.losses)} ({say.share(w.losses / n)})"
+    parts = (("candidate preferred", w.wins, w.win_share), ("tie", w.ties, w.tie_share),
+             ("control preferred", w.losses, w.loss_share))  # fmt: skip
+    preferred = ", ".join(f"{name} {say.count(k)} ({say.share(k / n)}{share_interval(e)})" for name, k, e in parts)
     if w.flip_rate is None and w.first_slot_rate is None:
         return _text(preferred)
     bias = f"the winner changed with the order in {say.share(w.flip_rate)}, "
