@@ -1,11 +1,13 @@
 """openai-python's own tests of its resources, directly against a mock and through a gateway: which differ?
 
     python tests/real/openai_suite.py [--package openai==VERSION] [--keep FOLDER] [--only tests/api_resources/chat …]
+                                      [--unsealed]
 
 The tests are those of the source distribution on PyPI, unchanged. They run in an environment of their own, twice: with
 TEST_API_BASE_URL at the mock (openai_mock.py), and at a `gateway serve` in front of it, whose one alias `*` serves
 every model and whose `passthrough` serves the paths that name none. One difference is meant: an id of a stored response
-that the gateway has not sealed does not exist, whoever asks. openai-node's package on npm has no tests.
+that the gateway has not sealed does not exist, whoever asks; `--unsealed` sets `responses: {seal: false}`, and then it
+does. openai-node's package on npm has no tests.
 """
 
 from __future__ import annotations
@@ -117,7 +119,7 @@ def seen(mock: str) -> Counter[tuple[str, ...]]:
         return Counter(tuple(each) for each in json.load(answer))
 
 
-def config(mock: str) -> dict[str, Any]:
+def config(mock: str, *, unsealed: bool = False) -> dict[str, Any]:
     keys = [
         {"name": name, "sha256": sha256(key.encode()).hexdigest(), "allow": ["passthrough"], "sample": "never"}
         for name, key in KEYS.items()
@@ -131,6 +133,7 @@ def config(mock: str) -> dict[str, Any]:
         },
         "defaults": DEFAULTS,
         "passthrough": "mock",
+        "responses": {"seal": not unsealed},
     }
 
 
@@ -161,6 +164,7 @@ def main() -> int:
     options.add_argument("--package", default=f"openai=={installed}")
     options.add_argument("--keep", type=Path)
     options.add_argument("--only", nargs="+", default=["tests/api_resources"])
+    options.add_argument("--unsealed", action="store_true")
     given = options.parse_args()
     folder = given.keep or Path(tempfile.mkdtemp(prefix="openai-suite-"))
     folder.mkdir(parents=True, exist_ok=True)
@@ -173,7 +177,7 @@ def main() -> int:
     mock, port = f"http://127.0.0.1:{free_port()}", free_port()
     gateway = f"http://127.0.0.1:{port}"
     path = folder / "gateway.yaml"
-    path.write_text(yaml.safe_dump(config(mock)))
+    path.write_text(yaml.safe_dump(config(mock, unsealed=given.unsealed)))
     serve = [
         sys.executable,
         "-m",
