@@ -64,6 +64,10 @@ def start(name: Name, config: Annotated[Path, File] = Path("gateway.yaml"), data
         note(f"it closes at {closes} pairs with a value of {plan.primary}; a verdict may come at any time before")
     if plan.after_verdict == "stop":
         note("it stops once every candidate has a verdict, so that no more shadow requests are paid for")
+    if plan.mode == "split":
+        note(f"it goes on after its verdict, since its calls cost nothing more: gateway ab stop {name} ends it")
+    if plan.ramp is not None:
+        note(_promotions(len(plan.ramp.steps)))
     note(f"see: gateway ab status {name}; gateway report {name}")
 
 
@@ -92,28 +96,59 @@ def list_(as_json: AsJson = False, config: Annotated[Path, File] = Path("gateway
     show(_json(rows) if as_json else _table(rows) if rows else f"no experiment in {config}")
 
 
+def _promotions(steps: int) -> str:
+    """How often somebody promotes a ramp in `mode: advise`: each step begins with it, and the last one ends with it."""
+    return (
+        f"its ramp has {steps} steps; with `mode: advise` each of them begins with `gateway ab promote`, and the last "
+        f"one ends with it, so it is given {steps + 1} times"
+    )
+
+
 @ab.command(epilog=example("gateway ab status swap"))
 def status(
-    name: Name, as_json: AsJson = False, config: Annotated[Path, File] = Path("gateway.yaml"), data: Data = None
+    name: Annotated[str | None, typer.Argument(help="Name of the experiment (default: all of them).")] = None,
+    as_json: AsJson = False,
+    config: Annotated[Path, File] = Path("gateway.yaml"),
+    data: Data = None,
 ) -> None:
-    """Show an experiment's state, its ramp, the results and today's usage of its shadow requests, and the verdict."""
-    from gateway.config.derive import paces_of
+    """Show an experiment's state, its ramp, the results and today's usage of its shadow requests, and the verdict.
+
+    Without a name it shows every experiment of the config and of the stream server.
+    """
     from gateway.config.loading import load_for_consumer
+
+    read = load_for_consumer(config)
+    if name is not None:
+        found, reports = _status_of(read, data, name)
+        show(_json(found) if as_json else "\n".join([*_lines(found), *_next(reports)]))
+        return
+    states = on_stream(read, data, lambda corridor: corridor.state.plans())
+    every = [_status_of(read, data, each) for each in sorted({*read.experiments, *states})]
+    if as_json:
+        show(_json([found for found, _ in every]))
+    else:
+        blocks = ["\n".join([*_lines(found), *_next(reports)]) for found, reports in every]
+        show("\n\n".join(blocks) or f"no experiment in {config}")
+
+
+def _status_of(config: Config, data: Path | None, name: str) -> tuple[dict[str, Any], list[Report]]:
+    """What `status` shows of one experiment, and the reports of its candidates."""
+    from gateway.config.derive import paces_of
     from gateway.core.ramp import RampPace
     from gateway.evals.experiments.ramp.gate import gate_of
 
-    read = load_for_consumer(config)
-    state, results, spent = on_stream(read, data, lambda corridor: _standing(corridor, name))
-    if state is None and name not in read.experiments:
-        raise typer.BadParameter(f'no experiment "{name}"; there are: {_named(read)}', param_hint="NAME")
-    found = {**next(_listed(read, {name: state} if state else {}, only=name)), "shadows": results, "used_today": spent}
-    reports = _reports(read, data, name)
-    ramped = on_stream(read, data, lambda corridor: _ramp(corridor, name))
-    found["ramp"] = gate_of(ramped, paces_of(read).get(name, RampPace()), time.time()) if ramped else None
+    state, results, spent = on_stream(config, data, lambda corridor: _standing(corridor, name))
+    if state is None and name not in config.experiments:
+        raise typer.BadParameter(f'no experiment "{name}"; there are: {_named(config)}', param_hint="NAME")
+    listed = next(_listed(config, {name: state} if state else {}, only=name))
+    found = {**listed, "shadows": results, "used_today": spent}
+    reports = _reports(config, data, name)
+    ramped = on_stream(config, data, lambda corridor: _ramp(corridor, name))
+    found["ramp"] = gate_of(ramped, paces_of(config).get(name, RampPace()), time.time()) if ramped else None
     found["verdict"] = reports[0].sentence if reports else None
     found["candidates"] = [_candidate(each) for each in reports]
     found["ends"] = _ends(state, reports)
-    show(_json(found) if as_json else "\n".join([*_lines(found), *_next(reports)]))
+    return found, reports
 
 
 @ab.command(epilog=example("gateway ab power swap --margin 0.05"))

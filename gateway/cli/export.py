@@ -47,7 +47,9 @@ class _Preferences:
 
     by: Annotated[
         str | None,
-        typer.Option(help="dpo: what decides: correction, label, judges, scorers (default: the first three)."),
+        typer.Option(
+            help="dpo: what decides: correction, label, judges, or names of scorers (default: the first three)."
+        ),
     ] = None
     gap: Annotated[float, typer.Option(min=0, help="dpo: the smallest difference of two scores.")] = 0.0
 
@@ -87,6 +89,12 @@ def export(
         done = _write(url, filter_of(limit, selected.alias, selected.since, selected.where), form, output.out, rule)
     where = "" if output.out is None else f" in {output.out}"
     note(f"{done.written} {'preferences' if form == 'dpo' else 'exchanges'}{where}")
+    if form == "dpo" and not done.written:
+        words = ", ".join(rule.by)
+        note(
+            f"no preference: of the selected calls none has two answers that {words} tells apart; shadow an experiment,"
+        )
+        note("label its pairs (gateway label next), or decide by a scorer (--by NAME)")
     for reason, n in sorted(done.left_out.items()):
         note(f"{n} left out: {reason}")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -46,7 +47,7 @@ def run(tmp_path: Path, stream_url: str, stream_name: str, monkeypatch: pytest.M
             "models": {"chat": {"targets": [{"upstream": "a", "model": "m"}]}},
             "scorers": {"refusal": {}},
             "stream": {"url": stream_url, "name": stream_name},
-            "experiments": {"swap": {**SWAP, **changes}},
+            "experiments": {"swap": {k: v for k, v in {**SWAP, **changes}.items() if v is not None}},
         }
         (tmp_path / "gateway.yaml").write_text(yaml.safe_dump(text))
 
@@ -353,3 +354,20 @@ def test_status_says_what_the_verdict_waits_for(run: Any, tmp_path: Path) -> Non
     made = orjson.loads(run("status", "swap", "--json"))["candidates"][0]
     assert (made["candidate"], made["verdict"]) == ("candidate", "hold")
     assert {each["name"] for each in made["progress"]["open"]} >= {"refusal", "error_rate", "aa"}
+
+
+def test_status_without_a_name_shows_every_experiment(run: Any) -> None:
+    run("start", "swap")
+    assert "swap: running since" in run("status")
+    (found,) = json.loads(run("status", "--json"))
+    assert found["experiment"] == "swap"
+
+
+def test_a_split_and_a_ramp_say_how_they_end_and_how_often_they_are_promoted(run: Any) -> None:
+    run.config(mode="split", shadow=None, repeat_control=None)
+    assert "it goes on after its verdict, since its calls cost nothing more: gateway ab stop swap" in run(
+        "start", "swap"
+    )
+    run.config(ramp={"steps": [0.1, 0.5, 1.0]})
+    assert "its ramp has 3 steps" in (shown := run("start", "swap"))
+    assert "so it is given 4 times" in shown

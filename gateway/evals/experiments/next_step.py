@@ -85,8 +85,10 @@ def standing(c: Comparison | None, variance: float) -> str:
 
     The word is that of a single look (a normal approximation): it informs and decides nothing.
     """
-    if c is None or c.difference.value is None or not c.pairs:
-        return "no pair yet"
+    if c is None:
+        return "no primary metric"
+    if c.difference.value is None or not c.pairs:
+        return f"no pair has a value of {c.metric} yet"
     error = math.sqrt(max(variance, 1e-12) / c.pairs)
     sure = NormalDist().cdf(abs(c.difference.value) / error)
     if sure < _PERHAPS or not c.difference.value:
@@ -106,7 +108,8 @@ def progress(plan: Plan, stands: str, conditions: Sequence[Condition], pace: Pac
     pairs = None if last is None else last.more_pairs
     name = None if last is None else last.name
     steps = tuple(_steps(plan, conditions, last, pace))
-    made = Progress("", stands, found, name, pairs, pace.requests(pairs), pace.days(pairs), steps)
+    until: Literal["ship", "reject"] = "reject" if last is not None and last.leads_to_reject else "ship"
+    made = Progress("", stands, found, name, pairs, pace.requests(pairs), pace.days(pairs), steps, until)
     return replace(made, sentence=_sentence(made))
 
 
@@ -149,7 +152,9 @@ def _sentence(p: Progress) -> str:
     advice = ""
     if waits.chance is not None and waits.chance < FUTILE:
         advice = f", which decides it with a probability of {waits.chance:.0%} only: stop paying for it"
-    return f"{p.standing}; {'at most' if waits.at_most else 'about'} {left}{days} to go, for {named}{advice}"
+    until = "reject" if p.until == "reject" else "ship"
+    about = "at most" if waits.at_most else "about"
+    return f"{p.standing}; {about} {left}{days} to go until {until}, for {named}{advice}"
 
 
 def _steps(plan: Plan, conditions: Sequence[Condition], last: Condition | None, pace: Pace) -> list[NextStep]:

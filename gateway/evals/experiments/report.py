@@ -296,6 +296,7 @@ class Progress:
     requests: int | None  # eligible requests until then
     days: float | None
     steps: tuple[NextStep, ...]  # the largest saving first
+    until: Literal["ship", "reject"] = "ship"  # what the numbers are until, if nothing changes
 
 
 @dataclass(frozen=True, slots=True)

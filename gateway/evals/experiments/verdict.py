@@ -202,7 +202,7 @@ def _worse(c: Comparison) -> str:
 
 def _undecided(c: Comparison) -> str:
     if not c.pairs:
-        return f"{c.metric} (no pair yet)"
+        return f"{c.metric} (no pair with a value yet)"
     late = f"more than its {counted(c.horizon, 'pair')}" if c.horizon else "too many more to predict"
     more = f"about {counted(c.pairs_needed, 'pair')} more" if c.pairs_needed else late
     return f"{c.metric} ({_numbers(c)}; {more})"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
@@ -32,6 +33,7 @@ from gateway.evals.replay.compare import (
 from gateway.evals.replay.sheet import COST, FAILED, OUTPUT, SECONDS, Floats, Kind, ReplayMetric, ScoreSheet
 
 MIN_CLUSTERS = 20  # fewer independent items give no verdict
+_REASON = 300  # characters of an exception that are shown
 FEW_LOST, MANY_LOST = 0.01, 0.05  # shares of answers without a primary score, because the scorer failed
 EXAMPLES = 6
 _MEASURES = {FAILED.name: ("failed", 1.0), SECONDS.name: ("seconds", 1.0), OUTPUT.name: ("output_tokens", 1.0),
@@ -203,9 +205,28 @@ def _decided(
         claims,
         early_reject=False,
     )
+    if primary is None and question.primary is not None:
+        decision = _without_values(versus, question.primary)
     _, _, finding = decision.sentence.partition(f" from {versus.control} to {versus.candidate}: ")
     head = f"On {question.rows} rows of {question.dataset}, from {versus.control} to {versus.candidate}: "
     return replace(decision, sentence=head + finding)
+
+
+def _without_values(versus: _CandidateReport, name: str) -> Decision:
+    """No row has a value of the primary: the scorer failed, or it does not apply."""
+    counts = Counter[str]()
+    for target in (versus.control, versus.candidate):
+        counts.update(versus.sheet.unscored.get((name, target), {}))
+    failed = sum(n for status, n in counts.items() if status != "not_applicable")
+    why = f"no row has a value of {name}"
+    if failed:
+        why += f", because the scorer {name} failed on {failed} answers"
+        newest = versus.sheet.reasons.get(name, Counter[str]()).most_common(1)
+        why += f", mostly with: {newest[0][0][:_REASON]}" if newest else ""
+    elif counts:
+        why += f": it does not apply to {counts['not_applicable']} answers"
+    head = f"Switching {versus.question.dataset} from {versus.control} to {versus.candidate}: "
+    return Decision("hold", f"{head}no verdict; {why}. Hold.", (why,))
 
 
 def _compared(versus: _CandidateReport, metric: ReplayMetric) -> tuple[Comparison, IntervalTrail]:
@@ -260,6 +281,8 @@ def _scored_gate(versus: _CandidateReport) -> GateResult:
     name = versus.question.primary
     says = f"{lost:.1%} of the answers of {target} have no {name} score, because the scorer failed"
     says += _why(name or "", versus.sheet.unscored.get((name or "", target), {})) if lost else ""
+    reasons = versus.sheet.reasons.get(name or "", Counter[str]()).most_common(1) if lost else []
+    says += f"; mostly with: {reasons[0][0][:_REASON]}" if reasons else ""
     return GateResult("scored", state, says, lost)
 
 

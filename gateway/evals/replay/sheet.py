@@ -66,6 +66,8 @@ class ScoreSheet:
     scores: dict[tuple[str, str], Floats]
     """By (scorer, target)."""
     unscored: dict[tuple[str, str], Counter[str]] = field(default_factory=dict)
+    reasons: dict[str, Counter[str]] = field(default_factory=dict)
+    """scorer → why its scores failed, with counts."""
     """The number of scores without a value, by (scorer, target) and status."""
     others: Counter[str] = field(default_factory=Counter)
     """By target: answers of another upstream and model than its first answer."""
@@ -164,6 +166,8 @@ def _score(result: ScoreSheet, s: ReplayScore) -> None:
         result.scores[key][s.item - 1, s.repeat - 1] = s.value
     else:
         result.unscored.setdefault(key, Counter())[s.status] += 1
+        if s.status != "not_applicable" and s.explanation:
+            result.reasons.setdefault(s.scorer, Counter())[s.explanation] += 1
 
 
 Kind = Literal["primary", "guardrail", "other"]

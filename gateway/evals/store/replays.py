@@ -94,6 +94,8 @@ class ReplayScore:
     status: str
     value: float | None
     cost_usd: float | None
+    explanation: str | None = None
+    """Of a score that failed: the exception."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,7 +235,8 @@ def outcomes(connection: Connection, replay: str) -> Iterator[ReplayAnswer]:
 def scored(connection: Connection, replay: str) -> Iterator[ReplayScore]:
     """Every score of the replay's good answers, in the same order."""
     a, s = replay_answers.c, scores.c
-    columns = (a.item, a.target, a.repeat, s.scorer, s.version, s.config_hash, s.status, s.value, s.cost_usd)
+    why = case((s.status == "scored", None), else_=s.explanation)
+    columns = (a.item, a.target, a.repeat, s.scorer, s.version, s.config_hash, s.status, s.value, s.cost_usd, why)
     query = (
         select(*columns)
         .join(replay_answers, a.answer_id == s.exchange_id)
@@ -241,7 +244,7 @@ def scored(connection: Connection, replay: str) -> Iterator[ReplayScore]:
         .order_by(a.item, a.target, a.repeat, s.scorer)
     )
     for row in connection.execution_options(yield_per=_MANY).execute(query):
-        yield ReplayScore(*row)
+        yield ReplayScore(*tuple(row))
 
 
 def texts(connection: Connection, replay: str, items: Sequence[int]) -> dict[ReplayKey, str]:

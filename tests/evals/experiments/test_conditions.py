@@ -70,7 +70,7 @@ def test_at_its_horizon_a_plan_needs_a_successor(left: Callable[..., Progress]) 
 
 def test_before_the_first_pair_nothing_is_known(left: Callable[..., Progress]) -> None:
     made = left(0)
-    assert made.standing == "no pair yet"
+    assert made.standing == "no pair has a value of quality yet"
     assert made.pairs is None
 
 

@@ -34,7 +34,7 @@ def plan(simulation: Any) -> Any:
         (-0.01, "worse by 0.010 so far, perhaps"),
         (0.001, "no difference visible so far"),
         (0.0, "no difference visible so far"),
-        (None, "no pair yet"),
+        (None, "no pair has a value of quality yet"),
     ],
 )
 def test_an_undecided_metric_says_how_it_stands(value: float | None, text: str) -> None:
@@ -49,7 +49,10 @@ def test_a_verdict_waits_for_the_slowest_condition(plan: Any) -> None:
         ("aa", 1200, 6000, 12.0),
     ]
     assert (made.waits_for, made.pairs, made.requests, made.days) == ("aa", 1200, 6000, 12.0)
-    assert made.sentence == "no difference visible so far; about 6\u202f000 requests (12 days) to go, for the gate aa"
+    assert (
+        made.sentence
+        == "no difference visible so far; about 6\u202f000 requests (12 days) to go until ship, for the gate aa"
+    )
 
 
 def test_a_candidate_that_looks_worse_waits_for_no_gate(plan: Any) -> None:

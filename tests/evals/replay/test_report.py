@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -120,7 +121,7 @@ def test_a_guardrail_without_numbers_prevents_a_verdict(made: Make) -> None:
     asked = replace(QUESTION, guardrails=(Guardrail("cost_per_1k", 0.0),))
     report = one(made({"one": 0.8, "two": 0.8}), asked)
     assert report.verdict == "hold"
-    assert report.reasons == ("cost_per_1k (no pair yet)",)
+    assert report.reasons == ("cost_per_1k (no pair with a value yet)",)
 
 
 def test_an_incomplete_replay_has_no_verdict(made: Make) -> None:
@@ -221,3 +222,15 @@ def test_a_scorer_that_was_late_is_told_apart_from_one_that_failed(made: Make) -
     found.unscored["exact", "two"]["error"] = 1
     found.unscored["exact", "one"].clear()
     assert "(1 error; the same command asks again)" in next(g.says for g in one(found).gates if g.name == "scored")
+
+
+def test_a_scorer_that_always_fails_is_named_with_its_exception(made: Make) -> None:
+    found = made({"one": 0.8, "two": 0.8}, errors=N)
+    found.reasons["exact"] = Counter({"ValueError: no reference": 700, "TimeoutError": 100})
+    report = one(found)
+    assert report.verdict == "hold"
+    assert report.reasons == (
+        "no row has a value of exact, because the scorer exact failed on 800 answers, mostly with: ValueError: no "
+        "reference",
+    )
+    assert "no primary metric" not in report.sentence

@@ -39,7 +39,7 @@ def test_the_short_form_fits_into_fifteen_lines(report, kind):
 def test_the_short_form_of_a_hold_says_what_is_left(report):
     text = shown(report("hold"), 400, full=False)
     for part in (
-        "no difference visible so far; about 9\u202f500 requests (2.0 days) to go, for primary helpfulness",
+        "no difference visible so far; about 9\u202f500 requests (2.0 days) to go until ship, for primary helpfulness",
         "open: gate aa: ",
         "shorter with repeat_control 0.25 → 1: about 700 requests, as a new plan that starts from zero",
         "! The judge helpfulness decides and is not calibrated",
