@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import io
 import math
+from dataclasses import replace
 from typing import Any
 
+import jsonschema_rs
 import pytest
 from rich.console import Console
 
 from gateway.core.sanitize import plain
-from gateway.evals.experiments.report import IntervalTrail, RampChangeShown, RampHistory
+from gateway.evals.experiments.report import Estimate, IntervalTrail, RampChangeShown, RampHistory
+from gateway.evals.reports.experiment.as_json import schema, to_dict
+from gateway.evals.reports.experiment.html import to_html
 from gateway.evals.reports.experiment.presentation import headline
 from gateway.evals.reports.experiment.terminal import LINES, to_terminal
 
@@ -34,6 +38,21 @@ def test_the_short_form_fits_into_fifteen_lines(report, kind):
     lines = shown(report(kind), 10_000, full=False).splitlines()
     assert len(lines) <= LINES
     assert lines[0] == plain(headline(report(kind))).rstrip()
+
+
+def test_measured_and_adjusted_differences_stand_in_every_form(report):
+    made = report("ship")
+    first = replace(made.primary, raw=Estimate(-0.107, -0.145, -0.069), shift=Estimate(-0.077, -0.1, -0.05))
+    made = replace(made, primary=first, metrics=(first, *made.metrics[1:]))
+    text, page = shown(made, 400), to_html(made)
+    for form in (text, page):
+        assert "−0.107" in form.replace("-", "−")
+        assert "ot adjusted" in form
+        assert "0.145 … −0.069" in form.replace("-", "−")
+    read = to_dict(made)["primary"]
+    assert read["raw"] == {"value": -0.107, "low": -0.145, "high": -0.069}
+    assert read["shift"]["value"] == -0.077
+    jsonschema_rs.validate(schema(), to_dict(made))
 
 
 def test_the_short_form_of_a_hold_says_what_is_left(report):
