@@ -498,10 +498,10 @@ def _corrected_families(means: Sequence[CorrectedFigures]) -> Iterator[Metric]:
     name, text = "gateway_eval_score_corrected_mean", "Weighted mean score, corrected by human labels; 1 is best"
     mean = GaugeMetricFamily(name, text, labels=_SCORE)
     low = GaugeMetricFamily(
-        f"{name}_low", "Lower end of the corrected mean's 95 % interval, for one look", labels=_SCORE
+        f"{name}_low", "Lower end of the corrected mean's 95 % interval, valid at any look", labels=_SCORE
     )
     high = GaugeMetricFamily(
-        f"{name}_high", "Upper end of the corrected mean's 95 % interval, for one look", labels=_SCORE
+        f"{name}_high", "Upper end of the corrected mean's 95 % interval, valid at any look", labels=_SCORE
     )
     labels = GaugeMetricFamily(
         "gateway_eval_score_labels", "Human labels that the corrected mean is based on", labels=_SCORE

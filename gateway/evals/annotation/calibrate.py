@@ -17,6 +17,7 @@ from gateway.evals.annotation.correction import (
     LabelledItem,
     Labels,
     StoredLabel,
+    at_any_look,
     call_weights,
     corrected,
     judged_sample,
@@ -253,7 +254,8 @@ def _scorer_figures(
         judged = _controlled(registered, [cells[key] for key in here], guided, judged_sample(here))
         mean = corrected(labels, judged, _GAUGE_ALPHA)
         if mean is not None:
-            figures.append(CorrectedFigures(scorer, model, arm, mean.mean, mean.low, mean.high, labels.n))
+            low, high = at_any_look(mean, labels, _GAUGE_ALPHA)
+            figures.append(CorrectedFigures(scorer, model, arm, mean.mean, low, high, labels.n))
     return figures
 
 

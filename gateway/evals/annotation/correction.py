@@ -16,11 +16,13 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from gateway.evals.annotation.sampling import ItemArrays, LabelCandidate, SamplingDesign, probabilities, seen_in_order
+from gateway.evals.statistics.asymptotic import Tuning, half_width
 from gateway.evals.statistics.domains import Floats, inside, positive, same_length, vector
 from gateway.evals.statistics.judge import CorrectedRate, JudgeAccuracy, corrected_rate
 from gateway.evals.statistics.special import student_quantile
 from gateway.evals.store.labels import JudgedSums, TrafficKey
 
+_USUAL_LABELS = 200.0  # at which the interval for any look is tightest
 MIN_LABELS = 10  # with fewer labels there is no estimate
 Mask = NDArray[np.bool_]
 StoredLabel = Mapping[str, Any]
@@ -57,11 +59,13 @@ class Labels:
     """The number of calls that each judged answer represents."""
     pi: Floats
     """The probability with which each judged answer came to be labelled, in (0, 1]."""
+    units: Sequence[str] = ()
+    """The conversation of each; (): every label is one of its own."""
 
     @classmethod
-    def of(cls, y: ArrayLike, f: ArrayLike, weight: ArrayLike, pi: ArrayLike) -> Labels:
+    def of(cls, y: ArrayLike, f: ArrayLike, weight: ArrayLike, pi: ArrayLike, units: Sequence[str] = ()) -> Labels:
         """Raises ValueError for arrays of different lengths, weights that are not positive, pi outside (0, 1]."""
-        labels = cls(vector("y", y, 0), vector("f", f, 0), vector("weight", weight, 0), vector("pi", pi, 0))
+        labels = cls(vector("y", y, 0), vector("f", f, 0), vector("weight", weight, 0), vector("pi", pi, 0), units)
         same_length("y, f, weight, pi", labels.y, labels.f, labels.weight, labels.pi)
         if labels.n:
             positive("smallest weight", float(labels.weight.min()))
@@ -83,6 +87,21 @@ class Labels:
     def effective(self) -> float:
         return float(1.0 / (self.shares**2).sum()) if self.n else 0.0
 
+    @property
+    def conversations(self) -> int:
+        return len(set(self.units)) if self.units else self.n
+
+    def inflation(self, deviations: Floats) -> float:
+        """How many times the variance of a mean is that of independent labels, as those of one conversation deviate
+        together: Σ over conversations (Σ s d)² / Σ s² d², with the correction for few conversations, 1 at least."""
+        n = self.conversations
+        if n == self.n or n < 2:
+            return 1.0
+        _, codes = np.unique(np.asarray(self.units), return_inverse=True)
+        parts = self.shares * deviations
+        alone, together = float((parts**2).sum()), float((np.bincount(codes, parts) ** 2).sum())
+        return max(1.0, n / (n - 1.0) * together / alone) if alone > 0 else 1.0
+
 
 @dataclass(frozen=True, slots=True)
 class Corrected:
@@ -103,19 +122,21 @@ class Corrected:
 def corrected(labels: Labels, judged: JudgedSample, alpha: float = 0.05) -> Corrected | None:
     """lambda mean(f) + mean of (y - lambda f) over the labels, each representing weight / pi calls.
 
-    None: there are fewer than MIN_LABELS.
+    None: there are fewer than MIN_LABELS, or all are of one conversation.
 
     lambda = cov(y, f) / var(f), in [0, 1]. se^2 = sum (1 - pi) s^2 (e - mean e)^2 + sum s w (y - mean)^2 / W, s the
     labels' shares, e = y - lambda f, W the weight of all judged; Student's t with effective - 1 degrees of freedom;
     t / (2 effective) is added in quadrature to se, since equal labels do not prove certainty (compare Wilson's
-    interval). Where a model predicted the judge (judged.se), the mean of f is the controlled one, and the second term
-    is sum s w (e - mean e)^2 / W + lambda^2 judged.se^2, since e is uncorrelated with f, if that is less and
-    lambda < 1. The interval is valid for one look. Source: Angelopoulos, Duchi & Zrnic 2023, arXiv:2311.01453;
+    interval). Labels of one conversation depend on each other: both sums grow by Labels.inflation (Liang & Zeger 1986),
+    and t has one degree less than there are conversations. Where a model predicted the judge (judged.se), the mean of f
+    is the controlled one, and the second term is sum s w (e - mean e)^2 / W + lambda^2 judged.se^2, since e is
+    uncorrelated with f, if that is less and lambda < 1. The interval is valid for one look. Source: Angelopoulos, Duchi
+    & Zrnic 2023, arXiv:2311.01453;
     variances of two-phase sampling from Särndal, Swensson & Wretman 1992, chapter 9.
     """
     inside("alpha", alpha)
     size = labels.effective
-    if labels.n < MIN_LABELS or size <= 2.0 or judged.n < 1:
+    if labels.n < MIN_LABELS or size <= 2.0 or judged.n < 1 or labels.conversations < 2:
         return None
     share, more = labels.shares, size / (size - 1.0)
     trust = _trust(labels, judged)
@@ -123,14 +144,28 @@ def corrected(labels: Labels, judged: JudgedSample, alpha: float = 0.05) -> Corr
     middle = float((share * rest).sum())
     mean = trust * judged.mean + middle
     of_labels = more * float(((1.0 - labels.pi) * share**2 * (rest - middle) ** 2).sum())
-    of_labels += _unseen_variance(labels, trust, middle)
-    of_judged = more * float((share * labels.weight * (labels.y - mean) ** 2).sum()) / judged.weight
+    of_labels = labels.inflation(rest - middle) * of_labels + _unseen_variance(labels, trust, middle)
+    together = labels.inflation(labels.y - mean)
+    of_judged = together * more * float((share * labels.weight * (labels.y - mean) ** 2).sum()) / judged.weight
     if judged.se is not None and trust < 1.0:
         of_rest = more * float((share * labels.weight * (rest - middle) ** 2).sum()) / judged.weight
+        of_rest *= labels.inflation(rest - middle)
         of_judged = min(of_judged, of_rest + (trust * judged.se) ** 2)
-    se, t = math.sqrt(of_labels + of_judged), student_quantile(1.0 - alpha / 2.0, size - 1.0)
+    se, t = math.sqrt(of_labels + of_judged), student_quantile(1.0 - alpha / 2.0, min(size, labels.conversations) - 1.0)
     half = t * se
     return Corrected(_clip(mean), se, _clip(mean - half), _clip(mean + half), trust, of_labels, of_judged)
+
+
+def at_any_look(estimate: Corrected, labels: Labels, alpha: float = 0.05) -> tuple[float, float]:
+    """An interval of the mean for those who look whenever they like, as at a gauge: an asymptotic confidence sequence
+    over the labels, by their effective size or the number of conversations; never narrower than that for one look.
+
+    Where fewer than MIN_LABELS independent labels remain, it is (0, 1).
+    """
+    n = min(labels.effective, float(labels.conversations))
+    tuning = Tuning(inside("alpha", alpha), _USUAL_LABELS, MIN_LABELS)
+    half = half_width(estimate.se * math.sqrt(n), n, tuning)
+    return min(estimate.low, _clip(estimate.mean - half)), max(estimate.high, _clip(estimate.mean + half))
 
 
 def _unseen_variance(labels: Labels, trust: float, middle: float) -> float:
@@ -231,6 +266,8 @@ class LabelledItem:
     """labeller → verdict."""
     v: float = 1.0
     """1 / π of the scorer's draw."""
+    unit: str = ""
+    """Its conversation; "": it is one of its own."""
 
 
 def labelled_items(scorer: str, rows: Sequence[StoredLabel]) -> list[LabelledItem]:
@@ -255,7 +292,9 @@ def _item(labels: Sequence[StoredLabel], pi: float) -> LabelledItem | None:
     key = (row["alias"], row["model"], row["arm"], row["stratum"])
     y = sum(by.values()) / len(by)
     v = row["sampled"] / row["pi"] if "sampled" in row else 1.0
-    return LabelledItem(row["subject_id"], y, row["judged"], key, row["experiment"], row["plan"], pi, by, v)
+    return LabelledItem(
+        row["subject_id"], y, row["judged"], key, row["experiment"], row["plan"], pi, by, v, row.get("unit") or ""
+    )
 
 
 def designs_of(rows: Iterable[StoredLabel]) -> list[SamplingDesign]:
@@ -309,5 +348,6 @@ def labels_in(items: Iterable[LabelledItem], weights: Mapping[TrafficKey, float]
     """The drawn items of these kinds of traffic. weights: see call_weights."""
     these = [i for i in items if i.pi > 0 and weights.get(i.key, 0.0) > 0]
     return Labels.of(
-        [i.y for i in these], [i.f for i in these], [weights[i.key] * i.v for i in these], [i.pi for i in these]
-    )
+        [i.y for i in these], [i.f for i in these], [weights[i.key] * i.v for i in these], [i.pi for i in these],
+        [i.unit or i.id for i in these],
+    )  # fmt: skip

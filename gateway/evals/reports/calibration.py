@@ -18,6 +18,9 @@ from gateway.evals.annotation.correction import MIN_LABELS
 from gateway.evals.learned.card import card_lines
 from gateway.evals.statistics.control_variate import ControlledEstimate
 
+ONE_LABELLER = 50
+"""Labels from which on an error of the one person who gave them matters more than their number."""
+PEOPLE_ERR = 0.05
 _LOW_KAPPA = 0.4  # an upper bound below this is too little agreement to rely on the scorer's own mean
 
 
@@ -41,9 +44,19 @@ def to_dict(result: CalibrationResult) -> dict[str, Any]:
         "flip_rate": asdict(result.flip) if result.flip else None,
         "first_slot_rate": asdict(result.first_slot) if result.first_slot else None,
         "groups": [asdict(group) for group in result.groups],
+        "if_people_err": if_people_err(result),
         "recorded": asdict(result.recorded) if result.recorded else None,
         "predictor": result.predictor,
     }
+
+
+def if_people_err(result: CalibrationResult) -> float | None:
+    """The corrected mean of the first group if the one labeller is wrong in PEOPLE_ERR of the answers, good and bad
+    alike: (m - e) / (1 - 2 e), as Rogan & Gladen have it. None: few labels, several labellers, or no mean."""
+    means = [group.corrected.mean for group in result.groups if group.corrected is not None]
+    if result.labels < ONE_LABELLER or len(result.labellers) != 1 or not means:
+        return None
+    return min(1.0, max(0.0, (means[0] - PEOPLE_ERR) / (1.0 - 2.0 * PEOPLE_ERR)))
 
 
 def to_terminal(result: CalibrationResult) -> RenderableType:
@@ -142,6 +155,13 @@ def _hints(result: CalibrationResult) -> Iterator[RenderableType]:
             yield Text(f"{plain(group.name)}: too few answers are judged for {width}, with any number of labels", "dim")
         elif group.needed > group.labels:
             yield Text(f"{plain(group.name)}: about {group.needed} labels in total give {width}", "dim")
+    if (moved := if_people_err(result)) is not None:
+        yield Text(
+            f"{plain(result.labellers[0])} gave every label, so nobody knows how often people are wrong: if it is "
+            f"{PEOPLE_ERR:.0%} of the answers, the corrected mean is {moved:.3f}. A second person's labels of the same "
+            f"answers measure it: `gateway label next --scorer {plain(result.scorer.scorer)}`",
+            "yellow",
+        )
     kappa = result.agreement.kappa if result.agreement else None
     if kappa is not None and kappa.high < _LOW_KAPPA:
         yield Text("The scorer agrees little with people: rely on the corrected mean, not on its own.", "yellow")

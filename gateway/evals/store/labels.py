@@ -165,7 +165,7 @@ def newest_labels(connection: Connection, scorer: str | None, limit: int) -> lis
 def labels_with_scores(connection: Connection, of: ScorerVersion | None = None) -> list[dict[str, Any]]:
     """Labels joined with the scorer's scores of the same exchanges: columns of `labels`, with judged, created,
     experiment, plan, arm, alias, model ("upstream/model"), stratum, pi and
-    sampled, the exchange's own part of pi. of: None: all scorers and versions."""
+    sampled, the exchange's own part of pi, and unit, its conversation. of: None: all scorers and versions."""
     s, e = scores.c, exchanges.c
     same = and_(
         s.exchange_id == labels.c.subject_id, s.scorer == labels.c.scorer, s.version == labels.c.version,
@@ -175,7 +175,7 @@ def labels_with_scores(connection: Connection, of: ScorerVersion | None = None) 
         select(
             labels, s.value01.label("judged"), s.created, func.coalesce(s.experiment, "").label("experiment"), s.plan,
             func.coalesce(s.arm, "").label("arm"), e.alias, TARGET.label("model"),
-            s.stratum, s.pi, e.pi.label("sampled"),
+            s.stratum, s.pi, e.pi.label("sampled"), e.unit,
         )
         .join(scores, same)
         .join(exchanges, e.id == s.exchange_id)

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import math
+import sys
+from dataclasses import replace
+from statistics import NormalDist
 
 import numpy as np
 import pytest
@@ -11,6 +14,7 @@ from gateway.evals.annotation.correction import (
     MIN_LABELS,
     JudgedSample,
     Labels,
+    at_any_look,
     call_weights,
     corrected,
     designs_of,
@@ -185,3 +189,68 @@ def test_a_weight_is_the_calls_per_judged_answer():
 def test_without_answers_there_is_no_weight():
     assert judged_sample({}).n == 0
     assert call_weights({KEY: JudgedSums(0, 0, 3, 0.0, 0.0, 0, 3.0)}) == {KEY: 0.0}
+
+
+def by_conversation(seed: int, conversations: int, icc: float, each: int) -> tuple[Labels, JudgedSample, float]:
+    """(labels of some whole conversations, all that was judged, the truth). 60 % are good, the judge is wrong in 20 %;
+    both depend on the conversation with this correlation."""
+    random, of = np.random.default_rng(seed), 400
+
+    def below(p: float) -> np.ndarray:
+        shared, own = random.normal(size=(of, 1)), random.normal(size=(of, each))
+        return icc**0.5 * shared + (1 - icc) ** 0.5 * own < NormalDist().inv_cdf(p)
+
+    y, wrong = below(0.6).astype(float), below(0.2)
+    f = np.where(wrong, 1 - y, y)
+    picked = random.choice(of, conversations, replace=False)
+    n, units = conversations * each, [str(c) for c in picked for _ in range(each)]
+    few = Labels.of(y[picked].ravel(), f[picked].ravel(), [1.0] * n, [conversations / of] * n, units)
+    return few, judged(f.ravel()), float(y.mean())
+
+
+@pytest.mark.parametrize(("conversations", "icc"), [(5, 0.5), (20, 0.3)])
+def test_labels_of_few_conversations_cover(conversations, icc):
+    """200 label sets of 20 labels a conversation: at least 0.95 less three standard errors; without the conversations
+    the interval covered far less."""
+    hits, before = 0, 0
+    for seed in range(200):
+        few, every, truth = by_conversation(seed, conversations, icc, 20)
+        found, alone = corrected(few, every), corrected(replace(few, units=()), every)
+        hits += found.low <= truth <= found.high
+        before += alone.low <= truth <= alone.high
+    sys.stdout.write(
+        f"{conversations} conversations, ICC {icc}: coverage {before / 200:.3f} before, {hits / 200:.3f}\n"
+    )
+    assert hits / 200 >= 0.95 - 3 * (0.95 * 0.05 / 200) ** 0.5
+    assert before / 200 < 0.85
+
+
+def test_labels_of_one_conversation_give_no_interval():
+    few, every, _ = by_conversation(1, 1, 0.5, 20)
+    assert corrected(few, every) is None
+
+
+def test_conversations_of_one_label_change_nothing(noisy):
+    few, every, _, _ = noisy
+    assert corrected(replace(few, units=[str(i) for i in range(60)]), every) == corrected(few, every)
+
+
+def test_a_gauge_covers_at_every_look():
+    """60 growing sets of labels, looked at after every 40th of 400: the truth is ever left by at most 5 % of them,
+    plus three standard errors; the interval for one look misses far more often."""
+    ever, one_look = 0, 0
+    for seed in range(60):
+        random = np.random.default_rng(seed)
+        y = (random.random(4000) < 0.7).astype(float)
+        f = np.where(random.random(4000) < 0.8, y, 1 - y)
+        every, misses, narrow = judged(f), False, False
+        for n in range(40, 401, 40):
+            few = labels(y[:n], f[:n], pi=n / 4000)
+            if (found := corrected(few, every)) is not None:
+                low, high = at_any_look(found, few)
+                misses |= not low <= 0.7 <= high
+                narrow |= not found.low <= 0.7 <= found.high
+        ever, one_look = ever + misses, one_look + narrow
+    sys.stdout.write(f"ever outside: {one_look / 60:.3f} for one look, {ever / 60:.3f} at any look\n")
+    assert ever / 60 <= 0.05 + 3 * (0.05 * 0.95 / 60) ** 0.5
+    assert ever < one_look

@@ -76,3 +76,16 @@ def test_a_scorer_without_scores_is_named_with_those_that_have(tmp_path, calibra
     result = CliRunner().invoke(app, ["judge", "calibrate", "statd", "--data", str(tmp_path / "kept")])
     assert result.exit_code != 0
     assert "these scorers have: stated" in str(result.exception)
+
+
+def test_one_labeller_is_told_what_an_error_would_do(calibrate):
+    calibrate.label(55, agree=lambda n: n % 8 > 0)
+    text = " ".join(calibrate().stdout.split())
+    found = json.loads(calibrate("--json").stdout)
+    mean = found["groups"][0]["corrected"]["mean"]
+    assert found["if_people_err"] == pytest.approx((mean - 0.05) / 0.9)
+    assert "ada gave every label, so nobody knows how often people are wrong" in text
+    assert f"the corrected mean is {found['if_people_err']:.3f}" in text
+    calibrate.label(5, labeller="bob")
+    assert "gave every label" not in calibrate().stdout
+    assert json.loads(calibrate("--json").stdout)["if_people_err"] is None
