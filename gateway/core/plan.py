@@ -102,6 +102,8 @@ class Plan:
     empty: Empty = "allowed"  # failed: an empty text with HTTP 200 counts as a failure of its arm
     headers: ArmHeaders = "all"  # all: clients are told their arm; target: only which target answered
     independent: bool = False  # somebody declared that calls are independent of each other (`unit: request`)
+    shadow_asked: float | None = None
+    """The share of shadows that the settings ask for, where `shadow` was lowered to spread the pairs over min_hours."""
 
     @property
     def hash(self) -> str:
@@ -123,7 +125,8 @@ class Plan:
         return fields
 
     def same_design(self, other: Plan) -> bool:
-        """Whether both follow from the same settings: a horizon that was computed, and after_verdict, may differ."""
+        """Whether both follow from the same settings: a horizon and a pace that were computed may differ, and
+        after_verdict."""
         return self._design() == other._design()
 
     def continues(self, stored: Plan) -> bool:
@@ -155,7 +158,9 @@ class Plan:
         return self.keys is None or other.keys is None or bool(set(self.keys) & set(other.keys))
 
     def _design(self) -> Plan:
-        return replace(self, max_pairs=None if self.auto_horizon else self.max_pairs, after_verdict="continue")
+        shadow = self.shadow if self.shadow_asked is None else self.shadow_asked
+        pairs = None if self.auto_horizon else self.max_pairs
+        return replace(self, max_pairs=pairs, after_verdict="continue", shadow=shadow, shadow_asked=None)
 
     @property
     def arms(self) -> tuple[str, ...]:
@@ -201,7 +206,7 @@ _WITHOUT: dict[str, Any] = {
     "method": "guaranteed", "max_pairs": None, "auto_horizon": False, "aa": "proof", "compare": "served",
     "adjust": False, "after_verdict": "continue", "family": "even", "feedback_window_s": None,
     "feedback_missing": "omit", "ramp": None, "scored_twice": 0.0, "rules": 1, "min_hours": 0.0, "empty": "allowed",
-    "headers": "all", "independent": False,
+    "headers": "all", "independent": False, "shadow_asked": None,
 }  # fmt: skip
 
 

@@ -195,7 +195,7 @@ def _repeat_control(plan: Plan, conditions: Sequence[Condition], last: Condition
 
 
 def _shadow(plan: Plan, last: Condition, pace: Pace) -> NextStep | None:
-    if not 0 < plan.shadow < REPEATED or last.more_pairs is None:
+    if not 0 < plan.shadow < REPEATED or last.more_pairs is None or plan.shadow_asked is not None:
         return None
     requests = pace.requests((pace.pairs + last.more_pairs) * plan.shadow / REPEATED) or 0
     return NextStep("shadow", plan.shadow, REPEATED, requests, True)

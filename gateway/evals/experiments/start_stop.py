@@ -11,6 +11,7 @@ from gateway.config.derive import cautions, horizon_of
 from gateway.core.errors import CannotRun
 from gateway.core.plan import Plan, PlanState, running_rival
 from gateway.evals.experiments.engine import is_closed, is_decided
+from gateway.evals.experiments.pair_pace import paced
 from gateway.evals.experiments.plans_tried import tried_cautions
 from gateway.evals.experiments.power import pilot_variance
 from gateway.evals.experiments.traffic_units import unit_cautions
@@ -40,14 +41,17 @@ class PlanToStart:
 
 
 def prepared(connection: Reading, plan: Plan) -> PlanToStart:
-    """The plan with an automatic horizon from earlier pairs of the same targets, if the store has enough of them."""
+    """The plan with an automatic horizon from earlier pairs of the same targets, if the store has enough of them, and
+    with a pace that spreads its pairs over the hours that `ship` waits for."""
     variance = pilot_variance(connection, plan) if plan.auto_horizon else None
     plan = plan if variance is None else replace(plan, max_pairs=horizon_of(plan, variance))
     alike = [each for each in stored_plans(connection, plan.name) if each.plan.same_design(plan)]
     shorter = [each for each in alike if (each.plan.max_pairs or 0) < (plan.max_pairs or 0)]
     closed = [e.hash for e in shorter if is_closed(connection, e) and not is_decided(connection, e)]
     refusal = supply_refusal(connection, plan, time.time())
-    return PlanToStart(plan, tuple(closed), tuple(start_cautions(connection, plan)), refusal)
+    pace = paced(connection, plan, time.time())
+    said = () if pace.says is None else (pace.says,)
+    return PlanToStart(pace.plan, tuple(closed), (*start_cautions(connection, plan), *said), refusal)
 
 
 def start_cautions(connection: Reading | None, plan: Plan) -> Iterator[str]:

@@ -23,8 +23,9 @@ FEWEST_TERMS = 20  # values with an earlier one in their group, before the test 
 FEWEST_GROUPS = 10  # units with two values or more, before the same
 FEWEST_BLOCKS = 3  # blocks, before the same: a burst in the first hour is to be noticed in the first hour
 CHECKED_GROUPS = 50  # such groups from which independence counts as checked
-BUCKETS = 1024  # units beyond this many share their sums: that leaves the variance unbiased, and the state small
+BUCKETS = 512  # units beyond this many share their sums: that leaves the variance unbiased, and the state small
 BLOCK_S = 900.0  # seconds of Unix time, so that no clock change makes a block longer or shorter
+_NAMES = 4096  # that tell the units of one bucket apart
 _TIGHTEST = 500.0  # terms at which the test is most sensitive
 _UNSEEN = 3.4  # products that count as not seen yet, as large as the largest deviation makes one
 _Z = 2.05  # of the last look, at which the normal and Student's quantiles are compared
@@ -134,9 +135,10 @@ class UnitDispersion:
             self.sums.take(value, mean, 0, 0.0)
             return
         digest = crc32(unit.encode("utf-8", "surrogatepass"))
-        row = self.rows.setdefault(digest % BUCKETS, [0, 0.0, digest // BUCKETS, 0])
+        name = digest // BUCKETS % _NAMES
+        row = self.rows.setdefault(digest % BUCKETS, [0, 0.0, name, 0])
         self.sums.take(value, mean, row[0], row[1])
-        self._count(row, digest // BUCKETS)
+        self._count(row, name)
         row[0] += 1
         row[1] += value
         if self.repeated >= FEWEST_GROUPS:
@@ -160,14 +162,15 @@ class UnitDispersion:
 
     def state(self) -> State:
         """A JSON-able dict from which from_state continues bit-identically."""
-        rows = [[bucket, *row] for bucket, row in self.rows.items()]
+        rows = [[*self.rows], *([row[i] for row in self.rows.values()] for i in range(4))]  # by column: quick to read
         counts = [self.named, self.first, self.again, self.repeated]
         return {"sums": dump(self.sums), "rows": rows, "counts": counts}
 
     @classmethod
     def from_state(cls, state: Mapping[str, Any]) -> "UnitDispersion":
         """Raises ValueError or KeyError if a field is missing or unknown."""
-        rows = {row[0]: list(row[1:]) for row in state["rows"]}
+        buckets, *columns = state["rows"]
+        rows = {bucket: list(row) for bucket, *row in zip(buckets, *columns, strict=True)}
         return cls(load(Dispersion, state["sums"]), rows, *state["counts"])
 
 

@@ -1,0 +1,51 @@
+"""Spreads the planned pairs over the hours that `ship` waits for, by lowering the share of calls that is shadowed.
+
+The price in pairs then stays that of a plan that waits for no hours. The share is never raised.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+
+from gateway.core.plan import Plan
+from gateway.evals.store.experiments.recent_traffic import calls_an_hour
+from gateway.evals.store.query import Reading
+
+DAY_S = 86_400.0
+LEAST = 0.001  # the smallest share
+EARLY, LATE = 1.1, 0.9  # pairs in those hours, in units of the planned ones: where the end waits for hours, and else
+
+
+@dataclass(frozen=True, slots=True)
+class PacedPlan:
+    """A plan, and what was done to its pace."""
+
+    plan: Plan
+    says: str | None = None
+
+
+def paced(connection: Reading, plan: Plan, now: float) -> PacedPlan:
+    """The plan with a share of shadows that spreads its pairs. now: Unix seconds."""
+    if plan.rules < 2 or not plan.min_hours or not plan.max_pairs or not plan.shadow:
+        return PacedPlan(plan)
+    name = f"experiment {plan.name}"
+    rate = calls_an_hour(connection, plan, now - DAY_S, now)
+    if rate is None:
+        says = f"too few calls of {plan.model} are recorded to spread the pairs over the {plan.min_hours:g} hours"
+        return PacedPlan(plan, f"{name}: {says} that `ship` waits for")
+    wanted = plan.max_pairs * (EARLY if plan.auto_horizon else LATE) / (rate * plan.min_hours)
+    share = max(LEAST, _rounded_up(wanted))
+    if share >= plan.shadow:
+        return PacedPlan(plan)
+    says = (
+        f"{name}: shadow is lowered from {plan.shadow:g} to {share:g}, so that the planned {plan.max_pairs} pairs take "
+        f"the {plan.min_hours:g} hours that `ship` waits for (the last day had {rate:.0f} calls an hour)"
+    )
+    return PacedPlan(replace(plan, shadow=share, shadow_asked=plan.shadow), says)
+
+
+def _rounded_up(share: float) -> float:
+    """To two digits."""
+    step = 10.0 ** (math.floor(math.log10(share)) - 1)
+    return round(math.ceil(share / step - 1e-9) * step, 12)
