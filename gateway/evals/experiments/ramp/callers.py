@@ -57,7 +57,8 @@ def blind_to_callers(values: Sequence[StepValues], terms: AlarmTerms, step: int)
     for v in values:
         if (v.metric, v.step) == (ERRORS, step) and v.a.n and v.b.n:
             dead = replace(v, b=_failed(v.b), callers=tuple(replace(c, b=_failed(c.b)) for c in v.callers))
-            return not caller_finding(dead, terms.margin(v), terms.alpha).raised
+            if caller_finding(dead, terms.margin(v), terms.alpha).raised:
+                return False
     return True
 
 

@@ -192,7 +192,9 @@ class AlarmTerms:
         margins = {name: margin_of(plan, name) for name in names}
         known = {name: ERROR_MARGIN if margin is None else margin for name, margin in margins.items()}
         known |= dict.fromkeys(refused, known[ERRORS])
-        steps = len(plan.ramp.steps) if plan.ramp else 1
+        steps = (
+            len(plan.ramp.steps) + bool(plan.ramp.holdout) if plan.ramp else 1
+        )  # failures have two where it holds out
         by_rate = plan if plan.rules >= 2 and margins[ERRORS] is None else None
         return cls(known, (1.0 - VERDICT_PART) * plan.alpha / (steps * len(known)), by_rate)
 
@@ -227,7 +229,8 @@ def blind_at(values: Sequence[StepValues], terms: AlarmTerms, step: int) -> bool
     for v in values:
         if (v.metric, v.step) == (ERRORS, step) and v.a.n and v.b.n:
             dead = replace(v, b=ServedSums(v.b.n, float(v.b.n), float(v.b.n)))
-            return not step_finding(dead, terms.margin(v), terms.alpha).raised
+            if step_finding(dead, terms.margin(v), terms.alpha).raised:
+                return False
     return True
 
 

@@ -205,6 +205,10 @@ def _values(
         made.append(ArmOutcomes(name, found.values, 1.0, found.bounded))
     by, paired = _by_caller if plan.rules >= CALLERS_RULES else _by_unit, not alone or plan.rules < CALLERS_RULES
     yield from (replace(by(here, each, period.step), paired=paired) for each in made)
+    if i and plan.rules >= CALLERS_RULES and not alone and shared_by_all(plan, period):
+        # A holdout may have few units, so the control's last answers stand in for it, for failures alone.
+        here = [row for row in rows[i] if row.arm != CONTROL] + [row for row in rows[i - 1] if row.arm == CONTROL]
+        yield replace(by(here, _outcomes(connection, plan, here)[0], period.step), paired=False)
 
 
 def _outcomes(connection: Reading, plan: Plan, here: Sequence[ServedAnswer]) -> list[ArmOutcomes]:

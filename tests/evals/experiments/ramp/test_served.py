@@ -12,6 +12,7 @@ import pytest
 from gateway.core.exchange import Exchange
 from gateway.core.plan import Guardrail, Plan
 from gateway.core.ramp import RampChange, RampDesign, RampEvent, RampRecord, advanced, overridden, rolled_back, started
+from gateway.evals.experiments.ramp.callers import blind_to_callers
 from gateway.evals.experiments.ramp.evidence import AlarmTerms, ServedValues, StepValues
 from gateway.evals.experiments.ramp.served import WATCHED_S, StepPeriod, failures_now, periods_of, served_values
 from gateway.evals.store.experiments.plans import StoredPlan
@@ -268,3 +269,21 @@ def test_the_holdout_is_compared_with_the_candidate_at_the_same_time(
     last = [v for v in looked(keep, plan, records, periods).values if (v.metric, v.step) == ("stated", 2)]
     assert [(v.a.n, v.a.mean, v.paired) for v in last] == [control]
     assert last[0].b.n == 5
+
+
+def test_a_small_holdout_does_not_blind_the_last_step(
+    by_rules_2: Plan, served: Callable[..., Exchange], keep: Callable[..., str]
+) -> None:
+    """Two units of the control, and 200 of its step before, which stand in for failures alone."""
+    of = {"plan": by_rules_2.hash, "stratum": f"split:{by_rules_2.name}"}
+    records = [
+        *(served("control", 900.0 + i / 10, cluster=f"before {i}", **of) for i in range(200)),
+        *(served("control", 1010.0 + i, cluster=f"a{i}", **of) for i in range(2)),
+        *(served("candidate", 1010.0 + i, cluster=f"b{i}", **of) for i in range(60)),
+    ]
+    periods = [StepPeriod(1, 890.0, 1000.0), StepPeriod(2, 1000.0, math.inf)]
+    found, terms = looked(keep, by_rules_2, records, periods), AlarmTerms.of(by_rules_2)
+    last = [v for v in found.values if (v.metric, v.step) == ("error_rate", 2)]
+    assert [(v.a.n, v.b.n, v.paired) for v in last] == [(2, 60, True), (200, 60, False)]
+    assert blind_to_callers(last[:1], terms, 2)
+    assert not blind_to_callers(last, terms, 2)

@@ -180,10 +180,13 @@ class Ramp:
             return []
         paired = here.a["quality"].n > 0
         control = here if paired else self.steps[record.step - 1]
-        return [
-            StepValues(m, record.step, sign, True, control.a[m], here.b[m], paired or self.plan.rules < 2)
+        made = [
+            StepValues(m, record.step, sign, True, control.a[m], here.b[m], paired=paired or self.plan.rules < 2)
             for m, sign in (("error_rate", -1.0), ("quality", 1.0))
         ]  # fmt: skip
+        if paired and self.design.steps[record.step] == 1.0:
+            made.append(replace(made[0], a=self.steps[record.step - 1].a["error_rate"], paired=False))
+        return made
 
     def p95_proof(self, record: RampRecord, now: float) -> tuple[ServedFinding, ...]:
         """Of this step alone; between two looks it is not known."""
