@@ -55,7 +55,7 @@ endif
 .PHONY: up test test-long image-test test-real bench bench-fleet bench-peers lint docs audit clean
 
 up: $(VENV)/.up
-	@exec $(BIN)/gateway up $(ARGS)
+	@exec $(BIN)/gateway up $(if $(PORT),--port $(PORT)) $(ARGS)
 
 test: $(VENV)/.test
 	@echo "running the tests"

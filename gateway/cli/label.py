@@ -90,10 +90,15 @@ def import_(
 
     request = LabelRequest(scorer, _who(labeller), experiment, favour)
     try:
-        labels = import_labels(where_to_read(config, data).store, sheet, request, share)
+        labels, past_gap = import_labels(where_to_read(config, data).store, sheet, request, share)
     except ValueError as error:
         raise typer.BadParameter(str(error), param_hint="--share") from error
     note(f"{len(labels)} labels imported; `gateway judge calibrate {scorer}` evaluates them")
+    if past_gap:
+        note(
+            f"{past_gap} of them do not correct means: in the order of the draw, an item without a verdict stands "
+            "before them. Fill it in and import the sheet again, or say with --share which random sample the sheet is"
+        )
 
 
 @label.command("export", epilog=example("gateway label export to-fill.csv --scorer helpful --next 100"))

@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 import yaml
 
 from gateway.config.loading import parse
-from gateway.config.yaml_text import read_config_text
+from gateway.config.yaml_text import check_aliases, read_config_text
 from gateway.core.errors import ConfigError
 from gateway.core.providers import PROVIDERS
 from gateway.core.wildcards import STAR, filled, is_pattern, pattern_of
@@ -760,6 +760,7 @@ def read_litellm(path: Path) -> dict[str, Any]:
         raise ConfigError([f"{path}: not YAML: {' '.join(str(error).split())}"]) from error
     if not isinstance(raw, dict) or not isinstance(raw.get("model_list"), list):
         raise ConfigError([f"{path}: no `model_list`: this is not the config of a LiteLLM proxy"])
+    check_aliases(raw, str(path))
     return raw
 
 

@@ -53,7 +53,32 @@ def yaml_sections(text: str, name: str) -> dict[str, Any]:
         raise ConfigError([f"{name}: not YAML: {' '.join(str(error).split())}"]) from error
     if not isinstance(raw, dict):
         raise ConfigError([f"{name}: expected sections such as models and upstreams, got {type(raw).__name__}"])
+    check_aliases(raw, name)
     return raw
+
+
+def check_aliases(raw: Any, name: str) -> None:
+    """Raises ConfigError where aliases (`*anchor`) contain themselves, or make a small file a huge one.
+
+    Written out, nine levels of nine are 387 million values.
+    """
+    sizes: dict[int, int] = {}
+    if _written_out(raw, sizes, set(), name) > _MOST_WRITTEN_OUT + 20 * len(sizes):
+        raise ConfigError([f"{name}: its aliases (*name) stand for too many values; write out what they name"])
+
+
+def _written_out(value: Any, sizes: dict[int, int], within: set[int], name: str) -> int:
+    """The values in this one, each as often as it is named. sizes: of those that have been counted, by id."""
+    if not isinstance(value, dict | list):
+        return 1
+    if id(value) in within:
+        raise ConfigError([f"{name}: an alias (*name) stands within its own anchor (&name)"])
+    if id(value) not in sizes:
+        within.add(id(value))
+        inner = value.values() if isinstance(value, dict) else value
+        sizes[id(value)] = 1 + sum(_written_out(each, sizes, within, name) for each in inner)
+        within.remove(id(value))
+    return sizes[id(value)]
 
 
 class _Loader(_Base):
@@ -80,6 +105,7 @@ _Loader.add_implicit_resolver(
     "tag:yaml.org,2002:bool", re.compile("^(?:true|True|TRUE|false|False|FALSE)$"), list("tTfF")
 )
 
+_MOST_WRITTEN_OUT = 100_000
 _VARIABLE = re.compile(r"\$\{([^}]*)\}")
 _FILE = "file:"
 _MAX_SECRET_BYTES = 1 << 16

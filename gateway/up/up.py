@@ -37,8 +37,7 @@ if TYPE_CHECKING:
 
 CONFIG = Path("gateway.yaml")
 KEY, LOG = "key", "gateway.log"  # in the data directory
-METRICS_PORT = 9101
-CONSOLE_PORT = 9102
+PORT, METRICS_PORT, CONSOLE_PORT = 8000, 9101, 9102
 
 Say = Callable[[str], None]
 Look = Callable[[], Awaitable["list[DiscoveredUpstream]"]]
@@ -52,7 +51,9 @@ class UpOptions:
     config: Path | None = None
     """None: ./gateway.yaml, which is written if it does not exist."""
     host: str = "127.0.0.1"
-    port: int = 8000
+    port: int = PORT
+    """Of the gateway. Metrics and console listen as far from their usual ports as this is from 8000, so that a second
+    `gateway up` with another port has three ports of its own."""
     verbose: bool = False
 
 
@@ -169,14 +170,20 @@ def prepare(path: Path, options: UpOptions, say: Say, ports: PortReservations) -
         say(f"port {options.port} is in use; the gateway listens on {port}")
     engine_ports = _engine_ports(config, ports)
     found = {name: _engine(name, config, each, options.data) for name, each in engine_ports.items()}
-    metrics_port = ports.reserve("127.0.0.1", METRICS_PORT)
-    console_port = ports.reserve("127.0.0.1", CONSOLE_PORT)
+    metrics_port = ports.reserve("127.0.0.1", _moved(METRICS_PORT, options.port))
+    console_port = ports.reserve("127.0.0.1", _moved(CONSOLE_PORT, options.port))
     key = _read_key(options.data) if config.keys or config.open else own_key(options.data)
     digest = hashlib.sha256(key.encode()).hexdigest() if key else ""
     if config.open or (config.keys and digest not in {each.sha256 for each in config.keys}):
         key = None
     login = secrets.token_urlsafe(32)
     return UpSetup(options, path, config, port, metrics_port, console_port, found, key, digest, login)
+
+
+def _moved(usual: int, port: int) -> int:
+    """The usual port, moved as far as the gateway's is from its own; unmoved where there is no such port."""
+    moved = usual + (port or PORT) - PORT
+    return moved if 1024 <= moved < 65_000 else usual
 
 
 def _engine_ports(config: Config, ports: PortReservations) -> dict[str, int]:

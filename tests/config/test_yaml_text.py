@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.config.yaml_text import parse_yaml, read_config_text, secret_files
+from gateway.config.yaml_text import parse_yaml, read_config_text, secret_files, yaml_sections
 from gateway.core.errors import ConfigError
 
 
@@ -72,3 +72,26 @@ def test_a_value_is_read_from_a_file_without_its_line_break(tmp_path: Path) -> N
 def test_a_secret_that_cannot_be_read_is_a_mistake(named: str, mistake: str) -> None:
     _, mistakes = parse_yaml(f"a: '${{file:{named}}}'", "f.yaml", {})
     assert mistakes == [mistake]
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("a: &a [*a]\n", "stands within its own anchor"),
+        ("a: &a {b: {c: *a}}\n", "stands within its own anchor"),
+        (
+            "l0: &l0 [1,1,1,1,1,1,1,1,1]\n"
+            + "".join(f"l{n}: &l{n} [{','.join([f'*l{n - 1}'] * 9)}]\n" for n in range(1, 9)),
+            "stand for too many values",
+        ),
+    ],
+    ids=["list", "mapping", "nine levels of nine"],
+)
+def test_aliases_make_no_file_endless(text: str, said: str) -> None:
+    with pytest.raises(ConfigError, match=said):
+        yaml_sections(text, "gateway.yaml")
+
+
+def test_aliases_that_repeat_a_section_are_read() -> None:
+    text = "limits: &limits {a: 1, b: 2}\nkeys: [" + ",".join(["*limits"] * 2000) + "]\n"
+    assert len(yaml_sections(text, "gateway.yaml")["keys"]) == 2000

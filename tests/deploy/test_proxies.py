@@ -52,7 +52,7 @@ async def nginx(
         ("    listen [::]:443 ssl;\n", ""),
         ("/etc/ssl/gateway.example.com.pem", str(certificate / "cert.pem")),
         ("/etc/ssl/gateway.example.com.key", str(certificate / "key.pem")),
-        ("server 127.0.0.1:8000;", f"server 127.0.0.1:{upstream.port};"),
+        ("server 127.0.0.1:8000 max_fails=0;", f"server 127.0.0.1:{upstream.port} max_fails=0;"),
     ):
         assert written in block, written
         block = block.replace(written, here)
@@ -175,3 +175,18 @@ def test_all_three_close_what_is_not_for_clients_and_do_not_buffer(deploy: Path)
     assert "proxy_request_buffering off;" in nginx
     assert "flush_interval -1" in caddy
     assert "http-buffer-request" not in haproxy
+
+
+def test_the_page_shows_what_the_shipped_file_has() -> None:
+    """Lines that decide what is sent to which gateway, and how long a call may take."""
+    root = Path(__file__).parents[2]
+    page = (root / "docs" / "deploy.md").read_text("utf-8").partition("```nginx\n")[2].partition("```")[0]
+    shipped = (root / "deploy" / "proxies" / "nginx.conf").read_text("utf-8")
+
+    def directives(text: str) -> set[str]:
+        lines = (" ".join(line.partition("#")[0].split()) for line in text.splitlines())
+        return {line for line in lines if line.startswith(("proxy_", "server 127", "gzip", "client_max", "keepalive"))}
+
+    there = {line.replace("//assay_gateway", "//gateway") for line in directives(shipped)}
+    assert there <= directives(page)
+    assert "server 127.0.0.1:8000 max_fails=0;" in there

@@ -101,6 +101,19 @@ def test_a_taken_port_is_reported_and_ports_are_distinct(tmp_path: Path) -> None
     assert prepared.port not in (port, prepared.metrics_port)
 
 
+def test_all_ports_follow_the_gateways(tmp_path: Path) -> None:
+    """A second `gateway up` on another port finds three ports of its own."""
+    with taken() as listener:
+        port = listener.getsockname()[1]
+    prepared, _ = setup(tmp_path, OPEN, port=port)
+    moved = port - up.PORT
+    usual = (up.METRICS_PORT, up.CONSOLE_PORT)
+    expected = [each + moved if each + moved < 65_000 else each for each in usual]
+    assert prepared.metrics_port >= expected[0]
+    assert prepared.console_port >= expected[1]
+    assert prepared.metrics_port < expected[0] + 100
+
+
 @pytest.mark.parametrize(
     ("keys", "shown"),
     [

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from gateway.core.errors import CannotRun
 from gateway.evals.annotation import blind
@@ -129,6 +129,12 @@ class Desk:
             self._mark_seen(label)
         return labels
 
+    def past_gap(self, ids: Collection[str]) -> int:
+        """How many of these stand behind an item that nobody has labelled, so that no draw in order can have reached
+        them."""
+        reached = threshold(self._ordered, {*self._designs, *ids})
+        return sum(key >= reached for key, candidate in self._ordered if candidate.id in ids)
+
     def knows(self, subject_id: str) -> bool:
         """Whether the scorer has judged this exchange or pair."""
         return any(c.id == subject_id for _, c in self._ordered)
@@ -230,8 +236,16 @@ def undo_label(url: str, desk: Desk, label: Label) -> None:
     desk.withdraw(label)
 
 
-def import_labels(url: str, path: Path, request: LabelRequest, share: float | None) -> list[Label]:
-    """Saves the labels of a sheet, all or none, and returns them. share: see Desk.imported.
+class ImportedLabels(NamedTuple):
+    """What was read of a sheet."""
+
+    labels: list[Label]
+    past_gap: int
+    """Labels that correct no mean: before them in the order of the draw stands an item that nobody has labelled."""
+
+
+def import_labels(url: str, path: Path, request: LabelRequest, share: float | None) -> ImportedLabels:
+    """Saves the labels of a sheet, all or none. share: see Desk.imported.
 
     Raises CannotRun (StoreUnavailable among others), and ValueError for a share outside (0, 1].
     """
@@ -241,7 +255,7 @@ def import_labels(url: str, path: Path, request: LabelRequest, share: float | No
     rows = read(path, desk.scorer.subject, lambda id: blind.shown_swapped(request.scorer, id), desk.knows)
     labels = desk.imported(rows, share)
     save_labels(url, labels)
-    return labels
+    return ImportedLabels(labels, 0 if share is not None else desk.past_gap({row.id for row in rows}))
 
 
 def export_blind_sheet(url: str, request: LabelRequest, count: int, form: Form) -> str:

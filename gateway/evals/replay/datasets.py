@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import csv
 import itertools
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from hashlib import sha256
@@ -122,7 +123,7 @@ def _header(path: Path, reader: Iterator[list[str]], columns: ColumnMap) -> list
         names = [name.strip() for name in next(reader)]
     except csv.Error as error:
         raise CannotRun(f"{path}: line 1: not CSV: {error}") from error
-    twice = sorted({name for name in names if name and names.count(name) > 1})
+    twice = sorted(name for name, n in Counter(names).items() if name and n > 1)
     if twice:
         raise CannotRun(f"{path}: line 1: column {', '.join(twice)} appears twice; expected each column once")
     if columns and (missing := columns.missing(names)):

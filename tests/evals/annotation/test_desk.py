@@ -372,6 +372,21 @@ def test_a_sheet_is_exported_filled_in_and_imported(cli, tmp_path):
     }
 
 
+def test_a_half_done_sheet_says_what_will_not_count(cli, tmp_path):
+    """Its first item has no verdict: the others cannot have been reached by a draw in order."""
+    cli("export", "fill.csv", "--scorer", "stated", "--next", "4")
+    rows = list(csv.DictReader(io.StringIO((tmp_path / "fill.csv").read_text())))
+    with (tmp_path / "half.csv").open("w") as file:
+        out = csv.DictWriter(file, rows[0])
+        out.writeheader()
+        out.writerows({**row, "verdict": "good" if at else ""} for at, row in enumerate(rows))
+    said = cli("import", "half.csv", "--scorer", "stated", "--as", "ada").stderr
+    assert "3 labels imported" in said
+    assert "3 of them do not correct means" in said
+    again = cli("import", "half.csv", "--scorer", "stated", "--as", "bob", "--share", "0.5").stderr
+    assert "do not correct" not in again
+
+
 def test_a_sheet_with_an_error_is_not_imported_at_all(cli, tmp_path):
     text = export_blind_sheet(cli.url, LabelRequest("stated", "ada"), 2, "jsonl")
     rows = [json.loads(line) for line in text.splitlines()]

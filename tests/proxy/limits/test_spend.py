@@ -275,7 +275,7 @@ async def test_callers_who_leave_do_not_overspend(
     spent, held = await until_quiet(stream_url, stream_name, "usd_per_day")
     assert held == 0
     assert set(callers.played) == {"waits", "leaves", "deadline"}
-    assert set(callers.statuses) <= {0, 200, 400, 429, 504}
+    assert set(callers.statuses) <= {0, 200, 400, 429, 503, 504}, "503: an exchange took longer than 50 ms"
     assert witness.total("usd") <= 0.02e9 + witness.missed("usd"), "the budget holds, but for the stated bound"
     assert witness.total("usd") <= spent + witness.missed("usd"), "nothing of it was free"
     assert spent <= 0.02e9
