@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import subprocess
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import httpx2
 import pytest
 
 from gateway.proxy.http.server.protocol import HttpProtocol
+from gateway.proxy.http.server.tls import CertificateFiles
 from gateway.proxy.http.server.uvicorn_server import BoundedApp, GatewayServer, page_settings
 
 GET = b"GET / HTTP/1.1\r\nhost: x\r\n\r\n"
@@ -22,9 +25,9 @@ async def hello(scope: Any, receive: Any, send: Any) -> None:
 
 
 @contextlib.asynccontextmanager
-async def serving(app: BoundedApp, **limits: float) -> AsyncIterator[int]:
+async def serving(app: BoundedApp, tls: CertificateFiles | None = None, **limits: float) -> AsyncIterator[int]:
     """The port. limits: fields of HttpProtocol with other values than its own."""
-    settings = page_settings(app)
+    settings = page_settings(app, tls=tls)
     settings.http = type("Limited", (HttpProtocol,), limits)
     server = GatewayServer(settings, announced=False)
     with contextlib.closing(settings.bind_socket()) as sock:
@@ -82,3 +85,19 @@ def test_the_limits_hold_without_a_config() -> None:
     app = BoundedApp(hello)
     admitted = [app.connections.admit("192.0.2.1") is None for _ in range(101)]
     assert admitted == [True] * 100 + [False]
+
+
+async def test_half_a_tls_handshake_ends(tmp_path: Path) -> None:
+    certificate, key = tmp_path / "cert.pem", tmp_path / "key.pem"
+    subject = ["-subj", "/CN=localhost", "-days", "1", "-nodes"]
+    await asyncio.to_thread(
+        subprocess.run,
+        ["openssl", "req", "-x509", "-newkey", "rsa:2048", *subject, "-keyout", str(key), "-out", str(certificate)],
+        check=True, capture_output=True,
+    )  # fmt: skip
+    async with serving(BoundedApp(hello), CertificateFiles(certificate, key), handshake_s=0.2) as port:
+        halves = [await asyncio.open_connection("127.0.0.1", port) for _ in range(20)]
+        for reader, writer in halves:
+            writer.write(b"\x16\x03\x01")
+            assert await until_closed(reader) == b""
+            writer.close()
