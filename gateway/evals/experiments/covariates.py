@@ -18,6 +18,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from gateway.core.plan import Plan
 from gateway.evals.experiments.report import Comparison, Estimate, GateResult
@@ -27,7 +28,7 @@ from gateway.evals.store.experiments.queries import ServedAnswer
 ADJUSTMENT = "adjustment"
 GATE_ALPHA = 0.01  # the probability of a false alarm, over all looks and metrics that decide
 _FEWEST = 10  # units of both arms for each covariate
-_TIMES = ("total_s", "first_token_s", "output_tokens")
+TIMES = ("total_s", "first_token_s", "output_tokens")
 History = Mapping[str, tuple[float, float]]
 """unit → (mean duration, share of failures) before the plan."""
 
@@ -64,7 +65,7 @@ def may_adjust(plan: Plan) -> bool:
     return plan.adjust or plan.rules < 2
 
 
-def arm_terms(values: Floats, weights: Floats, unit: Sequence[int], units: int) -> ArmTerms:
+def arm_terms(values: Floats, weights: Floats, unit: Sequence[int] | NDArray[np.intp], units: int) -> ArmTerms:
     """values, weights: shape (n,) of one arm's records; NaN: the metric does not apply. unit: of each, below `units`.
 
     At least one value must be a number.
@@ -85,7 +86,7 @@ def covariates_of(rows: Sequence[ServedAnswer], metric: str, history: History, p
     """
     if not may_adjust(plan):
         return {}
-    which = 0 if metric in _TIMES else 1
+    which = 0 if metric in TIMES else 1
     past = {unit: values[which] for unit, values in history.items()}
     names = dict.fromkeys(row.unit for row in rows)
     columns = [column for column in (_first_sizes(rows, plan), past) if len(set(column.values())) > 1]

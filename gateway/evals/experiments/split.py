@@ -22,13 +22,10 @@ from gateway.evals.experiments.covariates import (
     Adjustment,
     ArmTerms,
     History,
-    UnitCovariates,
     adjustment,
     adjustment_gate,
     arm_terms,
-    covariates_of,
     may_adjust,
-    unit_covariates,
 )
 from gateway.evals.experiments.feedback_outcomes import FeedbackValues, feedback_values, terms_of
 from gateway.evals.experiments.gates import srm_gate
@@ -39,6 +36,7 @@ from gateway.evals.experiments.report import ArmResponse, Comparison, Estimate, 
 from gateway.evals.experiments.sequences import BURN_IN, SequenceRule
 from gateway.evals.experiments.slow_share import ArmSeconds, slow_share
 from gateway.evals.experiments.split_callers import outstanding, thinned_values, without
+from gateway.evals.experiments.split_rows import SplitRows
 from gateway.evals.experiments.verdict import with_findings
 from gateway.evals.statistics.asymptotic import Tuning, half_width, log_e_value
 from gateway.evals.statistics.domains import Floats
@@ -124,7 +122,7 @@ def split_of(connection: Reading, plan: StoredPlan, candidate: str, now: float) 
     else:
         gate = srm_gate(ratio_test_at(plan.plan, counts, stored["log_peak"] if stored else 0.0), arms)
     empty_fails = plan.plan.empty == "failed"
-    rows = served_answers(connection, plan.hash, (CONTROL, candidate), empty_fails=empty_fails)
+    rows = SplitRows(served_answers(connection, plan.hash, (CONTROL, candidate), empty_fails=empty_fails))
     population = seen_populations(connection) if is_only_plan(connection, plan.plan) else {}
     known = _known_before(connection, plan, rows)
     measured = outcomes(connection, rows)
@@ -222,6 +220,7 @@ def compare_arms(
     rows: n records, in order of arrival. of: the metric's values on them. population: N_h by cell, from the Tallies.
     known: what was known of units before the plan.
     """
+    rows = rows if isinstance(rows, SplitRows) else SplitRows(rows)
     sides = _sides(rows, of, _weights(rows, of, population))
     if sides is None:
         return None
@@ -246,8 +245,8 @@ def compare_arms(
         margin_found="unclear",
         method=METHOD,
     )
-    x = covariates_of(rows, of.metric, known, plan)
-    taken = adjustment(a.terms, b.terms, a.covariates(x, plan), b.covariates(x, plan)) if x else None
+    x = rows.covariates(of.metric, known, plan)
+    taken = adjustment(a.terms, b.terms, *x) if x else None
     if taken is not None:
         made, variance = _adjusted(made, (a, b), of, taken, plan)
     evidence = _evidence(made.difference.value or 0.0, n, variance, tuning)
@@ -258,8 +257,6 @@ def compare_arms(
 class _Side:
     """One arm's part of a comparison."""
 
-    names: Sequence[str]  # of all its units, whether the metric applies to them or not
-    weights: Floats  # shape (units,): 1 / pi of the first record of each
     terms: ArmTerms
 
     def mean(self, bounded: bool, tuning: Tuning, taken: Floats | float = 0.0) -> ArmMean:
@@ -270,25 +267,13 @@ class _Side:
             variance += (half_width(1.0, n, tuning) / 2.0) ** 2
         return ArmMean(self.terms.mean, variance, n, self.terms.units)
 
-    def covariates(self, of: Mapping[str, Sequence[float]], plan: Plan) -> UnitCovariates:
-        return unit_covariates(of, self.names, self.weights if plan.unit == "request" else np.ones(len(self.names)))
 
-
-def _sides(rows: Sequence[ServedAnswer], of: ArmOutcomes, weights: Floats) -> tuple[_Side, _Side] | None:
+def _sides(rows: SplitRows, of: ArmOutcomes, weights: Floats) -> tuple[_Side, _Side] | None:
     """(control, candidate); None: the metric has no value in one of them."""
-    found = []
-    for control in (True, False):
-        at = [i for i, row in enumerate(rows) if (row.arm == CONTROL) == control]
-        if not at or np.isnan(of.values[at]).all():
-            return None
-        places: dict[str, int] = {}
-        unit = [places.setdefault(rows[i].unit, len(places)) for i in at]
-        shares = np.ones(len(places))
-        for i, place in zip(reversed(at), reversed(unit), strict=True):
-            shares[place] = 1.0 / rows[i].pi
-        terms = arm_terms(of.values[at], weights[at], unit, len(places))
-        found.append(_Side(list(places), shares, terms))
-    return found[0], found[1]
+    if any(np.isnan(of.values[arm.at]).all() for arm in rows.arms):
+        return None
+    a, b = (arm_terms(of.values[arm.at], weights[arm.at], arm.unit, len(arm.names)) for arm in rows.arms)
+    return _Side(a), _Side(b)
 
 
 def _adjusted(
