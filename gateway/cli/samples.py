@@ -31,6 +31,7 @@ def samples(
     since: Since = None,
     where: Where = None,
     as_json: AsJson = False,
+    as_lines: Annotated[bool, typer.Option("--jsonl", help="Print one line of JSON for each exchange.")] = False,
     config: MaybeConfig = None,
     data: Data = None,
 ) -> None:
@@ -50,4 +51,8 @@ def samples(
         return
     with usage_errors():
         exchanges = found.list_of(store, found.filter_of(limit, alias, since, where))
+    if as_lines:
+        for exchange in exchanges:
+            typer.echo(to_json(exchange, indent=False))
+        return
     show(to_json(exchanges) if as_json else found.table(exchanges))

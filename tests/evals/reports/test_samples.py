@@ -75,6 +75,15 @@ async def test_one_exchange_is_shown_completely(room, exchange, command):
         assert text in shown.output, text
 
 
+async def test_jsonl_is_a_line_for_each_call(room, exchange, command):
+    async with room.consuming():
+        await room.send(exchange("1"), exchange("0.5"))
+        await room.until_read()
+    lines = [orjson.loads(line) for line in command("--jsonl").output.splitlines()]
+    assert lines == orjson.loads(command("--json").output)
+    assert len(lines) == 2
+
+
 async def test_json_has_every_field(room, exchange, command):
     one = exchange("0.5")
     await stored(room, one)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import time
 from collections import Counter
@@ -79,6 +80,9 @@ def _check(rule: PreferenceRule, source: ExportSource) -> None:
             raise CannotRun(f'--by: no scorer "{name}" has scored these calls{hint}')
 
 
+_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS)
+
+
 def write_private(path: Path, text: str) -> None:
     """Writes a file with what people wrote. Raises CannotRun."""
     with complete_file(path) as file:
@@ -98,5 +102,9 @@ def complete_file(path: Path) -> Iterator[IO[bytes]]:
         with file:
             yield file
         part.replace(path)
+    except OSError as error:
+        if error.errno not in _DISK:
+            raise
+        raise CannotRun(f"{path} cannot be written: {error.strerror}; what was there before is unchanged") from error
     finally:
         part.unlink(missing_ok=True)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import io
+import resource
+import signal
 import stat
 import tracemalloc
 
@@ -18,7 +20,7 @@ from gateway.cli.export import FORMS as NAMED
 from gateway.core.errors import CannotRun
 from gateway.core.exchange import Feedback
 from gateway.evals.replay.datasets import scan
-from gateway.evals.reports.export.export import complete_file, export, form_of
+from gateway.evals.reports.export.export import complete_file, export, form_of, write_private
 from gateway.evals.reports.export.forms import FORMS
 from gateway.evals.store.query import ExchangeFilter
 
@@ -274,3 +276,19 @@ def test_a_progress_bar_needs_a_terminal(monkeypatch):
 
         sys.stderr.flush()
     assert "3/7" in sys.stderr.getvalue()
+
+
+def test_a_full_disk_is_named_and_the_old_file_stays(tmp_path):
+    path = tmp_path / "calls.jsonl"
+    path.write_text("before")
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))
+    try:
+        with pytest.raises(CannotRun, match=r"calls.jsonl cannot be written: File too large; what was there before"):
+            write_private(path, "x" * 5000)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, ignored)
+    assert path.read_text() == "before"
+    assert list(tmp_path.iterdir()) == [path]
