@@ -61,7 +61,12 @@ def start(name: Name, config: Annotated[Path, File] = Path("gateway.yaml"), data
         note("the plan before closed undecided; the variance of its pairs asks for more, and this one starts from zero")
     if plan.max_pairs is not None:
         closes = known.plan.max_pairs if known is not None and same else plan.max_pairs
-        note(f"it closes at {closes} pairs with a value of {plan.primary}; a verdict may come at any time before")
+        about = "about " if plan.auto_horizon and plan.rules >= 2 else ""
+        note(
+            f"it closes at {about}{closes} pairs with a value of {plan.primary}; a verdict may come at any time before"
+        )
+    if plan.rules >= 2 and plan.mode != "split":
+        note(f"`ship` waits for {plan.min_hours:g} hours of traffic" if plan.min_hours else "`ship` waits for no hours")
     if plan.after_verdict == "stop":
         note("it stops once every candidate has a verdict, so that no more shadow requests are paid for")
     if plan.mode == "split":

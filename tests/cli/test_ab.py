@@ -140,7 +140,7 @@ def test_the_horizon_follows_from_earlier_pairs(run: Any, tmp_path: Path, stream
     guessed = run.plan()
     assert (guessed.method, guessed.auto_horizon) == ("hybrid", True)
     keep_pairs(tmp_path, replace(guessed, margin=0.3), "candidate")
-    assert "it closes at 8" in run("start", "swap")
+    assert "it closes at about 8" in run("start", "swap")
     plan = known(stream_url, stream_name).plan
     assert (guessed.max_pairs, plan.max_pairs) == (783, 839), "the guardrail needs the first, the variance the second"
     assert plan.same_design(guessed)

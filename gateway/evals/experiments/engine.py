@@ -214,7 +214,9 @@ class ExperimentEngine:
     async def _stop_at_horizon(self, plan: StoredPlan) -> None:
         """Stops a plan whose primary has all its pairs, for every candidate, so that no more shadows are paid."""
         if await self._store.look(lambda connection: is_closed(connection, plan)):
-            await self._stop(plan, f"reached its horizon of {plan.plan.max_pairs} pairs")
+            p = plan.plan
+            planned = ", planned as" if p.auto_horizon and p.rules >= 2 else " of"
+            await self._stop(plan, f"reached its horizon{planned} {p.max_pairs} pairs")
 
     async def _stop(self, plan: StoredPlan, why: str) -> None:
         known = (await self._corridor.state.plans()).get(plan.plan.name)
