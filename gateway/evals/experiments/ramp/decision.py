@@ -97,6 +97,7 @@ def _holds(record: RampRecord, design: RampDesign, evidence: RampEvidence, now: 
     """Why the next step cannot be taken now, the most important reason first."""
     if record.paused:
         yield f"paused by {record.by}: {record.reason}"
+    yield from _of_one_caller(evidence)
     first_of_feedback = record.state == "shadow" and evidence.served_primary
     if evidence.verdict != "ship" and not first_of_feedback:
         yield evidence.sentence or "there is no verdict"
@@ -106,7 +107,6 @@ def _holds(record: RampRecord, design: RampDesign, evidence: RampEvidence, now: 
     yield from (each for each in (evidence.breakers.holds, evidence.late) if each is not None)
     if now < record.cooling_until:
         yield f"cools down after a rollback for another {math.ceil(record.cooling_until - now)} s"
-    yield from _of_one_caller(evidence)
     if record.state == "ramp":
         yield from _too_early(record, design, evidence, now)
     if pace.frozen(now):
