@@ -58,8 +58,8 @@ def spoils(fails: float = 0.0) -> Fault:
 class Room:
     """Everything, running."""
 
-    def __init__(self, directory: Path, url: str, programs: list[Program]) -> None:
-        self.directory, self.url, self.programs = directory, url, programs
+    def __init__(self, directory: Path, url: str, corridor: Corridor) -> None:
+        self.directory, self.url, self.corridor = directory, url, corridor
         self.client = httpx2.AsyncClient(timeout=60)
         self.calls = 0
 
@@ -105,9 +105,6 @@ class Room:
     def rolled_back(self) -> str:
         return next((reason for kind, reason in self.history() if kind == "rolled_back"), "")
 
-    async def evidence(self, corridor: Corridor) -> bytes:
-        return await corridor.ramps.evidence("swap")
-
 
 def config(doubles: dict[str, FakeUpstream], stream: str) -> dict[str, Any]:
     to = {name: {"upstream": name, "model": "m"} for name in doubles}
@@ -150,7 +147,7 @@ async def running(stream_server: Any, servers: Any, rules: int, fails: float) ->
             Program(directory, "serve", "serve", "--port", str(port), "--data", "data-serve"),
             Program(directory, "evaluate", "evaluate", "--metrics-port", str(metrics), "--data", "data"),
         ]
-        room = Room(directory, f"http://127.0.0.1:{port}", programs)
+        room = Room(directory, f"http://127.0.0.1:{port}", corridor)
         stack.push_async_callback(room.client.aclose)
         for each in programs:
             stack.push_async_callback(each.end)
@@ -181,18 +178,16 @@ async def test_back_a_good_candidate_is_rolled_back_by_nobody_alone(
     stream_server: Any, servers: Any, rules: int
 ) -> None:
     async with running(stream_server, servers, rules, 0.0) as room:
-        await asyncio.gather(*(room.traffic(team, 20, 2) for team in TEAMS), room.attack("candidate", 120, 1))
+        await asyncio.gather(*(room.traffic(team, 40, 2) for team in TEAMS), room.attack("candidate", 120, 3))
         await until(room.stored, "not every call is stored")
         if rules == 1:
             await until(room.rolled_back, "by the first rules the attack succeeds")
             return
-        corridor = Corridor(stream_server.url, "hostile")
 
         async def named() -> bool:
-            return b"worse in the calls of mallory alone" in await corridor.ramps.evidence("swap")
+            return b"worse in the calls of mallory alone" in await room.corridor.ramps.evidence("swap")
 
         await until(named, "the reason does not name the caller")
-        await corridor.aclose()
         assert [kind for kind, _ in room.history()] == ["shadowing", "overridden"]
 
 
