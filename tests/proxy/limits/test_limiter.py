@@ -272,6 +272,47 @@ async def test_all_that_a_call_may_use_is_reserved(start: Start, limited: Limite
     assert "can never pass" in (await gateway.client.post("/completions", json=several)).json()["error"]["message"]
 
 
+async def test_numbers_are_reserved_as_the_upstream_reads_them(start: Start, limited: Limited) -> None:
+    gateway = await start(limited({"tokens_per_day": 500}))
+    for fields in ({"max_tokens": 600.0}, {"max_tokens": 60, "n": 10.0}, {"max_tokens": 600, "max_output_tokens": 1}):
+        assert "can never pass" in (await gateway.chat(**fields)).json()["error"]["message"], fields
+    responses = {"model": "chat", "input": "x", "max_output_tokens": 600, "max_tokens": 1}
+    assert "can never pass" in (await gateway.client.post("/responses", json=responses)).json()["error"]["message"]
+    batch = {"model": "chat", "messages": [MESSAGES] * 20, "max_tokens": 60}
+    refused = await gateway.client.post("/chat/completions/batch", json=batch)
+    assert "can never pass" in refused.json()["error"]["message"]
+    assert (await gateway.chat(max_tokens=20.0)).status_code == 200
+    for wrong in ({"max_tokens": "20"}, {"max_completion_tokens": 20.5}, {"n": "2"}):
+        refused = await gateway.chat(**wrong)
+        assert (refused.status_code, refused.json()["error"]["param"]) == (400, next(iter(wrong)))
+
+
+@pytest.mark.parametrize(
+    ("path", "fields", "name"),
+    [
+        ("/chat/completions", {"messages": MESSAGES}, "max_completion_tokens"),
+        ("/chat/completions", {"messages": MESSAGES, "max_completion_tokens": 0}, "max_completion_tokens"),
+        ("/completions", {"prompt": "x"}, "max_tokens"),
+        ("/responses", {"input": "x"}, "max_output_tokens"),
+        ("/messages", {"messages": MESSAGES}, "max_completion_tokens"),
+    ],
+)
+async def test_requests_without_a_limit_get_the_default(
+    start: Start, limited: Limited, upstream: FakeUpstream, path: str, fields: dict[str, Any], name: str
+) -> None:
+    """Under the name that this upstream reads, for keys with a limit of tokens or dollars alone."""
+    budgets = {"default_max_tokens": 7}
+    gateway = await start(limited({"tokens_per_day": 10_000}, budgets=budgets))
+    assert (await gateway.client.post(path, json={"model": "chat", **fields})).status_code == 200
+    assert upstream.received[-1].json[name] == 7
+    if path == "/chat/completions":
+        assert (await gateway.chat(max_tokens=3)).status_code == 200
+        assert "max_completion_tokens" not in upstream.received[-1].json
+        rated = await start(limited({"requests_per_minute": 100}, budgets=budgets))
+        assert (await rated.chat()).status_code == 200
+        assert "max_completion_tokens" not in upstream.received[-1].json
+
+
 async def test_an_estimate_alone_refuses_no_call_for_good(start: Start, limited: Limited) -> None:
     """1000 tokens of output are assumed at first: 0.01 $."""
     gateway = await start(limited({"usd_per_month": 0.001, "tokens_per_day": 500}))
