@@ -207,7 +207,8 @@ def pilot_variance(connection: Reading, plan: Plan) -> float | None:
         sequences = SequenceStates(connection, stored).sequences
         found = [sequences.get((arm, plan.primary or "")) for arm, _ in plan.candidates]
         known = [
-            (each.unadjusted if each.unadjusted.n else each.moments).variance()  # a plan's horizon does not count on it
+            # a plan's horizon does not count on the adjustment, and pays for users whose calls are alike
+            (each.unadjusted if each.unadjusted.n else each.moments).variance() * each.inflation
             for each in found
             if each and (each.bounded or plan.likelihood) and each.n >= MIN_PAIRS
         ]

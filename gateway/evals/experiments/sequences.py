@@ -236,6 +236,12 @@ class DifferenceSequence:
         return m2 / self.n if self.n else 0.0
 
     @property
+    def inflation(self) -> float:
+        """The factor of the variance of one difference by which dependent values say less; 1 without an alarm."""
+        plain = self.moments.m2
+        return self.variance * self.n / plain if plain else 1.0
+
+    @property
     def largest(self) -> float:
         """The largest deviation that one value can have: a conversation's mean has less than a call."""
         if not self.rule.of_conversations or not self.n:

@@ -86,8 +86,7 @@ def facts_of(plan: Plan, by_metric: Mapping[str, DifferenceSequence]) -> Traffic
 def _with_days(facts: TrafficFacts, primary: DifferenceSequence) -> TrafficFacts:
     days = sorted(primary.days.days.items())
     found = replace(facts, days=tuple(DayDifference(day, m.n, m.mean) for day, m in days))
-    plain = primary.moments.variance() if primary.n else 0.0
-    slope = primary.days.slope(primary.variance / plain if plain else 1.0)
+    slope = primary.days.slope(primary.inflation)
     return found if slope is None else replace(found, slope=slope.per_day, slope_p=slope.p)
 
 

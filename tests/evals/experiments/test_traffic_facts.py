@@ -10,11 +10,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from fixtures.simulated import Simulated, a_pair, a_plan, seen
+from fixtures.simulated import Simulated, a_pair, a_plan, looked, seen
 
 from gateway.core.horizon import AT_MOST, FOLLOWED, guarded, precision
 from gateway.core.plan import REPEAT, Plan
 from gateway.evals.experiments.metrics import JoinedPair, Metric, PairOrigin, PairValue
+from gateway.evals.experiments.power import pilot_variance
 from gateway.evals.experiments.sequences import DifferenceSequence, rule_of
 from gateway.evals.experiments.traffic_facts import (
     ASSUMED,
@@ -253,3 +254,24 @@ def test_dependence_is_said_in_sentences() -> None:
     assert "quality, by user: the variance of the mean is" in text
     assert "which counts (60 with several pairs)" in text
     assert "The pairs cover 99.8 hours of traffic; 24 are needed for ship." in text
+
+
+def test_the_next_plan_pays_for_users_whose_calls_are_alike(empty_store: Path, tmp_path: Path) -> None:
+    plan, rng = plan_2(margin=0.05, max_pairs=300, repeat_control=0.0, guardrails=()), np.random.default_rng(10)
+    shared = rng.normal(0, 0.2, 30)
+    pairs = [
+        replace(
+            a_pair(i, seen(0.5), candidate=seen(float(np.clip(0.5 + shared[i % 30] + rng.normal(0, 0.1), 0, 1)))),
+            origin=PairOrigin(START + i, "key", f"u{i % 30}"),
+        )
+        for i in range(300)
+    ]
+    world = Simulated.at(empty_store, tmp_path / "a.db", plan)
+    world.add(pairs)
+    with world.engine.connect() as connection:
+        variance = pilot_variance(connection, plan)
+        sequence = looked(connection, plan).sequences["candidate", "quality"]
+    world.close()
+    assert variance is not None
+    assert variance > 5 * sequence.moments.variance()
+    assert variance == pytest.approx(sequence.variance)
