@@ -65,12 +65,13 @@ class Figure:
     """now − usual, in standard errors; None: too few calls, or too small a difference to matter."""
     changed: Literal["", "rose", "fell"] = ""
     """"": it is as usual, or nobody can tell."""
+    higher_is_better: bool = False
 
     @property
     def tone(self) -> Literal["", "good", "bad"]:
         if not self.changed:
             return ""
-        return "good" if (self.changed == "rose") == (self.measure == "score") else "bad"
+        return "good" if (self.changed == "rose") == self.higher_is_better else "bad"
 
 
 @dataclass(frozen=True, slots=True)
@@ -238,7 +239,8 @@ def _figure(key: FigureKey, sums: tuple[HourSums, HourSums], past: DailyFigures,
     z = None if compared.difference is None or math.isinf(compared.se) else compared.difference / compared.se
     changed: Literal["", "rose", "fell"] = "" if entry is None else "rose" if entry.rises else "fell"
     value = _value_of(key.measure, key.scorer)
-    return Figure(key.measure, key.scorer, value(ours), value(theirs), usual, interval, z, changed)
+    higher = key.measure == "score" and key.scorer not in ours.minimised | theirs.minimised
+    return Figure(key.measure, key.scorer, value(ours), value(theirs), usual, interval, z, changed, higher)
 
 
 def _interval_of_p95(of: HourSums, slower: tuple[float, float]) -> tuple[float, float] | None:

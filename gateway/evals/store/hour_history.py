@@ -44,6 +44,7 @@ def _cell(cell: HourSums) -> dict[str, Any]:
         "cost": astuple(cell.cost),
         "slow": astuple(cell.slow),
         "latency": list(cell.latency.items()),
+        "minimised": sorted(cell.minimised),
         "scores": {scorer: astuple(of) for scorer, of in cell.scores.items()},
     }
 
@@ -59,4 +60,5 @@ def _cell_of(cell: Mapping[str, Any]) -> HourSums:
         dict(cell["latency"]),
         WeightedSums(*cell["slow"]),
         {scorer: WeightedSums(*of) for scorer, of in cell["scores"].items()},
+        set(cell["minimised"]),
     )

@@ -81,7 +81,9 @@ class HourSums:
     slow: WeightedSums = field(default_factory=WeightedSums)
     """Only the weights of those calls."""
     scores: dict[str, WeightedSums] = field(default_factory=dict)
-    """Values in [0, 1], 1 best, by scorer."""
+    """The scorers' own values, as everywhere else, by scorer; of those with two bounds."""
+    minimised: set[str] = field(default_factory=set)
+    """Scorers of which a lower value is better."""
 
     def plus(self, other: HourSums) -> None:
         self.errors.plus(other.errors)
@@ -89,6 +91,7 @@ class HourSums:
         self.slow.plus(other.slow)
         for bucket, weight in other.latency.items():
             self.latency[bucket] = self.latency.get(bucket, 0.0) + weight
+        self.minimised |= other.minimised
         for scorer, sums in other.scores.items():
             self.scores.setdefault(scorer, WeightedSums()).plus(sums)
 
@@ -124,8 +127,11 @@ def hour_sums(connection: Reading, begin: float) -> dict[GroupKey, HourSums]:
             bucket = bucket_of(total_s)
             cell.latency[bucket] = cell.latency.get(bucket, 0.0) + weight
             cell.slow.add(0.0, weight)
-    for alias, target, scorer, sums in _scores(connection, begin):
-        found.setdefault((alias, target), HourSums()).scores[scorer] = sums
+    for alias, target, scorer, direction, sums in _scores(connection, begin):
+        cell = found.setdefault((alias, target), HourSums())
+        cell.scores[scorer] = sums
+        if direction == "minimise":
+            cell.minimised.add(scorer)
     return found
 
 
@@ -136,14 +142,15 @@ def _calls(connection: Reading, begin: float) -> Iterator[tuple[str, str, str, i
     yield from (tuple(row) for row in connection.execute(query))
 
 
-def _scores(connection: Reading, begin: float) -> Iterator[tuple[str, str, str, WeightedSums]]:
+def _scores(connection: Reading, begin: float) -> Iterator[tuple[str, str, str, str, WeightedSums]]:
     e, s = exchanges.c, scores.c
     w = cast(1.0, Double) / s.pi
     query = select(
-        e.alias, TARGET, s.scorer, func.count(), func.sum(w), func.sum(w * w), func.sum(w * s.value01),
-        func.sum(w * s.value01 * s.value01), func.sum(w * w * s.value01), func.sum(w * w * s.value01 * s.value01),
+        e.alias, TARGET, s.scorer, func.max(s.direction), func.count(), func.sum(w), func.sum(w * w),
+        func.sum(w * s.value), func.sum(w * s.value * s.value), func.sum(w * w * s.value),
+        func.sum(w * w * s.value * s.value),
     )  # fmt: skip
     query = query.join(scores, s.exchange_id == e.id).where(s.repeat == 0, s.value01.is_not(None), s.pi > 0)
     query = query.where(e.received >= begin, e.received < begin + HOUR_S, e.role == "served")
-    for alias, target, scorer, *sums in connection.execute(query.group_by(e.alias, TARGET, s.scorer)):
-        yield alias, target, scorer, WeightedSums(*sums)
+    for alias, target, scorer, direction, *sums in connection.execute(query.group_by(e.alias, TARGET, s.scorer)):
+        yield alias, target, scorer, direction, WeightedSums(*sums)

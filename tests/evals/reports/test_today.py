@@ -106,3 +106,11 @@ def test_a_chart_has_both_days_and_says_what_it_shows():
         assert "trail" in looks
         assert "before" in looks
     assert chart.description.startswith("Score: 0.9 usually, ")
+
+
+def test_a_score_of_which_less_is_better_is_worse_when_it_rises():
+    made = hours(hour=5, score=0.99)
+    for cells in made.values():
+        cells[GROUP].minimised = {"judge"}
+    [change] = report(made, NOW).changes
+    assert (change.figure.changed, change.figure.tone) == ("rose", "bad")

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from gateway.core.exchange import Target
+from gateway.evals.store.hour_history import hour_from_json, hour_to_json
 from gateway.evals.store.hours import HourSums, WeightedSums, bucket_of, hour_sums
 from gateway.evals.store.query import reading
 
@@ -76,3 +77,13 @@ def test_the_error_of_a_mean_is_that_of_its_weighted_deviations() -> None:
     mean = np.average(values, weights=weights)
     assert sums.squared_error == pytest.approx(((weights * (values - mean)) ** 2).sum() / weights.sum() ** 2)
     assert WeightedSums().squared_error == 0.0
+
+
+def test_a_score_is_the_scorers_own_value(store, exchange, sums, stated_scorer):
+    """As in the list of calls: of a refusal, 0 is best and is shown as 0."""
+    store.scorers = {"refused": stated_scorer(name="refused", direction="minimise")}
+    store.write(exchange("0", received=BEGIN + 1), exchange("0", received=BEGIN + 2), exchange("1", received=BEGIN + 3))
+    cell = sums()["chat", "local/small"]
+    assert cell.scores["refused"].mean == pytest.approx(1 / 3)
+    assert cell.minimised == {"refused"}
+    assert hour_from_json(hour_to_json({("chat", "local/small"): cell})) == {("chat", "local/small"): cell}
