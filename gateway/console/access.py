@@ -82,7 +82,7 @@ def _password(credentials: str) -> str:
 
 class FailedLogins:
     """Bounds attempts with wrong tokens: an address that has failed ten times within a minute gets no further answer
-    about any token until the minute is over."""
+    about wrong tokens until the minute is over."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock

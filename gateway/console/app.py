@@ -121,12 +121,12 @@ class ConsoleApp:
 
     def _actor_of(self, request: Request, authorization: str, *, basic: bool = False) -> Actor:
         """The holder of the token in an Authorization header's value. Raises NoToken, TooManyFailures."""
-        address = self._address(request)
         config = self._admin.config()
         tokens = AdminTokens(config.admin.tokens if config.admin else ())
-        try:
+        try:  # first of all, so that wrong tokens from the same address do not lock out the right one
             return tokens.actor(authorization, basic=basic)
         except NoToken:
+            address = self._address(request)
             if authorization:
                 self._note_failure(address)
             raise

@@ -53,7 +53,7 @@ async def test_guessing_is_bounded_and_a_missing_token_is_no_guess(console, capl
         blocked = await client.get("/admin/v1/keys", headers=wrong)
         assert (blocked.status_code, blocked.json()["error"]["code"]) == (429, "too_many_failed_logins")
         assert 0 < int(blocked.headers["retry-after"]) <= 60
-    assert (await console.owner.get("/keys")).status_code == 429, "no answer about any token"
+    assert (await console.owner.get("/keys")).status_code == 200, "the right token is not locked out"
     assert "a wrong token came from 127.0.0.1" in caplog.text
     assert "s3cret" not in caplog.text
 

@@ -207,9 +207,15 @@ def actor_of_claims(config: OidcConfig, claims: Mapping[str, Any]) -> Actor:
     name = claim(claims, config.name)
     if not isinstance(name, str) or not 0 < len(name) <= 200 or not name.isprintable():
         raise LoginRefused(f'the identity has no claim "{config.name}" that could be a name')
-    if config.name == "email" and claims.get("email_verified") is False:
-        raise LoginRefused("the identity provider has not verified this e-mail address")
+    verified = claims.get("email_verified") is True
+    if config.name == "email" and not verified:
+        raise LoginRefused(
+            "the identity provider does not say that it has verified this e-mail address (email_verified); "
+            "admin.oidc.name may name another claim, such as preferred_username"
+        )
     for entry in config.roles:
+        if "email" in entry.claims and not verified:  # an address that somebody only claims to have gives no role
+            continue
         if all(_holds(claim(claims, wanted), value) for wanted, value in entry.claims.items()):
             return Actor(name, entry.role, entry.content or entry.role == "labeller")
     raise LoginRefused(f"{name} has no role here: no entry of admin.oidc.roles matches")

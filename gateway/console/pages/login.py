@@ -85,8 +85,10 @@ async def end_oidc(request: Request) -> Response:
         address = services.login.check_failures(request)
         provider = _provider(request)
         attempt = LoginAttempt.of(request.cookies.get(ATTEMPT_COOKIE, ""))
-        if attempt is None:
-            raise LoginRefused("this login was not begun in this browser, or too long ago: begin again")
+        if attempt is None:  # nothing was guessed, so nothing is counted: any page can send a browser here
+            return _refused(
+                request, LoginRefused("this login was not begun in this browser, or too long ago: begin again")
+            )
         actor = await provider.actor(attempt, request.query_params)
         lasts_s = provider.config.session_h * 3600
         cookie = await services.sessions.begin(actor, oidc_token(provider.config), lasts_s)

@@ -26,13 +26,15 @@ from gateway.console.access import Actor
 from gateway.console.pages.identity_provider import LoginAttempt, LoginRefused, actor_of_claims, claim
 from gateway.runtime.tasks import Tasks
 
+EVE: dict[str, Any] = {"email": "eve@example.com", "email_verified": True}
+
 
 @dataclass
 class Provider:
     """An identity provider that signs whom `claims` names. It checks the client, the code and PKCE."""
 
     url: str = ""
-    claims: dict[str, Any] = field(default_factory=lambda: {"email": "eve@example.com", "groups": ["ml", "staff"]})
+    claims: dict[str, Any] = field(default_factory=lambda: {**EVE, "groups": ["ml", "staff"]})
     changed: dict[str, Any] = field(default_factory=dict)
     """Claims that are not as they should be."""
     key: Any = None
@@ -200,6 +202,8 @@ WRONG = (
     {"groups": ["nobody"]},
     {"email": None},
     {"email_verified": False},
+    {"email_verified": None},
+    {"email_verified": "true"},
 )
 
 
@@ -358,3 +362,23 @@ async def test_a_proxys_visitor_who_signs_out_begins_again(pages, csrf_of):
     await client.post("/console/logout", data={"csrf": csrf_of(await pages.get(client, "/console"))})
     await client.get("/console")
     assert client.cookies["assay_console"] != before
+
+
+async def test_a_browser_that_others_send_here_counts_as_no_guess(pages, oidc):
+    """Any page can make a reader's browser open the callback; that must not lock the reader out."""
+    client = await pages.client()
+    for _ in range(15):
+        answer = await client.get("/console/login/callback?code=x&state=y")
+        assert answer.status_code == 403
+
+
+def test_an_address_that_nobody_verified_gives_no_role():
+    roles = [{"claims": {"email": "eve@example.com"}, "role": "owner"}, {"claims": {"groups": "ml"}, "role": "viewer"}]
+    config = OidcConfig.model_validate({
+        "issuer": "https://login.example.com", "client_id": "c", "url": "https://console.example.com", "name": "sub",
+        "roles": roles,
+    })  # fmt: skip
+    claims = {"sub": "eve", "groups": ["ml"], "email": "eve@example.com"}
+    assert actor_of_claims(config, claims).role == "viewer"
+    assert actor_of_claims(config, {**claims, "email_verified": False}).role == "viewer"
+    assert actor_of_claims(config, {**claims, "email_verified": True}).role == "owner"

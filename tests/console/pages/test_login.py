@@ -15,9 +15,11 @@ async def test_a_wrong_token_opens_nothing_and_its_sender_is_stopped(pages):
         assert answer.status_code == 401
         assert "set-cookie" not in answer.headers
         assert "not an admin token" in answer.text
-    answer = await client.post("/console/login", data={"token": "token-of-owner"})
+    answer = await client.post("/console/login", data={"token": "wrong"})
     assert answer.status_code == 429
     assert int(answer.headers["retry-after"]) > 0
+    right = await client.post("/console/login", data={"token": "token-of-owner"})
+    assert right.status_code == 303, "the right token is not locked out by wrong ones from its address"
 
 
 async def test_a_login_form_of_another_site_is_refused(pages):
