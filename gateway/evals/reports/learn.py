@@ -22,6 +22,7 @@ def status_dict(status: LearnStatus) -> dict[str, Any]:
         "min_rows": status.min_rows,
         "exchanges_24h": share.exchanges,
         "judged_24h": share.judged,
+        "failed_24h": share.failed,
         "mean_pi_24h": share.mean_pi,
         "model": None if model is None else {
             "version": model.version, "created": model.created, "trained_from": model.trained_from,
@@ -40,6 +41,8 @@ def status_text(status: LearnStatus) -> str:
     if share.exchanges:
         mean = "–" if share.mean_pi is None else f"{share.mean_pi:.3f}"
         lines.append(f"last 24 h: {share.judged} of {share.exchanges} exchanges drawn, mean probability {mean}")
+        if share.failed:
+            lines.append(f"the judge failed on {share.failed} of them; `gateway status` has the reason")
     return "\n".join(lines)
 
 

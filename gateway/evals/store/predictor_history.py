@@ -10,7 +10,9 @@ import orjson
 from sqlalchemy import Integer, cast, func, select
 
 from gateway.evals.store.query import Found, Reading
-from gateway.evals.store.tables import predictions, predictor_models
+from gateway.evals.store.tables import predictions, predictor_models, scores
+
+_FAILURES = ("error", "timeout", "budget")
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,9 +35,12 @@ class JudgedShare:
 
     exchanges: int
     judged: int
+    """Drawn for the judge, whether or not it gave a score."""
     mean_pi: float | None
     """None: there were no exchanges."""
     least_pi: float | None
+    failed: int = 0
+    """Drawn ones of which the judge gave no score: an error, a missed deadline, a spent budget."""
 
 
 def trained_models(connection: Reading, target: str, limit: int) -> list[TrainedModel]:
@@ -52,7 +57,11 @@ def judged_share(connection: Reading, scorer: str, since: float) -> JudgedShare:
     columns = (func.count(), func.sum(cast(p.judged, Integer)), func.avg(p.pi), func.min(p.pi))
     query = select(*columns).where(p.scorer == scorer, p.received >= since, p.pi > 0)
     n, judged, mean, least = connection.execute(query).one()
-    return JudgedShare(n, int(judged or 0), mean, least)
+    s = scores.c
+    given = (s.exchange_id == p.exchange_id) & (s.scorer == p.scorer) & (s.repeat == 0)
+    failures = select(func.count()).select_from(predictions.join(scores, given))
+    failures = failures.where(p.scorer == scorer, p.received >= since, p.pi > 0, s.status.in_(_FAILURES))
+    return JudgedShare(n, int(judged or 0), mean, least, int(connection.execute(failures).scalar() or 0))
 
 
 def predictions_of(connection: Reading, exchange_id: str) -> list[Found]:

@@ -30,3 +30,18 @@ def test_the_share_that_was_judged(store):
     assert store.run(lambda c: judged_share(c, "judge", 99.0)) == JudgedShare(0, 0, None, None)
     [found] = store.run(lambda c: predictions_of(c, "e0"))
     assert (found["scorer"], found["pi"], bool(found["judged"])) == ("judge", 0.5, True)
+
+
+def test_a_failed_judge_has_not_judged(store, exchange, stated_scorer):
+    store.scorers = {"judge": stated_scorer(name="judge")}
+    sent = [exchange(text) for text in ("1", "error", "timeout")]
+    store.write(*sent)
+    for e in sent:
+        row = {
+            "exchange_id": e.id, "scorer": "judge", "version": "", "predicted": None, "residual": None, "pi": 0.5,
+            "judged": True, "received": 10.0, "alias": "chat", "model": "m", "stratum": "s", "feature_set": "",
+            "features": b"",
+        }  # fmt: skip
+        store.run(lambda c, row=row: c.execute(predictions.insert().values(row)))
+    found = store.run(lambda c: judged_share(c, "judge", 0.0))
+    assert (found.exchanges, found.judged, found.failed) == (3, 3, 2)
