@@ -34,7 +34,7 @@ from gateway.proxy.serve import Process, server_settings
 BEHIND_S = 200.0
 CALLS_A_SECOND = 20
 STEP = 0.5
-MOST_CALLS = 60
+MOST_CALLS = 150
 PATIENCE_S = 200.0
 SERVED = re.compile(r'gateway_split_total\{.*arm="candidate"')
 AUTO, ADVISE = RampPace("auto", stale_s=10_000.0), RampPace("advise", stale_s=10_000.0)
