@@ -36,7 +36,7 @@ from gateway.evals.experiments.ramp.served_proof import BLOCK_S, ServedBlock
 from gateway.evals.experiments.report import Estimate, margin_finding
 from gateway.evals.experiments.slow_share import ArmSeconds, slow_share
 
-FEW, MANY = 2, 2_000
+FEW, MANY = 2, 200
 PER_HOUR, DEVIATION, MARGIN, HOUR_S = 6_000, 0.2, 0.05, 3_600.0
 CALLS = int(PER_HOUR * BLOCK_S / HOUR_S)
 LOOKS = int(48 * HOUR_S / BLOCK_S)
