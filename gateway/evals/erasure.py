@@ -6,6 +6,8 @@ nothing, so an interrupted erasure is simply run again.
 
 from __future__ import annotations
 
+import asyncio
+import logging
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -14,6 +16,7 @@ from dataclasses import dataclass, field
 from gateway.core.chunked import chunked
 from gateway.core.exchange import Exchange, Feedback, Fields, from_fields, user_digest
 from gateway.evals.store import erase as rows
+from gateway.evals.store.engine import empty_log
 from gateway.evals.store.erase import ErasureRequest
 from gateway.evals.store.query import reading
 from gateway.evals.store.store import Store
@@ -21,6 +24,8 @@ from gateway.evals.store.write import DeadLetterRow
 from gateway.stream import Corridor
 from gateway.stream.dead_letters import DeadLetter
 from gateway.stream.types import StreamEntry
+
+log = logging.getLogger(__name__)
 
 _STEP = 200
 Watch = Callable[[int, int], None]
@@ -66,6 +71,8 @@ async def run(
     loose = await store.run(lambda c: rows.erase_loose_feedback(c, request))
     result.counts["feedback without an exchange"] += loose
     await corridor.forget_deleted(every_s=0)
+    if not await asyncio.to_thread(empty_log, store_url):
+        log.warning("the store's write-ahead log was in use and may hold erased words until it is written over")
     result.audit = await store.run(lambda c: rows.note_erasure(c, request, actor, result.counts, time.time()))
     with reading(store_url) as connection:
         result.arrived = sum(1 for _ in rows.find(connection, request))

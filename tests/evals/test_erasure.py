@@ -52,6 +52,20 @@ async def test_entries_that_nobody_has_read_are_erased_and_accounted_for(
     assert room.sql("SELECT count(*) FROM gaps") == [(0,)], "nothing is unaccounted for"
 
 
+async def test_the_words_are_not_in_the_log_of_a_store_in_use(room: Room, exchange: Make, tmp_path: Path) -> None:
+    """A consumer that goes on keeps SQLite's write-ahead log open, where deleted pages would stay."""
+
+    def holding() -> list[str]:
+        return [f.name for f in (tmp_path / "data").rglob("*") if f.is_file() and SECRET.encode() in f.read_bytes()]
+
+    async with room.consuming():
+        await room.send(*(exchange("1", request=BODY, user_digest=user_digest("zoe"), received=1.0) for _ in range(5)))
+        await room.until_read()
+        assert holding()
+        await run(room, ErasureRequest("user", "zoe"))
+        assert not holding()
+
+
 async def test_the_words_are_in_no_file(room: Room, exchange: Make, stream_server: Any, tmp_path: Path) -> None:
     def holding(directory: Path) -> list[str]:
         return [str(f) for f in directory.rglob("*") if f.is_file() and SECRET.encode() in f.read_bytes()]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sqlite3
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -112,6 +113,16 @@ def reader(url: str) -> Engine:
         engine.dispose()
         raise
     return engine
+
+
+def empty_log(url: str) -> bool:
+    """Empties SQLite's write-ahead log into the database, so that the log holds nothing of what was deleted or
+    overwritten. False: somebody read it all the time. A PostgreSQL server recycles its own log."""
+    target = _url(url)
+    if target.get_backend_name() != "sqlite" or target.database in (None, "", ":memory:"):
+        return True
+    with closing(sqlite3.connect(str(target.database), timeout=BUSY_MS / 1000)) as connection:
+        return bool(connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0] == 0)
 
 
 def migrate(engine: Engine, to: str = "head") -> None:
