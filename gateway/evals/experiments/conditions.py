@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from dataclasses import replace
 
 from gateway.core.horizon import FEWEST_REPEATS
 from gateway.core.plan import FAILURE_METRICS, REPEAT, Plan
+from gateway.evals.experiments.completeness import COMPLETENESS
 from gateway.evals.experiments.findings import Finding, SequenceStates, delta_of
 from gateway.evals.experiments.gates import units_for_srm
 from gateway.evals.experiments.latency_difference import P95
-from gateway.evals.experiments.metrics import SAME_PATH, counts_alone
+from gateway.evals.experiments.metrics import ALONE, SAME_PATH, WORST, counts_alone
 from gateway.evals.experiments.next_step import Condition, Pace, progress, standing
 from gateway.evals.experiments.report import Comparison, Estimate, GateResult, Progress
 from gateway.evals.experiments.sequences import DifferenceSequence
@@ -69,7 +71,26 @@ def needs_repeat(plan: Plan, metric: str, sequence: DifferenceSequence | None) -
 def conditions_of(found: Finding, look: SequenceStates) -> list[Condition]:
     """The primary, the guardrails and the gates, closed ones included."""
     metrics = [c for c in (found.primary, *found.guardrails) if c is not None]
-    return [*(_of_metric(c, found, look) for c in metrics), *(_of_gate(g, found, look) for g in found.gates)]
+    of_metrics = [_by_repeats_alone(_of_metric(c, found, look), c, found, look) for c in metrics]
+    return [*of_metrics, *(_of_gate(g, found, look) for g in found.gates)]
+
+
+def _by_repeats_alone(of: Condition, c: Comparison, found: Finding, look: SequenceStates) -> Condition:
+    """The condition of a failure metric that only repeats of the control can decide.
+
+    Where the candidate fails in the margin or more of all pairs, its own rate cannot show that it holds: only the
+    difference from the control's repeats can.
+    """
+    plan, sequence = found.stored_plan.plan, look.sequences.get((found.candidate, c.metric))
+    alone = look.sequences.get((found.candidate, ALONE)) if c.metric in FAILURE_METRICS else None
+    if alone is None or alone.n < MIN_PAIRS or not c.margin or (alone.b.mean or 0.0) < c.margin or not of.more_values:
+        return of
+    n = sequence.n if sequence else 0
+    more = (
+        None if sequence is None else pairs_needed(sequence.estimate(), n, sequence.variance, c.margin, sequence.rule)
+    )
+    share = _per_pair(n, found, plan.repeat_control)
+    return replace(of, values=n, more_values=more, per_pair=share, by_repeat=True, at_most=False)
 
 
 def _of_metric(c: Comparison, found: Finding, look: SequenceStates) -> Condition:
@@ -143,6 +164,9 @@ def _of_gate(gate: GateResult, found: Finding, look: SequenceStates) -> Conditio
             more = max(1, FEWEST_REPEATS - values)
         elif noise is not None:
             more = repeats_needed(noise, delta)
+    worst = look.sequences.get((found.candidate, WORST))
+    if gate.name == COMPLETENESS and gate.state == 0 and worst is not None:
+        values, more = worst.n, pairs_needed(worst.estimate(), worst.n, worst.variance, delta, worst.rule)
     a_day = pairs_a_day(found.pairs)
     if gate.name == HOURS and gate.state == 0 and a_day is not None:
         more = max(1, math.ceil((plan.min_hours - (gate.value or 0.0)) / 24.0 * a_day))

@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
+from gateway.core.plan import Guardrail
 from gateway.evals.experiments.conditions import conditions_of, offered_share, pairs_a_day, progress_of
-from gateway.evals.experiments.metrics import ArmObservation, JoinedPair
+from gateway.evals.experiments.metrics import ArmObservation, JoinedPair, StoredScore
 from gateway.evals.experiments.report import Progress
 from gateway.evals.store.experiments.queries import PairCounts
 
@@ -95,3 +96,36 @@ def test_a_scorer_that_sees_a_tenth_is_noticed(begin_experiment: Any, simulation
     with experiment.engine.connect() as connection:
         primary = conditions_of(experiment.found(), simulation.looked(connection, experiment.plan))[0]
     assert (primary.values, primary.per_pair, primary.by_scorer_share) == (10, 0.1, 0.1)
+
+
+def test_a_guardrail_that_only_repeats_decide_proposes_more_of_them(begin_experiment: Any, simulation: Any) -> None:
+    """Both arms fail in a seventh of the calls, so the candidate's own rate can never be below a margin of 0.05."""
+    rails = (Guardrail("error_rate", 0.05),)
+    changes = {"method": "anytime", "aa": "alarm", "guardrails": rails, "repeat_control": 0.25, "shadow": 0.5}
+    experiment, seen = begin_experiment(rules=2, **changes), simulation.seen
+
+    def pair(i: int) -> JoinedPair:
+        again = {} if i % 4 else {"repeat": seen(0.5, failed=i % 28 == 8)}
+        return simulation.a_pair(i, seen(0.5), candidate=seen(0.5, failed=i % 7 == 3), **again)
+
+    experiment.add(pair(i) for i in range(400))
+    with experiment.engine.connect() as connection:
+        made = progress_of(experiment.found(), simulation.looked(connection, experiment.plan))
+    rail = next(each for each in made.open if each.name == "error_rate")
+    assert rail.values == 100, "a quarter of the pairs has a repeat"
+    assert "repeat_control" in {step.setting for step in made.steps}
+
+
+def test_scores_that_one_arm_lacks_say_how_long_they_take(begin_experiment: Any, simulation: Any) -> None:
+    changes = {"method": "anytime", "aa": "alarm", "guardrails": (), "repeat_control": 0.5}
+    experiment = begin_experiment(rules=2, **changes)
+    bare = ArmObservation("ok", "x", scores={simulation.JUDGE: StoredScore("not_applicable")})
+    seen = simulation.seen
+    experiment.add(
+        simulation.a_pair(i, seen(0.5), candidate=seen(0.5) if i % 25 else bare, repeat=seen(0.5)) for i in range(60)
+    )
+    with experiment.engine.connect() as connection:
+        made = progress_of(experiment.found(), simulation.looked(connection, experiment.plan))
+    gate = next(each for each in made.open if each.name == "completeness")
+    assert gate.values == 60
+    assert gate.pairs is not None
