@@ -285,7 +285,8 @@ async def test_a_bad_candidate_is_rolled_back_at_its_first_step(
         assert [row["kind"] for row in rows] == ["shadowing", "advanced", "rolled_back"]
         assert rows[-1]["before"] == {"state": "ramp", "step": 0}
         assert rows[-1]["by"] == "controller"
-        assert rows[-1]["evidence"]["requests"] > 0
+        evidence = rows[-1]["evidence"]  # of an alarm on served answers, or of open breakers before they were read
+        assert evidence["requests"] > 0 or evidence["breakers"]["processes"] > 0
         await audited(live, receiver)
 
 
