@@ -303,8 +303,8 @@ def check_adjustment(c: Comparison) -> None:
 
 def table(made: dict[tuple[str, str], Tally]) -> str:
     head = [
-        "| comparison | world | seeds | interval missed | wrong | verdicts (ship, hold, reject) |",
-        "|" + "---|" * 6,
+        "| comparison | world | seeds | interval missed | wrong | red gate | ship, hold, reject |",
+        "|" + "---|" * 7,
     ]
     rows = [
         f"| {mode} | {world} | {t.seeds} | {t.missed} | {t.wrong} | {t.red} | "
