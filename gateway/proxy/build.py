@@ -48,6 +48,7 @@ from gateway.proxy.request.call import Caller, CallerLimit
 from gateway.proxy.request.client_address import AddressGuard
 from gateway.proxy.request.key_directory import KeyDirectory
 from gateway.proxy.request.tokens import SigningKeys, TokenVerifier
+from gateway.proxy.routing.assignment import KnownSecret
 from gateway.proxy.routing.response_affinity import ResponseAffinity
 from gateway.proxy.routing.router import Router
 from gateway.proxy.routing.sampling import Sampler
@@ -79,6 +80,7 @@ class ProcessParts:
     shadows: ShadowState = field(default_factory=ShadowState)
     plans: dict[str, PlanState] = field(default_factory=dict)  # as last read from the stream server
     ramps: RampShares = field(default_factory=RampShares)
+    secret: KnownSecret = field(default_factory=KnownSecret)  # that keys the draws of experiments
     caller_limits: dict[str, CallerLimit] = field(default_factory=dict)
     directory: KeyDirectory = field(default_factory=KeyDirectory)
     signing_keys: SigningKeys = field(default_factory=SigningKeys)
@@ -132,7 +134,7 @@ def build(config: Config, parts: ProcessParts, keys: KeyRing | None = None, befo
     router = Router(config, upstreams, sampler, parts.clock, parts.rng, states, prices)
     _observe(router, upstreams.values(), parts.metrics, parts.health)
     shares = parts.health.applied(parts.ramps.by_plan, (state.plan for state in parts.plans.values()))
-    router.experiments.follow(parts.plans, time.time(), shares)
+    router.experiments.follow(parts.plans, time.time(), shares, parts.secret.value)
     relay = Relay(parts.metrics, parts.ticker, parts.rng, parts.clock, background=scorer_keys(config))
     cap_bytes = config.sampling.max_kb * 1024
     parts.recorder.cap_bytes = cap_bytes

@@ -347,7 +347,7 @@ class Process:
             tasks.start(reload.watch(), "config")
             following = PlanPoller(
                 corridor.state, app.experiments, parts.plans, parts.shadows, metrics,
-                ramps=corridor.ramps, shares=parts.ramps, health=parts.health,
+                ramps=corridor.ramps, shares=parts.ramps, health=parts.health, secret=parts.secret,
             )  # fmt: skip
             snapshot = DirectorySnapshot(self._served.data)
             keys = DirectoryPoller(corridor.directory, parts.directory, snapshot, metrics, app.end_calls)

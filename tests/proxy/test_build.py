@@ -8,10 +8,12 @@ from typing import Any
 
 import pytest
 import uvloop
+from fixtures.secret_of_draws import SECRET
 from prometheus_client import CollectorRegistry
 
 from gateway.config.models import Config
 from gateway.core.errors import ConfigError
+from gateway.core.plan import PlanState
 from gateway.fake import FakeUpstream, Fault
 from gateway.observability.eval_metrics import ProxyMetrics
 from gateway.proxy.build import ProcessParts, build, close
@@ -55,6 +57,19 @@ async def test_upstreams_share_a_transport_where_they_connect_alike(parts: Proce
     assert a is b
     assert len({id(t) for t in (a, c, d)}) == 3
     await close(gateway)
+
+
+async def test_a_new_config_keeps_experiments_in_force_at_once(parts: ProcessParts) -> None:
+    """Without the secret of draws they would wait for the next look at the stream server, and serve the control."""
+    split = {"model": "chat", "control": {"upstream": "a", "model": "m"}, "candidate": {"upstream": "b", "model": "m"}}
+    config = Config.model_validate({
+        **config_of(a={}, b={}).model_dump(exclude_unset=True), "experiments": {"swap": {**split, "mode": "split"}},
+    })  # fmt: skip
+    first = build(config, parts)
+    plan = first.router.experiments.plans["swap"]
+    parts.plans["swap"], parts.secret.value = PlanState(plan, "running", 1.0), SECRET
+    assert set(build(config, parts, before=first).router.experiments.in_force) == {"swap"}
+    assert SECRET.hex() not in repr(parts.secret)
 
 
 async def test_what_is_limited_is_limited_for_each_upstream(parts: ProcessParts) -> None:

@@ -27,7 +27,7 @@ from gateway.observability.eval_metrics import ProxyMetrics
 from gateway.proxy.experiments.candidate_health import CandidateHealth
 from gateway.proxy.experiments.ramp_shares import RampShares
 from gateway.proxy.experiments.shadow import ShadowState
-from gateway.proxy.routing.assignment import KEYED_RULES, ExperimentAssignments
+from gateway.proxy.routing.assignment import KEYED_RULES, ExperimentAssignments, KnownSecret
 
 log = logging.getLogger(__name__)
 
@@ -64,9 +64,10 @@ class PlanPoller:
         ramps: RampRecords | None = None,
         shares: RampShares | None = None,
         health: CandidateHealth | None = None,
+        secret: KnownSecret | None = None,
     ) -> None:
         """ramps: None: no ramp leaves its shadow phase. shares: where the shares of ramps go. health: None: no share
-        waits for a candidate's circuit breaker."""
+        waits for a candidate's circuit breaker. secret: where the secret of draws goes."""
         self._ramps = ramps
         self._health = health
         self._shares = shares or RampShares()
@@ -78,7 +79,7 @@ class PlanPoller:
         self._clock = clock
         self._published: ExperimentAssignments | None = None  # the config whose plans have been offered
         self._warned = False  # of the stream server being unreachable
-        self._secret: bytes | None = None  # as last read
+        self._secret = secret or KnownSecret()
         self._waiting: frozenset[str] = frozenset()  # experiments for whose secret a line was logged
 
     async def run(self) -> None:
@@ -108,7 +109,7 @@ class PlanPoller:
         self._states.clear()
         self._states.update(states)
         if any(state.plan.rules >= KEYED_RULES for state in states.values()):
-            self._secret = await self._shared.draw_secret() or self._secret
+            self._secret.value = await self._shared.draw_secret() or self._secret.value
         if self._ramps is not None and any(state.plan.ramp for state in states.values()):
             self._shares.read(await self._ramps.records(), states)
         self._warned = False
@@ -159,7 +160,7 @@ class PlanPoller:
         if self._health is not None:
             shares = self._health.applied(shares, [state.plan for state in self._states.values() if state.running])
         for experiments in self._experiments():
-            experiments.follow(self._states, now, shares, self._secret)
+            experiments.follow(self._states, now, shares, self._secret.value)
         self._tell_waiting(self._experiments()[-1].without_secret)
         for gate in self._shadow_state.gates.values():
             gate.tick(now)

@@ -31,6 +31,13 @@ Draw = Callable[[str, str], float]
 """(domain, unit) → a number in [0, 1)."""
 
 
+@dataclass(slots=True)
+class KnownSecret:
+    """The deployment's secret as this process last read it. It outlives configs, so that a reload moves no unit."""
+
+    value: bytes | None = field(default=None, repr=False)
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class RunningExperiment:
     """An experiment in force: its plan, with everything that calls need computed beforehand."""
