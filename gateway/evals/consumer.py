@@ -58,12 +58,14 @@ RETRY = Backoff(first_s=0.1, most_s=5.0)  # while the stream server or the store
 class ConsumerTiming:
     """How often a consumer does what."""
 
+    first_count: int = 8
+    """Entries of a read after a start, or after one that found none: nobody knows how large the next ones are."""
     count: int = 256
     """Entries of a read, as long as a read does not find that many."""
     most_count: int = 1024
     """Entries of a read while more wait: a larger batch costs less for each."""
     most_bytes: int = 8_000_000
-    """Of such a batch, by the mean of the one before."""
+    """Of a batch, by the mean of the one before."""
     most_scoring_s: float = 0.25
     """CPU time of such a batch, by the mean of the one before: the event loop does nothing else meanwhile."""
     most_waiting_s: float = 10.0
@@ -146,7 +148,7 @@ class Consumer:
         self._tasks = Tasks()
         self._writing: asyncio.Task[StreamDown | StoreDown | None] | None = None
         self._due: dict[str, float] = {}
-        self._count = self._timing.count
+        self._count = min(self._timing.first_count, self._timing.count)
         self._scoring = ScoringTime()  # of an entry, in the newest batch
         self._paused = ""
         self._failures = ScorerFailures()
@@ -192,7 +194,7 @@ class Consumer:
             await self._claim()
         asked = self._count
         entries = await self._read(asked)
-        self._count = next_count(entries, asked, self._timing, self._scoring)
+        self._count = self._next_count(entries, asked)
         found = await self._score(entries)
         await self._written()
         if found is not None:
@@ -201,6 +203,13 @@ class Consumer:
             await self._written()
         if self._is_due("tick", self._timing.tick_s):
             await self._tick()
+
+    def _next_count(self, entries: Sequence[StreamEntry], asked: int) -> int:
+        first, count = self._timing.first_count, self._timing.count
+        if not entries:
+            return min(first, count)
+        found = next_count(entries, asked, self._timing, self._scoring)
+        return min(found, count) if asked == first else found  # a few entries do not tell the size of a thousand
 
     async def _read(self, count: int) -> list[StreamEntry]:
         try:
@@ -358,7 +367,7 @@ class Consumer:
 
     async def _apply_retention(self) -> None:
         store, corridor = self._context.store, self._context.corridor
-        swept = await store.retain(self._name)
+        swept = await store.retain(self._name, (await corridor.lag(self._clock())).oldest_s)
         if swept.more:
             del self._due["retention"]
         if swept.removed or swept.emptied:
@@ -443,9 +452,11 @@ def next_count(entries: Sequence[StreamEntry], asked: int, timing: ConsumerTimin
 
     scoring: it limits by how much a batch grows, not how small it becomes.
     """
-    if len(entries) < asked:
+    if not entries:
         return timing.count
     size = sum(len(value) for entry in entries for value in entry.fields.values()) // len(entries)
+    if len(entries) < asked:
+        return max(1, min(timing.count, timing.most_bytes // max(1, size)))
     limits = (timing.most_scoring_s, scoring.cpu_s), (timing.most_waiting_s, scoring.wall_s)
     quick = max(timing.count, int(min(most_s / max(each_s, 1e-9) for most_s, each_s in limits)))
     return max(1, min(timing.most_count, quick, timing.most_bytes // max(1, size)))

@@ -15,7 +15,6 @@ from gateway.core.backoff import Backoff
 from gateway.core.exchange import Feedback
 from gateway.evals.consumer import Consumer, ConsumerTiming, ScoringTime, next_count
 from gateway.evals.learned.implicit import ImplicitFeedback
-from gateway.evals.store import turns
 from gateway.evals.store.retention import RetentionLimits
 from gateway.evals.store.store import StoreDown
 from gateway.stream import Corridor, StreamEntry
@@ -391,21 +390,65 @@ async def test_several_consumers_write_one_postgresql(room, exchange, tally, pos
 
 
 async def test_several_consumers_find_implicit_feedback(room, exchange, postgres_url):
-    """Replies and their answers, twice and concurrently: each reaction is one score of the answer."""
+    """Replies and their answers, twice and concurrently, in small batches: each reaction is one score of the answer,
+    whichever consumer stores first, and without a sweep."""
     room.store_url, room.implicit = postgres_url, ImplicitFeedback(("en",))
-    asked = [exchange(str(n), received=1000.0 + n) for n in range(30)]
+    began = time.time() - 3600
+    asked = [exchange(str(n), received=began + n) for n in range(30)]
     history = [{"role": "user", "content": "a number?"}, {"role": "assistant", "content": ""}]
     replies = []
     for n, _ in enumerate(asked):
         messages = [history[0], {**history[1], "content": str(n)}, {"role": "user", "content": "that's wrong"}]
-        replies.append(exchange("0", received=2000.0 + n, request=orjson.dumps({"messages": messages})))
-    async with room.consuming("c1"), room.consuming("c2"):
+        replies.append(exchange("0", received=began + 1000 + n, request=orjson.dumps({"messages": messages})))
+    small = idle(30_000, count=4, most_count=8)
+    async with room.consuming("c1", small), room.consuming("c2", small):
         await room.send(*replies[:10], *asked, *replies[10:], *replies)
         await room.until_read()
-    async with room.opened() as (_, context):
-        await context.store.run(lambda c: turns.sweep(c, 2000.0))
     found = "SELECT exchange_id, value FROM scores WHERE scorer = 'feedback:implicit:wrong'"
     assert sorted(room.sql(found)) == sorted((each.id, 0.0) for each in asked)
+
+
+async def test_a_consumer_behind_by_days_finds_implicit_feedback(room, exchange):
+    """Retention runs between the batches, and the answer is older than a day by then."""
+    room.implicit = ImplicitFeedback(("en",))
+    messages = [{"role": "user", "content": "a number?"}, {"role": "assistant", "content": "7"}]
+    messages.append({"role": "user", "content": "that's wrong"})
+    began = time.time() - 3 * 86_400
+    asked = exchange("7", received=began)
+    reply = exchange("0", received=began + 10, request=orjson.dumps({"messages": messages}))
+    for each in (asked, reply):
+        entry = f"{round(each.received * 1000)}-1"
+        await room.corridor.client.xadd(room.corridor.key, each.to_fields(), id=entry)
+    async with room.consuming("c1", ConsumerTiming(first_count=1, count=1, most_count=1, tick_s=0.0, retention_s=0.0)):
+        await room.until_read()
+    found = "SELECT exchange_id, value FROM scores WHERE scorer = 'feedback:implicit:wrong'"
+    assert room.sql(found) == [(asked.id, 0.0)]
+
+
+async def test_the_first_read_and_one_after_idling_are_small(room, exchange):
+    """Entries of an unknown size may each have megabytes: eight tell how many are read next."""
+    big = orjson.dumps({"messages": [{"role": "user", "content": "a" * 100_000}]})
+    batches = []
+    async with room.opened("c1", replace(idle(30_000), most_bytes=1_000_000)) as (consumer, context):
+        read = context.scoring.read
+
+        async def noted(entries):
+            batches.append(len(entries))
+            return await read(entries)
+
+        context.scoring.read = noted
+        await room.send(*(exchange("1", request=big) for _ in range(40)))
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(consumer.run())
+            await room.until(lambda: sum(batches) == 40)
+            await room.until_read()
+            seen = len(room.shown)
+            await room.until(lambda: len(room.shown) > seen + 3)
+            await room.send(*(exchange("1", request=big) for _ in range(40)))
+            await room.until(lambda: sum(batches) == 80)
+            consumer.stop()
+    assert max(batches) <= 10, batches
+    assert batches[0] == 8
 
 
 async def test_what_is_too_old_goes_while_the_consumer_is_at_work(room, exchange, caplog):
@@ -467,6 +510,7 @@ async def test_an_entry_that_breaks_our_code_is_a_dead_letter(room, exchange, ta
     ("found", "size", "scoring_s", "expected"),
     [
         (255, 10, 0.0, 256),  # nothing more waits
+        (255, 1_000_000, 0.0, 8),
         (256, 10, 1e-4, 1024),
         (256, 10, 5e-4, 500),  # as many as take a quarter of a second
         (256, 10, 1.0, 256),

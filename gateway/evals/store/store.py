@@ -99,16 +99,17 @@ class Store:
 
         return await self.run(closing)
 
-    async def retain(self, holder: str) -> RetentionResult:
+    async def retain(self, holder: str, behind_s: float = 0.0) -> RetentionResult:
         """One step of housekeeping: joins late feedback to its exchange and applies the retention limits.
 
-        holder: this consumer's name; one consumer holds the lease at a time.
+        holder: this consumer's name; one consumer holds the lease at a time. behind_s: age of the oldest record that
+        is not stored yet.
         """
 
         def retaining(connection: Connection) -> RetentionResult:
             now = self._clock()
             feedback.sweep(connection, now - FEEDBACK_WAITS_S, now)
-            turns.sweep(connection, now)
+            turns.sweep(connection, now, behind_s)
             score_sums.forget_units(connection, now - CONVERSATION_S)
             return retention.sweep(connection, self.retention, holder, now)
 

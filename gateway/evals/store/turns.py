@@ -2,11 +2,12 @@
 
 A turn is one exchange, reduced to digests of its caller, its question and its answer. It replies to the answer whose
 digest it repeats; two turns that reply to the same answer are attempts at the same question. Turns may be stored in
-any order: each new one looks for the answer it replies to, and for the replies that wait for its answer.
+any order: each new one looks for the answer it replies to, and for the replies that wait for its answer. Consumers add
+turns one after the other, from here to the end of their transaction, so that each sees what the one before stored.
 
 What a user's reaction says is kept as feedback `implicit:NAME`, a name that no client can send, and so becomes a score
 of the earlier exchange. Digests know no more than the record whose texts they are made of, and are deleted with it,
-or after a day.
+or after a day, or once the consumers have read what arrived within a day of it.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from dataclasses import astuple, dataclass
 from itertools import pairwise
 from typing import Any
 
-from sqlalchemy import Connection, RowMapping, and_, bindparam, delete, or_, select, update
+from sqlalchemy import Connection, RowMapping, and_, bindparam, delete, or_, select, text, update
 
 from gateway.core.chunked import chunked
 from gateway.core.exchange import Feedback, only_word_id
@@ -33,6 +34,7 @@ WINDOW_S = 86_400.0
 """How long after an answer a message counts as a reaction to it, in seconds."""
 _GOOD: frozenset[Sign] = frozenset({"thanks"})
 _CHUNK = 400
+_LOCK = text(f"SELECT pg_advisory_xact_lock({0x6774_726E})")  # one transaction at a time adds turns
 _SET_PARENT = update(turns).where(turns.c.exchange_id == bindparam("reply")).values(parent=bindparam("answered"))
 
 
@@ -40,6 +42,8 @@ def add(connection: Connection, new: Sequence[Turn], now: float) -> None:
     """Stores turns, of exchanges that are new, and the feedback that follows from them."""
     if not new:
         return
+    if connection.dialect.name == "postgresql":  # a transaction on SQLite is alone in any case
+        connection.execute(_LOCK)
     names = turns.columns.keys()
     rows = [dict(zip(names, (*astuple(t)[:7], ",".join(t.signs), t.parent), strict=True)) for t in new]
     connection.execute(insert(connection.dialect, turns).on_conflict_do_nothing(), rows)
@@ -49,9 +53,13 @@ def add(connection: Connection, new: Sequence[Turn], now: float) -> None:
     _attempts(connection, {t.parent for t in new if t.parent is not None}, now)
 
 
-def sweep(connection: Connection, now: float) -> None:
-    """Joins replies and answers that two consumers wrote at the same time, and forgets turns older than a day."""
-    connection.execute(delete(turns).where(turns.c.received < now - WINDOW_S))
+def sweep(connection: Connection, now: float, behind_s: float = 0.0) -> None:
+    """Forgets turns older than a day. Joins replies and answers that two consumers of a version without the lock wrote
+    at the same time.
+
+    behind_s: age of the oldest record that is not stored yet: it may be a reply to a turn that is older by a day.
+    """
+    connection.execute(delete(turns).where(turns.c.received < now - behind_s - WINDOW_S))
     unmet = select(turns).where(turns.c.parent.is_(None), turns.c.reply_to.is_not(None))
     _join(connection, connection.execute(unmet.order_by(turns.c.received.desc()).limit(_CHUNK)).mappings().all(), now)
 

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import itertools
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
 
 import pytest
+from fixtures.stores import Ledgerbook
+from sqlalchemy import Engine, text
 
 from gateway.evals.store import engine, erase, retention, turns
 from gateway.evals.store import write as writing
@@ -16,6 +21,7 @@ from gateway.evals.store.write import ScoredBatch
 NOW = 1_000_000.0
 SCORES = "SELECT exchange_id, scorer, value FROM scores WHERE kind = 'feedback' ORDER BY exchange_id, scorer"
 REACTION = "feedback:implicit:reaction"
+WAITING = "SELECT count(*) FROM pg_locks WHERE NOT granted"
 
 
 @pytest.fixture
@@ -115,6 +121,74 @@ def test_the_sweep_joins_what_two_consumers_wrote_at_once(store: Any, talk: Any)
     store.run(lambda c: turns.sweep(c, NOW + 60))
     assert [row[:2] for row in store.sql(SCORES)] == [(first[0].id, REACTION), (first[0].id, "feedback:implicit:wrong")]
     store.run(lambda c: turns.sweep(c, NOW + 2 * turns.WINDOW_S))
+    assert store.sql("SELECT * FROM turns") == []
+
+
+@pytest.fixture
+def at_once(postgres_url: str) -> Iterator[Any]:
+    """Stores batches of two consumers on PostgreSQL: the second is written before the first is committed, unless it
+    waits for that. Returns the feedback's scores. Without scorers: two transactions that add to the same sum wait for
+    each other, those of answers of two targets do not."""
+    opened = engine.writer(postgres_url)
+    book = Ledgerbook(postgres_url, opened, {})
+
+    def run(first: Sequence[tuple[Any, Turn]], second: Sequence[tuple[Any, Turn]]) -> list[tuple[Any, ...]]:
+        work = [_writing(book, talks) for talks in (first, second)]
+        with ThreadPoolExecutor(1) as pool:
+            with opened.begin() as connection:
+                work[0](connection)
+                waiting = pool.submit(_committed, opened, work[1])
+                with opened.connect() as watch:
+                    while not waiting.done() and not watch.execute(text(WAITING)).scalar():
+                        time.sleep(0.01)
+            waiting.result(60)
+        return book.sql(SCORES)
+
+    yield run
+    opened.dispose()
+
+
+def _writing(book: Ledgerbook, talks: Sequence[tuple[Any, Turn]]) -> Callable[[Any], Any]:
+    judged = [replace(book.judged(one), turn=turn) for one, turn in talks]
+    return lambda connection: writing.write(connection, ScoredBatch(book.scorers, judged), NOW)
+
+
+def _committed(opened: Engine, work: Callable[[Any], Any]) -> None:
+    with opened.begin() as connection:
+        work(connection)
+
+
+@pytest.mark.parametrize("reply_first", [True, False])
+def test_two_consumers_that_store_at_once_lose_no_reaction(at_once: Any, talk: Any, reply_first: bool) -> None:
+    """An answer and the reply to it, each in a transaction of its own: no sweep is needed."""
+    first, reply = talk(0, "a"), talk(10, "b", "a", "wrong")
+    found = at_once(*([reply], [first]) if reply_first else ([first], [reply]))
+    assert found == [(first[0].id, REACTION, 0.0), (first[0].id, "feedback:implicit:wrong", 0.0)]
+
+
+def test_attempts_that_two_consumers_store_at_once_are_found(at_once: Any, talk: Any) -> None:
+    """Both replies know their conversation, so that no sweep looks at them again."""
+    first, again = (talk(at, answer, parent="conversation", question="q") for at, answer in ((0, "a"), (5, "b")))
+    assert at_once([first], [again]) == [(first[0].id, REACTION, 0.0), (first[0].id, "feedback:implicit:repeat", 0.0)]
+
+
+def test_a_bad_reaction_stays_where_a_good_one_is_stored_at_once(at_once: Any, talk: Any) -> None:
+    """Two consumers store replies to a stored answer."""
+    first, bad, good = talk(0, "a"), talk(10, "b", "a", "wrong"), talk(20, "c", "a", "thanks", question="q10")
+    found = {row[:2]: row[2] for row in at_once([first, bad], [good])}
+    assert found[first[0].id, REACTION] == 0.0
+    assert found[bad[0].id, "feedback:implicit:repeat"] == 0.0
+
+
+def test_turns_stay_as_long_as_their_replies_may_be_unread(store: Any, talk: Any) -> None:
+    """A consumer that is two days behind reads a reply long after the answer was stored."""
+    late = NOW + 2 * turns.WINDOW_S
+    first, reply = talk(0, "a"), talk(10, "b", "a", "wrong")
+    write(store, first)
+    store.run(lambda c: turns.sweep(c, late, late - NOW))
+    write(store, reply)
+    assert [row[:2] for row in store.sql(SCORES)] == [(first[0].id, REACTION), (first[0].id, "feedback:implicit:wrong")]
+    store.run(lambda c: turns.sweep(c, late, 0.0))
     assert store.sql("SELECT * FROM turns") == []
 
 
