@@ -10,11 +10,14 @@ import asyncio
 import logging
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+import orjson
+
 from gateway.core.chunked import chunked
-from gateway.core.exchange import Exchange, Feedback, Fields, from_fields, user_digest
+from gateway.core.exchange import Exchange, Feedback, from_fields, user_digest
+from gateway.evals.entry_scoring import exchange_in
 from gateway.evals.store import erase as rows
 from gateway.evals.store.engine import empty_log
 from gateway.evals.store.erase import ErasureRequest
@@ -82,42 +85,49 @@ async def run(
 async def _erase_stream(store: Store, corridor: Corridor, request: ErasureRequest, counts: Counter[str]) -> None:
     """Entries count as dead letters in the ledger: they arrived, and will not be stored."""
     async for page in _entries(corridor, request):
-        letters = [
-            DeadLetterRow(
-                entry.id, "erased", rows.ERASED, time.time(), record if isinstance(record, Exchange) else None
-            )
-            for entry, record in page
-        ]
+        now = time.time()
+        letters = [DeadLetterRow(entry.id, "erased", rows.ERASED, now, exchange_in(entry)) for entry in page]
         await store.add_dead_letters(letters)
-        counts["stream entries"] += await corridor.delete([entry.id for entry, _ in page])
+        counts["stream entries"] += await corridor.delete([entry.id for entry in page])
     counts["dead letters"] += await corridor.dead_letters.purge(await _letters(corridor, request))
 
 
-async def _entries(
-    corridor: Corridor, request: ErasureRequest
-) -> AsyncIterator[Sequence[tuple[StreamEntry, Exchange | Feedback]]]:
+async def _entries(corridor: Corridor, request: ErasureRequest) -> AsyncIterator[Sequence[StreamEntry]]:
     """The entries of the stream that are to be erased, a page at a time."""
     async for page in corridor.pages():
-        found = [(entry, record) for entry in page if (record := _matching(dict(entry.fields), request)) is not None]
-        if found:
+        if found := [entry for entry in page if _is_meant(entry.fields, request)]:
             yield found
 
 
 async def _letters(corridor: Corridor, request: ErasureRequest) -> list[DeadLetter]:
-    return [each async for each in corridor.dead_letters.all() if _matching(each.fields, request) is not None]
+    return [each async for each in corridor.dead_letters.all() if _is_meant(each.fields, request)]
 
 
-def _matching(fields: Fields, request: ErasureRequest) -> Exchange | Feedback | None:
-    """The record in these fields, if it is to be erased."""
+def _is_meant(fields: Mapping[bytes, bytes], request: ErasureRequest) -> bool:
+    """Whether the record in these fields is to be erased."""
     try:
         record = from_fields(fields)
     except ValueError:
-        return None
-    if isinstance(record, Exchange) and _is_of(record, request):
-        return record
-    if isinstance(record, Feedback) and request.value == _named(record, request):
-        return record
-    return None
+        return _names_unread(fields, request)
+    if isinstance(record, Exchange):
+        return _is_of(record, request)
+    return isinstance(record, Feedback) and request.value == _named(record, request)
+
+
+def _names_unread(fields: Mapping[bytes, bytes], request: ErasureRequest) -> bool:
+    """Whether a record that cannot be read, as it is cut or of an unknown version, names what is erased.
+
+    Quotation marks within a JSON text are escaped, so no text of another caller looks like a member of the head.
+    """
+    if request.of == "user":
+        members = {"user_digest": user_digest(request.value)}
+    elif request.of == "caller":
+        members = {"caller": request.value}
+    else:
+        members = {"id": request.value, "pair": request.value}
+    head = fields.get(b"head", b"")
+    named = any(b'"%b":%b' % (name.encode(), orjson.dumps(value)) in head for name, value in members.items())
+    return named or (request.of == "user" and rows.names_user(fields.get(b"req", b""), request.value))
 
 
 def _is_of(record: Exchange, request: ErasureRequest) -> bool:

@@ -6,7 +6,9 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
+
+import pytest
 
 from gateway.core.exchange import Exchange, Feedback, user_digest
 from gateway.evals import erasure
@@ -50,6 +52,33 @@ async def test_entries_that_nobody_has_read_are_erased_and_accounted_for(
     assert room.sql("SELECT caller FROM exchanges") == [("bob",)]
     assert set(room.sql("SELECT reason, seq FROM dead_letters")) == {("erased", hers.seq), ("erased", None)}
     assert room.sql("SELECT count(*) FROM gaps") == [(0,)], "nothing is unaccounted for"
+
+
+@pytest.mark.parametrize("of", ["caller", "user", "exchange"])
+async def test_unreadable_dead_letters_are_erased_too(room: Room, exchange: Make, of: Literal["caller"]) -> None:
+    """A record of a version that nobody reads any more, or one that is cut, still names its caller."""
+    hers = exchange("1", caller="ada", request=BODY, user_digest=user_digest("zoe"))
+    his = exchange("1", caller="bob", user_digest=user_digest("yan"), client_id='"caller":"ada"')
+    later, cut = dict(hers.to_fields()), dict(hers.to_fields())
+    later[b"head"] = later[b"head"].replace(b'"v":', b'"v":9', 1)
+    cut[b"head"] = cut[b"head"][:-1]
+    foreign = dict(his.to_fields())
+    foreign[b"head"] = foreign[b"head"][:-1]
+    async with Store(room.store_url):
+        pass
+    await room.corridor.join()
+    await room.corridor.append([later, cut, foreign])
+    taken = await room.corridor.read("broken", 10, 100)
+    for entry in taken:
+        await room.corridor.dead_letters.add(entry, "unreadable", "not a record")
+    await room.corridor.delete([entry.id for entry in taken])
+    await room.corridor.append([later])
+    request = ErasureRequest(of, {"caller": "ada", "user": "zoe", "exchange": hers.id}[of])
+    assert await preview(room, request) == {"stream entries": 1, "dead letters": 2}
+    await run(room, request)
+    (left,) = [letter async for letter in room.corridor.dead_letters.all()]
+    assert left.fields[b"head"] == foreign[b"head"], "that of another caller stays"
+    assert await preview(room, request) == {}
 
 
 async def test_the_words_are_not_in_the_log_of_a_store_in_use(room: Room, exchange: Make, tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ from sqlalchemy import ColumnElement, Connection, and_, delete, false, func, ins
 from gateway.core.chunked import chunked
 from gateway.core.exchange import new_id, user_digest
 from gateway.evals.store import turns
-from gateway.evals.store.retention import WITHOUT_FEATURES, WITHOUT_TEXTS
+from gateway.evals.store.retention import FEEDBACK_WORDS, WITHOUT_FEATURES, WITHOUT_TEXTS
 from gateway.evals.store.tables import (
     audit,
     dead_letters,
@@ -190,6 +190,8 @@ def _empty(connection: Connection, ids: Sequence[str], emptied: Sequence[str]) -
     without_words = {"explanation": None, "detail": None}
     connection.execute(update(exchanges).where(exchanges.c.id.in_(emptied)).values(_WITHOUT_PERSON))
     connection.execute(update(scores).where(scores.c.exchange_id.in_(emptied)).values(without_words))
+    of_feedback = (scores.c.exchange_id.in_(emptied), scores.c.kind == "feedback")
+    connection.execute(update(scores).where(*of_feedback).values(FEEDBACK_WORDS))
     connection.execute(update(predictions).where(predictions.c.exchange_id.in_(emptied)).values(WITHOUT_FEATURES))
     of_pairs = or_(pair_scores.c.exchange_id.in_(ids), pair_scores.c.pair.in_(ids))
     connection.execute(update(pair_scores).where(of_pairs).values(without_words))

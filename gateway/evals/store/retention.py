@@ -28,6 +28,8 @@ WITHOUT_TEXTS = {
 
 WITHOUT_FEATURES = {"features": b"", "feature_set": ""}
 """Features of a prediction count what a text consists of."""
+FEEDBACK_WORDS = {"label": None, "explanation": None, "detail": None}
+"""Columns of a score that is feedback: its label, too, is any text that the caller writes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,5 +134,7 @@ def _empty(connection: Connection, ids: Sequence[str]) -> None:
     of_pairs = or_(pair_scores.c.exchange_id.in_(ids), pair_scores.c.pair.in_(ids))
     connection.execute(update(pair_scores).where(of_pairs).values(without_words))
     connection.execute(update(predictions).where(predictions.c.exchange_id.in_(ids)).values(WITHOUT_FEATURES))
-    words = {"comment": None, "correction": None}
+    of_feedback = (scores.c.exchange_id.in_(ids), scores.c.kind == "feedback")
+    connection.execute(update(scores).where(*of_feedback).values(FEEDBACK_WORDS))
+    words = {"label": None, "comment": None, "correction": None}
     connection.execute(update(feedback).where(feedback.c.resolved.in_(ids)).values(words))

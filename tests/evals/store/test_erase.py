@@ -92,7 +92,7 @@ def test_what_has_to_stay_keeps_numbers_only(store: Any, exchange: Make, found: 
         "0.5", caller="ada", client_id="zoe", reference="zoe", cluster="c", unit="zoe's talk",
         user_digest=user_digest("zoe"), upstream_id="resp_1", **trial,
     )  # fmt: skip
-    store.write(hers)
+    store.write(hers, Feedback(hers.id, "f", "ada", 1.0, "thumb", 1.0, label="zoe was unkind", comment="zoe"))
     request = ErasureRequest("caller", "ada")
     done = store.run(lambda c: erase(c, list(find(c, request)), later if why == "experiment" else time.time())).n
     assert (done["exchanges deleted"], done["exchanges emptied"]) == (0, 1)
@@ -101,6 +101,8 @@ def test_what_has_to_stay_keeps_numbers_only(store: Any, exchange: Make, found: 
     )
     assert row == (ERASED, ERASED, None, None, None, None, None, "", 0.5, 1.0)
     assert set(store.sql("SELECT explanation, detail FROM scores")) == {(None, None)}
+    given = store.sql("SELECT value, label FROM scores WHERE kind = 'feedback'")
+    assert given == [(1.0, None)], "a label of feedback is any text that its caller writes"
     for each in (request, ErasureRequest("user", "zoe"), ErasureRequest("exchange", hers.id)):
         assert found(each) == set(), "once"
 

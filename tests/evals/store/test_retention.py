@@ -87,7 +87,7 @@ def test_nothing_stored_within_the_hour_is_deleted(store, exchange, swept, now):
 def test_of_what_verdicts_and_labels_rest_on_only_the_words_go(store, exchange, swept, now):
     tried = exchange("0.5", received=now - 31 * DAY, experiment="swap", plan="p", arm="control", client_id="zoe's")
     labelled, plain = (exchange("0.25", received=now - 31 * DAY) for _ in range(2))
-    feedback = Feedback(tried.id, "f", "web", now, "thumb", 1.0, comment="zoe", correction="zoe")
+    feedback = Feedback(tried.id, "f", "web", now, "thumb", 1.0, "zoe", comment="zoe", correction="zoe")
     store.write(tried, labelled, plain, feedback)
     store.run(lambda c: save_labels(c, [label(labelled.id)]))
     assert swept(MONTH) == RetentionResult(1, 2)
@@ -95,7 +95,9 @@ def test_of_what_verdicts_and_labels_rest_on_only_the_words_go(store, exchange, 
     words = store.sql("SELECT request, response, text, tool_calls, client_id FROM exchanges")
     assert {(bytes(w[0]), bytes(w[1]), *w[2:]) for w in words} == {(b"{}", b"", "", "[]", None)}
     assert set(store.sql("SELECT explanation, detail FROM scores WHERE scorer = 'stated'")) == {(None, None)}
-    assert store.sql("SELECT value, comment, correction FROM feedback") == [(1.0, None, None)]
+    assert store.sql("SELECT value, label, comment, correction FROM feedback") == [(1.0, None, None, None)]
+    words_of_feedback = store.sql("SELECT label, explanation FROM scores WHERE kind = 'feedback'")
+    assert words_of_feedback == [(None, None)]
     assert sorted(store.sql("SELECT value FROM scores")) == [(0.25,), (0.5,), (1.0,)], "the numbers stay"
     assert store.sql("SELECT total_s, pi, plan FROM exchanges WHERE plan = 'p'") == [(0.5, 1.0, "p")]
     assert swept(MONTH) == RetentionResult(), "once"
