@@ -20,6 +20,7 @@ from typing import Any
 import httpx2
 import pytest
 import yaml
+from fixtures.secret_of_draws import SECRET
 from prometheus_client.parser import text_string_to_metric_families
 
 from gateway.config.loading import load
@@ -113,11 +114,14 @@ async def serve(tmp_path: Path, stream_url: str, stream_name: str) -> AsyncItera
         path, log = tmp_path / "gateway.yaml", tmp_path / "log"
         path.write_text(yaml.safe_dump({"open": True, **config, "keys": []}))
         command = [sys.executable, *python, "-m", "gateway", "serve", "--config", str(path), "--port", "0", *more]
+        given = config.get("stream", {"url": stream_url, "name": stream_name})
+        corridor = Corridor(given["url"], given.get("name", "gateway"))
+        if config.get("experiments"):
+            await corridor.state.set_draw_secret(SECRET)  # a consumer puts it there; here there is none
         with log.open("wb") as out:
             environ = {**os.environ, "TMPDIR": str(tmp_path)}  # what a killed parent leaves goes with the test
             process = await asyncio.create_subprocess_exec(*command, cwd=tmp_path, env=environ, stdout=out, stderr=out)
-        given = config.get("stream", {"url": stream_url, "name": stream_name})
-        program = Program(process, log, path, Corridor(given["url"], given.get("name", "gateway")))
+        program = Program(process, log, path, corridor)
         programs.append(program)
         if up:
             await program.until(lambda: "running on http" in program.output and "startup complete" in program.output)
