@@ -34,10 +34,10 @@ from gateway.console.settings import (
     view_of,
 )
 from gateway.console.store import ConsoleStore
-from gateway.console.widening import widened
+from gateway.console.widening import TeamBounds, bounds_left, widened
 from gateway.core.did_you_mean import did_you_mean
 from gateway.core.exchange import new_id
-from gateway.core.keys import KEY_PREFIX, AnyRecord, KeyRecord, TeamRecord, record_kind
+from gateway.core.keys import KEY_PREFIX, AnyRecord, KeyRecord, OrganizationRecord, TeamRecord, record_kind
 from gateway.core.wildcards import is_unknown
 from gateway.evals.reports import usage
 from gateway.evals.reports.samples import InvalidDuration
@@ -247,6 +247,7 @@ async def _change(
         else:
             _check_new(admin, connection, before.record, record)
             _check_rights(actor, before.record, record, action)
+            _check_bounds_left(admin, connection, actor, (before.record, record))
         row = replace(before, record=record, updated=now, version=version, deleted=now if action == "delete" else None)
         save_row(connection, row)
         add_audit(connection, _audit(actor, action, now, before, row))
@@ -282,6 +283,33 @@ def _check_rights(actor: Actor, old: AnyRecord | None, new: AnyRecord, action: A
         actor.require("owner", "rotate a key that may use `passthrough`")
     elif wider := widened(old, new):
         actor.require("owner", f"widen {', '.join(wider)} of a key that may use `passthrough`")
+
+
+def _check_bounds_left(
+    admin: Admin, connection: Transaction, actor: Actor, change: tuple[AnyRecord, AnyRecord]
+) -> None:
+    """Only owners change what bounds a team, so only an owner takes a key out of it. change: old and new record."""
+    old, new = change
+    if not isinstance(old, KeyRecord) or not isinstance(new, KeyRecord) or old.team == new.team:
+        return
+    left = bounds_left(_team_bounds(admin, connection, old.team), _team_bounds(admin, connection, new.team))
+    if left:
+        actor.require("owner", f"take a key out of {', '.join(left)}")
+
+
+def _team_bounds(admin: Admin, connection: Transaction, id: str | None) -> TeamBounds:
+    """Of the team with this id, in gateway.yaml or the store."""
+    static = directory_of(admin.config())
+    team = static.teams.get(id or "") or _stored(connection, "team", id)
+    if not isinstance(team, TeamRecord):
+        return TeamBounds()
+    above = static.organizations.get(team.organization or "") or _stored(connection, "organization", team.organization)
+    return TeamBounds(team, above if isinstance(above, OrganizationRecord) else None)
+
+
+def _stored(connection: Transaction, kind: Kind, id: str | None) -> AnyRecord | None:
+    row = None if id is None else find_row(connection, kind, id)
+    return None if row is None or row.deleted is not None else row.record
 
 
 def _check_new(admin: Admin, connection: Transaction, old: AnyRecord | None, new: AnyRecord) -> None:

@@ -1,12 +1,13 @@
-"""What a change of a key allows that the key did not allow before. Pure."""
+"""What a change of a key allows that the key did not allow before, by itself or by its team. Pure."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from ipaddress import ip_network
 from typing import Any
 
-from gateway.core.keys import KeyRecord
+from gateway.core.keys import KeyRecord, OrganizationRecord, TeamRecord
 
 
 def widened(old: KeyRecord, new: KeyRecord) -> tuple[str, ...]:
@@ -21,6 +22,32 @@ def widened(old: KeyRecord, new: KeyRecord) -> tuple[str, ...]:
         "disabled": old.disabled and not new.disabled,
     }
     return tuple(name for name, wider in found.items() if wider)
+
+
+@dataclass(frozen=True, slots=True)
+class TeamBounds:
+    """The team of a key, and the organization of that team; None: there is none."""
+
+    team: TeamRecord | None = None
+    organization: OrganizationRecord | None = None
+
+
+def bounds_left(old: TeamBounds, new: TeamBounds) -> tuple[str, ...]:
+    """What bound a key by its old team and does not by its new one. Limits are shared by all keys of a team, so those
+    of another team are no substitute."""
+    found = []
+    team, joined = old.team, new.team
+    if team is not None and (joined is None or joined.id != team.id):
+        wider = {
+            "limits": bool(team.limits),
+            "models": not _within(None if joined is None else joined.models, team.models),
+            "networks": not _inside(None if joined is None else joined.networks, team.networks),
+        }
+        found = [f"{name} of the team {team.id}" for name, left in wider.items() if left]
+    outer = old.organization
+    if outer is not None and outer.limits and (new.organization is None or new.organization.id != outer.id):
+        found.append(f"limits of the organization {outer.id}")
+    return tuple(found)
 
 
 def _within(new: tuple[str, ...] | None, old: tuple[str, ...] | None) -> bool:

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from gateway.config.limits import Team
 from gateway.console import directory
 from gateway.console.access import Actor
 from gateway.console.directory import Admin
@@ -249,3 +250,45 @@ async def test_on_postgresql_it_is_the_same(opened, admin_of, corridor, ada, pos
     assert [found[f"key:{each.row.record.id}"].disabled for each in made] == [False, True, False, False]
     actions = [row.action for row in await directory.read_audit(admin, None, 10, None)]
     assert sorted(actions) == ["create"] * 5 + ["delete", "rotate"]
+
+
+@pytest.mark.parametrize(
+    ("team", "bound"),
+    [
+        ({"limits": {"usd_per_day": 1}}, "limits of the team"),
+        ({"models": ["chat"]}, "models of the team"),
+        ({"networks": ["10.0.0.0/8"]}, "networks of the team"),
+        ({"organization": "acme"}, "limits of the organization"),
+    ],
+)
+async def test_only_an_owner_takes_a_key_out_of_bounds(admin, ada, team, bound):
+    """An operator who took a key out of its team would lift limits that only an owner may change."""
+    await directory.create_organization(admin, ada, {"id": "acme", "limits": {"usd_per_month": 9}})
+    await directory.create_team(admin, ada, {"id": "capped", **team})
+    await directory.create_team(admin, ada, {"id": "open"})
+    id = (await directory.create_key(admin, OTTO, {"name": "web", "team": "capped"})).row.record.id
+    for leaving in ({"team": None}, {"team": "open"}, {"team": None, "limits": {"usd_per_day": 0.1}}):
+        with pytest.raises(NotPermitted, match=f"otto has the role operator; .*{bound}"):
+            await directory.change_key(admin, OTTO, id, leaving)
+    same = await directory.change_key(admin, OTTO, id, {"team": "capped", "tags": ["a"]})
+    assert same.row.record.team == "capped"
+    assert (await directory.change_key(admin, ada, id, {"team": "open"})).row.record.team == "open"
+    back = await directory.change_key(admin, OTTO, id, {"team": "capped"})
+    assert back.row.record.team == "capped", "a team without bounds may be left"
+
+
+async def test_a_team_of_the_file_is_not_left_either(admin, ada):
+    capped = admin.config().model_copy(update={"teams": {"filed": Team.model_validate({"limits": {"usd_per_day": 1}})}})
+    admin = replace(admin, config=lambda: capped)
+    id = (await directory.create_key(admin, OTTO, {"name": "web", "team": "filed"})).row.record.id
+    with pytest.raises(NotPermitted, match="limits of the team filed"):
+        await directory.change_key(admin, OTTO, id, {"team": None})
+
+
+async def test_teams_of_one_organization_share_its_limits(admin, ada):
+    await directory.create_organization(admin, ada, {"id": "acme", "limits": {"usd_per_month": 9}})
+    for team in ("search", "ads"):
+        await directory.create_team(admin, ada, {"id": team, "organization": "acme"})
+    id = (await directory.create_key(admin, OTTO, {"name": "web", "team": "search"})).row.record.id
+    moved = await directory.change_key(admin, OTTO, id, {"team": "ads"})
+    assert moved.row.record.team == "ads"
