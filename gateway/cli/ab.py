@@ -65,7 +65,7 @@ def start(name: Name, config: Annotated[Path, File] = Path("gateway.yaml"), data
         note(
             f"it closes at {about}{closes} pairs with a value of {plan.primary}; a verdict may come at any time before"
         )
-    if plan.rules >= 2 and plan.mode != "split":
+    if plan.rules >= 2:
         note(f"`ship` waits for {plan.min_hours:g} hours of traffic" if plan.min_hours else "`ship` waits for no hours")
     if plan.after_verdict == "stop":
         note("it stops once every candidate has a verdict, so that no more shadow requests are paid for")

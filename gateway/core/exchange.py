@@ -242,6 +242,11 @@ def user_digest(user: str) -> str:
     return sha256(f"user:{user}".encode("utf-8", "surrogatepass")).hexdigest()[:24]
 
 
+def cluster_digest(unit: str) -> str:
+    """What makes calls depend on each other, a split's unit or a conversation, as records name it."""
+    return sha256(unit.encode("utf-8", "surrogatepass")).hexdigest()[:16]
+
+
 def word_id(caller: str, own: str) -> str:
     """A feedback_id derived from an idempotency key (`own`) of this caller."""
     return str(uuid5(_FEEDBACK_SPACE, f"{caller}\0{own}"))

@@ -6,10 +6,9 @@ import time
 from collections.abc import Container
 from dataclasses import dataclass
 from functools import partial
-from hashlib import sha256
 
 from gateway.core.completion import assemble
-from gateway.core.exchange import CLIENT_ENDED, Exchange, user_digest
+from gateway.core.exchange import CLIENT_ENDED, Exchange, cluster_digest, user_digest
 from gateway.core.prices import Prices
 from gateway.observability.eval_metrics import ProxyMetrics
 from gateway.proxy.experiments.shadow import ShadowOffer, ShadowSender
@@ -329,4 +328,4 @@ def cluster_of(call: Call, assignment: Assignment) -> str | None:
     plan, unit = assignment.running.plan, assignment.unit
     if unit is None or (plan.ramp is not None and plan.unit in ("conversation", "key")):
         unit = call.conversation
-    return None if unit is None else sha256(unit.encode("utf-8", "surrogatepass")).hexdigest()[:16]
+    return None if unit is None else cluster_digest(unit)

@@ -365,9 +365,10 @@ def test_status_without_a_name_shows_every_experiment(run: Any) -> None:
 
 def test_a_split_and_a_ramp_say_how_they_end_and_how_often_they_are_promoted(run: Any) -> None:
     run.config(mode="split", shadow=None, repeat_control=None)
-    assert "it goes on after its verdict, since its calls cost nothing more: gateway ab stop swap" in run(
-        "start", "swap"
-    )
+    shown = run("start", "swap")
+    assert "it goes on after its verdict, since its calls cost nothing more: gateway ab stop swap" in shown
+    assert "`ship` waits for 24 hours of traffic" in shown
     run.config(ramp={"steps": [0.1, 0.5, 1.0]})
-    assert "its ramp has 3 steps" in (shown := run("start", "swap"))
+    shown = run("start", "swap")
+    assert "its ramp has 3 steps" in shown
     assert "so it is given 4 times" in shown

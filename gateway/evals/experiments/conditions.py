@@ -40,7 +40,8 @@ def pace_of(found: Finding) -> Pace:
     """The pace of the pairs. In a split a unit counts as a pair, and each eligible request as one."""
     plan, counts = found.stored_plan.plan, found.pairs
     if plan.mode == "split":
-        return Pace(found.primary.pairs if found.primary else 0, 1.0)
+        units, hours = found.primary.pairs if found.primary else 0, found.traffic.hours if found.traffic else 0.0
+        return Pace(units, 1.0, 24.0 * units / hours if hours and units >= MIN_PAIRS else None)
     return Pace(counts.joined, plan.shadow * offered_share(counts), pairs_a_day(counts))
 
 
@@ -167,7 +168,7 @@ def _of_gate(gate: GateResult, found: Finding, look: SequenceStates) -> Conditio
     worst = look.sequences.get((found.candidate, WORST))
     if gate.name == COMPLETENESS and gate.state == 0 and worst is not None:
         values, more = worst.n, pairs_needed(worst.estimate(), worst.n, worst.variance, delta, worst.rule)
-    a_day = pairs_a_day(found.pairs)
+    a_day = pace_of(found).pairs_a_day
     if gate.name == HOURS and gate.state == 0 and a_day is not None:
         more = max(1, math.ceil((plan.min_hours - (gate.value or 0.0)) / 24.0 * a_day))
     return Condition(

@@ -45,6 +45,7 @@ from gateway.evals.experiments.rescoring import rescored_name
 from gateway.evals.experiments.sequences import EVEN, METHOD_NAMES, AlphaShare
 from gateway.evals.experiments.sequences import DifferenceSequence as Differences
 from gateway.evals.experiments.split import SplitResult, split_of
+from gateway.evals.experiments.split_traffic import split_facts, split_hours_gate
 from gateway.evals.experiments.traffic_facts import calls_gate, facts_of, hours_gate, with_first_lines
 from gateway.evals.experiments.verdict import (
     Decision,
@@ -290,7 +291,7 @@ def _finding(
     others = tuple(c for metric, c in sorted(found.items()) if c.role == "other")
     gates = _gates(looked, plan, candidate, primary, split)
     claims = [claim for claim in (cheaper(found.get("cost_per_1k")), faster(found.get(P95))) if claim]
-    facts = facts_of(plan.plan, {metric: each for (arm, metric), each in looked.sequences.items() if arm == candidate})
+    facts = _facts(looked, candidate, primary, split)
     decision = with_first_lines(decide(_swap(plan.plan, candidate), primary, guardrails, gates, claims), facts)
     names = {metric: name for (arm, metric), name in looked.names.items() if arm == candidate}
     return Finding(
@@ -372,12 +373,26 @@ def _gates(
         varied = bool(plan.plan.control.variant or any(target.variant for _, target in plan.plan.candidates))
         gates += [path_gate(checks, varied)] if (checks := _path_checks(looked, plan)) != PathChecks() else []
         gates += [_likelihood(looked, plan, candidate, primary)] if plan.plan.likelihood else []
-        hours = hours_gate(plan.plan, looked.sequences.get((candidate, primary.metric)))
-        calls = calls_gate(plan.plan, looked.sequences.get((candidate, primary.metric)))
-        gates += [gate for gate in (hours, calls) if gate is not None]
+        sequence, served = looked.sequences.get((candidate, primary.metric)), _by_split(plan.plan, primary, split)
+        found = (None if served else hours_gate(plan.plan, sequence), calls_gate(plan.plan, sequence))
+        gates += [gate for gate in found if gate is not None]
     if split is not None:
-        gates += [split.gate, *((split.adjusted,) if split.adjusted else ())]
+        hours = split_hours_gate(plan.plan, split.traffic) if _by_split(plan.plan, primary, split) else None
+        gates += [split.gate, *(gate for gate in (split.adjusted, hours) if gate is not None)]
     return tuple(gates)
+
+
+def _by_split(plan: Plan, primary: Comparison | None, split: SplitResult | None) -> bool:
+    """Whether the primary is compared between the answers of both arms, not in pairs."""
+    return split is not None and (plan.mode == "split" or any(each is primary for each in split.comparisons))
+
+
+def _facts(
+    looked: SequenceStates, candidate: str, primary: Comparison | None, split: SplitResult | None
+) -> TrafficFacts | None:
+    if split is not None and _by_split(looked.plan, primary, split):
+        return split_facts(looked.plan, split.traffic)
+    return facts_of(looked.plan, {metric: each for (arm, metric), each in looked.sequences.items() if arm == candidate})
 
 
 def _likelihood(looked: SequenceStates, plan: StoredPlan, candidate: str, primary: Comparison) -> GateResult:

@@ -53,7 +53,7 @@ def price_terms(plan: Plan, pace: TrafficPace) -> tuple[PriceTerm, ...]:
 
 def least_days(plan: Plan) -> float:
     """Days that `ship` takes at least, whatever the evidence."""
-    return plan.min_hours / 24.0 if plan.rules >= 2 and plan.mode != "split" else 0.0
+    return plan.min_hours / 24.0 if plan.rules >= 2 else 0.0
 
 
 def range_of(plan: Plan) -> HorizonRange | None:
@@ -76,13 +76,11 @@ def _horizon(plan: Plan) -> PriceTerm | None:
     return PriceTerm("horizon", says)
 
 
-def _hours(plan: Plan, pace: TrafficPace) -> PriceTerm | None:
-    if plan.mode == "split":
-        return None
+def _hours(plan: Plan, pace: TrafficPace) -> PriceTerm:
     if not plan.min_hours:
         return PriceTerm("hours", "min_hours is 0: the verdict says nothing about other hours of the day")
     says = f"`ship` waits for {plan.min_hours:g} hours of traffic; `reject` does not"
-    if pace.pairs and pace.pairs_a_day and pace.pairs / pace.pairs_a_day < least_days(plan):
+    if plan.mode != "split" and pace.pairs and pace.pairs_a_day and pace.pairs / pace.pairs_a_day < least_days(plan):
         took = pace.pairs / pace.pairs_a_day
         lower = max(0.001, plan.shadow * took / least_days(plan))
         says += f"; the pairs come in {span(took)}: `shadow: {lower:.2g}` spreads them over these hours"

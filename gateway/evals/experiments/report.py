@@ -14,7 +14,7 @@ Margin = Literal["equivalent", "non_inferior", "inferior", "unclear"]
 Role = Literal["primary", "guardrail", "other"]
 Better = Literal["higher", "lower"]
 State = Literal[-1, 0, 1]  # red, unknown, green
-Independence = Literal["checked", "declared", "assumed", "alarm"]
+Independence = Literal["checked", "declared", "assumed", "alarm", "units"]
 """Whether the pairs of a plan are independent. checked: the pairs of a user or key were compared and are not alike.
 declared: the plan says so. assumed: there are too few users and keys to check it. alarm: they depend on each other, so
 that the wider interval, by units, applies."""
@@ -413,17 +413,19 @@ class DayDifference:
 
 @dataclass(frozen=True, slots=True)
 class TrafficFacts:
-    """What the verdict takes from its pairs' users and times. Of the primary, unless a metric is named."""
+    """What the verdict takes from the users and times of its pairs, or of the answers of a split. Of the primary,
+    unless a metric is named."""
 
     independence: Independence
     groups: tuple[GroupDependence, ...]
-    hours: float  # of traffic that the pairs cover
+    hours: float  # of traffic that the pairs cover, or the answers of both arms
     min_hours: float  # before `ship`
     estimand: str  # what the difference is an average over, in words
     by_calls: float | None = None  # the difference that counts every call alike; None: `estimand` does
     days: tuple[DayDifference, ...] = ()
     slope: float | None = None  # of the difference, per day; None: too few days
     slope_p: float | None = None  # of one look
+    source: Literal["pairs", "served"] = "pairs"  # served: the primary is compared between the answers of a split
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from gateway.core.plan import CONTROL, FEEDBACK, Plan
 from gateway.core.request_refusals import REFUSALS_APART_RULES, REFUSED, REFUSING_STATUSES
@@ -37,6 +38,7 @@ from gateway.evals.experiments.sequences import BURN_IN, SequenceRule
 from gateway.evals.experiments.slow_share import ArmSeconds, slow_share
 from gateway.evals.experiments.split_callers import outstanding, thinned_values, without
 from gateway.evals.experiments.split_rows import SplitRows
+from gateway.evals.experiments.split_traffic import SplitTraffic, split_traffic
 from gateway.evals.experiments.verdict import with_findings
 from gateway.evals.statistics.asymptotic import Tuning, half_width, log_e_value
 from gateway.evals.statistics.domains import Floats
@@ -82,6 +84,7 @@ class SplitResult:
     gate: GateResult
     units: Mapping[str, int]  # arm → units assigned
     adjusted: GateResult | None = None  # whether adjusting is fair to both arms; None: nothing is adjusted
+    traffic: SplitTraffic | None = None  # None: the plan's rules do not ask for it
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,12 +139,24 @@ def split_of(connection: Reading, plan: StoredPlan, candidate: str, now: float) 
     given = feedback_given(connection, [row.id for row in rows])
     names = sorted({*given, *(name for name in plan.plan.decides if name.startswith(FEEDBACK))})
     terms = terms_of(plan.plan, now)
+    counted = {each.metric: ~np.isnan(each.values) for each in measured}
+    counted[P95] = counted["total_s"]
     for name in names:
         values = feedback_values(rows, given.get(name, {}), terms)
+        counted[name] = values.closed
         made.append(compare_feedback(rows, name, values, plan.plan, population))
     p95 = _p95(rows, candidate, plan.plan, population)
     found = tuple([c for c in made if c is not None] + ([p95] if p95 else []))
-    return SplitResult(found, gate, counts, adjustment_gate([c for c in found if c.role != "other"]))
+    adjusted = adjustment_gate([c for c in found if c.role != "other"])
+    return SplitResult(found, gate, counts, adjusted, _traffic(plan.plan, rows, counted))
+
+
+def _traffic(plan: Plan, rows: SplitRows, counted: Mapping[str, NDArray[np.bool_]]) -> SplitTraffic | None:
+    """counted: metric → which answers have a value of it, shape (n,); missing: none has one yet."""
+    if plan.rules < 2:
+        return None
+    known = None if plan.primary is None else counted.get(plan.primary)
+    return split_traffic(rows, np.full(len(rows), plan.primary is None) if known is None else known)
 
 
 def _known_before(connection: Reading, plan: StoredPlan, rows: Sequence[ServedAnswer]) -> History:

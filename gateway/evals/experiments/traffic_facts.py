@@ -25,6 +25,7 @@ HOURS, CALLS = "hours", "calls"
 Group = Literal["user", "key", "conversation", "block"]
 _HOUR_S = 3600.0
 ASSUMED = "It takes calls as independent; send `x-gateway-user` or `metadata.conversation_id`, and that is checked."
+UNITS_ASSUMED = "It takes calls as independent; with `unit: user` and calls that name them, users count, not calls."
 DEPENDENT = "The calls of one user or key are alike, so the interval counts users and keys."
 NO_HOURS = "With min_hours 0 it says nothing about other hours of the day."
 
@@ -36,10 +37,15 @@ def hours_gate(plan: Plan, primary: DifferenceSequence | None) -> GateResult | N
     hours = primary.time.covered_s / _HOUR_S if primary else 0.0
     if hours >= plan.min_hours:
         return GateResult(HOURS, 1, f"the pairs cover {hours:.3g} hours of traffic", hours)
-    says = f"needs {plan.min_hours:g} hours of traffic; {hours:.2g} so far"
+    says = hours_needed(plan, hours)
     if primary is not None and primary.closed:
         says = f"needs {plan.min_hours:g} hours of traffic; its {primary.n} pairs cover {hours:.2g}: lower `shadow`"
     return GateResult(HOURS, 0, says, hours)
+
+
+def hours_needed(plan: Plan, hours: float) -> str:
+    """What the gate says while it is open. hours: covered so far."""
+    return f"needs {plan.min_hours:g} hours of traffic; {hours:.2g} so far"
 
 
 def in_conversations(primary: DifferenceSequence) -> bool:
@@ -63,8 +69,8 @@ def calls_gate(plan: Plan, primary: DifferenceSequence | None) -> GateResult | N
 
 
 def facts_of(plan: Plan, by_metric: Mapping[str, DifferenceSequence]) -> TrafficFacts | None:
-    """The facts of one candidate. by_metric: its sequences. None: the plan's rules do not ask for them."""
-    if plan.rules < 2 or plan.mode == "split":
+    """The facts of one candidate's pairs. by_metric: its sequences. None: the plan's rules do not ask for them."""
+    if plan.rules < 2:
         return None
     primary = by_metric.get(plan.primary or "")
     groups = tuple(
@@ -126,7 +132,8 @@ def with_first_lines(decision: Decision, facts: TrafficFacts | None) -> Decision
     """The decision with what a verdict other than hold takes for granted, at the end of its first line."""
     if facts is None or decision.verdict == "hold":
         return decision
-    lines = {"assumed": [ASSUMED], "alarm": [DEPENDENT]}.get(facts.independence, [])
+    assumed = UNITS_ASSUMED if facts.source == "served" else ASSUMED
+    lines = {"assumed": [assumed], "alarm": [DEPENDENT]}.get(facts.independence, [])
     lines = [*lines, *([NO_HOURS] if decision.verdict == "ship" and not facts.min_hours else [])]
     return replace(decision, sentence=" ".join([decision.sentence, *lines]))
 
@@ -136,7 +143,8 @@ def sentences(facts: TrafficFacts) -> Iterator[str]:
     yield f"The difference is {facts.estimand}."
     if facts.by_calls is not None:
         yield f"Counting every call alike, it is {facts.by_calls:+.3g}."
-    yield _INDEPENDENCE[facts.independence]
+    served = facts.source == "served"
+    yield UNITS_ASSUMED if served and facts.independence == "assumed" else _INDEPENDENCE[facts.independence]
     for each in facts.groups:
         if each.factor is not None and each.repeated:
             counts = "which counts" if each.alarm else "which does not count, since chance explains it"
@@ -145,7 +153,7 @@ def sentences(facts: TrafficFacts) -> Iterator[str]:
                 f"independent calls, {counts} ({each.repeated} with several pairs)."
             )
     needed = f"{facts.min_hours:g} are needed for ship" if facts.min_hours else "the plan needs none for ship"
-    yield f"The pairs cover {facts.hours:.3g} hours of traffic; {needed}."
+    yield f"{'The answers of both arms' if served else 'The pairs'} cover {facts.hours:.3g} hours of traffic; {needed}."
     if len(facts.days) > 1:
         days = ", ".join(
             f"{_date(each.day)} {each.difference:+.3g} ({each.pairs})" for each in facts.days[-_MOST_DAYS:]
@@ -174,4 +182,5 @@ _INDEPENDENCE: dict[Independence, str] = {
     "declared": "The plan declares that calls do not depend on each other (`unit: request`).",
     "assumed": ASSUMED,
     "alarm": DEPENDENT,
+    "units": "The interval counts units, so that calls of one unit may be alike; calls that name none count as units.",
 }

@@ -49,6 +49,7 @@ def config(old: str, new: str, stream: str, names: Sequence[str]) -> dict[str, A
         return {
             "model": name, "control": {"upstream": "old", "model": "m"}, "candidate": {"upstream": "new", "model": "m"},
             "mode": "split", "primary": "feedback:thumb", "margin": MARGINS[name], "feedback_window_s": WINDOW_S,
+            "min_hours": 0,
             "guardrails": {"error_rate": 0.2}, "headers": "all",
         }  # fmt: skip
 

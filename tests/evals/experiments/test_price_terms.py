@@ -42,6 +42,11 @@ def test_pairs_that_come_faster_than_the_hours_are_spread_by_a_lower_share() -> 
     assert "says nothing about other hours" in said(new_plan(min_hours=0.0))["hours"]
 
 
+def test_a_split_waits_for_hours_that_no_share_of_shadows_changes() -> None:
+    text = said(new_plan(mode="split", split=0.5, shadow=0.0, repeat_control=0.0, max_pairs=None))["hours"]
+    assert text == "`ship` waits for 24 hours of traffic; `reject` does not"
+
+
 def test_the_horizon_has_a_range_where_it_follows_the_variance() -> None:
     found = range_of(new_plan())
     assert found is not None

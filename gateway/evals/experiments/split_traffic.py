@@ -1,0 +1,65 @@
+"""The hours of traffic that the answers of a split cover, and the units that its intervals count. Pure.
+
+The intervals of a split are those of units, so the calls of one may be alike. What is left to assume is that units do
+not depend on each other: where each call is one, that calls do not.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gateway.core.exchange import cluster_digest
+from gateway.core.plan import Plan
+from gateway.evals.experiments.report import GateResult, Independence, TrafficFacts
+from gateway.evals.experiments.split_rows import SplitRows
+from gateway.evals.experiments.traffic_facts import HOURS, hours_needed
+from gateway.evals.experiments.traffic_time import LONGEST_GAP_S
+from gateway.evals.statistics.domains import Floats
+
+
+@dataclass(frozen=True, slots=True)
+class SplitTraffic:
+    """What the answers of both arms are spread over."""
+
+    hours: float
+    """Covered by the answers with a value of the primary, of the arm where these are fewer."""
+    named: bool
+    """A call named its unit; otherwise each is a unit of its own."""
+
+
+def split_traffic(rows: SplitRows, counted: NDArray[np.bool_]) -> SplitTraffic:
+    """counted: shape (n,): which of the n answers have a value of the primary."""
+    received = np.array([row.received for row in rows], dtype=np.float64)
+    seconds = [covered_s(received[arm.at][counted[arm.at]]) for arm in rows.arms]
+    named = any(row.unit != cluster_digest(row.id) and row.unit != row.id for row in rows)
+    return SplitTraffic(min(seconds) / 3600.0, named)
+
+
+def covered_s(times: Floats) -> float:
+    """Seconds of traffic from the first to the last of these times, as TrafficTime counts them. times: ascending."""
+    return float(np.minimum(np.diff(times), LONGEST_GAP_S).sum()) if times.size else 0.0
+
+
+def split_hours_gate(plan: Plan, traffic: SplitTraffic | None) -> GateResult | None:
+    """Whether both arms cover enough hours of traffic for `ship`. None: the plan asks for none."""
+    if traffic is None or not plan.min_hours:
+        return None
+    if traffic.hours >= plan.min_hours:
+        return GateResult(
+            HOURS, 1, f"the answers of both arms cover {traffic.hours:.3g} hours of traffic", traffic.hours
+        )
+    return GateResult(HOURS, 0, hours_needed(plan, traffic.hours), traffic.hours)
+
+
+def split_facts(plan: Plan, traffic: SplitTraffic | None) -> TrafficFacts | None:
+    """The facts of a split. None: the plan's rules do not ask for them."""
+    if traffic is None:
+        return None
+    independence: Independence = "declared" if plan.independent else "assumed"
+    if plan.unit != "request" and traffic.named:
+        independence = "units"
+    estimand = "that of the arms' means over answers, each weighted by how often such answers are recorded"
+    return TrafficFacts(independence, (), traffic.hours, plan.min_hours, estimand, source="served")
