@@ -40,6 +40,13 @@ class LoginRefused(NotPermitted):
     """The provider, or its answer, lets nobody in."""
 
 
+class LoginNotBegun(LoginRefused):
+    """The browser did not begin this login: any page can send it to the callback, so it counts as no guess."""
+
+    def __init__(self) -> None:
+        super().__init__("this login was not begun in this browser, or too long ago: begin again")
+
+
 class ProviderAway(AdminError):
     """The provider does not answer as it should."""
 
@@ -103,9 +110,9 @@ class IdentityProvider:
         return str(address)
 
     async def actor(self, attempt: LoginAttempt, query: Mapping[str, str]) -> Actor:
-        """Who has come back from the provider. Raises LoginRefused, ProviderAway."""
+        """Who has come back from the provider. Raises LoginNotBegun, LoginRefused, ProviderAway."""
         if not compare_digest(query.get("state", "").encode(), attempt.state.encode()):
-            raise LoginRefused("this login was not begun in this browser, or too long ago: begin again")
+            raise LoginNotBegun
         if "error" in query:
             raise LoginRefused(f"the identity provider refused: {query.get('error', '')[:100]}")
         claims = await self._claims(await self._token(query.get("code", ""), attempt), attempt)

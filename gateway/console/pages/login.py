@@ -28,7 +28,7 @@ from gateway.console.pages.frame import (
     services_of,
     set_session,
 )
-from gateway.console.pages.identity_provider import IdentityProvider, LoginAttempt, LoginRefused
+from gateway.console.pages.identity_provider import IdentityProvider, LoginAttempt, LoginNotBegun, LoginRefused
 from gateway.console.pages.sessions import SESSION_S, oidc_token
 
 log = logging.getLogger(__name__)
@@ -85,13 +85,13 @@ async def end_oidc(request: Request) -> Response:
         address = services.login.check_failures(request)
         provider = _provider(request)
         attempt = LoginAttempt.of(request.cookies.get(ATTEMPT_COOKIE, ""))
-        if attempt is None:  # nothing was guessed, so nothing is counted: any page can send a browser here
-            return _refused(
-                request, LoginRefused("this login was not begun in this browser, or too long ago: begin again")
-            )
+        if attempt is None:
+            raise LoginNotBegun
         actor = await provider.actor(attempt, request.query_params)
         lasts_s = provider.config.session_h * 3600
         cookie = await services.sessions.begin(actor, oidc_token(provider.config), lasts_s)
+    except LoginNotBegun as error:
+        return _refused(request, error)
     except LoginRefused as error:
         services.login.note_failure(address)
         return _refused(request, error)

@@ -372,6 +372,17 @@ async def test_a_browser_that_others_send_here_counts_as_no_guess(pages, oidc):
         assert answer.status_code == 403
 
 
+async def test_a_browser_that_others_let_begin_counts_as_no_guess(pages, provider, oidc):
+    """A page that opens the way to the provider first gives the browser the cookie of an attempt, with another state."""
+    client = await pages.client()
+    await client.get("/console/login/oidc")
+    for _ in range(15):
+        answer = await client.get("/console/login/callback?code=x&state=y")
+        assert answer.status_code == 403
+    assert (await client.post("/console/login", data={"token": "wrong"})).status_code == 401, "nothing was counted"
+    assert provider.tokens_given == 0
+
+
 def test_an_address_that_nobody_verified_gives_no_role():
     roles = [{"claims": {"email": "eve@example.com"}, "role": "owner"}, {"claims": {"groups": "ml"}, "role": "viewer"}]
     config = OidcConfig.model_validate({

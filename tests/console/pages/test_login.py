@@ -58,6 +58,18 @@ async def test_a_preview_of_the_login_link_does_not_use_it_up(pages):
     assert (await use(person)).status_code == 303
 
 
+async def test_links_that_a_page_opens_count_as_no_guess(pages):
+    """Any page can make a reader's browser fetch a login link, or send its form; neither guesses anything."""
+    client = await pages.client()
+    for n in range(15):
+        assert (await client.get(f"/console/login?link=guess{n}")).status_code == 200
+        foreign = {"origin": "https://e.example", "sec-fetch-site": "cross-site"}
+        answer = await client.post("/console/login", data={"link": f"guess{n}"}, headers=foreign)
+        assert answer.status_code == 403
+    assert (await use(client, "another")).status_code == 401, "nothing was counted"
+    assert (await use(client)).status_code == 303
+
+
 async def test_the_button_of_another_site_is_refused(pages):
     client = await pages.client()
     headers = {"origin": "https://e.example"}
