@@ -373,7 +373,7 @@ async def test_a_browser_that_others_send_here_counts_as_no_guess(pages, oidc):
 
 
 async def test_a_browser_that_others_let_begin_counts_as_no_guess(pages, provider, oidc):
-    """A page that opens the way to the provider first gives the browser the cookie of an attempt, with another state."""
+    """A page that opens the way to the provider first gives the browser the cookie of an attempt, of another state."""
     client = await pages.client()
     await client.get("/console/login/oidc")
     for _ in range(15):
