@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import sqlite3
+import time
+from collections.abc import Callable
 from contextlib import closing
 from functools import partial
 from pathlib import Path
@@ -22,6 +24,9 @@ Transaction = Connection
 """What `Store.run` passes to the code that it runs: modules above the store need not import SQLAlchemy."""
 BUSY_MS = 10_000
 """How long a SQLite connection waits for another's lock."""
+_POLL_S = 0.002
+"""Between two attempts to begin a transaction on SQLite, whose own busy handler comes to ask every 0.1 s only: a
+consumer that writes batch after batch leaves gaps of a few milliseconds, which that misses for seconds."""
 _VERSION = text("SELECT version_num FROM alembic_version")
 _LOCK = 0x6761_7465  # of PostgreSQL: one migration at a time
 
@@ -73,14 +78,14 @@ def _is_away(error: DBAPIError) -> bool:
     return isinstance(error, OperationalError)
 
 
-def connect_writer(url: str, busy_ms: int = BUSY_MS) -> Engine:
-    """An engine that writes, to a database whose tables may be missing or old."""
+def connect_writer(url: str, busy_ms: int = BUSY_MS, sleep: Callable[[float], None] = time.sleep) -> Engine:
+    """An engine that writes, to a database whose tables may be missing or old. sleep: between attempts to begin."""
     target = _url(url)
     _make_private(target)
     engine = _made(target)
     if engine.dialect.name == "sqlite":
         event.listen(engine, "connect", partial(_prepare_writer, busy_ms))
-        event.listen(engine, "begin", _begin_immediate)
+        event.listen(engine, "begin", partial(_begin_immediate, busy_ms, sleep))
     return engine
 
 
@@ -261,8 +266,26 @@ def _only_read(connection: Any, _: object) -> None:
     connection.read_only = True
 
 
-def _begin_immediate(connection: Connection) -> None:
-    connection.exec_driver_sql("BEGIN IMMEDIATE")
+def _begin_immediate(busy_ms: int, sleep: Callable[[float], None], connection: Connection) -> None:
+    driver: Any = connection.connection.driver_connection
+    deadline = time.monotonic() + busy_ms / 1000
+    driver.execute("PRAGMA busy_timeout=0")
+    try:
+        while _is_busy(driver) and time.monotonic() < deadline:
+            sleep(_POLL_S)
+        if not driver.in_transaction:
+            connection.exec_driver_sql("BEGIN IMMEDIATE")  # the same failure, as an error of SQLAlchemy
+    finally:
+        driver.execute(f"PRAGMA busy_timeout={busy_ms}")
+
+
+def _is_busy(driver: sqlite3.Connection) -> bool:
+    """Tries to begin a transaction. True: another connection is writing."""
+    try:
+        driver.execute("BEGIN IMMEDIATE")
+    except sqlite3.Error as error:
+        return getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_BUSY
+    return False
 
 
 def _check_version(engine: Engine, url: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import sqlite3
 import stat
 import subprocess
 import sys
@@ -42,6 +43,31 @@ def test_several_programs_may_open_a_new_store_at_once(new_url):
             opened.dispose()
     reader = engine.reader(url)
     reader.dispose()
+
+
+def test_a_writer_on_sqlite_finds_a_short_gap_after_a_long_wait(tmp_path):
+    """A consumer that writes batch after batch leaves gaps of a few milliseconds; SQLite's own wait looks every 0.1 s.
+    The lock is released after three hundred attempts."""
+    url = f"sqlite:///{tmp_path / 'gateway.db'}"
+    engine.writer(url).dispose()
+    other = sqlite3.connect(tmp_path / "gateway.db", isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    waits = []
+
+    def sleep(wait_s: float) -> None:
+        waits.append(wait_s)
+        if len(waits) == 300:
+            other.execute("ROLLBACK")
+
+    opened = engine.connect_writer(url, 60_000, sleep)
+    with opened.begin() as connection:
+        connection.execute(text("UPDATE alembic_version SET version_num = version_num"))
+    assert (len(waits), max(waits) <= 0.005) == (300, True)
+    other.execute("BEGIN IMMEDIATE")
+    with pytest.raises(DBAPIError, match="database is locked"), engine.connect_writer(url, 30).begin():
+        pass
+    other.close()
+    opened.dispose()
 
 
 def test_prompts_are_for_their_owner_only(file_store):
