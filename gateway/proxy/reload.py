@@ -17,12 +17,13 @@ from gateway.config.loading import load
 from gateway.config.made_experiments import made_path
 from gateway.config.models import Config
 from gateway.core.errors import ConfigError
+from gateway.core.exchange import Target
 from gateway.proxy.app import App, Gateway
 from gateway.proxy.build import ProcessParts, build, build_keys, close
 from gateway.proxy.http.auth.authorized import AuthorizedTransport
 from gateway.proxy.http.auth.renewal import keep_fresh
 from gateway.proxy.request.auth import KeyRing
-from gateway.proxy.routing.health import scrape, watch
+from gateway.proxy.routing.health import probe_idle, scrape, watch
 
 log = logging.getLogger("gateway")
 
@@ -136,8 +137,14 @@ class Reload:
         return [
             start(watch(upstreams), "health"),
             start(scrape(upstreams, gateway.router.target_states), "load"),
+            start(probe_idle(lambda: gateway.router.target_states, self._candidates), "probes"),
             start(keep_fresh(renewals.values()), "credentials"),
         ]
+
+    def _candidates(self) -> set[Target]:
+        """Of the ramps in force."""
+        plans = (state.plan for state in self._parts.plans.values())
+        return {plan.candidates[0][1] for plan in plans if plan.ramp is not None}
 
     def _stop_looking(self) -> None:
         for task in self._looking:

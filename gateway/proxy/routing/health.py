@@ -1,13 +1,14 @@
-"""Health checks and load scraping of upstreams. They use endpoints that cost nothing, never a completion."""
+"""Health checks, load scraping, probes of idle targets. They use endpoints that cost nothing, never a completion."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Collection, Iterable
 
 from gateway.core.errors import TransportError
+from gateway.core.exchange import Target
 from gateway.proxy.http.client.transport import UpstreamRequest
 from gateway.proxy.routing.target_state import TargetState, UpstreamState
 
@@ -15,6 +16,8 @@ log = logging.getLogger(__name__)
 
 _TIMEOUT_S = 2.0
 _MAX_BYTES = 4 << 20
+_IDLE_S = 15.0  # a breaker that no call has probed for so long is probed by a check
+_NO_CANDIDATES: frozenset[Target] = frozenset()
 
 
 async def watch(upstreams: Iterable[UpstreamState], every_s: float | None = None) -> None:
@@ -53,6 +56,44 @@ async def scrape(
                 if target_state.target.upstream == name:
                     target_state.record_load_report(load_report(text or b""))
         await asyncio.sleep(every_s)
+
+
+async def probe_idle(
+    target_states: Callable[[], Iterable[TargetState]],
+    candidates: Callable[[], Collection[Target]] = _NO_CANDIDATES.copy,
+    every_s: float = 5.0,
+) -> None:
+    """Closes open breakers of targets that get no calls, such as fallbacks, once their upstream answers; until
+    cancelled. Where calls come, they are the probes.
+
+    target_states: at the time. candidates: targets of ramps, whose breakers only served calls close.
+    """
+    while True:
+        spared, checked = candidates(), dict[str, bool]()
+        for state in target_states():
+            if state.breaker.unprobed_s() < _IDLE_S or state.upstream.down or state.target in spared:
+                continue
+            if state.upstream.name not in checked:
+                checked[state.upstream.name] = await _answers(state.upstream)
+            if checked[state.upstream.name]:
+                state.breaker.record_idle_check()
+        await asyncio.sleep(every_s)
+
+
+async def _answers(upstream: UpstreamState) -> bool:
+    """Whether the health path or else the list of models, which is free, gets HTTP 2xx; with the upstream's key."""
+    path = _path(upstream)
+    if path is not None:
+        request = UpstreamRequest(b"GET", upstream.dialect.origin, path.encode())
+    else:
+        request = upstream.dialect.raw(b"GET", b"/models", [], b"")
+    try:
+        async with asyncio.timeout(_TIMEOUT_S):
+            reply = await upstream.transport.send(request, _TIMEOUT_S)
+            reply.close()
+    except (TransportError, TimeoutError):
+        return False
+    return 200 <= reply.status < 300
 
 
 def load_report(exposition: bytes) -> bytes:

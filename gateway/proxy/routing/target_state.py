@@ -109,6 +109,13 @@ class CircuitBreaker:
             if was_open and self.on_change is not None:
                 self.on_change(False)
 
+    def record_idle_check(self) -> None:
+        """A check that costs nothing succeeded while no call came: it closes an open breaker that no call probes. Such
+        a check does not prove that calls work, so the next failure opens it again."""
+        if self.unprobed_s() > 0:
+            self.record_success()
+            self._row = self._consecutive - 1
+
     def record_failure(self) -> None:
         if self._opened and not self._probing:
             return  # calls that were in flight when it opened are part of the same event

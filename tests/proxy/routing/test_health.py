@@ -15,7 +15,7 @@ from gateway.core.exchange import Target
 from gateway.fake import FakeUpstream, Fault
 from gateway.proxy.dialects.registry import build_dialect
 from gateway.proxy.http.client.http1 import Http1Transport
-from gateway.proxy.routing.health import load_report, look, scrape, watch
+from gateway.proxy.routing.health import load_report, look, probe_idle, scrape, watch
 from gateway.proxy.routing.target_state import CircuitBreaker, ConcurrencyLimiter, TargetState, UpstreamState
 
 
@@ -94,6 +94,56 @@ async def test_the_load_that_a_server_states_is_its_places_load(state: UpstreamS
     task.cancel()
     await asyncio.wait([task])
     assert target_state.load == 1.0 + 3.0 + 5.0
+
+
+@pytest.mark.parametrize(("kind", "path"), [("vllm", "/health"), ("openai", "/v1/models")])
+async def test_an_idle_open_breaker_is_probed_free_of_charge(upstream: FakeUpstream, kind: str, path: str) -> None:
+    """A fallback failed once and gets no calls since: its breaker closes once the upstream answers."""
+    target_state, now = idle_state(upstream, kind)
+    upstream.always(Fault.status(500))
+    task = asyncio.get_running_loop().create_task(probe_idle(lambda: [target_state], every_s=0.001))
+    await asyncio.sleep(0.02)
+    assert not upstream.received, "a call may still come"
+    now[0] += 20.0
+    await upstream.until(lambda u: len(u.received) > 3)
+    assert target_state.breaker.open, "HTTP 500 proves nothing"
+    upstream.always(None)
+    async with asyncio.timeout(60):
+        while target_state.breaker.open:
+            await asyncio.sleep(0.001)
+    task.cancel()
+    await asyncio.wait([task])
+    await target_state.upstream.transport.aclose()
+    assert {(r.method, r.path) for r in upstream.received} == {("GET", path)}
+
+
+async def test_a_candidate_of_a_ramp_is_probed_by_calls_alone(upstream: FakeUpstream) -> None:
+    target_state, now = idle_state(upstream, "vllm")
+    now[0] += 20.0
+    asked = asyncio.Event()
+
+    def candidates() -> set[Target]:
+        asked.set()
+        return {target_state.target}
+
+    task = asyncio.get_running_loop().create_task(probe_idle(lambda: [target_state], candidates, every_s=0.001))
+    await asyncio.wait_for(asked.wait(), 60)
+    await asyncio.sleep(0.02)
+    assert (target_state.breaker.open, upstream.received) == (True, [])
+    task.cancel()
+    await asyncio.wait([task])
+    await target_state.upstream.transport.aclose()
+
+
+def idle_state(upstream: FakeUpstream, kind: Any) -> tuple[TargetState, list[float]]:
+    """A target whose breaker is open, and the time, in seconds."""
+    now = [0.0]
+    config = Upstream(kind=kind, base_url=upstream.base_url)
+    state = UpstreamState("u", config, build_dialect(config), Http1Transport(), ConcurrencyLimiter(None, 0, 1.0))
+    target_state = TargetState(Target("u", "m"), state, CircuitBreaker(lambda: now[0]), lambda: now[0])
+    for _ in range(5):
+        target_state.breaker.record_failure()
+    return target_state, now
 
 
 REPORTS = [

@@ -84,6 +84,22 @@ def test_half_open_lets_one_probe_through_at_a_time(breaker: CircuitBreaker, clo
     assert breaker.allow()
 
 
+def test_a_free_check_closes_an_idle_breaker_until_the_next_failure(breaker: CircuitBreaker, clock: Clock) -> None:
+    """No call came that could have been the probe."""
+    opened(breaker)
+    breaker.record_idle_check()
+    assert breaker.open, "calls could not have probed it yet"
+    clock.now += 1.1
+    breaker.record_idle_check()
+    assert (breaker.open, breaker.allow()) == (False, True)
+    breaker.record_failure()
+    assert breaker.open
+    clock.now += 1.1
+    assert breaker.allow()
+    breaker.record_idle_check()
+    assert breaker.open, "the call in flight decides"
+
+
 def test_a_probe_without_a_result_lets_the_next_one_through(breaker: CircuitBreaker, clock: Clock) -> None:
     opened(breaker)
     clock.now += 1.1
