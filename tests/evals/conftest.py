@@ -274,7 +274,8 @@ async def room(
 def keep(
     tmp_path: Path, stated_scorer: Callable[..., RegisteredScorer], place_store: Callable[[Path], str]
 ) -> Callable[..., str]:
-    """keep(exchanges, …): a store that holds them, each scored by the number it says. Returns its URL."""
+    """keep(exchanges, …): a store that holds them, each scored by the number it says; the scorer does not apply to one
+    that says "none". Returns its URL."""
     url = place_store(tmp_path / "kept" / "gateway.db")
 
     def write(exchanges: Sequence[Exchange], now: float = 1000.0, **fields: Any) -> str:
@@ -283,9 +284,11 @@ def keep(
         judged = []
         for each in exchanges:
             completion = completion_of(each)
-            score = Score(float(completion.text.split()[0]), "label", "why")
+            word = completion.text.split()[0]
+            score = None if word == "none" else Score(float(word), "label", "why")
+            status = "not_applicable" if score is None else "scored"
             result = ScoreResult(
-                name, registered.scorer.version, registered.config_hash, "scored", score, "why", 0.1, 1.0
+                name, registered.scorer.version, registered.config_hash, status, score, "why", 0.1, 1.0
             )
             judged.append(ScoredExchange(each, completion, [result]))
         opened = engine.writer(url)

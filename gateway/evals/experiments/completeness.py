@@ -48,6 +48,19 @@ class OneSided:
     """Of these shares, control minus candidate."""
 
 
+@dataclass(frozen=True, slots=True)
+class SplitMissing:
+    """Answers of a split without a value of the primary, though they did not fail."""
+
+    control: tuple[int, int]
+    """(answers without a value, answers that did not fail)."""
+    candidate: tuple[int, int]
+    share: float
+    """The sum of both arms' shares, each weighted as the means are: the most by which they can change a difference."""
+    difference: Estimate
+    """Of these shares, control minus candidate."""
+
+
 def completeness_gate(
     metric: str, candidate: str, found: OneSided, worst: Estimate | None, margin: float
 ) -> GateResult | None:
@@ -60,16 +73,37 @@ def completeness_gate(
     missing = found.control + found.candidate
     if not missing:
         return None
-    limit, share = NEGLIGIBLE * margin, missing / found.pairs
     says = (
         f"{metric} has a value of one arm alone: it lacks {CONTROL} {found.control} of {found.pairs}, "
         f"{candidate} {found.candidate} of {found.pairs}"
     )
+    return _gate(says, candidate, _Shares(missing / found.pairs, found.difference), worst, margin)
+
+
+def split_completeness_gate(
+    metric: str, candidate: str, found: SplitMissing, worst: Estimate | None, margin: float
+) -> GateResult | None:
+    """The same for answers of a split, whose arms answer different requests; None: none is missing on either arm."""
+    (a, of_a), (b, of_b) = found.control, found.candidate
+    if not a + b:
+        return None
+    says = f"{metric} does not apply to {a} of {of_a} answers of {CONTROL}, {b} of {of_b} of {candidate}"
+    return _gate(says, candidate, _Shares(found.share, found.difference), worst, margin)
+
+
+@dataclass(frozen=True, slots=True)
+class _Shares:
+    both: float  # of either arm alone, or the sum of both arms' shares
+    difference: Estimate  # control minus candidate
+
+
+def _gate(says: str, candidate: str, found: _Shares, worst: Estimate | None, margin: float) -> GateResult:
+    limit, share = NEGLIGIBLE * margin, found.both
     if share <= limit:
         return GateResult(COMPLETENESS, 1, f"{says}; too few to change the verdict", share)
     low, high = found.difference.low, found.difference.high
     if (low is not None and low > limit) or (high is not None and high < -limit):
-        more = candidate if found.candidate > found.control else CONTROL
+        more = candidate if high is not None and high < -limit else CONTROL
         says = f"{says}; {more} lacks more, by more than {limit:.4g}: the answers that can be compared are not alike"
         return GateResult(COMPLETENESS, -1, says, share)
     if low is not None and high is not None and -limit <= low and high <= limit:

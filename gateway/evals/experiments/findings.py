@@ -14,7 +14,7 @@ from typing import Any
 from gateway.core.likelihood import REFUSALS
 from gateway.core.plan import CONTROL, FAILURE_METRICS, FEEDBACK, REPEAT, Plan
 from gateway.core.request_refusals import REFUSED
-from gateway.evals.experiments.completeness import OneSided, completeness_gate
+from gateway.evals.experiments.completeness import OneSided, completeness_gate, split_completeness_gate
 from gateway.evals.experiments.family import holm
 from gateway.evals.experiments.gates import (
     PairLosses,
@@ -379,6 +379,7 @@ def _gates(
     if split is not None:
         hours = split_hours_gate(plan.plan, split.traffic) if _by_split(plan.plan, primary, split) else None
         gates += [split.gate, *(gate for gate in (split.adjusted, hours) if gate is not None)]
+        gates += _split_completeness(plan.plan, split, candidate, delta) if _by_split(plan.plan, primary, split) else []
     return tuple(gates)
 
 
@@ -464,6 +465,13 @@ def _completeness(looked: SequenceStates, plan: StoredPlan, candidate: str, delt
     a, b = (round((mean or 0.0) * n) for mean in (seen.a.mean, seen.b.mean))
     missing = OneSided(n, a, b, seen.estimate())
     gate = completeness_gate(plan.plan.primary or "", candidate, missing, worst.estimate() if worst else None, delta)
+    return [gate] if gate else []
+
+
+def _split_completeness(plan: Plan, split: SplitResult, candidate: str, delta: float) -> list[GateResult]:
+    if split.missing is None:
+        return []
+    gate = split_completeness_gate(plan.primary or "", candidate, split.missing, split.at_worst, delta)
     return [gate] if gate else []
 
 

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from gateway.core.plan import CONTROL, FEEDBACK, Plan
 from gateway.core.request_refusals import REFUSALS_APART_RULES, REFUSED, REFUSING_STATUSES
+from gateway.evals.experiments.completeness import SplitMissing
 from gateway.evals.experiments.covariates import (
     GATE_ALPHA,
     Adjustment,
@@ -37,6 +38,7 @@ from gateway.evals.experiments.report import ArmResponse, Comparison, Estimate, 
 from gateway.evals.experiments.sequences import BURN_IN, SequenceRule
 from gateway.evals.experiments.slow_share import ArmSeconds, slow_share
 from gateway.evals.experiments.split_callers import outstanding, thinned_values, without
+from gateway.evals.experiments.split_completeness import PrimaryValues, split_missing
 from gateway.evals.experiments.split_rows import SplitRows
 from gateway.evals.experiments.split_traffic import SplitTraffic, split_traffic
 from gateway.evals.experiments.verdict import with_findings
@@ -85,6 +87,8 @@ class SplitResult:
     units: Mapping[str, int]  # arm → units assigned
     adjusted: GateResult | None = None  # whether adjusting is fair to both arms; None: nothing is adjusted
     traffic: SplitTraffic | None = None  # None: the plan's rules do not ask for it
+    missing: SplitMissing | None = None  # answers without a value of the primary; None: there is none
+    at_worst: Estimate | None = None  # the primary's difference with these counted as the worst for the candidate
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +134,7 @@ def split_of(connection: Reading, plan: StoredPlan, candidate: str, now: float) 
     known = _known_before(connection, plan, rows)
     measured = outcomes(connection, rows)
     if plan.plan.rules >= REFUSALS_APART_RULES:
-        measured = refusals_apart(measured, [refuses(row) for row in rows])
+        measured = refusals_apart([without_cut(rows, each) for each in measured], [refuses(row) for row in rows])
     compare = _compare_by_caller if plan.plan.rules >= REFUSALS_APART_RULES else compare_arms
     made = [
         (compare if each.metric in FAILURES else compare_arms)(rows, each, plan.plan, population, known)
@@ -146,9 +150,11 @@ def split_of(connection: Reading, plan: StoredPlan, candidate: str, now: float) 
         counted[name] = values.closed
         made.append(compare_feedback(rows, name, values, plan.plan, population))
     p95 = _p95(rows, candidate, plan.plan, population)
+    missing, at_worst = _missing(rows, measured, plan.plan, population, known) or (None, None)
+    made = [replace(c, at_worst=at_worst) if c is not None and c.role == "primary" else c for c in made]
     found = tuple([c for c in made if c is not None] + ([p95] if p95 else []))
     adjusted = adjustment_gate([c for c in found if c.role != "other"])
-    return SplitResult(found, gate, counts, adjusted, _traffic(plan.plan, rows, counted))
+    return SplitResult(found, gate, counts, adjusted, _traffic(plan.plan, rows, counted), missing, at_worst)
 
 
 def _traffic(plan: Plan, rows: SplitRows, counted: Mapping[str, NDArray[np.bool_]]) -> SplitTraffic | None:
@@ -188,6 +194,34 @@ def outcomes(connection: Reading, rows: Sequence[ServedAnswer]) -> list[ArmOutco
 
 def has_failed(row: ServedAnswer) -> bool:
     return row.outcome != "ok" or row.status >= 400 or row.empty
+
+
+def without_cut(rows: Sequence[ServedAnswer], of: ArmOutcomes) -> ArmOutcomes:
+    """A scorer's values without those of answers whose record was cut: it has not read these to their end."""
+    if of.responded is None:
+        return of
+    cut = [row.truncated and not has_failed(row) for row in rows]
+    return replace(of, values=np.where(cut, np.nan, of.values))
+
+
+def _missing(
+    rows: SplitRows,
+    measured: Sequence[ArmOutcomes],
+    plan: Plan,
+    population: Mapping[Cell, int],
+    known: History,
+) -> tuple[SplitMissing, Estimate] | None:
+    """None: the plan has the first rules, its primary is no score, or every answer that did not fail has one."""
+    of = next((each for each in measured if each.metric == plan.primary and each.responded is not None), None)
+    if plan.rules < REFUSALS_APART_RULES or of is None:
+        return None
+    failed = np.array([has_failed(row) for row in rows], dtype=np.bool_)
+    primary = PrimaryValues(of.values, np.array(of.responded, dtype=np.bool_), failed)
+
+    def compare(values: Floats, sign: float) -> Comparison | None:
+        return compare_arms(rows, replace(of, values=values, sign=sign), plan, population, known)
+
+    return split_missing(rows, primary, compare)
 
 
 def refuses(row: ServedAnswer) -> bool:

@@ -617,6 +617,8 @@ class ServedAnswer:
     """It holds nothing, and the plan counts that as failed."""
     caller: str = ""
     """The name of the key, or the subject of the token."""
+    truncated: bool = False
+    """The record's cap cut it."""
 
 
 def served_answers(
@@ -637,14 +639,14 @@ def served_answers(
     unit = func.coalesce(e.cluster, literal_column("'key '", Text) + e.caller) if keyed else e.cluster
     query = select(
         e.id, e.arm, unit, e.alias, TARGET, e.stratum, e.outcome, e.status, e.total_s,
-        e.first_token_s, e.output_tokens, e.cost_usd, e.pi, e.client_bytes, e.received, e.empty, e.caller,
+        e.first_token_s, e.output_tokens, e.cost_usd, e.pi, e.client_bytes, e.received, e.empty, e.caller, e.truncated,
     ).where(
         e.plan == plan, e.role == "served", e.arm.in_(arms), e.outcome.not_in(CLIENT_ENDED), e.received >= since
     )  # fmt: skip
     return [
         ServedAnswer(
             row[0], row[1], row[2] or row[0], (row[1], row[3], row[4], row[5]), row[6], row[7], row[8], row[9], row[10],
-            row[11], row[12], row[13], row[14], empty_fails and bool(row[15]), row[16],
+            row[11], row[12], row[13], row[14], empty_fails and bool(row[15]), row[16], row[17],
         )
         for row in connection.execute(query.order_by(e.received, e.id))
     ]  # fmt: skip
