@@ -252,6 +252,9 @@ class Trail:
     title: str
     margin: float | None
     small: bool = False
+    final: Estimate | None = None
+    """The difference with the interval that decides, which ends the chart: that of the last look, or of one look at the
+    end, is narrower than the band. None: the last point."""
 
 
 def trail_chart(trail: Trail) -> Chart | None:
@@ -260,9 +263,17 @@ def trail_chart(trail: Trail) -> Chart | None:
     if not points:
         return None
     height = 230 if trail.small else 320
-    drawing = _TrailDrawing(tuple(say.thinned(points, TRAIL_POINTS)), trail.margin, height)
-    description = _trail_description(points[-1], trail.margin)
+    last = _last_point(points[-1], trail.final)
+    drawing = _TrailDrawing(tuple(say.thinned(points, TRAIL_POINTS)), last, trail.margin, height)
+    description = _trail_description(last, trail.margin)
     return Chart(trail.id, trail.title, description, height, _variants(drawing.shapes, small=trail.small))
+
+
+def _last_point(last: TrailPoint, final: Estimate | None) -> TrailPoint:
+    if final is None or final.value is None or math.isnan(final.value):
+        return last
+    low, high = -math.inf if final.low is None else final.low, math.inf if final.high is None else final.high
+    return last if math.isnan(low) or math.isnan(high) else (last[0], final.value, low, high)
 
 
 def _trail_description(last: TrailPoint, margin: float | None) -> str:
@@ -281,6 +292,8 @@ def _trail_digits(point: TrailPoint) -> int:
 @dataclass(frozen=True, slots=True)
 class _TrailDrawing:
     points: tuple[TrailPoint, ...]
+    last: TrailPoint
+    """With the interval that decides."""
     margin: float | None
     height: int
 
@@ -315,7 +328,7 @@ class _TrailDrawing:
     def _course(self, x: Scale, y: Scale) -> list[Shape]:
         upper = [(x(n), y(high)) for n, _, _, high in self.points]
         lower = [(x(n), y(low)) for n, _, low, _ in reversed(self.points)]
-        n, value, low, high = self.points[-1]
+        n, value, low, high = self.last
         return [
             _path([*upper, *lower], "band", closed=True),
             _path(((x(n), y(value)) for n, value, _, _ in self.points), "trail"),
@@ -325,8 +338,8 @@ class _TrailDrawing:
 
     def _last_values(self, x: float, y: Scale) -> list[Shape]:
         """The value and its bounds as numbers at the end of the line, far enough apart to be read."""
-        _, value, low, high = self.points[-1]
-        places = _trail_digits(self.points[-1])
+        _, value, low, high = self.last
+        places = _trail_digits(self.last)
         at = y(value)
         rows = (
             (min(y(high), at - _LABEL_SPACING), high, "bound"),

@@ -180,6 +180,27 @@ def test_a_trail_shows_its_last_values_as_numbers():
     assert chart.description == "After 300 pairs: +0.004, interval −0.011 … +0.019; the margin is 0.02."
 
 
+def test_a_trail_ends_with_the_interval_that_decides():
+    """That of the last look, or of one look at the end, is narrower than the band, which holds at every look."""
+    points = ((1, 0.01, -0.4, 0.4), (300, 0.004, -0.011, 0.019))
+    final = Estimate(0.004, -0.006, 0.014)
+    chart = trail_chart(Trail("t", IntervalTrail("m", points), "m", 0.02, final=final))
+    assert chart is not None
+    drawn = chart.variants[0]
+    assert [s.text for s in shapes(drawn, "text", "bound")] == ["+0.014", "−0.006"]
+    assert chart.description == "After 300 pairs: +0.004, interval −0.006 … +0.014; the margin is 0.02."
+    band = numbers(shape(drawn, "path", "band").attributes["d"])
+    bar = shape(drawn, "line", "whisker")
+    assert band[1][1] < at(bar, "y2") < at(bar, "y1") < band[2][1]
+
+
+def test_a_trail_without_a_final_interval_ends_with_its_band():
+    points = ((300, 0.004, -0.011, 0.019),)
+    chart = trail_chart(Trail("t", IntervalTrail("m", points), "m", 0.02, final=Estimate(None)))
+    assert chart is not None
+    assert "interval −0.011 … +0.019" in chart.description
+
+
 def test_the_band_lies_between_the_two_bounds():
     drawn = course((1, 0.0, -0.1, 0.1), (2, 0.0, -0.05, 0.05), margin=None).variants[0]
     (x1, up1), (x2, up2), (x3, low2), (x4, low1) = numbers(shape(drawn, "path", "band").attributes["d"])

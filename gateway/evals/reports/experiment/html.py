@@ -302,7 +302,8 @@ def _course(report: Report) -> Iterator[CourseChart]:
     for i, trail in enumerate(report.trails):
         c, small = by_metric.get(trail.metric), trail.metric != primary
         title = titled(c) if c else trail.metric
-        chart = trail_chart(Trail(f"trail-{i}", trail, title, c.margin if c else None, small))
+        margin, final = (c.margin, c.difference) if c else (None, None)
+        chart = trail_chart(Trail(f"trail-{i}", trail, title, margin, small, final))
         if chart:
             yield CourseChart(chart, title, f": {finding(c)}" if c else "", small)
 

@@ -213,8 +213,10 @@ def _course(report: Report) -> RenderableType | None:
     if c is None or trail is None:
         return None
     rows = list(_drawing(trail, c.margin or 0.0))
-    key = f"{'':>9}█ difference  ░ its interval, which holds at every look  ╌ margin"
-    return Group(*rows, _text(key, "dim")) if rows else None
+    key = f"{'':>9}█ difference  ░ its interval at every look  ╌ margin"
+    final = say.interval(c.difference, say.digits_of(c.difference, margin=c.margin))
+    decides = f"{'':>9}at the end the interval that decides: {final}"
+    return Group(*rows, _text(key, "dim"), _text(decides, "dim")) if rows else None
 
 
 def _drawing(trail: IntervalTrail, margin: float) -> Iterator[Text]:

@@ -12,6 +12,7 @@ import pytest
 from rich.console import Console
 
 from gateway.core.sanitize import plain
+from gateway.evals.experiments.number_format import digits_of, interval
 from gateway.evals.experiments.report import Estimate, IntervalTrail, RampChangeShown, RampHistory
 from gateway.evals.reports.experiment.as_json import schema, to_dict
 from gateway.evals.reports.experiment.html import to_html
@@ -113,6 +114,16 @@ def test_the_course_shows_the_difference_and_its_interval(report):
     assert [line[2] for line in drawn] == [" ", " ", " ", " ", "█", " ", " ", " ", " "]
     assert [line[1] for line in drawn] == ["░"] * 4 + ["█"] + ["░"] * 4
     assert text[at + 10].split() == ["1", "100", "pairs"]
+
+
+def test_the_course_says_with_which_interval_it_ends(report):
+    points = ((1, -0.5, -9.0, 9.0), (50, 0.0, -0.4, 0.4), (100, 0.0, -0.2, 0.2))
+    text = shown(report(trails=(IntervalTrail("helpfulness", points),))).splitlines()
+    key = next(line for line in text if "its interval at every look" in line)
+    last = text[text.index(key) + 1]
+    primary = report().primary
+    decides = interval(primary.difference, digits_of(primary.difference, margin=primary.margin))
+    assert f"at the end the interval that decides: {decides}" in last
 
 
 @pytest.mark.parametrize("points", [(), ((1, math.nan, -math.inf, math.inf),)])
