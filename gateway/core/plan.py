@@ -43,6 +43,8 @@ LIKELIHOOD_METRICS = (NATS_PER_TOKEN, TOP1_AGREEMENT)  # of `mode: likelihood`
 FAILURE_METRICS = ("error_rate", "completion")
 UNBOUNDED_METRICS = ("total_s", "latency_p95", "first_token_s", "cost_per_1k", "output_tokens")
 FEEDBACK = "feedback:"  # of the metrics that are people's feedback: its name follows
+CONVERSATION_QUIET_S = 1800.0  # after its last pair, a conversation counts no further one (rules 2)
+CONVERSATION_PAIRS = 20  # of one conversation, at most
 DEFAULT_WINDOW_S = 86_400.0  # in which feedback on an answer counts
 STRATA = ("caller", "api", "stream")  # fields of an exchange that are known before its arm is drawn
 

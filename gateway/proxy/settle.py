@@ -22,7 +22,7 @@ from gateway.proxy.recording.redaction.redactor import LARGE
 from gateway.proxy.relay.state import CallContext
 from gateway.proxy.request.call import Call
 from gateway.proxy.request.endpoints import Endpoint
-from gateway.proxy.routing.assignment import Assignment
+from gateway.proxy.routing.assignment import Assignment, cluster_name
 from gateway.proxy.routing.router import Route
 from gateway.proxy.routing.sampling import CallEnding, Sampler
 from gateway.proxy.routing.target_state import TargetState
@@ -129,15 +129,22 @@ class Settler:
 
         A large body is not held for later: only the recorder's buffer limits what it holds.
         """
-        rest = partial(self._settle_in_experiment, ended, assignment)
-        if self._shadow is not None:
-            self._shadow.answered(ended.call, assignment, ended.context, ended.now)
-            if assignment.shadowed and len(ended.call.body) <= LARGE and self._shadow.later(rest):
-                return _NOT_RECORDED
+        shadow, call, complete = self._shadow, ended.call, False
+        if shadow is not None:
+            shadow.answered(call, assignment, ended.context, ended.now)
+            # Read now, drawn or not: π is that of both, and what is settled later would see more shadows.
+            if assignment.running.shadows and (call.conversation is not None or assignment.unit is not None):
+                complete = shadow.complete(call, assignment)
+        rest = partial(self._settle_in_experiment, ended, assignment, complete)
+        waits = assignment.shadowed and not complete and len(call.body) <= LARGE
+        if shadow is not None and waits and shadow.later(rest):
+            return _NOT_RECORDED
         return rest()
 
-    def _settle_in_experiment(self, ended: EndedCall, assignment: Assignment) -> SettledCall:
-        """Decides on the shadow, records the exchange with that decision, then sends the shadow."""
+    def _settle_in_experiment(self, ended: EndedCall, assignment: Assignment, complete: bool) -> SettledCall:
+        """Decides on the shadow, records the exchange with that decision, then sends the shadow.
+
+        complete: the call's conversation may have no further shadow."""
         drawn = ended.route.drawn
         comparable = is_comparable(assignment, ended.target_state, ended.context)
         counts = (
@@ -147,8 +154,11 @@ class Settler:
             self._count_split(assignment, ended.context, is_own_result(assignment, ended.target_state, ended.context))
         rate, pi, stratum = ended.pi, ended.pi, ended.stratum
         if counts and drawn.reason is None:
-            rate, pi, stratum = assignment.inclusion(ended.pi, stratum, comparable)
+            rate, pi, stratum = assignment.inclusion(ended.pi, stratum, comparable and not complete)
         shadowed = assignment.shadowed and comparable and drawn.reason is None
+        if shadowed and complete and self._shadow is not None:
+            self._shadow.leave_out(assignment)
+        shadowed = shadowed and not complete
         sampled = shadowed or (drawn.reason is None and drawn.u < rate)
         cell = (stratum, ended.call.alias, ended.target_state.name, assignment.arm if counts else "", "")
         self._recorder.saw(cell, None if sampled else drawn.reason or "not_drawn")
@@ -321,11 +331,6 @@ def digest_of_user(call: Call) -> str | None:
 
 
 def cluster_of(call: Call, assignment: Assignment) -> str | None:
-    """A digest of what makes calls depend on each other: the split's unit, or the conversation; None: neither.
-
-    Of a ramp by key, only the conversation: its verdict takes one pair of a cluster, and there are few keys.
-    """
-    plan, unit = assignment.running.plan, assignment.unit
-    if unit is None or (plan.ramp is not None and plan.unit in ("conversation", "key")):
-        unit = call.conversation
-    return None if unit is None else cluster_digest(unit)
+    """A digest of what makes calls depend on each other; None: nothing does."""
+    name = cluster_name(call, assignment)
+    return None if name is None else cluster_digest(name)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import time
+from collections import Counter
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -18,12 +20,13 @@ from gateway.core.exchange import Attempt, Exchange, Target, Usage
 from gateway.core.prices import Price, Prices
 from gateway.observability.eval_metrics import ProxyMetrics
 from gateway.proxy.experiments.shadow import ShadowOffer
+from gateway.proxy.experiments.shadowed_conversations import ShadowedConversations
 from gateway.proxy.recording.recorder import Recorder
 from gateway.proxy.recording.redaction.redactor import LARGE
 from gateway.proxy.relay.state import CallContext, HeldBytes
 from gateway.proxy.request.call import Call, Caller
 from gateway.proxy.request.endpoints import ENDPOINTS
-from gateway.proxy.routing.assignment import Assignment, RunningExperiment, assign, running, shadowed
+from gateway.proxy.routing.assignment import Assignment, RunningExperiment, assign, cluster_name, running, shadowed
 from gateway.proxy.routing.router import Route
 from gateway.proxy.routing.sampling import Sampler
 from gateway.proxy.routing.target_state import CircuitBreaker, ConcurrencyLimiter, TargetState, UpstreamState
@@ -50,6 +53,7 @@ class NotingShadow:
         self.put: list[Any] = []
         self.done: list[tuple[str, str]] = []
         self.answers = 0
+        self.conversations = ShadowedConversations()
 
     def later(self, piece: Any) -> bool:
         if self.takes_later:
@@ -65,7 +69,16 @@ class NotingShadow:
 
     def ask(self, assignment: Assignment, offer: ShadowOffer, call: Call, route: Route, served: Exchange) -> None:
         assert served.id == call.id
+        if call.conversation is not None:
+            self.conversations.add(assignment.running.hash, call.conversation, call.received)
         self.done.append(("ask", call.id))
+
+    def complete(self, call: Call, assignment: Assignment) -> bool:
+        name = cluster_name(call, assignment)
+        return name is not None and self.conversations.complete(assignment.running.hash, name, call.received)
+
+    def leave_out(self, assignment: Assignment) -> None:
+        self.done.append(("leave_out", ""))
 
     def withdraw(self, assignment: Assignment, offer: ShadowOffer) -> None:
         self.done.append(("withdraw", ""))
@@ -318,6 +331,34 @@ def test_calls_of_one_key_in_a_ramp_are_no_cluster() -> None:
         assert assignment.unit == "web"
         assert cluster_of(a_call(), assignment) is None
         assert cluster_of(a_call(conversation="zoe's"), assignment) is not None
+
+
+async def test_calls_of_complete_conversations_have_their_own_probability() -> None:
+    """A conversation is recorded with 0.3, all of its calls or none, and each call also with its shadow, until there
+    are 20. Weighted by 1 / π, the recorded calls after that stand for all calls after that.
+
+    The bound is five standard errors, by conversation: false alarms below 1e-6.
+    """
+    experiment = an_experiment(shadow=0.9)
+    room = a_room(rate=0.3, experiment=experiment)
+    late: list[str] = []
+    for c in range(400):
+        for n in range(30):
+            call, before = a_call(id=f"{c}.{n}", conversation=f"c{c}"), len(room.shadow.done)
+            if room.shadow.conversations.complete(experiment.hash, f"c{c}", 0.0):
+                late.append(call.id)
+                room.settle(call)
+                assert [what for what, _ in room.shadow.done[before:]] == ["leave_out"] * shadowed(experiment, call.id)
+            else:
+                room.settle(call)
+    found = {e.id: e for e in room.recorded}
+    of_late = [found[i] for i in late if i in found]
+    assert {(e.pi, e.stratum, e.asked, e.not_asked, e.arm) for e in of_late} == {(0.3, "default", (), None, "control")}
+    early = {(round(e.pi, 9), e.stratum) for e in room.recorded if e not in of_late}
+    assert early == {(round(1 - 0.7 * 0.1, 9), "default+swap")}
+    error = math.sqrt(sum(n * n for n in Counter(i.split(".")[0] for i in late).values()) * 0.7 / 0.3)
+    assert len(of_late) / 0.3 == pytest.approx(len(late), abs=5 * error)
+    assert 5 * error < len(late) / 2
 
 
 async def test_a_shadowed_call_is_recorded_with_the_union_probability() -> None:

@@ -1,7 +1,8 @@
 """The means of conversations: one conversation, or one user of a split, is one value of a sequence. Pure.
 
 Pairs of a conversation depend on each other, so that their mean is one increment. It is complete once the conversation
-has been quiet for a while, in the time of the stream, or has its most pairs; later pairs of it do not count.
+has been quiet for a while, in the time of the stream, or has its most pairs; later pairs of it do not count, and a
+gateway asks for none that it knows to be late (proxy/experiments/shadowed_conversations.py).
 """
 
 from __future__ import annotations
@@ -11,11 +12,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from gateway.core.plan import CONVERSATION_PAIRS, CONVERSATION_QUIET_S
 from gateway.evals.experiments.metrics import PairOrigin, PairValue
 from gateway.evals.statistics.state import State
 
-QUIET_S = 1800.0
-MOST_PAIRS = 20  # of one conversation
 MOST_OPEN = 500  # conversations of one sequence: the one that has waited longest is complete beyond that
 
 
@@ -71,7 +71,7 @@ class ConversationMeans:
         found: list[WholeConversation] = []
         while self.rows and at is not None:
             oldest = next(iter(self.rows))
-            if at - (self.rows[oldest][4] or at) <= QUIET_S:
+            if at - (self.rows[oldest][4] or at) <= CONVERSATION_QUIET_S:
                 break
             found.append(self._whole(oldest))
         return found
@@ -86,7 +86,7 @@ class ConversationMeans:
         row[3] += value.difference
         row[4] = origin.at if row[4] is None else max(row[4], origin.at or row[4])
         self.count(value)
-        whole = [self._whole(conversation)] if row[0] >= MOST_PAIRS else []
+        whole = [self._whole(conversation)] if row[0] >= CONVERSATION_PAIRS else []
         while len(self.rows) > MOST_OPEN:
             whole.append(self._whole(next(iter(self.rows))))
         return whole

@@ -31,6 +31,7 @@ from gateway.proxy.experiments.likelihood_request import MOST_BYTES, Scorable, l
 from gateway.proxy.experiments.prompt_likelihood import PromptLikelihood, prompt_likelihood
 from gateway.proxy.experiments.request_digest import request_digest
 from gateway.proxy.experiments.shadow_request import asked_again, has_effects
+from gateway.proxy.experiments.shadowed_conversations import ShadowedConversations
 from gateway.proxy.limits.charge import Charge
 from gateway.proxy.recording.call_usage import UsageBooks
 from gateway.proxy.recording.inline_media import without_data_urls, without_images
@@ -39,7 +40,7 @@ from gateway.proxy.recording.redaction.redactor import LARGE
 from gateway.proxy.relay.relay import Relay
 from gateway.proxy.relay.state import CallContext, HeldBytes
 from gateway.proxy.request.call import Call
-from gateway.proxy.routing.assignment import Assignment, RunningExperiment, arms_asked
+from gateway.proxy.routing.assignment import Assignment, RunningExperiment, arms_asked, cluster_name
 from gateway.proxy.routing.router import Route, RouteOption, Router
 from gateway.proxy.routing.target_state import TargetState
 from gateway.proxy.types import DetachedClient
@@ -54,6 +55,9 @@ class ShadowState:
     running: Counter[str] = field(default_factory=Counter)
     tasks: defaultdict[str, set[asyncio.Task[None]]] = field(default_factory=lambda: defaultdict(set))
     gates: defaultdict[str, LatencyGate] = field(default_factory=lambda: defaultdict(LatencyGate))
+    conversations: defaultdict[str, ShadowedConversations] = field(
+        default_factory=lambda: defaultdict(ShadowedConversations)
+    )
     digest_key: bytes = field(default_factory=lambda: secrets.token_bytes(16))
     """Of the digests of requests; it never leaves the process."""
 
@@ -126,6 +130,17 @@ class ShadowSender:
         self._running += len(arms)
         return ShadowOffer(tuple(self._rng.sample(arms, len(arms))), answer=scored.answer if scored else None)
 
+    def complete(self, call: Call, assignment: Assignment) -> bool:
+        """Whether the call's conversation counts no further pair, so that the call may have no shadow."""
+        running, name = assignment.running, _conversation(call, assignment)
+        if name is None:
+            return False
+        return self._shadow_state.conversations[running.plan.name].complete(running.hash, name, call.received)
+
+    def leave_out(self, assignment: Assignment) -> None:
+        """Counts a drawn shadow that is not sent, since the conversation is complete. There is no pair."""
+        self._count(assignment.running, "", "not_offered_conversation_complete")
+
     def _why_not(self, call: Call, running: RunningExperiment, arms: tuple[str, ...]) -> str | None:
         name, settings = running.plan.name, running.settings
         if self._given_up or self.idle_queue.full:
@@ -166,8 +181,11 @@ class ShadowSender:
 
     def ask(self, assignment: Assignment, offer: ShadowOffer, call: Call, route: Route, served: Exchange) -> None:
         """Queues the requests of an offer's arms. Returns at once."""
+        running, name = assignment.running, _conversation(call, assignment)
+        if offer.arms and name is not None:
+            self._shadow_state.conversations[running.plan.name].add(running.hash, name, call.received)
         for arm in offer.arms:
-            self.idle_queue.do(partial(self._begin, call, route, assignment.running, arm, served, offer.answer))
+            self.idle_queue.do(partial(self._begin, call, route, running, arm, served, offer.answer))
 
     def _begin(
         self, call: Call, route: Route, running: RunningExperiment, arm: str, served: Exchange, answer: str | None
@@ -301,6 +319,12 @@ class ShadowSender:
         """arm: "" if no arm was sent."""
         self._metrics.counts.of(self._metrics.shadow, running.plan.name, arm, result).n += 1
         self._shadow_state.spending.counted(running.hash, f"{arm}:{result}" if arm else result)
+
+
+def _conversation(call: Call, assignment: Assignment) -> str | None:
+    """What counts as one conversation; None: the call stands alone, or the plan's first rules count one pair of it."""
+    name = cluster_name(call, assignment) if assignment.running.plan.rules >= 2 else None
+    return None if name == call.id else name
 
 
 def _scorable(call: Call, context: CallContext) -> Scorable:

@@ -256,6 +256,17 @@ def unit_of(plan: Plan, call: Call) -> str:
     return call.id
 
 
+def cluster_name(call: Call, assignment: Assignment) -> str | None:
+    """What makes calls depend on each other: the split's unit, or the conversation; None: neither.
+
+    Of a ramp by key, only the conversation: its verdict takes one pair of a cluster, and there are few keys.
+    """
+    plan, unit = assignment.running.plan, assignment.unit
+    if unit is None or (plan.ramp is not None and plan.unit in ("conversation", "key")):
+        return call.conversation
+    return unit
+
+
 def arm_of(running: RunningExperiment, unit: str) -> str:
     """The control, or one of the candidates, which share `split` equally."""
     plan, u = running.plan, running.draw(f"arm:{running.hash}", unit)

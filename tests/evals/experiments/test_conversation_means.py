@@ -12,7 +12,9 @@ from fixtures.simulated import a_pair, a_plan, seen
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway.evals.experiments.conversation_means import MOST_OPEN, MOST_PAIRS, QUIET_S, ConversationMeans
+from gateway.core.plan import CONVERSATION_PAIRS as MOST_PAIRS
+from gateway.core.plan import CONVERSATION_QUIET_S as QUIET_S
+from gateway.evals.experiments.conversation_means import MOST_OPEN, ConversationMeans
 from gateway.evals.experiments.metrics import JoinedPair, PairOrigin, PairValue
 from gateway.evals.experiments.progress import PlanProgress
 from gateway.evals.experiments.traffic_facts import calls_gate, facts_of

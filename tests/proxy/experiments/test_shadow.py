@@ -5,13 +5,15 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from hashlib import sha256
 from typing import Any
 
 import pytest
+import yaml
 
 from gateway.core.exchange import Target
-from gateway.core.plan import PlanState
+from gateway.core.plan import CONVERSATION_PAIRS, PlanState
 from gateway.fake import HOLD, FakeUpstream, Fault
 from gateway.proxy.experiments.idle_queue import IdleQueue
 
@@ -300,3 +302,60 @@ async def test_at_the_stop_waiting_calls_are_recorded_without_shadow(
     await gateway.chat()
     assert {e.not_asked for e in await gateway.recorded(2)} == {"busy"}
     assert (second.calls, gateway.gateway.shadow.running) == ([], 0)
+
+
+async def shadowed_calls(gateway: Any, conversation: str, calls: int, **fields: Any) -> None:
+    """Sends the calls of a conversation, each once it is settled what became of the last one's shadow."""
+    before = await gateway.metric("gateway_shadow_total", experiment="swap")
+    for n in range(1, calls + 1):
+        await gateway.chat(metadata={"conversation_id": conversation}, **fields)
+        async with asyncio.timeout(60):
+            while await gateway.metric("gateway_shadow_total", experiment="swap") < before + n:
+                await asyncio.sleep(0.005)
+
+
+async def test_a_complete_conversation_has_no_further_shadow(make: Make, second: FakeUpstream) -> None:
+    """A conversation counts 20 pairs at most: what comes later would be paid for and not count."""
+    gateway = await make(rate=1.0)
+    await shadowed_calls(gateway, "long", CONVERSATION_PAIRS + 3)
+    assert len(second.received) == CONVERSATION_PAIRS
+    left_out = await gateway.metric("gateway_shadow_total", result="not_offered_conversation_complete")
+    assert left_out == 3
+    await shadowed_calls(gateway, "another", 1)
+    assert len(second.received) == CONVERSATION_PAIRS + 1
+    served = [e for e in await gateway.recorded(2 * CONVERSATION_PAIRS + 5) if e.role == "served"]
+    late = [(e.stratum, e.asked, e.not_asked) for e in served[CONVERSATION_PAIRS:-1]]
+    assert late == [("default", (), None)] * 3, "it is no pair"
+    assert {e.stratum for e in (*served[:CONVERSATION_PAIRS], served[-1])} == {"default+swap"}
+
+
+async def test_what_is_complete_outlives_a_reload(make: Make, second: FakeUpstream) -> None:
+    gateway = await make()
+    await shadowed_calls(gateway, "long", CONVERSATION_PAIRS)
+    config = yaml.safe_load(gateway.config_path.read_text())
+    config["sampling"]["rate"] = 0.5
+    before = gateway.gateway
+    gateway.write(config)
+    await gateway.until(lambda: gateway.gateway is not before)
+    await shadowed_calls(gateway, "long", 1)
+    assert len(second.received) == CONVERSATION_PAIRS
+
+
+async def test_a_plan_of_the_first_rules_shadows_every_call(make: Make, second: FakeUpstream) -> None:
+    gateway = await make()
+    state = (await gateway.corridor.state.plans())["swap"]
+    older = replace(state.plan, rules=1, min_hours=0.0, empty="allowed", headers="all")
+    assert await gateway.corridor.state.set_plan(PlanState(older, "running", state.since), state)
+    await gateway.until(lambda: gateway.gateway.router.experiments.in_force["swap"].plan == older)
+    await shadowed_calls(gateway, "long", CONVERSATION_PAIRS + 1)
+    assert len(second.received) == CONVERSATION_PAIRS + 1
+
+
+async def test_a_unit_of_both_is_complete_in_all_its_conversations(make: Make, second: FakeUpstream) -> None:
+    """The consumer counts one mean for each unit. Calls that name none are complete by nothing."""
+    gateway = await make(mode="both", split=1e-9, unit="user", primary="error_rate", min_hours=0)
+    for n in range(CONVERSATION_PAIRS + 1):
+        await shadowed_calls(gateway, f"c{n}", 1, user="zoe")
+    assert len(second.received) == CONVERSATION_PAIRS
+    await shadowed_calls(gateway, "same", CONVERSATION_PAIRS + 1)
+    assert len(second.received) == 2 * CONVERSATION_PAIRS + 1

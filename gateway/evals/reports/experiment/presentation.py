@@ -300,6 +300,7 @@ _WHY_NOT_OFFERED = {
     "has_effects": "the request may have effects, such as a stored response or a tool that the provider runs",
     "not_allowed": "its key or API is not in allow",
     "kill": "the experiment stopped in that moment",
+    "conversation_complete": "its conversation has 20 pairs, or was quiet for 30 minutes: later pairs do not count",
     "tool_calls": "the answer is a tool call, which is not one text",
     "reasoning": "the answer has reasoning, which chat templates remove from earlier messages",
     "several_answers": "the request asks for several answers (`n`)",
