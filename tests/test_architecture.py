@@ -371,3 +371,14 @@ def test_serving_loads_no_package_of_the_other_programs() -> None:
     )
     loaded = subprocess.run([sys.executable, "-c", program], capture_output=True, check=True, text=True, cwd=ROOT)
     assert loaded.stdout.strip() == "[] []"
+
+
+def test_each_migration_follows_the_one_before() -> None:
+    """A number that two migrations have would split the chain: no store could be opened."""
+    found = sorted((PACKAGE / "evals" / "store" / "migrations" / "versions").glob("[0-9]*.py"))
+    numbers = [path.name[:4] for path in found]
+    assert len(set(numbers)) == len(numbers), "give the newer one the next free number"
+    for path, before in zip(found, [None, *numbers], strict=False):
+        text = path.read_text("utf-8")
+        assert f'revision = "{path.name[:4]}"' in text
+        assert before is None or f'down_revision = "{before}"' in text, f"{path.name} does not follow {before}"

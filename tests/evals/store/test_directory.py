@@ -164,3 +164,20 @@ def test_the_audit_refuses_to_be_changed(store, statement):
     with pytest.raises(DBAPIError, match="append-only"):
         store.run(lambda c: c.exec_driver_sql(statement))
     assert store.sql("SELECT actor FROM audit") == [("ada",)]
+
+
+def test_the_audit_refuses_to_be_replaced(store):
+    """`INSERT OR REPLACE` deletes the row in its way without a trigger's notice, and TRUNCATE touches no row."""
+    row = entry()
+    store.run(lambda c: add_audit(c, row))
+    into = "INTO audit (rowid, id, at, actor, role, action, kind, subject) SELECT"
+    forged = "2.0, 'eve', 'owner', 'create', 'key', 'key_1' FROM audit"
+    statements = [f"INSERT OR REPLACE {into} NULL, id, {forged}", f"REPLACE {into} rowid, 'new', {forged}"]
+    if store.engine.dialect.name == "postgresql":
+        statements = ["TRUNCATE audit", "TRUNCATE audit, keys CASCADE"]
+    for statement in statements:
+        with pytest.raises(DBAPIError, match="append-only"):
+            store.run(lambda c, statement=statement: c.exec_driver_sql(statement))
+    assert store.sql("SELECT id, actor FROM audit") == [(row.id, "ada")]
+    store.run(lambda c: add_audit(c, entry("key_2")))
+    assert store.sql("SELECT count(*) FROM audit") == [(2,)], "new rows are added as before"

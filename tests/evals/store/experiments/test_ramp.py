@@ -45,6 +45,20 @@ def test_the_audit_of_ramps_refuses_to_be_changed(store, statement):
     assert store.sql("SELECT count(*) FROM ramp_events WHERE actor = 'mia'") == [(2,)]
 
 
+def test_the_audit_of_ramps_refuses_to_be_replaced(store):
+    """Storing an event once more changes nothing, so a replacement is ignored where its row has the event's id."""
+    store.run(lambda c: add_ramp_events(c, EVENTS))
+    into = "INTO ramp_events (rowid, id, experiment, plan, version, at, actor, kind, reason, record, evidence)"
+    forged = "'swap', 'abc', 1, 1.0, 'eve', 'advanced', '', '{}', '{}' FROM ramp_events"
+    by_row = "TRUNCATE ramp_events"
+    if store.engine.dialect.name == "sqlite":
+        by_row = f"INSERT OR REPLACE {into} SELECT rowid, 'new', {forged}"
+        store.run(lambda c: c.exec_driver_sql(f"INSERT OR REPLACE {into} SELECT NULL, id, {forged}"))
+    with pytest.raises(DBAPIError, match="append-only"):
+        store.run(lambda c: c.exec_driver_sql(by_row))
+    assert store.run(lambda c: stored_ramp_events(c, "swap")) == EVENTS
+
+
 def test_exposure_is_what_the_arm_served(store, exchange):
     mine = {"experiment": "swap", "plan": "abc", "target": Target("local", "new")}
     now = time.time()
