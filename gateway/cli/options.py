@@ -39,10 +39,12 @@ def command_line() -> str:
     """Who types, as the audit names them."""
     import getpass
 
+    from gateway.config.reserved_names import COMMAND_LINE
+
     try:
-        return f"command line ({getpass.getuser()})"
+        return f"{COMMAND_LINE} ({getpass.getuser()})"
     except (KeyError, OSError):
-        return "command line"
+        return COMMAND_LINE
 
 
 @contextmanager

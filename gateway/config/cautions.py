@@ -8,6 +8,7 @@ from hashlib import sha256
 from gateway.config.derive import cautions as plan_cautions
 from gateway.config.derive import content_of, plans_of
 from gateway.config.models import Config
+from gateway.config.reserved_names import caller_prefix, is_other_actor
 from gateway.core.wildcards import STAR
 
 _GUESSABLE = ("test", "key", "secret", "password", "changeme", "admin", "sk-test", "sk-1234", "1234", "123456", "dummy")
@@ -20,6 +21,7 @@ def cautions(config: Config) -> list[str]:
     of_plans = [caution for plan in plans for caution in plan_cautions(plan)]
     return [
         *_in_clear(config), *_open_beside_keys(config), *_guessable(config), *_literal_names(config), *of_plans,
+        *_names_of_callers(config), *_names_of_actors(config),
         *_not_adaptive(config),
     ]  # fmt: skip
 
@@ -71,6 +73,34 @@ def _literal_names(config: Config) -> Iterator[str]:
             f"models {_listed(starred)}: `*` is a wildcard only at the end; elsewhere only a request for exactly this "
             "name matches"
         )
+
+
+def _names_of_callers(config: Config) -> Iterator[str]:
+    for i, key in enumerate(config.keys):
+        if prefix := caller_prefix(key.name, config.jwt):
+            yield (
+                f'keys[{i}] ({key.name}): callers with tokens have names that begin with "{prefix}", and what is '
+                "stored of a caller belongs to all who have its name; rename the key or the issuer"
+            )
+    for issuer in config.jwt:
+        if outer := next((other for other in config.jwt if issuer.startswith(f"{other}:")), None):
+            yield (
+                f"jwt {issuer}: its callers may have the same names as those of jwt {outer}, whose claim may contain "
+                "a colon; rename one of the two"
+            )
+
+
+def _names_of_actors(config: Config) -> Iterator[str]:
+    admin = config.admin
+    proxied = {} if admin is None or admin.proxy_login is None else admin.proxy_login.users
+    for i, token in enumerate(() if admin is None else admin.tokens):
+        if token.name in proxied:
+            yield (
+                f"admin.tokens[{i}] ({token.name}): admin.proxy_login.users has this name too, and the audit cannot "
+                "tell them apart; rename the token, unless they are one person"
+            )
+        elif is_other_actor(token.name):
+            yield f"admin.tokens[{i}] ({token.name}): the audit has entries of another actor by this name; rename it"
 
 
 def _listed(names: list[str]) -> str:

@@ -15,6 +15,7 @@ from typing import Any
 
 from gateway.config.derive import directory_of
 from gateway.config.models import Config
+from gateway.config.reserved_names import caller_prefix
 from gateway.console.access import Actor
 from gateway.console.errors import Conflict, InvalidBody, NotThere
 from gateway.console.publisher import Publisher
@@ -343,6 +344,8 @@ def _check_key(
         if new.name in of_file or new.name in _RESERVED:
             where = "in gateway.yaml" if new.name in of_file else "of the gateway itself"
             raise Conflict(f'name: there is a key "{new.name}" {where}; choose another name')
+        if prefix := caller_prefix(new.name, admin.config().jwt):
+            raise Conflict(f'name: callers with tokens have names that begin with "{prefix}"; choose another name')
     before = old.expires if isinstance(old, KeyRecord) else None
     if new.expires is not None and new.expires != before and new.expires <= admin.clock():
         raise _invalid(["expires: this time has passed; give a later one, or `disabled: true` to refuse the key"])

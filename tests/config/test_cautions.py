@@ -69,6 +69,39 @@ def test_a_predictor_that_does_not_say_adaptive_is_noted() -> None:
     assert cautions_of(predictor % ", adaptive: false") == ""
 
 
+ISSUER = '{issuer: "https://sso.example", audience: [g], callers: [{claims: {sub: a}}]}'
+ADMIN = f'admin: {{tokens: [{{name: NAME, sha256: "{sha256(b"another").hexdigest()}", role: owner}}]'
+
+
+@pytest.mark.parametrize(("name", "cautioned"), [("sso:alice", True), ("jwt:alice", True), ("sso", False)])
+def test_a_key_with_the_name_of_a_tokens_caller_is_noted(name: str, cautioned: bool) -> None:
+    key = f'keys: [{{name: "{name}", sha256: "{LONG}"}}]\njwt: {{sso: {ISSUER}}}'
+    found = "\n".join(cautions(parse(f"{PLAIN}{MODELS}{key}")))
+    assert (f'keys[0] ({name}): callers with tokens have names that begin with "' in found) is cautioned
+    assert "begin with" not in cautions_of("")
+
+
+def test_issuers_whose_callers_may_share_a_name_are_noted() -> None:
+    two = f'jwt: {{sso: {ISSUER}, "sso:eu": {ISSUER.replace("sso.example", "eu.example")}}}'
+    assert "jwt sso:eu: its callers may have the same names as those of jwt sso" in cautions_of(two)
+    assert "the same names" not in cautions_of(two.replace("sso:eu", "sso-eu"))
+
+
+@pytest.mark.parametrize(
+    ("name", "more", "noted"),
+    [
+        ("ada", "", ""),
+        ("ada", ', proxy_login: {networks: ["10.0.0.0/8"], users: {ada: {role: viewer}}}', "admin.proxy_login.users"),
+        ("controller", "", "the audit has entries of"),
+        ('"oidc:ada"', "", "the audit has entries of"),
+    ],
+)
+def test_a_token_with_another_actors_name_is_noted(name: str, more: str, noted: str) -> None:
+    found = cautions_of(f"{ADMIN.replace('NAME', name)}{more}}}")
+    assert ("admin.tokens[0]" in found) is bool(noted)
+    assert noted in found
+
+
 def test_check_prints_cautions_and_still_succeeds(tmp_path: Path) -> None:
     path = tmp_path / "gateway.yaml"
     path.write_text(f"{PLAIN}{MODELS}open: true\n")

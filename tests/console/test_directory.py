@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from gateway.config.jwt import JwtIssuer
 from gateway.config.limits import Team
 from gateway.console import directory
 from gateway.console.access import Actor
@@ -292,3 +293,21 @@ async def test_teams_of_one_organization_share_its_limits(admin, ada):
     id = (await directory.create_key(admin, OTTO, {"name": "web", "team": "search"})).row.record.id
     moved = await directory.change_key(admin, OTTO, id, {"team": "ads"})
     assert moved.row.record.team == "ads"
+
+
+async def test_a_key_does_not_take_the_name_of_a_tokens_caller(admin, ada):
+    """What is stored of `sso:alice` is hers: answers, conversations, feedback. An operator names keys."""
+    issuer = {"issuer": "https://sso.example", "audience": ["gateway"], "callers": [{"claims": {"sub": "alice"}}]}
+    by_token = admin.config().model_copy(update={"jwt": {"sso": JwtIssuer.model_validate(issuer)}})
+    early = await directory.create_key(admin, OTTO, {"name": "sso:early"})
+    admin = replace(admin, config=lambda: by_token)
+    for name in ("sso:alice", "jwt:sso:alice"):
+        with pytest.raises(
+            Conflict, match=r'name: callers with tokens have names that begin with "(sso|jwt):"; choose'
+        ):
+            await directory.create_key(admin, OTTO, {"name": name})
+        with pytest.raises(Conflict, match="name: callers with tokens"):
+            await directory.change_key(admin, ada, early.row.record.id, {"name": name})
+    kept = await directory.change_key(admin, OTTO, early.row.record.id, {"tags": ["a"]})
+    assert kept.row.record.name == "sso:early", "a name that was there before the issuer stays"
+    assert (await directory.create_key(admin, OTTO, {"name": "sso-alice"})).secret

@@ -7,16 +7,20 @@ page after that way: its link leads on from this site.
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from hashlib import sha256
 from hmac import compare_digest
 
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import RedirectResponse, Response
 
+from gateway.config.reserved_names import person_name
+from gateway.console.access import Actor
 from gateway.console.errors import AdminError, NoToken, NotThere
 from gateway.console.pages.frame import (
     COOKIE,
     ROOT,
+    PageServices,
     check_origin,
     cookie_options,
     form_actor,
@@ -87,7 +91,7 @@ async def end_oidc(request: Request) -> Response:
         attempt = LoginAttempt.of(request.cookies.get(ATTEMPT_COOKIE, ""))
         if attempt is None:
             raise LoginNotBegun
-        actor = await provider.actor(attempt, request.query_params)
+        actor = _distinct(services, await provider.actor(attempt, request.query_params))
         lasts_s = provider.config.session_h * 3600
         cookie = await services.sessions.begin(actor, oidc_token(provider.config), lasts_s)
     except LoginNotBegun as error:
@@ -102,6 +106,12 @@ async def end_oidc(request: Request) -> Response:
     set_session(request, response, cookie, lasts_s)
     response.delete_cookie(ATTEMPT_COOKIE, path=f"{ROOT}/login")
     return protected(response)
+
+
+def _distinct(services: PageServices, actor: Actor) -> Actor:
+    """The person under a name that no other actor has."""
+    admin = services.admin.config().admin
+    return actor if admin is None else replace(actor, name=person_name(actor.name, admin))
 
 
 def _provider(request: Request) -> IdentityProvider:

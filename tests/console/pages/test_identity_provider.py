@@ -383,6 +383,31 @@ async def test_a_browser_that_others_let_begin_counts_as_no_guess(pages, provide
     assert provider.tokens_given == 0
 
 
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        ("ada", "oidc:ada"),  # there is a token with this name
+        ("petra", "oidc:petra"),  # a proxy names somebody so
+        ("oidc:ada", "oidc:oidc:ada"),
+        ("controller", "oidc:controller"),
+        ("command line (root)", "oidc:command line (root)"),
+        ("eve", "eve"),
+    ],
+)
+async def test_a_person_does_not_take_the_name_of_another_actor(pages, provider, oidc, name, shown):
+    """Audits, labels and the playground's runs tell people apart by name, and some providers let people choose it."""
+    login = {"networks": ["10.0.0.0/8"], "users": {"petra": {"role": "viewer"}}}
+    configured(
+        pages,
+        oidc=oidc.model_copy(update={"name": "preferred_username"}),
+        proxy_login=ProxyLogin.model_validate(login),
+    )
+    provider.claims["preferred_username"] = name
+    client = await pages.client()
+    assert (await signed_in(pages, client, provider)).status_code == 200
+    assert f">{shown}</bdi>" in await pages.get(client, "/console")
+
+
 def test_an_address_that_nobody_verified_gives_no_role():
     roles = [{"claims": {"email": "eve@example.com"}, "role": "owner"}, {"claims": {"groups": "ml"}, "role": "viewer"}]
     config = OidcConfig.model_validate({

@@ -1,0 +1,36 @@
+"""Names that belong to others. Callers own what is stored by name, and the audit tells actors apart by name. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from gateway.config.admin import AdminConfig
+from gateway.core.ramp import CONTROLLER
+
+COMMAND_LINE = "command line"
+"""The beginning of the actor of a change that a verb of the command line makes."""
+OIDC_PREFIX = "oidc:"
+"""Begins the name of a person of the identity provider whose own name belongs to another actor."""
+_TOKENS = "jwt:"
+"""Begins the ids of callers with tokens."""
+
+
+def caller_prefix(name: str, issuers: Iterable[str]) -> str | None:
+    """What the names or ids of callers with tokens begin with, if this name does too. issuers: names in section
+    `jwt`."""
+    own = [f"{issuer}:" for issuer in issuers]
+    return next((prefix for prefix in (*own, *([_TOKENS] if own else [])) if name.startswith(prefix)), None)
+
+
+def is_other_actor(name: str) -> bool:
+    """Whether the audit has entries of another actor with this name."""
+    return name == CONTROLLER or name.startswith((COMMAND_LINE, OIDC_PREFIX))
+
+
+def person_name(name: str, admin: AdminConfig) -> str:
+    """How audits and labels name a person of the identity provider who is called so there. Prefixed where a token, a
+    proxy's visitor or a program has the name, since some providers let people choose theirs."""
+    others = {token.name for token in admin.tokens}
+    if admin.proxy_login is not None:
+        others.update(admin.proxy_login.users)
+    return f"{OIDC_PREFIX}{name}" if name in others or is_other_actor(name) else name
