@@ -28,6 +28,7 @@ from gateway.core.errors import CannotRun, ConfigError, StreamDown
 from gateway.core.plan import Plan, PlanState
 from gateway.evals.experiments import start_stop
 from gateway.evals.experiments.start_stop import PlanStates, PlanToStart
+from gateway.evals.reports.experiment.judge_cautions import plan_judge_cautions
 from gateway.evals.store.directory import Action, AuditRow, add_audit, audit_id
 from gateway.evals.store.engine import Transaction
 
@@ -125,8 +126,9 @@ async def start_experiment(of: ExperimentAdmin, actor: Actor, name: str) -> Star
     if not config.experiments[name].enabled:
         raise Conflict(f"experiments.{name}.enabled is false in the config; set it to true")
     wanted: PlanToStart = await of.admin.store.read(lambda c: start_stop.prepared(c, plan))
+    judged = await of.admin.store.read(lambda c: plan_judge_cautions(c, plan))
     before = await _on_stream(start_stop.start(of.states, wanted, config.experiments))
-    started = StartedExperiment(wanted.plan, before, wanted.cautions)
+    started = StartedExperiment(wanted.plan, before, (*wanted.cautions, *judged))
     if not started.was_running:
         await _audited(of, actor, "start", name, {"plan": wanted.plan.hash})
     return started

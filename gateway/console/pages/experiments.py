@@ -46,6 +46,7 @@ from gateway.evals.experiments.ramp.commands import VERBS
 from gateway.evals.experiments.report import IntervalTrail, Report, Verdict
 from gateway.evals.reports.experiment.build import ExperimentNotFound, ramp_of, reports_of
 from gateway.evals.reports.experiment.html import page_values
+from gateway.evals.reports.experiment.judge_cautions import plan_judge_cautions
 from gateway.evals.reports.experiment.presentation import SIGNS, VERDICT_STATES, VERDICTS, ramp_badge
 from gateway.evals.store.engine import default_url
 from gateway.evals.store.experiments.plans import StoredPlan, stored_plans
@@ -200,6 +201,9 @@ async def one_page(request: Request) -> Response:
     planned = plans_of(config).get(name)
     state = states.get(name)
     ramp, events = await _ramp(services, name, state)
+    judged = await _before_start(services, planned, state)
+    if judged is None:
+        return _reading(request, f"What labels say of {name[:200]}")
     listed = _listed(name, config, state, planned, (), name in _made_names(services))
     return render(
         request,
@@ -213,8 +217,20 @@ async def one_page(request: Request) -> Response:
         events=events,
         values=None if report is None else {**page_values(report, reports), **_horizon(report, state)},
         changed=bool(planned and state and not state.plan.same_design(planned)),
+        judged=[text for text in judged if report is None or text not in report.cautions],
         trouble=trouble,
     )
+
+
+async def _before_start(
+    services: PageServices, planned: Plan | None, state: PlanState | None
+) -> tuple[str, ...] | None:
+    """What labels say of the judge that decides, where the plan may be started. None: it is still being read."""
+    if planned is None or (state is not None and state.running and state.plan.same_design(planned)):
+        return ()
+    key = ("judge", planned.hash)
+    kept = await _reader(services).get(key, store_url(services), lambda c: plan_judge_cautions(c, planned), WAIT_S)
+    return None if kept is None else kept.value
 
 
 async def _ramp(

@@ -81,6 +81,15 @@ def version_of(connection: Connection, scorer: str) -> ScorerVersion | None:
     return max(found, key=lambda pair: pair[0])[1] if found else None
 
 
+def kind_of(connection: Connection, version: ScorerVersion) -> str | None:
+    """As the scorer says: code, model or llm. None: this version has scored nothing."""
+    c = (scores if version.subject == "exchange" else pair_scores).c
+    query = select(c.kind).where(
+        c.scorer == version.scorer, c.version == version.version, c.config_hash == version.config_hash
+    )
+    return connection.execute(query.limit(1)).scalar()
+
+
 def scorers_seen(connection: Connection) -> list[str]:
     """The names of all scorers with a score in the store."""
     names = {row[0] for table in (scores, pair_scores) for row in connection.execute(select(table.c.scorer).distinct())}

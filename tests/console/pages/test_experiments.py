@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
+from dataclasses import replace
+from types import SimpleNamespace
 
 from gateway.config.made_experiments import made_path
 from gateway.core.exchange import Target
 from gateway.core.plan import Guardrail, Plan, PlanState
 from gateway.core.ramp import RampDesign
+from gateway.evals.annotation.desk import LabelRequest, LabelVerdict, next_item, open_desk, save_labels
 from gateway.evals.store.experiments.plans import save_plans
 
+SCORER = {"version": "1", "direction": "maximise", "bounds": (0.0, 1.0), "heavy": False}
 HOSTILE = "<script>alert(1)</script>\x1b[31m\u202eevil"
 FORM = {
     "name": "swap", "control": "chat local/small", "upstream": "local", "candidate_model": "large", "mode": "shadow",
@@ -49,6 +54,33 @@ async def test_an_experiment_is_made_and_started_without_touching_yaml(pages):
     answer = await pages.send(client, "/console/experiments/of/swap", "/console/experiments/remove", {"name": "swap"})
     assert answer.status_code == 303
     assert "swap" not in pages.config[-1].experiments
+
+
+async def test_a_judges_margin_as_people_judge_is_said_before_and_after_start(pages, make_exchange):
+    """60 answers that a judge calls good and bad in turn; of 40 of them, people contradict every eighth."""
+    judge = pages.scorers["valid_json"]
+    judge = replace(judge, scorer=SimpleNamespace(**{**SCORER, "name": "valid_json", "kind": "llm"}))
+    pages.scorers["valid_json"] = judge
+    for i in range(60):
+        await pages.add(make_exchange(f"answer {i}"), score=float(i % 2))
+    url = pages.store_url
+    desk = await asyncio.to_thread(open_desk, url, LabelRequest("valid_json", "ada"))
+    for n in range(40):
+        drawn = await asyncio.to_thread(next_item, url, desk)
+        said = float(int(drawn.blind.answers[0].split()[1]) % 2)
+        label = desk.label(drawn, LabelVerdict(1 - said if n % 8 == 0 else said))
+        await asyncio.to_thread(save_labels, url, [label])
+    client = await pages.login()
+    form = {name: value for name, value in FORM.items() if name != "start"}
+    await pages.send(client, "/console/experiments/new", "/console/experiments/new", form)
+    page = await pages.get(client, "/console/experiments/of/swap")
+    assert "Before you start it:" in page
+    assert "Your margin of 0.05 on valid_json is" in page
+    assert "as people judge" in page
+    answer = await pages.send(client, "/console/experiments/of/swap", "/console/experiments/start", {"name": "swap"})
+    notice = await client.get(answer.headers["location"])
+    assert "Your margin of 0.05 on valid_json is" in notice.text
+    assert "Before you start it:" not in notice.text
 
 
 async def test_a_form_with_mistakes_keeps_what_was_filled_in(pages):

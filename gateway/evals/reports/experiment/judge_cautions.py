@@ -6,9 +6,12 @@ from collections.abc import Iterator
 
 from gateway.config.models import Config
 from gateway.core.errors import CannotRun
-from gateway.evals.annotation.calibrate import CalibrationOptions, CalibrationResult, read
+from gateway.core.plan import Plan
+from gateway.evals.annotation.calibrate import CalibrationOptions, CalibrationResult, calibrate, read
 from gateway.evals.experiments.judge_margin import judge_margin, margin_sentence
 from gateway.evals.scoring.registry import BuiltScorers
+from gateway.evals.store.labels import kind_of
+from gateway.evals.store.query import Reading
 
 
 def judge_cautions(config: Config, built: BuiltScorers, store: str, experiment: str | None = None) -> list[str]:
@@ -21,6 +24,18 @@ def judge_cautions(config: Config, built: BuiltScorers, store: str, experiment: 
             texts = _cautions(section.primary, section.margin, store)
             found += [f"experiments.{name}.primary: {text}" for text in texts]
     return found
+
+
+def plan_judge_cautions(connection: Reading, plan: Plan) -> tuple[str, ...]:
+    """The same of a plan that may start, from its store alone: none where the store has no score of its judge."""
+    if not plan.primary:
+        return ()
+    try:
+        calibration = calibrate(connection, CalibrationOptions(plan.primary))
+    except CannotRun:  # the primary is no scorer, or has scored nothing yet
+        return ()
+    judge = kind_of(connection, calibration.scorer) == "llm"
+    return tuple(calibration_cautions(plan.primary, calibration, plan.margin)) if judge else ()
 
 
 def _cautions(judge: str, margin: float, store: str) -> list[str]:
