@@ -134,6 +134,14 @@ def test_ship_must_hold_at_worst_until_that_is_known(
     assert primary.at_worst.value == pytest.approx(primary.difference.value - share, abs=0.04)
 
 
+def test_served_answers_that_decide_have_the_gate_next_to_pairs_too(halves: Plan, read: Read) -> None:
+    """No pair has a value of the primary yet, so the served answers decide it."""
+    found = read(replace(halves, mode="both", shadow=0.1), hides)
+    gate = gate_of(found)
+    assert gate is not None
+    assert (found.decision.verdict, gate.state) == ("hold", -1)
+
+
 def test_few_answers_without_a_score_change_nothing(halves: Plan, read: Read) -> None:
     found = read(halves, at_random(0.005))
     gate = gate_of(found)

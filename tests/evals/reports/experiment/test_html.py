@@ -8,6 +8,7 @@ from dataclasses import replace
 import pytest
 
 from gateway.core.sanitize import plain
+from gateway.evals.experiments.number_format import interval
 from gateway.evals.experiments.report import RampChangeShown, RampHistory
 from gateway.evals.reports.experiment.html import to_html
 
@@ -62,6 +63,18 @@ def test_a_hold_gives_its_reasons(report, read):
     assert page.one("h1").text == f"Undecided: {report('hold').progress.sentence}. Hold."
     assert page.one("ul", "cautions").one("li").text == f"Caution: {report('hold').cautions[0]}"
     assert [li.one("span", "tone").text[-3:] for li in page.one("ul", "gates").all("li")] == ["own", "een", "red"]
+
+
+def test_charts_end_with_the_interval_of_the_heading(report, read):
+    """Not with that of the band, which holds at every look and is wider than the last look's."""
+    made = report()
+    wide = tuple(replace(each, points=((1, 0.0, -9.0, 9.0), (1240, 0.004, -0.2, 0.2))) for each in made.trails)
+    page = read(to_html(replace(made, trails=wide)))
+    texts = [desc.text for desc in page.all("desc")]
+    decides = interval(made.primary.difference, 3)
+    assert any(f"interval {decides}; the margin is" in text for text in texts), texts
+    assert not any("−0.20 … +0.20" in text for text in texts)
+    assert "Bar at the end: the interval that decides" in page.text
 
 
 def test_several_candidates_are_side_by_side(report, read):
