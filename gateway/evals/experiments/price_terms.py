@@ -9,7 +9,7 @@ import math
 from dataclasses import dataclass
 
 from gateway.core.horizon import HorizonRange, horizon_range
-from gateway.core.plan import NATS_PER_TOKEN, UNBOUNDED_METRICS, Plan
+from gateway.core.plan import BUILT_IN_METRICS, FEEDBACK, NATS_PER_TOKEN, UNBOUNDED_METRICS, Plan
 from gateway.core.ramp import RampDesign
 from gateway.evals.experiments.completeness import COMPLETENESS
 from gateway.evals.experiments.gates import NEGLIGIBLE
@@ -98,13 +98,24 @@ def _independence(plan: Plan) -> PriceTerm:
 
 
 def _completeness(plan: Plan) -> PriceTerm | None:
-    if plan.primary is None or plan.likelihood or plan.primary in UNBOUNDED_METRICS or plan.mode == "split":
+    if plan.primary is None or plan.likelihood or plan.primary in UNBOUNDED_METRICS:
         return None
     empty = "an empty answer counts as failed" if plan.empty == "failed" else "an empty answer counts as an answer"
+    if plan.mode == "split":
+        return None if plan.primary in BUILT_IN_METRICS or plan.primary.startswith(FEEDBACK) else _of_split(plan, empty)
     return PriceTerm(
         COMPLETENESS,
         f"{empty}; where more than {NEGLIGIBLE * plan.margin:.2%} of the pairs have a value of {plan.primary} on one "
         "arm alone, `ship` must also hold with these counted as the worst for the candidate",
+    )
+
+
+def _of_split(plan: Plan, empty: str) -> PriceTerm:
+    return PriceTerm(
+        COMPLETENESS,
+        f"{empty}; where {plan.primary} does not apply to more than {NEGLIGIBLE * plan.margin:.2%} of the answers "
+        "(both arms together), `ship` must also hold with these counted as the worst for the candidate, or the arms "
+        "must be shown to be alike in that",
     )
 
 

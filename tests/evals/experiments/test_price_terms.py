@@ -63,6 +63,15 @@ def test_completeness_names_what_may_be_missing(empty: Any, words: str) -> None:
     assert "more than 1.25% of the pairs" in text
 
 
+def test_a_split_must_show_that_what_is_missing_is_alike() -> None:
+    split = new_plan(mode="split", split=0.5, shadow=0.0, repeat_control=0.0, max_pairs=None)
+    text = said(split)["completeness"]
+    assert "does not apply to more than 1.25% of the answers (both arms together)" in text
+    assert "or the arms must be shown to be alike in that" in text
+    for primary in ("feedback:thumb", "completion"):
+        assert "completeness" not in said(replace(split, primary=primary)), "no scorer decides"
+
+
 def test_a_ramp_names_its_proof_and_its_holdout() -> None:
     ramp = RampDesign((0.1, 0.5, 1.0), 3600.0, 100, holdout=0.02, holdout_days=28.0)
     plan = new_plan(mode="both", ramp=ramp, guardrails=(), unit="conversation")
