@@ -2,6 +2,7 @@
 
 GatewayError                 has a status: it may be the answer to a client
 ├── BadRequest          400  invalid_request_error
+│   └── TooManyMembers  400  reading them all would hold up the calls of others
 ├── InvalidKey          401  invalid_api_key
 ├── NotAllowed          403
 ├── NotFound            404
@@ -106,6 +107,10 @@ class GatewayError(Exception):
 class BadRequest(GatewayError):
     status = 400
     type = "invalid_request_error"
+
+
+class TooManyMembers(BadRequest):
+    """The body has more top-level members than any request needs: reading them would hold up the calls of others."""
 
 
 class InvalidKey(GatewayError):

@@ -14,6 +14,7 @@ from gateway.core.errors import CannotRun, ConfigError, GatewayError, StreamDown
 
 ANSWERS = [
     (errors.BadRequest, 400, "invalid_request_error", None),
+    (errors.TooManyMembers, 400, "invalid_request_error", None),
     (errors.InvalidKey, 401, "invalid_request_error", "invalid_api_key"),
     (errors.NotAllowed, 403, "invalid_request_error", "permission_denied"),
     (errors.NotFound, 404, "invalid_request_error", "not_found"),

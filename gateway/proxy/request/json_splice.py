@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import orjson
 
-from gateway.core.errors import BadRequest
+from gateway.core.errors import TooManyMembers
 
 _S = rb"[ \t\n\r]*+"
 _STRING = rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"'
@@ -43,13 +43,6 @@ _ESCAPED_LETTER = re.compile(rb"\\u00[2-7]")  # a name may contain escapes: "\u0
 _PLAIN_VALUE = re.compile(_S + rb":" + _S + rb"(" + _SHORT + rb"|[^\"\[\]{},: \t\n\r]++)", re.S)
 
 
-class TooManyMembers(BadRequest, ValueError):
-    """The body has more top-level members than any request needs: reading them would hold up the calls of others."""
-
-    def __init__(self) -> None:
-        super().__init__(f"the request body has more than {MOST_MEMBERS} top-level members; no API has so many")
-
-
 class JsonMember(NamedTuple):
     """One top-level member; offsets in bytes."""
 
@@ -57,6 +50,10 @@ class JsonMember(NamedTuple):
     key: int  # of the name's opening quote
     start: int  # of the value
     end: int  # of the value
+
+
+def too_many_members() -> TooManyMembers:
+    return TooManyMembers(f"the request body has more than {MOST_MEMBERS} top-level members; no API has so many")
 
 
 def scan(body: bytes) -> dict[bytes, tuple[int, int]]:
@@ -84,7 +81,7 @@ def members(body: bytes) -> Iterator[JsonMember]:
         end = _value_end(body, key.end())
         found += 1
         if found > MOST_MEMBERS:
-            raise TooManyMembers
+            raise too_many_members()
         yield JsonMember(_name(key[1]), key.start(1), key.end(), end)
         follows = _NEXT.match(body, end)
         if follows is None:

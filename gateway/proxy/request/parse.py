@@ -16,7 +16,7 @@ from gateway.core.exchange import new_id
 from gateway.proxy.request.call import NO_OPTIONS, Call, Caller, RequestOptions
 from gateway.proxy.request.endpoints import Endpoint
 from gateway.proxy.request.headers import for_upstream, sane_id
-from gateway.proxy.request.json_splice import MOST_MEMBERS, TooManyMembers, scan
+from gateway.proxy.request.json_splice import MOST_MEMBERS, scan, too_many_members
 from gateway.proxy.request.output_limit import NUMBERS, checked_numbers
 from gateway.proxy.request.upload import Upload
 from gateway.proxy.types import HttpRequest
@@ -117,8 +117,6 @@ def read_fields(body: bytes) -> dict[str, Any]:
         if len(body) > _PARSED_MEMBER_BYTES and (len(body) > _PARSED_BODY_BYTES or _is_dense(body)):
             return _small_members(body)
         fields = orjson.loads(body)
-    except TooManyMembers:
-        raise
     except ValueError as error:
         raise BadRequest(f"the request body is not valid JSON: {error}") from None
     if type(fields) is not dict:
@@ -170,7 +168,7 @@ def _check_names(fields: dict[str, Any], caller: Caller) -> None:
     upstream would read another model than the one that was authorized.
     """
     if len(fields) > MOST_MEMBERS:
-        raise TooManyMembers
+        raise too_many_members()
     if caller.models is not None:
         _check_routing(fields)
     for name in fields:

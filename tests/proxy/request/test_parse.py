@@ -13,12 +13,12 @@ from urllib.parse import parse_qs
 import httpx2
 import pytest
 
-from gateway.core.errors import BadRequest, NotAllowed
+from gateway.core.errors import BadRequest, NotAllowed, TooManyMembers
 from gateway.fake import FakeUpstream
 from gateway.proxy.http.server.request import ServerRequest
 from gateway.proxy.request.call import Call, Caller
 from gateway.proxy.request.endpoints import ENDPOINTS
-from gateway.proxy.request.json_splice import MOST_MEMBERS, TooManyMembers, set_member
+from gateway.proxy.request.json_splice import MOST_MEMBERS, set_member
 from gateway.proxy.request.parse import read_call, read_fields, read_options
 
 CHAT = ENDPOINTS[b"/chat/completions"]

@@ -151,21 +151,24 @@ async def test_the_weighted_mean_is_that_of_all_traffic(
     store, registry = f"sqlite:///{tmp_path / 'gateway.db'}", CollectorRegistry()
     running = await start(config)
     parsed = parse(running.config_path.read_text())
-    async with opened(parsed, store, stream_server.url, registry) as consumer, asyncio.TaskGroup() as tasks:
-        tasks.create_task(consumer.run())
-        for _ in range(ROUNDS):
-            truth.phase = "calm"
-            await ask(running, CALM, conversations)
-            truth.phase = "burst"
-            await standing_still(stream_server, running, BURST, conversations)
-        ledger = running.gateway.recorder.ledger
-        async with asyncio.timeout(60):
-            while not (
-                sum(s[3] for s in by_stratum(store).values()) == len(truth.values)
-                and sum(s[0] for s in by_stratum(store).values()) == ledger.sampled.total() - ledger.dropped.total()
-            ):
-                await asyncio.sleep(0.02)
-        consumer.stop()
+    async with opened(parsed, store, stream_server.url, registry) as consumer:
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(consumer.run())
+            for _ in range(ROUNDS):
+                truth.phase = "calm"
+                await ask(running, CALM, conversations)
+                truth.phase = "burst"
+                await standing_still(stream_server, running, BURST, conversations)
+            ledger = running.gateway.recorder.ledger
+            async with asyncio.timeout(60):
+                while not (
+                    sum(s[3] for s in by_stratum(store).values()) == len(truth.values)
+                    and sum(s[0] for s in by_stratum(store).values()) == ledger.sampled.total() - ledger.dropped.total()
+                ):
+                    await asyncio.sleep(0.02)
+            consumer.stop()
+        names = ("score_mean", "score_mean_low", "score_mean_high", "score_effective_samples")
+        mean, low, high, effective = (shown(registry, f"gateway_eval_{name}") for name in names)
 
     strata, seen = by_stratum(store), len(truth.values)
     scored, total = sum(s[0] for s in strata.values()), sum(s[1] for s in strata.values())
@@ -174,11 +177,11 @@ async def test_the_weighted_mean_is_that_of_all_traffic(
     assert (seen, strata["errors"][3]) == (CALM * ROUNDS + BURST * ROUNDS, truth.failed), "every call is counted"
     assert dropped > truth.failed / 4, "much of what was recorded was lost, and with it mostly failures"
     assert scored + dropped == await running.metric("gateway_eval_sampled_total"), "nothing else was"
-    assert abs(shown(registry, "gateway_eval_score_mean") - truth.mean) < 3 * error
+    assert abs(mean - truth.mean) < 3 * error
     assert abs(total / scored - truth.mean) > 3 * error, "the plain mean of what is there is wrong"
-    assert shown(registry, "gateway_eval_score_mean_low") < truth.mean < shown(registry, "gateway_eval_score_mean_high")
-    assert shown(registry, "gateway_eval_score_effective_samples") < scored
+    assert low < truth.mean < high
+    assert effective < scored
     print(  # noqa: T201 — the figures are what one wants to see of it
-        f"truth {truth.mean:.4f}, shown {shown(registry, 'gateway_eval_score_mean'):.4f} ± {error:.4f}, plain "
+        f"truth {truth.mean:.4f}, shown {mean:.4f} ± {error:.4f}, plain "
         f"{total / scored:.4f}; {seen} calls, {truth.failed} failed, {scored} scored, {dropped:.0f} dropped"
     )
