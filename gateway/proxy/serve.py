@@ -55,7 +55,7 @@ from gateway.proxy.http.server.protocol import HttpProtocol
 from gateway.proxy.http.server.reuse_port import ReusePortSocket
 from gateway.proxy.http.server.tls import CertificateFiles
 from gateway.proxy.http.server.uvicorn_server import BoundedApp, GatewayServer, page_settings
-from gateway.proxy.limits.book import LeaseBook
+from gateway.proxy.limits.book import WAIT_S, LeaseBook
 from gateway.proxy.limits.exchange import LeaseExchange
 from gateway.proxy.limits.output_tokens import OutputTokenPoller
 from gateway.proxy.recording.access_log import AccessLog
@@ -250,17 +250,20 @@ class Process:
         flush_s: float = 5.0,
         heartbeat_s: float = HEARTBEAT_S,
         limits_shift_s: float = 0.0,
+        limits_wait_s: float = WAIT_S,
         keys_asked_s: float = ASKED_S,
         passed_s: Callable[[], float] = lambda: 0.0,
     ) -> None:
         """config: None: the file's, or if that is refused, the one of the other workers.
         flush_s: how long a stopping process tries to append what it has recorded. heartbeat_s: between heartbeats.
         limits_shift_s: windows of limits begin so much earlier than by the stream server's clock.
+        limits_wait_s: the longest that a call waits for the stream server.
         keys_asked_s: least time between two reads of an issuer's keys that tokens ask for. passed_s: seconds by which
         the clocks of circuit breakers and heartbeats are ahead."""
         self._passed_s = passed_s
         self._keys_asked_s = keys_asked_s
         self._limits_shift_s = limits_shift_s
+        self._limits_wait_s = limits_wait_s
         self._flush_s = flush_s
         self._heartbeat_s = heartbeat_s
         self._served = served
@@ -322,7 +325,7 @@ class Process:
             affinity = ResponseAffinity(corridor.state, tasks)
             sharing = tasks.start(_share_secret(corridor, affinity.ids), "shared secret")
             await asyncio.wait({sharing}, timeout=_SECRET_S)
-            book = LeaseBook(workers=self._served.workers)
+            book = LeaseBook(workers=self._served.workers, wait_s=self._limits_wait_s)
             lease_server = LeaseServer(corridor.client, stream.name, recorder.incarnation, self._limits_shift_s)
             exchange = LeaseExchange(book, lease_server, metrics)
             exchanging = tasks.start(exchange.run(), "limits")

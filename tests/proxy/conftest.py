@@ -159,13 +159,17 @@ async def start(tmp_path: Path, stream_url: str, stream_name: str) -> AsyncItera
             key: str | None = KEY,
             flush_s: float = 5.0,
             limits_shift_s: float = 0.0,
+            limits_wait_s: float = 10.0,
             stack: contextlib.AsyncExitStack = stack,
             **limits: float,
         ) -> Running:
-            """stack: of a gateway that stops before the others."""
+            """limits_wait_s: calls wait for a slow stream server, unless the test is about those that do not.
+            stack: of a gateway that stops before the others."""
             path = tmp_path / f"gateway-{new_id()}.yaml"
             path.write_text(yaml.safe_dump(config))
-            return await stack.enter_async_context(running(path, config, key, flush_s, limits, limits_shift_s))
+            return await stack.enter_async_context(
+                running(path, config, key, flush_s, limits, limits_shift_s, limits_wait_s)
+            )
 
         yield go
 
@@ -178,13 +182,16 @@ async def running(
     flush_s: float,
     limits: dict[str, float],
     limits_shift_s: float = 0.0,
+    limits_wait_s: float = 10.0,
 ) -> AsyncIterator[Running]:
     """limits: fields of HttpProtocol with other values than its own."""
     corridor = Corridor(config["stream"]["url"], config["stream"]["name"])
     with contextlib.suppress(StreamDown):  # a test may begin with no stream server
         await corridor.state.set_draw_secret(SECRET)  # a consumer puts it there; here there is none
     served = WorkerEnvironment(path, path.parent / "data", loopback=True)
-    process = Process(served, flush_s=flush_s, heartbeat_s=0.2, limits_shift_s=limits_shift_s)
+    process = Process(
+        served, flush_s=flush_s, heartbeat_s=0.2, limits_shift_s=limits_shift_s, limits_wait_s=limits_wait_s
+    )
     settings = server_settings(process, process.config, "127.0.0.1", 0, 1)
     settings.loop = "asyncio"
     settings.http = type("Limited", (HttpProtocol,), limits)

@@ -60,15 +60,24 @@ class Account:
         """The end of the first of its windows."""
 
 
+WAIT_S = 0.05
+"""The longest that a call waits for the stream server."""
+
+
 class LeaseBook:
     """The leases of one worker process."""
 
     def __init__(
-        self, clock: Callable[[], float] = time.monotonic, wall: Callable[[], float] = time.time, workers: int = 1
+        self,
+        clock: Callable[[], float] = time.monotonic,
+        wall: Callable[[], float] = time.time,
+        workers: int = 1,
+        wait_s: float = WAIT_S,
     ) -> None:
         """clock: monotonic seconds. wall: Unix seconds; used until the first exchange. workers: of this gateway, until
-        the stream server says how many there are in all."""
+        the stream server says how many there are in all. wait_s: the longest that a call waits for the server."""
         self.clock = clock
+        self.wait_s = wait_s
         self.offset_s = wall() - clock()
         """The stream server's clock is so far ahead of `clock`."""
         self.workers = workers

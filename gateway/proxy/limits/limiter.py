@@ -32,8 +32,6 @@ from gateway.proxy.limits.refusal import RATE_LINES, details, plain, refusal, un
 from gateway.proxy.request.call import Call, Caller
 from gateway.proxy.request.output_limit import DEFAULTED
 
-WAIT_S = 0.05
-"""The longest that a call waits for the stream server."""
 _FRESH_S = 0.25  # for so long, the server's word that nothing is left is not asked for again
 _LARGE_BODY_BYTES = 32 << 10
 _FIGURES_S = 0.5
@@ -248,7 +246,7 @@ class Limiter:
         Usually that takes one exchange; more, if a window ended or other calls took what was granted meanwhile.
         """
         book = self._book
-        ends = book.clock() + WAIT_S
+        ends = book.clock() + book.wait_s
         while True:
             for lease, measure in account.pairs:
                 lease.wait(needs[measure], book.now())
