@@ -6,8 +6,10 @@ that is not counted, until nothing of the one before is under way. Two aliases h
 
 from __future__ import annotations
 
+import asyncio
 import json
 import random
+import secrets
 import socket
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
@@ -21,6 +23,8 @@ from load import HOST, Clients
 from stage import Running, Spot, Stage, System
 
 from gateway import __version__
+from gateway.core.randomization import SECRET_BYTES
+from gateway.stream import Corridor
 
 OFF, AGAIN = "shadow off", "off again"
 HEALTHY, HANGS, FAILS, DOWN = "healthy", "hangs", "500", "down"
@@ -70,6 +74,7 @@ def _alias(state: str) -> str:
 def _argv(ports: Mapping[str, int], spot: Spot) -> list[str]:
     """Shadows that nothing pauses: no comparison of latencies, and no budget of tokens."""
     config = systems.gateway_config(spot, 0.1)
+    asyncio.run(_keyed(config["stream"]))
     control = {"upstream": "up", "model": f"{systems.MODEL}-a"}
     config["models"] |= {_alias(s): {"targets": [control], "timeouts": {"total_s": _DEADLINE_S}} for s in STATES}
     for state, port in ports.items():
@@ -83,6 +88,13 @@ def _argv(ports: Mapping[str, int], spot: Spot) -> list[str]:
     shown = config | {"keys": [config["keys"][0], f"… and {systems.KEYS - 1} more"]}
     path = spot.write("gateway.yaml", json.dumps(config), json.dumps(shown, ensure_ascii=False))
     return systems.gateway_argv("serve", "--config", path, "--host", HOST, "--port", str(spot.port))
+
+
+async def _keyed(stream: Mapping[str, str]) -> None:
+    """Puts the secret of draws on the stream server, as a consumer does; there is none here."""
+    corridor = Corridor(stream["url"], stream["name"])
+    await corridor.state.set_draw_secret(secrets.token_bytes(SECRET_BYTES))
+    await corridor.aclose()
 
 
 def labels(state: str, result: str) -> tuple[str, str]:
