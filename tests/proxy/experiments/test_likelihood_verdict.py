@@ -74,7 +74,6 @@ async def test_two_engines_come_to_a_verdict(
             "model": "chat", "control": {"upstream": "u0", "model": "model-u0"},
             "candidate": {"upstream": "u1", "model": "new"}, "mode": "likelihood", "shadow": 1.0, "min_hours": 0,
             "gate": {"latency": False}, "budget": {"concurrency": 256}, "after_verdict": "continue",
-            "min_hours": 0,
         }  # fmt: skip
         config = configured(control, candidate, chat={"fallback": []}, experiments={"same": same})
         gateway = await start(config)
