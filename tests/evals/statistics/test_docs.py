@@ -1,13 +1,21 @@
-"""docs/statistics.md names every estimator, and no other."""
+"""docs/statistics.md names every estimator, and otherwise only what the code of experiments or the config has."""
 
 import ast
 import re
+from dataclasses import fields
 from pathlib import Path
+from typing import get_args
 
 import gateway.evals.statistics
+from gateway.config.experiments import Experiment
+from gateway.config.upstreams import TargetRef
+from gateway.core.plan import Mode
+from gateway.evals.experiments.report import Comparison
+from gateway.evals.store.tables import exchanges
 
 DOCS = Path(__file__).parents[3] / "docs" / "statistics.md"
 ROOM = Path(gateway.evals.statistics.__file__).parent
+EXPERIMENTS = ROOM.parent / "experiments"
 NO_ESTIMATORS = {"domains", "special", "state", "moments"}  # arguments, functions of numbers, saving, sums
 
 
@@ -21,8 +29,23 @@ def defined() -> set[str]:
     }
 
 
+def of_experiments() -> set[str]:
+    """Modules and functions, and words such as those for gates and verdicts."""
+    paths = list(EXPERIMENTS.rglob("*.py"))
+    nodes = [node for path in paths for node in ast.walk(ast.parse(path.read_text()))]
+    functions = {node.name for node in nodes if isinstance(node, ast.FunctionDef)}
+    words = {node.value for node in nodes if isinstance(node, ast.Constant) and isinstance(node.value, str)}
+    return {path.stem for path in paths} | functions | words
+
+
+def of_the_product() -> set[str]:
+    """Keys of an experiment in the config, members of its report, and columns of an exchange."""
+    keys = {*Experiment.model_fields, *TargetRef.model_fields}
+    return keys | {field.name for field in fields(Comparison)} | set(exchanges.c.keys()) | set(get_args(Mode))
+
+
 def test_every_name_in_the_docs_is_there() -> None:
-    files = {path.stem for path in ROOM.glob("*.py")}
+    files = {path.stem for path in ROOM.glob("*.py")} | of_experiments() | of_the_product()
     named = {word.partition(".")[0] for word in re.findall(r"`([A-Za-z_]+(?:\.[a-z_]+)?)`", DOCS.read_text())}
     assert named - {"ValueError", "math"} <= defined() | files | {"dump", "load"}
 
