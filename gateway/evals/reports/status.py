@@ -125,6 +125,9 @@ class StreamStatus:
     """Why the server takes no writes now. None: it takes them."""
     evicts: str | None = None
     """A maxmemory-policy under which the server may delete the stream. None: a safe one, or unknown."""
+    newest_s: float | None = None
+    """Age of the newest heartbeat of a gateway by this machine's clock, however old; negative where the gateway's clock
+    is ahead. None: there is none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,13 +210,15 @@ def _predictor_problems(of: PredictorStatus) -> list[str]:
 async def _read_stream(around: ReaderConfig, corridor: Corridor, now: float) -> StreamStatus:
     lag = await corridor.lag(now)
     seen = await corridor.reachable()
+    beats = await corridor.state.gateways()
     return StreamStatus(
         lag=lag,
         shards=len(corridor.shards),
         shards_away=len(corridor.shards) - seen,
         trimmed_unread=await corridor.trimmed_unread(),
         letters=await corridor.dead_letters.by_reason(),
-        gateways=await _read_gateways(corridor, now),
+        gateways=_shown_gateways(beats, now),
+        newest_s=min((now - beat["at"] for beat in beats.values()), default=None),
         consumers=await _read_consumers(corridor, now),
         spent=await _read_budgets(around, corridor, now),
         refuses=await corridor.state.refusal(),
@@ -228,8 +233,8 @@ async def _evicts(corridor: Corridor) -> str | None:
         return None
 
 
-async def _read_gateways(corridor: Corridor, now: float) -> tuple[GatewayStatus, ...]:
-    found = [_gateway(incarnation, beat, now) for incarnation, beat in (await corridor.state.gateways()).items()]
+def _shown_gateways(beats: Mapping[str, Mapping[str, Any]], now: float) -> tuple[GatewayStatus, ...]:
+    found = [_gateway(incarnation, beat, now) for incarnation, beat in beats.items()]
     shown = [g for g in found if g.alive or (g.age_s <= FORGOTTEN_S and not _replaced(g, found))]
     return tuple(sorted(shown, key=lambda g: (not g.alive, g.host, g.address, g.pid)))
 
@@ -316,6 +321,8 @@ def _stream_problems(stream: StreamStatus) -> list[str]:
         "are answered": stream.refuses,
         f"no gateway has a heartbeat{_clocks(stream)}": not stream.refuses
         and not any(g.alive for g in stream.gateways),
+        f"heartbeats are {_age(-(stream.newest_s or 0.0))} ahead of this machine's clock, which or a gateway's is "
+        "wrong; nobody can say who is alive": (stream.newest_s or 0.0) < -SILENT_S,
         f"{stream.shards_away} of {stream.shards} shards of the stream cannot be reached": stream.shards_away,
         f"no consumer is running: {lag.waiting + lag.pending} entries are waiting": not stream.refuses
         and not alive
@@ -344,8 +351,8 @@ def _stream_problems(stream: StreamStatus) -> list[str]:
 
 def _clocks(stream: StreamStatus) -> str:
     """What to look at when heartbeats are old by this machine's clock."""
-    ages = [g.age_s for g in stream.gateways]
-    return f": the newest is {_age(min(ages))} old, unless this machine's clock is wrong" if ages else ""
+    newest_s = stream.newest_s
+    return "" if newest_s is None else f": the newest is {_age(newest_s)} old, unless this machine's clock is wrong"
 
 
 def _consumer_problems(alive: Sequence[ConsumerStatus], blocked: Collection[str]) -> list[str]:

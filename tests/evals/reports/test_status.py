@@ -161,6 +161,17 @@ async def test_old_heartbeats_name_the_clock(room, command):
     assert "no gateway has a heartbeat: the newest is 5 m old, unless this machine's clock is wrong" in shown
 
 
+async def test_a_clock_that_is_an_hour_off_is_named(room, command):
+    """That of a gateway is an hour back, and then that of this machine: the heartbeat is from the future."""
+    await lives(room, "g1", age_s=3600)
+    shown = " ".join((await command()).output.split())
+    assert "no gateway has a heartbeat: the newest is 60 m old, unless this machine's clock is wrong" in shown
+    await lives(room, "g1", age_s=-3600)
+    shown = " ".join((await command()).output.split())
+    assert "heartbeats are 60 m ahead of this machine's clock, which or a gateway's is wrong" in shown
+    assert "no gateway has a heartbeat" not in shown
+
+
 async def test_a_store_that_takes_no_writes_is_named(room, exchange, command):
     """Its consumer is paused and says why; the entry is stored once the cause is gone."""
     async with room.opened("eye") as (consumer, context), asyncio.TaskGroup() as tasks:
