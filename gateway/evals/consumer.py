@@ -157,6 +157,11 @@ class Consumer:
         self._drift: tuple[DriftFigures, ...] = ()
         self._ramps: tuple[tuple[RampFigures, ...], Mapping[tuple[str, str], int]] = ((), {})
 
+    @property
+    def paused(self) -> str:
+        """Why it waits for the stream server or the store; "": it does not."""
+        return self._paused
+
     def stop(self) -> None:
         """Makes run() return once the entries in progress are stored and acknowledged."""
         self._stopping.set()

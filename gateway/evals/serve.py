@@ -97,6 +97,7 @@ async def evaluate(
     registry = CollectorRegistry()
     current: Config | None = config
     working: Config | None = None
+    paused = ""
     with ExitStack() as served:
         async with keep(config, data) as url:
             while current is not None:
@@ -107,6 +108,7 @@ async def evaluate(
                         if working is None:
                             served.enter_context(_metrics(registry, metrics_host, metrics_port))
                         working, current = current, await _run(consumer, watch)
+                        paused = consumer.paused
                 except ConfigError as error:
                     if watch is None or working is None or working is current:
                         raise
@@ -115,7 +117,10 @@ async def evaluate(
                 else:
                     if current is not None:
                         log.info("config reloaded (%s): %s", current.digest, changes(working, current))
-    log.info("scoring stopped; every entry in progress is stored")
+    if paused:
+        log.warning("scoring stopped while it was paused; what was read stays in the stream: %s", paused)
+    else:
+        log.info("scoring stopped; every entry in progress is stored")
 
 
 def _resolved(config: Config, begun: Config, data: Path) -> Config:

@@ -8,6 +8,7 @@ import os
 import signal
 import socket
 import sys
+import time
 import urllib.request
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -15,14 +16,15 @@ from typing import Any
 
 import pytest
 import yaml
-from sqlalchemy import make_url
+from sqlalchemy import make_url, text
 
 from gateway.config.scorers import ScorerConfig
 from gateway.evals.consumer import ConsumerTiming
 from gateway.evals.consumer_report import ConsumerReport
 from gateway.evals.scoring.registry import build
+from gateway.evals.store import engine
 
-Start = Callable[[], contextlib.AbstractAsyncContextManager[asyncio.subprocess.Process]]
+Start = Callable[..., contextlib.AbstractAsyncContextManager[asyncio.subprocess.Process]]
 
 
 @pytest.fixture
@@ -58,7 +60,9 @@ def start(room, tmp_path: Path, port: int, upstream_settings: dict[str, object],
     argv = ["-m", "gateway", "evaluate", "--config", str(path), "--data", str(tmp_path / "data")]
 
     @contextlib.asynccontextmanager
-    async def running() -> AsyncIterator[asyncio.subprocess.Process]:
+    async def running(
+        on_line: Callable[[bytes], object] = lambda _: None,
+    ) -> AsyncIterator[asyncio.subprocess.Process]:
         process = await asyncio.create_subprocess_exec(
             sys.executable, *argv, "--metrics-port", str(port), stderr=asyncio.subprocess.PIPE,
             env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
@@ -68,6 +72,7 @@ def start(room, tmp_path: Path, port: int, upstream_settings: dict[str, object],
             async with asyncio.timeout(60):
                 while b"metrics at" not in (line := await process.stderr.readline()):
                     assert line, "it ended before it was ready"
+                    on_line(line)
             yield process
         finally:
             with contextlib.suppress(ProcessLookupError):
@@ -168,6 +173,66 @@ async def test_a_killed_consumer_loses_and_repeats_nothing(room, exchange, tally
     assert room.sql("SELECT count(*) FROM exchanges") == [(4000,)]
     assert {cell.key.scorer: cell.n["scored"] for cell in room.cells()} == {"length": 4000, "refusal": 4000}
     assert room.snapshot().unaccounted == 0
+
+
+@pytest.fixture
+def on_postgres(postgres_url: str, sections: dict[str, object]) -> str:
+    """The consumer's store is on PostgreSQL. Before `start` in a test's arguments."""
+    sections["store"] = {"url": postgres_url}
+    return postgres_url
+
+
+async def test_it_waits_for_a_postgresql_that_is_paused_at_its_start(
+    on_postgres, postgres, start, port, room, exchange
+):
+    def resume(line: bytes) -> None:
+        if b"the store cannot be opened, so nothing is scored" in line:
+            os.kill(postgres.pid, signal.SIGCONT)
+
+    os.kill(postgres.pid, signal.SIGSTOP)
+    try:
+        async with start(resume):
+            await room.send(exchange("one"))
+            await until(port, SCORED, 1.0)
+    finally:
+        os.kill(postgres.pid, signal.SIGCONT)
+
+
+async def test_a_consumer_that_stops_in_an_outage_does_not_say_that_all_is_stored(on_postgres, start, room, exchange):
+    """One line says why it is paused, and the last one that the entries stay in the stream; there is no traceback."""
+    other = engine.connect_writer(on_postgres)
+    async with start() as process:
+        with other.begin() as connection:
+            connection.execute(text("ALTER TABLE exchanges RENAME TO away"))
+        await room.send(exchange("one"))
+        await logged(process, b"scoring paused; retried until it works")
+        process.send_signal(signal.SIGTERM)
+        rest = await asyncio.wait_for(process.stderr.read(), 60)
+        assert await process.wait() == 0
+    other.dispose()
+    assert b"scoring stopped while it was paused; what was read stays in the stream: store: " in rest
+    assert b"Traceback" not in rest
+    assert (await room.corridor.lag()).pending == 1
+
+
+@pytest.mark.long  # it waits for 25 s
+async def test_it_stops_while_postgresql_does_not_answer(on_postgres, start, room, exchange):
+    """A write waits, and its thread cannot be cancelled: the process ends before a service manager kills it."""
+    other = engine.connect_writer(on_postgres)
+    async with start() as process:
+        with other.begin() as connection:
+            connection.execute(text("LOCK TABLE exchanges"))
+            await room.send(exchange("one"))
+            with other.connect() as watch:
+                async with asyncio.timeout(60):
+                    while not watch.execute(text("SELECT count(*) FROM pg_locks WHERE NOT granted")).scalar():
+                        await asyncio.sleep(0.02)
+            began = time.monotonic()
+            process.send_signal(signal.SIGTERM)
+            await logged(process, b"entries in progress were not stored within 25 s")
+            assert await process.wait() == 1
+            assert time.monotonic() - began >= 25
+    other.dispose()
 
 
 async def test_a_port_that_is_taken_is_said(start, port):
