@@ -395,6 +395,15 @@ class Whole:
         found: list[Json] = reply["data"]["result"]
         return found
 
+    async def history(self, promql: str, since: float) -> list[Json]:
+        """Its values second by second, from a moment (Unix seconds) until now: what was a rate of one minute may be
+        over by now."""
+        span = {"query": promql, "start": since, "end": time.time(), "step": 1}
+        reply = (await self.client.get("/api/v1/query_range", params=span)).json()
+        assert reply["status"] == "success", f"{reply.get('error')}: {promql}"
+        found: list[Json] = reply["data"]["result"]
+        return found
+
     async def value(self, promql: str) -> float:
         """The greatest value; NaN where there is none."""
         return max((float(each["value"][1]) for each in await self.query(promql)), default=float("nan"))
