@@ -135,7 +135,8 @@ class Seen:
 
     async def look(self) -> None:
         for upstream in self.upstreams:
-            self.reached |= {r.header("x-request-id") or "" for r in upstream.received}
+            calls = [r for r in upstream.received if r.method == "POST"]  # a check of an idle target is a GET
+            self.reached |= {r.header("x-request-id") or "" for r in calls}
             upstream.received.clear()
         full = True
         while full:  # and not until nothing comes: under load something always does
