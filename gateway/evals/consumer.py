@@ -442,9 +442,9 @@ class Consumer:
                     await self._stopping.wait()
 
     def _log_outage(self, error: Exception) -> None:
-        if not self._paused:
+        went_on, self._paused = not self._paused, str(error)
+        if went_on:
             log.warning("scoring paused; retried until it works: %s", error)
-        self._paused = str(error)
 
     def _log_recovery(self) -> None:
         if self._paused:

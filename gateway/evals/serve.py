@@ -10,13 +10,15 @@ import secrets
 import signal
 import socket
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from prometheus_client import CollectorRegistry
 
+from gateway import __version__
 from gateway.config.changes import changes
 from gateway.config.derive import directory_of, has_control, paces_of, prices_of
 from gateway.config.environment import debuggable, metrics_socket, resolve_evals
@@ -52,7 +54,7 @@ from gateway.evals.store.store import Store, StoreDown
 from gateway.observability import logging as log_format
 from gateway.observability import tracing
 from gateway.observability.eval_metrics import EvalMetrics
-from gateway.observability.metrics_server import inherited_metrics_server, metrics_server
+from gateway.observability.metrics_server import Health, inherited_metrics_server, metrics_server
 from gateway.runtime.confinement import hide_memory
 from gateway.runtime.embedded_redis import keep
 from gateway.runtime.tasks import Tasks
@@ -97,7 +99,7 @@ async def evaluate(
     registry = CollectorRegistry()
     current: Config | None = config
     working: Config | None = None
-    paused = ""
+    running: list[Consumer] = []
     with ExitStack() as served:
         async with keep(config, data) as url:
             while current is not None:
@@ -105,10 +107,11 @@ async def evaluate(
                 try:
                     store = resolved.store.url or default_url(data)
                     async with opened(resolved, store, url, registry, directory, watch=watch) as consumer:
+                        running[:] = [consumer]
                         if working is None:
-                            served.enter_context(_metrics(registry, metrics_host, metrics_port))
+                            health = partial(_health, running)
+                            served.enter_context(_metrics(registry, metrics_host, metrics_port, health))
                         working, current = current, await _run(consumer, watch)
-                        paused = consumer.paused
                 except ConfigError as error:
                     if watch is None or working is None or working is current:
                         raise
@@ -117,8 +120,8 @@ async def evaluate(
                 else:
                     if current is not None:
                         log.info("config reloaded (%s): %s", current.digest, changes(working, current))
-    if paused:
-        log.warning("scoring stopped while it was paused; what was read stays in the stream: %s", paused)
+    if running and running[0].paused:
+        log.warning("scoring stopped while it was paused; what was read stays in the stream: %s", running[0].paused)
     else:
         log.info("scoring stopped; every entry in progress is stored")
 
@@ -130,11 +133,19 @@ def _resolved(config: Config, begun: Config, data: Path) -> Config:
     return config.model_copy(update={"evals": resolve_evals(config.evals, data), "stream": begun.stream})
 
 
+def _health(running: Sequence[Consumer]) -> dict[str, str]:
+    """What /health answers. running: the consumer that works with the newest config."""
+    paused = running[0].paused
+    return {"status": "paused" if paused else "ok", "version": __version__, "paused": paused}
+
+
 @contextmanager
-def _metrics(registry: CollectorRegistry, host: str, port: int) -> Iterator[None]:
+def _metrics(registry: CollectorRegistry, host: str, port: int, health: Health) -> Iterator[None]:
     inherited = metrics_socket()
     server = (
-        metrics_server(registry, host, port) if inherited is None else inherited_metrics_server(registry, inherited)
+        metrics_server(registry, host, port, health)
+        if inherited is None
+        else inherited_metrics_server(registry, inherited, health)
     )
     with server:
         if inherited is None:

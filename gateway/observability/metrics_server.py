@@ -9,12 +9,13 @@ import contextlib
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from io import BufferedIOBase
 from socketserver import ThreadingMixIn
 from typing import Any, cast
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
 
+import orjson
 from prometheus_client import CollectorRegistry, make_wsgi_app
 
 from gateway.core.errors import CannotRun
@@ -23,6 +24,8 @@ _MOST = 32  # connections, each with a thread
 _DEADLINE_S = 10.0  # from a connection to its end
 _HEAD_BYTES = 65_536
 _LOOK_S = 0.5  # between two looks for connections past it
+Health = Callable[[], Mapping[str, str]]
+"""What /health answers; called on a thread."""
 
 
 class MetricsServer(ThreadingMixIn, WSGIServer):
@@ -32,8 +35,14 @@ class MetricsServer(ThreadingMixIn, WSGIServer):
     daemon_threads = True
     request_queue_size = 128
 
-    def __init__(self, listener: socket.socket, registry: CollectorRegistry, deadline_s: float = _DEADLINE_S) -> None:
-        """listener: bound, and from now on this server's."""
+    def __init__(
+        self,
+        listener: socket.socket,
+        registry: CollectorRegistry,
+        deadline_s: float = _DEADLINE_S,
+        health: Health | None = None,
+    ) -> None:
+        """listener: bound, and from now on this server's. health: None: every path has the metrics."""
         address = listener.getsockname()
         super().__init__(address, _Handler, bind_and_activate=False)
         self.socket.close()
@@ -44,7 +53,7 @@ class MetricsServer(ThreadingMixIn, WSGIServer):
         self._open: dict[Any, float] = {}
         """Connections, oldest first, with their deadlines on the monotonic clock."""
         self.setup_environ()
-        self.set_app(make_wsgi_app(registry))
+        self.set_app(_with_health(make_wsgi_app(registry), health))
         self.server_activate()
 
     def process_request(self, request: Any, client_address: Any) -> None:
@@ -75,6 +84,20 @@ class MetricsServer(ThreadingMixIn, WSGIServer):
         """A client that left, or was ended, is nothing to report."""
 
 
+def _with_health(metrics: Any, health: Health | None) -> Any:
+    """An application that answers /health with HTTP 200, whatever it says: a paused program must not be restarted."""
+    if health is None:
+        return metrics
+
+    def answer(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
+        if environ.get("PATH_INFO") != "/health":
+            return cast(Iterable[bytes], metrics(environ, start_response))
+        start_response("200 OK", [("content-type", "application/json")])
+        return [orjson.dumps(health())]
+
+    return answer
+
+
 class _RequestHead:
     """The beginning of what a client sends, as far as a scrape needs it."""
 
@@ -101,7 +124,7 @@ class _Handler(WSGIRequestHandler):
 
 
 @contextlib.contextmanager
-def metrics_server(registry: CollectorRegistry, host: str, port: int) -> Iterator[int]:
+def metrics_server(registry: CollectorRegistry, host: str, port: int, health: Health | None = None) -> Iterator[int]:
     """Serves the registry's metrics, and gives the port. Raises CannotRun where the port cannot be bound."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
@@ -110,16 +133,16 @@ def metrics_server(registry: CollectorRegistry, host: str, port: int) -> Iterato
         raise CannotRun(
             f"metrics: {host}:{port} cannot be bound: {error.strerror}; give another --metrics-port"
         ) from error
-    with _served(MetricsServer(listener, registry)):
+    with _served(MetricsServer(listener, registry, health=health)):
         yield listener.getsockname()[1]
 
 
 @contextlib.contextmanager
-def inherited_metrics_server(registry: CollectorRegistry, fd: int) -> Iterator[int]:
+def inherited_metrics_server(registry: CollectorRegistry, fd: int, health: Health | None = None) -> Iterator[int]:
     """Serves on a socket that the parent process has bound."""
     listener = socket.socket(fileno=fd)
     port = listener.getsockname()[1]
-    with _served(MetricsServer(listener, registry)):
+    with _served(MetricsServer(listener, registry, health=health)):
         yield port
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import os
 import signal
 import socket
@@ -198,14 +199,26 @@ async def test_it_waits_for_a_postgresql_that_is_paused_at_its_start(
         os.kill(postgres.pid, signal.SIGCONT)
 
 
-async def test_a_consumer_that_stops_in_an_outage_does_not_say_that_all_is_stored(on_postgres, start, room, exchange):
-    """One line says why it is paused, and the last one that the entries stay in the stream; there is no traceback."""
+def health(port: int) -> dict[str, str]:
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=60) as answer:
+        found: dict[str, str] = json.loads(answer.read())
+        return found
+
+
+async def test_a_consumer_that_stops_in_an_outage_does_not_say_that_all_is_stored(
+    on_postgres, start, port, room, exchange
+):
+    """One line and /health say why it is paused, and the last line that the entries stay in the stream; there is no
+    traceback."""
     other = engine.connect_writer(on_postgres)
     async with start() as process:
+        assert (await asyncio.to_thread(health, port))["status"] == "ok"
         with other.begin() as connection:
             connection.execute(text("ALTER TABLE exchanges RENAME TO away"))
         await room.send(exchange("one"))
         await logged(process, b"scoring paused; retried until it works")
+        said = await asyncio.to_thread(health, port)
+        assert (said["status"], "exchanges" in said["paused"]) == ("paused", True)
         process.send_signal(signal.SIGTERM)
         rest = await asyncio.wait_for(process.stderr.read(), 60)
         assert await process.wait() == 0
