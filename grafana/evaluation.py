@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from panels import ALARM, Dashboard, Panel, Query, Row, Variable, stat
+from window_means import BY, window_bound, window_mean
 
 RATE = "[$__rate_interval]"
 SCORE = '{scorer=~"$scorer", model=~"$model"}'
 SCORES = f"max by (scorer, model, arm, status) (rate(gateway_eval_scores_total{SCORE}{RATE}))"
-BY = "scorer, model, arm"
 OF = "{{model}} {{arm}}"
 FRESH = ((None, "green"), (60.0, "orange"), (300.0, "red"))
 USED = ((None, "green"), (0.8, "orange"), (1.0, "red"))
@@ -40,9 +40,10 @@ MEANS = Row("Scores", [
 ])  # fmt: skip
 
 WINDOWS = Row("Trends", [
-    Panel("Mean in the window", [Query(f"max by ({BY}) (rate(gateway_eval_score_weighted_sum_total{SCORE}{RATE})) / (max by ({BY}) (rate(gateway_eval_score_weight_total{SCORE}{RATE})) > 0)",
-                                       "{{scorer}} {{model}} {{arm}}")],
-          "Weighted mean of the scores in each time step: shows changes that the long-run mean hides. No interval.", width=12),
+    Panel("Mean in the window", [Query(window_mean(SCORE, RATE), "{{scorer}} {{model}} {{arm}}"),
+                                 Query(window_bound("low", SCORE, RATE), "low {{scorer}} {{model}} {{arm}}"),
+                                 Query(window_bound("high", SCORE, RATE), "high {{scorer}} {{model}} {{arm}}")],
+          "Weighted mean of the scores in each time step, with its 95 % interval: shows changes that the long-run mean hides. The interval is over conversations where they are the unit of sampling, else over calls. None below 30 effective scores: take a longer time range.", width=12),
     Panel("Effective sample size", [Query(f"max by ({BY}) (gateway_eval_score_effective_samples{SCORE})", "{{scorer}} {{model}} {{arm}}")],
           "The number of equally weighted scores that carry the same information (Kish). Small when a rarely sampled stratum represents many calls.", width=12),
     Panel("Mean corrected by human labels", [Query(f"max by ({BY}) (gateway_eval_score_corrected_mean{SCORE})", "{{scorer}} {{model}} {{arm}}"),

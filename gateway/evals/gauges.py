@@ -113,6 +113,8 @@ class Gauges:
             scorer, model, arm, by_status, mean, low, high,
             weighted_sum=sum(cell.weighted_sum for cell in cells),
             weight=sum(cell.weight for cell in cells),
+            closed_units=_closed_units(cells),
+            span=_span_of(registered),
             buckets=_buckets(bounds, cells),
             effective_n=0.0 if found is None else found.effective_n,
         )  # fmt: skip
@@ -141,6 +143,17 @@ def strata_of(cell: ScoreCell) -> StratumSums:
         population=cell.population,
         units=cell.units,
     )
+
+
+def _closed_units(cells: Iterable[ScoreCell]) -> tuple[float, float, float]:
+    sizes, products, squares = zip(*(cell.closed_units for cell in cells), strict=True)
+    return sum(sizes), sum(products), sum(squares)
+
+
+def _span_of(registered: RegisteredScorer | None) -> float:
+    """The largest minus the smallest possible score; 0.0 without such bounds."""
+    low, high = (None, None) if registered is None else registered.scorer.bounds
+    return 0.0 if low is None or high is None else high - low
 
 
 def _buckets(bounds: tuple[float, ...], cells: Iterable[ScoreCell]) -> tuple[tuple[str, float], ...]:

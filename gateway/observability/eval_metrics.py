@@ -265,6 +265,9 @@ class ScoreFigures:
     weight: float
     buckets: tuple[tuple[str, float], ...]  # (upper bound, weight), not cumulative; the last bound is "+Inf"
     effective_n: float = 0.0  # the number of equally weighted scores with the same information
+    # Over independent units, each of weight w and with a weighted sum t: Σ w², Σ w t and Σ t².
+    closed_units: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    span: float = 0.0  # the largest minus the smallest possible score; 0.0: without such bounds
 
     @property
     def labels(self) -> list[str]:
@@ -458,6 +461,11 @@ class EvalMetrics(Collector):
 
 
 _SCORE = ("scorer", "model", "arm")
+_UNIT_HELP = {
+    "weight_squares": "Squared weights of independent units (conversations)",
+    "products": "Weights of independent units times their weighted sums of scores",
+    "squares": "Squared weighted sums of scores of independent units",
+}
 
 
 def _score_families(scores: Sequence[ScoreFigures]) -> Iterator[Metric]:
@@ -491,7 +499,23 @@ def _score_families(scores: Sequence[ScoreFigures]) -> Iterator[Metric]:
         for family, value in ((mean, each.mean), (low, each.low), (high, each.high)):
             if value is not None:
                 family.add_metric(each.labels, value)
-    yield from (counts, sums, weights, mean, low, high, size)
+    yield from (counts, sums, weights, *_window_families(scores), mean, low, high, size)
+
+
+def _window_families(scores: Sequence[ScoreFigures]) -> Iterator[Metric]:
+    """What the interval of a window's mean needs in addition to its weighted sum and weight."""
+    for at, (name, text) in enumerate(_UNIT_HELP.items()):
+        sums = CounterMetricFamily(
+            f"gateway_eval_score_unit_{name}", f"{text}; for the interval of a window", labels=_SCORE
+        )
+        for each in scores:
+            sums.add_metric(each.labels, each.closed_units[at])
+        yield sums
+    text = "Largest minus smallest possible score; 0 for scorers without such bounds"
+    span = GaugeMetricFamily("gateway_eval_score_range", text, labels=_SCORE)
+    for each in scores:
+        span.add_metric(each.labels, each.span)
+    yield span
 
 
 def _corrected_families(means: Sequence[CorrectedFigures]) -> Iterator[Metric]:

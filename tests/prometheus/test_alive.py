@@ -328,7 +328,8 @@ async def the_predictor_does_harm(whole: Any) -> None:
         return True
 
     await whole.until(lambda: asyncio.to_thread(write), "no model is trained")
-    await whole.spread([whole.call("unpriced", always=True) for _ in range(4)])  # the consumer has restarted
+    # The consumer has restarted; and a window has an interval from 30 effective scores on.
+    await whole.spread([whole.call("unpriced", always=True) for _ in range(80)])
 
 
 async def everything_happens(whole: Any, rung: Rung) -> None:

@@ -138,7 +138,7 @@ async def show(request: Request) -> Response:
         request, "today.html.jinja", report=found, charts=charts, cache=cache, sentence=sentence, say=said,
         interval=interval,
         alarm=lambda change: ALARMS.get(change.figure.measure, "") if change.figure.tone == "bad" else "",
-        totals=_totals(found),
+        totals=_totals(found), failed=ends("errors", found.errors),
     )  # fmt: skip
 
 
@@ -161,10 +161,12 @@ def sentence(change: Change) -> str:
 
 def interval(figure: Figure) -> str:
     """ "0.79 … 0.83"; "" without one."""
-    if figure.interval is None:
-        return ""
-    low, high = figure.interval
-    return f"{said(figure.measure, low)} … {said(figure.measure, high)}"
+    return ends(figure.measure, figure.interval)
+
+
+def ends(measure: Measure, of: tuple[float, float] | None) -> str:
+    """ "0.79 … 0.83"; "" without one."""
+    return "" if of is None else f"{said(measure, of[0])} … {said(measure, of[1])}"
 
 
 def said(measure: Measure, value: float | None) -> str:

@@ -112,6 +112,8 @@ class TodayReport:
     """Earlier days with calls, of four weeks."""
     weekly: bool = False
     """Two weeks of history are there, so that a day is compared with the same weekday; else with the days there are."""
+    errors: tuple[float, float] | None = None
+    """95 % interval of the share of failed calls of all groups, over hours; None: too few calls."""
 
 
 def windows(now: float) -> tuple[list[float], list[float]]:
@@ -136,7 +138,21 @@ def report(hours: Hours, now: float, margins: Mapping[str, float] | None = None)
         shown.append(_group(group, ours, theirs, figures))
     scorers = sorted({f.scorer for each in shown for f in each.figures if f.measure == "score"})
     listed.sort(key=lambda c: (c.since, -abs(c.figure.z or 0)))
-    return TodayReport(shown, scorers, listed, *_history(past.series))
+    return TodayReport(shown, scorers, listed, *_history(past.series), errors=_errors_of_all(past.series))
+
+
+def _errors_of_all(series: Mapping[FigureKey, DailySeries]) -> tuple[float, float] | None:
+    """95 % interval of the share of failed calls of all groups. An hour of all groups is one block, since what goes
+    wrong goes wrong for several at once."""
+    of = [each for key, each in series.items() if key.measure == "errors"]
+    day = WeightedSums()
+    weights: Floats = np.zeros((1, HOURS))
+    values: Floats = np.zeros((1, HOURS))
+    for each in of:
+        day.plus(each.days[0])
+        weights += each.weights[:1]
+        values += each.values[:1]
+    return day_interval(DailySeries(weights, values, [day], share=True), 0)
 
 
 def _history(series: Mapping[FigureKey, DailySeries]) -> tuple[int, bool]:

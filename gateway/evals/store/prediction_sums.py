@@ -24,11 +24,11 @@ from gateway.core.exchange import Exchange
 from gateway.core.score import ConfiguredScorer, ScoreResult, unit_value
 from gateway.evals.store.predictions import Prediction
 from gateway.evals.store.rows import ScoredExchange, model_of
-from gateway.evals.store.score_sums import CellDelta, add_to, bucket_bounds, bucket_of, cell_values
+from gateway.evals.store.score_sums import OPEN, CellDelta, add_to, bucket_bounds, bucket_of, cell_values
 from gateway.evals.store.tables import CELL, PREDICTION_SUMS, prediction_sums, score_buckets, score_cells
 
 ANSWERED = ("scored", "not_applicable")
-_MORE = ("more_scored", "more_answered", "more_total")
+_MORE = ("more_scored", "more_answered", "more_total", *OPEN)
 
 
 class PredictionTerms(NamedTuple):
@@ -117,6 +117,9 @@ def _add_weights(connection: Connection, of: Iterable[_Cell]) -> None:
                 value = float(result.score.value)
                 more["more_scored"] += weight
                 more["more_total"] += weight * value
+                squared = weight * (weight + 2.0)  # 1 / π² − 1
+                for name, term in zip(OPEN, (1.0, value, value * value), strict=True):
+                    more[name] += squared * term
                 bucket = bucket_of(value, bounds)
                 by_bucket[bucket] = by_bucket.get(bucket, 0.0) + weight
         cells.append({**cell.key, **cell_values(CellDelta()), **more})

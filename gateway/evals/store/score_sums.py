@@ -79,6 +79,7 @@ CellPlace = tuple[str, str, str, str]  # alias, model, arm, stratum
 Buckets = tuple[float, ...]  # upper bounds of a histogram
 _SPENT = ("spent_scored", "spent_not_applicable", "spent_samples", "spent_total", "spent_population")
 _CLOSED = ("weighted_sum", "weight")
+OPEN = ("open_sizes", "open_products", "open_squares")
 _MORE = ("more_scored", "more_answered", "more_total")
 _STATUS = ("scored", "not_applicable", "error", "timeout", "budget")
 
@@ -193,7 +194,9 @@ def close_weights(connection: Connection) -> None:
     """Distributes the population that arrived since the last closing over the scores that arrived since then.
 
     A stratum whose scores do not represent it yet (none applied or answered, or the tally is behind) waits for the next
-    closing. So the closed sums only grow, and over any window their ratio is the weighted mean.
+    closing. So the closed sums only grow, and over any window their ratio is the weighted mean. The sums over units
+    (closed_*) give its interval. A conversation adds what its sums grew by, so that one that began before the window
+    counts with its earlier answers too.
     """
     open_cells = select(score_cells).where(
         score_cells.c.population - score_cells.c.spent_population
@@ -225,6 +228,8 @@ def _close(connection: Connection, row: RowMapping) -> None:
         "weighted_sum": row["weighted_sum"] + factor * (new["total"] + new["more_total"]),
         "weight": row["weight"] + factor * (scored + new["more_scored"]),
         **{f"spent_{name}": row[name] for name in _MORE},
+        **{name: score_cells.c[name] - row[name] for name in OPEN},
+        **{(at := name.replace("open", "closed")): row[at] + factor * factor * row[name] for name in OPEN},
     }
     connection.execute(_at(score_cells).values(closed), _bound(at_cell))
     b = score_buckets.c
@@ -247,14 +252,20 @@ def _key(values: tuple[str, ...]) -> dict[str, str]:
 
 def cell_values(sums: CellDelta) -> dict[str, float]:
     """Columns of `score_cells` and what they grow by."""
+    sizes = sums.scored + sums.unit_sizes
+    products = sums.total + sums.unit_products
+    squares = sums.squares + sums.unit_squares
     return {
         **{f"n_{status}": getattr(sums, status) for status in _STATUS},
         "total": sums.total,
         "squares": sums.squares,
         "inverse_pi": sums.inverse_pi,
-        "unit_sizes": sums.scored + sums.unit_sizes,
-        "unit_products": sums.total + sums.unit_products,
-        "unit_squares": sums.squares + sums.unit_squares,
+        "unit_sizes": sizes,
+        "unit_products": products,
+        "unit_squares": squares,
+        "open_sizes": sizes,
+        "open_products": products,
+        "open_squares": squares,
     }
 
 

@@ -52,6 +52,8 @@ class ScoreCell:
     """Closed weights by bucket, not cumulative."""
     units: tuple[float, float, float] | None = None
     """Sums over units of n², n t and t²; None: every exchange is a unit."""
+    closed_units: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    """The same of what is closed, times the squared weights."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +123,7 @@ def _cells(connection: Connection) -> tuple[ScoreCell, ...]:
                 key, n, row["total"], row["squares"], row["inverse_pi"], row["population"], row["weighted_sum"],
                 row["weight"], tuple(weights.get(key, (0.0,) * BUCKET_COUNT)),
                 (row["unit_sizes"], row["unit_products"], row["unit_squares"]),
+                (row["closed_sizes"], row["closed_products"], row["closed_squares"]),
             )
         )  # fmt: skip
     return tuple(found)

@@ -206,6 +206,14 @@ score_cells = Table(
     Column("spent_more_scored", Double, nullable=False, server_default="0"),
     Column("spent_more_answered", Double, nullable=False, server_default="0"),
     Column("spent_more_total", Double, nullable=False, server_default="0"),
+    # As unit_*, for the interval of a window: open_* since the last closing, closed_* times the squared weights. An
+    # answer of a guided scorer counts 1 / π² times.
+    Column("open_sizes", Double, nullable=False, server_default="0"),
+    Column("open_products", Double, nullable=False, server_default="0"),
+    Column("open_squares", Double, nullable=False, server_default="0"),
+    Column("closed_sizes", Double, nullable=False, server_default="0"),
+    Column("closed_products", Double, nullable=False, server_default="0"),
+    Column("closed_squares", Double, nullable=False, server_default="0"),
     PrimaryKeyConstraint(*CELL),
 )
 

@@ -72,6 +72,25 @@ async def test_figures_stand_for_all_calls(pages, make_exchange, now):
     assert '<div class="figure">$15.00</div>' in page
 
 
+async def test_the_share_of_failed_calls_has_an_interval(pages, make_exchange, now):
+    fine = [make_exchange(received=now - h * HOUR, target=Target("local", t)) for h in range(24) for t in "ab" * 5]
+    failed = [make_exchange(received=now - h * HOUR, outcome="timeout", status=504) for h in range(24)]
+    await pages.add(*fine, *failed, score=None)
+    page = await complete(pages, await pages.login())
+    card = re.search(r'Failed</div><div class="figure">([\d.]+) %</div>.*?95 % interval ([\d.]+) % … ([\d.]+) %', page)
+    assert card is not None
+    share, low, high = map(float, card.groups())
+    assert 3 < low < share < high < 20
+    assert share == pytest.approx(100 / 11, abs=0.1)
+
+
+async def test_few_calls_have_a_share_of_failures_and_no_interval(pages, make_exchange, now):
+    await pages.add(*(make_exchange(received=now - 60) for _ in range(5)), score=None)
+    page = await complete(pages, await pages.login())
+    assert '<div class="name">Failed</div><div class="figure">0' in page
+    assert "95 % interval" not in page.partition("</ul>")[0]
+
+
 async def test_an_empty_store_says_so(pages):
     assert "No calls were recorded within 48 hours" in await complete(pages, await pages.login())
 

@@ -21,7 +21,8 @@ from gateway.stream.types import ShardSnapshot, TrimmedEntries, order, shard_of
 # When something was stored is not what was stored; and which exchanges close their weights together depends on when one
 # looks (cells.close_weights): their sums over all time do not.
 WHEN = {"stored", "created", "weighted_sum", "weight", "spent", "spent_scored", "spent_not_applicable",
-        "spent_samples", "spent_total", "spent_population"}  # fmt: skip
+        "spent_samples", "spent_total", "spent_population", "open_sizes", "open_products", "open_squares",
+        "closed_sizes", "closed_products", "closed_squares"}  # fmt: skip
 APART = {"counters", "stream_nodes"}  # how often something came again, and what was looked at last
 
 

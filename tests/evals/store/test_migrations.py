@@ -142,6 +142,14 @@ def test_migrated_sums_count_every_exchange_as_a_unit(old):
     assert rows(store, "score_cells", "unit_sizes", "unit_products", "unit_squares") == [(3.0, 1.5, 0.75)]
 
 
+def test_migrated_open_sums_are_the_share_of_what_is_not_closed(old):
+    columns = ("open_sizes", "open_products", "open_squares", "closed_sizes")
+    sums = {"n_scored": 4, "spent_scored": 3, "unit_sizes": 8.0, "unit_products": 4.0, "unit_squares": 2.0}
+    store = old("0037", score_cells=sums)
+    engine.migrate(store)
+    assert rows(store, "score_cells", *columns) == [(2.0, 1.0, 0.5, 0.0)]
+
+
 def test_migrated_feedback_can_still_be_replaced(old):
     store = old("0003", feedback={"feedback_id": "f", "exchange_id": "e", "name": "thumb"})
     engine.migrate(store)

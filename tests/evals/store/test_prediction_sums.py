@@ -78,3 +78,19 @@ def test_the_errors_terms_have_mean_zero_whatever_the_judge_does(
     not_drawn = terms_of(prediction(pi, False, g), None, stated_scorer())
     mean = [pi * a + (1 - pi) * b for a, b in zip(drawn, not_drawn, strict=True)]
     assert mean == pytest.approx([0.25 * answers, float(answers), 0.0, 0.0, float(not answers)], abs=1e-9)
+
+
+def test_closed_squares_of_guided_scores_count_with_their_own_weights(
+    store: Any, exchange: Make, tally: Callable[..., Any]
+) -> None:
+    """Weights are 1 / π times what brings them to the population."""
+    drawn = [("0.5", 0.25), ("1", 0.5), ("0", 1.0)]
+    sent = [exchange(text) for text, _ in drawn]
+    store.predictions = {e.id: prediction(pi, True) for e, (_, pi) in zip(sent, drawn, strict=True)}
+    store.write(*sent, tally(sent, {"default": 70}))
+    store.close()
+    factor = 70 / (4 + 2 + 1)
+    weighted = [(factor / pi, float(text)) for text, pi in drawn]
+    expected = tuple(sum(w * w * v**power for w, v in weighted) for power in (0, 1, 2))
+    assert store.cell().weight == pytest.approx(70)
+    assert store.cell().closed_units == pytest.approx(expected)

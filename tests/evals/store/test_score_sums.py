@@ -160,6 +160,21 @@ def test_a_conversation_is_one_unit_across_batches(store, exchange):
     assert sorted(store.sql("SELECT unit, n, total FROM score_units")) == [("a", 4, 2.25), ("b", 2, 0.5), ("c", 1, 0.5)]
 
 
+def test_closed_sums_over_units_have_squared_weights(store, exchange, tally):
+    """Every score stands for ten calls; a conversation goes on after the first closing."""
+    spoken_texts = (("a", "1"), ("b", "0"), ("a", "0.5"), ("a", "1"), ("c", "0.5"), ("b", "0.5"))
+    turns = [spoken(exchange, talk, text) for talk, text in spoken_texts]
+    store.write(*turns[:3], tally(turns[:3], {"default": 30}))
+    store.close()
+    assert store.cell().closed_units == pytest.approx((100 * 5, 100 * 3, 100 * 2.25))
+    store.write(*turns[3:], tally(turns, {"default": 60}))
+    assert store.cell().closed_units[0] == pytest.approx(100 * 5)
+    store.close()
+    store.close()
+    cell = store.cell()
+    assert cell.closed_units == pytest.approx(tuple(100 * sums for sums in cell.units))
+
+
 def test_a_single_exchange_needs_no_unit_row(store, exchange):
     one = exchange("0.5")
     store.write(one, exchange("0.25", pair=one.id, role="shadow", unit=one.unit), exchange("n/a"))

@@ -1,0 +1,42 @@
+"""PromQL for the mean of a time window and its 95 % interval, from the counters of closed weights.
+
+The same figures as gateway/evals/statistics/weighted_mean.py, over what was closed within the window. The ends are not
+cut at the smallest and largest possible score.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+from gateway.evals.statistics.asymptotic import Tuning, best_rho
+
+BY = "scorer, model, arm"
+_TUNING = Tuning()
+_RHO_SQUARED = best_rho(_TUNING.alpha, _TUNING.n_star) ** 2
+
+
+def window_mean(selector: str, window: str) -> str:
+    """selector, window: as "{scorer=\"a\"}" and "[5m]"."""
+    total, weight = (f"max by ({BY}) (rate(gateway_eval_score_{name}_total{selector}{window}))"
+                     for name in ("weighted_sum", "weight"))  # fmt: skip
+    return f"{total} / ({weight} > 0)"
+
+
+def window_bound(end: Literal["low", "high"], selector: str, window: str) -> str:
+    """One end of the mean's interval; no value below the burn-in. Computed for each consumer, since the sums of two
+    scrapes do not fit together."""
+
+    def grown(name: str) -> str:
+        return f"increase(gateway_eval_score_{name}_total{selector}{window})"
+
+    weight = grown("weight")
+    mean = f"({grown('weighted_sum')} / {weight})"
+    sizes, products, squares = (grown(f"unit_{name}") for name in ("weight_squares", "products", "squares"))
+    n = f"({weight} ^ 2 / {sizes})"
+    growth = f"(1 + {_RHO_SQUARED:.9g} * {n})"
+    width = f"({growth} * (ln({growth}) + {-2 * math.log(_TUNING.alpha):.9g}) / ({_RHO_SQUARED:.9g} * {n} ^ 2))"
+    spread = f"clamp_min({squares} - 2 * {mean} * {products} + {mean} ^ 2 * {sizes}, 0) / {sizes}"
+    half = f"sqrt({width} * ({spread} + gateway_eval_score_range{selector} ^ 2 * {width} / 4))"
+    sign, outer = ("-", "min") if end == "low" else ("+", "max")
+    return f"{outer} by ({BY}) (({mean} {sign} {half}) and {n} >= {_TUNING.burn_in:g})"
