@@ -274,13 +274,13 @@ def replay_key() -> str | None:
 
 
 def aws_files() -> tuple[Path, Path]:
-    """Where AWS's libraries look for access keys and profiles."""
+    """Names of the variables in which AWS's libraries look for access keys and profiles."""
     names = (("AWS_SHARED_CREDENTIALS_FILE", "~/.aws/credentials"), ("AWS_CONFIG_FILE", "~/.aws/config"))
     keys, profiles = (Path(os.environ.get(name, usual)).expanduser() for name, usual in names)
     return keys, profiles
 
 
 def google_file() -> Path:
-    """Where Google's libraries look for default credentials."""
+    """Names of the variables in which Google's libraries look for default credentials."""
     usual = "~/.config/gcloud/application_default_credentials.json"
     return Path(os.environ.get("GOOGLE_APPLICATION_CREDENTIALS", usual)).expanduser()

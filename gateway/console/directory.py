@@ -299,7 +299,7 @@ def _check_bounds_left(
 
 
 def _team_bounds(admin: Admin, connection: Transaction, id: str | None) -> TeamBounds:
-    """Of the team with this id, in gateway.yaml or the store."""
+    """Return the bounds of the team with this id, in gateway.yaml or the store."""
     static = directory_of(admin.config())
     team = static.teams.get(id or "") or _stored(connection, "team", id)
     if not isinstance(team, TeamRecord):

@@ -65,7 +65,7 @@ class FlaggerCall(Section):
 
 
 def body_of(verb: RampVerb) -> type[RampReason]:
-    """What a command needs."""
+    """Everything that a command needs."""
     return {"override": RampOverride, "promote": RampPromotion}.get(verb, RampReason)
 
 

@@ -51,7 +51,7 @@ def bounds_left(old: TeamBounds, new: TeamBounds) -> tuple[str, ...]:
 
 
 def _within(new: tuple[str, ...] | None, old: tuple[str, ...] | None) -> bool:
-    """None is everything. A pattern that the other list does not have counts as wider."""
+    """Return whether `new` allows nothing that `old` does not. None allows everything."""
     return old is None or (new is not None and set(new) <= set(old))
 
 

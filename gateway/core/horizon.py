@@ -62,7 +62,7 @@ class HorizonRange:
     low: int
     """If the arms never differ."""
     expected: int
-    """At the variance that the plan assumes."""
+    """Pairs at the variance that the plan assumes."""
     high: int
     """The last look is taken here, however large the variance is."""
 

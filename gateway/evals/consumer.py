@@ -65,7 +65,7 @@ class ConsumerTiming:
     most_count: int = 1024
     """Entries of a read while more wait: a larger batch costs less for each."""
     most_bytes: int = 8_000_000
-    """Of a batch, by the mean of the one before."""
+    """Bytes of a batch, by the mean of the previous one."""
     most_scoring_s: float = 0.25
     """CPU time of such a batch, by the mean of the one before: the event loop does nothing else meanwhile."""
     most_waiting_s: float = 10.0
@@ -120,7 +120,7 @@ class ConsumerContext:
     predictor: Predictor | None = None
     """None: no model is learned."""
     report: Callable[[], ConsumerReport] = ConsumerReport
-    """What else its heartbeat says."""
+    """Further members of its heartbeat."""
 
 
 class Consumer:

@@ -27,7 +27,7 @@ class FailingScorer:
     failed: int
     of: int
     reason: str
-    """Of the newest failure."""
+    """Reason of the newest failure."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +37,7 @@ class ConsumerReport:
     paused: str = ""
     """Why nothing is read and scored now; "": it is."""
     failing: Mapping[str, FailingScorer] = field(default_factory=dict)
-    """By scorer, over the last ten minutes."""
+    """Counts by scorer, over the last ten minutes."""
     config: str = ""
     """Digest of the config in force; "": unknown."""
     config_refused: str = ""

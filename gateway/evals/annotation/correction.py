@@ -267,7 +267,7 @@ class LabelledItem:
     v: float = 1.0
     """1 / π of the scorer's draw."""
     unit: str = ""
-    """Its conversation; "": it is one of its own."""
+    """Conversation of the answer; "": the answer is a conversation of its own."""
 
 
 def labelled_items(scorer: str, rows: Sequence[StoredLabel]) -> list[LabelledItem]:

@@ -237,7 +237,7 @@ def undo_label(url: str, desk: Desk, label: Label) -> None:
 
 
 class ImportedLabels(NamedTuple):
-    """What was read of a sheet."""
+    """Content of a sheet, as far as it was read."""
 
     labels: list[Label]
     past_gap: int

@@ -18,7 +18,7 @@ COMPLETENESS = "completeness"
 
 
 class AnswerRecord(Protocol):
-    """What is stored of one answer."""
+    """Stored facts of one answer that decide whether it failed."""
 
     @property
     def outcome(self) -> str: ...
@@ -40,9 +40,9 @@ class OneSided:
     """Pairs in which the primary has a value of one answer alone."""
 
     pairs: int
-    """In which it has a value of either answer."""
+    """Pairs in which the primary has a value of either answer."""
     control: int
-    """In which the control's has none."""
+    """Pairs in which the control's answer has no value."""
     candidate: int
     difference: Estimate
     """Of these shares, control minus candidate."""

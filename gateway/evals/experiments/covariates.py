@@ -53,7 +53,7 @@ class UnitCovariates:
 
 @dataclass(frozen=True, slots=True)
 class Adjustment:
-    """What covariates take out of the difference between two arms."""
+    """The part of the difference between two arms that covariates take out."""
 
     shift: float  # of candidate minus control: raw minus adjusted
     a: Floats  # shape (units of the control,): what it takes out of each term

@@ -92,7 +92,7 @@ class Finding:
     split: SplitResult | None  # None: no traffic is split
     family: Family | None = None  # None: there is one candidate
     independence: Independence | None = None
-    """Of the pairs of the primary; None: the plan's rules do not ask for it."""
+    """Dependence of the primary's pairs on each other; None: the plan's rules do not ask for it."""
     traffic: TrafficFacts | None = None  # None: the plan's rules do not ask for it
 
     @property
@@ -457,7 +457,7 @@ def _losses(looked: SequenceStates, plan: StoredPlan, candidate: str, delta: flo
 
 
 def _completeness(looked: SequenceStates, plan: StoredPlan, candidate: str, delta: float) -> list[GateResult]:
-    """None for plans with the first rules, whose pairs have no such sequences."""
+    """Return the gate on completeness; plans with the first rules have no such sequences, and no gate."""
     seen = looked.sequences.get((candidate, MISSING))
     if seen is None or not seen.n:
         return []

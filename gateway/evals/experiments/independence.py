@@ -56,7 +56,7 @@ class IndependenceCheck:
         ]
 
     def finding(self, declared: bool) -> Independence:
-        """What is known. declared: the plan says that its calls are independent."""
+        """Return what is known of the dependence. declared: the plan says that its calls are independent."""
         units = [kind for kind in (self.users, self.keys, self.conversations) if kind is not None]
         if any(kind.sums.alarm for kind in units):
             return "alarm"

@@ -17,12 +17,12 @@ class JudgeMargin:
     """A margin as people judge, with the interval that labels give it at one look."""
 
     margin: float
-    """Of the judge's scores."""
+    """Margin in the judge's scores."""
     seen: float
     """Sensitivity + specificity − 1: the share of a difference that the judge sees."""
     low: float
     high: float
-    """Of `seen`."""
+    """Interval of `seen`."""
 
     @property
     def as_people_judge(self) -> tuple[float, float | None]:

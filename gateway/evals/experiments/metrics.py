@@ -71,7 +71,7 @@ class ArmObservation:
 
 @dataclass(frozen=True, slots=True)
 class PairOrigin:
-    """Where and when the request of a pair came from."""
+    """Origin and time of the request of a pair."""
 
     at: float | None = None  # Unix seconds, in the order of the stream; None: unknown
     caller: str | None = None  # the name of its key

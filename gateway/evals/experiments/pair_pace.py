@@ -46,6 +46,6 @@ def paced(connection: Reading, plan: Plan, now: float) -> PacedPlan:
 
 
 def _rounded_up(share: float) -> float:
-    """To two digits."""
+    """Round to two significant digits."""
     step = 10.0 ** (math.floor(math.log10(share)) - 1)
     return round(math.ceil(share / step - 1e-9) * step, 12)

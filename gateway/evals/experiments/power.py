@@ -105,7 +105,7 @@ class PowerForecast:
     """Settled pairs so far."""
     prices: tuple[VerdictPrice, ...] = field(default=())
     terms: tuple[PriceTerm, ...] = ()
-    """What else the verdict takes: hours, units, completeness, and a ramp's proof on served answers and holdout."""
+    """Further terms of the verdict's price: hours, units, completeness, a ramp's proof on served answers, holdout."""
 
     @property
     def needed(self) -> int | None:

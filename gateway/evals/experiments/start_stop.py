@@ -35,7 +35,7 @@ class PlanToStart:
     closed: tuple[str, ...] = ()
     """Hashes of plans of the same design that closed without a verdict at fewer pairs: they do not start again."""
     cautions: tuple[str, ...] = ()
-    """What someone who starts it should know before anything is paid, in sentences."""
+    """Sentences that whoever starts the plan should read before anything is paid."""
     refusal: str | None = None
     """Why it must not start, as recent traffic shows."""
 

@@ -41,7 +41,7 @@ class Slope:
 
     per_day: float
     p: float
-    """Of one look, by the days' own means: an alarm, which decides nothing."""
+    """Slope of the days' own means, at one look: an alarm, which decides nothing."""
 
 
 @dataclass(slots=True)

@@ -79,7 +79,7 @@ class ChangeEntry:
     opened: int
     """Days before the newest day."""
     found: DayComparison
-    """At the look that found it."""
+    """Comparison at the look that found the change."""
     ended: int | None = None
     """The first day that was as usual again, or on which the change was LASTING_DAYS old; None: it has not ended."""
 
@@ -225,7 +225,7 @@ def _of_calls(today: WeightedSums, before: WeightedSums) -> _Error:
 
 
 def _of_hours(series: DailySeries, day: int, reference: Sequence[int]) -> _Error:
-    """Of hours that are independent of each other, around the usual course of a day."""
+    """Error for hours that are independent of each other, around the usual course of a day."""
     w, v = series.weights[list(reference)], series.values[list(reference)]
     w0, v0 = series.weights[day], series.values[day]
     n, total, total0 = len(reference), w.sum(), w0.sum()

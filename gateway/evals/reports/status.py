@@ -93,7 +93,7 @@ class ConsumerStatus:
     failing: Mapping[str, FailingScorer] = field(default_factory=dict)
     """Scorers that failed often within the last ten minutes."""
     config_digest: str = ""
-    """As of a gateway; "": an older version does not say."""
+    """Digest of its config, as a gateway reports it; "": an older version does not."""
     config_refused: str = ""
     """Why the newest gateway.yaml is not in force; "": it is."""
 
@@ -356,7 +356,7 @@ def _clocks(stream: StreamStatus) -> str:
 
 
 def _consumer_problems(alive: Sequence[ConsumerStatus], blocked: Collection[str]) -> list[str]:
-    """What their heartbeats say."""
+    """Problems that heartbeats report."""
     paused: dict[str, list[str]] = {}
     failing: dict[str, list[FailingScorer]] = {}
     for consumer in alive:
@@ -551,7 +551,7 @@ def _consumers(stream: StreamStatus) -> Iterator[RenderableType]:
 
 
 def consumer_trouble(c: ConsumerStatus) -> str:
-    """What it cannot do, and why; "": nothing."""
+    """The work that is paused, with the reason; "": none."""
     paused = [f"paused: {c.paused}"] if c.paused else []
     blocked = [f"{scorer} blocked: {why}" for scorer, why in c.blocked.items()]
     failing = [f"{scorer} fails: {of.reason}" for scorer, of in c.failing.items() if scorer not in c.blocked]

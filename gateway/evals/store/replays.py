@@ -95,7 +95,7 @@ class ReplayScore:
     value: float | None
     cost_usd: float | None
     explanation: str | None = None
-    """Of a score that failed: the exception."""
+    """The exception of a score that failed."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -121,7 +121,7 @@ class OpenAI:
         return body
 
     def _limited(self, body: bytes, call: Call, most: int) -> bytes:
-        """With a limit of its answer, unless the target's own settings have added one."""
+        """Add the default limit of the answer, unless the target's own settings have added one."""
         name = default_name(call.api, self._upstream.kind)
         if name is None or output_limit(call.api, call.fields):
             return body

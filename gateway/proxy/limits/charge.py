@@ -94,7 +94,7 @@ def input_tokens_of(body: bytes) -> int:
 
 
 def _unreported(call: Call, ended: UnmeteredAttempt, most_output: int) -> Usage:
-    """What an attempt has used beyond what its upstream reported."""
+    """Return what an attempt has used beyond what its upstream reported."""
     inputs = input_tokens_of(call.body) if ended.input_estimated else 0
     reported = 0 if ended.usage is None else ended.usage.output_tokens
     return Usage(inputs, max(0, _output(call, ended, most_output) - reported))

@@ -23,13 +23,13 @@ class AttemptEnding:
     """One row of the table. What an upstream reports always counts; the charges are of what it does not report."""
 
     name: str
-    """In the first column of the table in docs/limits.md."""
+    """Name of the row in the first column of the table in docs/limits.md."""
     input: InputCharge
     plain_output: OutputCharge
-    """Of an answer in one piece, of which nobody can tell how much was produced before it was complete."""
+    """Charge for an answer in one piece, of which nobody can tell how much was produced before it was complete."""
     stream_output: OutputCharge
     outcome: Outcome
-    """Of a call whose last attempt ended so, before anything was sent to the client."""
+    """Outcome of a call whose last attempt ended so, before anything was sent to the client."""
     cut_outcome: Outcome
     """The same, after the beginning of a stream was sent."""
 
@@ -65,11 +65,11 @@ class UnmeteredAttempt:
     target: Target
     ending: AttemptEnding
     usage: Usage | None
-    """What it reported; None: nothing."""
+    """Usage that it reported; None: none."""
     pieces: int = 0
     """Events of its stream that arrived."""
     answer_bytes: int = 0
-    """Of a plain answer that arrived."""
+    """Bytes of a plain answer that arrived."""
 
     @property
     def input_estimated(self) -> bool:

@@ -94,7 +94,7 @@ class Lease:
 
     @property
     def spent_so_far(self) -> int:
-        """By ended calls: of all workers as far as they had reported, and of this worker since."""
+        """Amount spent by ended calls: of all workers as far as they had reported, and of this worker since."""
         return max(0, self.spent_by_all + self.spent - self._spent_known)
 
     def used_up(self, need: int) -> bool:

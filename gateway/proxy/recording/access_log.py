@@ -128,7 +128,7 @@ class AccessLine(NamedTuple):
     trace: str
     """The trace id in hex; "": the call is not traced."""
     charge: Charge | None = None
-    """What the call is charged; None: nothing, or its usage at the target's price."""
+    """Charge of the call; None: nothing, or its usage at the target's price."""
 
     @property
     def cost_usd(self) -> float | None:

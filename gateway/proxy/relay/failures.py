@@ -85,7 +85,7 @@ class Failure:
     sent: bool = True
     """False: nothing was sent, because no connection came about."""
     answer_bytes: int | None = None
-    """Of a complete response with HTTP 200 that is not an answer; None: the response was not complete."""
+    """Bytes of a complete response with HTTP 200 that is not an answer; None: the response was not complete."""
 
     @property
     def result(self) -> str:
@@ -297,7 +297,7 @@ class AttemptNote:
     """The label `result` of gateway_attempts_total."""
     ending: AttemptEnding
     failure: str | None
-    """None: it answered."""
+    """How the attempt failed; None: it answered."""
 
 
 @dataclass(frozen=True, slots=True)

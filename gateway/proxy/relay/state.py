@@ -87,7 +87,7 @@ class CallContext:
     unmetered: tuple[UnmeteredAttempt, ...] = ()
     """The attempts that were sent and of which the upstream has not reported all that they used."""
     charge: Charge | None = None
-    """What the call costs, once it has ended; None: nothing was sent, or its usage at the target's price."""
+    """Charge of the call, once it has ended; None: nothing was sent, or its usage at the target's price."""
     spliced: bool = False
     """The stream was cut and continued by another target."""
     client_gone: bool = False
@@ -115,7 +115,7 @@ class CallContext:
     connecting: bool = False
     """The current attempt still waits for its connection: nothing of it has been sent."""
     answer_bytes: int = 0
-    """Of a complete response to the current attempt that is not an answer."""
+    """Bytes of a complete response to the current attempt that is not an answer."""
 
     def note_unmetered(self, target: Target, ending: AttemptEnding, usage: Usage | None) -> None:
         """Keeps what is known of an attempt that has ended, unless nothing of it can be charged."""

@@ -132,7 +132,7 @@ class StateOwners:
 
 
 def _not_found(state: NamedState) -> NotFound:
-    """As the provider says it of an id that it does not know."""
+    """Return the provider's own error for an id that it does not know."""
     text = f'{state.kind} "{state.id[:100]}" does not exist'
     error = NotFound(text, param=state.param, code=f"{state.kind}_not_found", retry=False)
     if state.kind == "thread":  # Anthropic's clients then send the whole conversation

@@ -228,7 +228,7 @@ class RampController:
     async def _since_promotion(
         self, plan: StoredPlan, events: Sequence[RampEvent], now: float
     ) -> Sequence[Mapping[str, Any]]:
-        """What the switch did; nothing before the promotion, and the last figures after the holdout."""
+        """Return what the switch did: nothing before the promotion, and the last figures after the holdout."""
         design, record = plan.plan.ramp, events[-1].record if events else None
         if design is None or record is None or record.state != "promoted":
             return ()

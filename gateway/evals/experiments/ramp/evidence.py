@@ -117,7 +117,7 @@ class ServedFinding:
         )
 
     def missing(self) -> str:
-        """What is still open of a proof."""
+        """Return the part of a proof that is still open."""
         have = min(self.units)
         of = f": {have} of about {self.needed} units an arm" if self.needed is not None and have < self.needed else ""
         without = f" without {self.rests_on}" if self.rests_on else ""

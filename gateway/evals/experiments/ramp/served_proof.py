@@ -39,7 +39,7 @@ class ServedBlock:
 
 @dataclass(frozen=True, slots=True)
 class ProofTerms:
-    """What is to be proved of one metric."""
+    """Terms of the proof of one metric."""
 
     sign: float  # 1: more is better; -1: less is better
     margin: float

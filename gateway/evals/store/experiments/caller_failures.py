@@ -21,7 +21,7 @@ class ArmInTime:
     first: float
     end: float
     stratum: str | None = None
-    """Of the calls that count; None: all."""
+    """Stratum of the calls that count; None: all."""
 
 
 def caller_failures(

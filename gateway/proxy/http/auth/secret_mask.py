@@ -40,7 +40,7 @@ class SecretMask:
 
 
 def _spellings(secret: bytes) -> tuple[bytes, ...]:
-    """As it is, as JSON may write it, and as a URL does."""
+    """Return the forms of a secret: as it is, as JSON may write it, and as a URL does."""
     return tuple(
         dict.fromkeys(
             (secret, secret.replace(b"/", b"\\/"), secret.replace(b"/", b"\\u002f"), quote(secret, safe="").encode())
@@ -56,7 +56,7 @@ class MaskedStream:
         self._held = b""
 
     def feed(self, data: bytes) -> bytes:
-        """What can be sent on: all but a tail in which a secret may have begun."""
+        """Return what can be sent on: all but a tail in which a secret may have begun."""
         data = self._mask(self._held + data)
         keep = min(len(data), max(0, self._mask.longest - 1))
         self._held = data[len(data) - keep :]

@@ -58,7 +58,7 @@ class GatewayServer(uvicorn.Server):
             self._certificate = CertificateReload(files, config.ssl)
 
     def _url(self) -> str:
-        """Where it listens, as configured, with the port that was assigned."""
+        """Return the addresses on which it listens, as configured, with the port that was assigned."""
         host = f"[{self.config.host}]" if ":" in self.config.host else self.config.host
         port = self.servers[0].sockets[0].getsockname()[1]
         return f"{'https' if self.config.ssl else 'http'}://{host}:{port}"
