@@ -168,6 +168,7 @@ def test_the_gate_of_a_split(low: float | None, high: float | None, state: int) 
 @pytest.mark.parametrize(
     ("rules", "says", "least", "most"),
     [(1, hides, 95, 100), (2, hides, 0, 0), (1, at_random(0.03), 95, 100), (2, at_random(0.03), 90, 100)],
+    ids=("bad before", "bad", "equal before", "equal"),
 )
 def test_how_often_a_split_ships(
     halves: Plan,
