@@ -66,7 +66,7 @@ BEGIN
                    '(SELECT id FROM kept_exchanges)', 'scores_' || suffix);
     UPDATE kept_exchanges SET request = '{}', response = '', text = '', reasoning = '', refusal = '', tool_calls = '[]',
       error = NULL, reference = NULL, client_id = NULL, bytes = 0;
-    UPDATE kept_scores SET explanation = NULL, detail = NULL;
+    UPDATE kept_scores SET explanation = NULL, detail = NULL, label = CASE WHEN kind = 'feedback' THEN NULL ELSE label END;
     EXECUTE format('ALTER TABLE exchanges DETACH PARTITION %I', 'exchanges_' || suffix);
     EXECUTE format('ALTER TABLE scores DETACH PARTITION %I', 'scores_' || suffix);
     INSERT INTO exchanges SELECT * FROM kept_exchanges;
@@ -77,7 +77,7 @@ BEGIN
                    '(SELECT FROM kept_exchanges k WHERE k.id = e.id)', 'exchanges_' || suffix);
     EXECUTE format('DELETE FROM turns t USING %I e WHERE e.id = t.exchange_id', 'exchanges_' || suffix);
     UPDATE predictions p SET features = '', feature_set = '' FROM kept_exchanges k WHERE k.id = p.exchange_id;
-    UPDATE feedback f SET comment = NULL, correction = NULL FROM kept_exchanges k WHERE k.id = f.resolved;
+    UPDATE feedback f SET label = NULL, comment = NULL, correction = NULL FROM kept_exchanges k WHERE k.id = f.resolved;
     UPDATE pair_scores p SET explanation = NULL, detail = NULL FROM kept_exchanges k WHERE k.id IN (p.exchange_id, p.pair);
     EXECUTE format('DROP TABLE %I, %I', 'exchanges_' || suffix, 'scores_' || suffix);
     DROP TABLE kept_exchanges, kept_scores;

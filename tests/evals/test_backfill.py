@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from dataclasses import dataclass, replace
+from dataclasses import astuple, dataclass, replace
 
 import pytest
 
@@ -70,7 +70,7 @@ async def test_scored_later_gives_the_same_sums_as_scored_online(room, exchange,
         await room.send(*sent, tally(sent, seen={"default": 900, "slow": 40}))
         await room.until_read()
     online = {name: (cells(room, name), rows(room, name)) for name in late}
-    with_mean = [c for c in room.cells() if c.key.scorer == "late"]
+    with_mean = sorted((c for c in room.cells() if c.key.scorer == "late"), key=lambda c: astuple(c.key))
 
     async with Store(room.store_url) as store:  # the same store, as if these scorers had never run
         await store.run(lambda c: [c.exec_driver_sql(f"DELETE FROM {t} WHERE scorer IN ('late', 'half')")  # noqa: S608
@@ -84,7 +84,8 @@ async def test_scored_later_gives_the_same_sums_as_scored_online(room, exchange,
         assert rows(room, name) == online[name][1]
     async with Store(room.store_url) as store:
         await store.close({})
-    for before, after in zip(with_mean, [c for c in room.cells() if c.key.scorer == "late"], strict=True):
+    again = sorted((c for c in room.cells() if c.key.scorer == "late"), key=lambda c: astuple(c.key))
+    for before, after in zip(with_mean, again, strict=True):
         assert after.population == before.population
         if after.weight:
             assert after.weighted_sum / after.weight == pytest.approx(after.total / after.n["scored"])
