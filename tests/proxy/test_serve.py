@@ -223,9 +223,10 @@ def total(text: str, name: str, **labels: str) -> float:
 
 
 def has_ended(pid: int) -> bool:
-    """A process that its parent has not waited for yet has closed its files, too."""
+    """A process that its parent has not waited for yet has closed its files, too, once its last thread has ended."""
     try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+        ended = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+        return ended and len(list(Path(f"/proc/{pid}/task").iterdir())) == 1
     except (FileNotFoundError, ProcessLookupError):
         return True
 
