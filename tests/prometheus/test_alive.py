@@ -321,7 +321,10 @@ async def the_predictor_does_harm(whole: Any) -> None:
             ).fetchone()
             if newest is None:
                 return False
-            card = json.dumps({**json.loads(newest[1]), "variance_ratio_low": 1.1, "variance_ratio_high": 1.5})
+            # Where all answers that the model had not seen are good, its card ranks and calibrates nothing.
+            known = {name: value for name, value in json.loads(newest[1]).items() if value is not None}
+            ranked = {"auc": 0.6, "slope": 0.9, **known}
+            card = json.dumps({**ranked, "variance_ratio_low": 1.1, "variance_ratio_high": 1.5})
             other.execute("UPDATE predictor_models SET card = ? WHERE version = ?", (card, newest[0]))
             other.execute("INSERT OR REPLACE INTO drift_states (scorer, alias, state, at) VALUES (?, ?, ?, ?)",
                           ("valid_json", "chat", state, time.time()))  # fmt: skip
