@@ -1,11 +1,15 @@
 """Sub-Bernoulli sums: the beta-binomial boundary, and the confidence sequence for a proportion that it gives."""
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 
-from gateway.evals.statistics.boundaries import best_rho
+from gateway.evals.statistics.boundaries import best_rho, v_per_rho
 from gateway.evals.statistics.domains import at_least, between, finite, inside, not_negative, positive
 from gateway.evals.statistics.special import find_root, log_beta
+
+_TUNING_ALPHA = 0.05  # for which the sequence of a proportion is tightest at n_opt, whatever alpha it has
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,15 +70,37 @@ def bernoulli_interval(successes: float, n: float, alpha: float, n_opt: float) -
     at_least("n", n, 1)
     mean = between("successes", successes, 0.0, n) / n
     threshold = -math.log(inside("alpha", alpha))
-    positive("n_opt", n_opt)
+    return _rate_bounds(mean, n, threshold, positive("n_opt", n_opt))
+
+
+@lru_cache(maxsize=1024)  # at each look, a ramp's alarms need the bounds of the control's rate several times
+def _rate_bounds(mean: float, n: float, threshold: float, n_opt: float) -> tuple[float, float]:
+    excess = _rate_excess(mean, n, threshold, n_opt)
+    low = find_root(excess, 0.0, mean) if mean > 0 else 0.0
+    high = find_root(excess, mean, 1.0) if mean < 1 else 1.0
+    return low, high
+
+
+def _rate_excess(mean: float, n: float, threshold: float, n_opt: float) -> Callable[[float], float]:
+    """ln m_p(n (mean - p), n p (1 - p)) - threshold as a function of p, at -threshold for p = mean.
+
+    The same as log_mixture of BetaBinomialMixture.tuned(p (1 - p) n_opt, _TUNING_ALPHA, (p, 1 - p)), bit for bit, since
+    g + h = 1: a bound needs about 40 of these values, which take a third of the time without the checks of domains.
+    """
+    divisor = v_per_rho(_TUNING_ALPHA)
+    log, lgamma = math.log, math.lgamma
 
     def excess(p: float) -> float:
         if p in (mean, 0.0, 1.0):
             return -threshold if p == mean else math.inf
-        v = p * (1.0 - p)
-        mixture = BetaBinomialMixture.tuned(v * n_opt, 0.05, (p, 1.0 - p))
-        return mixture.log_mixture((mean - p) * n, v * n) - threshold
+        q = 1.0 - p
+        product = p * q
+        r = max(product * n_opt / divisor - product, 1e-3 * product)
+        s, v = (mean - p) * n, product * n
+        weights = (v + q * s) * log(p) / q + (v - p * s) * log(q) / p
+        a, b = (r + v - p * s) / p, (r + v + q * s) / q
+        start_a, start_b = r / p, r / q
+        start = lgamma(start_a) + lgamma(start_b) - lgamma(start_a + start_b)
+        return lgamma(a) + lgamma(b) - lgamma(a + b) - weights - start - threshold
 
-    low = find_root(excess, 0.0, mean) if mean > 0 else 0.0
-    high = find_root(excess, mean, 1.0) if mean < 1 else 1.0
-    return low, high
+    return excess

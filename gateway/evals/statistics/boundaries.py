@@ -21,9 +21,13 @@ def best_rho(v_opt: float, alpha: float, two_sided: bool = True) -> float:
     outside these domains.
     Source: Howard et al. 2021, section 3.5 (the closed-form approximation of the Lambert W expression).
     """
-    positive("v_opt", v_opt)
+    return positive("v_opt", v_opt) / v_per_rho(alpha, two_sided)
+
+
+def v_per_rho(alpha: float, two_sided: bool = True) -> float:
+    """The divisor in best_rho, which alpha alone decides; the same domain."""
     log_inverse = -2.0 * math.log(inside("alpha", alpha if two_sided else 2.0 * alpha))
-    return v_opt / (log_inverse + math.log1p(log_inverse))
+    return log_inverse + math.log1p(log_inverse)
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,13 +28,13 @@ def arm(seed: int, units: int, calls: int = 1, shared: float = 0.0, scale: float
 def sampled(of: ArmSeconds, seed: int) -> ArmSeconds:
     pi = np.where(of.seconds > OFTEN_SAMPLED, 1.0, 0.2)
     taken = np.flatnonzero(np.random.default_rng(seed).random(pi.size) < pi)
-    return ArmSeconds(of.seconds[taken], [of.units[i] for i in taken], 1.0 / pi[taken])
+    return ArmSeconds(of.seconds[taken], np.asarray(of.units)[taken].tolist(), 1.0 / pi[taken])
 
 
 def first(of: ArmSeconds, units: int) -> ArmSeconds:
-    taken = [i for i, name in enumerate(of.units) if int(name[1:]) < units]
+    taken = [i for i, name in enumerate(of.units) if int(str(name)[1:]) < units]
     weights = None if of.weights is None else of.weights[taken]
-    return ArmSeconds(of.seconds[taken], [of.units[i] for i in taken], weights)
+    return ArmSeconds(of.seconds[taken], np.asarray(of.units)[taken].tolist(), weights)
 
 
 def misses(seed: int, weighted: bool, scale: float = 1.0, units: int = 500) -> bool:
@@ -95,3 +95,10 @@ def test_few_units_and_equal_durations_claim_nothing() -> None:
     assert (equal.difference.value, equal.share_a, equal.share_b) == (0.0, 0.0, 0.0)
     with pytest.raises(ValueError, match="at least one"):
         slow_share(ArmSeconds(np.array([]), []), same, 0.05)
+
+
+def test_units_may_be_numbers() -> None:
+    a, b = arm(1, 300, calls=3, shared=0.5), arm(2, 300, calls=3, shared=0.5)
+    numbered = [replace(each, units=np.array([int(str(u)[1:]) for u in each.units])) for each in (a, b)]
+
+    assert slow_share(*numbered, 0.05) == slow_share(a, b, 0.05)

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.evals.statistics.bernoulli import BetaBinomialMixture, bernoulli_interval
+from gateway.evals.statistics.special import find_root
 
 
 @pytest.mark.parametrize("p", [0.02, 0.5, 0.9])
@@ -37,6 +38,23 @@ def test_the_interval_contains_the_mean_and_is_symmetric(n: int, share: float, a
 
     assert 0 <= low <= successes / n <= high <= 1
     assert (1 - high, 1 - low) == pytest.approx(mirrored, abs=1e-7)
+
+
+@given(n=st.integers(1, 10**6), share=st.floats(0, 1), alpha=st.floats(1e-6, 0.5), n_opt=st.floats(10, 10**4))
+def test_the_interval_is_bit_for_bit_that_of_the_mixture(n: int, share: float, alpha: float, n_opt: float) -> None:
+    """Also where weights make the sums no whole numbers."""
+    mean = share * n / n
+
+    def excess(p: float) -> float:
+        if p in (mean, 0.0, 1.0):
+            return math.log(alpha) if p == mean else math.inf
+        mixture = BetaBinomialMixture.tuned(p * (1 - p) * n_opt, 0.05, (p, 1 - p))
+        return mixture.log_mixture((mean - p) * n, p * (1 - p) * n) + math.log(alpha)
+
+    low = find_root(excess, 0.0, mean) if mean > 0 else 0.0
+    high = find_root(excess, mean, 1.0) if mean < 1 else 1.0
+
+    assert bernoulli_interval(share * n, n, alpha, n_opt) == (low, high)
 
 
 def test_the_bound_never_exceeds_the_largest_possible_sum() -> None:

@@ -35,6 +35,7 @@ from gateway.evals.experiments.ramp.evidence import (
 from gateway.evals.experiments.ramp.served_proof import BLOCK_S, ServedBlock
 from gateway.evals.experiments.report import Estimate, margin_finding
 from gateway.evals.experiments.slow_share import ArmSeconds, slow_share
+from gateway.evals.statistics.domains import Floats
 
 FEW, MANY = 2, 200
 PER_HOUR, DEVIATION, MARGIN, HOUR_S = 6_000, 0.2, 0.05, 3_600.0
@@ -89,12 +90,27 @@ def plan_of(world: World, rules: int) -> Plan:
 
 
 @dataclass
+class Seconds:
+    """Latencies of one arm: each conversation has three calls."""
+
+    parts: list[Floats] = field(default_factory=list)
+    served: int = 0
+
+    def add(self, seconds: Floats) -> None:
+        self.parts.append(seconds)
+        self.served += seconds.size
+
+    def arm(self) -> ArmSeconds:
+        return ArmSeconds(np.concatenate(self.parts), np.arange(self.served) // 3)
+
+
+@dataclass
 class Served:
     """What both arms served at one step."""
 
     a: dict[str, ServedSums] = field(default_factory=dict)
     b: dict[str, ServedSums] = field(default_factory=dict)
-    seconds: tuple[list[float], list[float]] = field(default_factory=lambda: ([], []))
+    seconds: tuple[Seconds, Seconds] = field(default_factory=lambda: (Seconds(), Seconds()))
 
 
 class Ramp:
@@ -144,7 +160,7 @@ class Ramp:
                 self.blocks[metric].append(ServedBlock(record.step, a, b))
         if w.slower != 1.0:
             for k, factor, seconds in zip(sizes, (1.0, w.slower), here.seconds, strict=True):
-                seconds += (factor * P95_S / 2.276 * self.rng.lognormal(0.0, 0.5, k)).tolist()
+                seconds.add(factor * P95_S / 2.276 * self.rng.lognormal(0.0, 0.5, k))
 
     def failed(self, n: int, rate: float) -> ServedSums:
         x = float(self.rng.binomial(n, rate))
@@ -195,11 +211,11 @@ class Ramp:
         return tuple(replace(each, step=None) for each in found) or (unknown,)
 
     def slower(self, record: RampRecord, now: float, alpha: float) -> tuple[ServedFinding, ...]:
-        """The p95: each conversation has three calls, for which the first rules have no finding."""
+        """The p95, for which the first rules have no finding, as a conversation is one unit."""
         here = self.steps.get(record.step)
-        if here is None or self.plan.rules < 2 or not all(here.seconds) or now % HOUR_S:
+        if here is None or self.plan.rules < 2 or not all(s.served for s in here.seconds) or now % HOUR_S:
             return ()
-        a, b = (ArmSeconds(np.array(s), [str(i // 3) for i in range(len(s))]) for s in here.seconds)
+        a, b = (s.arm() for s in here.seconds)
         margin = self.terms.margins["latency_p95"]
         found = slow_share(a, b, alpha)
         raised = margin_finding(found.difference, margin)
