@@ -353,14 +353,16 @@ def _completeness_gate(known: _Known, arm: str) -> Power | None:
     missing, limit = (sequence.a.mean or 0.0) + (sequence.b.mean or 0.0), NEGLIGIBLE * margin
     if missing <= limit:
         return None
-    ways = [needed(sequence.rule, sequence.moments.variance(), limit)]
+    prefers = known.look is not None and known.look.prefers(arm, known.plan.primary or "")
+    ways = [] if prefers else [needed(sequence.rule, sequence.moments.variance(), limit)]
     gap = margin + worst.moments.mean if worst is not None else 0.0
     if worst is not None and gap > 0:
-        ways.append(needed(worst.rule, worst.moments.variance(), gap))
+        ways.append(needed(worst.rule, worst.moments.variance() * worst.inflation, gap))
     total = min((n for n in ways if n is not None), default=None)
     share = known.per_pair(MISSING, sequence.n, False)
     pairs = None if total is None or not share else math.ceil(total / share)
-    basis = f"{missing:.1%} have a value of one arm alone so far, {sequence.n} pairs"
+    what = "no preference" if prefers else "a value of one arm alone"
+    basis = f"{missing:.1%} have {what} so far, {sequence.n} pairs"
     variance = sequence.moments.variance()
     return Power(COMPLETENESS, limit, variance, basis, sequence.n, total, arm, "gate", share, (pairs,) * len(EFFECTS))
 
@@ -411,7 +413,13 @@ def _variance(known: _Known, arms: tuple[str, ...], metric: str, bounded: bool) 
 
 
 def _believed(found: DifferenceSequence, floored: bool, basis: str) -> tuple[float, str]:
-    """Differences that were almost always 0 so far may still vary: guarded adds what may not have been seen yet."""
-    variance, m2 = found.moments.variance(), found.moments.m2
+    """Differences that were almost always 0 so far may still vary: guarded adds what may not have been seen yet.
+
+    Where an alarm says that values of a user, a key, a conversation or a quarter of an hour depend on each other, the
+    variance is the larger one that the verdict's interval has.
+    """
+    variance, m2 = found.moments.variance() * found.inflation, found.moments.m2
+    if found.inflation > 1.0:
+        basis += f", {found.inflation:.1f} times the variance since they depend on each other"
     floor = min(guarded(m2, 1.0) / found.n, GUESS) if floored and m2 < FEW else 0.0
     return (floor, f"{basis}, with a floor for rare differences") if floor > 1.1 * variance else (variance, basis)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 import random
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from fixtures.likelihoods import likelihood_plan
 
 from gateway.core.plan import Plan
-from gateway.evals.experiments.metrics import ArmObservation, StoredScore
+from gateway.evals.experiments.metrics import ArmObservation, PairOrigin, StoredScore
 from gateway.evals.experiments.power import EFFECTS, Power, PowerForecast, Terms, forecast, needed
 from gateway.evals.experiments.sequences import SequenceRule
 from gateway.evals.store.experiments.plans import StoredPlan
@@ -152,3 +153,25 @@ def test_a_likelihood_experiment_has_a_price_before_its_first_pair() -> None:
     assert "is assumed" in primary.basis
     price = forecast(None, stored(likelihood_plan())).prices[0]
     assert price.paid_calls == math.ceil(2.5 * primary.needed)
+
+
+def test_the_price_counts_values_that_depend_on_each_other(begin_experiment: Any, simulation: Any) -> None:
+    """Forty users whose own differences are alike, then the same differences from a user each."""
+    together, apart = begin_experiment(rules=2), begin_experiment(rules=2)
+    pairs = [simulation.a_pair(i, simulation.seen(0.5), candidate=simulation.seen(0.3 if i % 2 else 0.7),
+                               repeat=simulation.seen(0.5)) for i in range(400)]  # fmt: skip
+    together.add(replace(each, origin=PairOrigin(1.0 + i, "key", f"u{i % 40}")) for i, each in enumerate(pairs))
+    apart.add(replace(each, origin=PairOrigin(1.0 + i, "key", f"u{i}")) for i, each in enumerate(pairs))
+    found = []
+    for experiment in (together, apart):
+        with experiment.engine.connect() as connection:
+            found.append(forecast(connection, stored(experiment.plan)).metrics[0])
+    alike, alone = found
+    assert alone.variance == pytest.approx(0.04, rel=0.05)
+    assert alike.variance is not None
+    assert alike.variance > 8 * alone.variance, "ten calls of a user say about as much as one"
+    assert "times the variance since they depend on each other" in alike.basis
+    assert "depend" not in alone.basis
+    assert alike.needed is not None
+    assert alone.needed is not None
+    assert alike.needed > 4 * alone.needed
