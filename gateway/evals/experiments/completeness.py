@@ -49,6 +49,15 @@ class OneSided:
 
 
 @dataclass(frozen=True, slots=True)
+class NoPreference:
+    """Pairs to which the primary, a preference, does not apply, or of which an answer was cut."""
+
+    pairs: int
+    """Pairs whose judge did not fail."""
+    without: int
+
+
+@dataclass(frozen=True, slots=True)
 class SplitMissing:
     """Answers of a split without a value of the primary, though they did not fail."""
 
@@ -78,6 +87,20 @@ def completeness_gate(
         f"{candidate} {found.candidate} of {found.pairs}"
     )
     return _gate(says, candidate, _Shares(missing / found.pairs, found.difference), worst, margin)
+
+
+def preference_completeness_gate(
+    metric: str, found: NoPreference, worst: Estimate | None, margin: float
+) -> GateResult | None:
+    """The same for preferences; None: every pair has one. A missing one does not say whose answer is the reason, so it
+    never shows that the arms are alike, nor that they are not: the gate is as green as the primary at worst."""
+    if not found.without:
+        return None
+    says = f"{metric} has no preference in {found.without} of {found.pairs} pairs"
+    share = found.without / found.pairs
+    if share <= NEGLIGIBLE * margin:
+        return GateResult(COMPLETENESS, 1, f"{says}; too few to change the verdict", share)
+    return _at_worst(says, worst, margin, share)
 
 
 def split_completeness_gate(

@@ -14,7 +14,13 @@ from typing import Any
 from gateway.core.likelihood import REFUSALS
 from gateway.core.plan import CONTROL, FAILURE_METRICS, FEEDBACK, REPEAT, Plan
 from gateway.core.request_refusals import REFUSED
-from gateway.evals.experiments.completeness import OneSided, completeness_gate, split_completeness_gate
+from gateway.evals.experiments.completeness import (
+    NoPreference,
+    OneSided,
+    completeness_gate,
+    preference_completeness_gate,
+    split_completeness_gate,
+)
 from gateway.evals.experiments.family import holm
 from gateway.evals.experiments.gates import (
     PairLosses,
@@ -463,8 +469,11 @@ def _completeness(looked: SequenceStates, plan: StoredPlan, candidate: str, delt
         return []
     n, worst = seen.n, looked.sequences.get((candidate, WORST))
     a, b = (round((mean or 0.0) * n) for mean in (seen.a.mean, seen.b.mean))
-    missing = OneSided(n, a, b, seen.estimate())
-    gate = completeness_gate(plan.plan.primary or "", candidate, missing, worst.estimate() if worst else None, delta)
+    name, at_worst = plan.plan.primary or "", worst.estimate() if worst else None
+    if looked.prefers(candidate, name):
+        gate = preference_completeness_gate(name, NoPreference(n, a + b), at_worst, delta)
+    else:
+        gate = completeness_gate(name, candidate, OneSided(n, a, b, seen.estimate()), at_worst, delta)
     return [gate] if gate else []
 
 

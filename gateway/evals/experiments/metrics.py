@@ -141,9 +141,11 @@ SAME_PATH = ("error_rate", "completion", "total_s", "first_token_s")  # these ar
 LOST, JUDGED = "lost", "judge failed"  # metrics that only the gates use
 MISSING = "applies to one arm"
 """Whether the primary has a value of one arm's answer alone, on pairs where it has one of either. Of the gate on
-completeness: a candidate whose bad answers have no score would otherwise look as good as the rest of its answers."""
+completeness: a candidate whose bad answers have no score would otherwise look as good as the rest of its answers. Of a
+preference: whether the pair has none, which does not say whose answer is the reason."""
 WORST = "at worst"
-"""The primary, where a score that one arm alone lacks is the worst possible for the candidate."""
+"""The primary, where a score that one arm alone lacks, or a missing preference, is the worst possible for the
+candidate."""
 OF_GATES: tuple[Source, ...] = ("lost", "judge", "missing", "worst")  # sources of such metrics
 ALONE = "failed alone"
 """Whether the candidate failed, on every pair. A pair exists only where the served answer did not fail, so this is no
@@ -174,11 +176,11 @@ def metrics_of(plan: Plan, joined: JoinedPair) -> list[Metric]:
 
 
 def _of_completeness(plan: Plan, primary: Metric) -> list[Metric]:
-    """A score without bounds has no worst value, and one of a pair of answers does not say which of them lacks it."""
-    if plan.rules < 2 or primary.source not in ("score", "value"):
+    """A score without bounds has no worst value."""
+    if plan.rules < 2 or primary.source not in ("score", "value", "preference"):
         return []
     missing = Metric(MISSING, "missing", primary.identity, primary.against)
-    worst = [Metric(WORST, "worst", primary.identity, primary.against)] if primary.source == "score" else []
+    worst = [Metric(WORST, "worst", primary.identity, primary.against)] if primary.source != "value" else []
     return [missing, *worst]
 
 
@@ -371,6 +373,8 @@ def _cut(metric: Metric, base: ArmObservation, that: ArmObservation, arm: str) -
 def _one_sided(plan: Plan, metric: Metric, base: ArmObservation, that: ArmObservation) -> PairValue | None:
     """None: the primary has no value of either answer, was not sampled, or its judge failed."""
     key, found = (str(plan.primary), metric.identity), []
+    if key in that.pair_scores:
+        return _without_preference(metric, base, that, that.pair_scores[key])
     for each in (base, that):
         opinion = each.scores.get(key)
         if opinion is None or (opinion.status not in ANSWERED and not each.failed):
@@ -383,6 +387,20 @@ def _one_sided(plan: Plan, metric: Metric, base: ArmObservation, that: ArmObserv
         return _indicator(a is None, b is None)
     a, b = 1.0 if a is None else a, 0.0 if b is None else b
     return PairValue(a, b, b - a)
+
+
+def _without_preference(
+    metric: Metric, base: ArmObservation, that: ArmObservation, opinion: StoredScore
+) -> PairValue | None:
+    """The same of a preference, of which a pair has one or none; a missing one counts for the control."""
+    if opinion.status not in ANSWERED:
+        return None
+    cut = any(each.truncated and not each.failed for each in (base, that))
+    wins = None if cut else opinion.raw
+    if metric.source == "missing":
+        return _indicator(False, wins is None)
+    wins = 0.0 if wins is None else wins
+    return PairValue(1 - wins, wins, 2 * wins - 1)
 
 
 def _known(opinion: StoredScore, seen: ArmObservation) -> float | None:

@@ -7,7 +7,12 @@ from typing import Any
 import pytest
 from fixtures.simulated import JUDGE, a_pair, a_plan, seen
 
-from gateway.evals.experiments.completeness import OneSided, completeness_gate
+from gateway.evals.experiments.completeness import (
+    NoPreference,
+    OneSided,
+    completeness_gate,
+    preference_completeness_gate,
+)
 from gateway.evals.experiments.metrics import (
     MISSING,
     WORST,
@@ -112,3 +117,62 @@ def test_both_lines_are_in_the_finding(begin_experiment: Any) -> None:
     assert found.primary.at_worst.value == pytest.approx(-0.032)
     assert "completeness" in {gate.name for gate in found.gates}
     assert not {c.metric for c in found.metrics} & {MISSING, WORST}
+
+
+def compared(wins: float | None, status: str | None = None, **more: Any) -> ArmObservation:
+    """A candidate's answer that a pairwise judge compared with the control's."""
+    given = StoredScore(status or ("not_applicable" if wins is None else "scored"), None, wins)
+    return ArmObservation("ok", "x", pair_scores={JUDGE: given}, **more)
+
+
+@pytest.mark.parametrize(
+    ("control", "candidate", "missing", "worst"),
+    [
+        (ArmObservation("ok"), compared(1.0), PairValue(0, 0, 0), PairValue(0, 1, 1)),
+        (ArmObservation("ok"), compared(0.5), PairValue(0, 0, 0), PairValue(0.5, 0.5, 0)),
+        (ArmObservation("ok"), compared(None), PairValue(0, 1, -1), PairValue(1, 0, -1)),
+        (ArmObservation("ok"), compared(1.0, truncated=True), PairValue(0, 1, -1), PairValue(1, 0, -1)),
+        (ArmObservation("ok", truncated=True), compared(1.0), PairValue(0, 1, -1), PairValue(1, 0, -1)),
+        (ArmObservation("ok"), compared(None, "failed"), None, None),
+        (ArmObservation("ok"), ArmObservation("ok"), None, None),
+    ],
+)
+def test_a_missing_preference_counts_for_the_control(
+    control: ArmObservation, candidate: ArmObservation, missing: PairValue | None, worst: PairValue | None
+) -> None:
+    plan, joined = a_plan(rules=2, repeat_control=0.0), a_pair(1, control, candidate=candidate)
+    of = {m.name: pair_value(plan, m, joined, "candidate") for m in metrics_of(plan, joined)}
+    assert (of.get(MISSING), of.get(WORST)) == (missing, worst)
+
+
+@pytest.mark.parametrize(
+    ("without", "worst", "state", "says"),
+    [
+        (0, FAIR, None, ""),
+        (4, WORSE, 1, "no preference in 4 of 400 pairs; too few"),
+        (12, FAIR, 1, "still not worse by more than 0.05"),
+        (12, WORSE, 0, "which may be worse by more than 0.05"),
+        (200, WORSE, 0, "which may be worse by more than 0.05"),
+    ],
+)
+def test_a_missing_preference_never_shows_which_arm_lacks(
+    without: int, worst: Estimate, state: int | None, says: str
+) -> None:
+    gate = preference_completeness_gate("prefers", NoPreference(400, without), worst, 0.05)
+    assert (None if gate is None else gate.state) == state
+    assert gate is None or says in gate.says
+
+
+def test_a_judge_that_skips_bad_answers_does_not_ship(begin_experiment: Any) -> None:
+    """A fifth of the pairs has no preference, all others prefer the candidate a little: without the gate it ships."""
+    run = begin_experiment(rules=2, method="anytime", aa="alarm", min_hours=0.0, margin=0.1, guardrails=())
+    run.add(a_pair(i, seen(0.8), candidate=compared(None if i % 5 == 0 else 0.5 + i % 2 / 10), repeat=seen(0.8))
+            for i in range(1500))  # fmt: skip
+    found = run.found()
+    assert found.primary is not None
+    assert found.primary.margin_found in ("equivalent", "non_inferior")
+    assert found.primary.at_worst is not None
+    assert found.primary.at_worst.value == pytest.approx(-0.2 + 0.4 * 0.2)
+    gates = {gate.name: gate for gate in found.gates}
+    assert (gates["completeness"].state, found.decision.verdict) == (0, "hold"), gates
+    assert "no preference in 300 of 1500 pairs" in gates["completeness"].says
