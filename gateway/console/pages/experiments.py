@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -46,7 +47,7 @@ from gateway.evals.experiments.ramp.commands import VERBS
 from gateway.evals.experiments.report import IntervalTrail, Report, Verdict
 from gateway.evals.reports.experiment.build import ExperimentNotFound, ramp_of, reports_of
 from gateway.evals.reports.experiment.html import page_values
-from gateway.evals.reports.experiment.judge_cautions import plan_judge_cautions
+from gateway.evals.reports.experiment.judge_cautions import judges_cautions, plan_judge_cautions
 from gateway.evals.reports.experiment.presentation import SIGNS, VERDICT_STATES, VERDICTS, ramp_badge
 from gateway.evals.store.engine import default_url
 from gateway.evals.store.experiments.plans import StoredPlan, stored_plans
@@ -55,6 +56,8 @@ from gateway.evals.store.query import Reading
 HOME = "/console/experiments"
 MOST_LISTED = 50
 TRAIL_ROWS = 12
+MARGIN = NewExperiment.model_fields["margin"].default
+"""Of the form, before another one is filled in."""
 EVENTS_SHOWN = 20
 """Changes of a ramp."""
 WAIT_S = 0.12
@@ -271,16 +274,12 @@ def _trail_rows(trail: IntervalTrail) -> Iterator[tuple[str, str, str, str]]:
 
 
 async def new_page(request: Request) -> Response:
-    return _form_page(request, services_of(request).admin.config(), {})
+    return await _form_page(request, {})
 
 
-def _form_page(
-    request: Request,
-    config: Config,
-    given: Mapping[str, Any],
-    *,
-    error: AdminError | None = None,
-) -> Response:
+async def _form_page(request: Request, given: Mapping[str, Any], *, error: AdminError | None = None) -> Response:
+    services = services_of(request)
+    config = services.admin.config()
     metrics = [*config.scorers, *(m for m in BUILT_IN_METRICS if m not in config.scorers)]
     share = given.get("share", 0.1)
     return render(
@@ -295,10 +294,28 @@ def _form_page(
         metrics=[(name, name) for name in metrics],
         given={name: given.get(name, "") for name in (*NewExperiment.model_fields, "start")},
         fresh=not given,
+        judged=await _of_judges(services, config, given.get("margin", "")),
         share=f"{100 * share:g}" if isinstance(share, float) else share,
         error=error,
         paste=error.text if isinstance(error, ReadOnly) else "",
     )
+
+
+async def _of_judges(services: PageServices, config: Config, margin: object) -> tuple[str, ...]:
+    """What labels say of each judge that may be chosen as the primary, and of this margin of its scores.
+
+    margin: as it was filled in; the form's own where it is no number. (): it is still being read.
+    """
+    try:
+        wanted = float(str(margin))
+    except ValueError:
+        wanted = math.nan
+    wanted = wanted if 0 < wanted < math.inf else MARGIN
+    names = tuple(config.scorers)
+    kept = await _reader(services).get(
+        ("judges", names, wanted), store_url(services), lambda c: judges_cautions(c, names, wanted), WAIT_S
+    )
+    return () if kept is None else kept.value
 
 
 async def make(request: Request) -> Response:
@@ -307,12 +324,14 @@ async def make(request: Request) -> Response:
     body = _body(form)
     try:
         new = await make_experiment(experiment_admin(services), form.actor, body)
-        if form.checked("start"):
-            await start_experiment(experiment_admin(services), form.actor, new.name)
+        started = (
+            await start_experiment(experiment_admin(services), form.actor, new.name) if form.checked("start") else None
+        )
     except AdminError as error:
-        return _form_page(request, services.admin.config(), {**body, "start": form.checked("start")}, error=error)
-    started = "is running" if form.checked("start") else "is made; start it when you are ready"
-    return redirect(request, url_of(new.name), f"{new.name} {started}")
+        return await _form_page(request, {**body, "start": form.checked("start")}, error=error)
+    if started is None:
+        return redirect(request, url_of(new.name), f"{new.name} is made; start it when you are ready")
+    return redirect(request, url_of(new.name), " ".join([f"{new.name} is running.", *started.cautions]))
 
 
 def _body(form: Form) -> dict[str, Any]:

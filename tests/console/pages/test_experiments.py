@@ -56,7 +56,7 @@ async def test_an_experiment_is_made_and_started_without_touching_yaml(pages):
     assert "swap" not in pages.config[-1].experiments
 
 
-async def test_a_judges_margin_as_people_judge_is_said_before_and_after_start(pages, make_exchange):
+async def a_labelled_judge(pages, make_exchange):
     """60 answers that a judge calls good and bad in turn; of 40 of them, people contradict every eighth."""
     judge = pages.scorers["valid_json"]
     judge = replace(judge, scorer=SimpleNamespace(**{**SCORER, "name": "valid_json", "kind": "llm"}))
@@ -70,6 +70,10 @@ async def test_a_judges_margin_as_people_judge_is_said_before_and_after_start(pa
         said = float(int(drawn.blind.answers[0].split()[1]) % 2)
         label = desk.label(drawn, LabelVerdict(1 - said if n % 8 == 0 else said))
         await asyncio.to_thread(save_labels, url, [label])
+
+
+async def test_a_judges_margin_as_people_judge_is_said_before_and_after_start(pages, make_exchange):
+    await a_labelled_judge(pages, make_exchange)
     client = await pages.login()
     form = {name: value for name, value in FORM.items() if name != "start"}
     await pages.send(client, "/console/experiments/new", "/console/experiments/new", form)
@@ -79,6 +83,34 @@ async def test_a_judges_margin_as_people_judge_is_said_before_and_after_start(pa
     assert "as people judge" in page
     answer = await pages.send(client, "/console/experiments/of/swap", "/console/experiments/start", {"name": "swap"})
     notice = await client.get(answer.headers["location"])
+    assert "Your margin of 0.05 on valid_json is" in notice.text
+    assert "Before you start it:" not in notice.text
+
+
+async def shown(pages, client, path, text):
+    """The page, once what is read in the background is on it."""
+    async with asyncio.timeout(30):
+        while text not in (page := await pages.get(client, path)):
+            await asyncio.sleep(0.05)
+    return page
+
+
+async def test_the_form_that_starts_says_a_judges_margin(pages, make_exchange):
+    """On the form for its own margin, again for the one that was filled in, and once it is started."""
+    await a_labelled_judge(pages, make_exchange)
+    client = await pages.login()
+    page = await shown(pages, client, "/console/experiments/new", "Your margin of 0.02 on valid_json is")
+    assert "as people judge" in page
+    wrong = {**FORM, "margin": "0.07", "share": "a lot"}
+    async with asyncio.timeout(30):
+        while True:
+            answer = await pages.send(client, "/console/experiments/new", "/console/experiments/new", wrong)
+            if "Your margin of 0.07 on valid_json is" in answer.text:
+                break
+    answer = await pages.send(client, "/console/experiments/new", "/console/experiments/new", FORM)
+    assert answer.status_code == 303, answer.text
+    notice = await client.get(answer.headers["location"])
+    assert "swap is running." in notice.text
     assert "Your margin of 0.05 on valid_json is" in notice.text
     assert "Before you start it:" not in notice.text
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from gateway.config.models import Config
 from gateway.core.errors import CannotRun
@@ -10,7 +10,7 @@ from gateway.core.plan import Plan
 from gateway.evals.annotation.calibrate import CalibrationOptions, CalibrationResult, calibrate, read
 from gateway.evals.experiments.judge_margin import judge_margin, margin_sentence
 from gateway.evals.scoring.registry import BuiltScorers
-from gateway.evals.store.labels import kind_of
+from gateway.evals.store.labels import kind_of, version_of
 from gateway.evals.store.query import Reading
 
 
@@ -28,14 +28,17 @@ def judge_cautions(config: Config, built: BuiltScorers, store: str, experiment: 
 
 def plan_judge_cautions(connection: Reading, plan: Plan) -> tuple[str, ...]:
     """The same of a plan that may start, from its store alone: none where the store has no score of its judge."""
-    if not plan.primary:
-        return ()
-    try:
-        calibration = calibrate(connection, CalibrationOptions(plan.primary))
-    except CannotRun:  # the primary is no scorer, or has scored nothing yet
-        return ()
-    judge = kind_of(connection, calibration.scorer) == "llm"
-    return tuple(calibration_cautions(plan.primary, calibration, plan.margin)) if judge else ()
+    return judges_cautions(connection, (plan.primary,), plan.margin) if plan.primary else ()
+
+
+def judges_cautions(connection: Reading, scorers: Iterable[str], margin: float) -> tuple[str, ...]:
+    """The same of each of these scorers that is a judge, if it is the primary of an experiment with this margin."""
+    found: list[str] = []
+    for scorer in scorers:
+        version = version_of(connection, scorer)
+        if version is not None and kind_of(connection, version) == "llm":  # else no scorer, or without a score yet
+            found += calibration_cautions(scorer, calibrate(connection, CalibrationOptions(scorer)), margin)
+    return tuple(found)
 
 
 def _cautions(judge: str, margin: float, store: str) -> list[str]:
