@@ -21,6 +21,11 @@ class Event:
     name: bytes = b""
 
 
+def event_count(data: bytes) -> int:
+    """Number of events that end in these bytes, at least 1. Exact where all lines end in LF, or all in CRLF."""
+    return data.count(b"\n\n") or data.count(b"\r\n\r\n") or 1
+
+
 class Splitter:
     """Cuts arriving bytes into complete events, and holds the beginning of an incomplete one.
 

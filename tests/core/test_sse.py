@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.core.sse import Splitter, events, parse
+from gateway.core.sse import Splitter, event_count, events, parse
 
 LINES = st.sampled_from(
     [b"data: {}", b"data:x", b"event: e", b": comment", b"data: two\ndata: lines", b"id: 7", b"retry: 1"]
@@ -37,6 +37,16 @@ def test_any_split_gives_the_same_bytes_and_the_same_events(stream, data):
     tail = list(events(splitter.tail))
     assert split + [event.data for event in tail] == [event.data for event in events(stream)]
     assert len(tail) <= 1  # only CR CR at the very end, which may be half of a CRLF, is held back
+
+
+@given(st.lists(LINES, min_size=1, max_size=6), st.sampled_from([b"\n", b"\r\n"]))
+def test_events_are_counted_in_either_kind_of_line_ending(lines, ending):
+    whole = b"".join(line.replace(b"\n", ending) + ending * 2 for line in lines)
+    assert event_count(whole) == len(lines) == len(list(events(whole)))
+
+
+def test_a_piece_of_an_event_counts_as_one():
+    assert event_count(b"data: unfinish") == 1
 
 
 @given(streams())

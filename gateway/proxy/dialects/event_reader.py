@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from gateway.core.exchange import Usage
-from gateway.core.sse import Event, Splitter, events, parse
+from gateway.core.sse import Event, Splitter, event_count, events, parse
 from gateway.proxy.dialects import lenient_json
 from gateway.proxy.dialects.types import Cut, ErrorSource
 
@@ -53,8 +53,8 @@ class EventReader:
             raise Cut(str(error)) from None
         return self._block(block) if block else b""
 
-    def passes(self, data: bytes) -> bool:
-        return False
+    def passes(self, data: bytes) -> int:
+        return 0
 
     def end(self) -> bytes:
         """A last event that lacks only its blank line counts as complete."""
@@ -142,11 +142,11 @@ class PassingReader(EventReader):
         self._keep(out)
         return out
 
-    def passes(self, data: bytes) -> bool:
+    def passes(self, data: bytes) -> int:
         if self._quiet and (data[-2:] == b"\n\n" or data[-4:] == b"\r\n\r\n") and not self._marked(data):
             self._keep(data)
-            return True
-        return False
+            return event_count(data)
+        return 0
 
     def _keep(self, out: bytes) -> None:
         """Keeps it, until the answer exceeds the limit; then everything kept is dropped."""
@@ -212,8 +212,8 @@ class RawReader:
         self.first_content = True
         return data
 
-    def passes(self, data: bytes) -> bool:
-        return self.first_content
+    def passes(self, data: bytes) -> int:
+        return event_count(data) if self.first_content else 0
 
     def end(self) -> bytes:
         self.finished = self.complete = True

@@ -8,7 +8,7 @@ from typing import Any
 import orjson
 
 from gateway.core.completion import usage_of
-from gateway.core.sse import Event, events
+from gateway.core.sse import Event, event_count, events
 from gateway.proxy.dialects.event_reader import EVENT_ENDS, PassingReader, error_message, is_request_error
 from gateway.proxy.request.call import Call
 
@@ -16,6 +16,7 @@ _FINISH = re.compile(rb'"finish_reason"\s*+:\s*+(?!null)')
 _USAGE = re.compile(rb'"usage"\s*+:\s*+\{')
 _DONE = b"data: [DONE]\n\n"
 _TEXT = b'content":"'  # also of reasoning_content
+_QUOTE = 34  # '"' as a number: a byte is found in a tenth of the time of a part of one byte
 _FORM_TRIES = 8  # to learn the form of a stream's events; some streams have no constant form
 
 
@@ -27,6 +28,7 @@ class ChatReader(PassingReader):
         "_before",
         "_drops_usage",
         "_ended_choices",
+        "_events",
         "_inside",
         "_seen",
         "_text_so_far",
@@ -39,6 +41,7 @@ class ChatReader(PassingReader):
         self._drops_usage = drops_usage
         self._before = self._after = b""  # what surrounds the text of this stream's events; b"": not known
         self._inside = slice(0)  # where the text stands between them
+        self._events = 0  # in bytes of this form: the text between them has none, and so needs no counting
         self._texts: list[bytes] = []  # of the events in this form that came after all that is in `_kept`
         self._tries = _FORM_TRIES
         self._seen: frozenset[int] = _NO_CHOICE
@@ -65,32 +68,31 @@ class ChatReader(PassingReader):
             self._text_so_far.read(block)
         return self._text_so_far
 
-    def passes(self, data: bytes) -> bool:
+    def passes(self, data: bytes) -> int:
         """Most events of a stream differ from the one before in nothing but their text. Those need no search for
         markers: outside the text they have none, and the text ends at the first quotation mark."""
         if not self._quiet:
-            return False
+            return 0
         before, after = self._before, self._after
-        kept, piece = self._kept, data
-        inside = self._inside
-        alike = before and data[: inside.start] == before and data[inside.stop :] == after
-        if alike and b'"' not in (text := data[inside]):
+        kept, piece, number = self._kept, data, self._events
+        if before and data.startswith(before) and data.endswith(after) and _QUOTE not in (text := data[self._inside]):
             if kept is not None:
                 kept, piece = self._texts, text
         elif not data.endswith(EVENT_ENDS) or self._marked(data):
-            return False
+            return 0
         else:
+            number = event_count(data)
             if self._texts:
                 self._kept_texts()
             if self._tries:
-                self._learn_form(data)
+                self._learn_form(data, number)
         if kept is not None:
             kept.append(piece)
             self._room -= len(data)
             if self._room < 0:
                 self._kept = None
                 self._texts.clear()
-        return True
+        return number
 
     def _keep(self, out: bytes) -> None:
         if self._texts:
@@ -103,7 +105,7 @@ class ChatReader(PassingReader):
         if self._kept is not None:
             self._kept.append(self._before + (self._after + self._before).join(texts) + self._after)
 
-    def _learn_form(self, unmarked: bytes) -> None:
+    def _learn_form(self, unmarked: bytes, number: int) -> None:
         self._tries -= 1
         start = unmarked.find(_TEXT) + len(_TEXT)
         end = unmarked.find(b'"', start)
@@ -113,6 +115,7 @@ class ChatReader(PassingReader):
                 slice(start, end - len(unmarked)),
                 unmarked[end:],
             )
+            self._events = number
 
     def _marked(self, block: bytes) -> bool:
         # bytes.find: twice as fast as `in`.
@@ -161,8 +164,8 @@ class TimingsReader(ChatReader):
         super().__init__(call, drops_usage=drops_usage, keep_text=keep_text)
         self._last = b""  # the chunk that ended the last choice, held back
 
-    def passes(self, data: bytes) -> bool:
-        return not self._last and super().passes(data)
+    def passes(self, data: bytes) -> int:
+        return 0 if self._last else super().passes(data)
 
     def _marked(self, block: bytes) -> bool:
         return bool(self._last) or super()._marked(block)

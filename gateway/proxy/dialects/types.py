@@ -67,9 +67,9 @@ class Reader(Protocol):
         """
         ...
 
-    def passes(self, data: bytes) -> bool:
-        """Whether these bytes may go to the client as they are: complete events that need not be read. They then count
-        as fed; otherwise they must be fed."""
+    def passes(self, data: bytes) -> int:
+        """Number of events in these bytes, if they may go to the client as they are: complete events that need not be
+        read. They then count as fed. 0: they must be fed."""
         ...
 
     def end(self) -> bytes:

@@ -11,6 +11,7 @@ from collections.abc import Awaitable
 from functools import partial
 
 from gateway.core.errors import TransportError
+from gateway.core.sse import event_count
 from gateway.proxy.dialects.plain_answer import tail_usage
 from gateway.proxy.dialects.types import Cut, ErrorSource, Reader
 from gateway.proxy.http.client.transport import UpstreamReply
@@ -227,12 +228,12 @@ def _pass_on(
     data: bytes,
 ) -> bool:
     """Whether these bytes could be sent on at once."""
-    if not (client.writable and reader.passes(data)):
+    if not (client.writable and (number := reader.passes(data))):
         return False
     if response.enabled:
         response.add(data)
     client.write_nowait(data)
-    context.pieces += data.count(b"\n\n") or 1
+    context.pieces += number
     deadlines.resume()
     return True
 
@@ -262,7 +263,7 @@ async def _next(state: RelayState, reply: UpstreamReply, reader: Reader | Splice
 
 async def _send(state: RelayState, data: bytes) -> None:
     state.context.response.add(data)
-    state.context.pieces += data.count(b"\n\n") or 1
+    state.context.pieces += event_count(data)
     await state.client.write(data)
 
 

@@ -32,7 +32,7 @@ _WITH_COUNTS = frozenset({"chat", "chat_batch", "completions", "generate"})
 _COUNTS = ("n", "best_of")
 _WIDER = "n_predict"  # llama.cpp's; where it is present, max_tokens is not read
 _NESTED: Mapping[str, str] = {"generate": "sampling_params"}  # the member that holds them
-NUMBERS = (*_CHAT, "max_output_tokens", *_COUNTS, _WIDER, *_NESTED.values())
+NUMBERS = frozenset({*_CHAT, "max_output_tokens", *_COUNTS, _WIDER, *_NESTED.values()})
 """The top-level members that `checked_numbers` reads."""
 _MOST = 10**15  # larger numbers count as this one
 _COUNTED_ITEMS = 1000

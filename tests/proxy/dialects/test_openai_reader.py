@@ -226,30 +226,40 @@ def event(text: bytes, rest: bytes = b'"logprobs":null,"finish_reason":null') ->
 
 
 @pytest.mark.parametrize(
-    ("data", "passes"),
+    ("data", "number"),
     [
-        (event(b"more"), True),
-        (event(b""), True),
-        (event(b"an error, or [DONE]"), True),  # the text of an event that is otherwise as the others
-        (event(rb"\"quoted\""), True),
-        (event(b"more") + event(b"than one"), True),
-        (event(b"more")[:-1], False),  # not complete
-        (event(b"the end", b'"logprobs":null,"finish_reason":"stop"'), False),
-        (event(b"more") + event(b"and the end", b'"finish_reason":"stop"') + event(b"after it"), False),
-        (event(b"more") + b'data: {"error":{"message":"x"}}\n\n' + event(b"after it"), False),
-        (event(b"more") + DONE + event(b"after it"), False),
-        (USAGE, False),
-        (DONE, False),
+        (event(b"more"), 1),
+        (event(b""), 1),
+        (event(b"an error, or [DONE]"), 1),  # the text of an event that is otherwise as the others
+        (event(rb"\"quoted\""), 1),
+        (event(b"more") + event(b"than one"), 2),
+        (event(b"more")[:-1], 0),  # not complete
+        (event(b"the end", b'"logprobs":null,"finish_reason":"stop"'), 0),
+        (event(b"more") + event(b"and the end", b'"finish_reason":"stop"') + event(b"after it"), 0),
+        (event(b"more") + b'data: {"error":{"message":"x"}}\n\n' + event(b"after it"), 0),
+        (event(b"more") + DONE + event(b"after it"), 0),
+        (USAGE, 0),
+        (DONE, 0),
     ],
 )
-def test_events_that_differ_only_in_their_text_pass(data: bytes, passes: bool, make_call: MakeCall) -> None:
+def test_events_that_differ_only_in_their_text_pass(data: bytes, number: int, make_call: MakeCall) -> None:
     reader = make_reader(make_call("chat", stream=True), keep_text=True)
     reader.feed(event(b"first "))
     assert reader.passes(event(b"second "))
     assert reader.passes(event(b"third "))
-    assert reader.passes(data) is passes
-    if passes:
+    assert reader.passes(data) == number
+    if number:
         assert reader.text.startswith("first second third ")
+
+
+def test_events_that_arrive_together_are_counted_one_by_one(make_call: MakeCall) -> None:
+    """Also where each piece has the form of the one before, so that it is not searched."""
+    reader = make_reader(make_call("chat", stream=True), keep_text=True)
+    reader.feed(event(b"first "))
+    pairs = [event(b"a%d " % n) + event(b"b ") for n in range(20)]
+    assert [reader.passes(pair) for pair in pairs] == [2] * 20
+    assert [reader.passes(pair.replace(b"\n", b"\r\n")) for pair in pairs] == [2] * 20
+    assert [reader.passes(event(b"c")) for _ in range(20)] == [1] * 20
 
 
 def test_a_stream_may_change_its_form(make_call: MakeCall) -> None:
