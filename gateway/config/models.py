@@ -257,6 +257,10 @@ class ResponsesConfig(Section):
     """Add to the ids of responses a seal of the key and of the upstream, so that only that key can read, continue or
     delete them. `false` leaves ids as the upstream writes them, for a gateway of one tenant: every key can then use
     every response that the upstream's credential reaches."""
+    files: Literal["made", "used", "shared"] = "made"
+    """Whose files, vector stores and stored prompts are: of the key that made them through `passthrough` (`made`), or
+    else of the first that used them (`used`); another key gets HTTP 404. `shared`: every key may use every one, such
+    as where one key uploads for the others."""
 
 
 class Config(Section):
@@ -340,6 +344,11 @@ class Config(Section):
         if isinstance(given, Passthrough):
             return given.anthropic if anthropic else given.openai
         return given
+
+    @property
+    def files_have_owners(self) -> bool:
+        """A key may be known to own a file: only `passthrough` makes any here."""
+        return self.responses.files == "used" or (self.responses.files == "made" and self.passthrough is not None)
 
     @property
     def digest(self) -> str:

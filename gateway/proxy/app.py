@@ -10,7 +10,7 @@ import logging
 import re
 import time
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping, Set
+from collections.abc import Callable, Collection, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -40,6 +40,7 @@ from gateway.proxy.request.endpoints import AT_ROOT, ENDPOINTS, OUTSIDE, Endpoin
 from gateway.proxy.request.parse import read_call, read_options
 from gateway.proxy.request.paths import resolved, segments, single_slashes
 from gateway.proxy.routing.assignment import ExperimentAssignments
+from gateway.proxy.routing.named_files import NamedState
 from gateway.proxy.routing.response_affinity import ResponseAffinity
 from gateway.proxy.routing.router import Route, Router
 from gateway.proxy.routing.target_state import UpstreamState
@@ -97,11 +98,13 @@ def _with(endpoint: Endpoint, default: str | None, passes: frozenset[bytes]) -> 
 
 def _routes_of(config: Config) -> dict[bytes, Endpoint]:
     names = (name.lower().encode() for upstream in config.upstreams.values() for name in upstream.pass_headers)
-    if config.defaults != "auto":
-        return routes_with(config.defaults, frozenset(names))
-    found = only_model(config.models)
-    routes = routes_with({}, frozenset(names))
-    return {path: replace(endpoint, only_model=found) for path, endpoint in routes.items()}
+    routes = routes_with({} if config.defaults == "auto" else config.defaults, frozenset(names))
+    if config.defaults == "auto":
+        found = only_model(config.models)
+        routes = {path: replace(endpoint, only_model=found) for path, endpoint in routes.items()}
+    if config.files_have_owners:
+        routes = {path: replace(endpoint, names_files=True) for path, endpoint in routes.items()}
+    return routes
 
 
 def _azure_path(path: bytes) -> bytes | None:
@@ -283,6 +286,7 @@ class App:
         route: Route | None = None
         ids: SpanIds | None = None
         limit: CallerLimit | None = None
+        named: Sequence[NamedState] = ()
         started = time.monotonic()
         task = asyncio.current_task()
         context = CallContext(NOT_HELD, task=task)
@@ -309,9 +313,9 @@ class App:
                 call, home = await gateway.affinity.prepare(given, gateway.upstreams, sealed=sealed)
                 client = gateway.affinity.client(client, given, call, context.upstream, sealed=sealed)
             owned = "container" in call.fields or (endpoint.owned and not endpoint.owned.isdisjoint(call.fields))
-            if owned:
-                await gateway.affinity.owners.check(call)
-                if "thread" in call.fields:
+            if owned or endpoint.names_files:
+                named = await gateway.affinity.owners.check(call, files=endpoint.names_files)
+                if owned and "thread" in call.fields:
                     client = gateway.affinity.message_client(client, caller)
             if call.alias not in gateway.router.exact:
                 call = gateway.router.matched(call)
@@ -331,8 +335,8 @@ class App:
             await gateway.relay.ask(call, route, client, context, held=endpoint.json_answer)
             if endpoint.stateful and context.target_state is not None:
                 gateway.affinity.learn(call, context.target_state.target.upstream)
-            if owned and 200 <= context.status < 300:
-                gateway.affinity.owners.learn(call)
+            if named and 200 <= context.status < 300:
+                gateway.affinity.owners.learn(caller, named, files=gateway.config.responses.files == "used")
         except GatewayError as error:
             await self._refuse(client, endpoint, call, context, error)
         except ClientGone:

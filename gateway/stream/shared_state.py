@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from secrets import token_hex
 from typing import Any
 
@@ -40,6 +40,14 @@ class SharedState:
     async def recall(self, name: str) -> str | None:
         value = await ask(self._client.get(f"{self.prefix}:{name}"))
         return None if value is None else text(value)
+
+    async def recall_all(self, names: Sequence[str]) -> list[str | None]:
+        """Several texts in one round trip."""
+        pipe = self._client.pipeline(transaction=False)
+        for name in names:
+            pipe.get(f"{self.prefix}:{name}")
+        values: Any = await ask(pipe.execute()) if names else []
+        return [None if value is None else text(value) for value in values]
 
     async def refusal(self) -> str | None:
         """Why the server takes no writes now: it is full, read-only, or cannot save. None: it takes them, or does not

@@ -28,6 +28,7 @@ from gateway.observability.worker_metrics import WorkerMetrics
 from gateway.proxy.app import ROUTES, Gateway, unknown_path
 from gateway.proxy.endpoints.feedback import Recall, feedback_page, no_recall
 from gateway.proxy.endpoints.key import key_page
+from gateway.proxy.endpoints.made_state import MadeState, makes_state
 from gateway.proxy.endpoints.passthrough import CONTEXT, PassthroughCall, forward
 from gateway.proxy.endpoints.responses_by_id import by_id
 from gateway.proxy.recording.access_log import PageCall
@@ -240,6 +241,8 @@ def forward_or_refuse(gateway: Callable[[], Gateway]) -> Any:
         scope[CONTEXT].key = caller.name
         if "passthrough" not in caller.allow:
             raise NotAllowed("this key may not use passthrough paths: its keys[].allow does not name `passthrough`")
+        files = now.config.files_have_owners
+        await now.affinity.owners.check_path(caller, raw, files=files)
         scope[PAGE].upstream = upstream
         costs = scope["method"] in ("POST", "PUT", "PATCH")
         priced = f"{upstream}{path}" if caller.sees_upstreams else path
@@ -249,7 +252,8 @@ def forward_or_refuse(gateway: Callable[[], Gateway]) -> Any:
             await stack.enter_async_context(now.limiter.passing(caller, priced if costs else None))
             stack.enter_context(now.settler.books.passing(caller, upstream, costs=costs))
             silence_s = now.config.limits.passthrough_s
-            await forward(now.upstreams[upstream], scope, receive, send, silence_s, caller)
+            made = MadeState(now.affinity.owners, caller) if makes_state(scope["method"], raw) else None
+            await forward(now.upstreams[upstream], scope, receive, send, silence_s, caller, made=made)
 
     return _Asgi(app, gateway)
 

@@ -13,6 +13,7 @@ from typing import Any
 from gateway.core.errors import Overloaded, QueueFull, TransportError, UpstreamFailed, UpstreamTimedOut
 from gateway.core.exchange import new_id
 from gateway.proxy.app import Gateway, absorb_cancellation, stopping
+from gateway.proxy.endpoints.made_state import MadeState
 from gateway.proxy.http.auth.secret_mask import MaskedStream
 from gateway.proxy.http.client.transport import UpstreamReply
 from gateway.proxy.http.server.asgi import DisconnectWatcher
@@ -41,11 +42,13 @@ async def forward(
     silence_s: float,
     caller: Caller,
     replacer: Replacer | None = None,
+    made: MadeState | None = None,
 ) -> None:
     """Forwards a request and its response, both as they arrive, within the upstream's `concurrency`.
 
     caller: in whose turn it is served if it has to wait. silence_s: how long
     the upstream may send nothing once it has the request. replacer: changes texts of the response.
+    made: reads along a successful one.
     Raises UpstreamFailed, UpstreamTimedOut and QueueFull before the response's head.
     """
     try:
@@ -55,11 +58,13 @@ async def forward(
     try:
         reply = await _open_reply(upstream, scope, receive, silence_s, _shown(upstream, caller))
         head = _head(upstream, reply.headers, caller)
-        changes: list[Replacer | MaskedStream] = [] if replacer is None else [replacer]
+        changes: list[Replacer | MaskedStream | MadeState] = [] if replacer is None else [replacer]
         if reply.status >= 400 and upstream.mask.longest:
             changes.append(MaskedStream(upstream.mask))
-        if not changes:
+        if not changes:  # the length stays
             head += [(n, v) for n, v in reply.headers if n == b"content-length"]
+        if made is not None and 200 <= reply.status < 300:
+            changes.append(made)
         await _send_on(upstream, reply, head, send, silence_s, changes)
     finally:
         upstream.limiter.release()
@@ -108,7 +113,7 @@ async def _send_on(
     head: Headers,
     send: Send,
     silence_s: float,
-    changes: Sequence[Replacer | MaskedStream],
+    changes: Sequence[Replacer | MaskedStream | MadeState],
 ) -> None:
     """Sends the reply to the client, changed by each of `changes` in turn. If it breaks off, the client's connection
     closes before the response's end."""

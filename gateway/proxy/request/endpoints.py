@@ -72,6 +72,8 @@ class Endpoint:
     """The upstream keeps its answers: a call that continues one must go to the same upstream."""
     owned: frozenset[str] = frozenset()
     """Members that may name an upstream's stored state, which belongs to the key that used it first."""
+    names_files: bool = False
+    """Files, vector stores and prompts that it names may have an owner (`responses.files`, `passthrough`)."""
     deployment: str | None = None
     """The model that the path names, as Azure's paths do; it wins over the body's."""
     path: bytes = b""
@@ -90,8 +92,8 @@ ENDPOINTS: dict[bytes, Endpoint] = {
     b"/chat/completions/batch": Endpoint("chat_batch", "chat"),
     b"/embeddings": Endpoint("embeddings", "embeddings", required=("input",), instead=("messages",)),
     b"/responses": Endpoint("responses", "chat", True, stateful=True, owned=_STATE),
-    b"/responses/compact": Endpoint("compact", "compact", stateful=True),
-    b"/responses/input_tokens": Endpoint("input_tokens", "count_tokens", stateful=True),
+    b"/responses/compact": Endpoint("compact", "compact", stateful=True, owned=_STATE),
+    b"/responses/input_tokens": Endpoint("input_tokens", "count_tokens", stateful=True, owned=_STATE),
     b"/messages": Endpoint("messages", "chat", True, required=("messages",), anthropic=True, owned=_STATE),
     b"/messages/count_tokens": Endpoint("count_tokens", "count_tokens", required=("messages",), anthropic=True),
     b"/moderations": Endpoint("moderations", "moderations", required=("input",)),

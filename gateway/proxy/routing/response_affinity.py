@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import OrderedDict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import Any, Protocol
 
@@ -37,6 +37,7 @@ class HomeStore(Protocol):
 
     async def remember(self, name: str, value: str, keep_s: int) -> None: ...
     async def recall(self, name: str) -> str | None: ...
+    async def recall_all(self, names: Sequence[str]) -> list[str | None]: ...
 
 
 class ResponseAffinity:
@@ -53,7 +54,7 @@ class ResponseAffinity:
         self._tasks = tasks
         self._homes: OrderedDict[str, str] = OrderedDict()  # digest → upstream
         self.owners = StateOwners(store, tasks, self.ids, max_names)
-        """Whose conversations, containers and threads are."""
+        """Whose conversations, containers, threads and files are."""
 
     def open(self, response_id: str, caller: Caller, upstreams: Iterable[str]) -> OpenedId:
         """Raises NotFound for an id that none of these upstreams made for this caller."""

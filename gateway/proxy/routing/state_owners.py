@@ -1,48 +1,49 @@
-"""Who owns stored state of an upstream: conversations, containers, threads. All callers reach it with one credential.
+"""Who owns stored state of an upstream: conversations, files and the like. All callers reach it with one credential.
 
-Their ids are the upstream's and carry no seal. So the first key that uses an id successfully owns it, here and for a
-week on the stream server, by digest; another key is told that it does not exist. What nobody has used yet, and what
-the stream server cannot tell within 50 ms, passes: docs/security.md says so.
+Their ids are the upstream's and carry no seal. So the first key that uses a conversation, container or thread
+successfully owns it, and the key that makes anything through `passthrough` owns that: here and for a week on the
+stream server, by digest; another key is told that it does not exist. Files, vector stores and prompts are meant to be
+shared, so using them claims them only with `responses: {files: used}`. What nobody has made or used yet, and what the
+stream server cannot tell within 50 ms, passes: docs/security.md says so.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections import OrderedDict
-from typing import Any, NamedTuple, Protocol
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from itertools import pairwise
+from math import inf
+from typing import Any, Protocol
 
 import orjson
 
-from gateway.core.errors import NotFound, StreamDown
+from gateway.core.errors import BadRequest, NotFound, StreamDown
 from gateway.proxy.request.call import Call, Caller
 from gateway.proxy.request.json_splice import scan
+from gateway.proxy.request.paths import segments
+from gateway.proxy.routing.named_files import LONGEST_ID, SHORTEST_ID, NamedState, named_files
 from gateway.proxy.routing.response_ids import ResponseIds
 from gateway.runtime.tasks import Tasks
 
 log = logging.getLogger(__name__)
 
-_SHORTEST = 20  # characters of an id that a provider made; a shorter one may be a name that two callers both chose
-_LONGEST = 300
-_MOST_IDS = 16  # of one request
+_MOST_IDS = 1000  # of one request; OpenAI takes 500 images
 _WAIT_S = 0.05
 _KEEP_S = 7 * 86400
+_SHARE_AGAIN_S = 86400
+_SHARED = frozenset({"file", "vector_store", "prompt"})  # kinds that `responses.files` is about
+_SINGULAR = {b"batches": "batch"}  # of a path's collections; others lose their s
 
 
 class TextStore(Protocol):
     """The part of the stream server that shares small texts."""
 
     async def remember(self, name: str, value: str, keep_s: int) -> None: ...
-    async def recall(self, name: str) -> str | None: ...
-
-
-class NamedState(NamedTuple):
-    """Stored state that a request names."""
-
-    kind: str
-    """conversation, container or thread."""
-    param: str
-    id: str
+    async def recall_all(self, names: Sequence[str]) -> list[str | None]: ...
 
 
 def named_state(call: Call) -> list[NamedState]:
@@ -55,7 +56,30 @@ def named_state(call: Call) -> list[NamedState]:
     thread = _member(call, "thread")
     if isinstance(thread, dict):
         found.append(NamedState("thread", "thread.previous_message_id", _id(thread.get("previous_message_id"))))
-    return [state for state in found if _SHORTEST <= len(state.id) <= _LONGEST][:_MOST_IDS]
+    return [state for state in found if SHORTEST_ID <= len(state.id) <= LONGEST_ID]
+
+
+def _named_prompt(call: Call) -> list[NamedState]:
+    """The stored prompt of a call of the Responses API. A prompt of the completions API is a text, or a list."""
+    given = call.fields.get("prompt")
+    if given is ...:
+        start, end = scan(call.body)[b"prompt"]
+        raw = call.body[start:end]
+        start, end = scan(raw).get(b"id", (0, 0)) if raw[:1] == b"{" else (0, 0)
+        given = {"id": orjson.loads(raw[start:end])} if end else None
+    id_ = _id(given) if isinstance(given, dict) else ""
+    return [NamedState("prompt", "prompt.id", id_)] if SHORTEST_ID <= len(id_) <= LONGEST_ID else []
+
+
+def named_by_path(path: bytes) -> list[NamedState]:
+    """The stored state that a path names, such as `/v1/files/ID/content`."""
+    parts = segments(path)[1:]  # without v1
+    named = pairwise(parts)
+    return [
+        NamedState(_SINGULAR.get(kind) or kind.decode("latin-1").removesuffix("s"), "id", id_.decode("latin-1"))
+        for kind, id_ in named
+        if SHORTEST_ID <= len(id_) <= LONGEST_ID
+    ]
 
 
 def _member(call: Call, name: str) -> Any:
@@ -75,51 +99,92 @@ def _id(given: Any) -> str:
 class StateOwners:
     """Who has used which state first."""
 
-    def __init__(self, store: TextStore | None, tasks: Tasks, ids: ResponseIds, max_names: int = 10_000) -> None:
+    def __init__(
+        self,
+        store: TextStore | None,
+        tasks: Tasks,
+        ids: ResponseIds,
+        max_names: int = 10_000,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         """store: None shares nothing with other processes. max_names: of this process; the oldest are forgotten."""
+        self._clock = clock
         self._store = store
         self._tasks = tasks
         self._ids = ids
         self._max_names = max_names
-        self._owners: OrderedDict[str, str] = OrderedDict()  # digest of an id → digest of its owner and it
+        self._owners: OrderedDict[str, tuple[str, float]] = OrderedDict()
+        """By digest of an id: the digest of its owner and it, and when this process shared that."""
 
-    async def check(self, call: Call) -> None:
-        """Raises NotFound if the request names state that another key is known to have used."""
+    async def check(self, call: Call, *, files: bool = False) -> list[NamedState]:
+        """The state that a request names. Raises NotFound if another key is known to have made or used any of it.
+
+        files: also files, vector stores and stored prompts.
+        """
         named = named_state(call)
-        if not named:
-            return
-        owners = await asyncio.gather(*(self._owner(self._ids.state_digest(state.id)) for state in named))
+        if files:
+            named += await named_files(call.body) + _named_prompt(call)
+        if named:
+            await self._check(call.caller, named)
+        return named
+
+    async def check_path(self, caller: Caller, path: bytes, *, files: bool) -> None:
+        """The same for a path that is forwarded as it is. files: False: files, vector stores and prompts are shared."""
+        named = [state for state in named_by_path(path) if files or state.kind not in _SHARED]
+        if named:
+            await self._check(caller, named)
+
+    async def _check(self, caller: Caller, named: Sequence[NamedState]) -> None:
+        if len(named) > _MOST_IDS:
+            text = f"the request names {len(named)} ids of stored state; at most {_MOST_IDS} are checked"
+            raise BadRequest(text, param=named[_MOST_IDS].param, retry=False)
+        owners = await self._owners_of([self._ids.state_digest(state.id) for state in named])
         for state, owner in zip(named, owners, strict=True):
-            if owner is not None and owner != self._ids.owner_digest(call.caller.name, state.id):
+            if owner is not None and owner != self._ids.owner_digest(caller.name, state.id):
                 raise _not_found(state)
 
-    def learn(self, call: Call) -> None:
-        """Notes the state of a request that was answered."""
-        for state in named_state(call):
-            self.own(call.caller, state.id)
+    def learn(self, caller: Caller, named: Sequence[NamedState], *, files: bool = False) -> None:
+        """Notes the state of a request that was answered. files: its files, vector stores and prompts become the
+        caller's, too; otherwise those that are stay so."""
+        for state in named:
+            if files or state.kind not in _SHARED or self._is_known_of(caller, state.id):
+                self.own(caller, state.id)
+
+    def made(self, caller: Caller, state_id: str) -> None:
+        """Notes that the caller has made this, unless another key is known to own it."""
+        if SHORTEST_ID <= len(state_id) <= LONGEST_ID and self._ids.state_digest(state_id) not in self._owners:
+            self.own(caller, state_id)
 
     def own(self, caller: Caller, state_id: str) -> None:
-        """Notes that this state is the caller's."""
+        """Notes that this state is the caller's; shared again after a day, so that its week begins with its last
+        use."""
         digest, owner = self._ids.state_digest(state_id), self._ids.owner_digest(caller.name, state_id)
-        known = self._owners.get(digest) == owner
-        self._keep(digest, owner)
-        if self._store is not None and not known:
+        before, shared_at = self._owners.get(digest, ("", -inf))
+        now = self._clock()
+        if before == owner and now - shared_at < _SHARE_AGAIN_S:
+            self._keep(digest, owner, shared_at)
+            return
+        self._keep(digest, owner, now)
+        if self._store is not None:
             self._tasks.start(self._share(self._store, digest, owner), "state owner")
 
-    async def _owner(self, digest: str) -> str | None:
-        owner = self._owners.get(digest)
-        if owner is None and self._store is not None:
-            try:
-                async with asyncio.timeout(_WAIT_S):
-                    owner = await self._store.recall(f"owner:{digest}")
-            except (StreamDown, TimeoutError):
-                return None
-            if owner is not None:
-                self._keep(digest, owner)
-        return owner
+    def _is_known_of(self, caller: Caller, state_id: str) -> bool:
+        owner, _ = self._owners.get(self._ids.state_digest(state_id), ("", 0.0))
+        return owner == self._ids.owner_digest(caller.name, state_id)
 
-    def _keep(self, digest: str, owner: str) -> None:
-        self._owners[digest] = owner
+    async def _owners_of(self, digests: Sequence[str]) -> list[str | None]:
+        unknown = [digest for digest in digests if digest not in self._owners]
+        if unknown and self._store is not None:
+            with suppress(StreamDown, TimeoutError):
+                async with asyncio.timeout(_WAIT_S):
+                    recalled = await self._store.recall_all([f"owner:{digest}" for digest in unknown])
+                for digest, owner in zip(unknown, recalled, strict=True):
+                    if owner is not None:
+                        self._keep(digest, owner, -inf)
+        return [self._owners[digest][0] if digest in self._owners else None for digest in digests]
+
+    def _keep(self, digest: str, owner: str, shared_at: float) -> None:
+        self._owners[digest] = (owner, shared_at)
         self._owners.move_to_end(digest)
         if len(self._owners) > self._max_names:
             self._owners.popitem(last=False)

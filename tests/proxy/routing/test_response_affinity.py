@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -115,6 +115,9 @@ class Silent:
     async def recall(self, name: str) -> str | None:
         await asyncio.get_running_loop().create_future()
         return None
+
+    async def recall_all(self, names: Sequence[str]) -> list[str | None]:
+        return [await self.recall(name) for name in names]
 
 
 async def test_a_silent_stream_server_does_not_hold_up_a_call(tasks: Tasks) -> None:

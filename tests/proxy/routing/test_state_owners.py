@@ -81,6 +81,25 @@ async def test_a_short_name_is_every_keys_own(two_keys: Any, upstream: FakeUpstr
         assert (await asked(two_keys, "/responses", key, conversation="conv_1")).status_code == 200
 
 
+async def test_many_other_ids_do_not_hide_one(two_keys: Any) -> None:
+    mine = [{"type": "code_interpreter", "container": f"cntr_{n:040}"} for n in range(99)]
+    theirs = {"type": "code_interpreter", "container": CONTAINER}
+    assert (await asked(two_keys, "/responses", "test-key", tools=[theirs])).status_code == 200
+    refused = await asked(two_keys, "/responses", "other", tools=[*mine, theirs])
+    assert (refused.status_code, refused.json()["error"]["param"]) == (404, "tools[99].container")
+    too_many = [{"type": "code_interpreter", "container": f"cntr_{n:040}"} for n in range(1001)]
+    refused = await asked(two_keys, "/responses", "other", tools=too_many)
+    assert (refused.status_code, refused.json()["error"]["param"]) == (400, "tools[1000].container")
+
+
+@pytest.mark.parametrize("path", ["/responses/compact", "/responses/input_tokens"])
+async def test_no_further_path_reaches_it(two_keys: Any, path: str) -> None:
+    assert (await asked(two_keys, "/responses", "test-key", conversation=CONVERSATION)).status_code == 200
+    headers = {"authorization": "Bearer other"}
+    body = {"model": "chat", "input": "hi", "conversation": CONVERSATION}
+    assert (await two_keys.client.post(path, json=body, headers=headers)).status_code == 404
+
+
 @pytest.mark.parametrize("stream", [False, True])
 async def test_a_thread_of_another_key_is_not_found(two_keys: Any, upstream: FakeUpstream, stream: bool) -> None:
     """With the code on which Anthropic's clients send the whole conversation."""
