@@ -33,12 +33,16 @@ def look_z(alpha: float) -> float:
     return NormalDist().inv_cdf(1 - alpha / 2 * (1 - EARLY))
 
 
+def wanted_error(margin: float, alpha: float) -> float:
+    """The difference's standard error at which the planned look has its power."""
+    return margin / (look_z(alpha) + NormalDist().inv_cdf(POWER))
+
+
 def reached(error: float, margin: float, alpha: float) -> float:
     """The share of the needed units that there are, from the difference's standard error; 1 or more: all of them."""
     if margin <= 0:
         return 0.0
-    wanted = margin / (look_z(alpha) + NormalDist().inv_cdf(POWER))
-    return (wanted / error) ** 2 if error > 0 else math.inf
+    return (wanted_error(margin, alpha) / error) ** 2 if error > 0 else math.inf
 
 
 def proof_units(variance: float, margin: float, alpha: float) -> int | None:
@@ -48,7 +52,7 @@ def proof_units(variance: float, margin: float, alpha: float) -> int | None:
     """
     if margin <= 0:
         return None
-    wanted = (margin / (look_z(alpha) + NormalDist().inv_cdf(POWER))) ** 2
+    wanted = wanted_error(margin, alpha) ** 2
     # 2 (variance n + GUARD) / n² = wanted, solved for n
     return math.ceil((variance + math.sqrt(variance**2 + 2 * GUARD * wanted)) / wanted)
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from gateway.core.horizon import EARLY
-from gateway.evals.experiments.ramp.served_price import GUARD, look_z, reached
+from gateway.evals.experiments.ramp.served_price import GUARD, look_z, reached, wanted_error
 from gateway.evals.experiments.ramp.served_sums import ServedSums
 from gateway.evals.experiments.report import Estimate, Margin
 from gateway.evals.experiments.sequences import BURN_IN
@@ -100,9 +100,11 @@ class _Pooling:
 
     def __init__(self, blocks: Sequence[ServedBlock], terms: ProofTerms) -> None:
         self._blocks, self._terms = blocks, terms
-        n = np.array([[each.a.n, each.b.n] for each in blocks], dtype=np.float64).reshape(-1, 2)
-        means = np.array([each.b.mean - each.a.mean for each in blocks])
-        spread = np.array([[each.a.deviations, each.b.deviations] for each in blocks]).reshape(-1, 2).cumsum(axis=0)
+        sums = [(s.n, s.total, s.squares) for each in blocks for s in (each.a, each.b)]
+        n, total, squares = np.array(sums, dtype=np.float64).reshape(-1, 2, 3).transpose(2, 0, 1)
+        arms = total / n
+        means = arms[:, 1] - arms[:, 0]
+        spread = np.maximum(squares - n * arms**2, 0.0).cumsum(axis=0)
         weights = n.prod(axis=1) / n.sum(axis=1)
         self._units, self._effective = n.cumsum(axis=0), weights.cumsum()
         self._values = terms.sign * (weights * means).cumsum() / self._effective
@@ -121,13 +123,12 @@ class _Pooling:
         return PooledDifference(value, error, float(self._effective[k - 1]), units)
 
     def planned_look(self) -> PooledDifference | None:
-        for k, block in enumerate(self._blocks, 1):
-            if not block.complete:
-                return None
-            enough = reached(float(self._errors[k - 1]), self._terms.margin, self._terms.alpha) >= 1.0
-            if enough and self._units[k - 1].min() >= BURN_IN:
-                return self.after(k)
-        return None
+        enough = self._errors <= wanted_error(self._terms.margin, self._terms.alpha)
+        ready = np.flatnonzero(enough & (self._units.min(axis=1) >= BURN_IN))
+        if self._terms.margin <= 0 or not ready.size:
+            return None
+        k = int(ready[0]) + 1
+        return self.after(k) if all(block.complete for block in self._blocks[:k]) else None
 
 
 def _sequence_half(now: PooledDifference, terms: ProofTerms) -> float:

@@ -33,10 +33,5 @@ class ServedSums:
             variance += (half_width(1.0, self.n, tuning) / 2.0) ** 2
         return ArmMean(self.mean, variance, float(self.n), round(self.n))
 
-    @property
-    def deviations(self) -> float:
-        """The sum of squared deviations from the mean."""
-        return max(self.squares - self.n * self.mean**2, 0.0)
-
     def plus(self, other: ServedSums) -> ServedSums:
         return ServedSums(self.n + other.n, self.total + other.total, self.squares + other.squares)
