@@ -246,14 +246,17 @@ def test_only_languages_that_are_run_here_are_said_to_be() -> None:
     assert {b.language for b in marked() if b.note == "run"} <= {"sh", "python"}
 
 
-@pytest.mark.parametrize("block", runnable("sh"), ids=lambda b: f"{b.page}-{b.number}")
-def test_what_a_page_tells_the_reader_to_type_runs(block: Block, stack: Stack) -> None:
-    finished = subprocess.run(
-        ["bash", "-euo", "pipefail", "-c", stack.here(block.text)],  # noqa: S607 - a reader's own shell
-        cwd=stack.folder, env=stack.environ(), capture_output=True, text=True, check=False, timeout=50,
-    )  # fmt: skip
-    assert finished.returncode == 0, finished.stderr
-    assert finished.stdout.strip(), "a reader sees something"
+@pytest.mark.timeout(400)  # each block has 50 s
+@pytest.mark.parametrize("page", sorted({b.page for b in runnable("sh")}))
+def test_what_a_page_tells_the_reader_to_type_runs(page: str, stack: Stack) -> None:
+    """In the page's order, as a reader types it: a block may use the files of the one before. Pages need no other."""
+    for block in (b for b in runnable("sh") if b.page == page):
+        finished = subprocess.run(
+            ["bash", "-euo", "pipefail", "-c", stack.here(block.text)],  # noqa: S607 - a reader's own shell
+            cwd=stack.folder, env=stack.environ(), capture_output=True, text=True, check=False, timeout=50,
+        )  # fmt: skip
+        assert finished.returncode == 0, f"block {block.number}: {finished.stderr}"
+        assert finished.stdout.strip(), f"a reader sees something of block {block.number}"
 
 
 # All in one process, which imports the clients once; a line of JSON for each: what it printed, and its error.
