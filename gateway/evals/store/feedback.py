@@ -1,7 +1,9 @@
 """Feedback of people, which becomes a score once its exchange is stored.
 
 Feedback may arrive before its exchange, which is scored first, or have none: the exchange was not recorded, or belongs
-to another caller. Feedback with a value or a label becomes a score with the exchange's own π.
+to another caller. Feedback with a value or a label becomes a score with the exchange's own π. Where several consumers
+write to PostgreSQL, `lock` keeps transactions with exchanges apart from those with feedback, from the look for the
+other to the commit: otherwise neither would see what the other is about to store.
 """
 
 from __future__ import annotations
@@ -11,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import orjson
-from sqlalchemy import Connection, RowMapping, and_, bindparam, delete, or_, select, update
+from sqlalchemy import Connection, RowMapping, and_, bindparam, delete, or_, select, text, update
 
 from gateway.core.chunked import chunked
 from gateway.core.exchange import Feedback, only_word_id
@@ -28,6 +30,9 @@ _WAITING = select(feedback.c.feedback_id).where(
     feedback.c.resolved.is_(None), feedback.c.exchange_id.in_(bindparam("ids", expanding=True))
 )
 
+_KEY = 0x6774_6662
+_ALONE = text(f"SELECT pg_advisory_xact_lock({_KEY})")
+_WITH_OTHERS = text(f"SELECT pg_advisory_xact_lock_shared({_KEY})")
 _ANY = select(feedback.c.feedback_id).where(feedback.c.resolved.is_(None)).limit(1)
 
 
@@ -45,6 +50,16 @@ class JoinedFeedback:
 
     def to_json(self) -> str:
         return orjson.dumps({"at": self.at, "exchange": self.exchange, "foreign": self.foreign}).decode()
+
+
+def lock(connection: Connection, *, writes: bool) -> None:
+    """Lets transactions with feedback wait for those with new exchanges, and these for those, to the commit.
+
+    Call it after the exchanges are written, and before `join_waiting` and `write_feedback`. writes: the transaction has
+    feedback; those that have exchanges alone do not wait for each other. A transaction on SQLite is alone in any case.
+    """
+    if connection.dialect.name == "postgresql":
+        connection.execute(_ALONE if writes else _WITH_OTHERS)
 
 
 def write_feedback(connection: Connection, given: Sequence[Feedback], now: float) -> list[JoinedFeedback]:
@@ -83,7 +98,8 @@ def join_waiting(connection: Connection, new: Sequence[ScoredExchange], now: flo
 
 
 def sweep(connection: Connection, since: float, now: float) -> None:
-    """Joins feedback and exchange that two consumers wrote at the same time, each without seeing the other's."""
+    """Joins feedback and exchange that two consumers of a version without `lock` wrote at the same time, each without
+    seeing the other's."""
     unmet = select(feedback.c.feedback_id).where(feedback.c.resolved.is_(None), feedback.c.at > since)
     join(connection, set(connection.execute(unmet.order_by(feedback.c.at.desc()).limit(_SWEPT)).scalars()), now)
 

@@ -76,6 +76,8 @@ def write(connection: Connection, batch: ScoredBatch, now: float) -> WriteResult
     for entry, tally in batch.tallies:
         score_sums.add_population(connection, batch.scorers, ledger.add_tally(connection, entry, tally))
         usage.add_usage(connection, tally)
+    if new or batch.feedback:
+        feedback.lock(connection, writes=bool(batch.feedback))
     feedback.join_waiting(connection, new, now)
     met = feedback.write_feedback(connection, batch.feedback, now)
     turns.add(connection, [j.turn for j in new if j.turn is not None], now)

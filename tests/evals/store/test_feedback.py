@@ -11,6 +11,7 @@ from gateway.core.exchange import Feedback, only_word_id
 from gateway.evals.store.feedback import JoinedFeedback, sweep, write_feedback
 from gateway.evals.store.rows import feedback_row
 from gateway.evals.store.tables import feedback
+from gateway.evals.store.write import ScoredBatch, write
 
 SCORES = "SELECT exchange_id, value, label, explanation, data_type, status FROM scores WHERE kind = 'feedback'"
 
@@ -143,6 +144,37 @@ def test_feedback_missed_by_two_consumers_is_joined_later(store, exchange):
     assert store.sql(SCORES) == [], "too long ago"
     store.run(lambda c: sweep(c, now - 60, now))
     assert [row[0] for row in store.sql(SCORES)] == [one.id]
+
+
+@pytest.mark.parametrize("feedback_first", [True, False])
+@pytest.mark.parametrize("named", ["id", "upstream_id"])
+def test_two_consumers_that_store_at_once_lose_no_feedback(two_consumers, exchange, feedback_first, named):
+    """An exchange and the feedback on it, each in a transaction of its own: no sweep is needed."""
+    book, one = two_consumers.book, exchange(upstream_id="chatcmpl-1")
+    batches = [ScoredBatch({}, [book.judged(one)]), ScoredBatch({}, feedback=[word(getattr(one, named))])]
+    two_consumers.write(*(reversed(batches) if feedback_first else batches), 1.0)
+    assert [row[:2] for row in book.sql(SCORES)] == [(one.id, 1.0)]
+
+
+def test_two_consumers_with_exchanges_and_feedback_lose_none(two_consumers, exchange):
+    """Each has the feedback on the exchange of the other."""
+    book, one, two = two_consumers.book, exchange(), exchange()
+    batches = [
+        ScoredBatch({}, [book.judged(mine)], feedback=[word(other.id, feedback_id=other.id)])
+        for mine, other in ((one, two), (two, one))
+    ]
+    two_consumers.write(*batches, 1.0)
+    assert {row[0] for row in book.sql(SCORES)} == {one.id, two.id}
+
+
+def test_consumers_without_feedback_do_not_wait(two_consumers, exchange):
+    """Both transactions are open at once, and the second is committed first."""
+    book = two_consumers.book
+    with book.engine.begin() as first, book.engine.begin() as second:
+        for connection in (first, second):
+            connection.exec_driver_sql("SET LOCAL lock_timeout = '30s'")
+            write(connection, ScoredBatch({}, [book.judged(exchange())]), 1.0)
+    assert book.sql("SELECT count(*) FROM exchanges") == [(2,)]
 
 
 def test_writing_nothing_does_nothing(store):

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import itertools
-import time
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 import pytest
-from fixtures.stores import Ledgerbook
-from sqlalchemy import Engine, text
+from fixtures.stores import TwoConsumers
 
 from gateway.evals.store import engine, erase, retention, turns
 from gateway.evals.store import write as writing
@@ -21,7 +18,6 @@ from gateway.evals.store.write import ScoredBatch
 NOW = 1_000_000.0
 SCORES = "SELECT exchange_id, scorer, value FROM scores WHERE kind = 'feedback' ORDER BY exchange_id, scorer"
 REACTION = "feedback:implicit:reaction"
-WAITING = "SELECT count(*) FROM pg_locks WHERE NOT granted"
 
 
 @pytest.fixture
@@ -125,37 +121,18 @@ def test_the_sweep_joins_what_two_consumers_wrote_at_once(store: Any, talk: Any)
 
 
 @pytest.fixture
-def at_once(postgres_url: str) -> Iterator[Any]:
-    """Stores batches of two consumers on PostgreSQL: the second is written before the first is committed, unless it
-    waits for that. Returns the feedback's scores. Without scorers: two transactions that add to the same sum wait for
-    each other, those of answers of two targets do not."""
-    opened = engine.writer(postgres_url)
-    book = Ledgerbook(postgres_url, opened, {})
+def at_once(two_consumers: TwoConsumers) -> Any:
+    """Stores batches of two consumers at once, and returns the feedback's scores."""
+    book = two_consumers.book
+
+    def batch(talks: Sequence[tuple[Any, Turn]]) -> ScoredBatch:
+        return ScoredBatch(book.scorers, [replace(book.judged(one), turn=turn) for one, turn in talks])
 
     def run(first: Sequence[tuple[Any, Turn]], second: Sequence[tuple[Any, Turn]]) -> list[tuple[Any, ...]]:
-        work = [_writing(book, talks) for talks in (first, second)]
-        with ThreadPoolExecutor(1) as pool:
-            with opened.begin() as connection:
-                work[0](connection)
-                waiting = pool.submit(_committed, opened, work[1])
-                with opened.connect() as watch:
-                    while not waiting.done() and not watch.execute(text(WAITING)).scalar():
-                        time.sleep(0.01)
-            waiting.result(60)
+        two_consumers.write(batch(first), batch(second), NOW)
         return book.sql(SCORES)
 
-    yield run
-    opened.dispose()
-
-
-def _writing(book: Ledgerbook, talks: Sequence[tuple[Any, Turn]]) -> Callable[[Any], Any]:
-    judged = [replace(book.judged(one), turn=turn) for one, turn in talks]
-    return lambda connection: writing.write(connection, ScoredBatch(book.scorers, judged), NOW)
-
-
-def _committed(opened: Engine, work: Callable[[Any], Any]) -> None:
-    with opened.begin() as connection:
-        work(connection)
+    return run
 
 
 @pytest.mark.parametrize("reply_first", [True, False])
