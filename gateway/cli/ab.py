@@ -37,6 +37,7 @@ def start(name: Name, config: Annotated[Path, File] = Path("gateway.yaml"), data
     """
     from gateway.config.derive import plans_of
     from gateway.config.loading import load_for_consumer
+    from gateway.evals.experiments.reject_hours import REJECT_WAITS
     from gateway.evals.experiments.start_stop import start as start_plan
 
     read = load_for_consumer(config)
@@ -66,7 +67,8 @@ def start(name: Name, config: Annotated[Path, File] = Path("gateway.yaml"), data
             f"it closes at {about}{closes} pairs with a value of {plan.primary}; a verdict may come at any time before"
         )
     if plan.rules >= 2:
-        note(f"`ship` waits for {plan.min_hours:g} hours of traffic" if plan.min_hours else "`ship` waits for no hours")
+        hours = f"{plan.min_hours:g} hours of traffic; {REJECT_WAITS}"
+        note(f"`ship` waits for {hours}" if plan.min_hours else "`ship` waits for no hours")
     if plan.after_verdict == "stop":
         note("it stops once every candidate has a verdict, so that no more shadow requests are paid for")
     if plan.mode == "split":

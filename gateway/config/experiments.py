@@ -146,8 +146,9 @@ class Experiment(Section):
     the length of the first request as its client sent it, and the unit's past before the experiment. Nothing that an
     arm has a part in is used."""
     min_hours: Annotated[float, Field(ge=0, le=8760)] = 24.0
-    """Hours of traffic before `ship`, so that a verdict does not rest on one time of the day. `reject` comes as soon as
-    the evidence allows. 0: no minimum, which the report says."""
+    """Hours of traffic before a verdict, so that it does not rest on one time of the day. `reject` comes earlier where
+    the candidate is worse by more than the margin even if it equals the control in all the hours left. 0: no minimum,
+    which the report says."""
     empty: Empty = "failed"
     """What an empty answer with HTTP 200 is. `failed`: a failure, in `error_rate` too. `allowed`: an answer."""
     headers: ArmHeaders = "target"

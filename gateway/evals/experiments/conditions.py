@@ -14,6 +14,7 @@ from gateway.evals.experiments.gates import units_for_srm
 from gateway.evals.experiments.latency_difference import P95
 from gateway.evals.experiments.metrics import ALONE, SAME_PATH, WORST, counts_alone
 from gateway.evals.experiments.next_step import Condition, Pace, progress, standing
+from gateway.evals.experiments.reject_hours import pairs_until_reject, rejects, too_early
 from gateway.evals.experiments.report import Comparison, Estimate, GateResult, Progress
 from gateway.evals.experiments.sequences import DifferenceSequence
 from gateway.evals.experiments.split import SRM, planned_shares
@@ -98,16 +99,16 @@ def _of_metric(c: Comparison, found: Finding, look: SequenceStates) -> Condition
     plan = found.stored_plan.plan
     sequence = look.sequences.get((found.candidate, c.metric))
     repeat = needs_repeat(plan, c.metric, sequence)
-    closed = c.margin_found in HARMLESS or c.margin_found == "inferior"
+    closed = c.margin_found in HARMLESS or rejects(c)
     return Condition(
         kind="primary" if c.role == "primary" else "guardrail",
         name=c.metric,
         estimate=c.difference,
         margin=c.margin,
         values=c.pairs,
-        more_values=0 if closed else c.pairs_needed or _until_horizon(c),
+        more_values=0 if closed else pairs_until_reject(c) or c.pairs_needed or _until_horizon(c),
         failed=c.closed and not closed,
-        at_most=not closed and not c.pairs_needed,
+        at_most=not closed and not c.pairs_needed and not too_early(c),
         chance=c.chance,
         per_pair=_answered(c) or _per_pair(c.pairs, found, plan.repeat_control if repeat else 1.0),
         by_repeat=repeat,

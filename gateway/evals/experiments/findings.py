@@ -36,6 +36,7 @@ from gateway.evals.experiments.gates import (
 from gateway.evals.experiments.latency_difference import P95, p95_of
 from gateway.evals.experiments.metrics import ALONE, BUILT_IN, JUDGED, LOST, MISSING, SAME_PATH, UNITS, WORST
 from gateway.evals.experiments.progress import margin_of
+from gateway.evals.experiments.reject_hours import share_of_pairs
 from gateway.evals.experiments.report import (
     Comparison,
     Estimate,
@@ -125,6 +126,10 @@ class SequenceStates:
     def metrics(self, candidate: str) -> list[str]:
         return sorted({metric for arm, metric in self.names if arm == candidate and metric not in _HIDDEN})
 
+    def primary(self, candidate: str) -> Differences | None:
+        """None: no pair has a value of it."""
+        return self.sequences.get((candidate, self.plan.primary or ""))
+
     def prefers(self, candidate: str, metric: str) -> bool:
         """Whether the metric is a pairwise judge's preference."""
         sequence = self.sequences.get((candidate, metric))
@@ -169,6 +174,7 @@ class SequenceStates:
             adjusted=sequence.adjusted,
             unadjusted=sequence.unadjusted.mean if sequence.unadjusted.n else None,
             at_worst=self._at_worst(candidate) if metric == self.plan.primary else None,
+            hours_share=share_of_pairs(self.plan, sequence),
         )
         variance = sequence.variance
         made = replace(made, raw=_as_measured(sequence))
@@ -354,7 +360,8 @@ def _p95(looked: SequenceStates, plan: StoredPlan, candidate: str) -> Comparison
         return None
     taken = kept.increments_of(looked.connection, total)
     alpha, margin = plan.plan.verdict_alpha / len(plan.plan.candidates), margin_of(plan.plan, P95)
-    return p95_of([each.a for each in taken], [each.b for each in taken], alpha, margin)
+    made = p95_of([each.a for each in taken], [each.b for each in taken], alpha, margin)
+    return replace(made, hours_share=share_of_pairs(plan.plan, looked.primary(candidate)))
 
 
 def _selected(found: Mapping[str, Comparison], plan: Plan) -> dict[str, Comparison]:

@@ -15,6 +15,7 @@ from gateway.evals.experiments.completeness import COMPLETENESS
 from gateway.evals.experiments.gates import NEGLIGIBLE
 from gateway.evals.experiments.number_format import count, counted, span
 from gateway.evals.experiments.ramp.served_price import error_margin, error_proof_units, proof_hours
+from gateway.evals.experiments.reject_hours import REJECT_WAITS
 
 ASSUMED_ERRORS = 0.01  # of the control, before there are answers
 GROUPS = 50  # users, keys or conversations from which dependence is checked
@@ -79,7 +80,7 @@ def _horizon(plan: Plan) -> PriceTerm | None:
 def _hours(plan: Plan, pace: TrafficPace) -> PriceTerm:
     if not plan.min_hours:
         return PriceTerm("hours", "min_hours is 0: the verdict says nothing about other hours of the day")
-    says = f"`ship` waits for {plan.min_hours:g} hours of traffic; `reject` does not"
+    says = f"`ship` waits for {plan.min_hours:g} hours of traffic; {REJECT_WAITS}"
     if plan.mode != "split" and pace.pairs and pace.pairs_a_day and pace.pairs / pace.pairs_a_day < least_days(plan):
         took = pace.pairs / pace.pairs_a_day
         lower = max(0.001, plan.shadow * took / least_days(plan))

@@ -108,6 +108,8 @@ class Comparison:
     missing on one arm only."""
     raw: Estimate | None = None  # the difference as measured, with its interval; None: `difference` is that
     shift: Estimate | None = None  # what adjusting took out of it, measured − adjusted: 0 but for chance; None: unknown
+    hours_share: float = 1.0
+    """The share of `min_hours` that its values cover; 1: all of them, or the plan asks for none (reject_hours.py)."""
 
     @property
     def closed(self) -> bool:

@@ -34,13 +34,14 @@ from gateway.evals.experiments.gates import srm_gate
 from gateway.evals.experiments.latency_difference import P95, p95_of, slow_share_comparison
 from gateway.evals.experiments.metrics import ANSWERED, UNITS
 from gateway.evals.experiments.progress import margin_of
+from gateway.evals.experiments.reject_hours import share_of_hours
 from gateway.evals.experiments.report import ArmResponse, Comparison, Estimate, GateResult, Responses, Role
 from gateway.evals.experiments.sequences import BURN_IN, SequenceRule
 from gateway.evals.experiments.slow_share import ArmSeconds, slow_share
 from gateway.evals.experiments.split_callers import outstanding, thinned_values, without
 from gateway.evals.experiments.split_completeness import PrimaryValues, split_missing
 from gateway.evals.experiments.split_rows import SplitRows
-from gateway.evals.experiments.split_traffic import SplitTraffic, split_traffic
+from gateway.evals.experiments.split_traffic import SplitTraffic, hours_by_metric, split_traffic
 from gateway.evals.experiments.verdict import with_findings
 from gateway.evals.statistics.asymptotic import Tuning, half_width, log_e_value
 from gateway.evals.statistics.domains import Floats
@@ -152,7 +153,12 @@ def split_of(connection: Reading, plan: StoredPlan, candidate: str, now: float) 
     p95 = _p95(rows, candidate, plan.plan, population)
     missing, at_worst = _missing(rows, measured, plan.plan, population, known) or (None, None)
     made = [replace(c, at_worst=at_worst) if c is not None and c.role == "primary" else c for c in made]
-    found = tuple([c for c in made if c is not None] + ([p95] if p95 else []))
+    covered = hours_by_metric(rows, counted) if plan.plan.min_hours else {}
+    found = tuple(
+        replace(c, hours_share=share_of_hours(plan.plan, covered[c.metric])) if c.metric in covered else c
+        for c in (*made, p95)
+        if c is not None
+    )
     adjusted = adjustment_gate([c for c in found if c.role != "other"])
     return SplitResult(found, gate, counts, adjusted, _traffic(plan.plan, rows, counted), missing, at_worst)
 

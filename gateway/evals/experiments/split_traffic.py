@@ -6,6 +6,7 @@ not depend on each other: where each call is one, that calls do not.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -32,10 +33,25 @@ class SplitTraffic:
 
 def split_traffic(rows: SplitRows, counted: NDArray[np.bool_]) -> SplitTraffic:
     """counted: shape (n,): which of the n answers have a value of the primary."""
-    received = np.array([row.received for row in rows], dtype=np.float64)
-    seconds = [covered_s(received[arm.at][counted[arm.at]]) for arm in rows.arms]
     named = any(row.unit != cluster_digest(row.id) and row.unit != row.id for row in rows)
-    return SplitTraffic(min(seconds) / 3600.0, named)
+    return SplitTraffic(_hours(rows, _received(rows), counted), named)
+
+
+def hours_by_metric(rows: SplitRows, counted: Mapping[str, NDArray[np.bool_]]) -> dict[str, float]:
+    """metric → hours covered by the answers with a value of it, of the arm where these are fewer.
+
+    counted: metric → which of the n answers have one, shape (n,).
+    """
+    received = _received(rows)
+    return {metric: _hours(rows, received, which) for metric, which in counted.items()}
+
+
+def _received(rows: SplitRows) -> Floats:
+    return np.array([row.received for row in rows], dtype=np.float64)
+
+
+def _hours(rows: SplitRows, received: Floats, counted: NDArray[np.bool_]) -> float:
+    return min(covered_s(received[arm.at][counted[arm.at]]) for arm in rows.arms) / 3600.0
 
 
 def covered_s(times: Floats) -> float:

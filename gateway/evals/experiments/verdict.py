@@ -5,7 +5,8 @@ plan's full alpha without a correction: a wrong `ship` requires that the truly w
 probability at most alpha, over all looks together. `reject` requires that one of them is shown to be worse than its
 margin; its error adds up over primary and guardrails, alpha / 2 each. A red gate withholds both. An open gate withholds
 `ship` only: a candidate that is shown to be worse need not wait for the proof that all else is in order, unless the
-gate doubts that the candidate is the reason.
+gate doubts that the candidate is the reason. For the hours that `ship` waits for, `reject` waits as reject_hours.py
+says.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from statistics import NormalDist
 from gateway.core.horizon import BURN_IN as FEWEST
 from gateway.evals.experiments.gates import worst
 from gateway.evals.experiments.number_format import counted, digits, interval, number
+from gateway.evals.experiments.reject_hours import rejects, too_early, waits
 from gateway.evals.experiments.report import (
     Comparison,
     Estimate,
@@ -140,7 +142,7 @@ def decide(
     if worst(gates) < (0 if early_reject else 1):
         return Decision("hold", f"{head}verdict withheld; {_first(open_gates)}. Hold.", open_gates)
     finding = ", ".join([f"{head}{_finding(primary)}", *claims])
-    bad = [c for c in (primary, *guardrails) if c.margin_found == "inferior"]
+    bad = [c for c in (primary, *guardrails) if rejects(c)]
     if bad == [primary] and any(gate.doubts_reject for gate in gates):
         return Decision("hold", f"{head}verdict withheld; {_first(open_gates)}. Hold.", open_gates)
     if bad:
@@ -149,8 +151,9 @@ def decide(
         tail = f" Guardrails broken: {', '.join(broken)}." if broken else ""
         return Decision("reject", f"{finding}.{tail} Reject.", reasons)
     reasons = tuple(_undecided(c) for c in (primary, *guardrails) if c.margin_found not in HARMLESS)
+    early = tuple(_worse_so_far(c) for c in (primary, *guardrails) if too_early(c))
     if open_gates:
-        reasons = (*open_gates, *reasons)
+        reasons = (*early, *open_gates, *(reason for reason in reasons if reason not in early))
         return Decision("hold", f"{head}verdict withheld; {_first(reasons)}. Hold.", reasons)
     if reasons:
         return Decision("hold", f"{finding}. {_open_end(primary)}ndecided: {'; '.join(reasons)}. Hold.", reasons)
@@ -200,7 +203,14 @@ def _worse(c: Comparison) -> str:
     return f"{c.metric}: worse by more than {c.margin:g} ({_numbers(c)})"
 
 
+def _worse_so_far(c: Comparison) -> str:
+    places = digits(c.margin or c.difference.value)
+    return f"{c.metric}: worse by more than {c.margin:g} so far ({_numbers(c)}; {waits(c, places)})"
+
+
 def _undecided(c: Comparison) -> str:
+    if too_early(c):
+        return _worse_so_far(c)
     if not c.pairs:
         return f"{c.metric} (no pair with a value yet)"
     late = f"more than its {counted(c.horizon, 'pair')}" if c.horizon else "too many more to predict"

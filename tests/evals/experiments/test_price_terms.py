@@ -35,8 +35,8 @@ def test_a_plan_with_the_first_rules_has_no_further_terms() -> None:
 def test_pairs_that_come_faster_than_the_hours_are_spread_by_a_lower_share() -> None:
     """300 pairs come in an hour; a share of 0.0042 takes a day for them."""
     assert said(new_plan())["hours"] == (
-        "`ship` waits for 24 hours of traffic; `reject` does not; the pairs come in 1 hour: `shadow: 0.0042` "
-        "spreads them over these hours"
+        "`ship` waits for 24 hours of traffic; `reject` only while the hours left could make up for the harm seen; the "
+        "pairs come in 1 hour: `shadow: 0.0042` spreads them over these hours"
     )
     assert "shadow" not in said(new_plan(), TrafficPace(300, 100.0, 1_000.0))["hours"]
     assert "says nothing about other hours" in said(new_plan(min_hours=0.0))["hours"]
@@ -44,7 +44,10 @@ def test_pairs_that_come_faster_than_the_hours_are_spread_by_a_lower_share() -> 
 
 def test_a_split_waits_for_hours_that_no_share_of_shadows_changes() -> None:
     text = said(new_plan(mode="split", split=0.5, shadow=0.0, repeat_control=0.0, max_pairs=None))["hours"]
-    assert text == "`ship` waits for 24 hours of traffic; `reject` does not"
+    assert (
+        text
+        == "`ship` waits for 24 hours of traffic; `reject` only while the hours left could make up for the harm seen"
+    )
 
 
 def test_the_horizon_has_a_range_where_it_follows_the_variance() -> None:

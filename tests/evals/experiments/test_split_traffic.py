@@ -94,8 +94,17 @@ def test_the_arm_with_fewer_hours_counts(halves: Plan, look: Look) -> None:
     assert found.traffic.hours == pytest.approx(5.0, abs=0.1)
 
 
-def test_reject_does_not_wait(halves: Plan, look: Look) -> None:
-    assert look(halves, 1.0, candidate="0").decision.verdict == "reject"
+def test_reject_waits_while_hours_could_make_up_for_the_harm(halves: Plan, look: Look) -> None:
+    found = look(halves, 1.0, candidate="0")
+    assert found.decision.verdict == "hold"
+    assert "so far" in found.decision.sentence
+    assert found.primary is not None
+    assert found.primary.hours_share == pytest.approx(1 / 24, rel=0.1)
+    assert look(replace(halves, rules=1, min_hours=0.0), 1.0, candidate="0").decision.verdict == "reject"
+
+
+def test_reject_of_a_large_harm_comes_before_the_hours(halves: Plan, look: Look) -> None:
+    assert look(halves, 8.0, candidate="0").decision.verdict == "reject"
 
 
 def test_only_answers_with_a_value_of_the_primary_cover_time(halves: Plan, look: Look) -> None:

@@ -194,13 +194,36 @@ def test_ship_waits_for_the_hours_and_says_so(empty_store: Path, tmp_path: Path)
     assert late.decision.sentence.endswith(f"Ship. {ASSUMED}")
 
 
-def test_reject_does_not_wait_for_the_hours(empty_store: Path, tmp_path: Path) -> None:
-    pairs = [
-        replace(a_pair(i, seen(0.9), candidate=seen(0.2), repeat=seen(0.9)), origin=PairOrigin(START + i, "key"))
+def worse_pairs(apart_s: float) -> list[JoinedPair]:
+    """Sixty pairs in which the candidate is worse by 0.7."""
+    return [
+        replace(
+            a_pair(i, seen(0.9), candidate=seen(0.2), repeat=seen(0.9)), origin=PairOrigin(START + apart_s * i, "key")
+        )
         for i in range(60)
     ]
-    found = found_after(empty_store, tmp_path / "a.db", plan_2(guardrails=(), max_pairs=60), pairs)
+
+
+@pytest.mark.parametrize(("min_hours", "apart_s"), [(24.0, 720.0), (0.0, 1.0), (0.01, 1.0)])
+def test_reject_comes_before_the_hours_for_a_large_harm(
+    empty_store: Path, tmp_path: Path, min_hours: float, apart_s: float
+) -> None:
+    plan = plan_2(guardrails=(), max_pairs=60, min_hours=min_hours)
+    found = found_after(empty_store, tmp_path / "a.db", plan, worse_pairs(apart_s))
     assert found.decision.verdict == "reject"
+    assert found.primary is not None
+    assert found.primary.hours_share == pytest.approx(min(1.0, 59 * apart_s / 3600 / min_hours) if min_hours else 1.0)
+
+
+def test_reject_waits_while_hours_could_make_up_for_it(empty_store: Path, tmp_path: Path) -> None:
+    found = found_after(empty_store, tmp_path / "a.db", plan_2(guardrails=(), max_pairs=60), worse_pairs(1.0))
+    assert found.decision.verdict == "hold"
+    assert "quality: worse by more than 0.1 so far" in found.decision.sentence
+    assert "its values cover 0% of the hours" in found.decision.sentence
+    before = found_after(
+        empty_store, tmp_path / "b.db", plan_2(guardrails=(), max_pairs=60, rules=1, min_hours=0.0), worse_pairs(1.0)
+    )
+    assert before.decision.verdict == "reject"
 
 
 def test_no_hours_are_said_in_the_first_line(empty_store: Path, tmp_path: Path) -> None:

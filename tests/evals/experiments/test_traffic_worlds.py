@@ -4,7 +4,8 @@ Each world is played many times at once, on arrays, with a look after every pair
 from a plan; a test holds the arrays to the product's own sequences, pair by pair. The table goes to the terminal. All
 seeds are fixed. The short form has a few hundred runs a world, `make test-long` 2 000.
 
-worse: the candidate is worse by exactly one margin, so `ship` is wrong; 0.025 is allowed. equal: it is as good.
+worse: the candidate is worse by exactly one margin, so `ship` is wrong; 0.025 is allowed. equal: it is as good. For
+both, `reject` is wrong; 0.025 is allowed a metric.
 """
 
 from __future__ import annotations
@@ -25,7 +26,8 @@ from gateway.config.derive import horizon_of
 from gateway.core.horizon import AT_MOST, BURN_IN, EARLY
 from gateway.core.plan import Guardrail, Plan
 from gateway.evals.experiments.metrics import Metric, PairOrigin, PairValue
-from gateway.evals.experiments.report import margin_finding
+from gateway.evals.experiments.reject_hours import rejects, share_of_pairs
+from gateway.evals.experiments.report import Comparison, Estimate, margin_finding
 from gateway.evals.experiments.sequences import DifferenceSequence, SequenceRule, rule_of
 from gateway.evals.statistics.asymptotic import best_rho
 from gateway.evals.statistics.dependence import ALARM, BLOCK_S, BUCKETS, FEWEST_BLOCKS, FEWEST_GROUPS, FEWEST_TERMS
@@ -288,12 +290,27 @@ class ManySequences:
                 half = np.where(alarm, np.maximum(half, self._hybrid(m2, floor)), half)
             low, high = self.mean - half, self.mean + half
         else:
-            low, high = self._rare(-RAIL)
-            for alarm, m2, floor in wider:
-                half = early(rule.alpha, rule.n_opt, self.n, np.sqrt(guarded(m2, floor)))
-                low = np.where(alarm, np.minimum(low, self.mean - half), low)
-                high = np.where(alarm, np.maximum(high, self.mean + half), high)
+            low, high = self._with_alarms(*self._rare(-RAIL), wider)
         self.low, self.high = np.where(going, low, self.low), np.where(going, high, self.high)
+
+    def _with_alarms(
+        self, low: Values, high: Values, wider: list[tuple[Flags, Values, Values]]
+    ) -> tuple[Values, Values]:
+        for alarm, m2, floor in wider:
+            half = early(self.rule.alpha, self.rule.n_opt, self.n, np.sqrt(guarded(m2, floor)))
+            low = np.where(alarm, np.minimum(low, self.mean - half), low)
+            high = np.where(alarm, np.maximum(high, self.mean + half), high)
+        return low, high
+
+    def rejects(self, margin: float, share: float) -> Flags:
+        """gateway.evals.experiments.reject_hours.rejects; share: of the hours that the values cover."""
+        bound = -margin / max(share, 1e-9)
+        if self.rule.method == "hybrid":
+            return np.asarray(self.high < bound)
+        if bound <= -1:
+            return np.zeros(self.runs, bool)
+        wider = [(self.blocks.alarm, self.blocks.m2(self.mean), self._floor())] if self.blocks.alarm.any() else []
+        return np.asarray(self._with_alarms(*self._rare(bound), wider)[1] < bound)
 
     def _floor(self) -> Values:
         return self.blocks.largest if self.blocks.n else np.ones(self.runs)
@@ -342,6 +359,8 @@ class Verdicts:
     rejected: float
     pairs: float
     """The median until a verdict or the last look."""
+    reject_h: float
+    """The median of the hours until `reject`; infinity: fewer than half are rejected."""
 
 
 @dataclass(frozen=True)
@@ -374,17 +393,19 @@ def played(world: TrafficWorld, rules: int, mean: float, runs: int, seed: int) -
     for i in range(most):
         covered_s = i * apart_s
         primary.add(pairs.difference[:, i], pairs.user[:, i], covered_s, covered_s)
-        good, bad = primary.low > -MARGIN, primary.high < -MARGIN
+        share = min(1.0, covered_s / HOUR_S / plan.min_hours) if plan.min_hours else 1.0
+        good, bad = primary.low > -MARGIN, primary.rejects(MARGIN, share)
         if rail is not None:
             rail.add(pairs.failed[:, i], pairs.user[:, i], covered_s, covered_s)
-            good, bad = good & (rail.low > -RAIL), bad | (rail.high < -RAIL)
+            good, bad = good & (rail.low > -RAIL), bad | rail.rejects(RAIL, share)
         good = good & (covered_s >= plan.min_hours * HOUR_S) & ~bad
         undecided = np.isinf(ship) & np.isinf(reject)
         ship, reject = np.where(undecided & good, i + 1.0, ship), np.where(undecided & bad, i + 1.0, reject)
         if not (np.isinf(ship) & np.isinf(reject) & ~(primary.closed & (i + 1 >= planned))).any():
             break
     until = np.minimum(np.minimum(ship, reject), np.maximum(primary.n, 1.0))
-    return Verdicts(float(np.isfinite(ship).mean()), float(np.isfinite(reject).mean()), float(np.median(until)))
+    at = float(np.median(reject)) * apart_s / HOUR_S
+    return Verdicts(float(np.isfinite(ship).mean()), float(np.isfinite(reject).mean()), float(np.median(until)), at)
 
 
 OF_CONVERSATION = DEVIATION * math.sqrt(0.3 + 0.7 / 15)
@@ -410,6 +431,9 @@ WORLDS = (
                  scale=OF_CONVERSATION / DEVIATION),
     TrafficWorld("better by a margin for a third, then worse by two", over_time(thirds, 311)),
     TrafficWorld("swings by 2 margins within a week", over_time(swing, 311), hours=168.0, min_hours=168.0),
+    TrafficWorld("worse by two margins for a third, then better by one", over_time(lambda at: -thirds(at), 311)),
+    TrafficWorld("swings by 2 margins within a week, low first", over_time(lambda at: -swing(at), 311), hours=168.0,
+                 min_hours=168.0),
     TrafficWorld("failures in bursts of 20", bursts(20), rail=RAIL, pairs=2400, short=60),
 )  # fmt: skip
 
@@ -427,15 +451,21 @@ def table(rows: list[Row]) -> str:
     lines = [
         "",
         "Traffic worlds, a look after every pair: before (rules 1) and after (rules 2)",
-        f"{'world':50} {'rules':5} {'runs':5} {'false ship':>16} {'equal: ship':>12} {'hold':>6} {'pairs':>6} x fixed",
+        f"{'world':52} {'rules':5} {'runs':5} {'false ship':>16} {'reject':>7} {'equal: ship':>12} {'reject':>7} "
+        f"{'pairs':>6} x fixed",
     ]
     for row in rows:
-        hold = 1 - row.equal.shipped - row.equal.rejected
         lines.append(
-            f"{row.world.name:50} {row.rules:5d} {row.runs:5d} {row.worse.shipped:8.4f} ({row.error:.4f}) "
-            f"{row.equal.shipped:12.3f} {hold:6.3f} {row.equal.pairs:6.0f} {row.equal.pairs / row.world.fixed:7.2f}"
+            f"{row.world.name:52} {row.rules:5d} {row.runs:5d} {row.worse.shipped:8.4f} ({row.error:.4f}) "
+            f"{row.worse.rejected:7.4f} {row.equal.shipped:12.3f} {row.equal.rejected:7.4f} {row.equal.pairs:6.0f} "
+            f"{row.equal.pairs / row.world.fixed:7.2f}"
         )
     return "\n".join(lines)
+
+
+def allowed(share: float, runs: int) -> float:
+    """With three standard errors of this many runs."""
+    return share + 3 * math.sqrt(share * (1 - share) / runs)
 
 
 def check(rows: list[Row], capsys: pytest.CaptureFixture[str]) -> None:
@@ -444,7 +474,10 @@ def check(rows: list[Row], capsys: pytest.CaptureFixture[str]) -> None:
     for row in rows:
         if row.rules < 2:
             continue
-        assert row.worse.shipped <= 0.025 + 3 * math.sqrt(0.025 * 0.975 / row.runs), row.world.name
+        assert row.worse.shipped <= allowed(0.025, row.runs), row.world.name
+        assert row.equal.rejected <= allowed(0.025, row.runs), row.world.name
+        metrics = 1 if row.world.rail is None else 2  # each may be wrong
+        assert row.worse.rejected <= allowed(0.025 * metrics, row.runs), row.world.name
         if row.world.power is not None:
             noise = 3 * math.sqrt(0.8 * 0.2 / row.runs) if row.runs < 2000 else 0.0
             assert row.equal.shipped >= row.world.power - noise, row.world.name
@@ -460,6 +493,41 @@ def test_what_is_worse_is_seldom_shipped_in_traffic(capsys: pytest.CaptureFixtur
 @pytest.mark.timeout(3600)
 def test_what_is_worse_is_seldom_shipped_in_traffic_in_many_runs(capsys: pytest.CaptureFixture[str]) -> None:
     check(rows_of(2_000), capsys)
+
+
+@dataclass(frozen=True)
+class Harm:
+    """A candidate that is worse all the time. latest_h: a bound on the median of the hours until `reject`."""
+
+    name: str
+    margins: float
+    latest_h: float
+    failures: bool = False
+
+    @property
+    def world(self) -> TrafficWorld:
+        return TrafficWorld(self.name, bursts(1), rail=RAIL, pairs=2400) if self.failures else WORLDS[0]
+
+
+HARMS = (
+    Harm("worse by 3 margins", -3.0, 18.0),
+    Harm("worse by 6 margins", -6.0, 9.0),
+    Harm("errors of 7 % against 1 %", -3.0, 15.0, failures=True),
+    Harm("errors of 51 % against 1 %", -25.0, 2.0, failures=True),
+    Harm("fails every time", -49.5, 1.0, failures=True),
+)
+"""The least hours, if nothing were left to chance, are 8, 4, 8, 1 and 0.5: 24 h × the margin ÷ the harm."""
+
+
+def test_what_is_clearly_worse_is_rejected_before_the_hours(capsys: pytest.CaptureFixture[str]) -> None:
+    lines = [f"{'a plan of 24 hours':30} {'before':>10} {'now':>6}  hours until reject (median)"]
+    for i, harm in enumerate(HARMS):
+        before, now = (played(harm.world, rules, harm.margins, 60, 300 + i) for rules in (1, 2))
+        lines.append(f"{harm.name:30} {before.reject_h:10.2f} {now.reject_h:6.2f}")
+        assert now.rejected >= 0.9, harm.name
+        assert now.reject_h <= harm.latest_h, harm.name
+    with capsys.disabled():
+        print("\n".join(["", *lines]))  # noqa: T201
 
 
 def names_of(users: int) -> list[str]:
@@ -494,19 +562,33 @@ def test_the_arrays_of_the_primary_are_the_sequences(name: str, rules: int) -> N
     assert theirs.closed
 
 
-def test_the_arrays_of_failures_are_the_sequences() -> None:
+@pytest.mark.parametrize(
+    ("length", "margins", "n", "verdicts"), [(20, -1.0, 1500, {False}), (1, -25.0, 200, {False, True})]
+)
+def test_the_arrays_of_failures_are_the_sequences(length: int, margins: float, n: int, verdicts: set[bool]) -> None:
     plan = plan_of(WORLDS[-1], 2)
-    pairs = bursts(20)(np.random.default_rng(6), -1.0, (1, 1500), 36.0)
+    pairs = bursts(length)(np.random.default_rng(6), margins, (1, n), 36.0)
     rule = rule_of(plan, FAILED, RAIL)
-    ours, theirs = ManySequences(rule, 1, 1500), DifferenceSequence(rule, bounded=True)
-    found = set()
-    for i in range(1500):
+    ours, theirs = ManySequences(rule, 1, n), DifferenceSequence(rule, bounded=True)
+    found, rejected = set(), set()
+    for i in range(n):
         d, at = float(pairs.failed[0, i]), START + 36.0 * i
         ours.add(pairs.failed[:, i], pairs.user[:, i], at, 36.0 * i)
         theirs.add(PairValue(max(d, 0.0), max(-d, 0.0), d), None, PairOrigin(at))
-        finding = margin_finding(theirs.estimate(), RAIL)
-        assert (finding in ("non_inferior", "equivalent"), finding == "inferior") == (
+        made = failures_of(plan, theirs)
+        assert (made.margin_found in ("non_inferior", "equivalent"), made.margin_found == "inferior") == (
             bool(ours.low[0] > -RAIL), bool(ours.high[0] < -RAIL),
         )  # fmt: skip
-        found.add((finding, theirs.independence.alarms() != []))
-    assert {alarm for _, alarm in found} == {True, False}
+        assert rejects(made) == bool(ours.rejects(RAIL, made.hours_share)[0])
+        rejected.add(rejects(made))
+        found.add(theirs.independence.alarms() != [])
+    assert rejected == verdicts
+    assert found == ({True, False} if length > 1 else {False})
+
+
+def failures_of(plan: Plan, sequence: DifferenceSequence) -> Comparison:
+    none, estimate, n = Estimate(None), sequence.estimate(), sequence.n
+    return Comparison(
+        FAILED.name, "", "guardrail", none, none, estimate, None, n, float(n), RAIL, "unclear",
+        margin_finding(estimate, RAIL), hours_share=share_of_pairs(plan, sequence),
+    )  # fmt: skip

@@ -53,6 +53,7 @@ from gateway.evals.experiments.ramp.served import (
     watched_s,
 )
 from gateway.evals.experiments.ramp.switch import EVERY_S, switch_of
+from gateway.evals.experiments.reject_hours import rejects
 from gateway.evals.experiments.report import Verdict
 from gateway.evals.experiments.verdict import HARMLESS
 from gateway.evals.store.experiments.plans import StoredPlan
@@ -325,7 +326,7 @@ def evidence_of(connection: Reading, plan: StoredPlan, events: Sequence[RampEven
 def _verdict(found: Finding, proofs: Sequence[ServedFinding]) -> tuple[Verdict, str]:
     """The verdict where the primary is feedback: pairs say what the guardrails on answers do, the rest is served."""
     primary = next(each for each in proofs if each.metric == found.stored_plan.plan.primary)
-    worse = [c.metric for c in found.guardrails if c.margin_found == "inferior"]
+    worse = [c.metric for c in found.guardrails if rejects(c)]
     if primary.raised or worse:
         return "reject", primary.says() if primary.raised else f"guardrails broken: {', '.join(worse)}"
     open_ = [c.metric for c in found.guardrails if c.margin_found not in HARMLESS]
