@@ -14,6 +14,8 @@
 #                 how much, and what the simulator predicts. Eleven minutes; writes docs/fleet.json and docs/scaling.md
 # make bench-peers  install the peers into .peers
 # make lint       the rules that CI holds
+# make format     ruff format, and what ruff check can repair
+# make generate   the generated files: docs/configuration.md, docs/metrics.md, grafana/dashboards
 # make audit      build/sbom.json (CycloneDX) of what is installed for production, and its known vulnerabilities
 # make docs       the documentation as a site with search, in build/docs; needs no network
 # make clean      remove .venv and caches; data in .gateway stays
@@ -52,7 +54,7 @@ INSTALL = $$($(BIN)/python -m pip --version >/dev/null 2>&1 && echo $(BIN)/pytho
 	|| echo $(PYTHON) -m pip --python $(BIN)/python) install --quiet --disable-pip-version-check
 endif
 
-.PHONY: up test test-long image-test test-real bench bench-fleet bench-peers lint docs audit clean
+.PHONY: up test test-long image-test test-real bench bench-fleet bench-peers lint format generate docs audit clean
 
 up: $(VENV)/.up
 	@exec $(BIN)/gateway up $(if $(PORT),--port $(PORT)) $(ARGS)
@@ -60,7 +62,7 @@ up: $(VENV)/.up
 test: $(VENV)/.test
 	@echo "running the tests"
 	@status=5; for part in $(TEST_PARTS); do \
-		$(TEST_ENV) $(BIN)/pytest -m "not long and not real" -n $(WORKERS) --dist loadfile --no-loadscope-reorder -q \
+		$(TEST_ENV) $(BIN)/pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder -q \
 			$$part $(ARGS); code=$$?; \
 		if [ $$code != 5 ] && { [ $$code != 0 ] || [ $$status = 5 ]; }; then status=$$code; fi; \
 	done; exit $$status
@@ -113,6 +115,14 @@ lint: $(VENV)/.dev
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 	@$(BIN)/codespell gateway docs grafana deploy .github README.md CHANGELOG.md
+
+format: $(VENV)/.dev
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+generate: $(VENV)/.up
+	@$(BIN)/python docs/configuration.py
+	@$(BIN)/python grafana/generate.py
 
 docs: $(VENV)/.docs
 	@$(BIN)/python -m sphinx -W --keep-going -q -b html docs build/docs
