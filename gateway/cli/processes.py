@@ -93,9 +93,11 @@ def console(
 def check(config: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="Path to the file.")]) -> None:
     """Report every mistake in a gateway.yaml, one line each.
 
-    Without mistakes, it prints the HTTP client of each upstream, and a summary.
+    Without mistakes, it prints the HTTP client of each upstream, and a summary. The caution that prompts are stored in
+    clear appears once a day where there is a data directory.
     """
-    from gateway.config.cautions import cautions
+    from gateway.config.caution_memory import is_due
+    from gateway.config.cautions import cautions, clear_text_caution
     from gateway.config.derive import variant_lines
     from gateway.config.directory_summary import directory_summary
     from gateway.config.loading import data_directory, load
@@ -122,8 +124,10 @@ def check(config: Annotated[Path, typer.Argument(exists=True, dir_okay=False, he
         typer.echo("\n".join(f"{config.name}: {each}" for each in refused))
         raise typer.Exit(1)
     found = (*cautioned, *judge_cautions(checked, built, store), *_stream_warnings(checked))
+    daily = set(clear_text_caution(checked))  # most installations mean it, and check their config often
     for warning in (*cautions(checked), *config_warnings(checked, built), *found):
-        note(f"caution: {warning}")
+        if warning not in daily or is_due(warning, data_directory(None)):
+            note(f"caution: {warning}")
     for line in directory_summary(checked):
         typer.echo(line)
     typer.echo(checked.transports_summary())

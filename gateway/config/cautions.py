@@ -20,13 +20,13 @@ def cautions(config: Config) -> list[str]:
     plans = [plan for name, plan in plans_of(config).items() if config.experiments[name].enabled]
     of_plans = [caution for plan in plans for caution in plan_cautions(plan)]
     return [
-        *_in_clear(config), *_open_beside_keys(config), *_guessable(config), *_literal_names(config), *of_plans,
-        *_names_of_callers(config), *_names_of_actors(config),
+        *clear_text_caution(config), *_open_beside_keys(config), *_guessable(config), *_literal_names(config),
+        *of_plans, *_names_of_callers(config), *_names_of_actors(config),
         *_not_adaptive(config),
     ]  # fmt: skip
 
 
-def _in_clear(config: Config) -> Iterator[str]:
+def clear_text_caution(config: Config) -> Iterator[str]:
     """Full content of prompts is stored as it is in the stream server and the store."""
     recording = config.sampling.rate > 0 or any(rule.rate > 0 for rule in config.sampling.rules)
     full = [k.name for k in config.keys if k.sample != "never" and content_of(k.content, config.redaction) == "full"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from hashlib import sha256
@@ -108,3 +109,22 @@ def test_check_prints_cautions_and_still_succeeds(tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, "-m", "gateway", "check", str(path)], capture_output=True, text=True)
     assert done.returncode == 0
     assert "caution: PROMPTS AND ANSWERS ARE STORED IN CLEAR" in done.stderr
+
+
+def test_check_says_once_a_day_that_prompts_are_in_clear(tmp_path: Path) -> None:
+    """Where there is a data directory to remember it in; other cautions are printed each time."""
+    path, data = tmp_path / "gateway.yaml", tmp_path / "data"
+    path.write_text(f"{PLAIN}{MODELS}open: true\nkeys: [{{name: web, sha256: {LONG}}}]\n")
+
+    def check() -> str:
+        environ = {**os.environ, "GATEWAY_DATA": str(data)}
+        words = [sys.executable, "-m", "gateway", "check", str(path)]
+        return subprocess.run(words, capture_output=True, text=True, check=True, env=environ).stderr
+
+    for _ in range(2):
+        assert "ARE STORED IN CLEAR" in check()
+    data.mkdir()
+    assert "ARE STORED IN CLEAR" in check()
+    again = check()
+    assert "ARE STORED IN CLEAR" not in again
+    assert "`open: true` is set together with 1 keys" in again
