@@ -26,6 +26,8 @@ _EVALS_KEY_NAME = "evals"
 _RESTARTS = "restarts"  # in the workers' shared directory
 _EVALS_FILE = "evals"  # in the data directory, mode 0600: "BASE_URL KEY"
 _ADMIN_FILE = "admin"  # the same: "URL TOKEN"
+_LOGIN_FILE = "login"  # the same: "EXPIRES SECRET", until the login link is used
+_LOGIN_LEFT_S = 300.0  # a link with less time left is not printed again
 _ADMIN_TOKEN_S = 12 * 3600.0
 _METRICS_FD = "GATEWAY_METRICS_FD"
 _CONSOLE = "http://127.0.0.1:9102"
@@ -228,13 +230,40 @@ def write_admin_access(data: Path, url: str, now: float | None = None) -> str:
 
 def _token_before(path: Path) -> tuple[str, float]:
     """The token in the file, and when it was made; "": there is none that only its owner can have read."""
+    text, made = _private_text(path)
+    token = text.partition(" ")[2]
+    return (token if token.startswith("admin-") else ""), made
+
+
+def _private_text(path: Path) -> tuple[str, float]:
+    """The text of a file that only its owner can have read, and when it was changed; "": it is not there, or not so."""
     try:
         found = path.stat()
-        token = path.read_text(encoding="utf-8").partition(" ")[2]
+        text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError):
         return "", 0.0
     safe = found.st_uid == os.getuid() and not found.st_mode & 0o077
-    return (token if safe and token.startswith("admin-") else ""), found.st_mtime
+    return (text if safe else ""), found.st_mtime
+
+
+def write_login_link(data: Path, lasts_s: float, now: float | None = None) -> tuple[str, float]:
+    """(secret, Unix time at which it expires) of the console's login link, written to the data directory.
+
+    The link of a run before is used again as long as nobody has used it and it is valid for a while. Its end stays what
+    it was: the store remembers until then that a link was used.
+    """
+    path, now = data / _LOGIN_FILE, time.time() if now is None else now
+    expires, _, secret = _private_text(path)[0].partition(" ")
+    if secret and expires.isdecimal() and now + _LOGIN_LEFT_S <= int(expires) <= now + lasts_s:
+        return secret, float(expires)
+    secret, end = secrets.token_urlsafe(32), int(now + lasts_s)
+    _written(path, f"{end} {secret}")
+    return secret, float(end)
+
+
+def forget_login_link(data: Path) -> None:
+    """Removes what `write_login_link` wrote: the link was used. Raises OSError."""
+    (data / _LOGIN_FILE).unlink(missing_ok=True)
 
 
 def _written(path: Path, access: str) -> str:

@@ -18,7 +18,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from gateway.config.environment import child_environment, process_environment, write_admin_access, write_evals_access
+from gateway.config.environment import (
+    child_environment,
+    process_environment,
+    write_admin_access,
+    write_evals_access,
+    write_login_link,
+)
 from gateway.config.loading import load
 from gateway.config.models import Config
 from gateway.core.errors import CannotRun
@@ -146,6 +152,8 @@ class UpSetup:
     digest: str
     login: str
     """The secret of the console's login link."""
+    login_expires: float
+    """Unix seconds."""
 
     @property
     def loopback(self) -> str:
@@ -176,8 +184,8 @@ def prepare(path: Path, options: UpOptions, say: Say, ports: PortReservations) -
     digest = hashlib.sha256(key.encode()).hexdigest() if key else ""
     if config.open or (config.keys and digest not in {each.sha256 for each in config.keys}):
         key = None
-    login = secrets.token_urlsafe(32)
-    return UpSetup(options, path, config, port, metrics_port, console_port, found, key, digest, login)
+    login = write_login_link(options.data, LOGIN_S)
+    return UpSetup(options, path, config, port, metrics_port, console_port, found, key, digest, *login)
 
 
 def _moved(usual: int, port: int) -> int:
@@ -230,7 +238,7 @@ def children_of(setup: UpSetup) -> Iterator[Child]:
     shared = ("--config", str(setup.path.resolve()), "--data", data)
     evals = write_evals_access(setup.options.data, f"{setup.origin}/v1")
     admin = write_admin_access(setup.options.data, setup.console_origin)
-    login = f"{setup.login} {time.time() + LOGIN_S:.0f}"
+    login = f"{setup.login} {setup.login_expires:.0f}"
     environ = child_environment(urls, setup.digest, evals, admin, login)
     argv = gateway_argv("evaluate", *shared, "--metrics-port", str(setup.metrics_port))
     yield Child(
@@ -257,6 +265,7 @@ def running_gateway(setup: UpSetup) -> RunningGateway:
         data=setup.options.data,
         log=setup.options.data / LOG,
         engines=tuple(engine for engine, _ in setup.engines.values()),
+        login_s=setup.login_expires - time.time(),
     )
 
 

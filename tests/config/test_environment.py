@@ -18,6 +18,7 @@ from gateway.config.environment import (
     api_key_of,
     child_environment,
     export_to_workers,
+    forget_login_link,
     login_link,
     process_environment,
     providers_with_keys,
@@ -26,6 +27,7 @@ from gateway.config.environment import (
     worker_environment,
     write_admin_access,
     write_evals_access,
+    write_login_link,
 )
 from gateway.config.loading import parse
 from gateway.config.scorers import EvalsConfig
@@ -120,6 +122,34 @@ def test_the_process_environment_is_a_copy(monkeypatch: pytest.MonkeyPatch) -> N
     environ = process_environment()
     environ["GATEWAY_TEST"] = "2"
     assert process_environment()["GATEWAY_TEST"] == "1"
+
+
+def test_a_login_link_is_kept_over_a_restart_until_it_is_used(tmp_path: Path) -> None:
+    first, expires = write_login_link(tmp_path, 900, now=1000.0)
+    path = tmp_path / "login"
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert expires == 1900.0
+    assert write_login_link(tmp_path, 900, now=1500.0) == (first, 1900.0), "its end stays what it was"
+    late, end = write_login_link(tmp_path, 900, now=1700.0)
+    assert late != first, "little of its time is left"
+    assert end == 2600.0
+    forget_login_link(tmp_path)
+    forget_login_link(tmp_path)
+    used, _ = write_login_link(tmp_path, 900, now=1701.0)
+    assert used not in (first, late)
+
+
+@pytest.mark.parametrize("text", ["", "1800", "x y", "999999 secret", "-1 secret", "\udce4"])
+def test_a_file_that_is_no_login_link_is_replaced(text: str, tmp_path: Path) -> None:
+    (tmp_path / "login").write_bytes(text.encode("utf-8", "surrogateescape"))
+    (tmp_path / "login").chmod(0o600)
+    assert len(write_login_link(tmp_path, 900, now=1000.0)[0]) > 40
+
+
+def test_a_login_link_that_others_could_read_is_replaced(tmp_path: Path) -> None:
+    first, _ = write_login_link(tmp_path, 900, now=1000.0)
+    (tmp_path / "login").chmod(0o644)
+    assert write_login_link(tmp_path, 900, now=1000.0)[0] != first
 
 
 def test_the_console_knows_the_login_link_by_its_digest(monkeypatch: pytest.MonkeyPatch) -> None:

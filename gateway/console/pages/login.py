@@ -6,6 +6,8 @@ page after that way: its link leads on from this site.
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import logging
 from dataclasses import replace
 from hashlib import sha256
@@ -14,6 +16,7 @@ from hmac import compare_digest
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import RedirectResponse, Response
 
+from gateway.config.environment import forget_login_link
 from gateway.config.reserved_names import person_name
 from gateway.console.access import Actor
 from gateway.console.errors import AdminError, NoToken, NotThere
@@ -152,7 +155,11 @@ async def _with_link(request: Request, given: str) -> str | None:
     if link is None or not compare_digest(digest, link.sha256):
         services.login.note_failure(address)
         return None
-    return await services.sessions.begin_with_link(given, link.expires, link.token_sha256)
+    cookie = await services.sessions.begin_with_link(given, link.expires, link.token_sha256)
+    if cookie is not None:
+        with contextlib.suppress(OSError):  # the next start prints it once more, and it opens nothing
+            await asyncio.to_thread(forget_login_link, services.data)
+    return cookie
 
 
 def _signed_in(request: Request, cookie: str, path: str) -> Response:

@@ -38,9 +38,13 @@ def use(client, link="a-login-link"):
 
 async def test_the_login_link_works_once(pages):
     first, second = await pages.client(), await pages.client()
+    (pages.data / "login").write_text("1764150000 a-login-link")
+    assert (await use(second, "another")).status_code == 401
+    assert (pages.data / "login").exists()
     answer = await use(first)
     assert (answer.status_code, answer.headers["location"]) == (303, "/console")
     assert ">ada</bdi>, owner" in await pages.get(first, "/console")
+    assert not (pages.data / "login").exists(), "the next start prints a new one"
     again = await use(second)
     assert again.status_code == 401
     assert "used before" in again.text
