@@ -6,7 +6,9 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import gc
+import os
 import sys
 from pathlib import Path
 
@@ -14,26 +16,48 @@ from pathlib import Path
 def main() -> None:
     arguments = sys.argv[1:]
     try:
-        # A serving process imports neither typer nor rich.
-        if arguments[:1] == ["serve"] and not {"--help", "-h"} & set(arguments):
-            serve(arguments[1:])
-        else:
-            from gateway.cli import app
-
-            app()
+        try:
+            _run(arguments)
+        finally:
+            with contextlib.suppress(BrokenPipeError):
+                sys.stdout.flush()  # a full disk is an error of the verb, not of the interpreter's end
     except Exception as error:
-        if not _is_for_the_user(error):
+        line = _line_for_the_user(error)
+        if line is None:
             raise
-        sys.stderr.write(f"{error}\n")
+        sys.stderr.write(f"{line}\n")
+        if isinstance(error, OSError):
+            _drop_output()
         sys.exit(1)
 
 
-def _is_for_the_user(error: Exception) -> bool:
-    """Whether the message says everything the user needs, without a traceback."""
+def _run(arguments: list[str]) -> None:
+    # A serving process imports neither typer nor rich.
+    if arguments[:1] == ["serve"] and not {"--help", "-h"} & set(arguments):
+        serve(arguments[1:])
+    else:
+        from gateway.cli import app
+
+        app()
+
+
+def _line_for_the_user(error: Exception) -> str | None:
+    """The message, where it says everything the user needs, without a traceback."""
     # Imported here: `gateway --help` needs neither orjson nor asyncio.
+    from gateway.core.disk_errors import disk_line, is_disk_error
     from gateway.core.errors import CannotRun, ConfigError
 
-    return isinstance(error, ConfigError | CannotRun)
+    if isinstance(error, OSError) and is_disk_error(error):
+        return disk_line(error)
+    return str(error) if isinstance(error, ConfigError | CannotRun) else None
+
+
+def _drop_output() -> None:
+    """Sends what standard output still holds to nowhere: the interpreter would fail to write it once more."""
+    with contextlib.suppress(OSError, ValueError):
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())
+        os.close(nowhere)
 
 
 def serve(arguments: list[str]) -> None:

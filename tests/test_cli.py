@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from fixtures.verbs import RunVerb
@@ -96,3 +98,15 @@ def test_the_version_is_an_option_too() -> None:
         for word in ("--version", "version")
     )
     assert option.stdout == verb.stdout != ""
+
+
+@pytest.mark.parametrize("words", [("version",), ("check", "good.yaml"), ("schema",), ("fake", "--help")])
+def test_output_to_a_full_disk_is_one_line(words: tuple[str, ...], tmp_path: Path) -> None:
+    (tmp_path / "good.yaml").write_text(GOOD.replace("open: true", "open: true\nsampling: {rate: 0}"))
+    with Path("/dev/full").open("wb") as full:
+        finished = subprocess.run(
+            [sys.executable, "-m", "gateway", *words], stdout=full, stderr=subprocess.PIPE, text=True, cwd=tmp_path,
+            env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}, timeout=60,
+        )  # fmt: skip
+    assert finished.returncode == 1
+    assert finished.stderr == "a file or the output cannot be written: No space left on device\n"

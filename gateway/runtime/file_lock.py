@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 from pathlib import Path
@@ -22,13 +23,14 @@ class FileLock:
             fcntl.flock(self.fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             return False
-        os.ftruncate(self.fd, 0)
-        os.pwrite(self.fd, b"%d" % os.getpid(), 0)
+        with contextlib.suppress(OSError):  # the lock holds also on a full disk, which takes no process id
+            os.ftruncate(self.fd, 0)
+            os.pwrite(self.fd, b"%d" % os.getpid(), 0)
         return True
 
     def holder(self) -> str:
-        """The id of the process that acquired the lock last."""
-        return os.pread(self.fd, 20, 0).decode()
+        """The id of the process that acquired the lock last; "unknown" if the disk was full."""
+        return os.pread(self.fd, 20, 0).decode() or "unknown"
 
     def release(self) -> None:
         os.close(self.fd)

@@ -1,6 +1,10 @@
 from __future__ import annotations
 
 import logging
+import resource
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -49,3 +53,42 @@ def test_a_childs_own_log_has_only_its_lines(tmp_path: Path) -> None:
         say("other", logging.WARNING, "serve")
     (line,) = (tmp_path / "engine-local.log").read_text().splitlines()
     assert line.endswith(" loading")
+
+
+@contextmanager
+def full_disk(most_bytes: int) -> Iterator[None]:
+    """No file of this process may grow beyond these bytes."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (most_bytes, limits[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, ignored)
+
+
+def test_a_full_disk_is_one_line_and_the_log_goes_on_afterwards(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "gateway.log"
+    with shared_log(path, verbose=False):
+        say("before")
+        with full_disk(200):
+            for i in range(100):
+                say(f"line {i} of many")
+        assert capsys.readouterr().err == f"{path} cannot be written: File too large; retried with each line\n"
+        say("afterwards")
+    lines = path.read_text().splitlines()
+    assert "before" in lines[0]
+    assert "afterwards" in lines[-2]
+    assert "the log is written again; lines are missing before this one: about" in lines[-1]
+    assert capsys.readouterr().err == ""
+
+
+def test_a_disk_that_stays_full_ends_without_a_traceback(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "gateway.log"
+    with full_disk(200), shared_log(path, verbose=False):
+        for i in range(100):
+            say(f"line {i} of many")
+    assert capsys.readouterr().err == f"{path} cannot be written: File too large; retried with each line\n"

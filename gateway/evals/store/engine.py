@@ -16,6 +16,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import URL, Dialect
 from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError
 
+from gateway.core.disk_errors import is_disk_error
 from gateway.core.errors import CannotRun
 
 log = logging.getLogger(__name__)
@@ -72,9 +73,10 @@ def writer(url: str, busy_ms: int = BUSY_MS) -> Engine:
 
 
 def _is_away(error: DBAPIError) -> bool:
-    """Whether the same attempt may succeed later: a server that cannot be reached, or a file that is locked."""
+    """Whether the same attempt may succeed later: a server that cannot be reached, a file that is locked, or a disk
+    that is full."""
     if isinstance(error.orig, sqlite3.Error):
-        return "locked" in str(error.orig)
+        return any(word in str(error.orig) for word in ("locked", "full", "disk I/O error"))
     return isinstance(error, OperationalError)
 
 
@@ -234,8 +236,13 @@ def _make_private(target: URL) -> None:
     """Only the owner may read prompts and answers; SQLite gives its other files the mode of the first."""
     if target.get_backend_name() == "sqlite" and target.database not in (None, "", ":memory:"):
         path = Path(str(target.database))
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        path.touch(mode=0o600, exist_ok=True)
+        try:
+            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            path.touch(mode=0o600, exist_ok=True)
+        except OSError as error:
+            if not is_disk_error(error):
+                raise
+            raise StoreUnreachable(f"{path} cannot be created as a store: {error.strerror}") from error
 
 
 def _quoted(path: Path) -> str:

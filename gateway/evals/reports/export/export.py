@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import time
 from collections import Counter
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import IO
 
 from gateway.core.did_you_mean import did_you_mean
+from gateway.core.disk_errors import is_disk_error
 from gateway.core.errors import CannotRun
 from gateway.evals.reports.export.forms import Form, writer
 from gateway.evals.reports.export.rows import NotExportable
@@ -80,9 +80,6 @@ def _check(rule: PreferenceRule, source: ExportSource) -> None:
             raise CannotRun(f'--by: no scorer "{name}" has scored these calls{hint}')
 
 
-_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS)
-
-
 def write_private(path: Path, text: str) -> None:
     """Writes a file with what people wrote. Raises CannotRun."""
     with complete_file(path) as file:
@@ -103,7 +100,7 @@ def complete_file(path: Path) -> Iterator[IO[bytes]]:
             yield file
         part.replace(path)
     except OSError as error:
-        if error.errno not in _DISK:
+        if not is_disk_error(error):
             raise
         raise CannotRun(f"{path} cannot be written: {error.strerror}; what was there before is unchanged") from error
     finally:
