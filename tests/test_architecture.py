@@ -120,7 +120,7 @@ LADDERS = {
         ("access", "settings", "store", "widening"),
         ("publisher",),
         ("directory",),
-        ("experiments", "ramps", "limits_used", "live_config", "dead_letters"),
+        ("experiments", "ramps", "limits_used", "live_config", "dead_letters", "health_reasons"),
         ("api",),
         ("openapi",),
         ("pages",),

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable, Mapping
-from ipaddress import ip_network
+from ipaddress import ip_address, ip_network
 from typing import Any
 
 import orjson
@@ -21,12 +21,15 @@ from gateway.console.access import Actor, AdminTokens, FailedLogins
 from gateway.console.api import AdminCall, Operation, operations
 from gateway.console.directory import Admin
 from gateway.console.errors import AdminError, BodyTooLarge, InvalidBody, MethodNotThere, NoToken, NotThere
+from gateway.console.health_reasons import console_reasons
 from gateway.console.openapi import describe
 from gateway.console.pages import site
 from gateway.console.pages.frame import LoginWays
 from gateway.console.pages.site import PagesSetup
+from gateway.core.reasons import on_page
 from gateway.observability.eval_metrics import CONTENT_TYPE, exposition
 from gateway.observability.proxy_metrics import ConsoleMetrics
+from gateway.proxy.endpoints.operational import from_this_machine
 from gateway.proxy.request.client_address import client_address
 
 log = logging.getLogger(__name__)
@@ -71,8 +74,9 @@ class ConsoleApp:
         return app
 
     async def _health(self, request: Request) -> Response:
-        """This process runs."""
-        return _answer(orjson.dumps({"status": "ok", "version": __version__}))
+        """This process runs, and which of its parts fail. Causes are for requests from this machine."""
+        reasons = on_page(console_reasons(self._admin), causes=_from_this_machine(request))
+        return _answer(orjson.dumps({"status": "ok", "version": __version__, "reasons": reasons}))
 
     async def _ready(self, request: Request) -> Response:
         """Whether keys can be changed and published now."""
@@ -143,6 +147,15 @@ class ConsoleApp:
         self._failed.note(address)
         self._metrics.failed_logins.inc()
         log.warning("admin: a wrong token came from %s", address)
+
+
+def _from_this_machine(request: Request) -> bool:
+    """Whether it came over loopback, and no proxy passed it on."""
+    try:
+        local = ip_address(request.client.host if request.client else "").is_loopback
+    except ValueError:
+        return False
+    return local and from_this_machine(dict(request.scope["headers"]))
 
 
 def _by_path(table: tuple[Operation, ...]) -> dict[str, dict[str, Operation]]:

@@ -82,6 +82,8 @@ class Admin:
     """The stream server, where ramps are; None: there is none."""
     clock: Callable[[], float] = time.time
     """Unix seconds."""
+    refused: Callable[[], str] = str
+    """Returns why the newest gateway.yaml is not in force; "": it is."""
 
 
 @dataclass(frozen=True, slots=True)

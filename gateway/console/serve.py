@@ -21,6 +21,7 @@ from gateway.console.pages.site import PagesSetup
 from gateway.console.publisher import Publisher
 from gateway.console.store import ConsoleStore
 from gateway.core.errors import ConfigError
+from gateway.core.reasons import one_line
 from gateway.evals.store.engine import default_url
 from gateway.observability import logging as log_format
 from gateway.proxy.http.server.tls import CertificateFiles
@@ -60,6 +61,8 @@ class LiveConfig:
         self._path = path
         self._config = load_served(path)
         self._seen = self._stamps()
+        self.refused = ""
+        """Why the newest file is not in force; "": it is."""
 
     def __call__(self) -> Config:
         return self._config
@@ -81,9 +84,11 @@ class LiveConfig:
         """Reads the file now: what the console itself has written is shown at once."""
         try:
             self._config = await asyncio.to_thread(load_served, self._path)
+            self.refused = ""
             log.info("config read again: %s", self._path.name)
         except ConfigError as error:
             log.error("the new config is refused; the previous one stays in force:\n%s", error)
+            self.refused = one_line(error)
 
 
 def load_served(path: Path) -> Config:
@@ -153,7 +158,8 @@ async def opened(options: ConsoleOptions, live: LiveConfig, open_s: float = _OPE
                 tasks, corridor, lambda: resolve_evals(live().evals, options.data), options.data,
                 options.config, login_link(), live.read,
             )  # fmt: skip
-            yield ConsoleApp(Admin(store, publisher, live, corridor), pages=pages).app()
+            admin = Admin(store, publisher, live, corridor, refused=lambda: live.refused)
+            yield ConsoleApp(admin, pages=pages).app()
         finally:
             await tasks.aclose()
             await store.close()

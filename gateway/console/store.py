@@ -37,6 +37,11 @@ class ConsoleStore:
     def is_open(self) -> bool:
         return self._store is not None
 
+    @property
+    def trouble(self) -> str:
+        """Why the store cannot be used; "": it is open."""
+        return "" if self.is_open else self._trouble
+
     async def open(self) -> None:
         """Opens the store, creating or migrating it; tries until that succeeds."""
         tries = 0

@@ -22,7 +22,8 @@ import orjson
 
 from gateway.core.backoff import Backoff
 from gateway.core.errors import StreamDown
-from gateway.evals.consumer_report import ConsumerReport, ScorerFailures
+from gateway.core.reasons import Reason
+from gateway.evals.consumer_report import ConsumerReport, FailingScorer, ScorerFailures
 from gateway.evals.entry_scoring import EntryScorer, ReadEntry, SortedEntries, batch_of, exchange_in
 from gateway.evals.experiments.engine import ExperimentEngine
 from gateway.evals.experiments.ramp.figures import ramp_figures
@@ -152,6 +153,7 @@ class Consumer:
         self._scoring = ScoringTime()  # of an entry, in the newest batch
         self._paused = ""
         self._failures = ScorerFailures()
+        self._failing: Mapping[str, FailingScorer] = {}  # as of the newest heartbeat
         self._reported_blocked = False
         self._labelled: Sequence[Mapping[str, Any]] = ()
         self._drift: tuple[DriftFigures, ...] = ()
@@ -161,6 +163,11 @@ class Consumer:
     def paused(self) -> str:
         """Why it waits for the stream server or the store; "": it does not."""
         return self._paused
+
+    def reasons(self) -> list[Reason]:
+        """What does not work as it should, for /health. May be called on any thread."""
+        report = replace(self._context.report(), paused=self._paused, failing=self._failing)
+        return report.reasons(self._context.gauges.gates())
 
     def stop(self) -> None:
         """Makes run() return once the entries in progress are stored and acknowledged."""
@@ -407,16 +414,18 @@ class Consumer:
         return figures
 
     def _report(self) -> ConsumerReport:
-        return replace(self._context.report(), paused=self._paused, failing=self._failures.failing(self._pace()))
+        self._failing = self._failures.failing(self._pace())
+        return replace(self._context.report(), paused=self._paused, failing=self._failing)
 
     async def _heartbeat(self) -> None:
         """Keeps this consumer alive and its entries unclaimed: a judge may take longer than claim_idle_ms."""
         state = self._context.corridor.state
         while True:
+            report = self._report()
             with contextlib.suppress(StreamDown):  # logged by the reading loop
                 now = self._clock()
                 await state.heartbeat(self._name, now)
-                await state.remember(f"report:{self._name}", self._report().to_json(), REPORT_KEPT_S)
+                await state.remember(f"report:{self._name}", report.to_json(), REPORT_KEPT_S)
                 await self._context.corridor.keep(self._name, list(self._in_progress))
                 for name, at in (await state.consumers()).items():
                     if now - at > self._timing.forget_s:

@@ -9,6 +9,7 @@ from typing import Any
 
 import orjson
 
+from gateway.core.reasons import Reason
 from gateway.core.score import ScoreResult
 
 WINDOW_S = 600.0
@@ -42,6 +43,24 @@ class ConsumerReport:
     """Digest of the config in force; "": unknown."""
     config_refused: str = ""
     """Why the newest config is not in force; "": it is."""
+
+    def reasons(self, blocked: Mapping[str, str | None]) -> list[Reason]:
+        """The parts for /health. blocked: scorer → why it is not run now, or None. An error of a scorer may quote an
+        answer, so it is left to `gateway status`."""
+        paused = [Reason("scoring is paused", self.paused)] if self.paused else []
+        refused = (
+            [Reason("the newest gateway.yaml is not in force", self.config_refused)] if self.config_refused else []
+        )
+        return [
+            *paused,
+            *refused,
+            *(Reason(f"scorer {name} is blocked", why) for name, why in blocked.items() if why is not None),
+            *(
+                Reason(f"scorer {name} failed on {of.failed} of {of.of} answers within ten minutes")
+                for name, of in self.failing.items()
+                if blocked.get(name) is None
+            ),
+        ]
 
     def to_json(self) -> str:
         return orjson.dumps(asdict(self)).decode()

@@ -14,7 +14,7 @@ from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, contextmanager
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from prometheus_client import CollectorRegistry
 
@@ -26,6 +26,7 @@ from gateway.config.loading import load_for_consumer
 from gateway.config.models import Config
 from gateway.core.backoff import Backoff
 from gateway.core.errors import ConfigError
+from gateway.core.reasons import on_page
 from gateway.evals.config_watch import ConfigWatch
 from gateway.evals.consumer import Consumer, ConsumerContext, ConsumerTiming
 from gateway.evals.consumer_report import ConsumerReport
@@ -133,10 +134,11 @@ def _resolved(config: Config, begun: Config, data: Path) -> Config:
     return config.model_copy(update={"evals": resolve_evals(config.evals, data), "stream": begun.stream})
 
 
-def _health(running: Sequence[Consumer]) -> dict[str, str]:
+def _health(running: Sequence[Consumer]) -> dict[str, Any]:
     """What /health answers. running: the consumer that works with the newest config."""
     paused = running[0].paused
-    return {"status": "paused" if paused else "ok", "version": __version__, "paused": paused}
+    reasons = on_page(running[0].reasons(), causes=True)
+    return {"status": "paused" if paused else "ok", "version": __version__, "paused": paused, "reasons": reasons}
 
 
 @contextmanager

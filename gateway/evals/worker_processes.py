@@ -13,16 +13,20 @@ import logging
 import signal
 import socket
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import orjson
 from prometheus_client import CollectorRegistry, Metric
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.registry import Collector
 from prometheus_client.samples import Sample
 
+from gateway import __version__
 from gateway.config.environment import debuggable, metrics_socket_environment
 from gateway.config.loading import load_for_consumer
 from gateway.config.models import Config
@@ -39,6 +43,7 @@ from gateway.runtime.tasks import Tasks
 log = logging.getLogger("gateway")
 _LOOPBACK = "127.0.0.1"
 _ANSWER_S = 2.0  # for a worker's metrics
+_HEALTH_S = 0.5  # for a worker's /health: probes wait a second for the parent's
 _HUNG_S = 60.0  # without an answer, after which a worker is killed and replaced
 _READY_S = 120.0  # it may migrate the store first
 
@@ -69,7 +74,8 @@ async def _run(config: Config, options: EvaluateOptions) -> None:
         listeners = [stack.enter_context(_bound()) for _ in range(options.workers)]
         supervisor, registry = Supervisor(), CollectorRegistry()
         registry.register(WorkersCollector([each.getsockname()[1] for each in listeners], lambda: supervisor.restarts))
-        stack.enter_context(metrics_server(registry, options.metrics_host, options.metrics_port))
+        health = WorkersHealth([each.getsockname()[1] for each in listeners])
+        stack.enter_context(metrics_server(registry, options.metrics_host, options.metrics_port, health))
         stopped = stack.enter_context(_stop_signals())
         try:
             children = [_child(n, listener, options) for n, listener in enumerate(listeners, 1)]
@@ -172,6 +178,37 @@ class WorkersCollector(Collector):
             yield blocked if blocked is not None and family.name == BLOCKED else family
 
 
+class WorkersHealth:
+    """What the parent answers at /health: the reasons of all workers, each with the number of workers that give it.
+
+    ports: of the workers on this machine.
+    """
+
+    def __init__(self, ports: Sequence[int]) -> None:
+        self._ports = ports
+
+    def __call__(self) -> dict[str, Any]:
+        with ThreadPoolExecutor(len(self._ports)) as threads:
+            found = [_health_of(text) for text in threads.map(_health_page, self._ports)]
+        said = Counter(reason for page in found for reason in page["reasons"])
+        paused = next((page["paused"] for page in found if page["paused"]), "")
+        of = len(self._ports)
+        reasons = [f"{reason} (at {n} of {of} workers)" for reason, n in said.items()]
+        return {"status": "paused" if paused else "ok", "version": __version__, "paused": paused, "reasons": reasons}
+
+
+def _health_page(port: int) -> str | None:
+    return _page(port, "/health", _HEALTH_S)
+
+
+def _health_of(text: str | None) -> dict[str, Any]:
+    """A worker's page; of one that does not answer, that."""
+    if text is None:
+        return {"paused": "", "reasons": ["a worker does not answer: it starts, or is busy"]}
+    found: dict[str, Any] = orjson.loads(text)
+    return found
+
+
 def _highest(families: Iterator[Metric]) -> Metric | None:
     """A gauge of several workers: of each series the highest value."""
     first, highest = None, dict[tuple[tuple[str, str], ...], Sample]()
@@ -187,9 +224,13 @@ def _highest(families: Iterator[Metric]) -> Metric | None:
 
 def _scraped(port: int) -> str | None:
     """A worker's metrics; None: it does not answer."""
-    asking = http.client.HTTPConnection(_LOOPBACK, port, timeout=_ANSWER_S)
+    return _page(port, "/metrics", _ANSWER_S)
+
+
+def _page(port: int, path: str, timeout_s: float) -> str | None:
+    asking = http.client.HTTPConnection(_LOOPBACK, port, timeout=timeout_s)
     try:
-        asking.request("GET", "/metrics")
+        asking.request("GET", path)
         answer = asking.getresponse()
         return answer.read().decode() if answer.status == http.HTTPStatus.OK else None
     except (OSError, http.client.HTTPException):

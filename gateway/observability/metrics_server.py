@@ -24,7 +24,7 @@ _MOST = 32  # connections, each with a thread
 _DEADLINE_S = 10.0  # from a connection to its end
 _HEAD_BYTES = 65_536
 _LOOK_S = 0.5  # between two looks for connections past it
-Health = Callable[[], Mapping[str, str]]
+Health = Callable[[], Mapping[str, Any]]
 """What /health answers; called on a thread."""
 
 

@@ -165,8 +165,8 @@ class App:
         self.pages: Any = None
         """The ASGI application of all other paths; it reads `gateway` in turn, so it is set after construction."""
 
-        self.config_refused = False
-        """The newest gateway.yaml was refused; the gateway in force has the one before."""
+        self.config_refused = ""
+        """Why the newest gateway.yaml is not in force, but the one before; "": it is."""
 
     def change(self, gateway: Gateway) -> Gateway:
         """Puts a gateway in force and returns the previous one."""
@@ -231,7 +231,12 @@ class App:
         return {
             "ended": ended.total(),
             "failed": sum(n for outcome, n in ended.items() if outcome in FAILED),
-            "config": {"ok": not self.config_refused, "digest": gateway.config.digest, "loaded": gateway.loaded},
+            "config": {
+                "ok": not self.config_refused,
+                "refused": self.config_refused,
+                "digest": gateway.config.digest,
+                "loaded": gateway.loaded,
+            },
             "upstreams": upstreams,
             "breakers_open": [t.name for t in gateway.router.target_states if t.breaker.open],
         }

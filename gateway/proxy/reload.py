@@ -18,6 +18,7 @@ from gateway.config.made_experiments import made_path
 from gateway.config.models import Config
 from gateway.core.errors import ConfigError
 from gateway.core.exchange import Target
+from gateway.core.reasons import one_line
 from gateway.proxy.app import App, Gateway
 from gateway.proxy.build import ProcessParts, build, build_keys, close
 from gateway.proxy.http.auth.authorized import AuthorizedTransport
@@ -103,7 +104,7 @@ class Reload:
         except Exception as error:  # the watch must survive whatever is wrong with one file
             log.error("the new config is refused; the previous one stays in force:\n%s", error)
             self._parts.metrics.config_ok.set(0)
-            self._app.config_refused = True
+            self._app.config_refused = one_line(error)
             return
         if self._parts.issuers is not None:
             self._parts.issuers.follow(config.jwt)
@@ -111,7 +112,7 @@ class Reload:
         self._stop_looking()
         self._looking = self._look_at(gateway)
         self._parts.metrics.config_ok.set(1)
-        self._app.config_refused = False
+        self._app.config_refused = ""
         self._parts.tasks.start(_close_when_unused(self._app, old), "old config")
         await asyncio.to_thread(keep_in_force, self._path)
         changed = await asyncio.to_thread(changes, old.config, gateway.config)

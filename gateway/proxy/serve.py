@@ -40,6 +40,7 @@ from gateway.config.loading import load
 from gateway.config.models import Config
 from gateway.core.backoff import Backoff
 from gateway.core.errors import CannotRun, ConfigError, StreamDown
+from gateway.core.reasons import on_page, one_line
 from gateway.observability import logging as log_format
 from gateway.observability import tracing
 from gateway.observability.eval_metrics import ProxyMetrics
@@ -47,6 +48,7 @@ from gateway.proxy.app import App
 from gateway.proxy.build import ProcessParts, build, close
 from gateway.proxy.directory.poller import DirectoryPoller
 from gateway.proxy.directory.snapshot import DirectorySnapshot
+from gateway.proxy.endpoints.health_reasons import GatewayReasons
 from gateway.proxy.endpoints.operational import OperationalPages, for_browsers
 from gateway.proxy.experiments.plan_poller import PlanPoller
 from gateway.proxy.http.server.connection_limits import BodyMemory, ConnectionLimits, raise_file_limit
@@ -267,7 +269,7 @@ class Process:
         self._flush_s = flush_s
         self._heartbeat_s = heartbeat_s
         self._served = served
-        self.config, self._refused = self._load(served.config) if config is None else (config, False)
+        self.config, self._refused = self._load(served.config) if config is None else (config, "")
         self.app: App | None = None
         self.direct: App | None = None
         """The app, if no middleware stands before it: then the server calls it without ASGI."""
@@ -278,16 +280,16 @@ class Process:
         """Where the server counts the request bodies that it holds."""
         self._front: Any = None  # the app, behind CORS if that is configured
 
-    def _load(self, path: Path) -> tuple[Config, bool]:
-        """(config, refused). refused: the file's config was refused, and the one of the other workers is used."""
+    def _load(self, path: Path) -> tuple[Config, str]:
+        """(config, refused). refused: why the file's config is not used, but that of the other workers; "": it is."""
         try:
-            return load(path), False
+            return load(path), ""
         except ConfigError as error:
             kept = in_force()
             if kept is None or not kept.exists():
                 raise
             log.error("the config is refused; this worker uses the one of the other workers:\n%s", error)
-            return load(kept), True
+            return load(kept), one_line(error)
 
     async def __call__(self, scope: dict[str, Any], receive: Any, send: Any) -> None:
         if self._front is not None and scope["type"] == "http":
@@ -336,7 +338,10 @@ class Process:
             tasks.start(access.run(), "access log")
             app = App(build(self.config, parts))
             here, recall = self._served.loopback, corridor.state.recall
-            pages = OperationalPages(lambda: app.gateway, app.show, registry, loopback=here, recall=recall)
+            reasons = GatewayReasons(app, recorder, exchange)
+            pages = OperationalPages(
+                lambda: app.gateway, app.show, registry, loopback=here, recall=recall, reasons=reasons
+            )
             app.pages = pages.app()
             self.bodies = app.bodies
             files = OpenFiles(partial(_count_failure, metrics))
@@ -357,6 +362,7 @@ class Process:
             parts.issuers = SigningKeyPoller(
                 parts.signing_keys, parts.directory.touch, tasks, parts.resolver, asked_s=self._keys_asked_s
             )
+            reasons.plans, reasons.keys, reasons.issuers = following, keys, parts.issuers
             outputs = OutputTokenPoller(recall, lambda: app.gateway.limiter)
             await asyncio.gather(
                 following.look(), keys.start(), parts.issuers.start(self.config.jwt), outputs.look()
@@ -374,6 +380,7 @@ class Process:
                 report=lambda: {
                     **app.report(),
                     "address": self._served.address,
+                    "reasons": on_page(reasons(but_config=True), causes=True),
                     "directory": parts.directory.report(),
                     "candidates": parts.health.reports(
                         each.plan for each in app.gateway.router.experiments.in_force.values()

@@ -54,6 +54,8 @@ class SigningKeyPoller:
         self._asked_s = asked_s
         self._running: dict[str, tuple[JwtIssuer, asyncio.Task[None]]] = {}
         self._first: dict[str, asyncio.Event] = {}
+        self.failing: dict[str, str] = {}
+        """Issuers whose keys cannot be read now → why."""
 
     def follow(self, issuers: Mapping[str, JwtIssuer]) -> None:
         """Begins to read the keys of new issuers, and forgets those of issuers that changed or are gone."""
@@ -62,6 +64,7 @@ class SigningKeyPoller:
                 task.cancel()
                 del self._running[name]
                 self._keys.asked.pop(name, None)
+                self.failing.pop(name, None)
                 self._put(name, None)
         for name, issuer in issuers.items():
             if name not in self._running:
@@ -84,11 +87,13 @@ class SigningKeyPoller:
                 keys = read_jwks(await self._read(issuer))
             except (TransportError, OSError, ValueError, TimeoutError, UnusableTlsFile) as error:
                 failures += 1
+                self.failing[name] = str(error) or type(error).__name__
                 self._failed(name, error, failures, time.monotonic() - read_at)
             else:
                 if failures:
                     log.info("jwt.%s: the issuer's keys can be read again", name)
                 failures, read_at = 0, time.monotonic()
+                self.failing.pop(name, None)
                 self._put(name, keys)
             self._first[name].set()
             await self._pause(name, _AGAIN.wait_s(failures) if failures else issuer.refresh_s)

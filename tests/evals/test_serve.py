@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 import os
+import resource
 import signal
 import socket
 import sys
@@ -203,6 +204,39 @@ def health(port: int) -> dict[str, str]:
     with urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=60) as answer:
         found: dict[str, str] = json.loads(answer.read())
         return found
+
+
+async def test_a_full_disk_is_one_line_and_scoring_goes_on_once_there_is_room(room, exchange, start, port):
+    """The process may not write beyond a few kilobytes of its store, as on a full disk."""
+    lines: list[bytes] = []
+
+    async def until_logged(word: bytes) -> None:
+        async with asyncio.timeout(60):
+            while not lines or word not in lines[-1]:
+                lines.append(await process.stderr.readline())
+                assert lines[-1], "it ended"
+
+    async with start() as process:
+        await room.send(exchange("one"))
+        await until(port, SCORED, 1.0)
+        most = resource.prlimit(process.pid, resource.RLIMIT_FSIZE)[1]
+        resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (4096, most))
+        await room.send(*[exchange("two words") for _ in range(32)])
+        await until_logged(b"scoring paused")
+        said = await asyncio.to_thread(health, port)
+        assert (said["status"], said["reasons"]) == ("paused", [f"scoring is paused: {said['paused']}"])
+        assert said["paused"].startswith("store: OperationalError: ")
+        await asyncio.sleep(1)  # it is tried again several times meanwhile
+        resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (most, most))
+        await until_logged(b"scoring resumed")
+        await until(port, SCORED, 33.0)
+        assert (await asyncio.to_thread(health, port))["reasons"] == []
+        process.send_signal(signal.SIGTERM)
+        lines += (await asyncio.wait_for(process.stderr.read(), 60)).splitlines()
+        assert await process.wait() == 0
+    text = b"\n".join(lines)
+    assert text.count(b"scoring paused") == 1
+    assert b"Traceback" not in text
 
 
 async def test_a_consumer_that_stops_in_an_outage_does_not_say_that_all_is_stored(

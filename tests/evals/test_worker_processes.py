@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import os
 import signal
 import sys
@@ -17,7 +18,8 @@ import pytest
 import yaml
 from prometheus_client import CollectorRegistry, generate_latest
 
-from gateway.evals.worker_processes import WorkersCollector
+from gateway import __version__
+from gateway.evals.worker_processes import WorkersCollector, WorkersHealth
 
 
 @pytest.fixture
@@ -70,6 +72,15 @@ async def metrics(port: int) -> dict[str, float]:
     return {name: float(value) for name, _, value in (line.rpartition(" ") for line in lines) if name[:1] != "#"}
 
 
+async def health(port: int) -> dict[str, object]:
+    def read() -> dict[str, object]:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=20) as answer:
+            found: dict[str, object] = json.loads(answer.read())
+            return found
+
+    return await asyncio.to_thread(read)
+
+
 async def until(port: int, name: str, value: float) -> dict[str, float]:
     async with asyncio.timeout(120):
         while (found := await metrics(port)).get(name) != value:
@@ -100,6 +111,7 @@ async def test_workers_share_the_stream_and_one_that_dies_is_replaced(room, exch
         assert (found["gateway_eval_workers"], found["gateway_eval_worker_restarts"]) == (2.0, 0.0)
         before = workers_of(process.pid)
         assert len(before) == 2
+        assert await health(port) == {"status": "ok", "version": __version__, "paused": "", "reasons": []}
 
         os.kill(before[0], signal.SIGKILL)
         await until(port, "gateway_eval_worker_restarts", 1.0)
@@ -161,6 +173,24 @@ def scrape(ports: list[int], restarts: int = 0) -> str:
 def test_totals_are_the_first_workers_and_a_block_is_of_any(port: int) -> None:
     with page(WORKER.format("7.0", "0.0")) as one, page(WORKER.format("5.0", "1.0")) as two:
         assert scrape([port, one, two]) == WORKER.format("7.0", "1.0").replace("workers 1.0", "workers 2.0")
+
+
+def test_health_has_the_reasons_of_all_workers(port: int) -> None:
+    """`port`: of a worker that does not answer."""
+    full = "scoring is paused: store: disk full"
+    paused = json.dumps({"status": "paused", "paused": "store: disk full", "reasons": [full, "scorer a is blocked"]})
+    other = json.dumps({"status": "paused", "paused": "store: disk full", "reasons": [full]})
+    with page(paused) as one, page(other) as two:
+        assert WorkersHealth([one, two, port])() == {
+            "status": "paused",
+            "version": __version__,
+            "paused": "store: disk full",
+            "reasons": [
+                f"{full} (at 2 of 3 workers)",
+                "scorer a is blocked (at 1 of 3 workers)",
+                "a worker does not answer: it starts, or is busy (at 1 of 3 workers)",
+            ],
+        }
 
 
 def test_without_a_worker_that_answers_the_page_says_so(port: int) -> None:

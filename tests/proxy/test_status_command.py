@@ -81,6 +81,8 @@ async def test_a_refused_config_is_a_problem_until_a_good_one_comes(
     code, found = await status_until(good, lambda p: any("was refused" in x for x in p))
     assert code == 1
     assert not found["stream"]["gateways"][0]["config_ok"]
+    (refused,) = [each for each in found["problems"] if "was refused" in each]
+    assert "surely_unknown" in refused, "the cause, as the heartbeat has it"
     gateway.write({**config, "sampling": {"rate": 0.5}})
     await gateway.until(lambda: not gateway.process.app.config_refused)
     _, found = await status_until(good, lambda p: not any("was refused" in x for x in p))

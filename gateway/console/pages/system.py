@@ -15,6 +15,7 @@ from gateway.config.made_experiments import MadeExperiments, read_made
 from gateway.console import directory
 from gateway.console.dead_letters import first_letters, one_letter, replay_letters
 from gateway.console.errors import AdminError, NotThere
+from gateway.console.health_reasons import console_reasons
 from gateway.console.live_config import ConfigSection, live_config, read_text
 from gateway.console.pages.frame import Page, PageRoute, PageServices, form_actor, redirect, render, services_of
 from gateway.core.conversation import turns
@@ -47,7 +48,8 @@ async def status_page(request: Request) -> Response:
         found=status,
         upstreams=upstream_states(alive),
         rates=_rates(alive),
-        publisher={"version": publisher.version, "trouble": publisher.trouble},
+        publisher={"version": publisher.version},
+        reasons=console_reasons(services.admin),
         config=services.admin.config(),
         trouble=consumer_trouble,
     )

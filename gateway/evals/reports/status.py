@@ -67,6 +67,10 @@ class GatewayStatus:
     are down or at work."""
     breakers_open: tuple[str, ...] = ()
     """Targets, as upstream/model, that it does not ask because they failed too often."""
+    config_refused: str = ""
+    """Why it refused the newest gateway.yaml; "": it did not, or an older version does not say."""
+    reasons: tuple[str, ...] = ()
+    """Which of its other parts fail, and why: as /health has them."""
     keys_version: int = 0
     """Version of the keys of the console that it has in force; 0: none."""
     keys_age_s: float | None = None
@@ -258,6 +262,8 @@ def _gateway(incarnation: str, beat: Mapping[str, Any], now: float) -> GatewaySt
         config_age_s=max(0.0, now - config.get("loaded", now)),
         upstreams=beat.get("upstreams", {}),
         breakers_open=tuple(beat.get("breakers_open", ())),
+        config_refused=str(config.get("refused", "")),
+        reasons=tuple(map(str, beat.get("reasons", ()))),
         keys_version=int(keys.get("version", 0)),
         keys_age_s=keys.get("age_s"),
     )
@@ -392,9 +398,10 @@ def _serving_problems(alive: Sequence[GatewayStatus]) -> list[str]:
     oldest_s = max((g.keys_age_s for g in alive if g.keys_age_s is not None), default=0.0)
     old = [g for g in alive if g.keys_age_s is not None and g.keys_age_s > OLD_S]
     failing = failed >= FEWEST_FAILED and failed >= FAILED_SHARE * ended
+    why = next((f" ({g.config_refused})" for g in alive if g.config_refused), "")
     found = {
         f"{failed} of {ended} calls of the last minute failed": failing,
-        f"the newest gateway.yaml was refused, and the one before is in force: {', '.join(refused)}; "
+        f"the newest gateway.yaml was refused, and the one before is in force: {', '.join(refused)}{why}; "
         "`gateway check` names the mistakes": refused,
         f"gateways run different configs: {', '.join(digests)}": len(digests) > 1 and settled,
         f"keys are as they were {_age(oldest_s)} ago, because no newer ones can be read: "
@@ -402,6 +409,7 @@ def _serving_problems(alive: Sequence[GatewayStatus]) -> list[str]:
     }
     return [
         *(text for text, holds in found.items() if holds),
+        *_failing_parts(alive),
         *(f"upstream {u.name} is down {_of(u.down, u.gateways)}" for u in upstream_states(alive) if u.down),
         *(
             f"circuit breaker of {target} is open {_of(n, u.gateways)}"
@@ -409,6 +417,16 @@ def _serving_problems(alive: Sequence[GatewayStatus]) -> list[str]:
             for target, n in u.breakers_open.items()
         ),
     ]
+
+
+def _failing_parts(alive: Sequence[GatewayStatus]) -> Iterator[str]:
+    """What gateways report of their own parts."""
+    names: dict[str, list[str]] = {}
+    for gateway in alive:
+        for reason in gateway.reasons:
+            names.setdefault(reason, []).append(gateway.name)
+    for reason, at in names.items():
+        yield f"{reason} (at {', '.join(at)})"
 
 
 def _of(n: int, gateways: int) -> str:

@@ -57,7 +57,13 @@ class DirectoryPoller:
         self._trouble = ""
         self._saved: DirectoryHead | None = None
         self._saved_at = self._confirmed_at = float("-inf")
-        self._unsavable = False
+        self.unsavable = ""
+        """Why the snapshot of the keys cannot be written; "": it can."""
+
+    @property
+    def trouble(self) -> str:
+        """Why the last known keys stay in force; "": they are read, or there are none."""
+        return self._trouble if self._directory.head is not None else ""
 
     async def start(self) -> None:
         """The first read; without the server's answer, the snapshot is loaded. Without the garbage collector, which
@@ -165,11 +171,11 @@ class DirectoryPoller:
             records = list(self._directory.records())
             try:
                 await asyncio.to_thread(self._snapshot.save, head, records)
-                self._saved, self._unsavable = head, False
+                self._saved, self.unsavable = head, ""
             except OSError as error:
-                if not self._unsavable:
+                if not self.unsavable:
                     log.warning("the snapshot of the keys cannot be written: %s", error)
-                self._unsavable = True
+                self.unsavable = error.strerror or str(error)
         elif now - self._confirmed_at >= _CONFIRM_S:
             self._confirmed_at = now
             await asyncio.to_thread(self._snapshot.confirm, head)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import gzip
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime
 from ipaddress import ip_address
@@ -23,6 +23,7 @@ from gateway import __version__
 from gateway.config.environment import shared_metrics
 from gateway.core.errors import GatewayError, InvalidKey, NotAllowed, NotFound, NotImplementedHere, WrongMethod
 from gateway.core.exchange import new_id
+from gateway.core.reasons import Reason, on_page
 from gateway.observability.eval_metrics import CONTENT_TYPE, exposition
 from gateway.observability.worker_metrics import WorkerMetrics
 from gateway.proxy.app import ROUTES, Gateway, unknown_path
@@ -56,16 +57,19 @@ class OperationalPages:
         *,
         loopback: bool,
         recall: Recall = no_recall,
+        reasons: Callable[[], Sequence[Reason]] = tuple,
         private: bool = False,
     ) -> None:
         """gateway: returns the Gateway in force. show: brings its metrics up to date. registry: of this process.
         loopback: the main port is reachable only from this machine, so that metrics and readiness need no key.
-        recall: reads verdicts on feedback. private: for a listener of its own, which needs no key at all."""
+        recall: reads verdicts on feedback. private: for a listener of its own, which needs no key at all. reasons:
+        returns what does not work now, for /health."""
         self._gateway = gateway
         self._show = show
         self._registry = registry
         self._loopback = loopback
         self._recall = recall
+        self._reasons = reasons
         self._open = private
         self._started = int(time.time())
         shared = shared_metrics()
@@ -91,7 +95,9 @@ class OperationalPages:
 
     def private(self) -> ASGIApp:
         """Metrics and readiness for a listener of their own, open to everyone who reaches it."""
-        pages = OperationalPages(self._gateway, self._show, self._registry, loopback=True, private=True)
+        pages = OperationalPages(
+            self._gateway, self._show, self._registry, loopback=True, reasons=self._reasons, private=True
+        )
         return Router(
             [
                 Route("/ready", self._said(pages.ready), methods=["GET"]),
@@ -144,8 +150,11 @@ class OperationalPages:
         return {"type": "model", "id": alias, "display_name": alias, "created_at": created, "lifecycle": "active"}
 
     async def health(self, request: Request) -> Response:
-        """This process runs. Does not depend on upstreams: a load balancer must not restart the gateway for them."""
-        return json_response({"status": "ok", "version": __version__})
+        """This process runs, and which of its parts fail. HTTP 200 in any case, and nothing of upstreams: a load
+        balancer must not restart the gateway for them. Causes need access to metrics."""
+        reasons = self._reasons()
+        causes = bool(reasons) and self._may_look(request)
+        return json_response({"status": "ok", "version": __version__, "reasons": on_page(reasons, causes=causes)})
 
     async def ready(self, request: Request) -> Response:
         """Whether calls can be answered: every alias has a target that is ready. Details need access to metrics."""

@@ -78,7 +78,8 @@ class PlanPoller:
         self._metrics = metrics
         self._clock = clock
         self._published: ExperimentAssignments | None = None  # the config whose plans have been offered
-        self._warned = False  # of the stream server being unreachable
+        self.trouble = ""
+        """Why experiments continue with the last known plans; "": plans are read."""
         self._secret = secret or KnownSecret()
         self._waiting: frozenset[str] = frozenset()  # experiments for whose secret a line was logged
 
@@ -95,9 +96,9 @@ class PlanPoller:
             try:
                 await self._exchange(present)
             except StreamDown as error:
-                if not self._warned:
+                if not self.trouble:
                     log.warning("%s; experiments continue with the last known plans", error)
-                self._warned = True
+                self.trouble = str(error)
                 self._shares.unreadable(self._states)
         self._put_in_force()
 
@@ -112,7 +113,7 @@ class PlanPoller:
             self._secret.value = await self._shared.draw_secret() or self._secret.value
         if self._ramps is not None and any(state.plan.ramp for state in states.values()):
             self._shares.read(await self._ramps.records(), states)
-        self._warned = False
+        self.trouble = ""
         await self._shadow_state.spending.share(self._shared, list(present.plans))
 
     async def _publish(self, present: ExperimentAssignments, states: Mapping[str, PlanState]) -> bool:

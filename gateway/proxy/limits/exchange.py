@@ -49,6 +49,8 @@ class LeaseExchange:
         self._round: asyncio.Future[None] | None = None  # of the next exchange; None: nobody waits for it
         self._last = float("-inf")
         self._failures = 0
+        self.trouble = ""
+        """Why leases cannot be renewed; "": they can."""
         self._told = False  # the log knows that the server is unreachable
         self._contact_since: float | None = None
         self._swept_at = float("-inf")
@@ -61,6 +63,7 @@ class LeaseExchange:
                 await self._turn()
             except Exception:  # without this loop no lease would be renewed any more
                 log.exception("leases could not be renewed; tried again")
+                self.trouble = "an internal error; see the log"
                 self._failures += 1
                 self._book.down = True
             with contextlib.suppress(TimeoutError):
@@ -135,7 +138,7 @@ class LeaseExchange:
             book.report_all()
         if self._contact_since is None:
             self._contact_since = book.clock()
-        self._failures, self._told, book.down, book.late = 0, False, False, False
+        self._failures, self._told, self.trouble, book.down, book.late = 0, False, "", False, False
 
     def _failed(self, error: StreamDown, leases: Sequence[Lease]) -> None:
         for lease in leases:
@@ -144,6 +147,7 @@ class LeaseExchange:
             log.warning("%s; limits hold for each worker by itself until it is reachable again", error)
             self._told = True
         self._failures += 1
+        self.trouble = str(error)
         self._contact_since = None
         self._book.down = True
 

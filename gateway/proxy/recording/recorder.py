@@ -118,7 +118,8 @@ class Recorder:
             tuple[Cell, str | None], tuple[Cell, fast_counters.FastCounter, Cell, fast_counters.FastCounter | None]
         ] = {}
         self._closing = False
-        self._unreachable = False
+        self.trouble = ""
+        """Why the stream server did not take the last append; "": it did."""
         self._retry = retry
         self._failures = 0  # appends in a row that the stream server did not take
 
@@ -135,7 +136,7 @@ class Recorder:
     @property
     def reached(self) -> bool:
         """Whether the stream server acknowledged the last append."""
-        return not self._unreachable
+        return not self.trouble
 
     @property
     def seq(self) -> int:
@@ -324,16 +325,16 @@ class Recorder:
         except StreamDown as error:
             await self._back_off(error)
             return False
-        if self._unreachable:
+        if self.trouble:
             log.warning("the stream server is reachable again; recording resumes")
-        self._unreachable = False
+        self.trouble = ""
         self._failures = 0
         return True
 
     async def _back_off(self, error: StreamDown) -> None:
-        if not self._unreachable:
+        if not self.trouble:
             log.warning("%s; exchanges wait in memory, and are dropped once the buffer is full", error)
-        self._unreachable = True
+        self.trouble = str(error) or type(error).__name__
         self._failures += 1
         await asyncio.sleep(self._retry.wait_s(self._failures))
 

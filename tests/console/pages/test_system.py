@@ -34,6 +34,21 @@ async def test_health_breakers_and_lag_are_shown(pages, corridor):
         assert part in page, part
 
 
+async def test_parts_that_fail_are_shown_with_their_cause(pages, corridor, stream_name):
+    """Those of gateways, by their heartbeats, and the console's own."""
+    reasons = ["the keys of a token issuer cannot be read: jwt.staff: <b>timed out</b>"]
+    await beating(corridor, reasons=reasons, config={"ok": False, "refused": "models.chat: missing"})
+    client = await pages.login("viewer")
+    page = await pages.get(client, HOME)
+    assert "the one before is in force: h/1 (models.chat: missing); `gateway check` names the mistakes" in page
+    assert "jwt.staff: &lt;b&gt;timed out&lt;/b&gt; (at h/1)" in page
+    assert "This console" not in page
+    await corridor.client.hset(f"{stream_name}:directory:head", mapping={"epoch": "other", "version": "1"})
+    await pages.admin.publisher.look()
+    page = await pages.get(client, HOME)
+    assert "This console: <bdi>keys are not published: the stream server has the keys of another store" in page
+
+
 async def test_the_config_has_sources_and_no_secret(pages):
     client = await pages.login("viewer")
     page = await pages.get(client, f"{HOME}/config")

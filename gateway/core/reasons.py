@@ -1,0 +1,33 @@
+"""Why a part of a program does not work as it should: in heartbeats and on every /health."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+MOST_WHY = 500
+"""Characters of a cause."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reason:
+    """One part that is paused or fails. Neither text holds a secret, or content of a call."""
+
+    what: str
+    """What does not work, for everyone who reaches the page: no address and no name of a file."""
+    why: str = ""
+    """The cause, for those who may read metrics; "": there is no more to say."""
+
+    def __str__(self) -> str:
+        return f"{self.what}: {self.why[:MOST_WHY]}" if self.why else self.what
+
+
+def on_page(reasons: Iterable[Reason], *, causes: bool) -> list[str]:
+    """The `reasons` of /health. causes: with the cause of each."""
+    return [str(reason) if causes else reason.what for reason in reasons]
+
+
+def one_line(error: Exception) -> str:
+    """The text of an error on one line; its class if it has none."""
+    lines = (line.strip() for line in str(error).splitlines())
+    return "; ".join(line for line in lines if line)[:MOST_WHY] or type(error).__name__
