@@ -192,6 +192,8 @@ class Tally:
     v: int = VERSION
     usage: tuple[UsageCount, ...] = ()
     """What calls have used and cost, over all traffic."""
+    taken: int | None = None
+    """Records that the process took into its buffer, of one that was killed and left this number; None: as counted."""
 
     def to_fields(self) -> Fields:
         return {b"kind": b"tally", b"head": orjson.dumps(self, _tuple, orjson.OPT_PASSTHROUGH_SUBCLASS)}

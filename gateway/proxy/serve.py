@@ -63,6 +63,7 @@ from gateway.proxy.limits.output_tokens import OutputTokenPoller
 from gateway.proxy.recording.access_log import AccessLog
 from gateway.proxy.recording.heartbeat import EVERY_S as HEARTBEAT_S
 from gateway.proxy.recording.heartbeat import Heartbeat
+from gateway.proxy.recording.last_counts import kept_counts, report_killed
 from gateway.proxy.recording.recorder import Recorder
 from gateway.proxy.relay.deadlines import Ticker
 from gateway.proxy.reload import Reload, in_force, keep_in_force, load_served
@@ -321,8 +322,10 @@ class Process:
             keep(self.config, self._served.data) as url,
             contextlib.aclosing(Corridor.of(stream, url)) as corridor,
             Tasks() as tasks,  # ended before the corridor is closed, which some of them use
+            contextlib.AsyncExitStack() as last,
         ):
             recorder = Recorder(corridor, metrics, buffer_bytes=int(stream.buffer_mb * 1e6))
+            last.enter_context(kept_counts(self._served.data, recorder))
             self.access = access = AccessLog(log_format.is_json(self.config.log))
             affinity = ResponseAffinity(corridor.state, tasks)
             sharing = tasks.start(_share_secret(corridor, affinity.ids), "shared secret")
@@ -373,6 +376,7 @@ class Process:
             if shared_metrics() is not None:
                 tasks.start(_show(app), "shared metrics")
             writing = tasks.start(recorder.run(), "recorder")
+            tasks.start(report_killed(self._served.data, corridor), "counts of killed processes")
             heartbeat = Heartbeat(
                 corridor.state,
                 recorder,

@@ -53,7 +53,7 @@ def add_tally(connection: Connection, entry: str, tally: Tally) -> dict[CellPlac
     """
     now = {_cell(tally, name, c): c.n for name in _LEDGERS for c in getattr(tally, name)}
     if not now:
-        _mark(connection, entry, tally, None)
+        _mark(connection, entry, tally, tally.taken)
         return {}
     before = _kept(connection, tally.incarnation)
     grown = {cell: n for cell, n in now.items() if n > before.get(cell, 0)}
@@ -204,7 +204,8 @@ def close_silent(connection: Connection, settled: Mapping[int, str], silent_ms: 
     """Closes the ledger of each process without a tally for silent_ms, by its shard's clock: it was killed.
 
     Nobody could append during an incident of the shard, such as a fail-over: silence counts from its end. What the
-    process had taken by its last tally and never appended is gateway_lost; what it took later is unknown.
+    process had taken by its last tally and never appended is gateway_lost; what it took later is unknown, unless the
+    process that followed it found the number.
     """
     resumed = loss_accounting.last_resumed(connection)
     living = select(ledgers).where(ledgers.c.state == "", ledgers.c.tally_position != "")

@@ -13,7 +13,7 @@ import uuid
 from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from gateway.core.backoff import Backoff
 from gateway.core.errors import StreamDown
@@ -22,7 +22,7 @@ from gateway.observability import fast_counters
 from gateway.observability.eval_metrics import ProxyMetrics
 from gateway.proxy.recording.inline_media import without_data_urls
 from gateway.proxy.recording.redaction.redactor import LARGE, Redactor, redacted
-from gateway.proxy.recording.usage_ledger import UsageLedger
+from gateway.proxy.recording.usage_ledger import MOST_CELLS, UsageLedger
 
 log = logging.getLogger(__name__)
 
@@ -42,6 +42,22 @@ Cell = tuple[str, str, str, str, str]
 
 class RecordStream(Protocol):
     async def append(self, entries: list[Fields]) -> None: ...
+
+
+class CountsOfProcess(NamedTuple):
+    """What a process keeps for the case that it is killed (last_counts.py), in the order of `Recorder.kept`."""
+
+    taken: int
+    """Records that it took into its buffer."""
+    appended: int
+    """Of these, the stream server acknowledged so many."""
+    seen: int
+    """Calls that reached an upstream."""
+    reported: int
+    """Of these, the usage of so many was in an acknowledged tally."""
+
+
+_TAKEN, _APPENDED, _SEEN, _REPORTED = range(4)
 
 
 class Ledger:
@@ -94,6 +110,8 @@ class Recorder:
         """Names this process; gaps in `seq` show a consumer what was lost."""
         self.ledger = Ledger()
         self.usage = UsageLedger(clock, whole_s, tally_s)
+        self.kept: list[int] | memoryview[int] = [0] * len(CountsOfProcess._fields)
+        """A CountsOfProcess that changes; in a file, if last_counts.py has opened one."""
         self.redactors: dict[str, Redactor] = {}
         """By caller; a caller without one keeps its content in full."""
         self.cap_bytes = 1 << 20
@@ -154,6 +172,7 @@ class Recorder:
             return False
         self._room -= size
         self._seq += 1
+        self.kept[_TAKEN] = self._seq
         self._wait(exchange, size)
         return True
 
@@ -179,6 +198,7 @@ class Recorder:
             known[cell, reason] = self._counted(cell, reason)
         bare, seen, left_out, unsampled = known[cell, reason]
         self.ledger.seen[bare] += 1
+        self.kept[_SEEN] += 1
         seen.n += 1
         if unsampled is not None:
             self.ledger.unsampled[left_out] += 1
@@ -223,10 +243,13 @@ class Recorder:
         """Appends the counts that have changed since the last tally, or all of them. Returns whether that worked."""
         whole = now - self._whole_at >= self._whole_s
         counts = {name: dict(getattr(self.ledger, name)) for name in Ledger.__slots__}
+        seen = self.kept[_SEEN]
         tally = self.tally(changed_only=not whole)
         if not await self._append([tally.to_fields()]):
             return False
         self.usage.acknowledge(tally.usage)
+        if len(tally.usage) < MOST_CELLS:  # otherwise some of it follows in the next tallies
+            self.kept[_REPORTED] = seen
         self._reported = counts
         self._whole_at = now if whole else self._whole_at
         return True
@@ -271,6 +294,7 @@ class Recorder:
             if type(record) is Exchange:
                 self._last_seq = record.seq
                 cells[cell_of(record)] += 1
+        self.kept[_APPENDED] = self._last_seq
         self.ledger.enqueued.update(cells)
         for cell, n in cells.items():
             self._metrics.counts.of(self._metrics.enqueued, cell[0]).n += n

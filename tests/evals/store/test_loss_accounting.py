@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from gateway.core.exchange import Count
+from gateway.core.exchange import Count, Tally
 from gateway.evals.store import ledger, loss_accounting
 from gateway.evals.store.loss_accounting import GATEWAY_LOST, STREAM_LOST, TRIMMED, Delivery, delivery
 from gateway.stream.types import ShardSnapshot, TrimmedEntries
@@ -93,6 +93,20 @@ def test_what_a_killed_gateway_never_appended_is_gateway_lost(shore, exchange, t
     assert shore.lost() == {}, "it may be slow, and not dead"
     assert shore.tick(look(60_200)) == 0
     assert shore.lost() == {GATEWAY_LOST: 5}
+
+
+@pytest.mark.parametrize("found_ms", [2_000, 100_000], ids=["at once", "after it was declared dead"])
+def test_what_it_took_after_its_last_tally_is_named_once_it_is_found(shore, exchange, tally, found_ms):
+    """The process that follows it on the same data directory reports how many records there were."""
+    sent = [exchange() for _ in range(9)]
+    shore.write(100, *sent[:3], tally(sent[:3], sampled=tally(sent[:4]).sampled), *sent[3:5])
+    if found_ms > 60_200:
+        assert shore.tick(look(60_200)) == 0
+        assert shore.lost() == {}, "all that it had announced came"
+    shore.write(found_ms, Tally(sent[0].incarnation, 1.0, 0, taken=9))
+    assert shore.tick(look(found_ms + 1_000)) == 0
+    assert shore.tick(look(found_ms + 60_200)) == 0
+    assert shore.lost() == {GATEWAY_LOST: 4}
 
 
 def test_silence_counts_from_the_moment_when_a_fail_over_ends(shore, exchange, tally):

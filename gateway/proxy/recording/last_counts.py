@@ -1,0 +1,112 @@
+"""What a process had counted when it was killed: four numbers in a mapped file, which outlive it by a kernel's grace.
+
+A killed process reports nothing, and its last tally is up to a second old. So it keeps its counts where the next
+process on the same data directory finds them: that one appends how many records there were, from which the consumer
+counts those that are missing, and logs what is lost. The machine's own end leaves no such numbers.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import mmap
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from gateway.core.errors import StreamDown
+from gateway.core.exchange import Tally
+from gateway.proxy.recording.recorder import CountsOfProcess, Recorder, RecordStream
+from gateway.runtime.file_lock import FileLock
+
+log = logging.getLogger(__name__)
+
+_FOLDER = "counts"
+_NUMBERS = len(CountsOfProcess._fields)
+_BYTES = 8 * _NUMBERS
+_LOCK = ".lock"
+
+
+@contextlib.contextmanager
+def kept_counts(data: Path, recorder: Recorder) -> Iterator[None]:
+    """Keeps the recorder's counts in a file of the data directory, which goes when the process has appended all of its
+    records and ends. Where the directory cannot be written, they are kept nowhere."""
+    path = data / _FOLDER / recorder.incarnation
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        lock = FileLock(_lock_of(path))
+        lock.acquire()
+        path.write_bytes(bytes(_BYTES))
+        with path.open("r+b") as file:
+            mapped = mmap.mmap(file.fileno(), _BYTES)
+    except OSError as error:
+        log.info("counts are not kept for the case that this process is killed: %s", error)
+        yield
+        return
+    view = memoryview(mapped).cast("Q")
+    recorder.kept = view
+    try:
+        yield
+    finally:
+        recorder.kept = [*view]
+        view.release()
+        if recorder.waiting == 0:
+            _forget(path, lock)
+
+
+async def report_killed(data: Path, stream: RecordStream, retry_s: float = 2.0) -> None:
+    """Reports each process that was killed and left its counts here, once."""
+    for path in _paths(data):
+        with contextlib.suppress(OSError):
+            lock = FileLock(_lock_of(path))
+            if not lock.acquire():
+                lock.release()
+                continue
+            if counts := _read(path):
+                await _append(stream, path.name, counts, retry_s)
+            _forget(path, lock)
+
+
+async def _append(stream: RecordStream, incarnation: str, counts: CountsOfProcess, retry_s: float) -> None:
+    log.warning(
+        "gateway process %s was killed, or could not append its last records: up to %d records of %d, and the usage of "
+        "up to %d calls of %d, are lost; the records that never arrive are counted as gateway_lost",
+        incarnation,
+        counts.taken - counts.appended,
+        counts.taken,
+        counts.seen - counts.reported,
+        counts.seen,
+    )
+    tally = Tally(incarnation=incarnation, at=time.time(), last_seq=0, taken=counts.taken)
+    while True:
+        try:
+            await stream.append([tally.to_fields()])
+            return
+        except StreamDown:
+            await asyncio.sleep(retry_s)
+
+
+def _paths(data: Path) -> list[Path]:
+    try:
+        return sorted(path for path in (data / _FOLDER).iterdir() if path.suffix != _LOCK)
+    except OSError:
+        return []
+
+
+def _read(path: Path) -> CountsOfProcess | None:
+    with contextlib.suppress(OSError, ValueError):
+        return CountsOfProcess(*memoryview(path.read_bytes()).cast("Q").tolist()[:_NUMBERS])
+    return None
+
+
+def _lock_of(path: Path) -> Path:
+    return path.with_suffix(_LOCK)
+
+
+def _forget(path: Path, lock: FileLock) -> None:
+    for each in (path, _lock_of(path)):
+        with contextlib.suppress(OSError):
+            os.unlink(each)
+    lock.release()
