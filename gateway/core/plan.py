@@ -153,6 +153,11 @@ class Plan:
         default = self.aa == "alarm" and (self.auto_horizon or self.method in ("anytime", "stationary"))
         return before == stored and stored.method in ("guaranteed", "stationary") and stationary and default
 
+    @property
+    def has_pace(self) -> bool:
+        """A lower share of shadows can spread its pairs over min_hours."""
+        return self.rules >= 2 and bool(self.min_hours and self.max_pairs and self.shadow)
+
     def competes(self, other: Plan) -> bool:
         """Whether a call could be in either of two different experiments; it can only be in one."""
         if self.name == other.name or self.model != other.model:
@@ -237,13 +242,16 @@ class PlanState:
     since: float  # when this plan got this state: Unix seconds
     raw: bytes = field(default=b"", compare=False, repr=False)
     """The stored bytes; b"" for a state that was not read from the server."""
+    unpaced: bool = False
+    """A gateway has started the plan, and no consumer has spread its pairs over the hours of traffic yet."""
 
     @property
     def running(self) -> bool:
         return self.state == "running"
 
     def to_json(self) -> bytes:
-        return orjson.dumps({"plan": self.plan.fields(), "state": self.state, "since": self.since})
+        fields = {"plan": self.plan.fields(), "state": self.state, "since": self.since}
+        return orjson.dumps({**fields, "unpaced": True} if self.unpaced else fields)
 
 
 def plan_states(fields: Mapping[bytes, bytes]) -> dict[str, PlanState]:
@@ -257,8 +265,9 @@ def plan_states(fields: Mapping[bytes, bytes]) -> dict[str, PlanState]:
         try:
             stored = orjson.loads(raw)
             state = PlanState(
-                plan_from_json(orjson.dumps(stored["plan"])), stored["state"], float(stored["since"]), raw
-            )
+                plan_from_json(orjson.dumps(stored["plan"])), stored["state"], float(stored["since"]), raw,
+                stored.get("unpaced") is True,
+            )  # fmt: skip
             valid = _valid(state.plan)
         except (ValueError, KeyError, TypeError):
             continue

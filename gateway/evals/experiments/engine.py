@@ -33,6 +33,7 @@ from gateway.evals.experiments.conditions import progress_of
 from gateway.evals.experiments.details import withheld_of
 from gateway.evals.experiments.draw_secret import DrawSecret
 from gateway.evals.experiments.findings import Finding, SequenceStates, current_plan, finding, is_open_at_worst
+from gateway.evals.experiments.pair_pace import paced_start
 from gateway.evals.experiments.ramp.controller import RampController
 from gateway.evals.experiments.report import Comparison
 from gateway.evals.experiments.rescoring import Rescore, Rescored, drawn, scored_again
@@ -176,8 +177,21 @@ class ExperimentEngine:
 
     async def _keep_plans(self) -> None:
         states = await self._corridor.state.plans()
-        if states:
-            await self._store.run(lambda c: save_plans(c, states.values(), self._clock()))
+        started = [state for state in states.values() if state.running and state.unpaced]
+        for state in started:
+            await self._pace(state)
+        if started:
+            states = await self._corridor.state.plans()
+        known = [state for state in states.values() if not state.unpaced]
+        if known:
+            await self._store.run(lambda c: save_plans(c, known, self._clock()))
+
+    async def _pace(self, started: PlanState) -> None:
+        """Spreads the pairs of a plan that a gateway has started, before any of them is stored."""
+        found = await self._store.look(lambda c: paced_start(c, started, self._clock()))
+        state = PlanState(found.plan, "running", started.since)
+        if await self._corridor.state.set_plan(state, started) and found.says is not None:
+            log.info("%s", found.says, extra={"plan": found.plan.hash, "started": started.plan.hash})
 
     async def _window(self, leader: LeaseHolder, plan: StoredPlan, watermark: str) -> bool:
         """Takes the next pairs of one plan. Returns whether there may be more."""

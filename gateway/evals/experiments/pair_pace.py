@@ -1,6 +1,8 @@
 """Spreads the planned pairs over the hours that `ship` waits for, by lowering the share of calls that is shadowed.
 
-The price in pairs then stays that of a plan that waits for no hours. The share is never raised.
+The price in pairs then stays that of a plan that waits for no hours. The share is never raised. `gateway ab start` and
+the console do it before a plan starts; what a gateway starts by itself, a consumer does it for within a second or two,
+since gateways read no store.
 """
 
 from __future__ import annotations
@@ -8,12 +10,14 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 
-from gateway.core.plan import Plan
+from gateway.core.plan import Plan, PlanState
+from gateway.evals.store.experiments.plans import stored_plans
 from gateway.evals.store.experiments.recent_traffic import calls_an_hour
 from gateway.evals.store.query import Reading
 
 DAY_S = 86_400.0
 LEAST = 0.001  # the smallest share
+FRESH_S = 60.0  # after its start, pairs of a plan are on their way, which another share of shadows would leave out
 EARLY, LATE = 1.1, 0.9  # pairs in those hours, in units of the planned ones: where the end waits for hours, and else
 
 
@@ -27,7 +31,7 @@ class PacedPlan:
 
 def paced(connection: Reading, plan: Plan, now: float) -> PacedPlan:
     """The plan with a share of shadows that spreads its pairs. now: Unix seconds."""
-    if plan.rules < 2 or not plan.min_hours or not plan.max_pairs or not plan.shadow:
+    if not plan.has_pace or plan.max_pairs is None:
         return PacedPlan(plan)
     name = f"experiment {plan.name}"
     rate = calls_an_hour(connection, plan, now - DAY_S, now)
@@ -43,6 +47,19 @@ def paced(connection: Reading, plan: Plan, now: float) -> PacedPlan:
         f"the {plan.min_hours:g} hours that `ship` waits for (the last day had {rate:.0f} calls an hour)"
     )
     return PacedPlan(replace(plan, shadow=share, shadow_asked=plan.shadow), says)
+
+
+def paced_start(connection: Reading, started: PlanState, now: float) -> PacedPlan:
+    """The plan that a gateway has started, with the pace that a command would have given it.
+
+    Where the store has a plan of the same design, it is that one: the stream server has lost its data, and the evidence
+    goes on. A plan that has run for a while stays as it is.
+    """
+    plan = started.plan
+    alike = [each.plan for each in stored_plans(connection, plan.name) if each.plan.same_design(plan)]
+    if alike:
+        return PacedPlan(replace(alike[-1], after_verdict=plan.after_verdict))
+    return paced(connection, plan, now) if now - started.since <= FRESH_S else PacedPlan(plan)
 
 
 def _rounded_up(share: float) -> float:

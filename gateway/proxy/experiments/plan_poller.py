@@ -3,7 +3,8 @@
 Until they have been read there is no shadow and no split; while the server is unreachable, the last known plans stay in
 force. A config whose experiment has `start: auto` (or a time) publishes its plan once for each load of the file, so
 that two gateways with different files do not replace each other's plan again and again. An experiment that a command
-has stopped stays stopped until a command starts it.
+has stopped stays stopped until a command starts it. A gateway does not know how many calls came in the last day, so a
+consumer spreads the pairs of such a plan over its hours, as a command does before the start.
 
 A plan whose draws are keyed also waits for the deployment's secret, which consumers keep on the stream server. A
 process that has read it keeps it, so that a server that loses its data moves no unit; one that starts before a consumer
@@ -137,7 +138,7 @@ class PlanPoller:
             if rival is not None:
                 log.warning("experiment %s does not start: %s is running on %s; stop that one", name, rival, plan.model)
                 continue
-            if await self._shared.set_plan(PlanState(plan, "running", self._clock()), known):
+            if await self._shared.set_plan(PlanState(plan, "running", self._clock(), unpaced=plan.has_pace), known):
                 log.info("experiment %s runs with plan %s%s", name, plan.hash, _replaced(known))
                 for caution in cautions(plan):
                     log.warning("%s", caution)
@@ -150,7 +151,7 @@ class PlanPoller:
         if not known.running or known.plan.after_verdict == plan.after_verdict:
             return True
         paced = replace(known.plan, after_verdict=plan.after_verdict)
-        return await self._shared.set_plan(PlanState(paced, "running", known.since), known)
+        return await self._shared.set_plan(replace(known, plan=paced), known)
 
     def _put_in_force(self) -> None:
         now = self._clock()

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import random
+import time
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import orjson
 import pytest
 
+from gateway.core.plan import PlanState
 from gateway.core.score import Score
 from gateway.evals.consumer import ConsumerTiming
 from gateway.evals.experiments.findings import finding
@@ -376,3 +378,26 @@ async def test_a_plan_that_is_to_continue_takes_pairs_after_its_verdict(room: An
         await room.until_settled(39)
         assert (await room.corridor.state.plans())["swap"].running
     assert room.sql("SELECT n FROM sequences WHERE metric = 'stated' AND candidate = 'candidate'") == [(39,)]
+
+
+async def test_what_a_gateway_starts_is_spread_over_the_hours(
+    room: Any, plan: Any, exchange: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A command reads the store before the start; for a plan that a gateway starts, the consumer does it afterwards."""
+    caplog.set_level("INFO")
+    now = time.time()
+    plan = replace(plan, rules=2, method="hybrid", aa="alarm", auto_horizon=True, max_pairs=288, min_hours=24.0)
+    async with room.consuming():
+        await room.send(
+            *(exchange(str(i), alias="chat", api="chat", received=now - 7200.0 + 15.0 * i) for i in range(480))
+        )
+        await room.until_read()
+        assert await room.corridor.state.set_plan(PlanState(plan, "running", now, unpaced=True))
+        async with asyncio.timeout(60):
+            while (state := (await room.corridor.state.plans())["swap"]).unpaced:
+                await asyncio.sleep(0.01)
+        await room.until(lambda: room.sql("SELECT plan FROM plans") == [(state.plan.hash,)])
+    assert (state.plan.shadow, state.plan.shadow_asked) == (0.056, 1.0), "1.1 times 288 pairs from 24 × 240 calls"
+    assert state.running
+    assert state.plan.same_design(plan)
+    assert "shadow is lowered from 1 to 0.056" in caplog.text

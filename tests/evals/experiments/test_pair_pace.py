@@ -1,4 +1,4 @@
-"""`ab start` spreads the planned pairs over the hours that `ship` waits for, and never raises the share of shadows."""
+"""The planned pairs are spread over the hours that `ship` waits for; the share of shadows is never raised."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 from fixtures.simulated import a_plan
 
-from gateway.core.plan import Plan, plan_from_json
-from gateway.evals.experiments.pair_pace import LEAST, paced
+from gateway.core.plan import Plan, PlanState, plan_from_json, plan_states
+from gateway.evals.experiments.pair_pace import FRESH_S, LEAST, paced, paced_start
+from gateway.evals.store.experiments.plans import save_plans
 
 NOW = 1_790_000_000.0
 CALLS = 48  # within two hours, each recorded with a probability of 0.1: 240 an hour
@@ -61,3 +62,27 @@ def test_another_share_in_the_settings_is_another_design(traffic: Any) -> None:
     assert not found.plan.same_design(plan_2(shadow=0.25))
     assert found.plan.hash != plan_2().hash
     assert replace(found.plan, shadow=0.5, shadow_asked=None).hash == plan_2().hash
+
+
+def test_what_a_gateway_starts_has_the_pace_of_a_command(traffic: Any) -> None:
+    started = PlanState(plan_2(), "running", NOW, unpaced=True)
+    assert traffic.run(lambda c: paced_start(c, started, NOW + 1.0)) == traffic.run(
+        lambda c: paced(c, plan_2(), NOW + 1.0)
+    )
+    late = traffic.run(lambda c: paced_start(c, started, NOW + FRESH_S + 1.0))
+    assert late.plan == plan_2(), "its first pairs are on their way"
+
+
+def test_a_stored_plan_of_the_design_goes_on(traffic: Any) -> None:
+    """The stream server has lost its data: a gateway starts the plan again, and its evidence stays."""
+    before = replace(plan_2(), shadow=0.2, shadow_asked=0.5)
+    traffic.run(lambda c: save_plans(c, [PlanState(before, "running", NOW - 9999.0)], NOW - 9999.0))
+    found = traffic.run(lambda c: paced_start(c, PlanState(plan_2(), "running", NOW, unpaced=True), NOW))
+    assert found.plan == before
+
+
+def test_the_mark_of_a_plan_without_a_pace_is_stored() -> None:
+    marked, usual = (PlanState(plan_2(), "running", NOW, unpaced=mark) for mark in (True, False))
+    assert plan_states({b"swap": marked.to_json()})["swap"] == marked
+    assert b"unpaced" not in usual.to_json()
+    assert plan_states({b"swap": usual.to_json()})["swap"] == usual

@@ -93,6 +93,19 @@ async def test_a_config_publishes_its_plan_once_and_runs_it() -> None:
     assert gateway.shown() == 1.0
 
 
+@pytest.mark.parametrize(("min_hours", "unpaced"), [(24, True), (0, False)])
+async def test_a_gateway_marks_a_plan_that_has_no_pace_yet(min_hours: float, unpaced: bool) -> None:
+    server = Server()
+    gateway = Gateway(server, experiments(primary="length", min_hours=min_hours, margin=0.05))
+    await gateway.following.look()
+    assert server.states["swap"].unpaced == unpaced
+    server.states["swap"] = replace(server.states["swap"], plan=replace(server.states["swap"].plan, shadow=0.01,
+                                    shadow_asked=server.states["swap"].plan.shadow), unpaced=False)  # fmt: skip
+    other = Gateway(server, experiments(primary="length", min_hours=min_hours, margin=0.05))
+    await other.following.look()
+    assert (server.states["swap"].plan.shadow, server.states["swap"].unpaced) == (0.01, False), "it is left alone"
+
+
 async def test_a_plan_from_before_there_were_methods_goes_on(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     server = Server()
