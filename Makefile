@@ -2,6 +2,9 @@
 # make test       install and run every test but the long ones (make test ARGS="-k config"); two at once for each
 #                 core, four at most. Figures that tests print are seen with ARGS="-n 0 -k alive". Four runs,
 #                 the consumer's tests (two), the gateway's and all others, so that no process that runs tests grows large
+#                 make test CHANGED=1 runs the test files that use what differs from main, by the imports and fixtures;
+#                 CHANGED=BASE, from another commit. A change that no import shows (conftest.py, templates) runs all
+# make quick      the tests that start no server or program and simulate nothing, and those of the code's structure
 # make test-long  the tests of stated durations
 # make test-real  real engines, installed under .real: vLLM, Ray Serve, transformers serve, Open WebUI; replays on Ray;
 #                 what the learned predictor saves on 2 000 real answers, which take half an hour of one core to make
@@ -54,18 +57,32 @@ INSTALL = $$($(BIN)/python -m pip --version >/dev/null 2>&1 && echo $(BIN)/pytho
 	|| echo $(PYTHON) -m pip --python $(BIN)/python) install --quiet --disable-pip-version-check
 endif
 
-.PHONY: up test test-long image-test test-real bench bench-fleet bench-peers lint format generate docs audit clean
+.PHONY: up test quick test-long image-test test-real bench bench-fleet bench-peers lint format generate docs audit clean
 
 up: $(VENV)/.up
 	@exec $(BIN)/gateway up $(if $(PORT),--port $(PORT)) $(ARGS)
 
+PYTEST = $(TEST_ENV) $(BIN)/pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder -q
+
+ifneq ($(CHANGED),)
+test: $(VENV)/.test
+	@files=$$($(BIN)/python tests/which_tests.py changed $(filter-out 1,$(CHANGED))) || exit; \
+	case "$$files" in \
+		"") ;; \
+		tests) $(MAKE) --no-print-directory test CHANGED= ;; \
+		*) $(PYTEST) $$files $(ARGS) ;; \
+	esac
+else
 test: $(VENV)/.test
 	@echo "running the tests"
 	@status=5; for part in $(TEST_PARTS); do \
-		$(TEST_ENV) $(BIN)/pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder -q \
-			$$part $(ARGS); code=$$?; \
+		$(PYTEST) $$part $(ARGS); code=$$?; \
 		if [ $$code != 5 ] && { [ $$code != 0 ] || [ $$status = 5 ]; }; then status=$$code; fi; \
 	done; exit $$status
+endif
+
+quick: $(VENV)/.test
+	@$(PYTEST) $$($(BIN)/python tests/which_tests.py quick) $(ARGS)
 
 test-long: $(VENV)/.test
 	@$(INSTALL) "atheris>=2.3" 2>/dev/null || echo "atheris could not be installed: the fuzzing that coverage guides is skipped"

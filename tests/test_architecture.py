@@ -9,24 +9,15 @@ from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
 
+import import_graph
 import pytest
+from import_graph import nodes, syntax
 
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "gateway"
 
 # Modules whose tests are in another file: (that file, the reason). At most ten.
 TESTED_ELSEWHERE: dict[str, tuple[str, str]] = {}
-
-
-@cache
-def tree(path: Path) -> ast.Module:
-    return ast.parse(path.read_text(encoding="utf-8"), str(path))
-
-
-@cache
-def nodes(path: Path) -> list[ast.AST]:
-    """All of a module's syntax."""
-    return list(ast.walk(tree(path)))
 
 
 @cache
@@ -41,12 +32,7 @@ def name_of(path: Path) -> str:
 
 def imports(path: Path, *, everywhere: bool = True) -> Iterator[str]:
     """The dotted names that a module imports. everywhere: within functions too."""
-    for node in nodes(path) if everywhere else tree(path).body:
-        if isinstance(node, ast.Import):
-            yield from (a.name for a in node.names)
-        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
-            yield node.module
-            yield from (f"{node.module}.{a.name}" for a in node.names)
+    yield from import_graph.imports(nodes(path) if everywhere else syntax(path).body)
 
 
 @cache
