@@ -90,6 +90,7 @@ class ConsoleApp:
         publisher = self._admin.publisher
         self._metrics.published_version.set(publisher.version)
         self._metrics.unpublished.set(bool(publisher.trouble))
+        self._metrics.failing_parts.set(len(console_reasons(self._admin)))
         return Response(exposition(self._registry, None), headers=_HEADERS, media_type=CONTENT_TYPE.decode())
 
     def _endpoint(self, found: Mapping[str, Operation]) -> Endpoint:

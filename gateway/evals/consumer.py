@@ -153,6 +153,7 @@ class Consumer:
         self._scoring = ScoringTime()  # of an entry, in the newest batch
         self._paused = ""
         self._failures = ScorerFailures()
+        context.metrics.failing_parts = lambda: len(self.reasons())
         self._failing: Mapping[str, FailingScorer] = {}  # as of the newest heartbeat
         self._reported_blocked = False
         self._labelled: Sequence[Mapping[str, Any]] = ()

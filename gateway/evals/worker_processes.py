@@ -32,7 +32,7 @@ from gateway.config.loading import load_for_consumer
 from gateway.config.models import Config
 from gateway.evals.serve import STOP_S
 from gateway.observability import logging as log_format
-from gateway.observability.eval_metrics import BLOCKED, WORKER_RESTARTS, WORKERS
+from gateway.observability.eval_metrics import BLOCKED, FAILING_PARTS, WORKER_RESTARTS, WORKERS
 from gateway.observability.metrics_server import metrics_server
 from gateway.runtime.child import Child
 from gateway.runtime.confinement import hide_memory
@@ -170,12 +170,15 @@ class WorkersCollector(Collector):
         with ThreadPoolExecutor(len(self._ports)) as threads:
             texts = [text for text in threads.map(_scraped, self._ports) if text is not None]
         found = [list(text_string_to_metric_families(text)) for text in texts]
-        blocked = _highest(family for families in found for family in families if family.name == BLOCKED)
+        highest = {
+            name: _highest(family for families in found for family in families if family.name == name)
+            for name in (BLOCKED, FAILING_PARTS)
+        }
         own = {WORKERS: len(found), WORKER_RESTARTS: self._restarts()}
         for family in found[0] if found else [Metric(name, name, "gauge") for name in own]:
             if family.name in own:
                 family.samples = [Sample(family.name, {}, float(own[family.name]))]
-            yield blocked if blocked is not None and family.name == BLOCKED else family
+            yield highest.get(family.name) or family
 
 
 class WorkersHealth:

@@ -22,6 +22,7 @@ CONTENT_TYPE = b"text/plain; version=0.0.4; charset=utf-8"
 VERDICTS = ("ship", "reject", "hold")
 _EACH = ("experiment", "candidate")
 BLOCKED = "gateway_eval_scorer_blocked"
+FAILING_PARTS = "gateway_eval_failing_parts"
 WORKERS, WORKER_RESTARTS = "gateway_eval_workers", "gateway_eval_worker_restarts"
 
 
@@ -385,6 +386,8 @@ class EvalMetrics(Collector):
     def __init__(self, registry: CollectorRegistry, clock: Callable[[], float] = time.monotonic) -> None:
         """clock: monotonic seconds, because a wall clock that is set back would make old figures look new."""
         self._clock = clock
+        self.failing_parts: Callable[[], int] = int
+        """Returns how many parts of the consumer are paused or fail; called for each scrape, on its thread."""
         self.figures = EvalFigures()
         registry.register(self)
 
@@ -438,6 +441,11 @@ class EvalMetrics(Collector):
             ("consumers", "Consumers with a recent heartbeat", figures.consumers),
             ("workers", "Worker processes of this consumer that answer", 1),
             ("worker_restarts", "Workers that died and were replaced, since the consumer started", 0),
+            (
+                "failing_parts",
+                "Parts of the consumer that are paused or fail: /health names them",
+                self.failing_parts(),
+            ),
             ("shown_age_seconds", "Seconds since this consumer last updated these figures", self._age()),
         ):
             yield GaugeMetricFamily(f"gateway_eval_{name}", text, value)

@@ -148,6 +148,9 @@ class _Upstreams:
     config_ok = _gauge(
         "gateway_config_ok", "1 if the newest gateway.yaml is in use, 0 if it was rejected", over="livemin"
     )
+    failing_parts = _gauge(
+        "gateway_failing_parts", "Parts of the gateway that are paused or fail: /health names them", over="livemax"
+    )
     config_hash = _gauge("gateway_config_hash", "Hash of the text of gateway.yaml in use, as a number", over="livemax")
     config_loaded = _gauge(
         "gateway_config_loaded_timestamp_seconds", "Unix time at which the config in use was loaded", over="livemin"
@@ -266,6 +269,9 @@ class _Console:
     )
     unpublished = _gauge(
         "gateway_directory_unpublished", "1 while keys are not published: the log and /ready say why", over="livemax"
+    )
+    failing_parts = _gauge(
+        "gateway_console_failing_parts", "Parts of the console that fail: /health names them", over="livemax"
     )
 
 

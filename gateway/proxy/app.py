@@ -165,6 +165,8 @@ class App:
         self.pages: Any = None
         """The ASGI application of all other paths; it reads `gateway` in turn, so it is set after construction."""
 
+        self.failing_parts: Callable[[], int] = int
+        """Returns how many parts of the process are paused or fail."""
         self.config_refused = ""
         """Why the newest gateway.yaml is not in force, but the one before; "": it is."""
 
@@ -197,6 +199,7 @@ class App:
         m.recorder_fill.set(recorder.fill)
         m.stream_up.set(recorder.reached)
         m.limit_degraded.set(self.gateway.limiter.degraded)
+        m.failing_parts.set(self.failing_parts())
         self._limit_gauges.show(self.gateway.limiter.snapshot())
         for gateway in self.gateways:
             self._show_upstreams(gateway)

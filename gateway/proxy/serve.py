@@ -342,6 +342,7 @@ class Process:
             app = App(build(self.config, parts))
             here, recall = self._served.loopback, corridor.state.recall
             reasons = GatewayReasons(app, recorder, exchange)
+            app.failing_parts = lambda: len(reasons())
             pages = OperationalPages(
                 lambda: app.gateway, app.show, registry, loopback=here, recall=recall, reasons=reasons
             )

@@ -190,4 +190,6 @@ async def test_requests_failed_logins_and_publication_are_counted(console, strea
         assert "gateway_directory_unpublished 0.0" in text
         await console.corridor.client.hset(f"{stream_name}:directory:head", mapping={"epoch": "other", "version": "1"})
         await console.admin.publisher.look()
-        assert "gateway_directory_unpublished 1.0" in (await client.get("/metrics")).text
+        text = (await client.get("/metrics")).text
+        assert "gateway_directory_unpublished 1.0" in text
+        assert "gateway_console_failing_parts 1.0" in text

@@ -226,6 +226,7 @@ async def test_a_full_disk_is_one_line_and_scoring_goes_on_once_there_is_room(ro
         said = await asyncio.to_thread(health, port)
         assert (said["status"], said["reasons"]) == ("paused", [f"scoring is paused: {said['paused']}"])
         assert said["paused"].startswith("store: OperationalError: ")
+        assert await metric(port, "gateway_eval_failing_parts") == 1.0
         await asyncio.sleep(1)  # it is tried again several times meanwhile
         resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (most, most))
         await until_logged(b"scoring resumed")

@@ -157,6 +157,9 @@ gateway_eval_duplicates_total {}
 # HELP gateway_eval_workers Workers
 # TYPE gateway_eval_workers gauge
 gateway_eval_workers 1.0
+# HELP gateway_eval_failing_parts Parts
+# TYPE gateway_eval_failing_parts gauge
+gateway_eval_failing_parts {}
 # HELP gateway_eval_scorer_blocked Blocked
 # TYPE gateway_eval_scorer_blocked gauge
 gateway_eval_scorer_blocked{{scorer="a"}} {}
@@ -170,9 +173,9 @@ def scrape(ports: list[int], restarts: int = 0) -> str:
     return generate_latest(registry).decode()
 
 
-def test_totals_are_the_first_workers_and_a_block_is_of_any(port: int) -> None:
-    with page(WORKER.format("7.0", "0.0")) as one, page(WORKER.format("5.0", "1.0")) as two:
-        assert scrape([port, one, two]) == WORKER.format("7.0", "1.0").replace("workers 1.0", "workers 2.0")
+def test_totals_are_the_first_workers_and_trouble_is_of_any(port: int) -> None:
+    with page(WORKER.format("7.0", "0.0", "0.0")) as one, page(WORKER.format("5.0", "2.0", "1.0")) as two:
+        assert scrape([port, one, two]) == WORKER.format("7.0", "2.0", "1.0").replace("workers 1.0", "workers 2.0")
 
 
 def test_health_has_the_reasons_of_all_workers(port: int) -> None:

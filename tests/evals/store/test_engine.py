@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import resource
+import signal
 import socket
 import sqlite3
 import stat
@@ -210,3 +212,20 @@ def test_a_migration_is_logged(new_url, caplog):
     engine.migrate(opened)
     opened.dispose()
     assert f"store migrated: from version 0032 to {engine.head()}" in caplog.text
+
+
+def test_a_full_disk_is_a_store_that_may_be_opened_later(tmp_path: Path) -> None:
+    """A consumer waits for it then; other reasons end it."""
+    url = f"sqlite:///{tmp_path / 'a.db'}"
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))
+    try:
+        with pytest.raises(
+            engine.StoreUnreachable, match=r"a.db cannot be opened as a store: (disk I/O|database or disk)"
+        ):
+            engine.writer(url)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, ignored)
+    engine.writer(url).dispose()

@@ -76,9 +76,11 @@ async def test_a_refused_config_is_named_until_a_good_one_comes(
     (refused,) = await reasons_until(gateway, lambda found: bool(found))
     assert refused.startswith(f"{CONFIG}: ")
     assert "surely_unknown" in refused
+    assert await gateway.metric("gateway_failing_parts") == 1
     assert (await health(gateway, **PROXIED))["reasons"] == [CONFIG]
     gateway.write({**config, "sampling": {"rate": 0.5}})
     assert await reasons_until(gateway, lambda found: not found) == []
+    assert await gateway.metric("gateway_failing_parts") == 0
 
 
 async def test_an_issuer_that_does_not_answer_is_named(
