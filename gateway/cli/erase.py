@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Annotated
 
@@ -50,10 +51,22 @@ def erase(
         note("dry run: nothing was erased; give --yes to erase")
         return
     note(f"erased {request.of} {request.digest} (a digest); audit line {result.audit}")
+    for line in _left_in_the_stream_server(result.rewriting):
+        note(line)
     note("not reached: files of `gateway export` and reports, backups, an OpenTelemetry collector, providers' own logs")
     if result.arrived:
         note(f"{result.arrived} calls arrived meanwhile; run the same command again")
         raise typer.Exit(1)
+
+
+def _left_in_the_stream_server(rewriting: bool | None) -> Iterator[str]:
+    if rewriting:
+        yield "the stream server rewrites its append-only file now, which holds erased words until that is done"
+    elif rewriting is not None:
+        yield (
+            "the stream server's append-only file holds erased words until it is rewritten, which the server refuses "
+            "or had begun before: run BGREWRITEAOF there, or this command again in a minute"
+        )
 
 
 def _request(caller: str | None, user: str | None, exchange: str | None) -> ErasureRequest:

@@ -44,6 +44,9 @@ class ErasureResult:
     """The id of the audit's line; None: a dry run."""
     arrived: int = 0
     """Exchanges that were stored meanwhile, and are left for another run."""
+    rewriting: bool | None = None
+    """The stream server rewrites its append-only file, which holds erased words until then. False: it does not, or had
+    begun before. None: there is no such file."""
 
 
 async def preview(store_url: str, corridor: Corridor, request: ErasureRequest) -> ErasureResult:
@@ -73,7 +76,7 @@ async def run(
         watch(min(len(ids), (i + 1) * _STEP), len(ids))
     loose = await store.run(lambda c: rows.erase_loose_feedback(c, request))
     result.counts["feedback without an exchange"] += loose
-    await corridor.forget_deleted(every_s=0)
+    result.rewriting = await corridor.rewrite_append_only_files()
     if not await asyncio.to_thread(empty_log, store_url):
         log.warning("the store's write-ahead log was in use and may hold erased words until it is written over")
     result.audit = await store.run(lambda c: rows.note_erasure(c, request, actor, result.counts, time.time()))

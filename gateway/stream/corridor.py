@@ -255,13 +255,23 @@ class Corridor:
 
     async def forget_deleted(self, every_s: int = DAY_S) -> bool:
         """Has every server rewrite its append-only file, which keeps what was deleted until then. At most once in
-        every_s seconds, over all consumers (0: now); False: it was done already, or nothing could be asked."""
-        if every_s:
-            if await self.state.recall("rewritten") is not None:
-                return False
-            await self.state.remember("rewritten", "1", every_s)
+        every_s seconds, over all consumers; False: it was done already, or nothing could be asked."""
+        if await self.state.recall("rewritten") is not None:
+            return False
+        await self.state.remember("rewritten", "1", every_s)
         await self._all(lambda shard: shard.rewrite_append_only_file())
         return True
+
+    async def rewrite_append_only_files(self) -> bool | None:
+        """Has every server rewrite its append-only file now. False: one refuses, is at it already, or does not answer.
+        None: no server has one."""
+        try:
+            begun = await self._all(lambda shard: shard.rewrite_append_only_file())
+        except StreamDown:
+            return False
+        if len(begun) < len(self.shards) or False in begun.values():
+            return False
+        return True if True in begun.values() else None
 
     def _by_shard(self, ids: Iterable[str]) -> dict[Shard, list[str]]:
         found: dict[Shard, list[str]] = {}

@@ -270,10 +270,12 @@ class Shard:
         nested = len(reply) == 1 and all(isinstance(v, dict) for v in reply.values())  # a cluster replies by node
         return next(iter(reply.values())) if nested else reply
 
-    async def rewrite_append_only_file(self) -> bool:
-        """Has the node of this stream rewrite its append-only file. False: it has none, or is at it."""
+    async def rewrite_append_only_file(self) -> bool | None:
+        """Has the node of this stream rewrite its append-only file. False: it is at it already. None: it has none."""
         persistence = await self.info("persistence")
-        if not int(persistence.get("aof_enabled", 0)) or int(persistence.get("aof_rewrite_in_progress", 0)):
+        if not int(persistence.get("aof_enabled", 0)):
+            return None
+        if int(persistence.get("aof_rewrite_in_progress", 0)):
             return False
         await self.ask(self._of_node("bgrewriteaof"))
         return True

@@ -68,6 +68,7 @@ def test_with_yes_it_erases_and_says_what_it_does_not_reach(gateway: Run, record
     result = gateway("erase", "--caller", "ada", "--yes")
     assert (result.returncode, result.stdout) == (0, "2 exchanges deleted\n")
     assert "not reached: files of `gateway export`" in result.stderr
+    assert "append-only file" in result.stderr
     assert "audit line" in result.stderr
     assert callers(recorded) == ["bob", "bob"]
     again = gateway("erase", "--caller", "ada")

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import pytest
+import redis
 
 from gateway.core.exchange import Exchange, Feedback, user_digest
 from gateway.evals import erasure
@@ -122,3 +123,30 @@ async def test_the_words_are_in_no_file(room: Room, exchange: Make, stream_serve
             await asyncio.sleep(0.02)
     assert not holding(tmp_path / "data"), "SQLite overwrites, and its journal is folded in when the last one closes"
     await corridor.aclose()
+
+
+async def rewriting_after(room: Room, url: str, name: str) -> bool | None:
+    corridor = Corridor(url, name)
+    done = await run(replace(room, corridor=corridor), ErasureRequest("caller", "ada"))
+    await corridor.aclose()
+    return done.rewriting
+
+
+async def test_it_says_whether_the_server_forgets_the_words(room: Room, stream_server: Any) -> None:
+    """The append-only file holds what was deleted until it is rewritten."""
+    async with Store(room.store_url):
+        pass
+    client = redis.Redis.from_url(stream_server.url)
+    client.set("words", SECRET)
+    client.delete("words")
+    assert any(SECRET.encode() in path.read_bytes() for path in stream_server.directory.rglob("*.aof"))
+    assert await rewriting_after(room, stream_server.url, "erased") is True
+    async with asyncio.timeout(60):
+        while any(SECRET.encode() in path.read_bytes() for path in stream_server.directory.rglob("*.aof")):
+            await asyncio.sleep(0.02)
+    client.execute_command("ACL", "SETUSER", "small", "on", ">pw", "~*", "&*", "+@all", "-bgrewriteaof")
+    small = stream_server.url.replace("unix://", "unix://small:pw@")
+    assert await rewriting_after(room, small, "erased") is False
+    client.config_set("appendonly", "no")
+    assert await rewriting_after(room, stream_server.url, "erased") is None
+    client.close()
