@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import re
 import signal
@@ -23,6 +24,7 @@ from openai import OpenAI
 from gateway.config.loading import load
 from gateway.core.errors import CannotRun
 from gateway.core.providers import PROVIDERS
+from gateway.runtime.supervisor import Supervisor
 from gateway.up import up
 from gateway.up.discovery import DiscoveredUpstream, look
 from gateway.up.ports import PortReservations
@@ -155,6 +157,21 @@ def test_children_get_the_engines_url_and_the_keys_digest(tmp_path: Path) -> Non
     assert environ["GATEWAY_UP_KEY_SHA256"] == sha256((prepared.key or "").encode()).hexdigest()
     assert prepared.key not in str(children)
     assert up.running_gateway(prepared).base_url == f"http://127.0.0.1:{prepared.port}/v1"
+
+
+async def test_a_gateway_that_hangs_is_killed_and_answers_again(tmp_path: Path) -> None:
+    """It is stopped (SIGSTOP): its socket takes connections, and nobody answers /health."""
+    prepared, _ = setup(tmp_path, OPEN)
+    gateway = next(child for child in up.children_of(prepared) if child.name == "serve")
+    assert gateway.hung_s == 60.0
+    async with Supervisor() as supervisor:
+        await supervisor.start(replace(gateway, hung_s=3.0))
+        first = supervisor.program("serve")
+        os.kill(first.pid, signal.SIGSTOP)
+        async with asyncio.timeout(120):
+            while supervisor.program("serve") is first or not await gateway.ready():
+                await asyncio.sleep(0.05)
+        assert first.code == -signal.SIGKILL
 
 
 @dataclass
