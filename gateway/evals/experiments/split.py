@@ -204,10 +204,16 @@ def has_failed(row: ServedAnswer) -> bool:
 
 def without_cut(rows: Sequence[ServedAnswer], of: ArmOutcomes) -> ArmOutcomes:
     """A scorer's values without those of answers whose record was cut: it has not read these to their end."""
+    cut = cut_scores(rows, of)
+    return of if cut is None else replace(of, values=np.where(cut, np.nan, of.values))
+
+
+def cut_scores(rows: Sequence[ServedAnswer], of: ArmOutcomes) -> NDArray[np.bool_] | None:
+    """Which answers have a record that was cut, though its scorer has looked at them, shape (n,). None: no score."""
     if of.responded is None:
-        return of
+        return None
     cut = [row.truncated and not has_failed(row) for row in rows]
-    return replace(of, values=np.where(cut, np.nan, of.values))
+    return np.array(cut, dtype=np.bool_) & np.array(of.responded, dtype=np.bool_)
 
 
 def _missing(

@@ -22,6 +22,7 @@ import numpy as np
 from gateway.core.plan import FEEDBACK, Plan
 from gateway.core.ramp import VERDICT_PART
 from gateway.core.request_refusals import REFUSALS_APART_RULES, REFUSED
+from gateway.evals.experiments.gates import NEGLIGIBLE
 from gateway.evals.experiments.progress import margin_of
 from gateway.evals.experiments.ramp.breakers import BreakerReport
 from gateway.evals.experiments.ramp.served_price import ERRORS, error_margin
@@ -74,6 +75,15 @@ def _added(sums: Sequence[ServedSums]) -> ServedSums:
 
 
 @dataclass(frozen=True, slots=True)
+class CutRecords:
+    """Answers whose record was cut, so that a scorer has not read them to their end."""
+
+    answers: tuple[int, int]  # (control, candidate)
+    share: float  # the sum of both arms' shares: the most by which they can change a difference
+    worst: ServedBlocks  # the blocks with these counted as the worst for the candidate
+
+
+@dataclass(frozen=True, slots=True)
 class ServedBlocks:
     """One metric of both arms by blocks of time, at the steps at which both arms served."""
 
@@ -86,6 +96,7 @@ class ServedBlocks:
     without: ServedBlocks | None = None  # the same without that caller
     foe: str = ""  # the caller who speaks most against the candidate; "": nobody may be left out
     without_foe: ServedBlocks | None = None  # the same without that caller
+    cut: CutRecords | None = None  # whose answers are in none of these blocks; None: none was cut
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +112,7 @@ class ServedFinding:
     callers: int = 0  # whose units these are; 0: unknown
     rests_on: str = ""  # the one caller without whom nothing is shown to be worse; "": none
     needed: int | None = None  # units an arm until it is decided, about; None: unknown
+    cut: tuple[int, int] = (0, 0)  # answers (control, candidate) whose record was cut, where the proof fails for them
 
     @property
     def raised(self) -> bool:
@@ -121,13 +133,19 @@ class ServedFinding:
         have = min(self.units)
         of = f": {have} of about {self.needed} units an arm" if self.needed is not None and have < self.needed else ""
         without = f" without {self.rests_on}" if self.rests_on else ""
-        return f"{self.metric} is not shown to be harmless on served answers{without} yet{of}"
+        cut = (
+            f"; the records of {self.cut[1]} answers of the candidate and {self.cut[0]} of the control were cut, and "
+            "count as the worst for the candidate"
+        )
+        cut = cut if any(self.cut) else ""
+        return f"{self.metric} is not shown to be harmless on served answers{without} yet{of}{cut}"
 
     def fields(self) -> dict[str, Any]:
         return {
             "metric": self.metric, "step": self.step, "difference": self.difference.value, "low": self.difference.low,
             "high": self.difference.high, "margin": self.margin, "found": self.found, "units": list(self.units),
             "callers": self.callers, "rests_on": self.rests_on, "needed": self.needed,
+            "cut": list(self.cut),
         }  # fmt: skip
 
 
@@ -283,6 +301,9 @@ def _served_proof(of: ServedBlocks, plan: Plan) -> ServedFinding:
     made = ServedFinding(of.metric, None, found.difference, margin, found.found, found.units, needed=found.needed)
     if found.found == "non_inferior" and again is not None and again.found != "non_inferior":
         return replace(made, found="unclear", rests_on=of.friend)
+    if found.found == "non_inferior" and of.cut is not None and of.cut.share > NEGLIGIBLE * margin:
+        worst = _proved(of.cut.worst, margin, plan)
+        return made if worst.found == "non_inferior" else replace(made, found="unclear", cut=of.cut.answers)
     if found.found == "inferior" and of.without_foe is not None:
         less = _proved(of.without_foe, margin, plan)
         return made if less.found == "inferior" else replace(made, found="unclear", rests_on=of.foe)

@@ -19,6 +19,7 @@ from gateway.evals.experiments.ramp.callers import foe_of, friend_of, without_sp
 from gateway.evals.experiments.ramp.evidence import (
     AlarmTerms,
     CallerSums,
+    CutRecords,
     ServedBlocks,
     ServedFinding,
     ServedSums,
@@ -30,7 +31,15 @@ from gateway.evals.experiments.ramp.served_price import ERRORS
 from gateway.evals.experiments.ramp.served_proof import BLOCK_S, ServedBlock
 from gateway.evals.experiments.report import margin_finding
 from gateway.evals.experiments.slow_share import ArmSeconds, slow_share
-from gateway.evals.experiments.split import ArmOutcomes, has_failed, outcomes, refusals_apart, refuses
+from gateway.evals.experiments.split import (
+    ArmOutcomes,
+    cut_scores,
+    has_failed,
+    outcomes,
+    refusals_apart,
+    refuses,
+    without_cut,
+)
 from gateway.evals.statistics.domains import Floats
 from gateway.evals.store.experiments.caller_failures import ArmInTime, caller_failures
 from gateway.evals.store.experiments.feedback_given import feedback_given
@@ -216,6 +225,7 @@ def _outcomes(connection: Reading, plan: Plan, here: Sequence[ServedAnswer]) -> 
     own = {arm: str(plan.target(arm)) for arm in {row.arm for row in here}}
     made = [_errors(here, own), *(each for each in outcomes(connection, here) if each.metric != ERRORS)]
     if plan.rules >= REFUSALS_APART_RULES:
+        made = [without_cut(here, each) for each in made]
         made = refusals_apart(made, [refuses(row) and row.cell[2] == own[row.arm] for row in here])
     return made
 
@@ -306,6 +316,7 @@ def served_blocks(
     to see who speaks most for the candidate."""
     block_s = BLOCK_S if plan.ramp is None else min(BLOCK_S, max(plan.ramp.soak_s / 4, 1.0))
     found: dict[str, _BlockRows] = {}
+    worst: dict[str, _BlockRows] = {}
     for period, here in zip(periods, rows, strict=True):
         if not here:
             continue
@@ -315,8 +326,11 @@ def served_blocks(
         places = [_Place(period.step, period.start, block, done) for block, done in known]
         for of in _outcomes(connection, plan, here):
             found.setdefault(of.metric, _BlockRows(of.metric, of.sign, of.bounded)).add(places, here, of.values)
+            at_worst = worst.setdefault(of.metric, _BlockRows(of.metric, of.sign, of.bounded))
+            at_worst.add(places, here, at_worst.count_cut(here, of))
     by_caller = {name: [v for v in values if v.metric == name and v.callers] for name in found}
-    return tuple(each.of(friend_of(by_caller[name]), foe_of(by_caller[name])) for name, each in found.items())
+    made = [each.of(friend_of(by_caller[name]), foe_of(by_caller[name])) for name, each in found.items()]
+    return tuple(replace(each, cut=worst[each.metric].cut) if worst[each.metric].cut else each for each in made)
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -336,6 +350,26 @@ class _BlockRows:
     def __init__(self, metric: str, sign: float, bounded: bool) -> None:
         self._metric, self._sign, self._bounded = metric, sign, bounded
         self._values: dict[_Place, tuple[_Units, _Units]] = {}
+        self._cut, self._seen = [0, 0], [0, 0]  # answers of control and candidate
+
+    def count_cut(self, rows: Sequence[ServedAnswer], of: ArmOutcomes) -> Floats:
+        """The values with what was cut as the worst for the candidate, shape (n,). of: without what was cut."""
+        cut = cut_scores(rows, of)
+        if cut is None:
+            return of.values
+        control = np.array([row.arm == CONTROL for row in rows])
+        for i, arm in enumerate((control, ~control)):
+            self._cut[i] += int((cut & arm).sum())
+            self._seen[i] += int((np.array(of.responded) & arm).sum())
+        return np.where(cut, control, of.values)
+
+    @property
+    def cut(self) -> CutRecords | None:
+        """None: no record was cut."""
+        if not any(self._cut):
+            return None
+        (a, b), (of_a, of_b) = self._cut, self._seen
+        return CutRecords((a, b), a / max(of_a, 1) + b / max(of_b, 1), self._blocks(None))
 
     def add(self, places: Sequence[_Place], rows: Sequence[ServedAnswer], values: Floats) -> None:
         for place, row, value in zip(places, rows, values.tolist(), strict=True):

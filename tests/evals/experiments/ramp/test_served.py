@@ -13,7 +13,7 @@ from gateway.core.exchange import Exchange
 from gateway.core.plan import Guardrail, Plan
 from gateway.core.ramp import RampChange, RampDesign, RampEvent, RampRecord, advanced, overridden, rolled_back, started
 from gateway.evals.experiments.ramp.callers import blind_to_callers
-from gateway.evals.experiments.ramp.evidence import AlarmTerms, ServedValues, StepValues
+from gateway.evals.experiments.ramp.evidence import AlarmTerms, ServedValues, StepValues, served_proofs_of
 from gateway.evals.experiments.ramp.served import WATCHED_S, StepPeriod, failures_now, periods_of, served_values
 from gateway.evals.store.experiments.plans import StoredPlan
 from gateway.evals.store.query import reading
@@ -233,6 +233,26 @@ def test_a_proof_compares_within_steps_and_blocks_of_time(
     assert [(b.a.n, b.b.n, b.complete) for b in blocks] == [(2, 1, True), (1, 1, False), (0, 1, False)]
     assert (blocks[0].a.mean, blocks[0].b.mean) == (0.5, 0.7)
     assert {each.metric for each in found.p95} == {"latency_p95"}
+
+
+@pytest.mark.parametrize(("cut", "proved"), [(0, True), (2, True), (60, False)])
+def test_scores_of_cut_records_prove_nothing(
+    cut: int, proved: bool, by_rules_2: Plan, served: Callable[..., Exchange], keep: Callable[..., str]
+) -> None:
+    """A scorer has not read a cut answer to its end, so what it says is not about what the user got. So few that they
+    cannot change the proof are left out; more count as the worst for the candidate."""
+    of = {"plan": by_rules_2.hash, "stratum": f"split:{by_rules_2.name}"}
+    records = [
+        *(served("control", 1001.5 + i / 10, "0.8", cluster=f"a{i}", **of) for i in range(300)),
+        *(served("candidate", 1001.5 + i / 10, "0.8", cluster=f"b{i}", truncated=i < cut, **of) for i in range(300)),
+    ]
+    found = looked(keep, by_rules_2, records, [StepPeriod(0, 1000.0, math.inf)])
+    alarm = next(v for v in found.values if (v.metric, v.step) == ("stated", 0))
+    assert (alarm.a.n, alarm.b.n) == (300, 300 - cut)
+    proof = next(p for p in served_proofs_of(found.blocks, by_rules_2) if p.metric == "stated")
+    assert (proof.found == "non_inferior") is proved, proof
+    line = f"the records of {cut} answers of the candidate and 0 of the control were cut"
+    assert (line in proof.missing()) is not proved
 
 
 @pytest.mark.parametrize(("back", "inflation"), [(False, 1.0), (True, 2.0)])
