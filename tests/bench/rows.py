@@ -13,6 +13,7 @@ from resource import RLIMIT_NOFILE, getrlimit
 from statistics import quantiles
 from typing import Any, TypeVar
 
+import paired
 import predicting
 import scored
 import shadowed
@@ -453,6 +454,23 @@ def consumer_workers(bench: Bench, stage: Stage) -> list[Row]:
     return rows
 
 
+def consumer_pairs(bench: Bench, stage: Stage) -> list[Row]:
+    """In this process, without a stream: an exchange of a shadow experiment, with the statistics of plans of before
+    (rules 1) and of new ones (rules 2), in turns on the same traffic."""
+    found = list[Mapping[int, paired.PairedCost]]()
+    for n in range(bench.rounds):
+        bench.say(f"  round {n + 1} of {bench.rounds}")
+        found.append(paired.measured((1, 2), paired.LARGE, max(2, bench.seconds) * paired.TURN, seed=n))
+    rows = [
+        Row(f"consumer_pairs_{rules}_{part}", f"exchange of an experiment, rules {rules}: {label}", "µs CPU",
+            {"gateway": [getattr(each[rules], part) for each in found]})
+        for rules in (1, 2)
+        for part, label in (("all", "all"), ("experiments", "the experiment's part"))
+    ]  # fmt: skip
+    ratios = {"gateway": [each[2].all / each[1].all for each in found]}
+    return [*rows, Row("consumer_pairs", "exchange of an experiment, rules 2 over rules 1", "×", ratios)]
+
+
 def predictor(bench: Bench, stage: Stage) -> list[Row]:
     """In this process, without a stream: what a consumer with a predictor spends beyond one without."""
     model, found = predicting.trained(), list[predicting.PredictorCost]()
@@ -490,5 +508,6 @@ ROWS: Mapping[str, Callable[[Bench, Stage], list[Row]]] = {
     "install": install,
     "consumer_postgres": consumer_postgres,
     "consumer_workers": consumer_workers,
+    "consumer_pairs": consumer_pairs,
     "predictor": predictor,
 }

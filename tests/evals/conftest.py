@@ -46,7 +46,7 @@ from gateway.observability.eval_metrics import EvalFigures, EvalMetrics
 from gateway.stream import Corridor, Lag
 
 QUICK = ConsumerTiming(block_ms=20, tick_s=0.0, claim_s=0.0, heartbeat_s=0.01, retry=Backoff(0.01, 0.02))
-HURRIED = EngineTiming(every_s=0.01, show_s=0.0, keep_s=1.0)
+HURRIED = EngineTiming(every_s=0.01, settle_s=0.0, show_s=0.0, keep_s=1.0)
 CONFIG = """
 open: true
 upstreams: {local: {kind: vllm, base_url: "http://127.0.0.1:1/v1"}}

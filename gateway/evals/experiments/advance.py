@@ -10,6 +10,7 @@ from gateway.core.likelihood import likelihood_from_json
 from gateway.core.plan import Plan
 from gateway.core.randomization import draw
 from gateway.evals.experiments.completeness import has_failed
+from gateway.evals.experiments.live_sequences import LiveSequences
 from gateway.evals.experiments.metrics import (
     ArmObservation,
     JoinedPair,
@@ -66,10 +67,11 @@ def advance(
     found: Sequence[SettledPair],
     now: float,
     rescored: Rescored | None = None,
+    live: LiveSequences | None = None,
 ) -> None:
     """Moves the plan's sequences over these pairs, which are the next in order. Raises LeaseLost.
 
-    rescored: what scoring some of these pairs again has found.
+    rescored: what scoring some of these pairs again has found. live: the plan's sequences after the step before.
 
     The lease is renewed in the same transaction, so that one who lost it while it slept stores nothing.
     """
@@ -79,8 +81,9 @@ def advance(
         raise LeaseLost
     clusters = [pair.cluster for pair in found if pair.cluster is not None]
     taken = kept.clusters_taken(connection, plan.hash, clusters) if clusters else set()
-    states_of_arms = {name: state for name, state in kept.states(connection, plan.hash).items() if name.candidate}
-    progress = PlanProgress(plan.plan, plan.hash, states_of_arms, taken)
+    live = live or LiveSequences()
+    texts = {name: text for name, text in kept.state_texts(connection, plan.hash).items() if name.candidate}
+    progress = PlanProgress(plan.plan, plan.hash, live.take(texts), taken)
     first = next_index(connection, plan.hash)
     joined = joined_pairs(connection, plan.plan, found)
     between = _unpaired_before(connection, plan, found, first) if plan.plan.adjust and plan.plan.shadow < 1 else {}
@@ -88,7 +91,7 @@ def advance(
         for unpaired in between.get(pair.id, ()):
             progress.see(unpaired)
         progress.take(place, pair)
-    kept.save(connection, progress.changes(), now)
+    live.keep(texts | kept.save(connection, progress.changes(), now), progress.sequences)
     if rescored is not None:
         keep_rescored(connection, plan.hash, rescored, now)
     states = [{arm: seen.state for arm, seen in pair.arms.items()} for pair in joined]

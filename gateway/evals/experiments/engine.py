@@ -33,7 +33,9 @@ from gateway.evals.experiments.conditions import progress_of
 from gateway.evals.experiments.details import withheld_of
 from gateway.evals.experiments.draw_secret import DrawSecret
 from gateway.evals.experiments.findings import Finding, SequenceStates, current_plan, finding, is_open_at_worst
+from gateway.evals.experiments.live_sequences import LiveSequences
 from gateway.evals.experiments.pair_pace import paced_start
+from gateway.evals.experiments.plan_keeper import PlanKeeper
 from gateway.evals.experiments.ramp.controller import RampController
 from gateway.evals.experiments.report import Comparison
 from gateway.evals.experiments.rescoring import Rescore, Rescored, drawn, scored_again
@@ -51,7 +53,7 @@ from gateway.evals.store.experiments.pairs import (
     settled_pairs,
     stored_exchanges,
 )
-from gateway.evals.store.experiments.plans import StoredPlan, hold_lease, release_lease, save_plans, stored_plans
+from gateway.evals.store.experiments.plans import StoredPlan, hold_lease, release_lease, stored_plans
 from gateway.evals.store.experiments.queries import known_pair_scores, pair_counts
 from gateway.evals.store.query import Reading
 from gateway.evals.store.store import Store, StoreDown
@@ -71,6 +73,8 @@ class EngineTiming:
     """How often the engine works, and on how much at a time."""
 
     every_s: float = 1.0  # between two steps
+    settle_s: float = 5.0
+    """Between two times that a plan takes its pairs: what its sequences cost does not depend on how many there are."""
     show_s: float = 5.0  # between two computations of the figures for Prometheus
     keep_s: float = 15.0  # a lease that is not renewed for this long may be taken over
     window: int = 256  # pairs in one transaction
@@ -97,6 +101,7 @@ class ExperimentEngine:
         self._rescore = rescore
         self._ramps = ramps
         self._draws = DrawSecret(store, corridor.state)
+        self._plans = PlanKeeper(store, corridor.state, clock)
         self._scorers = scorers
         self._threads = threads
         self._timing = timing or EngineTiming()
@@ -104,6 +109,8 @@ class ExperimentEngine:
         self._turn = asyncio.Semaphore(self._timing.at_once)
         self._failure_logged = False
         self._shown_at = 0.0
+        self._settled_at = float("-inf")
+        self._live: dict[str, LiveSequences] = {}  # by the hash of their plan
         self.leads = False
         """Whether this consumer held the lease at its last step."""
         self.figures: tuple[ExperimentFigures, ...] = ()
@@ -116,6 +123,8 @@ class ExperimentEngine:
         """
         while True:
             last = stopping.is_set()
+            if last:
+                self._settled_at = float("-inf")
             await self._survive(name)
             if last:
                 break
@@ -140,23 +149,33 @@ class ExperimentEngine:
         """Settles everything that can be settled now. False: another consumer holds the lease."""
         leader = LeaseHolder(name, self._timing.keep_s)
         await self._draws.keep()
-        await self._keep_plans()
+        await self._pace_started()
+        await self._plans.keep()
         self.leads = await self._store.run(lambda c: hold_lease(c, LEASE, name, self._clock(), leader.keep_s))
         watermark = await self._corridor.watermark() if self.leads else None
         plans: list[StoredPlan] = []
         if watermark is not None:
             plans = await self._store.run(stored_plans)
-            for plan in plans:
-                while await self._window(leader, plan, watermark):
-                    pass
-                if plan.state == "running" and plan.plan.max_pairs is not None:
-                    await self._stop_at_horizon(plan)
-                if not plan.plan.only_shadows and plan.state == "running":
-                    await self._store.run(lambda c, plan=plan: keep_ratio(c, plan, self._clock()))  # type: ignore[misc]
+            if not 0 <= self._clock() - self._settled_at < self._timing.settle_s:
+                self._settled_at = self._clock()
+                for plan in plans:
+                    await self._settle(leader, plan, watermark)
             if self._ramps is not None:
                 await self._ramps.step(plans)
         await self._show(plans)
         return self.leads
+
+    async def _settle(self, leader: LeaseHolder, plan: StoredPlan, watermark: str) -> None:
+        """Takes the pairs of one plan that can be taken now, and looks whether it ends with them."""
+        while await self._window(leader, plan, watermark):
+            pass
+        if plan.state != "running":
+            self._live.pop(plan.hash, None)
+            return
+        if plan.plan.max_pairs is not None:
+            await self._stop_at_horizon(plan)
+        if not plan.plan.only_shadows:
+            await self._store.run(lambda c: keep_ratio(c, plan, self._clock()))
 
     async def _show(self, plans: Iterable[StoredPlan]) -> None:
         """Computes the figures, and stops the plans that they show to be decided."""
@@ -175,16 +194,11 @@ class ExperimentEngine:
         verdicts = [each.verdict for each in self.figures if each.experiment == plan.plan.name]
         return bool(verdicts) and "hold" not in verdicts
 
-    async def _keep_plans(self) -> None:
+    async def _pace_started(self) -> None:
         states = await self._corridor.state.plans()
-        started = [state for state in states.values() if state.running and state.unpaced]
-        for state in started:
-            await self._pace(state)
-        if started:
-            states = await self._corridor.state.plans()
-        known = [state for state in states.values() if not state.unpaced]
-        if known:
-            await self._store.run(lambda c: save_plans(c, known, self._clock()))
+        for state in states.values():
+            if state.running and state.unpaced:
+                await self._pace(state)
 
     async def _pace(self, started: PlanState) -> None:
         """Spreads the pairs of a plan that a gateway has started, before any of them is stored."""
@@ -206,7 +220,8 @@ class ExperimentEngine:
         await self._compare(leader, plan, found)
         again = await self._score_again(plan, found)
         try:
-            await self._store.run(lambda c: advance(c, leader, plan, found, self._clock(), again))
+            live = self._live.setdefault(plan.hash, LiveSequences())
+            await self._store.run(lambda c: advance(c, leader, plan, found, self._clock(), again, live))
         except LeaseLost:
             self.leads = False
             return False

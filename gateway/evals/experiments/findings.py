@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
+
+import orjson
 
 from gateway.core.likelihood import REFUSALS
 from gateway.core.plan import CONTROL, FAILURE_METRICS, FEEDBACK, REPEAT, Plan
@@ -116,11 +118,13 @@ class SequenceStates:
         self._hash = plan.hash
         self._lost: Mapping[str, tuple[int, int]] | None = None
         self._checks: RequestChecks | None = None
-        states = kept.states(connection, plan.hash)
+        texts = kept.state_texts(connection, plan.hash)
         newest = kept.newest_identities(connection, plan.hash)
         self.names = {key: SequenceName(plan.hash, key[0], key[1], identity) for key, identity in newest.items()}
-        self.sequences = {key: Differences.from_state(states[name]) for key, name in self.names.items() if key[0]}
-        self.rescored: Mapping[str, Any] = states.get(rescored_name(plan.hash), {})
+        self.sequences: Mapping[tuple[str, str], Differences] = _Sequences(
+            {key: texts[name] for key, name in self.names.items() if key[0]}
+        )
+        self.rescored: Mapping[str, Any] = orjson.loads(texts.get(rescored_name(plan.hash), "{}"))
         """n, disagreed and an example: of the control's answers that were scored again."""
 
     def metrics(self, candidate: str) -> list[str]:
@@ -189,6 +193,25 @@ class SequenceStates:
         """None: no answer lacks a score on one arm only."""
         missing, worst = (self.sequences.get((candidate, name)) for name in (MISSING, WORST))
         return worst.estimate() if _some(missing) and worst is not None else None
+
+
+class _Sequences(Mapping[tuple[str, str], Differences]):
+    """(arm, metric) → its sequence, built from its state when it is first asked for: most questions are about one."""
+
+    def __init__(self, texts: Mapping[tuple[str, str], str]) -> None:
+        self._texts = texts
+        self._built: dict[tuple[str, str], Differences] = {}
+
+    def __getitem__(self, key: tuple[str, str]) -> Differences:
+        if key not in self._built:
+            self._built[key] = Differences.from_state(orjson.loads(self._texts[key]))
+        return self._built[key]
+
+    def __iter__(self) -> Iterator[tuple[str, str]]:
+        return iter(self._texts)
+
+    def __len__(self) -> int:
+        return len(self._texts)
 
 
 def _as_measured(sequence: Differences) -> Estimate | None:

@@ -34,20 +34,23 @@ from gateway.evals.store.experiments.sequences import Increment, SequenceChanges
 class PlanProgress:
     """A plan's sequences while they take a run of pairs.
 
-    key: the hash under which the plan is stored. states: the stored states of the sequences. taken: which sequences
-    already have a pair of which cluster.
+    key: the hash under which the plan is stored. states: the stored states of the sequences, or the sequences
+    themselves, which then move. taken: which sequences already have a pair of which cluster.
     """
 
     def __init__(
         self,
         plan: Plan,
         key: str,
-        states: Mapping[SequenceName, State],
+        states: Mapping[SequenceName, State | DifferenceSequence],
         taken: set[tuple[SequenceName, str]] | None = None,
     ) -> None:
         self._plan = plan
         self._hash = key
-        self._sequences = {name: DifferenceSequence.from_state(state) for name, state in states.items()}
+        self._sequences = {
+            name: state if isinstance(state, DifferenceSequence) else DifferenceSequence.from_state(state)
+            for name, state in states.items()
+        }
         self._clusters = set(taken or ())
         self._moved: set[SequenceName] = set()
         self._increments: list[Increment] = []

@@ -22,7 +22,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from collections.abc import Sequence as Numbers
-from dataclasses import astuple, dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any, Literal
 
 from gateway.core import plan as plans
@@ -91,6 +91,9 @@ class SequenceRule:
     by_units: bool = False  # the values are summed by user and by key, too
     by_blocks: bool = False  # the same by quarters of an hour
     of_conversations: bool = False  # a conversation's value is the mean over its pairs, not the first of them
+
+
+_RULE_FIELDS = tuple(field.name for field in fields(SequenceRule))
 
 
 @dataclass(frozen=True, slots=True)
@@ -409,7 +412,7 @@ class DifferenceSequence:
         if self.rule.of_conversations:
             checks["conversations"] = self.conversations.state()
         return {
-            "rule": list(astuple(self.rule))[: self._rule_fields()],
+            "rule": [getattr(self.rule, name) for name in _RULE_FIELDS[: self._rule_fields()]],
             **adjusted,
             **checks,
             "bounded": self.bounded,

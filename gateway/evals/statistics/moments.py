@@ -1,10 +1,13 @@
 """Count, mean and variance of a sample. Intervals are in the modules that use them."""
 
+import math
 from dataclasses import dataclass
 
 from numpy.typing import ArrayLike
 
 from gateway.evals.statistics.domains import at_least, finite, not_negative, vector
+
+_set = object.__setattr__
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +37,14 @@ class Moments:
         """The moments with one more value. Raises ValueError unless x is finite."""
         step = finite("x", x) - self.mean
         mean = self.mean + step / (self.n + 1)
-        return Moments(self.n + 1, mean, self.m2 + step * (x - mean))
+        m2 = self.m2 + step * (x - mean)
+        if not m2 < math.inf:
+            return Moments(self.n + 1, mean, m2)  # raises where it has to
+        made = object.__new__(Moments)  # without its checks, which take longer than the rest and hold here
+        _set(made, "n", self.n + 1)
+        _set(made, "mean", mean)
+        _set(made, "m2", m2)
+        return made
 
     def variance(self, ddof: int = 0) -> float:
         """m2 / (n - ddof). Raises ValueError if n <= ddof."""

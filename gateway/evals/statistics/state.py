@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import fields
+from functools import cache
 from typing import Any, TypeVar
 
 State = dict[str, Any]  # JSON: str, int, float, list and dict only
@@ -10,13 +11,20 @@ T = TypeVar("T")
 
 def dump(sequence: Any) -> State:
     """The init fields of a dataclass instance. Lists are copied, so a later `add` does not change the dict."""
-    values = {field.name: getattr(sequence, field.name) for field in fields(sequence) if field.init}
-    return {name: list(value) if isinstance(value, list) else value for name, value in values.items()}
+    kind: Any = type(sequence)  # mypy does not take a type[Any] as Hashable
+    values = [(name, getattr(sequence, name)) for name in _names(kind)]
+    return {name: list(value) if isinstance(value, list) else value for name, value in values}
 
 
 def load(kind: type[T], state: Mapping[str, Any]) -> T:
     """kind(**state), with lists copied. Raises ValueError with the names of missing and unknown fields."""
-    expected = {field.name for field in fields(kind) if field.init}  # type: ignore[arg-type]  # callers pass dataclasses
-    if wrong := expected.symmetric_difference(state):
+    expected: Any = kind
+    if wrong := set(_names(expected)).symmetric_difference(state):
         raise ValueError(f"{kind.__name__} state: {', '.join(sorted(wrong))} missing or unknown")
     return kind(**{name: list(value) if isinstance(value, list) else value for name, value in state.items()})
+
+
+@cache
+def _names(kind: Any) -> tuple[str, ...]:
+    """The init fields of a dataclass: dataclasses.fields takes longer than all else that a state needs."""
+    return tuple(field.name for field in fields(kind) if field.init)

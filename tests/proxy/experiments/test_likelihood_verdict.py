@@ -32,7 +32,7 @@ TEXT = "The sea is cold and deep while ships wait."
 async def consuming(url: str, config: str, stream_url: str, stream_name: str) -> AsyncIterator[None]:
     corridor, threads = Corridor(stream_url, stream_name), ScoringThreads()
     async with Store(url) as store, asyncio.TaskGroup() as tasks:
-        timing = EngineTiming(every_s=0.05, show_s=0.0, keep_s=5.0)
+        timing = EngineTiming(every_s=0.05, settle_s=0.0, show_s=0.0, keep_s=5.0)
         context = ConsumerContext(
             corridor, store, {}, EntryScorer({}, threads), Gauges(parse(config), {}), EvalMetrics(CollectorRegistry()),
             ExperimentEngine(store, corridor, {}, threads, timing),

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import orjson
-from sqlalchemy import Connection, func, or_, select, update
+from sqlalchemy import Connection, bindparam, func, or_, select, update
 
 from gateway.core.chunked import chunked
 from gateway.core.exchange import STORED_FIELDS, Attempt, Exchange, Target, Usage
@@ -174,14 +174,20 @@ def next_index(connection: Connection, plan: str) -> int:
 
 def assign_indexes(connection: Connection, first: int, found: Sequence[tuple[SettledPair, Mapping[str, str]]]) -> None:
     """Gives the pairs their indexes, in order. found: pairs with arm → ok, failed or lost."""
+    rows = []
     for place, (pair, states) in enumerate(found, first):
         arms = {arm: {"exchange": pair.arms[arm], "state": state} for arm, state in states.items()}
         lost = all(state == "lost" for state in states.values())
-        connection.execute(
-            update(pairs)
-            .where(pairs.c.id == pair.id)
-            .values(place=place, state="lost" if lost else "joined", arms=orjson.dumps(arms).decode())
+        rows.append(
+            {
+                "pair": pair.id,
+                "place": place,
+                "state": "lost" if lost else "joined",
+                "arms": orjson.dumps(arms).decode(),
+            }
         )
+    if rows:
+        connection.execute(update(pairs).where(pairs.c.id == bindparam("pair")), rows)
 
 
 def unpaired_exchanges(connection: Connection, plan: str, until: str) -> list[UnpairedExchange]:

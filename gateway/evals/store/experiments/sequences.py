@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import orjson
 from sqlalchemy import Connection, select
+from sqlalchemy.engine import Dialect
 
 from gateway.evals.store.engine import insert
 from gateway.evals.store.tables import SEQUENCE, increments, sequences, trails, withheld
 
 State = Mapping[str, Any]
+_NAME = [sequences.c[name] for name in SEQUENCE]
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -64,15 +67,18 @@ class SequenceChanges:
 
 
 def states(connection: Connection, plan: str) -> dict[SequenceName, State]:
-    return {
-        SequenceName(*row[:4]): orjson.loads(row.state)
-        for row in connection.execute(select(sequences).where(sequences.c.plan == plan))
-    }
+    return {name: orjson.loads(text) for name, text in state_texts(connection, plan).items()}
+
+
+def state_texts(connection: Connection, plan: str) -> dict[SequenceName, str]:
+    """The states as they are stored: JSON."""
+    query = select(*_NAME, sequences.c.state).where(sequences.c.plan == plan)
+    return {SequenceName(*row[:4]): row[4] for row in connection.execute(query)}
 
 
 def newest_identities(connection: Connection, plan: str) -> dict[tuple[str, str], str]:
     """(candidate, metric) → the identity whose sequence moved last: that of the running scorer."""
-    query = select(sequences).where(sequences.c.plan == plan).order_by(sequences.c.updated, sequences.c.identity)
+    query = select(*_NAME).where(sequences.c.plan == plan).order_by(sequences.c.updated, sequences.c.identity)
     return {(row.candidate, row.metric): row.identity for row in connection.execute(query)}
 
 
@@ -84,24 +90,47 @@ def clusters_taken(connection: Connection, plan: str, clusters: Iterable[str]) -
     return {(SequenceName(*row[:4]), row[4]) for row in connection.execute(query)}
 
 
-def save(connection: Connection, changes: SequenceChanges, now: float) -> None:
-    """Stores the changes, in the transaction that gives the pairs their indexes: both or neither."""
-    for name, (n, state) in sorted(changes.states.items()):
-        values = {**name.values, "n": n, "state": orjson.dumps(state).decode(), "updated": now}
-        statement = insert(connection.dialect, sequences).values(values)
-        newer = {column: statement.excluded[column] for column in ("n", "state", "updated")}
-        connection.execute(statement.on_conflict_do_update(index_elements=list(SEQUENCE), set_=newer))
+def save(connection: Connection, changes: SequenceChanges, now: float) -> dict[SequenceName, str]:
+    """Stores the changes, in the transaction that gives the pairs their indexes: both or neither.
+
+    Returns the states as state_texts reads them.
+    """
+    dialect = connection.dialect
+    texts = {name: orjson.dumps(state).decode() for name, (_, state) in sorted(changes.states.items())}
+    if texts:
+        moved = [
+            {**name.values, "n": changes.states[name][0], "state": text, "updated": now} for name, text in texts.items()
+        ]
+        connection.execute(_newer_state(dialect), moved)
     if changes.increments:
         connection.execute(increments.insert(), [_row(each) for each in changes.increments])
-    for (name, reason, arm), n in sorted(changes.withheld.items()):
-        statement = insert(connection.dialect, withheld).values(**name.values, reason=reason, arm=arm, n=n)
-        more = {"n": withheld.c.n + statement.excluded.n}
-        connection.execute(statement.on_conflict_do_update(index_elements=[*SEQUENCE, "reason", "arm"], set_=more))
+    more = [
+        {**name.values, "reason": reason, "arm": arm, "n": n}
+        for (name, reason, arm), n in sorted(changes.withheld.items())
+    ]
+    if more:
+        connection.execute(_more_withheld(dialect), more)
     if changes.points:
         connection.execute(
             trails.insert(),
             [{**p.name.values, "n": p.n, "value": p.value, "low": p.low, "high": p.high} for p in changes.points],
         )
+    return texts
+
+
+@cache
+def _newer_state(dialect: Dialect) -> Any:
+    """Built once: with some dozens of sequences a second, building it costs more than what it does."""
+    statement = insert(dialect, sequences)
+    newer = {column: statement.excluded[column] for column in ("n", "state", "updated")}
+    return statement.on_conflict_do_update(index_elements=list(SEQUENCE), set_=newer)
+
+
+@cache
+def _more_withheld(dialect: Dialect) -> Any:
+    statement = insert(dialect, withheld)
+    more = {"n": withheld.c.n + statement.excluded.n}
+    return statement.on_conflict_do_update(index_elements=[*SEQUENCE, "reason", "arm"], set_=more)
 
 
 def _row(each: Increment) -> dict[str, Any]:
