@@ -6,15 +6,16 @@ as failed, which is a value; what else has no score on one arm is counted here.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from gateway.core.plan import CONTROL, Plan
 from gateway.evals.experiments.gates import NEGLIGIBLE
-from gateway.evals.experiments.number_format import digits, interval, number
+from gateway.evals.experiments.number_format import counted, digits, interval, number
 from gateway.evals.experiments.report import Estimate, GateResult
 
 COMPLETENESS = "completeness"
+_NOT_CLOSED = "it is not known how many units would close this gate"
 
 
 class AnswerRecord(Protocol):
@@ -68,6 +69,8 @@ class SplitMissing:
     """The sum of both arms' shares, each weighted as the means are: the most by which they can change a difference."""
     difference: Estimate
     """Of these shares, control minus candidate."""
+    more_units: int | None = None
+    """About how many more make the gate green, if shares and means stay; None: none do, or that is not known."""
 
 
 def completeness_gate(
@@ -111,7 +114,11 @@ def split_completeness_gate(
     if not a + b:
         return None
     says = f"{metric} does not apply to {a} of {of_a} answers of {CONTROL}, {b} of {of_b} of {candidate}"
-    return _gate(says, candidate, _Shares(found.share, found.difference), worst, margin)
+    gate = _gate(says, candidate, _Shares(found.share, found.difference), worst, margin)
+    if gate.state:
+        return gate
+    more = f"about {counted(found.more_units, 'unit')} more close this gate" if found.more_units else _NOT_CLOSED
+    return replace(gate, says=f"{gate.says}; {more}")
 
 
 @dataclass(frozen=True, slots=True)

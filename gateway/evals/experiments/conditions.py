@@ -169,6 +169,8 @@ def _of_gate(gate: GateResult, found: Finding, look: SequenceStates) -> Conditio
     worst = look.sequences.get((found.candidate, WORST))
     if gate.name == COMPLETENESS and gate.state == 0 and worst is not None:
         values, more = worst.n, pairs_needed(worst.estimate(), worst.n, worst.variance, delta, worst.rule)
+    if gate.name == COMPLETENESS and gate.state == 0 and found.split is not None and found.split.missing is not None:
+        values, more = sum(found.split.units.values()), found.split.missing.more_units
     a_day = pace_of(found).pairs_a_day
     if gate.name == HOURS and gate.state == 0 and a_day is not None:
         more = max(1, math.ceil((plan.min_hours - (gate.value or 0.0)) / 24.0 * a_day))

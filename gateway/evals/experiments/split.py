@@ -40,6 +40,7 @@ from gateway.evals.experiments.sequences import BURN_IN, SequenceRule
 from gateway.evals.experiments.slow_share import ArmSeconds, slow_share
 from gateway.evals.experiments.split_callers import outstanding, thinned_values, without
 from gateway.evals.experiments.split_completeness import PrimaryValues, split_missing
+from gateway.evals.experiments.split_days import SplitDays, split_days
 from gateway.evals.experiments.split_rows import SplitRows
 from gateway.evals.experiments.split_traffic import SplitTraffic, hours_by_metric, split_traffic
 from gateway.evals.experiments.verdict import with_findings
@@ -146,9 +147,11 @@ def split_of(connection: Reading, plan: StoredPlan, candidate: str, now: float) 
     terms = terms_of(plan.plan, now)
     counted = {each.metric: ~np.isnan(each.values) for each in measured}
     counted[P95] = counted["total_s"]
+    of_people: list[ArmOutcomes] = []
     for name in names:
         values = feedback_values(rows, given.get(name, {}), terms)
         counted[name] = values.closed
+        of_people.append(ArmOutcomes(name, values.values, 1.0, values.bounded, values.closed.tolist()))
         made.append(compare_feedback(rows, name, values, plan.plan, population))
     p95 = _p95(rows, candidate, plan.plan, population)
     missing, at_worst = _missing(rows, measured, plan.plan, population, known) or (None, None)
@@ -160,7 +163,11 @@ def split_of(connection: Reading, plan: StoredPlan, candidate: str, now: float) 
         if c is not None
     )
     adjusted = adjustment_gate([c for c in found if c.role != "other"])
-    return SplitResult(found, gate, counts, adjusted, _traffic(plan.plan, rows, counted), missing, at_worst)
+    traffic = _traffic(plan.plan, rows, counted)
+    primary = next((each for each in (*measured, *of_people) if each.metric == plan.plan.primary), None)
+    if traffic is not None and primary is not None:
+        traffic = replace(traffic, by_day=_by_day(rows, primary, population))
+    return SplitResult(found, gate, counts, adjusted, traffic, missing, at_worst)
 
 
 def _traffic(plan: Plan, rows: SplitRows, counted: Mapping[str, NDArray[np.bool_]]) -> SplitTraffic | None:
@@ -169,6 +176,12 @@ def _traffic(plan: Plan, rows: SplitRows, counted: Mapping[str, NDArray[np.bool_
         return None
     known = None if plan.primary is None else counted.get(plan.primary)
     return split_traffic(rows, np.full(len(rows), plan.primary is None) if known is None else known)
+
+
+def _by_day(rows: SplitRows, of: ArmOutcomes, population: Mapping[Cell, int]) -> SplitDays:
+    """The primary's differences by day, weighted as its comparison is."""
+    values = thinned_values(rows, of.values) if of.metric in FAILURES else of.values
+    return split_days(rows, values, _weights(rows, of, population), of.sign)
 
 
 def _known_before(connection: Reading, plan: StoredPlan, rows: Sequence[ServedAnswer]) -> History:
@@ -233,7 +246,7 @@ def _missing(
     def compare(values: Floats, sign: float) -> Comparison | None:
         return compare_arms(rows, replace(of, values=values, sign=sign), plan, population, known)
 
-    return split_missing(rows, primary, compare)
+    return split_missing(rows, primary, compare, plan.margin or 0.0)
 
 
 def refuses(row: ServedAnswer) -> bool:

@@ -7,6 +7,7 @@ chance.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 
 from gateway.core.plan import CONTROL
 from gateway.evals.experiments.completeness import SplitMissing
+from gateway.evals.experiments.gates import NEGLIGIBLE
 from gateway.evals.experiments.report import Comparison, Estimate
 from gateway.evals.statistics.domains import Floats
 from gateway.evals.store.experiments.queries import ServedAnswer
@@ -39,11 +41,11 @@ class PrimaryValues:
 
 
 def split_missing(
-    rows: Sequence[ServedAnswer], primary: PrimaryValues, compare: Compare
+    rows: Sequence[ServedAnswer], primary: PrimaryValues, compare: Compare, margin: float
 ) -> tuple[SplitMissing, Estimate] | None:
     """What is missing by arm, and the difference with that counted as the worst for the candidate.
 
-    None: nothing is missing, or nothing of one arm can be compared.
+    None: nothing is missing, or nothing of one arm can be compared. margin: of the primary.
     """
     missing, seen = primary.missing, primary.responded & ~primary.failed
     if not missing.any():
@@ -55,4 +57,26 @@ def split_missing(
         return None
     a, b = ((int((missing & arm).sum()), int((seen & arm).sum())) for arm in (control, ~control))
     share = (shares.a.value or 0.0) + (shares.b.value or 0.0)
-    return SplitMissing(a, b, share, shares.difference), worst.difference
+    needed = [n for n in (_until_alike(shares, NEGLIGIBLE * margin), _until(worst, -margin)) if n is not None]
+    return SplitMissing(a, b, share, shares.difference, min(needed, default=None)), worst.difference
+
+
+def _until_alike(shares: Comparison, limit: float) -> int | None:
+    """Units until the arms' shares are shown to be alike within ±limit. None: they are not, or it is not known."""
+    value, low, high = shares.difference.value, shares.difference.low, shares.difference.high
+    if value is None or low is None or high is None:
+        return None
+    return _more(shares.pairs, (high - low) / 2.0, limit - abs(value))
+
+
+def _until(worst: Comparison, bound: float) -> int | None:
+    """Units until the difference is shown to be above the bound. None: it is not, or that is not known."""
+    value, low = worst.difference.value, worst.difference.low
+    return None if value is None or low is None else _more(worst.pairs, value - low, value - bound)
+
+
+def _more(units: int, half: float, gap: float) -> int | None:
+    """Units until half of the interval's width is below the gap: it falls as 1 / √n. None: there is no gap."""
+    if gap <= 0:
+        return None
+    return max(1, math.ceil(units * ((half / gap) ** 2 - 1.0)))

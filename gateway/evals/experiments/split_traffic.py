@@ -7,7 +7,7 @@ not depend on each other: where each call is one, that calls do not.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from gateway.core.exchange import cluster_digest
 from gateway.core.plan import Plan
 from gateway.evals.experiments.report import GateResult, Independence, TrafficFacts
+from gateway.evals.experiments.split_days import SplitDays
 from gateway.evals.experiments.split_rows import SplitRows
 from gateway.evals.experiments.traffic_facts import HOURS, hours_needed
 from gateway.evals.experiments.traffic_time import LONGEST_GAP_S
@@ -29,6 +30,8 @@ class SplitTraffic:
     """Covered by the answers with a value of the primary, of the arm where these are fewer."""
     named: bool
     """A call named its unit; otherwise each is a unit of its own."""
+    by_day: SplitDays = field(default_factory=SplitDays)
+    """The primary's differences."""
 
 
 def split_traffic(rows: SplitRows, counted: NDArray[np.bool_]) -> SplitTraffic:
@@ -78,4 +81,6 @@ def split_facts(plan: Plan, traffic: SplitTraffic | None) -> TrafficFacts | None
     if plan.unit != "request" and traffic.named:
         independence = "units"
     estimand = "that of the arms' means over answers, each weighted by how often such answers are recorded"
-    return TrafficFacts(independence, (), traffic.hours, plan.min_hours, estimand, source="served")
+    facts = TrafficFacts(independence, (), traffic.hours, plan.min_hours, estimand, source="served")
+    facts, slope = replace(facts, days=traffic.by_day.days), traffic.by_day.slope
+    return facts if slope is None else replace(facts, slope=slope.per_day, slope_p=slope.p)

@@ -158,7 +158,7 @@ def sentences(facts: TrafficFacts) -> Iterator[str]:
         days = ", ".join(
             f"{_date(each.day)} {each.difference:+.3g} ({each.pairs})" for each in facts.days[-_MOST_DAYS:]
         )
-        yield f"The difference by day (UTC), with its pairs: {days}."
+        yield f"The difference by day (UTC), with its {'units' if served else 'pairs'}: {days}."
 
 
 def slope_caution(facts: TrafficFacts | None) -> Iterator[str]:

@@ -6,7 +6,7 @@ Everything is in Unix seconds and Unix days (UTC), which no change of a clock ma
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import NormalDist
 from typing import Any
@@ -44,6 +44,29 @@ class Slope:
     """Slope of the days' own means, at one look: an alarm, which decides nothing."""
 
 
+@dataclass(frozen=True, slots=True)
+class DayMean:
+    """The mean difference of one Unix day, with its variance."""
+
+    day: int
+    mean: float
+    variance: float
+
+
+def slope_of(days: Sequence[DayMean]) -> Slope | None:
+    """The weighted regression of the days' means on the day; a day without variance has no weight. None: too few."""
+    rows = [each for each in days if each.variance > 0]
+    if len(rows) < FEWEST_DAYS:
+        return None
+    weights = [1.0 / each.variance for each in rows]
+    total = sum(weights)
+    day = sum(w * each.day for w, each in zip(weights, rows, strict=True)) / total
+    mean = sum(w * each.mean for w, each in zip(weights, rows, strict=True)) / total
+    spread = sum(w * (each.day - day) ** 2 for w, each in zip(weights, rows, strict=True))
+    per_day = sum(w * (each.day - day) * (each.mean - mean) for w, each in zip(weights, rows, strict=True)) / spread
+    return Slope(per_day, 2.0 * (1.0 - NormalDist().cdf(abs(per_day) * math.sqrt(spread))))
+
+
 @dataclass(slots=True)
 class DayEffects:
     """The difference by day. days: Unix day → its moments."""
@@ -60,16 +83,13 @@ class DayEffects:
 
         inflation: of the variance, by what the pairs depend on each other.
         """
-        rows = [(day, m) for day, m in sorted(self.days.items()) if m.n >= FEWEST_A_DAY and m.m2 > 0]
-        if len(rows) < FEWEST_DAYS:
-            return None
-        weights = [m.n / (m.variance(1) * inflation) for _, m in rows]
-        total = sum(weights)
-        day = sum(w * d for w, (d, _) in zip(weights, rows, strict=True)) / total
-        mean = sum(w * m.mean for w, (_, m) in zip(weights, rows, strict=True)) / total
-        spread = sum(w * (d - day) ** 2 for w, (d, _) in zip(weights, rows, strict=True))
-        per_day = sum(w * (d - day) * (m.mean - mean) for w, (d, m) in zip(weights, rows, strict=True)) / spread
-        return Slope(per_day, 2.0 * (1.0 - NormalDist().cdf(abs(per_day) * math.sqrt(spread))))
+        return slope_of(
+            [
+                DayMean(day, m.mean, m.variance(1) * inflation / m.n)
+                for day, m in sorted(self.days.items())
+                if m.n >= FEWEST_A_DAY
+            ]
+        )
 
     def state(self) -> State:
         """A JSON-able dict from which from_state continues bit-identically."""

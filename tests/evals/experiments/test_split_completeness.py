@@ -13,6 +13,7 @@ from gateway.core.exchange import Exchange
 from gateway.core.plan import Plan
 from gateway.evals.experiments.completeness import SplitMissing, split_completeness_gate
 from gateway.evals.experiments.findings import Finding, finding
+from gateway.evals.experiments.number_format import counted
 from gateway.evals.experiments.report import Estimate, GateResult
 from gateway.evals.store.experiments.plans import StoredPlan
 from gateway.evals.store.query import reading
@@ -132,6 +133,29 @@ def test_ship_must_hold_at_worst_until_that_is_known(
     assert primary.difference.value is not None
     # 0.7: the mean score; a missing one costs the candidate 0.7, and gives the control 0.3.
     assert primary.at_worst.value == pytest.approx(primary.difference.value - share, abs=0.04)
+
+
+def test_the_open_gate_says_how_many_units_would_close_it(halves: Plan, read: Read) -> None:
+    """That many close it, with a third more for what chance moved at the first look."""
+    short = read(halves, at_random(0.07), 700)
+    gate = gate_of(short)
+    assert gate is not None
+    assert short.split is not None
+    assert short.split.missing is not None
+    more = short.split.missing.more_units
+    assert more is not None
+    assert gate.says.endswith(f"; about {counted(more, 'unit')} more close this gate")
+    assert 100 < more < 10_000
+    longer = gate_of(read(replace(halves, name="longer"), at_random(0.07), round(1.33 * (700 + more))))
+    assert longer is not None
+    assert longer.state == 1, longer.says
+
+
+def test_where_no_units_would_close_the_gate_it_says_so(halves: Plan) -> None:
+    found = SplitMissing((30, 300), (10, 300), 0.13, Estimate(0.05, -0.1, 0.2))
+    gate = split_completeness_gate("stated", "candidate", found, Estimate(-0.2, -0.3, 0.0), 0.1)
+    assert gate is not None
+    assert gate.says.endswith("; it is not known how many units would close this gate")
 
 
 def test_served_answers_that_decide_have_the_gate_next_to_pairs_too(halves: Plan, read: Read) -> None:
