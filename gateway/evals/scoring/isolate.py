@@ -2,8 +2,9 @@
 
 This is the parent's side of the pipe. Subjects are sent as pickles, since the child trusts its parent; results come
 back as JSON, since the parent does not trust the child. The child inherits no environment variables, and the parent's
-are closed to it (Linux, unless both run as root: runtime/confinement.py). A parent that is root starts the child as
-the user nobody, where that user can read Python and the packages. Files and the network are open to it.
+are closed to it (Linux: runtime/confinement.py). A parent that is root starts the child as the user nobody, where that
+user can read Python and the packages, and else as root without capabilities. The network is open to it, and so are the
+files of its user; root's, if it stays root.
 """
 
 from __future__ import annotations
@@ -44,12 +45,12 @@ log = logging.getLogger(__name__)
 def lesser_user() -> Mapping[str, Any]:
     """How a child is started as another user: arguments of Popen; {}: as the same one.
 
-    Logs, once, that a child of root has all of root's rights."""
+    Logs, once, that a child of root reads root's files."""
     found = user_options(os.geteuid(), (sys.executable, *sys.path))
     if os.geteuid() == 0 and not found:
         log.warning(
-            "isolated scorers run as root: the user nobody cannot read Python or the packages, so they can read this "
-            "process's environment and lift their memory limit; run the consumer as another user"
+            "isolated scorers run as root, without its capabilities: the user nobody cannot read Python or the "
+            "packages, so they can read all files and write root's; run the consumer as another user"
         )
     return found
 

@@ -24,6 +24,7 @@ from gateway.core.score import Score, Skipped
 from gateway.evals.scoring.isolate import HEAD
 from gateway.evals.scoring.registry import build_all
 from gateway.evals.scoring.types import Pair
+from gateway.runtime.confinement import drop_capabilities
 
 _PR_SET_PDEATHSIG = 1
 
@@ -31,6 +32,7 @@ _PR_SET_PDEATHSIG = 1
 def main() -> None:
     source, sink = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # what a scorer prints must not mix with the replies
+    drop_capabilities()
     _end_with_parent()
     spec = orjson.loads(_read(source) or b"{}")
     sys.path[:] = spec["path"]

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import json
 import os
 import shutil
+import socket
 import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -212,3 +216,104 @@ def test_a_child_that_stays_root_is_named(caplog: pytest.LogCaptureFixture) -> N
     lesser_user()
     warned = [record for record in caplog.records if "isolated scorers run as root" in record.message]
     assert len(warned) == (1 if os.geteuid() == 0 and not found else 0)
+
+
+CONFINED = """
+import os, resource, socket, subprocess
+from dataclasses import dataclass
+from gateway.core.completion import Completion
+from gateway.evals.scorers import Golden, Rule, Score
+
+def can(attempt):
+    try: return float(bool(attempt()))
+    except (OSError, ValueError): return 0.0
+
+@dataclass(frozen=True, slots=True)
+class Confined(Rule):
+    port: int = 0
+    async def score(self, subject):
+        environ, limit = f"/proc/{os.getppid()}/environ", resource.getrlimit(resource.RLIMIT_AS)
+        return Score(0.5, detail={
+            "user": float(os.geteuid()),
+            "environment": can(lambda: b"SECRET=hush" in open(environ, "rb").read()),
+            "environment by a child": can(
+                lambda: b"SECRET=hush" in subprocess.run(["cat", environ], capture_output=True).stdout
+            ),
+            "memory": can(lambda: open(f"/proc/{os.getppid()}/mem", "rb")),
+            "limited": float(limit[1] != resource.RLIM_INFINITY),
+            "limit raised": can(lambda: resource.setrlimit(resource.RLIMIT_AS, (limit[1] * 2, limit[1] * 2)) is None),
+            "network": can(lambda: socket.create_connection(("127.0.0.1", self.port), 30)),
+        })
+    def golden(self):
+        return (Golden("half", {}, Completion("x"), 0.5),)
+"""
+
+CONSUMER = """
+import asyncio, json, logging, sys
+from gateway.config.scorers import ScorerConfig
+from gateway.core.completion import Completion
+from gateway.core.exchange import Exchange, Target
+from gateway.evals.scoring.registry import build_all, close_all
+from gateway.evals.scoring.types import Subject
+
+async def main(folder, port):
+    sys.path.insert(0, folder)
+    built = build_all({"c": ScorerConfig(use="confined:Confined", isolate=True, port=port)})
+    exchange = Exchange("e", 1.0, "ada", "chat", "chat", Target("u", "m"), False, b"{}", b"{}", 200, "ok", 0.5, "e",
+                        0.1, 1.0, "default", "g", 1)
+    score = await built.all()["c"].scorer.score(Subject(exchange, {}, Completion("x")))
+    await close_all(built)
+    print(json.dumps(score.detail))
+
+logging.basicConfig(format="%(message)s")
+asyncio.run(main(sys.argv[1], int(sys.argv[2])))
+"""
+
+OPEN_ROOT = """
+set -e
+mount --make-rprivate /
+kept=$(mktemp -d)
+mount --bind /root $kept
+mount -t tmpfs -o mode=755 tmpfs /root
+for name in $(ls -A $kept); do
+  if [ -d $kept/$name ]; then mkdir /root/$name; mount --bind $kept/$name /root/$name; fi
+done
+exec "$@"
+"""
+"""Runs a program for which every user may pass through /root, where Python may be; nobody else sees that."""
+
+
+def as_root(folder: Path, *before: str) -> tuple[dict[str, float], str]:
+    """What an isolated scorer can do to a consumer that is root, and the consumer's log. before: how that starts."""
+    if os.geteuid() != 0 or sys.platform != "linux":
+        pytest.skip("only root on Linux starts scorers as another user, or drops capabilities")
+    (folder / "confined.py").write_text(CONFINED)
+    with contextlib.closing(socket.create_server(("127.0.0.1", 0))) as server:
+        port = str(server.getsockname()[1])
+        command = [*before, sys.executable, "-c", CONSUMER, str(folder), port]
+        environ = {"PATH": os.environ["PATH"], "SECRET": "hush"}
+        done = subprocess.run(command, capture_output=True, text=True, check=False, env=environ)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout), done.stderr
+
+
+CLOSED = {"environment": 0.0, "environment by a child": 0.0, "memory": 0.0, "limited": 1.0, "limit raised": 0.0}
+
+
+def test_a_scorer_of_root_as_nobody_is_confined(shared_folder: Path) -> None:
+    """From end to end; the network stays open to it, as the page on scorers says."""
+    unshare = shutil.which("unshare")
+    if unshare is None or subprocess.run([unshare, "-m", "true"], check=False).returncode != 0:
+        pytest.skip("this machine lets nobody make a mount namespace (unshare -m), in which nobody can read Python")
+    found, said = as_root(shared_folder, unshare, "-m", "sh", "-c", OPEN_ROOT, "sh")
+    assert found == {"user": 65534.0, **CLOSED, "network": 1.0}
+    assert "run as root" not in said
+
+
+def test_a_scorer_that_stays_root_is_confined(shared_folder: Path) -> None:
+    """Where nobody cannot read a package: it has root's files, without root's capabilities."""
+    closed = shared_folder / "closed"
+    closed.mkdir(mode=0o700)
+    found, said = as_root(closed, "env", f"PYTHONPATH={closed}")
+    assert found == {"user": 0.0, **CLOSED, "network": 1.0}
+    assert said.count("isolated scorers run as root") == 1
