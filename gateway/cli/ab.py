@@ -349,6 +349,11 @@ def _candidate(report: Report) -> dict[str, Any]:
         "family": report.family,
         "segments": [each for each in report.segments if each.found != "unclear"],
         "saved": report.primary.saved if report.primary else None,
+        "as_people_judge": {
+            c.metric: {"difference": c.difference, "corrected": c.corrected, "basis": c.corrected_basis}
+            for c in report.metrics
+            if c.corrected
+        },
         "responses": {c.metric: c.responses for c in report.metrics if c.responses},
         "progress": report.progress,
     }
@@ -358,6 +363,7 @@ def _next(reports: Iterable[Report]) -> Iterator[str]:
     from gateway.evals.reports.experiment.presentation import (
         headline,
         next_lines,
+        people_line,
         responses_line,
         saving,
         segment_lines,
@@ -367,7 +373,8 @@ def _next(reports: Iterable[Report]) -> Iterator[str]:
     for report in reports:
         lines = [headline(report), *(next_lines(report) if report.verdict == "hold" else []), *report.cautions]
         rated = [responses_line(c) for c in (report.primary, *report.guardrails)]
-        lines += [text for text in (*rated, saving(report.primary), sharing(report.family)) if text]
+        people = [people_line(c) for c in (report.primary, *report.guardrails)]
+        lines += [text for text in (*people, *rated, saving(report.primary), sharing(report.family)) if text]
         lines += segment_lines(report)
         yield from (f"  {'' if i else report.candidate:<10.10}{line}" for i, line in enumerate(lines))
 

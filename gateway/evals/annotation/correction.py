@@ -144,7 +144,7 @@ def corrected(labels: Labels, judged: JudgedSample, alpha: float = 0.05) -> Corr
     middle = float((share * rest).sum())
     mean = trust * judged.mean + middle
     of_labels = more * float(((1.0 - labels.pi) * share**2 * (rest - middle) ** 2).sum())
-    of_labels = labels.inflation(rest - middle) * of_labels + _unseen_variance(labels, trust, middle)
+    of_labels = labels.inflation(rest - middle) * of_labels + unseen_variance(labels, trust, middle)
     together = labels.inflation(labels.y - mean)
     of_judged = together * more * float((share * labels.weight * (labels.y - mean) ** 2).sum()) / judged.weight
     if judged.se is not None and trust < 1.0:
@@ -168,7 +168,7 @@ def at_any_look(estimate: Corrected, labels: Labels, alpha: float = 0.05) -> tup
     return min(estimate.low, _clip(estimate.mean - half)), max(estimate.high, _clip(estimate.mean + half))
 
 
-def _unseen_variance(labels: Labels, trust: float, middle: float) -> float:
+def unseen_variance(labels: Labels, trust: float, middle: float) -> float:
     """The variance that one more good and one more bad label would add among the answers the scorer calls bad, and
     among those it calls good."""
     added = 0.0

@@ -9,7 +9,9 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from gateway.evals.experiments.report import Estimate
 from gateway.evals.statistics.judge import JudgeAccuracy
+from gateway.evals.statistics.special import two_sided_z
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +47,24 @@ def judge_margin(judge: JudgeAccuracy, margin: float, alpha: float = 0.05) -> Ju
     low = seen - math.hypot(judge.tpr - low1, judge.tnr - low0)
     high = seen + math.hypot(high1 - judge.tpr, high0 - judge.tnr)
     return JudgeMargin(margin, seen, low, min(1.0, max(high, 1e-9)))
+
+
+def difference_by_rates(judge: JudgeAccuracy, difference: float, se: float, alpha: float = 0.05) -> Estimate | None:
+    """The difference as people judge of a judge that errs alike on both arms: difference / (sensitivity + specificity
+    − 1), by the delta method, for one look. None: the labels do not show that the judge is better than chance.
+
+    difference, se: of the judge's verdicts, good or bad. The rates' variances are those with one more answer of each
+    kind on each side, since equal labels do not prove certainty. Source: Rogan & Gladen 1978.
+    """
+    found = judge_margin(judge, 1.0, alpha)
+    if found.low <= 0:
+        return None
+    rates = ((judge.tnr, judge.m0), (judge.tpr, judge.m1))
+    smooth = [((rate * m + 1.0) / (m + 2.0), m + 2.0) for rate, m in rates]
+    of_rates = sum(rate * (1.0 - rate) / m for rate, m in smooth)
+    half = two_sided_z(alpha) * math.sqrt(se**2 + (difference / found.seen) ** 2 * of_rates) / found.seen
+    value = difference / found.seen
+    return Estimate(value, value - half, value + half)
 
 
 def margin_sentence(judge: str, of: JudgeMargin, labels: int) -> str:

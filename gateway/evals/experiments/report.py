@@ -77,6 +77,24 @@ class Responses:
 
 
 @dataclass(frozen=True, slots=True)
+class CorrectedBasis:
+    """What a difference as people judge rests on."""
+
+    source: Literal["pairs", "arms", "error_rates"]
+    """pairs: the judge's scores and the labels of pairs, with what both answers of a request have in common. arms: the
+    means of each arm, corrected on their own. error_rates: the judge's difference over sensitivity + specificity − 1,
+    from labels of any answers, as if the judge erred alike on both arms."""
+    looks: Literal["every", "one"]
+    """Looks at which the interval is valid."""
+    labels: tuple[int, int]
+    """Labelled answers of the control and of the candidate that it rests on."""
+    both: int = 0
+    """Pairs of which both answers are labelled."""
+    elsewhere: int = 0
+    """Labelled answers of any traffic that the error rates are from; 0: it does not use them."""
+
+
+@dataclass(frozen=True, slots=True)
 class Comparison:
     """One metric in both arms."""
 
@@ -107,6 +125,7 @@ class Comparison:
     """The difference with each score that one arm alone lacks counted as the worst for the candidate; None: none is
     missing on one arm only."""
     raw: Estimate | None = None  # the difference as measured, with its interval; None: `difference` is that
+    corrected_basis: CorrectedBasis | None = None  # what `corrected` rests on; None: there is none
     shift: Estimate | None = None  # what adjusting took out of it, measured − adjusted: 0 but for chance; None: unknown
     hours_share: float = 1.0
     """The share of `min_hours` that its values cover; 1: all of them, or the plan asks for none (reject_hours.py)."""

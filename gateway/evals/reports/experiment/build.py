@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
 
 from gateway import __version__
 from gateway.core.errors import CannotRun
-from gateway.core.plan import CONTROL, NATS_PER_TOKEN, Plan
+from gateway.core.plan import NATS_PER_TOKEN, Plan
 from gateway.core.ramp import RampEvent
-from gateway.evals.annotation.calibrate import CalibrationOptions, calibrate, corrected_difference
+from gateway.evals.annotation.as_people_judge import AsPeopleJudge, ComparedScorer, as_people_judge
+from gateway.evals.annotation.calibrate import CalibrationOptions, calibrate
 from gateway.evals.experiments.conditions import progress_of
 from gateway.evals.experiments.details import (
     arms_of,
@@ -167,8 +168,8 @@ def _pair_limits(found: Finding) -> list[str]:
     return sentences
 
 
-Corrected = Callable[[StoredPlan, str, Comparison], Estimate | None]
-"""(plan, candidate, comparison) → the difference as people's labels correct it."""
+Corrected = Callable[[ComparedScorer], AsPeopleJudge | None]
+"""The difference as people's labels correct it."""
 
 
 class ExperimentNotFound(CannotRun):
@@ -181,7 +182,7 @@ def read(asked: StoreLocation, experiment: str, candidate: str | None = None, no
     Raises ExperimentNotFound, StoreUnavailable and ConfigError.
     """
     with reading(asked.store) as connection:
-        people = partial(_corrected_by_labels, connection) if anything_labelled(connection) else None
+        people = partial(as_people_judge, connection) if anything_labelled(connection) else None
         return report_of(connection, experiment, candidate, people, now)
 
 
@@ -193,7 +194,7 @@ def read_all(asked: StoreLocation, experiment: str) -> list[Report]:
 
 def reports_of(connection: Reading, experiment: str) -> list[Report]:
     """The reports of all candidates, in the order of the plan. Raises ExperimentNotFound."""
-    people = partial(_corrected_by_labels, connection) if anything_labelled(connection) else None
+    people = partial(as_people_judge, connection) if anything_labelled(connection) else None
     plan = current_plan(stored_plans(connection, experiment))
     arms = [None] if plan is None else [arm for arm, _ in plan.plan.candidates]
     return [report_of(connection, experiment, arm, people) for arm in arms]
@@ -226,7 +227,7 @@ def report_of(
 def _report(connection: Reading, plan: StoredPlan, found: Finding, corrected: Corrected | None) -> Report:
     look = SequenceStates(connection, plan)
     primary, guardrails, others = (
-        _corrected([as_measured(connection, found, look, each) for each in c], plan, found.candidate, corrected)
+        [_corrected(as_measured(connection, found, look, each), found, look, corrected) for each in c]
         for c in (((found.primary,) if found.primary else ()), found.guardrails, found.others)
     )
     wins, strengths, first_place = _preferences(connection, plan, look, found)
@@ -243,7 +244,7 @@ def _report(connection: Reading, plan: StoredPlan, found: Finding, corrected: Co
         sentence=found.decision.sentence,
         reasons=found.decision.reasons,
         primary=primary[0] if primary else None,
-        guardrails=guardrails,
+        guardrails=tuple(guardrails),
         metrics=(*primary, *guardrails, *others),
         gates=found.gates,
         arms=by_arm,
@@ -343,17 +344,14 @@ def cautions_of(connection: Reading, found: Finding) -> Iterator[str]:
         yield f"The judge {c.metric} gives {flat[0]:.3g} to {flat[1]:.0%} of the answers: it hardly tells them apart."
 
 
-def _corrected(
-    found: Sequence[Comparison], plan: StoredPlan, candidate: str, corrected: Corrected | None
-) -> tuple[Comparison, ...]:
+def _corrected(c: Comparison, found: Finding, look: SequenceStates, corrected: Corrected | None) -> Comparison:
+    """The comparison with its difference as people judge, which is of pairs where the comparison is."""
     if corrected is None:
-        return tuple(found)
-    return tuple(replace(c, corrected=corrected(plan, candidate, c)) for c in found)
-
-
-def _corrected_by_labels(connection: Reading, plan: StoredPlan, candidate: str, of: Comparison) -> Estimate | None:
-    """The corrected difference of a scorer whose answers were labelled in both arms. Labels are in [0, 1], 1 best."""
-    return corrected_difference(connection, of.metric, plan.plan.name, plan.hash, (CONTROL, candidate))
+        return c
+    plan, key, name = found.stored_plan, (found.candidate, c.metric), found.names.get(c.metric)
+    sequence = look.sequences.get(key) if plan.plan.mode != "split" else None
+    made = corrected(ComparedScorer(plan, found.candidate, c.metric, name.identity if name else None, sequence))
+    return c if made is None else replace(c, corrected=made.difference, corrected_basis=made.basis)
 
 
 def _trails(connection: Reading, found: Finding) -> tuple[IntervalTrail, ...]:

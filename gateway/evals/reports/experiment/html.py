@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from gateway.evals.experiments import number_format as say
@@ -51,6 +51,8 @@ from gateway.evals.reports.experiment.presentation import (
     latency_compared,
     override_lines,
     pairs_drawn,
+    people_line,
+    people_look,
     ramp_line,
     responses_line,
     saving,
@@ -341,7 +343,7 @@ def _methods(found: list[Comparison]) -> str:
     """Which method each metric's interval is made by."""
     methods = list(dict.fromkeys(c.method for c in found if c.method))
     named = (f"{method} ({', '.join(c.metric for c in found if c.method == method)})" for method in methods)
-    adjusted = [text for c in found for text in (responses_line(c), saving(c)) if text]
+    adjusted = [text for c in found for text in (people_line(c), responses_line(c), saving(c)) if text]
     return " ".join([f"Intervals: {'; '.join(named)}.", *adjusted]) if methods else ""
 
 
@@ -360,10 +362,15 @@ def _metric(c: Comparison) -> Row:
         _estimate(c.raw, places, signed=True),
         _estimate(c.noise, places, signed=True),
         Cell(say.count(c.pairs), effective),
-        _estimate(c.corrected, places, signed=True),
+        _as_people_judge(c, places),
         Cell(finding(c), tone=tone),
     )
     return Row(Cell(c.metric, ", ".join(each for each in (c.unit, _LESS[c.better]) if each)), cells)
+
+
+def _as_people_judge(c: Comparison, places: int) -> Cell:
+    cell, look = _estimate(c.corrected, places, signed=True), people_look(c)
+    return replace(cell, note=f"{cell.note}; {look}" if cell.note else look) if look else cell
 
 
 def _estimate(e: Estimate | None, places: int, *, signed: bool = False) -> Cell:

@@ -12,6 +12,7 @@ from gateway.evals.experiments.report import (
     Arm,
     ArmLatency,
     Comparison,
+    CorrectedBasis,
     Direction,
     Estimate,
     Family,
@@ -221,6 +222,34 @@ def response_caution(c: Comparison) -> str:
         "people's answers, and a difference between them may come from that. `feedback_missing: zero` compares all "
         "answers."
     )
+
+
+LOOKS = {"every": "every look", "one": "one look"}
+
+
+def people_look(c: Comparison) -> str:
+    """When the interval of a difference as people judge is valid: "every look", "one look"; "" where it has none."""
+    return LOOKS[c.corrected_basis.looks] if c.corrected_basis is not None else ""
+
+
+def people_line(c: Comparison | None) -> str:
+    """The difference as people judge next to the judge's own, in a sentence; "" without one."""
+    if c is None or c.corrected is None or c.corrected_basis is None:
+        return ""
+    places = digits_of(c.difference, margin=c.margin)
+    own, people = (number(e.value, places, signed=True) for e in (c.difference, c.corrected))
+    bounds = interval(c.corrected, places, signed=True)
+    return f"{c.metric}: {own}; as people judge {people} ({bounds}, {people_look(c)}), {_basis(c.corrected_basis)}."
+
+
+def _basis(of: CorrectedBasis) -> str:
+    if of.source == "error_rates":
+        labels = counted(of.elsewhere, "label")
+        return f"by the judge's error rates on {labels} of other answers, taken as the same on both arms"
+    labels = counted(sum(of.labels), "label")
+    if of.source == "arms":
+        return f"from {labels} of both arms' answers, each arm on its own"
+    return f"from the pairs' scores and {labels}; {counted(of.both, 'pair')} labelled on both sides"
 
 
 SEGMENTS = (

@@ -26,6 +26,8 @@ from gateway.evals.reports.experiment.presentation import (
     next_lines,
     override_lines,
     pairs_drawn,
+    people_line,
+    people_look,
     ramp_line,
     responses_line,
     saving,
@@ -78,9 +80,10 @@ def _figures(report: Report) -> Iterator[Text]:
 
 
 def _notes(report: Report) -> Iterator[str]:
-    """What the primary rests on, what adjusting it saves, how candidates share the error."""
+    """What metrics that decide are as people judge, what they rest on, what adjusting saves, how candidates share."""
     rated = (responses_line(c) for c in comparisons(report) if c.role != "other")
-    yield from (text for text in (*rated, saving(report.primary), sharing(report.family)) if text)
+    people = (people_line(c) for c in comparisons(report) if c.role != "other")
+    yield from (text for text in (*people, *rated, saving(report.primary), sharing(report.family)) if text)
 
 
 def _next(report: Report) -> Iterator[Text]:
@@ -183,7 +186,7 @@ def _metric(c: Comparison, corrected: bool, adjusted: bool) -> list[Text]:
         f"{titled(c)}\n{_role(c)}".rstrip(), say.number(c.a.value, of_arms), say.number(c.b.value, of_arms),
         _over(c.difference, places), *([_over(c.raw, places)] if adjusted else []), _over(c.noise, places),
         f"{say.count(c.pairs)}{effective}",
-        *([_over(c.corrected, places)] if corrected else []), say.NONE if c.margin is None else f"{c.margin:g}",
+        *([_as_people_judge(c, places)] if corrected else []), say.NONE if c.margin is None else f"{c.margin:g}",
     ]  # fmt: skip
     return [*map(_text, cells), _text(finding(c), _STYLES[finding_state(c)])]
 
@@ -199,6 +202,11 @@ def _over(e: Estimate | None, places: int) -> str:
         return say.NONE
     bounds = "" if e.low is None and e.high is None else f"\n{say.interval(e, places)}"
     return f"{say.number(e.value, places, signed=True)}{bounds}"
+
+
+def _as_people_judge(c: Comparison, places: int) -> str:
+    """As _over, with the looks at which the interval is valid."""
+    return "\n".join(each for each in (_over(c.corrected, places), people_look(c)) if each)
 
 
 def _inline(e: Estimate, places: int, *, signed: bool = False) -> str:

@@ -145,6 +145,18 @@ def settled_pairs(connection: Connection, plan: str, watermark: str, deadline_ms
     return found
 
 
+def pairs_joined(connection: Connection, plan: str) -> list[SettledPair]:
+    """The pairs of a plan that have been compared, in order."""
+    query = select(pairs.c.id, pairs.c.cluster, pairs.c.arms, pairs.c.position)
+    rows = connection.execute(query.where(pairs.c.plan == plan, pairs.c.state == "joined").order_by(pairs.c.place))
+    return [
+        SettledPair(
+            row.id, row.cluster, {arm: a["exchange"] for arm, a in orjson.loads(row.arms).items()}, row.position
+        )
+        for row in rows
+    ]
+
+
 def _arms_of(connection: Connection, ids: Sequence[str]) -> dict[str, list[tuple[str, str, str | None]]]:
     """pair → (arm, exchange, position), latest first, so that in a dict the earliest record of an arm stays."""
     query = select(exchanges.c.pair, exchanges.c.arm, exchanges.c.id, exchanges.c.position).where(

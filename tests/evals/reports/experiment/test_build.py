@@ -84,6 +84,7 @@ async def test_the_verb_shows_text_json_and_a_page(decided, tmp_path, monkeypatc
     label = ["label", "next", "--scorer", "stated", "--as", "ada", "--count", "60", "--data", str(tmp_path / "data")]
     assert CliRunner().invoke(app, label, input="good\n" * 60).exit_code == 0
     primary = orjson.loads(CliRunner().invoke(app, [*base, "--json"]).stdout)["primary"]
+    assert (primary["corrected_basis"]["source"], primary["corrected_basis"]["looks"]) == ("pairs", "every")
     assert primary["corrected"]["low"] <= 0.0 <= primary["corrected"]["high"], "to people all answers are good"
     written = CliRunner().invoke(app, [*base, "--html", "swap.html"])
     assert "wrote swap.html" in written.stderr
