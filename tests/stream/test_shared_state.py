@@ -20,6 +20,8 @@ async def test_a_small_text_is_shared_for_a_while(corridor):
     await corridor.state.remember("home", "u1", 60)
     assert await corridor.state.recall("home") == "u1"
     assert await corridor.state.recall("nothing") is None
+    assert await corridor.state.recall_all(["home", "nothing"]) == ["u1", None]
+    assert await corridor.state.recall_all([]) == []
     assert 0 < await corridor.client.ttl(f"{corridor.state.prefix}:home") <= 60
 
 

@@ -15,8 +15,9 @@ from typing import NamedTuple
 SHORTEST_ID = 20  # characters of an id that a provider made; a shorter one may be a name that two callers both chose
 LONGEST_ID = 300
 
-_PIECE_BYTES = 1 << 20  # searched at once: about a millisecond
-_OVERLAP_BYTES = 16  # the longest name that is looked for
+_PIECE_BYTES = 1 << 18  # searched at once: less than a millisecond
+_OVERLAP_BYTES = 8  # above what is looked for
+_END = b"e_id"  # of file_id and vector_store_id
 _S = rb"[ \t\n\r]*+"
 _STRING = rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"'
 _FILE = re.compile(rb'"((?:input_)?file_id)"' + _S + b":" + _S + b"(" + _STRING + b")", re.S)
@@ -49,19 +50,13 @@ async def named_files(body: bytes) -> list[NamedState]:
 
 async def _occurs(body: bytes) -> bool:
     """Whether the body can name any of them."""
-    if len(body) <= _PIECE_BYTES:
-        return _may_name(body)
     for at in range(0, len(body), _PIECE_BYTES):
-        if _may_name(body[at : at + _PIECE_BYTES + _OVERLAP_BYTES]):
+        if at:
+            await asyncio.sleep(0)
+        end = at + _PIECE_BYTES + _OVERLAP_BYTES
+        if body.find(_END, at, end) >= 0 or (body.find(b"\\", at, end) >= 0 and _ESCAPED.search(body, at, end)):
             return True
-        await asyncio.sleep(0)
     return False
-
-
-def _may_name(piece: bytes) -> bool:
-    if b"file_id" in piece or b"vector_store_id" in piece:
-        return True
-    return b"\\u00" in piece and _ESCAPED.search(piece) is not None
 
 
 def _ids(body: bytes) -> Iterator[tuple[str, str]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from hashlib import sha256
 from typing import Any
 
@@ -12,6 +12,10 @@ import pytest
 import yaml
 
 from gateway.fake import FakeUpstream
+from gateway.proxy.request.call import Caller
+from gateway.proxy.routing.response_ids import ResponseIds
+from gateway.proxy.routing.state_owners import StateOwners
+from gateway.runtime.tasks import Tasks
 
 CONVERSATION, CONTAINER, MESSAGE = ("conv_" + "a" * 40, "cntr_" + "b" * 40, "msg_" + "c" * 40)
 Configured = Callable[..., dict[str, Any]]
@@ -146,3 +150,30 @@ async def test_without_seals_ids_are_the_upstreams(start: Any, configured: Confi
         "/v1/responses/resp_made_elsewhere",
     ]
     assert upstream.calls[-1].json["previous_response_id"] == theirs
+
+
+class Counted:
+    """A stream server that counts what it is given."""
+
+    def __init__(self) -> None:
+        self.kept: list[str] = []
+
+    async def remember(self, name: str, value: str, keep_s: int) -> None:
+        self.kept.append(name)
+
+    async def recall_all(self, names: Sequence[str]) -> list[str | None]:
+        return [None for _ in names]
+
+
+async def test_an_owner_who_goes_on_keeps_it() -> None:
+    """It is shared for a week, and again on the first use of each day."""
+    store, now = Counted(), [0.0]
+    async with Tasks() as tasks:
+        owners = StateOwners(store, tasks, ResponseIds(), clock=lambda: now[0])
+        for day in (0.0, 0.1, 0.9, 1.0, 1.5, 2.1):
+            now[0] = day * 86400
+            owners.own(Caller("ada", None), CONVERSATION)
+            async with asyncio.timeout(60):
+                while len(tasks):
+                    await asyncio.sleep(0)
+    assert len(store.kept) == 3
