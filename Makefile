@@ -5,7 +5,7 @@
 #                 make test CHANGED=1 runs the test files that use what differs from main, by the imports and fixtures;
 #                 CHANGED=BASE, from another commit. A change that no import shows (conftest.py, templates) runs all
 # make quick      the tests that start no server or program and simulate nothing, and those of the code's structure
-# make test-long  the tests of stated durations
+# make test-long  the tests of stated durations, and on PostgreSQL the tests of the store that make test runs on SQLite alone
 # make test-real  real engines, installed under .real: vLLM, Ray Serve, transformers serve, Open WebUI; replays on Ray;
 #                 what the learned predictor saves on 2 000 real answers, which take half an hour of one core to make
 # make image-test  the image, built and run as deploy/ ships it, in containers and as pods; needs root, buildah, podman,
@@ -87,7 +87,9 @@ quick: $(VENV)/.test
 test-long: $(VENV)/.test
 	@$(INSTALL) "atheris>=2.3" 2>/dev/null || echo "atheris could not be installed: the fuzzing that coverage guides is skipped"
 	@echo "running the long tests"
-	@$(TEST_ENV) $(BIN)/pytest -m long $(ARGS)
+	@$(TEST_ENV) $(BIN)/pytest -m long --postgres all $(ARGS)
+	@echo "running on PostgreSQL what make test runs on SQLite"
+	@$(PYTEST) --postgres others $(ARGS) || [ $$? = 5 ]
 
 image-test: $(VENV)/.test
 	@$(TEST_ENV) $(BIN)/pytest -m long -n 0 -rs tests/deploy/test_image.py $(ARGS)

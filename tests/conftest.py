@@ -27,6 +27,7 @@ gc.disable()
 
 pytest_plugins = [
     "fixtures.annotation",
+    "fixtures.dialect",
     "fixtures.experiment_reports",
     "fixtures.exports",
     "fixtures.html_reader",

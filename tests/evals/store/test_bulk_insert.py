@@ -10,6 +10,8 @@ from gateway.evals.store.bulk_insert import WriteConflict, insert_new, insert_sc
 from gateway.evals.store.rows import OWN, SHARED, ScoreRowBuilder, exchange_row
 from gateway.evals.store.tables import exchanges
 
+pytestmark = pytest.mark.dialect
+
 
 @pytest.mark.parametrize("n", [1, 2, 40, 41, 95])
 def test_exchanges_with_any_number_of_scores(store, exchange, stated_scorer, n):

@@ -24,6 +24,8 @@ from gateway.core.errors import CannotRun
 from gateway.evals.store import engine
 from gateway.evals.store.tables import metadata
 
+pytestmark = pytest.mark.dialect
+
 
 def test_the_migrations_make_the_tables_that_the_code_knows(store):
     with store.engine.connect() as connection:

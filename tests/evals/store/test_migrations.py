@@ -18,6 +18,8 @@ from gateway.evals.store import engine
 from gateway.evals.store.rows import feedback_row
 from gateway.evals.store.tables import feedback, scores
 
+pytestmark = pytest.mark.dialect
+
 VERSIONS = Path(engine.__file__).parent / "migrations" / "versions"
 OLDER = sorted(path.name[:4] for path in VERSIONS.glob("[0-9]*.py"))[:-1]
 

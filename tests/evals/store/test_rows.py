@@ -23,6 +23,8 @@ from gateway.evals.store.rows import (
 )
 from gateway.evals.store.tables import exchanges, feedback, scores
 
+pytestmark = pytest.mark.dialect
+
 
 def named(table, row) -> dict:
     return dict(zip(table.columns.keys(), row, strict=True))

@@ -21,6 +21,8 @@ from gateway.evals.store.store import Store, StoreDown, WriteRejected
 from gateway.evals.store.write import DeadLetterRow, ScoredBatch, WriteResult
 from gateway.stream.types import ShardSnapshot
 
+pytestmark = pytest.mark.dialect
+
 
 @pytest.fixture
 def url(tmp_path: Path) -> str:

@@ -15,6 +15,8 @@ from gateway.evals.store import write as writing
 from gateway.evals.store.rows import Turn
 from gateway.evals.store.write import ScoredBatch
 
+pytestmark = pytest.mark.dialect
+
 NOW = 1_000_000.0
 SCORES = "SELECT exchange_id, scorer, value FROM scores WHERE kind = 'feedback' ORDER BY exchange_id, scorer"
 REACTION = "feedback:implicit:reaction"

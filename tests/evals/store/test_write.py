@@ -19,6 +19,8 @@ from gateway.evals.store.score_sums import CellDelta, add_to
 from gateway.evals.store.tables import counters, score_costs
 from gateway.evals.store.write import ScoredBatch, WriteResult
 
+pytestmark = pytest.mark.dialect
+
 WAITING = "SELECT count(*) FROM pg_locks WHERE NOT granted"
 
 
