@@ -116,6 +116,18 @@ def test_all_ports_follow_the_gateways(tmp_path: Path) -> None:
     assert prepared.metrics_port < expected[0] + 100
 
 
+def test_a_restart_prints_the_same_login_link(tmp_path: Path) -> None:
+    """Its end stays, so the minutes that are printed become fewer."""
+    first, again = setup(tmp_path, OPEN)[0], setup(tmp_path, OPEN)[0]
+    assert again.login == first.login
+    assert again.login_expires == first.login_expires
+    shown = up.running_gateway(again)
+    assert shown.login_url.endswith(f"/console/login?link={first.login}")
+    assert 0 < shown.login_s <= up.LOGIN_S
+    (tmp_path / "login").unlink()  # as the console does when somebody has used it
+    assert setup(tmp_path, OPEN)[0].login != first.login
+
+
 @pytest.mark.parametrize(
     ("keys", "shown"),
     [
