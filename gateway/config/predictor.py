@@ -26,7 +26,8 @@ class PredictorConfig(Section):
     Without it, each with the same one, `share`. The predictions make intervals narrower either way."""
     pi_min: Annotated[float, Field(ge=0.05, le=1)] | None = None
     """The smallest probability with which the judge sees an exchange, with `adaptive`. Default: half of `share`, and
-    0.05 at least: so a new kind of bad answers, in which the model does not expect an error, costs little precision."""
+    0.05 at least: so a new kind of bad answers, in which the model does not expect an error, makes the mean's interval
+    2 % wider where it is 1 % of the answers, and 10 % where it is 5 % (share 0.2, other answers with a mean of 0.8)."""
     share: Annotated[float, Field(gt=0, le=1)] | None = None
     """The share of the recorded exchanges that the judge sees, on average. Where the judge's `budget_usd` or
     `budget_tokens` affords less, it is less. Default: the scorer's own `share`."""

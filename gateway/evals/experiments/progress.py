@@ -110,12 +110,13 @@ class PlanProgress:
         rule = sequence.rule
         if rule.of_conversations and not sequence.closed:
             self._feed(name, sequence, sequence.conversations.complete(joined.origin.at))
-        known = joined.cluster is not None and (name, joined.cluster) in self._clusters
         if joined.cluster is None or rule.method == "rare":
             if rule.of_conversations and not sequence.closed:
                 sequence.conversations.count(value)
             self._add(position, joined, sequence, name, value)
-        elif known and not (rule.of_conversations and sequence.conversations.is_open(joined.cluster)):
+            return
+        known = (name, joined.cluster) in self._clusters
+        if known and not (rule.of_conversations and sequence.conversations.is_open(joined.cluster)):
             self._withheld[name, "same_cluster", ""] += 1
         elif not rule.of_conversations:
             self._add(position, joined, sequence, name, value)

@@ -9,12 +9,17 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from itertools import islice
 
 from gateway.core.limits import Limit, LimitScope, Window, counter_name, window_end, window_name, window_start
 from gateway.proxy.limits.lease import Lease, units
 
 NEXT_WINDOW_S = 3.0
 """A lease in use is renewed so long before its window ends."""
+REFRESH_S = 60.0
+"""The server is asked again so long after it last said what is left of a limit: an idle worker would show, until its
+window ends, what others held when it was last in use."""
+_REFRESH_EVERY_S, _REFRESHED = 5.0, 250  # so often, at most so many leases: 50 a second
 _KEPT_ACCOUNTS = 20_000
 _PURGE_S = 60.0
 _STEP_S = 0.5  # a larger step of the clock is a correction, not noise
@@ -92,7 +97,7 @@ class LeaseBook:
         """Leases that need more before the next regular exchange."""
         self.on_urgent: Callable[[], None] = lambda: None
         self.accounts: dict[str, Account] = {}
-        self._purged_at = float("-inf")
+        self._purged_at = self._refreshed_at = float("-inf")
         self._measured = False
         self._windows: dict[tuple[Window, str], tuple[str, float, float]] = {}
 
@@ -163,7 +168,9 @@ class LeaseBook:
             self.on_urgent()
 
     def due(self, now: float, idle_every_s: float) -> list[Lease]:
-        """The leases to report now: those that changed, and at longer intervals those that only hold something."""
+        """The leases to report now: those that changed, and at longer intervals those that only hold something, and
+        those of which it is long ago that the server said what is left."""
+        self._refresh(now)
         found = []
         for lease in list(self.active):
             if lease.ends - NEXT_WINDOW_S <= now < lease.ends and lease.target(now):
@@ -172,6 +179,21 @@ class LeaseBook:
                 found.append(lease)
         self._purge(now)
         return found
+
+    def _refresh(self, now: float) -> None:
+        """Limits of a minute, and of calls in flight, change too fast for it, and no alert is about them."""
+        if now - self._refreshed_at < _REFRESH_EVERY_S:
+            return
+        self._refreshed_at = now
+        old = (
+            lease
+            for lease in self.leases.values()
+            if lease.seen
+            and now - lease.checked_at >= REFRESH_S
+            and lease.starts <= now < lease.ends
+            and lease.limit.window not in (None, "minute")
+        )
+        self.active.update(islice(old, _REFRESHED))
 
     def _renew(self, lease: Lease) -> None:
         """Begins the lease of the next window, so that its first call need not wait."""

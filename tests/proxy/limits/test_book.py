@@ -7,6 +7,7 @@ import pytest
 from gateway.core.limits import Limit, LimitScope
 from gateway.proxy.limits.book import NEXT_WINDOW_S, LeaseBook
 from gateway.proxy.limits.lease import Lease
+from gateway.proxy.limits.refusal import used
 from gateway.stream.leases import LeaseGrant
 
 MINUTE, DAY, FLIGHT = Limit("requests", 60, "minute"), Limit("tokens", 1000, "day"), Limit("concurrency", 8)
@@ -148,3 +149,24 @@ def test_nothing_is_asked_for_while_the_server_is_away() -> None:
     book.down = False
     book.ask(lease)
     assert (asked, book.urgent) == ([1], {lease})
+
+
+def test_an_idle_worker_asks_again_what_is_left() -> None:
+    """Else it would show, until the window ends, what others only held when it was last in use."""
+    clock = Clock()
+    book = a_book(clock)
+    lease = book.account("team", (TEAM,)).leases[0]
+    in_use(lease, 0)
+    lease.report(book.now())
+    lease.accept(LeaseGrant(0, 0, 0, 850, 0), book.now())
+    book.reported(lease)
+    clock.seconds += 50
+    assert book.due(book.now(), 2.0) == []
+    clock.seconds += 20
+    assert book.due(book.now(), 2.0) == [lease]
+    report = lease.report(book.now())
+    assert (report.want, report.need, report.total) == (0, 0, 0), "it asks for nothing else"
+    lease.accept(LeaseGrant(0, 150, 0, 850, 0), book.now())
+    book.reported(lease)
+    assert used(lease) / lease.amount == 0.85
+    assert book.due(book.now(), 2.0) == []
