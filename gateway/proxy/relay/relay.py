@@ -21,7 +21,7 @@ from gateway.observability.eval_metrics import ProxyMetrics
 from gateway.observability.fast_counters import FastCounter
 from gateway.proxy.http.auth.authorized import AuthorizedTransport, refuses_time
 from gateway.proxy.http.client.transport import UpstreamReply
-from gateway.proxy.limits.endings import ANSWERED, CLIENT_LEFT, NO_CONNECTION_IN_TIME, NOT_SENT, STOPPED, UNREADABLE
+from gateway.proxy.limits.endings import ANSWERED, CLIENT_LEFT, STOPPED, UNREADABLE
 from gateway.proxy.relay import replies
 from gateway.proxy.relay.continuation import prefilled
 from gateway.proxy.relay.deadlines import Deadlines, Ticker
@@ -318,11 +318,9 @@ class Relay:
         seconds = self._clock() - started
         usage, context.attempt_usage = context.attempt_usage, None
         context.attempts.append(Attempt(target_state.target, status, note.failure, seconds, usage))
-        if context.connecting:
-            ending, context.connecting = NOT_SENT, False
-        if ending is not NOT_SENT and ending is not NO_CONNECTION_IN_TIME:
+        if ending is ANSWERED and usage is not None:
             context.sent = True
-        if usage is None or ending is not ANSWERED:
+        else:
             context.note_unmetered(target_state.target, ending, usage)
         cell = (target_state.target.upstream, note.result)
         if cell not in self._attempts:

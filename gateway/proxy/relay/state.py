@@ -13,7 +13,7 @@ from gateway.core.errors import GatewayError
 from gateway.core.exchange import Attempt, Outcome, Target, Usage
 from gateway.proxy.dialects.types import ErrorSource, Reader
 from gateway.proxy.limits.charge import Charge
-from gateway.proxy.limits.endings import ANSWERED, AttemptEnding, UnmeteredAttempt
+from gateway.proxy.limits.endings import ANSWERED, NO_CONNECTION_IN_TIME, NOT_SENT, AttemptEnding, UnmeteredAttempt
 from gateway.proxy.limits.limiter import CallReservation
 from gateway.proxy.relay.deadlines import Deadlines
 from gateway.proxy.relay.failures import FailedAttempt
@@ -118,7 +118,11 @@ class CallContext:
     """Bytes of a complete response to the current attempt that is not an answer."""
 
     def note_unmetered(self, target: Target, ending: AttemptEnding, usage: Usage | None) -> None:
-        """Keeps what is known of an attempt that has ended, unless nothing of it can be charged."""
+        """Keeps whether an attempt that has ended was sent, and what is known of it unless nothing can be charged."""
+        if self.connecting:
+            ending, self.connecting = NOT_SENT, False
+        if ending is not NOT_SENT and ending is not NO_CONNECTION_IN_TIME:
+            self.sent = True
         pieces, self.pieces = self.pieces, 0
         answer_bytes, self.answer_bytes = self.answer_bytes, 0
         if ending.input == "nothing":

@@ -47,11 +47,12 @@ def read_call(
         except BadRequest:
             _check_encoding(request.fields)
             raise
-        if not _UNAMBIGUOUS.issuperset(fields):
+        numbered = not _WITHOUT_NUMBERS.issuperset(fields)
+        if numbered and not _UNAMBIGUOUS.issuperset(fields):
             _check_names(fields, caller)
         if endpoint.deployment is not None:
             fields["model"] = endpoint.deployment
-        _check(fields, endpoint, caller)
+        _check(fields, endpoint, caller, numbered=numbered)
         alias = fields["model"]
         stream = "stream" in fields and fields["stream"] is True
     headers = request.fields
@@ -155,6 +156,7 @@ _UNAMBIGUOUS = _ACTED_ON | frozenset({
     "quality", "text_1", "text_2", "tokens", "top_n",
 })  # fmt: skip
 """Usual members, so that most requests need no closer look."""
+_WITHOUT_NUMBERS = _UNAMBIGUOUS - NUMBERS
 
 
 _ROUTED = frozenset({"models", "route", "fallbacks", "context_window_fallbacks", "content_policy_fallbacks"})
@@ -197,7 +199,8 @@ def _check_routing(fields: dict[str, Any]) -> None:
             )
 
 
-def _check(fields: dict[str, Any], endpoint: Endpoint, caller: Caller) -> None:
+def _check(fields: dict[str, Any], endpoint: Endpoint, caller: Caller, *, numbered: bool) -> None:
+    """Raises BadRequest. numbered: the request may have some of NUMBERS."""
     if "model" not in fields or fields["model"] is None:
         fields["model"] = _default(endpoint, caller)
     model = fields["model"]
@@ -209,10 +212,11 @@ def _check(fields: dict[str, Any], endpoint: Endpoint, caller: Caller) -> None:
         given = name in fields and fields[name] is not None
         if not given and all(fields.get(other) is None for other in endpoint.instead):
             raise BadRequest(f"missing required parameter: {name}", param=name, code="missing_required_parameter")
-    for name in fields:  # usually fewer than NUMBERS
-        if name in NUMBERS and type(fields[name]) is not int:
-            checked_numbers(fields, endpoint.api)
-            break
+    if numbered:
+        for name in fields:
+            if name in NUMBERS and type(fields[name]) is not int:
+                checked_numbers(fields, endpoint.api)
+                break
     if "messages" in endpoint.required and fields["messages"] is not ...:
         _check_messages(fields["messages"])
 
