@@ -241,7 +241,7 @@ class ImportGraph:
         return found | {p for p in self.files if any(p.is_relative_to(folder) for folder in folders)}
 
 
-STARTING = {"socket", "socketserver", "Thread", "fork", "create_engine", "servers"}
+STARTING = {"socket", "socketserver", "Thread", "fork", "create_engine", "connect_writer", "servers", "_servers"}
 
 
 def is_pure(among: Nodes) -> bool:
