@@ -1,7 +1,8 @@
 # make up         install into .venv and run everything (make up ARGS="--port 9000")
 # make test       install and run every test but the long ones (make test ARGS="-k config"); two at once for each
 #                 core, four at most. Figures that tests print are seen with ARGS="-n 0 -k alive". Four runs,
-#                 the consumer's tests (two), the gateway's and all others, so that no process that runs tests grows large
+#                 the consumer's tests (two), the gateway's and all others, so that no process that runs tests grows large. The files that took
+#                 longest begin first: ARGS=--record-durations writes what they took to tests/durations.json
 #                 make test CHANGED=1 runs the test files that use what differs from main, by the imports and fixtures;
 #                 CHANGED=BASE, from another commit. A change that no import shows (conftest.py, templates) runs all
 # make quick      the tests that start no server or program and simulate nothing, and those of the code's structure

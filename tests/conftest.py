@@ -28,6 +28,7 @@ gc.disable()
 pytest_plugins = [
     "fixtures.annotation",
     "fixtures.dialect",
+    "fixtures.durations",
     "fixtures.experiment_reports",
     "fixtures.exports",
     "fixtures.html_reader",
@@ -45,22 +46,6 @@ pytest_plugins = [
 
 settings.register_profile("shared machine", deadline=None)  # how long one example takes says nothing there
 settings.load_profile("shared machine")
-
-# The files that take longest on their own: begun first, so that none is the last to end while other workers idle.
-LONGEST = [
-    "prometheus/test_alive", "stream/test_failover", "bench/test_bench", "up/test_up", "console/browser/test_pages",
-    "proxy/test_serve", "proxy/test_lifecycle", "stream/test_kills", "cli/test_replay", "proxy/test_soak",
-    "evals/test_worker_processes", "evals/learned/test_upkeep", "evals/reports/export/test_follow",
-    "evals/test_serve", "evals/experiments/test_price", "evals/experiments/test_feedback_split",
-    "evals/experiments/test_findings", "evals/annotation/test_calibrate", "evals/store/test_migrations",
-]  # fmt: skip
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    root = Path(__file__).parent
-    place = {root / f"{name}.py": n for n, name in enumerate(LONGEST)}
-    items.sort(key=lambda item: place.get(item.path, len(LONGEST)))
-
 
 os.environ["GATEWAY_DEBUGGABLE"] = "1"  # tests look into the processes that they start
 

@@ -197,7 +197,7 @@ def config(doubles: dict[str, FakeUpstream], stream: str, ports: list[int]) -> J
             "swap": {
                 "model": "chat", "control": to["good"], "candidate": to["worse"], "shadow": 1.0, "repeat_control": 0.5,
                 "primary": "valid_json", "margin": 0.5, "guardrails": {"error_rate": 0.5}, "method": "anytime",
-                "after_verdict": "continue",
+                "after_verdict": "continue", "min_hours": 0,
                 "budget": {"usd_per_day": 2, "concurrency": 64}, "gate": {"latency": False, "load": None},
             },
             "halves": {

@@ -323,6 +323,8 @@ async def the_predictor_does_harm(whole: Any) -> None:
                 return False
             # Where all answers that the model had not seen are good, its card ranks and calibrates nothing.
             known = {name: value for name, value in json.loads(newest[1]).items() if value is not None}
+            if known.get("variance_ratio_low") == 1.1:
+                return True
             ranked = {"auc": 0.6, "slope": 0.9, **known}
             card = json.dumps({**ranked, "variance_ratio_low": 1.1, "variance_ratio_high": 1.5})
             other.execute("UPDATE predictor_models SET card = ? WHERE version = ?", (card, newest[0]))
@@ -330,7 +332,14 @@ async def the_predictor_does_harm(whole: Any) -> None:
                           ("valid_json", "chat", state, time.time()))  # fmt: skip
         return True
 
-    await whole.until(lambda: asyncio.to_thread(write), "no model is trained")
+    async def shown() -> bool:
+        """Written again while it is not shown: a training that ends meanwhile makes a newer card."""
+        if not await asyncio.to_thread(write):
+            return False
+        ranks = [await whole.value(f"max(gateway_eval_predictor_{name})") for name in ("auc", "slope")]
+        return not any(map(math.isnan, ranks))
+
+    await whole.until(shown, "no model is trained and shown")
     # The consumer has restarted; and a window has an interval from 30 effective scores on.
     await whole.spread([whole.call("unpriced", always=True) for _ in range(80)])
 
@@ -394,7 +403,7 @@ async def test_every_alert_rings_and_every_panel_lives(whole: Any, capsys: pytes
     await the_predictor_does_harm(whole)
     await rung.until(whole.until, *alerts())
     try:
-        await whole.until(all_alive, "panels are dead", 60)
+        await whole.until(all_alive, "panels are dead")
     except TimeoutError:
         pytest.fail("these show nothing:\n" + "\n".join(where for where, _ in dead))
     panels = {where.rpartition(": ")[0] for where, _ in asked}
