@@ -35,10 +35,10 @@ BENCH_FILES := $(if $(findstring --only,$(ARGS)),,--json docs/bench.json --svg d
 	--scaling docs/scaling.md)
 # Two for each core: half of a test's time is waiting for servers, programs and disks.
 WORKERS = $$($(BIN)/python -c 'import os; print(min(4, 2 * (os.cpu_count() or 1)))')
-COMPUTING := $(addprefix tests/evals/,learned statistics scorers scoring)
+COMPUTING := $(addprefix tests/consumer/,learned statistics scorers scoring)
 # A path in ARGS is run alone. pytest ends with 5 where it has selected nothing.
 TEST_PARTS := $(if $(findstring tests/,$(ARGS)),-ra,\
-	"$(COMPUTING)" "tests/evals $(addprefix --ignore=,$(COMPUTING))" "tests/proxy tests/bench" "--ignore=tests/evals --ignore=tests/proxy --ignore=tests/bench")
+	"$(COMPUTING)" "tests/consumer $(addprefix --ignore=,$(COMPUTING))" "tests/proxy tests/bench" "--ignore=tests/consumer --ignore=tests/proxy --ignore=tests/bench")
 # Hundreds of programs are started: without bytecode each would compile the whole package anew.
 TEST_ENV := env -u PYTHONDONTWRITEBYTECODE
 PEERS := vllm-router smg litellm portkey

@@ -29,8 +29,8 @@ fi
 import importlib
 
 for name in (
-    "gateway.cli", "gateway.proxy.serve", "gateway.evals.serve", "gateway.console.serve", "gateway.proxy.http.client.httpx",
-    "gateway.proxy.recording.spans", "gateway.evals.reports.status", "gateway.evals.experiments.engine", "alembic.command",
+    "gateway.cli", "gateway.proxy.serve", "gateway.consumer.serve", "gateway.console.serve", "gateway.proxy.http.client.httpx",
+    "gateway.proxy.recording.spans", "gateway.features.status.report", "gateway.features.experiments.work", "alembic.command",
     "sqlalchemy.dialects.sqlite", "sqlalchemy.dialects.postgresql.psycopg", "opentelemetry.sdk.trace.export", "re2",
     "opentelemetry.exporter.otlp.proto.http.trace_exporter", "pyarrow.parquet", "py3langid", "jwt", "authlib.oidc.core",
     "authlib.oauth2.client", "joserfc.jwt", "rich.progress",

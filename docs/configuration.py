@@ -15,8 +15,8 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
+from gateway.config.config import Config
 from gateway.config.field_docs import field_docs
-from gateway.config.models import Config
 
 PAGE = Path(__file__).with_name("configuration.md")
 HEAD = """\

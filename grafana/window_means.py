@@ -1,6 +1,6 @@
 """PromQL for the mean of a time window and its 95 % interval, from the counters of closed weights.
 
-The same figures as gateway/evals/statistics/weighted_mean.py, over what was closed within the window. The ends are not
+The same figures as gateway/statistics/weighted_mean.py, over what was closed within the window. The ends are not
 cut at the smallest and largest possible score.
 """
 
@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from typing import Literal
 
-from gateway.evals.statistics.asymptotic import Tuning, best_rho
+from gateway.statistics.asymptotic import Tuning, best_rho
 
 BY = "scorer, model, arm"
 _TUNING = Tuning()

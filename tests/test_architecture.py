@@ -196,10 +196,10 @@ def test_only_the_programs_run_a_stream_server() -> None:
     users = {name_of(p) for p in modules() if "runtime/embedded_redis" in ours(p)}
     assert users <= {
         "proxy/serve",
-        "evals/serve",
-        "evals/worker_processes",
+        "consumer/serve",
+        "consumer/worker_processes",
         "console/serve",
-        "evals/score_stored",
+        "consumer/score_stored",
         "up/up",
     }
 
@@ -292,14 +292,14 @@ def test_only_http_clients_open_connections() -> None:
     asks them for their metrics."""
     opened = lines(call("create_connection", "open_connection", "create_unix_connection", "open_unix_connection"))
     assert not within(opened, "proxy/http/client/", "up/engines")
-    own = ("evals/http_client", "evals/worker_processes")
+    own = ("scoring/http_client", "consumer/worker_processes")
     reasons = {"fake/wire", "proxy/http/server/response_writer"}  # http.HTTPStatus, for a status line's words
     clients = users_of("httpx2", "httpx", "http", "urllib3", "requests", "aiohttp") - reasons
     assert not within(clients, "proxy/http/client/", "console/client", *own, "up/discovery")
 
 
 def test_only_the_store_uses_sql() -> None:
-    assert not within(users_of("sqlalchemy", "alembic", "sqlite3", "psycopg"), "evals/store/")
+    assert not within(users_of("sqlalchemy", "alembic", "sqlite3", "psycopg"), "store/")
 
 
 def test_only_the_command_line_prints() -> None:
@@ -314,7 +314,7 @@ HOLDS_ITS_OWN = {
     "proxy/http/server/tls": "a handshake, held by the future of its transport, which ends it in time",
     "proxy/http/client/resolver": "attempts at connections, cancelled with the call that waits for one",
     "proxy/http/client/httpx": "closings for which close() cannot wait, held in a set",
-    "evals/scoring/threads": "one call in the loop of a scoring thread",
+    "scoring/threads": "one call in the loop of a scoring thread",
 }
 
 

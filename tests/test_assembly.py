@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from gateway import scorers
 from gateway.assembly import Completion
-from gateway.evals import scorers
 
 
 def test_the_old_import_is_the_same_class():

@@ -15,9 +15,9 @@ from typing import Any
 import pytest
 
 from gateway.core.randomization import draw
-from gateway.evals.store.engine import default_url
-from gateway.evals.store.query import reading
 from gateway.fake import FakeUpstream, Received
+from gateway.store.engine import default_url
+from gateway.store.query import reading
 from gateway.up.ports import free_port
 
 ROOT = Path(__file__).parents[1]

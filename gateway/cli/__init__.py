@@ -6,31 +6,17 @@ from typing import Annotated
 
 import typer
 
-from gateway.cli import (
-    ab,
-    dead,
-    erase,
-    export,
-    fetch,
-    follow,
-    import_config,
-    judge,
-    keys,
-    label,
-    learn,
-    migrate,
-    packaged_files,
-    processes,
-    replay,
-    report,
-    samples,
-    schema,
-    score,
-    status,
-    teams,
-    up,
-    usage,
-)
+from gateway.cli import fetch, import_config, migrate, packaged_files, processes, schema, up
+from gateway.consumer import cli as score
+from gateway.features.calls.cli import erase, export, follow, samples
+from gateway.features.experiments import cli as ab
+from gateway.features.experiments import report_cli as report
+from gateway.features.keys.cli import keys, teams
+from gateway.features.labels.cli import judge, label
+from gateway.features.learned import cli as learn
+from gateway.features.replay import cli as replay
+from gateway.features.status.cli import dead, status
+from gateway.features.usage import cli as usage
 
 app = typer.Typer(
     help="An OpenAI-compatible gateway that scores the traffic it carries.",

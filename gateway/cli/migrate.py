@@ -15,7 +15,7 @@ def migrate(config: MaybeConfig = None, data: Data = None) -> None:
 
     `gateway evaluate` and `gateway up` do this when they start. Back up the store first: a migration cannot be undone.
     """
-    from gateway.evals.store.engine import head, migrate_store
+    from gateway.store.engine import head, migrate_store
 
     before = migrate_store(where_to_read(config, data).store)
     if before == head():

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
-    from gateway.config.models import Config
+    from gateway.config.config import Config
     from gateway.stream import Corridor
 
 T = TypeVar("T")
@@ -37,6 +37,6 @@ def on_stream(config: Config, data: Path | None, work: Callable[[Corridor], Awai
 
 def store_url(config: Config, data: Path | None) -> str:
     from gateway.config.loading import data_directory
-    from gateway.evals.store.engine import default_url
+    from gateway.store.engine import default_url
 
     return config.store.url or default_url(data_directory(data))

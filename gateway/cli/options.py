@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
-    from gateway.evals.reader_config import ReaderConfig, StoreLocation
+    from gateway.store.reader_config import ReaderConfig, StoreLocation
 
 File = typer.Option(exists=True, dir_okay=False, help="Path to gateway.yaml (default: ./gateway.yaml).")
 Config = Annotated[Path, File]
@@ -50,8 +50,8 @@ def command_line() -> str:
 @contextmanager
 def usage_errors() -> Iterator[None]:
     """Turns an unreadable --since or --where into a usage error (exit code 2)."""
-    from gateway.evals.reports.samples import InvalidDuration
-    from gateway.evals.store.where import QueryError
+    from gateway.features.calls.samples import InvalidDuration
+    from gateway.store.where import QueryError
 
     try:
         yield
@@ -63,7 +63,7 @@ def usage_errors() -> Iterator[None]:
 
 def where_to_read(config: Path | None, data: Path | None) -> StoreLocation:
     from gateway.config.loading import data_directory
-    from gateway.evals.reader_config import where
+    from gateway.store.reader_config import where
 
     usual = Path("gateway.yaml")
     return where(config or (usual if usual.exists() else None), data_directory(data))
@@ -72,7 +72,7 @@ def where_to_read(config: Path | None, data: Path | None) -> StoreLocation:
 def whole_to_read(config: Path | None, data: Path | None) -> ReaderConfig:
     """The store and the stream server, from the config and the data directory."""
     from gateway.config.loading import data_directory
-    from gateway.evals.reader_config import whole
+    from gateway.store.reader_config import whole
 
     usual = Path("gateway.yaml")
     return whole(config or (usual if usual.exists() else None), data_directory(data))

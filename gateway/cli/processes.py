@@ -13,7 +13,7 @@ from gateway.cli.options import Config as ConfigPath
 from gateway.cli.options import Data, Host, Port, example, note
 
 if TYPE_CHECKING:
-    from gateway.config.models import Config
+    from gateway.config.config import Config
 
 verbs = typer.Typer()
 
@@ -56,11 +56,11 @@ def evaluate(
     from gateway.config.loading import data_directory
 
     if workers == 1:
-        from gateway.evals.serve import run
+        from gateway.consumer.serve import run
 
         run(config, metrics_port, data_directory(data), metrics_host)
         return
-    from gateway.evals.worker_processes import EvaluateOptions, run_workers
+    from gateway.consumer.worker_processes import EvaluateOptions, run_workers
 
     run_workers(EvaluateOptions(config, data_directory(data), metrics_port, metrics_host, workers))
 
@@ -102,12 +102,12 @@ def check(config: Annotated[Path, typer.Argument(exists=True, dir_okay=False, he
     from gateway.config.directory_summary import directory_summary
     from gateway.config.loading import data_directory, load
     from gateway.core.errors import ConfigError
-    from gateway.evals.http_client import HttpConnections
-    from gateway.evals.reports.experiment.judge_cautions import judge_cautions
-    from gateway.evals.scoring.asker import ExternalServices
-    from gateway.evals.scoring.registry import build_all
-    from gateway.evals.scoring.warnings import config_mistakes, config_warnings
-    from gateway.evals.store.engine import default_url
+    from gateway.features.experiments.judge_cautions import judge_cautions
+    from gateway.scoring.asker import ExternalServices
+    from gateway.scoring.http_client import HttpConnections
+    from gateway.scoring.registry import build_all
+    from gateway.scoring.warnings import config_mistakes, config_warnings
+    from gateway.store.engine import default_url
 
     try:
         checked = load(config)
@@ -142,10 +142,10 @@ def _of_traffic(config: Config, store: str) -> tuple[list[str], list[str]]:
     import time
 
     from gateway.config.derive import plans_of
-    from gateway.evals.experiments.start_stop import stored_cautions
-    from gateway.evals.experiments.unit_supply import supply_refusal
-    from gateway.evals.store.engine import StoreUnavailable
-    from gateway.evals.store.query import reading
+    from gateway.features.experiments.start_stop import stored_cautions
+    from gateway.features.experiments.unit_supply import supply_refusal
+    from gateway.store.engine import StoreUnavailable
+    from gateway.store.query import reading
 
     plans = [plan for name, plan in plans_of(config).items() if config.experiments[name].enabled]
     try:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from hashlib import sha256
 
+from gateway.config.config import Config
 from gateway.config.derive import cautions as plan_cautions
 from gateway.config.derive import content_of, plans_of
-from gateway.config.models import Config
 from gateway.config.reserved_names import caller_prefix, is_other_actor
 from gateway.core.wildcards import STAR
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from gateway.config.models import Config
+from gateway.config.config import Config
 
 _MAX_NAMED = 5
 

@@ -1,6 +1,6 @@
 """What is wrong with a gateway.yaml: one line for each mistake, with its path and, where possible, a suggestion.
 
-models.py says what a section may hold; this module words pydantic's errors, and checks what sections must agree on.
+config.py says what a section may hold; this module words pydantic's errors, and checks what sections must agree on.
 The cross-section checks read the raw file, so that one run reports all mistakes, also when a section is not valid.
 """
 
@@ -15,9 +15,9 @@ from typing import Any, get_origin
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
+from gateway.config.config import Config, Timeouts
 from gateway.config.derive import prices_of, target_of
 from gateway.config.experiments import Experiment
-from gateway.config.models import Config, Timeouts
 from gateway.config.predictor import FEEDBACK_TARGET, LABELS_TARGET
 from gateway.core.did_you_mean import did_you_mean
 from gateway.core.horizon import smallest_margin

@@ -10,9 +10,9 @@ from typing import Any
 
 import orjson
 
+from gateway.config.config import Config
 from gateway.config.experiments import Experiment
 from gateway.config.limits import LimitsConfig
-from gateway.config.models import Config
 from gateway.config.privacy import Content, RedactionConfig
 from gateway.config.upstreams import TargetRef
 from gateway.core.exchange import Target

@@ -6,8 +6,8 @@ from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
+from gateway.config.config import Config
 from gateway.config.derive import directory_of
-from gateway.config.models import Config
 from gateway.core.keys import KeyRecord
 from gateway.core.limits import limits_of
 

@@ -15,9 +15,9 @@ from typing import Any
 from pydantic import ValidationError
 
 from gateway.config.checks import cross_section_mistakes, unpriced_budgets, validation_mistakes
+from gateway.config.config import ApiKey, Config
 from gateway.config.environment import add_from_up
 from gateway.config.made_experiments import MadeExperiments, read_made
-from gateway.config.models import ApiKey, Config
 from gateway.config.yaml_text import parse_yaml, read_config_text, secret_files
 from gateway.core.errors import ConfigError
 

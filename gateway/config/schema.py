@@ -6,8 +6,8 @@ from typing import Any
 
 from pydantic.json_schema import GenerateJsonSchema
 
+from gateway.config.config import Config
 from gateway.config.field_docs import SectionSchema
-from gateway.config.models import Config
 
 _VARIABLE = {"type": "string", "pattern": r"\$\{[^}]*\}"}
 _ANNOTATIONS = ("title", "description", "default", "examples")

@@ -1,7 +1,7 @@
 """The text of gateway.yaml → plain values: YAML without duplicate keys, ${NAME} read from the environment, and
 ${file:/PATH} from a file.
 
-Knows no section: models.py does.
+Knows no section: config.py does.
 """
 
 from __future__ import annotations

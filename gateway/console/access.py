@@ -1,7 +1,7 @@
 """Who asks, and what they may do: admin tokens, their roles, and a bound on failed attempts.
 
 A token travels in the header `Authorization`, which no browser adds by itself to another site's request: cross-site
-request forgery does not apply, and no cookie is ever read here. The cookies of pages are in pages/sessions.py.
+request forgery does not apply, and no cookie is ever read here. The cookies of pages are in sessions.py.
 """
 
 from __future__ import annotations

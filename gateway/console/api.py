@@ -1,4 +1,4 @@
-"""The admin API: which path is which function of directory.py. One table, which openapi.py describes."""
+"""The admin API: which path is which function of features/keys/directory.py. One table, which openapi.py describes."""
 
 from __future__ import annotations
 
@@ -7,12 +7,11 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from gateway.config.admin import Role
-from gateway.console import directory, ramps
 from gateway.console.access import Actor
-from gateway.console.directory import Admin, Changed
 from gateway.console.errors import InvalidBody
-from gateway.console.ramps import FlaggerCall, body_of
-from gateway.console.settings import (
+from gateway.features.keys import directory
+from gateway.features.keys.directory import Admin, Changed
+from gateway.features.keys.settings import (
     KeySettings,
     NewOrganization,
     NewTeam,
@@ -22,10 +21,12 @@ from gateway.console.settings import (
     audit_view,
     view_of,
 )
-from gateway.evals.experiments.ramp.commands import VERBS, RampVerb
-from gateway.evals.reports import usage
-from gateway.evals.store.directory import DirectoryPage, Kind
-from gateway.evals.store.usage import DIMENSIONS
+from gateway.features.ramp import operations as ramps
+from gateway.features.ramp.commands import VERBS, RampVerb
+from gateway.features.ramp.operations import FlaggerCall, body_of
+from gateway.features.usage import summary as usage
+from gateway.store.directory import DirectoryPage, Kind
+from gateway.store.usage import DIMENSIONS
 
 Method = Literal["GET", "POST", "PATCH", "DELETE"]
 MAX_LIMIT = 1000

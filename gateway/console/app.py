@@ -17,16 +17,16 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from gateway import __version__
+from gateway.console import site
 from gateway.console.access import Actor, AdminTokens, FailedLogins
 from gateway.console.api import AdminCall, Operation, operations
-from gateway.console.directory import Admin
 from gateway.console.errors import AdminError, BodyTooLarge, InvalidBody, MethodNotThere, NoToken, NotThere
+from gateway.console.frame import LoginWays
 from gateway.console.health_reasons import console_reasons
 from gateway.console.openapi import describe
-from gateway.console.pages import site
-from gateway.console.pages.frame import LoginWays
-from gateway.console.pages.site import PagesSetup
+from gateway.console.site import PagesSetup
 from gateway.core.reasons import on_page
+from gateway.features.keys.directory import Admin
 from gateway.observability.eval_metrics import CONTENT_TYPE, exposition
 from gateway.observability.proxy_metrics import ConsoleMetrics
 from gateway.proxy.endpoints.operational import from_this_machine

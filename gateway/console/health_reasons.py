@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from gateway.console.directory import Admin
 from gateway.core.reasons import Reason
+from gateway.features.keys.directory import Admin
 
 
 def console_reasons(admin: Admin) -> list[Reason]:

@@ -12,12 +12,12 @@ from pydantic.json_schema import models_json_schema
 from gateway import __version__
 from gateway.config.field_docs import SectionSchema
 from gateway.console.api import Operation
-from gateway.console.settings import KeySettings, OrganizationSettings, TeamSettings
 from gateway.core.ramp import RampMode, RampState
-from gateway.evals.experiments.ramp.gate import GateStatus
-from gateway.evals.reports.usage import NUMBERS
-from gateway.evals.store.directory import Action, Subject
-from gateway.evals.store.usage import DIMENSIONS
+from gateway.features.keys.settings import KeySettings, OrganizationSettings, TeamSettings
+from gateway.features.ramp.gate import GateStatus
+from gateway.features.usage.summary import NUMBERS
+from gateway.store.directory import Action, Subject
+from gateway.store.usage import DIMENSIONS
 
 Schema = dict[str, Any]
 _REF = "#/components/schemas/"

@@ -12,17 +12,16 @@ from pathlib import Path
 
 from starlette.applications import Starlette
 
+from gateway.config.config import Config
 from gateway.config.environment import debuggable, login_link, resolve_evals
 from gateway.config.loading import load_for_console
-from gateway.config.models import Config
 from gateway.console.app import ConsoleApp
-from gateway.console.directory import Admin
-from gateway.console.pages.site import PagesSetup
-from gateway.console.publisher import Publisher
+from gateway.console.site import PagesSetup
 from gateway.console.store import ConsoleStore
 from gateway.core.errors import ConfigError
 from gateway.core.reasons import one_line
-from gateway.evals.store.engine import default_url
+from gateway.features.keys.directory import Admin
+from gateway.features.keys.publisher import Publisher
 from gateway.observability import logging as log_format
 from gateway.proxy.http.server.tls import CertificateFiles
 from gateway.proxy.http.server.uvicorn_server import BoundedApp, GatewayServer, page_settings
@@ -31,6 +30,7 @@ from gateway.proxy.serve import is_loopback
 from gateway.runtime.confinement import hide_memory
 from gateway.runtime.embedded_redis import keep
 from gateway.runtime.tasks import Tasks
+from gateway.store.engine import default_url
 from gateway.stream import Corridor
 
 log = logging.getLogger("gateway")

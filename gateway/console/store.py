@@ -10,9 +10,9 @@ from typing import TypeVar
 from gateway.console.errors import InvalidBody, StoreAway
 from gateway.core.backoff import Backoff
 from gateway.core.errors import CannotRun
-from gateway.evals.store.directory import ensure_directory
-from gateway.evals.store.engine import Transaction
-from gateway.evals.store.store import Store, StoreDown, WriteRejected
+from gateway.store.directory import ensure_directory
+from gateway.store.engine import Transaction
+from gateway.store.store import Store, StoreDown, WriteRejected
 
 log = logging.getLogger(__name__)
 

@@ -22,7 +22,7 @@ def guarded(m2: float, largest: float) -> float:
     largest: the largest deviation that one value can have; > 0. Differences that are almost always 0 have no variance
     until the first one that is not; the normal approximation would then claim certainty. With the floor, n equal
     values claim no more than the rule of three does: at a one-sided error of 0.02, a mean below 3.8/n of `largest`.
-    The floor fades once many deviations have been seen. Chosen by simulation (tests/evals/statistics/test_hybrid.py).
+    The floor fades once many deviations have been seen. Chosen by simulation (tests/statistics/test_hybrid.py).
     """
     seen = _at_least_0("m2", m2) / _above_0("largest", largest) ** 2
     return m2 + largest**2 * _FLOOR * min(1.0, _FEW / seen if seen else 1.0)

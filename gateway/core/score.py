@@ -1,6 +1,6 @@
 """A score and the result of scoring, as scorers return them and the store keeps them.
 
-The `Scorer` protocol, and the code that runs scorers, live in `gateway.evals.scoring`.
+The `Scorer` protocol, and the code that runs scorers, live in `gateway.scoring`.
 """
 
 from __future__ import annotations

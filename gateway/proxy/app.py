@@ -16,7 +16,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
-from gateway.config.models import Config, WithDefault
+from gateway.config.config import Config, WithDefault
 from gateway.core.errors import GatewayError, InvalidKey, NotFound, NotImplementedHere, Overloaded, WrongMethod
 from gateway.core.exchange import new_id
 from gateway.core.prices import Prices

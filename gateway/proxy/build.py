@@ -13,8 +13,8 @@ from ipaddress import ip_network
 from itertools import islice
 from typing import TYPE_CHECKING
 
+from gateway.config.config import Config
 from gateway.config.derive import directory_of, prices_of, scorer_keys
-from gateway.config.models import Config
 from gateway.config.privacy import Content
 from gateway.config.upstreams import Upstream
 from gateway.core.errors import ConfigError
@@ -23,7 +23,7 @@ from gateway.core.plan import PlanState
 from gateway.core.prices import Prices
 from gateway.observability.eval_metrics import ProxyMetrics
 from gateway.proxy.app import Gateway, RunningCalls
-from gateway.proxy.dialects.registry import build_dialect
+from gateway.proxy.dialects.kinds import build_dialect
 from gateway.proxy.experiments.candidate_health import CandidateHealth
 from gateway.proxy.experiments.idle_queue import IdleQueue
 from gateway.proxy.experiments.ramp_shares import RampShares

@@ -12,10 +12,10 @@ import signal
 from pathlib import Path
 
 from gateway.config.changes import changes
+from gateway.config.config import Config
 from gateway.config.environment import shared_metrics
 from gateway.config.loading import load
 from gateway.config.made_experiments import made_path
-from gateway.config.models import Config
 from gateway.core.errors import ConfigError
 from gateway.core.exchange import Target
 from gateway.core.reasons import one_line
@@ -24,7 +24,7 @@ from gateway.proxy.build import ProcessParts, build, build_keys, close
 from gateway.proxy.http.auth.authorized import AuthorizedTransport
 from gateway.proxy.http.auth.renewal import keep_fresh
 from gateway.proxy.request.auth import KeyRing
-from gateway.proxy.routing.health import probe_idle, scrape, watch
+from gateway.proxy.routing.probes import probe_idle, scrape, watch
 
 log = logging.getLogger("gateway")
 

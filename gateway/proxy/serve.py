@@ -27,6 +27,7 @@ from uvicorn.config import STARTUP_FAILURE
 from uvicorn.supervisors import Multiprocess
 from uvicorn.supervisors.multiprocess import Process as UvicornWorker
 
+from gateway.config.config import Config
 from gateway.config.environment import (
     WorkerEnvironment,
     count_restart,
@@ -37,7 +38,6 @@ from gateway.config.environment import (
     worker_environment,
 )
 from gateway.config.loading import load
-from gateway.config.models import Config
 from gateway.core.backoff import Backoff
 from gateway.core.errors import CannotRun, ConfigError, StreamDown
 from gateway.core.reasons import on_page, one_line

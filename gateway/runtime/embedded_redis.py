@@ -14,7 +14,7 @@ from collections.abc import AsyncIterator
 from importlib.util import find_spec
 from pathlib import Path
 
-from gateway.config.models import Config
+from gateway.config.config import Config
 from gateway.core.errors import CannotRun, StreamDown
 from gateway.runtime.child import Child
 from gateway.runtime.embedded_socket import socket_path, stream_url

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+from gateway.config.config import Config
 from gateway.config.environment import (
     child_environment,
     process_environment,
@@ -26,7 +27,6 @@ from gateway.config.environment import (
     write_login_link,
 )
 from gateway.config.loading import load
-from gateway.config.models import Config
 from gateway.core.errors import CannotRun
 from gateway.runtime.child import Child
 from gateway.runtime.embedded_redis import keep

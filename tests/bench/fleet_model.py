@@ -14,7 +14,7 @@ from typing import Protocol
 
 from simulator import SLICE_S, Machine, Process, Session, Simulation, Then
 
-from gateway.evals.consumer import ConsumerTiming
+from gateway.consumer.consumer import ConsumerTiming
 
 GATHER_S = 0.010  # a recorder waits so long to fill a batch (proxy/recording/recorder.py)
 APPENDED = 256  # entries of one append, at most

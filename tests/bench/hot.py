@@ -16,7 +16,7 @@ import uvicorn
 from prometheus_client import CollectorRegistry
 from uvicorn.server import ServerState
 
-from gateway.config.models import Config
+from gateway.config.config import Config
 from gateway.observability.eval_metrics import ProxyMetrics
 from gateway.proxy.app import App
 from gateway.proxy.build import ProcessParts, build

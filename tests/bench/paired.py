@@ -24,13 +24,13 @@ import numpy as np
 from scored import PROSE
 
 from gateway.config.scorers import ScorerConfig
+from gateway.consumer.entry_scoring import EntryScorer, batch_of
 from gateway.core.exchange import Exchange, Target, Usage, new_id
 from gateway.core.plan import REPEAT, Guardrail, Plan, PlanState
-from gateway.evals.entry_scoring import EntryScorer, batch_of
-from gateway.evals.experiments.engine import EngineTiming, ExperimentEngine
-from gateway.evals.scoring.registry import DEFAULTS, RegisteredScorer, build_all
-from gateway.evals.scoring.threads import ScoringThreads
-from gateway.evals.store.store import Store
+from gateway.features.experiments.work import EngineTiming, ExperimentEngine
+from gateway.scoring.registry import DEFAULTS, RegisteredScorer, build_all
+from gateway.scoring.threads import ScoringThreads
+from gateway.store.store import Store
 from gateway.stream import StreamEntry
 
 _BEGAN = 1_790_000_000.0

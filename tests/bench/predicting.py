@@ -23,21 +23,21 @@ from gateway.core.chunked import chunked
 from gateway.core.completion import completion_of
 from gateway.core.exchange import Exchange
 from gateway.core.score import Score, ScoreResult
-from gateway.evals.learned.features import FeatureExtractor
-from gateway.evals.learned.inclusion import inclusion
-from gateway.evals.learned.model import PredictorModel
-from gateway.evals.learned.predictor import Predictor
-from gateway.evals.learned.training import Design, TrainingRows, train
-from gateway.evals.scorers.truncation import Truncation
-from gateway.evals.scoring.registry import RegisteredScorer
-from gateway.evals.scoring.text_facts import BatchTexts
-from gateway.evals.scoring.types import Subject
-from gateway.evals.store import engine
-from gateway.evals.store.bulk_insert import insert_new
-from gateway.evals.store.prediction_sums import add_predictions
-from gateway.evals.store.predictions import Prediction, StoredModel, prediction_row
-from gateway.evals.store.rows import ScoredExchange
-from gateway.evals.store.tables import predictions
+from gateway.features.learned.features import FeatureExtractor
+from gateway.features.learned.inclusion import inclusion
+from gateway.features.learned.model import PredictorModel
+from gateway.features.learned.predictor import Predictor
+from gateway.features.learned.training import Design, TrainingRows, train
+from gateway.scorers.truncation import Truncation
+from gateway.scoring.registry import RegisteredScorer
+from gateway.scoring.text_facts import BatchTexts
+from gateway.scoring.types import Subject
+from gateway.store import engine
+from gateway.store.bulk_insert import insert_new
+from gateway.store.prediction_sums import add_predictions
+from gateway.store.predictions import Prediction, StoredModel, prediction_row
+from gateway.store.rows import ScoredExchange
+from gateway.store.tables import predictions
 
 T = TypeVar("T")
 BATCH = 256

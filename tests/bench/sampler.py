@@ -21,10 +21,10 @@ EVERY_S = 0.005
 _WAITS = ("selectors.py", "asyncio/base_events.py", "threading.py", "asyncio/runners.py")
 # The innermost frame of the package decides; the first part of its path that stands here.
 CONSUMER: Mapping[str, Sequence[str]] = {
-    "write": ("evals/store/",),
+    "write": ("store/",),
     "read": ("stream/", "core/exchange", "core/completion"),
-    "score": ("evals/scor", "evals/entry_scoring", "core/"),
-    "each second": ("evals/gauges", "evals/experiments", "observability/"),
+    "score": ("evals/scor", "consumer/entry_scoring", "core/"),
+    "each second": ("consumer/gauges", "features/experiments", "observability/"),
 }
 _EACH_SECOND = frozenset({"_tick", "closing", "retaining", "_heartbeat"})  # functions of the consumer and the store
 

@@ -16,7 +16,7 @@ import load
 from stage import Spot, System
 
 from gateway import __version__
-from gateway.evals.scoring.registry import DEFAULTS
+from gateway.scoring.registry import DEFAULTS
 
 MODEL = "fake-model"  # the name everywhere: smg asks its upstreams which models they have
 KEY = "sk-" + 64 * "5"  # made up; LiteLLM wants one, and of this form

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from gateway.cli.on_stream import on_stream, store_url
+from gateway.config.config import Config
 from gateway.config.loading import parse
-from gateway.config.models import Config
 from gateway.core.errors import CannotRun
 
 

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
+from gateway.config.config import Config
 from gateway.config.derive import cautions, content_of, plan_of, plans_of, prices_of, scorer_keys, target_of
 from gateway.config.experiments import Experiment
-from gateway.config.models import Config
 from gateway.config.privacy import Content, RedactionConfig
 from gateway.config.upstreams import TargetRef
 from gateway.core.exchange import Target

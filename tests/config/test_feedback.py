@@ -8,7 +8,7 @@ import pytest
 from pydantic import ValidationError
 
 from gateway.config.feedback import FeedbackConfig, ImplicitLanguage
-from gateway.evals.learned.implicit import ImplicitFeedback
+from gateway.features.feedback.implicit import ImplicitFeedback
 
 
 def test_implicit_feedback_is_off_by_default():

@@ -40,5 +40,5 @@ def test_the_schema_has_them_and_no_titles_of_fields() -> None:
 
 def test_a_program_that_starts_reads_no_source() -> None:
     """Pydantic parses each section once more where it is asked for the strings at import."""
-    program = "import ast; ast.parse = None\nimport gateway.config.models, gateway.console.settings"
+    program = "import ast; ast.parse = None\nimport gateway.config.config, gateway.features.keys.settings"
     subprocess.run([sys.executable, "-c", program], check=True)

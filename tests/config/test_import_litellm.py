@@ -13,6 +13,7 @@ from fixtures.litellm_files import BEDROCK, CLOUD, CLOUDS, TIERS
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gateway.config.config import Config
 from gateway.config.import_litellm import (
     ImportedConfig,
     from_litellm,
@@ -23,7 +24,6 @@ from gateway.config.import_litellm import (
     variables_in,
 )
 from gateway.config.loading import parse
-from gateway.config.models import Config
 from gateway.core.errors import ConfigError
 
 TODAY = date(2026, 11, 26)

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 import yaml
 
+from gateway.config.config import Config
 from gateway.config.loading import parse
-from gateway.config.models import Config
 from gateway.config.predictor import PredictorConfig
 from gateway.core.errors import ConfigError
 

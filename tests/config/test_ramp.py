@@ -9,8 +9,8 @@ import pytest
 from pydantic import ValidationError
 
 from gateway.config.checks import cross_section_mistakes
+from gateway.config.config import Config
 from gateway.config.derive import paces_of, plans_of
-from gateway.config.models import Config
 from gateway.config.ramp import RampConfig, freeze_window
 from gateway.core.plan import plan_from_json
 from gateway.core.ramp import FreezeWindow

@@ -10,7 +10,7 @@ import jsonschema_rs
 import pytest
 import yaml
 
-from gateway.config.models import Config
+from gateway.config.config import Config
 from gateway.config.schema import json_schema
 
 ROOT = Path(__file__).parent.parent.parent

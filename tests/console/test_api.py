@@ -9,7 +9,7 @@ import pytest
 
 from gateway.core.exchange import Tally
 from gateway.core.usage import UsageCell, UsageCount, UsageSums
-from gateway.evals.store.usage import add_usage
+from gateway.store.usage import add_usage
 
 
 async def test_a_key_is_made_read_listed_changed_rotated_and_revoked(console):

@@ -13,8 +13,8 @@ from sqlalchemy import create_engine, make_url, text
 from gateway.console.errors import AdminError, InvalidBody, StoreAway
 from gateway.console.store import ConsoleStore
 from gateway.core.keys import OrganizationRecord
-from gateway.evals.store.directory import DirectoryRow, begin_change, directory_state_of, save_row
 from gateway.runtime.tasks import Tasks
+from gateway.store.directory import DirectoryRow, begin_change, directory_state_of, save_row
 
 
 def save(connection: Any, id: str = "acme") -> int:

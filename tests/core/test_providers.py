@@ -10,7 +10,7 @@ import pytest
 
 from gateway.config.upstreams import Upstream
 from gateway.core.providers import PROVIDERS, DialectName, Load, Provider
-from gateway.proxy.dialects.registry import build_dialect
+from gateway.proxy.dialects.kinds import build_dialect
 
 ROWS = pytest.mark.parametrize("row", PROVIDERS.values(), ids=list(PROVIDERS))
 

@@ -78,7 +78,7 @@ def test_the_units_run_our_commands(unit: str, verb: str, deploy: Path, parsed: 
 
 
 def test_the_gateway_may_drain_before_it_is_killed(deploy: Path) -> None:
-    from gateway.config.models import Limits
+    from gateway.config.config import Limits
 
     assert int(settings("gateway", deploy)["TimeoutStopSec"][0]) > Limits().drain_s + 5
 

@@ -21,10 +21,10 @@ import httpx2
 import pytest
 import yaml
 
-from gateway.evals.annotation.desk import LabelRequest, export_blind_sheet, import_labels
-from gateway.evals.learned.drift import QUALITY_ALPHA
-from gateway.evals.statistics.change_detection import ChangeDetector
 from gateway.fake import HOLD, Fault
+from gateway.features.labels.desk import LabelRequest, export_blind_sheet, import_labels
+from gateway.features.learned.drift import QUALITY_ALPHA
+from gateway.statistics.change_detection import ChangeDetector
 from gateway.stream.shard import GROUP
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(600)]

@@ -11,7 +11,7 @@ import uvloop
 from fixtures.secret_of_draws import SECRET
 from prometheus_client import CollectorRegistry
 
-from gateway.config.models import Config
+from gateway.config.config import Config
 from gateway.core.errors import ConfigError
 from gateway.core.plan import PlanState
 from gateway.fake import FakeUpstream, Fault

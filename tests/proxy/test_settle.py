@@ -12,9 +12,9 @@ import pytest
 from fixtures.secret_of_draws import SECRET
 from prometheus_client import CollectorRegistry
 
+from gateway.config.config import Retries, RuleCondition, Sampling, SamplingRule, Timeouts
 from gateway.config.derive import plan_of
 from gateway.config.experiments import Experiment
-from gateway.config.models import Retries, RuleCondition, Sampling, SamplingRule, Timeouts
 from gateway.config.upstreams import Upstream
 from gateway.core.exchange import Attempt, Exchange, Target, Usage
 from gateway.core.prices import Price, Prices

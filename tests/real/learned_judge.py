@@ -22,8 +22,8 @@ import yaml
 from gateway.config.stream import StreamConfig
 from gateway.core.exchange import Count, Exchange, Tally
 from gateway.core.score import Bounds, Direction, Kind, Score
-from gateway.evals.scoring.types import Golden, Subject
 from gateway.runtime.embedded_socket import stream_url
+from gateway.scoring.types import Golden, Subject
 from gateway.stream import Corridor
 
 sys.path.insert(0, str(Path(__file__).parent))

@@ -23,20 +23,20 @@ from sqlalchemy import select
 from gateway.core.chunked import chunked
 from gateway.core.completion import completion_of
 from gateway.core.output_tokens import kind_of
-from gateway.evals.learned.card import CardEvidence, card_lines, card_of
-from gateway.evals.learned.embedding import EmbeddingColumns, feature_names
-from gateway.evals.learned.features import FeatureExtractor
-from gateway.evals.learned.inclusion import inclusion, scale_for
-from gateway.evals.learned.output_tokens import learn
-from gateway.evals.learned.training import Design, TrainingRows, train
-from gateway.evals.scorers.embedding import local_minilm
-from gateway.evals.scoring.types import Subject
-from gateway.evals.statistics.control_variate import Stage, StageSums, controlled_mean, exchange_terms
-from gateway.evals.store import engine
-from gateway.evals.store.backfill import exchange_of
-from gateway.evals.store.output_tokens import CallOutput
-from gateway.evals.store.tables import exchanges
+from gateway.features.learned.card import CardEvidence, card_lines, card_of
+from gateway.features.learned.embedding import EmbeddingColumns, feature_names
+from gateway.features.learned.features import FeatureExtractor
+from gateway.features.learned.inclusion import inclusion, scale_for
+from gateway.features.learned.output_tokens import learn
+from gateway.features.learned.rows.output_tokens import CallOutput
+from gateway.features.learned.training import Design, TrainingRows, train
 from gateway.proxy.limits.estimate import ModelEstimate
+from gateway.scorers.embedding import local_minilm
+from gateway.scoring.types import Subject
+from gateway.statistics.control_variate import Stage, StageSums, controlled_mean, exchange_terms
+from gateway.store import engine
+from gateway.store.missing_scores import exchange_of
+from gateway.store.tables import exchanges
 
 sys.path.insert(0, str(Path(__file__).parent))
 from learned_judge import consumed

@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 import redis.asyncio as redis
 
+from gateway.config.config import Config
 from gateway.config.loading import parse
-from gateway.config.models import Config
 from gateway.core.errors import CannotRun, StreamDown
 from gateway.runtime.embedded_redis import keep
 from gateway.runtime.embedded_socket import socket_path, stream_url

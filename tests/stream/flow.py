@@ -15,17 +15,17 @@ from typing import Any
 import yaml
 from prometheus_client import CollectorRegistry
 
+from gateway.config.config import Config
 from gateway.config.loading import load
-from gateway.config.models import Config
+from gateway.consumer.consumer import ConsumerTiming
+from gateway.consumer.serve import opened
 from gateway.core.errors import StreamDown
 from gateway.core.exchange import Record, Tally, from_fields
-from gateway.evals.consumer import ConsumerTiming
-from gateway.evals.serve import opened
-from gateway.evals.store.loss_accounting import Delivery, delivery
-from gateway.evals.store.query import reading
-from gateway.evals.store.snapshot import ScoreCell, take_snapshot
-from gateway.evals.store.tables import USAGE, USAGE_SUMS
 from gateway.fake import FakeUpstream
+from gateway.store.loss_accounting import Delivery, delivery
+from gateway.store.query import reading
+from gateway.store.snapshot import ScoreCell, take_snapshot
+from gateway.store.tables import USAGE, USAGE_SUMS
 from gateway.stream import Corridor
 
 HURRIED = ConsumerTiming(block_ms=20, tick_s=0.05, claim_s=0.05, claim_idle_ms=0, silent_ms=1_500)

@@ -16,9 +16,9 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from gateway.core.exchange import Exchange, Tally, Target, new_id
-from gateway.evals.store.loss_accounting import Delivery, delivery
 from gateway.observability.proxy_metrics import ProxyMetrics
 from gateway.proxy.recording.recorder import Recorder
+from gateway.store.loss_accounting import Delivery, delivery
 from gateway.stream import Corridor
 
 WAITS_NEVER_S = (

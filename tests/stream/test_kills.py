@@ -18,7 +18,7 @@ import pytest
 from gateway.config.derive import prices_of
 from gateway.core.exchange import Exchange, Record, from_fields
 from gateway.core.usage import nano_usd
-from gateway.evals.store.loss_accounting import Delivery, delivery
+from gateway.store.loss_accounting import Delivery, delivery
 
 KINDS = ("gateway", "consumer", "server", "both")
 

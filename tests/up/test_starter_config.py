@@ -7,8 +7,8 @@ import hashlib
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gateway.config.config import Config
 from gateway.config.loading import parse
-from gateway.config.models import Config
 from gateway.core.providers import PROVIDERS
 from gateway.up.discovery import DiscoveredUpstream
 from gateway.up.starter_config import MAX_MODELS, gateway_yaml, names, needs_local, offers

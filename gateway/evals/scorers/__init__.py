@@ -1,9 +1,18 @@
-"""The scorers that ship with the gateway, one module each, and the names that scorers of other packages import."""
+"""The former name of `gateway.scorers`: plug-ins that import from here continue to work, with a warning."""
 
 from __future__ import annotations
 
-from gateway.core.completion import Completion
-from gateway.core.score import Score, Skipped
-from gateway.evals.scoring.types import Golden, Rule, Scorer, Subject
+import warnings
+from typing import Any
 
-__all__ = ["Completion", "Golden", "Rule", "Score", "Scorer", "Skipped", "Subject"]
+import gateway.scorers as _scorers
+
+
+def __getattr__(name: str) -> Any:
+    value = getattr(_scorers, name)
+    warnings.warn(
+        f"gateway.evals.scorers.{name} is now gateway.scorers.{name}; the old name will go with 1.0",
+        DeprecationWarning,
+        stacklevel=2,
+    )
+    return value

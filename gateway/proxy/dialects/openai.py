@@ -22,7 +22,7 @@ from gateway.proxy.dialects.types import PlainReply, Reader
 from gateway.proxy.http.client.transport import UpstreamRequest
 from gateway.proxy.request.call import Api, Call
 from gateway.proxy.request.endpoints import AT_ROOT, ENDPOINTS, OUTSIDE
-from gateway.proxy.request.headers import may_reach_upstream
+from gateway.proxy.request.header_rules import may_reach_upstream
 from gateway.proxy.request.json_splice import add_member, remove_member, replace_member, request_usage, set_member
 from gateway.proxy.request.output_limit import default_name, output_limit
 from gateway.proxy.types import Headers

@@ -19,7 +19,7 @@ from gateway.proxy.http.client.transport import UpstreamReply
 from gateway.proxy.http.server.asgi import DisconnectWatcher
 from gateway.proxy.relay.state import CallContext, HeldBytes
 from gateway.proxy.request.call import Caller
-from gateway.proxy.request.headers import for_passthrough, from_passthrough, without_provider
+from gateway.proxy.request.header_rules import for_passthrough, from_passthrough, without_provider
 from gateway.proxy.routing.response_ids import Replacer
 from gateway.proxy.routing.target_state import UpstreamState
 from gateway.proxy.types import ClientGone, Headers, Receive, Send

@@ -16,7 +16,7 @@ from collections import Counter, defaultdict
 from dataclasses import dataclass, field, replace
 from functools import partial
 
-from gateway.config.models import Retries
+from gateway.config.config import Retries
 from gateway.core.completion import assemble
 from gateway.core.errors import GatewayError
 from gateway.core.exchange import Exchange

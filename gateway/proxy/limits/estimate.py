@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from gateway.config.models import Config
+from gateway.config.config import Config
 from gateway.config.upstreams import TargetRef
 from gateway.core.exchange import Target
 from gateway.core.output_tokens import kind_of

@@ -31,7 +31,7 @@ from gateway.proxy.relay.state import CallContext
 from gateway.proxy.request.call import Call
 from gateway.proxy.request.client_address import Network, client_address
 from gateway.proxy.request.endpoints import Endpoint
-from gateway.proxy.request.headers import sane_id
+from gateway.proxy.request.header_rules import sane_id
 from gateway.proxy.types import Headers, HttpRequest
 
 MAX_WAITING = 20_000

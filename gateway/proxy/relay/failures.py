@@ -14,7 +14,7 @@ from typing import Any
 
 import orjson
 
-from gateway.config.models import Cause
+from gateway.config.config import Cause
 from gateway.core.errors import (
     BodyCut,
     ConnectFailed,

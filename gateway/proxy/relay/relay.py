@@ -44,7 +44,7 @@ from gateway.proxy.relay.failures import (
 )
 from gateway.proxy.relay.state import CallContext, RelayState, SentText
 from gateway.proxy.request.call import Call
-from gateway.proxy.request.headers import for_client
+from gateway.proxy.request.header_rules import for_client
 from gateway.proxy.request.upload import Upload
 from gateway.proxy.routing.router import Route
 from gateway.proxy.routing.target_state import TargetState

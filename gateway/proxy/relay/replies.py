@@ -19,7 +19,7 @@ from gateway.proxy.relay.continuation import Mismatch, Splicer, continuable, fir
 from gateway.proxy.relay.deadlines import Deadlines
 from gateway.proxy.relay.failures import AttemptFailed, Failure, of_transport
 from gateway.proxy.relay.state import CallContext, HeldBytes, RelayState, SentText
-from gateway.proxy.request.headers import for_client
+from gateway.proxy.request.header_rules import for_client
 from gateway.proxy.routing.target_state import TargetState
 from gateway.proxy.types import ClientConnection
 

@@ -18,7 +18,7 @@ from gateway.proxy.limits.limiter import CallReservation
 from gateway.proxy.relay.deadlines import Deadlines
 from gateway.proxy.relay.failures import FailedAttempt
 from gateway.proxy.request.call import Call
-from gateway.proxy.request.headers import without_provider
+from gateway.proxy.request.header_rules import without_provider
 from gateway.proxy.routing.router import Route
 from gateway.proxy.routing.target_state import TargetState
 from gateway.proxy.types import ClientConnection, Headers

@@ -14,8 +14,8 @@ from datetime import UTC, datetime
 from hashlib import sha256
 from typing import Any, TypeVar
 
+from gateway.config.config import ApiKey
 from gateway.config.derive import content_of
-from gateway.config.models import ApiKey
 from gateway.config.privacy import RedactionConfig
 from gateway.core.errors import GatewayError, InvalidKey, KeysUnavailable, NotAllowed
 from gateway.core.keys import KEY_PREFIX, Directory, KeyRecord, TeamRecord, organization_of, scopes_of

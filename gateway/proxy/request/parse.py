@@ -15,7 +15,7 @@ from gateway.core.errors import BadRequest, NotAllowed, UnsupportedEncoding
 from gateway.core.exchange import new_id
 from gateway.proxy.request.call import NO_OPTIONS, Call, Caller, RequestOptions
 from gateway.proxy.request.endpoints import Endpoint
-from gateway.proxy.request.headers import for_upstream, sane_id
+from gateway.proxy.request.header_rules import for_upstream, sane_id
 from gateway.proxy.request.json_splice import MOST_MEMBERS, scan, too_many_members
 from gateway.proxy.request.output_limit import NUMBERS, checked_numbers
 from gateway.proxy.request.upload import Upload

@@ -14,9 +14,9 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from types import MappingProxyType
 
+from gateway.config.config import Config
 from gateway.config.derive import plans_of, target_of
 from gateway.config.experiments import Experiment
-from gateway.config.models import Config
 from gateway.core.exchange import Target
 from gateway.core.plan import AGAIN, CONTROL, REPEAT, Plan, PlanState
 from gateway.core.randomization import draw, keyed_draw

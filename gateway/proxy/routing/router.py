@@ -8,8 +8,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate
 
+from gateway.config.config import Config, Model, OnCut, Retries, Timeouts
 from gateway.config.derive import target_of
-from gateway.config.models import Config, Model, OnCut, Retries, Timeouts
 from gateway.config.upstreams import TargetRef
 from gateway.core.did_you_mean import did_you_mean
 from gateway.core.errors import BadRequest, ModelNotFound, NotAllowed

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from gateway.config.models import Sampling, SamplingRule
+from gateway.config.config import Sampling, SamplingRule
 from gateway.core.exchange import Outcome
 from gateway.core.randomization import draw
 from gateway.proxy.request.call import Call

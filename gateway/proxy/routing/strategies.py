@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Any
 
-from gateway.config.models import Strategy
+from gateway.config.config import Strategy
 from gateway.proxy.request.call import Call
 from gateway.proxy.routing.target_state import TargetState
 

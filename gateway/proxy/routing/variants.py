@@ -11,8 +11,8 @@ from typing import Any
 
 import orjson
 
+from gateway.config.config import Config
 from gateway.config.derive import target_of, target_refs
-from gateway.config.models import Config
 from gateway.config.upstreams import TargetRef
 from gateway.core.errors import BadRequest
 from gateway.core.exchange import Target

@@ -12,7 +12,7 @@ import pytest
 from fixtures.console_world import TOKEN, ConsoleWorld, console_world
 from sqlalchemy import Connection, inspect, text
 
-from gateway.evals.store import engine
+from gateway.store import engine
 
 pytestmark = [pytest.mark.long, pytest.mark.timeout(1500)]
 EXCHANGES, IN_EXPERIMENT = 1_000_000, 48_000

@@ -9,7 +9,7 @@ import pytest
 from gateway.config.upstreams import Upstream
 from gateway.core.errors import UpstreamFailed
 from gateway.core.providers import PROVIDERS
-from gateway.proxy.dialects.registry import build_dialect
+from gateway.proxy.dialects.kinds import build_dialect
 from gateway.proxy.dialects.types import Cut, Dialect
 from gateway.proxy.request.call import Call
 

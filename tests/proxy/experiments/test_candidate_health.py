@@ -11,7 +11,7 @@ from gateway.config.upstreams import Upstream
 from gateway.core.exchange import Target
 from gateway.core.plan import Plan
 from gateway.core.ramp import RampDesign
-from gateway.proxy.dialects.registry import build_dialect
+from gateway.proxy.dialects.kinds import build_dialect
 from gateway.proxy.experiments.candidate_health import HEALTHY_S, SETTLE, UNPROBED_S, CandidateHealth
 from gateway.proxy.routing.target_state import CircuitBreaker, ConcurrencyLimiter, TargetState, UpstreamState
 

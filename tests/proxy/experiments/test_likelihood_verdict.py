@@ -12,16 +12,16 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from gateway.config.loading import parse
-from gateway.evals.consumer import Consumer, ConsumerContext, ConsumerTiming
-from gateway.evals.entry_scoring import EntryScorer
-from gateway.evals.experiments.engine import EngineTiming, ExperimentEngine
-from gateway.evals.gauges import Gauges
-from gateway.evals.reports.experiment.build import report_of
-from gateway.evals.scoring.threads import ScoringThreads
-from gateway.evals.store.query import reading
-from gateway.evals.store.store import Store
+from gateway.consumer.consumer import Consumer, ConsumerContext, ConsumerTiming
+from gateway.consumer.entry_scoring import EntryScorer
+from gateway.consumer.gauges import Gauges
 from gateway.fake import FakeUpstream, PromptScores
+from gateway.features.experiments.report.build import report_of
+from gateway.features.experiments.work import EngineTiming, ExperimentEngine
 from gateway.observability.eval_metrics import EvalMetrics
+from gateway.scoring.threads import ScoringThreads
+from gateway.store.query import reading
+from gateway.store.store import Store
 from gateway.stream import Corridor
 
 CALLS = 44

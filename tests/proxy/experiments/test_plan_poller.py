@@ -12,7 +12,7 @@ import pytest
 from fixtures.secret_of_draws import SECRET
 from prometheus_client import CollectorRegistry
 
-from gateway.config.models import Config
+from gateway.config.config import Config
 from gateway.core.errors import StreamDown
 from gateway.core.plan import PlanState
 from gateway.core.ramp import RampChange, RampRecord, advanced, rolled_back, started

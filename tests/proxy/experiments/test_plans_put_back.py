@@ -10,12 +10,12 @@ from typing import Any
 
 import orjson
 
-from gateway.evals.experiments.engine import EngineTiming, ExperimentEngine
-from gateway.evals.scoring.threads import ScoringThreads
-from gateway.evals.store.experiments.plans import stored_plans
-from gateway.evals.store.query import reading
-from gateway.evals.store.store import Store
 from gateway.fake import FakeUpstream
+from gateway.features.experiments.work import EngineTiming, ExperimentEngine
+from gateway.scoring.threads import ScoringThreads
+from gateway.store.plans import stored_plans
+from gateway.store.query import reading
+from gateway.store.store import Store
 from gateway.stream import Corridor
 
 SHADOWED: dict[str, Any] = {

@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.core.plan import CONVERSATION_PAIRS, CONVERSATION_QUIET_S
-from gateway.evals.experiments.metrics import JoinedPair, PairOrigin
-from gateway.evals.experiments.progress import PlanProgress
+from gateway.features.experiments.metrics import JoinedPair, PairOrigin
+from gateway.features.experiments.progress import PlanProgress
 from gateway.proxy.experiments.shadowed_conversations import MOST_CONVERSATIONS, ShadowedConversations
 
 PLAN = a_plan(rules=2, method="hybrid", aa="alarm", auto_horizon=True, max_pairs=5000, repeat_control=0.0)

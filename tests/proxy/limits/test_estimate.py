@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
+from gateway.config.config import Config
 from gateway.config.derive import plans_of, prices_of
-from gateway.config.models import Config
 from gateway.proxy.limits.estimate import ModelEstimate, estimates_of
 
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.config.models import ApiKey
+from gateway.config.config import ApiKey
 from gateway.core.errors import GatewayError, InvalidKey, KeysUnavailable, NotAllowed
 from gateway.core.keys import AnyRecord, Directory, KeyRecord, OrganizationRecord, TeamRecord
 from gateway.core.limits import Limit, LimitScope

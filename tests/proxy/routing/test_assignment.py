@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 from fixtures.secret_of_draws import SECRET
 
+from gateway.config.config import Config
 from gateway.config.derive import plan_of, plans_of
 from gateway.config.experiments import Experiment
-from gateway.config.models import Config
 from gateway.core.exchange import Target
 from gateway.core.plan import Plan, PlanState
 from gateway.core.randomization import draw

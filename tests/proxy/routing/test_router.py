@@ -12,7 +12,7 @@ from fixtures.secret_of_draws import SECRET
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.config.models import Config
+from gateway.config.config import Config
 from gateway.core.errors import BadRequest, ModelNotFound, NotAllowed
 from gateway.core.exchange import Target
 from gateway.core.plan import PlanState

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.config.models import RuleCondition, Sampling, SamplingRule
+from gateway.config.config import RuleCondition, Sampling, SamplingRule
 from gateway.core.randomization import draw
 from gateway.proxy.request.call import Call, Caller
 from gateway.proxy.routing.sampling import DEFAULT, FORCED, CallEnding, Sampler

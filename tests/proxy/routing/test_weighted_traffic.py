@@ -18,12 +18,12 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from gateway.config.loading import parse
+from gateway.consumer.serve import opened
 from gateway.core.score import Bounds, Score
-from gateway.evals.scoring.types import Golden, Subject
-from gateway.evals.serve import opened
-from gateway.evals.store.query import reading
 from gateway.fake.answers import FakeAnswer
 from gateway.proxy.recording.recorder import Recorder
+from gateway.scoring.types import Golden, Subject
+from gateway.store.query import reading
 
 CALM, BURST, ROUNDS = 700, 300, 4
 FAILURES = {"calm": 0.01, "burst": 0.08}  # 3 % of all

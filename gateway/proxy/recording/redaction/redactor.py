@@ -20,8 +20,8 @@ from typing import Any, Literal
 
 import orjson
 
+from gateway.config.config import Config
 from gateway.config.derive import content_of
-from gateway.config.models import Config
 from gateway.config.privacy import Content, RedactionConfig
 from gateway.core.completion import ToolCall, completion_of
 from gateway.core.exchange import Attempt, Exchange, Feedback

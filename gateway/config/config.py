@@ -1,0 +1,391 @@
+"""The whole of gateway.yaml as frozen models: `Config`, and every section that has no file of its own.
+
+A model says what its section may hold. What sections must agree on is in checks.py; what follows from them, in
+derive.py.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from pydantic import AwareDatetime, Field, JsonValue, PrivateAttr, model_validator
+
+from gateway.config.admin import AdminConfig
+from gateway.config.experiments import Experiment
+from gateway.config.feedback import FeedbackConfig
+from gateway.config.jwt import JwtIssuer
+from gateway.config.limits import Budgets, LimitsConfig, Organization, Team
+from gateway.config.predictor import PredictorConfig
+from gateway.config.prices import PriceList
+from gateway.config.privacy import Content, RedactionConfig
+from gateway.config.scorers import EvalsConfig, ScorerConfig
+from gateway.config.stream import StreamConfig
+from gateway.config.types import Digest, IpNetwork, LogConfig, Name, OtelConfig, Positive, Section, Share, Weight
+from gateway.config.upstreams import TargetRef, Upstream
+from gateway.config.webhook import WebhookConfig
+
+Cause = Literal["error", "timeout", "rate_limit", "context_length", "content_filter"]
+Strategy = Literal["weighted", "least_in_flight", "latency", "prefix", "session"]
+WithDefault = Literal[
+    "chat", "completions", "responses", "embeddings", "moderations", "images", "rerank", "score", "classify",
+    "pooling", "tokenize", "detokenize",
+]  # fmt: skip
+OnCut = Literal["off", "error", "continue"]
+
+
+class ApiKey(Section):
+    """A caller."""
+
+    name: Name
+    """The caller's name in logs and records. While a key is replaced, the old and the new one may share it."""
+    sha256: Digest
+    """SHA-256 of the key's bytes, in lower-case hexadecimal: `printf %s "$KEY" | sha256sum`."""
+    models: tuple[str, ...] | None = None
+    """The models that this key may use. Default: all."""
+    allow: tuple[Literal["sample", "target", "passthrough"], ...] = ()
+    """What its requests may control: `sample` (force or forbid recording by header), `target` (choose a target by
+    header), `passthrough` (use other /v1/ paths, to all that the upstream's credential reaches; `models` does not limit
+    them)."""
+    concurrency: Annotated[int, Field(ge=1)] | None = None
+    """Its calls in flight at once, per worker; any further call gets HTTP 429. `limits.concurrency` counts those of all
+    gateways. Default: no limit."""
+    limits: LimitsConfig = LimitsConfig()
+    """What it may use, over all gateways. Default: no limit."""
+    team: Name | None = None
+    """The team in `teams` whose limits it shares. Default: none."""
+    tags: tuple[Name, ...] = ()
+    """Labels under which its usage is summed, in addition to its team's."""
+    expires: AwareDatetime | None = None
+    """Time from which it is refused, with its offset from UTC, such as `2027-01-01T00:00:00Z`. Default: never."""
+    disabled: bool = False
+    """Refuse it."""
+    sample: Literal["rules", "never"] = "rules"
+    """`never` excludes its calls from the population that is sampled and scored."""
+    content: Content | None = None
+    """How much of its prompts and answers is recorded. Default: `redaction.default`; `full` without that section."""
+    networks: tuple[IpNetwork, ...] | None = None
+    """Networks from which it may be used, such as `10.0.0.0/8`; elsewhere it gets HTTP 403. Default: everywhere."""
+
+
+class WeightedTarget(TargetRef):
+    """A target that serves a share of the model's calls."""
+
+    weight: Weight = 1.0
+    """Its share, relative to the weights of the other targets."""
+
+
+class Fallback(TargetRef):
+    """A target that is tried, in the order of this list, after the targets have failed."""
+
+    on: tuple[Cause, ...] = ("error", "timeout", "rate_limit", "context_length")
+    """The failures after which it is tried."""
+
+
+class Timeouts(Section):
+    """Deadlines in seconds."""
+
+    connect_s: Positive = 2.0
+    """Until the connection is open."""
+    first_token_s: Positive = 30.0
+    """Streams: until the first content."""
+    answer_s: Positive = 120.0
+    """Plain answers: until the body is complete."""
+    idle_s: Positive = 30.0
+    """Streams: between two chunks."""
+    total_s: Positive = 600.0
+    """The whole call, with all of its attempts."""
+
+
+class Retries(Section):
+    """Further attempts on the same target, before a fallback."""
+
+    attempts: Annotated[int, Field(ge=1, le=10)] = 2
+    """Attempts on one target, including the first."""
+    backoff_s: Annotated[float, Field(ge=0)] = 0.2
+    """Wait before the second attempt; doubled, with jitter, before each further one."""
+    budget_s: Annotated[float, Field(ge=0)] = 10.0
+    """Longest total wait between attempts. A longer `Retry-After` leads straight to the fallback."""
+
+
+class Model(Section):
+    """A model name that clients may use."""
+
+    targets: Annotated[tuple[WeightedTarget, ...], Field(min_length=1)]
+    """The targets that serve it."""
+    fallback: tuple[Fallback, ...] = ()
+    """The targets that are tried when those fail."""
+    timeouts: Timeouts = Timeouts()
+    """Deadlines of its calls."""
+    retries: Retries = Retries()
+    """Further attempts of its calls."""
+    on_cut: OnCut | None = None
+    """What happens when an upstream breaks off a stream: `continue` on a fallback, `error` (send an error event), or
+    `off` (just end). Default: `continue` if there is a fallback, else `error`."""
+    objective: Annotated[float, Field(gt=0, lt=1)] = 0.99
+    """The target share of successful calls. The alerts page when failures use up a month's budget in two days."""
+    listed: dict[str, JsonValue] = Field({})
+    """Further members of its entry in `/v1/models`, such as `{max_model_len: 32768}`, which some clients read."""
+    strategy: Strategy = "weighted"
+    """How a target is chosen: by weight, by requests in flight (and reported load), by latency, or the same target for
+    the same beginning of a prompt (`prefix`) or the same conversation (`session`), which keeps its cache warm."""
+
+    @property
+    def cut_policy(self) -> OnCut:
+        """`on_cut`, or its default."""
+        return self.on_cut or ("continue" if self.fallback else "error")
+
+
+class RuleCondition(Section):
+    """Conditions that must all hold. Those on the request are decided before it is sent; those on the answer
+    (`outcome`, `finish_reason`, `min_…`) when it has ended."""
+
+    alias: str | None = None
+    """The model that the client requested."""
+    key: str | None = None
+    """The name of the caller's key."""
+    api: str | None = None
+    """`chat`, `completions`, `responses`, `messages`, `embeddings`, …"""
+    stream: bool | None = None
+    """Whether the client requested a stream."""
+    outcome: Literal["ok", "error", "client_gone", "client_deadline", "upstream_error", "timeout", "cut"] | None = None
+    """How the call ended; `error` is `upstream_error`, `timeout` and `cut`."""
+    finish_reason: str | None = None
+    """The finish reason that the upstream sent."""
+    min_total_s: Positive | None = None
+    """The call took at least this many seconds."""
+    min_first_token_s: Positive | None = None
+    """The first content took at least this many seconds."""
+
+    @property
+    def head(self) -> bool:
+        """Whether the conditions can be decided before the request is sent."""
+        return not ({"outcome", "finish_reason", "min_total_s", "min_first_token_s"} & self.model_fields_set)
+
+
+class SamplingRule(Section):
+    """A rate for some of the calls. Of all rules that match, the highest rate counts."""
+
+    when: RuleCondition
+    """The calls that it applies to."""
+    rate: Share
+    """The share of them that is recorded."""
+    name: Name | None = None
+    """Name of the stratum in metrics and reports. Default: made from the rule's position in the list."""
+
+
+class Sampling(Section):
+    """Which calls are recorded and scored."""
+
+    rate: Share = 0.1
+    """The share of calls that is recorded if no rule matches."""
+    unit: Literal["request", "conversation"] = "request"
+    """What is drawn: single requests, or whole conversations (by `x-gateway-conversation` or
+    `metadata.conversation_id`)."""
+    pi_min: Annotated[float, Field(gt=0, le=1)] = 0.001
+    """The smallest rate allowed, other than 0. A call recorded with probability π has weight 1/π."""
+    rules: tuple[SamplingRule, ...] = ()
+    """Rates for some of the calls."""
+    max_kb: Annotated[int, Field(ge=1)] = 1024
+    """Size up to which a request or a response body is recorded; the rest of it is cut off."""
+
+    @model_validator(mode="after")
+    def _check_pi_min(self) -> Self:
+        for at, rate in (("rate", self.rate), *((f"rules[{i}].rate", r.rate) for i, r in enumerate(self.rules))):
+            if 0 < rate < self.pi_min:
+                raise ValueError(f"{at} {rate} is below pi_min {self.pi_min}: its weights would exceed 1 / pi_min")
+        return self
+
+
+class Limits(Section):
+    """Limits of the gateway process."""
+
+    max_body_mb: Positive = 32.0
+    """Size of a request body; a larger one gets HTTP 413."""
+    passthrough_s: Positive = 120.0
+    """Outside the routed endpoints (passthrough, responses by id): seconds until an upstream's response begins, and
+    between two pieces of it."""
+    inflight_mb: Positive = 128.0
+    """Request bodies that one worker holds at once, over all calls, each from when its length is announced; a call
+    above it gets HTTP 503. Where there are several keys, each may hold half of it. A body under way takes about twice
+    its size."""
+    drain_s: Positive = 30.0
+    """Seconds that calls in flight may take to finish when the gateway stops."""
+    connections: Annotated[int, Field(ge=1)] | None = None
+    """Client connections of one worker; a further one gets HTTP 503. Default: half of the files that the process may
+    open, 10000 at most."""
+    connections_per_address: Annotated[int, Field(ge=1)] | None = None
+    """Client connections of one worker from one address. Default: no limit, as behind a proxy all have one address."""
+
+
+class MetricsConfig(Section):
+    """Who may read `/metrics` and `/ready`. Without either key: clients on this machine only, if the gateway listens on
+    the loopback interface, and no request that a proxy passed on."""
+
+    bind: Annotated[str, Field(pattern=r"^.+:\d+$")] | None = None
+    """HOST:PORT of a separate listener for them."""
+    sha256: Digest | None = None
+    """SHA-256 of a key that may read them on the main port."""
+
+
+class StoreConfig(Section):
+    """The database that holds exchanges, scores and experiments. Score sums and the evidence of verdicts are
+    never deleted."""
+
+    url: str | None = None
+    """A `postgresql://` or `sqlite:///` URL. Default: SQLite in the data directory."""
+    keep_days: Annotated[float, Field(ge=1)] | None = None
+    """Days after which exchanges are deleted. Default: never."""
+    max_gb: Positive | None = None
+    """Size of the store beyond which the oldest exchanges are deleted. Default: unlimited."""
+
+
+class Passthrough(Section):
+    """The upstreams of requests to paths that are not routed by model, by the API that the client speaks."""
+
+    openai: str | None = None
+    """The upstream of all requests but Anthropic's. Default: they get HTTP 404."""
+    anthropic: str | None = None
+    """The upstream of requests below /v1/messages, and of those with the header `anthropic-version`. Default: they get
+    HTTP 404."""
+
+
+class ResponsesConfig(Section):
+    """Stored responses of the Responses API."""
+
+    seal: bool = True
+    """Add to the ids of responses a seal of the key and of the upstream, so that only that key can read, continue or
+    delete them. `false` leaves ids as the upstream writes them, for a gateway of one tenant: every key can then use
+    every response that the upstream's credential reaches."""
+    files: Literal["made", "used", "shared"] = "made"
+    """Whose files, vector stores and stored prompts are: of the key that made them through `passthrough` (`made`), or
+    else of the first that used them (`used`); another key gets HTTP 404. `shared`: every key may use every one, such
+    as where one key uploads for the others."""
+
+
+class Config(Section):
+    """gateway.yaml: the configuration of gateway and consumer."""
+
+    keys: tuple[ApiKey, ...] = ()
+    """The callers. Without any, `gateway serve` refuses to start unless `open` is true, and `gateway up` makes one."""
+    open: bool = False
+    """Accept every request when there are no keys."""
+    teams: dict[Name, Team] = Field({})
+    """Teams, whose keys share limits and models."""
+    organizations: dict[Name, Organization] = Field({})
+    """Organizations, whose teams share limits."""
+    budgets: Budgets = Budgets()
+    """What limits refuse and reserve, and how."""
+    admin: AdminConfig | None = None
+    """The admin API. Default: keys, teams and organizations are those of this file."""
+    upstreams: Annotated[dict[Name, Upstream], Field(min_length=1)]
+    """Servers that requests can go to."""
+    models: Annotated[dict[Name, Model], Field(min_length=1)]
+    """The model names that clients may use."""
+    defaults: dict[WithDefault, Name] | Literal["auto"] = Field({})
+    """The model of a request that names none, by API, such as `{moderations: guard, responses: chat}`. `auto`: the only
+    model that its key may use; a key with several must name one. Default: such a request gets HTTP 400. That of
+    `responses` also holds for their `compact` and `input_tokens`. Forms of audio must name their model."""
+    sampling: Sampling = Sampling()
+    """The share of calls that is recorded and scored."""
+    passthrough: str | Passthrough | None = None
+    """The upstream that gets requests to all other /v1/ paths; or one for each API, such as `{openai: NAME, anthropic:
+    NAME}`. Default: such requests get HTTP 404."""
+    responses: ResponsesConfig = ResponsesConfig()
+    """Stored responses of the Responses API."""
+    cors: tuple[str, ...] = ()
+    """Origins from which browsers may send requests."""
+    trusted_proxies: tuple[IpNetwork, ...] = ()
+    """Networks of the proxies in front of the gateway, such as `10.0.0.0/8`, whose `X-Forwarded-For` names the client's
+    address, for the access log and for `networks`. Default: none; then it is the address of the connection."""
+    networks: tuple[IpNetwork, ...] | None = None
+    """Networks from which calls are accepted; others get HTTP 403, whatever their key. `/health` stays open, and
+    `metrics` says who may read `/metrics`. Default: everywhere."""
+    jwt: dict[Name, JwtIssuer] = Field({})
+    """Issuers of JSON Web Tokens that callers may send instead of a key. Needs the extra `jwt`."""
+    hide_upstreams: bool = False
+    """Leave the names of upstreams and of their models out of response headers and error messages, and the headers of
+    their providers. Keys with `allow: [target]` and those of scorers still see them. The body of an answer is passed
+    on as it is, with the `model` that the upstream writes there."""
+    limits: Limits = Limits()
+    """Limits on requests, and on stopping."""
+    metrics: MetricsConfig = MetricsConfig()
+    """Who may read the metrics."""
+    log: LogConfig = LogConfig()
+    """The log on stderr."""
+    otel: OtelConfig | None = None
+    """Export to an OpenTelemetry collector. Default: no export."""
+    stream: StreamConfig = StreamConfig()
+    """The stream server between gateway and consumer."""
+    store: StoreConfig = StoreConfig()
+    """The database of exchanges and scores."""
+    redaction: RedactionConfig | None = None
+    """What is removed from content before it is recorded. Default: nothing."""
+    scorers: dict[Name, ScorerConfig] = Field({})
+    """What is measured on each recorded answer."""
+    predictor: PredictorConfig | None = None
+    """A learned model that decides which exchanges a judge sees. Default: none."""
+    feedback: FeedbackConfig = FeedbackConfig()
+    """What counts as feedback besides `POST /v1/feedback`."""
+    evals: EvalsConfig = EvalsConfig()
+    """How judges, embeddings and replays reach the gateway."""
+    prices: PriceList | None = None
+    """Prices of models, in addition to the built-in prices."""
+    experiments: dict[Name, Experiment] = Field({})
+    """Comparisons of targets."""
+    webhooks: dict[Name, WebhookConfig] = Field({})
+    """The receivers of each transition of a ramp, by name."""
+    _digest: str = PrivateAttr("")
+    _secret_files: tuple[Path, ...] = PrivateAttr(())
+
+    def passthrough_of(self, *, anthropic: bool) -> str | None:
+        """The upstream of requests to other paths by Anthropic's clients, or by others; None: they are refused."""
+        given = self.passthrough
+        if isinstance(given, Passthrough):
+            return given.anthropic if anthropic else given.openai
+        return given
+
+    @property
+    def files_have_owners(self) -> bool:
+        """A key may be known to own a file: only `passthrough` makes any here."""
+        return self.responses.files == "used" or (self.responses.files == "made" and self.passthrough is not None)
+
+    @property
+    def digest(self) -> str:
+        """Twelve hexadecimal digits that differ where the text of the file differs; "": it was not read from a text."""
+        return self._digest
+
+    @property
+    def secret_files(self) -> tuple[Path, ...]:
+        """The files that values were read from, and the one with the console's experiments, which may not exist; a
+        change of one is a change of the config."""
+        return self._secret_files
+
+    @property
+    def tls_files(self) -> tuple[Path, ...]:
+        """Certificates and keys of connections to upstreams; one that is written anew is to be used."""
+        files = [f for u in self.upstreams.values() for f in (u.ca_file, u.cert_file, u.key_file) if f is not None]
+        return tuple(Path(file) for file in dict.fromkeys(files))
+
+    def read_from(self, digest: str, secret_files: tuple[Path, ...]) -> Self:
+        """Notes what this config was read from, and returns the config."""
+        self._digest, self._secret_files = digest, secret_files
+        return self
+
+    def summary(self) -> str:
+        """One line for people."""
+        counts = [_count(len(self.upstreams), "upstream"), _count(len(self.models), "model")]
+        counts += [_count(len(self.keys), "key") if self.keys else "no keys"]
+        counts += [_count(len(self.jwt), "token issuer")] if self.jwt else []
+        counts += [_count(len(self.scorers), "scorer")] if self.scorers else []
+        experiments = "; ".join(f"{name}: {each.summary()}" for name, each in self.experiments.items())
+        counts += [f"{_count(len(self.experiments), 'experiment')} ({experiments})"] if experiments else []
+        return f"{', '.join(counts)}; {self.sampling.rate:.0%} of traffic sampled. Ready."
+
+    def transports_summary(self) -> str:
+        """The HTTP client of each upstream, in one line for people."""
+        return "transports: " + "; ".join(f"{name} {each.transport_summary()}" for name, each in self.upstreams.items())
+
+
+def _count(n: int, noun: str) -> str:
+    return f"{n} {noun}{'' if n == 1 else 's'}"

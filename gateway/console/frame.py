@@ -1,0 +1,343 @@
+"""What all pages share: who may see them, their templates and headers, forms and their protection, and errors.
+
+A page's module has handlers and a PAGE that lists them; site.py puts the pages in order. Before a handler runs, the
+frame has checked the session, the role and, where the page shows prompts and answers, the right to read them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from hashlib import sha256
+from importlib.resources import files
+from ipaddress import ip_address, ip_network
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit
+
+from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import HTMLResponse, RedirectResponse, Response
+
+from gateway.config.admin import Role
+from gateway.config.environment import LoginLink
+from gateway.config.scorers import EvalsConfig
+from gateway.console import filters
+from gateway.console.access import Actor
+from gateway.console.errors import AdminError, BodyTooLarge, InvalidBody, NotPermitted
+from gateway.console.sessions import SESSION_S, Sessions, Visitor, same_csrf
+from gateway.console.visible import visible
+from gateway.features.keys.directory import Admin
+from gateway.reports.html import parts_css
+from gateway.runtime.tasks import Tasks
+from gateway.stream import Corridor
+
+COOKIE, NOTICE_COOKIE, ROOT = "assay_console", "assay_notice", "/console"
+RUNS = f"{ROOT}/playground/runs"
+MAX_FORM_BYTES = 1_000_000
+_MAX_FIELDS = 2_000
+_NOTICE_S = 30
+_LOOPBACK = ("localhost", "127.0.0.1", "::1")
+POLICY = "default-src 'self'; base-uri 'none'; object-src 'none'; form-action 'self'; frame-ancestors 'self'"
+HEADERS = {
+    "content-security-policy": POLICY, "x-content-type-options": "nosniff", "x-frame-options": "SAMEORIGIN",
+    "referrer-policy": "same-origin", "cache-control": "no-store", "cross-origin-opener-policy": "same-origin",
+    "server": "assay-gateway",
+}  # fmt: skip
+
+PageHandler = Callable[[Request], Awaitable[Response]]
+
+
+@dataclass(frozen=True, slots=True)
+class PageRoute:
+    """A path below /console. role, content: what a visitor needs."""
+
+    path: str
+    handler: PageHandler
+    methods: tuple[str, ...] = ("GET",)
+    role: Role = "viewer"
+    content: bool = False
+    """Only for visitors who may read prompts and answers."""
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """An entry of the navigation, and the routes that belong to it."""
+
+    path: str
+    title: str
+    routes: tuple[PageRoute, ...]
+    role: Role = "viewer"
+    content: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class LoginWays:
+    """How visitors prove who they are."""
+
+    actor_of: Callable[[Request, str], Actor]
+    """The holder of the token in an Authorization header's value. Raises NoToken, TooManyFailures."""
+    check_failures: Callable[[Request], str]
+    """The address of a client. Raises TooManyFailures where too many attempts came from it."""
+    note_failure: Callable[[str], None]
+    """Counts a failed attempt of an address."""
+    link: LoginLink | None = None
+    """The link that `gateway up` has printed."""
+
+
+async def _nothing() -> None:
+    pass
+
+
+@dataclass(frozen=True, slots=True)
+class PageServices:
+    """What pages work with."""
+
+    admin: Admin
+    sessions: Sessions
+    login: LoginWays
+    tasks: Tasks
+    """For work that goes on after an answer."""
+    corridor: Corridor | None = None
+    """The stream server; None: this console has none."""
+    evals: Callable[[], EvalsConfig] = EvalsConfig
+    """How the gateway is reached, as by judges and replays."""
+    data: Path = Path()
+    """The data directory."""
+    config_path: Path = Path("gateway.yaml")
+    """The gateway.yaml; file names in it are relative to its directory."""
+    read_config: Callable[[], Awaitable[None]] = _nothing
+    """Reads the config again at once, after a change of its files."""
+    kept: dict[str, Any] = field(default_factory=dict)
+    """What a page keeps between requests, in this process: by the page's name."""
+
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    """A form that was sent, by somebody who may send it."""
+
+    actor: Actor
+    values: Mapping[str, Sequence[str]]
+
+    def get(self, name: str, default: str = "") -> str:
+        """The last value of this name, without blanks around it."""
+        found = self.values.get(name)
+        return found[-1].strip() if found else default
+
+    def all(self, name: str) -> list[str]:
+        return [*self.values.get(name, ())]
+
+    def checked(self, name: str) -> bool:
+        return bool(self.values.get(name))
+
+
+def services_of(request: Request) -> PageServices:
+    found: PageServices = request.app.state.pages
+    return found
+
+
+def visitor_of(request: Request) -> Visitor:
+    found: Visitor = request.state.visitor
+    return found
+
+
+def render(
+    request: Request, template: str, status: int = 200, headers: Mapping[str, str] | None = None, **values: Any
+) -> Response:
+    """The page that templates/`template` makes of the values. Shows, once, the notice of the redirect before."""
+    response = HTMLResponse(to_html(request, template, **values), status, headers)
+    if NOTICE_COOKIE in request.cookies:
+        response.delete_cookie(NOTICE_COOKIE, path=ROOT)
+    return response
+
+
+def to_html(request: Request, template: str, **values: Any) -> str:
+    visitor = getattr(request.state, "visitor", None)
+    shared = {
+        "visitor": visitor, "navigation": _navigation(request, visitor), "path": request.scope["path"],
+        "notice": unquote(request.cookies.get(NOTICE_COOKIE, "")), "versions": static_versions(),
+    }  # fmt: skip
+    return environment().get_template(template).render(**shared, **values)
+
+
+def redirect(request: Request, path: str, notice: str = "") -> Response:
+    """Leads on after a form. path: of this console. notice: shown once, at the top of the next page."""
+    response = RedirectResponse(path, 303)
+    if notice:
+        response.set_cookie(NOTICE_COOKIE, quote(notice[:800]), **cookie_options(request), max_age=_NOTICE_S)
+    return response
+
+
+async def form_actor(request: Request, role: Role = "operator", to: str = "do this", content: bool = False) -> Form:
+    """The form of a POST, once its session, its CSRF token, its origin and the role are checked.
+
+    to: what for, as in "pause a ramp". Raises NotPermitted, InvalidBody, BodyTooLarge.
+    """
+    check_origin(request)
+    values = await read_form(request)
+    given = values.get("csrf", [""])[-1]
+    if not same_csrf(request.cookies.get(COOKIE, ""), given):
+        raise NotPermitted("the form is not of this session: load its page again, and send it once more")
+    actor = visitor_of(request).actor
+    actor.require(role, to)
+    if content and not actor.content:
+        raise NotPermitted(f"{actor.name} may not read prompts and answers; their token needs `content: true`")
+    return Form(actor, values)
+
+
+def check_origin(request: Request) -> None:
+    """Refuses a form that another site has sent. Raises NotPermitted."""
+    origin, site = request.headers.get("origin"), request.headers.get("sec-fetch-site")
+    own = request.headers.get("host", "")
+    if site not in (None, "same-origin", "none") or (origin is not None and urlsplit(origin).netloc != own):
+        raise NotPermitted("the form was sent by another site")
+
+
+async def read_form(request: Request) -> dict[str, list[str]]:
+    """The fields of an urlencoded body. Raises InvalidBody, BodyTooLarge."""
+    raw = b""
+    async for chunk in request.stream():
+        raw += chunk
+        if len(raw) > MAX_FORM_BYTES:
+            raise BodyTooLarge(f"the form is larger than {MAX_FORM_BYTES} bytes")
+    if not request.headers.get("content-type", "").startswith("application/x-www-form-urlencoded"):
+        raise InvalidBody("the body is not a form: expected application/x-www-form-urlencoded")
+    try:
+        pairs = parse_qsl(raw.decode("ascii"), keep_blank_values=True, max_num_fields=_MAX_FIELDS, errors="replace")
+    except ValueError as error:
+        raise InvalidBody(f"the form cannot be read: {error}") from None
+    found: dict[str, list[str]] = {}
+    for name, value in pairs:
+        found.setdefault(name, []).append(value.replace("\r\n", "\n").replace("\0", "\ufffd"))
+    return found
+
+
+def endpoint(route: PageRoute) -> PageHandler:
+    """The handler within the frame: who is not signed in is led to the login, and errors become pages."""
+
+    async def answer(request: Request) -> Response:
+        try:
+            response = await _checked(request, route)
+        except AdminError as error:
+            response = render(request, "error.html.jinja", error.status, error=error)
+            if error.retry_after_s is not None:
+                response.headers["retry-after"] = str(error.retry_after_s)
+        except ClientDisconnect:
+            response = Response(status_code=400)
+        return protected(response)
+
+    return answer
+
+
+async def _checked(request: Request, route: PageRoute) -> Response:
+    cookie, sessions = request.cookies.get(COOKIE, ""), services_of(request).sessions
+    proxied = proxied_name(request)
+    visitor = await sessions.visitor(cookie, proxied) if cookie else None
+    if visitor is None and proxied is not None:
+        return await _enter_by_proxy(request, proxied)
+    if visitor is None:
+        return _to_login(request)
+    request.state.visitor = visitor
+    visitor.actor.require(route.role, "see this page")
+    if route.content and not visitor.actor.content:
+        raise NotPermitted(
+            f"{visitor.actor.name} may not read prompts and answers; their token needs `content: true` in gateway.yaml"
+        )
+    return await route.handler(request)
+
+
+def proxied_name(request: Request) -> str | None:
+    """Whom a proxy that the config trusts names, once and unambiguously. None: no one."""
+    admin = services_of(request).admin.config().admin
+    login = None if admin is None else admin.proxy_login
+    if login is None or request.client is None:
+        return None
+    given = request.headers.getlist(login.header)
+    peer = ip_address(request.client.host)
+    trusted = any(peer in ip_network(network) for network in login.networks)
+    return given[0] if trusted and len(given) == 1 and given[0] else None
+
+
+async def _enter_by_proxy(request: Request, name: str) -> Response:
+    """Begins a session, so that forms have a token, and loads the page again. Raises NotPermitted."""
+    sessions = services_of(request).sessions
+    actor = sessions.of_proxy(name)
+    if actor is None:
+        raise NotPermitted(f"{name[:100]} is not one of admin.proxy_login.users")
+    cookie = await sessions.begin_by_proxy(actor)
+    response = RedirectResponse(_wanted(request) if request.method == "GET" else ROOT, 303)
+    set_session(request, response, cookie, SESSION_S)
+    return response
+
+
+def _wanted(request: Request) -> str:
+    query = request.scope["query_string"].decode("latin-1")
+    return str(request.scope["path"]) + (f"?{query}" if query else "")
+
+
+def _to_login(request: Request) -> Response:
+    """With the page that was asked for, to return to it; forms that were sent are lost."""
+    wanted = _wanted(request)
+    suffix = "?" + urlencode({"next": wanted}) if request.method == "GET" and wanted != ROOT else ""
+    return RedirectResponse(f"{ROOT}/login{suffix}", 303)
+
+
+def protected(response: Response) -> Response:
+    for name, value in HEADERS.items():
+        response.headers.setdefault(name, value)
+    return response
+
+
+def set_session(request: Request, response: Response, cookie: str, lasts_s: float) -> None:
+    response.set_cookie(COOKIE, cookie, **cookie_options(request), max_age=int(lasts_s))
+
+
+def cookie_options(request: Request) -> dict[str, Any]:
+    """Browsers keep a Secure cookie of plain HTTP nowhere but, some of them, on this machine."""
+    name = request.headers.get("host", "").rpartition("@")[2]
+    host = name[1:].partition("]")[0] if name.startswith("[") else name.partition(":")[0]
+    return {"path": ROOT, "httponly": True, "samesite": "strict", "secure": host.lower() not in _LOOPBACK}
+
+
+def local_path(text: str) -> str:
+    """Where to go after a login: a path of the console; anything else becomes its start."""
+    inside = text == ROOT or text.startswith((f"{ROOT}/", f"{ROOT}?"))
+    return text if inside and "\\" not in text and text.isprintable() and "/login" not in text else ROOT
+
+
+def _navigation(request: Request, visitor: Visitor | None) -> list[Page]:
+    pages: Sequence[Page] = request.app.state.navigation
+    return [] if visitor is None else [page for page in pages if visitor.may(page.role, page.content)]
+
+
+@cache
+def environment() -> Environment:
+    """Every text that is printed is escaped, and what is not visible in it is written out."""
+    made = Environment(
+        loader=ChoiceLoader([PackageLoader("gateway.console"), PackageLoader("gateway.reports")]),
+        autoescape=True, undefined=StrictUndefined, finalize=_finalized, trim_blocks=True, lstrip_blocks=True,
+    )  # fmt: skip
+    made.filters.update(filters.FILTERS)
+    return made
+
+
+def _finalized(value: object) -> object:
+    if value is None:
+        return ""
+    return visible(value) if isinstance(value, str) and not isinstance(value, Markup) else value
+
+
+@cache
+def static_files() -> Mapping[str, bytes]:
+    """By name: the style sheets, htmx and our own script."""
+    names = ("console.css", "console.js", "htmx.min.js", "htmx.LICENSE.txt", "icon.svg")
+    folder = files(__package__).joinpath("static")
+    return {**{name: folder.joinpath(name).read_bytes() for name in names}, "reports.css": parts_css().encode()}
+
+
+@cache
+def static_versions() -> Mapping[str, str]:
+    """The beginning of each file's digest: a new version has a new address, so that browsers may keep the old one."""
+    return {name: sha256(content).hexdigest()[:12] for name, content in static_files().items()}

@@ -1,0 +1,148 @@
+"""Who is signed in: sessions in the store, so that they outlive a restart and hold for every console of that store.
+
+The cookie has 32 random bytes, the store their SHA-256. A session depends on what began it, by the config in force. One
+of an admin token ends with the token and has the token's role. One of an identity provider ends when `admin.oidc`
+changes, since nothing else says which role the person would get now. One of a proxy ends when the config no longer
+believes the proxy, or when the proxy names somebody else. The CSRF token of a session is derived from its cookie and
+stored nowhere.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+from hashlib import sha256
+from hmac import compare_digest
+
+from gateway.config.admin import OidcConfig, Role
+from gateway.config.config import Config
+from gateway.console.access import Actor, actor_of
+from gateway.console.store import ConsoleStore
+from gateway.store.sessions import SessionRow, add_session, delete_session, find_session, use_link
+
+SESSION_S = 12 * 3600.0
+PROXY = "proxy"
+"""In place of a token's digest."""
+_FRESH_S = 3.0  # for which a session that was read is not read again
+_MOST_FRESH = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Visitor:
+    """Somebody who is signed in."""
+
+    actor: Actor
+    csrf: str
+    """Stands in each form."""
+    expires: float
+
+    def may(self, role: Role, content: bool = False) -> bool:
+        """Whether they may do what needs this role, and read prompts and answers if content."""
+        return self.actor.has(role) and (self.actor.content or not content)
+
+
+def oidc_token(config: OidcConfig) -> str:
+    """What a session of an identity provider depends on, in place of a token's digest: all of the section but the
+    secret, which may be rotated without signing everybody out."""
+    section = config.model_dump_json(exclude={"client_secret"})
+    return f"oidc:{sha256(section.encode()).hexdigest()}"
+
+
+def csrf_token(cookie: str) -> str:
+    return sha256(f"csrf {cookie}".encode()).hexdigest()[:40]
+
+
+def same_csrf(cookie: str, given: str) -> bool:
+    return compare_digest(csrf_token(cookie).encode(), given.encode("utf-8", "surrogateescape"))
+
+
+class Sessions:
+    """The sessions of one process; all of its state is in the store."""
+
+    def __init__(self, store: ConsoleStore, config: Callable[[], Config], clock: Callable[[], float]) -> None:
+        self._store = store
+        self._config = config
+        self._clock = clock
+        self._fresh: OrderedDict[str, tuple[float, SessionRow | None]] = OrderedDict()
+        self._of_proxy: dict[str, str] = {}
+        """By name: the cookie of a session that a proxy's visitor has."""
+
+    async def begin(self, actor: Actor, token: str = "", lasts_s: float = SESSION_S) -> str:
+        """The cookie of a new session. token: what it depends on: the SHA-256 of an admin token, in hexadecimal,
+        oidc_token() or PROXY; "": nothing, so that the actor stays as they are until the session expires."""
+        cookie = secrets.token_urlsafe(32)
+        now = self._clock()
+        row = SessionRow(_digest(cookie), actor.name, actor.role, actor.content, token, now, now + lasts_s)
+        await self._store.run(lambda c: add_session(c, row, now))
+        return cookie
+
+    async def begin_by_proxy(self, actor: Actor) -> str:
+        """The cookie of a session of somebody whom a proxy names: the same one for all of their browsers, as long as
+        half of its time is left, since a program that keeps no cookies would begin one with every request."""
+        cookie = self._of_proxy.get(actor.name, "")
+        visitor = await self.visitor(cookie, actor.name) if cookie else None
+        if visitor is None or visitor.expires - self._clock() < SESSION_S / 2:
+            cookie = self._of_proxy[actor.name] = await self.begin(actor, PROXY)
+        return cookie
+
+    async def begin_with_link(self, link: str, expires: float, token: str) -> str | None:
+        """The same with a login link, once. None: it has been used."""
+        actor = self._of_token(token)
+        if actor is None or expires <= self._clock():
+            return None
+        if not await self._store.run(lambda c: use_link(c, _digest(link), expires, self._clock())):
+            return None
+        return await self.begin(actor, token)
+
+    async def visitor(self, cookie: str, proxied: str | None = None) -> Visitor | None:
+        """None: there is no such session, it has expired, or what it depends on is gone. proxied: whom a trusted proxy
+        names; None: no one."""
+        row = await self._row(cookie)
+        if row is None or row.expires <= self._clock():
+            return None
+        actor = self._actor(row, proxied)
+        return None if actor is None else Visitor(actor, csrf_token(cookie), row.expires)
+
+    async def end(self, cookie: str) -> None:
+        digest = _digest(cookie)
+        self._fresh.pop(digest, None)
+        await self._store.run(lambda c: delete_session(c, digest))
+
+    async def _row(self, cookie: str) -> SessionRow | None:
+        digest = _digest(cookie)
+        read, row = self._fresh.get(digest, (float("-inf"), None))
+        if self._clock() - read < _FRESH_S:
+            return row
+        row = await self._store.read(lambda c: find_session(c, digest))
+        self._fresh[digest] = (self._clock(), row)
+        if len(self._fresh) > _MOST_FRESH:
+            self._fresh.popitem(last=False)
+        return row
+
+    def _actor(self, row: SessionRow, proxied: str | None) -> Actor | None:
+        admin = self._config().admin
+        if row.token.startswith("oidc"):
+            believed = admin is not None and admin.oidc is not None and row.token == oidc_token(admin.oidc)
+            return Actor(row.name, row.role, row.content) if believed else None
+        if row.token == PROXY:
+            return self.of_proxy(proxied) if proxied == row.name else None
+        return self._of_token(row.token) if row.token else Actor(row.name, row.role, row.content)
+
+    def of_proxy(self, name: str | None) -> Actor | None:
+        """Whom a trusted proxy names, if they may enter."""
+        admin = self._config().admin
+        login = None if admin is None else admin.proxy_login
+        user = None if login is None or name is None else login.users.get(name)
+        if user is None or name is None:
+            return None
+        return Actor(name, user.role, user.content or user.role == "labeller")
+
+    def _of_token(self, digest: str) -> Actor | None:
+        admin = self._config().admin
+        return next((actor_of(t) for t in (admin.tokens if admin else ()) if t.sha256 == digest), None)
+
+
+def _digest(secret: str) -> str:
+    return sha256(secret.encode("utf-8", "surrogateescape")).hexdigest()

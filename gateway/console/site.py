@@ -1,0 +1,115 @@
+"""The pages in the order of the navigation, and how they become routes of the console."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from gateway.config.environment import LoginLink
+from gateway.config.scorers import EvalsConfig
+from gateway.console import identity_provider, login
+from gateway.console.errors import NotThere
+from gateway.console.frame import (
+    ROOT,
+    LoginWays,
+    Page,
+    PageRoute,
+    PageServices,
+    endpoint,
+    protected,
+    static_files,
+    static_versions,
+)
+from gateway.console.sessions import Sessions
+from gateway.features.calls import page as calls
+from gateway.features.calls import playground
+from gateway.features.experiments import page as experiments
+from gateway.features.keys import page as keys
+from gateway.features.keys.directory import Admin
+from gateway.features.labels import page as label
+from gateway.features.learned import page as predictor
+from gateway.features.status import page as system
+from gateway.features.today import page as today
+from gateway.runtime.tasks import Tasks
+from gateway.stream import Corridor
+
+PAGES: tuple[Page, ...] = (
+    today.PAGE, calls.PAGE, experiments.PAGE, label.PAGE, predictor.PAGE, keys.PAGE, system.PAGE, playground.PAGE,
+)  # fmt: skip
+_TYPES = {".css": "text/css", ".js": "text/javascript", ".txt": "text/plain", ".svg": "image/svg+xml"}
+_YEAR_S = 31_536_000
+
+
+@dataclass(frozen=True, slots=True)
+class PagesSetup:
+    """What the pages need besides the admin API's own."""
+
+    tasks: Tasks
+    corridor: Corridor | None = None
+    evals: Callable[[], EvalsConfig] = EvalsConfig
+    """How the gateway is reached, by the config in force."""
+    data: Path = field(default_factory=Path)
+    config_path: Path = Path("gateway.yaml")
+    link: LoginLink | None = None
+    read_config: Callable[[], Awaitable[None]] | None = None
+    """Reads the config again at once."""
+
+
+def routes() -> list[Route]:
+    """Every route below /console."""
+    framed = [PageRoute(f"{ROOT}/logout", login.sign_out, ("POST",)), *(r for page in PAGES for r in page.routes)]
+    return [
+        Route(f"{ROOT}/static/{{name}}", _static, methods=["GET"]),
+        Route(f"{ROOT}/login", login.show_login, methods=["GET"]),
+        Route(f"{ROOT}/login", login.sign_in, methods=["POST"]),
+        Route(f"{ROOT}/login/oidc", login.begin_oidc, methods=["GET"]),
+        Route(f"{ROOT}/login/callback", login.end_oidc, methods=["GET"]),
+        *(Route(route.path, endpoint(route), methods=list(route.methods)) for route in framed),
+    ]
+
+
+def prepare(app: Starlette, admin: Admin, setup: PagesSetup, ways: LoginWays) -> None:
+    """Gives the pages of this application what they work with. Raises ConfigError where an extra is missing."""
+    config = admin.config()
+    if config.admin is not None and config.admin.oidc is not None:
+        identity_provider.require()
+    sessions = Sessions(admin.store, admin.config, admin.clock)
+    app.state.navigation = PAGES
+    services = PageServices(
+        admin=admin, sessions=sessions, login=replace(ways, link=setup.link), tasks=setup.tasks,
+        corridor=setup.corridor, evals=setup.evals, data=setup.data, config_path=setup.config_path,
+    )  # fmt: skip
+    if setup.read_config is not None:
+        services = replace(services, read_config=setup.read_config)
+    app.state.pages = services
+
+
+def is_page(request: Request) -> bool:
+    path = request.scope["path"]
+    return hasattr(request.app.state, "pages") and (path == ROOT or path.startswith(f"{ROOT}/"))
+
+
+async def not_found(request: Request) -> Response:
+    return await endpoint(PageRoute(ROOT, _missing))(request)
+
+
+async def _missing(request: Request) -> Response:
+    raise NotThere("there is no such page")
+
+
+async def _static(request: Request) -> Response:
+    """Public: they say nothing about this installation."""
+    name = request.path_params["name"]
+    content = static_files().get(name)
+    if content is None:
+        return protected(Response("not found", 404, media_type="text/plain"))
+    response = Response(content, media_type=_TYPES[Path(name).suffix])
+    if request.query_params.get("v") == static_versions()[name]:
+        response.headers["cache-control"] = f"public, max-age={_YEAR_S}, immutable"
+    return protected(response)

@@ -1,0 +1,1 @@
+"""`gateway evaluate`: reads, scores, stores, and runs the features' work."""

@@ -1,0 +1,191 @@
+"""`gateway score`: runs scorers of the config on exchanges that are stored already. Stopped at any time, it continues.
+
+A result is stored under the same identity as the consumer's, so both may run at the same time: what one has scored, the
+other leaves alone. A scorer whose budget is spent, or that is blocked, is set aside, and nothing of that is stored.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+
+from gateway.consumer.entry_scoring import EntryScorer
+from gateway.core.chunked import chunked
+from gateway.core.randomization import draw
+from gateway.core.score import ScoreResult
+from gateway.runtime.tasks import Tasks
+from gateway.scoring.registry import RegisteredScorer
+from gateway.store.missing_scores import (
+    Cell,
+    Place,
+    StoredExchange,
+    StoredPlace,
+    add_late_scores,
+    cell_of,
+    complete_population,
+    places,
+    stored_exchanges,
+)
+from gateway.store.query import ExchangeFilter
+from gateway.store.rows import ScoredExchange, score_id_of
+from gateway.store.store import Store
+
+_BATCH = 64  # exchanges per transaction
+CONCURRENCY = 16  # exchanges that are scored at the same time
+
+
+@dataclass(slots=True)
+class BackfillProgress:
+    total: int = 0
+    """Exchanges of the filter that lack a score."""
+    done: int = 0
+    without_bodies: int = 0
+    """Exchanges of the filter whose texts retention has removed."""
+    stored: Counter[tuple[str, str]] = field(default_factory=Counter)
+    """Results by scorer and status."""
+    usd: float = 0.0
+    set_aside: dict[str, str] = field(default_factory=dict)
+    """Scorers that this run stopped asking, and why."""
+    stopped: bool = False
+
+    @property
+    def complete(self) -> bool:
+        return not self.set_aside and not self.stopped
+
+
+@dataclass(frozen=True, slots=True)
+class _Missing:
+    """An exchange, and the names of the scorers that it lacks."""
+
+    id: str
+    names: tuple[str, ...]
+
+
+class Backfill:
+    """One run. scoring: has these scorers. watch: called after every exchange. clock: Unix time in seconds."""
+
+    def __init__(
+        self,
+        store: Store,
+        scorers: Mapping[str, RegisteredScorer],
+        scoring: EntryScorer,
+        watch: Callable[[BackfillProgress], None] = lambda _: None,
+        concurrency: int = CONCURRENCY,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._store, self._scorers, self._scoring = store, scorers, scoring
+        self._watch, self._concurrency, self._clock = watch, concurrency, clock
+        self._remaining: Counter[Cell] = Counter()
+        self._cells: set[Cell] = set()
+        self.progress = BackfillProgress()
+
+    def stop(self) -> None:
+        """Makes run() return once the exchanges in progress are scored and stored."""
+        self.progress.stopped = True
+
+    async def run(self, filter: ExchangeFilter) -> BackfillProgress:
+        """filter.limit: exchanges at most, oldest first; 0: all. Raises QueryError, StoreDown and WriteRejected."""
+        until, progress = self._clock(), self.progress
+        async for page in self._pages(filter, until, selected_only=False):
+            self._count(page)
+        progress.total = min(progress.total, filter.limit or progress.total)
+        left = progress.total
+        async for page in self._pages(filter, until, selected_only=True):
+            missing = [m for p in page if p.readable and (m := self._lacking(p)).names][:left]
+            left -= len(missing)
+            for batch in chunked(missing, _BATCH):
+                if self._over():
+                    return progress
+                await self._score(batch)
+        done = self._cells - self._remaining.keys()
+        await self._store.run(lambda connection: complete_population(connection, done))
+        return progress
+
+    def _over(self) -> bool:
+        return self.progress.stopped or len(self.progress.set_aside) == len(self._scorers)
+
+    async def _pages(
+        self, filter: ExchangeFilter, until: float, *, selected_only: bool
+    ) -> AsyncIterator[list[StoredPlace]]:
+        """Each in a transaction of its own, so that hours of judging hold no snapshot of the database."""
+        after: Place | None = None
+        of = partial(places, filter=filter, until=until, selected_only=selected_only)
+        while page := await self._store.look(partial(of, after=after)):
+            yield page
+            after = page[-1].received, page[-1].id
+
+    def _count(self, page: Sequence[StoredPlace]) -> None:
+        """How many results each cell lacks, inside and outside the filter, and how many exchanges this run has."""
+        for each in page:
+            names = self._lacking(each).names
+            if each.readable:
+                self._cells.update(cell_of(name, r, each.place) for name, r in self._scorers.items())
+                self._remaining.update(cell_of(name, self._scorers[name], each.place) for name in names)
+            self.progress.total += bool(each.selected and each.readable and names)
+            self.progress.without_bodies += bool(each.selected and not each.readable and names)
+
+    def _lacking(self, stored: StoredPlace) -> _Missing:
+        """The scorers that would have seen the exchange, and have no settled result of it."""
+        names = (
+            name
+            for name, r in self._scorers.items()
+            if name not in stored.decided
+            and (r.share >= 1 or draw(f"score:{name}", stored.unit) < r.share)
+            and score_id_of(stored.id, name, r.scorer.version, r.config_hash) not in stored.settled
+        )
+        return _Missing(stored.id, tuple(names))
+
+    async def _score(self, batch: Sequence[_Missing]) -> None:
+        """Scores the exchanges and stores what is done, also when this task is cancelled meanwhile."""
+        names = {each.id: each.names for each in batch}
+        read = await self._store.look(lambda connection: stored_exchanges(connection, list(names)))
+        todo = iter(read)
+        done: list[ScoredExchange] = []
+
+        async def work() -> None:
+            for each in todo:  # shared by all workers
+                if self._over():
+                    return
+                if scored := await self._one(each, names[each.exchange.id]):
+                    done.append(scored)
+                self.progress.done += 1
+                self._watch(self.progress)
+
+        try:
+            async with Tasks() as tasks:
+                await asyncio.gather(*(tasks.start(work(), f"score {i}") for i in range(self._concurrency)))
+        finally:
+            await asyncio.shield(self._keep(done))
+
+    async def _one(self, stored: StoredExchange, names: Sequence[str]) -> ScoredExchange | None:
+        wanted = [name for name in names if name not in self.progress.set_aside]
+        judged = await self._scoring.score_stored(stored.exchange, stored.cost_usd, wanted)
+        kept = [r for r in judged.results if not self._sets_aside(r)]
+        return replace(judged, results=kept) if kept else None
+
+    def _sets_aside(self, result: ScoreResult) -> bool:
+        """Whether the result says nothing of the exchange, since its scorer may not or cannot work now."""
+        gate = self._scorers[result.scorer].gate
+        blocked = gate is not None and gate.reason is not None
+        if result.status == "budget" or (blocked and result.status in ("error", "timeout")):
+            reason = gate.reason if gate is not None and blocked else result.explanation
+            self.progress.set_aside.setdefault(result.scorer, reason or "")
+            return True
+        return False
+
+    async def _keep(self, done: Sequence[ScoredExchange]) -> None:
+        if not done:
+            return
+        now = self._clock()
+        added = await self._store.run(
+            lambda connection: add_late_scores(connection, done, self._scorers, self._remaining, now)
+        )
+        self._remaining -= added.new + added.present
+        for each in done:
+            for r in each.results:
+                self.progress.stored[r.scorer, r.status] += 1
+                self.progress.usd += (r.spent.cost_usd or 0.0) if r.spent else 0.0

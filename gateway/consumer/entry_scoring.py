@@ -1,0 +1,226 @@
+"""Turns stream entries into records, scored exchanges and a batch for the store. No I/O but the scorers' own."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import Any, NamedTuple
+
+import orjson
+
+from gateway.core.completion import completion_of
+from gateway.core.exchange import Exchange, Feedback, Record, Tally, from_fields
+from gateway.core.prices import Prices
+from gateway.core.randomization import draw
+from gateway.core.request_format import stated_reference
+from gateway.core.score import ScoreResult
+from gateway.features.feedback.implicit import ImplicitFeedback
+from gateway.features.learned.predictor import Predictor
+from gateway.scoring.registry import RegisteredScorer
+from gateway.scoring.run import StartedScores, score_all, score_each_now, score_later, score_now
+from gateway.scoring.text_facts import BatchTexts
+from gateway.scoring.threads import ScoringThreads
+from gateway.scoring.types import Subject
+from gateway.store.ledger import position
+from gateway.store.predictions import Prediction
+from gateway.store.rows import ScoredExchange, Turn
+from gateway.store.write import ScoredBatch
+from gateway.stream import StreamEntry
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class ReadEntry:
+    """An entry that can be read."""
+
+    entry: StreamEntry
+    record: Record
+    judged: ScoredExchange | None = None
+    """The scores, where the record is an exchange."""
+
+
+@dataclass(frozen=True, slots=True)
+class UnreadableEntry:
+    """An entry that cannot be read, or whose answer cannot, and why."""
+
+    entry: StreamEntry
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class SortedEntries:
+    read: list[ReadEntry] = field(default_factory=list)
+    unreadable: list[UnreadableEntry] = field(default_factory=list)
+
+
+class _ParsedExchange(NamedTuple):
+    """An exchange that no scorer has seen."""
+
+    entry: StreamEntry
+    subject: Subject
+    turn: Turn | None
+
+    def judged(self, results: Sequence[ScoreResult], prediction: Prediction | None) -> ReadEntry:
+        entry, subject, turn = self
+        e, c, place = subject.exchange, subject.completion, position(entry.id)
+        return ReadEntry(entry, e, ScoredExchange(e, c, results, subject.cost_usd, place, prediction, turn))
+
+
+class EntryScorer:
+    """Reads entries and runs every scorer on each exchange."""
+
+    def __init__(
+        self,
+        scorers: Mapping[str, RegisteredScorer],
+        threads: ScoringThreads,
+        prices: Prices | None = None,
+        predictor: Predictor | None = None,
+        implicit: ImplicitFeedback | None = None,
+    ) -> None:
+        """predictor: None: each scorer sees its share of the exchanges. implicit: None: no implicit feedback."""
+        self._scorers = scorers
+        self._predictor = predictor
+        self._implicit = implicit
+        self._prices = prices or Prices()
+        self._threads = threads
+
+    async def read(self, entries: Sequence[StreamEntry]) -> SortedEntries:
+        """Never raises for the content of an entry: one bad entry must not stop the others."""
+        texts = BatchTexts()
+        found = [self._parse(entry, texts) for entry in entries]
+        parsed = [(at, each) for at, each in enumerate(found) if isinstance(each, _ParsedExchange)]
+        predictions = await self._predictions([each.subject for _, each in parsed])
+        started = self._start([each.subject for _, each in parsed], predictions)
+        pending = []
+        for (at, each), begun in zip(parsed, started, strict=True):
+            prediction = predictions.get(each.subject.exchange.id)
+            if begun.waiting:
+                pending.append((at, self._end(each, begun, prediction)))
+            else:
+                found[at] = each.judged(begun.done(), prediction)
+        ended = await asyncio.gather(*(ending for _, ending in pending))
+        for (at, _), done in zip(pending, ended, strict=True):
+            found[at] = done
+        return SortedEntries(
+            read=[f for f in found if isinstance(f, ReadEntry)],
+            unreadable=[f for f in found if isinstance(f, UnreadableEntry)],
+        )
+
+    async def score_again(self, exchange: Exchange, names: Collection[str]) -> list[ScoreResult]:
+        """The results of those of the named scorers that are code of ours, hence deterministic; nothing is stored."""
+        chosen = {
+            name: registered
+            for name, registered in self._scorers.items()
+            if name in names and registered.scorer.kind == "code" and not registered.foreign
+        }
+        return await score_later(score_now(chosen, self._subject(exchange), lambda _: 0.0), self._threads)
+
+    async def score_stored(self, exchange: Exchange, cost_usd: float | None, names: Collection[str]) -> ScoredExchange:
+        """An exchange of the store with the results of the named scorers, by the same draws as when it arrived.
+
+        cost_usd: as stored; None: unknown then, and computed from today's prices.
+        """
+        chosen = {name: each for name, each in self._of(exchange).items() if name in names}
+        subject = self._subject(exchange)
+        if cost_usd is not None:
+            subject = replace(subject, cost_usd=cost_usd)
+        drawn = partial(draw, unit=exchange.unit)
+        results = await score_all(chosen, subject, drawn, self._threads, patient=True)
+        return ScoredExchange(exchange, subject.completion, results, subject.cost_usd)
+
+    def _parse(self, entry: StreamEntry, texts: BatchTexts) -> ReadEntry | UnreadableEntry | _ParsedExchange:
+        try:
+            record = from_fields(entry.fields)
+            if not isinstance(record, Exchange):
+                return ReadEntry(entry, record)
+            subject = self._subject(record, texts)
+            return _ParsedExchange(entry, subject, self._implicit.turn(subject) if self._implicit else None)
+        except ValueError as error:
+            return UnreadableEntry(entry, str(error))
+        except Exception as error:  # the other entries are scored; this one becomes a dead letter
+            return _broken(entry, error)
+
+    async def _predictions(self, subjects: Sequence[Subject]) -> Mapping[str, Prediction]:
+        """By exchange; empty without a predictor."""
+        asked = [s for s in subjects if s.exchange.likelihood is None]
+        if self._predictor is None or not asked:
+            return {}
+        try:
+            predicted = self._predictor.predict(asked, await self._predictor.embedded(asked))
+        except Exception:  # a model must not stop the scoring
+            log.exception("predictor failed; the exchanges are drawn without it: exchanges=%d", len(asked))
+            predicted = self._predictor.without_model(asked)
+        return {s.exchange.id: each for s, each in zip(asked, predicted, strict=True)}
+
+    def _start(self, subjects: Sequence[Subject], predictions: Mapping[str, Prediction]) -> list[StartedScores]:
+        """Runs the scorers that need no waiting, and starts the others."""
+        scorers = self._scorers if self._predictor is None else self._predictor.unguided
+        begun = iter(score_each_now(scorers, [s for s in subjects if self._of(s.exchange)], draw))
+        started = [next(begun) if self._of(s.exchange) else StartedScores(s, [], []) for s in subjects]
+        if self._predictor is not None and predictions:
+            for each in started:
+                self._add_guided(each, self._predictor.drawn(predictions.get(each.subject.exchange.id)))
+        return started
+
+    def _add_guided(self, started: StartedScores, scorers: Mapping[str, RegisteredScorer]) -> None:
+        """scorers: whose draw is decided."""
+        if scorers:
+            more = score_now(scorers, started.subject, lambda _: 0.0)
+            started.waiting.extend((len(started.results) + at, name, of) for at, name, of in more.waiting)
+            started.results.extend(more.results)
+
+    async def _end(
+        self, parsed: _ParsedExchange, begun: StartedScores, prediction: Prediction | None
+    ) -> ReadEntry | UnreadableEntry:
+        try:
+            return parsed.judged(await score_later(begun, self._threads), prediction)
+        except Exception as error:  # as in _parse
+            return _broken(parsed.entry, error)
+
+    def _of(self, exchange: Exchange) -> Mapping[str, RegisteredScorer]:
+        """The scorers of an exchange: none for a request for the likelihood of an answer, which has no answer."""
+        return self._scorers if exchange.likelihood is None else {}
+
+    def _subject(self, exchange: Exchange, texts: BatchTexts | None = None) -> Subject:
+        completion = completion_of(exchange)
+        request = _object(exchange.request)
+        cost_usd = self._prices.of_call(exchange.target, completion.usage or exchange.usage, exchange.attempts)
+        reference = exchange.reference or stated_reference(request)
+        batch = None if texts is None else texts.add(completion.text)
+        return Subject(exchange, request, completion, reference, cost_usd, batch)
+
+
+def _broken(entry: StreamEntry, error: Exception) -> UnreadableEntry:
+    log.error("entry cannot be read; it becomes a dead letter: entry=%s", entry.id, exc_info=error)
+    return UnreadableEntry(entry, f"{type(error).__name__}: {error}")
+
+
+def batch_of(scorers: Mapping[str, RegisteredScorer], read: Iterable[ReadEntry]) -> ScoredBatch:
+    read = list(read)
+    return ScoredBatch(
+        scorers,
+        judged=[r.judged for r in read if r.judged is not None],
+        tallies=[(r.entry.id, r.record) for r in read if isinstance(r.record, Tally)],
+        feedback=[r.record for r in read if isinstance(r.record, Feedback)],
+    )
+
+
+def exchange_in(entry: StreamEntry) -> Exchange | None:
+    """The exchange of an entry, so that its dead letter counts in the ledger; None where it cannot be read."""
+    try:
+        record = from_fields(entry.fields)
+    except ValueError:
+        return None
+    return record if isinstance(record, Exchange) else None
+
+
+def _object(body: bytes) -> Mapping[str, Any]:
+    try:
+        value = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        return {}
+    return value if isinstance(value, dict) else {}

@@ -1,0 +1,172 @@
+"""Turns a snapshot of the store into the figures that Prometheus reads. Pure."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from gateway.config.config import Config
+from gateway.config.derive import target_of
+from gateway.features.labels.calibration import corrected_figures
+from gateway.features.learned.card import predictor_off
+from gateway.observability.eval_metrics import CorrectedFigures, EvalFigures, ScoreFigures
+from gateway.scoring.registry import RegisteredPair, RegisteredScorer
+from gateway.statistics.weighted_mean import StratumSums, WeightedEstimate, weighted_mean
+from gateway.store.guided_means import guided_mean, target_names
+from gateway.store.score_sums import BUCKET_COUNT, WIDE_BOUNDS, ScorerCost, bucket_bounds
+from gateway.store.snapshot import ScoreCell, StoreSnapshot
+from gateway.stream import Lag
+
+OTHER = "other"
+
+
+class Gauges:
+    """The figures of one store. Labels are names from the config; a name that it no longer has becomes "other"."""
+
+    def __init__(
+        self, config: Config, scorers: Mapping[str, RegisteredScorer], pairs: Mapping[str, RegisteredPair] | None = None
+    ) -> None:
+        self._scorers = scorers
+        gated: dict[str, RegisteredScorer | RegisteredPair] = {**scorers, **(pairs or {})}
+        self._gates = {name: registered.gate for name, registered in gated.items() if registered.gate is not None}
+        self._known = frozenset({*scorers, *(pairs or {})})
+        self._models = frozenset(_models(config))
+        self._target = None if config.predictor is None else config.predictor.target
+        self._limits = {
+            name: {"usd": section.budget_usd, "tokens": section.budget_tokens}
+            for name, section in config.scorers.items()
+        }
+
+    def show(self, snapshot: StoreSnapshot, lag: Lag, labelled: Sequence[Mapping[str, Any]] = ()) -> EvalFigures:
+        """labelled: rows of store.labels.labels_with_scores."""
+        groups: dict[tuple[str, str, str], list[ScoreCell]] = {}
+        for cell in snapshot.cells:
+            key = cell.key
+            scorer = key.scorer if key.scorer in self._scorers else OTHER
+            model = key.model if key.model in self._models else OTHER
+            arm = key.arm if key.arm in ("", "control", "candidate") else OTHER
+            groups.setdefault((scorer, model, arm), []).append(cell)
+        spent = self._spent(snapshot.costs)
+        return EvalFigures(
+            scores=tuple(self._figures(*labels, cells, snapshot) for labels, cells in sorted(groups.items())),
+            dead_letters=snapshot.dead_letters,
+            duplicates=snapshot.duplicates,
+            unaccounted=snapshot.unaccounted,
+            lost=snapshot.lost,
+            oldest_unscored_s=lag.oldest_s,
+            length=lag.length,
+            waiting=lag.waiting,
+            pending=lag.pending,
+            blocked=self.gates(),
+            corrected=self._corrected(snapshot, labelled),
+            cards={target: card for target, card in snapshot.cards.items() if target == self._target},
+            cost_usd={name: cost.usd for name, cost in spent.items()},
+            tokens={name: cost.tokens for name, cost in spent.items()},
+        )
+
+    def budgets(self, spent: Mapping[str, float]) -> dict[str, float]:
+        """scorer → the share of its daily budget that is used; of two limits the larger share.
+
+        spent: today's sums, by "scorer:usd" and "scorer:tokens".
+        """
+        return {
+            name: max(spent.get(f"{name}:{what}", 0.0) / limit for what, limit in limits.items() if limit)
+            for name, limits in self._limits.items()
+            if any(limits.values())
+        }
+
+    def gates(self) -> dict[str, str | None]:
+        """scorer → why it is blocked, or None; of every scorer that can be."""
+        return {name: gate.reason for name, gate in self._gates.items()}
+
+    def _corrected(
+        self, snapshot: StoreSnapshot, labelled: Sequence[Mapping[str, Any]]
+    ) -> tuple[CorrectedFigures, ...]:
+        """Only for models of the config: a mean over "other" would mix unrelated models."""
+        means = corrected_figures(self._scorers, snapshot.cells, labelled, snapshot.guided)
+        return tuple(m for m in means if m.model in self._models and m.arm in ("", "control", "candidate"))
+
+    def _spent(self, costs: Mapping[str, ScorerCost]) -> dict[str, ScorerCost]:
+        """By configured scorer; 0 for one that calls a model and has not spent yet, so that its series starts at 0."""
+        spent = {name: ScorerCost() for name in self._gates}
+        for name, cost in costs.items():
+            shown = name if name in self._known else OTHER
+            so_far = spent.get(shown, ScorerCost())
+            spent[shown] = ScorerCost(so_far.usd + cost.usd, so_far.tokens + cost.tokens)
+        return spent
+
+    def _figures(
+        self, scorer: str, model: str, arm: str, cells: Sequence[ScoreCell], snapshot: StoreSnapshot
+    ) -> ScoreFigures:
+        """Counters add all versions of a scorer, so that they never decrease; the mean is of the running version."""
+        by_status: Counter[str] = Counter()
+        for cell in cells:
+            by_status.update({status: n for status, n in cell.n.items() if n})
+        registered = self._scorers.get(scorer)
+        bounds = bucket_bounds(*registered.scorer.bounds) if registered else WIDE_BOUNDS
+        found = self._estimate(registered, cells, snapshot) if registered else None
+        mean, low, high = (None, None, None) if found is None or found.mean is None else (
+            found.mean, found.low, found.high,
+        )  # fmt: skip
+        return ScoreFigures(
+            scorer, model, arm, by_status, mean, low, high,
+            weighted_sum=sum(cell.weighted_sum for cell in cells),
+            weight=sum(cell.weight for cell in cells),
+            closed_units=_closed_units(cells),
+            span=_span_of(registered),
+            buckets=_buckets(bounds, cells),
+            effective_n=0.0 if found is None else found.effective_n,
+        )  # fmt: skip
+
+    def _estimate(
+        self, registered: RegisteredScorer, cells: Iterable[ScoreCell], snapshot: StoreSnapshot
+    ) -> WeightedEstimate:
+        scorer = registered.scorer
+        now = (scorer.version, registered.config_hash)
+        running = [cell for cell in cells if (cell.key.version, cell.key.config_hash) == now]
+        off = any(predictor_off(snapshot.cards.get(target, {})) for target in target_names(scorer.name))
+        guided = guided_mean(running, snapshot.guided, scorer.bounds, scorer.direction, controlled=not off)
+        return guided or weighted_mean([strata_of(cell) for cell in running], scorer.bounds)
+
+
+def strata_of(cell: ScoreCell) -> StratumSums:
+    key, n = cell.key, cell.n
+    return StratumSums(
+        name=f"{key.alias} {key.model} {key.stratum}",
+        scored=n["scored"],
+        total=cell.total,
+        squares=cell.squares,
+        not_applicable=n["not_applicable"],
+        nonresponse=n["error"] + n["timeout"] + n["budget"],
+        inverse_pi=cell.inverse_pi,
+        population=cell.population,
+        units=cell.units,
+    )
+
+
+def _closed_units(cells: Iterable[ScoreCell]) -> tuple[float, float, float]:
+    sizes, products, squares = zip(*(cell.closed_units for cell in cells), strict=True)
+    return sum(sizes), sum(products), sum(squares)
+
+
+def _span_of(registered: RegisteredScorer | None) -> float:
+    """The largest minus the smallest possible score; 0.0 without such bounds."""
+    low, high = (None, None) if registered is None else registered.scorer.bounds
+    return 0.0 if low is None or high is None else high - low
+
+
+def _buckets(bounds: tuple[float, ...], cells: Iterable[ScoreCell]) -> tuple[tuple[str, float], ...]:
+    weights = [0.0] * BUCKET_COUNT
+    for cell in cells:
+        weights = [w + more for w, more in zip(weights, cell.bucket_weights, strict=True)]
+    return tuple(zip((*map(str, bounds), "+Inf"), weights, strict=True))
+
+
+def _models(config: Config) -> Iterable[str]:
+    for model in config.models.values():
+        for target in (*model.targets, *model.fallback):
+            yield str(target_of(target))
+    for experiment in config.experiments.values():
+        for ref in (experiment.control, *experiment.arms.values()):
+            yield str(target_of(ref))

@@ -1,0 +1,334 @@
+"""The program behind `gateway evaluate`: builds one consumer and runs it until a signal."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+import os
+import secrets
+import signal
+import socket
+import time
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, contextmanager
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from prometheus_client import CollectorRegistry
+
+from gateway import __version__
+from gateway.config.changes import changes
+from gateway.config.config import Config
+from gateway.config.derive import directory_of, has_control, paces_of, prices_of
+from gateway.config.environment import debuggable, metrics_socket, resolve_evals
+from gateway.config.loading import load_for_consumer
+from gateway.consumer.config_watch import ConfigWatch
+from gateway.consumer.consumer import Consumer, ConsumerContext, ConsumerTiming
+from gateway.consumer.entry_scoring import EntryScorer
+from gateway.consumer.gauges import Gauges
+from gateway.core.backoff import Backoff
+from gateway.core.errors import ConfigError
+from gateway.core.reasons import on_page
+from gateway.features.experiments.work import ExperimentEngine
+from gateway.features.feedback.implicit import ImplicitFeedback
+from gateway.features.learned.drift import DriftWatch
+from gateway.features.learned.output_tokens import OutputTokenLearner
+from gateway.features.learned.predictor import Predictor
+from gateway.features.learned.trainer import training_job
+from gateway.features.learned.work import PredictorUpkeep
+from gateway.features.ramp.webhooks import WebhookSender
+from gateway.features.ramp.work import RampController
+from gateway.features.status.consumer_report import ConsumerReport
+from gateway.features.today.work import HourHistoryKeeper
+from gateway.features.usage.work import LimitRepair
+from gateway.observability import logging as log_format
+from gateway.observability import tracing
+from gateway.observability.eval_metrics import EvalMetrics
+from gateway.observability.metrics_server import Health, inherited_metrics_server, metrics_server
+from gateway.runtime.confinement import hide_memory
+from gateway.runtime.embedded_redis import keep
+from gateway.runtime.tasks import Tasks
+from gateway.scoring.asker import ExternalServices
+from gateway.scoring.budget import BudgetLedger
+from gateway.scoring.http_client import GatewayClient, HttpConnections
+from gateway.scoring.registry import BuiltScorers, build_all, close_all
+from gateway.scoring.threads import ScoringThreads
+from gateway.scoring.warnings import config_mistakes, config_warnings
+from gateway.store.engine import StoreUnreachable, default_url
+from gateway.store.retention import RetentionLimits
+from gateway.store.store import Store, StoreDown
+from gateway.stream import Corridor
+from gateway.stream.leases import LeaseServer
+
+if TYPE_CHECKING:
+    from gateway.consumer.otel_events import ScoreEvents
+
+log = logging.getLogger("gateway")
+
+STOP_S = 25
+"""The time that entries in progress have to be stored: less than the 30 s after which service managers kill."""
+_AGAIN = Backoff(first_s=0.2, most_s=5.0)  # between tries to open the store
+
+
+def run(config_path: Path, metrics_port: int, data: Path, metrics_host: str = "127.0.0.1") -> None:
+    """Scores until SIGINT or SIGTERM. Raises ConfigError for a config that cannot be used, CannotRun for a port."""
+    config = load_for_consumer(config_path)
+    log_format.begin(config.log)
+    if not debuggable():
+        hide_memory()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 50)  # records hold no cycles; looking for some costs about 5 %
+    asyncio.run(_watched(config, data, (metrics_host, metrics_port), config_path))
+
+
+async def _watched(config: Config, data: Path, metrics: tuple[str, int], path: Path) -> None:
+    await evaluate(config, data, metrics[1], metrics[0], path.parent, ConfigWatch(path, config))
+
+
+async def evaluate(
+    config: Config,
+    data: Path,
+    metrics_port: int,
+    metrics_host: str = "127.0.0.1",
+    directory: Path = Path(),
+    watch: ConfigWatch | None = None,
+) -> None:
+    """The same inside a running event loop. directory: relative paths in the config start here. watch: puts a changed
+    config in force between two consumers; None: it is not read again."""
+    registry = CollectorRegistry()
+    current: Config | None = config
+    working: Config | None = None
+    running: list[Consumer] = []
+    with ExitStack() as served:
+        async with keep(config, data) as url:
+            while current is not None:
+                resolved = _resolved(current, config, data)
+                try:
+                    store = resolved.store.url or default_url(data)
+                    async with opened(resolved, store, url, registry, directory, watch=watch) as consumer:
+                        running[:] = [consumer]
+                        if working is None:
+                            health = partial(_health, running)
+                            served.enter_context(_metrics(registry, metrics_host, metrics_port, health))
+                        working, current = current, await _run(consumer, watch)
+                except ConfigError as error:
+                    if watch is None or working is None or working is current:
+                        raise
+                    watch.refuse(error)
+                    current = working
+                else:
+                    if current is not None:
+                        log.info("config reloaded (%s): %s", current.digest, changes(working, current))
+    if running and running[0].paused:
+        log.warning("scoring stopped while it was paused; what was read stays in the stream: %s", running[0].paused)
+    else:
+        log.info("scoring stopped; every entry in progress is stored")
+
+
+def _resolved(config: Config, begun: Config, data: Path) -> Config:
+    """The config as a consumer takes it. begun: the one of the program's start, whose stream server is kept."""
+    if config.stream != begun.stream:
+        log.warning("changed settings that need a restart to take effect: stream")
+    return config.model_copy(update={"evals": resolve_evals(config.evals, data), "stream": begun.stream})
+
+
+def _health(running: Sequence[Consumer]) -> dict[str, Any]:
+    """What /health answers. running: the consumer that works with the newest config."""
+    paused = running[0].paused
+    reasons = on_page(running[0].reasons(), causes=True)
+    return {"status": "paused" if paused else "ok", "version": __version__, "paused": paused, "reasons": reasons}
+
+
+@contextmanager
+def _metrics(registry: CollectorRegistry, host: str, port: int, health: Health) -> Iterator[None]:
+    inherited = metrics_socket()
+    server = (
+        metrics_server(registry, host, port, health)
+        if inherited is None
+        else inherited_metrics_server(registry, inherited, health)
+    )
+    with server:
+        if inherited is None:
+            log.info("scoring started; metrics at http://%s:%d/metrics", host, port)
+        yield
+
+
+async def _run(consumer: Consumer, watch: ConfigWatch | None) -> Config | None:
+    """Runs it until a signal, or until there is another config, which is returned."""
+    found: list[Config] = []
+
+    async def follow(watch: ConfigWatch) -> None:
+        found.append(await watch.changed())
+        consumer.stop()
+
+    with _stopped_by_signals(consumer) as stopped:
+        async with Tasks() as tasks:
+            if watch is not None:
+                tasks.start(follow(watch), "config")
+            await consumer.run()
+        return found[0] if found and not stopped else None
+
+
+@asynccontextmanager
+async def opened(
+    config: Config,
+    store: str,
+    stream: str,
+    registry: CollectorRegistry,
+    directory: Path = Path(),
+    timing: ConsumerTiming | None = None,
+    watch: ConfigWatch | None = None,
+) -> AsyncIterator[Consumer]:
+    """A consumer with everything it needs. Waits for a store that cannot be reached.
+
+    store, stream: URLs. timing: None: the default, with the config's claim_idle_s. watch: of the config, for the
+    heartbeat. Raises ConfigError.
+    """
+    timing = timing or ConsumerTiming(claim_idle_ms=round(config.stream.claim_idle_s * 1000))
+    threads = ScoringThreads()
+    corridor = Corridor.of(config.stream, stream)
+    built = BuiltScorers({}, {})
+    try:
+        async with (
+            outside_of(config, corridor.state, directory) as outside,
+            _reached(store, config) as opened_store,
+            AsyncExitStack() as stack,
+        ):
+            built = build_all(config.scorers, outside)
+            _warn(config, built)
+            scorers = built.single
+            predictor = None if config.predictor is None else Predictor(config.predictor, scorers)
+            implicit = ImplicitFeedback(config.feedback.implicit) if config.feedback.implicit else None
+            scoring = EntryScorer(scorers, threads, prices_of(config), predictor, implicit)
+            gauges = Gauges(config, scorers, built.pairs)
+            ramps = RampController(
+                opened_store, corridor, paces_of(config), has_control=lambda plan: has_control(config, plan)
+            )
+            experiments = ExperimentEngine(
+                opened_store, corridor, built.pairs, threads, rescore=scoring.score_again, ramps=ramps
+            )
+            events = stack.enter_context(_events(config))
+            counters = LeaseServer(corridor.client, config.stream.name, "consumer")
+            repair = LimitRepair(opened_store, corridor.state, counters, directory_of(config), time.time)
+            metrics = EvalMetrics(registry)
+            stack.callback(registry.unregister, metrics)
+            context = ConsumerContext(
+                corridor, opened_store, scorers, scoring, gauges, metrics, experiments, events, repair,
+                _drift_watch(config), predictor,
+                lambda: ConsumerReport(config=config.digest, config_refused="" if watch is None else watch.refused),
+            )  # fmt: skip
+            name = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
+            tasks = await stack.enter_async_context(Tasks())
+            tasks.start(HourHistoryKeeper(opened_store, name).run(), "hour history")
+            if config.budgets.estimate == "request":
+                tasks.start(OutputTokenLearner(opened_store, corridor.state, name).run(), "output tokens")
+            if predictor is not None:
+                job = training_job(config, store, scorers)
+                tasks.start(PredictorUpkeep(opened_store, predictor, job, name).run(), "predictor")
+            if config.webhooks:
+                tasks.start(WebhookSender(opened_store, outside.connections, config.webhooks, name).run(), "webhooks")
+            yield Consumer(context, name, timing)
+    finally:
+        await close_all(built)
+        threads.close()
+        await corridor.aclose()
+
+
+@asynccontextmanager
+async def _reached(url: str, config: Config) -> AsyncIterator[Store]:
+    """The store, once it can be reached. Raises StoreUnavailable where waiting does not help."""
+    tries = 0
+    while True:
+        store = Store(url, retention=RetentionLimits.of(config.store))
+        try:
+            await store.__aenter__()
+            break
+        except (StoreUnreachable, StoreDown) as error:
+            tries += 1
+            if tries == 1:
+                log.error("the store cannot be opened, so nothing is scored: %s; retrying", error)
+        await asyncio.sleep(_AGAIN.wait_s(tries))
+    try:
+        yield store
+    finally:
+        await store.__aexit__()
+
+
+def _drift_watch(config: Config) -> DriftWatch | None:
+    of = config.predictor
+    if of is None:
+        return None
+    scorer = config.scorers.get(of.guided or "")
+    share = of.share or (1.0 if scorer is None else scorer.share)
+    return DriftWatch(of.key, of.floor(share), frozenset(config.models))
+
+
+@contextmanager
+def _events(config: Config) -> Iterator[ScoreEvents | None]:
+    """Raises ConfigError where the extra is missing."""
+    if config.otel is None:
+        yield None
+        return
+    tracing.require()
+    from gateway.consumer.otel_events import ScoreEvents
+
+    events = ScoreEvents(config.otel)
+    try:
+        yield events
+    finally:
+        events.close()
+
+
+@asynccontextmanager
+async def outside_of(config: Config, ledger: BudgetLedger | None, directory: Path) -> AsyncIterator[ExternalServices]:
+    """The clients that this config's scorers call with. ledger: of their budgets; None: one of this process alone."""
+    evals = config.evals
+    async with HttpConnections() as connections:
+        client = GatewayClient(evals.base_url, evals.api_key, connections) if evals.base_url else None
+        yield ExternalServices(connections, client, prices_of(config), ledger, directory)
+
+
+def _warn(config: Config, built: BuiltScorers) -> None:
+    """Raises ConfigError for judges without a gateway to call."""
+    wrong = config_mistakes(config, built, gateway_known=config.evals.base_url is not None)
+    if wrong:
+        raise ConfigError(wrong)
+    for caution in config_warnings(config, built):
+        log.warning("%s", caution)
+
+
+@contextmanager
+def _stopped_by_signals(consumer: Consumer) -> Iterator[list[asyncio.TimerHandle]]:
+    """Yields a list that is not empty once a signal has come.
+
+    The first SIGINT or SIGTERM finishes the entries in progress; the second ends the process at once, and so does a
+    store or a scorer that keeps the first waiting for `STOP_S`.
+    """
+    loop = asyncio.get_running_loop()
+    signals = (signal.SIGINT, signal.SIGTERM)
+
+    def stop() -> None:
+        for each in signals:
+            loop.remove_signal_handler(each)
+        consumer.stop()
+        late.append(loop.call_later(STOP_S, _give_up))
+
+    late: list[asyncio.TimerHandle] = []
+    for each in signals:
+        loop.add_signal_handler(each, stop)
+    try:
+        yield late
+    finally:
+        for timer in late:
+            timer.cancel()
+        for each in signals:
+            loop.remove_signal_handler(each)
+
+
+def _give_up() -> None:
+    """A thread that waits for the store cannot be cancelled, and the interpreter would wait for it."""
+    log.error("entries in progress were not stored within %d s; another consumer takes them over", STOP_S)
+    logging.shutdown()
+    os._exit(1)

@@ -1,1 +1,0 @@
-"""People's labels: sampling, blind review, agreement with scorers, corrected means."""

@@ -1,1 +1,0 @@
-"""The ramp of an experiment: what the evidence says about the next step, and who takes it."""

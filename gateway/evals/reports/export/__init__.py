@@ -1,1 +1,0 @@
-"""What the store holds, in the forms that other programs read."""

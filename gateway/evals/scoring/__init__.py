@@ -1,1 +1,0 @@
-"""The scoring engine: finds scorers, checks them, and runs them within their limits."""

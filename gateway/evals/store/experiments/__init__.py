@@ -1,1 +1,0 @@
-"""Rows of experiments: plans, pairs, sequences, and the queries over them."""

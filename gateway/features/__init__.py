@@ -1,0 +1,1 @@
+"""What the evaluation offers, one folder for each subject."""

@@ -1,0 +1,286 @@
+"""Calls: the list with its filters, and one call with everything that is known about it.
+
+Somebody who may not read prompts and answers sees figures only, and may not search in texts either: whether a search
+finds something would tell what the texts say.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlencode
+
+import orjson
+from starlette.requests import Request
+from starlette.responses import Response
+
+from gateway.console.errors import InvalidBody, NotPermitted, NotThere
+from gateway.console.frame import RUNS, Page, PageRoute, form_actor, redirect, render, services_of, visitor_of
+from gateway.core.conversation import turns
+from gateway.core.exchange import Target
+from gateway.features.calls.asking import PATHS, ask_targets, chosen_targets, new_run, start_run
+from gateway.features.calls.rows.calls import (
+    CallFilter,
+    CallPage,
+    FullCall,
+    full_call,
+    list_calls,
+    scorers_with_poor_scores,
+)
+from gateway.features.calls.samples import readable, seconds_of
+from gateway.features.labels.blind import LabelVerdict, answer_text
+from gateway.features.labels.desk import label_by_hand
+from gateway.features.labels.rows import ScorerVersion, save_labels
+from gateway.reports.text_diff import side_by_side
+from gateway.store.engine import Transaction
+from gateway.store.query import Found, Reading, right_answer
+from gateway.store.where import Node, QueryError, parse, terms
+
+PATH = "/console/calls"
+SPANS = (
+    ("", "any time"),
+    ("1h", "last hour"),
+    ("24h", "last 24 hours"),
+    ("7d", "last 7 days"),
+    ("30d", "last 30 days"),
+)
+OUTCOMES = ("ok", "client_gone", "client_deadline", "upstream_error", "timeout", "cut")
+_CONTENT = frozenset({"text", "reasoning", "refusal", "tool_calls", "request", "explanation", "label", "error"})
+_MADE_ELSEWHERE = frozenset({"upstream_id", "client_id", "finish_reason", "unit"})
+"""Texts of upstreams and clients, which may say anything: to search in them needs the right to read them; a whole value
+may be compared."""
+_FIELDS = ("alias", "model", "caller", "outcome", "role")
+
+
+@dataclass(frozen=True, slots=True)
+class CallSearch:
+    """The filters as they stand in the address of the page."""
+
+    alias: str = ""
+    model: str = ""
+    caller: str = ""
+    outcome: str = ""
+    role: str = ""
+    words: str = ""
+    """In the answer."""
+    where: str = ""
+    since: str = ""
+    worst: str = ""
+    after: str = ""
+
+    @classmethod
+    def of(cls, query: Mapping[str, str]) -> CallSearch:
+        return cls(**{name: query.get(name, "").strip() for name in cls.__dataclass_fields__})
+
+    @property
+    def expression(self) -> str:
+        """All filters but the time in the language of --where; "": none."""
+        given = [f"{name}={_quoted(getattr(self, name))}" for name in _FIELDS if getattr(self, name)]
+        given += [f"text~{_quoted(self.words)}"] if self.words else []
+        given += [f"({self.where})" if given else self.where] if self.where else []
+        return " ".join(given)
+
+    def address(self, **changed: str) -> str:
+        values = {name: getattr(self, name) for name in self.__dataclass_fields__} | changed
+        query = urlencode({name: value for name, value in values.items() if value})
+        return f"{PATH}?{query}" if query else PATH
+
+
+def _quoted(text: str) -> str:
+    return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
+
+
+async def list_page(request: Request) -> Response:
+    search = CallSearch.of(request.query_params)
+    services, content = services_of(request), visitor_of(request).actor.content
+    trouble, page = "", CallPage((), None)
+
+    def reading(connection: Reading) -> tuple[CallPage, list[str]]:
+        return list_calls(connection, wanted), scorers_with_poor_scores(connection)
+
+    scorers: list[str] = []
+    try:
+        wanted = call_filter(search, services.admin.clock(), content)
+        page, scorers = await services.admin.store.read(reading)
+    except (QueryError, ValueError) as error:
+        trouble = str(error)
+        scorers = await services.admin.store.read(scorers_with_poor_scores)
+    following = "" if page.next is None else search.address(after=after_text(page.next))
+    return render(
+        request, "calls.html.jinja", 400 if trouble else 200, search=search, page=page, next=following, trouble=trouble,
+        first=search.address(after="") if search.after else "", aliases=list(services.admin.config().models),
+        scorers=sorted({*scorers, *([search.worst] if search.worst else [])}), spans=SPANS, outcomes=OUTCOMES,
+        target_text=target_text,
+    )  # fmt: skip
+
+
+def call_filter(search: CallSearch, now: float, content: bool) -> CallFilter:
+    """Raises QueryError; ValueError for a time span or a page that does not exist; NotPermitted."""
+    node = parse(search.expression) if search.expression else None
+    if node is not None and not content:
+        refuse_content(node)
+    since = now - seconds_of(search.since) if search.since else None
+    after = parsed_after(search.after) if search.after else None
+    return CallFilter(node, since, None, search.worst, after, texts=content)
+
+
+def refuse_content(node: Node) -> None:
+    """Raises NotPermitted for a condition on what prompts and answers say."""
+    searched = {term.field for term in terms(node) if term.sign in ("~", "!~", "<", ">", "<=", ">=")}
+    named = sorted({term.field for term in terms(node)} & _CONTENT) or sorted(searched & _MADE_ELSEWHERE)
+    if named:
+        raise NotPermitted(f"{named[0]}: only who may read prompts and answers may search in them")
+
+
+def after_text(after: tuple[float, str]) -> str:
+    return f"{after[0]!r}~{after[1]}"
+
+
+def parsed_after(text: str) -> tuple[float, str]:
+    """Raises ValueError."""
+    place, _, id = text.partition("~")
+    try:
+        return float(place), id
+    except ValueError:
+        raise ValueError(f"after: {text[:60]!r} is no page of this list") from None
+
+
+def target_text(call: Found) -> str:
+    return str(Target(call["upstream"], call["model"], call.get("variant") or ""))
+
+
+async def call_page(request: Request) -> Response:
+    services, id = services_of(request), request.path_params["id"]
+
+    def reading(connection: Reading) -> FullCall | None:
+        return full_call(connection, id)
+
+    found = await services.admin.store.read(reading)
+    if found is None:
+        raise NotThere(f"no call {id[:60]} is in the store: it was not sampled, is not scored yet, or was deleted")
+    content = visitor_of(request).actor.content
+    config = services.admin.config()
+    return render(
+        request, "call.html.jinja", full=found, call=readable(found.call), content=content, target_text=target_text,
+        prompt=turns(found.call["request"]) if content else (), reference=right_answer(found.call) if content else None,
+        sides=sides_of(found) if content else (), labelled_by=_labelled_by(found), targets=ask_targets(config),
+        can_ask=services.evals().base_url is not None and _request_body(found.call) is not None,
+    )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerSides:
+    """Two answers to one request, compared word by word."""
+
+    other: Found
+    """The call that is not the page's own."""
+    served_is_own: bool
+    left: Sequence[Any]
+    right: Sequence[Any]
+    scores: Sequence[tuple[str, Found | None, Found | None]]
+    """(scorer, score of the left, score of the right)."""
+    verdicts: Sequence[Found]
+
+
+def sides_of(full: FullCall) -> list[AnswerSides]:
+    """The served answer on the left, that of an arm on the right."""
+    pairs = [(full.call, arm) for arm in full.arms]
+    pairs += [(full.served, full.call)] if full.served is not None else []
+    scores = {full.call["id"]: full.call["scores"], **full.others}
+    found = []
+    for served, arm in pairs:
+        left, right = side_by_side(answer_text(served), answer_text(arm))
+        ours, theirs = (_by_scorer(scores.get(each["id"], ())) for each in (served, arm))
+        rows = [(name, ours.get(name), theirs.get(name)) for name in sorted({*ours, *theirs})]
+        own = served is full.call
+        verdicts = [v for v in full.verdicts if v["exchange_id"] == arm["id"]]
+        found.append(AnswerSides(arm if own else served, own, left, right, rows, verdicts))
+    return found
+
+
+def _by_scorer(scores: Sequence[Found]) -> dict[str, Found]:
+    return {score["scorer"]: score for score in scores if not score["repeat"]}
+
+
+def _labelled_by(full: FullCall) -> list[str]:
+    """The scorers whose verdict on this call people can check."""
+    checked = [s["scorer"] for s in full.call["scores"] if s["value01"] is not None and s["kind"] != "feedback"]
+    return list(dict.fromkeys(checked))
+
+
+def _checked_score(full: FullCall, scorer: str) -> Found | None:
+    return _by_scorer(full.call["scores"]).get(scorer) if scorer in _labelled_by(full) else None
+
+
+async def label_call(request: Request) -> Response:
+    form = await form_actor(request, "labeller", "label an answer", content=True)
+    id, services = request.path_params["id"], services_of(request)
+    verdict = LabelVerdict(verdict_value(form.get("verdict")), form.get("verdict"), form.get("comment")[:4000] or None)
+    scorer = form.get("scorer")
+
+    def saving(connection: Transaction) -> None:
+        full = full_call(connection, id)
+        score = None if full is None else _checked_score(full, scorer)
+        if score is None:
+            raise NotThere(f'call {id[:60]} has no score of "{scorer[:60]}" that could be checked')
+        version = ScorerVersion(scorer, score["version"], score["config_hash"], "exchange", score["direction"])
+        label = label_by_hand(version, id, form.actor.name, verdict, services.admin.clock())
+        save_labels(connection, [label])
+
+    await services.admin.store.run(saving)
+    return redirect(request, f"{PATH}/{id}", f"Labelled {form.get('verdict')} for {scorer}.")
+
+
+def verdict_value(text: str) -> float:
+    """good, bad, or a number from 0 to 1. Raises InvalidBody."""
+    known = {"good": 1.0, "bad": 0.0}
+    try:
+        value = known[text] if text in known else float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value <= 1:
+        raise InvalidBody(f"verdict: {text[:30]!r}; expected good, bad or a number from 0 to 1")
+    return value
+
+
+async def replay_call(request: Request) -> Response:
+    """Asks targets the recorded request again; nothing of it is recorded."""
+    form = await form_actor(request, "operator", "ask a target", content=True)
+    id, services = request.path_params["id"], services_of(request)
+    found = await services.admin.store.read(lambda connection: full_call(connection, id))
+    if found is None:
+        raise NotThere(f"no call {id[:60]} is in the store")
+    call = found.call
+    body = _request_body(call)
+    if body is None:
+        raise InvalidBody("the request of this call cannot be sent again: it is not stored whole, or is no JSON object")
+    targets = chosen_targets(services.admin.config(), form.all("target"))
+    run = new_run(
+        form.actor.name, call["api"], body, targets, call=id, recorded=answer_text(call), reference=right_answer(call)
+    )
+    start_run(services, run)
+    return redirect(request, f"{RUNS}/{run.id}")
+
+
+def _request_body(call: Found) -> dict[str, Any] | None:
+    """None: it cannot be sent again."""
+    if call["api"] not in PATHS or call["truncated"]:
+        return None
+    try:
+        body = orjson.loads(bytes(call["request"]))
+    except orjson.JSONDecodeError:
+        return None
+    return body if isinstance(body, dict) and body else None
+
+
+PAGE = Page(
+    PATH,
+    "Calls",
+    (
+        PageRoute(PATH, list_page),
+        PageRoute(f"{PATH}/{{id}}", call_page),
+        PageRoute(f"{PATH}/{{id}}/label", label_call, ("POST",), "labeller", content=True),
+        PageRoute(f"{PATH}/{{id}}/replay", replay_call, ("POST",), "operator", content=True),
+    ),
+)

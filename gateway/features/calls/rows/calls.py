@@ -1,0 +1,192 @@
+"""The lists and the single calls that the console shows: paged by key, each list by a constant number of queries.
+
+A list reads the index `exchanges_found` for the ids of one page, then those rows; the worst answers come from the index
+`scores_worst`. Texts are read for the page that is shown only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from sqlalchemy import ColumnElement, Select, func, literal, or_, select, text, union_all
+
+from gateway.core.exchange import floor_id
+from gateway.store.predictor_history import predictions_of
+from gateway.store.query import Found, Reading, condition, full_exchange, scores_of
+from gateway.store.tables import exchanges, labels, pair_scores, score_cells, scores
+from gateway.store.where import Node
+
+PREVIEW_CHARACTERS = 240
+# Written as in the index, without parameters: SQLite uses a partial index only then.
+_POOR = (text("scores.value01 < 1"), text("scores.repeat = 0"))
+_SUMMARY = (
+    "id", "received", "alias", "upstream", "model", "variant", "caller", "role", "pair", "experiment", "arm", "outcome",
+    "status", "finish_reason", "tokens", "input_tokens", "output_tokens", "cost_usd", "first_token_s", "total_s", "pi",
+    "stream", "bytes",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class CallFilter:
+    """Which calls to list. None or "": no condition."""
+
+    where: Node | None = None
+    since: float | None = None
+    """Unix seconds."""
+    until: float | None = None
+    worst_by: str = ""
+    """A scorer, by which the worst answers come first; "": the newest come first."""
+    after: tuple[float, str] | None = None
+    """The last one of the page before: the time, or the value of the score, and the id."""
+    limit: int = 50
+    texts: bool = False
+    """With the beginning of each answer."""
+
+
+@dataclass(frozen=True, slots=True)
+class CallPage:
+    calls: Sequence[Found]
+    """Each with its `scores`, and `placed`, the time or the value that it is sorted by; without texts but a `preview`,
+    if asked for."""
+    next: tuple[float, str] | None
+    """The `after` of the next page; None: this is the last."""
+
+
+@dataclass(frozen=True, slots=True)
+class FullCall:
+    """A call with everything that belongs to it."""
+
+    call: Found
+    """As query.full_exchange returns it."""
+    served: Found | None = None
+    """Of a shadow or a repeat: the call whose answer was served."""
+    arms: Sequence[Found] = ()
+    """Of a served call: the answers of its shadow arms, in order."""
+    verdicts: Sequence[Found] = ()
+    """Pair scores of these arms, or of this arm."""
+    labels: Sequence[Found] = ()
+    others: Mapping[str, Sequence[Found]] = field(default_factory=dict)
+    """The scores of `served` and `arms`, by id."""
+    predictions: Sequence[Found] = ()
+    """What was predicted before the draw, by scorer."""
+
+
+def list_calls(connection: Reading, filter: CallFilter) -> CallPage:
+    """Raises QueryError."""
+    wanted = filter.limit + 1
+    rows = _worst(connection, filter, wanted) if filter.worst_by else _newest(connection, filter, wanted)
+    shown = rows[: filter.limit]
+    at = [row[1] for row in shown]
+    columns: list[Any] = [exchanges.c[name] for name in _SUMMARY]
+    if filter.texts:
+        columns.append(func.substr(exchanges.c.text, 1, PREVIEW_CHARACTERS).label("preview"))
+    found = {
+        row["id"]: {str(name): value for name, value in row.items()}
+        for row in connection.execute(select(*columns).where(exchanges.c.id.in_(at))).mappings()
+    }
+    scored = scores_of(connection, at)
+    calls = [{**found[id], "scores": scored.get(id, []), "placed": place} for place, id in shown if id in found]
+    return CallPage(calls, (shown[-1][0], shown[-1][1]) if len(rows) > len(shown) else None)
+
+
+def _newest(connection: Reading, filter: CallFilter, wanted: int) -> Sequence[Any]:
+    """(time, id) of each."""
+    e = exchanges.c
+    query = select(e.received, e.id).where(*_conditions(connection, filter))
+    if filter.after is not None:
+        received, id = filter.after
+        query = query.where(e.received <= received, or_(e.received < received, e.id < id))
+    return connection.execute(query.order_by(e.received.desc(), e.id.desc()).limit(wanted)).all()
+
+
+def _worst(connection: Reading, filter: CallFilter, wanted: int) -> Sequence[Any]:
+    """(value, id) of each: by value, and the newest of one value first, as ids are ordered by time.
+
+    A rule gives thousands of answers the same value. These are read on their own, in the order of the index; sorting
+    them with the others would look at all of them for every page.
+    """
+    s = scores.c
+    query = _poor(connection, filter)
+    if filter.after is None:
+        lowest = connection.execute(select(func.min(s.value01)).where(s.scorer == filter.worst_by, *_POOR)).scalar()
+        same = query
+    else:
+        lowest, id = filter.after
+        same = query.where(s.exchange_id < id)
+    if lowest is None:
+        return ()
+    same = same.where(s.value01 == lowest).order_by(s.exchange_id.desc())
+    found = [*connection.execute(same.limit(wanted)).all()]
+    if len(found) < wanted:
+        rest = query.where(s.value01 > lowest).order_by(s.value01, s.exchange_id.desc())
+        found += connection.execute(rest.limit(wanted - len(found))).all()
+    return found
+
+
+def _poor(connection: Reading, filter: CallFilter) -> Select[Any]:
+    s = scores.c
+    query = select(s.value01, s.exchange_id).where(s.scorer == filter.worst_by, *_POOR)
+    if filter.since is not None:
+        query = query.where(s.exchange_id >= floor_id(filter.since))
+    if filter.until is not None:
+        query = query.where(s.exchange_id < floor_id(filter.until))
+    if filter.where is not None:
+        query = query.join(exchanges, exchanges.c.id == s.exchange_id).where(condition(connection, filter.where))
+    return query
+
+
+def _conditions(connection: Reading, filter: CallFilter) -> list[ColumnElement[bool]]:
+    e, found = exchanges.c, list[ColumnElement[bool]]()
+    if filter.since is not None:
+        found.append(e.received >= filter.since)
+    if filter.until is not None:
+        found.append(e.received < filter.until)
+    if filter.where is not None:
+        found.append(condition(connection, filter.where))
+    return found
+
+
+def scorers_with_poor_scores(connection: Reading) -> list[str]:
+    """The scorers by which answers can be listed, the worst first."""
+    names = connection.execute(select(score_cells.c.scorer).distinct()).scalars()
+    # By the least value, which only the index has in order. With EXISTS, PostgreSQL expects a poor score in the first
+    # rows of the table, and reads all of them where a scorer has none.
+    least = [
+        select(
+            literal(name), select(func.min(scores.c.value01)).where(scores.c.scorer == name, *_POOR).scalar_subquery()
+        )
+        for name in names
+    ]
+    found = connection.execute(union_all(*least)).all() if least else []
+    return sorted(name for name, value in found if value is not None)
+
+
+def full_call(connection: Reading, id: str) -> FullCall | None:
+    """None: it is not stored."""
+    call = full_exchange(connection, id)
+    if call is None:
+        return None
+    pair = call["pair"]
+    query = select(exchanges).where(exchanges.c.id == pair if pair else exchanges.c.pair == id)
+    others = [_plain(row) for row in connection.execute(query.order_by(exchanges.c.id)).mappings()]
+    compared = pair_scores.c.exchange_id == id if pair else pair_scores.c.pair == id
+    given = or_(labels.c.subject_id == id, labels.c.subject_id.in_([each["id"] for each in others]))
+    return FullCall(
+        call=call,
+        served=others[0] if pair and others else None,
+        arms=() if pair else others,
+        verdicts=_rows(connection, select(pair_scores).where(compared).order_by(pair_scores.c.scorer)),
+        labels=_rows(connection, select(labels).where(given).order_by(labels.c.at)),
+        others=scores_of(connection, [each["id"] for each in others]),
+        predictions=predictions_of(connection, id),
+    )
+
+
+def _rows(connection: Reading, query: Select[Any]) -> list[Found]:
+    return [_plain(row) for row in connection.execute(query).mappings()]
+
+
+def _plain(row: Any) -> Found:
+    return {str(name): value for name, value in row.items()}

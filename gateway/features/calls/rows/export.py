@@ -1,0 +1,236 @@
+"""Recorded exchanges batch by batch and with every column: for exports of any length.
+
+Each batch is a transaction of its own, so a long export blocks no writer. ExportSource reads in order of arrival and
+leaves out what arrives after its start; FollowSource reads in the order in which the store got them, and never ends.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import ColumnElement, Connection, Engine, Integer, and_, func, literal_column, or_, select, text, tuple_
+from sqlalchemy.exc import DBAPIError
+
+from gateway.features.calls.rows.preferences import Preference, PreferenceRule, preferences
+from gateway.store import engine
+from gateway.store.predictions import predictions_of
+from gateway.store.query import ExchangeFilter, Found, conditions, scores_of
+from gateway.store.tables import exchanges, feedback, pair_scores, score_cells, scores
+
+Place = tuple[float, str]  # received, id
+
+
+class ExportSource:
+    """The exchanges that match a filter, whose limit is ignored.
+
+    until: Unix seconds. most, most_bytes: of one batch. Raises StoreUnavailable, QueryError.
+    """
+
+    def __init__(
+        self, url: str, filter: ExchangeFilter, until: float, most: int = 500, most_bytes: int = 8_000_000
+    ) -> None:
+        self._most, self._most_bytes = most, most_bytes
+        self._engine: Engine = engine.reader(url)
+        try:
+            with self._engine.connect() as connection:
+                e = exchanges.c
+                self._where = [*conditions(connection, filter), e.received <= until]
+                query = select(func.count()).select_from(exchanges).where(*self._where)
+                self.count = int(connection.execute(query).scalar_one())
+                self.scorers = _scorers(connection, self._where)
+                self.comparing = list(connection.execute(select(pair_scores.c.scorer).distinct()).scalars())
+                """Scorers of pairs in the store."""
+        except BaseException:
+            self._engine.dispose()
+            raise
+
+    def close(self) -> None:
+        self._engine.dispose()
+
+    def batches(self) -> Iterator[list[Found]]:
+        """Each exchange with `scores`, `predictions`, its caller's `feedback`, and the newest `correction` or None."""
+        after: Place | None = None
+        while True:
+            with self._engine.connect() as connection:
+                places = self._next(connection, after)
+                if not places:
+                    return
+                found = _whole(connection, [place[1] for place in places])
+            after = places[-1]
+            yield found
+
+    def preferences(self, found: Sequence[Found], rule: PreferenceRule) -> list[Preference]:
+        """What is known of a batch's answers against those of other arms."""
+        with self._engine.connect() as connection:
+            return list(preferences(connection, found, rule))
+
+    def _next(self, connection: Connection, after: Place | None) -> list[Place]:
+        e = exchanges.c
+        query = select(e.received, e.id, e.bytes).where(*self._where).order_by(e.received, e.id).limit(self._most)
+        if after is not None:
+            query = query.where(or_(e.received > after[0], and_(e.received == after[0], e.id > after[1])))
+        places: list[Place] = []
+        size = 0
+        for received, exchange_id, each in connection.execute(query):
+            size += each
+            if places and size > self._most_bytes:
+                break
+            places.append((received, exchange_id))
+        return places
+
+
+@dataclass(frozen=True, slots=True)
+class FollowPlace:
+    """How far the store has been read: its last exchange. row: SQLite's rowid; 0 in PostgreSQL."""
+
+    stored: float
+    id: str
+    row: int = 0
+
+
+class FollowSource:
+    """The exchanges that match a filter, each once, in the order in which they were stored.
+
+    PostgreSQL shows transactions in the order of their commits, which is not that of the times in their rows. A batch
+    therefore ends before the oldest transaction that is still writing, and settle_s before the present: consumers'
+    clocks may differ by that much. SQLite has one writer at a time, whose rows get ascending numbers.
+
+    most, most_bytes: of one batch. Every method raises StoreUnavailable; the constructor also QueryError.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        filter: ExchangeFilter,
+        settle_s: float,
+        clock: Callable[[], float] = time.time,
+        most: int = 500,
+        most_bytes: int = 8_000_000,
+    ) -> None:
+        self._settle_s, self._clock = settle_s, clock
+        self._most, self._most_bytes = most, most_bytes
+        self._engine: Engine = engine.reader(url)
+        self._scanned = FollowPlace(0.0, "")
+        try:
+            with self._connect() as connection:
+                self._where = conditions(connection, filter)
+        except BaseException:
+            self._engine.dispose()
+            raise
+
+    def close(self) -> None:
+        self._engine.dispose()
+
+    @contextmanager
+    def _connect(self) -> Iterator[Connection]:
+        try:
+            with self._engine.connect() as connection:
+                yield connection
+        except DBAPIError as error:
+            raise engine.StoreUnavailable(f"store: {type(error.orig).__name__}: {error.orig}") from error
+
+    def scorers(self) -> list[str]:
+        """Every scorer that has scored something."""
+        with self._connect() as connection:
+            return sorted(connection.execute(select(score_cells.c.scorer).distinct()).scalars())
+
+    def next(self, after: FollowPlace | None) -> tuple[list[Found], FollowPlace | None]:
+        """The batch after a place, as ExportSource.batches() gives it, and its last place; ([], the same): none yet."""
+        with self._connect() as connection:
+            places, searched = self._places(connection, after)
+            if not places:
+                self._scanned = max(searched, self._scanned, key=_order)
+                return [], after
+            found = {each["id"]: each for each in _whole(connection, [place.id for place in places])}
+        return [found[place.id] for place in places if place.id in found], places[-1]
+
+    def feedback(self, since: float) -> list[Found]:
+        """Feedback whose exchange is known, given since then, with its exchange's id as `resolved`."""
+        f = feedback.c
+        query = select(feedback).where(f.at >= since, f.resolved.is_not(None)).order_by(f.at, f.feedback_id)
+        with self._connect() as connection:
+            return [{str(name): value for name, value in row.items()} for row in connection.execute(query).mappings()]
+
+    def _places(self, connection: Connection, after: FollowPlace | None) -> tuple[list[FollowPlace], FollowPlace]:
+        """The next places, and how far was looked: what does not match the filter is looked at once."""
+        e, row = exchanges.c, _ROW
+        lite = connection.dialect.name == "sqlite"
+        begin = max(after or FollowPlace(0.0, ""), self._scanned, key=_order)
+        if lite:
+            top = connection.execute(select(e.stored, e.id, row).order_by(row.desc()).limit(1)).first()
+            searched, reach = begin if top is None else FollowPlace(*top), _beyond(connection, begin)
+            order: tuple[ColumnElement[Any], ...] = (row,)
+        else:
+            until = self._settled(connection)
+            searched, order = FollowPlace(until, _LAST), (e.stored, e.id)
+            reach = and_(e.stored <= until, tuple_(e.stored, e.id) > (begin.stored, begin.id))
+        numbers = row if lite else literal_column("0")
+        query = select(e.stored, e.id, numbers, e.bytes).where(*self._where, reach).order_by(*order).limit(self._most)
+        places: list[FollowPlace] = []
+        size = 0
+        for stored, exchange_id, number, each in connection.execute(query):
+            size += each
+            if places and size > self._most_bytes:
+                break
+            places.append(FollowPlace(stored, exchange_id, number))
+        return places, searched
+
+    def _settled(self, connection: Connection) -> float:
+        """A time before which nothing will be stored any more, in PostgreSQL."""
+        now = self._clock()  # first: what the question takes must not move the time forward
+        oldest = connection.execute(_OLDEST_WRITER).scalar()
+        return now - float(oldest or 0.0) - self._settle_s
+
+
+_ROW: ColumnElement[int] = literal_column("exchanges.rowid", Integer)
+_LAST = "\U0010ffff"  # after every id
+_OVERLAP = 10_000  # SQLite's rows that are looked at again after the last row was deleted
+# xid: only transactions that write. Those of other roles are not shown to everybody; a consumer of another role than
+# the reader's is covered by settle_s alone.
+_OLDEST_WRITER = text(
+    "SELECT extract(epoch FROM clock_timestamp() - min(xact_start)) FROM pg_stat_activity "
+    "WHERE datname = current_database() AND backend_type = 'client backend' AND backend_xid IS NOT NULL"
+)
+
+
+def _order(place: FollowPlace) -> tuple[float, int, str]:
+    return place.stored, place.row, place.id
+
+
+def _beyond(connection: Connection, begin: FollowPlace) -> ColumnElement[bool]:
+    """SQLite's rows after a place. A deletion of the last row frees its number for the next one: then what was stored
+    later counts too."""
+    e, row = exchanges.c, _ROW
+    there = connection.execute(select(e.id).where(row == begin.row)).scalar()
+    if begin.row == 0 or there == begin.id:
+        return row > begin.row
+    return or_(row > begin.row, and_(row > begin.row - _OVERLAP, e.stored > begin.stored))
+
+
+def _scorers(connection: Connection, where: Sequence[ColumnElement[bool]]) -> list[str]:
+    of_these = select(scores.c.scorer).join(exchanges, exchanges.c.id == scores.c.exchange_id).where(*where)
+    return sorted(connection.execute(of_these.distinct()).scalars())
+
+
+def _whole(connection: Connection, ids: Sequence[str]) -> list[Found]:
+    e, f = exchanges.c, feedback.c
+    query = select(exchanges).where(e.id.in_(ids)).order_by(e.received, e.id)
+    found = [{str(name): value for name, value in row.items()} for row in connection.execute(query).mappings()]
+    scored = scores_of(connection, ids)
+    given: dict[str, list[Found]] = {}
+    for row in connection.execute(select(feedback).where(f.resolved.in_(ids)).order_by(f.at)).mappings():
+        given.setdefault(row["resolved"], []).append({str(name): value for name, value in row.items()})
+    predicted = predictions_of(connection, ids)
+    return [
+        {**x, "scores": scored.get(x["id"], []), "predictions": predicted.get(x["id"], []),
+         **_feedback(given.get(x["id"], []))} for x in found
+    ]  # fmt: skip
+
+
+def _feedback(given: list[Found]) -> Found:
+    corrections = [each["correction"] for each in given if each["correction"] is not None]
+    return {"feedback": given, "correction": corrections[-1] if corrections else None}

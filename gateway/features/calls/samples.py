@@ -1,0 +1,197 @@
+"""`gateway samples`: recorded exchanges with their scores, as a list or one at a time."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Iterator
+from datetime import datetime
+
+import orjson
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from gateway.core.conversation import turns
+from gateway.core.errors import CannotRun
+from gateway.core.exchange import Target
+from gateway.core.sanitize import plain
+from gateway.store.engine import StoreUnavailable
+from gateway.store.query import ExchangeFilter, Found, full_exchange, list_exchanges, reading, right_answer
+from gateway.store.where import parse
+
+_POLL_S = 0.1
+_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
+
+
+class InvalidDuration(ValueError):
+    """A text that is not a time span."""
+
+
+def seconds_of(span: str) -> float:
+    """ "90s", "30m", "2h", "1d", "1w". Raises InvalidDuration."""
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)([smhdw])", span)
+    if found is None:
+        raise InvalidDuration(f"{span!r} is not a time span; write 90s, 30m, 2h, 1d or 1w")
+    return float(found[1]) * _UNITS[found[2]]
+
+
+def filter_of(limit: int, alias: str | None, since: str | None, where: str | None) -> ExchangeFilter:
+    """since: as seconds_of reads it; where: as store.where.parse does; None: no bound.
+
+    Raises InvalidDuration, QueryError.
+    """
+    after = None if since is None else time.time() - seconds_of(since)
+    return ExchangeFilter(limit, alias, after, None if where is None else parse(where))
+
+
+def list_of(url: str, filter: ExchangeFilter) -> list[Found]:
+    """The newest exchanges. Raises QueryError, StoreUnavailable."""
+    with reading(url) as connection:
+        return [readable(each) for each in list_exchanges(connection, filter)]
+
+
+def find(url: str, exchange_id: str, wait_s: float) -> Found:
+    """One complete exchange; waits up to wait_s for it to be stored. Raises CannotRun if it is not."""
+    ends = time.monotonic() + wait_s
+    while True:
+        try:
+            with reading(url) as connection:
+                found = full_exchange(connection, exchange_id)
+        except StoreUnavailable:
+            if time.monotonic() >= ends:
+                raise
+            found = None
+        if found is not None:
+            return readable(found)
+        if time.monotonic() >= ends:
+            raise CannotRun(
+                f"no exchange {exchange_id} in the store; it was not sampled, or it is not scored yet (try --wait 5)"
+            )
+        time.sleep(_POLL_S)
+
+
+def readable(found: Found) -> Found:
+    """The exchange with its JSON columns parsed."""
+    opened: Found = {name: orjson.loads(found[name]) for name in ("attempts", "tool_calls") if name in found}
+    scores = [{**s, "detail": orjson.loads(s["detail"]) if s["detail"] else None} for s in found["scores"]]
+    return {**found, **opened, "scores": scores}
+
+
+def table(found: list[Found]) -> Table:
+    drawn = Table(box=None, pad_edge=False, header_style="bold")
+    for name, how in (("time", "left"), ("id", "left"), ("alias", "left"), ("target", "left"), ("outcome", "left")):
+        drawn.add_column(name, justify=how, no_wrap=name in ("time", "id"))  # type: ignore[arg-type]
+    for name in ("tokens", "first", "total"):
+        drawn.add_column(name, justify="right", no_wrap=True)
+    drawn.add_column("scores")
+    for e in found:
+        cells = (
+            _time(e["received"]), e["id"], e["alias"], _target(e), _outcome(e),
+            _tokens(e), _seconds(e["first_token_s"]), _seconds(e["total_s"]), _brief(e["scores"]),
+        )  # fmt: skip
+        drawn.add_row(*(_safe(cell) for cell in cells))
+    return drawn
+
+
+def to_terminal(e: Found) -> RenderableType:
+    """One exchange, from the question to the scores."""
+    return Group(*_head(e), *_question(e), *_answer(e), *_record(e))
+
+
+def _head(e: Found) -> Iterator[RenderableType]:
+    stream = "stream" if e["stream"] else "plain"
+    yield _safe(f"{e['id']}  {_time(e['received'], date=True)}  {e['api']}, {stream}, by {e['caller']}", "bold")
+    role = "" if e["role"] == "served" else f", {e['role']} of {e['pair']}"
+    experiment = f", experiment {e['experiment']} arm {e['arm']}" if e["experiment"] else ""
+    yield _safe(f"{e['alias']} → {_target(e)}: {_outcome(e)}{role}{experiment}")
+    for shadow in e["shadows"]:
+        yield _safe(f"its shadow: {shadow}")
+
+
+def _question(e: Found) -> Iterator[RenderableType]:
+    for who, text in turns(e["request"]):
+        yield _safe(f"\n{who}", "bold cyan")
+        yield _safe(text)
+
+
+def _answer(e: Found) -> Iterator[RenderableType]:
+    for title in ("reasoning", "refusal", "error"):
+        if e[title]:
+            yield _safe(f"\n{title}", "bold yellow")
+            yield _safe(e[title])
+    yield _safe("\nanswer", "bold green")
+    yield _safe(e["text"] or "(no text)")
+    for call in e["tool_calls"]:
+        yield _safe(f"calls {call['name']}({call['arguments']})")
+    right = right_answer(e)
+    if right:
+        yield _safe("\nright answer", "bold magenta")
+        yield _safe(right)
+
+
+def _record(e: Found) -> Iterator[RenderableType]:
+    yield _safe("\nrecord", "bold")
+    yield _safe(f"finish_reason {e['finish_reason']}; tokens {_tokens(e)}; first token {_seconds(e['first_token_s'])}, "
+                f"total {_seconds(e['total_s'])}")  # fmt: skip
+    yield _safe(f"sampled with π = {e['pi']:g} in stratum {e['stratum']}")
+    for a in e["attempts"]:
+        how = f"HTTP {a['status']}" if a["failure"] is None else a["failure"]
+        yield _safe(f"attempt at {_target(a['target'])}: {how} after {a['seconds']:.3f} s")
+    if e["scores"]:
+        yield Text()
+        yield _scores(e["scores"])
+    for f in e["feedback"]:
+        yield _safe(_feedback(f))
+
+
+def _feedback(f: Found) -> str:
+    value = f["label"] if f["value"] is None else f["value"]
+    given = [str(value)] if value is not None else []
+    given += [f["comment"]] if f["comment"] else []
+    given += [f"correction: {f['correction']}"] if f["correction"] else []
+    return f"feedback {f['name']}: {' '.join(given)}"
+
+
+def _scores(scores: list[Found]) -> Table:
+    drawn = Table(box=None, pad_edge=False, header_style="bold")
+    for name in ("scorer", "score", "label", "π", "why"):
+        drawn.add_column(name)
+    for s in scores:
+        value = s["status"].replace("_", " ") if s["value"] is None else f"{s['value']:.4g}"
+        drawn.add_row(
+            *(_safe(cell) for cell in (s["scorer"], value, s["label"] or "", f"{s['pi']:g}", s["explanation"] or ""))
+        )
+    return drawn
+
+
+def _outcome(e: Found) -> str:
+    return e["outcome"] if e["status"] == 200 else f"{e['outcome']} {e['status']}"
+
+
+def _target(of: Found) -> str:
+    return str(Target(of["upstream"], of["model"], of.get("variant") or ""))
+
+
+def _tokens(e: Found) -> str:
+    return "–" if e["tokens"] is None else f"{e['input_tokens']}+{e['output_tokens']}"
+
+
+def _seconds(value: float | None) -> str:
+    return "–" if value is None else f"{value:.3f} s"
+
+
+def _time(unix: float, *, date: bool = False) -> str:
+    when = datetime.fromtimestamp(unix).astimezone()
+    return when.isoformat(" ", "seconds") if date else f"{when:%m-%d %H:%M:%S}"
+
+
+def _brief(scores: list[Found]) -> str:
+    scored = [f"{s['scorer']} {s['value']:.3g}" for s in scores if s["value"] is not None]
+    failed = [f"{s['scorer']} {s['status']}" for s in scores if s["status"] not in ("scored", "not_applicable")]
+    return ", ".join(scored + failed)
+
+
+def _safe(text: str, style: str = "") -> Text:
+    """Text without rich's markup: [red] in a model's answer is text."""
+    return Text(plain(text), style)

@@ -1,0 +1,1 @@
+"""Experiments: plans, pairs, sequences, gates and the verdict."""

@@ -1,0 +1,206 @@
+"""One step of a plan in one transaction: the next pairs get their index, and the plan's sequences take them."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from gateway.core.likelihood import likelihood_from_json
+from gateway.core.plan import Plan
+from gateway.core.randomization import draw
+from gateway.features.experiments.completeness import has_failed
+from gateway.features.experiments.live_sequences import LiveSequences
+from gateway.features.experiments.metrics import (
+    ArmObservation,
+    JoinedPair,
+    Key,
+    PairOrigin,
+    StoredScore,
+    UnpairedRequest,
+)
+from gateway.features.experiments.progress import PlanProgress
+from gateway.features.experiments.rescoring import Rescored, keep_rescored
+from gateway.features.experiments.rows import sequences as kept
+from gateway.features.experiments.rows.queries import assigned_units
+from gateway.features.experiments.split import planned_shares, ratio_name, ratio_test_at
+from gateway.statistics.past_adjustment import WAITING
+from gateway.store.engine import Transaction
+from gateway.store.pairs import (
+    ArmRecord,
+    ArmScore,
+    SettledPair,
+    UnpairedExchange,
+    all_open,
+    arm_records,
+    arm_scores,
+    assign_indexes,
+    next_index,
+    scores_beside,
+    unlike_requests,
+    unpaired_exchanges,
+)
+from gateway.store.plans import StoredPlan, hold_lease
+
+_LOST = ArmObservation("lost")
+MOST_BEFORE = WAITING  # requests without a pair that are read for one pair
+UNLIKE = 0.02  # share of requests that may be left out because of what they are
+LEASE = "experiments"
+
+
+@dataclass(frozen=True, slots=True)
+class LeaseHolder:
+    """Who asks. keep_s: how long the lease is kept from now."""
+
+    holder: str
+    keep_s: float
+
+
+class LeaseLost(Exception):
+    """Another consumer has the lease: nothing of this step is stored."""
+
+
+def advance(
+    connection: Transaction,
+    leader: LeaseHolder,
+    plan: StoredPlan,
+    found: Sequence[SettledPair],
+    now: float,
+    rescored: Rescored | None = None,
+    live: LiveSequences | None = None,
+) -> None:
+    """Moves the plan's sequences over these pairs, which are the next in order. Raises LeaseLost.
+
+    rescored: what scoring some of these pairs again has found. live: the plan's sequences after the step before.
+
+    The lease is renewed in the same transaction, so that one who lost it while it slept stores nothing.
+    """
+    if not hold_lease(connection, LEASE, leader.holder, now, leader.keep_s):
+        raise LeaseLost
+    if not all_open(connection, [pair.id for pair in found]):
+        raise LeaseLost
+    clusters = [pair.cluster for pair in found if pair.cluster is not None]
+    taken = kept.clusters_taken(connection, plan.hash, clusters) if clusters else set()
+    live = live or LiveSequences()
+    texts = {name: text for name, text in kept.state_texts(connection, plan.hash).items() if name.candidate}
+    progress = PlanProgress(plan.plan, plan.hash, live.take(texts), taken)
+    first = next_index(connection, plan.hash)
+    joined = joined_pairs(connection, plan.plan, found)
+    between = _unpaired_before(connection, plan, found, first) if plan.plan.adjust and plan.plan.shadow < 1 else {}
+    for place, pair in enumerate(joined, first):
+        for unpaired in between.get(pair.id, ()):
+            progress.see(unpaired)
+        progress.take(place, pair)
+    live.keep(texts | kept.save(connection, progress.changes(), now), progress.sequences)
+    if rescored is not None:
+        keep_rescored(connection, plan.hash, rescored, now)
+    states = [{arm: seen.state for arm, seen in pair.arms.items()} for pair in joined]
+    assign_indexes(connection, first, list(zip(found, states, strict=True)))
+
+
+def _unpaired_before(
+    connection: Transaction, plan: StoredPlan, found: Sequence[SettledPair], first: int
+) -> dict[str, list[UnpairedRequest]]:
+    """pair → the requests between it and the pair before it that were not drawn; the newest few of them.
+
+    There are none where many requests are never asked because of what they are: they would not be like the pairs.
+    """
+    before: dict[str, list[UnpairedExchange]] = {}
+    places = [pair.position for pair in found]
+    unlike = unlike_requests(connection, plan.hash, places[-1])
+    alike = {p.id for i, p in enumerate(found, first) if bisect_left(unlike, p.position) <= UNLIKE * i}
+    for each in unpaired_exchanges(connection, plan.hash, found[-1].position):
+        before.setdefault(found[bisect_left(places, each.position)].id, []).append(each)
+    kept_before = {pair: rows[-MOST_BEFORE:] for pair, rows in before.items() if pair in alike}
+    ids = [each.id for rows in kept_before.values() for each in rows]
+    observed = _observations(connection, plan.plan, ids, ())
+    return {
+        pair: [_unpaired(plan.plan, each, observed[each.id]) for each in rows if each.id in observed]
+        for pair, rows in kept_before.items()
+    }
+
+
+def _unpaired(plan: Plan, of: UnpairedExchange, control: ArmObservation) -> UnpairedRequest:
+    """π is that of the union of the sampling's draw and the shadow's, which this request did not have."""
+    rate = 1.0 - (1.0 - of.pi) / (1.0 - plan.shadow)
+    return UnpairedRequest(control, min(max(round(rate, 9), 1e-9), 1.0), draw(f"unpaired:{plan.name}", of.id))
+
+
+def joined_pairs(connection: Transaction, plan: Plan, found: Sequence[SettledPair]) -> list[JoinedPair]:
+    """The same pairs, in order, each with everything that is known of its arms."""
+    ids = [i for pair in found for i in (pair.id, *pair.arms.values()) if i is not None]
+    records = arm_records(connection, ids)
+    observed = _observed(connection, plan, records, [pair.id for pair in found])
+    served = {each.id: each for each in records}
+    return [
+        JoinedPair(
+            pair.id,
+            observed.get(pair.id, _LOST),
+            {arm: _LOST if i is None else observed.get(i, _LOST) for arm, i in pair.arms.items()},
+            pair.cluster,
+            _origin(pair, served.get(pair.id)),
+        )
+        for pair in found
+    ]
+
+
+def _origin(pair: SettledPair, served: ArmRecord | None) -> PairOrigin:
+    """The time is that of the stream, in whose order pairs are taken: its ids begin with milliseconds."""
+    ms = pair.position.partition("-")[0]
+    at = int(ms) / 1000 if ms.isdigit() else None
+    caller, user = (None, None) if served is None else (served.caller, served.user_digest)
+    return PairOrigin(at, caller, user, pair.cluster)
+
+
+def _observations(
+    connection: Transaction, plan: Plan, ids: Sequence[str], pairs: Sequence[str]
+) -> dict[str, ArmObservation]:
+    """By exchange id."""
+    return _observed(connection, plan, arm_records(connection, ids), pairs)
+
+
+def _observed(
+    connection: Transaction, plan: Plan, records: Sequence[ArmRecord], pairs: Sequence[str]
+) -> dict[str, ArmObservation]:
+    """By exchange id."""
+    scores = _by_exchange(arm_scores(connection, [each.id for each in records]))
+    beside = _by_exchange(scores_beside(connection, pairs))
+    return {
+        each.id: ArmObservation(
+            state="failed" if has_failed(plan, each) else "ok",
+            exchange=each.id,
+            outcome=each.outcome,
+            total_s=each.total_s,
+            first_token_s=each.first_token_s,
+            output_tokens=each.output_tokens,
+            cost_usd=each.cost_usd,
+            request_bytes=each.request_bytes,
+            predicted=each.predicted,
+            truncated=each.truncated,
+            likelihood=likelihood_from_json(each.likelihood),
+            scores=scores.get(each.id, {}),
+            pair_scores=beside.get(each.id, {}),
+        )
+        for each in records
+    }
+
+
+def _by_exchange(scores: Iterable[ArmScore]) -> dict[str, dict[Key, StoredScore]]:
+    found: dict[str, dict[Key, StoredScore]] = {}
+    for s in scores:
+        key = s.scorer, f"{s.version} {s.config_hash}"
+        found.setdefault(s.exchange_id, {})[key] = StoredScore(s.status, s.value01, s.value, s.direction)
+    return found
+
+
+def keep_ratio(connection: Transaction, plan: StoredPlan, now: float) -> None:
+    """Notes the largest evidence against the planned shares so far, so that an alarm stays one."""
+    name = ratio_name(plan)
+    stored = kept.states(connection, plan.hash).get(name)
+    before = stored["log_peak"] if stored else 0.0
+    counts = assigned_units(connection, plan.hash, plan.plan)
+    n = sum(counts.values())
+    if n and len([share for share in planned_shares(plan.plan).values() if share > 0]) > 1:
+        peak = ratio_test_at(plan.plan, counts, before).log_peak
+        if peak > before:
+            kept.save(connection, kept.SequenceChanges({name: (n, {"log_peak": peak})}, [], {}, []), now)

@@ -1,0 +1,148 @@
+"""A difference between two arms as people's labels correct it, read from the store. For reports of experiments."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+
+from gateway.core.chunked import chunked
+from gateway.core.plan import CONTROL, REPEAT
+from gateway.features.experiments.advance import joined_pairs
+from gateway.features.experiments.judge_margin import difference_by_rates
+from gateway.features.experiments.metrics import ArmObservation, Metric, PairValue, pair_value
+from gateway.features.experiments.sequences import DifferenceSequence
+from gateway.features.labels.calibration import CalibrationOptions, calibrate, corrected_difference
+from gateway.features.labels.correction import MIN_LABELS, LabelledItem, labelled_items
+from gateway.features.labels.paired_difference import JudgedAnswer, JudgedPairs, peoples_difference
+from gateway.features.labels.rows import ScorerVersion, labels_with_pair_scores, labels_with_scores, version_of
+from gateway.reports.model import CorrectedBasis, Estimate
+from gateway.store.pairs import pairs_joined
+from gateway.store.plans import StoredPlan
+from gateway.store.query import Reading
+
+_CHUNK = 500  # pairs that are read at once
+
+
+@dataclass(frozen=True, slots=True)
+class AsPeopleJudge:
+    """A difference as people judge: the candidate's mean minus the control's, 1 best."""
+
+    difference: Estimate
+    basis: CorrectedBasis
+
+
+@dataclass(frozen=True, slots=True)
+class ComparedScorer:
+    """A scorer's metric in one plan. sequence: its differences in pairs; None: the arms' answers are compared."""
+
+    plan: StoredPlan
+    candidate: str
+    scorer: str
+    identity: str | None
+    sequence: DifferenceSequence | None
+
+
+def as_people_judge(connection: Reading, of: ComparedScorer) -> AsPeopleJudge | None:
+    """From the pairs and their labels; with too few of these, by the judge's error rates on other answers. Of arms that
+    answer different requests: from each arm's labels. None: the metric is no score, or has too few labels."""
+    version = version_of(connection, of.scorer)
+    if version is None:
+        return None
+    if of.sequence is None:
+        return _from_arms(connection, of, version)
+    if of.identity != f"{version.version} {version.config_hash}" or not of.sequence.bounded or of.sequence.test:
+        return None
+    items = _labelled(connection, version)
+    return _from_pairs(connection, of, items, of.sequence) or _by_rates(connection, of, items, of.sequence)
+
+
+def _labelled(connection: Reading, version: ScorerVersion) -> list[LabelledItem]:
+    """The answers (or pairs, of a pairwise judge) that were drawn for people, with their verdicts."""
+    read = labels_with_pair_scores if version.subject == "pair" else labels_with_scores
+    return [item for item in labelled_items(version.scorer, read(connection, version)) if item.pi > 0]
+
+
+def _from_arms(connection: Reading, of: ComparedScorer, version: ScorerVersion) -> AsPeopleJudge | None:
+    plan, arms = of.plan, (CONTROL, of.candidate)
+    found = corrected_difference(connection, of.scorer, plan.plan.name, plan.hash, arms)
+    if found is None:
+        return None
+    ours = [item.key[2] for item in _labelled(connection, version) if item.plan == plan.hash]
+    return AsPeopleJudge(found, CorrectedBasis("arms", "one", (ours.count(arms[0]), ours.count(arms[1]))))
+
+
+def _from_pairs(
+    connection: Reading, of: ComparedScorer, items: Iterable[LabelledItem], sequence: DifferenceSequence
+) -> AsPeopleJudge | None:
+    ours = {item.id: item for item in items if item.plan == of.plan.hash}
+    if len(ours) < MIN_LABELS:
+        return None
+    pairs = JudgedPairs.of(_judged_pairs(connection, of, ours, _metric(of, sequence.preference)))
+    found = peoples_difference(pairs, sequence.rule.alpha, sequence.inflation)
+    if found is None:
+        return None
+    estimate = Estimate(found.value, found.low, found.high)
+    if sequence.preference:  # the share of wins is labelled, and the difference of the wins is shown
+        estimate = Estimate(*(min(1.0, max(-1.0, 2 * end - 1)) for end in (found.value, found.low, found.high)))
+    return AsPeopleJudge(estimate, CorrectedBasis("pairs", "every", pairs.labels, pairs.both))
+
+
+def _judged_pairs(
+    connection: Reading, of: ComparedScorer, labelled: Mapping[str, LabelledItem], metric: Metric
+) -> Iterator[tuple[JudgedAnswer, JudgedAnswer, str]]:
+    """The pairs that have a value, as the plan's sequence takes them."""
+    plan = of.plan.plan
+    taken: set[str] = set()
+    for chunk in chunked(pairs_joined(connection, of.plan.hash), _CHUNK):
+        for joined in joined_pairs(connection, plan, chunk):
+            value = pair_value(plan, metric, joined, of.candidate)
+            again = joined.cluster is not None and joined.cluster in taken
+            if not isinstance(value, PairValue) or (again and plan.rules < 2):
+                continue
+            taken |= {joined.cluster} if joined.cluster is not None else set()
+            base = joined.arms[REPEAT] if metric.against == "repeat" else joined.control
+            ends = _answers((base, joined.arms[of.candidate]), value, labelled, metric.source == "preference")
+            yield *ends, f"\0{joined.id}" if joined.cluster is None else joined.cluster
+
+
+def _metric(of: ComparedScorer, preference: bool) -> Metric:
+    if preference:
+        return Metric(of.scorer, "preference", str(of.identity))
+    return Metric(of.scorer, "score", str(of.identity), "repeat" if of.plan.plan.compare == "repeat" else "control")
+
+
+def _answers(
+    seen: tuple[ArmObservation, ArmObservation],
+    value: PairValue,
+    labelled: Mapping[str, LabelledItem],
+    preference: bool,
+) -> tuple[JudgedAnswer, JudgedAnswer]:
+    """A preference is the candidate's share of the win, and its label that of the candidate's answer."""
+    base, that = seen
+    if preference:
+        return JudgedAnswer(0.0, exact=True), _answer(that, value.b, labelled, base.failed or that.failed)
+    return _answer(base, value.a, labelled, base.failed), _answer(that, value.b, labelled, that.failed)
+
+
+def _answer(of: ArmObservation, f: float, labelled: Mapping[str, LabelledItem], failed: bool) -> JudgedAnswer:
+    """An answer that failed has the verdict 0 without a label."""
+    item = labelled.get(of.exchange or "")
+    if item is None or failed:
+        return JudgedAnswer(f, exact=failed)
+    return JudgedAnswer(f, item.y, item.pi)
+
+
+def _by_rates(
+    connection: Reading, of: ComparedScorer, items: Iterable[LabelledItem], sequence: DifferenceSequence
+) -> AsPeopleJudge | None:
+    """Of a yes-or-no judge alone: another score's size says nothing of its error rates."""
+    items = list(items)
+    if len(items) < MIN_LABELS or sequence.preference or not sequence.n or any(i.f not in (0.0, 1.0) for i in items):
+        return None
+    agreement = calibrate(connection, CalibrationOptions(of.scorer)).agreement
+    if agreement is None or agreement.accuracy is None:
+        return None
+    alpha = sequence.rule.alpha
+    found = difference_by_rates(agreement.accuracy, sequence.moments.mean, sequence.standard_error, alpha)
+    basis = CorrectedBasis("error_rates", "one", (0, 0), elsewhere=len(items))
+    return None if found is None else AsPeopleJudge(found, basis)

@@ -1,0 +1,403 @@
+"""`gateway ab`: starts, stops and shows experiments. Plans are in the stream server, which every gateway polls."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from gateway.cli.on_stream import on_stream, store_url
+from gateway.cli.options import AsJson, Data, File, example, note, show
+from gateway.features.ramp.cli import gate_lines, ramp
+
+if TYPE_CHECKING:
+    from gateway.config.config import Config
+    from gateway.core.plan import Plan, PlanState
+    from gateway.features.experiments.power import PowerForecast, Terms
+    from gateway.features.experiments.start_stop import PlanToStart
+    from gateway.features.ramp.commands import RampView
+    from gateway.reports.model import Report
+    from gateway.stream import Corridor
+
+Name = Annotated[str, typer.Argument(help="Name of the experiment in gateway.yaml.")]
+ab = typer.Typer(no_args_is_help=True, help="Start, stop and watch experiments.")
+ab.add_typer(ramp)
+verbs = typer.Typer()
+verbs.add_typer(ab, name="ab", epilog=example("gateway ab start swap"))
+
+
+@ab.command(epilog=example("gateway ab start swap"))
+def start(name: Name, config: Annotated[Path, File] = Path("gateway.yaml"), data: Data = None) -> None:
+    """Freeze an experiment's plan and start it on every gateway of this stream server.
+
+    An experiment that has changed since it was started becomes a new plan, whose evidence starts from zero.
+    """
+    from gateway.config.derive import plans_of
+    from gateway.config.loading import load_for_consumer
+    from gateway.features.experiments.reject_hours import REJECT_WAITS
+    from gateway.features.experiments.start_stop import start as start_plan
+
+    read = load_for_consumer(config)
+    plan = plans_of(read).get(name)
+    if plan is None:
+        raise typer.BadParameter(f'no experiment "{name}" in {config}; there are: {_named(read)}', param_hint="NAME")
+    if not read.experiments[name].enabled:
+        raise typer.BadParameter(f"experiments.{name}.enabled is false in {config}", param_hint="NAME")
+    wanted = _prepared(read, data, plan)
+    plan, closed = wanted.plan, wanted.closed
+    for each in (*wanted.cautions, *_judge_cautions(read, config, data, name)):
+        note(f"caution: {each}")
+    known = on_stream(read, data, lambda corridor: start_plan(corridor.state, wanted, read.experiments))
+    if known is not None and known.running and known.plan.same_design(plan):
+        show(f"{name} is running already, with plan {known.plan.hash}")
+        return
+    longer = known is not None and known.plan.hash in closed
+    same = known is not None and known.plan.same_design(plan) and not longer
+    before = f"; the plan before was {known.plan.hash}" if known is not None and not same else ""
+    show(f"{name} is running with plan {known.plan.hash if known is not None and same else plan.hash}{before}")
+    if longer:
+        note("the plan before closed undecided; the variance of its pairs asks for more, and this one starts from zero")
+    if plan.max_pairs is not None:
+        closes = known.plan.max_pairs if known is not None and same else plan.max_pairs
+        about = "about " if plan.auto_horizon and plan.rules >= 2 else ""
+        note(
+            f"it closes at {about}{closes} pairs with a value of {plan.primary}; a verdict may come at any time before"
+        )
+    if plan.rules >= 2:
+        hours = f"{plan.min_hours:g} hours of traffic; {REJECT_WAITS}"
+        note(f"`ship` waits for {hours}" if plan.min_hours else "`ship` waits for no hours")
+    if plan.after_verdict == "stop":
+        note("it stops once every candidate has a verdict, so that no more shadow requests are paid for")
+    if plan.mode == "split":
+        note(f"it goes on after its verdict, since its calls cost nothing more: gateway ab stop {name} ends it")
+    if plan.ramp is not None:
+        note(_promotions(len(plan.ramp.steps)))
+    note(f"see: gateway ab status {name}; gateway report {name}")
+
+
+@ab.command(epilog=example("gateway ab stop swap"))
+def stop(name: Name, config: Annotated[Path, File] = Path("gateway.yaml"), data: Data = None) -> None:
+    """Stop an experiment on every gateway, within a second; shadow requests in flight are cancelled.
+
+    Its evidence stays in the store. It stays stopped, also after restarts, until `gateway ab start`.
+    """
+    from gateway.config.loading import load_for_consumer
+    from gateway.features.experiments.start_stop import stop as stop_plan
+
+    known = on_stream(load_for_consumer(config), data, lambda corridor: stop_plan(corridor.state, name))
+    if known is None:
+        raise typer.BadParameter(f'no experiment "{name}" has been started here', param_hint="NAME")
+    show(f"{name} had been stopped already" if not known.running else f"{name} is stopped (plan {known.plan.hash})")
+
+
+@ab.command("list", epilog=example("gateway ab list"))
+def list_(as_json: AsJson = False, config: Annotated[Path, File] = Path("gateway.yaml"), data: Data = None) -> None:
+    """List the experiments of the config and of the stream server."""
+    from gateway.config.loading import load_for_consumer
+
+    read = load_for_consumer(config)
+    rows = list(_listed(read, on_stream(read, data, lambda corridor: corridor.state.plans())))
+    show(_json(rows) if as_json else _table(rows) if rows else f"no experiment in {config}")
+
+
+def _promotions(steps: int) -> str:
+    """How often somebody promotes a ramp in `mode: advise`: each step begins with it, and the last one ends with it."""
+    return (
+        f"its ramp has {steps} steps; with `mode: advise` each of them begins with `gateway ab promote`, and the last "
+        f"one ends with it, so it is given {steps + 1} times"
+    )
+
+
+@ab.command(epilog=example("gateway ab status swap"))
+def status(
+    name: Annotated[str | None, typer.Argument(help="Name of the experiment (default: all of them).")] = None,
+    as_json: AsJson = False,
+    config: Annotated[Path, File] = Path("gateway.yaml"),
+    data: Data = None,
+) -> None:
+    """Show an experiment's state, its ramp, the results and today's usage of its shadow requests, and the verdict.
+
+    Without a name it shows every experiment of the config and of the stream server.
+    """
+    from gateway.config.loading import load_for_consumer
+
+    read = load_for_consumer(config)
+    if name is not None:
+        found, reports = _status_of(read, data, name)
+        show(_json(found) if as_json else "\n".join([*_lines(found), *_next(reports)]))
+        return
+    states = on_stream(read, data, lambda corridor: corridor.state.plans())
+    every = [_status_of(read, data, each) for each in sorted({*read.experiments, *states})]
+    if as_json:
+        show(_json([found for found, _ in every]))
+    else:
+        blocks = ["\n".join([*_lines(found), *_next(reports)]) for found, reports in every]
+        show("\n\n".join(blocks) or f"no experiment in {config}")
+
+
+def _status_of(config: Config, data: Path | None, name: str) -> tuple[dict[str, Any], list[Report]]:
+    """Return the state of one experiment as `status` shows it, with the reports of its candidates."""
+    from gateway.config.derive import paces_of
+    from gateway.core.ramp import RampPace
+    from gateway.features.ramp.gate import gate_of
+
+    state, results, spent = on_stream(config, data, lambda corridor: _standing(corridor, name))
+    if state is None and name not in config.experiments:
+        raise typer.BadParameter(f'no experiment "{name}"; there are: {_named(config)}', param_hint="NAME")
+    listed = next(_listed(config, {name: state} if state else {}, only=name))
+    found = {**listed, "shadows": results, "used_today": spent}
+    reports = _reports(config, data, name)
+    ramped = on_stream(config, data, lambda corridor: _ramp(corridor, name))
+    found["ramp"] = gate_of(ramped, paces_of(config).get(name, RampPace()), time.time()) if ramped else None
+    found["verdict"] = reports[0].sentence if reports else None
+    found["candidates"] = [_candidate(each) for each in reports]
+    found["ends"] = _ends(state, reports)
+    return found, reports
+
+
+@ab.command(epilog=example("gateway ab power swap --margin 0.05"))
+def power(
+    name: Name,
+    margin: Annotated[
+        float | None, typer.Option(min=0, help="Margin of the primary metric (default: the plan's).")
+    ] = None,
+    alpha: Annotated[
+        float | None, typer.Option(min=1e-6, max=0.5, help="Error probability (default: the plan's).")
+    ] = None,
+    per_day: Annotated[
+        float | None, typer.Option(min=0, help="Eligible requests per day (default: as measured).")
+    ] = None,
+    chart: Annotated[bool, typer.Option("--chart", help="Draw a bar for each condition.")] = False,
+    as_json: AsJson = False,
+    config: Annotated[Path, File] = Path("gateway.yaml"),
+    data: Data = None,
+) -> None:
+    """Estimate the price of a verdict: pairs, requests, paid calls and days.
+
+    It includes the primary, each guardrail, the gates and every candidate. Before 20 pairs exist, variances are
+    assumed; afterwards they are measured on the candidate's own pairs.
+    """
+    from gateway.config.loading import load_for_consumer
+    from gateway.features.experiments.power import Terms
+    from gateway.features.experiments.report import price
+
+    read = load_for_consumer(config)
+    shares = {scorer: section.share for scorer, section in read.scorers.items()}
+    found = _outlook(read, data, name, Terms(margin, alpha, per_day, shares))
+    show(_json(price.to_dict(found)) if as_json else "\n".join(price.lines(name, found, chart=chart)))
+
+
+def _judge_cautions(config: Config, path: Path, data: Path | None, name: str) -> list[str]:
+    """Cautions if the experiment's primary is a judge. path: the config file."""
+    from gateway.core.errors import ConfigError
+    from gateway.features.experiments.judge_cautions import judge_cautions
+    from gateway.scoring.asker import ExternalServices
+    from gateway.scoring.http_client import HttpConnections
+    from gateway.scoring.registry import build_all
+
+    primary = config.experiments[name].primary
+    if primary not in config.scorers:
+        return []
+    only = {primary: config.scorers[primary]}
+    try:
+        built = build_all(only, ExternalServices(HttpConnections(), directory=path.parent))
+    except ConfigError:
+        return []  # `gateway check` reports it, and no consumer starts with it
+    return judge_cautions(config, built, store_url(config, data), name)
+
+
+def _prepared(config: Config, data: Path | None, plan: Plan) -> PlanToStart:
+    """The plan as it may start, with what the store knows of earlier ones."""
+    from gateway.features.experiments.start_stop import PlanToStart, prepared, start_cautions
+    from gateway.store.engine import StoreUnavailable
+    from gateway.store.query import reading
+
+    try:
+        with reading(store_url(config, data)) as connection:
+            return prepared(connection, plan)
+    except StoreUnavailable:
+        return PlanToStart(plan, cautions=tuple(start_cautions(None, plan)))
+
+
+def _outlook(config: Config, data: Path | None, name: str, terms: Terms) -> PowerForecast:
+    from gateway.config.derive import plans_of
+    from gateway.features.experiments.findings import current_plan
+    from gateway.features.experiments.power import forecast
+    from gateway.store.engine import StoreUnavailable
+    from gateway.store.plans import StoredPlan, stored_plans
+    from gateway.store.query import reading
+
+    planned = plans_of(config).get(name)
+    try:
+        with reading(store_url(config, data)) as connection:
+            kept = current_plan(stored_plans(connection, name))
+            if kept is not None:
+                return forecast(connection, kept, terms)
+    except StoreUnavailable:
+        pass  # nothing has been recorded here: the estimate rests on the plan alone
+    if planned is None:
+        raise typer.BadParameter(f'no experiment "{name}"; there are: {_named(config)}', param_hint="NAME")
+    return forecast(None, StoredPlan(planned, planned.hash, "stopped", 0.0), terms)
+
+
+def _reports(config: Config, data: Path | None, name: str) -> list[Report]:
+    """The report of each candidate; none: the store has no evidence yet."""
+    from gateway.features.experiments.report.build import ExperimentNotFound, read_all
+    from gateway.store.engine import StoreUnavailable
+    from gateway.store.reader_config import StoreLocation
+
+    try:
+        return read_all(StoreLocation(store_url(config, data)), name)
+    except (ExperimentNotFound, StoreUnavailable):
+        return []
+
+
+async def _ramp(corridor: Corridor, name: str) -> RampView | None:
+    from gateway.features.ramp.commands import NoRamp, read_ramp
+
+    try:
+        return await read_ramp(corridor, name)
+    except NoRamp:
+        return None
+
+
+async def _standing(corridor: Corridor, name: str) -> tuple[PlanState | None, dict[str, float], dict[str, float]]:
+    """(state, results of its plan's shadow requests, their usage today)."""
+    from gateway.proxy.experiments.budget import COUNTS, DAY_S
+
+    state = (await corridor.state.plans()).get(name)
+    results = await corridor.state.sums(COUNTS)
+    spent = await corridor.state.sums(f"spent:{int(time.time() // DAY_S)}")
+    ours = f"{state.plan.hash}:" if state else "\0"
+    return (
+        state,
+        {result.removeprefix(ours): n for result, n in sorted(results.items()) if result.startswith(ours)},
+        {what.removeprefix(f"{name}:"): n for what, n in spent.items() if what.startswith(f"{name}:")},
+    )
+
+
+def _listed(config: Config, states: Mapping[str, PlanState], only: str | None = None) -> Iterator[dict[str, Any]]:
+    from gateway.config.derive import plans_of
+    from gateway.reports.number_format import when
+
+    planned = plans_of(config)
+    for name in sorted({*planned, *states} if only is None else {only}):
+        plan, state = planned.get(name), states.get(name)
+        off = name in config.experiments and not config.experiments[name].enabled
+        status = "disabled in the config" if off else state.state if state else "not started"
+        shown = state.plan if state else plan
+        changed = plan is not None and state is not None and not state.plan.same_design(plan)
+        yield {
+            "experiment": name,
+            "state": status,
+            "since": when(state.since) if state else "",
+            "plan": shown.hash if shown else "",
+            "mode": shown.mode if shown else "",
+            **({"targets": _targets(shown)} if only is not None and shown else {}),
+            "config": "not in it" if plan is None else f"changed: {plan.hash}" if changed else "the same",
+        }
+
+
+def _targets(plan: Plan) -> dict[str, str]:
+    """By arm. The repeat is the control's."""
+    return {"control": str(plan.control), **{arm: str(target) for arm, target in plan.candidates}}
+
+
+def _lines(found: Mapping[str, Any]) -> Iterator[str]:
+    from gateway.features.experiments.report.presentation import not_offered_notes
+
+    yield f"{found['experiment']}: {found['state']}" + (f" since {found['since']}" if found["since"] else "")
+    yield f"  plan      {found['plan']} ({found['mode']}); config: {found['config']}"
+    for arm, target in found.get("targets", {}).items():
+        yield f"  {arm:<10}{target}"
+    results = ", ".join(f"{result} {n:.0f}" for result, n in found["shadows"].items())
+    yield f"  shadows   {results or 'none yet'}"
+    reasons = [result.removeprefix("not_offered_") for result in found["shadows"]]
+    yield from (f"            not_offered_{line}" for line in not_offered_notes(reasons))
+    used = found["used_today"]
+    yield f"  today     {used.get('tokens', 0.0):.0f} tokens, {used.get('usd', 0.0):.4f} USD"
+    if found["ramp"]:
+        yield from gate_lines(found["ramp"])
+    yield f"  ends      {found['ends']}"
+    yield f"  verdict   {found['verdict'] or 'no evidence in the store yet'}"
+
+
+def _ends(state: PlanState | None, reports: Sequence[Report]) -> str:
+    """When the experiment stops paying for shadow requests, in words."""
+    if state is None:
+        return "not started"
+    plan = state.plan
+    if not state.running:
+        decided = bool(reports) and all(each.verdict != "hold" for each in reports)
+        how = "has its verdict" if decided else "is stopped"
+        return f"it {how}: no more shadow requests are paid for"
+    ways = ["with its verdict"] if plan.after_verdict == "stop" else []
+    ways += [f"at {plan.max_pairs} pairs"] if plan.max_pairs is not None else []
+    return " or ".join([*ways, "when it is stopped"])
+
+
+def _candidate(report: Report) -> dict[str, Any]:
+    """One candidate as JSON: its verdict, or what is missing for one."""
+    return {
+        "candidate": report.candidate,
+        "verdict": report.verdict,
+        "sentence": report.sentence,
+        "pairs": report.pairs,
+        "family": report.family,
+        "segments": [each for each in report.segments if each.found != "unclear"],
+        "saved": report.primary.saved if report.primary else None,
+        "as_people_judge": {
+            c.metric: {"difference": c.difference, "corrected": c.corrected, "basis": c.corrected_basis}
+            for c in report.metrics
+            if c.corrected
+        },
+        "responses": {c.metric: c.responses for c in report.metrics if c.responses},
+        "progress": report.progress,
+    }
+
+
+def _next(reports: Iterable[Report]) -> Iterator[str]:
+    from gateway.features.experiments.report.presentation import (
+        headline,
+        next_lines,
+        people_line,
+        responses_line,
+        saving,
+        segment_lines,
+        sharing,
+    )
+
+    for report in reports:
+        lines = [headline(report), *(next_lines(report) if report.verdict == "hold" else []), *report.cautions]
+        rated = [responses_line(c) for c in (report.primary, *report.guardrails)]
+        people = [people_line(c) for c in (report.primary, *report.guardrails)]
+        lines += [text for text in (*people, *rated, saving(report.primary), sharing(report.family)) if text]
+        lines += segment_lines(report)
+        yield from (f"  {'' if i else report.candidate:<10.10}{line}" for i, line in enumerate(lines))
+
+
+def _named(config: Config) -> str:
+    return ", ".join(sorted(config.experiments)) or "none"
+
+
+def _json(value: Any) -> str:
+    from gateway.core.sanitize import to_json
+
+    return to_json(value)
+
+
+def _table(rows: list[dict[str, Any]]) -> Any:
+    from rich.table import Table
+    from rich.text import Text
+
+    from gateway.core.sanitize import plain
+
+    shown = Table(box=None, pad_edge=False, header_style="dim")
+    for name in rows[0]:
+        shown.add_column(name)
+    for row in rows:
+        shown.add_row(*(Text(plain(str(value))) for value in row.values()))
+    return shown

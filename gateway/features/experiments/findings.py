@@ -1,0 +1,542 @@
+"""What an experiment has found so far: comparisons, gates and one decision, read from the store.
+
+The report and the Prometheus gauges both show these values.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import orjson
+
+from gateway.core.likelihood import REFUSALS
+from gateway.core.plan import CONTROL, FAILURE_METRICS, FEEDBACK, REPEAT, Plan
+from gateway.core.request_refusals import REFUSED
+from gateway.features.experiments.completeness import (
+    NoPreference,
+    OneSided,
+    completeness_gate,
+    preference_completeness_gate,
+    split_completeness_gate,
+)
+from gateway.features.experiments.family import holm
+from gateway.features.experiments.gates import (
+    PairLosses,
+    PathChecks,
+    aa_alarm,
+    aa_gate,
+    likelihood_gate,
+    losses_gate,
+    path_gate,
+    same_path_gate,
+    with_doubt,
+)
+from gateway.features.experiments.latency_difference import P95, p95_of
+from gateway.features.experiments.metrics import ALONE, BUILT_IN, JUDGED, LOST, MISSING, SAME_PATH, UNITS, WORST
+from gateway.features.experiments.progress import margin_of
+from gateway.features.experiments.reject_hours import share_of_pairs
+from gateway.features.experiments.rescoring import rescored_name
+from gateway.features.experiments.rows import sequences as kept
+from gateway.features.experiments.rows.queries import (
+    PairCounts,
+    RequestChecks,
+    lost_by_arm,
+    pair_counts,
+    request_checks,
+)
+from gateway.features.experiments.rows.sequences import SequenceName
+from gateway.features.experiments.sequences import EVEN, METHOD_NAMES, AlphaShare
+from gateway.features.experiments.sequences import DifferenceSequence as Differences
+from gateway.features.experiments.split import SplitResult, split_of
+from gateway.features.experiments.split_traffic import split_facts, split_hours_gate
+from gateway.features.experiments.traffic_facts import calls_gate, facts_of, hours_gate, with_first_lines
+from gateway.features.experiments.verdict import (
+    Decision,
+    SwapDescription,
+    cheaper,
+    decide,
+    faster,
+    half_width_of,
+    pairs_needed,
+    with_findings,
+)
+from gateway.reports.model import (
+    Comparison,
+    Estimate,
+    Family,
+    GateResult,
+    Independence,
+    Role,
+    TrafficFacts,
+    Verdict,
+    direction_finding,
+)
+from gateway.statistics.evalues import e_bh
+from gateway.statistics.moments import Moments
+from gateway.store.plans import StoredPlan
+from gateway.store.query import Reading
+
+_HIDDEN = (LOST, JUDGED, ALONE, MISSING, WORST)
+FALLBACK = 0.02  # tolerance of a gate where the margin is 0 or not a share
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """The findings on one candidate."""
+
+    stored_plan: StoredPlan
+    candidate: str
+    primary: Comparison | None
+    guardrails: tuple[Comparison, ...]
+    others: tuple[Comparison, ...]
+    gates: tuple[GateResult, ...]
+    decision: Decision
+    pairs: PairCounts
+    withheld: Mapping[tuple[SequenceName, str, str], int]
+    names: Mapping[str, SequenceName]  # metric → the sequence behind its comparison
+    split: SplitResult | None  # None: no traffic is split
+    family: Family | None = None  # None: there is one candidate
+    independence: Independence | None = None
+    """Dependence of the primary's pairs on each other; None: the plan's rules do not ask for it."""
+    traffic: TrafficFacts | None = None  # None: the plan's rules do not ask for it
+
+    @property
+    def metrics(self) -> tuple[Comparison, ...]:
+        return (*((self.primary,) if self.primary else ()), *self.guardrails, *self.others)
+
+
+class SequenceStates:
+    """The stored sequences of one plan."""
+
+    def __init__(self, connection: Reading, plan: StoredPlan) -> None:
+        self.plan = plan.plan
+        self.connection = connection
+        self._hash = plan.hash
+        self._lost: Mapping[str, tuple[int, int]] | None = None
+        self._checks: RequestChecks | None = None
+        texts = kept.state_texts(connection, plan.hash)
+        newest = kept.newest_identities(connection, plan.hash)
+        self.names = {key: SequenceName(plan.hash, key[0], key[1], identity) for key, identity in newest.items()}
+        self.sequences: Mapping[tuple[str, str], Differences] = _Sequences(
+            {key: texts[name] for key, name in self.names.items() if key[0]}
+        )
+        self.rescored: Mapping[str, Any] = orjson.loads(texts.get(rescored_name(plan.hash), "{}"))
+        """n, disagreed and an example: of the control's answers that were scored again."""
+
+    def metrics(self, candidate: str) -> list[str]:
+        return sorted({metric for arm, metric in self.names if arm == candidate and metric not in _HIDDEN})
+
+    def primary(self, candidate: str) -> Differences | None:
+        """None: no pair has a value of it."""
+        return self.sequences.get((candidate, self.plan.primary or ""))
+
+    def prefers(self, candidate: str, metric: str) -> bool:
+        """Whether the metric is a pairwise judge's preference."""
+        sequence = self.sequences.get((candidate, metric))
+        return sequence is not None and sequence.preference
+
+    def lost_by_arm(self) -> Mapping[str, tuple[int, int]]:
+        """As queries.lost_by_arm; asked for once."""
+        if self._lost is None:
+            self._lost = lost_by_arm(self.connection, self._hash)
+        return self._lost
+
+    def request_checks(self) -> RequestChecks:
+        """As queries.request_checks; asked for once."""
+        if self._checks is None:
+            self._checks = request_checks(self.connection, self._hash)
+        return self._checks
+
+    def comparison(self, candidate: str, metric: str, share: AlphaShare = EVEN) -> Comparison:
+        sequence = self.sequences.get((candidate, metric))
+        margin = margin_of(self.plan, metric)
+        alone = self.sequences.get((candidate, ALONE)) if metric in FAILURE_METRICS else None
+        if sequence is None:
+            empty = empty_comparison(self.plan, metric)
+            return empty if alone is None else _with_alone(empty, alone, share)
+        noise = self.sequences.get((REPEAT, metric))
+        made = Comparison(
+            metric=metric,
+            unit=UNITS.get(metric, ""),
+            role=role_of(self.plan, metric),
+            a=sequence.arm("a"),
+            b=sequence.arm("b"),
+            difference=sequence.estimate(share),
+            noise=None if noise is None else noise.estimate(),
+            pairs=sequence.n,
+            effective_n=float(sequence.n),
+            margin=margin,
+            direction_found="unclear",
+            margin_found="unclear",
+            log_evalue=sequence.log_evalue(),
+            method=METHOD_NAMES[sequence.rule.method],
+            saved=sequence.saved,
+            adjusted=sequence.adjusted,
+            unadjusted=sequence.unadjusted.mean if sequence.unadjusted.n else None,
+            at_worst=self._at_worst(candidate) if metric == self.plan.primary else None,
+            hours_share=share_of_pairs(self.plan, sequence),
+        )
+        variance = sequence.variance
+        made = replace(made, raw=_as_measured(sequence))
+        alpha = sequence.rule.alpha * share.ship
+        rule = replace(sequence.rule, horizon=sequence.horizon, alpha=alpha, largest=sequence.largest)
+        found = with_findings(made, rule, variance)
+        if share != EVEN:  # only margins are tested in steps
+            found = replace(found, direction_found=direction_finding(sequence.estimate()))
+        return found if alone is None else _with_alone(found, alone, share)
+
+    def _at_worst(self, candidate: str) -> Estimate | None:
+        """None: no answer lacks a score on one arm only."""
+        missing, worst = (self.sequences.get((candidate, name)) for name in (MISSING, WORST))
+        return worst.estimate() if _some(missing) and worst is not None else None
+
+
+class _Sequences(Mapping[tuple[str, str], Differences]):
+    """(arm, metric) → its sequence, built from its state when it is first asked for: most questions are about one."""
+
+    def __init__(self, texts: Mapping[tuple[str, str], str]) -> None:
+        self._texts = texts
+        self._built: dict[tuple[str, str], Differences] = {}
+
+    def __getitem__(self, key: tuple[str, str]) -> Differences:
+        if key not in self._built:
+            self._built[key] = Differences.from_state(orjson.loads(self._texts[key]))
+        return self._built[key]
+
+    def __iter__(self) -> Iterator[tuple[str, str]]:
+        return iter(self._texts)
+
+    def __len__(self) -> int:
+        return len(self._texts)
+
+
+def _as_measured(sequence: Differences) -> Estimate | None:
+    """The difference before it was adjusted, with the interval that it would have. None: it is not adjusted."""
+    moments = sequence.unadjusted
+    if sequence.adjustment is None or not moments.n:
+        return None
+    half = half_width_of(replace(sequence.rule, compared=0), moments.variance())(moments.n)
+    if not math.isfinite(half):
+        return Estimate(moments.mean)
+    return Estimate(moments.mean, moments.mean - half, moments.mean + half)
+
+
+def _with_alone(c: Comparison, alone: Differences, share: AlphaShare) -> Comparison:
+    """A comparison of failures, with what every pair says about the candidate's own.
+
+    The candidate's rate is an upper bound of how much more often it fails, since the control's rate is at least 0. Both
+    intervals share the error. Its direction and evidence stay those of the comparison with the repeat.
+    """
+    bound = alone.estimate(share)
+    low = max((v for v in (c.difference.low, bound.low) if v is not None), default=None)
+    value, high = (bound.value, None) if c.difference.value is None else (c.difference.value, c.difference.high)
+    found = with_findings(replace(c, difference=Estimate(value, low, high)), alone.rule, alone.variance)
+    needed = pairs_needed(bound, alone.n, alone.variance, c.margin, alone.rule) if c.margin else None
+    undecided = found.margin_found == "unclear"
+    return replace(
+        found,
+        pairs=max(c.pairs, alone.n),
+        pairs_needed=min((n for n in (needed, c.pairs_needed) if n), default=None) if undecided else None,
+        method=c.method or METHOD_NAMES[alone.rule.method],
+    )
+
+
+def role_of(plan: Plan, metric: str) -> Role:
+    if metric == plan.primary:
+        return "primary"
+    return "guardrail" if metric in {g.metric for g in plan.guardrails} else "other"
+
+
+def empty_comparison(plan: Plan, metric: str) -> Comparison:
+    """The comparison of a metric that has no value on any pair yet."""
+    none = Estimate(None)
+    return Comparison(
+        metric=metric,
+        unit=UNITS.get(metric, ""),
+        role=role_of(plan, metric),
+        a=none,
+        b=none,
+        difference=none,
+        noise=None,
+        pairs=0,
+        effective_n=0.0,
+        margin=margin_of(plan, metric),
+        direction_found="unclear",
+        margin_found="unclear",
+    )
+
+
+def finding(connection: Reading, plan: StoredPlan, candidate: str, now: float | None = None) -> Finding:
+    """The findings on one candidate of a plan, from the current content of the store.
+
+    now: Unix seconds, which decide what feedback counts; None: the present.
+    """
+    looked = SequenceStates(connection, plan)
+    several = len(plan.plan.candidates) > 1
+    if not several or not plan.plan.only_shadows:
+        return _finding(looked, plan, candidate, EVEN, now)
+    shares = _shares(looked, plan)
+    found = {arm: _finding(looked, plan, arm, shares[arm]) for arm, _ in plan.plan.candidates}
+    verdicts = tuple((arm, each.decision.verdict) for arm, each in found.items())
+    even = plan.plan.alpha / len(found)
+    share = shares[candidate]
+    family = Family(plan.plan.family, plan.plan.alpha, share.ship * even, share.reject * even, verdicts)
+    return replace(found[candidate], family=family)
+
+
+def finding_at(connection: Reading, plan: StoredPlan, candidate: str, share: AlphaShare) -> Finding:
+    """The findings on one candidate with another share of the error than the plan gives it."""
+    return _finding(SequenceStates(connection, plan), plan, candidate, share)
+
+
+def _shares(looked: SequenceStates, plan: StoredPlan) -> dict[str, AlphaShare]:
+    """Each candidate's share of the error, by the procedure that the plan names."""
+    arms = [arm for arm, _ in plan.plan.candidates]
+    if plan.plan.family == "even":
+        return dict.fromkeys(arms, EVEN)
+    name = plan.plan.primary
+
+    def verdict(arm: str, share: AlphaShare) -> Verdict:
+        primary = looked.comparison(arm, name, share) if name else None
+        rails = [_guardrail(looked, plan, arm, g.metric, share) for g in plan.plan.guardrails]
+        return decide(_swap(plan.plan, arm), primary, rails, _gates(looked, plan, arm, primary, None), ()).verdict
+
+    return holm(arms, verdict)
+
+
+def _guardrail(looked: SequenceStates, plan: StoredPlan, arm: str, metric: str, share: AlphaShare) -> Comparison:
+    if metric == P95:
+        return _p95(looked, plan, arm) or empty_comparison(plan.plan, metric)
+    return looked.comparison(arm, metric, share)
+
+
+def _finding(
+    looked: SequenceStates, plan: StoredPlan, candidate: str, share: AlphaShare, now: float | None = None
+) -> Finding:
+    connection, shadows_only = looked.connection, plan.plan.only_shadows or plan.plan.ramp is not None
+    split = None if shadows_only else split_of(connection, plan, candidate, time.time() if now is None else now)
+    found = _selected(_comparisons(looked, plan, candidate, split, share), plan.plan)
+    name = plan.plan.primary
+    primary = (found.get(name) or empty_comparison(plan.plan, name)) if name else None
+    guardrails = tuple(found.get(m) or empty_comparison(plan.plan, m) for m in guardrails_of(plan.plan))
+    others = tuple(c for metric, c in sorted(found.items()) if c.role == "other")
+    gates = _gates(looked, plan, candidate, primary, split)
+    claims = [claim for claim in (cheaper(found.get("cost_per_1k")), faster(found.get(P95))) if claim]
+    facts = _facts(looked, candidate, primary, split)
+    decision = with_first_lines(decide(_swap(plan.plan, candidate), primary, guardrails, gates, claims), facts)
+    names = {metric: name for (arm, metric), name in looked.names.items() if arm == candidate}
+    return Finding(
+        stored_plan=plan,
+        candidate=candidate,
+        primary=primary,
+        guardrails=guardrails,
+        others=others,
+        gates=gates,
+        decision=decision,
+        pairs=pair_counts(connection, plan.hash),
+        withheld=kept.withheld_of(connection, plan.hash),
+        names=names,
+        split=split,
+        independence=facts.independence if facts else None,
+        traffic=facts,
+    )
+
+
+def guardrails_of(plan: Plan) -> tuple[str, ...]:
+    """The guardrails that the verdict waits for. A ramp tests those on feedback itself, step by step. In a split,
+    refused requests are no failures, so a guardrail on failures has one on refusals next to it."""
+    served_later = plan.ramp is not None
+    found = [g.metric for g in plan.guardrails if not (served_later and g.metric.startswith(FEEDBACK))]
+    refusals = plan.mode == "split" and margin_of(plan, REFUSED) is not None  # pairs count them as failures
+    return (*found, REFUSED) if refusals else tuple(found)
+
+
+def _comparisons(
+    looked: SequenceStates, plan: StoredPlan, candidate: str, split: SplitResult | None, share: AlphaShare
+) -> dict[str, Comparison]:
+    """metric → its comparison, from pairs and from split traffic.
+
+    Where a plan has both, a pair's comparison wins, except for metrics that need one path for both arms.
+    """
+    found = {
+        metric: looked.comparison(candidate, metric, EVEN if role_of(plan.plan, metric) == "other" else share)
+        for metric in looked.metrics(candidate)
+    }
+    p95 = _p95(looked, plan, candidate)
+    if p95 is not None:
+        found[P95] = p95
+    if split is None:
+        return found
+    served = {c.metric: c for c in split.comparisons}
+    found = served | found if plan.plan.mode == "both" else served
+    return found | {metric: c for metric, c in served.items() if metric in (*SAME_PATH, P95)}
+
+
+def _p95(looked: SequenceStates, plan: StoredPlan, candidate: str) -> Comparison | None:
+    """At the candidate's even share of the error. None: no pair has both durations."""
+    total = looked.names.get((candidate, "total_s"))
+    if total is None:
+        return None
+    taken = kept.increments_of(looked.connection, total)
+    alpha, margin = plan.plan.verdict_alpha / len(plan.plan.candidates), margin_of(plan.plan, P95)
+    made = p95_of([each.a for each in taken], [each.b for each in taken], alpha, margin)
+    return replace(made, hours_share=share_of_pairs(plan.plan, looked.primary(candidate)))
+
+
+def _selected(found: Mapping[str, Comparison], plan: Plan) -> dict[str, Comparison]:
+    """Among the metrics other than the primary, only those that e-BH selects keep their direction.
+
+    With many metrics some would seem better or worse by chance; this keeps the false discovery rate at most alpha, at
+    every look.
+    """
+    tested = [c for c in found.values() if c.role != "primary" and c.log_evalue is not None]
+    chosen = {tested[i].metric for i in e_bh([float(c.log_evalue or 0.0) for c in tested], plan.alpha)}
+    passed = {c.metric for c in tested} - chosen
+    return {m: replace(c, direction_found="unclear") if m in passed else c for m, c in found.items()}
+
+
+def _gates(
+    looked: SequenceStates, plan: StoredPlan, candidate: str, primary: Comparison | None, split: SplitResult | None
+) -> tuple[GateResult, ...]:
+    gates: list[GateResult] = []
+    delta = delta_of(plan.plan, primary)
+    if plan.plan.mode != "split" and primary is not None:
+        gates = [_aa(looked, candidate, primary, delta), *_losses(looked, plan, candidate, delta)]
+        varied = bool(plan.plan.control.variant or any(target.variant for _, target in plan.plan.candidates))
+        gates += [path_gate(checks, varied)] if (checks := _path_checks(looked, plan)) != PathChecks() else []
+        gates += [_likelihood(looked, plan, candidate, primary)] if plan.plan.likelihood else []
+        sequence, served = looked.sequences.get((candidate, primary.metric)), _by_split(plan.plan, primary, split)
+        found = (None if served else hours_gate(plan.plan, sequence), calls_gate(plan.plan, sequence))
+        gates += [gate for gate in found if gate is not None]
+    if split is not None:
+        hours = split_hours_gate(plan.plan, split.traffic) if _by_split(plan.plan, primary, split) else None
+        gates += [split.gate, *(gate for gate in (split.adjusted, hours) if gate is not None)]
+        gates += _split_completeness(plan.plan, split, candidate, delta) if _by_split(plan.plan, primary, split) else []
+    return tuple(gates)
+
+
+def _by_split(plan: Plan, primary: Comparison | None, split: SplitResult | None) -> bool:
+    """Whether the primary is compared between the answers of both arms, not in pairs."""
+    return split is not None and (plan.mode == "split" or any(each is primary for each in split.comparisons))
+
+
+def _facts(
+    looked: SequenceStates, candidate: str, primary: Comparison | None, split: SplitResult | None
+) -> TrafficFacts | None:
+    if split is not None and _by_split(looked.plan, primary, split):
+        return split_facts(looked.plan, split.traffic)
+    return facts_of(looked.plan, {metric: each for (arm, metric), each in looked.sequences.items() if arm == candidate})
+
+
+def _likelihood(looked: SequenceStates, plan: StoredPlan, candidate: str, primary: Comparison) -> GateResult:
+    name = looked.names.get((candidate, primary.metric))
+    withheld = kept.withheld_of(looked.connection, plan.hash)
+    refused = {(why, arm): n for (of, why, arm), n in withheld.items() if of == name and why in REFUSALS}
+    return likelihood_gate(refused, primary.pairs)
+
+
+def delta_of(plan: Plan, primary: Comparison | None) -> float:
+    """The tolerance of the gates: the primary's margin, or FALLBACK where that is 0 or not a share."""
+    return plan.margin or FALLBACK if primary is None or not primary.unit else FALLBACK
+
+
+def _aa(looked: SequenceStates, candidate: str, primary: Comparison, delta: float) -> GateResult:
+    plan, metric = looked.plan, primary.metric
+    name = looked.names.get((candidate, metric))
+    distance = name is not None and name.identity != BUILT_IN and looked.sequences[candidate, metric].test is not None
+    repeated = plan.compare == "repeat" and not looked.prefers(candidate, metric)
+    if repeated or (plan.repeat_control and (metric in SAME_PATH or metric == P95 or distance)):
+        return same_path_gate(metric)
+    noise = looked.sequences.get((REPEAT, metric))
+    estimate = None if noise is None else noise.estimate()
+    pairs, repeats = noise.n if noise else 0, plan.repeat_control > 0
+    if plan.aa == "alarm":
+        gate = aa_alarm(metric, estimate, pairs, repeats)
+    else:
+        gate = aa_gate(metric, estimate, pairs, plan.margin or delta, repeats)
+    return with_doubt(gate, primary, noise.moments if noise else Moments()) if repeats else gate
+
+
+def _path_checks(looked: SequenceStates, plan: StoredPlan) -> PathChecks:
+    asked, again = looked.request_checks(), looked.rescored
+    return PathChecks(
+        asked.same,
+        asked.different,
+        asked.translated,
+        asked.example,
+        again.get("n", 0),
+        again.get("disagreed", 0),
+        again.get("example"),
+    )
+
+
+def _losses(looked: SequenceStates, plan: StoredPlan, candidate: str, delta: float) -> list[GateResult]:
+    none = Estimate(None)
+    lost = looked.sequences.get((candidate, LOST))
+    by_arm = {arm: n for arm, n in looked.lost_by_arm().items() if arm in (CONTROL, REPEAT, candidate)}
+    gates = [
+        losses_gate("losses", "records lost on their way", PairLosses(by_arm, lost.estimate() if lost else none), delta)
+    ]
+    failed = looked.sequences.get((candidate, JUDGED))
+    if failed is not None:
+        n = failed.n
+        arms = {
+            CONTROL: (n, round((failed.arm("a").value or 0.0) * n)),
+            candidate: (n, round((failed.arm("b").value or 0.0) * n)),
+        }
+        gates.append(losses_gate("judge", "judgements that failed", PairLosses(arms, failed.estimate()), delta))
+    return [*gates, *_completeness(looked, plan, candidate, delta)]
+
+
+def _completeness(looked: SequenceStates, plan: StoredPlan, candidate: str, delta: float) -> list[GateResult]:
+    """Return the gate on completeness; plans with the first rules have no such sequences, and no gate."""
+    seen = looked.sequences.get((candidate, MISSING))
+    if seen is None or not seen.n:
+        return []
+    n, worst = seen.n, looked.sequences.get((candidate, WORST))
+    a, b = (round((mean or 0.0) * n) for mean in (seen.a.mean, seen.b.mean))
+    name, at_worst = plan.plan.primary or "", worst.estimate() if worst else None
+    if looked.prefers(candidate, name):
+        gate = preference_completeness_gate(name, NoPreference(n, a + b), at_worst, delta)
+    else:
+        gate = completeness_gate(name, candidate, OneSided(n, a, b, seen.estimate()), at_worst, delta)
+    return [gate] if gate else []
+
+
+def _split_completeness(plan: Plan, split: SplitResult, candidate: str, delta: float) -> list[GateResult]:
+    if split.missing is None:
+        return []
+    gate = split_completeness_gate(plan.primary or "", candidate, split.missing, split.at_worst, delta)
+    return [gate] if gate else []
+
+
+def is_open_at_worst(sequences: Mapping[tuple[str, str], Differences], candidate: str) -> bool:
+    """Whether answers lack a score on one arm only, and the primary at worst has not taken its last look yet."""
+    missing, worst = sequences.get((candidate, MISSING)), sequences.get((candidate, WORST))
+    return _some(missing) and worst is not None and not worst.closed
+
+
+def _some(missing: Differences | None) -> bool:
+    """Whether an answer lacks a score on one arm only."""
+    return missing is not None and missing.n > 0 and bool(missing.a.mean or missing.b.mean)
+
+
+def _swap(plan: Plan, candidate: str) -> SwapDescription:
+    return SwapDescription(plan.model, str(plan.control), str(plan.target(candidate)))
+
+
+def current_plan(plans: Sequence[StoredPlan]) -> StoredPlan | None:
+    """The running plan, else the newest; None without plans. plans: oldest first."""
+    running = [each for each in plans if each.state == "running"]
+    found = running or list(plans)
+    return found[-1] if found else None
+
+
+def noise_sequence_name(names: Mapping[str, SequenceName], metric: str) -> SequenceName | None:
+    """The name of a metric's A/A sequence; None: the metric has no sequence."""
+    name = names.get(metric)
+    return None if name is None else replace(name, candidate=REPEAT)

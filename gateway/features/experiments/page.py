@@ -1,0 +1,418 @@
+"""The page Experiments: may we switch? The verdicts, what they rest on, and the buttons that start and stop."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import quote
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from gateway.config.config import Config
+from gateway.config.derive import plans_of
+from gateway.config.made_experiments import read_made
+from gateway.console.errors import AdminError, InvalidBody, NotThere
+from gateway.console.frame import Form, Page, PageRoute, PageServices, form_actor, redirect, render, services_of
+from gateway.core.errors import ConfigError, StreamDown
+from gateway.core.plan import BUILT_IN_METRICS, Plan, PlanState
+from gateway.core.ramp import described
+from gateway.features.experiments.background import BackgroundReader
+from gateway.features.experiments.commands import (
+    ExperimentAdmin,
+    NewExperiment,
+    ReadOnly,
+    make_experiment,
+    remove_experiment,
+    start_experiment,
+    stop_experiment,
+    targets_of,
+)
+from gateway.features.experiments.findings import current_plan, finding
+from gateway.features.experiments.judge_cautions import judges_cautions, plan_judge_cautions
+from gateway.features.experiments.report.build import ExperimentNotFound, ramp_of, reports_of
+from gateway.features.experiments.report.html import page_values
+from gateway.features.experiments.report.presentation import SIGNS, VERDICT_STATES, VERDICTS, ramp_badge
+from gateway.features.ramp.commands import VERBS
+from gateway.features.ramp.operations import change_ramp, read_gate, read_history
+from gateway.reports import number_format as say
+from gateway.reports.model import IntervalTrail, Report, Verdict
+from gateway.store.engine import default_url
+from gateway.store.plans import StoredPlan, stored_plans
+from gateway.store.query import Reading
+
+HOME = "/console/experiments"
+MOST_LISTED = 50
+TRAIL_ROWS = 12
+MARGIN = NewExperiment.model_fields["margin"].default
+"""Of the form, before another one is filled in."""
+EVENTS_SHOWN = 20
+"""Changes of a ramp."""
+WAIT_S = 0.12
+"""For a report; one that takes longer is read in the background, and kept for a while."""
+STALE_S = 15.0
+_TONES = {1: "good", 0: "open", -1: "bad"}
+
+
+@dataclass(frozen=True, slots=True)
+class ListedVerdict:
+    """One candidate in the list."""
+
+    candidate: str
+    target: str
+    badge: str
+    tone: str
+    sentence: str
+    pairs: str
+
+
+@dataclass(frozen=True, slots=True)
+class ListedExperiment:
+    name: str
+    state: str
+    """running, stopped, not started, or disabled."""
+    since: float | None
+    mode: str
+    control: str
+    in_config: bool
+    made_here: bool
+    verdicts: tuple[ListedVerdict, ...]
+
+    @property
+    def url(self) -> str:
+        return url_of(self.name)
+
+
+def url_of(name: str) -> str:
+    return f"{HOME}/of/{quote(name)}"
+
+
+async def list_page(request: Request) -> Response:
+    services = services_of(request)
+    config = services.admin.config()
+    states, trouble = await states_of(services)
+    kept = await _reader(services).get("list", store_url(services), _verdicts, WAIT_S)
+    if kept is None:
+        return _reading(request, "The verdicts")
+    verdicts = kept.value
+    made = _made_names(services)
+    plans = plans_of(config)
+    names = [*verdicts, *(n for n in (*plans, *states) if n not in verdicts)]
+    rows = [
+        _listed(name, config, states.get(name), plans.get(name), verdicts.get(name, ()), name in made)
+        for name in dict.fromkeys(names)
+    ]
+    order = {"running": 0, "stopped": 1}
+    return render(
+        request,
+        "experiments.html.jinja",
+        headers=_again(kept.at),
+        rows=sorted(rows, key=lambda row: order.get(row.state, 2))[:MOST_LISTED],
+        as_of=kept.at,
+        trouble=trouble,
+    )
+
+
+def _reader(services: PageServices) -> BackgroundReader:
+    found: BackgroundReader = services.kept.setdefault("experiments", BackgroundReader(services.tasks))
+    return found
+
+
+def store_url(services: PageServices) -> str:
+    return services.admin.config().store.url or default_url(services.data)
+
+
+def _again(at: float) -> dict[str, str]:
+    """The page loads itself again where what it shows is from some time ago: a newer value is being read."""
+    return {"refresh": "2"} if time.time() - at > STALE_S else {}
+
+
+def _reading(request: Request, what: str) -> Response:
+    """A page that loads itself again."""
+    return render(request, "experiment_reading.html.jinja", headers={"refresh": "1"}, what=what)
+
+
+def _verdicts(connection: Reading) -> dict[str, tuple[ListedVerdict, ...]]:
+    """Of the newest plan of each experiment, by name; the newest experiment first."""
+    by_name: dict[str, list[StoredPlan]] = {}
+    for each in stored_plans(connection):
+        by_name.setdefault(each.plan.name, []).append(each)
+    chosen = [plan for plans in by_name.values() if (plan := current_plan(plans)) is not None]
+    newest = sorted(chosen, key=lambda plan: -plan.since)[:MOST_LISTED]
+    return {plan.plan.name: tuple(_verdict(connection, plan, *arm) for arm in plan.plan.candidates) for plan in newest}
+
+
+def _verdict(connection: Reading, plan: StoredPlan, candidate: str, target: object) -> ListedVerdict:
+    found = finding(connection, plan, candidate)
+    verdict: Verdict = found.decision.verdict
+    pairs = found.pairs.joined if plan.plan.mode != "split" else (found.primary.pairs if found.primary else 0)
+    badge, state = f"{SIGNS[VERDICT_STATES[verdict]]} {VERDICTS[verdict]}", VERDICT_STATES[verdict]
+    ramp = ramp_of(connection, plan)
+    badge, state = ramp_badge(ramp) or (badge, state)
+    ended = ramp is not None and ramp.state in ("rolled_back", "stopped") and ramp.changes
+    sentence = ramp.changes[-1].reason if ramp is not None and ended else found.decision.sentence
+    return ListedVerdict(candidate, str(target), badge, _TONES[state], sentence, say.count(pairs))
+
+
+def _listed(
+    name: str,
+    config: Config,
+    state: PlanState | None,
+    planned: Plan | None,
+    verdicts: Sequence[ListedVerdict],
+    made_here: bool,
+) -> ListedExperiment:
+    plan = state.plan if state else planned
+    off = name in config.experiments and not config.experiments[name].enabled
+    return ListedExperiment(
+        name=name,
+        state="disabled" if off else state.state if state else "not started",
+        since=state.since if state else None,
+        mode=plan.mode if plan else "",
+        control=f"{plan.model}: {plan.control}" if plan else "",
+        in_config=planned is not None,
+        made_here=made_here,
+        verdicts=tuple(verdicts),
+    )
+
+
+async def one_page(request: Request) -> Response:
+    name = request.path_params["name"]
+    services = services_of(request)
+    config = services.admin.config()
+    states, trouble = await states_of(services)
+    kept = await _reader(services).get(("of", name), store_url(services), lambda c: _reports(c, name), WAIT_S)
+    if kept is None:
+        return _reading(request, f"The report of {name[:200]}")
+    reports = kept.value
+    if not reports and name not in config.experiments and name not in states:
+        raise NotThere(f'there is no experiment "{name[:200]}"')
+    candidate = request.query_params.get("candidate", "")
+    report = next((each for each in reports if each.candidate == candidate), reports[0] if reports else None)
+    planned = plans_of(config).get(name)
+    state = states.get(name)
+    ramp, events = await _ramp(services, name, state)
+    judged = await _before_start(services, planned, state)
+    if judged is None:
+        return _reading(request, f"What labels say of {name[:200]}")
+    listed = _listed(name, config, state, planned, (), name in _made_names(services))
+    return render(
+        request,
+        "experiment_page.html.jinja",
+        headers=_again(kept.at),
+        name=name,
+        listed=listed,
+        candidates=[each.candidate for each in reports],
+        as_of=kept.at,
+        ramp=ramp,
+        events=events,
+        values=None if report is None else {**page_values(report, reports), **_horizon(report, state)},
+        changed=bool(planned and state and not state.plan.same_design(planned)),
+        judged=[text for text in judged if report is None or text not in report.cautions],
+        trouble=trouble,
+    )
+
+
+async def _before_start(
+    services: PageServices, planned: Plan | None, state: PlanState | None
+) -> tuple[str, ...] | None:
+    """What labels say of the judge that decides, where the plan may be started. None: it is still being read."""
+    if planned is None or (state is not None and state.running and state.plan.same_design(planned)):
+        return ()
+    key = ("judge", planned.hash)
+    kept = await _reader(services).get(key, store_url(services), lambda c: plan_judge_cautions(c, planned), WAIT_S)
+    return None if kept is None else kept.value
+
+
+async def _ramp(
+    services: PageServices, name: str, state: PlanState | None
+) -> tuple[dict[str, Any] | None, list[dict[str, Any]]]:
+    """(the ramp as its gate says it, its newest changes). None: it has none, or the stream server does not answer."""
+    if state is None or state.plan.ramp is None:
+        return None, []
+    try:
+        return await read_gate(services.admin, name), await read_history(services.admin, name, None, EVENTS_SHOWN)
+    except AdminError:
+        return None, []
+
+
+def _reports(connection: Reading, name: str) -> list[Report]:
+    """Of all candidates; none: the store has no evidence."""
+    try:
+        return reports_of(connection, name)
+    except ExperimentNotFound:
+        return []
+
+
+def _horizon(report: Report, state: PlanState | None) -> dict[str, Any]:
+    """What the band's chart shows, as tables, and how far it is to the last look."""
+    most = state.plan.max_pairs if state else None
+    return {
+        "trail_tables": {trail.metric: list(_trail_rows(trail)) for trail in report.trails},
+        "horizon": None if most is None else {"pairs": min(report.pairs, most), "of": most},
+    }
+
+
+def _trail_rows(trail: IntervalTrail) -> Iterator[tuple[str, str, str, str]]:
+    """(pairs, difference, low, high)"""
+    for n, value, low, high in say.thinned(trail.points, TRAIL_ROWS):
+        places = say.digits((high - low) / 2)
+        difference, lowest, highest = (say.number(v, places, signed=True) for v in (value, low, high))
+        yield say.count(n), difference, lowest, highest
+
+
+async def new_page(request: Request) -> Response:
+    return await _form_page(request, {})
+
+
+async def _form_page(request: Request, given: Mapping[str, Any], *, error: AdminError | None = None) -> Response:
+    services = services_of(request)
+    config = services.admin.config()
+    metrics = [*config.scorers, *(m for m in BUILT_IN_METRICS if m not in config.scorers)]
+    share = given.get("share", 0.1)
+    return render(
+        request,
+        "experiment_new.html.jinja",
+        status=200 if error is None else error.status,
+        targets=targets_of(config),
+        upstreams=[(name, name) for name in config.upstreams],
+        known_models=sorted(
+            {ref.model for model in config.models.values() for ref in (*model.targets, *model.fallback)}
+        ),
+        metrics=[(name, name) for name in metrics],
+        given={name: given.get(name, "") for name in (*NewExperiment.model_fields, "start")},
+        fresh=not given,
+        judged=await _of_judges(services, config, given.get("margin", "")),
+        share=f"{100 * share:g}" if isinstance(share, float) else share,
+        error=error,
+        paste=error.text if isinstance(error, ReadOnly) else "",
+    )
+
+
+async def _of_judges(services: PageServices, config: Config, margin: object) -> tuple[str, ...]:
+    """What labels say of each judge that may be chosen as the primary, and of this margin of its scores.
+
+    margin: as it was filled in; the form's own where it is no number. (): it is still being read.
+    """
+    try:
+        wanted = float(str(margin))
+    except ValueError:
+        wanted = math.nan
+    wanted = wanted if 0 < wanted < math.inf else MARGIN
+    names = tuple(config.scorers)
+    kept = await _reader(services).get(
+        ("judges", names, wanted), store_url(services), lambda c: judges_cautions(c, names, wanted), WAIT_S
+    )
+    return () if kept is None else kept.value
+
+
+async def make(request: Request) -> Response:
+    form = await form_actor(request, "owner", "make experiments")
+    services = services_of(request)
+    body = _body(form)
+    try:
+        new = await make_experiment(experiment_admin(services), form.actor, body)
+        started = (
+            await start_experiment(experiment_admin(services), form.actor, new.name) if form.checked("start") else None
+        )
+    except AdminError as error:
+        return await _form_page(request, {**body, "start": form.checked("start")}, error=error)
+    if started is None:
+        return redirect(request, url_of(new.name), f"{new.name} is made; start it when you are ready")
+    return redirect(request, url_of(new.name), " ".join([f"{new.name} is running.", *started.cautions]))
+
+
+def _body(form: Form) -> dict[str, Any]:
+    """As NewExperiment takes it. The target of the control names its model, too."""
+    model, _, control = form.get("control").partition(" ")
+    rails = zip(form.all("guardrail"), form.all("guardrail_margin"), strict=False)
+    names = ("name", "upstream", "candidate_model", "system", "temperature", "mode", "primary", "margin", "usd_per_day")
+    found: dict[str, Any] = {name: form.get(name).strip() for name in names}
+    found |= {"model": model, "control": control, "guardrails": {m: margin for m, margin in rails if m and margin}}
+    share = form.get("share").strip()
+    try:
+        return found | {"share": float(share) / 100}
+    except ValueError:
+        return found | {"share": share}  # whose mistake is reported like every other
+
+
+async def start(request: Request) -> Response:
+    form = await form_actor(request, "operator", "start experiments")
+    name = form.get("name")
+    started = await start_experiment(experiment_admin(services_of(request)), form.actor, name)
+    if started.was_running:
+        return redirect(request, url_of(name), f"{name} was running already")
+    return redirect(request, url_of(name), " ".join([f"{name} is running.", *started.cautions]))
+
+
+async def stop(request: Request) -> Response:
+    form = await form_actor(request, "operator", "stop experiments")
+    name = form.get("name")
+    before = await stop_experiment(experiment_admin(services_of(request)), form.actor, name)
+    outcome = "is stopped; its evidence stays" if before.running else "had been stopped already"
+    return redirect(request, url_of(name), f"{name} {outcome}")
+
+
+async def command(request: Request) -> Response:
+    """A command to a ramp: pause, resume, rollback, promote or override, each with a reason."""
+    form = await form_actor(request, "operator", "change a ramp")
+    name, verb = form.get("name"), form.get("verb")
+    ends_holdout = verb == "promote-full"
+    known = "promote" if ends_holdout else next((each for each in VERBS if each == verb), None)
+    if known is None:
+        raise InvalidBody(f"a ramp has no command {verb[:40]!r}")
+    body: dict[str, Any] = {"reason": form.get("reason")}
+    body |= {"full": ends_holdout or form.checked("full")} if ends_holdout or known == "override" else {}
+    changed = await change_ramp(services_of(request).admin, form.actor, name, known, body)
+    return redirect(request, url_of(name), f"{name}: {known} is done; it is {described(changed['state'])} now")
+
+
+async def remove(request: Request) -> Response:
+    form = await form_actor(request, "owner", "remove experiments")
+    name = form.get("name")
+    await remove_experiment(experiment_admin(services_of(request)), form.actor, name)
+    return redirect(request, HOME, f"{name} is removed from the config; its evidence stays")
+
+
+def experiment_admin(services: PageServices) -> ExperimentAdmin:
+    """Raises InvalidBody where this console has no stream server."""
+    if services.corridor is None:
+        raise InvalidBody("this console has no stream server, so it cannot change experiments")
+    return ExperimentAdmin(services.admin, services.corridor.state, services.config_path, services.read_config)
+
+
+async def states_of(services: PageServices) -> tuple[dict[str, PlanState], str]:
+    """(states, why they are unknown)"""
+    if services.corridor is None:
+        return {}, "this console has no stream server"
+    try:
+        return await services.corridor.state.plans(), ""
+    except StreamDown as error:
+        return {}, f"{error}; which experiments run is unknown"
+
+
+def _made_names(services: PageServices) -> frozenset[str]:
+    """The experiments of the file next to gateway.yaml."""
+    try:
+        return frozenset(read_made(services.config_path).sections())
+    except ConfigError:
+        return frozenset()
+
+
+PAGE = Page(
+    path=HOME,
+    title="Experiments",
+    routes=(
+        PageRoute(HOME, list_page),
+        PageRoute(f"{HOME}/new", new_page, role="owner"),
+        PageRoute(f"{HOME}/new", make, methods=("POST",), role="owner"),
+        PageRoute(f"{HOME}/start", start, methods=("POST",), role="operator"),
+        PageRoute(f"{HOME}/stop", stop, methods=("POST",), role="operator"),
+        PageRoute(f"{HOME}/ramp", command, methods=("POST",), role="operator"),
+        PageRoute(f"{HOME}/remove", remove, methods=("POST",), role="owner"),
+        PageRoute(f"{HOME}/of/{{name:path}}", one_page),
+    ),
+)

@@ -1,0 +1,59 @@
+"""Keeps the plans of the stream server in the store, and puts them back whenever the server has lost them.
+
+Nothing removes a plan from the server: one that ends stays there as stopped. So a plan that only the store has was
+lost. Gateways would otherwise serve the control, and send no shadow, until a config is loaded or somebody starts the
+experiment again; one that was stopped would start itself at the next load.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from typing import Protocol
+
+from gateway.core.plan import PlanState
+from gateway.store.plans import StoredPlan, save_plans, stored_plans
+from gateway.store.store import Store
+
+log = logging.getLogger(__name__)
+
+
+class PlansOnStream(Protocol):
+    """gateway.stream.shared_state.SharedState."""
+
+    async def plans(self) -> dict[str, PlanState]: ...
+    async def set_plan(self, state: PlanState, instead_of: PlanState | None = None) -> bool: ...
+
+
+class PlanKeeper:
+    """The plans of one deployment, as a consumer knows them. clock: Unix time in seconds."""
+
+    def __init__(self, store: Store, state: PlansOnStream, clock: Callable[[], float]) -> None:
+        self._store, self._state, self._clock = store, state, clock
+        self._known: frozenset[str] | None = None  # experiments that have a plan
+
+    async def keep(self) -> None:
+        """Stores what the server has, and puts back what it lacks. Raises StreamDown and StoreDown."""
+        there = await self._state.plans()
+        known = [state for state in there.values() if not state.unpaced]  # the engine spreads the pairs of others first
+        if known:
+            await self._store.run(lambda connection: save_plans(connection, known, self._clock()))
+        if self._known is None or not self._known <= there.keys():
+            newest = _newest(await self._store.run(stored_plans))
+            await self._put_back([plan for name, plan in newest.items() if name not in there])
+            self._known = frozenset(newest)
+        self._known |= there.keys()
+
+    async def _put_back(self, lost: Sequence[StoredPlan]) -> None:
+        for plan in lost:
+            state = PlanState(plan.plan, "running" if plan.state == "running" else "stopped", plan.since)
+            if await self._state.set_plan(state):  # False: somebody has just put a plan there
+                log.warning(
+                    "experiment %s: the stream server had lost its plan %s, which was put back as %s",
+                    plan.plan.name, plan.hash, state.state,
+                )  # fmt: skip
+
+
+def _newest(plans: Sequence[StoredPlan]) -> Mapping[str, StoredPlan]:
+    """The plan of each experiment that got its state last. plans: oldest first."""
+    return {plan.plan.name: plan for plan in plans}

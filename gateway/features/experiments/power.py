@@ -1,0 +1,425 @@
+"""The price of a verdict: pairs, requests, paid calls and days, before an experiment starts and while it runs.
+
+A margin is decided when the interval's half-width is smaller than the distance from the difference to the margin. For a
+candidate that is exactly as good, and for one that is worse by twice the margin, that distance is the margin: this is
+the planned effect. At 1.5 and 2 times the planned effect the candidate is better by half a margin and by a margin, or
+worse by as much more. Guardrails and gates are priced for a candidate that is as good as the control.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+from gateway.config.derive import horizon_of
+from gateway.core.horizon import FEWEST_REPEATS, guarded, likelihood_scale, planned_pairs
+from gateway.core.plan import CONTROL, NATS_PER_TOKEN, REPEAT, TOP1_AGREEMENT, Plan
+from gateway.features.experiments.completeness import COMPLETENESS
+from gateway.features.experiments.conditions import MIN_PAIRS, needs_repeat, offered_share, pairs_a_day
+from gateway.features.experiments.findings import FALLBACK, SequenceStates, finding
+from gateway.features.experiments.gates import NEGLIGIBLE, units_for_srm
+from gateway.features.experiments.latency_difference import P95
+from gateway.features.experiments.metrics import (
+    ALONE,
+    JUDGED,
+    LOST,
+    MEASURES,
+    MISSING,
+    WORST,
+    Metric,
+    Source,
+    counts_alone,
+)
+from gateway.features.experiments.price_terms import PriceTerm, TrafficPace, least_days, price_terms
+from gateway.features.experiments.progress import margin_of
+from gateway.features.experiments.rows.queries import PairCounts, pair_counts
+from gateway.features.experiments.sequences import DifferenceSequence, SequenceRule, rule_of
+from gateway.features.experiments.split import SRM, planned_shares
+from gateway.features.experiments.split_power import units_needed, variance_of
+from gateway.features.experiments.verdict import MOST_PAIRS, half_width_of
+from gateway.reports.model import Comparison, Role
+from gateway.store.plans import StoredPlan, stored_plans
+from gateway.store.query import Reading
+
+EFFECTS = (1.0, 1.5, 2.0)  # multiples of the planned effect
+FAILURES = ("error_rate", "completion")
+GUESS = 0.1  # assumed variance of a difference of scores in [0, 1]
+FEW = 0.05  # squared deviations below which a variance is not believed
+AA = "aa"
+LOSS_GATES = (("losses", LOST), ("judge", JUDGED))
+_SOURCES: dict[str, Source] = {
+    "error_rate": "failed", "completion": "completed", NATS_PER_TOKEN: "likelihood", TOP1_AGREEMENT: "agreement",
+}  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Power:
+    """What one condition of a verdict needs, for one candidate."""
+
+    metric: str
+    """Of the gate: "aa"."""
+    margin: float
+    variance: float | None
+    """Of one difference; None: unknown."""
+    basis: str
+    """Where the variance comes from, for readers."""
+    have: int
+    """Pairs that have a value so far."""
+    needed: int | None
+    """Pairs with a value in total, at the planned effect. None: too many to predict, or the variance is unknown."""
+    candidate: str = ""
+    role: Role | str = "primary"
+    """primary, guardrail or gate."""
+    per_pair: float = 1.0
+    """Values per settled pair: below 1 for a repeated control and for a scorer that sees a share."""
+    pairs: tuple[int | None, ...] = ()
+    """Settled pairs in total, for each of EFFECTS. Only the primary's differ."""
+
+
+@dataclass(frozen=True, slots=True)
+class VerdictPrice:
+    """What the whole verdict costs in total, at one effect."""
+
+    effect: float
+    """In multiples of the planned effect."""
+    pairs: int | None
+    """Settled pairs until every condition of `ship` is closed."""
+    reject_pairs: int | None
+    """Settled pairs until `reject`, which waits for the primary alone."""
+    requests: int | None
+    """Eligible requests until `ship`; paid_calls and days are also those until `ship`."""
+    paid_calls: int | None
+    """Requests to candidates and to the repeated control. A split pays for none."""
+    days: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class PowerForecast:
+    """The price of a verdict, by condition and as a whole."""
+
+    metrics: tuple[Power, ...]
+    a_day: float | None
+    """Settled pairs per day: as stated, else as measured; None: unknown."""
+    have: int = 0
+    """Settled pairs so far."""
+    prices: tuple[VerdictPrice, ...] = field(default=())
+    terms: tuple[PriceTerm, ...] = ()
+    """Further terms of the verdict's price: hours, units, completeness, a ramp's proof on served answers, holdout."""
+
+    @property
+    def needed(self) -> int | None:
+        """Settled pairs at the planned effect: the most that a condition needs; None: one of them has no number."""
+        return self.needed_at(0)
+
+    def needed_at(self, effect: int) -> int | None:
+        """effect: an index of EFFECTS."""
+        counts = [each.pairs[effect] if each.pairs else each.needed for each in self.metrics]
+        return None if None in counts else max((n for n in counts if n is not None), default=None)
+
+    def reject_at(self, effect: int) -> int | None:
+        counts = [each.pairs[effect] for each in self.metrics if each.role == "primary" and each.pairs]
+        return max((n for n in counts if n is not None), default=None)
+
+    @property
+    def slowest(self) -> Power | None:
+        """The condition that the verdict waits for, at the planned effect."""
+        return max(
+            self.metrics, key=lambda p: math.inf if not p.pairs or p.pairs[0] is None else p.pairs[0], default=None
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What a forecast may assume instead of what the plan says or the store shows."""
+
+    margin: float | None = None
+    """Of the primary."""
+    alpha: float | None = None
+    requests_a_day: float | None = None
+    """Eligible requests per day."""
+    scorer_shares: Mapping[str, float] = field(default_factory=dict)
+    """scorer → the share of exchanges that it sees."""
+
+
+def forecast(connection: Reading | None, plan: StoredPlan, terms: Terms = Terms()) -> PowerForecast:
+    """The forecast for a plan. connection: None before there is a store."""
+    design = plan.plan
+    design = replace(design, alpha=design.alpha if terms.alpha is None else terms.alpha)
+    design = replace(design, margin=design.margin if terms.margin is None else terms.margin)
+    if design.auto_horizon and design != plan.plan:
+        design = replace(design, max_pairs=horizon_of(design))
+    look = None if connection is None else SequenceStates(connection, plan)
+    counts = PairCounts() if connection is None else pair_counts(connection, plan.hash)
+    served = {} if connection is None or design.mode != "split" else _served(connection, plan)
+    known = _Known(design, look, counts, terms.scorer_shares, served)
+    powers = tuple(power for arm, _ in design.candidates for power in _candidate(known, arm))
+    per_request = 1.0 if design.mode == "split" else design.shadow * offered_share(counts)
+    a_day = pairs_a_day(counts) if terms.requests_a_day is None else terms.requests_a_day * per_request
+    made = PowerForecast(powers, a_day, counts.joined)
+    prices = (
+        _price(design, each, (made.needed_at(i), made.reject_at(i)), per_request, a_day)
+        for i, each in enumerate(EFFECTS)
+    )
+    pace = TrafficPace(made.needed, a_day, _requests_a_day(a_day, per_request, terms), _control_errors(look, design))
+    return replace(made, prices=tuple(prices) if powers else (), terms=price_terms(design, pace) if powers else ())
+
+
+def _requests_a_day(pairs_a_day: float | None, per_request: float, terms: Terms) -> float | None:
+    if terms.requests_a_day is not None:
+        return terms.requests_a_day
+    return pairs_a_day / per_request if pairs_a_day is not None and per_request else None
+
+
+def _control_errors(look: SequenceStates | None, plan: Plan) -> float | None:
+    """The control's share of failures, from its repeats; None: too few to tell."""
+    found = None if look is None else look.sequences.get((plan.candidates[0][0], "error_rate"))
+    return found.a.mean if found is not None and found.n >= MIN_PAIRS else None
+
+
+def _price(
+    plan: Plan, effect: float, until: tuple[int | None, int | None], per_request: float, a_day: float | None
+) -> VerdictPrice:
+    """until: settled pairs until ship, and until reject."""
+    pairs, reject = until
+    if pairs is None:
+        return VerdictPrice(effect, None, reject, None, None, None)
+    paid = 0 if plan.mode == "split" else math.ceil(pairs * (len(plan.candidates) + plan.paid_repeats))
+    return VerdictPrice(
+        effect,
+        pairs,
+        reject,
+        math.ceil(pairs / per_request) if per_request else None,
+        paid,
+        max(pairs / a_day, least_days(plan)) if a_day else None,
+    )
+
+
+def pilot_variance(connection: Reading, plan: Plan) -> float | None:
+    """The variance of one difference of the primary, from earlier pairs of the same control and candidates.
+
+    The largest over the candidates, of the newest plan of this experiment that has MIN_PAIRS; None: there is none.
+    """
+    for stored in reversed(stored_plans(connection, plan.name)):
+        earlier = stored.plan
+        if (earlier.model, earlier.control, earlier.candidates) != (plan.model, plan.control, plan.candidates):
+            continue
+        sequences = SequenceStates(connection, stored).sequences
+        found = [sequences.get((arm, plan.primary or "")) for arm, _ in plan.candidates]
+        known = [
+            # a plan's horizon does not count on the adjustment, and pays for users whose calls are alike
+            (each.unadjusted if each.unadjusted.n else each.moments).variance() * each.inflation
+            for each in found
+            if each and (each.bounded or plan.likelihood) and each.n >= MIN_PAIRS
+        ]
+        if known and len(known) == len(found):
+            return max(known)
+    return None
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """What is known of a plan before and during its experiment."""
+
+    plan: Plan
+    look: SequenceStates | None
+    counts: PairCounts
+    scorer_shares: Mapping[str, float]
+    served: Mapping[str, Mapping[str, Comparison]] = field(default_factory=dict)
+    """Of a split: what was found so far, by candidate and metric."""
+
+    def sequence(self, arm: str, metric: str) -> DifferenceSequence | None:
+        return None if self.look is None else self.look.sequences.get((arm, metric))
+
+    def per_pair(self, metric: str, values: int, repeated: bool) -> float:
+        """Values per settled pair: as measured, else as the plan and the config say."""
+        if self.plan.mode == "split":
+            return self.scorer_shares.get(metric, 1.0)
+        if values and self.counts.joined >= MIN_PAIRS:
+            return min(1.0, values / self.counts.joined)
+        return self.scorer_shares.get(metric, 1.0) * (self.plan.repeat_control if repeated else 1.0)
+
+
+def _candidate(known: _Known, arm: str) -> list[Power]:
+    plan = known.plan
+    names = ([plan.primary] if plan.primary else []) + [g.metric for g in plan.guardrails]
+    if plan.mode == "split":
+        return [*(_split_power(known, arm, name) for name in names), _ratio_gate(known, arm)]
+    found = [_power(known, arm, name) for name in names]
+    losses = (_loss_gate(known, arm, name, metric) for name, metric in LOSS_GATES)
+    gates = (_gate(known, arm), *losses, _completeness_gate(known, arm))
+    return [*found, *(gate for gate in gates if gate is not None)]
+
+
+def _power(known: _Known, arm: str, metric: str) -> Power:
+    plan, margin = known.plan, margin_of(known.plan, metric) or 0.0
+    alone = metric in FAILURES and counts_alone(plan)
+    sequence = known.sequence(arm, ALONE if alone else metric)
+    bounded = sequence.bounded if sequence else metric not in (*MEASURES, P95, NATS_PER_TOKEN)
+    rule = _rule(plan, metric, margin, bounded, arm)
+    variance, basis = _variance(known, (arm,) if alone else (arm, REPEAT), ALONE if alone else metric, bounded)
+    have = sequence.n if sequence else 0
+    share = known.per_pair(metric, have, needs_repeat(plan, metric, sequence))
+    role = "primary" if metric == plan.primary else "guardrail"
+    effects = EFFECTS if role == "primary" else (1.0,) * len(EFFECTS)
+    totals = [None if variance is None else needed(rule, variance, margin, effect) for effect in effects]
+    pairs = tuple(None if n is None or not share else math.ceil(n / share) for n in totals)
+    return Power(metric, margin, variance, basis, have, totals[0], arm, role, share, pairs)
+
+
+def _served(connection: Reading, plan: StoredPlan) -> dict[str, dict[str, Comparison]]:
+    found = {arm: finding(connection, plan, arm) for arm, _ in plan.plan.candidates}
+    return {arm: {c.metric: c for c in each.metrics} for arm, each in found.items()}
+
+
+def _split_power(known: _Known, arm: str, metric: str) -> Power:
+    """Units instead of pairs: those of all arms, until the two that are compared have enough."""
+    plan, margin = known.plan, margin_of(known.plan, metric) or 0.0
+    found = known.served.get(arm, {}).get(metric)
+    variance, shares = variance_of(plan, metric, found), planned_shares(plan)
+    role = "primary" if metric == plan.primary else "guardrail"
+    have = found.pairs if found else 0
+    if variance is None or margin <= 0:
+        basis = "no guess for this unit" if variance is None else variance.basis
+        return Power(metric, margin, None, basis, have, None, arm, role, 1.0, (None,) * len(EFFECTS))
+    share = variance.answered * known.scorer_shares.get(metric, 1.0) * (shares[CONTROL] + shares[arm])
+    effects = EFFECTS if role == "primary" else (1.0,) * len(EFFECTS)
+    alpha = plan.alpha / len(plan.candidates)
+    totals = [units_needed(variance, shares, arm, effect * margin, alpha) for effect in effects]
+    units = tuple(None if n is None or not share else math.ceil(n / share) for n in totals)
+    spread = variance.a / shares[CONTROL] + variance.b / shares[arm]
+    return Power(metric, margin, spread, variance.basis, have, totals[0], arm, role, share, units)
+
+
+def _ratio_gate(known: _Known, arm: str) -> Power:
+    """The gate on the sample ratio: units until the arms are shown to have their shares."""
+    total = units_for_srm([share for share in planned_shares(known.plan).values() if share > 0])
+    basis = "units until the arms are shown to have their shares"
+    return Power(SRM, 0.0, None, basis, 0, total, arm, "gate", 1.0, (total,) * len(EFFECTS))
+
+
+def _gate(known: _Known, arm: str) -> Power | None:
+    """The A/A gate: an alarm needs a few repeats of the control, a proof that it differs from itself by little.
+
+    None: both arms are on one path anyway.
+    """
+    plan, metric = known.plan, known.plan.primary
+    sequence = known.sequence(arm, metric) if metric else None
+    if metric is None or needs_repeat(plan, metric, sequence):
+        return None
+    noise = known.sequence(REPEAT, metric)
+    bounded = metric not in (*MEASURES, P95)
+    margin, have = plan.margin or FALLBACK, noise.n if noise else 0
+    variance, basis = _variance(known, (REPEAT,), metric, bounded)
+    share = known.per_pair(metric, have, True)
+    total: int | None = FEWEST_REPEATS
+    if plan.aa == "alarm":
+        variance, basis = None, "an alarm that must only not ring"
+    elif variance is not None:
+        total = needed(_rule(plan, metric, margin, bounded, REPEAT), variance, margin)
+    total = total if share and (plan.aa == "alarm" or variance is not None) else None
+    pairs = None if total is None else math.ceil(total / share)
+    return Power(AA, margin, variance, basis, have, total, arm, "gate", share, (pairs,) * len(EFFECTS))
+
+
+def _loss_gate(known: _Known, arm: str, name: str, metric: str) -> Power | None:
+    """A gate on lost records or failed judgements: pairs until both arms are shown to lose about equally often.
+
+    None: nothing was lost so far, or so little that it cannot change a verdict.
+    """
+    sequence, margin = known.sequence(arm, metric), known.plan.margin or FALLBACK
+    if sequence is None or sequence.n < MIN_PAIRS:
+        return None
+    lost = ((sequence.arm("a").value or 0.0) + (sequence.arm("b").value or 0.0)) / 2
+    if lost <= NEGLIGIBLE * margin:
+        return None
+    variance = sequence.moments.variance()
+    total = needed(sequence.rule, variance, margin)
+    share = known.per_pair(metric, sequence.n, needs_repeat(known.plan, "error_rate", None))
+    pairs = None if total is None or not share else math.ceil(total / share)
+    basis = f"{lost:.1%} lost on each arm so far, {sequence.n} pairs"
+    return Power(name, margin, variance, basis, sequence.n, total, arm, "gate", share, (pairs,) * len(EFFECTS))
+
+
+def _completeness_gate(known: _Known, arm: str) -> Power | None:
+    """Pairs until the arms are shown to lack a score equally often, or the primary to hold at worst: the fewer.
+
+    None: no score, or too few to matter, is missing on one arm alone.
+    """
+    sequence, worst = known.sequence(arm, MISSING), known.sequence(arm, WORST)
+    margin = known.plan.margin or FALLBACK
+    if sequence is None or sequence.n < MIN_PAIRS:
+        return None
+    missing, limit = (sequence.a.mean or 0.0) + (sequence.b.mean or 0.0), NEGLIGIBLE * margin
+    if missing <= limit:
+        return None
+    prefers = known.look is not None and known.look.prefers(arm, known.plan.primary or "")
+    ways = [] if prefers else [needed(sequence.rule, sequence.moments.variance(), limit)]
+    gap = margin + worst.moments.mean if worst is not None else 0.0
+    if worst is not None and gap > 0:
+        ways.append(needed(worst.rule, worst.moments.variance() * worst.inflation, gap))
+    total = min((n for n in ways if n is not None), default=None)
+    share = known.per_pair(MISSING, sequence.n, False)
+    pairs = None if total is None or not share else math.ceil(total / share)
+    what = "no preference" if prefers else "a value of one arm alone"
+    basis = f"{missing:.1%} have {what} so far, {sequence.n} pairs"
+    variance = sequence.moments.variance()
+    return Power(COMPLETENESS, limit, variance, basis, sequence.n, total, arm, "gate", share, (pairs,) * len(EFFECTS))
+
+
+def _rule(plan: Plan, metric: str, margin: float, bounded: bool, arm: str) -> SequenceRule:
+    source: Source = _SOURCES.get(metric, "score") if bounded or metric == NATS_PER_TOKEN else "measure"
+    name = ALONE if metric in FAILURES and metric != plan.primary and counts_alone(plan) else metric
+    return rule_of(plan, Metric(name, source), margin, arm)
+
+
+def needed(rule: SequenceRule, variance: float, margin: float, effect: float = 1.0) -> int | None:
+    """Pairs with a value until the half-width is below effect times the margin. None: too many to predict.
+
+    With a horizon, at the planned effect: those that decide it with a power of 0.8, even if they are more than that.
+    """
+    if margin <= 0:
+        return None
+    if rule.method == "hybrid" and effect <= 1.0:
+        return planned_pairs(math.sqrt(variance), margin, rule.alpha, largest=rule.largest)
+    gap, width, high = effect * margin, half_width_of(rule, variance), 2
+    while width(high) >= gap:
+        high *= 2
+        if high > MOST_PAIRS:
+            return None
+    low = high // 2
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if width(middle) < gap else (middle, high)
+    return high
+
+
+def _variance(known: _Known, arms: tuple[str, ...], metric: str, bounded: bool) -> tuple[float | None, str]:
+    """(variance of a difference, its basis): of the first of these arms that has MIN_PAIRS."""
+    for arm in arms:
+        found = known.sequence(arm, metric)
+        if found is not None and found.n >= MIN_PAIRS:
+            words = "the control against itself" if arm == REPEAT else "the candidate so far"
+            words += f", adjusted (saves {found.saved:.0%} of the pairs)" if found.saved else ""
+            return _believed(found, bounded and metric not in (*FAILURES, ALONE), f"{words}, {found.n} pairs")
+    if metric == NATS_PER_TOKEN:
+        deviation = likelihood_scale(known.plan.margin or FALLBACK)[0]
+        return deviation**2, f"fewer than {MIN_PAIRS} pairs yet; a deviation of {deviation:g} is assumed"
+    if not bounded:
+        return None, f"fewer than {MIN_PAIRS} pairs yet, and no guess for this unit"
+    if metric in (*FAILURES, ALONE):
+        return 0.0, f"fewer than {MIN_PAIRS} pairs yet; it is assumed that nothing fails"
+    return GUESS, f"fewer than {MIN_PAIRS} pairs yet; a variance of {GUESS:g} is assumed"
+
+
+def _believed(found: DifferenceSequence, floored: bool, basis: str) -> tuple[float, str]:
+    """Differences that were almost always 0 so far may still vary: guarded adds what may not have been seen yet.
+
+    Where an alarm says that values of a user, a key, a conversation or a quarter of an hour depend on each other, the
+    variance is the larger one that the verdict's interval has.
+    """
+    variance, m2 = found.moments.variance() * found.inflation, found.moments.m2
+    if found.inflation > 1.0:
+        basis += f", {found.inflation:.1f} times the variance since they depend on each other"
+    floor = min(guarded(m2, 1.0) / found.n, GUESS) if floored and m2 < FEW else 0.0
+    return (floor, f"{basis}, with a floor for rare differences") if floor > 1.1 * variance else (variance, basis)

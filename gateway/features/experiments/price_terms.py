@@ -1,0 +1,144 @@
+"""What a verdict and a ramp cost beyond the pairs of each condition: hours, units, completeness, served proof, holdout.
+
+For `gateway ab power`, before anything is paid. Pure.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from gateway.core.horizon import HorizonRange, horizon_range
+from gateway.core.plan import BUILT_IN_METRICS, FEEDBACK, NATS_PER_TOKEN, UNBOUNDED_METRICS, Plan
+from gateway.core.ramp import RampDesign
+from gateway.features.experiments.completeness import COMPLETENESS
+from gateway.features.experiments.gates import NEGLIGIBLE
+from gateway.features.experiments.reject_hours import REJECT_WAITS
+from gateway.features.experiments.served_price import error_margin, error_proof_units, proof_hours
+from gateway.reports.number_format import count, counted, span
+
+ASSUMED_ERRORS = 0.01  # of the control, before there are answers
+GROUPS = 50  # users, keys or conversations from which dependence is checked
+
+
+@dataclass(frozen=True, slots=True)
+class PriceTerm:
+    """One thing that a verdict or a ramp also takes."""
+
+    name: str
+    says: str
+
+
+@dataclass(frozen=True, slots=True)
+class TrafficPace:
+    """How fast evidence comes."""
+
+    pairs: int | None
+    """Settled pairs until the verdict, at the planned effect."""
+    pairs_a_day: float | None
+    requests_a_day: float | None
+    """Eligible requests."""
+    control_errors: float | None = None
+    """Share of the control's answers that fail; None: too few to tell."""
+
+
+def price_terms(plan: Plan, pace: TrafficPace) -> tuple[PriceTerm, ...]:
+    """In the order in which they matter. Plans with the first rules have none but their horizon."""
+    if plan.rules < 2:
+        return ()
+    found = [_horizon(plan), _hours(plan, pace), _independence(plan), _completeness(plan)]
+    if plan.ramp is not None:
+        found += [_served_proof(plan, plan.ramp, pace), _holdout(plan.ramp)]
+    return tuple(term for term in found if term is not None)
+
+
+def least_days(plan: Plan) -> float:
+    """Days that `ship` takes at least, whatever the evidence."""
+    return plan.min_hours / 24.0 if plan.rules >= 2 else 0.0
+
+
+def range_of(plan: Plan) -> HorizonRange | None:
+    """Return the range of the horizon; None: it does not follow the variance."""
+    if plan.rules < 2 or not (plan.auto_horizon and plan.max_pairs and plan.margin):
+        return None
+    bounded = plan.primary not in (*UNBOUNDED_METRICS, NATS_PER_TOKEN)
+    return horizon_range(plan.max_pairs, plan.margin, plan.verdict_alpha / len(plan.candidates)) if bounded else None
+
+
+def _horizon(plan: Plan) -> PriceTerm | None:
+    found = range_of(plan)
+    if found is None:
+        return None
+    low, expected, high = (count(n) for n in (found.low, found.expected, found.high))
+    says = (
+        f"the last look follows the variance: {low} pairs if the arms hardly differ, {expected} as planned, {high} at "
+        "most"
+    )
+    return PriceTerm("horizon", says)
+
+
+def _hours(plan: Plan, pace: TrafficPace) -> PriceTerm:
+    if not plan.min_hours:
+        return PriceTerm("hours", "min_hours is 0: the verdict says nothing about other hours of the day")
+    says = f"`ship` waits for {plan.min_hours:g} hours of traffic; {REJECT_WAITS}"
+    if plan.mode != "split" and pace.pairs and pace.pairs_a_day and pace.pairs / pace.pairs_a_day < least_days(plan):
+        took = pace.pairs / pace.pairs_a_day
+        lower = max(0.001, plan.shadow * took / least_days(plan))
+        says += f"; the pairs come in {span(took)}: `shadow: {lower:.2g}` spreads them over these hours"
+    return PriceTerm("hours", says)
+
+
+def _independence(plan: Plan) -> PriceTerm:
+    if plan.independent:
+        return PriceTerm("units", "`unit: request` declares calls as independent of each other")
+    return PriceTerm(
+        "units",
+        f"dependence within users and keys is checked from {GROUPS} of a kind on; where it is found, the interval "
+        "widens and more pairs are needed. Send `x-gateway-user` or `metadata.conversation_id`, and it is checked",
+    )
+
+
+def _completeness(plan: Plan) -> PriceTerm | None:
+    if plan.primary is None or plan.likelihood or plan.primary in UNBOUNDED_METRICS:
+        return None
+    empty = "an empty answer counts as failed" if plan.empty == "failed" else "an empty answer counts as an answer"
+    if plan.mode == "split":
+        return None if plan.primary in BUILT_IN_METRICS or plan.primary.startswith(FEEDBACK) else _of_split(plan, empty)
+    return PriceTerm(
+        COMPLETENESS,
+        f"{empty}; where more than {NEGLIGIBLE * plan.margin:.2%} of the pairs have a value of {plan.primary} on one "
+        "arm alone, `ship` must also hold with these counted as the worst for the candidate",
+    )
+
+
+def _of_split(plan: Plan, empty: str) -> PriceTerm:
+    return PriceTerm(
+        COMPLETENESS,
+        f"{empty}; where {plan.primary} does not apply to more than {NEGLIGIBLE * plan.margin:.2%} of the answers "
+        "(both arms together), `ship` must also hold with these counted as the worst for the candidate, or the arms "
+        "must be shown to be alike in that",
+    )
+
+
+def _served_proof(plan: Plan, ramp: RampDesign, pace: TrafficPace) -> PriceTerm:
+    rate = ASSUMED_ERRORS if pace.control_errors is None else pace.control_errors
+    units = error_proof_units(plan, rate)
+    if units is None:
+        return PriceTerm("served proof", "a margin of 0 on error_rate cannot be shown on served answers")
+    known = "assumed" if pace.control_errors is None else "so far"
+    says = (
+        f"before all traffic, served answers must show at most {error_margin(plan, rate):.2%} more errors: about "
+        f"{counted(units, 'unit')} an arm ({plan.unit}) at {rate:.2%} errors of the control ({known})"
+    )
+    hours = proof_hours(units, pace.requests_a_day / 24.0, ramp) if pace.requests_a_day else None
+    if hours is not None and math.isfinite(hours):
+        calls = "" if plan.unit == "request" else f" with one call a {plan.unit}, and longer with more"
+        says += f"; {span(hours / 24.0)} from the first step{calls}"
+    return PriceTerm("served proof", says)
+
+
+def _holdout(ramp: RampDesign) -> PriceTerm:
+    if not ramp.holdout:
+        return PriceTerm("holdout", "none: what the switch did cannot be compared after the promotion")
+    says = f"{ramp.holdout:.3g} of the units keep the control for {ramp.holdout_days:g} days after the promotion"
+    return PriceTerm("holdout", says)

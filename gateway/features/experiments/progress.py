@@ -1,0 +1,203 @@
+"""Feeds settled pairs to a plan's sequences, in order. Pure: the same pairs give the same bits, in one run or in many.
+
+A cluster is the pairs of one conversation or one user, which depend on each other: an interval that counted them as
+independent would be wrong far more often than alpha. With rules 2, a sequence of scores takes the mean of a cluster
+(conversation_means.py), and one of failures takes every pair, with a check of whether those of a cluster are alike.
+Other sequences, and those of the first rules, take only the first pair of a cluster that has a value. The increments
+that are stored are those of single pairs: of a mean, its first.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+
+from gateway.core.plan import FAILURE_METRICS, REPEAT, Plan
+from gateway.core.request_refusals import REFUSALS_APART_RULES, REFUSED
+from gateway.features.experiments.conversation_means import WholeConversation
+from gateway.features.experiments.metrics import (
+    OF_GATES,
+    JoinedPair,
+    Metric,
+    PairValue,
+    UnpairedRequest,
+    WithheldPair,
+    known_before,
+    metrics_of,
+    noise_metrics,
+    pair_value,
+)
+from gateway.features.experiments.rows.sequences import Increment, SequenceChanges, SequenceName, State, TrailPoint
+from gateway.features.experiments.sequences import DifferenceSequence, rule_of, trail_point
+
+
+class PlanProgress:
+    """A plan's sequences while they take a run of pairs.
+
+    key: the hash under which the plan is stored. states: the stored states of the sequences, or the sequences
+    themselves, which then move. taken: which sequences already have a pair of which cluster.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        key: str,
+        states: Mapping[SequenceName, State | DifferenceSequence],
+        taken: set[tuple[SequenceName, str]] | None = None,
+    ) -> None:
+        self._plan = plan
+        self._hash = key
+        self._sequences = {
+            name: state if isinstance(state, DifferenceSequence) else DifferenceSequence.from_state(state)
+            for name, state in states.items()
+        }
+        self._clusters = set(taken or ())
+        self._moved: set[SequenceName] = set()
+        self._increments: list[Increment] = []
+        self._withheld: Counter[tuple[SequenceName, str, str]] = Counter()
+        self._points: list[TrailPoint] = []
+
+    @property
+    def sequences(self) -> Mapping[SequenceName, DifferenceSequence]:
+        return self._sequences
+
+    def take(self, position: int, joined: JoinedPair) -> None:
+        """Takes the next pair. position: its index in the plan."""
+        metrics = metrics_of(self._plan, joined)
+        for arm, _ in self._plan.candidates:
+            if arm in joined.arms:
+                for metric in metrics:
+                    self._take_metric(position, joined, metric, arm)
+        if REPEAT in joined.arms:
+            for metric in noise_metrics(metrics):
+                self._take_metric(position, joined, metric, REPEAT)
+
+    def see(self, unpaired: UnpairedRequest) -> None:
+        """A request without a pair, between the pairs around it."""
+        for name, sequence in self._sequences.items():
+            if sequence.adjustment is None or sequence.closed:
+                continue
+            known = known_before(unpaired.control, self._scorer(name, sequence))
+            if known is not None:
+                sequence.see(known, unpaired.rate, unpaired.u)
+                self._moved.add(name)
+
+    def _scorer(self, name: SequenceName, sequence: DifferenceSequence) -> tuple[str, str] | None:
+        """The scorer of the primary, if it scores one answer at a time."""
+        return None if sequence.preference or sequence.test is not None else (name.metric, name.identity)
+
+    def _take_metric(self, position: int, joined: JoinedPair, metric: Metric, arm: str) -> None:
+        value = pair_value(self._plan, metric, joined, arm)
+        name = SequenceName(self._hash, arm, metric.name, metric.identity)
+        if value is None:
+            return
+        if isinstance(value, WithheldPair):
+            self._withheld[name, value.reason, value.arm] += 1
+            if metric.source == "likelihood":  # a gate says why there is no value, before there is a first one
+                self._begin(metric, name)
+            self._miss(name, joined, value)
+        elif self._plan.rules >= 2:
+            self._take_value(position, joined, self._begin(metric, name), name, value)
+        elif joined.cluster is not None and (name, joined.cluster) in self._clusters:
+            self._withheld[name, "same_cluster", ""] += 1
+        else:
+            self._add(position, joined, self._begin(metric, name), name, value)
+
+    def _take_value(
+        self, position: int, joined: JoinedPair, sequence: DifferenceSequence, name: SequenceName, value: PairValue
+    ) -> None:
+        """Takes a value with rules 2, by what its sequence makes of conversations."""
+        rule = sequence.rule
+        if rule.of_conversations and not sequence.closed:
+            self._feed(name, sequence, sequence.conversations.complete(joined.origin.at))
+        if joined.cluster is None or rule.method == "rare":
+            if rule.of_conversations and not sequence.closed:
+                sequence.conversations.count(value)
+            self._add(position, joined, sequence, name, value)
+            return
+        known = (name, joined.cluster) in self._clusters
+        if known and not (rule.of_conversations and sequence.conversations.is_open(joined.cluster)):
+            self._withheld[name, "same_cluster", ""] += 1
+        elif not rule.of_conversations:
+            self._add(position, joined, sequence, name, value)
+        elif not sequence.closed:
+            if not known:
+                self._note(position, joined, name, value)
+            self._feed(name, sequence, sequence.conversations.add(joined.cluster, value, joined.origin))
+
+    def _feed(self, name: SequenceName, sequence: DifferenceSequence, whole: list[WholeConversation]) -> None:
+        """Gives conversations that are complete to their sequence."""
+        self._moved.add(name)
+        for each in whole:
+            if not sequence.closed:
+                sequence.add(each.mean, None, each.origin)
+                self._trail(name, sequence)
+
+    def _miss(self, name: SequenceName, joined: JoinedPair, value: WithheldPair) -> None:
+        """Notes a pair that has no value because of the candidate's answer alone."""
+        sequence = self._sequences.get(name)
+        if sequence is None or sequence.adjustment is None or value.reason == "lost":
+            return
+        if known_before(joined.control, self._scorer(name, sequence)) is not None:
+            sequence.adjustment.miss()
+            self._moved.add(name)
+
+    def _add(
+        self, position: int, joined: JoinedPair, sequence: DifferenceSequence, name: SequenceName, taken: PairValue
+    ) -> None:
+        if sequence.closed:
+            return
+        known = None
+        if sequence.adjustment is not None and joined.cluster is None:
+            known = known_before(joined.control, self._scorer(name, sequence))
+        sequence.add(taken, known, joined.origin)
+        self._moved.add(name)
+        self._note(position, joined, name, taken)
+        self._trail(name, sequence)
+
+    def _note(self, position: int, joined: JoinedPair, name: SequenceName, taken: PairValue) -> None:
+        """The increment that is stored of a pair."""
+        if joined.cluster is not None:
+            self._clusters.add((name, joined.cluster))
+        self._increments.append(
+            Increment(name, joined.id, position, joined.cluster, taken.a, taken.b, taken.difference)
+        )
+
+    def _trail(self, name: SequenceName, sequence: DifferenceSequence) -> None:
+        if trail_point(sequence.n):
+            low, high = sequence.interval()
+            self._points.append(TrailPoint(name, sequence.n, sequence.moments.mean, low, high))
+
+    def _begin(self, metric: Metric, name: SequenceName) -> DifferenceSequence:
+        """The sequence of this name; an empty one if there is none yet."""
+        if name not in self._sequences:
+            self._sequences[name] = self.new_sequence(metric, name.candidate)
+            self._moved.add(name)
+        return self._sequences[name]
+
+    def new_sequence(self, metric: Metric, arm: str) -> DifferenceSequence:
+        """An empty sequence with the plan's rule."""
+        rule = rule_of(self._plan, metric, margin_of(self._plan, metric), arm)
+        distance = metric.source == "distance" and arm != REPEAT
+        return DifferenceSequence(rule, metric.bounded, distance, metric.source == "preference")
+
+    def changes(self) -> SequenceChanges:
+        """Everything that changed since this object was built."""
+        return SequenceChanges(
+            {name: (self._sequences[name].n, self._sequences[name].state()) for name in self._moved},
+            self._increments,
+            self._withheld,
+            self._points,
+        )
+
+
+def margin_of(plan: Plan, metric: Metric | str) -> float | None:
+    """The margin of the primary metric or a guardrail; the gates' metrics have the primary's. None: no margin."""
+    name = metric if isinstance(metric, str) else metric.name
+    if name == plan.primary or (isinstance(metric, Metric) and metric.source in OF_GATES):
+        return plan.margin
+    of_failures = name == REFUSED and plan.rules >= REFUSALS_APART_RULES  # what failures may be, refusals may be
+    names = FAILURE_METRICS if of_failures else (name,)
+    if of_failures and plan.primary in FAILURE_METRICS:
+        return plan.margin
+    return next((g.margin for g in plan.guardrails if g.metric in names), None)

@@ -1,0 +1,77 @@
+"""A report as JSON, for programs. `report.schema.json`, next to this file, describes every field.
+
+Within a version, fields are only added. To remove a field or change its meaning, increment VERSION.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, fields, is_dataclass, replace
+from importlib.resources import files
+from typing import Any
+
+import orjson
+
+from gateway.core.sanitize import to_json as indented
+from gateway.features.experiments.report.presentation import STATES
+from gateway.reports.model import Comparison, Report
+from gateway.reports.number_format import thinned
+
+VERSION = 1
+MOST_POINTS = 500  # of a trail or a curve: enough to draw it
+
+
+def to_json(report: Report) -> str:
+    """Indented JSON, with control characters escaped so that it is safe on a terminal."""
+    return indented(to_dict(report))
+
+
+def to_dict(report: Report) -> dict[str, Any]:
+    fields_ = {
+        "version": VERSION,
+        **_shallow(report),
+        "primary": None if report.primary is None else comparison(report.primary),
+        "guardrails": [comparison(c) for c in report.guardrails],
+        "metrics": [comparison(c) for c in report.metrics],
+        "trails": [replace(each, points=tuple(thinned(each.points, MOST_POINTS))) for each in report.trails],
+        "latency": [replace(each, curve=tuple(thinned(each.curve, MOST_POINTS))) for each in report.latency],
+        "gates": {g.name: {"state": STATES[g.state], "says": g.says, "value": g.value} for g in report.gates},
+        "withheld": dict(report.withheld),
+        "design": dict(report.design),
+        "versions": dict(report.versions),
+    }
+    jsonable: dict[str, Any] = _jsonable(fields_)
+    return jsonable
+
+
+def comparison(c: Comparison) -> dict[str, Any]:
+    """The difference and its bounds are members of the object itself, since most programs need only these three."""
+    return {
+        **_shallow(c),
+        "a": c.a.value, "a_low": c.a.low, "a_high": c.a.high,
+        "b": c.b.value, "b_low": c.b.low, "b_high": c.b.high,
+        "difference": c.difference.value, "low": c.difference.low, "high": c.difference.high,
+    }  # fmt: skip
+
+
+def schema() -> dict[str, Any]:
+    """JSON Schema, draft 2020-12."""
+    read: dict[str, Any] = orjson.loads(files(__package__).joinpath("report.schema.json").read_bytes())
+    return read
+
+
+def _shallow(value: Any) -> dict[str, Any]:
+    return {field.name: getattr(value, field.name) for field in fields(value)}
+
+
+def _jsonable(value: Any) -> Any:
+    """NaN and infinite numbers become null; lone surrogates, which JSON text cannot hold, become �."""
+    if isinstance(value, str):
+        return value.encode("utf-8", "surrogatepass").decode("utf-8", "replace")
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {_jsonable(name): _jsonable(each) for name, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_jsonable(each) for each in value]
+    return _jsonable(asdict(value)) if is_dataclass(value) and not isinstance(value, type) else value

@@ -1,0 +1,386 @@
+"""The report of an experiment, built from the store as it is now."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from functools import partial
+
+from gateway import __version__
+from gateway.core.errors import CannotRun
+from gateway.core.plan import NATS_PER_TOKEN, Plan
+from gateway.core.ramp import RampEvent
+from gateway.features.experiments.as_people_judge import AsPeopleJudge, ComparedScorer, as_people_judge
+from gateway.features.experiments.conditions import progress_of
+from gateway.features.experiments.details import arms_of, examples_of, latency_of, strata_of, withheld_of
+from gateway.features.experiments.duels import strengths_of, wins_of
+from gateway.features.experiments.findings import Finding, SequenceStates, current_plan, finding
+from gateway.features.experiments.judge_cautions import calibration_cautions
+from gateway.features.experiments.latency_difference import P95
+from gateway.features.experiments.likelihood_findings import likelihood_of
+from gateway.features.experiments.metrics import BUILT_IN, MEASURES
+from gateway.features.experiments.plans_tried import tried_plans, tried_sentence
+from gateway.features.experiments.report.presentation import response_caution, sharing
+from gateway.features.experiments.rows import queries
+from gateway.features.experiments.rows.queries import most_frequent_score, pairwise_verdicts, scorer_facts
+from gateway.features.experiments.rows.sequences import trail
+from gateway.features.experiments.segments import segments_of
+from gateway.features.experiments.sequences import METHOD_NAMES, METHODS
+from gateway.features.experiments.split import METHOD as SPLIT_METHOD
+from gateway.features.experiments.traffic_facts import sentences as traffic_sentences
+from gateway.features.experiments.traffic_facts import slope_caution
+from gateway.features.experiments.without_plan import without_plan
+from gateway.features.labels.calibration import CalibrationOptions, calibrate
+from gateway.features.labels.rows import anything_labelled
+from gateway.features.ramp.rows.ramps import stored_ramp_events
+from gateway.reports.charts import TrailPoint
+from gateway.reports.model import (
+    ArmStrength,
+    Comparison,
+    Estimate,
+    IntervalTrail,
+    RampChangeShown,
+    RampHistory,
+    Report,
+    SimilarityTest,
+    Wins,
+)
+from gateway.reports.number_format import span, when
+from gateway.store.plans import StoredPlan, experiment_names, stored_plans
+from gateway.store.query import Reading, reading
+from gateway.store.reader_config import StoreLocation
+
+FLAT = 0.95  # share of one value above which a judge hardly tells answers apart
+_SHADOW = (
+    "Each answer is compared on its own: how a conversation continues after a candidate's answer is unknown.",
+    "The candidate is asked after the served answer has ended. Its caches are colder or warmer than they would be if "
+    "it served, which changes cost and latency.",
+)
+
+
+_LIKELIHOOD = (
+    "The candidate wrote nothing: this says whether it finds the control's own answers as likely, not whether its "
+    "answers are as good. Of a better model it says that it is another one.",
+    "Each call counts once, whatever its length. Calls with tool calls, reasoning, several answers, images or audio "
+    "are left out.",
+    "Latency and cost are not compared: a prefill is no answer.",
+)
+
+
+def design_of(plan: StoredPlan) -> tuple[tuple[str, str], ...]:
+    """(name, value) rows about the plan as it was frozen."""
+    p = plan.plan
+    rows = [
+        ("mode", p.mode),
+        ("model", p.model),
+        ("control", str(p.control)),
+        *((f"candidate {arm}", str(target)) for arm, target in p.candidates),
+        ("primary", f"{p.primary}, margin {p.margin:g}" if p.primary else "none"),
+        ("error", f"{p.alpha:g}{_shared(p)}"),
+        ("guardrails", ", ".join(f"{g.metric} {g.margin:g}" for g in p.guardrails) or "none"),
+    ]
+    if p.mode != "split":
+        rows += [
+            ("shadow", f"{p.shadow:.3g} of eligible requests"),
+            ("control asked again", f"{p.repeat_control:.3g} of those"),
+        ]
+    if p.likelihood:
+        rows.append(("control scored twice", f"{p.scored_twice:.3g} of those"))
+    if p.ramp is not None:
+        steps = ", ".join(f"{step:.3g}" for step in p.ramp.steps)
+        rows += [("ramp", f"{steps} of units, each for {span(p.ramp.soak_s / 86_400)} and {p.ramp.min_units} units")]
+    elif not p.only_shadows:
+        rows.append(("split", f"{p.split:.3g} of units"))
+    if not p.only_shadows:
+        rows.append(("unit", p.unit))
+    if p.feedback_window_s is not None:
+        without = "counts as 0" if p.feedback_missing == "zero" else "is in no mean"
+        rows.append(("feedback", f"within {span(p.feedback_window_s / 86_400)} of an answer; one without {without}"))
+    if p.adjust:
+        pairs = "the control's score, the lengths of prompt and answer, from earlier pairs"
+        units = "the length of a unit's first request as its client sent it, and the unit's past"
+        rows.append(("adjusted for", units if p.mode == "split" else pairs))
+    if p.after_verdict == "stop":
+        rows.append(("stops", "with its verdict"))
+    if p.max_pairs:
+        follows = ", then as the variance asks for" if p.auto_horizon and p.rules >= 2 and not p.likelihood else ""
+        rows.append(("horizon", f"{p.max_pairs} pairs{', from the margin' if p.auto_horizon else ''}{follows}"))
+    if p.rules >= 2:
+        rows.append(("hours", f"{p.min_hours:g} of traffic before ship"))
+    method = SPLIT_METHOD if p.mode == "split" else f"{p.method}: {METHOD_NAMES[METHODS[p.method]]}"
+    return (*rows, ("intervals", method), ("state", f"{plan.state} since {when(plan.since)}"))
+
+
+def _shared(p: Plan) -> str:
+    """How candidates share the error, for the row of the plan."""
+    if len(p.candidates) == 1:
+        return ""
+    first = "at first, by Holm's procedure" if p.family == "holm" else "each"
+    return f", {p.alpha / len(p.candidates):g} {first}"
+
+
+def limits_of(found: Finding, look: SequenceStates) -> tuple[str, ...]:
+    """What the numbers do not show, in sentences."""
+    plan = found.stored_plan.plan
+    if plan.likelihood:
+        return (*_LIKELIHOOD, *_pair_limits(found))
+    sentences = list(_SHADOW if plan.mode != "split" else ())
+    sentences.append("A difference is the average over the pairs so far; it says nothing about other kinds of traffic.")
+    sentences += _pair_limits(found)
+    sentences += traffic_sentences(found.traffic) if found.traffic else ()
+    if plan.mode == "shadow" and not plan.repeat_control:
+        sentences.append("Latency is not compared: that requires the control on the candidate's path (repeat_control).")
+    if not plan.only_shadows:
+        sentences.append("Answers whose client left before the end are not in any mean of a split.")
+    if len(plan.candidates) > 1:
+        even = f"The error of {plan.alpha:g} is split evenly over {len(plan.candidates)} candidates."
+        sentences.append(sharing(found.family) or even)
+    if any(s.test is not None for s in look.sequences.values()):
+        sentences.append("Finding no difference in distance does not prove that the answers are alike.")
+    if plan.method == "stationary":
+        sentences.append("The plan states that the mean is constant; if it is not, the intervals may miss it.")
+    return tuple(sentences)
+
+
+def _pair_limits(found: Finding) -> list[str]:
+    plan, sentences = found.stored_plan.plan, []
+    lost = sum(n for (_, reason, _), n in found.withheld.items() if reason == "lost")
+    if lost:
+        sentences.append("Pairs with a lost record are in no mean; the gate on losses says whether that may matter.")
+    if any(reason == "same_cluster" for _, reason, _ in found.withheld) and plan.rules < 2:
+        sentences.append(
+            "Only the first compared request of each conversation counts, since later ones depend on it: the "
+            "difference is that of first compared requests."
+        )
+    if plan.mode != "split" and not plan.likelihood:
+        sentences.append(
+            "An answer that failed or was too late has a score of 0 and a distance of 1. Durations are those of "
+            "complete answers, and of abandoned ones until they were abandoned."
+        )
+    return sentences
+
+
+Corrected = Callable[[ComparedScorer], AsPeopleJudge | None]
+"""The difference as people's labels correct it."""
+
+
+class ExperimentNotFound(CannotRun):
+    """The store has nothing about this experiment, or this candidate."""
+
+
+def read(asked: StoreLocation, experiment: str, candidate: str | None = None, now: float | None = None) -> Report:
+    """The report from the store as it is. now: as finding takes it.
+
+    Raises ExperimentNotFound, StoreUnavailable and ConfigError.
+    """
+    with reading(asked.store) as connection:
+        people = partial(as_people_judge, connection) if anything_labelled(connection) else None
+        return report_of(connection, experiment, candidate, people, now)
+
+
+def read_all(asked: StoreLocation, experiment: str) -> list[Report]:
+    """The reports of all candidates, in the order of the plan. Raises as read does."""
+    with reading(asked.store) as connection:
+        return reports_of(connection, experiment)
+
+
+def reports_of(connection: Reading, experiment: str) -> list[Report]:
+    """The reports of all candidates, in the order of the plan. Raises ExperimentNotFound."""
+    people = partial(as_people_judge, connection) if anything_labelled(connection) else None
+    plan = current_plan(stored_plans(connection, experiment))
+    arms = [None] if plan is None else [arm for arm, _ in plan.plan.candidates]
+    return [report_of(connection, experiment, arm, people) for arm in arms]
+
+
+def report_of(
+    connection: Reading,
+    name: str,
+    candidate: str | None = None,
+    corrected: Corrected | None = None,
+    now: float | None = None,
+) -> Report:
+    """The report of the running plan, or of the newest one. candidate: the arm; None: the plan's first.
+
+    Raises ExperimentNotFound.
+    """
+    plan = current_plan(stored_plans(connection, name))
+    if plan is None:
+        latest = queries.latest_plan(connection, name)
+        if latest is None:
+            known = ", ".join(experiment_names(connection)) or "none"
+            raise ExperimentNotFound(f'no exchange of experiment "{name}" is in the store; known experiments: {known}')
+        return without_plan(connection, latest)
+    names = [arm for arm, _ in plan.plan.candidates]
+    if candidate is not None and candidate not in names:
+        raise ExperimentNotFound(f'experiment "{name}" has no candidate "{candidate}"; it has: {", ".join(names)}')
+    return _report(connection, plan, finding(connection, plan, candidate or names[0], now), corrected)
+
+
+def _report(connection: Reading, plan: StoredPlan, found: Finding, corrected: Corrected | None) -> Report:
+    look = SequenceStates(connection, plan)
+    primary, guardrails, others = (
+        [_corrected(as_measured(connection, found, look, each), found, look, corrected) for each in c]
+        for c in (((found.primary,) if found.primary else ()), found.guardrails, found.others)
+    )
+    wins, strengths, first_place = _preferences(connection, plan, look, found)
+    by_arm = arms_of(connection, plan)
+    examples = examples_of(connection, found)
+    tried = tried_plans(connection, plan, found.candidate)
+    return Report(
+        experiment=plan.plan.name,
+        plan=plan.hash,
+        candidate=found.candidate,
+        verdict=found.decision.verdict,
+        direction=found.primary.direction_found if found.primary else "unclear",
+        margin=found.primary.margin_found if found.primary else "unclear",
+        sentence=found.decision.sentence,
+        reasons=found.decision.reasons,
+        primary=primary[0] if primary else None,
+        guardrails=tuple(guardrails),
+        metrics=(*primary, *guardrails, *others),
+        gates=found.gates,
+        arms=by_arm,
+        pairs=pairs_of(found),
+        withheld=withheld_of(found, look),
+        trails=_trails(connection, found),
+        wins=wins,
+        latency=latency_of(connection, plan),
+        strata=strata_of(connection, plan, found),
+        examples=examples.pairs,
+        limits=limits_of(found, look),
+        design=design_of(plan),
+        versions=(
+            ("gateway", __version__),
+            *((m, n.identity) for m, n in sorted(found.names.items()) if n.identity != "-"),
+        ),
+        first=found.pairs.first,
+        last=found.pairs.last,
+        created=time.time(),
+        command=f"gateway report {plan.plan.name}",
+        likeness=_likeness(look, found.candidate),
+        strengths=strengths,
+        first_place=first_place,
+        progress=progress_of(found, look),
+        segments=segments_of(connection, found),
+        family=found.family,
+        cautions=(*cautions_of(connection, found), *([tried_sentence(tried)] if tried else [])),
+        regressions=examples.regressions,
+        ramp=ramp_of(connection, plan),
+        likelihood=likelihood_of(connection, found, look),
+        traffic=found.traffic,
+        tried=tried,
+    )
+
+
+def ramp_of(connection: Reading, plan: StoredPlan) -> RampHistory | None:
+    """None: the plan has no ramp, or it has not begun."""
+    design = plan.plan.ramp
+    every = stored_ramp_events(connection, plan.plan.name) if design else []
+    ours = [event for event in every if event.record.plan == plan.hash]
+    if design is None or not ours:
+        return None
+    designs = {each.hash: each.plan.ramp for each in stored_plans(connection, plan.plan.name)}
+
+    def shown(event: RampEvent) -> RampChangeShown:
+        r, of = event.record, designs.get(event.record.plan)
+        return RampChangeShown(r.at, event.kind, r.share(of) if of else 0.0, r.by, r.reason, r.plan)
+
+    last = ours[-1].record
+    return RampHistory(
+        last.state, last.step + 1, design.steps, last.share(design), last.paused,
+        tuple(map(shown, ours)), tuple(shown(event) for event in every if event.override),
+    )  # fmt: skip
+
+
+def pairs_of(found: Finding) -> int:
+    """The settled pairs; in a split, the units behind the primary."""
+    if found.stored_plan.plan.mode == "split":
+        return found.primary.pairs if found.primary else sum(found.split.units.values()) if found.split else 0
+    return found.pairs.joined
+
+
+def as_measured(connection: Reading, found: Finding, look: SequenceStates, c: Comparison) -> Comparison:
+    """The comparison with both arms' means as the metric measures them; its difference keeps + for better."""
+    sequence, name = look.sequences.get((found.candidate, c.metric)), found.names.get(c.metric)
+    distance = sequence is not None and sequence.test is not None
+    if c.metric in (*MEASURES, P95, "error_rate", NATS_PER_TOKEN) or distance:
+        return replace(c, better="lower")
+    if name is not None and name.identity == BUILT_IN:
+        return c
+    facts = scorer_facts(connection, found.stored_plan.hash, c.metric, name.identity if name else None)
+    return replace(c, a=_turned(c.a), b=_turned(c.b), better="lower") if facts and facts.turned else c
+
+
+def _turned(e: Estimate) -> Estimate:
+    value, low, high = (None if v is None else 1.0 - v for v in (e.value, e.low, e.high))
+    return Estimate(value, high, low)
+
+
+def cautions_of(connection: Reading, found: Finding) -> Iterator[str]:
+    """Why the verdict may deserve less trust: feedback that is given more often on one arm; a difference that moves
+    from day to day; a judge as the primary
+    without labels, without agreement with them, or with hardly any spread."""
+    yield from (text for each in found.metrics if each.role != "other" and (text := response_caution(each)))
+    yield from slope_caution(found.traffic)
+    c = found.primary
+    name = found.names.get(c.metric) if c else None
+    if c is None or name is None or name.identity == BUILT_IN:
+        return
+    facts = scorer_facts(connection, found.stored_plan.hash, c.metric, name.identity)
+    if facts is None or facts.kind != "llm":
+        return
+    margin = found.stored_plan.plan.margin
+    yield from calibration_cautions(c.metric, calibrate(connection, CalibrationOptions(c.metric)), margin)
+    flat = most_frequent_score(connection, found.stored_plan.hash, c.metric, name.identity)
+    if flat is not None and flat[1] > FLAT:
+        yield f"The judge {c.metric} gives {flat[0]:.3g} to {flat[1]:.0%} of the answers: it hardly tells them apart."
+
+
+def _corrected(c: Comparison, found: Finding, look: SequenceStates, corrected: Corrected | None) -> Comparison:
+    """The comparison with its difference as people judge, which is of pairs where the comparison is."""
+    if corrected is None:
+        return c
+    plan, key, name = found.stored_plan, (found.candidate, c.metric), found.names.get(c.metric)
+    sequence = look.sequences.get(key) if plan.plan.mode != "split" else None
+    made = corrected(ComparedScorer(plan, found.candidate, c.metric, name.identity if name else None, sequence))
+    return c if made is None else replace(c, corrected=made.difference, corrected_basis=made.basis)
+
+
+def _trails(connection: Reading, found: Finding) -> tuple[IntervalTrail, ...]:
+    """The trails of the primary and the guardrails. Only some points are stored; the last one is as of now."""
+    shown = [c for c in found.metrics if c.role != "other" and c.metric in found.names]
+    return tuple(IntervalTrail(c.metric, (*_earlier(connection, found, c), *_now(c))) for c in shown)
+
+
+def _earlier(connection: Reading, found: Finding, c: Comparison) -> list[TrailPoint]:
+    return [point for point in trail(connection, found.names[c.metric]) if point[0] < c.pairs]
+
+
+def _now(c: Comparison) -> tuple[TrailPoint, ...]:
+    e = c.difference
+    if e.value is None:
+        return ()
+    return ((c.pairs, e.value, -math.inf if e.low is None else e.low, math.inf if e.high is None else e.high),)
+
+
+def _likeness(look: SequenceStates, candidate: str) -> tuple[SimilarityTest, ...]:
+    return tuple(
+        SimilarityTest(metric, s.n, -s.moments.mean, s.test.p_value)
+        for (arm, metric), s in sorted(look.sequences.items())
+        if arm == candidate and s.test is not None and s.n
+    )
+
+
+def _preferences(
+    connection: Reading, plan: StoredPlan, look: SequenceStates, found: Finding
+) -> tuple[Wins | None, tuple[ArmStrength, ...], float | None]:
+    """The preferences of the pairwise judge: the primary if it is one, else the first."""
+    judges = [
+        m for m in (plan.plan.primary, *sorted(found.names)) if m is not None and look.prefers(found.candidate, m)
+    ]
+    if not judges:
+        return None, (), None
+    stored_verdicts = pairwise_verdicts(connection, plan.hash, judges[0], found.names[judges[0]].identity)
+    return wins_of(stored_verdicts, found.candidate), *strengths_of(stored_verdicts)

@@ -1,0 +1,377 @@
+"""How a report is presented, on the terminal and on the page alike: which metrics in which order, which arms are
+compared, and what verdicts, findings and gates are called. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Literal
+
+from gateway.core.plan import AGAIN, CONTROL, REPEAT
+from gateway.reports.model import (
+    Arm,
+    ArmLatency,
+    Comparison,
+    CorrectedBasis,
+    Direction,
+    Estimate,
+    Family,
+    Margin,
+    NextStep,
+    OpenCondition,
+    Progress,
+    RampHistory,
+    Report,
+    SegmentDifference,
+    State,
+    Verdict,
+)
+from gateway.reports.number_format import NONE, count, counted, digits_of, interval, number, share, span, when
+
+ArmColor = Literal["control", "candidate", "repeat", "other"]
+FEW_ADJUSTED = 0.7  # share of the pairs that could be adjusted, below which the reader is told why
+STATES: dict[State, str] = {1: "green", 0: "unknown", -1: "red"}
+SIGNS: dict[State, str] = {1: "✓", 0: "?", -1: "✕"}  # a reader who sees no colours reads the sign
+VERDICTS: dict[Verdict, str] = {"ship": "Ship", "reject": "Reject", "hold": "Hold"}
+VERDICT_STATES: dict[Verdict, State] = {"ship": 1, "hold": 0, "reject": -1}
+_RAMP_STATES: dict[str, tuple[str, State]] = {
+    "rolled_back": ("Rolled back", -1), "stopped": ("Ramp stopped", 0), "promoted": ("Promoted", 1),
+}  # fmt: skip
+_DIRECTION_STATES: dict[Direction, State] = {"better": 1, "unclear": 0, "worse": -1}
+_MARGIN_STATES: dict[Margin, State] = {"equivalent": 1, "non_inferior": 1, "unclear": 0, "inferior": -1}
+
+
+def titled(c: Comparison) -> str:
+    return f"{c.metric}, {c.unit}" if c.unit else c.metric
+
+
+def measured(c: Comparison) -> str:
+    """The title of a metric whose values are shown as measured: "refusal, less is better"."""
+    return titled(c) if c.better == "higher" else f"{titled(c)}, less is better"
+
+
+def ramp_badge(ramp: RampHistory | None) -> tuple[str, State] | None:
+    """(the state of a ramp that has begun to serve, in a word or two, its colour). None: there is none yet, so that the
+    verdict on the pairs is all there is."""
+    if ramp is None or ramp.state == "shadow":
+        return None
+    if ramp.state == "ramp":
+        return f"{SIGNS[0]} Step {ramp.step} of {len(ramp.steps)}{', paused' * ramp.paused}", 0
+    word, state = _RAMP_STATES.get(ramp.state, (ramp.state, 0))
+    return f"{SIGNS[state]} {word}", state
+
+
+def badge(report: Report) -> tuple[str, State]:
+    """(what a reader has to know first, its colour): the ramp's state once there is one, else the verdict."""
+    state = VERDICT_STATES[report.verdict]
+    return ramp_badge(report.ramp) or (f"{SIGNS[state]} {VERDICTS[report.verdict]}", state)
+
+
+def headline(report: Report) -> str:
+    """What became of the candidate, once its ramp has ended; before, the verdict: see verdict_line."""
+    ramp = report.ramp
+    if ramp is None or ramp.state not in ("rolled_back", "stopped", "promoted") or not ramp.changes:
+        return verdict_line(report)
+    return f"{_RAMP_STATES[ramp.state][0]}: {ramp.changes[-1].reason}"
+
+
+def verdict_line(report: Report) -> str:
+    """The verdict's sentence; while undecided, how it stands and how much is left."""
+    if report.verdict != "hold" or report.progress is None or not report.progress.sentence:
+        return report.sentence
+    return f"Undecided: {report.progress.sentence}. Hold."
+
+
+def figures(report: Report) -> list[tuple[str, str]]:
+    """(name, figure): the three numbers of the first screen: the difference, its interval, and what is left."""
+    c, p = report.primary, report.progress
+    if c is None or c.difference.value is None:
+        return [("Pairs", count(report.pairs))]
+    places = digits_of(c.difference, margin=c.margin)
+    found = [
+        (f"Difference on {titled(c)} (+ is better)", number(c.difference.value, places, signed=True)),
+        (f"Interval; margin {c.margin:g}" if c.margin else "Interval", interval(c.difference, places)),
+    ]
+    if p is not None and p.open:
+        return [*found, ("Still to go", left(p))]
+    return [*found, ("Pairs", count(report.pairs))]
+
+
+def left(p: Progress) -> str:
+    """ "140 requests, 3 hours"; "unknown" where nothing can be predicted."""
+    if p.pairs is None:
+        return "unknown"
+    parts = [counted(p.pairs, "pair") if p.requests is None else counted(p.requests, "request")]
+    return ", ".join(parts + ([span(p.days)] if p.days is not None else []))
+
+
+def condition_line(each: OpenCondition) -> str:
+    """ "gate aa: −0.084 … +0.059 over 554 pairs, margin 0.05; about 2 900 pairs more (14 500 requests, 3 days)"."""
+    places = digits_of(each.estimate, margin=each.margin)
+    bounds = interval(each.estimate, places)
+    known = f"{bounds} over {counted(each.values, 'pair')}" if bounds != NONE else counted(each.values, "pair")
+    margin = f", margin {each.margin:g}" if each.margin else ""
+    return f"{each.kind} {each.name}: {known}{margin}; {_more(each)}"
+
+
+def _more(each: OpenCondition) -> str:
+    if each.failed:
+        return "failed, and more pairs do not change that" if each.kind == "gate" else "closed, and still undecided"
+    if each.pairs is None:
+        return "it is not known yet how many more it takes"
+    parts = [counted(each.requests, "request")] if each.requests is not None else []
+    parts += [span(each.days)] if each.days is not None else []
+    return f"{'at most' if each.at_most else 'about'} {counted(each.pairs, 'pair')} more" + (
+        f" ({', '.join(parts)})" if parts else ""
+    )
+
+
+def step_line(step: NextStep) -> str:
+    """ "repeat_control 0.25 → 1: about 700 requests, as a new plan from zero"."""
+    new = ", as a new plan that starts from zero" if step.new_plan else ""
+    return f"{step.setting} {step.now:.3g} → {step.to:.3g}: about {counted(step.requests, 'request')}{new}"
+
+
+def share_interval(e: Estimate | None) -> str:
+    """ ", 21 … 34 %"; "" without an interval."""
+    if e is None or e.low is None or e.high is None:
+        return ""
+    return f", {max(0.0, e.low):.0%} … {min(1.0, e.high):.0%}"
+
+
+def saving(c: Comparison | None) -> str:
+    """What adjusting the primary saves, in a sentence; "" where it is not adjusted."""
+    if c is None or c.saved is None:
+        return ""
+    if c.adjusted is None:
+        return _split_saving(c, c.saved)
+    few = _few_adjusted(c)
+    if c.saved < 0.005:
+        return f"Adjusting {c.metric} for what is known of a request before its pair is judged saves nothing here.{few}"
+    plain = number(c.unadjusted, digits_of(c.difference, margin=c.margin), signed=True)
+    return (
+        f"Adjusting {c.metric} for what is known of a request before its pair is judged saves {c.saved:.0%} of the "
+        f"pairs; the difference without it is {plain}.{few}"
+    )
+
+
+def _split_saving(c: Comparison, saved: float) -> str:
+    plain = number(c.unadjusted, digits_of(c.difference, margin=c.margin), signed=True)
+    return (
+        f"Adjusting {c.metric} for what the client sent before its arm answered takes {max(0.0, saved):.0%} of the "
+        f"variance away; the difference without it is {plain}."
+    )
+
+
+def _few_adjusted(c: Comparison) -> str:
+    """Why little is saved, where many pairs have no other request to be compared with."""
+    adjusted = c.adjusted or 0
+    if adjusted >= FEW_ADJUSTED * c.pairs:
+        return ""
+    of = f"{counted(adjusted, 'pair')} of {count(c.pairs)}"
+    return f" Only {of} could be adjusted: record more of the requests that are not shadowed (sampling.rate)."
+
+
+def sharing(family: Family | None) -> str:
+    """How several candidates share the error, in a sentence; "" for one candidate."""
+    if family is None:
+        return ""
+    how = "by Holm's procedure" if family.sharing == "holm" else "evenly"
+    verdicts = ", ".join(f"{arm} {verdict}" for arm, verdict in family.verdicts)
+    return (
+        f"{len(family.verdicts)} candidates share an error of {family.alpha:g} {how}: {family.ship:.3g} to ship and "
+        f"{family.reject:.3g} to reject this one ({verdicts})."
+    )
+
+
+def segment_lines(report: Report, most: int = 3) -> list[str]:
+    """Segments in which the candidate is shown to be worse, or better: "exploratory: worse where language = de: …"."""
+    shown = [each for each in report.segments if each.found != "unclear"]
+    lines = [f"exploratory: {each.found} where {segment_line(each)}" for each in shown[:most]]
+    return lines + ([f"exploratory: {len(shown) - most} more segments differ"] if len(shown) > most else [])
+
+
+def segment_line(each: SegmentDifference) -> str:
+    """ "language = de: −0.081 (−0.120 … −0.042) over 120 pairs"."""
+    places = digits_of(each.difference)
+    value, bounds = number(each.difference.value, places, signed=True), interval(each.difference, places)
+    return f"{each.property} = {each.value}: {value} ({bounds}) over {counted(each.pairs, 'pair')}"
+
+
+def responses_line(c: Comparison | None) -> str:
+    """How many answers people rated, in a sentence; "" for a metric that is no feedback."""
+    if c is None or c.responses is None:
+        return ""
+    r = c.responses
+    shares = (
+        f"{c.metric} was given on {share(r.a.share)} of the control's {counted(r.a.closed, 'answer')} and on "
+        f"{share(r.b.share)} of the candidate's {count(r.b.closed)}"
+    )
+    how = ", and is 0 for the others" if r.missing == "zero" else "; the others are in no mean"
+    waiting = f"; {counted(r.waiting, 'answer')} may still get some" if r.waiting else ""
+    return f"{shares}{how}{waiting}."
+
+
+def response_caution(c: Comparison) -> str:
+    """What different shares of rated answers mean; "" where they are not shown to differ, or do not matter."""
+    if c.responses is None or not c.responses.selective:
+        return ""
+    difference = c.responses.difference
+    bounds = interval(difference, digits_of(difference), signed=True)
+    return (
+        f"{c.metric} is given more often on one arm (difference of the shares {bounds}): the means are of different "
+        "people's answers, and a difference between them may come from that. `feedback_missing: zero` compares all "
+        "answers."
+    )
+
+
+LOOKS = {"every": "every look", "one": "one look"}
+
+
+def people_look(c: Comparison) -> str:
+    """When the interval of a difference as people judge is valid: "every look", "one look"; "" where it has none."""
+    return LOOKS[c.corrected_basis.looks] if c.corrected_basis is not None else ""
+
+
+def people_line(c: Comparison | None) -> str:
+    """The difference as people judge next to the judge's own, in a sentence; "" without one."""
+    if c is None or c.corrected is None or c.corrected_basis is None:
+        return ""
+    places = digits_of(c.difference, margin=c.margin)
+    own, people = (number(e.value, places, signed=True) for e in (c.difference, c.corrected))
+    bounds = interval(c.corrected, places, signed=True)
+    return f"{c.metric}: {own}; as people judge {people} ({bounds}, {people_look(c)}), {_basis(c.corrected_basis)}."
+
+
+def _basis(of: CorrectedBasis) -> str:
+    if of.source == "error_rates":
+        labels = counted(of.elsewhere, "label")
+        return f"by the judge's error rates on {labels} of other answers, taken as the same on both arms"
+    labels = counted(sum(of.labels), "label")
+    if of.source == "arms":
+        return f"from {labels} of both arms' answers, each arm on its own"
+    return f"from the pairs' scores and {labels}; {counted(of.both, 'pair')} labelled on both sides"
+
+
+SEGMENTS = (
+    "Exploratory: nobody planned these parts, they overlap, and they decide nothing. Their intervals hold for all of "
+    "them together (Holm's procedure), at every look."
+)
+
+
+def next_lines(report: Report) -> list[str]:
+    """What is left until the verdict, in a few lines; none where nothing is open."""
+    p = report.progress
+    if p is None or not (p.open or p.sentence):
+        return []
+    return [
+        *(f"open: {condition_line(each)}" for each in p.open),
+        *(f"shorter with {step_line(each)}" for each in p.steps),
+    ]
+
+
+def finding(c: Comparison) -> str:
+    """What is known of a metric, in a few words: about its margin if it has one, else about its direction."""
+    if c.margin is None:
+        return {"better": "better", "worse": "worse", "unclear": "no difference shown"}[c.direction_found]
+    margin = f"{c.margin:g}"
+    if c.margin_found == "inferior":
+        return f"worse by more than {margin}"
+    if c.margin_found == "unclear":
+        return f"undecided; about {counted(c.pairs_needed, 'pair')} more" if c.pairs_needed else "undecided"
+    same = f"the same within {margin}" if c.margin_found == "equivalent" else f"not worse by more than {margin}"
+    return {"better": "better", "worse": f"worse, by no more than {margin}", "unclear": same}[c.direction_found]
+
+
+def finding_state(c: Comparison) -> State:
+    """Whether the finding is good (1), bad (-1), or neither (0)."""
+    return _DIRECTION_STATES[c.direction_found] if c.margin is None else _MARGIN_STATES[c.margin_found]
+
+
+def comparisons(report: Report) -> list[Comparison]:
+    """The primary, the guardrails, the others. A metric that is listed twice is shown once, in its deciding role."""
+    found: dict[str, Comparison] = {}
+    for c in (*([report.primary] if report.primary else []), *report.guardrails, *report.metrics):
+        found.setdefault(c.metric, c)
+    return list(found.values())
+
+
+def arms_compared(report: Report) -> tuple[Arm, Arm] | None:
+    """The control and the candidate. None: one of them is missing."""
+    candidate = next((arm for arm in report.arms if arm.arm == report.candidate), None)
+    control = next((arm for arm in report.arms if arm.arm not in (report.candidate, REPEAT, AGAIN)), None)
+    return (control, candidate) if control and candidate else None
+
+
+def latency_compared(report: Report) -> tuple[ArmLatency, ArmLatency] | None:
+    """The latency of complete answers: of the arm that was requested on the candidate's path, and of the candidate."""
+    fair = {each.arm: each for each in report.latency if each.measure == "total_s" and each.comparable}
+    control = report.arms[0].arm if report.arms else CONTROL
+    candidate, other = fair.get(report.candidate), fair.get(REPEAT) or fair.get(control) or fair.get(CONTROL)
+    return (other, candidate) if other and candidate and other is not candidate else None
+
+
+def arm_colors(report: Report) -> dict[str, ArmColor]:
+    """The role by which each arm is coloured. The first arm that is neither candidate nor repeat is the control."""
+    colors: dict[str, ArmColor] = {report.candidate: "candidate", REPEAT: "repeat"}
+    for arm in (*(each.arm for each in report.arms), *(each.arm for each in report.latency)):
+        if arm == AGAIN:
+            colors[arm] = "repeat"
+        elif arm not in colors:
+            colors[arm] = "other" if "control" in colors.values() else "control"
+    return colors
+
+
+_WHY_NOT_OFFERED = {
+    "busy": "the candidate had no free place: budget.concurrency, or the upstream's concurrency",
+    "gate": "served calls were slow, or the candidate was loaded: gate",
+    "budget": "the day's budget was spent, or the candidate has no price: budget",
+    "target_down": "the candidate was down, or its circuit breaker open",
+    "has_effects": "the request may have effects, such as a stored response or a tool that the provider runs",
+    "not_allowed": "its key or API is not in allow",
+    "kill": "the experiment stopped in that moment",
+    "conversation_complete": "its conversation has 20 pairs, or was quiet for 30 minutes: later pairs do not count",
+    "tool_calls": "the answer is a tool call, which is not one text",
+    "reasoning": "the answer has reasoning, which chat templates remove from earlier messages",
+    "several_answers": "the request asks for several answers (`n`)",
+    "images": "the request has images",
+    "audio": "the request has audio",
+    "prefill": "the client continued a message of its own",
+    "no_text": "the answer is empty",
+    "truncated": "the answer is larger than the record's cap",
+    "not_chat": "the request is no chat, or too large to be read between calls",
+}
+
+
+def withheld_notes(report: Report) -> list[str]:
+    """What the reasons mean for which a drawn request was not sent to the candidate, and the setting behind each."""
+    return not_offered_notes([reason.removeprefix("not offered: ") for reason, n in report.withheld if n])
+
+
+def not_offered_notes(reasons: Iterable[str]) -> list[str]:
+    """ "busy: the candidate had no free place: …" for each reason that is one."""
+    return [f"{reason}: {_WHY_NOT_OFFERED[reason]}" for reason in reasons if reason in _WHY_NOT_OFFERED]
+
+
+def pairs_drawn(report: Report) -> int:
+    """The number of compared and of withheld pairs together."""
+    return report.pairs + sum(n for _, n in report.withheld)
+
+
+def ramp_line(report: Report) -> str | None:
+    """Where the ramp is, in one line; None: there is none."""
+    ramp = report.ramp
+    if ramp is None:
+        return None
+    state = ramp.state.replace("_", " ") + (", paused" if ramp.paused else "")
+    at = f"step {ramp.step} of {len(ramp.steps)}, " if ramp.state == "ramp" else ""
+    overridden = len(ramp.overrides)
+    forced = f"; {overridden} step{'s' * (overridden != 1)} taken without the evidence" if overridden else ""
+    return f"Ramp: {state}: {at}the candidate serves {ramp.share:.3g} of the units{forced}"
+
+
+def override_lines(report: Report) -> list[str]:
+    """Each step that somebody took without the evidence, with the reason."""
+    return [
+        f"Override on {when(each.at)} by {each.by}, to {each.share:.3g} of the units: {each.reason}"
+        for each in (report.ramp.overrides if report.ramp else ())
+    ]

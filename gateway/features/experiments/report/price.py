@@ -1,0 +1,116 @@
+"""The price of a verdict, for `gateway ab power`: a few lines of text, a chart of bars, or JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from gateway.features.experiments.power import EFFECTS, Power, PowerForecast, VerdictPrice
+from gateway.reports import number_format as say
+
+_EFFECTS = {1.0: "as good, or 2 margins worse", 1.5: "½ margin better, or 2½ worse", 2.0: "1 margin better, or 3 worse"}
+_BAR = 40  # characters
+_MOST_CONDITIONS = 8
+
+
+def to_dict(found: PowerForecast) -> dict[str, Any]:
+    slowest = found.slowest
+    return {
+        **asdict(found),
+        "needed": found.needed,
+        "waits_for": None if slowest is None else {"metric": slowest.metric, "candidate": slowest.candidate},
+    }
+
+
+def lines(name: str, found: PowerForecast, *, chart: bool = False) -> list[str]:
+    """At most 22 lines, unless there are many candidates or the chart is drawn."""
+    if not found.metrics:
+        return [f"{name}: no primary metric and no guardrail, so there is nothing to decide"]
+    also = [f"{term.name}: {term.says}." for term in found.terms]
+    return [_headline(name, found), *_prices(found.prices), *(_chart(found) if chart else _conditions(found)), *also]
+
+
+def _headline(name: str, found: PowerForecast) -> str:
+    price, slowest = found.prices[0], found.slowest
+    if price.pairs is None or slowest is None:
+        least = slowest.metric if slowest else "a metric"
+        return f"{name}: the number of pairs is unknown yet: {least} has no variance, or needs too many."
+    parts = [say.counted(price.requests, "request")] if price.requests is not None else []
+    parts += [say.counted(price.paid_calls, "paid call")] if price.paid_calls else []
+    parts += [say.span(price.days)] if price.days is not None else []
+    left = f" ({say.count(found.have)} so far)" if found.have else ""
+    waits = f"the gate {slowest.metric}" if slowest.role == "gate" else slowest.metric
+    cost = f": {', '.join(parts)}" if parts else ""
+    return f"A verdict on {name} needs about {say.counted(price.pairs, 'pair')}{left}{cost}. It waits for {waits}."
+
+
+def _prices(prices: Sequence[VerdictPrice]) -> list[str]:
+    rows = [("if the candidate is …", "ship: pairs", "requests", "paid calls", "time", "reject: pairs")]
+    rows += [
+        (
+            _EFFECTS[each.effect],
+            _number(each.pairs),
+            _number(each.requests),
+            _number(each.paid_calls),
+            say.NONE if each.days is None else say.span(each.days),
+            _number(each.reject_pairs),
+        )
+        for each in prices
+    ]
+    return _columns(rows)
+
+
+def _conditions(found: PowerForecast) -> list[str]:
+    shown = sorted(found.metrics, key=lambda p: -(p.pairs[0] or 1e18 if p.pairs else 0))[:_MOST_CONDITIONS]
+    several = len({each.candidate for each in found.metrics}) > 1
+    rows = [("condition", "margin", "have", "needed", "values a pair", "pairs", "variance from")]
+    rows += [
+        (
+            f"{each.role} {each.metric}" + (f", {each.candidate}" if several else ""),
+            f"{each.margin:g}",
+            say.count(each.have),
+            _number(each.needed),
+            f"{each.per_pair:.2g}",
+            _number(each.pairs[0] if each.pairs else None),
+            each.basis,
+        )
+        for each in shown
+    ]
+    more = len(found.metrics) - len(shown)
+    return [*_columns(rows, text=(0, 6)), *([f"and {more} quicker ones"] if more else [])]
+
+
+def _chart(found: PowerForecast) -> Iterator[str]:
+    """A bar for each condition: █ pairs so far, ░ pairs still needed."""
+    most = max((each.pairs[0] or 0 for each in found.metrics if each.pairs), default=0) or 1
+    width = max(len(_named(each)) for each in found.metrics)
+    for each in found.metrics:
+        total = each.pairs[0] if each.pairs else None
+        if total is None:
+            yield f"{_named(each):<{width}}  unknown"
+            continue
+        bar = max(1, round(_BAR * total / most))
+        full = min(bar, round(_BAR * min(found.have, total) / most))
+        yield f"{_named(each):<{width}}  {'█' * full}{'░' * (bar - full)} {say.count(total)} pairs"
+    yield f"█ so far  ░ still needed, at {EFFECTS[0]:g} × the planned effect"
+
+
+def _named(each: Power) -> str:
+    return f"{each.candidate} {each.role} {each.metric}"
+
+
+def _number(n: int | None) -> str:
+    return "too many" if n is None else say.count(n)
+
+
+def _columns(rows: Sequence[Sequence[str]], text: tuple[int, ...] = (0,)) -> list[str]:
+    """Aligned columns. text: the indexes of those that are aligned to the left."""
+    columns = [[row[i] for row in rows] for i in range(len(rows[0]))]
+    aligned = [_aligned(column, i in text) for i, column in enumerate(columns)]
+    return ["  ".join(cells).rstrip() for cells in zip(*aligned, strict=True)]
+
+
+def _aligned(column: Sequence[str], left: bool) -> list[str]:
+    width = max(map(len, column))
+    return [cell.ljust(width) if left else cell.rjust(width) for cell in column]

@@ -1,0 +1,704 @@
+"""Read-only queries about one experiment, for its report and its gauges."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+from sqlalchemy import ColumnElement, Connection, Text, and_, case, func, literal_column, null, or_, select
+
+from gateway.core.chunked import chunked
+from gateway.core.exchange import CLIENT_ENDED
+from gateway.core.plan import STRATA, Plan
+from gateway.statistics.weighted_mean import StratumSums
+from gateway.store.ledger import OUTSIDE_POPULATION
+from gateway.store.tables import TARGET, exchanges, increments, pair_scores, pairs, plans, score_cells, scores, tallies
+
+_WHOLE = and_(exchanges.c.outcome == "ok", exchanges.c.status < 400)
+PairKey = tuple[str, str, str, str, str]  # pair, arm, scorer, version, config hash
+
+
+@dataclass(frozen=True, slots=True)
+class PairCounts:
+    """settled: joined and lost. not_asked: by reason. first, last: Unix seconds of the settled ones."""
+
+    joined: int = 0
+    lost: int = 0
+    open: int = 0
+    not_asked: Mapping[str, int] | None = None
+    first: float | None = None
+    last: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RequestChecks:
+    """Over the records of an experiment's shadow arms: how each one's request compares with the served one."""
+
+    same: int = 0
+    different: int = 0
+    translated: int = 0
+    """Sent in the format of another API, so that the bytes cannot be compared."""
+    example: str | None = None
+    """Id of the served exchange of a pair whose requests differ."""
+
+    @property
+    def checked(self) -> int:
+        return self.same + self.different
+
+
+@dataclass(frozen=True, slots=True)
+class ArmCounts:
+    """Counts over the records of one arm. priced: those of known cost; cost, cost_squares: their sums, in USD."""
+
+    arm: str
+    n: int
+    whole: int
+    served: int
+    input_tokens: float | None
+    output_tokens: float | None
+    priced: int
+    cost: float
+    cost_squares: float
+
+
+@dataclass(frozen=True, slots=True)
+class PairwiseVerdict:
+    """The verdict of a pairwise judge. value: preference for the arm."""
+
+    arm: str
+    value: float
+    detail: Mapping[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class RecordedAnswer:
+    """An answer as a reader of the report sees it."""
+
+    id: str
+    arm: str
+    request: bytes
+    text: str
+    outcome: str
+    tool_calls: str
+    finish_reason: str = ""
+    refusal: str = ""
+    reference: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ScorerFacts:
+    """What the stored scores say about one version of a scorer."""
+
+    kind: str
+    """code, model, llm or human."""
+    turned: bool
+    """Less is better, and the value in [0, 1] with 1 as the best is 1 minus the value as the scorer returned it."""
+
+
+def scorer_facts(connection: Connection, plan: str, scorer: str, identity: str | None) -> ScorerFacts | None:
+    """None: it has no score in the plan. identity: "version config_hash"; None: any version."""
+    version, _, config_hash = (identity or "").rpartition(" ")
+    for table, best in ((scores, scores.c.value01), (pair_scores, null())):
+        t = table.c
+        query = select(t.kind, t.direction, t.value, best).where(
+            t.scorer == scorer, t.plan == plan, t.status == "scored"
+        )
+        if identity is not None:
+            query = query.where(t.version == version, t.config_hash == config_hash)
+        query = query.limit(1)
+        for kind, direction, value, value01 in connection.execute(query):
+            unit = value is not None and value01 is not None and abs(value + value01 - 1) < 1e-9
+            return ScorerFacts(kind, direction == "minimise" and unit)
+    return None
+
+
+def most_frequent_score(connection: Connection, plan: str, scorer: str, identity: str) -> tuple[float, float] | None:
+    """(value, its share of all scores of this version in the plan); None: it has none."""
+    version, _, config_hash = identity.rpartition(" ")
+    s, n = scores.c, func.count()
+    ours = (s.scorer == scorer, s.version == version, s.config_hash == config_hash, s.plan == plan)
+    query = select(s.value, n).where(*ours, s.status == "scored", s.value.is_not(None)).group_by(s.value)
+    rows = [(row[0], int(row[1])) for row in connection.execute(query)]
+    if not rows:
+        return None
+    value, most = max(rows, key=lambda row: row[1])
+    return float(value), most / sum(count for _, count in rows)
+
+
+def score_explanations(connection: Connection, ids: Sequence[str], scorer: str) -> dict[str, str]:
+    """exchange → why the scorer gave its value, where it said so."""
+    s = scores.c
+    query = select(s.exchange_id, s.explanation).where(
+        s.exchange_id.in_(ids), s.scorer == scorer, s.status == "scored", s.explanation.is_not(None)
+    )
+    return {row[0]: row[1] for row in connection.execute(query)}
+
+
+def known_pair_scores(connection: Connection, ids: Sequence[str]) -> set[PairKey]:
+    """The keys of the stored pair scores of these pairs."""
+    p = pair_scores.c
+    query = select(p.pair, p.arm, p.scorer, p.version, p.config_hash).where(p.pair.in_(ids))
+    return {(row[0], row[1], row[2], row[3], row[4]) for row in connection.execute(query)}
+
+
+def pair_counts(connection: Connection, plan: str) -> PairCounts:
+    p = pairs.c
+    query = select(p.state, p.reason, func.count(), func.min(p.received), func.max(p.received))
+    n = {"joined": 0, "lost": 0, "open": 0}
+    refused: dict[str, int] = {}
+    times: list[float] = []
+    for state, reason, count, first, last in connection.execute(
+        query.where(p.plan == plan).group_by(p.state, p.reason)
+    ):
+        if state == "not_asked":
+            refused[reason or "unknown"] = refused.get(reason or "unknown", 0) + count
+        else:
+            n[state] += count
+        if state in ("joined", "lost"):
+            times += [first, last]
+    return PairCounts(**n, not_asked=refused, first=min(times, default=None), last=max(times, default=None))
+
+
+def lost_by_arm(connection: Connection, plan: str) -> dict[str, tuple[int, int]]:
+    """arm → (asked, lost). The control's: shadows whose served exchange never came."""
+    found: dict[str, list[int]] = {}
+    query = select(pairs.c.arms).where(pairs.c.plan == plan, pairs.c.arms.is_not(None))
+    for text in connection.execute(query).scalars():
+        for arm, outcome in orjson.loads(text).items():
+            counts = found.setdefault(arm, [0, 0])
+            counts[0] += 1
+            counts[1] += outcome["state"] == "lost"
+    served = select(pairs.c.id).where(pairs.c.id == exchanges.c.pair).exists()
+    orphans = select(func.count(exchanges.c.pair.distinct())).where(
+        exchanges.c.plan == plan, exchanges.c.pair.is_not(None), ~served
+    )
+    settled = select(func.count()).where(pairs.c.plan == plan, pairs.c.place.is_not(None))
+    lost = int(connection.execute(orphans).scalar_one())
+    found["control"] = [int(connection.execute(settled).scalar_one()) + lost, lost]
+    return {arm: (counts[0], counts[1]) for arm, counts in found.items()}
+
+
+def request_checks(connection: Connection, plan: str) -> RequestChecks:
+    """Records without a digest, of an older gateway or of a large request, are in no count."""
+    arm, served = exchanges.alias(), exchanges.alias()
+    a, b = arm.c.request_digest, served.c.request_digest
+    found = case((a == b, "same"), (func.substr(a, 1, 3) == func.substr(b, 1, 3), "different"), else_="translated")
+    query = (
+        select(found, func.count(), func.min(served.c.id))
+        .select_from(arm.join(served, served.c.id == arm.c.pair))
+        .where(arm.c.plan == plan, a.is_not(None), b.is_not(None))
+        .group_by(found)
+    )
+    counts = {row[0]: (int(row[1]), row[2]) for row in connection.execute(query)}
+    n = {name: count for name, (count, _) in counts.items()}
+    return RequestChecks(**n, example=counts["different"][1] if "different" in counts else None)
+
+
+def arm_counts(connection: Connection, plan: str, paired: bool, *, empty_fails: bool = False) -> dict[str, ArmCounts]:
+    """By arm. paired: only those answers of the control that have a settled pair. empty_fails: an empty answer has
+    failed."""
+    e, complete = exchanges.c, _whole(empty_fails)
+    whole = case((complete, 1), else_=0)
+    of_whole = {name: case((complete, e[name])) for name in ("input_tokens", "output_tokens", "cost_usd")}
+    query = select(
+        e.arm, func.count(), func.sum(whole), func.sum(case((e.role == "served", 1), else_=0)),
+        func.avg(of_whole["input_tokens"]), func.avg(of_whole["output_tokens"]), func.count(of_whole["cost_usd"]),
+        func.sum(of_whole["cost_usd"]), func.sum(of_whole["cost_usd"] * of_whole["cost_usd"]),
+    ).where(_in(plan, paired)).group_by(e.arm)  # fmt: skip
+    return {
+        row[0]: ArmCounts(
+            row[0], row[1], int(row[2]), int(row[3]), _float(row[4]), _float(row[5]), row[6], float(row[7] or 0.0),
+            float(row[8] or 0.0),
+        )
+        for row in connection.execute(query)
+        if row[0] is not None
+    }  # fmt: skip
+
+
+def _whole(empty_fails: bool) -> ColumnElement[bool]:
+    return and_(_WHOLE, exchanges.c.empty.is_not(True)) if empty_fails else _WHOLE
+
+
+def _in(plan: str, paired: bool) -> Any:
+    ours = exchanges.c.plan == plan
+    if not paired:
+        return ours
+    in_pair = select(pairs.c.id).where(pairs.c.id == exchanges.c.id, pairs.c.place.is_not(None)).exists()
+    return and_(ours, or_(exchanges.c.role != "served", in_pair))
+
+
+def _float(value: Any) -> float | None:
+    return None if value is None else float(value)
+
+
+def durations(
+    connection: Connection, plan: str, measure: str, paired: bool, *, empty_fails: bool = False
+) -> dict[str, list[float]]:
+    """arm → seconds of every complete answer, ascending. empty_fails: as arm_counts takes it."""
+    column, whole = exchanges.c[measure], _whole(empty_fails)
+    query = select(exchanges.c.arm, column).where(_in(plan, paired), whole, column.is_not(None)).order_by(column)
+    found: dict[str, list[float]] = {}
+    for arm, value in connection.execute(query):
+        found.setdefault(arm, []).append(value)
+    return found
+
+
+def pairwise_verdicts(connection: Connection, plan: str, scorer: str, identity: str) -> list[PairwiseVerdict]:
+    """The verdicts of one pairwise judge, in the order of the pairs."""
+    version, _, config_hash = identity.rpartition(" ")
+    p = pair_scores.c
+    query = (
+        select(p.arm, p.value, p.detail)
+        .join(pairs, pairs.c.id == p.pair)
+        .where(p.plan == plan, p.scorer == scorer, p.version == version, p.config_hash == config_hash)
+        .where(p.status == "scored", pairs.c.place.is_not(None))
+        .order_by(pairs.c.place)
+    )
+    return [
+        PairwiseVerdict(row[0], row[1], orjson.loads(row[2]) if row[2] else {}) for row in connection.execute(query)
+    ]
+
+
+def differences_by_stratum(
+    connection: Connection, names: Sequence[str], where: Mapping[str, str]
+) -> dict[str, list[float]]:
+    """ "caller=web" → the differences of one sequence, in order. where: the columns of the sequence's name."""
+    found: dict[str, list[float]] = {}
+    for name in names:
+        if name not in STRATA:
+            continue
+        column = exchanges.c[name]
+        query = (
+            select(column, increments.c.difference)
+            .join(exchanges, exchanges.c.id == increments.c.pair)
+            .where(*(increments.c[key] == value for key, value in where.items()))
+            .order_by(increments.c.place)
+        )
+        for value, difference in connection.execute(query):
+            found.setdefault(f"{name}={value}", []).append(difference)
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class SegmentRow:
+    """A pair's difference, and the properties of its request."""
+
+    difference: float
+    caller: str
+    alias: str
+    api: str
+    stream: bool
+    request_bytes: int
+    request: bytes | None
+    """None: it is large."""
+    language: str | None
+    """That the scorer `language` expected of the served answer: of the question. None: it is not known."""
+
+
+LARGE_REQUEST = 65_536  # bytes; larger ones are not read for their properties
+
+
+def segment_rows(connection: Connection, where: Mapping[str, str], most: int) -> list[SegmentRow]:
+    """The newest pairs of one sequence. where: the columns of its name."""
+    e, size = exchanges.c, func.length(exchanges.c.request)
+    sent = func.coalesce(e.client_bytes, size)  # older records: of the control's body, so alike for both arms
+    language = (
+        select(func.max(scores.c.explanation))
+        .where(scores.c.exchange_id == e.id, scores.c.scorer == "language", scores.c.status == "scored")
+        .scalar_subquery()
+    )
+    query = (
+        select(
+            increments.c.difference, e.caller, e.alias, e.api, e.stream, sent,
+            case((size <= LARGE_REQUEST, e.request)), language,
+        )
+        .join(exchanges, e.id == increments.c.pair)
+        .where(*(increments.c[key] == value for key, value in where.items()))
+        .order_by(increments.c.place.desc())
+        .limit(most)
+    )  # fmt: skip
+    return [SegmentRow(*row[:-1], expected_language(row[-1])) for row in connection.execute(query)]
+
+
+def expected_language(explanation: str | None) -> str | None:
+    """ "in fr, expected en" → "en". The language of an answer is what its arm did, and no property of the request."""
+    return (explanation or "").partition(", expected ")[2] or None
+
+
+def widest_differences(
+    connection: Connection, where: Mapping[str, str], worst: int, best: int
+) -> list[tuple[str, float]]:
+    """(pair, difference): the worst for the candidate, the widest first, then the best for it."""
+    found: list[tuple[str, float]] = []
+    difference = increments.c.difference
+    for order, side, most in ((difference.asc(), difference < 0, worst), (difference.desc(), difference > 0, best)):
+        query = (
+            select(increments.c.pair, difference)
+            .where(*(increments.c[key] == value for key, value in where.items()), side)
+            .order_by(order, increments.c.place)
+            .limit(most)
+        )
+        found += [(row[0], row[1]) for row in connection.execute(query)]
+    return found
+
+
+def farthest_pairs(connection: Connection, plan: str, arm: str, most: int) -> list[tuple[str, float]]:
+    """(pair, distance): where an arm's answer is farthest from the served one."""
+    p = pair_scores.c
+    far = func.max(p.value).label("far")
+    query = (
+        select(p.pair, far)
+        .where(p.plan == plan, p.arm == arm, p.direction == "minimise", p.status == "scored")
+        .group_by(p.pair)
+        .order_by(far.desc(), p.pair)
+        .limit(most)
+    )
+    return [(row[0], float(row[1])) for row in connection.execute(query)]
+
+
+def answers_of_pair(connection: Connection, pair: str) -> dict[str, RecordedAnswer]:
+    """arm → its answer, the served one under "control"."""
+    e = exchanges.c
+    query = select(
+        e.id, e.arm, e.role, e.request, e.text, e.outcome, e.tool_calls, e.finish_reason, e.refusal, e.reference
+    ).where(or_(e.id == pair, e.pair == pair))
+    return {
+        row.arm if row.role != "served" else "control": RecordedAnswer(
+            row.id,
+            row.arm or "",
+            bytes(row.request),
+            row.text,
+            row.outcome,
+            row.tool_calls,
+            row.finish_reason or "",
+            row.refusal or "",
+            row.reference or "",
+        )
+        for row in connection.execute(query)
+    }
+
+
+def responses_of_pair(connection: Connection, pair: str) -> dict[str, bytes]:
+    """arm → its recorded response, without the served one."""
+    e = exchanges.c
+    query = select(e.arm, e.response).where(e.pair == pair, e.arm.is_not(None))
+    return {row.arm: bytes(row.response) for row in connection.execute(query)}
+
+
+def served_requests(connection: Connection, plan: str, most: int) -> list[bytes]:
+    """The requests of the newest settled pairs, as they were sent to the control."""
+    e = exchanges.c
+    query = (
+        select(e.request)
+        .select_from(exchanges.join(pairs, pairs.c.id == e.id))
+        .where(pairs.c.plan == plan, pairs.c.state == "joined")
+        .order_by(pairs.c.place.desc())
+        .limit(most)
+    )
+    return [bytes(row.request) for row in connection.execute(query)]
+
+
+def likelihoods_of_arm(connection: Connection, plan: str, arm: str, most: int) -> list[str]:
+    """The newest records of the likelihood of an answer."""
+    e = exchanges.c
+    query = select(e.likelihood).where(e.plan == plan, e.arm == arm, e.likelihood.is_not(None))
+    return list(connection.execute(query.order_by(e.received.desc()).limit(most)).scalars())
+
+
+def score_values(connection: Connection, ids: Sequence[str]) -> dict[str, dict[str, float | None]]:
+    """exchange → scorer → value."""
+    query = select(scores.c.exchange_id, scores.c.scorer, scores.c.value).where(
+        scores.c.exchange_id.in_(ids), scores.c.status == "scored"
+    )
+    found: dict[str, dict[str, float | None]] = {}
+    for row in connection.execute(query.order_by(scores.c.scorer)):
+        found.setdefault(row[0], {})[row[1]] = row[2]
+    return found
+
+
+def pair_distances(connection: Connection, ids: Sequence[str]) -> dict[str, float]:
+    """exchange of an arm → the largest distance to its served answer."""
+    p = pair_scores.c
+    query = (
+        select(p.exchange_id, func.max(p.value))
+        .where(p.exchange_id.in_(ids), p.direction == "minimise", p.status == "scored")
+        .group_by(p.exchange_id)
+    )
+    return {row[0]: float(row[1]) for row in connection.execute(query)}
+
+
+MEASURES = ("first_token_s", "total_s", "input_tokens", "output_tokens")
+
+
+@dataclass(frozen=True, slots=True)
+class LatestPlan:
+    """The last plan of an experiment. only: it is the only one, so that the tallies are about it."""
+
+    experiment: str
+    plan: str
+    only: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ScorerKey:
+    scorer: str
+    version: str
+    config_hash: str
+    direction: str
+
+
+def latest_plan(connection: Connection, experiment: str) -> LatestPlan | None:
+    newest = (
+        select(exchanges.c.plan, func.max(exchanges.c.received))
+        .where(exchanges.c.experiment == experiment)
+        .group_by(exchanges.c.plan)
+        .order_by(func.max(exchanges.c.received).desc())
+    )
+    rows = connection.execute(newest).all()
+    return LatestPlan(experiment, rows[0][0], len(rows) == 1) if rows else None
+
+
+def target_counts(connection: Connection, plan: LatestPlan) -> dict[str, list[tuple[str, str, int]]]:
+    """By arm: (role, "upstream/model", exchanges)."""
+    e = exchanges.c
+    query = (
+        select(e.arm, e.role, TARGET, func.count())
+        .where(_of(plan))
+        .group_by(e.arm, e.role, e.upstream, e.model, e.variant)
+        .order_by(e.arm)
+    )
+    by_arm: dict[str, list[tuple[str, str, int]]] = {}
+    for arm, role, target, n in connection.execute(query):
+        by_arm.setdefault(arm, []).append((role, target, n))
+    return by_arm
+
+
+def measure_sums(connection: Connection, plan: LatestPlan) -> dict[tuple[str, str], list[StratumSums]]:
+    """By arm and measure, over complete answers: a failed one has no latency to compare."""
+    e = exchanges.c
+    whole = e.outcome == "ok"
+    columns = [func.count().label("n"), func.sum(1.0 / e.pi).label("inverse_pi"), *_failure_sums()]
+    for name in MEASURES:
+        value = case((whole, e[name]))
+        columns += [
+            func.count(value).label(f"{name}_n"),
+            func.sum(value).label(f"{name}_sum"),
+            func.sum(value * value * 1.0).label(f"{name}_squares"),
+        ]
+    place = (e.arm, e.alias, TARGET.label("target"), e.stratum)
+    population = _populations(connection) if plan.only else {}
+    found: dict[tuple[str, str], list[StratumSums]] = {}
+    for row in connection.execute(select(*place, *columns).where(_of(plan)).group_by(*place)).mappings():
+        target = row["target"]
+        seen = population.get((row["arm"], row["alias"], target, row["stratum"]), 0)
+        for name in ("failure", *MEASURES):
+            n = row[f"{name}_n"]
+            sums = StratumSums(
+                f"{row['alias']} {target} {row['stratum']}", n, float(row[f"{name}_sum"] or 0.0),
+                float(row[f"{name}_squares"] or 0.0), row["n"] - n, 0, float(row["inverse_pi"]), seen,
+            )  # fmt: skip
+            found.setdefault((row["arm"], name), []).append(sums)
+    return found
+
+
+def _failure_sums() -> list[Any]:
+    """1 for a call that failed, 0 for one that did not; a client that left tells nothing about the target."""
+    failed = case((exchanges.c.outcome.in_(CLIENT_ENDED), None), (exchanges.c.outcome == "ok", 0), else_=1)
+    return [
+        func.count(failed).label("failure_n"),
+        func.sum(failed).label("failure_sum"),
+        func.sum(failed * failed).label("failure_squares"),
+    ]
+
+
+def scorer_sums(connection: Connection, plan: LatestPlan) -> dict[tuple[str, ScorerKey], list[StratumSums]]:
+    """By arm and scorer; of each scorer only the version and config that scored last."""
+    e, s = exchanges.c, scores.c
+    place = (e.arm, e.alias, TARGET.label("target"), e.stratum, s.scorer, s.version, s.config_hash, s.direction)
+    columns = [
+        *(func.count(case((s.status == status, 1))).label(status) for status in ("scored", "not_applicable")),
+        func.count().label("n"),
+        func.sum(s.value).label("total"),
+        func.sum(s.value * s.value).label("squares"),
+        func.sum(1.0 / s.pi).label("inverse_pi"),
+        func.max(s.created).label("last"),
+    ]
+    query = select(*place, *columns).join(scores, s.exchange_id == e.id).where(_of(plan)).group_by(*place)
+    rows = connection.execute(query).mappings().all()
+    newest: dict[str, tuple[float, str, str]] = {}
+    for row in rows:
+        at = (row["last"], row["version"], row["config_hash"])
+        newest[row["scorer"]] = max(at, newest.get(row["scorer"], at))
+    population = _score_populations(connection) if plan.only else {}
+    found: dict[tuple[str, ScorerKey], list[StratumSums]] = {}
+    for row in rows:
+        if newest[row["scorer"]][1:] == (row["version"], row["config_hash"]):
+            key = ScorerKey(row["scorer"], row["version"], row["config_hash"], row["direction"])
+            found.setdefault((row["arm"], key), []).append(_sums(row, population))
+    return found
+
+
+def _sums(row: Any, population: dict[tuple[str, ...], int]) -> StratumSums:
+    target = row["target"]
+    cell = (row["scorer"], row["version"], row["config_hash"], row["arm"], row["alias"], target, row["stratum"])
+    silent = row["n"] - row["scored"] - row["not_applicable"]
+    return StratumSums(
+        f"{row['alias']} {target} {row['stratum']}", row["scored"], float(row["total"] or 0.0),
+        float(row["squares"] or 0.0), row["not_applicable"], silent, float(row["inverse_pi"]), population.get(cell, 0),
+    )  # fmt: skip
+
+
+def joined_pair_count(connection: Connection, plan: LatestPlan) -> int:
+    """Shadow answers whose served exchange is stored."""
+    served, shadow = exchanges.alias("served"), exchanges.alias("shadow")
+    origin = select(served.c.id).where(served.c.id == shadow.c.pair).exists()
+    query = select(func.count()).where(
+        shadow.c.experiment == plan.experiment, shadow.c.plan == plan.plan, shadow.c.role == "shadow", origin
+    )
+    return int(connection.execute(query).scalar_one())
+
+
+def _of(plan: LatestPlan) -> Any:
+    return and_(exchanges.c.experiment == plan.experiment, exchanges.c.plan == plan.plan)
+
+
+def _populations(connection: Connection) -> dict[tuple[str, ...], int]:
+    """N_h by arm, alias, target and stratum, over all gateway processes."""
+    t = tallies.c
+    outside = and_(t.ledger == "unsampled", t.reason.in_(OUTSIDE_POPULATION))
+    n = func.sum(case((t.ledger == "seen", t.n), (outside, -t.n), else_=0))
+    query = select(t.arm, t.alias, t.target, t.stratum, n).group_by(t.arm, t.alias, t.target, t.stratum)
+    return {tuple(row[:4]): int(row[4]) for row in connection.execute(query)}
+
+
+def _score_populations(connection: Connection) -> dict[tuple[str, ...], int]:
+    c = score_cells.c
+    query = select(c.scorer, c.version, c.config_hash, c.arm, c.alias, c.model, c.stratum, c.population)
+    return {tuple(row[:7]): row[7] for row in connection.execute(query)}
+
+
+_CHUNK = 500
+
+
+@dataclass(frozen=True, slots=True)
+class ServedAnswer:
+    """One recorded answer of an arm."""
+
+    id: str
+    arm: str
+    unit: str
+    """All calls of a unit get the same arm."""
+    cell: tuple[str, str, str, str]
+    """Arm, alias, target and stratum: pi is constant within."""
+    outcome: str
+    status: int
+    total_s: float
+    first_token_s: float | None
+    output_tokens: int | None
+    cost_usd: float | None
+    pi: float
+    client_bytes: int | None
+    """Length of the body as its client sent it; None: it is not known."""
+    received: float = 0.0
+    """Unix seconds."""
+    empty: bool = False
+    """It holds nothing, and the plan counts that as failed."""
+    caller: str = ""
+    """The name of the key, or the subject of the token."""
+    truncated: bool = False
+    """The record's cap cut it."""
+
+
+def served_answers(
+    connection: Connection,
+    plan: str,
+    arms: Sequence[str],
+    since: float = 0.0,
+    *,
+    keyed: bool = False,
+    empty_fails: bool = False,
+) -> list[ServedAnswer]:
+    """The answers of these arms, in order of arrival; a client that left tells nothing about the target.
+
+    since: Unix seconds. keyed: a call without a conversation belongs to the unit of its key. empty_fails: as arm_counts
+    takes it.
+    """
+    e = exchanges.c
+    unit = func.coalesce(e.cluster, literal_column("'key '", Text) + e.caller) if keyed else e.cluster
+    query = select(
+        e.id, e.arm, unit, e.alias, TARGET, e.stratum, e.outcome, e.status, e.total_s,
+        e.first_token_s, e.output_tokens, e.cost_usd, e.pi, e.client_bytes, e.received, e.empty, e.caller, e.truncated,
+    ).where(
+        e.plan == plan, e.role == "served", e.arm.in_(arms), e.outcome.not_in(CLIENT_ENDED), e.received >= since
+    )  # fmt: skip
+    return [
+        ServedAnswer(
+            row[0], row[1], row[2] or row[0], (row[1], row[3], row[4], row[5]), row[6], row[7], row[8], row[9], row[10],
+            row[11], row[12], row[13], row[14], empty_fails and bool(row[15]), row[16], row[17],
+        )
+        for row in connection.execute(query.order_by(e.received, e.id))
+    ]  # fmt: skip
+
+
+def split_scores(connection: Connection, ids: Sequence[str]) -> dict[str, dict[str, tuple[str, float | None, str]]]:
+    """scorer → exchange → (status, value on [0, 1], identity)."""
+    s = scores.c
+    found: dict[str, dict[str, tuple[str, float | None, str]]] = {}
+    for chunk in chunked(ids, _CHUNK):
+        query = select(s.scorer, s.exchange_id, s.status, s.value01, s.version, s.config_hash).where(
+            s.exchange_id.in_(chunk),
+            s.subject == "exchange",
+            s.direction != "neutral",
+            s.kind.in_(("code", "model", "llm")),
+        )
+        for row in connection.execute(query.order_by(s.created)):
+            found.setdefault(row[0], {})[row[1]] = (row[2], row[3], f"{row[4]} {row[5]}")
+    return found
+
+
+def unit_history(connection: Connection, since: float, clusters: Sequence[str]) -> dict[str, tuple[float, float]]:
+    """unit → its mean duration and its failure rate before `since`, for units with calls then."""
+    e = exchanges.c
+    found: dict[str, tuple[float, float]] = {}
+    for chunk in chunked(clusters, _CHUNK):
+        whole = func.avg(case((e.outcome == "ok", 1.0), else_=0.0))
+        query = (
+            select(e.cluster, func.avg(e.total_s), whole)
+            .where(e.cluster.in_(chunk), e.received < since, e.role == "served")
+            .group_by(e.cluster)
+        )
+        for row in connection.execute(query):
+            found[row[0]] = (float(row[1]), 1.0 - float(row[2]))
+    return found
+
+
+def seen_populations(connection: Connection) -> dict[tuple[str, str, str, str], int]:
+    """N_h by arm, alias, target and stratum, over all gateway processes."""
+    t = tallies.c
+    query = select(t.arm, t.alias, t.target, t.stratum, func.sum(t.n)).where(t.ledger == "seen")
+    grouped = query.group_by(t.arm, t.alias, t.target, t.stratum)
+    return {(row[0], row[1], row[2], row[3]): int(row[4]) for row in connection.execute(grouped)}
+
+
+def is_only_plan(connection: Connection, plan: Plan) -> bool:
+    """Whether the tallies of this model are about this plan alone."""
+    names = select(func.count()).select_from(plans).where(plans.c.experiment == plan.name)
+    return int(connection.execute(names).scalar_one()) <= 1
+
+
+def assigned_units(connection: Connection, key: str, plan: Plan) -> Mapping[str, int]:
+    """arm → units. Single requests: from the Tallies, so before any loss. Other units: those with a recorded call that
+    every rule would have recorded, since a rule that looks at the answer may prefer an arm."""
+    if plan.unit == "request" and is_only_plan(connection, plan):
+        counts: dict[str, int] = {}
+        for (arm, alias, _, stratum), n in seen_populations(connection).items():
+            if alias == plan.model and arm in plan.arms and not stratum.startswith("shadow:"):
+                counts[arm] = counts.get(arm, 0) + n
+        return counts
+    e = exchanges.c
+    ours = (e.plan == key, e.role == "served")
+    floor = connection.execute(select(func.min(e.pi)).where(*ours)).scalar()
+    query = select(e.arm, func.count(func.coalesce(e.cluster, e.id).distinct())).where(*ours, e.u < (floor or 0.0))
+    return {row[0]: int(row[1]) for row in connection.execute(query.group_by(e.arm)) if row[0] is not None}

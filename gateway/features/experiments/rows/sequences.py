@@ -1,0 +1,165 @@
+"""Sequences: their state, what each pair added, what was withheld, and the interval over time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import orjson
+from sqlalchemy import Connection, select
+from sqlalchemy.engine import Dialect
+
+from gateway.store.engine import insert
+from gateway.store.tables import SEQUENCE, increments, sequences, trails, withheld
+
+State = Mapping[str, Any]
+_NAME = [sequences.c[name] for name in SEQUENCE]
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class SequenceName:
+    """Which sequence. candidate: the arm that is compared; identity: of the scorer."""
+
+    plan: str
+    candidate: str
+    metric: str
+    identity: str
+
+    @property
+    def values(self) -> dict[str, str]:
+        return {name: getattr(self, name) for name in SEQUENCE}
+
+
+@dataclass(frozen=True, slots=True)
+class Increment:
+    """What a pair added."""
+
+    name: SequenceName
+    pair: str
+    place: int
+    cluster: str | None
+    a: float
+    b: float
+    difference: float
+
+
+@dataclass(frozen=True, slots=True)
+class TrailPoint:
+    """The interval after n pairs."""
+
+    name: SequenceName
+    n: int
+    value: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, slots=True)
+class SequenceChanges:
+    """What a run of pairs changed. states: (number of pairs, state) of the sequences that moved."""
+
+    states: Mapping[SequenceName, tuple[int, State]]
+    increments: Sequence[Increment]
+    withheld: Mapping[tuple[SequenceName, str, str], int]
+    points: Sequence[TrailPoint]
+
+
+def states(connection: Connection, plan: str) -> dict[SequenceName, State]:
+    return {name: orjson.loads(text) for name, text in state_texts(connection, plan).items()}
+
+
+def state_texts(connection: Connection, plan: str) -> dict[SequenceName, str]:
+    """The states as they are stored: JSON."""
+    query = select(*_NAME, sequences.c.state).where(sequences.c.plan == plan)
+    return {SequenceName(*row[:4]): row[4] for row in connection.execute(query)}
+
+
+def newest_identities(connection: Connection, plan: str) -> dict[tuple[str, str], str]:
+    """(candidate, metric) → the identity whose sequence moved last: that of the running scorer."""
+    query = select(*_NAME).where(sequences.c.plan == plan).order_by(sequences.c.updated, sequences.c.identity)
+    return {(row.candidate, row.metric): row.identity for row in connection.execute(query)}
+
+
+def clusters_taken(connection: Connection, plan: str, clusters: Iterable[str]) -> set[tuple[SequenceName, str]]:
+    """Which sequences have an increment of these clusters already."""
+    query = select(*(increments.c[name] for name in SEQUENCE), increments.c.cluster).where(
+        increments.c.plan == plan, increments.c.cluster.in_(sorted(set(clusters)))
+    )
+    return {(SequenceName(*row[:4]), row[4]) for row in connection.execute(query)}
+
+
+def save(connection: Connection, changes: SequenceChanges, now: float) -> dict[SequenceName, str]:
+    """Stores the changes, in the transaction that gives the pairs their indexes: both or neither.
+
+    Returns the states as state_texts reads them.
+    """
+    dialect = connection.dialect
+    texts = {name: orjson.dumps(state).decode() for name, (_, state) in sorted(changes.states.items())}
+    if texts:
+        moved = [
+            {**name.values, "n": changes.states[name][0], "state": text, "updated": now} for name, text in texts.items()
+        ]
+        connection.execute(_newer_state(dialect), moved)
+    if changes.increments:
+        connection.execute(increments.insert(), [_row(each) for each in changes.increments])
+    more = [
+        {**name.values, "reason": reason, "arm": arm, "n": n}
+        for (name, reason, arm), n in sorted(changes.withheld.items())
+    ]
+    if more:
+        connection.execute(_more_withheld(dialect), more)
+    if changes.points:
+        connection.execute(
+            trails.insert(),
+            [{**p.name.values, "n": p.n, "value": p.value, "low": p.low, "high": p.high} for p in changes.points],
+        )
+    return texts
+
+
+@cache
+def _newer_state(dialect: Dialect) -> Any:
+    """Built once: with some dozens of sequences a second, building it costs more than what it does."""
+    statement = insert(dialect, sequences)
+    newer = {column: statement.excluded[column] for column in ("n", "state", "updated")}
+    return statement.on_conflict_do_update(index_elements=list(SEQUENCE), set_=newer)
+
+
+@cache
+def _more_withheld(dialect: Dialect) -> Any:
+    statement = insert(dialect, withheld)
+    more = {"n": withheld.c.n + statement.excluded.n}
+    return statement.on_conflict_do_update(index_elements=[*SEQUENCE, "reason", "arm"], set_=more)
+
+
+def _row(each: Increment) -> dict[str, Any]:
+    return {
+        **each.name.values, "pair": each.pair, "place": each.place, "cluster": each.cluster, "a": each.a, "b": each.b,
+        "difference": each.difference,
+    }  # fmt: skip
+
+
+def trail(connection: Connection, name: SequenceName) -> list[tuple[int, float, float, float]]:
+    """(pairs, value, low, high), in order."""
+    query = select(trails.c.n, trails.c.value, trails.c.low, trails.c.high).where(*_of(trails, name))
+    return [(row[0], row[1], row[2], row[3]) for row in connection.execute(query.order_by(trails.c.n))]
+
+
+def withheld_of(connection: Connection, plan: str) -> dict[tuple[SequenceName, str, str], int]:
+    """(sequence, reason, arm) → pairs."""
+    query = select(withheld).where(withheld.c.plan == plan)
+    return {(SequenceName(*row[:4]), row[4], row[5]): row[6] for row in connection.execute(query)}
+
+
+def increments_of(connection: Connection, name: SequenceName) -> list[Increment]:
+    """In order."""
+    query = select(increments).where(*_of(increments, name)).order_by(increments.c.place)
+    return [
+        Increment(name, row.pair, row.place, row.cluster, row.a, row.b, row.difference)
+        for row in connection.execute(query)
+    ]
+
+
+def _of(table: Any, name: SequenceName) -> list[Any]:
+    return [table.c[column] == value for column, value in name.values.items()]

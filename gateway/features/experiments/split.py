@@ -1,0 +1,494 @@
+"""Split experiments: some users are served by a candidate. Weighted means by arm, adjusted as covariates.py says.
+
+Records may be sampled by outcome (errors more often than other answers), so every mean here is a Hájek mean with
+realised rates, and its interval is an asymptotic confidence sequence on the linearised terms, summed by unit. For
+scores in [0, 1] the variance gains what a run of equal values leaves open (see statistics/weighted_mean.py).
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gateway.core.plan import CONTROL, FEEDBACK, Plan
+from gateway.core.request_refusals import REFUSALS_APART_RULES, REFUSED, REFUSING_STATUSES
+from gateway.features.experiments.completeness import SplitMissing
+from gateway.features.experiments.covariates import (
+    GATE_ALPHA,
+    Adjustment,
+    ArmTerms,
+    History,
+    adjustment,
+    adjustment_gate,
+    arm_terms,
+    may_adjust,
+)
+from gateway.features.experiments.feedback_outcomes import FeedbackValues, feedback_values, terms_of
+from gateway.features.experiments.gates import srm_gate
+from gateway.features.experiments.latency_difference import P95, p95_of, slow_share_comparison
+from gateway.features.experiments.metrics import ANSWERED, UNITS
+from gateway.features.experiments.progress import margin_of
+from gateway.features.experiments.reject_hours import share_of_hours
+from gateway.features.experiments.rows import sequences as kept
+from gateway.features.experiments.rows.feedback_given import feedback_given
+from gateway.features.experiments.rows.queries import (
+    ServedAnswer,
+    assigned_units,
+    is_only_plan,
+    seen_populations,
+    served_answers,
+    split_scores,
+    unit_history,
+)
+from gateway.features.experiments.rows.sequences import SequenceName
+from gateway.features.experiments.sequences import BURN_IN, SequenceRule
+from gateway.features.experiments.slow_share import ArmSeconds, slow_share
+from gateway.features.experiments.split_callers import outstanding, thinned_values, without
+from gateway.features.experiments.split_completeness import PrimaryValues, split_missing
+from gateway.features.experiments.split_days import SplitDays, split_days
+from gateway.features.experiments.split_rows import SplitRows
+from gateway.features.experiments.split_traffic import SplitTraffic, hours_by_metric, split_traffic
+from gateway.features.experiments.verdict import with_findings
+from gateway.reports.model import ArmResponse, Comparison, Estimate, GateResult, Responses, Role
+from gateway.statistics.asymptotic import Tuning, half_width, log_e_value
+from gateway.statistics.domains import Floats
+from gateway.statistics.srm import SequentialRatio
+from gateway.store.plans import StoredPlan
+from gateway.store.query import Reading
+
+SRM = "srm"
+FAILURES = ("error_rate", "completion", REFUSED)  # metrics in which no caller has more than its share
+METHOD = "asymptotic confidence sequence on weighted means by unit"
+Cell = tuple[str, str, str, str]
+ScoredRow = tuple[str, float | None, str]  # (status, value in [0, 1], identity of the scorer)
+
+
+@dataclass(frozen=True, slots=True)
+class ArmOutcomes:
+    """One metric's values on n records of both arms."""
+
+    metric: str
+    values: Floats  # shape (n,), in the metric's unit; NaN: it does not apply
+    sign: float  # 1: more is better; -1: less is better
+    bounded: bool  # values are in [0, 1]
+    responded: Sequence[bool] | None = None  # records that count in n_h: all but failed scorings; None: all
+
+
+@dataclass(frozen=True, slots=True)
+class SplitResult:
+    """What a split has found so far."""
+
+    comparisons: tuple[Comparison, ...]
+    gate: GateResult
+    units: Mapping[str, int]  # arm → units assigned
+    adjusted: GateResult | None = None  # whether adjusting is fair to both arms; None: nothing is adjusted
+    traffic: SplitTraffic | None = None  # None: the plan's rules do not ask for it
+    missing: SplitMissing | None = None  # answers without a value of the primary; None: there is none
+    at_worst: Estimate | None = None  # the primary's difference with these counted as the worst for the candidate
+
+
+@dataclass(frozen=True, slots=True)
+class ArmMean:
+    """A weighted mean over the units of one arm."""
+
+    mean: float
+    variance: float  # of one of its effective_n units
+    effective_n: float
+    units: int
+
+
+def ratio_name(plan: StoredPlan) -> SequenceName:
+    return SequenceName(plan.hash, "", SRM, "-")
+
+
+def planned_shares(plan: Plan) -> dict[str, float]:
+    """arm → the planned share of units."""
+    each = plan.split / len(plan.candidates)
+    return {CONTROL: 1.0 - plan.split, **{arm: each for arm, _ in plan.candidates}}
+
+
+def ratio_test_at(plan: Plan, counts: Mapping[str, int], peak: float) -> SequentialRatio:
+    """The sequential ratio test after these counts. peak: the largest ln Bayes factor at any earlier look."""
+    planned = {arm: share for arm, share in planned_shares(plan).items() if share > 0}
+    test = SequentialRatio(list(planned.values()), counts=[counts.get(arm, 0) for arm in planned], log_peak=peak)
+    test.add(0, 0)
+    return test
+
+
+def split_of(connection: Reading, plan: StoredPlan, candidate: str, now: float) -> SplitResult:
+    """The findings of a split, from the current content of the store. now: Unix seconds."""
+    stored = kept.states(connection, plan.hash).get(ratio_name(plan))
+    counts = assigned_units(connection, plan.hash, plan.plan)
+    arms = [arm for arm, share in planned_shares(plan.plan).items() if share > 0]
+    if len(arms) < 2:
+        gate = GateResult(SRM, 0, "no share is split")
+    else:
+        gate = srm_gate(ratio_test_at(plan.plan, counts, stored["log_peak"] if stored else 0.0), arms)
+    empty_fails = plan.plan.empty == "failed"
+    rows = SplitRows(served_answers(connection, plan.hash, (CONTROL, candidate), empty_fails=empty_fails))
+    population = seen_populations(connection) if is_only_plan(connection, plan.plan) else {}
+    known = _known_before(connection, plan, rows)
+    measured = outcomes(connection, rows)
+    if plan.plan.rules >= REFUSALS_APART_RULES:
+        measured = refusals_apart([without_cut(rows, each) for each in measured], [refuses(row) for row in rows])
+    compare = _compare_by_caller if plan.plan.rules >= REFUSALS_APART_RULES else compare_arms
+    made = [
+        (compare if each.metric in FAILURES else compare_arms)(rows, each, plan.plan, population, known)
+        for each in measured
+    ]
+    given = feedback_given(connection, [row.id for row in rows])
+    names = sorted({*given, *(name for name in plan.plan.decides if name.startswith(FEEDBACK))})
+    terms = terms_of(plan.plan, now)
+    counted = {each.metric: ~np.isnan(each.values) for each in measured}
+    counted[P95] = counted["total_s"]
+    of_people: list[ArmOutcomes] = []
+    for name in names:
+        values = feedback_values(rows, given.get(name, {}), terms)
+        counted[name] = values.closed
+        of_people.append(ArmOutcomes(name, values.values, 1.0, values.bounded, values.closed.tolist()))
+        made.append(compare_feedback(rows, name, values, plan.plan, population))
+    p95 = _p95(rows, candidate, plan.plan, population)
+    missing, at_worst = _missing(rows, measured, plan.plan, population, known) or (None, None)
+    made = [replace(c, at_worst=at_worst) if c is not None and c.role == "primary" else c for c in made]
+    covered = hours_by_metric(rows, counted) if plan.plan.min_hours else {}
+    found = tuple(
+        replace(c, hours_share=share_of_hours(plan.plan, covered[c.metric])) if c.metric in covered else c
+        for c in (*made, p95)
+        if c is not None
+    )
+    adjusted = adjustment_gate([c for c in found if c.role != "other"])
+    traffic = _traffic(plan.plan, rows, counted)
+    primary = next((each for each in (*measured, *of_people) if each.metric == plan.plan.primary), None)
+    if traffic is not None and primary is not None:
+        traffic = replace(traffic, by_day=_by_day(rows, primary, population))
+    return SplitResult(found, gate, counts, adjusted, traffic, missing, at_worst)
+
+
+def _traffic(plan: Plan, rows: SplitRows, counted: Mapping[str, NDArray[np.bool_]]) -> SplitTraffic | None:
+    """counted: metric → which answers have a value of it, shape (n,); missing: none has one yet."""
+    if plan.rules < 2:
+        return None
+    known = None if plan.primary is None else counted.get(plan.primary)
+    return split_traffic(rows, np.full(len(rows), plan.primary is None) if known is None else known)
+
+
+def _by_day(rows: SplitRows, of: ArmOutcomes, population: Mapping[Cell, int]) -> SplitDays:
+    """The primary's differences by day, weighted as its comparison is."""
+    values = thinned_values(rows, of.values) if of.metric in FAILURES else of.values
+    return split_days(rows, values, _weights(rows, of, population), of.sign)
+
+
+def _known_before(connection: Reading, plan: StoredPlan, rows: Sequence[ServedAnswer]) -> History:
+    """The past of units before the plan's first answer: `since` is later where a plan was stopped or started again."""
+    if not rows or not may_adjust(plan.plan):
+        return {}
+    return unit_history(connection, min(plan.since, rows[0].received), sorted({row.unit for row in rows}))
+
+
+def outcomes(connection: Reading, rows: Sequence[ServedAnswer]) -> list[ArmOutcomes]:
+    """Every metric of these records: the built-in ones, and the newest version of each scorer."""
+    failed = np.array([float(has_failed(row)) for row in rows])
+    found = [
+        ArmOutcomes("error_rate", failed, -1.0, True),
+        ArmOutcomes("completion", 1.0 - failed, 1.0, True),
+        ArmOutcomes("total_s", _column(rows, "total_s", timeouts=True), -1.0, False),
+        ArmOutcomes("first_token_s", _column(rows, "first_token_s"), -1.0, False),
+        ArmOutcomes("cost_per_1k", 1000 * _column(rows, "cost_usd"), -1.0, False),
+        ArmOutcomes("output_tokens", _column(rows, "output_tokens"), -1.0, False),
+    ]
+    for scorer, scores in sorted(split_scores(connection, [row.id for row in rows]).items()):
+        newest = list(scores.values())[-1][2]
+        values = [_score(row, scores.get(row.id), newest) for row in rows]
+        if any(not math.isnan(v) for v in values):
+            answered = [_responded(scores.get(row.id), newest) for row in rows]
+            found.append(ArmOutcomes(scorer, np.array(values), 1.0, True, answered))
+    return found
+
+
+def has_failed(row: ServedAnswer) -> bool:
+    return row.outcome != "ok" or row.status >= 400 or row.empty
+
+
+def without_cut(rows: Sequence[ServedAnswer], of: ArmOutcomes) -> ArmOutcomes:
+    """A scorer's values without those of answers whose record was cut: it has not read these to their end."""
+    cut = cut_scores(rows, of)
+    return of if cut is None else replace(of, values=np.where(cut, np.nan, of.values))
+
+
+def cut_scores(rows: Sequence[ServedAnswer], of: ArmOutcomes) -> NDArray[np.bool_] | None:
+    """Which answers have a record that was cut, though its scorer has looked at them, shape (n,). None: no score."""
+    if of.responded is None:
+        return None
+    cut = [row.truncated and not has_failed(row) for row in rows]
+    return np.array(cut, dtype=np.bool_) & np.array(of.responded, dtype=np.bool_)
+
+
+def _missing(
+    rows: SplitRows,
+    measured: Sequence[ArmOutcomes],
+    plan: Plan,
+    population: Mapping[Cell, int],
+    known: History,
+) -> tuple[SplitMissing, Estimate] | None:
+    """None: the plan has the first rules, its primary is no score, or every answer that did not fail has one."""
+    of = next((each for each in measured if each.metric == plan.primary and each.responded is not None), None)
+    if plan.rules < REFUSALS_APART_RULES or of is None:
+        return None
+    failed = np.array([has_failed(row) for row in rows], dtype=np.bool_)
+    primary = PrimaryValues(of.values, np.array(of.responded, dtype=np.bool_), failed)
+
+    def compare(values: Floats, sign: float) -> Comparison | None:
+        return compare_arms(rows, replace(of, values=values, sign=sign), plan, population, known)
+
+    return split_missing(rows, primary, compare, plan.margin or 0.0)
+
+
+def refuses(row: ServedAnswer) -> bool:
+    """Whether the upstream refused the request itself, which says nothing about the arm (core/request_refusals.py)."""
+    return row.status in REFUSING_STATUSES and row.outcome != "ok"
+
+
+def refusals_apart(found: Sequence[ArmOutcomes], refused: Sequence[bool]) -> list[ArmOutcomes]:
+    """The metrics without the answers that refuse their request, and the share of these as a metric of its own."""
+    out = np.array(refused, dtype=np.bool_)
+    apart = [replace(each, values=np.where(out, np.nan, each.values)) for each in found]
+    return [*apart, ArmOutcomes(REFUSED, out.astype(np.float64), -1.0, True)]
+
+
+def _column(rows: Sequence[ServedAnswer], name: str, *, timeouts: bool = False) -> Floats:
+    def value(row: ServedAnswer) -> float:
+        found = getattr(row, name)
+        kept_ = not has_failed(row) or (timeouts and row.outcome == "timeout")
+        return math.nan if found is None or not kept_ else float(found)
+
+    return np.array([value(row) for row in rows])
+
+
+def _responded(score: ScoredRow | None, identity: str) -> bool:
+    return score is not None and score[2] == identity and score[0] in ANSWERED
+
+
+def _score(row: ServedAnswer, score: ScoredRow | None, identity: str) -> float:
+    if score is None or not _responded(score, identity):
+        return math.nan
+    if has_failed(row):
+        return 0.0
+    return math.nan if score[1] is None else score[1]
+
+
+def compare_arms(
+    rows: Sequence[ServedAnswer],
+    of: ArmOutcomes,
+    plan: Plan,
+    population: Mapping[Cell, int],
+    known: History,
+) -> Comparison | None:
+    """The comparison of one metric between the arms; None: it applies to no record of one of them.
+
+    rows: n records, in order of arrival. of: the metric's values on them. population: N_h by cell, from the Tallies.
+    known: what was known of units before the plan.
+    """
+    rows = rows if isinstance(rows, SplitRows) else SplitRows(rows)
+    sides = _sides(rows, of, _weights(rows, of, population))
+    if sides is None:
+        return None
+    a, b = sides
+    alpha = plan.alpha / len(plan.candidates)
+    tuning = Tuning(alpha, burn_in=BURN_IN)
+    first, second = a.mean(of.bounded, tuning), b.mean(of.bounded, tuning)
+    difference, n, variance = difference_of(first, second, of.sign, tuning)
+    margin = margin_of(plan, of.metric)
+    made = Comparison(
+        metric=of.metric,
+        unit=UNITS.get(of.metric, ""),
+        role="primary" if of.metric == plan.primary else "other" if margin is None else "guardrail",
+        a=Estimate(first.mean),
+        b=Estimate(second.mean),
+        difference=difference,
+        noise=None,
+        pairs=first.units + second.units,
+        effective_n=n,
+        margin=margin,
+        direction_found="unclear",
+        margin_found="unclear",
+        method=METHOD,
+    )
+    x = rows.covariates(of.metric, known, plan)
+    taken = adjustment(a.terms, b.terms, *x) if x else None
+    if taken is not None:
+        made, variance = _adjusted(made, (a, b), of, taken, plan)
+    evidence = _evidence(made.difference.value or 0.0, n, variance, tuning)
+    return with_findings(replace(made, log_evalue=evidence), SequenceRule("asymptotic", alpha), variance)
+
+
+@dataclass(frozen=True, slots=True)
+class _Side:
+    """One arm's part of a comparison."""
+
+    terms: ArmTerms
+
+    def mean(self, bounded: bool, tuning: Tuning, taken: Floats | float = 0.0) -> ArmMean:
+        """taken: what covariates take out of each unit's term, shape (units,)."""
+        n = self.terms.effective_n
+        variance = n * float(((self.terms.terms - taken) ** 2).sum())
+        if bounded and n >= tuning.burn_in:
+            variance += (half_width(1.0, n, tuning) / 2.0) ** 2
+        return ArmMean(self.terms.mean, variance, n, self.terms.units)
+
+
+def _sides(rows: SplitRows, of: ArmOutcomes, weights: Floats) -> tuple[_Side, _Side] | None:
+    """(control, candidate); None: the metric has no value in one of them."""
+    if any(np.isnan(of.values[arm.at]).all() for arm in rows.arms):
+        return None
+    a, b = (arm_terms(of.values[arm.at], weights[arm.at], arm.unit, len(arm.names)) for arm in rows.arms)
+    return _Side(a), _Side(b)
+
+
+def _adjusted(
+    raw: Comparison, sides: tuple[_Side, _Side], of: ArmOutcomes, taken: Adjustment, plan: Plan
+) -> tuple[Comparison, float]:
+    """The comparison less what was known before, next to what was measured; and the variance of one observation."""
+    a, b = sides
+    tuning = Tuning(plan.alpha / len(plan.candidates), burn_in=BURN_IN)
+    first, second = a.mean(of.bounded, tuning, taken.a), b.mean(of.bounded, tuning, taken.b)
+    second = replace(second, mean=second.mean - taken.shift)
+    difference, _, variance = difference_of(first, second, of.sign, tuning)
+    alarm = Tuning(GATE_ALPHA / max(1, len(plan.decides)), burn_in=BURN_IN)
+    shifts = [
+        ArmMean(value, side.terms.effective_n * float((out**2).sum()), side.terms.effective_n, side.terms.units)
+        for value, side, out in ((0.0, a, taken.a), (taken.shift, b, taken.b))
+    ]
+    shift = difference_of(shifts[0], shifts[1], of.sign, alarm)[0]
+    plain = sum(float((side.terms.terms**2).sum()) for side in sides)
+    left = sum(float(((side.terms.terms - out) ** 2).sum()) for side, out in ((a, taken.a), (b, taken.b)))
+    made = replace(
+        raw, difference=difference, raw=raw.difference, shift=shift, unadjusted=raw.difference.value,
+        saved=1.0 - left / plain if plain else None,
+    )  # fmt: skip
+    return made, variance
+
+
+def _compare_by_caller(
+    rows: Sequence[ServedAnswer],
+    of: ArmOutcomes,
+    plan: Plan,
+    population: Mapping[Cell, int],
+    known: History,
+) -> Comparison | None:
+    """The comparison with callers thinned; what is not shown without any one caller is not shown (callers.py)."""
+    fair = replace(of, values=thinned_values(rows, of.values))
+    found = compare_arms(rows, fair, plan, population, known)
+    if found is None or found.margin_found == "unclear":
+        return found
+    side = of.sign if found.margin_found != "inferior" else -of.sign
+    caller = outstanding(rows, fair.values, side)
+    if caller is None:
+        return found
+    less = compare_arms(rows, replace(fair, values=without(rows, fair.values, caller)), plan, population, known)
+    same = less is not None and (less.margin_found == "inferior") == (found.margin_found == "inferior")
+    if same and less is not None and less.margin_found != "unclear":
+        return found
+    return replace(found, margin_found="unclear", method=f"{METHOD}; not shown without the calls of {caller}")
+
+
+def compare_feedback(
+    rows: Sequence[ServedAnswer], name: str, of: FeedbackValues, plan: Plan, population: Mapping[Cell, int]
+) -> Comparison | None:
+    """The comparison of one kind of feedback between the arms, with the share of answers that has any.
+
+    None: no window has closed in one of the arms. of: the feedback on these n records.
+    """
+    closed = of.closed.tolist()
+    given = ArmOutcomes(f"{name} given", np.where(of.closed, of.answered, np.nan), 1.0, True, closed)
+    shares = compare_arms(rows, given, plan, population, {})
+    if shares is None:
+        return None
+    made = compare_arms(rows, ArmOutcomes(name, of.values, 1.0, of.bounded, closed), plan, population, {})
+    a, b = _response(rows, of, "a", shares), _response(rows, of, "b", shares)
+    responses = Responses(a, b, int((~of.closed).sum()), shares.difference, plan.feedback_missing)
+    made = made or _without_values(name, plan)
+    method = f"{made.method}; {of.fenced} extreme values count as less extreme" if of.fenced else made.method
+    return replace(made, responses=responses, method=method)
+
+
+def _response(
+    rows: Sequence[ServedAnswer], of: FeedbackValues, side: Literal["a", "b"], shares: Comparison
+) -> ArmResponse:
+    mine = np.array([(row.arm == CONTROL) == (side == "a") for row in rows])
+    share = (shares.a if side == "a" else shares.b).value or 0.0
+    return ArmResponse(int((of.closed & mine).sum()), int((of.answered & mine).sum()), share)
+
+
+def _without_values(name: str, plan: Plan) -> Comparison:
+    margin, none = margin_of(plan, name), Estimate(None)
+    role: Role = "primary" if name == plan.primary else "other" if margin is None else "guardrail"
+    return Comparison(name, "", role, none, none, none, None, 0, 0.0, margin, "unclear", "unclear", method=METHOD)
+
+
+def _weights(rows: Sequence[ServedAnswer], of: ArmOutcomes, population: Mapping[Cell, int]) -> Floats:
+    """Shape (n,): N_h / n_h where a Tally has N_h, else 1 / pi. n_h: scored and not applicable."""
+    n: Counter[Cell] = Counter()
+    for i, row in enumerate(rows):
+        n[row.cell] += of.responded is None or of.responded[i]
+
+    def weight(row: ServedAnswer) -> float:
+        known = population.get(row.cell)
+        return 1 / row.pi if known is None or not n[row.cell] else max(known, n[row.cell]) / n[row.cell]
+
+    return np.array([weight(row) for row in rows])
+
+
+def difference_of(a: ArmMean, b: ArmMean, sign: float, tuning: Tuning) -> tuple[Estimate, float, float]:
+    """(sign (b − a) with its interval, effective n of both arms, variance of one observation)."""
+    n = a.effective_n + b.effective_n
+    error = math.sqrt(a.variance / a.effective_n + b.variance / b.effective_n)
+    deviation = error * math.sqrt(n)
+    value = sign * (b.mean - a.mean)
+    enough = min(a.effective_n, b.effective_n) >= tuning.burn_in
+    half = half_width(deviation, n, tuning) if enough else math.inf
+    ends = (value - half, value + half) if math.isfinite(half) else (None, None)
+    return Estimate(value, *ends), n, deviation**2
+
+
+def _evidence(value: float, n: float, variance: float, tuning: Tuning) -> float:
+    return log_e_value(value, math.sqrt(variance), n, tuning) if n >= 2 * tuning.burn_in else 0.0
+
+
+def _p95(rows: Sequence[ServedAnswer], candidate: str, plan: Plan, population: Mapping[Cell, int]) -> Comparison | None:
+    """The comparison of p95; None: an arm has no answer that counts.
+
+    Plans of the first rules have it from order statistics, and only where those are valid: they have neither weights
+    nor units.
+    """
+    if plan.rules < 2:
+        return _p95_by_rank(rows, candidate, plan)
+    seconds = ArmOutcomes(P95, _column(rows, "total_s", timeouts=True), -1.0, False)
+    weights = _weights(rows, seconds, population)
+
+    def side(arm: str) -> ArmSeconds:
+        at = [i for i, row in enumerate(rows) if row.arm == arm and not math.isnan(seconds.values[i])]
+        return ArmSeconds(seconds.values[at], [rows[i].unit for i in at], weights[at])
+
+    a, b = side(CONTROL), side(candidate)
+    if not a.seconds.size or not b.seconds.size:
+        return None
+    return slow_share_comparison(slow_share(a, b, plan.alpha / len(plan.candidates)), margin_of(plan, P95))
+
+
+def _p95_by_rank(rows: Sequence[ServedAnswer], candidate: str, plan: Plan) -> Comparison | None:
+    if len({row.pi for row in rows}) > 1 or len({row.unit for row in rows}) < len(rows):
+        return None
+    by_arm = {
+        arm: [row.total_s for row in rows if row.arm == arm and (not has_failed(row) or row.outcome == "timeout")]
+        for arm in (CONTROL, candidate)
+    }
+    if not all(by_arm.values()):
+        return None
+    alpha = plan.alpha / len(plan.candidates)
+    return p95_of(by_arm[CONTROL], by_arm[candidate], alpha, margin_of(plan, P95))

@@ -1,0 +1,114 @@
+"""Starts and stops experiments: what `gateway ab` and the console do with a plan before and when it is put in force."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Literal, Protocol
+
+from gateway.config.derive import cautions, horizon_of
+from gateway.core.errors import CannotRun
+from gateway.core.plan import Plan, PlanState, running_rival
+from gateway.features.experiments.pair_pace import paced
+from gateway.features.experiments.plans_tried import tried_cautions
+from gateway.features.experiments.power import pilot_variance
+from gateway.features.experiments.traffic_units import unit_cautions
+from gateway.features.experiments.unit_supply import supply_cautions, supply_refusal
+from gateway.features.experiments.work import is_closed, is_decided
+from gateway.store.plans import stored_plans
+from gateway.store.query import Reading
+
+
+class PlanStates(Protocol):
+    """gateway.stream.shared_state.SharedState."""
+
+    async def plans(self) -> dict[str, PlanState]: ...
+    async def set_plan(self, state: PlanState, instead_of: PlanState | None = None) -> bool: ...
+
+
+@dataclass(frozen=True, slots=True)
+class PlanToStart:
+    """A plan as it may be put in force."""
+
+    plan: Plan
+    closed: tuple[str, ...] = ()
+    """Hashes of plans of the same design that closed without a verdict at fewer pairs: they do not start again."""
+    cautions: tuple[str, ...] = ()
+    """Sentences that whoever starts the plan should read before anything is paid."""
+    refusal: str | None = None
+    """Why it must not start, as recent traffic shows."""
+
+
+def prepared(connection: Reading, plan: Plan) -> PlanToStart:
+    """The plan with an automatic horizon from earlier pairs of the same targets, if the store has enough of them, and
+    with a pace that spreads its pairs over the hours that `ship` waits for."""
+    variance = pilot_variance(connection, plan) if plan.auto_horizon else None
+    plan = plan if variance is None else replace(plan, max_pairs=horizon_of(plan, variance))
+    alike = [each for each in stored_plans(connection, plan.name) if each.plan.same_design(plan)]
+    shorter = [each for each in alike if (each.plan.max_pairs or 0) < (plan.max_pairs or 0)]
+    closed = [e.hash for e in shorter if is_closed(connection, e) and not is_decided(connection, e)]
+    refusal = supply_refusal(connection, plan, time.time())
+    pace = paced(connection, plan, time.time())
+    said = () if pace.says is None else (pace.says,)
+    return PlanToStart(pace.plan, tuple(closed), (*start_cautions(connection, plan), *said), refusal)
+
+
+def start_cautions(connection: Reading | None, plan: Plan) -> Iterator[str]:
+    """What the plan, recent traffic and earlier plans say. connection: None before there is a store."""
+    yield from cautions(plan)
+    if connection is not None:
+        yield from stored_cautions(connection, plan)
+
+
+def stored_cautions(connection: Reading, plan: Plan) -> Iterator[str]:
+    yield from unit_cautions(connection, plan, time.time())
+    yield from supply_cautions(connection, plan, time.time())
+    yield from tried_cautions(connection, plan)
+
+
+async def start(states: PlanStates, wanted: PlanToStart, others: Iterable[str]) -> PlanState | None:
+    """Puts a plan in force on every gateway of this stream server. Returns the state before; None: there was none.
+
+    others: the experiments of the config. Raises CannotRun if one of them runs and competes for the same calls, if the
+    plan is refused and does not run already, and StreamDown.
+    """
+    plan, all_states = wanted.plan, await states.plans()
+    known = all_states.get(plan.name)
+    if known is not None and known.plan.same_design(plan) and not _is_replaced(known, wanted.closed):
+        plan = replace(known.plan, after_verdict=plan.after_verdict)  # its horizon was frozen at its first start
+        if known.running and known.plan == plan:
+            return known
+    if wanted.refusal is not None:
+        raise CannotRun(wanted.refusal)
+    rival = running_rival(plan, all_states, others)
+    if rival is not None:
+        raise CannotRun(
+            f"{plan.name}: experiment {rival} is running on {plan.model}, and a call can only be in one; "
+            f"stop it first: gateway ab stop {rival}"
+        )
+    await _set(states, plan, "running", known)
+    return known
+
+
+async def stop(states: PlanStates, name: str) -> PlanState | None:
+    """Stops an experiment on every gateway, within a second. Returns the state before; None: it was never started.
+
+    Raises CannotRun, StreamDown.
+    """
+    all_states: Mapping[str, PlanState] = await states.plans()
+    known = all_states.get(name)
+    if known is not None and known.running:
+        await _set(states, known.plan, "stopped", known)
+    return known
+
+
+def _is_replaced(known: PlanState, closed: Collection[str]) -> bool:
+    return not known.running and known.plan.hash in closed
+
+
+async def _set(states: PlanStates, plan: Plan, to: Literal["running", "stopped"], known: PlanState | None) -> None:
+    if not await states.set_plan(PlanState(plan, to, time.time()), known):
+        raise CannotRun(
+            f"{plan.name}: another command changed it at the same time; see `gateway ab status {plan.name}`"
+        )

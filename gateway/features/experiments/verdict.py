@@ -1,0 +1,250 @@
+"""From comparisons and gates to one verdict, in one sentence. Pure: the intervals come from elsewhere.
+
+`ship` requires that the primary and every guardrail are shown not to be worse than their margins. Each is tested at the
+plan's full alpha without a correction: a wrong `ship` requires that the truly worse metric is missed, which has
+probability at most alpha, over all looks together. `reject` requires that one of them is shown to be worse than its
+margin; its error adds up over primary and guardrails, alpha / 2 each. A red gate withholds both. An open gate withholds
+`ship` only: a candidate that is shown to be worse need not wait for the proof that all else is in order, unless the
+gate doubts that the candidate is the reason. For the hours that `ship` waits for, `reject` waits as reject_hours.py
+says.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from statistics import NormalDist
+
+from gateway.core.horizon import BURN_IN as FEWEST
+from gateway.features.experiments.gates import worst
+from gateway.features.experiments.reject_hours import rejects, too_early, waits
+from gateway.features.experiments.sequences import SequenceRule
+from gateway.reports.model import Comparison, Estimate, GateResult, Margin, Verdict, direction_finding, margin_finding
+from gateway.reports.number_format import counted, digits, interval, number
+from gateway.statistics import hybrid
+from gateway.statistics.asymptotic import Tuning, half_width
+from gateway.statistics.empirical_bernstein import bernstein_bound
+from gateway.statistics.rare import RareDifference
+
+MOST_PAIRS = 10_000_000  # a larger number of missing pairs is reported as out of reach
+FUTILE = 0.05  # with a smaller chance of a decision, the advice is to stop
+HARMLESS: tuple[Margin, ...] = ("equivalent", "non_inferior")
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """A verdict and what it is based on."""
+
+    verdict: Verdict
+    sentence: str  # the verdict with its numbers
+    reasons: tuple[str, ...]  # one for each metric or gate that is undecided, or that decided
+
+
+@dataclass(frozen=True, slots=True)
+class SwapDescription:
+    """The subject of the sentence."""
+
+    model: str  # the name that clients use
+    control: str  # "upstream/model"
+    candidate: str
+
+
+def pairs_needed(difference: Estimate, n: int, variance: float, margin: float, rule: SequenceRule) -> int | None:
+    """About how many more pairs decide the margin, if the mean and the variance stay the same.
+
+    That is the smallest n at which the interval around the same mean lies on one side of -margin, less the n so far.
+    n: pairs so far. variance: of one difference. None: already decided, fewer than two pairs, or more than
+    MOST_PAIRS or the horizon.
+    """
+    if difference.value is None or n < 2 or margin_finding(difference, margin) != "unclear":
+        return None
+    gap = abs(difference.value + margin)
+    width = half_width_of(rule, variance)
+    most = rule.horizon or MOST_PAIRS
+    high = min(max(n, 2), most)
+    while width(high) >= gap:
+        if high >= most:
+            return None
+        high = min(2 * high, most)
+    low = high // 2
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if width(middle) < gap else (middle, high)
+    return max(1, high - n)
+
+
+def half_width_of(rule: SequenceRule, variance: float) -> Callable[[float], float]:
+    """A function from n to the interval's half-width after n differences of this variance.
+
+    Betting counts as being as wide as empirical Bernstein, which is conservative.
+    """
+    if rule.method == "asymptotic":
+        tuning = Tuning(rule.alpha, rule.n_opt)
+        return lambda n: half_width(math.sqrt(variance), n, tuning)
+    if rule.method == "hybrid":
+        return lambda n: hybrid.half_width(rule.alpha, rule.horizon, int(n), variance * n, rule.largest)
+    if rule.method == "guarded":
+        return lambda n: hybrid.guarded_half_width(rule.alpha, rule.n_opt, int(n), variance * n, rule.largest)
+    if rule.method == "rare":
+        return lambda n: _rare_half_width(rule.alpha, int(n), variance)
+    return lambda n: bernstein_bound(variance * n, rule.alpha, 2.0, rule.v_opt) / n
+
+
+def _rare_half_width(alpha: float, n: int, variance: float) -> float:
+    each = min(round(variance * n / 2), n // 2)  # failures of one arm alone, as frequent on both
+    return RareDifference(alpha, n, each, each).interval()[1]
+
+
+def chance_of_decision(
+    difference: Estimate, n: int, variance: float, margin: float, rule: SequenceRule
+) -> float | None:
+    """The probability that the interval at the horizon lies on one side of -margin.
+
+    Both what is known of the mean and the pairs to come are normal around the mean so far. None: there is no horizon,
+    it is reached, or too few pairs are known.
+    """
+    left = rule.horizon - n
+    if not rule.horizon or left <= 0 or n < FEWEST or difference.value is None or not variance:
+        return None
+    spread = left / rule.horizon * math.sqrt(variance * (1 / n + 1 / left))
+    half = half_width_of(rule, variance)(rule.horizon)
+    ahead = NormalDist(difference.value + margin, spread)
+    return 1.0 - (ahead.cdf(half) - ahead.cdf(-half))
+
+
+def decide(
+    swap: SwapDescription,
+    primary: Comparison | None,
+    guardrails: Sequence[Comparison],
+    gates: Sequence[GateResult],
+    claims: Sequence[str],
+    early_reject: bool = True,
+) -> Decision:
+    """The verdict of one candidate.
+
+    early_reject: `reject` does not wait for open gates.
+    claims: added to the sentence ("71 % cheaper"); only from a fair comparison. None as primary: nothing is decided.
+    """
+    head = f"Switching {swap.model} from {swap.control} to {swap.candidate}: "
+    if primary is None:
+        why = "no primary metric is configured, so nothing is decided"
+        return Decision("hold", f"{head}no verdict; {why}. Hold.", (why,))
+    open_gates = tuple(f"{'failed' if gate.state < 0 else 'open'}: {gate.says}" for gate in gates if gate.state < 1)
+    if worst(gates) < (0 if early_reject else 1):
+        return Decision("hold", f"{head}verdict withheld; {_first(open_gates)}. Hold.", open_gates)
+    finding = ", ".join([f"{head}{_finding(primary)}", *claims])
+    bad = [c for c in (primary, *guardrails) if rejects(c)]
+    if bad == [primary] and any(gate.doubts_reject for gate in gates):
+        return Decision("hold", f"{head}verdict withheld; {_first(open_gates)}. Hold.", open_gates)
+    if bad:
+        reasons = tuple(_worse(c) for c in bad)
+        broken = [c.metric for c in bad if c is not primary]
+        tail = f" Guardrails broken: {', '.join(broken)}." if broken else ""
+        return Decision("reject", f"{finding}.{tail} Reject.", reasons)
+    reasons = tuple(_undecided(c) for c in (primary, *guardrails) if c.margin_found not in HARMLESS)
+    early = tuple(_worse_so_far(c) for c in (primary, *guardrails) if too_early(c))
+    if open_gates:
+        reasons = (*early, *open_gates, *(reason for reason in reasons if reason not in early))
+        return Decision("hold", f"{head}verdict withheld; {_first(reasons)}. Hold.", reasons)
+    if reasons:
+        return Decision("hold", f"{finding}. {_open_end(primary)}ndecided: {'; '.join(reasons)}. Hold.", reasons)
+    tail = " Guardrails hold." if guardrails else ""
+    reasons = tuple(f"{c.metric}: {_words(c)}" for c in (primary, *guardrails))
+    return Decision("ship", f"{finding}.{tail} Ship.", reasons)
+
+
+def _open_end(primary: Comparison) -> str:
+    """How an undecided sentence goes on: the plan is closed, or a verdict is out of reach, or it may still come."""
+    if primary.closed:
+        return f"Closed at {counted(primary.pairs, 'pair')}; u"
+    if primary.chance is not None and primary.chance < FUTILE:
+        chance = f"with a probability of {primary.chance:.0%}"
+        return f"The horizon of {counted(primary.horizon or 0, 'pair')} decides it only {chance}: stop paying for it. U"
+    return "U"
+
+
+def _first(reasons: Sequence[str]) -> str:
+    more = len(reasons) - 1
+    return reasons[0] + (f" (and {more} more)" if more else "")
+
+
+def _finding(c: Comparison) -> str:
+    return f"{_words(c)} on {c.metric} ({_numbers(c)})"
+
+
+def _words(c: Comparison) -> str:
+    if c.margin_found == "inferior":
+        return f"worse by more than {c.margin:g}"
+    if c.direction_found == "better":
+        return "better"
+    if c.margin_found == "equivalent":
+        return f"the same within {c.margin:g}"
+    return f"not worse by more than {c.margin:g}" if c.margin_found == "non_inferior" else "undecided"
+
+
+def _numbers(c: Comparison) -> str:
+    places = digits(c.margin or c.difference.value)
+    unit = f" {c.unit}" if c.unit else ""
+    value = number(c.difference.value, places, signed=True)
+    raw = f", not adjusted {number(c.raw.value, places, signed=True)}" if c.raw else ""
+    return f"difference {value}{unit}, interval {interval(c.difference, places)}{raw}, {counted(c.pairs, 'pair')}"
+
+
+def _worse(c: Comparison) -> str:
+    return f"{c.metric}: worse by more than {c.margin:g} ({_numbers(c)})"
+
+
+def _worse_so_far(c: Comparison) -> str:
+    places = digits(c.margin or c.difference.value)
+    return f"{c.metric}: worse by more than {c.margin:g} so far ({_numbers(c)}; {waits(c, places)})"
+
+
+def _undecided(c: Comparison) -> str:
+    if too_early(c):
+        return _worse_so_far(c)
+    if not c.pairs:
+        return f"{c.metric} (no pair with a value yet)"
+    late = f"more than its {counted(c.horizon, 'pair')}" if c.horizon else "too many more to predict"
+    more = f"about {counted(c.pairs_needed, 'pair')} more" if c.pairs_needed else late
+    return f"{c.metric} ({_numbers(c)}; {more})"
+
+
+def cheaper(cost: Comparison | None) -> str | None:
+    """ "71 % cheaper (1.7 … 1.9 USD per 1k)" or "more expensive"; None unless the interval excludes 0."""
+    if cost is None or cost.direction_found == "unclear" or not cost.a.value or cost.b.value is None:
+        return None
+    percent = abs(round(100 * (1 - cost.b.value / cost.a.value)))
+    return f"{percent} % {'cheaper' if cost.direction_found == 'better' else 'more expensive'}{_by(cost)}"
+
+
+def faster(p95: Comparison | None) -> str | None:
+    """ "p95 0.4 s lower (0.2 … 0.6 s)" or "higher"; None unless the interval excludes 0. Both arms must use the same
+    path."""
+    if p95 is None or p95.direction_found == "unclear" or p95.difference.value is None:
+        return None
+    word = "lower" if p95.direction_found == "better" else "higher"
+    return f"p95 {abs(p95.difference.value):.2g} s {word}{_by(p95)}"
+
+
+def _by(c: Comparison) -> str:
+    """The interval of a difference whose direction is known, in its unit and without a sign; "" where it is open."""
+    low, high = c.difference.low, c.difference.high
+    if low is None or high is None:
+        return ""
+    ends = sorted((abs(low), abs(high)))
+    return f" ({ends[0]:.3g} … {ends[1]:.3g}{f' {c.unit}' if c.unit else ''})"
+
+
+def with_findings(c: Comparison, rule: SequenceRule, variance: float) -> Comparison:
+    """The comparison with its findings and what is still needed filled in. variance: of one difference."""
+    c = replace(c, horizon=rule.horizon or None)
+    if c.margin is None:
+        return replace(c, direction_found=direction_finding(c.difference), margin_found="unclear", pairs_needed=None)
+    return replace(
+        c,
+        direction_found=direction_finding(c.difference),
+        margin_found=(found := margin_finding(c.difference, c.margin)),
+        pairs_needed=pairs_needed(c.difference, c.pairs, variance, c.margin, rule),
+        chance=chance_of_decision(c.difference, c.pairs, variance, c.margin, rule) if found == "unclear" else None,
+    )

@@ -1,0 +1,443 @@
+"""Moves experiments forward: settles pairs, scores them, and feeds them to the sequences in the order of the stream.
+
+Every consumer stores what it reads; the one that holds the lease does this work. All of its state is in the store, so
+it may be killed at any moment and another consumer continues with the same pairs, in the same order, to the same
+intervals.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+from uuid import NAMESPACE_OID, uuid5
+
+import orjson
+
+from gateway.core.chunked import chunked
+from gateway.core.completion import completion_of
+from gateway.core.empty_answer import is_empty
+from gateway.core.errors import StreamDown
+from gateway.core.exchange import Exchange
+from gateway.core.horizon import FEWEST_REPEATS
+from gateway.core.plan import CONTROL, REPEAT, Plan, PlanState
+from gateway.core.randomization import draw
+from gateway.core.score import ScoreResult
+from gateway.features.experiments.advance import LEASE, LeaseHolder, LeaseLost, advance, keep_ratio
+from gateway.features.experiments.conditions import progress_of
+from gateway.features.experiments.details import withheld_of
+from gateway.features.experiments.draw_secret import DrawSecret
+from gateway.features.experiments.findings import Finding, SequenceStates, current_plan, finding, is_open_at_worst
+from gateway.features.experiments.live_sequences import LiveSequences
+from gateway.features.experiments.pair_pace import paced_start
+from gateway.features.experiments.plan_keeper import PlanKeeper
+from gateway.features.experiments.rescoring import Rescore, Rescored, drawn, scored_again
+from gateway.features.experiments.rows.queries import known_pair_scores, pair_counts
+from gateway.features.experiments.split import SRM
+from gateway.features.ramp.work import RampController
+from gateway.observability.eval_metrics import ConditionFigures, ExperimentFigures, FeedbackFigures, MetricFigures
+from gateway.reports.model import Comparison
+from gateway.scoring.registry import RegisteredPair
+from gateway.scoring.run import run_scorer
+from gateway.scoring.threads import ScoringThreads
+from gateway.scoring.types import Pair, Subject
+from gateway.store.pairs import (
+    Row,
+    SettledPair,
+    add_pair_scores,
+    arm_scores,
+    leave_out,
+    settled_pairs,
+    stored_exchanges,
+)
+from gateway.store.plans import StoredPlan, hold_lease, release_lease, stored_plans
+from gateway.store.query import Reading
+from gateway.store.store import Store, StoreDown
+from gateway.stream import Corridor
+
+log = logging.getLogger(__name__)
+DEADLINE_S = 600.0  # of a plan without a deadline: the longest time that a route waits
+SLACK_S = 30.0  # for a record's way through the recorder into the stream
+SHOWN_S = 86_400.0  # how long an experiment that ended is still shown
+MOST_REPEATS = 60  # of the control, that a doubtful reject waits for beyond the horizon
+MOST_SHOWN = 50  # experiments: a store outlives many configs, and each name is a label
+
+
+@dataclass(frozen=True, slots=True)
+class EngineTiming:
+    """How often the engine works, and on how much at a time."""
+
+    every_s: float = 1.0  # between two steps
+    settle_s: float = 5.0
+    """Between two times that a plan takes its pairs: what its sequences cost does not depend on how many there are."""
+    show_s: float = 5.0  # between two computations of the figures for Prometheus
+    keep_s: float = 15.0  # a lease that is not renewed for this long may be taken over
+    window: int = 256  # pairs in one transaction
+    at_once: int = 8  # pairs that are scored concurrently
+
+
+class ExperimentEngine:
+    """The experiments' work in one consumer. clock: Unix time in seconds."""
+
+    def __init__(
+        self,
+        store: Store,
+        corridor: Corridor,
+        scorers: Mapping[str, RegisteredPair],
+        threads: ScoringThreads,
+        timing: EngineTiming | None = None,
+        clock: Callable[[], float] = time.time,
+        rescore: Rescore | None = None,
+        ramps: RampController | None = None,
+    ) -> None:
+        """rescore: scores an exchange as the consumer does, to check that both arms are scored alike. ramps: moves the
+        ramps after each step; None: nobody here does."""
+        self._store, self._corridor = store, corridor
+        self._rescore = rescore
+        self._ramps = ramps
+        self._draws = DrawSecret(store, corridor.state)
+        self._plans = PlanKeeper(store, corridor.state, clock)
+        self._scorers = scorers
+        self._threads = threads
+        self._timing = timing or EngineTiming()
+        self._clock = clock
+        self._turn = asyncio.Semaphore(self._timing.at_once)
+        self._failure_logged = False
+        self._shown_at = 0.0
+        self._settled_at = float("-inf")
+        self._live: dict[str, LiveSequences] = {}  # by the hash of their plan
+        self.leads = False
+        """Whether this consumer held the lease at its last step."""
+        self.figures: tuple[ExperimentFigures, ...] = ()
+        """For Prometheus. Empty unless this consumer leads, so that only one consumer shows them."""
+
+    async def run(self, name: str, stopping: asyncio.Event) -> None:
+        """Steps until stopping is set, once more after it, and then releases the lease.
+
+        A step that fails because the stream or the store is unreachable is repeated.
+        """
+        while True:
+            last = stopping.is_set()
+            if last:
+                self._settled_at = float("-inf")
+            await self._survive(name)
+            if last:
+                break
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self._timing.every_s):
+                    await stopping.wait()
+        with contextlib.suppress(StoreDown):
+            await self._store.run(lambda connection: release_lease(connection, LEASE, name))
+
+    async def _survive(self, name: str) -> None:
+        try:
+            await self.step(name)
+            self._failure_logged = False
+        except (StreamDown, StoreDown):
+            return  # the reader of the stream logs it; the next round tries again
+        except Exception:  # a plan that breaks a step must not end the scoring of everything else
+            if not self._failure_logged:
+                log.exception("experiments: a step failed; retrying", extra={"retry_in_s": self._timing.every_s})
+            self._failure_logged = True
+
+    async def step(self, name: str) -> bool:
+        """Settles everything that can be settled now. False: another consumer holds the lease."""
+        leader = LeaseHolder(name, self._timing.keep_s)
+        await self._draws.keep()
+        await self._pace_started()
+        await self._plans.keep()
+        self.leads = await self._store.run(lambda c: hold_lease(c, LEASE, name, self._clock(), leader.keep_s))
+        watermark = await self._corridor.watermark() if self.leads else None
+        plans: list[StoredPlan] = []
+        if watermark is not None:
+            plans = await self._store.run(stored_plans)
+            if not 0 <= self._clock() - self._settled_at < self._timing.settle_s:
+                self._settled_at = self._clock()
+                for plan in plans:
+                    await self._settle(leader, plan, watermark)
+            if self._ramps is not None:
+                await self._ramps.step(plans)
+        await self._show(plans)
+        return self.leads
+
+    async def _settle(self, leader: LeaseHolder, plan: StoredPlan, watermark: str) -> None:
+        """Takes the pairs of one plan that can be taken now, and looks whether it ends with them."""
+        while await self._window(leader, plan, watermark):
+            pass
+        if plan.state != "running":
+            self._live.pop(plan.hash, None)
+            return
+        if plan.plan.max_pairs is not None:
+            await self._stop_at_horizon(plan)
+        if not plan.plan.only_shadows:
+            await self._store.run(lambda c: keep_ratio(c, plan, self._clock()))
+
+    async def _show(self, plans: Iterable[StoredPlan]) -> None:
+        """Computes the figures, and stops the plans that they show to be decided."""
+        now = self._clock()
+        if not self.leads:
+            self.figures = ()
+        elif now - self._shown_at >= self._timing.show_s:
+            self._shown_at = now
+            self.figures = await self._store.look(lambda connection: figures_of(connection, now))
+            for plan in plans:
+                if plan.state == "running" and plan.plan.after_verdict == "stop" and self._all_decided(plan):
+                    await self._stop(plan, "stops with its verdict")
+
+    def _all_decided(self, plan: StoredPlan) -> bool:
+        """Whether every candidate of a running plan has a verdict, as the figures show it."""
+        verdicts = [each.verdict for each in self.figures if each.experiment == plan.plan.name]
+        return bool(verdicts) and "hold" not in verdicts
+
+    async def _pace_started(self) -> None:
+        states = await self._corridor.state.plans()
+        for state in states.values():
+            if state.running and state.unpaced:
+                await self._pace(state)
+
+    async def _pace(self, started: PlanState) -> None:
+        """Spreads the pairs of a plan that a gateway has started, before any of them is stored."""
+        found = await self._store.look(lambda c: paced_start(c, started, self._clock()))
+        state = PlanState(found.plan, "running", started.since)
+        if await self._corridor.state.set_plan(state, started) and found.says is not None:
+            log.info("%s", found.says, extra={"plan": found.plan.hash, "started": started.plan.hash})
+
+    async def _window(self, leader: LeaseHolder, plan: StoredPlan, watermark: str) -> bool:
+        """Takes the next pairs of one plan. Returns whether there may be more."""
+        deadline_ms = int(1000 * ((plan.plan.deadline_s or DEADLINE_S) + SLACK_S))
+        most = self._timing.window
+        found = await self._store.run(lambda c: settled_pairs(c, plan.hash, watermark, deadline_ms, most))
+        if not found:
+            return False
+        if await self._is_over(plan):
+            await self._store.run(lambda c: leave_out(c, [pair.id for pair in found]))
+            return len(found) == most
+        await self._compare(leader, plan, found)
+        again = await self._score_again(plan, found)
+        try:
+            live = self._live.setdefault(plan.hash, LiveSequences())
+            await self._store.run(lambda c: advance(c, leader, plan, found, self._clock(), again, live))
+        except LeaseLost:
+            self.leads = False
+            return False
+        return len(found) == most
+
+    async def _is_over(self, plan: StoredPlan) -> bool:
+        """Whether a plan has been stopped and has its verdict, so that pairs still on their way change nothing."""
+        if plan.state == "running" or plan.plan.after_verdict != "stop":
+            return False
+        return await self._store.look(lambda connection: is_decided(connection, plan))
+
+    async def _score_again(self, plan: StoredPlan, found: Sequence[SettledPair]) -> Rescored:
+        ids = drawn(found)
+        if not ids or self._rescore is None:
+            return Rescored()
+        exchanges, scores = await self._store.run(lambda c: (stored_exchanges(c, ids), arm_scores(c, ids)))
+        return await scored_again(plan.plan, exchanges, scores, self._rescore)
+
+    async def _stop_at_horizon(self, plan: StoredPlan) -> None:
+        """Stops a plan whose primary has all its pairs, for every candidate, so that no more shadows are paid."""
+        if await self._store.look(lambda connection: is_closed(connection, plan)):
+            p = plan.plan
+            planned = ", planned as" if p.auto_horizon and p.rules >= 2 else " of"
+            await self._stop(plan, f"reached its horizon{planned} {p.max_pairs} pairs")
+
+    async def _stop(self, plan: StoredPlan, why: str) -> None:
+        known = (await self._corridor.state.plans()).get(plan.plan.name)
+        if known is None or not known.running or known.plan.hash != plan.hash:
+            return
+        if await self._corridor.state.set_plan(PlanState(known.plan, "stopped", self._clock()), known):
+            for arm, _ in plan.plan.candidates:
+                found = await self._store.look(lambda connection, arm=arm: finding(connection, plan, arm))  # type: ignore[misc]
+                log.info(
+                    "experiment %s %s; verdict on %s: %s",
+                    plan.plan.name, why, arm, found.decision.verdict,
+                    extra={"plan": plan.hash, "pairs": found.pairs.joined},
+                )  # fmt: skip
+
+    async def _compare(self, leader: LeaseHolder, plan: StoredPlan, found: Sequence[SettledPair]) -> None:
+        """Runs every pair scorer on every pair that it has not scored yet.
+
+        Scores are stored at once, so a judge scores a pair only once even if the lease changes hands.
+        """
+        if not self._scorers or plan.plan.likelihood:
+            return
+        scored = await self._store.run(lambda c: known_pair_scores(c, [pair.id for pair in found]))
+        ids = [i for pair in found for i in (pair.id, *pair.arms.values()) if i is not None]
+        exchanges = await self._store.run(lambda c: stored_exchanges(c, ids))
+        subjects = {i: _subject(e) for i, e in exchanges.items()}
+        jobs = [
+            partial(self._opinion, plan, name, arm, subjects[pair.id], subjects[other])
+            for pair in found
+            if pair.id in subjects
+            for arm, other in pair.arms.items()
+            if other in subjects
+            for name, registered in self._scorers.items()
+            if (pair.id, arm, name, registered.scorer.version, registered.config_hash) not in scored
+            and _drawn(registered, name, subjects[pair.id].exchange)
+        ]
+        for chunk in chunked(jobs, 4 * self._timing.at_once):
+            rows = await asyncio.gather(*(job() for job in chunk))
+            await self._store.run(lambda c, rows=rows: add_pair_scores(c, rows))  # type: ignore[misc]
+            await self._store.run(lambda c: hold_lease(c, LEASE, leader.holder, self._clock(), leader.keep_s))
+
+    async def _opinion(self, plan: StoredPlan, name: str, arm: str, served: Subject, other: Subject) -> Row:
+        registered = self._scorers[name]
+        pair = Pair(served, other, "a" if draw(f"first:{name}", served.exchange.id + arm) < 0.5 else "b")
+        certain = _certain(plan.plan, registered, served, other)
+        if certain is not None:
+            result = ScoreResult(
+                name, registered.scorer.version, registered.config_hash, "scored", None, "failed", 0.0, 1.0
+            )
+        else:
+            async with self._turn:
+                result = await run_scorer(name, registered, lambda: registered.scorer.compare(pair), self._threads)
+        return _row(plan, arm, pair, registered, result, certain, self._clock())
+
+
+def _drawn(registered: RegisteredPair, name: str, served: Exchange) -> bool:
+    """Sampled by the served exchange's unit, so that all arms of a pair are scored or none."""
+    return registered.share >= 1 or draw(f"score:{name}", served.unit) < registered.share
+
+
+def _certain(plan: Plan, registered: RegisteredPair, a: Subject, b: Subject) -> float | None:
+    """The value of a pair in which an arm failed: the largest distance, or a preference for the other arm.
+
+    None: both arms answered, so the scorer decides.
+    """
+    lost, won = (_failed(plan, each) for each in (b, a))
+    if not lost and not won:
+        return None
+    if registered.scorer.direction == "minimise":
+        return 1.0
+    return 0.5 if lost and won else float(won)
+
+
+def _failed(plan: Plan, subject: Subject) -> bool:
+    e = subject.exchange
+    empty = plan.empty == "failed" and is_empty(e, subject.completion)
+    return e.outcome != "ok" or e.status >= 400 or bool(empty)
+
+
+def _subject(exchange: Exchange) -> Subject:
+    try:
+        request = orjson.loads(exchange.request)
+    except orjson.JSONDecodeError:
+        request = {}
+    return Subject(exchange, request if isinstance(request, dict) else {}, completion_of(exchange))
+
+
+def _row(
+    plan: StoredPlan,
+    arm: str,
+    pair: Pair,
+    registered: RegisteredPair,
+    result: ScoreResult,
+    certain: float | None,
+    now: float,
+) -> Row:
+    scorer, score, spent = registered.scorer, result.score, result.spent
+    identity = (pair.a.exchange.id, arm, result.scorer, result.version, result.config_hash)
+    detail: dict[str, Any] = dict(score.detail) if score is not None else {}
+    value = certain if score is None else float(score.value)
+    text = result.explanation
+    return {
+        "score_id": str(uuid5(NAMESPACE_OID, "\0".join(identity))),
+        "pair": pair.a.exchange.id, "arm": arm, "exchange_id": pair.b.exchange.id,
+        "experiment": plan.plan.name, "plan": plan.hash,
+        "scorer": result.scorer, "version": result.version, "config_hash": result.config_hash,
+        "kind": scorer.kind, "direction": scorer.direction, "status": result.status, "value": value,
+        "label": None if score is None else score.label, "explanation": text and text.replace("\0", "\ufffd"),
+        "detail": orjson.dumps(detail).decode() if detail else None,
+        "standard_error": None if score is None else score.standard_error,
+        "cost_usd": spent.cost_usd if spent else None, "judge_model": spent.judge_model if spent else None,
+        "tokens": spent.tokens if spent else None, "seconds": result.seconds, "created": now,
+    }  # fmt: skip
+
+
+def figures_of(connection: Reading, now: float) -> tuple[ExperimentFigures, ...]:
+    """What Prometheus shows of the experiments in a store. now: Unix seconds."""
+    found: list[ExperimentFigures] = []
+    for plan in _shown(stored_plans(connection), now):
+        look = SequenceStates(connection, plan)
+        found += [_figures(finding(connection, plan, arm, now), look) for arm, _ in plan.plan.candidates]
+    return tuple(found)
+
+
+def is_closed(connection: Reading, plan: StoredPlan) -> bool:
+    """Whether the primary has taken its last look with every candidate, and the A/A alarm has its fewest repeats.
+
+    Where variance reduction brought that look before the plan's horizon, undecided guardrails still have until then.
+    More repeats are taken while they alone can settle whether the candidate's path explains its loss.
+    """
+    primary = plan.plan.primary
+    sequences = SequenceStates(connection, plan).sequences
+    noise = sequences.get((REPEAT, primary)) if primary and plan.plan.aa == "alarm" else None
+    if noise is not None and noise.n < FEWEST_REPEATS:
+        return False
+    found = [sequences.get((arm, primary)) for arm, _ in plan.plan.candidates] if primary else []
+    if not found or not all(each is not None and each.closed for each in found):
+        return False
+    if any(is_open_at_worst(sequences, arm) for arm, _ in plan.plan.candidates):
+        return False
+    looks = [finding(connection, plan, arm) for arm, _ in plan.plan.candidates]
+    doubtful = any(gate.doubts_reject for each in looks for gate in each.gates)
+    if doubtful and noise is not None and noise.n < MOST_REPEATS:
+        return False
+    if pair_counts(connection, plan.hash).joined >= (plan.plan.max_pairs or 0):
+        return True
+    return all(c.margin_found != "unclear" for each in looks for c in each.guardrails)
+
+
+def is_decided(connection: Reading, plan: StoredPlan) -> bool:
+    """Whether every candidate has a verdict."""
+    return all(finding(connection, plan, arm).decision.verdict != "hold" for arm, _ in plan.plan.candidates)
+
+
+def _shown(plans: Iterable[StoredPlan], now: float) -> list[StoredPlan]:
+    """The current plan of each experiment that runs or ended less than SHOWN_S ago; the latest last."""
+    by_name: dict[str, list[StoredPlan]] = {}
+    for plan in plans:
+        by_name.setdefault(plan.plan.name, []).append(plan)
+    chosen = [c for c in map(current_plan, by_name.values()) if c is not None]
+    shown = [c for c in chosen if c.state == "running" or now - c.since < SHOWN_S]
+    return sorted(shown, key=lambda plan: (plan.since, plan.hash))[-MOST_SHOWN:]
+
+
+def _figures(found: Finding, look: SequenceStates) -> ExperimentFigures:
+    left = progress_of(found, look)
+    return ExperimentFigures(
+        experiment=found.stored_plan.plan.name,
+        candidate=found.candidate,
+        verdict=found.decision.verdict,
+        pairs=found.pairs.joined,
+        metrics=tuple(_metric(c) for c in found.metrics),
+        gates=tuple((gate.name, gate.state) for gate in found.gates),
+        withheld=withheld_of(found, look),
+        srm_p=next((gate.value for gate in found.gates if gate.name == SRM), None),
+        conditions=tuple(
+            ConditionFigures(c.kind, c.name, c.estimate.low, c.estimate.high, c.values, c.pairs) for c in left.open
+        ),
+        feedback=tuple(each for c in found.metrics for each in _feedback(c)),
+        requests_needed=left.requests,
+        days_needed=left.days,
+    )
+
+
+def _feedback(c: Comparison) -> list[FeedbackFigures]:
+    """Of both arms; none for a metric that is no feedback."""
+    if c.responses is None:
+        return []
+    r = c.responses
+    arms = ((CONTROL, c.a, r.a), ("candidate", c.b, r.b))
+    return [FeedbackFigures(c.metric, arm, mean.value, of.share, of.closed) for arm, mean, of in arms]
+
+
+def _metric(c: Comparison) -> MetricFigures:
+    e = c.difference
+    return MetricFigures(c.metric, e.value, e.low, e.high, c.margin, c.log_evalue, c.pairs)

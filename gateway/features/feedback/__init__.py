@@ -1,0 +1,1 @@
+"""Feedback: what users say of an answer, and what their next turn shows."""

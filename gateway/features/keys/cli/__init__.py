@@ -1,0 +1,1 @@
+"""The verbs for keys, teams and organizations."""

@@ -1,0 +1,401 @@
+"""What the console does with keys, teams and organizations: plain functions that the admin API and pages call alike.
+
+Each change is one transaction with its audit row, and is published before the answer if the stream server answers.
+"""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from hashlib import sha256
+from typing import Any
+
+from gateway.config.config import Config
+from gateway.config.derive import directory_of
+from gateway.config.reserved_names import caller_prefix
+from gateway.console.access import Actor
+from gateway.console.errors import Conflict, InvalidBody, NotThere
+from gateway.console.store import ConsoleStore
+from gateway.core.did_you_mean import did_you_mean
+from gateway.core.exchange import new_id
+from gateway.core.keys import KEY_PREFIX, AnyRecord, KeyRecord, OrganizationRecord, TeamRecord, record_kind
+from gateway.core.wildcards import is_unknown
+from gateway.features.calls.samples import InvalidDuration
+from gateway.features.keys.publisher import Publisher
+from gateway.features.keys.settings import (
+    KeySettings,
+    NewOrganization,
+    NewTeam,
+    OrganizationSettings,
+    Rotation,
+    TeamSettings,
+    checked,
+    key_record,
+    organization_record,
+    patched,
+    settings_of,
+    team_record,
+    view_of,
+)
+from gateway.features.keys.widening import TeamBounds, bounds_left, widened
+from gateway.features.usage import summary as usage
+from gateway.features.usage.summary import UsageReport
+from gateway.store.directory import (
+    Action,
+    AuditRow,
+    DirectoryPage,
+    DirectoryRow,
+    Kind,
+    add_audit,
+    audit_id,
+    begin_change,
+    count_members,
+    find_row,
+    key_named,
+    list_audit,
+    list_rows,
+    save_row,
+)
+from gateway.store.engine import Transaction
+from gateway.store.usage import DIMENSIONS
+from gateway.store.where import QueryError
+from gateway.stream import Corridor
+
+Settings = Mapping[str, Any]
+_MAX_SECRETS = 8
+_RESERVED = ("open", "up", "evals")
+"""Names of callers that gateways make themselves."""
+
+
+@dataclass(frozen=True, slots=True)
+class Admin:
+    """What the functions of this module work with."""
+
+    store: ConsoleStore
+    publisher: Publisher
+    config: Callable[[], Config]
+    """The gateway.yaml in force."""
+    corridor: Corridor | None = None
+    """The stream server, where ramps are; None: there is none."""
+    clock: Callable[[], float] = time.time
+    """Unix seconds."""
+    refused: Callable[[], str] = str
+    """Returns why the newest gateway.yaml is not in force; "": it is."""
+
+
+@dataclass(frozen=True, slots=True)
+class Changed:
+    """A change that is stored."""
+
+    row: DirectoryRow
+    published: bool
+    """Gateways can read it now, and do so within a second; False: the stream server does not answer, and the change
+    comes into force once it does."""
+    secret: str | None = field(default=None, repr=False)
+    """Of a key that was just made or rotated: shown once, stored nowhere."""
+
+    def view(self) -> dict[str, Any]:
+        secret = {} if self.secret is None else {"secret": self.secret}
+        return view_of(self.row) | {"published": self.published} | secret
+
+
+async def list_records(admin: Admin, kind: Kind, page: DirectoryPage) -> list[DirectoryRow]:
+    return await admin.store.read(lambda c: list_rows(c, kind, page))
+
+
+async def get_record(admin: Admin, kind: Kind, id: str) -> DirectoryRow:
+    """Also one that has been deleted. Raises NotThere."""
+    row = await admin.store.read(lambda c: find_row(c, kind, id))
+    if row is None:
+        raise _not_there(admin, kind, id)
+    return row
+
+
+async def read_audit(admin: Admin, before: str | None, limit: int, subject: str | None) -> list[AuditRow]:
+    return await admin.store.read(lambda c: list_audit(c, before, limit, subject))
+
+
+async def read_usage_report(
+    admin: Admin, by: Sequence[str], since: str | None, until: str | None, filters: Mapping[str, str]
+) -> UsageReport:
+    """since, until: days such as 2026-11-01, or 7d. Raises InvalidBody for a dimension or a day that does not exist."""
+    unknown = [name for name in filters if name not in DIMENSIONS]
+    if unknown:
+        hint = did_you_mean(unknown[0], DIMENSIONS) or f"; expected one of {', '.join(DIMENSIONS)}"
+        raise InvalidBody(f'where: usage has no dimension "{unknown[0][:50]}"{hint}')
+    try:
+        first, last = usage.days(since, until, datetime.fromtimestamp(admin.clock(), UTC))
+        return await admin.store.read(lambda c: usage.report(c, tuple(by), first, last, dict(filters)))
+    except (QueryError, InvalidDuration) as error:
+        raise InvalidBody(str(error)) from None
+
+
+async def create_organization(admin: Admin, actor: Actor, body: Settings) -> Changed:
+    actor.require("owner", "make organizations")
+    settings = checked(NewOrganization, body)
+    return await _create(admin, actor, organization_record(settings.id, settings))
+
+
+async def create_team(admin: Admin, actor: Actor, body: Settings) -> Changed:
+    actor.require("owner", "make teams")
+    settings = checked(NewTeam, body)
+    return await _create(admin, actor, team_record(settings.id, settings))
+
+
+async def create_key(admin: Admin, actor: Actor, body: Settings) -> Changed:
+    """The result has the secret, which cannot be read again."""
+    actor.require("operator", "make keys")
+    settings = checked(KeySettings, body)
+    secret = _new_secret()
+    record = key_record(f"key_{new_id().replace('-', '')}", settings, ((_digest(secret), None),))
+    return replace(await _create(admin, actor, record), secret=secret)
+
+
+async def change_organization(admin: Admin, actor: Actor, id: str, patch: Settings) -> Changed:
+    """patch: a JSON merge patch of its settings."""
+    _require_for_patch(actor, patch, "change organizations")
+
+    def made(old: AnyRecord) -> AnyRecord:
+        return organization_record(id, checked(OrganizationSettings, patched(settings_of(old), patch)))
+
+    return await _change(admin, actor, "organization", id, "change", made)
+
+
+async def change_team(admin: Admin, actor: Actor, id: str, patch: Settings) -> Changed:
+    """patch: a JSON merge patch of its settings."""
+    _require_for_patch(actor, patch, "change teams")
+
+    def made(old: AnyRecord) -> AnyRecord:
+        return team_record(id, checked(TeamSettings, patched(settings_of(old), patch)))
+
+    return await _change(admin, actor, "team", id, "change", made)
+
+
+async def change_key(admin: Admin, actor: Actor, id: str, patch: Settings) -> Changed:
+    """patch: a JSON merge patch of its settings."""
+    actor.require("operator", "change keys")
+
+    def made(old: AnyRecord) -> AnyRecord:
+        settings = checked(KeySettings, patched(settings_of(old), patch))
+        return key_record(id, settings, _digests(old))
+
+    return await _change(admin, actor, "key", id, "change", made)
+
+
+async def rotate_key(admin: Admin, actor: Actor, id: str, body: Settings) -> Changed:
+    """A new secret, which is in the result; the present ones open the key until the overlap ends."""
+    actor.require("operator", "rotate keys")
+    overlap_s = checked(Rotation, body).overlap_s
+    secret = _new_secret()
+
+    def made(old: AnyRecord) -> AnyRecord:
+        assert isinstance(old, KeyRecord)  # noqa: S101 - rows of this kind hold nothing else
+        now = admin.clock()
+        still = [(d, min(ends or now + overlap_s, now + overlap_s)) for d, ends in old.digests]
+        kept = [(digest, ends) for digest, ends in still if ends > now][: _MAX_SECRETS - 1]
+        return replace(old, digests=((_digest(secret), None), *kept))
+
+    return replace(await _change(admin, actor, "key", id, "rotate", made), secret=secret)
+
+
+async def revoke_key(admin: Admin, actor: Actor, id: str, *, end_streams: bool | None) -> Changed:
+    """Refuses the key for good. end_streams: whether its answers in flight end; None: as the key says."""
+    actor.require("operator", "revoke keys")
+
+    def made(old: AnyRecord) -> AnyRecord:
+        assert isinstance(old, KeyRecord)  # noqa: S101 - rows of this kind hold nothing else
+        return old if end_streams is None else replace(old, end_streams=end_streams)
+
+    return await _change(admin, actor, "key", id, "delete", made)
+
+
+async def delete_record(admin: Admin, actor: Actor, kind: Kind, id: str) -> Changed:
+    """Of a team or an organization. Raises Conflict while keys or teams belong to it."""
+    actor.require("owner", f"delete {kind}s")
+    return await _change(admin, actor, kind, id, "delete", lambda old: old)
+
+
+async def _create(admin: Admin, actor: Actor, record: AnyRecord) -> Changed:
+    kind = _kind(record)
+
+    def creating(connection: Transaction) -> DirectoryRow:
+        version, now = begin_change(connection), admin.clock()
+        before = find_row(connection, kind, record.id)
+        if before is not None and before.deleted is None:
+            raise Conflict(f'{kind} "{record.id}" exists already; PATCH changes it')
+        _check_new(admin, connection, None, record)
+        _check_rights(actor, None, record)
+        row = DirectoryRow(record, now, now, version)
+        save_row(connection, row)
+        add_audit(connection, _audit(actor, "create", now, None, row))
+        return row
+
+    return await _published(admin, await admin.store.run(creating))
+
+
+async def _change(
+    admin: Admin, actor: Actor, kind: Kind, id: str, action: Action, made: Callable[[AnyRecord], AnyRecord]
+) -> Changed:
+    def changing(connection: Transaction) -> DirectoryRow:
+        version, now = begin_change(connection), admin.clock()
+        before = find_row(connection, kind, id)
+        if before is None or before.deleted is not None:
+            raise _not_there(admin, kind, id, deleted=before is not None)
+        record = made(before.record)
+        if action == "delete":
+            _check_members(connection, kind, id)
+        else:
+            _check_new(admin, connection, before.record, record)
+            _check_rights(actor, before.record, record, action)
+            _check_bounds_left(admin, connection, actor, (before.record, record))
+        row = replace(before, record=record, updated=now, version=version, deleted=now if action == "delete" else None)
+        save_row(connection, row)
+        add_audit(connection, _audit(actor, action, now, before, row))
+        return row
+
+    return await _published(admin, await admin.store.run(changing))
+
+
+async def _published(admin: Admin, row: DirectoryRow) -> Changed:
+    return Changed(row, await admin.publisher.reached(row.version))
+
+
+def _audit(actor: Actor, action: Action, now: float, before: DirectoryRow | None, after: DirectoryRow) -> AuditRow:
+    return AuditRow(
+        audit_id(), now, actor.name, actor.role, action, _kind(after.record), after.record.id,
+        None if before is None else view_of(before), view_of(after),
+    )  # fmt: skip
+
+
+def _require_for_patch(actor: Actor, patch: Settings, to: str) -> None:
+    """An operator may use the kill switch, and nothing else."""
+    actor.require("operator" if set(patch) == {"disabled"} else "owner", to)
+
+
+def _check_rights(actor: Actor, old: AnyRecord | None, new: AnyRecord, action: Action = "create") -> None:
+    """`passthrough` reaches all that an upstream's credential reaches, so only an owner makes a key that may use it,
+    reads a secret of one, or lets it do more."""
+    if not isinstance(new, KeyRecord) or "passthrough" not in new.allow:
+        return
+    if not isinstance(old, KeyRecord) or "passthrough" not in old.allow:
+        actor.require("owner", "allow a key `passthrough`")
+    elif action == "rotate":
+        actor.require("owner", "rotate a key that may use `passthrough`")
+    elif wider := widened(old, new):
+        actor.require("owner", f"widen {', '.join(wider)} of a key that may use `passthrough`")
+
+
+def _check_bounds_left(
+    admin: Admin, connection: Transaction, actor: Actor, change: tuple[AnyRecord, AnyRecord]
+) -> None:
+    """Only owners change what bounds a team, so only an owner takes a key out of it. change: old and new record."""
+    old, new = change
+    if not isinstance(old, KeyRecord) or not isinstance(new, KeyRecord) or old.team == new.team:
+        return
+    left = bounds_left(_team_bounds(admin, connection, old.team), _team_bounds(admin, connection, new.team))
+    if left:
+        actor.require("owner", f"take a key out of {', '.join(left)}")
+
+
+def _team_bounds(admin: Admin, connection: Transaction, id: str | None) -> TeamBounds:
+    """Return the bounds of the team with this id, in gateway.yaml or the store."""
+    static = directory_of(admin.config())
+    team = static.teams.get(id or "") or _stored(connection, "team", id)
+    if not isinstance(team, TeamRecord):
+        return TeamBounds()
+    above = static.organizations.get(team.organization or "") or _stored(connection, "organization", team.organization)
+    return TeamBounds(team, above if isinstance(above, OrganizationRecord) else None)
+
+
+def _stored(connection: Transaction, kind: Kind, id: str | None) -> AnyRecord | None:
+    row = None if id is None else find_row(connection, kind, id)
+    return None if row is None or row.deleted is not None else row.record
+
+
+def _check_new(admin: Admin, connection: Transaction, old: AnyRecord | None, new: AnyRecord) -> None:
+    """Raises InvalidBody, Conflict. What has not changed is not checked again: the config may have."""
+    config = admin.config()
+    static = directory_of(config)
+    if not isinstance(new, KeyRecord):
+        known = static.teams if isinstance(new, TeamRecord) else static.organizations
+        if new.id in known:
+            raise Conflict(f'{record_kind(new)} "{new.id}" is in gateway.yaml; change it there, or choose another id')
+    else:
+        _check_key(admin, connection, old, new, static.keys)
+    for name, kind, of_file in (("team", "team", static.teams), ("organization", "organization", static.organizations)):
+        parent = getattr(new, name, None)
+        if parent is not None and parent != getattr(old, name, None) and parent not in of_file:
+            _check_parent(connection, name, kind, parent, list(of_file))  # type: ignore[arg-type]
+    models = getattr(new, "models", None)
+    if models is not None and models != getattr(old, "models", None):
+        unknown = [(i, alias) for i, alias in enumerate(models) if is_unknown(alias, config.models)]
+        if unknown:
+            raise _invalid([f'models[{i}]: no model "{m}"{did_you_mean(m, config.models)}' for i, m in unknown])
+
+
+def _check_key(
+    admin: Admin, connection: Transaction, old: AnyRecord | None, new: KeyRecord, of_file: Mapping[str, KeyRecord]
+) -> None:
+    if not isinstance(old, KeyRecord) or old.name != new.name:
+        other = key_named(connection, new.name)
+        if other is not None and other.record.id != new.id:
+            raise Conflict(f'name: key {other.record.id} has the name "{new.name}" already; choose another')
+        if new.name in of_file or new.name in _RESERVED:
+            where = "in gateway.yaml" if new.name in of_file else "of the gateway itself"
+            raise Conflict(f'name: there is a key "{new.name}" {where}; choose another name')
+        if prefix := caller_prefix(new.name, admin.config().jwt):
+            raise Conflict(f'name: callers with tokens have names that begin with "{prefix}"; choose another name')
+    before = old.expires if isinstance(old, KeyRecord) else None
+    if new.expires is not None and new.expires != before and new.expires <= admin.clock():
+        raise _invalid(["expires: this time has passed; give a later one, or `disabled: true` to refuse the key"])
+
+
+def _check_parent(connection: Transaction, field_name: str, kind: Kind, id: str, of_file: list[str]) -> None:
+    row = find_row(connection, kind, id)
+    if row is None or row.deleted is not None:
+        known = [each.record.id for each in list_rows(connection, kind, DirectoryPage(limit=1000))]
+        hint = did_you_mean(id, [*known, *of_file]) or f"; make it first: POST /admin/v1/{kind}s"
+        raise _invalid([f'{field_name}: no {kind} "{id}"{hint}'])
+
+
+def _check_members(connection: Transaction, kind: Kind, id: str) -> None:
+    if kind == "key":
+        return
+    members = count_members(connection, kind, id)
+    if members:
+        of = "keys" if kind == "team" else "teams"
+        raise Conflict(f'{kind} "{id}" has {members} {of} in force; delete or move them first, or set `disabled: true`')
+
+
+def _invalid(mistakes: list[str]) -> InvalidBody:
+    return InvalidBody(mistakes[0] if len(mistakes) == 1 else f"{len(mistakes)} mistakes", mistakes)
+
+
+def _not_there(admin: Admin, kind: Kind, id: str, *, deleted: bool = False) -> NotThere | Conflict:
+    if deleted:
+        return NotThere(f'{kind} "{id[:200]}" has been deleted')
+    static = directory_of(admin.config())
+    of_file: Mapping[str, AnyRecord] = getattr(static, f"{kind}s")
+    if id in of_file:
+        return Conflict(f'{kind} "{id}" is in gateway.yaml, which the admin API does not change')
+    return NotThere(f'there is no {kind} "{id[:200]}"')
+
+
+def _kind(record: AnyRecord) -> Kind:
+    kind: Kind = record_kind(record)  # type: ignore[assignment]
+    return kind
+
+
+def _new_secret() -> str:
+    return KEY_PREFIX + secrets.token_urlsafe(32)
+
+
+def _digest(secret: str) -> str:
+    return sha256(secret.encode()).hexdigest()
+
+
+def _digests(record: AnyRecord) -> tuple[tuple[str, float | None], ...]:
+    return record.digests if isinstance(record, KeyRecord) else ()

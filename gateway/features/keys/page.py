@@ -1,0 +1,404 @@
+"""The page Keys and cost: who spends what, who is near a limit, and the keys and teams that can be changed here."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+from urllib.parse import quote, urlencode
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from gateway.config.derive import directory_of
+from gateway.console.errors import AdminError, Conflict, InvalidBody, NotThere
+from gateway.console.frame import Form, Page, PageRoute, PageServices, form_actor, redirect, render, services_of
+from gateway.core.errors import StreamDown
+from gateway.core.keys import AnyRecord, KeyRecord
+from gateway.core.limits import LimitScope
+from gateway.features.keys import directory
+from gateway.features.keys.directory import Changed
+from gateway.features.keys.limits_used import UsedLimit, scope_of, used_limits
+from gateway.features.keys.settings import view_of
+from gateway.features.usage import summary as usage
+from gateway.features.usage.summary import UsageReport
+from gateway.store.directory import DirectoryPage, DirectoryRow, Kind, find_row, limited_records, list_rows
+from gateway.store.query import Reading
+from gateway.store.usage import UsageRow
+
+HOME = "/console/keys"
+KEYS_OF_A_PAGE = 50
+MOST_TEAMS = 200
+MOST_LIMITED = 500
+MOST_NEAR = 20
+MEASURED = (
+    "requests_per_minute", "requests_per_day", "requests_per_month", "tokens_per_minute", "tokens_per_day",
+    "tokens_per_month", "usd_per_day", "usd_per_month", "concurrency",
+)  # fmt: skip
+"""The limits that the form has; the others are kept as they are."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Overview:
+    """What the page reads from the store, at once."""
+
+    keys: list[DirectoryRow]
+    teams: list[DirectoryRow]
+    limited: list[AnyRecord]
+    by_team: UsageReport
+    by_key: UsageReport
+    by_day: UsageReport
+
+
+@dataclass(frozen=True, slots=True)
+class ShownKey:
+    id: str
+    name: str
+    team: str
+    state: str
+    """in force, disabled, expired, or revoked."""
+    limits: str
+    usage: UsageRow | None
+    url: str
+    """ "": it is in gateway.yaml, which this page does not change."""
+
+
+@dataclass(frozen=True, slots=True)
+class ShownTeam:
+    id: str
+    organization: str
+    disabled: bool
+    limits: str
+    url: str
+
+
+async def list_page(request: Request) -> Response:
+    services = services_of(request)
+    after, team = request.query_params.get("after", ""), request.query_params.get("team", "")
+    since, until = _month(services)
+    page = DirectoryPage(after, KEYS_OF_A_PAGE + 1, team=team or None)
+
+    def read(connection: Reading) -> _Overview:
+        return _Overview(
+            list_rows(connection, "key", page),
+            list_rows(connection, "team", DirectoryPage(limit=MOST_TEAMS)),
+            limited_records(connection, MOST_LIMITED),
+            usage.report(connection, ("source", "team"), since, until),
+            usage.report(connection, ("key",), since, until),
+            usage.report(connection, ("day",), since, until),
+        )
+
+    found = await services.admin.store.read(read)
+    static = directory_of(services.admin.config())
+    records: list[AnyRecord] = [*static.keys.values(), *static.teams.values(), *static.organizations.values()]
+    limited = [scope_of(record) for record in records]
+    limited += [scope_of(record) for record in found.limited]
+    used, trouble = await _used(services, limited)
+    by_key = {row.by["key"]: row for row in found.by_key.rows}
+    shown = found.keys[:KEYS_OF_A_PAGE]
+    now = services.admin.clock()
+    names = _names([*static.keys.values(), *(row.record for row in found.keys), *found.limited])
+    following = shown[-1].record.id if len(found.keys) > len(shown) else ""
+    return render(
+        request,
+        "keys.html.jinja",
+        since=since.isoformat(),
+        until=until.isoformat(),
+        total=found.by_team.total,
+        by_team=found.by_team.rows,
+        days=_days(found.by_day),
+        near=[each for each in used if each.near],
+        limits=[_limit(each, names) for each in used[:MOST_NEAR]],
+        trouble=trouble,
+        keys=[
+            *([] if after or team else [_key(r, by_key, now, "") for r in static.keys.values()]),
+            *(
+                _key(row.record, by_key, now, url_of("key", row.record.id))
+                for row in shown
+                if isinstance(row.record, KeyRecord)
+            ),
+        ],
+        teams=[
+            *(_team(each, "") for each in static.teams.values()),
+            *(_team(row.record, url_of("team", row.record.id)) for row in found.teams),
+        ],
+        team=team,
+        next_url=f"{HOME}?{urlencode({'after': following, 'team': team})}" if following else "",
+        first_url=HOME if after else "",
+    )  # fmt: skip
+
+
+def url_of(kind: Kind, id: str) -> str:
+    return f"{HOME}/{kind}/{quote(id, safe='')}"
+
+
+def _month(services: PageServices) -> tuple[Any, Any]:
+    """The current month until today, in UTC."""
+    return usage.days(None, None, datetime.fromtimestamp(services.admin.clock(), UTC))
+
+
+def _days(report: UsageReport) -> list[dict[str, Any]]:
+    """The usage of each day, with the height of its bar in percent of the dearest."""
+    most = max((row.usd or 0.0 for row in report.rows), default=0.0)
+    return [
+        {"day": row.by["day"], "row": row, "height": 100 * (row.usd or 0.0) / most if most else 0.0}
+        for row in report.rows
+    ]
+
+
+async def _used(services: PageServices, scopes: Iterable[LimitScope]) -> tuple[list[UsedLimit], str]:
+    """(the used limits, why they are unknown)"""
+    if services.corridor is None:
+        return [], "this console has no stream server, so nobody knows what has been used of a limit"
+    try:
+        return await used_limits(services.corridor, scopes, services.admin.clock()), ""
+    except StreamDown as error:
+        return [], f"{error}; what has been used of limits is unknown"
+
+
+def _limit(used: UsedLimit, names: Mapping[str, str]) -> dict[str, Any]:
+    name = names.get(used.scope.id, used.scope.id) if used.scope.kind == "key" else used.scope.id
+    return {
+        "scope": f"{used.scope.kind} {name}", "limit": used.limit.name, "amount": _amount(used, used.limit.amount),
+        "spent": _amount(used, used.spent), "share": used.share, "near": used.near, "resets_at": used.resets_at,
+    }  # fmt: skip
+
+
+def _amount(used: UsedLimit, amount: float) -> str:
+    return f"${amount:,.2f}" if used.limit.measure == "usd" else f"{amount:,.0f}".replace(",", "\u202f")
+
+
+def _names(records: Iterable[AnyRecord]) -> dict[str, str]:
+    return {record.id: record.name for record in records if isinstance(record, KeyRecord)}
+
+
+def _key(record: KeyRecord, by_key: Mapping[str, UsageRow], now: float, url: str) -> ShownKey:
+    expired = record.expires is not None and record.expires <= now
+    state = "disabled" if record.disabled else "expired" if expired else "in force"
+    return ShownKey(record.id, record.name, record.team or "", state, limits_text(record), by_key.get(record.id), url)
+
+
+def _team(record: AnyRecord, url: str) -> ShownTeam:
+    organization = getattr(record, "organization", None) or ""
+    return ShownTeam(record.id, organization, record.disabled, limits_text(record), url)
+
+
+def limits_text(record: AnyRecord) -> str:
+    """ "requests_per_minute 60, usd_per_month 500"."""
+    return ", ".join(f"{limit.name} {limit.amount:g}" for limit in scope_of(record).limits)
+
+
+async def key_page(request: Request) -> Response:
+    return await _record_page(request, "key")
+
+
+async def team_page(request: Request) -> Response:
+    return await _record_page(request, "team")
+
+
+async def _record_page(
+    request: Request, kind: Kind, *, changed: Changed | None = None, error: AdminError | None = None
+) -> Response:
+    """A key or a team. changed: a change that was just made; a new secret is in it, and is on this page alone."""
+    services = services_of(request)
+    id = changed.row.record.id if changed else request.path_params["id"]
+    since, until = _month(services)
+
+    def read(connection: Reading) -> tuple[DirectoryRow | None, UsageReport, list[DirectoryRow]]:
+        row = find_row(connection, kind, id)
+        used = usage.report(connection, ("day", "model"), since, until, {kind: id})
+        members = list_rows(connection, "key", DirectoryPage(team=id)) if kind == "team" else []
+        return row, used, members
+
+    row, used, members = await services.admin.store.read(read)
+    if row is None:
+        raise NotThere(f'there is no {kind} "{id[:200]}"')
+    limits, trouble = await _used(services, [scope_of(row.record)])
+    names = _names([row.record])
+    return render(
+        request,
+        "key_page.html.jinja",
+        status=200 if error is None else error.status,
+        kind=kind,
+        row=row,
+        view=view_of(row),
+        name=getattr(row.record, "name", row.record.id),
+        limits=[_limit(each, names) for each in limits],
+        trouble=trouble,
+        usage=used,
+        members=[{"name": getattr(m.record, "name", ""), "url": url_of("key", m.record.id)} for m in members],
+        given_limits={name: row.record.limits.get(name) for name in MEASURED},
+        other_limits=sorted(set(row.record.limits) - set(MEASURED)),
+        secret=None if changed is None else changed.secret,
+        published=changed is None or changed.published,
+        error=error,
+    )
+
+
+async def new_page(request: Request) -> Response:
+    return await _new_page(request, "key", {})
+
+
+async def new_team_page(request: Request) -> Response:
+    return await _new_page(request, "team", {})
+
+
+async def _new_page(
+    request: Request, kind: Kind, given: Mapping[str, str], error: AdminError | None = None
+) -> Response:
+    services = services_of(request)
+    teams, organizations = await services.admin.store.read(
+        lambda c: (
+            list_rows(c, "team", DirectoryPage(limit=MOST_TEAMS)),
+            list_rows(c, "organization", DirectoryPage(limit=MOST_TEAMS)),
+        )
+    )
+    config = services.admin.config()
+    static = directory_of(config)
+    return render(
+        request,
+        "key_new.html.jinja",
+        status=200 if error is None else error.status,
+        kind=kind,
+        given={
+            name: given.get(name, "") for name in ("name", "id", "team", "organization", "models", "expires", *MEASURED)
+        },
+        measured=MEASURED,
+        teams=[("", "no team"), *((id, id) for id in (*static.teams, *(row.record.id for row in teams)))],
+        organizations=[
+            ("", "none"),
+            *((id, id) for id in (*static.organizations, *(row.record.id for row in organizations))),
+        ],
+        models=list(config.models),
+        error=error,
+    )
+
+
+async def make_key(request: Request) -> Response:
+    """The answer is the new key's page itself: no redirect, so that its secret is shown this once and never again."""
+    form = await form_actor(request, "operator", "make keys")
+    try:
+        body: dict[str, Any] = {"name": form.get("name"), "limits": _limits(form)}
+        body |= {"team": form.get("team")} if form.get("team") else {}
+        body |= {"models": form.all("models")} if form.all("models") else {}
+        body |= {"expires": f"{form.get('expires')}T00:00:00Z"} if form.get("expires") else {}
+        changed = await directory.create_key(services_of(request).admin, form.actor, body)
+    except AdminError as error:
+        return await _new_page(request, "key", _given(form), error)
+    return await _record_page(request, "key", changed=changed)
+
+
+async def make_team(request: Request) -> Response:
+    form = await form_actor(request, "owner", "make teams")
+    try:
+        body: dict[str, Any] = {"id": form.get("id"), "limits": _limits(form)}
+        body |= {"organization": form.get("organization")} if form.get("organization") else {}
+        changed = await directory.create_team(services_of(request).admin, form.actor, body)
+    except AdminError as error:
+        return await _new_page(request, "team", _given(form), error)
+    return redirect(request, url_of("team", changed.row.record.id), f"the team {form.get('id')} is made")
+
+
+def _given(form: Form) -> dict[str, str]:
+    return {name: form.get(name) for name in form.values if name != "csrf"}
+
+
+def _limits(form: Form) -> dict[str, Any]:
+    """The limits that were filled in. Raises InvalidBody."""
+    return {name: value for name, value in _limit_patch(form).items() if value is not None}
+
+
+def _limit_patch(form: Form) -> dict[str, Any]:
+    """Every limit of the form; None: the field is empty. Raises InvalidBody."""
+    found: dict[str, Any] = {}
+    for name in MEASURED:
+        text = form.get(name).replace("\u202f", "").replace(" ", "")
+        try:
+            value = float(text) if text else None
+        except ValueError:
+            raise InvalidBody(f"{name}: expected a number, got {text[:40]!r}") from None
+        whole = value is not None and value.is_integer() and not name.startswith("usd")
+        found[name] = int(value) if whole and value is not None else value
+    return found
+
+
+async def change_limits(request: Request) -> Response:
+    kind = _kind_of(request)
+    form = await form_actor(request, "operator", f"change {kind}s")
+    id = request.path_params["id"]
+    try:
+        patch = {"limits": _limit_patch(form)}
+        change = directory.change_key if kind == "key" else directory.change_team
+        await change(services_of(request).admin, form.actor, id, patch)
+    except AdminError as error:
+        if isinstance(error, NotThere):
+            raise
+        return await _record_page(request, kind, error=error)
+    return redirect(request, url_of(kind, id), "the limits are in force on every gateway within a second")
+
+
+async def switch(request: Request) -> Response:
+    """Disables or enables a key or a team."""
+    kind = _kind_of(request)
+    form = await form_actor(request, "operator", f"disable {kind}s")
+    id, off = request.path_params["id"], form.get("disabled") == "1"
+    change = directory.change_key if kind == "key" else directory.change_team
+    await change(services_of(request).admin, form.actor, id, {"disabled": off})
+    return redirect(request, url_of(kind, id), f"the {kind} is {'disabled' if off else 'enabled'}")
+
+
+async def rotate(request: Request) -> Response:
+    """As make_key: the new secret is on this page alone."""
+    form = await form_actor(request, "operator", "rotate keys")
+    try:
+        overlap_s = round(3600 * float(form.get("overlap_h") or 24))
+    except ValueError:
+        raise InvalidBody(f"overlap: expected hours, got {form.get('overlap_h')[:40]!r}") from None
+    changed = await directory.rotate_key(
+        services_of(request).admin, form.actor, request.path_params["id"], {"overlap_s": overlap_s}
+    )
+    return await _record_page(request, "key", changed=changed)
+
+
+async def revoke(request: Request) -> Response:
+    form = await form_actor(request, "operator", "revoke keys")
+    if form.get("sure") != "yes":
+        raise Conflict("a revoked key cannot be put in force again: tick the box to confirm")
+    changed = await directory.revoke_key(
+        services_of(request).admin, form.actor, request.path_params["id"], end_streams=form.checked("end_streams")
+    )
+    name = getattr(changed.row.record, "name", "")
+    return redirect(request, HOME, f"the key {name} is revoked")
+
+
+async def delete_team(request: Request) -> Response:
+    form = await form_actor(request, "owner", "delete teams")
+    await directory.delete_record(services_of(request).admin, form.actor, "team", request.path_params["id"])
+    return redirect(request, HOME, f"the team {request.path_params['id']} is deleted")
+
+
+def _kind_of(request: Request) -> Kind:
+    return "team" if request.scope["path"].startswith(f"{HOME}/team/") else "key"
+
+
+PAGE = Page(
+    path=HOME,
+    title="Keys and cost",
+    routes=(
+        PageRoute(HOME, list_page),
+        PageRoute(f"{HOME}/new", new_page, role="operator"),
+        PageRoute(f"{HOME}/new", make_key, methods=("POST",), role="operator"),
+        PageRoute(f"{HOME}/new-team", new_team_page, role="owner"),
+        PageRoute(f"{HOME}/new-team", make_team, methods=("POST",), role="owner"),
+        PageRoute(f"{HOME}/key/{{id}}", key_page),
+        PageRoute(f"{HOME}/key/{{id}}/limits", change_limits, methods=("POST",), role="operator"),
+        PageRoute(f"{HOME}/key/{{id}}/switch", switch, methods=("POST",), role="operator"),
+        PageRoute(f"{HOME}/key/{{id}}/rotate", rotate, methods=("POST",), role="operator"),
+        PageRoute(f"{HOME}/key/{{id}}/revoke", revoke, methods=("POST",), role="operator"),
+        PageRoute(f"{HOME}/team/{{id}}", team_page),
+        PageRoute(f"{HOME}/team/{{id}}/limits", change_limits, methods=("POST",), role="owner"),
+        PageRoute(f"{HOME}/team/{{id}}/switch", switch, methods=("POST",), role="operator"),
+        PageRoute(f"{HOME}/team/{{id}}/delete", delete_team, methods=("POST",), role="owner"),
+    ),
+)

@@ -1,0 +1,189 @@
+"""What a key, a team and an organization are in requests and answers of the admin API, and how they become records."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import AwareDatetime, Field, ValidationError
+
+from gateway.config.checks import validation_mistakes
+from gateway.config.derive import limit_settings
+from gateway.config.limits import LimitsConfig
+from gateway.config.privacy import Content
+from gateway.config.types import IpNetwork, Section
+from gateway.console.errors import InvalidBody
+from gateway.core.keys import AnyRecord, KeyRecord, OrganizationRecord, TeamRecord
+from gateway.store.directory import AuditRow, DirectoryRow
+
+Models = Annotated[tuple[Annotated[str, Field(min_length=1, max_length=200)], ...], Field(max_length=1000)]
+PlainName = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^\s\x00-\x1f\x7f{}\"\\]+$")]
+"""As in gateway.yaml, without control characters."""
+Tags = Annotated[tuple[PlainName, ...], Field(max_length=50)]
+Networks = Annotated[tuple[IpNetwork, ...], Field(max_length=100)]
+Id = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,199}$")]
+DAY_S = 86_400
+
+
+class OrganizationSettings(Section):
+    """An organization."""
+
+    limits: LimitsConfig = LimitsConfig()
+    """What its teams may use together."""
+    disabled: bool = False
+    """Refuse all calls of its keys."""
+
+
+class TeamSettings(Section):
+    """A team."""
+
+    organization: PlainName | None = None
+    """The organization that it belongs to."""
+    limits: LimitsConfig = LimitsConfig()
+    """What its keys may use together."""
+    models: Models | None = None
+    """The models that its keys may use; a key may narrow them. null: all."""
+    tags: Tags = ()
+    """Labels under which its usage is summed."""
+    networks: Networks | None = None
+    """Networks from which its keys may be used, such as 10.0.0.0/8. null: everywhere."""
+    disabled: bool = False
+    """Refuse all calls of its keys."""
+
+
+class KeySettings(Section):
+    """A key."""
+
+    name: PlainName
+    """The caller's name in logs, records and metrics; one key in force has it."""
+    team: PlainName | None = None
+    """The team whose limits it shares."""
+    limits: LimitsConfig = LimitsConfig()
+    """What it may use."""
+    models: Models | None = None
+    """The models that it may use. null: all that its team may."""
+    allow: tuple[Literal["sample", "target", "passthrough"], ...] = ()
+    """What its requests may control. `passthrough` needs the role owner."""
+    sample: Literal["rules", "never"] = "rules"
+    """`never` excludes its calls from the population that is sampled and scored."""
+    content: Content | None = None
+    """How much of its prompts and answers is recorded. null: as `redaction.default` says."""
+    tags: Tags = ()
+    """Labels under which its usage is summed."""
+    expires: AwareDatetime | None = None
+    """Time from which it is refused, with its offset from UTC. null: never."""
+    disabled: bool = False
+    """Refuse it."""
+    end_streams: bool = False
+    """Once it is disabled, end its answers in flight, too."""
+    networks: Networks | None = None
+    """Networks from which it may be used, such as 10.0.0.0/8. null: everywhere that its team may."""
+
+
+class NewTeam(TeamSettings):
+    """A team with its id."""
+
+    id: Id
+    """Its name, which stays: letters, digits, `.`, `_` and `-`."""
+
+
+class NewOrganization(OrganizationSettings):
+    """An organization with its id."""
+
+    id: Id
+    """Its name, which stays: letters, digits, `.`, `_` and `-`."""
+
+
+class Rotation(Section):
+    """How a key gets a new secret."""
+
+    overlap_s: Annotated[int, Field(ge=0, le=30 * DAY_S)] = DAY_S
+    """Seconds for which the present secret opens the key, too. 0: it is refused at once."""
+
+
+S = TypeVar("S", bound=Section)
+
+
+def checked(model: type[S], body: Mapping[str, Any]) -> S:
+    """Raises InvalidBody, which names the path of each mistake and its remedy."""
+    try:
+        return model.model_validate(body)
+    except ValidationError as error:
+        mistakes = validation_mistakes(error, model, [])
+        raise InvalidBody(mistakes[0] if len(mistakes) == 1 else f"{len(mistakes)} mistakes", mistakes) from None
+
+
+def patched(settings: Mapping[str, Any], patch: Mapping[str, Any]) -> dict[str, Any]:
+    """A JSON merge patch (RFC 7396): null removes a value, so that its default holds; mappings are merged."""
+    merged = dict(settings)
+    for name, value in patch.items():
+        if value is None:
+            merged.pop(name, None)
+        elif isinstance(value, dict):
+            inner = merged.get(name)
+            merged[name] = patched(inner if isinstance(inner, dict) else {}, value)
+        else:
+            merged[name] = value
+    return merged
+
+
+def settings_of(record: AnyRecord) -> dict[str, Any]:
+    """The settings that lead to this record, as JSON values."""
+    common = {"limits": dict(record.limits), "disabled": record.disabled}
+    if isinstance(record, OrganizationRecord):
+        return common
+    common |= {"models": None if record.models is None else list(record.models), "tags": list(record.tags)}
+    common |= {"networks": None if record.networks is None else list(record.networks)}
+    if isinstance(record, TeamRecord):
+        return common | {"organization": record.organization}
+    return common | {
+        "name": record.name, "team": record.team, "allow": list(record.allow), "sample": record.sample,
+        "content": record.content, "expires": moment(record.expires), "end_streams": record.end_streams,
+    }  # fmt: skip
+
+
+def organization_record(id: str, settings: OrganizationSettings) -> OrganizationRecord:
+    return OrganizationRecord(id, limit_settings(settings.limits), settings.disabled)
+
+
+def team_record(id: str, settings: TeamSettings) -> TeamRecord:
+    s = settings
+    return TeamRecord(id, limit_settings(s.limits), s.organization, s.models, s.tags, s.disabled, s.networks)
+
+
+def key_record(id: str, settings: KeySettings, digests: tuple[tuple[str, float | None], ...]) -> KeyRecord:
+    return KeyRecord(
+        id=id,
+        name=settings.name,
+        digests=digests,
+        limits=limit_settings(settings.limits),
+        team=settings.team,
+        models=settings.models,
+        allow=settings.allow,
+        sample=settings.sample,
+        content=settings.content,
+        tags=settings.tags,
+        expires=None if settings.expires is None else settings.expires.timestamp(),
+        disabled=settings.disabled,
+        end_streams=settings.end_streams,
+        networks=settings.networks,
+    )
+
+
+def view_of(row: DirectoryRow) -> dict[str, Any]:
+    """A row as an answer shows it: without digests."""
+    record = row.record
+    view = {"id": record.id, **settings_of(record)}
+    if isinstance(record, KeyRecord):
+        view["secrets"] = [{"ends": moment(ends)} for _, ends in record.digests]
+    return view | {"created": moment(row.created), "updated": moment(row.updated), "deleted": moment(row.deleted)}
+
+
+def audit_view(row: AuditRow) -> dict[str, Any]:
+    return {name: getattr(row, name) for name in row.__dataclass_fields__} | {"at": moment(row.at)}
+
+
+def moment(at: float | None) -> str | None:
+    """Unix seconds as RFC 3339, in UTC."""
+    return None if at is None else datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds")

@@ -1,0 +1,1 @@
+"""People's labels: sampling, blind sheets, agreement, and the calibration of judges."""

@@ -1,0 +1,212 @@
+"""`gateway label`: people's verdicts, given blind, one by one or in a sheet."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from gateway.cli.options import Data, MaybeConfig, example, note, show, where_to_read
+
+if TYPE_CHECKING:
+    from gateway.features.labels.blind import LabelVerdict
+    from gateway.features.labels.desk import Desk, DrawnItem, LabelRequest
+    from gateway.features.labels.rows import Label
+    from gateway.store.reader_config import StoreLocation
+
+verbs = typer.Typer()
+label = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
+verbs.add_typer(
+    label,
+    name="label",
+    help="Label answers yourself, blind; scorers are calibrated against these labels.",
+    epilog=example("gateway label next --scorer helpful"),
+)
+
+Scorer = Annotated[str, typer.Option(help="Scorer whose answers are labelled.")]
+Experiment = Annotated[str, typer.Option(help="Only answers of this experiment.")]
+Favour = Annotated[
+    float,
+    typer.Option(min=0.01, max=100, help="Draw low-scored answers this many times as often (weighted)."),
+]
+Labeller = Annotated[str, typer.Option("--as", help="Name of the labeller (default: the user name).")]
+
+
+@label.command("next", epilog=example("gateway label next --scorer helpful"))
+def next_(
+    scorer: Scorer,
+    experiment: Experiment = "",
+    favour: Favour = 1.0,
+    count: Annotated[int, typer.Option(min=1, help="Stop after this many labels.")] = 20,
+    again: Annotated[bool, typer.Option(help="Show items that others have labelled, to measure agreement.")] = False,
+    labeller: Labeller = "",
+    config: MaybeConfig = None,
+    data: Data = None,
+) -> None:
+    """Show scored answers or pairs one by one, blind, and record a verdict on each.
+
+    Items are drawn with known probability, so that few labels correct the scorer's mean. Stop and resume at any time.
+    On a terminal, one key is a verdict, without Enter; `u` takes the last one back.
+    """
+    from gateway.features.labels.desk import LabelRequest, next_item, open_desk
+
+    location = where_to_read(config, data)
+    request = LabelRequest(scorer, _who(labeller), experiment, favour, again)
+    desk = open_desk(location.store, request)
+    note(f"{desk.judged} scored, {desk.left} of them open for {request.labeller}")
+    given: list[Label] = []
+    total = min(count, desk.left)
+    while len(given) < count:
+        drawn = next_item(location.store, desk)
+        if drawn is None:
+            note("nothing is left to label")
+            return
+        note(f"\n{len(given) + 1} of {max(total, len(given) + 1)}")
+        if not _labelled(location, request, desk, drawn, given):
+            note(f"stopped after {len(given)}; run the command again to continue")
+            return
+    note(f"{count} done; `gateway judge calibrate {scorer}` evaluates them")
+
+
+@label.command("import", epilog=example("gateway label import filled.csv --scorer helpful --as ada"))
+def import_(
+    sheet: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="CSV or JSONL with id and verdict.")],
+    scorer: Scorer,
+    experiment: Experiment = "",
+    favour: Favour = 1.0,
+    share: Annotated[
+        float | None, typer.Option(help="The sheet is a simple random sample of this share of all scored items.")
+    ] = None,
+    labeller: Labeller = "",
+    config: MaybeConfig = None,
+    data: Data = None,
+) -> None:
+    """Import the verdicts of a sheet: one that `export --next` wrote, or your own.
+
+    Labels correct means only if it is known how the items were drawn: in order, without gaps, or by --share.
+    """
+    from gateway.features.labels.desk import LabelRequest, import_labels
+
+    request = LabelRequest(scorer, _who(labeller), experiment, favour)
+    try:
+        labels, past_gap = import_labels(where_to_read(config, data).store, sheet, request, share)
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint="--share") from error
+    note(f"{len(labels)} labels imported; `gateway judge calibrate {scorer}` evaluates them")
+    if past_gap:
+        note(
+            f"{past_gap} of them do not correct means: in the order of the draw, an item without a verdict stands "
+            "before them. Fill it in and import the sheet again, or say with --share which random sample the sheet is"
+        )
+
+
+@label.command("export", epilog=example("gateway label export to-fill.csv --scorer helpful --next 100"))
+def export(
+    sheet: Annotated[
+        Path | None, typer.Argument(dir_okay=False, help="Output file, .csv or .jsonl (default: CSV to stdout).")
+    ] = None,
+    scorer: Annotated[str | None, typer.Option(help="Only labels for this scorer (default: all).")] = None,
+    next_: Annotated[
+        int | None, typer.Option("--next", min=1, help="Write a blind sheet of this many items, to fill in and import.")
+    ] = None,
+    experiment: Experiment = "",
+    favour: Favour = 1.0,
+    labeller: Labeller = "",
+    config: MaybeConfig = None,
+    data: Data = None,
+) -> None:
+    """Write labels with the scorer's scores; or, with --next, a blind sheet to fill in."""
+    from gateway.features.calls.export import write_private
+    from gateway.features.labels.desk import LabelRequest, export_blind_sheet, export_labels
+    from gateway.features.labels.sheets import form_of
+
+    store = where_to_read(config, data).store
+    if next_ is not None and scorer is None:
+        raise typer.BadParameter("name the scorer with --scorer", param_hint="--next")
+    if next_ is not None and scorer is not None:
+        text = export_blind_sheet(
+            store, LabelRequest(scorer, _who(labeller), experiment, favour), next_, form_of(sheet)
+        )
+    else:
+        text = export_labels(store, scorer, form_of(sheet))
+    if sheet is None:
+        typer.echo(text, nl=False)
+    else:
+        write_private(sheet, text)
+        note(f"wrote {sheet}")
+
+
+def _labelled(location: StoreLocation, request: LabelRequest, desk: Desk, drawn: DrawnItem, given: list[Label]) -> bool:
+    """Shows an item, and records the verdict in `given` and in the store, or takes the last one back. False: the
+    labeller stopped."""
+    from gateway.features.labels.blind import to_terminal
+    from gateway.features.labels.desk import save_labels, undo_label
+
+    section = location.scorers.get(request.scorer)
+    criterion = section.options.get("criterion") if section else None
+    show(to_terminal(drawn.blind, criterion if isinstance(criterion, str) else None))
+    verdict = _verdict(desk, drawn, undo=bool(given))
+    if verdict is None:
+        undo_label(location.store, desk, given.pop())
+        note("the last verdict is taken back")
+        return True
+    if verdict.stop:
+        return False
+    label = desk.label(drawn, verdict)
+    save_labels(location.store, [label])
+    given.append(label)
+    return True
+
+
+def _verdict(desk: Desk, drawn: DrawnItem, *, undo: bool) -> LabelVerdict | None:
+    """Prompts until the input is a verdict. The end of the input stops. undo: there is a verdict to take back. None:
+    take it back."""
+    from gateway.features.labels.blind import HELP, LabelVerdict, parse_verdict
+
+    help_text = HELP[desk.scorer.subject] + (" · u undo" if undo else "")
+    while True:
+        try:
+            text = _typed(help_text, _KEYS[desk.scorer.subject])
+        except typer.Abort:
+            return LabelVerdict(None, stop=True)
+        if text.strip().lower() in _UNDO:
+            if undo:
+                return None
+            note("there is no verdict of this run to take back")
+            continue
+        try:
+            return parse_verdict(text, desk.scorer.subject, swapped=drawn.blind.swapped)
+        except ValueError as error:
+            note(str(error))
+
+
+_KEYS = {"exchange": "gbsqu", "pair": "12tsqu"}
+_UNDO = ("u", "undo")
+
+
+def _typed(help_text: str, keys: str) -> str:
+    """What the labeller typed: one of the keys, which need no Enter on a terminal, or a line. Raises typer.Abort."""
+    import sys
+
+    if not sys.stdin.isatty():
+        return str(typer.prompt(f"\n{help_text}\n", prompt_suffix="> ", err=True))
+    note(f"\n{help_text}; Enter: a line, for a number or a comment")
+    typer.echo("> ", nl=False, err=True)
+    try:
+        key = typer.getchar()
+    except (KeyboardInterrupt, EOFError):
+        raise typer.Abort() from None
+    if key.lower() in keys and key:
+        note(key)
+        return key
+    return str(typer.prompt("line", prompt_suffix=": ", default="", show_default=False, err=True))
+
+
+def _who(labeller: str) -> str:
+    import getpass
+
+    try:
+        return labeller or getpass.getuser()
+    except (KeyError, OSError):  # a user without a name, as in some containers
+        return "unknown"

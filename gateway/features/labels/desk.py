@@ -1,0 +1,275 @@
+"""`gateway label`: which item a labeller gets next, and the label that each verdict becomes in the store."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from gateway.core.errors import CannotRun
+from gateway.features.labels import blind
+from gateway.features.labels.blind import BlindItem, LabelVerdict
+from gateway.features.labels.draws import LabelCandidate, SamplingDesign, in_order, threshold
+from gateway.features.labels.rows import (
+    Label,
+    ScorerVersion,
+    delete_label,
+    labels_of,
+    newest_labels,
+    scored_items,
+    scorers_seen,
+    scores_by_label,
+    version_of,
+)
+from gateway.features.labels.rows import save_labels as store_labels
+from gateway.features.labels.sheets import Form, SheetRow, blind_sheet, read, sheet
+from gateway.store import engine
+from gateway.store.query import Reading, full_exchange, reading
+
+_ALL = 1 << 62
+
+
+@dataclass(frozen=True, slots=True)
+class LabelRequest:
+    scorer: str
+    labeller: str
+    experiment: str = ""
+    """The experiment to draw from; "": all traffic."""
+    favour: float = 1.0
+    """How many times as often to draw items that the scorer calls bad."""
+    again: bool = False
+    """Draw only what others have labelled, to measure how far people agree."""
+
+
+@dataclass(frozen=True, slots=True)
+class DrawnItem:
+    """An item for one labeller."""
+
+    blind: BlindItem
+    design: SamplingDesign
+    """How the item was drawn; if others have labelled it, the design of the first label."""
+
+
+class Desk:
+    """The items that a scorer had judged when the desk was opened, in the order in which people label them.
+
+    clock: Unix time in seconds. Raises CannotRun, and ValueError for a favour that is not positive.
+    """
+
+    def __init__(self, connection: Reading, request: LabelRequest, clock: Callable[[], float] = time.time) -> None:
+        if not request.favour > 0:
+            raise ValueError(f"favour is {request.favour!r}, expected more than 0")
+        self.request = request
+        self.scorer: ScorerVersion = newest_version(connection, request.scorer)
+        self._clock = clock
+        rows = scored_items(connection, self.scorer, request.experiment)
+        candidates = [LabelCandidate(r["id"], r["judged"], r["created"], r["experiment"]) for r in rows]
+        self._ordered = in_order(request.scorer, candidates, request.favour)
+        self._horizon = max((c.created for c in candidates), default=0.0)
+        self._designs: dict[str, SamplingDesign] = {}
+        self._labelled_here: set[str] = set()
+        for label in labels_of(connection, request.scorer):
+            self._mark_seen(label)
+
+    @property
+    def judged(self) -> int:
+        return len(self._ordered)
+
+    @property
+    def left(self) -> int:
+        """The number of items that this labeller can still get."""
+        return sum(1 for _, c in self._ordered if self._open(c))
+
+    def next(self, connection: Reading) -> DrawnItem | None:
+        """The next item. None: there is none left. An item whose text retention has deleted is skipped."""
+        for _, candidate in self._ordered:
+            if not self._open(candidate):
+                continue
+            item = self._blind(connection, candidate.id)
+            if item is not None:
+                return DrawnItem(item, self._designs.get(candidate.id) or self._design_with(candidate.id))
+            self._labelled_here.add(candidate.id)
+        return None
+
+    def sheet(self, connection: Reading, count: int) -> list[BlindItem]:
+        """The next `count` items. They do not count as seen before their labels are imported."""
+        items = (self._blind(connection, c.id) for _, c in self._ordered if self._open(c))
+        found: list[BlindItem] = []
+        for item in items:
+            if len(found) == count:
+                break
+            if item is not None:
+                found.append(item)
+        return found
+
+    def label(self, drawn: DrawnItem, verdict: LabelVerdict) -> Label:
+        """The label to be saved. From here on the item counts as seen."""
+        label = self._label(drawn.blind.id, verdict, drawn.design)
+        self._mark_seen(label)
+        return label
+
+    def withdraw(self, label: Label) -> None:
+        """Takes a label back that this desk has given: its item is open again, and is drawn next."""
+        self._labelled_here.discard(label.subject_id)
+        if not self.request.again:
+            self._designs.pop(label.subject_id, None)
+
+    def imported(self, rows: Sequence[SheetRow], share: float | None) -> list[Label]:
+        """The labels of a sheet. share: its rows are a simple random sample of this share of everything judged; None:
+        they were drawn in order, up to the first gap."""
+        new = {row.id for row in rows}
+        reached = None if share is not None else threshold(self._ordered, {*self._designs, *new})
+        design = SamplingDesign(self.request.experiment, self.request.favour, reached, share, self._horizon)
+        labels = [self._label(r.id, r.verdict, self._designs.get(r.id) or design, r.labeller) for r in rows]
+        for label in labels:
+            self._mark_seen(label)
+        return labels
+
+    def past_gap(self, ids: Collection[str]) -> int:
+        """How many of these stand behind an item that nobody has labelled, so that no draw in order can have reached
+        them."""
+        reached = threshold(self._ordered, {*self._designs, *ids})
+        return sum(key >= reached for key, candidate in self._ordered if candidate.id in ids)
+
+    def knows(self, subject_id: str) -> bool:
+        """Whether the scorer has judged this exchange or pair."""
+        return any(c.id == subject_id for _, c in self._ordered)
+
+    def _open(self, candidate: LabelCandidate) -> bool:
+        if candidate.id in self._labelled_here:
+            return False
+        return (candidate.id in self._designs) == self.request.again
+
+    def _design_with(self, subject_id: str) -> SamplingDesign:
+        reached = threshold(self._ordered, {*self._designs, subject_id})
+        return SamplingDesign(self.request.experiment, self.request.favour, reached, None, self._horizon)
+
+    def _blind(self, connection: Reading, subject_id: str) -> BlindItem | None:
+        found = full_exchange(connection, subject_id)
+        if found is None or self.scorer.subject == "exchange":
+            return None if found is None else blind.of_exchange(found)
+        served = full_exchange(connection, found["pair"]) if found["pair"] else None
+        return None if served is None else blind.of_pair(self.request.scorer, served, found)
+
+    def _label(self, subject_id: str, verdict: LabelVerdict, design: SamplingDesign, labeller: str = "") -> Label:
+        return Label(
+            scorer=self.scorer.scorer,
+            subject=self.scorer.subject,
+            subject_id=subject_id,
+            labeller=labeller or self.request.labeller,
+            value=verdict.value,
+            label=verdict.label,
+            comment=verdict.comment,
+            version=self.scorer.version,
+            config_hash=self.scorer.config_hash,
+            pool=design.pool,
+            favour=design.favour,
+            threshold=design.threshold,
+            share=design.share,
+            horizon=design.horizon,
+            at=self._clock(),
+        )
+
+    def _mark_seen(self, label: Label) -> None:
+        if (label.version, label.config_hash) != (self.scorer.version, self.scorer.config_hash):
+            return  # an older version of the scorer judged another population
+        design = SamplingDesign(label.pool, label.favour, label.threshold, label.share, label.horizon)
+        self._designs.setdefault(label.subject_id, design)
+        if label.labeller == self.request.labeller:
+            self._labelled_here.add(label.subject_id)
+
+
+def newest_version(connection: Reading, scorer: str) -> ScorerVersion:
+    """The version of the scorer that scored last. Raises CannotRun if it has scored nothing."""
+    version = version_of(connection, scorer)
+    if version is not None:
+        return version
+    others = ", ".join(scorers_seen(connection))
+    hint = f"these scorers have: {others}" if others else "run `gateway evaluate` to score what was recorded"
+    raise CannotRun(f'scorer "{scorer}" has scored nothing yet; {hint}')
+
+
+def label_by_hand(scorer: ScorerVersion, subject_id: str, labeller: str, verdict: LabelVerdict, at: float) -> Label:
+    """A label for an exchange that somebody has chosen by hand. It was not drawn, so it has no inclusion probability of
+    its own, and counts in rates only once the labelling in order has passed it. at: Unix seconds."""
+    return Label(
+        scorer=scorer.scorer, subject=scorer.subject, subject_id=subject_id, labeller=labeller, value=verdict.value,
+        label=verdict.label, comment=verdict.comment, version=scorer.version, config_hash=scorer.config_hash, pool="",
+        favour=1.0, threshold=None, share=None, horizon=at, at=at,
+    )  # fmt: skip
+
+
+def open_desk(url: str, request: LabelRequest) -> Desk:
+    """Raises StoreUnavailable, CannotRun, ValueError."""
+    with reading(url) as connection:
+        return Desk(connection, request)
+
+
+def next_item(url: str, desk: Desk) -> DrawnItem | None:
+    """The desk's next item, in a transaction of its own: a person thinks for minutes before giving the verdict."""
+    with reading(url) as connection:
+        return desk.next(connection)
+
+
+def save_labels(url: str, labels: Sequence[Label]) -> None:
+    """Saves all of them or none."""
+    opened = engine.writer(url)
+    try:
+        with opened.begin() as connection:
+            store_labels(connection, labels)
+    finally:
+        opened.dispose()
+
+
+def undo_label(url: str, desk: Desk, label: Label) -> None:
+    """Deletes a label that this desk has given."""
+    opened = engine.writer(url)
+    try:
+        with opened.begin() as connection:
+            delete_label(connection, label)
+    finally:
+        opened.dispose()
+    desk.withdraw(label)
+
+
+class ImportedLabels(NamedTuple):
+    """Content of a sheet, as far as it was read."""
+
+    labels: list[Label]
+    past_gap: int
+    """Labels that correct no mean: before them in the order of the draw stands an item that nobody has labelled."""
+
+
+def import_labels(url: str, path: Path, request: LabelRequest, share: float | None) -> ImportedLabels:
+    """Saves the labels of a sheet, all or none. share: see Desk.imported.
+
+    Raises CannotRun (StoreUnavailable among others), and ValueError for a share outside (0, 1].
+    """
+    if share is not None and not 0 < share <= 1:
+        raise ValueError(f"share is {share!r}, expected a number above 0, at most 1")
+    desk = open_desk(url, request)
+    rows = read(path, desk.scorer.subject, lambda id: blind.shown_swapped(request.scorer, id), desk.knows)
+    labels = desk.imported(rows, share)
+    save_labels(url, labels)
+    return ImportedLabels(labels, 0 if share is not None else desk.past_gap({row.id for row in rows}))
+
+
+def export_blind_sheet(url: str, request: LabelRequest, count: int, form: Form) -> str:
+    """The next items as a sheet to be filled in."""
+    with reading(url) as connection:
+        return blind_sheet(Desk(connection, request).sheet(connection, count), form)
+
+
+def export_labels(url: str, scorer: str | None, form: Form) -> str:
+    """All labels, newest first, each with the scorer's own verdict."""
+    with reading(url) as connection:
+        rows: list[dict[str, Any]] = []
+        labels = newest_labels(connection, scorer, _ALL)
+        verdicts = scores_by_label(connection, labels)
+        for label in labels:
+            row = {"id": label.subject_id, **asdict(label)}
+            del row["subject_id"]
+            rows.append({**row, "judged": verdicts.get(label.id)})
+    return sheet(rows, form)

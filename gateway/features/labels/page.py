@@ -1,0 +1,315 @@
+"""The page Label: a blind queue of answers for one labeller, by keys alone, and how far the scorer is calibrated.
+
+The queue of a labeller and scorer is opened once, as by `gateway label next`, and kept: what it holds is what the
+scorer had judged then. Opening it reads every judged answer, so it runs in the background while the page waits.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import urlencode
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from gateway.console.errors import InvalidBody, NotThere, StoreAway
+from gateway.console.frame import Page, PageRoute, PageServices, form_actor, redirect, render, services_of, visitor_of
+from gateway.core.errors import CannotRun
+from gateway.features.labels.blind import BlindItem, parse_verdict
+from gateway.features.labels.calibration import CalibrationOptions, CalibrationResult, calibrate
+from gateway.features.labels.correction import MIN_LABELS
+from gateway.features.labels.desk import Desk, DrawnItem, LabelRequest
+from gateway.features.labels.rows import Label, count_labels, delete_label, save_labels, scorers_summed
+from gateway.store.engine import default_url
+from gateway.store.query import reading
+
+HOME = "/console/label"
+MOST_DESKS = 16
+_SOON_S = 0.15  # a queue that opens within this time needs no page that waits
+_RECALIBRATE = 10  # labels after which the agreement is computed again
+_OLD_S = 3600.0  # a queue that nobody has used for so long is opened anew
+
+
+@dataclass
+class KeptDesk:
+    """The queue of one labeller, with what is shown now."""
+
+    desk: Desk
+    left: int
+    calibration: CalibrationResult | None
+    """As of the opening, or of a few labels ago."""
+    drawn: DrawnItem | None = None
+    given: list[Label] = field(default_factory=list)
+    """The verdicts of this queue, the newest last."""
+    turned: bool = False
+    """The item's answers are shown the other way round."""
+    used: float = field(default_factory=time.monotonic)
+    busy: asyncio.Lock = field(default_factory=asyncio.Lock)
+    computing: asyncio.Task[None] | None = None
+
+
+class DeskRoom:
+    """The open queues of this process."""
+
+    def __init__(self) -> None:
+        self._open: OrderedDict[LabelRequest, asyncio.Task[KeptDesk | CannotRun]] = OrderedDict()
+
+    def close(self, request: LabelRequest) -> None:
+        self._open.pop(request, None)
+
+    async def get(self, services: PageServices, request: LabelRequest, wait_s: float) -> KeptDesk | None:
+        """None: it is still being opened. Raises CannotRun, as Desk does."""
+        opening = self._open.get(request)
+        if opening is not None and opening.done() and self._is_useless(opening):
+            opening = None
+        if opening is None:
+            url = store_url(services)
+            opening = services.tasks.start(asyncio.to_thread(_opened, url, request), "label queue")
+            self._open[request] = opening
+            while len(self._open) > MOST_DESKS:
+                self._open.popitem(last=False)
+        self._open.move_to_end(request)
+        done, _ = await asyncio.wait({opening}, timeout=wait_s)
+        if not done:
+            return None
+        kept = opening.result()
+        if isinstance(kept, CannotRun):
+            raise kept
+        kept.used = time.monotonic()
+        return kept
+
+    def _is_useless(self, opening: asyncio.Task[KeptDesk | CannotRun]) -> bool:
+        if opening.cancelled() or opening.exception() is not None:
+            return True
+        kept = opening.result()
+        return isinstance(kept, CannotRun) or time.monotonic() - kept.used > _OLD_S
+
+
+def _opened(url: str, request: LabelRequest) -> KeptDesk | CannotRun:
+    """An error that has a remedy is a result: it is shown, and not logged as a task that failed."""
+    try:
+        with reading(url) as connection:
+            desk = Desk(connection, request)
+            return KeptDesk(desk, desk.left, calibrate(connection, CalibrationOptions(request.scorer)))
+    except CannotRun as error:
+        return error
+
+
+def store_url(services: PageServices) -> str:
+    return services.admin.config().store.url or default_url(services.data)
+
+
+async def choose_page(request: Request) -> Response:
+    services = services_of(request)
+    config = services.admin.config()
+    seen, counts = await services.admin.store.read(lambda c: (scorers_summed(c), count_labels(c)))
+    scorers = [
+        {
+            "name": name,
+            "use": (config.scorers[name].use or name) if name in config.scorers else "not in the config",
+            "labels": counts.get(name, 0),
+            "url": f"{HOME}/queue?{urlencode({'scorer': name})}",
+        }
+        for name in seen
+    ]
+    return render(
+        request, "label.html.jinja",
+        scorers=sorted(scorers, key=lambda s: (s["labels"] == 0, s["name"])), enough=MIN_LABELS,
+        experiments=list(config.experiments),
+    )  # fmt: skip
+
+
+def _asked(get: Callable[[str], str | None], labeller: str) -> LabelRequest:
+    """The queue that a query or a form names. Raises InvalidBody."""
+    try:
+        favour = float(get("favour") or 1.0)
+    except ValueError:
+        favour = 0.0
+    if not 0.01 <= favour <= 100:
+        raise InvalidBody(f"favour: expected a number from 0.01 to 100, got {(get('favour') or '')[:20]!r}")
+    return LabelRequest(get("scorer") or "", labeller, get("experiment") or "", favour, bool(get("again")))
+
+
+async def _desk(services: PageServices, asked: LabelRequest, wait_s: float = _SOON_S) -> KeptDesk | None:
+    room: DeskRoom = services.kept.setdefault("label", DeskRoom())
+    try:
+        return await room.get(services, asked, wait_s)
+    except CannotRun as error:
+        raise NotThere(str(error)) from None
+
+
+async def queue_page(request: Request) -> Response:
+    services = services_of(request)
+    asked = _asked(request.query_params.get, visitor_of(request).actor.name)
+    kept = await _desk(services, asked)
+    if kept is None:
+        waiting = render(request, "label_opening.html.jinja", scorer=asked.scorer)
+        waiting.headers["refresh"] = "1"
+        return waiting
+    async with kept.busy:
+        if kept.drawn is None:
+            kept.drawn = await services.admin.store.read(kept.desk.next)
+        section = services.admin.config().scorers.get(asked.scorer)
+        criterion = section.options.get("criterion") if section else None
+        return render(
+            request,
+            "label_queue.html.jinja",
+            asked=asked,
+            subject=kept.desk.scorer.subject,
+            item=None if kept.drawn is None else shown(kept.drawn.blind, turned=kept.turned),
+            criterion=criterion if isinstance(criterion, str) else "",
+            given=len(kept.given),
+            left=kept.left,
+            progress=progress_of(kept.calibration, kept.given),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class ShownItem:
+    """An item as the page shows it."""
+
+    id: str
+    question: tuple[tuple[str, str], ...]
+    answers: tuple[str, ...]
+    reference: str
+    order: str
+    """Which answer stands first: it comes back with the verdict."""
+
+
+def shown(item: BlindItem, *, turned: bool) -> ShownItem:
+    """turned: the other way round than the queue drew it."""
+    answers = item.answers[::-1] if turned else item.answers
+    swapped = item.swapped != turned
+    return ShownItem(item.id, item.question, answers, item.reference, "swapped" if swapped else "straight")
+
+
+def progress_of(calibration: CalibrationResult | None, given: list[Label]) -> dict[str, Any]:
+    """How far the scorer is calibrated: labels, the agreement, and how many more are useful."""
+    verdicts = sum(label.value is not None for label in given)
+    if calibration is None:
+        return {"labels": verdicts, "enough": MIN_LABELS, "kappa": None, "needed": None, "half_width": None}
+    groups = calibration.groups
+    agreed = calibration.agreement
+    return {
+        "labels": calibration.labels,
+        "enough": MIN_LABELS,
+        "kappa": agreed.kappa if agreed else None,
+        "needed": groups[0].needed if groups else None,
+        "half_width": calibration.options.half_width,
+    }
+
+
+async def verdict(request: Request) -> Response:
+    """One verdict on the item that was shown. A second click on the same item changes nothing."""
+    form = await form_actor(request, "labeller", "label answers", content=True)
+    services = services_of(request)
+    asked = _asked(form.get, form.actor.name)
+    back = f"{HOME}/queue?{query_of(asked)}"
+    kept = await _desk(services, asked, wait_s=30.0)
+    if kept is None:
+        raise StoreAway("the queue is still being opened; try again", retry_after_s=1)
+    async with kept.busy:
+        if kept.drawn is None or kept.drawn.blind.id != form.get("item"):
+            return redirect(request, back)
+        text = f"{form.get('verdict')} {form.get('comment')}"
+        try:
+            given = parse_verdict(text, kept.desk.scorer.subject, swapped=form.get("order") == "swapped")
+        except ValueError as error:
+            raise InvalidBody(str(error)) from None
+        if given.stop:
+            return redirect(request, HOME)
+        label = kept.desk.label(kept.drawn, given)
+        try:
+            await services.admin.store.run(lambda c: save_labels(c, [label]))
+        except BaseException:
+            kept.desk.withdraw(label)
+            raise
+        kept.given.append(label)
+        kept.drawn, kept.turned, kept.left = None, False, kept.left - 1
+        _recalibrate(services, kept)
+    return redirect(request, back)
+
+
+async def undo(request: Request) -> Response:
+    """Takes the newest verdict of this queue back; its item is shown again."""
+    form = await form_actor(request, "labeller", "label answers", content=True)
+    services = services_of(request)
+    asked = _asked(form.get, form.actor.name)
+    back = f"{HOME}/queue?{query_of(asked)}"
+    kept = await _desk(services, asked, wait_s=30.0)
+    if kept is None:
+        return redirect(request, back)
+    async with kept.busy:
+        if not kept.given:
+            return redirect(request, back, "there is no verdict of this queue to take back")
+        label = kept.given[-1]
+        await services.admin.store.run(lambda c: delete_label(c, label))
+        kept.given.pop()
+        kept.desk.withdraw(label)
+        kept.drawn, kept.turned, kept.left = None, False, kept.left + 1
+    return redirect(request, back, "the last verdict is taken back")
+
+
+async def turn(request: Request) -> Response:
+    """Shows a pair's answers in the other order: a preference that changes with it is none."""
+    form = await form_actor(request, "labeller", "label answers", content=True)
+    asked = _asked(form.get, form.actor.name)
+    kept = await _desk(services_of(request), asked, wait_s=30.0)
+    if kept is not None and kept.drawn is not None and kept.drawn.blind.id == form.get("item"):
+        kept.turned = form.get("order") == ("swapped" if kept.drawn.blind.swapped else "straight")
+    return redirect(request, f"{HOME}/queue?{query_of(asked)}")
+
+
+async def reopen(request: Request) -> Response:
+    """Draws the queue anew, with what was judged since."""
+    form = await form_actor(request, "labeller", "label answers", content=True)
+    services = services_of(request)
+    asked = _asked(form.get, form.actor.name)
+    room: DeskRoom = services.kept.setdefault("label", DeskRoom())
+    room.close(asked)
+    return redirect(request, f"{HOME}/queue?{query_of(asked)}")
+
+
+def query_of(asked: LabelRequest) -> str:
+    found = {"scorer": asked.scorer}
+    found |= {"experiment": asked.experiment} if asked.experiment else {}
+    found |= {"favour": f"{asked.favour:g}"} if asked.favour != 1.0 else {}
+    found |= {"again": "1"} if asked.again else {}
+    return urlencode(found)
+
+
+def _recalibrate(services: PageServices, kept: KeptDesk) -> None:
+    """In the background, after some labels: it reads all that the scorer has judged."""
+    if len(kept.given) % _RECALIBRATE or (kept.computing is not None and not kept.computing.done()):
+        return
+    url, options = store_url(services), CalibrationOptions(kept.desk.request.scorer)
+
+    def read() -> CalibrationResult:
+        with reading(url) as connection:
+            return calibrate(connection, options)
+
+    async def compute() -> None:
+        kept.calibration = await asyncio.to_thread(read)
+
+    kept.computing = services.tasks.start(compute(), "calibration")
+
+
+PAGE = Page(
+    path=HOME,
+    title="Label",
+    role="labeller",
+    content=True,
+    routes=(
+        PageRoute(HOME, choose_page, role="labeller", content=True),
+        PageRoute(f"{HOME}/queue", queue_page, role="labeller", content=True),
+        PageRoute(f"{HOME}/verdict", verdict, methods=("POST",), role="labeller", content=True),
+        PageRoute(f"{HOME}/undo", undo, methods=("POST",), role="labeller", content=True),
+        PageRoute(f"{HOME}/turn", turn, methods=("POST",), role="labeller", content=True),
+        PageRoute(f"{HOME}/reopen", reopen, methods=("POST",), role="labeller", content=True),
+    ),
+)

@@ -1,0 +1,362 @@
+"""People's labels: what may be drawn for labelling, the labels, and both next to the scorer's own scores."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Literal
+from uuid import NAMESPACE_OID, uuid5
+
+import orjson
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Double,
+    RowMapping,
+    Select,
+    and_,
+    case,
+    cast,
+    delete,
+    func,
+    literal,
+    or_,
+    select,
+)
+
+from gateway.core.plan import REPEAT
+from gateway.store.engine import insert
+from gateway.store.tables import TARGET, exchanges, labels, pair_scores, replay_answers, score_cells, scores
+
+Subject = Literal["exchange", "pair"]
+
+
+@dataclass(frozen=True, slots=True)
+class ScorerVersion:
+    """The version of a scorer that scored last. subject: what it scores."""
+
+    scorer: str
+    version: str
+    config_hash: str
+    subject: Subject
+    direction: str
+
+
+@dataclass(frozen=True, slots=True)
+class Label:
+    """One person's verdict. value: in [0, 1]; None: skipped. pool … horizon: see draws.py."""
+
+    scorer: str
+    subject: Subject
+    subject_id: str
+    labeller: str
+    value: float | None
+    label: str | None
+    comment: str | None
+    version: str
+    config_hash: str
+    pool: str
+    favour: float
+    threshold: float | None
+    share: float | None
+    horizon: float
+    at: float
+
+    @property
+    def id(self) -> str:
+        """One per person and subject: a later label replaces the earlier one."""
+        return str(uuid5(NAMESPACE_OID, "\0".join((self.scorer, self.subject, self.subject_id, self.labeller))))
+
+
+def version_of(connection: Connection, scorer: str) -> ScorerVersion | None:
+    """None: it has scored no recorded traffic yet. Scores of a replay's answers do not count."""
+    found: list[tuple[float, ScorerVersion]] = []
+    for table, subject in ((scores, "exchange"), (pair_scores, "pair")):
+        c = table.c
+        replayed = select(replay_answers.c.answer_id).where(replay_answers.c.answer_id == c.exchange_id).exists()
+        query = select(c.version, c.config_hash, c.direction, c.created).where(c.scorer == scorer, ~replayed)
+        row = connection.execute(query.order_by(c.created.desc()).limit(1)).first()
+        if row is not None:
+            found.append((row.created, ScorerVersion(scorer, row.version, row.config_hash, subject, row.direction)))  # type: ignore[arg-type]
+    return max(found, key=lambda pair: pair[0])[1] if found else None
+
+
+def kind_of(connection: Connection, version: ScorerVersion) -> str | None:
+    """As the scorer says: code, model or llm. None: this version has scored nothing."""
+    c = (scores if version.subject == "exchange" else pair_scores).c
+    query = select(c.kind).where(
+        c.scorer == version.scorer, c.version == version.version, c.config_hash == version.config_hash
+    )
+    return connection.execute(query.limit(1)).scalar()
+
+
+def scorers_seen(connection: Connection) -> list[str]:
+    """The names of all scorers with a score in the store."""
+    names = {row[0] for table in (scores, pair_scores) for row in connection.execute(select(table.c.scorer).distinct())}
+    return sorted(names)
+
+
+def scorers_summed(connection: Connection) -> list[str]:
+    """The same from the sums of scores, which are few: what is in `scores` is not looked through."""
+    single = connection.execute(select(score_cells.c.scorer).where(score_cells.c.n_scored > 0).distinct()).scalars()
+    pairwise = connection.execute(select(pair_scores.c.scorer).distinct()).scalars()
+    return sorted({*single, *pairwise})
+
+
+def scored_items(connection: Connection, of: ScorerVersion, experiment: str = "") -> list[dict[str, Any]]:
+    """id, judged (in [0, 1], 1 best), created and experiment of the recorded answers that this version scored.
+
+    Left out are answers of replays, and those whose texts retention has deleted before anybody labelled them: neither
+    can be shown, so they are outside the population that labels are drawn from.
+    """
+    if of.subject == "pair":
+        p = pair_scores.c
+        query = select(p.exchange_id.label("id"), p.value.label("judged"), p.created, p.experiment)
+        query = query.where(*_these(pair_scores, of), p.value.is_not(None), p.arm != REPEAT)
+        query = query.where(
+            _can_be_labelled(p.exchange_id, p.exchange_id, of), _can_be_labelled(p.pair, p.exchange_id, of)
+        )
+        table = pair_scores
+    else:
+        s = scores.c
+        query = select(
+            s.exchange_id.label("id"),
+            s.value01.label("judged"),
+            s.created,
+            func.coalesce(s.experiment, "").label("experiment"),
+        )
+        query = query.where(*_these(scores, of), s.repeat == 0, s.value01.is_not(None))
+        query = query.where(_can_be_labelled(s.exchange_id, s.exchange_id, of))
+        table = scores
+    return _rows(connection, query.where(table.c.experiment == experiment) if experiment else query)
+
+
+def _can_be_labelled(exchange_id: Any, subject_id: Any, of: ScorerVersion) -> ColumnElement[bool]:
+    """The exchange is stored with its texts, or without them but somebody has labelled the subject."""
+    labelled = select(labels.c.label_id).where(labels.c.subject_id == subject_id, labels.c.scorer == of.scorer).exists()
+    stored = select(exchanges.c.id).where(exchanges.c.id == exchange_id)
+    return or_(stored.where(exchanges.c.bytes > 0).exists(), and_(stored.exists(), labelled))
+
+
+def save_labels(connection: Connection, given: Sequence[Label]) -> None:
+    """Keeps the newest label of one person on one subject."""
+    rows = [asdict(x) | {"label_id": x.id, "status": "skipped" if x.value is None else "scored"} for x in given]
+    if rows:
+        statement = insert(connection.dialect, labels)
+        later = {name: statement.excluded[name] for name in rows[0] if name != "label_id"}
+        connection.execute(statement.on_conflict_do_update(index_elements=["label_id"], set_=later), rows)
+
+
+def delete_label(connection: Connection, given: Label) -> None:
+    connection.execute(delete(labels).where(labels.c.label_id == given.id))
+
+
+def labels_of(connection: Connection, scorer: str) -> list[Label]:
+    """The labels of one scorer, oldest first."""
+    query = select(labels).where(labels.c.scorer == scorer).order_by(labels.c.at, labels.c.label_id)
+    return [_label(row) for row in connection.execute(query).mappings()]
+
+
+def count_labels(connection: Connection) -> dict[str, int]:
+    """The number of labelled subjects by scorer; those that were skipped do not count."""
+    c = labels.c
+    query = select(c.scorer, func.count(c.subject_id.distinct())).where(c.value.is_not(None)).group_by(c.scorer)
+    return {scorer: n for scorer, n in connection.execute(query)}
+
+
+def newest_labels(connection: Connection, scorer: str | None, limit: int) -> list[Label]:
+    """The newest labels, of one scorer or of all."""
+    query = select(labels).order_by(labels.c.at.desc(), labels.c.label_id).limit(limit)
+    query = query.where(labels.c.scorer == scorer) if scorer is not None else query
+    return [_label(row) for row in connection.execute(query).mappings()]
+
+
+def labels_with_scores(connection: Connection, of: ScorerVersion | None = None) -> list[dict[str, Any]]:
+    """Labels joined with the scorer's scores of the same exchanges: columns of `labels`, with judged, created,
+    experiment, plan, arm, alias, model ("upstream/model"), stratum, pi and
+    sampled, the exchange's own part of pi, and unit, its conversation. of: None: all scorers and versions."""
+    s, e = scores.c, exchanges.c
+    same = and_(
+        s.exchange_id == labels.c.subject_id, s.scorer == labels.c.scorer, s.version == labels.c.version,
+        s.config_hash == labels.c.config_hash, s.repeat == 0, s.value01.is_not(None),
+    )  # fmt: skip
+    query: Select[Any] = (
+        select(
+            labels, s.value01.label("judged"), s.created, func.coalesce(s.experiment, "").label("experiment"), s.plan,
+            func.coalesce(s.arm, "").label("arm"), e.alias, TARGET.label("model"),
+            s.stratum, s.pi, e.pi.label("sampled"), e.unit,
+        )
+        .join(scores, same)
+        .join(exchanges, e.id == s.exchange_id)
+        .where(labels.c.subject == "exchange")
+    )  # fmt: skip
+    if of is not None:
+        query = query.where(*_these(labels, of))
+    return _rows(connection, query)
+
+
+def labels_with_pair_scores(connection: Connection, of: ScorerVersion) -> list[dict[str, Any]]:
+    """The same for pairs. experiment and arm are the pair's; alias, model and stratum are empty: a pair counts once."""
+    p = pair_scores.c
+    same = and_(
+        p.exchange_id == labels.c.subject_id, p.scorer == labels.c.scorer, p.version == labels.c.version,
+        p.config_hash == labels.c.config_hash, p.value.is_not(None),
+    )  # fmt: skip
+    query = select(
+        labels, p.value.label("judged"), p.created, p.experiment, p.plan, p.arm, literal("").label("alias"),
+        literal("").label("model"), literal("").label("stratum"), literal(1.0).label("pi"),
+        literal(1.0).label("sampled"),
+    ).join(pair_scores, same)  # fmt: skip
+    query = query.where(*_these(labels, of), labels.c.subject == "pair", p.arm != REPEAT)
+    return _rows(connection, query)
+
+
+def scores_by_label(connection: Connection, given: Sequence[Label]) -> dict[str, float]:
+    """The scorer's own score of each label's subject, by label id."""
+    found: dict[str, float] = {}
+    for of in {ScorerVersion(x.scorer, x.version, x.config_hash, x.subject, "") for x in given}:
+        rows = labels_with_pair_scores(connection, of) if of.subject == "pair" else labels_with_scores(connection, of)
+        found |= {row["label_id"]: row["judged"] for row in rows}
+    return found
+
+
+def anything_labelled(connection: Connection) -> bool:
+    return connection.execute(select(labels.c.label_id).limit(1)).first() is not None
+
+
+def _rows(connection: Connection, query: Select[Any]) -> list[dict[str, Any]]:
+    return [row._asdict() for row in connection.execute(query)]
+
+
+def _these(table: Any, of: ScorerVersion) -> tuple[Any, ...]:
+    return table.c.scorer == of.scorer, table.c.version == of.version, table.c.config_hash == of.config_hash
+
+
+def _label(row: RowMapping) -> Label:
+    return Label(**{name: row[name] for name in Label.__dataclass_fields__})
+
+
+TrafficKey = tuple[str, str, str, str]  # alias, "upstream/model", arm, stratum
+
+
+@dataclass(frozen=True, slots=True)
+class ScoreSelection:
+    """Which of a scorer's scores; None: no condition."""
+
+    experiment: str | None = None
+    plan: str | None = None
+    arm: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class JudgedSums:
+    """Sums over one kind of traffic."""
+
+    scored: int
+    responded: int
+    asked: int
+    """All rows, scored or not."""
+    total: float
+    """Of scores in [0, 1], 1 best."""
+    squares: float
+    good: float
+    """Scores that reach the cut."""
+    inverse_pi: float
+    """Over all rows."""
+    population: int = 0
+    """N_h from the tallies; 0: none has arrived."""
+    weights: tuple[float, float, float] | None = None
+    """Sums of v over what scored, of v over what responded, and of v² over what scored, v being 1 / π of the scorer's
+    draw; total, squares and good are then sums times v. None: v is 1 for all."""
+
+    @property
+    def weight(self) -> float:
+        return float(self.scored) if self.weights is None else self.weights[0]
+
+    @property
+    def answered(self) -> float:
+        return float(self.responded) if self.weights is None else self.weights[1]
+
+    @property
+    def weight_squares(self) -> float:
+        return float(self.scored) if self.weights is None else self.weights[2]
+
+
+def judged_sums(
+    connection: Connection, of: ScorerVersion, part: ScoreSelection, cut: float
+) -> dict[TrafficKey, JudgedSums]:
+    """Only a selection of everything has populations: tallies do not know experiments."""
+    if of.subject == "pair":
+        return _pair_sums(connection, of, part, cut)
+    s, e = scores.c, exchanges.c
+    model, arm = TARGET.label("model"), func.coalesce(s.arm, "").label("arm")
+    v, responded, scored = e.pi / s.pi, s.status.in_(("scored", "not_applicable")), s.value01.is_not(None)
+    query = (
+        select(
+            e.alias, model, arm, s.stratum,
+            func.count(s.value01), func.count(case((responded, 1))), func.count(),
+            func.sum(v * s.value01), func.sum(v * s.value01 * s.value01), func.sum(case((s.value01 >= cut, v))),
+            func.sum(cast(1.0, Double) / s.pi),
+            func.sum(case((scored, v))), func.sum(case((responded, v))), func.sum(case((scored, v * v))),
+        )
+        .join(exchanges, e.id == s.exchange_id)
+        .where(s.scorer == of.scorer, s.version == of.version, s.config_hash == of.config_hash, s.repeat == 0)
+        .where(*_only(scores, part))
+        .group_by(e.alias, model, arm, s.stratum)
+    )  # fmt: skip
+    found = {tuple(row[:4]): _sums(tuple(row[4:])) for row in connection.execute(query)}
+    if part.experiment is not None:
+        return found
+    populations = _populations(connection, of)
+    return {key: replace(cell, population=populations.get(key, 0)) for key, cell in found.items()}
+
+
+def order_flips(
+    connection: Connection, of: ScorerVersion, part: ScoreSelection
+) -> list[tuple[float | None, float | None]]:
+    """(whether the winner changed, whether the first answer won) of each pair that was scored in both orders."""
+    p = pair_scores.c
+    query = select(p.detail).where(p.scorer == of.scorer, p.version == of.version, p.config_hash == of.config_hash)
+    rows = connection.execute(query.where(p.value.is_not(None), *_only(pair_scores, part))).scalars()
+    details = [orjson.loads(row) for row in rows if row]
+    return [(d.get("flip"), d.get("first_slot")) for d in details if "flip" in d or "first_slot" in d]
+
+
+def judged_after(connection: Connection, of: ScorerVersion, moment: float) -> int:
+    """The number of answers that this version scored since `moment`, in Unix seconds."""
+    table = pair_scores if of.subject == "pair" else scores
+    c = table.c
+    query = select(func.count()).where(c.scorer == of.scorer, c.version == of.version, c.config_hash == of.config_hash)
+    return connection.execute(query.where(c.status == "scored", c.created > moment)).scalar_one()
+
+
+def _pair_sums(
+    connection: Connection, of: ScorerVersion, part: ScoreSelection, cut: float
+) -> dict[TrafficKey, JudgedSums]:
+    p = pair_scores.c
+    query = select(
+        p.arm, func.count(p.value), func.count(case((p.status.in_(("scored", "not_applicable")), 1))), func.count(),
+        func.sum(p.value), func.sum(p.value * p.value), func.count(case((p.value >= cut, 1))), func.count(),
+    ).where(p.scorer == of.scorer, p.version == of.version, p.config_hash == of.config_hash)  # fmt: skip
+    query = query.where(p.arm != REPEAT, *_only(pair_scores, part)).group_by(p.arm)
+    return {("", "", row[0], ""): _sums(tuple(row[1:])) for row in connection.execute(query)}
+
+
+def _only(table: Any, part: ScoreSelection) -> list[Any]:
+    wanted = {"experiment": part.experiment, "plan": part.plan, "arm": part.arm}
+    return [table.c[name] == value for name, value in wanted.items() if value is not None]
+
+
+def _sums(row: tuple[Any, ...]) -> JudgedSums:
+    """row: what judged_sums selects; without the last three for pairs, which all count once."""
+    scored, responded, asked = row[:3]
+    total, squares, good, inverse_pi, *more = (float(value or 0.0) for value in row[3:])
+    weights = (more[0], more[1], more[2]) if more else None
+    return JudgedSums(scored, responded, asked, total, squares, good, inverse_pi, weights=weights)
+
+
+def _populations(connection: Connection, of: ScorerVersion) -> dict[TrafficKey, int]:
+    c = score_cells.c
+    query = select(c.alias, c.model, c.arm, c.stratum, c.population)
+    query = query.where(c.scorer == of.scorer, c.version == of.version, c.config_hash == of.config_hash)
+    return {(row.alias, row.model, row.arm, row.stratum): row.population for row in connection.execute(query)}

@@ -1,0 +1,1 @@
+"""The predictor of a judge's scores: training, use, drift, and means that it guides."""

@@ -1,0 +1,299 @@
+"""Cheap numbers about an exchange, for trees: no model is called and no text is kept.
+
+One pass in Python takes what differs from exchange to exchange. Categories are looked up, since most exchanges share
+theirs; logarithms, and the counts of bytes and of hashed three-byte sequences, are computed for a whole batch at once.
+A row never depends on the rest of its batch. NaN: does not apply.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from hashlib import sha256
+from operator import attrgetter
+from struct import Struct
+from typing import Any
+
+import numpy as np
+import orjson
+from numpy.typing import NDArray
+
+from gateway.core.chunked import chunked
+from gateway.core.completion import Completion
+from gateway.core.request_format import output_format
+from gateway.features.learned.word_columns import WORD_FEATURES, word_columns
+from gateway.scoring.types import Subject
+
+Matrix = NDArray[np.float32]
+NAN = math.nan
+_COUNTED = 192  # bytes of the last message and of the answer: half of their beginning, half of their end
+_AT_ONCE = 256  # exchanges that are counted at once: their temporary arrays stay in the processor's cache
+_GRAMS = 16  # buckets of hashes
+_MULTIPLIERS = (40_503, 25_173, 13_849)  # odd, so that each byte changes the hash, of 16 bits
+
+BYTE_CLASSES = (
+    "lower", "upper", "digit", "blank", "line_break", "sentence", "bracket", "markup", "other_ascii", "latin",
+    "greek_cyrillic", "semitic", "indic_thai", "cjk", "hangul", "symbol", "continuation",
+)  # fmt: skip
+_CATEGORIES = (
+    "alias_a", "alias_b", "api", "target_a", "target_b", "stream", "outcome", "status", "truncated", "spliced",
+    "finish_reason",
+)  # fmt: skip
+_NUMBERS = (
+    "messages", "system", "tools", "wants_json", "temperature", "question_marks", "complete_sentence", "tool_calls",
+    "tool_json", "json", "refusal_field", "error", "mean_logprob", "attempts",
+)  # fmt: skip
+_LOGS = (
+    "max_tokens_log", "prompt_log", "request_bytes_log", "answer_log", "reasoning_log", "total_log",
+    "first_token_log", "input_tokens_log", "output_tokens_log", "answer_to_prompt_log", "tokens_a_second_log",
+)  # fmt: skip
+FEATURES: tuple[str, ...] = (
+    *_CATEGORIES, *_NUMBERS, *_LOGS, *(f"request_{name}" for name in BYTE_CLASSES),
+    *(f"request_gram_{bucket}" for bucket in range(_GRAMS)), *(f"answer_{name}" for name in BYTE_CLASSES),
+    *WORD_FEATURES,
+)  # fmt: skip
+"""A feature whose meaning changes gets another name: models and stored features of other names are not used."""
+
+
+def feature_set(names: Sequence[str]) -> str:
+    """12 hexadecimal digits that differ where the names or their order differ."""
+    return sha256("\0".join(names).encode()).hexdigest()[:12]
+
+
+class FeatureExtractor:
+    """names and set: of the columns of `matrix`. known: combinations of categories that are remembered."""
+
+    names = FEATURES
+    set = feature_set(FEATURES)
+
+    def __init__(self, known: int = 4096) -> None:
+        self._most_known = known
+        self._known: dict[tuple[Any, ...], bytes] = {}
+
+    def matrix(self, subjects: Sequence[Subject]) -> Matrix:
+        """Shape (n, len(FEATURES))."""
+        return np.vstack([self._rows(some) for some in chunked(subjects, _AT_ONCE)])
+
+    def _rows(self, subjects: Sequence[Subject]) -> Matrix:
+        prompts = [prompt_of(s.request) for s in subjects]
+        categories = np.frombuffer(b"".join([self._categories(s) for s in subjects]), dtype=np.float32)
+        rows = np.frombuffer(b"".join([_packed_row(s, p) for s, p in zip(subjects, prompts, strict=True)]))
+        answers = [_cut(s.completion.text) for s in subjects]
+        return np.hstack(
+            (
+                categories.reshape(len(subjects), len(_CATEGORIES)),
+                *_numbers(rows.reshape(len(subjects), _IN_ROW)),
+                _text_columns([_cut(prompt) for prompt in prompts], grams=True),
+                _text_columns(answers, grams=False),
+                word_columns(answers),
+            )
+        )
+
+    def _categories(self, s: Subject) -> bytes:
+        """The columns of _CATEGORIES, as 32-bit floats."""
+        key = _category_of(s.exchange), s.completion.finish_reason
+        found = self._known.get(key)
+        if found is None:
+            if len(self._known) >= self._most_known:
+                self._known.clear()
+            found = self._known[key] = _category_columns(s)
+        return found
+
+
+_category_of = attrgetter(
+    "alias", "api", "target.upstream", "target.model", "target.variant", "stream", "outcome", "status", "truncated",
+    "spliced",
+)  # fmt: skip
+
+
+def _category_columns(s: Subject) -> bytes:
+    e = s.exchange
+    return np.array(
+        [
+            *_places(e.alias), _places(e.api)[0], *_places(str(e.target)), e.stream, _OUTCOMES.get(e.outcome, 5.0),
+            e.status / 100.0, e.truncated, e.spliced, _FINISH.get(s.completion.finish_reason or "", 6.0),
+        ],
+        dtype=np.float32,
+    ).tobytes()  # fmt: skip
+
+
+def prompt_of(request: Mapping[str, Any]) -> str:
+    """The last message of the request, in any API's form; "" where it has no text."""
+    messages = request.get("messages")
+    if isinstance(messages, list) and messages:
+        return _text_of(messages[-1])
+    given = request.get("input", request.get("prompt"))
+    if isinstance(given, list):
+        return _text_of(given[-1]) if given else ""
+    return given if isinstance(given, str) else ""
+
+
+def _text_of(message: Any) -> str:
+    content = message.get("content") if isinstance(message, dict) else message
+    if isinstance(content, str):
+        return content
+    if not isinstance(content, list):
+        return ""
+    return "\n".join(p["text"] for p in content if isinstance(p, dict) and isinstance(p.get("text"), str))
+
+
+_IN_ROW = len(_NUMBERS) + len(_LOGS) - 2  # the last two logarithms are of quotients
+_row = Struct(f"{_IN_ROW}d")
+
+
+def _packed_row(s: Subject, prompt: str) -> bytes:
+    """_NUMBERS, and what the first of _LOGS are the logarithms of."""
+    e, c, request = s.exchange, s.completion, s.request
+    text = c.text
+    usage = c.usage or e.usage
+    messages, tools = request.get("messages"), request.get("tools")
+    calls, first_token_s, end = c.tool_calls, e.first_token_s, text.rstrip()[-1:]
+    return _row.pack(
+        len(messages) if isinstance(messages, list) else 0, _instructed(request, messages),
+        len(tools) if isinstance(tools, list) else 0, output_format(request) is not None,
+        _number(request.get("temperature")), prompt.count("?"), 
+        end in _ENDS if text else NAN, len(calls), _tools_valid(c) if calls else NAN, _json_valid(text),
+        bool(c.refusal), c.error is not None, NAN if c.mean_logprob is None else c.mean_logprob, len(e.attempts),
+        _limit(request), len(prompt), len(e.request), len(text), len(c.reasoning),
+        1e3 * max(e.total_s, 1e-3), NAN if first_token_s is None else 1e3 * first_token_s,
+        NAN if usage is None else usage.input_tokens, NAN if usage is None else usage.output_tokens,
+    )  # fmt: skip
+
+
+def _instructed(request: Mapping[str, Any], messages: Any) -> bool:
+    """Whether there is a system prompt."""
+    first = messages[0] if isinstance(messages, list) and messages else None
+    if isinstance(first, dict) and first.get("role") in _INSTRUCTING:
+        return True
+    return "system" in request or "instructions" in request
+
+
+_INSTRUCTING = ("system", "developer")
+
+
+def _limit(request: Mapping[str, Any]) -> float:
+    for name in _LIMITS:
+        value = request.get(name)
+        if value is not None:
+            return value if isinstance(value, _REAL) and 0 <= value < 1e18 else NAN
+    return NAN
+
+
+_REAL = (int, float)  # `int | float` would be made anew by each call
+_LIMITS = ("max_tokens", "max_completion_tokens", "max_output_tokens")
+_FINISH = {
+    "stop": 0.0, "end_turn": 0.0, "completed": 0.0, "length": 1.0, "max_tokens": 1.0, "tool_calls": 2.0,
+    "tool_use": 2.0, "content_filter": 3.0, "refusal": 3.0, "stop_sequence": 4.0, "function_call": 5.0,
+}  # fmt: skip
+_OUTCOMES = {"ok": 0.0, "client_gone": 1.0, "client_deadline": 1.0, "upstream_error": 2.0, "timeout": 3.0, "cut": 4.0}
+_ENDS = frozenset(".!?。！？…`)]}\"'”»|।؟")
+
+
+def _numbers(rows: NDArray[np.float64]) -> tuple[Matrix, Matrix]:
+    """The columns of _NUMBERS and _LOGS. rows: as _packed_row, shape (n, _IN_ROW)."""
+    at = len(_NUMBERS)
+    logs = np.empty((len(rows), len(_LOGS)))
+    logs[:, :-2] = rows[:, at:]
+    prompt, answer, total_ms, output = (logs[:, _LOGS.index(f"{n}_log")] for n in _QUOTIENTS)
+    logs[:, -2] = (answer + 1.0) / (prompt + 1.0)
+    logs[:, -1] = 1e3 * output / total_ms
+    return rows[:, :at].astype(np.float32), np.log1p(np.maximum(logs, 0.0)).astype(np.float32)
+
+
+_QUOTIENTS = ("prompt", "answer", "total", "output_tokens")
+
+
+def _tools_valid(c: Completion) -> float:
+    """The share of the tool calls whose arguments are JSON."""
+    return sum(_json_valid(call.arguments or "{}") == 1.0 for call in c.tool_calls) / len(c.tool_calls)
+
+
+def _json_valid(text: str) -> float:
+    """1 or 0 for a text that begins like a JSON object or list, else NaN."""
+    if text.lstrip()[:1] not in _JSON_STARTS:
+        return NAN
+    try:
+        orjson.loads(text)
+    except (orjson.JSONDecodeError, UnicodeEncodeError):
+        return 0.0
+    return 1.0
+
+
+_JSON_STARTS = frozenset("{[")
+
+
+def _number(value: Any) -> float:
+    """Bounded, so that it fits 32 bits."""
+    if not isinstance(value, _REAL):
+        return NAN
+    return value if -1e6 <= value <= 1e6 else max(-1e6, min(1e6, float(value)))
+
+
+@lru_cache(4096)
+def _places(name: str) -> tuple[float, float]:
+    """Two numbers in [0, 1) for a category: names that one of them puts next to each other, the other tells apart."""
+    digest = sha256(name.encode("utf-8", "surrogatepass")).digest()
+    return int.from_bytes(digest[:3]) / 2**24, int.from_bytes(digest[3:6]) / 2**24
+
+
+def _cut(text: str) -> bytes:
+    """The beginning and the end of a text: at most _COUNTED bytes."""
+    half = _COUNTED // 2
+    short = text if len(text) <= _COUNTED else f"{text[:half]}\n{text[1 - half :]}"
+    return short.encode("utf-8", "replace")[:_COUNTED]
+
+
+def _text_columns(texts: Sequence[bytes], *, grams: bool) -> Matrix:
+    """For each text the shares of BYTE_CLASSES among its bytes and, with grams, of each bucket of hashes among its
+    sequences of three bytes; 0 for a text without any. They are padded with zeros to one length, so that no position
+    needs an index. Shape (n, len(BYTE_CLASSES) + _GRAMS or 0)."""
+    sizes = np.array([len(each) for each in texts], dtype=np.intp)
+    longest = int(sizes.max(initial=0))
+    size = longest + 2  # each byte begins a sequence of three
+    joined = b"".join([each.ljust(size, b"\0") for each in texts])
+    codes = np.empty((len(texts), 1 + grams, longest), dtype=np.intp)
+    codes[:, 0] = np.frombuffer(joined.translate(_CLASSES), dtype=np.uint8).reshape(-1, size)[:, :-2]
+    if grams:
+        codes[:, 1] = _grams(joined).reshape(-1, size)[:, :-2]
+    kinds = len(BYTE_CLASSES) + _GRAMS * grams
+    codes += (np.arange(len(texts), dtype=np.intp) * kinds)[:, None, None]
+    counts = np.bincount(codes.ravel(), minlength=len(texts) * kinds).reshape(-1, kinds)
+    padded = [_CLASSES[0], len(BYTE_CLASSES)][: 1 + grams]  # zeros have the hash 0
+    counts[:, padded] -= (longest - sizes)[:, None]
+    lengths: Matrix = np.maximum(sizes, 1).astype(np.float32)
+    return np.divide(counts, lengths[:, None], dtype=np.float32)
+
+
+def _grams(data: bytes) -> NDArray[np.uint16]:
+    """The column of the bucket of each sequence of three bytes; of the last two positions, which begin none, 0."""
+    wide = np.frombuffer(data, dtype=np.uint8).astype(np.uint16)
+    found = np.zeros_like(wide)
+    a, b, c = (np.uint16(m) for m in _MULTIPLIERS)
+    hashed = wide[:-2] * a + wide[1:-1] * b + wide[2:] * c
+    found[:-2] = (hashed >> np.uint16(17 - _GRAMS.bit_length())) + np.uint16(len(BYTE_CLASSES))
+    return found
+
+
+def _class_of(byte: int) -> int:
+    """The index in BYTE_CLASSES. Of UTF-8, the first byte of a character tells its script, roughly."""
+    if byte < 0x80:
+        return _ascii_class(chr(byte))
+    starts = (
+        (0xC0, "continuation"), (0xCD, "latin"), (0xD4, "greek_cyrillic"), (0xE0, "semitic"), (0xE1, "indic_thai"),
+        (0xE3, "symbol"), (0xEA, "cjk"), (0xEE, "hangul"),
+    )  # fmt: skip
+    return BYTE_CLASSES.index(next((name for before, name in starts if byte < before), "symbol"))
+
+
+def _ascii_class(char: str) -> int:
+    kinds = (
+        ("lower", char.islower()), ("upper", char.isupper()), ("digit", char.isdigit()), ("blank", char in " \t"),
+        ("line_break", char in "\r\n"), ("sentence", char in ".,;:!?'\""), ("bracket", char in "()[]{}<>"),
+        ("markup", char in "*_#`|~-=+/\\$"),
+    )  # fmt: skip
+    return BYTE_CLASSES.index(next((name for name, holds in kinds if holds), "other_ascii"))
+
+
+_CLASSES = bytes(_class_of(byte) for byte in range(256))
+"""For bytes.translate: the index of each byte's class."""

@@ -1,0 +1,82 @@
+"""The predicted exchanges of a model name in order of arrival, and where its drift alarms stand. Rows only."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from sqlalchemy import Connection, Select, and_, select
+
+from gateway.store.engine import insert
+from gateway.store.tables import drift_states, predictions, scores
+
+DAY_S = 86_400.0
+_MOST = 20_000  # rows of one step
+
+
+class PredictedRow(NamedTuple):
+    """A predicted exchange."""
+
+    received: float
+    pi: float
+    feature_set: str
+    features: bytes
+    value: float | None
+    """The scorer's, in [0, 1], 1 best; None: it has none."""
+    version: str
+    """Of the scorer, with its config's hash; "" without a value."""
+
+
+def aliases_predicted(connection: Connection, scorer: str, until: float) -> list[str]:
+    """The model names with a prediction in the day before `until`, in Unix seconds."""
+    p = predictions.c
+    query = select(p.alias).where(p.scorer == scorer, p.received > until - DAY_S, p.received <= until)
+    return sorted(connection.execute(query.distinct()).scalars())
+
+
+def rows_after(connection: Connection, scorer: str, alias: str, after: float, until: float) -> list[PredictedRow]:
+    """Oldest first."""
+    p = predictions.c
+    query = _rows(scorer, alias).where(p.received > after, p.received <= until)
+    return [_row(row) for row in connection.execute(query.order_by(p.received).limit(_MOST))]
+
+
+def newest_rows(
+    connection: Connection, scorer: str, alias: str, between: tuple[float, float], n: int, *, judged: bool = False
+) -> list[PredictedRow]:
+    """The newest n after the first of two times and until the second, oldest first. judged: only those with a value."""
+    p = predictions.c
+    query = _rows(scorer, alias).where(p.received > between[0], p.received <= between[1])
+    query = query.where(scores.c.value01.is_not(None)) if judged else query
+    rows = connection.execute(query.order_by(p.received.desc()).limit(n))
+    return [_row(row) for row in rows][::-1]
+
+
+def _rows(scorer: str, alias: str) -> Select[Any]:
+    p, s = predictions.c, scores.c
+    same = and_(s.exchange_id == p.exchange_id, s.scorer == p.scorer, s.repeat == 0, s.value01.is_not(None))
+    columns = (p.received, p.pi, p.feature_set, p.features, s.value01, s.version, s.config_hash)
+    return select(*columns).outerjoin(scores, same).where(p.scorer == scorer, p.alias == alias)
+
+
+def _row(row: Any) -> PredictedRow:
+    version = "" if row.version is None else f"{row.version} {row.config_hash}"
+    return PredictedRow(row.received, row.pi, row.feature_set, bytes(row.features or b""), row.value01, version)
+
+
+def load_state(connection: Connection, scorer: str, alias: str) -> str | None:
+    """Locks the row, so that consumers take turns."""
+    d = drift_states.c
+    query = select(d.state).where(d.scorer == scorer, d.alias == alias).with_for_update()
+    return connection.execute(query).scalar()
+
+
+def save_state(connection: Connection, scorer: str, alias: str, state: str, at: float) -> None:
+    statement = insert(connection.dialect, drift_states).values(scorer=scorer, alias=alias, state=state, at=at)
+    later = {"state": statement.excluded.state, "at": statement.excluded.at}
+    connection.execute(statement.on_conflict_do_update(index_elements=["scorer", "alias"], set_=later))
+
+
+def saved_states(connection: Connection, scorer: str) -> dict[str, str]:
+    """alias → state."""
+    d = drift_states.c
+    return {row.alias: row.state for row in connection.execute(select(d.alias, d.state).where(d.scorer == scorer))}

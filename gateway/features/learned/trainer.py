@@ -1,0 +1,167 @@
+"""Trains a model from the store and stores it. The consumer runs this in a process of its own (train_process.py)."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import orjson
+from numpy.typing import NDArray
+
+from gateway.config.config import Config
+from gateway.config.predictor import FEEDBACK_TARGET, LABELS_TARGET, PI_MIN, PredictorConfig
+from gateway.config.scorers import ScorerConfig
+from gateway.core.score import ConfiguredScorer
+from gateway.features.learned.card import card_of
+from gateway.features.learned.embedding import feature_names
+from gateway.features.learned.features import feature_set
+from gateway.features.learned.inclusion import affordable_share
+from gateway.features.learned.model import version_of
+from gateway.features.learned.training import Design, TrainingResult, TrainingRows, evidence_of, train
+from gateway.store import engine
+from gateway.store.engine import Transaction
+from gateway.store.predictions import (
+    StoredModel,
+    TargetOf,
+    TargetValue,
+    mean_cost,
+    newest_predictions,
+    save_model,
+    target_values,
+)
+
+WINDOW = 4_000
+"""The newest exchanges over which the mean of π is to be the share."""
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingJob:
+    """Everything that a training needs to know. As JSON it enters the process that trains."""
+
+    store: str
+    """URL."""
+    target: str
+    key: str
+    pi_min: float
+    share: float
+    min_rows: int
+    max_rows: int
+    version: str
+    """Of the guided scorer, as is config_hash; "": none."""
+    config_hash: str
+    budget_usd: float | None
+    budget_tokens: int | None
+    embedding: bool = False
+    adaptive: bool = False
+    """Each exchange has a probability of its own; else all have the share."""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Of the features."""
+        return feature_names(embedding=self.embedding)
+
+    @classmethod
+    def of(
+        cls, config: PredictorConfig, store: str, scorer: ConfiguredScorer | None, section: ScorerConfig | None
+    ) -> TrainingJob:
+        """scorer, section: of the guided scorer; None: none is guided."""
+        own = 1.0 if section is None else section.share
+        share = own if config.share is None else config.share
+        return cls(
+            store, config.target, config.key, config.floor(share), share,
+            config.min_rows, config.max_rows, "" if scorer is None else scorer.scorer.version,
+            "" if scorer is None else scorer.config_hash, None if section is None else section.budget_usd,
+            None if section is None else section.budget_tokens, config.embedding,
+            config.adaptive,
+        )  # fmt: skip
+
+    def to_json(self) -> bytes:
+        return orjson.dumps(asdict(self))
+
+    @property
+    def of_target(self) -> TargetOf:
+        people = self.target.startswith((FEEDBACK_TARGET, LABELS_TARGET))
+        kind = "scores" if not people else "labels" if self.target.startswith(LABELS_TARGET) else "feedback"
+        return TargetOf(self.key, kind, self.version, self.config_hash, feature_set(self.names))  # type: ignore[arg-type]
+
+
+def training_job(config: Config, store: str, scorers: Mapping[str, ConfiguredScorer]) -> TrainingJob:
+    """Of a config with a predictor. store: URL. Raises ValueError without one."""
+    if config.predictor is None:
+        raise ValueError("the config has no section predictor")
+    name = config.predictor.guided or ""
+    return TrainingJob.of(config.predictor, store, scorers.get(name), config.scorers.get(name))
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingOutcome:
+    """What came of a training."""
+
+    rows: int
+    """Exchanges with a value of the target."""
+    version: str = ""
+    """Of the new model; "": there were fewer rows than a training needs."""
+    seconds: float = 0.0
+    """Of processor time."""
+
+
+def train_from_store(job: TrainingJob, step: Callable[[], None] = lambda: None) -> TrainingOutcome:
+    """step: see training.train. Raises CannotRun, and errors of the database."""
+    began = time.process_time()
+    opened = engine.writer(job.store)
+    try:
+        with opened.connect() as connection:
+            values = target_values(connection, job.of_target, job.max_rows)
+            if len(values) < job.min_rows:
+                return TrainingOutcome(len(values))
+            window = newest_predictions(connection, job.of_target, WINDOW)
+            share = _affordable(connection, job, window.a_day)
+        newest = matrix_of(window.features, job.names)
+        design = Design(job.target, share, job.pi_min, job.names)
+        trained = train(design, rows_of(values, job.names), newest, step)
+        seconds = time.process_time() - began
+        stored = _stored(job, trained, values, {"share": share, "asked_share": job.share, "train_cpu_s": seconds})
+        with opened.begin() as connection:
+            save_model(connection, stored)
+        return TrainingOutcome(len(values), stored.version, seconds)
+    finally:
+        opened.dispose()
+
+
+def _affordable(connection: Transaction, job: TrainingJob, a_day: float) -> float:
+    """The share that the scorer's budgets pay for."""
+    usd, tokens = mean_cost(connection, job.key)
+    calls = [
+        budget / cost
+        for budget, cost in ((job.budget_usd, usd), (job.budget_tokens, tokens))
+        if budget is not None and cost
+    ]
+    return affordable_share(job.share, a_day, min(calls, default=None), job.pi_min if job.adaptive else PI_MIN)
+
+
+def matrix_of(features: Sequence[bytes], names: Sequence[str]) -> NDArray[np.float32]:
+    """Stored features as rows: shape (n, number of features)."""
+    width = len(names)
+    return np.frombuffer(b"".join(features), dtype="<f4").reshape(len(features), width).astype(np.float32)
+
+
+def rows_of(values: Sequence[TargetValue], names: Sequence[str]) -> TrainingRows:
+    """In order of arrival."""
+    h, pi, received = np.array([(v.value, v.pi, v.received) for v in values], dtype=np.float64).reshape(-1, 3).T
+    return TrainingRows(matrix_of([v.features for v in values], names), np.clip(h, 0.0, 1.0), pi, received)
+
+
+def _stored(
+    job: TrainingJob, trained: TrainingResult, values: Sequence[TargetValue], more: dict[str, Any]
+) -> StoredModel:
+    text = trained.model.to_json()
+    span = values[0].received, values[-1].received
+    pi_min = job.pi_min if job.adaptive else more["share"]
+    card = {
+        **card_of(evidence_of(trained.held_out), job.names, more["share"], pi_min), **more, "pi_min": pi_min,
+        "trained_to": span[1],
+    }  # fmt: skip
+    return StoredModel(version_of(text), job.target, time.time(), *span, len(values), text, card, job.names)

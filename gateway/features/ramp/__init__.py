@@ -1,0 +1,1 @@
+"""Ramps: steps, evidence, the decision and webhooks."""

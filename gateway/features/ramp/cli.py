@@ -1,0 +1,146 @@
+"""The verbs of `gateway ab` that steer a ramp. They write the record that every gateway polls, and its audit."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from gateway.cli.on_stream import on_stream, store_url
+from gateway.cli.options import AsJson, Data, File, example, note, show
+
+if TYPE_CHECKING:
+    from gateway.core.ramp import RampEvent
+    from gateway.features.ramp.commands import RampVerb
+
+Name = Annotated[str, typer.Argument(help="Name of the experiment in gateway.yaml.")]
+Reason = Annotated[str, typer.Option("--reason", help="Why; the audit and the reports keep it.")]
+Config = Annotated[Path, File]
+ramp = typer.Typer()
+
+
+@ramp.command(epilog=example('gateway ab pause swap --reason "the upstream is being moved"'))
+def pause(name: Name, reason: Reason, config: Config = Path("gateway.yaml"), data: Data = None) -> None:
+    """Keep a ramp at its present share. Alarms still roll it back."""
+    _give("pause", name, reason, config, data)
+
+
+@ramp.command(epilog=example('gateway ab resume swap --reason "moved"'))
+def resume(name: Name, reason: Reason, config: Config = Path("gateway.yaml"), data: Data = None) -> None:
+    """Let a paused ramp go on; after a rollback, begin anew with shadows only."""
+    _give("resume", name, reason, config, data)
+
+
+@ramp.command(epilog=example('gateway ab rollback swap --reason "customers complain"'))
+def rollback(name: Name, reason: Reason, config: Config = Path("gateway.yaml"), data: Data = None) -> None:
+    """Give all traffic back to the control, on every gateway within a second."""
+    _give("rollback", name, reason, config, data)
+
+
+@ramp.command(epilog=example('gateway ab promote swap --reason "agreed in the review"'))
+def promote(
+    name: Name,
+    reason: Reason,
+    full: Annotated[bool, typer.Option("--full", help="End the holdout of a promoted candidate.")] = False,
+    config: Config = Path("gateway.yaml"),
+    data: Data = None,
+) -> None:
+    """Take the step that waits for a person (`mode: advise`). Refused while the evidence does not allow it."""
+    _give("promote", name, reason, config, data, full=full)
+
+
+@ramp.command(epilog=example('gateway ab override swap --reason "the old engine is switched off tonight"'))
+def override(
+    name: Name,
+    reason: Reason,
+    full: Annotated[bool, typer.Option("--full", help="Go to all traffic at once (default: one step).")] = False,
+    config: Config = Path("gateway.yaml"),
+    data: Data = None,
+) -> None:
+    """Go on without the evidence. Every report shows it and its reason for ever."""
+    _give("override", name, reason, config, data, full=full)
+
+
+@ramp.command(epilog=example("gateway ab history swap"))
+def history(name: Name, as_json: AsJson = False, config: Config = Path("gateway.yaml"), data: Data = None) -> None:
+    """List every change of a ramp: when, who, why; with --json also the evidence of that moment."""
+    from gateway.config.loading import load_for_consumer
+    from gateway.core.sanitize import to_json
+    from gateway.features.ramp.history import event_view, history_line
+
+    read = load_for_consumer(config)
+    events, waiting = _events(store_url(read, data), name), on_stream(read, data, lambda c: c.ramps.waiting())
+    known = {each.id for each in events}
+    late = [each for each in waiting.events if each.record.experiment == name and each.id not in known]
+    if late:
+        note(f"{len(late)} changes are in force and not in the store yet: is a consumer running?")
+    if as_json:
+        show(to_json([event_view(each) for each in (*events, *late)]))
+    else:
+        show("\n".join(map(history_line, (*events, *late))) or f"{name}: no ramp has begun")
+
+
+@ramp.command(epilog=example("gateway ab gate swap"))
+def gate(name: Name, as_json: AsJson = False, config: Config = Path("gateway.yaml"), data: Data = None) -> None:
+    """Say whether a ramp may go on. Exit code 0: success; 1: failure; 2: inconclusive."""
+    import time
+
+    from gateway.config.derive import paces_of
+    from gateway.config.loading import load_for_consumer
+    from gateway.core.ramp import RampPace
+    from gateway.core.sanitize import to_json
+    from gateway.features.ramp.commands import NoRamp, read_ramp
+    from gateway.features.ramp.gate import gate_of
+
+    read = load_for_consumer(config)
+    try:
+        view = on_stream(read, data, lambda corridor: read_ramp(corridor, name))
+    except NoRamp as error:
+        raise typer.BadParameter(str(error), param_hint="NAME") from None
+    found = gate_of(view, paces_of(read).get(name, RampPace()), time.time())
+    show(to_json(found) if as_json else "\n".join([f"{found['experiment']}: {found['status']}", *gate_lines(found)]))
+    raise typer.Exit({"success": 0, "failure": 1, "inconclusive": 2}[found["status"]])
+
+
+def gate_lines(found: dict[str, Any]) -> Iterator[str]:
+    """Where a ramp stands and why; found: of gate_of."""
+    step = f", step {found['step'] + 1} of {len(found['steps'])}" if found["step"] >= 0 else ""
+    yield f"  ramp      {found['state']}{step}: {found['share']:.3g} of the units" + (", paused" * found["paused"])
+    yield f"  reason    {found['reason']}"
+
+
+def _give(verb: RampVerb, name: str, reason: str, config: Path, data: Path | None, *, full: bool = False) -> None:
+    import getpass
+
+    from gateway.config.derive import paces_of
+    from gateway.config.loading import load_for_consumer
+    from gateway.core.errors import CannotRun
+    from gateway.core.ramp import RampPace, RampRefused, described
+    from gateway.features.ramp.commands import NoRamp, RampCommand, command_ramp
+
+    read = load_for_consumer(config)
+    command = RampCommand(verb, getpass.getuser(), reason, full)
+    pace = paces_of(read).get(name, RampPace())
+    try:
+        record = on_stream(read, data, lambda corridor: command_ramp(corridor, name, command, pace))
+    except NoRamp as error:
+        raise typer.BadParameter(str(error), param_hint="NAME") from None
+    except RampRefused as error:
+        raise CannotRun(str(error)) from None
+    step = f" {record.step + 1}" if record.state == "ramp" else ""
+    show(f"{name} is {described(record.state)}{step}" + (", paused" if record.paused else ""))
+
+
+def _events(url: str, name: str) -> list[RampEvent]:
+    """From the store; none if there is no store yet."""
+    from gateway.features.ramp.rows.ramps import stored_ramp_events
+    from gateway.store.engine import StoreUnavailable
+    from gateway.store.query import reading
+
+    try:
+        with reading(url) as connection:
+            return stored_ramp_events(connection, name)
+    except StoreUnavailable:
+        return []

@@ -1,0 +1,147 @@
+"""From the evidence to the next step of a ramp. Pure.
+
+An alarm rolls back at once, whatever else holds: a pause, a freeze window, `advise`. A step forward needs everything:
+the verdict, fresh evidence, the soak time, the units. What is missing, undecided or stale holds.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+from gateway.core.ramp import (
+    CONTROLLER,
+    RampChange,
+    RampDecision,
+    RampDesign,
+    RampPace,
+    RampRecord,
+    advanced,
+    paused,
+    rolled_back,
+    stopped,
+)
+from gateway.features.ramp.evidence import RampEvidence
+
+ASSUMED = (
+    "nobody has said whether calls are independent, and there are too few users and keys to check it: send "
+    "x-gateway-user or metadata.conversation_id, set `unit: request`, or take the steps by hand with `mode: advise`"
+)
+
+
+def decide_ramp(
+    record: RampRecord, design: RampDesign, evidence: RampEvidence, now: float, pace: RampPace
+) -> RampDecision:
+    """What to do now, with the reason that the audit keeps. now: Unix seconds."""
+    if record.state in ("rolled_back", "stopped"):
+        return RampDecision("hold", f"the ramp is {record.state.replace('_', ' ')}: {record.reason}")
+    if evidence.alarms:
+        return RampDecision("roll_back", "; ".join(alarm.says() for alarm in evidence.alarms))
+    if evidence.breakers.broken is not None and record.state != "shadow":
+        return RampDecision("roll_back", evidence.breakers.broken)
+    if record.state == "promoted":
+        share = record.share(design)
+        held = "" if share == 1.0 else f" but a holdout of {1.0 - share:.3g}"
+        return RampDecision("hold", f"the candidate serves everything{held}")
+    if evidence.verdict == "reject" and not record.overridden:
+        return RampDecision("roll_back", evidence.sentence)
+    exposed = _exposed(design, evidence) if record.state == "ramp" and not record.overridden else None
+    if exposed is not None:
+        return RampDecision("stop", exposed)
+    if evidence.ratio is not None and record.state == "ramp" and not record.paused:
+        return RampDecision("pause", evidence.ratio)
+    reason = next(_holds(record, design, evidence, now, pace), None)
+    if reason is not None:
+        return RampDecision("hold", reason)
+    last = record.state == "ramp" and record.step + 1 >= len(design.steps)
+    words = "everything holds" if last else f"everything holds for {_next_share(record, design):.3g} of the units"
+    if pace.mode == "advise":
+        return RampDecision("ready", f"{words}: waits for `gateway ab promote {record.experiment}`")
+    return RampDecision("promote" if last else "advance", words)
+
+
+def follow(record: RampRecord, design: RampDesign, decision: RampDecision, at: float, pace: RampPace) -> RampRecord:
+    """The record after a decision that changes it. Raises RampRefused, and ValueError for one that does not."""
+    change = RampChange(at, CONTROLLER, decision.reason)
+    if decision.action == "roll_back":
+        return rolled_back(record, change, pace.cooldown_s)
+    if decision.action == "stop":
+        return stopped(record, change)
+    if decision.action == "pause":
+        return paused(record, change)
+    if decision.action in ("advance", "promote"):
+        return advanced(record, design, change)
+    raise ValueError(f"{decision.action} changes nothing")
+
+
+def _next_share(record: RampRecord, design: RampDesign) -> float:
+    step = record.step + 1 if record.state == "ramp" else 0
+    return min(design.steps[step], 1.0 - design.holdout)
+
+
+def _exposed(design: RampDesign, evidence: RampEvidence) -> str | None:
+    """Why the candidate must serve no more, if there has been no verdict."""
+    most, usd = design.largest_exposure_requests, design.largest_exposure_usd
+    if evidence.decided or evidence.verdict == "ship":
+        return None
+    if most is not None and evidence.requests >= most:
+        return (
+            f"no verdict after {evidence.requests} requests that the candidate served; the largest exposure is {most}"
+        )
+    if usd is not None and evidence.usd >= usd:
+        return f"no verdict after ${evidence.usd:.4g} that the candidate cost; the largest exposure is ${usd:g}"
+    return None
+
+
+def _holds(record: RampRecord, design: RampDesign, evidence: RampEvidence, now: float, pace: RampPace) -> Iterator[str]:
+    """Why the next step cannot be taken now, the most important reason first."""
+    if record.paused:
+        yield f"paused by {record.by}: {record.reason}"
+    yield from _of_one_caller(evidence)
+    first_of_feedback = record.state == "shadow" and evidence.served_primary
+    if evidence.verdict != "ship" and not first_of_feedback:
+        yield evidence.sentence or "there is no verdict"
+    if evidence.independence == "assumed" and pace.mode == "auto":
+        yield ASSUMED
+    yield from _stale(evidence, now, pace)
+    yield from (each for each in (evidence.breakers.holds, evidence.late) if each is not None)
+    if now < record.cooling_until:
+        yield f"cools down after a rollback for another {math.ceil(record.cooling_until - now)} s"
+    if record.state == "ramp":
+        yield from _too_early(record, design, evidence, now)
+    if pace.frozen(now):
+        yield "a freeze window holds"
+
+
+def _stale(evidence: RampEvidence, now: float, pace: RampPace) -> Iterator[str]:
+    if evidence.newest is None:
+        yield "no data: the candidate has answered nothing yet"
+    elif now - evidence.newest > pace.stale_s:
+        yield f"stale: the candidate's newest answer is {now - evidence.newest:.0f} s old"
+    if now - evidence.at > pace.stale_s or evidence.lag_s > pace.stale_s:
+        yield f"stale: the evidence is {max(now - evidence.at, evidence.lag_s):.0f} s behind"
+    if evidence.lost_gateways:
+        yield f"{evidence.lost_gateways} gateway processes stopped reporting; what they serve is not known"
+
+
+def _of_one_caller(evidence: RampEvidence) -> Iterator[str]:
+    for each in evidence.served:
+        if each.rests_on:
+            yield (
+                f"{each.metric} is worse in the calls of {each.rests_on} alone, which roll nothing back; look at them, "
+                "then roll back or override"
+            )
+
+
+def _too_early(record: RampRecord, design: RampDesign, evidence: RampEvidence, now: float) -> Iterator[str]:
+    left = design.soak_s - (now - record.since)
+    if left > 0:
+        yield f"soaks for another {math.ceil(left)} s"
+    if evidence.units < design.min_units:
+        yield f"{evidence.units} of {design.min_units} units at this step"
+    if evidence.blind:
+        yield "too few units at this step: if the candidate failed every time, no alarm could tell yet"
+    following = record.step + 1
+    if following < len(design.steps) and design.steps[following] == 1.0:
+        for each in evidence.unproven:
+            yield each.missing()

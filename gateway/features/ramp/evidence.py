@@ -1,0 +1,360 @@
+"""What the answers that a ramp served say: alarms at each step, and what has to be shown before all traffic. Pure.
+
+The verdict of the shadow pairs has 0.8 of the plan's alpha. The rest, 0.2, is for the alarms: shared evenly among the
+steps and the metrics, one-sided, each valid at every look. A step's alarm compares the units that both arms served
+during that step, since the arms are alike only then: traffic drifts, and with it who is served when. At the last step
+no unit has the control, so there the control's answers of the step before stand in: no randomised comparison, but one
+that sees a candidate that breaks under the whole load.
+
+Feedback is given on served answers only. Where the plan's decision rests on it, it is tested on all steps together, the
+difference within each one weighted by its effective units, with the verdict's part of alpha.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+from gateway.core.plan import FEEDBACK, Plan
+from gateway.core.ramp import VERDICT_PART
+from gateway.core.request_refusals import REFUSALS_APART_RULES, REFUSED
+from gateway.features.experiments.gates import NEGLIGIBLE
+from gateway.features.experiments.progress import margin_of
+from gateway.features.experiments.sequences import BURN_IN
+from gateway.features.experiments.served_price import ERRORS, error_margin
+from gateway.features.experiments.split import difference_of
+from gateway.features.ramp.breakers import BreakerReport
+from gateway.features.ramp.served_proof import ProofTerms, ServedBlock, ServedProof, prove
+from gateway.features.ramp.served_sums import ServedSums as ServedSums
+from gateway.reports.model import Estimate, Margin, Verdict, margin_finding
+from gateway.statistics.asymptotic import Tuning, half_width
+from gateway.statistics.bernoulli import bernoulli_interval
+
+FAILURES = (ERRORS, REFUSED)  # metrics that an alarm sees from the first unit on
+ERROR_MARGIN = 0.02  # of the alarm on errors by the first rules, where the plan gives none
+UNPAIRED_MARGIN = 0.2  # of the alarm on errors where the control's answers are of another time
+_NOT_PROVED = ("completion", "total_s", "latency_p95", "first_token_s", "output_tokens")  # alarms alone watch them
+_N_OPT = 200.0  # units of an arm at which the bounds of failure rates are tightest
+
+
+@dataclass(frozen=True, slots=True)
+class CallerSums:
+    """One metric of one caller's units during one step."""
+
+    caller: str  # the name of a key, or the subject of a token
+    calls: int  # of both arms
+    a: ServedSums  # of the control
+    b: ServedSums  # of the candidate
+
+
+@dataclass(frozen=True, slots=True)
+class StepValues:
+    """One metric of both arms during one step."""
+
+    metric: str
+    step: int
+    sign: float  # 1: more is better; -1: less is better
+    bounded: bool  # values are in [0, 1]
+    a: ServedSums  # of the control
+    b: ServedSums  # of the candidate
+    callers: tuple[CallerSums, ...] = ()  # the same by caller; empty: not known, as by the first rules of plans
+    paired: bool = True  # both arms served at the same time
+
+
+def of_callers(v: StepValues) -> StepValues:
+    """The values with the sums of its callers as those of its arms."""
+    return replace(v, a=_added([each.a for each in v.callers]), b=_added([each.b for each in v.callers]))
+
+
+def _added(sums: Sequence[ServedSums]) -> ServedSums:
+    return ServedSums(sum(s.n for s in sums), math.fsum(s.total for s in sums), math.fsum(s.squares for s in sums))
+
+
+@dataclass(frozen=True, slots=True)
+class CutRecords:
+    """Answers whose record was cut, so that a scorer has not read them to their end."""
+
+    answers: tuple[int, int]  # (control, candidate)
+    share: float  # the sum of both arms' shares: the most by which they can change a difference
+    worst: ServedBlocks  # the blocks with these counted as the worst for the candidate
+
+
+@dataclass(frozen=True, slots=True)
+class ServedBlocks:
+    """One metric of both arms by blocks of time, at the steps at which both arms served."""
+
+    metric: str
+    sign: float
+    bounded: bool
+    blocks: tuple[ServedBlock, ...]  # in order of time
+    inflation: float = 1.0  # as in ProofTerms
+    friend: str = ""  # the caller who speaks most for the candidate; "": nobody may be left out
+    without: ServedBlocks | None = None  # the same without that caller
+    foe: str = ""  # the caller who speaks most against the candidate; "": nobody may be left out
+    without_foe: ServedBlocks | None = None  # the same without that caller
+    cut: CutRecords | None = None  # whose answers are in none of these blocks; None: none was cut
+
+
+@dataclass(frozen=True, slots=True)
+class ServedFinding:
+    """What is known of one metric on served answers; of one step, or of all (step None)."""
+
+    metric: str
+    step: int | None
+    difference: Estimate  # positive is better for the candidate
+    margin: float
+    found: Margin
+    units: tuple[int, int]  # (control, candidate)
+    callers: int = 0  # whose units these are; 0: unknown
+    rests_on: str = ""  # the one caller without whom nothing is shown to be worse; "": none
+    needed: int | None = None  # units an arm until it is decided, about; None: unknown
+    cut: tuple[int, int] = (0, 0)  # answers (control, candidate) whose record was cut, where the proof fails for them
+
+    @property
+    def raised(self) -> bool:
+        """It is shown to be worse than its margin."""
+        return self.found == "inferior"
+
+    def says(self) -> str:
+        d = self.difference
+        bound = "" if d.high is None else f", at most {d.high:+.3g}"
+        at = "" if self.step is None else f" at step {self.step + 1}"
+        return (
+            f"{self.metric}{at}: worse by more than {self.margin:g} on served answers (difference {d.value or 0.0:+.3g}"
+            f"{bound}; {self.units[1]} units of the candidate, {self.units[0]} of the control{_from(self.callers)})"
+        )
+
+    def missing(self) -> str:
+        """Return the part of a proof that is still open."""
+        have = min(self.units)
+        of = f": {have} of about {self.needed} units an arm" if self.needed is not None and have < self.needed else ""
+        without = f" without {self.rests_on}" if self.rests_on else ""
+        cut = (
+            f"; the records of {self.cut[1]} answers of the candidate and {self.cut[0]} of the control were cut, and "
+            "count as the worst for the candidate"
+        )
+        cut = cut if any(self.cut) else ""
+        return f"{self.metric} is not shown to be harmless on served answers{without} yet{of}{cut}"
+
+    def fields(self) -> dict[str, Any]:
+        return {
+            "metric": self.metric, "step": self.step, "difference": self.difference.value, "low": self.difference.low,
+            "high": self.difference.high, "margin": self.margin, "found": self.found, "units": list(self.units),
+            "callers": self.callers, "rests_on": self.rests_on, "needed": self.needed,
+            "cut": list(self.cut),
+        }  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class RampEvidence:
+    """Everything that a decision about the next step rests on, at one moment."""
+
+    at: float  # Unix seconds
+    verdict: Verdict = "hold"
+    sentence: str = ""  # of the verdict
+    pairs: int = 0
+    decided: bool = False  # there has been a `ship`
+    served_primary: bool = False  # the primary is feedback, which only served answers get
+    served: tuple[ServedFinding, ...] = ()  # by step
+    proofs: tuple[ServedFinding, ...] = ()  # over all steps: to be harmless before the candidate serves everything
+    units: int = 0  # that the candidate served at this step
+    requests: int = 0  # that the candidate served in this plan
+    usd: float = 0.0
+    blind: bool = False  # too few units at this step for an alarm on errors
+    newest: float | None = None  # of the candidate's answers: Unix seconds
+    lag_s: float = 0.0  # how far the consumers are behind
+    lost_gateways: int = 0  # processes that stopped reporting a short time ago
+    breakers: BreakerReport = field(default_factory=BreakerReport)
+    late: str | None = None  # why outcomes or scores are too old for a step
+    ratio: str | None = None  # why the units of this step do not fit its share, unless a person has resumed it since
+    independence: str | None = None  # of the pairs: checked, declared, assumed or alarm; None: the rules do not ask
+    switch: Sequence[Mapping[str, Any]] = ()  # what the switch did, while a holdout lasts (switch.py)
+
+    @property
+    def alarms(self) -> tuple[ServedFinding, ...]:
+        return tuple(each for each in self.served if each.raised)
+
+    @property
+    def unproven(self) -> tuple[ServedFinding, ...]:
+        return tuple(each for each in self.proofs if each.found not in ("equivalent", "non_inferior"))
+
+    def fields(self) -> dict[str, Any]:
+        """JSON-able: the snapshot that the audit keeps."""
+        return {
+            "at": self.at, "verdict": self.verdict, "sentence": self.sentence, "pairs": self.pairs,
+            "served": [each.fields() for each in self.served], "proofs": [each.fields() for each in self.proofs],
+            "units": self.units, "requests": self.requests, "usd": self.usd, "blind": self.blind,
+            "newest": self.newest,
+            "lag_s": self.lag_s, "lost_gateways": self.lost_gateways, "breakers": self.breakers.fields(),
+            "ratio": self.ratio, "independence": self.independence, "switch": list(self.switch),
+        }  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class AlarmTerms:
+    """The margins of the alarms, and the error of each one."""
+
+    margins: Mapping[str, float]
+    alpha: float  # one-sided, of one metric at one step
+    plan: Plan | None = None  # whose margin of errors follows the control's rate; None: `margins` has it
+
+    @classmethod
+    def of(cls, plan: Plan) -> AlarmTerms:
+        """Errors, the primary and every guardrail of a plan with a ramp."""
+        refused = (REFUSED,) if plan.rules >= REFUSALS_APART_RULES else ()
+        names = dict.fromkeys((ERRORS, *refused, *plan.decides))
+        margins = {name: margin_of(plan, name) for name in names}
+        known = {name: ERROR_MARGIN if margin is None else margin for name, margin in margins.items()}
+        known |= dict.fromkeys(refused, known[ERRORS])
+        steps = (
+            len(plan.ramp.steps) + bool(plan.ramp.holdout) if plan.ramp else 1
+        )  # failures have two where it holds out
+        by_rate = plan if plan.rules >= 2 and margins[ERRORS] is None else None
+        return cls(known, (1.0 - VERDICT_PART) * plan.alpha / (steps * len(known)), by_rate)
+
+    def margin(self, v: StepValues) -> float:
+        """The margin of one metric at one step."""
+        if v.metric not in FAILURES or (self.plan is None and v.paired):
+            return self.margins[v.metric]
+        margin = self.margins[v.metric] if self.plan is None else error_margin(self.plan, v.a.mean)
+        return margin if v.paired else max(margin, UNPAIRED_MARGIN)
+
+
+def _from(callers: int) -> str:
+    if not callers:
+        return ""
+    return "; all from one caller" if callers == 1 else f"; from {callers} callers"
+
+
+def proof_metrics(plan: Plan) -> tuple[str, ...]:
+    """What the plan's decision rests on and only served answers show."""
+    return tuple(name for name in plan.decides if name.startswith(FEEDBACK))
+
+
+def alarms_of(values: Sequence[StepValues], terms: AlarmTerms) -> tuple[ServedFinding, ...]:
+    """The finding of each metric and step that has an alarm and values in both arms."""
+    known = [v for v in values if v.metric in terms.margins and v.a.n and v.b.n]
+    watched = [v for v in known if v.paired or v.metric in FAILURES]
+    return tuple(step_finding(v, terms.margin(v), terms.alpha) for v in watched)
+
+
+def blind_at(values: Sequence[StepValues], terms: AlarmTerms, step: int) -> bool:
+    """Whether no alarm on errors could have rung at this step, had the candidate failed with every unit."""
+    for v in values:
+        if (v.metric, v.step) == (ERRORS, step) and v.a.n and v.b.n:
+            dead = replace(v, b=ServedSums(v.b.n, float(v.b.n), float(v.b.n)))
+            if step_finding(dead, terms.margin(v), terms.alpha).raised:
+                return False
+    return True
+
+
+def step_finding(v: StepValues, margin: float, alpha: float) -> ServedFinding:
+    """The finding on one metric of one step; n of both arms must be at least 1."""
+    difference = _failure_difference(v, alpha) if v.metric in FAILURES else _difference(v, alpha)
+    found = margin_finding(difference, margin)
+    return ServedFinding(v.metric, v.step, difference, margin, found, (round(v.a.n), round(v.b.n)))
+
+
+def _failure_difference(v: StepValues, alpha: float) -> Estimate:
+    """Exact from the first unit, so that a candidate that breaks is seen at once: the bounds of both arms' rates.
+
+    Each of the two bounds that an alarm rests on has alpha / 2.
+    """
+    (low_a, high_a), (low_b, high_b) = (
+        bernoulli_interval(min(max(u.total, 0.0), u.n), u.n, alpha / 2, _N_OPT) for u in (v.a, v.b)
+    )
+    return Estimate(v.sign * (v.b.mean - v.a.mean), low_a - high_b, high_a - low_b)
+
+
+def _difference(v: StepValues, alpha: float) -> Estimate:
+    tuning = Tuning(min(2 * alpha, 0.5), burn_in=BURN_IN)  # an alarm is one-sided
+    a, b = (u.arm_mean(v.bounded, tuning) for u in (v.a, v.b))
+    return difference_of(a, b, v.sign, tuning)[0]
+
+
+def proofs_of(values: Sequence[StepValues], plan: Plan) -> tuple[ServedFinding, ...]:
+    """The finding of each metric that has to be harmless before the candidate serves everything."""
+    tuning = Tuning(plan.verdict_alpha, burn_in=BURN_IN)
+    return tuple(_proof([v for v in values if v.metric == name], name, plan, tuning) for name in proof_metrics(plan))
+
+
+def served_proofs_of(served: Sequence[ServedBlocks], plan: Plan) -> tuple[ServedFinding, ...]:
+    """By rules 2, what has to be shown to be harmless on served answers before the candidate serves everything: errors,
+    the quality where answers have scores, and the cost where it has a margin."""
+    if plan.rules < 2:
+        return ()
+    proved = {name for name in plan.decides if name not in _NOT_PROVED and not name.startswith(FEEDBACK)}
+    return tuple(_served_proof(each, plan) for each in served if each.metric in {*FAILURES, *proved})
+
+
+def _served_proof(of: ServedBlocks, plan: Plan) -> ServedFinding:
+    margin = margin_of(plan, of.metric) or 0.0
+    if of.metric in FAILURES:
+        n, total = (sum(getattr(each.a, name) for each in of.blocks) for name in ("n", "total"))
+        margin = error_margin(plan, _surely(total / n, n) if n else 0.0)
+    found, without = _proved(of, margin, plan), of.without
+    again = None if without is None else _proved(without, margin, plan)
+    made = ServedFinding(of.metric, None, found.difference, margin, found.found, found.units, needed=found.needed)
+    if found.found == "non_inferior" and again is not None and again.found != "non_inferior":
+        return replace(made, found="unclear", rests_on=of.friend)
+    if found.found == "non_inferior" and of.cut is not None and of.cut.share > NEGLIGIBLE * margin:
+        worst = _proved(of.cut.worst, margin, plan)
+        return made if worst.found == "non_inferior" else replace(made, found="unclear", cut=of.cut.answers)
+    if found.found == "inferior" and of.without_foe is not None:
+        less = _proved(of.without_foe, margin, plan)
+        return made if less.found == "inferior" else replace(made, found="unclear", rests_on=of.foe)
+    return made
+
+
+def _surely(rate: float, n: float) -> float:
+    """The control's rate less two standard errors: a margin that chance widens would let more through."""
+    return max(0.0, rate - 2.0 * math.sqrt(max(rate * (1.0 - rate), 0.0) / n))
+
+
+def _proved(of: ServedBlocks, margin: float, plan: Plan) -> ServedProof:
+    return prove(of.blocks, ProofTerms(of.sign, margin, plan.verdict_alpha, of.bounded, of.inflation))
+
+
+def _proof(values: Sequence[StepValues], name: str, plan: Plan, tuning: Tuning) -> ServedFinding:
+    margin = margin_of(plan, name) or 0.0
+    both = [v for v in values if v.a.n and v.b.n]
+    estimate = _pooled(both, tuning)
+    units = (round(sum(v.a.n for v in both)), round(sum(v.b.n for v in both)))
+    return ServedFinding(name, None, estimate, margin, margin_finding(estimate, margin), units)
+
+
+def _pooled(values: Sequence[StepValues], tuning: Tuning) -> Estimate:
+    """The mean of the steps' differences, each weighted by its effective units, and its confidence sequence."""
+    if not values:
+        return Estimate(None)
+    parts = [(v, v.a.arm_mean(False, tuning), v.b.arm_mean(False, tuning)) for v in values]
+    weights = np.array([1.0 / (1.0 / a.effective_n + 1.0 / b.effective_n) for _, a, b in parts])
+    means = np.array([v.sign * (b.mean - a.mean) for v, a, b in parts])
+    errors = np.array([a.variance / a.effective_n + b.variance / b.effective_n for _, a, b in parts])
+    share, total = weights / weights.sum(), float(weights.sum())
+    value, variance = float(share @ means), total * float(share**2 @ errors)
+    few = min(sum(v.a.n for v in values), sum(v.b.n for v in values))
+    if few < tuning.burn_in:
+        return Estimate(value)
+    if all(v.bounded for v in values):
+        variance += (half_width(1.0, few, tuning) / 2.0) ** 2
+    half = half_width(math.sqrt(variance), max(total, 1.0), replace(tuning, burn_in=0.0))
+    return Estimate(value, value - half, value + half)
+
+
+@dataclass(frozen=True, slots=True)
+class ServedValues:
+    """What was read of the answers that a ramp served."""
+
+    values: tuple[StepValues, ...] = ()
+    units: int = 0  # as in RampEvidence
+    requests: int = 0
+    usd: float = 0.0
+    newest: float | None = None
+    findings: tuple[ServedFinding, ...] = ()  # of metrics with an interval of their own: the p95
+    blocks: tuple[ServedBlocks, ...] = ()  # of a ramp by rules 2, until the candidate serves everything
+    p95: tuple[ServedFinding, ...] = ()  # the proof of a p95 that is a guardrail: of the present step alone, then too

@@ -1,0 +1,70 @@
+"""A ramp as one word, for pipelines that ask whether they may go on: success, failure or inconclusive. Pure."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from gateway.core.ramp import DAY_S, RampPace
+from gateway.features.ramp.commands import RampView
+from gateway.features.ramp.switch import switch_line
+
+GateStatus = Literal["success", "failure", "inconclusive"]
+_SUCCESS = ("ready", "advance", "promote")
+
+
+def gate_of(view: RampView, pace: RampPace, now: float) -> dict[str, Any]:
+    """JSON-able. now: Unix seconds.
+
+    success: the next step is shown to be safe, or all of them were taken. failure: rolled back, or about to be.
+    inconclusive: everything else, also without evidence or with evidence that is too old.
+    """
+    status, reason = _status(view, pace, now)
+    record = view.record
+    return {
+        "status": status,
+        "experiment": view.plan.plan.name,
+        "plan": view.plan.plan.hash,
+        "state": "draft" if record is None else record.state,
+        "step": -1 if record is None else record.step,
+        "steps": list(view.design.steps),
+        "share": view.share if view.plan.running else 0.0,
+        "holdout": _holdout(view),
+        "switch": [switch_line(each) for each in view.evidence.get("switch") or []],
+        "paused": record is not None and record.paused,
+        "overridden": record is not None and record.overridden,
+        "mode": pace.mode,
+        "verdict": view.evidence.get("verdict"),
+        "pairs": view.evidence.get("pairs"),
+        "action": None if view.decision is None else view.decision.action,
+        "reason": reason,
+        "since": None if record is None else record.since,
+        "at": view.evidence.get("at"),
+    }
+
+
+def _holdout(view: RampView) -> dict[str, float] | None:
+    """Return the holdout in force; None: there is none, or it has ended."""
+    record, design = view.record, view.design
+    if record is None or not view.plan.running or not record.holds_out(design):
+        return None
+    return {"share": design.holdout, "until": record.since + design.holdout_days * DAY_S}
+
+
+def _status(view: RampView, pace: RampPace, now: float) -> tuple[GateStatus, str]:
+    record, decision = view.record, view.decision
+    if record is not None and record.state == "rolled_back":
+        return "failure", record.reason
+    if not view.plan.running or (record is not None and record.state == "stopped"):
+        return "inconclusive", "it is stopped"
+    if decision is None:
+        return "inconclusive", "there is no evidence yet: is a consumer running?"
+    if decision.action == "roll_back":
+        return "failure", decision.reason
+    if record is not None and record.state == "promoted":
+        return "success", record.reason or "promoted"
+    age_s = now - float(view.evidence.get("at") or 0.0)
+    if age_s > pace.stale_s:
+        return "inconclusive", f"the newest evidence is {age_s:.0f} s old: is a consumer running?"
+    if record is not None and record.paused:
+        return "inconclusive", f"it is paused: {record.reason}"
+    return ("success" if decision.action in _SUCCESS else "inconclusive"), decision.reason

@@ -1,0 +1,32 @@
+"""What Prometheus is shown of ramps and of their webhooks: from the store, so that it is right after a restart."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from gateway.core.plan import Plan
+from gateway.core.ramp import RampRecord
+from gateway.features.ramp.rows.ramps import count_ramp_events, newest_ramp_records
+from gateway.features.ramp.rows.webhook_rows import count_deliveries
+from gateway.observability.eval_metrics import RampFigures
+from gateway.store.plans import stored_plans
+from gateway.store.query import Reading
+
+MOST_SHOWN = 50  # experiments: a store outlives many configs, and each name is a label
+
+
+def ramp_figures(reading: Reading) -> tuple[tuple[RampFigures, ...], Mapping[tuple[str, str], int]]:
+    """(the ramps with the newest changes, deliveries of webhooks by receiver and state)."""
+    newest = sorted(newest_ramp_records(reading), key=lambda record: record.at)[-MOST_SHOWN:]
+    if not newest:
+        return (), count_deliveries(reading)
+    plans = {each.hash: each.plan for each in stored_plans(reading)}
+    counts = count_ramp_events(reading)
+    shown = (_figures(each, plans.get(each.plan)) for each in newest)
+    return tuple(replace(f, transitions=counts.get(f.experiment, {})) for f in shown), count_deliveries(reading)
+
+
+def _figures(record: RampRecord, plan: Plan | None) -> RampFigures:
+    share = record.share(plan.ramp) if plan is not None and plan.ramp is not None else 0.0
+    return RampFigures(record.experiment, record.state, share, record.since, {})

@@ -1,0 +1,408 @@
+"""Reads what a ramp's arms served, step by step, as values of units."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from gateway.core.plan import CONTROL, FEEDBACK, Plan
+from gateway.core.ramp import RampEvent
+from gateway.core.request_refusals import REFUSALS_APART_RULES
+from gateway.features.experiments.callers import may_be_left_out
+from gateway.features.experiments.feedback_outcomes import feedback_values, terms_of
+from gateway.features.experiments.latency_difference import P95, p95_of
+from gateway.features.experiments.rows.caller_failures import ArmInTime, caller_failures
+from gateway.features.experiments.rows.feedback_given import feedback_given
+from gateway.features.experiments.rows.queries import ServedAnswer, served_answers
+from gateway.features.experiments.served_price import ERRORS
+from gateway.features.experiments.slow_share import ArmSeconds, slow_share
+from gateway.features.experiments.split import (
+    ArmOutcomes,
+    cut_scores,
+    has_failed,
+    outcomes,
+    refusals_apart,
+    refuses,
+    without_cut,
+)
+from gateway.features.ramp.callers import foe_of, friend_of, without_speaker
+from gateway.features.ramp.evidence import (
+    AlarmTerms,
+    CallerSums,
+    CutRecords,
+    ServedBlocks,
+    ServedFinding,
+    ServedSums,
+    ServedValues,
+    StepValues,
+    of_callers,
+)
+from gateway.features.ramp.rows.ramps import exposure_of, unit_failures
+from gateway.features.ramp.served_proof import BLOCK_S, ServedBlock
+from gateway.reports.model import margin_finding
+from gateway.statistics.domains import Floats
+from gateway.store.plans import StoredPlan
+from gateway.store.query import Reading
+
+WATCHED_S = 86_400.0  # after the promotion, in which alarms still take the candidate back
+CALLERS_RULES = 2  # the first rules of a plan whose evidence is weighed by caller
+SETTLES_S = 1.0  # until every gateway applies a new share
+SETTLED_S = 60.0  # until the answers of a block of time have been read and scored
+
+
+@dataclass(frozen=True, slots=True)
+class StepPeriod:
+    """The time in which a ramp was at one step."""
+
+    step: int
+    start: float  # Unix seconds
+    end: float  # infinite: it still is
+
+
+def periods_of(events: Sequence[RampEvent], watched_s: float = WATCHED_S) -> list[StepPeriod]:
+    """The steps of the present run, in order. events: of one plan, oldest first. watched_s: how long what a promoted
+    candidate serves is watched; infinite with a holdout.
+
+    A run begins anew after the shadow phase, and with an override: nothing from before it raises an alarm then.
+    """
+    found: list[StepPeriod] = []
+    for event in events:
+        if not event.moved:
+            continue
+        at = event.record.since
+        if found and found[-1].end > at:
+            found[-1] = replace(found[-1], end=at)
+        if event.override or event.record.state == "shadow":
+            found = []
+        if found and (found[-1].step, found[-1].start) == (event.record.step, at):
+            found.pop()  # the record was put back
+        if event.record.state == "promoted" and found and found[-1].step == event.record.step:
+            found[-1] = replace(found[-1], end=at + watched_s)
+        elif event.record.state in ("ramp", "promoted"):
+            end = math.inf if event.record.state == "ramp" else at + watched_s
+            found.append(StepPeriod(event.record.step, at, end))
+    return found
+
+
+def watched_s(plan: Plan) -> float:
+    """How long alarms still take a promoted candidate back."""
+    return math.inf if plan.ramp is not None and plan.ramp.holdout else WATCHED_S
+
+
+def served_values(
+    connection: Reading, plan: StoredPlan, periods: Sequence[StepPeriod], terms: AlarmTerms, now: float
+) -> ServedValues:
+    """Everything that is known of the candidate's served answers. now: Unix seconds: feedback counts until then."""
+    arm = plan.plan.candidates[0][0]
+    exposed = exposure_of(connection, plan.hash, arm)
+    if not periods:
+        return ServedValues(requests=exposed.requests, usd=exposed.usd, newest=exposed.newest)
+    if plan.plan.rules >= 2 and now - periods[-1].start > WATCHED_S and shared_by_all(plan.plan, periods[-1]):
+        found = failures_now(connection, plan, periods, now)  # a month of a holdout is too much to read
+        return ServedValues((found,) if found else (), 0, exposed.requests, exposed.usd, exposed.newest)
+    rows = _rows(connection, plan, arm, periods)
+    values = [each for i, period in enumerate(periods) for each in _values(connection, plan.plan, rows, i, period, now)]
+    proved = plan.plan.rules >= 2 and not shared_by_all(plan.plan, periods[-1])
+    p95: Iterable[ServedFinding] = ()
+    if proved and P95 in terms.margins:
+        p95 = _slower(periods[-1], rows[-1], terms.margins[P95], plan.plan.verdict_alpha / 2)
+    here = rows[-1] if math.isinf(periods[-1].end) else []
+    return ServedValues(
+        tuple(values),
+        len({row.unit for row in here if row.arm == arm}),
+        exposed.requests,
+        exposed.usd,
+        exposed.newest,
+        tuple(_p95(plan.plan, rows, periods, terms)) if P95 in terms.margins else (),
+        served_blocks(connection, plan.plan, rows, periods, now, values) if proved else (),
+        tuple(replace(each, step=None) for each in p95),
+    )
+
+
+def failures_now(connection: Reading, plan: StoredPlan, periods: Sequence[StepPeriod], now: float) -> StepValues | None:
+    """The failures of both arms at the present step: what a frequent look can afford. None: it is at no step."""
+    if not periods or periods[-1].end <= now:
+        return None
+    here = periods[-1]
+    alone = _without_control(plan.plan, here) and len(periods) > 1
+    arms = (CONTROL, periods[-2] if alone else here), (plan.plan.candidates[0][0], here)
+    if plan.plan.rules >= CALLERS_RULES:
+        found = _with_callers(here.step, *(_caller_failures(connection, plan, *each) for each in arms))
+        return replace(found, paired=not alone)
+    a, b = (_failures(connection, plan, *each) for each in arms)
+    return StepValues(ERRORS, here.step, -1.0, True, a, b)
+
+
+def shared_by_all(plan: Plan, period: StepPeriod) -> bool:
+    """Whether it is a period in which the candidate serves everything but the holdout."""
+    return plan.ramp is not None and (period.step >= len(plan.ramp.steps) or plan.ramp.steps[period.step] == 1.0)
+
+
+def _without_control(plan: Plan, period: StepPeriod) -> bool:
+    """Whether nobody had the control then: the answers that it gave in the period before are compared."""
+    ramp = plan.ramp
+    ended = ramp is not None and period.step >= len(ramp.steps)
+    return ramp is not None and (ended or (not ramp.holdout and shared_by_all(plan, period)))
+
+
+def _caller_failures(
+    connection: Reading, plan: StoredPlan, arm: str, period: StepPeriod
+) -> dict[str, tuple[int, ServedSums]]:
+    """caller → (calls, sums of its units) of one arm."""
+    span, target = (period.start + SETTLES_S, period.end), str(plan.plan.target(arm))
+    of, fails = ArmInTime(arm, target, *span, drawn_stratum(plan.plan)), plan.plan.empty == "failed"
+    found = caller_failures(connection, plan.hash, of, keyed=keyed_units(plan.plan), empty_fails=fails)
+    return {caller: (calls, ServedSums(*sums)) for caller, (calls, *sums) in found.items()}
+
+
+def _with_callers(
+    step: int, a: Mapping[str, tuple[int, ServedSums]], b: Mapping[str, tuple[int, ServedSums]]
+) -> StepValues:
+    none = (0, ServedSums())
+    of = [(name, a.get(name, none), b.get(name, none)) for name in sorted({*a, *b})]
+    callers = tuple(CallerSums(name, x[0] + y[0], x[1], y[1]) for name, x, y in of)
+    return of_callers(StepValues(ERRORS, step, -1.0, True, ServedSums(), ServedSums(), callers))
+
+
+def _failures(connection: Reading, plan: StoredPlan, arm: str, period: StepPeriod) -> ServedSums:
+    span, own = (period.start + SETTLES_S, period.end), {arm: str(plan.plan.target(arm))}
+    drawn, keyed, fails = drawn_stratum(plan.plan), keyed_units(plan.plan), plan.plan.empty == "failed"
+    found = unit_failures(connection, plan.hash, own, span, drawn, keyed=keyed, empty_fails=fails)
+    return ServedSums(*found.get(arm, ()))
+
+
+def drawn_stratum(plan: Plan) -> str | None:
+    """The stratum of the calls whose arm was drawn: while a candidate's circuit breaker is open, everybody gets the
+    control, which says nothing about either arm. None: by the first rules every call counts."""
+    return f"split:{plan.name}" if plan.rules >= 2 else None
+
+
+def keyed_units(plan: Plan) -> bool:
+    """Whether a call without a conversation belongs to the unit of its key."""
+    return plan.unit in ("conversation", "key")
+
+
+def _rows(connection: Reading, plan: StoredPlan, arm: str, periods: Sequence[StepPeriod]) -> list[list[ServedAnswer]]:
+    """The answers of each period. Earlier periods count while feedback on their answers may still come."""
+    proved = plan.plan.rules >= 2 and not shared_by_all(plan.plan, periods[-1])
+    late = proved or any(name.startswith(FEEDBACK) for name in plan.plan.decides)
+    since = periods[0 if late else max(len(periods) - 2, 0)].start
+    fails, drawn = plan.plan.empty == "failed", drawn_stratum(plan.plan)
+    read = served_answers(connection, plan.hash, (CONTROL, arm), since, keyed=keyed_units(plan.plan), empty_fails=fails)
+    read = [row for row in read if drawn is None or row.cell[3] == drawn]
+    return [[row for row in read if p.start + SETTLES_S <= row.received < p.end] for p in periods]
+
+
+def _values(
+    connection: Reading, plan: Plan, rows: Sequence[Sequence[ServedAnswer]], i: int, period: StepPeriod, now: float
+) -> Iterator[StepValues]:
+    """Each metric of one period; the control of the period before where nobody had the control."""
+    here = list(rows[i])
+    alone = bool(i) and _without_control(plan, period)
+    if alone:
+        here = [row for row in here if row.arm != CONTROL] + [row for row in rows[i - 1] if row.arm == CONTROL]
+    if not here:
+        return
+    made = _outcomes(connection, plan, here)
+    given = feedback_given(connection, [row.id for row in here])
+    for name in sorted({name for name in plan.decides if name.startswith(FEEDBACK)}):
+        found = feedback_values(here, given.get(name, {}), terms_of(plan, now))
+        made.append(ArmOutcomes(name, found.values, 1.0, found.bounded))
+    by, paired = _by_caller if plan.rules >= CALLERS_RULES else _by_unit, not alone or plan.rules < CALLERS_RULES
+    yield from (replace(by(here, each, period.step), paired=paired) for each in made)
+    if i and plan.rules >= CALLERS_RULES and not alone and shared_by_all(plan, period):
+        # A holdout may have few units, so the control's last answers stand in for it, for failures alone.
+        here = [row for row in rows[i] if row.arm != CONTROL] + [row for row in rows[i - 1] if row.arm == CONTROL]
+        yield replace(by(here, _outcomes(connection, plan, here)[0], period.step), paired=False)
+
+
+def _outcomes(connection: Reading, plan: Plan, here: Sequence[ServedAnswer]) -> list[ArmOutcomes]:
+    """Errors, and everything else that is known of these answers but feedback."""
+    own = {arm: str(plan.target(arm)) for arm in {row.arm for row in here}}
+    made = [_errors(here, own), *(each for each in outcomes(connection, here) if each.metric != ERRORS)]
+    if plan.rules >= REFUSALS_APART_RULES:
+        made = [without_cut(here, each) for each in made]
+        made = refusals_apart(made, [refuses(row) and row.cell[2] == own[row.arm] for row in here])
+    return made
+
+
+def _errors(rows: Sequence[ServedAnswer], own: Mapping[str, str]) -> ArmOutcomes:
+    """An arm fails with an answer that failed, and with one that a fallback had to give. own: target by arm."""
+    failed = np.array([float(has_failed(row) or row.cell[2] != own[row.arm]) for row in rows])
+    return ArmOutcomes(ERRORS, failed, -1.0, True)
+
+
+def _by_unit(rows: Sequence[ServedAnswer], of: ArmOutcomes, step: int) -> StepValues:
+    a, b = (_sums([row.unit if (row.arm == CONTROL) == control else None for row in rows], of.values)
+            for control in (True, False))  # fmt: skip
+    return StepValues(of.metric, step, of.sign, of.bounded, a, b)
+
+
+def _by_caller(rows: Sequence[ServedAnswer], of: ArmOutcomes, step: int) -> StepValues:
+    """The same, each caller's units apart: a conversation that two callers name is a unit of each."""
+    at: dict[str, list[int]] = {}
+    for i, row in enumerate(rows):
+        at.setdefault(row.caller, []).append(i)
+    found = []
+    for caller, places in sorted(at.items()):
+        mine = _by_unit([rows[i] for i in places], replace(of, values=of.values[places]), step)
+        if mine.a.n or mine.b.n:
+            found.append(CallerSums(caller, len(places), mine.a, mine.b))
+    return of_callers(StepValues(of.metric, step, of.sign, of.bounded, ServedSums(), ServedSums(), tuple(found)))
+
+
+def _sums(units: Sequence[str | None], values: Floats) -> ServedSums:
+    """units: shape (n,), None where the answer is of the other arm. values: shape (n,), NaN where there is none."""
+    by_unit: dict[str, list[float]] = {}
+    for unit, value in zip(units, values.tolist(), strict=True):
+        if unit is not None and not math.isnan(value):
+            by_unit.setdefault(unit, []).append(value)
+    return ServedSums.of(np.array([math.fsum(each) / len(each) for each in by_unit.values()]))
+
+
+def _p95(
+    plan: Plan, rows: Sequence[Sequence[ServedAnswer]], periods: Sequence[StepPeriod], terms: AlarmTerms
+) -> Iterator[ServedFinding]:
+    """The alarm on the p95: by the share of slower answers; by the first rules from order statistics, which know no
+    units, so that every unit must have one answer."""
+    margin = terms.margins[P95]
+    for period, here in zip(periods, rows, strict=True):
+        if plan.rules >= 2:
+            yield from _slower(period, here, margin, terms.alpha)
+            continue
+        a, b = ([r.total_s for r in here if (r.arm == CONTROL) == control and not has_failed(r)] for control in (1, 0))
+        if not a or not b or len({row.unit for row in here}) < len(here):
+            continue
+        found = p95_of(a, b, min(2 * terms.alpha, 0.5), margin)
+        yield ServedFinding(P95, period.step, found.difference, margin, found.margin_found, (len(a), len(b)))
+
+
+def _slower(period: StepPeriod, here: Sequence[ServedAnswer], margin: float, alpha: float) -> Iterator[ServedFinding]:
+    whole = [row for row in here if not has_failed(row)]
+    found = _slower_of(period, whole, margin, alpha)
+    if found is not None and found.raised:
+        for caller in may_be_left_out(Counter(row.caller for row in whole)):
+            again = _slower_of(period, [row for row in whole if row.caller != caller], margin, alpha)
+            found = without_speaker(found, again, caller)
+            if not found.raised:
+                break
+    if found is not None:
+        yield found
+
+
+def _slower_of(period: StepPeriod, whole: Sequence[ServedAnswer], margin: float, alpha: float) -> ServedFinding | None:
+    arms = [[row for row in whole if (row.arm == CONTROL) == control] for control in (True, False)]
+    if not all(arms):
+        return None
+    a, b = (ArmSeconds(np.array([r.total_s for r in rows]), [r.unit for r in rows]) for rows in arms)
+    found = slow_share(a, b, min(2 * alpha, 0.5))
+    raised = margin_finding(found.difference, margin)
+    return ServedFinding(P95, period.step, found.difference, margin, raised, found.units)
+
+
+def served_blocks(
+    connection: Reading,
+    plan: Plan,
+    rows: Sequence[Sequence[ServedAnswer]],
+    periods: Sequence[StepPeriod],
+    now: float,
+    values: Sequence[StepValues] = (),
+) -> tuple[ServedBlocks, ...]:
+    """Errors and scores of each step by blocks of time. rows: the answers of each period. values: the same by caller,
+    to see who speaks most for the candidate."""
+    block_s = BLOCK_S if plan.ramp is None else min(BLOCK_S, max(plan.ramp.soak_s / 4, 1.0))
+    found: dict[str, _BlockRows] = {}
+    worst: dict[str, _BlockRows] = {}
+    for period, here in zip(periods, rows, strict=True):
+        if not here:
+            continue
+        at = [int((row.received - period.start) // block_s) for row in here]
+        ended = [period.start + (block + 1) * block_s + SETTLED_S < now or period.end <= now for block in at]
+        known = zip(at, ended, strict=True)
+        places = [_Place(period.step, period.start, block, done) for block, done in known]
+        for of in _outcomes(connection, plan, here):
+            found.setdefault(of.metric, _BlockRows(of.metric, of.sign, of.bounded)).add(places, here, of.values)
+            at_worst = worst.setdefault(of.metric, _BlockRows(of.metric, of.sign, of.bounded))
+            at_worst.add(places, here, at_worst.count_cut(here, of))
+    by_caller = {name: [v for v in values if v.metric == name and v.callers] for name in found}
+    made = [each.of(friend_of(by_caller[name]), foe_of(by_caller[name])) for name, each in found.items()]
+    return tuple(replace(each, cut=worst[each.metric].cut) if worst[each.metric].cut else each for each in made)
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class _Place:
+    step: int
+    start: float
+    block: int
+    complete: bool
+
+
+_Units = dict[tuple[str, str], list[float]]  # values by caller and unit
+
+
+class _BlockRows:
+    """The values of one metric, by block, arm and unit."""
+
+    def __init__(self, metric: str, sign: float, bounded: bool) -> None:
+        self._metric, self._sign, self._bounded = metric, sign, bounded
+        self._values: dict[_Place, tuple[_Units, _Units]] = {}
+        self._cut, self._seen = [0, 0], [0, 0]  # answers of control and candidate
+
+    def count_cut(self, rows: Sequence[ServedAnswer], of: ArmOutcomes) -> Floats:
+        """The values with what was cut as the worst for the candidate, shape (n,). of: without what was cut."""
+        cut = cut_scores(rows, of)
+        if cut is None:
+            return of.values
+        control = np.array([row.arm == CONTROL for row in rows])
+        for i, arm in enumerate((control, ~control)):
+            self._cut[i] += int((cut & arm).sum())
+            self._seen[i] += int((np.array(of.responded) & arm).sum())
+        return np.where(cut, control, of.values)
+
+    @property
+    def cut(self) -> CutRecords | None:
+        """None: no record was cut."""
+        if not any(self._cut):
+            return None
+        (a, b), (of_a, of_b) = self._cut, self._seen
+        return CutRecords((a, b), a / max(of_a, 1) + b / max(of_b, 1), self._blocks(None))
+
+    def add(self, places: Sequence[_Place], rows: Sequence[ServedAnswer], values: Floats) -> None:
+        for place, row, value in zip(places, rows, values.tolist(), strict=True):
+            if not math.isnan(value):
+                arms = self._values.setdefault(place, ({}, {}))
+                arms[row.arm != CONTROL].setdefault((row.caller, row.unit), []).append(value)
+
+    def of(self, friend: str | None, foe: str | None) -> ServedBlocks:
+        """friend, foe: the callers who speak most for and against the candidate; None: nobody may be left out."""
+        everybody = self._blocks(None)
+        if friend is not None:
+            everybody = replace(everybody, friend=friend, without=self._blocks(friend))
+        return everybody if foe is None else replace(everybody, foe=foe, without_foe=self._blocks(foe))
+
+    def _blocks(self, left_out: str | None) -> ServedBlocks:
+        made: list[ServedBlock] = []
+        terms: dict[tuple[str, str], float] = {}  # of each unit in the pooled difference
+        apart = 0.0  # the sum of its squares, if units never came back
+        for place in sorted(self._values, key=lambda p: (p.start, p.block)):
+            means = [
+                {u: math.fsum(v) / len(v) for u, v in arm.items() if u[0] != left_out} for arm in self._values[place]
+            ]
+            a, b = (ServedSums.of(np.array(list(arm.values()))) for arm in means)
+            made.append(ServedBlock(place.step, a, b, place.complete))
+            if not a.n or not b.n:
+                continue
+            weight = a.n * b.n / (a.n + b.n)
+            for arm, sums in zip(means, (a, b), strict=True):
+                for unit, mean in arm.items():
+                    term = weight * (mean - sums.mean) / sums.n
+                    terms[unit] = terms.get(unit, 0.0) + term
+                    apart += term**2
+        together = math.fsum(term**2 for term in terms.values())
+        return ServedBlocks(
+            self._metric, self._sign, self._bounded, tuple(made), max(1.0, together / apart) if apart else 1.0
+        )

@@ -1,0 +1,1 @@
+"""Replays: datasets, targets, and the comparison of their answers."""

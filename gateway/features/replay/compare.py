@@ -1,0 +1,269 @@
+"""Targets on one metric: each alone, and two compared item by item with fixed-n and anytime-valid intervals. Pure.
+
+The number of rows of a replay is fixed in advance, so a look at its end may use paired_difference. A look before the
+end may only use the betting sequence, which is valid here because the order of the rows does not depend on the answers.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from gateway.core.score import Bounds
+from gateway.features.replay.sheet import Floats, Kind, ReplayMetric, ScoreSheet
+from gateway.reports.model import (
+    Arm,
+    ArmLatency,
+    Comparison,
+    Estimate,
+    IntervalTrail,
+    direction_finding,
+    margin_finding,
+)
+from gateway.statistics.betting import BettingMean
+from gateway.statistics.paired import mcnemar_exact, mean_error, paired_difference, wilson
+from gateway.statistics.quantiles import quantile_ranks
+from gateway.statistics.special import normal_quantile, student_quantile
+
+SPARSE = 10  # with fewer clusters that differ, a standard error is unreliable
+_TRAIL_POINTS = 200
+
+
+@dataclass(frozen=True, slots=True)
+class ComparisonTerms:
+    """How one metric is compared."""
+
+    role: Kind
+    alpha: float
+    margin: float | None = None
+    """None: the metric is shown and not tested."""
+    complete: bool = True
+    """Every planned request is answered, so the fixed-n interval is valid."""
+
+
+@dataclass(frozen=True, slots=True)
+class PairedValues:
+    """The items for which both targets have a number."""
+
+    a: Floats
+    b: Floats
+    clusters: list[str]
+    """The cluster of each item."""
+    better: Floats
+    """Differences, positive where b is better."""
+
+    @property
+    def n(self) -> int:
+        return int(self.a.size)
+
+
+def paired(metric: ReplayMetric, a: Floats, b: Floats, clusters: Sequence[str]) -> PairedValues:
+    both = np.isfinite(a) & np.isfinite(b)
+    kept = [c for c, here in zip(clusters, both, strict=True) if here]
+    first, second = a[both], b[both]
+    better = first - second if metric.direction == "minimise" else second - first
+    return PairedValues(first, second, kept, better)
+
+
+def comparison(
+    metric: ReplayMetric, pairs: PairedValues, terms: ComparisonTerms, noise: Estimate | None = None
+) -> tuple[Comparison, IntervalTrail]:
+    """The comparison, and the course of the betting interval, without points if the metric is not bounded."""
+    trail = betting_trail(metric, pairs, terms.alpha)
+    n, clusters = pairs.n, len(set(pairs.clusters))
+    difference, method = _difference(metric, pairs, terms, trail)
+    neutral = metric.direction == "neutral"
+    margin = "unclear" if terms.margin is None else margin_finding(difference, terms.margin)
+    result = Comparison(
+        metric=metric.name, unit=metric.unit, role=terms.role,
+        a=mean_estimate(pairs.a, pairs.clusters, terms.alpha, metric.bounds),
+        b=mean_estimate(pairs.b, pairs.clusters, terms.alpha, metric.bounds),
+        difference=difference, noise=noise, pairs=n, effective_n=float(clusters), margin=terms.margin,
+        direction_found="unclear" if neutral else direction_finding(difference), margin_found=margin,
+        pairs_needed=pairs_needed(difference, terms.margin, n) if margin == "unclear" else None, method=method,
+        better="lower" if metric.direction == "minimise" else "higher",
+    )  # fmt: skip
+    return result, trail
+
+
+def _difference(
+    metric: ReplayMetric, pairs: PairedValues, terms: ComparisonTerms, trail: IntervalTrail
+) -> tuple[Estimate, str]:
+    n, clusters = pairs.n, len(set(pairs.clusters))
+    value = float(pairs.better.mean()) if n else None
+    _, _, low, high = trail.points[-1] if trail.points else (0, 0.0, 0.0, 0.0)
+    at_any_time = f"at any time (betting): {low:+.4g} … {high:+.4g}" if trail.points else ""
+    if value is None or clusters < 2:
+        return Estimate(value), "too few items for an interval"
+    if not terms.complete:
+        if not trail.points:
+            return Estimate(value), "no interval before the replay is complete"
+        return Estimate(value, low, high), "betting confidence sequence, one step per cluster"
+    if metric.bounded and (found := sparse_interval(pairs, metric.span, terms.alpha)):
+        method = f"fixed n, few items differ (Agresti–Min), {clusters} clusters"
+        return Estimate(value, *found), _joined(method, _mcnemar(pairs), at_any_time)
+    found_t = paired_difference(np.zeros(n), pairs.better, terms.alpha, pairs.clusters)
+    method = _joined(f"fixed n, paired t over {clusters} clusters", _mcnemar(pairs), at_any_time)
+    return Estimate(value, found_t.low, found_t.high), method
+
+
+def _mcnemar(pairs: PairedValues) -> str:
+    """McNemar's test of no difference, for yes-or-no scores of independent items; "" for others."""
+    known = set(np.unique((pairs.a, pairs.b)).tolist()) <= {0.0, 1.0}
+    if not known or len(set(pairs.clusters)) < pairs.n:
+        return ""
+    return f"McNemar p {mcnemar_exact(int((pairs.better < 0).sum()), int((pairs.better > 0).sum())):.2g}"
+
+
+def _joined(*parts: str) -> str:
+    return "; ".join(p for p in parts if p)
+
+
+def sparse_interval(pairs: PairedValues, span: float, alpha: float) -> tuple[float, float] | None:
+    """An interval for rare differences. None: SPARSE or more clusters differ.
+
+    One difference of +span, one of -span, each with weight one half, and one of 0 are added to the clusters' means:
+    d = sum / (m + 2), var = (sum of squares + span^2 - sum^2 / (m + 2)) / (m + 2)^2, m clusters, normal quantile. For
+    single yes-or-no pairs this is the interval of Agresti & Min 2005, "Simple improved confidence intervals for
+    comparing matched proportions", Statistics in Medicine 24(5), section 3. Unlike one from a standard error of 0, it
+    is never empty.
+    """
+    means = cluster_means(pairs.better, pairs.clusters)
+    if int(np.count_nonzero(means)) >= SPARSE:
+        return None
+    total, m = float(means.sum()), means.size + 2
+    variance = (float((means**2).sum()) + span**2 - total**2 / m) / m**2
+    half = normal_quantile(1.0 - alpha / 2.0) * math.sqrt(variance)
+    return max(-span, total / m - half), min(span, total / m + half)
+
+
+def cluster_means(values: Floats, clusters: Sequence[str]) -> Floats:
+    """The mean of each cluster, in the order of first appearance."""
+    positions: dict[str, int] = {}
+    index = np.array([positions.setdefault(c, len(positions)) for c in clusters], dtype=np.intp)
+    totals = np.bincount(index, weights=values, minlength=len(positions))
+    return np.asarray(totals / np.bincount(index, minlength=len(positions)), dtype=np.float64)
+
+
+def betting_trail(metric: ReplayMetric, pairs: PairedValues, alpha: float) -> IntervalTrail:
+    """The running interval, one step per cluster, with differences mapped to [0, 1]; thinned to _TRAIL_POINTS."""
+    if not metric.bounded or metric.direction == "neutral" or not pairs.n or metric.span <= 0:
+        return IntervalTrail(metric.name, ())
+    means, span = cluster_means(pairs.better, pairs.clusters), metric.span
+    bets = BettingMean(alpha)
+    step = max(1, math.ceil(means.size / _TRAIL_POINTS))
+    points = []
+    for i, difference in enumerate(means.tolist(), 1):
+        bets.add(min(1.0, max(0.0, (difference / span + 1.0) / 2.0)))
+        if i % step == 0 or i == means.size:
+            low, high = bets.running_interval()
+            points.append((i, float(means[:i].mean()), (2.0 * low - 1.0) * span, (2.0 * high - 1.0) * span))
+    return IntervalTrail(metric.name, tuple(points))
+
+
+def mean_estimate(values: Floats, clusters: Sequence[str], alpha: float, bounds: Bounds = (None, None)) -> Estimate:
+    """The mean of one target with a clustered t interval.
+
+    If all but fewer than SPARSE clusters are at one of the bounds, it is Wilson's interval with one trial per cluster:
+    a score between the bounds varies no more than one at the bounds. That interval is never empty.
+    """
+    if not values.size:
+        return Estimate(None)
+    if len(set(clusters)) < 2:
+        return Estimate(float(values.mean()))
+    found = mean_error(values, clusters)
+    low, high = bounds
+    if low is not None and high is not None and low < high:
+        means = cluster_means(values, clusters)
+        if min(np.count_nonzero(means != low), np.count_nonzero(means != high)) < SPARSE:
+            ends = wilson((found.mean - low) / (high - low) * found.clusters, found.clusters, alpha)
+            return Estimate(found.mean, *(low + (high - low) * end for end in ends))
+    half = student_quantile(1.0 - alpha / 2.0, found.clusters - 1) * found.se
+    return Estimate(found.mean, found.mean - half, found.mean + half)
+
+
+def pairs_needed(difference: Estimate, margin: float | None, n: int) -> int | None:
+    """About how many more items would decide if the difference stays as it is: intervals narrow as 1 / sqrt(n)."""
+    if margin is None or difference.value is None or difference.low is None or difference.high is None:
+        return None
+    half, distance = (difference.high - difference.low) / 2.0, abs(difference.value + margin)
+    if distance <= 0 or half <= 0:
+        return None
+    needed = n * (half / distance) ** 2 - n
+    return max(1, math.ceil(needed)) if needed < 1e9 else None
+
+
+_CURVE_POINTS = 100
+
+
+@dataclass(frozen=True, slots=True)
+class TargetSummary:
+    """One target on its own."""
+
+    target: str
+    asked: int
+    """Requests with an answer or a final failure."""
+    failed: int
+    means: dict[str, Estimate]
+    """By metric, over the items with a score."""
+    cost_per_1k: Estimate | None
+    """USD per 1000 requests. None: no answer has a price."""
+    input_tokens: float | None
+    output_tokens: float | None
+    p50: Estimate
+    p95: Estimate
+    curve: tuple[tuple[float, float], ...]
+    """(seconds, share of the answers that took at most that long)."""
+
+    def arm(self) -> Arm:
+        answered = self.asked - self.failed
+        tokens = self.input_tokens, self.output_tokens
+        return Arm(self.target, self.target, self.asked, self.failed, answered, self.cost_per_1k, *tokens)
+
+    def latency(self) -> ArmLatency:
+        return ArmLatency(
+            self.target, "total_s", self.asked - self.failed, self.p50, self.p95, self.curve, comparable=True
+        )
+
+
+def summarize(sheet: ScoreSheet, target: str, metrics: Sequence[ReplayMetric], alpha: float) -> TargetSummary:
+    """alpha: the error of each interval."""
+    times = sheet.measures["seconds", target]
+    seconds = np.sort(times[np.isfinite(times)])
+    cost = _mean(1000.0 * sheet.measured("cost_usd", target), sheet, alpha)
+    return TargetSummary(
+        target=target, asked=sheet.answers(target), failed=int(np.nansum(sheet.failed(target))),
+        means={m.name: _mean(sheet.values(m, target, sheet.targets), sheet, alpha, m.bounds) for m in metrics},
+        cost_per_1k=None if cost.value is None else cost,
+        input_tokens=_tokens(sheet, "input_tokens", target), output_tokens=_tokens(sheet, "output_tokens", target),
+        p50=_quantile(seconds, 0.5, alpha), p95=_quantile(seconds, 0.95, alpha), curve=_curve(seconds),
+    )  # fmt: skip
+
+
+def _mean(values: Floats, sheet: ScoreSheet, alpha: float, bounds: Bounds = (None, None)) -> Estimate:
+    known = np.isfinite(values)
+    clusters = [c for c, k in zip(sheet.clusters, known, strict=True) if k]
+    return mean_estimate(values[known], clusters, alpha, bounds)
+
+
+def _tokens(sheet: ScoreSheet, name: str, target: str) -> float | None:
+    counted = sheet.measures[name, target]
+    return float(np.nanmean(counted)) if np.isfinite(counted).any() else None
+
+
+def _curve(seconds: Floats) -> tuple[tuple[float, float], ...]:
+    n = int(seconds.size)
+    at = np.unique(np.linspace(0, n - 1, min(n, _CURVE_POINTS)).round().astype(int)) if n else ()
+    return tuple((float(seconds[i]), float((i + 1) / n)) for i in at)
+
+
+def _quantile(seconds: Floats, p: float, alpha: float) -> Estimate:
+    n = int(seconds.size)
+    if not n:
+        return Estimate(None)
+    low, high = quantile_ranks(n, p, alpha, float(n))
+    ends = [float(seconds[rank - 1]) if 1 <= rank <= n else None for rank in (low, high)]
+    return Estimate(float(np.quantile(seconds, p)), *ends)

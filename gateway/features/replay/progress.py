@@ -1,0 +1,73 @@
+"""What the terminal shows while a replay runs: its progress, while the log of its own programs goes to a file."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from gateway.features.replay.run import ReplayProgress as State
+
+
+@contextmanager
+def bar(console: Console) -> Iterator[Callable[[State], None]]:
+    """A progress bar while the context is open, and the function that updates it. The console must be a terminal."""
+    columns = (
+        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[rate]}"),
+        TimeRemainingColumn(), TextColumn("{task.fields[spent]}", markup=False),  # text of an upstream
+    )  # fmt: skip
+    with Progress(*columns, console=console, transient=True) as drawn:
+        task = drawn.add_task("replay", total=None, rate="", spent="")
+
+        def show(state: State) -> None:
+            speed = drawn.tasks[0].speed
+            drawn.update(
+                task, total=state.total, completed=state.before + state.done,
+                rate=f"{speed:.1f}/s" if speed else "", spent=line(state),
+            )  # fmt: skip
+
+        yield show
+
+
+def line(state: State) -> str:
+    """The cost and the failures so far; "" if there are none."""
+    failed = f"{state.failed} failed, the last: {state.last_error[:80]}" if state.failed else ""
+    spent = f"${state.usd:.4f}" if state.usd else ""
+    return "  ".join(part for part in (spent, failed) if part)
+
+
+def every(say: Callable[[str], None]) -> Callable[[State], None]:
+    """For output that is not a terminal: one line for each tenth of the answers."""
+    reported = 0
+
+    def show(state: State) -> None:
+        nonlocal reported
+        tenth = 10 * (state.before + state.done) // max(1, state.total)
+        if tenth > reported:
+            reported = tenth
+            say(f"{state.before + state.done} of {state.total} answers{('; ' + line(state)) if line(state) else ''}")
+
+    return show
+
+
+@contextmanager
+def to_file(path: Path) -> Iterator[None]:
+    """Writes the log of the package to the file, and not to the terminal, while the context is open."""
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    handler = logging.FileHandler(path, encoding="utf-8", delay=True)
+    handler.setFormatter(logging.Formatter("%(asctime)s %(name)s %(levelname)s %(message)s"))
+    root = logging.getLogger("gateway")
+    before = root.level, root.propagate
+    root.setLevel(logging.INFO)
+    root.propagate = False
+    root.addHandler(handler)
+    try:
+        yield
+    finally:
+        root.removeHandler(handler)
+        handler.close()
+        root.level, root.propagate = before

@@ -1,0 +1,284 @@
+"""Replays: their answers and scores, written together and each at most once, and read back for the report."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from sqlalchemy import Connection, RowMapping, and_, case, func, or_, select
+
+from gateway.core.score import ConfiguredScorer
+from gateway.store.engine import insert
+from gateway.store.rows import ScoredExchange, ScoreRowBuilder
+from gateway.store.store import Store
+from gateway.store.tables import SCORE, exchanges, feedback, replay_answers, replays, scores
+
+SUBJECT = "dataset item"
+UNSETTLED = ("error", "timeout", "budget")  # statuses of scores that a second attempt may improve
+_MANY = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class Replay:
+    """A row of `replays`. design: JSON."""
+
+    name: str
+    dataset: str
+    dataset_hash: str
+    config_hash: str
+    design: str
+    created: float
+
+
+@dataclass(frozen=True, slots=True)
+class ReplayKey:
+    item: int
+    target: str
+    repeat: int
+
+
+@dataclass(frozen=True, slots=True)
+class ReplayAnswer:
+    """A row of `replay_answers`. outcome: ok; refused (a 4xx that stays); failed (429, 5xx, no connection); timeout.
+
+    A field is None where the answer does not tell, or where there is no answer.
+    """
+
+    item: int
+    target: str
+    repeat: int
+    answer_id: str
+    cluster: str
+    outcome: str
+    seconds: float
+    asked: float
+    status: int | None = None
+    error: str | None = None
+    upstream: str | None = None
+    model: str | None = None
+    finish_reason: str | None = None
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+    cached_input_tokens: int | None = None
+    reasoning_tokens: int | None = None
+    cost_usd: float | None = None
+    exchange_id: str | None = None
+    text: str = ""
+    response: bytes = b""
+
+    @property
+    def key(self) -> ReplayKey:
+        return ReplayKey(self.item, self.target, self.repeat)
+
+
+@dataclass(frozen=True, slots=True)
+class KnownAnswer:
+    """The stored state of one answer. settled: (scorer, version, config_hash) of the scores that are final."""
+
+    answer_id: str
+    ok: bool
+    settled: frozenset[tuple[str, str, str]]
+
+
+@dataclass(frozen=True, slots=True)
+class ReplayScore:
+    """A score of one answer. value: None unless status is "scored"."""
+
+    item: int
+    target: str
+    repeat: int
+    scorer: str
+    version: str
+    config_hash: str
+    status: str
+    value: float | None
+    cost_usd: float | None
+    explanation: str | None = None
+    """The exception of a score that failed."""
+
+
+@dataclass(frozen=True, slots=True)
+class LogSelection:
+    """The newest `limit` logged calls of an alias. since: Unix seconds; None: from the beginning."""
+
+    alias: str
+    since: float | None
+    limit: int
+
+
+@dataclass(frozen=True, slots=True)
+class LoggedCall:
+    """A served call."""
+
+    api: str
+    request: bytes
+    cluster: str | None
+    """Calls of one cluster depend on each other; None: it depends on no other."""
+    correction: str | None
+    """The answer that its caller would have preferred, from feedback."""
+    reference: str | None = None
+    """The right answer, from a header of the call."""
+    id: str = field(default="", compare=False)
+
+
+class ReplayStore(Store):
+    """The store as a replay sees it. Raises StoreDown or WriteRejected; then nothing of that call is stored."""
+
+    async def begin(self, replay: Replay) -> None:
+        """Stores the replay, unless it exists: its name contains the hash of its design."""
+
+        def beginning(connection: Connection) -> None:
+            connection.execute(insert(connection.dialect, replays).on_conflict_do_nothing(), asdict(replay))
+
+        await self.run(beginning)
+
+    async def known(self, replay: str, first: int, last: int) -> dict[ReplayKey, KnownAnswer]:
+        """The stored answers of the items first to last."""
+        return await self.run(lambda connection: known(connection, replay, first, last))
+
+    async def spent(self, replay: str) -> float:
+        """USD, of the answers that have a price, without those that were recorded before the replay."""
+        a = replay_answers.c
+        own = select(replays.c.created).where(replays.c.name == replay).scalar_subquery()
+        total = select(func.coalesce(func.sum(a.cost_usd), 0.0)).where(
+            a.replay == replay, a.asked >= func.coalesce(own, 0.0)
+        )
+        return await self.run(lambda connection: float(connection.execute(total).scalar_one()))
+
+    async def answer(self, answer_id: str) -> ReplayAnswer:
+        return await self.run(lambda connection: _answers(connection, [answer_id])[0])
+
+    async def keep(
+        self,
+        replay: str,
+        written: Sequence[tuple[ReplayAnswer, ScoredExchange | None]],
+        scorers: Mapping[str, ConfiguredScorer],
+    ) -> None:
+        """Stores answers with their scores. A stored answer stays; a stored failure is replaced."""
+        now = self._clock()
+        await self.run(lambda connection: write(connection, replay, written, scorers, now))
+
+
+def write(
+    connection: Connection,
+    replay: str,
+    written: Sequence[tuple[ReplayAnswer, ScoredExchange | None]],
+    scorers: Mapping[str, ConfiguredScorer],
+    now: float,
+) -> None:
+    answers = insert(connection.dialect, replay_answers)
+    names = [c.name for c in replay_answers.columns if c.name != "replay"]
+    keep_good = answers.on_conflict_do_update(
+        index_elements=["replay", "item", "target", "repeat"],
+        set_={name: answers.excluded[name] for name in names},
+        where=replay_answers.c.outcome != "ok",
+    )
+    rows = [{"replay": replay, **{n: _clean(getattr(a, n)) for n in names}} for a, _ in written]
+    if rows:
+        connection.execute(keep_good, rows)
+    builder = ScoreRowBuilder(scorers)
+    built = (builder.score_rows(j, now) for _, j in written if j is not None)
+    judged = [{**row, "subject": SUBJECT} for opinions in built for row in opinions.by_column()]
+    if judged:
+        statement = insert(connection.dialect, scores)
+        again = statement.on_conflict_do_update(
+            index_elements=list(SCORE),
+            set_={c.name: statement.excluded[c.name] for c in scores.columns if c.name not in SCORE},
+            where=or_(*(scores.c.status == each for each in UNSETTLED)),  # executemany does not support an expanding IN
+        )
+        connection.execute(again, judged)
+
+
+def _clean(value: Any) -> Any:
+    return value.replace("\0", "\ufffd") if isinstance(value, str) else value
+
+
+def known(connection: Connection, replay: str, first: int, last: int) -> dict[ReplayKey, KnownAnswer]:
+    a = replay_answers.c
+    these = (a.replay == replay, a.item.between(first, last))
+    query = select(a.item, a.target, a.repeat, a.answer_id, a.outcome).where(*these)
+    answers = connection.execute(query).all()
+    final = (
+        select(scores.c.exchange_id, scores.c.scorer, scores.c.version, scores.c.config_hash)
+        .join(replay_answers, a.answer_id == scores.c.exchange_id)
+        .where(*these, scores.c.status.not_in(UNSETTLED))
+    )
+    settled: dict[str, set[tuple[str, str, str]]] = {}
+    for answer_id, *which in connection.execute(final):
+        settled.setdefault(answer_id, set()).add((which[0], which[1], which[2]))
+    return {
+        ReplayKey(item, target, repeat): KnownAnswer(answer_id, outcome == "ok", frozenset(settled.get(answer_id, ())))
+        for item, target, repeat, answer_id, outcome in answers
+    }
+
+
+def _answers(connection: Connection, ids: Sequence[str]) -> list[ReplayAnswer]:
+    query = select(replay_answers).where(replay_answers.c.answer_id.in_(ids))
+    return [ReplayAnswer(**_named(row)) for row in connection.execute(query).mappings()]
+
+
+def _named(row: RowMapping) -> dict[str, Any]:
+    """An answer's columns that a query asked for."""
+    return {str(name): value for name, value in row.items() if name != "replay"}
+
+
+def outcomes(connection: Connection, replay: str) -> Iterator[ReplayAnswer]:
+    """Every answer in order of item, target and repeat, without text and response."""
+    a = replay_answers.c
+    columns = [c for c in replay_answers.columns if c.name not in ("text", "response")]
+    query = select(*columns).where(a.replay == replay).order_by(a.item, a.target, a.repeat)
+    for row in connection.execution_options(yield_per=_MANY).execute(query).mappings():
+        yield ReplayAnswer(**_named(row))
+
+
+def scored(connection: Connection, replay: str) -> Iterator[ReplayScore]:
+    """Every score of the replay's good answers, in the same order."""
+    a, s = replay_answers.c, scores.c
+    why = case((s.status == "scored", None), else_=s.explanation)
+    columns = (a.item, a.target, a.repeat, s.scorer, s.version, s.config_hash, s.status, s.value, s.cost_usd, why)
+    query = (
+        select(*columns)
+        .join(replay_answers, a.answer_id == s.exchange_id)
+        .where(a.replay == replay, a.outcome == "ok", s.subject == SUBJECT)
+        .order_by(a.item, a.target, a.repeat, s.scorer)
+    )
+    for row in connection.execution_options(yield_per=_MANY).execute(query):
+        yield ReplayScore(*tuple(row))
+
+
+def texts(connection: Connection, replay: str, items: Sequence[int]) -> dict[ReplayKey, str]:
+    """The texts of the answers to a few items."""
+    a = replay_answers.c
+    query = select(a.item, a.target, a.repeat, a.text).where(a.replay == replay, a.item.in_(items))
+    return {ReplayKey(*row[:3]): row[3] for row in connection.execute(query)}
+
+
+def alike_answers(connection: Connection, replay: str, control: str, candidate: str) -> tuple[int, int]:
+    """(texts of the candidate that equal the control's to the same item and repeat, texts that both gave)."""
+    a, b = replay_answers.alias(), replay_answers.alias()
+    same = and_(a.c.replay == b.c.replay, a.c.item == b.c.item, a.c.repeat == b.c.repeat)
+    query = (
+        select(func.sum(case((a.c.text == b.c.text, 1), else_=0)), func.count())
+        .select_from(a.join(b, same))
+        .where(a.c.replay == replay, a.c.target == control, b.c.target == candidate)
+        .where(a.c.outcome == "ok", b.c.outcome == "ok", a.c.text != "", b.c.text != "")
+    )
+    alike, both = connection.execute(query).one()
+    return int(alike or 0), int(both)
+
+
+def logged(connection: Connection, wanted: LogSelection) -> list[LoggedCall]:
+    """Served calls with a complete answer, in order of arrival."""
+    e = exchanges.c
+    f = feedback.c
+    corrections = select(f.correction).where(f.resolved == e.id, f.correction.is_not(None)).order_by(f.at.desc())
+    query = (
+        select(e.api, e.request, e.cluster, corrections.limit(1).scalar_subquery(), e.reference, e.id)
+        .where(e.alias == wanted.alias, e.role == "served", e.outcome == "ok", e.truncated.is_(False))
+        .order_by(e.received.desc(), e.id.desc())
+        .limit(wanted.limit)
+    )
+    if wanted.since is not None:
+        query = query.where(e.received >= wanted.since)
+    return [LoggedCall(*row) for row in connection.execute(query)][::-1]

@@ -1,0 +1,194 @@
+"""`gateway dead`: lists, replays and purges dead letters."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from gateway.cli.options import AsJson, Data, MaybeConfig, example, note, show
+from gateway.core.chunked import chunked
+
+if TYPE_CHECKING:
+    from gateway.stream import Corridor, DeadLetter
+
+verbs = typer.Typer()
+dead = typer.Typer(
+    epilog=example("gateway dead list --reason unreadable"),
+    no_args_is_help=True,
+    help="List, replay and purge dead letters: records that could not be scored.",
+)
+verbs.add_typer(dead, name="dead")
+
+Ids = Annotated[
+    list[str] | None, typer.Argument(metavar="[ID]…", help="Ids of dead letters, from `gateway dead list`.")
+]
+Reason = Annotated[
+    str | None, typer.Option(help="Dead letters with this reason: unreadable, refused, too_many_deliveries.")
+]
+Everyone = Annotated[bool, typer.Option("--all", help="All dead letters.")]
+
+
+@dead.command("list", epilog=example("gateway dead list --reason unreadable"))
+def list_(
+    reason: Reason = None,
+    limit: Annotated[int, typer.Option(min=1, help="At most this many, oldest first.")] = 50,
+    as_json: AsJson = False,
+    config: MaybeConfig = None,
+    data: Data = None,
+) -> None:
+    """List dead letters, with counts by reason."""
+    from gateway.core.sanitize import to_json
+    from gateway.features.status import dead_letters
+
+    async def look(corridor: Corridor) -> tuple[list[DeadLetter], dict[str, int]]:
+        return [each async for each in _first(corridor, reason, limit)], await corridor.dead_letters.by_reason()
+
+    found, reasons = _run(look, config, data)
+    if as_json:
+        show(to_json({"reasons": reasons, "letters": [dead_letters.to_dict(each, complete=False) for each in found]}))
+    else:
+        show(dead_letters.table(found, reasons))
+
+
+@dead.command("show", epilog=example("gateway dead show 1795571598872-0"))
+def show_(
+    letter: Annotated[str, typer.Argument(metavar="ID", help="Id of the dead letter.")],
+    as_json: AsJson = False,
+    config: MaybeConfig = None,
+    data: Data = None,
+) -> None:
+    """Show one dead letter in full, with the reason and its content."""
+    from gateway.core.sanitize import to_json
+    from gateway.features.status import dead_letters
+
+    (found,) = _run(lambda corridor: _named(corridor, [letter]), config, data)
+    show(to_json(dead_letters.to_dict(found, complete=True)) if as_json else dead_letters.to_terminal(found))
+
+
+@dead.command(epilog=example("gateway dead replay --reason too_many_deliveries"))
+def replay(
+    ids: Ids = None, reason: Reason = None, everyone: Everyone = False, config: MaybeConfig = None, data: Data = None
+) -> None:
+    """Append dead letters to the stream again, to be scored.
+
+    A record that is in the store already is not counted twice.
+    """
+
+    async def put_back(corridor: Corridor) -> tuple[int, int]:
+        chosen = await _chosen(corridor, ids, reason, everyone)
+        done = 0
+        with _bar("replaying", len(chosen)) as advance:
+            for each in chosen:
+                letter = await corridor.dead_letters.get(each.id)
+                done += letter is not None and await corridor.dead_letters.replay(letter) is not None
+                advance(1)
+        return done, len(chosen)
+
+    done, chosen = _run(put_back, config, data)
+    typer.echo(f"{done} of {chosen} replayed" + ("" if done == chosen else "; the others had been removed meanwhile"))
+
+
+@dead.command(epilog=example("gateway dead purge --reason unreadable --yes"))
+def purge(
+    ids: Ids = None, reason: Reason = None, everyone: Everyone = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.")] = False,
+    config: MaybeConfig = None, data: Data = None,
+) -> None:  # fmt: skip
+    """Delete dead letters for good. The loss accounting keeps their number."""
+    chosen = _run(lambda corridor: _chosen(corridor, ids, reason, everyone), config, data)
+    if not chosen:
+        typer.echo("no dead letter to delete")
+        return
+    if not yes:
+        typer.confirm(f"delete {len(chosen)} dead letters for good?", abort=True, err=True)
+
+    async def delete(corridor: Corridor) -> int:
+        deleted = 0
+        with _bar("deleting", len(chosen)) as advance:
+            for chunk in chunked(chosen, 100):
+                deleted += await corridor.dead_letters.purge(chunk)
+                advance(len(chunk))
+        return deleted
+
+    typer.echo(f"{_run(delete, config, data)} deleted")
+
+
+def _run(work: Callable[[Corridor], Coroutine[Any, Any, Any]], config: Path | None, data: Path | None) -> Any:
+    import asyncio
+
+    async def run() -> Any:
+        async with _opened(config, data) as corridor:
+            return await work(corridor)
+
+    return asyncio.run(run())
+
+
+@asynccontextmanager
+async def _opened(config: Path | None, data: Path | None) -> AsyncIterator[Corridor]:
+    """Raises CannotRun if the stream server cannot be reached."""
+    from gateway.cli.options import whole_to_read
+    from gateway.core.errors import CannotRun, StreamDown
+    from gateway.stream import Corridor
+
+    around = whole_to_read(config, data)
+    corridor = Corridor.of(around.stream, around.url)
+    try:
+        yield corridor
+    except StreamDown as error:
+        raise CannotRun(f"{error}; dead letters are in the stream server") from error
+    finally:
+        await corridor.aclose()
+
+
+async def _first(corridor: Corridor, reason: str | None, limit: int) -> AsyncIterator[DeadLetter]:
+    async for each in corridor.dead_letters.all():
+        if reason in (None, each.reason):
+            yield each
+            limit -= 1
+            if not limit:
+                return
+
+
+async def _named(corridor: Corridor, ids: list[str]) -> list[DeadLetter]:
+    from gateway.core.errors import CannotRun
+
+    found = []
+    for each in ids:
+        letter = await corridor.dead_letters.get(each) if each.replace("@", "").replace("-", "").isdigit() else None
+        if letter is None:
+            raise CannotRun(f"no dead letter {each}; `gateway dead list` lists them")
+        found.append(letter)
+    return found
+
+
+async def _chosen(corridor: Corridor, ids: list[str] | None, reason: str | None, everyone: bool) -> list[DeadLetter]:
+    """Without their content: there may be many."""
+    from dataclasses import replace
+
+    if bool(ids) + (reason is not None) + everyone != 1:
+        raise typer.BadParameter("give ids, or --reason, or --all", param_hint="ID")
+    if ids:
+        return await _named(corridor, ids)
+    return [replace(each, fields={}) async for each in _first(corridor, reason, -1)]
+
+
+@contextmanager
+def _bar(what: str, total: int) -> Iterator[Callable[[int], None]]:
+    """A progress bar if stderr is a terminal, else one line."""
+    import sys
+
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+    if not sys.stderr.isatty():
+        note(f"{what} {total}")
+        yield lambda n: None
+        return
+    columns = TextColumn(what), BarColumn(), MofNCompleteColumn()
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task(what, total=total)
+        yield lambda n: progress.advance(task, n)

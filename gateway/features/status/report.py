@@ -1,0 +1,648 @@
+"""`gateway status`: what the gateways, the consumer and the store report, on the terminal and as JSON."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from datetime import datetime
+from typing import Any
+
+import orjson
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from gateway.core.errors import StreamDown
+from gateway.core.sanitize import plain
+from gateway.features.learned.card import card_lines, predictor_off
+from gateway.features.learned.drift import drift_lines, saved_figures
+from gateway.features.status.consumer_report import ConsumerReport, FailingScorer
+from gateway.store.engine import StoreUnavailable
+from gateway.store.guided_means import key_of
+from gateway.store.loss_accounting import STATUSES, Delivery, delivery
+from gateway.store.predictions import cards
+from gateway.store.query import Reading, reading
+from gateway.store.reader_config import ReaderConfig
+from gateway.stream import Corridor, Lag
+from gateway.stream.connect import described
+
+DAY_S = 86_400
+SILENT_S = 30.0  # heartbeats come every few seconds
+OLD_S = 60.0
+FORGOTTEN_S = 600.0  # a killed process is not shown, nor a problem, after so long
+SETTLED_S = 60.0  # gateways may differ in their config for so long while a change is rolled out
+FAILED_SHARE = 0.05  # of the last minute's calls
+FEWEST_FAILED = 3
+
+
+@dataclass(frozen=True, slots=True)
+class GatewayStatus:
+    incarnation: str
+    host: str
+    pid: int
+    version: str
+    age_s: float
+    """Seconds since its last heartbeat."""
+    up_s: float
+    rates: Mapping[str, float]
+    """Calls per second by stage (seen, sampled, enqueued, dropped), over the last few seconds."""
+    waiting: int
+    """Records in its buffer."""
+    address: str = ""
+    """HOST:PORT at which it answers clients; "": an older version does not say."""
+    ended: int = 0
+    """Calls that ended within about the last minute."""
+    failed: int = 0
+    """Those of them that the client felt as a failure of the service; its own errors are not among them."""
+    config_ok: bool = True
+    """False: it refused the newest gateway.yaml and uses the one before."""
+    config_digest: str = ""
+    """Differs where the text of the config in force differs."""
+    config_age_s: float = 0.0
+    """Seconds since that config was put in force."""
+    upstreams: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """By name: `down` (its health endpoint does not answer), `in_flight`, `queued`. Of more than fifty only those that
+    are down or at work."""
+    breakers_open: tuple[str, ...] = ()
+    """Targets, as upstream/model, that it does not ask because they failed too often."""
+    config_refused: str = ""
+    """Why it refused the newest gateway.yaml; "": it did not, or an older version does not say."""
+    reasons: tuple[str, ...] = ()
+    """Which of its other parts fail, and why: as /health has them."""
+    keys_version: int = 0
+    """Version of the keys of the console that it has in force; 0: none."""
+    keys_age_s: float | None = None
+    """Seconds since the stream server confirmed them; None: it has none."""
+
+    @property
+    def name(self) -> str:
+        return f"{self.host}/{self.pid}" + (f" {self.address}" if self.address else "")
+
+    @property
+    def alive(self) -> bool:
+        return self.age_s <= SILENT_S
+
+
+@dataclass(frozen=True, slots=True)
+class ConsumerStatus:
+    name: str
+    age_s: float
+    """Seconds since its last heartbeat."""
+    blocked: Mapping[str, str] = field(default_factory=dict)
+    """Scorers that the consumer does not run at the moment → the reason."""
+    paused: str = ""
+    """Why it reads and scores nothing now; "": it does."""
+    failing: Mapping[str, FailingScorer] = field(default_factory=dict)
+    """Scorers that failed often within the last ten minutes."""
+    config_digest: str = ""
+    """Digest of its config, as a gateway reports it; "": an older version does not."""
+    config_refused: str = ""
+    """Why the newest gateway.yaml is not in force; "": it is."""
+
+
+@dataclass(frozen=True, slots=True)
+class BudgetStatus:
+    """What has been spent of today's budget (UTC)."""
+
+    kind: str  # scorer or shadow
+    name: str
+    unit: str  # usd or tokens
+    spent: float
+    limit: float | None
+    """None: there is no limit."""
+
+
+@dataclass(frozen=True, slots=True)
+class StreamStatus:
+    lag: Lag
+    shards: int
+    shards_away: int
+    trimmed_unread: int
+    letters: Mapping[str, int]
+    """The number of dead letters by reason."""
+    gateways: tuple[GatewayStatus, ...] = ()
+    consumers: tuple[ConsumerStatus, ...] = ()
+    spent: tuple[BudgetStatus, ...] = ()
+    refuses: str | None = None
+    """Why the server takes no writes now. None: it takes them."""
+    evicts: str | None = None
+    """A maxmemory-policy under which the server may delete the stream. None: a safe one, or unknown."""
+    newest_s: float | None = None
+    """Age of the newest heartbeat of a gateway by this machine's clock, however old; negative where the gateway's clock
+    is ahead. None: there is none."""
+
+
+@dataclass(frozen=True, slots=True)
+class PredictorStatus:
+    """A learned model that decides what a judge sees."""
+
+    target: str
+    card: Mapping[str, Any]
+    """How well it predicted what it had not seen: features/learned/card.py."""
+    alarms: tuple[str, ...]
+    """Drift alarms that are on, one sentence each."""
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    at: float
+    """Unix seconds."""
+    server: str
+    """The address of the stream server, without credentials."""
+    stream: StreamStatus | None
+    """None: the server cannot be reached; problems says why."""
+    delivery: Delivery | None
+    """None: there is no store; problems says why."""
+    problems: tuple[str, ...] = ()
+    """What needs attention, one sentence each."""
+    predictors: tuple[PredictorStatus, ...] = ()
+    """That of the config, once there is a model."""
+
+    @property
+    def exit_code(self) -> int:
+        """0: all is well. 1: something is wrong. 2: the stream server does not answer, so that nobody can tell."""
+        return 2 if self.stream is None else 1 if self.problems else 0
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+async def look(
+    around: ReaderConfig,
+    corridor: Corridor,
+    now: float | None = None,
+    read_delivery: Callable[[], Awaitable[Delivery]] | None = None,
+) -> Status:
+    """now: Unix time in seconds; None: the current time. read_delivery: for programs that must not wait for the store
+    in their event loop; None: it is read here. An unreachable server or store is a problem in the result."""
+    now = time.time() if now is None else now
+    problems: list[str] = []
+    stream, delivered, predictors = None, None, tuple[PredictorStatus, ...]()
+    try:
+        stream = await _read_stream(around, corridor, now)
+    except StreamDown as error:
+        problems.append(str(error))
+    problems += _stream_problems(stream) if stream else []
+    try:
+        if read_delivery is not None:
+            delivered = await read_delivery()
+        else:
+            with reading(around.store) as connection:
+                delivered, predictors = delivery(connection), _read_predictors(connection, around.target)
+    except StoreUnavailable as error:
+        problems.append(str(error))
+    problems += _delivery_problems(delivered) if delivered else []
+    problems += [text for each in predictors for text in _predictor_problems(each)]
+    return Status(now, described(around.url), stream, delivered, tuple(problems), predictors)
+
+
+def _read_predictors(connection: Reading, target: str | None) -> tuple[PredictorStatus, ...]:
+    card = {} if target is None else cards(connection).get(target, {})
+    if target is None or not card:
+        return ()
+    alarms = drift_lines(saved_figures(connection, key_of(target)), list(card.get("psi", {})))
+    return (PredictorStatus(target, card, tuple(alarms)),)
+
+
+def _predictor_problems(of: PredictorStatus) -> list[str]:
+    off = [f"the predictor of {of.target} costs precision, so it is off"] if predictor_off(of.card) else []
+    return [*off, *of.alarms]
+
+
+async def _read_stream(around: ReaderConfig, corridor: Corridor, now: float) -> StreamStatus:
+    lag = await corridor.lag(now)
+    seen = await corridor.reachable()
+    beats = await corridor.state.gateways()
+    return StreamStatus(
+        lag=lag,
+        shards=len(corridor.shards),
+        shards_away=len(corridor.shards) - seen,
+        trimmed_unread=await corridor.trimmed_unread(),
+        letters=await corridor.dead_letters.by_reason(),
+        gateways=_shown_gateways(beats, now),
+        newest_s=min((now - beat["at"] for beat in beats.values()), default=None),
+        consumers=await _read_consumers(corridor, now),
+        spent=await _read_budgets(around, corridor, now),
+        refuses=await corridor.state.refusal(),
+        evicts=await _evicts(corridor),
+    )
+
+
+async def _evicts(corridor: Corridor) -> str | None:
+    try:
+        return await corridor.evicting()
+    except StreamDown:  # the command may be forbidden
+        return None
+
+
+def _shown_gateways(beats: Mapping[str, Mapping[str, Any]], now: float) -> tuple[GatewayStatus, ...]:
+    found = [_gateway(incarnation, beat, now) for incarnation, beat in beats.items()]
+    shown = [g for g in found if g.alive or (g.age_s <= FORGOTTEN_S and not _replaced(g, found))]
+    return tuple(sorted(shown, key=lambda g: (not g.alive, g.host, g.address, g.pid)))
+
+
+def _gateway(incarnation: str, beat: Mapping[str, Any], now: float) -> GatewayStatus:
+    calls, config, keys = beat.get("calls", {}), beat.get("config", {}), beat.get("directory", {})
+    return GatewayStatus(
+        incarnation=incarnation,
+        host=str(beat["host"]),
+        pid=int(beat["pid"]),
+        version=str(beat.get("version", "")),
+        age_s=max(0.0, now - beat["at"]),
+        up_s=max(0.0, now - beat["started"]),
+        rates=dict(beat["rates"]),
+        waiting=int(beat["waiting"]),
+        address=str(beat.get("address", "")),
+        ended=int(calls.get("ended", 0)),
+        failed=int(calls.get("failed", 0)),
+        config_ok=bool(config.get("ok", True)),
+        config_digest=str(config.get("digest", "")),
+        config_age_s=max(0.0, now - config.get("loaded", now)),
+        upstreams=beat.get("upstreams", {}),
+        breakers_open=tuple(beat.get("breakers_open", ())),
+        config_refused=str(config.get("refused", "")),
+        reasons=tuple(map(str, beat.get("reasons", ()))),
+        keys_version=int(keys.get("version", 0)),
+        keys_age_s=keys.get("age_s"),
+    )
+
+
+def _replaced(dead: GatewayStatus, found: Sequence[GatewayStatus]) -> bool:
+    """Whether a process at the same address began after this one's last heartbeat: its parent has replaced it."""
+    return any(
+        g.alive and (g.host, g.address) == (dead.host, dead.address) and g.up_s < dead.age_s for g in found if g.address
+    )
+
+
+async def _read_consumers(corridor: Corridor, now: float) -> tuple[ConsumerStatus, ...]:
+    found = []
+    for name, at in sorted((await corridor.state.consumers()).items()):
+        if now - at > FORGOTTEN_S:
+            continue
+        blocked = orjson.loads(await corridor.state.recall(f"blocked:{name}") or "{}")
+        says = ConsumerReport.from_json(await corridor.state.recall(f"report:{name}"))
+        found.append(
+            ConsumerStatus(
+                name, max(0.0, now - at), blocked, says.paused, says.failing, says.config, says.config_refused
+            )
+        )
+    return tuple(found)
+
+
+async def _read_budgets(around: ReaderConfig, corridor: Corridor, now: float) -> tuple[BudgetStatus, ...]:
+    judges = await corridor.state.sums(f"spent:{time.strftime('%Y-%m-%d', time.gmtime(now))}")
+    shadows = await corridor.state.sums(f"spent:{int(now // DAY_S)}")
+    found = [_budget("scorer", field_, n, _limits(around.scorers.get(_name(field_)))) for field_, n in judges.items()]
+    for field_, n in shadows.items():
+        budget = around.budgets.get(_name(field_))
+        limits = {"usd": budget.usd_per_day, "tokens": budget.tokens_per_day} if budget else {}
+        found.append(_budget("shadow", field_, n, limits))
+    return tuple(sorted((s for s in found if s.spent or s.limit is not None), key=lambda s: (s.kind, s.name, s.unit)))
+
+
+def _limits(scorer: Any) -> dict[str, float | None]:
+    return {"usd": scorer.budget_usd, "tokens": scorer.budget_tokens} if scorer is not None else {}
+
+
+def _name(field_: str) -> str:
+    return field_.rpartition(":")[0]
+
+
+def _budget(kind: str, field_: str, n: float, limits: Mapping[str, float | None]) -> BudgetStatus:
+    name, _, unit = field_.rpartition(":")
+    return BudgetStatus(kind, name, unit, max(0.0, n), limits.get(unit))
+
+
+def _stream_problems(stream: StreamStatus) -> list[str]:
+    lag = stream.lag
+    silent = [c.name for c in stream.consumers if c.age_s > SILENT_S]
+    gone = [g.name for g in stream.gateways if not g.alive]
+    alive = len(stream.consumers) - len(silent)
+    slow = alive and lag.oldest_s > OLD_S
+    trimmed = stream.trimmed_unread
+    found = {
+        f"the stream server takes no writes, so nothing is recorded and no heartbeat arrives: {stream.refuses}; calls "
+        "are answered": stream.refuses,
+        f"no gateway has a heartbeat{_clocks(stream)}": not stream.refuses
+        and not any(g.alive for g in stream.gateways),
+        f"heartbeats are {_age(-(stream.newest_s or 0.0))} ahead of this machine's clock, which or a gateway's is "
+        "wrong; nobody can say who is alive": (stream.newest_s or 0.0) < -SILENT_S,
+        f"{stream.shards_away} of {stream.shards} shards of the stream cannot be reached": stream.shards_away,
+        f"no consumer is running: {lag.waiting + lag.pending} entries are waiting": not stream.refuses
+        and not alive
+        and lag.waiting,
+        f"consumers without a heartbeat: {', '.join(silent)}; others claim their entries": not stream.refuses
+        and silent,
+        f"gateways without a heartbeat: {', '.join(gone)}": not stream.refuses and gone,
+        f"the oldest entry has been waiting for {lag.oldest_s:.0f} s: run more consumers": slow,
+        f"{trimmed} entries were trimmed before they were read: raise stream.max_mb": trimmed,
+        f"{sum(stream.letters.values())} dead letters: `gateway dead list`": stream.letters,
+        f"maxmemory-policy {stream.evicts} may delete the stream: set noeviction": stream.evicts,
+    }
+    blocked = {scorer: why for c in stream.consumers for scorer, why in c.blocked.items()}
+    return [
+        *_consumer_problems([c for c in stream.consumers if c.age_s <= SILENT_S], set(blocked)),
+        *_serving_problems([g for g in stream.gateways if g.alive]),
+        *(text for text, holds in found.items() if holds),
+        *(f"scorer {scorer} is blocked: {why}" for scorer, why in blocked.items()),
+        *(
+            f"{s.kind} {s.name} has spent today's {s.limit:g} {s.unit}"
+            for s in stream.spent
+            if s.limit is not None and s.spent >= s.limit
+        ),
+    ]
+
+
+def _clocks(stream: StreamStatus) -> str:
+    """What to look at when heartbeats are old by this machine's clock."""
+    newest_s = stream.newest_s
+    return "" if newest_s is None else f": the newest is {_age(newest_s)} old, unless this machine's clock is wrong"
+
+
+def _consumer_problems(alive: Sequence[ConsumerStatus], blocked: Collection[str]) -> list[str]:
+    """Problems that heartbeats report."""
+    paused: dict[str, list[str]] = {}
+    failing: dict[str, list[FailingScorer]] = {}
+    for consumer in alive:
+        if consumer.paused:
+            paused.setdefault(consumer.paused, []).append(consumer.name)
+        for scorer, of in consumer.failing.items():
+            failing.setdefault(scorer, []).append(of)
+    return [
+        *(f"scoring is paused at {', '.join(names)}: {why}" for why, names in paused.items()),
+        *(_failing(scorer, of) for scorer, of in sorted(failing.items()) if scorer not in blocked),
+        *(
+            f"the newest gateway.yaml is not in force at {c.name}: {c.config_refused}"
+            for c in alive
+            if c.config_refused
+        ),
+    ]
+
+
+def _failing(scorer: str, found: Sequence[FailingScorer]) -> str:
+    failed, of = sum(each.failed for each in found), sum(each.of for each in found)
+    return (
+        f"scorer {scorer} failed on {failed} of {of} answers within ten minutes: {found[-1].reason}; "
+        f"`gateway samples --where 'scorer={scorer} score_status=error'` lists them"
+    )
+
+
+def _serving_problems(alive: Sequence[GatewayStatus]) -> list[str]:
+    """What clients feel, or soon may."""
+    ended, failed = sum(g.ended for g in alive), sum(g.failed for g in alive)
+    refused = [g.name for g in alive if not g.config_ok]
+    digests = sorted({g.config_digest for g in alive if g.config_digest and g.config_ok})
+    settled = all(g.config_age_s > SETTLED_S for g in alive)
+    oldest_s = max((g.keys_age_s for g in alive if g.keys_age_s is not None), default=0.0)
+    old = [g for g in alive if g.keys_age_s is not None and g.keys_age_s > OLD_S]
+    failing = failed >= FEWEST_FAILED and failed >= FAILED_SHARE * ended
+    why = next((f" ({g.config_refused})" for g in alive if g.config_refused), "")
+    found = {
+        f"{failed} of {ended} calls of the last minute failed": failing,
+        f"the newest gateway.yaml was refused, and the one before is in force: {', '.join(refused)}{why}; "
+        "`gateway check` names the mistakes": refused,
+        f"gateways run different configs: {', '.join(digests)}": len(digests) > 1 and settled,
+        f"keys are as they were {_age(oldest_s)} ago, because no newer ones can be read: "
+        f"{', '.join(g.name for g in old)}": old,
+    }
+    return [
+        *(text for text, holds in found.items() if holds),
+        *_failing_parts(alive),
+        *(f"upstream {u.name} is down {_of(u.down, u.gateways)}" for u in upstream_states(alive) if u.down),
+        *(
+            f"circuit breaker of {target} is open {_of(n, u.gateways)}"
+            for u in upstream_states(alive)
+            for target, n in u.breakers_open.items()
+        ),
+    ]
+
+
+def _failing_parts(alive: Sequence[GatewayStatus]) -> Iterator[str]:
+    """What gateways report of their own parts."""
+    names: dict[str, list[str]] = {}
+    for gateway in alive:
+        for reason in gateway.reasons:
+            names.setdefault(reason, []).append(gateway.name)
+    for reason, at in names.items():
+        yield f"{reason} (at {', '.join(at)})"
+
+
+def _of(n: int, gateways: int) -> str:
+    return f"at {n} of {gateways} gateway processes"
+
+
+@dataclass(frozen=True, slots=True)
+class UpstreamSummary:
+    """One upstream, as the gateway processes see it together."""
+
+    name: str
+    gateways: int
+    """Processes that were asked."""
+    down: int
+    """Those at which its health endpoint does not answer."""
+    breakers_open: Mapping[str, int]
+    """Targets → processes with an open breaker."""
+    in_flight: int
+    queued: int
+
+
+def upstream_states(alive: Sequence[GatewayStatus]) -> list[UpstreamSummary]:
+    found = []
+    failing = {target.partition("/")[0] for g in alive for target in g.breakers_open}
+    for name in sorted(failing | {name for g in alive for name in g.upstreams}):
+        reports = [g.upstreams[name] for g in alive if name in g.upstreams]
+        opened = Counter(t for g in alive for t in g.breakers_open if t.partition("/")[0] == name)
+        down, in_flight, queued = (sum(int(r.get(key, 0)) for r in reports) for key in ("down", "in_flight", "queued"))
+        found.append(UpstreamSummary(name, len(alive), down, dict(sorted(opened.items())), in_flight, queued))
+    return found
+
+
+def _delivery_problems(delivered: Delivery) -> list[str]:
+    lost = ", ".join(f"{reason} {n}" for reason, n in delivered.lost.items())
+    found = {f"{delivered.unaccounted} exchanges are missing, and no known loss explains it": delivered.unaccounted,
+             f"exchanges were lost on the way: {lost}": lost}  # fmt: skip
+    return [text for text, holds in found.items() if holds]
+
+
+_MAX_ROWS = 12  # of one table, so that all fits on one screen
+
+
+def to_terminal(status: Status) -> RenderableType:
+    stream = _stream(status.stream) if status.stream else ()
+    return Group(*_head(status), *stream, *_delivery(status.delivery), *_predictors(status))
+
+
+def _predictors(status: Status) -> Iterator[RenderableType]:
+    for each in status.predictors:
+        yield Text()
+        for i, line in enumerate(card_lines(each.card, status.at)):
+            yield _line(each.target if i == 0 else "", line)
+
+
+def _head(status: Status) -> Iterator[RenderableType]:
+    when = datetime.fromtimestamp(status.at).astimezone().isoformat(" ", "seconds")
+    yield _safe(f"{when}  stream server {status.server}", "dim")
+    if not status.problems:
+        yield _safe("no problems", "bold green")
+    for problem in status.problems:
+        yield _safe(f"! {problem}", "bold red")
+
+
+def _stream(stream: StreamStatus) -> Iterator[RenderableType]:
+    lag = stream.lag
+    yield Text()
+    yield _line(
+        "stream", f"{_n(lag.waiting)} waiting, {_n(lag.pending)} with consumers, oldest {_age(lag.oldest_s)}; "
+        f"{_n(lag.length)} entries held" + (f" on {stream.shards} shards" if stream.shards > 1 else ""),
+    )  # fmt: skip
+    yield _line("dead letters", _reasons(stream.letters) or "none")
+    yield from _gateways(stream)
+    yield from _consumers(stream)
+    yield from _spent(stream)
+
+
+def _gateways(stream: StreamStatus) -> Iterator[RenderableType]:
+    yield Text()
+    drawn = _table(
+        "gateway", "calls/s", "failed/min", "sampled/s", "recorded/s", "dropped/s", "buffered", "config", "up", "seen"
+    )
+    for g in stream.gateways[:_MAX_ROWS]:
+        rates = [f"{g.rates.get(name, 0.0):.1f}" for name in ("seen", "sampled", "enqueued", "dropped")]
+        config = (g.config_digest[:6] or "?") if g.config_ok else "refused"
+        cells = (
+            g.name, rates[0], _failed(g.failed, g.ended), *rates[1:], _n(g.waiting), config, _age(g.up_s),
+            f"{_age(g.age_s)} ago",
+        )  # fmt: skip
+        drawn.add_row(*map(_safe, cells), style="red" if not g.alive or not g.config_ok else "")
+    if len(stream.gateways) > 1:
+        alive = [g for g in stream.gateways if g.alive]
+        sums = [f"{sum(g.rates.get(n, 0.0) for g in alive):.1f}" for n in ("seen", "sampled", "enqueued", "dropped")]
+        failed = _failed(sum(g.failed for g in alive), sum(g.ended for g in alive))
+        cells = (f"all {len(alive)}", sums[0], failed, *sums[1:], _n(sum(g.waiting for g in alive)))
+        drawn.add_row(*cells, "", "", "", style="bold")
+    yield drawn if stream.gateways else _line("gateways", "none is running")
+    yield from _keys([g for g in stream.gateways if g.alive])
+    yield from _upstreams(stream)
+
+
+def _keys(alive: Sequence[GatewayStatus]) -> Iterator[RenderableType]:
+    """The versions of the keys that gateways have read from the stream server."""
+    versions = Counter(g.keys_version for g in alive if g.keys_age_s is not None)
+    if versions:
+        found = ", ".join(f"version {version} at {n}" for version, n in sorted(versions.items()))
+        oldest = max(g.keys_age_s or 0.0 for g in alive)
+        yield _line("keys", f"{found} of {len(alive)} gateway processes, confirmed {_age(oldest)} ago at most")
+
+
+def _upstreams(stream: StreamStatus) -> Iterator[RenderableType]:
+    """Those with a problem first, so that a long list does not hide them."""
+    found = upstream_states([g for g in stream.gateways if g.alive])
+    if not found:
+        return
+    yield Text()
+    drawn = _table("upstream", "state", "in flight", "queued", "breakers open")
+    for u in sorted(found, key=lambda u: (not u.down, not u.breakers_open))[:_MAX_ROWS]:
+        opened = ", ".join(target.partition("/")[2] for target in u.breakers_open)
+        state = "down" if u.down else "failing" if u.breakers_open else "up"
+        cells = (u.name, state, _n(u.in_flight), _n(u.queued), opened or "none")
+        drawn.add_row(*map(_safe, cells), style="" if state == "up" else "red")
+    yield drawn
+
+
+def _failed(failed: int, ended: int) -> str:
+    return f"{_n(failed)} ({failed / ended:.0%})" if ended else "0"
+
+
+def _consumers(stream: StreamStatus) -> Iterator[RenderableType]:
+    if not stream.consumers:
+        yield _line("consumers", "none is running")
+        return
+    yield Text()
+    drawn = _table("consumer", "heartbeat", "trouble")
+    for c in stream.consumers[:_MAX_ROWS]:
+        cells = (c.name, f"{_age(c.age_s)} ago", consumer_trouble(c))
+        drawn.add_row(*map(_safe, cells), style="red" if c.age_s > SILENT_S or c.paused else "")
+    drawn.columns[2].justify = "left"
+    yield drawn
+
+
+def consumer_trouble(c: ConsumerStatus) -> str:
+    """The work that is paused, with the reason; "": none."""
+    paused = [f"paused: {c.paused}"] if c.paused else []
+    blocked = [f"{scorer} blocked: {why}" for scorer, why in c.blocked.items()]
+    failing = [f"{scorer} fails: {of.reason}" for scorer, of in c.failing.items() if scorer not in c.blocked]
+    return "; ".join([*paused, *blocked, *failing])
+
+
+def _spent(stream: StreamStatus) -> Iterator[RenderableType]:
+    if not stream.spent:
+        return
+    yield Text()
+    drawn = _table("budget of today", "spent", "of", "")
+    for s in stream.spent[:_MAX_ROWS]:
+        limit = "no limit" if s.limit is None else f"{s.limit:g}"
+        share = "" if not s.limit else f"{s.spent / s.limit:.0%}"
+        over = s.limit is not None and s.spent >= s.limit
+        cells = (f"{s.kind} {s.name}", f"{s.spent:.4g} {s.unit}", limit, share)
+        drawn.add_row(*map(_safe, cells), style="red" if over else "")
+    yield drawn
+
+
+def _delivery(delivered: Delivery | None) -> Iterator[RenderableType]:
+    if delivered is None:
+        return
+    yield Text()
+    d = delivered
+    yield _line("seen", f"{_n(d.seen)} = sampled {_n(d.sampled)}{_plus('unsampled', d.unsampled)}")
+    waiting = f" + buffered {_n(d.waiting)}" if d.waiting else ""
+    before = {name: n for name, n in d.lost.items() if name == "gateway_lost"}
+    after = {name: n for name, n in d.lost.items() if name != "gateway_lost"}
+    losses = f"{_plus('dropped', d.dropped)}{_plus('lost', before)}"
+    yield _line("sampled", f"{_n(d.sampled)} = enqueued {_n(d.enqueued)}{waiting}{losses}")
+    settled = f"stored or dead-lettered {_n(d.settled)} + in flight {_n(d.in_flight)}"
+    rest = f"{_plus('lost', after)} + unaccounted {_n(d.unaccounted)}"
+    yield _line("enqueued", f"{_n(d.enqueued)} = {settled}{rest}")
+    if delivered.scores:
+        yield Text()
+        drawn = _table("scorer", *(s.replace("_", " ") for s in STATUSES))
+        for scorer, n in sorted(delivered.scores.items())[:_MAX_ROWS]:
+            drawn.add_row(*map(_safe, (scorer, *(_n(n.get(status, 0)) for status in STATUSES))))
+        yield drawn
+
+
+def _table(first: str, *others: str) -> Table:
+    drawn = Table(box=None, pad_edge=False, header_style="bold")
+    drawn.add_column(first, no_wrap=True)
+    for name in others:
+        drawn.add_column(name, justify="right")
+    return drawn
+
+
+def _line(name: str, text: str) -> Text:
+    return Text.assemble((f"{name:<13}", "bold"), plain(text))
+
+
+def _plus(name: str, reasons: Mapping[str, int]) -> str:
+    total = sum(reasons.values())
+    return f" + {name} {_n(total)} ({_reasons(reasons)})" if total else ""
+
+
+def _reasons(reasons: Mapping[str, int]) -> str:
+    return ", ".join(f"{name} {_n(n)}" for name, n in sorted(reasons.items(), key=lambda each: -each[1]))
+
+
+def _n(n: int) -> str:
+    return f"{n:,}".replace(",", "\u202f")
+
+
+def _age(seconds: float) -> str:
+    for unit, length in (("d", 86_400), ("h", 3_600), ("m", 60)):
+        if seconds >= 2 * length:
+            return f"{seconds / length:.0f} {unit}"
+    return f"{seconds:.1f} s"
+
+
+def _safe(text: str, style: str = "") -> Text:
+    return Text(plain(text), style)

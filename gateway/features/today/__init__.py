@@ -1,0 +1,1 @@
+"""What changed in the last day."""

@@ -1,0 +1,202 @@
+"""Today: what changed within 24 hours, first things first.
+
+The figures come from sums by the hour. This process keeps those of five weeks: the newest hours are counted from their
+exchanges, and again in the background; the others are as the consumer stored them. A page waits for them for a moment
+only, and says how far they are.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from gateway.config.config import Config
+from gateway.console.errors import AdminError
+from gateway.console.filters import hour, percent, score, seconds, usd
+from gateway.console.frame import ROOT, Page, PageRoute, render, services_of
+from gateway.console.store import ConsoleStore
+from gateway.core.chunked import chunked
+from gateway.features.today.changes import (
+    ALARMS,
+    DAYS,
+    HOURS,
+    Change,
+    Figure,
+    Hours,
+    Measure,
+    TodayReport,
+    course_chart,
+    report,
+    windows,
+)
+from gateway.features.today.rows.hour_history import stored_begins, stored_hours
+from gateway.features.today.rows.hours import HOUR_S, GroupKey, HourSums, hour_sums
+
+WAIT_S = 0.08
+_FRESH_S = 10.0
+_UNSETTLED_H = 3  # the newest hours, whose scores are still arriving: read again with each refresh
+_AGAIN_S = 600.0  # after which the others are, too
+_MOST_CHARTS = 4
+_STORED_AT_ONCE = 100  # hours
+
+
+class HourCache:
+    """The sums of the last five weeks, and the report on them.
+
+    margins: returns, by scorer, the smallest difference that an experiment says matters."""
+
+    def __init__(
+        self, store: ConsoleStore, clock: Callable[[], float], margins: Callable[[], Mapping[str, float]] = dict
+    ) -> None:
+        self._store = store
+        self._clock = clock
+        self._margins = margins
+        self._hours: dict[float, dict[GroupKey, HourSums]] = {}
+        self._read_at: dict[float, float] = {}
+        self._past: dict[float, dict[GroupKey, HourSums]] = {}
+        self._past_at = float("-inf")
+        self._report: TodayReport | None = None
+        self.trouble = ""
+        self.complete_at = 0.0
+        """Unix seconds of the last complete refresh; 0: none yet."""
+
+    @property
+    def known(self) -> int:
+        """Of the 48 hours."""
+        today, yesterday = windows(self._clock())
+        return sum(begin in self._hours or begin in self._past for begin in (*today, *yesterday))
+
+    @property
+    def fresh(self) -> bool:
+        return self._clock() - self.complete_at < _FRESH_S
+
+    def report(self) -> TodayReport:
+        """Return the report of the last complete refresh; before the first one, of the hours that there are."""
+        return self._report or report(self._hours, self._clock(), self._margins())
+
+    async def refresh(self) -> None:
+        """Reads what is missing or old, the newest hours first."""
+        now = self._clock()
+        try:
+            if now - self._past_at >= _AGAIN_S:
+                await self._read_past(now)
+                self._past_at = now
+            await self._read_newest(now)
+            hours: Hours = {**self._hours, **self._past}
+            self._report = await asyncio.to_thread(report, hours, now, self._margins())
+            self.trouble, self.complete_at = "", now
+        except AdminError as error:
+            self.trouble = error.message
+
+    async def _read_newest(self, now: float) -> None:
+        today, yesterday = windows(now)
+        wanted = [begin for begin in (*reversed(today), *reversed(yesterday)) if begin not in self._past]
+        for gone in self._hours.keys() - set(wanted):
+            self._past.setdefault(gone, self._hours.pop(gone))
+            del self._read_at[gone]
+        for at, begin in enumerate(wanted):
+            age = now - self._read_at.get(begin, float("-inf"))
+            if age >= (_FRESH_S if at < _UNSETTLED_H else _AGAIN_S):
+                self._hours[begin] = await self._store.read(lambda c, begin=begin: hour_sums(c, begin))  # type: ignore[misc]
+                self._read_at[begin] = now
+
+    async def _read_past(self, now: float) -> None:
+        """Reads what the consumer has stored since the last time."""
+        oldest = now // HOUR_S * HOUR_S - HOUR_S * HOURS * DAYS
+        for gone in [begin for begin in self._past if begin < oldest]:
+            del self._past[gone]
+        begins = await self._store.read(lambda c: stored_begins(c, oldest))
+        for chunk in chunked(sorted(begins - self._past.keys()), _STORED_AT_ONCE):
+            self._past |= await self._store.read(lambda c, chunk=chunk: stored_hours(c, chunk))  # type: ignore[misc]
+
+
+@dataclass(slots=True)
+class _Refreshing:
+    cache: HourCache
+    task: asyncio.Task[None] | None = None
+
+
+async def show(request: Request) -> Response:
+    services = services_of(request)
+    kept: _Refreshing = services.kept.setdefault(
+        "today",
+        _Refreshing(HourCache(services.admin.store, services.admin.clock, lambda: margins_of(services.admin.config()))),
+    )
+    if not kept.cache.fresh and (kept.task is None or kept.task.done()):
+        kept.task = services.tasks.start(kept.cache.refresh(), "figures of today")
+    if kept.task is not None and not kept.task.done():
+        await asyncio.wait({kept.task}, timeout=WAIT_S)
+    cache = kept.cache
+    found = cache.report()
+    charts = [(change, course_chart(change, f"change-{at}", _title(change), hour))
+              for at, change in enumerate(found.changes[:_MOST_CHARTS])]  # fmt: skip
+    return render(
+        request, "today.html.jinja", report=found, charts=charts, cache=cache, sentence=sentence, say=said,
+        interval=interval,
+        alarm=lambda change: ALARMS.get(change.figure.measure, "") if change.figure.tone == "bad" else "",
+        totals=_totals(found), failed=ends("errors", found.errors),
+    )  # fmt: skip
+
+
+def margins_of(config: Config) -> dict[str, float]:
+    """By scorer, the smallest margin of an experiment that it decides."""
+    found: dict[str, float] = {}
+    for experiment in config.experiments.values():
+        name, margin = experiment.primary, experiment.margin
+        if name in config.scorers and margin > 0:
+            found[name] = min(margin, found.get(name, margin))
+    return found
+
+
+def sentence(change: Change) -> str:
+    """ "rose from 1 % to 7 %"."""
+    figure = change.figure
+    verb = figure.changed or "changed"
+    return f"{verb} from {said(figure.measure, figure.usual)} to {said(figure.measure, figure.now)}"
+
+
+def interval(figure: Figure) -> str:
+    """ "0.79 … 0.83"; "" without one."""
+    return ends(figure.measure, figure.interval)
+
+
+def ends(measure: Measure, of: tuple[float, float] | None) -> str:
+    """ "0.79 … 0.83"; "" without one."""
+    return "" if of is None else f"{said(measure, of[0])} … {said(measure, of[1])}"
+
+
+def said(measure: Measure, value: float | None) -> str:
+    if measure == "cost":
+        return usd(None if value is None else 1000 * value)
+    return {"score": score, "errors": percent, "p95": seconds}[measure](value)
+
+
+def _title(change: Change) -> str:
+    alias, target = change.group
+    return f"{title_of(change.figure)} of {alias} by {target}"
+
+
+def title_of(figure: Figure) -> str:
+    names: dict[Measure, str] = {"errors": "Errors", "cost": "Cost of 1 000 calls", "p95": "p95 of the time"}
+    return names.get(figure.measure) or f"Score by {figure.scorer}"
+
+
+def _totals(found: TodayReport) -> dict[str, float | None]:
+    calls, before = (sum(g.calls for g in found.groups), sum(g.calls_before for g in found.groups))
+    costs = [g.cost for g in found.groups if g.cost is not None]
+    costs_before = [g.cost_before for g in found.groups if g.cost_before is not None]
+    failed = sum(g.calls * (f.now or 0) for g in found.groups if (f := g.figure("errors")) is not None)
+    failed_before = sum(g.calls_before * (f.before or 0) for g in found.groups if (f := g.figure("errors")) is not None)
+    return {
+        "calls": calls, "calls_before": before, "cost": sum(costs) if costs else None,
+        "cost_before": sum(costs_before) if costs_before else None, "errors": failed / calls if calls else None,
+        "errors_before": failed_before / before if before else None,
+        "unpriced": sum(g.unpriced for g in found.groups),
+    }  # fmt: skip
+
+
+PAGE = Page(ROOT, "Today", (PageRoute(ROOT, show),))

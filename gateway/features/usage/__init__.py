@@ -1,0 +1,1 @@
+"""Usage and cost by key, team and user, and the floors from which limits are restored."""

@@ -1,0 +1,90 @@
+"""What limits must count at least: the usage of their scopes in the windows that are open. Only reads.
+
+Usage is summed by UTC day, so it bounds limits by day, week and month. In another time zone the days that are only
+partly in the window are left out: a floor is never too high for that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+
+from sqlalchemy import Connection
+
+from gateway.core.keys import AnyRecord, Directory, record_kind
+from gateway.core.limits import Limit, LimitScope, ScopeKind, counter_name, limits_of, window_end, window_start
+from gateway.core.usage import UsageSums
+from gateway.store.directory import all_rows
+from gateway.store.usage import read_usage
+
+WINDOWS = ("day", "week", "month")
+_KEEP_S = 86_400
+
+Daily = Mapping[str, Mapping[date, UsageSums]]
+"""The usage of each scope of one kind, by id and day."""
+
+
+@dataclass(frozen=True, slots=True)
+class SpentFloor:
+    """The least that one limit must count as spent in its window."""
+
+    name: str
+    """As core.limits.counter_name has it."""
+    amount: int
+    """Calls, tokens or nano-dollars."""
+    expires_ms: int
+    """Unix milliseconds; some time after the window ends."""
+
+
+def limited_scopes(connection: Connection, static: Directory, now: float) -> list[LimitScope]:
+    """The keys, teams and organizations with limits, of gateway.yaml (static) and of the store."""
+    records: list[AnyRecord] = [*static.organizations.values(), *static.teams.values(), *static.keys.values()]
+    _, rows = all_rows(connection, deleted_since=now)
+    records += [row.record for row in rows]
+    return [scope for record in records if (scope := _scope(record)).limits]
+
+
+def _scope(record: AnyRecord) -> LimitScope:
+    kind: ScopeKind = record_kind(record)  # type: ignore[assignment]
+    limits = (limit for limit in limits_of(record.limits) if limit.window in WINDOWS)
+    return LimitScope(kind, record.id, tuple(limits))
+
+
+def spent_floors(connection: Connection, scopes: Iterable[LimitScope], now: float) -> list[SpentFloor]:
+    """The floors above zero. now: Unix seconds, by the stream server's clock."""
+    scopes = list(scopes)
+    today = datetime.fromtimestamp(now, UTC).date()
+    firsts = [_first_day(limit, now) for scope in scopes for limit in scope.limits]
+    since = min([today, *firsts])
+    daily = {kind: _daily(connection, kind, since, today) for kind in sorted({scope.kind for scope in scopes})}
+    return [floor for scope in scopes for floor in _floors(scope, daily[scope.kind], now) if floor.amount]
+
+
+def _floors(scope: LimitScope, daily: Daily, now: float) -> Iterator[SpentFloor]:
+    used = daily.get(scope.id, {})
+    for limit in scope.limits:
+        first = _first_day(limit, now)
+        amount = sum(_measured(limit, sums) for day, sums in used.items() if day >= first)
+        expires_s = window_end(limit.window or "day", limit.zone, now) + _KEEP_S
+        yield SpentFloor(counter_name(scope, limit, now), amount, round(expires_s * 1000))
+
+
+def _measured(limit: Limit, sums: UsageSums) -> int:
+    if limit.measure == "requests":
+        return sums.calls
+    return sums.nano_usd if limit.measure == "usd" else sums.input_tokens + sums.output_tokens
+
+
+def _first_day(limit: Limit, now: float) -> date:
+    """The first UTC day that lies in the window as a whole."""
+    start = window_start(limit.window or "day", limit.zone, now).astimezone(UTC)
+    midnight = start.replace(hour=0, minute=0, second=0, microsecond=0)
+    return start.date() if start == midnight else start.date() + timedelta(days=1)
+
+
+def _daily(connection: Connection, kind: ScopeKind, since: date, until: date) -> Daily:
+    found: dict[str, dict[date, UsageSums]] = {}
+    for row in read_usage(connection, (kind, "day"), since, until):
+        found.setdefault(row.by[kind], {})[date.fromisoformat(row.by["day"])] = row.sums
+    return found

@@ -1,0 +1,152 @@
+"""`gateway usage`: what calls have used and cost, as a table, CSV or JSON, each with its total."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+from typing import Any
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from gateway.core.sanitize import cell, plain
+from gateway.features.calls.samples import InvalidDuration, seconds_of
+from gateway.store.query import Reading
+from gateway.store.usage import UsageRow, read_usage
+
+NUMBERS = (
+    "calls", "unpriced_calls", "estimated_calls", "input_tokens", "cached_input_tokens", "output_tokens",
+    "reasoning_tokens", "usd",
+)  # fmt: skip
+"""The columns after the dimensions, in CSV and JSON. usd: None where no call's cost is known."""
+
+_HEADS = ("calls", "input", "cached", "output", "reasoning", "USD")
+
+
+@dataclass(frozen=True, slots=True)
+class UsageReport:
+    """Usage of a number of days, summed by some dimensions."""
+
+    since: date
+    until: date
+    """The last day."""
+    by: tuple[str, ...]
+    rows: Sequence[UsageRow]
+    total: UsageRow
+    """Of everything that the filters let through, each call counted once."""
+
+
+def report(
+    reading: Reading, by: Sequence[str], since: date, until: date, filters: Mapping[str, str] | None = None
+) -> UsageReport:
+    """Arguments as in read_usage. Raises QueryError."""
+    chosen = dict(filters or {})
+    [total] = read_usage(reading, (), since, until, **chosen)
+    return UsageReport(since, until, tuple(by), read_usage(reading, by, since, until, **chosen), total)
+
+
+def days(since: str | None, until: str | None, now: datetime) -> tuple[date, date]:
+    """The first and the last day (UTC) of "2026-11-01", of a span such as "7d" before today, or of nothing: the current
+    month until today. Raises InvalidDuration."""
+    today = now.astimezone(UTC).date()
+    first = today.replace(day=1) if since is None else _day(since, today)
+    return first, today if until is None else _day(until, today)
+
+
+def _day(text: str, today: date) -> date:
+    try:
+        return date.fromisoformat(text)
+    except ValueError:
+        pass
+    try:
+        return today - timedelta(seconds=seconds_of(text))
+    except (InvalidDuration, OverflowError):
+        raise InvalidDuration(f"{text!r} is neither a day nor a time span; write 2026-11-01, 7d or 2w") from None
+
+
+def as_json(report: UsageReport) -> dict[str, Any]:
+    return {
+        "since": report.since.isoformat(),
+        "until": report.until.isoformat(),
+        "by": list(report.by),
+        "rows": [{**row.by, **numbers(row)} for row in report.rows],
+        "total": numbers(report.total),
+    }
+
+
+def as_csv(report: UsageReport) -> str:
+    """One line a row, without the total. A text that a spreadsheet would run as a formula gets an apostrophe."""
+    names = [each for name in report.by for each in ((name, "key_name") if name == "key" else (name,))]
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow([*names, *NUMBERS])
+    for row in report.rows:
+        figures = numbers(row)
+        writer.writerow([*(cell(row.by[name]) for name in names), *(_blank(figures[name]) for name in NUMBERS)])
+    return out.getvalue()
+
+
+def numbers(row: UsageRow) -> dict[str, int | float | None]:
+    """The members of NUMBERS."""
+    figures = row.sums._asdict()
+    del figures["nano_usd"]
+    return {**figures, "usd": row.usd}
+
+
+def _blank(value: float | None) -> Any:
+    return "" if value is None else value
+
+
+def table(report: UsageReport) -> RenderableType:
+    """For people: the rows and their total."""
+    drawn = Table(box=None, pad_edge=False, header_style="bold", show_footer=bool(report.by))
+    for i, name in enumerate(report.by):
+        drawn.add_column(name, footer="total" if i == 0 else "")
+    for head, total in zip(_HEADS, _figures(report.total), strict=True):
+        drawn.add_column(head, footer=total if report.by else "", justify="right", no_wrap=True)
+    for row in report.rows if report.by else [report.total]:
+        drawn.add_row(*(_shown(name, row.by) for name in report.by), *_figures(row))
+    return Group(_title(report), drawn, *_notes(report))
+
+
+def _title(report: UsageReport) -> Text:
+    return Text(f"{report.since} to {report.until} (UTC)")
+
+
+def _shown(dimension: str, by: Mapping[str, str]) -> Text:
+    value, name = by[dimension], by.get("key_name", "")
+    if dimension == "key" and name not in ("", value):
+        value = f"{value} ({name})"
+    return Text(plain(value) or "–")
+
+
+def _figures(row: UsageRow) -> list[str]:
+    s = row.sums
+    tokens = (s.calls, s.input_tokens, s.cached_input_tokens, s.output_tokens, s.reasoning_tokens)
+    return [*(f"{n:,}".replace(",", " ") for n in tokens), _usd(row)]
+
+
+def _usd(row: UsageRow) -> str:
+    """A sum that leaves calls out is not shown as if it were complete."""
+    if row.usd is None:
+        return "unknown"
+    return f"{'≥ ' if row.sums.unpriced_calls else ''}{row.usd:.4f}"
+
+
+def _notes(report: UsageReport) -> list[Text]:
+    sums, found = report.total.sums, []
+    if sums.unpriced_calls:
+        found.append(
+            f"{sums.unpriced_calls} calls have no known cost, because a price is missing; "
+            "add their models to `prices` (see --by model)."
+        )
+    if sums.estimated_calls:
+        n = sums.estimated_calls
+        found.append(f"The tokens of {n} calls are partly estimated (client gone, or no usage reported).")
+    if "tag" in report.by:
+        found.append("A call of several tags counts under each of them; the total counts it once.")
+    return [Text(line) for line in found]

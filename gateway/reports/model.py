@@ -1,0 +1,494 @@
+"""The data model of a report: what an experiment or a replay found. Reads nothing and renders nothing.
+
+The terminal, the JSON and the HTML page show these values; features/experiments/findings.py, split.py and replay/ fill them in.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+Verdict = Literal["ship", "reject", "hold"]
+Direction = Literal["better", "worse", "unclear"]
+Margin = Literal["equivalent", "non_inferior", "inferior", "unclear"]
+Role = Literal["primary", "guardrail", "other"]
+Better = Literal["higher", "lower"]
+State = Literal[-1, 0, 1]  # red, unknown, green
+Independence = Literal["checked", "declared", "assumed", "alarm", "units"]
+"""Whether the pairs of a plan are independent. checked: the pairs of a user or key were compared and are not alike.
+declared: the plan says so. assumed: there are too few users and keys to check it. alarm: they depend on each other, so
+that the wider interval, by units, applies."""
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """A number with its interval."""
+
+    value: float | None  # None: no data yet
+    low: float | None = None  # None: no bound on this side yet
+    high: float | None = None
+
+
+def direction_finding(difference: Estimate) -> Direction:
+    """Which way the interval excludes 0. difference: positive is better for the candidate."""
+    if difference.low is not None and difference.low > 0:
+        return "better"
+    if difference.high is not None and difference.high < 0:
+        return "worse"
+    return "unclear"
+
+
+def margin_finding(difference: Estimate, margin: float) -> Margin:
+    """Where the interval is, relative to -margin and margin. margin: >= 0, in the unit of the difference.
+
+    A margin of 0 asks for "not worse at all", which an interval that begins at 0 satisfies.
+    """
+    low, high = difference.low, difference.high
+    if high is not None and high < -margin:
+        return "inferior"
+    if low is None or not (low > -margin or low == margin == 0):
+        return "unclear"
+    return "equivalent" if high is not None and high < margin else "non_inferior"
+
+
+@dataclass(frozen=True, slots=True)
+class ArmResponse:
+    """The answers of one arm on which people could give feedback."""
+
+    closed: int  # whose window has closed
+    answered: int  # of these, with feedback in time
+    share: float  # answered, weighted as the means are
+
+
+@dataclass(frozen=True, slots=True)
+class Responses:
+    """How many answers a metric of feedback rests on, by arm."""
+
+    a: ArmResponse  # of the control
+    b: ArmResponse  # of the candidate
+    waiting: int  # answers of both arms whose window is open
+    difference: Estimate  # of the shares, candidate minus control
+    missing: Literal["omit", "zero"]  # what an answer without feedback is
+
+    @property
+    def selective(self) -> bool:
+        """The shares are shown to differ, so the means of `omit` are of different people."""
+        return self.missing == "omit" and direction_finding(self.difference) != "unclear"
+
+
+@dataclass(frozen=True, slots=True)
+class CorrectedBasis:
+    """What a difference as people judge rests on."""
+
+    source: Literal["pairs", "arms", "error_rates"]
+    """pairs: the judge's scores and the labels of pairs, with what both answers of a request have in common. arms: the
+    means of each arm, corrected on their own. error_rates: the judge's difference over sensitivity + specificity − 1,
+    from labels of any answers, as if the judge erred alike on both arms."""
+    looks: Literal["every", "one"]
+    """Looks at which the interval is valid."""
+    labels: tuple[int, int]
+    """Labelled answers of the control and of the candidate that it rests on."""
+    both: int = 0
+    """Pairs of which both answers are labelled."""
+    elsewhere: int = 0
+    """Labelled answers of any traffic that the error rates are from; 0: it does not use them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """One metric in both arms."""
+
+    metric: str
+    unit: str  # "", "s", "USD per 1k", "tokens"
+    role: Role  # other: shown, but the verdict does not depend on it
+    a: Estimate  # of the control
+    b: Estimate  # of the candidate
+    difference: Estimate  # in the metric's unit, with its sign set so that positive is better for the candidate
+    noise: Estimate | None  # the same difference between the control and its repeat
+    pairs: int  # behind the difference; units in a split
+    effective_n: float
+    margin: float | None
+    direction_found: Direction
+    margin_found: Margin
+    pairs_needed: int | None = None  # about how many more until the margin is decided; None: decided, or unknown
+    log_evalue: float | None = None  # ln of the evidence against "no difference"
+    corrected: Estimate | None = None  # the difference, corrected by people's labels
+    method: str = ""  # name of the interval's method, for readers
+    better: Better = "higher"  # of a and b, which are shown as measured
+    horizon: int | None = None  # pairs at which the sequence closes; None: it does not
+    chance: float | None = None  # that the margin is decided by the horizon; None: it is decided, or unknown
+    saved: float | None = None  # share of the pairs that adjusting saves; None: it is not adjusted, or not known yet
+    adjusted: int | None = None  # pairs that could be adjusted; None: none ever is
+    unadjusted: float | None = None  # the difference as measured; None: `difference` is
+    responses: Responses | None = None  # of feedback; None: it is none
+    at_worst: Estimate | None = None
+    """The difference with each score that one arm alone lacks counted as the worst for the candidate; None: none is
+    missing on one arm only."""
+    raw: Estimate | None = None  # the difference as measured, with its interval; None: `difference` is that
+    corrected_basis: CorrectedBasis | None = None  # what `corrected` rests on; None: there is none
+    shift: Estimate | None = None  # what adjusting took out of it, measured − adjusted: 0 but for chance; None: unknown
+    hours_share: float = 1.0
+    """The share of `min_hours` that its values cover; 1: all of them, or the plan asks for none (reject_hours.py)."""
+
+    @property
+    def closed(self) -> bool:
+        return self.horizon is not None and self.pairs >= self.horizon
+
+
+@dataclass(frozen=True, slots=True)
+class GateResult:
+    """A condition that must hold before any verdict."""
+
+    name: str
+    state: State
+    says: str  # the reason for the state, in one sentence
+    value: float | None = None
+    doubts_reject: bool = False  # while open, it withholds a `reject` that rests on the primary alone
+
+
+@dataclass(frozen=True, slots=True)
+class IntervalTrail:
+    """A difference and its interval over the course of the experiment."""
+
+    metric: str
+    points: tuple[tuple[int, float, float, float], ...]  # (pairs so far, value, low, high), in order
+
+
+@dataclass(frozen=True, slots=True)
+class Wins:
+    """Counts of a candidate's wins: by pairwise verdicts in both orders, or by comparing scores item by item."""
+
+    wins: int
+    ties: int
+    losses: int
+    flip_rate: float | None  # share of verdicts in which the winner changed with the order; these are ties
+    first_slot_rate: float | None  # how often the answer shown first won; None, like flip_rate, for scores
+    win_share: Estimate | None = (
+        None  # of all comparisons, with an interval; as the metrics', at every look or at the end
+    )
+    tie_share: Estimate | None = None
+    loss_share: Estimate | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ArmLatency:
+    """The latency of one arm's complete answers."""
+
+    arm: str
+    measure: Literal["total_s", "first_token_s"]
+    n: int
+    p50: Estimate
+    p95: Estimate
+    curve: tuple[tuple[float, float], ...]  # (seconds, share of answers that took at most this long)
+    comparable: bool  # measured on the same path as the arm that it is compared with
+
+
+@dataclass(frozen=True, slots=True)
+class Arm:
+    """One arm's requests."""
+
+    arm: str
+    target: str  # "upstream/model"
+    asked: int  # requests to this arm
+    failed: int
+    served: int  # answers that a client received
+    cost_per_1k: Estimate | None  # USD per thousand requests; None: no price is known
+    input_tokens: float | None  # means over the requests
+    output_tokens: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class StratumDifference:
+    """The primary metric's difference in one stratum of the traffic."""
+
+    name: str
+    pairs: int
+    difference: Estimate
+
+
+@dataclass(frozen=True, slots=True)
+class SegmentDifference:
+    """The primary metric's difference where a request has some property. Exploratory: it decides nothing."""
+
+    property: str  # caller, alias, api, stream, prompt, language, tools, metadata.KEY
+    value: str
+    pairs: int
+    difference: Estimate  # with an interval that holds for all segments together, at every look
+    found: Direction  # whether that interval excludes 0
+
+
+@dataclass(frozen=True, slots=True)
+class ExamplePair:
+    """A pair worth reading."""
+
+    exchange: str  # id of the served exchange
+    beside: str  # id of the candidate's exchange
+    why: str  # why the pair was selected
+    question: str
+    control: str  # the answers
+    candidate: str
+    scores: tuple[tuple[str, float | None, float | None], ...]  # (scorer, control, candidate)
+    distance: float | None  # between the two answers
+    reference: str = ""  # the right answer; "": none is known
+    regression: bool = False  # the candidate is worse on the primary
+    group: str = ""  # what went wrong: "refusal", "cut off", …
+
+
+@dataclass(frozen=True, slots=True)
+class SimilarityTest:
+    """The test "is the candidate like the control?" by one distance between answers.
+
+    A large p proves nothing: another distance may find a difference that this one misses.
+    """
+
+    metric: str
+    pairs: int
+    farther: float  # mean of d(served, candidate) - d(served, repeat of the control)
+    p: float  # valid at any time
+
+
+@dataclass(frozen=True, slots=True)
+class ArmStrength:
+    """The strength of one of three or more arms, from pairwise verdicts (Bradley–Terry)."""
+
+    arm: str
+    log_odds: float  # of beating the control
+    se: float
+
+
+@dataclass(frozen=True, slots=True)
+class Family:
+    """How several candidates share the plan's error."""
+
+    sharing: Literal["holm", "even"]
+    alpha: float  # of the plan
+    ship: float  # the part of it that this candidate's `ship` may use
+    reject: float  # the same for its `reject`
+    verdicts: tuple[tuple[str, Verdict], ...]  # of every candidate, in the order of the plan
+
+
+@dataclass(frozen=True, slots=True)
+class TriedPlans:
+    """How many plans of the same swap have taken evidence, this one included; more than one."""
+
+    number: int
+    alpha: float  # of this plan
+    shared: float  # of each, if one alpha is shared evenly over all of them
+    verdict: Verdict  # at that
+
+
+@dataclass(frozen=True, slots=True)
+class OpenCondition:
+    """A condition of a verdict that is neither met nor broken yet."""
+
+    kind: Literal["primary", "guardrail", "gate"]
+    name: str  # of the metric or the gate
+    estimate: Estimate  # what is known; of the gate aa: the control against itself
+    margin: float | None
+    values: int  # pairs that have a value of it so far
+    pairs: int | None  # settled pairs until it is closed, from now; None: unknown, or out of reach
+    requests: int | None  # eligible requests until then
+    days: float | None  # at the pace so far
+    failed: bool  # more pairs do not close it: a red gate, or a metric at its horizon
+    at_most: bool = False  # the numbers above are those to its horizon, since it is not expected to close earlier
+    chance: float | None = None  # that its horizon decides it; None: it has none, or too little is known
+
+
+@dataclass(frozen=True, slots=True)
+class NextStep:
+    """A setting that would bring the verdict earlier."""
+
+    setting: str  # its path in gateway.yaml, within the experiment
+    now: float
+    to: float
+    requests: int  # eligible requests until the verdict, with the new value
+    new_plan: bool  # it changes the plan, so evidence starts from zero; `requests` counts that in
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """What is left until a verdict, if nothing changes."""
+
+    sentence: str
+    standing: str  # how the primary stands: "worse by 0.055 so far, likely"
+    open: tuple[OpenCondition, ...]
+    waits_for: str | None  # the name of the open condition that takes longest
+    pairs: int | None  # settled pairs until the verdict, from now; None: unknown
+    requests: int | None  # eligible requests until then
+    days: float | None
+    steps: tuple[NextStep, ...]  # the largest saving first
+    until: Literal["ship", "reject"] = "ship"  # what the numbers are until, if nothing changes
+
+
+@dataclass(frozen=True, slots=True)
+class RampChangeShown:
+    """One change of a ramp."""
+
+    at: float  # Unix seconds
+    kind: str  # what happened, in one word
+    share: float  # of units that the candidate served from then on
+    by: str
+    reason: str
+    plan: str  # hash
+
+
+@dataclass(frozen=True, slots=True)
+class RampHistory:
+    """How far the candidate has taken over the traffic, and how it came there."""
+
+    state: str  # shadow, ramp, promoted, rolled_back, stopped
+    step: int  # from 1; 0: none was reached
+    steps: tuple[float, ...]  # shares of units
+    share: float  # that the candidate serves
+    paused: bool
+    changes: tuple[RampChangeShown, ...]  # of this plan, oldest first
+    overrides: tuple[RampChangeShown, ...]  # of every plan of the experiment: steps taken without the evidence
+
+
+@dataclass(frozen=True, slots=True)
+class TokenLikelihood:
+    """One token of a served answer. control, candidate: its log-probability under each, in nats."""
+
+    text: str
+    control: float
+    candidate: float
+    instead: str  # the candidate's most likely token at this place
+
+    @property
+    def difference(self) -> float:
+        """Below 0: less likely under the candidate."""
+        return self.candidate - self.control
+
+
+@dataclass(frozen=True, slots=True)
+class UnlikelyToken:
+    """A token that is much less likely under the candidate, with the text before it."""
+
+    before: str
+    token: TokenLikelihood
+
+
+@dataclass(frozen=True, slots=True)
+class LikelihoodCall:
+    """A served answer on which the two engines differ most."""
+
+    exchange: str  # id of the served exchange
+    difference: float  # candidate minus control, nats per token
+    tokens: tuple[TokenLikelihood, ...]  # (): they are not recorded
+    left_out: int  # tokens after those
+    worst: tuple[UnlikelyToken, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class LikelihoodBin:
+    """Calls whose difference is in [low, high), nats per token."""
+
+    low: float
+    high: float
+    calls: int
+    noise: int  # of the control against itself
+
+
+@dataclass(frozen=True, slots=True)
+class LikelihoodFinding:
+    """What both engines say about the served answers. Differences are candidate minus control, in nats per token."""
+
+    calls: int
+    tokens: int  # of the served answers, as far as they were read
+    control: Estimate  # nats per token of the served answers
+    candidate: Estimate
+    divergence: Estimate  # mean difference
+    noise: Estimate | None  # the same of the control against itself
+    noise_calls: int
+    agreement: Estimate  # share of places with the same most likely token
+    noise_agreement: Estimate | None
+    perplexity_ratio: Estimate  # exp(divergence)
+    sampled: tuple[tuple[str, int], ...]  # how the served answers were drawn: (setting, calls)
+    estimates: str  # what the mean difference estimates, in a sentence
+    distribution: tuple[LikelihoodBin, ...]
+    refused: tuple[tuple[str, int], ...]  # (reason, pairs)
+    widest: tuple[LikelihoodCall, ...]  # the calls that differ most, the widest first
+
+
+@dataclass(frozen=True, slots=True)
+class GroupDependence:
+    """How much the primary's (or a failure metric's) values depend on each other within groups of one kind."""
+
+    metric: str
+    group: Literal["user", "key", "conversation", "block"]  # block: a quarter of an hour
+    groups: float  # as many equally large ones would say as much
+    repeated: int  # with two pairs or more; of those that are counted one by one
+    correlation: float | None  # of two values of one group; None: not known yet
+    factor: float | None  # of the variance of the mean, if the dependence counts; None: not known yet
+    alarm: bool  # it counts
+
+
+@dataclass(frozen=True, slots=True)
+class DayDifference:
+    """The primary's difference on one day (UTC)."""
+
+    day: int  # days since 1970-01-01
+    pairs: int
+    difference: float
+
+
+@dataclass(frozen=True, slots=True)
+class TrafficFacts:
+    """What the verdict takes from the users and times of its pairs, or of the answers of a split. Of the primary,
+    unless a metric is named."""
+
+    independence: Independence
+    groups: tuple[GroupDependence, ...]
+    hours: float  # of traffic that the pairs cover, or the answers of both arms
+    min_hours: float  # before `ship`
+    estimand: str  # what the difference is an average over, in words
+    by_calls: float | None = None  # the difference that counts every call alike; None: `estimand` does
+    days: tuple[DayDifference, ...] = ()
+    slope: float | None = None  # of the difference, per day; None: too few days
+    slope_p: float | None = None  # of one look
+    source: Literal["pairs", "served"] = "pairs"  # served: the primary is compared between the answers of a split
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """Everything that is shown of one experiment and one candidate."""
+
+    experiment: str
+    plan: str  # hash
+    candidate: str
+    verdict: Verdict
+    direction: Direction
+    margin: Margin
+    sentence: str  # the verdict with its numbers
+    reasons: tuple[str, ...]
+    primary: Comparison | None
+    guardrails: tuple[Comparison, ...]
+    metrics: tuple[Comparison, ...]
+    gates: tuple[GateResult, ...]
+    arms: tuple[Arm, ...]
+    pairs: int
+    withheld: tuple[tuple[str, int], ...]  # pairs without a value: (reason, count)
+    trails: tuple[IntervalTrail, ...]
+    wins: Wins | None
+    latency: tuple[ArmLatency, ...]
+    strata: tuple[StratumDifference, ...]
+    examples: tuple[ExamplePair, ...]
+    limits: tuple[str, ...]  # what the numbers do not show, in sentences
+    design: tuple[tuple[str, str], ...]  # the plan: (label, value), for readers
+    versions: tuple[tuple[str, str], ...]
+    first: float | None  # Unix seconds of the first and the last pair
+    last: float | None
+    created: float
+    command: str  # repeats this report
+    likeness: tuple[SimilarityTest, ...] = ()
+    strengths: tuple[ArmStrength, ...] = ()
+    first_place: float | None = None  # the advantage of being shown first, in log odds
+    progress: Progress | None = None  # None: there is no plan
+    regressions: tuple[tuple[str, int], ...] = ()  # (what went wrong, count) among the widest losses on the primary
+    segments: tuple[SegmentDifference, ...] = ()  # shown to be worse first
+    family: Family | None = None  # None: there is one candidate
+    cautions: tuple[str, ...] = ()  # why the verdict may deserve less trust, in sentences
+    ramp: RampHistory | None = None  # None: the plan has none, or it has not begun
+    likelihood: LikelihoodFinding | None = None  # None: the experiment compares answers
+    traffic: TrafficFacts | None = None  # None: the plan's rules do not ask for it
+    tried: TriedPlans | None = None  # None: this is the only plan of its swap

@@ -1,0 +1,1 @@
+"""How scorers are built, run and isolated."""

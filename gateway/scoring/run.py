@@ -1,0 +1,254 @@
+"""Runs the scorers on one subject. Whatever one scorer does, raises or fails to do becomes its own result."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import partial
+from typing import NamedTuple
+
+from gateway.core.score import Bounds, Score, ScoreResult, Skipped, Spent, Status
+from gateway.scoring.gate import GateClosed
+from gateway.scoring.http_client import DeadlinePassed
+from gateway.scoring.registry import RegisteredPair, RegisteredScorer
+from gateway.scoring.threads import ScoringThreads, ScoringTimeout
+from gateway.scoring.types import Denied, OverBudget, Scorer, Subject
+
+Call = Callable[[], Awaitable[Score | Skipped]]
+MAX_EXPLANATION = 2000  # characters
+_NUMBERS = (int, float)
+_Outcome = tuple[Status, Score | None, str | None, Spent | None]  # a result's status, score, explanation and spent
+_new_tuple = tuple.__new__  # a NamedTuple's own __new__ costs twice as much, and this runs for every score
+
+
+class StartedScores(NamedTuple):
+    """The results of a subject so far, in the order of the config."""
+
+    subject: Subject
+    results: list[ScoreResult | None]
+    """None: this scorer needs to wait."""
+    waiting: list[tuple[int, str, RegisteredScorer]]
+    """Index in results, name and scorer of each that needs to wait."""
+
+    def done(self) -> list[ScoreResult]:
+        """The results that there are."""
+        return [r for r in self.results if r is not None]
+
+
+async def score_all(
+    scorers: Mapping[str, RegisteredScorer],
+    subject: Subject,
+    draw: Callable[[str], float],
+    threads: ScoringThreads,
+    *,
+    patient: bool = False,
+) -> list[ScoreResult]:
+    """One result for each scorer that sees the subject, in the order of the config. No scorer's exception escapes.
+
+    draw: maps a domain to this subject's draw from [0, 1). A scorer with a share below 1 sees the subject when
+    draw("score:" + name) is below its share, and otherwise has no result.
+    patient: time in a scorer's queue does not count towards its deadline. For work that no live traffic waits behind.
+    """
+    return await score_later(score_now(scorers, subject, draw), threads, patient=patient)
+
+
+def score_now(scorers: Mapping[str, RegisteredScorer], subject: Subject, draw: Callable[[str], float]) -> StartedScores:
+    """The results of all scorers that need not wait."""
+    return score_each_now(scorers, [subject], lambda domain, _: draw(domain))[0]
+
+
+def score_each_now(
+    scorers: Mapping[str, RegisteredScorer], subjects: Sequence[Subject], draw: Callable[[str, str], float]
+) -> list[StartedScores]:
+    """The same for each subject. Scorer by scorer, so that what does not depend on the subject is done once.
+
+    draw: from a domain and the subject's unit.
+    """
+    started = [StartedScores(subject, [], []) for subject in subjects]
+    for name, registered in scorers.items():
+        _score_each(name, registered, started, draw)
+    return started
+
+
+def _score_each(
+    name: str, registered: RegisteredScorer, started: Sequence[StartedScores], draw: Callable[[str, str], float]
+) -> None:
+    share, bounds, call = registered.share, registered.scorer.bounds, _immediate_call(registered)
+    identity, pi = (name, registered.scorer.version, registered.config_hash), min(share, 1.0)
+    known: dict[int, tuple[object, _Outcome]] = {}  # by id() of an output; holding it keeps its id from reuse
+    ended = time.perf_counter()
+    for subject, results, waiting in started:
+        if share < 1 and draw(f"score:{name}", subject.exchange.unit) >= share:
+            continue
+        began = ended
+        try:
+            output = call(subject)
+            if output is None:
+                waiting.append((len(results), name, registered))
+                results.append(None)
+                continue
+            same = known.get(id(output))  # rules return the same output often, which is then checked once
+            if same is None:
+                same = known[id(output)] = output, _checked(output, bounds)
+            status, score, explanation, spent = same[1]
+        except Exception as error:  # one scorer's failure on one subject is its result; the other scorers continue
+            status, score, explanation, spent = _failed(error)
+        ended = time.perf_counter()
+        results.append(_new_tuple(ScoreResult, (*identity, status, score, explanation, ended - began, pi, spent)))
+
+
+async def score_later(started: StartedScores, threads: ScoringThreads, *, patient: bool = False) -> list[ScoreResult]:
+    """All results. A task costs more than a rule does, so tasks exist only for scorers that wait."""
+    if started.waiting:
+        subject = started.subject
+        results = await asyncio.gather(
+            *(_result_later(name, of, subject, threads, patient) for _, name, of in started.waiting)
+        )
+        for (index, _, _), result in zip(started.waiting, results, strict=True):
+            started.results[index] = result
+    return started.done()
+
+
+def _immediate_call(registered: RegisteredScorer) -> Callable[[Subject], Score | Skipped | None]:
+    """Calls a scorer without a task. A call that returns None needs one."""
+    scorer = registered.scorer
+    if registered.foreign or registered.waits:
+        return _needs_task
+    if registered.immediate is not None:
+        return registered.immediate.score_immediately
+    return _needs_task if scorer.heavy or scorer.kind != "code" else partial(_stepped, scorer)
+
+
+def _needs_task(_: Subject) -> None:
+    return None
+
+
+def _stepped(scorer: Scorer, subject: Subject) -> Score | Skipped | None:
+    """The output of a scorer that awaits nothing."""
+    scoring = scorer.score(subject)
+    try:
+        scoring.send(None)
+    except StopIteration as stop:
+        output: Score | Skipped = stop.value
+        return output
+    scoring.close()  # it awaits something, which only a task of its own may do
+    return None
+
+
+async def _result_later(
+    name: str, registered: RegisteredScorer, subject: Subject, threads: ScoringThreads, patient: bool
+) -> ScoreResult:
+    return await run_scorer(name, registered, lambda: registered.scorer.score(subject), threads, patient=patient)
+
+
+async def run_scorer(
+    name: str,
+    registered: RegisteredScorer | RegisteredPair,
+    call: Call,
+    threads: ScoringThreads,
+    *,
+    patient: bool = False,
+) -> ScoreResult:
+    """The result of one call of a scorer, within its concurrency, deadline and budget. No exception of it escapes.
+
+    patient: see score_all. A rule's queue never counts: a backlog in the stream is harmless, a lost score is not.
+    """
+    outcome: _Outcome
+    patient = patient or _is_local(registered)
+    began = time.perf_counter()
+    try:
+        outcome = await _through_gate(name, registered, call, threads, patient)
+    except ScoringTimeout as late:
+        outcome = "timeout", None, str(late), late.spent
+    except OverBudget as over:
+        outcome = "budget", None, str(over), None
+    except Exception as error:  # one scorer's failure on one subject is its result; the other scorers continue
+        outcome = _failed(error)
+    return _result(name, registered, began, outcome)
+
+
+def _is_local(registered: RegisteredScorer | RegisteredPair) -> bool:
+    """Whether the scorer works on this machine alone, so that its queue ends as fast as it can work."""
+    scorer = registered.scorer
+    return scorer.kind != "llm" and (not getattr(scorer, "waits", False) or getattr(scorer, "isolated", False))
+
+
+async def _through_gate(
+    name: str, registered: RegisteredScorer | RegisteredPair, call: Call, threads: ScoringThreads, patient: bool
+) -> _Outcome:
+    gate, deadline_s = registered.gate, registered.deadline_s
+    if gate is None:
+        output = await _in_time(name, registered, call, threads, deadline_s, patient)
+        return _checked(output, registered.scorer.bounds)
+    async with gate.turn(deadline_s, patient=patient) as left_s:
+        try:
+            output = await _in_time(name, registered, call, threads, left_s, patient)
+        except ScoringTimeout:
+            gate.record_timeout()
+            raise
+        except (
+            DeadlinePassed
+        ) as error:  # the scorer's own request has the same deadline, and missed it a moment earlier
+            gate.record_timeout()
+            late = ScoringTimeout(str(error))
+            late.spent = getattr(error, "spent", None)
+            raise late from error
+        except Denied as error:
+            gate.record_denied(str(error))
+            raise
+        except OverBudget:
+            raise
+        except Exception:
+            gate.record_reply()
+            raise
+        gate.record_reply()
+    return _checked(output, registered.scorer.bounds)
+
+
+async def _in_time(
+    name: str,
+    registered: RegisteredScorer | RegisteredPair,
+    call: Call,
+    threads: ScoringThreads,
+    deadline_s: float,
+    patient: bool,
+) -> Score | Skipped:
+    if registered.foreign or registered.scorer.heavy:
+        return await threads.run(name, call, deadline_s, heavy=registered.scorer.heavy, patient=patient)
+    try:
+        async with asyncio.timeout(deadline_s) as timeout:
+            return await call()
+    except TimeoutError:
+        if timeout.expired():
+            raise ScoringTimeout(f"not done after {registered.deadline_s:g} s") from None
+        raise
+
+
+def _checked(output: object, bounds: Bounds) -> _Outcome:
+    """The outcome of a scorer's output; an error for a value that is not finite or outside the bounds."""
+    if isinstance(output, Skipped):
+        return "not_applicable", None, output.need[:MAX_EXPLANATION], output.spent
+    if not isinstance(output, Score):
+        return "error", None, f"returned {type(output).__name__}, expected Score or Skipped", None
+    low, high = bounds
+    value, spent = output.value, output.spent
+    if not isinstance(value, _NUMBERS) or not math.isfinite(value):
+        return "error", None, f"value {value!r} is not a finite number", spent
+    if (low is not None and value < low) or (high is not None and value > high):
+        return "error", None, f"value {value!r} is outside its bounds, {low} to {high}", spent
+    return "scored", output, output.explanation[:MAX_EXPLANATION] if output.explanation else None, spent
+
+
+def _failed(error: Exception) -> _Outcome:
+    message = str(error) if isinstance(error, GateClosed) else f"{type(error).__name__}: {error}"
+    spent = getattr(error, "spent", None)
+    return "error", None, message[:MAX_EXPLANATION], spent if isinstance(spent, Spent) else None
+
+
+def _result(name: str, registered: RegisteredScorer | RegisteredPair, began: float, outcome: _Outcome) -> ScoreResult:
+    status, score, explanation, spent = outcome
+    pi = registered.share if registered.share < 1 else 1.0
+    of = registered.scorer.version, registered.config_hash
+    return _new_tuple(ScoreResult, (name, *of, status, score, explanation, time.perf_counter() - began, pi, spent))

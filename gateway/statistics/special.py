@@ -1,0 +1,152 @@
+"""Special functions and a root finder, on plain floats. No statistical method lives here."""
+
+import math
+from collections.abc import Callable
+from statistics import NormalDist
+
+from gateway.statistics.domains import inside, not_negative, positive
+
+TINY = 1e-300
+EPSILON = 1e-16
+
+
+def normal_quantile(p: float) -> float:
+    """x with P(Z <= x) = p, Z standard normal. p: in (0, 1); else ValueError."""
+    return NormalDist().inv_cdf(inside("p", p))
+
+
+def two_sided_z(alpha: float) -> float:
+    """z with P(|Z| > z) = alpha, Z standard normal. alpha: in (0, 1); else ValueError."""
+    return -normal_quantile(inside("alpha", alpha) / 2.0)
+
+
+def gamma_p(a: float, x: float) -> float:
+    """Regularised lower incomplete gamma function P(a, x). Its error is about 1e-13, and about 1e-9 at a = 1e6.
+
+    a: > 0. x: >= 0. Raises ValueError outside these domains.
+    Source: DLMF 8.11.4 (series, x < a + 1) and 8.9.2 (continued fraction of Q).
+    """
+    positive("a", a)
+    not_negative("x", x)
+    if x == 0.0:
+        return 0.0
+    return _gamma_series(a, x) if x < a + 1.0 else 1.0 - _gamma_fraction(a, x)
+
+
+def _gamma_scale(a: float, x: float) -> float:
+    return math.exp(a * math.log(x) - x - math.lgamma(a))
+
+
+def _gamma_series(a: float, x: float) -> float:
+    term = total = 1.0 / a
+    for k in range(1, _steps(a)):
+        term *= x / (a + k)
+        total += term
+        if term < total * EPSILON:
+            break
+    return min(total * _gamma_scale(a, x), 1.0)
+
+
+def _gamma_fraction(a: float, x: float) -> float:
+    """Q(a, x) by the modified Lentz method; x >= a + 1, so the denominators stay positive."""
+    b = x + 1.0 - a
+    c = 1.0 / TINY
+    d = h = 1.0 / b
+    for k in range(1, _steps(a)):
+        b += 2.0
+        numerator = -k * (k - a)
+        d = 1.0 / _nonzero(numerator * d + b)
+        c = _nonzero(b + numerator / c)
+        h *= d * c
+        if abs(d * c - 1.0) < 4.0 * EPSILON:
+            break
+    return h * _gamma_scale(a, x)
+
+
+def _steps(a: float) -> int:
+    # Near the turning point x = a both expansions need a few times sqrt(a) terms.
+    return 500 + int(20.0 * math.sqrt(a))
+
+
+def _nonzero(x: float) -> float:
+    return x if abs(x) > TINY else TINY
+
+
+def log_beta(a: float, b: float) -> float:
+    """ln B(a, b). a, b: > 0; else ValueError."""
+    return math.lgamma(positive("a", a)) + math.lgamma(positive("b", b)) - math.lgamma(a + b)
+
+
+def beta_cdf(a: float, b: float, x: float) -> float:
+    """Regularised incomplete beta function I_x(a, b). a, b: > 0; else ValueError. x is clipped to [0, 1].
+
+    Source: DLMF 8.17.22 (continued fraction), on the side of the mean where it converges fast.
+    """
+    if x <= 0.0 or x >= 1.0:
+        return 0.0 if x <= 0.0 else 1.0
+    scale = math.exp(a * math.log(x) + b * math.log1p(-x) - log_beta(a, b))
+    if x < (a + 1.0) / (a + b + 2.0):
+        return scale * _beta_fraction(a, b, x) / a
+    return 1.0 - scale * _beta_fraction(b, a, 1.0 - x) / b
+
+
+def _beta_fraction(a: float, b: float, x: float) -> float:
+    c, d = 1.0, 1.0 / _nonzero(1.0 - (a + b) * x / (a + 1.0))
+    h = d
+    for k in range(1, _steps(max(a, b))):
+        even = k * (b - k) * x / ((a + 2 * k - 1.0) * (a + 2 * k))
+        odd = -(a + k) * (a + b + k) * x / ((a + 2 * k) * (a + 2 * k + 1.0))
+        for numerator in (even, odd):
+            d = 1.0 / _nonzero(1.0 + numerator * d)
+            c = _nonzero(1.0 + numerator / c)
+            h *= d * c
+        if abs(d * c - 1.0) < 4.0 * EPSILON:
+            break
+    return h
+
+
+def student_tail(t: float, df: float) -> float:
+    """P(T > t), T Student's with df degrees of freedom. df: > 0, need not be whole; else ValueError."""
+    tail = 0.5 * beta_cdf(positive("df", df) / 2.0, 0.5, df / (df + t * t))
+    return tail if t > 0 else 1.0 - tail
+
+
+def student_quantile(p: float, df: float) -> float:
+    """t with P(T <= t) = p, T Student's. p: in (0, 1). df: > 0. Raises ValueError outside these domains."""
+    tail = min(inside("p", p), 1.0 - p)
+    if tail == 0.5:
+        return 0.0
+    high = 2.0
+    while student_tail(high, df) > tail:
+        high *= 2.0
+    t = find_root(lambda x: tail - student_tail(x, df), 0.0, high)
+    return t if p > 0.5 else -t
+
+
+def find_root(f: Callable[[float], float], low: float, high: float) -> float:
+    """x in [low, high] with f(x) = 0, for continuous f with f(low) <= 0 <= f(high) or the reverse; f may be infinite.
+
+    Illinois false position with every third step a bisection; stops at f = 0 or when the bracket is a few floats wide.
+    Raises ValueError if f has the same sign at both ends.
+    """
+    f_low, f_high = f(low), f(high)
+    if f_low * f_high > 0:
+        raise ValueError(f"no change of sign between f({low!r}) = {f_low!r} and f({high!r}) = {f_high!r}")
+    last = 0.0
+    for step in range(400):
+        middle = low + 0.5 * (high - low)
+        if high - low <= 4.0 * EPSILON * max(abs(low), abs(high)) or middle in (low, high):
+            break
+        x = low - f_low * (high - low) / (f_high - f_low) if step % 3 < 2 and f_low != f_high else middle
+        if not low < x < high:
+            x = middle
+        y = f(x)
+        if y == 0.0:
+            return x
+        repeated = y * last > 0
+        if y * f_high > 0:
+            high, f_high, f_low = x, y, f_low * (0.5 if repeated else 1.0)
+        else:
+            low, f_low, f_high = x, y, f_high * (0.5 if repeated else 1.0)
+        last = y
+    return low + 0.5 * (high - low)

@@ -1,0 +1,1 @@
+"""The SQL kernel: engine, tables, writing, reading, losses, retention and migrations."""

@@ -1,0 +1,276 @@
+"""Keys, teams and organizations in the store, the source of truth of those that are not in gateway.yaml; and the audit.
+
+Rows only: what is allowed, and what a change is called, is decided above. A row that is deleted stays, marked, so that
+what it used can still be attributed.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import orjson
+from sqlalchemy import Connection, RowMapping, Table, func, insert, or_, select, update
+
+from gateway.core.exchange import new_id
+from gateway.core.keys import AnyRecord, KeyRecord, OrganizationRecord, TeamRecord, record_kind
+from gateway.store.engine import insert as upsert
+from gateway.store.tables import audit, directory_state, keys, organizations, teams
+
+Kind = Literal["key", "team", "organization"]
+Action = Literal["create", "change", "rotate", "delete", "start", "stop", "replay", "accept"]
+Subject = Literal["key", "team", "organization", "experiment", "dead_letters", "drift"]
+"""What the audit is about."""
+
+KINDS: tuple[Kind, ...] = ("organization", "team", "key")
+"""In the order in which they refer to each other."""
+_TABLES: dict[str, Table] = {"key": keys, "team": teams, "organization": organizations}
+_STATEMENT_MS = 4_000
+
+
+@dataclass(frozen=True, slots=True)
+class DirectoryState:
+    """Which store this is, and the version of its newest change."""
+
+    epoch: str
+    version: int
+
+
+@dataclass(frozen=True, slots=True)
+class DirectoryRow:
+    """A key, a team or an organization with what the store knows of it. Times in Unix seconds."""
+
+    record: AnyRecord
+    created: float
+    updated: float
+    version: int
+    deleted: float | None = None
+    """None: it is in force."""
+
+    @property
+    def published(self) -> AnyRecord:
+        """As gateways see it: what has been deleted is disabled."""
+        return self.record if self.deleted is None else replace(self.record, disabled=True)
+
+
+@dataclass(frozen=True, slots=True)
+class AuditRow:
+    """One change: who made it, when, and what it was before and after (None: it did not exist)."""
+
+    id: str
+    at: float
+    actor: str
+    role: str
+    action: Action
+    kind: Subject
+    subject: str
+    before: Mapping[str, Any] | None
+    after: Mapping[str, Any] | None
+
+
+@dataclass(frozen=True, slots=True)
+class DirectoryPage:
+    """Which rows to list, by id. None: no condition."""
+
+    after: str = ""
+    """The id that the page before ended with."""
+    limit: int = 100
+    team: str | None = None
+    organization: str | None = None
+    name: str | None = None
+    deleted: bool = False
+    """Those that have been deleted, too."""
+
+
+def directory_state_of(connection: Connection) -> DirectoryState:
+    """Before the first change: version 0 and no epoch."""
+    row = connection.execute(select(directory_state.c.epoch, directory_state.c.version)).first()
+    return DirectoryState("", 0) if row is None else DirectoryState(row.epoch, row.version)
+
+
+def ensure_directory(connection: Connection) -> DirectoryState:
+    """Gives a new store its epoch."""
+    first = upsert(connection.dialect, directory_state).values(id=1, epoch=secrets.token_hex(8), version=0)
+    connection.execute(first.on_conflict_do_nothing())
+    return directory_state_of(connection)
+
+
+def begin_change(connection: Connection) -> int:
+    """The version of the change that this transaction makes. Others wait until it ends, so that versions become visible
+    in their order; on PostgreSQL no statement of the transaction waits for longer than four seconds."""
+    if connection.dialect.name == "postgresql":
+        connection.exec_driver_sql(f"SET LOCAL statement_timeout = {_STATEMENT_MS}")
+        connection.exec_driver_sql(f"SET LOCAL lock_timeout = {_STATEMENT_MS}")
+    ensure_directory(connection)
+    connection.execute(update(directory_state).values(version=directory_state.c.version + 1))
+    return directory_state_of(connection).version
+
+
+def begin_epoch(connection: Connection, above: int) -> DirectoryState:
+    """A new epoch, whose version is above that of the store and `above`: everything is to be published anew."""
+    version = max(begin_change(connection), above + 1)
+    connection.execute(update(directory_state).values(epoch=secrets.token_hex(8), version=version))
+    return directory_state_of(connection)
+
+
+def limited_records(connection: Connection, most: int) -> list[AnyRecord]:
+    """Those in force that have limits, at most `most` of each kind."""
+    found: list[AnyRecord] = []
+    for kind in KINDS:
+        table = _TABLES[kind]
+        query = select(table).where(table.c.deleted.is_(None), table.c.limits != "{}").order_by(table.c.id).limit(most)
+        found += [_row(kind, row).record for row in connection.execute(query).mappings()]
+    return found
+
+
+def find_row(connection: Connection, kind: Kind, id: str) -> DirectoryRow | None:
+    """Also one that has been deleted."""
+    table = _TABLES[kind]
+    row = connection.execute(select(table).where(table.c.id == id)).mappings().first()
+    return None if row is None else _row(kind, row)
+
+
+def key_named(connection: Connection, name: str) -> DirectoryRow | None:
+    """The key in force with this name."""
+    query = select(keys).where(keys.c.name == name, keys.c.deleted.is_(None))
+    row = connection.execute(query).mappings().first()
+    return None if row is None else _row("key", row)
+
+
+def list_rows(connection: Connection, kind: Kind, page: DirectoryPage) -> list[DirectoryRow]:
+    """In the order of their ids, which for keys is the order in which they were made."""
+    table = _TABLES[kind]
+    query = select(table).where(table.c.id > page.after).order_by(table.c.id).limit(page.limit)
+    if not page.deleted:
+        query = query.where(table.c.deleted.is_(None))
+    for name in ("team", "organization", "name"):
+        wanted = getattr(page, name)
+        if wanted is not None and name in table.c:
+            query = query.where(table.c[name] == wanted)
+    return [_row(kind, row) for row in connection.execute(query).mappings()]
+
+
+def count_members(connection: Connection, kind: Kind, id: str) -> int:
+    """The keys in force of a team, the teams in force of an organization."""
+    column = teams.c.organization if kind == "organization" else keys.c.team
+    query = select(func.count()).where(column == id, column.table.c.deleted.is_(None))
+    return connection.execute(query).scalar_one()
+
+
+def save_row(connection: Connection, row: DirectoryRow) -> None:
+    """Adds a row, or replaces all of its values."""
+    record = row.record
+    values = {**_values(record), **{name: getattr(row, name) for name in ("created", "updated", "deleted", "version")}}
+    statement = upsert(connection.dialect, _TABLES[record_kind(record)]).values(values)
+    later: dict[str, Any] = {name: statement.excluded[name] for name in values if name != "id"}
+    connection.execute(statement.on_conflict_do_update(index_elements=["id"], set_=later))
+
+
+def changed_since(connection: Connection, version: int, limit: int) -> tuple[DirectoryState, list[DirectoryRow]]:
+    """The rows that changed after a version, in order of their versions, and the state that they lead to."""
+    state = directory_state_of(connection)
+    found: list[DirectoryRow] = []
+    for kind in KINDS:
+        table = _TABLES[kind]
+        query = select(table).where(table.c.version > version, table.c.version <= state.version)
+        found += [
+            _row(kind, row) for row in connection.execute(query.order_by(table.c.version).limit(limit)).mappings()
+        ]
+    return state, sorted(found, key=lambda row: row.version)[:limit]
+
+
+def all_rows(connection: Connection, deleted_since: float) -> tuple[DirectoryState, list[DirectoryRow]]:
+    """Everything in force, and what was deleted after `deleted_since` (Unix seconds)."""
+    state = directory_state_of(connection)
+    found = []
+    for kind in KINDS:
+        table = _TABLES[kind]
+        kept = or_(table.c.deleted.is_(None), table.c.deleted > deleted_since)
+        query = select(table).where(kept, table.c.version <= state.version).order_by(table.c.id)
+        found += [_row(kind, row) for row in connection.execute(query).mappings()]
+    return state, found
+
+
+def count_rows(connection: Connection) -> dict[Kind, int]:
+    """How many are in force, by kind."""
+    return {
+        kind: connection.execute(select(func.count()).where(_TABLES[kind].c.deleted.is_(None))).scalar_one()
+        for kind in KINDS
+    }
+
+
+def add_audit(connection: Connection, row: AuditRow) -> None:
+    values = {name: getattr(row, name) for name in row.__dataclass_fields__}
+    for name in ("before", "after"):
+        values[name] = None if values[name] is None else orjson.dumps(values[name]).decode()
+    connection.execute(insert(audit).values(values))
+
+
+def audit_id() -> str:
+    """Ordered by time."""
+    return new_id()
+
+
+def list_audit(connection: Connection, before: str | None, limit: int, subject: str | None = None) -> list[AuditRow]:
+    """The newest first. before: the id that the page before ended with; subject: an id; None: no condition."""
+    query = select(audit).order_by(audit.c.id.desc()).limit(limit)
+    if before is not None:
+        query = query.where(audit.c.id < before)
+    if subject is not None:
+        query = query.where(audit.c.subject == subject)
+    return [_audit_row(row) for row in connection.execute(query).mappings()]
+
+
+def _audit_row(row: RowMapping) -> AuditRow:
+    values = {name: row[name] for name in AuditRow.__dataclass_fields__}
+    for name in ("before", "after"):
+        values[name] = None if values[name] is None else orjson.loads(values[name])
+    return AuditRow(**values)
+
+
+def _values(record: AnyRecord) -> dict[str, Any]:
+    """The record's own columns."""
+    names: Sequence[str] = record.__dataclass_fields__.keys()  # type: ignore[assignment]
+    return {name: _stored(getattr(record, name)) for name in names}
+
+
+def _stored(value: Any) -> Any:
+    return orjson.dumps(value).decode() if isinstance(value, dict | tuple) else value
+
+
+def _row(kind: Kind, row: RowMapping) -> DirectoryRow:
+    common = {"id": row["id"], "limits": orjson.loads(row["limits"]), "disabled": bool(row["disabled"])}
+    record: AnyRecord
+    if kind == "organization":
+        record = OrganizationRecord(**common)
+    elif kind == "team":
+        record = TeamRecord(
+            **common, organization=row["organization"], models=_texts(row["models"]), tags=_tags(row),
+            networks=_texts(row["networks"]),
+        )  # fmt: skip
+    else:
+        record = KeyRecord(
+            **common,
+            name=row["name"],
+            digests=tuple((digest, ends) for digest, ends in orjson.loads(row["digests"])),
+            team=row["team"],
+            models=_texts(row["models"]),
+            allow=_texts(row["allow"]) or (),
+            sample=row["sample"],
+            content=row["content"],
+            tags=_tags(row),
+            expires=row["expires"],
+            end_streams=bool(row["end_streams"]),
+            networks=_texts(row["networks"]),
+        )
+    return DirectoryRow(record, row["created"], row["updated"], row["version"], row["deleted"])
+
+
+def _texts(stored: str | None) -> tuple[str, ...] | None:
+    return None if stored is None else tuple(orjson.loads(stored))
+
+
+def _tags(row: RowMapping) -> tuple[str, ...]:
+    return _texts(row["tags"]) or ()

@@ -1,0 +1,308 @@
+"""Opens a store and brings its tables up to date. Knows the differences between SQLite and PostgreSQL."""
+
+from __future__ import annotations
+
+import logging
+import sqlite3
+import time
+from collections.abc import Callable
+from contextlib import closing
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection, Engine, Table, create_engine, event, inspect, make_url, text
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.engine import URL, Dialect
+from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError
+
+from gateway.core.disk_errors import is_disk_error
+from gateway.core.errors import CannotRun
+
+log = logging.getLogger(__name__)
+
+Transaction = Connection
+"""What `Store.run` passes to the code that it runs: modules above the store need not import SQLAlchemy."""
+BUSY_MS = 10_000
+"""How long a SQLite connection waits for another's lock."""
+_POLL_S = 0.002
+"""Between two attempts to begin a transaction on SQLite, whose own busy handler comes to ask every 0.1 s only: a
+consumer that writes batch after batch leaves gaps of a few milliseconds, which that misses for seconds."""
+_VERSION = text("SELECT version_num FROM alembic_version")
+_LOCK = 0x6761_7465  # of PostgreSQL: one migration at a time
+
+
+_POSTGRES: dict[str, str | int] = {
+    "connect_timeout": 5,
+    "keepalives_idle": 15,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 15_000,
+    "options": "-c statement_timeout=300000 -c lock_timeout=60000",
+}
+"""libpq's parameters, so that a server that vanishes without a word is noticed within half a minute; parameters of
+store.url win. The longest statements are those of retention and reports."""
+
+
+class StoreUnavailable(CannotRun):
+    """There is no readable store of this version at the URL; the message says what to do."""
+
+
+class StoreUnreachable(StoreUnavailable):
+    """The database cannot be reached or is busy now; later it may be."""
+
+
+def default_url(data: Path) -> str:
+    """SQLite in the data directory."""
+    return f"sqlite:///{data.resolve() / 'gateway.db'}"
+
+
+def writer(url: str, busy_ms: int = BUSY_MS) -> Engine:
+    """An engine that writes. Creates the database and applies missing migrations. Raises StoreUnavailable."""
+    engine = connect_writer(url, busy_ms)
+    try:
+        migrate(engine)
+    except DBAPIError as error:
+        engine.dispose()
+        kind = StoreUnreachable if _is_away(error) else StoreUnavailable
+        raise kind(f"{without_password(url)} cannot be opened as a store: {error.orig}") from error
+    except StoreUnavailable:
+        engine.dispose()
+        raise
+    return engine
+
+
+def _is_away(error: DBAPIError) -> bool:
+    """Whether the same attempt may succeed later: a server that cannot be reached, a file that is locked, or a disk
+    that is full."""
+    if isinstance(error.orig, sqlite3.Error):
+        return any(word in str(error.orig) for word in ("locked", "full", "disk I/O error"))
+    return isinstance(error, OperationalError)
+
+
+def connect_writer(url: str, busy_ms: int = BUSY_MS, sleep: Callable[[float], None] = time.sleep) -> Engine:
+    """An engine that writes, to a database whose tables may be missing or old. sleep: between attempts to begin."""
+    target = _url(url)
+    _make_private(target)
+    engine = _made(target)
+    if engine.dialect.name == "sqlite":
+        event.listen(engine, "connect", partial(_prepare_writer, busy_ms))
+        event.listen(engine, "begin", partial(_begin_immediate, busy_ms, sleep))
+    return engine
+
+
+def migrate_store(url: str) -> str | None:
+    """Creates the store or migrates it. Returns its previous version, None for a new store. Raises StoreUnavailable."""
+    opened = connect_writer(url)
+    try:
+        found = _version(opened)
+        migrate(opened)
+    except DBAPIError as error:
+        raise StoreUnavailable(f"{without_password(url)} cannot be opened as a store: {error.orig}") from error
+    finally:
+        opened.dispose()
+    return found
+
+
+def reader(url: str) -> Engine:
+    """An engine that only reads. Raises StoreUnavailable."""
+    target = _url(url)
+    if target.get_backend_name() == "sqlite":
+        path = Path(target.database or "")
+        if not path.is_file():
+            raise StoreUnavailable(f"no store at {path} yet; `gateway up` or `gateway evaluate` creates it")
+        target = target.set(database=f"file:{_quoted(path)}", query={"mode": "ro", "uri": "true"})
+    engine = _made(target)
+    event.listen(engine, "connect", _wait_when_busy if engine.dialect.name == "sqlite" else _only_read)
+    try:
+        _check_version(engine, url)
+    except StoreUnavailable:
+        engine.dispose()
+        raise
+    return engine
+
+
+def empty_log(url: str) -> bool:
+    """Empties SQLite's write-ahead log into the database, so that the log holds nothing of what was deleted or
+    overwritten. False: somebody read it all the time. A PostgreSQL server recycles its own log."""
+    target = _url(url)
+    if target.get_backend_name() != "sqlite" or target.database in (None, "", ":memory:"):
+        return True
+    with closing(sqlite3.connect(str(target.database), timeout=BUSY_MS / 1000)) as connection:
+        return bool(connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0] == 0)
+
+
+def migrate(engine: Engine, to: str = "head") -> None:
+    """Applies missing migrations in one transaction; programs that start at the same time wait for the first.
+
+    to: the number of the last migration to apply.
+    """
+    before = _version(engine)
+    if to == "head" and before == head():
+        return
+    _check_not_newer(before)
+    from alembic import command  # slow to import, and usually there is nothing to do
+
+    with engine.begin() as connection:
+        if engine.dialect.name == "postgresql":
+            connection.execute(text(f"SELECT pg_advisory_xact_lock({_LOCK})"))
+        config = alembic_config()
+        config.attributes["connection"] = connection
+        command.upgrade(config, to)
+    if before is not None:
+        log.info("store migrated: from version %s to %s", before, head() if to == "head" else to)
+
+
+def _check_not_newer(found: str | None) -> None:
+    newest = head()
+    if found is not None and newest is not None and found > newest:
+        raise StoreUnavailable(
+            f"the store has tables of version {found}, this program knows {newest}: a newer program has migrated "
+            "it, so use that version, or a copy of the store from before"
+        )
+
+
+def head() -> str | None:
+    """The number of the newest migration in this package: its files are numbered."""
+    numbers = [path.name[:4] for path in (Path(__file__).parent / "migrations" / "versions").glob("[0-9]*.py")]
+    return max(numbers, default=None)
+
+
+def _version(engine: Engine) -> str | None:
+    """The number of the last applied migration; None: there are no tables."""
+    with engine.connect() as connection:
+        there = inspect(connection).has_table("alembic_version")
+        found = connection.execute(_VERSION).scalar() if there else None
+        return None if found is None else str(found)
+
+
+def insert(dialect: Dialect, table: Table) -> Any:
+    """An INSERT of this dialect, which has on_conflict_do_nothing and on_conflict_do_update."""
+    of = postgresql.insert if dialect.name == "postgresql" else sqlite.insert
+    return of(table)
+
+
+def transient(error: DBAPIError) -> bool:
+    """Whether the same write may succeed later (locked, full, unreachable); False: the database rejects the rows."""
+    rejections = {"DataError", "IntegrityError"}
+    if isinstance(error.orig, sqlite3.Error):
+        rejections.add("ProgrammingError")  # in SQLite: a value of an unknown type; elsewhere: no such table
+    kinds = {kind.__name__ for kind in type(error.orig).__mro__}  # psycopg has a class for each code of PostgreSQL
+    return error.connection_invalidated or rejections.isdisjoint(kinds) or "UniqueViolation" in kinds
+
+
+def alembic_config() -> Any:
+    from alembic.config import Config
+
+    config = Config()
+    config.set_main_option("script_location", "gateway.store:migrations")
+    config.set_main_option("path_separator", "os")
+    return config
+
+
+def without_password(url: str) -> str:
+    """A URL without its password."""
+    return make_url(url).render_as_string(hide_password=True)
+
+
+def _url(url: str) -> URL:
+    """Raises StoreUnavailable for another kind of URL."""
+    try:
+        target = make_url(url)
+    except ArgumentError:
+        raise StoreUnavailable(
+            "store.url is not a URL; expected sqlite:///FILE or postgresql://USER@HOST/DATABASE"
+        ) from None
+    if target.drivername in ("postgresql", "postgres"):
+        target = target.set(drivername="postgresql+psycopg")
+    if target.drivername not in ("sqlite", "postgresql+psycopg"):
+        raise StoreUnavailable(
+            f"store.url: {target.drivername} is not supported; expected sqlite:///FILE or postgresql://…"
+        )
+    return target
+
+
+def _made(target: URL) -> Engine:
+    try:
+        if target.get_backend_name() != "postgresql":
+            return create_engine(target)
+        given = {name: value for name, value in _POSTGRES.items() if name not in target.query}
+        return create_engine(target, connect_args=given, pool_pre_ping=True)
+    except ModuleNotFoundError as error:
+        raise CannotRun("a store on PostgreSQL needs psycopg: pip install 'assay-gateway[postgres]'") from error
+
+
+def _make_private(target: URL) -> None:
+    """Only the owner may read prompts and answers; SQLite gives its other files the mode of the first."""
+    if target.get_backend_name() == "sqlite" and target.database not in (None, "", ":memory:"):
+        path = Path(str(target.database))
+        try:
+            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            path.touch(mode=0o600, exist_ok=True)
+        except OSError as error:
+            if not is_disk_error(error):
+                raise
+            raise StoreUnreachable(f"{path} cannot be created as a store: {error.strerror}") from error
+
+
+def _quoted(path: Path) -> str:
+    return str(path.resolve()).replace("%", "%25").replace("?", "%3f").replace("#", "%23")
+
+
+def _prepare_writer(busy_ms: int, connection: sqlite3.Connection, _: object) -> None:
+    connection.isolation_level = None  # transactions begin in _begin_immediate, also around DDL
+    # secure_delete: what is deleted is overwritten, also where SQLite was not built so.
+    # synchronous=FULL: what is acknowledged to the stream must outlive a power cut.
+    # page_size: of a new file; others keep theirs. An exchange of 4 KB fits on a page, and the log takes fewer of them.
+    for pragma in (
+        "page_size=16384",
+        "journal_mode=WAL",
+        "synchronous=FULL",
+        f"busy_timeout={busy_ms}",
+        "cache_size=-65536",
+        "secure_delete=ON",
+    ):
+        connection.execute(f"PRAGMA {pragma}")
+
+
+def _wait_when_busy(connection: sqlite3.Connection, _: object) -> None:
+    connection.execute(f"PRAGMA busy_timeout={BUSY_MS}")
+
+
+def _only_read(connection: Any, _: object) -> None:
+    connection.read_only = True
+
+
+def _begin_immediate(busy_ms: int, sleep: Callable[[float], None], connection: Connection) -> None:
+    driver: Any = connection.connection.driver_connection
+    deadline = time.monotonic() + busy_ms / 1000
+    driver.execute("PRAGMA busy_timeout=0")
+    try:
+        while _is_busy(driver) and time.monotonic() < deadline:
+            sleep(_POLL_S)
+        if not driver.in_transaction:
+            connection.exec_driver_sql("BEGIN IMMEDIATE")  # the same failure, as an error of SQLAlchemy
+    finally:
+        driver.execute(f"PRAGMA busy_timeout={busy_ms}")
+
+
+def _is_busy(driver: sqlite3.Connection) -> bool:
+    """Tries to begin a transaction. True: another connection is writing."""
+    try:
+        driver.execute("BEGIN IMMEDIATE")
+    except sqlite3.Error as error:
+        return getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_BUSY
+    return False
+
+
+def _check_version(engine: Engine, url: str) -> None:
+    try:
+        with engine.connect() as connection:
+            found = connection.execute(_VERSION).scalar()
+    except DBAPIError as error:
+        raise StoreUnavailable(f"{without_password(url)} cannot be read as a store: {error.orig}") from error
+    _check_not_newer(found)
+    if found != head():
+        raise StoreUnavailable(
+            f"{without_password(url)} has tables of version {found}, this program reads {head()}; run `gateway migrate`"
+        )

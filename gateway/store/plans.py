@@ -1,0 +1,74 @@
+"""Every plan that ever ran, as it was frozen, and the lease of the consumer that advances them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from sqlalchemy import Connection, or_, select
+
+from gateway.core.plan import Plan, PlanState, plan_from_json
+from gateway.store.engine import insert
+from gateway.store.tables import exchanges, leases, plans
+
+
+@dataclass(frozen=True, slots=True)
+class StoredPlan:
+    """A stored plan. state: running or stopped; since: the start of that state, in Unix seconds."""
+
+    plan: Plan
+    hash: str
+    state: str
+    since: float
+
+
+def save_plans(connection: Connection, states: Iterable[PlanState], now: float) -> None:
+    """Stores every plan with its newest state."""
+    for each in states:
+        values = {
+            "plan": each.plan.hash, "experiment": each.plan.name, "json": each.plan.to_json().decode(),
+            "state": each.state, "since": each.since, "first_seen": now,
+        }  # fmt: skip
+        statement = insert(connection.dialect, plans).values(values)
+        newest = {name: statement.excluded[name] for name in ("json", "state", "since")}
+        connection.execute(
+            statement.on_conflict_do_update(
+                index_elements=["plan"], set_=newest, where=plans.c.since <= statement.excluded.since
+            )
+        )
+
+
+def stored_plans(connection: Connection, experiment: str | None = None) -> list[StoredPlan]:
+    """The plans, oldest first; those that this version cannot read are left out. experiment: None: all."""
+    query = select(plans).order_by(plans.c.since, plans.c.plan)
+    if experiment is not None:
+        query = query.where(plans.c.experiment == experiment)
+    found = []
+    for row in connection.execute(query):
+        try:
+            found.append(StoredPlan(plan_from_json(row.json), row.plan, row.state, row.since))
+        except (ValueError, KeyError, TypeError):
+            continue
+    return found
+
+
+def experiment_names(connection: Connection) -> list[str]:
+    """The names of all experiments with a plan or an exchange."""
+    named = set(connection.execute(select(plans.c.experiment).distinct()).scalars())
+    seen = select(exchanges.c.experiment).where(exchanges.c.experiment.is_not(None)).distinct()
+    return sorted(named | set(connection.execute(seen).scalars()))
+
+
+def hold_lease(connection: Connection, name: str, holder: str, now: float, keep_s: float) -> bool:
+    """Takes or renews a lease for keep_s seconds. False: another holder has it."""
+    statement = insert(connection.dialect, leases).values(name=name, holder=holder, expires=now + keep_s)
+    free = or_(leases.c.holder == holder, leases.c.expires <= now)
+    renewed = {"holder": holder, "expires": now + keep_s}
+    connection.execute(statement.on_conflict_do_update(index_elements=["name"], set_=renewed, where=free))
+    found = connection.execute(select(leases.c.holder).where(leases.c.name == name)).scalar_one()
+    return bool(found == holder)
+
+
+def release_lease(connection: Connection, name: str, holder: str) -> None:
+    """Gives a lease back, so that the next one need not wait for it to expire."""
+    connection.execute(leases.delete().where(leases.c.name == name, leases.c.holder == holder))

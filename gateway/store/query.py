@@ -1,0 +1,205 @@
+"""Read-only queries: filtered lists and one complete exchange. From any process, while others write.
+
+The only way from a --where expression to SQL: values are parameters, names are columns.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from operator import eq, ge, gt, le, lt, ne
+from typing import Any
+
+import orjson
+from sqlalchemy import (
+    Boolean,
+    ColumnElement,
+    Connection,
+    LargeBinary,
+    RowMapping,
+    and_,
+    func,
+    literal,
+    not_,
+    or_,
+    select,
+    true,
+)
+
+from gateway.core.did_you_mean import did_you_mean
+from gateway.core.request_format import stated_reference
+from gateway.store import engine
+from gateway.store.tables import exchanges, feedback, score_cells, scores
+from gateway.store.where import Node, Not, Or, QueryError, Term, terms
+
+Found = dict[str, Any]
+Reading = Connection
+"""A connection that only reads."""
+_BODIES = {"request", "response", "text", "reasoning", "refusal", "tool_calls", "attempts"}
+_LISTED = [column for column in exchanges.columns if column.name not in _BODIES]
+
+
+@dataclass(frozen=True, slots=True)
+class ExchangeFilter:
+    """Which exchanges to list, newest first; None: no condition."""
+
+    limit: int = 20
+    alias: str | None = None
+    since: float | None = None
+    """Unix seconds."""
+    where: Node | None = None
+
+
+@contextmanager
+def reading(url: str) -> Iterator[Reading]:
+    """A connection that can only read. Raises StoreUnavailable."""
+    opened = engine.reader(url)
+    try:
+        with opened.connect() as connection:
+            yield connection
+    finally:
+        opened.dispose()
+
+
+def list_exchanges(connection: Connection, filter: ExchangeFilter) -> list[Found]:
+    """Exchanges without their texts, each with its `scores`. Raises QueryError."""
+    query = select(*_LISTED).where(*conditions(connection, filter)).order_by(exchanges.c.received.desc())
+    query = query.limit(filter.limit)
+    found = [_plain(row) for row in connection.execute(query).mappings()]
+    by_exchange = scores_of(connection, [each["id"] for each in found])
+    return [{**each, "scores": by_exchange.get(each["id"], [])} for each in found]
+
+
+def full_exchange(connection: Connection, exchange_id: str) -> Found | None:
+    """One exchange with every column, its `scores`, its caller's `feedback`, and the ids of its `shadows`."""
+    row = connection.execute(select(exchanges).where(exchanges.c.id == exchange_id)).mappings().first()
+    if row is None:
+        return None
+    direct = and_(feedback.c.exchange_id == exchange_id, feedback.c.caller == row["caller"])
+    given = select(feedback).where(or_(feedback.c.resolved == exchange_id, direct))
+    shadows = select(exchanges.c.id).where(exchanges.c.pair == exchange_id)
+    return {
+        **_plain(row),
+        "scores": scores_of(connection, [exchange_id]).get(exchange_id, []),
+        "feedback": [_plain(each) for each in connection.execute(given).mappings()],
+        "shadows": list(connection.execute(shadows).scalars()),
+    }
+
+
+def right_answer(found: Found) -> str | None:
+    """The reference that came with the request: in its header, or in its metadata."""
+    if found["reference"]:
+        return str(found["reference"])
+    try:
+        request = orjson.loads(bytes(found["request"]))
+    except orjson.JSONDecodeError:
+        return None
+    return stated_reference(request) if isinstance(request, dict) else None
+
+
+def conditions(connection: Connection, filter: ExchangeFilter) -> list[ColumnElement[bool]]:
+    """The filter as conditions on `exchanges`, without its limit. Raises QueryError."""
+    found: list[ColumnElement[bool]] = []
+    if filter.alias is not None:
+        found.append(exchanges.c.alias == filter.alias)
+    if filter.since is not None:
+        found.append(exchanges.c.received >= filter.since)
+    if filter.where is not None:
+        found.append(condition(connection, filter.where))
+    return found
+
+
+def scores_of(connection: Connection, ids: Sequence[str]) -> dict[str, list[Found]]:
+    """By exchange, in order of arrival."""
+    query = select(scores).where(scores.c.exchange_id.in_(ids)).order_by(scores.c.created, scores.c.scorer)
+    by_exchange: dict[str, list[Found]] = {}
+    for row in connection.execute(query).mappings():
+        by_exchange.setdefault(row["exchange_id"], []).append(_plain(row))
+    return by_exchange
+
+
+def _plain(row: RowMapping) -> Found:
+    """A row as a dict: orjson does not accept SQLAlchemy's quoted_name as a key."""
+    return {str(name): value for name, value in row.items()}
+
+
+_SIGNS: Mapping[str, Callable[[Any, Any], Any]] = {"=": eq, "!=": ne, "<": lt, "<=": le, ">": gt, ">=": ge}
+
+
+def condition(connection: Connection, node: Node) -> ColumnElement[bool]:
+    """A --where expression as a condition on `exchanges`. Raises QueryError for a misspelt scorer."""
+    _check_scorers(connection, terms(node))
+    return _of(node, connection.dialect.name)
+
+
+def _of(node: Node, dialect: str) -> ColumnElement[bool]:
+    if isinstance(node, Term):
+        return _scored([node]) if node.of_score else _compared(node, dialect)
+    if isinstance(node, Not):
+        return not_(_of(node.part, dialect))
+    if isinstance(node, Or):
+        return or_(*(_of(part, dialect) for part in node.parts))
+    of_score = [part for part in node.parts if all(term.of_score for term in terms(part))]
+    together = of_score if any(not isinstance(part, Not) for part in of_score) else []
+    alone = [_of(part, dialect) for part in node.parts if part not in together]
+    return and_(*([_scored(together)] if together else []), *alone)
+
+
+def _scored(of: Sequence[Node]) -> ColumnElement[bool]:
+    """Some score of the exchange meets all of these conditions."""
+    mine = scores.c.exchange_id == exchanges.c.id
+    return select(scores.c.score_id).where(mine, *(_of_one(node) for node in of)).correlate(exchanges).exists()
+
+
+def _of_one(node: Node) -> ColumnElement[bool]:
+    """The condition on a score itself."""
+    if isinstance(node, Term):
+        return _compared(node, "")
+    if isinstance(node, Not):
+        return not_(_of_one(node.part))
+    parts = (_of_one(part) for part in node.parts)
+    return or_(*parts) if isinstance(node, Or) else and_(*parts)
+
+
+def _compared(term: Term, dialect: str) -> ColumnElement[bool]:
+    """NULL differs from every value, and is neither less nor more than any."""
+    column = scores.c["status" if term.field == "score_status" else term.field] if term.of_score else _column(term)
+    if term.value is None:
+        return column.is_(None) if term.sign == "=" else column.is_not(None)
+    if term.kind == "bytes":
+        holds = _holds(column, str(term.value), dialect)
+        return holds if term.sign == "~" else not_(holds)
+    if term.sign in ("~", "!~"):
+        holds = func.coalesce(column, "").icontains(str(term.value), autoescape=True)
+        return holds if term.sign == "~" else not_(holds)
+    value = literal(term.value, Boolean) if isinstance(term.value, bool) else term.value
+    compared: ColumnElement[bool] = _SIGNS[term.sign](column, value)
+    return or_(column.is_(None), compared) if term.sign == "!=" else and_(column.is_not(None), compared)
+
+
+def _column(term: Term) -> Any:
+    return exchanges.c[term.field]
+
+
+def _holds(column: Any, word: str, dialect: str) -> ColumnElement[bool]:
+    """Whether these bytes stand in a column of bytes."""
+    if not word:
+        return true()
+    place = func.position(literal(word.encode(), LargeBinary).op("IN")(column)) if dialect == "postgresql" else None
+    return (func.instr(column, literal(word.encode(), LargeBinary)) if place is None else place) > 0
+
+
+def _check_scorers(connection: Connection, of: Sequence[Term]) -> None:
+    asked = {str(t.value) for t in of if t.field == "scorer" and t.sign == "=" and t.value is not None}
+    if not asked:
+        return
+    known = set(
+        connection.execute(select(score_cells.c.scorer).distinct()).scalars()
+    )  # few rows, and nearly always all
+    if not asked <= known:
+        known |= set(connection.execute(select(scores.c.scorer).distinct()).scalars())
+    for name in sorted(asked - known):
+        hint = did_you_mean(name, sorted(known))
+        if hint:
+            raise QueryError(f'no score of "{name}" is in the store{hint}')

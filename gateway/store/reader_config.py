@@ -1,0 +1,102 @@
+"""The sections of gateway.yaml that commands that only read need: `store`, `stream`, `scorers`, and budgets.
+
+Nothing else is read, so that `samples`, `report`, `status` and `dead` work in a shell without the upstreams' keys.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+
+from gateway.config.config import StoreConfig
+from gateway.config.environment import child_environment
+from gateway.config.experiments import ExperimentBudget
+from gateway.config.made_experiments import read_made
+from gateway.config.scorers import ScorerConfig
+from gateway.config.stream import StreamConfig
+from gateway.config.yaml_text import parse_yaml, read_config_text
+from gateway.core.errors import ConfigError
+from gateway.runtime.embedded_socket import stream_url
+from gateway.store.engine import default_url
+
+
+@dataclass(frozen=True, slots=True)
+class StoreLocation:
+    store: str
+    scorers: dict[str, ScorerConfig] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class ReaderConfig:
+    store: str
+    """URL of the store."""
+    url: str
+    """URL of the stream server."""
+    stream: StreamConfig
+    scorers: dict[str, ScorerConfig] = field(default_factory=dict)
+    budgets: dict[str, ExperimentBudget] = field(default_factory=dict)
+    """By experiment."""
+    target: str | None = None
+    """Of the section `predictor`; None: there is none."""
+
+
+def where(config: Path | None, data: Path) -> StoreLocation:
+    """Where the store is. config: None when there is no file; then it is in the data directory. Raises ConfigError."""
+    if config is None:
+        return StoreLocation(default_url(data))
+    raw = _sections(config, "store", "scorers")
+    try:
+        store, scorers = _store(raw), _scorers(raw)
+    except ValidationError as error:
+        raise _mistaken(config) from error
+    return StoreLocation(store.url or default_url(data), scorers)
+
+
+def whole(config: Path | None, data: Path) -> ReaderConfig:
+    """The same, with the stream server and the budgets. Raises ConfigError."""
+    if config is None:
+        return ReaderConfig(default_url(data), stream_url(None, data), StreamConfig())
+    raw = _sections(config, "store", "stream", "scorers")
+    try:
+        store, scorers, stream = _store(raw), _scorers(raw), StreamConfig.model_validate(raw.get("stream") or {})
+        budgets = {name: ExperimentBudget.model_validate(each.get("budget") or {}) for name, each in _experiments(raw)}
+    except ValidationError as error:
+        raise _mistaken(config) from error
+    return ReaderConfig(
+        store.url or default_url(data), stream_url(stream.address, data), stream, scorers, budgets, _target(raw)
+    )
+
+
+def _target(raw: dict[str, Any]) -> str | None:
+    predictor = raw.get("predictor")
+    target = predictor.get("target") if isinstance(predictor, dict) else None
+    return target if isinstance(target, str) else None
+
+
+def _sections(config: Path, *names: str) -> dict[str, Any]:
+    raw, mistakes = parse_yaml(read_config_text(config), config.name, child_environment({}, ""))
+    starts = tuple(f"{name}." for name in names)
+    mistakes = [f"{config.name}: {m}" for m in mistakes if m.startswith(starts)]
+    if mistakes:
+        raise ConfigError(mistakes)
+    return read_made(config).merged_into(raw)
+
+
+def _store(raw: dict[str, Any]) -> StoreConfig:
+    return StoreConfig.model_validate(raw.get("store") or {})
+
+
+def _scorers(raw: dict[str, Any]) -> dict[str, ScorerConfig]:
+    return TypeAdapter(dict[str, ScorerConfig]).validate_python(raw.get("scorers") or {})
+
+
+def _experiments(raw: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
+    found = raw.get("experiments")
+    return [(n, e) for n, e in found.items() if isinstance(e, dict)] if isinstance(found, dict) else []
+
+
+def _mistaken(config: Path) -> ConfigError:
+    return ConfigError([f"{config.name}: `gateway check {config}` reports errors; fix them first"])

@@ -1,0 +1,140 @@
+"""Deletes exchanges by age and by size, the oldest first.
+
+An exchange is deleted with its scores and its feedback. One that an experiment or a label depends on loses only its
+texts and keeps its numbers; so do all sums. Nothing stored within the last hour is deleted: its entry may be delivered
+again, and its ledger may still be open. Feedback whose exchange never came is deleted after a week.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from sqlalchemy import ColumnElement, Connection, delete, func, or_, select, true, update
+
+from gateway.config.config import StoreConfig
+from gateway.core.chunked import chunked
+from gateway.store.plans import hold_lease
+from gateway.store.tables import exchanges, feedback, labels, pair_scores, predictions, scores, turns
+
+LEASE = "keeping"
+UNMET_S = 7 * 86_400.0
+"""How long feedback waits for its exchange, also where everything is kept: a caller may invent ids without end."""
+_CHUNK = 500
+WITHOUT_TEXTS = {
+    "request": b"{}", "response": b"", "text": "", "reasoning": "", "refusal": "", "tool_calls": "[]", "error": None,
+    "reference": None, "client_id": None, "bytes": 0,
+}  # fmt: skip
+
+WITHOUT_FEATURES = {"features": b"", "feature_set": ""}
+"""Features of a prediction count what a text consists of."""
+FEEDBACK_WORDS = {"label": None, "explanation": None, "detail": None}
+"""Columns of a score that is feedback: its label, too, is any text that the caller writes."""
+
+
+@dataclass(frozen=True, slots=True)
+class RetentionLimits:
+    """How much is kept; by default everything."""
+
+    keep_s: float | None = None
+    """Maximum age in seconds; None: no bound."""
+    most_bytes: float | None = None
+    """Maximum size of everything that is kept; None: no bound."""
+    protected_s: float = 3600.0
+    """Nothing stored more recently is deleted."""
+    step: int = 5_000
+    """Exchanges deleted in one transaction; other writers wait for it."""
+
+    @property
+    def unlimited(self) -> bool:
+        return self.keep_s is None and self.most_bytes is None
+
+    @classmethod
+    def of(cls, store: StoreConfig) -> RetentionLimits:
+        days, gb = store.keep_days, store.max_gb
+        return cls(None if days is None else days * 86_400, None if gb is None else gb * 1e9)
+
+
+@dataclass(frozen=True, slots=True)
+class RetentionResult:
+    removed: int = 0
+    """Exchanges deleted."""
+    emptied: int = 0
+    """Exchanges that lost only their texts."""
+    more: bool = False
+    """More is left for the next step."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Old:
+    id: str
+    size: int
+    keeps_numbers: bool
+
+
+def sweep(connection: Connection, bounds: RetentionLimits, holder: str, now: float) -> RetentionResult:
+    """One step; only the consumer that holds the lease does it. holder: the caller's name; now: Unix seconds."""
+    if not hold_lease(connection, LEASE, holder, now, 60.0):
+        return RetentionResult()
+    unmet_s = UNMET_S if bounds.keep_s is None else min(UNMET_S, bounds.keep_s)
+    connection.execute(delete(feedback).where(feedback.c.resolved.is_(None), feedback.c.at < now - unmet_s))
+    if bounds.unlimited:
+        return RetentionResult()
+    found = list(_old(connection, bounds, now))
+    gone, emptied = [o.id for o in found if not o.keeps_numbers], [o.id for o in found if o.keeps_numbers]
+    for chunk in chunked(gone, _CHUNK):
+        _remove(connection, chunk)
+    for chunk in chunked(emptied, _CHUNK):
+        _empty(connection, chunk)
+    return RetentionResult(len(gone), len(emptied), len(found) == bounds.step)
+
+
+def size(connection: Connection) -> int:
+    """Bytes of all exchanges that still have their texts, plus 2 KiB each for their other columns and scores."""
+    return int(connection.execute(select(func.sum(exchanges.c.bytes))).scalar() or 0)
+
+
+def _old(connection: Connection, bounds: RetentionLimits, now: float) -> Iterator[_Old]:
+    too_much = 0.0 if bounds.most_bytes is None else size(connection) - bounds.most_bytes
+    since = None if bounds.keep_s is None else now - bounds.keep_s
+    e = exchanges.c
+    reaches: list[ColumnElement[bool]] = [] if since is None else [e.received < since]
+    if too_much > 0:
+        reaches.append(true())
+    if not reaches:
+        return
+    settled = e.stored < now - bounds.protected_s
+    query = select(e.id, e.bytes, e.received, _needed()).where(e.bytes > 0, settled, or_(*reaches))
+    for row in connection.execute(query.order_by(e.received, e.id).limit(bounds.step)):
+        if too_much <= 0 and (since is None or row[2] >= since):
+            return
+        too_much -= row[1]
+        yield _Old(row[0], row[1], bool(row[3]))
+
+
+def _needed() -> ColumnElement[bool]:
+    """Whether an experiment or a label depends on this exchange."""
+    labelled = select(labels.c.label_id).where(labels.c.subject_id == exchanges.c.id).exists()
+    return or_(exchanges.c.experiment.is_not(None), labelled)
+
+
+def _remove(connection: Connection, ids: Sequence[str]) -> None:
+    connection.execute(delete(scores).where(scores.c.exchange_id.in_(ids)))
+    connection.execute(delete(feedback).where(feedback.c.resolved.in_(ids)))
+    connection.execute(delete(predictions).where(predictions.c.exchange_id.in_(ids)))
+    connection.execute(delete(turns).where(turns.c.exchange_id.in_(ids)))
+    connection.execute(delete(exchanges).where(exchanges.c.id.in_(ids)))
+
+
+def _empty(connection: Connection, ids: Sequence[str]) -> None:
+    without_words = {"explanation": None, "detail": None}
+    connection.execute(delete(turns).where(turns.c.exchange_id.in_(ids)))
+    connection.execute(update(exchanges).where(exchanges.c.id.in_(ids)).values(WITHOUT_TEXTS))
+    connection.execute(update(scores).where(scores.c.exchange_id.in_(ids)).values(without_words))
+    of_pairs = or_(pair_scores.c.exchange_id.in_(ids), pair_scores.c.pair.in_(ids))
+    connection.execute(update(pair_scores).where(of_pairs).values(without_words))
+    connection.execute(update(predictions).where(predictions.c.exchange_id.in_(ids)).values(WITHOUT_FEATURES))
+    of_feedback = (scores.c.exchange_id.in_(ids), scores.c.kind == "feedback")
+    connection.execute(update(scores).where(*of_feedback).values(FEEDBACK_WORDS))
+    words = {"label": None, "comment": None, "correction": None}
+    connection.execute(update(feedback).where(feedback.c.resolved.in_(ids)).values(words))

@@ -1,0 +1,333 @@
+"""Sums over scores by cell, updated in the transaction that stores the scores; closed weights; costs.
+
+A cell is one scorer (with version and config), alias, model, arm and stratum. Its population is N_h: what the Tallies
+of the gateways counted there while the scorer was running.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from operator import itemgetter
+from typing import Any
+
+from sqlalchemy import Connection, RowMapping, Table, bindparam, delete, select, update
+from sqlalchemy.engine import Dialect
+
+from gateway.core.exchange import Exchange
+from gateway.core.score import ConfiguredScorer, ScoreResult
+from gateway.store.engine import insert
+from gateway.store.rows import model_of
+from gateway.store.tables import CELL, score_buckets, score_cells, score_costs, score_units
+
+UNIT_BOUNDS = tuple(i / 10 for i in range(11))  # for scores in [0, 1]
+WIDE_BOUNDS = (-100.0, -10.0, -1.0, -0.1, 0.0, 0.1, 1.0, 10.0, 100.0, 1000.0, 10_000.0)  # for all others
+BUCKET_COUNT = len(UNIT_BOUNDS) + 1  # one more for +Inf
+
+
+def bucket_bounds(low: float | None, high: float | None) -> tuple[float, ...]:
+    """The upper bounds of a scorer's histogram. Changing them would falsify stored counts."""
+    return UNIT_BOUNDS if (low, high) == (0.0, 1.0) else WIDE_BOUNDS
+
+
+def bucket_of(value: float, bounds: tuple[float, ...]) -> int:
+    """The first bucket whose upper bound holds value; len(bounds) for none (+Inf)."""
+    return bisect_left(bounds, value)
+
+
+@dataclass(slots=True)
+class CellDelta:
+    """What newly stored scores add to one cell.
+
+    unit_*: what the sums over units gain beyond scored, total and squares, since some scores share a unit.
+    """
+
+    scored: int = 0
+    not_applicable: int = 0
+    error: int = 0
+    timeout: int = 0
+    budget: int = 0
+    total: float = 0.0
+    squares: float = 0.0
+    inverse_pi: float = 0.0
+    unit_sizes: float = 0.0
+    unit_products: float = 0.0
+    unit_squares: float = 0.0
+    buckets: dict[int, int] = field(default_factory=dict)
+
+    def add(self, value: float, bounds: tuple[float, ...]) -> None:
+        """Adds one score. bounds: of the histogram."""
+        self.scored += 1
+        self.total += value
+        self.squares += value * value
+        bucket = bucket_of(value, bounds)
+        self.buckets[bucket] = self.buckets.get(bucket, 0) + 1
+
+
+@dataclass(slots=True)
+class UnitSums:
+    """What newly stored scores add to a conversation in one cell. at: Unix seconds."""
+
+    n: int = 0
+    total: float = 0.0
+    at: float = 0.0
+
+
+CellPlace = tuple[str, str, str, str]  # alias, model, arm, stratum
+Buckets = tuple[float, ...]  # upper bounds of a histogram
+_SPENT = ("spent_scored", "spent_not_applicable", "spent_samples", "spent_total", "spent_population")
+_CLOSED = ("weighted_sum", "weight")
+OPEN = ("open_sizes", "open_products", "open_squares")
+_MORE = ("more_scored", "more_answered", "more_total")
+_STATUS = ("scored", "not_applicable", "error", "timeout", "budget")
+
+
+class ScoreSums:
+    """What one transaction adds, by cell."""
+
+    def __init__(self) -> None:
+        self.by_cell: dict[tuple[str, ...], CellDelta] = {}
+        self.units: dict[tuple[str, ...], UnitSums] = {}  # by cell and unit; only units of several exchanges
+        self._by_place: dict[CellPlace, dict[tuple[str, ...], tuple[CellDelta, Buckets]]] = {}
+
+    def count(
+        self, exchange: Exchange, results: Iterable[ScoreResult], scorers: Mapping[str, ConfiguredScorer]
+    ) -> None:
+        e = exchange
+        pi, place = e.pi, (e.alias, model_of(e), e.arm or "", e.stratum)
+        alone = e.unit in (e.id, e.pair)
+        here = self._by_place.setdefault(place, {})
+        for r in results:
+            cell = r[:3]
+            sums, bounds = here.get(cell) or self._cell(here, cell, place, scorers)
+            sums.inverse_pi += 1.0 / (pi * r.pi)
+            score = r.score
+            if score is None:
+                setattr(sums, r.status, getattr(sums, r.status) + 1)
+            else:
+                value = float(score.value)
+                sums.add(value, bounds)
+                if not alone:
+                    self._add_to_unit(sums, (*cell, *place, e.unit), value, e.received)
+
+    def _cell(
+        self,
+        here: dict[tuple[str, ...], tuple[CellDelta, Buckets]],
+        cell: tuple[str, str, str],
+        place: CellPlace,
+        scorers: Mapping[str, ConfiguredScorer],
+    ) -> tuple[CellDelta, Buckets]:
+        sums = self.by_cell[*cell, *place] = CellDelta()
+        here[cell] = sums, bucket_bounds(*scorers[cell[0]].scorer.bounds)
+        return here[cell]
+
+    def _add_to_unit(self, sums: CellDelta, key: tuple[str, ...], value: float, at: float) -> None:
+        """Adds a score that shares its unit with others."""
+        sums.unit_sizes -= 1.0
+        sums.unit_products -= value
+        sums.unit_squares -= value * value
+        unit = self.units.setdefault(key, UnitSums())
+        unit.n += 1
+        unit.total += value
+        unit.at = max(unit.at, at)
+
+
+def add(connection: Connection, sums: ScoreSums) -> None:
+    """Adds to the stored sums, never replaces them."""
+    for key, unit in sorted(sums.units.items()):  # one order of locks
+        _add_unit(connection, key, unit, sums.by_cell[key[:-1]])
+    rows = [{**_key(key), **cell_values(s)} for key, s in sums.by_cell.items()]
+    add_to(connection, score_cells, rows, CELL, tuple(cell_values(CellDelta())))
+    buckets = [
+        {**_key(key), "bucket": at, "n": n, "spent": 0, "weight": 0.0}
+        for key, s in sums.by_cell.items()
+        for at, n in s.buckets.items()
+    ]
+    add_to(connection, score_buckets, buckets, (*CELL, "bucket"), ("n",))
+
+
+def _add_unit(connection: Connection, key: tuple[str, ...], more: UnitSums, sums: CellDelta) -> None:
+    """Adds to the conversation, and its gain to the sums of its cell: scores of one conversation depend on each other,
+    so intervals are computed over conversations. The row stays locked until the transaction ends."""
+    u = score_units.c
+    values = {**_key(key[:-1]), "unit": key[-1], "n": more.n, "total": more.total, "at": more.at}
+    statement = insert(connection.dialect, score_units).values(values)
+    given = statement.excluded
+    later = {"n": u.n + given.n, "total": u.total + given.total, "at": given.at}
+    statement = statement.on_conflict_do_update(index_elements=[*CELL, "unit"], set_=later).returning(u.n, u.total)
+    n, total = connection.execute(statement).one()
+    before_n, before_total = n - more.n, total - more.total
+    sums.unit_sizes += n * n - before_n * before_n
+    sums.unit_products += n * total - before_n * before_total
+    sums.unit_squares += total * total - before_total * before_total
+
+
+def forget_units(connection: Connection, before: float) -> None:
+    """Forgets conversations without a call since `before` (Unix seconds). A later call starts a new one."""
+    connection.execute(delete(score_units).where(score_units.c.at < before))
+
+
+def add_population(
+    connection: Connection, scorers: Mapping[str, ConfiguredScorer], more: Mapping[CellPlace, int]
+) -> None:
+    """Adds what a tally counted since the previous one, for every running scorer."""
+    add_to_population(
+        connection,
+        [
+            ((name, r.scorer.version, r.config_hash, *place), n)
+            for name, r in scorers.items()
+            for place, n in more.items()
+            if n
+        ],
+    )
+
+
+def add_to_population(connection: Connection, more: Iterable[tuple[tuple[str, ...], int]]) -> None:
+    """more: (the key of a cell, by how much its population grows)."""
+    rows = [{**_key(cell), **cell_values(CellDelta()), "population": n} for cell, n in more]
+    add_to(connection, score_cells, rows, CELL, ("population",))
+
+
+def close_weights(connection: Connection) -> None:
+    """Distributes the population that arrived since the last closing over the scores that arrived since then.
+
+    A stratum whose scores do not represent it yet (none applied or answered, or the tally is behind) waits for the next
+    closing. So the closed sums only grow, and over any window their ratio is the weighted mean. The sums over units
+    (closed_*) give its interval. A conversation adds what its sums grew by, so that one that began before the window
+    counts with its earlier answers too.
+    """
+    open_cells = select(score_cells).where(
+        score_cells.c.population - score_cells.c.spent_population
+        >= score_cells.c.n_scored
+        + score_cells.c.n_not_applicable
+        + score_cells.c.n_error
+        + score_cells.c.n_timeout
+        + score_cells.c.n_budget
+        - score_cells.c.spent_samples,
+        score_cells.c.n_scored + score_cells.c.n_not_applicable
+        > score_cells.c.spent_scored + score_cells.c.spent_not_applicable,
+    )
+    for row in connection.execute(open_cells.with_for_update()).mappings().all():
+        _close(connection, row)
+
+
+def _close(connection: Connection, row: RowMapping) -> None:
+    """An answer of a guided scorer counts 1 / π times (more_*)."""
+    new = {name: row[name] - row[f"spent_{name}"] for name in (*_MORE, "total", "population")}
+    scored, not_applicable = (row[f"n_{name}"] - row[f"spent_{name}"] for name in ("scored", "not_applicable"))
+    factor = new["population"] / (scored + not_applicable + new["more_answered"])
+    at_cell = {name: row[name] for name in CELL}
+    closed = {
+        "spent_scored": row["n_scored"],
+        "spent_not_applicable": row["n_not_applicable"],
+        "spent_samples": sum(row[f"n_{status}"] for status in _STATUS),
+        "spent_total": row["total"],
+        "spent_population": row["population"],
+        "weighted_sum": row["weighted_sum"] + factor * (new["total"] + new["more_total"]),
+        "weight": row["weight"] + factor * (scored + new["more_scored"]),
+        **{f"spent_{name}": row[name] for name in _MORE},
+        **{name: score_cells.c[name] - row[name] for name in OPEN},
+        **{(at := name.replace("open", "closed")): row[at] + factor * factor * row[name] for name in OPEN},
+    }
+    connection.execute(_at(score_cells).values(closed), _bound(at_cell))
+    b = score_buckets.c
+    weight = b.weight + bindparam("factor") * (b.n - b.spent + b.more - b.spent_more)
+    spent = _at(score_buckets).values(weight=weight, spent=b.n, spent_more=b.more)
+    connection.execute(spent, {**_bound(at_cell), "factor": factor})
+
+
+def _at(table: Table) -> Any:
+    return update(table).where(*(table.c[name] == bindparam(f"at_{name}") for name in CELL))
+
+
+def _bound(at_cell: Mapping[str, Any]) -> dict[str, Any]:
+    return {f"at_{name}": value for name, value in at_cell.items()}
+
+
+def _key(values: tuple[str, ...]) -> dict[str, str]:
+    return dict(zip(CELL, values, strict=True))
+
+
+def cell_values(sums: CellDelta) -> dict[str, float]:
+    """Columns of `score_cells` and what they grow by."""
+    sizes = sums.scored + sums.unit_sizes
+    products = sums.total + sums.unit_products
+    squares = sums.squares + sums.unit_squares
+    return {
+        **{f"n_{status}": getattr(sums, status) for status in _STATUS},
+        "total": sums.total,
+        "squares": sums.squares,
+        "inverse_pi": sums.inverse_pi,
+        "unit_sizes": sizes,
+        "unit_products": products,
+        "unit_squares": squares,
+        "open_sizes": sizes,
+        "open_products": products,
+        "open_squares": squares,
+    }
+
+
+def add_to(
+    connection: Connection,
+    table: Table,
+    rows: Sequence[Mapping[str, Any]],
+    key: tuple[str, ...],
+    added: tuple[str, ...],
+) -> None:
+    """Adds to sums, by key. rows: column → summand; a missing sum starts with it, and with zero elsewhere."""
+    if not rows:
+        return
+    sql, names = _adding(table, key, added, connection.dialect)
+    zeros = {c.name: 0 for c in table.columns if c.name not in rows[0]}
+    ordered = sorted(({**zeros, **row} for row in rows), key=itemgetter(*key))  # one order of locks
+    values: Any = ordered if names is None else [tuple([row[name] for name in names]) for row in ordered]
+    connection.exec_driver_sql(sql, values)
+
+
+@cache
+def _adding(
+    table: Table, key: tuple[str, ...], added: tuple[str, ...], dialect: Dialect
+) -> tuple[str, tuple[str, ...] | None]:
+    """(SQL for the driver, names of its parameters in order or None where it takes them by name)."""
+    statement = insert(dialect, table)
+    more = {name: table.c[name] + statement.excluded[name] for name in added}
+    compiled = statement.on_conflict_do_update(index_elements=list(key), set_=more).compile(dialect=dialect)
+    return str(compiled), tuple(compiled.positiontup) if compiled.positional else None
+
+
+@dataclass(frozen=True, slots=True)
+class ScorerCost:
+    usd: float = 0.0
+    tokens: int = 0
+
+
+def costs_of_results(results: Iterable[ScoreResult]) -> list[tuple[str, ScorerCost]]:
+    """(scorer, cost) of the results that cost something."""
+    paid = [(r.scorer, r.spent) for r in results if r.spent is not None]
+    return [(name, ScorerCost(s.cost_usd or 0.0, s.tokens or 0)) for name, s in paid if s.cost_usd or s.tokens]
+
+
+def costs_of_pairs(rows: Iterable[Mapping[str, Any]]) -> list[tuple[str, ScorerCost]]:
+    """The same for rows of `pair_scores`."""
+    paid = ((r["scorer"], r.get("cost_usd"), r.get("tokens")) for r in rows)
+    return [(scorer, ScorerCost(usd or 0.0, tokens or 0)) for scorer, usd, tokens in paid if usd or tokens]
+
+
+def add_costs(connection: Connection, spent: Iterable[tuple[str, ScorerCost]]) -> None:
+    """Adds to the sums, by scorer."""
+    sums: dict[str, ScorerCost] = {}
+    for scorer, cost in spent:
+        so_far = sums.get(scorer, ScorerCost())
+        sums[scorer] = ScorerCost(so_far.usd + cost.usd, so_far.tokens + cost.tokens)
+    statement = insert(connection.dialect, score_costs)
+    more = {name: score_costs.c[name] + statement.excluded[name] for name in ("usd", "tokens")}
+    for scorer, cost in sorted(sums.items()):
+        values = {"scorer": scorer, "usd": cost.usd, "tokens": cost.tokens}
+        connection.execute(statement.on_conflict_do_update(index_elements=["scorer"], set_=more), values)
+
+
+def scorer_costs(connection: Connection) -> Mapping[str, ScorerCost]:
+    """By scorer."""
+    return {row.scorer: ScorerCost(row.usd, row.tokens) for row in connection.execute(select(score_costs))}

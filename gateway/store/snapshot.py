@@ -1,0 +1,129 @@
+"""The sums of the store at one moment, for the gauges. Only reads."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from sqlalchemy import Connection, RowMapping, func, select
+
+from gateway.statistics.control_variate import StageSums
+from gateway.store import loss_accounting
+from gateway.store.predictions import cards
+from gateway.store.score_sums import BUCKET_COUNT, ScorerCost, scorer_costs
+from gateway.store.tables import CELL, counters, dead_letters, prediction_sums, score_buckets, score_cells
+
+
+@dataclass(frozen=True, slots=True)
+class CellKey:
+    """The scores that are summed together."""
+
+    scorer: str
+    version: str
+    config_hash: str
+    alias: str
+    model: str
+    """"upstream/model"."""
+    arm: str
+    """"" for none."""
+    stratum: str
+
+    @property
+    def identity(self) -> tuple[str, str, str]:
+        """(scorer, version, config hash)."""
+        return self.scorer, self.version, self.config_hash
+
+
+@dataclass(frozen=True, slots=True)
+class ScoreCell:
+    """A row of `score_cells`."""
+
+    key: CellKey
+    n: Mapping[str, int]  # by status
+    total: float
+    squares: float
+    inverse_pi: float
+    population: int
+    weighted_sum: float
+    weight: float
+    bucket_weights: tuple[float, ...] = field(default=(0.0,) * BUCKET_COUNT)
+    """Closed weights by bucket, not cumulative."""
+    units: tuple[float, float, float] | None = None
+    """Sums over units of n², n t and t²; None: every exchange is a unit."""
+    closed_units: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    """The same of what is closed, times the squared weights."""
+
+
+@dataclass(frozen=True, slots=True)
+class StoreSnapshot:
+    """Everything that the gauges show. dead_letters, lost: by reason. costs: by scorer."""
+
+    cells: tuple[ScoreCell, ...]
+    dead_letters: Mapping[str, int]
+    duplicates: int
+    unaccounted: int
+    costs: Mapping[str, ScorerCost] = field(default_factory=dict)
+    lost: Mapping[str, int] = field(default_factory=dict)
+    guided: Mapping[CellKey, StageSums] = field(default_factory=dict)
+    """Of scorers whose sampling a predictor guides, in [0, 1], 1 best; see guided_sums."""
+    cards: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """Of the newest model by target."""
+
+
+def take_snapshot(connection: Connection) -> StoreSnapshot:
+    letters = select(dead_letters.c.reason, func.count()).group_by(dead_letters.c.reason)
+    duplicates = select(counters.c.n).where(counters.c.name == "duplicates")
+    cells = _cells(connection)
+    return StoreSnapshot(
+        cells=cells,
+        dead_letters={reason: n for reason, n in connection.execute(letters)},
+        duplicates=connection.execute(duplicates).scalar() or 0,
+        unaccounted=loss_accounting.unaccounted(connection),
+        costs=scorer_costs(connection),
+        lost=loss_accounting.lost_by_reason(connection),
+        guided=guided_sums(connection, {cell.key: cell.population for cell in cells}),
+        cards=cards(connection),
+    )
+
+
+def guided_sums(connection: Connection, populations: Mapping[CellKey, int]) -> dict[CellKey, StageSums]:
+    """The sums over the exchanges whose judge was drawn by a predictor, with N_h. populations: of the cells."""
+    found = {}
+    for row in connection.execute(select(prediction_sums)).mappings():
+        key = CellKey(**{name: row[name] for name in CELL})
+        found[key] = stage_sums(row, float(populations.get(key, 0)))
+    return found
+
+
+def stage_sums(row: RowMapping | Mapping[str, Any], population: float) -> StageSums:
+    """row: of `prediction_sums`."""
+    names = ("b", "d", "e1", "e2")
+    products = np.zeros((4, 4))
+    for i, first in enumerate(names):
+        for j, second in enumerate(names[i:], i):
+            products[i, j] = products[j, i] = row[f"s_{first}{second}"]
+    sums = np.array([row[f"s_{name}"] for name in names], dtype=np.float64)
+    name = f"{row['alias']} {row['model']} {row['stratum']}"
+    return StageSums(name, row["n"], sums, products, population, max(0.0, row["s_failed"]))
+
+
+def _cells(connection: Connection) -> tuple[ScoreCell, ...]:
+    weights: dict[CellKey, list[float]] = {}
+    for row in connection.execute(select(score_buckets)).mappings():
+        key = CellKey(**{name: row[name] for name in CELL})
+        weights.setdefault(key, [0.0] * BUCKET_COUNT)[row["bucket"]] = row["weight"]
+    found = []
+    for row in connection.execute(select(score_cells)).mappings():
+        key = CellKey(**{name: row[name] for name in CELL})
+        n = {column.removeprefix("n_"): row[column] for column in row if column.startswith("n_")}
+        found.append(
+            ScoreCell(
+                key, n, row["total"], row["squares"], row["inverse_pi"], row["population"], row["weighted_sum"],
+                row["weight"], tuple(weights.get(key, (0.0,) * BUCKET_COUNT)),
+                (row["unit_sizes"], row["unit_products"], row["unit_squares"]),
+                (row["closed_sizes"], row["closed_products"], row["closed_squares"]),
+            )
+        )  # fmt: skip
+    return tuple(found)

@@ -1,0 +1,160 @@
+"""The store as the consumer sees it: transactions on one thread of its own, so that the event loop never waits."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Self, TypeVar
+
+from sqlalchemy import Connection, Engine
+from sqlalchemy.exc import DBAPIError
+
+from gateway.store import engine, feedback, ledger, loss_accounting, retention, score_sums, turns, usage
+from gateway.store import write as writing
+from gateway.store.bulk_insert import WriteConflict
+from gateway.store.query import Reading, reading
+from gateway.store.retention import RetentionLimits, RetentionResult
+from gateway.store.snapshot import StoreSnapshot, take_snapshot
+from gateway.store.write import DeadLetterRow, ScoredBatch, WriteResult
+from gateway.stream.types import ShardSnapshot
+
+T = TypeVar("T")
+MAX_CONFLICTS = 5
+FEEDBACK_WAITS_S = 3600.0  # for its exchange
+CONVERSATION_S = 30 * 86_400.0  # without a call for this long, a conversation has ended
+
+
+class StoreDown(Exception):
+    """The store cannot write now (locked, full, unreachable); the same write may succeed later."""
+
+
+class WriteRejected(Exception):
+    """The database rejects these rows; retrying does not help."""
+
+
+class Store:
+    """Every method raises StoreDown or WriteRejected; then nothing of that call is stored.
+
+    clock: Unix time in seconds. retention: None: everything is kept. busy_ms: see engine.writer.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        clock: Callable[[], float] = time.time,
+        retention: RetentionLimits | None = None,
+        busy_ms: int = engine.BUSY_MS,
+        *,
+        keep_reader: bool = False,
+    ) -> None:
+        """keep_reader: `look` keeps its connections open, for programs that read often."""
+        self._url = url
+        self._clock = clock
+        self.retention = retention or RetentionLimits()
+        self._busy_ms = busy_ms
+        self._keep_reader = keep_reader
+        self._reader: Engine | None = None
+        self._opening = threading.Lock()
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="store")
+
+    async def __aenter__(self) -> Self:
+        self._engine = await self._on_thread(lambda: engine.writer(self._url, self._busy_ms))
+        return self
+
+    async def __aexit__(self, *error: object) -> None:
+        await self._on_thread(self._engine.dispose)
+        if self._reader is not None:
+            await self._on_thread(self._reader.dispose)
+        self._thread.shutdown(wait=False)
+
+    async def write(self, batch: ScoredBatch) -> WriteResult:
+        """Stores the whole batch or nothing."""
+        return await self.run(lambda connection: writing.write(connection, batch, self._clock()))
+
+    async def add_dead_letters(self, letters: Sequence[DeadLetterRow]) -> None:
+        """Records entries that are about to move to the dead-letter stream."""
+        await self.run(lambda connection: writing.add_dead_letters(connection, letters))
+
+    async def close(self, looks: Mapping[int, ShardSnapshot], silent_ms: int = 60_000) -> StoreSnapshot:
+        """Closes the ledgers and the weights, and returns a snapshot of the store.
+
+        looks: a snapshot of each shard of the stream; the ledgers of a missing shard stay open.
+        silent_ms: a gateway process without a tally for this long has ended; it appends one each second.
+        """
+
+        def closing(connection: Connection) -> StoreSnapshot:
+            settled = {shard: look.settled for shard, look in looks.items()}
+            loss_accounting.add_incidents(connection, looks)
+            ledger.close_marks(connection, settled)
+            # Nobody could append to a server that was down: silence counts only once it has been up for that long.
+            heard = {shard: settled[shard] for shard, look in looks.items() if look.up_ms >= silent_ms}
+            ledger.close_silent(connection, heard, silent_ms)
+            loss_accounting.explain_gaps(connection)
+            score_sums.close_weights(connection)
+            usage.merge_ended(connection, settled)
+            return take_snapshot(connection)
+
+        return await self.run(closing)
+
+    async def retain(self, holder: str, behind_s: float = 0.0) -> RetentionResult:
+        """One step of housekeeping: joins late feedback to its exchange and applies the retention limits.
+
+        holder: this consumer's name; one consumer holds the lease at a time. behind_s: age of the oldest record that
+        is not stored yet.
+        """
+
+        def retaining(connection: Connection) -> RetentionResult:
+            now = self._clock()
+            feedback.sweep(connection, now - FEEDBACK_WAITS_S, now)
+            turns.sweep(connection, now, behind_s)
+            score_sums.forget_units(connection, now - CONVERSATION_S)
+            return retention.sweep(connection, self.retention, holder, now)
+
+        return await self.run(retaining)
+
+    async def look(self, work: Callable[[Reading], T]) -> T:
+        """Runs read-only queries on a thread and a connection of their own: writing does not wait for them."""
+
+        def looking() -> T:
+            if self._keep_reader:
+                return self._look_again(work)
+            with reading(self._url) as connection:
+                return work(connection)
+
+        try:
+            return await asyncio.to_thread(looking)
+        except DBAPIError as error:
+            raise StoreDown(f"store: {type(error.orig).__name__}: {error.orig}") from error
+        except engine.StoreUnavailable as error:  # a new connection failed; this store was opened before
+            raise StoreDown(f"store: {error}") from error
+
+    def _look_again(self, work: Callable[[Reading], T]) -> T:
+        with self._opening:
+            if self._reader is None:
+                self._reader = engine.reader(self._url)
+        with self._reader.connect() as connection:
+            return work(connection)
+
+    async def run(self, work: Callable[[Connection], T]) -> T:
+        """One transaction, run again when another consumer wrote the same rows."""
+        return await self._on_thread(lambda: self._run(work))
+
+    def _run(self, work: Callable[[Connection], T]) -> T:
+        for _ in range(MAX_CONFLICTS):
+            try:
+                with self._engine.begin() as connection:
+                    return work(connection)
+            except WriteConflict:
+                continue
+            except DBAPIError as error:
+                kind = StoreDown if engine.transient(error) else WriteRejected
+                raise kind(f"store: {type(error.orig).__name__}: {error.orig}") from error
+            except (OverflowError, UnicodeError, ValueError, TypeError) as error:  # the driver cannot carry the value
+                raise WriteRejected(f"store: {type(error).__name__}: {error}") from error
+        raise StoreDown(f"store: other consumers wrote the same exchanges {MAX_CONFLICTS} times in a row")
+
+    async def _on_thread(self, work: Callable[[], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._thread, work)

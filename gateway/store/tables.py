@@ -1,0 +1,825 @@
+"""Every table of the store. Names of tables and columns are public: they are only ever added to."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    Double,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    PrimaryKeyConstraint,
+    Table,
+    Text,
+    false,
+    func,
+    literal_column,
+    text,
+)
+
+from gateway.core.exchange import STORED_FIELDS
+from gateway.core.usage import UsageSums
+
+metadata = MetaData()
+
+_COLUMN_TYPES: dict[str, Any] = {
+    **dict.fromkeys(("str", "Role", "Outcome", "Form"), Text),
+    **{"int": BigInteger, "float": Double, "bool": Boolean, "bytes": LargeBinary},
+}
+
+
+def _mirrored(name: str, annotation: str) -> Column[Any]:
+    """The column of a field of Exchange."""
+    kind, _, optional = annotation.partition(" | ")
+    column_type = Integer if name == "status" else _COLUMN_TYPES[kind]
+    return Column(name, column_type, primary_key=name == "id", nullable=bool(optional))
+
+
+exchanges = Table(
+    "exchanges",
+    metadata,
+    *(_mirrored(name, annotation) for name, annotation in STORED_FIELDS.items()),
+    Column("upstream", Text, nullable=False),
+    Column("model", Text, nullable=False),
+    Column("variant", Text),  # what the target changed in the request, as in its name; NULL: nothing
+    Column("error", Text),
+    Column("finish_reason", Text),
+    Column("tokens", BigInteger),
+    Column("input_tokens", BigInteger),
+    Column("output_tokens", BigInteger),
+    Column("cached_input_tokens", BigInteger),
+    Column("reasoning_tokens", BigInteger),
+    Column("cost_usd", Double),
+    Column("upstream_id", Text),
+    Column("attempts", Text, nullable=False),  # JSON
+    Column("text", Text, nullable=False),
+    Column("reasoning", Text, nullable=False),
+    Column("refusal", Text, nullable=False),
+    Column("tool_calls", Text, nullable=False),  # JSON
+    Column("choices", Integer, nullable=False),
+    Column("mean_logprob", Double),
+    Column("stored", Double, nullable=False),
+    Column("position", Text),  # in the stream, as ledger.position writes it; NULL: stored by an older version
+    Column(
+        "bytes", BigInteger, nullable=False, server_default="0"
+    ),  # approximate size; 0: retention has removed its texts
+    Column("empty", Boolean),  # HTTP 200 and nothing in the answer; NULL: unknown, or stored by an older version
+    Index("exchanges_received", "received", "bytes"),
+    # Everything that the console filters and sums by, so that it need not read rows with their texts.
+    Index(
+        "exchanges_found",
+        "received",
+        "id",
+        "alias",
+        "upstream",
+        "model",
+        "variant",
+        "role",
+        "outcome",
+        "status",
+        "caller",
+        "total_s",
+        "cost_usd",
+        "pi",
+    ),
+    Index("exchanges_incarnation", "incarnation", "seq"),
+    Index(
+        "exchanges_upstream_id",
+        "upstream_id",
+        sqlite_where=text("upstream_id IS NOT NULL"),
+        postgresql_where=text("upstream_id IS NOT NULL"),
+    ),
+    Index(
+        "exchanges_user",
+        "user_digest",
+        sqlite_where=text("user_digest IS NOT NULL"),
+        postgresql_where=text("user_digest IS NOT NULL"),
+    ),
+    Index("exchanges_pair", "pair", sqlite_where=text("pair IS NOT NULL"), postgresql_where=text("pair IS NOT NULL")),
+    Index(
+        "exchanges_plan",
+        "plan",
+        "position",
+        sqlite_where=text("plan IS NOT NULL"),
+        postgresql_where=text("plan IS NOT NULL"),
+    ),
+    Index(
+        "exchanges_experiment",
+        "experiment",
+        "plan",
+        sqlite_where=text("experiment IS NOT NULL"),
+        postgresql_where=text("experiment IS NOT NULL"),
+    ),
+)
+
+_c = exchanges.c
+_VARIANT = literal_column("'['", Text) + _c.variant + literal_column("']'", Text)
+TARGET = _c.upstream + literal_column("'/'", Text) + _c.model + func.coalesce(_VARIANT, literal_column("''", Text))
+"""The target's name, as in the Tallies: "upstream/model" or "upstream/model[variant]"."""
+
+SCORE = ("exchange_id", "score_id")
+
+scores = Table(
+    # Rows are stored in the order of their key, all of an exchange together. The index finds the worst answers by a
+    # scorer; perfect ones are not in it.
+    "scores",
+    metadata,
+    Column("score_id", Text, nullable=False),
+    Column("exchange_id", Text, nullable=False),
+    Column("subject", Text, nullable=False),  # exchange or dataset item
+    Column("experiment", Text),
+    Column("plan", Text),
+    Column("arm", Text),
+    Column("scorer", Text, nullable=False),
+    Column("version", Text, nullable=False),
+    Column("config_hash", Text, nullable=False),
+    Column("repeat", Integer, nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("direction", Text, nullable=False),
+    Column("data_type", Text, nullable=False),
+    Column("status", Text, nullable=False),
+    Column("value", Double),
+    Column("label", Text),
+    Column("value01", Double),  # the value rescaled to [0, 1], 1 best; NULL: the scorer has no bounds
+    Column("explanation", Text),
+    Column("detail", Text),  # JSON
+    Column("standard_error", Double),
+    Column("pi", Double, nullable=False),
+    Column("stratum", Text, nullable=False),
+    Column("cost_usd", Double),
+    Column("judge_model", Text),
+    Column("tokens", BigInteger),
+    Column("seconds", Double, nullable=False),
+    Column("answered", Double, nullable=False),
+    Column("created", Double, nullable=False),
+    Column("distribution", Text),  # JSON: verdict → probability; NULL: the judge gave none
+    PrimaryKeyConstraint(*SCORE),
+    Index(
+        "scores_worst",
+        "scorer",
+        "value01",
+        "exchange_id",
+        sqlite_where=text("value01 < 1 AND repeat = 0"),
+        postgresql_where=text("value01 < 1 AND repeat = 0"),
+    ),
+    sqlite_with_rowid=False,
+)
+
+CELL = ("scorer", "version", "config_hash", "alias", "model", "arm", "stratum")
+
+score_cells = Table(
+    # Sums over `scores`, and N_h from the tallies. spent_*: what the closed weights already contain.
+    "score_cells",
+    metadata,
+    *(Column(name, Text, nullable=False) for name in CELL),
+    Column("n_scored", BigInteger, nullable=False),
+    Column("n_not_applicable", BigInteger, nullable=False),
+    Column("n_error", BigInteger, nullable=False),
+    Column("n_timeout", BigInteger, nullable=False),
+    Column("n_budget", BigInteger, nullable=False),
+    Column("total", Double, nullable=False),
+    Column("squares", Double, nullable=False),
+    Column("inverse_pi", Double, nullable=False),
+    Column("population", BigInteger, nullable=False),
+    Column("spent_scored", BigInteger, nullable=False),
+    Column("spent_not_applicable", BigInteger, nullable=False),
+    Column("spent_samples", BigInteger, nullable=False),
+    Column("spent_total", Double, nullable=False),
+    Column("spent_population", BigInteger, nullable=False),
+    Column("weighted_sum", Double, nullable=False),
+    Column("weight", Double, nullable=False),
+    # Over units, each of n scores that add up to t: n², n t and t². Where every exchange is its own: n_scored, total
+    # and squares.
+    Column("unit_sizes", Double, nullable=False, server_default="0"),
+    Column("unit_products", Double, nullable=False, server_default="0"),
+    Column("unit_squares", Double, nullable=False, server_default="0"),
+    # Of a guided scorer: sums of (1 / π − 1) over what it scored, what it answered, and times the score. An answer that
+    # it was drawn for with π stands for 1 / π of those that it could have been drawn for.
+    Column("more_scored", Double, nullable=False, server_default="0"),
+    Column("more_answered", Double, nullable=False, server_default="0"),
+    Column("more_total", Double, nullable=False, server_default="0"),
+    Column("spent_more_scored", Double, nullable=False, server_default="0"),
+    Column("spent_more_answered", Double, nullable=False, server_default="0"),
+    Column("spent_more_total", Double, nullable=False, server_default="0"),
+    # As unit_*, for the interval of a window: open_* since the last closing, closed_* times the squared weights. An
+    # answer of a guided scorer counts 1 / π² times.
+    Column("open_sizes", Double, nullable=False, server_default="0"),
+    Column("open_products", Double, nullable=False, server_default="0"),
+    Column("open_squares", Double, nullable=False, server_default="0"),
+    Column("closed_sizes", Double, nullable=False, server_default="0"),
+    Column("closed_products", Double, nullable=False, server_default="0"),
+    Column("closed_squares", Double, nullable=False, server_default="0"),
+    PrimaryKeyConstraint(*CELL),
+)
+
+score_units = Table(
+    # Conversations as units of sampling: the number and the sum of their scores in a cell. at: of the newest call.
+    "score_units",
+    metadata,
+    *(Column(name, Text, nullable=False) for name in CELL),
+    Column("unit", Text, nullable=False),
+    Column("n", BigInteger, nullable=False),
+    Column("total", Double, nullable=False),
+    Column("at", Double, nullable=False),
+    PrimaryKeyConstraint(*CELL, "unit"),
+    Index("score_units_at", "at"),
+)
+
+score_buckets = Table(
+    # The histogram of each cell. bucket: index into the bounds in score_sums.py; the last is +Inf.
+    "score_buckets",
+    metadata,
+    *(Column(name, Text, nullable=False) for name in CELL),
+    Column("bucket", Integer, nullable=False),
+    Column("n", BigInteger, nullable=False),
+    Column("spent", BigInteger, nullable=False),
+    Column("weight", Double, nullable=False),
+    Column("more", Double, nullable=False, server_default="0"),  # as in score_cells
+    Column("spent_more", Double, nullable=False, server_default="0"),
+    PrimaryKeyConstraint(*CELL, "bucket"),
+)
+
+predictor_models = Table(
+    # Every model that was trained, and its card. version: SHA-256 of the model. target: as in the section `predictor`.
+    "predictor_models",
+    metadata,
+    Column("version", Text, primary_key=True),
+    Column("target", Text, nullable=False),
+    Column("created", Double, nullable=False),  # Unix seconds, as are the next two
+    Column("trained_from", Double, nullable=False),  # the arrival of the oldest exchange that it was trained on
+    Column("trained_to", Double, nullable=False),
+    Column("rows", BigInteger, nullable=False),
+    Column("model", Text, nullable=False),  # JSON
+    Column("card", Text, nullable=False),  # JSON
+    Column("features", Text, nullable=False),  # JSON: their names, in order
+    Index("predictor_models_newest", "target", "created"),
+)
+
+predictions = Table(
+    # What a model predicted for an exchange before the draw. scorer: whose sampling it guides, or "feedback:NAME".
+    "predictions",
+    metadata,
+    Column("exchange_id", Text, nullable=False),
+    Column("scorer", Text, nullable=False),
+    Column("version", Text, nullable=False),  # of the model; "": there was none
+    Column("predicted", Double),  # in [0, 1], 1 best; NULL: there was no model
+    Column("residual", Double),  # the expected squared error of predicted; NULL: there was no model
+    Column("pi", Double, nullable=False),  # with which the scorer saw the exchange, given that it was recorded
+    Column("judged", Boolean, nullable=False),  # the scorer was drawn, whatever came of it
+    Column("received", Double, nullable=False),
+    Column("alias", Text, nullable=False),
+    Column("model", Text, nullable=False),
+    Column("stratum", Text, nullable=False),
+    Column("feature_set", Text, nullable=False),  # of the names of the features; rows of two sets do not mix
+    Column("features", LargeBinary, nullable=False),  # 32-bit floats, little-endian; empty: retention removed them
+    PrimaryKeyConstraint("exchange_id", "scorer"),
+    Index("predictions_newest", "scorer", "received"),
+    sqlite_with_rowid=False,
+)
+
+PREDICTION_SUMS = (
+    "s_failed", "s_b", "s_d", "s_e1", "s_e2", "s_bb", "s_bd", "s_be1", "s_be2", "s_dd", "s_de1", "s_de2", "s_e1e1",
+    "s_e1e2", "s_e2e2",
+)  # fmt: skip
+
+prediction_sums = Table(
+    # Over the exchanges of a cell of a guided scorer, sums of terms of each and of their products; prediction_sums.py
+    # says which. failed: drawn ones without an answer of the scorer.
+    "prediction_sums",
+    metadata,
+    *(Column(name, Text, nullable=False) for name in CELL),
+    Column("n", BigInteger, nullable=False),
+    Column("failed", BigInteger, nullable=False),
+    *(Column(name, Double, nullable=False) for name in PREDICTION_SUMS),
+    PrimaryKeyConstraint(*CELL),
+)
+
+drift_states = Table(
+    # Where the alarms of one model name stand. scorer: the predictor's target. state: JSON, see features/learned/drift.py.
+    "drift_states",
+    metadata,
+    Column("scorer", Text, nullable=False),
+    Column("alias", Text, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("at", Double, nullable=False),  # the arrival of the newest exchange in it, Unix seconds
+    PrimaryKeyConstraint("scorer", "alias"),
+)
+
+TALLY = ("incarnation", "ledger", "stratum", "alias", "target", "arm", "reason")
+
+tallies = Table(
+    # The newest cumulative counts of each gateway process. ledger: seen, unsampled, sampled, enqueued or dropped.
+    "tallies",
+    metadata,
+    *(Column(name, Text, nullable=False) for name in TALLY),
+    Column("n", BigInteger, nullable=False),
+    PrimaryKeyConstraint(*TALLY),
+)
+
+USAGE = (
+    "day", "incarnation", "key_id", "team", "organization", "tags", "alias", "upstream", "model", "experiment", "arm",
+    "scorer",
+)  # fmt: skip
+USAGE_SUMS = UsageSums._fields
+
+usage = Table(
+    # What calls have used and cost: the newest cumulative sums of each gateway process, by UTC day; and, with the
+    # incarnation "", the sums of all processes that ended some time ago. tags: with a blank
+    # between them. Rows of clients' calls have a key, of shadow requests an experiment and an arm, of scorers' calls
+    # their key and a scorer; the others are "".
+    "usage",
+    metadata,
+    *(Column(name, Text, nullable=False) for name in USAGE),
+    Column("key_name", Text, nullable=False),
+    *(Column(name, BigInteger, nullable=False) for name in USAGE_SUMS),
+    PrimaryKeyConstraint(*USAGE),
+    sqlite_with_rowid=False,
+)
+
+marks = Table(
+    # Positions in the stream before which a process reports to have enqueued `enqueued`. position: a padded stream id.
+    "marks",
+    metadata,
+    Column("incarnation", Text, nullable=False),
+    Column("position", Text, nullable=False),
+    Column("last_seq", BigInteger, nullable=False),
+    Column("enqueued", BigInteger, nullable=False),
+    Column("shard", Integer, nullable=False, server_default="0"),
+    PrimaryKeyConstraint("incarnation", "position"),
+)
+
+ledgers = Table(
+    # Each process up to its newest closed mark: what it enqueued, what arrived.
+    "ledgers",
+    metadata,
+    Column("incarnation", Text, primary_key=True),
+    Column("closed_seq", BigInteger, nullable=False),
+    Column("enqueued", BigInteger, nullable=False),
+    Column("settled", BigInteger, nullable=False),  # stored or dead letters
+    Column("shard", Integer, nullable=False, server_default="0"),  # of the stream, that the process appends to
+    Column("taken", BigInteger, nullable=False, server_default="0"),  # sampled and not dropped, at its newest tally
+    Column(
+        "gateway_lost", BigInteger, nullable=False, server_default="0"
+    ),  # taken and never appended by a process that died
+    Column("closed_position", Text, nullable=False, server_default=""),
+    Column("tally_position", Text, nullable=False, server_default=""),  # of the newest tally
+    Column(
+        "state", Text, nullable=False, server_default=""
+    ),  # "": running; stopped: shut down in order; dead: fell silent
+    Column("usage_merged", Boolean, nullable=False, server_default=false()),  # into the rows of no process
+)
+
+feedback = Table(
+    "feedback",
+    metadata,
+    Column("feedback_id", Text, primary_key=True),
+    Column("exchange_id", Text, nullable=False),
+    Column("caller", Text, nullable=False),
+    Column("at", Double, nullable=False),
+    Column("name", Text, nullable=False),
+    Column("value", Double),
+    Column("label", Text),
+    Column("comment", Text),
+    Column("correction", Text),
+    Column("data_type", Text, nullable=False, server_default="numeric"),  # boolean, numeric, categorical
+    Column("resolved", Text),  # the id of its exchange; NULL: this caller has no stored exchange of that id
+    Index("feedback_exchange", "exchange_id"),
+    Index("feedback_resolved", "resolved"),
+    Index("feedback_unmet", "at", sqlite_where=text("resolved IS NULL"), postgresql_where=text("resolved IS NULL")),
+)
+
+turns = Table(
+    # Served exchanges of the last day, as turns of conversations; digests, no text. Only with implicit feedback.
+    "turns",
+    metadata,
+    Column("exchange_id", Text, primary_key=True),
+    Column("received", Double, nullable=False),
+    Column("caller", Text, nullable=False),
+    Column("scope", Text),  # of the conversation or end user; NULL: the request names none
+    Column("question", Text, nullable=False),
+    Column("answer", Text, nullable=False),
+    Column("reply_to", Text),  # the `answer` of the turn before; NULL: a first turn
+    Column("signs", Text, nullable=False),  # repeat, wrong, thanks: implicit feedback on the answer before it
+    Column("parent", Text),  # what it replies to: an exchange's id, or a conversation's digest; NULL: not known (yet)
+    Index("turns_received", "received"),
+    Index("turns_answer", "answer"),
+    Index("turns_reply_to", "reply_to"),
+    Index("turns_parent", "parent"),
+)
+
+dead_letters = Table(
+    # What was moved to the dead-letter stream. incarnation, seq: NULL where they could not be read.
+    "dead_letters",
+    metadata,
+    Column("entry", Text, primary_key=True),
+    Column("reason", Text, nullable=False),
+    Column("error", Text, nullable=False),
+    Column("at", Double, nullable=False),
+    Column("incarnation", Text),
+    Column("seq", BigInteger),
+)
+
+counters = Table(
+    "counters",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("n", BigInteger, nullable=False),
+)
+
+deployment_secrets = Table(
+    # Random secrets that are made once. "draws": keys the draws of experiments; consumers put it on the stream server.
+    "deployment_secrets",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("value", Text, nullable=False),  # hexadecimal
+)
+
+
+plans = Table(
+    # Every plan that ran, as it was frozen.
+    "plans",
+    metadata,
+    Column("plan", Text, primary_key=True),  # its hash
+    Column("experiment", Text, nullable=False),
+    Column("json", Text, nullable=False),
+    Column("state", Text, nullable=False),  # running, stopped
+    Column("since", Double, nullable=False),
+    Column("first_seen", Double, nullable=False),
+)
+
+pairs = Table(
+    # A served exchange that was drawn for a shadow. place: its index in the plan's sequences; NULL until it settles.
+    "pairs",
+    metadata,
+    Column("id", Text, primary_key=True),  # of the served exchange
+    Column("experiment", Text, nullable=False),
+    Column("plan", Text, nullable=False),
+    Column("position", Text, nullable=False),  # of the served exchange in the stream
+    Column("received", Double, nullable=False),
+    Column("cluster", Text),
+    Column("asked", Text, nullable=False),  # JSON: names of arms
+    Column("state", Text, nullable=False),  # open, joined, lost, not_asked
+    Column("reason", Text),  # of not_asked
+    Column("place", BigInteger),
+    Column("arms", Text),  # JSON: arm → {"exchange": id or null, "state": ok, failed or lost}; NULL while open
+    Index("pairs_plan", "plan", "state", "position"),
+)
+
+pair_scores = Table(
+    # Scores of pair scorers: an arm's answer compared with the served one.
+    "pair_scores",
+    metadata,
+    Column("score_id", Text, primary_key=True),
+    Column("pair", Text, nullable=False),
+    Column("arm", Text, nullable=False),
+    Column("exchange_id", Text, nullable=False),  # of the arm
+    Column("experiment", Text, nullable=False),
+    Column("plan", Text, nullable=False),
+    Column("scorer", Text, nullable=False),
+    Column("version", Text, nullable=False),
+    Column("config_hash", Text, nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("direction", Text, nullable=False),
+    Column("status", Text, nullable=False),
+    Column("value", Double),
+    Column("label", Text),
+    Column("explanation", Text),
+    Column("detail", Text),  # JSON
+    Column("standard_error", Double),
+    Column("cost_usd", Double),
+    Column("judge_model", Text),
+    Column("tokens", BigInteger),
+    Column("seconds", Double, nullable=False),
+    Column("created", Double, nullable=False),
+    Index("pair_scores_pair", "pair"),
+)
+
+SEQUENCE = ("plan", "candidate", "metric", "identity")
+
+sequences = Table(
+    # candidate: the arm compared with the control; "repeat": the control with itself. identity: version and config hash
+    # of the scorer, which never mix. state: JSON.
+    "sequences",
+    metadata,
+    *(Column(name, Text, nullable=False) for name in SEQUENCE),
+    Column("n", BigInteger, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("updated", Double, nullable=False),
+    PrimaryKeyConstraint(*SEQUENCE),
+)
+
+increments = Table(
+    # What each pair added to each sequence. a, b: in the metric's units; difference: positive where the arm is better.
+    "increments",
+    metadata,
+    *(Column(name, Text, nullable=False) for name in SEQUENCE),
+    Column("pair", Text, nullable=False),
+    Column("place", BigInteger, nullable=False),
+    Column("cluster", Text),
+    Column("a", Double, nullable=False),
+    Column("b", Double, nullable=False),
+    Column("difference", Double, nullable=False),
+    PrimaryKeyConstraint(*SEQUENCE, "pair"),
+    Index("increments_cluster", "plan", "cluster"),
+)
+
+withheld = Table(
+    # Pairs that a sequence did not take, by reason and by the arm that caused it ("" for none).
+    "withheld",
+    metadata,
+    *(Column(name, Text, nullable=False) for name in SEQUENCE),
+    Column("reason", Text, nullable=False),
+    Column("arm", Text, nullable=False),
+    Column("n", BigInteger, nullable=False),
+    PrimaryKeyConstraint(*SEQUENCE, "reason", "arm"),
+)
+
+trails = Table(
+    # The interval after n pairs, for geometrically growing n.
+    "trails",
+    metadata,
+    *(Column(name, Text, nullable=False) for name in SEQUENCE),
+    Column("n", BigInteger, nullable=False),
+    Column("value", Double, nullable=False),
+    Column("low", Double, nullable=False),
+    Column("high", Double, nullable=False),
+    PrimaryKeyConstraint(*SEQUENCE, "n"),
+)
+
+leases = Table(
+    # Locks with an expiry: work that one process does at a time.
+    "leases",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("holder", Text, nullable=False),
+    Column("expires", Double, nullable=False),
+)
+
+
+labels = Table(
+    # One person's verdict on what one scorer scored: an exchange, or a pair, by the id of its second exchange. pool …
+    # horizon tell how the item was drawn; see features/labels/draws.py.
+    "labels",
+    metadata,
+    Column("label_id", Text, primary_key=True),
+    Column("scorer", Text, nullable=False),
+    Column("subject", Text, nullable=False),  # exchange or pair
+    Column("subject_id", Text, nullable=False),
+    Column("labeller", Text, nullable=False),
+    Column("status", Text, nullable=False),  # scored or skipped
+    Column("value", Double),  # in [0, 1], 1 best; of a pair: the preference for its second answer
+    Column("label", Text),
+    Column("comment", Text),
+    Column("version", Text, nullable=False),  # of the scorer from whose scores the item was drawn
+    Column("config_hash", Text, nullable=False),
+    Column("pool", Text, nullable=False),  # an experiment; "" for everything
+    Column("favour", Double, nullable=False),
+    Column("threshold", Double),
+    Column("share", Double),
+    Column("horizon", Double, nullable=False),
+    Column("at", Double, nullable=False),
+    Index("labels_subject", "scorer", "subject_id"),
+)
+
+score_costs = Table(
+    # Sums over the scores that cost something; they stay when the scores are deleted.
+    "score_costs",
+    metadata,
+    Column("scorer", Text, primary_key=True),
+    Column("usd", Double, nullable=False),
+    Column("tokens", BigInteger, nullable=False),
+)
+
+
+hour_history = Table(
+    # What each past hour looked like, as sums over its calls without any text; kept for five weeks.
+    "hour_history",
+    metadata,
+    Column("begin", Double, primary_key=True),  # Unix seconds
+    Column("sums", Text, nullable=False),  # JSON: features/today/rows/hour_history.py
+)
+
+replays = Table(
+    # The frozen design of a replay. config_hash: of everything that influences an answer.
+    "replays",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("dataset", Text, nullable=False),
+    Column("dataset_hash", Text, nullable=False),
+    Column("config_hash", Text, nullable=False),
+    Column("design", Text, nullable=False),  # JSON
+    Column("created", Double, nullable=False),
+)
+
+replay_answers = Table(
+    # One answer, or the last failure, of one target to one item. item, repeat: from 1.
+    "replay_answers",
+    metadata,
+    Column("replay", Text, nullable=False),
+    Column("item", BigInteger, nullable=False),
+    Column("target", Text, nullable=False),
+    Column("repeat", Integer, nullable=False),
+    Column("answer_id", Text, nullable=False),
+    Column("cluster", Text, nullable=False),
+    Column("outcome", Text, nullable=False),  # ok, refused, failed, timeout
+    Column("status", Integer),  # HTTP; NULL: there was no answer
+    Column("error", Text),
+    Column("upstream", Text),  # that answered
+    Column("model", Text),
+    Column("finish_reason", Text),
+    Column("input_tokens", BigInteger),
+    Column("output_tokens", BigInteger),
+    Column("cached_input_tokens", BigInteger),
+    Column("reasoning_tokens", BigInteger),
+    Column("cost_usd", Double),
+    Column("seconds", Double, nullable=False),
+    Column("asked", Double, nullable=False),
+    Column("exchange_id", Text),  # the gateway's own id of the call
+    Column("text", Text, nullable=False),
+    Column("response", LargeBinary, nullable=False),
+    PrimaryKeyConstraint("replay", "item", "target", "repeat"),
+    Index("replay_answers_id", "answer_id", unique=True),
+)
+
+
+gaps = Table(
+    # Sequence numbers of a process, in (low_seq, high_seq], of which some never arrived. They were sent between two
+    # tallies, at from_position and to_position. reason: stream_lost or trimmed; "": unaccounted for.
+    "gaps",
+    metadata,
+    Column("incarnation", Text, nullable=False),
+    Column("low_seq", BigInteger, nullable=False),
+    Column("high_seq", BigInteger, nullable=False),
+    Column("shard", Integer, nullable=False),
+    Column("from_position", Text, nullable=False),
+    Column("to_position", Text, nullable=False),
+    Column("missing", BigInteger, nullable=False),
+    Column("reason", Text, nullable=False),
+    PrimaryKeyConstraint("incarnation", "high_seq"),
+)
+
+incidents = Table(
+    # Incidents of a shard of the stream, between two positions. reason: stream_lost (its server was restarted or
+    # replaced) or trimmed (entries were trimmed before they were read).
+    "incidents",
+    metadata,
+    Column("shard", Integer, nullable=False),
+    Column("from_position", Text, nullable=False),
+    Column("to_position", Text, nullable=False),
+    Column("reason", Text, nullable=False),
+    PrimaryKeyConstraint("shard", "to_position", "reason"),
+)
+
+stream_nodes = Table(
+    # The server of a shard at the last snapshot. confirmed: its time then, as a position.
+    "stream_nodes",
+    metadata,
+    Column("shard", Integer, primary_key=True, autoincrement=False),
+    Column("run_id", Text, nullable=False),
+    Column("confirmed", Text, nullable=False),
+    Column("trimmed_to", Text, nullable=False),
+)
+
+directory_state = Table(
+    # One row. version: of the newest change of a key, team or organization. epoch: of this store; publication relies on
+    # it to tell two stores apart.
+    "directory_state",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=False),
+    Column("epoch", Text, nullable=False),
+    Column("version", BigInteger, nullable=False),
+)
+
+
+webhook_deliveries = Table(
+    # One row for each event and receiver, written before the first attempt.
+    "webhook_deliveries",
+    metadata,
+    Column("event", Text, primary_key=True),  # the id of the event, which the receiver sees as webhook-id
+    Column("webhook", Text, primary_key=True),  # its name in gateway.yaml
+    Column("experiment", Text, nullable=False),
+    Column("body", Text, nullable=False),  # JSON, the same at each attempt
+    Column("state", Text, nullable=False),  # pending, delivered, dead
+    Column("attempts", Integer, nullable=False),
+    Column("created", Double, nullable=False),  # Unix seconds, as are due and ended
+    Column("due", Double, nullable=False),  # of the next attempt
+    Column("ended", Double),  # NULL: pending
+    Column("error", Text),  # of the last attempt that failed
+    Index("webhook_deliveries_due", "state", "due"),
+)
+
+
+def _directory_columns() -> tuple[Column[Any], ...]:
+    """What keys, teams and organizations have in common. deleted: Unix seconds; NULL: it is in force."""
+    return (
+        Column("id", Text, primary_key=True),
+        Column("limits", Text, nullable=False),  # JSON, as in gateway.yaml
+        Column("disabled", Boolean, nullable=False),
+        Column("created", Double, nullable=False),
+        Column("updated", Double, nullable=False),
+        Column("deleted", Double),
+        Column("version", BigInteger, nullable=False),  # of the directory, at its last change
+    )
+
+
+organizations = Table(
+    "organizations",
+    metadata,
+    *_directory_columns(),
+    Index("organizations_version", "version"),
+)
+
+teams = Table(
+    "teams",
+    metadata,
+    *_directory_columns(),
+    Column("organization", Text),
+    Column("models", Text),  # JSON; NULL: all
+    Column("tags", Text, nullable=False),  # JSON
+    Column("networks", Text),  # JSON; NULL: everywhere
+    Index("teams_version", "version"),
+    Index("teams_organization", "organization"),
+)
+
+keys = Table(
+    # The keys that were made while the gateways ran. Their secrets are nowhere; digests are SHA-256.
+    "keys",
+    metadata,
+    *_directory_columns(),
+    Column("name", Text, nullable=False),
+    Column("team", Text),
+    Column("models", Text),  # JSON; NULL: all
+    Column("tags", Text, nullable=False),  # JSON
+    Column("allow", Text, nullable=False),  # JSON
+    Column("sample", Text, nullable=False),
+    Column("content", Text),
+    Column("expires", Double),
+    Column("end_streams", Boolean, nullable=False),
+    Column("digests", Text, nullable=False),  # JSON: [SHA-256, Unix seconds at which it ends or null]
+    Column("networks", Text),  # JSON; NULL: everywhere
+    Index("keys_version", "version"),
+    Index("keys_team", "team"),
+    Index(
+        "keys_name", "name", unique=True, sqlite_where=text("deleted IS NULL"), postgresql_where=text("deleted IS NULL")
+    ),
+)
+
+audit = Table(
+    # Append-only: triggers refuse updates and deletions. before, after: JSON without digests.
+    "audit",
+    metadata,
+    Column("id", Text, primary_key=True),  # ordered by time
+    Column("at", Double, nullable=False),
+    Column("actor", Text, nullable=False),  # the name of the admin token
+    Column("role", Text, nullable=False),
+    Column("action", Text, nullable=False),  # create, change, rotate, delete, start, stop, replay, accept
+    Column("kind", Text, nullable=False),  # key, team, organization, experiment, dead_letters, drift
+    Column("subject", Text, nullable=False),  # its id
+    Column("before", Text),
+    Column("after", Text),
+    Index("audit_subject", "subject", "id"),
+)
+
+ramp_events = Table(
+    # Every change of a ramp. Append-only: triggers refuse updates and deletions.
+    "ramp_events",
+    metadata,
+    Column("id", Text, primary_key=True),  # of its entry in the stream of events
+    Column("experiment", Text, nullable=False),
+    Column("plan", Text, nullable=False),  # the plan's hash
+    Column("version", BigInteger, nullable=False),  # of the record; rises with each change of the experiment
+    Column("at", Double, nullable=False),
+    Column("actor", Text, nullable=False),  # who: controller, a person, the name of an admin token
+    Column("kind", Text, nullable=False),  # shadowing, advanced, promoted, rolled_back, stopped, paused, resumed, …
+    Column("reason", Text, nullable=False),
+    Column("before", Text),  # JSON: [state, step]; NULL: there was no record
+    Column("record", Text, nullable=False),  # JSON: the record after it
+    Column("evidence", Text, nullable=False),  # JSON: as it was known then
+    Index("ramp_events_experiment", "experiment", "version"),
+)
+
+console_sessions = Table(
+    # Who is signed in to the console.
+    "console_sessions",
+    metadata,
+    Column("digest", Text, primary_key=True),  # SHA-256 of the cookie
+    Column("name", Text, nullable=False),
+    Column("role", Text, nullable=False),
+    Column("content", Boolean, nullable=False),
+    Column("token", Text, nullable=False),  # SHA-256 of the admin token; "": none
+    Column("created", Double, nullable=False),
+    Column("expires", Double, nullable=False),
+)
+
+console_links = Table(
+    # Login links that were used. expires: after which the link is refused anyhow, and the row is removed.
+    "console_links",
+    metadata,
+    Column("digest", Text, primary_key=True),
+    Column("expires", Double, nullable=False),
+)

@@ -1,0 +1,43 @@
+"""Figures as words."""
+
+from __future__ import annotations
+
+import pytest
+
+from gateway.console import filters
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "words"),
+    [
+        ("count", 1234567, "1\u202f234\u202f567"),
+        ("count", None, "–"),
+        ("score", 0.5, "0.5"),
+        ("score", 0.12345, "0.123"),
+        ("score", 1.0, "1"),
+        ("score", 0.0, "0"),
+        ("score", float("nan"), "–"),
+        ("percent", 0.0123, "1.23 %"),
+        ("percent", 0.5, "50.0 %"),
+        ("percent", 0.0, "0.0 %"),
+        ("usd", 0.0, "$0.00"),
+        ("usd", 12.345, "$12.35"),
+        ("usd", 0.00123, "$0.00123"),
+        ("usd", 0.000001, "$1.0e-06"),
+        ("usd", None, "–"),
+        ("seconds", 0.1234, "123 ms"),
+        ("seconds", 2.5, "2.50 s"),
+        ("seconds", 250.0, "250 s"),
+        ("moment", 0.0, "1970-01-01 00:00:00"),
+        ("hour", 3600.0, "01:00"),
+        ("shortened", "a  b\nc", "a b c"),
+        ("shortened", None, ""),
+        ("pair", "x", ("x", "x")),
+    ],
+)
+def test_a_figure_becomes_words(name, value, words):
+    assert filters.FILTERS[name](value) == words
+
+
+def test_a_long_text_keeps_its_beginning():
+    assert filters.shortened("x" * 500, 10) == "x" * 9 + "…"

@@ -1,0 +1,97 @@
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+BODIES = (b"{}", b'{"user":"zoe"}')
+Run = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture
+def recorded(tmp_path: Path, stream_url: str, stream_name: str, filled_store: Callable[[Path], None]) -> Path:
+    """A folder with a gateway.yaml and a store with calls of ada and bob."""
+    url = f"sqlite:///{tmp_path / 'data' / 'gateway.db'}"
+    (tmp_path / "gateway.yaml").write_text(
+        yaml.safe_dump({"stream": {"url": stream_url, "name": stream_name}, "store": {"url": url}})
+    )
+    filled_store(tmp_path / "data" / "gateway.db")
+    return tmp_path
+
+
+@pytest.fixture
+def filled_store() -> Callable[[Path], None]:
+    from gateway.core.completion import completion_of
+    from gateway.core.exchange import Exchange, Target, new_id
+    from gateway.store import engine, write
+    from gateway.store.rows import ScoredExchange
+    from gateway.store.write import ScoredBatch
+
+    def made(n: int, caller: str) -> Exchange:
+        id_ = new_id()
+        return Exchange(
+            id_, 1.0, caller, "chat", "chat", Target("local", "m"), False, BODIES[n], b"{}", 200,
+            "ok", 0.5, id_, 0.1, 1.0, "default", f"g-{caller}", n + 1,
+        )  # fmt: skip
+
+    def fill(path: Path) -> None:
+        opened = engine.writer(f"sqlite:///{path}")
+        calls = [made(n, caller) for caller in ("ada", "bob") for n in range(2)]
+        batch = ScoredBatch({}, [ScoredExchange(e, completion_of(e), []) for e in calls], [], [])
+        with opened.begin() as connection:
+            write.write(connection, batch, 1000.0)
+        opened.dispose()
+
+    return fill
+
+
+def callers(folder: Path) -> list[str]:
+    import sqlite3
+
+    with sqlite3.connect(folder / "data" / "gateway.db") as connection:
+        return sorted(row[0] for row in connection.execute("SELECT caller FROM exchanges"))
+
+
+def test_a_dry_run_is_the_default(gateway: Run, recorded: Path) -> None:
+    result = gateway("erase", "--caller", "ada")
+    assert (result.returncode, result.stdout) == (0, "2 exchanges\n")
+    assert "dry run: nothing was erased" in result.stderr
+    assert callers(recorded) == ["ada", "ada", "bob", "bob"]
+
+
+def test_with_yes_it_erases_and_says_what_it_does_not_reach(gateway: Run, recorded: Path) -> None:
+    result = gateway("erase", "--caller", "ada", "--yes")
+    assert (result.returncode, result.stdout) == (0, "2 exchanges deleted\n")
+    assert "not reached: files of `gateway export`" in result.stderr
+    assert "append-only file" in result.stderr
+    assert "audit line" in result.stderr
+    assert callers(recorded) == ["bob", "bob"]
+    again = gateway("erase", "--caller", "ada")
+    assert again.stdout == "nothing is recorded\n"
+
+
+def test_a_user_is_erased_over_all_callers(gateway: Run, recorded: Path) -> None:
+    result = gateway("erase", "--user", "zoe", "--yes", "--json")
+    found: dict[str, Any] = json.loads(result.stdout)
+    assert found["erased"] is True
+    assert found["counts"] == {"exchanges deleted": 2}
+    assert callers(recorded) == ["ada", "bob"]
+
+
+@pytest.mark.parametrize("options", [[], ["--caller", "a", "--user", "b"]])
+def test_exactly_one_selection_is_needed(gateway: Run, options: list[str]) -> None:
+    result = gateway("erase", *options)
+    assert (result.returncode, result.stdout) == (2, "")
+    assert "give one of --caller, --user and --exchange" in result.stderr
+
+
+def test_without_a_stream_server_nothing_is_erased(gateway: Run, tmp_path: Path, filled_store: Any) -> None:
+    filled_store(tmp_path / ".gateway" / "gateway.db")
+    result = gateway("erase", "--caller", "ada", "--yes")
+    assert result.returncode == 1
+    assert "nothing more was erased" in result.stderr

@@ -1,0 +1,238 @@
+"""One step of a plan in one transaction: the same pairs come to the same intervals, however they were delivered."""
+
+from __future__ import annotations
+
+import random
+import shutil
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from gateway.features.experiments.advance import LEASE, LeaseHolder, LeaseLost, advance, keep_ratio
+from gateway.features.experiments.rows.sequences import states
+from gateway.store import engine, write
+from gateway.store.ledger import position
+from gateway.store.pairs import settled_pairs
+from gateway.store.plans import StoredPlan, hold_lease
+from gateway.store.write import ScoredBatch
+
+LEADER = LeaseHolder("me", 10.0)
+DEADLINE_MS = 500
+
+
+def kept(plan: Any) -> StoredPlan:
+    return StoredPlan(plan, plan.hash, "running", 0.0)
+
+
+def step(store: Any, plan: Any, watermark: str, most: int = 100, leader: LeaseHolder = LEADER) -> int:
+    """As many pairs as are settled now; returns how many."""
+
+    def work(connection: Any) -> int:
+        found = settled_pairs(connection, plan.hash, watermark, DEADLINE_MS, most)
+        if found:
+            advance(connection, leader, kept(plan), found, 0.0)
+        return len(found)
+
+    found: int = store.run(work)
+    return found
+
+
+def outcome(store: Any, plan: Any) -> Any:
+    """All that may not depend on how it came about."""
+    columns = "id, place, state, arms"
+    return (
+        store.sql(f"SELECT {columns} FROM pairs ORDER BY place, id"),  # noqa: S608 - of this file
+        store.run(lambda c: {str(name): state for name, state in states(c, plan.hash).items()}),
+        store.sql("SELECT metric, candidate, n, value, low, high FROM trails ORDER BY 1, 2, 3"),
+        store.sql("SELECT metric, candidate, reason, arm, n FROM withheld ORDER BY 1, 2, 3, 4"),
+    )
+
+
+def deliver(store: Any, entries: list[tuple[int, Any]]) -> None:
+    """entries: (place in the stream, exchange)."""
+    judged = [replace(store.judged(e), position=position(f"{1000 + at}-0")) for at, e in entries]
+    store.run(lambda c: write.write(c, ScoredBatch(store.scorers, judged), 0.0))
+
+
+@pytest.fixture
+def stream(plan: Any, paired: Any) -> list[Any]:
+    """The records of twelve pairs as they lie in the stream: arms later than the next served answer, one arm lost, one
+    failed, and two of one conversation."""
+    rng = random.Random(1)
+    placed: list[tuple[float, Any]] = []
+    for i in range(12):
+        arms: dict[str, str | None] = {"candidate": "failed" if i == 5 else None if i == 7 else f"{rng.random():.3f}"}
+        arms |= {"repeat": f"{rng.random():.3f}"} if i % 2 else {}
+        made = paired(plan, f"{rng.random():.3f}", arms, cluster=f"c{i // 2}" if i < 4 else None)
+        placed += [(i + rng.random() * 3 * (j > 0), e) for j, e in enumerate(made)]
+    return [e for _, e in sorted(placed, key=lambda each: each[0])]
+
+
+def in_order(store: Any, plan: Any, stream: list[Any]) -> Any:
+    for at, e in enumerate(stream):
+        deliver(store, [(at, e)])
+        step(store, plan, f"{1000 + at + 1}-0")
+    step(store, plan, "99999-0")
+    return outcome(store, plan)
+
+
+@settings(max_examples=12, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_any_order_and_duplication_of_deliveries_gives_the_same(
+    file_store: Any, store_copy: Any, plan: Any, stream: list[Any], data: st.DataObject
+) -> None:
+    """Several consumers read, each at its own pace, and are handed entries again; whoever leads steps now and then,
+    with the watermark as it stands: everything before it is stored."""
+    expected = in_order(store_copy(), plan, stream)
+    again = data.draw(st.lists(st.integers(0, len(stream) - 1), max_size=8), label="handed out again")
+    order = data.draw(st.permutations([*range(len(stream)), *again]), label="deliveries")
+    sizes = data.draw(st.lists(st.integers(1, 6), min_size=1, max_size=8), label="batches")
+    store, done, turn = store_copy(), set(), 0
+    while order:
+        size = sizes[turn % len(sizes)]
+        batch, order, turn = order[:size], order[size:], turn + 1
+        deliver(store, [(at, stream[at]) for at in dict.fromkeys(batch)])
+        done |= set(batch)
+        waiting = min((at for at in range(len(stream)) if at not in done), default=len(stream))
+        step(store, plan, f"{1000 + waiting}-0", most=data.draw(st.integers(1, 5), label="window"))
+    while step(store, plan, "99999-0", most=3):
+        pass
+    assert outcome(store, plan) == expected
+
+
+@pytest.fixture
+def store_copy(file_store: Any, tmp_path: Any) -> Any:
+    """Makes stores of their own, each a copy of one that has its tables: quicker than to migrate each."""
+    template = tmp_path / "gateway.db"
+    file_store.engine.dispose()
+    opened: list[Any] = []
+
+    def make() -> Any:
+        path = tmp_path / f"copy-{len(opened)}.db"
+        shutil.copyfile(template, path)
+        url = f"sqlite:///{path}"
+        opened.append(replace(file_store, url=url, engine=engine.writer(url)))
+        return opened[-1]
+
+    return make
+
+
+def test_who_lost_the_lease_stores_nothing(store: Any, plan: Any, paired: Any) -> None:
+    deliver(store, list(enumerate(paired(plan, "1", {"candidate": "0"}))))
+    store.run(lambda c: hold_lease(c, LEASE, "another", 0.0, 10.0))
+    with pytest.raises(LeaseLost):
+        step(store, plan, "2000-0")
+    assert store.sql("SELECT place FROM pairs") == [(None,)]
+    assert store.sql("SELECT count(*) FROM sequences") == [(0,)]
+
+
+def test_pairs_that_another_has_settled_are_not_taken_twice(store: Any, plan: Any, paired: Any) -> None:
+    deliver(store, list(enumerate(paired(plan, "1", {"candidate": "0"}))))
+    found = store.run(lambda c: settled_pairs(c, plan.hash, "2000-0", DEADLINE_MS, 10))
+    assert step(store, plan, "2000-0") == 1
+    with pytest.raises(LeaseLost):
+        store.run(lambda c: advance(c, LEADER, kept(plan), found, 0.0))
+    assert store.sql("SELECT DISTINCT n FROM sequences WHERE metric = 'stated'") == [(1,)]
+
+
+def test_an_alarm_of_the_sample_ratio_stays_one(file_store: Any, plan: Any, exchange: Any) -> None:
+    """After 300 units of one arm and none of the other; later counts that look better do not take it back."""
+    split = replace(plan, mode="split", split=0.5, repeat_control=0.0, unit="conversation")
+
+    def served(arm: str, n: int) -> None:
+        made = [
+            exchange("1", experiment="swap", plan=split.hash, arm=arm, cluster=f"{arm}{i}", u=0.5) for i in range(n)
+        ]
+        deliver(file_store, list(enumerate(made)))
+        file_store.run(lambda c: keep_ratio(c, kept(split), 1.0))
+
+    served("control", 300)
+    (before,) = file_store.sql("SELECT state FROM sequences WHERE metric = 'srm'")
+    served("candidate", 300)
+    assert file_store.sql("SELECT state FROM sequences WHERE metric = 'srm'") == [before]
+    assert file_store.sql("SELECT n FROM sequences WHERE metric = 'srm'") == [(300,)]
+
+
+@pytest.fixture
+def adjusting(plan: Any) -> Any:
+    return replace(plan, method="hybrid", max_pairs=400, aa="alarm", adjust=True, shadow=0.5)
+
+
+def unshadowed(exchange: Any, plan: Any, text: str, pi: float = 1.0, **more: Any) -> Any:
+    """A served answer of the plan that was not drawn for a shadow. pi: with which it was recorded, by either draw."""
+    named = {"experiment": plan.name, "plan": plan.hash, "target": plan.control}
+    return exchange(text, arm="control", stratum="default+swap", pi=pi, **named, **more)
+
+
+def noisy_stream(plan: Any, paired: Any, exchange: Any, n: int) -> list[Any]:
+    """Pairs whose difference follows the control's score, each after two requests that were not drawn."""
+    rng, made = random.Random(4), []
+    for _ in range(n):
+        made += [unshadowed(exchange, plan, f"{rng.random():.3f}") for _ in range(2)]
+        made += paired(plan, f"{rng.random():.3f}", {"candidate": f"{0.4 + 0.2 * rng.random():.3f}"})
+    return made
+
+
+def adjustment_of(store: Any, plan: Any) -> dict[str, Any]:
+    found = store.run(lambda c: {(n.candidate, n.metric): s for n, s in states(c, plan.hash).items()})
+    state: dict[str, Any] = found["candidate", "stated"]
+    return state
+
+
+def test_requests_that_were_not_drawn_adjust_the_difference(
+    store: Any, adjusting: Any, paired: Any, exchange: Any
+) -> None:
+    deliver(store, list(enumerate(noisy_stream(adjusting, paired, exchange, 120))))
+    step(store, adjusting, "99999-0", most=500)
+    state = adjustment_of(store, adjusting)
+    assert state["adjustment"]["n"] == 119, "the first pair begins the sequence"
+    assert state["spread"][2] < 0.75 * state["unadjusted"][2], "half of 0.9 of the variance, after some pairs"
+
+
+def test_the_adjustment_does_not_depend_on_the_size_of_a_step(
+    store_copy: Any, adjusting: Any, paired: Any, exchange: Any
+) -> None:
+    stream = noisy_stream(adjusting, paired, exchange, 40)
+    whole, parts = store_copy(), store_copy()
+    deliver(whole, list(enumerate(stream)))
+    step(whole, adjusting, "99999-0")
+    for at, each in enumerate(stream):
+        deliver(parts, [(at, each)])
+        step(parts, adjusting, f"{1000 + at + 1}-0")
+    step(parts, adjusting, "99999-0")
+    assert outcome(parts, adjusting) == outcome(whole, adjusting)
+
+
+def test_only_requests_like_the_pairs_adjust(store: Any, adjusting: Any, paired: Any, exchange: Any) -> None:
+    """Not those of a conversation, failed ones or other plans'; where some are recorded at 0.5, half of the others."""
+    others = [
+        *[unshadowed(exchange, adjusting, "1", pi=0.75) for _ in range(30)],
+        *[unshadowed(exchange, adjusting, "1") for _ in range(60)],
+        unshadowed(exchange, adjusting, "0.3", cluster="c"),
+        unshadowed(exchange, adjusting, "0.3", status=502, outcome="upstream_error"),
+        unshadowed(exchange, replace(adjusting, margin=0.2), "0.3"),
+        unshadowed(exchange, adjusting, "error"),
+    ]
+    first, last = (paired(adjusting, "1", {"candidate": "0"}) for _ in range(2))
+    deliver(store, list(enumerate([*first, *others, *last])))
+    step(store, adjusting, "99999-0")
+    adjustment = adjustment_of(store, adjusting)["adjustment"]
+    assert adjustment["rate"] == 0.5
+    assert adjustment["n"] == 1
+    waiting = [x[0] for x in adjustment["waiting"]]
+    assert set(waiting) == {1.0}
+    assert 29 + 10 < len(waiting) < 29 + 50, "one was used; half of 60, by a draw of each id"
+
+
+def test_requests_that_are_never_asked_leave_the_rest_unlike(
+    store: Any, adjusting: Any, paired: Any, exchange: Any
+) -> None:
+    """Where many drawn requests cannot be shadowed at all, those that were not drawn hold such requests too."""
+    stream = noisy_stream(adjusting, paired, exchange, 20)
+    refused = [replace(unshadowed(exchange, adjusting, "1"), not_asked="has_effects") for _ in range(3)]
+    deliver(store, list(enumerate([*refused, *stream])))
+    step(store, adjusting, "99999-0")
+    assert adjustment_of(store, adjusting)["adjustment"]["n"] == 0

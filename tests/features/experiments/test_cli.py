@@ -1,0 +1,374 @@
+"""`gateway ab`: a plan is frozen and put where every gateway reads it; what is stopped stays stopped."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+import yaml
+from typer.testing import CliRunner
+
+from gateway.cli import app
+from gateway.config.derive import plans_of
+from gateway.config.loading import load
+from gateway.core.errors import CannotRun
+from gateway.core.exchange import Target
+from gateway.core.plan import PlanState
+from gateway.features.experiments.metrics import PairValue
+from gateway.features.experiments.rows.sequences import SequenceChanges, SequenceName, save
+from gateway.features.experiments.sequences import DifferenceSequence, SequenceRule
+from gateway.store import engine
+from gateway.store.plans import save_plans
+from gateway.stream import Corridor
+
+Run = Callable[..., Any]
+SWAP: dict[str, Any] = {
+    "model": "chat", "control": {"upstream": "a", "model": "m"}, "candidate": {"upstream": "a", "model": "n"},
+    "shadow": 1.0, "start": "manual", "primary": "refusal", "margin": 0.05, "guardrails": {"error_rate": 0.02},
+}  # fmt: skip
+
+
+@pytest.fixture
+def run(tmp_path: Path, stream_url: str, stream_name: str, monkeypatch: pytest.MonkeyPatch) -> Run:
+    """Runs `gateway ab …` beside a gateway.yaml. run.config: changes what stands in its experiment."""
+    monkeypatch.chdir(tmp_path)
+
+    def config(**changes: Any) -> None:
+        text = {
+            "open": True,
+            "upstreams": {"a": {"kind": "fake"}},
+            "models": {"chat": {"targets": [{"upstream": "a", "model": "m"}]}},
+            "scorers": {"refusal": {}},
+            "stream": {"url": stream_url, "name": stream_name},
+            "experiments": {"swap": {k: v for k, v in {**SWAP, **changes}.items() if v is not None}},
+        }
+        (tmp_path / "gateway.yaml").write_text(yaml.safe_dump(text))
+
+    def go(*words: str, code: int = 0) -> str:
+        found = CliRunner().invoke(app, ["ab", *words])
+        assert found.exit_code == code, (found.output, found.exception)
+        return found.output
+
+    config()
+    go.config = config  # type: ignore[attr-defined]
+    go.plan = lambda: plans_of(load(tmp_path / "gateway.yaml"))["swap"]  # type: ignore[attr-defined]
+    return go
+
+
+def shared(stream_url: str, stream_name: str, work: Callable[[Corridor], Any]) -> Any:
+    async def asking() -> Any:
+        corridor = Corridor(stream_url, stream_name)
+        try:
+            return await work(corridor)
+        finally:
+            await corridor.aclose()
+
+    return asyncio.run(asking())
+
+
+def known(stream_url: str, stream_name: str) -> Any:
+    return shared(stream_url, stream_name, lambda corridor: corridor.state.plans()).get("swap")
+
+
+def test_start_freezes_the_plan_and_puts_it_in_the_stream_server(run: Any, stream_url: str, stream_name: str) -> None:
+    assert f"swap is running with plan {run.plan().hash}\n" in run("start", "swap")
+    state = known(stream_url, stream_name)
+    assert (state.plan, state.state) == (run.plan(), "running")
+    assert "is running already" in run("start", "swap")
+    assert known(stream_url, stream_name) == state
+
+
+def test_the_status_says_when_no_more_is_paid_for(run: Any) -> None:
+    assert "ends      not started" in run("status", "swap")
+    run("start", "swap")
+    assert "ends      with its verdict or at " in run("status", "swap")
+    run("stop", "swap")
+    assert "ends      it is stopped: no more shadow requests are paid for" in run("status", "swap")
+    before = run.plan().hash
+    run.config(after_verdict="continue")
+    assert run.plan().hash == before, "the evidence stays"
+    run("start", "swap")
+    assert "ends      at " in run("status", "swap")
+
+
+def test_several_drafts_for_one_alias_run_one_after_the_other(run: Any, stream_url: str, stream_name: str) -> None:
+    run.config(start="manual")
+    text = yaml.safe_load(Path("gateway.yaml").read_text())
+    text["experiments"]["draft"] = {**text["experiments"]["swap"], "margin": 0.2}
+    Path("gateway.yaml").write_text(yaml.safe_dump(text))
+    run("start", "swap")
+    refused = CliRunner().invoke(app, ["ab", "start", "draft"]).exception
+    assert "draft: experiment swap is running on chat" in str(refused)
+    run("stop", "swap")
+    run("start", "draft")
+    assert known(stream_url, stream_name).state == "stopped"
+    assert "running" in run("status", "draft")
+
+
+def test_a_changed_plan_is_a_plan_of_its_own(run: Any, stream_url: str, stream_name: str) -> None:
+    run("start", "swap")
+    before = run.plan().hash
+    run.config(margin=0.1)
+    assert "changed" in run("list")
+    assert f"; the plan before was {before}" in run("start", "swap")
+    assert known(stream_url, stream_name).plan.margin == 0.1
+
+
+def keep_pairs(tmp_path: Path, plan: Any, arm: str, n: int = 40, hybrid: int = 0) -> None:
+    """A store with pairs of an earlier plan, whose differences have a variance of 0.25. hybrid: the plan's horizon."""
+    opened = engine.writer(engine.default_url(tmp_path / ".gateway"))
+    with opened.begin() as connection:
+        save_plans(connection, [PlanState(plan, "stopped", 1.0)], 1.0)
+        rule = SequenceRule("hybrid", 0.05, horizon=hybrid) if hybrid else SequenceRule("bernstein", 0.05, 50.0)
+        sequence = DifferenceSequence(rule, bounded=True)
+        for i in range(n):
+            sequence.add(PairValue(0.5, 0.5 + 0.5 * (-1) ** i, 0.5 * (-1) ** i))
+        name = SequenceName(plan.hash, arm, "refusal", "1 c1")
+        save(connection, SequenceChanges({name: (n, sequence.state())}, [], {}, []), 1.0)
+    opened.dispose()
+
+
+def test_the_horizon_follows_from_earlier_pairs(run: Any, tmp_path: Path, stream_url: str, stream_name: str) -> None:
+    """A gateway that computes it from a guess does not replace it, and a second start leaves it as it is."""
+    guessed = run.plan()
+    assert (guessed.method, guessed.auto_horizon) == ("hybrid", True)
+    keep_pairs(tmp_path, replace(guessed, margin=0.3), "candidate")
+    assert "it closes at about 8" in run("start", "swap")
+    plan = known(stream_url, stream_name).plan
+    assert (guessed.max_pairs, plan.max_pairs) == (783, 839), "the guardrail needs the first, the variance the second"
+    assert plan.same_design(guessed)
+    assert "the same" in run("list")
+    run("stop", "swap")
+    assert f"swap is running with plan {plan.hash}\n" in run("start", "swap")
+    assert known(stream_url, stream_name).plan == plan
+
+
+def test_a_plan_that_closed_too_early_is_extended(run: Any, tmp_path: Path, stream_url: str, stream_name: str) -> None:
+    """The variance was guessed and is larger. A new plan, since a horizon that moves is none."""
+    run.config(margin=0.1, guardrails={})
+    run("start", "swap")
+    first = run.plan()
+    keep_pairs(tmp_path, first, "candidate", first.max_pairs, hybrid=first.max_pairs)
+    assert f"swap is running already, with plan {first.hash}" in run("start", "swap"), "it has not ended yet"
+    run("stop", "swap")
+    shown = run("start", "swap")
+    longer = known(stream_url, stream_name).plan
+    assert longer.max_pairs > 1.5 * first.max_pairs
+    assert longer.same_design(first)
+    assert f"swap is running with plan {longer.hash}; the plan before was {first.hash}" in shown
+    assert "the plan before closed undecided" in shown
+    run("stop", "swap")
+    keep_pairs(tmp_path, longer, "candidate", 30, hybrid=longer.max_pairs)
+    assert "the plan before" not in run("start", "swap"), "it is not closed"
+    assert known(stream_url, stream_name).plan == longer
+
+
+@pytest.mark.parametrize(
+    ("changes", "arm", "n"),
+    [({}, "candidate", 19), ({}, "repeat", 40), ({"control": Target("a", "older")}, "candidate", 40)],
+    ids=["too few pairs", "only repeats", "another control"],
+)
+def test_without_such_pairs_the_horizon_is_the_files(
+    run: Any, tmp_path: Path, stream_url: str, stream_name: str, changes: dict[str, Any], arm: str, n: int
+) -> None:
+    keep_pairs(tmp_path, replace(run.plan(), margin=0.3, **changes), arm, n)
+    run("start", "swap")
+    assert known(stream_url, stream_name).plan == run.plan()
+
+
+def test_a_plan_that_cannot_decide_says_so_when_it_starts(run: Any) -> None:
+    run.config(max_pairs=120)
+    shown = run("start", "swap")
+    caution = "max_pairs 120 is unlikely to decide a margin of 0.05; that needs about"
+    assert shown.index(caution) < shown.index("see: gateway ab status"), "before anything is paid"
+    assert caution in CliRunner().invoke(app, ["check", "gateway.yaml"]).output
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"margin": 0}, "experiments.swap.margin: 0, which no candidate can be shown to meet"),
+        ({"candidate": {"upstream": "a", "model": "m"}}, "experiments.swap.candidate: is the control itself (a/m)"),
+        ({"max_pairs": 50}, "experiments.swap.max_pairs: 50 pairs cannot show a margin of 0.05"),
+    ],
+)
+def test_what_can_decide_nothing_is_refused_by_check_and_start(run: Any, changes: dict[str, Any], words: str) -> None:
+    run.config(**changes)
+    checked = CliRunner().invoke(app, ["check", "gateway.yaml"])
+    started = CliRunner().invoke(app, ["ab", "start", "swap"])
+    assert (checked.exit_code, started.exit_code) == (1, 1)
+    assert words in checked.output
+    assert words in str(started.exception)
+
+
+def test_stop_is_for_all_and_lasts(run: Any, stream_url: str, stream_name: str) -> None:
+    run("start", "swap")
+    assert "swap is stopped" in run("stop", "swap")
+    assert known(stream_url, stream_name).state == "stopped"
+    assert "had been stopped already" in run("stop", "swap")
+    assert "swap: stopped since" in run("status", "swap")
+    assert "swap is running with plan" in run("start", "swap")
+
+
+@pytest.mark.parametrize("words", [("start", "swop"), ("status", "swop"), ("power", "swop"), ("stop", "swap")])
+def test_a_name_that_is_not_there_is_said(run: Any, words: tuple[str, ...]) -> None:
+    output = run(*words, code=2)
+    assert "no experiment" in output
+
+
+def test_a_judge_that_decides_is_a_caution_at_the_start(run: Any, tmp_path: Path) -> None:
+    run.config(primary="helpful")
+    config = yaml.safe_load((tmp_path / "gateway.yaml").read_text())
+    config["scorers"]["helpful"] = {"use": "judge", "model": "referee", "criterion": "It solves the problem."}
+    config["models"]["referee"] = {"targets": [{"upstream": "a", "model": "r"}]}
+    (tmp_path / "gateway.yaml").write_text(yaml.safe_dump(config))
+    assert "The judge helpful decides and is not calibrated (0 labels)" in run("start", "swap")
+    run.config()
+    assert "not calibrated" not in run("start", "swap")
+
+
+def test_the_price_in_the_docs_is_what_the_command_prints(run: Any, tmp_path: Path) -> None:
+    page = (Path(__file__).parents[3] / "docs" / "experiments.md").read_text(encoding="utf-8")
+    (tmp_path / "gateway.yaml").write_text(page.split("```yaml\n", 1)[1].split("```")[0])
+    shown = page.split("## What a verdict costs", 1)[1].split("```text\n", 1)[1].split("```")[0]
+    assert run("power", "swap", "--per-day", "5000") == shown
+
+
+def test_what_the_config_switches_off_is_not_started(run: Any) -> None:
+    run.config(enabled=False)
+    assert "enabled is false" in run("start", "swap", code=2)
+    assert "disabled in the config" in run("list")
+
+
+def test_status_tells_what_became_of_shadows_and_what_they_used(run: Any, stream_url: str, stream_name: str) -> None:
+    run("start", "swap")
+    plan = run.plan().hash
+
+    async def use(corridor: Corridor) -> None:
+        await corridor.state.add(
+            "shadows", {f"{plan}:candidate:asked": 7, f"{plan}:not_offered_busy": 2, "old:asked": 9}
+        )
+        await corridor.state.add(
+            f"spent:{int(time.time() // 86_400)}", {"swap:tokens": 1200, "swap:usd": 0.25, "other:usd": 9}
+        )
+
+    shared(stream_url, stream_name, use)
+    made = orjson.loads(run("status", "swap", "--json"))
+    assert made["shadows"] == {"candidate:asked": 7, "not_offered_busy": 2}
+    assert made["used_today"] == {"tokens": 1200, "usd": 0.25}
+    assert (made["state"], made["verdict"]) == ("running", None)
+    output = run("status", "swap")
+    assert "candidate:asked 7, not_offered_busy 2" in output
+    assert "not_offered_busy: the candidate had no free place: budget.concurrency" in output
+    assert made["targets"] == {"control": str(run.plan().control), "candidate": str(run.plan().candidates[0][1])}
+    assert f"  control   {run.plan().control}\n  candidate {run.plan().candidates[0][1]}\n" in output
+    assert "1200 tokens, 0.2500 USD" in output
+
+
+def test_list_is_empty_where_there_is_none(run: Any, tmp_path: Path) -> None:
+    text = yaml.safe_load((tmp_path / "gateway.yaml").read_text())
+    (tmp_path / "gateway.yaml").write_text(yaml.safe_dump({**text, "experiments": {}}))
+    assert "no experiment in gateway.yaml" in run("list")
+
+
+def test_without_a_stream_server_it_says_so(run: Any, tmp_path: Path) -> None:
+    text = yaml.safe_load((tmp_path / "gateway.yaml").read_text())
+    text["stream"]["url"] = f"unix://{tmp_path}/nobody"
+    (tmp_path / "gateway.yaml").write_text(yaml.safe_dump(text))
+    found = CliRunner().invoke(app, ["ab", "list"])
+    assert isinstance(found.exception, CannotRun)
+    assert "Is a gateway of this config running?" in str(found.exception)
+
+
+def test_power_is_a_guess_before_there_is_a_pair_and_says_so(run: Any) -> None:
+    made = orjson.loads(run("power", "swap", "--json"))
+    refusals, errors, gate = made["metrics"]
+    assert (refusals["metric"], refusals["variance"], refusals["have"]) == ("refusal", 0.1, 0)
+    assert "is assumed" in refusals["basis"]
+    assert (errors["variance"], gate["metric"], gate["per_pair"]) == (0.0, "aa", 0.25)
+    assert made["needed"] == max(each["pairs"][0] for each in made["metrics"])
+    assert made["waits_for"] == {"metric": "refusal", "candidate": "candidate"}
+    assert made["prices"][0]["days"] is None
+
+
+def test_power_is_in_requests_paid_calls_and_days(run: Any) -> None:
+    text = run("power", "swap", "--per-day", "5000")
+    assert len(text.splitlines()) <= 15
+    first = text.splitlines()[0]
+    assert first.startswith("A verdict on swap needs about ")
+    assert all(part in first for part in ("pairs: ", "requests", "paid calls", " It waits for refusal."))
+    assert "░" in run("power", "swap", "--chart")
+
+
+def test_a_scorer_that_sees_a_share_makes_a_verdict_dearer(run: Any, tmp_path: Path) -> None:
+    before = orjson.loads(run("power", "swap", "--json"))["metrics"][0]
+    text = yaml.safe_load((tmp_path / "gateway.yaml").read_text())
+    (tmp_path / "gateway.yaml").write_text(yaml.safe_dump({**text, "scorers": {"refusal": {"share": 0.1}}}))
+    made = orjson.loads(run("power", "swap", "--json"))["metrics"][0]
+    assert (made["per_pair"], made["needed"]) == (0.1, before["needed"])
+    assert made["pairs"][0] == 10 * before["pairs"][0]
+
+
+def test_power_falls_back_on_the_control_against_itself(run: Any, tmp_path: Path) -> None:
+    """Quieter answers need fewer pairs; a wider margin too."""
+    plan = run.plan()
+    opened = engine.writer(engine.default_url(tmp_path / ".gateway"))
+    with opened.begin() as connection:
+        save_plans(connection, [PlanState(plan, "running", 1.0)], 1.0)
+        sequence = DifferenceSequence(SequenceRule("bernstein", 0.05, 50.0), bounded=True)
+        for i in range(40):
+            sequence.add(PairValue(0.5, 0.5 + 0.1 * (-1) ** i, 0.1 * (-1) ** i))
+        name = SequenceName(plan.hash, "repeat", "refusal", "1 c1")
+        save(connection, SequenceChanges({name: (40, sequence.state())}, [], {}, []), 1.0)
+    opened.dispose()
+    planned = orjson.loads(run("power", "swap", "--json"))["metrics"][0]
+    assert planned["variance"] == pytest.approx(0.01, rel=0.05)
+    assert planned["basis"] == "the control against itself, 40 pairs"
+    wider = orjson.loads(run("power", "swap", "--margin", "0.1", "--json"))["metrics"][0]
+    assert wider["needed"] < planned["needed"] < 2000
+    assert "A verdict on swap needs about" in run("power", "swap")
+
+
+def test_status_says_what_the_verdict_waits_for(run: Any, tmp_path: Path) -> None:
+    plan = run.plan()
+    run("start", "swap")
+    opened = engine.writer(engine.default_url(tmp_path / ".gateway"))
+    with opened.begin() as connection:
+        save_plans(connection, [PlanState(plan, "running", 1.0)], 1.0)
+        sequence = DifferenceSequence(SequenceRule("bernstein", 0.05, 50.0), bounded=True)
+        for i in range(40):
+            sequence.add(PairValue(0.5, 0.3, -0.2 if i % 2 else 0.0))
+        name = SequenceName(plan.hash, "candidate", "refusal", "1 c1")
+        save(connection, SequenceChanges({name: (40, sequence.state())}, [], {}, []), 1.0)
+    opened.dispose()
+    text = run("status", "swap")
+    assert "candidate Undecided: worse by 0.100 so far, likely" in text
+    assert "open: primary refusal: " in text
+    made = orjson.loads(run("status", "swap", "--json"))["candidates"][0]
+    assert (made["candidate"], made["verdict"]) == ("candidate", "hold")
+    assert {each["name"] for each in made["progress"]["open"]} >= {"refusal", "error_rate", "aa"}
+
+
+def test_status_without_a_name_shows_every_experiment(run: Any) -> None:
+    run("start", "swap")
+    assert "swap: running since" in run("status")
+    (found,) = json.loads(run("status", "--json"))
+    assert found["experiment"] == "swap"
+
+
+def test_a_split_and_a_ramp_say_how_they_end_and_how_often_they_are_promoted(run: Any) -> None:
+    run.config(mode="split", shadow=None, repeat_control=None)
+    shown = run("start", "swap")
+    assert "it goes on after its verdict, since its calls cost nothing more: gateway ab stop swap" in shown
+    assert "`ship` waits for 24 hours of traffic" in shown
+    run.config(ramp={"steps": [0.1, 0.5, 1.0]})
+    shown = run("start", "swap")
+    assert "its ramp has 3 steps" in shown
+    assert "so it is given 4 times" in shown

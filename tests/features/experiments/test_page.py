@@ -1,0 +1,195 @@
+"""The page Experiments: the verdict with what it rests on, and experiments that are made and started by forms."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from dataclasses import replace
+from types import SimpleNamespace
+
+from gateway.config.made_experiments import made_path
+from gateway.core.exchange import Target
+from gateway.core.plan import Guardrail, Plan, PlanState
+from gateway.core.ramp import RampDesign
+from gateway.features.labels.desk import LabelRequest, LabelVerdict, next_item, open_desk, save_labels
+from gateway.store.plans import save_plans
+
+SCORER = {"version": "1", "direction": "maximise", "bounds": (0.0, 1.0), "heavy": False}
+HOSTILE = "<script>alert(1)</script>\x1b[31m\u202eevil"
+FORM = {
+    "name": "swap", "control": "chat local/small", "upstream": "local", "candidate_model": "large", "mode": "shadow",
+    "share": "25", "primary": "valid_json", "margin": "0.05", "guardrail": ["error_rate", ""],
+    "guardrail_margin": ["0.02", ""], "start": "1",
+}  # fmt: skip
+
+
+def a_plan(name: str = "swap", **fields) -> Plan:
+    plain = {"shadow": 1.0, "primary": "valid_json", "margin": 0.1, "guardrails": (Guardrail("error_rate", 0.1),)}
+    candidates = (("candidate", Target("local", "large")),)
+    return Plan(name, "chat", Target("local", "small"), candidates, **{**plain, **fields})
+
+
+async def begun(pages, plan: Plan) -> None:
+    """The plan is in the store, as the consumer keeps it."""
+    state = PlanState(plan, "running", time.time())
+    await pages.store.run(lambda c: save_plans(c, [state], time.time()))
+
+
+async def test_an_experiment_is_made_and_started_without_touching_yaml(pages):
+    client = await pages.login()
+    answer = await pages.send(client, "/console/experiments/new", "/console/experiments/new", FORM)
+    assert (answer.status_code, answer.headers["location"]) == (303, "/console/experiments/of/swap"), answer.text
+    section = pages.config[-1].experiments["swap"]
+    assert (section.shadow_share, dict(section.guardrails), section.start) == (0.25, {"error_rate": 0.02}, "manual")
+    page = await pages.get(client, "/console/experiments/of/swap")
+    assert "running" in page
+    assert "No evidence is in the store yet." in page
+    assert "made in the console" in await pages.get(client, "/console/experiments")
+    answer = await pages.send(client, "/console/experiments/of/swap", "/console/experiments/stop", {"name": "swap"})
+    assert answer.status_code == 303
+    assert "stopped" in await pages.get(client, "/console/experiments/of/swap")
+    answer = await pages.send(client, "/console/experiments/of/swap", "/console/experiments/start", {"name": "swap"})
+    assert "running" in await pages.get(client, "/console/experiments/of/swap")
+    await pages.send(client, "/console/experiments/of/swap", "/console/experiments/stop", {"name": "swap"})
+    answer = await pages.send(client, "/console/experiments/of/swap", "/console/experiments/remove", {"name": "swap"})
+    assert answer.status_code == 303
+    assert "swap" not in pages.config[-1].experiments
+
+
+async def a_labelled_judge(pages, make_exchange):
+    """60 answers that a judge calls good and bad in turn; of 40 of them, people contradict every eighth."""
+    judge = pages.scorers["valid_json"]
+    judge = replace(judge, scorer=SimpleNamespace(**{**SCORER, "name": "valid_json", "kind": "llm"}))
+    pages.scorers["valid_json"] = judge
+    for i in range(60):
+        await pages.add(make_exchange(f"answer {i}"), score=float(i % 2))
+    url = pages.store_url
+    desk = await asyncio.to_thread(open_desk, url, LabelRequest("valid_json", "ada"))
+    for n in range(40):
+        drawn = await asyncio.to_thread(next_item, url, desk)
+        said = float(int(drawn.blind.answers[0].split()[1]) % 2)
+        label = desk.label(drawn, LabelVerdict(1 - said if n % 8 == 0 else said))
+        await asyncio.to_thread(save_labels, url, [label])
+
+
+async def test_a_judges_margin_as_people_judge_is_said_before_and_after_start(pages, make_exchange):
+    await a_labelled_judge(pages, make_exchange)
+    client = await pages.login()
+    form = {name: value for name, value in FORM.items() if name != "start"}
+    await pages.send(client, "/console/experiments/new", "/console/experiments/new", form)
+    page = await pages.get(client, "/console/experiments/of/swap")
+    assert "Before you start it:" in page
+    assert "Your margin of 0.05 on valid_json is" in page
+    assert "as people judge" in page
+    answer = await pages.send(client, "/console/experiments/of/swap", "/console/experiments/start", {"name": "swap"})
+    notice = await client.get(answer.headers["location"])
+    assert "Your margin of 0.05 on valid_json is" in notice.text
+    assert "Before you start it:" not in notice.text
+
+
+async def shown(pages, client, path, text):
+    """The page, once what is read in the background is on it."""
+    async with asyncio.timeout(30):
+        while text not in (page := await pages.get(client, path)):
+            await asyncio.sleep(0.05)
+    return page
+
+
+async def test_the_form_that_starts_says_a_judges_margin(pages, make_exchange):
+    """On the form for its own margin, again for the one that was filled in, and once it is started."""
+    await a_labelled_judge(pages, make_exchange)
+    client = await pages.login()
+    page = await shown(pages, client, "/console/experiments/new", "Your margin of 0.02 on valid_json is")
+    assert "as people judge" in page
+    wrong = {**FORM, "margin": "0.07", "share": "a lot"}
+    async with asyncio.timeout(30):
+        while True:
+            answer = await pages.send(client, "/console/experiments/new", "/console/experiments/new", wrong)
+            if "Your margin of 0.07 on valid_json is" in answer.text:
+                break
+    answer = await pages.send(client, "/console/experiments/new", "/console/experiments/new", FORM)
+    assert answer.status_code == 303, answer.text
+    notice = await client.get(answer.headers["location"])
+    assert "swap is running." in notice.text
+    assert "Your margin of 0.05 on valid_json is" in notice.text
+    assert "Before you start it:" not in notice.text
+
+
+async def test_a_form_with_mistakes_keeps_what_was_filled_in(pages):
+    client = await pages.login()
+    bad = {**FORM, "margin": "wide", "system": HOSTILE, "share": "a lot"}
+    answer = await pages.send(client, "/console/experiments/new", "/console/experiments/new", bad)
+    assert answer.status_code == 400
+    assert "margin" in answer.text
+    assert "share" in answer.text
+    assert "<script>alert" not in answer.text
+    assert 'value="large"' in answer.text
+    assert not made_path(pages.data / "gateway.yaml").exists()
+
+
+async def test_who_may_not_start_sees_no_button_and_is_refused(pages):
+    owner, viewer = await pages.login(), await pages.login("viewer")
+    await pages.send(owner, "/console/experiments/new", "/console/experiments/new", {**FORM, "start": ""})
+    page = await pages.get(viewer, "/console/experiments/of/swap")
+    assert "/console/experiments/start" not in page
+    answer = await pages.send(viewer, "/console/experiments", "/console/experiments/start", {"name": "swap"})
+    assert answer.status_code == 403
+    assert (await viewer.get("/console/experiments/new")).status_code == 403
+
+
+async def test_a_plan_with_evidence_shows_gates_metrics_and_the_horizon(pages):
+    plan = a_plan(method="hybrid", max_pairs=200)
+    await begun(pages, plan)
+    client = await pages.login()
+    page = await pages.get(client, "/console/experiments/of/swap")
+    for part in ("Gates", "Metrics and guardrails", "How this was decided", "error_rate", plan.hash):
+        assert part in page, part
+    listed = await pages.get(client, "/console/experiments")
+    assert "Hold" in listed
+    assert "local/large" in listed
+
+
+async def test_names_from_the_store_are_shown_as_text(pages):
+    await begun(pages, a_plan(HOSTILE))
+    client = await pages.login()
+    page = await pages.get(client, "/console/experiments")
+    assert "<script>alert" not in page
+    assert "\x1b" not in page
+    assert "\u202e" not in page
+    assert "&lt;script&gt;alert(1)" in page
+
+
+async def test_an_unknown_experiment_is_not_found(pages):
+    client = await pages.login()
+    answer = await client.get("/console/experiments/of/nobody")
+    while "refresh" in answer.headers:
+        answer = await client.get("/console/experiments/of/nobody")
+    assert answer.status_code == 404
+
+
+async def test_a_ramp_is_paused_resumed_overridden_and_rolled_back_with_reasons(pages, corridor):
+    plan = a_plan(ramp=RampDesign((0.1, 1.0), 0.0, 1))
+    assert await corridor.state.set_plan(PlanState(plan, "running", time.time()))
+    owner, operator = await pages.login(), await pages.login("operator")
+    path, form = "/console/experiments/of/swap", "/console/experiments/ramp"
+
+    async def command(client, verb, reason="because", **more):
+        return await pages.send(client, path, form, {"name": "swap", "verb": verb, "reason": reason, **more})
+
+    assert (await command(operator, "pause", HOSTILE)).status_code == 303
+    page = await pages.get(owner, path)
+    assert "paused" in page
+    assert "Resume" in page
+    assert "\u202e" not in page
+    assert (await command(operator, "resume")).status_code == 303
+    assert (await command(operator, "override")).status_code == 403, "an operator goes no step without evidence"
+    assert (await command(operator, "promote")).status_code == 409, "there is no evidence"
+    assert (await command(owner, "override")).status_code == 303
+    page = await pages.get(owner, path)
+    assert "step 1 of 2" in page
+    assert "overridden" in page
+    assert (await command(owner, "rollback", "")).status_code == 400, "a reason is needed"
+    assert (await command(owner, "rollback")).status_code == 303
+    assert "rolled back" in await pages.get(owner, path)
+    assert (await command(owner, "explode")).status_code == 400
+    assert [r.state for r in (await corridor.ramps.records()).values()] == ["rolled_back"]

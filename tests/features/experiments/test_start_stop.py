@@ -1,0 +1,51 @@
+"""An experiment is started and stopped once, whoever asks, and never over another one that takes the same calls."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from gateway.core.errors import CannotRun
+from gateway.features.experiments.start_stop import PlanToStart, prepared, start, stop
+from gateway.store.query import reading
+
+
+async def test_a_plan_that_runs_is_left_as_it_is(room, plan) -> None:
+    states = room.corridor.state
+    assert await start(states, PlanToStart(plan), ["swap"]) is None
+    first = (await states.plans())["swap"]
+    again = await start(states, PlanToStart(plan), ["swap"])
+    assert again == first
+    assert (await states.plans())["swap"].since == first.since
+
+
+async def test_a_stopped_plan_goes_on_and_a_closed_one_is_replaced(room, plan) -> None:
+    states = room.corridor.state
+    await start(states, PlanToStart(replace(plan, method="hybrid", max_pairs=100, auto_horizon=True)), ["swap"])
+    assert (await stop(states, "swap")).running
+    longer = replace(plan, method="hybrid", max_pairs=300, auto_horizon=True)
+    await start(states, PlanToStart(longer), ["swap"])
+    kept = (await states.plans())["swap"]
+    assert kept.plan.max_pairs == 100, "its horizon was frozen at its first start"
+    await stop(states, "swap")
+    await start(states, PlanToStart(longer, closed=(kept.plan.hash,)), ["swap"])
+    assert (await states.plans())["swap"].plan.max_pairs == 300
+
+
+async def test_a_rival_in_the_config_is_named_and_others_are_not_rivals(room, plan) -> None:
+    states, other = room.corridor.state, replace(plan, name="other")
+    await start(states, PlanToStart(plan), ["swap", "other"])
+    with pytest.raises(CannotRun, match="swap is running on chat"):
+        await start(states, PlanToStart(other), ["swap", "other"])
+    await start(states, PlanToStart(other), ["other"])
+    assert (await states.plans())["other"].running
+
+
+async def test_what_was_never_started_is_not_stopped(room) -> None:
+    assert await stop(room.corridor.state, "nobody") is None
+
+
+def test_a_store_without_earlier_pairs_leaves_the_plan(room, plan, tmp_path) -> None:
+    with reading(room.store_url) as connection:
+        assert prepared(connection, plan) == PlanToStart(plan)

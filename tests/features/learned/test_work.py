@@ -1,0 +1,216 @@
+"""From a judge over HTTP to a model that chooses what it sees: the consumer as it runs, with its training process."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import math
+import sys
+from collections.abc import AsyncIterator, Callable
+from functools import partial
+from typing import Any
+
+import orjson
+import pytest
+import yaml
+from prometheus_client import CollectorRegistry
+
+from gateway.config.loading import parse
+from gateway.config.predictor import PredictorConfig
+from gateway.consumer import serve
+from gateway.consumer.consumer import ConsumerTiming
+from gateway.core.completion import completion_of
+from gateway.core.exchange import Exchange
+from gateway.core.randomization import draw
+from gateway.fake import FakeAnswer, FakeUpstream
+from gateway.features.learned import work as upkeep
+from gateway.features.learned.model import PredictorModel, version_of
+from gateway.features.learned.predictor import Predictor
+from gateway.features.learned.trainer import TrainingJob
+from gateway.features.learned.trees import TreeEnsemble
+from gateway.features.learned.work import PredictorUpkeep, TrainingFailed, trained
+from gateway.scoring.types import Subject
+from gateway.store.plans import hold_lease
+from gateway.store.predictions import StoredModel, save_model
+from gateway.store.store import Store
+
+Make = Callable[..., Exchange]
+
+
+def said(i: int) -> str:
+    """An answer: half of them are easy to judge and good, the others are a matter of luck."""
+    return "A good answer. " * 5 if i % 2 else f"perhaps {i % 7}"
+
+
+def opinion(text: str) -> float:
+    return 1.0 if "good" in text else float(int(text[-1]) >= 4)
+
+
+def numbered(exchange: Make, i: int) -> Exchange:
+    """With the same id, and so the same draw, in every run."""
+    own = f"01890000-0000-7000-8000-{i:012x}"
+    return exchange(said(i), id=own, unit=own)
+
+
+def judging(upstream: FakeUpstream) -> None:
+    def reply(received: Any) -> FakeAnswer:
+        if received.method != "POST":
+            return FakeAnswer(b"", status=404)
+        return FakeAnswer(orjson.dumps({"value": opinion(received.json["completion"]["text"])}))
+
+    upstream.replies(reply)
+
+
+@pytest.fixture(autouse=True)
+def _not_starved(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The training process with the priority of the tests: on a busy machine, its own would let it wait for minutes."""
+    program = "import os, sys; os.nice = lambda by: 0; from gateway.features.learned.train_process import main; sys.exit(main())"
+    monkeypatch.setattr(upkeep, "ARGV", (sys.executable, "-P", "-X", "utf8", "-c", program))
+
+
+@pytest.fixture
+async def judge() -> AsyncIterator[FakeUpstream]:
+    async with FakeUpstream() as upstream:
+        judging(upstream)
+        yield upstream
+
+
+@contextlib.asynccontextmanager
+async def consumer(room: Any, judge: FakeUpstream, registry: CollectorRegistry) -> AsyncIterator[None]:
+    """As `gateway evaluate` builds it."""
+    config = parse(yaml.safe_dump({
+        "open": True, "upstreams": {"local": {"kind": "vllm", "base_url": "http://127.0.0.1:1/v1"}},
+        "models": {"chat": {"targets": [{"upstream": "local", "model": "small"}]}},
+        "scorers": {"judge": {"use": f"{judge.origin}/score", "share": 0.5}, "length": {}},
+        "predictor": {"target": "judge", "min_rows": 60, "share": 0.4, "adaptive": True, "pi_min": 0.05},
+        "stream": {"url": room.stream_url, "name": room.stream_name},
+    }))  # fmt: skip
+    timing = ConsumerTiming(block_ms=20, tick_s=0.0)
+    built = serve.opened(config, room.store_url, room.stream_url, registry, timing=timing)
+    async with built as opened, asyncio.TaskGroup() as tasks:
+        tasks.create_task(opened.run())
+        yield
+        opened.stop()
+
+
+async def test_a_model_is_trained_and_chooses_what_the_judge_sees(
+    room: Any, exchange: Make, judge: FakeUpstream
+) -> None:
+    first = [numbered(exchange, i) for i in range(240)]
+    async with consumer(room, judge, CollectorRegistry()):
+        await room.send(*first)
+        await room.until_read()
+    assert room.sql("SELECT DISTINCT pi, version FROM predictions") == [(0.4, "")], "there was no model"
+    assert len(judge.calls) == pytest.approx(0.4 * 240, abs=60)
+
+    later = [numbered(exchange, i) for i in range(1000, 1400)]
+    registry = CollectorRegistry()
+    async with consumer(room, judge, registry):
+        value = partial(registry.get_sample_value, labels={"target": "judge"})
+        await room.until(lambda: value("gateway_eval_predictor_training_rows"))
+        await room.send(*later)
+        await room.until_read()
+        await room.until(lambda: value("gateway_eval_predictor_exchanges_total") == 400)
+        mean = value("gateway_eval_predictor_inclusion_mean")
+
+    [(version, trained_on)] = room.sql("SELECT version, rows FROM predictor_models")
+    assert trained_on >= 60
+    new = {row[0]: row[1:] for row in room.sql("SELECT exchange_id, version, predicted, residual, pi, judged "
+                                               "FROM predictions WHERE version <> ''")}  # fmt: skip
+    assert set(new) == {e.id for e in later}
+    assert {row[0] for row in new.values()} == {version}
+    for e in later:
+        _, g, residual, pi, judged = new[e.id]
+        assert 0 <= g <= 1
+        assert residual > 0
+        assert 0.05 <= pi <= 1
+        assert judged == (draw("learn:judge", e.id) < pi)
+    seen = dict(room.sql("SELECT exchange_id, pi FROM scores WHERE scorer = 'judge'"))
+    assert {i: pi for i, pi in seen.items() if i in new} == {i: row[3] for i, row in new.items() if row[4]}
+
+    probabilities = [row[3] for row in new.values()]
+    assert sum(probabilities) / 400 == pytest.approx(mean)
+    assert sum(probabilities) / 400 == pytest.approx(0.4, abs=0.15), "the mixture is the same as before"
+    easy, hard = ([new[e.id][3] for i, e in enumerate(later) if i % 2 == odd] for odd in (1, 0))
+    assert sum(hard) > 1.5 * sum(easy), "what cannot be predicted is judged more often"
+
+    # Horvitz–Thompson over the later ones, within six standard errors.
+    truth = [opinion(said(i)) for i in range(1000, 1400)]
+    estimate = sum(t / new[e.id][3] for t, e in zip(truth, later, strict=True) if new[e.id][4]) / 400
+    variance = sum(t * t * (1 / new[e.id][3] - 1) for t, e in zip(truth, later, strict=True)) / 400**2
+    assert abs(estimate - sum(truth) / 400) < 6 * math.sqrt(variance)
+    [(n, s_e1)] = room.sql("SELECT sum(n), sum(s_e1) FROM prediction_sums")
+    assert n == 640
+    judged = [1 / pi for pi in seen.values()]
+    assert s_e1 == pytest.approx(640 - sum(judged))
+
+
+def job(url: str, **fields: Any) -> TrainingJob:
+    plain: dict[str, Any] = {"target": "judge", "key": "judge", "pi_min": 0.05, "share": 0.4, "min_rows": 60,
+                             "max_rows": 1000, "version": "1", "config_hash": "c", "budget_usd": None,
+                             "budget_tokens": None, "adaptive": True}  # fmt: skip
+    return TrainingJob(store=url, **{**plain, **fields})
+
+
+@pytest.fixture
+def predictor(stated_scorer: Any) -> Predictor:
+    config = PredictorConfig(target="judge", min_rows=60, share=0.4, adaptive=True)
+    return Predictor(config, {"judge": stated_scorer(name="judge")})
+
+
+async def test_a_model_that_is_not_one_is_not_used(room: Any, predictor: Predictor, caplog: Any) -> None:
+    async with Store(room.store_url) as store:
+        bad = StoredModel("0" * 64, "judge", 9e9, 1.0, 2.0, 700, "{}", {}, ())
+        await store.run(lambda c: save_model(c, bad))
+        upkeep = PredictorUpkeep(store, predictor, job(room.store_url), "c1")
+        await upkeep.load()
+        await upkeep.load()
+    assert predictor.model_version == ""
+    assert [r.message for r in caplog.records] == [
+        "predictor: model 000000000000 cannot be used: model 000000000000 was changed after it was stored; judging "
+        "continues with the newest usable model, or without one"
+    ]
+
+
+async def test_a_model_over_other_features_is_replaced_and_not_used(
+    room: Any, predictor: Predictor, exchange: Make
+) -> None:
+    """As an older version of this package has left it."""
+    model = PredictorModel("judge", ("a",), TreeEnsemble(0.5, (), 1), TreeEnsemble(0.1, (), 1), 1.0)
+    text = model.to_json()
+    old = StoredModel(version_of(text), "judge", 9e9, 1.0, 2.0, 700, text, {"asked_share": 0.4}, ("a",))
+    async with Store(room.store_url) as store:
+        await store.run(lambda c: save_model(c, old))
+        upkeep = PredictorUpkeep(store, predictor, job("nowhere://"), "c1", clock=lambda: 9e9)
+        newest = await upkeep.load()
+        assert newest is not None
+        async with asyncio.TaskGroup() as tasks:  # a training is tried, and cannot run with this store
+            running = tasks.create_task(upkeep.run())
+            await room.until(lambda: room.sql("SELECT count(*) FROM leases WHERE name = 'predictor:judge'") == [(1,)])
+            running.cancel()
+    e = exchange("1")
+    [found] = predictor.predict([Subject(e, {}, completion_of(e))])
+    assert (found.version, found.pi) == ("", 0.4)
+
+
+async def test_one_consumer_at_a_time_trains(room: Any, predictor: Predictor) -> None:
+    async with Store(room.store_url) as store:
+        await store.run(lambda c: hold_lease(c, "predictor:judge", "another", 1000.0, 900.0))
+        upkeep = PredictorUpkeep(store, predictor, job("nowhere://"), "c1", clock=lambda: 1001.0)
+        async with asyncio.TaskGroup() as tasks:
+            running = tasks.create_task(upkeep.run())
+            for _ in range(50):
+                await asyncio.sleep(0.002)
+            running.cancel()
+        assert room.sql("SELECT holder FROM leases WHERE name = 'predictor:judge'") == [("another",)]
+
+
+async def test_a_training_that_fails_says_why_and_shows_no_password() -> None:
+    with pytest.raises(TrainingFailed, match="mysql is not supported") as failed:
+        await trained(job("mysql://me:secret@127.0.0.1/x"), 60.0)
+    assert "secret" not in str(failed.value)
+
+
+async def test_a_training_that_takes_too_long_is_ended(room: Any) -> None:
+    with pytest.raises(TrainingFailed, match="not done after"):
+        await trained(job(room.store_url), 0.001)

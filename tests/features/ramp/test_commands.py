@@ -1,0 +1,119 @@
+"""What people may do with a ramp, on a real stream server: each command is in force with its event, or refused."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from gateway.core.ramp import RampPace, RampRefused
+from gateway.features.ramp.commands import NoRamp, RampCommand, command_ramp, read_ramp
+from gateway.stream import Corridor
+
+
+@pytest.fixture
+async def ramp(ramp_on_server: Any, stream_url: str, stream_name: str) -> AsyncIterator[Any]:
+    corridor = Corridor(stream_url, stream_name)
+    found = ramp_on_server(corridor)
+    await found.plan_runs()
+    yield found
+    await corridor.aclose()
+
+
+async def give(ramp: Any, verb: Any, reason: str = "as agreed", **more: Any) -> Any:
+    command = RampCommand(verb, "ada", reason, **more)
+    return await command_ramp(ramp.corridor, "swap", command, RampPace(cooldown_s=60.0), lambda: ramp.at)
+
+
+async def test_a_command_is_in_force_with_its_event_and_evidence(ramp: Any) -> None:
+    await ramp.begins()
+    await ramp.steps()
+    await ramp.says("hold", "soaks")
+    done = await give(ramp, "rollback", "customers complain")
+    assert (done.state, done.by, done.reason, done.cooling_until) == ("rolled_back", "ada", "customers complain", 1060)
+    assert await ramp.record() == done
+    event = (await ramp.corridor.ramps.waiting()).events[-1]
+    assert (event.record, event.before, event.kind) == (done, ("ramp", 0), "rolled_back")
+    assert event.evidence["verdict"] == "ship"
+    assert event.evidence["decision"]["reason"] == "soaks"
+
+
+async def test_pause_and_resume_keep_the_share(ramp: Any) -> None:
+    await ramp.begins()
+    await ramp.steps()
+    assert [(await give(ramp, verb)).paused for verb in ("pause", "resume")] == [True, False]
+    assert (await read_ramp(ramp.corridor, "swap")).share == 0.25
+
+
+async def test_promote_takes_the_step_that_waits(ramp: Any) -> None:
+    await ramp.begins()
+    with pytest.raises(RampRefused, match="there is no evidence yet"):
+        await give(ramp, "promote")
+    await ramp.says("hold", "12 of 100 units at this step")
+    with pytest.raises(RampRefused, match=r"12 of 100 units at this step\. To go on all the same: override it"):
+        await give(ramp, "promote")
+    await ramp.says("ready", "everything holds")
+    done = await give(ramp, "promote")
+    assert (done.state, done.step, done.overridden) == ("ramp", 0, False)
+
+
+async def test_an_override_needs_no_evidence_but_a_reason(ramp: Any) -> None:
+    await ramp.begins()
+    with pytest.raises(RampRefused, match="a reason is needed"):
+        await give(ramp, "override", " ")
+    one = await give(ramp, "override", "the old engine ends tonight")
+    assert (one.state, one.step, one.overridden) == ("ramp", 0, True)
+    assert (await give(ramp, "override", "now", full=True)).state == "promoted"
+
+
+async def test_promote_full_ends_a_holdout(ramp: Any) -> None:
+    ramp.plan = replace(ramp.plan, ramp=replace(ramp.plan.ramp, holdout=0.1, holdout_days=7.0))
+    await ramp.plan_runs()
+    await ramp.begins()
+    with pytest.raises(RampRefused, match="so there is none to end"):
+        await give(ramp, "promote", "too early", full=True)
+    held = await give(ramp, "override", "now", full=True)
+    assert held.share(ramp.plan.ramp) == 0.9
+    done = await give(ramp, "promote", "we are sure", full=True)
+    assert (done.state, done.share(ramp.plan.ramp)) == ("promoted", 1.0)
+
+
+async def test_a_ramp_that_has_not_begun_can_be_rolled_back(ramp: Any) -> None:
+    """The consumer is down, or the server has lost the record."""
+    done = await give(ramp, "rollback", "not today")
+    assert (done.state, (await ramp.record()).state) == ("rolled_back", "rolled_back")
+
+
+async def test_the_record_of_another_plan_is_not_this_ramps(ramp: Any) -> None:
+    await ramp.begins()
+    before = await ramp.steps()
+    ramp.another_plan()
+    await ramp.plan_runs()
+    done = await give(ramp, "override")
+    assert (done.plan, done.step) == (ramp.plan.hash, 0)
+    assert done.version > before.version
+
+
+async def test_commands_at_the_same_time_are_taken_one_after_the_other(ramp: Any) -> None:
+    import asyncio
+
+    await ramp.begins()
+    done = await asyncio.gather(*(give(ramp, "pause") for _ in range(4)), return_exceptions=True)
+    assert sum(not isinstance(each, Exception) for each in done) == 1
+    assert all(isinstance(each, RampRefused) for each in done if isinstance(each, Exception))
+    assert [event.kind for event in (await ramp.corridor.ramps.waiting()).events] == ["shadowing", "paused"]
+
+
+async def test_what_has_no_ramp_is_said(ramp: Any) -> None:
+    with pytest.raises(NoRamp, match='no experiment "other" has been started'):
+        await read_ramp(ramp.corridor, "other")
+    await ramp.plan_runs("stopped")
+    with pytest.raises(RampRefused, match="gateway ab start swap"):
+        await give(ramp, "pause")
+
+
+async def test_a_reason_has_an_end(ramp: Any) -> None:
+    with pytest.raises(RampRefused, match="3000 characters"):
+        await give(ramp, "pause", "x" * 3000)

@@ -1,0 +1,193 @@
+"""The next step of a ramp: what advances it, what holds it, and what takes it back whatever else holds."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway.core.ramp import (
+    FreezeWindow,
+    RampChange,
+    RampDecision,
+    RampDesign,
+    RampPace,
+    RampRecord,
+    advanced,
+    overridden,
+    paused,
+    started,
+)
+from gateway.features.ramp.breakers import BreakerReport
+from gateway.features.ramp.decision import decide_ramp, follow
+from gateway.features.ramp.evidence import RampEvidence, ServedFinding
+from gateway.reports.model import Estimate
+
+DESIGN = RampDesign((0.1, 0.5, 1.0), 60.0, 100, 1000, 5.0)
+AUTO = RampPace("auto", stale_s=300.0)
+BEGUN = RampChange(0.0, "t", "t")
+NOW = 1000.0
+SHADOW = started("swap", "p", BEGUN)
+STEP = advanced(SHADOW, DESIGN, BEGUN)
+FINE = RampEvidence(NOW, "ship", "Ship.", 300, True, units=100, requests=100, newest=NOW - 1)
+
+
+def found(state: str = "inferior", metric: str = "error_rate", step: int | None = 0) -> ServedFinding:
+    return ServedFinding(metric, step, Estimate(-0.3, -0.5, -0.1), 0.02, state, (900, 100))  # type: ignore[arg-type]
+
+
+def decided(record: RampRecord = STEP, pace: RampPace = AUTO, **changes: Any) -> RampDecision:
+    return decide_ramp(record, DESIGN, replace(FINE, **changes), NOW, pace)
+
+
+def test_everything_holds_so_the_next_step_is_taken() -> None:
+    assert decided(SHADOW, units=0).action == "advance"
+    assert decided(STEP).action == "advance"
+    last = replace(STEP, step=2)
+    assert decided(last).action == "promote"
+    assert follow(last, DESIGN, decided(last), NOW, AUTO).state == "promoted"
+
+
+def test_advice_waits_for_a_person() -> None:
+    waits = decided(pace=RampPace("advise"))
+    assert waits == RampDecision("ready", "everything holds for 0.5 of the units: waits for `gateway ab promote swap`")
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"verdict": "hold", "sentence": "Undecided."}, "Undecided."),
+        ({"newest": None}, "no data"),
+        ({"newest": NOW - 301}, "stale: the candidate's newest answer is 301 s old"),
+        ({"lag_s": 301.0}, "stale: the evidence is 301 s behind"),
+        ({"at": NOW - 301}, "stale: the evidence is 301 s behind"),
+        ({"lost_gateways": 1}, "1 gateway processes stopped reporting"),
+        ({"units": 99}, "99 of 100 units at this step"),
+        ({"blind": True}, "no alarm could tell yet"),
+    ],
+)
+def test_what_is_missing_undecided_or_stale_holds(changes: dict[str, Any], reason: str) -> None:
+    held = decided(**changes)
+    assert held.action == "hold"
+    assert reason in held.reason
+
+
+def test_a_step_soaks() -> None:
+    assert decided(replace(STEP, since=NOW - 10)) == RampDecision("hold", "soaks for another 50 s")
+
+
+def test_a_freeze_window_and_a_cool_down_hold() -> None:
+    frozen = replace(AUTO, freeze=(FreezeWindow(NOW - 1, NOW + 1),))
+    assert decided(pace=frozen) == RampDecision("hold", "a freeze window holds")
+    assert decided(replace(STEP, cooling_until=NOW + 5)).reason == "cools down after a rollback for another 5 s"
+
+
+@pytest.mark.parametrize("pace", [AUTO, RampPace("advise"), replace(AUTO, freeze=(FreezeWindow(0, 1e12),))])
+@pytest.mark.parametrize(
+    "record", [STEP, paused(STEP, BEGUN), overridden(STEP, DESIGN, BEGUN), replace(STEP, state="promoted")]
+)
+def test_an_alarm_rolls_back_whatever_else_holds(record: RampRecord, pace: RampPace) -> None:
+    back = decided(record, pace, served=(found("non_inferior", "cost_per_1k"), found()))
+    assert back.action == "roll_back"
+    assert back.reason == (
+        "error_rate at step 1: worse by more than 0.02 on served answers (difference -0.3, at most -0.1; "
+        "100 units of the candidate, 900 of the control)"
+    )
+    after = follow(record, DESIGN, back, NOW, pace)
+    assert (after.state, after.cooling_until) == ("rolled_back", NOW + 3600)
+
+
+def test_a_reject_rolls_back_unless_somebody_overrode_it() -> None:
+    assert decided(SHADOW, verdict="reject", sentence="Reject.") == RampDecision("roll_back", "Reject.")
+    forced = overridden(SHADOW, DESIGN, BEGUN)
+    assert decided(forced, verdict="reject", sentence="Reject.") == RampDecision("hold", "Reject.")
+
+
+def test_exposure_before_the_first_verdict_is_bounded() -> None:
+    undecided = {"verdict": "hold", "decided": False}
+    assert decided(**undecided, requests=999).action == "hold"
+    over = decided(**undecided, requests=1000)
+    assert over.action == "stop"
+    assert over.reason.startswith("no verdict after 1000 requests")
+    assert decided(**undecided, usd=5.0).action == "stop"
+    assert decided(verdict="hold", decided=True, requests=1000).action == "hold", "there has been a verdict"
+    assert decided(overridden(SHADOW, DESIGN, BEGUN), **undecided, requests=1000).action == "hold"
+    assert follow(STEP, DESIGN, over, NOW, AUTO).state == "stopped"
+
+
+def test_feedback_needs_a_first_step_before_it_has_a_verdict() -> None:
+    undecided = {"verdict": "hold", "sentence": "Undecided.", "served_primary": True, "decided": False}
+    assert decided(SHADOW, **undecided).action == "advance"
+    assert decided(STEP, **undecided).action == "hold"
+
+
+def test_all_traffic_needs_feedback_that_is_shown_to_be_harmless() -> None:
+    before_all = replace(STEP, step=1)
+    thumb = found("unclear", "feedback:thumb", None)
+    assert decided(STEP, proofs=(thumb,)).action == "advance", "an earlier step needs no proof"
+    assert decided(before_all, proofs=(thumb,)).reason.startswith("feedback:thumb is not shown to be harmless")
+    assert decided(before_all, proofs=(replace(thumb, found="equivalent"),)).action == "advance"
+
+
+def test_a_pause_holds_and_says_who_paused() -> None:
+    held = paused(STEP, RampChange(NOW, "mia", "on call until six"))
+    assert decided(held) == RampDecision("hold", "paused by mia: on call until six")
+
+
+@given(
+    st.sampled_from(["shadow", "ramp", "promoted", "rolled_back", "stopped"]),
+    st.integers(0, 2),
+    st.booleans(),
+    st.sampled_from(["ship", "reject", "hold"]),
+    st.none() | st.floats(0, NOW),
+    st.integers(0, 300),
+    st.booleans(),
+)
+def test_no_step_forward_without_a_verdict_and_fresh_data(
+    state: str, step: int, held: bool, verdict: str, newest: float | None, units: int, alarm: bool
+) -> None:
+    record = replace(STEP, state=state, step=step, paused=held)  # type: ignore[arg-type]
+    decision = decided(record, verdict=verdict, newest=newest, units=units, served=(found(),) if alarm else ())
+    if decision.action in ("advance", "promote"):
+        assert state in ("shadow", "ramp")
+        assert not held
+        assert not alarm
+        assert verdict == "ship"
+        assert newest is not None
+        assert NOW - newest <= AUTO.stale_s
+    if alarm and state not in ("rolled_back", "stopped"):
+        assert decision.action == "roll_back"
+
+
+BROKEN = BreakerReport(1, 1, False, 31.0, 1)
+
+
+def test_an_open_breaker_holds_and_a_broken_candidate_is_taken_back_from_any_step() -> None:
+    assert decided(breakers=replace(BROKEN, failing_s=5.0)).reason.startswith("the candidate's circuit breaker is open")
+    for record in (STEP, replace(STEP, state="promoted"), replace(STEP, paused=True)):
+        assert decided(record, breakers=BROKEN).action == "roll_back"
+    assert decided(SHADOW, breakers=BROKEN).action == "hold", "it serves nobody yet"
+
+
+def test_outcomes_that_are_read_late_hold() -> None:
+    assert decided(late="late: the consumers are 200 s behind") == RampDecision(
+        "hold", "late: the consumers are 200 s behind"
+    )
+
+
+def test_a_sample_ratio_that_does_not_fit_pauses() -> None:
+    found = decided(ratio="sample ratio: 310 of 2000 units")
+    assert found == RampDecision("pause", "sample ratio: 310 of 2000 units")
+    after = follow(STEP, DESIGN, found, NOW, AUTO)
+    assert (after.paused, after.state, after.step) == (True, "ramp", 0)
+    assert decided(replace(STEP, paused=True), ratio="red").action == "hold"
+
+
+def test_an_automatic_ramp_waits_until_independence_is_checked_or_declared() -> None:
+    assert "set `unit: request`" in decided(independence="assumed").reason
+    for known in ("checked", "declared", "alarm", None):
+        assert decided(independence=known).action == "advance"
+    assert decided(independence="assumed", pace=RampPace("advise")).action == "ready", "a person decides"

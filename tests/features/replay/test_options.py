@@ -1,0 +1,95 @@
+"""What the command line asks is checked before any model is asked."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from gateway.config.config import Config
+from gateway.config.loading import parse
+from gateway.config.scorers import ScorerConfig
+from gateway.core.errors import CannotRun
+from gateway.core.plan import Guardrail
+from gateway.features.replay.datasets import Dataset, DatasetFile, scan
+from gateway.features.replay.design import RequestSettings
+from gateway.features.replay.options import ReplayOptions, metrics, name_of, question_of, rows_of, sections, single
+from gateway.scoring.registry import build, build_all
+
+BARE = """
+open: true
+upstreams: {a: {kind: fake}}
+models: {m: {targets: [{upstream: a, model: m}]}}
+"""
+OPTIONS = ReplayOptions(("one", "two"))
+
+
+@pytest.fixture
+def dataset(questions: Callable[[int], Path]) -> Dataset:
+    return scan(questions(30))
+
+
+@pytest.fixture
+def bare() -> Config:
+    return parse(BARE)
+
+
+def test_the_default_scorers_fit_the_dataset(dataset: Dataset, bare: Config) -> None:
+    assert list(sections(OPTIONS, dataset, bare)) == ["exact", "f1", "rouge_l"]
+    without = replace(dataset, references=0)
+    assert "refusal" in sections(OPTIONS, without, bare)
+    own = parse(BARE + "scorers: {length: {share: 0.1}}\n")
+    assert sections(OPTIONS, without, own) == {"length": ScorerConfig(share=1.0)}, "a share is of traffic"
+
+
+def test_a_repeated_or_pairwise_scorer_is_refused(dataset: Dataset, bare: Config) -> None:
+    with pytest.raises(CannotRun, match="--scorers: exact is named twice"):
+        sections(replace(OPTIONS, scorers=("exact", "exact")), dataset, bare)
+    pairwise = replace(OPTIONS, scorers=("exact", "edit_distance"))
+    with pytest.raises(CannotRun, match="edit_distance: compares two answers without saying which is better"):
+        single(pairwise, build_all(sections(pairwise, dataset, bare)))
+
+
+def test_the_first_scorer_with_a_best_and_a_worst_is_primary(dataset: Dataset) -> None:
+    found = metrics(build({"length": ScorerConfig(), "f1": ScorerConfig(), "exact": ScorerConfig()}))
+    made = question_of(OPTIONS, dataset, found)
+    assert made.primary == "f1"
+    assert (made.rows, made.of, made.planned) == (30, 30, 30)
+    assert [g.metric for g in made.guardrails] == ["error_rate"]
+    assert rows_of(replace(OPTIONS, limit=7), dataset) == 7
+    assert rows_of(replace(OPTIONS, limit=70), dataset) == 30
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"primary": "exat"}, '--primary exat: not among --scorers; did you mean "exact"?'),
+        ({"primary": "length"}, "--primary length: a neutral metric has no better direction"),
+        (
+            {"guardrails": (Guardrail("cost", 0.1),)},
+            "--guard cost: there is no such metric; expected one of length, exact,",
+        ),
+        ({"guardrails": (Guardrail("exact", 0.1),)}, "--guard exact: it is the primary metric"),
+    ],
+)
+def test_a_wrong_option_is_refused_with_the_known_values(
+    dataset: Dataset, changes: dict[str, object], message: str
+) -> None:
+    found = metrics(build({"length": ScorerConfig(), "exact": ScorerConfig()}))
+    with pytest.raises(CannotRun, match=message.replace("?", r"\?")):
+        question_of(replace(OPTIONS, **changes), dataset, found)  # type: ignore[arg-type]
+
+
+def test_the_report_lists_the_settings(dataset: Dataset) -> None:
+    asked = replace(OPTIONS, settings=RequestSettings((("temperature", 0),), "be short", None), repeats=3)
+    made = question_of(asked, dataset, metrics(build({"exact": ScorerConfig()})))
+    assert made.settings == (("temperature", "0"), ("system", "be short"), ("seed", "none"))
+    assert made.planned == 90
+
+
+def test_the_name_has_the_file_and_the_designs_hash(dataset: Dataset) -> None:
+    assert name_of(dataset, "0123456789abcdef") == "questions-0123456789abcdef"
+    odd = replace(dataset, source=DatasetFile(Path("/x/my file (2).csv")))
+    assert name_of(odd, "ff") == "my-file-2--ff"

@@ -1,0 +1,89 @@
+"""Sums of one hour, weighted by π. On both databases."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from gateway.core.exchange import Target
+from gateway.features.today.rows.hour_history import hour_from_json, hour_to_json
+from gateway.features.today.rows.hours import HourSums, WeightedSums, bucket_of, hour_sums
+from gateway.store.query import reading
+
+BEGIN = 1_764_000_000.0
+
+
+@pytest.fixture
+def sums(store):
+    def ask(begin=BEGIN):
+        with reading(store.url) as connection:
+            return hour_sums(connection, begin)
+
+    return ask
+
+
+def test_an_hour_is_summed_by_model_name_and_target(store, exchange, sums):
+    at = {"received": BEGIN + 10}
+    store.write(
+        exchange("1", **at, pi=0.5, total_s=1.0),
+        exchange("0", **at, total_s=2.0),
+        exchange("0.5", **at, outcome="timeout", status=504),
+        exchange("1", **at, outcome="client_gone"),
+        exchange("1", **at, target=Target("local", "small", "t=1")),
+        exchange("1", **at, role="shadow", pair="x"),
+        exchange("1", received=BEGIN - 1),
+        exchange("1", received=BEGIN + 3600),
+    )
+    found = sums()
+    assert set(found) == {("chat", "local/small"), ("chat", "local/small[t=1]")}
+    cell = found["chat", "local/small"]
+    assert (cell.errors.n, cell.errors.w, cell.errors.wv) == (4, 5.0, 1.0)
+    assert cell.slow.w == 3.0
+    assert cell.latency == {bucket_of(1.0): 2.0, bucket_of(2.0): 1.0}
+    assert cell.cost.n == 0, "no price is known"
+    stated = cell.scores["stated"]
+    assert (stated.n, stated.w, stated.wv) == (4, 5.0, 2.0 + 0.5 + 1.0)
+
+
+def test_hours_add_up(store, exchange, sums):
+    store.write(*(exchange("1", received=BEGIN + 3600 * (i % 2), total_s=0.1 * (i + 1)) for i in range(100)))
+    total = HourSums()
+    for begin in (BEGIN, BEGIN + 3600):
+        for cell in sums(begin).values():
+            total.plus(cell)
+    assert total.errors.w == 100
+    assert total.quantile(0.95) == pytest.approx(9.5, rel=0.026)
+    assert total.slower(5.0) == pytest.approx(0.5, abs=0.03)
+    assert HourSums().quantile(0.95) is None
+    assert HourSums().slower(1.0) is None
+
+
+def test_weights_count_as_fewer_values():
+    sums = WeightedSums()
+    for weight in (1.0, 1.0, 100.0):
+        sums.add(1.0, weight)
+    assert sums.effective == pytest.approx(102**2 / 10002)
+    assert sums.mean == pytest.approx(1.0)
+    assert sums.variance == pytest.approx(0.0, abs=1e-9)
+    assert (WeightedSums().mean, WeightedSums().effective, WeightedSums().variance) == (None, 0.0, 0.0)
+
+
+def test_the_error_of_a_mean_is_that_of_its_weighted_deviations() -> None:
+    rng = np.random.default_rng(1)
+    values, weights = rng.random(200), rng.choice([1.0, 20.0], 200)
+    sums = WeightedSums()
+    for value, weight in zip(values, weights, strict=True):
+        sums.add(float(value), float(weight))
+    mean = np.average(values, weights=weights)
+    assert sums.squared_error == pytest.approx(((weights * (values - mean)) ** 2).sum() / weights.sum() ** 2)
+    assert WeightedSums().squared_error == 0.0
+
+
+def test_a_score_is_the_scorers_own_value(store, exchange, sums, stated_scorer):
+    """As in the list of calls: of a refusal, 0 is best and is shown as 0."""
+    store.scorers = {"refused": stated_scorer(name="refused", direction="minimise")}
+    store.write(exchange("0", received=BEGIN + 1), exchange("0", received=BEGIN + 2), exchange("1", received=BEGIN + 3))
+    cell = sums()["chat", "local/small"]
+    assert cell.scores["refused"].mean == pytest.approx(1 / 3)
+    assert cell.minimised == {"refused"}
+    assert hour_from_json(hour_to_json({("chat", "local/small"): cell})) == {("chat", "local/small"): cell}

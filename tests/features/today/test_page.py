@@ -1,0 +1,118 @@
+"""What an engineer sees first in the morning."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from datetime import UTC, datetime
+
+import pytest
+
+from gateway.console.errors import StoreAway
+from gateway.core.exchange import Target
+from gateway.features.today.page import HourCache
+
+HOUR = 3600.0
+
+
+@pytest.fixture
+def now(pages):
+    """In the middle of an hour."""
+    at = pages.admin.clock()
+    pages.clock[0] += 1800 - at % HOUR
+    return pages.admin.clock()
+
+
+async def complete(pages, client):
+    """The page once all hours are summed."""
+    async with asyncio.timeout(60):
+        while "of 48 hours are summed" in (page := await pages.get(client, "/console")):
+            pass
+    return page
+
+
+async def test_a_drop_of_a_score_is_what_changed_first(pages, make_exchange, now):
+    hours = range(48)
+    before = [make_exchange(received=now - h * HOUR) for h in hours for _ in range(8)]
+    fell = [make_exchange(received=now - h * HOUR) for h in range(5) for _ in range(8)]
+    await pages.add(*before, score=0.9)
+    await pages.add(*fell, score=0.1)
+    failed = [make_exchange(received=now - h * HOUR, outcome="timeout", status=504, target=Target("local", "large"))
+              for h in range(2) for _ in range(40)]  # fmt: skip
+    fine = [make_exchange(received=now - h * HOUR, target=Target("local", "large")) for h in hours for _ in range(4)]
+    await pages.add(*failed, *fine, score=None)
+    page = await complete(pages, await pages.login())
+    found = re.findall(r"<li><span class=\"pill ([a-z]+)\">.*?</time>:\s*(.*?)<a", page, re.DOTALL)
+    texts = [re.sub(r"<[^>]+>|\s+", " ", text) for _, text in found]
+    assert [tone for tone, _ in found] == ["bad"] * len(found)
+    assert "the score by valid_json of chat by local/small fell from 0.9 to " in re.sub(r"\s+", " ", texts[0])
+    assert any("the share of failed calls" in re.sub(r"\s+", " ", t) and "GatewayErrorBurnFast" in t for t in texts)
+    since = re.search(r'since <time datetime="([^"]+)"', page)
+    assert since is not None
+    begin = int((now - 4 * HOUR) // HOUR * HOUR)
+    assert since[1].startswith(f"{datetime.fromtimestamp(begin, UTC):%Y-%m-%dT%H}")
+    assert '<svg class="wide" role="img"' in page
+    assert "The same as a table" in page
+
+
+async def test_nothing_changed_is_said_so(pages, make_exchange, now):
+    made = [make_exchange(received=now - h * HOUR) for h in range(48) for _ in range(3)]
+    await pages.add(*made[::2], score=1.0)
+    await pages.add(*made[1::2], score=0.0)
+    page = await complete(pages, await pages.login())
+    assert "no figure differs from what is usual" in page
+    assert "A change is one from the days there are, which is 1" in page
+    assert '<div class="figure">72</div><div class="delta quiet">72 before</div>' in page
+
+
+async def test_figures_stand_for_all_calls(pages, make_exchange, now):
+    await pages.add(*(make_exchange(received=now - 60, pi=0.1) for _ in range(3)), cost=0.5)
+    page = await complete(pages, await pages.login())
+    assert '<div class="figure">30</div>' in page
+    assert '<div class="figure">$15.00</div>' in page
+
+
+async def test_the_share_of_failed_calls_has_an_interval(pages, make_exchange, now):
+    fine = [make_exchange(received=now - h * HOUR, target=Target("local", t)) for h in range(24) for t in "ab" * 5]
+    failed = [make_exchange(received=now - h * HOUR, outcome="timeout", status=504) for h in range(24)]
+    await pages.add(*fine, *failed, score=None)
+    page = await complete(pages, await pages.login())
+    card = re.search(r'Failed</div><div class="figure">([\d.]+) %</div>.*?95 % interval ([\d.]+) % … ([\d.]+) %', page)
+    assert card is not None
+    share, low, high = map(float, card.groups())
+    assert 3 < low < share < high < 20
+    assert share == pytest.approx(100 / 11, abs=0.1)
+
+
+async def test_few_calls_have_a_share_of_failures_and_no_interval(pages, make_exchange, now):
+    await pages.add(*(make_exchange(received=now - 60) for _ in range(5)), score=None)
+    page = await complete(pages, await pages.login())
+    assert '<div class="name">Failed</div><div class="figure">0' in page
+    assert "95 % interval" not in page.partition("</ul>")[0]
+
+
+async def test_an_empty_store_says_so(pages):
+    assert "No calls were recorded within 48 hours" in await complete(pages, await pages.login())
+
+
+async def test_new_calls_are_counted_once_the_figures_are_old(pages, make_exchange, now):
+    client = await pages.login()
+    await pages.add(make_exchange(received=now - 5))
+    assert '<div class="figure">1</div>' in await complete(pages, client)
+    await pages.add(make_exchange(received=now - 4))
+    assert '<div class="figure">1</div>' in await pages.get(client, "/console")
+    pages.clock[0] += 11
+    async with asyncio.timeout(60):
+        while '<div class="figure">2</div>' not in await pages.get(client, "/console"):
+            pass
+
+
+class AwayStore:
+    async def read(self, work):
+        raise StoreAway("the store cannot be used: gone")
+
+
+async def test_a_store_that_is_away_leaves_the_figures_and_says_so():
+    cache = HourCache(AwayStore(), lambda: 1e9)
+    await cache.refresh()
+    assert (cache.trouble, cache.complete_at, cache.known) == ("the store cannot be used: gone", 0.0, 0)

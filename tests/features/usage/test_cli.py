@@ -1,0 +1,67 @@
+"""`gateway usage`, as it is typed. tests/test_cli.py runs it as a program."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from gateway.cli import app
+from gateway.core.exchange import Tally
+from gateway.core.usage import UsageCell, UsageCount, UsageSums
+from gateway.store import engine
+from gateway.store.write import ScoredBatch, write
+
+Run = Callable[..., Result]
+CELL = UsageCell("2026-11-26", "k1", "web", "search", "", "", "chat", "openai", "gpt-x", "", "", "")
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data directory whose store has the usage of two teams."""
+    data = tmp_path_factory.mktemp("usage")
+    sums = UsageSums(2, 0, 0, 100, 40, 20, 5, 1_500_000)
+    tally = Tally("g1", 1.0, 0, usage=(UsageCount(CELL, sums), UsageCount(CELL._replace(team="ads"), sums)))
+    opened = engine.writer(engine.default_url(data))
+    with opened.begin() as connection:
+        write(connection, ScoredBatch({}, tallies=[("1-0", tally)]), 1.0)
+    opened.dispose()
+    return data
+
+
+@pytest.fixture
+def usage(store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
+    """Runs the command where no gateway.yaml is."""
+    monkeypatch.chdir(tmp_path)
+    return lambda *options: CliRunner().invoke(app, ["usage", "--data", str(store), *options])
+
+
+def test_usage_is_summed_filtered_and_exported(usage: Run) -> None:
+    period = ("--since", "2026-11-01", "--until", "2026-11-30")
+    rows = [line.split()[:2] for line in usage(*period).stdout.splitlines()[2:]]
+    assert rows == [["client", "ads"], ["client", "search"], ["total", "4"]]
+    found = json.loads(usage(*period, "--by", "team,day", "--where", "team=search", "--json").stdout)
+    assert [(row["team"], row["day"], row["usd"]) for row in found["rows"]] == [("search", "2026-11-26", 0.0015)]
+    assert usage(*period, "--by", "key", "--csv").stdout.splitlines() == [
+        "key,key_name,calls,unpriced_calls,estimated_calls,input_tokens,cached_input_tokens,output_tokens,"
+        "reasoning_tokens,usd",
+        "k1,web,4,0,0,200,80,40,10,0.003",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        (["--by", "teem"], 'no dimension "teem"; did you mean "team"'),
+        (["--where", "team"], "no condition; write team=search"),
+        (["--since", "yesterday"], "neither a day nor a time span"),
+        (["--csv", "--json"], "give --csv or --json"),
+    ],
+)
+def test_a_mistake_is_a_usage_error(usage: Run, options: list[str], expected: str) -> None:
+    result = usage(*options)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert expected in " ".join(result.stderr.replace("│", " ").split())

@@ -1,0 +1,79 @@
+"""Every kind of upstream has a dialect, and each is asked in its client's language."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import orjson
+import pytest
+
+from gateway.config.upstreams import Upstream
+from gateway.core.errors import BadRequest, NotImplementedHere, UpstreamFailed
+from gateway.core.providers import PROVIDERS
+from gateway.proxy.dialects.kinds import build_dialect
+from gateway.proxy.request.call import Call
+
+MakeCall = Callable[..., Call]
+MakeUpstream = Callable[..., Upstream]
+ASKED = {"messages": [{"role": "user", "content": "Hi"}], "max_tokens": 5}
+
+
+@pytest.mark.parametrize("kind", sorted(PROVIDERS))
+def test_every_provider_can_be_asked_by_both_kinds_of_clients(
+    make_upstream: MakeUpstream, make_call: MakeCall, kind: str
+) -> None:
+    base = PROVIDERS[kind].base_url or "https://name.example.com/openai/v1"
+    dialect = build_dialect(make_upstream(kind, base_url=base))
+    for api in ("chat", "messages"):
+        request = dialect.request(make_call(api, **ASKED), "m")
+        assert isinstance(request.body, bytes)
+        assert orjson.loads(request.body)["model"] == "m"
+        assert request.origin == dialect.origin
+
+
+@pytest.mark.parametrize(
+    ("kind", "api", "path"),
+    [
+        ("vllm", "chat", b"/v1/chat/completions"),
+        ("vllm", "messages", b"/v1/chat/completions"),
+        ("anthropic", "chat", b"/v1/messages"),
+        ("anthropic", "messages", b"/v1/messages"),
+        ("anthropic", "count_tokens", b"/v1/messages/count_tokens"),
+    ],
+)
+def test_both_sides_get_their_own_format(
+    make_upstream: MakeUpstream, make_call: MakeCall, kind: str, api: str, path: bytes
+) -> None:
+    dialect = build_dialect(make_upstream(kind))
+    assert dialect.request(make_call(api, **ASKED), "m").path == path
+    broken = dialect.broken(make_call(api, stream=True, **ASKED), UpstreamFailed("no"))
+    assert broken.startswith(b"\n\ndata:" if api == "chat" else b"\n\nevent: error\n")
+    error = orjson.loads(dialect.error(make_call(api, **ASKED), 400, b'{"type":"error","error":{"message":"no"}}'))
+    assert error["error"]["message"] == "no"
+
+
+@pytest.mark.parametrize("api", ["completions", "embeddings", "responses", "speech", "rerank"])
+def test_anthropic_has_no_other_api(make_upstream: MakeUpstream, make_call: MakeCall, api: str) -> None:
+    with pytest.raises(BadRequest, match=f"has no {api}"):
+        build_dialect(make_upstream("anthropic")).request(make_call(api), "m")
+
+
+def test_an_openai_upstream_cannot_count_tokens(make_upstream: MakeUpstream, make_call: MakeCall) -> None:
+    with pytest.raises(NotImplementedHere, match="cannot count tokens"):
+        build_dialect(make_upstream("vllm")).request(make_call("count_tokens", **ASKED), "m")
+
+
+@pytest.mark.parametrize(
+    ("kind", "header", "path"),
+    [
+        ("openai", (b"authorization", b"Bearer sk-up"), b"/v1/files"),
+        ("anthropic", (b"x-api-key", b"sk-up"), b"/v1/files"),
+    ],
+)
+def test_raw_requests_carry_the_upstreams_credential(
+    make_upstream: MakeUpstream, kind: str, header: tuple[bytes, bytes], path: bytes
+) -> None:
+    request = build_dialect(make_upstream(kind)).raw(b"GET", b"/files", [(b"accept", b"*/*")], b"")
+    assert request.path == path
+    assert header in request.headers
+    assert not any(name == b"content-type" for name, _ in request.headers)

@@ -1,0 +1,78 @@
+"""ROUGE-L equals rouge_score without stemming."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from importlib.util import find_spec
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway.core.score import Skipped
+from gateway.scorers.rouge_l import RougeL, f_measure, lcs_length
+
+RULE = RougeL("rouge_l")
+TEXT = st.text(alphabet="ab C1.ü-\n", max_size=60) | st.lists(st.sampled_from(["the", "cat", "sat", "on"])).map(
+    " ".join
+)
+
+
+def test_the_number_of_the_design_notes():
+    fox = "The quick brown fox jumps over the lazy dog".lower().split()
+    dog = "The quick brown dog jumps on the log".lower().split()
+    assert lcs_length(dog, fox) == 5
+    assert (5 / len(dog), 5 / len(fox)) == (0.625, pytest.approx(0.5556, abs=1e-4))
+    assert f_measure(dog, fox) == pytest.approx(0.5882, abs=1e-4)
+
+
+# In a process of its own: its imports take 80 MB.
+ORACLE = """
+import json, sys
+from rouge_score.rouge_scorer import RougeScorer
+scorer = RougeScorer(["rougeL"], use_stemmer=False)
+for line in sys.stdin:
+    reference, answer = json.loads(line)
+    print(scorer.score(reference, answer)["rougeL"].fmeasure, flush=True)
+"""
+
+
+@pytest.fixture(scope="module")
+def rouge_score() -> Iterator[Callable[[str, str], float]]:
+    """(reference, answer) → F measure."""
+    if find_spec("rouge_score") is None:
+        pytest.skip("rouge_score is not installed")
+    with subprocess.Popen(
+        [sys.executable, "-c", ORACLE], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+
+        def scored(reference: str, answer: str) -> float:
+            process.stdin.write(json.dumps([reference, answer]) + "\n")
+            process.stdin.flush()
+            return float(process.stdout.readline())
+
+        yield scored
+        process.stdin.close()
+
+
+@given(TEXT, TEXT)
+def test_it_equals_rouge_score(ask, subject, rouge_score, answer, reference):
+    score = ask(RULE, subject(answer, None, reference))
+    if isinstance(score, Skipped):
+        assert not any(c.isascii() and c.isalnum() for c in reference)
+    else:
+        assert score.value == pytest.approx(rouge_score(reference, answer))
+
+
+@given(st.lists(st.sampled_from("abc"), max_size=12), st.lists(st.sampled_from("abc"), max_size=12))
+def test_bits_find_what_the_table_finds(a, b):
+    table = [[0] * (len(b) + 1) for _ in range(len(a) + 1)]
+    for i, x in enumerate(a):
+        for j, y in enumerate(b):
+            table[i + 1][j + 1] = table[i][j] + 1 if x == y else max(table[i][j + 1], table[i + 1][j])
+    assert lcs_length(a, b) == table[-1][-1]

@@ -1,0 +1,103 @@
+"""Confidence sequences for means of unbounded values."""
+
+import math
+
+import numpy as np
+import pytest
+from fixtures.simulation_bounds import most_misses
+
+from gateway.statistics.asymptotic import (
+    AsymptoticMean,
+    Tuning,
+    best_rho,
+    half_width,
+    log_e_value,
+    normal_log_mixture,
+    sum_width,
+)
+
+PATHS, STEPS = 2000, 1500
+
+
+@pytest.mark.parametrize("drift", [0.0, 1.0])
+def test_a_skewed_mean_is_rarely_missed_after_the_burn_in(drift: float) -> None:
+    """At most alpha of the paths ever miss, from the 100th value on: exponential values, also with drift."""
+    means = 1 + drift * np.sin(np.arange(STEPS) / 100)
+    n = np.arange(1, STEPS + 1)
+    width = np.array([half_width(1.0, k, Tuning(0.05, 500, 100)) for k in n[99:]])
+    rng, misses = np.random.default_rng(8), []
+    for _ in range(PATHS // 200):  # some at a time, so that the arrays stay small
+        x = rng.exponential(size=(200, STEPS)) - 1 + means
+        mean = np.cumsum(x, axis=1) / n
+        deviation = np.sqrt(np.maximum(np.cumsum(x**2, axis=1) / n - mean**2, 0))
+        apart = np.abs(mean - np.cumsum(means) / n)
+        missed = apart[:, 99:] >= deviation[:, 99:] * width
+        misses.append((missed.any(axis=1), (apart >= 1.96 * deviation / np.sqrt(n))[:, 99:].any(axis=1)))
+    ever, fixed = (np.concatenate(each).mean() for each in zip(*misses, strict=True))
+
+    assert 0.01 <= ever <= most_misses(0.05, PATHS)
+    assert fixed >= 0.2 if drift == 0 else True
+
+
+def test_the_sequence_gives_the_interval_of_the_formula() -> None:
+    x = np.random.default_rng(9).lognormal(size=300)
+    sequence = AsymptoticMean()
+    for value in x:
+        sequence.add(float(value))
+
+    half = float(x.std()) * sum_width(300, best_rho(0.05, 500), 0.05) / 300
+    assert sequence.interval() == pytest.approx((x.mean() - half, x.mean() + half))
+
+
+def test_evidence_reaches_one_over_alpha_where_the_interval_ends() -> None:
+    """The e-value and the interval come from the same mixture, up to the closed form of the width."""
+    sequence = AsymptoticMean()
+    for value in np.random.default_rng(10).normal(1.0, 2.0, 400):
+        sequence.add(float(value))
+    low, _ = sequence.interval()
+    deviation = math.sqrt(sequence.m2 / sequence.n)
+
+    assert sequence.log_e_value() == log_e_value(sequence.mean, deviation, 400, Tuning())
+    assert log_e_value(sequence.mean - low, deviation, 400, Tuning()) == pytest.approx(-math.log(0.05))
+
+
+def test_there_is_no_evidence_before_the_burn_in_or_without_variance() -> None:
+    assert log_e_value(5.0, 1.0, 29, Tuning()) == 0.0
+    assert log_e_value(5.0, 0.0, 100, Tuning()) == 0.0
+    assert AsymptoticMean().log_e_value() == 0.0
+
+
+def test_the_interval_is_infinite_below_the_burn_in() -> None:
+    sequence = AsymptoticMean(burn_in=3)
+    assert sequence.interval() == (-math.inf, math.inf)
+    for x in (1.0, 2.0):
+        sequence.add(x)
+    assert sequence.interval() == (-math.inf, math.inf)
+    sequence.add(3.0)
+    assert math.isfinite(sequence.interval()[0])
+
+
+def test_the_width_is_smallest_at_n_star() -> None:
+    at = {n_star: sum_width(400, best_rho(0.05, n_star), 0.05) for n_star in np.geomspace(20, 8000, 200)}
+    best = min(at, key=lambda n_star: at[n_star])
+
+    assert 300 < best < 520
+    assert sum_width(400, best_rho(0.05, 400), 0.05) == pytest.approx(at[best], rel=2e-3)
+
+
+def test_domains() -> None:
+    for refused, message in (
+        (lambda: Tuning(1.0), "alpha: 1.0"),
+        (lambda: Tuning(n_star=0), "n_star: 0"),
+        (lambda: Tuning(burn_in=-1), "burn_in: -1"),
+        (lambda: best_rho(0.0, 10), "alpha: 0.0"),
+        (lambda: sum_width(-1.0, 1.0, 0.05), "v: -1.0"),
+        (lambda: sum_width(1.0, 0.0, 0.05), "rho: 0.0"),
+        (lambda: half_width(-1.0, 50, Tuning()), "deviation: -1.0"),
+        (lambda: normal_log_mixture(1.0, -1.0, 1.0), "v: -1.0"),
+        (lambda: normal_log_mixture(1.0, 1.0, 0.0), "rho: 0.0"),
+        (lambda: AsymptoticMean().add(math.inf), "x: inf"),
+        (lambda: AsymptoticMean(m2=-1.0), "m2: -1.0"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            refused()
