@@ -27,6 +27,8 @@ gc.disable()
 
 pytest_plugins = [
     "fixtures.annotation",
+    "fixtures.console_pages",
+    "fixtures.consoles",
     "fixtures.dialect",
     "fixtures.durations",
     "fixtures.experiment_reports",
@@ -36,9 +38,11 @@ pytest_plugins = [
     "fixtures.open_connections",
     "fixtures.open_files",
     "fixtures.ramps",
+    "fixtures.rooms",
     "fixtures.scoring",
     "fixtures.stores",
     "fixtures.vanishing",
+    "fixtures.verb_gateways",
     "fixtures.verbs",
     "fixtures.webhooks",
     "fixtures.work",

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit
 
-from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
+from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
@@ -30,7 +30,7 @@ from gateway.console.errors import AdminError, BodyTooLarge, InvalidBody, NotPer
 from gateway.console.sessions import SESSION_S, Sessions, Visitor, same_csrf
 from gateway.console.visible import visible
 from gateway.features.keys.directory import Admin
-from gateway.reports.html import parts_css
+from gateway.reports.html import parts_css, templates
 from gateway.runtime.tasks import Tasks
 from gateway.stream import Corridor
 
@@ -316,7 +316,7 @@ def _navigation(request: Request, visitor: Visitor | None) -> list[Page]:
 def environment() -> Environment:
     """Every text that is printed is escaped, and what is not visible in it is written out."""
     made = Environment(
-        loader=ChoiceLoader([PackageLoader("gateway.console"), PackageLoader("gateway.reports")]),
+        loader=templates("gateway.console", "gateway.reports"),
         autoescape=True, undefined=StrictUndefined, finalize=_finalized, trim_blocks=True, lstrip_blocks=True,
     )  # fmt: skip
     made.filters.update(filters.FILTERS)

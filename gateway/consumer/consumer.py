@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import orjson
 
-from gateway.consumer.entry_scoring import EntryScorer, ReadEntry, SortedEntries, batch_of, exchange_in
+from gateway.consumer.entry_scoring import EntryScorer, ReadEntry, SortedEntries, batch_of
 from gateway.consumer.gauges import Gauges
 from gateway.core.backoff import Backoff
 from gateway.core.errors import StreamDown
@@ -40,6 +40,7 @@ from gateway.store.store import Store, StoreDown, WriteRejected
 from gateway.store.write import DeadLetterRow
 from gateway.stream import EVICTS, Corridor, StreamEntry
 from gateway.stream.corridor import DAY_S
+from gateway.stream.types import exchange_in
 
 if TYPE_CHECKING:
     from gateway.consumer.otel_events import ScoreEvents

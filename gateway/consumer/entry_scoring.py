@@ -209,15 +209,6 @@ def batch_of(scorers: Mapping[str, RegisteredScorer], read: Iterable[ReadEntry])
     )
 
 
-def exchange_in(entry: StreamEntry) -> Exchange | None:
-    """The exchange of an entry, so that its dead letter counts in the ledger; None where it cannot be read."""
-    try:
-        record = from_fields(entry.fields)
-    except ValueError:
-        return None
-    return record if isinstance(record, Exchange) else None
-
-
 def _object(body: bytes) -> Mapping[str, Any]:
     try:
         value = orjson.loads(body)

@@ -207,7 +207,7 @@ async def opened(
                 opened_store, corridor, paces_of(config), has_control=lambda plan: has_control(config, plan)
             )
             experiments = ExperimentEngine(
-                opened_store, corridor, built.pairs, threads, rescore=scoring.score_again, ramps=ramps
+                opened_store, corridor, built.pairs, threads, rescore=scoring.score_again, after_step=ramps.step
             )
             events = stack.enter_context(_events(config))
             counters = LeaseServer(corridor.client, config.stream.name, "consumer")

@@ -13,7 +13,7 @@ from hashlib import sha256
 from importlib.resources import files
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from gateway.core.sanitize import plain
@@ -95,9 +95,19 @@ def _template(name: str) -> str:
     return files(__package__).joinpath("templates", name).read_text(encoding="utf-8")
 
 
+def templates(*packages: str) -> ChoiceLoader:
+    """The templates of these packages and of every feature that has some."""
+    features = sorted(
+        folder.name for folder in files("gateway.features").iterdir() if folder.joinpath("templates").is_dir()
+    )
+    return ChoiceLoader(
+        [PackageLoader(name) for name in (*packages, *(f"gateway.features.{name}" for name in features))]
+    )
+
+
 def environment() -> Environment:
     return Environment(
-        loader=PackageLoader("gateway.reports"),
+        loader=templates("gateway.reports"),
         autoescape=True,
         finalize=_without_control_characters,
         undefined=StrictUndefined,

@@ -300,7 +300,7 @@ prediction_sums = Table(
 )
 
 drift_states = Table(
-    # Where the alarms of one model name stand. scorer: the predictor's target. state: JSON, see features/learned/drift.py.
+    # Where the alarms of one model name stand. scorer: the predictor's target. state: JSON, see drift.py.
     "drift_states",
     metadata,
     Column("scorer", Text, nullable=False),

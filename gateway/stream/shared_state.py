@@ -23,6 +23,11 @@ return 1
 """
 
 
+SHADOW_COUNTS = "shadows"
+"""The sums of what became of shadow requests, by "<plan hash>:<result>". They are never deleted."""
+SPENDING_DAY_S = 86_400
+"""Shadows spend by UTC day: the sums "spent:<number of the day>"."""
+
 _FORBIDDEN = re.compile(r"\bNOPERM\b|\bno permission", re.IGNORECASE)
 
 

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from gateway.core.exchange import Exchange, from_fields
+
 GROUP = "evals"
 EVICTS = "the stream server's maxmemory-policy is %s: it evicts the stream when its memory is full; set noeviction"
 
@@ -17,6 +19,15 @@ class StreamEntry:
     id: str  # "ms-n"; in a sharded stream "ms-n@shard"
     fields: Mapping[bytes, bytes]
     deliveries: int = 1  # how often it was delivered to a consumer
+
+
+def exchange_in(entry: StreamEntry) -> Exchange | None:
+    """The exchange of an entry, so that its dead letter counts in the ledger; None where it cannot be read."""
+    try:
+        record = from_fields(entry.fields)
+    except ValueError:
+        return None
+    return record if isinstance(record, Exchange) else None
 
 
 @dataclass(frozen=True, slots=True)

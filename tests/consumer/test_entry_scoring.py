@@ -6,7 +6,7 @@ import orjson
 import pytest
 
 from gateway.config.scorers import ScorerConfig
-from gateway.consumer.entry_scoring import EntryScorer, batch_of, exchange_in
+from gateway.consumer.entry_scoring import EntryScorer, batch_of
 from gateway.core.exchange import Feedback, Target
 from gateway.core.prices import Price, Prices
 from gateway.core.randomization import draw
@@ -14,6 +14,7 @@ from gateway.core.score import Score
 from gateway.scoring.registry import DEFAULTS, build
 from gateway.scoring.threads import ScoringThreads
 from gateway.stream import StreamEntry
+from gateway.stream.types import exchange_in
 
 
 @pytest.fixture

@@ -15,7 +15,6 @@ from dataclasses import dataclass, field
 
 import orjson
 
-from gateway.consumer.entry_scoring import exchange_in
 from gateway.core.chunked import chunked
 from gateway.core.exchange import Exchange, Feedback, from_fields, user_digest
 from gateway.features.calls.rows import erase as rows
@@ -26,7 +25,7 @@ from gateway.store.store import Store
 from gateway.store.write import DeadLetterRow
 from gateway.stream import Corridor
 from gateway.stream.dead_letters import DeadLetter
-from gateway.stream.types import StreamEntry
+from gateway.stream.types import StreamEntry, exchange_in
 
 log = logging.getLogger(__name__)
 

@@ -266,11 +266,11 @@ async def _ramp(corridor: Corridor, name: str) -> RampView | None:
 
 async def _standing(corridor: Corridor, name: str) -> tuple[PlanState | None, dict[str, float], dict[str, float]]:
     """(state, results of its plan's shadow requests, their usage today)."""
-    from gateway.proxy.experiments.budget import COUNTS, DAY_S
+    from gateway.stream.shared_state import SHADOW_COUNTS, SPENDING_DAY_S
 
     state = (await corridor.state.plans()).get(name)
-    results = await corridor.state.sums(COUNTS)
-    spent = await corridor.state.sums(f"spent:{int(time.time() // DAY_S)}")
+    results = await corridor.state.sums(SHADOW_COUNTS)
+    spent = await corridor.state.sums(f"spent:{int(time.time() // SPENDING_DAY_S)}")
     ours = f"{state.plan.hash}:" if state else "\0"
     return (
         state,

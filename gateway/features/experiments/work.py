@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -39,7 +39,6 @@ from gateway.features.experiments.plan_keeper import PlanKeeper
 from gateway.features.experiments.rescoring import Rescore, Rescored, drawn, scored_again
 from gateway.features.experiments.rows.queries import known_pair_scores, pair_counts
 from gateway.features.experiments.split import SRM
-from gateway.features.ramp.work import RampController
 from gateway.observability.eval_metrics import ConditionFigures, ExperimentFigures, FeedbackFigures, MetricFigures
 from gateway.reports.model import Comparison
 from gateway.scoring.registry import RegisteredPair
@@ -81,6 +80,9 @@ class EngineTiming:
     at_once: int = 8  # pairs that are scored concurrently
 
 
+AfterStep = Callable[[Sequence[StoredPlan]], Awaitable[None]]
+
+
 class ExperimentEngine:
     """The experiments' work in one consumer. clock: Unix time in seconds."""
 
@@ -93,13 +95,13 @@ class ExperimentEngine:
         timing: EngineTiming | None = None,
         clock: Callable[[], float] = time.time,
         rescore: Rescore | None = None,
-        ramps: RampController | None = None,
+        after_step: AfterStep | None = None,
     ) -> None:
-        """rescore: scores an exchange as the consumer does, to check that both arms are scored alike. ramps: moves the
-        ramps after each step; None: nobody here does."""
+        """rescore: scores an exchange as the consumer does, to check that both arms are scored alike. after_step: is
+        called after each step with all stored plans; ramps move there."""
         self._store, self._corridor = store, corridor
         self._rescore = rescore
-        self._ramps = ramps
+        self._after_step = after_step
         self._draws = DrawSecret(store, corridor.state)
         self._plans = PlanKeeper(store, corridor.state, clock)
         self._scorers = scorers
@@ -160,8 +162,8 @@ class ExperimentEngine:
                 self._settled_at = self._clock()
                 for plan in plans:
                     await self._settle(leader, plan, watermark)
-            if self._ramps is not None:
-                await self._ramps.step(plans)
+            if self._after_step is not None:
+                await self._after_step(plans)
         await self._show(plans)
         return self.leads
 

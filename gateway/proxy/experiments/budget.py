@@ -16,10 +16,9 @@ from typing import Protocol
 
 from gateway.config.experiments import ExperimentBudget
 from gateway.core.exchange import Usage
+from gateway.stream.shared_state import SHADOW_COUNTS, SPENDING_DAY_S
 
-DAY_S = 86400
-KEEP_S = 3 * DAY_S
-COUNTS = "shadows"  # results of shadows, by "<plan hash>:<result>", for ever
+KEEP_S = 3 * SPENDING_DAY_S
 _BYTES_PER_TOKEN = 3  # for an upstream that reports no usage: rather too many tokens than too few
 
 
@@ -35,7 +34,7 @@ class ShadowSpending:
     def __init__(self, clock: Callable[[], float] = time.time) -> None:
         """clock: Unix seconds."""
         self._clock = clock
-        self._day = int(clock() // DAY_S)
+        self._day = int(clock() // SPENDING_DAY_S)
         self._known: dict[str, float] = {}  # of all gateways, as last read
         self._own: defaultdict[str, float] = defaultdict(float)  # not yet added there
         self._results: Counter[str] = Counter()
@@ -80,12 +79,12 @@ class ShadowSpending:
                 self._own[field] -= amount
         results = dict(self._results)
         if results:
-            await sums.add(COUNTS, results)
+            await sums.add(SHADOW_COUNTS, results)
             self._results.subtract(results)
             self._results = +self._results
 
     def _turn(self) -> None:
-        day = int(self._clock() // DAY_S)
+        day = int(self._clock() // SPENDING_DAY_S)
         if day != self._day:
             self._day = day
             self._known.clear()

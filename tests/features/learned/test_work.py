@@ -64,7 +64,10 @@ def judging(upstream: FakeUpstream) -> None:
 @pytest.fixture(autouse=True)
 def _not_starved(monkeypatch: pytest.MonkeyPatch) -> None:
     """The training process with the priority of the tests: on a busy machine, its own would let it wait for minutes."""
-    program = "import os, sys; os.nice = lambda by: 0; from gateway.features.learned.train_process import main; sys.exit(main())"
+    program = (
+        "import os, sys; os.nice = lambda by: 0; "
+        "from gateway.features.learned.train_process import main; sys.exit(main())"
+    )
     monkeypatch.setattr(upkeep, "ARGV", (sys.executable, "-P", "-X", "utf8", "-c", program))
 
 
