@@ -9,9 +9,10 @@ import pytest
 from gateway.config.experiments import ExperimentBudget
 from gateway.core.errors import StreamDown
 from gateway.core.exchange import Usage
-from gateway.proxy.experiments.budget import COUNTS, DAY_S, ShadowSpending, usage_or_guess
+from gateway.proxy.experiments.budget import ShadowSpending, usage_or_guess
+from gateway.stream.shared_state import SHADOW_COUNTS, SPENDING_DAY_S
 
-NOON = 20_000.5 * DAY_S
+NOON = 20_000.5 * SPENDING_DAY_S
 
 
 class Clock:
@@ -47,7 +48,7 @@ def test_a_budget_is_of_one_experiment_and_of_one_utc_day() -> None:
     assert spending.over("swap", budget)
     assert not spending.over("other", budget)
     assert not spending.over("swap", ExperimentBudget())
-    clock.now = 20_001 * DAY_S - 1
+    clock.now = 20_001 * SPENDING_DAY_S - 1
     assert spending.over("swap", budget)
     clock.now += 1
     assert not spending.over("swap", budget)
@@ -83,10 +84,10 @@ async def test_without_the_server_each_process_keeps_its_own_sums() -> None:
     assert spending.spent("swap", "tokens") == 60
     server.down = False
     await spending.share(server, ["swap"])
-    assert server.sums[f"spent:{int(NOON // DAY_S)}"]["swap:tokens"] == 60
-    assert server.sums[COUNTS] == {"hash:candidate:asked": 1}
+    assert server.sums[f"spent:{int(NOON // SPENDING_DAY_S)}"]["swap:tokens"] == 60
+    assert server.sums[SHADOW_COUNTS] == {"hash:candidate:asked": 1}
     await spending.share(server, ["swap"])
-    assert server.sums[COUNTS] == {"hash:candidate:asked": 1}
+    assert server.sums[SHADOW_COUNTS] == {"hash:candidate:asked": 1}
 
 
 def test_an_upstream_that_counts_nothing_is_not_free() -> None:
