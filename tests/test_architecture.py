@@ -6,6 +6,7 @@ import ast
 import re
 import subprocess
 import sys
+import tokenize
 from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
@@ -234,6 +235,35 @@ def test_only_the_programs_run_a_stream_server() -> None:
         "consumer/score_stored",
         "up/up",
     }
+
+
+MENTION = re.compile(r"(?<![\w./*{}-])((?:\w+/)*\w+\.py)\b")
+
+
+def prose(path: Path) -> Iterator[str]:
+    """A module's docstrings, those of fields included, and its comments."""
+    for node in nodes(path):
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str):
+            yield node.value.value
+    with path.open("rb") as lines:
+        yield from (token.string for token in tokenize.tokenize(lines.readline) if token.type == tokenize.COMMENT)
+
+
+def test_every_file_that_a_docstring_names_exists() -> None:
+    """By a path, or by its name where the folder of the docstring has it or only one folder does."""
+    files = [
+        path.relative_to(ROOT).as_posix()
+        for top in (PACKAGE, ROOT / "tests", ROOT / "docs")
+        for path in top.rglob("*.py")
+    ]
+    wrong = []
+    for path in modules():
+        for name in {name for text in prose(path) for name in MENTION.findall(text)}:
+            fitting = [file for file in files if file == name or file.endswith(f"/{name}")]
+            if not ((path.parent / name).exists() or len(fitting) == 1):
+                problem = "is ambiguous" if fitting else "does not exist"
+                wrong.append(f"{path.relative_to(ROOT)} names {name}, which {problem}")
+    assert wrong == []
 
 
 def test_core_imports_only_the_standard_library_and_orjson() -> None:

@@ -1,6 +1,7 @@
 """The data model of a report: what an experiment or a replay found. Reads nothing and renders nothing.
 
-The terminal, the JSON and the HTML page show these values; features/experiments/findings.py, split.py and replay/ fill them in.
+The terminal, the JSON and the HTML page show these values; features/experiments/findings.py,
+split.py and features/replay/ fill them in.
 """
 
 from __future__ import annotations

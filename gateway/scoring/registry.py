@@ -55,7 +55,7 @@ SCORERS: Mapping[str, str] = MappingProxyType(
         "mean_logprob": f"{_HERE}.mean_logprob:MeanLogprob",
         "meteor": f"{_HERE}.meteor:Meteor",
         "number": f"{_HERE}.number:Number",
-        "refusal": f"{_HERE}.refusal:Refusal",
+        "refusal": f"{_HERE}.refused:Refusal",
         "regex": f"{_HERE}.regex:Regex",
         "repetition": f"{_HERE}.repetition:Repetition",
         "rouge_1": f"{_HERE}.rouge_n:Rouge1",

@@ -1,4 +1,5 @@
-"""What the console does with experiments: makes, starts and stops them. Plain functions, as in features/keys/directory.py.
+"""What the console does with experiments: makes, starts and stops them. Plain functions, as in
+features/keys/directory.py.
 
 An experiment that is made here goes into a file next to gateway.yaml, see config/made_experiments.py, because gateways
 run only what their own config names: a plan on the stream server alone would send prompts where no config allows it.

@@ -1,6 +1,6 @@
 """uvicorn's server on our connections: every port of the programs has bounds before the first request.
 
-serve.py builds the gateway's own port; `page_settings` is for the console and the separate metrics port.
+proxy/serve.py builds the gateway's own port; `page_settings` is for the console and the separate metrics port.
 """
 
 from __future__ import annotations
