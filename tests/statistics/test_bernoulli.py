@@ -40,7 +40,10 @@ def test_the_interval_contains_the_mean_and_is_symmetric(n: int, share: float, a
     assert (1 - high, 1 - low) == pytest.approx(mirrored, abs=1e-7)
 
 
-@given(n=st.integers(1, 10**6), share=st.floats(0, 1), alpha=st.floats(1e-6, 0.5), n_opt=st.floats(10, 10**4))
+SHARES = st.floats(0, 1).map(lambda share: round(share, 9))  # a smaller one has no mixture: its r underflows
+
+
+@given(n=st.integers(1, 10**6), share=SHARES, alpha=st.floats(1e-6, 0.5), n_opt=st.floats(10, 10**4))
 def test_the_interval_is_bit_for_bit_that_of_the_mixture(n: int, share: float, alpha: float, n_opt: float) -> None:
     """Also where weights make the sums no whole numbers."""
     mean = share * n / n

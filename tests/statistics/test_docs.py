@@ -15,7 +15,7 @@ from gateway.store.tables import exchanges
 
 DOCS = Path(__file__).parents[2] / "docs" / "statistics.md"
 ROOM = Path(gateway.statistics.__file__).parent
-EXPERIMENTS = ROOM.parent / "experiments"
+EXPERIMENTS = [ROOM.parent / "features" / name for name in ("experiments", "ramp")]
 NO_ESTIMATORS = {"domains", "special", "state", "moments"}  # arguments, functions of numbers, saving, sums
 
 
@@ -31,7 +31,7 @@ def defined() -> set[str]:
 
 def of_experiments() -> set[str]:
     """Modules and functions, and words such as those for gates and verdicts."""
-    paths = list(EXPERIMENTS.rglob("*.py"))
+    paths = [path for folder in EXPERIMENTS for path in folder.rglob("*.py")]
     nodes = [node for path in paths for node in ast.walk(ast.parse(path.read_text()))]
     functions = {node.name for node in nodes if isinstance(node, ast.FunctionDef)}
     words = {node.value for node in nodes if isinstance(node, ast.Constant) and isinstance(node.value, str)}

@@ -47,7 +47,7 @@ class ImplicitFeedback:
     """The rules of some languages."""
 
     def __init__(self, languages: Sequence[ImplicitLanguage]) -> None:
-        known = tomllib.loads((files("gateway.features.learned") / "implicit.toml").read_text("utf-8"))
+        known = tomllib.loads((files("gateway.features.feedback") / "implicit.toml").read_text("utf-8"))
         self._rules = [_compiled(known[name]) for name in dict.fromkeys(languages)]
         self._fillers = frozenset[str]().union(*(r.fillers for r in self._rules))
 
