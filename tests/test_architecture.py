@@ -12,7 +12,6 @@ from functools import cache
 from pathlib import Path
 
 import import_graph
-import pytest
 from import_graph import nodes, syntax
 
 ROOT = Path(__file__).parent.parent
