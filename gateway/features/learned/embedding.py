@@ -71,8 +71,7 @@ class EmbeddingColumns:
 def _random_signs() -> Matrix:
     """Shape (384, 16), each ±1 / 4, so that lengths stay about the same. Source: Achlioptas 2003, "Database-friendly
     random projections", J. Comput. Syst. Sci. 66."""
-    raw = np.frombuffer(
-        shake_256(b"gateway.features.learned.embedding").digest(_WIDTH * _DIRECTIONS // 8), dtype=np.uint8
-    )
+    # The text is part of stored models: another one would give other directions.
+    raw = np.frombuffer(shake_256(b"gateway.evals.learned.embedding").digest(_WIDTH * _DIRECTIONS // 8), dtype=np.uint8)
     signs = np.unpackbits(raw).astype(np.float32).reshape(_WIDTH, _DIRECTIONS)
     return (2.0 * signs - 1.0) / np.float32(np.sqrt(_DIRECTIONS))
