@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -9,6 +10,8 @@ from typing import Any
 SOURCE = {"type": "prometheus", "uid": "${source}"}
 TAG = "assay-gateway"
 WIDE, HEIGHT, STAT_HEIGHT = 24, 8, 4
+ROW_SPACING = 100
+"""Grid lines from one row's header to the next: a row that grows moves no other. Grafana closes the gaps."""
 
 Step = tuple[float | None, str]
 """From which value on, which colour; None: from the beginning."""
@@ -100,23 +103,42 @@ def document(dashboard: Dashboard) -> dict[str, Any]:
 
 
 def _placed(rows: Sequence[Row]) -> list[dict[str, Any]]:
-    """From left to right, and on the next line when one is full."""
-    panels: list[dict[str, Any]] = []
-    y = 0
-    for row in rows:
-        at = {"h": 1, "w": WIDE, "x": 0, "y": y}
-        panels.append({"id": len(panels) + 1, "type": "row", "title": row.title, "collapsed": False, "panels": [],
+    """Panels from left to right, and on the next line when one is full.
+
+    Nothing in a panel depends on other rows, nor on the panels that follow it in its own, so that a new panel changes
+    no line of the others' JSON.
+    """
+    placed: list[dict[str, Any]] = []
+    for number, row in enumerate(rows):
+        x, y = 0, number * ROW_SPACING
+        at = {"h": 1, "w": WIDE, "x": x, "y": y}
+        placed.append({"id": _stable_id(row.title), "type": "row", "title": row.title, "collapsed": False, "panels": [],
                        "gridPos": at})  # fmt: skip
-        x, y = 0, y + 1
+        y += 1
         height = STAT_HEIGHT if all(p.kind == "stat" for p in row.panels) else HEIGHT
         for panel in row.panels:
             if x + panel.width > WIDE:
                 x, y = 0, y + height
             at = {"h": height, "w": panel.width, "x": x, "y": y}
-            panels.append(_panel(panel, len(panels) + 1, at))
+            placed.append(_panel(panel, _stable_id(row.title, panel.title), at))
             x += panel.width
-        y += height
-    return panels
+    _check_ids(placed)
+    return placed
+
+
+def _stable_id(*titles: str) -> int:
+    """A panel's id, from the titles of its row and of itself: links to a panel survive the addition of others."""
+    return zlib.crc32("/".join(titles).encode()) & 0x7FFFFFFF  # Grafana reads it as a positive 32-bit number
+
+
+def _check_ids(placed: Sequence[dict[str, Any]]) -> None:
+    titles: dict[int, str] = {}
+    for panel in placed:
+        if panel["id"] in titles:
+            raise SystemExit(
+                f'panels "{titles[panel["id"]]}" and "{panel["title"]}" get the same id: rename one, or its row'
+            )
+        titles[panel["id"]] = panel["title"]
 
 
 def _panel(panel: Panel, number: int, at: dict[str, int]) -> dict[str, Any]:

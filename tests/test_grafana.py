@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -62,6 +63,27 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize("name", [*(f"grafana/dashboards/{d}.json" for d in DASHBOARDS), "docs/metrics.md"])
 def test_each_file_is_what_its_code_writes(written: Path, name: str) -> None:
     assert (written / name).read_text("utf-8") == (ROOT / name).read_text("utf-8"), "run: python grafana/generate.py"
+
+
+def test_a_new_panel_changes_only_its_own_lines(generate: ModuleType) -> None:
+    """In the JSON of its dashboard, whichever row it is added to."""
+    shapes = importlib.import_module("panels")
+    new = shapes.stat("Quite new", "up", "Whether a target is scraped.")
+    for dashboard in generate.DASHBOARDS.values():
+        for number, row in enumerate(dashboard.rows):
+            rows = [*dashboard.rows]
+            rows[number] = replace(row, panels=[*row.panels, new])
+            after = shapes.document(replace(dashboard, rows=rows))
+            assert len(after["panels"]) == len(shapes.document(dashboard)["panels"]) + 1
+            after["panels"] = [panel for panel in after["panels"] if panel["title"] != new.title]
+            assert after == shapes.document(dashboard), row.title
+
+
+def test_two_panels_of_one_name_in_a_row_are_refused(generate: ModuleType) -> None:
+    shapes = importlib.import_module("panels")
+    twin = shapes.Panel("Twin", [shapes.Query("up")], "Whether a target is scraped.")
+    with pytest.raises(SystemExit, match='"Twin" and "Twin" get the same id'):
+        shapes.document(shapes.Dashboard("u", "t", "a", [], [shapes.Row("Row", [twin, twin])]))
 
 
 def test_nothing_else_lies_among_the_dashboards() -> None:
