@@ -399,6 +399,17 @@ def test_a_task_is_started_where_it_is_held() -> None:
     assert not lines(bare), "a task that nothing holds is garbage collected"
 
 
+OUTPUT_LIMITS = {"max_tokens", "max_completion_tokens", "max_output_tokens"}
+
+
+def test_the_names_of_an_output_limit_are_one_constant() -> None:
+    def names_all(node: ast.AST) -> bool:
+        elements = node.elts if isinstance(node, ast.Tuple | ast.List | ast.Set) else []
+        return {e.value for e in elements if isinstance(e, ast.Constant)} >= OUTPUT_LIMITS
+
+    assert lines(names_all) == {"core/output_tokens"}, "use OUTPUT_LIMITS of core/output_tokens.py"
+
+
 def test_no_module_holds_state() -> None:
     assert not lines(lambda node: isinstance(node, ast.Global))
 

@@ -12,9 +12,9 @@ import orjson
 
 from gateway.core.completion import Completion
 from gateway.core.exchange import Exchange
+from gateway.core.output_tokens import OUTPUT_LIMITS
 
 _APIS = frozenset({"chat", "completions", "responses", "messages"})
-_LIMITS = ("max_completion_tokens", "max_tokens", "max_output_tokens")
 _ONE = 1  # token: a prompt that is sent to warm a cache or to read its log-probabilities asks for no more
 
 
@@ -42,5 +42,5 @@ def _asks_for_nothing(request: bytes) -> bool:
         return False
     if not isinstance(fields, dict):
         return False
-    limits = [fields[name] for name in _LIMITS if isinstance(fields.get(name), int | float)]
+    limits = [fields[name] for name in OUTPUT_LIMITS if isinstance(fields.get(name), int | float)]
     return bool(limits) and min(limits) <= _ONE

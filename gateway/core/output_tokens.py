@@ -14,6 +14,8 @@ SHARED_NAME = "output-tokens"
 """Of the table in the shared state."""
 QUANTILE = 0.9
 """Nine of ten calls of a kind stay below its number."""
+OUTPUT_LIMITS = ("max_tokens", "max_completion_tokens", "max_output_tokens")
+"""The three names that APIs give to the most output tokens of one answer."""
 SIZES = (512, 2048, 8192, 32768)
 """Bytes of a body at which the next bucket begins."""
 TOOLS, FORMAT, STREAM = 8, 16, 32

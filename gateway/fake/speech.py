@@ -13,6 +13,7 @@ from typing import Any
 import orjson
 
 from gateway.core.chunked import chunked
+from gateway.core.output_tokens import OUTPUT_LIMITS
 from gateway.fake.answers import Event, FakeRequest, FakeToolCall, Part
 
 
@@ -83,8 +84,7 @@ def _slice(parts: Sequence[Part], start: int, end: int | None) -> tuple[Part, ..
 
 
 def _limit(fields: dict[str, Any]) -> int | None:
-    names = ("max_tokens", "max_completion_tokens", "max_output_tokens")
-    return next((int(fields[n]) for n in names if fields.get(n) is not None), None)
+    return next((int(fields[n]) for n in OUTPUT_LIMITS if fields.get(n) is not None), None)
 
 
 def _wants_json(fields: dict[str, Any]) -> bool:

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from gateway.core.chunked import chunked
 from gateway.core.completion import Completion
+from gateway.core.output_tokens import OUTPUT_LIMITS
 from gateway.core.request_format import output_format
 from gateway.features.learned.word_columns import WORD_FEATURES, word_columns
 from gateway.scoring.types import Subject
@@ -173,7 +174,7 @@ _INSTRUCTING = ("system", "developer")
 
 
 def _limit(request: Mapping[str, Any]) -> float:
-    for name in _LIMITS:
+    for name in OUTPUT_LIMITS:
         value = request.get(name)
         if value is not None:
             return value if isinstance(value, _REAL) and 0 <= value < 1e18 else NAN
@@ -181,7 +182,6 @@ def _limit(request: Mapping[str, Any]) -> float:
 
 
 _REAL = (int, float)  # `int | float` would be made anew by each call
-_LIMITS = ("max_tokens", "max_completion_tokens", "max_output_tokens")
 _FINISH = {
     "stop": 0.0, "end_turn": 0.0, "completed": 0.0, "length": 1.0, "max_tokens": 1.0, "tool_calls": 2.0,
     "tool_use": 2.0, "content_filter": 3.0, "refusal": 3.0, "stop_sequence": 4.0, "function_call": 5.0,

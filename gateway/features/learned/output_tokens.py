@@ -16,7 +16,17 @@ from typing import Any, Protocol
 import orjson
 
 from gateway.core.errors import StreamDown
-from gateway.core.output_tokens import FORMAT, KINDS, QUANTILE, SHARED_NAME, TOOLS, Tables, kind_of, tables_to_json
+from gateway.core.output_tokens import (
+    FORMAT,
+    KINDS,
+    OUTPUT_LIMITS,
+    QUANTILE,
+    SHARED_NAME,
+    TOOLS,
+    Tables,
+    kind_of,
+    tables_to_json,
+)
 from gateway.features.learned.rows.output_tokens import CallOutput, call_outputs
 from gateway.store.plans import hold_lease
 from gateway.store.store import Store, StoreDown
@@ -30,7 +40,6 @@ MOST_CALLS = 20_000
 WINDOW_S = 7 * 86_400.0
 _KEEP_S = 86_400  # gateways drop a table that is not renewed
 _LEASE = "output tokens"
-_LIMITS = ("max_tokens", "max_completion_tokens", "max_output_tokens")
 _SIZE = 7  # the bits of a kind that hold the bucket of the size
 
 _Group = tuple[Any, ...]  # alias, then up to three more: format, size, kind
@@ -64,7 +73,7 @@ def _kind(call: CallOutput) -> int | None:
         fields = orjson.loads(call.request)
     except orjson.JSONDecodeError:
         return None
-    if not isinstance(fields, dict) or any(isinstance(fields.get(name), int) for name in _LIMITS):
+    if not isinstance(fields, dict) or any(isinstance(fields.get(name), int) for name in OUTPUT_LIMITS):
         return None
     return kind_of(len(call.request), fields, call.stream)
 

@@ -16,6 +16,7 @@ from gateway.config.derive import target_of
 from gateway.core.did_you_mean import did_you_mean
 from gateway.core.errors import CannotRun
 from gateway.core.exchange import Target
+from gateway.core.output_tokens import OUTPUT_LIMITS
 from gateway.core.variant_text import variant_text
 from gateway.features.replay.datasets import DatasetItem
 
@@ -26,7 +27,7 @@ SEEDED = frozenset({
 })  # fmt: skip
 _SEEDED_APIS = ("chat", "completions")
 _ALIAS = "replay-target"
-_SAME = (("max_tokens", "max_completion_tokens", "max_output_tokens"), ("stop", "stop_sequences"))  # in several APIs
+_SAME = (OUTPUT_LIMITS, ("stop", "stop_sequences"))  # in several APIs
 _SYSTEM: Mapping[str, str] = MappingProxyType({"responses": "instructions", "messages": "system"})
 
 

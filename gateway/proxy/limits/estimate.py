@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from gateway.config.config import Config
 from gateway.config.upstreams import TargetRef
 from gateway.core.exchange import Target
-from gateway.core.output_tokens import kind_of
+from gateway.core.output_tokens import OUTPUT_LIMITS, kind_of
 from gateway.core.plan import Plan
 from gateway.core.prices import Price, Prices
 from gateway.proxy.request.call import Call
@@ -108,7 +108,7 @@ def estimates_of(
 
 
 def _set_output(ref: TargetRef) -> int:
-    values = [ref.set.get(name) for name in ("max_tokens", "max_completion_tokens", "max_output_tokens")]
+    values = [ref.set.get(name) for name in OUTPUT_LIMITS]
     return max([value for value in values if type(value) is int], default=0)
 
 

@@ -13,6 +13,7 @@ import orjson
 
 from gateway.core.errors import BadRequest, NotAllowed, UnsupportedEncoding
 from gateway.core.exchange import new_id
+from gateway.core.output_tokens import OUTPUT_LIMITS
 from gateway.proxy.request.call import NO_OPTIONS, Call, Caller, RequestOptions
 from gateway.proxy.request.endpoints import Endpoint
 from gateway.proxy.request.header_rules import for_upstream, sane_id
@@ -142,7 +143,7 @@ _ACTED_ON = frozenset({
     "model", "stream", "stream_options", "messages", "prompt", "input", "n", "user", "metadata", "conversation",
     "previous_response_id", "prompt_cache_key", "store", "background", "plugins", "search_parameters",
     "web_search_options", "tools", "functions", "logprobs", "audio", "response_format", "seed", "priority",
-    "query", "documents", "max_tokens", "max_completion_tokens", "max_output_tokens", "system",
+    "query", "documents", *OUTPUT_LIMITS, "system",
     "continue_final_message", "add_generation_prompt", "cache_salt",
 })  # fmt: skip
 """The top-level members that the gateway reads, replaces or adds."""

@@ -16,6 +16,7 @@ from gateway.config.derive import target_of, target_refs
 from gateway.config.upstreams import TargetRef
 from gateway.core.errors import BadRequest
 from gateway.core.exchange import Target
+from gateway.core.output_tokens import OUTPUT_LIMITS
 from gateway.proxy.dialects.types import Dialect
 from gateway.proxy.http.client.transport import UpstreamRequest
 from gateway.proxy.request.call import Call
@@ -38,10 +39,9 @@ PROMPT_FIELDS = frozenset({
     "cache_salt", "truncate_prompt_tokens", "user",
 })  # fmt: skip
 """The fields of a chat request that may change its prompt. All others steer how an answer is drawn from it."""
-_LIMIT_NAMES = ("max_tokens", "max_completion_tokens", "max_output_tokens")
 # What a parameter becomes where a dialect translates the request, by the name in the request that is sent.
 _TRANSLATED: Mapping[str, tuple[str, ...]] = {
-    **dict.fromkeys(_LIMIT_NAMES, _LIMIT_NAMES),
+    **dict.fromkeys(OUTPUT_LIMITS, OUTPUT_LIMITS),
     "stop": ("stop_sequences",),
     "stop_sequences": ("stop",),
     "reasoning_effort": ("thinking", "output_config"),
@@ -119,7 +119,7 @@ def _members(api: str, parameters: Mapping[str, Any]) -> dict[bytes, bytes | Non
     found: dict[bytes, bytes | None] = {}
     for name, value in parameters.items():
         json = None if value is None else orjson.dumps(value)
-        if name not in _LIMIT_NAMES:
+        if name not in OUTPUT_LIMITS:
             found[name.encode()] = json
             continue
         own = _LIMITS[api]
