@@ -21,6 +21,7 @@ from gateway.config.experiments import Experiment
 from gateway.config.predictor import FEEDBACK_TARGET, LABELS_TARGET
 from gateway.core.did_you_mean import did_you_mean
 from gateway.core.horizon import smallest_margin
+from gateway.core.json_values import as_list, as_object
 from gateway.core.plan import (
     AGAIN,
     BUILT_IN_METRICS,
@@ -181,7 +182,7 @@ def _upstream_mistakes(raw: dict[str, Any]) -> Iterator[str]:
             if str(upstream.get(setting, "")).startswith("os.environ/"):
                 yield f"upstreams.{name}.{setting}: os.environ/NAME is not read here; write ${{NAME}}"
         run = upstream.get("run")
-        engine = run.get("engine") if isinstance(run, dict) else None
+        engine = as_object(run).get("engine")
         if isinstance(kind, str) and isinstance(engine, str) and kind != engine:
             yield f"upstreams.{name}.run.engine: {engine} cannot run an upstream of kind {kind}; both must be the same"
     passthrough = raw.get("passthrough")
@@ -194,7 +195,7 @@ def _upstream_mistakes(raw: dict[str, Any]) -> Iterator[str]:
 
 def _unknown_upstream(path: str, name: str, raw: dict[str, Any]) -> Iterator[str]:
     known = raw.get("upstreams")
-    known = known if isinstance(known, dict) else {}
+    known = as_object(known)
     if name not in known:
         yield f'{path}: no upstream "{name}"{did_you_mean(name, known)}'
 
@@ -203,7 +204,7 @@ def _model_mistakes(raw: dict[str, Any]) -> Iterator[str]:
     for alias, model in _sections(raw, "models").items():
         for key in ("targets", "fallback"):
             targets = model.get(key)
-            for i, target in enumerate(targets if isinstance(targets, list) else ()):
+            for i, target in enumerate(as_list(targets)):
                 at = f"models.{alias}.{key}[{i}]"
                 if isinstance(target, dict) and isinstance(target.get("upstream"), str):
                     yield from _unknown_upstream(f"{at}.upstream", target["upstream"], raw)
@@ -274,7 +275,7 @@ def _jwt_mistakes(raw: dict[str, Any]) -> Iterator[str]:
         if other != name:
             yield f"jwt.{name}.issuer: jwt.{other} has this issuer already; put its callers there"
         callers = issuer.get("callers")
-        for i, caller in enumerate(callers if isinstance(callers, list) else ()):
+        for i, caller in enumerate(as_list(callers)):
             if not isinstance(caller, dict):
                 continue
             at, team = f"jwt.{name}.callers[{i}]", caller.get("team")
@@ -287,10 +288,10 @@ def _jwt_mistakes(raw: dict[str, Any]) -> Iterator[str]:
 
 def _admin_mistakes(raw: dict[str, Any]) -> Iterator[str]:
     admin = raw.get("admin")
-    tokens = admin.get("tokens") if isinstance(admin, dict) else None
+    tokens = as_object(admin).get("tokens")
     callers = {key.get("sha256"): key.get("name") for _, key in _keys(raw)}
     names, digests = set[str](), set[str]()
-    for i, token in enumerate(tokens if isinstance(tokens, list) else ()):
+    for i, token in enumerate(as_list(tokens)):
         if not isinstance(token, dict):
             continue
         name, digest = token.get("name"), token.get("sha256")
@@ -310,7 +311,7 @@ def _admin_mistakes(raw: dict[str, Any]) -> Iterator[str]:
 def _evals_mistakes(raw: dict[str, Any]) -> Iterator[str]:
     """With a key whose traffic is sampled, a judge's calls would be judged, and those calls judged again."""
     evals = raw.get("evals")
-    api_key = evals.get("api_key") if isinstance(evals, dict) else None
+    api_key = as_object(evals).get("api_key")
     if not isinstance(api_key, str):
         return
     digest = hashlib.sha256(api_key.encode()).hexdigest()
@@ -325,9 +326,9 @@ def _evals_mistakes(raw: dict[str, Any]) -> Iterator[str]:
 
 def _webhook_mistakes(raw: dict[str, Any]) -> Iterator[str]:
     known, webhooks = raw.get("experiments") or {}, raw.get("webhooks")
-    for name, webhook in (webhooks if isinstance(webhooks, dict) else {}).items():
-        wanted = webhook.get("experiments") if isinstance(webhook, dict) else None
-        for i, experiment in enumerate(wanted if isinstance(wanted, list) else []):
+    for name, webhook in as_object(webhooks).items():
+        wanted = as_object(webhook).get("experiments")
+        for i, experiment in enumerate(as_list(wanted)):
             if isinstance(experiment, str) and experiment not in known:
                 hint = did_you_mean(experiment, known)
                 yield f'webhooks.{name}.experiments[{i}]: no experiment "{experiment}"{hint}'
@@ -375,7 +376,7 @@ def _disjoint(one: dict[str, Any], other: dict[str, Any]) -> bool:
 
 def _allowed_keys(experiment: dict[str, Any]) -> list[str] | None:
     allow = experiment.get("allow")
-    keys = allow.get("keys") if isinstance(allow, dict) else None
+    keys = as_object(allow).get("keys")
     return [str(key) for key in keys] if isinstance(keys, list) else None
 
 
@@ -479,7 +480,7 @@ def _metric_mistakes(at: str, experiment: dict[str, Any], scorers: Mapping[str, 
             hint = did_you_mean(metric, known) or f"; known: {', '.join(known)}"
             yield f'{at}.{path}: no scorer and no metric "{metric}"{hint}'
     strata = experiment.get("strata")
-    for i, stratum in enumerate(strata if isinstance(strata, list) else ()):
+    for i, stratum in enumerate(as_list(strata)):
         if stratum not in STRATA:
             yield f'{at}.strata[{i}]: expected one of {", ".join(STRATA)}, got "{stratum}"'
 

@@ -20,6 +20,7 @@ import yaml
 from gateway.config.loading import parse
 from gateway.config.yaml_text import check_aliases, read_config_text
 from gateway.core.errors import ConfigError
+from gateway.core.json_values import as_list
 from gateway.core.providers import PROVIDERS
 from gateway.core.wildcards import STAR, filled, is_pattern, pattern_of
 
@@ -180,11 +181,11 @@ def _with_credentials(raw: Mapping[str, Any], done: ImportedConfig) -> Mapping[s
     """The file with the values of `credential_list` in the deployments that name them."""
     known = {
         entry.get("credential_name"): _mapping(entry, "credential_values")
-        for entry in _list(raw.get("credential_list"))
+        for entry in as_list(raw.get("credential_list"))
         if isinstance(entry, Mapping)
     }
     entries = []
-    for i, entry in enumerate(_list(raw.get("model_list"))):
+    for i, entry in enumerate(as_list(raw.get("model_list"))):
         params = _mapping(entry, "litellm_params") if isinstance(entry, Mapping) else {}
         name = params.get("litellm_credential_name")
         if name is not None and name not in known:
@@ -220,7 +221,7 @@ def _deployments(raw: Mapping[str, Any], entra: bool, done: ImportedConfig) -> I
     """entra: Azure's deployments without a key use tokens of Entra ID."""
     entries = raw.get("model_list")
     upstreams: dict[str, dict[str, Any]] = done.sections.setdefault("upstreams", {})
-    for i, entry in enumerate(entries if isinstance(entries, list) else ()):
+    for i, entry in enumerate(as_list(entries)):
         done.deployments += 1
         path = f"model_list[{i}]"
         deployment = _deployment(path, entry if isinstance(entry, Mapping) else {}, upstreams, entra, done)
@@ -510,15 +511,11 @@ def _name_behind_pattern(name: str, groups: dict[str, list[_Deployment]]) -> Non
 
 def _fallback_pairs(kind: str, values: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """Name and fallback, in order; "*" for a fallback of every model."""
-    for entry in _list(values.get(kind)):
+    for entry in as_list(values.get(kind)):
         for name, others in entry.items() if isinstance(entry, Mapping) else ():
-            yield from ((str(name), str(other)) for other in _list(others))
+            yield from ((str(name), str(other)) for other in as_list(others))
     if kind == "fallbacks":
-        yield from (("*", str(other)) for other in _list(values.get("default_fallbacks")))
-
-
-def _list(value: Any) -> list[Any]:
-    return value if isinstance(value, list) else []
+        yield from (("*", str(other)) for other in as_list(values.get("default_fallbacks")))
 
 
 def _shared(settings: Mapping[str, Any], router: Mapping[str, Any], done: ImportedConfig) -> dict[str, Any]:

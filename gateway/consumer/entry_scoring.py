@@ -7,12 +7,11 @@ import logging
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any, NamedTuple
-
-import orjson
+from typing import NamedTuple
 
 from gateway.core.completion import completion_of
 from gateway.core.exchange import Exchange, Feedback, Record, Tally, from_fields
+from gateway.core.json_values import parse_object
 from gateway.core.prices import Prices
 from gateway.core.randomization import draw
 from gateway.core.request_format import stated_reference
@@ -187,7 +186,7 @@ class EntryScorer:
 
     def _subject(self, exchange: Exchange, texts: BatchTexts | None = None) -> Subject:
         completion = completion_of(exchange)
-        request = _object(exchange.request)
+        request = parse_object(exchange.request) or {}
         cost_usd = self._prices.of_call(exchange.target, completion.usage or exchange.usage, exchange.attempts)
         reference = exchange.reference or stated_reference(request)
         batch = None if texts is None else texts.add(completion.text)
@@ -207,11 +206,3 @@ def batch_of(scorers: Mapping[str, RegisteredScorer], read: Iterable[ReadEntry])
         tallies=[(r.entry.id, r.record) for r in read if isinstance(r.record, Tally)],
         feedback=[r.record for r in read if isinstance(r.record, Feedback)],
     )
-
-
-def _object(body: bytes) -> Mapping[str, Any]:
-    try:
-        value = orjson.loads(body)
-    except orjson.JSONDecodeError:
-        return {}
-    return value if isinstance(value, dict) else {}

@@ -20,6 +20,7 @@ from opentelemetry.trace import SpanKind
 from gateway.config.types import OtelConfig
 from gateway.core.completion import Completion
 from gateway.core.exchange import Exchange
+from gateway.core.json_values import as_list, as_object, parse_object
 from gateway.observability.tracing import below, ids_of, tracing
 from gateway.store.rows import ScoredExchange
 
@@ -65,11 +66,8 @@ def attributes(exchange: Exchange, completion: Completion) -> dict[str, Any]:
     }
     if exchange.experiment is not None:
         found["gateway.experiment"], found["gateway.arm"] = exchange.experiment, exchange.arm or ""
-    try:
-        request = orjson.loads(exchange.request)
-    except orjson.JSONDecodeError:  # cut at sampling.max_kb
-        request = {}
-    if not isinstance(request, dict) or not request:
+    request = parse_object(exchange.request)
+    if not request:  # cut at sampling.max_kb, or without content
         return found
     if instructions := [*_parts(request.get("system", request.get("instructions")))]:
         found["gen_ai.system_instructions"] = _text(instructions)
@@ -117,9 +115,8 @@ def _turn_parts(turn: Mapping[str, Any]) -> Iterator[Part]:
         yield _tool_result(turn.get("tool_call_id"), turn.get("content"))
     else:
         yield from _parts(turn.get("content"))
-        calls = turn.get("tool_calls")
-        for call in calls if isinstance(calls, list) else ():
-            function = call.get("function") if isinstance(call, dict) else None
+        for call in as_list(turn.get("tool_calls")):
+            function = as_object(call).get("function")
             if isinstance(function, dict):
                 yield _tool_call(call.get("id"), function.get("name"), function.get("arguments"))
 

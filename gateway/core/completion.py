@@ -12,6 +12,7 @@ from typing import Any
 import orjson
 
 from gateway.core.exchange import Exchange, Usage
+from gateway.core.json_values import content_text, parse_object
 from gateway.core.sse import events, parse
 
 
@@ -46,7 +47,7 @@ class Completion:
 
 def from_json(data: bytes) -> Completion:
     """The inverse of Completion.to_json; an object without these fields gives an empty Completion."""
-    raw = _object(data) or {}
+    raw = parse_object(data) or {}
     known = {k: raw[k] for k in Completion.__dataclass_fields__ if k in raw}
     known["tool_calls"] = tuple(ToolCall(**c) for c in known.get("tool_calls") or ())
     known["usage"] = Usage(**known["usage"]) if known.get("usage") else None
@@ -124,16 +125,8 @@ def _detail(raw: dict[str, Any], sections: Iterable[str], name: str) -> int | No
     return None
 
 
-def _object(data: bytes) -> dict[str, Any] | None:
-    try:
-        value = orjson.loads(data)
-    except orjson.JSONDecodeError:
-        return None
-    return value if isinstance(value, dict) else None
-
-
 def _bodies(response: bytes) -> list[dict[str, Any]]:
-    body = _object(response)
+    body = parse_object(response)
     return [] if body is None else [body]
 
 
@@ -145,7 +138,7 @@ def _events(response: bytes) -> list[dict[str, Any]]:
     except orjson.JSONDecodeError:
         parts = []
     if len(parts) != len(payloads):  # one of them is malformed, so each is parsed on its own
-        parts = [part for payload in payloads if (part := _object(payload)) is not None]
+        parts = [part for payload in payloads if (part := parse_object(payload)) is not None]
     return parts
 
 
@@ -214,13 +207,6 @@ class _Draft:
         entry.append(arguments or "")
 
 
-def _text(content: Any) -> str:
-    """The text of content that is a string or a list of parts; parts without text count as empty."""
-    if isinstance(content, list):
-        return "".join(str(p.get("text", "")) for p in content if isinstance(p, dict))
-    return content if isinstance(content, str) else ""
-
-
 def _read_chat(draft: _Draft, part: dict[str, Any]) -> None:
     draft.head(part)
     for choice in part.get("choices") or ():
@@ -231,9 +217,9 @@ def _read_chat(draft: _Draft, part: dict[str, Any]) -> None:
 
 def _read_choice(draft: _Draft, choice: dict[str, Any]) -> None:
     message = choice.get("message") or choice.get("delta") or {}
-    draft.text.append(_text(message.get("content")))
-    draft.reasoning.append(_text(message.get("reasoning") or message.get("reasoning_content")))
-    draft.refusal.append(_text(message.get("refusal")))
+    draft.text.append(content_text(message.get("content")))
+    draft.reasoning.append(content_text(message.get("reasoning") or message.get("reasoning_content")))
+    draft.refusal.append(content_text(message.get("refusal")))
     draft.other = draft.other or bool(message.get("audio") or message.get("images"))
     for at, call in enumerate(message.get("tool_calls") or ()):
         function = call.get("function") or call.get("custom") or {}
@@ -274,7 +260,7 @@ def _read_completions(draft: _Draft, part: dict[str, Any]) -> None:
     for choice in part.get("choices") or ():
         draft.choices = max(draft.choices, int(choice.get("index") or 0) + 1)
         if not choice.get("index"):
-            draft.text.append(_text(choice.get("text")))
+            draft.text.append(content_text(choice.get("text")))
             draft.finish_reason = choice.get("finish_reason") or draft.finish_reason
             given = (choice.get("logprobs") or {}).get("token_logprobs") or ()
             draft.logprobs += [float(x) for x in given if x is not None]
@@ -292,8 +278,8 @@ def _read_messages(draft: _Draft, part: dict[str, Any]) -> None:
         _read_block(draft, part["index"], part["content_block"])
     elif part.get("type") == "content_block_delta":
         delta = part["delta"]
-        draft.text.append(_text(delta.get("text")))
-        draft.reasoning.append(_text(delta.get("thinking")))
+        draft.text.append(content_text(delta.get("text")))
+        draft.reasoning.append(content_text(delta.get("thinking")))
         if "partial_json" in delta:
             draft.call(part["index"], None, None, delta["partial_json"])
     elif part.get("type") == "message_delta":
@@ -305,8 +291,8 @@ _WRITTEN_BLOCKS = ("text", "thinking", "redacted_thinking", "tool_use", "server_
 
 
 def _read_block(draft: _Draft, index: int, block: dict[str, Any]) -> None:
-    draft.text.append(_text(block.get("text")))
-    draft.reasoning.append(_text(block.get("thinking")))
+    draft.text.append(content_text(block.get("text")))
+    draft.reasoning.append(content_text(block.get("thinking")))
     draft.other = draft.other or block.get("type") not in _WRITTEN_BLOCKS
     if block.get("type") in ("tool_use", "server_tool_use"):
         given = block.get("input")
@@ -353,10 +339,10 @@ def _read_response(draft: _Draft, response: dict[str, Any]) -> None:
     for at, item in enumerate(response.get("output") or ()):
         content = item.get("content") or ()
         if item.get("type") == "message":
-            text += [_text(c.get("text")) for c in content]
-            refusal += [_text(c.get("refusal")) for c in content]
+            text += [content_text(c.get("text")) for c in content]
+            refusal += [content_text(c.get("refusal")) for c in content]
         elif item.get("type") == "reasoning":
-            reasoning += [_text(c.get("text")) for c in (*content, *(item.get("summary") or ()))]
+            reasoning += [content_text(c.get("text")) for c in (*content, *(item.get("summary") or ()))]
         elif item.get("type") in _CALLS:
             written = item.get("arguments") or item.get("input") or ""
             calls[at] = [item.get("call_id") or "", item.get("name") or "", written]

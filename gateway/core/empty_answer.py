@@ -6,12 +6,9 @@ would leave a comparison without a trace; experiments count it as failed unless 
 
 from __future__ import annotations
 
-from typing import Any
-
-import orjson
-
 from gateway.core.completion import Completion
 from gateway.core.exchange import Exchange
+from gateway.core.json_values import parse_object
 from gateway.core.output_tokens import OUTPUT_LIMITS
 
 _APIS = frozenset({"chat", "completions", "responses", "messages"})
@@ -36,11 +33,6 @@ def is_empty(exchange: Exchange, answer: Completion) -> bool | None:
 
 
 def _asks_for_nothing(request: bytes) -> bool:
-    try:
-        fields: Any = orjson.loads(request)
-    except orjson.JSONDecodeError:
-        return False
-    if not isinstance(fields, dict):
-        return False
+    fields = parse_object(request) or {}
     limits = [fields[name] for name in OUTPUT_LIMITS if isinstance(fields.get(name), int | float)]
     return bool(limits) and min(limits) <= _ONE

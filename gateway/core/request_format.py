@@ -8,6 +8,8 @@ from typing import Any
 
 import orjson
 
+from gateway.core.json_values import as_list, as_object, content_text
+
 Request = Mapping[str, Any]
 # Members of a request that can require JSON; most requests lack all of them.
 _FORMAT_MEMBERS = frozenset(
@@ -41,7 +43,7 @@ def output_format(request: Request) -> OutputFormat | None:
         if form.get("type") == "json_object":
             return OutputFormat(form.get("schema"), object=True)  # llama.cpp allows a schema with json_object
         if form.get("type") == "json_schema":
-            return OutputFormat(_dict(form.get("json_schema")).get("schema", form.get("schema")))
+            return OutputFormat(as_object(form.get("json_schema")).get("schema", form.get("schema")))
     return _server_form(request)
 
 
@@ -51,14 +53,14 @@ def _formats(request: Request) -> Iterator[Request]:
         if isinstance(form, dict):
             yield form
     for section in ("text", "output_config"):
-        form = _dict(request.get(section)).get("format")
+        form = as_object(request.get(section)).get("format")
         if isinstance(form, dict):
             yield form
 
 
 def _server_form(request: Request) -> OutputFormat | None:
     """The fields that vLLM (structured_outputs, guided_json) and llama.cpp (json_schema) add to the API's."""
-    structured = _dict(request.get("structured_outputs"))
+    structured = as_object(request.get("structured_outputs"))
     for schema in (structured.get("json"), request.get("guided_json"), request.get("json_schema")):
         if schema is not None:
             return OutputFormat(_parsed(schema))
@@ -78,7 +80,7 @@ def _parsed(schema: Any) -> Any:
 def offered_tools(request: Request) -> dict[str, Any]:
     """The offered tools: name → JSON Schema of the arguments; True for any object, None for plain text."""
     found: dict[str, Any] = {}
-    for tool in (*_list(request.get("tools")), *_list(request.get("functions"))):
+    for tool in (*as_list(request.get("tools")), *as_list(request.get("functions"))):
         if not isinstance(tool, dict):
             continue
         spec = next((tool[k] for k in ("function", "custom") if isinstance(tool.get(k), dict)), tool)
@@ -114,15 +116,14 @@ def tool_choice(request: Request) -> ToolChoice:
     if kind in ("none", "auto", "any"):
         return ToolChoice(required=kind == "any", forbidden=kind == "none")
     if kind == "allowed_tools":
-        return ToolChoice(required=_dict(chosen.get("allowed_tools", chosen)).get("mode") == "required")
-    name = _dict(chosen.get("function") or chosen.get("custom") or chosen).get("name")
+        return ToolChoice(required=as_object(chosen.get("allowed_tools", chosen)).get("mode") == "required")
+    name = as_object(chosen.get("function") or chosen.get("custom") or chosen).get("name")
     return ToolChoice(required=True, name=name if isinstance(name, str) else None)
 
 
 def stated_reference(request: Request) -> str | None:
     """The right answer, where the client sent one in the request: `metadata: {"reference": "…"}`."""
-    metadata = request.get("metadata")
-    given = metadata.get("reference") if isinstance(metadata, dict) else None
+    given = as_object(request.get("metadata")).get("reference")
     return given if isinstance(given, str) else None
 
 
@@ -134,21 +135,7 @@ def last_user_text(request: Request) -> str:
     turns = request.get("messages", request.get("input"))
     if isinstance(turns, str):
         return turns
-    for turn in reversed(_list(turns)):
+    for turn in reversed(as_list(turns)):
         if isinstance(turn, dict) and turn.get("role") == "user":
-            return _content(turn.get("content"))
+            return content_text(turn.get("content"), "\n")
     return ""
-
-
-def _content(content: Any) -> str:
-    if isinstance(content, str):
-        return content
-    return "\n".join(str(p["text"]) for p in _list(content) if isinstance(p, dict) and "text" in p)
-
-
-def _dict(value: Any) -> dict[str, Any]:
-    return value if isinstance(value, dict) else {}
-
-
-def _list(value: Any) -> list[Any]:
-    return value if isinstance(value, list) else []

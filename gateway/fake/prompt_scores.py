@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 from zlib import crc32
 
+from gateway.core.json_values import content_text
 from gateway.fake.answers import FakeRequest
 
 _LIKELY = -0.7  # ln ½: above it a token is the most likely one
@@ -36,13 +37,9 @@ def _id(text: str) -> int:
 def _prompt_tokens(ask: FakeRequest) -> list[str]:
     messages, found = ask.fields["messages"], []
     for message in messages:
-        found += ["<|im_start|>", message["role"], "\n", *ask.scores.tokenize(_text(message).strip())]
+        text = content_text(message.get("content")).strip()
+        found += ["<|im_start|>", message["role"], "\n", *ask.scores.tokenize(text)]
         found += ["<|im_end|>", "\n"]
     if ask.fields.get("continue_final_message"):
         return found[:-2]
     return [*found, "<|im_start|>", "assistant", "\n"] if ask.fields.get("add_generation_prompt", True) else found
-
-
-def _text(message: dict[str, Any]) -> str:
-    content = message.get("content") or ""
-    return content if isinstance(content, str) else "".join(str(part.get("text", "")) for part in content)

@@ -13,6 +13,7 @@ from typing import Any
 import orjson
 
 from gateway.core.chunked import chunked
+from gateway.core.json_values import content_text
 from gateway.core.output_tokens import OUTPUT_LIMITS
 from gateway.fake.answers import Event, FakeRequest, FakeToolCall, Part
 
@@ -109,5 +110,4 @@ def last_assistant(ask: FakeRequest) -> str:
     last = messages[-1] if isinstance(messages, list) and messages else None
     if not isinstance(last, dict) or last.get("role") != "assistant":
         return ""
-    content = last.get("content")
-    return content if isinstance(content, str) else "".join(str(p.get("text", "")) for p in content or ())
+    return content_text(last.get("content"))

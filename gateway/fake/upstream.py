@@ -9,10 +9,9 @@ import asyncio
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, Self
+from typing import Self
 
-import orjson
-
+from gateway.core.json_values import parse_object
 from gateway.fake.answers import (
     CUT,
     EVENT_STREAM,
@@ -288,7 +287,7 @@ class FakeUpstream:
             path=path,
             content_type=received.header("content-type") or "",
             body=received.body,
-            fields=_fields(received.body),
+            fields=parse_object(received.body) or {},
             script=self._script,
             default_model=self.model,
             vllm=self.vllm,
@@ -302,15 +301,6 @@ class FakeUpstream:
         for watcher in watchers:
             if not watcher.done():
                 watcher.set_result(None)
-
-
-def _fields(body: bytes) -> dict[str, Any]:
-    """The JSON object in a body; {} if there is none."""
-    try:
-        fields = orjson.loads(body)
-    except orjson.JSONDecodeError:
-        return {}
-    return fields if isinstance(fields, dict) else {}
 
 
 def _pairs(headers: Headers) -> tuple[tuple[str, str], ...]:

@@ -16,6 +16,7 @@ import orjson
 from gateway.config.jwt import JwtIssuer, is_safe
 from gateway.core.backoff import Backoff
 from gateway.core.errors import TransportError
+from gateway.core.json_values import as_object
 from gateway.proxy.http.client.http1 import Http1Transport
 from gateway.proxy.http.client.resolver import Resolver
 from gateway.proxy.http.client.tls import UnusableTlsFile, UpstreamTls
@@ -148,7 +149,7 @@ async def _discover(transport: Http1Transport, issuer: JwtIssuer) -> str:
     """The URL of its keys, from its OpenID Connect discovery document. Raises ValueError."""
     raw = await _get(transport, f"{issuer.issuer.rstrip('/')}/.well-known/openid-configuration")
     found = orjson.loads(raw)
-    url = found.get("jwks_uri") if isinstance(found, dict) else None
+    url = as_object(found).get("jwks_uri")
     if not isinstance(url, str) or not is_safe(url):
         raise ValueError("the discovery document names no jwks_uri with https://")
     if found.get("issuer") != issuer.issuer:

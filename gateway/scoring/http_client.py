@@ -20,6 +20,7 @@ import orjson
 
 from gateway.core.completion import assemble, usage_of
 from gateway.core.exchange import Target, Usage
+from gateway.core.json_values import parse_object
 
 MOST_BYTES = 16 << 20  # of one answer; a judge's is a thousandth of it, embeddings and replays may be large
 CONNECT_S = 5.0
@@ -252,11 +253,7 @@ def _reply(response: httpx2.Response, body: bytes, seconds: float) -> HttpReply:
 def _usage(content_type: str, body: bytes) -> Usage | None:
     if "event-stream" in content_type:
         return assemble("chat", True, body).usage
-    try:
-        value = orjson.loads(body)
-    except orjson.JSONDecodeError:
-        return None
-    return usage_of(value.get("usage")) if isinstance(value, dict) else None
+    return usage_of((parse_object(body) or {}).get("usage"))
 
 
 def _shown(url: str) -> str:

@@ -25,6 +25,7 @@ from typing import Any
 
 import orjson
 
+from gateway.core.json_values import as_object, parse_object
 from gateway.core.score import Bounds, Direction, Kind, Score, Skipped
 from gateway.scoring.options import InvalidOptions
 from gateway.scoring.types import Golden, GoldenPair, Pair, Subject
@@ -93,7 +94,7 @@ def isolated(name: str, use: str, options: Mapping[str, Any], memory_mb: int | N
         )
     except subprocess.TimeoutExpired:
         raise InvalidOptions([f": its golden cases took longer than {LOAD_S:g} s"]) from None
-    reply = _object(done.stdout[HEAD.size :])
+    reply = parse_object(done.stdout[HEAD.size :]) or {}
     if "mistakes" in reply:
         raise InvalidOptions([str(m) for m in reply["mistakes"]])
     if "attributes" not in reply:
@@ -196,7 +197,7 @@ class _Child:
             (size,) = HEAD.unpack(await stdout.readexactly(HEAD.size))
             if size > MAX_RESULT_BYTES:
                 raise WorkerCrashed(f"its process returned {size} bytes, more than {MAX_RESULT_BYTES}")
-            return _object(await stdout.readexactly(size))
+            return parse_object(await stdout.readexactly(size)) or {}
         except (asyncio.IncompleteReadError, ConnectionError):
             code = await self._process.wait()
             raise WorkerCrashed(f"its process {_end(code)}") from None
@@ -216,14 +217,6 @@ class _Child:
                 await self._process.wait()
 
 
-def _object(data: bytes) -> dict[str, Any]:
-    try:
-        value = orjson.loads(data)
-    except orjson.JSONDecodeError:
-        return {}
-    return value if isinstance(value, dict) else {}
-
-
 def _result(reply: Mapping[str, Any]) -> Score | Skipped:
     """Raises WorkerCrashed for an exception of the scorer, and for a reply that is not a result."""
     if "need" in reply:
@@ -238,7 +231,7 @@ def _result(reply: Mapping[str, Any]) -> Score | Skipped:
         value,
         label if isinstance(label, str) else None,
         explanation if isinstance(explanation, str) else None,
-        detail if isinstance(detail, dict) else {},
+        as_object(detail),
     )
 
 

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from operator import eq, ge, gt, le, lt, ne
 from typing import Any
 
-import orjson
 from sqlalchemy import (
     Boolean,
     ColumnElement,
@@ -28,6 +27,7 @@ from sqlalchemy import (
 )
 
 from gateway.core.did_you_mean import did_you_mean
+from gateway.core.json_values import parse_object
 from gateway.core.request_format import stated_reference
 from gateway.store import engine
 from gateway.store.tables import exchanges, feedback, score_cells, scores
@@ -91,11 +91,7 @@ def right_answer(found: Found) -> str | None:
     """The reference that came with the request: in its header, or in its metadata."""
     if found["reference"]:
         return str(found["reference"])
-    try:
-        request = orjson.loads(bytes(found["request"]))
-    except orjson.JSONDecodeError:
-        return None
-    return stated_reference(request) if isinstance(request, dict) else None
+    return stated_reference(parse_object(found["request"]) or {})
 
 
 def conditions(connection: Connection, filter: ExchangeFilter) -> list[ColumnElement[bool]]:

@@ -19,6 +19,7 @@ from gateway.config.scorers import ScorerConfig
 from gateway.config.stream import StreamConfig
 from gateway.config.yaml_text import parse_yaml, read_config_text
 from gateway.core.errors import ConfigError
+from gateway.core.json_values import as_object
 from gateway.runtime.embedded_socket import stream_url
 from gateway.store.engine import default_url
 
@@ -71,8 +72,7 @@ def whole(config: Path | None, data: Path) -> ReaderConfig:
 
 
 def _target(raw: dict[str, Any]) -> str | None:
-    predictor = raw.get("predictor")
-    target = predictor.get("target") if isinstance(predictor, dict) else None
+    target = as_object(raw.get("predictor")).get("target")
     return target if isinstance(target, str) else None
 
 
@@ -94,8 +94,7 @@ def _scorers(raw: dict[str, Any]) -> dict[str, ScorerConfig]:
 
 
 def _experiments(raw: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
-    found = raw.get("experiments")
-    return [(n, e) for n, e in found.items() if isinstance(e, dict)] if isinstance(found, dict) else []
+    return [(n, e) for n, e in as_object(raw.get("experiments")).items() if isinstance(e, dict)]
 
 
 def _mistaken(config: Path) -> ConfigError:

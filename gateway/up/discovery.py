@@ -15,6 +15,7 @@ import httpx2
 import orjson
 
 from gateway.config.environment import api_key_of, providers_with_keys
+from gateway.core.json_values import as_object
 from gateway.core.providers import PROVIDERS, Provider
 
 PORT_TIMEOUT_S = 0.5
@@ -121,7 +122,7 @@ async def _provider(client: httpx2.AsyncClient, provider: Provider, timeout_s: f
 async def _models(client: httpx2.AsyncClient, url: str, headers: dict[str, str]) -> tuple[str, list[tuple[str, str]]]:
     """The `server` header, and each model with its owner. Raises NoModelList."""
     server, answer = await _json(client, url, headers)
-    data = answer.get("data") if isinstance(answer, dict) else None
+    data = as_object(answer).get("data")
     if not isinstance(data, list):
         raise NoModelList("an answer that lists no models")
     return server, [

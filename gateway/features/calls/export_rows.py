@@ -14,6 +14,7 @@ from typing import Any
 import orjson
 
 from gateway.core.conversation import turns
+from gateway.core.json_values import parse_object
 from gateway.features.calls.rows.preferences import Preference
 from gateway.store.query import Found, right_answer
 
@@ -53,7 +54,7 @@ def columns(scorers: Sequence[str]) -> dict[str, str]:
 
 def row(found: Found, named: Mapping[str, str]) -> dict[str, Any]:
     """PLAIN, all `scores`, and a column for each scorer's newest value. named: the result of columns()."""
-    body = _object(found["request"])
+    body = parse_object(found["request"]) or {}
     values = {s["scorer"]: s["value"] for s in found["scores"]}
     return {
         **{name: found[name] for name in PLAIN if name in found},
@@ -146,7 +147,7 @@ def question(found: Found) -> tuple[list[Any], list[Any] | None]:
         raise NotExportable("cut at the byte cap")
     if _INLINE in request:
         raise NotExportable("images and sounds that are not stored")
-    body = _object(request)
+    body = parse_object(request) or {}
     if found["api"] == "chat":
         messages = body.get("messages")
         if not isinstance(messages, list) or not messages:
@@ -182,11 +183,3 @@ def _calls(kept: str) -> list[dict[str, Any]]:
     return [
         {"id": c["id"], "type": "function", "function": {"name": c["name"], "arguments": c["arguments"]}} for c in found
     ]
-
-
-def _object(body: bytes) -> dict[str, Any]:
-    try:
-        value = orjson.loads(bytes(body))
-    except orjson.JSONDecodeError:
-        return {}
-    return value if isinstance(value, dict) else {}

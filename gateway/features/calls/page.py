@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlencode
 
-import orjson
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -19,6 +18,7 @@ from gateway.console.errors import InvalidBody, NotPermitted, NotThere
 from gateway.console.frame import RUNS, Page, PageRoute, form_actor, redirect, render, services_of, visitor_of
 from gateway.core.conversation import turns
 from gateway.core.exchange import Target
+from gateway.core.json_values import parse_object
 from gateway.features.calls.asking import PATHS, ask_targets, chosen_targets, new_run, start_run
 from gateway.features.calls.rows.calls import (
     CallFilter,
@@ -267,11 +267,7 @@ def _request_body(call: Found) -> dict[str, Any] | None:
     """None: it cannot be sent again."""
     if call["api"] not in PATHS or call["truncated"]:
         return None
-    try:
-        body = orjson.loads(bytes(call["request"]))
-    except orjson.JSONDecodeError:
-        return None
-    return body if isinstance(body, dict) and body else None
+    return parse_object(call["request"]) or None
 
 
 PAGE = Page(

@@ -5,11 +5,9 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
-
-import orjson
 
 from gateway.core.horizon import likelihood_scale
+from gateway.core.json_values import parse_object
 from gateway.core.likelihood import REFUSALS
 from gateway.core.plan import CONTROL, REPEAT
 from gateway.core.request_format import last_user_text, stated_reference
@@ -166,7 +164,7 @@ def _example(connection: Reading, pair: str, arm: str, why: str, metric: str, re
     a, b = answers.get(CONTROL), answers.get(arm)
     if a is None or b is None:
         return None
-    request = _object(a.request)
+    request = parse_object(a.request) or {}
     scores = score_values(connection, [a.id, b.id])
     ours, theirs = scores.get(a.id, {}), scores.get(b.id, {})
     reason = score_explanations(connection, [b.id], metric).get(b.id, "") if b.outcome == "ok" else ""
@@ -202,14 +200,6 @@ def what_went_wrong(
     if any(theirs.get(scorer) == 0.0 and ours.get(scorer) for scorer in ("valid_json", "json_schema")):
         return "invalid JSON"
     return "judged worse" if judged else "another answer"
-
-
-def _object(request: bytes) -> dict[str, Any]:
-    try:
-        read = orjson.loads(request)
-    except orjson.JSONDecodeError:
-        return {}
-    return read if isinstance(read, dict) else {}
 
 
 def _answer(answer: RecordedAnswer) -> str:

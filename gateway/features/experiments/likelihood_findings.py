@@ -8,8 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-import orjson
-
+from gateway.core.json_values import parse_object
 from gateway.core.likelihood import REFUSALS, AnswerToken, likelihood_from_json, tokens_from_json
 from gateway.core.plan import NATS_PER_TOKEN, REPEAT, TOP1_AGREEMENT
 from gateway.features.experiments.findings import Finding, SequenceStates
@@ -95,15 +94,7 @@ _SHAPING = ("top_k", "min_p", "repetition_penalty", "frequency_penalty", "presen
 
 def settings_of(requests: Sequence[bytes]) -> Counter[str]:
     """How many requests state which sampling."""
-    return Counter(_setting(_object(request)) for request in requests)
-
-
-def _object(request: bytes) -> Mapping[str, Any]:
-    try:
-        read = orjson.loads(request)
-    except orjson.JSONDecodeError:
-        return {}
-    return read if isinstance(read, dict) else {}
+    return Counter(_setting(parse_object(request) or {}) for request in requests)
 
 
 def _setting(request: Mapping[str, Any]) -> str:

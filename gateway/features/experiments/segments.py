@@ -11,9 +11,8 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-import orjson
-
 from gateway.core.horizon import likelihood_scale
+from gateway.core.json_values import parse_object
 from gateway.features.experiments.findings import FALLBACK, Finding
 from gateway.features.experiments.rows.queries import SegmentRow, segment_rows
 from gateway.reports.model import Estimate, SegmentDifference, direction_finding
@@ -48,19 +47,11 @@ def parts_of(row: SegmentRow) -> dict[str, str]:
     parts["prompt"] = next((name for most, name in _LENGTHS if row.request_bytes < most), "over 16 KB")
     if row.language:
         parts["language"] = row.language
-    request = _read(row.request)
+    request = parse_object(row.request or b"")
     if request is not None:
         parts["tools"] = "yes" if request.get("tools") or request.get("functions") else "no"
         parts |= _metadata(request.get("metadata"))
     return parts
-
-
-def _read(request: bytes | None) -> Mapping[str, Any] | None:
-    try:
-        read = orjson.loads(request or b"")
-    except orjson.JSONDecodeError:
-        return None
-    return read if isinstance(read, dict) else None
 
 
 def _metadata(metadata: Any) -> dict[str, str]:

@@ -25,6 +25,7 @@ from gateway.core.empty_answer import is_empty
 from gateway.core.errors import StreamDown
 from gateway.core.exchange import Exchange
 from gateway.core.horizon import FEWEST_REPEATS
+from gateway.core.json_values import parse_object
 from gateway.core.plan import CONTROL, REPEAT, Plan, PlanState
 from gateway.core.randomization import draw
 from gateway.core.score import ScoreResult
@@ -327,11 +328,7 @@ def _failed(plan: Plan, subject: Subject) -> bool:
 
 
 def _subject(exchange: Exchange) -> Subject:
-    try:
-        request = orjson.loads(exchange.request)
-    except orjson.JSONDecodeError:
-        request = {}
-    return Subject(exchange, request if isinstance(request, dict) else {}, completion_of(exchange))
+    return Subject(exchange, parse_object(exchange.request) or {}, completion_of(exchange))
 
 
 def _row(

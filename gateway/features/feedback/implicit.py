@@ -16,6 +16,7 @@ from importlib.resources import files
 from typing import Any
 
 from gateway.config.feedback import ImplicitLanguage
+from gateway.core.json_values import as_list, as_object, content_text
 from gateway.scoring.types import Subject
 from gateway.store.rows import Sign, Turn
 
@@ -153,23 +154,15 @@ def _texts(request: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     if isinstance(turns, str):
         yield "user", turns
         return
-    for turn in turns if isinstance(turns, list) else ():
+    for turn in as_list(turns):
         if isinstance(turn, dict) and turn.get("role") in ("user", "assistant"):
-            text = _text(turn.get("content"))
+            text = content_text(turn.get("content"))
             if text:
                 yield str(turn["role"]), text
 
 
-def _text(content: Any) -> str:
-    if isinstance(content, str):
-        return content
-    parts = content if isinstance(content, list) else ()
-    return "".join(p["text"] for p in parts if isinstance(p, dict) and isinstance(p.get("text"), str))
-
-
 def _conversation(subject: Subject) -> str | None:
-    metadata = subject.request.get("metadata")
-    named = metadata.get("conversation_id") if isinstance(metadata, dict) else None
+    named = as_object(subject.request.get("metadata")).get("conversation_id")
     return named if isinstance(named, str) and named else subject.exchange.cluster
 
 

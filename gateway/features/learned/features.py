@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from gateway.core.chunked import chunked
 from gateway.core.completion import Completion
+from gateway.core.json_values import as_text, content_text
 from gateway.core.output_tokens import OUTPUT_LIMITS
 from gateway.core.request_format import output_format
 from gateway.features.learned.word_columns import WORD_FEATURES, word_columns
@@ -127,16 +128,12 @@ def prompt_of(request: Mapping[str, Any]) -> str:
     given = request.get("input", request.get("prompt"))
     if isinstance(given, list):
         return _text_of(given[-1]) if given else ""
-    return given if isinstance(given, str) else ""
+    return as_text(given)
 
 
 def _text_of(message: Any) -> str:
     content = message.get("content") if isinstance(message, dict) else message
-    if isinstance(content, str):
-        return content
-    if not isinstance(content, list):
-        return ""
-    return "\n".join(p["text"] for p in content if isinstance(p, dict) and isinstance(p.get("text"), str))
+    return content_text(content, "\n")
 
 
 _IN_ROW = len(_NUMBERS) + len(_LOGS) - 2  # the last two logarithms are of quotients

@@ -13,9 +13,8 @@ import time
 from collections.abc import Callable, Iterable
 from typing import Any, Protocol
 
-import orjson
-
 from gateway.core.errors import StreamDown
+from gateway.core.json_values import parse_object
 from gateway.core.output_tokens import (
     FORMAT,
     KINDS,
@@ -69,11 +68,8 @@ def learn(calls: Iterable[CallOutput], min_calls: int = MIN_CALLS) -> Tables:
 
 def _kind(call: CallOutput) -> int | None:
     """None: the request cannot be read, or limits its output itself."""
-    try:
-        fields = orjson.loads(call.request)
-    except orjson.JSONDecodeError:
-        return None
-    if not isinstance(fields, dict) or any(isinstance(fields.get(name), int) for name in OUTPUT_LIMITS):
+    fields = parse_object(call.request)
+    if fields is None or any(isinstance(fields.get(name), int) for name in OUTPUT_LIMITS):
         return None
     return kind_of(len(call.request), fields, call.stream)
 

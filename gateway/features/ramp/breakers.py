@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from gateway.core.json_values import as_list
 from gateway.core.ramp import RampDesign
 from gateway.stream.types import Lag
 
@@ -69,7 +70,7 @@ def breakers_of(beats: Iterable[Mapping[str, Any]], experiment: str, plan: str, 
     opened = [each for each in found if each.get("open") is True]
     again = [each for each in found if _number(each, "openings") > 1]
     failing_s = max((_number(each, "failing_s") for each in (*opened, *again)), default=0.0)
-    callers = {str(who) for each in (*opened, *again) for who in _names(each.get("callers"))}
+    callers = {str(who) for each in (*opened, *again) for who in as_list(each.get("callers"))}
     return BreakerReport(len(found), len(opened), bool(again), failing_s, len(callers))
 
 
@@ -90,10 +91,6 @@ def _reports(beats: Iterable[Mapping[str, Any]], experiment: str, plan: str, now
         fresh = now - float(beat.get("at") or 0.0) < FRESH_S
         if fresh and isinstance(report, Mapping) and report.get("plan") == plan:
             yield report
-
-
-def _names(callers: Any) -> list[Any]:
-    return callers if isinstance(callers, list) else []
 
 
 def _number(report: Mapping[str, Any], name: str) -> float:

@@ -9,6 +9,7 @@ import orjson
 
 from gateway.core.completion import Completion, completion_of
 from gateway.core.exchange import Exchange, Usage
+from gateway.core.json_values import parse_object
 from gateway.features.replay.asking import ReplayRequest
 from gateway.features.replay.datasets import DatasetItem, bare
 from gateway.features.replay.design import ReplayTarget
@@ -71,11 +72,8 @@ def _served_by(target: ReplayTarget, e: Exchange) -> bool:
 
 def _same_request(item: DatasetItem, e: Exchange) -> bool:
     """Whether the item is what was sent, apart from what a dataset leaves out."""
-    try:
-        sent = orjson.loads(e.request)
-    except orjson.JSONDecodeError:
-        return False
-    return e.api == item.api and isinstance(sent, dict) and _seedless(bare(sent)) == _seedless(dict(item.request))
+    sent = parse_object(e.request)
+    return e.api == item.api and sent is not None and _seedless(bare(sent)) == _seedless(dict(item.request))
 
 
 def _seedless(body: dict[str, Any]) -> dict[str, Any]:

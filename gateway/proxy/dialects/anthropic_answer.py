@@ -8,6 +8,7 @@ from typing import Any
 
 from gateway.core.completion import usage_of
 from gateway.core.exchange import Usage
+from gateway.core.json_values import as_object
 from gateway.proxy.dialects import lenient_json
 from gateway.proxy.dialects.event_reader import error_message
 
@@ -26,7 +27,7 @@ def usage_in(raw: Mapping[str, Any]) -> Usage | None:
     """Tokens from Anthropic's usage, including those of thinking, which are part of the output tokens."""
     usage = usage_of(raw)
     details = raw.get("output_tokens_details")
-    thinking = details.get("thinking_tokens") if isinstance(details, dict) else None
+    thinking = as_object(details).get("thinking_tokens")
     return replace(usage, reasoning_tokens=thinking) if usage and isinstance(thinking, int) else usage
 
 
@@ -90,7 +91,7 @@ def to_openai_error(status: int, body: bytes) -> dict[str, Any]:
     except ValueError:
         error = body.decode("utf-8", "replace")[:1000] or f"HTTP {status}"
     error = error.get("error") or error if isinstance(error, dict) else error
-    kind = error.get("type") if isinstance(error, dict) else None
+    kind = as_object(error).get("type")
     text = error_message(error)
     code = _CODES.get(str(kind))
     if kind == "invalid_request_error" and text.startswith("prompt is too long"):

@@ -15,6 +15,7 @@ from typing import Any
 import orjson
 
 from gateway.core.errors import BadRequest
+from gateway.core.json_values import as_list, as_object
 
 Block = dict[str, Any]
 
@@ -112,7 +113,7 @@ def _tools(request: dict[str, Any], out: dict[str, Any]) -> None:
 
 
 def _tool(tool: Any, at: int) -> dict[str, Any]:
-    function = tool.get("function") if isinstance(tool, dict) else None
+    function = as_object(tool).get("function")
     if not isinstance(function, dict) or tool.get("type", "function") != "function":
         raise refused(f"tools[{at}].type", "only functions are supported")
     schema = function.get("parameters") or {"type": "object", "properties": {}}
@@ -126,7 +127,7 @@ def _choice(choice: Any) -> dict[str, Any] | None:
         return None
     if isinstance(choice, str) and choice in _CHOICES:
         return {"type": _CHOICES[choice]}
-    function = choice.get("function") if isinstance(choice, dict) else None
+    function = as_object(choice).get("function")
     if isinstance(function, dict):
         return {"type": "tool", "name": function.get("name")}
     raise refused("tool_choice", "expected auto, none, required or one function")
@@ -166,9 +167,9 @@ def messages_of(messages: Any) -> tuple[list[Block], list[dict[str, Any]]]:
     """
     system: list[Block] = []
     turns: list[dict[str, Any]] = []
-    for at, message in enumerate(messages if isinstance(messages, list) else ()):
+    for at, message in enumerate(as_list(messages)):
         path = f"messages[{at}]"
-        role = message.get("role") if isinstance(message, dict) else None
+        role = as_object(message).get("role")
         if role in ("system", "developer"):
             system += _blocks(message.get("content"), path, texts_only=True)
         elif role == "user":
@@ -209,7 +210,7 @@ def _assistant(message: dict[str, Any], path: str) -> list[Block]:
 
 
 def _call(call: Any, path: str) -> Block:
-    function = call.get("function") if isinstance(call, dict) else None
+    function = as_object(call).get("function")
     if not isinstance(function, dict):
         raise _unsupported(path, "only function calls are supported")
     try:
@@ -241,7 +242,7 @@ def _blocks(content: Any, path: str, *, texts_only: bool = False) -> list[Block]
 
 
 def _block(part: Any, path: str) -> Block:
-    kind = part.get("type") if isinstance(part, dict) else None
+    kind = as_object(part).get("type")
     block: Block
     if kind == "text":
         block = {"type": "text", "text": part.get("text")}
@@ -271,7 +272,7 @@ def _image(image: Any, path: str) -> Block:
 
 
 def _document(file: Any, path: str) -> Block:
-    given = file.get("file_data") if isinstance(file, dict) else None
+    given = as_object(file).get("file_data")
     if not isinstance(given, str):
         raise _unsupported(path, "only file_data is supported; a file_id is valid only at the provider that issued it")
     kind, data = _data(given, f"{path}.file_data")

@@ -6,6 +6,7 @@ from typing import Any
 
 from gateway.core.completion import usage_of
 from gateway.core.exchange import Usage
+from gateway.core.json_values import as_object
 from gateway.core.sse import Event
 from gateway.proxy.dialects import lenient_json
 from gateway.proxy.dialects.event_reader import EventReader, error_message
@@ -104,7 +105,7 @@ def to_anthropic_error(status: int, body: bytes) -> bytes:
         error = body.decode("utf-8", "replace")[:1000] or f"HTTP {status}"
     error = error.get("error") or error if isinstance(error, dict) else error
     out = {"type": _KINDS.get(status, "api_error"), "message": error_message(error)}
-    code = error.get("code") if isinstance(error, dict) else None
+    code = as_object(error).get("code")
     if isinstance(code, str):
         out["code"] = code
     return lenient_json.dumps({"type": "error", "error": out})

@@ -6,6 +6,7 @@ from typing import Any
 
 import orjson
 
+from gateway.core.json_values import as_object
 from gateway.proxy.request.call import Caller
 from gateway.proxy.request.paths import segments
 from gateway.proxy.routing.state_owners import StateOwners
@@ -58,6 +59,6 @@ class MadeState:
             self._note(made.get("file"))
 
     def _note(self, made: Any) -> None:
-        made_id = made.get("id") if isinstance(made, dict) else None
+        made_id = as_object(made).get("id")
         if isinstance(made_id, str):
             self._owners.made(self._caller, made_id)

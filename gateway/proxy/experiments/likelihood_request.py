@@ -15,6 +15,7 @@ import orjson
 
 from gateway.core.completion import Completion
 from gateway.core.exchange import new_id
+from gateway.core.json_values import as_list, as_object
 from gateway.proxy.experiments.shadow_request import FRESH, LAST
 from gateway.proxy.recording.redaction.redactor import LARGE
 from gateway.proxy.request.call import Call
@@ -82,11 +83,11 @@ def _messages(call: Call) -> Sequence[Any]:
             messages = orjson.loads(call.body).get("messages")
         except (orjson.JSONDecodeError, AttributeError):
             return ()
-    return messages if isinstance(messages, list) else ()
+    return as_list(messages)
 
 
 def _part_kinds(message: Any) -> list[str]:
-    content = message.get("content") if isinstance(message, dict) else None
+    content = as_object(message).get("content")
     if not isinstance(content, list):
         return []
     return [str(part.get("type", "text")) if isinstance(part, dict) else "text" for part in content]

@@ -14,6 +14,7 @@ import orjson
 
 from gateway.core.completion import usage_of
 from gateway.core.exchange import Usage
+from gateway.core.json_values import as_object, as_text, parse_object
 from gateway.core.sse import Splitter, events
 from gateway.proxy.request.call import Call
 from gateway.proxy.request.json_splice import scan, set_member
@@ -94,7 +95,7 @@ class Splicer:
             if event.data == b"[DONE]":
                 self.complete = True
                 break
-            chunk = _chunk_of(event.data)
+            chunk = parse_object(event.data)
             if chunk is not None:
                 out.append(self._chunk(chunk))
         return b"".join(out)
@@ -143,14 +144,6 @@ class Splicer:
         return b"data: " + orjson.dumps(chunk) + b"\n\n"
 
 
-def _chunk_of(data: bytes) -> dict[str, Any] | None:
-    try:
-        chunk = orjson.loads(data)
-    except orjson.JSONDecodeError:
-        return None
-    return chunk if isinstance(chunk, dict) else None
-
-
 def _choice_of(chunk: dict[str, Any]) -> dict[str, Any] | None:
     choices = chunk.get("choices")
     first = choices[0] if isinstance(choices, list) and choices else None
@@ -158,6 +151,4 @@ def _choice_of(chunk: dict[str, Any]) -> dict[str, Any] | None:
 
 
 def _content_of(choice: dict[str, Any]) -> str:
-    delta = choice.get("delta")
-    content = delta.get("content") if isinstance(delta, dict) else None
-    return content if isinstance(content, str) else ""
+    return as_text(as_object(choice.get("delta")).get("content"))

@@ -12,8 +12,6 @@ from email.utils import parsedate_to_datetime
 from math import isfinite
 from typing import Any
 
-import orjson
-
 from gateway.config.config import Cause
 from gateway.core.errors import (
     BodyCut,
@@ -30,6 +28,7 @@ from gateway.core.errors import (
     UpstreamTimedOut,
 )
 from gateway.core.exchange import Outcome
+from gateway.core.json_values import as_object, parse_object
 from gateway.proxy.limits.endings import (
     BROKEN_OFF,
     CLIENT_DEADLINE,
@@ -242,12 +241,7 @@ def _is_context(status: int, code: str | None, body: bytes) -> bool:
 
 
 def _error(body: bytes) -> dict[str, Any]:
-    try:
-        raw = orjson.loads(body)
-    except orjson.JSONDecodeError:
-        return {}
-    error = raw.get("error") if isinstance(raw, dict) else None
-    return error if isinstance(error, dict) else {}
+    return as_object((parse_object(body) or {}).get("error"))
 
 
 def error_code(body: bytes) -> str | None:

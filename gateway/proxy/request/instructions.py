@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import orjson
 
+from gateway.core.json_values import as_text
 from gateway.proxy.request.json_splice import items, scan, set_member, set_members
 
 _ROLES = ("system", "developer")
@@ -80,4 +81,4 @@ def _role(turn: bytes) -> str:
         role = orjson.loads(turn[start:end])
     except (ValueError, KeyError):
         return ""
-    return role if isinstance(role, str) else ""
+    return as_text(role)

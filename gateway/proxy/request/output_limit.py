@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from gateway.core.errors import BadRequest
+from gateway.core.json_values import as_object
 from gateway.proxy.request.call import Api, Call
 from gateway.proxy.request.json_splice import items, scan
 
@@ -71,8 +72,7 @@ def output_limit(api: str, fields: Mapping[str, Any]) -> int:
     """The most output tokens of one answer that the request allows; 0: it names none. Takes no call for most APIs."""
     read: Mapping[str, Any] = fields
     if api in _NESTED:
-        nested = fields.get(_NESTED[api])
-        read = nested if isinstance(nested, dict) else {}
+        read = as_object(fields.get(_NESTED[api]))
     most = 0
     for name in LIMIT_NAMES[api]:
         if name in read and type(read[name]) is int and read[name] > most:

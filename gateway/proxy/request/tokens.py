@@ -20,6 +20,7 @@ import orjson
 from gateway.config.derive import limit_settings
 from gateway.config.jwt import JwtIssuer, TokenCaller
 from gateway.core.errors import ConfigError, InvalidKey, KeysUnavailable, NotAllowed
+from gateway.core.json_values import as_object, as_text
 from gateway.core.keys import KeyRecord
 
 MISSING = "jwt: needs PyJWT: pip install 'assay-gateway[jwt]'"
@@ -59,7 +60,7 @@ def read_jwks(raw: bytes) -> tuple[SigningKey, ...]:
     """The keys of a JWKS (RFC 7517) that can verify signatures; others are left out. Raises ValueError for what is not
     one, or has none of them."""
     value = orjson.loads(raw)
-    entries = value.get("keys") if isinstance(value, dict) else None
+    entries = as_object(value).get("keys")
     if not isinstance(entries, list):
         raise ValueError("not a set of keys: it has no list `keys`")
     found = tuple(key for entry in entries if isinstance(entry, dict) for key in _signing_key(entry))
@@ -118,7 +119,7 @@ class TokenVerifier:
         """
         header, claims = _unverified(token)
         issuer_claim = claims.get("iss")
-        name, issuer = self._issuers.get(issuer_claim if isinstance(issuer_claim, str) else "", ("", None))
+        name, issuer = self._issuers.get(as_text(issuer_claim), ("", None))
         if issuer is None:
             raise _invalid("its issuer (`iss`) is not known to this gateway")
         algorithm = header.get("alg")

@@ -15,6 +15,7 @@ from secrets import token_bytes
 
 import orjson
 
+from gateway.core.json_values import as_object
 from gateway.proxy.request.json_splice import scan
 
 _SEAL_BYTES = 16
@@ -89,7 +90,7 @@ def id_of_answer(data: bytes) -> str | None:
             line = next(line for line in data.splitlines() if line.startswith(b"data:"))
             event = orjson.loads(line[5:])
             response = event.get("response") or event.get("message")
-            found = response.get("id") if isinstance(response, dict) else None
+            found = as_object(response).get("id")
     except (ValueError, StopIteration, AttributeError):
         return None
     return found if isinstance(found, str) and 0 < len(found) <= _MAX_ID else None

@@ -22,6 +22,7 @@ from typing import Any, Protocol
 import orjson
 
 from gateway.core.errors import BadRequest, NotFound, StreamDown
+from gateway.core.json_values import as_list, as_text
 from gateway.proxy.request.call import Call, Caller
 from gateway.proxy.request.json_splice import scan
 from gateway.proxy.request.paths import segments
@@ -49,8 +50,7 @@ class TextStore(Protocol):
 def named_state(call: Call) -> list[NamedState]:
     """The stored state that a request names, in either API."""
     found = [NamedState(name, name, _id(_member(call, name))) for name in ("conversation", "container")]
-    tools = _member(call, "tools")
-    for at, tool in enumerate(tools if isinstance(tools, list) else ()):
+    for at, tool in enumerate(as_list(_member(call, "tools"))):
         if isinstance(tool, dict) and "container" in tool:
             found.append(NamedState("container", f"tools[{at}].container", _id(tool["container"])))
     thread = _member(call, "thread")
@@ -93,7 +93,7 @@ def _member(call: Call, name: str) -> Any:
 
 def _id(given: Any) -> str:
     given = given.get("id") if isinstance(given, dict) else given
-    return given if isinstance(given, str) else ""
+    return as_text(given)
 
 
 class StateOwners:

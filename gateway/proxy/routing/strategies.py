@@ -7,9 +7,9 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
-from typing import Any
 
 from gateway.config.config import Strategy
+from gateway.core.json_values import as_list, as_object, content_text
 from gateway.proxy.request.call import Call
 from gateway.proxy.routing.target_state import TargetState
 
@@ -99,17 +99,8 @@ def prefix(call: Call) -> bytes:
     if isinstance(prompt, str):
         return prompt[:_PREFIX_CHARS].encode()
     parts: list[str] = []
-    messages = call.fields.get("messages")  # `...` if the body was too large to be parsed completely
-    for message in messages if isinstance(messages, list) else ():
-        content = message.get("content") if isinstance(message, dict) else None
-        parts.append(content if isinstance(content, str) else _text(content))
+    for message in as_list(call.fields.get("messages")):  # `...` if the body was too large to be parsed completely
+        parts.append(content_text(as_object(message).get("content")))
         if sum(map(len, parts)) >= _PREFIX_CHARS:
             break
     return "\n".join(parts)[:_PREFIX_CHARS].encode()
-
-
-def _text(content: Any) -> str:
-    """The texts of content parts; whatever else they hold may be large or deeply nested."""
-    parts = content if isinstance(content, list) else ()
-    texts = [part.get("text") for part in parts if isinstance(part, dict)]
-    return "".join(text for text in texts if isinstance(text, str))

@@ -8,6 +8,7 @@ from typing import Any
 
 import orjson
 
+from gateway.core.json_values import as_object
 from gateway.scorers.judging.material import conversation
 from gateway.scoring.options import InvalidOptions
 from gateway.scoring.types import Subject
@@ -45,9 +46,8 @@ def check_variables(text: str, at: str) -> None:
 def variables_of(subject: Subject) -> dict[str, Any]:
     """The values: item is the request's metadata, reference and messages; sample is the answer."""
     completion, request = subject.completion, subject.request
-    metadata = request.get("metadata")
     item: dict[str, Any] = {"input": conversation(request), "messages": request.get("messages"), "request": request}
-    item |= metadata if isinstance(metadata, dict) else {}
+    item |= as_object(request.get("metadata"))
     if subject.reference is not None:
         item |= {"reference": subject.reference, "reference_answer": subject.reference}
     tools = [

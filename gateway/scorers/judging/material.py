@@ -8,6 +8,7 @@ from typing import Any
 import orjson
 
 from gateway.core.completion import Completion
+from gateway.core.json_values import as_list
 
 Request = Mapping[str, Any]
 _INSTRUCTING = ("system", "developer")
@@ -46,7 +47,7 @@ def _turns(request: Request) -> Iterator[tuple[str, str]]:
     turns = request.get("messages", request.get("input"))
     if isinstance(turns, str):
         yield "user", turns
-    for turn in turns if isinstance(turns, list) else ():
+    for turn in as_list(turns):
         if isinstance(turn, dict):
             yield from _turn(turn)
 

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
+from gateway.core.json_values import as_list, as_text
 from gateway.core.score import Spent
 from gateway.scorers.judging.fence import defuse, shorten
 from gateway.scorers.judging.verdicts import NoVerdict, find_verdict
@@ -187,4 +188,4 @@ def _text(answer: Mapping[str, Any]) -> tuple[str, Sequence[Any]]:
     except (KeyError, IndexError, TypeError, AttributeError):
         raise ValueError(f"the judge's reply is not a chat completion: {str(answer)[:200]}") from None
     tokens = (choice.get("logprobs") or {}).get("content")
-    return content if isinstance(content, str) else "", tokens if isinstance(tokens, list) else []
+    return as_text(content), as_list(tokens)

@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-import orjson
+from gateway.core.json_values import parse_object
 
 _MARK = re.compile(r"\{|</think(?:ing)?>", re.IGNORECASE)
 _FENCE = re.compile(r"\s*(?:```\w*\s*)?")
@@ -27,7 +27,7 @@ def find_verdict(text: str, key: str) -> dict[str, Any]:
     judge that reasons first ends with its verdict, after any quotation of the answer.
     """
     text = text.strip()
-    complete = _object(text)
+    complete = parse_object(text)
     if complete is not None and key in complete:
         return complete
     found = next((verdict for part in reversed(_parts(text)) if (verdict := _verdict_in(part, key))), None)
@@ -65,14 +65,6 @@ def _parts(text: str) -> list[list[tuple[bool, dict[str, Any]]]]:
             continue
         parts[-1].append((_FENCE.fullmatch(text, start, mark.start()) is not None, value))
     return parts
-
-
-def _object(text: str) -> dict[str, Any] | None:
-    try:
-        value = orjson.loads(text)
-    except orjson.JSONDecodeError:
-        return None
-    return value if isinstance(value, dict) else None
 
 
 def read_number(verdict: Mapping[str, Any], key: str, low: float, high: float) -> float:

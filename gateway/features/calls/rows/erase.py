@@ -19,6 +19,7 @@ from sqlalchemy import ColumnElement, Connection, and_, delete, false, func, ins
 
 from gateway.core.chunked import chunked
 from gateway.core.exchange import new_id, user_digest
+from gateway.core.json_values import as_object, parse_object
 from gateway.store import turns
 from gateway.store.retention import FEEDBACK_WORDS, WITHOUT_FEATURES, WITHOUT_TEXTS
 from gateway.store.tables import (
@@ -113,14 +114,10 @@ def names_user(request: bytes, user: str) -> bool:
     """Whether a request's body names this end user, as OpenAI's and Anthropic's APIs do."""
     if b'"user' not in request and b"safety_identifier" not in request:
         return False
-    try:
-        body = orjson.loads(request)
-    except orjson.JSONDecodeError:
+    body = parse_object(request)
+    if body is None:
         return False
-    if not isinstance(body, dict):
-        return False
-    metadata = body.get("metadata")
-    by_metadata = metadata.get("user_id") if isinstance(metadata, dict) else None
+    by_metadata = as_object(body.get("metadata")).get("user_id")
     return user in (body.get("user"), body.get("safety_identifier"), by_metadata)
 
 
