@@ -17,9 +17,6 @@ from import_graph import nodes, syntax
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "gateway"
 
-# Modules whose tests are in another file: (that file, the reason). At most ten.
-TESTED_ELSEWHERE: dict[str, tuple[str, str]] = {}
-
 
 @cache
 def modules() -> list[Path]:
@@ -277,22 +274,23 @@ def needs_a_test(path: Path) -> bool:
     return path.stem not in ("__init__", "__main__") and "migrations" not in path.parts
 
 
-def test_every_module_has_its_test_file() -> None:
-    missing, needless = [], []
+@cache
+def imported_by_tests_in(folder: str) -> frozenset[str]:
+    """The modules that the test files directly in a folder below tests/ import."""
+    files = (ROOT / "tests" / folder).glob("test_*.py")
+    return frozenset().union(*({name.removeprefix("gateway.") for name in imports(path)} for path in files))
+
+
+def test_every_module_is_tested() -> None:
+    """By a test file of its own name, or by one of its folder or of a folder above that imports it."""
+    missing = []
     for name in (name for name, path in named().items() if needs_a_test(path)):
-        room, _, stem = name.rpartition("/")
-        own = f"{room}/test_{stem}.py".lstrip("/")
-        wanted = TESTED_ELSEWHERE[name][0] if name in TESTED_ELSEWHERE else own
-        if not (ROOT / "tests" / wanted).exists():
-            missing.append(f"gateway/{name}.py has no tests/{wanted}")
-        if name in TESTED_ELSEWHERE and (ROOT / "tests" / own).exists():
-            needless.append(f"{name} has its own test file: remove its row from TESTED_ELSEWHERE")
-    assert (missing, needless) == ([], [])
-
-
-def test_exceptions_are_few_and_current() -> None:
-    assert len(TESTED_ELSEWHERE) <= 10
-    assert set(TESTED_ELSEWHERE) <= {name_of(p) for p in modules()}
+        folder, _, stem = name.rpartition("/")
+        above = [folder, *(parent.as_posix() for parent in Path(folder).parents)]
+        own = (ROOT / "tests" / folder / f"test_{stem}.py").exists()
+        if not own and not any(name.replace("/", ".") in imported_by_tests_in(each) for each in above):
+            missing.append(f"no test file of tests/{folder} or above it imports gateway/{name}.py")
+    assert missing == []
 
 
 def lines(found: Callable[[ast.AST], bool]) -> set[str]:

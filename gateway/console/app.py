@@ -29,8 +29,7 @@ from gateway.core.reasons import on_page
 from gateway.features.keys.directory import Admin
 from gateway.observability.eval_metrics import CONTENT_TYPE, exposition
 from gateway.observability.proxy_metrics import ConsoleMetrics
-from gateway.proxy.endpoints.operational import from_this_machine
-from gateway.proxy.request.client_address import client_address
+from gateway.proxy.request.client_address import client_address, from_this_machine
 
 log = logging.getLogger(__name__)
 

@@ -49,10 +49,11 @@ from gateway.proxy.request.client_address import AddressGuard
 from gateway.proxy.request.key_directory import KeyDirectory
 from gateway.proxy.request.tokens import SigningKeys, TokenVerifier
 from gateway.proxy.routing.assignment import KnownSecret
+from gateway.proxy.routing.concurrency_limiter import ConcurrencyLimiter
 from gateway.proxy.routing.response_affinity import ResponseAffinity
 from gateway.proxy.routing.router import Router
 from gateway.proxy.routing.sampling import Sampler
-from gateway.proxy.routing.target_state import ConcurrencyLimiter, TargetState, UpstreamState
+from gateway.proxy.routing.target_state import TargetState, UpstreamState
 from gateway.proxy.settle import Settler
 from gateway.proxy.signing_keys import SigningKeyPoller
 from gateway.runtime.tasks import Tasks

@@ -48,8 +48,8 @@ from gateway.proxy.app import App
 from gateway.proxy.build import ProcessParts, build, close
 from gateway.proxy.directory.poller import DirectoryPoller
 from gateway.proxy.directory.snapshot import DirectorySnapshot
-from gateway.proxy.endpoints.health_reasons import GatewayReasons
-from gateway.proxy.endpoints.operational import OperationalPages, for_browsers
+from gateway.proxy.endpoints.health import GatewayReasons
+from gateway.proxy.endpoints.pages import OtherPages, for_browsers
 from gateway.proxy.experiments.plan_poller import PlanPoller
 from gateway.proxy.http.server.connection_limits import BodyMemory, ConnectionLimits, raise_file_limit
 from gateway.proxy.http.server.open_files import REASONS, OpenFiles
@@ -343,9 +343,7 @@ class Process:
             here, recall = self._served.loopback, corridor.state.recall
             reasons = GatewayReasons(app, recorder, exchange)
             app.failing_parts = lambda: len(reasons())
-            pages = OperationalPages(
-                lambda: app.gateway, app.show, registry, loopback=here, recall=recall, reasons=reasons
-            )
+            pages = OtherPages(lambda: app.gateway, app.show, registry, loopback=here, recall=recall, reasons=reasons)
             app.pages = pages.app()
             self.bodies = app.bodies
             files = OpenFiles(partial(_count_failure, metrics))
@@ -410,7 +408,7 @@ class Process:
             await asyncio.to_thread(_hand_over, access, parts.spans)
 
     @contextlib.asynccontextmanager
-    async def _metrics_listener(self, pages: OperationalPages) -> AsyncIterator[None]:
+    async def _metrics_listener(self, pages: OtherPages) -> AsyncIterator[None]:
         """The separate listener for /metrics and /ready, if it is configured; it is open to everyone who reaches it.
 
         With several workers each tries to bind it and the first succeeds; a scrape returns the total of all workers.

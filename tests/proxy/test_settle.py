@@ -27,9 +27,11 @@ from gateway.proxy.relay.state import CallContext, HeldBytes
 from gateway.proxy.request.call import Call, Caller
 from gateway.proxy.request.endpoints import ENDPOINTS
 from gateway.proxy.routing.assignment import Assignment, RunningExperiment, assign, cluster_name, running, shadowed
+from gateway.proxy.routing.circuit_breaker import CircuitBreaker
+from gateway.proxy.routing.concurrency_limiter import ConcurrencyLimiter
 from gateway.proxy.routing.router import Route
 from gateway.proxy.routing.sampling import Sampler
-from gateway.proxy.routing.target_state import CircuitBreaker, ConcurrencyLimiter, TargetState, UpstreamState
+from gateway.proxy.routing.target_state import TargetState, UpstreamState
 from gateway.proxy.settle import SettledCall, Settler, cluster_of, counts_for_arm, is_comparable
 
 CHAT = ENDPOINTS[b"/chat/completions"]

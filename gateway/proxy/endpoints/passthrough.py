@@ -8,30 +8,107 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
-from gateway.core.errors import Overloaded, QueueFull, TransportError, UpstreamFailed, UpstreamTimedOut
+from gateway.core.errors import (
+    NotAllowed,
+    NotImplementedHere,
+    Overloaded,
+    QueueFull,
+    TransportError,
+    UpstreamFailed,
+    UpstreamTimedOut,
+    WrongMethod,
+)
 from gateway.core.exchange import new_id
-from gateway.proxy.app import Gateway, absorb_cancellation, stopping
-from gateway.proxy.endpoints.made_state import MadeState
+from gateway.proxy.app import ROUTES, Gateway, absorb_cancellation, stopping, unknown_path
+from gateway.proxy.endpoints.made_state import MadeState, makes_state
 from gateway.proxy.http.auth.secret_mask import MaskedStream
 from gateway.proxy.http.client.transport import UpstreamReply
 from gateway.proxy.http.server.asgi import DisconnectWatcher
 from gateway.proxy.relay.state import CallContext, HeldBytes
+from gateway.proxy.request.auth import PAGE, caller_of
 from gateway.proxy.request.call import Caller
 from gateway.proxy.request.header_rules import for_passthrough, from_passthrough, without_provider
+from gateway.proxy.request.paths import resolved, segments
 from gateway.proxy.routing.response_ids import Replacer
 from gateway.proxy.routing.target_state import UpstreamState
 from gateway.proxy.types import ClientGone, Headers, Receive, Send
 
 log = logging.getLogger(__name__)
 
+METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
+_PREFLIGHT = b"access-control-request-method"
 CONTEXT = "gateway.context"
 """Where the scope of a PassthroughCall holds its CallContext."""
 _CONNECT_S = 5.0
 _INERT: Headers = [(b"x-content-type-options", b"nosniff"), (b"content-security-policy", b"sandbox")]
 """An upstream's page runs no script on the gateway's own origin."""
 _LAST_STATUS = 599  # the highest valid one (RFC 9110, section 15); uvicorn cannot send a higher one
+
+
+async def forward_or_refuse(gateway: Gateway, scope: Any, receive: Receive, send: Send) -> None:
+    """Forwards other paths below /v1/ unchanged to the configured upstream, for keys that allow it."""
+    path = scope["path"]
+    raw: bytes = scope.get("raw_path") or path.encode()
+    _refuse_upgrade_and_preflight(scope)
+    leads_out = not {b".", b".."}.isdisjoint(segments(raw))  # of the upstream's base path, with its credential
+    upstream = gateway.config.passthrough_of(anthropic=_speaks_anthropic(scope))
+    if upstream is None or leads_out or is_reserved(raw):
+        raise unknown_path(path, scope["method"])
+    caller = caller_of(gateway.keys, scope)
+    scope[CONTEXT].key = caller.name
+    if "passthrough" not in caller.allow:
+        raise NotAllowed("this key may not use passthrough paths: its keys[].allow does not name `passthrough`")
+    await gateway.affinity.owners.check_path(caller, raw, files=gateway.config.files_have_owners)
+    scope[PAGE].upstream = upstream
+    costs = scope["method"] in ("POST", "PUT", "PATCH")
+    priced = f"{upstream}{path}" if caller.sees_upstreams else path
+    async with counted(gateway, caller, upstream, priced if costs else None):
+        silence_s = gateway.config.limits.passthrough_s
+        made = MadeState(gateway.affinity.owners, caller) if makes_state(scope["method"], raw) else None
+        await forward(gateway.upstreams[upstream], scope, receive, send, silence_s, caller, made=made)
+
+
+@asynccontextmanager
+async def counted(gateway: Gateway, caller: Caller, upstream: str, priced: str | None) -> AsyncIterator[None]:
+    """Counts a forwarded call for its caller's limits and usage while it is in flight.
+
+    upstream: "" where it is not counted as one's. priced: the path whose price is charged; None: the call is free."""
+    async with AsyncExitStack() as stack:
+        if caller.limit is not None:
+            stack.enter_context(caller.limit)
+        await stack.enter_async_context(gateway.limiter.passing(caller, priced))
+        stack.enter_context(gateway.settler.books.passing(caller, upstream, costs=priced is not None))
+        yield
+
+
+def _refuse_upgrade_and_preflight(scope: Any) -> None:
+    """Raises NotImplementedHere for a WebSocket, and WrongMethod for a browser's question before a request."""
+    if (b"upgrade", b"websocket") in ((name, value.lower()) for name, value in scope["headers"]):
+        raise _no_websocket(scope["path"])
+    if scope["method"] == "OPTIONS" and any(n == _PREFLIGHT for n, _ in scope["headers"]):
+        asked = WrongMethod("a browser asks whether it may send a request; name its origin under `cors`", retry=False)
+        asked.allow = ", ".join(method for method in METHODS if method != "OPTIONS")
+        raise asked
+
+
+def is_reserved(raw: bytes) -> bool:
+    """Whether a server could read this path as one that is never forwarded: `keys[].models` limits the endpoints."""
+    meant = resolved(raw).lower()
+    return meant == b"/v1/realtime" or meant.startswith(b"/v1/v1/") or (meant in ROUTES and meant != raw)
+
+
+def _speaks_anthropic(scope: Any) -> bool:
+    messages = scope["path"] == "/v1/messages" or scope["path"].startswith("/v1/messages/")
+    return messages or any(name == b"anthropic-version" for name, _ in scope["headers"])
+
+
+def _no_websocket(path: str) -> NotImplementedHere:
+    if path.startswith("/v1/realtime"):
+        return NotImplementedHere("realtime sessions (WebSocket) are not relayed", retry=False)
+    return NotImplementedHere(f"{path[:200]} is not served by WebSocket; send it by HTTP", retry=False)
 
 
 async def forward(

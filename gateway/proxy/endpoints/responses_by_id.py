@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Mapping
 from typing import Any
 
 from gateway.core.errors import NotFound
-from gateway.proxy.endpoints.passthrough import forward
+from gateway.proxy.app import ROUTES, Gateway, unknown_path
+from gateway.proxy.endpoints.passthrough import CONTEXT, counted, forward
+from gateway.proxy.request.auth import caller_of
 from gateway.proxy.request.call import Caller
-from gateway.proxy.routing.response_affinity import ResponseAffinity
 from gateway.proxy.routing.response_ids import Replacer
 from gateway.proxy.routing.target_state import UpstreamState
 from gateway.proxy.types import Receive, Send
@@ -18,35 +19,37 @@ from gateway.proxy.types import Receive, Send
 _ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:=-]{0,300}")
 
 
-async def by_id(
-    response_id: str,
-    caller: Caller,
-    affinity: ResponseAffinity,
-    upstreams: Iterable[UpstreamState],
-    scope: dict[str, Any],
-    receive: Receive,
-    send: Send,
-    silence_s: float,
-    *,
-    sealed: bool = True,
-) -> None:
-    """GET, DELETE and POST …/cancel of one response. upstreams: those of the caller's models.
+async def response_by_id(gateway: Gateway, scope: dict[str, Any], receive: Receive, send: Send) -> None:
+    """GET, DELETE and POST …/cancel of one response.
 
-    The id says which of them made the response for this caller, and only that one is asked. Raises NotFound for every
-    other id. sealed: False: an id without a seal is asked of the upstream that is known to have made it, or else of the
-    only one.
+    The id says which upstream of the caller's models made the response for this caller, and only that one is asked.
+    Raises NotFound for every other id.
     """
-    if not _ID.fullmatch(response_id):
-        raise NotFound(f'response "{response_id[:100]}" does not exist', param="id")
-    known = {u.name: u for u in upstreams}
-    if not sealed and affinity.ids.open(response_id, caller.name, known) is None:
-        home = await affinity.home_of(response_id) or (next(iter(known)) if len(known) == 1 else "")
-        if home in known:
-            await forward(known[home], scope, receive, send, silence_s, caller)
-            return
-    opened = affinity.open(response_id, caller, known)
-    below = scope["path"].removeprefix(f"/v1/responses/{response_id}")
-    path = f"/v1/responses/{opened.id}{below}"
-    replacer = Replacer({opened.id: response_id})
-    scope = {**scope, "path": path, "raw_path": path.encode()}
-    await forward(known[opened.upstream], scope, receive, send, silence_s, caller, replacer)
+    if scope["path"].encode() in ROUTES:  # /v1/responses/compact, which has the form of an id
+        raise unknown_path(scope["path"], scope["method"])
+    caller = caller_of(gateway.keys, scope)
+    scope[CONTEXT].key = caller.name
+    async with counted(gateway, caller, "", None):
+        response_id = scope["path_params"]["id"]
+        if not _ID.fullmatch(response_id):
+            raise NotFound(f'response "{response_id[:100]}" does not exist', param="id")
+        known = {u.name: u for u in gateway.router.upstreams(caller)}
+        replacer, silence_s = None, gateway.config.limits.passthrough_s
+        home = "" if gateway.config.responses.seal else await _home_without_seal(gateway, response_id, caller, known)
+        if not home:
+            opened = gateway.affinity.open(response_id, caller, known)
+            below = scope["path"].removeprefix(f"/v1/responses/{response_id}")
+            path = f"/v1/responses/{opened.id}{below}"
+            scope = {**scope, "path": path, "raw_path": path.encode()}
+            home, replacer = opened.upstream, Replacer({opened.id: response_id})
+        await forward(known[home], scope, receive, send, silence_s, caller, replacer)
+
+
+async def _home_without_seal(
+    gateway: Gateway, response_id: str, caller: Caller, known: Mapping[str, UpstreamState]
+) -> str:
+    """The upstream that is known to have made the response of an id without a seal, or else the only one; "": none."""
+    if gateway.affinity.ids.open(response_id, caller.name, known) is not None:
+        return ""
+    home = await gateway.affinity.home_of(response_id) or (next(iter(known)) if len(known) == 1 else "")
+    return home if home in known else ""

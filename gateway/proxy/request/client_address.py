@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 
@@ -73,6 +73,24 @@ class AddressGuard:
         if not self._trusted:
             return peer
         return client_address(peer, [v for n, v in headers if n == b"x-forwarded-for"], self._trusted)
+
+
+_PROXIED = frozenset({b"forwarded", b"x-forwarded-for", b"x-forwarded-host", b"x-real-ip", b"via"})
+
+
+def from_this_machine(headers: Mapping[bytes, bytes]) -> bool:
+    """Whether a request that came over loopback was sent from this machine: no proxy passed it on, and its Host is a
+    loopback name, so that it is not a web page's whose name was rebound to 127.0.0.1."""
+    if not _PROXIED.isdisjoint(headers):
+        return False
+    host = headers.get(b"host", b"").decode("latin-1").lower()
+    name = host.partition("]")[0].removeprefix("[") if host.startswith("[") else host.partition(":")[0]
+    if name == "localhost":
+        return True
+    try:
+        return ip_address(name).is_loopback
+    except ValueError:
+        return False
 
 
 def _refused(reason: str) -> NotAllowed:

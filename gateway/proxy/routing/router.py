@@ -18,9 +18,10 @@ from gateway.core.prices import Prices
 from gateway.core.wildcards import STAR, filled, is_pattern, names_for, pattern_of
 from gateway.proxy.request.call import Call, Caller, RequestOptions
 from gateway.proxy.routing.assignment import Assignment, ExperimentAssignments
+from gateway.proxy.routing.circuit_breaker import CircuitBreaker, Clock
 from gateway.proxy.routing.sampling import SampleDraw, Sampler
 from gateway.proxy.routing.strategies import WeightedTargetState, order
-from gateway.proxy.routing.target_state import CircuitBreaker, Clock, TargetState, UpstreamState
+from gateway.proxy.routing.target_state import TargetState, UpstreamState
 
 _COMPARED_CHARACTERS = 200
 _COMPARED_ALIASES = 100

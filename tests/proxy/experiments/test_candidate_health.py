@@ -13,7 +13,9 @@ from gateway.core.plan import Plan
 from gateway.core.ramp import RampDesign
 from gateway.proxy.dialects.kinds import build_dialect
 from gateway.proxy.experiments.candidate_health import HEALTHY_S, SETTLE, UNPROBED_S, CandidateHealth
-from gateway.proxy.routing.target_state import CircuitBreaker, ConcurrencyLimiter, TargetState, UpstreamState
+from gateway.proxy.routing.circuit_breaker import CircuitBreaker
+from gateway.proxy.routing.concurrency_limiter import ConcurrencyLimiter
+from gateway.proxy.routing.target_state import TargetState, UpstreamState
 
 CANDIDATE = Target("b", "m")
 PLAN = Plan(

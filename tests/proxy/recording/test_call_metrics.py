@@ -17,7 +17,9 @@ from gateway.proxy.recording.call_metrics import MOST_HISTOGRAMS, CallFigures, C
 from gateway.proxy.recording.call_usage import UsageBooks
 from gateway.proxy.recording.usage_ledger import UsageLedger
 from gateway.proxy.request.call import Caller
-from gateway.proxy.routing.target_state import CircuitBreaker, ConcurrencyLimiter, TargetState, UpstreamState
+from gateway.proxy.routing.circuit_breaker import CircuitBreaker
+from gateway.proxy.routing.concurrency_limiter import ConcurrencyLimiter
+from gateway.proxy.routing.target_state import TargetState, UpstreamState
 
 WEB = Caller("web", id="web", team="search")
 OK: CallFigures = ("ok", 2.0, 0.01, None, Usage(1000, 100, 400), True, WEB, "", None)

@@ -18,7 +18,8 @@ from gateway.core.exchange import Target
 from gateway.fake import CUT, HOLD, FakeUpstream, Fault
 from gateway.proxy.relay.state import CallContext, HeldBytes
 from gateway.proxy.request.call import NO_OPTIONS, Call, Caller
-from gateway.proxy.routing.target_state import CircuitBreaker, TargetState
+from gateway.proxy.routing.circuit_breaker import CircuitBreaker
+from gateway.proxy.routing.target_state import TargetState
 from gateway.proxy.types import DetachedClient
 
 Configured = Callable[..., dict[str, Any]]

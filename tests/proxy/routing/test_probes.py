@@ -15,8 +15,10 @@ from gateway.core.exchange import Target
 from gateway.fake import FakeUpstream, Fault
 from gateway.proxy.dialects.kinds import build_dialect
 from gateway.proxy.http.client.http1 import Http1Transport
+from gateway.proxy.routing.circuit_breaker import CircuitBreaker
+from gateway.proxy.routing.concurrency_limiter import ConcurrencyLimiter
 from gateway.proxy.routing.probes import load_report, look, probe_idle, scrape, watch
-from gateway.proxy.routing.target_state import CircuitBreaker, ConcurrencyLimiter, TargetState, UpstreamState
+from gateway.proxy.routing.target_state import TargetState, UpstreamState
 
 
 @pytest.fixture

@@ -17,10 +17,11 @@ from gateway.core.errors import BadRequest, ModelNotFound, NotAllowed
 from gateway.core.exchange import Target
 from gateway.core.plan import PlanState
 from gateway.proxy.request.call import Call, Caller, RequestOptions
+from gateway.proxy.routing.concurrency_limiter import ConcurrencyLimiter
 from gateway.proxy.routing.router import Route, Router
 from gateway.proxy.routing.sampling import Sampler
 from gateway.proxy.routing.strategies import order
-from gateway.proxy.routing.target_state import ConcurrencyLimiter, UpstreamState
+from gateway.proxy.routing.target_state import UpstreamState
 
 CONFIG: dict[str, Any] = {
     "open": True,

@@ -14,8 +14,10 @@ from hypothesis import strategies as st
 from gateway.config.upstreams import Upstream
 from gateway.core.exchange import Target
 from gateway.proxy.request.call import Call, Caller
+from gateway.proxy.routing.circuit_breaker import CircuitBreaker
+from gateway.proxy.routing.concurrency_limiter import ConcurrencyLimiter
 from gateway.proxy.routing.strategies import WeightedTargetState, order, prefix, session
-from gateway.proxy.routing.target_state import CircuitBreaker, ConcurrencyLimiter, TargetState, UpstreamState
+from gateway.proxy.routing.target_state import TargetState, UpstreamState
 
 
 def a_target(

@@ -1,8 +1,9 @@
-"""GET /v1/key: a caller sees its own limits, and no secret."""
+"""GET /v1/models and GET /v1/key: a caller sees its models and its own limits, and no secret."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import datetime
 from hashlib import sha256
 from typing import Any
 
@@ -51,3 +52,33 @@ async def test_an_open_gateway_has_callers_without_a_key(
     gateway = await start(configured(upstream, keys=[], open=True), key=None)
     key = (await gateway.client.get("/key")).json()
     assert (key["id"], key["limits"]) == (None, [])
+
+
+async def test_a_model_named_as_nobody_would_is_not_found_and_no_fault(gateway: Any) -> None:
+    for name in ("%00", "%ff", "a%2fb", "..%2f..", "x" * 3000):
+        reply = await gateway.client.get(f"/models/{name}")
+        assert reply.status_code == 404, name
+
+
+async def test_clients_of_anthropics_api_get_its_list_of_models_and_its_errors(gateway: Any) -> None:
+    headers = {"anthropic-version": "2023-06-01", "x-api-key": "test-key"}
+    listed = (await gateway.client.get("/models", headers=headers)).json()
+    [model] = listed["data"]
+    assert (model["type"], model["id"], model["display_name"]) == ("model", "chat", "chat")
+    assert datetime.fromisoformat(model["created_at"]).tzinfo is not None
+    assert (listed["has_more"], listed["first_id"], listed["last_id"]) == (False, "chat", "chat")
+    assert (await gateway.client.get("/models/chat", headers=headers)).json() == model
+    missing = await gateway.client.get("/models/other", headers=headers)
+    assert (missing.status_code, missing.json()["error"]["type"]) == (404, "not_found_error")
+    other = await gateway.client.get("/files", headers=headers)
+    assert (other.status_code, other.json()["type"]) == (404, "error")
+
+
+async def test_the_anthropic_client_lists_models(gateway: Any) -> None:
+    import anthropic
+
+    url = gateway.base_url.removesuffix("/v1")
+    async with anthropic.AsyncAnthropic(base_url=url, api_key="test-key", _strict_response_validation=True) as client:
+        models = await client.models.list()
+        assert [m.display_name for m in models.data] == ["chat"]
+        assert (await client.models.retrieve("chat")).id == "chat"

@@ -108,3 +108,17 @@ async def test_the_metrics_listener_shows_causes(
         while "surely_unknown" not in (await client.get(f"http://{bind}/health", headers=PROXIED)).text:
             await asyncio.sleep(0.02)
     assert (await health(gateway))["reasons"] == [CONFIG], "the main port has no causes then"
+
+
+async def test_readiness_follows_the_targets_and_health_does_not(gateway: Any) -> None:
+    root = gateway.base_url.removesuffix("/v1")
+    [target_state] = gateway.gateway.router.target_states
+    for change, state in (("down", "down"), ("failing", "failing"), ("", "ready")):
+        target_state.upstream.down = change == "down"
+        target_state.breaker.pause(100.0) if change == "failing" else target_state.breaker.record_success()
+        ready = await gateway.client.get(f"{root}/ready")
+        assert ready.status_code == (503 if change else 200)
+        assert ready.json()["targets"] == {"u0/model-u0": state}
+        assert ready.json()["without_target"] == (["chat"] if change else [])
+        health = await gateway.client.get(f"{root}/health")
+        assert (health.status_code, health.json()["status"]) == (200, "ok")

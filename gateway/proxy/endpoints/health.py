@@ -1,0 +1,91 @@
+"""GET /health and GET /ready, and the reasons why parts of a gateway process do not work as they should.
+
+The reasons, which the heartbeat reports too, are read from what the process itself knows, so that an answer costs
+nothing. Upstreams are not among the parts: /ready and the heartbeat report them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import orjson
+from starlette.requests import Request
+from starlette.responses import Response
+
+from gateway import __version__
+from gateway.core.reasons import Reason, on_page
+from gateway.proxy.app import App, Gateway
+from gateway.proxy.directory.poller import DirectoryPoller
+from gateway.proxy.endpoints.metrics import MetricsAccess
+from gateway.proxy.experiments.plan_poller import PlanPoller
+from gateway.proxy.limits.exchange import LeaseExchange
+from gateway.proxy.recording.recorder import Recorder
+from gateway.proxy.signing_keys import SigningKeyPoller
+
+
+class GatewayReasons:
+    """The reasons of one process."""
+
+    def __init__(self, app: App, recorder: Recorder, exchange: LeaseExchange) -> None:
+        self._app = app
+        self._recorder = recorder
+        self._exchange = exchange
+        self.plans: PlanPoller | None = None
+        self.keys: DirectoryPoller | None = None
+        self.issuers: SigningKeyPoller | None = None
+        """The pollers; None: they have not started."""
+
+    def __call__(self, *, but_config: bool = False) -> list[Reason]:
+        """but_config: without a refused config, which the heartbeat reports in a member of its own."""
+        refused = "" if but_config else self._app.config_refused
+        degraded = self._app.gateway.limiter.degraded
+        found = (
+            ("the newest gateway.yaml was refused, and the one before is in force", refused),
+            ("calls are not recorded now; records wait in memory", self._recorder.trouble),
+            ("limits hold for each worker by itself", self._exchange.trouble if degraded else ""),
+            *self._polled(),
+        )
+        return [Reason(what, why) for what, why in found if why]
+
+    def _polled(self) -> Iterator[tuple[str, str]]:
+        if self.plans is not None:
+            yield "experiments continue with the last known plans", self.plans.trouble
+        if self.keys is not None:
+            yield "the last known keys stay in force", self.keys.trouble
+            yield "the snapshot of the keys cannot be written", self.keys.unsavable
+        if self.issuers is not None:
+            for name, why in self.issuers.failing.items():
+                yield "the keys of a token issuer cannot be read", f"jwt.{name}: {why}"
+
+
+class HealthPages:
+    """The handlers."""
+
+    def __init__(
+        self, gateway: Callable[[], Gateway], access: MetricsAccess, reasons: Callable[[], Sequence[Reason]]
+    ) -> None:
+        """access: who sees causes and targets. reasons: returns what does not work now."""
+        self._gateway = gateway
+        self._access = access
+        self._reasons = reasons
+
+    async def health(self, request: Request) -> dict[str, Any]:
+        """Says that this process runs, and which of its parts fail. HTTP 200 in any case, and nothing of upstreams: a
+        load balancer must not restart the gateway for them. Causes need access to metrics."""
+        reasons = self._reasons()
+        causes = bool(reasons) and self._access.allows(request)
+        return {"status": "ok", "version": __version__, "reasons": on_page(reasons, causes=causes)}
+
+    async def ready(self, request: Request) -> Response:
+        """Says whether every alias has a target that is ready. Details need access to metrics."""
+        gateway = self._gateway()
+        states = {
+            p.name: "ready" if p.ready else "down" if p.upstream.down else "failing"
+            for p in gateway.router.target_states
+        }
+        missing = gateway.router.unready()
+        body: dict[str, Any] = {"status": "ready" if not missing else "not ready"}
+        if self._access.allows(request):
+            body |= {"without_target": missing, "targets": states}
+        return Response(orjson.dumps(body), 503 if missing else 200, media_type="application/json")
