@@ -48,10 +48,12 @@ def ours(path: Path, *, everywhere: bool = True) -> set[str]:
 
 
 # Each floor imports itself and those below it; the names of one line are of one floor. A module belongs to the longest
-# prefix that fits. VIEWS are the pages, reports and verbs of the features: they may show what any feature knows.
+# prefix that fits. MANIFESTS are the declarations of the features, which name code without importing it. VIEWS are the
+# pages, reports and verbs of the features: they may show what any feature knows.
 FLOORS = (
     ("__init__",),
     ("core", "assembly"),
+    ("MANIFESTS",),
     ("config",),
     ("observability",),
     ("stream",),
@@ -78,6 +80,8 @@ VIEWS = re.compile(
     r"|features/experiments/(background|report_cli)$"
 )
 
+MANIFESTS = re.compile(r"features/(\w+/)?__init__$|features/manifest$")
+
 # Inside the two rooms: each rung imports itself and those before it.
 LADDERS = {
     "proxy": (
@@ -100,6 +104,7 @@ LADDERS = {
         ("serve",),
     ),
     "features": (
+        ("manifest",),
         ("calls",),
         ("usage",),
         ("keys",),
@@ -111,6 +116,7 @@ LADDERS = {
         ("replay",),
         ("today",),
         ("status",),
+        ("__init__",),
     ),
     "consumer": (
         ("config_watch", "otel_content"),
@@ -151,6 +157,8 @@ def floor(name: str) -> int:
         return 0
     if VIEWS.match(name):
         name = "VIEWS"
+    elif MANIFESTS.match(name):
+        name = "MANIFESTS"
     fitting = [
         (len(prefix), number)
         for number, prefixes in enumerate(FLOORS)
@@ -194,6 +202,49 @@ def test_the_two_rooms_do_not_know_each_other() -> None:
         foreign = {"proxy": OF_THE_CONSUMER, **dict.fromkeys(OF_THE_CONSUMER, ("proxy",))}.get(room(name), ())
         known = {n for n in ours(path) if room(n) in foreign}
         assert not known, f"gateway/{name}.py imports {sorted(known)}"
+
+
+SHELLS = re.compile(r"(console|cli|up)/|consumer/serve$")
+
+# What a shell imports of a feature all the same, with the reason. Everything else it reads from the manifests.
+KNOWN_TO_SHELLS = {
+    "features/keys/directory": "the services that every operation and page works with",
+    "features/keys/publisher": "the console publishes keys, whatever its pages and operations are",
+    "features/keys/settings": "the admin API's table",
+    "features/ramp/operations": "the admin API's table",
+    "features/ramp/commands": "the admin API's table",
+    "features/ramp/gate": "the admin API's table",
+    "features/usage/summary": "the admin API's table",
+    "features/calls/samples": "the error of --since, an option that verbs share",
+    "features/experiments/judge_cautions": "`gateway check`",
+    "features/experiments/start_stop": "`gateway check`",
+    "features/experiments/unit_supply": "`gateway check`",
+    "features/experiments/work": "scores go through it before they are stored",
+    "features/ramp/work": "the experiments' step calls it",
+    "features/feedback/implicit": "part of scoring an entry",
+    "features/learned/predictor": "part of scoring an entry",
+    "features/learned/drift": "part of a consumer's loop",
+    "features/usage/work": "part of a consumer's loop",
+    "features/status/consumer_report": "the heartbeat",
+    "features/learned/output_tokens": "a task of the consumer",
+    "features/learned/trainer": "a task of the consumer",
+    "features/learned/work": "a task of the consumer",
+    "features/ramp/webhooks": "a task of the consumer",
+    "features/today/work": "a task of the consumer",
+}
+
+
+def test_shells_know_features_by_their_manifests_alone() -> None:
+    known = {
+        other: name
+        for name, path in named().items()
+        if SHELLS.match(name)
+        for other in ours(path)
+        if other.startswith("features/") and not MANIFESTS.match(other)
+    }
+    unknown = {other: name for other, name in known.items() if other not in KNOWN_TO_SHELLS}
+    assert unknown == {}, "declare it in the feature's manifest"
+    assert set(KNOWN_TO_SHELLS) - set(known) == set(), "remove the rows of imports that are gone"
 
 
 def test_no_import_cycle() -> None:

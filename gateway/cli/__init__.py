@@ -1,24 +1,71 @@
-"""The command line: thin verbs. Results go to stdout, notes to stderr. Each verb imports what it needs when it runs."""
+"""The command line. Results go to stdout, notes to stderr.
+
+Only the module of the verb that runs is imported, and each verb imports what it needs when it runs.
+"""
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
+from typer.main import get_group
 
-from gateway.cli import fetch, import_config, migrate, packaged_files, processes, schema, up
-from gateway.consumer import cli as score
-from gateway.features.calls.cli import erase, export, follow, samples
-from gateway.features.experiments import cli as ab
-from gateway.features.experiments import report_cli as report
-from gateway.features.keys.cli import keys, teams
-from gateway.features.labels.cli import judge, label
-from gateway.features.learned import cli as learn
-from gateway.features.replay import cli as replay
-from gateway.features.status.cli import dead, status
-from gateway.features.usage import cli as usage
+from gateway.features import FEATURES
+from gateway.features.manifest import Verb, in_order, load
+
+_OWN = (
+    Verb("up", "gateway.cli.up:verbs", 10),
+    Verb("serve", "gateway.cli.processes:verbs", 20),
+    Verb("evaluate", "gateway.cli.processes:verbs", 21),
+    Verb("console", "gateway.cli.processes:verbs", 22),
+    Verb("check", "gateway.cli.processes:verbs", 23),
+    Verb("fake", "gateway.cli.processes:verbs", 24),
+    Verb("engine", "gateway.cli.processes:verbs", 25),
+    Verb("version", "gateway.cli.processes:verbs", 26),
+    Verb("schema", "gateway.cli.schema:verbs", 30),
+    Verb("score", "gateway.consumer.cli:verbs", 90),
+    Verb("fetch", "gateway.cli.fetch:verbs", 150),
+    Verb("migrate", "gateway.cli.migrate:verbs", 160),
+    Verb("import", "gateway.cli.import_config:verbs", 170),
+    Verb("dashboards", "gateway.cli.packaged_files:verbs", 180),
+    Verb("alerts", "gateway.cli.packaged_files:verbs", 181),
+    Verb("deploy", "gateway.cli.packaged_files:verbs", 182),
+)
+
+
+class VerbTable(Mapping[str, Any]):
+    """The command of each verb by name, in the order of the help. Looking one up imports its module."""
+
+    def __init__(self) -> None:
+        verbs = (*_OWN, *(verb for feature in FEATURES for verb in feature.verbs))
+        self._entries = {verb.name: verb.entry for verb in in_order(verbs)}
+
+    def __getitem__(self, name: str) -> Any:
+        app = typer.Typer(add_completion=False, rich_markup_mode=None)
+        app.add_typer(load(self._entries[name]))
+        return get_group(app).commands[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._entries)
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+
+class VerbGroup(TyperGroup):
+    """`gateway` itself."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**{**settings, "commands": VerbTable()})
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        return list(self.commands)
+
 
 app = typer.Typer(
+    cls=VerbGroup,
     help="An OpenAI-compatible gateway that scores the traffic it carries.",
     no_args_is_help=True,
     add_completion=False,
@@ -26,32 +73,6 @@ app = typer.Typer(
     rich_markup_mode=None,  # rich takes 0.15 s to draw a frame around the help
     context_settings={"help_option_names": ["--help", "-h"]},
 )
-for verbs in (
-    up,
-    processes,
-    schema,
-    samples,
-    usage,
-    report,
-    ab,
-    replay,
-    score,
-    label,
-    judge,
-    learn,
-    export,
-    follow,
-    fetch,
-    migrate,
-    import_config,
-    packaged_files,
-    status,
-    dead,
-    erase,
-    keys,
-    teams,
-):
-    app.add_typer(verbs.verbs)
 
 
 def _print_version(asked: bool) -> None:

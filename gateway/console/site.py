@@ -1,4 +1,4 @@
-"""The pages in the order of the navigation, and how they become routes of the console."""
+"""Collects the pages of the features, in the order of the navigation, and makes them routes of the console."""
 
 from __future__ import annotations
 
@@ -27,21 +27,12 @@ from gateway.console.frame import (
     static_versions,
 )
 from gateway.console.sessions import Sessions
-from gateway.features.calls import page as calls
-from gateway.features.calls import playground
-from gateway.features.experiments import page as experiments
-from gateway.features.keys import page as keys
+from gateway.features import FEATURES
 from gateway.features.keys.directory import Admin
-from gateway.features.labels import page as label
-from gateway.features.learned import page as predictor
-from gateway.features.status import page as system
-from gateway.features.today import page as today
+from gateway.features.manifest import in_order, load
 from gateway.runtime.tasks import Tasks
 from gateway.stream import Corridor
 
-PAGES: tuple[Page, ...] = (
-    today.PAGE, calls.PAGE, experiments.PAGE, label.PAGE, predictor.PAGE, keys.PAGE, system.PAGE, playground.PAGE,
-)  # fmt: skip
 _TYPES = {".css": "text/css", ".js": "text/javascript", ".txt": "text/plain", ".svg": "image/svg+xml"}
 _YEAR_S = 31_536_000
 
@@ -61,9 +52,18 @@ class PagesSetup:
     """Reads the config again at once."""
 
 
+def collected_pages() -> tuple[Page, ...]:
+    """The pages of all features, in the order of the navigation."""
+    found = in_order(page for feature in FEATURES for page in feature.pages)
+    return tuple(load(page.entry) for page in found)
+
+
 def routes() -> list[Route]:
     """Every route below /console."""
-    framed = [PageRoute(f"{ROOT}/logout", login.sign_out, ("POST",)), *(r for page in PAGES for r in page.routes)]
+    framed = [
+        PageRoute(f"{ROOT}/logout", login.sign_out, ("POST",)),
+        *(r for page in collected_pages() for r in page.routes),
+    ]
     return [
         Route(f"{ROOT}/static/{{name}}", _static, methods=["GET"]),
         Route(f"{ROOT}/login", login.show_login, methods=["GET"]),
@@ -80,7 +80,7 @@ def prepare(app: Starlette, admin: Admin, setup: PagesSetup, ways: LoginWays) ->
     if config.admin is not None and config.admin.oidc is not None:
         identity_provider.require()
     sessions = Sessions(admin.store, admin.config, admin.clock)
-    app.state.navigation = PAGES
+    app.state.navigation = collected_pages()
     services = PageServices(
         admin=admin, sessions=sessions, login=replace(ways, link=setup.link), tasks=setup.tasks,
         corridor=setup.corridor, evals=setup.evals, data=setup.data, config_path=setup.config_path,

@@ -1,1 +1,33 @@
-"""What the evaluation offers, one folder for each subject."""
+"""The features, one folder for each subject: FEATURES has their manifests, in the order in which they may import each
+other."""
+
+from __future__ import annotations
+
+from gateway.features import (
+    calls,
+    experiments,
+    feedback,
+    keys,
+    labels,
+    learned,
+    ramp,
+    replay,
+    status,
+    today,
+    usage,
+)
+from gateway.features.manifest import Manifest
+
+FEATURES: tuple[Manifest, ...] = (
+    calls.MANIFEST,
+    usage.MANIFEST,
+    keys.MANIFEST,
+    feedback.MANIFEST,
+    labels.MANIFEST,
+    learned.MANIFEST,
+    experiments.MANIFEST,
+    ramp.MANIFEST,
+    replay.MANIFEST,
+    today.MANIFEST,
+    status.MANIFEST,
+)

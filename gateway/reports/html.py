@@ -17,6 +17,7 @@ from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from gateway.core.sanitize import plain
+from gateway.features import FEATURES
 from gateway.reports.charts import Drawing
 
 
@@ -97,12 +98,8 @@ def _template(name: str) -> str:
 
 def templates(*packages: str) -> ChoiceLoader:
     """The templates of these packages and of every feature that has some."""
-    features = sorted(
-        folder.name for folder in files("gateway.features").iterdir() if folder.joinpath("templates").is_dir()
-    )
-    return ChoiceLoader(
-        [PackageLoader(name) for name in (*packages, *(f"gateway.features.{name}" for name in features))]
-    )
+    of_features = (f"gateway.features.{feature.name}" for feature in FEATURES if feature.templates)
+    return ChoiceLoader([PackageLoader(name) for name in (*packages, *of_features)])
 
 
 def environment() -> Environment:

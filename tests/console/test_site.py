@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from gateway.console.site import PAGES, routes
+from gateway.console.site import collected_pages, routes
 
 OPEN = {"/console/login", "/console/login/oidc", "/console/login/callback", "/console/static/{name}"}
 
 
 def test_paths_and_titles_are_used_once():
-    assert len({page.path for page in PAGES}) == len({page.title for page in PAGES}) == len(PAGES)
-    found = [(route.path, method) for page in PAGES for route in page.routes for method in route.methods]
+    assert (
+        len({page.path for page in collected_pages()})
+        == len({page.title for page in collected_pages()})
+        == len(collected_pages())
+    )
+    found = [(route.path, method) for page in collected_pages() for route in page.routes for method in route.methods]
     assert len(found) == len(set(found))
     assert all(path.startswith("/console") for path, _ in found)
 

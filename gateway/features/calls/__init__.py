@@ -1,1 +1,20 @@
 """Recorded calls: search, export, follow, erase, the playground, and reading from a notebook."""
+
+from __future__ import annotations
+
+from gateway.features.manifest import ConsolePage, Manifest, Verb
+
+MANIFEST = Manifest(
+    name="calls",
+    verbs=(
+        Verb("samples", "gateway.features.calls.cli.samples:verbs", 40),
+        Verb("export", "gateway.features.calls.cli.export:verbs", 130),
+        Verb("follow", "gateway.features.calls.cli.follow:verbs", 140),
+        Verb("erase", "gateway.features.calls.cli.erase:verbs", 210),
+    ),
+    pages=(
+        ConsolePage("gateway.features.calls.page:PAGE", 20),
+        ConsolePage("gateway.features.calls.playground:PAGE", 80),
+    ),
+    templates=True,
+)

@@ -1,1 +1,15 @@
 """People's labels: sampling, blind sheets, agreement, and the calibration of judges."""
+
+from __future__ import annotations
+
+from gateway.features.manifest import ConsolePage, Manifest, Verb
+
+MANIFEST = Manifest(
+    name="labels",
+    verbs=(
+        Verb("label", "gateway.features.labels.cli.label:verbs", 100),
+        Verb("judge", "gateway.features.labels.cli.judge:verbs", 110),
+    ),
+    pages=(ConsolePage("gateway.features.labels.page:PAGE", 40),),
+    templates=True,
+)

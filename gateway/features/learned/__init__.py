@@ -1,1 +1,12 @@
 """The predictor of a judge's scores: training, use, drift, and means that it guides."""
+
+from __future__ import annotations
+
+from gateway.features.manifest import ConsolePage, Manifest, Verb
+
+MANIFEST = Manifest(
+    name="learned",
+    verbs=(Verb("learn", "gateway.features.learned.cli:verbs", 120),),
+    pages=(ConsolePage("gateway.features.learned.page:PAGE", 50),),
+    templates=True,
+)

@@ -1,1 +1,11 @@
 """Replays: datasets, targets, and the comparison of their answers."""
+
+from __future__ import annotations
+
+from gateway.features.manifest import Manifest, Verb
+
+MANIFEST = Manifest(
+    name="replay",
+    verbs=(Verb("replay", "gateway.features.replay.cli:verbs", 80),),
+    templates=True,
+)

@@ -1,1 +1,11 @@
 """What changed in the last day."""
+
+from __future__ import annotations
+
+from gateway.features.manifest import ConsolePage, Manifest
+
+MANIFEST = Manifest(
+    name="today",
+    pages=(ConsolePage("gateway.features.today.page:PAGE", 10),),
+    templates=True,
+)

@@ -1,1 +1,10 @@
 """Usage and cost by key, team and user, and the floors from which limits are restored."""
+
+from __future__ import annotations
+
+from gateway.features.manifest import Manifest, Verb
+
+MANIFEST = Manifest(
+    name="usage",
+    verbs=(Verb("usage", "gateway.features.usage.cli:verbs", 50),),
+)

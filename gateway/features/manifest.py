@@ -1,0 +1,65 @@
+"""What a feature adds to the programs. Each feature's `__init__.py` declares it, and the shells read the declarations.
+
+Code is named by entries, "module:name", and imported when a shell uses it: `gateway serve` imports no feature, and
+`gateway --help` only the modules of their verbs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any, Protocol, TypeVar
+
+
+@dataclass(frozen=True, slots=True)
+class Verb:
+    """A command below `gateway`."""
+
+    name: str
+    entry: str
+    """The Typer application that has the command."""
+    place: int
+    """Commands are listed by this number in `gateway --help`."""
+
+
+@dataclass(frozen=True, slots=True)
+class ConsolePage:
+    """A page of the console, or several below one title of the navigation."""
+
+    entry: str
+    """A console.frame.Page."""
+    place: int
+    """Titles are listed by this number in the navigation."""
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """One feature, as the shells see it."""
+
+    name: str
+    """The name of its folder."""
+    verbs: tuple[Verb, ...] = ()
+    pages: tuple[ConsolePage, ...] = ()
+    templates: bool = False
+    """It has a folder `templates` for its pages and reports."""
+
+
+class Placed(Protocol):
+    """Something with a number that orders it among the additions of all features."""
+
+    @property
+    def place(self) -> int: ...
+
+
+P = TypeVar("P", bound=Placed)
+
+
+def in_order(additions: Iterable[P]) -> tuple[P, ...]:
+    return tuple(sorted(additions, key=lambda addition: addition.place))
+
+
+def load(entry: str) -> Any:
+    """The object that an entry names."""
+    module, _, name = entry.partition(":")
+    return getattr(import_module(module), name)

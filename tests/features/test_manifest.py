@@ -1,0 +1,76 @@
+"""The features' manifests: every entry exists, and reading them loads no feature."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+from typer.main import get_group
+
+from gateway.console.frame import Page
+from gateway.features import FEATURES
+from gateway.features.manifest import Manifest, load
+
+FOLDER = Path(__file__).parents[2] / "gateway" / "features"
+
+
+def test_every_folder_of_features_is_in_the_list() -> None:
+    folders = {path.parent.name for path in FOLDER.glob("*/__init__.py")}
+    assert {feature.name for feature in FEATURES} == folders
+    assert len(FEATURES) == len(folders)
+
+
+def test_templates_are_declared_where_there_are_some() -> None:
+    assert {f.name for f in FEATURES if f.templates} == {path.parent.name for path in FOLDER.glob("*/templates")}
+
+
+def test_places_are_unique_so_that_the_order_is_determined() -> None:
+    for additions in ([v for f in FEATURES for v in f.verbs], [p for f in FEATURES for p in f.pages]):
+        places = [addition.place for addition in additions]
+        assert len(set(places)) == len(places)
+
+
+@pytest.mark.parametrize("feature", FEATURES, ids=lambda feature: feature.name)
+def test_every_entry_of_a_manifest_is_of_its_kind(feature: Manifest) -> None:
+    for verb in feature.verbs:
+        group = typer.Typer()
+        group.add_typer(load(verb.entry))
+        commands: dict[str, Any] = get_group(group).commands
+        assert verb.name in commands
+    for page in feature.pages:
+        assert isinstance(load(page.entry), Page)
+
+
+def test_every_verb_of_a_feature_is_declared() -> None:
+    for entry in {verb.entry for feature in FEATURES for verb in feature.verbs}:
+        group = typer.Typer()
+        group.add_typer(load(entry))
+        declared = {verb.name for feature in FEATURES for verb in feature.verbs if verb.entry == entry}
+        assert set(get_group(group).commands) == declared
+
+
+def loaded_by(program: str) -> set[str]:
+    """Modules of features that a program loads, without the manifests."""
+    program += "\nimport sys; print(*(n for n in sys.modules if n.startswith('gateway.features.')))"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, check=True, text=True)
+    manifests = {f"gateway.features.{name}" for name in ("manifest", *(feature.name for feature in FEATURES))}
+    return set(done.stdout.splitlines()[-1].split()) - manifests
+
+
+RUN = "import sys; from gateway.cli import app; sys.argv = ['gateway', *{}]\ntry: app()\nexcept SystemExit: print()"
+
+
+def test_the_help_loads_only_the_modules_of_verbs() -> None:
+    verbs = {verb.entry.partition(":")[0] for feature in FEATURES for verb in feature.verbs}
+    loaded = loaded_by(RUN.format(["--help"]))
+    assert verbs <= loaded
+    assert {name for name in loaded if ".cli" not in name and "_cli" not in name} == set()
+
+
+@pytest.mark.parametrize("words", [["version"], ["serve", "--help"], ["evaluate", "--help"]], ids=" ".join)
+def test_a_verb_that_is_no_features_loads_none(words: list[str]) -> None:
+    assert loaded_by(RUN.format(words)) == set()
