@@ -77,7 +77,7 @@ FLOORS = (
 
 VIEWS = re.compile(
     r"features/\w+/(cli|page|report)\b|consumer/cli$|features/calls/(asking|playground)$"
-    r"|features/experiments/(background|report_cli)$"
+    r"|features/experiments/background$"
 )
 
 MANIFESTS = re.compile(r"features/(\w+/)?__init__$|features/manifest$")
@@ -416,7 +416,7 @@ def test_only_the_store_uses_sql() -> None:
     assert not {name for name in outside if not SQL.match(name)}
 
 
-VERBS = re.compile(r"/(cli|report_cli)(/|$)")
+VERBS = re.compile(r"/cli(/|$)")
 
 
 def test_only_the_command_line_prints() -> None:

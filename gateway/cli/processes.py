@@ -102,7 +102,7 @@ def check(config: Annotated[Path, typer.Argument(exists=True, dir_okay=False, he
     from gateway.config.directory_summary import directory_summary
     from gateway.config.loading import data_directory, load
     from gateway.core.errors import ConfigError
-    from gateway.features.experiments.judge_cautions import judge_cautions
+    from gateway.features.experiments.judges import judge_cautions
     from gateway.scoring.asker import ExternalServices
     from gateway.scoring.http_client import HttpConnections
     from gateway.scoring.registry import build_all
@@ -142,8 +142,8 @@ def _of_traffic(config: Config, store: str) -> tuple[list[str], list[str]]:
     import time
 
     from gateway.config.derive import plans_of
+    from gateway.features.experiments.start_cautions import supply_refusal
     from gateway.features.experiments.start_stop import stored_cautions
-    from gateway.features.experiments.unit_supply import supply_refusal
     from gateway.store.engine import StoreUnavailable
     from gateway.store.query import reading
 

@@ -7,7 +7,7 @@ from gateway.features.manifest import ConsolePage, Manifest, Verb
 MANIFEST = Manifest(
     name="experiments",
     verbs=(
-        Verb("report", "gateway.features.experiments.report_cli:verbs", 60),
+        Verb("report", "gateway.features.experiments.cli:verbs", 60),
         Verb("ab", "gateway.features.experiments.cli:verbs", 70),
     ),
     pages=(ConsolePage("gateway.features.experiments.page:PAGE", 30),),

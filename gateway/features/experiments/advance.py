@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+
+import orjson
 
 from gateway.core.likelihood import likelihood_from_json
 from gateway.core.plan import Plan
 from gateway.core.randomization import draw
 from gateway.features.experiments.completeness import has_failed
-from gateway.features.experiments.live_sequences import LiveSequences
 from gateway.features.experiments.metrics import (
     ArmObservation,
     JoinedPair,
@@ -23,6 +24,8 @@ from gateway.features.experiments.progress import PlanProgress
 from gateway.features.experiments.rescoring import Rescored, keep_rescored
 from gateway.features.experiments.rows import sequences as kept
 from gateway.features.experiments.rows.queries import assigned_units
+from gateway.features.experiments.rows.sequences import SequenceName
+from gateway.features.experiments.sequences import DifferenceSequence
 from gateway.features.experiments.split import planned_shares, ratio_name, ratio_test_at
 from gateway.statistics.past_adjustment import WAITING
 from gateway.store.engine import Transaction
@@ -41,6 +44,28 @@ from gateway.store.pairs import (
     unpaired_exchanges,
 )
 from gateway.store.plans import StoredPlan, hold_lease
+
+
+class LiveSequences:
+    """The sequences of one plan. Not for several threads at a time."""
+
+    def __init__(self) -> None:
+        self._known: dict[SequenceName, tuple[str, DifferenceSequence]] = {}
+
+    def take(self, texts: Mapping[SequenceName, str]) -> dict[SequenceName, DifferenceSequence]:
+        """The sequences of these stored states. The caller moves them, so none is known until `keep`."""
+        known, self._known = self._known, {}
+        found = {}
+        for name, text in texts.items():
+            stored, sequence = known.get(name, ("", None))
+            same = sequence is not None and stored == text
+            found[name] = sequence if same and sequence else DifferenceSequence.from_state(orjson.loads(text))
+        return found
+
+    def keep(self, texts: Mapping[SequenceName, str], sequences: Mapping[SequenceName, DifferenceSequence]) -> None:
+        """Knows these sequences, which nobody moves any more. texts: their states, as they are stored."""
+        self._known = {name: (texts[name], sequence) for name, sequence in sequences.items() if name in texts}
+
 
 _LOST = ArmObservation("lost")
 MOST_BEFORE = WAITING  # requests without a pair that are read for one pair

@@ -1,4 +1,6 @@
-"""`gateway ab`: starts, stops and shows experiments. Plans are in the stream server, which every gateway polls."""
+"""`gateway ab` and `gateway report`: start, stop and show experiments. Plans are in the stream server, which every
+gateway polls.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from gateway.cli.on_stream import on_stream, store_url
-from gateway.cli.options import AsJson, Data, File, example, note, show
+from gateway.cli.options import AsJson, Data, File, MaybeConfig, example, note, show, where_to_read
 from gateway.features.ramp.cli import gate_lines, ramp
 
 if TYPE_CHECKING:
@@ -193,7 +195,7 @@ def power(
 def _judge_cautions(config: Config, path: Path, data: Path | None, name: str) -> list[str]:
     """Cautions if the experiment's primary is a judge. path: the config file."""
     from gateway.core.errors import ConfigError
-    from gateway.features.experiments.judge_cautions import judge_cautions
+    from gateway.features.experiments.judges import judge_cautions
     from gateway.scoring.asker import ExternalServices
     from gateway.scoring.http_client import HttpConnections
     from gateway.scoring.registry import build_all
@@ -401,3 +403,34 @@ def _table(rows: list[dict[str, Any]]) -> Any:
     for row in rows:
         shown.add_row(*(Text(plain(str(value))) for value in row.values()))
     return shown
+
+
+@verbs.command(epilog=example("gateway report swap --html swap.html"))
+def report(
+    experiment: Annotated[str, typer.Argument(help="Name of the experiment in gateway.yaml.")],
+    candidate: Annotated[
+        str | None, typer.Option(help="Arm of the candidate, if there are several (default: the first).")
+    ] = None,
+    full: Annotated[bool, typer.Option("--full", help="Show all the evidence.")] = False,
+    as_json: AsJson = False,
+    html: Annotated[Path | None, typer.Option(dir_okay=False, help="Also write the report to this HTML file.")] = None,
+    config: MaybeConfig = None,
+    data: Data = None,
+) -> None:
+    """Report whether a candidate may replace the control.
+
+    The verdict is ship, reject or hold, with its evidence. Every interval is valid at all times, so you may look as
+    often as you like.
+    """
+    from gateway.features.calls.export import write_private
+    from gateway.features.experiments.report import build as made
+    from gateway.features.experiments.report.as_json import to_json
+    from gateway.features.experiments.report.html import to_html
+    from gateway.features.experiments.report.terminal import to_terminal
+
+    where = where_to_read(config, data)
+    found = made.read(where, experiment, candidate)
+    if html is not None:
+        write_private(html, to_html(found, made.read_all(where, experiment)))
+        note(f"wrote {html}")
+    show(to_json(found) if as_json else to_terminal(found, full=full))

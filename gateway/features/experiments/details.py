@@ -12,7 +12,7 @@ from gateway.core.likelihood import REFUSALS
 from gateway.core.plan import CONTROL, REPEAT
 from gateway.core.request_format import last_user_text, stated_reference
 from gateway.features.experiments.findings import FALLBACK, Finding, SequenceStates
-from gateway.features.experiments.latency_difference import quantile
+from gateway.features.experiments.latency import quantile
 from gateway.features.experiments.rows.queries import (
     ArmCounts,
     RecordedAnswer,

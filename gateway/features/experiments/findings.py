@@ -23,7 +23,6 @@ from gateway.features.experiments.completeness import (
     preference_completeness_gate,
     split_completeness_gate,
 )
-from gateway.features.experiments.family import holm
 from gateway.features.experiments.gates import (
     PairLosses,
     PathChecks,
@@ -35,7 +34,7 @@ from gateway.features.experiments.gates import (
     same_path_gate,
     with_doubt,
 )
-from gateway.features.experiments.latency_difference import P95, p95_of
+from gateway.features.experiments.latency import P95, p95_of
 from gateway.features.experiments.metrics import ALONE, BUILT_IN, JUDGED, LOST, MISSING, SAME_PATH, UNITS, WORST
 from gateway.features.experiments.progress import margin_of
 from gateway.features.experiments.reject_hours import share_of_pairs
@@ -52,7 +51,7 @@ from gateway.features.experiments.rows.sequences import SequenceName
 from gateway.features.experiments.sequences import EVEN, METHOD_NAMES, AlphaShare
 from gateway.features.experiments.sequences import DifferenceSequence as Differences
 from gateway.features.experiments.split import SplitResult, split_of
-from gateway.features.experiments.split_traffic import split_facts, split_hours_gate
+from gateway.features.experiments.split_answers import split_facts, split_hours_gate
 from gateway.features.experiments.traffic_facts import calls_gate, facts_of, hours_gate, with_first_lines
 from gateway.features.experiments.verdict import (
     Decision,
@@ -61,6 +60,7 @@ from gateway.features.experiments.verdict import (
     decide,
     faster,
     half_width_of,
+    holm,
     pairs_needed,
     with_findings,
 )

@@ -2,6 +2,7 @@
 
 The sign of a difference is set so that positive is better for the candidate. An arm that failed has a score of 0 and a
 distance of 1. An arm whose record was lost or whose judge failed has no value, and the pair is withheld and counted.
+In `mode: likelihood`, both engines rate one served answer.
 """
 
 from __future__ import annotations
@@ -11,9 +12,39 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from gateway.core.likelihood import AnswerLikelihood
+from gateway.core.likelihood import TOKENIZERS_DIFFER, AnswerLikelihood, agreement
 from gateway.core.plan import AGAIN, CONTROL, NATS_PER_TOKEN, REPEAT, TOP1_AGREEMENT, Plan
-from gateway.features.experiments.likelihood import NotComparable, likelihood_pair
+
+
+@dataclass(frozen=True, slots=True)
+class LikelihoodPair:
+    """Of one served answer. a: under the control. b: under the candidate, or the control once more."""
+
+    a: float  # nats per token
+    b: float
+    agreement: float  # share of places at which both have the same most likely token
+    tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class NotComparable:
+    """reason: a key of REFUSALS. of_b: the second engine is its cause; False: the first one is, or both are."""
+
+    reason: str
+    of_b: bool
+
+
+def likelihood_pair(a: AnswerLikelihood | None, b: AnswerLikelihood | None) -> LikelihoodPair | NotComparable:
+    """The two engines' likelihoods of the same answer, or why they cannot be compared."""
+    if a is None or b is None:
+        return NotComparable("not_recorded", a is not None)
+    for each, of_b in ((a, False), (b, True)):
+        if each.refused or not each.tokens:
+            return NotComparable(each.refused or "not_recorded", of_b)
+    if (a.ids, a.tokens) != (b.ids, b.tokens):
+        return NotComparable(TOKENIZERS_DIFFER, True)
+    return LikelihoodPair(a.nats_per_token, b.nats_per_token, agreement(a, b), a.tokens)
+
 
 Source = Literal[
     "score",

@@ -32,7 +32,7 @@ from gateway.features.experiments.commands import (
     targets_of,
 )
 from gateway.features.experiments.findings import current_plan, finding
-from gateway.features.experiments.judge_cautions import judges_cautions, plan_judge_cautions
+from gateway.features.experiments.judges import judges_cautions, plan_judge_cautions
 from gateway.features.experiments.report.build import ExperimentNotFound, ramp_of, reports_of
 from gateway.features.experiments.report.html import page_values
 from gateway.features.experiments.report.presentation import SIGNS, VERDICT_STATES, VERDICTS, ramp_badge

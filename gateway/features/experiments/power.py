@@ -4,6 +4,9 @@ A margin is decided when the interval's half-width is smaller than the distance 
 candidate that is exactly as good, and for one that is worse by twice the margin, that distance is the margin: this is
 the planned effect. At 1.5 and 2 times the planned effect the candidate is better by half a margin and by a margin, or
 worse by as much more. Guardrails and gates are priced for a candidate that is as good as the control.
+
+The arms of a split are different people: nothing cancels as in pairs, so a split needs units instead of pairs. Its
+interval is that of split.py: an asymptotic confidence sequence on the difference of two weighted means.
 """
 
 from __future__ import annotations
@@ -14,12 +17,12 @@ from dataclasses import dataclass, field, replace
 
 from gateway.config.derive import horizon_of
 from gateway.core.horizon import FEWEST_REPEATS, guarded, likelihood_scale, planned_pairs
-from gateway.core.plan import CONTROL, NATS_PER_TOKEN, REPEAT, TOP1_AGREEMENT, Plan
+from gateway.core.plan import CONTROL, FAILURE_METRICS, FEEDBACK, NATS_PER_TOKEN, REPEAT, TOP1_AGREEMENT, Plan
 from gateway.features.experiments.completeness import COMPLETENESS
 from gateway.features.experiments.conditions import MIN_PAIRS, needs_repeat, offered_share, pairs_a_day
 from gateway.features.experiments.findings import FALLBACK, SequenceStates, finding
 from gateway.features.experiments.gates import NEGLIGIBLE, units_for_srm
-from gateway.features.experiments.latency_difference import P95
+from gateway.features.experiments.latency import P95
 from gateway.features.experiments.metrics import (
     ALONE,
     JUDGED,
@@ -34,13 +37,98 @@ from gateway.features.experiments.metrics import (
 from gateway.features.experiments.price_terms import PriceTerm, TrafficPace, least_days, price_terms
 from gateway.features.experiments.progress import margin_of
 from gateway.features.experiments.rows.queries import PairCounts, pair_counts
-from gateway.features.experiments.sequences import DifferenceSequence, SequenceRule, rule_of
+from gateway.features.experiments.sequences import BURN_IN, DifferenceSequence, SequenceRule, rule_of
 from gateway.features.experiments.split import SRM, planned_shares
-from gateway.features.experiments.split_power import units_needed, variance_of
 from gateway.features.experiments.verdict import MOST_PAIRS, half_width_of
 from gateway.reports.model import Comparison, Role
+from gateway.statistics.asymptotic import Tuning, half_width
 from gateway.store.plans import StoredPlan, stored_plans
 from gateway.store.query import Reading
+
+SPLIT_GUESS = 0.2  # assumed variance of one score in [0, 1]; at most 0.25
+RATED = 0.1  # assumed share of answers that people rate
+FEWEST_UNITS = 20  # units behind a measured mean
+MOST_UNITS = 10**8
+
+
+@dataclass(frozen=True, slots=True)
+class SplitVariance:
+    """The variance of one answer's value in each arm, and the share of answers that have a value."""
+
+    a: float
+    b: float
+    answered: float
+    basis: str
+
+
+def variance_of(plan: Plan, metric: str, found: Comparison | None) -> SplitVariance | None:
+    """From the means so far, else assumed. None: nothing is known, as of a metric without bounds.
+
+    A value in [0, 1] with mean m has a variance of at most m (1 - m).
+    """
+    answered, words = _answered(plan, metric, found)
+    means = _means(found)
+    if means is not None and found is not None:
+        a, b = means
+        return SplitVariance(a * (1 - a), b * (1 - b), answered, f"the means so far, {found.pairs} units{words}")
+    if metric in FAILURE_METRICS:
+        return SplitVariance(0.0, 0.0, 1.0, "it is assumed that nothing fails")
+    if metric in _UNBOUNDED:
+        return None
+    return SplitVariance(
+        SPLIT_GUESS, SPLIT_GUESS, answered, f"a variance of {SPLIT_GUESS:g} in each arm is assumed{words}"
+    )
+
+
+def _means(found: Comparison | None) -> tuple[float, float] | None:
+    """Of both arms; None: too few units, or no share of a whole."""
+    if found is None or found.pairs < FEWEST_UNITS or found.unit or found.a.value is None or found.b.value is None:
+        return None
+    means = (found.a.value, found.b.value)
+    return means if all(0.0 <= mean <= 1.0 for mean in means) else None
+
+
+_UNBOUNDED = ("total_s", "latency_p95", "first_token_s", "cost_per_1k", "output_tokens")
+
+
+def _answered(plan: Plan, metric: str, found: Comparison | None) -> tuple[float, str]:
+    """(the share of answers with a value, words for readers)."""
+    if not metric.startswith(FEEDBACK) or plan.feedback_missing == "zero":
+        return 1.0, ""
+    r = found.responses if found else None
+    closed = r.a.closed + r.b.closed if r else 0
+    if r is None or closed < FEWEST_UNITS or not r.a.answered + r.b.answered:
+        return RATED, f"; {RATED:.0%} of the answers are assumed to be rated"
+    share = (r.a.answered + r.b.answered) / closed
+    return share, f"; {share:.0%} of the answers are rated"
+
+
+def units_needed(
+    variance: SplitVariance, shares: Mapping[str, float], arm: str, gap: float, alpha: float
+) -> int | None:
+    """Units with a value, of both arms together, until the half-width is below the gap. None: too many.
+
+    shares: arm → the planned share of units. alpha: of this candidate, two-sided.
+    """
+    tuning, both = Tuning(alpha, burn_in=BURN_IN), shares[CONTROL] + shares[arm]
+    parts = ((variance.a, shares[CONTROL] / both), (variance.b, shares[arm] / both))
+
+    def width(n: int) -> float:
+        if min(n * part for _, part in parts) < BURN_IN:
+            return math.inf
+        spread = sum((v + (half_width(1.0, n * part, tuning) / 2.0) ** 2) / part for v, part in parts)
+        return half_width(math.sqrt(spread), n, tuning)
+
+    few, many = 0, 2
+    while width(many) >= gap:
+        few, many = many, 2 * many
+        if many > MOST_UNITS:
+            return None
+    while many - few > 1:
+        middle = (few + many) // 2
+        few, many = (few, middle) if width(middle) < gap else (middle, many)
+    return many
+
 
 EFFECTS = (1.0, 1.5, 2.0)  # multiples of the planned effect
 FAILURES = ("error_rate", "completion")

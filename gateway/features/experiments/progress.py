@@ -2,7 +2,7 @@
 
 A cluster is the pairs of one conversation or one user, which depend on each other: an interval that counted them as
 independent would be wrong far more often than alpha. With rules 2, a sequence of scores takes the mean of a cluster
-(conversation_means.py), and one of failures takes every pair, with a check of whether those of a cluster are alike.
+(independence.py), and one of failures takes every pair, with a check of whether those of a cluster are alike.
 Other sequences, and those of the first rules, take only the first pair of a cluster that has a value. The increments
 that are stored are those of single pairs: of a mean, its first.
 """
@@ -14,7 +14,7 @@ from collections.abc import Mapping
 
 from gateway.core.plan import FAILURE_METRICS, REPEAT, Plan
 from gateway.core.request_refusals import REFUSALS_APART_RULES, REFUSED
-from gateway.features.experiments.conversation_means import WholeConversation
+from gateway.features.experiments.independence import WholeConversation
 from gateway.features.experiments.metrics import (
     OF_GATES,
     JoinedPair,

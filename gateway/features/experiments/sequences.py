@@ -29,8 +29,7 @@ from gateway.core import plan as plans
 from gateway.core.horizon import AT_MOST, FOLLOWED, guarded, likelihood_scale, planned_pairs, precision
 from gateway.core.horizon import BURN_IN as FEWEST
 from gateway.core.plan import CANDIDATE, REPEAT, Plan
-from gateway.features.experiments.conversation_means import ConversationMeans
-from gateway.features.experiments.independence import IndependenceCheck
+from gateway.features.experiments.independence import ConversationMeans, IndependenceCheck
 from gateway.features.experiments.metrics import ALONE, NOWHERE, Metric, PairOrigin, PairValue, counts_alone
 from gateway.features.experiments.traffic_time import DayEffects, TrafficTime
 from gateway.reports.model import Estimate

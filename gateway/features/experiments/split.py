@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 
 from gateway.core.plan import CONTROL, FEEDBACK, Plan
 from gateway.core.request_refusals import REFUSALS_APART_RULES, REFUSED, REFUSING_STATUSES
-from gateway.features.experiments.completeness import SplitMissing
+from gateway.features.experiments.callers import outstanding, thinned_values, without
+from gateway.features.experiments.completeness import PrimaryValues, SplitMissing, split_missing
 from gateway.features.experiments.covariates import (
     GATE_ALPHA,
     Adjustment,
@@ -31,7 +32,7 @@ from gateway.features.experiments.covariates import (
 )
 from gateway.features.experiments.feedback_outcomes import FeedbackValues, feedback_values, terms_of
 from gateway.features.experiments.gates import srm_gate
-from gateway.features.experiments.latency_difference import P95, p95_of, slow_share_comparison
+from gateway.features.experiments.latency import P95, ArmSeconds, p95_of, slow_share, slow_share_comparison
 from gateway.features.experiments.metrics import ANSWERED, UNITS
 from gateway.features.experiments.progress import margin_of
 from gateway.features.experiments.reject_hours import share_of_hours
@@ -48,12 +49,14 @@ from gateway.features.experiments.rows.queries import (
 )
 from gateway.features.experiments.rows.sequences import SequenceName
 from gateway.features.experiments.sequences import BURN_IN, SequenceRule
-from gateway.features.experiments.slow_share import ArmSeconds, slow_share
-from gateway.features.experiments.split_callers import outstanding, thinned_values, without
-from gateway.features.experiments.split_completeness import PrimaryValues, split_missing
-from gateway.features.experiments.split_days import SplitDays, split_days
-from gateway.features.experiments.split_rows import SplitRows
-from gateway.features.experiments.split_traffic import SplitTraffic, hours_by_metric, split_traffic
+from gateway.features.experiments.split_answers import (
+    SplitDays,
+    SplitRows,
+    SplitTraffic,
+    hours_by_metric,
+    split_days,
+    split_traffic,
+)
 from gateway.features.experiments.verdict import with_findings
 from gateway.reports.model import ArmResponse, Comparison, Estimate, GateResult, Responses, Role
 from gateway.statistics.asymptotic import Tuning, half_width, log_e_value

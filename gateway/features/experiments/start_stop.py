@@ -10,11 +10,14 @@ from typing import Literal, Protocol
 from gateway.config.derive import cautions, horizon_of
 from gateway.core.errors import CannotRun
 from gateway.core.plan import Plan, PlanState, running_rival
-from gateway.features.experiments.pair_pace import paced
-from gateway.features.experiments.plans_tried import tried_cautions
 from gateway.features.experiments.power import pilot_variance
-from gateway.features.experiments.traffic_units import unit_cautions
-from gateway.features.experiments.unit_supply import supply_cautions, supply_refusal
+from gateway.features.experiments.start_cautions import (
+    paced,
+    supply_cautions,
+    supply_refusal,
+    tried_cautions,
+    unit_cautions,
+)
 from gateway.features.experiments.work import is_closed, is_decided
 from gateway.store.plans import stored_plans
 from gateway.store.query import Reading

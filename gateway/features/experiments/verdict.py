@@ -7,6 +7,14 @@ margin; its error adds up over primary and guardrails, alpha / 2 each. A red gat
 `ship` only: a candidate that is shown to be worse need not wait for the proof that all else is in order, unless the
 gate doubts that the candidate is the reason. For the hours that `ship` waits for, `reject` waits as reject_hours.py
 says.
+
+Several candidates of one plan share its error by Holm's procedure on their verdicts. Each candidate's verdict is tested
+at alpha / k first, where k is the number of candidates. One that ships leaves its part to those that have not shipped,
+and one that is rejected to those that have not been rejected: the two kinds of error are counted apart. The probability
+that any candidate is shipped although it is worse by a margin stays at most alpha, over all looks, since each test is
+valid at every look and a test with a smaller error never claims more than one with a larger error.
+
+Source: Holm 1979, Scandinavian Journal of Statistics 6(2).
 """
 
 from __future__ import annotations
@@ -19,7 +27,7 @@ from statistics import NormalDist
 from gateway.core.horizon import BURN_IN as FEWEST
 from gateway.features.experiments.gates import worst
 from gateway.features.experiments.reject_hours import rejects, too_early, waits
-from gateway.features.experiments.sequences import SequenceRule
+from gateway.features.experiments.sequences import EVEN, AlphaShare, SequenceRule
 from gateway.reports.model import Comparison, Estimate, GateResult, Margin, Verdict, direction_finding, margin_finding
 from gateway.reports.number_format import counted, digits, interval, number
 from gateway.statistics import hybrid
@@ -248,3 +256,29 @@ def with_findings(c: Comparison, rule: SequenceRule, variance: float) -> Compari
         pairs_needed=pairs_needed(c.difference, c.pairs, variance, c.margin, rule),
         chance=chance_of_decision(c.difference, c.pairs, variance, c.margin, rule) if found == "unclear" else None,
     )
+
+
+Look = Callable[[str, AlphaShare], Verdict]
+"""(candidate, its share) → its verdict with that share."""
+
+
+def holm(candidates: Sequence[str], verdict: Look) -> dict[str, AlphaShare]:
+    """The share of each candidate, in even shares."""
+    if len(candidates) < 2:
+        return dict.fromkeys(candidates, EVEN)
+    ship = _steps(candidates, lambda arm, share: verdict(arm, AlphaShare(share, 1.0)) == "ship")
+    reject = _steps(candidates, lambda arm, share: verdict(arm, AlphaShare(1.0, share)) == "reject")
+    return {arm: AlphaShare(ship[arm], reject[arm]) for arm in candidates}
+
+
+def _steps(candidates: Sequence[str], decided: Callable[[str, float], bool]) -> dict[str, float]:
+    """The share with which each candidate was decided; of those that are not, what is left for each."""
+    left, shares = list(candidates), dict.fromkeys(candidates, 1.0)
+    while left:
+        share = len(candidates) / len(left)
+        shares |= dict.fromkeys(left, share)
+        still = [arm for arm in left if not decided(arm, share)]
+        if len(still) == len(left):
+            break
+        left = still
+    return shares

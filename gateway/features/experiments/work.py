@@ -29,17 +29,15 @@ from gateway.core.json_values import parse_object
 from gateway.core.plan import CONTROL, REPEAT, Plan, PlanState
 from gateway.core.randomization import draw
 from gateway.core.score import ScoreResult
-from gateway.features.experiments.advance import LEASE, LeaseHolder, LeaseLost, advance, keep_ratio
+from gateway.features.experiments.advance import LEASE, LeaseHolder, LeaseLost, LiveSequences, advance, keep_ratio
 from gateway.features.experiments.conditions import progress_of
 from gateway.features.experiments.details import withheld_of
-from gateway.features.experiments.draw_secret import DrawSecret
 from gateway.features.experiments.findings import Finding, SequenceStates, current_plan, finding, is_open_at_worst
-from gateway.features.experiments.live_sequences import LiveSequences
-from gateway.features.experiments.pair_pace import paced_start
-from gateway.features.experiments.plan_keeper import PlanKeeper
 from gateway.features.experiments.rescoring import Rescore, Rescored, drawn, scored_again
 from gateway.features.experiments.rows.queries import known_pair_scores, pair_counts
 from gateway.features.experiments.split import SRM
+from gateway.features.experiments.start_cautions import paced_start
+from gateway.features.experiments.stream_recovery import DrawSecret, PlanKeeper
 from gateway.observability.eval_metrics import ConditionFigures, ExperimentFigures, FeedbackFigures, MetricFigures
 from gateway.reports.model import Comparison
 from gateway.scoring.registry import RegisteredPair

@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 
 from gateway.core.plan import Plan
 from gateway.features.experiments.callers import CAPPED_FROM, may_be_left_out, thinned
-from gateway.features.experiments.served_price import ERRORS
+from gateway.features.experiments.price_terms import ERRORS
 from gateway.features.ramp.evidence import (
     FAILURES,
     AlarmTerms,

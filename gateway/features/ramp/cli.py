@@ -68,7 +68,7 @@ def history(name: Name, as_json: AsJson = False, config: Config = Path("gateway.
     """List every change of a ramp: when, who, why; with --json also the evidence of that moment."""
     from gateway.config.loading import load_for_consumer
     from gateway.core.sanitize import to_json
-    from gateway.features.ramp.history import event_view, history_line
+    from gateway.features.ramp.operations import event_view, history_line
 
     read = load_for_consumer(config)
     events, waiting = _events(store_url(read, data), name), on_stream(read, data, lambda c: c.ramps.waiting())
@@ -135,7 +135,7 @@ def _give(verb: RampVerb, name: str, reason: str, config: Path, data: Path | Non
 
 def _events(url: str, name: str) -> list[RampEvent]:
     """From the store; none if there is no store yet."""
-    from gateway.features.ramp.rows.ramps import stored_ramp_events
+    from gateway.features.ramp.rows import stored_ramp_events
     from gateway.store.engine import StoreUnavailable
     from gateway.store.query import reading
 

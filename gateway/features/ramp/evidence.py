@@ -23,13 +23,13 @@ from gateway.core.plan import FEEDBACK, Plan
 from gateway.core.ramp import VERDICT_PART
 from gateway.core.request_refusals import REFUSALS_APART_RULES, REFUSED
 from gateway.features.experiments.gates import NEGLIGIBLE
+from gateway.features.experiments.price_terms import ERRORS, error_margin
 from gateway.features.experiments.progress import margin_of
 from gateway.features.experiments.sequences import BURN_IN
-from gateway.features.experiments.served_price import ERRORS, error_margin
 from gateway.features.experiments.split import difference_of
 from gateway.features.ramp.breakers import BreakerReport
 from gateway.features.ramp.served_proof import ProofTerms, ServedBlock, ServedProof, prove
-from gateway.features.ramp.served_sums import ServedSums as ServedSums
+from gateway.features.ramp.served_proof import ServedSums as ServedSums
 from gateway.reports.model import Estimate, Margin, Verdict, margin_finding
 from gateway.statistics.asymptotic import Tuning, half_width
 from gateway.statistics.bernoulli import bernoulli_interval

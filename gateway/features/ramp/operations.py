@@ -1,8 +1,9 @@
-"""What the console does with ramps: plain functions that the admin API calls, as the command line calls its own."""
+"""Operations of the console and the admin API on ramps: plain functions, like those of the command line."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from typing import Annotated, Any
 
 from pydantic import ConfigDict, Field
@@ -12,14 +13,42 @@ from gateway.config.types import Section
 from gateway.console.access import Actor
 from gateway.console.errors import Conflict, InvalidBody, NotThere, StreamAway
 from gateway.core.errors import StreamDown
-from gateway.core.ramp import RampPace, RampRefused
+from gateway.core.ramp import RampEvent, RampPace, RampRefused
 from gateway.features.keys.directory import Admin
 from gateway.features.keys.settings import checked, moment
 from gateway.features.ramp.commands import MAX_REASON, NoRamp, RampCommand, RampVerb, command_ramp, read_ramp
 from gateway.features.ramp.gate import gate_of
-from gateway.features.ramp.history import event_view
-from gateway.features.ramp.rows.ramps import stored_ramp_events
+from gateway.features.ramp.rows import stored_ramp_events
 from gateway.stream import Corridor
+
+
+def event_view(event: RampEvent) -> dict[str, Any]:
+    """JSON-able: one change with its evidence."""
+    r = event.record
+    return {
+        "id": event.id,
+        "at": datetime.fromtimestamp(r.at, UTC).isoformat(timespec="milliseconds"),
+        "kind": event.kind,
+        "version": r.version,
+        "plan": r.plan,
+        "before": None if event.before is None else {"state": event.before[0], "step": event.before[1]},
+        "state": r.state,
+        "step": r.step,
+        "paused": r.paused,
+        "overridden": r.overridden,
+        "by": r.by,
+        "reason": r.reason,
+        "evidence": dict(event.evidence),
+    }
+
+
+def history_line(event: RampEvent) -> str:
+    """One change in one line."""
+    r = event.record
+    at = datetime.fromtimestamp(r.at, UTC).strftime("%Y-%m-%d %H:%M:%S")
+    step = f" to step {r.step + 1}" if r.state == "ramp" and event.before != (r.state, r.step) else ""
+    return f"{at}  {event.kind}{step}  by {r.by}: {r.reason or 'no reason given'}"
+
 
 Reason = Annotated[str, Field(min_length=1, max_length=MAX_REASON, pattern=r"\S")]
 

@@ -14,12 +14,10 @@ from gateway.core.ramp import RampEvent
 from gateway.core.request_refusals import REFUSALS_APART_RULES
 from gateway.features.experiments.callers import may_be_left_out
 from gateway.features.experiments.feedback_outcomes import feedback_values, terms_of
-from gateway.features.experiments.latency_difference import P95, p95_of
-from gateway.features.experiments.rows.caller_failures import ArmInTime, caller_failures
+from gateway.features.experiments.latency import P95, ArmSeconds, p95_of, slow_share
+from gateway.features.experiments.price_terms import ERRORS
 from gateway.features.experiments.rows.feedback_given import feedback_given
 from gateway.features.experiments.rows.queries import ServedAnswer, served_answers
-from gateway.features.experiments.served_price import ERRORS
-from gateway.features.experiments.slow_share import ArmSeconds, slow_share
 from gateway.features.experiments.split import (
     ArmOutcomes,
     cut_scores,
@@ -41,7 +39,7 @@ from gateway.features.ramp.evidence import (
     StepValues,
     of_callers,
 )
-from gateway.features.ramp.rows.ramps import exposure_of, unit_failures
+from gateway.features.ramp.rows import ArmInTime, caller_failures, exposure_of, unit_failures
 from gateway.features.ramp.served_proof import BLOCK_S, ServedBlock
 from gateway.reports.model import margin_finding
 from gateway.statistics.domains import Floats

@@ -12,9 +12,9 @@ from typing import Any
 from gateway.core.plan import CONTROL
 from gateway.features.experiments.sequences import BURN_IN
 from gateway.features.experiments.split import difference_of
-from gateway.features.ramp.rows.ramps import SwitchSums, unit_sums
+from gateway.features.ramp.rows import SwitchSums, unit_sums
 from gateway.features.ramp.served import SETTLES_S, StepPeriod, drawn_stratum, keyed_units
-from gateway.features.ramp.served_sums import ServedSums
+from gateway.features.ramp.served_proof import ServedSums
 from gateway.statistics.asymptotic import Tuning
 from gateway.store.plans import StoredPlan
 from gateway.store.query import Reading

@@ -20,12 +20,12 @@ import orjson
 
 from gateway.config.webhook import WebhookConfig, signing_key
 from gateway.core.ramp import RampEvent
-from gateway.features.ramp.rows.ramps import ramp_events_since
-from gateway.features.ramp.rows.webhook_rows import (
+from gateway.features.ramp.rows import (
     WebhookDelivery,
     add_deliveries,
     due_deliveries,
     first_deliveries,
+    ramp_events_since,
     save_delivery,
 )
 from gateway.scoring.http_client import HttpConnections, Unreachable

@@ -37,7 +37,7 @@ from gateway.features.ramp.breakers import FRESH_S, breakers_of, late
 from gateway.features.ramp.callers import blind_to_callers, caller_alarms, proved_without_any
 from gateway.features.ramp.decision import decide_ramp, follow
 from gateway.features.ramp.evidence import AlarmTerms, RampEvidence, ServedFinding, proofs_of, served_proofs_of
-from gateway.features.ramp.rows.ramps import add_ramp_events, ramp_units, stored_ramp_events
+from gateway.features.ramp.rows import add_ramp_events, ramp_units, stored_ramp_events
 from gateway.features.ramp.sample_ratio import UnitCount, ratio_alarm
 from gateway.features.ramp.served import (
     SETTLES_S,

@@ -1,7 +1,7 @@
 """Which conversations are complete, so that a further shadow would be paid for and would not count. Pure.
 
 With rules 2 a conversation counts as the mean over its pairs, until it has its most pairs or was quiet for too long
-(features/experiments/conversation_means.py). What is known here is what this process has sent: where the calls of one
+(features/experiments/independence.py). What is known here is what this process has sent: where the calls of one
 conversation come to several workers, each of them may send as many shadows.
 """
 

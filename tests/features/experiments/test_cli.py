@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import subprocess
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -372,3 +373,19 @@ def test_a_split_and_a_ramp_say_how_they_end_and_how_often_they_are_promoted(run
     shown = run("start", "swap")
     assert "its ramp has 3 steps" in shown
     assert "so it is given 4 times" in shown
+
+
+RunGateway = Callable[..., subprocess.CompletedProcess[str]]
+
+
+def test_an_experiment_without_evidence_is_named(gateway: RunGateway) -> None:
+    gateway("migrate")
+    result = gateway("report", "swap")
+    assert (result.returncode, result.stdout) == (1, "")
+    assert '"swap"' in result.stderr
+
+
+def test_without_a_store_there_is_no_report(gateway: RunGateway, tmp_path: Path) -> None:
+    result = gateway("report", "swap", "--html", "swap.html")
+    assert (result.returncode, result.stdout) == (1, "")
+    assert not (tmp_path / "swap.html").exists()

@@ -18,7 +18,7 @@ from fixtures.simulated import JUDGE, a_pair, a_plan, seen
 from gateway.config.derive import horizon_of
 from gateway.core.plan import Plan
 from gateway.features.experiments.completeness import OneSided, completeness_gate
-from gateway.features.experiments.judge_margin import judge_margin
+from gateway.features.experiments.judges import judge_margin
 from gateway.features.experiments.metrics import (
     MISSING,
     WORST,

@@ -18,7 +18,7 @@ from gateway.cli import app
 from gateway.config.derive import plans_of
 from gateway.config.loading import load
 from gateway.core.errors import CannotRun
-from gateway.features.ramp.rows.ramps import add_ramp_events
+from gateway.features.ramp.rows import add_ramp_events
 from gateway.store import engine
 from gateway.stream import Corridor
 

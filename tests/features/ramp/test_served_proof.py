@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from gateway.features.ramp.served_proof import ProofTerms, ServedBlock, ServedProof, planned_look, prove
-from gateway.features.ramp.served_sums import ServedSums
+from gateway.features.ramp.served_proof import ProofTerms, ServedBlock, ServedProof, ServedSums, planned_look, prove
+from gateway.statistics.asymptotic import Tuning
 
 TERMS = ProofTerms(1.0, 0.05, 0.04, True)
 
@@ -72,3 +72,12 @@ def test_units_that_come_back_widen_the_interval() -> None:
     assert wide.difference.low is not None
     assert narrow.difference.low is not None
     assert wide.difference.low < narrow.difference.low
+
+
+def test_sums_in_parts_are_those_of_all_values() -> None:
+    values = np.random.default_rng(1).random(50)
+    whole, parts = ServedSums.of(values), ServedSums.of(values[:20]).plus(ServedSums.of(values[20:]))
+    assert (parts.n, parts.total, parts.squares) == (50, pytest.approx(whole.total), pytest.approx(whole.squares))
+    assert whole.mean == pytest.approx(values.mean())
+    assert whole.arm_mean(False, Tuning()).variance == pytest.approx(values.var())
+    assert ServedSums().mean == 0.0

@@ -20,7 +20,7 @@ from gateway.config.ramp import RampConfig
 from gateway.core.exchange import Target
 from gateway.core.plan import Guardrail, Plan
 from gateway.core.ramp import RampChange, RampPace, RampRecord, started
-from gateway.features.experiments.slow_share import ArmSeconds, slow_share
+from gateway.features.experiments.latency import ArmSeconds, slow_share
 from gateway.features.ramp.decision import decide_ramp, follow
 from gateway.features.ramp.evidence import (
     AlarmTerms,

@@ -20,7 +20,7 @@ from gateway.core.ramp import RampPace, ramp_records
 from gateway.features.experiments.findings import finding
 from gateway.features.ramp.decision import decide_ramp
 from gateway.features.ramp.evidence import AlarmTerms
-from gateway.features.ramp.rows.ramps import stored_ramp_events
+from gateway.features.ramp.rows import stored_ramp_events
 from gateway.features.ramp.work import RampController, evidence_of
 from gateway.proxy.experiments.ramp_shares import RampShares
 from gateway.proxy.routing.assignment import RunningExperiment, arm_of, ramp_arm, running, shadowed

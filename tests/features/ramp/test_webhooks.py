@@ -12,8 +12,7 @@ import pytest
 
 from gateway.config.webhook import WebhookConfig
 from gateway.core.ramp import RampChange, RampDesign, RampEvent, RampRecord, advanced, rolled_back, started
-from gateway.features.ramp.rows.ramps import add_ramp_events
-from gateway.features.ramp.rows.webhook_rows import WebhookDelivery, deliveries_of
+from gateway.features.ramp.rows import WebhookDelivery, add_ramp_events, deliveries_of
 from gateway.features.ramp.webhooks import RETRY_S, WebhookSender, signature
 from gateway.scoring.http_client import HttpConnections
 from gateway.store.store import Store

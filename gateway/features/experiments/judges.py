@@ -1,0 +1,286 @@
+"""Judges as the metrics of an experiment: cautions, and margins and differences as people judge.
+
+On answers that are good or bad, a judge with sensitivity s and specificity t sees (s + t − 1) times the difference that
+people see, so a margin of 0.05 on its scores is one of 0.05 / (s + t − 1) as people judge.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+
+from gateway.config.config import Config
+from gateway.core.chunked import chunked
+from gateway.core.errors import CannotRun
+from gateway.core.plan import CONTROL, REPEAT, Plan
+from gateway.features.experiments.advance import joined_pairs
+from gateway.features.experiments.metrics import ArmObservation, Metric, PairValue, pair_value
+from gateway.features.experiments.sequences import DifferenceSequence
+from gateway.features.labels.calibration import (
+    CalibrationOptions,
+    CalibrationResult,
+    calibrate,
+    corrected_difference,
+    read,
+)
+from gateway.features.labels.correction import MIN_LABELS, LabelledItem, labelled_items
+from gateway.features.labels.paired_difference import JudgedAnswer, JudgedPairs, peoples_difference
+from gateway.features.labels.rows import ScorerVersion, kind_of, labels_with_pair_scores, labels_with_scores, version_of
+from gateway.reports.model import CorrectedBasis, Estimate
+from gateway.scoring.registry import BuiltScorers
+from gateway.statistics.judge_rates import JudgeAccuracy
+from gateway.statistics.special import two_sided_z
+from gateway.store.pairs import pairs_joined
+from gateway.store.plans import StoredPlan
+from gateway.store.query import Reading
+
+
+@dataclass(frozen=True, slots=True)
+class JudgeMargin:
+    """A margin as people judge, with the interval that labels give it at one look."""
+
+    margin: float
+    """Margin in the judge's scores."""
+    seen: float
+    """Sensitivity + specificity − 1: the share of a difference that the judge sees."""
+    low: float
+    high: float
+    """Interval of `seen`."""
+
+    @property
+    def as_people_judge(self) -> tuple[float, float | None]:
+        """The smallest and the largest loss that the margin may stand for; None: it has no bound."""
+        return self.margin / self.high, self.margin / self.low if self.low > 0 else None
+
+    @property
+    def setting(self) -> float | None:
+        """The margin to set so that the loss is at most `margin` as people judge; None: the labels cannot show one."""
+        return self.margin * self.low if self.low > 0 else None
+
+
+def judge_margin(judge: JudgeAccuracy, margin: float, alpha: float = 0.05) -> JudgeMargin:
+    """The interval combines Wilson's intervals of both rates by the square root of the summed squares of their arms.
+
+    Source: Zou & Donner 2008, "Construction of confidence limits about effect measures", Stat. Med. 27 (MOVER).
+    """
+    (low0, high0), (low1, high1) = judge.intervals(alpha)
+    seen = judge.tpr + judge.tnr - 1.0
+    low = seen - math.hypot(judge.tpr - low1, judge.tnr - low0)
+    high = seen + math.hypot(high1 - judge.tpr, high0 - judge.tnr)
+    return JudgeMargin(margin, seen, low, min(1.0, max(high, 1e-9)))
+
+
+def difference_by_rates(judge: JudgeAccuracy, difference: float, se: float, alpha: float = 0.05) -> Estimate | None:
+    """The difference as people judge of a judge that errs alike on both arms: difference / (sensitivity + specificity
+    − 1), by the delta method, for one look. None: the labels do not show that the judge is better than chance.
+
+    difference, se: of the judge's verdicts, good or bad. The rates' variances are those with one more answer of each
+    kind on each side, since equal labels do not prove certainty. Source: Rogan & Gladen 1978.
+    """
+    found = judge_margin(judge, 1.0, alpha)
+    if found.low <= 0:
+        return None
+    rates = ((judge.tnr, judge.m0), (judge.tpr, judge.m1))
+    smooth = [((rate * m + 1.0) / (m + 2.0), m + 2.0) for rate, m in rates]
+    of_rates = sum(rate * (1.0 - rate) / m for rate, m in smooth)
+    half = two_sided_z(alpha) * math.sqrt(se**2 + (difference / found.seen) ** 2 * of_rates) / found.seen
+    value = difference / found.seen
+    return Estimate(value, value - half, value + half)
+
+
+def margin_sentence(judge: str, of: JudgeMargin, labels: int) -> str:
+    """ "Your margin of 0.05 on right is 0.06 to 0.15 as people judge: …; for at most 0.05 …, set `margin: 0.017`"."""
+    least, most = of.as_people_judge
+    size = f"{least:.2g} to {most:.2g}" if most is not None else f"at least {least:.2g}, without a bound,"
+    text = (
+        f"Your margin of {of.margin:g} on {judge} is {size} as people judge: the judge sees {max(of.seen, 0.0):.0%} of "
+        f"a difference ({max(of.low, 0.0):.0%} … {of.high:.0%}, one look at {labels} labels)"
+    )
+    if of.setting is None:
+        return f"{text}; label more answers: gateway label next --scorer {judge}."
+    return f"{text}; for at most {of.margin:g} as people judge, set `margin: {of.setting:.2g}`."
+
+
+def judge_cautions(config: Config, built: BuiltScorers, store: str, experiment: str | None = None) -> list[str]:
+    """Of the enabled experiments whose primary is a judge, or of one. store: its URL; there may be none yet."""
+    found = []
+    for name, section in config.experiments.items():
+        registered = built.all().get(section.primary or "")
+        chosen = section.enabled if experiment is None else name == experiment
+        if chosen and section.primary and registered is not None and registered.scorer.kind == "llm":
+            texts = _cautions(section.primary, section.margin, store)
+            found += [f"experiments.{name}.primary: {text}" for text in texts]
+    return found
+
+
+def plan_judge_cautions(connection: Reading, plan: Plan) -> tuple[str, ...]:
+    """The same of a plan that may start, from its store alone: none where the store has no score of its judge."""
+    return judges_cautions(connection, (plan.primary,), plan.margin) if plan.primary else ()
+
+
+def judges_cautions(connection: Reading, scorers: Iterable[str], margin: float) -> tuple[str, ...]:
+    """The same of each of these scorers that is a judge, if it is the primary of an experiment with this margin."""
+    found: list[str] = []
+    for scorer in scorers:
+        version = version_of(connection, scorer)
+        if version is not None and kind_of(connection, version) == "llm":  # else no scorer, or without a score yet
+            found += calibration_cautions(scorer, calibrate(connection, CalibrationOptions(scorer)), margin)
+    return tuple(found)
+
+
+def _cautions(judge: str, margin: float, store: str) -> list[str]:
+    try:
+        return list(calibration_cautions(judge, read(store, CalibrationOptions(judge)), margin))
+    except CannotRun:  # no store yet, or none that has a score of this judge
+        return [_uncalibrated(judge, 0)]
+
+
+def calibration_cautions(judge: str, calibration: CalibrationResult, margin: float) -> Iterator[str]:
+    """Why people's labels do not support a judge, and what the margin of its scores is as people judge."""
+    if calibration.agreement is None:
+        yield _uncalibrated(judge, calibration.labels)
+        return
+    kappa = calibration.agreement.kappa
+    if kappa is None or kappa.low <= 0:
+        known = "is undefined" if kappa is None else f"is {kappa.value:.2f} ({kappa.low:.2f} … {kappa.high:.2f})"
+        yield (
+            f"The judge {judge} decides, and its agreement with people is not shown to be better than chance: "
+            f"Cohen's kappa {known}."
+        )
+    rates = calibration.agreement.accuracy
+    if rates is not None and margin > 0 and calibration.scorer.subject != "pair":
+        yield margin_sentence(judge, judge_margin(rates, margin), calibration.labels)
+
+
+def _uncalibrated(judge: str, labels: int) -> str:
+    label = f"label some answers: gateway label next --scorer {judge}"
+    return f"The judge {judge} decides and is not calibrated ({labels} labels); {label}."
+
+
+_CHUNK = 500  # pairs that are read at once
+
+
+@dataclass(frozen=True, slots=True)
+class AsPeopleJudge:
+    """A difference as people judge: the candidate's mean minus the control's, 1 best."""
+
+    difference: Estimate
+    basis: CorrectedBasis
+
+
+@dataclass(frozen=True, slots=True)
+class ComparedScorer:
+    """A scorer's metric in one plan. sequence: its differences in pairs; None: the arms' answers are compared."""
+
+    plan: StoredPlan
+    candidate: str
+    scorer: str
+    identity: str | None
+    sequence: DifferenceSequence | None
+
+
+def as_people_judge(connection: Reading, of: ComparedScorer) -> AsPeopleJudge | None:
+    """From the pairs and their labels; with too few of these, by the judge's error rates on other answers. Of arms that
+    answer different requests: from each arm's labels. None: the metric is no score, or has too few labels."""
+    version = version_of(connection, of.scorer)
+    if version is None:
+        return None
+    if of.sequence is None:
+        return _from_arms(connection, of, version)
+    if of.identity != f"{version.version} {version.config_hash}" or not of.sequence.bounded or of.sequence.test:
+        return None
+    items = _labelled(connection, version)
+    return _from_pairs(connection, of, items, of.sequence) or _by_rates(connection, of, items, of.sequence)
+
+
+def _labelled(connection: Reading, version: ScorerVersion) -> list[LabelledItem]:
+    """The answers (or pairs, of a pairwise judge) that were drawn for people, with their verdicts."""
+    read = labels_with_pair_scores if version.subject == "pair" else labels_with_scores
+    return [item for item in labelled_items(version.scorer, read(connection, version)) if item.pi > 0]
+
+
+def _from_arms(connection: Reading, of: ComparedScorer, version: ScorerVersion) -> AsPeopleJudge | None:
+    plan, arms = of.plan, (CONTROL, of.candidate)
+    found = corrected_difference(connection, of.scorer, plan.plan.name, plan.hash, arms)
+    if found is None:
+        return None
+    ours = [item.key[2] for item in _labelled(connection, version) if item.plan == plan.hash]
+    return AsPeopleJudge(found, CorrectedBasis("arms", "one", (ours.count(arms[0]), ours.count(arms[1]))))
+
+
+def _from_pairs(
+    connection: Reading, of: ComparedScorer, items: Iterable[LabelledItem], sequence: DifferenceSequence
+) -> AsPeopleJudge | None:
+    ours = {item.id: item for item in items if item.plan == of.plan.hash}
+    if len(ours) < MIN_LABELS:
+        return None
+    pairs = JudgedPairs.of(_judged_pairs(connection, of, ours, _metric(of, sequence.preference)))
+    found = peoples_difference(pairs, sequence.rule.alpha, sequence.inflation)
+    if found is None:
+        return None
+    estimate = Estimate(found.value, found.low, found.high)
+    if sequence.preference:  # the share of wins is labelled, and the difference of the wins is shown
+        estimate = Estimate(*(min(1.0, max(-1.0, 2 * end - 1)) for end in (found.value, found.low, found.high)))
+    return AsPeopleJudge(estimate, CorrectedBasis("pairs", "every", pairs.labels, pairs.both))
+
+
+def _judged_pairs(
+    connection: Reading, of: ComparedScorer, labelled: Mapping[str, LabelledItem], metric: Metric
+) -> Iterator[tuple[JudgedAnswer, JudgedAnswer, str]]:
+    """The pairs that have a value, as the plan's sequence takes them."""
+    plan = of.plan.plan
+    taken: set[str] = set()
+    for chunk in chunked(pairs_joined(connection, of.plan.hash), _CHUNK):
+        for joined in joined_pairs(connection, plan, chunk):
+            value = pair_value(plan, metric, joined, of.candidate)
+            again = joined.cluster is not None and joined.cluster in taken
+            if not isinstance(value, PairValue) or (again and plan.rules < 2):
+                continue
+            taken |= {joined.cluster} if joined.cluster is not None else set()
+            base = joined.arms[REPEAT] if metric.against == "repeat" else joined.control
+            ends = _answers((base, joined.arms[of.candidate]), value, labelled, metric.source == "preference")
+            yield *ends, f"\0{joined.id}" if joined.cluster is None else joined.cluster
+
+
+def _metric(of: ComparedScorer, preference: bool) -> Metric:
+    if preference:
+        return Metric(of.scorer, "preference", str(of.identity))
+    return Metric(of.scorer, "score", str(of.identity), "repeat" if of.plan.plan.compare == "repeat" else "control")
+
+
+def _answers(
+    seen: tuple[ArmObservation, ArmObservation],
+    value: PairValue,
+    labelled: Mapping[str, LabelledItem],
+    preference: bool,
+) -> tuple[JudgedAnswer, JudgedAnswer]:
+    """A preference is the candidate's share of the win, and its label that of the candidate's answer."""
+    base, that = seen
+    if preference:
+        return JudgedAnswer(0.0, exact=True), _answer(that, value.b, labelled, base.failed or that.failed)
+    return _answer(base, value.a, labelled, base.failed), _answer(that, value.b, labelled, that.failed)
+
+
+def _answer(of: ArmObservation, f: float, labelled: Mapping[str, LabelledItem], failed: bool) -> JudgedAnswer:
+    """An answer that failed has the verdict 0 without a label."""
+    item = labelled.get(of.exchange or "")
+    if item is None or failed:
+        return JudgedAnswer(f, exact=failed)
+    return JudgedAnswer(f, item.y, item.pi)
+
+
+def _by_rates(
+    connection: Reading, of: ComparedScorer, items: Iterable[LabelledItem], sequence: DifferenceSequence
+) -> AsPeopleJudge | None:
+    """Of a yes-or-no judge alone: another score's size says nothing of its error rates."""
+    items = list(items)
+    if len(items) < MIN_LABELS or sequence.preference or not sequence.n or any(i.f not in (0.0, 1.0) for i in items):
+        return None
+    agreement = calibrate(connection, CalibrationOptions(of.scorer)).agreement
+    if agreement is None or agreement.accuracy is None:
+        return None
+    alpha = sequence.rule.alpha
+    found = difference_by_rates(agreement.accuracy, sequence.moments.mean, sequence.standard_error, alpha)
+    basis = CorrectedBasis("error_rates", "one", (0, 0), elsewhere=len(items))
+    return None if found is None else AsPeopleJudge(found, basis)

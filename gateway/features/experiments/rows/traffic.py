@@ -1,0 +1,84 @@
+"""Recent traffic of a model, from recorded calls: calls an hour, the units that they name, and how many there are."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+
+from sqlalchemy import Connection, func, select
+
+from gateway.core.plan import Plan
+from gateway.store.tables import exchanges
+
+FEWEST = 20  # recorded calls from which a rate is estimated
+_HOUR_S = 3600.0
+
+
+def calls_an_hour(connection: Connection, plan: Plan, since: float, now: float) -> float | None:
+    """Served calls of the plan's model, keys and APIs; each recorded one stands for 1 / π.
+
+    since, now: Unix seconds. From the first recorded call since then on, where that is later. None: fewer than FEWEST
+    calls were recorded, or less than an hour.
+    """
+    e = exchanges.c
+    ours = [e.alias == plan.model, e.role == "served", e.received >= since, e.api.in_(plan.apis)]
+    ours += [] if plan.keys is None else [e.caller.in_(plan.keys)]
+    query = select(func.count(), func.min(e.received), func.sum(1.0 / e.pi)).where(*ours)
+    n, first, calls = connection.execute(query).one()
+    if n < FEWEST or now - first < _HOUR_S:
+        return None
+    return float(calls) * _HOUR_S / (now - float(first))
+
+
+MOST_READ = 500  # calls, the newest; their requests are read
+_NAMED = b'"conversation_id"'
+
+
+@dataclass(frozen=True, slots=True)
+class RecentUnits:
+    """calls: recorded with their content. users, conversations: of these, those that name one.
+
+    A header's conversation is recorded as the cluster of calls in an experiment, where a call without one is a cluster
+    of its own.
+    """
+
+    calls: int
+    users: int
+    conversations: int
+
+    def named(self, unit: str) -> int:
+        return self.users if unit == "user" else self.conversations
+
+
+def recent_units(connection: Connection, plan: Plan, since: float) -> RecentUnits:
+    """Over the newest served calls of the plan's model and keys. since: Unix seconds."""
+    e = exchanges.c
+    ours = [e.alias == plan.model, e.role == "served", e.received >= since, func.length(e.request) > len(b"{}")]
+    ours += [] if plan.keys is None else [e.caller.in_(plan.keys)]
+    query = select(e.user_digest, e.cluster, e.request).where(*ours).order_by(e.received.desc()).limit(MOST_READ)
+    rows = connection.execute(query).all()
+    shared = {cluster for cluster, n in Counter(row.cluster for row in rows).items() if cluster and n > 1}
+    return RecentUnits(
+        len(rows),
+        sum(row.user_digest is not None for row in rows),
+        sum(row.cluster in shared or _NAMED in row.request for row in rows),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class UnitCounts:
+    """calls: recorded. callers: keys and subjects of tokens. users: as calls named them."""
+
+    calls: int
+    callers: int
+    users: int
+
+
+def unit_counts(connection: Connection, plan: Plan, since: float) -> UnitCounts:
+    """Over the served calls of the plan's model and keys. since: Unix seconds."""
+    e = exchanges.c
+    ours = [e.alias == plan.model, e.role == "served", e.received >= since]
+    ours += [] if plan.keys is None else [e.caller.in_(plan.keys)]
+    counts = func.count(), func.count(e.caller.distinct()), func.count(e.user_digest.distinct())
+    row = connection.execute(select(*counts).where(*ours)).one()
+    return UnitCounts(int(row[0]), int(row[1]), int(row[2]))

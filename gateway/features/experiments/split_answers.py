@@ -1,0 +1,186 @@
+"""The answers of both arms of a split: what all comparisons share, its days and hours of traffic, its units. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import overload
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gateway.core.exchange import cluster_digest
+from gateway.core.plan import CONTROL, Plan
+from gateway.features.experiments.covariates import (
+    TIMES,
+    ArmTerms,
+    History,
+    UnitCovariates,
+    arm_terms,
+    covariates_of,
+    unit_covariates,
+)
+from gateway.features.experiments.rows.queries import ServedAnswer
+from gateway.features.experiments.traffic_facts import HOURS, hours_needed
+from gateway.features.experiments.traffic_time import DAY_S, FEWEST_A_DAY, LONGEST_GAP_S, DayMean, Slope, slope_of
+from gateway.reports.model import DayDifference, GateResult, Independence, TrafficFacts
+from gateway.statistics.domains import Floats
+
+Covariates = tuple[UnitCovariates, UnitCovariates]
+
+
+@dataclass(frozen=True, slots=True)
+class ArmRows:
+    """One arm's answers."""
+
+    at: NDArray[np.intp]  # shape (n,): their places among the answers of both arms
+    unit: NDArray[np.intp]  # shape (n,): the place of each one's unit in `names`
+    names: Sequence[str]  # all units of the arm, in order of arrival
+    weights: Floats  # shape (units,): 1 / pi of the first answer of each
+
+
+class SplitRows(Sequence[ServedAnswer]):
+    """Answers in order of arrival: of the control, and of one candidate."""
+
+    def __init__(self, rows: Sequence[ServedAnswer]) -> None:
+        self._rows = rows
+        self._known: dict[tuple[bool, int], Covariates | None] = {}
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    @overload
+    def __getitem__(self, at: int) -> ServedAnswer: ...
+    @overload
+    def __getitem__(self, at: slice) -> Sequence[ServedAnswer]: ...
+    def __getitem__(self, at: int | slice) -> ServedAnswer | Sequence[ServedAnswer]:
+        return self._rows[at]
+
+    @cached_property
+    def arms(self) -> tuple[ArmRows, ArmRows]:
+        """(control, candidate)."""
+        return self._arm(True), self._arm(False)
+
+    def _arm(self, control: bool) -> ArmRows:
+        at = [i for i, row in enumerate(self._rows) if (row.arm == CONTROL) == control]
+        places: dict[str, int] = {}
+        unit = [places.setdefault(self._rows[i].unit, len(places)) for i in at]
+        weights = np.ones(len(places))
+        pi = np.array([self._rows[i].pi for i in reversed(at)], dtype=np.float64)
+        weights[unit[::-1]] = 1.0 / pi  # of several assignments to one place, the last one stays: the first answer's
+        return ArmRows(np.array(at, dtype=np.intp), np.array(unit, dtype=np.intp), list(places), weights)
+
+    def covariates(self, metric: str, known: History, plan: Plan) -> Covariates | None:
+        """Of the units of both arms; None: there is none. known: the same object for all metrics, or {}."""
+        key = (metric in TIMES, len(known))
+        if key not in self._known:
+            found = covariates_of(self._rows, metric, known, plan)
+            self._known[key] = self._of_units(found, plan) if found else None
+        return self._known[key]
+
+    def _of_units(self, found: dict[str, list[float]], plan: Plan) -> Covariates:
+        """Calls are weighted by how often they are recorded; other units only count where all calls are."""
+        by_call = plan.unit == "request"
+        a, b = (unit_covariates(found, s.names, s.weights if by_call else np.ones(len(s.names))) for s in self.arms)
+        return a, b
+
+
+@dataclass(frozen=True, slots=True)
+class SplitDays:
+    """What the days of a split differ by."""
+
+    days: tuple[DayDifference, ...] = ()
+    """Days on which both arms have a value; `pairs` are units."""
+    slope: Slope | None = None
+    """None: fewer than three days have 20 units on both arms."""
+
+
+def split_days(rows: SplitRows, values: Floats, weights: Floats, sign: float) -> SplitDays:
+    """values: shape (n,), of the primary; NaN: none. weights: shape (n,). sign: −1 where less is better."""
+    known = ~np.isnan(values)
+    received = np.array([row.received for row in rows], dtype=np.float64)
+    day_of = np.floor_divide(received, DAY_S)
+    shown, tested = [], []
+    for day in np.unique(day_of[known]).astype(int).tolist():
+        arms = _arms(rows, np.where(day_of == day, values, np.nan), weights)
+        if arms is None:
+            continue
+        a, b = arms
+        difference = sign * (b.mean - a.mean)
+        shown.append(DayDifference(day, a.units + b.units, difference))
+        if min(a.units, b.units) >= FEWEST_A_DAY:
+            tested.append(DayMean(day, difference, float((a.terms**2).sum() + (b.terms**2).sum())))
+    return SplitDays(tuple(shown), slope_of(tested))
+
+
+def _arms(rows: SplitRows, values: Floats, weights: Floats) -> tuple[ArmTerms, ArmTerms] | None:
+    """(control, candidate); None: one of them has no value."""
+    if any(np.isnan(values[arm.at]).all() for arm in rows.arms):
+        return None
+    a, b = (arm_terms(values[arm.at], weights[arm.at], arm.unit, len(arm.names)) for arm in rows.arms)
+    return a, b
+
+
+@dataclass(frozen=True, slots=True)
+class SplitTraffic:
+    """What the answers of both arms are spread over."""
+
+    hours: float
+    """Covered by the answers with a value of the primary, of the arm where these are fewer."""
+    named: bool
+    """A call named its unit; otherwise each is a unit of its own."""
+    by_day: SplitDays = field(default_factory=SplitDays)
+    """The primary's differences."""
+
+
+def split_traffic(rows: SplitRows, counted: NDArray[np.bool_]) -> SplitTraffic:
+    """counted: shape (n,): which of the n answers have a value of the primary."""
+    named = any(row.unit != cluster_digest(row.id) and row.unit != row.id for row in rows)
+    return SplitTraffic(_hours(rows, _received(rows), counted), named)
+
+
+def hours_by_metric(rows: SplitRows, counted: Mapping[str, NDArray[np.bool_]]) -> dict[str, float]:
+    """metric → hours covered by the answers with a value of it, of the arm where these are fewer.
+
+    counted: metric → which of the n answers have one, shape (n,).
+    """
+    received = _received(rows)
+    return {metric: _hours(rows, received, which) for metric, which in counted.items()}
+
+
+def _received(rows: SplitRows) -> Floats:
+    return np.array([row.received for row in rows], dtype=np.float64)
+
+
+def _hours(rows: SplitRows, received: Floats, counted: NDArray[np.bool_]) -> float:
+    return min(covered_s(received[arm.at][counted[arm.at]]) for arm in rows.arms) / 3600.0
+
+
+def covered_s(times: Floats) -> float:
+    """Seconds of traffic from the first to the last of these times, as TrafficTime counts them. times: ascending."""
+    return float(np.minimum(np.diff(times), LONGEST_GAP_S).sum()) if times.size else 0.0
+
+
+def split_hours_gate(plan: Plan, traffic: SplitTraffic | None) -> GateResult | None:
+    """Whether both arms cover enough hours of traffic for `ship`. None: the plan asks for none."""
+    if traffic is None or not plan.min_hours:
+        return None
+    if traffic.hours >= plan.min_hours:
+        return GateResult(
+            HOURS, 1, f"the answers of both arms cover {traffic.hours:.3g} hours of traffic", traffic.hours
+        )
+    return GateResult(HOURS, 0, hours_needed(plan, traffic.hours), traffic.hours)
+
+
+def split_facts(plan: Plan, traffic: SplitTraffic | None) -> TrafficFacts | None:
+    """The facts of a split. None: the plan's rules do not ask for them."""
+    if traffic is None:
+        return None
+    independence: Independence = "declared" if plan.independent else "assumed"
+    if plan.unit != "request" and traffic.named:
+        independence = "units"
+    estimand = "that of the arms' means over answers, each weighted by how often such answers are recorded"
+    facts = TrafficFacts(independence, (), traffic.hours, plan.min_hours, estimand, source="served")
+    facts, slope = replace(facts, days=traffic.by_day.days), traffic.by_day.slope
+    return facts if slope is None else replace(facts, slope=slope.per_day, slope_p=slope.p)

@@ -1,0 +1,97 @@
+"""Keeps the plans and the secret of draws in the store, and restores them when the stream server has lost them.
+
+Nothing removes a plan from the server: one that ends stays there as stopped. So a plan that only the store has was
+lost. Gateways would otherwise serve the control, and send no shadow, until a config is loaded or somebody starts the
+experiment again; one that was stopped would start itself at the next load.
+"""
+
+from __future__ import annotations
+
+import logging
+import secrets
+from collections.abc import Callable, Mapping, Sequence
+from typing import Protocol
+
+from gateway.core.plan import PlanState
+from gateway.core.randomization import SECRET_BYTES
+from gateway.store.plans import StoredPlan, save_plans, stored_plans
+from gateway.store.secrets import DRAWS, deployment_secret
+from gateway.store.store import Store
+
+log = logging.getLogger(__name__)
+
+
+class PlansOnStream(Protocol):
+    """gateway.stream.shared_state.SharedState."""
+
+    async def plans(self) -> dict[str, PlanState]: ...
+    async def set_plan(self, state: PlanState, instead_of: PlanState | None = None) -> bool: ...
+
+
+class PlanKeeper:
+    """The plans of one deployment, as a consumer knows them. clock: Unix time in seconds."""
+
+    def __init__(self, store: Store, state: PlansOnStream, clock: Callable[[], float]) -> None:
+        self._store, self._state, self._clock = store, state, clock
+        self._known: frozenset[str] | None = None  # experiments that have a plan
+
+    async def keep(self) -> None:
+        """Stores what the server has, and puts back what it lacks. Raises StreamDown and StoreDown."""
+        there = await self._state.plans()
+        known = [state for state in there.values() if not state.unpaced]  # the engine spreads the pairs of others first
+        if known:
+            await self._store.run(lambda connection: save_plans(connection, known, self._clock()))
+        if self._known is None or not self._known <= there.keys():
+            newest = _newest(await self._store.run(stored_plans))
+            await self._put_back([plan for name, plan in newest.items() if name not in there])
+            self._known = frozenset(newest)
+        self._known |= there.keys()
+
+    async def _put_back(self, lost: Sequence[StoredPlan]) -> None:
+        for plan in lost:
+            state = PlanState(plan.plan, "running" if plan.state == "running" else "stopped", plan.since)
+            if await self._state.set_plan(state):  # False: somebody has just put a plan there
+                log.warning(
+                    "experiment %s: the stream server had lost its plan %s, which was put back as %s",
+                    plan.plan.name, plan.hash, state.state,
+                )  # fmt: skip
+
+
+def _newest(plans: Sequence[StoredPlan]) -> Mapping[str, StoredPlan]:
+    """The plan of each experiment that got its state last. plans: oldest first."""
+    return {plan.plan.name: plan for plan in plans}
+
+
+class SecretOnStream(Protocol):
+    """gateway.stream.shared_state.SharedState."""
+
+    async def draw_secret(self) -> bytes | None: ...
+    async def set_draw_secret(self, secret: bytes) -> None: ...
+
+
+class DrawSecret:
+    """The secret of one deployment, as a consumer knows it."""
+
+    def __init__(self, store: Store, state: SecretOnStream) -> None:
+        self._store, self._state = store, state
+        self._secret: bytes | None = None
+
+    async def keep(self) -> None:
+        """Puts the store's secret on the server if another one, or none, is there. Raises StreamDown and StoreDown.
+
+        A store that has none yet takes over the server's, so that a store that was lost moves no unit.
+        """
+        there = await self._state.draw_secret()
+        if self._secret is None:
+            new = there or secrets.token_bytes(SECRET_BYTES)
+            self._secret = await self._store.run(lambda connection: deployment_secret(connection, DRAWS, new))
+        if there == self._secret:
+            return
+        await self._state.set_draw_secret(self._secret)
+        if there is None:
+            log.info("the secret of draws was put on the stream server")
+        else:
+            log.warning(
+                "the stream server had the secret of another store; this store's replaces it, so units of running "
+                "experiments may change their arm"
+            )

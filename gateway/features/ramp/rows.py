@@ -1,0 +1,285 @@
+"""SQL of ramps: their audit, what a candidate has served, failures by caller, and the deliveries of webhooks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import orjson
+from sqlalchemy import Connection, RowMapping, Select, Text, and_, case, func, literal_column, or_, select, update
+
+from gateway.core.exchange import CLIENT_ENDED
+from gateway.core.ramp import RampEvent, RampRecord, record_from_json
+from gateway.core.request_refusals import REFUSING_STATUSES
+from gateway.store.engine import insert
+from gateway.store.tables import TARGET, exchanges, ramp_events, scores, webhook_deliveries
+
+
+def add_ramp_events(connection: Connection, events: Sequence[RampEvent]) -> None:
+    """Stores events; those that are stored already change nothing."""
+    for each in events:
+        record = each.record
+        values = {
+            "id": each.id, "experiment": record.experiment, "plan": record.plan, "version": record.version,
+            "at": record.at, "actor": record.by, "kind": each.kind, "reason": record.reason,
+            "before": None if each.before is None else orjson.dumps(each.before).decode(),
+            "record": record.to_json().decode(), "evidence": orjson.dumps(dict(each.evidence)).decode(),
+        }  # fmt: skip
+        connection.execute(insert(connection.dialect, ramp_events).values(values).on_conflict_do_nothing())
+
+
+def stored_ramp_events(connection: Connection, experiment: str, plan: str | None = None) -> list[RampEvent]:
+    """The events of an experiment, oldest first. plan: only those of this plan's hash."""
+    t = ramp_events.c
+    query = select(ramp_events).where(t.experiment == experiment).order_by(t.version, t.at, t.id)
+    if plan is not None:
+        query = query.where(t.plan == plan)
+    return [_event(row) for row in connection.execute(query).mappings()]
+
+
+def ramp_events_since(connection: Connection, at: float) -> list[RampEvent]:
+    """The events of all experiments since a time (Unix seconds), oldest first."""
+    t = ramp_events.c
+    query = select(ramp_events).where(t.at >= at).order_by(t.at, t.experiment, t.version, t.id)
+    return [_event(row) for row in connection.execute(query).mappings()]
+
+
+def newest_ramp_records(connection: Connection) -> list[RampRecord]:
+    """The newest record of each experiment."""
+    t = ramp_events.c
+    newest = select(t.experiment, func.max(t.version).label("version")).group_by(t.experiment).subquery()
+    same = and_(t.experiment == newest.c.experiment, t.version == newest.c.version)
+    found = connection.execute(select(t.record).join(newest, same).order_by(t.at, t.id)).scalars()
+    return list({record.experiment: record for record in map(record_from_json, found)}.values())
+
+
+def count_ramp_events(connection: Connection) -> dict[str, dict[str, int]]:
+    """By experiment and kind."""
+    t = ramp_events.c
+    counts: dict[str, dict[str, int]] = {}
+    for experiment, kind, n in connection.execute(
+        select(t.experiment, t.kind, func.count()).group_by(t.experiment, t.kind)
+    ):
+        counts.setdefault(experiment, {})[kind] = n
+    return counts
+
+
+def _event(row: RowMapping) -> RampEvent:
+    before = None if row["before"] is None else tuple(orjson.loads(row["before"]))
+    return RampEvent(row["id"], record_from_json(row["record"]), before, orjson.loads(row["evidence"]))
+
+
+@dataclass(frozen=True, slots=True)
+class Exposure:
+    """What an arm has served in one plan."""
+
+    requests: int
+    usd: float
+    newest: float | None
+    """Unix seconds of its newest answer."""
+
+
+def exposure_of(connection: Connection, plan: str, arm: str) -> Exposure:
+    e = exchanges.c
+    query = select(func.count(), func.sum(e.cost_usd), func.max(e.received))
+    row = connection.execute(query.where(e.plan == plan, e.role == "served", e.arm == arm)).one()
+    return Exposure(int(row[0]), float(row[1] or 0.0), None if row[2] is None else float(row[2]))
+
+
+def unit_failures(
+    connection: Connection,
+    plan: str,
+    targets: Mapping[str, str],
+    span: tuple[float, float],
+    stratum: str | None = None,
+    *,
+    keyed: bool,
+    empty_fails: bool = False,
+) -> dict[str, tuple[int, float, float]]:
+    """arm → (units, sum, sum of squares) of its units' shares of failed answers; counted by the database.
+
+    targets: by arm; another target's answer, a fallback's, is a failure. span: (first, end) of `received`, Unix
+    seconds. stratum: only its calls count; None: all do. keyed, empty_fails: as served_answers takes them.
+    """
+    e = exchanges.c
+    key = literal_column("'key '", Text) + e.caller if keyed else e.id
+    unit = func.coalesce(e.cluster, key)
+    own = or_(*(and_(e.arm == arm, TARGET.in_([target])) for arm, target in targets.items()))
+    whole = and_(e.outcome == "ok", e.status < 400, own)
+    whole = and_(whole, e.empty.is_not(True)) if empty_fails else whole
+    share = func.avg(case((whole, 0.0), else_=1.0)).label("share")
+    ours = (e.plan == plan, e.role == "served", e.arm.in_(list(targets)), e.outcome.not_in(CLIENT_ENDED))
+    drawn = [] if stratum is None else [e.stratum == stratum]
+    within = (e.received >= span[0], e.received < span[1])
+    by_unit = select(e.arm, share).where(*ours, *within, *drawn).group_by(e.arm, unit)
+    u = by_unit.subquery().c
+    query = select(u.arm, func.count(), func.sum(u.share), func.sum(u.share * u.share)).group_by(u.arm)
+    return {row[0]: (int(row[1]), float(row[2]), float(row[3])) for row in connection.execute(query)}
+
+
+@dataclass(frozen=True, slots=True)
+class SwitchSums:
+    """One metric of both arms."""
+
+    metric: str
+    bounded: bool
+    """Values are in [0, 1]."""
+    arms: Mapping[str, tuple[int, float, float]]
+    """arm → (units, sum, sum of squares) of the units' means."""
+
+
+def unit_sums(
+    connection: Connection,
+    plan: str,
+    targets: Mapping[str, str],
+    span: tuple[float, float],
+    stratum: str | None = None,
+    *,
+    keyed: bool,
+) -> list[SwitchSums]:
+    """Errors, cost, duration and every score of what the arms served; counted by the database. As unit_failures."""
+    e, s = exchanges.c, scores.c
+    ours = [e.plan == plan, e.role == "served", e.arm.in_(list(targets)), e.outcome != "client_gone"]
+    ours += [e.received >= span[0], e.received < span[1], *([] if stratum is None else [e.stratum == stratum])]
+    key = literal_column("'key '", Text) + e.caller if keyed else e.id
+    unit, whole = func.coalesce(e.cluster, key), and_(e.outcome == "ok", e.status < 400)
+    failures = unit_failures(connection, plan, targets, span, stratum, keyed=keyed)
+    found = [SwitchSums("error_rate", True, failures)]
+    for metric, column in (("cost_per_1k", 1000 * e.cost_usd), ("total_s", e.total_s)):
+        means = select(e.arm, func.avg(column).label("value")).where(*ours, whole, column.is_not(None))
+        found.append(SwitchSums(metric, False, _arm_sums(connection, means.group_by(e.arm, unit))))
+    scored = [*ours, s.subject == "exchange", s.status == "scored", s.value01.is_not(None), s.direction != "neutral"]
+    joined = select(s.scorer).join_from(exchanges, scores, s.exchange_id == e.id).where(*scored)
+    for scorer in sorted(connection.execute(joined.distinct()).scalars()):
+        means = select(e.arm, func.avg(s.value01).label("value")).join_from(exchanges, scores, s.exchange_id == e.id)
+        means = means.where(*scored, s.scorer == scorer).group_by(e.arm, unit)
+        found.append(SwitchSums(scorer, True, _arm_sums(connection, means)))
+    return found
+
+
+def _arm_sums(connection: Connection, means: Select[Any]) -> dict[str, tuple[int, float, float]]:
+    """means: of (arm, value), one row a unit."""
+    u = means.subquery().c
+    query = select(u.arm, func.count(), func.sum(u.value), func.sum(u.value * u.value)).group_by(u.arm)
+    return {row[0]: (int(row[1]), float(row[2]), float(row[3])) for row in connection.execute(query)}
+
+
+def ramp_units(
+    connection: Connection, plan: str, arms: Sequence[str], span: tuple[float, float], stratum: str, *, keyed: bool
+) -> tuple[dict[str, int], list[tuple[str, tuple[str, str, str, str], int]]]:
+    """(arm → its units, (arm, (alias, key, plain or stream, API), units)): those with a call in the span.
+
+    span, stratum, keyed: as unit_failures takes them. A client that left counts for nobody, as in the alarms.
+    """
+    e = exchanges.c
+    key = literal_column("'key '", Text) + e.caller if keyed else e.id
+    unit = func.count(func.distinct(func.coalesce(e.cluster, key)))
+    ours = (e.plan == plan, e.role == "served", e.arm.in_(arms), e.outcome != "client_gone", e.stratum == stratum)
+    within = (*ours, e.received >= span[0], e.received < span[1])
+    totals = connection.execute(select(e.arm, unit).where(*within).group_by(e.arm))
+    kinds = (e.alias, e.caller, e.stream, e.api)
+    rows = connection.execute(select(e.arm, *kinds, unit).where(*within).group_by(e.arm, *kinds))
+    by_kind = [(r[0], (r[1], r[2], "stream" if r[3] else "plain", r[4]), int(r[5])) for r in rows]
+    return {row[0]: int(row[1]) for row in totals}, by_kind
+
+
+DeliveryState = Literal["pending", "delivered", "dead"]
+_T = webhook_deliveries.c
+
+
+@dataclass(frozen=True, slots=True)
+class WebhookDelivery:
+    """One event for one receiver. Times in Unix seconds."""
+
+    event: str
+    webhook: str
+    """The receiver's name in gateway.yaml."""
+    experiment: str
+    body: str
+    created: float
+    due: float
+    state: DeliveryState = "pending"
+    attempts: int = 0
+    ended: float | None = None
+    error: str | None = None
+
+
+def add_deliveries(connection: Connection, deliveries: Iterable[WebhookDelivery]) -> None:
+    """Adds those that are not there yet; one that is there stays as it is."""
+    for each in deliveries:
+        values = {name: getattr(each, name) for name in WebhookDelivery.__dataclass_fields__}
+        connection.execute(insert(connection.dialect, webhook_deliveries).values(values).on_conflict_do_nothing())
+
+
+def first_deliveries(connection: Connection) -> Mapping[str, float]:
+    """When the first delivery of each receiver was made, in Unix seconds; receivers without one are left out."""
+    query = select(_T.webhook, func.min(_T.created)).group_by(_T.webhook)
+    return {webhook: float(created) for webhook, created in connection.execute(query)}
+
+
+def due_deliveries(connection: Connection, webhooks: Iterable[str], now: float, most: int) -> list[WebhookDelivery]:
+    """Those of these receivers whose time has come, in the order in which they were made."""
+    query = select(webhook_deliveries).where(_T.state == "pending", _T.due <= now, _T.webhook.in_(sorted(webhooks)))
+    rows = connection.execute(query.order_by(_T.created, _T.event, _T.webhook).limit(most)).mappings()
+    return [WebhookDelivery(**row) for row in rows]
+
+
+def save_delivery(connection: Connection, delivery: WebhookDelivery) -> None:
+    """Stores what became of one that is pending; an ended one is never changed."""
+    changed = {name: getattr(delivery, name) for name in ("state", "attempts", "due", "ended", "error")}
+    connection.execute(
+        update(webhook_deliveries)
+        .where(_T.event == delivery.event, _T.webhook == delivery.webhook, _T.state == "pending")
+        .values(changed)
+    )
+
+
+def deliveries_of(connection: Connection, experiment: str) -> list[WebhookDelivery]:
+    """All of one experiment, oldest first."""
+    query = select(webhook_deliveries).where(_T.experiment == experiment).order_by(_T.created, _T.event, _T.webhook)
+    return [WebhookDelivery(**row) for row in connection.execute(query).mappings()]
+
+
+def count_deliveries(connection: Connection) -> Mapping[tuple[str, str], int]:
+    """By receiver and state."""
+    query = select(_T.webhook, _T.state, func.count()).group_by(_T.webhook, _T.state)
+    return {(webhook, state): n for webhook, state, n in connection.execute(query)}
+
+
+@dataclass(frozen=True, slots=True)
+class ArmInTime:
+    """What one arm served within a time: first to end of `received`, Unix seconds."""
+
+    arm: str
+    target: str
+    """The arm's own; another target's answer, a fallback's, is a failure."""
+    first: float
+    end: float
+    stratum: str | None = None
+    """Stratum of the calls that count; None: all."""
+
+
+def caller_failures(
+    connection: Connection, plan: str, of: ArmInTime, *, keyed: bool, empty_fails: bool = False
+) -> dict[str, tuple[int, int, float, float]]:
+    """caller → (calls, units, sum, sum of squares) of its units' shares of failed answers.
+
+    Answers that refuse their request, and those that a client did not wait for, are in none of these. keyed,
+    empty_fails: as served_answers takes them.
+    """
+    e = exchanges.c
+    key = literal_column("'key '", Text) + e.caller if keyed else e.id
+    unit = func.coalesce(e.cluster, key)
+    own = TARGET.in_([of.target])
+    whole = and_(e.outcome == "ok", e.status < 400, own)
+    failed = case((and_(whole, e.empty.is_not(True)) if empty_fails else whole, 0.0), else_=1.0)
+    refused = and_(e.outcome != "ok", e.status.in_(sorted(REFUSING_STATUSES)), own)
+    ours = (e.plan == plan, e.role == "served", e.arm == of.arm, e.outcome.not_in(CLIENT_ENDED), ~refused)
+    share, calls = func.avg(failed).label("share"), func.count().label("calls")
+    in_time = [e.received >= of.first, e.received < of.end]
+    in_time += [] if of.stratum is None else [e.stratum == of.stratum]
+    u = select(e.caller, share, calls).where(*ours, *in_time).group_by(e.caller, unit).subquery().c
+    query = select(u.caller, func.sum(u.calls), func.count(), func.sum(u.share), func.sum(u.share * u.share))
+    rows = connection.execute(query.group_by(u.caller))
+    return {row[0]: (int(row[1]), int(row[2]), float(row[3]), float(row[4])) for row in rows}
