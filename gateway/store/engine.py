@@ -30,6 +30,10 @@ _POLL_S = 0.002
 consumer that writes batch after batch leaves gaps of a few milliseconds, which that misses for seconds."""
 _VERSION = text("SELECT version_num FROM alembic_version")
 _LOCK = 0x6761_7465  # of PostgreSQL: one migration at a time
+_OLDEST = "0032"
+"""Version of the oldest store that can be migrated: what stores were before the first release."""
+_MIGRATES_OLDER = "d2c46d8"
+"""The last commit of this program that has the migrations before _OLDEST."""
 
 
 _POSTGRES: dict[str, str | int] = {
@@ -92,7 +96,7 @@ def connect_writer(url: str, busy_ms: int = BUSY_MS, sleep: Callable[[float], No
 
 
 def migrate_store(url: str) -> str | None:
-    """Creates the store or migrates it. Returns its previous version, None for a new store. Raises StoreUnavailable."""
+    """Creates or migrates the store. Returns its previous version, None for a new store. Raises StoreUnavailable."""
     opened = connect_writer(url)
     try:
         found = _version(opened)
@@ -140,7 +144,7 @@ def migrate(engine: Engine, to: str = "head") -> None:
     before = _version(engine)
     if to == "head" and before == head():
         return
-    _check_not_newer(before)
+    _check_known(before)
     from alembic import command  # slow to import, and usually there is nothing to do
 
     with engine.begin() as connection:
@@ -153,8 +157,14 @@ def migrate(engine: Engine, to: str = "head") -> None:
         log.info("store migrated: from version %s to %s", before, head() if to == "head" else to)
 
 
-def _check_not_newer(found: str | None) -> None:
+def _check_known(found: str | None) -> None:
+    """Raises StoreUnavailable for tables that are older or newer than the migrations of this package."""
     newest = head()
+    if found is not None and found < _OLDEST:
+        raise StoreUnavailable(
+            f"the store has tables of version {found}, this program migrates stores from version {_OLDEST}: run "
+            f"`gateway migrate` of the program at commit {_MIGRATES_OLDER} first, then this one"
+        )
     if found is not None and newest is not None and found > newest:
         raise StoreUnavailable(
             f"the store has tables of version {found}, this program knows {newest}: a newer program has migrated "
@@ -301,7 +311,7 @@ def _check_version(engine: Engine, url: str) -> None:
             found = connection.execute(_VERSION).scalar()
     except DBAPIError as error:
         raise StoreUnavailable(f"{without_password(url)} cannot be read as a store: {error.orig}") from error
-    _check_not_newer(found)
+    _check_known(found)
     if found != head():
         raise StoreUnavailable(
             f"{without_password(url)} has tables of version {found}, this program reads {head()}; run `gateway migrate`"

@@ -115,8 +115,8 @@ def test_a_file_that_is_no_store_is_named(tmp_path):
 
 
 def test_a_store_of_another_version_says_what_to_do(store):
-    store.run(lambda c: c.exec_driver_sql("UPDATE alembic_version SET version_num = '0031'"))
-    with pytest.raises(engine.StoreUnavailable, match=r"version 0031, this program reads .*gateway migrate"):
+    store.run(lambda c: c.exec_driver_sql("UPDATE alembic_version SET version_num = '0032'"))
+    with pytest.raises(engine.StoreUnavailable, match=r"version 0032, this program reads .*gateway migrate"):
         engine.reader(store.url)
 
 
