@@ -66,7 +66,14 @@ FLOORS = (
     ("console/errors", "console/client", "console/access", "console/store"),
     ("features",),
     ("consumer", "evals"),
-    ("console/filters", "console/visible", "console/sessions", "console/frame", "console/health_reasons"),
+    (
+        "console/filters",
+        "console/visible",
+        "console/sessions",
+        "console/frame",
+        "console/forms",
+        "console/health_reasons",
+    ),
     ("cli/options", "cli/option_groups", "cli/on_stream"),
     ("VIEWS",),
     ("console",),
@@ -132,6 +139,7 @@ LADDERS = {
         ("access", "store"),
         ("filters", "visible", "sessions", "health_reasons"),
         ("frame",),
+        ("forms",),
         ("identity_provider",),
         ("login",),
         ("api",),
@@ -311,6 +319,20 @@ def test_every_file_that_a_docstring_names_exists() -> None:
                 problem = "is ambiguous" if fitting else "does not exist"
                 wrong.append(f"{path.relative_to(ROOT)} names {name}, which {problem}")
     assert wrong == []
+
+
+SEARCHED = (
+    "access", "backfill", "backoff", "circuit_breaker", "concurrency_limiter", "continuation", "decision", "drain",
+    "drift", "estimate", "forms", "headers", "health", "implicit", "limiter", "models", "providers", "redactor",
+    "refusal", "registry", "response_head", "retention", "router", "sampling", "templates", "verdict", "webhooks",
+)  # fmt: skip
+"""Words that a maintainer searches for."""
+
+
+def test_a_searched_word_names_one_file() -> None:
+    stems = [path.stem for path in modules()]
+    assert {word: stems.count(word) for word in SEARCHED if stems.count(word) != 1} == {}, "rename the second file"
+    assert [path.stem for path in (ROOT / "grafana").iterdir()].count("alerts") == 1
 
 
 def test_core_imports_only_the_standard_library_and_orjson() -> None:

@@ -1,4 +1,4 @@
-"""What all pages share: who may see them, their templates and headers, forms and their protection, and errors.
+"""The frame of all pages: who may see them, their templates and headers, and their errors. Forms are in forms.py.
 
 A page's module has handlers and a PAGE that lists them; site.py puts the pages in order. Before a handler runs, the
 frame has checked the session, the role and, where the page shows prompts and answers, the right to read them.
@@ -14,7 +14,7 @@ from importlib.resources import files
 from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit
+from urllib.parse import quote, unquote, urlencode
 
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
@@ -26,8 +26,8 @@ from gateway.config.environment import LoginLink
 from gateway.config.scorers import EvalsConfig
 from gateway.console import filters
 from gateway.console.access import Actor
-from gateway.console.errors import AdminError, BodyTooLarge, InvalidBody, NotPermitted
-from gateway.console.sessions import SESSION_S, Sessions, Visitor, same_csrf
+from gateway.console.errors import AdminError, NotPermitted
+from gateway.console.sessions import SESSION_S, Sessions, Visitor
 from gateway.console.visible import visible
 from gateway.features.keys.directory import Admin
 from gateway.reports.html import parts_css, templates
@@ -36,8 +36,6 @@ from gateway.stream import Corridor
 
 COOKIE, NOTICE_COOKIE, ROOT = "assay_console", "assay_notice", "/console"
 RUNS = f"{ROOT}/playground/runs"
-MAX_FORM_BYTES = 1_000_000
-_MAX_FIELDS = 2_000
 _NOTICE_S = 30
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 POLICY = "default-src 'self'; base-uri 'none'; object-src 'none'; form-action 'self'; frame-ancestors 'self'"
@@ -114,25 +112,6 @@ class PageServices:
     """What a page keeps between requests, in this process: by the page's name."""
 
 
-@dataclass(frozen=True, slots=True)
-class Form:
-    """A form that was sent, by somebody who may send it."""
-
-    actor: Actor
-    values: Mapping[str, Sequence[str]]
-
-    def get(self, name: str, default: str = "") -> str:
-        """The last value of this name, without blanks around it."""
-        found = self.values.get(name)
-        return found[-1].strip() if found else default
-
-    def all(self, name: str) -> list[str]:
-        return [*self.values.get(name, ())]
-
-    def checked(self, name: str) -> bool:
-        return bool(self.values.get(name))
-
-
 def services_of(request: Request) -> PageServices:
     found: PageServices = request.app.state.pages
     return found
@@ -168,50 +147,6 @@ def redirect(request: Request, path: str, notice: str = "") -> Response:
     if notice:
         response.set_cookie(NOTICE_COOKIE, quote(notice[:800]), **cookie_options(request), max_age=_NOTICE_S)
     return response
-
-
-async def form_actor(request: Request, role: Role = "operator", to: str = "do this", content: bool = False) -> Form:
-    """The form of a POST, once its session, its CSRF token, its origin and the role are checked.
-
-    to: what for, as in "pause a ramp". Raises NotPermitted, InvalidBody, BodyTooLarge.
-    """
-    check_origin(request)
-    values = await read_form(request)
-    given = values.get("csrf", [""])[-1]
-    if not same_csrf(request.cookies.get(COOKIE, ""), given):
-        raise NotPermitted("the form is not of this session: load its page again, and send it once more")
-    actor = visitor_of(request).actor
-    actor.require(role, to)
-    if content and not actor.content:
-        raise NotPermitted(f"{actor.name} may not read prompts and answers; their token needs `content: true`")
-    return Form(actor, values)
-
-
-def check_origin(request: Request) -> None:
-    """Refuses a form that another site has sent. Raises NotPermitted."""
-    origin, site = request.headers.get("origin"), request.headers.get("sec-fetch-site")
-    own = request.headers.get("host", "")
-    if site not in (None, "same-origin", "none") or (origin is not None and urlsplit(origin).netloc != own):
-        raise NotPermitted("the form was sent by another site")
-
-
-async def read_form(request: Request) -> dict[str, list[str]]:
-    """The fields of an urlencoded body. Raises InvalidBody, BodyTooLarge."""
-    raw = b""
-    async for chunk in request.stream():
-        raw += chunk
-        if len(raw) > MAX_FORM_BYTES:
-            raise BodyTooLarge(f"the form is larger than {MAX_FORM_BYTES} bytes")
-    if not request.headers.get("content-type", "").startswith("application/x-www-form-urlencoded"):
-        raise InvalidBody("the body is not a form: expected application/x-www-form-urlencoded")
-    try:
-        pairs = parse_qsl(raw.decode("ascii"), keep_blank_values=True, max_num_fields=_MAX_FIELDS, errors="replace")
-    except ValueError as error:
-        raise InvalidBody(f"the form cannot be read: {error}") from None
-    found: dict[str, list[str]] = {}
-    for name, value in pairs:
-        found.setdefault(name, []).append(value.replace("\r\n", "\n").replace("\0", "\ufffd"))
-    return found
 
 
 def endpoint(route: PageRoute) -> PageHandler:

@@ -20,16 +20,14 @@ from gateway.config.environment import forget_login_link
 from gateway.config.reserved_names import person_name
 from gateway.console.access import Actor
 from gateway.console.errors import AdminError, NoToken, NotThere
+from gateway.console.forms import check_origin, form_actor, read_form
 from gateway.console.frame import (
     COOKIE,
     ROOT,
     PageServices,
-    check_origin,
     cookie_options,
-    form_actor,
     local_path,
     protected,
-    read_form,
     redirect,
     render,
     services_of,

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
 from gateway.config.config import Config, WithDefault
-from gateway.core.errors import GatewayError, InvalidKey, NotFound, NotImplementedHere, Overloaded, WrongMethod
+from gateway.core.errors import GatewayError, InvalidKey, NotFound, NotImplementedHere, WrongMethod
 from gateway.core.exchange import new_id
 from gateway.core.prices import Prices
 from gateway.observability.eval_metrics import ProxyMetrics
@@ -25,6 +25,7 @@ from gateway.observability.tracing import SpanIds
 from gateway.proxy.experiments.shadow import ShadowSender
 from gateway.proxy.http.server.asgi import AsgiClient, AsgiRequest
 from gateway.proxy.http.server.connection_limits import BodyMemory
+from gateway.proxy.http.server.drain import absorb_cancellation, stopping
 from gateway.proxy.http.write_batching import WriteBatcher
 from gateway.proxy.limits.limit_gauges import LimitGauges
 from gateway.proxy.limits.limiter import Limiter
@@ -440,17 +441,6 @@ async def send_error(
         head.append((b"request-id", request_id.encode()))
     client.start(error.status, head, len(body))
     await client.end(body)
-
-
-def absorb_cancellation() -> None:
-    """Takes back the cancellations of the current task, which ended the answer: the task still has to settle."""
-    task = asyncio.current_task()
-    while task is not None and task.cancelling():
-        task.uncancel()
-
-
-def stopping() -> GatewayError:
-    return Overloaded("the gateway is stopping; retry the request", retry_after_s=1)
 
 
 ALLOWED = dict.fromkeys(ROUTES, "POST") | {b"/v1/feedback": "POST"}

@@ -23,6 +23,7 @@ from gateway.proxy.app import App, Gateway
 from gateway.proxy.build import ProcessParts, build, build_keys, close
 from gateway.proxy.http.auth.authorized import AuthorizedTransport
 from gateway.proxy.http.auth.renewal import keep_fresh
+from gateway.proxy.http.server.drain import until_idle
 from gateway.proxy.request.auth import KeyRing
 from gateway.proxy.routing.probes import probe_idle, scrape, watch
 
@@ -172,8 +173,7 @@ def _for_the_next_start(begun: Config, now: Config) -> list[str]:
 async def _close_when_unused(app: App, old: Gateway) -> None:
     """Closes a gateway's connections once its last call has ended, at the latest when the process stops."""
     try:
-        while old.in_use:  # noqa: ASYNC110 - rare, and nothing waits for it
-            await asyncio.sleep(0.2)
+        await until_idle(lambda: old.in_use, 0.2)
     finally:
         app.forget(old)
         await close(old, app.gateways)

@@ -52,11 +52,11 @@ from gateway.proxy.endpoints.health import GatewayReasons
 from gateway.proxy.endpoints.pages import OtherPages, for_browsers
 from gateway.proxy.experiments.plan_poller import PlanPoller
 from gateway.proxy.http.server.connection_limits import BodyMemory, ConnectionLimits, raise_file_limit
+from gateway.proxy.http.server.drain import until_idle
 from gateway.proxy.http.server.open_files import REASONS, OpenFiles
 from gateway.proxy.http.server.protocol import HttpProtocol
-from gateway.proxy.http.server.reuse_port import ReusePortSocket
 from gateway.proxy.http.server.tls import CertificateFiles
-from gateway.proxy.http.server.uvicorn_server import BoundedApp, GatewayServer, page_settings
+from gateway.proxy.http.server.uvicorn_server import BoundedApp, GatewayServer, ReusePortSocket, page_settings
 from gateway.proxy.limits.book import WAIT_S, LeaseBook
 from gateway.proxy.limits.exchange import LeaseExchange
 from gateway.proxy.limits.output_tokens import OutputTokenPoller
@@ -506,8 +506,7 @@ async def _settled(app: App) -> None:
         gateway.shadow.give_up()
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(_SETTLE_S):
-            while any(g.calls.total() for g in app.gateways):  # noqa: ASYNC110 - once, and briefly
-                await asyncio.sleep(0.01)
+            await until_idle(lambda: any(gateway.calls.total() for gateway in app.gateways), 0.01)
 
 
 async def _flush(recorder: Recorder, writing: asyncio.Task[None], timeout_s: float) -> None:

@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Protocol
 
+from gateway.core.errors import TooLarge
+
 Headers = list[tuple[bytes, bytes]]
 """Header fields in their order on the wire; names in lower case."""
 
@@ -20,6 +22,13 @@ Send = Callable[[Any], Awaitable[None]]
 
 class ClientGone(Exception):
     """The client left before its request was complete."""
+
+
+def too_large(limit_bytes: int) -> TooLarge:
+    """The error for a request body above the limit: known here, because forms and servers both meet one."""
+    return TooLarge(
+        f"the request body is above the limit of {limit_bytes / 1e6:g} MB (limits.max_body_mb)", retry=False
+    )
 
 
 class HttpRequest(Protocol):

@@ -15,7 +15,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from gateway.console.errors import InvalidBody, NotPermitted, NotThere
-from gateway.console.frame import RUNS, Page, PageRoute, form_actor, redirect, render, services_of, visitor_of
+from gateway.console.forms import form_actor
+from gateway.console.frame import RUNS, Page, PageRoute, redirect, render, services_of, visitor_of
 from gateway.core.conversation import turns
 from gateway.core.exchange import Target
 from gateway.core.json_values import parse_object

@@ -18,18 +18,8 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
 from gateway.console.errors import InvalidBody, NotThere
-from gateway.console.frame import (
-    RUNS,
-    Form,
-    Page,
-    PageRoute,
-    form_actor,
-    redirect,
-    render,
-    services_of,
-    to_html,
-    visitor_of,
-)
+from gateway.console.forms import Form, form_actor
+from gateway.console.frame import RUNS, Page, PageRoute, redirect, render, services_of, to_html, visitor_of
 from gateway.console.visible import visible
 from gateway.core.conversation import turns
 from gateway.features.calls.asking import AskRun, ask_targets, chosen_targets, find_run, new_run, start_run

@@ -16,7 +16,8 @@ from gateway.config.config import Config
 from gateway.config.derive import plans_of
 from gateway.config.made_experiments import read_made
 from gateway.console.errors import AdminError, InvalidBody, NotThere
-from gateway.console.frame import Form, Page, PageRoute, PageServices, form_actor, redirect, render, services_of
+from gateway.console.forms import Form, form_actor
+from gateway.console.frame import Page, PageRoute, PageServices, redirect, render, services_of
 from gateway.core.errors import ConfigError, StreamDown
 from gateway.core.plan import BUILT_IN_METRICS, Plan, PlanState
 from gateway.core.ramp import described

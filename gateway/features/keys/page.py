@@ -13,7 +13,8 @@ from starlette.responses import Response
 
 from gateway.config.derive import directory_of
 from gateway.console.errors import AdminError, Conflict, InvalidBody, NotThere
-from gateway.console.frame import Form, Page, PageRoute, PageServices, form_actor, redirect, render, services_of
+from gateway.console.forms import Form, form_actor
+from gateway.console.frame import Page, PageRoute, PageServices, redirect, render, services_of
 from gateway.core.errors import StreamDown
 from gateway.core.keys import AnyRecord, KeyRecord
 from gateway.core.limits import LimitScope

@@ -18,7 +18,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from gateway.console.errors import InvalidBody, NotThere, StoreAway
-from gateway.console.frame import Page, PageRoute, PageServices, form_actor, redirect, render, services_of, visitor_of
+from gateway.console.forms import form_actor
+from gateway.console.frame import Page, PageRoute, PageServices, redirect, render, services_of, visitor_of
 from gateway.core.errors import CannotRun
 from gateway.features.labels.blind import BlindItem, parse_verdict
 from gateway.features.labels.calibration import CalibrationOptions, CalibrationResult, calibrate

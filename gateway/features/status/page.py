@@ -13,7 +13,8 @@ from starlette.responses import Response
 
 from gateway.config.made_experiments import MadeExperiments, read_made
 from gateway.console.errors import AdminError, NotThere
-from gateway.console.frame import Page, PageRoute, PageServices, form_actor, redirect, render, services_of
+from gateway.console.forms import form_actor
+from gateway.console.frame import Page, PageRoute, PageServices, redirect, render, services_of
 from gateway.console.health_reasons import console_reasons
 from gateway.core.conversation import turns
 from gateway.core.errors import ConfigError

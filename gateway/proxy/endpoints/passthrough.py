@@ -22,11 +22,12 @@ from gateway.core.errors import (
     WrongMethod,
 )
 from gateway.core.exchange import new_id
-from gateway.proxy.app import ROUTES, Gateway, absorb_cancellation, stopping, unknown_path
+from gateway.proxy.app import ROUTES, Gateway, unknown_path
 from gateway.proxy.endpoints.made_state import MadeState, makes_state
 from gateway.proxy.http.auth.secret_mask import MaskedStream
 from gateway.proxy.http.client.transport import UpstreamReply
 from gateway.proxy.http.server.asgi import DisconnectWatcher
+from gateway.proxy.http.server.drain import absorb_cancellation, stopping
 from gateway.proxy.relay.state import CallContext, HeldBytes
 from gateway.proxy.request.auth import PAGE, caller_of
 from gateway.proxy.request.call import Caller

@@ -27,8 +27,9 @@ from gateway.observability.eval_metrics import ProxyMetrics
 from gateway.proxy.limits.book import Account, LeaseBook, LeasePairs
 from gateway.proxy.limits.charge import BYTES_PER_TOKEN, FREE_APIS, Charge, input_tokens_of
 from gateway.proxy.limits.estimate import NO_ESTIMATE, ModelEstimate, output_of
+from gateway.proxy.limits.headers import RATE_LINES
 from gateway.proxy.limits.lease import Lease
-from gateway.proxy.limits.refusal import RATE_LINES, details, plain, refusal, unavailable, used
+from gateway.proxy.limits.refusal import details, plain, refusal, unavailable, used
 from gateway.proxy.request.call import Call, Caller
 from gateway.proxy.request.output_limit import DEFAULTED
 

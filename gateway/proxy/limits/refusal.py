@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
 from gateway.core.errors import GatewayError, LimitsUnavailable, QuotaExceeded, RateLimited
-from gateway.core.limits import MEASURES
 from gateway.core.usage import NANO
 from gateway.proxy.limits.book import Account
+from gateway.proxy.limits.headers import rate_headers
 from gateway.proxy.limits.lease import Lease
 
 _UNITS = {"requests": "requests", "tokens": "tokens", "usd": "USD", "concurrency": "requests in flight"}
@@ -95,34 +94,3 @@ def _retry_after_s(lease: Lease, now: float) -> float:
     if lease.limit.window is None:
         return _CONCURRENCY_RETRY_S
     return min(_LONGEST_RETRY_S, max(1.0, lease.ends - now + 0.5))
-
-
-def rate_headers(account: Account, now: float) -> list[tuple[bytes, bytes]]:
-    """x-ratelimit-{limit,remaining,reset}-{requests,tokens}, of the caller's smallest limits per minute."""
-    lines = rate_lines(account.rate_leases, now)
-    return (
-        [(name, value) for name, _, value in (line.partition(b": ") for line in lines.split(b"\r\n"))] if lines else []
-    )
-
-
-def rate_lines(leases: Sequence[Lease | None], now: float) -> bytes:
-    """The same as header lines on the wire; b"": the caller has no such limit."""
-    lines = b""
-    for lease in leases:
-        if lease is not None:
-            left = lease.left + lease.free
-            values = (lease.amount, left if left > 0 else 0, lease.ends - now)
-            lines += (b"\r\n" if lines else b"") + RATE_LINES[lease.measure] % values
-    return lines
-
-
-RATE_LINES = tuple(
-    b"\r\n".join(
-        (
-            b"x-ratelimit-limit-%b: %%d" % name.encode(),
-            b"x-ratelimit-remaining-%b: %%d" % name.encode(),
-            b"x-ratelimit-reset-%b: %%.0fs" % name.encode(),
-        )
-    )
-    for name in MEASURES
-)

@@ -42,6 +42,7 @@ from gateway.proxy.relay.failures import (
     of_transport,
     verdict,
 )
+from gateway.proxy.relay.response_head import start_response
 from gateway.proxy.relay.state import CallContext, RelayState, SentText
 from gateway.proxy.request.call import Call
 from gateway.proxy.request.header_rules import for_client
@@ -345,7 +346,7 @@ class Relay:
         headers = answer.headers
         if answer.status == 429 or answer.status >= 500:
             headers = [*headers, (b"x-should-retry", b"false")]  # the gateway has used up its own retries
-        state.start(target_state, answer.status, headers, self._clock(), len(body), answered=False)
+        start_response(state, target_state, answer.status, headers, self._clock(), len(body), answered=False)
         context.ended = True
         await state.client.end(body)
 

@@ -18,6 +18,7 @@ from gateway.proxy.http.client.transport import UpstreamReply
 from gateway.proxy.relay.continuation import Mismatch, Splicer, continuable, first_id
 from gateway.proxy.relay.deadlines import Deadlines
 from gateway.proxy.relay.failures import AttemptFailed, Failure, of_transport
+from gateway.proxy.relay.response_head import start_response
 from gateway.proxy.relay.state import CallContext, HeldBytes, RelayState, SentText
 from gateway.proxy.request.header_rules import for_client
 from gateway.proxy.routing.target_state import TargetState
@@ -96,7 +97,7 @@ async def _held(state: RelayState, target_state: TargetState, reply: UpstreamRep
     if context.response.enabled:
         context.response.add(answer)
     state.deadlines.pause()
-    state.start(target_state, reply.status, for_client(reply.headers), now, len(answer))
+    start_response(state, target_state, reply.status, for_client(reply.headers), now, len(answer))
     context.ended = True
     await state.client.end(answer)
 
@@ -117,7 +118,9 @@ async def _pass_through(state: RelayState, target_state: TargetState, reply: Ups
     client, context, deadlines = state.client, state.context, state.deadlines
     _check_encoding(reply)
     data = await reply.chunk()
-    state.start(target_state, reply.status, for_client(reply.headers), time.monotonic(), content_length(reply))
+    start_response(
+        state, target_state, reply.status, for_client(reply.headers), time.monotonic(), content_length(reply)
+    )
     while data:
         context.response.add(data)
         deadlines.pause()
@@ -150,7 +153,7 @@ async def _stream(state: RelayState, target_state: TargetState, reply: UpstreamR
     try:
         head = await _to_first_content(state, target_state, reply, reader)
         state.sent = SentText(target_state, reader, first_id(head))
-        state.start(target_state, reply.status, for_client(reply.headers), time.monotonic())
+        start_response(state, target_state, reply.status, for_client(reply.headers), time.monotonic())
         await _send(state, head)
         del head  # the stream would hold it to its end, and the reply its headers
         reply.headers.clear()

@@ -18,10 +18,9 @@ from gateway.proxy.limits.limiter import CallReservation
 from gateway.proxy.relay.deadlines import Deadlines
 from gateway.proxy.relay.failures import FailedAttempt
 from gateway.proxy.request.call import Call
-from gateway.proxy.request.header_rules import without_provider
 from gateway.proxy.routing.router import Route
 from gateway.proxy.routing.target_state import TargetState
-from gateway.proxy.types import ClientConnection, Headers
+from gateway.proxy.types import ClientConnection
 
 
 class HeldBytes:
@@ -189,43 +188,3 @@ class RelayState:
     def total_shortened(self) -> bool:
         """The current attempt has less than the configured total for itself."""
         return self.route.total_shortened or self.queued or bool(self.failed)
-
-    def start(
-        self,
-        target_state: TargetState,
-        status: int,
-        headers: Headers,
-        now: float,
-        length: int | None = None,
-        *,
-        answered: bool = True,
-    ) -> None:
-        """Starts the response: the upstream's headers, then the gateway's own.
-
-        headers: the upstream's, already filtered. now: monotonic seconds. answered: the response comes from an attempt
-        that is still running; False: from one that is already in `failed`.
-        """
-        context, assignment = self.context, self.route.assignment
-        named = target_state.header_lines
-        if not self.call.caller.sees_upstreams:
-            named, headers = b"", without_provider(headers)
-        elapsed_s = now - self.call.started
-        overhead_s = elapsed_s - context.upstream_s - self.backoff_s
-        if overhead_s < 0.0:
-            overhead_s = 0.0
-        context.overhead_s = overhead_s
-        attempts = answered + len(self.failed) if self.failed else answered
-        call_id = self.call.id.encode()
-        lines = _LINES % (call_id, named, attempts, overhead_s * 1000, elapsed_s * 1000)
-        if self.call.api in ("messages", "count_tokens"):
-            lines += b"\r\nrequest-id: " + call_id  # the name that Anthropic's clients read
-        if context.reservation is not None and context.reservation.lines:
-            lines += b"\r\n" + context.reservation.lines
-            for name, _ in headers:
-                if name[:12] == b"x-ratelimit-":  # of the gateway's own account at the upstream
-                    headers = [h for h in headers if h[0][:12] != b"x-ratelimit-"]
-                    break
-        self.client.start(status, headers if assignment is None else [*headers, *assignment.headers], length, lines)
-
-
-_LINES = b"x-request-id: %b\r\n%bx-gateway-attempts: %d\r\nx-gateway-overhead-ms: %.2f\r\nopenai-processing-ms: %d"

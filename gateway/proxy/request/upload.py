@@ -15,19 +15,13 @@ from functools import partial
 from tempfile import SpooledTemporaryFile
 from typing import Any
 
-from gateway.core.errors import BadRequest, Overloaded, TooLarge
+from gateway.core.errors import BadRequest, Overloaded
 from gateway.proxy.request.multipart import AmbiguousForm, FormField, FormFieldReader, boundary_of
-from gateway.proxy.types import ClientGone, HttpRequest, PausableDeadline, Receive
+from gateway.proxy.types import ClientGone, HttpRequest, PausableDeadline, Receive, too_large
 
 _IN_MEMORY_BYTES = 1 << 20  # of one upload; a larger one moves to a file
 _PIECE_BYTES = 1 << 18
 _MAX_VALUE_BYTES = 1024  # of a field that is read here
-
-
-def too_large(limit_bytes: int) -> TooLarge:
-    return TooLarge(
-        f"the request body is above the limit of {limit_bytes / 1e6:g} MB (limits.max_body_mb)", retry=False
-    )
 
 
 class Spool:

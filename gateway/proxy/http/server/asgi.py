@@ -11,8 +11,7 @@ from gateway.core.errors import GatewayError
 from gateway.proxy.http.server.connection_limits import BodyMemory
 from gateway.proxy.http.server.request import COUNTED_BYTES, ServerRequest
 from gateway.proxy.http.server.response_writer import ResponseWriter
-from gateway.proxy.request.upload import too_large
-from gateway.proxy.types import ClientGone, Headers, Receive, Send
+from gateway.proxy.types import ClientGone, Headers, Receive, Send, too_large
 from gateway.runtime.tasks import Tasks
 
 log = logging.getLogger(__name__)

@@ -8,8 +8,7 @@ from io import BytesIO
 from typing import Any, Protocol
 
 from gateway.proxy.http.server.connection_limits import BodyMemory
-from gateway.proxy.request.upload import too_large
-from gateway.proxy.types import ClientGone, Headers
+from gateway.proxy.types import ClientGone, Headers, too_large
 
 SMALL_BYTES = 512  # a piece below this is copied into the one before: an object for each would take many times its size
 COUNTED_BYTES = 64 * 1024  # a body above this is counted in the memory of all bodies

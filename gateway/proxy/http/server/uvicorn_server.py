@@ -17,8 +17,8 @@ from typing import Any, cast
 
 import uvicorn
 
-from gateway.proxy.http.server import listen_queue
 from gateway.proxy.http.server.connection_limits import ConnectionLimits, default_limit
+from gateway.proxy.http.server.drain import accept_queued
 from gateway.proxy.http.server.protocol import HttpProtocol
 from gateway.proxy.http.server.tls import CertificateFiles, CertificateReload, TlsConnection
 from gateway.proxy.types import Receive, Send
@@ -29,6 +29,30 @@ _MOST = 1000  # connections to pages, in all
 _MOST_FROM_ONE = 100  # the same from one address; a browser opens six
 _IDLE_S = 20
 _STOP_S = 5
+
+
+class ReusePortSocket(socket.socket):
+    """A bound socket that reserves an address and never listens: each worker process listens with one of its own, and
+    the kernel distributes connections by a hash of their addresses (on Linux only; figures: docs/performance.md).
+
+    Sent to a worker process (pickled), it becomes that process's own socket, bound to the same address.
+    """
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return bind_reuse_port, (self.family, self.getsockname())
+
+
+def bind_reuse_port(family: int, address: Any) -> socket.socket:
+    """A socket bound to an address that other sockets of this user may share. Raises OSError."""
+    sock = socket.socket(family)
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        sock.bind(address)
+    except OSError:
+        sock.close()
+        raise
+    return sock
 
 
 class GatewayServer(uvicorn.Server):
@@ -69,7 +93,7 @@ class GatewayServer(uvicorn.Server):
         return await super().on_tick(counter)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        await listen_queue.drain(sock.fileno() for server in self.servers for sock in server.sockets)
+        await accept_queued(sock.fileno() for server in self.servers for sock in server.sockets)
         await super().shutdown(sockets)
 
     @contextlib.contextmanager

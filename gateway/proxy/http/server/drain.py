@@ -1,4 +1,4 @@
-"""Closing a listening socket without losing the connections that the kernel has already accepted for it.
+"""Draining a server that stops: connections that the kernel has accepted are answered, and calls in flight may end.
 
 With SO_REUSEPORT each worker has an accept queue of its own, and closing the socket resets whatever waits there: those
 clients have connected, and perhaps sent a request, so nobody may retry for them. Before it is closed, the socket
@@ -16,7 +16,9 @@ import select
 import socket
 import struct
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+
+from gateway.core.errors import GatewayError, Overloaded
 
 HANDSHAKE_S = 0.05  # for handshakes whose SYN was answered: longer than a round trip within a data centre
 _QUEUE_S = 5.0  # how long the loop may take to accept a full queue
@@ -45,7 +47,7 @@ def refuse_new(descriptor: int) -> bool:
     return False
 
 
-async def drain(descriptors: Iterable[int], handshake_s: float = HANDSHAKE_S) -> None:
+async def accept_queued(descriptors: Iterable[int], handshake_s: float = HANDSHAKE_S) -> None:
     """Returns when the accept queues of listening sockets are empty and stay so. The loop accepts meanwhile."""
     descriptors = list(descriptors)
     if any([refuse_new(descriptor) for descriptor in descriptors]):
@@ -61,3 +63,20 @@ def _queued(descriptors: list[int]) -> bool:
     for descriptor in descriptors:
         poll.register(descriptor, select.POLLIN)
     return bool(poll.poll(0))
+
+
+async def until_idle(busy: Callable[[], object], look_every_s: float) -> None:
+    """Returns when no call is in flight any more. busy: says whether one is."""
+    while busy():  # noqa: ASYNC110 - rare, and nothing waits for it
+        await asyncio.sleep(look_every_s)
+
+
+def absorb_cancellation() -> None:
+    """Takes back the cancellations of the current task, which ended the answer: the task still has to settle."""
+    task = asyncio.current_task()
+    while task is not None and task.cancelling():
+        task.uncancel()
+
+
+def stopping() -> GatewayError:
+    return Overloaded("the gateway is stopping; retry the request", retry_after_s=1)

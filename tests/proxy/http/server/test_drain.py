@@ -15,7 +15,7 @@ import pytest
 import uvicorn
 from uvloop import new_event_loop
 
-from gateway.proxy.http.server.listen_queue import refuse_new
+from gateway.proxy.http.server.drain import refuse_new
 from gateway.proxy.http.server.protocol import HttpProtocol
 from gateway.proxy.http.server.uvicorn_server import GatewayServer
 
