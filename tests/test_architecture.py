@@ -49,7 +49,7 @@ def ours(path: Path, *, everywhere: bool = True) -> set[str]:
 
 # Each floor imports itself and those below it; the names of one line are of one floor. A module belongs to the longest
 # prefix that fits. MANIFESTS are the declarations of the features, which name code without importing it. VIEWS are the
-# pages, reports and verbs of the features: they may show what any feature knows.
+# pages, reports, verbs and operations of the features: they may show what any feature knows.
 FLOORS = (
     ("__init__",),
     ("core", "assembly"),
@@ -73,6 +73,7 @@ FLOORS = (
         "console/frame",
         "console/forms",
         "console/health_reasons",
+        "console/api",
     ),
     ("cli/options", "cli/option_groups", "cli/on_stream"),
     ("VIEWS",),
@@ -83,7 +84,7 @@ FLOORS = (
 )
 
 VIEWS = re.compile(
-    r"features/\w+/(cli|page|report)\b|consumer/cli$|features/calls/(asking|playground)$"
+    r"features/\w+/(cli|page|report|operations)\b|consumer/cli$|features/calls/(asking|playground)$"
     r"|features/experiments/background$"
 )
 
@@ -138,11 +139,10 @@ LADDERS = {
         ("errors", "client"),
         ("access", "store"),
         ("filters", "visible", "sessions", "health_reasons"),
-        ("frame",),
+        ("frame", "api"),
         ("forms",),
         ("identity_provider",),
         ("login",),
-        ("api",),
         ("openapi", "site"),
         ("app",),
         ("serve",),
@@ -218,11 +218,6 @@ SHELLS = re.compile(r"(console|cli|up)/|consumer/serve$")
 KNOWN_TO_SHELLS = {
     "features/keys/directory": "the services that every operation and page works with",
     "features/keys/publisher": "the console publishes keys, whatever its pages and operations are",
-    "features/keys/settings": "the admin API's table",
-    "features/ramp/operations": "the admin API's table",
-    "features/ramp/commands": "the admin API's table",
-    "features/ramp/gate": "the admin API's table",
-    "features/usage/summary": "the admin API's table",
     "features/calls/samples": "the error of --since, an option that verbs share",
     "features/experiments/judges": "`gateway check`",
     "features/experiments/start_stop": "`gateway check`",
@@ -253,6 +248,16 @@ def test_shells_know_features_by_their_manifests_alone() -> None:
     unknown = {other: name for other, name in known.items() if other not in KNOWN_TO_SHELLS}
     assert unknown == {}, "declare it in the feature's manifest"
     assert set(KNOWN_TO_SHELLS) - set(known) == set(), "remove the rows of imports that are gone"
+
+
+def test_every_entry_of_a_manifest_names_a_module() -> None:
+    """That it has the object, too, is tested in tests/features/test_manifest.py."""
+    paths = [path for name, path in named().items() if MANIFESTS.match(name) or name == "cli/__init__"]
+    strings = [node.value for path in paths for node in nodes(path) if isinstance(node, ast.Constant)]
+    entries = {value for value in strings if isinstance(value, str) and re.fullmatch(r"gateway\.[\w.]+:\w+", value)}
+    files = {entry: entry.partition(":")[0].removeprefix("gateway.").replace(".", "/") for entry in entries}
+    assert entries
+    assert {entry for entry, name in files.items() if not {name, f"{name}/__init__"} & every_module()} == set()
 
 
 def test_no_import_cycle() -> None:

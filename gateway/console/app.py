@@ -19,7 +19,7 @@ from starlette.routing import Route
 from gateway import __version__
 from gateway.console import site
 from gateway.console.access import Actor, AdminTokens, FailedLogins
-from gateway.console.api import AdminCall, Operation, operations
+from gateway.console.api import AdminCall, Operation, collected_operations
 from gateway.console.errors import AdminError, BodyTooLarge, InvalidBody, MethodNotThere, NoToken, NotThere
 from gateway.console.frame import LoginWays
 from gateway.console.health_reasons import console_reasons
@@ -51,8 +51,9 @@ class ConsoleApp:
         self._metrics = ConsoleMetrics(self._registry)
 
     def app(self) -> Starlette:
-        table = operations()
-        description = orjson.dumps(describe(table))
+        found = collected_operations()
+        table = tuple(operation for feature in found for operation in feature.operations)
+        description = orjson.dumps(describe(found))
 
         async def openapi(request: Request) -> Response:
             return _answer(description)

@@ -1,32 +1,18 @@
-"""The description of the admin API, OpenAPI 3.1, from the same table that serves it."""
+"""The description of the admin API, OpenAPI 3.1, from the same operations that are served."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any, get_args
+from typing import Any
 
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from gateway import __version__
 from gateway.config.field_docs import SectionSchema
-from gateway.console.api import Operation
-from gateway.core.ramp import RampMode, RampState
-from gateway.features.keys.settings import KeySettings, OrganizationSettings, TeamSettings
-from gateway.features.ramp.gate import GateStatus
-from gateway.features.usage.summary import NUMBERS
-from gateway.store.directory import Action, Subject
-from gateway.store.usage import DIMENSIONS
+from gateway.console.api import AdminOperations, Operation, Schema, object_schema, reference
 
-Schema = dict[str, Any]
-_REF = "#/components/schemas/"
-_MOMENT: Schema = {"type": ["string", "null"], "format": "date-time"}
-_PUBLISHED: Schema = {
-    "type": "boolean",
-    "description": "Gateways can read it now, and do so within a second. false: the stream server does not answer.",
-}
-_SECRET: Schema = {"type": "string", "description": "Shown once, and stored nowhere."}
 _ERRORS: Mapping[int, str] = {
     400: "The request has mistakes; each is named with its path and its remedy.",
     401: "There is no admin token, or an unknown one.",
@@ -40,10 +26,10 @@ _ERRORS: Mapping[int, str] = {
 _ALWAYS = (401, 403, 429, 503)
 
 
-def describe(operations: Sequence[Operation]) -> Schema:
+def describe(found: Sequence[AdminOperations]) -> Schema:
     """The whole document."""
     paths: dict[str, Schema] = {}
-    for each in operations:
+    for each in (operation for feature in found for operation in feature.operations):
         paths.setdefault(each.path, {})[each.method.lower()] = _operation(each)
     return {
         "openapi": "3.1.0",
@@ -58,7 +44,7 @@ def describe(operations: Sequence[Operation]) -> Schema:
             "securitySchemes": {
                 "token": {"type": "http", "scheme": "bearer", "description": "A token of `admin.tokens`."}
             },
-            "schemas": _schemas(operations),
+            "schemas": _schemas(found),
         },
     }
 
@@ -73,9 +59,9 @@ def _operation(each: Operation) -> Schema:
             *({"name": q.name, "in": "query", "description": q.about, "schema": dict(q.schema)} for q in each.query),
         ],
         "responses": {
-            str(each.status): {"description": "Done.", "content": _json(_ref(each.answer)) | _as_csv(each)},
+            str(each.status): {"description": "Done.", "content": _json(reference(each.answer)) | _as_csv(each)},
             **{
-                str(status): {"description": _ERRORS[status], "content": _json(_ref("error"))}
+                str(status): {"description": _ERRORS[status], "content": _json(reference("error"))}
                 for status in sorted({*each.errors, *_ALWAYS, *((413,) if each.body else ())})
             },
         },
@@ -84,13 +70,13 @@ def _operation(each: Operation) -> Schema:
         name = each.body.__name__ + ("Patch" if each.patch else "")
         described["requestBody"] = {
             "required": each.method != "POST" or not _all_optional(each.body),
-            "content": _json(_ref(name)),
+            "content": _json(reference(name)),
         }
     return described
 
 
 def _as_csv(each: Operation) -> Schema:
-    return {"text/csv": {"schema": {"type": "string"}}} if each.answer == "usage" else {}
+    return {"text/csv": {"schema": {"type": "string"}}} if each.csv else {}
 
 
 def _all_optional(model: type[BaseModel]) -> bool:
@@ -116,122 +102,31 @@ def _json(schema: Schema) -> Schema:
     return {"application/json": {"schema": schema}}
 
 
-def _ref(name: str) -> Schema:
-    return {"$ref": _REF + name}
-
-
-def _schemas(operations: Sequence[Operation]) -> dict[str, Schema]:
-    bodies = {each.body for each in operations if each.body} | {OrganizationSettings, TeamSettings, KeySettings}
+def _schemas(found: Sequence[AdminOperations]) -> dict[str, Schema]:
+    operations = [operation for each in found for operation in each.operations]
+    bodies = {operation.body for operation in operations if operation.body}
     models: list[Any] = [(model, "validation") for model in sorted(bodies, key=lambda m: m.__name__)]
-    _, found = models_json_schema(models, ref_template=_REF + "{model}", schema_generator=SectionSchema)
-    schemas: dict[str, Schema] = found["$defs"]
-    for name in ("OrganizationSettings", "TeamSettings", "KeySettings"):
+    template = reference("{model}")["$ref"]
+    _, described = models_json_schema(models, ref_template=template, schema_generator=SectionSchema)
+    schemas: dict[str, Schema] = described["$defs"]
+    for name in {operation.body.__name__ for operation in operations if operation.body and operation.patch}:
         schemas[f"{name}Patch"] = _patch_of(schemas[name])
     schemas["LimitsPatch"] = _patch_of(schemas["LimitsConfig"])
-    for kind, name in (("organization", "OrganizationSettings"), ("team", "TeamSettings"), ("key", "KeySettings")):
-        schemas |= _answers(kind, schemas[name])
-    return schemas | _ramps() | {"error": _error(), "audit": _page(_audit_row()), "usage": _usage()}
-
-
-def _ramps() -> dict[str, Schema]:
-    text: Schema = {"type": "string"}
-    number: Schema = {"type": "number"}
-    moment: Schema = {"type": "string", "format": "date-time"}
-    flag: Schema = {"type": "boolean"}
-    whole: Schema = {"type": "integer"}
-    state: Schema = {"enum": list(get_args(RampState))}
-    common = {"version": whole, "plan": text, "state": state, "step": whole, "paused": flag, "overridden": flag}
-    said = {"by": text, "reason": text}
-    before = {"anyOf": [_object({"state": state, "step": whole}), {"type": "null"}]}
-    return {
-        "ramp": _object(
-            {"experiment": text, **common, **said, "at": moment, "since": moment, "cooling_until": _MOMENT}
-        ),
-        "ramp_history": _page(
-            _object(
-                {"id": text, "at": moment, "kind": text, "before": before, **common, **said,
-                 "evidence": {"type": "object"}}
-            )
-        ),
-        "gate": _object(
-            {
-                "status": {"enum": list(get_args(GateStatus))}, "experiment": text, "plan": text,
-                "state": {"enum": ["draft", *get_args(RampState)]}, "step": whole,
-                "steps": {"type": "array", "items": number}, "share": number,
-                "holdout": {"anyOf": [_object({"share": number, "until": number}), {"type": "null"}]},
-                "switch": {"type": "array", "items": text}, "paused": flag, "overridden": flag,
-                "mode": {"enum": list(get_args(RampMode))}, "verdict": {"type": ["string", "null"]},
-                "pairs": {"type": ["integer", "null"]}, "action": {"type": ["string", "null"]}, "reason": text,
-                "since": {"type": ["number", "null"]}, "at": {"type": ["number", "null"]},
-            }
-        ),
-    }  # fmt: skip
+    for each in found:
+        schemas |= each.schemas(schemas)
+    return schemas | {"error": _error()}
 
 
 def _patch_of(schema: Schema) -> Schema:
     """Every part optional, and null where it may be removed."""
     properties = {}
     for name, each in schema["properties"].items():
-        limits = each.get("$ref") == f"{_REF}LimitsConfig"
-        properties[name] = {"anyOf": [_ref("LimitsPatch") if limits else each, {"type": "null"}]}
+        limits = each.get("$ref") == reference("LimitsConfig")["$ref"]
+        properties[name] = {"anyOf": [reference("LimitsPatch") if limits else each, {"type": "null"}]}
     return {"type": "object", "additionalProperties": False, "properties": properties}
-
-
-def _answers(kind: str, settings: Schema) -> dict[str, Schema]:
-    properties = {
-        "id": {"type": "string"},
-        **settings["properties"],
-        **({"secrets": _secrets()} if kind == "key" else {}),
-        **dict.fromkeys(("created", "updated", "deleted"), _MOMENT),
-    }
-    found = {kind: _object(properties), f"changed_{kind}": _object(properties | {"published": _PUBLISHED})}
-    if kind == "key":
-        found["key_with_secret"] = _object(properties | {"published": _PUBLISHED, "secret": _SECRET})
-    return found | {f"{kind}s": _page(_ref(kind))}
-
-
-def _secrets() -> Schema:
-    ends = _object({"ends": {**_MOMENT, "description": "When it stops opening the key; null: it does not."}})
-    return {"type": "array", "items": ends, "description": "One for each secret that opens the key, newest first."}
-
-
-def _page(item: Schema) -> Schema:
-    more = {"type": ["string", "null"], "description": "Where the next page begins; null: this is the last one."}
-    return _object({"data": {"type": "array", "items": item}, "next": more})
-
-
-def _audit_row() -> Schema:
-    text: Schema = {"type": "string"}
-    state = {"type": ["object", "null"]}
-    return _object(
-        {
-            "id": text, "at": {"type": "string", "format": "date-time"}, "actor": text, "role": text,
-            "action": {"enum": list(get_args(Action))}, "kind": {"enum": list(get_args(Subject))}, "subject": text,
-            "before": state, "after": state,
-        }
-    )  # fmt: skip
-
-
-def _usage() -> Schema:
-    day: Schema = {"type": "string", "format": "date"}
-    figures = {name: {"type": ["number", "null"] if name == "usd" else "integer"} for name in NUMBERS}
-    dimensions = {name: {"type": "string"} for name in (*DIMENSIONS, "key_name")}
-    row = {**_object(figures), "properties": figures | dimensions}
-    return _object(
-        {
-            "since": day, "until": day, "by": {"type": "array", "items": {"enum": list(DIMENSIONS)}},
-            "rows": {"type": "array", "items": row}, "total": _object(figures),
-        }
-    )  # fmt: skip
 
 
 def _error() -> Schema:
     text: Schema = {"type": "string"}
-    error = _object({"code": text, "message": text, "mistakes": {"type": "array", "items": text}})
-    return _object({"error": error})
-
-
-def _object(properties: Mapping[str, Schema]) -> Schema:
-    return {
-        "type": "object", "additionalProperties": False, "required": list(properties), "properties": dict(properties),
-    }  # fmt: skip
+    error = object_schema({"code": text, "message": text, "mistakes": {"type": "array", "items": text}})
+    return object_schema({"error": error})

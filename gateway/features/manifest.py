@@ -34,6 +34,16 @@ class ConsolePage:
 
 
 @dataclass(frozen=True, slots=True)
+class AdminPaths:
+    """Operations of the admin API."""
+
+    entry: str
+    """A console.api.AdminOperations."""
+    place: int
+    """The description of the API lists them by this number."""
+
+
+@dataclass(frozen=True, slots=True)
 class Manifest:
     """One feature, as the shells see it."""
 
@@ -41,6 +51,7 @@ class Manifest:
     """The name of its folder."""
     verbs: tuple[Verb, ...] = ()
     pages: tuple[ConsolePage, ...] = ()
+    operations: tuple[AdminPaths, ...] = ()
     templates: bool = False
     """It has a folder `templates` for its pages and reports."""
 

@@ -15,12 +15,12 @@ import typer.main
 import yaml
 
 from gateway.cli import app
-from gateway.console.api import operations
+from gateway.console.api import collected_operations
 from gateway.console.openapi import describe
 from gateway.observability.catalog import unknown
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
-GATE = describe(operations())["components"]["schemas"]["gate"]["properties"]
+GATE = describe(collected_operations())["components"]["schemas"]["gate"]["properties"]
 
 
 def documents(path: str) -> list[dict[str, Any]]:
@@ -30,7 +30,8 @@ def documents(path: str) -> list[dict[str, Any]]:
 def method_of(url: str, experiment: str) -> set[str]:
     """The methods that the admin API has at this URL."""
     path = urlsplit(url).path.replace(experiment, "{id}")
-    return {each.method for each in operations() if each.path == path}
+    operations = (operation for feature in collected_operations() for operation in feature.operations)
+    return {operation.method for operation in operations if operation.path == path}
 
 
 def test_argo_reads_a_field_of_the_gate() -> None:

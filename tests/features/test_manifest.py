@@ -11,6 +11,7 @@ import pytest
 import typer
 from typer.main import get_group
 
+from gateway.console.api import AdminOperations
 from gateway.console.frame import Page
 from gateway.features import FEATURES
 from gateway.features.manifest import Manifest, load
@@ -29,7 +30,10 @@ def test_templates_are_declared_where_there_are_some() -> None:
 
 
 def test_places_are_unique_so_that_the_order_is_determined() -> None:
-    for additions in ([v for f in FEATURES for v in f.verbs], [p for f in FEATURES for p in f.pages]):
+    verbs = [verb for feature in FEATURES for verb in feature.verbs]
+    pages = [page for feature in FEATURES for page in feature.pages]
+    operations = [found for feature in FEATURES for found in feature.operations]
+    for additions in (verbs, pages, operations):
         places = [addition.place for addition in additions]
         assert len(set(places)) == len(places)
 
@@ -43,6 +47,8 @@ def test_every_entry_of_a_manifest_is_of_its_kind(feature: Manifest) -> None:
         assert verb.name in commands
     for page in feature.pages:
         assert isinstance(load(page.entry), Page)
+    for found in feature.operations:
+        assert isinstance(load(found.entry), AdminOperations)
 
 
 def test_every_verb_of_a_feature_is_declared() -> None:

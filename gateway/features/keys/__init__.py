@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gateway.features.manifest import ConsolePage, Manifest, Verb
+from gateway.features.manifest import AdminPaths, ConsolePage, Manifest, Verb
 
 MANIFEST = Manifest(
     name="keys",
@@ -13,4 +13,5 @@ MANIFEST = Manifest(
     ),
     pages=(ConsolePage("gateway.features.keys.page:PAGE", 60),),
     templates=True,
+    operations=(AdminPaths("gateway.features.keys.operations:OPERATIONS", 10),),
 )

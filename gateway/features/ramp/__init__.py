@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from gateway.features.manifest import Manifest
+from gateway.features.manifest import AdminPaths, Manifest
 
 MANIFEST = Manifest(
     name="ramp",
+    operations=(AdminPaths("gateway.features.ramp.operations:OPERATIONS", 20),),
 )

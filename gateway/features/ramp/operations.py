@@ -1,25 +1,44 @@
-"""Operations of the console and the admin API on ramps: plain functions, like those of the command line."""
+"""The admin API's operations on ramps, and the functions behind them, which pages call as well."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args
 
 from pydantic import ConfigDict, Field
 
 from gateway.config.derive import paces_of
 from gateway.config.types import Section
 from gateway.console.access import Actor
+from gateway.console.api import (
+    BEFORE,
+    LIMIT,
+    MOMENT,
+    AdminAnswer,
+    AdminCall,
+    AdminOperations,
+    Handler,
+    Operation,
+    QueryParameter,
+    Schema,
+    limit_of,
+    object_schema,
+    page_schema,
+)
 from gateway.console.errors import Conflict, InvalidBody, NotThere, StreamAway
 from gateway.core.errors import StreamDown
-from gateway.core.ramp import RampEvent, RampPace, RampRefused
+from gateway.core.ramp import RampEvent, RampMode, RampPace, RampRefused, RampState
 from gateway.features.keys.directory import Admin
 from gateway.features.keys.settings import checked, moment
-from gateway.features.ramp.commands import MAX_REASON, NoRamp, RampCommand, RampVerb, command_ramp, read_ramp
-from gateway.features.ramp.gate import gate_of
+from gateway.features.ramp.commands import MAX_REASON, VERBS, NoRamp, RampCommand, RampVerb, command_ramp, read_ramp
+from gateway.features.ramp.gate import GateStatus, gate_of
 from gateway.features.ramp.rows import stored_ramp_events
 from gateway.stream import Corridor
+
+EXPECT = QueryParameter(
+    "expect", {"enum": ["success", "failure"], "default": "success"}, "The status that is answered with HTTP 200."
+)
 
 
 def event_view(event: RampEvent) -> dict[str, Any]:
@@ -151,3 +170,100 @@ async def _on_stream(admin: Admin, work: Any) -> Any:
 def _pace(admin: Admin, experiment: str) -> RampPace:
     """As gateway.yaml says; the default for an experiment that it does not have."""
     return paces_of(admin.config()).get(experiment, RampPace())
+
+
+def _operations() -> tuple[Operation, ...]:
+    path = "/admin/v1/experiments/{id}"
+    about: dict[RampVerb, str] = {
+        "pause": "Keep a ramp at its share. Alarms still roll it back.",
+        "resume": "Let a paused ramp go on, or begin anew after a rollback.",
+        "rollback": "Give all traffic back to the control, within a second.",
+        "promote": "Take the step that waits for a person. 409: the evidence does not allow it.",
+        "override": "Go on without the evidence. Every report shows it.",
+    }
+    return (
+        Operation(
+            "GET", f"{path}/gate", "Whether a ramp may go on, in one word.", "viewer", _gate, "gate", errors=(404,)
+        ),
+        Operation(
+            "POST", f"{path}/gate", "The same for callers that only see the HTTP status, such as Flagger. 409: it "
+            "has another status.", "viewer", _require_gate, "gate", FlaggerCall, query=(EXPECT,), basic=True,
+        ),
+        Operation(
+            "GET", f"{path}/history", "The changes of a ramp, newest first: who, when, why, on which evidence.",
+            "viewer", _history, "ramp_history", query=(BEFORE, LIMIT), errors=(400, 404),
+        ),
+        *(
+            Operation(
+                "POST", f"{path}/{verb}", about[verb], "owner" if verb == "override" else "operator",
+                _changing_ramp(verb), "ramp", body_of(verb),
+            )
+            for verb in VERBS
+        ),
+    )  # fmt: skip
+
+
+async def _gate(call: AdminCall) -> AdminAnswer:
+    return AdminAnswer(await read_gate(call.admin, call.path["id"]))
+
+
+async def _require_gate(call: AdminCall) -> AdminAnswer:
+    expected = call.query.get("expect", "success")
+    if expected not in ("success", "failure"):
+        raise InvalidBody(f"expect: expected success or failure, got {expected[:20]!r}")
+    return AdminAnswer(await require_gate(call.admin, call.path["id"], expected))
+
+
+async def _history(call: AdminCall) -> AdminAnswer:
+    before, limit = call.query.get("before"), limit_of(call.query)
+    if before is not None and not (before.isascii() and before.isdigit() and len(before) < 19):
+        raise InvalidBody(f"before: expected the `next` of a page, got {before[:20]!r}")
+    rows = await read_history(call.admin, call.path["id"], None if before is None else int(before), limit + 1)
+    shown = rows[:limit]
+    following = str(shown[-1]["version"]) if len(rows) > limit else None
+    return AdminAnswer({"data": shown, "next": following})
+
+
+def _changing_ramp(verb: RampVerb) -> Handler:
+    async def handler(call: AdminCall) -> AdminAnswer:
+        return AdminAnswer(await change_ramp(call.admin, call.actor, call.path["id"], verb, call.body))
+
+    return handler
+
+
+def _schemas(models: Mapping[str, Schema]) -> dict[str, Schema]:
+    text: Schema = {"type": "string"}
+    number: Schema = {"type": "number"}
+    moment: Schema = {"type": "string", "format": "date-time"}
+    flag: Schema = {"type": "boolean"}
+    whole: Schema = {"type": "integer"}
+    state: Schema = {"enum": list(get_args(RampState))}
+    common = {"version": whole, "plan": text, "state": state, "step": whole, "paused": flag, "overridden": flag}
+    said = {"by": text, "reason": text}
+    before = {"anyOf": [object_schema({"state": state, "step": whole}), {"type": "null"}]}
+    return {
+        "ramp": object_schema(
+            {"experiment": text, **common, **said, "at": moment, "since": moment, "cooling_until": MOMENT}
+        ),
+        "ramp_history": page_schema(
+            object_schema(
+                {"id": text, "at": moment, "kind": text, "before": before, **common, **said,
+                 "evidence": {"type": "object"}}
+            )
+        ),
+        "gate": object_schema(
+            {
+                "status": {"enum": list(get_args(GateStatus))}, "experiment": text, "plan": text,
+                "state": {"enum": ["draft", *get_args(RampState)]}, "step": whole,
+                "steps": {"type": "array", "items": number}, "share": number,
+                "holdout": {"anyOf": [object_schema({"share": number, "until": number}), {"type": "null"}]},
+                "switch": {"type": "array", "items": text}, "paused": flag, "overridden": flag,
+                "mode": {"enum": list(get_args(RampMode))}, "verdict": {"type": ["string", "null"]},
+                "pairs": {"type": ["integer", "null"]}, "action": {"type": ["string", "null"]}, "reason": text,
+                "since": {"type": ["number", "null"]}, "at": {"type": ["number", "null"]},
+            }
+        ),
+    }  # fmt: skip
+
+
+OPERATIONS = AdminOperations(_operations(), _schemas)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from gateway.features.manifest import Manifest, Verb
+from gateway.features.manifest import AdminPaths, Manifest, Verb
 
 MANIFEST = Manifest(
     name="usage",
     verbs=(Verb("usage", "gateway.features.usage.cli:verbs", 50),),
+    operations=(AdminPaths("gateway.features.usage.operations:OPERATIONS", 30),),
 )
