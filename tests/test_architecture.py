@@ -229,7 +229,6 @@ KNOWN_TO_SHELLS = {
     "features/learned/drift": "part of a consumer's loop",
     "features/usage/work": "part of a consumer's loop",
     "features/status/consumer_report": "the heartbeat",
-    "features/learned/output_tokens": "a task of the consumer",
     "features/learned/trainer": "a task of the consumer",
     "features/learned/work": "a task of the consumer",
     "features/ramp/webhooks": "a task of the consumer",

@@ -59,7 +59,7 @@ def score(
 @contextmanager
 def _watching() -> Iterator[Callable[[BackfillProgress], None]]:
     """A progress bar if stderr is a terminal."""
-    from gateway.features.calls.cli.export import progress
+    from gateway.features.calls.cli import progress
 
     with progress("score") as show:
         yield lambda state: show(state.done, state.total)

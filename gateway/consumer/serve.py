@@ -34,10 +34,9 @@ from gateway.core.reasons import on_page
 from gateway.features.experiments.work import ExperimentEngine
 from gateway.features.feedback.implicit import ImplicitFeedback
 from gateway.features.learned.drift import DriftWatch
-from gateway.features.learned.output_tokens import OutputTokenLearner
 from gateway.features.learned.predictor import Predictor
 from gateway.features.learned.trainer import training_job
-from gateway.features.learned.work import PredictorUpkeep
+from gateway.features.learned.work import OutputTokenLearner, PredictorUpkeep
 from gateway.features.ramp.webhooks import WebhookSender
 from gateway.features.ramp.work import RampController
 from gateway.features.status.consumer_report import ConsumerReport

@@ -601,7 +601,7 @@ hour_history = Table(
     "hour_history",
     metadata,
     Column("begin", Double, primary_key=True),  # Unix seconds
-    Column("sums", Text, nullable=False),  # JSON: features/today/rows/hour_history.py
+    Column("sums", Text, nullable=False),  # JSON: features/today/rows.py
 )
 
 replays = Table(

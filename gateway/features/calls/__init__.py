@@ -7,10 +7,10 @@ from gateway.features.manifest import ConsolePage, Manifest, Verb
 MANIFEST = Manifest(
     name="calls",
     verbs=(
-        Verb("samples", "gateway.features.calls.cli.samples:verbs", 40),
-        Verb("export", "gateway.features.calls.cli.export:verbs", 130),
-        Verb("follow", "gateway.features.calls.cli.follow:verbs", 140),
-        Verb("erase", "gateway.features.calls.cli.erase:verbs", 210),
+        Verb("samples", "gateway.features.calls.cli:verbs", 40),
+        Verb("export", "gateway.features.calls.cli:verbs", 130),
+        Verb("follow", "gateway.features.calls.cli:verbs", 140),
+        Verb("erase", "gateway.features.calls.cli:verbs", 210),
     ),
     pages=(
         ConsolePage("gateway.features.calls.page:PAGE", 20),

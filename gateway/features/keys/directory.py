@@ -31,7 +31,9 @@ from gateway.features.keys.settings import (
     NewTeam,
     OrganizationSettings,
     Rotation,
+    TeamBounds,
     TeamSettings,
+    bounds_left,
     checked,
     key_record,
     organization_record,
@@ -39,8 +41,8 @@ from gateway.features.keys.settings import (
     settings_of,
     team_record,
     view_of,
+    widened,
 )
-from gateway.features.keys.widening import TeamBounds, bounds_left, widened
 from gateway.features.usage import summary as usage
 from gateway.features.usage.summary import UsageReport
 from gateway.store.directory import (

@@ -1,8 +1,11 @@
-"""The page Keys and cost: who spends what, who is near a limit, and the keys and teams that can be changed here."""
+"""The page Keys and cost: who spends what, who is near a limit, and the keys and teams that can be changed here.
+
+The limits used are those that the gateways count on the stream server.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -15,18 +18,75 @@ from gateway.config.derive import directory_of
 from gateway.console.errors import AdminError, Conflict, InvalidBody, NotThere
 from gateway.console.forms import Form, form_actor
 from gateway.console.frame import Page, PageRoute, PageServices, redirect, render, services_of
+from gateway.core.chunked import chunked
 from gateway.core.errors import StreamDown
-from gateway.core.keys import AnyRecord, KeyRecord
-from gateway.core.limits import LimitScope
+from gateway.core.keys import AnyRecord, KeyRecord, record_kind
+from gateway.core.limits import Limit, LimitScope, ScopeKind, counter_name, limits_of, window_end
+from gateway.core.usage import NANO
 from gateway.features.keys import directory
 from gateway.features.keys.directory import Changed
-from gateway.features.keys.limits_used import UsedLimit, scope_of, used_limits
 from gateway.features.keys.settings import view_of
 from gateway.features.usage import summary as usage
 from gateway.features.usage.summary import UsageReport
 from gateway.store.directory import DirectoryPage, DirectoryRow, Kind, find_row, limited_records, list_rows
 from gateway.store.query import Reading
 from gateway.store.usage import UsageRow
+from gateway.stream import Corridor
+from gateway.stream.leases import LeaseServer
+
+NEAR = 0.8
+"""Share of a limit from which its scope is near it; the alerts use the same."""
+_AT_ONCE = 500
+
+
+@dataclass(frozen=True, slots=True)
+class UsedLimit:
+    """One limit in the window that is open now. Amounts in requests, tokens, US dollars, or calls in flight."""
+
+    scope: LimitScope
+    limit: Limit
+    spent: float
+    held: float
+    """What gateways hold beyond that: spent and not reported yet, reserved by calls in flight, or not used."""
+    resets_at: float | None
+    """Unix seconds; None: of calls in flight."""
+
+    @property
+    def share(self) -> float:
+        return self.spent / self.limit.amount
+
+    @property
+    def near(self) -> bool:
+        return self.share >= NEAR
+
+
+def scope_of(record: AnyRecord) -> LimitScope:
+    kind: ScopeKind = record_kind(record)  # type: ignore[assignment]
+    return LimitScope(kind, record.id, limits_of(record.limits))
+
+
+async def used_limits(corridor: Corridor, scopes: Iterable[LimitScope], now: float) -> list[UsedLimit]:
+    """Of every limit of these scopes, the most used first. now: Unix seconds. Raises StreamDown."""
+    server = LeaseServer(corridor.client, corridor.state.prefix, "console")
+    wanted = [(scope, limit) for scope in scopes for limit in scope.limits]
+    found: list[UsedLimit] = []
+    for some in chunked(wanted, _AT_ONCE):
+        found += await _used_of(server, some, now)
+    return sorted(found, key=lambda each: (-each.share, str(each.scope), each.limit.name))
+
+
+async def _used_of(server: LeaseServer, wanted: Sequence[tuple[LimitScope, Limit]], now: float) -> list[UsedLimit]:
+    names = [counter_name(scope, limit, now) for scope, limit in wanted]
+    counted = await server.spent(names)
+    return [_one(scope, limit, *counted[name], now) for name, (scope, limit) in zip(names, wanted, strict=True)]
+
+
+def _one(scope: LimitScope, limit: Limit, spent: int, held: int, now: float) -> UsedLimit:
+    unit = NANO if limit.measure == "usd" else 1
+    if limit.window is None:  # calls in flight are held until they end
+        return UsedLimit(scope, limit, float(held), 0.0, None)
+    return UsedLimit(scope, limit, spent / unit, held / unit, window_end(limit.window, limit.zone, now))
+
 
 HOME = "/console/keys"
 KEYS_OF_A_PAGE = 50

@@ -7,8 +7,8 @@ from gateway.features.manifest import ConsolePage, Manifest, Verb
 MANIFEST = Manifest(
     name="labels",
     verbs=(
-        Verb("label", "gateway.features.labels.cli.label:verbs", 100),
-        Verb("judge", "gateway.features.labels.cli.judge:verbs", 110),
+        Verb("label", "gateway.features.labels.cli:verbs", 100),
+        Verb("judge", "gateway.features.labels.cli:verbs", 110),
     ),
     pages=(ConsolePage("gateway.features.labels.page:PAGE", 40),),
     templates=True,

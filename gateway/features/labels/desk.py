@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from gateway.core.errors import CannotRun
 from gateway.features.labels import blind
-from gateway.features.labels.blind import BlindItem, LabelVerdict
+from gateway.features.labels.blind import BlindItem, Form, LabelVerdict, SheetRow, blind_sheet, read, sheet
 from gateway.features.labels.draws import LabelCandidate, SamplingDesign, in_order, threshold
 from gateway.features.labels.rows import (
     Label,
@@ -24,7 +24,6 @@ from gateway.features.labels.rows import (
     version_of,
 )
 from gateway.features.labels.rows import save_labels as store_labels
-from gateway.features.labels.sheets import Form, SheetRow, blind_sheet, read, sheet
 from gateway.store import engine
 from gateway.store.query import Reading, full_exchange, reading
 

@@ -47,7 +47,7 @@ def status(as_json: AsJson = False, config: Config = Path("gateway.yaml"), data:
 def train(as_json: AsJson = False, config: Config = Path("gateway.yaml"), data: Data = None) -> None:
     """Train a model now; consumers use it within 15 seconds. Exit code 1: there are too few values."""
     from gateway.core.sanitize import to_json
-    from gateway.features.calls.cli.export import progress
+    from gateway.features.calls.cli import progress
     from gateway.features.learned.trainer import train_from_store
     from gateway.features.learned.training import STEPS
 

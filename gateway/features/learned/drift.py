@@ -16,7 +16,7 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
-from gateway.features.learned.rows.drift_state import (
+from gateway.features.learned.rows import (
     PredictedRow,
     aliases_predicted,
     load_state,

@@ -20,8 +20,15 @@ from gateway.config.predictor import PredictorConfig
 from gateway.core.exchange import Exchange
 from gateway.core.randomization import draw
 from gateway.features.learned.card import predictor_off
-from gateway.features.learned.embedding import EMBEDDING_FEATURES, Embedded, EmbeddingColumns, feature_names
-from gateway.features.learned.features import FeatureExtractor, Matrix, feature_set
+from gateway.features.learned.features import (
+    EMBEDDING_FEATURES,
+    Embedded,
+    EmbeddingColumns,
+    FeatureExtractor,
+    Matrix,
+    feature_names,
+    feature_set,
+)
 from gateway.features.learned.inclusion import inclusion
 from gateway.features.learned.model import PredictorModel
 from gateway.features.learned.trees import InvalidModel

@@ -7,8 +7,7 @@ from typing import Any
 
 from gateway.core.sanitize import plain
 from gateway.features.learned.card import card_lines
-from gateway.features.learned.explain import FeatureEffect
-from gateway.features.learned.inspect import Explanation, Importances, LearnStatus
+from gateway.features.learned.inspect import Explanation, FeatureEffect, Importances, LearnStatus
 from gateway.observability.eval_metrics import DriftFigures
 
 _SHOWN = 15

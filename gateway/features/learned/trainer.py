@@ -16,8 +16,7 @@ from gateway.config.predictor import FEEDBACK_TARGET, LABELS_TARGET, PI_MIN, Pre
 from gateway.config.scorers import ScorerConfig
 from gateway.core.score import ConfiguredScorer
 from gateway.features.learned.card import card_of
-from gateway.features.learned.embedding import feature_names
-from gateway.features.learned.features import feature_set
+from gateway.features.learned.features import feature_names, feature_set
 from gateway.features.learned.inclusion import affordable_share
 from gateway.features.learned.model import version_of
 from gateway.features.learned.training import Design, TrainingResult, TrainingRows, evidence_of, train

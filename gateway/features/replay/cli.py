@@ -16,10 +16,8 @@ from gateway.cli.options import AsJson, Data, File, example, note, show
 if TYPE_CHECKING:
     from gateway.core.plan import Guardrail
     from gateway.features.replay.datasets import Dataset, DatasetSource
-    from gateway.features.replay.gate import GateTerms
     from gateway.features.replay.gateway_choice import GatewayLocation
-    from gateway.features.replay.options import ReplayOptions
-    from gateway.features.replay.ray_address import RayAddress
+    from gateway.features.replay.options import GateTerms, RayAddress, ReplayOptions
     from gateway.features.replay.run import ReplayProgress
 
 T = TypeVar("T")
@@ -141,7 +139,7 @@ def _replay(
 ) -> None:
     import asyncio
 
-    from gateway.features.replay.ray_address import address_of
+    from gateway.features.replay.options import address_of
 
     place = _place(where)
     [on] = _each(address_of, [where.on], "--on")
@@ -161,7 +159,7 @@ def _replay(
 def _gated(gate: str | None) -> Iterator[None]:
     """With a gate, a replay that could not be run is inconclusive: 1 means reject, and nothing else."""
     from gateway.core.errors import CannotRun, ConfigError
-    from gateway.features.replay.gate import INCONCLUSIVE
+    from gateway.features.replay.options import INCONCLUSIVE
 
     try:
         yield
@@ -173,7 +171,7 @@ def _gated(gate: str | None) -> Iterator[None]:
 
 
 def _terms(name: str, place: GatewayLocation) -> GateTerms:
-    from gateway.features.replay.gate import gate_terms
+    from gateway.features.replay.options import gate_terms
 
     found = gate_terms(place.config, name)
     for metric in found.unmeasured:
@@ -247,7 +245,7 @@ async def _compared(
 ) -> None:
     from gateway.core.sanitize import to_json
     from gateway.features.calls.export import write_private
-    from gateway.features.replay.gate import exit_code
+    from gateway.features.replay.options import exit_code
     from gateway.features.replay.replay import replay
     from gateway.features.replay.report import pages, to_dict, to_terminal
 
@@ -267,7 +265,7 @@ async def _compared(
 
 
 async def _written(dataset: Dataset, options: ReplayOptions, place: GatewayLocation) -> None:
-    from gateway.features.replay.references import write_references
+    from gateway.features.replay.replay import write_references
 
     with _log(place), _watching() as watch:
         path = await write_references(dataset, options, place, note, watch)

@@ -12,15 +12,22 @@ from gateway import __version__
 from gateway.core.plan import Guardrail
 from gateway.features.experiments.verdict import Decision, SwapDescription, cheaper, decide
 from gateway.features.replay.compare import (
+    COST,
+    FAILED,
+    OUTPUT,
+    SECONDS,
     ComparisonTerms,
+    Floats,
+    Kind,
     PairedValues,
+    ReplayMetric,
+    ScoreSheet,
     comparison,
     mean_estimate,
     paired,
     sparse_interval,
     summarize,
 )
-from gateway.features.replay.sheet import COST, FAILED, OUTPUT, SECONDS, Floats, Kind, ReplayMetric, ScoreSheet
 from gateway.reports.model import Comparison, Estimate, ExamplePair, GateResult, IntervalTrail, Report, State, Wins
 
 MIN_CLUSTERS = 20  # fewer independent items give no verdict

@@ -1,4 +1,7 @@
-"""The options of `gateway replay`, checked before the first request."""
+"""The options of `gateway replay`, checked before the first request: targets, scorers, a Ray cluster, or a gate.
+
+An experiment as the gate gives a replay its arms and its terms, and its verdict gives the exit code.
+"""
 
 from __future__ import annotations
 
@@ -6,19 +9,53 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
+from urllib.parse import urlsplit
+
+import orjson
 
 from gateway.config.config import Config
+from gateway.config.derive import plan_of
 from gateway.config.scorers import ScorerConfig
+from gateway.config.upstreams import TargetRef
 from gateway.core.did_you_mean import did_you_mean
 from gateway.core.errors import CannotRun
 from gateway.core.plan import Guardrail
 from gateway.features.replay.asking import RequestPacing
+from gateway.features.replay.compare import COST, FAILED, OUTPUT, SECONDS, ReplayMetric
 from gateway.features.replay.datasets import Dataset
 from gateway.features.replay.design import RequestSettings, target_word
 from gateway.features.replay.findings import ReportScope
-from gateway.features.replay.ray_address import RayAddress
-from gateway.features.replay.sheet import COST, FAILED, OUTPUT, SECONDS, ReplayMetric
+from gateway.reports.model import Report
 from gateway.scoring.registry import DEFAULTS, BuiltScorers, RegisteredPair, RegisteredScorer
+
+LOCAL = "local"
+DEFAULT_PORT = 10001  # of Ray Client's server
+
+
+@dataclass(frozen=True, slots=True)
+class RayAddress:
+    """Where Ray Client's server listens."""
+
+    host: str
+    port: int = DEFAULT_PORT
+
+    def __str__(self) -> str:
+        return f"ray://{f'[{self.host}]' if ':' in self.host else self.host}:{self.port}"
+
+
+def address_of(on: str) -> RayAddress | None:
+    """None: in this process. Raises ValueError for what is neither "local" nor ray://HOST[:PORT]."""
+    if on == LOCAL:
+        return None
+    parts = urlsplit(on)
+    try:
+        host, port = parts.hostname, parts.port
+    except ValueError:
+        host, port = None, None
+    if parts.scheme != "ray" or not host or parts.path.strip("/") or parts.query or parts.username:
+        raise ValueError(f"{on!r}: expected local, or ray://HOST[:PORT] with the port of Ray Client (default: 10001)")
+    return RayAddress(host, port or DEFAULT_PORT)
+
 
 WITH_REFERENCE = ("exact", "f1", "rouge_l")
 MEASURED = (FAILED, SECONDS, OUTPUT, COST)
@@ -142,3 +179,60 @@ def _described(options: ReplayOptions) -> tuple[tuple[str, str], ...]:
 
 def _hint(name: str, known: Sequence[str]) -> str:
     return did_you_mean(name, known) or f"; expected one of {', '.join(known)}"
+
+
+SHIP, REJECT, INCONCLUSIVE = 0, 1, 2
+
+
+@dataclass(frozen=True, slots=True)
+class GateTerms:
+    """What an experiment says about a replay of its arms."""
+
+    targets: tuple[str, ...]
+    """The control first; as `--target` takes them."""
+    scorers: tuple[str, ...]
+    """Those that the verdict needs."""
+    primary: str | None
+    margin: float
+    alpha: float
+    guardrails: tuple[Guardrail, ...]
+    unmeasured: tuple[str, ...]
+    """Guardrails that only traffic shows, such as feedback."""
+
+
+def gate_terms(config: Config, name: str) -> GateTerms:
+    """Raises CannotRun for an experiment that is unknown, or whose arms change headers."""
+    experiment = config.experiments.get(name)
+    if experiment is None:
+        known = ", ".join(sorted(config.experiments)) or "none"
+        raise CannotRun(
+            f'--gate: no experiment "{name}"{did_you_mean(name, config.experiments)}; the config has: {known}'
+        )
+    plan = plan_of(name, experiment)
+    measured = {metric.name for metric in MEASURED} | set(config.scorers)
+    refs = (experiment.control, *(experiment.arms[arm] for arm, _ in plan.candidates))
+    return GateTerms(
+        targets=tuple(_word(ref) for ref in refs),
+        scorers=tuple(metric for metric in plan.decides if metric in config.scorers),
+        primary=plan.primary,
+        margin=plan.margin,
+        alpha=plan.alpha,
+        guardrails=tuple(g for g in plan.guardrails if g.metric in measured),
+        unmeasured=tuple(g.metric for g in plan.guardrails if g.metric not in measured),
+    )
+
+
+def _word(ref: TargetRef) -> str:
+    if ref.headers:
+        raise CannotRun(f"--gate: {ref.upstream}/{ref.model} changes headers, which a replay cannot")
+    settings = [f"{name}={orjson.dumps(value).decode()}" for name, value in ref.set.items()]
+    settings += [f"system={ref.system}"] if ref.system is not None else []
+    return ",".join([f"{ref.upstream}/{ref.model}", *settings])
+
+
+def exit_code(reports: Sequence[Report], *, complete: bool = True) -> int:
+    """0: every candidate ships; 1: one is rejected; 2: neither. complete: every request has an answer."""
+    verdicts = [report.verdict for report in reports]
+    if "reject" in verdicts:
+        return REJECT
+    return SHIP if complete and verdicts and set(verdicts) == {"ship"} else INCONCLUSIVE

@@ -1,6 +1,9 @@
 """`gateway replay --on ray://HOST[:PORT]`: connects to a Ray cluster through Ray Client and starts workers on it.
 
-The only module that knows Ray (docs.ray.io, "Ray Client"). Each worker is an actor that takes one CPU of the cluster.
+The only module that knows Ray (docs.ray.io, "Ray Client"). Each worker is an actor that takes one CPU of the cluster,
+sends requests to the gateway and scores answers. It keeps nothing: the process of `gateway replay` has the dataset, the
+order, the pace, the retries, the budget and the store. Each call goes to the worker with the fewest in flight, and a
+worker that is lost is replaced; what it had in flight is the caller's again.
 """
 
 from __future__ import annotations
@@ -10,22 +13,242 @@ import logging
 import re
 import time
 import warnings
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import import_module
 from ipaddress import ip_address
-from typing import Any
+from types import MappingProxyType
+from typing import Any, Protocol
 from urllib.parse import urlsplit
 
 from gateway import __version__
-from gateway.core.errors import CannotRun
+from gateway.config.environment import replay_key
+from gateway.config.scorers import ScorerConfig
+from gateway.core.errors import CannotRun, ConfigError
 from gateway.core.sanitize import plain
-from gateway.features.replay.gateway_choice import ReachedGateway, Say
-from gateway.features.replay.ray_address import RayAddress
-from gateway.features.replay.remote_worker import GatewayKey, RemoteWorker, WorkerSetup, WorkerState
-from gateway.features.replay.worker_pool import WorkerLost, WorkerPool
-from gateway.scoring.registry import RegisteredScorer
+from gateway.core.score import ScoreResult
+from gateway.features.replay.asking import ReplayRequest, subject
+from gateway.features.replay.gateway_choice import ReachedGateway, Say, answers
+from gateway.features.replay.options import RayAddress
+from gateway.features.replay.rows import ReplayAnswer
+from gateway.features.replay.run import AnswerScoring, ReplayStopped
+from gateway.scoring.http_client import DeadlinePassed, GatewayClient, HttpConnections, HttpReply, Unreachable
+from gateway.scoring.registry import RegisteredScorer, build
+from gateway.scoring.run import score_all
+from gateway.scoring.threads import ScoringThreads
+from gateway.scoring.types import Subject
+
+MOST_LOSSES = 100  # workers of one run: more is a cluster that kills them
+_NO_HEADERS: Mapping[str, str] = MappingProxyType({})
+
+
+class WorkerLost(Exception):
+    """The worker ended before it answered: its machine, its process or the connection to it is gone."""
+
+
+class WorkerHandle(Protocol):
+    """A worker, from here. A call raises WorkerLost."""
+
+    async def call(self, method: str, *arguments: Any) -> Any: ...
+
+
+Spawn = Callable[[], Awaitable[WorkerHandle]]
+
+
+class WorkerPool:
+    """spawn: starts a worker; raises WorkerLost, or CannotRun if no worker could ever start."""
+
+    def __init__(self, spawn: Spawn, workers: Sequence[WorkerHandle], most_losses: int = MOST_LOSSES) -> None:
+        self._spawn, self._most_losses = spawn, most_losses
+        self._in_flight: dict[WorkerHandle, int] = dict.fromkeys(workers, 0)
+        self.size = len(workers)
+        self._replacing = asyncio.Lock()
+        self.losses = 0
+
+    async def call(self, method: str, *arguments: Any) -> Any:
+        """Raises WorkerLost, once, for what was in flight at a worker that is lost; ReplayStopped if none is left."""
+        if not self._in_flight:
+            await self._replace()
+        worker = min(self._in_flight, key=self._in_flight.__getitem__)
+        self._in_flight[worker] += 1
+        try:
+            return await worker.call(method, *arguments)
+        except WorkerLost:
+            if self._in_flight.pop(worker, None) is not None:
+                self.losses += 1
+            await self._replace()
+            raise
+        finally:
+            if worker in self._in_flight:
+                self._in_flight[worker] -= 1
+
+    async def _replace(self) -> None:
+        """Starts the missing workers. The others continue, so only a pool without any worker waits for it."""
+        async with self._replacing:
+            if self.losses > self._most_losses:
+                raise ReplayStopped(f"{self.losses} workers of the cluster were lost; the cluster ends them")
+            while len(self._in_flight) < self.size:
+                try:
+                    self._in_flight[await self._spawn()] = 0
+                except WorkerLost as error:
+                    self.losses += 1
+                    if not self._in_flight and self.losses > self._most_losses:
+                        raise ReplayStopped(
+                            f"no worker of the cluster is left, and none can be started: {error}"
+                        ) from error
+                    if self._in_flight:
+                        return
+
+
+class PooledClient:
+    """Sends requests to the gateway from the workers. In the place of a GatewayClient."""
+
+    def __init__(self, pool: WorkerPool) -> None:
+        self._pool = pool
+
+    async def ask(
+        self, path: str, body: Mapping[str, Any], *, deadline_s: float, headers: Mapping[str, str] = _NO_HEADERS
+    ) -> HttpReply:
+        """Raises Unreachable, also where the worker is lost: the request may be sent again."""
+        try:
+            reply = await self._pool.call("ask", path, dict(body), deadline_s, dict(headers))
+        except WorkerLost as error:
+            raise Unreachable(f"a worker was lost before it answered: {error}") from error
+        if isinstance(reply, NoReply):
+            raise reply.error()
+        assert isinstance(reply, HttpReply)  # noqa: S101 - RemoteWorker returns one of the two
+        return reply
+
+
+class PooledScoring:
+    """Scores answers on the workers, as far as they have the scorer; the rest, and what a lost worker had, here."""
+
+    def __init__(self, pool: WorkerPool, remote: frozenset[str], here: AnswerScoring) -> None:
+        self._pool, self._remote, self._here = pool, remote, here
+
+    async def score(
+        self, request: ReplayRequest, answer: ReplayAnswer, judged: Subject, scorers: Mapping[str, RegisteredScorer]
+    ) -> list[ScoreResult]:
+        """In the order of `scorers`, wherever each was computed."""
+        away = {name: r for name, r in scorers.items() if name in self._remote}
+        near = {name: r for name, r in scorers.items() if name not in self._remote}
+        found = await asyncio.gather(
+            self._away(request, answer, judged, away), self._here.score(request, answer, judged, near)
+        )
+        by_name = {result.scorer: result for results in found for result in results}
+        return [by_name[name] for name in scorers if name in by_name]
+
+    async def _away(
+        self, request: ReplayRequest, answer: ReplayAnswer, judged: Subject, scorers: Mapping[str, RegisteredScorer]
+    ) -> list[ScoreResult]:
+        if not scorers:
+            return []
+        try:
+            results: list[ScoreResult] = await self._pool.call("score", request, answer, tuple(scorers))
+        except WorkerLost:
+            return await self._here.score(request, answer, judged, scorers)
+        return results
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerSetup:
+    """What a worker is told when it starts. It holds no secret: scorers that call a model are not among these."""
+
+    base_url: str
+    """Of the gateway."""
+    sections: Mapping[str, ScorerConfig]
+    """The scorers that compute a score from an answer."""
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerState:
+    """What a worker says once it has started."""
+
+    version: str
+    """Of this package, there."""
+    reachable: bool
+    """Whether the gateway answers its health check there."""
+    has_key: bool
+    """Whether its environment has the key of the gateway."""
+    scorers: Mapping[str, tuple[str, str]]
+    """(version, config_hash) of the scorers that could be built there."""
+
+
+@dataclass(frozen=True, slots=True)
+class NoReply:
+    """Why a call failed. Not an exception: some clusters cannot pass on exceptions of this package."""
+
+    message: str
+    late: bool
+    """The deadline has passed."""
+
+    def error(self) -> Unreachable:
+        return DeadlinePassed(self.message) if self.late else Unreachable(self.message)
+
+
+@dataclass(frozen=True, slots=True)
+class GatewayKey:
+    """A key on its way to a worker, which no message and no log shows."""
+
+    value: str | None = field(repr=False)
+
+
+class RemoteWorker:
+    """One worker. Its methods are called from elsewhere, several at a time."""
+
+    def __init__(self) -> None:
+        self._connections = HttpConnections()
+        self._threads = ScoringThreads()
+        self._scorers: dict[str, RegisteredScorer] = {}
+        self._client: GatewayClient | None = None
+        self._base_url = ""
+
+    async def start(self, setup: WorkerSetup) -> WorkerState:
+        await self._connections.__aenter__()
+        self._base_url, key = setup.base_url, replay_key()
+        self._client = GatewayClient(setup.base_url, key, self._connections)
+        for name, section in setup.sections.items():
+            self._scorers |= _built(name, section)
+        known = {name: (r.scorer.version, r.config_hash) for name, r in self._scorers.items()}
+        reachable = await answers(setup.base_url.removesuffix("/v1"), self._connections)
+        return WorkerState(__version__, reachable, key is not None, known)
+
+    async def aclose(self) -> None:
+        """Only needed by a worker in a process that continues: a cluster ends the process."""
+        self._threads.close()
+        await self._connections.__aexit__()
+
+    async def use_key(self, key: GatewayKey) -> None:
+        self._client = GatewayClient(self._base_url, key.value, self._connections)
+
+    async def ask(
+        self, path: str, body: Mapping[str, Any], deadline_s: float, headers: Mapping[str, str]
+    ) -> HttpReply | NoReply:
+        assert self._client is not None  # noqa: S101 - it has been started
+        try:
+            return await self._client.ask(path, body, deadline_s=deadline_s, headers=headers)
+        except Unreachable as error:
+            return NoReply(str(error), isinstance(error, DeadlinePassed))
+
+    async def score(self, request: ReplayRequest, answer: ReplayAnswer, names: Sequence[str]) -> list[ScoreResult]:
+        """The results of these scorers, in this order."""
+        wanted = {name: self._scorers[name] for name in names}
+        return await score_all(wanted, subject(request, answer), lambda _: 0.0, self._threads, patient=True)
+
+
+def sent_away(sections: Mapping[str, ScorerConfig], scorers: Mapping[str, RegisteredScorer]) -> dict[str, ScorerConfig]:
+    """Those that a worker may compute: from the answer alone, without a model, a service or a budget."""
+    return {name: sections[name] for name, r in scorers.items() if r.scorer.kind == "code" and not r.waits}
+
+
+def _built(name: str, section: ScorerConfig) -> dict[str, RegisteredScorer]:
+    """Empty where this machine lacks what the scorer needs: a package, a file, a plug-in."""
+    try:
+        return build({name: section})
+    except ConfigError:
+        return {}
+
 
 _MISSING = re.compile(r"No module named '[\w.]+'")
 _CPU_S = 90.0

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import orjson
 
@@ -15,13 +17,14 @@ from gateway.config.derive import prices_of
 from gateway.core.conversation import turns
 from gateway.core.errors import CannotRun
 from gateway.features.replay.asking import RetryingRequester
-from gateway.features.replay.compare import TargetSummary, summarize
+from gateway.features.replay.compare import TargetSummary, fill_preferences, sheet, summarize
 from gateway.features.replay.datasets import Dataset
 from gateway.features.replay.design import ReplayDesign
 from gateway.features.replay.findings import ReplayAnswers, ReportScope, examples_of, reports
 from gateway.features.replay.gateway_choice import GatewayLocation, Say, reached, store_of
 from gateway.features.replay.logged_answers import ReusingRequester
 from gateway.features.replay.options import (
+    RayAddress,
     ReplayOptions,
     check_reuse,
     metrics,
@@ -32,14 +35,27 @@ from gateway.features.replay.options import (
     sections,
     single,
 )
-from gateway.features.replay.pair_scoring import PairScoring, against
-from gateway.features.replay.ray_address import RayAddress
-from gateway.features.replay.ray_cluster import RayWorkers, WorkerRequest, ray_workers
-from gateway.features.replay.remote_worker import WorkerSetup, sent_away
+from gateway.features.replay.ray_cluster import (
+    PooledClient,
+    PooledScoring,
+    RayWorkers,
+    WorkerPool,
+    WorkerRequest,
+    WorkerSetup,
+    ray_workers,
+    sent_away,
+)
 from gateway.features.replay.rows import Replay, ReplayStore, alike_answers, outcomes, scored, texts
-from gateway.features.replay.run import AnswerScoring, LocalScoring, ReplayJob, ReplayProgress, ReplayRun, ReplayStopped
-from gateway.features.replay.sheet import fill_preferences, sheet
-from gateway.features.replay.worker_pool import PooledClient, PooledScoring, WorkerPool
+from gateway.features.replay.run import (
+    AnswerScoring,
+    LocalScoring,
+    PairScoring,
+    ReplayJob,
+    ReplayProgress,
+    ReplayRun,
+    ReplayStopped,
+    against,
+)
 from gateway.reports.model import Report
 from gateway.runtime.tasks import cancel_on_signal
 from gateway.scoring.asker import ExternalServices
@@ -207,3 +223,40 @@ def _questions(job: ReplayJob, wanted: Sequence[int]) -> dict[int, str]:
         if item.number >= last:
             break
     return found
+
+
+_CHUNK = 500
+
+
+async def write_references(
+    dataset: Dataset, options: ReplayOptions, location: GatewayLocation, say: Say, watch: Watch
+) -> Path:
+    """Asks the one target of the options, and writes DATASET.with-references.jsonl next to the dataset.
+
+    Rows without an answer have no reference. Raises what replay() raises.
+    """
+    async with opened(dataset, options, location, say) as (job, workplace):
+        job = replace(job, scorers={}, pairs={})
+        await run_job(job, workplace, location, watch)
+    path = dataset.path.with_name(f"{dataset.path.stem}.with-references.jsonl")
+    written = _write(job, store_of(location), path)
+    if written < job.rows:
+        say(f"{job.rows - written} of {job.rows} rows have no answer and so no reference")
+    return path
+
+
+def _write(job: ReplayJob, store: str, path: Path) -> int:
+    """The number of rows with a reference. The file gets its name only when it is complete."""
+    [target] = job.design.targets
+    part = path.with_suffix(".part")
+    known = 0
+    with reading(store) as connection, part.open("wb") as file:
+        for chunk in job.chunks(_CHUNK):
+            answers = texts(connection, job.name, [item.number for item in chunk])
+            own = {key.item: text for key, text in answers.items() if (key.target, key.repeat) == (target.name, 1)}
+            for item in chunk:
+                reference = own.get(item.number) or None
+                known += reference is not None
+                file.write(replace(item, reference=reference).canonical() + b"\n")
+    os.replace(part, path)
+    return known

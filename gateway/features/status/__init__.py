@@ -7,8 +7,8 @@ from gateway.features.manifest import ConsolePage, Manifest, Verb
 MANIFEST = Manifest(
     name="status",
     verbs=(
-        Verb("status", "gateway.features.status.cli.status:verbs", 190),
-        Verb("dead", "gateway.features.status.cli.dead:verbs", 200),
+        Verb("status", "gateway.features.status.cli:verbs", 190),
+        Verb("dead", "gateway.features.status.cli:verbs", 200),
     ),
     pages=(ConsolePage("gateway.features.status.page:PAGE", 70),),
     templates=True,

@@ -1,17 +1,28 @@
-"""The page System: does everything run, what is in force, what got stuck, and who changed what."""
+"""The page System: does everything run, what is in force, what got stuck, and who changed what.
+
+The config in force is shown with the source of each value: the file, an environment variable, a secret's file, the
+console's experiments, or the default. Secrets are never in it: a value that comes from a variable or a file is shown as
+its name, since it may be a secret wherever it stands.
+"""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
-from urllib.parse import quote, urlencode
+from urllib.parse import quote, urlencode, urlsplit
 
 import orjson
+from pydantic import BaseModel
 from starlette.requests import Request
 from starlette.responses import Response
 
-from gateway.config.made_experiments import MadeExperiments, read_made
+from gateway.config.config import Config
+from gateway.config.made_experiments import SECTION, MadeExperiments, read_made
+from gateway.config.yaml_text import yaml_sections
 from gateway.console.errors import AdminError, NotThere
 from gateway.console.forms import form_actor
 from gateway.console.frame import Page, PageRoute, PageServices, redirect, render, services_of
@@ -20,9 +31,7 @@ from gateway.core.conversation import turns
 from gateway.core.errors import ConfigError
 from gateway.core.exchange import Exchange
 from gateway.features.keys import directory
-from gateway.features.status.dead_letter_commands import first_letters, one_letter, replay_letters
-from gateway.features.status.dead_letters import kind_of, record_of
-from gateway.features.status.live_config import ConfigSection, live_config, read_text
+from gateway.features.status.dead_letters import first_letters, kind_of, one_letter, record_of, replay_letters
 from gateway.features.status.report import Status, consumer_trouble, look, upstream_states
 from gateway.runtime.embedded_socket import stream_url
 from gateway.store.directory import AuditRow
@@ -30,6 +39,130 @@ from gateway.store.engine import StoreUnavailable, default_url
 from gateway.store.loss_accounting import Delivery, delivery
 from gateway.store.reader_config import ReaderConfig
 from gateway.stream import Corridor, DeadLetter
+
+HIDDEN = "(hidden)"
+MOST_VALUES = 200
+"""Of one section; the rest is counted."""
+_SECRET_NAME = re.compile(r"api_key|sha256|password|secret|authorization|cookie|token$|key_id$", re.IGNORECASE)
+_SECRET_PARENTS = ("headers", "environ", "args")
+_REFERENCE = re.compile(r"\$\{([^}]*)\}")
+_LISTS = ("keys", "upstreams", "models", "scorers", "experiments", "teams", "organizations", "prices")
+"""Sections whose entries are named by people: of them, defaults are not shown."""
+
+
+@dataclass(frozen=True, slots=True)
+class ConfigValue:
+    path: str
+    """As in messages about mistakes: `models.chat.targets[0].upstream`."""
+    value: str
+    source: str
+
+
+@dataclass(frozen=True, slots=True)
+class ConfigSection:
+    name: str
+    values: tuple[ConfigValue, ...]
+    more: int = 0
+    """Values that are left out, because there are many."""
+
+
+def live_config(text: str, name: str, made: MadeExperiments, config: Config) -> list[ConfigSection]:
+    """The sections in the order of the documentation. text: of the file; name: the file's. config: the one in force,
+    which may be older than the text if that was refused. A text that cannot be read has no values of its own."""
+    raw = _read(text, name)
+    experiments = _made(made)
+    found = []
+    for section in Config.model_fields:
+        values = list(_given(section, raw.get(section), name)) if section in raw else []
+        if section == SECTION:
+            own = raw.get(SECTION) or {}
+            others = {each: value for each, value in experiments.items() if each not in own}
+            values += _given(SECTION, others, made.path.name) if others else []
+        known = {value.path for value in values}
+        values += [each for each in _defaults(section, getattr(config, section)) if each.path not in known]
+        if values:
+            found.append(ConfigSection(section, tuple(values[:MOST_VALUES]), max(0, len(values) - MOST_VALUES)))
+    return found
+
+
+def _read(text: str, name: str) -> Mapping[str, Any]:
+    try:
+        return yaml_sections(text, name)
+    except ConfigError:
+        return {}
+
+
+def _made(made: MadeExperiments) -> dict[str, Any]:
+    try:
+        return made.sections()
+    except ConfigError:
+        return {}
+
+
+def _given(path: str, value: Any, source: str, *, hidden: bool = False) -> Iterator[ConfigValue]:
+    """The leaves of what a file says."""
+    if isinstance(value, dict) and value:
+        for name, each in value.items():
+            below = hidden or name in _SECRET_PARENTS or bool(_SECRET_NAME.search(str(name)))
+            yield from _given(f"{path}.{name}", each, source, hidden=below)
+    elif isinstance(value, list) and value:
+        for i, each in enumerate(value):
+            yield from _given(f"{path}[{i}]", each, source, hidden=hidden)
+    else:
+        yield _leaf(path, value, source, hidden)
+
+
+def _leaf(path: str, value: Any, source: str, hidden: bool) -> ConfigValue:
+    references = _REFERENCE.findall(value) if isinstance(value, str) else []
+    if references:
+        named = [r.removeprefix("file:") if r.startswith("file:") else f"${r}" for r in references]
+        kind = "file" if references[0].startswith("file:") else "environment"
+        return ConfigValue(path, ", ".join(named), f"{kind}, by {source}")
+    return ConfigValue(path, HIDDEN if hidden and value not in (None, "") else shown(value), source)
+
+
+def shown(value: Any) -> str:
+    """As YAML would have it; a URL without its user and password."""
+    if isinstance(value, str):
+        return _without_password(value)
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    if isinstance(value, tuple | list):
+        return f"[{', '.join(shown(each) for each in value)}]"
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _without_password(text: str) -> str:
+    if "://" not in text or "@" not in text:
+        return text
+    try:
+        parts = urlsplit(text)
+        host = parts.netloc.rpartition("@")[2]
+    except ValueError:
+        return HIDDEN
+    return parts._replace(netloc=f"…@{host}").geturl()
+
+
+def _defaults(path: str, value: Any) -> Iterator[ConfigValue]:
+    """The leaves of a section that nobody has set."""
+    if path.partition(".")[0] in _LISTS or isinstance(value, dict):
+        return
+    if isinstance(value, BaseModel):
+        for name in type(value).model_fields:
+            inner, is_set = getattr(value, name), name in value.model_fields_set
+            if isinstance(inner, BaseModel) if is_set else not _SECRET_NAME.search(name):
+                yield from _defaults(f"{path}.{name}", inner)
+    elif value is not None and value != ():
+        yield ConfigValue(path, shown(value), "default")
+
+
+def read_text(path: Path) -> str:
+    """The text of the file; "" where it cannot be read: the config in force is still shown."""
+    try:
+        return path.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""
+
 
 HOME = "/console/system"
 LETTERS_SHOWN = 50

@@ -23,7 +23,7 @@ from gateway.features.today.daily_changes import (
     compare,
     day_interval,
 )
-from gateway.features.today.rows.hours import HOUR_S, GroupKey, HourSums, WeightedSums
+from gateway.features.today.rows import HOUR_S, GroupKey, HourSums, WeightedSums
 from gateway.reports.charts import NARROW, WIDE, Axes, Chart, Scale, Shape, Variant, shape, ticks
 from gateway.statistics.domains import Floats
 

@@ -15,7 +15,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from gateway.features.today.rows.hours import WeightedSums
+from gateway.features.today.rows import WeightedSums
 from gateway.statistics.domains import Floats
 from gateway.statistics.false_discovery import discoveries
 from gateway.statistics.special import student_quantile, student_tail

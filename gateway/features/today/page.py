@@ -33,8 +33,7 @@ from gateway.features.today.changes import (
     report,
     windows,
 )
-from gateway.features.today.rows.hour_history import stored_begins, stored_hours
-from gateway.features.today.rows.hours import HOUR_S, GroupKey, HourSums, hour_sums
+from gateway.features.today.rows import HOUR_S, GroupKey, HourSums, hour_sums, stored_begins, stored_hours
 
 WAIT_S = 0.08
 _FRESH_S = 10.0

@@ -8,8 +8,7 @@ import time
 from collections.abc import Callable
 
 from gateway.features.today.changes import DAYS, HOURS
-from gateway.features.today.rows.hour_history import store_hour, stored_begins
-from gateway.features.today.rows.hours import HOUR_S, hour_sums
+from gateway.features.today.rows import HOUR_S, hour_sums, store_hour, stored_begins
 from gateway.store.plans import hold_lease
 from gateway.store.store import Store, StoreDown, WriteRejected
 

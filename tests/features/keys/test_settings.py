@@ -1,7 +1,8 @@
-"""Settings of keys, teams and organizations: their mistakes, their patches, and their way to a record and back."""
+"""Keys, teams and organizations in requests and answers, and what a change widens."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -9,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.console.errors import InvalidBody
-from gateway.core.keys import record_from_json, record_to_json
+from gateway.core.keys import KeyRecord, record_from_json, record_to_json
 from gateway.features.keys.settings import (
     KeySettings,
     NewTeam,
@@ -23,6 +24,7 @@ from gateway.features.keys.settings import (
     settings_of,
     team_record,
     view_of,
+    widened,
 )
 from gateway.store.directory import DirectoryRow
 
@@ -111,3 +113,45 @@ def test_a_patch_applied_twice_changes_no_more(before: dict[str, Any], patch: di
 
 def test_no_moment_is_null() -> None:
     assert moment(None) is None
+
+
+KEY = KeyRecord(
+    "key_1", "web", (), {"usd_per_day": 5.0, "requests_per_minute": 60}, "search", ("chat", "code"), ("sample",),
+    expires=100.0, networks=("10.0.0.0/8", "fd00::/8"),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("change", "names"),
+    [
+        ({"tags": ("a",)}, ()),
+        ({"models": ("chat",)}, ()),
+        ({"models": ()}, ()),
+        ({"models": None}, ("models",)),
+        ({"models": ("chat", "code", "big")}, ("models",)),
+        ({"networks": ("10.1.0.0/16",)}, ()),
+        ({"networks": None}, ("networks",)),
+        ({"networks": ("0.0.0.0/0",)}, ("networks",)),
+        ({"networks": ("10.0.0.0/8", "192.168.0.0/16")}, ("networks",)),
+        ({"limits": {"usd_per_day": 1.0, "requests_per_minute": 60, "tokens_per_day": 9}}, ()),
+        ({"limits": {"usd_per_day": 6.0, "requests_per_minute": 60}}, ("limits",)),
+        ({"limits": {"usd_per_day": 5.0}}, ("limits",)),
+        ({"limits": {}}, ("limits",)),
+        ({"allow": ()}, ()),
+        ({"allow": ("sample", "target")}, ("allow",)),
+        ({"expires": 99.0}, ()),
+        ({"expires": None}, ("expires",)),
+        ({"expires": 101.0}, ("expires",)),
+        ({"disabled": True}, ()),
+        ({"team": None}, ("team",)),
+    ],
+    ids=str,
+)
+def test_what_widens_a_key(change: dict[str, Any], names: tuple[str, ...]) -> None:
+    assert widened(KEY, replace(KEY, **change)) == names
+
+
+def test_a_key_that_is_enabled_again_may_do_more() -> None:
+    off = replace(KEY, disabled=True)
+    assert widened(off, KEY) == ("disabled",)
+    assert widened(replace(KEY, networks=None, models=None, limits={}), KEY) == ()

@@ -21,7 +21,7 @@ from typer.testing import CliRunner
 from gateway.cli import app
 from gateway.core.errors import CannotRun
 from gateway.core.score import Score, ScoreResult
-from gateway.features.labels.blind import LabelVerdict, parse_verdict
+from gateway.features.labels.blind import LabelVerdict, SheetRow, parse_verdict
 from gateway.features.labels.correction import labelled_items
 from gateway.features.labels.desk import (
     Desk,
@@ -37,7 +37,6 @@ from gateway.features.labels.desk import (
 )
 from gateway.features.labels.draws import EVERYTHING
 from gateway.features.labels.rows import labels_of, labels_with_pair_scores, labels_with_scores
-from gateway.features.labels.sheets import SheetRow
 from gateway.features.replay.rows import Replay, ReplayAnswer, ReplayStore
 from gateway.store import engine
 from gateway.store.query import reading

@@ -15,9 +15,14 @@ from gateway.config.loading import parse
 from gateway.config.predictor import PredictorConfig
 from gateway.core.completion import completion_of
 from gateway.core.exchange import Exchange
-from gateway.features.learned.embedding import EMBEDDING_FEATURES, EmbeddingColumns, feature_names
-from gateway.features.learned.explain import groups_of
-from gateway.features.learned.features import FeatureExtractor, feature_set
+from gateway.features.learned.features import (
+    EMBEDDING_FEATURES,
+    EmbeddingColumns,
+    FeatureExtractor,
+    feature_names,
+    feature_set,
+)
+from gateway.features.learned.inspect import groups_of
 from gateway.features.learned.model import PredictorModel, version_of
 from gateway.features.learned.predictor import Predictor
 from gateway.features.learned.trainer import TrainingJob, train_from_store

@@ -1,8 +1,9 @@
-"""Features are numbers of the right shape for anything that is recorded, and see what they claim to see."""
+"""The features of an exchange. Embeddings are in test_embedding.py."""
 
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable
 from hashlib import sha256
 from typing import Any
@@ -15,8 +16,44 @@ from hypothesis import strategies as st
 
 from gateway.core.completion import Completion, completion_of
 from gateway.core.exchange import Exchange, Target
-from gateway.features.learned.features import FEATURES, FeatureExtractor, feature_set, prompt_of
+from gateway.features.learned.features import (
+    FEATURES,
+    MARKS,
+    WORD_FEATURES,
+    FeatureExtractor,
+    feature_set,
+    prompt_of,
+    word_columns,
+)
 from gateway.scoring.types import Subject
+
+
+def columns(text: str) -> dict[str, float]:
+    return dict(zip(WORD_FEATURES, word_columns([text.encode()])[0].tolist(), strict=True))
+
+
+def test_words_are_counted_whatever_their_case_and_punctuation() -> None:
+    found = columns("SORRY! I can’t — (unfortunately), not: désolé")
+    assert (found["refusal_marks"], found["distinct_words"]) == (4, 1)
+    assert columns("A-b a-B, 'c' \"c\"")["distinct_words"] == 0.75
+    assert np.isnan(columns("?!")["distinct_words"])
+
+
+def test_every_word_that_is_looked_for_is_found() -> None:
+    """None shares its slot of the table with another."""
+    for name, words in MARKS.items():
+        for word in words.split():
+            assert columns(word)[name] == 1, word
+
+
+@given(st.lists(st.text("aAbB'ü .,\n\0", max_size=30), min_size=1, max_size=20))
+def test_the_share_of_different_words_is_that_of_python(texts: list[str]) -> None:
+    expected = []
+    for text in texts:
+        words = re.findall("[abü']+", text.lower())
+        expected.append(len(set(words)) / len(words) if words else np.nan)
+    np.testing.assert_array_equal(word_columns([t.encode() for t in texts])[:, 0], np.array(expected, dtype=np.float32))
+
 
 Make = Callable[..., Exchange]
 NAMES = list(FEATURES)

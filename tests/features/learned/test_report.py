@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from gateway.features.learned.explain import FeatureEffect
-from gateway.features.learned.inspect import Explanation, Importances
+from gateway.features.learned.inspect import Explanation, FeatureEffect, Importances
 from gateway.features.learned.report import explanation_text, importances_text
 
 ROW = {"exchange_id": "e\x1b[1m", "version": "a" * 64, "predicted": 0.25, "residual": 0.04, "pi": 0.3, "judged": False}

@@ -12,17 +12,19 @@ from gateway.features.replay.compare import (
     SPARSE,
     ComparisonTerms,
     PairedValues,
+    ReplayMetric,
+    ScoreSheet,
     betting_trail,
     cluster_means,
     comparison,
     mean_estimate,
     paired,
     pairs_needed,
+    sheet,
     sparse_interval,
     summarize,
 )
 from gateway.features.replay.rows import ReplayAnswer, ReplayScore
-from gateway.features.replay.sheet import ReplayMetric, ScoreSheet, sheet
 from gateway.reports.model import Estimate
 from gateway.statistics.paired import paired_difference
 

@@ -1,10 +1,11 @@
-"""What the command line asks is checked before any model is asked."""
+"""The options of `gateway replay`, a Ray cluster and a gate among them."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,9 +15,45 @@ from gateway.config.scorers import ScorerConfig
 from gateway.core.errors import CannotRun
 from gateway.core.plan import Guardrail
 from gateway.features.replay.datasets import Dataset, DatasetFile, scan
-from gateway.features.replay.design import RequestSettings
-from gateway.features.replay.options import ReplayOptions, metrics, name_of, question_of, rows_of, sections, single
+from gateway.features.replay.design import RequestSettings, target_word
+from gateway.features.replay.options import (
+    RayAddress,
+    ReplayOptions,
+    address_of,
+    exit_code,
+    gate_terms,
+    metrics,
+    name_of,
+    question_of,
+    rows_of,
+    sections,
+    single,
+)
+from gateway.reports.model import Report
 from gateway.scoring.registry import build, build_all
+
+
+@pytest.mark.parametrize(
+    ("on", "address"),
+    [
+        ("local", None),
+        ("ray://head", RayAddress("head", 10001)),
+        ("ray://head:20001", RayAddress("head", 20001)),
+        ("ray://10.0.0.7/", RayAddress("10.0.0.7", 10001)),
+        ("ray://[::1]:9", RayAddress("::1", 9)),
+    ],
+)
+def test_an_address_is_read_and_shown(on: str, address: RayAddress | None) -> None:
+    assert address_of(on) == address
+    if address is not None:
+        assert address_of(str(address)) == address
+
+
+@pytest.mark.parametrize("on", ["", "head", "http://head", "ray://", "ray://head:x", "ray://u@head", "ray://head/a"])
+def test_anything_else_is_refused_with_what_was_expected(on: str) -> None:
+    with pytest.raises(ValueError, match=r"expected local, or ray://HOST"):
+        address_of(on)
+
 
 BARE = """
 open: true
@@ -93,3 +130,61 @@ def test_the_name_has_the_file_and_the_designs_hash(dataset: Dataset) -> None:
     assert name_of(dataset, "0123456789abcdef") == "questions-0123456789abcdef"
     odd = replace(dataset, source=DatasetFile(Path("/x/my file (2).csv")))
     assert name_of(odd, "ff") == "my-file-2--ff"
+
+
+def config(**candidate: Any) -> Config:
+    return Config.model_validate(
+        {
+            "open": True,
+            "upstreams": {"a": {"kind": "fake"}, "b": {"kind": "fake"}},
+            "models": {"chat": {"targets": [{"upstream": "a", "model": "m"}]}},
+            "scorers": {"exact": {}, "refusal": {}},
+            "experiments": {
+                "swap": {
+                    "model": "chat",
+                    "control": {"upstream": "a", "model": "m"},
+                    "candidate": {"upstream": "b", "model": "n", **candidate},
+                    "primary": "exact",
+                    "margin": 0.03,
+                    "alpha": 0.1,
+                    "guardrails": {"error_rate": 0.01, "refusal": 0.02, "latency_p95": 1.0},
+                }
+            },
+        }
+    )
+
+
+def test_the_gate_has_the_terms_of_its_experiment() -> None:
+    terms = gate_terms(config(), "swap")
+    assert terms.targets == ("a/m", "b/n")
+    assert (terms.primary, terms.margin, terms.alpha, terms.scorers) == ("exact", 0.03, 0.1, ("exact", "refusal"))
+    assert terms.guardrails == (Guardrail("error_rate", 0.01), Guardrail("refusal", 0.02))
+    assert terms.unmeasured == ("latency_p95",)
+
+
+def test_what_an_arm_changes_in_requests_is_kept() -> None:
+    terms = gate_terms(config(set={"temperature": 0.5, "stop": ["a", "b"]}, system="Be brief, please."), "swap")
+    word = target_word(terms.targets[1])
+    assert (word.base, word.system) == ("b/n", "Be brief, please.")
+    assert dict(word.fields) == {"temperature": 0.5, "stop": ["a", "b"]}
+    with pytest.raises(CannotRun, match="changes headers"):
+        gate_terms(config(headers={"x-a": "1"}), "swap")
+
+
+def test_an_unknown_experiment_is_named() -> None:
+    with pytest.raises(CannotRun, match='no experiment "swop"; did you mean "swap"'):
+        gate_terms(config(), "swop")
+
+
+@pytest.mark.parametrize(
+    ("verdicts", "complete", "code"),
+    [
+        (["ship"], True, 0), (["reject"], True, 1), (["hold"], True, 2), (["ship"], False, 2), ([], True, 2),
+        (["ship", "reject"], True, 1), (["ship", "hold"], True, 2), (["reject"], False, 1),
+    ],
+)  # fmt: skip
+def test_only_ship_of_every_candidate_passes(
+    report: Callable[..., Report], verdicts: list[str], complete: bool, code: int
+) -> None:
+    reports = [replace(report("nothing"), verdict=verdict) for verdict in verdicts]  # type: ignore[arg-type]
+    assert exit_code(reports, complete=complete) == code

@@ -1,4 +1,4 @@
-"""A replay whole: a real gateway of its own, two upstreams behind it, the store, the reports."""
+"""A replay from the dataset to the reports, and the references that one writes."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ import pytest
 from gateway.config.environment import write_evals_access
 from gateway.config.loading import load
 from gateway.core.errors import CannotRun
-from gateway.fake import Fault, Received
+from gateway.fake import FakeAnswer, Fault, Received
 from gateway.features.replay.asking import RequestPacing
 from gateway.features.replay.datasets import scan
 from gateway.features.replay.gateway_choice import GatewayLocation
 from gateway.features.replay.options import ReplayOptions
-from gateway.features.replay.replay import replay
+from gateway.features.replay.replay import replay, write_references
 from gateway.features.replay.run import ReplayProgress, ReplayStopped
 from gateway.store.engine import StoreUnavailable
 
@@ -176,3 +176,27 @@ async def test_a_judge_uses_the_same_gateway(gateway_yaml, tmp_path: Path, quest
     misspelt = gateway_yaml(models=models, scorers={"quality": {**judge, "model": "jugde"}})
     with pytest.raises(CannotRun, match=r'scorers\.quality: no model "jugde"; did you mean "judge"'):
         await replay(scan(questions(3)), QUALITY, replace(place, config=load(misspelt)), QUIET, QUIET)
+
+
+async def test_every_row_gets_the_models_answer_as_its_reference(
+    named: GatewayLocation, questions: Callable[[int], Path], served
+) -> None:
+    def choose(asked: Received) -> FakeAnswer | str:
+        question = asked.json["messages"][-1]["content"]
+        if question == "question 3":
+            return FakeAnswer(b'{"error":{"message":"too long"}}', status=400)
+        return f"an answer to {question}"
+
+    served.replies(choose)
+    notes: list[str] = []
+    dataset = scan(questions(12))
+    asked = ReplayOptions(("one",), pace=RequestPacing(attempts=1))
+    path = await write_references(dataset, asked, named, notes.append, lambda _: None)
+    assert path == dataset.path.with_name("questions.with-references.jsonl")
+    assert notes[-1] == "1 of 12 rows have no answer and so no reference"
+    written = scan(path)
+    assert [i.example() for i in written.items()] == [i.example() for i in dataset.items()]
+    assert [i.reference for i in written.items()] == [
+        None if i == 3 else f"an answer to question {i}" for i in range(12)
+    ]
+    assert [p.name for p in path.parent.glob("*.part")] == []

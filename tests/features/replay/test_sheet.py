@@ -7,8 +7,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from gateway.features.replay.compare import FAILED, SECONDS, ReplayMetric, ScoreSheet, row_means, sheet
 from gateway.features.replay.rows import ReplayAnswer, ReplayScore
-from gateway.features.replay.sheet import FAILED, SECONDS, ReplayMetric, ScoreSheet, row_means, sheet
 
 GOOD = ReplayAnswer(item=1, target="a", repeat=1, answer_id="x", cluster="c1", outcome="ok", seconds=2.0, asked=1.0,
               upstream="u", model="m", output_tokens=4)  # fmt: skip

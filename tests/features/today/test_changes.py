@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from gateway.features.today.changes import HOURS, course_chart, report, windows
-from gateway.features.today.rows.hours import HOUR_S, HourSums, WeightedSums, bucket_of
+from gateway.features.today.rows import HOUR_S, HourSums, WeightedSums, bucket_of
 
 NOW = 1_764_001_800.0
 GROUP = ("chat", "local/small")

@@ -12,7 +12,7 @@ from fixtures.today_worlds import NOW, TodayWorld, four_standard_errors
 
 from gateway.features.today.changes import FigureKey, daily_figures
 from gateway.features.today.daily_changes import HISTORY_DAYS, DailySeries, changes, compare, day_interval
-from gateway.features.today.rows.hours import WeightedSums
+from gateway.features.today.rows import WeightedSums
 
 MONTH = 30
 STABLE = {

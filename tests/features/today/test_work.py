@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from gateway.features.today.changes import HOURS
-from gateway.features.today.rows.hour_history import stored_begins, stored_hours
-from gateway.features.today.rows.hours import HOUR_S
+from gateway.features.today.rows import HOUR_S, stored_begins, stored_hours
 from gateway.features.today.work import SETTLED_H, HourHistoryKeeper
 from gateway.store.query import reading
 from gateway.store.store import Store

@@ -1,4 +1,4 @@
-"""Predicted exchanges in order of arrival, with the scorer's value, and the saved state. On both databases."""
+"""The SQL of the predictor."""
 
 from __future__ import annotations
 
@@ -7,10 +7,11 @@ from typing import Any
 
 import pytest
 
-from gateway.core.exchange import Exchange
-from gateway.features.learned.rows.drift_state import (
+from gateway.core.exchange import Exchange, Usage
+from gateway.features.learned.rows import (
     DAY_S,
     aliases_predicted,
+    call_outputs,
     load_state,
     newest_rows,
     rows_after,
@@ -59,3 +60,17 @@ def test_a_state_replaces_the_one_before(store: Any) -> None:
         store.run(lambda c, text=text: save_state(c, "stated", "chat", text, 1.0))
     assert store.run(lambda c: load_state(c, "stated", "chat")) == '{"at": 1}'
     assert store.run(lambda c: saved_states(c, "stated")) == {"chat": '{"at": 1}'}
+
+
+def test_only_whole_answers_count_the_newest_first(store, exchange):
+    """With the upstream's count of tokens, for one answer, and with a request that is recorded."""
+    answers = [exchange(received=at, pi=0.5, usage=Usage(3, 5)) for at in (10.0, 30.0, 20.0)]
+    others = [
+        exchange(received=40.0, outcome="cut"), exchange(received=40.0, role="shadow"), exchange(received=1.0),
+        exchange(received=40.0, request=b"{}"),
+        exchange(received=40.0, truncated=True),
+    ]  # fmt: skip
+    store.write(*answers, *others)
+    found = store.run(lambda c: list(call_outputs(c, 5.0, 2)))
+    assert [(f.alias, f.tokens, f.weight, f.stream) for f in found] == [("chat", 5.0, 2.0, False)] * 2
+    assert len(store.run(lambda c: list(call_outputs(c, 5.0, 10)))) == 3

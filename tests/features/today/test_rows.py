@@ -1,4 +1,4 @@
-"""Sums of one hour, weighted by π. On both databases."""
+"""Sums of hours, and their history."""
 
 from __future__ import annotations
 
@@ -6,8 +6,17 @@ import numpy as np
 import pytest
 
 from gateway.core.exchange import Target
-from gateway.features.today.rows.hour_history import hour_from_json, hour_to_json
-from gateway.features.today.rows.hours import HourSums, WeightedSums, bucket_of, hour_sums
+from gateway.features.today.rows import (
+    HourSums,
+    WeightedSums,
+    bucket_of,
+    hour_from_json,
+    hour_sums,
+    hour_to_json,
+    store_hour,
+    stored_begins,
+    stored_hours,
+)
 from gateway.store.query import reading
 
 BEGIN = 1_764_000_000.0
@@ -87,3 +96,36 @@ def test_a_score_is_the_scorers_own_value(store, exchange, sums, stated_scorer):
     assert cell.scores["refused"].mean == pytest.approx(1 / 3)
     assert cell.minimised == {"refused"}
     assert hour_from_json(hour_to_json({("chat", "local/small"): cell})) == {("chat", "local/small"): cell}
+
+
+@pytest.fixture
+def one_hour(store, exchange):
+    store.write(
+        exchange("1", received=BEGIN + 10, pi=0.5, total_s=1.0),
+        exchange("0", received=BEGIN + 20, total_s=2.0, outcome="timeout", status=504),
+    )
+    with reading(store.url) as connection:
+        return hour_sums(connection, BEGIN)
+
+
+def test_an_hour_comes_back_as_it_was(store, one_hour):
+    with store.engine.begin() as connection:
+        store_hour(connection, BEGIN, one_hour, 0.0)
+        store_hour(connection, BEGIN, {}, 0.0)
+    with reading(store.url) as connection:
+        assert stored_hours(connection, [BEGIN, BEGIN + 3600]) == {BEGIN: one_hour}
+        assert stored_begins(connection, BEGIN + 1) == set()
+        assert stored_begins(connection, BEGIN) == {BEGIN}
+
+
+def test_old_hours_are_forgotten(store):
+    with store.engine.begin() as connection:
+        for begin in (BEGIN, BEGIN + 3600):
+            store_hour(connection, begin, {}, begin)
+    with reading(store.url) as connection:
+        assert stored_begins(connection, 0.0) == {BEGIN + 3600}
+
+
+def test_json_holds_names_of_any_kind(one_hour):
+    odd = {('"quoted"\n', "up/m\u202e\x00"): next(iter(one_hour.values()))}
+    assert hour_from_json(hour_to_json(odd)) == odd

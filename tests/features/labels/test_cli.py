@@ -1,3 +1,5 @@
+"""`gateway label` and `gateway judge`."""
+
 from __future__ import annotations
 
 import subprocess
@@ -32,3 +34,13 @@ def test_only_its_owner_can_read_a_sheet(gateway: Run, tmp_path: Path) -> None:
 
 def test_a_sheet_that_does_not_exist_is_a_usage_error(gateway: Run) -> None:
     assert gateway("label", "import", "gone.csv", "--scorer", "helpful").returncode == 2
+
+
+def test_without_a_store_nothing_is_calibrated(gateway: Run) -> None:
+    result = gateway("judge", "calibrate", "helpful")
+    assert (result.returncode, result.stdout) == (1, "")
+    assert "no store at" in result.stderr
+
+
+def test_a_threshold_outside_0_to_1_is_a_usage_error(gateway: Run) -> None:
+    assert gateway("judge", "calibrate", "helpful", "--cut", "2").returncode == 2

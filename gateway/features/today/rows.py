@@ -1,18 +1,23 @@
-"""What one hour of served calls looked like, by model name and target: sums weighted by 1/π, so that they stand for all
-calls and not only for those that were recorded. Two queries an hour, the first of which reads an index only.
+"""Hours of served calls by model name and target: sums weighted by 1/π, which stand for unrecorded calls, too.
+
+An hour takes two queries, the first of which reads an index only. Sums of past hours are kept longer than exchanges
+are: what is usual takes weeks to know.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import astuple, dataclass, field
+from typing import Any
 
-from sqlalchemy import Double, cast, func, select
+import orjson
+from sqlalchemy import Connection, Double, cast, delete, func, select
 
 from gateway.core.exchange import CLIENT_ENDED
+from gateway.store.engine import insert
 from gateway.store.query import Reading
-from gateway.store.tables import TARGET, exchanges, scores
+from gateway.store.tables import TARGET, exchanges, hour_history, scores
 
 HOUR_S = 3600
 _BUCKET = math.log(1.05)
@@ -154,3 +159,52 @@ def _scores(connection: Reading, begin: float) -> Iterator[tuple[str, str, str, 
     query = query.where(e.received >= begin, e.received < begin + HOUR_S, e.role == "served")
     for alias, target, scorer, direction, *sums in connection.execute(query.group_by(e.alias, TARGET, s.scorer)):
         yield alias, target, scorer, direction, WeightedSums(*sums)
+
+
+def stored_begins(connection: Reading, since: float) -> set[float]:
+    """The hours that are stored, by their beginning in Unix seconds."""
+    query = select(hour_history.c.begin).where(hour_history.c.begin >= since)
+    return {float(begin) for (begin,) in connection.execute(query)}
+
+
+def stored_hours(connection: Reading, begins: Collection[float]) -> dict[float, dict[GroupKey, HourSums]]:
+    """The sums of those of these hours that are stored. At most a few hundred at a time."""
+    query = select(hour_history.c.begin, hour_history.c.sums).where(hour_history.c.begin.in_(begins))
+    return {float(begin): hour_from_json(sums) for begin, sums in connection.execute(query)}
+
+
+def store_hour(connection: Connection, begin: float, sums: Mapping[GroupKey, HourSums], oldest: float) -> None:
+    """Stores an hour, if nobody has, and forgets those that began before `oldest`."""
+    statement = insert(connection.dialect, hour_history).values(begin=begin, sums=hour_to_json(sums))
+    connection.execute(statement.on_conflict_do_nothing())
+    connection.execute(delete(hour_history).where(hour_history.c.begin < oldest))
+
+
+def hour_to_json(sums: Mapping[GroupKey, HourSums]) -> str:
+    return orjson.dumps([[*group, _cell(cell)] for group, cell in sums.items()]).decode()
+
+
+def _cell(cell: HourSums) -> dict[str, Any]:
+    return {
+        "errors": astuple(cell.errors),
+        "cost": astuple(cell.cost),
+        "slow": astuple(cell.slow),
+        "latency": list(cell.latency.items()),
+        "minimised": sorted(cell.minimised),
+        "scores": {scorer: astuple(of) for scorer, of in cell.scores.items()},
+    }
+
+
+def hour_from_json(text: str) -> dict[GroupKey, HourSums]:
+    return {(alias, target): _cell_of(cell) for alias, target, cell in orjson.loads(text)}
+
+
+def _cell_of(cell: Mapping[str, Any]) -> HourSums:
+    return HourSums(
+        WeightedSums(*cell["errors"]),
+        WeightedSums(*cell["cost"]),
+        dict(cell["latency"]),
+        WeightedSums(*cell["slow"]),
+        {scorer: WeightedSums(*of) for scorer, of in cell["scores"].items()},
+        set(cell["minimised"]),
+    )

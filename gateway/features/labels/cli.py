@@ -1,4 +1,4 @@
-"""`gateway label`: people's verdicts, given blind, one by one or in a sheet."""
+"""`gateway label` and `gateway judge`: people's verdicts, given blind, and how far a scorer agrees with them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from gateway.cli.options import Data, MaybeConfig, example, note, show, where_to_read
+from gateway.cli.options import AsJson, Data, MaybeConfig, example, note, show, where_to_read
 
 if TYPE_CHECKING:
     from gateway.features.labels.blind import LabelVerdict
@@ -118,8 +118,8 @@ def export(
 ) -> None:
     """Write labels with the scorer's scores; or, with --next, a blind sheet to fill in."""
     from gateway.features.calls.export import write_private
+    from gateway.features.labels.blind import form_of
     from gateway.features.labels.desk import LabelRequest, export_blind_sheet, export_labels
-    from gateway.features.labels.sheets import form_of
 
     store = where_to_read(config, data).store
     if next_ is not None and scorer is None:
@@ -210,3 +210,43 @@ def _who(labeller: str) -> str:
         return labeller or getpass.getuser()
     except (KeyError, OSError):  # a user without a name, as in some containers
         return "unknown"
+
+
+judge = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
+verbs.add_typer(
+    judge,
+    name="judge",
+    help="Measure how far a scorer agrees with people.",
+    epilog=example("gateway judge calibrate helpful"),
+)
+
+
+@judge.callback()
+def _group() -> None:
+    """Measure how far a scorer agrees with people."""
+
+
+@judge.command("calibrate", epilog=example("gateway judge calibrate helpful"))
+def calibrate(
+    scorer: Annotated[str, typer.Argument(help="Name of the scorer in gateway.yaml.")],
+    experiment: Annotated[str | None, typer.Option(help="Only answers of this experiment.")] = None,
+    cut: Annotated[float, typer.Option(min=0, max=1, help="Score from which an answer counts as good.")] = 0.5,
+    half_width: Annotated[
+        float, typer.Option(min=1e-4, max=0.5, help="Wanted half-width of the corrected mean's interval.")
+    ] = 0.05,
+    alpha: Annotated[float, typer.Option(min=1e-6, max=0.5, help="Error probability of each interval.")] = 0.05,
+    as_json: AsJson = False,
+    config: MaybeConfig = None,
+    data: Data = None,
+) -> None:
+    """Compare a scorer's verdicts with people's labels (`gateway label next`).
+
+    Prints kappa, both error rates, the position bias of a pairwise judge, and means corrected by the labels, with
+    intervals.
+    """
+    from gateway.core.sanitize import to_json
+    from gateway.features.labels.calibration import CalibrationOptions, read
+    from gateway.features.labels.report import to_dict, to_terminal
+
+    found = read(where_to_read(config, data).store, CalibrationOptions(scorer, experiment, cut, half_width, alpha))
+    show(to_json(to_dict(found)) if as_json else to_terminal(found))

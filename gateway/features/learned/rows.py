@@ -1,13 +1,16 @@
-"""The predicted exchanges of a model name in order of arrival, and where its drift alarms stand. Rows only."""
+"""The SQL of the predictor: predicted exchanges in order of arrival, drift alarms, and lengths of answers."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, Select, and_, select
+from sqlalchemy import Connection, Select, and_, func, select
 
 from gateway.store.engine import insert
-from gateway.store.tables import drift_states, predictions, scores
+from gateway.store.query import Reading
+from gateway.store.tables import drift_states, exchanges, predictions, scores
 
 DAY_S = 86_400.0
 _MOST = 20_000  # rows of one step
@@ -80,3 +83,37 @@ def saved_states(connection: Connection, scorer: str) -> dict[str, str]:
     """alias → state."""
     d = drift_states.c
     return {row.alias: row.state for row in connection.execute(select(d.alias, d.state).where(d.scorer == scorer))}
+
+
+_AT_ONCE = 100
+_APIS = ("chat", "completions", "responses", "messages")
+
+
+@dataclass(frozen=True, slots=True)
+class CallOutput:
+    """One answered call."""
+
+    alias: str
+    request: bytes
+    """JSON; of a key whose content is not recorded, `{}`."""
+    stream: bool
+    tokens: float
+    """Output tokens of one answer."""
+    weight: float
+    """1/π."""
+
+
+def call_outputs(connection: Reading, since: float, limit: int) -> Iterator[CallOutput]:
+    """The newest served answers, with their upstream's count of tokens, some at a time: requests may be large.
+    since: Unix seconds."""
+    e = exchanges.c
+    query = (
+        select(e.alias, e.request, e.stream, e.output_tokens, e.choices, e.pi)
+        .where(e.received >= since, e.role == "served", e.outcome == "ok", e.status == 200, e.api.in_(_APIS))
+        .where(e.output_tokens > 0, e.truncated.is_(False), func.length(e.request) > len(b"{}"))
+        .order_by(e.received.desc())
+        .limit(limit)
+    )
+    rows = connection.execute(query, execution_options={"yield_per": _AT_ONCE})
+    for alias, request, stream, tokens, choices, pi in rows:
+        yield CallOutput(alias, bytes(request), stream, tokens / max(choices or 1, 1), 1.0 / pi)

@@ -1,3 +1,5 @@
+"""`gateway samples`, `export`, `follow` and `erase`."""
+
 from __future__ import annotations
 
 import json
@@ -9,8 +11,59 @@ from typing import Any
 import pytest
 import yaml
 
-BODIES = (b"{}", b'{"user":"zoe"}')
 Run = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        (["--since", "yesterday"], "Invalid value for --since: 'yesterday'"),
+        (["--where", "("], "Invalid value for --where: at 2: expected a comparison"),
+    ],
+)
+def test_an_unreadable_filter_is_a_usage_error(gateway: Run, options: list[str], expected: str) -> None:
+    gateway("migrate")
+    result = gateway("samples", *options)
+    assert (result.returncode, result.stdout) == (2, "")
+    assert expected in " ".join(result.stderr.split())
+
+
+def test_an_empty_store_has_no_samples(gateway: Run) -> None:
+    gateway("migrate")
+    assert json.loads(gateway("samples", "--json").stdout) == []
+    missing = gateway("samples", "--id", "nope")
+    assert missing.returncode == 1
+    assert "no exchange nope in the store" in missing.stderr
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        (["--format", "xml"], 'no form "xml"; expected one of jsonl, openai-chat, openai-evals, dpo, csv, parquet'),
+        (["--format", "parquet"], "parquet is binary: give a file"),
+    ],
+)
+def test_a_format_that_cannot_be_written_is_a_usage_error(gateway: Run, options: list[str], expected: str) -> None:
+    result = gateway("export", *options)
+    assert (result.returncode, result.stdout) == (2, "")
+    assert expected in " ".join(result.stderr.split())
+
+
+def test_without_a_store_nothing_is_exported(gateway: Run, tmp_path: Path) -> None:
+    result = gateway("export", "--out", "calls.jsonl")
+    assert (result.returncode, result.stdout) == (1, "")
+    assert "no store at" in result.stderr
+    assert not (tmp_path / "calls.jsonl").exists()
+
+
+def test_calls_are_followed_in_forms_that_files_can_be_cut_in(gateway: Run, tmp_path: Path) -> None:
+    result = gateway("follow", "to", "--format", "csv")
+    assert (result.returncode, result.stdout) == (2, "")
+    assert 'no form "csv"; expected jsonl or parquet' in " ".join(result.stderr.split())
+    assert not (tmp_path / "to").exists()
+
+
+BODIES = (b"{}", b'{"user":"zoe"}')
 
 
 @pytest.fixture
