@@ -1,10 +1,10 @@
 # make up         install into .venv and run everything (make up ARGS="--port 9000")
-# make test       install and run every test but the long ones (make test ARGS="-k config"); two at once for each
-#                 core, four at most. Figures that tests print are seen with ARGS="-n 0 -k alive". Four runs,
-#                 the consumer's tests (two), the gateway's and all others, so that no process that runs tests grows large. The files that took
-#                 longest begin first: ARGS=--record-durations writes what they took to tests/durations.json
+# make test       install and run every test but the long ones, in two processes for each core, four at most: each has
+#                 lists of files that it alone collects. With ARGS, as ARGS="-k config", one run with as many workers;
+#                 figures that tests print are seen with ARGS="-n 0 -k alive"
 #                 make test CHANGED=1 runs the test files that use what differs from main, by the imports and fixtures;
 #                 CHANGED=BASE, from another commit. A change that no import shows (conftest.py, templates) runs all
+# make durations  make test, and what each file took: tests/durations.json, by which the next runs are divided
 # make quick      the tests that start no server or program and simulate nothing, and those of the code's structure
 # make test-long  the tests of stated durations, and on PostgreSQL the tests of the store that make test runs on SQLite alone
 # make test-real  real engines, installed under .real: vLLM, Ray Serve, transformers serve, Open WebUI; replays on Ray;
@@ -35,10 +35,6 @@ BENCH_FILES := $(if $(findstring --only,$(ARGS)),,--json docs/bench.json --svg d
 	--scaling docs/scaling.md)
 # Two for each core: half of a test's time is waiting for servers, programs and disks.
 WORKERS = $$($(BIN)/python -c 'import os; print(min(4, 2 * (os.cpu_count() or 1)))')
-COMPUTING := $(addprefix tests/consumer/,learned statistics scorers scoring)
-# A path in ARGS is run alone. pytest ends with 5 where it has selected nothing.
-TEST_PARTS := $(if $(findstring tests/,$(ARGS)),-ra,\
-	"$(COMPUTING)" "tests/consumer $(addprefix --ignore=,$(COMPUTING))" "tests/proxy tests/bench" "--ignore=tests/consumer --ignore=tests/proxy --ignore=tests/bench")
 # Hundreds of programs are started: without bytecode each would compile the whole package anew.
 TEST_ENV := env -u PYTHONDONTWRITEBYTECODE
 PEERS := vllm-router smg litellm portkey
@@ -58,7 +54,7 @@ INSTALL = $$($(BIN)/python -m pip --version >/dev/null 2>&1 && echo $(BIN)/pytho
 	|| echo $(PYTHON) -m pip --python $(BIN)/python) install --quiet --disable-pip-version-check
 endif
 
-.PHONY: up test quick test-long image-test test-real bench bench-fleet bench-peers lint format generate docs audit clean
+.PHONY: up test durations quick test-long image-test test-real bench bench-fleet bench-peers lint format generate docs audit clean
 
 up: $(VENV)/.up
 	@exec $(BIN)/gateway up $(if $(PORT),--port $(PORT)) $(ARGS)
@@ -70,17 +66,17 @@ test: $(VENV)/.test
 	@files=$$($(BIN)/python tests/which_tests.py changed $(filter-out 1,$(CHANGED))) || exit; \
 	case "$$files" in \
 		"") ;; \
-		tests) $(MAKE) --no-print-directory test CHANGED= ;; \
+		tests) $(TEST_ENV) $(BIN)/python tests/run_suite.py --check-memory ;; \
 		*) $(PYTEST) $$files $(ARGS) ;; \
 	esac
 else
 test: $(VENV)/.test
 	@echo "running the tests"
-	@status=5; for part in $(TEST_PARTS); do \
-		$(PYTEST) $$part $(ARGS); code=$$?; \
-		if [ $$code != 5 ] && { [ $$code != 0 ] || [ $$status = 5 ]; }; then status=$$code; fi; \
-	done; exit $$status
+	@$(if $(ARGS),$(PYTEST) $(ARGS),$(TEST_ENV) $(BIN)/python tests/run_suite.py --check-memory)
 endif
+
+durations: $(VENV)/.test
+	@$(TEST_ENV) $(BIN)/python tests/run_suite.py --record-durations
 
 quick: $(VENV)/.test
 	@$(PYTEST) $$($(BIN)/python tests/which_tests.py quick) $(ARGS)

@@ -29,9 +29,14 @@ Json = dict[str, Any]
 
 @pytest.fixture(scope="module")
 def generate() -> Iterator[ModuleType]:
-    sys.path.insert(0, str(GRAFANA))
-    yield importlib.import_module("generate")
-    sys.path.remove(str(GRAFANA))
+    """The module generate.py. Its neighbours may be named as modules that other tests have imported."""
+    with pytest.MonkeyPatch.context() as patch:
+        for path in GRAFANA.glob("*.py"):
+            patch.delitem(sys.modules, path.stem, raising=False)
+        patch.syspath_prepend(GRAFANA)
+        yield importlib.import_module("generate")
+        for path in GRAFANA.glob("*.py"):
+            sys.modules.pop(path.stem, None)
 
 
 @pytest.fixture(params=DASHBOARDS)

@@ -78,7 +78,8 @@ def test_without_an_installer_the_error_says_so(monkeypatch: pytest.MonkeyPatch)
 
 
 @pytest.mark.parametrize("package", MODEL_PACKAGES.values(), ids=lambda package: package.name)
-def test_the_installed_weights_are_those_that_are_known(package: ModelPackage) -> None:
+def test_the_installed_weights_are_those_that_are_known(package: ModelPackage, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(sys.modules, package.module, raising=False)
     if find_spec(package.module) is None:
         pytest.skip(f"{package.requirement} is not installed here")
     folder = folder_of(package)

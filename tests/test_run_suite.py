@@ -1,0 +1,66 @@
+"""How the suite is divided among processes, and what a divided run says."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from run_suite import NO_TESTS, lists, main
+
+NAMES = st.builds("tests/{}/test_{}.py".format, st.sampled_from("abc"), st.integers(0, 99))
+SECONDS = st.dictionaries(NAMES, st.floats(0, 100), min_size=1)
+
+
+@given(seconds=SECONDS, n=st.integers(1, 8))
+def test_every_file_is_in_one_list(seconds: dict[str, float], n: int) -> None:
+    divided = lists(seconds, n)
+    assert len(divided) <= n
+    assert sorted(name for names in divided for name in names) == sorted(seconds)
+
+
+@given(seconds=SECONDS, n=st.integers(1, 8))
+def test_the_longest_comes_first_and_is_not_much_longer(seconds: dict[str, float], n: int) -> None:
+    lengths = [sum(seconds[name] for name in names) for names in lists(seconds, n)]
+    assert lengths == sorted(lengths, reverse=True)
+    assert lengths[0] <= sum(seconds.values()) / n + max(sum(seconds.values()) / n / 2, *seconds.values()) + 1e-6
+
+
+def test_a_small_folder_stays_together() -> None:
+    small = {f"tests/small/test_{n}.py": 1.0 for n in range(9)}
+    large = {f"tests/large/test_{n}.py": 10.0 for n in range(9)}
+    assert any(small.keys() <= set(names) for names in lists(small | large, 4))
+
+
+@pytest.fixture
+def repository(tmp_path: Path) -> Path:
+    """A folder with pytest's settings and three files of tests, one of which fails."""
+    (tmp_path / "pyproject.toml").write_text('[tool.pytest.ini_options]\naddopts = "-ra"\n')
+    (tmp_path / "tests").mkdir()
+    (tmp_path / "tests" / "durations.json").write_text('{"tests/test_gone.py": 9}')
+    (tmp_path / "tests" / "test_good.py").write_text("def test_one(): ...\ndef test_two(): ...\n")
+    (tmp_path / "tests" / "test_bad.py").write_text("def test_bad():\n    assert 1 == 2, 'why'\n")
+    (tmp_path / "tests" / "test_left.py").write_text("import pytest\n@pytest.mark.skip('so')\ndef test_left(): ...\n")
+    return tmp_path
+
+
+def test_a_failure_is_shown_and_counted(repository: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    assert main(repository, []) == 1
+    lines = capfd.readouterr().out.splitlines()
+    assert lines[-1] == "2 passed, 1 failed, 1 skipped"
+    assert any(line.startswith("E       AssertionError: why") for line in lines)
+    assert any(line.startswith("FAILED tests/test_bad.py::test_bad") for line in lines[-5:])
+    assert any(line.startswith("SKIPPED [1] tests/test_left.py") for line in lines[-5:])
+
+
+def test_lists_in_which_nothing_is_selected_do_not_fail(repository: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    assert main(repository, ["-k", "good"]) == 0
+    assert capfd.readouterr().out.splitlines()[-1] == "2 passed, 0 failed, 0 skipped"
+    assert main(repository, ["-k", "nothing"]) == NO_TESTS
+
+
+def test_a_file_that_cannot_be_imported_fails_the_run(repository: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    (repository / "tests" / "test_bad.py").write_text("import no_such_module\n")
+    assert main(repository, []) not in (0, NO_TESTS)
+    assert capfd.readouterr().out.splitlines()[-1] == "2 passed, 1 failed, 1 skipped"
