@@ -100,8 +100,10 @@ def check(config: Annotated[Path, typer.Argument(exists=True, dir_okay=False, he
     from gateway.config.cautions import cautions, clear_text_caution
     from gateway.config.derive import variant_lines
     from gateway.config.directory_summary import directory_summary
+    from gateway.config.extras import OF_ALL, require_extras
     from gateway.config.loading import data_directory, load
     from gateway.core.errors import ConfigError
+    from gateway.features import all_extras
     from gateway.features.experiments.judges import judge_cautions
     from gateway.scoring.asker import ExternalServices
     from gateway.scoring.http_client import HttpConnections
@@ -111,6 +113,7 @@ def check(config: Annotated[Path, typer.Argument(exists=True, dir_okay=False, he
 
     try:
         checked = load(config)
+        require_extras(checked, (*OF_ALL, *all_extras()))
         built = build_all(checked.scorers, ExternalServices(HttpConnections(), directory=config.parent))
         if mistakes := config_mistakes(checked, built):
             raise ConfigError(mistakes)

@@ -15,21 +15,18 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from hmac import compare_digest
-from importlib.util import find_spec
 from typing import Any
 from urllib.parse import quote
 
 from gateway.config.admin import OidcConfig
 from gateway.console.access import Actor
 from gateway.console.errors import AdminError, NotPermitted
-from gateway.core.errors import ConfigError
 from gateway.scoring.http_client import HttpConnections, HttpReply, Unreachable
 
 log = logging.getLogger(__name__)
 
 ALGORITHMS = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA")
 """Never one with a shared secret, and never none."""
-MISSING = "admin.oidc: needs Authlib: pip install 'assay-gateway[oidc]'"
 _DEADLINE_S = 10.0
 _MOST_BYTES = 1 << 20
 _KEPT_S = 600.0
@@ -74,12 +71,6 @@ class LoginAttempt:
     @property
     def cookie(self) -> str:
         return f"{self.state}.{self.nonce}.{self.verifier}"
-
-
-def require() -> None:
-    """Raises ConfigError if the extra `oidc` is not installed."""
-    if find_spec("authlib") is None or find_spec("joserfc") is None:
-        raise ConfigError([MISSING])
 
 
 class IdentityProvider:

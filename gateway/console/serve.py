@@ -14,6 +14,7 @@ from starlette.applications import Starlette
 
 from gateway.config.config import Config
 from gateway.config.environment import debuggable, login_link, resolve_evals
+from gateway.config.extras import OF_CONSOLE, require_extras
 from gateway.config.loading import load_for_console
 from gateway.console.app import ConsoleApp
 from gateway.console.site import PagesSetup
@@ -94,6 +95,7 @@ class LiveConfig:
 def load_served(path: Path) -> Config:
     """Raises ConfigError, also for a config without admin tokens: nobody could use the console."""
     config = load_for_console(path)
+    require_extras(config, OF_CONSOLE)
     if config.admin is None:
         raise ConfigError(
             [f"{path.name}: admin: missing. Add `admin: {{tokens: [{{name, sha256, role}}]}}`; docs/keys.md shows how"]

@@ -13,7 +13,7 @@ from starlette.routing import Route
 
 from gateway.config.environment import LoginLink
 from gateway.config.scorers import EvalsConfig
-from gateway.console import identity_provider, login
+from gateway.console import login
 from gateway.console.errors import NotThere
 from gateway.console.frame import (
     ROOT,
@@ -75,10 +75,7 @@ def routes() -> list[Route]:
 
 
 def prepare(app: Starlette, admin: Admin, setup: PagesSetup, ways: LoginWays) -> None:
-    """Gives the pages of this application what they work with. Raises ConfigError where an extra is missing."""
-    config = admin.config()
-    if config.admin is not None and config.admin.oidc is not None:
-        identity_provider.require()
+    """Gives the pages of this application what they work with."""
     sessions = Sessions(admin.store, admin.config, admin.clock)
     app.state.navigation = collected_pages()
     services = PageServices(

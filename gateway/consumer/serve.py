@@ -23,6 +23,7 @@ from gateway.config.changes import changes
 from gateway.config.config import Config
 from gateway.config.derive import directory_of, has_control, paces_of, prices_of
 from gateway.config.environment import debuggable, metrics_socket, resolve_evals
+from gateway.config.extras import OF_CONSUMER, require_extras
 from gateway.config.loading import load_for_consumer
 from gateway.consumer.config_watch import ConfigWatch
 from gateway.consumer.consumer import Consumer, ConsumerContext, ConsumerTiming
@@ -31,6 +32,7 @@ from gateway.consumer.gauges import Gauges
 from gateway.core.backoff import Backoff
 from gateway.core.errors import ConfigError
 from gateway.core.reasons import on_page
+from gateway.features import all_extras
 from gateway.features.experiments.work import ExperimentEngine
 from gateway.features.feedback.implicit import ImplicitFeedback
 from gateway.features.learned.drift import DriftWatch
@@ -74,6 +76,7 @@ _AGAIN = Backoff(first_s=0.2, most_s=5.0)  # between tries to open the store
 def run(config_path: Path, metrics_port: int, data: Path, metrics_host: str = "127.0.0.1") -> None:
     """Scores until SIGINT or SIGTERM. Raises ConfigError for a config that cannot be used, CannotRun for a port."""
     config = load_for_consumer(config_path)
+    require_extras(config, (*OF_CONSUMER, *all_extras()))
     log_format.begin(config.log)
     if not debuggable():
         hide_memory()
@@ -128,6 +131,7 @@ async def evaluate(
 
 def _resolved(config: Config, begun: Config, data: Path) -> Config:
     """The config as a consumer takes it. begun: the one of the program's start, whose stream server is kept."""
+    require_extras(config, (*OF_CONSUMER, *all_extras()))
     if config.stream != begun.stream:
         log.warning("changed settings that need a restart to take effect: stream")
     return config.model_copy(update={"evals": resolve_evals(config.evals, data), "stream": begun.stream})

@@ -3,6 +3,7 @@ other."""
 
 from __future__ import annotations
 
+from gateway.core.extras import Extra
 from gateway.features import (
     calls,
     experiments,
@@ -31,3 +32,8 @@ FEATURES: tuple[Manifest, ...] = (
     today.MANIFEST,
     status.MANIFEST,
 )
+
+
+def all_extras() -> tuple[Extra, ...]:
+    """The extras that sections of the features need."""
+    return tuple(extra for feature in FEATURES for extra in feature.extras)

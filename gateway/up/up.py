@@ -26,8 +26,10 @@ from gateway.config.environment import (
     write_evals_access,
     write_login_link,
 )
+from gateway.config.extras import OF_ALL, require_extras
 from gateway.config.loading import load
 from gateway.core.errors import CannotRun
+from gateway.features import all_extras
 from gateway.runtime.child import Child
 from gateway.runtime.embedded_redis import keep
 from gateway.runtime.file_lock import FileLock
@@ -173,6 +175,7 @@ class UpSetup:
 def prepare(path: Path, options: UpOptions, say: Say, ports: PortReservations) -> UpSetup:
     """Reads the config, chooses ports and keys, and checks that every engine can be started."""
     config = load(path)
+    require_extras(config, (*OF_ALL, *all_extras()))
     port = ports.reserve(options.host, options.port)
     if port != options.port:
         say(f"port {options.port} is in use; the gateway listens on {port}")

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from gateway.core.extras import Extra
 from gateway.features.manifest import ConsolePage, Manifest, Verb
 
 MANIFEST = Manifest(
     name="learned",
     verbs=(Verb("learn", "gateway.features.learned.cli:verbs", 120),),
     pages=(ConsolePage("gateway.features.learned.page:PAGE", 50),),
+    extras=(
+        Extra("embedding", "tokenizers and threadpoolctl", ("tokenizers", "threadpoolctl"), "predictor.embedding"),
+    ),
     templates=True,
 )
