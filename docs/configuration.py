@@ -16,7 +16,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from gateway.config.config import Config
-from gateway.config.field_docs import field_docs
+from gateway.config.schema import field_docs
 
 PAGE = Path(__file__).with_name("configuration.md")
 HEAD = """\

@@ -44,8 +44,7 @@ def _run(arguments: list[str]) -> None:
 def _line_for_the_user(error: Exception) -> str | None:
     """The message, where it says everything the user needs, without a traceback."""
     # Imported here: `gateway --help` needs neither orjson nor asyncio.
-    from gateway.core.disk_errors import disk_line, is_disk_error
-    from gateway.core.errors import CannotRun, ConfigError
+    from gateway.core.errors import CannotRun, ConfigError, disk_line, is_disk_error
 
     if isinstance(error, OSError) and is_disk_error(error):
         return disk_line(error)

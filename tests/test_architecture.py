@@ -127,10 +127,9 @@ LADDERS = {
         ("__init__",),
     ),
     "consumer": (
-        ("config_watch", "otel_content"),
         ("entry_scoring", "gauges"),
         ("otel_events", "backfill"),
-        ("consumer", "score_stored"),
+        ("consumer",),
         ("serve",),
         ("worker_processes",),
         ("cli",),
@@ -291,7 +290,7 @@ def test_only_the_programs_run_a_stream_server() -> None:
         "consumer/serve",
         "consumer/worker_processes",
         "console/serve",
-        "consumer/score_stored",
+        "consumer/backfill",
         "up/up",
     }
 

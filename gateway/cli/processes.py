@@ -96,10 +96,8 @@ def check(config: Annotated[Path, typer.Argument(exists=True, dir_okay=False, he
     Without mistakes, it prints the HTTP client of each upstream, and a summary. The caution that prompts are stored in
     clear appears once a day where there is a data directory.
     """
-    from gateway.config.caution_memory import is_due
-    from gateway.config.cautions import cautions, clear_text_caution
+    from gateway.config.cautions import cautions, clear_text_caution, directory_summary, is_due
     from gateway.config.derive import variant_lines
-    from gateway.config.directory_summary import directory_summary
     from gateway.config.extras import OF_ALL, require_extras
     from gateway.config.loading import data_directory, load
     from gateway.core.errors import ConfigError

@@ -1,15 +1,61 @@
-"""What `gateway check` says of a config that is valid and may still not be meant. Pure."""
+"""Cautions about a valid config, and a summary of its keys and limits, for `gateway check` and programs at their start.
+
+The data directory remembers which cautions were printed, so that none is printed more than once a day.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import os
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from datetime import UTC, datetime
 from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import orjson
 
 from gateway.config.config import Config
 from gateway.config.derive import cautions as plan_cautions
-from gateway.config.derive import content_of, plans_of
+from gateway.config.derive import content_of, directory_of, plans_of
 from gateway.config.reserved_names import caller_prefix, is_other_actor
+from gateway.core.keys import KeyRecord
+from gateway.core.limits import limits_of
 from gateway.core.wildcards import STAR
+
+FILE = "cautioned"  # in the data directory: {digest of a caution: Unix seconds}
+DAY_S = 86_400.0
+
+
+def is_due(caution: str, data: Path, now: float | None = None) -> bool:
+    """Whether a caution is to be printed, which is then remembered: this text was not printed within a day.
+
+    Where nothing can be remembered, it is always due: a data directory is not made for it. now: Unix seconds.
+    """
+    path, now = data / FILE, time.time() if now is None else now
+    digest = sha256(caution.encode("utf-8", "surrogateescape")).hexdigest()[:16]
+    printed = {name: at for name, at in _read(path).items() if 0 <= now - at < DAY_S}
+    if digest in printed:
+        return False
+    own = path.with_name(f"{FILE}.{os.getpid()}")
+    try:
+        own.write_bytes(orjson.dumps({**printed, digest: now}))
+        own.replace(path)
+    except OSError:
+        with suppress(OSError):
+            own.unlink()
+    return True
+
+
+def _read(path: Path) -> dict[str, float]:
+    try:
+        found: Any = orjson.loads(path.read_bytes())
+    except (OSError, orjson.JSONDecodeError):
+        return {}
+    entries = found.items() if isinstance(found, dict) else ()
+    return {name: float(at) for name, at in entries if isinstance(at, int | float)}
+
 
 _GUESSABLE = ("test", "key", "secret", "password", "changeme", "admin", "sk-test", "sk-1234", "1234", "123456", "dummy")
 _MAX_NAMED = 3
@@ -106,3 +152,47 @@ def _names_of_actors(config: Config) -> Iterator[str]:
 def _listed(names: list[str]) -> str:
     more = f" and {len(names) - _MAX_NAMED} more" if len(names) > _MAX_NAMED else ""
     return ", ".join(names[:_MAX_NAMED]) + more
+
+
+MAX_KEYS = 20
+
+
+def directory_summary(config: Config) -> list[str]:
+    """A line for each organization and team, and for the keys that have limits, a team or an end."""
+    directory = directory_of(config)
+    lines = [f"organization {o.id}: {_described(o.limits)}{_off(o.disabled)}" for o in directory.organizations.values()]
+    for team in directory.teams.values():
+        members = sum(key.team == team.id for key in directory.keys.values())
+        of = f" of {team.organization}" if team.organization else ""
+        models = f"; models {', '.join(team.models)}" if team.models is not None else ""
+        lines.append(
+            f"team {team.id}{of}: {_described(team.limits)}{models}; {members} key{'' if members == 1 else 's'} here"
+            f"{_off(team.disabled)}"
+        )
+    keys = [key for key in directory.keys.values() if key.limits or key.team or key.expires or key.disabled]
+    lines += [_key(key) for key in keys[:MAX_KEYS]]
+    return lines + ([f"and {len(keys) - MAX_KEYS} more keys with limits"] if len(keys) > MAX_KEYS else [])
+
+
+def _key(key: KeyRecord) -> str:
+    of = f" of {key.team}" if key.team else ""
+    expires = "" if key.expires is None else f"; expires {datetime.fromtimestamp(key.expires, UTC):%Y-%m-%d %H:%M} UTC"
+    return f"key {key.name}{of}: {_described(key.limits)}{expires}{_off(key.disabled)}"
+
+
+def _described(settings: Mapping[str, Any]) -> str:
+    return ", ".join(_limits(settings)) or "no limit"
+
+
+def _limits(settings: Mapping[str, Any]) -> Iterator[str]:
+    for limit in limits_of(settings):
+        if limit.window is None:
+            yield f"{limit.amount:,.0f} calls at once"
+            continue
+        zone = "" if limit.zone == "UTC" or limit.window in ("minute", "hour") else f" ({limit.zone})"
+        amount = f"${limit.amount:,.2f}" if limit.measure == "usd" else f"{limit.amount:,.0f} {limit.measure}"
+        yield f"{amount} a {limit.window}{zone}"
+
+
+def _off(disabled: bool) -> str:
+    return "; disabled" if disabled else ""

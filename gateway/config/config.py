@@ -6,24 +6,107 @@ derive.py.
 
 from __future__ import annotations
 
+import math
+from datetime import date
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import AwareDatetime, Field, JsonValue, PrivateAttr, model_validator
+from pydantic import (
+    AfterValidator,
+    AwareDatetime,
+    BeforeValidator,
+    Field,
+    JsonValue,
+    PrivateAttr,
+    StringConstraints,
+    model_validator,
+)
 
 from gateway.config.admin import AdminConfig
 from gateway.config.experiments import Experiment
-from gateway.config.feedback import FeedbackConfig
 from gateway.config.jwt import JwtIssuer
 from gateway.config.limits import Budgets, LimitsConfig, Organization, Team
 from gateway.config.predictor import PredictorConfig
-from gateway.config.prices import PriceList
 from gateway.config.privacy import Content, RedactionConfig
 from gateway.config.scorers import EvalsConfig, ScorerConfig
 from gateway.config.stream import StreamConfig
-from gateway.config.types import Digest, IpNetwork, LogConfig, Name, OtelConfig, Positive, Section, Share, Weight
+from gateway.config.types import (
+    Digest,
+    IpNetwork,
+    LogConfig,
+    Name,
+    OtelConfig,
+    Positive,
+    Section,
+    Share,
+    Weight,
+    number,
+)
 from gateway.config.upstreams import TargetRef, Upstream
 from gateway.config.webhook import WebhookConfig
+
+ImplicitLanguage = Literal["en", "de", "fr", "es", "it"]
+
+
+_Bound = Annotated[float, BeforeValidator(number)]
+FeedbackName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.-]{1,64}$")]
+
+
+def _rising(value: tuple[float, float]) -> tuple[float, float]:
+    low, high = value
+    if not (math.isfinite(low) and math.isfinite(high) and low < high):
+        raise ValueError(f"expected [lowest, highest], two numbers that rise, such as [0, 1]; got [{low:g}, {high:g}]")
+    return value
+
+
+FeedbackRange = Annotated[tuple[_Bound, _Bound], AfterValidator(_rising)]
+
+
+class FeedbackConfig(Section):
+    """Feedback that users give without a thumb."""
+
+    implicit: tuple[ImplicitLanguage, ...] = ()
+    """Languages whose rules read the next message of a user as feedback on the answer before it. Default: none."""
+    range: dict[FeedbackName, FeedbackRange] = Field(default={})
+    """The lowest and highest `value` of feedback, by its name: `{thumb: [0, 1], stars: [1, 5]}`. Others are refused
+    with HTTP 400. Default: any number, whose outliers splits take as less extreme."""
+
+
+_MIN_USD = 1e-4  # below any provider's price per million tokens; some price lists give USD per token
+
+
+def _per_million(value: Any) -> Any:
+    value = number(value)
+    if isinstance(value, int | float) and 0 < value < _MIN_USD:
+        raise ValueError(f"expected USD per million tokens; {value!r} looks like a price per token")
+    return value
+
+
+UsdPerMillion = Annotated[float, BeforeValidator(_per_million), Field(ge=0, le=1e6, allow_inf_nan=False)]
+PricedModel = Annotated[str, Field(min_length=1, max_length=500)]
+
+
+class ModelPrice(Section):
+    """USD per million tokens."""
+
+    input: UsdPerMillion
+    """Input tokens."""
+    output: UsdPerMillion
+    """Output tokens; 0 for a model without any, such as an embedding model."""
+    cached_input: UsdPerMillion | None = None
+    """Input tokens read from the provider's cache. Default: as `input`."""
+    reasoning: UsdPerMillion | None = None
+    """Reasoning tokens. Default: as `output`."""
+
+
+class PriceList(Section):
+    """Your own prices. They take precedence over the built-in prices."""
+
+    as_of: date
+    """The day on which these prices were valid."""
+    models: dict[PricedModel, ModelPrice] = Field({})
+    """Prices by `upstream/model`, which takes precedence, or by the upstream's name for the model."""
+
 
 Cause = Literal["error", "timeout", "rate_limit", "context_length", "content_filter"]
 Strategy = Literal["weighted", "least_in_flight", "latency", "prefix", "session"]

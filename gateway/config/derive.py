@@ -28,8 +28,7 @@ from gateway.core.plan import (
     Guardrail,
     Plan,
 )
-from gateway.core.price_list import listed
-from gateway.core.prices import Price, Prices
+from gateway.core.prices import Price, Prices, listed
 from gateway.core.ramp import RampPace
 from gateway.core.variant_text import variant_text
 

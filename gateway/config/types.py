@@ -13,7 +13,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 class Section(BaseModel):
     """A mapping with known keys; any other key is an error. The string under a field is its public documentation:
-    docs/configuration.md and `gateway schema` print it, see field_docs.py."""
+    docs/configuration.md and `gateway schema` print it, see schema.py."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=(), defer_build=True)
 

@@ -10,7 +10,7 @@ from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from gateway import __version__
-from gateway.config.field_docs import SectionSchema
+from gateway.config.schema import SectionSchema
 from gateway.console.api import AdminOperations, Operation, Schema, object_schema, reference
 
 _ERRORS: Mapping[int, str] = {

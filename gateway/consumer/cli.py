@@ -39,7 +39,7 @@ def score(
     import asyncio
 
     from gateway.config.loading import data_directory, load
-    from gateway.consumer.score_stored import ScoreRequest, score_stored
+    from gateway.consumer.backfill import ScoreRequest, score_stored
     from gateway.features.calls.samples import filter_of
     from gateway.features.replay.gateway_choice import GatewayLocation
     from gateway.features.replay.progress import to_file

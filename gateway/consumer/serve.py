@@ -1,8 +1,12 @@
-"""The program behind `gateway evaluate`: builds one consumer and runs it until a signal."""
+"""The program behind `gateway evaluate`: builds one consumer and runs it until a signal.
+
+A changed gateway.yaml is read again, and taken whole or not at all.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import logging
 import os
@@ -10,7 +14,7 @@ import secrets
 import signal
 import socket
 import time
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, contextmanager
 from functools import partial
 from pathlib import Path
@@ -25,7 +29,6 @@ from gateway.config.derive import directory_of, has_control, paces_of, prices_of
 from gateway.config.environment import debuggable, metrics_socket, resolve_evals
 from gateway.config.extras import OF_CONSUMER, require_extras
 from gateway.config.loading import load_for_consumer
-from gateway.consumer.config_watch import ConfigWatch
 from gateway.consumer.consumer import Consumer, ConsumerContext, ConsumerTiming
 from gateway.consumer.entry_scoring import EntryScorer
 from gateway.consumer.gauges import Gauges
@@ -62,6 +65,79 @@ from gateway.store.retention import RetentionLimits
 from gateway.store.store import Store, StoreDown
 from gateway.stream import Corridor
 from gateway.stream.leases import LeaseServer
+
+log = logging.getLogger("gateway")
+
+CHECK_S = 1.0  # between two checks of the file
+
+
+class ConfigWatch:
+    """The file of the config in force. A file that is refused leaves that config in force."""
+
+    def __init__(
+        self,
+        path: Path,
+        config: Config,
+        load: Callable[[Path], Config] = load_for_consumer,
+        check_s: float = CHECK_S,
+    ) -> None:
+        """config: as it was read from the file."""
+        self._path = path
+        self._config = config
+        self._load = load
+        self._check_s = check_s
+        self._seen = self._stamps()
+        self._asked = asyncio.Event()
+        self.refused = ""
+        """Why the newest file is not in force; "": it is."""
+
+    async def changed(self) -> Config:
+        """Waits for another config that can be read: looks at the file each second, and at once on SIGHUP."""
+        loop = asyncio.get_running_loop()
+        with contextlib.suppress(NotImplementedError, RuntimeError, ValueError):  # no signals in this thread
+            loop.add_signal_handler(signal.SIGHUP, self._asked.set)
+        while True:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self._check_s):
+                    await self._asked.wait()
+            stamps = self._stamps()
+            if stamps == self._seen and not self._asked.is_set():
+                continue
+            self._seen = stamps
+            self._asked.clear()
+            if (config := await self._read()) is not None:
+                return config
+
+    async def _read(self) -> Config | None:
+        """Read the changed config; None: it is refused, or has the same content."""
+        try:
+            config = await asyncio.to_thread(self._load, self._path)
+        except ConfigError as error:
+            self.refuse(error)
+            return None
+        self.refused = ""
+        if config.digest == self._config.digest:
+            return None
+        self._config = config
+        return config
+
+    def refuse(self, error: ConfigError) -> None:
+        """Notes that the newest config cannot be used."""
+        log.error("the new config is refused; the previous one stays in force:\n%s", error)
+        self.refused = "; ".join(line.strip() for line in str(error).splitlines() if line.strip())[:500]
+
+    def _stamps(self) -> dict[Path, tuple[int, int]]:
+        """Return the times of change of the file and of those that belong to it."""
+        return {path: _stamp(path) for path in (self._path, *self._config.secret_files)}
+
+
+def _stamp(path: Path) -> tuple[int, int]:
+    try:
+        found = path.stat()
+    except OSError:
+        return (0, 0)
+    return found.st_mtime_ns, found.st_size
+
 
 if TYPE_CHECKING:
     from gateway.consumer.otel_events import ScoreEvents

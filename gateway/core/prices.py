@@ -1,6 +1,10 @@
 """What tokens cost: a price for each model, and what an exchange cost by the model that answered. Pure.
 
-A model without a price has no known cost: None, never 0. config/derive.py builds Prices from a gateway.yaml.
+A model without a price has no known cost: None, never 0. config/derive.py builds Prices from a gateway.yaml, and takes
+the list prices for models that it does not name. Their data is list_prices.json, which tests/fixtures/list_prices.py
+writes from the package genai-prices (MIT). The table has plain prices only: no batches, priority tiers, or surcharges
+for long prompts. Writing to Anthropic's cache costs more than plain input, which the usage that the gateway sees does
+not show. Providers change prices without notice: to count money exactly, give the prices of your own contract.
 """
 
 from __future__ import annotations
@@ -8,6 +12,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from importlib.resources import files
+
+import orjson
 
 from gateway.core.exchange import Attempt, Target, Usage
 
@@ -88,3 +95,12 @@ class Prices:
         costs = [self.cost(t, u) for t, u in used]
         known = [c for c in costs if c is not None]
         return sum(known) if len(known) == len(costs) else None
+
+
+def listed(kind: str) -> Mapping[str, Price]:
+    """The prices of one kind of upstream by the exact name of the model; {} for a kind without list prices.
+
+    Reads the file at every call: only when a config is read.
+    """
+    table = orjson.loads(files("gateway.core").joinpath("list_prices.json").read_bytes())
+    return {model: Price(*price) for model, price in table["prices"].get(kind, {}).items()}

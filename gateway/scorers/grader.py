@@ -1,4 +1,4 @@
-"""OpenAI's grader JSON as a scorer (`use: grader`, with the JSON under `grader`). grading/ parses and evaluates it."""
+"""OpenAI's grader JSON as a scorer: `use: grader`, with the JSON under `grader`. grader_json.py parses it."""
 
 from __future__ import annotations
 
@@ -11,23 +11,29 @@ from pydantic import Field
 
 from gateway.core.completion import Completion
 from gateway.core.score import Bounds, Direction, Kind, Score, Skipped, Spent
+from gateway.scorers import grader_json
 from gateway.scorers.embedding import VectorSource, cosine, vector_source
-from gateway.scorers.grading import variables
-from gateway.scorers.grading.formula import Formula
-from gateway.scorers.grading.grader_json import (
+from gateway.scorers.grader_json import (
+    Formula,
     LabelModel,
     Leaf,
+    MissingVariable,
     MultiGrader,
     ScoreModel,
     StringCheck,
     TextSimilarity,
     parse_grader,
+    similarity,
 )
-from gateway.scorers.grading.similarity import similarity
-from gateway.scorers.grading.variables import MissingVariable
-from gateway.scorers.judging import verdicts
-from gateway.scorers.judging.fence import fence_rule, fence_texts, random_mark
-from gateway.scorers.judging.model import JudgeModel, JudgeQuestion
+from gateway.scorers.judging.model import (
+    JudgeModel,
+    JudgeQuestion,
+    NoVerdict,
+    read_number,
+    read_reason,
+    response_format,
+)
+from gateway.scorers.judging.templates import fence_rule, fence_texts, random_mark
 from gateway.scorers.preconditions import require_answer
 from gateway.scoring.asker import Asker, total_spent
 from gateway.scoring.options import InvalidOptions
@@ -86,12 +92,12 @@ def _backends(
     """The model or vectors that this grader calls, after checking the variables in its texts."""
     at = f".grader.graders.{key}" if key else ".grader"
     if isinstance(leaf, StringCheck | TextSimilarity):
-        variables.check_variables(leaf.input, f"{at}.input")
-        variables.check_variables(leaf.reference, f"{at}.reference")
+        grader_json.check_variables(leaf.input, f"{at}.input")
+        grader_json.check_variables(leaf.reference, f"{at}.reference")
         cosines = isinstance(leaf, TextSimilarity) and leaf.evaluation_metric == "cosine"
         return {key: vector_source(asker, embedding)} if cosines else {}
     for number, message in enumerate(leaf.input):
-        variables.check_variables(message.text, f"{at}.input[{number}].content")
+        grader_json.check_variables(message.text, f"{at}.input[{number}].content")
     return {key: JudgeModel(asker, model or leaf.model, params=leaf.sampling_params.params())}
 
 
@@ -134,7 +140,7 @@ class Grader:
     async def score(self, subject: Subject) -> Score | Skipped:
         if skipped := require_answer(subject):
             return skipped
-        values = variables.variables_of(subject)
+        values = grader_json.variables_of(subject)
         grades: dict[str, Grade] = {}
         for key, part in self.parts.items():
             try:
@@ -159,7 +165,7 @@ class Grader:
 
     async def _grade(self, key: str, part: Leaf, values: Values) -> Grade:
         if isinstance(part, StringCheck):
-            return Grade(_check(part, variables.fill(part.input, values), variables.fill(part.reference, values)))
+            return Grade(_check(part, grader_json.fill(part.input, values), grader_json.fill(part.reference, values)))
         if isinstance(part, TextSimilarity):
             return await self._similar(key, part, values)
         model = self.backends[key]
@@ -167,7 +173,7 @@ class Grader:
         return await (_scored(model, part, values) if isinstance(part, ScoreModel) else _labelled(model, part, values))
 
     async def _similar(self, key: str, part: TextSimilarity, values: Values) -> Grade:
-        text, reference = variables.fill(part.input, values), variables.fill(part.reference, values)
+        text, reference = grader_json.fill(part.input, values), grader_json.fill(part.reference, values)
         vectors = self.backends.get(key)
         if vectors is None or isinstance(vectors, JudgeModel):
             # A heavy scorer runs on its own thread already; one that waits runs on the event loop.
@@ -212,40 +218,40 @@ async def _scored(model: JudgeModel, part: ScoreModel, values: Values) -> Grade:
     instruction = (
         f'Answer with one JSON object: {{"reason": "…", "result": N}}, where N is a number from {low:g} to {high:g}.'
     )
-    form = verdicts.response_format("grade", {"reason": {"type": "string"}, "result": {"type": "number"}})
+    form = response_format("grade", {"reason": {"type": "string"}, "result": {"type": "number"}})
     question = JudgeQuestion(
-        _messages(part, values, instruction), "result", form, lambda v: verdicts.read_number(v, "result", low, high)
+        _messages(part, values, instruction), "result", form, lambda v: read_number(v, "result", low, high)
     )
     verdict = await model.verdict(question)
-    return Grade((verdict.value - low) / (high - low), None, verdicts.read_reason(verdict.raw), verdict.spent)
+    return Grade((verdict.value - low) / (high - low), None, read_reason(verdict.raw), verdict.spent)
 
 
 async def _labelled(model: JudgeModel, part: LabelModel, values: Values) -> Grade:
     listed = ", ".join(f'"{label}"' for label in part.labels)
     instruction = f'Answer with one JSON object: {{"reason": "…", "label": "…"}}, where label is one of {listed}.'
     label = {"type": "string", "enum": list(part.labels)}
-    form = verdicts.response_format("grade", {"reason": {"type": "string"}, "label": label})
+    form = response_format("grade", {"reason": {"type": "string"}, "label": label})
 
     def read_label(verdict: dict[str, Any]) -> str:
         answer = str(verdict["label"]).strip().lower()
         for each in part.labels:
             if each.lower() == answer:
                 return each
-        raise verdicts.NoVerdict(f'"label" is {verdict["label"]!r}, expected one of {listed}')
+        raise NoVerdict(f'"label" is {verdict["label"]!r}, expected one of {listed}')
 
     verdict = await model.verdict(JudgeQuestion(_messages(part, values, instruction), "label", form, read_label))
     passed = float(verdict.value in part.passing_labels)
-    return Grade(passed, verdict.value, verdicts.read_reason(verdict.raw), verdict.spent)
+    return Grade(passed, verdict.value, read_reason(verdict.raw), verdict.spent)
 
 
 def _messages(part: ScoreModel | LabelModel, values: Values, instruction: str) -> list[dict[str, str]]:
     """The grader's own messages, with every variable in a fence, since its text is untrusted."""
     given: dict[str, str] = {}
     for message in part.input:
-        variables.fill(message.text, values, lambda name, text: given.setdefault(name, text))
+        grader_json.fill(message.text, values, lambda name, text: given.setdefault(name, text))
     inside, mark = fence_texts(given, random_mark)
     out = [
-        {"role": m.role, "content": variables.fill(m.text, values, lambda name, _: f"\n{inside[name]}\n")}
+        {"role": m.role, "content": grader_json.fill(m.text, values, lambda name, _: f"\n{inside[name]}\n")}
         for m in part.input
     ]
     return [{"role": "system", "content": fence_rule(mark)}, *out, {"role": "user", "content": instruction}]

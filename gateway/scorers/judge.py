@@ -11,8 +11,20 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from gateway.core.completion import Completion
 from gateway.core.score import Bounds, Direction, Kind, Score, Skipped
-from gateway.scorers.judging import material, templates, verdicts, weighting
-from gateway.scorers.judging.model import MAX_TOKENS, JudgeModel, JudgeQuestion, JudgeVerdict
+from gateway.scorers.judging import material, templates
+from gateway.scorers.judging.model import (
+    MAX_TOKENS,
+    JudgeModel,
+    JudgeQuestion,
+    JudgeVerdict,
+    NoVerdict,
+    expected_score,
+    read_bool,
+    read_number,
+    read_reason,
+    response_format,
+    score_distribution,
+)
 from gateway.scorers.judging.repeats import RepeatedVerdict, RepeatPolicy, score_repeatedly
 from gateway.scorers.judging.templates import Template
 from gateway.scorers.preconditions import require_answer
@@ -201,20 +213,20 @@ class Pointwise(Judge):
             f"from {s.low} to {s.high}."
         )
         score = {"type": "integer", "minimum": s.low, "maximum": s.high}
-        form = verdicts.response_format("verdict", {"reason": {"type": "string"}, "score": score})
+        form = response_format("verdict", {"reason": {"type": "string"}, "score": score})
         question = JudgeQuestion(self.messages(texts, instruction), "score", form, self._score, seed)
         return self._value(await s.model.verdict(question, logprobs=s.weighted))
 
     def _score(self, verdict: dict[str, Any]) -> float:
-        return verdicts.read_number(verdict, "score", self.settings.low, self.settings.high)
+        return read_number(verdict, "score", self.settings.low, self.settings.high)
 
     def _value(self, verdict: JudgeVerdict[float]) -> RepeatedVerdict:
         s = self.settings
-        weights = weighting.distribution(verdict.tokens, "score", s.low, s.high) if s.weighted else None
-        score = weighting.expected(weights) if weights else verdict.value
+        weights = score_distribution(verdict.tokens, "score", s.low, s.high) if s.weighted else None
+        score = expected_score(weights) if weights else verdict.value
         return RepeatedVerdict(
             value=(score - s.low) / (s.high - s.low),
-            reason=verdicts.read_reason(verdict.raw),
+            reason=read_reason(verdict.raw),
             label=f"{verdict.value:g} of {s.high}",
             spent=verdict.spent,
             distribution=weights,
@@ -254,9 +266,7 @@ class Rubric(Judge):
             "required": ["reason", "met"],
             "additionalProperties": False,
         }
-        form = verdicts.response_format(
-            "verdict", {"items": {"type": "array", "items": entry, "minItems": n, "maxItems": n}}
-        )
+        form = response_format("verdict", {"items": {"type": "array", "items": entry, "minItems": n, "maxItems": n}})
         question = JudgeQuestion(self.messages(texts, instruction), "items", form, self._met, seed)
         verdict = await self.settings.model.verdict(question)
         items = self.settings.items
@@ -274,8 +284,8 @@ class Rubric(Judge):
         entries = verdict["items"]
         if not isinstance(entries, list) or len(entries) != len(self.settings.items):
             got = len(entries) if isinstance(entries, list) else "none"
-            raise verdicts.NoVerdict(f'"items" has {got} entries, expected {len(self.settings.items)}')
-        return [verdicts.read_bool(e.get("met") if isinstance(e, dict) else e) for e in entries]
+            raise NoVerdict(f'"items" has {got} entries, expected {len(self.settings.items)}')
+        return [read_bool(e.get("met") if isinstance(e, dict) else e) for e in entries]
 
 
 class Groundedness(Judge):
@@ -303,9 +313,7 @@ class Groundedness(Judge):
             "required": ["claim", "supported"],
             "additionalProperties": False,
         }
-        form = verdicts.response_format(
-            "verdict", {"claims": {"type": "array", "items": entry, "maxItems": MAX_CLAIMS}}
-        )
+        form = response_format("verdict", {"claims": {"type": "array", "items": entry, "maxItems": MAX_CLAIMS}})
         verdict = await self.settings.model.verdict(
             JudgeQuestion(self.messages(texts, instruction), "claims", form, _claims, seed)
         )
@@ -326,8 +334,8 @@ class Groundedness(Judge):
 def _claims(verdict: dict[str, Any]) -> list[tuple[str, bool]]:
     entries = verdict["claims"]
     if not isinstance(entries, list) or not all(isinstance(e, dict) for e in entries):
-        raise verdicts.NoVerdict('"claims" is not a list of objects')
-    return [(str(e.get("claim", "")), verdicts.read_bool(e.get("supported"))) for e in entries[:MAX_CLAIMS]]
+        raise NoVerdict('"claims" is not a list of objects')
+    return [(str(e.get("claim", "")), read_bool(e.get("supported"))) for e in entries[:MAX_CLAIMS]]
 
 
 _KINDS: Mapping[str, type[Judge]] = {
@@ -340,7 +348,7 @@ _KINDS: Mapping[str, type[Judge]] = {
 
 Side = Literal["a", "b"]
 _INSTRUCTION = 'Answer with one JSON object: {"reason": "…", "better": "1"}, where better is "1", "2" or "neither".'
-_FORMAT = verdicts.response_format(
+_FORMAT = response_format(
     "verdict", {"reason": {"type": "string"}, "better": {"type": "string", "enum": ["1", "2", "neither"]}}
 )
 
@@ -422,11 +430,11 @@ def _better(verdict: dict[str, Any]) -> int:
     answer = str(verdict["better"]).strip().lower()
     positions = {"1": 1, "answer 1": 1, "2": 2, "answer 2": 2, "neither": 0, "tie": 0, "both": 0, "equal": 0, "0": 0}
     if answer not in positions:
-        raise verdicts.NoVerdict(f'"better" is {verdict["better"]!r}, expected "1", "2" or "neither"')
+        raise NoVerdict(f'"better" is {verdict["better"]!r}, expected "1", "2" or "neither"')
     return positions[answer]
 
 
 def _reason(original: JudgeVerdict[int], swapped: JudgeVerdict[int], first: Side, flip: bool) -> str:
-    order = f"with {first} first: {verdicts.read_reason(original.raw) or 'no reason given'}"
-    other = f"with {'b' if first == 'a' else 'a'} first: {verdicts.read_reason(swapped.raw) or 'no reason given'}"
+    order = f"with {first} first: {read_reason(original.raw) or 'no reason given'}"
+    other = f"with {'b' if first == 'a' else 'a'} first: {read_reason(swapped.raw) or 'no reason given'}"
     return f"{'The preference changed with the order, so it is a tie. ' if flip else ''}{order} — {other}"

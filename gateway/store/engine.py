@@ -16,8 +16,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import URL, Dialect
 from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError
 
-from gateway.core.disk_errors import is_disk_error
-from gateway.core.errors import CannotRun
+from gateway.core.errors import CannotRun, is_disk_error
 
 log = logging.getLogger(__name__)
 

@@ -1,4 +1,4 @@
-"""Every plan that ever ran, as it was frozen, and the lease of the consumer that advances them."""
+"""Plans as they were frozen, the secret that keys their draws, and the lease of the consumer that advances them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from sqlalchemy import Connection, or_, select
 
 from gateway.core.plan import Plan, PlanState, plan_from_json
 from gateway.store.engine import insert
-from gateway.store.tables import exchanges, leases, plans
+from gateway.store.tables import deployment_secrets, exchanges, leases, plans
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,3 +72,15 @@ def hold_lease(connection: Connection, name: str, holder: str, now: float, keep_
 def release_lease(connection: Connection, name: str, holder: str) -> None:
     """Gives a lease back, so that the next one need not wait for it to expire."""
     connection.execute(leases.delete().where(leases.c.name == name, leases.c.holder == holder))
+
+
+DRAWS = "draws"
+"""The name of the secret that keys the draws of experiments."""
+
+
+def deployment_secret(connection: Connection, name: str, new: bytes) -> bytes:
+    """The secret of this name. new: becomes it where there is none yet; of two at the same time, the first does."""
+    t = deployment_secrets
+    made = {"name": name, "value": new.hex()}
+    connection.execute(insert(connection.dialect, t).values(made).on_conflict_do_nothing())
+    return bytes.fromhex(connection.execute(select(t.c.value).where(t.c.name == name)).scalar_one())

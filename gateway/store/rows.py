@@ -13,8 +13,7 @@ from uuid import NAMESPACE_OID, UUID, uuid5
 
 import orjson
 
-from gateway.core.completion import Completion
-from gateway.core.empty_answer import is_empty
+from gateway.core.completion import Completion, is_empty
 from gateway.core.exchange import STORED_FIELDS, Exchange, Feedback, Usage
 from gateway.core.score import ConfiguredScorer, Score, ScoreResult, ScorerInfo, Spent, unit_value
 from gateway.store.predictions import Prediction

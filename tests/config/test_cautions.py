@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.config.cautions import cautions
+from gateway.config.cautions import DAY_S, FILE, MAX_KEYS, cautions, directory_summary, is_due
 from gateway.config.loading import parse
 
 LONG = sha256(b"a long random value").hexdigest()
@@ -128,3 +128,73 @@ def test_check_says_once_a_day_that_prompts_are_in_clear(tmp_path: Path) -> None
     again = check()
     assert "ARE STORED IN CLEAR" not in again
     assert "`open: true` is set together with 1 keys" in again
+
+
+def test_a_caution_is_due_once_a_day(tmp_path: Path) -> None:
+    assert is_due("stored in clear", tmp_path, now=1000.0)
+    assert not is_due("stored in clear", tmp_path, now=1000.0 + DAY_S - 1)
+    assert is_due("another text", tmp_path, now=1001.0), "each text by itself"
+    assert not is_due("another text", tmp_path, now=1002.0)
+    assert not is_due("stored in clear", tmp_path, now=1002.0)
+    assert is_due("stored in clear", tmp_path, now=1000.0 + DAY_S)
+    assert [path.name for path in tmp_path.iterdir()] == [FILE]
+    assert b"clear" not in (tmp_path / FILE).read_bytes()
+
+
+def test_without_a_data_directory_it_is_always_due_and_none_is_made(tmp_path: Path) -> None:
+    for _ in range(2):
+        assert is_due("stored in clear", tmp_path / "none")
+    assert not (tmp_path / "none").exists()
+
+
+def test_what_cannot_be_written_is_always_due(tmp_path: Path) -> None:
+    (tmp_path / FILE).mkdir()
+    for _ in range(2):
+        assert is_due("stored in clear", tmp_path, now=1000.0)
+
+
+@pytest.mark.parametrize("text", [b"", b"[]", b"{", b'{"a": "b"}', b"\xff", b"1"])
+def test_a_file_with_something_else_is_replaced(text: bytes, tmp_path: Path) -> None:
+    (tmp_path / FILE).write_bytes(text)
+    assert is_due("stored in clear", tmp_path, now=1000.0)
+    assert not is_due("stored in clear", tmp_path, now=1001.0)
+
+
+def test_a_clock_that_was_ahead_hides_nothing(tmp_path: Path) -> None:
+    assert is_due("stored in clear", tmp_path, now=2000.0)
+    assert is_due("stored in clear", tmp_path, now=1000.0)
+
+
+HEAD = """
+upstreams: {local: {kind: vllm, base_url: "http://127.0.0.1:8001/v1"}}
+models: {chat: {targets: [{upstream: local, model: m}]}}
+"""
+
+
+def test_every_scope_is_described_with_its_limits() -> None:
+    config = parse(
+        HEAD
+        + f"""
+organizations: {{acme: {{limits: {{usd_per_month: 1000, time_zone: Europe/Berlin}}}}}}
+teams:
+  search: {{organization: acme, limits: {{requests_per_minute: 60, concurrency: 8}}, models: [chat]}}
+  off: {{disabled: true}}
+keys:
+  - {{name: plain, sha256: {"a" * 64}}}
+  - {{name: web, sha256: {"b" * 64}, team: search, expires: "2027-01-01T00:00:00Z", limits: {{tokens_per_day: 10000}}}}
+"""
+    )
+    assert directory_summary(config) == [
+        "organization acme: $1,000.00 a month (Europe/Berlin)",
+        "team search of acme: 60 requests a minute, 8 calls at once; models chat; 1 key here",
+        "team off: no limit; 0 keys here; disabled",
+        "key web of search: 10,000 tokens a day; expires 2027-01-01 00:00 UTC",
+    ]
+
+
+def test_many_keys_are_not_all_listed() -> None:
+    keys = "".join(f'  - {{name: k{n}, sha256: "{n:064x}", disabled: true}}\n' for n in range(MAX_KEYS + 5))
+    lines = directory_summary(parse(HEAD + "keys:\n" + keys))
+    assert len(lines) == MAX_KEYS + 1
+    assert lines[-1] == "and 5 more keys with limits"
+    assert directory_summary(parse(HEAD + "open: true\n")) == []

@@ -1,11 +1,24 @@
 from __future__ import annotations
 
+from datetime import date
+from typing import Any, get_args
+
 import pytest
 from pydantic import ValidationError
 
-from gateway.config.config import Config, RuleCondition, Sampling, StoreConfig
+from gateway.config.config import (
+    Config,
+    FeedbackConfig,
+    ImplicitLanguage,
+    ModelPrice,
+    PriceList,
+    RuleCondition,
+    Sampling,
+    StoreConfig,
+)
 from gateway.config.loading import parse
 from gateway.config.upstreams import Upstream
+from gateway.features.feedback.implicit import ImplicitFeedback
 
 MINIMAL = "upstreams: {u: {kind: openai}}\nmodels: {m: {targets: [{upstream: u, model: a}]}}\n"
 
@@ -99,3 +112,51 @@ def test_the_stores_retention_has_lower_bounds() -> None:
     with pytest.raises(ValidationError) as caught:
         StoreConfig.model_validate({"keep_days": 0.5, "max_gb": -1, "keep_hours": 3})
     assert [e["loc"] for e in caught.value.errors()] == [("keep_days",), ("max_gb",), ("keep_hours",)]
+
+
+def test_prices_are_given_by_model_with_their_date() -> None:
+    section = PriceList.model_validate({"as_of": "2026-11-01", "models": {"a/m": {"input": 1, "output": 2}}})
+    assert section.as_of == date(2026, 11, 1)
+    assert section.models == {"a/m": ModelPrice(input=1, output=2)}
+
+
+@pytest.mark.parametrize(
+    ("section", "at", "expected"),
+    [
+        ({"models": {}}, "as_of", "Field required"),
+        ({"as_of": "soon"}, "as_of", "valid date"),
+        ({"models": {"a": {"input": 1}}}, "models.a.output", "Field required"),
+        ({"models": {"a": {"input": -1, "output": 1}}}, "models.a.input", "greater than or equal to 0"),
+        ({"models": {"a": {"input": float("nan"), "output": 1}}}, "models.a.input", "greater than or equal to 0"),
+        ({"models": {"a": {"input": "1", "output": 1}}}, "models.a.input", "expected a number, got '1'"),
+        ({"models": {"a": {"input": 1, "output": 2.5e-6}}}, "models.a.output", "looks like a price per token"),
+        ({"models": {"a": {"input": 1, "output": 1, "ouput": 1}}}, "models.a.ouput", "Extra inputs"),
+    ],
+)
+def test_prices_that_cannot_be_right_are_refused(section: dict[str, Any], at: str, expected: str) -> None:
+    given = section if at == "as_of" else {"as_of": "2026-11-01", **section}
+    with pytest.raises(ValidationError) as caught:
+        PriceList.model_validate(given)
+    (error,) = caught.value.errors()
+    assert ".".join(map(str, error["loc"])) == at
+    assert expected in error["msg"]
+
+
+def test_implicit_feedback_is_off_by_default():
+    assert FeedbackConfig().implicit == ()
+
+
+def test_every_language_has_rules():
+    for language in get_args(ImplicitLanguage):
+        assert ImplicitFeedback(FeedbackConfig(implicit=(language,)).implicit).signs("") == ()
+    with pytest.raises(ValidationError, match="implicit"):
+        FeedbackConfig(implicit=("xx",))
+
+
+def test_a_range_is_two_rising_numbers():
+    assert FeedbackConfig(range={"stars": [1, 5]}).range == {"stars": (1.0, 5.0)}
+    for wrong in ([1, 1], [5, 1], [0, float("inf")]):
+        with pytest.raises(ValidationError, match="two numbers that rise"):
+            FeedbackConfig(range={"stars": wrong})
+    with pytest.raises(ValidationError, match="pattern"):
+        FeedbackConfig(range={"two words": [0, 1]})

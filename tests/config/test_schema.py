@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +13,8 @@ import pytest
 import yaml
 
 from gateway.config.config import Config
-from gateway.config.schema import json_schema
+from gateway.config.schema import SectionSchema, field_docs, json_schema
+from gateway.config.types import Section
 
 ROOT = Path(__file__).parent.parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -131,3 +134,38 @@ def test_defaults_are_in_the_schema() -> None:
     schema = json_schema()
     assert schema["$defs"]["Sampling"]["properties"]["rate"]["default"] == 0.1
     assert schema["$defs"]["Model"]["properties"]["strategy"]["default"] == "weighted"
+
+
+class Plain(Section):
+    """A section."""
+
+    first: int = 1
+    """What comes
+    first."""
+    bare: int = 2
+
+
+class Derived(Plain):
+    """With one of its own, and another text for one that it inherits."""
+
+    bare: int = 3
+    """No longer bare."""
+    second: str = ""
+    """After it."""
+
+
+def test_texts_are_inherited_and_replaced() -> None:
+    assert field_docs(Plain) == {"first": "What comes\nfirst."}
+    assert field_docs(Derived) == {"first": "What comes\nfirst.", "bare": "No longer bare.", "second": "After it."}
+
+
+def test_the_schema_has_them_and_no_titles_of_fields() -> None:
+    properties = Derived.model_json_schema(schema_generator=SectionSchema)["properties"]
+    assert {name: each["description"] for name, each in properties.items()} == field_docs(Derived)
+    assert not [name for name, each in properties.items() if "title" in each]
+
+
+def test_a_program_that_starts_reads_no_source() -> None:
+    """Pydantic parses each section once more where it is asked for the strings at import."""
+    program = "import ast; ast.parse = None\nimport gateway.config.config, gateway.features.keys.settings"
+    subprocess.run([sys.executable, "-c", program], check=True)

@@ -14,8 +14,7 @@ import yaml
 
 from gateway.config.loading import load
 from gateway.config.scorers import ScorerConfig
-from gateway.consumer.backfill import BackfillProgress
-from gateway.consumer.score_stored import ScoreRequest, score_stored
+from gateway.consumer.backfill import BackfillProgress, ScoreRequest, score_stored
 from gateway.core.errors import ConfigError
 from gateway.fake import FakeUpstream
 from gateway.features.replay.gateway_choice import GatewayLocation

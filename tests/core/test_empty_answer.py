@@ -7,8 +7,7 @@ from typing import Any
 import orjson
 import pytest
 
-from gateway.core.completion import assemble, completion_of, from_json
-from gateway.core.empty_answer import is_empty
+from gateway.core.completion import assemble, completion_of, from_json, is_empty
 from gateway.core.exchange import Exchange, Target
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import re
 
@@ -10,7 +11,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.core import errors
-from gateway.core.errors import CannotRun, ConfigError, GatewayError, StreamDown, TransportError
+from gateway.core.errors import (
+    CannotRun,
+    ConfigError,
+    GatewayError,
+    StreamDown,
+    TransportError,
+    disk_line,
+    is_disk_error,
+)
 
 ANSWERS = [
     (errors.BadRequest, 400, "invalid_request_error", None),
@@ -125,3 +134,17 @@ def test_further_members_and_headers_go_along() -> None:
     assert json.loads(error.body())["error"]["scope"] == "key web"
     assert json.loads(error.anthropic_body())["error"]["scope"] == "key web"
     assert error.headers() == [(b"x-ratelimit-remaining-requests", b"0"), (b"retry-after", b"3")]
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO])
+def test_a_disk_that_takes_no_writes_is_told_apart(number: int) -> None:
+    assert is_disk_error(OSError(number, "no"))
+    assert not is_disk_error(OSError(errno.ENOENT, "no"))
+    assert not is_disk_error(ValueError("no"))
+
+
+def test_the_line_names_the_file_if_there_is_one() -> None:
+    assert (
+        disk_line(OSError(errno.ENOSPC, "No space left", "/data/key")) == "/data/key cannot be written: No space left"
+    )
+    assert disk_line(OSError(errno.ENOSPC, "No space left")) == "a file or the output cannot be written: No space left"

@@ -6,7 +6,7 @@ import pytest
 
 from gateway.config.loading import parse
 from gateway.scoring.registry import build_all
-from gateway.scoring.warnings import config_mistakes, config_warnings
+from gateway.scoring.warnings import config_mistakes, config_warnings, family, shared_family
 
 CONFIG = """
 open: true
@@ -82,3 +82,33 @@ def test_a_predictor_needs_values_of_single_answers_in_a_known_range(scorer, mes
     config = parse(text.replace("scorers: {", f"scorers: {{target: {scorer}, ") + "predictor: {target: target}\n")
     found = config_mistakes(config, build_all(config.scorers))
     assert [line.startswith(message) for line in found] == [True] * bool(message)
+
+
+@pytest.mark.parametrize(
+    ("model", "expected"),
+    [
+        ("gpt-4.1-mini", "OpenAI"),
+        ("openai/gpt-oss-120b", "OpenAI"),
+        ("o3", "OpenAI"),
+        ("claude-haiku-4-5", "Claude"),
+        ("meta-llama/Llama-3.3-70B-Instruct", "Llama"),
+        ("Qwen/Qwen3-8B", "Qwen"),
+        ("mistralai/Mixtral-8x7B", "Mistral"),
+        ("models/gemini-2.5-pro", "Google"),
+        ("google/gemma-3-270m", "Google"),
+        ("deepseek-ai/DeepSeek-R1-Distill-Qwen-7B", "Qwen"),
+        ("SmolLM2-135M-Instruct", "SmolLM"),
+        ("ft:gpt-4.1-mini:acme", "OpenAI"),
+        ("yi-34b", "Yi"),
+        ("omniscient", None),
+        ("fake-model", None),
+    ],
+)
+def test_the_family_is_told_by_the_name(model, expected):
+    assert family(model) == expected
+
+
+def test_kin_are_of_one_known_family():
+    assert shared_family("gpt-5.5", "openai/o3") == "OpenAI"
+    assert shared_family("gpt-5.5", "claude-opus-5") is None
+    assert shared_family("nobody-1", "nobody-1") is None, "unknown families are not equal"

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from gateway.scorers import bleu, chrf
-from gateway.scorers.grading.similarity import similarity
+from gateway.scorers.grader_json import similarity
 from gateway.statistics.agreement import cohen_kappa, krippendorff_alpha
 from gateway.statistics.asymptotic import Tuning, half_width, normal_log_mixture, sum_width
 from gateway.statistics.bernoulli import BetaBinomialMixture, bernoulli_interval

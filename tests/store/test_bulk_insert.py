@@ -5,8 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+from sqlalchemy import BigInteger, Boolean, Column, Double, Integer, LargeBinary, Text
 
-from gateway.store.bulk_insert import WriteConflict, insert_new, insert_scores
+from gateway.core.score import Score, ScoreResult, Spent
+from gateway.store.bulk_insert import BinaryScores, RowEncoder, SqliteScores, WriteConflict, insert_new, insert_scores
 from gateway.store.rows import OWN, SHARED, ScoreRowBuilder, exchange_row
 from gateway.store.tables import exchanges
 
@@ -69,3 +71,68 @@ def test_an_exchange_is_stored_as_it_is(store, exchange, given):
     store.run(lambda c: insert_new(c, exchanges, [row]))
     (found,) = store.sql(f"SELECT {', '.join(exchanges.columns.keys())} FROM exchanges")  # noqa: S608
     assert tuple(found) == row
+
+
+_NAMES = ("it's", "b", "c", "d")
+
+
+def _judged(store, exchange, stated_scorer, values):
+    """One exchange whose scores differ in what they have."""
+    store.scorers = {name: stated_scorer(name=name) for name in _NAMES}
+    shared = Score(1.0, "o'k", None, {"x": 1.0}, None, 0.5)
+    results = [
+        ScoreResult(_NAMES[0], "1", "c1", "scored", shared, "ein „Grund“", 0.001, 0.05),
+        ScoreResult(_NAMES[1], "1", "c1", "scored", Score(values[0]), None, 0.002, 1.0, Spent(0.5, "up/judge", 7)),
+        ScoreResult(_NAMES[2], "1", "c1", "not_applicable", None, "what it's not", 0.003, 1.0),
+        ScoreResult(_NAMES[3], "1", "c1", "scored", Score(values[1], distribution={"yes": 1.0}), None, 0.004, 1 / 3),
+    ]
+    return [replace(store.judged(exchange(pi=0.3)), results=results) for _ in values]
+
+
+def test_every_kind_of_score_is_stored_as_it_is(store, exchange, stated_scorer):
+    judged = _judged(store, exchange, stated_scorer, (0.25, 0.75))
+    store.run(lambda c: insert_scores(c, store.scorers, judged, 9.0))
+    columns = (*SHARED, *OWN)
+    plain = ScoreRowBuilder(store.scorers)
+    rows = [row for each in judged for row in plain.score_rows(each, 9.0).by_column()]
+    found = store.sql(f"SELECT {', '.join(columns)} FROM scores ORDER BY exchange_id, score_id")  # noqa: S608
+    assert [tuple(row) for row in found] == sorted(
+        (tuple(row[c] for c in columns) for row in rows), key=lambda row: (row[0], row[10])
+    )
+
+
+def test_exchanges_that_differ_in_values_share_a_statement(store, exchange, stated_scorer):
+    judged = _judged(store, exchange, stated_scorer, (0.25, 0.75, 1.0))
+    ((_, rows, size),) = SqliteScores(store.scorers).statements(judged, 9.0)
+    assert (len(rows), size) == (3, 4)
+
+
+COLUMNS = [Column(str(i), of) for i, of in enumerate((Text, LargeBinary, Double, BigInteger, Integer, Boolean))]
+
+
+def test_a_value_is_its_size_and_its_bytes() -> None:
+    encoded = RowEncoder(COLUMNS).values(("é", b"\0", 1.0, -2, 3, True))
+    text, data, double = b"\0\0\0\2\xc3\xa9", b"\0\0\0\1\0", b"\0\0\0\x08\x3f\xf0\0\0\0\0\0\0"
+    numbers = b"\0\0\0\x08" + 7 * b"\xff" + b"\xfe" + b"\0\0\0\4\0\0\0\3"
+    assert encoded == text + data + double + numbers + b"\0\0\0\1\1"
+
+
+def test_nothing_has_a_size_below_zero() -> None:
+    assert RowEncoder(COLUMNS[:2]).values((None, None)) == 8 * b"\xff"
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "error"),
+    [(3, 2**63, OverflowError), (4, 2**31, OverflowError), (0, 1, TypeError), (1, "x", TypeError),
+     (2, "x", OverflowError), (0, "\ud800", UnicodeError)],
+)  # fmt: skip
+def test_a_value_of_another_type_is_refused(column: int, value: object, error: type[Exception]) -> None:
+    with pytest.raises(error):
+        RowEncoder([COLUMNS[column]]).values((value,))
+
+
+def test_what_scores_share_is_encoded_once_and_the_same(store, exchange, stated_scorer) -> None:
+    store.scorers = {name: stated_scorer(name=name) for name in ("stated", "other")}
+    several = [store.judged(exchange(text)) for text in ("0.5", "n/a", "0.5", "1")]
+    together = BinaryScores(store.scorers)
+    assert [together.rows(j, 1.0) for j in several] == [BinaryScores(store.scorers).rows(j, 1.0) for j in several]

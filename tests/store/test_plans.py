@@ -6,7 +6,16 @@ from dataclasses import replace
 from typing import Any
 
 from gateway.core.plan import PlanState
-from gateway.store.plans import StoredPlan, experiment_names, hold_lease, release_lease, save_plans, stored_plans
+from gateway.store.plans import (
+    DRAWS,
+    StoredPlan,
+    deployment_secret,
+    experiment_names,
+    hold_lease,
+    release_lease,
+    save_plans,
+    stored_plans,
+)
 
 
 def test_every_plan_is_kept_with_its_newest_state(store: Any, plan: Any) -> None:
@@ -55,3 +64,9 @@ def test_what_changes_no_result_of_a_plan_is_kept_as_it_is_now(store: Any, plan:
         store.run(lambda c, state=state: save_plans(c, [state], 5.0))
     (kept,) = store.run(stored_plans)
     assert (kept.plan.after_verdict, kept.hash) == ("continue", plan.hash)
+
+
+def test_the_first_value_of_a_name_stays(store: Any) -> None:
+    assert store.run(lambda c: deployment_secret(c, DRAWS, b"\x01" * 32)) == b"\x01" * 32
+    assert store.run(lambda c: deployment_secret(c, DRAWS, b"\x02" * 32)) == b"\x01" * 32
+    assert store.run(lambda c: deployment_secret(c, "another", b"\x03" * 32)) == b"\x03" * 32

@@ -22,8 +22,7 @@ import orjson
 
 from gateway.core.conversation import turns
 from gateway.core.did_you_mean import did_you_mean
-from gateway.core.disk_errors import is_disk_error
-from gateway.core.errors import CannotRun
+from gateway.core.errors import CannotRun, is_disk_error
 from gateway.core.json_values import parse_object
 from gateway.core.sanitize import cell, to_json
 from gateway.features.calls.rows.export import DEFAULT, ExportSource, Preference, PreferenceRule

@@ -14,8 +14,7 @@ from typing import Protocol
 
 from gateway.core.plan import PlanState
 from gateway.core.randomization import SECRET_BYTES
-from gateway.store.plans import StoredPlan, save_plans, stored_plans
-from gateway.store.secrets import DRAWS, deployment_secret
+from gateway.store.plans import DRAWS, StoredPlan, deployment_secret, save_plans, stored_plans
 from gateway.store.store import Store
 
 log = logging.getLogger(__name__)

@@ -20,8 +20,7 @@ from uuid import NAMESPACE_OID, uuid5
 import orjson
 
 from gateway.core.chunked import chunked
-from gateway.core.completion import completion_of
-from gateway.core.empty_answer import is_empty
+from gateway.core.completion import completion_of, is_empty
 from gateway.core.errors import StreamDown
 from gateway.core.exchange import Exchange
 from gateway.core.horizon import FEWEST_REPEATS

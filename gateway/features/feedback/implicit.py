@@ -15,7 +15,7 @@ from hashlib import sha256
 from importlib.resources import files
 from typing import Any
 
-from gateway.config.feedback import ImplicitLanguage
+from gateway.config.config import ImplicitLanguage
 from gateway.core.json_values import as_list, as_object, content_text
 from gateway.scoring.types import Subject
 from gateway.store.rows import Sign, Turn

@@ -1,20 +1,162 @@
-"""Calls a judge model for a JSON verdict, and once more if its answer is not one.
+"""Calls a judge model for a JSON verdict, once more if its answer is not one, and reads the verdict and its score.
 
-Parameters that the upstream rejects (logprobs, response_format, temperature) are omitted from then on.
+Parameters that the upstream rejects (logprobs, response_format, temperature) are omitted from then on. A verdict is
+JSON as requested, or JSON inside other text. The expected score is that of the probabilities of its token.
+Source: Liu et al., "G-Eval: NLG Evaluation using GPT-4 with Better Human Alignment", arXiv:2303.16634, section 2.
 """
 
 from __future__ import annotations
 
+import json
 import logging
+import math
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
-from gateway.core.json_values import as_list, as_text
+from gateway.core.json_values import as_list, as_text, parse_object
 from gateway.core.score import Spent
-from gateway.scorers.judging.fence import defuse, shorten
-from gateway.scorers.judging.verdicts import NoVerdict, find_verdict
+from gateway.scorers.judging.templates import defuse, shorten
 from gateway.scoring.asker import Asker, ModelRefused, total_spent
+
+_MARK = re.compile(r"\{|</think(?:ing)?>", re.IGNORECASE)
+_FENCE = re.compile(r"\s*(?:```\w*\s*)?")
+_DECODER = json.JSONDecoder()
+MAX_OBJECTS = 200  # tried in one text
+
+
+class NoVerdict(ValueError):
+    """The judge's answer contains no verdict; the message says what was expected."""
+
+
+def find_verdict(text: str, key: str) -> dict[str, Any]:
+    """The verdict: the complete text as an object, else an object with this key after the judge's thoughts. Raises
+    NoVerdict.
+
+    Of several objects, the one that the text begins with, since what follows is a comment; else the last one, because a
+    judge that reasons first ends with its verdict, after any quotation of the answer.
+    """
+    text = text.strip()
+    complete = parse_object(text)
+    if complete is not None and key in complete:
+        return complete
+    found = next((verdict for part in reversed(_parts(text)) if (verdict := _verdict_in(part, key))), None)
+    if found is None:
+        raise NoVerdict(f'no JSON object with "{key}" in {text[-200:]!r}')
+    return found
+
+
+def _verdict_in(part: list[tuple[bool, dict[str, Any]]], key: str) -> dict[str, Any] | None:
+    named = [(leads, value) for leads, value in part if key in value]
+    if not named:
+        return None
+    leads, first = named[0]
+    return first if leads else named[-1][1]
+
+
+def _parts(text: str) -> list[list[tuple[bool, dict[str, Any]]]]:
+    """The objects of each part of a text, with whether the part begins with it. The end of a thought ends a part.
+
+    A judge may quote `</thinking>` in its reason, so it counts only outside of objects; and if nothing follows it, an
+    earlier part has the verdict.
+    """
+    parts: list[list[tuple[bool, dict[str, Any]]]] = [[]]
+    start = at = tried = 0
+    while (mark := _MARK.search(text, at)) is not None and tried < MAX_OBJECTS:
+        at = mark.end()
+        if mark[0] != "{":
+            parts.append([])
+            start = at
+            continue
+        tried += 1
+        try:
+            value, at = _DECODER.raw_decode(text, mark.start())
+        except (json.JSONDecodeError, RecursionError):
+            continue
+        parts[-1].append((_FENCE.fullmatch(text, start, mark.start()) is not None, value))
+    return parts
+
+
+def read_number(verdict: Mapping[str, Any], key: str, low: float, high: float) -> float:
+    """A number in [low, high], also as text: "4", "4/5", "4 of 5". Raises NoVerdict."""
+    given = verdict.get(key)
+    if isinstance(given, str):
+        match = re.match(r"\s*(-?\d+(?:\.\d+)?)(?!\d)\s*(?:(?:/|out of|of)\s*\d+)?\s*$", given)
+        given = float(match[1]) if match else given
+    if isinstance(given, bool) or not isinstance(given, int | float) or not low <= given <= high:
+        raise NoVerdict(f'"{key}" is {given!r}, expected a number from {low:g} to {high:g}')
+    return float(given)
+
+
+def read_bool(given: Any) -> bool:
+    """True or false, also as text: "yes", "no". Raises NoVerdict."""
+    if isinstance(given, bool):
+        return given
+    if isinstance(given, str) and given.strip().lower() in ("yes", "true", "no", "false"):
+        return given.strip().lower() in ("yes", "true")
+    raise NoVerdict(f"expected true or false, got {given!r}")
+
+
+def read_reason(verdict: Mapping[str, Any]) -> str | None:
+    given = verdict.get("reason")
+    return given if isinstance(given, str) and given.strip() else None
+
+
+def response_format(name: str, properties: Mapping[str, Any]) -> dict[str, Any]:
+    """A response_format that requires an object with exactly these properties, in this order."""
+    inner = {
+        "type": "object",
+        "properties": dict(properties),
+        "required": list(properties),
+        "additionalProperties": False,
+    }
+    return {"type": "json_schema", "json_schema": {"name": name, "strict": True, "schema": inner}}
+
+
+MIN_MASS = 0.5  # total probability of scores; below it, this token does not decide the score
+
+
+def score_distribution(tokens: Sequence[Any], key: str, low: int, high: int) -> dict[str, float] | None:
+    """Score → probability, over the scores among the top tokens; the sum is 1.
+
+    tokens: `choices[0].logprobs.content`. None: they lack the digit after the last "key": or its alternatives, or the
+    scale has numbers of two digits.
+    """
+    if not (0 <= low < high <= 9):
+        return None
+    alternatives = _alternatives(tokens, key)
+    masses: dict[str, float] = {}
+    for each in alternatives:
+        token, logprob = str(each.get("token", "")).strip(' "'), each.get("logprob")
+        if token.isdigit() and len(token) == 1 and low <= int(token) <= high and isinstance(logprob, int | float):
+            masses[token] = masses.get(token, 0.0) + math.exp(min(0.0, logprob))
+    mass = sum(masses.values())
+    if mass < MIN_MASS:
+        return None
+    return {score: p / mass for score, p in sorted(masses.items())}
+
+
+def expected_score(weights: Mapping[str, float]) -> float:
+    return sum(int(score) * p for score, p in weights.items())
+
+
+def _alternatives(tokens: Sequence[Any], key: str) -> list[Mapping[str, Any]]:
+    """The top tokens at the position of the score."""
+    entries = [t for t in tokens if isinstance(t, dict)]
+    pieces = [str(t.get("token", "")) for t in entries]
+    text = "".join(pieces)
+    matches = list(re.finditer(rf'(?<!\\)"{re.escape(key)}"\s*:\s*"?(\d)(?!\d|\.\d)', text))
+    if not matches:
+        return []
+    position, at = matches[-1].start(1), 0
+    for token, piece in zip(entries, pieces, strict=True):
+        if at <= position < at + len(piece):
+            top = token.get("top_logprobs")
+            return [t for t in top if isinstance(t, dict)] if isinstance(top, list) else []
+        at += len(piece)
+    return []
+
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)

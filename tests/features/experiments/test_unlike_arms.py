@@ -38,9 +38,8 @@ from gateway.features.replay.options import ReplayOptions
 from gateway.features.replay.replay import replay
 from gateway.reports.model import Comparison
 from gateway.store.engine import StoreUnavailable, default_url, writer
-from gateway.store.plans import StoredPlan, stored_plans
+from gateway.store.plans import DRAWS, StoredPlan, deployment_secret, stored_plans
 from gateway.store.query import Reading, reading
-from gateway.store.secrets import DRAWS, deployment_secret
 
 AT_ONCE = 24
 MARGIN = 0.1

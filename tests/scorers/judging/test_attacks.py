@@ -23,9 +23,15 @@ from gateway.core.prices import Prices
 from gateway.core.score import Score
 from gateway.fake import FakeUpstream, Received
 from gateway.scorers.judge import CRITERION, Judge, JudgeOptions, judge
-from gateway.scorers.judging import verdicts, weighting
-from gateway.scorers.judging.fence import fence_rule
-from gateway.scorers.judging.model import JudgeQuestion, UnreadableVerdict
+from gateway.scorers.judging.model import (
+    JudgeQuestion,
+    UnreadableVerdict,
+    expected_score,
+    read_number,
+    response_format,
+    score_distribution,
+)
+from gateway.scorers.judging.templates import fence_rule
 from gateway.scoring.asker import Asker
 from gateway.scoring.golden import PLAIN_EXCHANGE
 from gateway.scoring.http_client import GatewayClient, HttpConnections
@@ -93,11 +99,11 @@ def judges(
         own = {"criterion": CRITERION, "low": "1", "high": "5", "items": ""}
         messages = settings.template.messages({**own, **scorer.material(subject(answer))}, {}, INSTRUCTION, lambda: "m")
         messages[-1]["content"] = messages[-1]["content"].removeprefix(fence_rule("m")).strip()
-        form = verdicts.response_format("verdict", {"reason": {"type": "string"}, "score": {"type": "integer"}})
-        question = JudgeQuestion(messages, "score", form, lambda v: verdicts.read_number(v, "score", 1, 5), 0)
+        form = response_format("verdict", {"reason": {"type": "string"}, "score": {"type": "integer"}})
+        question = JudgeQuestion(messages, "score", form, lambda v: read_number(v, "score", 1, 5), 0)
         verdict = await settings.model.verdict(question, logprobs=weighted)
-        weights = weighting.distribution(verdict.tokens, "score", 1, 5) if weighted else None
-        return ((weighting.expected(weights) if weights else verdict.value) - 1) / 4
+        weights = score_distribution(verdict.tokens, "score", 1, 5) if weighted else None
+        return ((expected_score(weights) if weights else verdict.value) - 1) / 4
 
     return bare, fenced
 
