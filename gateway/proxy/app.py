@@ -10,7 +10,7 @@ import logging
 import re
 import time
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping, Sequence, Set
+from collections.abc import Callable, Collection, Mapping, Set
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -21,7 +21,6 @@ from gateway.core.errors import GatewayError, InvalidKey, NotFound, NotImplement
 from gateway.core.exchange import new_id
 from gateway.core.prices import Prices
 from gateway.observability.eval_metrics import ProxyMetrics
-from gateway.observability.tracing import SpanIds
 from gateway.proxy.experiments.shadow import ShadowSender
 from gateway.proxy.http.server.asgi import AsgiClient, AsgiRequest
 from gateway.proxy.http.server.connection_limits import BodyMemory
@@ -35,13 +34,13 @@ from gateway.proxy.recording.recorder import Recorder
 from gateway.proxy.relay.deadlines import Ticker
 from gateway.proxy.relay.relay import Relay
 from gateway.proxy.relay.state import NOT_HELD, CallContext, HeldBytes
+from gateway.proxy.relay.stored_state import StoredState
 from gateway.proxy.request.auth import KeyRing
 from gateway.proxy.request.call import Call, Caller, CallerLimit
 from gateway.proxy.request.endpoints import AT_ROOT, ENDPOINTS, OUTSIDE, Endpoint, read_form_or_json
 from gateway.proxy.request.parse import read_call, read_options
 from gateway.proxy.request.paths import resolved, segments, single_slashes
 from gateway.proxy.routing.assignment import ExperimentAssignments
-from gateway.proxy.routing.named_files import NamedState
 from gateway.proxy.routing.response_affinity import ResponseAffinity
 from gateway.proxy.routing.router import Route, Router
 from gateway.proxy.routing.target_state import UpstreamState
@@ -146,6 +145,26 @@ class Gateway:
     @property
     def in_use(self) -> bool:
         return self.calls.total() > 0 or self.shadow.running > 0
+
+    def ended(
+        self,
+        endpoint: Endpoint,
+        request: HttpRequest,
+        call: Call | None,
+        route: Route | None,
+        context: CallContext,
+        started: float,
+    ) -> None:
+        """Settles a call, and writes its line of the access log and its span.
+
+        call: None: the request could not be read. route: None: it was refused before it was routed.
+        """
+        if call is not None and route is not None:
+            self.settler.settle(call, endpoint, route, context)
+        if self.access is not None:
+            self.access.note(endpoint, request, call, context, started)
+        if self.spans is not None and call is not None:
+            self.spans.ended(endpoint, call, context, self.prices)
 
 
 class App:
@@ -290,86 +309,75 @@ class App:
 
     async def answer(self, endpoint: Endpoint, request: HttpRequest, client: ClientConnection) -> None:
         """The hot path: authenticate → parse → decide → ask → send, and finally settle."""
-        gateway = self.gateway
+        gateway, started = self.gateway, time.monotonic()
         call: Call | None = None
         route: Route | None = None
-        ids: SpanIds | None = None
         limit: CallerLimit | None = None
-        named: Sequence[NamedState] = ()
-        started = time.monotonic()
-        task = asyncio.current_task()
-        context = CallContext(NOT_HELD, task=task)
-        gateway.running[task] = context
+        stored: StoredState | None = None
+        context = CallContext(NOT_HELD, task=asyncio.current_task())
+        gateway.running[context.task] = context
         gateway.calls[endpoint.api] += 1
         try:
-            headers, keys = request.fields, gateway.keys
-            if keys.guard.limits_all:
-                keys.guard.check(request.peer, request.headers)
-            caller = keys.caller(headers)
-            context.key = request.holder = caller.name
-            if caller.networks:
-                keys.guard.check_caller(caller, request.peer, request.headers)
+            caller = gateway.keys.admit(request.peer, request.headers, request.fields, context)
+            request.holder = caller.name
             if caller.limit is not None:
-                caller.limit.enter()
-                limit = caller.limit
+                limit = caller.limit.enter()
             request, body, upload = await endpoint.read(request, gateway.max_body_bytes)
             call = read_call(endpoint, caller, request, body, started, upload)
-            ids = gateway.spans.carry(call) if gateway.spans is not None else None
-            home: str | None = None
-            if endpoint.stateful:
-                given = call
-                sealed = gateway.config.responses.seal
-                call, home = await gateway.affinity.prepare(given, gateway.upstreams, sealed=sealed)
-                client = gateway.affinity.client(client, given, call, context.upstream, sealed=sealed)
-            owned = "container" in call.fields or (endpoint.owned and not endpoint.owned.isdisjoint(call.fields))
-            if owned or endpoint.names_files:
-                named = await gateway.affinity.owners.check(call, files=endpoint.names_files)
-                if owned and "thread" in call.fields:
-                    client = gateway.affinity.message_client(client, caller)
+            if gateway.spans is not None:
+                context.notes.span = gateway.spans.carry(call)
+            if endpoint.stateful or endpoint.owned or endpoint.names_files or "container" in call.fields:
+                stored = StoredState(gateway.affinity, gateway.config.responses, endpoint)
+                call, client = await stored.prepare(call, client, context, gateway.upstreams)
+            home = None if stored is None else stored.home
             if call.alias not in gateway.router.exact:
                 call = gateway.router.matched(call)
-            decided = gateway.router.decide(call, read_options(headers, caller), home)
-            context.routed = True
+            decided = gateway.router.decide(call, read_options(request.fields, caller), home)
+            context.notes.routed = True
             if "messages" in call.fields:
                 call.fields["messages"] = ...  # only routing reads them here; the body, which stays, has them
             if caller.scopes:
-                limiter = gateway.limiter
-                if limiter.default_output is not None:
-                    call = limiter.with_default(caller, call)
-                context.reservation = limiter.reserve(caller, call) or await limiter.wait(caller, call)
+                if gateway.limiter.default_output is not None:
+                    call = gateway.limiter.with_default(caller, call)
+                context.reservation = gateway.limiter.reserve(caller, call) or await gateway.limiter.wait(caller, call)
             route = decided
             if route.recordable and endpoint.carries_text:
                 context.response = HeldBytes(True, gateway.settler.cap_bytes)
             request.watch(context.client_left)
             await gateway.relay.ask(call, route, client, context, held=endpoint.json_answer)
-            if endpoint.stateful and context.target_state is not None:
-                gateway.affinity.learn(call, context.target_state.target.upstream)
-            if named and 200 <= context.status < 300:
-                gateway.affinity.owners.learn(caller, named, files=gateway.config.responses.files == "used")
-        except GatewayError as error:
-            await self._refuse(client, endpoint, call, context, error)
-        except ClientGone:
-            pass
-        except asyncio.CancelledError:
-            absorb_cancellation()
-            if not context.client_gone:
-                await self._stop(client, endpoint, call, context)
-        except Exception:  # the gateway's own fault ends this call alone, and is not recorded as an answer
-            log.exception("internal error; the client gets HTTP 500; other calls are not affected")
-            fault = GatewayError("internal gateway error; see the gateway's log", code="internal_error", retry=False)
-            await self._refuse(client, endpoint, call, context, fault)
+            if stored is not None:
+                stored.learn(call, context)
+        except (Exception, asyncio.CancelledError) as error:
+            await self._end_early(client, endpoint, call, context, error)
         finally:
+            del gateway.running[context.task]
             gateway.calls[endpoint.api] -= 1
-            del gateway.running[task]
             if limit is not None:
                 limit.leave()
             request.unwatch()
-            if call is not None and route is not None:
-                gateway.settler.settle(call, endpoint, route, context)
-            if gateway.access is not None:
-                gateway.access.note(endpoint, request, call, context, started, ids)
-            if gateway.spans is not None and call is not None and ids is not None:
-                gateway.spans.ended(ids, endpoint, call, context, gateway.prices)
+            gateway.ended(endpoint, request, call, route, context, started)
+
+    async def _end_early(
+        self,
+        client: ClientConnection,
+        endpoint: Endpoint,
+        call: Call | None,
+        context: CallContext,
+        error: BaseException,
+    ) -> None:
+        """Ends the response of a call that was refused, whose client left, or that failed here."""
+        if isinstance(error, GatewayError):
+            await self._refuse(client, endpoint, call, context, error)
+        elif isinstance(error, asyncio.CancelledError):
+            absorb_cancellation()
+            if not context.client_gone:
+                await self._stop(client, endpoint, call, context)
+        elif not isinstance(error, ClientGone):
+            # The gateway's own fault ends this call alone, and is not recorded as an answer.
+            log.error("internal error; the client gets HTTP 500; other calls are not affected", exc_info=error)
+            text = "internal gateway error; see the gateway's log"
+            fault = GatewayError(text, code="internal_error", retry=False)
+            await self._refuse(client, endpoint, call, context, fault)
 
     async def _stop(
         self, client: ClientConnection, endpoint: Endpoint, call: Call | None, context: CallContext
@@ -412,12 +420,12 @@ class App:
         self.count_refused(error)
         context.ended = True
         context.status = error.status
-        context.error_code = error.code or error.type
+        context.notes.error_code = error.code or error.type
         context.response.add(error.body())
         if context.outcome == "ok":
             context.outcome = "upstream_error"
-        context.id = call.id if call else new_id()
-        await send_error(client, error, context.id, anthropic=endpoint.anthropic)
+        context.notes.id = call.id if call else new_id()
+        await send_error(client, error, context.notes.id, anthropic=endpoint.anthropic)
 
 
 def _upstream_report(upstream: UpstreamState) -> dict[str, Any]:

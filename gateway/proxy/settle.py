@@ -268,7 +268,7 @@ class Settler:
             most_output = 0 if self._limiter is None else self._limiter.most_output(call)
             charge = context.charge = charge_of(call, context, self._prices, most_output)
         series.waiting.append(
-            (outcome, total_s, context.overhead_s, first_s, usage, single, call.caller, scorer, charge)
+            (outcome, total_s, context.notes.overhead_s, first_s, usage, single, call.caller, scorer, charge)
         )
         if len(series.waiting) >= FOLD_AT:
             series.fold()

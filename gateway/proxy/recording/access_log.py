@@ -24,7 +24,6 @@ from gateway.core.prices import Prices
 from gateway.core.sanitize import line as one_line
 from gateway.core.sanitize import to_json
 from gateway.observability.logging import timestamp
-from gateway.observability.tracing import SpanIds
 from gateway.proxy.limits.charge import Charge
 from gateway.proxy.recording.call_metrics import CountedOutcome, counted_outcome
 from gateway.proxy.relay.state import CallContext
@@ -158,7 +157,6 @@ class CallLog:
         call: Call | None,
         context: CallContext,
         started: float,
-        ids: SpanIds | None = None,
     ) -> None:
         """started: monotonic seconds. call: None: the request could not be read, or its key is unknown."""
         target_state, first, now = context.target_state, context.first_content, time.monotonic()
@@ -166,26 +164,26 @@ class CallLog:
         self._log.note(
             AccessLine(
                 time.time() - (now - started) if call is None else call.received,
-                context.id if call is None else call.id,
+                context.notes.id if call is None else call.id,
                 (sane_id(request.fields.get(b"x-request-id")) if call is None else call.client_id) or "",
                 context.key,
                 self.address(request.peer, request.headers) if self._trusted else request.peer,
                 endpoint.api,
-                call.alias if call is not None and context.routed else "",
+                call.alias if call is not None and context.notes.routed else "",
                 "" if target_state is None else target_state.target.upstream,
                 "" if target_state is None else target_state.target.model,
                 call is not None and call.stream,
                 context.status,
                 "ok" if context.outcome == "ok" else logged_outcome(context),
-                context.error_code,
-                context.failure or (attempts[-1].failure or "" if attempts else ""),
+                context.notes.error_code,
+                context.notes.failure or (attempts[-1].failure or "" if attempts else ""),
                 attempts,
                 context.usage,
                 self._prices,
                 None if first is None or call is None or not call.stream else first - started,
                 now - started,
-                context.overhead_s,
-                "" if ids is None else f"{ids.trace:032x}",
+                context.notes.overhead_s,
+                "" if context.notes.span is None else f"{context.notes.span.trace:032x}",
                 context.charge,
             )
         )
@@ -224,8 +222,8 @@ class PageCall:
 
 def logged_outcome(context: CallContext) -> CountedOutcome:
     """As the metrics count it; a refusal before any attempt, such as of an unknown key, is the client's error too."""
-    own = bool(context.error_code) and not context.attempts and 400 <= context.status < 500
-    return "client_error" if own and not context.queue_full else counted_outcome(context)
+    own = bool(context.notes.error_code) and not context.attempts and 400 <= context.status < 500
+    return "client_error" if own and not context.notes.queue_full else counted_outcome(context)
 
 
 class AccessLog:

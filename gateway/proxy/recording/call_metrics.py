@@ -48,10 +48,10 @@ _NOT_OF_THE_CLIENT = frozenset({401, 408, 429})
 def counted_outcome(context: CallContext) -> CountedOutcome:
     if context.outcome != "upstream_error":
         return context.outcome
-    if context.queue_full:
+    if context.notes.queue_full:
         return "queue_full"
     refused = 400 <= context.status < 500 and context.status not in _NOT_OF_THE_CLIENT
-    return "client_error" if refused or context.error_source == "request" else "upstream_error"
+    return "client_error" if refused or context.notes.error_source == "request" else "upstream_error"
 
 
 class CallMetrics:

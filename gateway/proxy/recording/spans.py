@@ -55,8 +55,9 @@ class Spans:
         call.headers.append((_NAME, ids.traceparent))
         return ids
 
-    def ended(self, ids: SpanIds, endpoint: Endpoint, call: Call, context: CallContext, prices: Prices) -> None:
-        if not ids.sampled:
+    def ended(self, endpoint: Endpoint, call: Call, context: CallContext, prices: Prices) -> None:
+        ids = context.notes.span
+        if ids is None or not ids.sampled:
             return
         parent = below(ids.trace, ids.parent) if ids.parent else Context()
         self._next.trace, self._next.span = ids.trace, ids.span
@@ -76,8 +77,8 @@ class Spans:
 
 def failure_of(context: CallContext) -> str:
     """The span's error type; "": the call succeeded, or its client left."""
-    if context.error_code:
-        return context.error_code
+    if context.notes.error_code:
+        return context.notes.error_code
     if context.outcome == "ok" or context.outcome in CLIENT_ENDED:
         return str(context.status) if context.status >= 400 else ""
     return context.outcome

@@ -242,10 +242,10 @@ class Relay:
                 with call.upload.pausing(deadlines):
                     reply = await target_state.upstream.transport.send(request, timeouts.connect_s)
         finally:
-            context.connecting = request.connecting
+            state.connecting = request.connecting
             del request  # a stream would hold its body to the end
             waited_s = self._clock() - sent_at
-            context.upstream_s += waited_s
+            state.upstream_s += waited_s
         try:
             if not state.client.started:
                 context.status = reply.status
@@ -260,7 +260,7 @@ class Relay:
 
     def _note_answered(self, state: RelayState, target_state: TargetState, started: float) -> None:
         status = state.context.status
-        source = state.context.error_source
+        source = state.context.notes.error_source
         if source == "target":
             target_state.record_failure(state.call.caller.name)
             note = AttemptNote("error", UNREADABLE, "ended its stream with an error")
@@ -290,9 +290,9 @@ class Relay:
             self._log_failed(target_state, failure, opened=breaker.open and not was_open)
         else:
             breaker.release_probe()
-        state.context.failure = failure.full_text
+        state.context.notes.failure = failure.full_text
         if failure.answer_bytes is not None:
-            state.context.answer_bytes = failure.answer_bytes
+            state.answer_bytes = failure.answer_bytes
         note = AttemptNote(failure.result, failure.ending, failure.text)
         self._note(state, target_state, started, failure.status, note)
         state.failed.append(FailedAttempt(target_state.name, failure, self._clock() - started))
@@ -317,12 +317,12 @@ class Relay:
     ) -> None:
         context, ending = state.context, note.ending
         seconds = self._clock() - started
-        usage, context.attempt_usage = context.attempt_usage, None
+        usage, state.attempt_usage = state.attempt_usage, None
         context.attempts.append(Attempt(target_state.target, status, note.failure, seconds, usage))
         if ending is ANSWERED and usage is not None:
             context.sent = True
         else:
-            context.note_unmetered(target_state.target, ending, usage)
+            state.note_unmetered(target_state.target, ending, usage)
         cell = (target_state.target.upstream, note.result)
         if cell not in self._attempts:
             self._attempts[cell] = self._metrics.counts.of(self._metrics.attempts, *cell)
@@ -333,7 +333,7 @@ class Relay:
         context = state.context
         context.outcome = state.failed[-1].failure.ending.outcome if state.failed else "upstream_error"
         if isinstance(answer, GatewayError):
-            context.queue_full = isinstance(answer, QueueFull)
+            context.notes.queue_full = isinstance(answer, QueueFull)
             raise answer
         name = next(f.name for f in state.failed if f.failure.answer is answer)
         target_states = (candidate.target_state for candidate in state.route.candidates)

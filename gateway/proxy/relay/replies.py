@@ -19,7 +19,7 @@ from gateway.proxy.relay.continuation import Mismatch, Splicer, continuable, fir
 from gateway.proxy.relay.deadlines import Deadlines
 from gateway.proxy.relay.failures import AttemptFailed, Failure, of_transport
 from gateway.proxy.relay.response_head import start_response
-from gateway.proxy.relay.state import CallContext, HeldBytes, RelayState, SentText
+from gateway.proxy.relay.state import HeldBytes, RelayState, SentText
 from gateway.proxy.request.header_rules import for_client
 from gateway.proxy.routing.target_state import TargetState
 from gateway.proxy.types import ClientConnection
@@ -78,7 +78,7 @@ async def _held(state: RelayState, target_state: TargetState, reply: UpstreamRep
         waiting = now
         body = await read(reply, _MAX_HELD_BYTES)
         now = time.monotonic()
-        context.upstream_s += now - waiting
+        state.upstream_s += now - waiting
     if body is None:
         raise AttemptFailed(Failure("error", f"answered with more than {_MAX_HELD_BYTES >> 20} MB"))
     try:
@@ -87,13 +87,13 @@ async def _held(state: RelayState, target_state: TargetState, reply: UpstreamRep
         _check_encoding(reply, len(body))
         text = target_state.upstream.mask.text(f"returned HTTP {reply.status} without an answer: {error}")
         raise AttemptFailed(Failure("error", text, retryable=True, answer_bytes=len(body))) from error
-    context.usage = context.attempt_usage = usage
+    context.usage = state.attempt_usage = usage
     if target_state.reports_load:
         _record_load(target_state, reply)
     if error_source is not None:
         answer = target_state.upstream.mask(answer)
         _note_error(state, error_source)
-    context.first_bytes = answer
+    state.answer = answer
     if context.response.enabled:
         context.response.add(answer)
     state.deadlines.pause()
@@ -137,7 +137,7 @@ async def _pass_bytes(state: RelayState, target_state: TargetState, reply: Upstr
     if not fields.get(b"content-type", b"").startswith((b"application/octet-stream", b"multipart/")):
         await _held(state, target_state, reply)
         return
-    state.context.usage = state.context.attempt_usage = tail_usage(fields.get(b"metadata", b""))
+    state.context.usage = state.attempt_usage = tail_usage(fields.get(b"metadata", b""))
     await _pass_through(state, target_state, reply)
 
 
@@ -167,7 +167,7 @@ async def _stream(state: RelayState, target_state: TargetState, reply: UpstreamR
     except TransportError as error:
         raise AttemptFailed(of_transport(error)) from error
     finally:
-        state.context.usage = state.context.attempt_usage = reader.usage
+        state.context.usage = state.attempt_usage = reader.usage
 
 
 async def _to_first_content(
@@ -190,7 +190,7 @@ async def _to_first_content(
                 break
     finally:
         now = time.monotonic()
-        context.upstream_s += now - waiting
+        state.upstream_s += now - waiting
     context.first_content = now
     return held if reader.error is None else target_state.upstream.mask(held)
 
@@ -202,7 +202,7 @@ async def _events(state: RelayState, target_state: TargetState, reply: UpstreamR
     that must be parsed, or for which the client's connection must be waited for.
     """
     context = state.context
-    reply.sink = partial(_pass_on, state.client, reader, context.response, context, state.deadlines)
+    reply.sink = partial(_pass_on, state, state.client, reader, context.response, state.deadlines)
     while not reader.complete:
         data = await _next(state, reply, reader)
         if not data:
@@ -216,17 +216,16 @@ async def _events(state: RelayState, target_state: TargetState, reply: UpstreamR
             await _end_after_error(state, reader)
             return
     last = reader.end()
-    context.finish_seen = True
     context.ended = True
     context.response.add(last)
     await state.client.end(last)
 
 
 def _pass_on(
+    state: RelayState,
     client: ClientConnection,
     reader: Reader,
     response: HeldBytes,
-    context: CallContext,
     deadlines: Deadlines,
     data: bytes,
 ) -> bool:
@@ -236,7 +235,7 @@ def _pass_on(
     if response.enabled:
         response.add(data)
     client.write_nowait(data)
-    context.pieces += number
+    state.pieces += number
     deadlines.resume()
     return True
 
@@ -266,13 +265,13 @@ async def _next(state: RelayState, reply: UpstreamReply, reader: Reader | Splice
 
 async def _send(state: RelayState, data: bytes) -> None:
     state.context.response.add(data)
-    state.context.pieces += event_count(data)
+    state.pieces += event_count(data)
     await state.client.write(data)
 
 
 def _note_error(state: RelayState, source: ErrorSource) -> None:
     state.context.outcome = "upstream_error"
-    state.context.error_source = source
+    state.context.notes.error_source = source
 
 
 async def _end_after_error(state: RelayState, reader: Reader) -> None:
@@ -316,7 +315,7 @@ async def _join(state: RelayState, target_state: TargetState, reply: UpstreamRep
     except Cut as error:
         raise AttemptFailed(Failure("error", "cut its stream too", "cut")) from error
     finally:
-        state.context.usage = state.context.attempt_usage = reader.usage or splicer.usage
+        state.context.usage = state.attempt_usage = reader.usage or splicer.usage
     state.context.ended = True
     state.context.response.add(last)
     await state.client.end(last)

@@ -30,10 +30,10 @@ def start_response(
     if not call.caller.sees_upstreams:
         named, headers = b"", without_provider(headers)
     elapsed_s = now - call.started
-    overhead_s = elapsed_s - context.upstream_s - state.backoff_s
+    overhead_s = elapsed_s - state.upstream_s - state.backoff_s
     if overhead_s < 0.0:
         overhead_s = 0.0
-    context.overhead_s = overhead_s
+    context.notes.overhead_s = overhead_s
     attempts = answered + len(state.failed) if state.failed else answered
     call_id = call.id.encode()
     lines = _LINES % (call_id, named, attempts, overhead_s * 1000, elapsed_s * 1000)

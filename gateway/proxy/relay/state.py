@@ -11,6 +11,7 @@ from typing import Any
 
 from gateway.core.errors import GatewayError
 from gateway.core.exchange import Attempt, Outcome, Target, Usage
+from gateway.observability.tracing import SpanIds
 from gateway.proxy.dialects.types import ErrorSource, Reader
 from gateway.proxy.limits.charge import Charge
 from gateway.proxy.limits.endings import ANSWERED, NO_CONNECTION_IN_TIME, NOT_SENT, AttemptEnding, UnmeteredAttempt
@@ -53,6 +54,28 @@ NOT_HELD = HeldBytes(False, 0)
 
 
 @dataclass(slots=True)
+class CallNotes:
+    """Facts about a call for logs, spans and metrics, besides its result."""
+
+    id: str = ""
+    """The response's x-request-id, where there is no Call; "": there is one."""
+    routed: bool = False
+    """The router knows the alias and the caller may use it."""
+    failure: str = ""
+    """Why the last attempt failed, in the log's words; "": none has failed."""
+    error_code: str = ""
+    """The code of the gateway's own error response; "": none was sent."""
+    error_source: ErrorSource | None = None
+    """Who is at fault for an error within HTTP 200 that was passed on; None: there was none."""
+    queue_full: bool = False
+    """No target had room in its queue."""
+    span: SpanIds | None = None
+    """The ids of the call's span; None: it has none."""
+    overhead_s: float = 0.0
+    """The gateway's own share of the time until the response began."""
+
+
+@dataclass(slots=True)
 class CallContext:
     """What has happened to one call so far. Mutable; one for each call."""
 
@@ -65,24 +88,12 @@ class CallContext:
     status: int = 0
     attempts: list[Attempt] = field(default_factory=list)
     usage: Usage | None = None
-    attempt_usage: Usage | None = None
-    """Usage of the attempt in flight."""
-    finish_seen: bool = False
-    """The stream reached its regular end."""
     first_content: float | None = None
     """Monotonic time of the first content that was sent on."""
-    upstream_s: float = 0.0
-    """Time spent waiting for upstreams before the response began."""
-    overhead_s: float = 0.0
-    """The rest of the time until the response began: the gateway's own."""
-    first_bytes: bytes = b""
-    """The response's first bytes, by reference."""
     reservation: CallReservation | None = None
-    """What it has reserved of its caller's limits; None: none holds for it."""
+    """The amounts reserved of its caller's limits; None: none holds for it."""
     sent: bool = False
     """Some attempt has sent the request, or a part of it."""
-    pieces: int = 0
-    """Events of the current attempt's stream that have arrived: about its output tokens."""
     unmetered: tuple[UnmeteredAttempt, ...] = ()
     """The attempts that were sent and of which the upstream has not reported all that they used."""
     charge: Charge | None = None
@@ -94,41 +105,11 @@ class CallContext:
     """Nothing more is sent to the client."""
     task: asyncio.Task[Any] | None = None
     """The task that answers the call; None: unknown to the code that created the context."""
-    error_source: ErrorSource | None = None
-    """Of an error within HTTP 200 that was passed on; None: there was none."""
-    queue_full: bool = False
-    """No target had room in its queue."""
-    id: str = ""
-    """The response's x-request-id, where there is no Call; "": there is one."""
     key: str = ""
     """The caller's name; "": it is unknown."""
-    failure: str = ""
-    """Why the last attempt failed, in the log's words; "": none has failed."""
-    routed: bool = False
-    """The router knows the alias and the caller may use it."""
-    error_code: str = ""
-    """The code of the gateway's own error response; "": none was sent."""
+    notes: CallNotes = field(default_factory=CallNotes)
     ended_by: GatewayError | None = None
     """Why the gateway itself ends the answer; None: it does not."""
-
-    connecting: bool = False
-    """The current attempt still waits for its connection: nothing of it has been sent."""
-    answer_bytes: int = 0
-    """Bytes of a complete response to the current attempt that is not an answer."""
-
-    def note_unmetered(self, target: Target, ending: AttemptEnding, usage: Usage | None) -> None:
-        """Keeps whether an attempt that has ended was sent, and what is known of it unless nothing can be charged."""
-        if self.connecting:
-            ending, self.connecting = NOT_SENT, False
-        if ending is not NOT_SENT and ending is not NO_CONNECTION_IN_TIME:
-            self.sent = True
-        pieces, self.pieces = self.pieces, 0
-        answer_bytes, self.answer_bytes = self.answer_bytes, 0
-        if ending.input == "nothing":
-            return
-        if ending is ANSWERED:
-            answer_bytes = len(self.first_bytes)
-        self.unmetered = (*self.unmetered, UnmeteredAttempt(target, ending, usage, pieces, answer_bytes))
 
     def upstream(self) -> str:
         """The upstream that answered, or was attempted last; "": none was."""
@@ -176,6 +157,18 @@ class RelayState:
     """Set once a stream's head has been sent."""
     backoff_s: float = 0.0
     """Time slept between retries so far."""
+    upstream_s: float = 0.0
+    """Time spent waiting for upstreams before the response began."""
+    attempt_usage: Usage | None = None
+    """Usage of the attempt in flight."""
+    connecting: bool = False
+    """The current attempt still waits for its connection: nothing of it has been sent."""
+    pieces: int = 0
+    """Events of the current attempt's stream that have arrived: about its output tokens."""
+    answer: bytes = b""
+    """The complete plain answer that was sent, by reference."""
+    answer_bytes: int = 0
+    """Bytes of a complete response to the current attempt that is not an answer."""
     queued: bool = False
     """An attempt had to wait for a concurrency limiter."""
 
@@ -188,3 +181,18 @@ class RelayState:
     def total_shortened(self) -> bool:
         """The current attempt has less than the configured total for itself."""
         return self.route.total_shortened or self.queued or bool(self.failed)
+
+    def note_unmetered(self, target: Target, ending: AttemptEnding, usage: Usage | None) -> None:
+        """Keeps whether an attempt that has ended was sent, and its figures unless nothing can be charged."""
+        if self.connecting:
+            ending, self.connecting = NOT_SENT, False
+        if ending is not NOT_SENT and ending is not NO_CONNECTION_IN_TIME:
+            self.context.sent = True
+        pieces, self.pieces = self.pieces, 0
+        answer_bytes, self.answer_bytes = self.answer_bytes, 0
+        if ending.input == "nothing":
+            return
+        if ending is ANSWERED:
+            answer_bytes = len(self.answer)
+        unmetered = UnmeteredAttempt(target, ending, usage, pieces, answer_bytes)
+        self.context.unmetered = (*self.context.unmetered, unmetered)

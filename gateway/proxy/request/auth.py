@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Mapping, MutableMapping, Set
 from dataclasses import replace
 from datetime import UTC, datetime
 from hashlib import sha256
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from gateway.config.config import ApiKey
 from gateway.config.derive import content_of
@@ -23,6 +23,7 @@ from gateway.proxy.request.call import Caller, CallerLimit
 from gateway.proxy.request.client_address import AddressGuard, networks
 from gateway.proxy.request.key_directory import KeyDirectory
 from gateway.proxy.request.tokens import TokenVerifier, is_token
+from gateway.proxy.types import Headers
 
 T = TypeVar("T")
 OPEN = Caller("open", allow=frozenset({"sample", "target", "passthrough"}))
@@ -33,6 +34,12 @@ _MOST_CALLERS = 20_000
 
 def _everyone(name: str, allow: Set[str]) -> bool:
     return True
+
+
+class KeyNote(Protocol):
+    """Something that keeps the name of a call's key, for the access log."""
+
+    key: str
 
 
 class KeyRing:
@@ -90,6 +97,21 @@ class KeyRing:
         self._seen = self._dynamic.changes
         self.on_dynamic_caller: Callable[[Caller], None] = _ignore
         """Called with the caller of each dynamic key before its first call, and again after a change of the keys."""
+
+    def admit(self, peer: str, headers: Headers, fields: Mapping[bytes, bytes], noted: KeyNote | None) -> Caller:
+        """The caller of a request, if it may call from its address.
+
+        fields: the headers by name. noted: gets the caller's name once it is known. Raises NotAllowed for the address,
+        and as `caller` does.
+        """
+        if self.guard.limits_all:
+            self.guard.check(peer, headers)
+        caller = self.caller(fields)
+        if noted is not None:
+            noted.key = caller.name
+        if caller.networks:
+            self.guard.check_caller(caller, peer, headers)
+        return caller
 
     def caller(self, headers: Mapping[bytes, bytes]) -> Caller:
         """Raises InvalidKey when the request carries no key, or one that is unknown, disabled or expired;
@@ -221,15 +243,8 @@ PAGE = "gateway.page"
 
 def caller_of(keys: KeyRing, scope: Any) -> Caller:
     """The owner of the key of an ASGI request, whose name goes to the access log. Raises InvalidKey, NotAllowed."""
-    headers = scope["headers"]
-    peer = (scope.get("client") or ("",))[0]
-    keys.guard.check(peer, headers)
-    caller = keys.caller(dict(headers))
-    if PAGE in scope:
-        scope[PAGE].key = caller.name
-    if caller.networks:
-        keys.guard.check_caller(caller, peer, headers)
-    return caller
+    headers, peer = scope["headers"], (scope.get("client") or ("",))[0]
+    return keys.admit(peer, headers, dict(headers), scope.get(PAGE))
 
 
 def matches(headers: Mapping[bytes, bytes], digest: str) -> bool:

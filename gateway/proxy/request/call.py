@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from ipaddress import IPv4Network, IPv6Network
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 from gateway.config.privacy import Content
 from gateway.core.errors import KeyBusy
@@ -48,14 +48,15 @@ class CallerLimit:
         self.most: int | None = None
         """None: no limit."""
 
-    def enter(self) -> None:
-        """Counts a call. Raises KeyBusy at the limit."""
+    def enter(self) -> Self:
+        """Counts a call until `leave`, and returns itself. Raises KeyBusy at the limit."""
         if self.most is not None and self.in_flight >= self.most:
             raise KeyBusy(
                 f"this key has {self.in_flight} requests in flight, its limit; retry when one has ended",
                 retry_after_s=1,
             )
         self.in_flight += 1
+        return self
 
     def leave(self) -> None:
         self.in_flight -= 1

@@ -45,10 +45,10 @@ def for_upstream(headers: Iterable[tuple[bytes, bytes]], client_id: str | None, 
     json: the body was read as JSON, and so must the upstream read it, whatever the client calls it: a form within a
     JSON text could name another model.
     """
-    if json:
-        out = [JSON_TYPE, *[h for h in headers if h[0] in _WITH_JSON or h[0][:12] == b"x-stainless-"]]
-    else:
-        out = [h for h in headers if h[0] in _UPSTREAM or h[0][:12] == b"x-stainless-"]
+    out, passing = ([JSON_TYPE], _WITH_JSON) if json else ([], _UPSTREAM)
+    for header in headers:
+        if header[0] in passing or header[0][:12] == b"x-stainless-":
+            out.append(header)
     if client_id is not None:
         out.append((b"x-request-id", client_id.encode()))
     return out

@@ -33,14 +33,14 @@ def head_of(gateway: Any) -> Any:
     def start(caller: Caller, limits: bytes = b"", api: Any = "chat") -> HeadClient:
         body = b'{"model":"chat","messages":[]}'
         call = Call("id-1", 0.0, 100.0, caller, api, b"POST", b"/chat/completions", "chat", False, body)
-        client, context = HeadClient(), CallContext(NOT_HELD, upstream_s=0.4)
+        client, context = HeadClient(), CallContext(NOT_HELD)
         if limits:
             context.reservation = CallReservation((), (0, 0, 0, 0), None, limits, 0)
         route = gateway.gateway.router.decide(call, NO_OPTIONS)
         deadlines: Any = None
-        state = RelayState(call, route, client, context, deadlines, held=True)
+        state = RelayState(call, route, client, context, deadlines, held=True, upstream_s=0.4)
         start_response(state, route.candidates[0].target_state, 200, UPSTREAMS, 100.5)
-        assert context.overhead_s == pytest.approx(0.1)
+        assert context.notes.overhead_s == pytest.approx(0.1)
         return client
 
     return start
