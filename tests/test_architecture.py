@@ -176,6 +176,18 @@ def floor(name: str) -> int:
     return max(fitting)[1]
 
 
+def test_the_page_has_the_floors_in_their_order() -> None:
+    """The rows of docs/architecture.md, and FLOORS: the rooms of each, by the folder that they are in."""
+    page = (ROOT / "docs" / "architecture.md").read_text()
+    rows = re.findall(r"^\| (\d+) \| ([^|]*) \|", page, re.MULTILINE)
+    parts = {"MANIFESTS": "features", "VIEWS": "features"}
+    rooms = [{parts.get(prefix, room(prefix)) for prefix in floor} for floor in FLOORS]
+    folders = [floor & {path.name for path in PACKAGE.iterdir() if path.is_dir()} for floor in rooms]
+    shown = [set(re.findall(r"`(\w+)/`", cell)) for _, cell in rows]
+    assert shown == [floor - {"evals"} for floor in folders if floor], "mend the table below The rooms"
+    assert [int(number) for number, _ in rows] == list(range(1, len(rows) + 1))
+
+
 def rung(name: str) -> int:
     """The rung of a module of a room that has a ladder."""
     first = name.split("/")[1]
