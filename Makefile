@@ -19,7 +19,7 @@
 # make bench-peers  install the peers into .peers
 # make lint       the rules that CI holds
 # make format     ruff format, and what ruff check can repair
-# make generate   the generated files: docs/configuration.md, docs/metrics.md, grafana/dashboards
+# make generate   the generated files: docs/configuration.md, docs/fixtures.md, docs/metrics.md, grafana/dashboards
 # make audit      build/sbom.json (CycloneDX) of what is installed for production, and its known vulnerabilities
 # make docs       the documentation as a site with search, in build/docs; needs no network
 # make clean      remove .venv and caches; data in .gateway stays
@@ -130,7 +130,7 @@ lint: $(VENV)/.dev
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
-	@$(BIN)/codespell gateway docs grafana deploy .github README.md CHANGELOG.md
+	@$(BIN)/codespell gateway docs grafana deploy .github README.md AGENTS.md CHANGELOG.md
 
 format: $(VENV)/.dev
 	@$(BIN)/ruff check --fix .
@@ -138,6 +138,7 @@ format: $(VENV)/.dev
 
 generate: $(VENV)/.up
 	@$(BIN)/python docs/configuration.py
+	@$(BIN)/python docs/fixtures.py
 	@$(BIN)/python grafana/generate.py
 
 docs: $(VENV)/.docs

@@ -120,7 +120,7 @@ class StreamServer:
 
 @pytest.fixture(scope="session")
 def servers() -> Any:
-    """The module servers.py: what real servers there are, and how to start them."""
+    """The module servers.py: which real servers are installed, and how to start them."""
     return _servers
 
 
@@ -133,17 +133,19 @@ def collector() -> Iterator[Any]:
 
 @pytest.fixture(scope="session")
 def otlp() -> Any:
-    """The module otlp.py."""
+    """The module otlp.py, which reads OpenTelemetry's protobuf messages."""
     return _otlp
 
 
 @pytest.fixture(scope="session")
 def shared_stream_server() -> Iterator[StreamServer]:
+    """One stream server for all tests of a process. No test may stop it."""
     yield from _server()
 
 
 @pytest.fixture(scope="session")
 def stream_server_type() -> type[StreamServer]:
+    """The class StreamServer, for tests that start several."""
     return StreamServer
 
 
@@ -162,7 +164,7 @@ def postgres() -> Iterator[Any]:
 
 @pytest.fixture
 def postgres_url(postgres: Any) -> Iterator[str]:
-    """A database of the test's own."""
+    """The URL of a database of the test's own on a real PostgreSQL."""
     url = postgres.new()
     yield url
     postgres.drop(url)
@@ -170,18 +172,19 @@ def postgres_url(postgres: Any) -> Iterator[str]:
 
 @pytest.fixture
 def stream_server() -> Iterator[StreamServer]:
-    """A server of the test's own, which it may kill."""
+    """A stream server of the test's own, which it may stop or kill."""
     yield from _server()
 
 
 @pytest.fixture
 def stream_url(shared_stream_server: StreamServer) -> str:
-    """A running stream server. Tests share it: use `stream_name` for the keys."""
+    """The URL of a running stream server. Tests share it: use `stream_name` for the keys."""
     return shared_stream_server.url
 
 
 @pytest.fixture
 def stream_name() -> str:
+    """A stream name of the test's own, so that tests can share a server."""
     return f"test-{uuid.uuid4().hex[:12]}"
 
 

@@ -17,6 +17,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -32,7 +33,9 @@ from gateway.up.ports import free_port
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
 README = (ROOT / "README.md").read_text()
-PAGES = [ROOT / "README.md", ROOT / ".github" / "CONTRIBUTING.md", *sorted(DOCS.rglob("*.md"))]
+AGENTS = ROOT / "AGENTS.md"
+FILE_NAMES = {p.name for top in ("gateway", "tests", "docs", "grafana", "deploy") for p in (ROOT / top).rglob("*.*")}
+PAGES = [ROOT / "README.md", AGENTS, ROOT / ".github" / "CONTRIBUTING.md", *sorted(DOCS.rglob("*.md"))]
 RUN = ["quickstart", "clients", "engines", "deploy", "scaling", "recipes"]  # whose blocks all say what becomes of them
 COMMANDS = ("sh", "bash", "console", "python", "js", "ts")
 _BLOCK = re.compile(r"^```(\w+)[ ]?([^\n]*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
@@ -71,14 +74,22 @@ def test_every_file_that_the_readme_names_is_there() -> None:
         assert any(p.exists() for p in places), word
 
 
-MAPS = [DOCS / "architecture.md", DOCS / "glossary.md", *sorted((DOCS / "adr").glob("*.md"))]
-_ROOMS = "|".join(sorted(p.name for p in (ROOT / "gateway").iterdir() if p.is_dir()))
+def folders(of: Path) -> list[str]:
+    return [path.name for path in of.iterdir() if path.is_dir()]
 
 
-@pytest.mark.parametrize("page", MAPS, ids=lambda p: p.stem)
-def test_every_module_that_a_map_names_exists(page: Path) -> None:
-    for named in re.findall(rf"`(?:gateway/)?((?:{_ROOMS})/[\w./]*)`", page.read_text()):
-        assert (ROOT / "gateway" / named).exists(), named
+_TOPS = "|".join(sorted({*folders(ROOT / "gateway"), "gateway", "tests", "docs", "grafana", "deploy"}))
+_PATH = re.compile(rf"`((?:{_TOPS})/[\w./*-]*|[\w/]+\.(?:py|md|jinja))`")
+_MADE_BY_A_READER = {"polite.py", "deploy/.env"}
+
+
+@pytest.mark.parametrize("page", sorted({*PAGES, *(ROOT / ".github").rglob("*.md")}), ids=lambda p: p.stem)
+def test_every_path_that_a_page_names_exists(page: Path) -> None:
+    """Below the repository, below gateway/ or beside the page; a name without a folder, anywhere in the repository."""
+    for named in set(_PATH.findall(_BLOCK.sub("", page.read_text()))) - _MADE_BY_A_READER:
+        found = [next(top.glob(named.rstrip("/")), None) for top in (ROOT, ROOT / "gateway", page.parent)]
+        anywhere = "/" not in named and named in FILE_NAMES
+        assert any(found) or anywhere, f"{page.name} names {named}, which moved or is gone"
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: p.stem)
@@ -144,6 +155,17 @@ def test_a_command_that_is_none_of_ours_would_be_seen() -> None:
             understood(line)
 
 
+def test_agents_md_is_short_and_its_folders_collect() -> None:
+    """Programs read it whole before each task. Its `make` and `gateway` lines are tested with those of all pages."""
+    lines = AGENTS.read_text().splitlines()
+    assert len(lines) <= 80
+    collected = re.findall(r"^\.venv/bin/pytest (tests/\S+)", AGENTS.read_text(), re.MULTILINE)
+    assert collected
+    command = [sys.executable, "-m", "pytest", "--collect-only", "-q", "-p", "no:cacheprovider", *collected]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout
+
+
 def test_every_block_says_what_becomes_of_it() -> None:
     for block in marked():
         if block.language in COMMANDS:
@@ -183,16 +205,26 @@ def test_every_kind_of_upstream_has_its_section() -> None:
         assert f"kind: {provider.kind}" in text, provider.kind
 
 
-def test_the_configuration_page_is_what_the_models_say() -> None:
-    spec = importlib.util.spec_from_file_location("configuration", DOCS / "configuration.py")
+def generator(name: str) -> ModuleType:
+    """The module docs/NAME.py."""
+    spec = importlib.util.spec_from_file_location(name, DOCS / f"{name}.py")
     assert spec is not None
     assert spec.loader is not None
     made = importlib.util.module_from_spec(spec)
+    sys.modules[name] = made  # where a dataclass looks its annotations up
     spec.loader.exec_module(made)
-    page = made.page()
+    return made
+
+
+def test_the_configuration_page_is_what_the_models_say() -> None:
+    page = generator("configuration").page()
     undocumented = [line for line in page.splitlines() if line.endswith("|  |")]
     assert not undocumented, "these fields have no docstring"
-    assert (DOCS / "configuration.md").read_text() == page, "run: python docs/configuration.py"
+    assert (DOCS / "configuration.md").read_text() == page, "run: make generate"
+
+
+def test_the_fixtures_page_is_what_the_fixtures_say() -> None:
+    assert (DOCS / "fixtures.md").read_text() == generator("fixtures").page(), "run: make generate"
 
 
 @dataclass(frozen=True)

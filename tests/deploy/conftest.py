@@ -24,18 +24,19 @@ ENVIRON = {
 
 @pytest.fixture(scope="session")
 def deploy() -> Path:
+    """The folder deploy/."""
     return DEPLOY
 
 
 @pytest.fixture(scope="session")
 def environ() -> dict[str, str]:
-    """Variables that the example configs name."""
+    """The environment variables that the example configs name."""
     return dict(ENVIRON)
 
 
 @pytest.fixture(scope="session")
 def parsed() -> Callable[[Sequence[str]], dict[str, object]]:
-    """The options that `gateway …` understands of a command line; a file it names is taken to be there."""
+    """The options that `gateway …` reads from a command line; a file that it names is taken to exist."""
 
     def parse(words: Sequence[str]) -> dict[str, object]:
         verb, *rest = [sys.executable if word.startswith("/etc/") else word for word in words]

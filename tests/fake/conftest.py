@@ -17,18 +17,21 @@ from gateway.fake import FakeUpstream
 
 @pytest.fixture
 async def upstream() -> AsyncIterator[FakeUpstream]:
+    """A running double of an upstream."""
     async with FakeUpstream() as upstream:
         yield upstream
 
 
 @pytest.fixture
 async def http(upstream: FakeUpstream) -> AsyncIterator[httpx2.AsyncClient]:
+    """An HTTP client whose base URL is the double's."""
     async with httpx2.AsyncClient(base_url=upstream.base_url) as client:
         yield client
 
 
 @pytest.fixture
 async def sdk(upstream: FakeUpstream) -> AsyncIterator[openai.AsyncOpenAI]:
+    """OpenAI's asynchronous client, connected to the double."""
     async with openai.AsyncOpenAI(base_url=upstream.base_url, api_key="k", max_retries=0) as client:
         yield client
 
@@ -45,7 +48,7 @@ def chat() -> Callable[..., dict[str, Any]]:
 
 @pytest.fixture
 def events_of() -> Callable[[str], list[Any]]:
-    """The parsed data of each event in a stream; `[DONE]` as it stands."""
+    """The parsed data of each event in a stream; `[DONE]` stays a string."""
 
     def parsed(text: str) -> list[Any]:
         datas = [block.split("data: ", 1)[1] for block in text.split("\n\n") if "data: " in block]
@@ -56,7 +59,7 @@ def events_of() -> Callable[[str], list[Any]]:
 
 @pytest.fixture
 def text_of() -> Callable[[list[Any]], str]:
-    """What the deltas of a chat's events say together."""
+    """The text of a chat's deltas, joined."""
 
     def joined(events: list[Any]) -> str:
         choices = [c for e in events if isinstance(e, dict) for c in e.get("choices", ())]
@@ -93,7 +96,7 @@ class Wire:
 
 @pytest.fixture
 def wire_to() -> Callable[[FakeUpstream], AbstractAsyncContextManager[Wire]]:
-    """Opens a connection to an upstream, and leaves it at the end."""
+    """Opens a raw connection to an upstream, and closes it after the test."""
 
     @asynccontextmanager
     async def opened(upstream: FakeUpstream) -> AsyncIterator[Wire]:

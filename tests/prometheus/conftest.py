@@ -437,6 +437,8 @@ async def another_config(reader: asyncio.StreamReader, writer: asyncio.StreamWri
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def whole(stream_server_type: Any, servers: Any) -> AsyncIterator[Whole]:
+    """A gateway, a consumer and a console in front of eight doubles, scraped by a real Prometheus with the
+    repository's alert rules."""
     if shutil.which("prometheus") is None:
         pytest.skip("Prometheus is not installed (Debian: apt-get install prometheus)")
     directory = Path(tempfile.mkdtemp(prefix="gw"))

@@ -146,6 +146,7 @@ class _Hurried:
 
 @pytest.fixture(autouse=True)
 def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Shortens uvicorn's pauses, so that gateways start and stop at once."""
     monkeypatch.setattr("uvicorn.server.asyncio", _Hurried())
 
 
@@ -215,12 +216,14 @@ async def running(
 
 @pytest.fixture
 async def upstream() -> AsyncIterator[FakeUpstream]:
+    """A running double of an upstream."""
     async with FakeUpstream() as fake:
         yield fake
 
 
 @pytest.fixture
 async def second() -> AsyncIterator[FakeUpstream]:
+    """Another double, for fallbacks and second targets."""
     async with FakeUpstream() as fake:
         yield fake
 
@@ -233,7 +236,7 @@ async def gateway(start: Start, configured: Callable[..., dict[str, Any]], upstr
 
 @pytest.fixture
 def events() -> Callable[[bytes], list[Any]]:
-    """The data of each event of a stream, parsed; "[DONE]" as a string."""
+    """Parses the data of each event of a stream; "[DONE]" stays a string."""
 
     def read(body: bytes) -> list[Any]:
         out: list[Any] = []
@@ -251,7 +254,7 @@ FAULTS = pytest.StashKey[dict[str, dict[str, str]]]()
 
 @pytest.fixture
 def note(request: pytest.FixtureRequest) -> Callable[[str, str, str], None]:
-    """Keeps what became of a fault, for the table at the end."""
+    """Records how a fault ended, for the table that the run prints."""
     table = request.config.stash.setdefault(FAULTS, {})
 
     def keep(fault: str, mode: str, result: str) -> None:

@@ -112,17 +112,19 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
 
 @pytest.fixture(scope="session")
 def journal(request: pytest.FixtureRequest) -> Journal:
+    """The journal of the run, which becomes docs/real-engines.md."""
     return request.config.stash[JOURNAL]
 
 
 @pytest.fixture(scope="session")
 def stages() -> Any:
+    """Starts a real engine by name behind a gateway: an asynchronous context manager."""
     return _stage
 
 
 @pytest.fixture(scope="session")
 def model() -> Path:
-    """SmolLM2 in the form of the hub, converted once."""
+    """The folder of SmolLM2 in the hub's format, converted once."""
     folder = Path(_stage.REAL / "smollm2")
     if not (folder / "model.safetensors").exists():
         engine = next(e for e in _stage.ENGINES if e.name == "transformers")

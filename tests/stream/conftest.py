@@ -15,6 +15,7 @@ from gateway.stream import Corridor
 
 @pytest.fixture(scope="session", params=["valkey", "redis"])
 def program(request: pytest.FixtureRequest, servers: Any) -> str:
+    """The server's executable, Valkey's and Redis's in turn; skipped where it is not installed."""
     found = servers.programs()[request.param]
     if found is None:
         pytest.skip("redis-server is not installed (Debian: apt-get install redis-server)")
@@ -31,17 +32,19 @@ def _running(program: str, servers: Any, server_type: Any) -> Iterator[Any]:
 
 @pytest.fixture(scope="session")
 def shared_stream_server(program: str, servers: Any, stream_server_type: Any) -> Iterator[Any]:
+    """One server of each program for all tests of the folder. No test may stop it."""
     yield from _running(program, servers, stream_server_type)
 
 
 @pytest.fixture
 def stream_server(program: str, servers: Any, stream_server_type: Any) -> Iterator[Any]:
+    """A server of each program of the test's own, which it may stop or kill."""
     yield from _running(program, servers, stream_server_type)
 
 
 @pytest.fixture(scope="session")
 def flows() -> Any:
-    """The module flow.py: clients, a gateway and a consumer as programs."""
+    """The module flow.py: clients, a gateway and a consumer as separate programs."""
     path = Path(__file__).with_name("flow.py")
     spec = importlib.util.spec_from_file_location("flow", path)
     assert spec is not None
@@ -54,6 +57,7 @@ def flows() -> Any:
 
 @pytest.fixture
 async def corridor(stream_url: str, stream_name: str) -> AsyncIterator[Corridor]:
+    """A corridor of the test's own on the shared server."""
     opened = Corridor(stream_url, stream_name)
     yield opened
     await opened.aclose()

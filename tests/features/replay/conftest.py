@@ -50,7 +50,7 @@ def answer_to(question: str) -> str:
 
 @pytest.fixture
 def questions(tmp_path: Path) -> Callable[[int], Path]:
-    """A CSV with `count` questions, each with its answer."""
+    """Writes a CSV with `count` questions, each with its answer."""
 
     def write(n: int) -> Path:
         path = tmp_path / "questions.csv"
@@ -65,7 +65,7 @@ def questions(tmp_path: Path) -> Callable[[int], Path]:
 
 @pytest.fixture
 async def upstreams() -> AsyncIterator[dict[str, FakeUpstream]]:
-    """one is right in 80 % of the questions, two in 60 %."""
+    """Two doubles: `one` is right in 80 % of the questions, `two` in 60 %."""
     async with FakeUpstream() as one, FakeUpstream() as two:
         one.replies(saying("one", 0.8))
         two.replies(saying("two", 0.6))
@@ -77,7 +77,7 @@ Write = Callable[..., Path]
 
 @pytest.fixture
 def gateway_yaml(tmp_path: Path, upstreams: dict[str, FakeUpstream]) -> Write:
-    """Their config: models one and two, each of one target. more: further sections."""
+    """Writes their config: models `one` and `two`, each of one target. more: further sections."""
 
     def write(**more: Any) -> Path:
         path = tmp_path / "gateway.yaml"
@@ -96,12 +96,14 @@ def gateway_yaml(tmp_path: Path, upstreams: dict[str, FakeUpstream]) -> Write:
 
 @pytest.fixture
 def place(gateway_yaml: Write, tmp_path: Path) -> GatewayLocation:
+    """Where the replay finds its gateway: the config and a data directory."""
     path = gateway_yaml()
     return GatewayLocation(path, load(path), tmp_path / "data")
 
 
 @pytest.fixture
 def config(place: GatewayLocation) -> Config:
+    """The loaded config of `place`."""
     return place.config
 
 
@@ -110,7 +112,7 @@ PRICES = {"one/m": {"input": 2, "output": 8}, "two/m": {"input": 1, "output": 1}
 
 @pytest.fixture
 async def served() -> AsyncIterator[FakeUpstream]:
-    """It stands where the gateway stands, and answers for the models one and two as `saying` does."""
+    """A double in place of the gateway, which answers for models `one` and `two` as `saying` does."""
     choose = {"one": saying("one", 0.8), "two": saying("two", 0.6)}
 
     def answer(asked: Received) -> FakeAnswer:
@@ -127,7 +129,7 @@ async def served() -> AsyncIterator[FakeUpstream]:
 
 @pytest.fixture
 def named(place: GatewayLocation, served: FakeUpstream) -> GatewayLocation:
-    """The place with that gateway named."""
+    """The place, with the gateway of `served` in its config."""
     return replace(place, url=served.base_url)
 
 
@@ -200,6 +202,7 @@ class Desk:
 
 @pytest.fixture
 def threads() -> Iterator[ScoringThreads]:
+    """The threads that scorers which compute run on."""
     pool = ScoringThreads(grace_s=5)
     yield pool
     pool.close()
@@ -209,7 +212,7 @@ def threads() -> Iterator[ScoringThreads]:
 def desk(
     questions: Callable[[int], Path], tmp_path: Path, threads: ScoringThreads, place_store: Callable[[Path], str]
 ) -> Desk:
-    """40 questions, scored by exact and f1."""
+    """40 questions with the scorers `exact` and `f1`."""
     dataset = scan(questions(40))
     scorers = build({"exact": ScorerConfig(), "f1": ScorerConfig()})
     return Desk(place_store(tmp_path / "store.db"), dataset, scorers, 40, threads)
@@ -217,4 +220,5 @@ def desk(
 
 @pytest.fixture
 def scripted() -> type[Scripted]:
+    """The class Scripted: a client that answers by a script."""
     return Scripted

@@ -55,7 +55,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 @pytest.fixture(scope="session")
 def make_call() -> Callable[..., Call]:
-    """A call with these members; `body=` and `path=` say it otherwise."""
+    """Makes a call with these members in its body; `body=` gives the bytes, `path=` the endpoint."""
 
     def make(api: Any = "chat", body: bytes | None = None, path: bytes | None = None, **members: Any) -> Call:
         fields = {"model": "alias", **members}
@@ -79,7 +79,7 @@ def make_call() -> Callable[..., Call]:
 
 @pytest.fixture(scope="session")
 def data_of() -> Callable[[bytes], list[dict[str, Any]]]:
-    """The JSON objects of a stream's events."""
+    """Parses the JSON objects of a stream's events."""
 
     def read(stream: bytes) -> list[dict[str, Any]]:
         return [orjson.loads(event.data) for event in events(stream) if event.data.startswith(b"{")]
@@ -89,6 +89,8 @@ def data_of() -> Callable[[bytes], list[dict[str, Any]]]:
 
 @pytest.fixture(scope="session")
 def make_upstream() -> Callable[..., Upstream]:
+    """Makes the config of an upstream of a kind, with an API key."""
+
     def make(kind: str = "openai", **members: Any) -> Upstream:
         return Upstream(kind=kind, **{"api_key": "sk-up", **members})
 
@@ -102,7 +104,7 @@ def pieces(data: bytes, size: int) -> Iterator[bytes]:
 
 @pytest.fixture(scope="session")
 def read() -> Callable[[Reader, bytes, int], bytes]:
-    """Feeds a reader the stream in pieces of a size, as the relay does, and gives what the client gets."""
+    """Feeds a reader the stream in pieces of a given size, as the relay does, and returns what the client gets."""
 
     def reading(reader: Reader, stream: bytes, size: int) -> bytes:
         out = []

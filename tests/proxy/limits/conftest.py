@@ -14,8 +14,8 @@ PRICES = {"as_of": "2026-11-01", "models": {"model-u0": {"input": 1.0, "output":
 
 @pytest.fixture
 def limited(configured: Callable[..., dict[str, Any]], upstream: FakeUpstream) -> Callable[..., dict[str, Any]]:
-    """A config whose key `tester`, team `search` and organization `acme` have these limits. Further sections as in
-    `configured`; of the model's price, a million input tokens cost 1 $, a million output tokens 10 $."""
+    """A config in which key `tester`, team `search` and organization `acme` have these limits; further sections as in
+    `configured`. A million input tokens cost 1 $, a million output tokens 10 $."""
 
     def make(
         key: Any = None,

@@ -174,6 +174,7 @@ class Peer:
 
 @pytest.fixture
 async def peer() -> AsyncIterator[Peer]:
+    """A scripted HTTP server on a local port."""
     # A test's transport is closed before, so that every connection ends: fixtures end in the reverse of their order.
     async with Peer().listening() as peer:
         yield peer
@@ -181,6 +182,7 @@ async def peer() -> AsyncIterator[Peer]:
 
 @pytest.fixture
 async def http1(peer: Peer) -> AsyncIterator[Http1Transport]:
+    """The gateway's own HTTP/1.1 transport, which sweeps no idle connection during a test."""
     # idle_s beyond any test's patience, so that the sweeper cannot do what the code under test should have done.
     async with contextlib.aclosing(Http1Transport(idle_s=60)) as transport:
         yield transport
@@ -188,13 +190,14 @@ async def http1(peer: Peer) -> AsyncIterator[Http1Transport]:
 
 @pytest.fixture(params=[Http1Transport, HttpxTransport], ids=["http1", "httpx"])
 async def transport(request: pytest.FixtureRequest, peer: Peer) -> AsyncIterator[Transport]:
+    """Each transport in turn: the gateway's own, and httpx."""
     async with contextlib.aclosing(request.param()) as transport:
         yield transport
 
 
 @pytest.fixture
 def ask(peer: Peer) -> Callable[..., UpstreamRequest]:
-    """ask(path, body, ...): a request to the peer."""
+    """ask(path, body, …): sends a request to the peer."""
 
     def build(
         path: bytes = b"/",
@@ -212,7 +215,7 @@ def ask(peer: Peer) -> Callable[..., UpstreamRequest]:
 
 @pytest.fixture
 def deaf_origin() -> Iterator[str]:
-    """Where a connection is never answered: a listener whose queue is full, so that the kernel drops what knocks."""
+    """An origin that never accepts a connection: its listener's queue is full, so that the kernel drops SYN packets."""
     with contextlib.ExitStack() as sockets:
         listener = sockets.enter_context(socket.socket())
         listener.bind(("127.0.0.1", 0))
@@ -256,12 +259,13 @@ async def read_all(reply: UpstreamReply) -> bytes:
 
 @pytest.fixture
 def read() -> Callable[[UpstreamReply], Awaitable[bytes]]:
+    """Reads the body of an upstream's reply to its end."""
     return read_all
 
 
 @pytest.fixture
 def until() -> Callable[[Callable[[], bool]], Awaitable[None]]:
-    """For states that nothing announces: looks again each time the loop has been round."""
+    """Waits for a state that nothing announces: looks again after each turn of the event loop."""
 
     async def until(state: Callable[[], bool]) -> None:
         async with asyncio.timeout(60):
@@ -273,7 +277,7 @@ def until() -> Callable[[Callable[[], bool]], Awaitable[None]]:
 
 @pytest.fixture
 def still() -> Callable[[Callable[[], int]], Awaitable[int]]:
-    """still(count): the count once it has stood still for a tenth of a second, which is what "stopped" looks like."""
+    """still(count): the count after it has not changed for a tenth of a second."""
 
     async def still(count: Callable[[], int]) -> int:
         seen, times = count(), 0
@@ -293,7 +297,7 @@ class Certificates:
 
 @pytest.fixture(scope="session")
 def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
-    """A CA of our own and a certificate for localhost that it signed."""
+    """A certificate authority of the test's own, and a certificate for localhost that it signed."""
     room = tmp_path_factory.mktemp("certificates")
     openssl = shutil.which("openssl")
     if openssl is None:
@@ -314,10 +318,12 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
 
 @pytest.fixture
 async def tls_peer(certificates: Certificates) -> AsyncIterator[Peer]:
+    """The scripted HTTP server behind TLS."""
     async with Peer().listening(certificates.server) as peer:
         yield peer
 
 
 @pytest.fixture
 def make_peer() -> type[Peer]:
+    """The class Peer, for tests that start several or script them differently."""
     return Peer

@@ -63,7 +63,7 @@ Talking = Callable[..., Any]
 
 @pytest.fixture
 async def talk() -> AsyncIterator[Talking]:
-    """Serves an application, with these limits in place of the protocol's own, and gives one connection to it."""
+    """Serves an application, with these limits in place of the protocol's own, and opens one connection to it."""
     async with contextlib.AsyncExitStack() as stack:
 
         async def go(app: Any, **limits: Any) -> Talk:

@@ -16,7 +16,7 @@ Run = Callable[[Redactor, Any], RedactedRecord]
 
 @pytest.fixture
 def run() -> Run:
-    """All slices of one record at once."""
+    """Runs all slices of the redaction of one record at once."""
     return _run
 
 
@@ -32,6 +32,8 @@ def _run(redactor: Redactor, record: Any) -> RedactedRecord:
 
 @pytest.fixture
 def exchange() -> Callable[..., Exchange]:
+    """Makes an exchange from its request and response; further fields by name."""
+
     def make(request: bytes = b"{}", response: bytes = b"{}", **fields: Any) -> Exchange:
         plain: dict[str, Any] = {
             "id": new_id(), "received": 1.0, "caller": "web", "api": "chat", "alias": "chat",
@@ -46,4 +48,5 @@ def exchange() -> Callable[..., Exchange]:
 
 @pytest.fixture
 def redactor() -> Redactor:
+    """A redactor for `content: redacted` with the default patterns."""
     return Redactor("redacted", RedactionConfig())
