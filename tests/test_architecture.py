@@ -112,7 +112,7 @@ LADDERS = {
         ("serve",),
     ),
     "features": (
-        ("manifest",),
+        ("manifest", "task"),
         ("calls",),
         ("usage",),
         ("keys",),
@@ -230,20 +230,16 @@ KNOWN_TO_SHELLS = {
     "features/keys/directory": "the services that every operation and page works with",
     "features/keys/publisher": "the console publishes keys, whatever its pages and operations are",
     "features/calls/samples": "the error of --since, an option that verbs share",
-    "features/experiments/judges": "`gateway check`",
-    "features/experiments/start_stop": "`gateway check`",
-    "features/experiments/start_cautions": "`gateway check`",
     "features/experiments/work": "scores go through it before they are stored",
     "features/ramp/work": "the experiments' step calls it",
     "features/feedback/implicit": "part of scoring an entry",
     "features/learned/predictor": "part of scoring an entry",
     "features/learned/drift": "part of a consumer's loop",
+    "features/learned/work": "changes the model of the predictor that scores",
+    "features/learned/trainer": "changes the model of the predictor that scores",
+    "features/task": "what tasks work with; of no feature",
     "features/usage/work": "part of a consumer's loop",
     "features/status/consumer_report": "the heartbeat",
-    "features/learned/trainer": "a task of the consumer",
-    "features/learned/work": "a task of the consumer",
-    "features/ramp/webhooks": "a task of the consumer",
-    "features/today/work": "a task of the consumer",
 }
 
 

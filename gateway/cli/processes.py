@@ -101,8 +101,7 @@ def check(config: Annotated[Path, typer.Argument(exists=True, dir_okay=False, he
     from gateway.config.extras import OF_ALL, require_extras
     from gateway.config.loading import data_directory, load
     from gateway.core.errors import ConfigError
-    from gateway.features import all_extras
-    from gateway.features.experiments.judges import judge_cautions
+    from gateway.features import FEATURES, all_extras, manifest
     from gateway.scoring.asker import ExternalServices
     from gateway.scoring.http_client import HttpConnections
     from gateway.scoring.registry import build_all
@@ -120,11 +119,12 @@ def check(config: Annotated[Path, typer.Argument(exists=True, dir_okay=False, he
         typer.echo("\n".join(name + mistake.removeprefix(name) for mistake in error.mistakes))
         raise typer.Exit(1) from error
     store = checked.store.url or default_url(data_directory(None))
-    cautioned, refused = _of_traffic(checked, store)
-    if refused:
-        typer.echo("\n".join(f"{config.name}: {each}" for each in refused))
+    checks = [manifest.load(feature.check) for feature in FEATURES if feature.check]
+    findings: list[manifest.ConfigFindings] = [of_feature(checked, built, store) for of_feature in checks]
+    if refusals := [refusal for finding in findings for refusal in finding.refusals]:
+        typer.echo("\n".join(f"{config.name}: {refusal}" for refusal in refusals))
         raise typer.Exit(1)
-    found = (*cautioned, *judge_cautions(checked, built, store), *_stream_warnings(checked))
+    found = (*(caution for finding in findings for caution in finding.cautions), *_stream_warnings(checked))
     daily = set(clear_text_caution(checked))  # most installations mean it, and check their config often
     for warning in (*cautions(checked), *config_warnings(checked, built), *found):
         if warning not in daily or is_due(warning, data_directory(None)):
@@ -135,26 +135,6 @@ def check(config: Annotated[Path, typer.Argument(exists=True, dir_okay=False, he
     for line in variant_lines(checked):
         typer.echo(line)
     typer.echo(checked.summary())
-
-
-def _of_traffic(config: Config, store: str) -> tuple[list[str], list[str]]:
-    """What recent traffic and earlier plans say of the enabled experiments, and why some must not start; nothing before
-    there is a store."""
-    import time
-
-    from gateway.config.derive import plans_of
-    from gateway.features.experiments.start_cautions import supply_refusal
-    from gateway.features.experiments.start_stop import stored_cautions
-    from gateway.store.engine import StoreUnavailable
-    from gateway.store.query import reading
-
-    plans = [plan for name, plan in plans_of(config).items() if config.experiments[name].enabled]
-    try:
-        with reading(store) as connection:
-            refused = [why for plan in plans if (why := supply_refusal(connection, plan, time.time()))]
-            return [each for plan in plans for each in stored_cautions(connection, plan)], refused
-    except StoreUnavailable:
-        return [], []
 
 
 def _stream_warnings(config: Config) -> list[str]:

@@ -35,17 +35,17 @@ from gateway.consumer.gauges import Gauges
 from gateway.core.backoff import Backoff
 from gateway.core.errors import ConfigError
 from gateway.core.reasons import on_page
-from gateway.features import all_extras
+from gateway.features import FEATURES, all_extras
 from gateway.features.experiments.work import ExperimentEngine
 from gateway.features.feedback.implicit import ImplicitFeedback
 from gateway.features.learned.drift import DriftWatch
 from gateway.features.learned.predictor import Predictor
 from gateway.features.learned.trainer import training_job
-from gateway.features.learned.work import OutputTokenLearner, PredictorUpkeep
-from gateway.features.ramp.webhooks import WebhookSender
+from gateway.features.learned.work import PredictorUpkeep
+from gateway.features.manifest import load
 from gateway.features.ramp.work import RampController
 from gateway.features.status.consumer_report import ConsumerReport
-from gateway.features.today.work import HourHistoryKeeper
+from gateway.features.task import TaskContext
 from gateway.features.usage.work import LimitRepair
 from gateway.observability import logging as log_format
 from gateway.observability import tracing
@@ -300,14 +300,13 @@ async def opened(
             )  # fmt: skip
             name = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
             tasks = await stack.enter_async_context(Tasks())
-            tasks.start(HourHistoryKeeper(opened_store, name).run(), "hour history")
-            if config.budgets.estimate == "request":
-                tasks.start(OutputTokenLearner(opened_store, corridor.state, name).run(), "output tokens")
+            for task in (task for feature in FEATURES for task in feature.tasks):
+                work = load(task.entry)(TaskContext(config, opened_store, corridor, outside.connections, name))
+                if work is not None:
+                    tasks.start(work, task.name)
             if predictor is not None:
                 job = training_job(config, store, scorers)
                 tasks.start(PredictorUpkeep(opened_store, predictor, job, name).run(), "predictor")
-            if config.webhooks:
-                tasks.start(WebhookSender(opened_store, outside.connections, config.webhooks, name).run(), "webhooks")
             yield Consumer(context, name, timing)
     finally:
         await close_all(built)

@@ -46,6 +46,25 @@ class AdminPaths:
 
 
 @dataclass(frozen=True, slots=True)
+class ConsumerTask:
+    """Work that every consumer does next to scoring, as long as it runs."""
+
+    name: str
+    """For logs."""
+    entry: str
+    """A features.task.TaskMaker."""
+
+
+@dataclass(frozen=True, slots=True)
+class ConfigFindings:
+    """What a feature says of a config in `gateway check`."""
+
+    refusals: tuple[str, ...] = ()
+    """Mistakes: the check fails."""
+    cautions: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Manifest:
     """One feature, as the shells see it."""
 
@@ -54,6 +73,9 @@ class Manifest:
     verbs: tuple[Verb, ...] = ()
     pages: tuple[ConsolePage, ...] = ()
     operations: tuple[AdminPaths, ...] = ()
+    tasks: tuple[ConsumerTask, ...] = ()
+    check: str = ""
+    """Entry of a function (Config, BuiltScorers, URL of the store) → ConfigFindings; "": the feature checks nothing."""
     extras: tuple[Extra, ...] = ()
     templates: bool = False
     """It has a folder `templates` for its pages and reports."""

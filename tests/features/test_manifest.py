@@ -11,10 +11,12 @@ import pytest
 import typer
 from typer.main import get_group
 
+from gateway.config.loading import parse
 from gateway.console.api import AdminOperations
 from gateway.console.frame import Page
 from gateway.features import FEATURES
 from gateway.features.manifest import Manifest, load
+from gateway.features.task import TaskContext
 
 FOLDER = Path(__file__).parents[2] / "gateway" / "features"
 
@@ -49,6 +51,8 @@ def test_every_entry_of_a_manifest_is_of_its_kind(feature: Manifest) -> None:
         assert isinstance(load(page.entry), Page)
     for found in feature.operations:
         assert isinstance(load(found.entry), AdminOperations)
+    for entry in (*(task.entry for task in feature.tasks), *filter(None, [feature.check])):
+        assert callable(load(entry))
 
 
 def test_every_verb_of_a_feature_is_declared() -> None:
@@ -57,6 +61,15 @@ def test_every_verb_of_a_feature_is_declared() -> None:
         group.add_typer(load(entry))
         declared = {verb.name for feature in FEATURES for verb in feature.verbs if verb.entry == entry}
         assert set(get_group(group).commands) == declared
+
+
+async def test_a_task_runs_only_where_the_config_needs_it() -> None:
+    config = parse("open: true\nupstreams: {a: {kind: fake}}\nmodels: {m: {targets: [{upstream: a, model: m}]}}\n")
+    absent: Any = None
+    context = TaskContext(config, absent, absent, absent, "consumer")
+    made = {task.name: load(task.entry)(context) for feature in FEATURES for task in feature.tasks}
+    assert [name for name, work in made.items() if work is not None] == ["hour history"]
+    made["hour history"].close()
 
 
 def loaded_by(program: str) -> set[str]:

@@ -11,5 +11,6 @@ MANIFEST = Manifest(
         Verb("ab", "gateway.features.experiments.cli:verbs", 70),
     ),
     pages=(ConsolePage("gateway.features.experiments.page:PAGE", 30),),
+    check="gateway.features.experiments.start_stop:config_findings",
     templates=True,
 )

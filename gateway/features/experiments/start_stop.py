@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Literal, Protocol
 
-from gateway.config.derive import cautions, horizon_of
+from gateway.config.config import Config
+from gateway.config.derive import cautions, horizon_of, plans_of
 from gateway.core.errors import CannotRun
 from gateway.core.plan import Plan, PlanState, running_rival
+from gateway.features.experiments.judges import judge_cautions
 from gateway.features.experiments.power import pilot_variance
 from gateway.features.experiments.start_cautions import (
     paced,
@@ -19,8 +22,11 @@ from gateway.features.experiments.start_cautions import (
     unit_cautions,
 )
 from gateway.features.experiments.work import is_closed, is_decided
+from gateway.features.manifest import ConfigFindings
+from gateway.scoring.registry import BuiltScorers
+from gateway.store.engine import StoreUnavailable
 from gateway.store.plans import stored_plans
-from gateway.store.query import Reading
+from gateway.store.query import Reading, reading
 
 
 class PlanStates(Protocol):
@@ -68,6 +74,17 @@ def stored_cautions(connection: Reading, plan: Plan) -> Iterator[str]:
     yield from unit_cautions(connection, plan, time.time())
     yield from supply_cautions(connection, plan, time.time())
     yield from tried_cautions(connection, plan)
+
+
+def config_findings(config: Config, built: BuiltScorers, store: str) -> ConfigFindings:
+    """Checks the enabled experiments against recent traffic, earlier plans and labels. store: URL; it may not exist."""
+    plans = [plan for name, plan in plans_of(config).items() if config.experiments[name].enabled]
+    refusals: list[str] = []
+    found: list[str] = []
+    with contextlib.suppress(StoreUnavailable), reading(store) as connection:
+        refusals += [why for plan in plans if (why := supply_refusal(connection, plan, time.time()))]
+        found += [caution for plan in plans for caution in stored_cautions(connection, plan)]
+    return ConfigFindings(tuple(refusals), (*found, *judge_cautions(config, built, store)))
 
 
 async def start(states: PlanStates, wanted: PlanToStart, others: Iterable[str]) -> PlanState | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from gateway.core.extras import Extra
-from gateway.features.manifest import ConsolePage, Manifest, Verb
+from gateway.features.manifest import ConsolePage, ConsumerTask, Manifest, Verb
 
 MANIFEST = Manifest(
     name="learned",
@@ -13,4 +13,5 @@ MANIFEST = Manifest(
         Extra("embedding", "tokenizers and threadpoolctl", ("tokenizers", "threadpoolctl"), "predictor.embedding"),
     ),
     templates=True,
+    tasks=(ConsumerTask("output tokens", "gateway.features.learned.work:output_tokens_task"),),
 )

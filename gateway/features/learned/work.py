@@ -16,7 +16,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Coroutine, Iterable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Protocol
@@ -41,6 +41,7 @@ from gateway.features.learned.predictor import Predictor
 from gateway.features.learned.rows import CallOutput, call_outputs
 from gateway.features.learned.trainer import TrainingJob, TrainingOutcome
 from gateway.features.learned.trees import InvalidModel
+from gateway.features.task import TaskContext
 from gateway.store.plans import hold_lease, release_lease
 from gateway.store.predictions import StoredModel, newest_model
 from gateway.store.store import Store, StoreDown, WriteRejected
@@ -258,3 +259,10 @@ class OutputTokenLearner:
         tables = await self._store.look(lambda c: learn(call_outputs(c, now - WINDOW_S, MOST_CALLS)))
         await self._state.remember(SHARED_NAME, tables_to_json(tables), _KEEP_S)
         return tables
+
+
+def output_tokens_task(context: TaskContext) -> Coroutine[Any, Any, None] | None:
+    """None: gateways reserve without estimates of single requests."""
+    if context.config.budgets.estimate != "request":
+        return None
+    return OutputTokenLearner(context.store, context.corridor.state, context.name).run()

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from gateway.features.manifest import AdminPaths, Manifest
+from gateway.features.manifest import AdminPaths, ConsumerTask, Manifest
 
 MANIFEST = Manifest(
     name="ramp",
     operations=(AdminPaths("gateway.features.ramp.operations:OPERATIONS", 20),),
+    tasks=(ConsumerTask("webhooks", "gateway.features.ramp.webhooks:webhooks_task"),),
 )

@@ -12,9 +12,10 @@ import hashlib
 import hmac
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
+from typing import Any
 
 import orjson
 
@@ -28,6 +29,7 @@ from gateway.features.ramp.rows import (
     ramp_events_since,
     save_delivery,
 )
+from gateway.features.task import TaskContext
 from gateway.scoring.http_client import HttpConnections, Unreachable
 from gateway.store.engine import Transaction
 from gateway.store.plans import hold_lease, release_lease
@@ -171,3 +173,10 @@ class WebhookSender:
         except Unreachable as error:
             return str(error)[:500]
         return None if 200 <= reply.status < 300 else f"HTTP {reply.status}"
+
+
+def webhooks_task(context: TaskContext) -> Coroutine[Any, Any, None] | None:
+    """None: the config has no receivers."""
+    if not context.config.webhooks:
+        return None
+    return WebhookSender(context.store, context.connections, context.config.webhooks, context.name).run()

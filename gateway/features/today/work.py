@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
+from typing import Any
 
+from gateway.features.task import TaskContext
 from gateway.features.today.changes import DAYS, HOURS
 from gateway.features.today.rows import HOUR_S, hour_sums, store_hour, stored_begins
 from gateway.store.plans import hold_lease
@@ -64,3 +66,7 @@ class HourHistoryKeeper:
         sums = await self._store.look(lambda c: hour_sums(c, missing))
         await self._store.run(lambda c: store_hour(c, missing, sums, oldest))
         return True
+
+
+def hour_history_task(context: TaskContext) -> Coroutine[Any, Any, None]:
+    return HourHistoryKeeper(context.store, context.name).run()
