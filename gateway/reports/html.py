@@ -7,8 +7,6 @@ and marks that reorder text are removed first. Only the programs that write page
 from __future__ import annotations
 
 from base64 import b64encode
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from hashlib import sha256
 from importlib.resources import files
 from typing import Any
@@ -18,62 +16,6 @@ from markupsafe import Markup
 
 from gateway.core.sanitize import plain
 from gateway.features import FEATURES
-from gateway.reports.charts import Drawing
-
-
-@dataclass(frozen=True, slots=True)
-class Column:
-    title: str
-    kind: str = "number"
-    """The CSS class: number, text, drawing or forest."""
-    shown: bool = True
-    """False: no row has anything for this column, so it is left out."""
-
-
-@dataclass(frozen=True, slots=True)
-class Cell:
-    text: str = ""
-    note: str = ""
-    """Set smaller, below the text."""
-    tone: str = ""
-    """good, open or bad; "": no colour."""
-    drawing: Drawing | None = None
-    """Stands before the text."""
-
-    @property
-    def blank(self) -> bool:
-        return not self.text and self.drawing is None
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    name: Cell
-    cells: tuple[Cell, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Table:
-    """A table for table.html.jinja. Each row of it becomes a card on a phone."""
-
-    caption: str
-    columns: tuple[Column, ...]
-    """The first one is the column of the rows' names."""
-    groups: tuple[tuple[str, tuple[Row, ...]], ...]
-    """(heading, rows); the heading "" is not shown."""
-
-    def __bool__(self) -> bool:
-        return bool(self.groups)
-
-
-def table(caption: str, columns: Sequence[Column], groups: Iterable[tuple[str, Sequence[Row]]]) -> Table:
-    """The table without columns that are not shown and without empty groups."""
-    visible = [i for i, column in enumerate(columns[1:]) if column.shown]
-    kept = (
-        (heading, tuple(Row(row.name, tuple(row.cells[i] for i in visible)) for row in rows))
-        for heading, rows in groups
-        if rows
-    )
-    return Table(caption, (columns[0], *(columns[i + 1] for i in visible)), tuple(kept))
 
 
 def render(template: str, **values: Any) -> str:

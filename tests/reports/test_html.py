@@ -11,7 +11,8 @@ from jinja2 import UndefinedError
 
 from gateway.core.sanitize import plain
 from gateway.reports.charts import shape
-from gateway.reports.html import Cell, Column, Row, environment, render, table
+from gateway.reports.html import environment, render
+from gateway.reports.section import Cell, Column, ReportSection, Row, table
 
 ANYTHING = st.text(st.characters(codec=None) | st.sampled_from("<>&\"'=/\\\x00\x1b\ud800\u202e{}%#"), max_size=60)
 
@@ -23,7 +24,9 @@ def one_row(text: str, note: str = "", columns: tuple[Column, ...] = (Column("a"
 @given(ANYTHING, ANYTHING, ANYTHING)
 def test_any_text_is_the_same_text_in_the_parsed_page(read, text, name, title):
     data = one_row(text, name, (Column("a"), Column(title)))
-    page = read(render("replay.html.jinja", title=title, heading=text, targets=data, links=[(name, text)]))
+    sections = [ReportSection("targets", text, lead=name, rows=data)]
+    page = read(render("replay.html.jinja", title=title, heading=text, sections=sections, links=[(name, text)]))
+    assert page.one("h1").text == plain(text)
     assert page.one("h2").text == plain(text)
     assert page.one("title").text == plain(title)
     assert page.one("a").text == plain(text)
@@ -40,17 +43,6 @@ def test_a_shape_cannot_carry_markup(read, text, value):
     assert read(drawn).one("text").attributes == {"class": plain(value)}
 
 
-def test_a_column_that_no_row_needs_is_left_out(read):
-    data = one_row("x", columns=(Column("a"), Column("hidden", shown=False), Column("b", "text")))
-    page = read(environment().get_template("table.html.jinja").module.table(data))
-    assert [th.text for th in page.one("thead").all("th")] == ["a", "b"]
-    assert [td.attributes["data-label"] for td in page.all("td")] == ["b"]
-
-
-def test_an_empty_group_is_left_out():
-    assert not table("c", (Column("a"),), [("group", [])])
-
-
 def test_an_empty_cell_is_marked_so_that_phones_hide_it(read):
     page = read(environment().get_template("table.html.jinja").module.table(one_row("")))
     assert page.one("td").attributes["class"] == "number blank"
@@ -58,7 +50,7 @@ def test_an_empty_cell_is_marked_so_that_phones_hide_it(read):
 
 def test_a_value_that_a_template_misses_is_an_error():
     with pytest.raises(UndefinedError, match="heading"):
-        render("replay.html.jinja", title="t", targets=one_row(""), links=[])
+        render("replay.html.jinja", title="t", sections=[], links=[])
 
 
 def test_the_templates_are_files_of_the_package():

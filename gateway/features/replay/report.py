@@ -9,18 +9,18 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Group, RenderableType
-from rich.table import Table
 from rich.text import Text
 
-from gateway.core.sanitize import plain
 from gateway.features.experiments.report.as_json import to_dict as report_dict
 from gateway.features.experiments.report.html import to_html
 from gateway.features.experiments.report.terminal import to_terminal as report_to_terminal
 from gateway.features.replay.compare import TargetSummary
 from gateway.features.replay.replay import ReplayResult
 from gateway.reports import number_format as say
-from gateway.reports.html import Cell, Column, Row, render, table
+from gateway.reports.html import render
 from gateway.reports.model import Estimate, Report
+from gateway.reports.section import Cell, Column, ReportSection, Row, table
+from gateway.reports.terminal import rendered, safe_text
 
 _NUMBERS = ("asked", "failed", "USD per 1k", "p50, s", "p95, s", "tokens out")
 
@@ -45,7 +45,7 @@ def to_dict(result: ReplayResult) -> dict[str, Any]:
 
 def to_terminal(result: ReplayResult) -> RenderableType:
     reports = (part for report in result.reports for part in (Text(), report_to_terminal(report, full=True)))
-    return Group(Text(plain(_head(result)), "bold"), _targets(result), *reports)
+    return Group(safe_text(_head(result), "bold"), *rendered([targets_section(result)]), *reports)
 
 
 def _head(result: ReplayResult) -> str:
@@ -54,38 +54,36 @@ def _head(result: ReplayResult) -> str:
     return f"{question.name}: {question.part} rows of {question.dataset}{repeats} (sha256 {question.dataset_hash[:16]})"
 
 
-def _targets(result: ReplayResult) -> Table:
-    drawn = Table(box=None, pad_edge=False, header_style="bold")
-    drawn.add_column("target")
-    for title in _titles(result):
-        drawn.add_column(title, justify="right")
-    for each in result.targets:
-        cells = ["\n".join(line for line in lines if line) for lines in _cells(each)]
-        drawn.add_row(*(Text(plain(cell)) for cell in (each.target, *cells)))
-    return drawn
+def targets_section(result: ReplayResult) -> ReportSection:
+    """Each target on its own."""
+    columns = (Column("Target", "text"), *(Column(title) for title in _titles(result)))
+    rows = [Row(Cell(each.target), tuple(_cells(result, each))) for each in result.targets]
+    guide = "Each target on its own: the value, and its interval below it."
+    return ReportSection("targets", "The targets", guide=guide, rows=table("The targets", columns, [("", rows)]))
 
 
 def _titles(result: ReplayResult) -> list[str]:
     return [*(m.name for m in result.question.metrics), *_NUMBERS]
 
 
-def _cells(each: TargetSummary) -> Iterator[tuple[str, str]]:
-    """For each title a value, and its interval."""
-    yield from (_over(e) for e in each.means.values())
-    yield say.count(each.asked), ""
-    yield say.count(each.failed), ""
+def _cells(result: ReplayResult, each: TargetSummary) -> Iterator[Cell]:
+    """A cell for each title."""
+    yield from (_over(each.means.get(m.name, Estimate(None))) for m in result.question.metrics)
+    yield Cell(say.count(each.asked))
+    yield Cell(say.count(each.failed))
     cost = each.cost_per_1k or Estimate(None)
     bounds = "" if cost.low is None else f"{say.dollars(cost.low)} … {say.dollars(cost.high)}"
-    yield say.dollars(cost.value), bounds
+    yield Cell(say.dollars(cost.value), bounds)
     yield _over(each.p50)
     yield _over(each.p95)
-    yield say.number(each.output_tokens, 0), ""
+    yield Cell(say.number(each.output_tokens, 0))
 
 
-def _over(e: Estimate) -> tuple[str, str]:
+def _over(e: Estimate) -> Cell:
+    """The value with its interval below it."""
     places = say.digits_of(e)
     known = e.low is not None or e.high is not None
-    return say.number(e.value, places), say.interval(e, places, signed=False) if known else ""
+    return Cell(say.number(e.value, places), say.interval(e, places, signed=False) if known else "")
 
 
 def pages(result: ReplayResult, path: Path) -> Iterator[tuple[Path, str]]:
@@ -103,12 +101,10 @@ def _file_name(path: Path, number: int, report: Report) -> str:
 
 
 def _overview(result: ReplayResult, files: list[Path]) -> str:
-    columns = (Column("Target", "text"), *(Column(title) for title in _titles(result)))
-    rows = [Row(Cell(each.target), tuple(Cell(*cell) for cell in _cells(each))) for each in result.targets]
     return render(
         "replay.html.jinja",
         title=result.question.name,
         heading=_head(result),
-        targets=table("The targets", columns, [("", rows)]),
+        sections=[targets_section(result)],
         links=[(file.name, report.sentence) for file, report in zip(files, result.reports, strict=True)],
     )

@@ -142,7 +142,7 @@ async def test_a_plan_with_evidence_shows_gates_metrics_and_the_horizon(pages):
     await begun(pages, plan)
     client = await pages.login()
     page = await pages.get(client, "/console/experiments/of/swap")
-    for part in ("Gates", "Metrics and guardrails", "How this was decided", "error_rate", plan.hash):
+    for part in ("Gates", "Metrics", "How this was decided", "error_rate", plan.hash):
         assert part in page, part
     listed = await pages.get(client, "/console/experiments")
     assert "Hold" in listed

@@ -19,7 +19,6 @@ from gateway.features.experiments.rows import sequences as kept
 from gateway.features.experiments.rows.queries import likelihoods_of_arm, responses_of_pair, served_requests
 from gateway.reports import number_format as say
 from gateway.reports.charts import LikelihoodBars, likelihood_chart
-from gateway.reports.html import Cell, Column, Row, Table, table
 from gateway.reports.model import (
     Estimate,
     LikelihoodBin,
@@ -29,6 +28,7 @@ from gateway.reports.model import (
     TokenLikelihood,
     UnlikelyToken,
 )
+from gateway.reports.section import Cell, Column, Row, Table, table
 from gateway.store.query import Reading
 
 WIDEST = 10  # calls

@@ -31,6 +31,8 @@ ArmColor = Literal["control", "candidate", "repeat", "other"]
 FEW_ADJUSTED = 0.7  # share of the pairs that could be adjusted, below which the reader is told why
 STATES: dict[State, str] = {1: "green", 0: "unknown", -1: "red"}
 SIGNS: dict[State, str] = {1: "✓", 0: "?", -1: "✕"}  # a reader who sees no colours reads the sign
+TONES: dict[State, str] = {1: "good", 0: "open", -1: "bad"}
+"""Names of the colours of states on pages."""
 VERDICTS: dict[Verdict, str] = {"ship": "Ship", "reject": "Reject", "hold": "Hold"}
 VERDICT_STATES: dict[Verdict, State] = {"ship": 1, "hold": 0, "reject": -1}
 _RAMP_STATES: dict[str, tuple[str, State]] = {

@@ -79,23 +79,24 @@ def test_undecided_metrics_are_named(report):
 def test_each_metric_has_a_complete_row(report):
     lines = shown(report()).splitlines()
     at = next(i for i, line in enumerate(lines) if line.startswith("helpfulness"))
+    assert lines[at - 1].rstrip() == "Primary: decides"
     for part in ("0.731", "0.735", "+0.004", "+0.001", "1\u202f240", "+0.006", "0.02", "the same within 0.02"):
         assert part in lines[at]
-    for part in ("primary", "−0.011 … +0.019", "−0.008 … +0.010", "1\u202f198 effective", "−0.014 … +0.026"):
+    for part in ("−0.011 … +0.019", "−0.008 … +0.010", "1\u202f198 effective", "−0.014 … +0.026"):
         assert part in lines[at + 1]
-    assert "as people judge" not in shown(report("hold"))
+    assert "As people judge" not in shown(report("hold"))
 
 
 def test_every_section_of_a_report_is_shown(report):
     text = shown(report())
     for part in (
         "candidate preferred 356 (28.7\u202f%), tie 566",
-        "the winner changed with the order in 8.3\u202f%",
+        "The winner changed with the order in 8.3\u202f%",
         "key batch    227  −0.031 [−0.058 … −0.004]",
-        "asked by another path: not to be compared",
+        "another: not to be compared",
         "local/llama-y",
         "$0.70",
-        "not offered: busy 31 (2.4\u202f%)",
+        "not offered: busy       31  2.4\u202f%",
         "busy: the candidate had no free place: budget.concurrency, or the upstream's concurrency",
         "- The judge is of the candidate's family.",
         "plan 3fa2b1c09d7e4f58, gateway 0.3.0",
@@ -107,7 +108,7 @@ def test_every_section_of_a_report_is_shown(report):
 def test_the_course_shows_the_difference_and_its_interval(report):
     points = ((1, -0.5, -9.0, 9.0), (50, 0.0, -0.4, 0.4), (100, 0.0, -0.03, 0.03))
     text = shown(report(trails=(IntervalTrail("helpfulness", points),))).splitlines()
-    at = next(i for i, line in enumerate(text) if line.startswith("Course"))
+    at = next(i for i, line in enumerate(text) if line.startswith("The difference, as pairs came"))
     drawn = [line[9:12] for line in text[at + 1 : at + 10]]
     middle = drawn[4]
     assert middle == "░██"
@@ -128,17 +129,19 @@ def test_the_course_says_with_which_interval_it_ends(report):
 
 @pytest.mark.parametrize("points", [(), ((1, math.nan, -math.inf, math.inf),)])
 def test_without_a_trail_there_is_no_course(report, points):
-    assert "Course" not in shown(report(trails=(IntervalTrail("helpfulness", points),)))
+    assert "as pairs came" not in shown(report(trails=(IntervalTrail("helpfulness", points),)))
 
 
 def test_infinite_bounds_are_drawn(report):
-    assert "Course" in shown(report(trails=(IntervalTrail("helpfulness", ((1, 0.0, -math.inf, math.inf),)),)))
+    assert "as pairs came" in shown(report(trails=(IntervalTrail("helpfulness", ((1, 0.0, -math.inf, math.inf),)),)))
 
 
 def test_an_empty_report_shows_only_the_verdict(report):
     lines = shown(report("nothing")).splitlines()
     assert lines[0] == "No pair yet. Hold."
-    assert not any(title in lines for title in ("Gates", "Metrics", "Course", "Limits", "Withheld", "Arms"))
+    assert not any(
+        title in lines for title in ("Gates", "Metrics", "The difference, as pairs came", "Limits", "Withheld")
+    )
 
 
 @pytest.mark.parametrize("width", [60, 240])
