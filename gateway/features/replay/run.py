@@ -27,8 +27,10 @@ from gateway.store.rows import ScoredExchange
 from gateway.store.store import StoreDown, WriteRejected
 
 _CHUNK = 200  # items per query of the stored state
-_BATCH = 64  # answers per transaction
-_QUEUE = 256  # answers that wait to be stored
+_PAIR_CHUNK = 32  # the same for pairs, which are stored by the chunk
+BATCH = 64
+"""Answers per transaction. As many may wait for the next one: what a kill loses is paid for twice, so a replay that is
+killed asks again for at most its requests in flight and two batches."""
 
 
 class ReplayStopped(CannotRun):
@@ -149,7 +151,7 @@ class ReplayRun:
         self._job, self._store, self._requester, self._scoring, self._watch = job, store, requester, scoring, watch
         self.progress = ReplayProgress(job.total)
         self._streaks = _Streaks(job.pace.stop_after)
-        self._results: asyncio.Queue[tuple[ReplayAnswer, ScoredExchange | None]] = asyncio.Queue(_QUEUE)
+        self._results: asyncio.Queue[tuple[ReplayAnswer, ScoredExchange | None]] = asyncio.Queue(BATCH)
         self._turn = asyncio.Lock()
 
     async def run(self) -> ReplayProgress:
@@ -223,7 +225,7 @@ class ReplayRun:
         while True:
             first = await self._results.get()
             try:
-                await self._keep([first, *_waiting(self._results, _BATCH - 1)])
+                await self._keep([first, *_waiting(self._results, BATCH - 1)])
             except (StoreDown, WriteRejected) as error:
                 return error
 
@@ -232,7 +234,7 @@ class ReplayRun:
         await asyncio.shield(self._store.keep(self._job.name, batch, self._job.scorers))
 
     async def _flush(self) -> None:
-        while batch := _waiting(self._results, _BATCH):
+        while batch := _waiting(self._results, BATCH):
             await self._keep(batch)
 
     async def _todo(self) -> AsyncGenerator[ReplayRequest | _Rescore]:
@@ -277,9 +279,6 @@ async def _first_error(tasks: list[asyncio.Task[Exception | None]]) -> None:
         for task in done:
             if (error := task.result()) is not None:
                 raise error
-
-
-_PAIR_CHUNK = 32  # items
 
 
 def against(pairs: Mapping[str, RegisteredPair], control: str) -> dict[str, RegisteredPair]:

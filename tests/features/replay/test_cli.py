@@ -23,6 +23,7 @@ from gateway.core.errors import CannotRun, ConfigError
 from gateway.core.randomization import draw
 from gateway.fake import FakeAnswer, FakeUpstream, Received
 from gateway.features.replay.gateway_choice import answers
+from gateway.features.replay.run import BATCH
 from gateway.scoring.http_client import HttpConnections
 
 ROWS = 200
@@ -140,7 +141,7 @@ async def test_killed_and_run_again_a_replay_has_the_same_result(
     assert result(resumed) == result(undisturbed)
     assert result(resumed)["targets"][0]["asked"] == ROWS
     again = asked(upstreams) - 2 * ROWS
-    assert 0 <= again <= len(kills) * (8 + 64 + 64), "what was under way, and what waited to be written"
+    assert 0 <= again <= len(kills) * (8 + 2 * BATCH), "in flight, in the transaction, and waiting for the next one"
     assert again < sum(kills), "what was written is not asked again"
 
 

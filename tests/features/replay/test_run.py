@@ -20,8 +20,8 @@ from gateway.features.replay.design import ReplayTarget
 from gateway.features.replay.gateway_choice import GatewayLocation
 from gateway.features.replay.options import ReplayOptions
 from gateway.features.replay.replay import replay
-from gateway.features.replay.rows import ReplayStore
-from gateway.features.replay.run import LocalScoring, ReplayProgress, ReplayStopped, against
+from gateway.features.replay.rows import Replay, ReplayStore
+from gateway.features.replay.run import BATCH, LocalScoring, ReplayProgress, ReplayRun, ReplayStopped, against
 from gateway.scorers.exact import Exact
 from gateway.scoring.gate import ScorerGate
 from gateway.scoring.registry import build, build_all
@@ -76,6 +76,30 @@ async def test_a_cancelled_run_continues_to_the_same_end(desk, scripted, tmp_pat
     assert desk.stored() == undisturbed
     twice = sum(n - 1 for n in keys(asked + last.at).values())
     assert twice <= 3 * 4, "only requests in flight are sent twice"
+
+
+async def test_answers_that_wait_to_be_stored_are_bounded(desk, scripted) -> None:
+    """A killed replay asks again for its requests in flight and for two batches, however slow its store is."""
+    writing, free = asyncio.Event(), asyncio.Event()
+
+    class SlowStore(ReplayStore):
+        async def keep(self, *written) -> None:
+            writing.set()
+            await free.wait()
+            await super().keep(*written)
+
+    asker, job = scripted(), replace(desk.job(repeats=5), scorers={})
+    async with SlowStore(desk.store, lambda: 5.0) as store:
+        await store.begin(Replay(job.name, "d", job.design.dataset, job.design.hash, job.design.json, 1.0))
+        run = ReplayRun(job, store, asker, LocalScoring(desk.threads), lambda _: None)
+        running = asyncio.ensure_future(run.run())  # noqa: TID251 - awaited below
+        await writing.wait()
+        for _ in range(5000):  # turns of the loop, in which all that can be asked is asked
+            await asyncio.sleep(0)
+        assert BATCH <= len(asker.at) <= job.pace.concurrency + 2 * BATCH
+        free.set()
+        await running
+    assert len(asker.at) == 400
 
 
 async def test_failures_are_retried_and_answers_are_kept(desk, scripted) -> None:
