@@ -7,9 +7,9 @@ from gateway.features.manifest import AdminPaths, ConsolePage, Manifest, Verb
 MANIFEST = Manifest(
     name="keys",
     verbs=(
-        Verb("keys", "gateway.features.keys.cli.keys:verbs", 220),
-        Verb("teams", "gateway.features.keys.cli.teams:verbs", 221),
-        Verb("organizations", "gateway.features.keys.cli.teams:verbs", 222),
+        Verb("keys", "gateway.features.keys.cli:verbs", 220),
+        Verb("teams", "gateway.features.keys.cli:verbs", 221),
+        Verb("organizations", "gateway.features.keys.cli:verbs", 222),
     ),
     pages=(ConsolePage("gateway.features.keys.page:PAGE", 60),),
     templates=True,
