@@ -102,7 +102,8 @@ def _bindings(path: Path) -> dict[str, list[ast.stmt]]:
     return found
 
 
-def part(path: Path, names: Iterable[str]) -> list[ast.AST]:
+@cache
+def part(path: Path, names: frozenset[str]) -> tuple[ast.AST, ...]:
     """The syntax of a file that some of its names need."""
     bindings, done, ahead = _bindings(path), set[str](), list(names)
     found: dict[int, ast.AST] = {}
@@ -114,7 +115,13 @@ def part(path: Path, names: Iterable[str]) -> list[ast.AST]:
                 found[id(node)] = node
                 if isinstance(node, ast.Name | ast.arg):
                     ahead.append(node.id if isinstance(node, ast.Name) else node.arg)
-    return list(found.values())
+    return tuple(found.values())
+
+
+@cache
+def asked_by(path: Path, names: frozenset[str]) -> set[str]:
+    """The names that may be fixtures of which the fixtures called names ask."""
+    return asked(part(path, names))
 
 
 class ImportGraph:
@@ -143,17 +150,20 @@ class ImportGraph:
         reached = self._users(changed)
         return [test for test in self.test_files if test in reached or self._asks_for(test, changed, reached)]
 
-    def fixtures_of(self, test: Path) -> dict[Path, list[ast.AST]]:
-        """The syntax that the fixtures of a test file need, by the files that define them."""
+    def fixtures_of(self, test: Path) -> dict[Path, frozenset[str]]:
+        """The fixtures of a test file and those that these ask for, by the files that define them."""
         names, before = asked(nodes(test)), -1
-        parts: dict[Path, list[ast.AST]] = {}
+        found: dict[Path, frozenset[str]] = {}
         while before != len(names):
             before = len(names)
             for path in self._providers(test):
-                wanted = [name for name, auto in fixtures(path).items() if auto or name in names]
-                parts[path] = part(path, wanted)
-                names |= asked(parts[path])
-        return {path: among for path, among in parts.items() if among}
+                found[path] = frozenset(name for name, auto in fixtures(path).items() if auto or name in names)
+                names |= asked_by(path, found[path])
+        return {path: wanted for path, wanted in found.items() if wanted}
+
+    def is_quick(self, test: Path) -> bool:
+        """Whether a test file and its fixtures start and await nothing."""
+        return is_pure(nodes(test)) and all(is_pure(part(*each)) for each in self.fixtures_of(test).items())
 
     def _users(self, changed: Iterable[Path]) -> set[Path]:
         """The files that import one of these, directly or not; these included."""
@@ -177,10 +187,14 @@ class ImportGraph:
 
     def _asks_for(self, test: Path, changed: set[Path], reached: set[Path]) -> bool:
         """Whether the test file asks for a fixture of a changed file, or for one that uses a file of reached."""
-        parts = self.fixtures_of(test).items()
-        return any(path in changed or not reached.isdisjoint(self._used(path, among)) for path, among in parts)
+        found = self.fixtures_of(test).items()
+        return any(path in changed or not reached.isdisjoint(self._used_by(path, names)) for path, names in found)
 
     @cache  # noqa: B019 - one graph a process
+    def _used_by(self, path: Path, names: frozenset[str]) -> set[Path]:
+        return self._used(path, part(path, names))
+
+    @cache  # noqa: B019
     def _providers(self, test: Path) -> list[Path]:
         """The files whose fixtures a test file may ask for."""
         above = [folder / "conftest.py" for folder in test.parents if folder.is_relative_to(self.tests)]

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from import_graph import ImportGraph, imports, is_pure, joined, nodes
+from import_graph import ImportGraph, imports, joined, nodes
 
 ROOT = Path(__file__).parent.parent
 
@@ -79,9 +79,8 @@ class Selection:
     def quick(self) -> list[Path]:
         """Tests that start and simulate nothing, and those of the structure. What simulates has a long form."""
         tests = self.graph.test_files
-        pure = (t for t in tests if is_pure(nodes(t)) and all(map(is_pure, self.graph.fixtures_of(t).values())))
-        short = {t for t in pure if "pytest.mark.long" not in t.read_text(encoding="utf-8")}
-        return sorted(short | {t for t in tests if imports_name(t, "import_graph")})
+        short = (t for t in tests if "pytest.mark.long" not in t.read_text(encoding="utf-8"))
+        return sorted({*filter(self.graph.is_quick, short), *(t for t in tests if imports_name(t, "import_graph"))})
 
 
 def imports_name(path: Path, name: str) -> bool:
@@ -100,7 +99,7 @@ def of_changes(base: str | None) -> list[Path]:
         note(f"{path.relative_to(ROOT)} has changed, which any test may use: running all tests")
         return [selection.graph.tests]
     found = selection.of_changes()
-    note(f"{len(selection.changed)} files differ from {base[:12]}; running the {len(found)} test files that use them")
+    note(f"changed since {base[:12]}: {len(selection.changed)} files; test files that use them: {len(found)}")
     return found
 
 
