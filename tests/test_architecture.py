@@ -84,7 +84,7 @@ FLOORS = (
 )
 
 VIEWS = re.compile(
-    r"features/\w+/(cli|page|report|operations)\b|consumer/cli$|features/calls/(asking|playground)$"
+    r"features/\w+/(cli|page|report|operations)\b|consumer/cli$|features/calls/playground$"
     r"|features/experiments/background$"
 )
 

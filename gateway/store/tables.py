@@ -563,7 +563,7 @@ leases = Table(
 
 labels = Table(
     # One person's verdict on what one scorer scored: an exchange, or a pair, by the id of its second exchange. pool …
-    # horizon tell how the item was drawn; see features/labels/draws.py.
+    # horizon tell how the item was drawn; see features/labels/correction.py.
     "labels",
     metadata,
     Column("label_id", Text, primary_key=True),

@@ -16,8 +16,7 @@ from rich.console import Console
 from gateway.consumer.gauges import strata_of
 from gateway.core.exchange import Exchange
 from gateway.features.labels.calibration import CalibrationOptions, calibrate, corrected_figures
-from gateway.features.labels.correction import call_weights, judged_sample, labelled_items, labels_in
-from gateway.features.labels.draws import EVERYTHING
+from gateway.features.labels.correction import EVERYTHING, call_weights, judged_sample, labelled_items, labels_in
 from gateway.features.labels.report import to_dict, to_terminal
 from gateway.features.labels.rows import (
     Label,

@@ -20,7 +20,7 @@ from gateway.console.frame import RUNS, Page, PageRoute, redirect, render, servi
 from gateway.core.conversation import turns
 from gateway.core.exchange import Target
 from gateway.core.json_values import parse_object
-from gateway.features.calls.asking import PATHS, ask_targets, chosen_targets, new_run, start_run
+from gateway.features.calls.playground import PATHS, ask_targets, chosen_targets, new_run, start_run
 from gateway.features.calls.rows.calls import (
     CallFilter,
     CallPage,

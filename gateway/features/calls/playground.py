@@ -1,13 +1,21 @@
-"""The playground: one prompt to several targets side by side. Each answer is a document of its own that arrives piece
-by piece, so that the browser shows it while it is written, without any script.
+"""The playground: one prompt to several targets side by side, and replays of a call, through the gateway.
+
+A run and its answers stay in the memory of this process, the newest ten of each person and the newest fifty of all;
+nothing of it is recorded or sampled. Each answer arrives in a task of its own, and is a document of its own that the
+browser shows piece by piece while it is written, without any script, and again afterwards.
 """
 
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import re
-from collections.abc import AsyncIterator
+import secrets
+import time
+from collections import OrderedDict
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -17,13 +25,295 @@ from markupsafe import escape
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
+from gateway.config.config import Config
+from gateway.config.derive import prices_of, target_of
+from gateway.config.scorers import EvalsConfig, ScorerConfig
 from gateway.console.errors import InvalidBody, NotThere
 from gateway.console.forms import Form, form_actor
-from gateway.console.frame import RUNS, Page, PageRoute, redirect, render, services_of, to_html, visitor_of
+from gateway.console.frame import (
+    RUNS,
+    Page,
+    PageRoute,
+    PageServices,
+    redirect,
+    render,
+    services_of,
+    to_html,
+    visitor_of,
+)
 from gateway.console.visible import visible
+from gateway.consumer.entry_scoring import EntryScorer
+from gateway.core.completion import Completion, assemble
 from gateway.core.conversation import turns
-from gateway.features.calls.asking import AskRun, ask_targets, chosen_targets, find_run, new_run, start_run
+from gateway.core.errors import ConfigError
+from gateway.core.exchange import Exchange, Target, Usage, new_id
+from gateway.core.score import ScoreResult
+from gateway.core.sse import events
 from gateway.reports.text_diff import side_by_side
+from gateway.scoring.asker import ExternalServices
+from gateway.scoring.http_client import GatewayClient, HttpConnections, StreamedReply, Unreachable
+from gateway.scoring.registry import DEFAULTS, RegisteredScorer, build_all
+from gateway.scoring.threads import ScoringThreads
+
+log = logging.getLogger(__name__)
+
+MOST_RUNS, MOST_OF_ONE, MOST_TARGETS = 50, 10, 6
+DEADLINE_S = 120.0
+MOST_BYTES = 1 << 20  # of one answer
+PATHS: Mapping[str, str] = {
+    "chat": "/chat/completions", "completions": "/completions", "responses": "/responses", "messages": "/messages",
+}  # fmt: skip
+_STREAMED = ("chat", "completions")
+_QUICK = frozenset({
+    "valid_json", "json_schema", "tool_calls", "refusal", "repetition", "truncation", "length", "latency", "cost",
+    "contains", "regex", "secrets", "exact", "f1", "number", "choice", "json_equal", "rouge_l", "edit_distance",
+})  # fmt: skip
+"""Rules that need nothing but the answer, and answer at once."""
+
+
+@dataclass(frozen=True, slots=True)
+class AskTarget:
+    """What can be asked: a model as clients name it, or one of its targets."""
+
+    alias: str
+    target: str = ""
+    """As "upstream/model"; "": the gateway chooses."""
+
+    @property
+    def value(self) -> str:
+        return f"{self.alias}|{self.target}"
+
+    @property
+    def title(self) -> str:
+        return f"{self.alias} → {self.target}" if self.target else self.alias
+
+    @property
+    def headers(self) -> dict[str, str]:
+        return {"x-gateway-target": self.target} if self.target else {}
+
+
+def ask_targets(config: Config) -> list[AskTarget]:
+    """Every model, and below each one its targets."""
+    found = []
+    for alias, model in config.models.items():
+        found.append(AskTarget(alias))
+        targets = dict.fromkeys(str(target_of(ref)) for ref in (*model.targets, *model.fallback))
+        found += [AskTarget(alias, target) for target in targets]
+    return found
+
+
+def chosen_targets(config: Config, values: Sequence[str]) -> list[AskTarget]:
+    """Raises InvalidBody."""
+    known = {target.value: target for target in ask_targets(config)}
+    unknown = [value for value in values if value not in known]
+    if unknown:
+        raise InvalidBody(f"targets: {unknown[0][:80]!r} is not a target of this gateway")
+    if not 1 <= len(set(values)) <= MOST_TARGETS:
+        raise InvalidBody(f"targets: choose from one to {MOST_TARGETS}; {len(set(values))} are chosen")
+    return [known[value] for value in dict.fromkeys(values)]
+
+
+@dataclass(slots=True)
+class AskAnswer:
+    """The answer of one target, while it arrives and afterwards."""
+
+    target: AskTarget
+    text: str = ""
+    done: bool = False
+    error: str = ""
+    """Why there is no answer; "": there is."""
+    completion: Completion = field(default_factory=Completion)
+    by: Target | None = None
+    usage: Usage | None = None
+    cost_usd: float | None = None
+    seconds: float | None = None
+    first_s: float | None = None
+    scores: Sequence[ScoreResult] = ()
+    changed: asyncio.Condition = field(default_factory=asyncio.Condition)
+
+    async def _say(self, text: str = "", *, done: bool = False) -> None:
+        async with self.changed:
+            self.text += text
+            self.done = self.done or done
+            self.changed.notify_all()
+
+    async def pieces(self) -> AsyncIterator[str]:
+        """The text, as far as it is there at once, then what arrives; ends with the answer."""
+        shown = 0
+        while True:
+            async with self.changed:
+                while not self.done and len(self.text) <= shown:
+                    await self.changed.wait()
+                new, done = self.text[shown:], self.done
+            shown += len(new)
+            if new:
+                yield new
+            if done and shown >= len(self.text):
+                return
+
+
+@dataclass(slots=True)
+class AskRun:
+    """One request to several targets."""
+
+    id: str
+    owner: str
+    """The name of whoever asked: nobody else sees it."""
+    api: str
+    body: Mapping[str, Any]
+    answers: list[AskAnswer]
+    call: str = ""
+    """The recorded call whose request it is; "": none."""
+    recorded: str | None = None
+    """The answer that was recorded."""
+    reference: str | None = None
+
+    @property
+    def done(self) -> bool:
+        return all(answer.done for answer in self.answers)
+
+    async def wait(self) -> None:
+        for answer in self.answers:
+            async with answer.changed:
+                while not answer.done:
+                    await answer.changed.wait()
+
+
+def start_run(services: PageServices, run: AskRun) -> None:
+    """Keeps the run, and starts to ask. The person's own oldest runs make room first."""
+    runs: OrderedDict[str, AskRun] = services.kept.setdefault("runs", OrderedDict())
+    runs[run.id] = run
+    own = [each.id for each in runs.values() if each.owner == run.owner]
+    for id in own[:-MOST_OF_ONE]:
+        del runs[id]
+    while len(runs) > MOST_RUNS:
+        runs.popitem(last=False)
+    titles = ", ".join(answer.target.title for answer in run.answers)
+    log.info("admin: %s asks %s, for a page of the console", ascii(run.owner)[1:-1], titles)
+    for answer in run.answers:
+        services.tasks.start(_ask(services, run, answer), f"ask {answer.target.title}")
+
+
+def new_run(owner: str, api: str, body: Mapping[str, Any], targets: Sequence[AskTarget], **more: Any) -> AskRun:
+    return AskRun(secrets.token_urlsafe(12), owner, api, body, [AskAnswer(target) for target in targets], **more)
+
+
+def find_run(services: PageServices, id: str, owner: str) -> AskRun:
+    """Raises NotThere."""
+    run: AskRun | None = services.kept.get("runs", {}).get(id)
+    if run is None or run.owner != owner:
+        raise NotThere("these answers are no longer kept: ask again")
+    return run
+
+
+async def _ask(services: PageServices, run: AskRun, answer: AskAnswer) -> None:
+    try:
+        await _receive(services.evals(), run, answer)
+        if not answer.error:
+            config = services.admin.config()
+            answer.cost_usd = prices_of(config).cost(answer.by, answer.usage) if answer.by else None
+            answer.scores = await _scores(services, run, answer)
+    except Unreachable as error:
+        answer.error = str(error)
+    except Exception as error:
+        answer.error = f"{type(error).__name__}: {error}"
+        raise
+    finally:
+        await answer._say(done=True)
+
+
+async def _receive(evals: EvalsConfig, run: AskRun, answer: AskAnswer) -> None:
+    """Raises Unreachable."""
+    if evals.base_url is None:
+        answer.error = (
+            "the gateway's address is unknown: set `evals: {base_url: …, api_key: …}` in gateway.yaml, with a key that "
+            "has `sample: never` and `allow: [target]`"
+        )
+        return
+    streamed = run.api in _STREAMED
+    body = {**run.body, "model": answer.target.alias, "stream": streamed}
+    if streamed:
+        body["stream_options"] = {"include_usage": True}
+    else:
+        body.pop("stream_options", None)
+    client = GatewayClient(evals.base_url, evals.api_key)
+    began = time.monotonic()
+    async with client.streaming(
+        PATHS[run.api], body, deadline_s=DEADLINE_S, headers=answer.target.headers, most_bytes=MOST_BYTES
+    ) as reply:
+        whole = await _read(reply, run.api, answer, began)
+        answer.seconds = time.monotonic() - began
+        final = reply.reply(whole, answer.seconds)
+    answer.by = final.target
+    is_stream = "event-stream" in reply.headers.get("content-type", "")
+    answer.completion = assemble(run.api, is_stream, whole)
+    answer.usage = answer.completion.usage or final.usage
+    if reply.status >= 400 or answer.completion.error is not None:
+        answer.error = f"HTTP {reply.status}: {answer.completion.error or whole[:200].decode('utf-8', 'replace')}"
+    elif not is_stream:
+        await answer._say(answer.completion.text)
+
+
+async def _read(reply: StreamedReply, api: str, answer: AskAnswer, began: float) -> bytes:
+    """The whole body. The text of a stream is handed on while it arrives."""
+    whole, waiting = bytearray(), b""
+    shown = reply.status < 400 and api in _STREAMED and "event-stream" in reply.headers.get("content-type", "")
+    async for piece in reply.pieces():
+        whole += piece
+        if not shown:
+            continue
+        waiting += piece
+        complete = list(events(waiting))
+        block = b"".join(event.raw for event in complete)
+        waiting = waiting[len(block) :]
+        text = assemble(api, True, block).text if block else ""
+        if text:
+            answer.first_s = answer.first_s or time.monotonic() - began
+            await answer._say(text)
+    return bytes(whole)
+
+
+async def _scores(services: PageServices, run: AskRun, answer: AskAnswer) -> Sequence[ScoreResult]:
+    """Of the configured rules that answer at once; judges are not asked."""
+    scorers, scoring = _scoring(services)
+    response = orjson.dumps(answer.completion)
+    exchange = Exchange(
+        id=new_id(), received=time.time(), caller="playground", api=run.api, alias=answer.target.alias,
+        target=answer.by or Target("", answer.target.alias), stream=False, request=orjson.dumps(run.body),
+        response=response, status=200, outcome="ok", total_s=answer.seconds or 0.0, unit=run.id, u=0.0, pi=1.0,
+        stratum="playground", incarnation="playground", seq=0, form="assembled", usage=answer.usage,
+        first_token_s=answer.first_s, reference=run.reference,
+    )  # fmt: skip
+    return await scoring.score_again(exchange, scorers.keys())
+
+
+def _scoring(services: PageServices) -> tuple[Mapping[str, RegisteredScorer], EntryScorer]:
+    """Built anew when the config has changed."""
+    config = services.admin.config()
+    digest, scoring = services.kept.get("scoring", (None, None))
+    if scoring is None or digest != config.digest:
+        scorers = quick_scorers(config, services)
+        scoring = (scorers, EntryScorer(scorers, ScoringThreads(), prices_of(config)))
+        services.kept["scoring"] = (config.digest, scoring)
+    found: tuple[Mapping[str, RegisteredScorer], EntryScorer] = scoring
+    return found
+
+
+def quick_scorers(config: Config, services: PageServices) -> dict[str, RegisteredScorer]:
+    """One that cannot be built here is left out: the consumer reports it."""
+    sections = config.scorers or {name: ScorerConfig(**options) for name, options in DEFAULTS.items()}
+    outside = ExternalServices(HttpConnections(), directory=services.config_path.parent)
+    found: dict[str, RegisteredScorer] = {}
+    for name, section in sections.items():
+        if (section.use or name) not in _QUICK or section.isolate:
+            continue
+        try:
+            built = build_all({name: section}, outside)
+        except ConfigError:
+            continue
+        found |= {n: replace(s, share=1.0) for n, s in built.single.items() if not s.scorer.heavy}
+    return found
+
 
 PATH = "/console/playground"
 MAX_DATASET_BYTES = 64 << 20

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from gateway.core.errors import CannotRun
 from gateway.features.labels import blind
 from gateway.features.labels.blind import BlindItem, Form, LabelVerdict, SheetRow, blind_sheet, read, sheet
-from gateway.features.labels.draws import LabelCandidate, SamplingDesign, in_order, threshold
+from gateway.features.labels.correction import LabelCandidate, SamplingDesign, in_order, threshold
 from gateway.features.labels.rows import (
     Label,
     ScorerVersion,

@@ -44,7 +44,7 @@ class ScorerVersion:
 
 @dataclass(frozen=True, slots=True)
 class Label:
-    """One person's verdict. value: in [0, 1]; None: skipped. pool … horizon: see draws.py."""
+    """One person's verdict. value: in [0, 1]; None: skipped. pool … horizon: see correction.py."""
 
     scorer: str
     subject: Subject

@@ -1,7 +1,13 @@
-"""Trains a model from the store and stores it. The consumer runs this in a process of its own (train_process.py)."""
+"""Trains a model from the store and stores it, in a process of its own: `python -m gateway.features.learned.trainer`.
+
+The process reads a TrainingJob from stdin and writes its outcome to stdout, both as JSON. The job has the store's URL,
+and with it perhaps a password: arguments and the environment would show it to others.
+"""
 
 from __future__ import annotations
 
+import os
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -14,6 +20,7 @@ from numpy.typing import NDArray
 from gateway.config.config import Config
 from gateway.config.predictor import FEEDBACK_TARGET, LABELS_TARGET, PI_MIN, PredictorConfig
 from gateway.config.scorers import ScorerConfig
+from gateway.core.errors import CannotRun
 from gateway.core.score import ConfiguredScorer
 from gateway.features.learned.card import card_of
 from gateway.features.learned.features import feature_names, feature_set
@@ -164,3 +171,23 @@ def _stored(
         "trained_to": span[1],
     }  # fmt: skip
     return StoredModel(version_of(text), job.target, time.time(), *span, len(values), text, card, job.names)
+
+
+NICENESS = 10  # scoring comes first
+
+
+def main() -> int:
+    """0: done. 1: it cannot run, and stderr says why in one line."""
+    os.nice(NICENESS)
+    job = TrainingJob(**orjson.loads(sys.stdin.buffer.read()))
+    try:
+        outcome = train_from_store(job)
+    except CannotRun as error:
+        sys.stderr.write(f"{error}\n")
+        return 1
+    sys.stdout.buffer.write(orjson.dumps(asdict(outcome)))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

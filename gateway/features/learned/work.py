@@ -46,7 +46,7 @@ from gateway.store.plans import hold_lease, release_lease
 from gateway.store.predictions import StoredModel, newest_model
 from gateway.store.store import Store, StoreDown, WriteRejected
 
-ARGV = (sys.executable, "-P", "-X", "utf8", "-m", "gateway.features.learned.train_process")
+ARGV = (sys.executable, "-P", "-X", "utf8", "-m", "gateway.features.learned.trainer")
 ENVIRONMENT = {"OMP_NUM_THREADS": "1"}  # one core for training; the child inherits nothing else
 _FIRST_S = 120.0  # between looks whether there are rows enough for the first model
 log = logging.getLogger(__name__)

@@ -27,8 +27,8 @@ from gateway.features.experiments.report.build import read
 from gateway.features.experiments.report.html import to_html
 from gateway.features.experiments.report.terminal import to_terminal
 from gateway.features.labels.blind import LabelVerdict
+from gateway.features.labels.correction import EVERYTHING
 from gateway.features.labels.desk import LabelRequest, open_desk, save_labels
-from gateway.features.labels.draws import EVERYTHING
 from gateway.features.labels.rows import Label
 from gateway.features.labels.rows import save_labels as store_labels
 from gateway.reports.model import Report

@@ -22,7 +22,7 @@ from gateway.cli import app
 from gateway.core.errors import CannotRun
 from gateway.core.score import Score, ScoreResult
 from gateway.features.labels.blind import LabelVerdict, SheetRow, parse_verdict
-from gateway.features.labels.correction import labelled_items
+from gateway.features.labels.correction import EVERYTHING, labelled_items
 from gateway.features.labels.desk import (
     Desk,
     LabelRequest,
@@ -35,7 +35,6 @@ from gateway.features.labels.desk import (
     save_labels,
     undo_label,
 )
-from gateway.features.labels.draws import EVERYTHING
 from gateway.features.labels.rows import labels_of, labels_with_pair_scores, labels_with_scores
 from gateway.features.replay.rows import Replay, ReplayAnswer, ReplayStore
 from gateway.store import engine

@@ -14,7 +14,7 @@ import pytest
 from fixtures.learned_worlds import PREDICTORS, TRUTH, Traffic, Values, inclusion, traffic
 
 from gateway.features.labels.calibration import corrected_figures
-from gateway.features.labels.draws import LabelCandidate, in_order, threshold
+from gateway.features.labels.correction import LabelCandidate, in_order, threshold
 from gateway.observability.eval_metrics import CorrectedFigures
 from gateway.scoring.registry import RegisteredScorer
 from gateway.statistics.control_variate import Stage, StageSums, exchange_terms

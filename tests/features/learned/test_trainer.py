@@ -1,11 +1,15 @@
-"""What a training reads from the store: the newest values of the target, and what the judge's budget pays for."""
+"""Training from the store, and the process that trains."""
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import orjson
 import pytest
 
 from gateway.config.loading import parse
@@ -117,3 +121,18 @@ def test_a_job_is_made_of_the_config(stated_scorer: Any) -> None:
     assert (people.key, people.share, people.version) == ("feedback:thumb", 1.0, "")
     with pytest.raises(ValueError, match="no section predictor"):
         training_job(parse(text), "sqlite:///x", {})
+
+
+def run(job: TrainingJob) -> subprocess.CompletedProcess[bytes]:
+    argv = [sys.executable, "-m", "gateway.features.learned.trainer"]
+    return subprocess.run(argv, input=job.to_json(), capture_output=True, check=False, env={})
+
+
+def small_job(store: str) -> TrainingJob:
+    return TrainingJob(store, "judge", "judge", 0.05, 0.4, 60, 1000, "1", "c", None, None)
+
+
+def test_the_outcome_comes_back_as_json(tmp_path: Path) -> None:
+    done = run(small_job(f"sqlite:///{tmp_path / 'gateway.db'}"))
+    assert done.returncode == 0, done.stderr
+    assert orjson.loads(done.stdout) == {"rows": 0, "version": "", "seconds": 0.0}

@@ -70,8 +70,7 @@ def judging(upstream: FakeUpstream) -> None:
 def _not_starved(monkeypatch: pytest.MonkeyPatch) -> None:
     """The training process with the priority of the tests: on a busy machine, its own would let it wait for minutes."""
     program = (
-        "import os, sys; os.nice = lambda by: 0; "
-        "from gateway.features.learned.train_process import main; sys.exit(main())"
+        "import os, sys; os.nice = lambda by: 0; from gateway.features.learned.trainer import main; sys.exit(main())"
     )
     monkeypatch.setattr(upkeep, "ARGV", (sys.executable, "-P", "-X", "utf8", "-c", program))
 
