@@ -75,7 +75,7 @@ FLOORS = (
         "console/health_reasons",
         "console/api",
     ),
-    ("cli/options", "cli/option_groups", "cli/on_stream"),
+    ("cli/options",),
     ("VIEWS",),
     ("console",),
     ("up", "fake"),

@@ -1,16 +1,21 @@
-"""Options, notes and results that the verbs share, and where they read from."""
+"""Options, notes and results that the verbs share, and the store and the stream server that they work on."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import functools
+import inspect
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import MISSING, Field, fields, is_dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar, get_type_hints
 
 import typer
 
 if TYPE_CHECKING:
+    from gateway.config.config import Config as GatewayConfig
     from gateway.store.reader_config import ReaderConfig, StoreLocation
+    from gateway.stream import Corridor
 
 File = typer.Option(exists=True, dir_okay=False, help="Path to gateway.yaml (default: ./gateway.yaml).")
 Config = Annotated[Path, File]
@@ -88,3 +93,69 @@ def show(result: Any) -> None:
     from rich.console import Console
 
     Console(highlight=False, width=None if sys.stdout.isatty() else 240).print(result)
+
+
+def grouped(verb: Callable[..., None]) -> Callable[..., None]:
+    """Expands each parameter of the verb whose type is a dataclass into one option per field.
+
+    A field's Annotated type and its default define the option. Field names must differ between the groups of a verb.
+    """
+    hints = get_type_hints(verb, include_extras=True)
+    groups: dict[str, Any] = {name: kind for name, kind in hints.items() if is_dataclass(kind)}
+
+    @functools.wraps(verb)
+    def flat(**options: Any) -> None:
+        built = {name: kind(**{f.name: options.pop(f.name) for f in fields(kind)}) for name, kind in groups.items()}
+        verb(**options, **built)
+
+    parameters = [each for p in inspect.signature(verb).parameters.values() for each in _options(p, hints[p.name])]
+    flat.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    flat.__annotations__ = {p.name: p.annotation for p in parameters}
+    return flat
+
+
+def _options(parameter: inspect.Parameter, kind: Any) -> Iterator[inspect.Parameter]:
+    if not is_dataclass(kind):
+        yield parameter.replace(annotation=kind, kind=inspect.Parameter.KEYWORD_ONLY)
+        return
+    hints = get_type_hints(kind, include_extras=True)
+    for field in fields(kind):
+        yield inspect.Parameter(
+            field.name, inspect.Parameter.KEYWORD_ONLY, default=_default(field), annotation=hints[field.name]
+        )
+
+
+def _default(field: Field[Any]) -> Any:
+    return inspect.Parameter.empty if field.default is MISSING else field.default
+
+
+T = TypeVar("T")
+
+
+def on_stream(config: GatewayConfig, data: Path | None, work: Callable[[Corridor], Awaitable[T]]) -> T:
+    """Runs work on the stream server. Raises CannotRun if it cannot be reached."""
+    import asyncio
+
+    from gateway.config.loading import data_directory
+    from gateway.core.errors import CannotRun, StreamDown
+    from gateway.runtime.embedded_socket import stream_url
+    from gateway.stream import Corridor
+
+    async def run() -> T:
+        corridor = Corridor.of(config.stream, stream_url(config.stream.address, data_directory(data)))
+        try:
+            return await work(corridor)
+        finally:
+            await corridor.aclose()
+
+    try:
+        return asyncio.run(run())
+    except StreamDown as error:
+        raise CannotRun(f"{error}. Is a gateway of this config running? The embedded server runs with it") from error
+
+
+def store_url(config: GatewayConfig, data: Path | None) -> str:
+    from gateway.config.loading import data_directory
+    from gateway.store.engine import default_url
+
+    return config.store.url or default_url(data_directory(data))

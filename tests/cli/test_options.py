@@ -1,10 +1,21 @@
+"""Options that the verbs share: defaults, groups in dataclasses, and the store and stream server that they lead to."""
+
 from __future__ import annotations
 
 import subprocess
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 import pytest
+import typer
+from typer.testing import CliRunner
+
+from gateway.cli.options import grouped, on_stream, store_url
+from gateway.config.config import Config
+from gateway.config.loading import parse
+from gateway.core.errors import CannotRun
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -37,3 +48,66 @@ def test_help_says_where_config_and_data_default_to(gateway: Run) -> None:
     text = " ".join(gateway("samples", "--help").stdout.split())
     assert "Path to gateway.yaml (default: ./gateway.yaml if it exists)." in text
     assert "Data directory (default: $GATEWAY_DATA, else ./.gateway)." in text
+
+
+seen: list[object] = []
+
+
+@dataclass(frozen=True, slots=True)
+class Paced:
+    speed: Annotated[int, typer.Option(min=1, help="How fast.")] = 3
+    names: Annotated[list[str] | None, typer.Option("--name")] = None
+
+
+@dataclass(frozen=True, slots=True)
+class Placed:
+    data: Annotated[Path | None, typer.Option()] = None
+    port: Annotated[int, typer.Option()] = 80
+
+
+def verb(file: Annotated[Path, typer.Argument()], paced: Paced, placed: Placed, quiet: bool = False) -> None:
+    """Does it."""
+    seen.append((file, paced, placed, quiet))
+
+
+def run(*arguments: str) -> tuple[int, str]:
+    app = typer.Typer(rich_markup_mode=None)
+    app.command()(grouped(verb))
+    finished = CliRunner().invoke(app, list(arguments))
+    return finished.exit_code, finished.output
+
+
+def test_every_group_comes_whole_with_its_defaults() -> None:
+    assert run("x")[0] == 0
+    assert seen.pop() == (Path("x"), Paced(), Placed(), False)
+    assert run("x", "--speed", "7", "--name", "a", "--name", "b", "--data", "d", "--quiet")[0] == 0
+    assert seen.pop() == (Path("x"), Paced(7, ["a", "b"]), Placed(Path("d")), True)
+
+
+def test_what_an_option_says_of_itself_holds() -> None:
+    assert run("x", "--speed", "0")[0] == 2
+    code, text = run("--help")
+    assert code == 0
+    assert "How fast." in text
+    assert "Does it." in text
+    assert "paced" not in text
+
+
+def a_config(stream: str) -> Config:
+    return parse(
+        "open: true\nupstreams: {a: {kind: fake}}\nmodels: {chat: {targets: [{upstream: a, model: m}]}}\n"
+        f"stream: {{url: '{stream}'}}\n"
+    )
+
+
+def test_work_is_done_on_the_stream_server(stream_url: str, tmp_path: Path) -> None:
+    assert on_stream(a_config(stream_url), tmp_path, lambda corridor: corridor.state.recall("nothing")) is None
+
+
+def test_a_server_that_is_away_is_said(tmp_path: Path) -> None:
+    with pytest.raises(CannotRun, match="Is a gateway of this config running"):
+        on_stream(a_config(f"unix://{tmp_path}/nothing"), tmp_path, lambda corridor: corridor.state.plans())
+
+
+def test_the_store_is_the_configs_or_in_the_data_directory(tmp_path: Path) -> None:
+    assert store_url(a_config("redis://h"), tmp_path).endswith(f"{tmp_path}/gateway.db")

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from gateway.cli.option_groups import grouped
 from gateway.cli.options import (
     Alias,
     AsJson,
@@ -23,6 +22,7 @@ from gateway.cli.options import (
     Where,
     command_line,
     example,
+    grouped,
     note,
     show,
     usage_errors,

@@ -11,8 +11,18 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from gateway.cli.on_stream import on_stream, store_url
-from gateway.cli.options import AsJson, Data, File, MaybeConfig, example, note, show, where_to_read
+from gateway.cli.options import (
+    AsJson,
+    Data,
+    File,
+    MaybeConfig,
+    example,
+    note,
+    on_stream,
+    show,
+    store_url,
+    where_to_read,
+)
 from gateway.features.ramp.cli import gate_lines, ramp
 
 if TYPE_CHECKING:

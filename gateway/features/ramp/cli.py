@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from gateway.cli.on_stream import on_stream, store_url
-from gateway.cli.options import AsJson, Data, File, example, note, show
+from gateway.cli.options import AsJson, Data, File, example, note, on_stream, show, store_url
 
 if TYPE_CHECKING:
     from gateway.core.ramp import RampEvent

