@@ -26,8 +26,7 @@ from gateway.proxy.http.server.asgi import AsgiClient, AsgiRequest
 from gateway.proxy.http.server.connection_limits import BodyMemory
 from gateway.proxy.http.server.drain import absorb_cancellation, stopping
 from gateway.proxy.http.write_batching import WriteBatcher
-from gateway.proxy.limits.limit_gauges import LimitGauges
-from gateway.proxy.limits.limiter import Limiter
+from gateway.proxy.limits.limiter import Limiter, LimitGauges
 from gateway.proxy.recording.access_log import CallLog
 from gateway.proxy.recording.call_metrics import FAILED
 from gateway.proxy.recording.recorder import Recorder

@@ -51,15 +51,20 @@ from gateway.proxy.directory.snapshot import DirectorySnapshot
 from gateway.proxy.endpoints.health import GatewayReasons
 from gateway.proxy.endpoints.pages import OtherPages, for_browsers
 from gateway.proxy.experiments.plan_poller import PlanPoller
-from gateway.proxy.http.server.connection_limits import BodyMemory, ConnectionLimits, raise_file_limit
+from gateway.proxy.http.server.connection_limits import (
+    REASONS,
+    BodyMemory,
+    ConnectionLimits,
+    OpenFiles,
+    raise_file_limit,
+)
 from gateway.proxy.http.server.drain import until_idle
-from gateway.proxy.http.server.open_files import REASONS, OpenFiles
 from gateway.proxy.http.server.protocol import HttpProtocol
 from gateway.proxy.http.server.tls import CertificateFiles
 from gateway.proxy.http.server.uvicorn_server import BoundedApp, GatewayServer, ReusePortSocket, page_settings
 from gateway.proxy.limits.book import WAIT_S, LeaseBook
+from gateway.proxy.limits.estimate import OutputTokenPoller
 from gateway.proxy.limits.exchange import LeaseExchange
-from gateway.proxy.limits.output_tokens import OutputTokenPoller
 from gateway.proxy.recording.access_log import AccessLog
 from gateway.proxy.recording.heartbeat import EVERY_S as HEARTBEAT_S
 from gateway.proxy.recording.heartbeat import Heartbeat
@@ -365,7 +370,7 @@ class Process:
                 parts.signing_keys, parts.directory.touch, tasks, parts.resolver, asked_s=self._keys_asked_s
             )
             reasons.plans, reasons.keys, reasons.issuers = following, keys, parts.issuers
-            outputs = OutputTokenPoller(recall, lambda: app.gateway.limiter)
+            outputs = OutputTokenPoller(recall, lambda: app.gateway.limiter.estimates_by_request)
             await asyncio.gather(
                 following.look(), keys.start(), parts.issuers.start(self.config.jwt), outputs.look()
             )  # fmt: skip

@@ -19,8 +19,8 @@ from gateway.config.upstreams import Upstream
 from gateway.core.exchange import Attempt, Exchange, Target, Usage
 from gateway.core.prices import Price, Prices
 from gateway.observability.eval_metrics import ProxyMetrics
+from gateway.proxy.experiments.budget import ShadowedConversations
 from gateway.proxy.experiments.shadow import ShadowOffer
-from gateway.proxy.experiments.shadowed_conversations import ShadowedConversations
 from gateway.proxy.recording.recorder import Recorder
 from gateway.proxy.recording.redaction.redactor import LARGE
 from gateway.proxy.relay.state import CallContext, HeldBytes

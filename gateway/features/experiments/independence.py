@@ -3,7 +3,7 @@
 Pairs of a conversation depend on each other, so their mean is one value of the sequence, and the origin of such a value
 names no conversation. The mean is complete once the conversation has been quiet for a while, in the time of the stream,
 or has its most pairs; later pairs of it do not count, and a gateway requests none that it knows to be late
-(proxy/experiments/shadowed_conversations.py). In a split, one user takes the place of a conversation.
+(proxy/experiments/budget.py). In a split, one user takes the place of a conversation.
 """
 
 from __future__ import annotations

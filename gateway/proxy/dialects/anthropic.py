@@ -11,8 +11,7 @@ import orjson
 from gateway.config.upstreams import Upstream
 from gateway.core.errors import BadRequest, GatewayError
 from gateway.proxy.dialects import lenient_json
-from gateway.proxy.dialects.anthropic_answer import to_chat, to_openai_error
-from gateway.proxy.dialects.anthropic_reader import MessagesReader, ToChatReader
+from gateway.proxy.dialects.anthropic_reader import MessagesReader, ToChatReader, to_chat, to_openai_error
 from gateway.proxy.dialects.anthropic_request import to_anthropic
 from gateway.proxy.dialects.lenient_json import translated
 from gateway.proxy.dialects.openai import fixed_headers, split_base_url

@@ -11,6 +11,8 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
+import orjson
+
 from gateway.core.errors import (
     NotAllowed,
     NotImplementedHere,
@@ -22,8 +24,8 @@ from gateway.core.errors import (
     WrongMethod,
 )
 from gateway.core.exchange import new_id
+from gateway.core.json_values import as_object
 from gateway.proxy.app import ROUTES, Gateway, unknown_path
-from gateway.proxy.endpoints.made_state import MadeState, makes_state
 from gateway.proxy.http.auth.secret_mask import MaskedStream
 from gateway.proxy.http.client.transport import UpstreamReply
 from gateway.proxy.http.server.asgi import DisconnectWatcher
@@ -34,6 +36,7 @@ from gateway.proxy.request.call import Caller
 from gateway.proxy.request.header_rules import for_passthrough, from_passthrough, without_provider
 from gateway.proxy.request.paths import resolved, segments
 from gateway.proxy.routing.response_ids import Replacer
+from gateway.proxy.routing.state_owners import StateOwners
 from gateway.proxy.routing.target_state import UpstreamState
 from gateway.proxy.types import ClientGone, Headers, Receive, Send
 
@@ -219,6 +222,59 @@ async def _chunk(reply: UpstreamReply, silence_s: float) -> bytes:
             return await reply.chunk()
     except TimeoutError as error:
         raise TransportError(f"nothing came for {silence_s:g} s") from error
+
+
+_LONGEST_ANSWER = 1 << 18  # bytes; the object that a provider has made is much shorter
+
+
+def makes_state(method: str, path: bytes) -> bool:
+    """Whether the answer describes something new: what was added to a collection, or the file of a complete upload.
+
+    Not what is added below something: a file in a vector store has the id of a file that may be another's.
+    """
+    parts = segments(path)
+    return method == "POST" and (len(parts) == 2 or (len(parts) == 4 and (parts[1], parts[3]) == _COMPLETE))
+
+
+_COMPLETE = (b"uploads", b"complete")
+
+
+class MadeState:
+    """Reads along an answer, and notes what it says was made."""
+
+    def __init__(self, owners: StateOwners, caller: Caller) -> None:
+        self._owners = owners
+        self._caller = caller
+        self._pieces: list[bytes] = []
+        self._size = 0
+
+    def feed(self, data: bytes) -> bytes:
+        """Returns the data. Notes at once what a complete answer says: its client has it as soon as this is sent."""
+        self._size += len(data)
+        if self._size > _LONGEST_ANSWER:
+            self._pieces.clear()
+            return data
+        self._pieces.append(data)
+        if data.rstrip().endswith(b"}"):
+            self._read(b"".join(self._pieces))
+        return data
+
+    def end(self) -> bytes:
+        return b""
+
+    def _read(self, answer: bytes) -> None:
+        try:
+            made = orjson.loads(answer)
+        except ValueError:  # more follows
+            return
+        if isinstance(made, dict):
+            self._note(made)
+            self._note(made.get("file"))
+
+    def _note(self, made: Any) -> None:
+        made_id = as_object(made).get("id")
+        if isinstance(made_id, str):
+            self._owners.made(self._caller, made_id)
 
 
 class PassthroughCall:

@@ -1,10 +1,16 @@
-"""What shadows have spent on the current UTC day: tokens and USD by experiment, over all gateways of a stream server.
+"""Bounds of what shadows may ask: the spending of a day, and the conversations that are complete.
+
+Spending is counted in tokens and USD by experiment for the current UTC day, over all gateways of a stream server.
 
 The sums are in the stream server. Each second a process adds what it has spent and reads the total, off the hot path.
 So a budget is exceeded by at most what all gateways spend in a second plus the requests then in flight
 (`budget.concurrency` in each process). While the stream server is unreachable, each process uses the total it last read
 and its own spending: the budget then holds for each process separately. An addition that was not acknowledged is
 repeated, so that too much may be counted but never too little.
+
+With rules 2 a conversation counts as the mean over its pairs, until it has its most pairs or was quiet for too long
+(features/experiments/independence.py): a further shadow would be paid for and would not count. A process knows
+what it has sent itself: where the calls of one conversation come to several workers, each of them may send as many.
 """
 
 from __future__ import annotations
@@ -16,6 +22,7 @@ from typing import Protocol
 
 from gateway.config.experiments import ExperimentBudget
 from gateway.core.exchange import Usage
+from gateway.core.plan import CONVERSATION_PAIRS, CONVERSATION_QUIET_S
 from gateway.stream.shared_state import SHADOW_COUNTS, SPENDING_DAY_S
 
 KEEP_S = 3 * SPENDING_DAY_S
@@ -94,3 +101,33 @@ class ShadowSpending:
 def usage_or_guess(usage: Usage | None, request: bytes, response: bytes) -> Usage:
     """The usage, or an estimate from the bytes if the upstream reports none: it must not count as free."""
     return usage or Usage(len(request) // _BYTES_PER_TOKEN, len(response) // _BYTES_PER_TOKEN)
+
+
+MOST_CONVERSATIONS = 10_000  # of one experiment: the one whose last shadow is the oldest is forgotten beyond that
+
+
+class ShadowedConversations:
+    """The conversations of one experiment with a shadow, the one with the newest last. Times are in Unix seconds."""
+
+    def __init__(self, most: int = MOST_CONVERSATIONS) -> None:
+        self._most = most
+        self._plan = ""
+        # By the hash of the name, which may be long: of 10 000 names, two are alike once in 10^11 times.
+        self._rows: dict[int, tuple[int, float]] = {}
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def complete(self, plan: str, name: str, at: float) -> bool:
+        """Whether a pair of this time would not count any more. plan: its hash; name: the conversation's."""
+        row = self._rows.get(hash(name)) if plan == self._plan else None
+        return row is not None and (row[0] >= CONVERSATION_PAIRS or at - row[1] > CONVERSATION_QUIET_S)
+
+    def add(self, plan: str, name: str, at: float) -> None:
+        """Notes a shadow of this time. Another plan begins with no conversation."""
+        if plan != self._plan:
+            self._plan, self._rows = plan, {}
+        sent, last = self._rows.pop(hash(name), (0, at))
+        self._rows[hash(name)] = (sent + 1, max(last, at))
+        if len(self._rows) > self._most:
+            del self._rows[next(iter(self._rows))]

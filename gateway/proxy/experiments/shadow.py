@@ -24,14 +24,19 @@ from gateway.core.likelihood import AnswerLikelihood
 from gateway.core.plan import AGAIN, REPEAT
 from gateway.core.prices import Prices
 from gateway.observability.eval_metrics import ProxyMetrics
-from gateway.proxy.experiments.budget import ShadowSpending, usage_or_guess
+from gateway.proxy.experiments.budget import ShadowedConversations, ShadowSpending, usage_or_guess
 from gateway.proxy.experiments.idle_queue import IdleQueue, IdleTask
 from gateway.proxy.experiments.latency_gate import LatencyGate
-from gateway.proxy.experiments.likelihood_request import MOST_BYTES, Scorable, likelihood_request, scorable
 from gateway.proxy.experiments.prompt_likelihood import PromptLikelihood, prompt_likelihood
-from gateway.proxy.experiments.request_digest import request_digest
-from gateway.proxy.experiments.shadow_request import asked_again, has_effects
-from gateway.proxy.experiments.shadowed_conversations import ShadowedConversations
+from gateway.proxy.experiments.shadow_request import (
+    MOST_BYTES,
+    Scorable,
+    asked_again,
+    has_effects,
+    likelihood_request,
+    request_digest,
+    scorable,
+)
 from gateway.proxy.limits.charge import Charge
 from gateway.proxy.recording.call_usage import UsageBooks
 from gateway.proxy.recording.inline_media import without_data_urls, without_images

@@ -1,15 +1,35 @@
-"""The request of a shadow: the client's, repeated so that its answer is independent of the first one. Pure."""
+"""The requests that shadows send: the client's, repeated, or one for the likelihood of the served answer. Pure.
+
+A repeated request is made so that its answer is independent of the first one. `request_digest` compares the requests of
+a pair's arms as they were sent upstream. What must differ between the arms is left out of it: the model, the seed (a
+shadow has none), the priority (a shadow has the lowest), and the stream options (which say whether the upstream reports
+usage). Left out as well is what the variants of the arms change. Credentials are in headers, not here.
+
+A request for a likelihood is the client's prompt with the answer as its last message: one prefill and one token. vLLM
+scores the tokens of a prompt with `prompt_logprobs`; `continue_final_message` leaves the answer open, as it was when
+the engine wrote it. Nothing that only steers how an answer is drawn is sent.
+"""
 
 from __future__ import annotations
 
 import time
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from hashlib import blake2b
 from typing import Any
 
+import orjson
+
+from gateway.core.completion import Completion
 from gateway.core.exchange import new_id
+from gateway.core.json_values import as_list, as_object
+from gateway.core.providers import DialectName
+from gateway.proxy.recording.redaction.redactor import LARGE
 from gateway.proxy.request.call import Call
-from gateway.proxy.request.json_splice import remove_member, set_member
+from gateway.proxy.request.instructions import without_instructions
+from gateway.proxy.request.json_splice import members, remove_member, set_member
 from gateway.proxy.routing.target_state import TargetState
+from gateway.proxy.routing.variants import NOTHING_VARIED, PROMPT_FIELDS, VariedParts
 
 _REPLACED = ("seed", "priority")
 LAST = b"100"  # vLLM serves lower numbers first
@@ -65,3 +85,130 @@ def _runs_tools(tools: Any) -> bool:
     if not isinstance(tools, list):
         return True
     return any(not isinstance(t, dict) or t.get("type", "function") not in _CLIENT_TOOLS for t in tools)
+
+
+MOST_BYTES = 32 << 20
+"""Of a response: about 200 bytes for each token of the prompt."""
+_ASKED: Mapping[str, Any] = {
+    "max_tokens": 1,
+    "prompt_logprobs": 1,
+    "add_generation_prompt": False,
+    "continue_final_message": True,
+    "return_token_ids": True,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Scorable:
+    """Whether a served answer's likelihood can be asked for. why_not: None: it can."""
+
+    answer: str = ""
+    why_not: str | None = None
+
+
+def scorable(call: Call, served: Completion, truncated: bool) -> Scorable:
+    """served: the answer as it was received. truncated: some of it was not kept."""
+    why_not = _call_mistake(call) or _answer_mistake(served, truncated)
+    return Scorable(why_not=why_not) if why_not else Scorable(served.text)
+
+
+def _call_mistake(call: Call) -> str | None:
+    fields, messages = call.fields, _messages(call)
+    if call.api != "chat" or not messages:
+        return "not_chat"
+    if (fields.get("n") or 1) != 1:
+        return "several_answers"
+    last = messages[-1]
+    if isinstance(last, dict) and last.get("role") == "assistant":
+        return "prefill"
+    kinds = {kind for message in messages for kind in _part_kinds(message)}
+    if kinds & {"input_audio", "audio_url", "audio"} or fields.get("audio"):
+        return "audio"
+    return "images" if kinds - {"text", "refusal"} else None
+
+
+def _answer_mistake(served: Completion, truncated: bool) -> str | None:
+    if served.tool_calls:
+        return "tool_calls"
+    if served.reasoning:
+        return "reasoning"  # a template removes it from earlier messages, so the prompt would not be what was written
+    if truncated:
+        return "truncated"
+    return None if served.text.strip() else "no_text"
+
+
+def _messages(call: Call) -> Sequence[Any]:
+    """(): the body is too large to be read between calls, or has none."""
+    if len(call.body) > LARGE:
+        return ()
+    messages = call.fields.get("messages")
+    if not isinstance(messages, list):
+        try:
+            messages = orjson.loads(call.body).get("messages")
+        except (orjson.JSONDecodeError, AttributeError):
+            return ()
+    return as_list(messages)
+
+
+def _part_kinds(message: Any) -> list[str]:
+    content = as_object(message).get("content")
+    if not isinstance(content, list):
+        return []
+    return [str(part.get("type", "text")) if isinstance(part, dict) else "text" for part in content]
+
+
+def likelihood_request(call: Call, target_state: TargetState, answer: str) -> Call:
+    """The call that asks a target for the likelihood of `answer`, with an id of its own; never a stream.
+
+    Raises ValueError for a body that is not a JSON object.
+    """
+    raw = orjson.loads(call.body)
+    fields = {name: value for name, value in raw.items() if name in PROMPT_FIELDS}
+    fields["messages"] = [*raw["messages"], {"role": "assistant", "content": answer}]
+    fields |= _ASKED
+    body = orjson.dumps(fields)
+    if target_state.upstream.config.priority:
+        body = set_member(body, b"priority", LAST)
+    return replace(
+        call,
+        id=new_id(),
+        received=time.time(),
+        started=time.monotonic(),
+        stream=False,
+        body=body,
+        fields=fields,
+        headers=[h for h in call.headers if h[0] != b"idempotency-key"] + FRESH,
+        prefill=True,
+    )
+
+
+_MUST_DIFFER = frozenset({b"model", b"seed", b"priority", b"stream_options"})
+
+
+_INSTRUCTIONS = (b"system", b"instructions")
+_TURNS = (b"messages", b"input")
+
+
+def request_digest(body: bytes, dialect: DialectName, key: bytes, varied: VariedParts = NOTHING_VARIED) -> str | None:
+    """16 hex digits after the API's format: "openai:…". Requests in different formats cannot be compared.
+
+    key: a secret of this process, so that nobody can find out a prompt from its digest by trying.
+    varied: what the variants of the pair's arms change; it is left out as well.
+    None: the body is too large to be read between calls, or is not a JSON object.
+    """
+    if len(body) > LARGE:
+        return None
+    digest = blake2b(key=key, digest_size=8)
+    try:
+        for member in members(body):
+            if member.name in _MUST_DIFFER or member.name in varied.names:
+                continue
+            value = body[member.start : member.end]
+            if varied.instructions and member.name in _INSTRUCTIONS:
+                continue
+            if varied.instructions and member.name in _TURNS:
+                value = without_instructions(value)
+            digest.update(b"%d %b %d %b" % (len(member.name), member.name, len(value), value))
+    except ValueError:
+        return None
+    return f"{'anthropic' if dialect == 'anthropic' else 'openai'}:{digest.hexdigest()}"

@@ -1,20 +1,23 @@
-"""What a call may use, before it is sent: the amounts that are reserved for it. Pure.
+"""Estimates of the amounts that a call may use, which are reserved for it before it is sent.
 
 Input: one token for each 4 bytes of the body. Output: `max_tokens` (or its newer names) for each answer; without it,
 the 90 % quantile of what calls of this model have used so far, or, with `budgets.estimate: request`, of what calls of
 this kind have used. Dollars: at the highest price of its targets. What is reserved too much comes back when the call
-ends; what is reserved too little is the estimation error.
+ends; what is reserved too little is the estimation error. The consumer learns the quantiles by kind.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from gateway.config.config import Config
 from gateway.config.upstreams import TargetRef
+from gateway.core.errors import StreamDown
 from gateway.core.exchange import Target
-from gateway.core.output_tokens import OUTPUT_LIMITS, kind_of
+from gateway.core.output_tokens import OUTPUT_LIMITS, SHARED_NAME, Tables, kind_of, tables_from_json
 from gateway.core.plan import Plan
 from gateway.core.prices import Price, Prices
 from gateway.proxy.request.call import Call
@@ -125,3 +128,48 @@ def _estimate(targets: Iterable[Target], prices: Prices) -> ModelEstimate:
 
 def _output(price: Price) -> float:
     return max(price.output, price.reasoning or 0.0)
+
+
+log = logging.getLogger(__name__)
+
+EVERY_S = 30.0
+
+
+class OutputTokenPoller:
+    """Keeps the estimates of the config in force up to date."""
+
+    def __init__(
+        self, recall: Callable[[str], Awaitable[str | None]], estimates: Callable[[], Mapping[str, ModelEstimate]]
+    ) -> None:
+        """recall: of the shared state. estimates: those of the config in force that learn by kind, by alias."""
+        self._recall = recall
+        self._estimates = estimates
+        self._rejected = ""
+
+    async def run(self) -> None:
+        """Runs until cancelled."""
+        while True:
+            await self.look()
+            await asyncio.sleep(EVERY_S)
+
+    async def look(self) -> None:
+        """While the stream server is unreachable, the last known tables stay in force."""
+        estimates = self._estimates()
+        if not estimates:
+            return
+        try:
+            text = await self._recall(SHARED_NAME)
+        except StreamDown:
+            return
+        tables = {} if text is None else self._read(text)
+        for alias, estimate in estimates.items():
+            estimate.by_kind = tables.get(alias, {})
+
+    def _read(self, text: str) -> Tables:
+        try:
+            return tables_from_json(text)
+        except ValueError as error:
+            if text != self._rejected:
+                log.warning("learned outputs cannot be read; each model's own quantile is reserved: %s", error)
+            self._rejected = text
+            return {}

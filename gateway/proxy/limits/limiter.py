@@ -16,7 +16,7 @@ What holds:
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping
 from dataclasses import replace
 from typing import Any, Protocol
 
@@ -87,7 +87,8 @@ class Limiter:
         self._book = book
         self._exchanges = exchanges
         self.estimates = estimates
-        self.estimates_by_request = budgets.estimate == "request"
+        self.estimates_by_request = estimates if budgets.estimate == "request" else {}
+        """Those that learn by the kind of a request."""
         self.default_output = budgets.default_max_tokens
         """The limit of answers that name none; None: they stay without one."""
         self._budgets = budgets
@@ -338,3 +339,37 @@ class Limiter:
             if not lease.busy:
                 lease.busy = True
                 self._book.active.add(lease)
+
+
+MOST_SERIES = 300
+"""Limits with a series of their own: 30 KB of a scrape. Of the others, the fullest of each name is `scope="other"`."""
+OTHER = "other"
+
+LimitUse = tuple[LimitScope, Limit, float]
+"""A limit of a scope, and the share of it that is used in the current window."""
+
+
+class LimitGauges:
+    """The series of one process."""
+
+    def __init__(self, metrics: ProxyMetrics) -> None:
+        self._metrics = metrics
+        self._shown: dict[tuple[str, str], float] = {}
+
+    def show(self, used: Iterable[LimitUse]) -> None:
+        """used: every limit that is in use; the series of all others are set to 0, since their windows have ended."""
+        now = dict.fromkeys(self._shown, 0.0)
+        for scope, limit, share in used:
+            series = self._series(str(scope), limit.name)
+            now[series] = max(now.get(series, 0.0), share)
+        self._shown = now
+        counts, gauge = self._metrics.counts, self._metrics.limit_used
+        for (scope_name, limit_name), share in now.items():
+            counts.set(gauge, share, scope_name, limit_name)
+
+    def _series(self, scope: str, limit: str) -> tuple[str, str]:
+        series = (scope, limit)
+        if series not in self._shown and len(self._shown) >= MOST_SERIES:
+            return (OTHER, limit)
+        self._shown.setdefault(series, 0.0)
+        return series

@@ -16,8 +16,7 @@ from typing import Any
 
 from gateway.config.privacy import RedactionConfig, compile_pattern
 from gateway.core.secret_patterns import luhn, mod97
-from gateway.proxy.recording.redaction.line_breaks import joins
-from gateway.proxy.recording.redaction.plain_text import DISGUISES, PlainText
+from gateway.proxy.recording.redaction.plain_text import DISGUISES, PlainText, joins
 
 Span = tuple[int, int]
 Search = Callable[[str, int, int], Iterator[Span]]
