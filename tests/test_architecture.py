@@ -68,11 +68,9 @@ FLOORS = (
     ("consumer", "evals"),
     (
         "console/filters",
-        "console/visible",
         "console/sessions",
         "console/frame",
         "console/forms",
-        "console/health_reasons",
         "console/api",
     ),
     ("cli/options",),
@@ -137,7 +135,7 @@ LADDERS = {
     "console": (
         ("errors", "client"),
         ("access", "store"),
-        ("filters", "visible", "sessions", "health_reasons"),
+        ("filters", "sessions"),
         ("frame", "api"),
         ("forms",),
         ("identity_provider",),

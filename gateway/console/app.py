@@ -22,7 +22,6 @@ from gateway.console.access import Actor, AdminTokens, FailedLogins
 from gateway.console.api import AdminCall, Operation, collected_operations
 from gateway.console.errors import AdminError, BodyTooLarge, InvalidBody, MethodNotThere, NoToken, NotThere
 from gateway.console.frame import LoginWays
-from gateway.console.health_reasons import console_reasons
 from gateway.console.openapi import describe
 from gateway.console.site import PagesSetup
 from gateway.core.reasons import on_page
@@ -75,7 +74,7 @@ class ConsoleApp:
 
     async def _health(self, request: Request) -> Response:
         """This process runs, and which of its parts fail. Causes are for requests from this machine."""
-        reasons = on_page(console_reasons(self._admin), causes=_from_this_machine(request))
+        reasons = on_page(self._admin.reasons(), causes=_from_this_machine(request))
         return _answer(orjson.dumps({"status": "ok", "version": __version__, "reasons": reasons}))
 
     async def _ready(self, request: Request) -> Response:
@@ -90,7 +89,7 @@ class ConsoleApp:
         publisher = self._admin.publisher
         self._metrics.published_version.set(publisher.version)
         self._metrics.unpublished.set(bool(publisher.trouble))
-        self._metrics.failing_parts.set(len(console_reasons(self._admin)))
+        self._metrics.failing_parts.set(len(self._admin.reasons()))
         return Response(exposition(self._registry, None), headers=_HEADERS, media_type=CONTENT_TYPE.decode())
 
     def _endpoint(self, found: Mapping[str, Operation]) -> Endpoint:

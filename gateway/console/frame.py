@@ -27,8 +27,8 @@ from gateway.config.scorers import EvalsConfig
 from gateway.console import filters
 from gateway.console.access import Actor
 from gateway.console.errors import AdminError, NotPermitted
+from gateway.console.filters import visible
 from gateway.console.sessions import SESSION_S, Sessions, Visitor
-from gateway.console.visible import visible
 from gateway.features.keys.directory import Admin
 from gateway.reports.html import parts_css, templates
 from gateway.runtime.tasks import Tasks

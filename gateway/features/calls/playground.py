@@ -29,6 +29,7 @@ from gateway.config.config import Config
 from gateway.config.derive import prices_of, target_of
 from gateway.config.scorers import EvalsConfig, ScorerConfig
 from gateway.console.errors import InvalidBody, NotThere
+from gateway.console.filters import visible
 from gateway.console.forms import Form, form_actor
 from gateway.console.frame import (
     RUNS,
@@ -41,7 +42,6 @@ from gateway.console.frame import (
     to_html,
     visitor_of,
 )
-from gateway.console.visible import visible
 from gateway.consumer.entry_scoring import EntryScorer
 from gateway.core.completion import Completion, assemble
 from gateway.core.conversation import turns

@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from gateway.cli.option_groups import grouped
-from gateway.cli.options import AsJson, Data, example, note, show
+from gateway.cli.options import AsJson, Data, example, grouped, note, show
 
 if TYPE_CHECKING:
     from gateway.console.client import AdminClient

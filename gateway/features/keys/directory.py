@@ -22,6 +22,7 @@ from gateway.console.store import ConsoleStore
 from gateway.core.did_you_mean import did_you_mean
 from gateway.core.exchange import new_id
 from gateway.core.keys import KEY_PREFIX, AnyRecord, KeyRecord, OrganizationRecord, TeamRecord, record_kind
+from gateway.core.reasons import Reason
 from gateway.core.wildcards import is_unknown
 from gateway.features.calls.samples import InvalidDuration
 from gateway.features.keys.publisher import Publisher
@@ -86,6 +87,15 @@ class Admin:
     """Unix seconds."""
     refused: Callable[[], str] = str
     """Returns why the newest gateway.yaml is not in force; "": it is."""
+
+    def reasons(self) -> list[Reason]:
+        """Parts of the console that do not work, from what the process knows already: asking costs nothing."""
+        found = (
+            ("the newest gateway.yaml was refused, and the one before is in force", self.refused()),
+            ("the store cannot be used", self.store.trouble),
+            ("keys are not published", self.publisher.trouble),
+        )
+        return [Reason(what, why) for what, why in found if why]
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,7 +26,6 @@ from gateway.config.yaml_text import yaml_sections
 from gateway.console.errors import AdminError, NotThere
 from gateway.console.forms import form_actor
 from gateway.console.frame import Page, PageRoute, PageServices, redirect, render, services_of
-from gateway.console.health_reasons import console_reasons
 from gateway.core.conversation import turns
 from gateway.core.errors import ConfigError
 from gateway.core.exchange import Exchange
@@ -183,7 +182,7 @@ async def status_page(request: Request) -> Response:
         upstreams=upstream_states(alive),
         rates=_rates(alive),
         publisher={"version": publisher.version},
-        reasons=console_reasons(services.admin),
+        reasons=services.admin.reasons(),
         config=services.admin.config(),
         trouble=consumer_trouble,
     )
