@@ -81,10 +81,7 @@ FLOORS = (
     ("__main__",),
 )
 
-VIEWS = re.compile(
-    r"features/\w+/(cli|page|report|operations)\b|consumer/cli$|features/calls/playground$"
-    r"|features/experiments/background$"
-)
+VIEWS = re.compile(r"features/\w+/(cli|page|report|operations)\b|consumer/cli$|features/calls/playground$")
 
 MANIFESTS = re.compile(r"features/(\w+/)?__init__$|features/manifest$")
 

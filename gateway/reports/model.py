@@ -129,7 +129,7 @@ class Comparison:
     corrected_basis: CorrectedBasis | None = None  # what `corrected` rests on; None: there is none
     shift: Estimate | None = None  # what adjusting took out of it, measured − adjusted: 0 but for chance; None: unknown
     hours_share: float = 1.0
-    """The share of `min_hours` that its values cover; 1: all of them, or the plan asks for none (reject_hours.py)."""
+    """The share of `min_hours` that its values cover; 1: all of them, or the plan asks for none (verdict.py)."""
 
     @property
     def closed(self) -> bool:

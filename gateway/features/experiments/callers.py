@@ -15,7 +15,7 @@ import numpy as np
 
 from gateway.core.plan import CONTROL
 from gateway.core.randomization import draw
-from gateway.features.experiments.rows.queries import ServedAnswer
+from gateway.features.experiments.rows.served import ServedAnswer
 from gateway.statistics.domains import Floats
 
 CAP = 0.2

@@ -49,8 +49,8 @@ def start(name: Name, config: Annotated[Path, File] = Path("gateway.yaml"), data
     """
     from gateway.config.derive import plans_of
     from gateway.config.loading import load_for_consumer
-    from gateway.features.experiments.reject_hours import REJECT_WAITS
     from gateway.features.experiments.start_stop import start as start_plan
+    from gateway.features.experiments.verdict import REJECT_WAITS
 
     read = load_for_consumer(config)
     plan = plans_of(read).get(name)

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from gateway.core.plan import CONTROL, Plan
 from gateway.features.experiments.gates import NEGLIGIBLE
-from gateway.features.experiments.rows.queries import ServedAnswer
+from gateway.features.experiments.rows.served import ServedAnswer
 from gateway.reports.model import Comparison, Estimate, GateResult
 from gateway.reports.number_format import counted, digits, interval, number
 from gateway.statistics.domains import Floats

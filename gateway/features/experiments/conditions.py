@@ -20,12 +20,11 @@ from gateway.features.experiments.findings import Finding, SequenceStates, delta
 from gateway.features.experiments.gates import units_for_srm
 from gateway.features.experiments.latency import P95
 from gateway.features.experiments.metrics import ALONE, SAME_PATH, WORST, counts_alone
-from gateway.features.experiments.reject_hours import pairs_until_reject, rejects, too_early
 from gateway.features.experiments.rows.queries import PairCounts
 from gateway.features.experiments.sequences import DifferenceSequence
 from gateway.features.experiments.split import SRM, planned_shares
 from gateway.features.experiments.traffic_facts import HOURS
-from gateway.features.experiments.verdict import HARMLESS, pairs_needed
+from gateway.features.experiments.verdict import HARMLESS, pairs_needed, pairs_until_reject, rejects, too_early
 from gateway.reports.model import Comparison, Estimate, GateResult, NextStep, OpenCondition, Progress
 from gateway.reports.number_format import counted, digits, number, span
 

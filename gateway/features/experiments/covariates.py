@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gateway.core.plan import Plan
-from gateway.features.experiments.rows.queries import ServedAnswer
+from gateway.features.experiments.rows.served import ServedAnswer
 from gateway.reports.model import Comparison, Estimate, GateResult
 from gateway.statistics.domains import Floats
 

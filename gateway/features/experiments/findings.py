@@ -16,6 +16,7 @@ import orjson
 from gateway.core.likelihood import REFUSALS
 from gateway.core.plan import CONTROL, FAILURE_METRICS, FEEDBACK, REPEAT, Plan
 from gateway.core.request_refusals import REFUSED
+from gateway.features.experiments.advance import rescored_name
 from gateway.features.experiments.completeness import (
     NoPreference,
     OneSided,
@@ -37,8 +38,6 @@ from gateway.features.experiments.gates import (
 from gateway.features.experiments.latency import P95, p95_of
 from gateway.features.experiments.metrics import ALONE, BUILT_IN, JUDGED, LOST, MISSING, SAME_PATH, UNITS, WORST
 from gateway.features.experiments.progress import margin_of
-from gateway.features.experiments.reject_hours import share_of_pairs
-from gateway.features.experiments.rescoring import rescored_name
 from gateway.features.experiments.rows import sequences as kept
 from gateway.features.experiments.rows.queries import (
     PairCounts,
@@ -62,6 +61,7 @@ from gateway.features.experiments.verdict import (
     half_width_of,
     holm,
     pairs_needed,
+    share_of_pairs,
     with_findings,
 )
 from gateway.reports.model import (

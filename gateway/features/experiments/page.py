@@ -1,12 +1,17 @@
-"""The page Experiments: may we switch? The verdicts, what they rest on, and the buttons that start and stop."""
+"""The page Experiments: may we switch? The verdicts, their evidence, and the buttons that start and stop.
+
+A report that takes long to read is read in the background and kept, until it is old and is read again.
+"""
 
 from __future__ import annotations
 
+import asyncio
 import math
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections import OrderedDict
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Generic, TypeVar
 from urllib.parse import quote
 
 from starlette.requests import Request
@@ -15,13 +20,12 @@ from starlette.responses import Response
 from gateway.config.config import Config
 from gateway.config.derive import plans_of
 from gateway.config.made_experiments import read_made
-from gateway.console.errors import AdminError, InvalidBody, NotThere
+from gateway.console.errors import AdminError, InvalidBody, NotThere, StoreAway
 from gateway.console.forms import Form, form_actor
 from gateway.console.frame import Page, PageRoute, PageServices, redirect, render, services_of
-from gateway.core.errors import ConfigError, StreamDown
+from gateway.core.errors import CannotRun, ConfigError, StreamDown
 from gateway.core.plan import BUILT_IN_METRICS, Plan, PlanState
 from gateway.core.ramp import described
-from gateway.features.experiments.background import BackgroundReader
 from gateway.features.experiments.commands import (
     ExperimentAdmin,
     NewExperiment,
@@ -41,9 +45,82 @@ from gateway.features.ramp.commands import VERBS
 from gateway.features.ramp.operations import change_ramp, read_gate, read_history
 from gateway.reports import number_format as say
 from gateway.reports.model import IntervalTrail, Report, Verdict
+from gateway.runtime.tasks import Tasks
 from gateway.store.engine import default_url
 from gateway.store.plans import StoredPlan, stored_plans
-from gateway.store.query import Reading
+from gateway.store.query import Reading, reading
+
+T = TypeVar("T")
+MOST_KEPT = 64
+OLDEST_S = 600.0
+"""An older value is not given."""
+FRESH_S = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class KeptValue(Generic[T]):
+    value: T
+    at: float
+    """When reading it began: Unix seconds."""
+    took_s: float
+
+
+class BackgroundReader:
+    """Values of one process by key. While a newer one is being read that takes long, the one before is given."""
+
+    def __init__(self, tasks: Tasks, fresh_s: float = FRESH_S, patience: float = 10.0) -> None:
+        """fresh_s, patience: a value is not read again before it is fresh_s old, nor before it is `patience` times as
+        old as reading it took."""
+        self._tasks = tasks
+        self._fresh_s = fresh_s
+        self._patience = patience
+        self._kept: OrderedDict[Hashable, KeptValue[Any]] = OrderedDict()
+        self._reading: dict[Hashable, asyncio.Task[KeptValue[Any] | CannotRun]] = {}
+
+    async def get(
+        self, key: Hashable, store_url: str, read: Callable[[Reading], T], wait_s: float
+    ) -> KeptValue[T] | None:
+        """None: it is still being read, and there is none that is new enough. read: runs in a thread. wait_s: for how
+        long a value is waited for.
+
+        Raises StoreAway.
+        """
+        kept = self._kept.get(key)
+        if kept is not None and time.time() - kept.at <= max(self._fresh_s, self._patience * kept.took_s):
+            return kept
+        if key not in self._reading:
+            self._reading[key] = self._tasks.start(self._read(key, store_url, read), "console page")
+        usable = kept is not None and time.time() - kept.at <= OLDEST_S
+        if usable and kept is not None and kept.took_s > wait_s / 2:
+            return kept
+        done, _ = await asyncio.wait({task := self._reading[key]}, timeout=wait_s)
+        if not done:
+            return kept if usable else None
+        found = task.result()
+        if isinstance(found, CannotRun):
+            raise StoreAway(f"the store cannot be used: {found}", retry_after_s=2)
+        return found
+
+    async def _read(self, key: Hashable, store_url: str, read: Callable[[Reading], T]) -> KeptValue[T] | CannotRun:
+        try:
+            found = await asyncio.to_thread(_read_now, store_url, read)
+        except CannotRun as error:
+            return error
+        finally:
+            self._reading.pop(key, None)
+        self._kept[key] = found
+        self._kept.move_to_end(key)
+        while len(self._kept) > MOST_KEPT:
+            self._kept.popitem(last=False)
+        return found
+
+
+def _read_now(store_url: str, read: Callable[[Reading], T]) -> KeptValue[T]:
+    began, started = time.time(), time.perf_counter()
+    with reading(store_url) as connection:
+        value = read(connection)
+    return KeptValue(value, began, time.perf_counter() - started)
+
 
 HOME = "/console/experiments"
 MOST_LISTED = 50

@@ -17,7 +17,7 @@ from gateway.core.ramp import RampDesign
 from gateway.features.experiments.completeness import COMPLETENESS
 from gateway.features.experiments.gates import NEGLIGIBLE
 from gateway.features.experiments.progress import margin_of
-from gateway.features.experiments.reject_hours import REJECT_WAITS
+from gateway.features.experiments.verdict import REJECT_WAITS
 from gateway.reports.number_format import count, counted, span
 
 ERRORS = "error_rate"

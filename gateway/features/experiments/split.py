@@ -30,34 +30,35 @@ from gateway.features.experiments.covariates import (
     arm_terms,
     may_adjust,
 )
-from gateway.features.experiments.feedback_outcomes import FeedbackValues, feedback_values, terms_of
 from gateway.features.experiments.gates import srm_gate
 from gateway.features.experiments.latency import P95, ArmSeconds, p95_of, slow_share, slow_share_comparison
 from gateway.features.experiments.metrics import ANSWERED, UNITS
 from gateway.features.experiments.progress import margin_of
-from gateway.features.experiments.reject_hours import share_of_hours
 from gateway.features.experiments.rows import sequences as kept
-from gateway.features.experiments.rows.feedback_given import feedback_given
-from gateway.features.experiments.rows.queries import (
+from gateway.features.experiments.rows.sequences import SequenceName
+from gateway.features.experiments.rows.served import (
     ServedAnswer,
     assigned_units,
+    feedback_given,
     is_only_plan,
     seen_populations,
     served_answers,
     split_scores,
     unit_history,
 )
-from gateway.features.experiments.rows.sequences import SequenceName
 from gateway.features.experiments.sequences import BURN_IN, SequenceRule
 from gateway.features.experiments.split_answers import (
+    FeedbackValues,
     SplitDays,
     SplitRows,
     SplitTraffic,
+    feedback_values,
     hours_by_metric,
     split_days,
     split_traffic,
+    terms_of,
 )
-from gateway.features.experiments.verdict import with_findings
+from gateway.features.experiments.verdict import share_of_hours, with_findings
 from gateway.reports.model import ArmResponse, Comparison, Estimate, GateResult, Responses, Role
 from gateway.statistics.asymptotic import Tuning, half_width, log_e_value
 from gateway.statistics.domains import Floats

@@ -5,8 +5,15 @@ plan's full alpha without a correction: a wrong `ship` requires that the truly w
 probability at most alpha, over all looks together. `reject` requires that one of them is shown to be worse than its
 margin; its error adds up over primary and guardrails, alpha / 2 each. A red gate withholds both. An open gate withholds
 `ship` only: a candidate that is shown to be worse need not wait for the proof that all else is in order, unless the
-gate doubts that the candidate is the reason. For the hours that `ship` waits for, `reject` waits as reject_hours.py
-says.
+gate doubts that the candidate is the reason.
+
+`ship` waits for `min_hours` of traffic, and `reject` is about the mean over them, too. A candidate that is worse in the
+first hours may be as good as the control in the rest of the day: failures come in bursts, and a load or a task has its
+time. While the pairs cover a share of the hours, the known part of that mean is the share times the mean so far. Were
+the candidate exactly as good as the control in all the hours left, that would be the whole. `reject` comes early where
+this is shown to be worse than the margin: the interval's upper end, times the share, lies below it. The upper end holds
+at every look and for the running mean of a difference that moves, so an early `reject` errs as rarely as one after the
+hours, for every candidate that is not better than the control in the hours left.
 
 Several candidates of one plan share its error by Holm's procedure on their verdicts. Each candidate's verdict is tested
 at alpha / k first, where k is the number of candidates. One that ships leaves its part to those that have not shipped,
@@ -25,15 +32,61 @@ from dataclasses import dataclass, replace
 from statistics import NormalDist
 
 from gateway.core.horizon import BURN_IN as FEWEST
+from gateway.core.plan import Plan
 from gateway.features.experiments.gates import worst
-from gateway.features.experiments.reject_hours import rejects, too_early, waits
-from gateway.features.experiments.sequences import EVEN, AlphaShare, SequenceRule
+from gateway.features.experiments.sequences import EVEN, AlphaShare, DifferenceSequence, SequenceRule
 from gateway.reports.model import Comparison, Estimate, GateResult, Margin, Verdict, direction_finding, margin_finding
 from gateway.reports.number_format import counted, digits, interval, number
 from gateway.statistics import hybrid
 from gateway.statistics.asymptotic import Tuning, half_width
 from gateway.statistics.empirical_bernstein import bernstein_bound
 from gateway.statistics.rare import RareDifference
+
+REJECT_WAITS = "`reject` only while the hours left could make up for the harm seen"
+"""How a sentence on the hours of `ship` goes on."""
+_HOUR_S = 3600.0
+
+
+def share_of_hours(plan: Plan, hours: float) -> float:
+    """The share of `min_hours` that these hours of traffic are, at most 1; 1 where the plan asks for none."""
+    if plan.rules < 2 or not plan.min_hours:
+        return 1.0
+    return min(1.0, max(hours, 0.0) / plan.min_hours)
+
+
+def share_of_pairs(plan: Plan, sequence: DifferenceSequence | None) -> float:
+    """The share of `min_hours` that the values of a sequence cover; 1 where none of them has a time."""
+    if sequence is None or sequence.time.last is None:
+        return 1.0
+    return share_of_hours(plan, sequence.time.covered_s / _HOUR_S)
+
+
+def rejects(c: Comparison) -> bool:
+    """Whether the metric is worse by more than its margin over all of `min_hours`, whatever the hours left show."""
+    if c.margin_found != "inferior" or c.margin is None:
+        return False
+    return c.hours_share >= 1.0 or (c.difference.high is not None and c.difference.high * c.hours_share < -c.margin)
+
+
+def too_early(c: Comparison) -> bool:
+    """Whether the metric is shown to be worse so far, but not over all of `min_hours`."""
+    return c.margin_found == "inferior" and not rejects(c)
+
+
+def pairs_until_reject(c: Comparison) -> int | None:
+    """About how many more pairs reject, if the interval stays and they come at the same pace. None: it is not known."""
+    if not too_early(c) or not c.hours_share or c.difference.high is None or c.margin is None:
+        return None
+    return max(1, math.ceil(c.pairs * (-c.margin / c.difference.high / c.hours_share - 1.0)))
+
+
+def waits(c: Comparison, places: int) -> str:
+    """What a reject on this metric waits for. c: one that is too early. places: decimals of the numbers."""
+    if not c.hours_share:
+        return "its values cover no time yet"
+    bound = number(-(c.margin or 0.0) / c.hours_share, places)
+    return f"its values cover {c.hours_share:.0%} of the hours; a reject now takes an interval below {bound}"
+
 
 MOST_PAIRS = 10_000_000  # a larger number of missing pairs is reported as out of reach
 FUTILE = 0.05  # with a smaller chance of a decision, the advice is to stop

@@ -28,11 +28,21 @@ from gateway.core.json_values import parse_object
 from gateway.core.plan import CONTROL, REPEAT, Plan, PlanState
 from gateway.core.randomization import draw
 from gateway.core.score import ScoreResult
-from gateway.features.experiments.advance import LEASE, LeaseHolder, LeaseLost, LiveSequences, advance, keep_ratio
+from gateway.features.experiments.advance import (
+    LEASE,
+    LeaseHolder,
+    LeaseLost,
+    LiveSequences,
+    Rescore,
+    Rescored,
+    advance,
+    drawn,
+    keep_ratio,
+    scored_again,
+)
 from gateway.features.experiments.conditions import progress_of
 from gateway.features.experiments.details import withheld_of
 from gateway.features.experiments.findings import Finding, SequenceStates, current_plan, finding, is_open_at_worst
-from gateway.features.experiments.rescoring import Rescore, Rescored, drawn, scored_again
 from gateway.features.experiments.rows.queries import known_pair_scores, pair_counts
 from gateway.features.experiments.split import SRM
 from gateway.features.experiments.start_cautions import paced_start

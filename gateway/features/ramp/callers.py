@@ -24,10 +24,10 @@ from gateway.features.ramp.evidence import (
     AlarmTerms,
     CallerSums,
     ServedFinding,
-    ServedSums,
     StepValues,
     step_finding,
 )
+from gateway.features.ramp.served_proof import ServedSums
 
 _HIDES_FROM = 0.05  # share of the weight from which on a caller is thought able to hide a candidate that breaks
 _HIDERS = 20  # callers with so much: 1 / _HIDES_FROM at most

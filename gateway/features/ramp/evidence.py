@@ -8,18 +8,23 @@ that sees a candidate that breaks under the whole load.
 
 Feedback is given on served answers only. Where the plan's decision rests on it, it is tested on all steps together, the
 difference within each one weighted by its effective units, with the verdict's part of alpha.
+
+The alarm on the sample ratio compares the arms' units with the share of the step. Anything that loses units of one arm
+shows there: clients that leave one arm more often, an alias or a key whose calls do not reach the draw, records that
+are lost. Everything else that a step says is then in doubt, so the ramp pauses.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
-from gateway.core.plan import FEEDBACK, Plan
+from gateway.core.plan import CONTROL, FEEDBACK, Plan
 from gateway.core.ramp import VERDICT_PART
 from gateway.core.request_refusals import REFUSALS_APART_RULES, REFUSED
 from gateway.features.experiments.gates import NEGLIGIBLE
@@ -28,11 +33,11 @@ from gateway.features.experiments.progress import margin_of
 from gateway.features.experiments.sequences import BURN_IN
 from gateway.features.experiments.split import difference_of
 from gateway.features.ramp.breakers import BreakerReport
-from gateway.features.ramp.served_proof import ProofTerms, ServedBlock, ServedProof, prove
-from gateway.features.ramp.served_proof import ServedSums as ServedSums
+from gateway.features.ramp.served_proof import ProofTerms, ServedBlock, ServedProof, ServedSums, prove
 from gateway.reports.model import Estimate, Margin, Verdict, margin_finding
 from gateway.statistics.asymptotic import Tuning, half_width
 from gateway.statistics.bernoulli import bernoulli_interval
+from gateway.statistics.srm import SequentialRatio
 
 FAILURES = (ERRORS, REFUSED)  # metrics that an alarm sees from the first unit on
 ERROR_MARGIN = 0.02  # of the alarm on errors by the first rules, where the plan gives none
@@ -172,7 +177,7 @@ class RampEvidence:
     late: str | None = None  # why outcomes or scores are too old for a step
     ratio: str | None = None  # why the units of this step do not fit its share, unless a person has resumed it since
     independence: str | None = None  # of the pairs: checked, declared, assumed or alarm; None: the rules do not ask
-    switch: Sequence[Mapping[str, Any]] = ()  # what the switch did, while a holdout lasts (switch.py)
+    switch: Sequence[Mapping[str, Any]] = ()  # what the switch did, while a holdout lasts (served.py)
 
     @property
     def alarms(self) -> tuple[ServedFinding, ...]:
@@ -358,3 +363,59 @@ class ServedValues:
     findings: tuple[ServedFinding, ...] = ()  # of metrics with an interval of their own: the p95
     blocks: tuple[ServedBlocks, ...] = ()  # of a ramp by rules 2, until the candidate serves everything
     p95: tuple[ServedFinding, ...] = ()  # the proof of a p95 that is a guardrail: of the present step alone, then too
+
+
+RATIO_ALPHA = 0.001  # of one step, over all looks
+DIMENSIONS = ("alias", "key", "stream", "API")
+_MOST_NAMED = 3
+
+
+@dataclass(frozen=True, slots=True)
+class UnitCount:
+    """Units of one arm with calls of one kind. A unit with calls of several kinds is in several counts."""
+
+    arm: str
+    kind: tuple[str, str, str, str]  # the values of DIMENSIONS
+    units: int
+
+
+def ratio_alarm(totals: dict[str, int], counts: Sequence[UnitCount], share: float) -> str | None:
+    """Why the arms' units do not fit the share; None: they do.
+
+    totals: arm → its units at this step. counts: the same by kind of call, to say where it comes from. share: of the
+    candidate, in (0, 1).
+    """
+    control = totals.get(CONTROL, 0)
+    candidate = sum(totals.values()) - control
+    p = _p(control, candidate, share)
+    if p >= RATIO_ALPHA:
+        return None
+    n = control + candidate
+    said = (
+        f"{candidate} of {n} units had the candidate, where {share:.3g} was planned (p = {p:.1g} at any look)"
+        f"{_where(counts, share)}"
+    )
+    return f"sample ratio: {said}; find out why before you resume"
+
+
+def _where(counts: Sequence[UnitCount], share: float) -> str:
+    found = sorted(
+        (p, f"{dimension} {value}")
+        for i, dimension in enumerate(DIMENSIONS)
+        for value, p in _by_value(((c.kind[i], c) for c in counts), share)
+        if p < RATIO_ALPHA
+    )
+    return f"; most in {', '.join(name for _, name in found[:_MOST_NAMED])}" if found else ""
+
+
+def _by_value(counts: Iterable[tuple[str, UnitCount]], share: float) -> list[tuple[str, float]]:
+    sums: dict[str, Counter[bool]] = {}
+    for value, each in counts:
+        sums.setdefault(value, Counter())[each.arm == CONTROL] += each.units
+    return [(value, _p(arms[True], arms[False], share)) for value, arms in sums.items()]
+
+
+def _p(control: int, candidate: int, share: float) -> float:
+    test = SequentialRatio([1.0 - share, share], counts=[control, candidate])
+    test.add(0, 0)
+    return test.p_value

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from gateway.core.ramp import DAY_S, RampPace
 from gateway.features.ramp.commands import RampView
-from gateway.features.ramp.switch import switch_line
+from gateway.features.ramp.served import switch_line
 
 GateStatus = Literal["success", "failure", "inconclusive"]
 _SUCCESS = ("ready", "advance", "promote")

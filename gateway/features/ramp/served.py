@@ -1,4 +1,9 @@
-"""Reads what a ramp's arms served, step by step, as values of units."""
+"""Reads what a ramp's arms served: step by step, as values of units, and over the holdout after the promotion.
+
+While the holdout lasts, the units that kept the control are compared with all others: what did the switch do? Both arms
+are drawn from the same traffic for the whole time, so no day is compared with another. The intervals are asymptotic
+confidence sequences, valid at every look.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +11,7 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -13,20 +19,21 @@ from gateway.core.plan import CONTROL, FEEDBACK, Plan
 from gateway.core.ramp import RampEvent
 from gateway.core.request_refusals import REFUSALS_APART_RULES
 from gateway.features.experiments.callers import may_be_left_out
-from gateway.features.experiments.feedback_outcomes import feedback_values, terms_of
 from gateway.features.experiments.latency import P95, ArmSeconds, p95_of, slow_share
 from gateway.features.experiments.price_terms import ERRORS
-from gateway.features.experiments.rows.feedback_given import feedback_given
-from gateway.features.experiments.rows.queries import ServedAnswer, served_answers
+from gateway.features.experiments.rows.served import ServedAnswer, feedback_given, served_answers
+from gateway.features.experiments.sequences import BURN_IN
 from gateway.features.experiments.split import (
     ArmOutcomes,
     cut_scores,
+    difference_of,
     has_failed,
     outcomes,
     refusals_apart,
     refuses,
     without_cut,
 )
+from gateway.features.experiments.split_answers import feedback_values, terms_of
 from gateway.features.ramp.callers import foe_of, friend_of, without_speaker
 from gateway.features.ramp.evidence import (
     AlarmTerms,
@@ -34,14 +41,14 @@ from gateway.features.ramp.evidence import (
     CutRecords,
     ServedBlocks,
     ServedFinding,
-    ServedSums,
     ServedValues,
     StepValues,
     of_callers,
 )
-from gateway.features.ramp.rows import ArmInTime, caller_failures, exposure_of, unit_failures
-from gateway.features.ramp.served_proof import BLOCK_S, ServedBlock
+from gateway.features.ramp.rows import ArmInTime, SwitchSums, caller_failures, exposure_of, unit_failures, unit_sums
+from gateway.features.ramp.served_proof import BLOCK_S, ServedBlock, ServedSums
 from gateway.reports.model import margin_finding
+from gateway.statistics.asymptotic import Tuning
 from gateway.statistics.domains import Floats
 from gateway.store.plans import StoredPlan
 from gateway.store.query import Reading
@@ -404,3 +411,38 @@ class _BlockRows:
         return ServedBlocks(
             self._metric, self._sign, self._bounded, tuple(made), max(1.0, together / apart) if apart else 1.0
         )
+
+
+EVERY_S = 3_600.0  # a month of answers is summed no more often
+
+
+def switch_of(connection: Reading, plan: StoredPlan, period: StepPeriod) -> list[dict[str, Any]]:
+    """The difference of each metric since the promotion, JSON-able. period: of the promoted candidate."""
+    arm = plan.plan.candidates[0][0]
+    targets = {each: str(plan.plan.target(each)) for each in (CONTROL, arm)}
+    span = (period.start + SETTLES_S, period.end)
+    found = unit_sums(connection, plan.hash, targets, span, drawn_stratum(plan.plan), keyed=keyed_units(plan.plan))
+    tuning = Tuning(plan.plan.alpha, burn_in=BURN_IN)
+    return [made for each in found if (made := _difference(each, arm, tuning)) is not None]
+
+
+def _difference(of: SwitchSums, arm: str, tuning: Tuning) -> dict[str, Any] | None:
+    a, b = (ServedSums(*of.arms.get(each, ())) for each in (CONTROL, arm))
+    if not a.n or not b.n:
+        return None
+    made, _, _ = difference_of(a.arm_mean(of.bounded, tuning), b.arm_mean(of.bounded, tuning), 1.0, tuning)
+    return {
+        "metric": of.metric, "control": a.mean, "candidate": b.mean, "difference": made.value, "low": made.low,
+        "high": made.high, "units": [a.n, b.n],
+    }  # fmt: skip
+
+
+def switch_line(of: Mapping[str, Any]) -> str:
+    """One metric in one line."""
+    low, high = of.get("low"), of.get("high")
+    interval = "too few units for an interval" if low is None or high is None else f"{low:+.3g} to {high:+.3g}"
+    a, b = of["units"]
+    return (
+        f"{of['metric']}: {of['control']:.4g} with the control, {of['candidate']:.4g} with the candidate, difference "
+        f"{of['difference']:+.3g} ({interval}; {a} and {b} units)"
+    )

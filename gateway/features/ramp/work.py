@@ -31,15 +31,22 @@ from gateway.core.ramp import (
     stopped,
 )
 from gateway.features.experiments.findings import Finding, current_plan, finding
-from gateway.features.experiments.reject_hours import rejects
-from gateway.features.experiments.verdict import HARMLESS
+from gateway.features.experiments.verdict import HARMLESS, rejects
 from gateway.features.ramp.breakers import FRESH_S, breakers_of, late
 from gateway.features.ramp.callers import blind_to_callers, caller_alarms, proved_without_any
 from gateway.features.ramp.decision import decide_ramp, follow
-from gateway.features.ramp.evidence import AlarmTerms, RampEvidence, ServedFinding, proofs_of, served_proofs_of
+from gateway.features.ramp.evidence import (
+    AlarmTerms,
+    RampEvidence,
+    ServedFinding,
+    UnitCount,
+    proofs_of,
+    ratio_alarm,
+    served_proofs_of,
+)
 from gateway.features.ramp.rows import add_ramp_events, ramp_units, stored_ramp_events
-from gateway.features.ramp.sample_ratio import UnitCount, ratio_alarm
 from gateway.features.ramp.served import (
+    EVERY_S,
     SETTLES_S,
     StepPeriod,
     drawn_stratum,
@@ -47,9 +54,9 @@ from gateway.features.ramp.served import (
     keyed_units,
     periods_of,
     served_values,
+    switch_of,
     watched_s,
 )
-from gateway.features.ramp.switch import EVERY_S, switch_of
 from gateway.reports.model import Verdict
 from gateway.store.plans import StoredPlan
 from gateway.store.query import Reading

@@ -4,22 +4,37 @@ from __future__ import annotations
 
 import random
 import shutil
+from collections.abc import Callable, Collection
 from dataclasses import replace
 from typing import Any
 
 import orjson
 import pytest
+from fixtures.simulated import a_plan
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from gateway.core.exchange import Exchange
 from gateway.core.plan import Plan
-from gateway.features.experiments.advance import LEASE, LeaseHolder, LeaseLost, LiveSequences, advance, keep_ratio
+from gateway.core.score import Score, ScoreResult
+from gateway.features.experiments.advance import (
+    LEASE,
+    LeaseHolder,
+    LeaseLost,
+    LiveSequences,
+    Rescored,
+    advance,
+    deciding,
+    drawn,
+    keep_ratio,
+    scored_again,
+)
 from gateway.features.experiments.metrics import ArmObservation, JoinedPair, PairOrigin
 from gateway.features.experiments.progress import PlanProgress
 from gateway.features.experiments.rows.sequences import SequenceName, states
 from gateway.store import engine, write
 from gateway.store.ledger import position
-from gateway.store.pairs import settled_pairs
+from gateway.store.pairs import ArmScore, SettledPair, settled_pairs
 from gateway.store.plans import StoredPlan, hold_lease
 from gateway.store.write import ScoredBatch
 
@@ -283,3 +298,58 @@ def test_what_another_consumer_stored_is_read(plan: Plan) -> None:
         name: each.n for name, each in LiveSequences().take(other).items()
     }
     assert moved(plan, live, first, 1) == lost, "as if it had not been taken before"
+
+
+def result(value: float | None, status: str = "scored", version: str = "1") -> ScoreResult:
+    score = None if value is None else Score(value)
+    return ScoreResult("quality", version, "c1", status, score, None, 0.1, 1.0)  # type: ignore[arg-type]
+
+
+def stored(exchange: Exchange, value: float | None, status: str = "scored") -> ArmScore:
+    return ArmScore(exchange.id, "quality", "1", "c1", status, value, value, "maximise")
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "found"),
+    [
+        ((0.5, "scored"), result(0.5), (1, 0)),
+        ((0.5, "scored"), result(0.25), (1, 1)),
+        ((None, "not_applicable"), result(0.5), (1, 1)),
+        ((None, "not_applicable"), result(None, "not_applicable"), (1, 0)),
+        ((None, "timeout"), result(0.5), (0, 0)),
+        ((0.5, "scored"), result(None, "error"), (0, 0)),
+        ((0.5, "scored"), result(0.25, version="2"), (0, 0)),
+    ],
+    ids=["equal", "another", "now applicable", "never applicable", "failed then", "failed now", "another version"],
+)
+async def test_only_two_results_of_one_scorer_are_compared(
+    exchange: Callable[..., Exchange], before: Any, after: ScoreResult, found: tuple[int, int]
+) -> None:
+    served = exchange()
+    asked: list[tuple[Exchange, Collection[str]]] = []
+
+    async def rescore(again: Exchange, names: Collection[str]) -> list[ScoreResult]:
+        asked.append((again, names))
+        return [after]
+
+    again = await scored_again(a_plan(), {served.id: served}, [stored(served, *before)], rescore)
+    assert (again.n, again.disagreed) == found
+    assert again.example == (served.id if found[1] else None)
+    [(scored, names)] = asked
+    assert (scored.role, scored.arm, scored.response) == ("shadow", "candidate", served.response)
+    assert names == ["quality", "error_rate"] == deciding(a_plan())
+
+
+async def test_an_answer_without_its_text_is_not_scored_again(exchange: Callable[..., Exchange]) -> None:
+    served = replace(exchange(), response=b"")
+
+    async def rescore(again: Exchange, names: Collection[str]) -> list[ScoreResult]:
+        raise AssertionError("nothing to score")
+
+    assert await scored_again(a_plan(), {served.id: served}, [stored(served, 0.5)], rescore) == Rescored()
+
+
+def test_about_a_tenth_of_the_pairs_is_drawn() -> None:
+    found = [SettledPair(f"p{i}", None, {}) for i in range(2000)]
+    assert 100 < len(drawn(found)) < 300
+    assert drawn(found[:500]) + drawn(found[500:]) == drawn(found), "whichever step settles them"

@@ -20,7 +20,7 @@ from gateway.features.experiments.callers import (
     thinned_values,
     without,
 )
-from gateway.features.experiments.rows.queries import ServedAnswer
+from gateway.features.experiments.rows.served import ServedAnswer
 
 
 @given(st.lists(st.integers(0, 10_000), max_size=40))

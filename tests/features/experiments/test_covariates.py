@@ -16,7 +16,7 @@ from gateway.features.experiments.covariates import (
     may_adjust,
     unit_covariates,
 )
-from gateway.features.experiments.rows.queries import ServedAnswer
+from gateway.features.experiments.rows.served import ServedAnswer
 from gateway.reports.model import Comparison, Estimate
 
 

@@ -24,7 +24,7 @@ from gateway.features.experiments.power import (
     units_needed,
     variance_of,
 )
-from gateway.features.experiments.rows.queries import ServedAnswer
+from gateway.features.experiments.rows.served import ServedAnswer
 from gateway.features.experiments.sequences import SequenceRule
 from gateway.features.experiments.split import ArmOutcomes, compare_arms
 from gateway.reports.model import ArmResponse, Comparison, Estimate, Responses

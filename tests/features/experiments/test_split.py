@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from gateway.features.experiments.rows.queries import ServedAnswer
+from gateway.features.experiments.rows.served import ServedAnswer
 from gateway.features.experiments.split import ArmOutcomes, compare_arms, planned_shares, ratio_test_at
 
 RUNS = 60

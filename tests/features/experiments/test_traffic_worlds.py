@@ -26,8 +26,8 @@ from gateway.config.derive import horizon_of
 from gateway.core.horizon import AT_MOST, BURN_IN, EARLY
 from gateway.core.plan import Guardrail, Plan
 from gateway.features.experiments.metrics import Metric, PairOrigin, PairValue
-from gateway.features.experiments.reject_hours import rejects, share_of_pairs
 from gateway.features.experiments.sequences import DifferenceSequence, SequenceRule, rule_of
+from gateway.features.experiments.verdict import rejects, share_of_pairs
 from gateway.reports.model import Comparison, Estimate, margin_finding
 from gateway.statistics.asymptotic import best_rho
 from gateway.statistics.dependence import ALARM, BLOCK_S, BUCKETS, FEWEST_BLOCKS, FEWEST_GROUPS, FEWEST_TERMS
@@ -303,7 +303,7 @@ class ManySequences:
         return low, high
 
     def rejects(self, margin: float, share: float) -> Flags:
-        """gateway.features.experiments.reject_hours.rejects; share: of the hours that the values cover."""
+        """gateway.features.experiments.verdict.rejects; share: of the hours that the values cover."""
         bound = -margin / max(share, 1e-9)
         if self.rule.method == "hybrid":
             return np.asarray(self.high < bound)

@@ -19,13 +19,12 @@ from gateway.features.ramp.evidence import (
     RampEvidence,
     ServedBlocks,
     ServedFinding,
-    ServedSums,
     StepValues,
     of_callers,
     served_proofs_of,
     step_finding,
 )
-from gateway.features.ramp.served_proof import ServedBlock
+from gateway.features.ramp.served_proof import ServedBlock, ServedSums
 from gateway.reports.model import Estimate
 
 DESIGN = RampDesign((0.1, 1.0), 0.0, 1)

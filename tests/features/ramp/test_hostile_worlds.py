@@ -26,10 +26,10 @@ from gateway.features.ramp.evidence import (
     AlarmTerms,
     CallerSums,
     RampEvidence,
-    ServedSums,
     StepValues,
     of_callers,
 )
+from gateway.features.ramp.served_proof import ServedSums
 
 FEW, MANY = 4, 2_000
 LOOK_S, LOOKS, UNITS = 60.0, 60, 400  # the others' conversations until each look

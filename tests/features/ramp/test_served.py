@@ -14,7 +14,7 @@ from gateway.core.plan import Guardrail, Plan
 from gateway.core.ramp import RampChange, RampDesign, RampEvent, RampRecord, advanced, overridden, rolled_back, started
 from gateway.features.ramp.callers import blind_to_callers
 from gateway.features.ramp.evidence import AlarmTerms, ServedValues, StepValues, served_proofs_of
-from gateway.features.ramp.served import WATCHED_S, StepPeriod, failures_now, periods_of, served_values
+from gateway.features.ramp.served import WATCHED_S, StepPeriod, failures_now, periods_of, served_values, switch_line
 from gateway.store.plans import StoredPlan
 from gateway.store.query import reading
 
@@ -307,3 +307,12 @@ def test_a_small_holdout_does_not_blind_the_last_step(
     assert [(v.a.n, v.b.n, v.paired) for v in last] == [(2, 60, True), (200, 60, False)]
     assert blind_to_callers(last[:1], terms, 2)
     assert not blind_to_callers(last, terms, 2)
+
+
+def test_a_metric_is_shown_with_both_arms_and_its_interval() -> None:
+    found = {"metric": "quality", "control": 0.8, "candidate": 0.75, "difference": -0.05, "low": -0.06, "high": -0.04,
+             "units": [200, 9800]}  # fmt: skip
+    assert switch_line(found) == (
+        "quality: 0.8 with the control, 0.75 with the candidate, difference -0.05 (-0.06 to -0.04; 200 and 9800 units)"
+    )
+    assert "too few units for an interval" in switch_line({**found, "low": None, "high": None})

@@ -27,13 +27,12 @@ from gateway.features.ramp.evidence import (
     RampEvidence,
     ServedBlocks,
     ServedFinding,
-    ServedSums,
     StepValues,
     alarms_of,
     blind_at,
     served_proofs_of,
 )
-from gateway.features.ramp.served_proof import BLOCK_S, ServedBlock
+from gateway.features.ramp.served_proof import BLOCK_S, ServedBlock, ServedSums
 from gateway.reports.model import Estimate, margin_finding
 from gateway.statistics.domains import Floats
 

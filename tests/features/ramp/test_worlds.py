@@ -24,11 +24,11 @@ from gateway.features.ramp.evidence import (
     AlarmTerms,
     RampEvidence,
     ServedFinding,
-    ServedSums,
     StepValues,
     alarms_of,
     proofs_of,
 )
+from gateway.features.ramp.served_proof import ServedSums
 from gateway.reports.model import Verdict, margin_finding
 from gateway.statistics.domains import Floats
 

@@ -7,14 +7,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import orjson
-from sqlalchemy import ColumnElement, Connection, Text, and_, case, func, literal_column, null, or_, select
+from sqlalchemy import ColumnElement, Connection, and_, case, func, null, or_, select
 
-from gateway.core.chunked import chunked
 from gateway.core.exchange import CLIENT_ENDED
-from gateway.core.plan import STRATA, Plan
+from gateway.core.plan import STRATA
 from gateway.statistics.weighted_mean import StratumSums
 from gateway.store.ledger import OUTSIDE_POPULATION
-from gateway.store.tables import TARGET, exchanges, increments, pair_scores, pairs, plans, score_cells, scores, tallies
+from gateway.store.tables import TARGET, exchanges, increments, pair_scores, pairs, score_cells, scores, tallies
 
 _WHOLE = and_(exchanges.c.outcome == "ok", exchanges.c.status < 400)
 PairKey = tuple[str, str, str, str, str]  # pair, arm, scorer, version, config hash
@@ -577,128 +576,3 @@ def _score_populations(connection: Connection) -> dict[tuple[str, ...], int]:
     c = score_cells.c
     query = select(c.scorer, c.version, c.config_hash, c.arm, c.alias, c.model, c.stratum, c.population)
     return {tuple(row[:7]): row[7] for row in connection.execute(query)}
-
-
-_CHUNK = 500
-
-
-@dataclass(frozen=True, slots=True)
-class ServedAnswer:
-    """One recorded answer of an arm."""
-
-    id: str
-    arm: str
-    unit: str
-    """All calls of a unit get the same arm."""
-    cell: tuple[str, str, str, str]
-    """Arm, alias, target and stratum: pi is constant within."""
-    outcome: str
-    status: int
-    total_s: float
-    first_token_s: float | None
-    output_tokens: int | None
-    cost_usd: float | None
-    pi: float
-    client_bytes: int | None
-    """Length of the body as its client sent it; None: it is not known."""
-    received: float = 0.0
-    """Unix seconds."""
-    empty: bool = False
-    """It holds nothing, and the plan counts that as failed."""
-    caller: str = ""
-    """The name of the key, or the subject of the token."""
-    truncated: bool = False
-    """The record's cap cut it."""
-
-
-def served_answers(
-    connection: Connection,
-    plan: str,
-    arms: Sequence[str],
-    since: float = 0.0,
-    *,
-    keyed: bool = False,
-    empty_fails: bool = False,
-) -> list[ServedAnswer]:
-    """The answers of these arms, in order of arrival; a client that left tells nothing about the target.
-
-    since: Unix seconds. keyed: a call without a conversation belongs to the unit of its key. empty_fails: as arm_counts
-    takes it.
-    """
-    e = exchanges.c
-    unit = func.coalesce(e.cluster, literal_column("'key '", Text) + e.caller) if keyed else e.cluster
-    query = select(
-        e.id, e.arm, unit, e.alias, TARGET, e.stratum, e.outcome, e.status, e.total_s,
-        e.first_token_s, e.output_tokens, e.cost_usd, e.pi, e.client_bytes, e.received, e.empty, e.caller, e.truncated,
-    ).where(
-        e.plan == plan, e.role == "served", e.arm.in_(arms), e.outcome.not_in(CLIENT_ENDED), e.received >= since
-    )  # fmt: skip
-    return [
-        ServedAnswer(
-            row[0], row[1], row[2] or row[0], (row[1], row[3], row[4], row[5]), row[6], row[7], row[8], row[9], row[10],
-            row[11], row[12], row[13], row[14], empty_fails and bool(row[15]), row[16], row[17],
-        )
-        for row in connection.execute(query.order_by(e.received, e.id))
-    ]  # fmt: skip
-
-
-def split_scores(connection: Connection, ids: Sequence[str]) -> dict[str, dict[str, tuple[str, float | None, str]]]:
-    """scorer → exchange → (status, value on [0, 1], identity)."""
-    s = scores.c
-    found: dict[str, dict[str, tuple[str, float | None, str]]] = {}
-    for chunk in chunked(ids, _CHUNK):
-        query = select(s.scorer, s.exchange_id, s.status, s.value01, s.version, s.config_hash).where(
-            s.exchange_id.in_(chunk),
-            s.subject == "exchange",
-            s.direction != "neutral",
-            s.kind.in_(("code", "model", "llm")),
-        )
-        for row in connection.execute(query.order_by(s.created)):
-            found.setdefault(row[0], {})[row[1]] = (row[2], row[3], f"{row[4]} {row[5]}")
-    return found
-
-
-def unit_history(connection: Connection, since: float, clusters: Sequence[str]) -> dict[str, tuple[float, float]]:
-    """unit → its mean duration and its failure rate before `since`, for units with calls then."""
-    e = exchanges.c
-    found: dict[str, tuple[float, float]] = {}
-    for chunk in chunked(clusters, _CHUNK):
-        whole = func.avg(case((e.outcome == "ok", 1.0), else_=0.0))
-        query = (
-            select(e.cluster, func.avg(e.total_s), whole)
-            .where(e.cluster.in_(chunk), e.received < since, e.role == "served")
-            .group_by(e.cluster)
-        )
-        for row in connection.execute(query):
-            found[row[0]] = (float(row[1]), 1.0 - float(row[2]))
-    return found
-
-
-def seen_populations(connection: Connection) -> dict[tuple[str, str, str, str], int]:
-    """N_h by arm, alias, target and stratum, over all gateway processes."""
-    t = tallies.c
-    query = select(t.arm, t.alias, t.target, t.stratum, func.sum(t.n)).where(t.ledger == "seen")
-    grouped = query.group_by(t.arm, t.alias, t.target, t.stratum)
-    return {(row[0], row[1], row[2], row[3]): int(row[4]) for row in connection.execute(grouped)}
-
-
-def is_only_plan(connection: Connection, plan: Plan) -> bool:
-    """Whether the tallies of this model are about this plan alone."""
-    names = select(func.count()).select_from(plans).where(plans.c.experiment == plan.name)
-    return int(connection.execute(names).scalar_one()) <= 1
-
-
-def assigned_units(connection: Connection, key: str, plan: Plan) -> Mapping[str, int]:
-    """arm → units. Single requests: from the Tallies, so before any loss. Other units: those with a recorded call that
-    every rule would have recorded, since a rule that looks at the answer may prefer an arm."""
-    if plan.unit == "request" and is_only_plan(connection, plan):
-        counts: dict[str, int] = {}
-        for (arm, alias, _, stratum), n in seen_populations(connection).items():
-            if alias == plan.model and arm in plan.arms and not stratum.startswith("shadow:"):
-                counts[arm] = counts.get(arm, 0) + n
-        return counts
-    e = exchanges.c
-    ours = (e.plan == key, e.role == "served")
-    floor = connection.execute(select(func.min(e.pi)).where(*ours)).scalar()
-    query = select(e.arm, func.count(func.coalesce(e.cluster, e.id).distinct())).where(*ours, e.u < (floor or 0.0))
-    return {row[0]: int(row[1]) for row in connection.execute(query.group_by(e.arm)) if row[0] is not None}

@@ -9,10 +9,9 @@ import pytest
 
 from gateway.core.exchange import Count, Tally, Target
 from gateway.features.experiments.rows import queries
-from gateway.features.experiments.rows.queries import (
-    LatestPlan,
+from gateway.features.experiments.rows.queries import LatestPlan, expected_language
+from gateway.features.experiments.rows.served import (
     assigned_units,
-    expected_language,
     is_only_plan,
     seen_populations,
     served_answers,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from gateway.core.exchange import Feedback
-from gateway.features.experiments.rows.feedback_given import feedback_given
+from gateway.features.experiments.rows.served import feedback_given
 from gateway.store.query import reading
 
 
