@@ -227,6 +227,14 @@ def test_the_fixtures_page_is_what_the_fixtures_say() -> None:
     assert (DOCS / "fixtures.md").read_text() == generator("fixtures").page(), "run: make generate"
 
 
+def test_every_fixture_has_a_docstring() -> None:
+    """Of one file or of many: a name alone does not say what is running, or which state it has."""
+    made = generator("fixtures")
+    files = sorted((ROOT / "tests").rglob("*.py"))
+    lacking = [f"{path.relative_to(ROOT)}: {f.name}" for path in files for f in made.fixtures(path) if not f.docstring]
+    assert lacking == []
+
+
 @dataclass(frozen=True)
 class Stack:
     """A `gateway up` with the double behind the names that pages use."""
@@ -245,6 +253,7 @@ class Stack:
 
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """A running `gateway up` with a double behind the names that pages use."""
     folder = tmp_path_factory.mktemp("reader")
     port, own = free_port("127.0.0.1", 0), free_port("127.0.0.1", 0)
     double = subprocess.Popen([sys.executable, "-m", "gateway", "fake", "--port", str(port)], stderr=subprocess.DEVNULL)
@@ -307,6 +316,7 @@ for text in json.load(sys.stdin):
 
 @pytest.fixture(scope="module")
 def printed(stack: Stack) -> dict[Block, tuple[str, str | None]]:
+    """The output and the error of each Python block, all run in one process."""
     pages = [*runnable("python"), *(b for b in blocks(ROOT / "README.md") if b.language == "python")]
     finished = subprocess.run(
         [sys.executable, "-c", _EACH], input=json.dumps([stack.here(b.text) for b in pages]),

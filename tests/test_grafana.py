@@ -41,6 +41,7 @@ def generate() -> Iterator[ModuleType]:
 
 @pytest.fixture(params=DASHBOARDS)
 def dashboard(request: pytest.FixtureRequest) -> Json:
+    """Each dashboard as it is committed."""
     return load(request.param)
 
 
@@ -60,6 +61,7 @@ def panels(dashboard: Json) -> list[Json]:
 
 @pytest.fixture(scope="module")
 def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with everything that grafana/generate.py writes."""
     into = tmp_path_factory.mktemp("written")
     subprocess.run([sys.executable, str(GRAFANA / "generate.py"), "--into", str(into)], check=True, cwd=ROOT)
     return into
@@ -224,6 +226,7 @@ def test_every_alert_has_a_runbook_section_and_a_severity() -> None:
 
 @pytest.fixture
 def promtool() -> str:
+    """The path of promtool; skipped where it is not installed."""
     found = shutil.which("promtool")
     if found is None:
         pytest.skip("promtool is not installed (Debian: apt-get install prometheus)")

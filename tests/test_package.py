@@ -52,6 +52,7 @@ class Tools:
 
 @pytest.fixture(scope="module")
 def tools(tmp_path_factory: pytest.TempPathFactory) -> Tools:
+    """uv and twine in a folder of their own; skipped where they cannot be installed."""
     folder = tmp_path_factory.mktemp("tools")
     (folder / "home").mkdir()
     pip = [sys.executable, "-m", "pip"]
@@ -67,6 +68,7 @@ def tools(tmp_path_factory: pytest.TempPathFactory) -> Tools:
 
 @pytest.fixture(scope="module")
 def wheel(tools: Tools, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The built wheel."""
     out = tmp_path_factory.mktemp("dist")
     environ = {name: value for name, value in tools.environ.items() if name != "UV_NO_BUILD"}
     built = subprocess.run(

@@ -21,6 +21,7 @@ HERE = Path(__file__).parent
 
 @pytest.fixture(scope="module")
 def counted() -> Any:
+    """The function `counted` of calls.py, which counts the function calls of a block."""
     sys.path.insert(0, str(HERE))
     try:
         return _load("calls").counted

@@ -126,6 +126,7 @@ model_list:
 
 @pytest.fixture
 def config(tmp_path: Path) -> Path:
+    """The path of a LiteLLM config that can be translated."""
     path = tmp_path / "config.yaml"
     path.write_text(CONFIG)
     return path

@@ -23,6 +23,7 @@ SECTION = {
 
 @pytest.fixture
 def config(tmp_path: Path) -> Path:
+    """The path of a gateway.yaml without mistakes."""
     path = tmp_path / "gateway.yaml"
     path.write_text(GOOD)
     return path

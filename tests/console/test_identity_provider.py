@@ -91,6 +91,7 @@ def a_key(name: str) -> Any:
 
 @pytest.fixture
 async def provider():
+    """A running identity provider with one signing key."""
     found = Provider(key=a_key("first"))
     routes = [
         Route("/.well-known/openid-configuration", found.discovery),
@@ -118,6 +119,7 @@ def configured(pages, **sections):
 
 @pytest.fixture
 def oidc(pages, provider):
+    """The config that trusts `provider`, set on `pages`: admins are owners, ml are labellers."""
     roles = [
         {"claims": {"groups": "admins"}, "role": "owner", "content": True},
         {"claims": {"groups": "ml"}, "role": "labeller"},

@@ -38,6 +38,7 @@ def a_config(upstream: str = "http://127.0.0.1:1/v1", **sections: Any) -> dict[s
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
+    """The path of a gateway.yaml."""
     found = tmp_path / "gateway.yaml"
     found.write_text(yaml.safe_dump(a_config()))
     return found
@@ -135,6 +136,7 @@ class Fleet:
 
 @pytest.fixture
 async def fleet(tmp_path: Path, stream_url: str, stream_name: str, servers: Any) -> AsyncIterator[Fleet]:
+    """A gateway with two workers and a console, as programs on one stream server."""
     async with FakeUpstream() as upstream, contextlib.AsyncExitStack() as stack:
         config = tmp_path / "gateway.yaml"
         sections = {"stream": {"url": stream_url, "name": stream_name}}

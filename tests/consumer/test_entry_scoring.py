@@ -19,6 +19,7 @@ from gateway.stream.types import exchange_in
 
 @pytest.fixture
 def judge(stated_scorer):
+    """Builds an EntryScorer; without arguments, of the scorer `stated`."""
     threads = ScoringThreads()
     yield lambda **scorers: EntryScorer(scorers or {"stated": stated_scorer()}, threads)
     threads.close()

@@ -208,6 +208,7 @@ def test_any_request_is_read(exchange_of_any: Any, body: dict[str, Any]) -> None
 
 @pytest.fixture(scope="module")
 def exchange_of_any() -> Any:
+    """Makes an exchange from its fields."""
     from gateway.core.exchange import Exchange, Target
 
     plain = {

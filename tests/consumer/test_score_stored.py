@@ -30,6 +30,7 @@ VERDICT = '{"reason": "fine", "score": 5}'
 
 @pytest.fixture
 async def judge():
+    """A double that gives every question the same verdict."""
     async with FakeUpstream() as upstream:
         upstream.replies(lambda asked: VERDICT)
         yield upstream

@@ -33,6 +33,7 @@ Start = Callable[..., contextlib.AbstractAsyncContextManager[asyncio.subprocess.
 
 @pytest.fixture
 def port() -> int:
+    """A port that was free a moment ago."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
@@ -40,6 +41,7 @@ def port() -> int:
 
 @pytest.fixture
 def upstream_settings() -> dict[str, object]:
+    """Further members of the config's upstream; a test can override it."""
     return {}
 
 
@@ -51,6 +53,7 @@ def sections() -> dict[str, object]:
 
 @pytest.fixture
 def start(room, tmp_path: Path, port: int, upstream_settings: dict[str, object], sections: dict[str, object]) -> Start:
+    """Starts `gateway evaluate` on the stream and store of `room`."""
     path = tmp_path / "gateway.yaml"
     config = {
         "open": True,
@@ -317,11 +320,13 @@ class TestWithAStreamServerThatVanishes:
 
     @pytest.fixture
     async def peer(self, room, vanishing) -> AsyncIterator[Any]:
+        """A peer in front of the server, which can go away."""
         async with vanishing(room.stream_url.removeprefix("unix://")) as peer:
             yield peer
 
     @pytest.fixture
     def sections(self, room, peer) -> dict[str, object]:
+        """Config sections that reach the stream server through `peer`."""
         return {"stream": {"url": f"redis://127.0.0.1:{peer.port}/0", "name": room.stream_name}}
 
     async def test_it_goes_on_when_the_server_is_back_and_stops_without_it(self, room, exchange, start, port, peer):
@@ -343,6 +348,7 @@ class TestWithAStreamServerThatVanishes:
 class TestWithAStoreThatVanishes:
     @pytest.fixture
     async def peer(self, postgres, vanishing) -> AsyncIterator[Any]:
+        """A peer in front of the server, which can go away."""
         async with vanishing(f"{postgres.directory}/.s.PGSQL.5432") as peer:
             yield peer
 
@@ -379,6 +385,7 @@ MORE = TEXT + "scorers: {length: {}}\n"
 
 @pytest.fixture
 def path(tmp_path):
+    """The path of a gateway.yaml."""
     file = tmp_path / "gateway.yaml"
     file.write_text(TEXT)
     return file

@@ -19,11 +19,13 @@ Parsed = Callable[[Any], dict[str, object]]
 
 @pytest.fixture(scope="module")
 def compose(deploy: Path) -> Any:
+    """The parsed compose.yaml."""
     return yaml.safe_load((deploy / "compose.yaml").read_text())
 
 
 @pytest.fixture(scope="module")
 def dockerfile(deploy: Path) -> str:
+    """The text of the Dockerfile."""
     return (deploy / "Dockerfile").read_text()
 
 

@@ -75,6 +75,7 @@ FILES = min(20_000, resource.getrlimit(resource.RLIMIT_NOFILE)[1])
 
 @pytest.fixture(scope="module")
 def containers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Containers]:
+    """Containers of the built image; skipped where the tools or root's rights are missing."""
     missing = [name for name in NEEDED if shutil.which(name, path=f"{os.environ.get('PATH', '')}:/usr/sbin") is None]
     if missing:
         pytest.skip(f"not installed: {', '.join(missing)}; apt-get install -y {' '.join(NEEDED)} catatonit")

@@ -27,6 +27,7 @@ OVERLAYS = ["small", "fleet"]
 
 @pytest.fixture(scope="module", params=OVERLAYS)
 def manifests(request: pytest.FixtureRequest, deploy: Path) -> list[dict[str, Any]]:
+    """The rendered manifests of each overlay."""
     return rendered(deploy, request.param)
 
 

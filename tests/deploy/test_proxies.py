@@ -82,17 +82,20 @@ async def nginx(
 
 @pytest.fixture
 async def upstream() -> AsyncIterator[FakeUpstream]:
+    """A running double of an upstream."""
     async with FakeUpstream() as fake:
         yield fake
 
 
 @pytest.fixture
 def free_port() -> Callable[[], int]:
+    """Finds a free port."""
     return lambda: free_ports(1)[0]
 
 
 @pytest.fixture
 async def client(nginx: str, certificate: Path) -> AsyncIterator[httpx2.AsyncClient]:
+    """An HTTP client of nginx, which trusts its certificate."""
     trusted = ssl.create_default_context(cafile=str(certificate / "cert.pem"))
     async with httpx2.AsyncClient(base_url=nginx, verify=trusted, timeout=30) as found:
         yield found

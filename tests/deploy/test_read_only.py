@@ -39,6 +39,7 @@ def locked(folder: Path, *words: str) -> list[str]:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder for a mount namespace whose other folders are read-only; skipped where none can be made."""
     folder = tmp_path_factory.mktemp("locked") / "mnt"
     folder.mkdir()
     if shutil.which("unshare") is None:

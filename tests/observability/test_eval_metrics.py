@@ -25,6 +25,7 @@ from gateway.observability.eval_metrics import (
 
 @pytest.fixture
 def metrics() -> ProxyMetrics:
+    """The gateway's metrics in a registry of their own."""
     return ProxyMetrics(CollectorRegistry())
 
 

@@ -17,6 +17,7 @@ from gateway.observability.metrics_server import MetricsServer, inherited_metric
 
 @pytest.fixture
 def registry() -> CollectorRegistry:
+    """A registry with one counter at 3."""
     found = CollectorRegistry()
     Counter("seen", "", registry=found).inc(3)
     return found

@@ -55,6 +55,7 @@ GENAI_NAMES: dict[str, tuple[set[str], list[float]]] = {
 
 @pytest.fixture
 def metrics() -> ProxyMetrics:
+    """The gateway's metrics in a registry of their own."""
     return ProxyMetrics(CollectorRegistry())
 
 

@@ -68,6 +68,7 @@ def library(directory: Path) -> Samples:
 
 @pytest.fixture
 def workers(tmp_path: Path) -> Any:
+    """Two processes that count into one directory."""
     started = [Worker(tmp_path) for _ in range(2)]
     yield started
     for worker in started:

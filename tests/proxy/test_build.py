@@ -42,6 +42,7 @@ def some_parts() -> ProcessParts:
 
 @pytest.fixture
 async def parts() -> ProcessParts:
+    """The parts of a process, without a config."""
     return some_parts()
 
 

@@ -35,6 +35,7 @@ CITY = '{"city": "Zürich"}'
 
 @pytest.fixture
 async def client(gateway: Any) -> AsyncIterator[openai.AsyncOpenAI]:
+    """OpenAI's client, connected to a gateway."""
     async with openai.AsyncOpenAI(base_url=gateway.base_url, api_key=KEY, max_retries=2) as client:
         yield client
 
@@ -514,6 +515,7 @@ async def test_anthropic_what_asks_for_nothing_is_no_obstacle(
 async def translated(
     start: Any, configured: Callable[..., Any], upstream: FakeUpstream
 ) -> AsyncIterator[openai.AsyncOpenAI]:
+    """OpenAI's client, connected to a gateway that translates to Anthropic's API."""
     config = configured(upstream)
     config["upstreams"]["u0"] |= {"kind": "anthropic", "api_key": "its-own-key"}
     gateway = await start(config)

@@ -19,6 +19,7 @@ KINDS = ["sigv4", "google", "entra"]
 
 @pytest.fixture
 async def issuer() -> AsyncIterator[Issuer]:
+    """A server of cloud credentials."""
     made = Issuer()
     async with made.server:
         yield made

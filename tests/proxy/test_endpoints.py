@@ -425,6 +425,7 @@ ORIGIN = "https://app.example"
 
 @pytest.fixture
 async def for_browsers(start: Any, configured: Callable[..., Any], upstream: FakeUpstream) -> Any:
+    """A gateway with CORS and `passthrough`."""
     return await start(configured(upstream, cors=[ORIGIN], passthrough="u0"))
 
 

@@ -115,6 +115,7 @@ def strike(upstream: FakeUpstream, case: Case) -> None:
 
 @pytest.fixture
 def two(upstream: FakeUpstream, second: FakeUpstream) -> tuple[FakeUpstream, FakeUpstream]:
+    """Two doubles that give the same text."""
     for each in (upstream, second):
         each.says(*[w + " " for w in TEXT.split()[:-1]], TEXT.split()[-1])
     return upstream, second

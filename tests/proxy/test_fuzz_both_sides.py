@@ -202,6 +202,7 @@ async def upstreams() -> AsyncIterator[tuple[Upstream, Upstream]]:
 
 @pytest.fixture
 async def gateway(tmp_path: Path, upstreams: tuple[Upstream, Upstream], stream_url: str, stream_name: str) -> Any:
+    """A gateway as a program, with short deadlines, in front of a mutating upstream and a sound one."""
     quick = {"connect_s": 1, "first_token_s": 1, "answer_s": 1, "idle_s": 1, "total_s": 3}
     breaker = {"open_s": 0.01, "max_open_s": 0.01}  # else a broken upstream would be left alone
     names = ("fuzzed", "steady")

@@ -335,6 +335,7 @@ class SlowClient:
 
 @pytest.fixture
 def slow_client() -> Iterator[Callable[[int], SlowClient]]:
+    """Makes clients that read slowly, and closes them after the test."""
     clients: list[SlowClient] = []
 
     def make(port: int) -> SlowClient:

@@ -113,6 +113,8 @@ def told(answer: Any) -> str:
 
 @pytest.fixture
 def hidden(start: Any, configured: Configured, upstream: FakeUpstream, second: FakeUpstream) -> Callable[..., Any]:
+    """Starts a gateway that hides its upstreams."""
+
     async def go(**sections: Any) -> Any:
         keys = [
             {"name": "client", "sha256": sha256(b"client-key").hexdigest(), "allow": ["passthrough"]},

@@ -19,6 +19,7 @@ Configured = Callable[..., dict[str, Any]]
 
 @pytest.fixture
 async def keyed(start: Any, configured: Configured, upstream: FakeUpstream) -> Any:
+    """A gateway whose upstream has a key and may repeat it."""
     config = configured(upstream, passthrough="u0")
     config["upstreams"]["u0"]["api_key"] = KEY
     return await start(config)

@@ -170,6 +170,7 @@ def a_room(
 
 @pytest.fixture
 async def room() -> Room:
+    """The parts that a call settles with."""
     return a_room()
 
 

@@ -27,12 +27,15 @@ Configured = Callable[..., dict[str, Any]]
 
 @pytest.fixture
 async def provider() -> AsyncIterator[IdentityProvider]:
+    """A running identity provider."""
     async with identity_provider() as found:
         yield found
 
 
 @pytest.fixture
 def served(start: Any, configured: Configured, upstream: FakeUpstream, provider: IdentityProvider) -> Any:
+    """Starts a gateway that trusts the provider's tokens."""
+
     async def go(callers: list[dict[str, Any]] | None = None, **sections: Any) -> Any:
         issuer = {"issuer": provider.issuer, "audience": [AUDIENCE], "callers": callers or [{}]}
         return await start(configured(upstream, jwt={"sso": issuer}, **sections), key=None)

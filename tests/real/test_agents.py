@@ -131,6 +131,7 @@ AGENTS = (
 
 @pytest.fixture(scope="module")
 def installed(stages: Any, journal: Any) -> Path:
+    """The folder of the installed agents; skipped, with the reason, where they are missing."""
     folder = Path(stages.REAL / "agents")
     if not (folder / "installed").exists():
         failed = folder / "failed"

@@ -35,6 +35,7 @@ def named() -> Iterator[tuple[str, str, str]]:
 
 @pytest.fixture(scope="module")
 def place(stages: Any, journal: Any) -> Path:
+    """The folder of the installed clients; skipped, with the reason, where they are missing."""
     folder = Path(stages.REAL / "clients")
     if not (folder / "installed").exists():
         failed = folder / "failed"

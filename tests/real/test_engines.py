@@ -20,6 +20,7 @@ STORY: Any = [{"role": "user", "content": "Tell me a long story about a lighthou
 
 @pytest.fixture
 def client(stage: Any) -> Iterator[OpenAI]:
+    """OpenAI's client, connected to the engine's gateway."""
     with OpenAI(base_url=stage.base_url, api_key="none", max_retries=0, timeout=300) as client:
         yield client
 

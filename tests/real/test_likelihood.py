@@ -74,6 +74,7 @@ def engine(stages: Any, model: Path, folder: Path) -> Iterator[int]:
 
 @pytest.fixture(scope="module")
 def control(stages: Any, model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
+    """The port of a running vLLM; skipped where it is not installed."""
     vllm = next(e for e in stages.ENGINES if e.name == "vllm")
     if vllm.missing:
         pytest.skip(vllm.missing)
@@ -154,6 +155,7 @@ class Gateway:
 
 @pytest.fixture
 def gateway(stages: Any, tmp_path: Path) -> Iterator[Gateway]:
+    """A gateway in front of the engines, stopped after the test."""
     made = Gateway(stages, tmp_path)
     yield made
     made.stop()

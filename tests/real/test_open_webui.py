@@ -73,6 +73,7 @@ def gateway(stages: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[t
 
 @pytest.fixture(scope="module")
 def webui(stages: Any, python: str, gateway: tuple[Path, str]) -> Iterator[str]:
+    """The URL of a running Open WebUI that uses the gateway."""
     folder, base_url = gateway
     url = f"http://127.0.0.1:{stages.free_port()}"
     settings = {**SETTINGS, "OPENAI_API_BASE_URL": base_url, "OPENAI_API_KEY": "none", "DEFAULT_MODELS": "smollm2"}

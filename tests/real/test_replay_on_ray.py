@@ -56,6 +56,7 @@ def head(python: Path, folder: Path, stages: Any) -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def cluster(environment: Path, stages: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of a running Ray cluster."""
     with head(environment / "python", tmp_path_factory.mktemp("ray"), stages) as address:
         yield address
 
@@ -87,6 +88,7 @@ def saying(name: str, share: float) -> Callable[[Received], str]:
 
 @pytest.fixture
 async def upstreams() -> AsyncIterator[tuple[FakeUpstream, FakeUpstream]]:
+    """Two doubles: `one` is right in 80 % of the questions, `two` in 75 %."""
     async with FakeUpstream() as one, FakeUpstream() as two:
         one.replies(saying("one", 0.8))
         two.replies(saying("two", 0.75))
@@ -95,6 +97,7 @@ async def upstreams() -> AsyncIterator[tuple[FakeUpstream, FakeUpstream]]:
 
 @pytest.fixture
 def folder(tmp_path: Path, upstreams: tuple[FakeUpstream, FakeUpstream]) -> Path:
+    """A folder with the gateway.yaml of both doubles."""
     names = dict(zip(("one", "two"), upstreams, strict=True))
     config = {
         "open": True,

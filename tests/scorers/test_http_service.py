@@ -35,11 +35,14 @@ class Service:
 
 @pytest.fixture
 def service(model):
+    """A scripted scorer that is an HTTP service."""
     return Service(model.upstream)
 
 
 @pytest.fixture
 def far(model, service):
+    """Builds the scorer that asks `service`."""
+
     def build(**section):
         return model.build("far", use=service.url, **section)
 

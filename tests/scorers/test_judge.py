@@ -202,6 +202,7 @@ def prefers(good: str):
 
 @pytest.fixture
 def judge(model):
+    """A pairwise judge that asks the scripted model."""
     return model.build(use="judge", kind="pairwise", model="referee")
 
 

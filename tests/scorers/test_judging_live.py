@@ -84,6 +84,7 @@ def says(received: Received) -> FakeAnswer | str:
 
 @pytest.fixture
 async def upstream() -> AsyncIterator[FakeUpstream]:
+    """A double that plays the judge's model."""
     async with FakeUpstream() as upstream:
         upstream.replies(says)
         yield upstream
@@ -169,6 +170,7 @@ async def test_a_judge_is_called_through_the_gateway_unsampled(up: Any, upstream
 
 @pytest.fixture
 async def real(tmp_path: Path) -> AsyncIterator[ExternalServices]:
+    """The services of scorers, with SmolLM2 as the judge's model."""
     port = free_port()
     async with (
         program(tmp_path, b"", "engine", "--model", "smollm2", "--port", str(port)),

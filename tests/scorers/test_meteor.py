@@ -21,6 +21,7 @@ class NoWordNet:
 
 @pytest.fixture(scope="module")
 def nltk_meteor():
+    """METEOR as nltk computes it; skipped where it is not installed."""
     translate = pytest.importorskip("nltk.translate.meteor_score", reason="nltk is not installed", exc_type=ImportError)
     porter = pytest.importorskip("nltk.stem.porter", reason="nltk is not installed", exc_type=ImportError)
     stemmer = porter.PorterStemmer(mode=porter.PorterStemmer.ORIGINAL_ALGORITHM)
@@ -73,6 +74,7 @@ def test_the_examples_of_the_paper(word):
 
 @pytest.fixture(scope="module")
 def nltk_stem():
+    """Porter's stemmer as nltk has it; skipped where it is not installed."""
     porter = pytest.importorskip("nltk.stem.porter", reason="nltk is not installed", exc_type=ImportError)
     stemmer = porter.PorterStemmer(mode=porter.PorterStemmer.ORIGINAL_ALGORITHM)
     return lambda word: stemmer.stem(word, to_lowercase=False)

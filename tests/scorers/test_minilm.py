@@ -17,6 +17,7 @@ pytestmark = pytest.mark.skipif(
 
 @pytest.fixture(scope="module")
 def minilm():
+    """MiniLM, loaded from its weights."""
     return load(model_directory())
 
 

@@ -19,6 +19,8 @@ BODY = {"model": "m", "messages": []}
 
 @pytest.fixture
 def ask(model):
+    """Makes an Asker of the scripted model."""
+
     def make(budget=None, prices=None, deadline_s=10.0):
         return Asker(model.outside.client, prices or model.outside.prices, budget, deadline_s)
 

@@ -21,11 +21,13 @@ class Clock:
 
 @pytest.fixture
 def clock():
+    """A clock that the test sets."""
     return Clock()
 
 
 @pytest.fixture
 def gate(clock):
+    """The gate of a scorer, which is blocked for 60 to 200 s."""
     return ScorerGate("j", 2, Backoff(60, 200), clock)
 
 

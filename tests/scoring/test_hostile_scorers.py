@@ -57,6 +57,7 @@ SECTIONS = {
 
 @pytest.fixture
 async def hostile(room, tmp_path, monkeypatch):
+    """A room with scorers that raise, hang, allocate and lie."""
     (tmp_path / "strangers.py").write_text(STRANGERS)
     monkeypatch.syspath_prepend(tmp_path)
     built = build_all({name: Section(**section) for name, section in SECTIONS.items()})

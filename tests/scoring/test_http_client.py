@@ -16,6 +16,7 @@ CHAT = {"model": "m", "messages": [{"role": "user", "content": "two words"}]}
 
 @pytest.fixture
 async def upstream():
+    """A running double of an upstream."""
     async with FakeUpstream() as upstream:
         yield upstream
 

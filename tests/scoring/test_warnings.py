@@ -21,6 +21,8 @@ scorers: {helpful: {use: judge, model: {ALIAS}, {MORE}}}
 
 @pytest.fixture
 def checked():
+    """The mistakes and warnings of a config with these words in it."""
+
     def read(up="far", model="o3", alias="referee", more="share: 0.1"):
         text = CONFIG.replace("{UP}", up).replace("{MODEL}", model).replace("{ALIAS}", alias).replace("{MORE}", more)
         config = parse(text)

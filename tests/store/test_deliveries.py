@@ -128,11 +128,13 @@ def reader(file_store) -> Reader:
 
 @pytest.fixture
 def expected(reader, stream) -> dict[str, Any]:
+    """What the store reads after each entry was delivered once, in order."""
     return in_order(reader, stream)
 
 
 @pytest.fixture
 def stream(exchange, tally) -> Stream:
+    """The entries of several gateway processes."""
     return Stream(exchange, tally)
 
 

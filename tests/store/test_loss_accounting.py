@@ -46,6 +46,7 @@ class Shore:
 
 @pytest.fixture
 def shore(store) -> Shore:
+    """The store, with the losses that it accounts for."""
     return Shore(store)
 
 

@@ -22,6 +22,7 @@ DAY_S = 86_400
 
 @pytest.fixture
 def book(postgres, migrated, stated_scorer) -> Iterator[Ledgerbook]:
+    """A store of the test's own on PostgreSQL."""
     url = postgres.new(like=migrated)
     opened = engine.connect_writer(url)
     yield Ledgerbook(url, opened, {"stated": stated_scorer()})

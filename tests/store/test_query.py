@@ -11,6 +11,8 @@ from gateway.store.where import QueryError, parse
 
 @pytest.fixture
 def read(store):
+    """Calls a query on a reading connection to the store."""
+
     def ask(question, *arguments):
         with reading(store.url) as connection:
             return question(connection, *arguments)

@@ -28,6 +28,8 @@ def now() -> float:
 
 @pytest.fixture
 def swept(store, now):
+    """Runs one sweep of retention with these limits."""
+
     def ask(bounds: RetentionLimits, holder: str = "c1", at: float = 0.0) -> RetentionResult:
         found: RetentionResult = store.run(lambda c: sweep(c, bounds, holder, at or now))
         return found

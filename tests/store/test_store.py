@@ -26,6 +26,7 @@ pytestmark = pytest.mark.dialect
 
 @pytest.fixture
 def url(tmp_path: Path) -> str:
+    """The URL of a store that does not exist yet."""
     return f"sqlite:///{tmp_path / 'gateway.db'}"
 
 

@@ -34,6 +34,8 @@ Read = Callable[..., list[UsageRow]]
 
 @pytest.fixture
 def read(store: Any) -> Read:
+    """Reads usage, grouped by columns."""
+
     def reading(*by: str, since: date = FIRST, until: date = LAST, **filters: str) -> list[UsageRow]:
         found: list[UsageRow] = store.run(lambda c: read_usage(c, by, since, until, **filters))
         return found

@@ -86,6 +86,7 @@ def test_credentials_of_the_config_go_before_those_of_the_url():
 
 @pytest.fixture
 def place(servers: Any) -> Iterator[Path]:
+    """A directory with a path short enough for a Unix socket."""
     with servers.directory() as directory:
         yield directory
 

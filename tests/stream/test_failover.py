@@ -114,6 +114,7 @@ async def appended(corridor: Corridor, flows: Any, n: int) -> bool:
 
 @pytest.fixture
 def place(servers: Any) -> Any:
+    """A directory with a path short enough for a Unix socket."""
     with servers.directory() as directory:
         yield directory
 

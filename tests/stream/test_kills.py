@@ -83,6 +83,8 @@ def check_usage(flows: Any, flow: Any, records: list[Record], kept: Collection[E
 
 @pytest.fixture
 def disturbed(program: str, servers: Any, flows: Any, capsys: pytest.CaptureFixture[str]) -> Any:
+    """Runs traffic while the stream server, gateways and consumers are killed, and checks what remains."""
+
     async def run(seed: int, n: int, kills: int) -> None:
         with servers.directory() as directory:
             *ports, stream = servers.free_ports(3)

@@ -20,6 +20,7 @@ NAME = "team:search:tokens_per_day:2026-11-26"
 
 @pytest.fixture
 async def client(stream_url: str) -> AsyncIterator[Any]:
+    """A client of the stream server."""
     client = connect(stream_url, Credentials())
     yield client
     await close(client)
@@ -27,6 +28,8 @@ async def client(stream_url: str) -> AsyncIterator[Any]:
 
 @pytest.fixture
 def server(client: Any, stream_name: str) -> Server:
+    """Makes the lease server of a worker."""
+
     def make(worker: str, **how: Any) -> LeaseServer:
         return LeaseServer(client, stream_name, worker, **how)
 

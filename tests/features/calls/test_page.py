@@ -26,6 +26,7 @@ def following(page: str) -> str | None:
 
 @pytest.fixture
 def ten(make_exchange):
+    """Ten exchanges, one a second."""
     now = time.time()
     return [make_exchange(f"answer {i}", received=now - 100 + i) for i in range(10)]
 

@@ -29,6 +29,8 @@ from gateway.runtime.tasks import Tasks
 
 @pytest.fixture
 async def services(pages):
+    """The services of pages, where nobody may sign in."""
+
     def nobody(*_):
         raise AssertionError
 

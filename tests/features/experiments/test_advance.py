@@ -177,6 +177,7 @@ def test_an_alarm_of_the_sample_ratio_stays_one(file_store: Any, plan: Any, exch
 
 @pytest.fixture
 def adjusting(plan: Any) -> Any:
+    """The plan with a hybrid sequence of at most 400 pairs, adjusted by what is known before."""
     return replace(plan, method="hybrid", max_pairs=400, aa="alarm", adjust=True, shadow=0.5)
 
 

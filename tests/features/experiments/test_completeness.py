@@ -197,12 +197,15 @@ Read = Callable[..., Finding]
 
 @pytest.fixture
 def halves(plan: Plan) -> Plan:
+    """The plan as a split by user, in which an empty answer is a failure."""
     made = replace(plan, mode="split", split=0.5, shadow=0.0, repeat_control=0.0, unit="user", guardrails=(), rules=2)
     return replace(made, empty="failed", min_hours=0.0)
 
 
 @pytest.fixture
 def read(keep: Callable[..., str], exchange: Callable[..., Exchange]) -> Read:
+    """Stores records that `says` describes, and reads the finding of the candidate from them."""
+
     def look(plan: Plan, says: Says, n: int = 1500, **of_bad: Any) -> Finding:
         with reading(keep(records(plan, exchange, says, n, of_bad))) as connection:
             return finding(connection, StoredPlan(plan, plan.hash, "running", 0.0), "candidate", LATER)

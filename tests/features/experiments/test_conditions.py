@@ -154,6 +154,7 @@ def compared(value: float | None, pairs: int = 100) -> Comparison:
 
 @pytest.fixture
 def plan(simulation: Any) -> Any:
+    """A plan of shadows with a margin of 0.05."""
     return simulation.a_plan(shadow=0.2, repeat_control=0.25, margin=0.05)
 
 

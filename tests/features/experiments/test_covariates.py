@@ -22,6 +22,7 @@ from gateway.reports.model import Comparison, Estimate
 
 @pytest.fixture
 def plan(simulation: Any) -> Any:
+    """A plan of a split by user that is adjusted."""
     return simulation.a_plan(mode="split", split=0.5, repeat_control=0.0, shadow=0.0, unit="user", adjust=True, rules=2)
 
 

@@ -204,6 +204,7 @@ async def test_a_ramp_is_paused_resumed_overridden_and_rolled_back_with_reasons(
 
 @pytest.fixture
 def url(tmp_path: Path, empty_store: Path) -> str:
+    """The URL of an empty store."""
     return f"sqlite:///{empty_store}"
 
 

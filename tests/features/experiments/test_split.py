@@ -17,6 +17,7 @@ RUNS = 60
 
 @pytest.fixture
 def plan(simulation: Any) -> Any:
+    """A plan of a split with primary `quality` and a margin of 0.1."""
     return simulation.a_plan(mode="split", split=0.5, repeat_control=0.0, shadow=0.0, primary="quality", margin=0.1)
 
 

@@ -67,11 +67,14 @@ Read = Callable[..., tuple[Finding, str]]
 
 @pytest.fixture
 def daily(plan: Plan) -> Plan:
+    """The plan as a split by user, without guardrails."""
     return replace(plan, mode="split", split=0.5, shadow=0.0, repeat_control=0.0, unit="user", guardrails=(), rules=2)
 
 
 @pytest.fixture
 def read(keep: Callable[..., str], exchange: Callable[..., Exchange]) -> Read:
+    """Stores days of answers with a planted lead, and reads the finding and its text."""
+
     def look(plan: Plan, lead: list[float], rates: tuple[float, float] = (1.0, 1.0)) -> tuple[Finding, str]:
         """lead: of the candidate, by day. rates: at which answers are recorded, below 0.5 and from there on."""
         rng, made = random.Random(3), []
@@ -149,6 +152,7 @@ UNITS = 1400  # enough for the gate srm
 
 @pytest.fixture
 def halves(plan: Plan) -> Plan:
+    """The plan as a split by user, with a guardrail on errors."""
     return replace(
         plan, mode="split", split=0.5, shadow=0.0, repeat_control=0.0, unit="user", rules=2, min_hours=24.0,
         guardrails=(Guardrail("error_rate", 0.1),),

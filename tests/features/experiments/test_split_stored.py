@@ -22,6 +22,7 @@ LATER = 2e9  # after every window
 
 @pytest.fixture
 def halves(plan: Plan) -> Plan:
+    """The plan as a split by user, with a guardrail on latency."""
     rails = (Guardrail("latency_p95", 0.5),)
     return replace(
         plan, mode="split", split=0.5, shadow=0.0, repeat_control=0.0, unit="user", guardrails=rails, rules=2
@@ -30,6 +31,8 @@ def halves(plan: Plan) -> Plan:
 
 @pytest.fixture
 def read(keep: Callable[..., str]) -> Callable[..., SplitResult]:
+    """Stores records and reads the split's result from them."""
+
     def look(plan: Plan, records: list[Exchange], since: float = 0.0, state: str = "running") -> SplitResult:
         with reading(keep(records)) as connection:
             return split_of(connection, StoredPlan(plan, plan.hash, state, since), "candidate", LATER)
@@ -92,6 +95,7 @@ def at_times(status: int) -> Callable[[str, str, random.Random], int | None]:
 
 @pytest.fixture
 def failures(halves: Plan) -> Plan:
+    """The split with a guardrail on errors."""
     return replace(halves, guardrails=(Guardrail("error_rate", 0.03),))
 
 
@@ -152,6 +156,7 @@ def planted(plan: Plan, exchange: Callable[..., Exchange], n: int = 1600, effect
 
 @pytest.fixture
 def by_request(halves: Plan) -> Plan:
+    """The split by request, adjusted, with a margin of 0.1."""
     return replace(halves, unit="request", guardrails=(), margin=0.1, adjust=True)
 
 

@@ -198,6 +198,7 @@ def plan_2(**changes: Any) -> Plan:
 
 @pytest.fixture
 def traffic(store: Any, exchange: Any) -> Any:
+    """A store with calls of `chat` before the experiment's start."""
     store.write(
         *(exchange("1", alias="chat", api="chat", pi=0.1, received=DAY_END - 7200.0 + 150.0 * i) for i in range(CALLS))
     )

@@ -44,6 +44,7 @@ async def test_each_experiment_gets_its_newest_plan_back(
 
 @pytest.fixture
 async def corridor(stream_url: str, stream_name: str) -> Any:
+    """A corridor of the test's own."""
     opened = Corridor(stream_url, stream_name)
     yield opened
     await opened.aclose()

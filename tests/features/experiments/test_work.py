@@ -49,6 +49,7 @@ def traffic(plan: Any, paired: Any, n: int) -> list[Any]:
 
 @pytest.fixture
 def distances() -> dict[str, RegisteredPair]:
+    """The scorer of pairs `edit`."""
     return {"edit": RegisteredPair(EditDistance("edit"), 1.0, 10.0, "c1")}
 
 

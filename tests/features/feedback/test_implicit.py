@@ -110,6 +110,8 @@ def test_sentences_that_were_written_apart_are_read_right() -> None:
 
 @pytest.fixture
 def subject(exchange: Any) -> Any:
+    """Makes what a scorer reads from messages and an answer."""
+
     def made(messages: Any, answer: str = "", **fields: Any) -> Subject:
         body = messages if isinstance(messages, dict) else {"messages": messages}
         one = exchange(request=json.dumps(body).encode(), **fields)

@@ -42,6 +42,7 @@ async def there(corridor: Corridor) -> dict[str, Any]:
 
 @pytest.fixture
 def publisher(corridor: Corridor) -> Callable[..., Publisher]:
+    """Makes a publisher of the directory for a store."""
     return lambda store, **options: Publisher(corridor.directory, store, **options)
 
 

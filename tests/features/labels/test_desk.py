@@ -47,6 +47,7 @@ GOOD = LabelVerdict(1.0, "good")
 
 @pytest.fixture
 def url(keep, exchange):
+    """The URL of a store with twelve scored answers."""
     return keep([exchange(f"{int(i % 3 > 0)} answer {i}") for i in range(12)])
 
 

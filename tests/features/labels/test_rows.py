@@ -38,6 +38,7 @@ def label(subject_id, value=1.0, labeller="ada", at=1.0, **fields):
 
 @pytest.fixture
 def ids(store, exchange):
+    """The ids of four stored exchanges: two scored, one to which the scorer does not apply, and one failed."""
     sent = [exchange(text, experiment="swap" if text == "0" else None) for text in ("1", "0", "n/a", "error")]
     store.write(*sent)
     return [e.id for e in sent]
@@ -84,6 +85,7 @@ PAIRS = ScorerVersion("stated", "1", "c1", "pair", "maximise")
 
 @pytest.fixture
 def filled(store, exchange, tally):
+    """A store with five exchanges of an experiment and one of another stratum, and their tally."""
     sent = [exchange(t, pi=0.5, arm="control", experiment="swap", plan="p") for t in ("1", "0.5", "0", "n/a", "error")]
     sent += [exchange("1", stratum="slow")]
     store.write(*sent, tally(sent, {"default": 40, "slow": 1}))

@@ -29,6 +29,8 @@ Learn = Callable[..., Result]
 
 @pytest.fixture
 def learn(tmp_path: Path) -> Learn:
+    """Runs `gateway learn` with these words and this predictor."""
+
     def run(*words: str, predictor: str = "predictor: {target: refusal, min_rows: 50}") -> Result:
         (tmp_path / "gateway.yaml").write_text(CONFIG + predictor)
         place = ("--config", str(tmp_path / "gateway.yaml"), "--data", str(tmp_path / "data"))

@@ -47,6 +47,7 @@ class Traffic:
 
 @pytest.fixture
 def sent(store: Any, exchange: Make) -> Traffic:
+    """Traffic whose verdicts a test moves."""
     return Traffic(store, exchange)
 
 

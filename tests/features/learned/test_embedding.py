@@ -58,6 +58,7 @@ def subject(answer: str, prompt: str, exchange: Make) -> Subject:
 
 @pytest.fixture
 def minilm() -> EmbeddingColumns:
+    """Columns of MiniLM's embeddings; skipped where its weights are not installed."""
     try:
         return EmbeddingColumns(local_minilm())
     except InvalidOptions:
@@ -116,6 +117,7 @@ def test_the_directions_are_the_same_for_ever(exchange: Make) -> None:
 
 @pytest.fixture
 def with_letters(stated_scorer: Any) -> Predictor:
+    """A predictor whose embedding counts letters."""
     return Predictor(CONFIG, {"stated": stated_scorer(share=0.4)}, EmbeddingColumns(Letters))
 
 

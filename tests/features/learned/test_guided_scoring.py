@@ -18,6 +18,7 @@ SUMS = "n, failed, s_failed, s_b, s_d, s_e1, s_e2, s_bb, s_dd, s_e1e1"
 
 @pytest.fixture
 def guided(room: Any, stated_scorer: Any) -> Any:
+    """A room whose adaptive predictor guides the scorer `stated`."""
     room.scorers["stated"] = stated_scorer(share=0.3)
     room.predictor = PredictorConfig(target="stated", adaptive=True, pi_min=0.05)
     return room

@@ -74,6 +74,7 @@ Make = Callable[..., Exchange]
 
 @pytest.fixture
 def job(store: Any) -> TrainingJob:
+    """A training job on the store."""
     return TrainingJob(store.url, "stated", "stated", 0.05, 0.4, 60, 200, "1", "c1", None, None)
 
 

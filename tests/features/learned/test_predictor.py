@@ -27,6 +27,8 @@ def subject(exchange: Exchange) -> Subject:
 
 @pytest.fixture
 def predictor(stated_scorer: Any) -> Callable[..., Predictor]:
+    """Makes a predictor of the scorer `stated`. own_share: the scorer's share."""
+
     def make(own_share: float = 1.0, **config: Any) -> Predictor:
         scorers = {"other": stated_scorer(name="other"), "stated": stated_scorer(share=own_share)}
         return Predictor(PredictorConfig(**{"target": "stated", "adaptive": True, "pi_min": 0.05, **config}), scorers)

@@ -77,6 +77,7 @@ def _not_starved(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 async def judge() -> AsyncIterator[FakeUpstream]:
+    """A double that plays the judge."""
     async with FakeUpstream() as upstream:
         judging(upstream)
         yield upstream
@@ -161,6 +162,7 @@ def job(url: str, **fields: Any) -> TrainingJob:
 
 @pytest.fixture
 def predictor(stated_scorer: Any) -> Predictor:
+    """An adaptive predictor of the scorer `judge`."""
     config = PredictorConfig(target="judge", min_rows=60, share=0.4, adaptive=True)
     return Predictor(config, {"judge": stated_scorer(name="judge")})
 

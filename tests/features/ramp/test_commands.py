@@ -15,6 +15,7 @@ from gateway.stream import Corridor
 
 @pytest.fixture
 async def ramp(ramp_on_server: Any, stream_url: str, stream_name: str) -> AsyncIterator[Any]:
+    """A ramp on a real stream server, whose plan runs."""
     corridor = Corridor(stream_url, stream_name)
     found = ramp_on_server(corridor)
     await found.plan_runs()

@@ -53,12 +53,15 @@ def test_the_periods_are_those_of_the_present_run() -> None:
 
 @pytest.fixture
 def ramped(plan: Plan) -> Plan:
+    """The plan with a ramp by conversation, and guardrails on errors and latency."""
     rails = (Guardrail("error_rate", 0.1), Guardrail("latency_p95", 1.0))
     return replace(plan, mode="both", unit="conversation", guardrails=rails, ramp=DESIGN)
 
 
 @pytest.fixture
 def served(ramped: Plan, exchange: Callable[..., Exchange]) -> Callable[..., Exchange]:
+    """Makes a served answer of an arm at a time."""
+
     def make(arm: str, received: float, text: str = "1", **more: Any) -> Exchange:
         same = {"experiment": ramped.name, "plan": ramped.hash, "target": ramped.target(arm)}
         return exchange(text, arm=arm, received=received, **{**same, **more})
@@ -68,6 +71,8 @@ def served(ramped: Plan, exchange: Callable[..., Exchange]) -> Callable[..., Exc
 
 @pytest.fixture
 def read(ramped: Plan, keep: Callable[..., str]) -> Callable[..., ServedValues]:
+    """Stores records and reads the served values of the candidate from them."""
+
     def look(records: list[Exchange], periods: list[StepPeriod]) -> ServedValues:
         plan = StoredPlan(ramped, ramped.hash, "running", 0.0)
         with reading(keep(records)) as connection:
@@ -208,6 +213,7 @@ def test_one_caller_with_slow_calls_raises_no_alarm_on_the_p95(ramped: Plan, exc
 
 @pytest.fixture
 def by_rules_2(ramped: Plan) -> Plan:
+    """The ramp by the second version of the plans' rules, with a holdout."""
     design = replace(DESIGN, soak_s=400.0, holdout=0.02, holdout_days=28.0)
     return replace(ramped, rules=2, ramp=design)
 

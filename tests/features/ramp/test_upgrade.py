@@ -35,6 +35,7 @@ NAMES = ("shadowed", "split", "ramp")
 
 @pytest.fixture(scope="module")
 def saved() -> dict[str, Any]:
+    """The ramp that an older version saved."""
     found: dict[str, Any] = orjson.loads(gzip.decompress(SAVED.read_bytes()))
     return found
 

@@ -49,17 +49,20 @@ Sending = Callable[..., WebhookSender]
 
 @pytest.fixture
 def clock() -> Clock:
+    """A clock that the test sets."""
     return Clock()
 
 
 @pytest.fixture
 async def audit(tmp_path: Path) -> AsyncIterator[Store]:
+    """An empty store."""
     async with Store(f"sqlite:///{tmp_path / 'gateway.db'}") as store:
         yield store
 
 
 @pytest.fixture
 async def sending(audit: Store, receiver: Any, webhook_secret: str, clock: Clock) -> AsyncIterator[Sending]:
+    """Makes senders of webhooks to `receiver`."""
     async with HttpConnections() as connections:
 
         def make(name: str = "c1", **fields: Any) -> WebhookSender:

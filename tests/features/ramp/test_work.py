@@ -51,11 +51,13 @@ class Controlled:
 
 @pytest.fixture
 def ramped(plan: Plan) -> Plan:
+    """The plan with a ramp by request, and without guardrails."""
     return replace(plan, mode="both", method="anytime", aa="alarm", ramp=DESIGN, unit="request", guardrails=())
 
 
 @pytest.fixture
 async def controlled(room: Any, ramped: Plan) -> AsyncIterator[Controlled]:
+    """A ramp's controller on a room's store and stream, with a clock that the test sets."""
     async with Store(room.store_url) as store:
         made = Controlled(None, room, store, ramped, time.time())  # type: ignore[arg-type]
         made.controller = RampController(store, room.corridor, AUTO, every_s=0.0, full_s=0.0, clock=lambda: made.now)

@@ -126,6 +126,7 @@ async def upstream() -> AsyncIterator[FakeUpstream]:
 
 @pytest.fixture
 async def connections() -> AsyncIterator[HttpConnections]:
+    """HTTP connections, closed after the test."""
     async with HttpConnections() as connections:
         yield connections
 

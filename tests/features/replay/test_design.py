@@ -33,6 +33,7 @@ models:
 
 @pytest.fixture
 def config() -> Config:
+    """The parsed CONFIG."""
     return parse(CONFIG)
 
 

@@ -41,6 +41,7 @@ sampling: {rate: 1.0}
 
 @pytest.fixture
 def path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The path of a gateway.yaml that names a secret of the environment."""
     monkeypatch.setenv("REPLAY_TEST_SECRET", "not-to-be-written")
     file = tmp_path / "gateway.yaml"
     file.write_text(CONFIG)

@@ -18,6 +18,7 @@ MAP = column_map(["question=dialogue,reference=summary"])
 
 @pytest.fixture
 def datasets(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    """The library datasets, without network; skipped where it is not installed."""
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))
     return pytest.importorskip("datasets", reason="the library datasets is not installed (extra datasets)")

@@ -65,11 +65,13 @@ OPTIONS = ReplayOptions(("one", "two"))
 
 @pytest.fixture
 def dataset(questions: Callable[[int], Path]) -> Dataset:
+    """A dataset of 30 questions."""
     return scan(questions(30))
 
 
 @pytest.fixture
 def bare() -> Config:
+    """The parsed BARE."""
     return parse(BARE)
 
 

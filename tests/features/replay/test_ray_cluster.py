@@ -165,6 +165,7 @@ New = Callable[[], RemoteWorker]
 
 @pytest.fixture
 async def worker() -> AsyncIterator[New]:
+    """Makes remote workers, and closes them after the test."""
     made: list[RemoteWorker] = []
 
     def new() -> RemoteWorker:

@@ -24,6 +24,8 @@ BEGIN = 1_764_000_000.0
 
 @pytest.fixture
 def sums(store):
+    """Reads the sums of hours since a time."""
+
     def ask(begin=BEGIN):
         with reading(store.url) as connection:
             return hour_sums(connection, begin)
@@ -100,6 +102,7 @@ def test_a_score_is_the_scorers_own_value(store, exchange, sums, stated_scorer):
 
 @pytest.fixture
 def one_hour(store, exchange):
+    """The sums of an hour with one success, sampled at ½, and one timeout."""
     store.write(
         exchange("1", received=BEGIN + 10, pi=0.5, total_s=1.0),
         exchange("0", received=BEGIN + 20, total_s=2.0, outcome="timeout", status=504),

@@ -40,6 +40,7 @@ def used(calls: int) -> Tally:
 
 @pytest.fixture
 def counters() -> Counters:
+    """Limits' counters that the repair raises."""
     return Counters()
 
 

@@ -31,6 +31,7 @@ MESSAGE = {
 
 @pytest.fixture
 def claude(make_upstream: MakeUpstream) -> Anthropic:
+    """The dialect of Anthropic's API."""
     return Anthropic(make_upstream("anthropic"))
 
 

@@ -23,6 +23,7 @@ MakeUpstream = Callable[..., Upstream]
 
 @pytest.fixture
 def openai(make_upstream: MakeUpstream) -> OpenAI:
+    """The dialect of OpenAI's API."""
     return OpenAI(make_upstream())
 
 

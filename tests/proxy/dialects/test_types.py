@@ -18,6 +18,7 @@ MakeCall = Callable[..., Call]
 
 @pytest.fixture(params=sorted(PROVIDERS))
 def dialect(request: pytest.FixtureRequest, make_upstream: Callable[..., Upstream]) -> Dialect:
+    """The dialect of each kind of upstream."""
     kind = request.param
     return build_dialect(make_upstream(kind, base_url=PROVIDERS[kind].base_url or "https://name.example.com/openai/v1"))
 

@@ -48,6 +48,7 @@ class Worker:
 
 @pytest.fixture
 async def corridor(stream_server: Any, stream_name: str) -> AsyncIterator[Corridor]:
+    """A corridor on a server of the test's own."""
     opened = Corridor(stream_server.url, stream_name)
     yield opened
     await opened.aclose()
@@ -55,6 +56,7 @@ async def corridor(stream_server: Any, stream_name: str) -> AsyncIterator[Corrid
 
 @pytest.fixture
 def worker(corridor: Corridor, tmp_path: Path) -> Callable[[], Worker]:
+    """Makes workers that poll the directory."""
     return lambda: Worker(corridor, tmp_path / "data")
 
 

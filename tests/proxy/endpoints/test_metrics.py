@@ -111,6 +111,7 @@ async def test_the_metrics_listener_is_open(
 
 @pytest.fixture
 def unused_port() -> int:
+    """A port that was free a moment ago."""
     with socket.socket() as s:
         s.bind(("127.0.0.1", 0))
         return int(s.getsockname()[1])

@@ -21,6 +21,7 @@ ESCAPES = ["/v1/../admin", "/v1/files/../../admin", "/v1/%2e%2e/admin", "/v1/fil
 
 @pytest.fixture
 async def passing(start: Any, configured: Callable[..., dict[str, Any]], upstream: FakeUpstream) -> Any:
+    """A gateway with `passthrough`, and a key that may not use it."""
     config = configured(upstream, passthrough="u0")
     config["keys"].append({"name": "narrow", "sha256": sha256(b"narrow").hexdigest()})
     return await start(config)
@@ -167,6 +168,7 @@ class Files:
 
 @pytest.fixture
 async def files() -> AsyncIterator[Files]:
+    """A server of files at which requests arrive as they were sent."""
     served = Files()
     server = await asyncio.start_server(served.serve, "127.0.0.1", 0)
     async with server:
@@ -178,6 +180,7 @@ async def files() -> AsyncIterator[Files]:
 async def before_files(
     start: Any, configured: Callable[..., dict[str, Any]], upstream: FakeUpstream, files: Files
 ) -> Any:
+    """A gateway whose `passthrough` is the server of files."""
     config = configured(upstream, passthrough="files")
     config["upstreams"]["files"] = {"kind": "openai", "base_url": files.base_url}
     return await start(config)
@@ -251,6 +254,7 @@ FILE, STORE = "file-" + "a" * 24, "vs_" + "b" * 32
 
 @pytest.fixture
 async def two_keys(start: Any, configured: Callable[..., dict[str, Any]], upstream: FakeUpstream) -> Any:
+    """A gateway with two keys that may use `passthrough`."""
     config = configured(upstream, passthrough="u0")
     config["keys"].append({"name": "other", "sha256": sha256(b"other").hexdigest(), "allow": ["passthrough"]})
     return await start(config)

@@ -64,6 +64,7 @@ class Worker:
 
 @pytest.fixture
 def worker() -> Worker:
+    """A worker that watches a candidate."""
     return Worker()
 
 

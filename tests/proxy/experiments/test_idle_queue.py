@@ -36,11 +36,13 @@ class Loop:
 
 @pytest.fixture
 def loop() -> Loop:
+    """A loop that the test turns."""
     return Loop()
 
 
 @pytest.fixture
 def idle_queue(loop: Loop) -> IdleQueue:
+    """The queue on that loop."""
     return IdleQueue(lambda: loop.busy, lambda: loop.now, loop.later)
 
 

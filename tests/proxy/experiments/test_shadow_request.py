@@ -92,12 +92,14 @@ Make = Callable[..., Any]
 
 @pytest.fixture
 async def upstream() -> AsyncIterator[FakeUpstream]:
+    """A double of vLLM that answers TEXT."""
     async with FakeUpstream(vllm=True, text=TEXT) as fake:
         yield fake
 
 
 @pytest.fixture
 async def second() -> AsyncIterator[FakeUpstream]:
+    """A double of vLLM that gives one token another log-probability."""
     async with FakeUpstream(vllm=True) as fake:
         fake.scores = PromptScores(lambda place, text: -1.25 if text == " capital." else -0.25)
         yield fake

@@ -32,6 +32,7 @@ def nothing_failed(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
 
 @pytest.fixture
 async def third() -> AsyncIterator[FakeUpstream]:
+    """A third double."""
     async with FakeUpstream() as fake:
         yield fake
 

@@ -497,6 +497,7 @@ class Gauges:
 
 @pytest.fixture
 def gauges() -> Gauges:
+    """The gauges of limits."""
     return Gauges()
 
 

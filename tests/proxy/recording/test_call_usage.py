@@ -46,6 +46,7 @@ class Books:
 
 @pytest.fixture
 def books() -> Books:
+    """The books to which calls are counted."""
     return Books()
 
 

@@ -47,6 +47,7 @@ class Clock:
 
 @pytest.fixture
 def recorder() -> Recorder:
+    """A recorder on a stream in memory."""
     return Recorder(Shelf(), ProxyMetrics(CollectorRegistry()))  # type: ignore[arg-type]
 
 

@@ -19,6 +19,7 @@ Configured = Callable[..., dict[str, Any]]
 
 @pytest.fixture(autouse=True)
 def soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lets the exporter of spans send every 50 ms."""
     monkeypatch.setenv("OTEL_BSP_SCHEDULE_DELAY", "50")
 
 
@@ -26,6 +27,7 @@ def soon(monkeypatch: pytest.MonkeyPatch) -> None:
 async def traced(
     start: Any, configured: Configured, upstream: FakeUpstream, second: FakeUpstream, collector: Any
 ) -> Any:
+    """A gateway with a fallback, prices and a collector of spans."""
     otel = {"endpoint": collector.url, "headers": {"x-collector-key": "open"}}
     prices = {"as_of": "2026-11-01", "models": {"model-u0": {"input": 1.0, "output": 2.0}}}
     return await start(configured(upstream, second, otel=otel, prices=prices))

@@ -12,6 +12,7 @@ from gateway.proxy.relay.deadlines import TICK_S, DeadlineExceeded, Deadlines, T
 
 @pytest.fixture
 async def ticker() -> Ticker:
+    """The clock of deadlines, on the test's loop."""
     return Ticker()
 
 
@@ -177,6 +178,7 @@ class Loop:
 
 @pytest.fixture
 def loop(monkeypatch: pytest.MonkeyPatch) -> Loop:
+    """A loop that the test turns, in place of the running one."""
     made = Loop()
     monkeypatch.setattr(asyncio, "get_running_loop", lambda: made)
     return made

@@ -30,6 +30,7 @@ def a_call(caller: str, **fields: Any) -> Call:
 
 @pytest.fixture
 async def affinity() -> Any:
+    """The responses' upstreams, without a shared state."""
     async with Tasks() as tasks:
         yield ResponseAffinity(None, tasks)
 

@@ -296,6 +296,7 @@ class Seen:
 
 @pytest.fixture
 async def seen() -> AsyncIterator[Seen]:
+    """A server that records what arrives, as it arrives."""
     seen = Seen()
     server = await asyncio.start_server(seen.serve, "127.0.0.1", 0)
     seen.base_url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1"

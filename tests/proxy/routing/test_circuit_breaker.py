@@ -21,11 +21,13 @@ class Clock:
 
 @pytest.fixture
 def clock() -> Clock:
+    """A clock that the test sets."""
     return Clock()
 
 
 @pytest.fixture
 def breaker(clock: Clock) -> CircuitBreaker:
+    """A circuit breaker on that clock."""
     return CircuitBreaker(clock)
 
 

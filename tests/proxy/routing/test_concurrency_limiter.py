@@ -16,6 +16,7 @@ from gateway.proxy.routing.concurrency_limiter import ConcurrencyLimiter, FairQu
 
 @pytest.fixture
 def loop() -> Iterator[asyncio.AbstractEventLoop]:
+    """An event loop that the test turns."""
     loop = asyncio.new_event_loop()
     yield loop
     loop.close()
@@ -46,6 +47,7 @@ class Waiting:
 
 @pytest.fixture
 def waiting(loop: asyncio.AbstractEventLoop) -> Waiting:
+    """Callers that wait at a limiter on that loop."""
     return Waiting(loop)
 
 

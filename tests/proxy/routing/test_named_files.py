@@ -27,6 +27,7 @@ def with_keys(configured: Configured, upstream: FakeUpstream, **sections: Any) -
 
 @pytest.fixture
 async def two_keys(start: Any, configured: Configured, upstream: FakeUpstream) -> Any:
+    """A gateway with two keys."""
     return await start(with_keys(configured, upstream))
 
 

@@ -23,6 +23,7 @@ from gateway.proxy.routing.target_state import TargetState, UpstreamState
 
 @pytest.fixture
 async def state(upstream: FakeUpstream) -> AsyncIterator[UpstreamState]:
+    """The live state of an upstream whose load is scraped."""
     config = Upstream(kind="vllm", base_url=upstream.base_url, load="scrape")
     transport = Http1Transport()
     yield UpstreamState("u", config, build_dialect(config), transport, ConcurrencyLimiter(None, 0, 1.0))

@@ -23,12 +23,14 @@ UPSTREAMS = ("u0", "u1")
 
 @pytest.fixture
 async def tasks() -> AsyncIterator[Tasks]:
+    """Tasks that end with the test."""
     async with Tasks() as held:
         yield held
 
 
 @pytest.fixture
 def affinity(tasks: Tasks) -> ResponseAffinity:
+    """The responses' upstreams, without a shared state."""
     return ResponseAffinity(None, tasks)
 
 

@@ -45,6 +45,7 @@ Make = Callable[..., Router]
 
 @pytest.fixture
 def make() -> Make:
+    """Makes a router."""
     return a_router
 
 

@@ -21,6 +21,8 @@ KEYS = [key("may", allow=["sample"]), key("plain"), key("left", allow=["sample"]
 
 @pytest.fixture
 def sampling(start, configured, upstream):
+    """Starts a gateway with this sampling."""
+
     async def go(**policy: Any) -> Any:
         return await start(configured(upstream, keys=KEYS, sampling=policy))
 

@@ -23,6 +23,7 @@ Configured = Callable[..., dict[str, Any]]
 
 @pytest.fixture
 async def two_keys(start: Any, configured: Configured, upstream: FakeUpstream) -> Any:
+    """A gateway with two keys, and an alias on an upstream of Anthropic's API."""
     config = configured(upstream)
     config["keys"].append({"name": "other", "sha256": sha256(b"other").hexdigest()})
     config["upstreams"]["u1"] = {"kind": "anthropic", "base_url": upstream.base_url}

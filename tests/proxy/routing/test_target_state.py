@@ -25,6 +25,7 @@ class Clock:
 
 @pytest.fixture
 def clock() -> Clock:
+    """A clock that the test sets."""
     return Clock()
 
 

@@ -114,6 +114,7 @@ def subject(answer: str) -> Subject:
 
 @pytest.fixture
 async def scripted() -> AsyncIterator[GatewayClient]:
+    """A client of a double that plays a credulous judge."""
     async with FakeUpstream() as upstream, HttpConnections() as connections:
         upstream.replies(credulous)
         yield GatewayClient(upstream.base_url, None, connections)

@@ -32,6 +32,8 @@ QUESTION = JudgeQuestion([{"role": "user", "content": "?"}], "score", FORM, lamb
 
 @pytest.fixture
 def judge(model):
+    """Makes a JudgeModel that asks the scripted model."""
+
     def make(budget=None, **fields):
         return JudgeModel(Asker(model.outside.client, model.outside.prices, budget), "referee", **fields)
 

@@ -18,6 +18,8 @@ NOW = 1_764_000_000.0
 
 @pytest.fixture
 def read(store):
+    """Calls a query of calls on a reading connection to the store."""
+
     def ask(question, *arguments):
         with reading(store.url) as connection:
             return question(connection, *arguments)

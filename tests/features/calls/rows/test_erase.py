@@ -35,6 +35,7 @@ def later() -> float:
 
 @pytest.fixture
 def found(store: Any) -> Callable[[ErasureRequest], set[str]]:
+    """The ids of the exchanges that an erasure request finds."""
     return lambda request: set(store.run(lambda c: list(find(c, request))))
 
 

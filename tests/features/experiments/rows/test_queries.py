@@ -22,6 +22,7 @@ from gateway.features.experiments.rows.served import (
 
 @pytest.fixture
 def split(plan: Any) -> Any:
+    """The plan as a split by user."""
     return replace(plan, mode="split", split=0.5, repeat_control=0.0, unit="user")
 
 

@@ -26,12 +26,14 @@ JSON = (b"content-type", b"application/json")
 
 @pytest.fixture
 async def fake() -> AsyncIterator[FakeUpstream]:
+    """A running double of an upstream."""
     async with FakeUpstream() as upstream:
         yield upstream
 
 
 @pytest.fixture
 async def transport() -> AsyncIterator[AuthorizedTransport]:
+    """A transport that signs its requests for AWS."""
     renewal = Renewal("aws", lambda: Issued(KEYS))
     made = AuthorizedTransport(Http1Transport(), SignatureCredential(renewal, Signer("us-east-1", "bedrock")))
     async with contextlib.aclosing(made):

@@ -39,11 +39,13 @@ class Source:
 
 @pytest.fixture
 def clock() -> Clock:
+    """A clock that the test sets."""
     return Clock()
 
 
 @pytest.fixture
 def source(clock: Clock) -> Source:
+    """A source of credentials that live by that clock."""
     return Source(clock)
 
 

@@ -21,6 +21,7 @@ from gateway.proxy.http.auth.sources import AwsSource, EntraSource, GoogleSource
 
 @pytest.fixture
 async def issuer() -> AsyncIterator[Issuer]:
+    """A server of cloud credentials with an hour of life."""
     made = Issuer(life_s=3600)
     async with made.server:
         yield made

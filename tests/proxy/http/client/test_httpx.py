@@ -15,6 +15,7 @@ HELLO = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello"
 
 @pytest.fixture
 async def httpx(peer):
+    """The transport on httpx."""
     async with contextlib.aclosing(HttpxTransport()) as transport:
         yield transport
 

@@ -64,6 +64,7 @@ OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 
 @pytest.fixture
 async def one_only(peer):
+    """A transport with at most one connection to an origin."""
     async with contextlib.aclosing(Http1Transport(max_connections=1)) as transport:
         yield transport
 

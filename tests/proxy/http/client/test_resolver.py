@@ -53,6 +53,7 @@ class Names:
 
 @pytest.fixture
 def names() -> Iterator[Names]:
+    """A resolver with a good, a slow and an unknown name."""
     names = Names(good_test=[at(1)], slow_test=[at(2)], bad_test=socket.gaierror(-2, "Name or service not known"))
     yield names
     names.released.set()

@@ -42,6 +42,7 @@ def issue(certificates: Any) -> Callable[[str], tuple[str, str]]:
 
 @pytest.fixture
 def demanding(certificates: Any) -> ssl.SSLContext:
+    """The TLS settings of a server that demands a client certificate."""
     room = certificates.ca.parent
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(room / "server.pem", room / "server.key")

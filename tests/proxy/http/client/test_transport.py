@@ -470,6 +470,7 @@ async def test_leaving_a_streamed_upload_closes_the_socket(peer, transport, ask)
 
 @pytest.fixture(params=[Http1Transport, HttpxTransport], ids=["http1", "httpx"])
 def make(request):
+    """The class of each transport."""
     return request.param
 
 

@@ -39,6 +39,7 @@ GONE = {"type": "http.disconnect"}
 
 @pytest.fixture
 async def tasks() -> AsyncIterator[Tasks]:
+    """Tasks that end with the test."""
     async with Tasks() as tasks:
         yield tasks
 

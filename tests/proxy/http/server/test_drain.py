@@ -25,6 +25,7 @@ ASK = b"GET / HTTP/1.1\r\nhost: x\r\n\r\n"
 
 @pytest.fixture
 def stack() -> Iterator[ExitStack]:
+    """Closes what the test opens."""
     with ExitStack() as stack:
         yield stack
 

@@ -109,6 +109,7 @@ async def test_half_a_tls_handshake_ends(tmp_path: Path) -> None:
 
 @pytest.fixture
 def stack() -> Iterator[ExitStack]:
+    """Closes what the test opens."""
     with ExitStack() as stack:
         yield stack
 

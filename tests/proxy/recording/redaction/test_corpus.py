@@ -60,6 +60,7 @@ def _digits(secret: str) -> str:
 
 @pytest.fixture
 async def redacting(start: Callable[..., Any], configured: Callable[..., dict[str, Any]], upstream: Any) -> Any:
+    """A gateway that redacts and records everything."""
     keys = [{"name": "tester", "sha256": sha256(KEY.encode()).hexdigest(), "allow": ["sample", "target"]}]
     config = configured(upstream, keys=keys, redaction={"default": "redacted"})
     config["sampling"] = {"rate": 1.0, "unit": "conversation"}
