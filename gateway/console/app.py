@@ -26,8 +26,8 @@ from gateway.console.openapi import describe
 from gateway.console.site import PagesSetup
 from gateway.core.reasons import on_page
 from gateway.features.keys.directory import Admin
-from gateway.observability.eval_metrics import CONTENT_TYPE, exposition
 from gateway.observability.proxy_metrics import ConsoleMetrics
+from gateway.observability.worker_metrics import CONTENT_TYPE, exposition
 from gateway.proxy.request.client_address import client_address, from_this_machine
 
 log = logging.getLogger(__name__)

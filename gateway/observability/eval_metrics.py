@@ -1,26 +1,22 @@
-"""Every Prometheus metric of the consumer, and the text of a scrape. The gateway's are in proxy_metrics.py.
+"""Every Prometheus metric of the consumer: the figures, and the table that declares what is exported of them.
 
-Label values are closed sets: names from the config, or "other".
+The gateway's metrics are in proxy_metrics.py. Label values are closed sets: names from the config, or "other".
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
-from prometheus_client import CollectorRegistry, Metric, disable_created_metrics, generate_latest
+from prometheus_client import CollectorRegistry, Metric
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.registry import Collector
 
 from gateway.core.ramp import RampState
-from gateway.observability.proxy_metrics import ProxyMetrics as ProxyMetrics
-from gateway.observability.worker_metrics import WorkerMetrics
 
-CONTENT_TYPE = b"text/plain; version=0.0.4; charset=utf-8"
 VERDICTS = ("ship", "reject", "hold")
-_EACH = ("experiment", "candidate")
 BLOCKED = "gateway_eval_scorer_blocked"
 FAILING_PARTS = "gateway_eval_failing_parts"
 WORKERS, WORKER_RESTARTS = "gateway_eval_workers", "gateway_eval_worker_restarts"
@@ -95,162 +91,6 @@ class RampFigures:
     transitions: Mapping[str, int]  # by kind
 
 
-def ramp_families(figures: EvalFigures) -> Iterator[Metric]:
-    one = ["experiment"]
-    state = GaugeMetricFamily(
-        "gateway_ramp_state", "1 for the state that a ramp is in, 0 for the others", labels=[*one, "state"]
-    )
-    share = GaugeMetricFamily(
-        "gateway_ramp_decided_share", "Share of the units that the candidate of a ramp is to serve", labels=one
-    )
-    since = GaugeMetricFamily(
-        "gateway_ramp_since_timestamp_seconds", "Unix time at which a ramp's state or step began", labels=one
-    )
-    transitions = CounterMetricFamily(
-        "gateway_ramp_transitions", "Changes of a ramp in its audit, by what they were", labels=[*one, "kind"]
-    )
-    webhooks = GaugeMetricFamily(
-        "gateway_webhook_deliveries", "Webhooks in the store: pending, delivered or dead", labels=["webhook", "state"]
-    )
-    for each in figures.ramps:
-        for name in get_args(RampState):
-            state.add_metric([each.experiment, name], float(each.state == name))
-        share.add_metric([each.experiment], each.share)
-        since.add_metric([each.experiment], each.since)
-        for kind, n in each.transitions.items():
-            transitions.add_metric([each.experiment, kind], n)
-    for (webhook, ended), n in figures.webhooks.items():
-        webhooks.add_metric([webhook, ended], n)
-    yield from (state, share, since, transitions, webhooks)
-
-
-def experiment_families(figures: Sequence[ExperimentFigures]) -> Iterator[Metric]:
-    yield from _of_metrics(figures)
-    yield from _of_conditions(figures)
-    yield from _of_feedback(figures)
-    pairs = CounterMetricFamily("gateway_experiment_pairs", "Settled pairs", labels=["experiment"])
-    for experiment, n in {each.experiment: each.pairs for each in figures}.items():
-        pairs.add_metric([experiment], n)
-    withheld = CounterMetricFamily(
-        "gateway_experiment_withheld",
-        "Sampled pairs without a comparison, by reason",
-        labels=[*_EACH, "reason"],
-    )
-    verdict = GaugeMetricFamily(
-        "gateway_experiment_verdict", "1 for the current verdict, 0 for the others", labels=[*_EACH, "verdict"]
-    )
-    gate = GaugeMetricFamily(
-        "gateway_experiment_gate",
-        "Conditions for a verdict: -1 red, 0 unknown, 1 green",
-        labels=[*_EACH, "gate"],
-    )
-    srm = GaugeMetricFamily(
-        "gateway_experiment_srm_p",
-        "Anytime-valid p-value of the sample-ratio test; a small value means wrong shares",
-        labels=_EACH,
-    )
-    for each in figures:
-        for reason, n in each.withheld:
-            withheld.add_metric([*each.labels, reason], n)
-        for name in VERDICTS:
-            verdict.add_metric([*each.labels, name], float(each.verdict == name))
-        for name, state in each.gates:
-            gate.add_metric([*each.labels, name], state)
-        if each.srm_p is not None:
-            srm.add_metric(each.labels, each.srm_p)
-    yield from (pairs, withheld, verdict, gate, srm)
-
-
-_CONDITION_HELP = {
-    "pairs_needed": "Estimated number of further settled pairs that close this open condition of a verdict",
-    "condition_low": "Lower end of an open condition's interval; for the gate aa, of the control against itself",
-    "condition_high": "Upper end of an open condition's interval",
-    "condition_pairs": "Pairs with a value for an open condition",
-}
-
-
-def _of_conditions(figures: Sequence[ExperimentFigures]) -> Iterator[Metric]:
-    found = {
-        name: GaugeMetricFamily(f"gateway_experiment_{name}", text, labels=[*_EACH, "kind", "condition"])
-        for name, text in _CONDITION_HELP.items()
-    }
-    requests = GaugeMetricFamily(
-        "gateway_experiment_requests_needed",
-        "Estimated number of further eligible requests until the verdict; 0: it has been reached",
-        labels=_EACH,
-    )
-    seconds = GaugeMetricFamily(
-        "gateway_experiment_seconds_needed", "Estimated time until the verdict, at the pace so far", labels=_EACH
-    )
-    for each in figures:
-        for c in each.conditions:
-            values = (c.pairs_needed, c.low, c.high, c.values)
-            for family, value in zip(found.values(), values, strict=True):
-                if value is not None:
-                    family.add_metric([*each.labels, c.kind, c.name], float(value))
-        if each.requests_needed is not None:
-            requests.add_metric(each.labels, each.requests_needed)
-        if each.days_needed is not None:
-            seconds.add_metric(each.labels, 86_400.0 * each.days_needed)
-    yield from (*found.values(), requests, seconds)
-
-
-_FEEDBACK_HELP = {
-    "feedback_mean": "Weighted mean of people's feedback on one arm of a split",
-    "feedback_answered_ratio": "Weighted share of an arm's answers that people gave this feedback on in time",
-    "feedback_answers": "An arm's answers whose window for feedback has closed",
-}
-
-
-def _of_feedback(figures: Sequence[ExperimentFigures]) -> Iterator[Metric]:
-    found = {
-        name: GaugeMetricFamily(f"gateway_experiment_{name}", text, labels=[*_EACH, "metric", "arm"])
-        for name, text in _FEEDBACK_HELP.items()
-    }
-    for each in figures:
-        for f in each.feedback:
-            values = (f.mean, f.answered, float(f.answers))
-            for family, value in zip(found.values(), values, strict=True):
-                if value is not None:
-                    family.add_metric([*each.labels, f.metric, f.arm], value)
-    yield from found.values()
-
-
-_EXPERIMENT_HELP = {
-    "difference": "Difference between candidate and control; positive is better for the candidate",
-    "difference_low": "Lower end of the difference's anytime-valid interval",
-    "difference_high": "Upper end of the difference's anytime-valid interval",
-    "margin": "Non-inferiority margin of the metric",
-    "log_evalue": "ln of the e-value against no difference",
-    "metric_pairs": "Pairs that the difference is based on; in a split, units",
-}
-
-
-def _of_metrics(figures: Sequence[ExperimentFigures]) -> Iterator[Metric]:
-    found = {
-        name: GaugeMetricFamily(f"gateway_experiment_{name}", help_text, labels=[*_EACH, "metric"])
-        for name, help_text in _EXPERIMENT_HELP.items()
-    }
-    for each in figures:
-        for m in each.metrics:
-            values = (m.difference, m.low, m.high, m.margin, m.log_evalue, float(m.pairs))
-            for family, value in zip(found.values(), values, strict=True):
-                if value is not None:
-                    family.add_metric([*each.labels, m.metric], value)
-    yield from found.values()
-
-
-def exposition(registry: CollectorRegistry, workers: WorkerMetrics | None = None) -> bytes:
-    """The text of one scrape.
-
-    workers: the metrics of all workers, dead ones included; None: only this process counts.
-    """
-    if workers is not None:
-        return workers.text()
-    disable_created_metrics()  # type: ignore[no-untyped-call]  # a line more for each series, which nobody reads
-    return generate_latest(registry)
-
-
 @dataclass(frozen=True, slots=True)
 class ScoreFigures:
     """One scorer on one model in one arm."""
@@ -317,37 +157,6 @@ class PredictorFigures:
     cpu_s: float  # of the same
 
 
-def _model_families(predictor: PredictorFigures | None) -> Iterator[Metric]:
-    of = ["target"]
-    trained = GaugeMetricFamily(
-        "gateway_eval_predictor_created_timestamp_seconds", "Unix time at which the model in use was trained", labels=of
-    )
-    rows = GaugeMetricFamily(
-        "gateway_eval_predictor_training_rows", "Values that the model in use was trained on", labels=of
-    )
-    off = GaugeMetricFamily("gateway_eval_predictor_off", "1 when the model does harm and is not followed", labels=of)
-    share = GaugeMetricFamily(
-        "gateway_eval_predictor_inclusion_mean",
-        "Mean probability of being judged, over the newest exchanges",
-        labels=of,
-    )
-    exchanges = CounterMetricFamily(
-        "gateway_eval_predictor_exchanges", "Exchanges that this consumer has predicted", labels=of
-    )
-    cpu = CounterMetricFamily(
-        "gateway_eval_predictor_cpu_seconds", "Processor time that the predictions of this consumer took", labels=of
-    )
-    if predictor is not None:
-        values = (
-            (trained, predictor.trained_at), (rows, predictor.rows), (off, float(predictor.off)),
-            (share, predictor.inclusion), (exchanges, predictor.exchanges), (cpu, predictor.cpu_s),
-        )  # fmt: skip
-        for family, value in values:
-            if value is not None:
-                family.add_metric([predictor.target], value)
-    yield from (trained, rows, off, share, exchanges, cpu)
-
-
 @dataclass(frozen=True, slots=True)
 class EvalFigures:
     """The values of all the consumer's metrics, at one moment."""
@@ -377,6 +186,360 @@ class EvalFigures:
     at: float | None = None  # Unix time of these values; None: not read yet
 
 
+@dataclass(frozen=True, slots=True)
+class Scrape:
+    """The values of one scrape."""
+
+    figures: EvalFigures
+    failing_parts: int
+    age_s: float | None  # None: the figures were not read yet
+
+
+Row = tuple[Sequence[str], Sequence[float | None]]
+"""Values of a group's labels, and of its metrics in order; None: this metric has none."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Group:
+    """Metrics with the same labels: their help by name, as in PromQL. Counters end in _total; the others are gauges."""
+
+    labels: tuple[str, ...]
+    rows: Callable[[Scrape], Iterable[Row]]
+    metrics: Mapping[str, str]
+
+    def collect(self, scrape: Scrape) -> Iterator[Metric]:
+        families = [
+            (CounterMetricFamily if name.endswith("_total") else GaugeMetricFamily)(name, text, labels=self.labels)
+            for name, text in self.metrics.items()
+        ]
+        for labels, values in self.rows(scrape):
+            for family, value in zip(families, values, strict=True):
+                if value is not None:
+                    family.add_metric(labels, float(value))
+        yield from families
+
+
+def _named(values: Mapping[str, float]) -> Iterator[Row]:
+    return (([name], [value]) for name, value in values.items())
+
+
+def _states(current: str, states: Iterable[str], *labels: str) -> Iterator[Row]:
+    """1 for the current state, 0 for the others."""
+    return (([*labels, state], [current == state]) for state in states)
+
+
+def _delivery(scrape: Scrape) -> Row:
+    f = scrape.figures
+    backlog = (f.unaccounted, f.oldest_unscored_s, f.length, f.waiting, f.pending)
+    return (), (f.trimmed_unread, f.duplicates, *backlog, f.consumers, 1, 0, scrape.failing_parts, scrape.age_s)
+
+
+def _score(e: ScoreFigures) -> Row:
+    return e.labels, (e.weighted_sum, e.weight, *e.closed_units, e.span, e.mean, e.low, e.high, e.effective_n)
+
+
+def _difference(e: ExperimentFigures, m: MetricFigures) -> Row:
+    return [*e.labels, m.metric], (m.difference, m.low, m.high, m.margin, m.log_evalue, m.pairs)
+
+
+def _needed(e: ExperimentFigures) -> Row:
+    return e.labels, (e.requests_needed, None if e.days_needed is None else 86_400.0 * e.days_needed)
+
+
+def _card(target: str, card: Mapping[str, Any]) -> Row:
+    psi = max(card["psi"].values()) if card.get("psi") else None
+    return [target], (*(card.get(name) for name in _OF_CARD), psi)
+
+
+def _model(p: PredictorFigures) -> Row:
+    return [p.target], (p.trained_at, p.rows, p.off, p.inclusion, p.exchanges, p.cpu_s)
+
+
+def _histogram(scrape: Scrape) -> Metric:
+    family = HistogramMetricFamily(
+        "gateway_eval_score", "Distribution of scores, each weighted by the calls that it represents", labels=_SCORE
+    )
+    for each in scrape.figures.scores:
+        total, cumulative = 0.0, []
+        for bound, weight in each.buckets:
+            total += weight
+            cumulative.append((bound, total))
+        family.add_metric(each.labels, cumulative, each.weighted_sum)
+    return family
+
+
+_SCORE = ("scorer", "model", "arm")
+_EACH = ("experiment", "candidate")
+_OF_CARD = (
+    "held_out", "mae", "mae_of_mean", "auc", "slope", "variance_ratio", "variance_ratio_low", "variance_ratio_high",
+    "trained_to",
+)  # fmt: skip
+_SCORES = (
+    _Group(
+        (*_SCORE, "status"),
+        lambda s: (([*e.labels, status], [n]) for e in s.figures.scores for status, n in e.by_status.items()),
+        {"gateway_eval_scores_total": "Scores, by status"},
+    ),
+    _Group(
+        _SCORE,
+        lambda s: map(_score, s.figures.scores),
+        {
+            "gateway_eval_score_weighted_sum_total": (
+                "Weighted sum of scores; divided by _weight, it gives the mean over any window"
+            ),
+            "gateway_eval_score_weight_total": "Calls that the scores represent",
+            "gateway_eval_score_unit_weight_squares_total": (
+                "Squared weights of independent units (conversations); for the interval of a window"
+            ),
+            "gateway_eval_score_unit_products_total": (
+                "Weights of independent units times their weighted sums of scores; for the interval of a window"
+            ),
+            "gateway_eval_score_unit_squares_total": (
+                "Squared weighted sums of scores of independent units; for the interval of a window"
+            ),
+            "gateway_eval_score_range": "Largest minus smallest possible score; 0 for scorers without such bounds",
+            "gateway_eval_score_mean": "Weighted mean score, an estimate over all traffic",
+            "gateway_eval_score_mean_low": "Lower end of the mean's anytime-valid 95 % interval",
+            "gateway_eval_score_mean_high": "Upper end of the mean's anytime-valid 95 % interval",
+            "gateway_eval_score_effective_samples": (
+                "Effective sample size: equally weighted scores with the same information"
+            ),
+        },
+    ),
+)
+_OTHERS = (
+    _Group(
+        ("reason",),
+        lambda s: _named(s.figures.dead_letters),
+        {
+            "gateway_eval_dead_letters_total": (
+                "Dead letters: stream entries that could not be read or stored, by reason"
+            ),
+        },
+    ),
+    _Group(
+        ("stratum", "reason"),
+        lambda s: ((["other", reason], [n]) for reason, n in s.figures.lost.items()),
+        {
+            "gateway_eval_dropped_total": "Sampled exchanges that were lost before they were stored, by reason",
+        },
+    ),
+    _Group(
+        (),
+        lambda s: [_delivery(s)],
+        {
+            "gateway_eval_trimmed_unread_total": "Entries that were trimmed from the stream before they were read",
+            "gateway_eval_duplicates_total": "Exchanges that arrived again after they were stored",
+            "gateway_eval_unaccounted": (
+                "Exchanges enqueued by a gateway that are neither stored, nor dead letters, nor in progress"
+            ),
+            "gateway_eval_oldest_unscored_seconds": "Age of the oldest exchange not yet scored",
+            "gateway_eval_stream_entries": "Entries in the stream",
+            "gateway_eval_stream_waiting": "Entries not yet delivered to a consumer",
+            "gateway_eval_stream_pending": "Entries delivered to a consumer and not yet stored",
+            "gateway_eval_consumers": "Consumers with a recent heartbeat",
+            WORKERS: "Worker processes of this consumer that answer",
+            WORKER_RESTARTS: "Workers that died and were replaced, since the consumer started",
+            FAILING_PARTS: "Parts of the consumer that are paused or fail: /health names them",
+            "gateway_eval_shown_age_seconds": "Seconds since this consumer last updated these figures",
+        },
+    ),
+    _Group(
+        ("scorer",),
+        lambda s: _named({name: why is not None for name, why in s.figures.blocked.items()}),
+        {BLOCKED: "1 while a scorer is blocked: it was denied access, or missed too many deadlines in a row"},
+    ),
+    _Group(
+        _SCORE,
+        lambda s: (([e.scorer, e.model, e.arm], (e.mean, e.low, e.high, e.labels)) for e in s.figures.corrected),
+        {
+            "gateway_eval_score_corrected_mean": "Weighted mean score, corrected by human labels; 1 is best",
+            "gateway_eval_score_corrected_mean_low": (
+                "Lower end of the corrected mean's 95 % interval, valid at any look"
+            ),
+            "gateway_eval_score_corrected_mean_high": (
+                "Upper end of the corrected mean's 95 % interval, valid at any look"
+            ),
+            "gateway_eval_score_labels": "Human labels that the corrected mean is based on",
+        },
+    ),
+    _Group(
+        ("scorer",),
+        lambda s: _named(s.figures.cost_usd),
+        {"gateway_eval_cost_usd_total": "USD that scorers have spent, as far as prices are known"},
+    ),
+    _Group(
+        ("scorer",),
+        lambda s: _named(s.figures.tokens),
+        {"gateway_eval_tokens_total": "Tokens that scorers have used"},
+    ),
+    _Group(
+        ("scorer",),
+        lambda s: _named(s.figures.budget_used),
+        {"gateway_eval_budget_used_ratio": "Share of the day's budget that a scorer has used, 0 to 1"},
+    ),
+    _Group(
+        (*_EACH, "metric"),
+        lambda s: (_difference(e, m) for e in s.figures.experiments for m in e.metrics),
+        {
+            "gateway_experiment_difference": (
+                "Difference between candidate and control; positive is better for the candidate"
+            ),
+            "gateway_experiment_difference_low": "Lower end of the difference's anytime-valid interval",
+            "gateway_experiment_difference_high": "Upper end of the difference's anytime-valid interval",
+            "gateway_experiment_margin": "Non-inferiority margin of the metric",
+            "gateway_experiment_log_evalue": "ln of the e-value against no difference",
+            "gateway_experiment_metric_pairs": "Pairs that the difference is based on; in a split, units",
+        },
+    ),
+    _Group(
+        (*_EACH, "kind", "condition"),
+        lambda s: (
+            ([*e.labels, c.kind, c.name], (c.pairs_needed, c.low, c.high, c.values))
+            for e in s.figures.experiments
+            for c in e.conditions
+        ),
+        {
+            "gateway_experiment_pairs_needed": (
+                "Estimated number of further settled pairs that close this open condition of a verdict"
+            ),
+            "gateway_experiment_condition_low": (
+                "Lower end of an open condition's interval; for the gate aa, of the control against itself"
+            ),
+            "gateway_experiment_condition_high": "Upper end of an open condition's interval",
+            "gateway_experiment_condition_pairs": "Pairs with a value for an open condition",
+        },
+    ),
+    _Group(
+        _EACH,
+        lambda s: map(_needed, s.figures.experiments),
+        {
+            "gateway_experiment_requests_needed": (
+                "Estimated number of further eligible requests until the verdict; 0: it has been reached"
+            ),
+            "gateway_experiment_seconds_needed": "Estimated time until the verdict, at the pace so far",
+        },
+    ),
+    _Group(
+        (*_EACH, "metric", "arm"),
+        lambda s: (
+            ([*e.labels, f.metric, f.arm], (f.mean, f.answered, f.answers))
+            for e in s.figures.experiments
+            for f in e.feedback
+        ),
+        {
+            "gateway_experiment_feedback_mean": "Weighted mean of people's feedback on one arm of a split",
+            "gateway_experiment_feedback_answered_ratio": (
+                "Weighted share of an arm's answers that people gave this feedback on in time"
+            ),
+            "gateway_experiment_feedback_answers": "An arm's answers whose window for feedback has closed",
+        },
+    ),
+    _Group(
+        ("experiment",),
+        lambda s: _named({e.experiment: e.pairs for e in s.figures.experiments}),
+        {"gateway_experiment_pairs_total": "Settled pairs"},
+    ),
+    _Group(
+        (*_EACH, "reason"),
+        lambda s: (([*e.labels, reason], [n]) for e in s.figures.experiments for reason, n in e.withheld),
+        {"gateway_experiment_withheld_total": "Sampled pairs without a comparison, by reason"},
+    ),
+    _Group(
+        (*_EACH, "verdict"),
+        lambda s: (row for e in s.figures.experiments for row in _states(e.verdict, VERDICTS, *e.labels)),
+        {"gateway_experiment_verdict": "1 for the current verdict, 0 for the others"},
+    ),
+    _Group(
+        (*_EACH, "gate"),
+        lambda s: (([*e.labels, name], [state]) for e in s.figures.experiments for name, state in e.gates),
+        {"gateway_experiment_gate": "Conditions for a verdict: -1 red, 0 unknown, 1 green"},
+    ),
+    _Group(
+        _EACH,
+        lambda s: ((e.labels, [e.srm_p]) for e in s.figures.experiments),
+        {
+            "gateway_experiment_srm_p": (
+                "Anytime-valid p-value of the sample-ratio test; a small value means wrong shares"
+            ),
+        },
+    ),
+    _Group(
+        ("experiment", "state"),
+        lambda s: (row for r in s.figures.ramps for row in _states(r.state, get_args(RampState), r.experiment)),
+        {"gateway_ramp_state": "1 for the state that a ramp is in, 0 for the others"},
+    ),
+    _Group(
+        ("experiment",),
+        lambda s: (([r.experiment], (r.share, r.since)) for r in s.figures.ramps),
+        {
+            "gateway_ramp_decided_share": "Share of the units that the candidate of a ramp is to serve",
+            "gateway_ramp_since_timestamp_seconds": "Unix time at which a ramp's state or step began",
+        },
+    ),
+    _Group(
+        ("experiment", "kind"),
+        lambda s: (([r.experiment, kind], [n]) for r in s.figures.ramps for kind, n in r.transitions.items()),
+        {"gateway_ramp_transitions_total": "Changes of a ramp in its audit, by what they were"},
+    ),
+    _Group(
+        ("webhook", "state"),
+        lambda s: ((of, [n]) for of, n in s.figures.webhooks.items()),
+        {"gateway_webhook_deliveries": "Webhooks in the store: pending, delivered or dead"},
+    ),
+    _Group(
+        ("target",),
+        lambda s: (_card(*item) for item in s.figures.cards.items()),
+        {
+            "gateway_eval_predictor_rows": (
+                "Judged answers that a predictor's model was assessed on before it was trained on them"
+            ),
+            "gateway_eval_predictor_error": "Mean absolute error of a predictor on answers that it had not seen",
+            "gateway_eval_predictor_error_of_mean": (
+                "Mean absolute error of always predicting the mean, on the same answers"
+            ),
+            "gateway_eval_predictor_auc": (
+                "Probability that a predictor ranks a good answer above a poor one; 0.5: it cannot tell"
+            ),
+            "gateway_eval_predictor_slope": "Slope of verdicts on predictions; 1: they are calibrated",
+            "gateway_eval_predictor_variance_ratio": (
+                "Variance of a guided mean over that without a predictor; below 1: it saves"
+            ),
+            "gateway_eval_predictor_variance_ratio_low": "Lower end of the variance ratio's 95 % interval",
+            "gateway_eval_predictor_variance_ratio_high": "Upper end of the variance ratio's 95 % interval",
+            "gateway_eval_predictor_trained_timestamp_seconds": (
+                "Unix time of the newest answer that a predictor was trained on"
+            ),
+            "gateway_eval_predictor_psi": (
+                "Largest population stability index of a predictor's features; above 0.2: its inputs have changed"
+            ),
+        },
+    ),
+    _Group(
+        ("target", "alias", "kind"),
+        lambda s: (([d.scorer, d.alias, d.kind], (d.alarm, d.statistic)) for d in s.figures.drift),
+        {
+            "gateway_eval_drift": "1 while verdicts (quality) or features (input) are outside their usual range",
+            "gateway_eval_drift_log_evalue": (
+                "ln of the evidence for drift; the alarm is on from 9.2 (quality) or 11.5 (input)"
+            ),
+        },
+    ),
+    _Group(
+        ("target",),
+        lambda s: [] if s.figures.predictor is None else [_model(s.figures.predictor)],
+        {
+            "gateway_eval_predictor_created_timestamp_seconds": "Unix time at which the model in use was trained",
+            "gateway_eval_predictor_training_rows": "Values that the model in use was trained on",
+            "gateway_eval_predictor_off": "1 when the model does harm and is not followed",
+            "gateway_eval_predictor_inclusion_mean": "Mean probability of being judged, over the newest exchanges",
+            "gateway_eval_predictor_exchanges_total": "Exchanges that this consumer has predicted",
+            "gateway_eval_predictor_cpu_seconds_total": "Processor time that the predictions of this consumer took",
+        },
+    ),
+)
+
+
 class EvalMetrics(Collector):
     """Exports the consumer's metrics. The totals come from the store, so they continue after a restart.
 
@@ -401,220 +564,12 @@ class EvalMetrics(Collector):
         self._figures, self._set_at = figures, self._clock()
 
     def collect(self) -> Iterator[Metric]:
-        figures = self.figures
-        yield from _score_families(figures.scores)
-        yield _histogram(figures.scores)
-        letters = CounterMetricFamily(
-            "gateway_eval_dead_letters",
-            "Dead letters: stream entries that could not be read or stored, by reason",
-            labels=["reason"],
-        )
-        for reason, n in figures.dead_letters.items():
-            letters.add_metric([reason], n)
-        yield letters
-        lost = CounterMetricFamily(
-            "gateway_eval_dropped",
-            "Sampled exchanges that were lost before they were stored, by reason",
-            labels=["stratum", "reason"],
-        )
-        for reason, n in figures.lost.items():
-            lost.add_metric(["other", reason], n)
-        yield lost
-        yield CounterMetricFamily(
-            "gateway_eval_trimmed_unread",
-            "Entries that were trimmed from the stream before they were read",
-            figures.trimmed_unread,
-        )
-        yield CounterMetricFamily(
-            "gateway_eval_duplicates", "Exchanges that arrived again after they were stored", figures.duplicates
-        )
-        for name, text, value in (
-            (
-                "unaccounted",
-                "Exchanges enqueued by a gateway that are neither stored, nor dead letters, nor in progress",
-                figures.unaccounted,
-            ),
-            ("oldest_unscored_seconds", "Age of the oldest exchange not yet scored", figures.oldest_unscored_s),
-            ("stream_entries", "Entries in the stream", figures.length),
-            ("stream_waiting", "Entries not yet delivered to a consumer", figures.waiting),
-            ("stream_pending", "Entries delivered to a consumer and not yet stored", figures.pending),
-            ("consumers", "Consumers with a recent heartbeat", figures.consumers),
-            ("workers", "Worker processes of this consumer that answer", 1),
-            ("worker_restarts", "Workers that died and were replaced, since the consumer started", 0),
-            (
-                "failing_parts",
-                "Parts of the consumer that are paused or fail: /health names them",
-                self.failing_parts(),
-            ),
-            ("shown_age_seconds", "Seconds since this consumer last updated these figures", self._age()),
-        ):
-            yield GaugeMetricFamily(f"gateway_eval_{name}", text, value)
-        blocked = GaugeMetricFamily(
-            BLOCKED,
-            "1 while a scorer is blocked: it was denied access, or missed too many deadlines in a row",
-            labels=["scorer"],
-        )
-        for name, why in figures.blocked.items():
-            blocked.add_metric([name], float(why is not None))
-        yield blocked
-        yield from _corrected_families(figures.corrected)
-        yield from _spent_families(figures)
-        yield from experiment_families(figures.experiments)
-        yield from ramp_families(figures)
-        yield from _predictor_families(figures)
-        yield from _model_families(figures.predictor)
+        scrape = Scrape(self.figures, self.failing_parts(), self._age())
+        for group in _SCORES:
+            yield from group.collect(scrape)
+        yield _histogram(scrape)
+        for group in _OTHERS:
+            yield from group.collect(scrape)
 
     def _age(self) -> float | None:
         return None if self.figures.at is None else self._clock() - self._set_at
-
-
-_SCORE = ("scorer", "model", "arm")
-_UNIT_HELP = {
-    "weight_squares": "Squared weights of independent units (conversations)",
-    "products": "Weights of independent units times their weighted sums of scores",
-    "squares": "Squared weighted sums of scores of independent units",
-}
-
-
-def _score_families(scores: Sequence[ScoreFigures]) -> Iterator[Metric]:
-    counts = CounterMetricFamily("gateway_eval_scores", "Scores, by status", labels=[*_SCORE, "status"])
-    sums = CounterMetricFamily(
-        "gateway_eval_score_weighted_sum",
-        "Weighted sum of scores; divided by _weight, it gives the mean over any window",
-        labels=_SCORE,
-    )
-    weights = CounterMetricFamily("gateway_eval_score_weight", "Calls that the scores represent", labels=_SCORE)
-    mean = GaugeMetricFamily(
-        "gateway_eval_score_mean", "Weighted mean score, an estimate over all traffic", labels=_SCORE
-    )
-    low = GaugeMetricFamily(
-        "gateway_eval_score_mean_low", "Lower end of the mean's anytime-valid 95 % interval", labels=_SCORE
-    )
-    high = GaugeMetricFamily(
-        "gateway_eval_score_mean_high", "Upper end of the mean's anytime-valid 95 % interval", labels=_SCORE
-    )
-    size = GaugeMetricFamily(
-        "gateway_eval_score_effective_samples",
-        "Effective sample size: equally weighted scores with the same information",
-        labels=_SCORE,
-    )
-    for each in scores:
-        for status, n in each.by_status.items():
-            counts.add_metric([*each.labels, status], n)
-        sums.add_metric(each.labels, each.weighted_sum)
-        weights.add_metric(each.labels, each.weight)
-        size.add_metric(each.labels, each.effective_n)
-        for family, value in ((mean, each.mean), (low, each.low), (high, each.high)):
-            if value is not None:
-                family.add_metric(each.labels, value)
-    yield from (counts, sums, weights, *_window_families(scores), mean, low, high, size)
-
-
-def _window_families(scores: Sequence[ScoreFigures]) -> Iterator[Metric]:
-    """What the interval of a window's mean needs in addition to its weighted sum and weight."""
-    for at, (name, text) in enumerate(_UNIT_HELP.items()):
-        sums = CounterMetricFamily(
-            f"gateway_eval_score_unit_{name}", f"{text}; for the interval of a window", labels=_SCORE
-        )
-        for each in scores:
-            sums.add_metric(each.labels, each.closed_units[at])
-        yield sums
-    text = "Largest minus smallest possible score; 0 for scorers without such bounds"
-    span = GaugeMetricFamily("gateway_eval_score_range", text, labels=_SCORE)
-    for each in scores:
-        span.add_metric(each.labels, each.span)
-    yield span
-
-
-def _corrected_families(means: Sequence[CorrectedFigures]) -> Iterator[Metric]:
-    name, text = "gateway_eval_score_corrected_mean", "Weighted mean score, corrected by human labels; 1 is best"
-    mean = GaugeMetricFamily(name, text, labels=_SCORE)
-    low = GaugeMetricFamily(
-        f"{name}_low", "Lower end of the corrected mean's 95 % interval, valid at any look", labels=_SCORE
-    )
-    high = GaugeMetricFamily(
-        f"{name}_high", "Upper end of the corrected mean's 95 % interval, valid at any look", labels=_SCORE
-    )
-    labels = GaugeMetricFamily(
-        "gateway_eval_score_labels", "Human labels that the corrected mean is based on", labels=_SCORE
-    )
-    for each in means:
-        of = [each.scorer, each.model, each.arm]
-        for family, value in ((mean, each.mean), (low, each.low), (high, each.high), (labels, each.labels)):
-            family.add_metric(of, value)
-    yield from (mean, low, high, labels)
-
-
-_CARD_HELP = {
-    "held_out": ("rows", "Judged answers that a predictor's model was assessed on before it was trained on them"),
-    "mae": ("error", "Mean absolute error of a predictor on answers that it had not seen"),
-    "mae_of_mean": ("error_of_mean", "Mean absolute error of always predicting the mean, on the same answers"),
-    "auc": ("auc", "Probability that a predictor ranks a good answer above a poor one; 0.5: it cannot tell"),
-    "slope": ("slope", "Slope of verdicts on predictions; 1: they are calibrated"),
-    "variance_ratio": ("variance_ratio", "Variance of a guided mean over that without a predictor; below 1: it saves"),
-    "variance_ratio_low": ("variance_ratio_low", "Lower end of the variance ratio's 95 % interval"),
-    "variance_ratio_high": ("variance_ratio_high", "Upper end of the variance ratio's 95 % interval"),
-    "trained_to": ("trained_timestamp_seconds", "Unix time of the newest answer that a predictor was trained on"),
-}
-
-
-def _predictor_families(figures: EvalFigures) -> Iterator[Metric]:
-    for key, (name, text) in _CARD_HELP.items():
-        family = GaugeMetricFamily(f"gateway_eval_predictor_{name}", text, labels=["target"])
-        for target, card in figures.cards.items():
-            if card.get(key) is not None:
-                family.add_metric([target], float(card[key]))
-        yield family
-    shift = GaugeMetricFamily(
-        "gateway_eval_predictor_psi",
-        "Largest population stability index of a predictor's features; above 0.2: its inputs have changed",
-        labels=["target"],
-    )
-    for target, card in figures.cards.items():
-        if card.get("psi"):
-            shift.add_metric([target], max(card["psi"].values()))
-    yield shift
-    yield from _drift_families(figures.drift)
-
-
-def _drift_families(drift: Sequence[DriftFigures]) -> Iterator[Metric]:
-    labels = ["target", "alias", "kind"]
-    text = "1 while verdicts (quality) or features (input) are outside their usual range"
-    alarm = GaugeMetricFamily("gateway_eval_drift", text, labels=labels)
-    text = "ln of the evidence for drift; the alarm is on from 9.2 (quality) or 11.5 (input)"
-    evidence = GaugeMetricFamily("gateway_eval_drift_log_evalue", text, labels=labels)
-    for each in drift:
-        of = [each.scorer, each.alias, each.kind]
-        alarm.add_metric(of, float(each.alarm))
-        evidence.add_metric(of, each.statistic)
-    yield from (alarm, evidence)
-
-
-def _spent_families(figures: EvalFigures) -> Iterator[Metric]:
-    usd = CounterMetricFamily(
-        "gateway_eval_cost_usd", "USD that scorers have spent, as far as prices are known", labels=["scorer"]
-    )
-    tokens = CounterMetricFamily("gateway_eval_tokens", "Tokens that scorers have used", labels=["scorer"])
-    for scorer, spent in figures.cost_usd.items():
-        usd.add_metric([scorer], spent)
-    for scorer, n in figures.tokens.items():
-        tokens.add_metric([scorer], n)
-    used = GaugeMetricFamily(
-        "gateway_eval_budget_used_ratio", "Share of the day's budget that a scorer has used, 0 to 1", labels=["scorer"]
-    )
-    for scorer, share in figures.budget_used.items():
-        used.add_metric([scorer], share)
-    yield from (usd, tokens, used)
-
-
-def _histogram(scores: Sequence[ScoreFigures]) -> Metric:
-    family = HistogramMetricFamily(
-        "gateway_eval_score", "Distribution of scores, each weighted by the calls that it represents", labels=_SCORE
-    )
-    for each in scores:
-        total, cumulative = 0.0, []
-        for bound, weight in each.buckets:
-            total += weight
-            cumulative.append((bound, total))
-        family.add_metric(each.labels, cumulative, each.weighted_sum)
-    return family

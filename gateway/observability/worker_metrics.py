@@ -14,8 +14,10 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from prometheus_client import CollectorRegistry, disable_created_metrics, generate_latest
 from prometheus_client.multiprocess import mark_process_dead
 
+CONTENT_TYPE = b"text/plain; version=0.0.4; charset=utf-8"
 _HEAD = 8  # bytes: how much of the file is used, and padding
 _COMBINE: dict[str, Callable[[float, float], float]] = {"livemax": max, "livemin": min}
 
@@ -175,3 +177,14 @@ def _line(name: str, labels: dict[str, str]) -> bytes:
 def _escaped(text: str, *, quote: bool = False) -> str:
     text = text.replace("\\", r"\\").replace("\n", r"\n")
     return text.replace('"', r"\"") if quote else text
+
+
+def exposition(registry: CollectorRegistry, workers: WorkerMetrics | None = None) -> bytes:
+    """The text of one scrape.
+
+    workers: the metrics of all workers, dead ones included; None: only this process counts.
+    """
+    if workers is not None:
+        return workers.text()
+    disable_created_metrics()  # type: ignore[no-untyped-call]  # a line more for each series, which nobody reads
+    return generate_latest(registry)

@@ -20,7 +20,7 @@ from gateway.config.config import Config, WithDefault
 from gateway.core.errors import GatewayError, InvalidKey, NotFound, NotImplementedHere, WrongMethod
 from gateway.core.exchange import new_id
 from gateway.core.prices import Prices
-from gateway.observability.eval_metrics import ProxyMetrics
+from gateway.observability.proxy_metrics import ProxyMetrics
 from gateway.proxy.experiments.shadow import ShadowSender
 from gateway.proxy.http.server.asgi import AsgiClient, AsgiRequest
 from gateway.proxy.http.server.connection_limits import BodyMemory

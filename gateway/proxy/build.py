@@ -21,7 +21,7 @@ from gateway.core.errors import ConfigError
 from gateway.core.exchange import Target
 from gateway.core.plan import PlanState
 from gateway.core.prices import Prices
-from gateway.observability.eval_metrics import ProxyMetrics
+from gateway.observability.proxy_metrics import ProxyMetrics
 from gateway.proxy.app import Gateway, RunningCalls
 from gateway.proxy.dialects.kinds import build_dialect
 from gateway.proxy.experiments.candidate_health import CandidateHealth

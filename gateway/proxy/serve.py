@@ -43,7 +43,7 @@ from gateway.core.errors import CannotRun, ConfigError, StreamDown
 from gateway.core.reasons import on_page, one_line
 from gateway.observability import logging as log_format
 from gateway.observability import tracing
-from gateway.observability.eval_metrics import ProxyMetrics
+from gateway.observability.proxy_metrics import ProxyMetrics
 from gateway.proxy.app import App
 from gateway.proxy.build import ProcessParts, build, close
 from gateway.proxy.directory.poller import DirectoryPoller

@@ -10,7 +10,7 @@ from functools import partial
 from gateway.core.completion import assemble
 from gateway.core.exchange import CLIENT_ENDED, Exchange, cluster_digest, user_digest
 from gateway.core.prices import Prices
-from gateway.observability.eval_metrics import ProxyMetrics
+from gateway.observability.proxy_metrics import ProxyMetrics
 from gateway.proxy.experiments.shadow import ShadowOffer, ShadowSender
 from gateway.proxy.limits.charge import FREE_APIS, Charge, charge_of
 from gateway.proxy.limits.limiter import Limiter

@@ -17,7 +17,7 @@ from prometheus_client import CollectorRegistry
 from uvicorn.server import ServerState
 
 from gateway.config.config import Config
-from gateway.observability.eval_metrics import ProxyMetrics
+from gateway.observability.proxy_metrics import ProxyMetrics
 from gateway.proxy.app import App
 from gateway.proxy.build import ProcessParts, build
 from gateway.proxy.http.client.connection import UpstreamConnection

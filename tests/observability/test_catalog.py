@@ -6,8 +6,9 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.parser import text_string_to_metric_families
 
 from gateway.observability.catalog import catalogue, unknown
-from gateway.observability.eval_metrics import EvalMetrics, ProxyMetrics, exposition
-from gateway.observability.proxy_metrics import ConsoleMetrics
+from gateway.observability.eval_metrics import EvalMetrics
+from gateway.observability.proxy_metrics import ConsoleMetrics, ProxyMetrics
+from gateway.observability.worker_metrics import exposition
 
 
 def test_the_catalogue_matches_a_scrape_in_name_type_and_help() -> None:

@@ -18,9 +18,9 @@ from gateway.observability.eval_metrics import (
     EvalMetrics,
     ExperimentFigures,
     FeedbackFigures,
-    ProxyMetrics,
-    exposition,
 )
+from gateway.observability.proxy_metrics import ProxyMetrics
+from gateway.observability.worker_metrics import exposition
 
 
 @pytest.fixture
@@ -32,7 +32,7 @@ def metrics() -> ProxyMetrics:
 WORKER = """
 import os, sys
 from prometheus_client import CollectorRegistry
-from gateway.observability.eval_metrics import ProxyMetrics
+from gateway.observability.proxy_metrics import ProxyMetrics
 metrics = ProxyMetrics(CollectorRegistry())
 metrics.counts.of(metrics.requests, "chat", "u", "ok").n += int(sys.argv[1])
 metrics.counts.flush()
@@ -46,7 +46,7 @@ SCRAPE = """
 import sys
 from pathlib import Path
 from prometheus_client import CollectorRegistry
-from gateway.observability.eval_metrics import exposition
+from gateway.observability.worker_metrics import exposition
 from gateway.observability.worker_metrics import WorkerMetrics
 sys.stdout.buffer.write(exposition(CollectorRegistry(), WorkerMetrics(Path(sys.argv[1]))))
 """

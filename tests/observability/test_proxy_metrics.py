@@ -10,8 +10,7 @@ from typing import Any
 import pytest
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
-from gateway.observability.eval_metrics import ProxyMetrics
-from gateway.observability.proxy_metrics import declarations
+from gateway.observability.proxy_metrics import ProxyMetrics, declarations
 
 PACKAGE = Path(__file__).parents[2] / "gateway"
 

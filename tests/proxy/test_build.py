@@ -15,7 +15,7 @@ from gateway.config.config import Config
 from gateway.core.errors import ConfigError
 from gateway.core.plan import PlanState
 from gateway.fake import FakeUpstream, Fault
-from gateway.observability.eval_metrics import ProxyMetrics
+from gateway.observability.proxy_metrics import ProxyMetrics
 from gateway.proxy.build import ProcessParts, build, close
 from gateway.proxy.http.client.transport import UpstreamRequest
 from gateway.proxy.recording.recorder import Recorder

@@ -18,7 +18,7 @@ from gateway.config.experiments import Experiment
 from gateway.config.upstreams import Upstream
 from gateway.core.exchange import Attempt, Exchange, Target, Usage
 from gateway.core.prices import Price, Prices
-from gateway.observability.eval_metrics import ProxyMetrics
+from gateway.observability.proxy_metrics import ProxyMetrics
 from gateway.proxy.experiments.budget import ShadowedConversations
 from gateway.proxy.experiments.shadow import ShadowOffer
 from gateway.proxy.recording.recorder import Recorder

@@ -14,7 +14,7 @@ from collections.abc import Callable, Set
 from typing import Protocol
 
 from gateway.core.errors import StreamDown
-from gateway.observability.eval_metrics import ProxyMetrics
+from gateway.observability.proxy_metrics import ProxyMetrics
 from gateway.proxy.directory.snapshot import DirectorySnapshot
 from gateway.proxy.request.key_directory import KeyDirectory
 from gateway.stream.directory import DirectoryChanges, DirectoryHead

@@ -13,8 +13,7 @@ from starlette.responses import Response
 
 from gateway.config.environment import shared_metrics
 from gateway.core.errors import InvalidKey, NotFound
-from gateway.observability.eval_metrics import CONTENT_TYPE, exposition
-from gateway.observability.worker_metrics import WorkerMetrics
+from gateway.observability.worker_metrics import CONTENT_TYPE, WorkerMetrics, exposition
 from gateway.proxy.app import Gateway
 from gateway.proxy.request.auth import matches
 from gateway.proxy.request.client_address import from_this_machine

@@ -24,7 +24,7 @@ from gateway.config.derive import cautions
 from gateway.core.errors import StreamDown
 from gateway.core.plan import Plan, PlanState, running_rival
 from gateway.core.ramp import RampRecord
-from gateway.observability.eval_metrics import ProxyMetrics
+from gateway.observability.proxy_metrics import ProxyMetrics
 from gateway.proxy.experiments.candidate_health import CandidateHealth
 from gateway.proxy.experiments.ramp_shares import RampShares
 from gateway.proxy.experiments.shadow import ShadowState

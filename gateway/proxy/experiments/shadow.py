@@ -23,7 +23,7 @@ from gateway.core.exchange import Exchange
 from gateway.core.likelihood import AnswerLikelihood
 from gateway.core.plan import AGAIN, REPEAT
 from gateway.core.prices import Prices
-from gateway.observability.eval_metrics import ProxyMetrics
+from gateway.observability.proxy_metrics import ProxyMetrics
 from gateway.proxy.experiments.budget import ShadowedConversations, ShadowSpending, usage_or_guess
 from gateway.proxy.experiments.idle_queue import IdleQueue, IdleTask
 from gateway.proxy.experiments.latency_gate import LatencyGate

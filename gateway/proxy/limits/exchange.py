@@ -14,7 +14,7 @@ from typing import Protocol
 
 from gateway.core.backoff import Backoff
 from gateway.core.errors import StreamDown
-from gateway.observability.eval_metrics import ProxyMetrics
+from gateway.observability.proxy_metrics import ProxyMetrics
 from gateway.proxy.limits.book import LeaseBook
 from gateway.proxy.limits.lease import Lease
 from gateway.stream.leases import AT_ONCE, DEAD_S, ExchangeReply, LeaseReport

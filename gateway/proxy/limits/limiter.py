@@ -23,7 +23,7 @@ from typing import Any, Protocol
 from gateway.config.limits import Budgets
 from gateway.core.errors import GatewayError, NotAllowed
 from gateway.core.limits import Limit, LimitScope
-from gateway.observability.eval_metrics import ProxyMetrics
+from gateway.observability.proxy_metrics import ProxyMetrics
 from gateway.proxy.limits.book import Account, LeaseBook, LeasePairs
 from gateway.proxy.limits.charge import BYTES_PER_TOKEN, FREE_APIS, Charge, input_tokens_of
 from gateway.proxy.limits.estimate import NO_ESTIMATE, ModelEstimate, output_of

@@ -10,8 +10,8 @@ from gateway.core.errors import GatewayError
 from gateway.core.exchange import Target, Usage
 from gateway.core.prices import Price
 from gateway.core.usage import NANO, UsageCell, UsageSums, nano_usd
-from gateway.observability.eval_metrics import ProxyMetrics
 from gateway.observability.fast_counters import FastCounter
+from gateway.observability.proxy_metrics import ProxyMetrics
 from gateway.proxy.limits.charge import Charge
 from gateway.proxy.recording.usage_ledger import UsageLedger
 from gateway.proxy.request.call import Caller

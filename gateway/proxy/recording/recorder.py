@@ -19,7 +19,7 @@ from gateway.core.backoff import Backoff
 from gateway.core.errors import StreamDown
 from gateway.core.exchange import Count, Exchange, Feedback, Fields, Tally
 from gateway.observability import fast_counters
-from gateway.observability.eval_metrics import ProxyMetrics
+from gateway.observability.proxy_metrics import ProxyMetrics
 from gateway.proxy.recording.inline_media import without_data_urls
 from gateway.proxy.recording.redaction.redactor import LARGE, Redactor, redacted
 from gateway.proxy.recording.usage_ledger import MOST_CELLS, UsageLedger

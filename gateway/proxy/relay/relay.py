@@ -17,8 +17,8 @@ from dataclasses import replace
 from gateway.core.backoff import Backoff
 from gateway.core.errors import GatewayError, Overloaded, QueueFull, TransportError, UpstreamFailed, UpstreamTimedOut
 from gateway.core.exchange import Attempt
-from gateway.observability.eval_metrics import ProxyMetrics
 from gateway.observability.fast_counters import FastCounter
+from gateway.observability.proxy_metrics import ProxyMetrics
 from gateway.proxy.http.auth.authorized import AuthorizedTransport, refuses_time
 from gateway.proxy.http.client.transport import UpstreamReply
 from gateway.proxy.limits.endings import ANSWERED, CLIENT_LEFT, STOPPED, UNREADABLE

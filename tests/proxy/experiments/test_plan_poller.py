@@ -16,7 +16,7 @@ from gateway.config.config import Config
 from gateway.core.errors import StreamDown
 from gateway.core.plan import PlanState
 from gateway.core.ramp import RampChange, RampRecord, advanced, rolled_back, started
-from gateway.observability.eval_metrics import ProxyMetrics
+from gateway.observability.proxy_metrics import ProxyMetrics
 from gateway.proxy.experiments.plan_poller import PlanPoller
 from gateway.proxy.experiments.ramp_shares import RampShares
 from gateway.proxy.experiments.shadow import ShadowState

@@ -12,7 +12,7 @@ from prometheus_client import CollectorRegistry
 
 from gateway.config.limits import Budgets
 from gateway.core.limits import Limit, LimitScope
-from gateway.observability.eval_metrics import ProxyMetrics
+from gateway.observability.proxy_metrics import ProxyMetrics
 from gateway.proxy.limits.book import LeaseBook
 from gateway.proxy.limits.charge import Charge
 from gateway.proxy.limits.estimate import ModelEstimate

@@ -17,7 +17,7 @@ from gateway.config.limits import Budgets
 from gateway.core.errors import QuotaExceeded
 from gateway.core.limits import Limit, LimitScope
 from gateway.fake import HOLD, FakeUpstream, Fault
-from gateway.observability.eval_metrics import ProxyMetrics
+from gateway.observability.proxy_metrics import ProxyMetrics
 from gateway.proxy.limits.book import LeaseBook
 from gateway.proxy.limits.charge import Charge
 from gateway.proxy.limits.estimate import ModelEstimate

@@ -11,7 +11,8 @@ from gateway.config.upstreams import Upstream
 from gateway.core.exchange import Target, Usage
 from gateway.core.prices import Price
 from gateway.core.usage import UsageCell, UsageSums
-from gateway.observability.eval_metrics import ProxyMetrics, exposition
+from gateway.observability.proxy_metrics import ProxyMetrics
+from gateway.observability.worker_metrics import exposition
 from gateway.proxy.limits.charge import Charge
 from gateway.proxy.recording.call_metrics import MOST_HISTOGRAMS, CallFigures, CallMetrics
 from gateway.proxy.recording.call_usage import UsageBooks

@@ -14,7 +14,7 @@ from gateway.core.errors import QueueFull
 from gateway.core.exchange import Attempt, Target, Usage
 from gateway.core.prices import Price, Prices
 from gateway.core.usage import UsageCell, UsageSums
-from gateway.observability.eval_metrics import ProxyMetrics
+from gateway.observability.proxy_metrics import ProxyMetrics
 from gateway.proxy.limits.charge import Charge, charge_of
 from gateway.proxy.recording.call_usage import MOST_TEAMS, TeamLabels, UsageBooks, plain_charge
 from gateway.proxy.recording.usage_ledger import UsageLedger

@@ -17,7 +17,7 @@ from prometheus_client import CollectorRegistry
 
 from gateway.core.exchange import Exchange, Tally, from_fields
 from gateway.fake import FakeUpstream
-from gateway.observability.eval_metrics import ProxyMetrics
+from gateway.observability.proxy_metrics import ProxyMetrics
 from gateway.proxy.recording.last_counts import kept_counts, report_killed
 from gateway.proxy.recording.recorder import Recorder
 from gateway.stream import Corridor

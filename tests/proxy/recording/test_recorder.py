@@ -18,7 +18,7 @@ from gateway.config.privacy import RedactionConfig
 from gateway.core.backoff import Backoff
 from gateway.core.errors import StreamDown
 from gateway.core.exchange import Exchange, Feedback, Fields, Tally, Target, from_fields
-from gateway.observability.eval_metrics import ProxyMetrics
+from gateway.observability.proxy_metrics import ProxyMetrics
 from gateway.proxy.recording.inline_media import without_data_urls
 from gateway.proxy.recording.recorder import WHOLE_S, Recorder, cell_of
 from gateway.proxy.recording.redaction.redactor import Redactor
