@@ -52,7 +52,7 @@ def ours(path: Path, *, everywhere: bool = True) -> set[str]:
 # pages, reports, verbs and operations of the features: they may show what any feature knows.
 FLOORS = (
     ("__init__",),
-    ("core", "assembly"),
+    ("core",),
     ("MANIFESTS",),
     ("config",),
     ("observability",),

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from gateway.statistics.asymptotic import Tuning
 from gateway.statistics.control_variate import ControlledEstimate, Stage, StageSums, controlled_mean, exchange_terms
-from gateway.statistics.ppi import Labelled, powered_mean
 from gateway.statistics.weighted_mean import StratumSums, weighted_mean
+from tests.statistics.powered_mean import Labelled, powered_mean
 
 Values = NDArray[np.float64]
 

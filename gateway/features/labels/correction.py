@@ -1,8 +1,8 @@
 """A scorer's mean over everything it judged, corrected by the few answers that people labelled. Draws them, too.
 
 Pure. The sample has two phases: traffic was sampled and judged with known weights, and a part of what was judged was
-drawn for people with known probability. This is PPI++ for such samples: with equal weights, it is
-statistics.ppi.powered_mean. The rows of the store become the samples here too.
+drawn for people with known probability. This is PPI++ for such samples, and equal to it with equal
+weights. The rows of the store become the samples here too.
 
 Every judged item has a position u in [0, 1) that never changes: one hash, in a domain of the scorer's own. People label
 the items in the order of their keys u / r, where r is the relative rate at which items of this kind are to be drawn.

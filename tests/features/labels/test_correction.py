@@ -37,7 +37,7 @@ from gateway.features.labels.correction import (
     threshold,
 )
 from gateway.features.labels.rows import JudgedSums
-from gateway.statistics.ppi import Labelled, powered_mean
+from tests.statistics.powered_mean import Labelled, powered_mean
 
 
 def candidates(n, seed=0, bad=0.3, experiment=""):

@@ -1,4 +1,4 @@
-"""Prediction-powered means: many judged answers, few of them labelled by people, and no trust in the judge needed."""
+"""Prediction-powered means as their authors define them: the estimate that the program's own are compared with."""
 
 import math
 from dataclasses import dataclass

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from gateway.statistics.ppi import Labelled, best_weight, powered_mean
+from tests.statistics.powered_mean import Labelled, best_weight, powered_mean
 
 
 def studies(judge_noise: float, count: int = 800) -> list[Labelled]:
