@@ -83,7 +83,11 @@ _PATH = re.compile(rf"`((?:{_TOPS})/[\w./*-]*|[\w/]+\.(?:py|md|jinja))`")
 _MADE_BY_A_READER = {"polite.py", "deploy/.env"}
 
 
-@pytest.mark.parametrize("page", sorted({*PAGES, *(ROOT / ".github").rglob("*.md")}), ids=lambda p: p.stem)
+@pytest.mark.parametrize(
+    "page",
+    sorted({*PAGES, *(ROOT / ".github").rglob("*.md"), *(ROOT / "gateway").glob("*/README.md")}),
+    ids=lambda p: p.stem,
+)
 def test_every_path_that_a_page_names_exists(page: Path) -> None:
     """Below the repository, below gateway/ or beside the page; a name without a folder, anywhere in the repository."""
     for named in set(_PATH.findall(_BLOCK.sub("", page.read_text()))) - _MADE_BY_A_READER:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import pytest
-from gateway.console.visible import visible
 
 from gateway.console import filters
+from gateway.console.filters import visible
 
 
 @pytest.mark.parametrize(
