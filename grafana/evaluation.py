@@ -97,7 +97,7 @@ PREDICTOR = Row("Predictor and drift", [
     Panel("Variance with the predictor", [Query(f"{TARGET} (gateway_eval_predictor_variance_ratio)", "{{target}}"),
                                           Query(f"{TARGET} (gateway_eval_predictor_variance_ratio_low)", "low {{target}}"),
                                           Query(f"{TARGET} (gateway_eval_predictor_variance_ratio_high)", "high {{target}}")],
-          "Variance of the guided mean, relative to plain sampling of as many answers. 0.5: half the judged answers suffice. Surely above 1: the predictor is off.",
+          "Variance of the guided mean, relative to plain sampling of as many answers. 0.5: half the judged answers suffice. Above 1 by more than noise: the predictor is off.",
           steps=((None, "green"), (1.0, "red"))),
     Panel("Error on unseen answers", [Query(f"{TARGET} (gateway_eval_predictor_error)", "{{target}}"),
                                       Query(f"{TARGET} (gateway_eval_predictor_error_of_mean)", "always the mean, {{target}}"),

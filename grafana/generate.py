@@ -38,7 +38,7 @@ MARK = "<!-- {} of generate.py: {} -->"
 
 
 def mistakes(query: str) -> list[str]:
-    """What a query asks for that nobody exports."""
+    """The metrics and labels of a query that nothing exports."""
     exported = {series: each for each in catalogue() for series in each.series}
     selected = SELECTED.findall(GROUPED.sub("", query))
     found = unknown({name for name, _ in selected} - exported.keys())
@@ -56,7 +56,7 @@ def mistakes(query: str) -> list[str]:
 
 
 def queries(dashboard: Dashboard) -> Iterable[tuple[str, str]]:
-    """(where it stands, PromQL), of panels and variables."""
+    """The place and the PromQL of each query of panels and variables."""
     for row in dashboard.rows:
         for panel in row.panels:
             yield from ((f"{dashboard.title} / {row.title} / {panel.title}", query.expr) for query in panel.queries)
@@ -75,7 +75,7 @@ def reference(rows: Iterable[MetricSpec]) -> str:
 
 
 def with_tables(page: str) -> str:
-    """The page with each of its tables written anew, between its marks."""
+    """The page with each of its tables replaced, between its marks."""
     for room in ("gateway", "consumer", "console"):
         begin, end = MARK.format("begin", room), MARK.format("end", room)
         table = reference(each for each in catalogue() if each.room == room)
@@ -86,7 +86,7 @@ def with_tables(page: str) -> str:
             flags=re.S,
         )
         if n != 1:
-            raise SystemExit(f"docs/metrics.md: {begin} and {end} must stand there once")
+            raise SystemExit(f"docs/metrics.md: {begin} and {end} must be there once")
     return page
 
 

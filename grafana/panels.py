@@ -14,7 +14,7 @@ ROW_SPACING = 100
 """Grid lines from one row's header to the next: a row that grows moves no other. Grafana closes the gaps."""
 
 Step = tuple[float | None, str]
-"""From which value on, which colour; None: from the beginning."""
+"""A value and the colour from there on; None: from the beginning."""
 
 PLAIN: tuple[Step, ...] = ((None, "blue"),)
 ALARM: tuple[Step, ...] = ((None, "green"), (1e-9, "red"))

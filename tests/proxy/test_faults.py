@@ -36,9 +36,9 @@ class Case:
 
 CASES = [
     Case("429 with Retry-After", Fault.rate_limited(retry_after=30), (429,), asked=1),
-    Case("429 for ever", Fault.rate_limited(), (429,)),
+    Case("always 429", Fault.rate_limited(), (429,)),
     Case("one 500", Fault.status(500), (200,), once=True),
-    Case("503 for ever", Fault.status(503), (503,)),
+    Case("always 503", Fault.status(503), (503,)),
     Case("reset before headers", Fault.reset(), (502,)),
     Case("accepted, then silence", Fault.silence(), (504,), asked=1),
     Case("headers at once, first token after 20 s", Fault.slow_first_token(20), (504,), asked=1),
