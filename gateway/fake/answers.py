@@ -17,16 +17,16 @@ EVENT_STREAM = "text/event-stream"
 
 
 class HOLD:
-    """In a script: the answer stops here until `release()` or the end."""
+    """Stops the answer of a script here until `release()` or the end."""
 
 
 class CUT:
-    """In a script: the connection closes here, in the middle of the answer."""
+    """Closes the connection of a script here, in the middle of the answer."""
 
 
 @dataclass(frozen=True, slots=True)
 class Delay:
-    """In a script: a pause."""
+    """A pause in a script."""
 
     seconds: float
 
@@ -80,7 +80,7 @@ def _words(text: str) -> Sequence[str]:
 
 @dataclass(frozen=True, slots=True)
 class PromptScores:
-    """How the fake scores the tokens of a prompt for `prompt_logprobs`, as vLLM does."""
+    """Scores of a prompt's tokens for `prompt_logprobs`, as vLLM gives them."""
 
     logprob: Callable[[int, str], float] = lambda place, text: -0.25
     """Natural logarithm of the probability of the token at a place of the prompt, counted from 0."""

@@ -274,7 +274,7 @@ def images(ask: FakeRequest) -> FakeAnswer:
 
 
 def echo(ask: FakeRequest) -> FakeAnswer:
-    """For paths that a gateway passes through: describes the request exactly as received."""
+    """Describes the request exactly as received, for paths that a gateway passes through."""
     seen = {"method": ask.method, "path": ask.path, "content_type": ask.content_type}
     body = {"bytes": len(ask.body), "sha256": _sha256(ask.body)}
     return _json({"id": f"file-fake-{ask.serial}", "object": "file"} | seen | body)

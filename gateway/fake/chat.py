@@ -166,7 +166,7 @@ def prompt_logprobs(ask: FakeRequest) -> dict[str, Any]:
 
 
 def _entry(ask: FakeRequest, place: int, text: str) -> dict[str, Any]:
-    """By token id: the prompt's own token, then the most likely one if that is another."""
+    """Scores by token id: the prompt's own token, then the most likely one if that is another."""
     logprob = ask.scores.logprob(place, text)
     first = logprob > _LIKELY
     entry = {str(_id(text)): {"logprob": logprob, "rank": 1 if first else 2, "decoded_token": text}}

@@ -126,7 +126,7 @@ class Fault:
 
     @classmethod
     def stall_after(cls, n_deltas: int) -> Fault:
-        """As cut_after, but the connection stays open; `release()` sends the rest."""
+        """Stops like cut_after, but the connection stays open; `release()` sends the rest."""
 
         def bend(received: Received, answer: FakeAnswer) -> Iterable[Step]:
             if not answer.stream:

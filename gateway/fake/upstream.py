@@ -60,7 +60,7 @@ class FakeUpstream:
         self.vllm = vllm
         self.load: dict[str, float] = {"kv_cache_usage_perc": 0.0, "num_requests_waiting": 0.0}
         self.scores = PromptScores()
-        """Of the tokens of prompts, for requests with `prompt_logprobs`; vllm only."""
+        """Scores of the tokens of prompts, for requests with `prompt_logprobs`; vllm only."""
         self.received: list[Received] = []
         self.cancelled = 0
         self.port = 0

@@ -16,11 +16,11 @@ from gateway.fake.answers import CUT, HOLD, Delay, Delta, Event, FakeAnswer
 
 
 class NEVER:
-    """On the wire: nothing more is sent until one side closes."""
+    """Sends nothing more until one side closes."""
 
 
 class RESET:
-    """On the wire: the connection is reset here."""
+    """Resets the connection here."""
 
 
 Step = bytes | Delay | type[HOLD] | type[CUT] | type[NEVER] | type[RESET]
@@ -42,7 +42,7 @@ class Received:
     body: bytes = field(default=b"", repr=False)
     cancelled: bool = False  # the client closed the connection before the answer was complete
     done: asyncio.Event = field(default_factory=asyncio.Event, repr=False)
-    """Set once the answer is complete, cut or cancelled."""
+    """An event that is set once the answer is complete, cut or cancelled."""
 
     @property
     def json(self) -> Any:

@@ -243,7 +243,7 @@ class App:
             show(m.breaker_open, not zero and target_state.breaker.open, target.upstream, target.label)
 
     def report(self) -> dict[str, Any]:
-        """What `gateway status` shows of this process: calls and failures so far, the config, upstreams, breakers."""
+        """Reports this process for `gateway status`: calls and failures so far, the config, upstreams, breakers."""
         gateway = self.gateway
         ended = gateway.metrics.ended
         gateway.metrics.counts.fold()
@@ -484,7 +484,7 @@ _OTHER_APIS = {
     b"/v1beta/": "Gemini's own API is not served; use an OpenAI client with a base_url that ends in /v1",
     b"/v1/realtime/": "the HTTP paths of realtime are forwarded where `passthrough` names an upstream",
 }
-"""What clients of other APIs ask for, by the beginning of the path, in lower case."""
+"""Hints for clients of other APIs, by the beginning of the path, in lower case."""
 _GEMINI = re.compile(rb"/v1/models/[^/]*:[a-z]+\Z")
 """A method of Gemini's own API, such as generateContent."""
 _FORWARDED = tuple(
@@ -495,7 +495,7 @@ _FORWARDED = tuple(
         b"chat/completions/", b"agents", b"fim", b"ocr", b"beta/",
     )
 )  # fmt: skip
-"""What providers have besides the endpoints that are routed by model."""
+"""Paths that providers have besides the endpoints that are routed by model."""
 _NO_PASSTHROUGH = (
     "paths that are not routed by model are forwarded where `passthrough` in gateway.yaml names an upstream, for keys "
     "with `allow: [passthrough]`"

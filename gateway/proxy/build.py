@@ -67,7 +67,7 @@ log = logging.getLogger("gateway")
 
 @dataclass(slots=True)
 class ProcessParts:
-    """What outlives a config: recorder, metrics, tasks, and what is known of experiments."""
+    """Parts that outlive a config: recorder, metrics, tasks, and the state of experiments."""
 
     recorder: Recorder
     metrics: ProxyMetrics
@@ -272,7 +272,7 @@ def _identity(upstream: Upstream) -> tuple[object, ...]:
 
 
 def _credentials(config: Config, before: Gateway | None) -> dict[object, CloudCredential]:
-    """Those of the gateway before that are still in use: a reload asks for no new token."""
+    """Credentials of the gateway before that are still in use: a reload asks for no new token."""
     wanted = {_identity(upstream) for upstream in config.upstreams.values() if upstream.auth is not None}
     known = () if before is None else before.upstreams.values()
     return {

@@ -95,8 +95,8 @@ class Reload:
                 seen = {**self._stamps(), **stamp}
 
     def _stamps(self) -> dict[Path, tuple[int, int]]:
-        """Of the file, of those that its secrets and the console's experiments were read from, and of certificates and
-        keys for upstreams."""
+        """Stamps of the file, of those that its secrets and the console's experiments were read from, and of
+        certificates and keys for upstreams."""
         config = self._app.gateway.config
         return {path: _stamp(path) for path in (self._path, *config.secret_files, *config.tls_files)}
 
@@ -146,7 +146,7 @@ class Reload:
         ]
 
     def _candidates(self) -> set[Target]:
-        """Of the ramps in force."""
+        """The candidates of the ramps in force."""
         plans = (state.plan for state in self._parts.plans.values())
         return {plan.candidates[0][1] for plan in plans if plan.ramp is not None}
 

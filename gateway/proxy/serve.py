@@ -196,7 +196,7 @@ class _Workers(Multiprocess):
 
 
 def _how(exitcode: int | None) -> str:
-    """How a process ended, for people: "SIGKILL" or "exit code 1"."""
+    """Describes how a process ended, for people: "SIGKILL" or "exit code 1"."""
     if exitcode is None or exitcode >= 0:
         return f"exit code {exitcode}"
     return signal.Signals(-exitcode).name if -exitcode in set(signal.Signals) else f"signal {-exitcode}"
@@ -283,7 +283,7 @@ class Process:
         self.connections: ConnectionLimits | None = None
         """The limits that the server asks for each new connection."""
         self.bodies: BodyMemory | None = None
-        """Where the server counts the request bodies that it holds."""
+        """The count of the request bodies that the server holds."""
         self._front: Any = None  # the app, behind CORS if that is configured
 
     def _load(self, path: Path) -> tuple[Config, str]:
@@ -493,7 +493,7 @@ async def _show(app: App) -> None:
 
 
 def _listener(bind: str) -> socket.socket | None:
-    """None: another worker has the address. Raises ConfigError."""
+    """Returns None if another worker has the address. Raises ConfigError."""
     host, _, port = bind.rpartition(":")
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:

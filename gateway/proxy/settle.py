@@ -44,19 +44,19 @@ class EndedCall:
 
 @dataclass(slots=True)
 class SamplingDecision:
-    """With which probability a call is recorded, and as what."""
+    """The probability with which a call is recorded, and its role in an experiment."""
 
     pi: float
     stratum: str
     assignment: Assignment | None = None
-    """None: the exchange belongs to no experiment."""
+    """The assignment to an arm; None: the exchange belongs to no experiment."""
     offer: ShadowOffer | None = None
-    """What became of its shadow; None: none was drawn."""
+    """The offer of a shadow; None: none was drawn."""
 
 
 @dataclass(frozen=True, slots=True)
 class SettledCall:
-    """What the end of a call led to, as far as it is known at once."""
+    """The results of the end of a call, as far as they are known at once."""
 
     exchange: Exchange | None = None
     """The record; None: the call was not sampled."""
@@ -231,7 +231,7 @@ class Settler:
         )  # fmt: skip
 
     def _digest(self, context: CallContext, target_state: TargetState, decision: SamplingDecision) -> str | None:
-        """Of a served request that is also sent to shadow arms."""
+        """The digest of a served request that is also sent to shadow arms."""
         offer, assignment = decision.offer, decision.assignment
         if self._shadow is None or offer is None or not offer.arms or assignment is None:
             return None
@@ -322,7 +322,7 @@ def is_own_result(assignment: Assignment, target_state: TargetState, context: Ca
 
 
 def digest_of_user(call: Call) -> str | None:
-    """Of the end user whom the header or the body names; None: nobody."""
+    """The digest of the end user whom the header or the body names; None: nobody."""
     fields = call.fields
     user = call.user or fields.get("user") or fields.get("safety_identifier")
     if user is None and isinstance(fields.get("metadata"), dict):

@@ -30,9 +30,9 @@ _MOST_BYTES = 1_000_000
 _MOST_AGE_S = 86_400.0
 _AGAIN = Backoff(first_s=1.0, most_s=60.0)
 ASKED_S = 10.0
-"""Between two reads that tokens have asked for: they come from anyone."""
+"""Seconds between two reads that tokens have asked for: they come from anyone."""
 FIRST_S = 2.0
-"""How long a start waits for the first read."""
+"""Seconds that a start waits for the first read."""
 
 
 class SigningKeyPoller:
@@ -117,7 +117,7 @@ class SigningKeyPoller:
             self._changed()
 
     async def _pause(self, name: str, wait_s: float) -> None:
-        """Until the keys are to be read again: after wait_s, or earlier if a token asks."""
+        """Waits until the keys are to be read again: after wait_s, or earlier if a token asks."""
         self._keys.asked.pop(name, None)
         quiet_s = min(self._asked_s, wait_s)
         await asyncio.sleep(quiet_s)
@@ -139,7 +139,7 @@ class SigningKeyPoller:
 
 
 def _numbers(key: object) -> str:
-    """What tells two public keys apart."""
+    """The numbers that tell two public keys apart."""
     from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
     return key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo).hex()  # type: ignore[attr-defined, no-any-return]

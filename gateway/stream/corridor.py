@@ -222,7 +222,7 @@ class Corridor:
         return {self.shards.index(shard): each for shard, each in found.items() if each is not None}
 
     async def trimmed_unread(self) -> int:
-        """How many entries have been trimmed from the streams unread since these were created."""
+        """The number of entries trimmed from the streams unread since these were created."""
         return sum(each.unread for each in (await self._all(lambda shard: shard.trimmed())).values())
 
     async def lag(self, now: float | None = None) -> Lag:
@@ -231,7 +231,7 @@ class Corridor:
         return sum(found.values(), Lag())
 
     async def reachable(self) -> int:
-        """How many shards answer."""
+        """The number of shards that answer."""
         return len(await self._all(lambda shard: shard.trimmed()))
 
     async def evicting(self) -> str | None:

@@ -45,7 +45,7 @@ class DeadLetter:
 
     @property
     def added_at(self) -> float:
-        """When the entry became a dead letter: Unix time in seconds."""
+        """Unix time in seconds at which the entry became a dead letter."""
         return order(self.id)[0] / 1000
 
 

@@ -61,7 +61,7 @@ return 1
 
 @dataclass(frozen=True, slots=True)
 class DirectoryHead:
-    """What the server holds."""
+    """The version of the directory that the server holds."""
 
     epoch: str
     """Names the store that the records come from."""
@@ -74,7 +74,7 @@ class DirectoryHead:
 
 @dataclass(slots=True)
 class DirectoryChanges:
-    """What a reader has to apply to reach `head`."""
+    """The changes that a reader has to apply to reach `head`."""
 
     head: DirectoryHead
     complete: bool
@@ -96,7 +96,7 @@ class DirectoryStream:
         return f"{self._name}:head", f"{self._name}:records", f"{self._name}:changes"
 
     async def head(self) -> DirectoryHead | None:
-        """None: nothing has been published, or the server has lost its data."""
+        """Returns None if nothing has been published, or the server has lost its data."""
         names = ("epoch", "version", "floor", "full")
         found: Any = await ask(self._client.hmget(self._keys[0], names))
         epoch, version, floor, full = (None if each is None else text(each) for each in found)
@@ -135,7 +135,7 @@ class DirectoryStream:
         return bool(await ask(self._client.eval(_REPLACE, 4, *self._keys, staged, *arguments)))
 
     async def read(self, known: DirectoryHead | None, head: DirectoryHead) -> DirectoryChanges | None:
-        """What leads from the head `known` to `head`, which the caller has just read.
+        """The changes that lead from the head `known` to `head`, which the caller has just read.
 
         Everything is read where `known` is None, of another store, or older than the changes that are kept. None: the
         server holds an older version of the same store, because it has lost its last changes, or everything is being
@@ -155,7 +155,7 @@ class DirectoryStream:
         return changes
 
     async def _read_all(self, head: DirectoryHead) -> DirectoryChanges | None:
-        """None: everything was replaced meanwhile; the next read begins anew."""
+        """Returns None if everything was replaced meanwhile; the next read begins at the start."""
         changes = DirectoryChanges(head, complete=True)
         async for chunk in self._scan():
             _add(changes, chunk)

@@ -154,27 +154,27 @@ return 1
 
 
 class LeaseReport(NamedTuple):
-    """What one worker says of one limit in one window. Amounts are whole numbers: calls, tokens, or 1e-9 USD."""
+    """One worker's report of one limit in one window. Amounts are whole numbers: calls, tokens, or 1e-9 USD."""
 
     name: str
     """`team:search:usd_per_month:2026-11`; without a window, `key:web:concurrency`."""
     spent: int
-    """By the calls that have ended, since this worker began."""
+    """The amount used by the calls that have ended, since this worker began."""
     total: int
     """Spent, reserved by calls in flight, and unused."""
     share: int
     """The share that it may still use in an outage; -1: none is kept for this limit."""
     want: int
-    """What it would like in addition."""
+    """The amount that it would like in addition."""
     need: int
-    """What calls wait for: granted if it is left at all."""
+    """The amount that calls wait for: granted if it is left at all."""
     amount: int
     """The limit."""
     starts_ms: int
     ends_ms: int
     """Unix ms, on the server's clock; 0: there is no window."""
     keep_ms: int
-    """How long the record outlives its window."""
+    """Seconds by which the record outlives its window."""
     leaving: bool = False
     """The worker stops, and this is its last report."""
 
@@ -184,11 +184,11 @@ class LeaseGrant(NamedTuple):
 
     granted: int
     left: int
-    """What no worker holds; below 0 if more was spent than reserved."""
+    """The amount that no worker holds; below 0 if more was spent than reserved."""
     share: int
-    """What this worker may use in an outage."""
+    """The amount that this worker may use in an outage."""
     spent: int
-    """By all workers, as far as they have reported."""
+    """The amount used by all workers, as far as they have reported."""
     crossed: int
     """80 or 100, if this report took `spent` over so many per cent of the limit; else 0."""
 

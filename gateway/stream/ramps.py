@@ -32,7 +32,7 @@ class WaitingEvents:
 
     events: tuple[RampEvent, ...]
     ids: tuple[str, ...]
-    """Of everything that was read, entries that hold no event included."""
+    """The ids of all entries that were read, those without an event included."""
 
 
 class RampStream:
@@ -80,7 +80,7 @@ class RampStream:
 
 
 def _event(entry: str, fields: Any) -> RampEvent | None:
-    """None: the entry holds no event that this version understands."""
+    """Returns None if the entry holds no event that this version understands."""
     try:
         after = record_from_json(fields[b"after"])
         before = record_from_json(fields[b"before"]) if fields[b"before"] else None

@@ -145,7 +145,7 @@ class Shard:
         return entries
 
     async def claim(self, consumer: str, idle_ms: int, count: int) -> list[StreamEntry]:
-        """As Corridor.claim()."""
+        """Claims entries of this shard; see Corridor.claim()."""
         cursor = "0-0"
         while True:
             reply: Any = await self.ask(
@@ -165,7 +165,7 @@ class Shard:
         return [StreamEntry(i + self.mark, fields, n) for (i, fields), n in zip(claimed, times, strict=True)]
 
     async def keep(self, consumer: str, ids: Sequence[str]) -> None:
-        """As Corridor.keep()."""
+        """Keeps entries of this shard; see Corridor.keep()."""
         await self.ask(
             self.client.xclaim(self.key, GROUP, consumer, min_idle_time=0, message_ids=_bare(ids), justid=True)
         )
@@ -174,7 +174,7 @@ class Shard:
         await self.ask(self.client.xack(self.key, GROUP, *_bare(ids)))
 
     async def pages(self, count: int) -> AsyncIterator[list[StreamEntry]]:
-        """As Corridor.pages()."""
+        """Reads pages of this shard; see Corridor.pages()."""
         start = "-"
         while True:
             reply: Any = await self.ask(self.client.xrange(self.key, min=start, count=count))
@@ -185,13 +185,13 @@ class Shard:
             start = f"({text(reply[-1][0])}"
 
     async def delete(self, ids: Iterable[str]) -> int:
-        """As Corridor.delete()."""
+        """Deletes entries of this shard; see Corridor.delete()."""
         bare = _bare(ids)
         await self.ask(self.client.xack(self.key, GROUP, *bare))
         return int(await self.ask(self.client.xdel(self.key, *bare)))
 
     async def leave(self, consumer: str) -> None:
-        """As Corridor.leave()."""
+        """Leaves the group of this shard; see Corridor.leave()."""
         held: Any = await self.ask(self.client.xpending_range(self.key, GROUP, "-", "+", 1, consumer))
         if not held:
             await self.ask(self.client.xgroup_delconsumer(self.key, GROUP, consumer))
@@ -210,7 +210,7 @@ class Shard:
         return text(pending["min"]) if pending["pending"] and order(text(pending["min"])) < order(read) else read
 
     async def settled_before(self) -> str | None:
-        """As watermark(), but the server's time if nothing is pending: an idle shard must not hold up the others."""
+        """The watermark(), but the server's time if nothing is pending: an idle shard must not hold up the others."""
         now_ms = await self._time_ms()
         mark = await self.watermark()
         if mark is None:
@@ -321,7 +321,7 @@ def _bare(ids: Iterable[str]) -> list[str]:
 
 
 def unread_of(length: int, groups: list[dict[str, Any]], removed: int, to: str) -> int:
-    """How many of the removed entries the group had not read.
+    """The number of removed entries that the group had not read.
 
     Redis before 7 does not report the unread ones: then all removed entries count if at least one was unread.
     """

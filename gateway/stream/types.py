@@ -32,7 +32,7 @@ def exchange_in(entry: StreamEntry) -> Exchange | None:
 
 @dataclass(frozen=True, slots=True)
 class Lag:
-    """How far the consumers are behind."""
+    """The consumers' delay behind the gateway."""
 
     length: int = 0  # entries in the stream
     waiting: int = 0  # entries not yet delivered to the group
@@ -67,8 +67,8 @@ class ShardSnapshot:
     """An id before which every entry has been read and acknowledged, and no entry will arrive any more. The server's
     time if nothing is pending."""
     run_id: str
-    """Of the node that holds the stream. A new one means that the server was restarted or replaced, and may have lost
-    its last second."""
+    """The run id of the node that holds the stream. A new one means that the server was restarted or replaced, and may
+    have lost its last second."""
     asked_ms: int
     """The server's time before `settled` was read, in Unix milliseconds."""
     answered_ms: int

@@ -72,7 +72,7 @@ def read_answer(body: bytes, *, lists: bool = False) -> Usage | None:
 
 
 def failed_response(body: bytes) -> ErrorSource | None:
-    """Of a Response that failed: is the request at fault, or only this answer? None for any other body.
+    """Says of a Response that failed whether the request is at fault, or only this answer. None for any other body.
 
     It failed if its status is "failed", or if it has an `error`, whatever its status: some servers give none."""
     try:

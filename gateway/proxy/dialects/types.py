@@ -1,4 +1,4 @@
-"""What the relay needs of a provider's API: a dialect builds requests and reads replies. No I/O.
+"""The interface of a provider's API for the relay: a dialect builds requests and reads replies. No I/O.
 
 One dialect object is built per upstream when the config is loaded. It computes everything that is known then: origin,
 path prefix, credentials, fixed headers. Its methods are pure.
@@ -16,7 +16,7 @@ from gateway.proxy.request.call import Call
 from gateway.proxy.types import Headers
 
 ErrorSource = Literal["target", "answer", "request"]
-"""Where an error within HTTP 200 comes from: the target failed; the model's answer itself is "failed", complete in the
+"""The source of an error within HTTP 200: the target failed; the model's answer itself is "failed", complete in the
 API's own shape; or the client's request is at fault. The last two pass to the client as they are, and do not count
 against the target."""
 
@@ -29,11 +29,12 @@ class PlainReply(NamedTuple):
     """A complete answer that is not a stream."""
 
     body: bytes
-    """In the client's format."""
+    """The answer in the client's format."""
     usage: Usage | None
     """The tokens it reports; None if it reports none."""
     error_source: ErrorSource | None = None
-    """None: it is an answer; "answer" or "request": it reports a failure that the client gets as it is."""
+    """The source of a failure; None: it is an answer; "answer" or "request": it reports a failure that the client gets
+    as it is."""
 
 
 class Reader(Protocol):
@@ -49,7 +50,7 @@ class Reader(Protocol):
     """The message of an error event; None: there was none. feed() returns that event as well: if nothing was sent to
     the client yet and error_source is "target", the relay drops those bytes and tries another target."""
     error_source: ErrorSource
-    """Of `error`."""
+    """The source of `error`."""
     usage: Usage | None
 
     @property
@@ -73,8 +74,8 @@ class Reader(Protocol):
         ...
 
     def end(self) -> bytes:
-        """What the client still needs when the upstream has ended: a missing `[DONE]`, or b"". Raises Cut if no finish
-        was seen. A second call returns b""."""
+        """The bytes that the client still needs when the upstream has ended: a missing `[DONE]`, or b"". Raises Cut if
+        no finish was seen. A second call returns b""."""
         ...
 
 

@@ -24,7 +24,7 @@ FILE = "directory.jsonl"
 
 @dataclass(frozen=True, slots=True)
 class LoadedSnapshot:
-    """What the file held."""
+    """The contents of a snapshot's file."""
 
     changes: DirectoryChanges
     age_s: float
@@ -39,7 +39,8 @@ class DirectorySnapshot:
         self._clock = clock
 
     def load(self) -> LoadedSnapshot | None:
-        """None: there is none, or it cannot be read. A record that cannot be read is left out and named."""
+        """Reads the file; None: there is none, or it cannot be read. A record that cannot be read is left out and
+        named."""
         try:
             confirmed = self.path.stat().st_mtime
             first, *lines = self.path.read_bytes().splitlines()

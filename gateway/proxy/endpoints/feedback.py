@@ -40,11 +40,11 @@ async def no_recall(_: str) -> str | None:
 
 @dataclass(frozen=True, slots=True)
 class FeedbackWait:
-    """How long the endpoint waits for a verdict."""
+    """The endpoint's patience with a verdict."""
 
     wait_s: float = 1.0
     look_s: float = 0.05
-    """Between two looks for it."""
+    """Seconds between two looks for it."""
     late_s: float = 900.0
     """An exchange that is not in the store so long after its call will not come."""
 

@@ -21,7 +21,7 @@ from gateway.proxy.request.client_address import from_this_machine
 
 @dataclass(frozen=True, slots=True)
 class MetricsAccess:
-    """Who may read the metrics, the targets on /ready and the causes on /health."""
+    """The right to read the metrics, the targets on /ready and the causes on /health."""
 
     gateway: Callable[[], Gateway]
     """Returns the Gateway in force."""

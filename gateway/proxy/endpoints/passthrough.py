@@ -45,7 +45,7 @@ log = logging.getLogger(__name__)
 METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
 _PREFLIGHT = b"access-control-request-method"
 CONTEXT = "gateway.context"
-"""Where the scope of a PassthroughCall holds its CallContext."""
+"""The key in the scope of a PassthroughCall that holds its CallContext."""
 _CONNECT_S = 5.0
 _INERT: Headers = [(b"x-content-type-options", b"nosniff"), (b"content-security-policy", b"sandbox")]
 """An upstream's page runs no script on the gateway's own origin."""
@@ -152,7 +152,7 @@ async def forward(
 
 
 def _shown(upstream: UpstreamState, caller: Caller) -> str:
-    """What error messages call the upstream."""
+    """The name of the upstream in error messages."""
     return upstream.name if caller.sees_upstreams else "the upstream"
 
 
@@ -325,7 +325,8 @@ def _has_body(scope: dict[str, Any]) -> bool:
 
 
 def _length(scope: dict[str, Any]) -> int | None:
-    """Of the request's body, in bytes; the server has validated it. None: it is not known, or there is no body."""
+    """The length of the request's body in bytes; the server has validated it. None: it is not known, or there is no
+    body."""
     return next((int(value) for name, value in scope["headers"] if name == b"content-length"), None)
 
 

@@ -36,7 +36,7 @@ class BudgetStore(Protocol):
 
 
 class ShadowSpending:
-    """What this process has spent and not yet shared, and the total of all gateways as last read."""
+    """The spending of this process that is not yet shared, and the total of all gateways as last read."""
 
     def __init__(self, clock: Callable[[], float] = time.time) -> None:
         """clock: Unix seconds."""

@@ -86,8 +86,8 @@ class CandidateHealth:
         return {**shares, **dict.fromkeys(found, 0.0)} if found else shares
 
     def reports(self, plans: Iterable[Plan]) -> dict[str, dict[str, Any]]:
-        """By experiment, of the candidates that are not healthy; JSON-able. failing_s: from the first opening to the
-        last failure. callers: digests of those whose calls failed."""
+        """Reports of the candidates that are not healthy, by experiment; JSON-able. failing_s: from the first opening
+        to the last failure. callers: digests of those whose calls failed."""
         found = {}
         for plan in plans:
             episode = self._episodes.get(plan.candidates[0][1]) if plan.ramp is not None else None

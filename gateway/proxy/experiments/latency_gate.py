@@ -117,9 +117,9 @@ class LatencySeries:
     def __init__(self) -> None:
         self.with_shadows: deque[float] = deque(maxlen=WITH_SHADOWS)
         self.quiet: list[float] = []
-        """From the current quiet spell."""
+        """The latencies of the current quiet spell."""
         self.reference: list[float] = []
-        """From the last quiet spell with enough answers."""
+        """The latencies of the last quiet spell with enough answers."""
         self.since = 0
         """Answers with shadows since that spell."""
 

@@ -39,12 +39,12 @@ class _PromptToken:
 
 
 class _Refused(Exception):
-    """Its text is a key of REFUSALS."""
+    """An unusable response; its text is a key of REFUSALS."""
 
 
 def prompt_likelihood(response: bytes, status: int, answer: str, served: str, key: bytes) -> PromptLikelihood:
-    """Never raises. answer: the served text. served: id of its exchange. key: a secret of this process, so that nobody
-    can find out an answer from its digests by trying."""
+    """Reads the likelihood of an answer; never raises. answer: the served text. served: id of its exchange. key: a
+    secret of this process, so that nobody can find out an answer from its digests by trying."""
     try:
         raw = _object(response, status)
         found = answer_tokens(_prompt(raw), answer)

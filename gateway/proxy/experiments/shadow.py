@@ -54,7 +54,7 @@ from gateway.runtime.tasks import Tasks
 
 @dataclass(slots=True)
 class ShadowState:
-    """What this process knows about its shadows, by experiment. Outlives configs."""
+    """The state of this process's shadows, by experiment. It outlives configs."""
 
     spending: ShadowSpending = field(default_factory=ShadowSpending)
     running: Counter[str] = field(default_factory=Counter)
@@ -64,7 +64,7 @@ class ShadowState:
         default_factory=lambda: defaultdict(ShadowedConversations)
     )
     digest_key: bytes = field(default_factory=lambda: secrets.token_bytes(16))
-    """Of the digests of requests; it never leaves the process."""
+    """The key of the digests of requests; it never leaves the process."""
 
     def kill(self, experiment: str) -> None:
         """Cancels the experiment's shadow requests in flight; they leave no exchange."""
@@ -258,7 +258,7 @@ class ShadowSender:
         self.idle_queue.do(partial(self._record, again, running, arm, target_state, served, context, total_s, read))
 
     async def _likelihood(self, context: CallContext, answer: str, served: Exchange) -> PromptLikelihood:
-        """What an engine's response says about the served answer; on a thread where it is large."""
+        """Reads an engine's response about the served answer; on a thread where it is large."""
         if context.response.truncated:
             return PromptLikelihood(AnswerLikelihood(refused="too_large"))
         response = context.response.bytes()
@@ -327,7 +327,8 @@ class ShadowSender:
 
 
 def _conversation(call: Call, assignment: Assignment) -> str | None:
-    """What counts as one conversation; None: the call stands alone, or the plan's first rules count one pair of it."""
+    """The name under which calls count as one conversation; None: the call stands alone, or the plan's first rules
+    count one pair of it."""
     name = cluster_name(call, assignment) if assignment.running.plan.rules >= 2 else None
     return None if name == call.id else name
 

@@ -88,7 +88,7 @@ def _runs_tools(tools: Any) -> bool:
 
 
 MOST_BYTES = 32 << 20
-"""Of a response: about 200 bytes for each token of the prompt."""
+"""Bytes of a response: about 200 for each token of the prompt."""
 _ASKED: Mapping[str, Any] = {
     "max_tokens": 1,
     "prompt_logprobs": 1,

@@ -204,7 +204,7 @@ class LeaseBook:
             self.active.add(following)
 
     def reported(self, lease: Lease) -> None:
-        """Its report was accepted: it is left alone until it is used again, if it holds nothing."""
+        """Notes that its report was accepted: it is left alone until it is used again, if it holds nothing."""
         if not (lease.busy or lease.need or lease.free or lease.held or lease.share):
             self.active.discard(lease)
 
@@ -223,7 +223,7 @@ class LeaseBook:
             self.unreported(lease)
 
     def unreported(self, lease: Lease) -> None:
-        """Its last report may not have arrived."""
+        """Notes that its last report may not have arrived."""
         lease.reported_at = float("-inf")
         self.active.add(lease)
 

@@ -1,4 +1,4 @@
-"""What one call costs its caller, computed once, when the call has ended. Pure.
+"""The cost of one call for its caller, computed once, when the call has ended. Pure.
 
 Limits and usage accounting use the same `Charge`, so that counters and ledger agree. What an upstream reports counts,
 for every attempt, at the price of its own target; what it does not report is charged by the table in endings.py.
@@ -25,7 +25,7 @@ FREE_APIS = frozenset({"count_tokens", "input_tokens", "tokenize", "detokenize"}
 
 @dataclass(slots=True)  # one for each call; never assigned to once it is returned
 class Charge:
-    """What one call costs."""
+    """The cost of one call."""
 
     input_tokens: int
     cached_input_tokens: int
@@ -34,9 +34,9 @@ class Charge:
     reasoning_tokens: int
     """A part of the output."""
     usd: float | None
-    """None: a target that used tokens has no price."""
+    """The cost in USD; None: a target that used tokens has no price."""
     estimated: bool
-    """Some of the tokens are an estimate."""
+    """Whether some of the tokens are an estimate."""
 
 
 class EndedAnswer(Protocol):

@@ -1,4 +1,4 @@
-"""How an attempt at an upstream can end: what it is charged then, and which outcome its call has. Pure.
+"""Endings of an attempt at an upstream: the charge and the outcome that follow from each. Pure.
 
 This table is the only place that decides it. The relay notes one of these endings for each attempt, charge.py charges
 by it, and docs/limits.md shows it; a test compares the three.

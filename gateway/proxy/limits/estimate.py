@@ -34,7 +34,7 @@ NANO_PER_MTOK = 1000.0
 
 @dataclass(slots=True)
 class ModelEstimate:
-    """What calls of one model (an alias) use."""
+    """The usual usage of calls of one model (an alias)."""
 
     input_nano: float
     """1e-9 USD per input token, at the dearest target."""
@@ -62,7 +62,7 @@ class ModelEstimate:
 
 
 NO_ESTIMATE = ModelEstimate(0.0, 0.0, None)
-"""Of a model that is not in the config any more."""
+"""The estimate of a model that is not in the config any more."""
 
 
 def output_of(call: Call, estimate: ModelEstimate, size: int) -> tuple[int, bool]:
@@ -153,7 +153,7 @@ class OutputTokenPoller:
             await asyncio.sleep(EVERY_S)
 
     async def look(self) -> None:
-        """While the stream server is unreachable, the last known tables stay in force."""
+        """Reads the tables; while the stream server is unreachable, the last known ones stay in force."""
         estimates = self._estimates()
         if not estimates:
             return

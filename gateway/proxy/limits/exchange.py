@@ -22,7 +22,7 @@ from gateway.stream.leases import AT_ONCE, DEAD_S, ExchangeReply, LeaseReport
 log = logging.getLogger("gateway")
 
 EVERY_S = 0.5
-"""Between two regular exchanges."""
+"""Seconds between two regular exchanges."""
 _IDLE_EVERY_S = 2.0  # for leases that only hold something
 _ALIVE_EVERY_S = 5.0  # without any lease
 _AGAIN = Backoff(first_s=0.1, most_s=1.0)

@@ -34,7 +34,7 @@ def units(limit: Limit) -> int:
 
 
 class Lease:
-    """What one worker holds of one limit in one window. All times are seconds on the stream server's clock."""
+    """The part of one limit that one worker holds in one window. All times are seconds on the stream server's clock."""
 
     __slots__ = (
         "_added", "_committed", "_needed", "_promised", "_share_asked", "_share_sent", "_spent_known", "_spent_sent",
@@ -50,19 +50,19 @@ class Lease:
         self.starts, self.ends = starts, ends
         self.free = self.held = self.spent = 0
         self.share = 0
-        """What may be used in an outage, promised by the server."""
+        """The amount that may be used in an outage, promised by the server."""
         self.left = self.amount
-        """What no worker holds, as last reported; until `seen`, the whole limit."""
+        """The amount that no worker holds, as last reported; until `seen`, the whole limit."""
         self.spent_by_all = 0
         self.seen = False
         self.dry = False
         """The server has just granted less than calls wait for."""
         self.borrowed = False
-        """This outage's part is in `free` already."""
+        """Whether this outage's part is in `free` already."""
         self.need = 0
-        """What calls wait for."""
+        """The amount that calls wait for."""
         self.step = 1
-        """What one call takes."""
+        """The amount that one call takes."""
         self.low = 0
         """Below it, more is asked for."""
         self.asked = False
@@ -84,7 +84,7 @@ class Lease:
 
     @property
     def remaining(self) -> int:
-        """What a call of this worker may still hope for."""
+        """The amount that a call of this worker may still hope for."""
         return max(0, self.left + self.free)
 
     @property
@@ -122,7 +122,8 @@ class Lease:
         return now - self.checked_at < within_s and self.free + self.left < amount
 
     def target(self, now: float) -> int:
-        """What should be free: the next seconds' spending, one call at least, and room for a few more at once."""
+        """The amount that should be free: the next seconds' spending, one call at least, and room for a few more at
+        once."""
         if (now - self.used_at >= IDLE_S and not self.busy) or now >= self.ends:
             return 0
         return max(int(self.rate * AHEAD_S), self.step, self.held // 4)
@@ -183,9 +184,12 @@ class Lease:
         self.low = 0 if self._wanted and not grant.granted else (self.target(now) + 1) // 2
 
     def borrow(self, workers: int) -> None:
-        """In an outage, once: the promised share; where none was promised, this worker's part of what was last known to
-        be left: of the whole limit, in a window of which nothing is known. A share that was given up, and asked for
-        again in vain, is not promised."""
+        """Frees an amount in an outage, once: the promised share, or this worker's part of what was last known to be
+        left.
+
+        That is of the whole limit in a window of which nothing is known. A share that was given up, and asked for again
+        in vain, is not promised.
+        """
         if self.borrowed:
             return
         extra = self.share if self._promised and self.seen else max(0, self.left) // max(1, workers)

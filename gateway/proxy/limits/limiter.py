@@ -42,7 +42,7 @@ Needs = tuple[int, int, int, int]
 
 
 class Exchanges(Protocol):
-    """Whoever exchanges leases with the stream server."""
+    """The exchange of leases with the stream server."""
 
     async def next_exchange(self, timeout_s: float) -> bool: ...
 
@@ -55,7 +55,7 @@ class Offline:
 
 
 class CallReservation:
-    """What one call has reserved of each of its limits."""
+    """The amounts that one call has reserved of each of its limits."""
 
     __slots__ = ("estimate", "lines", "needs", "output", "pairs", "settled")
 
@@ -88,7 +88,7 @@ class Limiter:
         self._exchanges = exchanges
         self.estimates = estimates
         self.estimates_by_request = estimates if budgets.estimate == "request" else {}
-        """Those that learn by the kind of a request."""
+        """The estimates that learn by the kind of a request."""
         self.default_output = budgets.default_max_tokens
         """The limit of answers that name none; None: they stay without one."""
         self._budgets = budgets
@@ -132,7 +132,7 @@ class Limiter:
         return replace(call, default_output=self.default_output)
 
     def _needs(self, account: Account, estimate: ModelEstimate, call: Call) -> tuple[Needs, int, bool]:
-        """What the call may use, its output alone, and whether the caller itself has limited it."""
+        """The amounts that the call may use, its output alone, and whether the caller itself has limited it."""
         if call.api in FREE_APIS:
             return (1, 0, 0, 1), 0, True
         size = len(call.body)
@@ -167,7 +167,7 @@ class Limiter:
     def _take(
         self, account: Account, needs: Needs, estimate: ModelEstimate | None, now: float, output: int = 0
     ) -> CallReservation | None:
-        """From all leases, or from none."""
+        """Takes from all leases, or from none."""
         pairs = account.pairs
         for lease, measure in pairs:
             if lease.free < needs[measure]:
@@ -263,7 +263,8 @@ class Limiter:
                 return True
 
     def _refuse_at_once(self, account: Account, needs: Needs) -> None:
-        """What can never pass, and what the server has just refused, is not asked for."""
+        """Raises the refusal of a need that can never pass, or that the server has just refused: neither is asked
+        for."""
         now = self._book.now()
         for lease in account.leases:
             need = needs[lease.measure]
@@ -271,7 +272,8 @@ class Limiter:
                 raise self._error(account, lease, need)
 
     def _borrow(self, account: Account, needs: Needs) -> None:
-        """The server does not answer: limits that are `closed` refuse, others lend this worker's part once."""
+        """Borrows while the server does not answer: limits that are `closed` refuse, others lend this worker's part
+        once."""
         for lease in account.leases:
             if lease.free < needs[lease.measure]:
                 if lease.limit.on_outage == "closed":

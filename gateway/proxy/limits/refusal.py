@@ -1,4 +1,4 @@
-"""What a caller gets when a limit refuses its call: error, headers, and the same figures for GET /v1/key. Pure."""
+"""The answer to a caller whose call a limit refuses: error, headers, and the same figures for GET /v1/key. Pure."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""What a finished call leaves behind: records, access log, spans, heartbeat; redaction and inline media."""
+"""The traces of a finished call: records, access log, spans, heartbeat; redaction and inline media."""

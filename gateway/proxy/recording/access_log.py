@@ -89,7 +89,7 @@ FIELDS = (
     AccessField("overhead_s", "number", "time that the gateway itself took until the answer began"),
     AccessField("trace_id", "string", "the trace id in hexadecimal; absent if the call is not traced"),
 )
-"""What a JSON line holds, in this order."""
+"""The fields of a JSON line, in this order."""
 
 
 class AccessLine(NamedTuple):
@@ -108,7 +108,7 @@ class AccessLine(NamedTuple):
     alias: str
     """"" if it is not one of the config's, so that no name is logged that a client has invented."""
     upstream: str
-    """With model: "" if no target was attempted."""
+    """The upstream, with its model; both "" if no target was attempted."""
     model: str
     stream: bool
     status: int
@@ -121,7 +121,7 @@ class AccessLine(NamedTuple):
     usage: Usage | None
     prices: Prices
     first_token_s: float | None
-    """None: not a stream, or no token came."""
+    """Seconds to the first token; None: not a stream, or no token came."""
     total_s: float
     overhead_s: float
     trace: str
@@ -221,7 +221,8 @@ class PageCall:
 
 
 def logged_outcome(context: CallContext) -> CountedOutcome:
-    """As the metrics count it; a refusal before any attempt, such as of an unknown key, is the client's error too."""
+    """The outcome as the metrics count it; a refusal before any attempt, such as of an unknown key, is the client's
+    error too."""
     own = bool(context.notes.error_code) and not context.attempts and 400 <= context.status < 500
     return "client_error" if own and not context.notes.queue_full else counted_outcome(context)
 

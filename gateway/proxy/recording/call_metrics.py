@@ -14,7 +14,7 @@ from gateway.proxy.request.call import Caller
 from gateway.proxy.routing.target_state import TargetState
 
 FOLD_AT = 256
-"""So many calls of one series wait at most before they are counted."""
+"""Calls buffered per series before they are folded into the counters."""
 
 MOST_HISTOGRAMS = 50
 """Upstreams that have histograms of their own: those of one upstream are 15 KB of each scrape, or 90 series."""

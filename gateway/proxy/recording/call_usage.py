@@ -45,7 +45,7 @@ class TeamLabels:
 
 @dataclass(frozen=True, slots=True)
 class UsageBooks:
-    """Where the usage of one config's calls is counted."""
+    """The books in which the usage of one config's calls is counted."""
 
     ledger: UsageLedger
     metrics: ProxyMetrics
@@ -113,7 +113,7 @@ class UsageBooks:
 
 
 def sums_of(charges: Sequence[Charge]) -> UsageSums:
-    """In one pass: on a busy gateway this runs for each call."""
+    """Sums the charges in one pass: on a busy gateway this runs for each call."""
     unpriced = estimated = inputs = cached = outputs = reasoning = nano = 0
     for charge in charges:
         if charge.usd is None:
@@ -129,7 +129,7 @@ def sums_of(charges: Sequence[Charge]) -> UsageSums:
 
 
 def plain_charge(usage: Usage, price: Price | None) -> Charge:
-    """As `charge_of` has it for a call that one attempt answered with this usage."""
+    """The charge, as `charge_of` computes it, of a call that one attempt answered with this usage."""
     usd = None if price is None else price.cost(usage)
     cached, reasoning = usage.cached_input_tokens or 0, usage.reasoning_tokens or 0
     return Charge(usage.input_tokens, cached, usage.output_tokens, reasoning, usd, False)

@@ -42,7 +42,7 @@ def _without_urls(body: bytes) -> bytes:
 
 
 def _without_large(body: bytes) -> bytes:
-    """Like the pattern, for payloads that are large and end with their JSON string.
+    """Replaces like the pattern, for payloads that are large and end with their JSON string.
 
     They are hashed in pieces, which takes a quarter of the time, and other threads run while a piece is hashed.
     """
@@ -70,7 +70,7 @@ def _digest(body: bytes, start: int, end: int) -> bytes | None:
 
 
 def name_payload(match: re.Match[bytes]) -> bytes:
-    """What replaces a match of DATA_URL: its head with the digest and size of the payload."""
+    """The replacement of a match of DATA_URL: its head with the digest and size of the payload."""
     payload = match[2]
     if len(payload) < _MIN_PAYLOAD:
         return match[0]

@@ -1,4 +1,4 @@
-"""What a process had counted when it was killed: four numbers in a mapped file, which outlive it by a kernel's grace.
+"""The counts of a process when it was killed: four numbers in a mapped file, which outlive it by a kernel's grace.
 
 A killed process reports nothing, and its last tally is up to a second old. So it keeps its counts where the next
 process on the same data directory finds them: that one appends how many records there were, from which the consumer

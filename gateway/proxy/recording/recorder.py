@@ -27,7 +27,7 @@ from gateway.proxy.recording.usage_ledger import MOST_CELLS, UsageLedger
 log = logging.getLogger(__name__)
 
 WHOLE_S = 300.0
-"""How often a tally has all counts: with 1 000 aliases they are half a megabyte."""
+"""Seconds between tallies that have all counts: with 1 000 aliases they are half a megabyte."""
 
 _BATCH = 256
 _BATCH_BYTES = 4 << 20
@@ -45,16 +45,16 @@ class RecordStream(Protocol):
 
 
 class CountsOfProcess(NamedTuple):
-    """What a process keeps for the case that it is killed (last_counts.py), in the order of `Recorder.kept`."""
+    """Counts that a process keeps for the case that it is killed (last_counts.py), in the order of `Recorder.kept`."""
 
     taken: int
     """Records that it took into its buffer."""
     appended: int
-    """Of these, the stream server acknowledged so many."""
+    """The number of these that the stream server acknowledged."""
     seen: int
     """Calls that reached an upstream."""
     reported: int
-    """Of these, the usage of so many was in an acknowledged tally."""
+    """The number of these whose usage was in an acknowledged tally."""
 
 
 _TAKEN, _APPENDED, _SEEN, _REPORTED = range(4)
@@ -79,7 +79,7 @@ class HeldRecord:
 
     record: Exchange | Feedback
     redactor: Redactor | None
-    """None: the record may leave."""
+    """Removes secrets before the record leaves; None: it may leave as it is."""
     size: int
     """Bytes reserved in the buffer."""
     unshrunk: bool = False
@@ -113,9 +113,9 @@ class Recorder:
         self.kept: list[int] | memoryview[int] = [0] * len(CountsOfProcess._fields)
         """A CountsOfProcess that changes; in a file, if last_counts.py has opened one."""
         self.redactors: dict[str, Redactor] = {}
-        """By caller; a caller without one keeps its content in full."""
+        """Redactors by caller; a caller without one keeps its content in full."""
         self.cap_bytes = 1 << 20
-        """Of a request above LARGE, whose images are removed here, on a thread."""
+        """The largest size of a request above LARGE, whose images are removed here, on a thread."""
         self._shrink_body = shrink
         self._stream = stream
         self._metrics = metrics

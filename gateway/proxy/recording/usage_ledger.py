@@ -16,7 +16,7 @@ _NOTHING = UsageSums()
 
 
 class UsageLedger:
-    """What this process has counted.
+    """The counts of this process.
 
     A cell is reported once it has changed. Every cell is also reported again every `again_s`, because the stream server
     may lose what it has acknowledged; those of past days once more, and then they are forgotten.
@@ -48,7 +48,7 @@ class UsageLedger:
         self._changed[cell] = None
 
     def due(self) -> tuple[UsageCount, ...]:
-        """What the next tally reports: cells that have changed, and some that are reported again."""
+        """Cells for the next tally: those that have changed, and some that are reported again."""
         cells = dict.fromkeys([*self._changed][:MOST_CELLS])
         cells.update(dict.fromkeys(self._next_again()))
         return self._counts(cells)

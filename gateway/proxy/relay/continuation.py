@@ -74,7 +74,7 @@ class Splicer:
         """text: what the client has. align: the second stream repeats it from the start. asked_usage: the client
         wants the usage chunk."""
         self.text = text
-        """What the client has once it has received everything that feed() returned."""
+        """The text that the client has once it has received everything that feed() returned."""
         self.error: str | None = None
         self.usage: Usage | None = None
         self.finished = False

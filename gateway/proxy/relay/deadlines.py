@@ -31,7 +31,7 @@ class DeadlineExceeded(Exception):
 
 
 class TimerEntry(Protocol):
-    """What a Ticker fires once the event loop's time has reached `at`."""
+    """An item that a Ticker fires once the event loop's time has reached `at`."""
 
     at: float
 
@@ -46,7 +46,7 @@ class Ticker:
     def __init__(self) -> None:
         self.loop = asyncio.get_running_loop()
         self.timers: dict[TimerEntry, None] = {}
-        """Those that have not fired. A dict, because an item is set and deleted without a call."""
+        """Items that have not fired. A dict, because an item is set and deleted without a call."""
         self._running = False
 
     @property
@@ -116,7 +116,7 @@ class Deadlines:
         self.fired = False
 
     def start_phase(self, name: str, seconds: float) -> None:
-        """From now on, `name` must come within `seconds`."""
+        """Starts a phase: `name` must come within `seconds`."""
         at = self._loop.time() + seconds
         self._phase, self._seconds, self._paused = name, seconds, False
         self.at = at if at < self._total_at else self._total_at

@@ -1,4 +1,4 @@
-"""What a failed attempt means: may the same target be retried, may another one follow, and what does the client get.
+"""The meaning of a failed attempt: whether it is retried, whether another target follows, and the client's error.
 
 Pure. The table in tests/proxy/test_faults.py lists the upstream faults that a call must survive.
 """
@@ -65,22 +65,22 @@ class Failure:
     cause: Cause | None
     """Decides which fallbacks may follow; None: none may, the client gets this answer."""
     text: str
-    """For the sentence that lists the failures; it names no address, since it may reach the client."""
+    """The words for the sentence that lists the failures; it names no address, since it may reach the client."""
     outcome: Outcome = "upstream_error"
     retryable: bool = False
     """The same target may be tried again."""
     retry_after_s: float | None = None
-    """From the upstream's Retry-After header."""
+    """The value of the upstream's Retry-After header."""
     target_fault: bool = True
     """The failure counts against the target's circuit breaker; the refusal of one request does not."""
     answer: ErrorReply | None = None
     status: int | None = None
     detail: str = ""
-    """For the log alone: the error's own words, with addresses and names; "": `text` says it all."""
+    """The error's own words, for the log alone, with addresses and names; "": `text` says it all."""
     said: str = ""
-    """For the client alone: the upstream's own words, which may repeat a part of the prompt; no log has them."""
+    """The upstream's own words, for the client alone, which may repeat a part of the prompt; no log has them."""
     queue_full: bool = False
-    """Nothing was sent: the concurrency limit was reached and the queue full, or the wait in it too long."""
+    """Whether nothing was sent: the concurrency limit was reached and the queue full, or the wait in it too long."""
     sent: bool = True
     """False: nothing was sent, because no connection came about."""
     answer_bytes: int | None = None
@@ -95,7 +95,7 @@ class Failure:
 
     @property
     def ending(self) -> AttemptEnding:
-        """How the attempt ended, which decides what it is charged and which outcome the call has."""
+        """The ending of the attempt, which decides its charge and the outcome of the call."""
         if not self.sent:
             return NO_CONNECTION_IN_TIME if self.outcome == "timeout" else NOT_SENT
         if self.status is not None:
@@ -106,7 +106,7 @@ class Failure:
 
     @property
     def full_text(self) -> str:
-        """What the log says: `text`, and why."""
+        """The log's words: `text`, and why."""
         return f"{self.text}: {self.detail}" if self.detail else self.text
 
 
@@ -285,13 +285,13 @@ def _until(value: bytes, now: datetime) -> float | None:
 
 @dataclass(frozen=True, slots=True)
 class AttemptNote:
-    """How one attempt ended, as it is noted in the call's context."""
+    """The end of one attempt, as it is noted in the call's context."""
 
     result: str
     """The label `result` of gateway_attempts_total."""
     ending: AttemptEnding
     failure: str | None
-    """How the attempt failed; None: it answered."""
+    """The failure in words; None: it answered."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -317,7 +317,7 @@ def verdict(
     *,
     named: bool = True,
 ) -> ErrorReply | GatewayError:
-    """What the client gets when no target answered.
+    """The client's answer when no target answered.
 
     An upstream's refusal of the request itself is passed on: the first one, so that a later target's complaint does not
     hide it. blocked_s: seconds until the first target that was skipped may be tried; None: none was skipped.

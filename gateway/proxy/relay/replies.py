@@ -1,4 +1,4 @@
-"""What is done with a good reply: held until complete, passed through, streamed, or joined to a stream that was cut.
+"""Handling of a good reply: held until complete, passed through, streamed, or joined to a stream that was cut.
 
 Each function sends the client what it is owed, or raises AttemptFailed or a TransportError, which the relay handles.
 """

@@ -66,7 +66,7 @@ class CallNotes:
     error_code: str = ""
     """The code of the gateway's own error response; "": none was sent."""
     error_source: ErrorSource | None = None
-    """Who is at fault for an error within HTTP 200 that was passed on; None: there was none."""
+    """The party at fault for an error within HTTP 200 that was passed on; None: there was none."""
     queue_full: bool = False
     """No target had room in its queue."""
     span: SpanIds | None = None
@@ -77,7 +77,7 @@ class CallNotes:
 
 @dataclass(slots=True)
 class CallContext:
-    """What has happened to one call so far. Mutable; one for each call."""
+    """The course of one call so far. Mutable; one for each call."""
 
     response: HeldBytes
     outcome: Outcome = "ok"
@@ -93,7 +93,7 @@ class CallContext:
     reservation: CallReservation | None = None
     """The amounts reserved of its caller's limits; None: none holds for it."""
     sent: bool = False
-    """Some attempt has sent the request, or a part of it."""
+    """Whether an attempt has sent the request, or a part of it."""
     unmetered: tuple[UnmeteredAttempt, ...] = ()
     """The attempts that were sent and of which the upstream has not reported all that they used."""
     charge: Charge | None = None
@@ -102,7 +102,7 @@ class CallContext:
     """The stream was cut and continued by another target."""
     client_gone: bool = False
     ended: bool = False
-    """Nothing more is sent to the client."""
+    """Whether nothing more is sent to the client."""
     task: asyncio.Task[Any] | None = None
     """The task that answers the call; None: unknown to the code that created the context."""
     key: str = ""
@@ -154,7 +154,7 @@ class RelayState:
     """The answer is one JSON object, held until it is complete."""
     failed: list[FailedAttempt] = field(default_factory=list)
     sent: SentText | None = None
-    """Set once a stream's head has been sent."""
+    """The stream whose head has been sent; None: none has."""
     backoff_s: float = 0.0
     """Time slept between retries so far."""
     upstream_s: float = 0.0

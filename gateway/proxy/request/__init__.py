@@ -1,1 +1,1 @@
-"""From the bytes of a request to a `Call`: authentication, headers, parsing, JSON splicing, forms."""
+"""Makes a `Call` of the bytes of a request: authentication, headers, parsing, JSON splicing, forms."""

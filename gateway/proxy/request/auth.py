@@ -155,7 +155,7 @@ class KeyRing:
         return InvalidKey("the API key is not known to this gateway", retry=False)
 
     def _first_call(self, digest: bytes) -> Caller | None:
-        """None: the key is unknown. Raises InvalidKey for one that is disabled or expired."""
+        """Returns None if the key is unknown. Raises InvalidKey for one that is disabled or expired."""
         record = self._static.get(digest)
         dynamic = record is None
         if record is None:
@@ -238,7 +238,7 @@ class KeyRing:
 
 
 PAGE = "gateway.page"
-"""Where an ASGI scope holds what the access log will say of the call; it has an attribute `key`."""
+"""The key in an ASGI scope of the notes for the call's access line; it has an attribute `key`."""
 
 
 def caller_of(keys: KeyRing, scope: Any) -> Caller:
@@ -286,7 +286,7 @@ def _first_of(static: Mapping[str, T], dynamic: MutableMapping[str, T]) -> Mappi
 
 
 def _until(record: KeyRecord, digest: str) -> float | None:
-    """When the secret with this digest stops opening: the end of a rotation, or of the key."""
+    """The time at which the secret with this digest expires: the end of a rotation, or of the key."""
     ends = [at for each, at in record.digests if each == digest and at is not None]
     ends += [] if record.expires is None else [record.expires]
     return min(ends, default=None)

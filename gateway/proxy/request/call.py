@@ -46,7 +46,7 @@ class CallerLimit:
     def __init__(self) -> None:
         self.in_flight = 0
         self.most: int | None = None
-        """None: no limit."""
+        """The largest number of calls in flight; None: no limit."""
 
     def enter(self) -> Self:
         """Counts a call until `leave`, and returns itself. Raises KeyBusy at the limit."""
@@ -80,28 +80,28 @@ class Caller:
     sampled: bool = True
     """False: this caller opted out of evaluation."""
     content: Content = "full"
-    """How much of its exchanges may be recorded."""
+    """The content of its exchanges that may be recorded."""
     limit: CallerLimit | None = field(default=None, compare=False)
-    """None: its calls in flight are not counted."""
+    """The limit of its calls in flight; None: they are not counted."""
     id: str = ""
     """Stable, unlike the name of a dynamic key; "": the request came without a key."""
     team: str | None = None
     organization: str | None = None
     tags: tuple[str, ...] = ()
-    """Its own and its team's labels, for sums of its usage."""
+    """Labels of its own and of its team, for sums of its usage."""
     scopes: tuple[LimitScope, ...] = ()
     """Key, team and organization, as far as they have limits; (): no limit holds for its calls."""
     until: float | None = field(default=None, compare=False)
     """Unix time at which its key, or the secret that it sent, expires; None: never."""
     networks: tuple[tuple[IPv4Network | IPv6Network, ...], ...] = ()
-    """Where it may call from: its address must be in each of these, its own and its team's; (): everywhere."""
+    """Networks from which it may call: its address must be in each of these, its own and its team's; (): everywhere."""
     sees_upstreams: bool = True
     """False: no response tells it the names of upstreams and their models."""
 
 
 @dataclass(frozen=True, slots=True)
 class RequestOptions:
-    """What one request asks for in its x-gateway-* headers, as far as its key allows that."""
+    """The options of one request in its x-gateway-* headers, as far as its key allows that."""
 
     target: str | None = None
     """"upstream/model"; None: the router chooses."""

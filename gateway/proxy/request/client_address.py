@@ -1,4 +1,4 @@
-"""From where a request comes, and whether its key may be used from there."""
+"""The address of a request's client, and whether its key may be used from there."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def within(address: str, networks: Sequence[Network]) -> bool:
 
 
 class AddressGuard:
-    """Which addresses may call, by one config."""
+    """The addresses that may call, by one config."""
 
     def __init__(self, allowed: Iterable[str] | None = None, trusted: Iterable[str] = ()) -> None:
         """allowed: networks from which calls are accepted; None: everywhere. trusted: networks of proxies whose

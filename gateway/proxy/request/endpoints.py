@@ -37,7 +37,7 @@ async def read_form(
 async def read_form_or_json(
     request: HttpRequest, limit_bytes: int, default: str | None = None
 ) -> tuple[HttpRequest, bytes, Upload | None]:
-    """By the content-type. default: the model of a form that names none."""
+    """Reads a form or JSON, by the content-type. default: the model of a form that names none."""
     if _says_json(request):
         return await read_json(request, limit_bytes)
     return await read_form(request, limit_bytes, default)
@@ -55,7 +55,7 @@ class Endpoint:
     operation: str
     """`gen_ai.operation.name` of its metrics and spans."""
     carries_text: bool = False
-    """Its exchanges are recorded for evaluation."""
+    """Whether its exchanges are recorded for evaluation."""
     default: str | None = None
     """The model of a request that names none (`defaults`); None: such a request is refused."""
     only_model: Callable[[Caller], str | None] | None = None
@@ -109,7 +109,7 @@ ENDPOINTS: dict[bytes, Endpoint] = {
     b"/images/generations": Endpoint("images", "image_generation", required=("prompt",)),
     b"/images/edits": Endpoint("images", "image_generation", read=read_form_or_json),
 }
-"""By path below /v1."""
+"""Endpoints by path below /v1."""
 
 OUTSIDE: dict[bytes, Endpoint] = {
     b"/v2/rerank": ENDPOINTS[b"/rerank"],

@@ -28,7 +28,7 @@ _CLIENT = frozenset(
 _OF_THE_CONNECTION = frozenset(
     {b"date", b"server", b"content-length", b"connection", b"keep-alive", b"transfer-encoding", b"vary"}
 )
-"""What most upstreams send and no client gets, so that most headers need no closer look."""
+"""Headers that most upstreams send and no client gets, so that most headers need no closer look."""
 _UPSTREAM_TIME = b"openai-processing-ms"
 _UPSTREAM_ACCOUNT = b"openai-organization"  # whose credential the gateway uses
 _CLIENT_PREFIXES = (b"openai-", b"x-ratelimit-", b"anthropic-")

@@ -181,7 +181,7 @@ def set_member(body: bytes, name: bytes, value: bytes) -> bytes:
 
 
 def replace_member(body: bytes, name: bytes, value: bytes) -> bytes:
-    """Like set_member, for a valid body that has the member: usually one search instead of a scan.
+    """Sets a member like set_member, in a valid body that has it: usually one search instead of a scan.
 
     If the quoted name occurs once and no escape could spell it, that occurrence is the member.
     """

@@ -28,7 +28,7 @@ class KeyDirectory:
         self.by_digest: dict[bytes, KeyRecord] = {}
         """Keys by the SHA-256 of each of their secrets."""
         self.head: DirectoryHead | None = None
-        """What has been read; None: nothing yet."""
+        """The version that was last read; None: none yet."""
         self.source: Source = "none"
         self.changes = 0
         """Grows with each change, so that others know when to look again."""
@@ -86,7 +86,7 @@ class KeyDirectory:
         self.changes += 1
 
     def confirm(self, age_s: float = 0.0) -> None:
-        """Nothing newer exists, says the stream server now, or said so `age_s` seconds ago."""
+        """Notes that nothing newer exists, as the stream server says now, or said so `age_s` seconds ago."""
         self._confirmed = self._clock() - age_s
 
     @property
@@ -101,6 +101,6 @@ class KeyDirectory:
         return age_s is None or age_s > STALE_S
 
     def report(self) -> dict[str, Any]:
-        """For `gateway status`."""
+        """Reports the directory for `gateway status`."""
         version = 0 if self.head is None else self.head.version
         return {"version": version, "source": self.source, "keys": len(self.keys), "age_s": self.age_s}

@@ -83,7 +83,8 @@ def output_limit(api: str, fields: Mapping[str, Any]) -> int:
 
 
 def answers_of(call: Call) -> int:
-    """How many answers a request has generated: `n` (or `best_of`) for each of its prompts or conversations."""
+    """The number of answers that a request has generated: `n` (or `best_of`) for each of its prompts or
+    conversations."""
     if call.api not in _WITH_COUNTS:
         return 1
     read: Any = call.fields.get(_NESTED[call.api]) if call.api in _NESTED else call.fields

@@ -104,7 +104,8 @@ def _check_query(query: bytes) -> None:
 
 
 def _without_version(query: bytes) -> bytes:
-    """Without the version of Azure's API that its clients send: what an upstream gets is the config's `api_version`."""
+    """The query without the version of Azure's API that its clients send: the one that an upstream gets is the config's
+    `api_version`."""
     return b"&".join(part for part in query.split(b"&") if not part.lower().startswith(b"api-version="))
 
 

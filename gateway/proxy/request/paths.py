@@ -11,7 +11,7 @@ _ROUNDS = 4  # of percent-decoding; what is still encoded then is in no path of 
 
 
 def single_slashes(path: bytes) -> bytes:
-    """Without doubled slashes, and without one at the end."""
+    """The path without doubled slashes, and without one at the end."""
     return _SLASHES.sub(b"/", path).rstrip(b"/") or b"/"
 
 

@@ -48,7 +48,7 @@ class SigningKey:
     """The only algorithm that it is for; None: each of its kind."""
     curve: str | None
     key: Any
-    """As PyJWT takes it."""
+    """The key as PyJWT takes it."""
 
     def fits(self, algorithm: str) -> bool:
         if self.kind != _KINDS[algorithm[:2]] or self.algorithm not in (None, algorithm):
@@ -90,9 +90,10 @@ class SigningKeys:
 
     def __init__(self) -> None:
         self.of: dict[str, tuple[SigningKey, ...]] = {}
-        """By the issuer's name in the config."""
+        """Keys by the issuer's name in the config."""
         self.asked: dict[str, asyncio.Event] = {}
-        """By the issuer's name, if its keys may be read again at once: set when a token was signed with another one."""
+        """Events by the issuer's name, if its keys may be read again at once: set when a token was signed with another
+        one."""
 
     def ask(self, issuer: str) -> bool:
         """Has the issuer's keys read again; False: they were read just now."""

@@ -52,7 +52,7 @@ class Spool:
         return data
 
     def close(self) -> None:
-        """Never waits: a large file, or one with a write in progress, is closed in a thread."""
+        """Closes without waiting: a large file, or one with a write in progress, is closed in a thread."""
         if not self.on_disk:
             self._file.close()
         elif self._busy is None or self._busy.done():
@@ -152,7 +152,8 @@ class Upload:
 
     @property
     def size(self) -> int | None:
-        """Of the form, in bytes: exact once it is complete, before that the client's content-length, if it sent one."""
+        """The size of the form in bytes: exact once it is complete, before that the client's content-length, if it sent
+        one."""
         return self._spool.size if self.complete else self.length
 
     async def pieces(self, start: int, end: int, value: bytes) -> AsyncIterator[bytes]:

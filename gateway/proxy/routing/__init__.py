@@ -1,1 +1,1 @@
-"""Which target answers a call: routing, load balancing, target state, sampling, assignment to arms."""
+"""The choice of a call's target: routing, load balancing, target state, sampling, assignment to arms."""

@@ -45,7 +45,7 @@ class RunningExperiment:
     plan: Plan
     hash: str
     settings: Experiment
-    """This gateway's section of the config: pace and budget, which are not part of the plan."""
+    """The experiment's section of this gateway's config: pace and budget, which are not part of the plan."""
     keys: frozenset[str] | None
     """The callers whose calls are in the experiment; None: all."""
     allowed: frozenset[str] | None
@@ -58,7 +58,7 @@ class RunningExperiment:
     draw: Draw = field(default=draw, repr=False)  # it may hold the secret
     """Draws arms and shadows."""
     varied: VariedParts = NOTHING_VARIED
-    """What the variants of its arms change in requests."""
+    """The parts of requests that the variants of its arms change."""
     share: float | None = None
     """Share of the units that the candidate of a ramp serves; None: it has no ramp."""
 
@@ -127,7 +127,8 @@ class ExperimentAssignments:
         """Experiments that are not in force because the deployment's secret has not been read."""
         self.in_force: dict[str, RunningExperiment] = {}
         self.by_alias: dict[str, tuple[RunningExperiment, ...]] = {}
-        """Those in force, by the alias whose calls they may take. Without a key, no experiment names the alias."""
+        """Experiments in force, by the alias whose calls they may take. Without a key, no experiment names the
+        alias."""
 
     def follow(
         self,
@@ -231,7 +232,7 @@ def running(
 
 
 def assign(running: RunningExperiment, call: Call, free: bool) -> Assignment | None:
-    """None: the experiment splits, and this call cannot be split."""
+    """Returns None if the experiment splits, and this call cannot be split."""
     plan = running.plan
     if not running.splits:
         return Assignment(running, CONTROL, plan.control, None, shadowed(running, call.id), 0.0)
@@ -257,7 +258,7 @@ def unit_of(plan: Plan, call: Call) -> str:
 
 
 def cluster_name(call: Call, assignment: Assignment) -> str | None:
-    """What makes calls depend on each other: the split's unit, or the conversation; None: neither.
+    """The name of the cluster of dependent calls: the split's unit, or the conversation; None: neither.
 
     Of a ramp by key, only the conversation: its verdict takes one pair of a cluster, and there are few keys.
     """

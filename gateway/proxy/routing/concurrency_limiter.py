@@ -8,7 +8,7 @@ from collections import OrderedDict, deque
 from gateway.core.errors import Overloaded
 
 Turn = asyncio.Future[bool]
-"""What a waiting attempt awaits. True: it may start; False: it gave way to a key with fewer waiting calls."""
+"""The result of a wait. True: the attempt may start; False: it gave way to a key with fewer waiting calls."""
 
 _Line = OrderedDict[str, deque[Turn]]
 

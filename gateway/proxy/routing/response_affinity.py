@@ -1,4 +1,4 @@
-"""Where calls of the Responses API go: what continues a response or a conversation, to the upstream that has it.
+"""Routing of the Responses API: a call that continues a response or a conversation goes to the upstream that has it.
 
 A response names its upstream and its owner itself (response_ids.py), unless `responses: {seal: false}` leaves ids as
 they are. For those, and for conversations, whose ids are the upstream's, a digest of caller and name is noted in this
@@ -54,7 +54,7 @@ class ResponseAffinity:
         self._tasks = tasks
         self._homes: OrderedDict[str, str] = OrderedDict()  # digest → upstream
         self.owners = StateOwners(store, tasks, self.ids, max_names)
-        """Whose conversations, containers, threads and files are."""
+        """The owners of conversations, containers, threads and files."""
 
     def open(self, response_id: str, caller: Caller, upstreams: Iterable[str]) -> OpenedId:
         """Raises NotFound for an id that none of these upstreams made for this caller."""

@@ -25,7 +25,7 @@ _MAX_ID = 300  # characters of a sealed id, more than any provider's with its se
 
 @dataclass(frozen=True, slots=True)
 class OpenedId:
-    """What a sealed id says."""
+    """The contents of a sealed id."""
 
     upstream: str
     id: str
@@ -48,7 +48,7 @@ class ResponseIds:
         return response_id + _SEPARATOR + _mac(self._secrets[0], "response", upstream, caller, response_id)
 
     def open(self, sealed: str, caller: str, upstreams: Iterable[str]) -> OpenedId | None:
-        """None: not an id that one of these upstreams made for this caller."""
+        """Returns None for an id that none of these upstreams made for this caller."""
         response_id, _, seal = sealed.rpartition(_SEPARATOR)
         if not response_id or len(sealed) > _MAX_ID or not seal.isascii():
             return None
@@ -105,7 +105,7 @@ class Replacer:
         self._held = b""
 
     def feed(self, data: bytes) -> bytes:
-        """What can be sent on: all but a tail in which a text may have begun."""
+        """The bytes that can be sent on: all but a tail in which a text may have begun."""
         data = self._held + self.whole(data) if not self._held else self.whole(self._held + data)
         keep = next((n for n in range(min(self._longest - 1, len(data)), 0, -1) if self._begins(data[-n:])), 0)
         self._held = data[len(data) - keep :]

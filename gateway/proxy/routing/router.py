@@ -49,11 +49,11 @@ class AliasRoutes:
     fallbacks: tuple[RouteOption, ...]
     cumulative_weights: tuple[float, ...]
     orders: tuple[tuple[RouteOption, ...], ...]
-    """For each target: the candidates, in order, when that target was drawn and all targets are healthy."""
+    """The candidates for each target, in order, when that target was drawn and all targets are healthy."""
     weighted: bool
     on_cut: OnCut
     single: bool
-    """There is one target to draw from."""
+    """Whether there is one target to draw from."""
     last: int
     """The index of the last target."""
 
@@ -83,7 +83,7 @@ def routes_of(
 
 @dataclass(slots=True)  # one for each call: freezing it would cost more than filling it
 class Route:
-    """What was decided for one call."""
+    """The decision for one call."""
 
     candidates: tuple[RouteOption, ...]
     timeouts: Timeouts
@@ -91,7 +91,7 @@ class Route:
     on_cut: OnCut
     drawn: SampleDraw
     assignment: Assignment | None = None
-    """None: the call is in no experiment."""
+    """The assignment to an arm; None: the call is in no experiment."""
     recordable: bool = False
     """The answer may be recorded, so it is held until the call ends."""
     total_shortened: bool = False
@@ -285,7 +285,7 @@ class Router:
         return route
 
     def _arm_first(self, assignment: Assignment, candidates: tuple[RouteOption, ...]) -> tuple[RouteOption, ...]:
-        """In a split, the arm's target comes first; the usual candidates follow."""
+        """Puts the arm's target of a split first; the usual candidates follow."""
         target_state = self.target_state(assignment.target)
         return (RouteOption(target_state, _ON_TARGETS), *(c for c in candidates if c.target_state is not target_state))
 

@@ -1,4 +1,4 @@
-"""Which calls are recorded, and with which probability π. Pure: the same unit gets the same u in every process.
+"""Decides which calls are recorded, and with which probability π. Pure: the same unit gets the same u in every process.
 
 Head rules are evaluated with the route, tail rules when the call has ended. π is the largest rate of all rules that
 match, and the stratum is the rule that gave it, so that π is constant within a stratum.
@@ -37,7 +37,7 @@ class SampleDraw:
 
 @dataclass(frozen=True, slots=True)
 class CallEnding:
-    """How a call ended: the input of tail rules."""
+    """The end of a call: the input of tail rules."""
 
     outcome: Outcome
     finish_reason: str | None

@@ -1,10 +1,10 @@
-"""Who owns stored state of an upstream: conversations, files and the like. All callers reach it with one credential.
+"""Owners of the stored state of an upstream: conversations, files and the like.
 
-Their ids are the upstream's and carry no seal. So the first key that uses a conversation, container or thread
-successfully owns it, and the key that makes anything through `passthrough` owns that: here and for a week on the
-stream server, by digest; another key is told that it does not exist. Files, vector stores and prompts are meant to be
-shared, so using them claims them only with `responses: {files: used}`. What nobody has made or used yet, and what the
-stream server cannot tell within 50 ms, passes: docs/security.md says so.
+All callers reach it with one credential. Its ids are the upstream's and carry no seal. So the first key that uses a
+conversation, container or thread successfully owns it, and the key that makes anything through `passthrough` owns that:
+here and for a week on the stream server, by digest; another key is told that it does not exist. Files, vector stores
+and prompts are meant to be shared, so using them claims them only with `responses: {files: used}`. What nobody has made
+or used yet, and what the stream server cannot tell within 50 ms, passes: docs/security.md says so.
 """
 
 from __future__ import annotations
@@ -97,7 +97,7 @@ def _id(given: Any) -> str:
 
 
 class StateOwners:
-    """Who has used which state first."""
+    """The callers that have used each state first."""
 
     def __init__(
         self,
@@ -114,7 +114,7 @@ class StateOwners:
         self._ids = ids
         self._max_names = max_names
         self._owners: OrderedDict[str, tuple[str, float]] = OrderedDict()
-        """By digest of an id: the digest of its owner and it, and when this process shared that."""
+        """The digest of owner and id, and the time at which this process shared it, by the digest of the id."""
 
     async def check(self, call: Call, *, files: bool = False) -> list[NamedState]:
         """The state that a request names. Raises NotFound if another key is known to have made or used any of it.

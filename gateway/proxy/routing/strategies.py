@@ -23,7 +23,7 @@ class WeightedTargetState:
 
     target_state: TargetState
     weight: float
-    """Its share of the alias's calls, relative to the other targets' weights."""
+    """Share of the alias's calls, relative to the other targets' weights."""
 
     @property
     def load(self) -> float:

@@ -29,9 +29,9 @@ class UpstreamState:
     transport: Transport
     limiter: ConcurrencyLimiter
     transport_kind: object = None
-    """What tells its transport from others; it differs where the CA file has changed."""
+    """A key that tells its transport from others; it differs where the CA file has changed."""
     down: bool = False
-    """Its health endpoint does not answer."""
+    """Whether its health endpoint fails to answer."""
     checked: bool = False
     """A health check has succeeded since this process began."""
     health_row: int = 0
@@ -61,9 +61,9 @@ class TargetState:
     latency_s: float = 0.0
     """Moving average of the time to the first byte."""
     variant: TargetVariant | None = None
-    """What it changes in requests; None: nothing."""
+    """The variant that changes its requests; None: it changes nothing."""
     model: str = ""
-    """What requests name; "": the target's model. It differs where one target stands for all names of a pattern."""
+    """The model that requests name; "": the target's. It differs where one target stands for all names of a pattern."""
     name: str = field(init=False)  # "upstream/model" or "upstream/model[variant]"
     header_lines: bytes = field(init=False)
     """x-gateway-upstream, x-gateway-model and x-gateway-variant, each with its line end."""

@@ -1,6 +1,6 @@
-"""What a target changes in each request: parameters, the system message, headers. Computed when the config is read.
+"""Changes that a target makes in each request: parameters, the system message, headers.
 
-A target without a variant costs nothing: its TargetState has none.
+They are computed when the config is read. A target without a variant costs nothing: its TargetState has none.
 """
 
 from __future__ import annotations
@@ -143,7 +143,7 @@ def variants_of(config: Config) -> dict[Target, TargetVariant]:
 
 
 def varied_parts(variants: Iterable[TargetVariant | None]) -> VariedParts:
-    """What the variants of several targets change, together."""
+    """The parts that the variants of several targets change, together."""
     parts = [variant.parts for variant in variants if variant is not None]
     if not parts:
         return NOTHING_VARIED

@@ -26,7 +26,7 @@ class Authorized(NamedTuple):
 
     request: UpstreamRequest
     used: Any
-    """What it was made with: the token, or the access key. Another request may have a newer one already."""
+    """The token, or the access key, that it was made with. Another request may have a newer one already."""
 
 
 class CloudCredential(Protocol):
@@ -40,7 +40,7 @@ class CloudCredential(Protocol):
 
     @property
     def sent(self) -> tuple[bytes, ...]:
-        """What upstreams get of it and might repeat in an error."""
+        """The parts of it that upstreams get and might repeat in an error."""
         ...
 
     async def authorize(self, request: UpstreamRequest) -> Authorized:
@@ -110,7 +110,7 @@ class AuthorizedTransport:
         self._inner = inner
 
     async def send(self, request: UpstreamRequest, connect_s: float) -> UpstreamReply:
-        """Like Transport.send. A request that is refused is sent once more if a newer credential can be had:
+        """Sends like Transport.send. A request that is refused is sent once more if a newer credential can be had:
         a token may be revoked before it expires."""
         sent = await self.credential.authorize(request)
         reply = await self._inner.send(sent.request, connect_s)

@@ -29,7 +29,7 @@ class Issued(Generic[T]):
     value: T
     expires: float = math.inf
     renew_at: float = math.inf
-    """From when a newer one is fetched, while this one is still used."""
+    """The time from which a newer one is fetched, while this one is still used."""
 
 
 def issued_until(value: T, expires: float, now: float, ahead_s: float = 300.0) -> Issued[T]:
@@ -38,7 +38,7 @@ def issued_until(value: T, expires: float, now: float, ahead_s: float = 300.0) -
 
 
 class Renewable(Protocol):
-    """What keep_fresh needs of a Renewal."""
+    """The part of a Renewal that keep_fresh needs."""
 
     def tend(self) -> None: ...
 
@@ -57,7 +57,7 @@ class Renewal(Generic[T]):
         """name: for messages. secrets: never written. clock: Unix seconds. forget: makes the next fetch start from
         nothing: what a library holds may have been revoked or replaced."""
         self.fetched = 0
-        """How often a value was fetched."""
+        """The number of values fetched."""
         self._name = name
         self._fetch = fetch
         self._secrets = tuple(secrets)

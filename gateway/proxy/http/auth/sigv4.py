@@ -83,7 +83,8 @@ def canonical_request(method: bytes, path: bytes, headers: Headers, names: str, 
 
 
 def _canonical_path(path: bytes) -> bytes:
-    """Without empty and dot segments; what is percent-encoded already is encoded again, as all services but S3 do."""
+    """The path without empty and dot segments; what is percent-encoded already is encoded again, as all services but S3
+    do."""
     text = path.decode("latin-1")
     plain = posixpath.normpath("/" + text.lstrip("/"))
     if text.endswith("/") and plain != "/":

@@ -1,4 +1,4 @@
-"""Where credentials of clouds come from: their own libraries. Each `fetch` blocks, and imports its library itself."""
+"""Credentials of clouds, from the clouds' own libraries. Each `fetch` blocks, and imports its library itself."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def _stamp(path: Path) -> tuple[int, int]:
 
 
 def quiet_libraries() -> None:
-    """Their debug lines hold signatures and tokens."""
+    """Loggers whose debug lines hold signatures and tokens."""
     for name in _QUIET:
         logging.getLogger(name).setLevel(logging.WARNING)
 

@@ -28,7 +28,7 @@ class ConnectionOwner(Protocol):
     def outbox(self) -> WriteBatcher: ...
     @property
     def busy(self) -> int:
-        """How many connections carry a request."""
+        """The number of connections that carry a request."""
         ...
 
     def opened(self, connection: UpstreamConnection) -> None: ...
@@ -209,7 +209,7 @@ class UpstreamConnection(asyncio.Protocol):
         self._transport.abort()
 
     def abort_reply(self) -> None:
-        """Like abort, and fails the reply, because a task may be waiting for it."""
+        """Aborts, and fails the reply, because a task may be waiting for it."""
         reply = self._reply
         self.abort()
         if reply is not None:

@@ -1,4 +1,4 @@
-"""Where bodies end: reading it from a response head, and writing it for a request. No sockets, no parser.
+"""The ends of bodies: reading them from a response head, and writing it for a request. No sockets, no parser.
 
 The parser itself refuses both kinds of length at once, two lengths, folded lines, and bare CR, LF or NUL.
 """

@@ -44,7 +44,7 @@ class Http1Transport:
         self._ssl = self._context() if self._files.customized else None
 
     def idle(self, origin: str) -> int:
-        """How many connections to `origin` are open and idle."""
+        """The number of open and idle connections to `origin`."""
         pool = self.pool(origin)
         return pool.idle if pool else 0
 

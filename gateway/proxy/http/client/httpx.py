@@ -114,7 +114,7 @@ class HttpxTransport:
 
     @property
     def closing(self) -> int:
-        """How many closed replies are still being cleaned up."""
+        """The number of closed replies that are still being cleaned up."""
         return len(self._closing)
 
     async def aclose(self) -> None:

@@ -77,7 +77,7 @@ class ConnectionPool:
 
     @property
     def busy(self) -> int:
-        """How many connections are open or opening, and not free."""
+        """The number of connections that are open or opening, and not free."""
         return self._alive - len(self._idle)
 
     def take(self) -> UpstreamConnection | None:

@@ -38,7 +38,7 @@ def system_lookup(hostname: str, port: int) -> list[Address]:
 
 @dataclass(slots=True)
 class _Name:
-    """What is known of one name and port."""
+    """The known addresses of one name and port."""
 
     addresses: list[Address] = field(default_factory=list)
     found_at: float = 0.0
@@ -65,7 +65,7 @@ class Resolver:
         self._names: dict[tuple[str, int], _Name] = {}
 
     async def addresses(self, hostname: str, port: int) -> list[Address]:
-        """At least one address. Waits only if none is known, or the known ones are old. Raises OSError."""
+        """Returns at least one address. Waits only if none is known, or the known ones are old. Raises OSError."""
         name = self._names.get((hostname, port))
         if name is None:
             name = self._names[hostname, port] = _numeric(hostname, port) or _Name()

@@ -17,17 +17,17 @@ class UpstreamRequest:
     origin: str
     """"scheme://host:port", without a path."""
     path: bytes
-    """With its query, as on the wire."""
+    """The path with its query, as on the wire."""
     headers: Headers = field(default_factory=list)
-    """Without host, content-length, transfer-encoding and connection, which the transport adds."""
+    """The headers without host, content-length, transfer-encoding and connection, which the transport adds."""
     body: bytes | AsyncIterable[bytes] = b""
     """A body that is an iterator can be sent only once, so its request is never repeated."""
     length: int | None = None
-    """Of a streamed body, in bytes; None: it is sent chunked."""
+    """The length of a streamed body in bytes; None: it is sent chunked."""
     stream: bool = False
     """The reply is a stream: its first bytes should arrive as soon as possible."""
     connecting: bool = False
-    """Its connection is being opened, so nothing of it has been written. A transport may leave it as it is."""
+    """Whether its connection is still being opened, so that nothing was written. Not every transport sets it."""
 
 
 class UpstreamReply(Protocol):

@@ -40,7 +40,7 @@ class DirectApp(Protocol):
 
     @property
     def outbox(self) -> WriteBatcher:
-        """For the responses of all its connections."""
+        """The batcher of the responses of all its connections."""
         ...
 
     def find(self, method: bytes, path: bytes) -> Endpoint | None: ...
@@ -375,7 +375,7 @@ class HttpProtocol(asyncio.Protocol):
             request.complete = True
 
     def _begin_next(self) -> None:
-        """After a read: answers the next request, or wakes the one being answered."""
+        """Called after a read: answers the next request, or wakes the one being answered."""
         if self._request is not None:
             self._request.wake()
             if self._waiting:
@@ -578,7 +578,7 @@ class HttpProtocol(asyncio.Protocol):
         return now - since >= self.write_s
 
     def _current_limit_s(self) -> float | None:
-        """How long the present state may last, in seconds; None: unlimited, a response is being made."""
+        """Seconds that the present state may last; None: unlimited, a response is being made."""
         if self._request is not None:
             return self.body_s if self._receiving is not None and self._reading else None
         if (

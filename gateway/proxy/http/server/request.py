@@ -18,11 +18,11 @@ ASSEMBLED_BYTES = 256 * 1024  # a body above this is assembled while it arrives,
 
 
 class BodySource(Protocol):
-    """What a request needs of its connection."""
+    """The part of a connection that a request needs."""
 
     loop: asyncio.AbstractEventLoop
     memory: BodyMemory | None
-    """Where bodies are counted; None: nowhere."""
+    """The count of all bodies; None: they are not counted."""
     peer: str
     """The client's address; "": it has none."""
 

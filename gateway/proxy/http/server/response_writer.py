@@ -14,7 +14,7 @@ STATUS_LINES = {
 
 
 class WriterConnection(Protocol):
-    """What a response needs of its connection."""
+    """The part of a connection that a response needs."""
 
     paused: bool
     """The write buffer is full."""
@@ -66,7 +66,7 @@ class ResponseWriter:
         self.started = False
         self.ended = False
         self.writable = not (connection.paused or connection.gone)
-        """Its connection keeps it current."""
+        """Kept current by its connection."""
         self._connection = connection
         self._keep = keep
         self._bodiless = bodiless

@@ -28,7 +28,7 @@ class CertificateFiles:
 
     @classmethod
     def of_options(cls, certificate: Path | None, key: Path | None) -> CertificateFiles | None:
-        """None: neither option was given. Raises ConfigError if only one was, or if the files do not work."""
+        """Returns None if neither option was given. Raises ConfigError if only one was, or if the files do not work."""
         if certificate is None and key is None:
             return None
         if certificate is None or key is None:
@@ -39,7 +39,7 @@ class CertificateFiles:
         return files
 
     def mistake(self) -> str | None:
-        """What is wrong with the files; None: they can be used."""
+        """The mistake in the files; None: they can be used."""
         try:
             # The password callback keeps OpenSSL from asking on the terminal for that of an encrypted key.
             ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(self.certificate, self.key, password="")
@@ -127,7 +127,7 @@ class TlsConnection(asyncio.Protocol):
 
 
 class _EarlyData(asyncio.Protocol):
-    """What arrives behind a handshake before its end has been noticed."""
+    """Receives bytes behind a handshake before its end has been noticed."""
 
     def __init__(self) -> None:
         self._data = b""

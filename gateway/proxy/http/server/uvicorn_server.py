@@ -128,7 +128,7 @@ def _with_defaults(most: int | None, most_from_one: int | None) -> tuple[int, in
 
 
 def _is_local(address: str) -> bool:
-    """Also of a Unix socket's peer, which has no address."""
+    """Whether an address is local; a Unix socket's peer, which has none, is."""
     try:
         return ip_address(address).is_loopback
     except ValueError:

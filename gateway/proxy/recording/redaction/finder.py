@@ -111,7 +111,7 @@ def keys(text: str, low: int, high: int) -> Iterator[Span]:
 
 
 def _key_end(text: str, at: int) -> int:
-    """Where the key ends that begins here, lines later if it is wrapped; 0: none does."""
+    """End offset of the key starting here (may span lines); 0 if none."""
     if found := _KEY.match(text, at):
         return _over_lines(text, found.end())
     line = _REST_OF_LINE.match(text, at)
@@ -134,7 +134,7 @@ def _over_lines(text: str, end: int) -> int:
 
 
 def _beginnings(text: str, low: int, high: int) -> Iterator[int]:
-    """Where a provider's key may begin. Searches for the sign within it, which is rarer in most texts."""
+    """Offset at which a provider's key may begin. Searches for the sign within it, which is rarer in most texts."""
     for word in _WHOLE:
         yield from _positions(text, word, low, high)
     for sign, words in _BEGINNINGS:
@@ -248,7 +248,7 @@ def says_secret(name: str) -> bool:
 
 
 def unfinished(text: str) -> int:
-    """Where a secret may begin that the end of a cut text breaks off; len(text): nowhere."""
+    """Offset of a secret that the end of a cut text may break off; len(text) if none."""
     run = max(text.rfind(c) for c in " \n\t\r") + 1
     begun = _START.search(text, run)
     starts = [begun.start()] if begun else []
@@ -330,7 +330,7 @@ class Finder:
             yield [hit for hit in window if bisect_right(ends, hit.start) < bisect_left(ends, hit.end)]
 
     def _wrapped(self, text: str) -> Iterator[list[tuple[str, int, int]]]:
-        """What is found only if line breaks are read over, window by window."""
+        """Finds values that show only if line breaks are read over, window by window."""
         for low in range(0, len(text), WINDOW) if "\n" in text else ():
             start = max(0, low - _REACH)
             piece = text[start : low + WINDOW + _REACH]
@@ -338,7 +338,8 @@ class Finder:
                 yield [(rule, start + a, start + b) for rule, a, b in self._over(PlainText(piece, changes))]
 
     def _over(self, joined: PlainText) -> Iterator[tuple[str, int, int]]:
-        """What lies across a join. A telephone number has to begin with a +, as columns of numbers look like others."""
+        """Finds values that lie across a join. A telephone number has to begin with a +, as columns of numbers look
+        like others."""
         for low in range(0, len(joined.text), WINDOW):
             for rule, a, b in self._found(joined.text, low):
                 across = bisect_right(joined.changed, a) < bisect_left(joined.changed, b)

@@ -101,7 +101,7 @@ class _Inner:
     """A text that is JSON itself."""
 
     text: str
-    """As it was; kept to the letter if nothing in it changes."""
+    """The text as it was; kept to the letter if nothing in it changes."""
     value: Any
 
 

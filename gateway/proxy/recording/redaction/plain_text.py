@@ -41,7 +41,7 @@ def joins(text: str) -> list[Change]:
 
 
 def _columns(text: str, breaks: list[tuple[int, int]]) -> Iterator[tuple[int, int]]:
-    """Those of the breaks between digits that stand in a column of numbers."""
+    """Yields the breaks between digits that stand in a column of numbers."""
     run: list[tuple[int, int]] = []
     digits = 0
     for at, (start, end) in enumerate(breaks):
@@ -58,7 +58,7 @@ def _columns(text: str, breaks: list[tuple[int, int]]) -> Iterator[tuple[int, in
 
 
 def _last_line(text: str, end: int) -> str:
-    """What of the line before a break could belong to a number."""
+    """The part of the line before a break that could belong to a number."""
     line = text[max(0, end - _LOOK) : end]
     return line[len(line.rstrip(_IN_RUN)) :]
 
