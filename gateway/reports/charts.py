@@ -65,7 +65,7 @@ class Chart:
     """Unique on the page."""
     title: str
     description: str
-    """What the chart shows, for readers who cannot see it."""
+    """Description of the chart for readers who cannot see it."""
     height: int
     variants: tuple[Variant, ...]
 
@@ -293,7 +293,7 @@ def _trail_digits(point: TrailPoint) -> int:
 class _TrailDrawing:
     points: tuple[TrailPoint, ...]
     last: TrailPoint
-    """With the interval that decides."""
+    """Last point, with the interval that decides."""
     margin: float | None
     height: int
 
@@ -315,7 +315,7 @@ class _TrailDrawing:
         return 1.12 * max([*sizes, 1.5 * (self.margin or 0)], default=0) or 1.0
 
     def _margin_zone(self, x: Scale, y: Scale) -> list[Shape]:
-        """From -margin to +margin: differences too small to matter."""
+        """The area from -margin to +margin: differences too small to matter."""
         if not self.margin:
             return []
         top, bottom = y(self.margin), y(-self.margin)
@@ -361,7 +361,7 @@ class LatencyCurves:
 
 
 def latency_chart(curves: LatencyCurves) -> Chart | None:
-    """For each arm, the share of answers that had arrived by each second. None: no arm has a curve yet."""
+    """Draws the share of answers that had arrived by each second, by arm. None: no arm has a curve yet."""
     if not any(_finite_curve(arm) for arm in curves.arms):
         return None
     quantiles = (f"{a.arm}: half by {_seconds(a.p50.value)}, 95 % by {_seconds(a.p95.value)}" for a in curves.arms)
@@ -419,7 +419,7 @@ def _seconds(seconds: float | None) -> str:
 
 @dataclass(frozen=True, slots=True)
 class LikelihoodBars:
-    """How many calls have which difference, to be drawn."""
+    """Number of calls by difference, to be drawn."""
 
     id: str
     title: str

@@ -31,7 +31,7 @@ class Estimate:
 
 
 def direction_finding(difference: Estimate) -> Direction:
-    """Which way the interval excludes 0. difference: positive is better for the candidate."""
+    """Direction in which the interval excludes 0. difference: positive is better for the candidate."""
     if difference.low is not None and difference.low > 0:
         return "better"
     if difference.high is not None and difference.high < 0:
@@ -40,7 +40,7 @@ def direction_finding(difference: Estimate) -> Direction:
 
 
 def margin_finding(difference: Estimate, margin: float) -> Margin:
-    """Where the interval is, relative to -margin and margin. margin: >= 0, in the unit of the difference.
+    """Position of the interval relative to -margin and margin. margin: >= 0, in the unit of the difference.
 
     A margin of 0 asks for "not worse at all", which an interval that begins at 0 satisfies.
     """
@@ -63,7 +63,7 @@ class ArmResponse:
 
 @dataclass(frozen=True, slots=True)
 class Responses:
-    """How many answers a metric of feedback rests on, by arm."""
+    """Number of answers behind a metric of feedback, by arm."""
 
     a: ArmResponse  # of the control
     b: ArmResponse  # of the candidate
@@ -79,7 +79,7 @@ class Responses:
 
 @dataclass(frozen=True, slots=True)
 class CorrectedBasis:
-    """What a difference as people judge rests on."""
+    """Basis of a difference as people judge."""
 
     source: Literal["pairs", "arms", "error_rates"]
     """pairs: the judge's scores and the labels of pairs, with what both answers of a request have in common. arms: the
@@ -259,7 +259,7 @@ class ArmStrength:
 
 @dataclass(frozen=True, slots=True)
 class Family:
-    """How several candidates share the plan's error."""
+    """Shares of several candidates in the plan's error."""
 
     sharing: Literal["holm", "even"]
     alpha: float  # of the plan
@@ -270,7 +270,7 @@ class Family:
 
 @dataclass(frozen=True, slots=True)
 class TriedPlans:
-    """How many plans of the same swap have taken evidence, this one included; more than one."""
+    """Plans of the same swap that have taken evidence, this one included; more than one."""
 
     number: int
     alpha: float  # of this plan
@@ -308,7 +308,7 @@ class NextStep:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """What is left until a verdict, if nothing changes."""
+    """Work left until a verdict, if nothing changes."""
 
     sentence: str
     standing: str  # how the primary stands: "worse by 0.055 so far, likely"
@@ -335,7 +335,7 @@ class RampChangeShown:
 
 @dataclass(frozen=True, slots=True)
 class RampHistory:
-    """How far the candidate has taken over the traffic, and how it came there."""
+    """Share of the traffic that the candidate has taken over, and the steps to it."""
 
     state: str  # shadow, ramp, promoted, rolled_back, stopped
     step: int  # from 1; 0: none was reached
@@ -392,7 +392,7 @@ class LikelihoodBin:
 
 @dataclass(frozen=True, slots=True)
 class LikelihoodFinding:
-    """What both engines say about the served answers. Differences are candidate minus control, in nats per token."""
+    """Likelihoods of served answers under both engines. Differences: candidate minus control, in nats per token."""
 
     calls: int
     tokens: int  # of the served answers, as far as they were read
@@ -413,7 +413,7 @@ class LikelihoodFinding:
 
 @dataclass(frozen=True, slots=True)
 class GroupDependence:
-    """How much the primary's (or a failure metric's) values depend on each other within groups of one kind."""
+    """Dependence of the primary's (or a failure metric's) values within groups of one kind."""
 
     metric: str
     group: Literal["user", "key", "conversation", "block"]  # block: a quarter of an hour
@@ -435,7 +435,7 @@ class DayDifference:
 
 @dataclass(frozen=True, slots=True)
 class TrafficFacts:
-    """What the verdict takes from the users and times of its pairs, or of the answers of a split. Of the primary,
+    """Facts about the users and times of a verdict's pairs, or of the answers of a split. Of the primary,
     unless a metric is named."""
 
     independence: Independence

@@ -18,7 +18,7 @@ _MOST_DIGITS = 6
 
 
 def digits(scale: float | None) -> int:
-    """How many decimals show a difference of a tenth of the scale. 3 where the scale is None, 0 or not finite."""
+    """Decimals that show a difference of a tenth of the scale. 3 where the scale is None, 0 or not finite."""
     if scale is None or scale == 0 or not math.isfinite(scale):
         return 3
     return min(_MOST_DIGITS, max(0, 1 - math.floor(math.log10(abs(scale)))))
@@ -88,7 +88,7 @@ def when(unix_s: float | None) -> str:
 
 
 def thinned(points: Sequence[T], most: int) -> Sequence[T]:
-    """At most `most` of the points, evenly spaced, including the first and the last."""
+    """Chooses at most `most` of the points, evenly spaced, including the first and the last."""
     if len(points) <= most:
         return points
     step = (len(points) - 1) / (most - 1)

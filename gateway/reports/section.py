@@ -13,7 +13,7 @@ from typing import Literal
 from gateway.reports.charts import Chart, Drawing, Trail
 
 Surface = Literal["everywhere", "page", "terminal"]
-"""Where something is shown. "page": the HTML report and the console."""
+"""Forms that show something. "page": the HTML report and the console."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,10 +118,10 @@ class ReportSection:
     title: str
     lead: str = ""
     guide: str = ""
-    """How to read it; on pages."""
+    """Explanation of how to read it; on pages."""
     rows: Table | None = None
     look: Literal["table", "narrow", "list", "shares"] = "table"
-    """How pages set the rows: as a table, a narrow one, a list, or as the legend of `shares`."""
+    """Layout of the rows on pages: a table, a narrow one, a list, or the legend of `shares`."""
     figures: tuple[CaptionedChart, ...] = ()
     shares: Drawing | None = None
     """A bar of parts of a whole."""

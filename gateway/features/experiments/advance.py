@@ -59,7 +59,7 @@ Rescore = Callable[[Exchange, Collection[str]], Awaitable[Sequence[ScoreResult]]
 
 @dataclass(frozen=True, slots=True)
 class Rescored:
-    """What scoring again has found. example: id of an exchange whose score changed."""
+    """Result of scoring again. example: id of an exchange whose score changed."""
 
     n: int = 0
     disagreed: int = 0
@@ -67,7 +67,7 @@ class Rescored:
 
 
 def rescored_name(plan: str) -> SequenceName:
-    """Where the counts are stored, beside the plan's sequences."""
+    """Name under which the counts are stored, with the plan's sequences."""
     return SequenceName(plan, "", "scored again", "-")
 
 
@@ -142,7 +142,7 @@ LEASE = "experiments"
 
 @dataclass(frozen=True, slots=True)
 class LeaseHolder:
-    """Who asks. keep_s: how long the lease is kept from now."""
+    """The process that asks for the lease. keep_s: length of the lease from now."""
 
     holder: str
     keep_s: float
@@ -219,7 +219,7 @@ def _unpaired(plan: Plan, of: UnpairedExchange, control: ArmObservation) -> Unpa
 
 
 def joined_pairs(connection: Transaction, plan: Plan, found: Sequence[SettledPair]) -> list[JoinedPair]:
-    """The same pairs, in order, each with everything that is known of its arms."""
+    """Reads everything that is known of the pairs' arms. The order stays."""
     ids = [i for pair in found for i in (pair.id, *pair.arms.values()) if i is not None]
     records = arm_records(connection, ids)
     observed = _observed(connection, plan, records, [pair.id for pair in found])
@@ -247,14 +247,14 @@ def _origin(pair: SettledPair, served: ArmRecord | None) -> PairOrigin:
 def _observations(
     connection: Transaction, plan: Plan, ids: Sequence[str], pairs: Sequence[str]
 ) -> dict[str, ArmObservation]:
-    """By exchange id."""
+    """Values by exchange id."""
     return _observed(connection, plan, arm_records(connection, ids), pairs)
 
 
 def _observed(
     connection: Transaction, plan: Plan, records: Sequence[ArmRecord], pairs: Sequence[str]
 ) -> dict[str, ArmObservation]:
-    """By exchange id."""
+    """Values by exchange id."""
     scores = _by_exchange(arm_scores(connection, [each.id for each in records]))
     beside = _by_exchange(scores_beside(connection, pairs))
     return {

@@ -116,7 +116,7 @@ def list_(as_json: AsJson = False, config: Annotated[Path, File] = Path("gateway
 
 
 def _promotions(steps: int) -> str:
-    """How often somebody promotes a ramp in `mode: advise`: each step begins with it, and the last one ends with it."""
+    """Promotions of a ramp in `mode: advise`: one begins each step, and one more ends the last step."""
     return (
         f"its ramp has {steps} steps; with `mode: advise` each of them begins with `gateway ab promote`, and the last "
         f"one ends with it, so it is given {steps + 1} times"
@@ -314,7 +314,7 @@ def _listed(config: Config, states: Mapping[str, PlanState], only: str | None = 
 
 
 def _targets(plan: Plan) -> dict[str, str]:
-    """By arm. The repeat is the control's."""
+    """Target of each arm; the repeat has the control's."""
     return {"control": str(plan.control), **{arm: str(target) for arm, target in plan.candidates}}
 
 
@@ -338,7 +338,7 @@ def _lines(found: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _ends(state: PlanState | None, reports: Sequence[Report]) -> str:
-    """When the experiment stops paying for shadow requests, in words."""
+    """Says when the experiment stops paying for shadow requests."""
     if state is None:
         return "not started"
     plan = state.plan

@@ -67,7 +67,7 @@ class NewExperiment(Section):
     """What shadow requests may cost in a UTC day."""
 
     def section(self) -> dict[str, Any]:
-        """As gateway.yaml has it."""
+        """The experiment's section as in gateway.yaml."""
         upstream, _, model = self.control.partition("/")
         candidate: dict[str, Any] = {"upstream": self.upstream, "model": self.candidate_model}
         candidate |= {"system": self.system} if self.system else {}
@@ -96,7 +96,7 @@ class ReadOnly(Conflict):
 
 @dataclass(frozen=True, slots=True)
 class ExperimentAdmin:
-    """What the functions of this module work with."""
+    """Services that the functions of this module use."""
 
     admin: Admin
     states: PlanStates
@@ -110,7 +110,7 @@ class StartedExperiment:
     plan: Plan
     before: PlanState | None
     cautions: tuple[str, ...]
-    """What someone who starts it should know, in sentences."""
+    """Sentences that whoever starts it should know."""
 
     @property
     def was_running(self) -> bool:

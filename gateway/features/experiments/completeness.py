@@ -56,7 +56,7 @@ class OneSided:
     """Pairs in which the control's answer has no value."""
     candidate: int
     difference: Estimate
-    """Of these shares, control minus candidate."""
+    """Difference of the shares, control minus candidate."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +78,7 @@ class SplitMissing:
     share: float
     """The sum of both arms' shares, each weighted as the means are: the most by which they can change a difference."""
     difference: Estimate
-    """Of these shares, control minus candidate."""
+    """Difference of the shares, control minus candidate."""
     more_units: int | None = None
     """About how many more make the gate green, if shares and means stay; None: none do, or that is not known."""
 
@@ -86,7 +86,7 @@ class SplitMissing:
 def completeness_gate(
     metric: str, candidate: str, found: OneSided, worst: Estimate | None, margin: float
 ) -> GateResult | None:
-    """Whether what has no score on one arm could change the verdict; None: nothing is missing on one arm alone.
+    """Gate: could pairs without a score on one arm change the verdict? None: nothing is missing on one arm alone.
 
     Red once the shares are shown to differ by more than a quarter of the margin. Green while they are below that, or
     shown to be alike within it. Until either is known, the gate is as green as the primary at worst: worst is its
@@ -119,7 +119,7 @@ def preference_completeness_gate(
 def split_completeness_gate(
     metric: str, candidate: str, found: SplitMissing, worst: Estimate | None, margin: float
 ) -> GateResult | None:
-    """The same for answers of a split, whose arms answer different requests; None: none is missing on either arm."""
+    """The gate for a split, whose arms answer different requests; None: no score is missing on either arm."""
     (a, of_a), (b, of_b) = found.control, found.candidate
     if not a + b:
         return None
@@ -185,7 +185,7 @@ class PrimaryValues:
 def split_missing(
     rows: Sequence[ServedAnswer], primary: PrimaryValues, compare: Compare, margin: float
 ) -> tuple[SplitMissing, Estimate] | None:
-    """What is missing by arm, and the difference with that counted as the worst for the candidate.
+    """Counts missing values by arm, and takes the difference with these as the worst for the candidate.
 
     None: nothing is missing, or nothing of one arm can be compared. margin: of the primary.
     """

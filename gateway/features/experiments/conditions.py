@@ -38,7 +38,7 @@ _LIKELY, _PERHAPS = 0.95, 0.8
 
 @dataclass(frozen=True, slots=True)
 class Pace:
-    """How requests become pairs."""
+    """Rates at which requests become pairs."""
 
     pairs: int
     """Settled so far."""
@@ -58,7 +58,7 @@ class Pace:
 
 @dataclass(frozen=True, slots=True)
 class Condition:
-    """One condition of a verdict, before it is known how long it takes."""
+    """One condition of a verdict; how long it takes is computed from it."""
 
     kind: Literal["primary", "guardrail", "gate"]
     name: str
@@ -75,7 +75,7 @@ class Condition:
     at_most: bool = False
     """more_values are those to its horizon."""
     chance: float | None = None
-    """That its horizon decides it; None: it has none, or too little is known."""
+    """Probability that its horizon decides it; None: it has none, or too little is known."""
     by_repeat: bool = False
     """Only pairs with a repeat of the control have a value."""
     by_scorer_share: float = 1.0
@@ -93,7 +93,7 @@ class Condition:
 
 
 def standing(c: Comparison | None, variance: float) -> str:
-    """How a metric stands before it is decided: "worse by 0.055 so far, likely". variance: of one difference.
+    """Describes an undecided metric: "worse by 0.055 so far, likely". variance: of one difference.
 
     The word is that of a single look (a normal approximation): it informs and decides nothing.
     """
@@ -170,7 +170,7 @@ def _sentence(p: Progress) -> str:
 
 
 def _steps(plan: Plan, conditions: Sequence[Condition], last: Condition | None, pace: Pace) -> list[NextStep]:
-    """What would shorten it, the largest saving first.
+    """Settings that would shorten it, the largest saving first.
 
     A change of the plan starts from zero, so the whole new experiment must be shorter than what is left of this one.
     """
@@ -241,7 +241,7 @@ _DAY_S = 86_400.0
 
 
 def progress_of(found: Finding, look: SequenceStates) -> Progress:
-    """What is left until the verdict of this candidate."""
+    """Returns the open conditions of this candidate's verdict."""
     primary = found.primary
     sequence = look.sequences.get((found.candidate, primary.metric)) if primary else None
     variance = sequence.variance if sequence else 0.0
@@ -267,7 +267,7 @@ def offered_share(counts: PairCounts) -> float:
 
 
 def pairs_a_day(counts: PairCounts) -> float | None:
-    """None: too few pairs to tell."""
+    """Pairs settled per day; None: too few pairs to tell."""
     if counts.first is None or counts.last is None or counts.joined < MIN_PAIRS:
         return None
     return _DAY_S * counts.joined / max(counts.last - counts.first, 1.0)

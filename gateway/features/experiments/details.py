@@ -121,7 +121,7 @@ class Examples:
 
 
 def examples_of(connection: Reading, found: Finding, most: int = EXAMPLES) -> Examples:
-    """At most `most` pairs: regressions first, grouped by what went wrong, the largest group first.
+    """Chooses at most `most` pairs: regressions first, grouped by what went wrong, the largest group first.
 
     Then improvements on the primary metric, then pairs whose answers are far apart.
     """
@@ -145,7 +145,7 @@ def examples_of(connection: Reading, found: Finding, most: int = EXAMPLES) -> Ex
 
 
 def _spread(regressions: Sequence[ExamplePair], most: int) -> list[ExamplePair]:
-    """At most `most` of them, of every group if there is room; groups stay together."""
+    """Chooses at most `most` of them, from every group if possible; groups stay together."""
     chosen: list[ExamplePair] = []
     groups = list(dict.fromkeys(each.group for each in regressions))
     by_group = [[each for each in regressions if each.group == group] for group in groups]

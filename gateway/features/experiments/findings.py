@@ -131,7 +131,7 @@ class SequenceStates:
         return sorted({metric for arm, metric in self.names if arm == candidate and metric not in _HIDDEN})
 
     def primary(self, candidate: str) -> Differences | None:
-        """None: no pair has a value of it."""
+        """Comparison of the primary; None: no pair has a value of it."""
         return self.sequences.get((candidate, self.plan.primary or ""))
 
     def prefers(self, candidate: str, metric: str) -> bool:
@@ -140,13 +140,13 @@ class SequenceStates:
         return sequence is not None and sequence.preference
 
     def lost_by_arm(self) -> Mapping[str, tuple[int, int]]:
-        """As queries.lost_by_arm; asked for once."""
+        """Result of queries.lost_by_arm, read once."""
         if self._lost is None:
             self._lost = lost_by_arm(self.connection, self._hash)
         return self._lost
 
     def request_checks(self) -> RequestChecks:
-        """As queries.request_checks; asked for once."""
+        """Result of queries.request_checks, read once."""
         if self._checks is None:
             self._checks = request_checks(self.connection, self._hash)
         return self._checks
@@ -190,7 +190,7 @@ class SequenceStates:
         return found if alone is None else _with_alone(found, alone, share)
 
     def _at_worst(self, candidate: str) -> Estimate | None:
-        """None: no answer lacks a score on one arm only."""
+        """Difference at worst; None: no answer lacks a score on one arm only."""
         missing, worst = (self.sequences.get((candidate, name)) for name in (MISSING, WORST))
         return worst.estimate() if _some(missing) and worst is not None else None
 
@@ -377,7 +377,7 @@ def _comparisons(
 
 
 def _p95(looked: SequenceStates, plan: StoredPlan, candidate: str) -> Comparison | None:
-    """At the candidate's even share of the error. None: no pair has both durations."""
+    """Compares the p95 at the candidate's even share of the error. None: no pair has both durations."""
     total = looked.names.get((candidate, "total_s"))
     if total is None:
         return None

@@ -30,7 +30,7 @@ _DOUBT_Z = (
 
 @dataclass(frozen=True, slots=True)
 class PairLosses:
-    """How many pairs each arm lost."""
+    """Number of pairs that each arm lost."""
 
     arms: Mapping[str, tuple[int, int]]  # arm → (requests, lost)
     difference: Estimate  # of the lost shares, control minus candidate
@@ -55,7 +55,7 @@ class PathChecks:
 
 
 def path_gate(checks: PathChecks, varied: bool = False) -> GateResult:
-    """Whether every arm was asked the same and is scored alike: red from the first pair that was not.
+    """Gate: was every arm asked the same and scored alike? Red from the first pair that was not.
 
     varied: the arms' variants change parts of the requests, which are not compared.
     """
@@ -155,7 +155,7 @@ def same_path_gate(metric: str) -> GateResult:
 
 
 def likelihood_gate(refused: Mapping[tuple[str, str], int], compared: int) -> GateResult:
-    """Whether both engines say how likely the served answers are, token by token.
+    """Gate: do both engines report the likelihood of the served answers, token by token?
 
     refused: (key of REFUSALS, arm) → pairs. compared: pairs with a value. Red from the first pair whose tokens differ:
     one tokenizer splits equal texts alike. Other refusals turn it red where they are more than a tenth.
@@ -173,7 +173,7 @@ def likelihood_gate(refused: Mapping[tuple[str, str], int], compared: int) -> Ga
 
 
 def losses_gate(name: str, what: str, losses: PairLosses, delta: float) -> GateResult:
-    """Whether lost pairs could change the verdict, or were lost on one arm more than on the other.
+    """Gate: could lost pairs change the verdict, or does one arm lose more than the other?
 
     A share of at most NEGLIGIBLE * delta cannot change it, whatever the values of these pairs. name: of the gate. what:
     what was lost, for the sentence. delta: the margin of the primary, in [0, 1].

@@ -103,7 +103,7 @@ def margin_sentence(judge: str, of: JudgeMargin, labels: int) -> str:
 
 
 def judge_cautions(config: Config, built: BuiltScorers, store: str, experiment: str | None = None) -> list[str]:
-    """Of the enabled experiments whose primary is a judge, or of one. store: its URL; there may be none yet."""
+    """Cautions about the enabled experiments whose primary is a judge, or about one. store: URL; it may not exist."""
     found = []
     for name, section in config.experiments.items():
         registered = built.all().get(section.primary or "")
@@ -115,12 +115,12 @@ def judge_cautions(config: Config, built: BuiltScorers, store: str, experiment: 
 
 
 def plan_judge_cautions(connection: Reading, plan: Plan) -> tuple[str, ...]:
-    """The same of a plan that may start, from its store alone: none where the store has no score of its judge."""
+    """Cautions about a plan before it starts, from its store alone: none if the store has no score of its judge."""
     return judges_cautions(connection, (plan.primary,), plan.margin) if plan.primary else ()
 
 
 def judges_cautions(connection: Reading, scorers: Iterable[str], margin: float) -> tuple[str, ...]:
-    """The same of each of these scorers that is a judge, if it is the primary of an experiment with this margin."""
+    """Cautions about each judge among these scorers as the primary of an experiment with this margin."""
     found: list[str] = []
     for scorer in scorers:
         version = version_of(connection, scorer)
@@ -181,7 +181,7 @@ class ComparedScorer:
 
 
 def as_people_judge(connection: Reading, of: ComparedScorer) -> AsPeopleJudge | None:
-    """From the pairs and their labels; with too few of these, by the judge's error rates on other answers. Of arms that
+    """Corrects by the pairs' labels; with too few, by the judge's error rates on other answers. For arms that
     answer different requests: from each arm's labels. None: the metric is no score, or has too few labels."""
     version = version_of(connection, of.scorer)
     if version is None:
@@ -273,7 +273,7 @@ def _answer(of: ArmObservation, f: float, labelled: Mapping[str, LabelledItem], 
 def _by_rates(
     connection: Reading, of: ComparedScorer, items: Iterable[LabelledItem], sequence: DifferenceSequence
 ) -> AsPeopleJudge | None:
-    """Of a yes-or-no judge alone: another score's size says nothing of its error rates."""
+    """Corrects a yes-or-no judge only: the size of another score says nothing about its error rates."""
     items = list(items)
     if len(items) < MIN_LABELS or sequence.preference or not sequence.n or any(i.f not in (0.0, 1.0) for i in items):
         return None

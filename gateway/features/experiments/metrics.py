@@ -18,7 +18,7 @@ from gateway.core.plan import AGAIN, CONTROL, NATS_PER_TOKEN, REPEAT, TOP1_AGREE
 
 @dataclass(frozen=True, slots=True)
 class LikelihoodPair:
-    """Of one served answer. a: under the control. b: under the candidate, or the control once more."""
+    """Likelihood of one served answer. a: under the control. b: under the candidate, or the control again."""
 
     a: float  # nats per token
     b: float
@@ -79,7 +79,7 @@ class StoredScore:
 
 @dataclass(frozen=True, slots=True)
 class ArmObservation:
-    """What is known about one arm of a pair."""
+    """Everything that is known about one arm of a pair."""
 
     state: Literal["ok", "failed", "lost"]  # failed: no complete answer; lost: its record never arrived
     exchange: str | None = None
@@ -267,7 +267,7 @@ def pair_value(plan: Plan, metric: Metric, joined: JoinedPair, arm: str) -> Pair
 
 
 def _indicator(a: bool, b: bool) -> PairValue:
-    """Of an event that counts against an arm."""
+    """Value of an event that counts against an arm."""
     return PairValue(float(a), float(b), float(a) - float(b))
 
 
@@ -402,7 +402,7 @@ def _cut(metric: Metric, base: ArmObservation, that: ArmObservation, arm: str) -
 
 
 def _one_sided(plan: Plan, metric: Metric, base: ArmObservation, that: ArmObservation) -> PairValue | None:
-    """None: the primary has no value of either answer, was not sampled, or its judge failed."""
+    """Values of MISSING; None: the primary has no value of either answer, was not sampled, or its judge failed."""
     key, found = (str(plan.primary), metric.identity), []
     if key in that.pair_scores:
         return _without_preference(metric, base, that, that.pair_scores[key])
@@ -423,7 +423,7 @@ def _one_sided(plan: Plan, metric: Metric, base: ArmObservation, that: ArmObserv
 def _without_preference(
     metric: Metric, base: ArmObservation, that: ArmObservation, opinion: StoredScore
 ) -> PairValue | None:
-    """The same of a preference, of which a pair has one or none; a missing one counts for the control."""
+    """MISSING of a preference, which a pair has or lacks; a missing one counts for the control."""
     if opinion.status not in ANSWERED:
         return None
     cut = any(each.truncated and not each.failed for each in (base, that))
@@ -435,7 +435,7 @@ def _without_preference(
 
 
 def _known(opinion: StoredScore, seen: ArmObservation) -> float | None:
-    """What the primary says of one answer: on [0, 1] where it has bounds. None: it does not apply, or was cut."""
+    """The primary's value of one answer, on [0, 1] where it has bounds. None: it does not apply, or was cut."""
     if seen.failed:
         return 0.0
     if seen.truncated:
@@ -457,7 +457,7 @@ _TAKERS = {
 
 
 def known_before(control: ArmObservation, scorer: Key | None) -> tuple[float, float, float, float] | None:
-    """What is known of a request and its served answer, whether or not it becomes a pair: covariates for the primary.
+    """Covariates of the primary: facts about a request and its served answer, whether or not it becomes a pair.
 
     The last is the predictor's expectation, 0.5 without one; sequences that began before it was known ignore it.
 

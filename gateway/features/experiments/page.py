@@ -61,7 +61,7 @@ FRESH_S = 2.0
 class KeptValue(Generic[T]):
     value: T
     at: float
-    """When reading it began: Unix seconds."""
+    """Unix time when reading it began."""
     took_s: float
 
 
@@ -80,8 +80,9 @@ class BackgroundReader:
     async def get(
         self, key: Hashable, store_url: str, read: Callable[[Reading], T], wait_s: float
     ) -> KeptValue[T] | None:
-        """None: it is still being read, and there is none that is new enough. read: runs in a thread. wait_s: for how
-        long a value is waited for.
+        """Returns the value; None: it is still being read, and no kept value is new enough.
+
+        read: runs in a thread. wait_s: longest wait for a value.
 
         Raises StoreAway.
         """
@@ -126,11 +127,11 @@ HOME = "/console/experiments"
 MOST_LISTED = 50
 TRAIL_ROWS = 12
 MARGIN = NewExperiment.model_fields["margin"].default
-"""Of the form, before another one is filled in."""
+"""Margin in an empty form."""
 EVENTS_SHOWN = 20
 """Changes of a ramp."""
 WAIT_S = 0.12
-"""For a report; one that takes longer is read in the background, and kept for a while."""
+"""Time to wait for a report; one that takes longer is read in the background, and kept for a while."""
 STALE_S = 15.0
 _TONES = {1: "good", 0: "open", -1: "bad"}
 
@@ -214,7 +215,7 @@ def _reading(request: Request, what: str) -> Response:
 
 
 def _verdicts(connection: Reading) -> dict[str, tuple[ListedVerdict, ...]]:
-    """Of the newest plan of each experiment, by name; the newest experiment first."""
+    """Verdicts on the newest plan of each experiment, by name; the newest experiment first."""
     by_name: dict[str, list[StoredPlan]] = {}
     for each in stored_plans(connection):
         by_name.setdefault(each.plan.name, []).append(each)
@@ -297,7 +298,7 @@ async def one_page(request: Request) -> Response:
 async def _before_start(
     services: PageServices, planned: Plan | None, state: PlanState | None
 ) -> tuple[str, ...] | None:
-    """What labels say of the judge that decides, where the plan may be started. None: it is still being read."""
+    """Cautions from labels about the judge that decides, where the plan may be started. None: still being read."""
     if planned is None or (state is not None and state.running and state.plan.same_design(planned)):
         return ()
     key = ("judge", planned.hash)
@@ -318,7 +319,7 @@ async def _ramp(
 
 
 def _reports(connection: Reading, name: str) -> list[Report]:
-    """Of all candidates; none: the store has no evidence."""
+    """Reports of all candidates; empty: the store has no evidence."""
     try:
         return reports_of(connection, name)
     except ExperimentNotFound:
@@ -326,7 +327,7 @@ def _reports(connection: Reading, name: str) -> list[Report]:
 
 
 def _horizon(report: Report, state: PlanState | None) -> dict[str, Any]:
-    """What the band's chart shows, as tables, and how far it is to the last look."""
+    """The charts' points as tables, and the progress to the last look."""
     most = state.plan.max_pairs if state else None
     return {
         "trail_tables": {trail.metric: list(_trail_rows(trail)) for trail in report.trails},
@@ -371,7 +372,7 @@ async def _form_page(request: Request, given: Mapping[str, Any], *, error: Admin
 
 
 async def _of_judges(services: PageServices, config: Config, margin: object) -> tuple[str, ...]:
-    """What labels say of each judge that may be chosen as the primary, and of this margin of its scores.
+    """Cautions from labels about each judge that may be chosen as the primary, and about this margin of its scores.
 
     margin: as it was filled in; the form's own where it is no number. (): it is still being read.
     """
@@ -404,7 +405,7 @@ async def make(request: Request) -> Response:
 
 
 def _body(form: Form) -> dict[str, Any]:
-    """As NewExperiment takes it. The target of the control names its model, too."""
+    """The form as the body of NewExperiment. The control's target names its model, too."""
     model, _, control = form.get("control").partition(" ")
     rails = zip(form.all("guardrail"), form.all("guardrail_margin"), strict=False)
     names = ("name", "upstream", "candidate_model", "system", "temperature", "mode", "primary", "margin", "usd_per_day")

@@ -62,7 +62,7 @@ class SplitVariance:
 
 
 def variance_of(plan: Plan, metric: str, found: Comparison | None) -> SplitVariance | None:
-    """From the means so far, else assumed. None: nothing is known, as of a metric without bounds.
+    """Estimates it from the means so far, else assumes it. None: nothing is known, as of a metric without bounds.
 
     A value in [0, 1] with mean m has a variance of at most m (1 - m).
     """
@@ -81,7 +81,7 @@ def variance_of(plan: Plan, metric: str, found: Comparison | None) -> SplitVaria
 
 
 def _means(found: Comparison | None) -> tuple[float, float] | None:
-    """Of both arms; None: too few units, or no share of a whole."""
+    """Means of both arms; None: too few units, or values outside [0, 1]."""
     if found is None or found.pairs < FEWEST_UNITS or found.unit or found.a.value is None or found.b.value is None:
         return None
     means = (found.a.value, found.b.value)
@@ -143,15 +143,15 @@ _SOURCES: dict[str, Source] = {
 
 @dataclass(frozen=True, slots=True)
 class Power:
-    """What one condition of a verdict needs, for one candidate."""
+    """Pairs that one condition of a verdict needs, for one candidate."""
 
     metric: str
-    """Of the gate: "aa"."""
+    """Name of the metric, or of the gate: "aa"."""
     margin: float
     variance: float | None
-    """Of one difference; None: unknown."""
+    """Variance of one difference; None: unknown."""
     basis: str
-    """Where the variance comes from, for readers."""
+    """Source of the variance, for readers."""
     have: int
     """Pairs that have a value so far."""
     needed: int | None
@@ -167,10 +167,10 @@ class Power:
 
 @dataclass(frozen=True, slots=True)
 class VerdictPrice:
-    """What the whole verdict costs in total, at one effect."""
+    """Total cost of the whole verdict, at one effect."""
 
     effect: float
-    """In multiples of the planned effect."""
+    """Effect in multiples of the planned one."""
     pairs: int | None
     """Settled pairs until every condition of `ship` is closed."""
     reject_pairs: int | None
@@ -219,10 +219,10 @@ class PowerForecast:
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """What a forecast may assume instead of what the plan says or the store shows."""
+    """Values that a forecast assumes instead of those of the plan or the store."""
 
     margin: float | None = None
-    """Of the primary."""
+    """Margin of the primary."""
     alpha: float | None = None
     requests_a_day: float | None = None
     """Eligible requests per day."""
@@ -307,14 +307,14 @@ def pilot_variance(connection: Reading, plan: Plan) -> float | None:
 
 @dataclass(frozen=True, slots=True)
 class _Known:
-    """What is known of a plan before and during its experiment."""
+    """Everything that is known of a plan before and during its experiment."""
 
     plan: Plan
     look: SequenceStates | None
     counts: PairCounts
     scorer_shares: Mapping[str, float]
     served: Mapping[str, Mapping[str, Comparison]] = field(default_factory=dict)
-    """Of a split: what was found so far, by candidate and metric."""
+    """Comparisons of a split so far, by candidate and metric."""
 
     def sequence(self, arm: str, metric: str) -> DifferenceSequence | None:
         return None if self.look is None else self.look.sequences.get((arm, metric))

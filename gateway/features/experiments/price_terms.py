@@ -28,8 +28,10 @@ GUARD = 2.0  # squared deviations that each arm's sum gains: an arm without a fa
 
 
 def error_margin(plan: Plan, control_rate: float) -> float:
-    """What a candidate may fail more often: as the plan says, else half a point or half the control's rate, whichever
-    is more. control_rate: share of failures, in [0, 1]."""
+    """Margin for additional failures: the plan's, else half a point or half the control's rate, whichever is more.
+
+    control_rate: share of failures, in [0, 1].
+    """
     stated = margin_of(plan, ERRORS)
     return max(LEAST_ERROR_MARGIN, _OF_CONTROL * control_rate) if stated is None else stated
 
@@ -99,7 +101,7 @@ class PriceTerm:
 
 @dataclass(frozen=True, slots=True)
 class TrafficPace:
-    """How fast evidence comes."""
+    """Pace of the evidence."""
 
     pairs: int | None
     """Settled pairs until the verdict, at the planned effect."""
@@ -111,7 +113,7 @@ class TrafficPace:
 
 
 def price_terms(plan: Plan, pace: TrafficPace) -> tuple[PriceTerm, ...]:
-    """In the order in which they matter. Plans with the first rules have none but their horizon."""
+    """Terms by importance; none for plans with the first rules."""
     if plan.rules < 2:
         return ()
     found = [_horizon(plan), _hours(plan, pace), _independence(plan), _completeness(plan)]

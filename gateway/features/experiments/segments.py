@@ -33,7 +33,7 @@ _LENGTHS = ((1024, "under 1 KB"), (4096, "1 to 4 KB"), (16384, "4 to 16 KB"))
 
 
 def segments_of(connection: Reading, found: Finding) -> tuple[SegmentDifference, ...]:
-    """Those that are shown to be worse first, then those that are better, then the others."""
+    """Segments that are shown to be worse, then those shown to be better, then the others."""
     name = found.names.get(found.primary.metric) if found.primary else None
     plan = found.stored_plan.plan
     if name is None or found.primary is None or (found.primary.unit and not plan.likelihood):
@@ -137,7 +137,7 @@ def _share(k: int, n: int) -> Estimate:
 
 
 def duels_of(verdicts: Sequence[PairwiseVerdict]) -> list[Duels]:
-    """Each verdict as two duels, one for each order.
+    """Counts each verdict as two duels, one for each order.
 
     A verdict that is the same in both orders is a win in each; one that flipped is two wins for the same slot.
     """

@@ -100,9 +100,9 @@ class AlphaShare:
     """The error of one candidate's tests, in multiples of its even share of the plan's alpha."""
 
     ship: float = 1.0
-    """Of lower bounds."""
+    """Share of lower bounds."""
     reject: float = 1.0
-    """Of upper bounds."""
+    """Share of upper bounds."""
 
 
 EVEN = AlphaShare()
@@ -169,7 +169,7 @@ def _first_rule(plan: Plan, metric: Metric, margin: float | None, arm: str) -> S
 
 
 def _likelihood_rule(plan: Plan, alpha: float, horizon: int) -> SequenceRule:
-    """Of differences in nats per token, at the scale that the margin sets. horizon: 0: at none."""
+    """Rule of differences in nats per token, at the scale that the margin sets. horizon: 0: none."""
     deviation, largest = likelihood_scale(plan.margin or 0.02)
     if horizon:
         return SequenceRule("hybrid", alpha, horizon=horizon, largest=largest)
@@ -227,12 +227,12 @@ class DifferenceSequence:
 
     @property
     def _checked(self) -> bool:
-        """Its rule asks for the time that its values cover, or whether they depend on each other."""
+        """Whether its rule asks for the time that its values cover, or for their dependence."""
         return self.rule.by_units or self.rule.close_from > 0
 
     @property
     def variance(self) -> float:
-        """Of one difference, for what a mean of n of them has: larger where an alarm says that they are dependent."""
+        """Variance of one difference in a mean of n: larger where an alarm says that they depend on each other."""
         wider = (sums.m2(self.moments.mean) for _, sums, _ in self.independence.alarms())
         m2 = max([self.moments.m2, *(each for each in wider if math.isfinite(each))])
         return m2 / self.n if self.n else 0.0
@@ -252,7 +252,7 @@ class DifferenceSequence:
 
     @property
     def standard_error(self) -> float:
-        """Of the mean, with the floor for what has not been seen yet; infinity before the first pair."""
+        """Standard error of the mean, with the floor for unseen values; infinity before the first pair."""
         if not self.n:
             return math.inf
         largest, mean = self.largest, self.moments.mean
@@ -261,7 +261,7 @@ class DifferenceSequence:
 
     @property
     def _scaled(self) -> bool:
-        """Its rule has a horizon, or another scale than that of scores."""
+        """Whether its rule has a horizon, or another scale than that of scores."""
         return bool(self.rule.horizon) or self.rule.largest != 1.0
 
     @property
@@ -389,7 +389,7 @@ class DifferenceSequence:
         return min(self._log_evalue(), log_e_value(self.moments.mean, math.sqrt(self.variance), self.n, tuning))
 
     def _log_evalue(self) -> float:
-        """The same, if the pairs are independent."""
+        """Log e-value if the pairs are independent."""
         if isinstance(self.difference, EmpiricalBernstein):
             return self.difference.log_e_value(0.0)
         if isinstance(self.difference, AsymptoticMean | HybridMean | GuardedMean):

@@ -86,7 +86,7 @@ class ArmOutcomes:
 
 @dataclass(frozen=True, slots=True)
 class SplitResult:
-    """What a split has found so far."""
+    """Findings of a split so far."""
 
     comparisons: tuple[Comparison, ...]
     gate: GateResult
@@ -196,7 +196,7 @@ def _known_before(connection: Reading, plan: StoredPlan, rows: Sequence[ServedAn
 
 
 def outcomes(connection: Reading, rows: Sequence[ServedAnswer]) -> list[ArmOutcomes]:
-    """Every metric of these records: the built-in ones, and the newest version of each scorer."""
+    """Computes every metric of these records: the built-in ones, and the newest version of each scorer."""
     failed = np.array([float(has_failed(row)) for row in rows])
     found = [
         ArmOutcomes("error_rate", failed, -1.0, True),
@@ -226,7 +226,7 @@ def without_cut(rows: Sequence[ServedAnswer], of: ArmOutcomes) -> ArmOutcomes:
 
 
 def cut_scores(rows: Sequence[ServedAnswer], of: ArmOutcomes) -> NDArray[np.bool_] | None:
-    """Which answers have a record that was cut, though its scorer has looked at them, shape (n,). None: no score."""
+    """Flags, shape (n,): the answer's record was cut, though its scorer has looked at it. None: no score."""
     if of.responded is None:
         return None
     cut = [row.truncated and not has_failed(row) for row in rows]
@@ -240,7 +240,7 @@ def _missing(
     population: Mapping[Cell, int],
     known: History,
 ) -> tuple[SplitMissing, Estimate] | None:
-    """None: the plan has the first rules, its primary is no score, or every answer that did not fail has one."""
+    """Missing scores; None: first rules, a primary that is not a score, or no answer without one that did not fail."""
     of = next((each for each in measured if each.metric == plan.primary and each.responded is not None), None)
     if plan.rules < REFUSALS_APART_RULES or of is None:
         return None

@@ -78,7 +78,7 @@ class SplitRows(Sequence[ServedAnswer]):
         return ArmRows(np.array(at, dtype=np.intp), np.array(unit, dtype=np.intp), list(places), weights)
 
     def covariates(self, metric: str, known: History, plan: Plan) -> Covariates | None:
-        """Of the units of both arms; None: there is none. known: the same object for all metrics, or {}."""
+        """Covariates of the units of both arms; None: there are none. known: the same object for all metrics, or {}."""
         key = (metric in TIMES, len(known))
         if key not in self._known:
             found = covariates_of(self._rows, metric, known, plan)
@@ -94,12 +94,12 @@ class SplitRows(Sequence[ServedAnswer]):
 
 @dataclass(frozen=True, slots=True)
 class SplitDays:
-    """What the days of a split differ by."""
+    """Differences between the days of a split."""
 
     days: tuple[DayDifference, ...] = ()
     """Days on which both arms have a value; `pairs` are units."""
     slope: Slope | None = None
-    """None: fewer than three days have 20 units on both arms."""
+    """Change from day to day; None: fewer than three days have 20 units on both arms."""
 
 
 def split_days(rows: SplitRows, values: Floats, weights: Floats, sign: float) -> SplitDays:
@@ -130,7 +130,7 @@ def _arms(rows: SplitRows, values: Floats, weights: Floats) -> tuple[ArmTerms, A
 
 @dataclass(frozen=True, slots=True)
 class SplitTraffic:
-    """What the answers of both arms are spread over."""
+    """Hours, units and days of the answers of both arms."""
 
     hours: float
     """Covered by the answers with a value of the primary, of the arm where these are fewer."""
@@ -198,7 +198,7 @@ Flags = NDArray[np.bool_]
 
 @dataclass(frozen=True, slots=True)
 class FeedbackTerms:
-    """When feedback counts, and what an answer without it is."""
+    """Window in which feedback counts, and the value of an answer without it."""
 
     window_s: float
     missing: Missing
@@ -228,7 +228,7 @@ class FeedbackValues:
 
     @property
     def bounded(self) -> bool:
-        """Every value is in [0, 1], as those of thumbs."""
+        """Whether every value is in [0, 1], as those of thumbs."""
         known = self.values[~np.isnan(self.values)]
         return bool(known.size == 0 or (known.min() >= 0.0 and known.max() <= 1.0))
 

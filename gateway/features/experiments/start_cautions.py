@@ -35,7 +35,7 @@ _HOW = {
 
 
 def unit_cautions(connection: Reading, plan: Plan, now: float) -> Iterator[str]:
-    """What the last day's recorded calls of the plan's model lack. now: Unix seconds.
+    """Cautions if the last day's recorded calls of the plan's model name no unit. now: Unix seconds.
 
     A conversation that only a header names is recorded within experiments alone, so this is no proof that none is sent.
     """
@@ -68,7 +68,7 @@ class UnitSupply:
 
 
 def unit_supply(connection: Reading, plan: Plan, now: float) -> UnitSupply | None:
-    """None: units are requests or conversations, of which there are many, or too few calls are recorded to tell.
+    """Units to draw from; None: requests or conversations, of which there are many, or too few recorded calls.
 
     In a ramp, calls without a conversation belong to their key. now: Unix seconds.
     """
@@ -97,7 +97,7 @@ def supply_refusal(connection: Reading, plan: Plan, now: float) -> str | None:
 
 
 def supply_cautions(connection: Reading, plan: Plan, now: float) -> Iterator[str]:
-    """What few units mean for the plan's first share and the units that a step needs."""
+    """Cautions about few units: the plan's first share, and the units that a step needs."""
     supply = unit_supply(connection, plan, now)
     if supply is None or supply.n == 1:
         return
@@ -191,7 +191,7 @@ def _swap(plan: Plan) -> set[tuple[str, str, str]]:
 
 
 def tried_plans(connection: Reading, plan: StoredPlan, candidate: str) -> TriedPlans | None:
-    """What this verdict is if all plans of the swap share one alpha evenly; None: this is the only plan.
+    """The verdict if all plans of the swap share one alpha evenly; None: this is the only plan.
 
     Source: Bonferroni's inequality over the plans so far.
     """
@@ -215,7 +215,7 @@ def tried_sentence(of: TriedPlans) -> str:
 
 
 def tried_cautions(connection: Reading, plan: Plan) -> Iterator[str]:
-    """Before a plan starts: that it is not the first of its swap, and how to share one alpha."""
+    """Caution before a plan starts that is not the first of its swap, and how to share one alpha."""
     number = earlier_plans(connection, plan) + 1
     if number > 1:
         yield (

@@ -64,7 +64,7 @@ def prepared(connection: Reading, plan: Plan) -> PlanToStart:
 
 
 def start_cautions(connection: Reading | None, plan: Plan) -> Iterator[str]:
-    """What the plan, recent traffic and earlier plans say. connection: None before there is a store."""
+    """Cautions from the plan, recent traffic and earlier plans. connection: None before there is a store."""
     yield from cautions(plan)
     if connection is not None:
         yield from stored_cautions(connection, plan)

@@ -38,12 +38,12 @@ def hours_gate(plan: Plan, primary: DifferenceSequence | None) -> GateResult | N
 
 
 def hours_needed(plan: Plan, hours: float) -> str:
-    """What the gate says while it is open. hours: covered so far."""
+    """Reason of the open gate. hours: covered so far."""
     return f"needs {plan.min_hours:g} hours of traffic; {hours:.2g} so far"
 
 
 def in_conversations(primary: DifferenceSequence) -> bool:
-    """Whether some of its values are means of conversations."""
+    """Whether some values of the sequence are means of conversations."""
     return primary.conversations.calls > primary.n
 
 
@@ -156,7 +156,7 @@ def sentences(facts: TrafficFacts) -> Iterator[str]:
 
 
 def slope_caution(facts: TrafficFacts | None) -> Iterator[str]:
-    """Where the difference moves from day to day: what it was on average need not be what it will be."""
+    """Caution if the difference moves from day to day: its past average need not be its future."""
     if facts is not None and facts.slope is not None and facts.slope_p is not None and facts.slope_p < SLOPE_ALPHA:
         yield (
             f"The difference changes by {facts.slope:+.2g} a day (p = {facts.slope_p:.1g}, one look): its average over "

@@ -37,7 +37,7 @@ class TrafficTime:
 
 @dataclass(frozen=True, slots=True)
 class Slope:
-    """How much the difference changes with each day."""
+    """Change of the difference with each day."""
 
     per_day: float
     p: float

@@ -43,7 +43,7 @@ from gateway.statistics.empirical_bernstein import bernstein_bound
 from gateway.statistics.rare import RareDifference
 
 REJECT_WAITS = "`reject` only while the hours left could make up for the harm seen"
-"""How a sentence on the hours of `ship` goes on."""
+"""Second half of a sentence on the hours of `ship`."""
 _HOUR_S = 3600.0
 
 
@@ -81,7 +81,7 @@ def pairs_until_reject(c: Comparison) -> int | None:
 
 
 def waits(c: Comparison, places: int) -> str:
-    """What a reject on this metric waits for. c: one that is too early. places: decimals of the numbers."""
+    """Says what a reject on this metric waits for. c: one that is too early. places: decimals of the numbers."""
     if not c.hours_share:
         return "its values cover no time yet"
     bound = number(-(c.margin or 0.0) / c.hours_share, places)
@@ -216,7 +216,7 @@ def decide(
 
 
 def _open_end(primary: Comparison) -> str:
-    """How an undecided sentence goes on: the plan is closed, or a verdict is out of reach, or it may still come."""
+    """End of an undecided sentence: the plan is closed, a verdict is out of reach, or it may still come."""
     if primary.closed:
         return f"Closed at {counted(primary.pairs, 'pair')}; u"
     if primary.chance is not None and primary.chance < FUTILE:

@@ -77,7 +77,7 @@ MOST_SHOWN = 50  # experiments: a store outlives many configs, and each name is 
 
 @dataclass(frozen=True, slots=True)
 class EngineTiming:
-    """How often the engine works, and on how much at a time."""
+    """Intervals of the engine's work, and its batch sizes."""
 
     every_s: float = 1.0  # between two steps
     settle_s: float = 5.0
@@ -124,7 +124,7 @@ class ExperimentEngine:
         self.leads = False
         """Whether this consumer held the lease at its last step."""
         self.figures: tuple[ExperimentFigures, ...] = ()
-        """For Prometheus. Empty unless this consumer leads, so that only one consumer shows them."""
+        """Figures for Prometheus. Empty unless this consumer leads, so that only one consumer shows them."""
 
     async def run(self, name: str, stopping: asyncio.Event) -> None:
         """Steps until stopping is set, once more after it, and then releases the lease.
@@ -367,7 +367,7 @@ def _row(
 
 
 def figures_of(connection: Reading, now: float) -> tuple[ExperimentFigures, ...]:
-    """What Prometheus shows of the experiments in a store. now: Unix seconds."""
+    """Figures of a store's experiments for Prometheus. now: Unix seconds."""
     found: list[ExperimentFigures] = []
     for plan in _shown(stored_plans(connection), now):
         look = SequenceStates(connection, plan)
@@ -436,7 +436,7 @@ def _figures(found: Finding, look: SequenceStates) -> ExperimentFigures:
 
 
 def _feedback(c: Comparison) -> list[FeedbackFigures]:
-    """Of both arms; none for a metric that is no feedback."""
+    """Feedback of both arms; empty for a metric that is not feedback."""
     if c.responses is None:
         return []
     r = c.responses

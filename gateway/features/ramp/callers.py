@@ -159,7 +159,7 @@ Prove = Callable[[Sequence[StepValues], Plan], tuple[ServedFinding, ...]]
 
 
 def proved_without_any(values: Sequence[StepValues], plan: Plan, prove: Prove) -> tuple[ServedFinding, ...]:
-    """What `prove` finds, where that is also found without the caller who speaks most for it.
+    """Result of `prove` if it also holds without the caller who speaks most for it.
 
     It keeps its error: more has to be shown, never less.
     """

@@ -104,7 +104,7 @@ def gate(name: Name, as_json: AsJson = False, config: Config = Path("gateway.yam
 
 
 def gate_lines(found: dict[str, Any]) -> Iterator[str]:
-    """Where a ramp stands and why; found: of gate_of."""
+    """Lines on the state of a ramp and its reason; found: from gate_of."""
     step = f", step {found['step'] + 1} of {len(found['steps'])}" if found["step"] >= 0 else ""
     yield f"  ramp      {found['state']}{step}: {found['share']:.3g} of the units" + (", paused" * found["paused"])
     yield f"  reason    {found['reason']}"
@@ -133,7 +133,7 @@ def _give(verb: RampVerb, name: str, reason: str, config: Path, data: Path | Non
 
 
 def _events(url: str, name: str) -> list[RampEvent]:
-    """From the store; none if there is no store yet."""
+    """Events from the store; none if there is no store yet."""
     from gateway.features.ramp.rows import stored_ramp_events
     from gateway.store.engine import StoreUnavailable
     from gateway.store.query import reading

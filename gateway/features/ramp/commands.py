@@ -43,7 +43,10 @@ class NoRamp(LookupError):
 
 @dataclass(frozen=True, slots=True)
 class RampCommand:
-    """One command. by: who gives it. full: an override goes to all traffic at once; a promotion ends the holdout."""
+    """One command. by: the person who gives it.
+
+    full: an override goes to all traffic at once; a promotion ends the holdout.
+    """
 
     verb: RampVerb
     by: str
@@ -58,18 +61,18 @@ class RampView:
     plan: PlanState
     design: RampDesign
     stored: RampRecord | None
-    """What the server holds, also of an earlier plan."""
+    """Record on the server, possibly of an earlier plan."""
     evidence: dict[str, Any]
     """The controller's newest about this plan; {}: none."""
 
     @property
     def record(self) -> RampRecord | None:
-        """None: the consumer has not seen the plan yet."""
+        """Record of this plan; None: the consumer has not seen the plan yet."""
         return self.stored if self.stored is not None and self.stored.plan == self.plan.plan.hash else None
 
     @property
     def decision(self) -> RampDecision | None:
-        """What the controller made of it."""
+        """The controller's decision on the evidence."""
         found = self.evidence.get("decision")
         if not isinstance(found, dict) or "action" not in found:
             return None

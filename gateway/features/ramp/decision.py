@@ -32,7 +32,7 @@ ASSUMED = (
 def decide_ramp(
     record: RampRecord, design: RampDesign, evidence: RampEvidence, now: float, pace: RampPace
 ) -> RampDecision:
-    """What to do now, with the reason that the audit keeps. now: Unix seconds."""
+    """Decides what to do now, with the reason that the audit keeps. now: Unix seconds."""
     if record.state in ("rolled_back", "stopped"):
         return RampDecision("hold", f"the ramp is {record.state.replace('_', ' ')}: {record.reason}")
     if evidence.alarms:

@@ -106,7 +106,7 @@ class ServedBlocks:
 
 @dataclass(frozen=True, slots=True)
 class ServedFinding:
-    """What is known of one metric on served answers; of one step, or of all (step None)."""
+    """Finding on one metric of served answers, of one step or of all (step None)."""
 
     metric: str
     step: int | None
@@ -121,7 +121,7 @@ class ServedFinding:
 
     @property
     def raised(self) -> bool:
-        """It is shown to be worse than its margin."""
+        """Whether it is shown to be worse than its margin."""
         return self.found == "inferior"
 
     def says(self) -> str:
@@ -236,7 +236,7 @@ def _from(callers: int) -> str:
 
 
 def proof_metrics(plan: Plan) -> tuple[str, ...]:
-    """What the plan's decision rests on and only served answers show."""
+    """Metrics that the plan's decision rests on and only served answers show."""
     return tuple(name for name in plan.decides if name.startswith(FEEDBACK))
 
 
@@ -288,8 +288,8 @@ def proofs_of(values: Sequence[StepValues], plan: Plan) -> tuple[ServedFinding, 
 
 
 def served_proofs_of(served: Sequence[ServedBlocks], plan: Plan) -> tuple[ServedFinding, ...]:
-    """By rules 2, what has to be shown to be harmless on served answers before the candidate serves everything: errors,
-    the quality where answers have scores, and the cost where it has a margin."""
+    """Proofs by rules 2 that a candidate is harmless on served answers, before it serves everything: errors, the
+    quality where answers have scores, and the cost where it has a margin."""
     if plan.rules < 2:
         return ()
     proved = {name for name in plan.decides if name not in _NOT_PROVED and not name.startswith(FEEDBACK)}
@@ -353,7 +353,7 @@ def _pooled(values: Sequence[StepValues], tuning: Tuning) -> Estimate:
 
 @dataclass(frozen=True, slots=True)
 class ServedValues:
-    """What was read of the answers that a ramp served."""
+    """Values read from the answers that a ramp served."""
 
     values: tuple[StepValues, ...] = ()
     units: int = 0  # as in RampEvidence

@@ -168,7 +168,7 @@ async def _on_stream(admin: Admin, work: Any) -> Any:
 
 
 def _pace(admin: Admin, experiment: str) -> RampPace:
-    """As gateway.yaml says; the default for an experiment that it does not have."""
+    """Pace from gateway.yaml; the default for an experiment that it does not have."""
     return paces_of(admin.config()).get(experiment, RampPace())
 
 

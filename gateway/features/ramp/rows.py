@@ -55,7 +55,7 @@ def newest_ramp_records(connection: Connection) -> list[RampRecord]:
 
 
 def count_ramp_events(connection: Connection) -> dict[str, dict[str, int]]:
-    """By experiment and kind."""
+    """Number of events by experiment and kind."""
     t = ramp_events.c
     counts: dict[str, dict[str, int]] = {}
     for experiment, kind, n in connection.execute(
@@ -72,7 +72,7 @@ def _event(row: RowMapping) -> RampEvent:
 
 @dataclass(frozen=True, slots=True)
 class Exposure:
-    """What an arm has served in one plan."""
+    """Totals of what an arm has served in one plan."""
 
     requests: int
     usd: float
@@ -213,13 +213,13 @@ def add_deliveries(connection: Connection, deliveries: Iterable[WebhookDelivery]
 
 
 def first_deliveries(connection: Connection) -> Mapping[str, float]:
-    """When the first delivery of each receiver was made, in Unix seconds; receivers without one are left out."""
+    """Unix time of each receiver's first delivery; receivers without one are left out."""
     query = select(_T.webhook, func.min(_T.created)).group_by(_T.webhook)
     return {webhook: float(created) for webhook, created in connection.execute(query)}
 
 
 def due_deliveries(connection: Connection, webhooks: Iterable[str], now: float, most: int) -> list[WebhookDelivery]:
-    """Those of these receivers whose time has come, in the order in which they were made."""
+    """Deliveries to these receivers that are due, in the order in which they were made."""
     query = select(webhook_deliveries).where(_T.state == "pending", _T.due <= now, _T.webhook.in_(sorted(webhooks)))
     rows = connection.execute(query.order_by(_T.created, _T.event, _T.webhook).limit(most)).mappings()
     return [WebhookDelivery(**row) for row in rows]
@@ -236,20 +236,20 @@ def save_delivery(connection: Connection, delivery: WebhookDelivery) -> None:
 
 
 def deliveries_of(connection: Connection, experiment: str) -> list[WebhookDelivery]:
-    """All of one experiment, oldest first."""
+    """All deliveries of one experiment, oldest first."""
     query = select(webhook_deliveries).where(_T.experiment == experiment).order_by(_T.created, _T.event, _T.webhook)
     return [WebhookDelivery(**row) for row in connection.execute(query).mappings()]
 
 
 def count_deliveries(connection: Connection) -> Mapping[tuple[str, str], int]:
-    """By receiver and state."""
+    """Number of deliveries by receiver and state."""
     query = select(_T.webhook, _T.state, func.count()).group_by(_T.webhook, _T.state)
     return {(webhook, state): n for webhook, state, n in connection.execute(query)}
 
 
 @dataclass(frozen=True, slots=True)
 class ArmInTime:
-    """What one arm served within a time: first to end of `received`, Unix seconds."""
+    """Answers of one arm within a period: first to end of `received`, Unix seconds."""
 
     arm: str
     target: str

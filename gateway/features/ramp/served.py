@@ -94,7 +94,7 @@ def periods_of(events: Sequence[RampEvent], watched_s: float = WATCHED_S) -> lis
 
 
 def watched_s(plan: Plan) -> float:
-    """How long alarms still take a promoted candidate back."""
+    """Seconds during which alarms still take a promoted candidate back."""
     return math.inf if plan.ramp is not None and plan.ramp.holdout else WATCHED_S
 
 
@@ -205,7 +205,7 @@ def _rows(connection: Reading, plan: StoredPlan, arm: str, periods: Sequence[Ste
 def _values(
     connection: Reading, plan: Plan, rows: Sequence[Sequence[ServedAnswer]], i: int, period: StepPeriod, now: float
 ) -> Iterator[StepValues]:
-    """Each metric of one period; the control of the period before where nobody had the control."""
+    """Computes each metric of one period; with the control of the period before where nobody had the control."""
     here = list(rows[i])
     alone = bool(i) and _without_control(plan, period)
     if alone:
@@ -248,7 +248,7 @@ def _by_unit(rows: Sequence[ServedAnswer], of: ArmOutcomes, step: int) -> StepVa
 
 
 def _by_caller(rows: Sequence[ServedAnswer], of: ArmOutcomes, step: int) -> StepValues:
-    """The same, each caller's units apart: a conversation that two callers name is a unit of each."""
+    """Values by caller: a conversation that two callers name is a unit of each."""
     at: dict[str, list[int]] = {}
     for i, row in enumerate(rows):
         at.setdefault(row.caller, []).append(i)
@@ -370,7 +370,7 @@ class _BlockRows:
 
     @property
     def cut(self) -> CutRecords | None:
-        """None: no record was cut."""
+        """Records that were cut; None: none was."""
         if not any(self._cut):
             return None
         (a, b), (of_a, of_b) = self._cut, self._seen

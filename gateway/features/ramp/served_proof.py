@@ -80,7 +80,7 @@ class ProofTerms:
 
 @dataclass(frozen=True, slots=True)
 class ServedProof:
-    """What is known so far. needed: units an arm in total, of the arm with fewer; None: unknown, or no number helps."""
+    """The proof so far. needed: units an arm in total, of the arm with fewer; None: unknown, or no number helps."""
 
     found: Margin
     difference: Estimate  # positive is better for the candidate

@@ -159,7 +159,7 @@ class WebhookSender:
         await self._store.run(lambda connection: save_delivery(connection, ended))
 
     async def _send(self, delivery: WebhookDelivery) -> str | None:
-        """None: accepted. Else what went wrong, without the secret."""
+        """Sends one event. Returns None if accepted, else what went wrong, without the secret."""
         webhook, body, at = self._webhooks[delivery.webhook], delivery.body.encode(), int(self._clock())
         headers = {
             "content-type": "application/json", "user-agent": "assay-gateway", "webhook-id": delivery.event,
@@ -176,7 +176,7 @@ class WebhookSender:
 
 
 def webhooks_task(context: TaskContext) -> Coroutine[Any, Any, None] | None:
-    """None: the config has no receivers."""
+    """Task that sends; None: the config has no receivers."""
     if not context.config.webhooks:
         return None
     return WebhookSender(context.store, context.connections, context.config.webhooks, context.name).run()

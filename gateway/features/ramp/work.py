@@ -105,7 +105,7 @@ class RampController:
         """Empty where there is no ramp."""
 
     async def step(self, plans: Sequence[StoredPlan]) -> None:
-        """One round. plans: all stored ones, oldest first. Raises StreamDown and StoreDown."""
+        """Runs one round. plans: all stored ones, oldest first. Raises StreamDown and StoreDown."""
         await self.drain()
         by_name: dict[str, list[StoredPlan]] = {}
         for plan in plans:

@@ -203,7 +203,7 @@ def design_of(plan: StoredPlan) -> tuple[tuple[str, str], ...]:
 
 
 def _shared(p: Plan) -> str:
-    """How candidates share the error, for the row of the plan."""
+    """Describes how candidates share the error, for the row of the plan."""
     if len(p.candidates) == 1:
         return ""
     first = "at first, by Holm's procedure" if p.family == "holm" else "each"
@@ -211,7 +211,7 @@ def _shared(p: Plan) -> str:
 
 
 def limits_of(found: Finding, look: SequenceStates) -> tuple[str, ...]:
-    """What the numbers do not show, in sentences."""
+    """Sentences on what the numbers do not show."""
     plan = found.stored_plan.plan
     if plan.likelihood:
         return (*_LIKELIHOOD, *_pair_limits(found))
@@ -364,7 +364,7 @@ def _report(connection: Reading, plan: StoredPlan, found: Finding, corrected: Co
 
 
 def ramp_of(connection: Reading, plan: StoredPlan) -> RampHistory | None:
-    """None: the plan has no ramp, or it has not begun."""
+    """History of the plan's ramp; None: it has none, or it has not begun."""
     design = plan.plan.ramp
     every = stored_ramp_events(connection, plan.plan.name) if design else []
     ours = [event for event in every if event.record.plan == plan.hash]

@@ -42,7 +42,7 @@ _NONE = Estimate(None)
 
 
 def likelihood_of(connection: Reading, found: Finding, look: SequenceStates) -> LikelihoodFinding | None:
-    """None: the experiment compares answers."""
+    """Reads the findings; None: the experiment compares answers."""
     plan = found.stored_plan
     if not plan.plan.likelihood:
         return None
@@ -100,7 +100,7 @@ _SHAPING = ("top_k", "min_p", "repetition_penalty", "frequency_penalty", "presen
 
 
 def settings_of(requests: Sequence[bytes]) -> Counter[str]:
-    """How many requests state which sampling."""
+    """Counts the requests by the sampling that they state."""
     return Counter(_setting(parse_object(request) or {}) for request in requests)
 
 
@@ -115,7 +115,7 @@ def _setting(request: Mapping[str, Any]) -> str:
 
 
 def what_it_estimates(sampled: Mapping[str, int]) -> str:
-    """What the mean difference is, by how the served answers were drawn."""
+    """Says what the mean difference estimates, given how the served answers were drawn."""
     total, plain = sum(sampled.values()), sampled.get(PLAIN, 0)
     if total and plain == total:
         return (
@@ -165,7 +165,7 @@ def token_differences(control: Sequence[AnswerToken], candidate: Sequence[Answer
 
 
 def worst_tokens(tokens: Sequence[TokenLikelihood]) -> tuple[UnlikelyToken, ...]:
-    """Those that lose most under the candidate, the largest loss first, each with the text before it."""
+    """Tokens that lose most under the candidate, the largest loss first, each with the text before it."""
     lost = [i for i, token in enumerate(tokens) if token.difference <= -LEAST]
     chosen = sorted(lost, key=lambda i: (tokens[i].difference, i))[:WORST]
     return tuple(UnlikelyToken(_before(tokens, i), tokens[i]) for i in chosen)
@@ -287,7 +287,7 @@ def _marked(token: TokenLikelihood) -> MarkedToken:
 
 
 def likelihood_lines(found: LikelihoodFinding | None) -> list[str]:
-    """For the terminal."""
+    """Lines for the terminal."""
     if found is None or found.divergence.value is None:
         return [f"{reason}: {say.counted(n, 'pair')}" for reason, n in found.refused] if found else []
     lines = [f"{name} ({note}): {_value(e, signed)} {_interval(e, signed)}".rstrip()

@@ -69,7 +69,7 @@ def badge(report: Report) -> tuple[str, State]:
 
 
 def headline(report: Report) -> str:
-    """What became of the candidate, once its ramp has ended; before, the verdict: see verdict_line."""
+    """The outcome of the candidate's ramp once it has ended; before that, the verdict: see verdict_line."""
     ramp = report.ramp
     if ramp is None or ramp.state not in ("rolled_back", "stopped", "promoted") or not ramp.changes:
         return verdict_line(report)
@@ -141,7 +141,7 @@ def share_interval(e: Estimate | None) -> str:
 
 
 def saving(c: Comparison | None) -> str:
-    """What adjusting the primary saves, in a sentence; "" where it is not adjusted."""
+    """Sentence on the saving by adjusting the primary; "" where it is not adjusted."""
     if c is None or c.saved is None:
         return ""
     if c.adjusted is None:
@@ -174,7 +174,7 @@ def _few_adjusted(c: Comparison) -> str:
 
 
 def sharing(family: Family | None) -> str:
-    """How several candidates share the error, in a sentence; "" for one candidate."""
+    """Sentence on how several candidates share the error; "" for one candidate."""
     if family is None:
         return ""
     how = "by Holm's procedure" if family.sharing == "holm" else "evenly"
@@ -200,7 +200,7 @@ def segment_line(each: SegmentDifference) -> str:
 
 
 def responses_line(c: Comparison | None) -> str:
-    """How many answers people rated, in a sentence; "" for a metric that is no feedback."""
+    """Sentence on the number of answers that people rated; "" for a metric that is not feedback."""
     if c is None or c.responses is None:
         return ""
     r = c.responses
@@ -214,7 +214,7 @@ def responses_line(c: Comparison | None) -> str:
 
 
 def response_caution(c: Comparison) -> str:
-    """What different shares of rated answers mean; "" where they are not shown to differ, or do not matter."""
+    """Caution about different shares of rated answers; "" where they are not shown to differ, or do not matter."""
     if c.responses is None or not c.responses.selective:
         return ""
     difference = c.responses.difference
@@ -230,7 +230,7 @@ LOOKS = {"every": "every look", "one": "one look"}
 
 
 def people_look(c: Comparison) -> str:
-    """When the interval of a difference as people judge is valid: "every look", "one look"; "" where it has none."""
+    """Looks at which the interval of a difference as people judge is valid: "every look" or "one look"; "": none."""
     return LOOKS[c.corrected_basis.looks] if c.corrected_basis is not None else ""
 
 
@@ -261,7 +261,7 @@ SEGMENTS = (
 
 
 def next_lines(report: Report) -> list[str]:
-    """What is left until the verdict, in a few lines; none where nothing is open."""
+    """Lines on what is left until the verdict; none where nothing is open."""
     p = report.progress
     if p is None or not (p.open or p.sentence):
         return []
@@ -272,7 +272,7 @@ def next_lines(report: Report) -> list[str]:
 
 
 def finding(c: Comparison) -> str:
-    """What is known of a metric, in a few words: about its margin if it has one, else about its direction."""
+    """Finding on a metric in a few words: about its margin if it has one, else about its direction."""
     if c.margin is None:
         return {"better": "better", "worse": "worse", "unclear": "no difference shown"}[c.direction_found]
     margin = f"{c.margin:g}"
@@ -345,7 +345,7 @@ _WHY_NOT_OFFERED = {
 
 
 def withheld_notes(report: Report) -> list[str]:
-    """What the reasons mean for which a drawn request was not sent to the candidate, and the setting behind each."""
+    """Explains each reason why a drawn request was not sent to the candidate, with the setting behind it."""
     return not_offered_notes([reason.removeprefix("not offered: ") for reason, n in report.withheld if n])
 
 
@@ -360,7 +360,7 @@ def pairs_drawn(report: Report) -> int:
 
 
 def ramp_line(report: Report) -> str | None:
-    """Where the ramp is, in one line; None: there is none."""
+    """State of the ramp in one line; None: there is none."""
     ramp = report.ramp
     if ramp is None:
         return None
@@ -372,7 +372,7 @@ def ramp_line(report: Report) -> str | None:
 
 
 def override_lines(report: Report) -> list[str]:
-    """Each step that somebody took without the evidence, with the reason."""
+    """Lines on each step that somebody took without the evidence, with the reason."""
     return [
         f"Override on {when(each.at)} by {each.by}, to {each.share:.3g} of the units: {each.reason}"
         for each in (report.ramp.overrides if report.ramp else ())

@@ -24,7 +24,7 @@ def to_dict(found: PowerForecast) -> dict[str, Any]:
 
 
 def lines(name: str, found: PowerForecast, *, chart: bool = False) -> list[str]:
-    """At most 22 lines, unless there are many candidates or the chart is drawn."""
+    """The price in at most 22 lines, unless there are many candidates or the chart is drawn."""
     if not found.metrics:
         return [f"{name}: no primary metric and no guardrail, so there is nothing to decide"]
     also = [f"{term.name}: {term.says}." for term in found.terms]

@@ -128,7 +128,7 @@ def _cost_of_candidate(report: Report) -> str:
 
 
 def _next(report: Report) -> ReportSection | None:
-    """What is left until the verdict: a row for each open condition, and what would shorten it."""
+    """A row for each open condition of the verdict, and settings that would shorten it."""
     p = report.progress
     if p is None or not p.open:
         return None
@@ -289,7 +289,7 @@ def _estimate(e: Estimate | None, places: int, *, signed: bool = False) -> Cell:
 
 
 def _likelihood(report: Report) -> ReportSection:
-    """In lines for a terminal; pages show tokens, see likelihood.py."""
+    """Lines for a terminal; pages show tokens, see likelihood.py."""
     lines = tuple(likelihood_lines(report.likelihood))
     return ReportSection("likelihood", "How likely the served answers are", items=lines, on="terminal")
 
@@ -393,7 +393,7 @@ def _segments(report: Report) -> ReportSection:
 
 
 def _latency(report: Report) -> ReportSection:
-    """For each measure the arms' curves, and their quantiles in a table."""
+    """The arms' curves for each measure, and their quantiles in a table."""
     colors = arm_colors(report)
     apart = (
         ""

@@ -69,19 +69,19 @@ def _figures(report: Report) -> Iterator[Text]:
 
 
 def _notes(report: Report) -> Iterator[str]:
-    """What metrics that decide are as people judge, what they rest on, what adjusting saves, how candidates share."""
+    """Notes on deciding metrics: as people judge, number of ratings, saving by adjusting, shares of candidates."""
     rated = (responses_line(c) for c in comparisons(report) if c.role != "other")
     people = (people_line(c) for c in comparisons(report) if c.role != "other")
     yield from (text for text in (*people, *rated, saving(report.primary), sharing(report.family)) if text)
 
 
 def _next(report: Report) -> Iterator[Text]:
-    """While undecided: how it stands, what is open, what would shorten it."""
+    """Lines on open conditions and what would shorten them, while there is no verdict."""
     yield from (safe_text(line) for line in next_lines(report) if report.verdict == "hold")
 
 
 def _deciding(report: Report) -> Iterator[Text]:
-    """What went wrong, then a line for each red gate and each metric with a margin that is decided."""
+    """Yields what went wrong, then a line for each red gate and each decided metric with a margin."""
     if report.regressions:
         groups = ", ".join(f"{group} {n}" for group, n in report.regressions)
         yield safe_text(f"Where the candidate is worse: {groups}")

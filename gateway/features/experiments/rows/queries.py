@@ -88,7 +88,7 @@ class RecordedAnswer:
 
 @dataclass(frozen=True, slots=True)
 class ScorerFacts:
-    """What the stored scores say about one version of a scorer."""
+    """Facts about one version of a scorer, from stored scores."""
 
     kind: str
     """code, model, llm or human."""
@@ -97,7 +97,7 @@ class ScorerFacts:
 
 
 def scorer_facts(connection: Connection, plan: str, scorer: str, identity: str | None) -> ScorerFacts | None:
-    """None: it has no score in the plan. identity: "version config_hash"; None: any version."""
+    """Facts about a scorer; None: it has no score in the plan. identity: "version config_hash"; None: any version."""
     version, _, config_hash = (identity or "").rpartition(" ")
     for table, best in ((scores, scores.c.value01), (pair_scores, null())):
         t = table.c
@@ -196,7 +196,7 @@ def request_checks(connection: Connection, plan: str) -> RequestChecks:
 
 
 def arm_counts(connection: Connection, plan: str, paired: bool, *, empty_fails: bool = False) -> dict[str, ArmCounts]:
-    """By arm. paired: only those answers of the control that have a settled pair. empty_fails: an empty answer has
+    """Counts by arm. paired: only answers of the control that have a settled pair. empty_fails: an empty answer has
     failed."""
     e, complete = exchanges.c, _whole(empty_fails)
     whole = case((complete, 1), else_=0)
@@ -291,9 +291,9 @@ class SegmentRow:
     stream: bool
     request_bytes: int
     request: bytes | None
-    """None: it is large."""
+    """The request's body; None: it is large."""
     language: str | None
-    """That the scorer `language` expected of the served answer: of the question. None: it is not known."""
+    """Language that the scorer `language` expected of the served answer; None: it is not known."""
 
 
 LARGE_REQUEST = 65_536  # bytes; larger ones are not read for their properties
@@ -460,7 +460,7 @@ def latest_plan(connection: Connection, experiment: str) -> LatestPlan | None:
 
 
 def target_counts(connection: Connection, plan: LatestPlan) -> dict[str, list[tuple[str, str, int]]]:
-    """By arm: (role, "upstream/model", exchanges)."""
+    """Lists (role, "upstream/model", exchanges) by arm."""
     e = exchanges.c
     query = (
         select(e.arm, e.role, TARGET, func.count())
@@ -475,7 +475,7 @@ def target_counts(connection: Connection, plan: LatestPlan) -> dict[str, list[tu
 
 
 def measure_sums(connection: Connection, plan: LatestPlan) -> dict[tuple[str, str], list[StratumSums]]:
-    """By arm and measure, over complete answers: a failed one has no latency to compare."""
+    """Sums by arm and measure, over complete answers: a failed one has no latency to compare."""
     e = exchanges.c
     whole = e.outcome == "ok"
     columns = [func.count().label("n"), func.sum(1.0 / e.pi).label("inverse_pi"), *_failure_sums()]
@@ -513,7 +513,7 @@ def _failure_sums() -> list[Any]:
 
 
 def scorer_sums(connection: Connection, plan: LatestPlan) -> dict[tuple[str, ScorerKey], list[StratumSums]]:
-    """By arm and scorer; of each scorer only the version and config that scored last."""
+    """Sums by arm and scorer, of the version and config of each scorer that scored last."""
     e, s = exchanges.c, scores.c
     place = (e.arm, e.alias, TARGET.label("target"), e.stratum, s.scorer, s.version, s.config_hash, s.direction)
     columns = [

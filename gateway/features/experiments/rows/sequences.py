@@ -20,7 +20,7 @@ _NAME = [sequences.c[name] for name in SEQUENCE]
 
 @dataclass(frozen=True, slots=True, order=True)
 class SequenceName:
-    """Which sequence. candidate: the arm that is compared; identity: of the scorer."""
+    """Key of a sequence. candidate: the arm that is compared; identity: of the scorer."""
 
     plan: str
     candidate: str
@@ -34,7 +34,7 @@ class SequenceName:
 
 @dataclass(frozen=True, slots=True)
 class Increment:
-    """What a pair added."""
+    """Values that a pair added to a sequence."""
 
     name: SequenceName
     pair: str
@@ -58,7 +58,7 @@ class TrailPoint:
 
 @dataclass(frozen=True, slots=True)
 class SequenceChanges:
-    """What a run of pairs changed. states: (number of pairs, state) of the sequences that moved."""
+    """Changes of a run of pairs. states: (number of pairs, state) of the sequences that moved."""
 
     states: Mapping[SequenceName, tuple[int, State]]
     increments: Sequence[Increment]
@@ -83,7 +83,7 @@ def newest_identities(connection: Connection, plan: str) -> dict[tuple[str, str]
 
 
 def clusters_taken(connection: Connection, plan: str, clusters: Iterable[str]) -> set[tuple[SequenceName, str]]:
-    """Which sequences have an increment of these clusters already."""
+    """Sequences that already have an increment of these clusters."""
     query = select(*(increments.c[name] for name in SEQUENCE), increments.c.cluster).where(
         increments.c.plan == plan, increments.c.cluster.in_(sorted(set(clusters)))
     )
@@ -153,7 +153,7 @@ def withheld_of(connection: Connection, plan: str) -> dict[tuple[SequenceName, s
 
 
 def increments_of(connection: Connection, name: SequenceName) -> list[Increment]:
-    """In order."""
+    """Increments in order."""
     query = select(increments).where(*_of(increments, name)).order_by(increments.c.place)
     return [
         Increment(name, row.pair, row.place, row.cluster, row.a, row.b, row.difference)

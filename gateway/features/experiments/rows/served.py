@@ -37,7 +37,7 @@ class ServedAnswer:
     received: float = 0.0
     """Unix seconds."""
     empty: bool = False
-    """It holds nothing, and the plan counts that as failed."""
+    """The answer holds nothing, and the plan counts that as failed."""
     caller: str = ""
     """The name of the key, or the subject of the token."""
     truncated: bool = False
