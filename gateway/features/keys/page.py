@@ -187,7 +187,7 @@ async def list_page(request: Request) -> Response:
         team=team,
         next_url=f"{HOME}?{urlencode({'after': following, 'team': team})}" if following else "",
         first_url=HOME if after else "",
-    )  # fmt: skip
+    )
 
 
 def url_of(kind: Kind, id: str) -> str:

@@ -194,8 +194,9 @@ def _options(
     _each(target_word, requests.target or [], "--target")
     targets = (*_words(requests.targets), *(requests.target or ()))
     terms = None if decision.gate is None else _terms(decision.gate, place)
-    guardrails = {g.metric: g for g in (*(terms.guardrails if terms else ()),
-                                        *_each(_guardrail, decision.guard or [], "--guard"))}  # fmt: skip
+    guardrails = {
+        g.metric: g for g in (*(terms.guardrails if terms else ()), *_each(_guardrail, decision.guard or [], "--guard"))
+    }
     return ReplayOptions(
         targets=(other.as_reference,) if other.as_reference else targets or (terms.targets if terms else ()),
         scorers=_words(requests.scorers) or (terms.scorers if terms else ()),

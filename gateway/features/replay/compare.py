@@ -135,10 +135,11 @@ def sheet(
     """shape: (items, repeats); others are left out. scorers: name → the version and config hash whose scores count."""
     items, repeats = shape
     result = ScoreSheet(
-        tuple(targets), [""] * items,
+        tuple(targets),
+        [""] * items,
         {(m, t): np.full(shape, np.nan) for m in MEASURES for t in targets},
         {(s, t): np.full(shape, np.nan) for s in scorers for t in targets},
-    )  # fmt: skip
+    )
     by: dict[str, tuple[str, str | None]] = {}
     for a in answers:
         if a.item > items or a.repeat > repeats or a.target not in result.targets:

@@ -494,9 +494,10 @@ def _stream(stream: StreamStatus) -> Iterator[RenderableType]:
     lag = stream.lag
     yield Text()
     yield _line(
-        "stream", f"{_n(lag.waiting)} waiting, {_n(lag.pending)} with consumers, oldest {_age(lag.oldest_s)}; "
+        "stream",
+        f"{_n(lag.waiting)} waiting, {_n(lag.pending)} with consumers, oldest {_age(lag.oldest_s)}; "
         f"{_n(lag.length)} entries held" + (f" on {stream.shards} shards" if stream.shards > 1 else ""),
-    )  # fmt: skip
+    )
     yield _line("dead letters", _reasons(stream.letters) or "none")
     yield from _gateways(stream)
     yield from _consumers(stream)

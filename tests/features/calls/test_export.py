@@ -81,8 +81,9 @@ def test_columns_are_named_after_their_scorers():
 
 def test_a_conversation_ends_with_the_answer(found):
     assert conversation(found())["messages"][1:] == [
-        {"role": "user", "content": "=1+1?"}, {"role": "assistant", "content": "-2"}
-    ]  # fmt: skip
+        {"role": "user", "content": "=1+1?"},
+        {"role": "assistant", "content": "-2"},
+    ]
 
 
 def test_tools_and_tool_calls_keep_the_apis_form(found):
@@ -168,8 +169,9 @@ def test_a_preference_has_one_answer_of_each(found):
     values = preferred(preference(found))
     assert values["prompt"][-1] == {"role": "user", "content": "=1+1?"}
     assert (values["chosen"], values["rejected"]) == (
-        [{"role": "assistant", "content": "good"}], [{"role": "assistant", "content": "bad"}]
-    )  # fmt: skip
+        [{"role": "assistant", "content": "good"}],
+        [{"role": "assistant", "content": "bad"}],
+    )
     assert (values["by"], values["id"], values["score_chosen"], values["score_rejected"]) == ("label", "e1", 1.0, 0.0)
 
 
@@ -234,8 +236,9 @@ def test_a_csv_has_a_header_and_quotes_cells(found):
     values = dict(zip(head, line, strict=True))
     assert (values["response"], values["cost_usd"], values["finish_reason"]) == ('a "b",\nc', "-0.5", "")
     assert orjson.loads(values["messages"]) == [
-        {"role": "system", "content": "Be kind."}, {"role": "user", "content": "=1+1?"}
-    ]  # fmt: skip
+        {"role": "system", "content": "Be kind."},
+        {"role": "user", "content": "=1+1?"},
+    ]
 
 
 def test_parquet_has_the_columns_that_datasets_loads(found):

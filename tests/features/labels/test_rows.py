@@ -60,11 +60,13 @@ def test_the_newest_word_of_one_person_on_one_subject_stays(store, ids):
     store.run(lambda c: save_labels(c, []))
     found = store.run(lambda c: labels_of(c, "stated"))
     assert [(x.labeller, x.value, x.comment) for x in found if x.subject_id == ids[0]] == [
-        ("bob", 1.0, None), ("ada", 0.0, "no"),
-    ]  # fmt: skip
+        ("bob", 1.0, None),
+        ("ada", 0.0, "no"),
+    ]
     assert store.sql("SELECT status, count(*) FROM labels GROUP BY status ORDER BY status") == [
-        ("scored", 2), ("skipped", 1),
-    ]  # fmt: skip
+        ("scored", 2),
+        ("skipped", 1),
+    ]
     assert store.run(lambda c: newest_labels(c, None, 1))[0].at == 2.0
     assert store.run(lambda c: newest_labels(c, "other", 5)) == []
     assert store.run(anything_labelled)

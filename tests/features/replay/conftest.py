@@ -87,7 +87,7 @@ def gateway_yaml(tmp_path: Path, upstreams: dict[str, FakeUpstream]) -> Write:
             "models": {name: {"targets": [{"upstream": name, "model": "m"}]} for name in upstreams},
             "prices": {"as_of": "2026-11-01", "models": PRICES},
             **more,
-        }  # fmt: skip
+        }
         path.write_text(yaml.safe_dump(config))
         return path
 

@@ -47,8 +47,9 @@ def test_every_form_is_the_same_question(row: dict[str, Any]) -> None:
 
 def test_alpacas_input_follows_its_instruction() -> None:
     assert native({"instruction": "Translate.", "input": "Hallo", "output": "Hello"}, NONE) == {
-        "examples": "Translate.\n\nHallo", "reference": "Hello",
-    }  # fmt: skip
+        "examples": "Translate.\n\nHallo",
+        "reference": "Hello",
+    }
 
 
 def test_an_exported_answer_of_another_arm_is_no_question() -> None:
@@ -112,8 +113,9 @@ COLUMNS = "examples messages item prompt input question instruction chosen ideal
 NAMES = st.sampled_from(COLUMNS.split(" "))
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(max_size=5) | st.just('[{"role": "user"}]'),
-    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(NAMES, inner, max_size=3), max_leaves=6,
-)  # fmt: skip
+    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(NAMES, inner, max_size=3),
+    max_leaves=6,
+)
 
 
 @given(st.dictionaries(NAMES, VALUES, max_size=6))

@@ -284,5 +284,6 @@ async def test_keys_that_nobody_confirms_are_a_problem_and_their_versions_are_sh
     assert "keys version 11 at 1, version 12 at 1 of 3 gateway processes, confirmed 2 h ago at most" in shown
     gateways = orjson.loads((await command("--json")).output)["stream"]["gateways"]
     assert sorted((g["keys_version"], g["keys_age_s"]) for g in gateways if g["keys_version"]) == [
-        (11, 7300.0), (12, 0.2),
-    ]  # fmt: skip
+        (11, 7300.0),
+        (12, 0.2),
+    ]

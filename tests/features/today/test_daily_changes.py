@@ -79,8 +79,9 @@ def test_over_many_months_changes_are_rarely_false(name):
     months = [false_alarms(STABLE[name], MONTH, seed) for seed in range(20)]
     print_row(name, sum(before for before, _ in months), sum(now for _, now in months), 20)
     assert sum(now for _, now in months) <= 20
-    hours = {h: sum(found_drops(replace(STABLE[name], drop=0.5, drop_h=h), 1000 + s) for s in range(20))
-             for h in (6, 12, 24)}  # fmt: skip
+    hours = {
+        h: sum(found_drops(replace(STABLE[name], drop=0.5, drop_h=h), 1000 + s) for s in range(20)) for h in (6, 12, 24)
+    }
     sys.stdout.write(f"{name:<28} drop of half a deviation found, by hours since it began: {hours}, of 40\n")
     assert hours[24] == 40
 
@@ -150,8 +151,9 @@ def test_an_interval_is_as_wide_as_hours_differ():
     for _ in range(2000):
         hourly = random.normal(0.7, 0.1, 24)
         w = np.full((1, 24), 10.0)
-        total = WeightedSums(240, 240, 240, 10 * hourly.sum(), 10 * (hourly**2).sum(), 10 * hourly.sum(),
-                             10 * (hourly**2).sum())  # fmt: skip
+        total = WeightedSums(
+            240, 240, 240, 10 * hourly.sum(), 10 * (hourly**2).sum(), 10 * hourly.sum(), 10 * (hourly**2).sum()
+        )
         found = day_interval(DailySeries(w, w * hourly, [total]), 0)
         hits += found is not None and found[0] <= 0.7 <= found[1]
     assert hits / 2000 >= 0.95 - 3 * (0.95 * 0.05 / 2000) ** 0.5

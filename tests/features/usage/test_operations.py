@@ -25,8 +25,9 @@ async def test_usage_is_summed_filtered_and_exported(console):
     await console.admin.store.run(using)
     found = (await console.owner.get("/usage", params={"by": "team,key", "since": "2d"})).json()
     assert [(row["team"], row["key"], row["key_name"], row["calls"], row["usd"]) for row in found["rows"]] == [
-        ("other", "key_2", "app", 4, 4.0), ("search", "key_1", "web", 3, 3.0),
-    ]  # fmt: skip
+        ("other", "key_2", "app", 4, 4.0),
+        ("search", "key_1", "web", 3, 3.0),
+    ]
     assert found["total"]["input_tokens"] == 70
     only = (await console.clients["viewer"].get("/usage", params={"by": "team", "where": "team=search"})).json()
     assert [row["team"] for row in only["rows"]] == ["search"]

@@ -89,9 +89,7 @@ def _by(by: str, page: _Arms, served: Found, arm: Found, gap: float) -> Iterator
             yield from _preferred(served, arm, ours_[identity], theirs_[identity], by, gap)
 
 
-def _preferred(
-    served: Found, arm: Found, ours: float, theirs: float, by: str, gap: float
-) -> Iterator[Preference]:  # fmt: skip
+def _preferred(served: Found, arm: Found, ours: float, theirs: float, by: str, gap: float) -> Iterator[Preference]:
     """Nothing for a tie."""
     if theirs > ours and theirs - ours >= gap:
         yield Preference(served, arm["text"], served["text"], by, theirs, ours)
