@@ -91,7 +91,7 @@ class _Output:
 
 @dataclass(frozen=True, slots=True)
 class SelectedCalls:
-    """Which calls are written. Values of None do not narrow the selection."""
+    """The calls to write. Values of None do not narrow the selection."""
 
     where: Where = None
     since: Since = None
@@ -100,7 +100,7 @@ class SelectedCalls:
 
 @dataclass(frozen=True, slots=True)
 class _Preferences:
-    """What decides between two answers, in the form dpo."""
+    """The rule that decides between two answers, in the form dpo."""
 
     by: Annotated[
         str | None,
@@ -113,7 +113,7 @@ class _Preferences:
 
 @dataclass(frozen=True, slots=True)
 class StoreOptions:
-    """Where the store is."""
+    """The location of the store."""
 
     config: MaybeConfig = None
     data: Data = None

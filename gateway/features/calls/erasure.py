@@ -36,7 +36,7 @@ Watch = Callable[[int, int], None]
 
 @dataclass(slots=True)
 class ErasureResult:
-    """What was found, or erased, by what it is."""
+    """Counts of the records found or erased, by kind."""
 
     counts: Counter[str] = field(default_factory=Counter)
     audit: str | None = None
@@ -49,7 +49,7 @@ class ErasureResult:
 
 
 async def preview(store_url: str, corridor: Corridor, request: ErasureRequest) -> ErasureResult:
-    """What `run` would erase now. Raises StoreUnavailable, StreamDown."""
+    """Count what `run` would erase now. Raises StoreUnavailable, StreamDown."""
     result = ErasureResult()
     with reading(store_url) as connection:
         result.counts.update(rows.count(connection, request).n)
@@ -106,7 +106,7 @@ async def _letters(corridor: Corridor, request: ErasureRequest) -> list[DeadLett
 
 
 def _is_meant(fields: Mapping[bytes, bytes], request: ErasureRequest) -> bool:
-    """Whether the record in these fields is to be erased."""
+    """Return whether the record in these fields is to be erased."""
     try:
         record = from_fields(fields)
     except ValueError:
@@ -117,7 +117,7 @@ def _is_meant(fields: Mapping[bytes, bytes], request: ErasureRequest) -> bool:
 
 
 def _names_unread(fields: Mapping[bytes, bytes], request: ErasureRequest) -> bool:
-    """Whether a record that cannot be read, as it is cut or of an unknown version, names what is erased.
+    """Return whether a record that cannot be read, being cut or of an unknown version, names what is erased.
 
     Quotation marks within a JSON text are escaped, so no text of another caller looks like a member of the head.
     """

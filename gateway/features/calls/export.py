@@ -46,7 +46,7 @@ _INLINE = b";base64,sha256="  # the placeholder of an image or a sound that is n
 
 
 class NotExportable(Exception):
-    """This exchange does not fit the form. The message is the reason, and the same for all such exchanges."""
+    """The exchange does not fit the form. The message is the reason, the same for all such exchanges."""
 
 
 def columns(scorers: Sequence[str]) -> dict[str, str]:
@@ -176,7 +176,7 @@ def _check_complete(found: Found) -> None:
 
 
 def _only_text(body: Mapping[str, Any]) -> bool:
-    """Whether each turn is plain text."""
+    """Return whether each turn is plain text."""
     written = body.get("messages", body.get("input", body.get("prompt")))
     items = written if isinstance(written, list) else [written]
     return all(isinstance(item, str) or (isinstance(item, dict) and _is_text(item.get("content"))) for item in items)

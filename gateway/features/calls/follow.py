@@ -29,7 +29,7 @@ from gateway.store.engine import StoreUnavailable
 
 FollowForm = Literal["jsonl", "parquet"]
 FEEDBACK_LATE_S = 3600.0
-"""How much later than it was given feedback may reach the store."""
+"""Longest delay between giving feedback and its arrival in the store."""
 _POLL_S = 2.0
 _REST = 10  # pause between two polls, in durations of a poll: without an index on `stored`, each reads the whole table
 _RETRY = Backoff(first_s=1.0, most_s=60.0)
@@ -38,7 +38,7 @@ _NAME = re.compile(r"exchanges-(\d{9})-(\d+)-([\d.]+)-([^/]+)\.(?:jsonl|parquet)
 
 @dataclass(frozen=True, slots=True)
 class FileRotation:
-    """When a file is complete: whichever comes first."""
+    """A file is complete at this size or this age, whichever comes first."""
 
     most_bytes: int = 128_000_000
     most_s: float = 300.0
@@ -46,7 +46,7 @@ class FileRotation:
 
 @dataclass(slots=True)
 class FollowCursor:
-    """What has been written. number: of the last file of exchanges; feedback: of the last file of feedback."""
+    """The progress of the export. number: of the last file of exchanges; feedback: of the last file of feedback."""
 
     number: int = 0
     place: FollowPlace | None = None
@@ -73,7 +73,7 @@ class FollowDirectory:
         self.cursor = self._read()
 
     def _read(self) -> FollowCursor:
-        """Of the cursor's file, or of a newer file of exchanges: the program may have been killed between the two."""
+        """Read the cursor's file, or a newer file of exchanges: the program may have been killed between the two."""
         cursor = FollowCursor()
         with suppress(FileNotFoundError):
             found = orjson.loads((self.path / "cursor.json").read_bytes())
@@ -145,7 +145,7 @@ class Follower:
         self._given: dict[tuple[str, float], float] = {}
 
     def run(self, stop: threading.Event) -> None:
-        """Until stop is set; then the file that is being written is completed. Survives outages of the store.
+        """Export until stop is set; then complete the file that is being written. Survives outages of the store.
 
         Raises CannotRun where a file cannot be written.
         """

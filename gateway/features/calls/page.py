@@ -1,4 +1,4 @@
-"""Calls: the list with its filters, and one call with everything that is known about it.
+"""The pages of calls: the list with its filters, and one call with everything that is known about it.
 
 Somebody who may not read prompts and answers sees figures only, and may not search in texts either: whether a search
 finds something would tell what the texts say.
@@ -64,7 +64,7 @@ class CallSearch:
     outcome: str = ""
     role: str = ""
     words: str = ""
-    """In the answer."""
+    """Text that the answer contains."""
     where: str = ""
     since: str = ""
     worst: str = ""
@@ -265,7 +265,7 @@ async def replay_call(request: Request) -> Response:
 
 
 def _request_body(call: Found) -> dict[str, Any] | None:
-    """None: it cannot be sent again."""
+    """The body to send again; None if it cannot be sent again."""
     if call["api"] not in PATHS or call["truncated"]:
         return None
     return parse_object(call["request"]) or None

@@ -73,11 +73,11 @@ _QUICK = frozenset({
 
 @dataclass(frozen=True, slots=True)
 class AskTarget:
-    """What can be asked: a model as clients name it, or one of its targets."""
+    """A model as clients name it, or one of its targets."""
 
     alias: str
     target: str = ""
-    """As "upstream/model"; "": the gateway chooses."""
+    """The target as "upstream/model"; "" if the gateway chooses."""
 
     @property
     def value(self) -> str:
@@ -274,7 +274,7 @@ async def _read(reply: StreamedReply, api: str, answer: AskAnswer, began: float)
 
 
 async def _scores(services: PageServices, run: AskRun, answer: AskAnswer) -> Sequence[ScoreResult]:
-    """Of the configured rules that answer at once; judges are not asked."""
+    """Scores by the configured rules that answer at once; judges are not asked."""
     scorers, scoring = _scoring(services)
     response = orjson.dumps(answer.completion)
     exchange = Exchange(
@@ -410,7 +410,7 @@ async def save_row(request: Request) -> Response:
 
 
 def _append(path: Path, line: bytes) -> None:
-    """By one write, so that rows of two processes do not mix."""
+    """Append with one write, so that rows of two processes do not mix."""
     descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
     try:
         os.write(descriptor, line)
@@ -419,7 +419,8 @@ def _append(path: Path, line: bytes) -> None:
 
 
 def dataset_row(run: AskRun, form: Form) -> dict[str, Any]:
-    """As `gateway replay` reads it: the messages, other members of the request, and a reference. Raises InvalidBody."""
+    """The row as `gateway replay` reads it: the messages, other members of the request, and a reference. Raises
+    InvalidBody."""
     row: dict[str, Any] = {
         "api": run.api,
         "request": {k: v for k, v in run.body.items() if k not in ("model", "stream")},

@@ -1,4 +1,4 @@
-"""Feedback: what users say of an answer, and what their next turn shows."""
+"""Feedback on answers: given by users, and read from their next turn."""
 
 from __future__ import annotations
 

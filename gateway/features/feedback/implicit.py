@@ -1,4 +1,4 @@
-"""Implicit feedback: what the next message of a user says of the answer before it. Rules by language; no I/O.
+"""Implicit feedback: a user's next message as a sign of how good the previous answer was. Rules by language; no I/O.
 
 A rule fires only where a message is plainly a reaction: thanks, "that's wrong", or the same question again. What a
 rule misses is counted as no sign, and a message without a sign as a reaction without one.
@@ -21,7 +21,7 @@ from gateway.scoring.types import Subject
 from gateway.store.rows import Sign, Turn
 
 _READ_WORDS = 40
-"""Only this many words at the beginning of a message are read; what follows may be pasted text."""
+"""Number of words read at the beginning of a message; the rest may be pasted text."""
 _MOST_AFTER = 2
 """More words after a reaction, in the same clause, make it a statement on something else."""
 _THANKS_WORDS = 12
@@ -32,7 +32,7 @@ _LONG_WORD = 5
 
 @dataclass(frozen=True, slots=True)
 class _Rules:
-    """Those of one language in implicit.toml."""
+    """The rules of one language in implicit.toml."""
 
     lead: re.Pattern[str]
     not_after: frozenset[str]
@@ -53,7 +53,7 @@ class ImplicitFeedback:
         self._fillers = frozenset[str]().union(*(r.fillers for r in self._rules))
 
     def signs(self, message: str, earlier: str | None = None) -> tuple[Sign, ...]:
-        """What a user's message says of the answer before it. earlier: the question that was answered."""
+        """Signs in a user's message about the previous answer. earlier: the question that was answered."""
         folded = _folded(message)
         found: list[Sign] = []
         if earlier is not None and self._same_question(folded, _folded(earlier)):
@@ -66,7 +66,7 @@ class ImplicitFeedback:
         return tuple(found)
 
     def turn(self, subject: Subject) -> Turn | None:
-        """None: the exchange is not a turn of a conversation, or its texts are not recorded."""
+        """The turn of a conversation; None if the exchange is none, or its texts are not recorded."""
         exchange = subject.exchange
         if exchange.role != "served" or exchange.likelihood is not None:
             return None
@@ -88,7 +88,8 @@ class ImplicitFeedback:
         )  # fmt: skip
 
     def _same_question(self, one: str, other: str) -> bool:
-        """Whether two folded messages have the same words in the same order, apart from fillers and misspellings."""
+        """Return whether two folded messages have the same words in the same order, apart from fillers and
+        misspellings."""
         mine, theirs = ([w for w in re.findall(r"[\w']+", text) if w not in self._fillers] for text in (one, other))
         if not mine:  # fillers only: the same message all the same
             return one == other
@@ -111,12 +112,12 @@ def _compiled(language: Mapping[str, Any]) -> _Rules:
 
 
 def _statements(text: str) -> list[str]:
-    """Its sentences, without the questions: "is that wrong?" says nothing of an answer."""
+    """Sentences of the message without the questions: "is that wrong?" says nothing about an answer."""
     return [part for part in re.findall(r"[^.!?]+[.!?]*", text) if "?" not in part]
 
 
 def _begins(rules: _Rules, reaction: re.Pattern[str], start: str) -> bool:
-    """Whether the statements begin with this reaction, after any of the words that lead to one."""
+    """Return whether the statements begin with this reaction, after any of the words that lead to one."""
     end = match.end() if (match := rules.lead.match(start)) else 0
     places = [m.start() for m in re.finditer(r"(?<![\w'])[\w¡]", start[: end + 1])]
     return any(
@@ -125,7 +126,7 @@ def _begins(rules: _Rules, reaction: re.Pattern[str], start: str) -> bool:
 
 
 def _is_whole(rules: _Rules, rest: str) -> bool:
-    """Whether what follows a reaction leaves it one. After a colon stands a text to work on."""
+    """Return whether the words after a reaction leave it one. A text to work on follows a colon."""
     clause, *after = re.split(r"[.,;!()–—…]| - ", rest, maxsplit=1)
     words = clause.split()
     if after and rules.spoken.search(after[0]):
@@ -142,7 +143,7 @@ def _folded(text: str) -> str:
 
 
 def _slip(one: str, other: str) -> bool:
-    """Whether two words may be the same, misspelt. Numbers never are."""
+    """Return whether two words may be the same, misspelt. Numbers never are."""
     if min(len(one), len(other)) < _LONG_WORD or any(c.isdigit() for c in one + other):
         return False
     return SequenceMatcher(None, one, other, autojunk=False).ratio() >= _SAME_WORD

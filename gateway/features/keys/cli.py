@@ -41,7 +41,7 @@ All = Annotated[bool, typer.Option("--all", help="List what was deleted, too.")]
 
 @dataclass(frozen=True, slots=True)
 class Output:
-    """How a result is printed, and where the console's token is found."""
+    """The form of the result, and the data directory with the console's token."""
 
     as_json: AsJson = False
     data: Data = None
@@ -126,7 +126,7 @@ class ManagedKind:
     """Keys, teams or organizations, as their verbs need them."""
 
     name: str
-    """As in paths of the admin API, without the plural's s."""
+    """The name in paths of the admin API, without the plural's s."""
     about: str
     example: str
     subject: Any
@@ -144,7 +144,7 @@ class ManagedKind:
     listed: type[Any]
     """The options of `list`: query parameters of the admin API."""
     columns: tuple[str, ...]
-    """Of `list`, before the state."""
+    """The columns of `list`, before the state."""
     verbs: Mapping[str, tuple[str, str]]
     """The help and the example of each verb."""
 
@@ -383,7 +383,7 @@ def limits_of_options(given: Iterable[str] | None) -> dict[str, Any]:
 
 
 def _number(text: str) -> int | float | str:
-    """Also a text, such as a time zone's name; the console says what it expects."""
+    """The value as a number, or the text itself, such as a time zone's name; the console reports what it expects."""
     for kind in (int, float):
         try:
             return kind(text)

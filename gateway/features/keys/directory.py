@@ -1,4 +1,4 @@
-"""What the console does with keys, teams and organizations: plain functions that the admin API and pages call alike.
+"""Operations of the console on keys, teams and organizations: plain functions that the admin API and pages call alike.
 
 Each change is one transaction with its audit row, and is published before the answer if the stream server answers.
 """
@@ -75,7 +75,7 @@ _RESERVED = ("open", "up", "evals")
 
 @dataclass(frozen=True, slots=True)
 class Admin:
-    """What the functions of this module work with."""
+    """The services that the functions of this module work with."""
 
     store: ConsoleStore
     publisher: Publisher
@@ -107,7 +107,7 @@ class Changed:
     """Gateways can read it now, and do so within a second; False: the stream server does not answer, and the change
     comes into force once it does."""
     secret: str | None = field(default=None, repr=False)
-    """Of a key that was just made or rotated: shown once, stored nowhere."""
+    """The secret of a key that was just made or rotated: shown once, stored nowhere."""
 
     def view(self) -> dict[str, Any]:
         secret = {} if self.secret is None else {"secret": self.secret}
@@ -119,7 +119,7 @@ async def list_records(admin: Admin, kind: Kind, page: DirectoryPage) -> list[Di
 
 
 async def get_record(admin: Admin, kind: Kind, id: str) -> DirectoryRow:
-    """Also one that has been deleted. Raises NotThere."""
+    """The record, also if it has been deleted. Raises NotThere."""
     row = await admin.store.read(lambda c: find_row(c, kind, id))
     if row is None:
         raise _not_there(admin, kind, id)
@@ -225,7 +225,7 @@ async def revoke_key(admin: Admin, actor: Actor, id: str, *, end_streams: bool |
 
 
 async def delete_record(admin: Admin, actor: Actor, kind: Kind, id: str) -> Changed:
-    """Of a team or an organization. Raises Conflict while keys or teams belong to it."""
+    """Delete a team or an organization. Raises Conflict while keys or teams belong to it."""
     actor.require("owner", f"delete {kind}s")
     return await _change(admin, actor, kind, id, "delete", lambda old: old)
 

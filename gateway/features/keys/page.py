@@ -47,7 +47,8 @@ class UsedLimit:
     limit: Limit
     spent: float
     held: float
-    """What gateways hold beyond that: spent and not reported yet, reserved by calls in flight, or not used."""
+    """The amount that gateways hold beyond that: spent and not reported yet, reserved by calls in flight, or not
+    used."""
     resets_at: float | None
     """Unix seconds; None: of calls in flight."""
 
@@ -66,7 +67,7 @@ def scope_of(record: AnyRecord) -> LimitScope:
 
 
 async def used_limits(corridor: Corridor, scopes: Iterable[LimitScope], now: float) -> list[UsedLimit]:
-    """Of every limit of these scopes, the most used first. now: Unix seconds. Raises StreamDown."""
+    """The use of every limit of these scopes, the most used first. now: Unix seconds. Raises StreamDown."""
     server = LeaseServer(corridor.client, corridor.state.prefix, "console")
     wanted = [(scope, limit) for scope in scopes for limit in scope.limits]
     found: list[UsedLimit] = []
@@ -102,7 +103,7 @@ MEASURED = (
 
 @dataclass(frozen=True, slots=True)
 class _Overview:
-    """What the page reads from the store, at once."""
+    """Everything that the page reads from the store, at once."""
 
     keys: list[DirectoryRow]
     teams: list[DirectoryRow]
@@ -410,7 +411,7 @@ async def switch(request: Request) -> Response:
 
 
 async def rotate(request: Request) -> Response:
-    """As make_key: the new secret is on this page alone."""
+    """Rotate a key; as with make_key, the new secret is on this page alone."""
     form = await form_actor(request, "operator", "rotate keys")
     try:
         overlap_s = round(3600 * float(form.get("overlap_h") or 24))

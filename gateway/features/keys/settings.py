@@ -21,7 +21,7 @@ from gateway.store.directory import AuditRow, DirectoryRow
 
 Models = Annotated[tuple[Annotated[str, Field(min_length=1, max_length=200)], ...], Field(max_length=1000)]
 PlainName = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^\s\x00-\x1f\x7f{}\"\\]+$")]
-"""As in gateway.yaml, without control characters."""
+"""A name as in gateway.yaml, without control characters."""
 Tags = Annotated[tuple[PlainName, ...], Field(max_length=50)]
 Networks = Annotated[tuple[IpNetwork, ...], Field(max_length=100)]
 Id = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,199}$")]
@@ -214,8 +214,8 @@ class TeamBounds:
 
 
 def bounds_left(old: TeamBounds, new: TeamBounds) -> tuple[str, ...]:
-    """What bound a key by its old team and does not by its new one. Limits are shared by all keys of a team, so those
-    of another team are no substitute."""
+    """The bounds of a key that its old team set and its new one does not. Limits are shared by all keys of a team, so
+    those of another team are no substitute."""
     found = []
     team, joined = old.team, new.team
     if team is not None and (joined is None or joined.id != team.id):

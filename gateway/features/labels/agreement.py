@@ -46,15 +46,15 @@ class ConfusionTable:
 class Agreement:
     table: ConfusionTable
     kappa: RateEstimate | None
-    """None: undefined, because both sides always give the same verdict."""
+    """Cohen's kappa; None if undefined, because both sides always give the same verdict."""
     tpr: RateEstimate | None
-    """None: people called nothing good, or nothing bad."""
+    """The share of good answers that the scorer calls good; None if people called all good, or none."""
     tnr: RateEstimate | None
-    """None: as tpr."""
+    """The share of bad answers that the scorer calls bad; None as for tpr."""
 
     @property
     def accuracy(self) -> JudgeAccuracy | None:
-        """Both rates with their effective sizes; None: as tpr."""
+        """Both rates with their effective sizes; None if they are unknown."""
         if self.tpr is None or self.tnr is None:
             return None
         return JudgeAccuracy(self.tnr.value, self.tnr.n, self.tpr.value, self.tpr.n)

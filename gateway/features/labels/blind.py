@@ -51,7 +51,7 @@ class BlindItem:
 @dataclass(frozen=True, slots=True)
 class LabelVerdict:
     value: float | None
-    """In [0, 1], 1 best; for a pair, the preference for its second answer. None: skipped."""
+    """The verdict in [0, 1], 1 best; for a pair, the preference for its second answer. None: skipped."""
     label: str | None = None
     comment: str | None = None
     stop: bool = False
@@ -73,8 +73,8 @@ def of_pair(scorer: str, served: Found, other: Found) -> BlindItem:
 
 
 def shown_swapped(scorer: str, pair_id: str) -> bool:
-    """Whether the pair's second answer is shown first. The order is a hash of the id: every labeller sees the same
-    one, and a verdict in a returned sheet keeps its meaning."""
+    """Return whether the pair's second answer is shown first. The order is a hash of the id: every labeller sees the
+    same one, and a verdict in a returned sheet keeps its meaning."""
     return draw(f"label-order:{scorer}", pair_id) < 0.5
 
 

@@ -1,6 +1,6 @@
-"""How far a scorer agrees with people, and its means as their labels correct them.
+"""Calibration of a scorer: its agreement with people, and its means, corrected by their labels.
 
-For `gateway judge calibrate`, for reports of experiments, and for the gauges. report.py shows the result.
+Used by `gateway judge calibrate`, by reports of experiments, and for the gauges. report.py shows the result.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ class CorrectedGroup:
     labels: int
     corrected: Corrected | None
     rogan_gladen: CorrectedRate | None
-    """None: an error rate is unknown, or the scorer is not better than chance."""
+    """The corrected rate; None if an error rate is unknown, or the scorer is not better than chance."""
     needed: int | None
     """The total number of labels for the wanted interval. None: no number is enough, or there are too few to tell."""
 
@@ -260,7 +260,7 @@ def _scorer_figures(
 
 
 def _running_cells(registered: RegisteredScorer, name: str, cells: Iterable[ScoreCell]) -> dict[TrafficKey, ScoreCell]:
-    """Of the running version; empty if the scorer has no bounds."""
+    """Cells of the running version; empty if the scorer has no bounds."""
     low, high = registered.scorer.bounds
     if low is None or high is None or low == high:
         return {}
@@ -295,7 +295,7 @@ def _weighted(plain: JudgedSums, guided: StageSums) -> JudgedSums:
 def _controlled(
     registered: RegisteredScorer, cells: Sequence[ScoreCell], guided: Mapping[CellKey, StageSums], judged: JudgedSample
 ) -> JudgedSample:
-    """With the mean that the predictions make more precise, where a predictor guides the scorer."""
+    """Add the mean that the predictions make more precise, where a predictor guides the scorer."""
     scorer = registered.scorer
     found = guided_unit_mean(cells, guided, scorer.bounds, scorer.direction)
     if found is None or found.mean is None:

@@ -186,7 +186,7 @@ _UNDO = ("u", "undo")
 
 
 def _typed(help_text: str, keys: str) -> str:
-    """What the labeller typed: one of the keys, which need no Enter on a terminal, or a line. Raises typer.Abort."""
+    """Read a verdict: one of the keys, which need no Enter on a terminal, or a line. Raises typer.Abort."""
     import sys
 
     if not sys.stdin.isatty():

@@ -44,18 +44,18 @@ class LabelCandidate:
     judged: float
     """The scorer's verdict in [0, 1], 1 best."""
     created: float
-    """When it was scored, Unix seconds."""
+    """Unix time of the score, in seconds."""
     experiment: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class SamplingDesign:
-    """How one label's item was drawn."""
+    """The design by which one label's item was drawn."""
 
     pool: str
     """The experiment that was drawn from; "": all traffic."""
     favour: float
-    """How many times as often items are drawn that the scorer calls bad."""
+    """Factor by which items that the scorer calls bad are drawn more often."""
     threshold: float | None
     """See the module's docstring. None: not drawn in order."""
     share: float | None
@@ -215,7 +215,7 @@ class Labels:
         return len(set(self.units)) if self.units else self.n
 
     def inflation(self, deviations: Floats) -> float:
-        """How many times the variance of a mean is that of independent labels, as those of one conversation deviate
+        """Factor of the variance of a mean over that of independent labels, since labels of one conversation deviate
         together: Σ over conversations (Σ s d)² / Σ s² d², with the correction for few conversations, 1 at least."""
         n = self.conversations
         if n == self.n or n < 2:

@@ -37,7 +37,7 @@ class LabelRequest:
     experiment: str = ""
     """The experiment to draw from; "": all traffic."""
     favour: float = 1.0
-    """How many times as often to draw items that the scorer calls bad."""
+    """Factor by which items that the scorer calls bad are drawn more often."""
     again: bool = False
     """Draw only what others have labelled, to measure how far people agree."""
 
@@ -48,7 +48,7 @@ class DrawnItem:
 
     blind: BlindItem
     design: SamplingDesign
-    """How the item was drawn; if others have labelled it, the design of the first label."""
+    """The design of the draw; if others have labelled the item, that of the first label."""
 
 
 class Desk:
@@ -127,13 +127,12 @@ class Desk:
         return labels
 
     def past_gap(self, ids: Collection[str]) -> int:
-        """How many of these stand behind an item that nobody has labelled, so that no draw in order can have reached
-        them."""
+        """Number of these behind an item that nobody has labelled, which no draw in order can have reached."""
         reached = threshold(self._ordered, {*self._designs, *ids})
         return sum(key >= reached for key, candidate in self._ordered if candidate.id in ids)
 
     def knows(self, subject_id: str) -> bool:
-        """Whether the scorer has judged this exchange or pair."""
+        """Return whether the scorer has judged this exchange or pair."""
         return any(c.id == subject_id for _, c in self._ordered)
 
     def _open(self, candidate: LabelCandidate) -> bool:

@@ -43,7 +43,7 @@ class KeptDesk:
     desk: Desk
     left: int
     calibration: CalibrationResult | None
-    """As of the opening, or of a few labels ago."""
+    """The calibration at the opening, or a few labels ago."""
     drawn: DrawnItem | None = None
     given: list[Label] = field(default_factory=list)
     """The verdicts of this queue, the newest last."""
@@ -64,7 +64,7 @@ class DeskRoom:
         self._open.pop(request, None)
 
     async def get(self, services: PageServices, request: LabelRequest, wait_s: float) -> KeptDesk | None:
-        """None: it is still being opened. Raises CannotRun, as Desk does."""
+        """The desk; None while it is being opened. Raises CannotRun, as Desk does."""
         opening = self._open.get(request)
         if opening is not None and opening.done() and self._is_useless(opening):
             opening = None
@@ -179,7 +179,7 @@ class ShownItem:
     answers: tuple[str, ...]
     reference: str
     order: str
-    """Which answer stands first: it comes back with the verdict."""
+    """The answer that is shown first; the form sends it back with the verdict."""
 
 
 def shown(item: BlindItem, *, turned: bool) -> ShownItem:
@@ -190,7 +190,7 @@ def shown(item: BlindItem, *, turned: bool) -> ShownItem:
 
 
 def progress_of(calibration: CalibrationResult | None, given: list[Label]) -> dict[str, Any]:
-    """How far the scorer is calibrated: labels, the agreement, and how many more are useful."""
+    """The calibration of the scorer so far: labels, the agreement, and how many more are useful."""
     verdicts = sum(label.value is not None for label in given)
     if calibration is None:
         return {"labels": verdicts, "enough": MIN_LABELS, "kappa": None, "needed": None, "half_width": None}
@@ -285,7 +285,7 @@ def query_of(asked: LabelRequest) -> str:
 
 
 def _recalibrate(services: PageServices, kept: KeptDesk) -> None:
-    """In the background, after some labels: it reads all that the scorer has judged."""
+    """Recalibrate in the background after some labels: that reads everything the scorer has judged."""
     if len(kept.given) % _RECALIBRATE or (kept.computing is not None and not kept.computing.done()):
         return
     url, options = store_url(services), CalibrationOptions(kept.desk.request.scorer)

@@ -35,7 +35,7 @@ class JudgedAnswer:
     pi: float = 0.0
     """The probability with which it came to be labelled; 0: it is not labelled."""
     exact: bool = False
-    """Whether f is people's verdict without a label, as of an answer that failed."""
+    """True if f is people's verdict without a label, as for an answer that failed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,7 +148,7 @@ def _labels(pairs: JudgedPairs, arm: int, weight: Floats) -> Labels:
 
 
 def _estimates(pairs: JudgedPairs, arm: int, weight: Floats, trust: float, offset: float) -> Floats:
-    """Of each answer that is not exact; 0 for the others."""
+    """Estimates of the answers that are not exact; 0 for the others."""
     there, open_ = pairs.labelled[:, arm], ~pairs.exact[:, arm]
     predicted = np.where(open_, offset + trust * pairs.f[:, arm], 0.0)
     calls = np.divide(1.0, pairs.pi[:, arm], out=np.zeros(len(there)), where=there)

@@ -69,7 +69,7 @@ class Label:
 
 
 def version_of(connection: Connection, scorer: str) -> ScorerVersion | None:
-    """None: it has scored no recorded traffic yet. Scores of a replay's answers do not count."""
+    """The running version; None if it has scored no recorded traffic yet. Scores of a replay's answers do not count."""
     found: list[tuple[float, ScorerVersion]] = []
     for table, subject in ((scores, "exchange"), (pair_scores, "pair")):
         c = table.c
@@ -82,7 +82,7 @@ def version_of(connection: Connection, scorer: str) -> ScorerVersion | None:
 
 
 def kind_of(connection: Connection, version: ScorerVersion) -> str | None:
-    """As the scorer says: code, model or llm. None: this version has scored nothing."""
+    """The kind that the scorer states: code, model or llm. None if this version has scored nothing."""
     c = (scores if version.subject == "exchange" else pair_scores).c
     query = select(c.kind).where(
         c.scorer == version.scorer, c.version == version.version, c.config_hash == version.config_hash
@@ -241,7 +241,7 @@ TrafficKey = tuple[str, str, str, str]  # alias, "upstream/model", arm, stratum
 
 @dataclass(frozen=True, slots=True)
 class ScoreSelection:
-    """Which of a scorer's scores; None: no condition."""
+    """A selection of a scorer's scores; None is no condition."""
 
     experiment: str | None = None
     plan: str | None = None
@@ -257,7 +257,7 @@ class JudgedSums:
     asked: int
     """All rows, scored or not."""
     total: float
-    """Of scores in [0, 1], 1 best."""
+    """Sums of scores in [0, 1], 1 best."""
     squares: float
     good: float
     """Scores that reach the cut."""
@@ -285,7 +285,7 @@ class JudgedSums:
 def judged_sums(
     connection: Connection, of: ScorerVersion, part: ScoreSelection, cut: float
 ) -> dict[TrafficKey, JudgedSums]:
-    """Only a selection of everything has populations: tallies do not know experiments."""
+    """Sums of the selected scores. Only a selection of everything has populations: tallies do not know experiments."""
     if of.subject == "pair":
         return _pair_sums(connection, of, part, cut)
     s, e = scores.c, exchanges.c

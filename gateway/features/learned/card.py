@@ -74,7 +74,8 @@ def card_of(of: CardEvidence, names: Sequence[str], share: float, pi_min: float)
 
 
 def predictor_off(card: Card) -> bool:
-    """Whether the model does harm for sure: predictions are then not used, and every exchange has the mean π."""
+    """Return whether the model certainly does harm: predictions are then not used, and every exchange has the mean
+    π."""
     return harmful(card)
 
 

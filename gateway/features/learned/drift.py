@@ -38,7 +38,7 @@ SETTLED_S = 60.0
 MOST_ROWS = 200  # of one model name in one step, 14 ms of CPU; of more, evenly spaced ones count
 _BINS = 10
 ROLE = "operator"
-"""Of who accepts a new usual range, in the audit."""
+"""The actor in the audit who accepts a new usual range."""
 Kind = Literal["quality", "input"]
 KINDS: tuple[Kind, ...] = ("quality", "input")
 
@@ -48,18 +48,18 @@ class _State:
     at: float
     feature_set: str
     version: str
-    """Of the scorer, with its config's hash."""
+    """The scorer's version, with its config's hash."""
     quality: Mapping[str, Any] | None
     input: Mapping[str, Any] | None
     edges: Sequence[Sequence[float]]
-    """By feature: the upper ends of all bins but the last."""
+    """The upper ends of all bins but the last, by feature."""
     accepted: Mapping[Kind, float] = field(default_factory=dict)
     """Unix seconds since which the usual range of a kind counts exchanges; a kind that is missing: all."""
 
 
 @dataclass(frozen=True, slots=True)
 class DriftWatch:
-    """What a consumer looks at now and then."""
+    """The look of a consumer at the newest predictions, from time to time."""
 
     scorer: str
     pi_min: float
@@ -151,7 +151,7 @@ def _begin(
 def _input_reference(
     connection: Reading, of: tuple[str, str], between: tuple[float, float], n: int
 ) -> _InputReference | None:
-    """From the newest n exchanges; None: there are too few. between: Unix seconds."""
+    """The usual range from the newest n exchanges; None if there are too few. between: Unix seconds."""
     rows = newest_rows(connection, *of, between, n)
     rows = [row for row in rows if row.feature_set == rows[-1].feature_set and row.features]
     if len(rows) < n:
@@ -220,7 +220,7 @@ def _figures(scorer: str, alias: str, state: _State) -> list[DriftFigures]:
 
 
 def saved_figures(connection: Reading, scorer: str) -> list[DriftFigures]:
-    """Where the alarms stood when a consumer last advanced them. Only reads."""
+    """The state of the alarms when a consumer last advanced them. Only reads."""
     states = sorted(saved_states(connection, scorer).items())
     return [each for alias, text in states for each in _figures(scorer, alias, _State(**orjson.loads(text)))]
 

@@ -123,7 +123,7 @@ def _letter(byte: int) -> int:
 
 
 _LETTERS = bytes(byte if byte >= 0x80 else _letter(byte) for byte in range(256))
-"""For bytes.translate: small letters, and a blank for what is between words."""
+"""The table for bytes.translate: small letters, and a blank for everything between words."""
 
 
 NAN = math.nan
@@ -258,7 +258,7 @@ def _packed_row(s: Subject, prompt: str) -> bytes:
 
 
 def _instructed(request: Mapping[str, Any], messages: Any) -> bool:
-    """Whether there is a system prompt."""
+    """Return whether there is a system prompt."""
     first = messages[0] if isinstance(messages, list) and messages else None
     if isinstance(first, dict) and first.get("role") in _INSTRUCTING:
         return True
@@ -340,9 +340,9 @@ def _cut(text: str) -> bytes:
 
 
 def _text_columns(texts: Sequence[bytes], *, grams: bool) -> Matrix:
-    """For each text the shares of BYTE_CLASSES among its bytes and, with grams, of each bucket of hashes among its
-    sequences of three bytes; 0 for a text without any. They are padded with zeros to one length, so that no position
-    needs an index. Shape (n, len(BYTE_CLASSES) + _GRAMS or 0)."""
+    """Compute for each text the shares of BYTE_CLASSES among its bytes and, with grams, of each bucket of hashes among
+    its sequences of three bytes; 0 for a text without any. They are padded with zeros to one length, so that no
+    position needs an index. Shape (n, len(BYTE_CLASSES) + _GRAMS or 0)."""
     sizes = np.array([len(each) for each in texts], dtype=np.intp)
     longest = int(sizes.max(initial=0))
     size = longest + 2  # each byte begins a sequence of three
@@ -391,7 +391,7 @@ def _ascii_class(char: str) -> int:
 
 
 _CLASSES = bytes(_class_of(byte) for byte in range(256))
-"""For bytes.translate: the index of each byte's class."""
+"""The table for bytes.translate: the index of each byte's class."""
 
 
 _WIDTH, _DIRECTIONS = 384, 16
@@ -401,7 +401,7 @@ EMBEDDING_FEATURES = (*(f"minilm_{i}" for i in range(_DIRECTIONS)), "minilm_answ
 
 
 def feature_names(*, embedding: bool) -> tuple[str, ...]:
-    """Of everything that a model may look at, in order."""
+    """Names of all features that a model may use, in order."""
     return (*FeatureExtractor.names, *(EMBEDDING_FEATURES if embedding else ()))
 
 

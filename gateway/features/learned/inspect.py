@@ -1,4 +1,4 @@
-"""What `gateway learn` shows of a predictor, read from the store, and what the model looks at.
+"""The state of a predictor for `gateway learn`, read from the store, and the importance of its features.
 
 Over many exchanges, importance is measured by permutation; for one exchange, by what is usual. Hashed three-byte
 sequences mean nothing one by one, and are explained together; so are kinds of characters, and the projections of
@@ -55,7 +55,7 @@ def groups_of(names: Sequence[str]) -> dict[str, list[int]]:
 
 
 def importances(model: PredictorModel, rows: TrainingRows, seed: int = 0) -> list[FeatureEffect]:
-    """By how much the mean squared error of g grows when a feature's values are shuffled among the exchanges, weighted
+    """The growth of the mean squared error of g when a feature's values are shuffled among the exchanges, weighted
     by 1 / π; the largest first. Source: Breiman, "Random Forests", Machine Learning 45, 2001."""
     random = np.random.default_rng(seed)
     weights = 1.0 / rows.pi
@@ -76,8 +76,8 @@ def _error(model: PredictorModel, x: NDArray[Any], h: Floats, weights: Floats) -
 
 
 def reasons(model: PredictorModel, x: NDArray[np.float32], usual: Mapping[str, float]) -> list[FeatureEffect]:
-    """For one exchange: g less what it would be if a feature had its usual value; the largest in size first. x: shape
-    (number of features,). usual: see usual_values."""
+    """The effects on one exchange: g less its value if a feature had its usual value; the largest in size first. x:
+    shape (number of features,). usual: see usual_values."""
     groups = groups_of(model.names)
     changed = np.tile(x, (len(groups) + 1, 1))
     for row, columns in enumerate(groups.values(), 1):
@@ -107,7 +107,7 @@ class LearnStatus:
 
     target: str
     model: StoredModel | None
-    """Without its text; None: there is none yet."""
+    """The newest model without its text; None if there is none yet."""
     values: int
     """Exchanges that a training would use now."""
     min_rows: int
@@ -130,7 +130,7 @@ class Explanation:
 
     stored: Mapping[str, Any]
     version: str
-    """Of the model that effects were computed with: the newest."""
+    """The version of the model that effects were computed with: the newest."""
     effects: tuple[FeatureEffect, ...]
 
 
@@ -142,7 +142,7 @@ def status(connection: Reading, job: TrainingJob, now: float) -> LearnStatus:
 
 
 def explain_all(connection: Reading, job: TrainingJob) -> Importances:
-    """On exchanges that arrived after the training where there are enough of them, else on the newest quarter of all.
+    """Explain on exchanges that arrived after the training, or, if they are too few, on the newest quarter of all.
     Raises CannotRun without a model."""
     stored, model = _model(connection, job)
     rows = rows_of(target_values(connection, job.of_target, job.max_rows), job.names)

@@ -25,7 +25,7 @@ class PredictorModel:
 
     target: str
     names: tuple[str, ...]
-    """Of the features, in order."""
+    """The names of the features, in order."""
     value: TreeEnsemble
     """g: the expected value in [0, 1]."""
     residual: TreeEnsemble

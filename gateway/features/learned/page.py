@@ -86,19 +86,19 @@ PATH = "/console/predictor"
 DAY_S = 86_400.0
 MODELS_SHOWN = 40
 SHIFTED = 0.2
-"""Of a PSI: by custom, the population of a feature has changed."""
+"""A PSI from which, by custom, the population of a feature has changed."""
 
 
 @dataclass(frozen=True, slots=True)
 class PredictorState:
-    """What is known of the predictor in force."""
+    """The state of the predictor in force."""
 
     models: list[TrainedModel]
     """The newest first."""
     share: JudgedShare
-    """Of the last 24 hours."""
+    """The judged share of the last 24 hours."""
     alarms: Sequence[DriftFigures]
-    """By model name and kind."""
+    """The alarms by model name and kind."""
 
     @property
     def newest(self) -> TrainedModel | None:

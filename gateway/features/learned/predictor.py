@@ -55,7 +55,7 @@ class Predictor:
         self.config = config
         self._embedding = (embedding or EmbeddingColumns(local_minilm())) if config.embedding else None
         self.names = feature_names(embedding=config.embedding)
-        """Of the features that it computes."""
+        """The names of the features that it computes."""
         self._set = feature_set(self.names)
         self._guided = scorers.get(config.guided or "")
         self._others = {name: each for name, each in scorers.items() if name != config.guided}
@@ -79,11 +79,11 @@ class Predictor:
 
     @property
     def off(self) -> bool:
-        """Whether the model's card says that it does harm; every exchange then has the share."""
+        """Return whether the model's card says that it does harm; every exchange then has the share."""
         return self._stored is not None and predictor_off(self._stored.card)
 
     def figures(self) -> PredictorFigures:
-        """For Prometheus."""
+        """The figures for Prometheus."""
         stored = self._stored
         n = sum(size for size, _ in self._recent)
         mean = sum(total for _, total in self._recent) / n if n else None
@@ -91,8 +91,8 @@ class Predictor:
         return PredictorFigures(self.config.target, trained, rows, self.off, mean, self.exchanges, self.cpu_s)
 
     def use(self, model: PredictorModel, stored: StoredModel) -> None:
-        """From the next batch on. Raises InvalidModel for a model over other features than this consumer computes:
-        every exchange then has the share."""
+        """Use this model from the next batch on. Raises InvalidModel for a model over other features than this consumer
+        computes: every exchange then has the share."""
         self._model = model if model.feature_set == self._set else None
         self.note_card(stored)
         if self._model is None:

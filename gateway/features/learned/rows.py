@@ -26,7 +26,7 @@ class PredictedRow(NamedTuple):
     value: float | None
     """The scorer's, in [0, 1], 1 best; None: it has none."""
     version: str
-    """Of the scorer, with its config's hash; "" without a value."""
+    """The scorer's version, with its config's hash; "" without a value."""
 
 
 def aliases_predicted(connection: Connection, scorer: str, until: float) -> list[str]:

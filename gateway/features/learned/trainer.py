@@ -56,7 +56,7 @@ class TrainingJob:
     min_rows: int
     max_rows: int
     version: str
-    """Of the guided scorer, as is config_hash; "": none."""
+    """The version of the guided scorer, as is config_hash; "" if there is none."""
     config_hash: str
     budget_usd: float | None
     budget_tokens: int | None
@@ -66,7 +66,7 @@ class TrainingJob:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Of the features."""
+        """The names of the features."""
         return feature_names(embedding=self.embedding)
 
     @classmethod
@@ -95,7 +95,7 @@ class TrainingJob:
 
 
 def training_job(config: Config, store: str, scorers: Mapping[str, ConfiguredScorer]) -> TrainingJob:
-    """Of a config with a predictor. store: URL. Raises ValueError without one."""
+    """The job of a config with a predictor. store: URL. Raises ValueError without one."""
     if config.predictor is None:
         raise ValueError("the config has no section predictor")
     name = config.predictor.guided or ""
@@ -104,14 +104,14 @@ def training_job(config: Config, store: str, scorers: Mapping[str, ConfiguredSco
 
 @dataclass(frozen=True, slots=True)
 class TrainingOutcome:
-    """What came of a training."""
+    """The outcome of a training."""
 
     rows: int
     """Exchanges with a value of the target."""
     version: str = ""
-    """Of the new model; "": there were fewer rows than a training needs."""
+    """The version of the new model; "" if there were fewer rows than a training needs."""
     seconds: float = 0.0
-    """Of processor time."""
+    """Seconds of processor time."""
 
 
 def train_from_store(job: TrainingJob, step: Callable[[], None] = lambda: None) -> TrainingOutcome:
@@ -155,7 +155,7 @@ def matrix_of(features: Sequence[bytes], names: Sequence[str]) -> NDArray[np.flo
 
 
 def rows_of(values: Sequence[TargetValue], names: Sequence[str]) -> TrainingRows:
-    """In order of arrival."""
+    """The rows in order of arrival."""
     h, pi, received = np.array([(v.value, v.pi, v.received) for v in values], dtype=np.float64).reshape(-1, 3).T
     return TrainingRows(matrix_of([v.features for v in values], names), np.clip(h, 0.0, 1.0), pi, received)
 
@@ -177,7 +177,7 @@ NICENESS = 10  # scoring comes first
 
 
 def main() -> int:
-    """0: done. 1: it cannot run, and stderr says why in one line."""
+    """Return the exit code. 0: done. 1: it cannot run, and stderr says why in one line."""
     os.nice(NICENESS)
     job = TrainingJob(**orjson.loads(sys.stdin.buffer.read()))
     try:

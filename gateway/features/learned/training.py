@@ -63,7 +63,7 @@ class HeldOut:
     mean: float
     """The weighted mean of h over the earlier blocks: what is predicted without features."""
     before: TrainingRows
-    """What g was fitted on."""
+    """The data on which g was fitted."""
 
 
 @dataclass(frozen=True)
@@ -74,14 +74,14 @@ class TrainingResult:
 
 @dataclass(frozen=True, slots=True)
 class Design:
-    """What a model is for."""
+    """The purpose of a model."""
 
     target: str
     share: float
     """The mean of π."""
     pi_min: float
     names: tuple[str, ...] = FeatureExtractor.names
-    """Of the features."""
+    """The names of the features."""
 
 
 def train(
@@ -111,7 +111,7 @@ def train(
 
 
 def evidence_of(held_out: HeldOut) -> CardEvidence:
-    """What the card of the model is made from."""
+    """The evidence from which the card of the model is made."""
     rows = held_out.rows
     return CardEvidence(rows.h, held_out.g, held_out.residual, rows.pi, held_out.mean, rows.x, held_out.before.x)
 

@@ -20,7 +20,7 @@ Floats = NDArray[np.float64]
 Ints = NDArray[np.intp]
 MAX_TREES = 2_000
 MAX_NODES = 4_096
-"""Of one tree."""
+"""Limit of one tree."""
 _HIGHEST = sys.float_info.max
 _COLUMNS = ("feature", "threshold", "missing_left", "left", "right", "value")
 _ROWS = 256  # evaluated at once: memory for a few numbers per tree and row
@@ -38,11 +38,11 @@ class Tree:
     threshold: tuple[float, ...]
     """A row whose feature is at most this goes left; may be infinite."""
     missing_left: tuple[bool, ...]
-    """Whether a row whose feature is NaN goes left."""
+    """True if a row whose feature is NaN goes left."""
     left: tuple[int, ...]
     right: tuple[int, ...]
     value: tuple[float, ...]
-    """Of the leaves."""
+    """The values of the leaves."""
 
     @property
     def depth(self) -> int:
@@ -112,9 +112,9 @@ class Forest:
         self._threshold, self._value = np.array(threshold, dtype=np.float64), np.array(value, dtype=np.float64)
 
     def _nodes(self, tree: Tree, order: Sequence[int], start: int) -> Iterator[tuple[int, float, int, float]]:
-        """Of each node the column of its feature, its threshold, its second child and its value. Where a missing value
-        goes left, it is read from a second copy of the features, in which NaN is −∞; every other comparison with NaN
-        is false, and goes right. A leaf sends every row left, to itself."""
+        """For each node, the column of its feature, its threshold, its second child and its value. Where a missing
+        value goes left, it is read from a second copy of the features, in which NaN is −∞; every other comparison with
+        NaN is false, and goes right. A leaf sends every row left, to itself."""
         place = {node: start + at for at, node in enumerate(order)}
         for node in order:
             if tree.left[node]:

@@ -1,4 +1,5 @@
-"""What learns in the consumer: the predictor, trained in its turn, and how many tokens calls of each kind produce.
+"""Learning in the consumer: the predictor, trained in its turn, and the numbers of tokens that calls of each kind
+produce.
 
 One consumer at a time trains, under a lease in the store, in a child process of low priority. The numbers of tokens are
 published for the reservations of limits. They are empirical quantiles with back-off: a kind with too few calls takes
@@ -58,12 +59,12 @@ class TrainingFailed(Exception):
 
 @dataclass(frozen=True, slots=True)
 class UpkeepTiming:
-    """In seconds."""
+    """Intervals in seconds."""
 
     look_s: float = 15.0
     """Between looks for a newer model, and for a training that is due."""
     train_s: float = 900.0
-    """After which a training is given up; the lease is held for as long."""
+    """Timeout of a training; the lease is held for as long."""
 
 
 class PredictorUpkeep:
@@ -85,7 +86,7 @@ class PredictorUpkeep:
         self._complaint = ""
 
     async def run(self) -> None:
-        """Until it is cancelled."""
+        """Run until cancelled."""
         while True:
             try:
                 newest = await self.load()
@@ -204,7 +205,7 @@ def learn(calls: Iterable[CallOutput], min_calls: int = MIN_CALLS) -> Tables:
 
 
 def _kind(call: CallOutput) -> int | None:
-    """None: the request cannot be read, or limits its output itself."""
+    """The kind of a call; None if the request cannot be read, or limits its output itself."""
     fields = parse_object(call.request)
     if fields is None or any(isinstance(fields.get(name), int) for name in OUTPUT_LIMITS):
         return None
@@ -212,7 +213,7 @@ def _kind(call: CallOutput) -> int | None:
 
 
 def _groups(alias: str, kind: int) -> tuple[_Group, ...]:
-    """What a call counts in, and what its kind backs off to, the narrowest first."""
+    """The groups in which a call counts and to which its kind backs off, the narrowest first."""
     size, form = kind & _SIZE, kind & (TOOLS | FORMAT)
     return (alias, form, size, kind), (alias, form, size), (alias, form), (alias,)
 
@@ -252,7 +253,7 @@ class OutputTokenLearner:
             await asyncio.sleep(self._every_s)
 
     async def publish(self) -> Tables | None:
-        """None: another consumer does it."""
+        """Publish the tables; None if another consumer does it."""
         now, kept_s = self._clock(), 1.5 * self._every_s
         if not await self._store.run(lambda c: hold_lease(c, _LEASE, self._holder, now, kept_s)):
             return None
@@ -262,7 +263,7 @@ class OutputTokenLearner:
 
 
 def output_tokens_task(context: TaskContext) -> Coroutine[Any, Any, None] | None:
-    """None: gateways reserve without estimates of single requests."""
+    """The task; None if gateways reserve without estimates of single requests."""
     if context.config.budgets.estimate != "request":
         return None
     return OutputTokenLearner(context.store, context.corridor.state, context.name).run()

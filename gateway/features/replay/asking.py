@@ -37,7 +37,7 @@ class ReplayRequest:
     item: DatasetItem
     target: ReplayTarget
     repeat: int
-    """From 1."""
+    """The number of the repeat, from 1."""
     body: dict[str, Any]
     """The JSON body as it is sent."""
 
@@ -54,7 +54,7 @@ class ReplayFailure:
     error: str
     seconds: float
     status: int | None = None
-    """None: there was no response."""
+    """The HTTP status; None if there was no response."""
     retry_after_s: float | None = None
 
     @property
@@ -128,7 +128,7 @@ def _message(reply: HttpReply) -> str:
 
 
 def _retry_after_s(reply: HttpReply) -> float | None:
-    """None if the header is a date; the gateway sends seconds."""
+    """Seconds to wait; None if the header is a date: the gateway sends seconds."""
     try:
         seconds = float(reply.headers.get("retry-after", ""))
     except ValueError:
@@ -155,7 +155,7 @@ class RequestPacing:
     stop_after: int = 20
     """Failures of one target in a row after which the replay stops."""
     budget_usd: float | None = None
-    """What the answers of the replay may cost. None: no limit."""
+    """The most that the answers of the replay may cost. None: no limit."""
 
 
 class RequestPacer:

@@ -25,7 +25,7 @@ verbs = typer.Typer()
 
 @dataclass(frozen=True, slots=True)
 class _Requests:
-    """Which requests go where."""
+    """The requests and their targets."""
 
     targets: Annotated[
         str, typer.Option(help="Comma-separated models or UPSTREAM/MODEL; the first is the control.")
@@ -46,7 +46,7 @@ class _Requests:
 
 @dataclass(frozen=True, slots=True)
 class _Decision:
-    """What decides the verdict."""
+    """The terms that decide the verdict."""
 
     primary: Annotated[str | None, typer.Option(help="The scorer that decides (default: the first).")] = None
     margin: Annotated[
@@ -76,7 +76,7 @@ class _Pacing:
 
 @dataclass(frozen=True, slots=True)
 class _DatasetOptions:
-    """What else can be done with a dataset, and where it comes from."""
+    """The source of a dataset, and what else can be done with it."""
 
     as_reference: Annotated[
         str | None, typer.Option(metavar="MODEL", help="Write this model's answers to DATASET.with-references.jsonl.")
@@ -156,7 +156,7 @@ def _replay(
 
 @contextmanager
 def _gated(gate: str | None) -> Iterator[None]:
-    """With a gate, a replay that could not be run is inconclusive: 1 means reject, and nothing else."""
+    """Exit with 2, inconclusive, if a gated replay could not be run: 1 means reject, and nothing else."""
     from gateway.core.errors import CannotRun, ConfigError
     from gateway.features.replay.options import INCONCLUSIVE
 

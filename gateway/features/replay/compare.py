@@ -46,7 +46,8 @@ class ReplayMetric:
     """The lowest and the highest possible value; None: unbounded."""
     unit: str = ""
     preference: bool = False
-    """Of a candidate's answer over the control's, ½ for a tie; the control has ½ where it was compared."""
+    """True if values are preferences for a candidate's answer over the control's, ½ for a tie; the control has ½ where
+    it was compared."""
 
     @property
     def worst(self) -> float | None:
@@ -81,15 +82,15 @@ class ScoreSheet:
     clusters: list[str]
     """The cluster of each item."""
     measures: dict[tuple[str, str], Floats]
-    """By (measure, target)."""
+    """Values by (measure, target)."""
     scores: dict[tuple[str, str], Floats]
-    """By (scorer, target)."""
+    """Values by (scorer, target)."""
     unscored: dict[tuple[str, str], Counter[str]] = field(default_factory=dict)
     reasons: dict[str, Counter[str]] = field(default_factory=dict)
     """scorer → why its scores failed, with counts."""
     """The number of scores without a value, by (scorer, target) and status."""
     others: Counter[str] = field(default_factory=Counter)
-    """By target: answers of another upstream and model than its first answer."""
+    """Number of answers of another upstream and model than the first one, by target."""
 
     def failed(self, target: str) -> Floats:
         return self.measures["failed", target]
@@ -199,12 +200,12 @@ _TRAIL_POINTS = 200
 
 @dataclass(frozen=True, slots=True)
 class ComparisonTerms:
-    """How one metric is compared."""
+    """The terms on which one metric is compared."""
 
     role: Kind
     alpha: float
     margin: float | None = None
-    """None: the metric is shown and not tested."""
+    """The margin; None if the metric is shown and not tested."""
     complete: bool = True
     """Every planned request is answered, so the fixed-n interval is valid."""
 
@@ -373,7 +374,7 @@ class TargetSummary:
     """Requests with an answer or a final failure."""
     failed: int
     means: dict[str, Estimate]
-    """By metric, over the items with a score."""
+    """The mean by metric, over the items with a score."""
     cost_per_1k: Estimate | None
     """USD per 1000 requests. None: no answer has a price."""
     input_tokens: float | None

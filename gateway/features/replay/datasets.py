@@ -33,10 +33,11 @@ class DatasetRow:
     place: str
     """"line 7"."""
     values: Mapping[str, Any] | None
-    """None: the row is blank, or has an error."""
+    """The values; None if the row is blank, or has an error."""
     error: str | None = None
     uneven: bool = False
-    """It has more cells than there are columns, which is an error, or fewer: then the missing ones are empty."""
+    """True if it has more cells than there are columns, which is an error, or fewer: then the missing ones are
+    empty."""
 
 
 def rows(path: Path, columns: ColumnMap = ColumnMap()) -> Iterator[DatasetRow]:  # noqa: B008 - frozen
@@ -169,7 +170,7 @@ def _of_line(place: str, line: bytes) -> DatasetRow:
 
 
 def _parquet(path: Path, columns: ColumnMap) -> Iterator[DatasetRow]:
-    """Only the columns that a row can need are decoded: a small file may hold gigabytes in another one, which stands in
+    """Decode only the columns that a row can need: a small file may hold gigabytes in another one, which stands in
     its rows as an empty text, so that it is still named among what is ignored."""
     try:
         parquet: Any = import_module("pyarrow.parquet")
@@ -215,7 +216,7 @@ class DatasetItem:
     """A question that every target is asked."""
 
     number: int
-    """Its position among the dataset's questions, from 1."""
+    """The position among the dataset's questions, from 1."""
     api: Api
     request: Mapping[str, Any]
     """The body, without a model."""
@@ -355,7 +356,7 @@ _DIGEST_BYTES = 8
 
 
 class DatasetSource(Protocol):
-    """Where the rows come from."""
+    """The source of the rows."""
 
     @property
     def path(self) -> Path:
@@ -435,7 +436,7 @@ def scan(source: Path | DatasetSource) -> Dataset:
 
 @dataclass(slots=True)
 class _Scan:
-    """What has been read so far."""
+    """The state of a scan."""
 
     digest: Any = field(default_factory=sha256)
     digests: bytearray = field(default_factory=bytearray)

@@ -1,4 +1,5 @@
-"""What a replay asks, and which targets: names resolved, settings of every request, seeds. Frozen and hashed. Pure."""
+"""The design of a replay: its requests and targets, names resolved, settings of every request, seeds. Frozen and
+hashed. Pure."""
 
 from __future__ import annotations
 
@@ -44,7 +45,7 @@ class TargetWord:
     fields: tuple[tuple[str, Any], ...] = ()
     """Members of its requests; they win over those of all requests. None: the member is removed."""
     system: str | None = None
-    """Its system message; it wins over that of all requests."""
+    """The system message; it wins over that of all requests."""
 
     @property
     def name(self) -> str:
@@ -54,7 +55,7 @@ class TargetWord:
 
     @property
     def settings(self) -> str:
-        """For people; "" if it has none."""
+        """The settings for people; "" if there are none."""
         parts = [f"{name} {orjson.dumps(value).decode()}" for name, value in self.fields]
         parts += [f"system {self.system}"] if self.system is not None else []
         return ", ".join(parts)
@@ -63,7 +64,7 @@ class TargetWord:
 @dataclass(frozen=True, slots=True)
 class ReplayTarget:
     name: str
-    """In reports and in the store: that of its TargetWord."""
+    """The name in reports and in the store: that of its TargetWord."""
     alias: str
     """The model name in the requests."""
     forced: Target | None = None
@@ -79,7 +80,7 @@ class ReplayTarget:
     system: str | None = None
     """The three of its TargetWord."""
     replaces: tuple[str, ...] = ()
-    """What the alias of the config sets and this target does not: parameters, and "system". The replay's own settings
+    """Settings of the alias in the config that this target lacks: parameters, and "system". The replay's own settings
     of these names would lose to it."""
 
     @property
@@ -89,7 +90,7 @@ class ReplayTarget:
 
 @dataclass(frozen=True, slots=True)
 class RequestSettings:
-    """What is the same in every request."""
+    """The settings of every request."""
 
     fields: tuple[tuple[str, Any], ...] = ()
     """Members of the body; they replace those of a row."""
@@ -229,7 +230,7 @@ def _resolve(name: str, at: int, config: Config, own: bool) -> ReplayTarget:
 
 
 def _replaced(word: TargetWord, config: Config, settings: RequestSettings) -> tuple[str, ...]:
-    """What the targets of the word's alias set and the replay sets too: parameters, and "system"."""
+    """Settings that both the targets of the word's alias and the replay set: parameters, and "system"."""
     model = config.models.get(word.base)
     refs = (*model.targets, *model.fallback) if model else ()
     named = {name for name, _ in (*settings.fields, *word.fields)}

@@ -52,7 +52,7 @@ LIMITS = (
 
 @dataclass(frozen=True, slots=True)
 class ReportScope:
-    """What the reports of a replay are about."""
+    """The subject of the reports of a replay."""
 
     name: str
     design: str
@@ -64,7 +64,7 @@ class ReportScope:
     """The number of rows of the dataset."""
     repeats: int
     metrics: tuple[ReplayMetric, ...]
-    """Those of the scorers, in order."""
+    """The metrics of the scorers, in order."""
     primary: str | None
     """One of the metrics. None: there is none to test."""
     margin: float
@@ -96,11 +96,11 @@ class ReplayAnswers:
     """The texts of the examples."""
 
     questions: Mapping[int, str] = field(default_factory=dict)
-    """By item."""
+    """The questions by item."""
     answers: Mapping[tuple[int, str], str] = field(default_factory=dict)
-    """By (item, target)."""
+    """The answers by (item, target)."""
     alike: Mapping[str, tuple[int, int]] = field(default_factory=dict)
-    """By candidate: how many of its texts equal the control's, and how many both gave."""
+    """Number of texts equal to the control's, and of texts that both gave, by candidate."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +137,7 @@ def reports(sheet: ScoreSheet, question: ReportScope, texts: ReplayAnswers | Non
 
 
 def examples_of(sheet: ScoreSheet, question: ReportScope) -> dict[str, list[int]]:
-    """By candidate, the numbers of the items on which it differs most from the control in the primary metric."""
+    """The numbers of the items on which each candidate differs most from the control in the primary metric."""
     metric = next((m for m in question.metrics if m.name == question.primary), None)
     if metric is None:
         return {}
@@ -268,7 +268,7 @@ def _gates(versus: _CandidateReport, primary: Comparison | None) -> tuple[GateRe
 
 
 def _uninformative(versus: _CandidateReport, primary: Comparison) -> bool:
-    """Both targets always have the worst value: they are equal, and neither is acceptable."""
+    """Return whether both targets always have the worst value: equal, and neither acceptable."""
     worst = next(m.worst for m in versus.question.metrics if m.name == primary.metric)
     return worst is not None and primary.a.value == primary.b.value == worst
 
@@ -323,7 +323,7 @@ def _wins(versus: _CandidateReport, primary: Comparison | None) -> Wins | None:
 
 
 def _share(versus: _CandidateReport, pairs: PairedValues, side: Floats) -> Estimate | None:
-    """How many of the items, with an interval for one look: at the end."""
+    """The share of the items, with an interval for one look: at the end."""
     if not pairs.n:
         return None
     found = mean_estimate(side, pairs.clusters, versus.alpha, (0.0, 1.0))

@@ -44,9 +44,9 @@ class ReachedGateway:
     """A gateway that answers."""
 
     base_url: str
-    """For example "http://127.0.0.1:8000/v1"."""
+    """The base URL, such as "http://127.0.0.1:8000/v1"."""
     api_key: str | None
-    """None: it needs no key."""
+    """The key; None if it needs none."""
 
 
 @asynccontextmanager
@@ -89,8 +89,8 @@ def gateway_yaml(path: Path, targets: Sequence[ReplayTarget], digest: str, engin
 
 
 def _model_of(target: ReplayTarget, models: Mapping[str, Any]) -> dict[str, Any]:
-    """Of an alias that only the replay's own gateway has: a model of the config without what the target replaces, or
-    one model of an upstream."""
+    """The model of an alias that only the replay's own gateway has: a model of the config without what the target
+    replaces, or one model of an upstream."""
     if target.base not in models:
         upstream, _, model = target.base.partition("/")
         return {"targets": [{"upstream": upstream, "model": model}]}
@@ -146,7 +146,7 @@ def _config_file(directory: Path, text: str) -> Iterator[Path]:
 
 
 def _child(name: str, argv: tuple[str, ...], port: int, connections: HttpConnections, ready_s: float) -> Child:
-    """With -P, modules in the working directory do not shadow installed ones."""
+    """Start the child. With -P, modules in the working directory do not shadow installed ones."""
 
     async def ready() -> bool:
         return await answers(f"http://{_HOST}:{port}", connections)
@@ -155,7 +155,7 @@ def _child(name: str, argv: tuple[str, ...], port: int, connections: HttpConnect
 
 
 async def answers(origin: str, connections: HttpConnections) -> bool:
-    """Whether a gateway, or an engine, answers its health check."""
+    """Return whether a gateway, or an engine, answers its health check."""
     try:
         reply = await connections.send("GET", f"{origin}/health", deadline_s=_HEALTH_DEADLINE_S)
     except Unreachable:
@@ -175,14 +175,14 @@ OWN = "replay"  # the directory of the replay's own gateway, in the data directo
 
 @dataclass(frozen=True, slots=True)
 class GatewayLocation:
-    """Where the command line and the config say that a gateway is."""
+    """The location of a gateway, as the command line and the config give it."""
 
     path: Path
-    """Of the gateway.yaml."""
+    """The path of the gateway.yaml."""
     config: Config
     data: Path
     url: str | None = None
-    """Of a running gateway. None: not given."""
+    """The URL of a running gateway. None: not given."""
 
 
 def store_of(location: GatewayLocation) -> str:

@@ -28,7 +28,7 @@ class HuggingFaceDataset:
     """One split, loaded when it is first read."""
 
     address: str
-    """Without "hf://"."""
+    """The address without "hf://"."""
     columns: ColumnMap = field(default_factory=ColumnMap)
     _loaded: list[Any] = field(default_factory=list, init=False, repr=False, compare=False)
 
@@ -37,7 +37,7 @@ class HuggingFaceDataset:
 
     @property
     def path(self) -> Path:
-        """In the working directory, for files that are written next to a dataset."""
+        """A path in the working directory, for files that are written next to a dataset."""
         return Path(re.sub(r"[^\w.-]+", "-", self.address).strip("-.") or "dataset")
 
     def rows(self) -> Iterator[DatasetRow]:

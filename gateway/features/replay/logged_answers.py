@@ -71,7 +71,7 @@ def _served_by(target: ReplayTarget, e: Exchange) -> bool:
 
 
 def _same_request(item: DatasetItem, e: Exchange) -> bool:
-    """Whether the item is what was sent, apart from what a dataset leaves out."""
+    """Return whether the item is the request that was sent, apart from what a dataset leaves out."""
     sent = parse_object(e.request)
     return e.api == item.api and sent is not None and _seedless(bare(sent)) == _seedless(dict(item.request))
 

@@ -34,7 +34,7 @@ DEFAULT_PORT = 10001  # of Ray Client's server
 
 @dataclass(frozen=True, slots=True)
 class RayAddress:
-    """Where Ray Client's server listens."""
+    """The address at which Ray Client's server listens."""
 
     host: str
     port: int = DEFAULT_PORT
@@ -44,7 +44,7 @@ class RayAddress:
 
 
 def address_of(on: str) -> RayAddress | None:
-    """None: in this process. Raises ValueError for what is neither "local" nor ray://HOST[:PORT]."""
+    """The address in --on; None for this process. Raises ValueError for what is neither "local" nor ray://HOST[:PORT]."""
     if on == LOCAL:
         return None
     parts = urlsplit(on)
@@ -67,14 +67,14 @@ class ReplayOptions:
     targets: tuple[str, ...]
     """The first is the control."""
     scorers: tuple[str, ...] = ()
-    """Empty: those that fit the dataset."""
+    """The scorers; empty for those that fit the dataset."""
     repeats: int = 1
     primary: str | None = None
-    """None: the first scorer with a best and a worst value."""
+    """The primary metric; None for the first scorer with a best and a worst value."""
     margin: float = 0.02
     alpha: float = 0.05
     guardrails: tuple[Guardrail, ...] = ()
-    """In addition to the one on the error rate."""
+    """Guardrails in addition to the one on the error rate."""
     reuse_control: bool = False
     """Take the control's answers from recorded traffic where it has them."""
     limit: int | None = None
@@ -186,12 +186,12 @@ SHIP, REJECT, INCONCLUSIVE = 0, 1, 2
 
 @dataclass(frozen=True, slots=True)
 class GateTerms:
-    """What an experiment says about a replay of its arms."""
+    """An experiment's terms for a replay of its arms."""
 
     targets: tuple[str, ...]
     """The control first; as `--target` takes them."""
     scorers: tuple[str, ...]
-    """Those that the verdict needs."""
+    """The scorers that the verdict needs."""
     primary: str | None
     margin: float
     alpha: float

@@ -1,4 +1,4 @@
-"""What the terminal shows while a replay runs: its progress, while the log of its own programs goes to a file."""
+"""Progress of a replay on the terminal, while the log of its own programs goes to a file."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def line(state: State) -> str:
 
 
 def every(say: Callable[[str], None]) -> Callable[[State], None]:
-    """For output that is not a terminal: one line for each tenth of the answers."""
+    """Print one line for each tenth of the answers, for output that is not a terminal."""
     reported = 0
 
     def show(state: State) -> None:

@@ -130,7 +130,7 @@ class PooledScoring:
     async def score(
         self, request: ReplayRequest, answer: ReplayAnswer, judged: Subject, scorers: Mapping[str, RegisteredScorer]
     ) -> list[ScoreResult]:
-        """In the order of `scorers`, wherever each was computed."""
+        """Scores in the order of `scorers`, wherever each was computed."""
         away = {name: r for name, r in scorers.items() if name in self._remote}
         near = {name: r for name, r in scorers.items() if name not in self._remote}
         found = await asyncio.gather(
@@ -153,24 +153,25 @@ class PooledScoring:
 
 @dataclass(frozen=True, slots=True)
 class WorkerSetup:
-    """What a worker is told when it starts. It holds no secret: scorers that call a model are not among these."""
+    """The settings that a worker is started with. They hold no secret: scorers that call a model are not among
+    these."""
 
     base_url: str
-    """Of the gateway."""
+    """The URL of the gateway."""
     sections: Mapping[str, ScorerConfig]
     """The scorers that compute a score from an answer."""
 
 
 @dataclass(frozen=True, slots=True)
 class WorkerState:
-    """What a worker says once it has started."""
+    """The state that a worker reports once it has started."""
 
     version: str
-    """Of this package, there."""
+    """The version of this package there."""
     reachable: bool
-    """Whether the gateway answers its health check there."""
+    """True if the gateway answers its health check there."""
     has_key: bool
-    """Whether its environment has the key of the gateway."""
+    """True if its environment has the key of the gateway."""
     scorers: Mapping[str, tuple[str, str]]
     """(version, config_hash) of the scorers that could be built there."""
 
@@ -215,7 +216,7 @@ class RemoteWorker:
         return WorkerState(__version__, reachable, key is not None, known)
 
     async def aclose(self) -> None:
-        """Only needed by a worker in a process that continues: a cluster ends the process."""
+        """Close the connections of a worker whose process continues; a cluster ends the process."""
         self._threads.close()
         await self._connections.__aexit__()
 
@@ -238,7 +239,7 @@ class RemoteWorker:
 
 
 def sent_away(sections: Mapping[str, ScorerConfig], scorers: Mapping[str, RegisteredScorer]) -> dict[str, ScorerConfig]:
-    """Those that a worker may compute: from the answer alone, without a model, a service or a budget."""
+    """The scorers that a worker may compute: from the answer alone, without a model, a service or a budget."""
     return {name: sections[name] for name, r in scorers.items() if r.scorer.kind == "code" and not r.waits}
 
 

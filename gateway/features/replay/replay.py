@@ -71,11 +71,11 @@ Watch = Callable[[ReplayProgress], None]
 
 @dataclass(frozen=True, slots=True)
 class Workplace:
-    """Where requests are sent and answers are scored."""
+    """The place where requests are sent and answers are scored."""
 
     requester: RetryingRequester
     pool: WorkerPool | None = None
-    """None: everything is done in this process."""
+    """The workers; None if everything is done in this process."""
     remote: frozenset[str] = frozenset()
     """The scorers that the pool computes."""
 

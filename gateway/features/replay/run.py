@@ -42,16 +42,16 @@ class Asks(Protocol):
 
 
 class AnswerScoring(Protocol):
-    """Where the scores of answers are computed."""
+    """The place where the scores of answers are computed."""
 
     async def score(
         self, request: ReplayRequest, answer: ReplayAnswer, judged: Subject, scorers: Mapping[str, RegisteredScorer]
     ) -> list[ScoreResult]:
-        """In the order of `scorers`. judged: the answer to the request, for scorers."""
+        """Scores in the order of `scorers`. judged: the answer to the request, for scorers."""
 
 
 class LocalScoring:
-    """In this process, and on its threads."""
+    """Scores in this process, and on its threads."""
 
     def __init__(self, threads: ScoringThreads) -> None:
         self._threads = threads

@@ -256,7 +256,7 @@ async def _named(corridor: Corridor, ids: list[str]) -> list[DeadLetter]:
 
 
 async def _chosen(corridor: Corridor, ids: list[str] | None, reason: str | None, everyone: bool) -> list[DeadLetter]:
-    """Without their content: there may be many."""
+    """The chosen dead letters without their content: there may be many."""
     from dataclasses import replace
 
     if bool(ids) + (reason is not None) + everyone != 1:

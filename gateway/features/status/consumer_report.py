@@ -1,4 +1,4 @@
-"""What a consumer's heartbeat says of it: why it is paused, which scorers fail or are blocked, and its config."""
+"""The report in a consumer's heartbeat: why it is paused, which scorers fail or are blocked, and its config."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ WINDOW_S = 600.0
 _STEP_S = 60.0
 FEWEST_FAILED = 3
 FAILED_SHARE = 0.1
-"""Of a scorer's newest results: as the alert GatewayScorerSilent has it."""
+"""Share of a scorer's newest results, as in the alert GatewayScorerSilent."""
 MOST_REASON = 300
 """Characters of a reason."""
 
@@ -106,7 +106,7 @@ class ScorerFailures:
                 self._reasons[result.scorer] = (result.explanation or result.status)[:MOST_REASON]
 
     def failing(self, now: float) -> dict[str, FailingScorer]:
-        """Those that fail often, by name."""
+        """The scorers that fail often, by name."""
         while self._steps and self._steps[0][0] * _STEP_S < now - WINDOW_S:
             self._steps.popleft()
         total: dict[str, _FailureCounts] = {}

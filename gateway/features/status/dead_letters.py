@@ -40,7 +40,7 @@ def to_dict(letter: DeadLetter, *, complete: bool) -> dict[str, Any]:
 
 
 def record_of(letter: DeadLetter) -> Record | None:
-    """None: the record cannot be decoded."""
+    """The record; None if it cannot be decoded."""
     try:
         return from_fields(letter.fields)
     except ValueError:
@@ -117,7 +117,7 @@ def _safe(text: str, style: str = "") -> Text:
 
 _ID = re.compile(r"[0-9]{1,20}-[0-9]{1,20}(@[0-9]{1,5})?")
 MOST_REPLAYED = 1_000
-"""By one command."""
+"""The most letters that one command replays."""
 
 
 @dataclass(frozen=True, slots=True)

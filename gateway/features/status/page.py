@@ -41,7 +41,7 @@ from gateway.stream import Corridor, DeadLetter
 
 HIDDEN = "(hidden)"
 MOST_VALUES = 200
-"""Of one section; the rest is counted."""
+"""Values shown of one section; the rest is counted."""
 _SECRET_NAME = re.compile(r"api_key|sha256|password|secret|authorization|cookie|token$|key_id$", re.IGNORECASE)
 _SECRET_PARENTS = ("headers", "environ", "args")
 _REFERENCE = re.compile(r"\$\{([^}]*)\}")
@@ -52,7 +52,7 @@ _LISTS = ("keys", "upstreams", "models", "scorers", "experiments", "teams", "org
 @dataclass(frozen=True, slots=True)
 class ConfigValue:
     path: str
-    """As in messages about mistakes: `models.chat.targets[0].upstream`."""
+    """The path, as in messages about mistakes: `models.chat.targets[0].upstream`."""
     value: str
     source: str
 
@@ -121,7 +121,7 @@ def _leaf(path: str, value: Any, source: str, hidden: bool) -> ConfigValue:
 
 
 def shown(value: Any) -> str:
-    """As YAML would have it; a URL without its user and password."""
+    """The value as in YAML; a URL without its user and password."""
     if isinstance(value, str):
         return _without_password(value)
     if value is None or isinstance(value, bool):
@@ -189,7 +189,7 @@ async def status_page(request: Request) -> Response:
 
 
 async def _status(services: PageServices) -> Status | None:
-    """None: this console has no stream server."""
+    """The status; None if this console has no stream server."""
     if services.corridor is None:
         return None
     config, store = services.admin.config(), services.admin.store
@@ -257,7 +257,7 @@ def _listed(letter: DeadLetter) -> dict[str, Any]:
 
 
 async def letter_page(request: Request) -> Response:
-    """Its content is in the template only for those who may read it."""
+    """Show one dead letter. Its content is in the template only for those who may read it."""
     letter = await one_letter(_corridor(services_of(request)), request.path_params["id"])
     record = record_of(letter)
     said = [] if not isinstance(record, Exchange) else [*turns(record.request), ("response", _text(record.response))]

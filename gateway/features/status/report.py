@@ -55,22 +55,22 @@ class GatewayStatus:
     ended: int = 0
     """Calls that ended within about the last minute."""
     failed: int = 0
-    """Those of them that the client felt as a failure of the service; its own errors are not among them."""
+    """Calls among these that failed through the service, as the client saw it; clients' own errors are not counted."""
     config_ok: bool = True
-    """False: it refused the newest gateway.yaml and uses the one before."""
+    """False if it refused the newest gateway.yaml and uses the previous one."""
     config_digest: str = ""
     """Differs where the text of the config in force differs."""
     config_age_s: float = 0.0
     """Seconds since that config was put in force."""
     upstreams: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    """By name: `down` (its health endpoint does not answer), `in_flight`, `queued`. Of more than fifty only those that
-    are down or at work."""
+    """The state by name: `down` (its health endpoint does not answer), `in_flight`, `queued`. Of more than fifty only
+    those that are down or at work."""
     breakers_open: tuple[str, ...] = ()
     """Targets, as upstream/model, that it does not ask because they failed too often."""
     config_refused: str = ""
     """Why it refused the newest gateway.yaml; "": it did not, or an older version does not say."""
     reasons: tuple[str, ...] = ()
-    """Which of its other parts fail, and why: as /health has them."""
+    """Other parts that fail, and why, as in /health."""
     keys_version: int = 0
     """Version of the keys of the console that it has in force; 0: none."""
     keys_age_s: float | None = None
@@ -104,14 +104,14 @@ class ConsumerStatus:
 
 @dataclass(frozen=True, slots=True)
 class BudgetStatus:
-    """What has been spent of today's budget (UTC)."""
+    """The part of today's budget that is spent (UTC)."""
 
     kind: str  # scorer or shadow
     name: str
     unit: str  # usd or tokens
     spent: float
     limit: float | None
-    """None: there is no limit."""
+    """The limit; None if there is none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +140,7 @@ class PredictorStatus:
 
     target: str
     card: Mapping[str, Any]
-    """How well it predicted what it had not seen: features/learned/card.py."""
+    """The precision on exchanges that it had not seen: see features/learned/card.py."""
     alarms: tuple[str, ...]
     """Drift alarms that are on, one sentence each."""
 
@@ -152,13 +152,13 @@ class Status:
     server: str
     """The address of the stream server, without credentials."""
     stream: StreamStatus | None
-    """None: the server cannot be reached; problems says why."""
+    """The stream; None if the server cannot be reached: problems says why."""
     delivery: Delivery | None
-    """None: there is no store; problems says why."""
+    """The delivery; None if there is no store: problems says why."""
     problems: tuple[str, ...] = ()
-    """What needs attention, one sentence each."""
+    """Problems that need attention, one sentence each."""
     predictors: tuple[PredictorStatus, ...] = ()
-    """That of the config, once there is a model."""
+    """The predictor of the config, once there is a model."""
 
     @property
     def exit_code(self) -> int:
@@ -270,7 +270,8 @@ def _gateway(incarnation: str, beat: Mapping[str, Any], now: float) -> GatewaySt
 
 
 def _replaced(dead: GatewayStatus, found: Sequence[GatewayStatus]) -> bool:
-    """Whether a process at the same address began after this one's last heartbeat: its parent has replaced it."""
+    """Return whether a process at the same address began after this one's last heartbeat: its parent has replaced
+    it."""
     return any(
         g.alive and (g.host, g.address) == (dead.host, dead.address) and g.up_s < dead.age_s for g in found if g.address
     )
@@ -356,7 +357,7 @@ def _stream_problems(stream: StreamStatus) -> list[str]:
 
 
 def _clocks(stream: StreamStatus) -> str:
-    """What to look at when heartbeats are old by this machine's clock."""
+    """Advice for heartbeats that are old by this machine's clock."""
     newest_s = stream.newest_s
     return "" if newest_s is None else f": the newest is {_age(newest_s)} old, unless this machine's clock is wrong"
 
@@ -390,7 +391,7 @@ def _failing(scorer: str, found: Sequence[FailingScorer]) -> str:
 
 
 def _serving_problems(alive: Sequence[GatewayStatus]) -> list[str]:
-    """What clients feel, or soon may."""
+    """Problems that clients see, or soon may."""
     ended, failed = sum(g.ended for g in alive), sum(g.failed for g in alive)
     refused = [g.name for g in alive if not g.config_ok]
     digests = sorted({g.config_digest for g in alive if g.config_digest and g.config_ok})
@@ -420,7 +421,7 @@ def _serving_problems(alive: Sequence[GatewayStatus]) -> list[str]:
 
 
 def _failing_parts(alive: Sequence[GatewayStatus]) -> Iterator[str]:
-    """What gateways report of their own parts."""
+    """Problems that gateways report about their own parts."""
     names: dict[str, list[str]] = {}
     for gateway in alive:
         for reason in gateway.reasons:
@@ -441,7 +442,7 @@ class UpstreamSummary:
     gateways: int
     """Processes that were asked."""
     down: int
-    """Those at which its health endpoint does not answer."""
+    """Gateways at which its health endpoint does not answer."""
     breakers_open: Mapping[str, int]
     """Targets → processes with an open breaker."""
     in_flight: int
@@ -538,7 +539,7 @@ def _keys(alive: Sequence[GatewayStatus]) -> Iterator[RenderableType]:
 
 
 def _upstreams(stream: StreamStatus) -> Iterator[RenderableType]:
-    """Those with a problem first, so that a long list does not hide them."""
+    """The upstreams, those with a problem first, so that a long list does not hide them."""
     found = upstream_states([g for g in stream.gateways if g.alive])
     if not found:
         return

@@ -1,4 +1,4 @@
-"""What changed in the last day."""
+"""Changes in the last day."""
 
 from __future__ import annotations
 

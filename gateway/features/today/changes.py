@@ -29,10 +29,10 @@ from gateway.statistics.domains import Floats
 
 HOURS = 24
 DAYS = HISTORY_DAYS + LASTING_DAYS + 1
-"""Of history that a report uses; older hours change nothing."""
+"""Days of history that a report uses; older hours change nothing."""
 Measure = Literal["score", "errors", "cost", "p95"]
 Hours = Mapping[float, Mapping[GroupKey, HourSums]]
-"""By the hour's beginning, in Unix seconds."""
+"""Sums by the hour's beginning, in Unix seconds."""
 ALARMS: Mapping[Measure, str] = {
     "errors": "GatewayErrorBurnFast", "p95": "GatewayFirstTokenSlow", "cost": "GatewayLimitNearlyUsed",
 }  # fmt: skip
@@ -58,7 +58,8 @@ class Figure:
     before: float | None
     """The 24 hours before."""
     usual: float | None = None
-    """What the last 24 hours are compared with: the same weekday in the last four weeks, or the days there are."""
+    """The value that the last 24 hours are compared with: the same weekday in the last four weeks, or the days there
+    are."""
     interval: tuple[float, float] | None = None
     """95 % interval of `now`, over hours; None: too few calls."""
     z: float | None = None
@@ -107,7 +108,7 @@ class TodayReport:
     groups: Sequence[GroupFigures] = ()
     scorers: Sequence[str] = ()
     changes: Sequence[Change] = field(default=())
-    """In the order in which they began."""
+    """Changes in the order in which they began."""
     history_days: int = 0
     """Earlier days with calls, of four weeks."""
     weekly: bool = False

@@ -1,4 +1,4 @@
-"""Whether a day differs from what was usual: one look a day at many figures, one entry for each change. Pure.
+"""Tests whether a day differs from what was usual: one look a day at many figures, one entry for each change. Pure.
 
 Calls depend on each other: failures come in bursts, users call often, days differ. So the error of a day's mean is the
 largest of three: that of independent calls, that of hours (the blocks within which calls may depend on each other), and
@@ -85,7 +85,7 @@ class ChangeEntry:
 
     @property
     def lasted(self) -> bool:
-        """Whether it became the new usual level."""
+        """Return whether it became the new usual level."""
         return self.ended is not None and self.opened - self.ended >= LASTING_DAYS
 
     @property
@@ -141,7 +141,7 @@ def _update(history: ChangeHistory, day: int, comparison: DayComparison, sure: b
 
 
 def _is_back(entry: ChangeEntry, today: DayComparison) -> bool:
-    """Whether the figure is where it was before the change."""
+    """Return whether the figure is where it was before the change."""
     usual = entry.found.usual
     if today.now is None or usual is None:
         return True
@@ -218,7 +218,8 @@ class _Error:
 
 
 def _of_calls(today: WeightedSums, before: WeightedSums) -> _Error:
-    """Of independent calls. Each side gets the variance of one more call, so that equal values are not certain."""
+    """The error of independent calls. Each side gets the variance of one more call, so that equal values are not
+    certain."""
     pooled = _sum((today, before))
     floor = 1e-12 + pooled.variance / (today.effective + before.effective)
     return _Error(math.sqrt(max(today.squared_error + before.squared_error, floor)), 1e6)
@@ -278,8 +279,8 @@ def _own_variance(w: Floats, d: Floats) -> float:
 def _of_days(
     series: DailySeries, day: int, reference: Sequence[int], usual: Sequence[int], weekly: bool
 ) -> _Error | None:
-    """Of days: how much the same weekday differs from week to week, or days among each other while there are fewer
-    than two weeks. None: too few days."""
+    """The error of days: how much the same weekday differs from week to week, or days among each other while there are
+    fewer than two weeks. None: too few days."""
     groups: dict[int, list[float]] = {}
     for k in usual if weekly else reference:
         mean = series.days[k].mean

@@ -1,4 +1,4 @@
-"""Today: what changed within 24 hours, first things first.
+"""The page Today: changes within 24 hours, the most important first.
 
 The figures come from sums by the hour. This process keeps those of five weeks: the newest hours are counted from their
 exchanges, and again in the background; the others are as the consumer stored them. A page waits for them for a moment
@@ -65,7 +65,7 @@ class HourCache:
 
     @property
     def known(self) -> int:
-        """Of the 48 hours."""
+        """Number of the 48 hours that are known."""
         today, yesterday = windows(self._clock())
         return sum(begin in self._hours or begin in self._past for begin in (*today, *yesterday))
 
@@ -142,7 +142,7 @@ async def show(request: Request) -> Response:
 
 
 def margins_of(config: Config) -> dict[str, float]:
-    """By scorer, the smallest margin of an experiment that it decides."""
+    """The smallest margin of an experiment that each scorer decides, by scorer."""
     found: dict[str, float] = {}
     for experiment in config.experiments.values():
         name, margin = experiment.primary, experiment.margin

@@ -28,7 +28,7 @@ GroupKey = tuple[str, str]
 
 @dataclass(slots=True)
 class WeightedSums:
-    """Of values v with weights w."""
+    """Sums of values v with weights w."""
 
     n: int = 0
     w: float = 0.0
@@ -62,12 +62,13 @@ class WeightedSums:
 
     @property
     def variance(self) -> float:
-        """Of one value."""
+        """Variance of one value."""
         return max(0.0, self.wvv / self.w - (self.wv / self.w) ** 2) if self.w else 0.0
 
     @property
     def squared_error(self) -> float:
-        """Of the mean, Σ w² (v − mean)² / (Σ w)²: also where a predictor gives values that vary more a higher π."""
+        """Squared error of the mean, Σ w² (v − mean)² / (Σ w)²: also where a predictor gives values that vary more a
+        higher π."""
         mean = self.wv / self.w if self.w else 0.0
         spread = self.wwvv - 2.0 * mean * self.wwv + mean * mean * self.ww
         return max(0.0, spread) / (self.w * self.w) if self.w else 0.0
@@ -78,13 +79,13 @@ class HourSums:
     """The calls of one group in one hour, or in several."""
 
     errors: WeightedSums = field(default_factory=WeightedSums)
-    """1: the call failed. Its n and w are those of the calls."""
+    """Sums of failures, 1 if the call failed. Its n and w are those of the calls."""
     cost: WeightedSums = field(default_factory=WeightedSums)
     """USD, over calls whose cost is known."""
     latency: dict[int, float] = field(default_factory=dict)
     """Weight of the successful calls by bucket, each 5 % wide; see bucket_of."""
     slow: WeightedSums = field(default_factory=WeightedSums)
-    """Only the weights of those calls."""
+    """Weights of those calls only."""
     scores: dict[str, WeightedSums] = field(default_factory=dict)
     """The scorers' own values, as everywhere else, by scorer; of those with two bounds."""
     minimised: set[str] = field(default_factory=set)

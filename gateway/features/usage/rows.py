@@ -1,4 +1,4 @@
-"""What limits must count at least: the usage of their scopes in the windows that are open. Only reads.
+"""Floors of limits: the usage of their scopes in the windows that are open. Only reads.
 
 Usage is summed by UTC day, so it bounds limits by day, week and month. In another time zone the days that are only
 partly in the window are left out: a floor is never too high for that.
@@ -30,7 +30,7 @@ class SpentFloor:
     """The least that one limit must count as spent in its window."""
 
     name: str
-    """As core.limits.counter_name has it."""
+    """The name that core.limits.counter_name gives."""
     amount: int
     """Calls, tokens or nano-dollars."""
     expires_ms: int

@@ -37,7 +37,7 @@ class UsageReport:
     by: tuple[str, ...]
     rows: Sequence[UsageRow]
     total: UsageRow
-    """Of everything that the filters let through, each call counted once."""
+    """Sums of everything that the filters let through, each call counted once."""
 
 
 def report(
@@ -102,7 +102,7 @@ def _blank(value: float | None) -> Any:
 
 
 def table(report: UsageReport) -> RenderableType:
-    """For people: the rows and their total."""
+    """The rows and their total, for people."""
     drawn = Table(box=None, pad_edge=False, header_style="bold", show_footer=bool(report.by))
     for i, name in enumerate(report.by):
         drawn.add_column(name, footer="total" if i == 0 else "")

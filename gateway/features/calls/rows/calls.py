@@ -30,7 +30,7 @@ _SUMMARY = (
 
 @dataclass(frozen=True, slots=True)
 class CallFilter:
-    """Which calls to list. None or "": no condition."""
+    """The calls to list. None or "" is no condition."""
 
     where: Node | None = None
     since: float | None = None
@@ -42,7 +42,7 @@ class CallFilter:
     """The last one of the page before: the time, or the value of the score, and the id."""
     limit: int = 50
     texts: bool = False
-    """With the beginning of each answer."""
+    """List the beginning of each answer, too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,18 +59,18 @@ class FullCall:
     """A call with everything that belongs to it."""
 
     call: Found
-    """As query.full_exchange returns it."""
+    """The row that query.full_exchange returns."""
     served: Found | None = None
-    """Of a shadow or a repeat: the call whose answer was served."""
+    """For a shadow or a repeat, the call whose answer was served."""
     arms: Sequence[Found] = ()
-    """Of a served call: the answers of its shadow arms, in order."""
+    """For a served call, the answers of its shadow arms, in order."""
     verdicts: Sequence[Found] = ()
     """Pair scores of these arms, or of this arm."""
     labels: Sequence[Found] = ()
     others: Mapping[str, Sequence[Found]] = field(default_factory=dict)
     """The scores of `served` and `arms`, by id."""
     predictions: Sequence[Found] = ()
-    """What was predicted before the draw, by scorer."""
+    """The prediction before the draw, by scorer."""
 
 
 def list_calls(connection: Reading, filter: CallFilter) -> CallPage:
@@ -164,7 +164,7 @@ def scorers_with_poor_scores(connection: Reading) -> list[str]:
 
 
 def full_call(connection: Reading, id: str) -> FullCall | None:
-    """None: it is not stored."""
+    """The call with everything about it; None if it is not stored."""
     call = full_exchange(connection, id)
     if call is None:
         return None

@@ -48,14 +48,15 @@ _WITHOUT_PERSON: Mapping[str, Any] = {
 
 @dataclass(frozen=True, slots=True)
 class ErasureRequest:
-    """Whose exchanges are erased."""
+    """The caller, user or exchange to erase."""
 
     of: Of
     value: str
 
     @property
     def digest(self) -> str:
-        """What the audit says instead of a name, which is erased too: whoever knows the name can find the line."""
+        """The digest that the audit keeps in place of the erased name: a reader who knows the name can find the
+        line."""
         return sha256(f"{self.of}:{self.value}".encode()).hexdigest()[:16]
 
 
@@ -100,7 +101,7 @@ def _candidate(request: ErasureRequest) -> ColumnElement[bool]:
 
 
 def _of_user(connection: Connection, ids: Sequence[str], user: str) -> list[str]:
-    """Those of this user: by the digest, or by what the request says."""
+    """The exchanges of this user, by the digest or by the request."""
     e = exchanges.c
     found = []
     for chunk in chunked(ids, _CHUNK):
@@ -111,7 +112,7 @@ def _of_user(connection: Connection, ids: Sequence[str], user: str) -> list[str]
 
 
 def names_user(request: bytes, user: str) -> bool:
-    """Whether a request's body names this end user, as OpenAI's and Anthropic's APIs do."""
+    """Return whether a request's body names this end user, as OpenAI's and Anthropic's APIs do."""
     if b'"user' not in request and b"safety_identifier" not in request:
         return False
     body = parse_object(request)
@@ -122,7 +123,7 @@ def names_user(request: bytes, user: str) -> bool:
 
 
 def count(connection: Connection, request: ErasureRequest) -> ErasureCounts:
-    """What `erase` would delete now."""
+    """Count the rows that `erase` would delete now."""
     counts = ErasureCounts()
     for chunk in chunked(list(find(connection, request)), _CHUNK):
         counts.n["exchanges"] += len(chunk)

@@ -27,7 +27,8 @@ DEFAULT = (CORRECTION, LABEL, JUDGES)
 
 @dataclass(frozen=True, slots=True)
 class PreferenceRule:
-    """What decides. by: in order: correction, label, judges (every pairwise judge), or the names of scorers."""
+    """The rule that decides between answers. by: in order: correction, label, judges (every pairwise judge), or the
+    names of scorers."""
 
     by: tuple[str, ...] = DEFAULT
     gap: float = 0.0
@@ -59,7 +60,8 @@ class _Arms:
 
 
 def preferences(connection: Connection, served: Sequence[Found], rule: PreferenceRule) -> Iterator[Preference]:
-    """At most one for each arm of these exchanges, and one for a correction. served: as ExportSource gives them."""
+    """At most one preference for each arm of these exchanges, and one for a correction. served: as ExportSource gives
+    them."""
     page = _read(connection, [each for each in served if each["role"] == "served"])
     for each in page.served:
         if CORRECTION in rule.by and each["correction"]:
@@ -172,7 +174,7 @@ class ExportSource:
             yield found
 
     def preferences(self, found: Sequence[Found], rule: PreferenceRule) -> list[Preference]:
-        """What is known of a batch's answers against those of other arms."""
+        """Preferences between a batch's answers and those of other arms."""
         with self._engine.connect() as connection:
             return list(preferences(connection, found, rule))
 
@@ -193,7 +195,7 @@ class ExportSource:
 
 @dataclass(frozen=True, slots=True)
 class FollowPlace:
-    """How far the store has been read: its last exchange. row: SQLite's rowid; 0 in PostgreSQL."""
+    """The last exchange read from the store. row: SQLite's rowid; 0 in PostgreSQL."""
 
     stored: float
     id: str
