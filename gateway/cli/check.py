@@ -1,4 +1,4 @@
-"""`gateway check`: everything that is wrong with a gateway.yaml, and what deserves caution."""
+"""`gateway check`: the mistakes in a gateway.yaml, and cautions."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def check(config: Annotated[Path, typer.Argument(exists=True, dir_okay=False, he
 
 
 def _stream_warnings(config: Config) -> list[str]:
-    """The stream server of the file may evict entries, or cannot be reached from here."""
+    """Warnings that the configured stream server may evict entries, or cannot be reached from here."""
     import asyncio
 
     from gateway.core.errors import StreamDown

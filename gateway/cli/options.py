@@ -29,6 +29,8 @@ Alias = Annotated[str | None, typer.Option(help="Only calls of this model.")]
 Since = Annotated[str | None, typer.Option(help="Only calls of the last 30m, 2h, 1d, …")]
 Where = Annotated[str | None, typer.Option(help="Only calls that match, such as 'scorer=valid_json value<1'.")]
 Host = Annotated[str, typer.Option(help="Address to listen on.")]
+TlsCert = Annotated[Path | None, typer.Option(help="PEM file of a certificate with its chain: serve HTTPS.")]
+TlsKey = Annotated[Path | None, typer.Option(help="PEM file of the certificate's key.")]
 Port = Annotated[int, typer.Option(min=1, max=65535, help="Port to listen on.")]
 
 
@@ -41,7 +43,7 @@ def example(line: str) -> str:
 
 
 def command_line() -> str:
-    """Who types, as the audit names them."""
+    """The name of the person at this command line, for the audit."""
     import getpass
 
     from gateway.config.reserved_names import COMMAND_LINE

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from gateway.cli.options import Config, Data, Host, Port, example, note
+from gateway.cli.options import Config, Data, Host, Port, TlsCert, TlsKey, example, note
 
 verbs = typer.Typer()
 
@@ -20,10 +20,8 @@ def serve(
     port: Port = 8000,
     workers: Annotated[int, typer.Option(min=1, help="Worker processes that share the port.")] = 1,
     data: Data = None,
-    tls_cert: Annotated[
-        Path | None, typer.Option(help="PEM file of a certificate with its chain: serve HTTPS.")
-    ] = None,
-    tls_key: Annotated[Path | None, typer.Option(help="PEM file of the certificate's key.")] = None,
+    tls_cert: TlsCert = None,
+    tls_key: TlsKey = None,
 ) -> None:
     """Run the gateway alone, for production.
 
@@ -69,10 +67,8 @@ def console(
     take_over: Annotated[
         bool, typer.Option("--take-over", help="Replace keys that another store has published, as after a restore.")
     ] = False,
-    tls_cert: Annotated[
-        Path | None, typer.Option(help="PEM file of a certificate with its chain: serve HTTPS.")
-    ] = None,
-    tls_key: Annotated[Path | None, typer.Option(help="PEM file of the certificate's key.")] = None,
+    tls_cert: TlsCert = None,
+    tls_key: TlsKey = None,
 ) -> None:
     """Run the console alone: the admin API for keys, teams and organizations.
 

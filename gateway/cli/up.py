@@ -40,7 +40,7 @@ def up(
 
 
 def usage(up: RunningGateway) -> str:
-    """How to use the gateway, for the terminal."""
+    """Instructions for the terminal: addresses, keys and examples."""
     body = f'{{"model": "{up.models[0]}", "messages": [{{"role": "user", "content": "Say hello."}}]}}'
     messages = 'messages=[{"role": "user", "content": "Say hello."}]'
     key = up.key or "KEY"
@@ -84,7 +84,7 @@ def _command() -> str:
 
 
 def _where(up: RunningGateway, *, config: bool = True) -> str:
-    """The options for this config and data directory, where they differ from the defaults."""
+    """Options that select this config and data directory, where they are not the defaults."""
     from gateway.config.loading import data_directory
 
     file = "" if up.config == Path("gateway.yaml") or not config else f" --config {up.config}"

@@ -1,1 +1,1 @@
-"""The console: the admin API for keys, teams and organizations. Above the two rooms, which do not know it."""
+"""The shell of the web console and of the admin API. Neither the gateway nor the consumer imports it."""

@@ -1,4 +1,4 @@
-"""Who asks, and what they may do: admin tokens, their roles, and a bound on failed attempts.
+"""Actors and their rights: admin tokens, their roles, and a bound on failed attempts.
 
 A token travels in the header `Authorization`, which no browser adds by itself to another site's request: cross-site
 request forgery does not apply, and no cookie is ever read here. The cookies of pages are in sessions.py.
@@ -20,7 +20,7 @@ from gateway.config.admin import AdminToken, Role
 from gateway.console.errors import NoToken, NotPermitted, TooManyFailures
 
 ROLES: tuple[Role, ...] = get_args(Role)
-"""Each may do what those before it may."""
+"""Roles in ascending order: each includes the rights of those before it."""
 FAILURES = 10
 WINDOW_S = 60.0
 _MAX_ADDRESSES = 10_000
@@ -33,7 +33,7 @@ class Actor:
     name: str
     role: Role
     content: bool = False
-    """May read prompts and answers."""
+    """Whether they may read prompts and answers."""
 
     def has(self, role: Role) -> bool:
         """Whether they may do what needs this role."""
@@ -46,7 +46,7 @@ class Actor:
 
 
 def actor_of(token: AdminToken) -> Actor:
-    """Nobody can label what they may not read: a labeller always may."""
+    """A labeller may always read content, because nobody can label an answer unread."""
     return Actor(token.name, token.role, token.content or token.role == "labeller")
 
 
@@ -73,7 +73,7 @@ class AdminTokens:
 
 
 def _password(credentials: str) -> str:
-    """Of Basic authentication; "" if there is none."""
+    """Returns the password of Basic authentication; "" if there is none."""
     try:
         return base64.b64decode(credentials, validate=True).decode().partition(":")[2]
     except (binascii.Error, UnicodeDecodeError, ValueError):
@@ -110,7 +110,7 @@ class FailedLogins:
 
 
 def _network(address: str) -> str:
-    """An IPv6 client has a whole /64 to itself."""
+    """The network that counts as one client: a /64 for IPv6, since a client has a whole one to itself."""
     try:
         if ip_address(address).version == 6:
             return str(ip_network(f"{address}/64", strict=False))

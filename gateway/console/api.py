@@ -29,7 +29,7 @@ class AdminCall:
     """The parameters in the path."""
     query: Mapping[str, str]
     body: Mapping[str, Any]
-    """{}: there was none."""
+    """Empty if the request has no body."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +57,7 @@ class Operation:
 
     method: Method
     path: str
-    """With {id} where a name stands."""
+    """The URL path, with {id} in place of a name."""
     about: str
     role: Role
     handler: Handler
@@ -73,7 +73,7 @@ class Operation:
     basic: bool = False
     """The token may also be the password of HTTP's Basic authentication: for callers that know no other."""
     csv: bool = False
-    """It can also answer with CSV."""
+    """Whether it can also answer with CSV."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +86,7 @@ class AdminOperations:
 
 
 def collected_operations() -> tuple[AdminOperations, ...]:
-    """Those of all features, in the order of the description."""
+    """The operations of all features, in the order of the description."""
     found = in_order(addition for feature in FEATURES for addition in feature.operations)
     return tuple(load(addition.entry) for addition in found)
 

@@ -42,7 +42,7 @@ class ConsoleApp:
     """The application of one process."""
 
     def __init__(self, admin: Admin, failed: FailedLogins | None = None, pages: PagesSetup | None = None) -> None:
-        """pages: None: only the admin API."""
+        """pages: None serves only the admin API."""
         self._admin = admin
         self._pages = pages
         self._failed = failed or FailedLogins()
@@ -73,19 +73,19 @@ class ConsoleApp:
         return app
 
     async def _health(self, request: Request) -> Response:
-        """This process runs, and which of its parts fail. Causes are for requests from this machine."""
+        """Answers that this process runs, with its failing parts; only requests from this machine see the causes."""
         reasons = on_page(self._admin.reasons(), causes=_from_this_machine(request))
         return _answer(orjson.dumps({"status": "ok", "version": __version__, "reasons": reasons}))
 
     async def _ready(self, request: Request) -> Response:
-        """Whether keys can be changed and published now."""
+        """Answers whether keys can be changed and published now."""
         publisher = self._admin.publisher
         ready = self._admin.store.is_open and not publisher.trouble
         body = {"status": "ready" if ready else "not ready", "store": self._admin.store.is_open}
         return _answer(orjson.dumps(body | {"published": not publisher.trouble}), 200 if ready else 503)
 
     async def _scrape(self, request: Request) -> Response:
-        """Counts only: no name, no key, no address."""
+        """Answers a Prometheus scrape with counts only: no name, key or address."""
         publisher = self._admin.publisher
         self._metrics.published_version.set(publisher.version)
         self._metrics.unpublished.set(bool(publisher.trouble))
@@ -150,7 +150,7 @@ class ConsoleApp:
 
 
 def _from_this_machine(request: Request) -> bool:
-    """Whether it came over loopback, and no proxy passed it on."""
+    """Whether the request came over loopback and not through a proxy."""
     try:
         local = ip_address(request.client.host if request.client else "").is_loopback
     except ValueError:

@@ -1,4 +1,4 @@
-"""Calls the admin API, for the command line."""
+"""A client of the admin API, for the command line."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _TIMEOUT_S = 15.0
 
 
 class AdminRefused(CannotRun):
-    """The console refused a request; the message has every mistake that it named."""
+    """The console refused a request; the message lists every mistake that it reported."""
 
 
 class AdminClient:

@@ -7,7 +7,7 @@ from typing import Any
 
 
 class AdminError(Exception):
-    """May be the whole answer to a request.
+    """An error that can be the whole answer to a request.
 
     message: what was wrong, with the value, and what to do. mistakes: one line for each mistake in a body,
     `path: what is wrong; what to do`.

@@ -12,7 +12,7 @@ NONE = "–"
 
 
 def count(value: float | None) -> str:
-    """With narrow blanks between thousands."""
+    """A number with narrow blanks between thousands."""
     return NONE if value is None else f"{value:,.0f}".replace(",", "\u202f")
 
 
@@ -27,7 +27,7 @@ def percent(value: float | None) -> str:
 
 
 def usd(value: float | None) -> str:
-    """Cents where there are any; small amounts keep three digits."""
+    """An amount in USD: with cents from $0.1 on, and three digits below."""
     if value is None:
         return NONE
     return (
@@ -46,7 +46,7 @@ def seconds(value: float | None) -> str:
 
 
 def moment(unix: float | None) -> str:
-    """2026-11-26 09:31:07, UTC."""
+    """A time such as 2026-11-26 09:31:07, in UTC."""
     return NONE if unix is None else f"{datetime.fromtimestamp(unix, UTC):%Y-%m-%d %H:%M:%S}"
 
 
@@ -55,18 +55,18 @@ def iso(unix: float) -> str:
 
 
 def hour(unix: float) -> str:
-    """09:00, UTC."""
+    """A time of day such as 09:00, in UTC."""
     return f"{datetime.fromtimestamp(unix, UTC):%H:%M}"
 
 
 def shortened(text: str | None, most: int = 120) -> str:
-    """The beginning, in one line."""
+    """The beginning of a text, in one line."""
     line = " ".join((text or "")[: 4 * most].split())
     return line if len(line) <= most else f"{line[: most - 1]}…"
 
 
 def pair(value: str) -> tuple[str, str]:
-    """An option of a choice whose title is its value."""
+    """An option of a choice, whose title is its value."""
     return value, value
 
 

@@ -73,7 +73,7 @@ class Page:
 
 @dataclass(frozen=True, slots=True)
 class LoginWays:
-    """How visitors prove who they are."""
+    """The ways in which visitors prove who they are."""
 
     actor_of: Callable[[Request, str], Actor]
     """The holder of the token in an Authorization header's value. Raises NoToken, TooManyFailures."""
@@ -91,17 +91,17 @@ async def _nothing() -> None:
 
 @dataclass(frozen=True, slots=True)
 class PageServices:
-    """What pages work with."""
+    """Services that pages work with."""
 
     admin: Admin
     sessions: Sessions
     login: LoginWays
     tasks: Tasks
-    """For work that goes on after an answer."""
+    """Runs work that continues after the response."""
     corridor: Corridor | None = None
     """The stream server; None: this console has none."""
     evals: Callable[[], EvalsConfig] = EvalsConfig
-    """How the gateway is reached, as by judges and replays."""
+    """Returns how judges and replays reach the gateway."""
     data: Path = Path()
     """The data directory."""
     config_path: Path = Path("gateway.yaml")
@@ -109,7 +109,7 @@ class PageServices:
     read_config: Callable[[], Awaitable[None]] = _nothing
     """Reads the config again at once, after a change of its files."""
     kept: dict[str, Any] = field(default_factory=dict)
-    """What a page keeps between requests, in this process: by the page's name."""
+    """State that pages keep between requests in this process, by the page's name."""
 
 
 def services_of(request: Request) -> PageServices:
@@ -125,7 +125,7 @@ def visitor_of(request: Request) -> Visitor:
 def render(
     request: Request, template: str, status: int = 200, headers: Mapping[str, str] | None = None, **values: Any
 ) -> Response:
-    """The page that templates/`template` makes of the values. Shows, once, the notice of the redirect before."""
+    """Renders templates/`template` with the values. Shows the notice of a preceding redirect once."""
     response = HTMLResponse(to_html(request, template, **values), status, headers)
     if NOTICE_COOKIE in request.cookies:
         response.delete_cookie(NOTICE_COOKIE, path=ROOT)
@@ -142,7 +142,7 @@ def to_html(request: Request, template: str, **values: Any) -> str:
 
 
 def redirect(request: Request, path: str, notice: str = "") -> Response:
-    """Leads on after a form. path: of this console. notice: shown once, at the top of the next page."""
+    """Redirects after a form. path: of this console. notice: shown once, at the top of the next page."""
     response = RedirectResponse(path, 303)
     if notice:
         response.set_cookie(NOTICE_COOKIE, quote(notice[:800]), **cookie_options(request), max_age=_NOTICE_S)
@@ -150,7 +150,7 @@ def redirect(request: Request, path: str, notice: str = "") -> Response:
 
 
 def endpoint(route: PageRoute) -> PageHandler:
-    """The handler within the frame: who is not signed in is led to the login, and errors become pages."""
+    """The handler within the frame: visitors without a session are sent to the login, and errors become pages."""
 
     async def answer(request: Request) -> Response:
         try:
@@ -184,7 +184,7 @@ async def _checked(request: Request, route: PageRoute) -> Response:
 
 
 def proxied_name(request: Request) -> str | None:
-    """Whom a proxy that the config trusts names, once and unambiguously. None: no one."""
+    """The user that a trusted proxy names in exactly one header; None: no user."""
     admin = services_of(request).admin.config().admin
     login = None if admin is None else admin.proxy_login
     if login is None or request.client is None:
@@ -213,7 +213,7 @@ def _wanted(request: Request) -> str:
 
 
 def _to_login(request: Request) -> Response:
-    """With the page that was asked for, to return to it; forms that were sent are lost."""
+    """Redirects to the login with the requested page, to return to it; a form that was sent is lost."""
     wanted = _wanted(request)
     suffix = "?" + urlencode({"next": wanted}) if request.method == "GET" and wanted != ROOT else ""
     return RedirectResponse(f"{ROOT}/login{suffix}", 303)
@@ -230,14 +230,14 @@ def set_session(request: Request, response: Response, cookie: str, lasts_s: floa
 
 
 def cookie_options(request: Request) -> dict[str, Any]:
-    """Browsers keep a Secure cookie of plain HTTP nowhere but, some of them, on this machine."""
+    """Not `Secure` on this machine's own addresses, where only some browsers keep a Secure cookie over plain HTTP."""
     name = request.headers.get("host", "").rpartition("@")[2]
     host = name[1:].partition("]")[0] if name.startswith("[") else name.partition(":")[0]
     return {"path": ROOT, "httponly": True, "samesite": "strict", "secure": host.lower() not in _LOOPBACK}
 
 
 def local_path(text: str) -> str:
-    """Where to go after a login: a path of the console; anything else becomes its start."""
+    """The path to open after a login: one of the console; anything else becomes its start page."""
     inside = text == ROOT or text.startswith((f"{ROOT}/", f"{ROOT}?"))
     return text if inside and "\\" not in text and text.isprintable() and "/login" not in text else ROOT
 
@@ -249,7 +249,7 @@ def _navigation(request: Request, visitor: Visitor | None) -> list[Page]:
 
 @cache
 def environment() -> Environment:
-    """Every text that is printed is escaped, and what is not visible in it is written out."""
+    """The Jinja environment: every printed text is escaped, and its invisible characters are written out."""
     made = Environment(
         loader=templates("gateway.console", "gateway.reports"),
         autoescape=True, undefined=StrictUndefined, finalize=_finalized, trim_blocks=True, lstrip_blocks=True,
@@ -266,7 +266,7 @@ def _finalized(value: object) -> object:
 
 @cache
 def static_files() -> Mapping[str, bytes]:
-    """By name: the style sheets, htmx and our own script."""
+    """The style sheets, htmx and our own script, by name."""
     names = ("console.css", "console.js", "htmx.min.js", "htmx.LICENSE.txt", "icon.svg")
     folder = files(__package__).joinpath("static")
     return {**{name: folder.joinpath(name).read_bytes() for name in names}, "reports.css": parts_css().encode()}
@@ -274,5 +274,5 @@ def static_files() -> Mapping[str, bytes]:
 
 @cache
 def static_versions() -> Mapping[str, str]:
-    """The beginning of each file's digest: a new version has a new address, so that browsers may keep the old one."""
+    """The beginning of each file's digest. It is part of the URL, so that browsers may cache a version."""
     return {name: sha256(content).hexdigest()[:12] for name, content in static_files().items()}

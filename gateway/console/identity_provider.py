@@ -26,7 +26,7 @@ from gateway.scoring.http_client import HttpConnections, HttpReply, Unreachable
 log = logging.getLogger(__name__)
 
 ALGORITHMS = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA")
-"""Never one with a shared secret, and never none."""
+"""Accepted signature algorithms: never one with a shared secret, and never `none`."""
 _DEADLINE_S = 10.0
 _MOST_BYTES = 1 << 20
 _KEPT_S = 600.0
@@ -34,7 +34,7 @@ _LEEWAY_S = 60
 
 
 class LoginRefused(NotPermitted):
-    """The provider, or its answer, lets nobody in."""
+    """The provider refused the login, or its answer admits nobody."""
 
 
 class LoginNotBegun(LoginRefused):
@@ -87,7 +87,7 @@ class IdentityProvider:
         return f"{self.config.url.rstrip('/')}/console/login/callback"
 
     async def address(self, attempt: LoginAttempt) -> str:
-        """Where the browser is sent. Raises ProviderAway."""
+        """The URL that the browser is sent to. Raises ProviderAway."""
         from authlib.oauth2.client import OAuth2Client
 
         metadata = await self._discovered()
@@ -101,7 +101,7 @@ class IdentityProvider:
         return str(address)
 
     async def actor(self, attempt: LoginAttempt, query: Mapping[str, str]) -> Actor:
-        """Who has come back from the provider. Raises LoginNotBegun, LoginRefused, ProviderAway."""
+        """The person who came back from the provider. Raises LoginNotBegun, LoginRefused, ProviderAway."""
         if not compare_digest(query.get("state", "").encode(), attempt.state.encode()):
             raise LoginNotBegun
         if "error" in query:
@@ -110,7 +110,7 @@ class IdentityProvider:
         return actor_of_claims(self.config, claims)
 
     async def _token(self, code: str, attempt: LoginAttempt) -> str:
-        """The ID token for the code."""
+        """Exchanges the code for the ID token."""
         from authlib.oauth2.rfc6749.parameters import prepare_token_request
 
         metadata = await self._discovered()
@@ -201,7 +201,7 @@ def _object(reply: HttpReply) -> dict[str, Any]:
 
 
 def actor_of_claims(config: OidcConfig, claims: Mapping[str, Any]) -> Actor:
-    """By the first entry of `roles` that matches. Raises LoginRefused."""
+    """The role of the first entry of `roles` that matches. Raises LoginRefused."""
     name = claim(claims, config.name)
     if not isinstance(name, str) or not 0 < len(name) <= 200 or not name.isprintable():
         raise LoginRefused(f'the identity has no claim "{config.name}" that could be a name')
@@ -220,7 +220,7 @@ def actor_of_claims(config: OidcConfig, claims: Mapping[str, Any]) -> Actor:
 
 
 def claim(claims: Mapping[str, Any], name: str) -> Any:
-    """realm_access.roles: a claim within another. None: there is none."""
+    """The value of a claim; `realm_access.roles` is a claim within another. None: it is absent."""
     found: Any = claims
     if name in claims:
         return claims[name]
@@ -230,6 +230,6 @@ def claim(claims: Mapping[str, Any], name: str) -> Any:
 
 
 def _holds(found: Any, expected: str | bool | int) -> bool:
-    """Of a list, one must be equal; a number is never a truth value."""
+    """Whether the claim has the expected value, or is a list that contains it. 1 does not equal true."""
     values = found if isinstance(found, list) else [found]
     return any(type(value) is type(expected) and value == expected for value in values)

@@ -52,7 +52,7 @@ async def show_login(request: Request) -> Response:
 
 
 async def sign_in(request: Request) -> Response:
-    """The form with a token was sent, or the button of a login link."""
+    """Handles the form with a token, and the button of a login link."""
     try:
         check_origin(request)
         form = await read_form(request)
@@ -72,7 +72,7 @@ async def sign_in(request: Request) -> Response:
 
 
 async def begin_oidc(request: Request) -> Response:
-    """Leads to the identity provider."""
+    """Redirects to the identity provider."""
     try:
         attempt = LoginAttempt.new()
         response: Response = RedirectResponse(await _provider(request).address(attempt), 303)
@@ -84,7 +84,7 @@ async def begin_oidc(request: Request) -> Response:
 
 
 async def end_oidc(request: Request) -> Response:
-    """The browser comes back from the identity provider."""
+    """Handles the browser's return from the identity provider."""
     services = services_of(request)
     try:
         address = services.login.check_failures(request)
@@ -110,13 +110,13 @@ async def end_oidc(request: Request) -> Response:
 
 
 def _distinct(services: PageServices, actor: Actor) -> Actor:
-    """The person under a name that no other actor has."""
+    """The actor for a person, under a name that no other actor has."""
     admin = services.admin.config().admin
     return actor if admin is None else replace(actor, name=person_name(actor.name, admin))
 
 
 def _provider(request: Request) -> IdentityProvider:
-    """Of the config in force. Raises NotThere."""
+    """The identity provider of the config in force. Raises NotThere."""
     services = services_of(request)
     admin = services.admin.config().admin
     if admin is None or admin.oidc is None:
@@ -128,7 +128,7 @@ def _provider(request: Request) -> IdentityProvider:
 
 
 async def sign_out(request: Request) -> Response:
-    """Within the frame: only with the session's own CSRF token."""
+    """Ends the session. The form needs the session's own CSRF token."""
     await form_actor(request, "viewer", "sign out")
     await services_of(request).sessions.end(request.cookies.get(COOKIE, ""))
     response = redirect(request, f"{ROOT}/login")
@@ -145,7 +145,7 @@ async def _by_link(request: Request, given: str) -> Response:
 
 
 async def _with_link(request: Request, given: str) -> str | None:
-    """The cookie of a new session. None: it is not the link, or not any more."""
+    """The cookie of a new session; None: the link is wrong, used or expired."""
     services = services_of(request)
     address = services.login.check_failures(request)
     link = services.login.link

@@ -118,7 +118,7 @@ def _schemas(found: Sequence[AdminOperations]) -> dict[str, Schema]:
 
 
 def _patch_of(schema: Schema) -> Schema:
-    """Every part optional, and null where it may be removed."""
+    """The schema of a merge patch: every part is optional, and null removes it."""
     properties = {}
     for name, each in schema["properties"].items():
         limits = each.get("$ref") == reference("LimitsConfig")["$ref"]

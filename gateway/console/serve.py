@@ -49,13 +49,13 @@ class ConsoleOptions:
     host: str = "127.0.0.1"
     port: int = 9102
     take_over: bool = False
-    """Replace what another store has published."""
+    """Whether to replace keys that another store has published."""
     tls: tuple[Path | None, Path | None] = (None, None)
     """PEM files of a certificate and its key."""
 
 
 class LiveConfig:
-    """The gateway.yaml in force, read again when it changes. A file that is refused leaves the one before in force."""
+    """The gateway.yaml in force, read again when it changes. A refused file leaves the previous one in force."""
 
     def __init__(self, path: Path) -> None:
         """Raises ConfigError."""
@@ -78,11 +78,11 @@ class LiveConfig:
                 await self.read()
 
     def _stamps(self) -> dict[Path, tuple[int, int]]:
-        """Of the file, and of those that belong to it."""
+        """Modification times and sizes of the file and of those that belong to it."""
         return {path: _stamp(path) for path in (self._path, *self._config.secret_files)}
 
     async def read(self) -> None:
-        """Reads the file now: what the console itself has written is shown at once."""
+        """Reads the file now, so that pages show at once what the console has written."""
         try:
             self._config = await asyncio.to_thread(load_served, self._path)
             self.refused = ""
@@ -93,7 +93,7 @@ class LiveConfig:
 
 
 def load_served(path: Path) -> Config:
-    """Raises ConfigError, also for a config without admin tokens: nobody could use the console."""
+    """The config of a console. Raises ConfigError, also if it has no `admin`: nobody could use the console."""
     config = load_for_console(path)
     require_extras(config, OF_CONSOLE)
     if config.admin is None:

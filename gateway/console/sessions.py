@@ -1,4 +1,4 @@
-"""Who is signed in: sessions in the store, so that they outlive a restart and hold for every console of that store.
+"""Sessions of signed-in visitors. The store keeps them: they outlive a restart and hold for all of its consoles.
 
 The cookie has 32 random bytes, the store their SHA-256. A session depends on what began it, by the config in force. One
 of an admin token ends with the token and has the token's role. One of an identity provider ends when `admin.oidc`
@@ -24,7 +24,7 @@ from gateway.store.sessions import SessionRow, add_session, delete_session, find
 
 SESSION_S = 12 * 3600.0
 PROXY = "proxy"
-"""In place of a token's digest."""
+"""Stands for a token's digest in sessions that a proxy began."""
 _FRESH_S = 3.0  # for which a session that was read is not read again
 _MOST_FRESH = 1000
 
@@ -35,7 +35,7 @@ class Visitor:
 
     actor: Actor
     csrf: str
-    """Stands in each form."""
+    """The CSRF token, which each form contains."""
     expires: float
 
     def may(self, role: Role, content: bool = False) -> bool:
@@ -67,7 +67,7 @@ class Sessions:
         self._clock = clock
         self._fresh: OrderedDict[str, tuple[float, SessionRow | None]] = OrderedDict()
         self._of_proxy: dict[str, str] = {}
-        """By name: the cookie of a session that a proxy's visitor has."""
+        """Cookies of sessions that proxies began, by the visitor's name."""
 
     async def begin(self, actor: Actor, token: str = "", lasts_s: float = SESSION_S) -> str:
         """The cookie of a new session. token: what it depends on: the SHA-256 of an admin token, in hexadecimal,
@@ -97,8 +97,10 @@ class Sessions:
         return await self.begin(actor, token)
 
     async def visitor(self, cookie: str, proxied: str | None = None) -> Visitor | None:
-        """None: there is no such session, it has expired, or what it depends on is gone. proxied: whom a trusted proxy
-        names; None: no one."""
+        """The visitor of a session; None: it does not exist, has expired, or what it depends on is gone.
+
+        proxied: the user that a trusted proxy names; None: no user.
+        """
         row = await self._row(cookie)
         if row is None or row.expires <= self._clock():
             return None
@@ -131,7 +133,7 @@ class Sessions:
         return self._of_token(row.token) if row.token else Actor(row.name, row.role, row.content)
 
     def of_proxy(self, name: str | None) -> Actor | None:
-        """Whom a trusted proxy names, if they may enter."""
+        """The actor for the user that a trusted proxy names; None: they may not enter."""
         admin = self._config().admin
         login = None if admin is None else admin.proxy_login
         user = None if login is None or name is None else login.users.get(name)

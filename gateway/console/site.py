@@ -39,12 +39,12 @@ _YEAR_S = 31_536_000
 
 @dataclass(frozen=True, slots=True)
 class PagesSetup:
-    """What the pages need besides the admin API's own."""
+    """Services that pages need and the admin API does not."""
 
     tasks: Tasks
     corridor: Corridor | None = None
     evals: Callable[[], EvalsConfig] = EvalsConfig
-    """How the gateway is reached, by the config in force."""
+    """Returns how the gateway is reached, by the config in force."""
     data: Path = field(default_factory=Path)
     config_path: Path = Path("gateway.yaml")
     link: LoginLink | None = None
@@ -75,7 +75,7 @@ def routes() -> list[Route]:
 
 
 def prepare(app: Starlette, admin: Admin, setup: PagesSetup, ways: LoginWays) -> None:
-    """Gives the pages of this application what they work with."""
+    """Attaches the services of the pages to the application."""
     sessions = Sessions(admin.store, admin.config, admin.clock)
     app.state.navigation = collected_pages()
     services = PageServices(
@@ -101,7 +101,7 @@ async def _missing(request: Request) -> Response:
 
 
 async def _static(request: Request) -> Response:
-    """Public: they say nothing about this installation."""
+    """Static files are public: they reveal nothing about this installation."""
     name = request.path_params["name"]
     content = static_files().get(name)
     if content is None:

@@ -1,4 +1,4 @@
-"""The store as the console uses it: opened in the background, and never waited for without end."""
+"""The console's store: opened in the background, and every transaction has a deadline."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _AGAIN = Backoff(first_s=0.2, most_s=5.0)
 
 
 class ConsoleStore:
-    """A store that may be away. `run` raises StoreAway then, within seconds."""
+    """A store that may be unreachable: `run` and `read` then raise StoreAway within seconds."""
 
     def __init__(self, url: str, deadline_s: float = DEADLINE_S, busy_ms: int = _BUSY_MS) -> None:
         """deadline_s: of one transaction. busy_ms: see engine.writer."""
@@ -68,7 +68,7 @@ class ConsoleStore:
         return await self._within_deadline(lambda store: store.run(work))
 
     async def read(self, work: Callable[[Transaction], T]) -> T:
-        """Queries that wait for no one who writes. Raises as `run`."""
+        """Queries that do not wait for writers. Raises as `run`."""
         return await self._within_deadline(lambda store: store.look(work))
 
     async def _within_deadline(self, use: Callable[[Store], Awaitable[T]]) -> T:

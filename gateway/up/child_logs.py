@@ -31,7 +31,7 @@ class _LogFile(RotatingFileHandler):
     def __init__(self, path: Path, max_bytes: int, backups: int) -> None:
         super().__init__(path, maxBytes=max_bytes, backupCount=backups, encoding="utf-8")
         self._failed = 0
-        """Lines in a row that could not be written when they came."""
+        """Consecutive lines that could not be written."""
 
     def emit(self, record: logging.LogRecord) -> None:
         before = self._failed
@@ -52,7 +52,7 @@ class _LogFile(RotatingFileHandler):
             sys.stderr.write(f"{self.baseFilename} cannot be written: {error.strerror}; retried with each line\n")
 
     def close(self) -> None:
-        """Closes the file. What a full disk did not take is lost, and has been reported."""
+        """Closes the file. Lines that did not fit on a full disk are lost; that was reported."""
         try:
             super().close()
         except OSError:

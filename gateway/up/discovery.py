@@ -41,7 +41,7 @@ class DiscoveredUpstream:
 
     provider: Provider
     port: int | None = None
-    """Of a local server; None: a provider with a key in the environment."""
+    """The port of a local server; None: a provider with a key in the environment."""
     models: tuple[str, ...] = ()
     """The upstream's own names."""
     trouble: str | None = None
@@ -53,7 +53,7 @@ class DiscoveredUpstream:
 
 
 class NoModelList(Exception):
-    """An answer without a list of models. status: of the answer; 200: the body could not be read."""
+    """An answer without a list of models. status: the HTTP status; 200: the body could not be read."""
 
     def __init__(self, message: str, status: int = 200) -> None:
         super().__init__(message)
@@ -155,7 +155,7 @@ def _by_owner(listed: list[tuple[str, str]]) -> Provider | None:
 
 
 async def _by_version(client: httpx2.AsyncClient, origin: str) -> Provider | None:
-    """Only Ollama has /api/version."""
+    """Ollama, if the server has /api/version, which no other has; else None."""
     try:
         _, answer = await _json(client, f"{origin}/api/version", {})
     except (NoModelList, httpx2.HTTPError):

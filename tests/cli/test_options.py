@@ -84,7 +84,7 @@ def test_every_group_comes_whole_with_its_defaults() -> None:
     assert seen.pop() == (Path("x"), Paced(7, ["a", "b"]), Placed(Path("d")), True)
 
 
-def test_what_an_option_says_of_itself_holds() -> None:
+def test_constraints_of_an_option_hold() -> None:
     assert run("x", "--speed", "0")[0] == 2
     code, text = run("--help")
     assert code == 0
@@ -104,7 +104,7 @@ def test_work_is_done_on_the_stream_server(stream_url: str, tmp_path: Path) -> N
     assert on_stream(a_config(stream_url), tmp_path, lambda corridor: corridor.state.recall("nothing")) is None
 
 
-def test_a_server_that_is_away_is_said(tmp_path: Path) -> None:
+def test_an_unreachable_stream_server_is_reported(tmp_path: Path) -> None:
     with pytest.raises(CannotRun, match="Is a gateway of this config running"):
         on_stream(a_config(f"unix://{tmp_path}/nothing"), tmp_path, lambda corridor: corridor.state.plans())
 

@@ -99,7 +99,7 @@ async def test_unknown_paths_and_methods_say_so_in_json(console):
 
 
 @pytest.mark.parametrize("host", ["[", "a b", "x" * 300, ""])
-async def test_a_host_header_that_is_none_changes_no_answer(console, host):
+async def test_an_invalid_host_header_changes_no_answer(console, host):
     headers = {"host": host, "authorization": "Bearer token-of-owner"}
     async with httpx2.AsyncClient(base_url=console.url, headers=headers) as client:
         assert (await client.get("/admin/v1/kyes")).json()["error"]["code"] == "not_found"
@@ -126,7 +126,7 @@ async def test_no_answer_is_cached_and_no_secret_is_logged(console, caplog):
     assert "token-of-owner" not in caplog.text
 
 
-async def test_it_says_whether_it_can_do_its_work(console, stream_name):
+async def test_ready_says_whether_keys_can_be_changed(console, stream_name):
     async with httpx2.AsyncClient(base_url=console.url) as client:
         assert (await client.get("/health")).json()["status"] == "ok"
         assert (await client.get("/ready")).json() == {"status": "ready", "store": True, "published": True}
@@ -136,7 +136,7 @@ async def test_it_says_whether_it_can_do_its_work(console, stream_name):
         assert (answer.status_code, answer.json()["published"]) == (503, False)
 
 
-async def test_without_the_stream_server_a_change_is_stored_and_says_that_it_is_not_in_force(
+async def test_a_change_without_a_stream_server_is_stored_unpublished(
     opened, stream_server, stream_name, admin, serving
 ):
     corridor = Corridor(stream_server.url, stream_name)
@@ -156,9 +156,7 @@ async def test_without_the_stream_server_a_change_is_stored_and_says_that_it_is_
     await corridor.aclose()
 
 
-async def test_while_the_store_is_locked_a_change_gets_a_503_that_says_when_to_retry(
-    admin, corridor, serving, tmp_path
-):
+async def test_a_locked_store_answers_503_with_retry_after(admin, corridor, serving, tmp_path):
     store = ConsoleStore(f"sqlite:///{tmp_path / 'gateway.db'}", busy_ms=20)
     await store.open()
     async with serving(replace(admin, store=store), corridor) as console:

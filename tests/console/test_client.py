@@ -24,7 +24,7 @@ async def test_lists_are_read_to_their_end_and_keys_found_by_name(console):
         await asyncio.to_thread(client.key_id, "k9")
 
 
-async def test_every_mistake_of_a_refused_request_is_said(console):
+async def test_every_mistake_of_a_refused_request_is_reported(console):
     client = AdminClient(console.url, "token-of-owner")
     body = {"name": "a b", "limits": {"usd_per_day": 0}}
     with pytest.raises(AdminRefused) as refused:
@@ -34,7 +34,7 @@ async def test_every_mistake_of_a_refused_request_is_said(console):
         await asyncio.to_thread(AdminClient(console.url, "wrong").call, "GET", "/keys")
 
 
-def test_what_is_no_console_is_said():
+def test_a_server_that_is_not_a_console_is_reported():
     class Other(http.server.BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             self.send_response(200)

@@ -13,7 +13,7 @@ HTMX_SHA256 = "a0abb04f2f45a1f89d1d4844023245537e5e6014c87b144553e0607b4cc32130"
 HOSTILE = "<script>alert(1)</script>\"'><img src=x onerror=alert(2)> \x1b[31mred \u202eevil\u2066 {{7*7}}"
 
 
-async def test_who_is_not_signed_in_is_led_to_the_login_and_back(pages):
+async def test_a_visitor_without_a_session_goes_through_the_login(pages):
     client = await pages.client()
     answer = await client.get("/console/calls?alias=chat")
     assert (answer.status_code, answer.headers["location"]) == (
@@ -68,7 +68,7 @@ async def test_each_role_sees_its_pages(pages):
     assert {"Today", "Calls"} <= set(shown["viewer"])
 
 
-async def test_a_page_that_is_not_there_says_so_as_a_page(pages):
+async def test_a_missing_page_is_reported_as_a_page(pages):
     client = await pages.login()
     answer = await client.get("/console/nothing")
     assert answer.status_code == 404

@@ -141,7 +141,7 @@ async def signed_in(pages, client, provider):
     return await client.get(there.headers["location"])
 
 
-async def test_somebody_signs_in_at_the_provider(pages, provider, oidc):
+async def test_a_person_signs_in_at_the_provider(pages, provider, oidc):
     client = await pages.client()
     assert 'href="/console/login/oidc"' in (await client.get("/console/login")).text
     back = await signed_in(pages, client, provider)
@@ -273,7 +273,7 @@ async def test_an_error_of_the_provider_is_shown_as_text(pages, provider, oidc):
     assert "<script>x" not in back.text
 
 
-async def test_a_provider_that_is_away_is_said_so(pages, provider, oidc):
+async def test_an_unreachable_provider_is_reported(pages, provider, oidc):
     gone = oidc.model_copy(update={"issuer": "http://127.0.0.1:1"})
     configured(pages, oidc=gone)
     answer = await (await pages.client()).get("/console/login/oidc")

@@ -121,7 +121,7 @@ async def test_what_does_not_list_models_is_no_upstream(answers: dict[str, Any])
         assert await look([server.port], []) == []
 
 
-async def test_a_server_that_asks_for_a_key_is_said_to() -> None:
+async def test_a_server_that_requires_a_key_is_reported() -> None:
     async with Server({"/v1/models": {}}, status=401).running() as server:
         assert await look([server.port], []) == [
             DiscoveredUpstream(PROVIDERS["openai"], server.port, trouble="it requires a key")
@@ -171,7 +171,7 @@ async def test_a_provider_is_asked_with_its_own_key(
     assert found[0].where == f"${provider.key_env}"
 
 
-async def test_a_provider_that_refuses_is_still_found_and_why_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_provider_that_refuses_is_found_with_the_reason(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MISTRAL_API_KEY", "sk-secret")
     async with Server({"/v1/models": {}}, status=401).running() as server:
         refusing = replace(PROVIDERS["mistral"], base_url=f"http://127.0.0.1:{server.port}/v1")

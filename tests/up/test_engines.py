@@ -98,7 +98,7 @@ def test_slots_context_threads_and_seed_become_the_engines_options(tmp_path: Pat
         run_of(engine="vllm", model="m", threads=2)
 
 
-def test_an_engine_of_ours_has_its_slots_as_limit_and_its_queue_in_the_gateway() -> None:
+def test_a_started_engine_is_limited_to_its_slots_and_queues() -> None:
     def upstream(**section: Any) -> Upstream:
         return Upstream.model_validate({"kind": "llamacpp", **section})
 

@@ -27,7 +27,7 @@ def test_the_next_free_port_is_used_when_one_is_in_use(tmp_path: Path) -> None:
         assert ports.reserve("127.0.0.1", 0) not in (0, port, got)
 
 
-def test_a_second_process_never_chooses_a_port_on_which_nothing_listens_yet(tmp_path: Path) -> None:
+def test_a_second_process_never_chooses_a_reserved_port(tmp_path: Path) -> None:
     with listening() as listener:
         free = listener.getsockname()[1]
     with PortReservations(tmp_path) as first:
