@@ -27,11 +27,12 @@ from gateway.core.errors import CannotRun, ConfigError, StreamDown
 from gateway.core.plan import Plan, PlanState
 from gateway.features.experiments import start_stop
 from gateway.features.experiments.judges import plan_judge_cautions
-from gateway.features.experiments.start_stop import PlanStates, PlanToStart
+from gateway.features.experiments.start_stop import PlanToStart
 from gateway.features.keys.directory import Admin
 from gateway.features.keys.settings import checked
 from gateway.store.directory import Action, AuditRow, add_audit, audit_id
 from gateway.store.engine import Transaction
+from gateway.stream.shared_state import SharedState
 
 T = TypeVar("T")
 
@@ -99,7 +100,7 @@ class ExperimentAdmin:
     """Services that the functions of this module use."""
 
     admin: Admin
-    states: PlanStates
+    states: SharedState
     config_path: Path
     read_config: Callable[[], Awaitable[None]]
     """Puts the changed file in force in this process."""

@@ -6,7 +6,7 @@ import contextlib
 import time
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import Literal, Protocol
+from typing import Literal
 
 from gateway.config.config import Config
 from gateway.config.derive import cautions, horizon_of, plans_of
@@ -27,13 +27,7 @@ from gateway.scoring.registry import BuiltScorers
 from gateway.store.engine import StoreUnavailable
 from gateway.store.plans import stored_plans
 from gateway.store.query import Reading, reading
-
-
-class PlanStates(Protocol):
-    """gateway.stream.shared_state.SharedState."""
-
-    async def plans(self) -> dict[str, PlanState]: ...
-    async def set_plan(self, state: PlanState, instead_of: PlanState | None = None) -> bool: ...
+from gateway.stream.shared_state import SharedState
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +81,7 @@ def config_findings(config: Config, built: BuiltScorers, store: str) -> ConfigFi
     return ConfigFindings(tuple(refusals), (*found, *judge_cautions(config, built, store)))
 
 
-async def start(states: PlanStates, wanted: PlanToStart, others: Iterable[str]) -> PlanState | None:
+async def start(states: SharedState, wanted: PlanToStart, others: Iterable[str]) -> PlanState | None:
     """Puts a plan in force on every gateway of this stream server. Returns the state before; None: there was none.
 
     others: the experiments of the config. Raises CannotRun if one of them runs and competes for the same calls, if the
@@ -111,7 +105,7 @@ async def start(states: PlanStates, wanted: PlanToStart, others: Iterable[str]) 
     return known
 
 
-async def stop(states: PlanStates, name: str) -> PlanState | None:
+async def stop(states: SharedState, name: str) -> PlanState | None:
     """Stops an experiment on every gateway, within a second. Returns the state before; None: it was never started.
 
     Raises CannotRun, StreamDown.
@@ -127,7 +121,7 @@ def _is_replaced(known: PlanState, closed: Collection[str]) -> bool:
     return not known.running and known.plan.hash in closed
 
 
-async def _set(states: PlanStates, plan: Plan, to: Literal["running", "stopped"], known: PlanState | None) -> None:
+async def _set(states: SharedState, plan: Plan, to: Literal["running", "stopped"], known: PlanState | None) -> None:
     if not await states.set_plan(PlanState(plan, to, time.time()), known):
         raise CannotRun(
             f"{plan.name}: another command changed it at the same time; see `gateway ab status {plan.name}`"

@@ -10,27 +10,20 @@ from __future__ import annotations
 import logging
 import secrets
 from collections.abc import Callable, Mapping, Sequence
-from typing import Protocol
 
 from gateway.core.plan import PlanState
 from gateway.core.randomization import SECRET_BYTES
 from gateway.store.plans import DRAWS, StoredPlan, deployment_secret, save_plans, stored_plans
 from gateway.store.store import Store
+from gateway.stream.shared_state import SharedState
 
 log = logging.getLogger(__name__)
-
-
-class PlansOnStream(Protocol):
-    """gateway.stream.shared_state.SharedState."""
-
-    async def plans(self) -> dict[str, PlanState]: ...
-    async def set_plan(self, state: PlanState, instead_of: PlanState | None = None) -> bool: ...
 
 
 class PlanKeeper:
     """The plans of one deployment, as a consumer knows them. clock: Unix time in seconds."""
 
-    def __init__(self, store: Store, state: PlansOnStream, clock: Callable[[], float]) -> None:
+    def __init__(self, store: Store, state: SharedState, clock: Callable[[], float]) -> None:
         self._store, self._state, self._clock = store, state, clock
         self._known: frozenset[str] | None = None  # experiments that have a plan
 
@@ -61,17 +54,10 @@ def _newest(plans: Sequence[StoredPlan]) -> Mapping[str, StoredPlan]:
     return {plan.plan.name: plan for plan in plans}
 
 
-class SecretOnStream(Protocol):
-    """gateway.stream.shared_state.SharedState."""
-
-    async def draw_secret(self) -> bytes | None: ...
-    async def set_draw_secret(self, secret: bytes) -> None: ...
-
-
 class DrawSecret:
     """The secret of one deployment, as a consumer knows it."""
 
-    def __init__(self, store: Store, state: SecretOnStream) -> None:
+    def __init__(self, store: Store, state: SharedState) -> None:
         self._store, self._state = store, state
         self._secret: bytes | None = None
 

@@ -20,7 +20,7 @@ import time
 from collections.abc import Callable, Coroutine, Iterable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Protocol
+from typing import Any
 
 import orjson
 
@@ -46,6 +46,7 @@ from gateway.features.task import TaskContext
 from gateway.store.plans import hold_lease, release_lease
 from gateway.store.predictions import StoredModel, newest_model
 from gateway.store.store import Store, StoreDown, WriteRejected
+from gateway.stream.shared_state import SharedState
 
 ARGV = (sys.executable, "-P", "-X", "utf8", "-m", "gateway.features.learned.trainer")
 ENVIRONMENT = {"OMP_NUM_THREADS": "1"}  # one core for training; the child inherits nothing else
@@ -182,12 +183,6 @@ _SIZE = 7  # the bits of a kind that hold the bucket of the size
 _Group = tuple[Any, ...]  # alias, then up to three more: format, size, kind
 
 
-class PublishedTexts(Protocol):
-    """gateway.stream.shared_state.SharedState."""
-
-    async def remember(self, name: str, value: str, keep_s: int) -> None: ...
-
-
 def learn(calls: Iterable[CallOutput], min_calls: int = MIN_CALLS) -> Tables:
     """Aliases with fewer than min_calls calls are left out."""
     groups: dict[_Group, list[tuple[float, float]]] = {}
@@ -233,7 +228,7 @@ class OutputTokenLearner:
     """Learns from recent calls every ten minutes, in one of the consumers."""
 
     def __init__(
-        self, store: Store, state: PublishedTexts, holder: str, clock: Callable[[], float] = time.time,
+        self, store: Store, state: SharedState, holder: str, clock: Callable[[], float] = time.time,
         every_s: float = EVERY_S,
     ) -> None:  # fmt: skip
         """holder: this consumer's name. clock: Unix seconds."""

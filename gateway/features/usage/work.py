@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
-from typing import Protocol
 
 from gateway.core.chunked import chunked
 from gateway.core.errors import CannotRun, StreamDown
@@ -17,6 +16,8 @@ from gateway.core.keys import Directory
 from gateway.features.usage.rows import SpentFloor, limited_scopes, spent_floors
 from gateway.store.query import Reading
 from gateway.store.store import Store, StoreDown
+from gateway.stream.leases import LeaseServer
+from gateway.stream.shared_state import SharedState
 
 log = logging.getLogger(__name__)
 
@@ -27,27 +28,14 @@ _MARK_S = 10 * 366 * 86_400
 _AT_ONCE = 100
 
 
-class SharedTexts(Protocol):
-    """gateway.stream.shared_state.SharedState."""
-
-    async def remember(self, name: str, value: str, keep_s: int) -> None: ...
-    async def recall(self, name: str) -> str | None: ...
-
-
-class SpentCounters(Protocol):
-    """gateway.stream.leases.LeaseServer."""
-
-    async def raise_spent(self, name: str, amount: int, expires_ms: int) -> None: ...
-
-
 class LimitRepair:
     """The repair of one stream server. A mark that is kept there tells whether it has lost its data."""
 
     def __init__(
         self,
         store: Store,
-        state: SharedTexts,
-        counters: SpentCounters,
+        state: SharedState,
+        counters: LeaseServer,
         static: Directory,
         clock: Callable[[], float],
     ) -> None:

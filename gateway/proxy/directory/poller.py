@@ -11,13 +11,12 @@ import gc
 import logging
 import time
 from collections.abc import Callable, Set
-from typing import Protocol
 
 from gateway.core.errors import StreamDown
 from gateway.observability.proxy_metrics import ProxyMetrics
 from gateway.proxy.directory.snapshot import DirectorySnapshot
 from gateway.proxy.request.key_directory import KeyDirectory
-from gateway.stream.directory import DirectoryChanges, DirectoryHead
+from gateway.stream.directory import DirectoryChanges, DirectoryHead, DirectoryStream
 
 log = logging.getLogger(__name__)
 
@@ -27,19 +26,12 @@ _CONFIRM_S = 30.0
 _MAX_NAMED = 5
 
 
-class DirectorySource(Protocol):
-    """The part of the stream server that keeps the directory."""
-
-    async def head(self) -> DirectoryHead | None: ...
-    async def read(self, known: DirectoryHead | None, head: DirectoryHead) -> DirectoryChanges | None: ...
-
-
 class DirectoryPoller:
     """Keeps one process's KeyDirectory up to date."""
 
     def __init__(
         self,
-        source: DirectorySource,
+        source: DirectoryStream,
         directory: KeyDirectory,
         snapshot: DirectorySnapshot,
         metrics: ProxyMetrics,

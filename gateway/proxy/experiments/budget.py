@@ -17,22 +17,15 @@ from __future__ import annotations
 
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable, Mapping
-from typing import Protocol
+from collections.abc import Callable
 
 from gateway.config.experiments import ExperimentBudget
 from gateway.core.exchange import Usage
 from gateway.core.plan import CONVERSATION_PAIRS, CONVERSATION_QUIET_S
-from gateway.stream.shared_state import SHADOW_COUNTS, SPENDING_DAY_S
+from gateway.stream.shared_state import SHADOW_COUNTS, SPENDING_DAY_S, SharedState
 
 KEEP_S = 3 * SPENDING_DAY_S
 _BYTES_PER_TOKEN = 3  # for an upstream that reports no usage: rather too many tokens than too few
-
-
-class BudgetStore(Protocol):
-    """The part of the stream server that keeps sums."""
-
-    async def add(self, name: str, amounts: Mapping[str, float], keep_s: int | None = None) -> dict[str, float]: ...
 
 
 class ShadowSpending:
@@ -73,7 +66,7 @@ class ShadowSpending:
         """Counts one result, for `gateway ab status`."""
         self._results[f"{plan_hash}:{result}"] += 1
 
-    async def share(self, sums: BudgetStore, experiments: list[str]) -> None:
+    async def share(self, sums: SharedState, experiments: list[str]) -> None:
         """Adds the new spending and reads the total. Raises StreamDown; nothing is lost then."""
         self._turn()
         day = self._day

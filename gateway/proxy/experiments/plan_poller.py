@@ -18,36 +18,21 @@ import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Protocol
 
 from gateway.config.derive import cautions
 from gateway.core.errors import StreamDown
 from gateway.core.plan import Plan, PlanState, running_rival
-from gateway.core.ramp import RampRecord
 from gateway.observability.proxy_metrics import ProxyMetrics
 from gateway.proxy.experiments.candidate_health import CandidateHealth
 from gateway.proxy.experiments.ramp_shares import RampShares
 from gateway.proxy.experiments.shadow import ShadowState
 from gateway.proxy.routing.assignment import KEYED_RULES, ExperimentAssignments, KnownSecret
+from gateway.stream.ramps import RampStream
+from gateway.stream.shared_state import SharedState
 
 log = logging.getLogger(__name__)
 
 _EVERY_S = 0.5
-
-
-class PlanStore(Protocol):
-    """The part of the stream server that keeps plans and sums."""
-
-    async def draw_secret(self) -> bytes | None: ...
-    async def plans(self) -> dict[str, PlanState]: ...
-    async def set_plan(self, state: PlanState, instead_of: PlanState | None = None) -> bool: ...
-    async def add(self, name: str, amounts: Mapping[str, float], keep_s: int | None = None) -> dict[str, float]: ...
-
-
-class RampRecords(Protocol):
-    """The part of the stream server that keeps the records of ramps."""
-
-    async def records(self) -> dict[str, RampRecord]: ...
 
 
 class PlanPoller:
@@ -55,14 +40,14 @@ class PlanPoller:
 
     def __init__(
         self,
-        shared: PlanStore,
+        shared: SharedState,
         experiments: Callable[[], Sequence[ExperimentAssignments]],
         states: dict[str, PlanState],
         shadow_state: ShadowState,
         metrics: ProxyMetrics,
         clock: Callable[[], float] = time.time,
         *,
-        ramps: RampRecords | None = None,
+        ramps: RampStream | None = None,
         shares: RampShares | None = None,
         health: CandidateHealth | None = None,
         secret: KnownSecret | None = None,

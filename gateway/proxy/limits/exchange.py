@@ -10,14 +10,13 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Sequence
-from typing import Protocol
 
 from gateway.core.backoff import Backoff
 from gateway.core.errors import StreamDown
 from gateway.observability.proxy_metrics import ProxyMetrics
 from gateway.proxy.limits.book import LeaseBook
 from gateway.proxy.limits.lease import Lease
-from gateway.stream.leases import AT_ONCE, DEAD_S, ExchangeReply, LeaseReport
+from gateway.stream.leases import AT_ONCE, DEAD_S, ExchangeReply, LeaseServer
 
 log = logging.getLogger("gateway")
 
@@ -29,18 +28,10 @@ _AGAIN = Backoff(first_s=0.1, most_s=1.0)
 _LEAVE_S = 0.5
 
 
-class LeaseStore(Protocol):
-    """The part of the stream server that keeps leases."""
-
-    async def exchange(self, reports: Sequence[LeaseReport]) -> ExchangeReply | None: ...
-    async def sweep(self) -> int: ...
-    async def leave(self) -> None: ...
-
-
 class LeaseExchange:
     """The exchanges of one worker."""
 
-    def __init__(self, book: LeaseBook, store: LeaseStore, metrics: ProxyMetrics, every_s: float = EVERY_S) -> None:
+    def __init__(self, book: LeaseBook, store: LeaseServer, metrics: ProxyMetrics, every_s: float = EVERY_S) -> None:
         self._book = book
         self._store = store
         self._metrics = metrics

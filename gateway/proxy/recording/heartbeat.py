@@ -9,11 +9,12 @@ import socket
 import time
 from collections import deque
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any
 
 from gateway import __version__
 from gateway.core.errors import StreamDown
 from gateway.proxy.recording.recorder import Recorder
+from gateway.stream.shared_state import SharedState
 
 EVERY_S = 2.0
 _EXPIRED_S = 600.0  # the heartbeat of a killed process is removed after so long
@@ -22,20 +23,12 @@ _RECENT_S = 60.0
 _COUNTED = ("seen", "sampled", "enqueued", "dropped")
 
 
-class HeartbeatStore(Protocol):
-    """The part of the stream server that keeps heartbeats."""
-
-    async def set_gateway_heartbeat(self, incarnation: str, says: dict[str, Any]) -> None: ...
-    async def forget_gateway(self, incarnation: str) -> None: ...
-    async def gateways(self) -> dict[str, dict[str, Any]]: ...
-
-
 class Heartbeat:
     """The heartbeat of one process."""
 
     def __init__(
         self,
-        shared: HeartbeatStore,
+        shared: SharedState,
         recorder: Recorder,
         clock: Callable[[], float] = time.time,
         report: Callable[[], dict[str, Any]] = dict,

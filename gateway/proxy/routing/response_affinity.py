@@ -10,9 +10,9 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import replace
-from typing import Any, Protocol
+from typing import Any
 
 import orjson
 
@@ -23,6 +23,7 @@ from gateway.proxy.routing.response_ids import OpenedId, Replacer, ResponseIds, 
 from gateway.proxy.routing.state_owners import StateOwners
 from gateway.proxy.types import ClientConnection, Headers
 from gateway.runtime.tasks import Tasks
+from gateway.stream.shared_state import SharedState
 
 log = logging.getLogger(__name__)
 
@@ -32,19 +33,11 @@ _WAIT_S = 0.05
 _KEEP_S = 7 * 86400
 
 
-class HomeStore(Protocol):
-    """The part of the stream server that shares small texts."""
-
-    async def remember(self, name: str, value: str, keep_s: int) -> None: ...
-    async def recall(self, name: str) -> str | None: ...
-    async def recall_all(self, names: Sequence[str]) -> list[str | None]: ...
-
-
 class ResponseAffinity:
     """The upstreams of responses and conversations."""
 
     def __init__(
-        self, store: HomeStore | None, tasks: Tasks, ids: ResponseIds | None = None, max_names: int = 10_000
+        self, store: SharedState | None, tasks: Tasks, ids: ResponseIds | None = None, max_names: int = 10_000
     ) -> None:
         """store: None shares no conversation with other processes. max_names: conversations of this process; the oldest
         are forgotten."""

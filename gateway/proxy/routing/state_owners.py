@@ -17,7 +17,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from itertools import pairwise
 from math import inf
-from typing import Any, Protocol
+from typing import Any
 
 import orjson
 
@@ -29,6 +29,7 @@ from gateway.proxy.request.paths import segments
 from gateway.proxy.routing.named_files import LONGEST_ID, SHORTEST_ID, NamedState, named_files
 from gateway.proxy.routing.response_ids import ResponseIds
 from gateway.runtime.tasks import Tasks
+from gateway.stream.shared_state import SharedState
 
 log = logging.getLogger(__name__)
 
@@ -38,13 +39,6 @@ _KEEP_S = 7 * 86400
 _SHARE_AGAIN_S = 86400
 _SHARED = frozenset({"file", "vector_store", "prompt"})  # kinds that `responses.files` is about
 _SINGULAR = {b"batches": "batch"}  # of a path's collections; others lose their s
-
-
-class TextStore(Protocol):
-    """The part of the stream server that shares small texts."""
-
-    async def remember(self, name: str, value: str, keep_s: int) -> None: ...
-    async def recall_all(self, names: Sequence[str]) -> list[str | None]: ...
 
 
 def named_state(call: Call) -> list[NamedState]:
@@ -101,7 +95,7 @@ class StateOwners:
 
     def __init__(
         self,
-        store: TextStore | None,
+        store: SharedState | None,
         tasks: Tasks,
         ids: ResponseIds,
         max_names: int = 10_000,
@@ -189,7 +183,7 @@ class StateOwners:
         if len(self._owners) > self._max_names:
             self._owners.popitem(last=False)
 
-    async def _share(self, store: TextStore, digest: str, owner: str) -> None:
+    async def _share(self, store: SharedState, digest: str, owner: str) -> None:
         try:
             await store.remember(f"owner:{digest}", owner, _KEEP_S)
         except StreamDown as error:

@@ -18,7 +18,7 @@ CELL = ("default", "chat", "u/m", "", "")
 
 
 class Shelf:
-    """A HeartbeatStore in memory. down: it does not answer."""
+    """The heartbeats of SharedState, in memory. down: it does not answer."""
 
     def __init__(self) -> None:
         self.says: dict[str, dict[str, Any]] = {}
