@@ -402,7 +402,7 @@ def _gate(known: _Known, arm: str) -> Power | None:
     share = known.per_pair(metric, have, True)
     total: int | None = FEWEST_REPEATS
     if plan.aa == "alarm":
-        variance, basis = None, "an alarm that must only not ring"
+        variance, basis = None, "an alarm that must only not fire"
     elif variance is not None:
         total = needed(_rule(plan, metric, margin, bounded, REPEAT), variance, margin)
     total = total if share and (plan.aa == "alarm" or variance is not None) else None
