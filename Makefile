@@ -5,7 +5,7 @@
 #                 make test CHANGED=1 runs the test files that use what differs from main, by the imports and fixtures;
 #                 CHANGED=BASE, from another commit. A change that no import shows (conftest.py, templates) runs all
 # make durations  make test, and what each file took: tests/durations.json, by which the next runs are divided
-# make quick      the tests that start no server or program and simulate nothing, and those of the code's structure
+# make quick      the tests that start and simulate nothing, those of the code's structure and of the documentation
 # make test-long  the tests of stated durations, and on PostgreSQL the tests of the store that make test runs on SQLite alone
 # make test-real  real engines, installed under .real: vLLM, Ray Serve, transformers serve, Open WebUI; replays on Ray;
 #                 what the learned predictor saves on 2 000 real answers, which take half an hour of one core to make

@@ -12,8 +12,10 @@ from functools import cache
 from pathlib import Path
 
 import import_graph
+import pytest
 from import_graph import nodes, syntax
 
+pytestmark = pytest.mark.quick
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "gateway"
 

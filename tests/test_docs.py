@@ -1,6 +1,6 @@
-"""What the README and docs/ say is so: their configs are read, their commands are run, or at least understood.
+"""What the README and docs/ say is so: their configs are read, their commands understood. test_pages_run.py runs them.
 
-A fenced block of a page in RUN says after its language what becomes of it: `run` (here, against a gateway with the
+A fenced block of a page in RUN says after its language what becomes of it: `run` (against a gateway with the
 double behind it), `real` (by `make test-real`), or `not run: REASON`. In every page, each `gateway …` and `make …` must
 be a command that there is.
 """
@@ -9,13 +9,11 @@ from __future__ import annotations
 
 import importlib.util
 import json
-import os
 import re
 import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -23,41 +21,18 @@ from typing import Any
 import pytest
 import typer.main
 import yaml
+from fixtures.pages import BLOCK, COMMANDS, DOCS, ROOT, RUN, Block, blocks, marked
 
 from gateway.cli import app
 from gateway.config import loading
 from gateway.core.providers import PROVIDERS
 from gateway.observability.catalog import catalogue
-from gateway.up.ports import free_port
 
-ROOT = Path(__file__).parent.parent
-DOCS = ROOT / "docs"
+pytestmark = pytest.mark.quick
 README = (ROOT / "README.md").read_text()
 AGENTS = ROOT / "AGENTS.md"
 FILE_NAMES = {p.name for top in ("gateway", "tests", "docs", "grafana", "deploy") for p in (ROOT / top).rglob("*.*")}
 PAGES = [ROOT / "README.md", AGENTS, ROOT / ".github" / "CONTRIBUTING.md", *sorted(DOCS.rglob("*.md"))]
-RUN = ["quickstart", "clients", "engines", "deploy", "scaling", "recipes"]  # whose blocks all say what becomes of them
-COMMANDS = ("sh", "bash", "console", "python", "js", "ts")
-_BLOCK = re.compile(r"^```(\w+)[ ]?([^\n]*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
-
-
-@dataclass(frozen=True)
-class Block:
-    """page: its stem. note: the words after the language. number: of the block in its page."""
-
-    page: str
-    language: str
-    note: str
-    text: str
-    number: int
-
-
-def blocks(page: Path) -> list[Block]:
-    return [Block(page.stem, *found, n) for n, found in enumerate(_BLOCK.findall(page.read_text()))]
-
-
-def marked() -> list[Block]:
-    return [b for name in RUN for b in blocks(DOCS / f"{name}.md")]
 
 
 def test_the_config_in_the_readme_is_valid() -> None:
@@ -90,7 +65,7 @@ _MADE_BY_A_READER = {"polite.py", "deploy/.env"}
 )
 def test_every_path_that_a_page_names_exists(page: Path) -> None:
     """Below the repository, below gateway/ or beside the page; a name without a folder, anywhere in the repository."""
-    for named in set(_PATH.findall(_BLOCK.sub("", page.read_text()))) - _MADE_BY_A_READER:
+    for named in set(_PATH.findall(BLOCK.sub("", page.read_text()))) - _MADE_BY_A_READER:
         found = [next(top.glob(named.rstrip("/")), None) for top in (ROOT, ROOT / "gateway", page.parent)]
         anywhere = "/" not in named and named in FILE_NAMES
         assert any(found) or anywhere, f"{page.name} names {named}, which moved or is gone"
@@ -103,7 +78,7 @@ def test_a_page_speaks_of_no_machine_and_no_registry(page: Path) -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: p.stem)
 def test_links_lead_somewhere(page: Path) -> None:
-    text = _BLOCK.sub("", page.read_text())
+    text = BLOCK.sub("", page.read_text())
     for target in re.findall(r"\]\(([^)\s]+)\)", text):
         if not target.startswith(("http:", "https:", "#")):
             assert (page.parent / target.partition("#")[0]).exists(), target
@@ -237,111 +212,6 @@ def test_every_fixture_has_a_docstring() -> None:
     files = sorted((ROOT / "tests").rglob("*.py"))
     lacking = [f"{path.relative_to(ROOT)}: {f.name}" for path in files for f in made.fixtures(path) if not f.docstring]
     assert lacking == []
-
-
-@dataclass(frozen=True)
-class Stack:
-    """A `gateway up` with the double behind the names that pages use."""
-
-    folder: Path
-    origin: str
-    key: str
-
-    def here(self, text: str) -> str:
-        return text.replace("http://127.0.0.1:8000", self.origin).replace("sk-assay-…", self.key)
-
-    def environ(self) -> dict[str, str]:
-        path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-        return {**os.environ, "PATH": path, "OPENAI_BASE_URL": f"{self.origin}/v1", "OPENAI_API_KEY": self.key}
-
-
-@pytest.fixture(scope="module")
-def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    """A running `gateway up` with a double behind the names that pages use."""
-    folder = tmp_path_factory.mktemp("reader")
-    port, own = free_port("127.0.0.1", 0), free_port("127.0.0.1", 0)
-    double = subprocess.Popen([sys.executable, "-m", "gateway", "fake", "--port", str(port)], stderr=subprocess.DEVNULL)
-    place = f"http://127.0.0.1:{port}/v1"
-    aliases = {n: {"targets": [{"upstream": "double", "model": n}]} for n in ("smollm2", "chat")}
-    section = {"upstreams": {"double": {"kind": "fake", "base_url": place}}, "models": aliases}
-    (folder / "gateway.yaml").write_text(
-        yaml.safe_dump({**section, "sampling": {"rate": 1.0}, "scorers": {"length": {}}})
-    )
-    command = [sys.executable, "-m", "gateway", "up", "--port", str(own)]
-    up = subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
-    assert up.stdout is not None
-    printed = ""
-    for line in up.stdout:
-        printed += line
-        if "Ctrl-C stops everything" in line:
-            break
-    values = dict(re.findall(r"^  (base_url|key) +(\S+)$", printed, re.MULTILINE))
-    yield Stack(folder, values["base_url"].removesuffix("/v1"), values["key"])
-    for process in (up, double):
-        process.terminate()
-        process.wait(30)
-    up.stdout.close()
-
-
-def runnable(language: str) -> list[Block]:
-    return [b for b in marked() if (b.note, b.language) == ("run", language)]
-
-
-def test_only_languages_that_are_run_here_are_said_to_be() -> None:
-    assert {b.language for b in marked() if b.note == "run"} <= {"sh", "python"}
-
-
-@pytest.mark.timeout(400)  # each block has 50 s
-@pytest.mark.parametrize("page", sorted({b.page for b in runnable("sh")}))
-def test_what_a_page_tells_the_reader_to_type_runs(page: str, stack: Stack) -> None:
-    """In the page's order, as a reader types it: a block may use the files of the one before. Pages need no other."""
-    for block in (b for b in runnable("sh") if b.page == page):
-        finished = subprocess.run(
-            ["bash", "-euo", "pipefail", "-c", stack.here(block.text)],  # noqa: S607 - a reader's own shell
-            cwd=stack.folder, env=stack.environ(), capture_output=True, text=True, check=False, timeout=50,
-        )  # fmt: skip
-        assert finished.returncode == 0, f"block {block.number}: {finished.stderr}"
-        assert finished.stdout.strip(), f"a reader sees something of block {block.number}"
-
-
-# All in one process, which imports the clients once; a line of JSON for each: what it printed, and its error.
-_EACH = """
-import contextlib, io, json, sys, traceback
-for text in json.load(sys.stdin):
-    out, error = io.StringIO(), None
-    with contextlib.redirect_stdout(out):
-        try:
-            exec(compile(text, "page", "exec"), {"__name__": "__main__"})
-        except Exception:
-            error = traceback.format_exc()
-    print(json.dumps([out.getvalue(), error]))
-"""
-
-
-@pytest.fixture(scope="module")
-def printed(stack: Stack) -> dict[Block, tuple[str, str | None]]:
-    """The output and the error of each Python block, all run in one process."""
-    pages = [*runnable("python"), *(b for b in blocks(ROOT / "README.md") if b.language == "python")]
-    finished = subprocess.run(
-        [sys.executable, "-c", _EACH], input=json.dumps([stack.here(b.text) for b in pages]),
-        cwd=stack.folder, env=stack.environ(), capture_output=True, text=True, check=True, timeout=50,
-    )  # fmt: skip
-    return {b: tuple(json.loads(line)) for b, line in zip(pages, finished.stdout.splitlines(), strict=True)}
-
-
-def test_what_a_page_has_of_python_runs(printed: dict[Block, tuple[str, str | None]]) -> None:
-    assert {b.page for b in printed} >= {"README", "clients"}
-    for block, (output, error) in printed.items():
-        assert error is None, f"{block.page}: {error}"
-        shown = (
-            next((b for b in blocks(DOCS / f"{block.page}.md") if b.number == block.number + 1), None)
-            if (block.page in RUN)
-            else None
-        )
-        if shown is not None and shown.language == "text":
-            assert output == shown.text, "what the page shows is what it prints"
-        else:
-            assert "token" in output, block
 
 
 def test_every_promise_of_the_security_page_names_tests_that_there_are() -> None:

@@ -1,7 +1,7 @@
 """Prints the test files that a run needs, one a line, and on stderr why.
 
 python tests/which_tests.py changed [BASE]   that use what has changed since BASE: where HEAD left main, unless named
-python tests/which_tests.py quick            that start and simulate nothing, and those of the structure of the code
+python tests/which_tests.py quick            that start and simulate nothing, and those that are marked quick
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from import_graph import ImportGraph, imports, joined, nodes
+from import_graph import ImportGraph, joined, nodes
 
 ROOT = Path(__file__).parent.parent
 
@@ -77,14 +77,11 @@ class Selection:
         return sorted(found)
 
     def quick(self) -> list[Path]:
-        """Tests that start and simulate nothing, and those of the structure. What simulates has a long form."""
-        tests = self.graph.test_files
-        short = (t for t in tests if "pytest.mark.long" not in t.read_text(encoding="utf-8"))
-        return sorted({*filter(self.graph.is_quick, short), *(t for t in tests if imports_name(t, "import_graph"))})
-
-
-def imports_name(path: Path, name: str) -> bool:
-    return name in set(imports(nodes(path)))
+        """Files that start and simulate nothing (what simulates has a long form), and those that are marked quick."""
+        marks = {test: test.read_text(encoding="utf-8") for test in self.graph.test_files}
+        short = [test for test, text in marks.items() if "pytest.mark.long" not in text]
+        marked = [test for test, text in marks.items() if "pytestmark = pytest.mark.quick" in text]
+        return sorted({*filter(self.graph.is_quick, short), *marked})
 
 
 def note(text: str) -> None:
