@@ -38,9 +38,9 @@ from gateway.proxy.limits.estimate import estimates_of
 from gateway.proxy.limits.limiter import Exchanges, Limiter, Offline
 from gateway.proxy.recording.access_log import AccessLog, CallLog
 from gateway.proxy.recording.call_metrics import MOST_HISTOGRAMS
-from gateway.proxy.recording.call_usage import TeamLabels, UsageBooks
 from gateway.proxy.recording.recorder import Recorder
 from gateway.proxy.recording.redaction.redactor import Redactor, redactor_by_content, redactors_by_caller
+from gateway.proxy.recording.usage_ledger import TeamLabels, UsageBooks
 from gateway.proxy.relay.deadlines import Ticker
 from gateway.proxy.relay.relay import Relay
 from gateway.proxy.request.auth import KeyRing

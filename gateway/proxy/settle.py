@@ -15,10 +15,10 @@ from gateway.proxy.experiments.shadow import ShadowOffer, ShadowSender
 from gateway.proxy.limits.charge import FREE_APIS, Charge, charge_of
 from gateway.proxy.limits.limiter import Limiter
 from gateway.proxy.recording.call_metrics import FOLD_AT, CallMetrics, CountedOutcome, counted_outcome
-from gateway.proxy.recording.call_usage import UsageBooks
 from gateway.proxy.recording.inline_media import without_data_urls, without_images
 from gateway.proxy.recording.recorder import Recorder
 from gateway.proxy.recording.redaction.redactor import LARGE
+from gateway.proxy.recording.usage_ledger import UsageBooks
 from gateway.proxy.relay.state import CallContext
 from gateway.proxy.request.call import Call
 from gateway.proxy.request.endpoints import Endpoint

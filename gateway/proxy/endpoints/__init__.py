@@ -1,1 +1,1 @@
-"""The endpoints that are not on the hot path: operational pages, feedback, passthrough, responses by id."""
+"""The endpoints that are not on the hot path: models, health, metrics, feedback, passthrough, responses by id."""

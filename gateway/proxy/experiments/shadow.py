@@ -38,10 +38,10 @@ from gateway.proxy.experiments.shadow_request import (
     scorable,
 )
 from gateway.proxy.limits.charge import Charge
-from gateway.proxy.recording.call_usage import UsageBooks
 from gateway.proxy.recording.inline_media import without_data_urls, without_images
 from gateway.proxy.recording.recorder import Recorder
 from gateway.proxy.recording.redaction.redactor import LARGE
+from gateway.proxy.recording.usage_ledger import UsageBooks
 from gateway.proxy.relay.relay import Relay
 from gateway.proxy.relay.state import CallContext, HeldBytes
 from gateway.proxy.request.call import Call

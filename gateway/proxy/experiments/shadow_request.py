@@ -26,10 +26,9 @@ from gateway.core.json_values import as_list, as_object
 from gateway.core.providers import DialectName
 from gateway.proxy.recording.redaction.redactor import LARGE
 from gateway.proxy.request.call import Call
-from gateway.proxy.request.instructions import without_instructions
 from gateway.proxy.request.json_splice import members, remove_member, set_member
 from gateway.proxy.routing.target_state import TargetState
-from gateway.proxy.routing.variants import NOTHING_VARIED, PROMPT_FIELDS, VariedParts
+from gateway.proxy.routing.variants import NOTHING_VARIED, PROMPT_FIELDS, VariedParts, without_instructions
 
 _REPLACED = ("seed", "priority")
 LAST = b"100"  # vLLM serves lower numbers first

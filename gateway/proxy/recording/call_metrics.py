@@ -8,7 +8,7 @@ from typing import Literal
 from gateway.core.exchange import Outcome, Usage
 from gateway.core.prices import Price
 from gateway.proxy.limits.charge import Charge
-from gateway.proxy.recording.call_usage import PaidCall, UsageBooks, plain_charge
+from gateway.proxy.recording.usage_ledger import PaidCall, UsageBooks, plain_charge
 from gateway.proxy.relay.state import CallContext
 from gateway.proxy.request.call import Caller
 from gateway.proxy.routing.target_state import TargetState

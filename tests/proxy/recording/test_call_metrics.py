@@ -15,8 +15,7 @@ from gateway.observability.proxy_metrics import ProxyMetrics
 from gateway.observability.worker_metrics import exposition
 from gateway.proxy.limits.charge import Charge
 from gateway.proxy.recording.call_metrics import MOST_HISTOGRAMS, CallFigures, CallMetrics
-from gateway.proxy.recording.call_usage import UsageBooks
-from gateway.proxy.recording.usage_ledger import UsageLedger
+from gateway.proxy.recording.usage_ledger import UsageBooks, UsageLedger
 from gateway.proxy.request.call import Caller
 from gateway.proxy.routing.circuit_breaker import CircuitBreaker
 from gateway.proxy.routing.concurrency_limiter import ConcurrencyLimiter
