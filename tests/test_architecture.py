@@ -139,7 +139,7 @@ LADDERS = {
         ("forms",),
         ("identity_provider",),
         ("login",),
-        ("openapi", "site"),
+        ("openapi",),
         ("app",),
         ("serve",),
     ),

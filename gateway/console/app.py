@@ -1,11 +1,15 @@
-"""The console as an ASGI application: authentication, bodies, errors and headers around the operations of api.py, and
-the pages."""
+"""The console as an ASGI application: authentication, bodies, errors and headers around what the features offer.
+
+Operations of the admin API are collected in api.py, pages here.
+"""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field, replace
 from ipaddress import ip_address, ip_network
+from pathlib import Path
 from typing import Any
 
 import orjson
@@ -17,25 +21,59 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from gateway import __version__
-from gateway.console import site
+from gateway.config.environment import LoginLink
+from gateway.config.scorers import EvalsConfig
+from gateway.console import login
 from gateway.console.access import Actor, AdminTokens, FailedLogins
 from gateway.console.api import AdminCall, Operation, collected_operations
 from gateway.console.errors import AdminError, BodyTooLarge, InvalidBody, MethodNotThere, NoToken, NotThere
-from gateway.console.frame import LoginWays
+from gateway.console.frame import (
+    ROOT,
+    LoginWays,
+    Page,
+    PageRoute,
+    PageServices,
+    endpoint,
+    protected,
+    static_files,
+    static_versions,
+)
 from gateway.console.openapi import describe
-from gateway.console.site import PagesSetup
+from gateway.console.sessions import Sessions
 from gateway.core.reasons import on_page
+from gateway.features import FEATURES
 from gateway.features.keys.directory import Admin
+from gateway.features.manifest import in_order, load
 from gateway.observability.proxy_metrics import ConsoleMetrics
 from gateway.observability.worker_metrics import CONTENT_TYPE, exposition
 from gateway.proxy.request.client_address import client_address, from_this_machine
+from gateway.runtime.tasks import Tasks
+from gateway.stream import Corridor
 
 log = logging.getLogger(__name__)
 
 MAX_BODY_BYTES = 1_000_000
 _HEADERS = {"cache-control": "no-store", "x-content-type-options": "nosniff", "server": "assay-gateway"}
 
+_TYPES = {".css": "text/css", ".js": "text/javascript", ".txt": "text/plain", ".svg": "image/svg+xml"}
+_YEAR_S = 31_536_000
+
 Endpoint = Callable[[Request], Awaitable[Response]]
+
+
+@dataclass(frozen=True, slots=True)
+class PagesSetup:
+    """Services that pages need and the admin API does not."""
+
+    tasks: Tasks
+    corridor: Corridor | None = None
+    evals: Callable[[], EvalsConfig] = EvalsConfig
+    """Returns how the gateway is reached, by the config in force."""
+    data: Path = field(default_factory=Path)
+    config_path: Path = Path("gateway.yaml")
+    link: LoginLink | None = None
+    read_config: Callable[[], Awaitable[None]] | None = None
+    """Reads the config again at once."""
 
 
 class ConsoleApp:
@@ -63,13 +101,13 @@ class ConsoleApp:
             Route("/metrics", self._scrape, methods=["GET"]),
             Route("/admin/openapi.json", openapi, methods=["GET"]),
             *(Route(path, self._endpoint(found), methods=list(found)) for path, found in _by_path(table).items()),
-            *(site.routes() if self._pages is not None else ()),
+            *(page_routes() if self._pages is not None else ()),
         ]
         handlers: Mapping[Any, Any] = {HTTPException: _http_error, Exception: _internal_error}
         app = Starlette(routes=routes, exception_handlers=handlers)
         app.router.redirect_slashes = False
         if self._pages is not None:
-            site.prepare(app, self._admin, self._pages, LoginWays(self._actor_of, self._address, self._note_failure))
+            _attach_pages(app, self._admin, self._pages, LoginWays(self._actor_of, self._address, self._note_failure))
         return app
 
     async def _health(self, request: Request) -> Response:
@@ -196,8 +234,8 @@ def _refusal(error: AdminError) -> Response:
 
 async def _http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)  # noqa: S101 - Starlette calls it for nothing else
-    if site.is_page(request):
-        return await site.not_found(request)
+    if _is_page(request):
+        return await _page_not_found(request)
     path = request.scope["path"][:200]  # not request.url, which is built from the client's Host header and may fail
     if error.status_code == 405:
         refused = _refusal(MethodNotThere(f"{path} does not take {request.method[:20]}"))
@@ -208,3 +246,63 @@ async def _http_error(request: Request, error: Exception) -> Response:
 
 async def _internal_error(request: Request, error: Exception) -> Response:
     return _answer(orjson.dumps(AdminError("internal error; see the console's log").to_dict()), 500)
+
+
+def collected_pages() -> tuple[Page, ...]:
+    """The pages of all features, in the order of the navigation."""
+    found = in_order(page for feature in FEATURES for page in feature.pages)
+    return tuple(load(page.entry) for page in found)
+
+
+def page_routes() -> list[Route]:
+    """Every route below /console."""
+    framed = [
+        PageRoute(f"{ROOT}/logout", login.sign_out, ("POST",)),
+        *(r for page in collected_pages() for r in page.routes),
+    ]
+    return [
+        Route(f"{ROOT}/static/{{name}}", _static, methods=["GET"]),
+        Route(f"{ROOT}/login", login.show_login, methods=["GET"]),
+        Route(f"{ROOT}/login", login.sign_in, methods=["POST"]),
+        Route(f"{ROOT}/login/oidc", login.begin_oidc, methods=["GET"]),
+        Route(f"{ROOT}/login/callback", login.end_oidc, methods=["GET"]),
+        *(Route(route.path, endpoint(route), methods=list(route.methods)) for route in framed),
+    ]
+
+
+def _attach_pages(app: Starlette, admin: Admin, setup: PagesSetup, ways: LoginWays) -> None:
+    """Attaches the services of the pages to the application."""
+    sessions = Sessions(admin.store, admin.config, admin.clock)
+    app.state.navigation = collected_pages()
+    services = PageServices(
+        admin=admin, sessions=sessions, login=replace(ways, link=setup.link), tasks=setup.tasks,
+        corridor=setup.corridor, evals=setup.evals, data=setup.data, config_path=setup.config_path,
+    )  # fmt: skip
+    if setup.read_config is not None:
+        services = replace(services, read_config=setup.read_config)
+    app.state.pages = services
+
+
+def _is_page(request: Request) -> bool:
+    path = request.scope["path"]
+    return hasattr(request.app.state, "pages") and (path == ROOT or path.startswith(f"{ROOT}/"))
+
+
+async def _page_not_found(request: Request) -> Response:
+    return await endpoint(PageRoute(ROOT, _missing))(request)
+
+
+async def _missing(request: Request) -> Response:
+    raise NotThere("there is no such page")
+
+
+async def _static(request: Request) -> Response:
+    """Static files are public: they reveal nothing about this installation."""
+    name = request.path_params["name"]
+    content = static_files().get(name)
+    if content is None:
+        return protected(Response("not found", 404, media_type="text/plain"))
+    response = Response(content, media_type=_TYPES[Path(name).suffix])
+    if request.query_params.get("v") == static_versions()[name]:
+        response.headers["cache-control"] = f"public, max-age={_YEAR_S}, immutable"
+    return protected(response)

@@ -1,6 +1,6 @@
 """The frame of all pages: who may see them, their templates and headers, and their errors. Forms are in forms.py.
 
-A page's module has handlers and a PAGE that lists them; site.py puts the pages in order. Before a handler runs, the
+A page's module has handlers and a PAGE that lists them; app.py collects them. Before a handler runs, the
 frame has checked the session, the role and, where the page shows prompts and answers, the right to read them.
 """
 

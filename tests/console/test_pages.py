@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gateway.console.site import collected_pages, routes
+from gateway.console.app import collected_pages, page_routes
 
 OPEN = {"/console/login", "/console/login/oidc", "/console/login/callback", "/console/static/{name}"}
 
@@ -20,7 +20,7 @@ def test_paths_and_titles_are_used_once():
 
 async def test_without_a_session_every_route_leads_to_the_login(pages):
     client = await pages.client()
-    for route in routes():
+    for route in page_routes():
         path = route.path.replace("{id}", "x").replace("{at:int}", "0").replace("{name}", "x")
         if route.path in OPEN:
             continue
@@ -33,7 +33,7 @@ async def test_without_a_session_every_route_leads_to_the_login(pages):
 
 async def test_a_form_without_a_csrf_token_changes_nothing(pages):
     client = await pages.login()
-    for route in routes():
+    for route in page_routes():
         path = route.path.replace("{id}", "x").replace("{at:int}", "0").replace("{name}", "x")
         if "POST" in route.methods and route.path not in OPEN:
             answer = await client.post(path, data={"reason": "x"})
