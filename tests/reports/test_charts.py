@@ -107,12 +107,12 @@ def test_an_interval_that_leaves_the_drawing_has_an_arrow():
     assert len(shapes(bar(0.0, -math.inf, math.inf), "path", "arrow")) == 2
 
 
-def test_without_a_margin_there_is_no_zone():
+def test_a_chart_without_a_margin_has_no_zone():
     drawn = bar(0.01, margin=None)
     assert shapes(drawn, "rect") == shapes(drawn, "line", "margin") == []
 
 
-def test_without_a_value_there_is_no_bar():
+def test_an_estimate_without_a_value_has_no_bar():
     assert interval_bar(Estimate(None), IntervalScale(1.0, 0.02), "open") is None
 
 
@@ -293,7 +293,7 @@ def test_a_curve_is_thinned_and_leaves_out_odd_values():
 
 
 @pytest.mark.parametrize("arms", [(), (arm("a"),), (arm("a", (math.nan, 1.0), p50=None),)])
-def test_without_a_curve_there_is_no_latency_chart(arms):
+def test_a_latency_chart_needs_a_curve(arms):
     assert latency_chart(LatencyCurves("c", "t", arms, {})) is None
 
 

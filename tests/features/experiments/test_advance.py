@@ -139,7 +139,7 @@ def store_copy(file_store: Any, tmp_path: Any) -> Any:
     return make
 
 
-def test_who_lost_the_lease_stores_nothing(store: Any, plan: Any, paired: Any) -> None:
+def test_a_consumer_that_lost_the_lease_stores_nothing(store: Any, plan: Any, paired: Any) -> None:
     deliver(store, list(enumerate(paired(plan, "1", {"candidate": "0"}))))
     store.run(lambda c: hold_lease(c, LEASE, "another", 0.0, 10.0))
     with pytest.raises(LeaseLost):
@@ -287,7 +287,7 @@ def test_kept_sequences_have_the_states_of_stored_ones(plan: Plan) -> None:
     assert live.take(kept) == again, "the very objects"
 
 
-def test_what_another_consumer_stored_is_read(plan: Plan) -> None:
+def test_the_step_reads_states_of_another_consumer(plan: Plan) -> None:
     """So is what a transaction of this one moved and did not store."""
     plan = replace(plan, rules=2, repeat_control=0.0)
     live = LiveSequences()

@@ -176,7 +176,7 @@ def test_a_plan_that_closed_too_early_is_extended(run: Any, tmp_path: Path, stre
     [({}, "candidate", 19), ({}, "repeat", 40), ({"control": Target("a", "older")}, "candidate", 40)],
     ids=["too few pairs", "only repeats", "another control"],
 )
-def test_without_such_pairs_the_horizon_is_the_files(
+def test_the_horizon_is_the_files_without_such_pairs(
     run: Any, tmp_path: Path, stream_url: str, stream_name: str, changes: dict[str, Any], arm: str, n: int
 ) -> None:
     keep_pairs(tmp_path, replace(run.plan(), margin=0.3, **changes), arm, n)
@@ -200,7 +200,7 @@ def test_a_plan_that_cannot_decide_says_so_when_it_starts(run: Any) -> None:
         ({"max_pairs": 50}, "experiments.swap.max_pairs: 50 pairs cannot show a margin of 0.05"),
     ],
 )
-def test_what_can_decide_nothing_is_refused_by_check_and_start(run: Any, changes: dict[str, Any], words: str) -> None:
+def test_check_and_start_refuse_a_plan_that_cannot_decide(run: Any, changes: dict[str, Any], words: str) -> None:
     run.config(**changes)
     checked = CliRunner().invoke(app, ["check", "gateway.yaml"])
     started = CliRunner().invoke(app, ["ab", "start", "swap"])
@@ -242,7 +242,7 @@ def test_the_price_in_the_docs_is_what_the_command_prints(run: Any, tmp_path: Pa
     assert run("power", "swap", "--per-day", "5000") == shown
 
 
-def test_what_the_config_switches_off_is_not_started(run: Any) -> None:
+def test_a_disabled_experiment_is_not_started(run: Any) -> None:
     run.config(enabled=False)
     assert "enabled is false" in run("start", "swap", code=2)
     assert "disabled in the config" in run("list")
@@ -364,7 +364,7 @@ def test_status_without_a_name_shows_every_experiment(run: Any) -> None:
     assert found["experiment"] == "swap"
 
 
-def test_a_split_and_a_ramp_say_how_they_end_and_how_often_they_are_promoted(run: Any) -> None:
+def test_status_shows_the_end_of_a_split_and_the_promotions_of_a_ramp(run: Any) -> None:
     run.config(mode="split", shadow=None, repeat_control=None)
     shown = run("start", "swap")
     assert "it goes on after its verdict, since its calls cost nothing more: gateway ab stop swap" in shown

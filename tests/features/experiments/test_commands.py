@@ -90,9 +90,7 @@ async def test_a_name_that_is_taken_is_refused(of: ExperimentAdmin, ada: Actor) 
         await make_experiment(of, ada, NEW)
 
 
-async def test_where_the_file_cannot_be_written_its_text_is_shown(
-    of: ExperimentAdmin, ada: Actor, tmp_path: Path
-) -> None:
+async def test_the_text_is_shown_if_the_file_cannot_be_written(of: ExperimentAdmin, ada: Actor, tmp_path: Path) -> None:
     made_path(of.config_path).mkdir()  # nobody can replace a directory by a file, not even root
     with pytest.raises((ReadOnly, InvalidBody)) as refused:
         await make_experiment(of, ada, NEW)

@@ -71,7 +71,7 @@ def test_a_score_of_one_arm_alone_counts(
     assert value(WORST, control, candidate) == worst
 
 
-def test_a_score_of_a_cut_answer_is_no_score() -> None:
+def test_the_score_of_a_cut_answer_does_not_count() -> None:
     cut = seen(0.6, truncated=True)
     assert value("quality", seen(0.8), cut) == WithheldPair("cut", "candidate")
     assert value("quality", seen(0.8), cut, rules=1) == PairValue(0.8, 0.6, 0.6 - 0.8)
@@ -112,7 +112,7 @@ def test_the_gate_is_green_for_few_alike_or_harmless_ones(
     assert says.replace("−", "-") in gate.says.replace("−", "-"), gate.says
 
 
-def test_there_is_no_gate_where_every_score_has_its_pair() -> None:
+def test_a_pair_for_every_score_has_no_gate() -> None:
     assert completeness_gate("quality", "candidate", OneSided(400, 0, 0, Estimate(0.0)), None, 0.05) is None
 
 
@@ -325,7 +325,7 @@ def test_the_open_gate_says_how_many_units_would_close_it(halves: Plan, read: Re
     assert longer.state == 1, longer.says
 
 
-def test_where_no_units_would_close_the_gate_it_says_so(halves: Plan) -> None:
+def test_the_gate_says_when_no_units_would_close_it(halves: Plan) -> None:
     found = SplitMissing((30, 300), (10, 300), 0.13, Estimate(0.05, -0.1, 0.2))
     gate = split_completeness_gate("stated", "candidate", found, Estimate(-0.2, -0.3, 0.0), 0.1)
     assert gate is not None
@@ -368,7 +368,7 @@ def test_the_gate_of_a_split(low: float | None, high: float | None, state: int) 
     [(1, hides, 95, 100), (2, hides, 0, 0), (1, at_random(0.03), 95, 100), (2, at_random(0.03), 90, 100)],
     ids=("bad before", "bad", "equal before", "equal"),
 )
-def test_how_often_a_split_ships(
+def test_a_split_ships_as_often_as_promised(
     halves: Plan,
     keep: Callable[..., str],
     exchange: Callable[..., Exchange],

@@ -196,11 +196,11 @@ def check(names: Iterable[str], runs: int, capsys: pytest.CaptureFixture[str]) -
     assert rows["no score where the candidate is bad"][0] > 0.7, "the world must show what the gate is for"
 
 
-def test_what_drops_out_of_a_comparison_does_not_ship(capsys: pytest.CaptureFixture[str]) -> None:
+def test_answers_that_drop_out_do_not_ship(capsys: pytest.CaptureFixture[str]) -> None:
     check(SHORT, 16, capsys)
 
 
 @pytest.mark.long
 @pytest.mark.timeout(3600)
-def test_what_drops_out_of_a_comparison_does_not_ship_in_many_runs(capsys: pytest.CaptureFixture[str]) -> None:
+def test_many_runs_do_not_ship_answers_that_drop_out(capsys: pytest.CaptureFixture[str]) -> None:
     check(WORLDS, 2_000, capsys)

@@ -54,7 +54,7 @@ def test_the_past_of_a_unit_depends_on_the_metric(plan: Any) -> None:
     assert covariates_of(rows, "quality", past, plan)["u"] == [0.5]
 
 
-def test_how_often_units_call_moves_no_covariate() -> None:
+def test_the_number_of_calls_of_a_unit_moves_no_covariate() -> None:
     """The candidate makes units with long prompts call more: its mean over calls moves, and that is its effect."""
     rng = np.random.default_rng(4)
     sizes = {name: [float(v)] for name, v in zip((f"u{i}" for i in range(2000)), rng.normal(0, 1, 2000), strict=True)}
@@ -74,7 +74,7 @@ def test_how_often_units_call_moves_no_covariate() -> None:
     assert float(((a.terms - found.a) ** 2).sum()) < 0.3 * float((a.terms**2).sum())
 
 
-def test_the_gate_is_red_where_the_shift_is_no_chance() -> None:
+def test_the_gate_is_red_if_chance_does_not_explain_the_shift() -> None:
     none = Estimate(None)
     c = Comparison("thumb", "", "primary", none, none, Estimate(-0.03), None, 900, 900.0, 0.1, "unclear", "unclear",
                    raw=Estimate(-0.107), shift=Estimate(-0.077, -0.09, -0.06))  # fmt: skip

@@ -143,7 +143,7 @@ def test_the_error_rate_is_known_from_every_pair(begin_experiment: Any, simulati
     assert rail.difference.high > 0.05, "only repeats can show that it fails less often"
 
 
-def test_a_candidate_that_fails_as_often_as_the_control_is_not_rejected(begin_experiment: Any, simulation: Any) -> None:
+def test_equal_failure_rates_are_not_rejected(begin_experiment: Any, simulation: Any) -> None:
     """No served answer of a pair has failed, so a comparison with these would blame the candidate."""
     experiment = begin_experiment(method="anytime", aa="alarm", repeat_control=0.1)
     experiment.add(failing(simulation, 800, 0.05))

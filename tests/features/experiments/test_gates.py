@@ -165,7 +165,7 @@ def test_one_that_is_not_green_is_enough() -> None:
 
 
 @pytest.mark.parametrize("shares", [(0.5, 0.5), (0.9, 0.1), (0.4, 0.3, 0.3)])
-def test_the_units_that_a_split_needs_are_those_that_make_its_gate_green(shares: tuple[float, ...]) -> None:
+def test_the_needed_units_make_the_gate_of_a_split_green(shares: tuple[float, ...]) -> None:
     names = [f"arm{i}" for i in range(len(shares))]
 
     def state(units: int) -> int:

@@ -120,7 +120,7 @@ def test_a_preference_is_a_share_of_wins() -> None:
     )
 
 
-def test_of_latency_an_answer_that_was_given_up_counts_with_its_time() -> None:
+def test_an_abandoned_answer_counts_with_its_latency() -> None:
     total, cost = Metric("total_s", "measure"), Metric("cost_per_1k", "measure")
     quick, late = ArmObservation("ok", "x", total_s=1.0, cost_usd=0.002), ArmObservation("failed", "x", "timeout", 9.0)
     assert taken(total, quick, late) == PairValue(1.0, 9.0, -8.0)
@@ -201,7 +201,7 @@ def test_a_pair_is_nats_per_token_and_agreement() -> None:
         (A, AnswerLikelihood(), NotComparable("not_recorded", True)),
     ],
 )
-def test_what_cannot_be_compared_has_a_reason(
+def test_a_likelihood_without_a_value_has_a_reason(
     a: AnswerLikelihood | None, b: AnswerLikelihood | None, why: NotComparable
 ) -> None:
     assert likelihood_pair(a, b) == why

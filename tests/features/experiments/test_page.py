@@ -79,7 +79,7 @@ async def a_labelled_judge(pages, make_exchange):
         await asyncio.to_thread(save_labels, url, [label])
 
 
-async def test_a_judges_margin_as_people_judge_is_said_before_and_after_start(pages, make_exchange):
+async def test_the_judges_margin_is_shown_before_and_after_start(pages, make_exchange):
     await a_labelled_judge(pages, make_exchange)
     client = await pages.login()
     form = {name: value for name, value in FORM.items() if name != "start"}
@@ -134,7 +134,7 @@ async def test_a_form_with_mistakes_keeps_what_was_filled_in(pages):
     assert not made_path(pages.data / "gateway.yaml").exists()
 
 
-async def test_who_may_not_start_sees_no_button_and_is_refused(pages):
+async def test_a_viewer_has_no_start_button_and_is_refused(pages):
     owner, viewer = await pages.login(), await pages.login("viewer")
     await pages.send(owner, "/console/experiments/new", "/console/experiments/new", {**FORM, "start": ""})
     page = await pages.get(viewer, "/console/experiments/of/swap")
@@ -174,7 +174,7 @@ async def test_an_unknown_experiment_is_not_found(pages):
     assert answer.status_code == 404
 
 
-async def test_a_ramp_is_paused_resumed_overridden_and_rolled_back_with_reasons(pages, corridor):
+async def test_each_change_of_a_ramp_has_a_reason(pages, corridor):
     plan = a_plan(ramp=RampDesign((0.1, 1.0), 0.0, 1))
     assert await corridor.state.set_plan(PlanState(plan, "running", time.time()))
     owner, operator = await pages.login(), await pages.login("operator")
@@ -208,7 +208,7 @@ def url(tmp_path: Path, empty_store: Path) -> str:
     return f"sqlite:///{empty_store}"
 
 
-async def test_a_first_value_that_takes_long_is_not_waited_for_and_comes_later(url: str) -> None:
+async def test_a_slow_first_value_comes_later(url: str) -> None:
     go, calls = threading.Event(), []
 
     def read(connection: object) -> int:

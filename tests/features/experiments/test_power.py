@@ -35,7 +35,7 @@ def stored(plan: Plan) -> StoredPlan:
     return StoredPlan(plan, plan.hash, "running", 1.0)
 
 
-def test_without_a_store_the_variance_is_assumed_and_labelled(simulation: Any) -> None:
+def test_the_variance_is_assumed_and_labelled_without_a_store(simulation: Any) -> None:
     quality, errors, gate = forecast(None, stored(simulation.a_plan())).metrics
 
     assert (quality.metric, quality.variance, quality.have) == ("quality", 0.1, 0)
@@ -130,9 +130,7 @@ def test_every_candidate_is_counted(simulation: Any) -> None:
     assert found.prices[0].paid_calls == -(-found.prices[0].pairs * 5 // 2)
 
 
-def test_the_gates_on_losses_and_judges_are_priced_once_something_is_lost(
-    begin_experiment: Any, simulation: Any
-) -> None:
+def test_gates_on_losses_and_judges_are_priced_after_a_loss(begin_experiment: Any, simulation: Any) -> None:
     """A twentieth of the judgements fails on each arm; below a share that cannot matter, nothing is asked for."""
     rng, quiet, failing = random.Random(4), begin_experiment(), begin_experiment()
 
@@ -225,7 +223,7 @@ def test_the_units_are_those_that_the_interval_of_a_split_takes(simulation: Any)
     assert half(2 * n // 3) > 0.11
 
 
-def test_fewer_units_are_needed_for_a_wider_margin_and_more_for_an_uneven_split() -> None:
+def test_units_fall_with_the_margin_and_rise_with_an_uneven_split() -> None:
     spread = SplitVariance(0.2, 0.2, 1.0, "")
     even, wide = (units_needed(spread, HALVES, "candidate", gap, 0.05) for gap in (0.1, 0.2))
     uneven = units_needed(spread, {"control": 0.9, "candidate": 0.1}, "candidate", 0.1, 0.05)
@@ -236,7 +234,7 @@ def test_fewer_units_are_needed_for_a_wider_margin_and_more_for_an_uneven_split(
     assert units_needed(spread, HALVES, "candidate", 1e-6, 0.05) is None
 
 
-def test_a_variance_is_assumed_then_measured_with_the_share_that_is_rated(simulation: Any) -> None:
+def test_the_variance_is_assumed_and_then_measured(simulation: Any) -> None:
     plan = a_split(simulation, primary="feedback:thumb", feedback_window_s=60.0)
     assumed = variance_of(plan, "feedback:thumb", None)
     assert assumed is not None
@@ -252,7 +250,7 @@ def test_a_variance_is_assumed_then_measured_with_the_share_that_is_rated(simula
     assert variance_of(plan, "total_s", None) is None
 
 
-def test_a_forecast_of_a_split_has_its_gate_and_the_answers_without_feedback(simulation: Any) -> None:
+def test_a_split_forecast_has_its_gate_and_unrated_answers(simulation: Any) -> None:
     plan = a_split(simulation, primary="feedback:thumb", feedback_window_s=60.0)
     thumb, gate = forecast(None, StoredPlan(plan, plan.hash, "running", 1.0)).metrics
     assert (gate.metric, gate.role, gate.needed) == ("srm", "gate", 1300)

@@ -294,13 +294,13 @@ def check_errors(runs: int, capsys: pytest.CaptureFixture[str]) -> None:
         assert share <= 0.05 + 5 * math.sqrt(0.05 * 0.95 / runs), name
 
 
-def test_what_is_worse_is_seldom_shipped(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_worse_candidate_is_seldom_shipped(capsys: pytest.CaptureFixture[str]) -> None:
     check_errors(500, capsys)
 
 
 @pytest.mark.long
 @pytest.mark.timeout(900)
-def test_what_is_worse_is_seldom_shipped_in_many_runs(capsys: pytest.CaptureFixture[str]) -> None:
+def test_many_runs_seldom_ship_a_worse_candidate(capsys: pytest.CaptureFixture[str]) -> None:
     check_errors(2_000, capsys)
 
 

@@ -44,7 +44,7 @@ def test_a_plan_with_the_first_rules_has_no_further_terms() -> None:
     assert said(new_plan(rules=1)) == {}
 
 
-def test_pairs_that_come_faster_than_the_hours_are_spread_by_a_lower_share() -> None:
+def test_a_lower_share_spreads_pairs_over_the_hours() -> None:
     """300 pairs come in an hour; a share of 0.0042 takes a day for them."""
     assert said(new_plan())["hours"] == (
         "`ship` waits for 24 hours of traffic; `reject` only while the hours left could make up for the harm seen; the "
@@ -127,7 +127,7 @@ PLAN = Plan(
 )  # fmt: skip
 
 
-def test_the_margin_of_errors_is_half_a_point_or_half_the_controls_rate() -> None:
+def test_the_margin_of_errors_is_half_a_point_or_half_the_rate() -> None:
     assert [error_margin(PLAN, rate) for rate in (0.0, 0.01, 0.06)] == [0.005, 0.005, 0.03]
     stated = replace(PLAN, guardrails=(Guardrail("error_rate", 0.002),))
     assert error_margin(stated, 0.06) == 0.002
@@ -141,7 +141,7 @@ def test_errors_are_proved_with_the_units_of_a_fixed_test(rate: float, units: in
     assert error_proof_units(PLAN, rate) == pytest.approx(units, rel=0.01)
 
 
-def test_what_is_reached_is_the_share_of_the_units() -> None:
+def test_progress_is_the_share_of_the_needed_units() -> None:
     n, alpha = proof_units(0.04, 0.05, 0.04), 0.04
     assert n is not None
     error = (2 * (0.04 * n + GUARD) / n**2) ** 0.5

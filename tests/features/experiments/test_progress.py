@@ -48,7 +48,7 @@ def test_one_run_or_many_give_the_same_bits(simulation: Any, cuts: list[int]) ->
     assert gone_over(plan, made, sorted(cuts)) == gone_over(plan, made, [])
 
 
-def test_of_a_cluster_the_first_pair_that_says_something_counts(simulation: Any) -> None:
+def test_the_first_pair_of_a_cluster_with_a_value_counts(simulation: Any) -> None:
     plan = simulation.a_plan()
     made = [
         simulation.a_pair(0, simulation.seen(0.5), "c", candidate=simulation.seen(None)),

@@ -50,7 +50,7 @@ def test_the_properties_of_a_request(changes: dict[str, Any], expected: dict[str
     assert "metadata.deep" not in parts
 
 
-def test_what_is_rare_or_the_same_everywhere_is_no_segment() -> None:
+def test_rare_and_constant_values_are_not_segments() -> None:
     pairs = [({"alias": "chat", "caller": f"c{i % 10}", "language": "de" if i < FEWEST - 1 else "en"}, 0.0)
              for i in range(FEWEST * 10)]  # fmt: skip
     found = collected(pairs)
@@ -60,7 +60,7 @@ def test_what_is_rare_or_the_same_everywhere_is_no_segment() -> None:
     assert found["caller", "c0"].n == FEWEST
 
 
-def test_one_that_is_decided_leaves_its_part_of_the_error_to_the_others() -> None:
+def test_a_decided_segment_leaves_its_error_to_the_others() -> None:
     third, half = (guarded_half_width(0.05 / k, 200.0, 400, 40.0) for k in (3, 2))
     near, same = Moments(400, -(third + half) / 2, 40.0), Moments(400, 0.0, 40.0)
 
@@ -141,7 +141,7 @@ def test_a_flip_is_two_wins_of_the_same_place() -> None:
     assert rows == {("b", "control"): (1.0, 0.0), ("control", "b"): (1.0, 0.0)}
 
 
-def test_the_control_against_itself_is_no_duel() -> None:
+def test_the_control_against_itself_is_not_a_duel() -> None:
     assert duels_of([verdict("repeat", 0.5)]) == []
 
 

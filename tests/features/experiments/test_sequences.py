@@ -73,7 +73,7 @@ def test_the_kind_of_interval_follows_from_the_metric_and_the_plan(metric: Metri
     assert rule_of(plan, metric, 0.02).method == expected
 
 
-def test_a_horizon_that_was_guessed_for_scores_ends_no_sequence_without_bounds() -> None:
+def test_a_guessed_horizon_does_not_end_an_unbounded_sequence() -> None:
     metric = Metric("quality", "value")
     plan = a_plan(method="hybrid", max_pairs=300)
     assert rule_of(plan, metric, 20.0) == SequenceRule("hybrid", 0.05, horizon=300, largest=0.0)
@@ -88,7 +88,7 @@ def test_likelihoods_have_a_scale_that_the_margin_sets() -> None:
     assert (noise.method, noise.horizon, noise.largest) == ("guarded", 0, pytest.approx(0.2))
 
 
-def test_the_repeat_has_the_alarms_own_error_and_a_horizon_that_it_reaches() -> None:
+def test_the_repeat_has_its_own_error_and_a_horizon_within_reach() -> None:
     plan = a_plan(method="hybrid", max_pairs=300, aa="alarm", repeat_control=0.25)
     rule = rule_of(plan, Metric("quality", "score"), 0.1, REPEAT)
     assert (rule.method, rule.alpha, rule.horizon) == ("hybrid", 0.01, 65)
@@ -96,7 +96,7 @@ def test_the_repeat_has_the_alarms_own_error_and_a_horizon_that_it_reaches() -> 
     assert (few.method, few.alpha) == ("guarded", 0.01)
 
 
-def test_what_two_sequences_say_about_failures_shares_the_error() -> None:
+def test_two_sequences_about_failures_share_the_error() -> None:
     plan, metric = a_plan(method="hybrid", max_pairs=300, repeat_control=0.25), Metric("error_rate", "failed")
     assert rule_of(plan, metric, 0.02).alpha == pytest.approx(0.01)
     assert rule_of(plan, Metric(ALONE, "failed"), None).alpha == pytest.approx(0.04)
@@ -160,7 +160,7 @@ def test_before_its_burn_in_an_unbounded_one_says_nothing() -> None:
     assert sequence.estimate().low is not None
 
 
-def test_nothing_yet_is_no_estimate() -> None:
+def test_an_empty_sequence_has_no_estimate() -> None:
     empty = DifferenceSequence(RULES[0], bounded=True)
     assert (empty.estimate().value, empty.arm("a").value, empty.n) == (None, None, 0)
 

@@ -90,7 +90,7 @@ def test_records_sampled_by_what_the_answer_was_are_weighed(plan: Any) -> None:
     assert naive < 0.4
 
 
-def test_with_one_arm_there_is_nothing_to_compare(plan: Any) -> None:
+def test_one_arm_alone_has_no_comparison(plan: Any) -> None:
     assert compare_arms([row(i, "control", f"u{i}") for i in range(300)], scored([0.5] * 300), plan, {}, {}) is None
     few = compare_arms([row(0, "control", "u0"), row(1, "candidate", "u1")], scored([0.5, 0.6]), plan, {}, {})
     assert few is not None

@@ -236,7 +236,7 @@ def test_only_answers_with_a_value_of_the_primary_cover_time(halves: Plan, look:
     assert found.traffic.hours == 0.0
 
 
-def test_without_hours_the_first_line_says_so(halves: Plan, look: Look) -> None:
+def test_the_first_line_says_that_there_are_no_hours(halves: Plan, look: Look) -> None:
     found = look(replace(halves, min_hours=0.0), 1.0)
     assert found.decision.verdict == "ship"
     assert found.decision.sentence.endswith(NO_HOURS)
@@ -290,7 +290,7 @@ def test_the_facts_are_in_the_report(halves: Plan, keep: Callable[..., str], loo
     assert "The answers of both arms cover 25 hours of traffic; 24 are needed for ship." in report.limits
 
 
-def test_where_pairs_decide_the_primary_their_hours_count(halves: Plan, look: Look) -> None:
+def test_hours_of_pairs_count_where_pairs_decide_the_primary(halves: Plan, look: Look) -> None:
     """In `both`, a score is compared in pairs and errors in the split."""
     both = replace(halves, mode="both", shadow=0.1, repeat_control=0.0, aa="alarm")
     errors = look(replace(both, primary="error_rate", guardrails=()), 25.0)
@@ -405,7 +405,7 @@ def test_equal_shares_are_no_caution(simulation: Any) -> None:
     assert not compared(a_plan(simulation), rows, given).responses.selective
 
 
-def test_what_waits_is_counted_apart(simulation: Any) -> None:
+def test_open_windows_are_counted_apart(simulation: Any) -> None:
     rows, given = traffic(3, 400, SAME, {"control": 1.0, "candidate": 1.0})
     half = compared(a_plan(simulation), rows, given, now=209.0)
     assert (half.responses.a.closed + half.responses.b.closed, half.responses.waiting) == (200, 200)
@@ -413,7 +413,7 @@ def test_what_waits_is_counted_apart(simulation: Any) -> None:
     assert compared(a_plan(simulation), rows, given, now=5.0) is None, "no window has closed"
 
 
-def test_without_any_answer_the_nonresponse_is_still_shown(simulation: Any) -> None:
+def test_nonresponse_is_shown_without_any_answer(simulation: Any) -> None:
     rows, _ = traffic(4, 300, SAME, FEW)
     made = compared(a_plan(simulation), rows, {})
     assert (made.pairs, made.difference.value, made.role) == (0, None, "primary")

@@ -129,7 +129,7 @@ def test_one_caller_does_not_decide_what_failures_show(
 
 
 @pytest.mark.parametrize(("status", "found"), [(500, "inferior"), (None, "equivalent")])
-def test_what_every_caller_sees_decides(
+def test_a_loss_of_every_caller_decides(
     failures: Plan, exchange: Callable[..., Exchange], read: Callable[..., SplitResult], status: int | None, found: str
 ) -> None:
     ends = at_times(status) if status else lambda *_: None
@@ -239,7 +239,7 @@ def test_the_past_ends_before_the_plan_began(
     assert found.raw is None, "nothing was known of these units before"
 
 
-def test_a_covariate_that_differs_between_the_arms_withholds_the_verdict(
+def test_a_covariate_that_differs_by_arm_withholds_the_verdict(
     by_request: Plan, exchange: Callable[..., Exchange], read: Callable[..., SplitResult]
 ) -> None:
     """As where something before the gateway writes each arm's name into the body."""

@@ -240,7 +240,7 @@ def test_another_share_in_the_settings_is_another_design(traffic: Any) -> None:
     assert replace(found.plan, shadow=0.5, shadow_asked=None).hash == plan_2().hash
 
 
-def test_what_a_gateway_starts_has_the_pace_of_a_command(traffic: Any) -> None:
+def test_a_plan_that_a_gateway_starts_has_the_pace_of_a_command(traffic: Any) -> None:
     started = PlanState(plan_2(), "running", DAY_END, unpaced=True)
     assert traffic.run(lambda c: paced_start(c, started, DAY_END + 1.0)) == traffic.run(
         lambda c: paced(c, plan_2(), DAY_END + 1.0)

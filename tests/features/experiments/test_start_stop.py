@@ -42,7 +42,7 @@ async def test_a_rival_in_the_config_is_named_and_others_are_not_rivals(room, pl
     assert (await states.plans())["other"].running
 
 
-async def test_what_was_never_started_is_not_stopped(room) -> None:
+async def test_an_experiment_that_never_started_is_not_stopped(room) -> None:
     assert await stop(room.corridor.state, "nobody") is None
 
 

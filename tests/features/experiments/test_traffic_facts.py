@@ -226,7 +226,7 @@ def test_reject_waits_while_hours_could_make_up_for_it(empty_store: Path, tmp_pa
     assert before.decision.verdict == "reject"
 
 
-def test_no_hours_are_said_in_the_first_line(empty_store: Path, tmp_path: Path) -> None:
+def test_the_first_line_states_missing_hours(empty_store: Path, tmp_path: Path) -> None:
     plan = plan_2(guardrails=(), max_pairs=60, min_hours=0.0)
     found = found_after(empty_store, tmp_path / "a.db", plan, timed_pairs(150, 1.0, users=60))
     assert found.independence == "checked"

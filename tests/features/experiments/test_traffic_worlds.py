@@ -485,13 +485,13 @@ def check(rows: list[Row], capsys: pytest.CaptureFixture[str]) -> None:
             assert row.equal.pairs <= row.world.price * row.world.fixed, row.world.name
 
 
-def test_what_is_worse_is_seldom_shipped_in_traffic(capsys: pytest.CaptureFixture[str]) -> None:
+def test_traffic_seldom_ships_a_worse_candidate(capsys: pytest.CaptureFixture[str]) -> None:
     check(rows_of(None), capsys)
 
 
 @pytest.mark.long
 @pytest.mark.timeout(3600)
-def test_what_is_worse_is_seldom_shipped_in_traffic_in_many_runs(capsys: pytest.CaptureFixture[str]) -> None:
+def test_many_runs_of_traffic_seldom_ship_a_worse_candidate(capsys: pytest.CaptureFixture[str]) -> None:
     check(rows_of(2_000), capsys)
 
 
@@ -519,7 +519,7 @@ HARMS = (
 """The least hours, if nothing were left to chance, are 8, 4, 8, 1 and 0.5: 24 h × the margin ÷ the harm."""
 
 
-def test_what_is_clearly_worse_is_rejected_before_the_hours(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_clearly_worse_candidate_is_rejected_before_the_hours(capsys: pytest.CaptureFixture[str]) -> None:
     lines = [f"{'a plan of 24 hours':30} {'before':>10} {'now':>6}  hours until reject (median)"]
     for i, harm in enumerate(HARMS):
         before, now = (played(harm.world, rules, harm.margins, 60, 300 + i) for rules in (1, 2))

@@ -170,7 +170,7 @@ def test_a_better_primary_does_not_excuse_an_open_guardrail() -> None:
     assert decide(SWAP, better, [replace(RAIL, margin_found="unclear")], [GREEN], []).verdict == "hold"
 
 
-def test_without_a_primary_nothing_is_decided() -> None:
+def test_a_plan_without_a_primary_decides_nothing() -> None:
     decision = decide(SWAP, None, [RAIL], [GREEN], [])
     assert (decision.verdict, "no primary metric" in decision.sentence) == ("hold", True)
 
@@ -221,12 +221,12 @@ def test_each_that_ships_leaves_its_part_to_the_others() -> None:
     assert {share.reject for share in found.values()} == {1.0}
 
 
-def test_what_is_rejected_leaves_nothing_to_those_that_might_ship() -> None:
+def test_a_rejected_candidate_leaves_no_error_for_ship() -> None:
     found = holm(THREE, by_share({"fast": ("reject", 1.0), "slow": ("reject", 1.2), "tiny": ("ship", 1.1)}))
     assert found["tiny"] == AlphaShare(1.0, 3.0)
 
 
-def test_without_a_first_one_all_keep_even_shares() -> None:
+def test_all_keep_even_shares_until_one_is_decided() -> None:
     found = holm(THREE, by_share(dict.fromkeys(THREE, ("ship", 1.5))))
     assert set(found.values()) == {EVEN}
     assert holm(("only",), by_share({"only": ("ship", 1.0)})) == {"only": EVEN}
@@ -256,7 +256,7 @@ def shipped(means: tuple[float, ...], runs: int, steps: bool) -> Values:
     return np.where(out.any(axis=2), out.argmax(axis=2) + 1.0, np.inf)
 
 
-def test_no_more_wrong_ships_and_more_right_ones(capsys: pytest.CaptureFixture[str]) -> None:
+def test_holm_ships_more_right_and_no_more_wrong_candidates(capsys: pytest.CaptureFixture[str]) -> None:
     """Any of the worse ones is shipped in at most alpha; five standard errors are allowed."""
     runs, rows = 800, []
     for means in ((-0.05,) * 3, (0.05, -0.05, -0.05), (0.05, 0.05, -0.05), (0.0,) * 3):

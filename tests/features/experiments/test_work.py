@@ -305,7 +305,7 @@ async def test_the_last_pairs_are_settled_on_shutdown(room: Any, plan: Any, pair
     assert room.sql("SELECT holder FROM leases WHERE name = 'experiments'") == [], "the lease is given back"
 
 
-async def test_requests_without_a_shadow_save_pairs_and_the_report_says_how_many(
+async def test_the_report_shows_pairs_saved_by_unshadowed_requests(
     room: Any, plan: Any, paired: Any, exchange: Any
 ) -> None:
     """The difference follows the control's score, whose mean is known from more requests than the pairs."""
@@ -345,7 +345,7 @@ async def until_stopped(room: Any) -> None:
             await asyncio.sleep(0.01)
 
 
-async def test_a_plan_stops_with_its_verdict_and_pairs_under_way_change_nothing(
+async def test_pairs_under_way_do_not_change_a_verdict(
     room: Any, plan: Any, paired: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     from gateway.features.experiments.report.build import report_of
@@ -381,7 +381,7 @@ async def test_a_plan_that_is_to_continue_takes_pairs_after_its_verdict(room: An
     assert room.sql("SELECT n FROM sequences WHERE metric = 'stated' AND candidate = 'candidate'") == [(39,)]
 
 
-async def test_what_a_gateway_starts_is_spread_over_the_hours(
+async def test_a_plan_that_a_gateway_starts_is_spread_over_the_hours(
     room: Any, plan: Any, exchange: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     """A command reads the store before the start; for a plan that a gateway starts, the consumer does it afterwards."""

@@ -40,13 +40,13 @@ def test_old_beats_other_plans_and_what_cannot_be_read_are_left_out() -> None:
         (BreakerReport(1, 0, True, 40.0, 1), True),
     ],
 )
-def test_probes_that_fail_for_30_s_or_two_callers_for_10_s_take_it_back(report: BreakerReport, broken: bool) -> None:
+def test_failing_probes_or_callers_roll_back(report: BreakerReport, broken: bool) -> None:
     assert (report.broken is not None) == broken
     assert report.holds is not None, "no step is taken meanwhile"
     assert BreakerReport().holds is None
 
 
-def test_outcomes_later_than_10_s_and_scores_later_than_a_quarter_of_the_soak_are_late() -> None:
+def test_late_outcomes_and_scores_are_counted_as_late() -> None:
     hour, short = RampDesign((1.0,), 3600.0, 1), RampDesign((1.0,), 4.0, 1)
     assert late(Lag(), hour) is None
     assert "10 s" in (late(Lag(1, 1, 0, 11.0, 11.0), hour) or "")

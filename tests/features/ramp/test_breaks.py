@@ -188,7 +188,7 @@ RUNS = [
 
 
 @pytest.mark.parametrize(("share", "callers", "run"), RUNS)
-async def test_a_broken_candidate_is_taken_back_before_its_outcomes_are_read(
+async def test_a_broken_candidate_rolls_back_before_outcomes_are_read(
     share: float, callers: int, run: int, room: Any, tmp_path: Path, paired: Any, exchange: Any
 ) -> None:
     """No step is taken meanwhile."""

@@ -76,14 +76,14 @@ def test_a_caller_cannot_hide_what_the_others_see() -> None:
     assert found(blind, {"mallory": 500}).raised
 
 
-def test_with_one_caller_the_alarm_rings_and_says_so() -> None:
+def test_the_alarm_of_a_single_caller_names_it() -> None:
     alarm = found({"only": (GOOD, (500, 150))})
     assert alarm.raised
     assert "all from one caller" in alarm.says()
 
 
 @pytest.mark.parametrize("others", [1, 2, 3])
-def test_with_few_callers_a_small_one_decides_nothing(others: int) -> None:
+def test_a_small_caller_among_few_decides_nothing(others: int) -> None:
     teams = dict(list(TEAMS.items())[:others])
     small: tuple[Arm, Arm] = ((100, 1), (100, 100))
     alarm = found(teams | {"mallory": small})
@@ -97,7 +97,7 @@ def test_a_caller_with_half_of_the_calls_raises_alone() -> None:
     assert alarm.raised
 
 
-def test_a_broken_candidate_is_noticed_about_as_soon_as_without_callers() -> None:
+def test_limits_on_callers_hardly_delay_an_alarm() -> None:
     """Every call fails: the units of the candidate that an alarm takes, each of its own caller and in one heap."""
 
     def units(by_caller: bool) -> int:
@@ -132,7 +132,7 @@ def test_a_proof_holds_without_its_best_witness() -> None:
     assert (hidden.found, hidden.rests_on) == ("unclear", "mallory")
 
 
-def test_what_rests_on_one_caller_holds_the_ramp() -> None:
+def test_evidence_of_one_caller_holds_the_ramp() -> None:
     first = started("swap", "p", RampChange(0.0, "t", "t"))
     record: RampRecord = advanced(first, DESIGN, RampChange(1.0, "t", "t"))
     alarms = caller_alarms([of(TEAMS | {"mallory": (GOOD, (500, 500))})], TERMS)
@@ -142,7 +142,7 @@ def test_what_rests_on_one_caller_holds_the_ramp() -> None:
     assert "error_rate is worse in the calls of mallory alone" in decision.reason
 
 
-def test_a_proof_that_a_candidate_is_worse_holds_without_its_best_witness() -> None:
+def test_a_proof_of_harm_holds_without_its_best_witness() -> None:
     def prove(values: Sequence[StepValues], _: Plan) -> tuple[ServedFinding, ...]:
         (v,) = values
         found = "inferior" if v.b.mean > v.a.mean + 0.02 else "non_inferior"

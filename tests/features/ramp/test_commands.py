@@ -107,7 +107,7 @@ async def test_commands_at_the_same_time_are_taken_one_after_the_other(ramp: Any
     assert [event.kind for event in (await ramp.corridor.ramps.waiting()).events] == ["shadowing", "paused"]
 
 
-async def test_what_has_no_ramp_is_said(ramp: Any) -> None:
+async def test_a_plan_without_a_ramp_is_an_error(ramp: Any) -> None:
     with pytest.raises(NoRamp, match='no experiment "other" has been started'):
         await read_ramp(ramp.corridor, "other")
     await ramp.plan_runs("stopped")

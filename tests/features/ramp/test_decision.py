@@ -69,7 +69,7 @@ def test_advice_waits_for_a_person() -> None:
         ({"blind": True}, "no alarm could tell yet"),
     ],
 )
-def test_what_is_missing_undecided_or_stale_holds(changes: dict[str, Any], reason: str) -> None:
+def test_missing_undecided_and_stale_evidence_holds(changes: dict[str, Any], reason: str) -> None:
     held = decided(**changes)
     assert held.action == "hold"
     assert reason in held.reason
@@ -146,7 +146,7 @@ def test_a_pause_holds_and_says_who_paused() -> None:
     st.integers(0, 300),
     st.booleans(),
 )
-def test_no_step_forward_without_a_verdict_and_fresh_data(
+def test_a_step_needs_a_verdict_and_fresh_data(
     state: str, step: int, held: bool, verdict: str, newest: float | None, units: int, alarm: bool
 ) -> None:
     record = replace(STEP, state=state, step=step, paused=held)  # type: ignore[arg-type]
@@ -165,7 +165,7 @@ def test_no_step_forward_without_a_verdict_and_fresh_data(
 BROKEN = BreakerReport(1, 1, False, 31.0, 1)
 
 
-def test_an_open_breaker_holds_and_a_broken_candidate_is_taken_back_from_any_step() -> None:
+def test_an_open_breaker_holds_and_a_broken_candidate_rolls_back() -> None:
     assert decided(breakers=replace(BROKEN, failing_s=5.0)).reason.startswith("the candidate's circuit breaker is open")
     for record in (STEP, replace(STEP, state="promoted"), replace(STEP, paused=True)):
         assert decided(record, breakers=BROKEN).action == "roll_back"
@@ -186,7 +186,7 @@ def test_a_sample_ratio_that_does_not_fit_pauses() -> None:
     assert decided(replace(STEP, paused=True), ratio="red").action == "hold"
 
 
-def test_an_automatic_ramp_waits_until_independence_is_checked_or_declared() -> None:
+def test_an_automatic_ramp_waits_for_independence() -> None:
     assert "set `unit: request`" in decided(independence="assumed").reason
     for known in ("checked", "declared", "alarm", None):
         assert decided(independence=known).action == "advance"

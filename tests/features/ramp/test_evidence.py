@@ -55,7 +55,7 @@ def test_a_candidate_that_always_fails_is_seen_within_ten_units() -> None:
     assert raised == list(range(raised[0], 30)), "it stays one"
 
 
-def test_a_step_is_blind_until_a_candidate_that_always_fails_would_be_seen() -> None:
+def test_a_step_is_blind_until_total_failure_would_be_seen() -> None:
     control, few, enough = np.zeros(2000), np.zeros(3), np.zeros(10)
     assert blind_at([step("error_rate", control, few, sign=-1)], TERMS, 0)
     assert not blind_at([step("error_rate", control, enough, sign=-1)], TERMS, 0)
@@ -68,7 +68,7 @@ def test_failures_as_frequent_as_the_controls_are_no_alarm() -> None:
     assert not alarms_of([step("error_rate", both, both, sign=-1)], TERMS)[0].raised
 
 
-def test_worse_scores_and_dearer_answers_raise_an_alarm_after_the_burn_in() -> None:
+def test_worse_scores_and_higher_cost_alarm_after_the_burn_in() -> None:
     rng = np.random.default_rng(1)
     a, b = rng.beta(4, 4, 600), np.clip(rng.beta(4, 4, 600) - 0.3, 0, 1)
     assert alarms_of([step("quality", a, b)], TERMS)[0].raised
@@ -78,7 +78,7 @@ def test_worse_scores_and_dearer_answers_raise_an_alarm_after_the_burn_in() -> N
     assert alarms_of([step("first_token_s", a, b)], TERMS) == (), "the plan names no such metric"
 
 
-def test_alarms_at_every_look_are_false_no_more_often_than_their_share() -> None:
+def test_false_alarms_are_no_more_frequent_than_their_share() -> None:
     """A candidate like the control, looked at 8 times: 120 runs of an alarm with alpha 0.05 of its own."""
     terms, runs = AlarmTerms({"error_rate": 0.0, "quality": 0.0}, 0.05), 120
     for metric, sign in (("error_rate", -1.0), ("quality", 1.0)):
@@ -107,7 +107,7 @@ def test_a_proof_weighs_the_steps_and_is_not_fooled_by_drift() -> None:
     assert worse.raised
 
 
-def test_without_feedback_nothing_is_proved() -> None:
+def test_feedback_is_needed_for_its_proof() -> None:
     (found,) = proofs_of([], PLAN)
     assert (found.found, found.units) == ("unclear", (0, 0))
     (few,) = proofs_of([step(THUMB, np.ones(50), np.ones(50))], PLAN)
@@ -122,7 +122,7 @@ def test_the_snapshot_is_json() -> None:
     assert orjson.loads(orjson.dumps(evidence.fields()))["served"][0]["units"] == [500, 20]
 
 
-def test_where_nobody_has_the_control_only_failures_that_are_far_more_frequent_ring() -> None:
+def test_frequent_failures_alarm_without_a_control() -> None:
     """A night with 0.5 % failures against a peak with 6 % is no alarm; a candidate that fails every other time is."""
     plan = replace(PLAN, rules=2)
     terms = AlarmTerms.of(plan)
@@ -136,7 +136,7 @@ def test_where_nobody_has_the_control_only_failures_that_are_far_more_frequent_r
     assert alarms_of([quality], terms) == ()
 
 
-def test_the_margin_of_failures_follows_the_control_by_the_present_rules() -> None:
+def test_rules_2_derive_the_failure_margin_from_the_control() -> None:
     terms = AlarmTerms.of(replace(PLAN, rules=2))
     for rate, margin in ((0.01, 0.005), (0.1, 0.05)):
         arm = ServedSums(1000, 1000 * rate, 1000 * rate)
@@ -154,7 +154,7 @@ def served_blocks(shift: float, friend: bool = False) -> ServedBlocks:
                         without=served_blocks(-0.3) if friend else None)  # fmt: skip
 
 
-def test_a_proof_on_served_answers_is_asked_for_by_the_present_rules_only() -> None:
+def test_only_rules_2_need_a_proof_on_served_answers() -> None:
     plan = replace(PLAN, rules=2)
     assert served_proofs_of([served_blocks(0.0)], PLAN) == ()
     (good,) = served_proofs_of([served_blocks(0.0)], plan)

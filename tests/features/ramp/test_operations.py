@@ -120,7 +120,7 @@ async def test_each_command_needs_its_role_and_a_reason(console: Any, ramp: Any,
     assert (await ramp.record()).by == done.json()["by"]
 
 
-async def test_what_a_ramp_does_not_allow_is_a_conflict(console: Any, ramp: Any) -> None:
+async def test_a_change_that_a_ramp_refuses_is_a_conflict(console: Any, ramp: Any) -> None:
     await ramp.says("hold", "12 of 100 units at this step")
     refused = await console.owner.post("/experiments/swap/promote", json={"reason": "x"})
     assert (refused.status_code, refused.json()["error"]["code"]) == (409, "conflict")
@@ -134,7 +134,7 @@ async def test_an_override_may_go_to_all_traffic(console: Any, ramp: Any) -> Non
     assert (done.json()["state"], done.json()["overridden"]) == ("promoted", True)
 
 
-async def test_what_is_not_there_is_said(console: Any) -> None:
+async def test_a_missing_ramp_is_not_found(console: Any) -> None:
     for path in ("gate", "history"):
         assert (await console.owner.get(f"/experiments/nothing/{path}")).status_code == 404
     assert (await console.owner.post("/experiments/nothing/pause", json={"reason": "x"})).status_code == 404
@@ -155,7 +155,7 @@ async def test_the_history_has_pages_newest_first(console: Any, ramp: Any) -> No
     assert (await console.owner.get("/experiments/swap/history?before=x")).status_code == 400
 
 
-async def test_without_the_stream_server_the_answer_is_503(
+async def test_an_unreachable_stream_server_is_a_503(
     admin_of: Any, opened: Any, serving: Any, stream_server: Any
 ) -> None:
     corridor = Corridor(stream_server.url, "test")

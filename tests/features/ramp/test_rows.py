@@ -109,7 +109,7 @@ def test_a_delivery_is_added_once_and_kept_as_it_is(store: Any) -> None:
     assert store.run(first_deliveries) == {"ops": 10.0, "chat": 10.0}
 
 
-def test_due_is_what_is_pending_for_a_known_receiver_whose_time_has_come(store: Any) -> None:
+def test_due_deliveries_are_pending_and_of_known_receivers(store: Any) -> None:
     later = replace(ONE, event="ramp_2-0", due=99.0)
     gone = replace(ONE, webhook="gone")
     store.run(lambda c: add_deliveries(c, [ONE, later, gone]))

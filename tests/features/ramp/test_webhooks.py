@@ -102,7 +102,7 @@ async def test_the_receiver_sees_each_transition_once_and_signed(audit: Store, s
     assert data["evidence"] == {"verdict": "ship"}
 
 
-async def test_what_fails_is_repeated_with_the_same_id_and_body(
+async def test_a_failed_delivery_is_repeated_with_its_id_and_body(
     audit: Store, sending: Sending, receiver: Any, clock: Clock
 ) -> None:
     await add(audit, events()[0])
@@ -188,7 +188,7 @@ async def test_a_new_receiver_does_not_get_what_is_long_past(
     assert await sender.look() == 0, "nor once it has had one"
 
 
-async def test_what_happened_while_no_consumer_ran_is_sent(
+async def test_events_without_a_running_consumer_are_sent_later(
     audit: Store, sending: Sending, receiver: Any, clock: Clock
 ) -> None:
     await add(audit, events()[0])

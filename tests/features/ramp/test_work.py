@@ -92,7 +92,7 @@ async def test_a_ramp_begins_with_shadows_and_waits_for_a_verdict(controlled: Co
     assert (await controlled.room.corridor.ramps.waiting()).ids == (), "the audit has them"
 
 
-async def test_a_good_candidate_takes_the_steps_and_a_broken_one_is_taken_back(
+async def test_a_good_candidate_steps_up_and_a_broken_one_rolls_back(
     controlled: Controlled, pairs: Callable[..., Any], room: Any, exchange: Callable[..., Exchange], ramped: Plan
 ) -> None:
     await pairs(120, "0.6")
@@ -126,7 +126,7 @@ async def test_a_good_candidate_takes_the_steps_and_a_broken_one_is_taken_back(
     assert orjson.loads(evidence[0])["decision"]["action"] == "roll_back"
 
 
-async def test_a_promoted_candidate_that_breaks_on_its_first_day_is_taken_back(
+async def test_a_promoted_candidate_that_breaks_rolls_back(
     controlled: Controlled, room: Any, exchange: Callable[..., Exchange], ramped: Plan
 ) -> None:
     ramps, same = room.corridor.ramps, {"experiment": "swap", "plan": ramped.hash}
@@ -195,7 +195,7 @@ async def test_a_change_by_a_person_in_between_wins(controlled: Controlled) -> N
     assert standing.decision.reason == "paused by mia: lunch"
 
 
-async def test_a_stopped_experiment_ends_its_ramp_and_a_new_start_begins_anew(controlled: Controlled) -> None:
+async def test_a_stopped_experiment_ends_its_ramp(controlled: Controlled) -> None:
     await controlled.round()
     controlled.now += 1
     await controlled.put(controlled.plan, "stopped")

@@ -217,7 +217,7 @@ def test_a_judge_that_gives_one_value_is_a_caution(compared):
     assert cautions[-1] == "The judge quality gives 1 to 100% of the answers: it hardly tells them apart."
 
 
-def test_a_scorer_that_is_no_judge_needs_no_calibration(compared):
+def test_a_scorer_that_is_not_a_judge_needs_no_calibration(compared):
     scored(compared, values=(1.0,))
     with compared.engine.connect() as connection:
         assert report_of(connection, "swap").cautions == ()
@@ -233,7 +233,7 @@ def test_a_judge_that_agrees_by_chance_is_a_caution(low, kappa):
     assert list(calibration_cautions("quality", good, 0.05)) == []
 
 
-def test_with_labels_the_margin_is_translated():
+def test_labels_translate_the_margin():
     known = SimpleNamespace(kappa=RateEstimate(0.6, 0.4, 0.8, 200), accuracy=JudgeAccuracy(0.8, 100, 0.8, 100))
     found = SimpleNamespace(labels=200, agreement=known, scorer=SimpleNamespace(subject="exchange"))
     (text,) = calibration_cautions("quality", found, 0.05)

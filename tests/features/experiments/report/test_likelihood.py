@@ -212,7 +212,7 @@ async def test_segments_of_the_traffic_have_a_difference(room: Any, paired: Any)
         (b"no JSON", "temperature not stated"),
     ],
 )
-def test_what_the_mean_estimates_depends_on_the_sampling(request_: bytes, setting: str) -> None:
+def test_the_estimand_depends_on_the_sampling(request_: bytes, setting: str) -> None:
     assert settings_of([request_]) == Counter([setting])
     says = what_it_estimates({setting: 3})
     assert ("Every answer" in says) == (setting == PLAIN)

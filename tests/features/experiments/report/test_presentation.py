@@ -99,7 +99,7 @@ def test_a_finding_is_about_the_margin_if_there_is_one(found, text, state):
         ),
     ],
 )
-def test_what_adjusting_saves_is_said_and_why_it_saves_little(changes: dict[str, Any], expected: str) -> None:
+def test_the_saving_by_adjusting_is_shown_with_its_reason(changes: dict[str, Any], expected: str) -> None:
     none = Estimate(None)
     c = Comparison("quality", "", "primary", none, none, Estimate(0.012, -0.02, 0.04), none, 300, 300.0, 0.05,
                    "unclear", "unclear", **changes)  # fmt: skip

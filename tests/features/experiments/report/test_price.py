@@ -37,7 +37,7 @@ def test_an_unknown_price_is_said_to_be_unknown() -> None:
     assert "unknown" in lines("swap", PowerForecast((unknown,), None, 0, nothing), chart=True)[-2]
 
 
-def test_without_a_metric_there_is_nothing_to_decide() -> None:
+def test_a_plan_without_a_metric_has_no_price() -> None:
     assert lines("swap", PowerForecast((), None)) == [
         "swap: no primary metric and no guardrail, so there is nothing to decide"
     ]

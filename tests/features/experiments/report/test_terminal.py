@@ -128,7 +128,7 @@ def test_the_course_says_with_which_interval_it_ends(report):
 
 
 @pytest.mark.parametrize("points", [(), ((1, math.nan, -math.inf, math.inf),)])
-def test_without_a_trail_there_is_no_course(report, points):
+def test_a_report_without_points_has_no_course(report, points):
     assert "as pairs came" not in shown(report(trails=(IntervalTrail("helpfulness", points),)))
 
 
@@ -160,7 +160,7 @@ RAMP = RampHistory(
 
 
 @pytest.mark.parametrize("full", [False, True])
-def test_every_report_shows_the_ramp_and_each_override_with_its_reason(report, full):
+def test_a_report_shows_the_ramp_and_each_overrides_reason(report, full):
     text = shown(report("hold", ramp=RAMP), 400, full=full)
     assert "Ramp: rolled back: the candidate serves 0 of the units; 1 step taken without the evidence" in text
     assert "! Override on 1970-01-01" in text

@@ -67,7 +67,7 @@ def test_single_requests_are_counted_by_the_tallies(store: Any, split: Any) -> N
     assert store.run(lambda c: is_only_plan(c, requests))
 
 
-def test_what_a_unit_was_like_before_it_was_split(store: Any, split: Any, exchange: Any) -> None:
+def test_unit_history_ends_before_the_split(store: Any, split: Any, exchange: Any) -> None:
     for received, total_s, outcome in ((10.0, 1.0, "ok"), (20.0, 3.0, "cut"), (200.0, 9.0, "ok")):
         store.write(of(exchange, split, "control", "u1", received=received, total_s=total_s, outcome=outcome))
     assert store.run(lambda c: unit_history(c, 100.0, ["u1", "u2"])) == {"u1": (2.0, 0.5)}
