@@ -1,4 +1,4 @@
-"""Cost and limits: who spends what, and how near keys, teams and organizations are to their limits."""
+"""Cost and limits: spending, and how near keys, teams and organizations are to their limits."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Evaluation: how good answers are, how sure that is, and whether every sampled answer was counted."""
+"""Evaluation: means of scores with their intervals, and whether every sampled answer was counted."""
 
 from __future__ import annotations
 

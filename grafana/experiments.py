@@ -1,4 +1,4 @@
-"""Experiments: may one switch models? Differences with bounds against the margin, gates, guardrails, and what it costs."""
+"""Experiments: differences with bounds against the margin, gates, guardrails, and cost."""
 
 from __future__ import annotations
 

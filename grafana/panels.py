@@ -23,7 +23,7 @@ MUST_BE_ONE: tuple[Step, ...] = ((None, "red"), (1.0, "green"))
 
 @dataclass(frozen=True)
 class Query:
-    """legend: "": Grafana's own. instant: only the newest value."""
+    """One line of PromQL of a panel. legend: "" is Grafana's own. instant: only the newest value."""
 
     expr: str
     legend: str = ""
@@ -32,9 +32,12 @@ class Query:
 
 @dataclass(frozen=True)
 class Panel:
-    """unit: Grafana's name. about: what a reader must know to act on it. steps: colours by value. names: texts by
-    value. repeat: the variable of which each value gets a panel. between: (legend of the lower line, of the upper):
-    the space between is filled."""
+    """One panel.
+
+    unit: Grafana's name. about: what a reader must know to act on it. steps: colours by value. names: texts by value.
+    repeat: the variable of which each value gets a panel. between: (legend of the lower line, of the upper): the space
+    between is filled.
+    """
 
     title: str
     queries: Sequence[Query]
@@ -59,7 +62,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Variable:
-    """values: PromQL whose label gives the choices."""
+    """A choice at the top of a dashboard. values: PromQL whose label gives the choices."""
 
     name: str
     label: str
@@ -77,7 +80,7 @@ class Dashboard:
 
 
 def stat(title: str, expr: str, about: str, unit: str = "short", steps: tuple[Step, ...] = PLAIN, **more: Any) -> Panel:
-    """One number, with its recent course behind it."""
+    """A panel of one number, with its recent course behind it."""
     return Panel(title, [Query(expr)], about, unit, "stat", 4, steps, **more)
 
 

@@ -1,4 +1,4 @@
-"""Traffic: what clients ask and get, how fast, for how much, and how near the upstreams are to their limits."""
+"""Traffic: requests, outcomes, durations and cost, and how near the upstreams are to their limits."""
 
 from __future__ import annotations
 

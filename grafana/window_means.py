@@ -17,7 +17,7 @@ _RHO_SQUARED = best_rho(_TUNING.alpha, _TUNING.n_star) ** 2
 
 
 def window_mean(selector: str, window: str) -> str:
-    """selector, window: as "{scorer=\"a\"}" and "[5m]"."""
+    """PromQL of the mean. selector, window: as "{scorer=\"a\"}" and "[5m]"."""
     total, weight = (f"max by ({BY}) (rate(gateway_eval_score_{name}_total{selector}{window}))"
                      for name in ("weighted_sum", "weight"))  # fmt: skip
     return f"{total} / ({weight} > 0)"

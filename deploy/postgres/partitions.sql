@@ -22,8 +22,8 @@ $$;
 
 CREATE FUNCTION gateway_today() RETURNS date LANGUAGE sql STABLE AS $$ SELECT (now() AT TIME ZONE 'UTC')::date $$;
 
--- Adds the partitions of a day and of so many days after it; returns how many days were new. Rows of such a day that are
--- in "..._rest" move to it.
+-- Adds the partitions of a day and of the given number of days after it; returns how many days were new. Rows of such a
+-- day that are in "..._rest" move to it.
 CREATE FUNCTION gateway_add_days(days int, today date DEFAULT gateway_today()) RETURNS int LANGUAGE plpgsql AS $$
 DECLARE day date; kind text; key text; part text; low text; high text; added int := 0;
 BEGIN
@@ -44,8 +44,9 @@ BEGIN
   RETURN added;
 END $$;
 
--- Drops the days that ended so many days ago; returns how many partitions. As store.keep_days does, it keeps the numbers of
--- exchanges that belong to an experiment or have a label: these move to "..._rest", without their texts.
+-- Drops the days that ended at least the given number of days ago; returns how many partitions. As store.keep_days does,
+-- it keeps the numbers of exchanges that belong to an experiment or have a label: these move to "..._rest", without their
+-- texts.
 CREATE FUNCTION gateway_drop_before(keep_days int, today date DEFAULT gateway_today()) RETURNS int
 LANGUAGE plpgsql AS $$
 DECLARE suffix text; dropped int := 0;
