@@ -23,7 +23,7 @@ from gateway.fake import FakeUpstream, Fault
         ("/v1/chat/completions", {"messages": [], "n": "many"}, 400),
     ],
 )
-async def test_what_cannot_be_answered_gets_an_openai_error(
+async def test_unanswerable_requests_get_an_openai_error(
     upstream: FakeUpstream, path: str, body: dict[str, Any], status: int
 ) -> None:
     async with httpx2.AsyncClient() as http:

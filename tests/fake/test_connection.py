@@ -64,7 +64,7 @@ async def test_a_client_that_waits_for_100_continue_gets_it(upstream: FakeUpstre
         assert b'"bytes":4' in await wire.until(b"}")
 
 
-async def test_what_is_no_http_is_hung_up_on(upstream: FakeUpstream, wire_to: WireTo) -> None:
+async def test_bytes_that_are_not_http_close_the_connection(upstream: FakeUpstream, wire_to: WireTo) -> None:
     async with wire_to(upstream) as wire:
         wire.writer.write(b"EHLO fake\r\n\r\n")
         with suppress(ConnectionError):

@@ -120,7 +120,7 @@ async def test_serve_runs_until_cancelled(unused_tcp_port: int, chat: Chat) -> N
         await serving
 
 
-async def test_what_was_asked_may_decide_what_is_said(upstream: FakeUpstream, http, chat) -> None:
+async def test_an_answer_may_depend_on_its_request(upstream: FakeUpstream, http, chat) -> None:
     def choose(asked: Received) -> FakeAnswer | str:
         return FakeAnswer(b"{}", status=418) if asked.json["model"] == "teapot" else f"you asked {asked.json['model']}"
 

@@ -128,7 +128,7 @@ async def test_a_passthrough_call_names_its_upstream(
     assert line["status"] == answer.status_code
 
 
-async def test_a_client_that_leaves_within_its_feedback_is_no_fault_of_the_gateway(
+async def test_a_client_may_leave_while_it_sends_feedback(
     start: Start, configured: Configured, upstream: FakeUpstream, capfd: pytest.CaptureFixture[str], caplog: Any
 ) -> None:
     gateway = await start(configured(upstream, log={"format": "json"}))

@@ -73,7 +73,7 @@ async def test_a_new_config_keeps_experiments_in_force_at_once(parts: ProcessPar
     assert SECRET.hex() not in repr(parts.secret)
 
 
-async def test_what_is_limited_is_limited_for_each_upstream(parts: ProcessParts) -> None:
+async def test_limits_hold_for_each_upstream(parts: ProcessParts) -> None:
     gateway = build(config_of(a={"concurrency": 1}, b={"concurrency": 1}), parts)
     await gateway.upstreams["a"].limiter.acquire()
     assert not gateway.upstreams["a"].limiter.free
@@ -89,7 +89,9 @@ async def test_what_is_limited_is_limited_for_each_upstream(parts: ProcessParts)
     ],
     ids=["no CA file", "what is no CA file", "no proxy"],
 )
-async def test_what_cannot_be_built_says_what_it_is(parts: ProcessParts, row: dict[str, Any], output: str) -> None:
+async def test_a_config_that_cannot_be_built_names_its_mistake(
+    parts: ProcessParts, row: dict[str, Any], output: str
+) -> None:
     with pytest.raises(ConfigError) as error:
         build(config_of(a=row), parts)
     assert str(error.value).startswith(output)

@@ -53,7 +53,7 @@ async def until(gateway: Any, status: int, code: str | None = None) -> None:
             await asyncio.sleep(0.02)
 
 
-async def test_a_key_opens_once_it_is_published_and_never_again_once_it_is_revoked(start, configured, upstream):
+async def test_a_key_opens_from_publication_to_revocation(start, configured, upstream):
     gateway = await start(configured(upstream, admin=ADMIN))
     await publish(gateway.corridor)
     await until(gateway, 401, "invalid_api_key")
@@ -118,7 +118,7 @@ async def test_no_more_of_a_dynamic_key_is_recorded_than_it_allows(start, config
     assert {e.caller for e in gateway.exchanges} == {"app"}
 
 
-async def test_without_the_stream_server_the_snapshot_opens_and_unknown_keys_get_503(
+async def test_without_the_server_the_snapshot_holds_and_others_get_503(
     start, configured, upstream, stream_server, tmp_path
 ):
     config = configured(upstream, admin=ADMIN, stream={"url": stream_server.url, "name": "a"})

@@ -129,7 +129,7 @@ async def test_bodies_under_way_are_bounded_together(
 
 
 @pytest.mark.parametrize("cors", [[], ["https://app.example"]], ids=["direct", "behind CORS"])
-async def test_bodies_that_are_announced_and_never_come_leave_room_for_others(
+async def test_announced_bodies_leave_room_for_others(
     start: Any, configured: Configured, upstream: FakeUpstream, cors: list[str]
 ) -> None:
     keys = [key("greedy"), key("other")]

@@ -273,7 +273,7 @@ async def test_a_continued_stream_keeps_its_first_id(start: Any, configured: Any
      {"response_format": {"type": "json_object"}}],
     ids=lambda f: next(iter(f)),
 )  # fmt: skip
-async def test_what_is_not_plain_text_is_never_continued(
+async def test_only_plain_text_is_continued(
     start: Any, configured: Any, two: Any, events: Any, fields: dict[str, Any]
 ) -> None:
     first, second = two

@@ -291,7 +291,7 @@ async def test_metrics_cover_both_configs_while_both_are_in_use(
     assert await gateway.metric("gateway_upstream_inflight_requests") == 0
 
 
-async def test_what_a_reload_cannot_change_is_named(
+async def test_settings_that_a_reload_cannot_change_are_named(
     start: Any, configured: Configured, upstream: FakeUpstream, caplog: pytest.LogCaptureFixture
 ) -> None:
     gateway = await start(configured(upstream))

@@ -203,7 +203,7 @@ async def test_a_restart_loses_no_call(fleet: Fleet) -> None:
 
 @pytest.mark.long
 @pytest.mark.timeout(600)
-async def test_what_callers_feel_while_things_fail(fleet: Fleet) -> None:
+async def test_callers_get_answers_while_parts_fail(fleet: Fleet) -> None:
     rows: list[tuple[str, Load]] = []
 
     async def phase(name: str, what: Callable[[], Awaitable[None]], at_least: int) -> Load:

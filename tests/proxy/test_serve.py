@@ -187,7 +187,7 @@ async def test_it_serves_nobody_rather_than_everybody(
     assert "or set `open: true` to let everyone in" in program.output
 
 
-async def test_what_cannot_be_opened_is_said_and_ends_it(
+async def test_a_part_that_cannot_open_is_named_and_ends_the_start(
     serve: Serve, configured: Configured, upstream: FakeUpstream
 ) -> None:
     config = configured(upstream)

@@ -311,7 +311,7 @@ def test_a_cluster_is_a_digest_of_what_calls_share() -> None:
     assert "zoe" not in str(named)
 
 
-async def test_what_a_fallback_answered_counts_for_the_arm_that_a_ramp_asked() -> None:
+async def test_a_fallbacks_answer_counts_for_the_ramps_arm() -> None:
     """Otherwise a candidate whose failures a fallback covers would look as good as those that it answered."""
     ramp = an_experiment(ramp={}, primary="error_rate").at(1.0)
     room = a_room(experiment=ramp)

@@ -158,7 +158,7 @@ async def test_a_token_with_a_new_key_has_the_keys_read_again(provider: Identity
         assert keys.of == {}
 
 
-async def test_what_was_verified_is_forgotten_with_its_key(provider: IdentityProvider) -> None:
+async def test_verified_tokens_are_forgotten_with_their_key(provider: IdentityProvider) -> None:
     keys, directory = SigningKeys(), KeyDirectory()
     issuers = {"sso": issuer_of(provider, audience=[AUDIENCE])}
     async with Tasks() as tasks:
@@ -193,7 +193,7 @@ async def test_tokens_cannot_have_an_issuer_asked_without_end(provider: Identity
         (b"", "jwt.sso"),
     ],
 )
-async def test_what_is_wrong_with_an_issuer_is_logged(
+async def test_a_failing_issuer_is_logged(
     provider: IdentityProvider, answer: bytes, said: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     provider.answer = answer

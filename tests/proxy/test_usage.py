@@ -115,7 +115,9 @@ async def test_a_client_that_leaves_pays_for_what_was_produced(
     assert sums.output_tokens >= 1
 
 
-async def test_what_reached_no_upstream_is_not_counted(start: Any, priced: Configured, upstream: FakeUpstream) -> None:
+async def test_calls_that_reach_no_upstream_are_not_counted(
+    start: Any, priced: Configured, upstream: FakeUpstream
+) -> None:
     gateway = await start(priced(upstream), key="batch")
     assert (await gateway.client.post("/chat/completions", json={"model": "none", "messages": []})).status_code >= 400
     port = upstream.port

@@ -112,7 +112,7 @@ async def test_a_priced_model_behind_a_pattern_costs_its_price(
 
 
 @pytest.mark.parametrize("name", ["one/*", "one/a b", "one/" + "x" * 400, "one/ü"])
-async def test_what_is_no_models_name_reaches_no_upstream(
+async def test_unknown_model_names_reach_no_upstream(
     start: Any, configured: Configured, upstream: FakeUpstream, name: str
 ) -> None:
     gateway = await start(with_patterns(configured, upstream))

@@ -93,7 +93,7 @@ async def test_the_embedded_server_answers_and_ends_with_the_context(tmp_path: P
     assert data.stat().st_mode & 0o077 == 0
 
 
-async def test_what_was_appended_is_there_after_a_restart(tmp_path: Path) -> None:
+async def test_appended_records_survive_a_restart(tmp_path: Path) -> None:
     for entries in range(3):
         async with keep(EMBEDDED, tmp_path) as url:
             assert await length(url) == entries
@@ -188,7 +188,7 @@ async def test_a_server_that_cannot_start_says_why(tmp_path: Path) -> None:
             pass
 
 
-async def test_who_has_little_patience_goes_on_without_and_recovers(
+async def test_a_short_timeout_continues_without_redis_and_recovers(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     spoil(tmp_path)

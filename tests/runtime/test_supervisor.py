@@ -80,7 +80,7 @@ async def test_a_child_that_does_not_stop_is_killed(tmp_path: Path, caplog: pyte
     assert "deaf did not stop within 0.1 s" in caplog.text
 
 
-async def test_what_a_child_started_is_gone_too(tmp_path: Path) -> None:
+async def test_grandchildren_end_with_a_child(tmp_path: Path) -> None:
     grandchild = tmp_path / "pid"
     async with Supervisor() as supervisor:
         await supervisor.start(sh("parent", f"sleep 100 & echo $! > {grandchild}; exec sleep 100"))
@@ -168,7 +168,7 @@ async def test_a_child_that_is_never_ready_is_stopped() -> None:
         assert supervisor.program("slow").code == -signal.SIGTERM
 
 
-async def test_what_a_child_says_is_logged_under_its_name(caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_childs_output_is_logged_under_its_name(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     async with Supervisor() as supervisor:
         await supervisor.start(sh("talker", "echo on stdout; echo on stderr >&2; exec sleep 100"))

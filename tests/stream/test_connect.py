@@ -56,7 +56,7 @@ def test_an_address_is_parsed(url, address):
         (f"redis+sentinel://u:{QUOTED}@a", "must end in the name of the service"),
     ],
 )
-def test_what_is_wrong_with_one_is_said_without_its_secret(url, expected):
+def test_mistakes_in_a_url_are_named_without_its_secret(url, expected):
     with pytest.raises(ValueError, match=expected.replace("+", r"\+")) as error:
         address_of(url)
     assert SECRET not in str(error.value)

@@ -19,7 +19,7 @@ def numbers(read) -> list[int]:
     return [int(entry.fields[b"n"]) for entry in read]
 
 
-async def test_what_is_appended_is_read_in_order_and_once(corridor):
+async def test_appended_records_are_read_in_order_and_once(corridor):
     await corridor.append(entries(5))
     await corridor.join()
     assert numbers(await corridor.read("a", 3, 10)) == [0, 1, 2]
@@ -36,7 +36,7 @@ async def test_mixed_entries_keep_their_order_and_fields(corridor):
     assert [dict(entry.fields) for entry in await corridor.read("a", 9, 10)] == mixed
 
 
-async def test_what_the_server_refuses_is_told_in_its_own_words(corridor):
+async def test_the_servers_refusal_is_reported_in_its_own_words(corridor):
     """Without the script that appends, nor what was appended."""
     await corridor.client.set(corridor.key, "no stream")
     with pytest.raises(StreamDown) as error:
@@ -81,7 +81,7 @@ async def test_keeping_makes_entries_young_and_counts_no_delivery(corridor):
     assert [e.deliveries for e in await corridor.claim("b", 0, 1)] == [2]
 
 
-async def test_what_was_deleted_while_pending_is_no_longer_pending(corridor):
+async def test_entries_deleted_while_pending_are_no_longer_pending(corridor):
     await corridor.join()
     await corridor.append(entries(2))
     first, second = await corridor.read("a", 2, 10)

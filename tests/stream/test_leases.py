@@ -48,7 +48,7 @@ async def one(server: LeaseServer, name: str = NAME, **fields: Any) -> LeaseGran
     return reply.grants[0]
 
 
-async def test_what_is_needed_is_granted_while_it_is_left(server: Server) -> None:
+async def test_needed_amounts_are_granted_while_they_last(server: Server) -> None:
     a, b = server("a"), server("b")
     assert (await one(a, need=700, want=700)).granted == 700
     refused = await one(b, need=400, want=400)
@@ -57,7 +57,7 @@ async def test_what_is_needed_is_granted_while_it_is_left(server: Server) -> Non
     assert (await one(b, need=300, want=300)).granted == 300
 
 
-async def test_what_is_only_wanted_is_a_part_of_what_is_left(server: Server) -> None:
+async def test_wanted_amounts_are_a_part_of_the_rest(server: Server) -> None:
     """A half, divided by the workers: the others want some, too."""
     a, b = server("a"), server("b")
     assert (await one(a, want=900)).granted == 500

@@ -39,7 +39,7 @@ async def test_entries_trimmed_unread_are_counted_and_logged(stream_url, stream_
     await corridor.aclose()
 
 
-async def test_what_was_read_may_go_uncounted(stream_url, stream_name, caplog):
+async def test_read_entries_may_be_trimmed_uncounted(stream_url, stream_name, caplog):
     corridor = Corridor(stream_url, stream_name, max_mb=1.0)
     await corridor.join()
     for _ in range(30):
@@ -92,7 +92,7 @@ async def test_a_stream_that_is_not_there_is_not_trimmed(corridor):
     assert await corridor.home.trim(most=10) == 0
 
 
-async def test_without_a_group_all_that_goes_was_unread(corridor):
+async def test_without_a_group_every_trimmed_entry_was_unread(corridor):
     await corridor.append(entries(300))
     assert await corridor.home.trim(most=50) >= 200
 
@@ -108,7 +108,7 @@ async def test_without_a_group_all_that_goes_was_unread(corridor):
     ],
     ids=["some", "none", "not known: all", "not known: none", "a server before 7"],
 )
-def test_how_many_of_the_trimmed_were_unread(group, removed, to, unread):
+def test_unread_entries_among_the_trimmed_are_counted(group, removed, to, unread):
     assert unread_of(100, [{"name": b"others"}, {"name": b"evals", **group}], removed, to) == unread
 
 

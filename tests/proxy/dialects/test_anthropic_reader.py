@@ -83,7 +83,7 @@ def test_an_anthropic_client_gets_the_same_bytes(sse: Any, read: Read) -> None:
         assert (reader.usage, reader.error) == (sse.usage, sse.error)
 
 
-def test_what_follows_the_end_is_left_out() -> None:
+def test_events_after_the_end_are_left_out() -> None:
     """vLLM's Messages API closes with OpenAI's [DONE]."""
     assert MessagesReader().feed(TEXT + FINISHED + STOP + b"data: [DONE]\n\n") == TEXT + FINISHED + STOP
 

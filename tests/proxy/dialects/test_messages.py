@@ -388,7 +388,7 @@ def test_a_conversation_with_tools() -> None:
         ({"messages": [{"role": "assistant", "content": [IMAGE]}]}, "messages[0].content[0]"),
     ],
 )  # fmt: skip
-def test_what_chat_cannot_say_is_refused_by_name(members: dict[str, Any], param: str) -> None:
+def test_members_that_chat_cannot_express_are_refused_by_name(members: dict[str, Any], param: str) -> None:
     with pytest.raises(BadRequest, match="OpenAI") as refused:
         asked(**members)
     assert refused.value.param == param

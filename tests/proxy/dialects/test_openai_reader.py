@@ -62,7 +62,7 @@ SAYS_MORE = {
 }  # fmt: skip
 
 
-def test_what_is_more_than_text_cannot_be_continued(recorded: Any, make_call: MakeCall, read: Read) -> None:
+def test_answers_beyond_text_cannot_be_continued(recorded: Any, make_call: MakeCall, read: Read) -> None:
     reader = make_reader(make_call(recorded.api, stream=True, **recorded.fields), keep_text=True)
     read(reader, recorded.stream, 10_000)
     if recorded.name in SAYS_MORE or recorded.api != "chat":

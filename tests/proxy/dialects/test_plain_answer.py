@@ -39,7 +39,7 @@ VALUES = st.recursive(
 
 
 @given(st.lists(st.tuples(NAMES, VALUES), max_size=5), st.booleans())
-def test_it_is_what_a_full_parse_finds(members: list[tuple[str, Any]], ascii_only: bool) -> None:
+def test_the_found_usage_equals_a_full_parse(members: list[tuple[str, Any]], ascii_only: bool) -> None:
     parts = [orjson.dumps(n) + b": " + orjson.dumps(v) for n, v in [("pad", LONG), *members]]
     body = b"{" + b" , ".join(parts) + b" } "
     if ascii_only:
@@ -62,7 +62,7 @@ def test_it_is_what_a_full_parse_finds(members: list[tuple[str, Any]], ascii_onl
         ',"metadata":{},"user":null,"tools":[{"type":"function","parameters":{"a":[1]}}]}',
     ],
 )
-def test_it_stands_near_the_end_of_every_providers_answer(pad: str, tail: str) -> None:
+def test_usage_stands_near_the_end_of_every_answer(pad: str, tail: str) -> None:
     body = (
         f'{{"choices":[{{"message":{{"content":"{pad}"}}}}],"usage":{{"prompt_tokens":9,"completion_tokens":2,'
         f'"prompt_tokens_details":{{"cached_tokens":0}}}}{tail}'
@@ -73,5 +73,5 @@ def test_it_stands_near_the_end_of_every_providers_answer(pad: str, tail: str) -
 @pytest.mark.parametrize(
     "body", [b"", b"{}", b"[]", b"no", b"x" * 5000, b'{"a":"' + b"x" * 5000 + b'"usage":{', b"[" + b"1," * 3000 + b"1]"]
 )
-def test_what_states_none_has_none(body: bytes) -> None:
+def test_an_answer_without_usage_has_none(body: bytes) -> None:
     assert tail_usage(body) is None

@@ -88,7 +88,7 @@ async def test_each_look_puts_the_changes_in_force(corridor, worker):
         assert not each.directory.stale
 
 
-async def test_keys_stay_in_force_while_the_server_is_away_or_empty_or_behind(corridor, worker, stream_server, caplog):
+async def test_keys_stay_in_force_while_the_server_has_no_newer_ones(corridor, worker, stream_server, caplog):
     one = worker()
     await publish(corridor, a_key(1), version=5)
     await one.poller.start()
@@ -134,7 +134,7 @@ async def test_a_malformed_record_is_skipped_counted_and_logged(corridor, worker
     assert "0" * 63 not in caplog.text, "no digest is logged"
 
 
-async def test_a_process_without_the_server_uses_the_snapshot_and_says_its_age(corridor, worker, stream_server, caplog):
+async def test_without_the_server_the_snapshot_is_used_with_its_age(corridor, worker, stream_server, caplog):
     one = worker()
     await publish(corridor, a_key(1), version=4)
     await one.poller.start()
@@ -167,7 +167,7 @@ async def test_the_snapshot_follows_changes_but_not_more_than_once_a_second(corr
     assert len(one.snapshot.load().changes.records) == 2
 
 
-async def test_a_snapshot_that_cannot_be_written_is_said_once_and_delays_nothing(corridor, worker, tmp_path, caplog):
+async def test_an_unwritable_snapshot_is_logged_once_and_delays_nothing(corridor, worker, tmp_path, caplog):
     (tmp_path / "data").write_text("a file where the directory should be")
     one = worker()
     await publish(corridor, a_key(1))

@@ -18,7 +18,7 @@ HEAD = DirectoryHead("e1", 7, 3, "mark")
 RECORDS = [TeamRecord("search", {"usd_per_day": 5}), KeyRecord("key_1", "web", (("a" * 64, None),), {}, team="search")]
 
 
-def test_what_was_saved_is_loaded_and_its_age_is_known(tmp_path: Path) -> None:
+def test_a_saved_snapshot_is_loaded_with_its_age(tmp_path: Path) -> None:
     snapshot = DirectorySnapshot(tmp_path / "data", clock=lambda: 2000.0)
     snapshot.save(HEAD, RECORDS)
     os.utime(snapshot.path, (1000.0, 1000.0))
@@ -59,7 +59,7 @@ def test_a_damaged_line_is_left_out_and_named(tmp_path: Path) -> None:
     assert list(loaded.changes.malformed) == ["line 4"]
 
 
-def test_a_version_that_another_worker_has_written_is_not_written_again(tmp_path: Path) -> None:
+def test_a_version_is_written_by_one_worker_only(tmp_path: Path) -> None:
     snapshot = DirectorySnapshot(tmp_path)
     snapshot.save(HEAD, RECORDS)
     inode = snapshot.path.stat().st_ino

@@ -66,7 +66,7 @@ def test_the_same_word_has_the_same_id_and_another_has_not():
         (b'{"id": "e", "label": "%b"}' % (b"x" * 300), "label has 300 characters; at most 256"),
     ],
 )
-def test_what_cannot_be_taken_is_named(body, words):
+def test_unacceptable_feedback_is_named(body, words):
     with pytest.raises(BadRequest, match=words.replace("(", r"\(")):
         read_feedback(body, "web", None, 1.0)
 
@@ -139,19 +139,19 @@ async def test_while_nobody_answers_it_is_taken_all_the_same(start, configured, 
     away.gateway.recorder.give_up()
 
 
-async def test_who_has_no_key_says_nothing(gateway):
+async def test_feedback_without_a_key_is_refused(gateway):
     answer = await gateway.client.post("/feedback", json={"id": "e", "value": 1}, headers={"authorization": "no"})
     assert answer.status_code == 401
 
 
-async def test_what_is_wrong_is_counted_as_refused(gateway):
+async def test_wrong_feedback_is_counted_as_refused(gateway):
     assert (await post(gateway, value="good")).status_code == 400
     big = await gateway.client.post("/feedback", content=b'{"id": "%b"}' % (b"x" * 300_000))
     assert big.status_code == 413
     assert await gateway.metric("gateway_feedback_total", result="refused") == 2
 
 
-async def test_what_a_person_wrote_is_redacted_before_it_leaves(start, configured, upstream):
+async def test_written_feedback_is_redacted_before_it_leaves(start, configured, upstream):
     keys = [{"name": "tester", "sha256": sha256(b"test-key").hexdigest(), "content": "redacted"}]
     running = await start(configured(upstream, keys=keys))
     assert (await post(running, comment="mail ada@example.org")).status_code == 202

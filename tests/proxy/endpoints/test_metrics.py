@@ -117,7 +117,7 @@ def unused_port() -> int:
         return int(s.getsockname()[1])
 
 
-async def test_metrics_are_compressed_for_who_asks_and_have_no_created_series(gateway: Any) -> None:
+async def test_metrics_are_compressed_on_request(gateway: Any) -> None:
     assert (await gateway.chat()).status_code == 200
     url = gateway.base_url.removesuffix("/v1") + "/metrics"
     plain = await gateway.client.get(url, headers={"accept-encoding": "identity"})

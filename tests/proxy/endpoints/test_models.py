@@ -60,7 +60,7 @@ async def test_a_model_named_as_nobody_would_is_not_found_and_no_fault(gateway: 
         assert reply.status_code == 404, name
 
 
-async def test_clients_of_anthropics_api_get_its_list_of_models_and_its_errors(gateway: Any) -> None:
+async def test_anthropics_clients_get_its_models_and_errors(gateway: Any) -> None:
     headers = {"anthropic-version": "2023-06-01", "x-api-key": "test-key"}
     listed = (await gateway.client.get("/models", headers=headers)).json()
     [model] = listed["data"]

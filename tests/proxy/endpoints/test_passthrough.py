@@ -186,7 +186,7 @@ async def before_files(
     return await start(config)
 
 
-async def test_ranges_and_conditions_reach_the_server_and_their_answers_the_client(before_files: Any) -> None:
+async def test_ranges_and_conditions_pass_both_ways(before_files: Any) -> None:
     part = await before_files.client.get("/files/f/content", headers={"range": "bytes=0-3"})
     assert (part.status_code, part.content, part.headers["content-range"]) == (206, b"four", "bytes 0-3/8")
     same = await before_files.client.get("/files/f", headers={"if-none-match": part.headers["etag"]})
@@ -315,13 +315,13 @@ async def test_a_path_of_another_keys_state_is_not_found(
     assert (await two_keys.client.get(below, headers=of("test-key"))).status_code == 200
 
 
-async def test_what_is_added_below_something_is_not_made(two_keys: Any, upstream: FakeUpstream) -> None:
+async def test_additions_below_an_object_are_not_owned(two_keys: Any, upstream: FakeUpstream) -> None:
     """A file in a vector store has the id of the file, which may be shared."""
     await made(two_keys, upstream, f"/vector_stores/{STORE}/files", {"id": FILE})
     assert (await two_keys.client.get(f"/files/{FILE}", headers=of("other"))).status_code == 200
 
 
-async def test_what_was_refused_was_not_made(two_keys: Any, upstream: FakeUpstream) -> None:
+async def test_refused_requests_make_nothing(two_keys: Any, upstream: FakeUpstream) -> None:
     upstream.answers(400, json.dumps({"id": FILE}).encode())
     assert (await two_keys.client.post("/files", json={}, headers=of("test-key"))).status_code == 400
     upstream.says("hello")

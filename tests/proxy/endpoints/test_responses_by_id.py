@@ -44,7 +44,7 @@ async def made(gateway: Any, at: str, stream: bool, events: Any) -> str:
 @pytest.mark.parametrize(
     ("method", "more"), [("GET", ""), ("DELETE", ""), ("POST", "/cancel"), ("GET", "/input_items")]
 )
-async def test_what_is_done_by_id_is_done_where_it_was_made(
+async def test_calls_by_id_go_to_the_upstream_that_made_the_response(
     two: Any, upstream: FakeUpstream, second: FakeUpstream, events: Any, stream: bool, method: str, more: str
 ) -> None:
     response_id = await made(two, "u1", stream, events)
@@ -60,7 +60,7 @@ async def test_what_is_done_by_id_is_done_where_it_was_made(
     assert not upstream.calls
 
 
-async def test_what_continues_a_response_is_asked_where_it_was_made(
+async def test_a_continued_response_goes_to_its_upstream(
     two: Any, upstream: FakeUpstream, second: FakeUpstream, events: Any
 ) -> None:
     response_id = await made(two, "u1", False, events)

@@ -125,7 +125,7 @@ CALLS = st.lists(st.tuples(st.sampled_from("aab"), GAPS), max_size=80)
 
 
 @given(CALLS)
-def test_what_counts_is_asked_for_and_nothing_else(calls: list[tuple[str, float]]) -> None:
+def test_only_pairs_that_count_are_asked_for(calls: list[tuple[str, float]]) -> None:
     known, at = ShadowedConversations(), START
     asked, all_pairs = [], []
     for i, (conversation, gap) in enumerate(calls):

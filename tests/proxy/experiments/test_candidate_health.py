@@ -94,7 +94,7 @@ def test_the_share_returns_a_while_after_the_breaker_has_closed(worker: Worker) 
     assert (worker.share(), worker.report) == (0.5, None)
 
 
-def test_each_new_opening_doubles_the_wait_until_it_was_healthy_for_long(worker: Worker) -> None:
+def test_each_new_opening_doubles_the_wait(worker: Worker) -> None:
     for opening in (1, 2, 3):
         worker.breaks("web")
         worker.probed(works=True)

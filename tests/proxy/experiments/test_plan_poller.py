@@ -224,7 +224,7 @@ async def test_without_an_experiment_the_server_is_not_asked() -> None:
     await Gateway(server, none).following.look()
 
 
-async def test_an_experiment_does_not_start_beside_a_draft_that_runs_on_its_alias(
+async def test_one_experiment_at_a_time_runs_on_an_alias(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     """Unless the draft is in no config any more, and so takes no call."""
@@ -238,7 +238,7 @@ async def test_an_experiment_does_not_start_beside_a_draft_that_runs_on_its_alia
     assert server.states["swap"].running
 
 
-async def test_what_happens_after_a_verdict_may_change_while_a_plan_runs() -> None:
+async def test_the_action_after_a_verdict_may_change_during_a_plan() -> None:
     server = Server()
     await Gateway(server, experiments(primary="error_rate")).following.look()
     before = server.states["swap"]

@@ -41,7 +41,7 @@ class Worker:
         return self.shares.by_plan.get(PLAN.hash, 0.0), "swap" in self.shares.stale
 
 
-def test_a_worker_that_has_read_nothing_serves_nothing_by_the_candidate() -> None:
+def test_a_worker_without_plans_never_uses_a_candidate() -> None:
     worker = Worker()
     assert worker.reads() == (0.0, False)
     worker.shares.unreadable(STATES)

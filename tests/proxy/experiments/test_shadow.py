@@ -140,7 +140,7 @@ async def test_a_candidate_that_fails_is_a_result_and_is_asked_once(
     await counted(gateway, "asked_failed")
 
 
-async def test_what_does_not_fit_is_not_asked_and_counted(make: Make, second: FakeUpstream) -> None:
+async def test_shadows_that_do_not_fit_are_counted_and_not_asked(make: Make, second: FakeUpstream) -> None:
     second.always(Fault.silence())
     gateway = await make(budget={"concurrency": 1})
     await gateway.chat()
@@ -182,7 +182,7 @@ async def test_a_candidate_that_is_down_is_not_asked(make: Make, second: FakeUps
 
 
 @pytest.mark.parametrize("fields", [{"store": True}, {"web_search_options": {}}, {"web_search_options": {"a": 1}}])
-async def test_what_would_happen_twice_is_not_asked_twice(make: Make, second: FakeUpstream, fields: Any) -> None:
+async def test_requests_with_effects_are_not_repeated(make: Make, second: FakeUpstream, fields: Any) -> None:
     gateway = await make()
     assert (await gateway.chat(**fields)).status_code == 200
     await counted(gateway, "not_offered_has_effects")
@@ -329,7 +329,7 @@ async def test_a_complete_conversation_has_no_further_shadow(make: Make, second:
     assert {e.stratum for e in (*served[:CONVERSATION_PAIRS], served[-1])} == {"default+swap"}
 
 
-async def test_what_is_complete_outlives_a_reload(make: Make, second: FakeUpstream) -> None:
+async def test_complete_conversations_outlive_a_reload(make: Make, second: FakeUpstream) -> None:
     gateway = await make()
     await shadowed_calls(gateway, "long", CONVERSATION_PAIRS)
     config = yaml.safe_load(gateway.config_path.read_text())

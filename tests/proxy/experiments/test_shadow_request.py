@@ -295,7 +295,7 @@ def digest(body: bytes) -> str | None:
     ],
     ids=["model", "seed", "priority", "stream options", "space between members"],
 )
-def test_what_must_differ_changes_no_digest(other: bytes) -> None:
+def test_members_that_must_differ_change_no_digest(other: bytes) -> None:
     assert other != DIGESTED
     assert digest(other) == digest(DIGESTED)
 
@@ -328,7 +328,7 @@ TOLD = DIGESTED.replace(b"[{", b'[{"role":"system","content":"Be brief."},{')
         DIGESTED.replace(b"{", b'{"system": "Be brief.", ', 1),
     ],
 )
-def test_what_the_variants_of_the_arms_change_may_differ(other: bytes) -> None:
+def test_members_that_variants_change_may_differ(other: bytes) -> None:
     assert request_digest(other, "openai", KEY, VARIED) == request_digest(DIGESTED, "openai", KEY, VARIED)
     assert digest(other) != digest(DIGESTED)
 
@@ -355,5 +355,5 @@ def test_a_digest_names_the_format_and_hides_the_prompt() -> None:
 
 
 @pytest.mark.parametrize("body", [b"", b"[1]", b'{"a": ', b'{"a": "' + b"x" * LARGE + b'"}'])
-def test_what_cannot_be_read_has_no_digest(body: bytes) -> None:
+def test_an_unreadable_body_has_no_digest(body: bytes) -> None:
     assert digest(body) is None

@@ -75,7 +75,7 @@ async def test_one_way_out_that_fails_holds_up_no_other() -> None:
     assert len(seen) == 1
 
 
-async def test_what_is_dropped_is_never_written() -> None:
+async def test_dropped_bytes_are_never_written() -> None:
     wire = Wire()
     out = WriteQueue(WriteBatcher(), wire)
     out.put(b"a", FEW)

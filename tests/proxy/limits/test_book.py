@@ -106,7 +106,7 @@ def test_a_lease_is_left_alone_once_it_holds_nothing() -> None:
     assert book.due(book.now(), 2.0) == []
 
 
-def test_leases_of_past_windows_are_forgotten_once_no_call_is_in_flight() -> None:
+def test_leases_of_past_windows_are_forgotten_when_idle() -> None:
     clock = Clock()
     book = a_book(clock)
     lease = book.account("web", (KEY,)).leases[0]

@@ -275,7 +275,7 @@ class Forgetful:
         pass
 
 
-async def test_what_has_not_changed_for_long_is_reported_to_a_server_that_lost_it() -> None:
+async def test_unchanged_leases_are_reported_to_a_server_that_lost_them() -> None:
     book = LeaseBook()
     scopes = (LimitScope("key", "web", (Limit("tokens", 1000, "month"), Limit("requests", 1000, "month"))),)
     book.measured(0.0, 0.0, 1e9)

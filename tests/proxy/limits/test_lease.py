@@ -57,7 +57,7 @@ def test_reserving_and_settling_do_not_change_the_total() -> None:
     assert (lease.free, lease.held, lease.spent, lease.total) == (75, 0, 25, 100)
 
 
-def test_what_a_call_used_beyond_its_reservation_is_reported() -> None:
+def test_usage_beyond_a_reservation_is_reported() -> None:
     lease = a_lease()
     lease.free = 10
     calls = LimitCalls(lease)
@@ -87,7 +87,7 @@ def test_a_lease_asks_for_the_next_seconds_spending() -> None:
     assert 19 <= lease.free <= 40
 
 
-def test_what_a_call_waits_with_is_not_given_back() -> None:
+def test_amounts_that_a_call_waits_for_are_not_given_back() -> None:
     """It waits for another limit, and has enough of this one."""
     lease = a_lease()
     lease.free = 500
@@ -141,7 +141,7 @@ def test_an_idle_lease_gives_back_what_is_free_and_later_its_share() -> None:
     assert lease.share == 0
 
 
-def test_a_window_that_ended_gives_back_everything_but_what_is_in_flight() -> None:
+def test_an_ended_window_keeps_only_calls_in_flight() -> None:
     lease = a_lease(ends=NOW + 5)
     lease.wait(10, NOW)
     lease.report(NOW)
@@ -170,7 +170,7 @@ def test_an_outage_lends_the_share_once() -> None:
     assert (report.total, report.share) == (60, 0), "nothing goes back while the server may not hear of it"
 
 
-def test_a_share_that_was_given_up_and_asked_for_in_vain_is_not_promised() -> None:
+def test_a_share_that_was_given_up_is_not_promised() -> None:
     """An idle lease gives its share up; the next call finds the server away. It may use a part of what was left."""
     lease = a_lease()
     lease.wait(10, NOW)
@@ -184,7 +184,7 @@ def test_a_share_that_was_given_up_and_asked_for_in_vain_is_not_promised() -> No
     assert lease.free == 200
 
 
-def test_what_is_lent_is_not_left_as_well() -> None:
+def test_lent_amounts_are_not_left_as_well() -> None:
     """`used` and `remaining` add up to the amount, in an outage too; `spent` is what ended calls have cost."""
     lease = a_lease()
     lease.wait(10, NOW)
@@ -218,7 +218,7 @@ def test_without_a_share_an_outage_lends_a_part_of_what_was_left(seen: bool, par
     assert lease.free == part
 
 
-def test_what_was_borrowed_while_the_reply_was_late_is_covered_or_given_back() -> None:
+def test_borrowed_amounts_are_covered_or_given_back() -> None:
     lease = a_lease(Limit("tokens", 1000, "minute"))
     lease.wait(5, NOW)
     lease.report(NOW)

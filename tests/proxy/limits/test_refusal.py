@@ -65,5 +65,5 @@ def test_an_outage_is_no_fault_of_the_key() -> None:
     assert dict(error.headers())[b"retry-after"] == b"1"
 
 
-def test_what_was_used_beyond_the_limit_is_shown() -> None:
+def test_usage_beyond_the_limit_is_shown() -> None:
     assert used(a_lease(Limit("tokens", 100, "day"), -30)) == 130

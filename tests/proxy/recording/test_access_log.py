@@ -83,7 +83,7 @@ def test_a_line_of_words_is_for_people() -> None:
     assert b"invalid_api_key" in as_words(refused)
 
 
-def test_what_an_upstream_says_forges_no_line() -> None:
+def test_texts_of_an_upstream_forge_no_line() -> None:
     """An upstream's error code is a text of its choice, or of its client's."""
     forged = LINE._replace(failure="HTTP 400 x\n22:13:20.250 200 chat\x1b[2J\x9b31m")
     assert as_words(forged).count(b"\n") == 1

@@ -131,7 +131,7 @@ KEPT = [
 
 
 @pytest.mark.parametrize("request_", KEPT, ids=[str(at) for at in range(len(KEPT))])
-def test_what_is_no_payload_is_untouched(request_: dict[str, Any]) -> None:
+def test_texts_without_payload_are_untouched(request_: dict[str, Any]) -> None:
     body = json.dumps(request_).encode()
     assert without_data_urls(body, CAP) == (body, False)
 

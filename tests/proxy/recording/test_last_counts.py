@@ -121,7 +121,7 @@ def a_recorder(stream: Any) -> Recorder:
     return Recorder(stream, ProxyMetrics(CollectorRegistry()))
 
 
-async def test_who_ends_in_order_leaves_nothing(tmp_path: Path) -> None:
+async def test_an_orderly_end_leaves_no_file(tmp_path: Path) -> None:
     stream = Kept()
     with kept_counts(tmp_path, a_recorder(stream)):
         await report_killed(tmp_path, stream)

@@ -300,7 +300,7 @@ async def test_an_idle_worker_with_a_thousand_aliases_writes_little() -> None:
     assert 86_400 * idle + 86_400 / WHOLE_S * whole < 200e6, (idle, whole)
 
 
-async def test_what_waits_when_the_process_gives_up_is_counted_as_lost() -> None:
+async def test_waiting_records_count_as_lost_when_the_process_gives_up() -> None:
     stream = Stream()
     recorder = a_recorder(stream)
     for _ in range(3):

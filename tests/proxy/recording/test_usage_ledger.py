@@ -54,7 +54,7 @@ def a_ledger(clock: Clock | None = None, tallies: int = 1000) -> UsageLedger:
     return UsageLedger(clock or Clock(), again_s=float(tallies), tally_s=1.0)
 
 
-def test_what_has_changed_is_due_until_it_is_acknowledged() -> None:
+def test_changed_cells_are_due_until_acknowledged() -> None:
     ledger = a_ledger()
     ledger.add(cell("a"), ONE)
     ledger.add(cell("a"), ONE)
@@ -65,7 +65,7 @@ def test_what_has_changed_is_due_until_it_is_acknowledged() -> None:
     assert ledger.due() == ()
 
 
-def test_what_changes_while_a_tally_is_appended_stays_due() -> None:
+def test_cells_that_change_during_an_append_stay_due() -> None:
     ledger = a_ledger()
     ledger.add(cell("a"), ONE)
     ledger.add(cell("b"), ONE)

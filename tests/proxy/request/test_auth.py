@@ -169,7 +169,7 @@ def ring(later: KeyDirectory, *keys: ApiKey, **options: Any) -> KeyRing:
     return KeyRing(keys, dynamic=later, **options)
 
 
-def test_a_key_that_was_made_later_opens_with_its_team_and_organization() -> None:
+def test_a_later_key_opens_with_its_team_and_organization() -> None:
     caller = ring(dynamic(KEY, TEAM, ACME)).caller(HEADERS)
     assert (caller.name, caller.id, caller.team, caller.organization) == ("app", "key_1", "search", "acme")
     assert caller.tags == ("a", "t")
@@ -180,7 +180,7 @@ def test_a_key_that_was_made_later_opens_with_its_team_and_organization() -> Non
     )
 
 
-def test_a_key_may_belong_to_a_team_of_the_config_which_wins_over_one_of_its_name() -> None:
+def test_a_team_of_the_config_wins_over_a_dynamic_one() -> None:
     of_file = Directory(teams={"search": TeamRecord("search", {}, models=("chat",))})
     caller = ring(dynamic(KEY, TEAM, ACME), directory=of_file).caller(HEADERS)
     assert (caller.organization, caller.models) == (None, frozenset({"chat"}))
@@ -214,7 +214,7 @@ def test_keys_of_the_config_expire_and_are_disabled_alike() -> None:
         assert refused.value.code == code
 
 
-def test_a_key_expires_at_its_moment_without_a_change_of_the_directory() -> None:
+def test_a_key_expires_without_a_change_of_the_directory() -> None:
     now = [999.0]
     keys = ring(dynamic(replace(KEY, team=None, expires=1000.0)), clock=lambda: now[0])
     assert keys.caller(HEADERS).until == 1000.0
@@ -264,7 +264,7 @@ def test_a_key_narrows_the_models_of_its_team_and_never_widens_them(of_key: Any,
     assert caller.models == (None if both is None else frozenset(both))
 
 
-def test_a_key_with_the_name_or_secret_of_one_of_the_config_does_not_take_its_place() -> None:
+def test_a_dynamic_key_never_replaces_one_of_the_config() -> None:
     with pytest.raises(InvalidKey, match=r"gateway.yaml has another key with the name web"):
         ring(dynamic(replace(KEY, name="web", team=None)), a_key()).caller(HEADERS)
     same = replace(KEY, digests=((digest(b"sesame"), None),), team=None)
@@ -280,7 +280,7 @@ def test_a_key_with_the_name_or_secret_of_one_of_the_config_does_not_take_its_pl
         (False, False, b"sk-assay-unknown", 401),
     ],
 )
-def test_an_unknown_key_is_not_refused_for_good_while_keys_cannot_be_read(
+def test_unknown_keys_may_retry_while_keys_cannot_be_read(
     expects: bool, confirmed: bool, secret: bytes, status: int
 ) -> None:
     directory = KeyDirectory()
@@ -293,7 +293,7 @@ def test_an_unknown_key_is_not_refused_for_good_while_keys_cannot_be_read(
     assert (refused.value.retry_after_s is not None) == (status == 503)
 
 
-def test_the_recorder_hears_of_a_dynamic_caller_before_its_first_call_and_after_a_change() -> None:
+def test_the_recorder_knows_a_dynamic_caller_before_its_first_call() -> None:
     directory = dynamic(replace(KEY, content="metadata"), TEAM, ACME)
     keys = ring(directory, a_key())
     heard: list[Caller] = []

@@ -33,6 +33,6 @@ def test_usage_was_asked_for_only_where_the_client_says_true(fields: dict[str, A
     assert a_call(fields).asked_usage is asked
 
 
-def test_what_a_caller_may_never_changes() -> None:
+def test_a_callers_rights_are_immutable() -> None:
     with pytest.raises(FrozenInstanceError):
         Caller("web").allow = frozenset({"target"})  # type: ignore[misc]

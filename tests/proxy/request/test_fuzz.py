@@ -243,7 +243,7 @@ ODD = {
 
 
 @pytest.mark.parametrize("path", ["/chat/completions", "/messages", "/responses"])
-async def test_what_is_odd_json_is_answered(gateway: Any, caplog: Any, path: str) -> None:
+async def test_odd_json_is_answered(gateway: Any, caplog: Any, path: str) -> None:
     """Passed on where its bytes pass; where it must be translated and cannot be, a 400."""
     for model in ("chat", "claude", "prefix", "session"):
         for name, odd in ODD.items():

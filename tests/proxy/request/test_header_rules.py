@@ -25,7 +25,7 @@ def test_no_credential_cookie_or_hop_header_goes_upstream(name: bytes) -> None:
 
 
 @pytest.mark.parametrize("name", UPSTREAM, ids=bytes.decode)
-def test_what_upstreams_understand_goes_upstream(name: bytes) -> None:
+def test_headers_that_upstreams_understand_are_sent(name: bytes) -> None:
     assert for_upstream([(name, b"x")], None) == [(name, b"x")]
 
 
@@ -44,7 +44,7 @@ TO_CLIENT = [
 
 
 @pytest.mark.parametrize("name", NEVER_TO_CLIENT, ids=bytes.decode)
-def test_what_is_the_hops_or_the_upstreams_own_stays_here(name: bytes) -> None:
+def test_hop_by_hop_headers_stay_here(name: bytes) -> None:
     assert for_client([(name, b"x")]) == []
 
 
@@ -54,7 +54,7 @@ def test_the_upstreams_own_id_comes_under_another_name(name: bytes) -> None:
 
 
 @pytest.mark.parametrize("name", TO_CLIENT, ids=bytes.decode)
-def test_what_sdks_read_reaches_the_client(name: bytes) -> None:
+def test_headers_that_sdks_read_reach_the_client(name: bytes) -> None:
     assert for_client([(name, b"x")]) == [(name, b"x")]
 
 

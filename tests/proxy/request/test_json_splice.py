@@ -147,7 +147,7 @@ def test_an_empty_object_gets_its_first_member() -> None:
     assert remove_member(b'{ "a" : 1 }', b"a") == b"{  }"
 
 
-def test_what_is_there_already_is_the_same_object() -> None:
+def test_an_equal_member_returns_the_same_object() -> None:
     body = b'{"model":"a"}'
     assert replace_member(body, b"model", b'"a"') is body
     assert remove_member(body, b"x") is body
@@ -161,7 +161,7 @@ def test_what_is_there_already_is_the_same_object() -> None:
         rb'{"\ud800":1}', b'{"a":"' + b"x" * 2000 + b'\\"', b"{",
     ],
 )  # fmt: skip
-def test_what_is_no_object_is_refused(body: bytes) -> None:
+def test_a_body_that_is_not_an_object_is_refused(body: bytes) -> None:
     with pytest.raises(ValueError, match=r"."):
         set_member(body, b"model", b"1")
 
@@ -223,6 +223,6 @@ def test_the_items_of_an_array_are_found(values: list[Any], space: str) -> None:
 
 
 @pytest.mark.parametrize("array", [b"", b"{}", b"[1", b"[1,]", b"[,1]", b'["a" "b"]'])
-def test_what_is_no_array_has_no_items(array: bytes) -> None:
+def test_a_value_that_is_not_an_array_has_no_items(array: bytes) -> None:
     with pytest.raises(ValueError, match="expected"):
         list(items(array))

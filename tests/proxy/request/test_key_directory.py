@@ -49,7 +49,7 @@ def test_a_change_replaces_one_record_and_its_digests() -> None:
     assert directory.teams == {"search": TEAM}
 
 
-def test_a_complete_read_forgets_what_is_no_longer_there_but_not_what_is_malformed() -> None:
+def test_a_complete_read_keeps_malformed_keys_only() -> None:
     directory = filled()
     directory.apply(changes(ACME, complete=True, key_key_1="odd"))
     assert directory.teams == {}
@@ -74,7 +74,7 @@ def test_mappings_stay_the_same_objects() -> None:
     assert teams == {}
 
 
-def test_what_nobody_has_confirmed_for_a_while_is_stale() -> None:
+def test_an_unconfirmed_directory_is_stale() -> None:
     now = [100.0]
     directory = filled(clock=lambda: now[0])
     assert directory.stale

@@ -66,7 +66,7 @@ def test_each_api_has_the_limit_that_it_reads(api: Any, fields: dict[str, Any], 
         ("responses", "max_output_tokens"), ("messages", "max_tokens"), ("chat_batch", "max_tokens"),
     ],
 )  # fmt: skip
-def test_what_is_not_a_number_is_refused_by_its_name(api: Any, name: str, value: Any) -> None:
+def test_a_limit_that_is_not_a_number_is_refused_by_name(api: Any, name: str, value: Any) -> None:
     with pytest.raises(BadRequest) as refused:
         checked_numbers({name: ... if value == "x" * 70_000 else value}, api)
     assert refused.value.param == name
@@ -81,7 +81,7 @@ def test_a_nested_number_is_refused_with_its_path() -> None:
         checked_numbers({"sampling_params": ...}, "generate")
 
 
-def test_what_an_api_does_not_read_passes() -> None:
+def test_limits_that_an_api_does_not_read_pass() -> None:
     fields = {"max_output_tokens": "many", "n_predict": "x"}
     checked_numbers(fields, "messages")
     assert fields == {"max_output_tokens": "many", "n_predict": "x"}

@@ -124,7 +124,7 @@ ERRORS: list[tuple[str, bytes, Any, str | None, str]] = [
 
 
 @pytest.mark.parametrize("row", ERRORS, ids=[e[0] for e in ERRORS])
-def test_what_is_wrong_with_a_request_is_said_with_its_field(row: tuple[str, bytes, Any, str | None, str]) -> None:
+def test_mistakes_in_a_request_name_their_field(row: tuple[str, bytes, Any, str | None, str]) -> None:
     _, path, body, param, words = row
     with pytest.raises(BadRequest) as refused:
         read(body, path)
@@ -262,7 +262,7 @@ DISGUISED_FORMS = {
 
 
 @pytest.mark.parametrize("headers", DISGUISED_FORMS.values(), ids=DISGUISED_FORMS.keys())
-async def test_what_was_read_as_json_is_sent_as_json(gateway: Any, upstream: FakeUpstream, headers: Any) -> None:
+async def test_a_body_read_as_json_is_sent_as_json(gateway: Any, upstream: FakeUpstream, headers: Any) -> None:
     """An upstream that goes by the content-type would read the model BIG of the form within the text."""
     body = b'{"model":"chat","messages":[{"role":"user","content":"&model=BIG&messages=x&"}]}'
     assert parse_qs(body)[b"model"] == [b"BIG"]

@@ -101,7 +101,7 @@ def test_no_token_chooses_how_it_is_verified() -> None:
 
 
 @pytest.mark.parametrize("text", ["eyJ.e.e", "eyJhIjoxfQ.W10.x", "eyJhIjoxfQ..", "eyJ" + "a" * 20_000 + ".a.a"])
-def test_what_is_no_token_is_malformed(text: str) -> None:
+def test_other_texts_are_malformed_tokens(text: str) -> None:
     assert is_token(text.encode())
     refused(verifier(ES), text)
 

@@ -495,7 +495,9 @@ async def test_an_upload_announced_as_too_large_is_refused(gateway: Any, upstrea
     assert upstream.connections_opened == 0
 
 
-async def test_what_turns_out_too_large_never_looks_whole(start: Any, configured: Any, upstream: FakeUpstream) -> None:
+async def test_an_upload_that_grows_too_large_never_looks_complete(
+    start: Any, configured: Any, upstream: FakeUpstream
+) -> None:
     gateway = await start(configured(upstream, limits={"max_body_mb": 1}))
     body = form(model(), file(bytes(2 * MB)))
 

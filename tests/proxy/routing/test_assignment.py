@@ -216,7 +216,7 @@ def test_nothing_runs_before_the_stream_server_has_been_read() -> None:
     assert experiments.of(a_call(), True) is None
 
 
-def test_what_is_stopped_unknown_or_switched_off_does_not_run() -> None:
+def test_stopped_unknown_and_disabled_plans_do_not_run() -> None:
     plan = ExperimentAssignments(a_config(swap=BASE)).plans["swap"]
     assert set(in_force(a_config(swap=BASE))) == {"swap"}
     assert not in_force(a_config(swap=BASE), swap=None)

@@ -91,7 +91,7 @@ def test_the_background_gives_way_first_and_never_takes_from_callers(waiting: Wa
     assert waiting.pop_for("a") is None
 
 
-def test_what_left_the_queue_is_not_served(waiting: Waiting) -> None:
+def test_attempts_that_left_the_queue_are_not_served(waiting: Waiting) -> None:
     waiting.push("a-1", "a-2", "b-1")
     assert waiting.queue.remove("a", waiting.turns["a-1"])
     assert waiting.queue.remove("b", waiting.turns["b-1"])

@@ -51,7 +51,7 @@ async def test_a_sealed_id_leads_to_its_upstream_under_its_own_name(affinity: Re
     assert orjson.loads(asked.body) == asked.fields == {"model": "chat", "previous_response_id": "resp_1"}
 
 
-async def test_what_is_anothers_does_not_exist(affinity: ResponseAffinity) -> None:
+async def test_responses_of_another_caller_do_not_exist(affinity: ResponseAffinity) -> None:
     sealed = affinity.ids.seal("u1", "web", "resp_1")
     for call in (a_call(APP, previous_response_id=sealed), a_call(WEB, previous_response_id="resp_1")):
         with pytest.raises(NotFound) as missing:

@@ -22,7 +22,7 @@ def test_a_seal_names_upstream_and_caller(response_id: str, caller: str, upstrea
 
 
 @pytest.mark.parametrize("sealed", ["", ".", "resp_1", "resp_1.", ".AAAA", "resp_1.ä", "x" * 500])
-def test_what_has_no_seal_is_not_opened(sealed: str) -> None:
+def test_ids_without_a_seal_are_not_opened(sealed: str) -> None:
     assert IDS.open(sealed, "web", UPSTREAMS) is None
 
 

@@ -51,7 +51,7 @@ async def test_a_header_forces_a_record_only_where_the_key_allows_it(sampling):
     }  # fmt: skip
 
 
-async def test_who_opts_out_is_counted_and_never_recorded(sampling, upstream):
+async def test_opted_out_callers_are_counted_and_never_recorded(sampling, upstream):
     running = await sampling(rate=1.0, rules=[{"when": {"outcome": "error"}, "rate": 1.0}])
     await ask(running, "left")
     await ask(running, "may", x_gateway_sample="never")

@@ -72,7 +72,7 @@ async def test_a_large_request_hides_nothing(two_keys: Any, upstream: FakeUpstre
     assert (await asked(two_keys, "/responses", "other", tools=padded)).status_code == 404
 
 
-async def test_what_was_refused_is_nobodys(two_keys: Any, upstream: FakeUpstream) -> None:
+async def test_refused_state_has_no_owner(two_keys: Any, upstream: FakeUpstream) -> None:
     """A key claims nothing by naming it."""
     upstream.answers(404, b'{"error": {"message": "Conversation not found."}}')
     assert (await asked(two_keys, "/responses", "other", conversation=CONVERSATION)).status_code == 404

@@ -177,7 +177,7 @@ async def test_another_prompt_in_the_config_ends_the_plan_with_the_old_one(
     assert other.gateway.router.experiments.plans["swap"].hash != plan.hash
 
 
-def test_what_arms_may_differ_in_is_what_their_variants_change() -> None:
+def test_arms_differ_only_in_what_variants_change() -> None:
     one = TargetVariant(TargetRef.model_validate({**PLAIN, "set": {"stop": None}}))
     two = TargetVariant(TargetRef.model_validate(BRIEF))
     assert varied_parts([None, None]) == NOTHING_VARIED

@@ -280,7 +280,7 @@ def test_an_incomplete_head_wakes_no_waiter():
     ],
     ids=["header", "1xx", "chunk extension", "trailer", "trailers"],
 )
-def test_what_never_comes_to_a_body_is_bounded(endless):
+def test_bytes_before_a_body_are_bounded(endless):
     got, _ = play([endless[i : i + 4000] for i in range(0, len(endless), 4000)], end=False)
     assert got is BadResponse or got[3] is BadResponse
 
@@ -332,7 +332,7 @@ async def test_a_long_body_may_pause_for_breath():
     assert len((await played.outcome())[2]) == 20 * 0x2000
 
 
-async def test_what_has_gathered_comes_as_one_chunk():
+async def test_gathered_bytes_come_as_one_chunk():
     played = Played(asyncio.get_running_loop())
     played.feed(CHUNKED, b"2\r\nhe\r\n", b"3\r\nllo\r\n")
 

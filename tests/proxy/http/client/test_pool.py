@@ -51,7 +51,7 @@ def test_an_origin_says_where_to_connect_and_what_to_call_it(url, hostname, port
         "http://a:99999",
     ],
 )
-def test_what_is_not_an_origin_is_refused_without_its_password(url):
+def test_an_invalid_origin_is_refused_without_its_password(url):
     with pytest.raises(ValueError) as refused:  # noqa: PT011 - the port's own message is urllib's
         Origin.parse(url, lambda: CONTEXT)
     assert "a:b" not in str(refused.value)

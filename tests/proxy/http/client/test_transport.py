@@ -330,7 +330,7 @@ async def test_an_end_within_the_body_is_a_body_cut(peer, transport, ask, read, 
             await read(reply)
 
 
-async def test_what_came_before_a_cut_is_given_first(peer, transport, ask):
+async def test_bytes_before_a_cut_are_given_first(peer, transport, ask):
     peer.says(OK + b"Content-Length: 9\r\n\r\n", b"hello", then="hang up")
     reply = await transport.send(ask(), 5)
 

@@ -84,7 +84,7 @@ SMUGGLING = {
 
 
 @pytest.mark.parametrize("raw", SMUGGLING.values(), ids=SMUGGLING.keys())
-async def test_what_two_readers_could_read_two_ways_is_refused_whole(talk: Any, raw: bytes) -> None:
+async def test_ambiguous_requests_are_refused_whole(talk: Any, raw: bytes) -> None:
     """With an error in OpenAI's shape, unless the request before it was being answered; and the connection ends."""
     app = App()
     line = await talk(app)
@@ -161,7 +161,7 @@ ENDLESS = {
 
 
 @pytest.mark.parametrize("raw", ENDLESS.values(), ids=ENDLESS.keys())
-async def test_what_never_comes_to_a_body_is_bounded(talk: Any, raw: bytes) -> None:
+async def test_bytes_before_a_body_are_bounded(talk: Any, raw: bytes) -> None:
     app = App()
     line = await talk(app)
     for at in range(0, len(raw), 4000):

@@ -130,7 +130,7 @@ async def test_a_connection_answers_one_request_after_another(ask: Any) -> None:
     assert came.count(b"connection: close") == 1
 
 
-async def test_an_http_1_0_client_that_keeps_its_connection_is_told_that_it_stays(ask: Any) -> None:
+async def test_an_http_1_0_client_may_keep_its_connection(ask: Any) -> None:
     request = b"GET / HTTP/1.0\r\nhost: x\r\nconnection: keep-alive\r\n\r\n"
     came = await ask([start(200, (b"content-length", b"2")), body(b"hi")], request, until=b"hi")
     assert b"\r\nconnection: keep-alive\r\n" in came

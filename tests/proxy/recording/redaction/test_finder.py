@@ -104,7 +104,7 @@ def test_each_form_is_found_in_whatever_stands_around_it(rule: str, secret: str,
 
 
 @pytest.mark.parametrize("text", CLEAN)
-def test_what_only_looks_alike_is_left(text: str) -> None:
+def test_values_that_only_look_alike_are_left(text: str) -> None:
     assert found(text) == []
 
 
@@ -121,7 +121,7 @@ def test_what_only_looks_alike_is_left(text: str) -> None:
         ("mailto:ada%40example.org", "ada%40example.org"),
     ],
 )
-def test_what_a_name_or_a_sign_beside_it_calls_a_secret_is_one(text: str, secret: str) -> None:
+def test_a_value_that_is_named_a_secret_is_one(text: str, secret: str) -> None:
     assert any(secret in output for _, output in found(text)), found(text)
 
 

@@ -26,7 +26,7 @@ def changed(document, change):
 
 
 @given(json)
-def test_what_is_not_changed_is_equal(document):
+def test_unchanged_leaves_are_equal(document):
     assert changed(document, lambda leaf: leaf.text) == document
 
 
@@ -44,7 +44,7 @@ def test_texts_are_found_in_names_and_in_json_within_json():
     assert found == ["a", "b", "c", "deep", "deeper", "4111111111111111", "n", "4111111111111111", "small", "t"]
 
 
-def test_what_changes_within_json_leaves_json():
+def test_changes_within_json_leave_json():
     document = {"arguments": orjson.dumps({"who": "ada", "n": [1, {"x": "y"}]}).decode()}
     output = changed(document, lambda leaf: leaf.text.replace("ada", '"[x]\n'))
     assert orjson.loads(output["arguments"]) == {"who": '"[x]\n', "n": [1, {"x": "y"}]}

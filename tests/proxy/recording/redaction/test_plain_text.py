@@ -57,7 +57,7 @@ def test_a_disguise_hides_nothing(text: str, wanted: str, around: str) -> None:
 @pytest.mark.parametrize(
     "text", ["1990\u20131995, 2001\u20132005", "a\u200bb", "pages 3   4", "100%20of", "\uff21\uff22\uff23"]
 )
-def test_what_only_looks_unusual_is_left(text: str) -> None:
+def test_unusual_texts_are_left(text: str) -> None:
     assert redacted(text) == text
 
 
@@ -102,7 +102,7 @@ WRAPPED = {
 
 @pytest.mark.parametrize(("text", "wanted"), WRAPPED.values(), ids=WRAPPED.keys())
 @pytest.mark.parametrize("around", ["{}", "It is\n{}\nand so on.", "see: {}\n\n- next"])
-def test_what_is_wrapped_is_found_on_all_its_lines(text: str, wanted: str, around: str) -> None:
+def test_wrapped_values_are_found_on_all_their_lines(text: str, wanted: str, around: str) -> None:
     assert redacted(around.format(text)) == around.format(wanted)
 
 

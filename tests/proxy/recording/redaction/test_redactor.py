@@ -152,7 +152,7 @@ def test_a_card_is_found_as_any_json_number(number, redactor, run, exchange):
 
 @pytest.mark.parametrize("secret", ["ada@example.org", "4111 1111 1111 1111", "sk-" + A[:40]])
 @pytest.mark.parametrize("place", ["call", "finish", "model", "id", "upstream_id"])
-def test_what_an_upstream_names_is_searched_too(secret, place, redactor, run, exchange):
+def test_names_from_an_upstream_are_searched_too(secret, place, redactor, run, exchange):
     named = dict.fromkeys(("call", "finish", "model", "id"), "plain") | {place: secret}
     message = {"content": "", "tool_calls": [{"id": named["call"], "function": {"name": "f", "arguments": "{}"}}]}
     choice = {"index": 0, "message": message, "finish_reason": named["finish"]}
@@ -312,7 +312,7 @@ async def test_the_event_loop_runs_during_a_redaction(size, redactor, exchange):
     assert waited < 0.1
 
 
-async def test_what_takes_too_long_loses_its_content_and_says_so(exchange):
+async def test_a_record_that_takes_too_long_loses_its_content(exchange):
     redactor = Redactor("redacted", RedactionConfig(deadline_s=1e-9))
     for size in (10, LARGE + 1):
         done, failure = await redacted(redactor, exchange(body("a@b.example " * 10)), size)
