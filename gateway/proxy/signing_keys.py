@@ -92,7 +92,7 @@ class SigningKeyPoller:
                 self._failed(name, error, failures, time.monotonic() - read_at)
             else:
                 if failures:
-                    log.info("jwt.%s: the issuer's keys can be read again", name)
+                    log.info("jwt.%s: the issuer's keys are readable again", name)
                 failures, read_at = 0, time.monotonic()
                 self.failing.pop(name, None)
                 self._put(name, keys)
@@ -101,7 +101,7 @@ class SigningKeyPoller:
 
     def _failed(self, name: str, error: Exception, failures: int, age_s: float) -> None:
         if failures == 1:
-            log.warning("jwt.%s: the issuer's keys cannot be read now, and are asked for again: %s", name, error)
+            log.warning("jwt.%s: cannot fetch the issuer's keys; retrying: %s", name, error)
         if name in self._keys.of and age_s > _MOST_AGE_S:
             log.error("jwt.%s: the issuer's keys were last read %.0f h ago; its tokens are refused", name, age_s / 3600)
             self._put(name, None)

@@ -143,7 +143,7 @@ class DirectoryPoller:
             return
         self._metrics.counts.of(self._metrics.directory_malformed).n += len(found)
         named = "; ".join(f"{name}: {why}" for name, why in list(found.items())[:_MAX_NAMED])
-        log.error("%d records of keys are malformed; what they were before stays in force: %s", len(found), named)
+        log.error("%d records of keys are malformed; their last valid versions stay in force: %s", len(found), named)
 
     def _say(self, trouble: str) -> None:
         """Logs when reading begins to fail, and when it works again."""

@@ -114,7 +114,10 @@ class PlanPoller:
                 continue
             if known is not None and plan.continues(known.plan):
                 if known.running:
-                    log.info("experiment %s goes on as it was started; `gateway ab start` begins the new plan", name)
+                    log.info(
+                        "experiment %s continues with the plan it started with; `gateway ab start` starts the new one",
+                        name,
+                    )
                 continue
             if known is not None and not known.running:
                 log.warning("experiment %s is stopped and its plan has changed; `gateway ab start` starts it", name)

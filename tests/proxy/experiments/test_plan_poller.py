@@ -116,7 +116,7 @@ async def test_a_plan_from_before_there_were_methods_goes_on(caplog: pytest.LogC
     await gateway.following.look()
     assert gateway.runs == {"swap"}
     assert server.states["swap"].plan == before
-    assert "experiment swap goes on as it was started" in caplog.text
+    assert "experiment swap continues with the plan it started with" in caplog.text
 
 
 async def test_gateways_that_computed_other_horizons_share_one_plan() -> None:
