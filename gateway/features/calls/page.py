@@ -144,7 +144,7 @@ def parsed_after(text: str) -> tuple[float, str]:
     try:
         return float(place), id
     except ValueError:
-        raise ValueError(f"after: {text[:60]!r} is no page of this list") from None
+        raise ValueError(f"after: {text[:60]!r} is not a page of this list") from None
 
 
 def target_text(call: Found) -> str:
@@ -255,7 +255,7 @@ async def replay_call(request: Request) -> Response:
     call = found.call
     body = _request_body(call)
     if body is None:
-        raise InvalidBody("the request of this call cannot be sent again: it is not stored whole, or is no JSON object")
+        raise InvalidBody("the request of this call cannot be sent again: it is not stored whole, or not a JSON object")
     targets = chosen_targets(services.admin.config(), form.all("target"))
     run = new_run(
         form.actor.name, call["api"], body, targets, call=id, recorded=answer_text(call), reference=right_answer(call)

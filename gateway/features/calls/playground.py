@@ -121,7 +121,7 @@ class AskAnswer:
     text: str = ""
     done: bool = False
     error: str = ""
-    """Why there is no answer; "": there is."""
+    """The reason why there is no answer; "" if there is one."""
     completion: Completion = field(default_factory=Completion)
     by: Target | None = None
     usage: Usage | None = None
@@ -158,7 +158,7 @@ class AskRun:
 
     id: str
     owner: str
-    """The name of whoever asked: nobody else sees it."""
+    """The name of the person who asked: nobody else sees it."""
     api: str
     body: Mapping[str, Any]
     answers: list[AskAnswer]
@@ -288,7 +288,7 @@ async def _scores(services: PageServices, run: AskRun, answer: AskAnswer) -> Seq
 
 
 def _scoring(services: PageServices) -> tuple[Mapping[str, RegisteredScorer], EntryScorer]:
-    """Built anew when the config has changed."""
+    """Rebuilt when the config has changed."""
     config = services.admin.config()
     digest, scoring = services.kept.get("scoring", (None, None))
     if scoring is None or digest != config.digest:
@@ -433,7 +433,7 @@ def dataset_row(run: AskRun, form: Form) -> dict[str, Any]:
     elif chosen.isdigit() and int(chosen) < len(run.answers):
         row["reference"] = run.answers[int(chosen)].text
     elif chosen:
-        raise InvalidBody(f"right: {chosen[:30]!r} is no answer of these")
+        raise InvalidBody(f"right: {chosen[:30]!r} is not one of these answers")
     return row
 
 

@@ -377,7 +377,7 @@ def limits_of_options(given: Iterable[str] | None) -> dict[str, Any]:
     for each in given or ():
         name, separator, value = each.partition("=")
         if not separator or not name:
-            raise typer.BadParameter(f'"{each}" is no limit; write usd_per_month=50', param_hint="--limit")
+            raise typer.BadParameter(f'"{each}" is not a limit; write usd_per_month=50', param_hint="--limit")
         found[name] = _number(value) if value else None
     return found
 

@@ -201,7 +201,7 @@ def _month(services: PageServices) -> tuple[Any, Any]:
 
 
 def _days(report: UsageReport) -> list[dict[str, Any]]:
-    """The usage of each day, with the height of its bar in percent of the dearest."""
+    """The usage of each day, with the height of its bar in percent of the costliest."""
     most = max((row.usd or 0.0 for row in report.rows), default=0.0)
     return [
         {"day": row.by["day"], "row": row, "height": 100 * (row.usd or 0.0) / most if most else 0.0}

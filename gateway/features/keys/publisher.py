@@ -129,7 +129,7 @@ class Publisher:
         return ""
 
     async def _compact(self, head: DirectoryHead | None) -> None:
-        """Publishes everything anew when much of what the server holds has been deleted."""
+        """Publishes everything again when much of what the server holds has been deleted."""
         if self._clock() - self._compacted < _COMPACT_EVERY_S:
             return
         self._compacted = self._clock()

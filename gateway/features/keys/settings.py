@@ -245,7 +245,7 @@ def _inside(new: tuple[str, ...] | None, old: tuple[str, ...] | None) -> bool:
 
 
 def _no_higher(new: Mapping[str, Any], old: Mapping[str, Any]) -> bool:
-    """Each limit that there was is still there, and is no higher."""
+    """Return whether each old limit is still there, and not higher."""
     return all(name in new and _no_more(new[name], value) for name, value in old.items())
 
 

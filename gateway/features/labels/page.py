@@ -267,7 +267,7 @@ async def turn(request: Request) -> Response:
 
 
 async def reopen(request: Request) -> Response:
-    """Draws the queue anew, with what was judged since."""
+    """Draws a new queue, which has what was judged since."""
     form = await form_actor(request, "labeller", "label answers", content=True)
     services = services_of(request)
     asked = _asked(form.get, form.actor.name)

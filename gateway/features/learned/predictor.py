@@ -74,7 +74,7 @@ class Predictor:
 
     @property
     def model_version(self) -> str:
-        """ "": there is no model."""
+        """The version of the model; "" if there is none."""
         return "" if self._stored is None else self._stored.version
 
     @property

@@ -65,6 +65,6 @@ def _filters(where: list[str]) -> dict[str, str]:
     for each in where:
         name, separator, value = each.partition("=")
         if not separator:
-            raise typer.BadParameter(f'"{each}" is no condition; write team=search', param_hint="--where")
+            raise typer.BadParameter(f'"{each}" is not a condition; write team=search', param_hint="--where")
         found[name.strip()] = value.strip()
     return found

@@ -38,7 +38,7 @@ async def _usage(call: AdminCall) -> AdminAnswer:
     for each in filter(None, q.get("where", "").split(",")):
         name, separator, value = each.partition("=")
         if not separator:
-            raise InvalidBody(f"where: {each[:50]!r} is no condition; write team=search")
+            raise InvalidBody(f"where: {each[:50]!r} is not a condition; write team=search")
         filters[name.strip()] = value.strip()
     found = await directory.read_usage_report(call.admin, tuple(by), q.get("since"), q.get("until"), filters)
     return AdminAnswer(usage.as_csv(found) if form == "csv" else usage.as_json(found))

@@ -118,7 +118,7 @@ def test_a_dry_run_is_the_default(gateway: Run, recorded: Path) -> None:
     assert callers(recorded) == ["ada", "ada", "bob", "bob"]
 
 
-def test_with_yes_it_erases_and_says_what_it_does_not_reach(gateway: Run, recorded: Path) -> None:
+def test_erasing_names_the_places_that_it_does_not_reach(gateway: Run, recorded: Path) -> None:
     result = gateway("erase", "--caller", "ada", "--yes")
     assert (result.returncode, result.stdout) == (0, "2 exchanges deleted\n")
     assert "not reached: files of `gateway export`" in result.stderr

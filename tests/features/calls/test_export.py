@@ -156,7 +156,7 @@ def test_an_exchange_that_is_not_a_conversation_gives_a_reason(found, changes, w
         conversation(found(**changes))
 
 
-def test_a_row_accepts_what_a_conversation_refuses(found):
+def test_a_row_takes_content_that_a_conversation_refuses(found):
     for changes in ({"outcome": "cut"}, {"truncated": True, "request": b'{"messages":['}, {"body": {}}):
         assert row(found(**changes), {})["id"] == "e1"
 
@@ -186,12 +186,12 @@ def test_a_preference_has_one_answer_of_each(found):
         ({"body": {"messages": [{"role": "system", "content": "x"}]}}, "does not end with a user's message"),
     ],
 )
-def test_what_cannot_be_preferred_says_why(found, changes, reason):
+def test_an_answer_that_cannot_be_preferred_has_a_reason(found, changes, reason):
     with pytest.raises(NotExportable, match=reason):
         preferred(preference(found, **changes))
 
 
-def test_parameters_are_what_is_not_a_column_of_its_own(found):
+def test_parameters_are_all_fields_without_a_column(found):
     body = {"model": "m", "messages": [], "temperature": 0, "stop": ["x"], "stream": True, "user": "u", "seed": None}
     assert row(found(body=body), {})["parameters"] == '{"temperature":0,"stop":["x"]}'
     assert row(found(), {})["parameters"] is None

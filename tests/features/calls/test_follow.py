@@ -66,7 +66,7 @@ def test_every_exchange_is_written_once_also_after_a_restart(store, exchange, tm
     assert Counter(ids(tmp_path / "to")) == Counter(e.id for e in sent)
 
 
-def test_what_was_not_complete_when_it_was_killed_is_written_again(store, exchange, tmp_path):
+def test_a_file_that_a_kill_left_incomplete_is_written_again(store, exchange, tmp_path):
     """The part of a file, and a cursor that is older than the newest file."""
     to = tmp_path / "to"
     store.write(*(exchange("1") for _ in range(5)))
@@ -116,7 +116,7 @@ def test_feedback_that_comes_later_has_files_of_its_own(store, exchange, tmp_pat
     assert (row["feedback_id"], row["exchange_id"], row["value"], row["comment"]) == ("f1", one.id, 1.0, "good")
 
 
-def test_a_filter_narrows_what_is_followed(store, exchange, tmp_path):
+def test_a_filter_narrows_the_followed_calls(store, exchange, tmp_path):
     steps = Steps(store, tmp_path / "to", alias="fast")
     for _ in range(2):
         store.write(exchange("1"), exchange("1", alias="fast"))
@@ -125,7 +125,7 @@ def test_a_filter_narrows_what_is_followed(store, exchange, tmp_path):
     assert len(ids(tmp_path / "to")) == 2
 
 
-def test_files_are_readable_by_their_owner_only_and_parquet_can_be_read(store, exchange, tmp_path):
+def test_files_belong_to_their_owner_and_parquet_is_readable(store, exchange, tmp_path):
     import pyarrow.parquet
 
     sent = [exchange("1"), exchange("0.5")]

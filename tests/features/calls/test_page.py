@@ -188,7 +188,7 @@ async def test_hostile_texts_are_shown_as_text(pages, make_exchange):
             assert "␛[31mred ⟨U+202E⟩evil" in page, of
 
 
-async def test_who_may_not_read_content_gets_figures_only(pages, make_exchange):
+async def test_readers_without_content_get_figures_only(pages, make_exchange):
     asked = orjson.dumps({"messages": [{"role": "user", "content": "my SECRET question"}]})
     one = make_exchange("my SECRET answer", request=asked)
     told = Feedback(one.id, "f1", "web", time.time(), "thumb", 0.0, comment="SECRET comment", correction="SECRET fix")

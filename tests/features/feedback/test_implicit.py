@@ -143,7 +143,7 @@ def test_a_reply_finds_the_answer_it_repeats(subject: Any) -> None:
     "messages",
     [[], [say("user", "hi"), say("assistant", "hello")], [say("tool", "3")], {"input": []}, {"prompt": "hi"}],
 )
-def test_what_no_user_wrote_last_is_no_turn(subject: Any, messages: Any) -> None:
+def test_a_conversation_that_no_user_ended_is_not_a_turn(subject: Any, messages: Any) -> None:
     assert ImplicitFeedback(("en",)).turn(subject(messages)) is None
 
 

@@ -42,7 +42,7 @@ def test_a_key_is_made_and_its_secret_alone_is_the_result(managed: Run) -> None:
     assert "sk-assay-" not in listed.stdout + managed("keys", "show", "web").stdout
 
 
-def test_a_key_is_changed_rotated_switched_off_and_revoked_by_its_name(managed: Run) -> None:
+def test_a_key_is_changed_rotated_and_revoked_by_its_name(managed: Run) -> None:
     key = made(managed, "app", "--limit", "usd_per_day=5", "--limit", "concurrency=2")
     changed = managed("keys", "change", "app", "--limit", "usd_per_day=", "--limit", "tokens_per_day=9", "--json")
     assert json.loads(changed.stdout)["limits"] == {"concurrency": 2, "tokens_per_day": 9}
@@ -58,7 +58,7 @@ def test_a_key_is_changed_rotated_switched_off_and_revoked_by_its_name(managed: 
     assert next(each for each in everything if each["id"] == key["id"])["deleted"] is not None
 
 
-def test_a_mistake_is_said_and_the_exit_code_is_1(managed: Run) -> None:
+def test_a_mistake_is_reported_with_exit_code_1(managed: Run) -> None:
     for words, message in (
         (("create", "x", "--limit", "usd_per_month=0"), "limits.usd_per_month: expected more than 0"),
         (("create", "x", "--team", "nobody"), 'team: no team "nobody"'),
@@ -103,7 +103,7 @@ def test_limits_are_numbers_texts_or_removed() -> None:
     }  # fmt: skip
     assert limits_of_options(None) == {}
     for wrong in ("fifty", "=5"):
-        with pytest.raises(typer.BadParameter, match=f'"{wrong}" is no limit'):
+        with pytest.raises(typer.BadParameter, match=f'"{wrong}" is not a limit'):
             limits_of_options([wrong])
 
 
@@ -123,7 +123,7 @@ def test_values_are_worded_for_people() -> None:
     ]  # fmt: skip
 
 
-def test_without_a_token_or_a_console_the_remedy_is_said(gateway: Run, tmp_path: Path) -> None:
+def test_without_a_token_or_a_console_the_error_has_a_remedy(gateway: Run, tmp_path: Path) -> None:
     finished = gateway("keys", "list")
     assert finished.returncode == 1
     assert finished.stderr.startswith("no admin token: set GATEWAY_ADMIN_TOKEN")

@@ -82,7 +82,7 @@ async def test_a_revoked_key_stays_refused_and_its_name_is_free(admin, ada, corr
     assert (await directory.get_record(admin, "key", id)).deleted is not None
 
 
-async def test_a_change_keeps_the_secrets_and_says_what_it_was(admin, ada):
+async def test_a_change_keeps_the_secrets_and_is_audited(admin, ada):
     made = await directory.create_key(admin, ada, {"name": "web", "limits": {"usd_per_day": 5, "concurrency": 2}})
     id = made.row.record.id
     changed = await directory.change_key(admin, OTTO, id, {"limits": {"usd_per_day": None}, "disabled": True})
@@ -149,7 +149,7 @@ async def test_a_key_may_use_a_pattern_or_a_name_behind_one(admin, ada):
         await directory.create_key(wide, ada, {"name": "other", "models": ["lab"]})
 
 
-async def test_what_gateway_yaml_has_is_changed_there(admin, ada):
+async def test_keys_of_gateway_yaml_are_changed_there(admin, ada):
     for attempt in (
         directory.create_team(admin, ada, {"id": "filed"}),
         directory.change_team(admin, ada, "filed", {"disabled": True}),
@@ -167,7 +167,7 @@ async def test_what_gateway_yaml_has_is_changed_there(admin, ada):
         await directory.change_team(admin, ada, "nobody", {"disabled": True})
 
 
-async def test_what_has_not_changed_is_not_checked_again(admin, ada):
+async def test_unchanged_settings_are_not_checked_again(admin, ada):
     now = [1e9]
     admin = replace(admin, clock=lambda: now[0])
     made = await directory.create_key(admin, ada, {"name": "web", "expires": "2001-09-09T02:00:00Z"})

@@ -51,7 +51,7 @@ async def test_a_new_store_publishes_that_there_are_no_keys(opened, corridor, pu
     assert await there(corridor) == {}
 
 
-async def test_changes_are_published_one_by_one_and_what_is_deleted_as_disabled(opened, corridor, publisher):
+async def test_changes_are_published_singly_and_deletions_as_disabled(opened, corridor, publisher):
     store = await opened()
     one = publisher(store)
     await one.look()
@@ -72,7 +72,7 @@ async def test_many_changes_are_published_in_batches(opened, corridor, publisher
     assert len(await there(corridor)) == one.version == 520
 
 
-async def test_any_console_on_the_store_publishes_what_another_has_not(opened, corridor, publisher):
+async def test_any_console_on_the_store_publishes_missing_changes(opened, corridor, publisher):
     store, other = await opened(), await opened()
     one, two = publisher(store), publisher(other)
     await one.look()
@@ -104,7 +104,7 @@ async def test_a_server_that_lost_its_data_gets_everything_again(opened, stream_
     await corridor.aclose()
 
 
-async def test_a_server_that_hangs_or_refuses_writes_delays_no_answer_for_long(opened, stream_server, stream_name):
+async def test_a_broken_server_delays_no_answer_for_long(opened, stream_server, stream_name):
     corridor = Corridor(stream_server.url, stream_name)
     store = await opened()
     one = Publisher(corridor.directory, store, wait_s=0.2)
@@ -137,7 +137,7 @@ async def test_the_keys_of_another_store_are_replaced_only_if_told_so(opened, co
     assert await bold.reached(await store_keys(wrong, a_key(7)))
 
 
-async def test_a_store_from_a_backup_is_behind_and_takes_over_only_if_told_so(opened, corridor, publisher, tmp_path):
+async def test_a_store_from_a_backup_takes_over_only_if_told_so(opened, corridor, publisher, tmp_path):
     store = await opened()
     one = publisher(store)
     await one.reached(await store_keys(store, a_key(1)))
@@ -155,7 +155,7 @@ async def test_a_store_from_a_backup_is_behind_and_takes_over_only_if_told_so(op
     assert (await corridor.directory.head()).version > 3
 
 
-async def test_what_was_deleted_long_ago_is_removed_once_it_is_much(opened, corridor):
+async def test_old_deletions_are_removed_once_there_are_many(opened, corridor):
     now = [1e6]
     store = await opened()
     one = Publisher(corridor.directory, store, clock=lambda: now[0], waste=5)
@@ -168,7 +168,7 @@ async def test_what_was_deleted_long_ago_is_removed_once_it_is_much(opened, corr
     assert set(await there(corridor)) == {"key:key_2000"}
 
 
-async def test_the_same_change_made_by_a_person_is_published_before_the_answer(admin, ada, corridor):
+async def test_a_persons_change_is_published_before_the_answer(admin, ada, corridor):
     made = await directory.create_key(admin, ada, {"name": "web"})
     assert made.published
     assert set(await there(corridor)) == {f"key:{made.row.record.id}"}

@@ -147,7 +147,7 @@ KEY = KeyRecord(
     ],
     ids=str,
 )
-def test_what_widens_a_key(change: dict[str, Any], names: tuple[str, ...]) -> None:
+def test_settings_that_widen_a_key(change: dict[str, Any], names: tuple[str, ...]) -> None:
     assert widened(KEY, replace(KEY, **change)) == names
 
 

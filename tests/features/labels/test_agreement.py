@@ -27,7 +27,7 @@ def test_kappa_and_both_rates_have_intervals():
     assert (found.tpr.low, found.tpr.high, found.tpr.n) == (pytest.approx(wilson.low), pytest.approx(wilson.high), 25)
 
 
-def test_the_cut_decides_what_the_scorer_calls_good():
+def test_the_cut_decides_which_answers_the_scorer_calls_good():
     assert agreement(of(20, 5, 10, 15), 0.85).table == ConfusionTable(20, 5, 0, 25)
 
 

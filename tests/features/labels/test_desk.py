@@ -86,7 +86,7 @@ def test_the_next_labeller_continues_where_the_last_one_was(label):
     assert then[0].threshold > first[-1].threshold
 
 
-def test_again_draws_what_others_labelled_by_their_design(label):
+def test_again_draws_items_of_others_by_their_design(label):
     first = label(5)
     again = label(3, "bob", again=True)
     by_id = {m.subject_id: m.threshold for m in first}
@@ -371,7 +371,7 @@ def test_a_sheet_is_exported_filled_in_and_imported(cli, tmp_path):
     }
 
 
-def test_a_half_done_sheet_says_what_will_not_count(cli, tmp_path):
+def test_a_half_done_sheet_names_the_rows_that_do_not_count(cli, tmp_path):
     """Its first item has no verdict: the others cannot have been reached by a draw in order."""
     cli("export", "fill.csv", "--scorer", "stated", "--next", "4")
     rows = list(csv.DictReader(io.StringIO((tmp_path / "fill.csv").read_text())))

@@ -114,17 +114,17 @@ def check(runs: int, capsys: pytest.CaptureFixture[str]) -> None:
         assert half < apart, name
 
 
-def test_every_look_covers_what_a_biased_judge_hides(capsys: pytest.CaptureFixture[str]) -> None:
+def test_every_look_covers_the_truth_with_a_biased_judge(capsys: pytest.CaptureFixture[str]) -> None:
     check(100, capsys)
 
 
 @pytest.mark.long
 @pytest.mark.timeout(900)
-def test_every_look_covers_what_a_biased_judge_hides_in_many_runs(capsys: pytest.CaptureFixture[str]) -> None:
+def test_many_runs_cover_the_truth_with_a_biased_judge(capsys: pytest.CaptureFixture[str]) -> None:
     check(1000, capsys)
 
 
-def test_what_both_answers_have_in_common_makes_it_narrower() -> None:
+def test_a_common_part_of_both_answers_narrows_the_interval() -> None:
     """With every answer labelled, the interval is that of the paired differences."""
     drawn = World(400, 1.0).drawn(1)
     pi, exact = np.ones((400, 2)), np.zeros((400, 2), dtype=bool)
@@ -155,7 +155,7 @@ def test_conversations_count_once_and_widen_it() -> None:
     assert one.value == pytest.approx(1 / 201)
 
 
-def test_failed_answers_need_no_label_and_take_no_part_in_the_correction() -> None:
+def test_failed_answers_take_no_part_in_the_correction() -> None:
     """The judge calls every answer good, and people call half of them bad; every fifth of the candidate's failed."""
     rows = []
     for i in range(200):

@@ -78,7 +78,7 @@ def test_a_scorer_without_scores_is_named_with_those_that_have(tmp_path, calibra
     assert "these scorers have: stated" in str(result.exception)
 
 
-def test_one_labeller_is_told_what_an_error_would_do(calibrate):
+def test_one_labeller_is_warned_about_the_effect_of_errors(calibrate):
     calibrate.label(55, agree=lambda n: n % 8 > 0)
     text = " ".join(calibrate().stdout.split())
     found = json.loads(calibrate("--json").stdout)

@@ -44,7 +44,7 @@ def ids(store, exchange):
     return [e.id for e in sent]
 
 
-def test_what_was_scored_may_be_labelled(store, ids):
+def test_scored_items_may_be_labelled(store, ids):
     rows = store.run(lambda c: scored_items(c, OF))
     assert {(r["id"], r["judged"], r["experiment"]) for r in rows} == {(ids[0], 1.0, ""), (ids[1], 0.0, "swap")}
     assert [r["id"] for r in store.run(lambda c: scored_items(c, OF, "swap"))] == [ids[1]]
@@ -72,7 +72,7 @@ def test_the_newest_word_of_one_person_on_one_subject_stays(store, ids):
     assert store.run(anything_labelled)
 
 
-def test_a_label_stands_beside_what_the_scorer_said_of_the_same(store, ids):
+def test_a_label_is_paired_with_the_scorers_own_score(store, ids):
     store.run(lambda c: save_labels(c, [label(ids[0]), label(ids[1], 0.5, version="2"), label("gone")]))
     (row,) = store.run(lambda c: labels_with_scores(c, OF))
     assert (row["subject_id"], row["value"], row["judged"], row["model"]) == (ids[0], 1.0, 1.0, "local/small")
@@ -110,7 +110,7 @@ def test_of_a_part(filled):
     assert filled.run(lambda c: judged_sums(c, OF, ScoreSelection("other"), 0.5)) == {}
 
 
-def test_what_was_judged_since(filled):
+def test_scores_judged_since_a_time(filled):
     assert filled.run(lambda c: judged_after(c, OF, 0.0)) == 4
     assert filled.run(lambda c: judged_after(c, OF, 1e12)) == 0
 

@@ -33,7 +33,7 @@ def test_a_good_model_beats_the_mean_and_saves_answers() -> None:
     assert not predictor_off(found)
 
 
-def test_a_model_that_looks_away_from_what_it_should_see_is_off() -> None:
+def test_a_model_that_spares_the_wrong_answers_is_off() -> None:
     found = card("wrong sign")
     assert found["weight"] == 0.0
     assert found["variance_ratio_low"] > 1.0
@@ -83,7 +83,7 @@ def test_features_that_have_changed_are_named() -> None:
     assert "expected" in card_lines(found)[-1]
 
 
-def test_psi_is_small_for_samples_of_one_population_and_finite_for_strangers() -> None:
+def test_psi_is_small_within_a_population_and_always_finite() -> None:
     rng = np.random.default_rng(1)
     a, b = rng.random(2000), rng.random(2000)
     assert 0 < psi(a, b) < 0.02

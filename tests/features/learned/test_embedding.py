@@ -80,7 +80,7 @@ def test_an_answer_near_its_question_has_a_high_cosine(minilm: EmbeddingColumns,
     assert found.cpu_s > 0
 
 
-def test_the_projection_keeps_what_is_alike_alike(minilm: EmbeddingColumns, exchange: Make) -> None:
+def test_the_projection_keeps_similar_texts_similar(minilm: EmbeddingColumns, exchange: Make) -> None:
     answers = ("The weather is lovely today.", "It's so sunny outside!", "def main():\n    return 0")
     a, b, c = minilm.of([subject(answer, "?", exchange) for answer in answers]).columns[:, :-1]
     assert np.linalg.norm(a - b) < np.linalg.norm(a - c)

@@ -68,7 +68,7 @@ def row(e: Exchange) -> dict[str, float]:
     return dict(zip(NAMES, FeatureExtractor().matrix([subject(e)])[0].tolist(), strict=True))
 
 
-def test_names_are_unique_and_their_order_is_told_apart() -> None:
+def test_names_are_unique_and_their_order_counts() -> None:
     assert len(set(NAMES)) == len(NAMES)
     assert feature_set(["a", "b"]) != feature_set(["b", "a"])
     assert FeatureExtractor.set == feature_set(NAMES)
@@ -190,7 +190,7 @@ def test_marks_of_an_answer_are_seen(exchange: Make, text: str, feature: str, va
     assert row(exchange(text))[feature] == pytest.approx(value, nan_ok=True)
 
 
-def test_what_is_known_of_the_call_is_seen(exchange: Make) -> None:
+def test_facts_of_the_call_are_features(exchange: Make) -> None:
     body = {"messages": [{"role": "system", "content": "x"}, {"role": "user", "content": "why? how?"}],
             "tools": [{}, {}], "temperature": 0.5, "response_format": {"type": "json_object"}}  # fmt: skip
     found = row(exchange("1", request=orjson.dumps(body), first_token_s=0.003, status=502, outcome="timeout"))

@@ -41,7 +41,7 @@ def test_a_budget_lowers_the_share_to_the_floor_at_most(calls: float | None, sha
 
 
 @pytest.mark.parametrize(("kind", "pi_min", "wider"), [(0.01, 0.1, 1.02), (0.05, 0.1, 1.1), (0.01, 0.05, 1.07)])
-def test_what_a_kind_without_an_expected_error_costs(kind: float, pi_min: float, wider: float) -> None:
+def test_the_cost_of_a_kind_without_an_expected_error(kind: float, pi_min: float, wider: float) -> None:
     """Share 0.2. Other answers have a mean of 0.8; those of the kind are all bad, and the model expects no error there.
 
     The spread of 4 000 means of 2 000 answers has a standard error of 1.6 %, hence 0.06 of the ratio at 2.6.

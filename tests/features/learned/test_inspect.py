@@ -45,7 +45,7 @@ def test_columns_that_mean_nothing_alone_are_explained_together() -> None:
     assert groups["answer_log"] == [LENGTH]
 
 
-def test_the_error_grows_with_what_the_model_relies_on() -> None:
+def test_the_error_grows_with_features_that_the_model_uses() -> None:
     found = importances(MODEL, rows())
     assert [e.feature for e in found[:2]] == ["answer_log", "request character sequences"]
     assert found[0].effect == pytest.approx(0.8**2 / 2, rel=0.2), "half of the exchanges get another's side"
@@ -53,7 +53,7 @@ def test_the_error_grows_with_what_the_model_relies_on() -> None:
     assert importances(MODEL, rows()) == found, "the same each time"
 
 
-def test_a_prediction_is_explained_by_what_is_not_usual() -> None:
+def test_a_prediction_is_explained_by_unusual_features() -> None:
     x = np.zeros(len(NAMES), dtype=np.float32)
     x[LENGTH] = 1.0
     found = reasons(MODEL, x, dict.fromkeys(NAMES, 0.0))
@@ -61,7 +61,7 @@ def test_a_prediction_is_explained_by_what_is_not_usual() -> None:
     assert all(e.effect == 0 for e in found[1:])
 
 
-def test_the_usual_value_is_the_median_of_what_applies() -> None:
+def test_the_usual_value_is_the_median_of_applicable_ones() -> None:
     nan = float("nan")
     window = np.array([[1, nan, nan], [2, 5, nan], [9, 7, nan], [nan, nan, 4], [nan, 6, nan]], dtype=np.float32)
     usual = usual_values(("a", "b", "c"), window)
@@ -89,7 +89,7 @@ def fill(store: Any, exchange: Make, n: int, start: float = 0.0) -> list[Exchang
     return sent
 
 
-def test_before_there_is_a_model_the_state_says_what_is_missing(store: Any, exchange: Make, job: TrainingJob) -> None:
+def test_without_a_model_the_state_says_which_rows_are_missing(store: Any, exchange: Make, job: TrainingJob) -> None:
     [one, *_] = fill(store, exchange, 3)
     status = store.run(lambda c: inspect.status(c, job, 10.0))
     assert (status.model, status.values, status.since_yesterday.judged) == (None, 3, 3)

@@ -50,7 +50,7 @@ def test_a_model_that_was_changed_is_refused() -> None:
         ({"value": None}, "expected an object"),
     ],
 )
-def test_what_is_no_model_is_refused(changes: dict[str, Any], message: str) -> None:
+def test_an_invalid_model_is_refused(changes: dict[str, Any], message: str) -> None:
     raw = {**orjson.loads(MODEL.to_json()), **changes}
     with pytest.raises(InvalidModel, match=message):
         read_model(stored(orjson.dumps(raw).decode()))

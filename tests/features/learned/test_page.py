@@ -79,11 +79,11 @@ async def predict(pages: Any, exchange: Any, **fields: Any) -> None:
     await pages.store.run(lambda c: c.execute(predictions.insert().values(row)))
 
 
-async def test_without_a_predictor_the_page_says_what_it_is(pages):
+async def test_without_a_predictor_the_page_explains_it(pages):
     assert "No predictor is configured" in words(await pages.get(await pages.login("viewer"), PATH))
 
 
-async def test_the_card_and_what_was_judged(pages, make_exchange):
+async def test_the_card_and_the_judged_share(pages, make_exchange):
     configure(pages)
     client = await pages.login("viewer")
     assert "no model yet" in words(await pages.get(client, PATH))
@@ -110,7 +110,7 @@ async def test_a_model_that_does_harm_is_off(pages):
     assert "off The model costs precision for sure" in words(await pages.get(await pages.login("viewer"), PATH))
 
 
-async def test_a_call_shows_what_was_predicted(pages, make_exchange):
+async def test_a_call_shows_its_prediction(pages, make_exchange):
     one = make_exchange()
     await pages.add(one)
     await predict(pages, one)

@@ -8,7 +8,7 @@ from gateway.features.learned.report import explanation_text, importances_text
 ROW = {"exchange_id": "e\x1b[1m", "version": "a" * 64, "predicted": 0.25, "residual": 0.04, "pi": 0.3, "judged": False}
 
 
-def test_an_explanation_says_what_was_predicted_drawn_and_why() -> None:
+def test_an_explanation_has_prediction_draw_and_reasons() -> None:
     effects = (FeatureEffect("answer_log", -0.2), FeatureEffect("json", 0.0))
     text = explanation_text(Explanation(ROW, "b" * 64, effects))
     assert "predicted 0.250, expected squared error 0.0400, model aaaaaaaaaaaa" in text

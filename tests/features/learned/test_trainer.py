@@ -94,7 +94,7 @@ def test_only_values_of_this_judge_and_these_features_count(store: Any, exchange
     assert window.a_day == pytest.approx(3 * 86_400 / 120)
 
 
-def test_what_people_gave_is_the_mean_over_them(store: Any, exchange: Make) -> None:
+def test_several_feedback_values_count_as_their_mean(store: Any, exchange: Make) -> None:
     one, other = fill(store, exchange, 2)
     labels = [
         Label("stated", "exchange", one.id, who, value, None, None, "1", "c1", "", 1.0, None, None, 0.0, 1.0)

@@ -66,7 +66,7 @@ def test_values_that_are_all_equal_give_a_model() -> None:
 
 
 @given(st.lists(st.floats(-5, 5, width=32) | st.just(float("nan")), max_size=200))
-def test_a_value_is_at_most_an_edge_where_its_code_is_at_most_its_number(values: list[float]) -> None:
+def test_codes_order_values_as_their_edges_do(values: list[float]) -> None:
     column = np.array(values, dtype=np.float32)
     edges = bin_edges(column)
     codes = codes_of(column, edges)

@@ -93,7 +93,7 @@ def changed(**of_tree: Any) -> Any:
         (changed(threshold=["x", 0.0, 0.0]), "threshold"),
     ],
 )
-def test_what_is_no_ensemble_is_refused(raw: Any, message: str) -> None:
+def test_an_invalid_ensemble_is_refused(raw: Any, message: str) -> None:
     with pytest.raises(InvalidModel, match=message):
         TreeEnsemble.from_json(raw)
 

@@ -101,9 +101,7 @@ async def consumer(room: Any, judge: FakeUpstream, registry: CollectorRegistry) 
         opened.stop()
 
 
-async def test_a_model_is_trained_and_chooses_what_the_judge_sees(
-    room: Any, exchange: Make, judge: FakeUpstream
-) -> None:
+async def test_a_trained_model_chooses_the_judged_exchanges(room: Any, exchange: Make, judge: FakeUpstream) -> None:
     first = [numbered(exchange, i) for i in range(240)]
     async with consumer(room, judge, CollectorRegistry()):
         await room.send(*first)
@@ -289,7 +287,7 @@ def test_it_reserves_with_less_error_than_one_quantile_for_each_model():
     assert 0.88 < below < 0.92, "while as many calls stay within what is reserved"
 
 
-async def test_one_consumer_publishes_what_is_learned(room, exchange):
+async def test_one_consumer_publishes_the_learned_tables(room, exchange):
     async with room.opened() as (_, context):
         async with room.consuming():
             await room.send(*(exchange() for _ in range(60)))

@@ -200,7 +200,7 @@ def test_the_same_question_twice_is_one_cluster() -> None:
         ({"request": {"input": "x"}, "api": "embeddings"}, "api 'embeddings' cannot be replayed; expected one of chat"),
     ],
 )
-def test_an_error_names_what_was_expected(row: dict[str, Any], message: str) -> None:
+def test_an_error_names_the_expected_form(row: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         item_of(row, 1)
 

@@ -52,7 +52,7 @@ ITEM = item_of({"messages": [{"role": "system", "content": "s"}, {"role": "user"
         ("fixed", RequestSettings(system="s"), ("system",)),
     ],
 )
-def test_what_an_alias_sets_yields_to_the_replay(
+def test_settings_of_an_alias_yield_to_the_replay(
     word: str, everywhere: RequestSettings, replaced: tuple[str, ...]
 ) -> None:
     fixed = "{upstream: local, model: small, set: {temperature: 0.2, max_tokens: 5}, system: x}"

@@ -211,7 +211,7 @@ def test_one_target_has_no_report(made: Make) -> None:
     assert reports(made({"one": 0.8}), QUESTION) == ()
 
 
-def test_a_scorer_that_was_late_is_told_apart_from_one_that_failed(made: Make) -> None:
+def test_a_late_scorer_differs_from_a_failed_one(made: Make) -> None:
     found = made({"one": 0.8, "two": 0.8}, errors=40)
     found.unscored["exact", "two"]["timeout"] = 7
     [says] = [gate.says for gate in one(found).gates if gate.name == "scored"]

@@ -81,7 +81,7 @@ def test_a_name_of_the_hub_never_means_a_directory_here(
     assert list(HuggingFaceDataset("./acme/eval:train").rows())
 
 
-def test_a_directory_that_is_not_there_is_said(datasets, tmp_path: Path) -> None:
+def test_a_missing_directory_is_an_error(datasets, tmp_path: Path) -> None:
     with pytest.raises(CannotRun, match="cannot be loaded: no directory"):
         scan(HuggingFaceDataset(str(tmp_path / "gone")))
 

@@ -117,7 +117,7 @@ async def test_the_control_is_not_asked_where_the_log_has_its_answer(named, serv
     assert sum(r.json["model"] == "one" for r in served.calls) == 30
 
 
-async def test_what_cannot_be_reused_is_said_before_anything_is_asked(named, served, traffic, questions):
+async def test_reuse_that_is_impossible_fails_before_any_request(named, served, traffic, questions):
     options = ReplayOptions(("one", "two"), ("exact",), reuse_control=True)
     changed = replace(options, settings=RequestSettings((("temperature", 0),)))
     with pytest.raises(CannotRun, match="--set and --system change the request"):

@@ -50,7 +50,7 @@ def test_an_address_is_read_and_shown(on: str, address: RayAddress | None) -> No
 
 
 @pytest.mark.parametrize("on", ["", "head", "http://head", "ray://", "ray://head:x", "ray://u@head", "ray://head/a"])
-def test_anything_else_is_refused_with_what_was_expected(on: str) -> None:
+def test_other_addresses_are_refused_with_the_expected_form(on: str) -> None:
     with pytest.raises(ValueError, match=r"expected local, or ray://HOST"):
         address_of(on)
 
@@ -164,7 +164,7 @@ def test_the_gate_has_the_terms_of_its_experiment() -> None:
     assert terms.unmeasured == ("latency_p95",)
 
 
-def test_what_an_arm_changes_in_requests_is_kept() -> None:
+def test_an_arms_changes_of_requests_are_kept() -> None:
     terms = gate_terms(config(set={"temperature": 0.5, "stop": ["a", "b"]}, system="Be brief, please."), "swap")
     word = target_word(terms.targets[1])
     assert (word.base, word.system) == ("b/n", "Be brief, please.")

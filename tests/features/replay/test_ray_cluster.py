@@ -205,7 +205,7 @@ def test_a_key_on_its_way_is_not_shown() -> None:
     assert KEY not in f"{GatewayKey(KEY)!r} {GatewayKey(KEY)}"
 
 
-async def test_it_says_what_it_is_and_what_it_reaches(worker: New, served: Any) -> None:
+async def test_a_worker_reports_its_version_and_its_reach(worker: New, served: Any) -> None:
     state = await worker().start(WorkerSetup(served.base_url, {"exact": ScorerConfig()}))
     here = build({"exact": ScorerConfig()})["exact"]
     assert (state.version, state.reachable) == (__version__, True)

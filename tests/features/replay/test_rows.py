@@ -73,7 +73,7 @@ def test_scores_come_with_their_answer_and_an_error_gives_way(store_url: str, ju
         assert connection.exec_driver_sql("select subject from scores").all() == [("dataset item",)]
 
 
-async def test_what_is_known_says_which_scores_need_no_second_asking(store_url: str, judged, stated_scorer) -> None:
+async def test_stored_answers_name_their_settled_scores(store_url: str, judged, stated_scorer) -> None:
     async with ReplayStore(store_url) as store:
         await store.keep(
             "r",

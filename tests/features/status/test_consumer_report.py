@@ -39,7 +39,7 @@ def test_the_newest_reason_is_kept_and_old_failures_are_forgotten():
     assert failures.failing(801.0) == {"judge": FailingScorer(4, 4, "timeout")}
 
 
-def test_what_does_not_apply_is_no_failure():
+def test_a_metric_that_does_not_apply_is_not_a_failure():
     failures = ScorerFailures()
     failures.count([result(status=status) for status in ("not_applicable", "budget") for _ in range(9)], 0.0)
     assert failures.failing(0.0) == {}

@@ -156,7 +156,7 @@ async def test_all_of_one_reason_are_replayed(admin: Admin, corridor: Corridor, 
     assert [letter.reason for letter in await first_letters(corridor, None, 10)] == ["unreadable"]
 
 
-async def test_who_may_not_and_what_is_not_there(admin: Admin, corridor: Corridor, ada: Actor) -> None:
+async def test_viewers_cannot_replay(admin: Admin, corridor: Corridor, ada: Actor) -> None:
     with pytest.raises(NotPermitted):
         await replay_letters(admin, corridor, Actor("vera", "viewer"), ["1-0"])
     with pytest.raises(InvalidBody):

@@ -62,7 +62,7 @@ def test_experiments_of_the_console_name_their_file() -> None:
 
 
 @pytest.mark.parametrize("text", ["", "a: [", "- x"])
-def test_a_text_that_cannot_be_read_still_shows_what_is_in_force(text: str) -> None:
+def test_an_unreadable_file_still_shows_the_config_in_force(text: str) -> None:
     config = parse(TEXT, "gateway.yaml", {"SOME_KEY": "x"})
     found = live_config(text, "gateway.yaml", MadeExperiments(Path("x")), config)
     assert "sampling" in {section.name for section in found}
@@ -155,7 +155,7 @@ async def test_without_content_a_letter_has_no_text(pages, corridor):
     assert (await pages.send(viewer, HOME, f"{HOME}/dead/replay", {"id": id})).status_code == 403
 
 
-async def test_the_audit_says_who_changed_what(pages):
+async def test_the_audit_names_person_and_change(pages):
     client = await pages.login("operator")
     await pages.send(client, "/console/keys/new", "/console/keys/new", {"name": "web", "requests_per_day": "9"})
     page = await pages.get(client, f"{HOME}/audit")

@@ -270,7 +270,7 @@ async def test_a_look_changes_nothing_on_the_server(room, exchange, tmp_path):
     assert any("no consumer is running: 1 entries are waiting" in problem for problem in found.problems)
 
 
-async def test_keys_that_nobody_confirms_are_a_problem_and_their_versions_are_shown(room, command):
+async def test_unconfirmed_keys_are_a_problem_with_their_versions(room, command):
     async def beat(incarnation: str, **directory: object) -> None:
         says = {"at": time.time(), "started": time.time() - 60, "host": "box", "pid": int(incarnation, 36)}
         more = {"rates": {}, "waiting": 0, "directory": directory}

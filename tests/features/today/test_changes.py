@@ -62,7 +62,7 @@ def test_a_change_is_dated_to_its_hour(changed, measure, tone, hour):
     assert found.changes[0].since == windows(NOW)[0][-1] - HOUR_S * hour
 
 
-def test_what_changed_first_comes_first():
+def test_the_earliest_change_comes_first():
     merged = hours(hour=9, failed=10)
     later = hours(hour=3, score=0.3)
     for begin, cells in later.items():
@@ -98,7 +98,7 @@ def test_calls_without_a_known_cost_are_counted_never_free():
     assert (group.cost, group.unpriced) == (None, 10)
 
 
-def test_a_chart_has_both_days_and_says_what_it_shows():
+def test_a_chart_has_both_days_and_a_description():
     [change] = report(hours(hour=5, score=0.2), NOW).changes
     chart = course_chart(change, "c1", "Score", str)
     for variant in chart.variants:

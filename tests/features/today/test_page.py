@@ -31,7 +31,7 @@ async def complete(pages, client):
     return " ".join(page.split())
 
 
-async def test_a_drop_of_a_score_is_what_changed_first(pages, make_exchange, now):
+async def test_a_drop_of_a_score_is_the_first_change(pages, make_exchange, now):
     hours = range(48)
     before = [make_exchange(received=now - h * HOUR) for h in hours for _ in range(8)]
     fell = [make_exchange(received=now - h * HOUR) for h in range(5) for _ in range(8)]
@@ -55,7 +55,7 @@ async def test_a_drop_of_a_score_is_what_changed_first(pages, make_exchange, now
     assert "The same as a table" in page
 
 
-async def test_nothing_changed_is_said_so(pages, make_exchange, now):
+async def test_a_day_without_changes_says_so(pages, make_exchange, now):
     made = [make_exchange(received=now - h * HOUR) for h in range(48) for _ in range(3)]
     await pages.add(*made[::2], score=1.0)
     await pages.add(*made[1::2], score=0.0)

@@ -56,7 +56,7 @@ def test_usage_is_summed_filtered_and_exported(usage: Run) -> None:
     ("options", "expected"),
     [
         (["--by", "teem"], 'no dimension "teem"; did you mean "team"'),
-        (["--where", "team"], "no condition; write team=search"),
+        (["--where", "team"], "not a condition; write team=search"),
         (["--since", "yesterday"], "neither a day nor a time span"),
         (["--csv", "--json"], "give --csv or --json"),
     ],

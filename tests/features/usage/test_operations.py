@@ -42,7 +42,7 @@ async def test_usage_is_summed_filtered_and_exported(console):
     [
         ("by=teem", 'usage has no dimension "teem"; did you mean "team"?'),
         ("where=since=1", 'where: usage has no dimension "since"'),
-        ("where=team", "where: 'team' is no condition; write team=search"),
+        ("where=team", "where: 'team' is not a condition; write team=search"),
         ("since=soon", "'soon' is neither a day nor a time span"),
         ("format=xml", "format: expected json or csv, got 'xml'"),
     ],

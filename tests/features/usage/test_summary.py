@@ -100,6 +100,6 @@ def test_days_are_dates_or_spans(since: str | None, until: str | None, expected:
 
 
 @pytest.mark.parametrize("text", ["yesterday", "2026-13-01", "", "99999999999999d"])
-def test_what_is_no_day_says_what_to_write(text: str) -> None:
+def test_an_invalid_day_names_the_expected_form(text: str) -> None:
     with pytest.raises(InvalidDuration, match="write 2026-11-01, 7d or 2w"):
         reports.days(text, None, NOW)

@@ -124,7 +124,7 @@ async def test_the_consumer_looks_by_itself(room: Any, counters: Counters) -> No
         assert sorted(counters.raised.values()) == [2, 14]
 
 
-async def test_gateways_are_granted_what_is_left_after_the_repair(room: Any) -> None:
+async def test_gateways_are_granted_the_rest_after_the_repair(room: Any) -> None:
     """With the leases of a real stream server: five dollars a month, of which 3e-9 were spent before the loss."""
     async with room.opened() as (_, context):
         async with room.consuming():

@@ -95,7 +95,7 @@ def test_one_call_goes_with_its_shadows(store: Any, exchange: Make, found: Any, 
 
 
 @pytest.mark.parametrize("why", ["experiment", "recent"])
-def test_what_has_to_stay_keeps_numbers_only(store: Any, exchange: Make, found: Any, later: float, why: str) -> None:
+def test_rows_that_must_stay_keep_numbers_only(store: Any, exchange: Make, found: Any, later: float, why: str) -> None:
     trial = {"experiment": "swap", "plan": "p", "arm": "control"} if why == "experiment" else {}
     hers = exchange(
         "0.5", caller="ada", client_id="zoe", reference="zoe", cluster="c", unit="zoe's talk",

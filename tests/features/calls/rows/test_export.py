@@ -54,7 +54,7 @@ def test_scores_decide_where_a_scorer_is_named(store, exchange):
     assert found(store, "other") == []
 
 
-def test_less_is_better_where_the_scorer_says_so(store, exchange, stated_scorer):
+def test_lower_is_better_if_the_scorer_says_so(store, exchange, stated_scorer):
     store.scorers["stated"] = stated_scorer(direction="minimise")
     store.write(*pair(exchange))
     assert found(store, "stated") == [("0.2", "0.8", "stated")]
@@ -143,7 +143,7 @@ def test_each_exchange_has_its_scores_and_the_newest_correction(store, exchange)
     assert source.scorers == ["feedback:n0", "feedback:n1", "stated"]
 
 
-def test_each_exchange_has_what_was_predicted_for_it(store, exchange):
+def test_each_exchange_has_its_prediction(store, exchange):
     one, two, plain = exchange("0.5", received=1.0), exchange("1", received=2.0), exchange("1", received=3.0)
     store.predictions = {
         one.id: Prediction("stated", "v1", 0.75, 0.04, 0.5, True, "f1", b"1234"),
