@@ -1,1 +1,1 @@
-"""From the text of gateway.yaml to checked, frozen models, and the values derived from them."""
+"""Turns the text of gateway.yaml into checked, frozen models, and derives values from them."""

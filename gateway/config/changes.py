@@ -1,4 +1,4 @@
-"""What differs between two configs, in one line for the log: names only, never a value. Pure."""
+"""Describes the differences of two configs, in one line for the log: names only, never a value. Pure."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def _changes(before: Config, after: Config) -> Iterator[str]:
 
 
 def _keys(config: Config) -> dict[str, Any]:
-    """By name and the beginning of the digest, since a key and its successor may share a name."""
+    """Keys by name and the beginning of the digest, since a key and its successor may share a name."""
     return {f"{key.name} ({key.sha256[:6]})": key for key in config.keys}
 
 

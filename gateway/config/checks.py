@@ -1,4 +1,4 @@
-"""What is wrong with a gateway.yaml: one line for each mistake, with its path and, where possible, a suggestion.
+"""Finds the mistakes of a gateway.yaml: one line for each mistake, with its path and, where possible, a suggestion.
 
 config.py says what a section may hold; this module words pydantic's errors, and checks what sections must agree on.
 The cross-section checks read the raw file, so that one run reports all mistakes, also when a section is not valid.
@@ -65,7 +65,7 @@ def validation_mistakes(errors: ValidationError, root: type[BaseModel], known: S
 
 
 def cross_section_mistakes(raw: dict[str, Any]) -> list[str]:
-    """What sections say about each other, and what cannot be meant."""
+    """Yields mistakes in what sections say about each other, and in what cannot be meant."""
     if not raw.get("models") or not raw.get("upstreams"):
         return []  # that a section is missing is reported already; all that names it would only follow from that
     return [
@@ -588,7 +588,7 @@ _OF_LIKELIHOOD = (*LIKELIHOOD_METRICS, *FAILURE_METRICS)
 
 
 def _likelihood_mistakes(at: str, experiment: Experiment) -> Iterator[str]:
-    """What does not fit an experiment in which no candidate writes an answer."""
+    """Yields settings that do not fit an experiment in which no candidate writes an answer."""
     given = experiment.model_fields_set
     if experiment.chosen_primary != NATS_PER_TOKEN:
         yield f"{at}.primary: `mode: likelihood` is decided by {NATS_PER_TOKEN}; remove it"

@@ -15,7 +15,7 @@ AuthKind = Literal["sigv4", "google", "entra"]
 EXTRAS: Mapping[AuthKind, tuple[str, str]] = MappingProxyType(
     {"sigv4": ("botocore", "aws"), "google": ("google.auth", "google"), "entra": ("azure.identity", "azure")}
 )
-"""By kind: the module that it needs, and the extra that installs it."""
+"""Kind of credential → the module that it needs, and the extra that installs it."""
 
 
 class CloudAuth(Section):
@@ -54,7 +54,7 @@ class CloudAuth(Section):
 
     @property
     def secrets(self) -> tuple[str, ...]:
-        """What must never be written anywhere."""
+        """Secrets, which must never be written anywhere."""
         return tuple(s for s in (self.secret_access_key, self.session_token, self.client_secret) if s)
 
     @model_validator(mode="after")

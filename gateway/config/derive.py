@@ -1,4 +1,4 @@
-"""What follows from checked sections: the plans of experiments, the prices in force, how much content is recorded."""
+"""Derives from checked sections: the plans of experiments, the prices in force, how much content is recorded."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def target_refs(config: Config) -> Iterator[TargetRef]:
 
 
 def variant_lines(config: Config) -> list[str]:
-    """What each target with a variant changes in requests, one line each. Values of headers are left out."""
+    """Changes that each target with a variant makes in requests, one line each. Values of headers are left out."""
     lines = {}
     for ref in target_refs(config):
         changes = [f"{name} {orjson.dumps(v).decode() if v is not None else 'removed'}" for name, v in ref.set.items()]
@@ -161,7 +161,7 @@ def _guardrail_pairs(guardrail: Guardrail, alpha: float) -> int:
 
 
 def cautions(plan: Plan) -> list[str]:
-    """What someone who starts this plan should know: in sentences."""
+    """Cautions for someone who starts this plan, in sentences."""
     found = []
     for arm, target in plan.candidates:
         if target == plan.control:
@@ -207,7 +207,7 @@ def directory_of(config: Config) -> Directory:
 
 
 def limit_settings(limits: LimitsConfig) -> dict[str, Any]:
-    """As records hold them: what is not set is left out."""
+    """Limits as records hold them: what is not set is left out."""
     return limits.model_dump(exclude_defaults=True)
 
 

@@ -35,7 +35,7 @@ _CONSOLE = "http://127.0.0.1:9102"
 
 @dataclass(frozen=True, slots=True)
 class WorkerEnvironment:
-    """What every worker process of one `gateway serve` needs."""
+    """Values that every worker process of one `gateway serve` needs."""
 
     config: Path
     data: Path
@@ -47,7 +47,7 @@ class WorkerEnvironment:
 
 
 def model_cache() -> Path:
-    """Where fetched model weights are: $GATEWAY_MODELS, else below $XDG_CACHE_HOME or ~/.cache."""
+    """The folder of fetched model weights: $GATEWAY_MODELS, else below $XDG_CACHE_HOME or ~/.cache."""
     given = os.environ.get("GATEWAY_MODELS")
     if given:
         return Path(given)
@@ -82,7 +82,7 @@ def count_restart(shared: Path) -> None:
 
 
 def restarts(shared: Path) -> int:
-    """How many workers have been replaced since the parent began."""
+    """Number of workers that have been replaced since the parent began."""
     try:
         return int((shared / _RESTARTS).read_text())
     except (OSError, ValueError):
@@ -143,7 +143,7 @@ class LoginLink:
     """The link with which whoever started `gateway up` signs in to the console, once."""
 
     sha256: str
-    """Of its secret, in hexadecimal."""
+    """Digest of its secret, in hexadecimal."""
     expires: float
     """Unix seconds."""
     token_sha256: str

@@ -51,7 +51,7 @@ class ImportedConfig:
     deployments: int = 0
     """Entries of `model_list`."""
     translated: int = 0
-    """Those of them that became a target."""
+    """Deployments that became a target."""
 
     def note(self, path: str, loss: Loss, text: str) -> None:
         self.notes.append(ImportNote(path, loss, text))
@@ -59,14 +59,14 @@ class ImportedConfig:
 
 @dataclass(frozen=True, slots=True)
 class _Provider:
-    """How a prefix of LiteLLM's model names is written here."""
+    """Provider here of a prefix of LiteLLM's model names."""
 
     kind: str
     base_url: str | None = None
-    """Where the provider is, if its kind does not say so."""
+    """Address of the provider, if its kind does not say it."""
     key_env: str | None = None
     suffix: str = ""
-    """What an `api_base` must end in here, where LiteLLM adds it itself."""
+    """Ending that an `api_base` must have here, where LiteLLM adds it itself."""
 
 
 _PROVIDERS: dict[str, _Provider] = {
@@ -519,7 +519,7 @@ def _fallback_pairs(kind: str, values: Mapping[str, Any]) -> Iterator[tuple[str,
 
 
 def _shared(settings: Mapping[str, Any], router: Mapping[str, Any], done: ImportedConfig) -> dict[str, Any]:
-    """What every model gets: retries, timeouts, strategy."""
+    """Settings that every model gets: retries, timeouts, strategy."""
     shared: dict[str, Any] = {}
     retries = router.get("num_retries", settings.get("num_retries"))
     if isinstance(retries, int):
@@ -572,7 +572,7 @@ def _add_fallback(fallbacks: list[dict[str, Any]], target: dict[str, Any], cause
 
 
 def _by_order(deployments: list[_Deployment]) -> tuple[list[_Deployment], list[_Deployment]]:
-    """Those that are asked first, and those with a higher `order`, in their order."""
+    """Deployments that are asked first, and those with a higher `order`, in their order."""
 
     def order(d: _Deployment) -> float:
         value = d.params.get("order", 1)

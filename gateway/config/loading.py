@@ -113,3 +113,12 @@ def _validated(raw: dict[str, Any]) -> Config:
 def data_directory(option: Path | None) -> Path:
     """The directory of the embedded stream server and the store: --data, else $GATEWAY_DATA, else ./.gateway."""
     return option or Path(os.environ.get("GATEWAY_DATA") or ".gateway")
+
+
+def file_stamp(path: Path) -> tuple[int, int]:
+    """(nanoseconds of its last change, bytes) of a file, which tell whether it changed; (0, 0) if it cannot be read."""
+    try:
+        found = path.stat()
+    except OSError:
+        return (0, 0)
+    return found.st_mtime_ns, found.st_size

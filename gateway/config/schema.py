@@ -21,7 +21,7 @@ from gateway.config.config import Config
 
 
 def field_docs(model: type[BaseModel]) -> dict[str, str]:
-    """By field, inherited ones included; a field without a string under it is left out."""
+    """Docstrings by field, inherited ones included; a field without one is left out."""
     sections = [each for each in reversed(model.__mro__) if issubclass(each, BaseModel) and each is not BaseModel]
     found: dict[str, str] = {}
     for each in sections:
@@ -31,7 +31,7 @@ def field_docs(model: type[BaseModel]) -> dict[str, str]:
 
 @functools.cache
 def _module_docs(name: str) -> dict[str, dict[str, str]]:
-    """By class and field."""
+    """Docstrings of a module, by class and field."""
     tree = ast.parse(inspect.getsource(sys.modules[name]))
     return {each.name: _class_docs(each) for each in tree.body if isinstance(each, ast.ClassDef)}
 

@@ -15,7 +15,7 @@ from starlette.applications import Starlette
 from gateway.config.config import Config
 from gateway.config.environment import debuggable, login_link, resolve_evals
 from gateway.config.extras import OF_CONSOLE, require_extras
-from gateway.config.loading import load_for_console
+from gateway.config.loading import file_stamp, load_for_console
 from gateway.console.app import ConsoleApp, PagesSetup
 from gateway.console.store import ConsoleStore
 from gateway.core.errors import ConfigError
@@ -78,7 +78,7 @@ class LiveConfig:
 
     def _stamps(self) -> dict[Path, tuple[int, int]]:
         """Modification times and sizes of the file and of those that belong to it."""
-        return {path: _stamp(path) for path in (self._path, *self._config.secret_files)}
+        return {path: file_stamp(path) for path in (self._path, *self._config.secret_files)}
 
     async def read(self) -> None:
         """Reads the file now, so that pages show at once what the console has written."""
@@ -165,11 +165,3 @@ async def opened(options: ConsoleOptions, live: LiveConfig, open_s: float = _OPE
             await tasks.aclose()
             await store.close()
             await corridor.aclose()
-
-
-def _stamp(path: Path) -> tuple[int, int]:
-    try:
-        found = path.stat()
-    except OSError:
-        return (0, 0)
-    return (found.st_mtime_ns, found.st_size)

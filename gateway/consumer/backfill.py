@@ -134,7 +134,7 @@ class Backfill:
             after = page[-1].received, page[-1].id
 
     def _count(self, page: Sequence[StoredPlace]) -> None:
-        """How many results each cell lacks, inside and outside the filter, and how many exchanges this run has."""
+        """Counts the results that each cell lacks, inside and outside the filter, and the exchanges of this run."""
         for each in page:
             names = self._lacking(each).names
             if each.readable:
@@ -211,7 +211,7 @@ class ScoreRequest:
     scorers: tuple[str, ...]
     """Names in the config's `scorers` section."""
     filter: ExchangeFilter
-    """Which exchanges; its limit: at most this many, oldest first; 0: all."""
+    """Selects the exchanges; its limit: at most this many, oldest first; 0: all."""
 
 
 async def score_stored(

@@ -58,7 +58,7 @@ RETRY = Backoff(first_s=0.1, most_s=5.0)  # while the stream server or the store
 
 @dataclass(frozen=True, slots=True)
 class ConsumerTiming:
-    """How often a consumer does what."""
+    """Intervals of a consumer's work."""
 
     first_count: int = 8
     """Entries of a read after a start, or after one that found none: nobody knows how large the next ones are."""
@@ -95,7 +95,7 @@ class ConsumerTiming:
 
 @dataclass(frozen=True, slots=True)
 class ScoringTime:
-    """What an entry of a batch took to be scored, in seconds."""
+    """Seconds that an entry of a batch took to be scored."""
 
     cpu_s: float = 0.0
     wall_s: float = 0.0
@@ -163,11 +163,11 @@ class Consumer:
 
     @property
     def paused(self) -> str:
-        """Why it waits for the stream server or the store; "": it does not."""
+        """Reason why it waits for the stream server or the store; "": it does not."""
         return self._paused
 
     def reasons(self) -> list[Reason]:
-        """What does not work as it should, for /health. May be called on any thread."""
+        """Parts that do not work as they should, for /health. May be called on any thread."""
         report = replace(self._context.report(), paused=self._paused, failing=self._failing)
         return report.reasons(self._context.gauges.gates())
 

@@ -144,7 +144,7 @@ class EntryScorer:
             return _broken(entry, error)
 
     async def _predictions(self, subjects: Sequence[Subject]) -> Mapping[str, Prediction]:
-        """By exchange; empty without a predictor."""
+        """Predictions by exchange; empty without a predictor."""
         asked = [s for s in subjects if s.exchange.likelihood is None]
         if self._predictor is None or not asked:
             return {}

@@ -83,12 +83,12 @@ class Gauges:
     def _corrected(
         self, snapshot: StoreSnapshot, labelled: Sequence[Mapping[str, Any]]
     ) -> tuple[CorrectedFigures, ...]:
-        """Only for models of the config: a mean over "other" would mix unrelated models."""
+        """Means for models of the config only: a mean over "other" would mix unrelated models."""
         means = corrected_figures(self._scorers, snapshot.cells, labelled, snapshot.guided)
         return tuple(m for m in means if m.model in self._models and m.arm in ("", "control", "candidate"))
 
     def _spent(self, costs: Mapping[str, ScorerCost]) -> dict[str, ScorerCost]:
-        """By configured scorer; 0 for one that calls a model and has not spent yet, so that its series starts at 0."""
+        """Costs by configured scorer; 0 for one that calls a model and has not spent: its series starts at 0."""
         spent = {name: ScorerCost() for name in self._gates}
         for name, cost in costs.items():
             shown = name if name in self._known else OTHER

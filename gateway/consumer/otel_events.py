@@ -32,7 +32,7 @@ from gateway.observability.tracing import below, events, ids_of, tracing
 from gateway.store.rows import ScoredExchange
 
 MOST_CHARACTERS = 20_000
-"""Of one part; the rest is cut off, with a note."""
+"""Length of one part; the rest is cut off, with a note."""
 
 Part = dict[str, Any]
 
@@ -63,7 +63,7 @@ class ContentSpans:
 
 
 def content_attributes(exchange: Exchange, completion: Completion) -> dict[str, Any]:
-    """Without messages where the caller's content is not recorded."""
+    """Attributes of a span, without messages where the caller's content is not recorded."""
     found: dict[str, Any] = {
         "gen_ai.operation.name": "text_completion" if exchange.api == "completions" else "chat",
         "gen_ai.response.id": exchange.id,

@@ -28,7 +28,7 @@ from gateway.config.config import Config
 from gateway.config.derive import directory_of, has_control, paces_of, prices_of
 from gateway.config.environment import debuggable, metrics_socket, resolve_evals
 from gateway.config.extras import OF_CONSUMER, require_extras
-from gateway.config.loading import load_for_consumer
+from gateway.config.loading import file_stamp, load_for_consumer
 from gateway.consumer.consumer import Consumer, ConsumerContext, ConsumerTiming
 from gateway.consumer.entry_scoring import EntryScorer
 from gateway.consumer.gauges import Gauges
@@ -89,7 +89,7 @@ class ConfigWatch:
         self._seen = self._stamps()
         self._asked = asyncio.Event()
         self.refused = ""
-        """Why the newest file is not in force; "": it is."""
+        """Reason why the newest file is not in force; "": it is."""
 
     async def changed(self) -> Config:
         """Waits for another config that can be read: looks at the file each second, and at once on SIGHUP."""
@@ -128,15 +128,7 @@ class ConfigWatch:
 
     def _stamps(self) -> dict[Path, tuple[int, int]]:
         """Return the times of change of the file and of those that belong to it."""
-        return {path: _stamp(path) for path in (self._path, *self._config.secret_files)}
-
-
-def _stamp(path: Path) -> tuple[int, int]:
-    try:
-        found = path.stat()
-    except OSError:
-        return (0, 0)
-    return found.st_mtime_ns, found.st_size
+        return {path: file_stamp(path) for path in (self._path, *self._config.secret_files)}
 
 
 if TYPE_CHECKING:
@@ -214,7 +206,7 @@ def _resolved(config: Config, begun: Config, data: Path) -> Config:
 
 
 def _health(running: Sequence[Consumer]) -> dict[str, Any]:
-    """What /health answers. running: the consumer that works with the newest config."""
+    """The answer of /health. running: the consumer that works with the newest config."""
     paused = running[0].paused
     reasons = on_page(running[0].reasons(), causes=True)
     return {"status": "paused" if paused else "ok", "version": __version__, "paused": paused, "reasons": reasons}

@@ -185,7 +185,7 @@ class WorkersCollector(Collector):
 
 
 class WorkersHealth:
-    """What the parent answers at /health: the reasons of all workers, each with the number of workers that give it.
+    """The parent's answer at /health: the reasons of all workers, each with the number of workers that give it.
 
     ports: of the workers on this machine.
     """

@@ -1,4 +1,4 @@
-"""How long to wait before the next attempt: exponential backoff. Pure: nothing here sleeps or reads a clock."""
+"""Waits between attempts: exponential backoff. Pure: nothing here sleeps or reads a clock."""
 
 from __future__ import annotations
 

@@ -191,7 +191,7 @@ class Tally:
     final: bool = False  # the process is stopping; nothing comes after
     v: int = VERSION
     usage: tuple[UsageCount, ...] = ()
-    """What calls have used and cost, over all traffic."""
+    """Usage and cost of calls, over all traffic."""
     taken: int | None = None
     """Records that the process took into its buffer, of one that was killed and left this number; None: as counted."""
 
@@ -200,7 +200,7 @@ class Tally:
 
 
 def _tuple(value: Any) -> tuple[Any, ...]:
-    """For orjson, which knows tuples and not their subclasses."""
+    """A plain tuple: orjson knows tuples and not their subclasses."""
     return tuple(value)
 
 
@@ -245,7 +245,7 @@ def user_digest(user: str) -> str:
 
 
 def cluster_digest(unit: str) -> str:
-    """What makes calls depend on each other, a split's unit or a conversation, as records name it."""
+    """The digest by which records name what makes calls depend on each other: a split's unit or a conversation."""
     return sha256(unit.encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
 

@@ -14,9 +14,9 @@ class Extra:
     """An extra of the package, and a config that needs it."""
 
     name: str
-    """As in pip install 'assay-gateway[NAME]'."""
+    """Name as in pip install 'assay-gateway[NAME]'."""
     needs: str
-    """What it installs, for messages."""
+    """Description of what it installs, for messages."""
     modules: tuple[str, ...]
     section: str
     """Path in gateway.yaml; `*` stands for every name. Needed where the value is neither missing, empty nor false."""

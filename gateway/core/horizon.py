@@ -1,4 +1,4 @@
-"""How many pairs a comparison needs that ends at a planned number of pairs, and what each look costs of the error.
+"""Pairs that a comparison with a planned end needs, and the share of the error that each look costs.
 
 The config freezes this number into a plan; statistics/hybrid.py builds the interval that it belongs to.
 """
@@ -60,7 +60,7 @@ class HorizonRange:
     """Pairs at which an automatic horizon may end."""
 
     low: int
-    """If the arms never differ."""
+    """The number of pairs if the arms never differ."""
     expected: int
     """Pairs at the variance that the plan assumes."""
     high: int

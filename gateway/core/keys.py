@@ -29,7 +29,7 @@ class OrganizationRecord:
 
     id: str
     limits: Mapping[str, Any]
-    """As in gateway.yaml, validated; {}: no limit."""
+    """Limits as in gateway.yaml, validated; {}: no limit."""
     disabled: bool = False
 
 
@@ -62,7 +62,7 @@ class KeyRecord:
     team: str | None = None
     models: tuple[str, ...] | None = None
     allow: tuple[str, ...] = ()
-    """Of sample, target and passthrough: what its requests may control."""
+    """What its requests may control: some of sample, target and passthrough."""
     sample: Literal["rules", "never"] = "rules"
     content: Literal["full", "redacted", "metadata"] | None = None
     tags: tuple[str, ...] = ()

@@ -33,11 +33,11 @@ class AnswerLikelihood:
     nats: float = 0.0
     """Negative log-likelihood of the answer, over all its tokens."""
     top1: int = 0
-    """How many of the tokens are the engine's most likely one."""
+    """Number of tokens that are the engine's most likely one."""
     ids: str = ""
     """Digest of the tokens: equal where two engines split the answer alike."""
     best: str = ""
-    """For each token, BEST_DIGITS hex digits of a digest of the engine's most likely token at its place."""
+    """BEST_DIGITS hex digits for each token: of a digest of the engine's most likely token at its place."""
     refused: str | None = None
 
     @property

@@ -35,11 +35,11 @@ class Limit:
     zone: str = "UTC"
     """IANA time zone in which days, weeks (from Monday) and months begin."""
     on_outage: OnOutage = "bounded"
-    """While the stream server is unreachable: `bounded` allows its share of what was left; `closed`, nothing."""
+    """Rule while the stream server is unreachable: `bounded` allows its share of what was left; `closed`, nothing."""
 
     @property
     def name(self) -> str:
-        """As in gateway.yaml: `requests_per_minute`, `usd_per_month`, `concurrency`."""
+        """Name as in gateway.yaml: `requests_per_minute`, `usd_per_month`, `concurrency`."""
         return self.measure if self.window is None else f"{self.measure}_per_{self.window}"
 
     @property
@@ -106,7 +106,7 @@ def window_name(window: Window, zone: str, now: float) -> str:
 
 
 def counter_name(scope: LimitScope, limit: Limit, now: float, window: str | None = None) -> str:
-    """Under which one limit is counted, in the window that holds `now`: `team:search:usd_per_month:2026-11`.
+    """The name of one limit's counter, in the window that holds `now`: `team:search:usd_per_month:2026-11`.
 
     window: the name of that window, where it is known; None: it is computed.
     """

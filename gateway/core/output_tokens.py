@@ -1,4 +1,4 @@
-"""How many tokens calls of each kind produce: the kinds, and the tables that the consumer learns and gateways read.
+"""Output tokens of calls of each kind: the kinds, and the tables that the consumer learns and gateways read.
 
 A kind depends on the request alone, so that it is known before the call is sent.
 """
@@ -11,7 +11,7 @@ from typing import Any
 import orjson
 
 SHARED_NAME = "output-tokens"
-"""Of the table in the shared state."""
+"""Name of the table in the shared state."""
 QUANTILE = 0.9
 """Nine of ten calls of a kind stay below its number."""
 OUTPUT_LIMITS = ("max_tokens", "max_completion_tokens", "max_output_tokens")

@@ -87,7 +87,7 @@ class FreezeWindow:
 
 @dataclass(frozen=True, slots=True)
 class RampPace:
-    """What a ramp's owner may change at any time: it changes when a step is taken, never what a result means."""
+    """Settings that a ramp's owner may change at any time: they decide when a step is taken, not what results mean."""
 
     mode: RampMode = "advise"
     cooldown_s: float = 3600.0  # after a rollback, in which nothing advances
@@ -100,7 +100,7 @@ class RampPace:
 
 @dataclass(frozen=True, slots=True)
 class RampChange:
-    """Who changes a ramp, when (Unix seconds) and why."""
+    """One change of a ramp: by whom, when (Unix seconds) and why."""
 
     at: float
     by: str
@@ -168,7 +168,7 @@ def ramp_records(fields: Mapping[bytes, bytes]) -> dict[str, RampRecord]:
 
 @dataclass(frozen=True, slots=True)
 class RampDecision:
-    """What the evidence asks for, and why. ready: everything for the next step is shown, and a person has to agree."""
+    """The step that the evidence asks for, and why. ready: the evidence suffices, and a person has to agree."""
 
     action: RampAction
     reason: str
@@ -179,7 +179,7 @@ class RampDecision:
 
 @dataclass(frozen=True, slots=True)
 class RampEvent:
-    """One change of a ramp, as the audit keeps it for ever."""
+    """One change of a ramp, as the audit keeps it."""
 
     id: str  # of its entry in the stream of events
     record: RampRecord  # after it
@@ -197,7 +197,7 @@ class RampEvent:
 
     @property
     def kind(self) -> str:
-        """What happened, in one word."""
+        """Kind of the change, in one word."""
         after = self.record
         if self.before is None and after.version > 1 and after.state != "shadow":
             return "restored"
@@ -288,7 +288,7 @@ def paused(record: RampRecord, change: RampChange) -> RampRecord:
 
 
 def resumed(record: RampRecord, change: RampChange) -> RampRecord:
-    """A paused ramp goes on; one that was rolled back or stopped begins anew with shadows only. Raises RampRefused."""
+    """A paused ramp goes on; one that was rolled back or stopped begins again with shadows only. Raises RampRefused."""
     _needs_reason(record, change)
     if record.paused:
         return replace(_next(record, change), paused=False)

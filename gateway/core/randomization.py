@@ -5,7 +5,7 @@ from __future__ import annotations
 from hashlib import blake2b, sha256
 
 SECRET_BYTES = 32
-"""Of the secret that keys draws."""
+"""Length of the secret that keys draws."""
 _BITS = 56
 
 

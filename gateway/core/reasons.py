@@ -1,4 +1,4 @@
-"""Why a part of a program does not work as it should: in heartbeats and on every /health."""
+"""Reasons why a part of a program does not work as it should, for heartbeats and every /health."""
 
 from __future__ import annotations
 

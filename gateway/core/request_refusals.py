@@ -1,4 +1,4 @@
-"""By which statuses an upstream refuses a request itself, and by which it fails. Pure.
+"""Statuses by which an upstream refuses the request itself, and those by which the upstream fails. Pure.
 
 | status of the upstream | what it is about | in an experiment |
 |---|---|---|
@@ -20,7 +20,7 @@ from __future__ import annotations
 from typing import Final
 
 REFUSED: Final = "request_refused"
-"""The metric: the share of requests that an arm's upstream refused for themselves."""
+"""The metric: the share of requests that an arm's upstream refused."""
 REFUSING_STATUSES: Final = frozenset({400, 413, 415, 422})
 REFUSALS_APART_RULES: Final = 2
 """The first rules of a plan that count refusals apart; by earlier ones they are failures."""

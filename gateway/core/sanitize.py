@@ -50,7 +50,7 @@ def to_json(value: Any, *, indent: bool = True) -> str:
 
 
 def _escaped(found: re.Match[str]) -> str:
-    """As JSON writes a character: characters above U+FFFF as a pair of surrogates."""
+    """The escape of a character in JSON: characters above U+FFFF as a pair of surrogates."""
     units = found[0].encode("utf-16-be", "surrogatepass")
     return "".join(f"\\u{units[i]:02x}{units[i + 1]:02x}" for i in range(0, len(units), 2))
 

@@ -18,7 +18,7 @@ Status = Literal["scored", "not_applicable", "error", "timeout", "budget"]
 
 @dataclass(frozen=True, slots=True)
 class Spent:
-    """What one evaluation cost."""
+    """Cost of one evaluation."""
 
     cost_usd: float | None = None
     """None: some of it has no known price."""
@@ -33,16 +33,16 @@ class Score:
     """A scorer's value for one subject."""
 
     value: float
-    """In [0, 1], 1 is best, unless the scorer's `bounds` and `direction` say otherwise."""
+    """A value in [0, 1], 1 is best, unless the scorer's `bounds` and `direction` say otherwise."""
     label: str | None = None
     """The value as a word for people."""
     explanation: str | None = None
-    """Why, for the reader of this one exchange."""
+    """The reason, for the reader of this one exchange."""
     detail: Mapping[str, float] = field(default_factory=dict)
     spent: Spent | None = None
     """None: nothing."""
     standard_error: float | None = None
-    """Of the value, where it is a mean of several samples."""
+    """Standard error of the value, where it is a mean of several samples."""
     distribution: Mapping[str, float] | None = None
     """Verdict → probability, where the model returned them."""
 
@@ -72,7 +72,7 @@ class ScoreResult(NamedTuple):
     pi: float
     """The probability that the scorer saw this subject, given that it was recorded."""
     spent: Spent | None = None
-    """Also set if there is no score; None: nothing was spent, or the amount is unknown."""
+    """Cost, also if there is no score; None: nothing was spent, or the amount is unknown."""
 
 
 class ScorerInfo(Protocol):

@@ -15,8 +15,8 @@ NANO = 1_000_000_000  # nano-dollars in a US dollar
 
 
 class UsageCell(NamedTuple):
-    """What one sum is of. A call of a client has a key; a shadow request, an experiment and an arm; a judge's, its key
-    and a scorer. What does not apply is ""."""
+    """The dimensions of one sum. A call of a client has a key; a shadow request, an experiment and an arm; a judge's
+    call, its key and a scorer. A dimension that does not apply is ""."""
 
     day: str
     """UTC, as in "2026-11-26": the day on which the calls ended."""
@@ -25,10 +25,10 @@ class UsageCell(NamedTuple):
     team: str
     organization: str
     tags: str
-    """Of the key and its team when the calls ended, sorted, with a blank between them."""
+    """Tags of the key and its team when the calls ended, sorted, with a blank between them."""
     alias: str
     upstream: str
-    """That answered."""
+    """Upstream that answered."""
     model: str
     experiment: str
     arm: str
@@ -40,9 +40,9 @@ class UsageSums(NamedTuple):
 
     calls: int = 0
     unpriced_calls: int = 0
-    """Whose cost is unknown, because a price is missing; their tokens count, and nano_usd does not contain them."""
+    """Calls whose cost is unknown, because a price is missing; their tokens count, but not in nano_usd."""
     estimated_calls: int = 0
-    """With tokens that were estimated, because the upstream did not report them."""
+    """Calls whose tokens were estimated, because the upstream did not report them."""
     input_tokens: int = 0
     cached_input_tokens: int = 0
     """A part of the input."""
@@ -75,7 +75,7 @@ def utc_day(now: float) -> str:
 
 
 def usage_count(value: dict[str, list[str | int]]) -> UsageCount:
-    """From a tally's JSON. A newer writer may have appended members, which are left out. Raises TypeError, KeyError."""
+    """Reads a tally's JSON. Members that a newer writer appended are left out. Raises TypeError, KeyError."""
     cell, sums = value["cell"], value["sums"]
     return UsageCount(
         UsageCell(*map(str, cell[: len(UsageCell._fields)])), UsageSums(*map(int, sums[: len(UsageSums._fields)]))

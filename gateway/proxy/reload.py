@@ -15,7 +15,7 @@ from gateway.config.changes import changes
 from gateway.config.config import Config
 from gateway.config.environment import shared_metrics
 from gateway.config.extras import OF_GATEWAY, require_extras
-from gateway.config.loading import load
+from gateway.config.loading import file_stamp, load
 from gateway.config.made_experiments import made_path
 from gateway.core.errors import ConfigError
 from gateway.core.exchange import Target
@@ -98,7 +98,7 @@ class Reload:
         """Stamps of the file, of those that its secrets and the console's experiments were read from, and of
         certificates and keys for upstreams."""
         config = self._app.gateway.config
-        return {path: _stamp(path) for path in (self._path, *config.secret_files, *config.tls_files)}
+        return {path: file_stamp(path) for path in (self._path, *config.secret_files, *config.tls_files)}
 
     async def now(self) -> None:
         try:
@@ -179,11 +179,3 @@ async def _close_when_unused(app: App, old: Gateway) -> None:
     finally:
         app.forget(old)
         await close(old, app.gateways)
-
-
-def _stamp(path: Path) -> tuple[int, int]:
-    try:
-        found = path.stat()
-    except OSError:
-        return (0, 0)
-    return (found.st_mtime_ns, found.st_size)

@@ -26,7 +26,7 @@ class Contains(Rule):
     texts: tuple[Annotated[str, Field(min_length=1)], ...] = ()
     """The texts to look for. Empty: the reference."""
     need: Literal["all", "any", "none"] = "all"
-    """How many of the texts the answer must contain."""
+    """Number of the texts that the answer must contain."""
     literal: bool = False
     """Look for the characters, also within words."""
 

@@ -20,7 +20,7 @@ class Cost(Rule):
     """1: the exchange cost at most max_usd; 0: it cost more. detail: cost_usd."""
 
     max_usd: Usd
-    """For all attempts of the exchange together."""
+    """USD for all attempts of the exchange together."""
 
     async def score(self, subject: Subject) -> Score | Skipped:
         cost_usd = subject.cost_usd

@@ -47,7 +47,7 @@ class Grade:
     """The result of one grader."""
 
     value: float
-    """In [0, 1]."""
+    """Value in [0, 1]."""
     label: str | None = None
     reason: str | None = None
     spent: Spent | None = None

@@ -51,7 +51,7 @@ class ServiceScore(BaseModel):
     explanation: str | None = None
     detail: dict[str, float] = {}
     skipped: str | None = None
-    """What was missing, in place of a value."""
+    """Requirement that was missing, in place of a value."""
     cost_usd: Annotated[float, Field(ge=0)] | None = None
     tokens: Annotated[int, Field(ge=0)] | None = None
     judge_model: str | None = None

@@ -77,7 +77,7 @@ class JudgeOptions(ScorerOptions):
     """A file with the prompt; None: the one of this kind in judging/templates."""
     scale: tuple[int, int] = (1, 5)
     items: tuple[RubricItem | str, ...] = ()
-    """Of a rubric; a string is an item of weight 1."""
+    """Items of a rubric; a string is an item of weight 1."""
     context: str | None = None
     """Path to the context in the request; None: its system and tool messages."""
     weighted: bool = True
@@ -132,7 +132,7 @@ def _check(options: JudgeOptions) -> None:
 
 @dataclass(frozen=True, slots=True)
 class JudgeSettings:
-    """What a judge of single answers is built from."""
+    """Settings that a judge of single answers is built from."""
 
     model: JudgeModel
     template: Template
@@ -168,7 +168,7 @@ class Judge:
         return (self.settings.model.model,)
 
     def missing(self, subject: Subject) -> Skipped | None:
-        """What the subject lacks; None: it can be judged."""
+        """Requirement that the subject lacks; None: it can be judged."""
         return require_answer(subject)
 
     async def score(self, subject: Subject) -> Score | Skipped:
@@ -406,7 +406,7 @@ class PairwiseJudge:
         )
 
     async def _winner(self, pair: Pair, texts: Mapping[str, str], first: Side, seed: int) -> JudgeVerdict[int]:
-        """Which answer wins, by its position in the prompt: 1, 2, or 0 for neither."""
+        """The answer that wins, by its position in the prompt: 1, 2, or 0 for neither."""
         shown = (texts["a"], texts["b"]) if first == "a" else (texts["b"], texts["a"])
         material_texts = {
             "conversation": material.conversation(pair.a.request),

@@ -26,11 +26,11 @@ class Latency(ImmediateRule):
     """
 
     first_token_s: Seconds | None = None
-    """Until the first content of a stream."""
+    """Seconds until the first content of a stream."""
     total_s: Seconds | None = 10.0
-    """Until the end; 10 s is about as long as people wait for an answer that they watch."""
+    """Seconds until the end; 10 is about as long as people wait for an answer that they watch."""
     per_token_s: Seconds | None = None
-    """Between output tokens, after the first."""
+    """Seconds between output tokens, after the first."""
 
     def __post_init__(self) -> None:
         if self.first_token_s is None and self.total_s is None and self.per_token_s is None:

@@ -58,7 +58,7 @@ def _has_vowel(word: str) -> bool:
 
 
 def _measure(word: str) -> int:
-    """How often a vowel is followed by a consonant: m in the paper."""
+    """Number of vowels that a consonant follows: m in the paper."""
     kinds = [_consonant(word, at) for at in range(len(word))]
     return sum(now and not before for before, now in pairwise(kinds))
 

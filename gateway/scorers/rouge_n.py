@@ -105,7 +105,7 @@ def summary_f_measure(answer: Sequence[Sequence[str]], reference: Sequence[Seque
 
 
 def common_positions(a: Sequence[str], b: Sequence[str]) -> set[int]:
-    """Where in `a` a longest common subsequence with `b` stands; of several, the one that rouge-score takes.
+    """Positions in `a` of a longest common subsequence with `b`; of several, the one that rouge-score takes.
 
     The table of lengths t[i][j], of the first i words of `a` and j of `b`, is kept as a bit vector for each j: bit k is
     clear where t[k + 1][j] is t[k][j] + 1 (rouge_l.lcs_length).

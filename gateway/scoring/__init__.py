@@ -1,1 +1,1 @@
-"""How scorers are built, run and isolated."""
+"""Builds, runs and isolates scorers."""

@@ -38,14 +38,14 @@ class ExternalServices:
     """None: the gateway's address is unknown."""
     prices: Prices = field(default_factory=Prices)
     ledger: BudgetLedger | None = None
-    """Where budgets are kept; None: in this process."""
+    """Ledger of budgets; None: this process keeps them."""
     directory: Path = Path()
     """The directory that file names in the config are relative to."""
 
 
 @dataclass(frozen=True, slots=True)
 class ServiceConnection:
-    """How one scorer reaches an HTTP service of its own."""
+    """Access of one scorer to an HTTP service of its own."""
 
     connections: HttpConnections
     deadline_s: float

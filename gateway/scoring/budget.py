@@ -97,7 +97,7 @@ class ScorerBudget:
         return sums[names[0]], round(sums[names[1]])
 
     def _over(self, usd: float, tokens: int, reserved: Reservation) -> str | None:
-        """Why the reservation exceeds the budget; None: it does not."""
+        """Reason why the reservation exceeds the budget; None: it does not."""
         if self.usd is not None and (usd - reserved.usd >= self.usd or usd > self.usd):
             return f"budget_usd: {usd - reserved.usd:.4g} of today's {self.usd:g} USD are spent"
         if self.tokens is not None and (tokens - reserved.tokens >= self.tokens or tokens > self.tokens):

@@ -45,13 +45,13 @@ class HttpReply:
     headers: Mapping[str, str]
     """Names in lower case."""
     seconds: float
-    """From sending the request to the last byte."""
+    """Seconds from sending the request to the last byte."""
     exchange_id: str | None = None
     """The gateway's id of the call."""
     target: Target | None = None
     """The upstream and model that answered."""
     usage: Usage | None = None
-    """As the upstream counted it."""
+    """Usage as the upstream counted it."""
 
     def object(self) -> dict[str, Any]:
         """The body as a JSON object. Raises ValueError, with the beginning of the body, for anything else."""

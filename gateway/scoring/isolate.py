@@ -44,7 +44,7 @@ log = logging.getLogger(__name__)
 
 @cache
 def lesser_user() -> Mapping[str, Any]:
-    """How a child is started as another user: arguments of Popen; {}: as the same one.
+    """Arguments of Popen that start a child as another user; {}: as the same one.
 
     Logs, once, that a child of root reads root's files."""
     found = user_options(os.geteuid(), (sys.executable, *sys.path))

@@ -37,7 +37,7 @@ class UnboundedSchema(Exception):
     """A schema, or a schema with an answer, that exceeds the bounds."""
 
     need: str
-    """What would make it usable."""
+    """Change that would make it usable."""
 
     def __init__(self, need: str) -> None:
         super().__init__(need)
@@ -240,10 +240,10 @@ class CompiledSchema:
 
     validator: Any
     visits: list[int]
-    """From visits_by_depth."""
+    """Visits, from visits_by_depth."""
 
     def mistake(self, answer: Any, size: int, *, immediate: bool = False) -> str | None:
-        """Where and how a parsed answer violates the schema; None: it is valid.
+        """Place and kind of a parsed answer's violation of the schema; None: it is valid.
 
         size: of the answer's text, in characters. immediate: raise SchemaTooSlow when the comparison would take more
         than about a millisecond. Raises UnboundedSchema when it would exceed the bounds.

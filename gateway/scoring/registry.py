@@ -98,13 +98,13 @@ class RegisteredScorer:
     """The fraction of recorded exchanges that it scores, by a draw of its own."""
     deadline_s: float
     config_hash: str
-    """Of `use` and the options; scores with different hashes are never averaged together."""
+    """Hash of `use` and the options; scores with different hashes are never averaged together."""
     foreign: bool = False
-    """From another package, so that it runs on a thread of its own."""
+    """Whether it is of another package, so that it runs on a thread of its own."""
     immediate: ImmediateScorer | None = None
     """The same scorer, when it is heavy and can answer some subjects on the event loop."""
     waits: bool = False
-    """It waits for a model, a service or another process."""
+    """Whether it waits for a model, a service or another process."""
     gate: ScorerGate | None = None
     """Limits its concurrency and blocks it after repeated failures; None: it neither waits nor is foreign."""
 
@@ -127,7 +127,7 @@ class BuiltScorers:
 
     single: dict[str, RegisteredScorer]
     pairs: dict[str, RegisteredPair]
-    """Those that compare two answers."""
+    """Scorers that compare two answers."""
 
     def all(self) -> dict[str, RegisteredScorer | RegisteredPair]:
         return {**self.single, **self.pairs}

@@ -1,4 +1,4 @@
-"""What rules ask of an answer's text word by word, computed for the texts of a whole batch at once.
+"""Facts that rules ask of an answer's text word by word, computed for the texts of a whole batch at once.
 
 In pure Python, splitting a text of 1 KB and comparing its 4-grams takes longer than everything else that rules do.
 """
@@ -39,7 +39,7 @@ class BatchTexts:
         self._facts: list[TextFacts] = []
 
     def add(self, text: str) -> tuple[BatchTexts, int]:
-        """This batch, and the text's index in it."""
+        """The batch, and the text's index in it."""
         self._texts.append(text)
         return self, len(self._texts) - 1
 

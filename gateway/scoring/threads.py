@@ -25,7 +25,7 @@ class ScoringTimeout(Exception):
     """The deadline passed; the call was cancelled, or its thread abandoned."""
 
     spent: Spent | None = None
-    """What the call had cost by then; None: unknown."""
+    """Cost of the call until then; None: unknown."""
 
 
 class ScorerBlocked(Exception):

@@ -1,4 +1,4 @@
-"""What a scorer reads and implements, and the golden cases it must pass. What it returns is in gateway.core.score."""
+"""Types that a scorer reads and implements, and the golden cases it must pass. Results are in gateway.core.score."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What never arrived, and why: gaps in a process's numbers, and incidents of the stream at the same positions.
+"""Records that never arrived, and why: gaps in a process's numbers, and incidents of the stream at the same positions.
 
 A gap with a cause is a loss, counted by reason; a gap without one is unaccounted for. `delivery` sums up the whole
 ledger for `gateway status`.
@@ -24,7 +24,7 @@ EVER = ""  # a position before all others
 
 @dataclass(frozen=True, slots=True)
 class SequenceGap:
-    """Of the numbers in (low_seq, high_seq], `missing` never arrived. Positions: of the tallies around them."""
+    """Gap: `missing` of the numbers in (low_seq, high_seq] never arrived. Positions: of the tallies around them."""
 
     incarnation: str
     low_seq: int
@@ -71,7 +71,7 @@ def _add_incident(connection: Connection, shard: int, between: tuple[str, str], 
 
 
 def last_resumed(connection: Connection) -> dict[int, str]:
-    """By shard, the position from which its newest server process is known to answer."""
+    """Shard → the position from which its newest server process is known to answer."""
     lost = incidents.c.reason == STREAM_LOST
     query = select(incidents.c.shard, func.max(incidents.c.to_position)).where(lost).group_by(incidents.c.shard)
     return {shard: to for shard, to in connection.execute(query)}

@@ -43,7 +43,7 @@ class StoredPlace:
     readable: bool
     """False: retention has removed its bodies."""
     selected: bool
-    """It matches the filter."""
+    """Whether it matches the filter."""
     settled: frozenset[str]
     """The score ids that another run would not change."""
     decided: frozenset[str] = frozenset()
@@ -60,7 +60,7 @@ class StoredExchange:
 
 @dataclass(frozen=True, slots=True)
 class AddedScores:
-    """What one transaction did, by cell."""
+    """Results of one transaction, by cell."""
 
     new: Counter[Cell] = field(default_factory=Counter)
     """Scores stored."""
@@ -107,7 +107,7 @@ def _settled(connection: Connection, ids: Sequence[str]) -> dict[str, list[str]]
 
 
 def stored_exchanges(connection: Connection, ids: Sequence[str]) -> list[StoredExchange]:
-    """Those of the exchanges that still have their bodies, in order of arrival."""
+    """Exchanges of these that still have their bodies, in order of arrival."""
     e = exchanges.c
     query = select(exchanges).where(e.id.in_(ids), e.bytes > 0).order_by(e.received, e.id)
     return [StoredExchange(exchange_of(row), row["cost_usd"]) for row in connection.execute(query).mappings()]
@@ -186,7 +186,7 @@ def _known(connection: Connection, ids: Sequence[str]) -> _KnownScores:
 def _fresh(
     judged: ScoredExchange, known: _KnownScores, scorers: Mapping[str, ConfiguredScorer], added: AddedScores
 ) -> ScoredExchange:
-    """Without the results that are settled in the store. Counts both kinds."""
+    """Exchanges without the results that are settled in the store. Counts both kinds."""
     e, kept = judged.exchange, list[ScoreResult]()
     place = (e.alias, model_of(e), e.arm or "", e.stratum)
     there = known.get(e.id)

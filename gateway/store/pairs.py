@@ -38,12 +38,12 @@ class SettledPair:
     cluster: str | None
     arms: Mapping[str, str | None]
     position: str = field(default="", compare=False)
-    """Of the served exchange in the stream."""
+    """Position of the served exchange in the stream."""
 
 
 @dataclass(frozen=True, slots=True)
 class ArmRecord:
-    """What the comparison of arms needs of one exchange."""
+    """Values of one exchange that the comparison of arms needs."""
 
     id: str
     status: int
@@ -55,7 +55,7 @@ class ArmRecord:
     request_bytes: int | None
     likelihood: str | None = None
     predicted: float | None = None
-    """What a predictor expected of it; None: there was none."""
+    """Value that a predictor expected; None: there was none."""
     empty: bool | None = None
     """HTTP 200 and nothing in the answer; None: unknown."""
     truncated: bool = False
@@ -203,7 +203,7 @@ def assign_indexes(connection: Connection, first: int, found: Sequence[tuple[Set
 
 
 def unpaired_exchanges(connection: Connection, plan: str, until: str) -> list[UnpairedExchange]:
-    """Those between the last settled pair of the plan and the position `until`, in order; single requests only."""
+    """Pairs between the last settled pair of the plan and the position `until`, in order; single requests only."""
     e = exchanges.c
     settled = select(func.max(pairs.c.position)).where(pairs.c.plan == plan, pairs.c.state.in_(("joined", "lost")))
     after = connection.execute(settled).scalar() or ""

@@ -32,7 +32,7 @@ _MORE = ("more_scored", "more_answered", "more_total", *OPEN)
 
 
 class PredictionTerms(NamedTuple):
-    """What one exchange adds."""
+    """Summands of one exchange."""
 
     b: float
     d: float
@@ -58,7 +58,7 @@ def terms_of(of: Prediction, result: ScoreResult | None, scorer: ConfiguredScore
 
 @dataclass(slots=True)
 class _Cell:
-    """What a batch adds to a cell. Most exchanges are not drawn: of these, g alone is kept."""
+    """Sums that a batch adds to a cell. Most exchanges are not drawn: of these, g alone is kept."""
 
     key: dict[str, str]
     scorer: ConfiguredScorer

@@ -1,4 +1,4 @@
-"""What learned models predicted for each exchange, and the models. Rows only: features/learned makes both."""
+"""Predictions of learned models for each exchange, and the models. Rows only: features/learned makes both."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ KEPT_MODELS = 24
 
 
 class Prediction(NamedTuple):
-    """What was predicted for an exchange before the draw, and the draw. A tuple: one is made for every exchange."""
+    """Prediction for an exchange before the draw, and the draw. A tuple: one is made for every exchange."""
 
     scorer: str
-    """Whose sampling it guides, or "feedback:NAME"."""
+    """Scorer whose sampling it guides, or "feedback:NAME"."""
     version: str
-    """Of the model; "": there was none."""
+    """Version of the model; "": there was none."""
     predicted: float | None
     """The expected value in [0, 1], 1 best; None: there was no model."""
     residual: float | None
@@ -59,7 +59,7 @@ class StoredModel:
 
 @dataclass(frozen=True, slots=True)
 class TargetOf:
-    """What a model predicts, and from which features."""
+    """Target and features of a model."""
 
     key: str
     """The column `scorer` of `predictions`."""
@@ -118,7 +118,7 @@ class PredictionWindow:
 
     features: tuple[bytes, ...]
     a_day: float
-    """How many of them arrive in 24 hours, by the time between the oldest and the newest; 0: unknown."""
+    """Number of them that arrive in 24 hours, by the time between the oldest and the newest; 0: unknown."""
 
 
 def newest_predictions(connection: Connection, of: TargetOf, most: int) -> PredictionWindow:
@@ -148,7 +148,7 @@ def prediction_row(exchange: Exchange, of: Prediction) -> tuple[Any, ...]:
 
 
 def predicted(connection: Connection, scorer: str, ids: Iterable[str]) -> set[str]:
-    """Those of the exchanges for which the draw of this scorer was decided by a stored prediction."""
+    """Exchanges of these for which the draw of this scorer was decided by a stored prediction."""
     p, found = predictions.c, set[str]()
     for chunk in chunked(ids, _CHUNK):
         query = select(p.exchange_id).where(p.scorer == scorer, p.exchange_id.in_(chunk))
@@ -157,7 +157,7 @@ def predicted(connection: Connection, scorer: str, ids: Iterable[str]) -> set[st
 
 
 def decided_scorers(connection: Connection, ids: Iterable[str]) -> dict[str, list[str]]:
-    """By exchange, the scorers whose draw was decided by a stored prediction."""
+    """Exchange → the scorers whose draw was decided by a stored prediction."""
     p = predictions.c
     found: dict[str, list[str]] = {}
     for chunk in chunked(ids, _CHUNK):

@@ -1,4 +1,4 @@
-"""What the console shows of a predictor: its models over time, what it had judged, and its figures for one exchange."""
+"""A predictor's history for the console: its models over time, their draws, and their figures for one exchange."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ class TrainedModel:
     trained_to: float
     rows: int
     card: Mapping[str, Any]
-    """As features/learned/card.py writes it."""
+    """Card as features/learned/card.py writes it."""
 
 
 @dataclass(frozen=True, slots=True)
 class JudgedShare:
-    """What was drawn of the exchanges since some time."""
+    """Draws of the exchanges since some time."""
 
     exchanges: int
     judged: int
@@ -65,7 +65,7 @@ def judged_share(connection: Reading, scorer: str, since: float) -> JudgedShare:
 
 
 def predictions_of(connection: Reading, exchange_id: str) -> list[Found]:
-    """What was predicted for one exchange, by scorer."""
+    """Predictions for one exchange, by scorer."""
     p = predictions.c
     query = select(p.scorer, p.version, p.predicted, p.residual, p.pi, p.judged).where(p.exchange_id == exchange_id)
     rows = connection.execute(query.order_by(p.scorer)).mappings()

@@ -42,7 +42,7 @@ _LISTED = [column for column in exchanges.columns if column.name not in _BODIES]
 
 @dataclass(frozen=True, slots=True)
 class ExchangeFilter:
-    """Which exchanges to list, newest first; None: no condition."""
+    """Selects exchanges to list, newest first; None: no condition."""
 
     limit: int = 20
     alias: str | None = None

@@ -39,13 +39,13 @@ class ReaderConfig:
     stream: StreamConfig
     scorers: dict[str, ScorerConfig] = field(default_factory=dict)
     budgets: dict[str, ExperimentBudget] = field(default_factory=dict)
-    """By experiment."""
+    """Sections by experiment."""
     target: str | None = None
-    """Of the section `predictor`; None: there is none."""
+    """Target of the section `predictor`; None: there is none."""
 
 
 def where(config: Path | None, data: Path) -> StoreLocation:
-    """Where the store is. config: None when there is no file; then it is in the data directory. Raises ConfigError."""
+    """URL of the store. config: None when there is no file; then it is in the data directory. Raises ConfigError."""
     if config is None:
         return StoreLocation(default_url(data))
     raw = _sections(config, "store", "scorers")

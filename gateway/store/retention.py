@@ -19,7 +19,7 @@ from gateway.store.tables import exchanges, feedback, labels, pair_scores, predi
 
 LEASE = "keeping"
 UNMET_S = 7 * 86_400.0
-"""How long feedback waits for its exchange, also where everything is kept: a caller may invent ids without end."""
+"""Time that feedback waits for its exchange, also where everything is kept: a caller may invent ids without end."""
 _CHUNK = 500
 WITHOUT_TEXTS = {
     "request": b"{}", "response": b"", "text": "", "reasoning": "", "refusal": "", "tool_calls": "[]", "error": None,
@@ -34,7 +34,7 @@ FEEDBACK_WORDS = {"label": None, "explanation": None, "detail": None}
 
 @dataclass(frozen=True, slots=True)
 class RetentionLimits:
-    """How much is kept; by default everything."""
+    """Limits of what is kept; by default everything."""
 
     keep_s: float | None = None
     """Maximum age in seconds; None: no bound."""

@@ -24,7 +24,7 @@ _OVERHEAD = 2048  # approximate bytes of an exchange's other columns, its scores
 
 
 Sign = Literal["repeat", "edit", "stop", "wrong", "thanks"]
-"""What a user's reaction says of an answer."""
+"""Verdict of a user's reaction on an answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +44,7 @@ class Turn:
     reply_to: str | None
     """The `answer` of the turn before, as the request repeats it; None: the first turn of a conversation."""
     signs: tuple[Sign, ...] = ()
-    """What the last user message says of the answer before it."""
+    """Signs of the last user message on the answer before it."""
     stopped: bool = False
     """The client left while the answer was streamed."""
     parent: str | None = None
@@ -61,7 +61,7 @@ class ScoredExchange:
     cost_usd: float | None = None
     """None: unknown."""
     position: str = ""
-    """In the stream, as ledger.position writes it."""
+    """Position in the stream, as ledger.position writes it."""
     prediction: Prediction | None = None
     """None: no predictor is configured, or the exchange is not scored."""
     turn: Turn | None = None
@@ -226,7 +226,7 @@ def _identity(scorer: str, version: str, config_hash: str, repeat: int = 0) -> b
 
 
 def _time(namespace: bytes) -> str:
-    """What an id begins with, up to its version."""
+    """Beginning of an id, up to its version."""
     at = namespace[:6].hex()
     return f"{at[:8]}-{at[8:]}-8"
 

@@ -39,7 +39,7 @@ def bucket_of(value: float, bounds: tuple[float, ...]) -> int:
 
 @dataclass(slots=True)
 class CellDelta:
-    """What newly stored scores add to one cell.
+    """Sums that newly stored scores add to one cell.
 
     unit_*: what the sums over units gain beyond scored, total and squares, since some scores share a unit.
     """
@@ -68,7 +68,7 @@ class CellDelta:
 
 @dataclass(slots=True)
 class UnitSums:
-    """What newly stored scores add to a conversation in one cell. at: Unix seconds."""
+    """Sums that newly stored scores add to a conversation in one cell. at: Unix seconds."""
 
     n: int = 0
     total: float = 0.0
@@ -85,7 +85,7 @@ _STATUS = ("scored", "not_applicable", "error", "timeout", "budget")
 
 
 class ScoreSums:
-    """What one transaction adds, by cell."""
+    """Sums that one transaction adds, by cell."""
 
     def __init__(self) -> None:
         self.by_cell: dict[tuple[str, ...], CellDelta] = {}

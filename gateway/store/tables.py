@@ -715,7 +715,7 @@ webhook_deliveries = Table(
 
 
 def _directory_columns() -> tuple[Column[Any], ...]:
-    """What keys, teams and organizations have in common. deleted: Unix seconds; NULL: it is in force."""
+    """Columns that keys, teams and organizations have in common. deleted: Unix seconds; NULL: it is in force."""
     return (
         Column("id", Text, primary_key=True),
         Column("limits", Text, nullable=False),  # JSON, as in gateway.yaml

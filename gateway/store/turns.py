@@ -31,7 +31,7 @@ PREFIX = "implicit:"
 REACTION = f"{PREFIX}reaction"
 """1: the user went on without a sign that the answer was bad; 0: with one."""
 WINDOW_S = 86_400.0
-"""How long after an answer a message counts as a reaction to it, in seconds."""
+"""Seconds after an answer in which a message counts as a reaction to it."""
 _GOOD: frozenset[Sign] = frozenset({"thanks"})
 _CHUNK = 400
 _LOCK = text(f"SELECT pg_advisory_xact_lock({0x6774_726E})")  # one transaction at a time adds turns
@@ -152,7 +152,7 @@ def _attempts(connection: Connection, parents: Iterable[str], now: float) -> Non
 
 
 def _write(connection: Connection, reactions: Sequence[_Reaction], now: float) -> None:
-    """As feedback. Writing the same reaction again changes nothing; of several to one answer, a bad one counts."""
+    """Writes reactions as feedback. The same one again changes nothing; of several to one answer, a bad one counts."""
     given: dict[str, Feedback] = {}
     for word in (word for each in reactions for word in _words(each)):
         known = given.setdefault(word.feedback_id, word)
@@ -175,7 +175,7 @@ def _words(reaction: _Reaction) -> list[Feedback]:
 
 
 def _known_bad(connection: Connection, feedback_ids: Sequence[str]) -> set[str]:
-    """Those that are stored as a bad reaction already: nothing changes them."""
+    """Exchanges that are stored as a bad reaction already: nothing changes them."""
     found: set[str] = set()
     f = feedback_table.c
     for chunk in chunked(list(feedback_ids), _CHUNK):

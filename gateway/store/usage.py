@@ -21,10 +21,10 @@ from gateway.store.where import QueryError
 from gateway.stream.types import order
 
 CLIENT, EXPERIMENT, SCORER = "client", "experiment", "scorer"
-"""Who pays: the values of the dimension `source`."""
+"""Values of the dimension `source`: who pays."""
 
 STOPPED_MS, DEAD_MS = 3_600_000, 32 * 86_400_000
-"""How long ago the newest tally of a process must have been written before its rows are merged."""
+"""Age of the newest tally of a process from which its rows are merged."""
 MOST_MERGED = 50
 
 DIMENSIONS: Mapping[str, tuple[str, ...]] = {
@@ -42,7 +42,7 @@ DIMENSIONS: Mapping[str, tuple[str, ...]] = {
     "arm": ("arm",),
     "scorer": ("scorer",),
 }
-"""What usage is summed by, and the columns that each is computed from."""
+"""Dimensions that usage is summed by, and the columns that each is computed from."""
 
 
 @dataclass(frozen=True, slots=True)

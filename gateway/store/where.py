@@ -1,4 +1,4 @@
-"""What `--where` may say: a small language over the columns of exchanges and of scores, read into a tree. Pure.
+"""The language of `--where`: conditions on the columns of exchanges and of scores, read into a tree. Pure.
 
     scorer=valid_json value<1                     one score with both: neighbours without a word mean `and`
     outcome!=ok or (total_s>5 and not stream=true)
@@ -47,7 +47,7 @@ _DEEPEST = 20
 
 
 class QueryError(ValueError):
-    """What is wrong with a query, where, and what was expected."""
+    """A mistake in a query: where, and what was expected."""
 
 
 @dataclass(frozen=True, slots=True)

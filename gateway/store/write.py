@@ -25,13 +25,13 @@ from gateway.store.tables import counters, dead_letters, exchanges, predictions,
 
 @dataclass(frozen=True, slots=True)
 class ScoredBatch:
-    """What was read from the stream and scored."""
+    """Records that were read from the stream and scored."""
 
     scorers: Mapping[str, ConfiguredScorer]
     """The running scorers, by name; the population that a Tally reports counts for each of them."""
     judged: Sequence[ScoredExchange] = ()
     tallies: Sequence[tuple[str, Tally]] = ()
-    """With the stream id of their entry."""
+    """Tallies with the stream id of their entry."""
     feedback: Sequence[Feedback] = ()
 
 

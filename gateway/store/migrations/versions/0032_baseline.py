@@ -123,7 +123,7 @@ _TABLES = {
 }
 _KEYS = {"scores": ("exchange_id", "score_id")}  # every other key is in the order of its columns
 _IN_ORDER_OF_THE_KEY = ("predictions", "scores", "usage")
-"""Tables that SQLite keeps in the order of their keys, without an index beside them."""
+"""Tables that SQLite keeps in the order of their keys, without a separate index."""
 _COLUMN = re.compile(r"(\w+)(\*?)(?::(\w+))?(\??)(=\S*)?")
 _TYPES = {
     "": sa.Text, "bigint": sa.BigInteger, "boolean": sa.Boolean, "bytes": sa.LargeBinary, "double": sa.Double,
