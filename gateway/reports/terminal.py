@@ -45,8 +45,9 @@ def _content(section: ReportSection) -> Iterator[RenderableType]:
         if figure.trail is not None and not figure.trail.small:
             yield from drawn(figure.trail)
     if section.rows and section.look == "shares":
-        yield safe_text(", ".join(f"{row.name.text} {row.cells[0].text} ({row.cells[1].text})"
-                                  for row in section.rows.rows))  # fmt: skip
+        yield safe_text(
+            ", ".join(f"{row.name.text} {row.cells[0].text} ({row.cells[1].text})" for row in section.rows.rows)
+        )
     elif section.rows:
         yield shown_table(section.rows, titles=section.look != "list")
     for part in section.parts:
@@ -60,8 +61,10 @@ def shown_table(of: Table, *, titles: bool = True) -> RenderableType:
     data = of.of_terminal
     shown = rich_table.Table(box=None, pad_edge=False, header_style="dim", show_header=titles)
     wide = len(data.columns) >= WIDE
-    lines = [[_lines(cell, column, wide) for cell, column in zip((row.name, *row.cells), data.columns, strict=True)]
-             for row in data.rows]  # fmt: skip
+    lines = [
+        [_lines(cell, column, wide) for cell, column in zip((row.name, *row.cells), data.columns, strict=True)]
+        for row in data.rows
+    ]
     for i, column in enumerate(data.columns):
         if column.kind == "text":
             shown.add_column(safe_text(column.title), overflow="fold")

@@ -27,8 +27,10 @@ class Segment:
 def side_by_side(control: str, candidate: str) -> tuple[list[Segment], list[Segment]]:
     """The two texts in segments: del marks what only the control says, ins what only the candidate says."""
     start = _start(control, candidate)
-    a, b = (_tokens(text[start : start + SHOWN_CHARACTERS], complete=len(text) <= start + SHOWN_CHARACTERS)
-            for text in (control, candidate))  # fmt: skip
+    a, b = (
+        _tokens(text[start : start + SHOWN_CHARACTERS], complete=len(text) <= start + SHOWN_CHARACTERS)
+        for text in (control, candidate)
+    )
     left, right = _compared(a, b)
     ends = [start + sum(map(len, tokens)) for tokens in (a, b)]
     return _framed(left, control, start, ends[0]), _framed(right, candidate, start, ends[1])

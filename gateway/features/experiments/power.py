@@ -137,8 +137,11 @@ FEW = 0.05  # squared deviations below which a variance is not believed
 AA = "aa"
 LOSS_GATES = (("losses", LOST), ("judge", JUDGED))
 _SOURCES: dict[str, Source] = {
-    "error_rate": "failed", "completion": "completed", NATS_PER_TOKEN: "likelihood", TOP1_AGREEMENT: "agreement",
-}  # fmt: skip
+    "error_rate": "failed",
+    "completion": "completed",
+    NATS_PER_TOKEN: "likelihood",
+    TOP1_AGREEMENT: "agreement",
+}
 
 
 @dataclass(frozen=True, slots=True)

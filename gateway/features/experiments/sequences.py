@@ -56,8 +56,11 @@ METHOD_NAMES: dict[Method, str] = {
     "rare": "exact confidence sequence for failures, the rates taken as constant",
 }
 METHODS: dict[plans.Method, Method] = {
-    "hybrid": "hybrid", "anytime": "guarded", "guaranteed": "bernstein", "stationary": "betting",
-}  # fmt: skip
+    "hybrid": "hybrid",
+    "anytime": "guarded",
+    "guaranteed": "bernstein",
+    "stationary": "betting",
+}
 """The sequence that the primary has with each method of a plan."""
 AA_ALPHA = 0.01  # the probability that the A/A alarm is false, over all looks
 BURN_IN = 100.0  # pairs before an asymptotic interval: latency and cost have long tails

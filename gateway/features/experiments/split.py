@@ -372,9 +372,13 @@ def _adjusted(
     plain = sum(float((side.terms.terms**2).sum()) for side in sides)
     left = sum(float(((side.terms.terms - out) ** 2).sum()) for side, out in ((a, taken.a), (b, taken.b)))
     made = replace(
-        raw, difference=difference, raw=raw.difference, shift=shift, unadjusted=raw.difference.value,
+        raw,
+        difference=difference,
+        raw=raw.difference,
+        shift=shift,
+        unadjusted=raw.difference.value,
         saved=1.0 - left / plain if plain else None,
-    )  # fmt: skip
+    )
     return made, variance
 
 

@@ -45,8 +45,10 @@ class PlanKeeper:
             if await self._state.set_plan(state):  # False: somebody has just put a plan there
                 log.warning(
                     "experiment %s: the stream server had lost its plan %s, which was put back as %s",
-                    plan.plan.name, plan.hash, state.state,
-                )  # fmt: skip
+                    plan.plan.name,
+                    plan.hash,
+                    state.state,
+                )
 
 
 def _newest(plans: Sequence[StoredPlan]) -> Mapping[str, StoredPlan]:

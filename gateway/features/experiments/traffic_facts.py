@@ -94,8 +94,11 @@ def _groups(metric: str, sequence: DifferenceSequence) -> list[GroupDependence]:
     check, mean = sequence.independence, sequence.moments.mean
     found = []
     kinds: tuple[tuple[Group, UnitDispersion | BlockDispersion | None], ...] = (
-        ("user", check.users), ("key", check.keys), ("conversation", check.conversations), ("block", check.blocks),
-    )  # fmt: skip
+        ("user", check.users),
+        ("key", check.keys),
+        ("conversation", check.conversations),
+        ("block", check.blocks),
+    )
     for group, kind in kinds:
         if kind is not None and kind.sums.terms and _has_names(kind):
             found.append(_group(metric, group, kind, mean, sequence.moments.m2))

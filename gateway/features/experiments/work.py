@@ -266,9 +266,12 @@ class ExperimentEngine:
                 found = await self._store.look(lambda connection, arm=arm: finding(connection, plan, arm))  # type: ignore[misc]
                 log.info(
                     "experiment %s %s; verdict on %s: %s",
-                    plan.plan.name, why, arm, found.decision.verdict,
+                    plan.plan.name,
+                    why,
+                    arm,
+                    found.decision.verdict,
                     extra={"plan": plan.hash, "pairs": found.pairs.joined},
-                )  # fmt: skip
+                )
 
     async def _compare(self, leader: LeaseHolder, plan: StoredPlan, found: Sequence[SettledPair]) -> None:
         """Runs every pair scorer on every pair that it has not scored yet.

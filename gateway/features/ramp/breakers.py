@@ -59,9 +59,12 @@ class BreakerReport:
 
     def fields(self) -> dict[str, Any]:
         return {
-            "processes": self.processes, "open": self.open, "again": self.again, "failing_s": self.failing_s,
+            "processes": self.processes,
+            "open": self.open,
+            "again": self.again,
+            "failing_s": self.failing_s,
             "callers": self.callers,
-        }  # fmt: skip
+        }
 
 
 def breakers_of(beats: Iterable[Mapping[str, Any]], experiment: str, plan: str, now: float) -> BreakerReport:

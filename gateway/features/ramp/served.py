@@ -242,8 +242,10 @@ def _errors(rows: Sequence[ServedAnswer], own: Mapping[str, str]) -> ArmOutcomes
 
 
 def _by_unit(rows: Sequence[ServedAnswer], of: ArmOutcomes, step: int) -> StepValues:
-    a, b = (_sums([row.unit if (row.arm == CONTROL) == control else None for row in rows], of.values)
-            for control in (True, False))  # fmt: skip
+    a, b = (
+        _sums([row.unit if (row.arm == CONTROL) == control else None for row in rows], of.values)
+        for control in (True, False)
+    )
     return StepValues(of.metric, step, of.sign, of.bounded, a, b)
 
 

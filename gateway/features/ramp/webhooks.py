@@ -146,15 +146,22 @@ class WebhookSender:
         elif attempts > len(self._retry_s) or error == f"HTTP {_GONE}":
             log.error(
                 "webhook given up: webhook=%s event=%s attempts=%d error=%s",
-                delivery.webhook, delivery.event, attempts, error,
-            )  # fmt: skip
+                delivery.webhook,
+                delivery.event,
+                attempts,
+                error,
+            )
             ended = replace(delivery, state="dead", attempts=attempts, ended=now, error=error)
         else:
             wait_s = self._retry_s[attempts - 1]
             log.warning(
                 "webhook failed; retried: webhook=%s event=%s attempts=%d retry_in_s=%g error=%s",
-                delivery.webhook, delivery.event, attempts, wait_s, error,
-            )  # fmt: skip
+                delivery.webhook,
+                delivery.event,
+                attempts,
+                wait_s,
+                error,
+            )
             ended = replace(delivery, attempts=attempts, due=now + wait_s, error=error)
         await self._store.run(lambda connection: save_delivery(connection, ended))
 
@@ -162,10 +169,12 @@ class WebhookSender:
         """Sends one event. Returns None if accepted, else what went wrong, without the secret."""
         webhook, body, at = self._webhooks[delivery.webhook], delivery.body.encode(), int(self._clock())
         headers = {
-            "content-type": "application/json", "user-agent": "assay-gateway", "webhook-id": delivery.event,
+            "content-type": "application/json",
+            "user-agent": "assay-gateway",
+            "webhook-id": delivery.event,
             "webhook-timestamp": str(at),
             "webhook-signature": signature(self._keys[delivery.webhook], delivery.event, at, body),
-        }  # fmt: skip
+        }
         try:
             reply = await self._connections.send(
                 "POST", webhook.url, body, deadline_s=webhook.timeout_s, headers=headers, most_bytes=_MOST_REPLY_BYTES

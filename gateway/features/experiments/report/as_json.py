@@ -14,7 +14,7 @@ import orjson
 
 from gateway.core.sanitize import to_json as indented
 from gateway.features.experiments.report.presentation import STATES
-from gateway.reports.model import Comparison, Report
+from gateway.reports.model import Comparison, Estimate, Report
 from gateway.reports.number_format import thinned
 
 VERSION = 1
@@ -48,10 +48,14 @@ def comparison(c: Comparison) -> dict[str, Any]:
     """The difference and its bounds are members of the object itself, since most programs need only these three."""
     return {
         **_shallow(c),
-        "a": c.a.value, "a_low": c.a.low, "a_high": c.a.high,
-        "b": c.b.value, "b_low": c.b.low, "b_high": c.b.high,
-        "difference": c.difference.value, "low": c.difference.low, "high": c.difference.high,
-    }  # fmt: skip
+        **_flat("a", c.a),
+        **_flat("b", c.b),
+        **{"difference": c.difference.value, "low": c.difference.low, "high": c.difference.high},
+    }
+
+
+def _flat(name: str, e: Estimate) -> dict[str, float | None]:
+    return {name: e.value, f"{name}_low": e.low, f"{name}_high": e.high}
 
 
 def schema() -> dict[str, Any]:

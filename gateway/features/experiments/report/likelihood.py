@@ -240,8 +240,9 @@ def _figures(found: LikelihoodFinding) -> Table:
         for name, note, e, signed in _rows(found)
         if e is not None and e.value is not None
     ]
-    return table("Likelihood of the served answers", (Column("", "text"), Column("Mean"), Column("Interval")),
-                 [("", rows)])  # fmt: skip
+    return table(
+        "Likelihood of the served answers", (Column("", "text"), Column("Mean"), Column("Interval")), [("", rows)]
+    )
 
 
 def _value(e: Estimate, signed: bool) -> str:
@@ -274,11 +275,15 @@ def _call(each: LikelihoodCall) -> dict[str, Any]:
         "tokens": [_marked(token) for token in each.tokens],
         "left_out": each.left_out,
         "worst": [
-            {"before": w.before, "token": w.token.text, "instead": w.token.instead,
-             "difference": say.number(w.token.difference, 2, signed=True)}
+            {
+                "before": w.before,
+                "token": w.token.text,
+                "instead": w.token.instead,
+                "difference": say.number(w.token.difference, 2, signed=True),
+            }
             for w in each.worst
         ],
-    }  # fmt: skip
+    }
 
 
 def _marked(token: TokenLikelihood) -> MarkedToken:
@@ -290,8 +295,11 @@ def likelihood_lines(found: LikelihoodFinding | None) -> list[str]:
     """Lines for the terminal."""
     if found is None or found.divergence.value is None:
         return [f"{reason}: {say.counted(n, 'pair')}" for reason, n in found.refused] if found else []
-    lines = [f"{name} ({note}): {_value(e, signed)} {_interval(e, signed)}".rstrip()
-             for name, note, e, signed in _rows(found) if e is not None and e.value is not None]  # fmt: skip
+    lines = [
+        f"{name} ({note}): {_value(e, signed)} {_interval(e, signed)}".rstrip()
+        for name, note, e, signed in _rows(found)
+        if e is not None and e.value is not None
+    ]
     lines += [found.estimates, *(f"refused, {reason}: {say.counted(n, 'pair')}" for reason, n in found.refused)]
     for call in found.widest[:3]:
         worst = "; ".join(f"…{w.before[-30:]}[{w.token.text}] {w.token.difference:+.2f}" for w in call.worst[:2])

@@ -36,8 +36,10 @@ TONES: dict[State, str] = {1: "good", 0: "open", -1: "bad"}
 VERDICTS: dict[Verdict, str] = {"ship": "Ship", "reject": "Reject", "hold": "Hold"}
 VERDICT_STATES: dict[Verdict, State] = {"ship": 1, "hold": 0, "reject": -1}
 _RAMP_STATES: dict[str, tuple[str, State]] = {
-    "rolled_back": ("Rolled back", -1), "stopped": ("Ramp stopped", 0), "promoted": ("Promoted", 1),
-}  # fmt: skip
+    "rolled_back": ("Rolled back", -1),
+    "stopped": ("Ramp stopped", 0),
+    "promoted": ("Promoted", 1),
+}
 _DIRECTION_STATES: dict[Direction, State] = {"better": 1, "unclear": 0, "worse": -1}
 _MARGIN_STATES: dict[Margin, State] = {"equivalent": 1, "non_inferior": 1, "unclear": 0, "inferior": -1}
 

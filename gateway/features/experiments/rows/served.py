@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 from sqlalchemy import Connection, Text, case, func, literal_column, select
 
@@ -44,6 +44,10 @@ class ServedAnswer:
     """The record's cap cut it."""
 
 
+_COLUMNS = [field.name for field in fields(ServedAnswer)][4:]
+"""The columns that have the name of a field."""
+
+
 def served_answers(
     connection: Connection,
     plan: str,
@@ -60,19 +64,16 @@ def served_answers(
     """
     e = exchanges.c
     unit = func.coalesce(e.cluster, literal_column("'key '", Text) + e.caller) if keyed else e.cluster
-    query = select(
-        e.id, e.arm, unit, e.alias, TARGET, e.stratum, e.outcome, e.status, e.total_s,
-        e.first_token_s, e.output_tokens, e.cost_usd, e.pi, e.client_bytes, e.received, e.empty, e.caller, e.truncated,
-    ).where(
+    query = select(e.id, e.arm, unit, e.alias, TARGET, e.stratum, *(e[name] for name in _COLUMNS)).where(
         e.plan == plan, e.role == "served", e.arm.in_(arms), e.outcome.not_in(CLIENT_ENDED), e.received >= since
-    )  # fmt: skip
+    )
     return [
         ServedAnswer(
-            row[0], row[1], row[2] or row[0], (row[1], row[3], row[4], row[5]), row[6], row[7], row[8], row[9], row[10],
-            row[11], row[12], row[13], row[14], empty_fails and bool(row[15]), row[16], row[17],
+            *(row[0], row[1], row[2] or row[0], (row[1], row[3], row[4], row[5])),
+            *(*row[6:15], empty_fails and bool(row[15]), *row[16:]),
         )
         for row in connection.execute(query.order_by(e.received, e.id))
-    ]  # fmt: skip
+    ]
 
 
 def split_scores(connection: Connection, ids: Sequence[str]) -> dict[str, dict[str, tuple[str, float | None, str]]]:
