@@ -427,6 +427,7 @@ EMPTY_ALLOWED = World(
 )
 
 
+@pytest.mark.timeout(400)  # some hundred calls and their verdicts, on a machine that may be busy
 async def test_a_candidate_with_empty_answers_does_not_ship(tmp_path: Path, stream_url: str) -> None:
     """Where a plan allows empty answers, they leave the comparison, and the gate on completeness sees it."""
     async with stage_of(tmp_path, stream_url, [EMPTY_FAILS, EMPTY_ALLOWED], 1, Silent) as (stage, client):
