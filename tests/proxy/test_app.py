@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 from collections.abc import Callable
+from dataclasses import fields
 from typing import Any
 
 import openai
 import pytest
 
 from gateway.fake import CUT, HOLD, FakeUpstream, Fault
+from gateway.proxy.app import App
+from gateway.proxy.relay.state import CallContext
 
 KEY = "test-key"
 
@@ -336,3 +340,10 @@ async def test_a_refused_credential_is_not_repeated_to_the_client(start: Any, co
     assert reply.status_code == 403
     assert "sk-of-the-gateway" not in reply.text
     assert "bad key [key]" in reply.text
+
+
+def test_the_hot_path_fits_on_one_screen() -> None:
+    """A stage that is added has a name of its own, and so has what it keeps."""
+    lines, _ = inspect.getsourcelines(App.answer)
+    assert len(lines) < 50
+    assert len(fields(CallContext)) < 20
