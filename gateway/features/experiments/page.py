@@ -40,7 +40,7 @@ from gateway.features.experiments.findings import current_plan, finding
 from gateway.features.experiments.judges import judges_cautions, plan_judge_cautions
 from gateway.features.experiments.report.build import ExperimentNotFound, ramp_of, reports_of
 from gateway.features.experiments.report.html import page_values
-from gateway.features.experiments.report.presentation import SIGNS, VERDICT_STATES, VERDICTS, ramp_badge
+from gateway.features.experiments.report.presentation import SIGNS, TONES, VERDICT_STATES, VERDICTS, ramp_badge
 from gateway.features.ramp.commands import VERBS
 from gateway.features.ramp.operations import change_ramp, read_gate, read_history
 from gateway.reports import number_format as say
@@ -133,7 +133,6 @@ EVENTS_SHOWN = 20
 WAIT_S = 0.12
 """Time to wait for a report; one that takes longer is read in the background, and kept for a while."""
 STALE_S = 15.0
-_TONES = {1: "good", 0: "open", -1: "bad"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,7 +232,7 @@ def _verdict(connection: Reading, plan: StoredPlan, candidate: str, target: obje
     badge, state = ramp_badge(ramp) or (badge, state)
     ended = ramp is not None and ramp.state in ("rolled_back", "stopped") and ramp.changes
     sentence = ramp.changes[-1].reason if ramp is not None and ended else found.decision.sentence
-    return ListedVerdict(candidate, str(target), badge, _TONES[state], sentence, say.count(pairs))
+    return ListedVerdict(candidate, str(target), badge, TONES[state], sentence, say.count(pairs))
 
 
 def _listed(
