@@ -13,6 +13,7 @@ import os
 import signal
 import socket
 import sys
+import uuid
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -191,7 +192,7 @@ class Stage:
                 "new": {"kind": "openai", "base_url": candidate, "api_key": "k"},
             },
             "models": {p.alias: {"targets": [{"upstream": "old", "model": p.alias}]} for p in self.played},
-            "stream": {"url": self.stream, "name": f"worlds-{os.getpid()}"},
+            "stream": {"url": self.stream, "name": f"worlds-{uuid.uuid4().hex[:12]}"},
             "scorers": {"exact": {}, "valid_json": {}, "refusal": {}},
             "experiments": {p.alias: experiment(p) for p in self.played},
         }
