@@ -13,6 +13,7 @@ import signal
 import socket
 import sys
 import time
+import uuid
 from collections.abc import AsyncIterator, Sequence
 from hashlib import sha256
 from pathlib import Path
@@ -60,7 +61,7 @@ def config(old: str, new: str, stream: str, names: Sequence[str]) -> dict[str, A
             "new": {"kind": "openai", "base_url": new, "api_key": "k"},
         },
         "models": {name: {"targets": [{"upstream": "old", "model": "m"}]} for name in names},
-        "stream": {"url": stream, "name": f"thumbs-{os.getpid()}"},
+        "stream": {"url": stream, "name": f"thumbs-{uuid.uuid4().hex[:12]}"},
         "experiments": {name: experiment(name) for name in names},
     }
 

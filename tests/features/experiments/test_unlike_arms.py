@@ -16,6 +16,7 @@ import signal
 import socket
 import sys
 import time
+import uuid
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -120,7 +121,7 @@ class Stage:
                 "plain": {"targets": [CONTROL], "timeouts": PATIENT},
                 "dressed": {"targets": [CANDIDATE], "timeouts": PATIENT},
             },
-            "stream": {"url": self.stream, "name": f"unlike-{os.getpid()}"},
+            "stream": {"url": self.stream, "name": f"unlike-{uuid.uuid4().hex[:12]}"},
             "scorers": {"exact": {}},
             "experiments": {each.alias: experiment(each) for each in live},
         }  # fmt: skip
