@@ -89,7 +89,7 @@ def connect_writer(url: str, busy_ms: int = BUSY_MS, sleep: Callable[[float], No
     _make_private(target)
     engine = _made(target)
     if engine.dialect.name == "sqlite":
-        event.listen(engine, "connect", partial(_prepare_writer, busy_ms))
+        event.listen(engine, "connect", partial(_prepare_writer, busy_ms, sleep))
         event.listen(engine, "begin", partial(_begin_immediate, busy_ms, sleep))
     return engine
 
@@ -258,20 +258,33 @@ def _quoted(path: Path) -> str:
     return str(path.resolve()).replace("%", "%25").replace("?", "%3f").replace("#", "%23")
 
 
-def _prepare_writer(busy_ms: int, connection: sqlite3.Connection, _: object) -> None:
+def _prepare_writer(busy_ms: int, sleep: Callable[[float], None], connection: sqlite3.Connection, _: object) -> None:
     connection.isolation_level = None  # transactions begin in _begin_immediate, also around DDL
     # secure_delete: what is deleted is overwritten, also where SQLite was not built so.
     # synchronous=FULL: what is acknowledged to the stream must outlive a power cut.
     # page_size: of a new file; others keep theirs. An exchange of 4 KB fits on a page, and the log takes fewer of them.
     for pragma in (
         "page_size=16384",
-        "journal_mode=WAL",
-        "synchronous=FULL",
         f"busy_timeout={busy_ms}",
+        "synchronous=FULL",
         "cache_size=-65536",
         "secure_delete=ON",
     ):
         connection.execute(f"PRAGMA {pragma}")
+    _write_ahead(busy_ms, sleep, connection)
+
+
+def _write_ahead(busy_ms: int, sleep: Callable[[float], None], connection: sqlite3.Connection) -> None:
+    """Sets the journal of a file. Of programs that do so at once for a new one, SQLite refuses some without a wait."""
+    deadline = time.monotonic() + busy_ms / 1000
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode=WAL")
+            return
+        except sqlite3.OperationalError as error:
+            if "locked" not in str(error) or time.monotonic() > deadline:
+                raise
+        sleep(_POLL_S)
 
 
 def _wait_when_busy(connection: sqlite3.Connection, _: object) -> None:

@@ -22,7 +22,9 @@ from gateway.reports.number_format import digits_of, interval
 
 def shown(report: Any, width: int = 160, *, color: bool = False, full: bool = True) -> str:
     colors = "standard" if color else None
-    console = Console(file=io.StringIO(), width=width, highlight=False, force_terminal=color, color_system=colors)  # type: ignore[arg-type]
+    # With a height, since a Console of a dumb terminal has 80 columns unless it has both.
+    size = {"width": width, "height": 1000}
+    console = Console(file=io.StringIO(), **size, highlight=False, force_terminal=color, color_system=colors)  # type: ignore[arg-type]
     console.print(to_terminal(report, full=full))
     return console.file.getvalue()  # type: ignore[attr-defined,no-any-return]
 
