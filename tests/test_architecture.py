@@ -20,6 +20,14 @@ ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "gateway"
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _syntax_is_freed() -> Iterator[None]:
+    """Frees the syntax of all modules, over 100 MB, which later tests of this process do not need."""
+    yield
+    nodes.cache_clear()
+    syntax.cache_clear()
+
+
 @cache
 def modules() -> list[Path]:
     return sorted(PACKAGE.rglob("*.py"))
