@@ -196,10 +196,10 @@ class WorkersHealth:
     def __call__(self) -> dict[str, Any]:
         with ThreadPoolExecutor(len(self._ports)) as threads:
             found = [_health_of(text) for text in threads.map(_health_page, self._ports)]
-        said = Counter(reason for page in found for reason in page["reasons"])
+        counts = Counter(reason for page in found for reason in page["reasons"])
         paused = next((page["paused"] for page in found if page["paused"]), "")
         of = len(self._ports)
-        reasons = [f"{reason} (at {n} of {of} workers)" for reason, n in said.items()]
+        reasons = [f"{reason} (at {n} of {of} workers)" for reason, n in counts.items()]
         return {"status": "paused" if paused else "ok", "version": __version__, "paused": paused, "reasons": reasons}
 
 

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 import os
+import pwd
 import shutil
 import socket
 import subprocess
@@ -274,14 +275,14 @@ OPEN_ROOT = """
 set -e
 mount --make-rprivate /
 kept=$(mktemp -d)
-mount --bind /root $kept
-mount -t tmpfs -o mode=755 tmpfs /root
+mount --bind "$HOME" $kept
+mount -t tmpfs -o mode=755 tmpfs "$HOME"
 for name in $(ls -A $kept); do
-  if [ -d $kept/$name ]; then mkdir /root/$name; mount --bind $kept/$name /root/$name; fi
+  if [ -d $kept/$name ]; then mkdir "$HOME/$name"; mount --bind $kept/$name "$HOME/$name"; fi
 done
 exec "$@"
 """
-"""Runs a program for which every user may pass through /root, where Python may be; nobody else sees that."""
+"""Runs a program for which every user may pass through the home of root, where Python may be; nobody else sees that."""
 
 
 def as_root(folder: Path, *before: str) -> tuple[dict[str, float], str]:
@@ -292,7 +293,7 @@ def as_root(folder: Path, *before: str) -> tuple[dict[str, float], str]:
     with contextlib.closing(socket.create_server(("127.0.0.1", 0))) as server:
         port = str(server.getsockname()[1])
         command = [*before, sys.executable, "-c", CONSUMER, str(folder), port]
-        environ = {"PATH": os.environ["PATH"], "SECRET": "hush"}
+        environ = {"PATH": os.environ["PATH"], "HOME": pwd.getpwuid(0).pw_dir, "SECRET": "hush"}
         done = subprocess.run(command, capture_output=True, text=True, check=False, env=environ)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout), done.stderr
@@ -302,14 +303,15 @@ CLOSED = {"environment": 0.0, "environment by a child": 0.0, "memory": 0.0, "lim
 
 
 def closed_to_nobody() -> Path | None:
-    """A folder on the way to Python or to the package, outside /root, through which only its owner may pass."""
+    """A folder above Python or the package, outside the home of root, through which only its owner may pass."""
     needed = (
         Path(sys.executable),
         Path(sys.base_prefix).resolve() / "bin",
         Path(gateway.__file__),
         Path(pytest.__file__),
     )
-    above = {folder for path in needed for folder in path.absolute().parents if folder.parts[:2] != ("/", "root")}
+    home = Path(pwd.getpwuid(0).pw_dir)
+    above = {folder for path in needed for folder in path.absolute().parents if not folder.is_relative_to(home)}
     return next((folder for folder in sorted(above) if not folder.stat().st_mode & 0o001), None)
 
 

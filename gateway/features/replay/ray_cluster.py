@@ -65,6 +65,7 @@ class WorkerPool:
         self.size = len(workers)
         self._replacing = asyncio.Lock()
         self.losses = 0
+        self._stopped = ""  # why no worker can be started any more
 
     async def call(self, method: str, *arguments: Any) -> Any:
         """Raises WorkerLost, once, for what was in flight at a worker that is lost; ReplayStopped if none is left."""
@@ -86,6 +87,8 @@ class WorkerPool:
     async def _replace(self) -> None:
         """Starts the missing workers. The others continue, so only a pool without any worker waits for it."""
         async with self._replacing:
+            if self._stopped:  # the requests that waited here stop for the reason of the first
+                raise ReplayStopped(self._stopped)
             if self.losses > self._most_losses:
                 raise ReplayStopped(f"{self.losses} workers of the cluster were lost; the cluster ends them")
             while len(self._in_flight) < self.size:
@@ -94,9 +97,8 @@ class WorkerPool:
                 except WorkerLost as error:
                     self.losses += 1
                     if not self._in_flight and self.losses > self._most_losses:
-                        raise ReplayStopped(
-                            f"no worker of the cluster is left, and none can be started: {error}"
-                        ) from error
+                        self._stopped = f"no worker of the cluster is left, and none can be started: {error}"
+                        raise ReplayStopped(self._stopped) from error
                     if self._in_flight:
                         return
 
