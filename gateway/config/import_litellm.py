@@ -1,16 +1,17 @@
 """A LiteLLM proxy's config → the sections of a gateway.yaml, with a note for everything that differs there.
 
-Nothing is left out without a note: a setting that this module does not know is noted as lost. The settings are those of
-LiteLLM's documentation ("All settings", docs.litellm.ai/docs/proxy/config_settings).
+Nothing is left out without a note: a setting that is not in the tables of import_litellm.toml is noted as lost.
 """
 
 from __future__ import annotations
 
 import re
+import tomllib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import date
 from hashlib import sha256
+from importlib.resources import files
 from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import urlsplit
@@ -69,47 +70,18 @@ class _Provider:
     """Ending that an `api_base` must have here, where LiteLLM adds it itself."""
 
 
-_PROVIDERS: dict[str, _Provider] = {
-    **{kind: _Provider(kind) for kind in ("openai", "azure", "mistral", "groq", "deepseek")},
-    **{kind: _Provider(kind) for kind in ("openrouter", "xai", "gemini")},
-    "text-completion-openai": _Provider("openai"),
-    "azure_text": _Provider("azure"),
-    "anthropic": _Provider("anthropic", suffix="/v1"),
-    "ollama": _Provider("ollama", suffix="/v1"),
-    "ollama_chat": _Provider("ollama", suffix="/v1"),
-    "hosted_vllm": _Provider("vllm"),
-    "vllm": _Provider("vllm"),
-    "lm_studio": _Provider("lmstudio"),
-    "llamafile": _Provider("llamafile"),
-    "together_ai": _Provider("together"),
-    "fireworks_ai": _Provider("fireworks"),
-    "huggingface": _Provider("huggingface", suffix="/v1"),
-    **dict.fromkeys(("openai_like", "custom_openai", "litellm_proxy"), _Provider("openai")),
-    "perplexity": _Provider("openai", "https://api.perplexity.ai", "PERPLEXITYAI_API_KEY"),
-    "cerebras": _Provider("openai", "https://api.cerebras.ai/v1", "CEREBRAS_API_KEY"),
-    "nvidia_nim": _Provider("openai", "https://integrate.api.nvidia.com/v1", "NVIDIA_NIM_API_KEY"),
-    "deepinfra": _Provider("openai", "https://api.deepinfra.com/v1/openai", "DEEPINFRA_API_KEY"),
-    "sambanova": _Provider("openai", "https://api.sambanova.ai/v1", "SAMBANOVA_API_KEY"),
-}  # fmt: skip
-"""By prefix. Each is an OpenAI-compatible API, or one that the gateway speaks itself."""
-
-_ELSEWHERE = {
-    **dict.fromkeys(("sagemaker", "sagemaker_chat"), "SageMaker's API is not spoken here"),
-    **dict.fromkeys(
-        ("cohere", "cohere_chat"), "Cohere's own API is not spoken here; its OpenAI-compatible endpoint is"
-    ),
+_TABLES: dict[str, Any] = tomllib.loads((files("gateway.config") / "import_litellm.toml").read_text("utf-8"))
+_PROVIDERS = {prefix: _Provider(**row) for prefix, row in _TABLES["providers"].items()}
+_ELSEWHERE: dict[str, str] = _TABLES["elsewhere"]
+_STRATEGIES: dict[str, str] = _TABLES["strategies"]
+_CAUSES: dict[str, list[str]] = _TABLES["causes"]
+_AWS: dict[str, str] = _TABLES["aws"]
+_SET, _INFO = frozenset(_TABLES["parameters"]["set"]), frozenset(_TABLES["parameters"]["info"])
+_TRANSLATED_PARAMS = frozenset({*_AWS, *_TABLES["parameters"]["translated"]})
+_NOTES: dict[str, tuple[Loss, str]] = {
+    path: (loss, text) for loss, notes in _TABLES["notes"].items() for path, text in notes.items()
 }
-_ASSUMED = (("claude", "anthropic"), ("gpt-", "openai"), ("o1", "openai"), ("o3", "openai"), ("o4", "openai"),
-            ("text-embedding-", "openai"), ("chatgpt-", "openai"), ("dall-e", "openai"), ("whisper", "openai"),
-            ("tts-", "openai"))  # fmt: skip
-"""LiteLLM knows these names without a prefix."""
 
-_STRATEGIES = {"simple-shuffle": "weighted", "least-busy": "least_in_flight", "latency-based-routing": "latency"}
-_CAUSES = {
-    "fallbacks": ("error", "timeout", "rate_limit"),
-    "context_window_fallbacks": ("context_length",),
-    "content_policy_fallbacks": ("content_filter",),
-}
 _BUILT_IN_CALLBACKS = frozenset({"prometheus"})
 _WITHOUT_EFFECT = frozenset({"set_verbose", "json_logs"})
 _VARIABLE = re.compile(r"os\.environ/([A-Za-z_]\w*)")
@@ -119,19 +91,6 @@ _ON_MANTLE = ("openai", "deepseek", "qwen", "mistral", "google", "moonshotai", "
 """Vendors whose models Bedrock serves by its OpenAI-compatible endpoints."""
 _BEDROCK_ROUTES = ("converse/", "invoke/", "converse_like/")
 _GEOGRAPHY = re.compile(r"(?:us-gov|us|eu|apac|au|jp|ca|global)\.")
-_AWS = {
-    "aws_profile_name": "profile", "aws_role_name": "role_arn", "aws_access_key_id": "access_key_id",
-    "aws_secret_access_key": "secret_access_key", "aws_session_token": "session_token",
-}  # fmt: skip
-_CLOUD_PARAMS = frozenset({*_AWS, "aws_region_name", "aws_session_name", "vertex_project", "vertex_location",
-                           "vertex_credentials", "tenant_id", "client_id", "client_secret"})  # fmt: skip
-_PARAMS = _CLOUD_PARAMS | frozenset({
-                     "model", "api_base", "base_url", "api_key", "api_version", "weight", "order", "organization",
-                     "extra_headers", "headers", "timeout", "stream_timeout", "rpm", "tpm", "input_cost_per_token",
-                     "output_cost_per_token", "custom_llm_provider", "max_retries"})  # fmt: skip
-_SET = frozenset({"temperature", "top_p", "top_k", "max_tokens", "max_completion_tokens", "presence_penalty",
-                  "frequency_penalty", "stop", "logit_bias", "reasoning_effort", "response_format"})  # fmt: skip
-_INFO = frozenset({"input_cost_per_token", "output_cost_per_token", "cache_read_input_token_cost", "mode", "id"})
 _PER_MILLION = 1e6
 _NO_GUARDRAILS = "no guardrails here: what they stop in LiteLLM passes"
 
@@ -352,7 +311,7 @@ def _provider(full: str, params: Mapping[str, Any]) -> tuple[str, _Provider | No
         return prefix, _PROVIDERS[prefix], model
     if model and prefix in _ELSEWHERE:
         return prefix, None, model
-    for beginning, kind in _ASSUMED:
+    for beginning, kind in _TABLES["assumed"].items():
         if full.startswith(beginning):
             return kind, _PROVIDERS[kind], full
     if params.get("api_base") or params.get("base_url"):
@@ -429,7 +388,7 @@ def _note_params(path: str, params: Mapping[str, Any], info: Mapping[str, Any], 
     for name in sorted(params.keys() & _SET):
         text = "became `set` of the target, which also replaces a value that the client sends"
         done.note(f"{path}.litellm_params.{name}", "changed", text)
-    for name in sorted(params.keys() - _PARAMS - _SET):
+    for name in sorted(params.keys() - _TRANSLATED_PARAMS - _SET):
         text = _NO_GUARDRAILS if name == "guardrails" else "not set by the gateway; the client can send it"
         done.note(f"{path}.litellm_params.{name}", "lost", text)
     for name in sorted(info.keys() - _INFO):
@@ -652,54 +611,14 @@ def _keys(general: Mapping[str, Any], done: ImportedConfig) -> None:
     done.note(path, "changed", "became a key for callers; it manages nothing here. Give each caller a key of its own")
 
 
-_NOTES: dict[str, tuple[Loss, str]] = {
-    "general_settings.database_url": (
-        "lost", "keys in LiteLLM's database are not read; `gateway keys create` makes keys, `store` names a database"
-    ),
-    "litellm_settings.cache": ("lost", "answers are not cached"),
-    "litellm_settings.cache_params": ("lost", "answers are not cached"),
-    "litellm_settings.drop_params": ("changed", "requests pass as they are; an upstream may refuse a parameter"),
-    "litellm_settings.modify_params": ("changed", "requests pass as they are; an upstream may refuse a parameter"),
-    "litellm_settings.turn_off_message_logging": (
-        "changed", "became `redaction.default: metadata`: no content is recorded, so nothing of it can be evaluated"
-    ),
-    "general_settings.allowed_ips": ("changed", "set `networks`, of the gateway, a key or a team"),
-    "general_settings.enable_jwt_auth": ("changed", "set the section `jwt`; see docs/keys.md"),
-    "general_settings.litellm_jwtauth": ("changed", "set the section `jwt`; see docs/keys.md"),
-    "general_settings.max_parallel_requests": ("changed", "set `concurrency` of a key or a team"),
-    "general_settings.global_max_parallel_requests": ("changed", "set `upstreams.NAME.concurrency`"),
-    "general_settings.max_request_size_mb": ("changed", "set `limits.max_body_mb`"),
-    "general_settings.pass_through_endpoints": ("changed", "`passthrough` forwards other paths to one upstream"),
-    "router_settings.allowed_fails": ("changed", "became upstreams.NAME.breaker.failures: failures in a row"),
-    "router_settings.cooldown_time": ("changed", "became upstreams.NAME.breaker.open_s, after which one call probes"),
-    "router_settings.enable_pre_call_checks": ("changed", "`on: [context_length]` acts on the upstream's refusal"),
-    "environment_variables": ("lost", "set them where the gateway is started"),
-    "guardrails": ("lost", "no guardrails here"),
-    "include": ("lost", "files that are included are not read; import each of them"),
-    "mcp_servers": ("lost", "no MCP here"),
-}  # fmt: skip
-_TRANSLATED = {
-    "model_list": None,
-    "credential_list": None,
-    "general_settings": {"master_key"},
-    "litellm_settings": {
-        *("num_retries", "request_timeout", "default_fallbacks", "enable_azure_ad_token_refresh"),
-        *_CAUSES,
-    },
-    "router_settings": {
-        *("num_retries", "timeout", "stream_timeout", "routing_strategy", "model_group_alias", "default_fallbacks"),
-        *_CAUSES,
-    },
-}
-
-
 def _unknown_settings(raw: Mapping[str, Any], done: ImportedConfig) -> None:
     """Notes every setting that has not been translated."""
+    translated: dict[str, list[str]] = _TABLES["translated"]
     for section, value in raw.items():
-        known = _TRANSLATED.get(section, set())
-        if known is None:
+        known = translated.get(section)
+        if known == []:  # translated as a whole
             continue
-        if section not in _TRANSLATED or not isinstance(value, Mapping):
+        if known is None or not isinstance(value, Mapping):
             done.note(str(section), *_NOTES.get(str(section), ("lost", "no such section here")))
             continue
         for name, setting in value.items():

@@ -15,13 +15,6 @@ from gateway.proxy.dialects.kinds import build_dialect
 ROWS = pytest.mark.parametrize("row", PROVIDERS.values(), ids=list(PROVIDERS))
 
 
-def test_no_kind_stands_twice() -> None:
-    from gateway.core.providers import _ROWS
-
-    assert len(_ROWS) == len(PROVIDERS)
-    assert [r.kind for r in _ROWS] == list(PROVIDERS)
-
-
 @ROWS
 def test_every_row_is_complete(row: Provider) -> None:
     assert re.fullmatch(r"[a-z][a-z0-9_]*", row.kind)
