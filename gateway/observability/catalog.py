@@ -1,19 +1,25 @@
-"""The list of all metrics, for docs/metrics.md and for the tests of dashboards and alerts."""
+"""All metrics of the three programs, as metrics.toml declares them."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+import functools
+import tomllib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from importlib.resources import files
 from typing import Any, Literal
 
-from prometheus_client import CollectorRegistry, Metric
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from gateway.core.did_you_mean import did_you_mean
-from gateway.observability.eval_metrics import EvalMetrics
-from gateway.observability.proxy_metrics import MetricDeclaration, console_declarations, declarations
 
 Kind = Literal["counter", "gauge", "histogram"]
 Room = Literal["gateway", "consumer", "console"]
+_CLASSES: Mapping[Kind, type[Counter] | type[Gauge] | type[Histogram]] = {
+    "counter": Counter,
+    "gauge": Gauge,
+    "histogram": Histogram,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +31,8 @@ class MetricSpec:
     labels: tuple[str, ...]
     help: str
     room: Room
+    options: Mapping[str, Any] = field(default_factory=dict)
+    """Further arguments of its class in prometheus_client."""
 
     @property
     def series(self) -> tuple[str, ...]:
@@ -33,24 +41,39 @@ class MetricSpec:
             return tuple(f"{self.name}_{part}" for part in ("bucket", "sum", "count"))
         return (self.name,)
 
+    def build(self, registry: CollectorRegistry) -> Counter | Gauge | Histogram:
+        return _CLASSES[self.kind](self.name, self.help, self.labels, registry=registry, **self.options)
+
+
+@functools.cache
+def metric_tables(room: Room) -> dict[str, dict[str, Any]]:
+    """The tables of one program in metrics.toml, by attribute; those of the consumer by group."""
+    tables = tomllib.loads((files("gateway.observability") / "metrics.toml").read_text("utf-8"))
+    found: dict[str, dict[str, Any]] = tables[room]
+    return found
+
+
+def specs(room: Literal["gateway", "console"]) -> dict[str, MetricSpec]:
+    """The metrics of the gateway or the console by attribute, in the order in which they are declared."""
+    return {attribute: _spec(room, **table) for attribute, table in metric_tables(room).items()}
+
+
+def _spec(room: Room, help: str, labels: tuple[str, ...] = (), **table: Any) -> MetricSpec:
+    kind = next(kind for kind in _CLASSES if kind in table)
+    name = table.pop(kind)
+    return MetricSpec(name, kind, tuple(labels), help, room, table)
+
+
+def _consumer_specs() -> Iterator[MetricSpec]:
+    for group in metric_tables("consumer").values():
+        for name, text in group["metrics"].items():
+            kind: Kind = "histogram" if "histogram" in group else "counter" if name.endswith("_total") else "gauge"
+            yield MetricSpec(name, kind, tuple(group["labels"]), text, "consumer")
+
 
 def catalogue() -> list[MetricSpec]:
     """All metrics, the gateway's first, in the order in which they are declared."""
-    consumers = (_of(family) for family in EvalMetrics(CollectorRegistry()).collect())
-    return [*_declared("gateway", declarations()), *consumers, *_declared("console", console_declarations())]
-
-
-def _declared(room: Room, found: Iterable[tuple[str, MetricDeclaration[Any]]]) -> Iterator[MetricSpec]:
-    kinds: dict[str, Kind] = {"Counter": "counter", "Histogram": "histogram"}
-    for _, each in found:
-        kind = kinds.get(each.kind.__name__, "gauge")
-        yield MetricSpec(each.name + "_total" * (kind == "counter"), kind, each.labels, each.help, room)
-
-
-def _of(family: Metric) -> MetricSpec:
-    kind: Kind = "counter" if family.type == "counter" else "histogram" if family.type == "histogram" else "gauge"
-    labels: tuple[str, ...] = getattr(family, "_labelnames", ())  # no public attribute has the labels
-    return MetricSpec(family.name + "_total" * (kind == "counter"), kind, labels, family.documentation, "consumer")
+    return [*specs("gateway").values(), *_consumer_specs(), *specs("console").values()]
 
 
 def unknown(names: set[str]) -> list[str]:

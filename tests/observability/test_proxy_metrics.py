@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
-from gateway.observability.proxy_metrics import ProxyMetrics, declarations
+from gateway.observability.catalog import specs
+from gateway.observability.proxy_metrics import ConsoleMetrics, ProxyMetrics
 
 PACKAGE = Path(__file__).parents[2] / "gateway"
 
@@ -109,9 +110,11 @@ def test_a_gauge_says_how_workers_are_put_together(metrics: ProxyMetrics) -> Non
             assert metric._multiprocess_mode in ("livesum", "livemax", "livemin"), attribute
 
 
-def test_each_metric_is_declared_once_and_built_per_instance(metrics: ProxyMetrics) -> None:
-    declared = list(declarations())
-    assert [attribute for attribute, _ in declared] == [attribute for attribute, _ in all_of(metrics)]
-    assert len({each.name for _, each in declared}) == len(declared)
+def test_each_attribute_has_its_table_of_the_same_type(metrics: ProxyMetrics) -> None:
+    for room, kind in (("gateway", ProxyMetrics), ("console", ConsoleMetrics)):
+        declared = specs(room)  # type: ignore[arg-type]
+        annotated = {name: annotation.lower() for name, annotation in kind.__annotations__.items()}
+        assert annotated == {name: spec.kind for name, spec in declared.items()}
+        assert len({spec.name for spec in declared.values()}) == len(declared)
     assert isinstance(metrics.requests, Counter)
-    assert ProxyMetrics.requests.labels == ("alias", "upstream", "outcome")
+    assert specs("gateway")["requests"].labels == ("alias", "upstream", "outcome")
