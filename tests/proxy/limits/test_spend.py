@@ -254,10 +254,10 @@ def limited_in(limited: Limited, kind: str, amount: float, **sections: Any) -> d
     return config
 
 
-async def until_spent(witness: limit_callers.Witness, quiet_s: float) -> None:
-    """Waits until the upstream has been asked nothing for some time: the limit is used up."""
+async def until_spent(callers: limit_callers.Callers, quiet_s: float) -> None:
+    """Waits until callers are refused and the upstream has not been asked for some time: the limit is used up."""
     async with asyncio.timeout(180):
-        while time.monotonic() - witness.last_at < quiet_s:
+        while not callers.statuses.get(429) or time.monotonic() - callers.witness.last_at < quiet_s:
             await asyncio.sleep(0.05)
 
 
@@ -278,7 +278,7 @@ async def test_callers_who_leave_do_not_overspend(
     async with asyncio.TaskGroup() as group:
         for key in KEYS * 2:
             group.create_task(callers.run(key))
-        await until_spent(witness, 1.0)
+        await until_spent(callers, 1.0)
         callers.stopped = True
     spent, held = await until_quiet(stream_url, stream_name, "usd_per_day")
     assert held == 0
@@ -314,7 +314,7 @@ async def test_no_fault_makes_a_limit_overspent(
         for key in KEYS * 2:
             group.create_task(callers.run(key))
         happened = await faults(rng, found, stream_server, 12)
-        await until_spent(witness, 3)
+        await until_spent(callers, 3)
         callers.stopped = True
     spent, held = await until_quiet(stream_server.url, stream_name, f"{kind}_per_day")
     used, missed, amount = witness.total(kind), witness.missed(kind), AMOUNTS[kind] * unit
