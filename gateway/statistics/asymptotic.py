@@ -5,13 +5,11 @@ asymptotic confidence sequences", Annals of Statistics 52(6), arXiv:2103.06476.
 """
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from gateway.statistics.domains import finite, inside, not_negative, positive
 from gateway.statistics.moments import Moments
-from gateway.statistics.stored_state import State, dump, load
+from gateway.statistics.stored_state import Stored
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +83,7 @@ def normal_log_mixture(s: float, v: float, rho: float) -> float:
 
 
 @dataclass(slots=True)
-class AsymptoticMean:
+class AsymptoticMean(Stored):
     """A confidence sequence for the mean of independent values on any scale; peeking is allowed.
 
     Under drift it covers the running average of the conditional means. Identical values give width 0, so scores in
@@ -116,15 +114,6 @@ class AsymptoticMean:
     def log_e_value(self) -> float:
         """ln of the evidence against "the mean is 0"; 0.0 below the burn-in and where all values are equal."""
         return log_e_value(self.mean, self._deviation(), self.n, self._tuning())
-
-    def state(self) -> State:
-        """A JSON-able dict from which from_state continues bit-identically."""
-        return dump(self)
-
-    @classmethod
-    def from_state(cls, state: Mapping[str, Any]) -> "AsymptoticMean":
-        """Raises ValueError if a field is missing, unknown or outside its domain."""
-        return load(cls, state)
 
     def _tuning(self) -> Tuning:
         return Tuning(self.alpha, self.n_star, self.burn_in)

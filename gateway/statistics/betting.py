@@ -6,15 +6,13 @@ arXiv:2010.09686 (equation numbers below are those of the arXiv version).
 """
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from gateway.statistics.domains import Floats, at_least, between, finite, inside, not_negative, same_length, vector
-from gateway.statistics.stored_state import State, dump, load
+from gateway.statistics.stored_state import State, Stored, dump
 
 TRUNCATION = 0.5  # c: no bet risks more than half of the wealth
 
@@ -51,7 +49,7 @@ def log_gains(x: ArrayLike, size: ArrayLike, means: Floats) -> tuple[Floats, Flo
 
 
 @dataclass(slots=True)
-class BettingMean:
+class BettingMean(Stored):
     """The confidence sequence {m: max(K+(m), K-(m)) / 2 < 1/alpha}: peeking is allowed, drift is not.
 
     K+(m) = prod(1 + l+_i (x_i - m)), K-(m) = prod(1 - l-_i (x_i - m)) on the grid m = 0, 1/cells, ..., 1. K+ falls and
@@ -111,8 +109,3 @@ class BettingMean:
     def state(self) -> State:
         """A JSON-able dict from which from_state continues bit-identically; about 40 kB at 1000 cells."""
         return dump(self) | {"log_up": self._up.tolist(), "log_down": self._down.tolist()}
-
-    @classmethod
-    def from_state(cls, state: Mapping[str, Any]) -> "BettingMean":
-        """Raises ValueError if a field is missing, unknown or outside its domain, or if the grid has another length."""
-        return load(cls, state)

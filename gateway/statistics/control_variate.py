@@ -52,48 +52,19 @@ class StageSums:
         if not (np.isfinite(self.sums).all() and np.isfinite(self.products).all()):
             raise ValueError(f"stratum {self.name}: a sum is not a finite number")
 
-    @classmethod
-    def of(cls, name: str, rows: ArrayLike, population: float = 0.0, failed: float = 0.0) -> StageSums:
-        """rows: x of each exchange, shape (n, 2 + 2 K); see exchange_terms."""
-        x = np.asarray(rows, dtype=np.float64)
-        return cls(name, len(x), x.sum(axis=0), x.T @ x, population, failed)
-
     @property
     def stages(self) -> int:
         return self.sums.size // 2 - 1
 
     @property
     def weight(self) -> float:
-        """The calls that each exchange stands for. A Tally may lag behind: never less than itself."""
+        """The calls that each exchange stands for; at least itself, since a Tally may lag behind."""
         return self.size / self.n if self.n else 0.0
 
     @property
     def size(self) -> float:
         """N_h, or n while there is no Tally."""
         return max(self.population, float(self.n))
-
-
-@dataclass(frozen=True, slots=True)
-class Stage:
-    """What one stage did, as arrays of shape (n,). Values of predicted where the stage could not draw count as 0."""
-
-    drawn: ArrayLike  # 1.0: it was asked (delta)
-    pi: ArrayLike  # the probability of that, given the stage before, in (0, 1]
-    predicted: ArrayLike  # its verdict as predicted before it was asked, in [0, 1]
-
-
-def exchange_terms(truth: ArrayLike, stages: Sequence[Stage], applicable: ArrayLike = 1.0) -> Floats:
-    """x of StageSums, shape (n, 2 + 2 K). truth: the last stage's verdicts, shape (n,); ignored where it gave none."""
-    weight: Floats = np.ones(np.shape(np.asarray(stages[0].drawn)), dtype=np.float64)
-    controls: list[Floats] = []
-    for stage in stages:
-        ratio = np.asarray(stage.drawn, dtype=np.float64) / np.asarray(stage.pi, dtype=np.float64)
-        unseen = weight * (1.0 - ratio)
-        controls += [unseen, unseen * np.asarray(stage.predicted, dtype=np.float64)]
-        weight = weight * ratio
-    domain = weight * np.asarray(applicable, dtype=np.float64)
-    value = np.where(domain > 0, np.asarray(truth, dtype=np.float64), 0.0) * domain
-    return np.stack([value, domain, *controls], axis=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,9 +77,7 @@ class ControlledEstimate:
     fixed_low: float  # valid for one look, and narrower
     fixed_high: float
     weights: tuple[float, ...]  # lambda of each stage, in [0, 1]; 0: its predictions are not used
-    variance_ratio: (
-        float  # estimated variance over that with all lambda = 0; at most 1, as lambda is fitted to the sums
-    )
+    variance_ratio: float  # estimated variance over that with all lambda = 0; at most 1, as lambda is fitted
     effective_n: float  # judged answers, equally weighted and without predictions, with the same information
     judged_n: float  # Kish's effective size of the last stage's answers
     n: int  # exchanges with a prediction
@@ -155,10 +124,9 @@ def controlled_mean(
     mean, variance = min(1.0, max(0.0, mean)), spread / float(products[1, 1])
     low, high = _always_valid(mean, variance, judged, tuning or Tuning())
     once = _once(mean, variance, judged, sum(w > 0 for w in weights), (tuning or Tuning()).alpha)
-    return ControlledEstimate(
-        mean, low, high, *once, weights, ratio, judged / ratio if ratio > 0 else math.inf, judged,
-        sum(c.n for c in cells), _nonresponse(cells), se=math.sqrt(spread) / float(sums[1]),
-    )  # fmt: skip
+    effective, se = judged / ratio if ratio > 0 else math.inf, math.sqrt(spread) / float(sums[1])
+    n, nonresponse = sum(c.n for c in cells), _nonresponse(cells)
+    return ControlledEstimate(mean, low, high, *once, weights, ratio, effective, judged, n, nonresponse, se=se)
 
 
 def _fit(start: Floats, products: Floats) -> tuple[Floats, tuple[float, ...]]:
@@ -233,13 +201,13 @@ class VarianceRatio:
     weight: float  # lambda
 
 
-def variance_ratio(h: ArrayLike, g: ArrayLike, pi: ArrayLike, calls: ArrayLike, alpha: float = 0.05) -> VarianceRatio:
+def variance_ratio(h: ArrayLike, g: ArrayLike, pi: ArrayLike, calls: ArrayLike) -> VarianceRatio:
     """Variance with predictions g and probabilities pi, over that with no predictions and their mean probability.
 
     An exchange adds (h - mu)^2 + (1 / pi - 1)(h - mu - lambda (g - c))^2 to the one and (h - mu)^2 / mean pi to the
     other. h: verdicts on judged exchanges that the model was not fitted on; pi: what the model gives each; calls: how
-    many calls each stands for (1 / the probability with which it was judged). Shapes (n,), n >= 2. The interval is the
-    delta method's on the logarithm, with lambda fixed: it is at the minimum, so that its error is of second order.
+    many calls each stands for (1 / the probability with which it was judged). Shapes (n,), n >= 2. The 95 % interval is
+    the delta method's on the logarithm, with lambda fixed: it is at the minimum, so that its error is of second order.
     Without variation of h, the ratio is 1.
     Source: as controlled_mean; arXiv:2506.07949 for the variance as a function of pi.
     """
@@ -259,5 +227,5 @@ def variance_ratio(h: ArrayLike, g: ArrayLike, pi: ArrayLike, calls: ArrayLike, 
     moved = around - (weight * more * predicted / unjudged if unjudged > 0 else 0.0)  # how each row moves that
     influence = w * ((ours - slope * moved) / a + q / mean_pi - plain / b - 1.0)
     ratio = a * mean_pi / b
-    factor = math.exp(two_sided_z(alpha) * math.sqrt(float(influence @ influence)))
+    factor = math.exp(two_sided_z(0.05) * math.sqrt(float(influence @ influence)))
     return VarianceRatio(ratio, ratio / factor, ratio * factor, weight)

@@ -70,11 +70,11 @@ def vector(name: str, values: ArrayLike, least: int = 1) -> Floats:
     return array
 
 
-def counts(name: str, table: ArrayLike, dimensions: int = 2) -> Floats:
-    """table as a float array of `dimensions` dimensions, all finite and >= 0, not all zero; else ValueError."""
+def counts(name: str, table: ArrayLike) -> Floats:
+    """table as a float array of two dimensions, all finite and >= 0, not all zero; else ValueError."""
     array = np.asarray(table, dtype=np.float64)
-    if array.ndim != dimensions:
-        raise ValueError(f"{name}: shape {array.shape}, expected {dimensions} dimension(s)")
+    if array.ndim != 2:
+        raise ValueError(f"{name}: shape {array.shape}, expected two dimensions")
     wrong = array[~(np.isfinite(array) & (array >= 0))]
     if wrong.size:
         raise ValueError(f"{name}: {wrong.flat[0]} is not a count")

@@ -5,13 +5,12 @@ bernoulli.py (rates), quantiles.py.
 """
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 from gateway.statistics.boundaries import GammaExponentialMixture, best_rho
 from gateway.statistics.domains import at_least, between, finite, inside, not_negative, one_of, positive
-from gateway.statistics.stored_state import State, dump, load
+from gateway.statistics.stored_state import Stored
 
 Side = Literal["two", "greater", "less"]  # greater: the claim is that the mean is greater than the null's
 
@@ -32,7 +31,7 @@ def _mixture(alpha: float, width: float, v_opt: float) -> GammaExponentialMixtur
 
 
 @dataclass(slots=True)
-class EmpiricalBernstein:
+class EmpiricalBernstein(Stored):
     """Confidence sequence for (1/t) sum E[X_i | past], valid at every t at once: peeking is allowed, drift is allowed.
 
     mean_t +- u(V_t) / t, V_t = sum (x_i - p_i)^2, where p_i = (middle + x_1 + ... + x_{i-1}) / i is the prediction.
@@ -98,12 +97,3 @@ class EmpiricalBernstein:
         mixture = _mixture(self.alpha, width, self.v_opt)
         # The closed form is undefined further down; the mixture itself is positive there, so 0 is conservative.
         return mixture.log_mixture(s, self.v) if s > -(self.v + mixture.rho) / width else -math.inf
-
-    def state(self) -> State:
-        """A JSON-able dict from which from_state continues bit-identically."""
-        return dump(self)
-
-    @classmethod
-    def from_state(cls, state: Mapping[str, Any]) -> "EmpiricalBernstein":
-        """Raises ValueError if a field is missing, unknown or outside its domain."""
-        return load(cls, state)

@@ -1,15 +1,14 @@
 """E-values: evidence against a null hypothesis that is valid at every look. The betting test, and e-BH."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from gateway.statistics.betting import bet, log_gains, next_squares
 from gateway.statistics.domains import at_least, between, finite, inside, not_negative, vector
-from gateway.statistics.stored_state import State, dump, load
+from gateway.statistics.stored_state import Stored
 
 
 def aa_increment(to_candidate: float, to_repeat: float) -> float:
@@ -21,7 +20,7 @@ def aa_increment(to_candidate: float, to_repeat: float) -> float:
 
 
 @dataclass(slots=True)
-class BettingTest:
+class BettingTest(Stored):
     """Two-sided test of E[X_i | past] = mean for X in [0, 1], by betting; stopping at any time is allowed.
 
     The e-value (K+(mean) + K-(mean)) / 2 is a nonnegative martingale that starts at 1 under the null, K as in
@@ -67,15 +66,6 @@ class BettingTest:
     def p_value(self) -> float:
         """1 / the largest e-value so far, at most 1: valid at any time (Ville's inequality). e-BH needs log_e_value."""
         return math.exp(-self.log_peak)
-
-    def state(self) -> State:
-        """A JSON-able dict from which from_state continues bit-identically."""
-        return dump(self)
-
-    @classmethod
-    def from_state(cls, state: Mapping[str, Any]) -> "BettingTest":
-        """Raises ValueError if a field is missing, unknown or outside its domain."""
-        return load(cls, state)
 
 
 def e_bh(log_e_values: Sequence[float], alpha: float) -> list[int]:

@@ -18,13 +18,13 @@ from gateway.core.horizon import BURN_IN, EARLY, guarded
 from gateway.statistics.asymptotic import Tuning, best_rho, log_e_value, sum_width
 from gateway.statistics.domains import at_least, finite, inside, not_negative, positive
 from gateway.statistics.moments import Moments
-from gateway.statistics.stored_state import State, dump, load
+from gateway.statistics.stored_state import State, Stored, dump, load
 
 TIGHTEST = 0.3  # share of the horizon at which the early sequence is tightest
 
 
 @dataclass(slots=True)
-class HybridMean:
+class HybridMean(Stored):
     """A confidence sequence for the mean with a horizon. Values after the horizon are not taken.
 
     Under drift it covers the running average of the conditional means. It is asymptotic: its error with ties, one-sided
@@ -78,18 +78,16 @@ class HybridMean:
         return log_e_value(self.mean, deviation, self.n, tuning)
 
     def state(self) -> State:
-        """A JSON-able dict from which from_state continues bit-identically."""
         return {name: value for name, value in dump(self).items() if name != "follows" or value}
 
     @classmethod
     def from_state(cls, state: Mapping[str, Any]) -> "HybridMean":
-        """Raises ValueError if a field is missing, unknown or outside its domain. Older states have no `ended`, and
-        those of a fixed horizon no `follows`."""
+        """Older states have no `ended`, and those of a fixed horizon no `follows`."""
         return load(cls, {"ended": False, "follows": False, **state})
 
 
 @dataclass(slots=True)
-class GuardedMean:
+class GuardedMean(Stored):
     """An asymptotic confidence sequence for differences in [-largest, largest], without a horizon.
 
     AsymptoticMean with the floor of `guarded`, so that equal values do not make a point of the interval.
@@ -121,15 +119,6 @@ class GuardedMean:
         """ln of the evidence against "the mean is 0"; 0.0 below the burn-in."""
         deviation = _deviation(self.n, self.m2, self.largest) if self.n else 0.0
         return log_e_value(self.mean, deviation, self.n, Tuning(self.alpha, self.n_star, BURN_IN))
-
-    def state(self) -> State:
-        """A JSON-able dict from which from_state continues bit-identically."""
-        return dump(self)
-
-    @classmethod
-    def from_state(cls, state: Mapping[str, Any]) -> "GuardedMean":
-        """Raises ValueError if a field is missing, unknown or outside its domain."""
-        return load(cls, state)
 
 
 def guarded_half_width(alpha: float, n_star: float, n: int, m2: float, largest: float = 1.0) -> float:

@@ -13,14 +13,14 @@ sampling, Cochran 1977, section 12.6. Weighting a prediction by how well it did 
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from gateway.statistics.domains import at_least, between, finite, positive
-from gateway.statistics.stored_state import State, dump, load
+from gateway.statistics.stored_state import Stored
 
 LEARN = 10  # pairs before a prediction is believed
 MISSED = 0.02  # pairs without a difference per pair with one, from which on nothing is adjusted
@@ -30,7 +30,7 @@ WAITING = 100  # requests that may wait for a pair; older ones are dropped, so t
 
 
 @dataclass(slots=True)
-class PastAdjustment:
+class PastAdjustment(Stored):
     """Adjusts differences in [-1, 1], in order of arrival.
 
     The weight of a prediction is the slope of earlier differences on earlier predictions, each made before its
@@ -111,12 +111,3 @@ class PastAdjustment:
         self.mean += apart / self.n
         self.products = (np.array(self.products) + np.outer(z, z).ravel()).tolist()
         self.cross = (np.array(self.cross) + z * apart).tolist()
-
-    def state(self) -> State:
-        """A JSON-able dict from which from_state continues bit-identically."""
-        return dump(self)
-
-    @classmethod
-    def from_state(cls, state: Mapping[str, Any]) -> "PastAdjustment":
-        """Raises ValueError if a field is missing, unknown or outside its domain."""
-        return load(cls, state)

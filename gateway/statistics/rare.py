@@ -8,14 +8,12 @@ inequality makes 1/alpha their threshold at every n at once.
 """
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from gateway.statistics.domains import at_least, inside
-from gateway.statistics.stored_state import State, dump, load
+from gateway.statistics.stored_state import Stored
 
 _MOST = 0.95
 BETS = np.geomspace(1 / 64, _MOST, 13)  # lambda; dense where few failures are expected
@@ -24,7 +22,7 @@ _TOLERANCE = 1e-6  # of a bound
 
 
 @dataclass(slots=True)
-class RareDifference:
+class RareDifference(Stored):
     """Two one-sided confidence sequences, alpha / 2 each, for the mean of d.
 
     Without any failure the upper bound falls below m after about 5.4 / m pairs at alpha = 0.05. Exact for independent
@@ -68,15 +66,6 @@ class RareDifference:
         least = math.log(2.0 / self.alpha)
         high = _bound(self.n, self.more, self.fewer, self.mean, least)
         return -_bound(self.n, self.fewer, self.more, -self.mean, least), high
-
-    def state(self) -> State:
-        """A JSON-able dict from which from_state continues bit-identically."""
-        return dump(self)
-
-    @classmethod
-    def from_state(cls, state: Mapping[str, Any]) -> "RareDifference":
-        """Raises ValueError if a field is missing, unknown or outside its domain."""
-        return load(cls, state)
 
 
 def _log_evidence(m: float, n: int, more: int, fewer: int) -> float:

@@ -1,12 +1,11 @@
 """Sample-ratio mismatch: whether the arms of a split get their planned shares, tested after every assignment."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 from gateway.statistics.domains import at_least, finite, positive, same_length
-from gateway.statistics.stored_state import State, dump, load
+from gateway.statistics.stored_state import Stored
 
 
 def normalised(shares: Sequence[float]) -> list[float]:
@@ -17,7 +16,7 @@ def normalised(shares: Sequence[float]) -> list[float]:
 
 
 @dataclass(slots=True)
-class SequentialRatio:
+class SequentialRatio(Stored):
     """A sequential multinomial test of n_j ~ shares_j, valid after every assignment: stopping at an alarm is allowed.
 
     Bayes factor of Dirichlet(k shares) against shares: Gamma(k) / Gamma(k + n) prod(Gamma(k s_j + n_j) / Gamma(k s_j))
@@ -62,15 +61,6 @@ class SequentialRatio:
     def p_value(self) -> float:
         """At most 1, and valid at any time: P(it ever falls to alpha) <= alpha under the null."""
         return math.exp(-self.log_peak)
-
-    def state(self) -> State:
-        """A JSON-able dict from which from_state continues bit-identically."""
-        return dump(self)
-
-    @classmethod
-    def from_state(cls, state: Mapping[str, Any]) -> "SequentialRatio":
-        """Raises ValueError if a field is missing, unknown or outside its domain."""
-        return load(cls, state)
 
 
 def _arm_term(prior: float, seen: int, share: float) -> float:

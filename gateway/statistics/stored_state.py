@@ -3,10 +3,25 @@
 from collections.abc import Mapping
 from dataclasses import fields
 from functools import cache
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 State = dict[str, Any]  # JSON: str, int, float, list and dict only
 T = TypeVar("T")
+
+
+class Stored:
+    """A sequential dataclass that can be saved as JSON between two values."""
+
+    __slots__ = ()
+
+    def state(self) -> State:
+        """A JSON-able dict from which from_state continues bit-identically."""
+        return dump(self)
+
+    @classmethod
+    def from_state(cls, state: Mapping[str, Any]) -> Self:
+        """Raises ValueError if a field is missing, unknown or outside its domain."""
+        return load(cls, state)
 
 
 def dump(sequence: Any) -> State:

@@ -6,6 +6,7 @@ import random
 
 import numpy as np
 import pytest
+from fixtures.stage_terms import Stage, exchange_terms, stage_sums
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -13,7 +14,6 @@ from gateway.config.scorers import ScorerConfig
 from gateway.consumer.gauges import Gauges
 from gateway.core.exchange import Target
 from gateway.observability.eval_metrics import EvalFigures, EvalMetrics
-from gateway.statistics.control_variate import Stage, StageSums, exchange_terms
 from gateway.store.score_sums import BUCKET_COUNT
 from gateway.store.snapshot import CellKey, ScoreCell, StoreSnapshot
 from gateway.stream import Lag
@@ -136,7 +136,7 @@ def test_a_guided_mean_takes_the_predictions_into_account_unless_they_are_off(ro
     h, drawn = rng.random(400), rng.random(400) < 0.2
     terms = exchange_terms(h, [Stage(drawn, 0.2, h)])
     known = cell(scored=int(drawn.sum()))
-    guided = {known.key: StageSums.of("default", terms)}
+    guided = {known.key: stage_sums("default", terms)}
     harmful = {"variance_ratio_low": 1.2, "variance_ratio": 1.5, "variance_ratio_high": 1.9}
 
     def shown(cards):

@@ -32,12 +32,14 @@ from gateway.features.learned.work import learn
 from gateway.proxy.limits.estimate import ModelEstimate
 from gateway.scorers.embedding import local_minilm
 from gateway.scoring.types import Subject
-from gateway.statistics.control_variate import Stage, StageSums, controlled_mean, exchange_terms
+from gateway.statistics.control_variate import controlled_mean
 from gateway.store import engine
 from gateway.store.missing_scores import exchange_of
 from gateway.store.tables import exchanges
 
 sys.path.insert(0, str(Path(__file__).parent))
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from fixtures.stage_terms import Stage, exchange_terms, stage_sums
 from learned_judge import consumed
 from learned_tasks import task
 
@@ -142,7 +144,7 @@ def _draws(h: Floats, g: Floats, pi: Floats, controlled: bool) -> tuple[float, f
     for _ in range(DRAWS):
         drawn = (draw.random(len(h)) < pi).astype(float)
         rows = exchange_terms(h * drawn, [Stage(drawn, pi, g)])
-        e = controlled_mean([StageSums.of("all", rows)], controlled=controlled)
+        e = controlled_mean([stage_sums("all", rows)], controlled=controlled)
         error = np.nan if e.mean is None else (e.mean - h.mean()) ** 2
         found.append((drawn.sum(), e.fixed_high - e.fixed_low, e.high - e.low, error))
     judged, fixed, always, error = np.nanmean(found, axis=0)

@@ -7,12 +7,13 @@ import math
 import numpy as np
 import pytest
 from fixtures.learned_worlds import PREDICTORS, SHARE, TRUTH, Run, Traffic, inclusion, run, traffic
+from fixtures.stage_terms import Stage, exchange_terms, stage_sums
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from gateway.statistics.asymptotic import Tuning
-from gateway.statistics.control_variate import ControlledEstimate, Stage, StageSums, controlled_mean, exchange_terms
+from gateway.statistics.control_variate import ControlledEstimate, StageSums, controlled_mean
 from gateway.statistics.weighted_mean import StratumSums, weighted_mean
 from tests.statistics.powered_mean import Labelled, powered_mean
 
@@ -31,7 +32,7 @@ def test_without_predictions_it_is_the_weighted_mean(seed: int) -> None:
     h, g, drawn = one_stage(seed)
     judged = h[drawn]
 
-    ours = controlled_mean([StageSums.of("a", exchange_terms(h, [Stage(drawn, 0.25, g)]), 400.0)], controlled=False)
+    ours = controlled_mean([stage_sums("a", exchange_terms(h, [Stage(drawn, 0.25, g)]), 400.0)], controlled=False)
     theirs = weighted_mean(
         [StratumSums("a", judged.size, float(judged.sum()), float((judged**2).sum()), population=400)], (0.0, 1.0)
     )
@@ -45,7 +46,7 @@ def test_with_one_draw_it_agrees_with_prediction_powered_inference() -> None:
     """One probability for all: the estimate of powered_mean, up to terms of the order 1/n."""
     h, g, drawn = one_stage(5, 20_000)
 
-    ours = controlled_mean([StageSums.of("a", exchange_terms(h, [Stage(drawn, 0.25, g)]))])
+    ours = controlled_mean([stage_sums("a", exchange_terms(h, [Stage(drawn, 0.25, g)]))])
     theirs = powered_mean(Labelled.of(h[drawn], g[drawn], g[~drawn]))
 
     assert ours.mean is not None
@@ -55,8 +56,8 @@ def test_with_one_draw_it_agrees_with_prediction_powered_inference() -> None:
 
 def test_a_constant_bias_of_the_predictions_costs_nothing() -> None:
     h, _, drawn = one_stage(7, 4000)
-    fair = controlled_mean([StageSums.of("a", exchange_terms(h, [Stage(drawn, 0.25, h)]))])
-    biased = controlled_mean([StageSums.of("a", exchange_terms(h, [Stage(drawn, 0.25, h + 0.4)]))])
+    fair = controlled_mean([stage_sums("a", exchange_terms(h, [Stage(drawn, 0.25, h)]))])
+    biased = controlled_mean([stage_sums("a", exchange_terms(h, [Stage(drawn, 0.25, h + 0.4)]))])
 
     assert biased.mean == pytest.approx(fair.mean)
     assert biased.variance_ratio == pytest.approx(fair.variance_ratio)
@@ -66,20 +67,20 @@ def test_a_constant_bias_of_the_predictions_costs_nothing() -> None:
 @pytest.mark.parametrize("g", [0.0, 0.7, 1.0])
 def test_a_constant_prediction_is_not_used(g: float) -> None:
     h, _, drawn = one_stage(8)
-    found = controlled_mean([StageSums.of("a", exchange_terms(h, [Stage(drawn, 0.25, np.full(400, g))]))])
+    found = controlled_mean([stage_sums("a", exchange_terms(h, [Stage(drawn, 0.25, np.full(400, g))]))])
     assert (found.weights, found.variance_ratio) == ((0.0,), 1.0)
 
 
 def test_a_prediction_of_the_wrong_sign_is_not_used() -> None:
     h, _, drawn = one_stage(9)
-    found = controlled_mean([StageSums.of("a", exchange_terms(h, [Stage(drawn, 0.25, 1 - h)]))])
+    found = controlled_mean([stage_sums("a", exchange_terms(h, [Stage(drawn, 0.25, 1 - h)]))])
     assert found.weights == (0.0,)
 
 
 def test_strata_count_by_their_population() -> None:
     def stratum(name: str, value: float, population: float) -> StageSums:
         nothing = np.zeros(50)
-        return StageSums.of(name, exchange_terms(np.full(50, value), [Stage(np.ones(50), 1.0, nothing)]), population)
+        return stage_sums(name, exchange_terms(np.full(50, value), [Stage(np.ones(50), 1.0, nothing)]), population)
 
     found = controlled_mean([stratum("rest", 1.0, 900.0), stratum("error", 0.0, 100.0)])
     late = controlled_mean([stratum("rest", 1.0, 10.0), stratum("error", 0.0, 0.0)])
@@ -89,9 +90,9 @@ def test_strata_count_by_their_population() -> None:
 
 
 def test_nothing_is_claimed_without_answers() -> None:
-    unseen = StageSums.of("slow", exchange_terms(np.zeros(40), [Stage(np.zeros(40), 0.2, np.zeros(40))]))
-    seen = StageSums.of("rest", exchange_terms(np.ones(40), [Stage(np.ones(40), 0.2, np.ones(40))]))
-    not_applicable = StageSums.of("n/a", exchange_terms(np.ones(40), [Stage(np.ones(40), 1.0, np.ones(40))], 0.0))
+    unseen = stage_sums("slow", exchange_terms(np.zeros(40), [Stage(np.zeros(40), 0.2, np.zeros(40))]))
+    seen = stage_sums("rest", exchange_terms(np.ones(40), [Stage(np.ones(40), 0.2, np.ones(40))]))
+    not_applicable = stage_sums("n/a", exchange_terms(np.ones(40), [Stage(np.ones(40), 1.0, np.ones(40))], 0.0))
 
     assert controlled_mean([seen, unseen]).missing == ("slow",)
     assert controlled_mean([seen, unseen]).mean is None
@@ -103,7 +104,7 @@ def test_nothing_is_claimed_without_answers() -> None:
 
 def test_equal_verdicts_do_not_claim_certainty() -> None:
     def of(n: int) -> ControlledEstimate:
-        return controlled_mean([StageSums.of("a", exchange_terms(np.ones(n), [Stage(np.ones(n), 1.0, np.ones(n))]))])
+        return controlled_mean([stage_sums("a", exchange_terms(np.ones(n), [Stage(np.ones(n), 1.0, np.ones(n))]))])
 
     assert (of(29).low, of(9).fixed_low) == (0.0, 0.0)
     assert 0.5 < of(30).low < of(30).fixed_low < 0.97
@@ -114,7 +115,7 @@ def test_failed_answers_are_a_share_of_the_traffic() -> None:
     """A judge that fails at random leaves the mean as it is."""
     answered = np.arange(40) % 4 > 0
     terms = exchange_terms(np.ones(40), [Stage(np.ones(40), 1.0, np.ones(40))], answered)
-    found = controlled_mean([StageSums.of("a", terms, 90.0, failed=10.0), StageSums.of("b", terms[answered], 10.0)])
+    found = controlled_mean([stage_sums("a", terms, 90.0, failed=10.0), stage_sums("b", terms[answered], 10.0)])
     assert (found.mean, found.nonresponse) == (pytest.approx(1.0), pytest.approx(90 * 0.25 / 120))
 
 
@@ -159,7 +160,7 @@ def test_one_look_covers_the_truth_whatever_the_predictor(
         found = run(seed, PREDICTORS[name], n)
         ours.append(controlled_mean(found.sums()))
         unused.append(controlled_mean(found.sums(), controlled=False))
-        plain.append(controlled_mean([StageSums.of("all", found.plain)], controlled=False))
+        plain.append(controlled_mean([stage_sums("all", found.plain)], controlled=False))
     means = np.array([e.mean for e in ours], dtype=np.float64)
     bias = float((means.mean() - TRUTH) / (means.std() / math.sqrt(runs)))
     saved, weight = (_width(ours) / _width(plain)) ** 2, np.mean([e.weights[0] for e in ours])
@@ -236,7 +237,7 @@ def test_three_stages_cover_what_people_would_find(
     found, bare = [], []
     for seed in range(runs):
         terms, _ = three_stages(seed, name, judge_error)
-        sums = StageSums.of("all", terms)
+        sums = stage_sums("all", terms)
         found.append(controlled_mean([sums]))
         bare.append(controlled_mean([sums], controlled=False))
     means = np.array([e.mean for e in found], dtype=np.float64)
@@ -265,5 +266,5 @@ def show(request: pytest.FixtureRequest, line: str) -> None:
 
 def test_a_wider_tuning_gives_a_wider_sequence() -> None:
     terms = run(0, PREDICTORS["good"]).terms
-    sure, usual = (controlled_mean([StageSums.of("a", terms)], Tuning(alpha)) for alpha in (0.01, 0.05))
+    sure, usual = (controlled_mean([stage_sums("a", terms)], Tuning(alpha)) for alpha in (0.01, 0.05))
     assert sure.low < usual.low < usual.fixed_low

@@ -35,7 +35,7 @@ def test_a_closed_domain_has_its_ends() -> None:
         (domains.vector, [], "x: 0 values, expected 1 or more"),
         (domains.counts, [[1, -2]], "x: -2.0 is not a count"),
         (domains.counts, [[0, 0]], "x: all counts are 0"),
-        (domains.counts, [1, 2], "x: shape (2,), expected 2 dimension(s)"),
+        (domains.counts, [1, 2], "x: shape (2,), expected two dimensions"),
     ],
 )
 def test_refusals_say_what_was_wrong(check: Any, value: Any, message: str) -> None:

@@ -12,12 +12,12 @@ from typing import Any
 import numpy as np
 import pytest
 from fixtures.learned_worlds import PREDICTORS, TRUTH, Traffic, Values, inclusion, traffic
+from fixtures.stage_terms import Stage, exchange_terms, stage_sums
 
 from gateway.features.labels.calibration import corrected_figures
 from gateway.features.labels.correction import LabelCandidate, in_order, threshold
 from gateway.observability.eval_metrics import CorrectedFigures
 from gateway.scoring.registry import RegisteredScorer
-from gateway.statistics.control_variate import Stage, StageSums, exchange_terms
 from gateway.store.snapshot import CellKey, ScoreCell
 
 KEY = CellKey("stated", "1", "c1", "chat", "local/small", "", "default")
@@ -34,7 +34,7 @@ def one_day(scorer: RegisteredScorer, seed: int, predictor: str, judge_error: fl
     guess = PREDICTORS[predictor](rng, Traffic(f, t.expected, t.at))
     pi = inclusion(guess.residual)
     judged = rng.random(EXCHANGES) < pi
-    guided = StageSums.of("all", exchange_terms(f, [Stage(judged, pi, guess.g)]), float(EXCHANGES))
+    guided = stage_sums("all", exchange_terms(f, [Stage(judged, pi, guess.g)]), float(EXCHANGES))
     seen = [(i, float(f[i])) for i in np.flatnonzero(judged).tolist()]
     order = in_order("stated", [LabelCandidate(f"{seed}.{i}", verdict, 1.0) for i, verdict in seen], FAVOUR)
     reached = threshold(order, {each.id for _, each in order[:LABELS]})
