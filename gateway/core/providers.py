@@ -29,6 +29,7 @@ class Provider:
     load: Load = "none"  # how it reports its load
     stream_usage: Literal["ask", "never"] = "ask"  # "never": it does not understand `stream_options.include_usage`
     prompt_logprobs: bool = False  # it gives log-probabilities of a prompt's tokens, as vLLM does
+    seed: bool = True  # it accepts `seed`; a provider that does not refuses unknown members
     prefill: bool = False  # it continues a last assistant message if the request asks for that
     cloud: bool = False  # it needs a cloud's credentials (`auth`) where it has no key
     sigv4_service: str = "bedrock"  # that AWS's signatures name

@@ -21,11 +21,6 @@ from gateway.core.output_tokens import OUTPUT_LIMITS
 from gateway.core.variant_text import variant_text
 from gateway.features.replay.datasets import DatasetItem
 
-# Kinds of upstream that accept `seed`; others refuse unknown members.
-SEEDED = frozenset({
-    "openai", "azure", "vllm", "ollama", "llamacpp", "llamafile", "llama_cpp_python", "lmstudio", "sglang", "ray_serve",
-    "tgi", "groq", "together", "openrouter", "fireworks", "xai", "fake",
-})  # fmt: skip
 _SEEDED_APIS = ("chat", "completions")
 _ALIAS = "replay-target"
 _SAME = (OUTPUT_LIMITS, ("stop", "stop_sequences"))  # in several APIs
@@ -280,4 +275,4 @@ def _definition(config: Config, targets: Sequence[Target], text: str) -> str:
 
 
 def _seeded(config: Config, targets: Sequence[Target]) -> bool:
-    return all(config.upstreams[t.upstream].kind in SEEDED for t in targets)
+    return all(config.upstreams[t.upstream].provider.seed for t in targets)
