@@ -6,7 +6,7 @@ import functools
 import inspect
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import MISSING, Field, fields, is_dataclass
+from dataclasses import MISSING, Field, dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar, get_type_hints
 
@@ -32,6 +32,17 @@ Host = Annotated[str, typer.Option(help="Address to listen on.")]
 TlsCert = Annotated[Path | None, typer.Option(help="PEM file of a certificate with its chain: serve HTTPS.")]
 TlsKey = Annotated[Path | None, typer.Option(help="PEM file of the certificate's key.")]
 Port = Annotated[int, typer.Option(min=1, max=65535, help="Port to listen on.")]
+
+
+@dataclass(frozen=True, slots=True)
+class StoreOptions:
+    """The location of the store."""
+
+    config: MaybeConfig = None
+    data: Data = None
+
+    def location(self) -> StoreLocation:
+        return where_to_read(self.config, self.data)
 
 
 def note(text: str) -> None:

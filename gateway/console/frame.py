@@ -32,6 +32,7 @@ from gateway.console.sessions import SESSION_S, Sessions, Visitor
 from gateway.features.keys.directory import Admin
 from gateway.reports.html import parts_css, templates
 from gateway.runtime.tasks import Tasks
+from gateway.store.engine import default_url
 from gateway.stream import Corridor
 
 COOKIE, NOTICE_COOKIE, ROOT = "assay_console", "assay_notice", "/console"
@@ -110,6 +111,10 @@ class PageServices:
     """Reads the config again at once, after a change of its files."""
     kept: dict[str, Any] = field(default_factory=dict)
     """State that pages keep between requests in this process, by the page's name."""
+
+    @property
+    def store_url(self) -> str:
+        return self.admin.config().store.url or default_url(self.data)
 
 
 def services_of(request: Request) -> PageServices:

@@ -19,6 +19,7 @@ from gateway.cli.options import (
     Data,
     MaybeConfig,
     Since,
+    StoreOptions,
     Where,
     command_line,
     example,
@@ -109,14 +110,6 @@ class _Preferences:
         ),
     ] = None
     gap: Annotated[float, typer.Option(min=0, help="dpo: the smallest difference of two scores.")] = 0.0
-
-
-@dataclass(frozen=True, slots=True)
-class StoreOptions:
-    """The location of the store."""
-
-    config: MaybeConfig = None
-    data: Data = None
 
 
 @verbs.command(epilog=example("gateway export --format parquet --since 7d --out chats.parquet"))

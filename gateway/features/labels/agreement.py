@@ -32,14 +32,10 @@ class RateEstimate:
 class ConfusionTable:
     """Numbers of labelled answers."""
 
-    hit: int
-    """People say good, the scorer says good."""
-    miss: int
-    """People say good, the scorer says bad."""
-    false_alarm: int
-    """People say bad, the scorer says good."""
-    correct_rejection: int
-    """People say bad, the scorer says bad."""
+    hit: int  # people say good, and the scorer says good
+    miss: int  # people say good, and the scorer says bad
+    false_alarm: int  # people say bad, and the scorer says good
+    correct_rejection: int  # people say bad, and the scorer says bad
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,10 +59,8 @@ class Agreement:
 def agreement(labels: Labels, cut: float, alpha: float = 0.05) -> Agreement:
     """cut: the verdict in [0, 1] from which the scorer calls an answer good."""
     good, called = labels.y >= _GOOD, labels.f >= cut
-    table = ConfusionTable(
-        int((good & called).sum()), int((good & ~called).sum()),
-        int((~good & called).sum()), int((~good & ~called).sum()),
-    )  # fmt: skip
+    cells = (good & called, good & ~called, ~good & called, ~good & ~called)
+    table = ConfusionTable(*(int(cell.sum()) for cell in cells))
     rates = error_rates(labels, cut)
     if rates is None:
         return Agreement(table, _kappa(labels, cut, alpha), None, None)

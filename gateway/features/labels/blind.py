@@ -59,9 +59,8 @@ class LabelVerdict:
 
 
 def of_exchange(exchange: Found) -> BlindItem:
-    return BlindItem(
-        exchange["id"], tuple(turns(exchange["request"])), (answer_text(exchange),), False, right_answer(exchange) or ""
-    )
+    question, reference = tuple(turns(exchange["request"])), right_answer(exchange) or ""
+    return BlindItem(exchange["id"], question, (answer_text(exchange),), reference=reference)
 
 
 def of_pair(scorer: str, served: Found, other: Found) -> BlindItem:
@@ -73,14 +72,15 @@ def of_pair(scorer: str, served: Found, other: Found) -> BlindItem:
 
 
 def shown_swapped(scorer: str, pair_id: str) -> bool:
-    """Return whether the pair's second answer is shown first. The order is a hash of the id: every labeller sees the
-    same one, and a verdict in a returned sheet keeps its meaning."""
+    """Whether the pair's second answer is shown first. The order is a hash of the id: every labeller sees the same one,
+    and a verdict in a returned sheet keeps its meaning."""
     return draw(f"label-order:{scorer}", pair_id) < 0.5
 
 
 def answer_text(exchange: Found) -> str:
-    """The answer as a judge model is shown it: text, refusal and tool calls."""
-    calls = [f"[calls {c['name']} with {c['arguments']}]" for c in _tool_calls(exchange["tool_calls"])]
+    """The answer as judge models see it: text, refusal and tool calls."""
+    tool_calls = orjson.loads(exchange["tool_calls"]) if exchange["tool_calls"] else []
+    calls = [f"[calls {call['name']} with {call['arguments']}]" for call in tool_calls]
     return "\n".join(part for part in (exchange["text"], exchange["refusal"], *calls) if part) or NO_TEXT
 
 
@@ -105,10 +105,6 @@ def _lines(item: BlindItem, criterion: str | None) -> Iterator[RenderableType]:
         yield Text(plain(item.reference))
     if criterion:
         yield Text(f"\ncriterion: {plain(criterion)}", "bold")
-
-
-def _tool_calls(column: Any) -> list[Any]:
-    return list(orjson.loads(column)) if column else []
 
 
 def parse_verdict(text: str, subject: Subject, *, swapped: bool = False) -> LabelVerdict:
@@ -179,7 +175,7 @@ def sheet(rows: Sequence[Mapping[str, Any]], form: Form) -> str:
     text = io.StringIO()
     out = csv.writer(text, lineterminator="\n")
     out.writerow(rows[0] if rows else ("id", "verdict", "comment"))
-    out.writerows([_cell(value) for value in row.values()] for row in rows)
+    out.writerows([cell(value) if isinstance(value, str) else value for value in row.values()] for row in rows)
     return text.getvalue()
 
 
@@ -189,7 +185,7 @@ def form_of(path: Path | None) -> Form:
 
 
 def read(path: Path, subject: Subject, swapped: Callable[[str], bool], known: Callable[[str], bool]) -> list[SheetRow]:
-    """Every row with a verdict. swapped: whether the sheet shows this pair's second answer first. known: whether the
+    """The rows with a verdict. swapped: whether the sheet shows this pair's second answer first. known: whether the
     scorer has judged this id. Raises CannotRun with every error."""
     rows: list[SheetRow] = []
     errors: list[str] = []
@@ -218,7 +214,7 @@ def _row(
         return None
     if not known(id):
         raise ValueError(f'the scorer has not judged "{cell(id)[:80]}"')
-    about_shown = _column(values, ("verdict",)) is not None and subject == "pair"
+    about_shown = subject == "pair" and _column(values, ("verdict",)) is not None
     verdict = parse_verdict(written, subject if about_shown else "exchange", swapped=swapped(id))
     if verdict.stop:
         raise ValueError(f"{written!r} is not a verdict")
@@ -270,7 +266,3 @@ def _table(path: Path, text: str) -> list[tuple[int, dict[str, Any]]]:
         return [(reader.line_num, {str(k).strip().lower(): v for k, v in row.items()}) for row in reader]
     except csv.Error as error:
         raise CannotRun(f"{path.name}, line {reader.line_num}: {error}") from None
-
-
-def _cell(value: Any) -> Any:
-    return cell(value) if isinstance(value, str) else value

@@ -117,11 +117,8 @@ def calibrate(connection: Reading, options: CalibrationOptions) -> CalibrationRe
     """Raises CannotRun if the scorer has scored nothing."""
     version = newest_version(connection, options.scorer)
     selection = ScoreSelection(experiment=options.experiment)
-    rows = (
-        labels_with_pair_scores(connection, version)
-        if version.subject == "pair"
-        else labels_with_scores(connection, version)
-    )
+    read_labels = labels_with_pair_scores if version.subject == "pair" else labels_with_scores
+    rows = read_labels(connection, version)
     everywhere = labelled_items(options.scorer, rows)
     items = [i for i in everywhere if options.experiment in (None, i.experiment)]
     cells = judged_sums(connection, version, selection, options.cut)
@@ -169,24 +166,13 @@ def _group(name: str, labels: Labels, judged: JudgedSample, options: Calibration
     return CorrectedGroup(name, judged, labels.n, estimate, rate, needed)
 
 
-# For reports of experiments.
-
-
-def corrected_mean(
-    connection: Reading, scorer: str, arm: str | None, experiment: str | None = None, plan: str | None = None
-) -> Estimate | None:
-    """A scorer's mean in one arm as people's labels correct it, in [0, 1], 1 best. arm None: all traffic.
-
-    None: there are too few labels.
-    """
-    estimate = _corrected(connection, scorer, ScoreSelection(experiment, plan, arm))
-    return None if estimate is None else Estimate(estimate.mean, estimate.low, estimate.high)
-
-
 def corrected_difference(
     connection: Reading, scorer: str, experiment: str, plan: str | None, arms: tuple[str, str]
 ) -> Estimate | None:
-    """The second arm's corrected mean minus the first's. The two are drawn independently, so variances add up."""
+    """The second arm's corrected mean minus the first's; None: there are too few labels.
+
+    The two are drawn independently, so variances add up.
+    """
     first, second = (_corrected(connection, scorer, ScoreSelection(experiment, plan, arm)) for arm in arms)
     if first is None or second is None:
         return None
@@ -207,9 +193,6 @@ def _corrected(connection: Reading, scorer: str, selection: ScoreSelection) -> C
     ]
     cells = judged_sums(connection, version, selection, 0.5)
     return corrected(labels_in(items, call_weights(cells)), judged_sample(cells))
-
-
-# For the gauges.
 
 
 def corrected_figures(
@@ -295,7 +278,7 @@ def _weighted(plain: JudgedSums, guided: StageSums) -> JudgedSums:
 def _controlled(
     registered: RegisteredScorer, cells: Sequence[ScoreCell], guided: Mapping[CellKey, StageSums], judged: JudgedSample
 ) -> JudgedSample:
-    """Add the mean that the predictions make more precise, where a predictor guides the scorer."""
+    """The sample with the mean that the predictions make more precise, where a predictor guides the scorer."""
     scorer = registered.scorer
     found = guided_unit_mean(cells, guided, scorer.bounds, scorer.direction)
     if found is None or found.mean is None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from gateway.cli.options import AsJson, Data, MaybeConfig, example, note, show, where_to_read
+from gateway.cli.options import AsJson, StoreOptions, example, grouped, note, show
 
 if TYPE_CHECKING:
     from gateway.features.labels.blind import LabelVerdict
@@ -25,34 +26,42 @@ verbs.add_typer(
 )
 
 Scorer = Annotated[str, typer.Option(help="Scorer whose answers are labelled.")]
-Experiment = Annotated[str, typer.Option(help="Only answers of this experiment.")]
-Favour = Annotated[
-    float,
-    typer.Option(min=0.01, max=100, help="Draw low-scored answers this many times as often (weighted)."),
-]
-Labeller = Annotated[str, typer.Option("--as", help="Name of the labeller (default: the user name).")]
+
+
+@dataclass(frozen=True, slots=True)
+class _Drawing:
+    """The items that are drawn, and the person who labels them."""
+
+    experiment: Annotated[str, typer.Option(help="Only answers of this experiment.")] = ""
+    favour: Annotated[
+        float,
+        typer.Option(min=0.01, max=100, help="Draw low-scored answers this many times as often (weighted)."),
+    ] = 1.0
+    labeller: Annotated[str, typer.Option("--as", help="Name of the labeller (default: the user name).")] = ""
+
+    def request(self, scorer: str, *, again: bool = False) -> LabelRequest:
+        from gateway.features.labels.desk import LabelRequest
+
+        return LabelRequest(scorer, _who(self.labeller), self.experiment, self.favour, again)
 
 
 @label.command("next", epilog=example("gateway label next --scorer helpful"))
+@grouped
 def next_(
     scorer: Scorer,
-    experiment: Experiment = "",
-    favour: Favour = 1.0,
+    drawing: _Drawing,
+    store: StoreOptions,
     count: Annotated[int, typer.Option(min=1, help="Stop after this many labels.")] = 20,
     again: Annotated[bool, typer.Option(help="Show items that others have labelled, to measure agreement.")] = False,
-    labeller: Labeller = "",
-    config: MaybeConfig = None,
-    data: Data = None,
 ) -> None:
     """Show scored answers or pairs one by one, blind, and record a verdict on each.
 
     Items are drawn with known probability, so that few labels correct the scorer's mean. Stop and resume at any time.
     On a terminal, one key is a verdict, without Enter; `u` takes the last one back.
     """
-    from gateway.features.labels.desk import LabelRequest, next_item, open_desk
+    from gateway.features.labels.desk import next_item, open_desk
 
-    location = where_to_read(config, data)
-    request = LabelRequest(scorer, _who(labeller), experiment, favour, again)
+    location, request = store.location(), drawing.request(scorer, again=again)
     desk = open_desk(location.store, request)
     note(f"{desk.judged} scored, {desk.left} of them open for {request.labeller}")
     given: list[Label] = []
@@ -70,39 +79,39 @@ def next_(
 
 
 @label.command("import", epilog=example("gateway label import filled.csv --scorer helpful --as ada"))
+@grouped
 def import_(
     sheet: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="CSV or JSONL with id and verdict.")],
     scorer: Scorer,
-    experiment: Experiment = "",
-    favour: Favour = 1.0,
+    drawing: _Drawing,
+    store: StoreOptions,
     share: Annotated[
         float | None, typer.Option(help="The sheet is a simple random sample of this share of all scored items.")
     ] = None,
-    labeller: Labeller = "",
-    config: MaybeConfig = None,
-    data: Data = None,
 ) -> None:
     """Import the verdicts of a sheet: one that `export --next` wrote, or your own.
 
     Labels correct means only if it is known how the items were drawn: in order, without gaps, or by --share.
     """
-    from gateway.features.labels.desk import LabelRequest, import_labels
+    from gateway.features.labels.desk import import_labels
 
-    request = LabelRequest(scorer, _who(labeller), experiment, favour)
     try:
-        labels, past_gap = import_labels(where_to_read(config, data).store, sheet, request, share)
+        labels, past_gap = import_labels(store.location().store, sheet, drawing.request(scorer), share)
     except ValueError as error:
         raise typer.BadParameter(str(error), param_hint="--share") from error
     note(f"{len(labels)} labels imported; `gateway judge calibrate {scorer}` evaluates them")
     if past_gap:
         note(
-            f"{past_gap} of them do not correct means: in the order of the draw, an item without a verdict stands "
+            f"{past_gap} of them do not correct means: in the order of the draw, an item without a verdict comes "
             "before them. Fill it in and import the sheet again, or say with --share which random sample the sheet is"
         )
 
 
 @label.command("export", epilog=example("gateway label export to-fill.csv --scorer helpful --next 100"))
+@grouped
 def export(
+    drawing: _Drawing,
+    store: StoreOptions,
     sheet: Annotated[
         Path | None, typer.Argument(dir_okay=False, help="Output file, .csv or .jsonl (default: CSV to stdout).")
     ] = None,
@@ -110,26 +119,19 @@ def export(
     next_: Annotated[
         int | None, typer.Option("--next", min=1, help="Write a blind sheet of this many items, to fill in and import.")
     ] = None,
-    experiment: Experiment = "",
-    favour: Favour = 1.0,
-    labeller: Labeller = "",
-    config: MaybeConfig = None,
-    data: Data = None,
 ) -> None:
     """Write labels with the scorer's scores; or, with --next, a blind sheet to fill in."""
     from gateway.features.calls.export import write_private
     from gateway.features.labels.blind import form_of
-    from gateway.features.labels.desk import LabelRequest, export_blind_sheet, export_labels
+    from gateway.features.labels.desk import export_blind_sheet, export_labels
 
-    store = where_to_read(config, data).store
-    if next_ is not None and scorer is None:
+    url, form = store.location().store, form_of(sheet)
+    if next_ is None:
+        text = export_labels(url, scorer, form)
+    elif scorer is None:
         raise typer.BadParameter("name the scorer with --scorer", param_hint="--next")
-    if next_ is not None and scorer is not None:
-        text = export_blind_sheet(
-            store, LabelRequest(scorer, _who(labeller), experiment, favour), next_, form_of(sheet)
-        )
     else:
-        text = export_labels(store, scorer, form_of(sheet))
+        text = export_blind_sheet(url, drawing.request(scorer), next_, form)
     if sheet is None:
         typer.echo(text, nl=False)
     else:
@@ -138,14 +140,12 @@ def export(
 
 
 def _labelled(location: StoreLocation, request: LabelRequest, desk: Desk, drawn: DrawnItem, given: list[Label]) -> bool:
-    """Shows an item, and records the verdict in `given` and in the store, or takes the last one back. False: the
+    """Shows an item, and records the verdict in `given` and in the store, or takes back the last one. False: the
     labeller stopped."""
     from gateway.features.labels.blind import to_terminal
-    from gateway.features.labels.desk import save_labels, undo_label
+    from gateway.features.labels.desk import criterion_of, save_labels, undo_label
 
-    section = location.scorers.get(request.scorer)
-    criterion = section.options.get("criterion") if section else None
-    show(to_terminal(drawn.blind, criterion if isinstance(criterion, str) else None))
+    show(to_terminal(drawn.blind, criterion_of(location.scorers.get(request.scorer))))
     verdict = _verdict(desk, drawn, undo=bool(given))
     if verdict is None:
         undo_label(location.store, desk, given.pop())
@@ -160,8 +160,8 @@ def _labelled(location: StoreLocation, request: LabelRequest, desk: Desk, drawn:
 
 
 def _verdict(desk: Desk, drawn: DrawnItem, *, undo: bool) -> LabelVerdict | None:
-    """Prompts until the input is a verdict. The end of the input stops. undo: there is a verdict to take back. None:
-    take it back."""
+    """Prompts until the input is a verdict, or ends, which stops. undo: there is a verdict to take back. None: take it
+    back."""
     from gateway.features.labels.blind import HELP, LabelVerdict, parse_verdict
 
     help_text = HELP[desk.scorer.subject] + (" · u undo" if undo else "")
@@ -186,7 +186,7 @@ _UNDO = ("u", "undo")
 
 
 def _typed(help_text: str, keys: str) -> str:
-    """Read a verdict: one of the keys, which need no Enter on a terminal, or a line. Raises typer.Abort."""
+    """The verdict as typed: one of the keys, which need no Enter on a terminal, or a line. Raises typer.Abort."""
     import sys
 
     if not sys.stdin.isatty():
@@ -227,8 +227,10 @@ def _group() -> None:
 
 
 @judge.command("calibrate", epilog=example("gateway judge calibrate helpful"))
+@grouped
 def calibrate(
     scorer: Annotated[str, typer.Argument(help="Name of the scorer in gateway.yaml.")],
+    store: StoreOptions,
     experiment: Annotated[str | None, typer.Option(help="Only answers of this experiment.")] = None,
     cut: Annotated[float, typer.Option(min=0, max=1, help="Score from which an answer counts as good.")] = 0.5,
     half_width: Annotated[
@@ -236,8 +238,6 @@ def calibrate(
     ] = 0.05,
     alpha: Annotated[float, typer.Option(min=1e-6, max=0.5, help="Error probability of each interval.")] = 0.05,
     as_json: AsJson = False,
-    config: MaybeConfig = None,
-    data: Data = None,
 ) -> None:
     """Compare a scorer's verdicts with people's labels (`gateway label next`).
 
@@ -248,5 +248,5 @@ def calibrate(
     from gateway.features.labels.calibration import CalibrationOptions, read
     from gateway.features.labels.report import to_dict, to_terminal
 
-    found = read(where_to_read(config, data).store, CalibrationOptions(scorer, experiment, cut, half_width, alpha))
+    found = read(store.location().store, CalibrationOptions(scorer, experiment, cut, half_width, alpha))
     show(to_json(to_dict(found)) if as_json else to_terminal(found))

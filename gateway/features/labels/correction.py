@@ -1,8 +1,8 @@
 """A scorer's mean over everything it judged, corrected by the few answers that people labelled. Draws them, too.
 
 Pure. The sample has two phases: traffic was sampled and judged with known weights, and a part of what was judged was
-drawn for people with known probability. This is PPI++ for such samples, and equal to it with equal
-weights. The rows of the store become the samples here too.
+drawn for people with known probability. This is PPI++ for such samples, and equal to it with equal weights. The rows of
+the store become the samples here too.
 
 Every judged item has a position u in [0, 1) that never changes: one hash, in a domain of the scorer's own. People label
 the items in the order of their keys u / r, where r is the relative rate at which items of this kind are to be drawn.
@@ -253,9 +253,9 @@ def corrected(labels: Labels, judged: JudgedSample, alpha: float = 0.05) -> Corr
     interval). Labels of one conversation depend on each other: both sums grow by Labels.inflation (Liang & Zeger 1986),
     and t has one degree less than there are conversations. Where a model predicted the judge (judged.se), the mean of f
     is the controlled one, and the second term is sum s w (e - mean e)^2 / W + lambda^2 judged.se^2, since e is
-    uncorrelated with f, if that is less and lambda < 1. The interval is valid for one look. Source: Angelopoulos, Duchi
-    & Zrnic 2023, arXiv:2311.01453;
-    variances of two-phase sampling from Särndal, Swensson & Wretman 1992, chapter 9.
+    uncorrelated with f, if that is less and lambda < 1. The interval is valid for one look.
+    Source: Angelopoulos, Duchi & Zrnic 2023, arXiv:2311.01453; variances of two-phase sampling from Särndal, Swensson &
+    Wretman 1992, chapter 9.
     """
     inside("alpha", alpha)
     size = labels.effective
@@ -280,10 +280,10 @@ def corrected(labels: Labels, judged: JudgedSample, alpha: float = 0.05) -> Corr
 
 
 def at_any_look(estimate: Corrected, labels: Labels, alpha: float = 0.05) -> tuple[float, float]:
-    """An interval of the mean for those who look whenever they like, as at a gauge: an asymptotic confidence sequence
-    over the labels, by their effective size or the number of conversations; never narrower than that for one look.
+    """An interval of the mean that is valid at every look, as a gauge needs it: an asymptotic confidence sequence over
+    the labels, by their effective size or the number of conversations; never narrower than that for one look.
 
-    Where fewer than MIN_LABELS independent labels remain, it is (0, 1).
+    With fewer than MIN_LABELS independent labels, it is (0, 1).
     """
     n = min(labels.effective, float(labels.conversations))
     tuning = Tuning(inside("alpha", alpha), _USUAL_LABELS, MIN_LABELS)
@@ -394,8 +394,8 @@ class LabelledItem:
 
 
 def labelled_items(scorer: str, rows: Sequence[StoredLabel]) -> list[LabelledItem]:
-    """The items with at least one verdict. rows: all labels of one version of the scorer. Skipped items are needed
-    too, because they were drawn."""
+    """The items with at least one verdict. rows: all labels of one version of the scorer, those of skipped items
+    included, because these were drawn too."""
     by_id: dict[str, list[StoredLabel]] = {}
     for row in rows:
         by_id.setdefault(row["subject_id"], []).append(row)
@@ -415,9 +415,8 @@ def _item(labels: Sequence[StoredLabel], pi: float) -> LabelledItem | None:
     key = (row["alias"], row["model"], row["arm"], row["stratum"])
     y = sum(by.values()) / len(by)
     v = row["sampled"] / row["pi"] if "sampled" in row else 1.0
-    return LabelledItem(
-        row["subject_id"], y, row["judged"], key, row["experiment"], row["plan"], pi, by, v, row.get("unit") or ""
-    )
+    unit = row.get("unit") or ""
+    return LabelledItem(row["subject_id"], y, row["judged"], key, row["experiment"], row["plan"], pi, by, v, unit)
 
 
 def designs_of(rows: Iterable[StoredLabel]) -> list[SamplingDesign]:
@@ -470,7 +469,6 @@ def call_weights(cells: Mapping[TrafficKey, JudgedSums]) -> dict[TrafficKey, flo
 def labels_in(items: Iterable[LabelledItem], weights: Mapping[TrafficKey, float]) -> Labels:
     """The drawn items of these kinds of traffic. weights: see call_weights."""
     these = [i for i in items if i.pi > 0 and weights.get(i.key, 0.0) > 0]
-    return Labels.of(
-        [i.y for i in these], [i.f for i in these], [weights[i.key] * i.v for i in these], [i.pi for i in these],
-        [i.unit or i.id for i in these],
-    )  # fmt: skip
+    rows = [(i.y, i.f, weights[i.key] * i.v, i.pi) for i in these]
+    y, f, weight, pi = np.array(rows, dtype=np.float64).reshape(-1, 4).T
+    return Labels.of(y, f, weight, pi, [i.unit or i.id for i in these])

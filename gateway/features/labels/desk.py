@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from itertools import islice
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
+from sqlalchemy import Connection
+
+from gateway.config.scorers import ScorerConfig
 from gateway.core.errors import CannotRun
 from gateway.features.labels import blind
 from gateway.features.labels.blind import BlindItem, Form, LabelVerdict, SheetRow, blind_sheet, read, sheet
@@ -26,8 +31,6 @@ from gateway.features.labels.rows import (
 from gateway.features.labels.rows import save_labels as store_labels
 from gateway.store import engine
 from gateway.store.query import Reading, full_exchange, reading
-
-_ALL = 1 << 62
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,13 +98,7 @@ class Desk:
     def sheet(self, connection: Reading, count: int) -> list[BlindItem]:
         """The next `count` items. They do not count as seen before their labels are imported."""
         items = (self._blind(connection, c.id) for _, c in self._ordered if self._open(c))
-        found: list[BlindItem] = []
-        for item in items:
-            if len(found) == count:
-                break
-            if item is not None:
-                found.append(item)
-        return found
+        return list(islice((item for item in items if item is not None), count))
 
     def label(self, drawn: DrawnItem, verdict: LabelVerdict) -> Label:
         """The label to be saved. From here on the item counts as seen."""
@@ -110,7 +107,7 @@ class Desk:
         return label
 
     def withdraw(self, label: Label) -> None:
-        """Takes a label back that this desk has given: its item is open again, and is drawn next."""
+        """Takes back a label of this desk: its item is open again, and is drawn next."""
         self._labelled_here.discard(label.subject_id)
         if not self.request.again:
             self._designs.pop(label.subject_id, None)
@@ -152,23 +149,7 @@ class Desk:
         return None if served is None else blind.of_pair(self.request.scorer, served, found)
 
     def _label(self, subject_id: str, verdict: LabelVerdict, design: SamplingDesign, labeller: str = "") -> Label:
-        return Label(
-            scorer=self.scorer.scorer,
-            subject=self.scorer.subject,
-            subject_id=subject_id,
-            labeller=labeller or self.request.labeller,
-            value=verdict.value,
-            label=verdict.label,
-            comment=verdict.comment,
-            version=self.scorer.version,
-            config_hash=self.scorer.config_hash,
-            pool=design.pool,
-            favour=design.favour,
-            threshold=design.threshold,
-            share=design.share,
-            horizon=design.horizon,
-            at=self._clock(),
-        )
+        return _made(self.scorer, subject_id, labeller or self.request.labeller, verdict, design, self._clock())
 
     def _mark_seen(self, label: Label) -> None:
         if (label.version, label.config_hash) != (self.scorer.version, self.scorer.config_hash):
@@ -177,6 +158,12 @@ class Desk:
         self._designs.setdefault(label.subject_id, design)
         if label.labeller == self.request.labeller:
             self._labelled_here.add(label.subject_id)
+
+
+def criterion_of(scorer: ScorerConfig | None) -> str | None:
+    """The criterion by which a scorer judges; None: its configuration has none."""
+    criterion = scorer.options.get("criterion") if scorer else None
+    return criterion if isinstance(criterion, str) else None
 
 
 def newest_version(connection: Reading, scorer: str) -> ScorerVersion:
@@ -192,11 +179,25 @@ def newest_version(connection: Reading, scorer: str) -> ScorerVersion:
 def label_by_hand(scorer: ScorerVersion, subject_id: str, labeller: str, verdict: LabelVerdict, at: float) -> Label:
     """A label for an exchange that somebody has chosen by hand. It was not drawn, so it has no inclusion probability of
     its own, and counts in rates only once the labelling in order has passed it. at: Unix seconds."""
+    return _made(scorer, subject_id, labeller, verdict, SamplingDesign("", 1.0, None, None, at), at)
+
+
+def _made(
+    scorer: ScorerVersion, subject_id: str, labeller: str, verdict: LabelVerdict, design: SamplingDesign, at: float
+) -> Label:
     return Label(
-        scorer=scorer.scorer, subject=scorer.subject, subject_id=subject_id, labeller=labeller, value=verdict.value,
-        label=verdict.label, comment=verdict.comment, version=scorer.version, config_hash=scorer.config_hash, pool="",
-        favour=1.0, threshold=None, share=None, horizon=at, at=at,
-    )  # fmt: skip
+        scorer=scorer.scorer,
+        subject=scorer.subject,
+        subject_id=subject_id,
+        labeller=labeller,
+        value=verdict.value,
+        label=verdict.label,
+        comment=verdict.comment,
+        version=scorer.version,
+        config_hash=scorer.config_hash,
+        **asdict(design),
+        at=at,
+    )
 
 
 def open_desk(url: str, request: LabelRequest) -> Desk:
@@ -206,30 +207,33 @@ def open_desk(url: str, request: LabelRequest) -> Desk:
 
 
 def next_item(url: str, desk: Desk) -> DrawnItem | None:
-    """The desk's next item, in a transaction of its own: a person thinks for minutes before giving the verdict."""
+    """The desk's next item, in a transaction of its own: a person thinks for minutes before giving a verdict."""
     with reading(url) as connection:
         return desk.next(connection)
 
 
 def save_labels(url: str, labels: Sequence[Label]) -> None:
     """Saves all of them or none."""
-    opened = engine.writer(url)
-    try:
-        with opened.begin() as connection:
-            store_labels(connection, labels)
-    finally:
-        opened.dispose()
+    with _writing(url) as connection:
+        store_labels(connection, labels)
 
 
 def undo_label(url: str, desk: Desk, label: Label) -> None:
     """Deletes a label that this desk has given."""
+    with _writing(url) as connection:
+        delete_label(connection, label)
+    desk.withdraw(label)
+
+
+@contextmanager
+def _writing(url: str) -> Iterator[Connection]:
+    """One transaction of a writer."""
     opened = engine.writer(url)
     try:
         with opened.begin() as connection:
-            delete_label(connection, label)
+            yield connection
     finally:
         opened.dispose()
-    desk.withdraw(label)
 
 
 class ImportedLabels(NamedTuple):
@@ -263,11 +267,9 @@ def export_blind_sheet(url: str, request: LabelRequest, count: int, form: Form) 
 def export_labels(url: str, scorer: str | None, form: Form) -> str:
     """All labels, newest first, each with the scorer's own verdict."""
     with reading(url) as connection:
-        rows: list[dict[str, Any]] = []
-        labels = newest_labels(connection, scorer, _ALL)
+        labels = newest_labels(connection, scorer)
         verdicts = scores_by_label(connection, labels)
-        for label in labels:
-            row = {"id": label.subject_id, **asdict(label)}
-            del row["subject_id"]
-            rows.append({**row, "judged": verdicts.get(label.id)})
+    rows = [{"id": each.subject_id, **asdict(each), "judged": verdicts.get(each.id)} for each in labels]
+    for row in rows:
+        del row["subject_id"]
     return sheet(rows, form)

@@ -1,7 +1,7 @@
 """The page Label: a blind queue of answers for one labeller, by keys alone, and how far the scorer is calibrated.
 
-The queue of a labeller and scorer is opened once, as by `gateway label next`, and kept: what it holds is what the
-scorer had judged then. Opening it reads every judged answer, so it runs in the background while the page waits.
+The queue of a labeller and scorer is opened once, as by `gateway label next`, and kept: it holds what the scorer had
+judged then. Opening it reads every judged answer, so it runs in the background while the page waits.
 """
 
 from __future__ import annotations
@@ -18,22 +18,21 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from gateway.console.errors import InvalidBody, NotThere, StoreAway
-from gateway.console.forms import form_actor
+from gateway.console.forms import Form, form_actor
 from gateway.console.frame import Page, PageRoute, PageServices, redirect, render, services_of, visitor_of
 from gateway.core.errors import CannotRun
 from gateway.features.labels.blind import BlindItem, parse_verdict
-from gateway.features.labels.calibration import CalibrationOptions, CalibrationResult, calibrate
+from gateway.features.labels.calibration import CalibrationOptions, CalibrationResult, calibrate, read
 from gateway.features.labels.correction import MIN_LABELS
-from gateway.features.labels.desk import Desk, DrawnItem, LabelRequest
+from gateway.features.labels.desk import Desk, DrawnItem, LabelRequest, criterion_of
 from gateway.features.labels.rows import Label, count_labels, delete_label, save_labels, scorers_summed
-from gateway.store.engine import default_url
 from gateway.store.query import reading
 
 HOME = "/console/label"
 MOST_DESKS = 16
-_SOON_S = 0.15  # a queue that opens within this time needs no page that waits
+_SOON_S = 0.15  # a queue that opens within this time needs no waiting page
 _RECALIBRATE = 10  # labels after which the agreement is computed again
-_OLD_S = 3600.0  # a queue that nobody has used for so long is opened anew
+_OLD_S = 3600.0  # a queue that was not used for this long is opened again
 
 
 @dataclass
@@ -69,8 +68,8 @@ class DeskRoom:
         if opening is not None and opening.done() and self._is_useless(opening):
             opening = None
         if opening is None:
-            url = store_url(services)
-            opening = services.tasks.start(asyncio.to_thread(_opened, url, request), "label queue")
+            work = asyncio.to_thread(_opened, services.store_url, request)
+            opening = services.tasks.start(work, "label queue")
             self._open[request] = opening
             while len(self._open) > MOST_DESKS:
                 self._open.popitem(last=False)
@@ -92,17 +91,13 @@ class DeskRoom:
 
 
 def _opened(url: str, request: LabelRequest) -> KeptDesk | CannotRun:
-    """An error that has a remedy is a result: it is shown, and not logged as a task that failed."""
+    """The desk, or an error that has a remedy: that is shown, and not logged as a task that failed."""
     try:
         with reading(url) as connection:
             desk = Desk(connection, request)
             return KeptDesk(desk, desk.left, calibrate(connection, CalibrationOptions(request.scorer)))
     except CannotRun as error:
         return error
-
-
-def store_url(services: PageServices) -> str:
-    return services.admin.config().store.url or default_url(services.data)
 
 
 async def choose_page(request: Request) -> Response:
@@ -118,11 +113,8 @@ async def choose_page(request: Request) -> Response:
         }
         for name in seen
     ]
-    return render(
-        request, "label.html.jinja",
-        scorers=sorted(scorers, key=lambda s: (s["labels"] == 0, s["name"])), enough=MIN_LABELS,
-        experiments=list(config.experiments),
-    )  # fmt: skip
+    scorers.sort(key=lambda scorer: (scorer["labels"] == 0, scorer["name"]))
+    return render(request, "label.html.jinja", scorers=scorers, enough=MIN_LABELS, experiments=list(config.experiments))
 
 
 def _asked(get: Callable[[str], str | None], labeller: str) -> LabelRequest:
@@ -136,10 +128,14 @@ def _asked(get: Callable[[str], str | None], labeller: str) -> LabelRequest:
     return LabelRequest(get("scorer") or "", labeller, get("experiment") or "", favour, bool(get("again")))
 
 
-async def _desk(services: PageServices, asked: LabelRequest, wait_s: float = _SOON_S) -> KeptDesk | None:
+def _room(services: PageServices) -> DeskRoom:
     room: DeskRoom = services.kept.setdefault("label", DeskRoom())
+    return room
+
+
+async def _desk(services: PageServices, asked: LabelRequest, wait_s: float) -> KeptDesk | None:
     try:
-        return await room.get(services, asked, wait_s)
+        return await _room(services).get(services, asked, wait_s)
     except CannotRun as error:
         raise NotThere(str(error)) from None
 
@@ -147,7 +143,7 @@ async def _desk(services: PageServices, asked: LabelRequest, wait_s: float = _SO
 async def queue_page(request: Request) -> Response:
     services = services_of(request)
     asked = _asked(request.query_params.get, visitor_of(request).actor.name)
-    kept = await _desk(services, asked)
+    kept = await _desk(services, asked, _SOON_S)
     if kept is None:
         waiting = render(request, "label_opening.html.jinja", scorer=asked.scorer)
         waiting.headers["refresh"] = "1"
@@ -155,15 +151,13 @@ async def queue_page(request: Request) -> Response:
     async with kept.busy:
         if kept.drawn is None:
             kept.drawn = await services.admin.store.read(kept.desk.next)
-        section = services.admin.config().scorers.get(asked.scorer)
-        criterion = section.options.get("criterion") if section else None
         return render(
             request,
             "label_queue.html.jinja",
             asked=asked,
             subject=kept.desk.scorer.subject,
             item=None if kept.drawn is None else shown(kept.drawn.blind, turned=kept.turned),
-            criterion=criterion if isinstance(criterion, str) else "",
+            criterion=criterion_of(services.admin.config().scorers.get(asked.scorer)) or "",
             given=len(kept.given),
             left=kept.left,
             progress=progress_of(kept.calibration, kept.given),
@@ -205,18 +199,39 @@ def progress_of(calibration: CalibrationResult | None, given: list[Label]) -> di
     }
 
 
+@dataclass(frozen=True, slots=True)
+class _QueueForm:
+    """A form that was sent from the page of a queue."""
+
+    form: Form
+    services: PageServices
+    asked: LabelRequest
+
+    @property
+    def url(self) -> str:
+        """The page of the queue."""
+        return f"{HOME}/queue?{query_of(self.asked)}"
+
+    async def desk(self) -> KeptDesk:
+        """Raises StoreAway while the queue is still being opened."""
+        kept = await _desk(self.services, self.asked, wait_s=30.0)
+        if kept is None:
+            raise StoreAway("the queue is still being opened; try again", retry_after_s=1)
+        return kept
+
+
+async def _queue_form(request: Request) -> _QueueForm:
+    form = await form_actor(request, "labeller", "label answers", content=True)
+    return _QueueForm(form, services_of(request), _asked(form.get, form.actor.name))
+
+
 async def verdict(request: Request) -> Response:
     """One verdict on the item that was shown. A second click on the same item changes nothing."""
-    form = await form_actor(request, "labeller", "label answers", content=True)
-    services = services_of(request)
-    asked = _asked(form.get, form.actor.name)
-    back = f"{HOME}/queue?{query_of(asked)}"
-    kept = await _desk(services, asked, wait_s=30.0)
-    if kept is None:
-        raise StoreAway("the queue is still being opened; try again", retry_after_s=1)
+    sent = await _queue_form(request)
+    form, services, kept = sent.form, sent.services, await sent.desk()
     async with kept.busy:
         if kept.drawn is None or kept.drawn.blind.id != form.get("item"):
-            return redirect(request, back)
+            return redirect(request, sent.url)
         text = f"{form.get('verdict')} {form.get('comment')}"
         try:
             given = parse_verdict(text, kept.desk.scorer.subject, swapped=form.get("order") == "swapped")
@@ -233,47 +248,38 @@ async def verdict(request: Request) -> Response:
         kept.given.append(label)
         kept.drawn, kept.turned, kept.left = None, False, kept.left - 1
         _recalibrate(services, kept)
-    return redirect(request, back)
+    return redirect(request, sent.url)
 
 
 async def undo(request: Request) -> Response:
-    """Takes the newest verdict of this queue back; its item is shown again."""
-    form = await form_actor(request, "labeller", "label answers", content=True)
-    services = services_of(request)
-    asked = _asked(form.get, form.actor.name)
-    back = f"{HOME}/queue?{query_of(asked)}"
-    kept = await _desk(services, asked, wait_s=30.0)
-    if kept is None:
-        return redirect(request, back)
+    """Takes back the newest verdict of this queue; its item is shown again."""
+    sent = await _queue_form(request)
+    kept = await sent.desk()
     async with kept.busy:
         if not kept.given:
-            return redirect(request, back, "there is no verdict of this queue to take back")
+            return redirect(request, sent.url, "there is no verdict of this queue to take back")
         label = kept.given[-1]
-        await services.admin.store.run(lambda c: delete_label(c, label))
+        await sent.services.admin.store.run(lambda c: delete_label(c, label))
         kept.given.pop()
         kept.desk.withdraw(label)
         kept.drawn, kept.turned, kept.left = None, False, kept.left + 1
-    return redirect(request, back, "the last verdict is taken back")
+    return redirect(request, sent.url, "the last verdict is taken back")
 
 
 async def turn(request: Request) -> Response:
-    """Shows a pair's answers in the other order: a preference that changes with it is none."""
-    form = await form_actor(request, "labeller", "label answers", content=True)
-    asked = _asked(form.get, form.actor.name)
-    kept = await _desk(services_of(request), asked, wait_s=30.0)
-    if kept is not None and kept.drawn is not None and kept.drawn.blind.id == form.get("item"):
-        kept.turned = form.get("order") == ("swapped" if kept.drawn.blind.swapped else "straight")
-    return redirect(request, f"{HOME}/queue?{query_of(asked)}")
+    """Shows a pair's answers in the other order: a preference that changes with the order is none."""
+    sent = await _queue_form(request)
+    kept = await sent.desk()
+    if kept.drawn is not None and kept.drawn.blind.id == sent.form.get("item"):
+        kept.turned = sent.form.get("order") == ("swapped" if kept.drawn.blind.swapped else "straight")
+    return redirect(request, sent.url)
 
 
 async def reopen(request: Request) -> Response:
-    """Draws a new queue, which has what was judged since."""
-    form = await form_actor(request, "labeller", "label answers", content=True)
-    services = services_of(request)
-    asked = _asked(form.get, form.actor.name)
-    room: DeskRoom = services.kept.setdefault("label", DeskRoom())
-    room.close(asked)
-    return redirect(request, f"{HOME}/queue?{query_of(asked)}")
+    """Draws a new queue, which includes what was judged since."""
+    sent = await _queue_form(request)
+    _room(sent.services).close(sent.asked)
+    return redirect(request, sent.url)
 
 
 def query_of(asked: LabelRequest) -> str:
@@ -285,17 +291,13 @@ def query_of(asked: LabelRequest) -> str:
 
 
 def _recalibrate(services: PageServices, kept: KeptDesk) -> None:
-    """Recalibrate in the background after some labels: that reads everything the scorer has judged."""
+    """Recalibrates in the background after every few labels: that reads everything the scorer has judged."""
     if len(kept.given) % _RECALIBRATE or (kept.computing is not None and not kept.computing.done()):
         return
-    url, options = store_url(services), CalibrationOptions(kept.desk.request.scorer)
-
-    def read() -> CalibrationResult:
-        with reading(url) as connection:
-            return calibrate(connection, options)
+    url, options = services.store_url, CalibrationOptions(kept.desk.request.scorer)
 
     async def compute() -> None:
-        kept.calibration = await asyncio.to_thread(read)
+        kept.calibration = await asyncio.to_thread(read, url, options)
 
     kept.computing = services.tasks.start(compute(), "calibration")
 

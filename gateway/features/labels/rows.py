@@ -14,6 +14,7 @@ from sqlalchemy import (
     Double,
     RowMapping,
     Select,
+    Table,
     and_,
     case,
     cast,
@@ -44,7 +45,7 @@ class ScorerVersion:
 
 @dataclass(frozen=True, slots=True)
 class Label:
-    """One person's verdict. value: in [0, 1]; None: skipped. pool … horizon: see correction.py."""
+    """One person's verdict. value: in [0, 1]; None: skipped. pool to horizon: see correction.SamplingDesign."""
 
     scorer: str
     subject: Subject
@@ -83,11 +84,8 @@ def version_of(connection: Connection, scorer: str) -> ScorerVersion | None:
 
 def kind_of(connection: Connection, version: ScorerVersion) -> str | None:
     """The kind that the scorer states: code, model or llm. None if this version has scored nothing."""
-    c = (scores if version.subject == "exchange" else pair_scores).c
-    query = select(c.kind).where(
-        c.scorer == version.scorer, c.version == version.version, c.config_hash == version.config_hash
-    )
-    return connection.execute(query.limit(1)).scalar()
+    table = scores if version.subject == "exchange" else pair_scores
+    return connection.execute(select(table.c.kind).where(*_these(table, version)).limit(1)).scalar()
 
 
 def scorers_seen(connection: Connection) -> list[str]:
@@ -97,7 +95,7 @@ def scorers_seen(connection: Connection) -> list[str]:
 
 
 def scorers_summed(connection: Connection) -> list[str]:
-    """The same from the sums of scores, which are few: what is in `scores` is not looked through."""
+    """The same from the sums of scores, which are few: `scores` is not searched."""
     single = connection.execute(select(score_cells.c.scorer).where(score_cells.c.n_scored > 0).distinct()).scalars()
     pairwise = connection.execute(select(pair_scores.c.scorer).distinct()).scalars()
     return sorted({*single, *pairwise})
@@ -109,26 +107,17 @@ def scored_items(connection: Connection, of: ScorerVersion, experiment: str = ""
     Left out are answers of replays, and those whose texts retention has deleted before anybody labelled them: neither
     can be shown, so they are outside the population that labels are drawn from.
     """
+    table: Table = pair_scores if of.subject == "pair" else scores
+    c = table.c
+    judged = c.value if of.subject == "pair" else c.value01
+    in_experiment = func.coalesce(c.experiment, "").label("experiment")
+    query = select(c.exchange_id.label("id"), judged.label("judged"), c.created, in_experiment)
+    query = query.where(*_these(table, of), judged.is_not(None), _can_be_labelled(c.exchange_id, c.exchange_id, of))
     if of.subject == "pair":
-        p = pair_scores.c
-        query = select(p.exchange_id.label("id"), p.value.label("judged"), p.created, p.experiment)
-        query = query.where(*_these(pair_scores, of), p.value.is_not(None), p.arm != REPEAT)
-        query = query.where(
-            _can_be_labelled(p.exchange_id, p.exchange_id, of), _can_be_labelled(p.pair, p.exchange_id, of)
-        )
-        table = pair_scores
+        query = query.where(c.arm != REPEAT, _can_be_labelled(c.pair, c.exchange_id, of))
     else:
-        s = scores.c
-        query = select(
-            s.exchange_id.label("id"),
-            s.value01.label("judged"),
-            s.created,
-            func.coalesce(s.experiment, "").label("experiment"),
-        )
-        query = query.where(*_these(scores, of), s.repeat == 0, s.value01.is_not(None))
-        query = query.where(_can_be_labelled(s.exchange_id, s.exchange_id, of))
-        table = scores
-    return _rows(connection, query.where(table.c.experiment == experiment) if experiment else query)
+        query = query.where(c.repeat == 0)
+    return _rows(connection, query.where(c.experiment == experiment) if experiment else query)
 
 
 def _can_be_labelled(exchange_id: Any, subject_id: Any, of: ScorerVersion) -> ColumnElement[bool]:
@@ -139,7 +128,7 @@ def _can_be_labelled(exchange_id: Any, subject_id: Any, of: ScorerVersion) -> Co
 
 
 def save_labels(connection: Connection, given: Sequence[Label]) -> None:
-    """Keeps the newest label of one person on one subject."""
+    """A later label of one person on one subject replaces the earlier one."""
     rows = [asdict(x) | {"label_id": x.id, "status": "skipped" if x.value is None else "scored"} for x in given]
     if rows:
         statement = insert(connection.dialect, labels)
@@ -164,32 +153,26 @@ def count_labels(connection: Connection) -> dict[str, int]:
     return {scorer: n for scorer, n in connection.execute(query)}
 
 
-def newest_labels(connection: Connection, scorer: str | None, limit: int) -> list[Label]:
-    """The newest labels, of one scorer or of all."""
-    query = select(labels).order_by(labels.c.at.desc(), labels.c.label_id).limit(limit)
+def newest_labels(connection: Connection, scorer: str | None) -> list[Label]:
+    """The labels of one scorer or of all, newest first."""
+    query = select(labels).order_by(labels.c.at.desc(), labels.c.label_id)
     query = query.where(labels.c.scorer == scorer) if scorer is not None else query
     return [_label(row) for row in connection.execute(query).mappings()]
 
 
 def labels_with_scores(connection: Connection, of: ScorerVersion | None = None) -> list[dict[str, Any]]:
-    """Labels joined with the scorer's scores of the same exchanges: columns of `labels`, with judged, created,
-    experiment, plan, arm, alias, model ("upstream/model"), stratum, pi and
-    sampled, the exchange's own part of pi, and unit, its conversation. of: None: all scorers and versions."""
+    """Labels with the scorer's scores of the same exchanges: the columns of `labels`, and judged, created, experiment,
+    plan, arm, alias, model ("upstream/model"), stratum, pi, sampled (the exchange's own part of pi), and unit (its
+    conversation). of: None for all scorers and versions."""
     s, e = scores.c, exchanges.c
-    same = and_(
-        s.exchange_id == labels.c.subject_id, s.scorer == labels.c.scorer, s.version == labels.c.version,
-        s.config_hash == labels.c.config_hash, s.repeat == 0, s.value01.is_not(None),
-    )  # fmt: skip
+    in_plan = (func.coalesce(s.experiment, "").label("experiment"), s.plan, func.coalesce(s.arm, "").label("arm"))
+    of_exchange = (e.alias, TARGET.label("model"), s.stratum, s.pi, e.pi.label("sampled"), e.unit)
     query: Select[Any] = (
-        select(
-            labels, s.value01.label("judged"), s.created, func.coalesce(s.experiment, "").label("experiment"), s.plan,
-            func.coalesce(s.arm, "").label("arm"), e.alias, TARGET.label("model"),
-            s.stratum, s.pi, e.pi.label("sampled"), e.unit,
-        )
-        .join(scores, same)
+        select(labels, s.value01.label("judged"), s.created, *in_plan, *of_exchange)
+        .join(scores, and_(_labelled(s), s.repeat == 0, s.value01.is_not(None)))
         .join(exchanges, e.id == s.exchange_id)
         .where(labels.c.subject == "exchange")
-    )  # fmt: skip
+    )
     if of is not None:
         query = query.where(*_these(labels, of))
     return _rows(connection, query)
@@ -198,17 +181,21 @@ def labels_with_scores(connection: Connection, of: ScorerVersion | None = None) 
 def labels_with_pair_scores(connection: Connection, of: ScorerVersion) -> list[dict[str, Any]]:
     """The same for pairs. experiment and arm are the pair's; alias, model and stratum are empty: a pair counts once."""
     p = pair_scores.c
-    same = and_(
-        p.exchange_id == labels.c.subject_id, p.scorer == labels.c.scorer, p.version == labels.c.version,
-        p.config_hash == labels.c.config_hash, p.value.is_not(None),
-    )  # fmt: skip
-    query = select(
-        labels, p.value.label("judged"), p.created, p.experiment, p.plan, p.arm, literal("").label("alias"),
-        literal("").label("model"), literal("").label("stratum"), literal(1.0).label("pi"),
-        literal(1.0).label("sampled"),
-    ).join(pair_scores, same)  # fmt: skip
-    query = query.where(*_these(labels, of), labels.c.subject == "pair", p.arm != REPEAT)
+    empty = (literal("").label(name) for name in ("alias", "model", "stratum"))
+    ones = (literal(1.0).label(name) for name in ("pi", "sampled"))
+    query = (
+        select(labels, p.value.label("judged"), p.created, p.experiment, p.plan, p.arm, *empty, *ones)
+        .join(pair_scores, and_(_labelled(p), p.value.is_not(None)))
+        .where(*_these(labels, of), labels.c.subject == "pair", p.arm != REPEAT)
+    )
     return _rows(connection, query)
+
+
+def _labelled(score: Any) -> ColumnElement[bool]:
+    """The score that a label is about: of its subject, by the scorer's version of that time. score: columns."""
+    label = labels.c
+    same_version = (getattr(score, name) == label[name] for name in ("scorer", "version", "config_hash"))
+    return and_(score.exchange_id == label.subject_id, *same_version)
 
 
 def scores_by_label(connection: Connection, given: Sequence[Label]) -> dict[str, float]:
@@ -291,19 +278,16 @@ def judged_sums(
     s, e = scores.c, exchanges.c
     model, arm = TARGET.label("model"), func.coalesce(s.arm, "").label("arm")
     v, responded, scored = e.pi / s.pi, s.status.in_(("scored", "not_applicable")), s.value01.is_not(None)
+    counts = (func.count(s.value01), func.count(case((responded, 1))), func.count())
+    sums = (func.sum(v * s.value01), func.sum(v * s.value01 * s.value01), func.sum(case((s.value01 >= cut, v))))
+    inverse_pi = func.sum(cast(1.0, Double) / s.pi)
+    weights = (func.sum(case((scored, v))), func.sum(case((responded, v))), func.sum(case((scored, v * v))))
     query = (
-        select(
-            e.alias, model, arm, s.stratum,
-            func.count(s.value01), func.count(case((responded, 1))), func.count(),
-            func.sum(v * s.value01), func.sum(v * s.value01 * s.value01), func.sum(case((s.value01 >= cut, v))),
-            func.sum(cast(1.0, Double) / s.pi),
-            func.sum(case((scored, v))), func.sum(case((responded, v))), func.sum(case((scored, v * v))),
-        )
+        select(e.alias, model, arm, s.stratum, *counts, *sums, inverse_pi, *weights)
         .join(exchanges, e.id == s.exchange_id)
-        .where(s.scorer == of.scorer, s.version == of.version, s.config_hash == of.config_hash, s.repeat == 0)
-        .where(*_only(scores, part))
+        .where(*_these(scores, of), s.repeat == 0, *_only(scores, part))
         .group_by(e.alias, model, arm, s.stratum)
-    )  # fmt: skip
+    )
     found = {tuple(row[:4]): _sums(tuple(row[4:])) for row in connection.execute(query)}
     if part.experiment is not None:
         return found
@@ -316,8 +300,8 @@ def order_flips(
 ) -> list[tuple[float | None, float | None]]:
     """(whether the winner changed, whether the first answer won) of each pair that was scored in both orders."""
     p = pair_scores.c
-    query = select(p.detail).where(p.scorer == of.scorer, p.version == of.version, p.config_hash == of.config_hash)
-    rows = connection.execute(query.where(p.value.is_not(None), *_only(pair_scores, part))).scalars()
+    query = select(p.detail).where(*_these(pair_scores, of), p.value.is_not(None), *_only(pair_scores, part))
+    rows = connection.execute(query).scalars()
     details = [orjson.loads(row) for row in rows if row]
     return [(d.get("flip"), d.get("first_slot")) for d in details if "flip" in d or "first_slot" in d]
 
@@ -325,21 +309,19 @@ def order_flips(
 def judged_after(connection: Connection, of: ScorerVersion, moment: float) -> int:
     """The number of answers that this version scored since `moment`, in Unix seconds."""
     table = pair_scores if of.subject == "pair" else scores
-    c = table.c
-    query = select(func.count()).where(c.scorer == of.scorer, c.version == of.version, c.config_hash == of.config_hash)
-    return connection.execute(query.where(c.status == "scored", c.created > moment)).scalar_one()
+    scored_since = (table.c.status == "scored", table.c.created > moment)
+    return connection.execute(select(func.count()).where(*_these(table, of), *scored_since)).scalar_one()
 
 
 def _pair_sums(
     connection: Connection, of: ScorerVersion, part: ScoreSelection, cut: float
 ) -> dict[TrafficKey, JudgedSums]:
     p = pair_scores.c
-    query = select(
-        p.arm, func.count(p.value), func.count(case((p.status.in_(("scored", "not_applicable")), 1))), func.count(),
-        func.sum(p.value), func.sum(p.value * p.value), func.count(case((p.value >= cut, 1))), func.count(),
-    ).where(p.scorer == of.scorer, p.version == of.version, p.config_hash == of.config_hash)  # fmt: skip
-    query = query.where(p.arm != REPEAT, *_only(pair_scores, part)).group_by(p.arm)
-    return {("", "", row[0], ""): _sums(tuple(row[1:])) for row in connection.execute(query)}
+    responded = func.count(case((p.status.in_(("scored", "not_applicable")), 1)))
+    counts = (func.count(p.value), responded, func.count())
+    sums = (func.sum(p.value), func.sum(p.value * p.value), func.count(case((p.value >= cut, 1))), func.count())
+    query = select(p.arm, *counts, *sums).where(*_these(pair_scores, of), p.arm != REPEAT, *_only(pair_scores, part))
+    return {("", "", row[0], ""): _sums(tuple(row[1:])) for row in connection.execute(query.group_by(p.arm))}
 
 
 def _only(table: Any, part: ScoreSelection) -> list[Any]:
@@ -357,6 +339,5 @@ def _sums(row: tuple[Any, ...]) -> JudgedSums:
 
 def _populations(connection: Connection, of: ScorerVersion) -> dict[TrafficKey, int]:
     c = score_cells.c
-    query = select(c.alias, c.model, c.arm, c.stratum, c.population)
-    query = query.where(c.scorer == of.scorer, c.version == of.version, c.config_hash == of.config_hash)
+    query = select(c.alias, c.model, c.arm, c.stratum, c.population).where(*_these(score_cells, of))
     return {(row.alias, row.model, row.arm, row.stratum): row.population for row in connection.execute(query)}

@@ -14,7 +14,7 @@ from gateway.config.loading import parse
 from gateway.consumer.gauges import Gauges
 from gateway.core.errors import CannotRun
 from gateway.features.labels.blind import LabelVerdict
-from gateway.features.labels.calibration import CalibrationOptions, calibrate, corrected_figures, corrected_mean
+from gateway.features.labels.calibration import CalibrationOptions, calibrate, corrected_figures
 from gateway.features.labels.desk import LabelRequest, next_item, open_desk, save_labels
 from gateway.features.labels.rows import labels_with_scores
 from gateway.observability.eval_metrics import EvalMetrics
@@ -122,18 +122,6 @@ def test_too_few_labels_give_only_their_number(bench, answers):
     found = calibrate(bench.connection, CalibrationOptions("stated"))
     assert (found.too_few, found.agreement, found.labels, found.labellers) == (True, None, 5, ("ada",))
     assert [g.corrected for g in found.groups] == [None]
-    assert corrected_mean(bench.connection, "stated", None) is None
-
-
-def test_the_corrected_mean_of_all_traffic_is_the_groups_mean(bench, answers):
-    rng = np.random.default_rng(7)
-    y = truths(rng, answers)
-    f = np.where(rng.random(answers) < 0.8, y, ~y).astype(float)
-    bench.judge(f)
-    bench.label(f, y, 100)
-    (group,) = calibrate(bench.connection, CalibrationOptions("stated")).groups
-    assert corrected_mean(bench.connection, "stated", None).value == pytest.approx(group.corrected.mean)
-    assert corrected_mean(bench.connection, "stated", "candidate") is None
 
 
 def test_a_scorer_without_scores_is_named_with_those_that_have(bench):

@@ -67,8 +67,8 @@ def test_the_newest_word_of_one_person_on_one_subject_stays(store, ids):
         ("scored", 2),
         ("skipped", 1),
     ]
-    assert store.run(lambda c: newest_labels(c, None, 1))[0].at == 2.0
-    assert store.run(lambda c: newest_labels(c, "other", 5)) == []
+    assert store.run(lambda c: newest_labels(c, None))[0].at == 2.0
+    assert store.run(lambda c: newest_labels(c, "other")) == []
     assert store.run(anything_labelled)
 
 
