@@ -10,8 +10,6 @@ from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
-from sqlalchemy import Connection
-
 from gateway.config.scorers import ScorerConfig
 from gateway.core.errors import CannotRun
 from gateway.features.labels import blind
@@ -226,7 +224,7 @@ def undo_label(url: str, desk: Desk, label: Label) -> None:
 
 
 @contextmanager
-def _writing(url: str) -> Iterator[Connection]:
+def _writing(url: str) -> Iterator[engine.Transaction]:
     """One transaction of a writer."""
     opened = engine.writer(url)
     try:
