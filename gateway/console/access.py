@@ -33,10 +33,10 @@ class Actor:
     name: str
     role: Role
     content: bool = False
-    """Whether they may read prompts and answers."""
+    """True: they may read prompts and answers."""
 
     def has(self, role: Role) -> bool:
-        """Whether they may do what needs this role."""
+        """Tells whether they may do what needs this role."""
         return ROLES.index(self.role) >= ROLES.index(role)
 
     def require(self, role: Role, to: str) -> None:

@@ -1,4 +1,4 @@
-"""What the admin API is made of: operations with the schemas of their answers. Features declare theirs, app.py serves
+"""Parts of the admin API: operations with the schemas of their answers. Features declare theirs, app.py serves
 them, and openapi.py describes them."""
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ MAX_LIMIT = 1000
 
 @dataclass(frozen=True, slots=True)
 class AdminCall:
-    """One request, after authentication."""
+    """A request, after authentication."""
 
     admin: Admin
     actor: Actor
@@ -53,7 +53,7 @@ class QueryParameter:
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """One method of one path."""
+    """A method of a path."""
 
     method: Method
     path: str
@@ -73,7 +73,7 @@ class Operation:
     basic: bool = False
     """The token may also be the password of HTTP's Basic authentication: for callers that know no other."""
     csv: bool = False
-    """Whether it can also answer with CSV."""
+    """True: it can also answer with CSV."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,13 +117,12 @@ MOMENT: Schema = {"type": ["string", "null"], "format": "date-time"}
 
 
 def object_schema(properties: Mapping[str, Schema]) -> Schema:
-    return {
-        "type": "object", "additionalProperties": False, "required": list(properties), "properties": dict(properties),
-    }  # fmt: skip
+    closed = {"type": "object", "additionalProperties": False}
+    return closed | {"required": list(properties), "properties": dict(properties)}
 
 
 def page_schema(item: Schema) -> Schema:
-    """One page of a list."""
+    """The schema of a page of a list."""
     more = {"type": ["string", "null"], "description": "Where the next page begins; null: this is the last one."}
     return object_schema({"data": {"type": "array", "items": item}, "next": more})
 

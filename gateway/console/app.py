@@ -34,6 +34,7 @@ from gateway.console.frame import (
     PageRoute,
     PageServices,
     endpoint,
+    nothing_to_read,
     protected,
     static_files,
     static_versions,
@@ -72,7 +73,7 @@ class PagesSetup:
     data: Path = field(default_factory=Path)
     config_path: Path = Path("gateway.yaml")
     link: LoginLink | None = None
-    read_config: Callable[[], Awaitable[None]] | None = None
+    read_config: Callable[[], Awaitable[None]] = nothing_to_read
     """Reads the config again at once."""
 
 
@@ -80,7 +81,7 @@ class ConsoleApp:
     """The application of one process."""
 
     def __init__(self, admin: Admin, failed: FailedLogins | None = None, pages: PagesSetup | None = None) -> None:
-        """pages: None serves only the admin API."""
+        """Serves the admin API, and pages where their services are given."""
         self._admin = admin
         self._pages = pages
         self._failed = failed or FailedLogins()
@@ -188,7 +189,7 @@ class ConsoleApp:
 
 
 def _from_this_machine(request: Request) -> bool:
-    """Whether the request came over loopback and not through a proxy."""
+    """Tells whether the request came over loopback and not through a proxy."""
     try:
         local = ip_address(request.client.host if request.client else "").is_loopback
     except ValueError:
@@ -234,9 +235,9 @@ def _refusal(error: AdminError) -> Response:
 
 async def _http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)  # noqa: S101 - Starlette calls it for nothing else
-    if _is_page(request):
-        return await _page_not_found(request)
     path = request.scope["path"][:200]  # not request.url, which is built from the client's Host header and may fail
+    if hasattr(request.app.state, "pages") and (path == ROOT or path.startswith(f"{ROOT}/")):
+        return await endpoint(PageRoute(ROOT, _missing_page))(request)
     if error.status_code == 405:
         refused = _refusal(MethodNotThere(f"{path} does not take {request.method[:20]}"))
         refused.headers["allow"] = (error.headers or {}).get("Allow", "")
@@ -274,25 +275,20 @@ def _attach_pages(app: Starlette, admin: Admin, setup: PagesSetup, ways: LoginWa
     """Attaches the services of the pages to the application."""
     sessions = Sessions(admin.store, admin.config, admin.clock)
     app.state.navigation = collected_pages()
-    services = PageServices(
-        admin=admin, sessions=sessions, login=replace(ways, link=setup.link), tasks=setup.tasks,
-        corridor=setup.corridor, evals=setup.evals, data=setup.data, config_path=setup.config_path,
-    )  # fmt: skip
-    if setup.read_config is not None:
-        services = replace(services, read_config=setup.read_config)
-    app.state.pages = services
+    app.state.pages = PageServices(
+        admin=admin,
+        sessions=sessions,
+        login=replace(ways, link=setup.link),
+        tasks=setup.tasks,
+        corridor=setup.corridor,
+        evals=setup.evals,
+        data=setup.data,
+        config_path=setup.config_path,
+        read_config=setup.read_config,
+    )
 
 
-def _is_page(request: Request) -> bool:
-    path = request.scope["path"]
-    return hasattr(request.app.state, "pages") and (path == ROOT or path.startswith(f"{ROOT}/"))
-
-
-async def _page_not_found(request: Request) -> Response:
-    return await endpoint(PageRoute(ROOT, _missing))(request)
-
-
-async def _missing(request: Request) -> Response:
+async def _missing_page(request: Request) -> Response:
     raise NotThere("there is no such page")
 
 

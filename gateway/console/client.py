@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from typing import Any
-from urllib.parse import quote
 
 import httpx2
 
@@ -18,11 +17,11 @@ class AdminRefused(CannotRun):
 
 
 class AdminClient:
-    """url: of the console, as in "http://127.0.0.1:9102". token: an admin token."""
+    """A client of one console. url: as in "http://127.0.0.1:9102". token: an admin token."""
 
     def __init__(self, url: str, token: str) -> None:
         self._url = url.rstrip("/")
-        self._token = token
+        self._headers = {"authorization": f"Bearer {token}"}
 
     def call(
         self, method: str, path: str, body: Mapping[str, Any] | None = None, query: Mapping[str, Any] | None = None
@@ -31,10 +30,8 @@ class AdminClient:
         params = {name: _text(value) for name, value in (query or {}).items() if value is not None}
         try:
             with httpx2.Client(timeout=_TIMEOUT_S, trust_env=False) as http:
-                answer = http.request(
-                    method, f"{self._url}/admin/v1{path}", params=params, json=body,
-                    headers={"authorization": f"Bearer {self._token}"},
-                )  # fmt: skip
+                url = f"{self._url}/admin/v1{path}"
+                answer = http.request(method, url, params=params, json=body, headers=self._headers)
         except (httpx2.HTTPError, httpx2.InvalidURL, OSError) as error:
             raise CannotRun(
                 f"the console at {self._url} cannot be reached: {error}. `gateway console` and `gateway up` run one; "
@@ -66,10 +63,6 @@ class AdminClient:
         if not found:
             raise AdminRefused(f'there is no key "{key}" that the console manages; `gateway keys list` shows them')
         return str(found[0]["id"])
-
-
-def path_of(kind: str, id: str, *more: str) -> str:
-    return "/".join(("", f"{kind}s", quote(id, safe=""), *more))
 
 
 def _text(value: Any) -> str:

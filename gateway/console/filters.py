@@ -30,13 +30,9 @@ def usd(value: float | None) -> str:
     """An amount in USD: with cents from $0.1 on, and three digits below."""
     if value is None:
         return NONE
-    return (
-        f"${value:,.2f}"
-        if value == 0 or abs(value) >= 0.1
-        else f"${value:.3g}"
-        if abs(value) >= 1e-4
-        else f"${value:.1e}"
-    )
+    if value == 0 or abs(value) >= 0.1:
+        return f"${value:,.2f}"
+    return f"${value:.3g}" if abs(value) >= 1e-4 else f"${value:.1e}"
 
 
 def seconds(value: float | None) -> str:
@@ -74,10 +70,8 @@ def worst_first(scorer: str) -> tuple[str, str]:
     return scorer, f"worst first by {scorer}"
 
 
-FILTERS: Mapping[str, Callable[..., Any]] = {
-    "count": count, "score": score, "percent": percent, "usd": usd, "seconds": seconds, "moment": moment, "iso": iso,
-    "hour": hour, "shortened": shortened, "pair": pair, "worst_first": worst_first,
-}  # fmt: skip
+_FILTERS = (count, score, percent, usd, seconds, moment, iso, hour, shortened, pair, worst_first)
+FILTERS: Mapping[str, Callable[..., Any]] = {each.__name__: each for each in _FILTERS}
 
 
 # Control characters except tab and line feed, marks that reorder or hide text, tag characters, lone surrogates.

@@ -41,10 +41,14 @@ _NOTICE_S = 30
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 POLICY = "default-src 'self'; base-uri 'none'; object-src 'none'; form-action 'self'; frame-ancestors 'self'"
 HEADERS = {
-    "content-security-policy": POLICY, "x-content-type-options": "nosniff", "x-frame-options": "SAMEORIGIN",
-    "referrer-policy": "same-origin", "cache-control": "no-store", "cross-origin-opener-policy": "same-origin",
+    "content-security-policy": POLICY,
+    "x-content-type-options": "nosniff",
+    "x-frame-options": "SAMEORIGIN",
+    "referrer-policy": "same-origin",
+    "cache-control": "no-store",
+    "cross-origin-opener-policy": "same-origin",
     "server": "assay-gateway",
-}  # fmt: skip
+}
 
 PageHandler = Callable[[Request], Awaitable[Response]]
 
@@ -58,7 +62,7 @@ class PageRoute:
     methods: tuple[str, ...] = ("GET",)
     role: Role = "viewer"
     content: bool = False
-    """Only for visitors who may read prompts and answers."""
+    """True: only for visitors who may read prompts and answers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,8 +90,8 @@ class LoginWays:
     """The link that `gateway up` has printed."""
 
 
-async def _nothing() -> None:
-    pass
+async def nothing_to_read() -> None:
+    """Stands for reading a config where there is no file."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +111,7 @@ class PageServices:
     """The data directory."""
     config_path: Path = Path("gateway.yaml")
     """The gateway.yaml; file names in it are relative to its directory."""
-    read_config: Callable[[], Awaitable[None]] = _nothing
+    read_config: Callable[[], Awaitable[None]] = nothing_to_read
     """Reads the config again at once, after a change of its files."""
     kept: dict[str, Any] = field(default_factory=dict)
     """State that pages keep between requests in this process, by the page's name."""
@@ -138,11 +142,15 @@ def render(
 
 
 def to_html(request: Request, template: str, **values: Any) -> str:
-    visitor = getattr(request.state, "visitor", None)
+    visitor: Visitor | None = getattr(request.state, "visitor", None)
+    pages: Sequence[Page] = request.app.state.navigation
     shared = {
-        "visitor": visitor, "navigation": _navigation(request, visitor), "path": request.scope["path"],
-        "notice": unquote(request.cookies.get(NOTICE_COOKIE, "")), "versions": static_versions(),
-    }  # fmt: skip
+        "visitor": visitor,
+        "navigation": [page for page in pages if visitor.may(page.role, page.content)] if visitor else [],
+        "path": request.scope["path"],
+        "notice": unquote(request.cookies.get(NOTICE_COOKIE, "")),
+        "versions": static_versions(),
+    }
     return environment().get_template(template).render(**shared, **values)
 
 
@@ -235,7 +243,8 @@ def set_session(request: Request, response: Response, cookie: str, lasts_s: floa
 
 
 def cookie_options(request: Request) -> dict[str, Any]:
-    """Not `Secure` on this machine's own addresses, where only some browsers keep a Secure cookie over plain HTTP."""
+    """Options of a cookie. On this machine's own addresses it is not `Secure`: only some browsers keep such a cookie
+    over plain HTTP."""
     name = request.headers.get("host", "").rpartition("@")[2]
     host = name[1:].partition("]")[0] if name.startswith("[") else name.partition(":")[0]
     return {"path": ROOT, "httponly": True, "samesite": "strict", "secure": host.lower() not in _LOOPBACK}
@@ -247,18 +256,17 @@ def local_path(text: str) -> str:
     return text if inside and "\\" not in text and text.isprintable() and "/login" not in text else ROOT
 
 
-def _navigation(request: Request, visitor: Visitor | None) -> list[Page]:
-    pages: Sequence[Page] = request.app.state.navigation
-    return [] if visitor is None else [page for page in pages if visitor.may(page.role, page.content)]
-
-
 @cache
 def environment() -> Environment:
     """The Jinja environment: every printed text is escaped, and its invisible characters are written out."""
     made = Environment(
         loader=templates("gateway.console", "gateway.reports"),
-        autoescape=True, undefined=StrictUndefined, finalize=_finalized, trim_blocks=True, lstrip_blocks=True,
-    )  # fmt: skip
+        autoescape=True,
+        undefined=StrictUndefined,
+        finalize=_finalized,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
     made.filters.update(filters.FILTERS)
     return made
 

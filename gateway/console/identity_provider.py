@@ -53,7 +53,7 @@ class ProviderAway(AdminError):
 
 @dataclass(frozen=True, slots=True)
 class LoginAttempt:
-    """What must come back from the provider, and what is sent for the code."""
+    """The values that must come back from the provider, and the one that is sent for the code."""
 
     state: str
     nonce: str
@@ -91,10 +91,8 @@ class IdentityProvider:
         from authlib.oauth2.client import OAuth2Client
 
         metadata = await self._discovered()
-        client = OAuth2Client(
-            None, self.config.client_id, scope=" ".join(self.config.scopes), redirect_uri=self.redirect_uri,
-            code_challenge_method="S256",
-        )  # fmt: skip
+        of_client = {"scope": " ".join(self.config.scopes), "redirect_uri": self.redirect_uri}
+        client = OAuth2Client(None, self.config.client_id, code_challenge_method="S256", **of_client)
         address, _ = client.create_authorization_url(
             metadata["authorization_endpoint"], state=attempt.state, code_verifier=attempt.verifier, nonce=attempt.nonce
         )
@@ -137,9 +135,8 @@ class IdentityProvider:
         from joserfc.errors import JoseError
 
         config = self.config
-        options: dict[str, Any] = {
-            "iss": {"essential": True, "value": config.issuer}, "aud": {"essential": True, "value": config.client_id},
-        }  # fmt: skip
+        expected = {"iss": config.issuer, "aud": config.client_id}
+        options: dict[str, Any] = {name: {"essential": True, "value": value} for name, value in expected.items()}
         for again in (False, True):
             try:
                 decoded = jwt.decode(token, await self._signing_keys(again=again), algorithms=list(ALGORITHMS))
@@ -230,6 +227,6 @@ def claim(claims: Mapping[str, Any], name: str) -> Any:
 
 
 def _holds(found: Any, expected: str | bool | int) -> bool:
-    """Whether the claim has the expected value, or is a list that contains it. 1 does not equal true."""
+    """Tells whether the claim has the expected value, or is a list that contains it. 1 does not equal true."""
     values = found if isinstance(found, list) else [found]
     return any(type(value) is type(expected) and value == expected for value in values)

@@ -6,7 +6,6 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from gateway import __version__
@@ -50,16 +49,18 @@ def describe(found: Sequence[AdminOperations]) -> Schema:
 
 
 def _operation(each: Operation) -> Schema:
+    csv: Schema = {"text/csv": {"schema": {"type": "string"}}} if each.csv else {}
+    in_path = re.findall(r"{(\w+)}", each.path)
     described: Schema = {
         "operationId": _operation_id(each),
         "summary": each.about,
         "description": f"Needs the role {each.role}.",
         "parameters": [
-            *({"name": n, "in": "path", "required": True, "schema": {"type": "string"}} for n in _in_path(each.path)),
+            *({"name": n, "in": "path", "required": True, "schema": {"type": "string"}} for n in in_path),
             *({"name": q.name, "in": "query", "description": q.about, "schema": dict(q.schema)} for q in each.query),
         ],
         "responses": {
-            str(each.status): {"description": "Done.", "content": _json(reference(each.answer)) | _as_csv(each)},
+            str(each.status): {"description": "Done.", "content": _json(reference(each.answer)) | csv},
             **{
                 str(status): {"description": _ERRORS[status], "content": _json(reference("error"))}
                 for status in sorted({*each.errors, *_ALWAYS, *((413,) if each.body else ())})
@@ -68,19 +69,9 @@ def _operation(each: Operation) -> Schema:
     }
     if each.body is not None:
         name = each.body.__name__ + ("Patch" if each.patch else "")
-        described["requestBody"] = {
-            "required": each.method != "POST" or not _all_optional(each.body),
-            "content": _json(reference(name)),
-        }
+        required = each.method != "POST" or any(field.is_required() for field in each.body.model_fields.values())
+        described["requestBody"] = {"required": required, "content": _json(reference(name))}
     return described
-
-
-def _as_csv(each: Operation) -> Schema:
-    return {"text/csv": {"schema": {"type": "string"}}} if each.csv else {}
-
-
-def _all_optional(model: type[BaseModel]) -> bool:
-    return not any(field.is_required() for field in model.model_fields.values())
 
 
 def _operation_id(each: Operation) -> str:
@@ -92,10 +83,6 @@ def _operation_id(each: Operation) -> str:
         done = {"gate": "check", "history": "read"}.get(parts[-1], parts[-1])
         return f"read_{parts[-1]}_of_ramp" if each.method == "GET" else f"{done}_ramp"
     return f"{verb}_{parts[0].removesuffix('s') if len(parts) > 1 or each.method == 'POST' else parts[0]}"
-
-
-def _in_path(path: str) -> list[str]:
-    return re.findall(r"{(\w+)}", path)
 
 
 def _json(schema: Schema) -> Schema:

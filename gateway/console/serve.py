@@ -48,7 +48,7 @@ class ConsoleOptions:
     host: str = "127.0.0.1"
     port: int = 9102
     take_over: bool = False
-    """Whether to replace keys that another store has published."""
+    """Replace keys that another store has published."""
     tls: tuple[Path | None, Path | None] = (None, None)
     """PEM files of a certificate and its key."""
 
@@ -156,9 +156,14 @@ async def opened(options: ConsoleOptions, live: LiveConfig, open_s: float = _OPE
             tasks.start(publisher.run(), "publication")
             tasks.start(live.watch(), "config")
             pages = PagesSetup(
-                tasks, corridor, lambda: resolve_evals(live().evals, options.data), options.data,
-                options.config, login_link(), live.read,
-            )  # fmt: skip
+                tasks,
+                corridor,
+                evals=lambda: resolve_evals(live().evals, options.data),
+                data=options.data,
+                config_path=options.config,
+                link=login_link(),
+                read_config=live.read,
+            )
             admin = Admin(store, publisher, live, corridor, refused=lambda: live.refused)
             yield ConsoleApp(admin, pages=pages).app()
         finally:

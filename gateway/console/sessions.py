@@ -39,13 +39,13 @@ class Visitor:
     expires: float
 
     def may(self, role: Role, content: bool = False) -> bool:
-        """Whether they may do what needs this role, and read prompts and answers if content."""
+        """Tells whether they may do what needs this role, and read prompts and answers if content."""
         return self.actor.has(role) and (self.actor.content or not content)
 
 
 def oidc_token(config: OidcConfig) -> str:
-    """What a session of an identity provider depends on, in place of a token's digest: all of the section but the
-    secret, which may be rotated without signing everybody out."""
+    """Stands for a token's digest in sessions of an identity provider: a digest of all of the section but the secret,
+    which may be rotated without signing everybody out."""
     section = config.model_dump_json(exclude={"client_secret"})
     return f"oidc:{sha256(section.encode()).hexdigest()}"
 
@@ -88,7 +88,7 @@ class Sessions:
         return cookie
 
     async def begin_with_link(self, link: str, expires: float, token: str) -> str | None:
-        """The same with a login link, once. None: it has been used."""
+        """The cookie of a session that a login link begins, once. None: the link has been used."""
         actor = self._of_token(token)
         if actor is None or expires <= self._clock():
             return None

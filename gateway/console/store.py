@@ -26,7 +26,7 @@ class ConsoleStore:
     """A store that may be unreachable: `run` and `read` then raise StoreAway within seconds."""
 
     def __init__(self, url: str, deadline_s: float = DEADLINE_S, busy_ms: int = _BUSY_MS) -> None:
-        """deadline_s: of one transaction. busy_ms: see engine.writer."""
+        """Opens nothing yet. deadline_s: of one transaction. busy_ms: see engine.writer."""
         self._url = url
         self._busy_ms = busy_ms
         self._deadline_s = deadline_s
@@ -64,11 +64,11 @@ class ConsoleStore:
             await self._store.__aexit__()
 
     async def run(self, work: Callable[[Transaction], T]) -> T:
-        """One transaction that may write. Raises StoreAway; InvalidBody for values that the database cannot hold."""
+        """Runs a transaction that may write. Raises StoreAway; InvalidBody for values that the database rejects."""
         return await self._within_deadline(lambda store: store.run(work))
 
     async def read(self, work: Callable[[Transaction], T]) -> T:
-        """Queries that do not wait for writers. Raises as `run`."""
+        """Runs queries that do not wait for writers. Raises as `run`."""
         return await self._within_deadline(lambda store: store.look(work))
 
     async def _within_deadline(self, use: Callable[[Store], Awaitable[T]]) -> T:

@@ -22,8 +22,14 @@ from sqlalchemy.exc import DBAPIError
 from gateway.core.score import ConfiguredScorer, Score, ScoreResult, ScorerInfo
 from gateway.store.engine import insert
 from gateway.store.rows import (
+    OF_SCORER,
     OWN,
+    PAID,
+    PLACE,
+    SCORED,
     SHARED,
+    UNPAID,
+    UNSCORED,
     Row,
     ScoredExchange,
     ScoreIds,
@@ -71,8 +77,8 @@ class RowEncoder:
         self._encoders = tuple([_ENCODERS[type(c.type)] for c in columns])
 
     def values(self, row: Row) -> bytes:
-        """Without the number of values. Raises OverflowError, TypeError and UnicodeError for a value that its column
-        cannot hold."""
+        """Encodes a row, without the number of values. Raises OverflowError, TypeError and UnicodeError for a value
+        that its column cannot hold."""
         try:
             return b"".join(
                 [NULL if value is None else encode(value) for encode, value in zip(self._encoders, row, strict=True)]
@@ -83,23 +89,16 @@ class RowEncoder:
             raise TypeError(f"a value is not text: {error}") from error
 
 
-def encoded_rows(table: Table, rows: Iterable[Row]) -> bytes:
-    """Whole rows of a table."""
-    encoder, count = RowEncoder(list(table.columns)), _count(len(table.columns))
-    return b"".join([part for row in rows for part in (count, encoder.values(row))])
-
-
 def _columns(*names: str) -> RowEncoder:
     return RowEncoder([scores.columns[name] for name in names])
 
 
 _COUNT = _count(len((*SHARED, *OWN)))
-_PLACE = _columns("subject", "experiment", "plan", "arm", "repeat", "data_type", "stratum")
-_SCORER = _columns("scorer", "version", "config_hash", "kind", "direction")
+_PLACE = _columns(*PLACE)
+_SCORER = _columns(*OF_SCORER)
 _OUTCOME = _columns("status", "explanation")
-_PAID = _columns("cost_usd", "judge_model", "tokens")
-_SCORE = _columns("value", "label", "value01", "detail", "standard_error", "distribution")
-_NULL_PAID, _NULL_SCORED = 3 * NULL, 6 * NULL
+_PAID, _SCORE = _columns(*PAID), _columns(*SCORED)
+_NULL_PAID, _NULL_SCORED = len(PAID) * NULL, len(SCORED) * NULL
 _ID = _size(36)
 
 
@@ -116,22 +115,22 @@ class BinaryScores:
         self._scores: dict[tuple[str, int], tuple[Score, bytes]] = {}  # by scorer and id(); holding it keeps the id
 
     def rows(self, judged: ScoredExchange, now: float) -> bytes:
-        """All scores of an exchange. Raises as RowEncoder.values()."""
+        """Encodes all scores of an exchange. Raises as RowEncoder.values()."""
         start, pi = self._start(shared_values(judged, now)), judged.exchange.pi
         known, outcomes, parts = self._of_scorer, self._outcomes, list[bytes]()
         for r, score_id in zip(judged.results, self._ids.of(judged), strict=True):
             name, version, config_hash, status, score, why, seconds, seen, spent = r
             scorer, outcome = (name, version, config_hash), (status, why)
+            parts += (start, score_id.encode(), known.get(scorer) or self._scorer(scorer))
+            parts += (outcomes.get(outcome) or self._outcome(outcome), _two_doubles(8, pi * seen, 8, seconds))
             parts += (
-                start, score_id.encode(), known.get(scorer) or self._scorer(scorer),
-                outcomes.get(outcome) or self._outcome(outcome), _two_doubles(8, pi * seen, 8, seconds),
                 _NULL_PAID if spent is None else _PAID.values(paid_values(spent)),
                 _NULL_SCORED if score is None else self._score(name, score),
-            )  # fmt: skip
+            )
         return b"".join(parts)
 
     def _start(self, shared: Row) -> bytes:
-        """What every row of an exchange begins with, up to the size of its score's id."""
+        """The beginning of every row of an exchange, up to the size of its score's id."""
         exchange_id, *of_place, received, now = shared
         place = tuple(of_place)
         made = self._places.get(place) or self._places.setdefault(place, _PLACE.values(place))
@@ -158,16 +157,11 @@ NAN = float("nan")
 float at once, and for None first asks all adapters, which takes longer than to bind six texts."""
 MAX_SCORES = 40  # in one statement: SQLite before 3.32 takes 999 parameters
 
-_COLUMNS = (
-    "exchange_id", "subject", "experiment", "plan", "arm", "repeat", "data_type", "stratum", "answered", "created",
-    "pi", "score_id", "seconds", "scorer", "version", "config_hash", "kind", "direction", "status", "explanation",
-    "cost_usd", "judge_model", "tokens", "value", "label", "value01", "detail", "standard_error", "distribution",
-)  # fmt: skip
+_COLUMNS = (*SHARED, "pi", "score_id", "seconds", *OF_SCORER, "status", "explanation", *PAID, *SCORED)
 # Only parameters that rows share have numbers: the driver asks for the name of every parameter, and SQLite looks for
 # it among all that have one. An anonymous one has the number after the highest before it, so ?11 comes first.
 _SHARED = ", ".join([f"?{i}" for i in range(1, 11)])
 _INSERT = f"INSERT INTO {scores.name} ({', '.join(_COLUMNS)}) VALUES "  # noqa: S608 - our own words
-_UNPAID, _UNSCORED = (None,) * 3, (None,) * 6
 
 _Made = tuple[str, Row, Score | None]
 """A row of a statement, the values of the last of its own parameters, and what must be held so that its id() is not
@@ -184,7 +178,7 @@ class SqliteScores:
         self._texts: dict[Row, str] = {}  # of rows, by what stands in them
 
     def statements(self, judged: Iterable[ScoredExchange], now: float) -> list[tuple[str, list[Row], int]]:
-        """(SQL, rows of parameters, scores that each inserts), in any order."""
+        """Returns (SQL, rows of parameters, scores that each inserts), in any order."""
         found: dict[tuple[str, ...], list[Row]] = {}
         for each in judged:
             shared = [NAN if value is None else value for value in (*shared_values(each, now), each.exchange.pi)]
@@ -209,8 +203,8 @@ class SqliteScores:
 
     def _row(self, r: ScoreResult) -> _Made:
         scorer = self._scorers[r.scorer].scorer
-        paid = _UNPAID if r.spent is None else paid_values(r.spent)
-        scored = _UNSCORED if r.score is None else score_values(r.score, scorer)
+        paid = UNPAID if r.spent is None else paid_values(r.spent)
+        scored = UNSCORED if r.score is None else score_values(r.score, scorer)
         own = (plain_text(r.explanation), *paid, *scored)
         key = (*r[:4], r.pi == 1, *[value is None for value in own])
         row = self._texts.get(key) or self._texts.setdefault(key, _row_text(r, scorer, own))
@@ -232,11 +226,13 @@ class WriteConflict(Exception):
 
 
 def insert_new(connection: Connection, table: Table, rows: Sequence[Row]) -> None:
-    """rows: in the order of the table's columns. Raises WriteConflict where one of them exists."""
+    """Inserts rows in the order of the table's columns. Raises WriteConflict where one of them exists."""
     if not rows:
         return
     if connection.dialect.name == "postgresql":
-        _copy(connection, table, table.columns.keys(), encoded_rows(table, rows))
+        encoder, size = RowEncoder(list(table.columns)), _count(len(table.columns))
+        encoded = b"".join([part for row in rows for part in (size, encoder.values(row))])
+        _copy(connection, table, table.columns.keys(), encoded)
     else:
         filled = [tuple([NAN if value is None else value for value in row]) for row in rows]
         _insert(connection, _one_row(table, connection.dialect), filled, 1)
@@ -277,7 +273,7 @@ def _copy(connection: Connection, table: Table, columns: Iterable[str], rows: by
 
 
 def _insert(connection: Connection, sql: str, rows: list[Row], each: int) -> None:
-    """each: table rows per row of parameters."""
+    """Inserts rows of parameters. each: table rows per row of parameters."""
     if connection.exec_driver_sql(sql, rows).rowcount != each * len(rows):
         raise WriteConflict
 

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import orjson
-from sqlalchemy import Connection, RowMapping, Table, func, insert, or_, select, update
+from sqlalchemy import Connection, RowMapping, Select, Table, func, insert, or_, select, update
 
 from gateway.core.exchange import new_id
 from gateway.core.keys import AnyRecord, KeyRecord, OrganizationRecord, TeamRecord, record_kind
@@ -22,17 +22,16 @@ from gateway.store.tables import audit, directory_state, keys, organizations, te
 Kind = Literal["key", "team", "organization"]
 Action = Literal["create", "change", "rotate", "delete", "start", "stop", "replay", "accept"]
 Subject = Literal["key", "team", "organization", "experiment", "dead_letters", "drift"]
-"""What the audit is about."""
+"""Kinds of records that the audit tells changes of."""
 
-KINDS: tuple[Kind, ...] = ("organization", "team", "key")
-"""In the order in which they refer to each other."""
-_TABLES: dict[str, Table] = {"key": keys, "team": teams, "organization": organizations}
+_TABLES: Mapping[str, Table] = {"organization": organizations, "team": teams, "key": keys}
+"""Tables in the order in which they refer to each other."""
 _STATEMENT_MS = 4_000
 
 
 @dataclass(frozen=True, slots=True)
 class DirectoryState:
-    """Which store this is, and the version of its newest change."""
+    """The identity of a store, and the version of its newest change."""
 
     epoch: str
     version: int
@@ -47,19 +46,20 @@ class DirectoryRow:
     updated: float
     version: int
     deleted: float | None = None
-    """None: it is in force."""
+    """Time of the deletion; None: it is in force."""
 
     @property
     def published(self) -> AnyRecord:
-        """As gateways see it: what has been deleted is disabled."""
+        """The record as gateways see it: disabled if it has been deleted."""
         return self.record if self.deleted is None else replace(self.record, disabled=True)
 
 
 @dataclass(frozen=True, slots=True)
 class AuditRow:
-    """One change: who made it, when, and what it was before and after (None: it did not exist)."""
+    """A change: its author, its time, and the record before and after (None: it did not exist)."""
 
-    id: str
+    id: str = field(default_factory=new_id, kw_only=True)
+    """Ids are ordered by time."""
     at: float
     actor: str
     role: str
@@ -72,20 +72,20 @@ class AuditRow:
 
 @dataclass(frozen=True, slots=True)
 class DirectoryPage:
-    """Which rows to list, by id. None: no condition."""
+    """A page of rows, ordered by id. None: no condition."""
 
     after: str = ""
-    """The id that the page before ended with."""
+    """The last id of the previous page."""
     limit: int = 100
     team: str | None = None
     organization: str | None = None
     name: str | None = None
     deleted: bool = False
-    """Those that have been deleted, too."""
+    """Include deleted rows."""
 
 
 def directory_state_of(connection: Connection) -> DirectoryState:
-    """Before the first change: version 0 and no epoch."""
+    """Reads the state; before the first change: version 0 and no epoch."""
     row = connection.execute(select(directory_state.c.epoch, directory_state.c.version)).first()
     return DirectoryState("", 0) if row is None else DirectoryState(row.epoch, row.version)
 
@@ -116,17 +116,16 @@ def begin_epoch(connection: Connection, above: int) -> DirectoryState:
 
 
 def limited_records(connection: Connection, most: int) -> list[AnyRecord]:
-    """Those in force that have limits, at most `most` of each kind."""
+    """Records in force that have limits, at most `most` of each kind."""
     found: list[AnyRecord] = []
-    for kind in KINDS:
-        table = _TABLES[kind]
+    for kind, table in _TABLES.items():
         query = select(table).where(table.c.deleted.is_(None), table.c.limits != "{}").order_by(table.c.id).limit(most)
-        found += [_row(kind, row).record for row in connection.execute(query).mappings()]
+        found += [row.record for row in _rows(connection, kind, query)]
     return found
 
 
 def find_row(connection: Connection, kind: Kind, id: str) -> DirectoryRow | None:
-    """Also one that has been deleted."""
+    """Finds a row, even one that has been deleted."""
     table = _TABLES[kind]
     row = connection.execute(select(table).where(table.c.id == id)).mappings().first()
     return None if row is None else _row(kind, row)
@@ -140,7 +139,7 @@ def key_named(connection: Connection, name: str) -> DirectoryRow | None:
 
 
 def list_rows(connection: Connection, kind: Kind, page: DirectoryPage) -> list[DirectoryRow]:
-    """In the order of their ids, which for keys is the order in which they were made."""
+    """Lists rows by id, which for keys is the order in which they were made."""
     table = _TABLES[kind]
     query = select(table).where(table.c.id > page.after).order_by(table.c.id).limit(page.limit)
     if not page.deleted:
@@ -149,7 +148,7 @@ def list_rows(connection: Connection, kind: Kind, page: DirectoryPage) -> list[D
         wanted = getattr(page, name)
         if wanted is not None and name in table.c:
             query = query.where(table.c[name] == wanted)
-    return [_row(kind, row) for row in connection.execute(query).mappings()]
+    return _rows(connection, kind, query)
 
 
 def count_members(connection: Connection, kind: Kind, id: str) -> int:
@@ -172,33 +171,28 @@ def changed_since(connection: Connection, version: int, limit: int) -> tuple[Dir
     """The rows that changed after a version, in order of their versions, and the state that they lead to."""
     state = directory_state_of(connection)
     found: list[DirectoryRow] = []
-    for kind in KINDS:
-        table = _TABLES[kind]
+    for kind, table in _TABLES.items():
         query = select(table).where(table.c.version > version, table.c.version <= state.version)
-        found += [
-            _row(kind, row) for row in connection.execute(query.order_by(table.c.version).limit(limit)).mappings()
-        ]
+        found += _rows(connection, kind, query.order_by(table.c.version).limit(limit))
     return state, sorted(found, key=lambda row: row.version)[:limit]
 
 
 def all_rows(connection: Connection, deleted_since: float) -> tuple[DirectoryState, list[DirectoryRow]]:
-    """Everything in force, and what was deleted after `deleted_since` (Unix seconds)."""
+    """Reads every row in force, and those that were deleted after `deleted_since` (Unix seconds)."""
     state = directory_state_of(connection)
     found = []
-    for kind in KINDS:
-        table = _TABLES[kind]
+    for kind, table in _TABLES.items():
         kept = or_(table.c.deleted.is_(None), table.c.deleted > deleted_since)
-        query = select(table).where(kept, table.c.version <= state.version).order_by(table.c.id)
-        found += [_row(kind, row) for row in connection.execute(query).mappings()]
+        found += _rows(
+            connection, kind, select(table).where(kept, table.c.version <= state.version).order_by(table.c.id)
+        )
     return state, found
 
 
-def count_rows(connection: Connection) -> dict[Kind, int]:
-    """How many are in force, by kind."""
-    return {
-        kind: connection.execute(select(func.count()).where(_TABLES[kind].c.deleted.is_(None))).scalar_one()
-        for kind in KINDS
-    }
+def count_rows(connection: Connection) -> dict[str, int]:
+    """The number in force, by kind."""
+    counts = {kind: select(func.count()).where(table.c.deleted.is_(None)) for kind, table in _TABLES.items()}
+    return {kind: connection.execute(query).scalar_one() for kind, query in counts.items()}
 
 
 def add_audit(connection: Connection, row: AuditRow) -> None:
@@ -206,11 +200,6 @@ def add_audit(connection: Connection, row: AuditRow) -> None:
     for name in ("before", "after"):
         values[name] = None if values[name] is None else orjson.dumps(values[name]).decode()
     connection.execute(insert(audit).values(values))
-
-
-def audit_id() -> str:
-    """Ordered by time."""
-    return new_id()
 
 
 def list_audit(connection: Connection, before: str | None, limit: int, subject: str | None = None) -> list[AuditRow]:
@@ -240,16 +229,20 @@ def _stored(value: Any) -> Any:
     return orjson.dumps(value).decode() if isinstance(value, dict | tuple) else value
 
 
-def _row(kind: Kind, row: RowMapping) -> DirectoryRow:
+def _rows(connection: Connection, kind: str, query: Select[Any]) -> list[DirectoryRow]:
+    return [_row(kind, row) for row in connection.execute(query).mappings()]
+
+
+def _row(kind: str, row: RowMapping) -> DirectoryRow:
     common = {"id": row["id"], "limits": orjson.loads(row["limits"]), "disabled": bool(row["disabled"])}
     record: AnyRecord
     if kind == "organization":
         record = OrganizationRecord(**common)
     elif kind == "team":
+        models, networks = _texts(row["models"]), _texts(row["networks"])
         record = TeamRecord(
-            **common, organization=row["organization"], models=_texts(row["models"]), tags=_tags(row),
-            networks=_texts(row["networks"]),
-        )  # fmt: skip
+            **common, organization=row["organization"], models=models, tags=_tags(row), networks=networks
+        )
     else:
         record = KeyRecord(
             **common,

@@ -21,9 +21,9 @@ from gateway.core.errors import CannotRun, is_disk_error
 log = logging.getLogger(__name__)
 
 Transaction = Connection
-"""What `Store.run` passes to the code that it runs: modules above the store need not import SQLAlchemy."""
+"""The connection that `Store.run` passes to the code that it runs: modules above need not import SQLAlchemy."""
 BUSY_MS = 10_000
-"""How long a SQLite connection waits for another's lock."""
+"""Time that a SQLite connection waits for another's lock."""
 _POLL_S = 0.002
 """Between two attempts to begin a transaction on SQLite, whose own busy handler comes to ask every 0.1 s only: a
 consumer that writes batch after batch leaves gaps of a few milliseconds, which that misses for seconds."""
@@ -43,7 +43,7 @@ _POSTGRES: dict[str, str | int] = {
     "tcp_user_timeout": 15_000,
     "options": "-c statement_timeout=300000 -c lock_timeout=60000",
 }
-"""libpq's parameters, so that a server that vanishes without a word is noticed within half a minute; parameters of
+"""Parameters of libpq, so that a server that vanishes without a word is noticed within half a minute; parameters of
 store.url win. The longest statements are those of retention and reports."""
 
 
@@ -76,8 +76,8 @@ def writer(url: str, busy_ms: int = BUSY_MS) -> Engine:
 
 
 def _is_away(error: DBAPIError) -> bool:
-    """Whether the same attempt may succeed later: a server that cannot be reached, a file that is locked, or a disk
-    that is full."""
+    """Tells whether the same attempt may succeed later: a server that cannot be reached, a file that is locked, or a
+    disk that is full."""
     if isinstance(error.orig, sqlite3.Error):
         return any(word in str(error.orig) for word in ("locked", "full", "disk I/O error"))
     return isinstance(error, OperationalError)
@@ -192,7 +192,7 @@ def insert(dialect: Dialect, table: Table) -> Any:
 
 
 def transient(error: DBAPIError) -> bool:
-    """Whether the same write may succeed later (locked, full, unreachable); False: the database rejects the rows."""
+    """Tells whether the same write may succeed later (locked, full, unreachable); False: the rows are rejected."""
     rejections = {"DataError", "IntegrityError"}
     if isinstance(error.orig, sqlite3.Error):
         rejections.add("ProgrammingError")  # in SQLite: a value of an unknown type; elsewhere: no such table
@@ -242,7 +242,7 @@ def _made(target: URL) -> Engine:
 
 
 def _make_private(target: URL) -> None:
-    """Only the owner may read prompts and answers; SQLite gives its other files the mode of the first."""
+    """Lets only the owner read prompts and answers; SQLite gives its other files the mode of the first."""
     if target.get_backend_name() == "sqlite" and target.database not in (None, "", ":memory:"):
         path = Path(str(target.database))
         try:

@@ -38,11 +38,11 @@ _ANY = select(feedback.c.feedback_id).where(feedback.c.resolved.is_(None)).limit
 
 @dataclass(frozen=True, slots=True)
 class JoinedFeedback:
-    """Whether one feedback found its exchange."""
+    """The outcome of the search for the exchange of one feedback."""
 
     feedback_id: str
     at: float
-    """When it was given, in Unix seconds."""
+    """Time at which it was given, in Unix seconds."""
     exchange: str | None = None
     """The id of the caller's exchange; None: it is not stored."""
     foreign: bool = False
@@ -65,13 +65,9 @@ def lock(connection: Connection, *, writes: bool) -> None:
 def write_feedback(connection: Connection, given: Sequence[Feedback], now: float) -> list[JoinedFeedback]:
     """Keeps the newest feedback of each feedback_id; feedback on another caller's exchange is dropped."""
     for each in given:
-        _keep(connection, dict(zip(_NAMES, feedback_row(each), strict=True)))
+        connection.execute(_upsert(connection), [dict(zip(_NAMES, feedback_row(each), strict=True))])
     joined = join(connection, {each.feedback_id for each in given}, now)
     return [_met(connection, each, joined.get(each.feedback_id)) for each in given]
-
-
-def _keep(connection: Connection, values: Mapping[str, Any]) -> None:
-    connection.execute(_upsert(connection), [dict(values)])
 
 
 def _met(connection: Connection, given: Feedback, exchange: str | None) -> JoinedFeedback:
@@ -105,7 +101,7 @@ def sweep(connection: Connection, since: float, now: float) -> None:
 
 
 def join(connection: Connection, feedback_ids: Iterable[str], now: float) -> dict[str, str]:
-    """feedback_id → the id of its exchange, for those that have one."""
+    """Joins feedback to its exchanges. Returns feedback_id → the exchange's id, for those that have one."""
     met: dict[str, str] = {}
     for feedback_id in sorted(feedback_ids):
         given = connection.execute(select(feedback).where(feedback.c.feedback_id == feedback_id)).mappings().one()
@@ -127,7 +123,7 @@ def _resolved(connection: Connection, given: RowMapping, exchange_id: str) -> Ro
         and given["exchange_id"] != exchange_id
     ):
         word = only_word_id(given["caller"], exchange_id, given["name"])
-        _keep(connection, {**given, "feedback_id": word, "exchange_id": exchange_id})
+        connection.execute(_upsert(connection), [{**given, "feedback_id": word, "exchange_id": exchange_id}])
         connection.execute(delete(feedback).where(feedback.c.feedback_id == given["feedback_id"]))
     mine = feedback.c.feedback_id == word
     connection.execute(update(feedback).where(mine).values(resolved=exchange_id))
@@ -138,13 +134,9 @@ def _exchange(connection: Connection, given: RowMapping) -> RowMapping | None:
     """The served exchange of this caller: by our id, or by the upstream's, of which the newest counts."""
     e = exchanges.c
     own = and_(e.caller == given["caller"], e.role == "served")
-    by_id = connection.execute(select(*_OF_EXCHANGE).where(e.id == given["exchange_id"], own)).mappings().first()
-    if by_id is not None:
-        return by_id
-    theirs = (
-        select(*_OF_EXCHANGE).where(e.upstream_id == given["exchange_id"], own).order_by(e.received.desc()).limit(1)
-    )
-    return connection.execute(theirs).mappings().first()
+    found = select(*_OF_EXCHANGE).where(own).order_by(e.received.desc()).limit(1)
+    by_id = connection.execute(found.where(e.id == given["exchange_id"])).mappings().first()
+    return by_id or connection.execute(found.where(e.upstream_id == given["exchange_id"])).mappings().first()
 
 
 def _score(connection: Connection, given: RowMapping, exchange: RowMapping, now: float) -> None:
@@ -155,8 +147,8 @@ def _score(connection: Connection, given: RowMapping, exchange: RowMapping, now:
 
 
 def write_resolved(connection: Connection, given: Sequence[Feedback], now: float) -> None:
-    """The same for feedback with a value whose id is that of an exchange of its caller, in a few statements. It
-    replaces feedback that was given at the same time; what names no such exchange is dropped."""
+    """Writes feedback with a value whose id is that of an exchange of its caller, in a few statements. It replaces
+    feedback that was given at the same time; what names no such exchange is dropped."""
     e = exchanges.c
     by_id: dict[str, RowMapping] = {}
     for chunk in chunked(list({each.id for each in given}), _CHUNK):
@@ -181,14 +173,20 @@ def _score_values(given: Mapping[str, Any] | RowMapping, exchange: RowMapping, n
     """A row of `scores`."""
     value = given["value"]
     return {
-        "score_id": f"{FEEDBACK}{given['feedback_id']}", "exchange_id": exchange["id"], "subject": "exchange",
-        "experiment": exchange["experiment"], "plan": exchange["plan"], "arm": exchange["arm"],
-        "scorer": FEEDBACK + given["name"], "version": "1", "config_hash": "", "repeat": 0, "kind": "feedback",
-        "direction": "maximise", "data_type": given["data_type"],
-        "status": "not_applicable" if value is None else "scored", "value": value, "label": given["label"],
-        "value01": value if value is not None and 0 <= value <= 1 else None, "explanation": given["comment"],
-        "pi": exchange["pi"], "stratum": exchange["stratum"], "seconds": 0.0, "answered": given["at"], "created": now,
-    }  # fmt: skip
+        **{name: exchange[name] for name in ("experiment", "plan", "arm", "pi", "stratum")},
+        **{"subject": "exchange", "version": "1", "config_hash": "", "repeat": 0, "seconds": 0.0},
+        **{"kind": "feedback", "direction": "maximise", "data_type": given["data_type"]},
+        "score_id": f"{FEEDBACK}{given['feedback_id']}",
+        "exchange_id": exchange["id"],
+        "scorer": FEEDBACK + given["name"],
+        "status": "not_applicable" if value is None else "scored",
+        "value": value,
+        "value01": value if value is not None and 0 <= value <= 1 else None,
+        "label": given["label"],
+        "explanation": given["comment"],
+        "answered": given["at"],
+        "created": now,
+    }
 
 
 def _save_scores(connection: Connection, rows: Sequence[dict[str, Any]]) -> None:

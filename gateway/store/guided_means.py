@@ -27,12 +27,12 @@ def target_names(scorer: str) -> tuple[str, str]:
 
 
 def key_of(target: str) -> str:
-    """What predictions for a target are stored under."""
+    """The scorer under which predictions for a target are stored."""
     return target.removeprefix(TARGET_LABELS)
 
 
 def harmful(card: Mapping[str, Any]) -> bool:
-    """Whether a model's card says that it surely costs precision: its predictions are then not used."""
+    """Tells whether a model's card says that it surely costs precision: its predictions are then not used."""
     low = card.get("variance_ratio_low")
     return low is not None and low > 1.0
 
@@ -79,7 +79,7 @@ def guided_unit_mean(
     *,
     controlled: bool = True,
 ) -> ControlledEstimate | None:
-    """The same in [0, 1], 1 best."""
+    """The mean in [0, 1], 1 best; see guided_mean."""
     low, high = bounds
     if low is None or high is None or not any(cell.key in guided for cell in cells):
         return None

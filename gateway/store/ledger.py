@@ -7,10 +7,11 @@ Whatever is missing then is lost; loss_accounting.py finds the cause, where ther
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
 
-from sqlalchemy import Connection, case, delete, func, select, union, update
+from sqlalchemy import Column, ColumnElement, CompoundSelect, Connection, case, delete, func, select, union, update
 
 from gateway.core.exchange import Count, Tally
 from gateway.store import loss_accounting
@@ -93,7 +94,7 @@ def _population(grown: dict[tuple[str, ...], int]) -> dict[CellPlace, int]:
 
 
 def population(connection: Connection, aliases: Collection[str]) -> dict[CellPlace, int]:
-    """What all tallies so far have counted for these aliases, by place."""
+    """Population that all tallies so far have counted for these aliases, by place."""
     t = tallies.c
     cells = (t.stratum, t.alias, t.target, t.arm, t.reason)
     query = select(t.ledger, *cells, func.sum(t.n)).where(t.alias.in_(aliases), t.ledger.in_(("seen", "unsampled")))
@@ -101,16 +102,10 @@ def population(connection: Connection, aliases: Collection[str]) -> dict[CellPla
 
 
 def _mark(connection: Connection, entry: str, tally: Tally, taken: int | None) -> None:
-    """taken: None: as by the tally before, since nothing has changed."""
+    """Stores the tally's mark. taken: None: as by the previous tally, since nothing has changed."""
     place, shard = position(entry), shard_of(entry)
-    values = {
-        "incarnation": tally.incarnation,
-        "position": place,
-        "last_seq": tally.last_seq,
-        "enqueued": tally.last_seq,
-        "shard": shard,
-    }
-    connection.execute(insert(connection.dialect, marks).values(values).on_conflict_do_nothing())
+    mark = LedgerMark(tally.incarnation, place, tally.last_seq, tally.last_seq, shard)
+    connection.execute(insert(connection.dialect, marks).values(asdict(mark)).on_conflict_do_nothing())
     first = {"incarnation": tally.incarnation, "closed_seq": 0, "enqueued": 0, "settled": 0, "shard": shard}
     connection.execute(insert(connection.dialect, ledgers).values(first).on_conflict_do_nothing())
     newest = {"tally_position": place, "gateway_lost": 0, "state": "stopped" if tally.final else ""}
@@ -130,17 +125,18 @@ def count_late(connection: Connection, seen: Iterable[ExchangeNumber]) -> None:
     known = select(ledgers.c.incarnation, ledgers.c.closed_seq).where(ledgers.c.incarnation.in_(by_incarnation))
     for incarnation, closed_seq in connection.execute(known).all():
         late = {seq for seq in by_incarnation[incarnation] if seq <= closed_seq}
-        late -= set(connection.execute(_seqs(incarnation, late)).scalars()) if late else set()
+        if late:
+            late -= set(connection.execute(_arrived(incarnation, lambda seq, late=late: seq.in_(late))).scalars())  # type: ignore[misc]
         if late:
             its = ledgers.c.incarnation == incarnation
             connection.execute(update(ledgers).where(its).values(settled=ledgers.c.settled + len(late)))
             loss_accounting.recover(connection, incarnation, late)
 
 
-def _seqs(incarnation: str, seqs: Iterable[int]) -> union:  # type: ignore[valid-type]
-    seqs = list(seqs)
+def _arrived(incarnation: str, chosen: Callable[[Column[Any]], ColumnElement[bool]]) -> CompoundSelect[Any]:
+    """The chosen numbers of a process that are stored or dead letters."""
     return union(
-        *(select(t.c.seq).where(t.c.incarnation == incarnation, t.c.seq.in_(seqs)) for t in (exchanges, dead_letters))
+        *(select(t.c.seq).where(t.c.incarnation == incarnation, chosen(t.c.seq)) for t in (exchanges, dead_letters))
     )
 
 
@@ -152,8 +148,8 @@ def close_marks(connection: Connection, settled: Mapping[int, str]) -> int:
     for shard, before in settled.items():
         below = select(marks).where(marks.c.shard == shard, marks.c.position < position(before))
         by_incarnation: dict[str, list[LedgerMark]] = {}
-        for row in connection.execute(below.order_by(marks.c.position)):
-            mark = LedgerMark(row.incarnation, row.position, row.last_seq, row.enqueued, row.shard)
+        for row in connection.execute(below.order_by(marks.c.position)).mappings():
+            mark = LedgerMark(**row)
             by_incarnation.setdefault(mark.incarnation, []).append(mark)
         for incarnation, its in by_incarnation.items():
             _close(connection, its)
@@ -190,13 +186,8 @@ def _close(connection: Connection, its: Sequence[LedgerMark]) -> None:
 
 
 def _came(connection: Connection, incarnation: str, low: int, high: int) -> int:
-    """How many of (low, high] are stored or dead letters, each counted once."""
-    within = union(
-        *(
-            select(t.c.seq).where(t.c.incarnation == incarnation, t.c.seq > low, t.c.seq <= high)
-            for t in (exchanges, dead_letters)
-        )
-    ).subquery()
+    """The number of (low, high] that are stored or dead letters, each counted once."""
+    within = _arrived(incarnation, lambda seq: (seq > low) & (seq <= high)).subquery()
     return int(connection.execute(select(func.count()).select_from(within)).scalar_one())
 
 

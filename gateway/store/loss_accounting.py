@@ -147,14 +147,23 @@ def delivery(connection: Connection) -> Delivery:
     waiting = sampled - sum(dropped.values()) - lost[GATEWAY_LOST] - enqueued
     in_flight = enqueued - settled - lost[STREAM_LOST] - lost[TRIMMED] - missing
     return Delivery(
-        seen=sum(sums.get("seen", {}).values()), unsampled=sums.get("unsampled", {}), sampled=sampled, dropped=dropped,
-        waiting=max(0, waiting), enqueued=enqueued, settled=settled, lost={k: n for k, n in lost.items() if n},
-        unaccounted=missing, in_flight=max(0, in_flight), buried=_buried(connection), scores=_scores(connection),
-    )  # fmt: skip
+        seen=sum(sums.get("seen", {}).values()),
+        unsampled=sums.get("unsampled", {}),
+        sampled=sampled,
+        dropped=dropped,
+        waiting=max(0, waiting),
+        enqueued=enqueued,
+        settled=settled,
+        lost={reason: n for reason, n in lost.items() if n},
+        unaccounted=missing,
+        in_flight=max(0, in_flight),
+        buried=dead_letters_by_reason(connection),
+        scores=_scores(connection),
+    )
 
 
 def _tallied(connection: Connection) -> dict[str, dict[str, int]]:
-    """By ledger, by reason."""
+    """Sums of the tallies: ledger → reason → count."""
     columns = tallies.c.ledger, tallies.c.reason
     found: dict[str, dict[str, int]] = {}
     for ledger, reason, n in connection.execute(select(*columns, func.sum(tallies.c.n)).group_by(*columns)):
@@ -163,7 +172,7 @@ def _tallied(connection: Connection) -> dict[str, dict[str, int]]:
 
 
 def _arrived(connection: Connection) -> tuple[int, int]:
-    """(enqueued, settled). A killed process had also enqueued what arrived after its last tally."""
+    """Returns (enqueued, settled). A killed process had also enqueued what arrived after its last tally."""
     reported = (
         select(tallies.c.incarnation, func.sum(tallies.c.n).label("n"))
         .where(tallies.c.ledger == "enqueued")
@@ -179,7 +188,7 @@ def _arrived(connection: Connection) -> tuple[int, int]:
     return int(enqueued or 0), int(settled or 0)
 
 
-def _buried(connection: Connection) -> dict[str, int]:
+def dead_letters_by_reason(connection: Connection) -> dict[str, int]:
     query = select(dead_letters.c.reason, func.count()).group_by(dead_letters.c.reason)
     return {reason: n for reason, n in connection.execute(query)}
 

@@ -11,16 +11,15 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-import orjson
 from sqlalchemy import Connection, and_, delete, or_, select, true
 
-from gateway.core.exchange import STORED_FIELDS, Attempt, Exchange, Target, Usage
+from gateway.core.exchange import Exchange, Target
 from gateway.core.score import ConfiguredScorer, ScoreResult
 from gateway.store import ledger, score_sums
 from gateway.store.bulk_insert import insert_scores
 from gateway.store.predictions import decided_scorers
 from gateway.store.query import ExchangeFilter, conditions
-from gateway.store.rows import ScoredExchange, ScoreIds, model_of, score_id_of
+from gateway.store.rows import ScoredExchange, ScoreIds, exchange_of, model_of, score_id_of
 from gateway.store.score_sums import CellPlace, ScoreSums
 from gateway.store.tables import CELL, exchanges, score_cells, scores
 
@@ -43,7 +42,7 @@ class StoredPlace:
     readable: bool
     """False: retention has removed its bodies."""
     selected: bool
-    """Whether it matches the filter."""
+    """True: it matches the filter."""
     settled: frozenset[str]
     """The score ids that another run would not change."""
     decided: frozenset[str] = frozenset()
@@ -111,32 +110,6 @@ def stored_exchanges(connection: Connection, ids: Sequence[str]) -> list[StoredE
     e = exchanges.c
     query = select(exchanges).where(e.id.in_(ids), e.bytes > 0).order_by(e.received, e.id)
     return [StoredExchange(exchange_of(row), row["cost_usd"]) for row in connection.execute(query).mappings()]
-
-
-def exchange_of(row: Mapping[Any, Any]) -> Exchange:
-    """A row of `exchanges` as the record that it was stored from. The usage is the one that the row was priced by."""
-    mirrored = {name: row[name] for name in STORED_FIELDS}
-    for name in ("request", "response"):
-        mirrored[name] = bytes(row[name])
-    return Exchange(
-        **mirrored,
-        target=Target(row["upstream"], row["model"], row["variant"] or ""),
-        usage=_usage(row),
-        upstream_id=row["upstream_id"],
-        attempts=tuple(_attempt(a) for a in orjson.loads(row["attempts"])),
-    )
-
-
-def _usage(row: Mapping[Any, Any]) -> Usage | None:
-    if row["input_tokens"] is None:
-        return None
-    names = ("input_tokens", "output_tokens", "cached_input_tokens", "reasoning_tokens")
-    return Usage(*(row[name] for name in names))
-
-
-def _attempt(a: Mapping[str, Any]) -> Attempt:
-    usage = Usage(**a["usage"]) if a.get("usage") else None
-    return Attempt(Target(**a["target"]), a["status"], a["failure"], a["seconds"], usage)
 
 
 def cell_of(name: str, of: ConfiguredScorer, place: CellPlace) -> Cell:

@@ -14,12 +14,12 @@ import orjson
 from sqlalchemy import Connection, bindparam, func, or_, select, update
 
 from gateway.core.chunked import chunked
-from gateway.core.exchange import STORED_FIELDS, Attempt, Exchange, Target, Usage
+from gateway.core.exchange import Exchange
 from gateway.core.plan import CONTROL
 from gateway.store.engine import insert
 from gateway.store.ledger import position as padded
-from gateway.store.rows import ScoredExchange
-from gateway.store.score_sums import add_costs, costs_of_pairs
+from gateway.store.rows import ScoredExchange, exchange_of
+from gateway.store.score_sums import add_costs
 from gateway.store.tables import exchanges, pair_scores, pairs, predictions, scores
 
 _CHUNK = 500
@@ -78,21 +78,21 @@ class ArmScore:
     """A score of one arm's answer, alone or next to the served one."""
 
     exchange_id: str
-    """Of the arm."""
+    """Exchange of the arm."""
     scorer: str
     version: str
     config_hash: str
     status: str
     value01: float | None
-    """On [0, 1] with 1 best, where the scorer has bounds."""
+    """Value on [0, 1] with 1 best; None: the scorer has no bounds."""
     value: float | None
     direction: str
 
 
 def open_pairs(connection: Connection, new: Iterable[ScoredExchange]) -> None:
-    """One pair for each newly stored served exchange that was drawn for a shadow."""
-    rows = [_opened(j) for j in new if j.exchange.role == "served" and (j.exchange.asked or j.exchange.not_asked)]
-    rows = [row for row in rows if row["plan"] is not None and row["experiment"] is not None]
+    """Opens a pair for each newly stored served exchange that was drawn for a shadow."""
+    drawn = [j for j in new if j.exchange.role == "served" and (j.exchange.asked or j.exchange.not_asked)]
+    rows = [_opened(j) for j in drawn if j.exchange.plan is not None and j.exchange.experiment is not None]
     if rows:
         connection.execute(insert(connection.dialect, pairs).on_conflict_do_nothing(), rows)
 
@@ -100,10 +100,18 @@ def open_pairs(connection: Connection, new: Iterable[ScoredExchange]) -> None:
 def _opened(judged: ScoredExchange) -> Row:
     e = judged.exchange
     return {
-        "id": e.id, "experiment": e.experiment, "plan": e.plan, "position": judged.position, "received": e.received,
-        "cluster": e.cluster, "asked": orjson.dumps(e.asked).decode(), "state": "open" if e.asked else "not_asked",
-        "reason": None if e.asked else e.not_asked, "place": None, "arms": None,
-    }  # fmt: skip
+        "id": e.id,
+        "experiment": e.experiment,
+        "plan": e.plan,
+        "position": judged.position,
+        "received": e.received,
+        "cluster": e.cluster,
+        "asked": orjson.dumps(e.asked).decode(),
+        "state": "open" if e.asked else "not_asked",
+        "reason": None if e.asked else e.not_asked,
+        "place": None,
+        "arms": None,
+    }
 
 
 def move_earlier(connection: Connection, known: Iterable[ScoredExchange]) -> None:
@@ -149,21 +157,19 @@ def pairs_joined(connection: Connection, plan: str) -> list[SettledPair]:
     """The pairs of a plan that have been compared, in order."""
     query = select(pairs.c.id, pairs.c.cluster, pairs.c.arms, pairs.c.position)
     rows = connection.execute(query.where(pairs.c.plan == plan, pairs.c.state == "joined").order_by(pairs.c.place))
-    return [
-        SettledPair(
-            row.id, row.cluster, {arm: a["exchange"] for arm, a in orjson.loads(row.arms).items()}, row.position
-        )
-        for row in rows
-    ]
+    found = []
+    for row in rows:
+        arms = {arm: of["exchange"] for arm, of in orjson.loads(row.arms).items()}
+        found.append(SettledPair(row.id, row.cluster, arms, row.position))
+    return found
 
 
 def _arms_of(connection: Connection, ids: Sequence[str]) -> dict[str, list[tuple[str, str, str | None]]]:
-    """pair → (arm, exchange, position), latest first, so that in a dict the earliest record of an arm stays."""
-    query = select(exchanges.c.pair, exchanges.c.arm, exchanges.c.id, exchanges.c.position).where(
-        exchanges.c.pair.in_(ids)
-    )
+    """Reads pair → (arm, exchange, position), latest first, so that in a dict an arm's earliest record stays."""
+    e = exchanges.c
+    query = select(e.pair, e.arm, e.id, e.position).where(e.pair.in_(ids)).order_by(e.position.desc(), e.id.desc())
     found: dict[str, list[tuple[str, str, str | None]]] = {}
-    for row in connection.execute(query.order_by(exchanges.c.position.desc(), exchanges.c.id.desc())):
+    for row in connection.execute(query):
         found.setdefault(row.pair, []).append((row.arm, row.id, row.position))
     return found
 
@@ -189,15 +195,8 @@ def assign_indexes(connection: Connection, first: int, found: Sequence[tuple[Set
     rows = []
     for place, (pair, states) in enumerate(found, first):
         arms = {arm: {"exchange": pair.arms[arm], "state": state} for arm, state in states.items()}
-        lost = all(state == "lost" for state in states.values())
-        rows.append(
-            {
-                "pair": pair.id,
-                "place": place,
-                "state": "lost" if lost else "joined",
-                "arms": orjson.dumps(arms).decode(),
-            }
-        )
+        state = "lost" if all(state == "lost" for state in states.values()) else "joined"
+        rows.append({"pair": pair.id, "place": place, "state": state, "arms": orjson.dumps(arms).decode()})
     if rows:
         connection.execute(update(pairs).where(pairs.c.id == bindparam("pair")), rows)
 
@@ -208,10 +207,8 @@ def unpaired_exchanges(connection: Connection, plan: str, until: str) -> list[Un
     settled = select(func.max(pairs.c.position)).where(pairs.c.plan == plan, pairs.c.state.in_(("joined", "lost")))
     after = connection.execute(settled).scalar() or ""
     drawn = select(pairs.c.id).where(pairs.c.id == e.id).exists()
-    query = select(e.id, e.position, e.pi).where(
-        e.plan == plan, e.position > after, e.position < until, e.role == "served", e.arm == CONTROL,
-        e.cluster.is_(None), e.outcome == "ok", ~drawn,
-    )  # fmt: skip
+    single = (e.role == "served", e.arm == CONTROL, e.cluster.is_(None), e.outcome == "ok", ~drawn)
+    query = select(e.id, e.position, e.pi).where(e.plan == plan, e.position > after, e.position < until, *single)
     return [UnpairedExchange(*row) for row in connection.execute(query.order_by(e.position, e.id))]
 
 
@@ -233,27 +230,11 @@ def arm_records(connection: Connection, ids: Sequence[str]) -> list[ArmRecord]:
     """The exchanges that are stored of these ids, in no particular order."""
     e, p = exchanges.c, predictions.c
     predicted = select(func.max(p.predicted)).where(p.exchange_id == e.id).scalar_subquery()
-    query = select(
-        e.id,
-        e.status,
-        e.outcome,
-        e.total_s,
-        e.first_token_s,
-        e.output_tokens,
-        e.cost_usd,
-        func.length(e.request),
-        e.likelihood,
-        predicted,
-        e.empty,
-        e.truncated,
-        e.caller,
-        e.user_digest,
-    )
-    return [
-        ArmRecord(*tuple(row))
-        for chunk in chunked(ids, _CHUNK)
-        for row in connection.execute(query.where(e.id.in_(chunk)))
-    ]
+    plain = (e.id, e.status, e.outcome, e.total_s, e.first_token_s, e.output_tokens, e.cost_usd)
+    sums = (func.length(e.request), e.likelihood, predicted, e.empty, e.truncated, e.caller, e.user_digest)
+    query = select(*plain, *sums)
+    found = (connection.execute(query.where(e.id.in_(chunk))) for chunk in chunked(ids, _CHUNK))
+    return [ArmRecord(*row) for rows in found for row in rows]
 
 
 def arm_scores(connection: Connection, ids: Sequence[str]) -> list[ArmScore]:
@@ -270,11 +251,8 @@ def scores_beside(connection: Connection, pairs_: Sequence[str]) -> list[ArmScor
     """The pair scorers' scores of these pairs."""
     p = pair_scores.c
     query = select(p.exchange_id, p.scorer, p.version, p.config_hash, p.status, p.value, p.value, p.direction)
-    return [
-        ArmScore(*row)
-        for chunk in chunked(pairs_, _CHUNK)
-        for row in connection.execute(query.where(p.pair.in_(chunk)))
-    ]
+    found = (connection.execute(query.where(p.pair.in_(chunk))) for chunk in chunked(pairs_, _CHUNK))
+    return [ArmScore(*row) for rows in found for row in rows]
 
 
 def add_pair_scores(connection: Connection, rows: Sequence[Row]) -> None:
@@ -286,7 +264,7 @@ def add_pair_scores(connection: Connection, rows: Sequence[Row]) -> None:
     new = [row for row in rows if row["score_id"] not in known]
     if new:
         connection.execute(insert(connection.dialect, pair_scores).on_conflict_do_nothing(), new)
-        add_costs(connection, costs_of_pairs(new))
+        add_costs(connection, ((row["scorer"], row.get("cost_usd"), row.get("tokens")) for row in new))
 
 
 def stored_exchanges(connection: Connection, ids: Iterable[str]) -> dict[str, Exchange]:
@@ -294,25 +272,5 @@ def stored_exchanges(connection: Connection, ids: Iterable[str]) -> dict[str, Ex
     found: dict[str, Exchange] = {}
     for chunk in chunked(ids, _CHUNK):
         query = select(exchanges).where(exchanges.c.id.in_(chunk))
-        found.update({row["id"]: _exchange(dict(row)) for row in connection.execute(query).mappings()})
+        found.update({row["id"]: exchange_of(row) for row in connection.execute(query).mappings()})
     return found
-
-
-def _exchange(row: Mapping[str, Any]) -> Exchange:
-    given, taken = row["input_tokens"], row["output_tokens"]
-    usage = None
-    if given is not None and taken is not None:
-        usage = Usage(given, taken, row["cached_input_tokens"], row["reasoning_tokens"])
-    attempts = tuple(
-        Attempt(
-            Target(**a["target"]), a["status"], a["failure"], a["seconds"], Usage(**a["usage"]) if a["usage"] else None
-        )
-        for a in orjson.loads(row["attempts"])
-    )
-    return Exchange(
-        **{name: row[name] for name in STORED_FIELDS},
-        target=Target(row["upstream"], row["model"], row["variant"] or ""),
-        upstream_id=row["upstream_id"],
-        usage=usage,
-        attempts=attempts,
-    )

@@ -24,18 +24,14 @@ class StoredPlan:
 
 def save_plans(connection: Connection, states: Iterable[PlanState], now: float) -> None:
     """Stores every plan with its newest state."""
+    statement = insert(connection.dialect, plans)
+    newest = {name: statement.excluded[name] for name in ("json", "state", "since")}
+    newer = plans.c.since <= statement.excluded.since
+    statement = statement.on_conflict_do_update(index_elements=["plan"], set_=newest, where=newer)
     for each in states:
-        values = {
-            "plan": each.plan.hash, "experiment": each.plan.name, "json": each.plan.to_json().decode(),
-            "state": each.state, "since": each.since, "first_seen": now,
-        }  # fmt: skip
-        statement = insert(connection.dialect, plans).values(values)
-        newest = {name: statement.excluded[name] for name in ("json", "state", "since")}
-        connection.execute(
-            statement.on_conflict_do_update(
-                index_elements=["plan"], set_=newest, where=plans.c.since <= statement.excluded.since
-            )
-        )
+        state = {"state": each.state, "since": each.since, "first_seen": now}
+        plan = {"plan": each.plan.hash, "experiment": each.plan.name, "json": each.plan.to_json().decode()}
+        connection.execute(statement, {**plan, **state})
 
 
 def stored_plans(connection: Connection, experiment: str | None = None) -> list[StoredPlan]:

@@ -20,7 +20,6 @@ import numpy as np
 from numpy.typing import NDArray
 from sqlalchemy import Connection
 
-from gateway.core.exchange import Exchange
 from gateway.core.score import ConfiguredScorer, ScoreResult, unit_value
 from gateway.store.predictions import Prediction
 from gateway.store.rows import ScoredExchange, model_of
@@ -43,7 +42,7 @@ class PredictionTerms(NamedTuple):
 
 
 def terms_of(of: Prediction, result: ScoreResult | None, scorer: ConfiguredScorer) -> PredictionTerms:
-    """result: the judge's; None: it has none, since it was not drawn, or an error of ours lost it."""
+    """The summands of an exchange. result: None: it was not drawn, or an error of ours lost the judge's result."""
     g = of.predicted or 0.0
     if not of.judged:
         return PredictionTerms(0.0, 0.0, 1.0, g, 0.0)
@@ -87,7 +86,10 @@ def add_predictions(
         place = of.scorer, e.alias, target.upstream, target.model, target.variant, e.arm, e.stratum
         cell = cells.get(place)
         if cell is None:
-            cell = cells[place] = _cell(scorers[of.scorer], of.scorer, e)
+            scorer = scorers[of.scorer]
+            of_scorer = of.scorer, scorer.scorer.version, scorer.config_hash
+            key = *of_scorer, e.alias, model_of(e), e.arm or "", e.stratum
+            cell = cells[place] = _Cell(dict(zip(CELL, key, strict=True)), scorer)
         if of.judged:
             cell.add_drawn(of, j.results)
         else:
@@ -95,11 +97,6 @@ def add_predictions(
     _add_weights(connection, cells.values())
     rows = [{**cell.key, **_sums(cell)} for cell in cells.values()]
     add_to(connection, prediction_sums, rows, CELL, ("n", "failed", *PREDICTION_SUMS))
-
-
-def _cell(scorer: ConfiguredScorer, name: str, e: Exchange) -> _Cell:
-    key = name, scorer.scorer.version, scorer.config_hash, e.alias, model_of(e), e.arm or "", e.stratum
-    return _Cell(dict(zip(CELL, key, strict=True)), scorer)
 
 
 def _add_weights(connection: Connection, of: Iterable[_Cell]) -> None:

@@ -15,8 +15,9 @@ from gateway.store.engine import insert
 from gateway.store.tables import labels, predictions, predictor_models, scores
 
 _CHUNK = 500
+_PRICED = 200  # calls whose mean is the cost of one
 KEPT_MODELS = 24
-"""Of one target: those of the last day, where one is trained each hour."""
+"""Models that are kept of one target: those of the last day, where one is trained each hour."""
 
 
 class Prediction(NamedTuple):
@@ -65,7 +66,7 @@ class TargetOf:
     """The column `scorer` of `predictions`."""
     kind: Literal["scores", "labels", "feedback"]
     version: str
-    """Of the scorer, as is config_hash; "": the target is given by people."""
+    """Version of the scorer, as is config_hash; "": the target is given by people."""
     config_hash: str
     feature_set: str
 
@@ -129,22 +130,21 @@ def newest_predictions(connection: Connection, of: TargetOf, most: int) -> Predi
     return PredictionWindow(tuple(bytes(row[0]) for row in rows), 86_400.0 * len(rows) / span_s if span_s > 0 else 0.0)
 
 
-def mean_cost(connection: Connection, scorer: str, most: int = 200) -> tuple[float | None, float | None]:
+def mean_cost(connection: Connection, scorer: str) -> tuple[float | None, float | None]:
     """USD and tokens that the newest calls of a guided scorer cost on average; None: unknown."""
     p, s = predictions.c, scores.c
     joined = predictions.join(scores, (s.exchange_id == p.exchange_id) & (s.scorer == p.scorer))
     query = select(s.cost_usd, s.tokens).select_from(joined).where(p.scorer == scorer, p.judged.is_(True))
-    newest = query.order_by(p.received.desc()).limit(most).subquery()
+    newest = query.order_by(p.received.desc()).limit(_PRICED).subquery()
     row = connection.execute(select(func.avg(newest.c.cost_usd), func.avg(newest.c.tokens))).one()
     return (None if row[0] is None else float(row[0])), (None if row[1] is None else float(row[1]))
 
 
 def prediction_row(exchange: Exchange, of: Prediction) -> tuple[Any, ...]:
     """A row of `predictions`, in the order of its columns."""
-    return (
-        exchange.id, of.scorer, of.version, of.predicted, of.residual, of.pi, of.judged, exchange.received,
-        exchange.alias, str(exchange.target), exchange.stratum, of.feature_set, of.features,
-    )  # fmt: skip
+    draw = (of.scorer, of.version, of.predicted, of.residual, of.pi, of.judged)
+    place = (exchange.received, exchange.alias, str(exchange.target), exchange.stratum)
+    return (exchange.id, *draw, *place, of.feature_set, of.features)
 
 
 def predicted(connection: Connection, scorer: str, ids: Iterable[str]) -> set[str]:
@@ -181,12 +181,6 @@ def save_model(connection: Connection, model: StoredModel) -> None:
     )
 
 
-def set_card(connection: Connection, version: str, card: Mapping[str, Any]) -> None:
-    """Replaces the card of a model."""
-    text = orjson.dumps(dict(card)).decode()
-    connection.execute(update(predictor_models).where(predictor_models.c.version == version).values(card=text))
-
-
 def stored_prediction(connection: Connection, scorer: str, exchange_id: str) -> tuple[bytes, dict[str, Any]] | None:
     """The features of an exchange, and the other columns of its prediction; None: there is none."""
     p = predictions.c
@@ -198,11 +192,11 @@ def stored_prediction(connection: Connection, scorer: str, exchange_id: str) -> 
 
 
 def predictions_of(connection: Connection, ids: Collection[str]) -> dict[str, list[dict[str, Any]]]:
-    """By exchange: `scorer`, `version`, `predicted`, `pi` and `judged` of each prediction, and the `target` of its
-    model, None where there was no model. ids: of one batch."""
+    """Reads predictions by exchange: `scorer`, `version`, `predicted`, `residual`, `pi` and `judged` of each, and the
+    `target` of its model, None where there was no model. ids: of one batch."""
     p, m = predictions.c, predictor_models.c
     query = (
-        select(p.exchange_id, p.scorer, m.target, p.version, p.predicted, p.pi, p.judged)
+        select(p.exchange_id, p.scorer, m.target, p.version, p.predicted, p.residual, p.pi, p.judged)
         .outerjoin(predictor_models, m.version == p.version)
         .where(p.exchange_id.in_(ids))
         .order_by(p.exchange_id, p.scorer)
@@ -224,18 +218,15 @@ def newest_model(
     row = connection.execute(query).mappings().first()
     if row is None:
         return None
-    text = "" if row["version"] in known or not with_text else _text_of(connection, row["version"])
+    text = ""
+    if with_text and row["version"] not in known:
+        text = str(connection.execute(select(m.model).where(m.version == row["version"])).scalar_one())
     values = {**row, "card": orjson.loads(row["card"]), "features": tuple(orjson.loads(row["features"]))}
     return StoredModel(model=text, **values)
 
 
-def _text_of(connection: Connection, version: str) -> str:
-    query = select(predictor_models.c.model).where(predictor_models.c.version == version)
-    return str(connection.execute(query).scalar_one())
-
-
 def cards(connection: Connection) -> dict[str, Mapping[str, Any]]:
-    """Of the newest model by target."""
+    """The card of the newest model, by target."""
     m, newer = predictor_models.c, predictor_models.alias("newer").c
     newest = select(func.max(newer.created)).where(newer.target == m.target).scalar_subquery()
     query = select(m.target, m.card).where(m.created == newest).order_by(m.version.desc())

@@ -16,7 +16,7 @@ from sqlalchemy import (
     ColumnElement,
     Connection,
     LargeBinary,
-    RowMapping,
+    Select,
     and_,
     func,
     literal,
@@ -66,23 +66,24 @@ def list_exchanges(connection: Connection, filter: ExchangeFilter) -> list[Found
     """Exchanges without their texts, each with its `scores`. Raises QueryError."""
     query = select(*_LISTED).where(*conditions(connection, filter)).order_by(exchanges.c.received.desc())
     query = query.limit(filter.limit)
-    found = [_plain(row) for row in connection.execute(query).mappings()]
+    found = rows_of(connection, query)
     by_exchange = scores_of(connection, [each["id"] for each in found])
     return [{**each, "scores": by_exchange.get(each["id"], [])} for each in found]
 
 
 def full_exchange(connection: Connection, exchange_id: str) -> Found | None:
-    """One exchange with every column, its `scores`, its caller's `feedback`, and the ids of its `shadows`."""
-    row = connection.execute(select(exchanges).where(exchanges.c.id == exchange_id)).mappings().first()
-    if row is None:
+    """Reads an exchange with every column, its `scores`, its caller's `feedback`, and the ids of its `shadows`."""
+    found = rows_of(connection, select(exchanges).where(exchanges.c.id == exchange_id))
+    if not found:
         return None
+    [row] = found
     direct = and_(feedback.c.exchange_id == exchange_id, feedback.c.caller == row["caller"])
     given = select(feedback).where(or_(feedback.c.resolved == exchange_id, direct))
     shadows = select(exchanges.c.id).where(exchanges.c.pair == exchange_id)
     return {
-        **_plain(row),
+        **row,
         "scores": scores_of(connection, [exchange_id]).get(exchange_id, []),
-        "feedback": [_plain(each) for each in connection.execute(given).mappings()],
+        "feedback": rows_of(connection, given),
         "shadows": list(connection.execute(shadows).scalars()),
     }
 
@@ -107,17 +108,17 @@ def conditions(connection: Connection, filter: ExchangeFilter) -> list[ColumnEle
 
 
 def scores_of(connection: Connection, ids: Sequence[str]) -> dict[str, list[Found]]:
-    """By exchange, in order of arrival."""
+    """The scores of each exchange, in order of arrival."""
     query = select(scores).where(scores.c.exchange_id.in_(ids)).order_by(scores.c.created, scores.c.scorer)
     by_exchange: dict[str, list[Found]] = {}
-    for row in connection.execute(query).mappings():
-        by_exchange.setdefault(row["exchange_id"], []).append(_plain(row))
+    for row in rows_of(connection, query):
+        by_exchange.setdefault(row["exchange_id"], []).append(row)
     return by_exchange
 
 
-def _plain(row: RowMapping) -> Found:
-    """A row as a dict: orjson does not accept SQLAlchemy's quoted_name as a key."""
-    return {str(name): value for name, value in row.items()}
+def rows_of(connection: Connection, query: Select[Any]) -> list[Found]:
+    """The rows of a query as dicts: orjson does not accept SQLAlchemy's quoted_name as a key."""
+    return [{str(name): value for name, value in row.items()} for row in connection.execute(query).mappings()]
 
 
 _SIGNS: Mapping[str, Callable[[Any, Any], Any]] = {"=": eq, "!=": ne, "<": lt, "<=": le, ">": gt, ">=": ge}
@@ -143,7 +144,7 @@ def _of(node: Node, dialect: str) -> ColumnElement[bool]:
 
 
 def _scored(of: Sequence[Node]) -> ColumnElement[bool]:
-    """Some score of the exchange meets all of these conditions."""
+    """The condition that some score of the exchange meets all of these."""
     mine = scores.c.exchange_id == exchanges.c.id
     return select(scores.c.score_id).where(mine, *(_of_one(node) for node in of)).correlate(exchanges).exists()
 
@@ -160,7 +161,8 @@ def _of_one(node: Node) -> ColumnElement[bool]:
 
 def _compared(term: Term, dialect: str) -> ColumnElement[bool]:
     """NULL differs from every value, and is neither less nor more than any."""
-    column = scores.c["status" if term.field == "score_status" else term.field] if term.of_score else _column(term)
+    name = "status" if term.field == "score_status" else term.field
+    column: ColumnElement[Any] = (scores if term.of_score else exchanges).c[name]
     if term.value is None:
         return column.is_(None) if term.sign == "=" else column.is_not(None)
     if term.kind == "bytes":
@@ -174,25 +176,22 @@ def _compared(term: Term, dialect: str) -> ColumnElement[bool]:
     return or_(column.is_(None), compared) if term.sign == "!=" else and_(column.is_not(None), compared)
 
 
-def _column(term: Term) -> Any:
-    return exchanges.c[term.field]
-
-
 def _holds(column: Any, word: str, dialect: str) -> ColumnElement[bool]:
-    """Whether these bytes stand in a column of bytes."""
+    """The condition that these bytes occur in a column of bytes."""
     if not word:
         return true()
-    place = func.position(literal(word.encode(), LargeBinary).op("IN")(column)) if dialect == "postgresql" else None
-    return (func.instr(column, literal(word.encode(), LargeBinary)) if place is None else place) > 0
+    searched = literal(word.encode(), LargeBinary)
+    find = func.position(searched.op("IN")(column)) if dialect == "postgresql" else func.instr(column, searched)
+    holds: ColumnElement[bool] = find > 0
+    return holds
 
 
 def _check_scorers(connection: Connection, of: Sequence[Term]) -> None:
     asked = {str(t.value) for t in of if t.field == "scorer" and t.sign == "=" and t.value is not None}
     if not asked:
         return
-    known = set(
-        connection.execute(select(score_cells.c.scorer).distinct()).scalars()
-    )  # few rows, and nearly always all
+    # score_cells has few rows, and nearly always every scorer.
+    known = set(connection.execute(select(score_cells.c.scorer).distinct()).scalars())
     if not asked <= known:
         known |= set(connection.execute(select(scores.c.scorer).distinct()).scalars())
     for name in sorted(asked - known):

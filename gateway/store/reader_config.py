@@ -57,7 +57,7 @@ def where(config: Path | None, data: Path) -> StoreLocation:
 
 
 def whole(config: Path | None, data: Path) -> ReaderConfig:
-    """The same, with the stream server and the budgets. Raises ConfigError."""
+    """The sections as in `where`, with the stream server and the budgets. Raises ConfigError."""
     if config is None:
         return ReaderConfig(default_url(data), stream_url(None, data), StreamConfig())
     raw = _sections(config, "store", "stream", "scorers")

@@ -22,10 +22,10 @@ UNMET_S = 7 * 86_400.0
 """Time that feedback waits for its exchange, also where everything is kept: a caller may invent ids without end."""
 _CHUNK = 500
 WITHOUT_TEXTS = {
-    "request": b"{}", "response": b"", "text": "", "reasoning": "", "refusal": "", "tool_calls": "[]", "error": None,
-    "reference": None, "client_id": None, "bytes": 0,
-}  # fmt: skip
-
+    **{"request": b"{}", "response": b"", "bytes": 0},
+    **{"text": "", "reasoning": "", "refusal": "", "tool_calls": "[]"},
+    **{"error": None, "reference": None, "client_id": None},
+}
 WITHOUT_FEATURES = {"features": b"", "feature_set": ""}
 """Features of a prediction count what a text consists of."""
 FEEDBACK_WORDS = {"label": None, "explanation": None, "detail": None}
@@ -41,7 +41,7 @@ class RetentionLimits:
     most_bytes: float | None = None
     """Maximum size of everything that is kept; None: no bound."""
     protected_s: float = 3600.0
-    """Nothing stored more recently is deleted."""
+    """Minimum age in seconds: nothing stored more recently is deleted."""
     step: int = 5_000
     """Exchanges deleted in one transaction; other writers wait for it."""
 
@@ -73,7 +73,7 @@ class _Old:
 
 
 def sweep(connection: Connection, bounds: RetentionLimits, holder: str, now: float) -> RetentionResult:
-    """One step; only the consumer that holds the lease does it. holder: the caller's name; now: Unix seconds."""
+    """Does one step, if this consumer holds the lease. holder: the caller's name; now: Unix seconds."""
     if not hold_lease(connection, LEASE, holder, now, 60.0):
         return RetentionResult()
     unmet_s = UNMET_S if bounds.keep_s is None else min(UNMET_S, bounds.keep_s)
@@ -104,7 +104,8 @@ def _old(connection: Connection, bounds: RetentionLimits, now: float) -> Iterato
     if not reaches:
         return
     settled = e.stored < now - bounds.protected_s
-    query = select(e.id, e.bytes, e.received, _needed()).where(e.bytes > 0, settled, or_(*reaches))
+    needed = or_(e.experiment.is_not(None), select(labels.c.label_id).where(labels.c.subject_id == e.id).exists())
+    query = select(e.id, e.bytes, e.received, needed).where(e.bytes > 0, settled, or_(*reaches))
     for row in connection.execute(query.order_by(e.received, e.id).limit(bounds.step)):
         if too_much <= 0 and (since is None or row[2] >= since):
             return
@@ -112,18 +113,10 @@ def _old(connection: Connection, bounds: RetentionLimits, now: float) -> Iterato
         yield _Old(row[0], row[1], bool(row[3]))
 
 
-def _needed() -> ColumnElement[bool]:
-    """Whether an experiment or a label depends on this exchange."""
-    labelled = select(labels.c.label_id).where(labels.c.subject_id == exchanges.c.id).exists()
-    return or_(exchanges.c.experiment.is_not(None), labelled)
-
-
 def _remove(connection: Connection, ids: Sequence[str]) -> None:
-    connection.execute(delete(scores).where(scores.c.exchange_id.in_(ids)))
-    connection.execute(delete(feedback).where(feedback.c.resolved.in_(ids)))
-    connection.execute(delete(predictions).where(predictions.c.exchange_id.in_(ids)))
-    connection.execute(delete(turns).where(turns.c.exchange_id.in_(ids)))
-    connection.execute(delete(exchanges).where(exchanges.c.id.in_(ids)))
+    s, p, t = scores.c, predictions.c, turns.c
+    for column in (s.exchange_id, feedback.c.resolved, p.exchange_id, t.exchange_id, exchanges.c.id):
+        connection.execute(delete(column.table).where(column.in_(ids)))
 
 
 def _empty(connection: Connection, ids: Sequence[str]) -> None:

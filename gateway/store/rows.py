@@ -1,4 +1,4 @@
-"""Records to rows, in the order of the tables' columns. Pure. Tuples, not dicts: this runs for every score."""
+"""Records to rows, in the order of the tables' columns, and back. Tuples, not dicts: this runs for every score."""
 
 from __future__ import annotations
 
@@ -6,15 +6,14 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha1
-from itertools import islice
 from operator import attrgetter
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 from uuid import NAMESPACE_OID, UUID, uuid5
 
 import orjson
 
 from gateway.core.completion import Completion, is_empty
-from gateway.core.exchange import STORED_FIELDS, Exchange, Feedback, Usage
+from gateway.core.exchange import STORED_FIELDS, Attempt, Exchange, Feedback, Target, Usage
 from gateway.core.score import ConfiguredScorer, Score, ScoreResult, ScorerInfo, Spent, unit_value
 from gateway.store.predictions import Prediction
 
@@ -29,7 +28,7 @@ Sign = Literal["repeat", "edit", "stop", "wrong", "thanks"]
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """One served exchange of a conversation. Digests are hexadecimal and include the caller."""
+    """A served exchange of a conversation. Digests are hexadecimal and include the caller."""
 
     exchange_id: str
     received: float
@@ -48,24 +47,24 @@ class Turn:
     stopped: bool = False
     """The client left while the answer was streamed."""
     parent: str | None = None
-    """What the turn replies to: the id of an exchange, or a digest of the conversation where it is the first turn."""
+    """Id of the exchange that the turn replies to; of a first turn, a digest of the conversation."""
 
 
 @dataclass(frozen=True, slots=True)
 class ScoredExchange:
-    """One exchange with its parsed completion and its scores."""
+    """An exchange with its parsed completion and its scores."""
 
     exchange: Exchange
     completion: Completion
     results: Sequence[ScoreResult]
     cost_usd: float | None = None
-    """None: unknown."""
+    """Cost in US dollars; None: unknown."""
     position: str = ""
     """Position in the stream, as ledger.position writes it."""
     prediction: Prediction | None = None
-    """None: no predictor is configured, or the exchange is not scored."""
+    """Prediction before the draw; None: no predictor is configured, or the exchange is not scored."""
     turn: Turn | None = None
-    """None: it is not a turn of a conversation, or implicit feedback is off."""
+    """Its turn of a conversation; None: it is none, or implicit feedback is off."""
 
 
 def model_of(exchange: Exchange) -> str:
@@ -78,13 +77,34 @@ def exchange_row(judged: ScoredExchange, now: float) -> Row:
     e, c = judged.exchange, judged.completion
     usage = c.usage or e.usage
     calls, attempts = _json(c.tool_calls), _json(e.attempts)
-    words = (e.request, e.response, c.text, c.reasoning, c.refusal, calls, attempts)
-    return (
-        *_mirrored(e), e.target.upstream, e.target.model, e.target.variant or None, plain_text(c.error),
-        c.finish_reason, *_tokens(usage), judged.cost_usd, e.upstream_id or c.upstream_id, attempts,
-        plain_text(c.text), plain_text(c.reasoning), plain_text(c.refusal), calls, c.choices,
-        c.mean_logprob, now, judged.position, _OVERHEAD + sum(map(len, words)), is_empty(e, c),
-    )  # fmt: skip
+    size = _OVERHEAD + sum(map(len, (e.request, e.response, c.text, c.reasoning, c.refusal, calls, attempts)))
+    target = (e.target.upstream, e.target.model, e.target.variant or None)
+    end = (plain_text(c.error), c.finish_reason, *_tokens(usage), judged.cost_usd, e.upstream_id or c.upstream_id)
+    answer = (plain_text(c.text), plain_text(c.reasoning), plain_text(c.refusal), calls, c.choices, c.mean_logprob)
+    return (*_mirrored(e), *target, *end, attempts, *answer, now, judged.position, size, is_empty(e, c))
+
+
+def exchange_of(row: Mapping[Any, Any]) -> Exchange:
+    """The record that a row of `exchanges` was stored from. The usage is the one that the row was priced by."""
+    mirrored = {name: row[name] for name in STORED_FIELDS}
+    for name in ("request", "response"):
+        mirrored[name] = bytes(row[name])
+    usage = None
+    if row["input_tokens"] is not None:
+        names = ("input_tokens", "output_tokens", "cached_input_tokens", "reasoning_tokens")
+        usage = Usage(*(row[name] for name in names))
+    return Exchange(
+        **mirrored,
+        target=Target(row["upstream"], row["model"], row["variant"] or ""),
+        usage=usage,
+        upstream_id=row["upstream_id"],
+        attempts=tuple(_attempt(a) for a in orjson.loads(row["attempts"])),
+    )
+
+
+def _attempt(a: Mapping[str, Any]) -> Attempt:
+    usage = Usage(**a["usage"]) if a.get("usage") else None
+    return Attempt(Target(**a["target"]), a["status"], a["failure"], a["seconds"], usage)
 
 
 def _tokens(usage: Usage | None) -> Row:
@@ -95,66 +115,51 @@ def _tokens(usage: Usage | None) -> Row:
 
 
 # The columns of `scores`: those that all scores of an exchange share, and those that each has of its own.
-SHARED = (
-    "exchange_id", "subject", "experiment", "plan", "arm", "repeat", "data_type", "stratum", "answered", "created",
-)  # fmt: skip
-OWN = (
-    "score_id", "scorer", "version", "config_hash", "kind", "direction", "status", "explanation", "pi", "seconds",
-    "cost_usd", "judge_model", "tokens", "value", "label", "value01", "detail", "standard_error", "distribution",
-)  # fmt: skip
+PLACE = ("subject", "experiment", "plan", "arm", "repeat", "data_type", "stratum")
+SHARED = ("exchange_id", *PLACE, "answered", "created")
+OF_SCORER = ("scorer", "version", "config_hash", "kind", "direction")
+PAID = ("cost_usd", "judge_model", "tokens")
+SCORED = ("value", "label", "value01", "detail", "standard_error", "distribution")
+OWN = ("score_id", *OF_SCORER, "status", "explanation", "pi", "seconds", *PAID, *SCORED)
 
-
-_UNPAID, _UNSCORED = (None,) * 3, (None,) * 6
-
-
-class ScoreRows(NamedTuple):
-    """The rows of `scores` of one exchange. values: of SHARED once, then of OWN for each result, in order."""
-
-    values: list[Any]
-
-    def by_column(self) -> Iterator[dict[str, Any]]:
-        values = iter(self.values)
-        shared = dict(zip(SHARED, islice(values, len(SHARED)), strict=True))
-        while own := dict(zip(OWN, islice(values, len(OWN)), strict=False)):
-            yield {**shared, **own}
+UNPAID, UNSCORED = (None,) * len(PAID), (None,) * len(SCORED)
 
 
 class ScoreIds:
-    """The ids of scores. Caches the scorers' part of them."""
+    """Computes the ids of scores. Caches the scorers' part of them."""
 
     def __init__(self) -> None:
         self._identities: dict[tuple[str, ...], bytes] = {}
 
     def of(self, judged: ScoredExchange) -> list[str]:
-        """Of its results, in order."""
+        """The ids of the results of an exchange, in order."""
         namespace, known = _namespace(judged.exchange.id), self._identities
         time, ids = _time(namespace), []
         for r in judged.results:
             key = r[:3]
             identity = known.get(key) or known.setdefault(key, _identity(*key))
-            h = sha1(namespace + identity, usedforsecurity=False).hexdigest()  # as _hashed, for every score
-            ids.append(f"{time}{h[13:16]}-{_VARIANT[h[16]]}{h[17:20]}-{h[20:32]}")
+            ids.append(_hashed(namespace, time, identity))
         return ids
 
 
 def shared_values(judged: ScoredExchange, now: float) -> Row:
-    """The columns SHARED."""
+    """Values of the columns SHARED."""
     e = judged.exchange
     return e.id, "exchange", e.experiment, e.plan, e.arm, 0, "numeric", e.stratum, e.received, now
 
 
 def scorer_values(scorer: ScorerInfo, name: str, version: str, config_hash: str) -> Row:
-    """The columns scorer, version, config_hash, kind and direction."""
+    """Values of the columns OF_SCORER."""
     return name, version, config_hash, scorer.kind, scorer.direction
 
 
 def paid_values(spent: Spent) -> Row:
-    """The columns cost_usd, judge_model and tokens."""
+    """Values of the columns PAID."""
     return spent.cost_usd, plain_text(spent.judge_model), spent.tokens
 
 
 def score_values(score: Score, scorer: ScorerInfo) -> Row:
-    """The columns value, label, value01, detail, standard_error and distribution."""
+    """Values of the columns SCORED."""
     value = float(score.value)
     detail = _json(score.detail) if score.detail else None
     distribution = _json(score.distribution) if score.distribution else None
@@ -162,67 +167,35 @@ def score_values(score: Score, scorer: ScorerInfo) -> Row:
     return value, label, unit_value(value, scorer), detail, score.standard_error, distribution
 
 
-class ScoreRowBuilder:
-    """Builds rows of `scores`. Caches what the rows of one scorer share, since rules return the same Score often."""
-
-    def __init__(self, scorers: Mapping[str, ConfiguredScorer]) -> None:
-        self._scorers = scorers
-        self._ids = ScoreIds()
-        self._known: dict[tuple[str, ...], Row] = {}
-        self._scores: dict[tuple[str, int], tuple[Score, Row]] = {}  # by scorer and id(); holding it keeps the id
-
-    def score_rows(self, judged: ScoredExchange, now: float) -> ScoreRows:
-        known, exchange_pi = self._known, judged.exchange.pi
-        values = list(shared_values(judged, now))
-        for r, score_id in zip(judged.results, self._ids.of(judged), strict=True):
-            name, _, _, status, score, explanation, seconds, pi, spent = r
-            columns = known.get(r[:3]) or self._of_scorer(r)
-            paid = _UNPAID if spent is None else paid_values(spent)
-            scored = _UNSCORED if score is None else self._of_score(name, score)
-            values += (score_id, *columns, status, plain_text(explanation), exchange_pi * pi, seconds, *paid, *scored)
-        return ScoreRows(values)
-
-    def score_ids(self, judged: ScoredExchange) -> list[str]:
-        """Of its results, in order."""
-        return self._ids.of(judged)
-
-    def _of_scorer(self, result: ScoreResult) -> Row:
-        key = result[:3]
-        made = self._known[key] = scorer_values(self._scorers[result.scorer].scorer, *key)
-        return made
-
-    def _of_score(self, scorer: str, score: Score) -> Row:
-        key = scorer, id(score)
-        known = self._scores.get(key)
-        if known is None:
-            known = self._scores[key] = score, score_values(score, self._scorers[scorer].scorer)
-        return known[1]
+def score_rows(judged: ScoredExchange, scorers: Mapping[str, ConfiguredScorer], now: float) -> Iterator[dict[str, Any]]:
+    """Rows of `scores`, one for each result. The consumer writes the same rows by the faster way of bulk_insert.py."""
+    shared = dict(zip(SHARED, shared_values(judged, now), strict=True))
+    for r, score_id in zip(judged.results, ScoreIds().of(judged), strict=True):
+        scorer = scorers[r.scorer].scorer
+        paid = UNPAID if r.spent is None else paid_values(r.spent)
+        scored = UNSCORED if r.score is None else score_values(r.score, scorer)
+        outcome = (r.status, plain_text(r.explanation), judged.exchange.pi * r.pi, r.seconds)
+        yield shared | dict(zip(OWN, (score_id, *scorer_values(scorer, *r[:3]), *outcome, *paid, *scored), strict=True))
 
 
 def feedback_row(feedback: Feedback) -> Row:
     f = feedback
-    return (
-        f.feedback_id, f.id, f.caller, f.at, f.name, f.value, plain_text(f.label), plain_text(f.comment),
-        plain_text(f.correction), f.data_type, None,
-    )  # fmt: skip
+    texts = map(plain_text, (f.label, f.comment, f.correction))
+    return (f.feedback_id, f.id, f.caller, f.at, f.name, f.value, *texts, f.data_type, None)
 
 
-def score_id(namespace: bytes, scorer: str, version: str, config_hash: str, repeat: int = 0) -> str:
+def score_id_of(exchange_id: str, scorer: str, version: str, config_hash: str) -> str:
     """A UUIDv8 (RFC 9562); the same score always has the same id.
 
     The first 48 bits are the exchange's own, its time; the rest is uuid5's hash, of its id as namespace. A uuid5 whole
     would land anywhere in the index: each transaction then rewrites most of it.
     """
-    return _hashed(namespace, _time(namespace), _identity(scorer, version, config_hash, repeat))
+    namespace = _namespace(exchange_id)
+    return _hashed(namespace, _time(namespace), _identity(scorer, version, config_hash))
 
 
-def score_id_of(exchange_id: str, scorer: str, version: str, config_hash: str) -> str:
-    """The same, by the exchange's id."""
-    return score_id(_namespace(exchange_id), scorer, version, config_hash)
-
-
-def _identity(scorer: str, version: str, config_hash: str, repeat: int = 0) -> bytes:
-    return f"{scorer}\0{version}\0{config_hash}\0{repeat}".encode()
+def _identity(scorer: str, version: str, config_hash: str) -> bytes:
+    return "\0".join((scorer, version, config_hash, "0")).encode()  # "0": the repeat, of which there is only one
 
 
 def _time(namespace: bytes) -> str:

@@ -7,7 +7,7 @@ of the gateways counted there while the scorer was running.
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from operator import itemgetter
@@ -77,8 +77,6 @@ class UnitSums:
 
 CellPlace = tuple[str, str, str, str]  # alias, model, arm, stratum
 Buckets = tuple[float, ...]  # upper bounds of a histogram
-_SPENT = ("spent_scored", "spent_not_applicable", "spent_samples", "spent_total", "spent_population")
-_CLOSED = ("weighted_sum", "weight")
 OPEN = ("open_sizes", "open_products", "open_squares")
 _MORE = ("more_scored", "more_answered", "more_total")
 _STATUS = ("scored", "not_applicable", "error", "timeout", "budget")
@@ -173,19 +171,13 @@ def add_population(
     connection: Connection, scorers: Mapping[str, ConfiguredScorer], more: Mapping[CellPlace, int]
 ) -> None:
     """Adds what a tally counted since the previous one, for every running scorer."""
-    add_to_population(
-        connection,
-        [
-            ((name, r.scorer.version, r.config_hash, *place), n)
-            for name, r in scorers.items()
-            for place, n in more.items()
-            if n
-        ],
-    )
+    cells = [(name, r.scorer.version, r.config_hash) for name, r in scorers.items()]
+    grown = [(place, n) for place, n in more.items() if n]
+    add_to_population(connection, [((*cell, *place), n) for cell in cells for place, n in grown])
 
 
 def add_to_population(connection: Connection, more: Iterable[tuple[tuple[str, ...], int]]) -> None:
-    """more: (the key of a cell, by how much its population grows)."""
+    """Adds to populations. more: the key of a cell, and by how much its population grows."""
     rows = [{**_key(cell), **cell_values(CellDelta()), "population": n} for cell, n in more]
     add_to(connection, score_cells, rows, CELL, ("population",))
 
@@ -290,7 +282,7 @@ def add_to(
 def _adding(
     table: Table, key: tuple[str, ...], added: tuple[str, ...], dialect: Dialect
 ) -> tuple[str, tuple[str, ...] | None]:
-    """(SQL for the driver, names of its parameters in order or None where it takes them by name)."""
+    """Returns SQL for the driver, and its parameters' names in order, or None where it takes them by name."""
     statement = insert(dialect, table)
     more = {name: table.c[name] + statement.excluded[name] for name in added}
     compiled = statement.on_conflict_do_update(index_elements=list(key), set_=more).compile(dialect=dialect)
@@ -303,24 +295,21 @@ class ScorerCost:
     tokens: int = 0
 
 
-def costs_of_results(results: Iterable[ScoreResult]) -> list[tuple[str, ScorerCost]]:
-    """(scorer, cost) of the results that cost something."""
-    paid = [(r.scorer, r.spent) for r in results if r.spent is not None]
-    return [(name, ScorerCost(s.cost_usd or 0.0, s.tokens or 0)) for name, s in paid if s.cost_usd or s.tokens]
+Paid = tuple[str, float | None, int | None]
+"""A scorer, with the US dollars and the tokens that one score cost."""
 
 
-def costs_of_pairs(rows: Iterable[Mapping[str, Any]]) -> list[tuple[str, ScorerCost]]:
-    """The same for rows of `pair_scores`."""
-    paid = ((r["scorer"], r.get("cost_usd"), r.get("tokens")) for r in rows)
-    return [(scorer, ScorerCost(usd or 0.0, tokens or 0)) for scorer, usd, tokens in paid if usd or tokens]
+def costs_of_results(results: Iterable[ScoreResult]) -> Iterator[Paid]:
+    return ((r.scorer, r.spent.cost_usd, r.spent.tokens) for r in results if r.spent is not None)
 
 
-def add_costs(connection: Connection, spent: Iterable[tuple[str, ScorerCost]]) -> None:
-    """Adds to the sums, by scorer."""
+def add_costs(connection: Connection, spent: Iterable[Paid]) -> None:
+    """Adds what scores cost to the sums of their scorers."""
     sums: dict[str, ScorerCost] = {}
-    for scorer, cost in spent:
-        so_far = sums.get(scorer, ScorerCost())
-        sums[scorer] = ScorerCost(so_far.usd + cost.usd, so_far.tokens + cost.tokens)
+    for scorer, usd, tokens in spent:
+        if usd or tokens:
+            so_far = sums.get(scorer, ScorerCost())
+            sums[scorer] = ScorerCost(so_far.usd + (usd or 0.0), so_far.tokens + (tokens or 0))
     statement = insert(connection.dialect, score_costs)
     more = {name: score_costs.c[name] + statement.excluded[name] for name in ("usd", "tokens")}
     for scorer, cost in sorted(sums.items()):
@@ -329,5 +318,4 @@ def add_costs(connection: Connection, spent: Iterable[tuple[str, ScorerCost]]) -
 
 
 def scorer_costs(connection: Connection) -> Mapping[str, ScorerCost]:
-    """By scorer."""
     return {row.scorer: ScorerCost(row.usd, row.tokens) for row in connection.execute(select(score_costs))}

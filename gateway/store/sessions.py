@@ -30,7 +30,7 @@ _COLUMNS = [console_sessions.c[field.name] for field in fields(SessionRow)]
 
 
 def add_session(connection: Connection, row: SessionRow, now: float) -> None:
-    """Also removes those that have expired."""
+    """Adds a session, and removes those that have expired."""
     connection.execute(delete(console_sessions).where(console_sessions.c.expires <= now))
     connection.execute(console_sessions.insert().values(asdict(row)))
 

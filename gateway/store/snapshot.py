@@ -7,13 +7,16 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from sqlalchemy import Connection, RowMapping, func, select
+from sqlalchemy import Connection, RowMapping, select
 
 from gateway.statistics.control_variate import StageSums
 from gateway.store import loss_accounting
 from gateway.store.predictions import cards
 from gateway.store.score_sums import BUCKET_COUNT, ScorerCost, scorer_costs
-from gateway.store.tables import CELL, counters, dead_letters, prediction_sums, score_buckets, score_cells
+from gateway.store.tables import CELL, PREDICTION_TERMS, counters, prediction_sums, score_buckets, score_cells
+
+_PLAIN_SUMS = ("total", "squares", "inverse_pi", "population", "weighted_sum", "weight")
+_UNIT_SUMS = ("sizes", "products", "squares")
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,14 +28,14 @@ class CellKey:
     config_hash: str
     alias: str
     model: str
-    """"upstream/model"."""
+    """Target as "upstream/model"."""
     arm: str
-    """"" for none."""
+    """Arm of the experiment; "": none."""
     stratum: str
 
     @property
     def identity(self) -> tuple[str, str, str]:
-        """(scorer, version, config hash)."""
+        """The scorer, its version and its config hash."""
         return self.scorer, self.version, self.config_hash
 
 
@@ -53,12 +56,12 @@ class ScoreCell:
     units: tuple[float, float, float] | None = None
     """Sums over units of n², n t and t²; None: every exchange is a unit."""
     closed_units: tuple[float, float, float] = (0.0, 0.0, 0.0)
-    """The same of what is closed, times the squared weights."""
+    """Sums as in `units` over what is closed, times the squared weights."""
 
 
 @dataclass(frozen=True, slots=True)
 class StoreSnapshot:
-    """Everything that the gauges show. dead_letters, lost: by reason. costs: by scorer."""
+    """The figures that the gauges show. dead_letters, lost: by reason. costs: by scorer."""
 
     cells: tuple[ScoreCell, ...]
     dead_letters: Mapping[str, int]
@@ -67,18 +70,17 @@ class StoreSnapshot:
     costs: Mapping[str, ScorerCost] = field(default_factory=dict)
     lost: Mapping[str, int] = field(default_factory=dict)
     guided: Mapping[CellKey, StageSums] = field(default_factory=dict)
-    """Of scorers whose sampling a predictor guides, in [0, 1], 1 best; see guided_sums."""
+    """Sums of scorers whose sampling a predictor guides, in [0, 1], 1 best; see guided_sums."""
     cards: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    """Of the newest model by target."""
+    """Card of the newest model by target."""
 
 
 def take_snapshot(connection: Connection) -> StoreSnapshot:
-    letters = select(dead_letters.c.reason, func.count()).group_by(dead_letters.c.reason)
     duplicates = select(counters.c.n).where(counters.c.name == "duplicates")
     cells = _cells(connection)
     return StoreSnapshot(
         cells=cells,
-        dead_letters={reason: n for reason, n in connection.execute(letters)},
+        dead_letters=loss_accounting.dead_letters_by_reason(connection),
         duplicates=connection.execute(duplicates).scalar() or 0,
         unaccounted=loss_accounting.unaccounted(connection),
         costs=scorer_costs(connection),
@@ -98,13 +100,12 @@ def guided_sums(connection: Connection, populations: Mapping[CellKey, int]) -> d
 
 
 def stage_sums(row: RowMapping | Mapping[str, Any], population: float) -> StageSums:
-    """row: of `prediction_sums`."""
-    names = ("b", "d", "e1", "e2")
+    """The sums in a row of `prediction_sums`."""
     products = np.zeros((4, 4))
-    for i, first in enumerate(names):
-        for j, second in enumerate(names[i:], i):
+    for i, first in enumerate(PREDICTION_TERMS):
+        for j, second in enumerate(PREDICTION_TERMS[i:], i):
             products[i, j] = products[j, i] = row[f"s_{first}{second}"]
-    sums = np.array([row[f"s_{name}"] for name in names], dtype=np.float64)
+    sums = np.array([row[f"s_{name}"] for name in PREDICTION_TERMS], dtype=np.float64)
     name = f"{row['alias']} {row['model']} {row['stratum']}"
     return StageSums(name, row["n"], sums, products, population, max(0.0, row["s_failed"]))
 
@@ -118,12 +119,8 @@ def _cells(connection: Connection) -> tuple[ScoreCell, ...]:
     for row in connection.execute(select(score_cells)).mappings():
         key = CellKey(**{name: row[name] for name in CELL})
         n = {column.removeprefix("n_"): row[column] for column in row if column.startswith("n_")}
-        found.append(
-            ScoreCell(
-                key, n, row["total"], row["squares"], row["inverse_pi"], row["population"], row["weighted_sum"],
-                row["weight"], tuple(weights.get(key, (0.0,) * BUCKET_COUNT)),
-                (row["unit_sizes"], row["unit_products"], row["unit_squares"]),
-                (row["closed_sizes"], row["closed_products"], row["closed_squares"]),
-            )
-        )  # fmt: skip
+        sums = {name: row[name] for name in _PLAIN_SUMS}
+        units, closed = (tuple(row[f"{of}_{name}"] for name in _UNIT_SUMS) for of in ("unit", "closed"))
+        buckets = tuple(weights.get(key, (0.0,) * BUCKET_COUNT))
+        found.append(ScoreCell(key, n, **sums, bucket_weights=buckets, units=units, closed_units=closed))
     return tuple(found)

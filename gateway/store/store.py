@@ -50,7 +50,7 @@ class Store:
         *,
         keep_reader: bool = False,
     ) -> None:
-        """keep_reader: `look` keeps its connections open, for programs that read often."""
+        """Opens nothing yet. keep_reader: `look` keeps its connections open, for programs that read often."""
         self._url = url
         self._clock = clock
         self.retention = retention or RetentionLimits()
@@ -100,7 +100,7 @@ class Store:
         return await self.run(closing)
 
     async def retain(self, holder: str, behind_s: float = 0.0) -> RetentionResult:
-        """One step of housekeeping: joins late feedback to its exchange and applies the retention limits.
+        """Does a step of housekeeping: joins late feedback to its exchange and applies the retention limits.
 
         holder: this consumer's name; one consumer holds the lease at a time. behind_s: age of the oldest record that
         is not stored yet.
@@ -119,9 +119,13 @@ class Store:
         """Runs read-only queries on a thread and a connection of their own: writing does not wait for them."""
 
         def looking() -> T:
-            if self._keep_reader:
-                return self._look_again(work)
-            with reading(self._url) as connection:
+            if not self._keep_reader:
+                with reading(self._url) as connection:
+                    return work(connection)
+            with self._opening:
+                if self._reader is None:
+                    self._reader = engine.reader(self._url)
+            with self._reader.connect() as connection:
                 return work(connection)
 
         try:
@@ -131,15 +135,8 @@ class Store:
         except engine.StoreUnavailable as error:  # a new connection failed; this store was opened before
             raise StoreDown(f"store: {error}") from error
 
-    def _look_again(self, work: Callable[[Reading], T]) -> T:
-        with self._opening:
-            if self._reader is None:
-                self._reader = engine.reader(self._url)
-        with self._reader.connect() as connection:
-            return work(connection)
-
     async def run(self, work: Callable[[Connection], T]) -> T:
-        """One transaction, run again when another consumer wrote the same rows."""
+        """Runs a transaction, and again when another consumer wrote the same rows."""
         return await self._on_thread(lambda: self._run(work))
 
     def _run(self, work: Callable[[Connection], T]) -> T:

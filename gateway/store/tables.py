@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import combinations_with_replacement
 from typing import Any
 
 from sqlalchemy import (
@@ -23,7 +24,7 @@ from sqlalchemy import (
 )
 
 from gateway.core.exchange import STORED_FIELDS
-from gateway.core.usage import UsageSums
+from gateway.core.usage import UsageCell, UsageSums
 
 metadata = MetaData()
 
@@ -40,34 +41,39 @@ def _mirrored(name: str, annotation: str) -> Column[Any]:
     return Column(name, column_type, primary_key=name == "id", nullable=bool(optional))
 
 
+def _required(kind: Any, *names: str, server_default: str | None = None) -> list[Column[Any]]:
+    """Columns of one type that are never NULL."""
+    return [Column(name, kind, nullable=False, server_default=server_default) for name in names]
+
+
+def _optional(kind: Any, *names: str) -> list[Column[Any]]:
+    """Columns of one type that may be NULL."""
+    return [Column(name, kind) for name in names]
+
+
+def _partial_index(name: str, *columns: str, where: str, unique: bool = False) -> Index:
+    """An index over the rows that meet a condition."""
+    return Index(name, *columns, unique=unique, sqlite_where=text(where), postgresql_where=text(where))
+
+
 exchanges = Table(
     "exchanges",
     metadata,
     *(_mirrored(name, annotation) for name, annotation in STORED_FIELDS.items()),
-    Column("upstream", Text, nullable=False),
-    Column("model", Text, nullable=False),
+    *_required(Text, "upstream", "model"),
     Column("variant", Text),  # what the target changed in the request, as in its name; NULL: nothing
-    Column("error", Text),
-    Column("finish_reason", Text),
-    Column("tokens", BigInteger),
-    Column("input_tokens", BigInteger),
-    Column("output_tokens", BigInteger),
-    Column("cached_input_tokens", BigInteger),
-    Column("reasoning_tokens", BigInteger),
+    *_optional(Text, "error", "finish_reason"),
+    *_optional(BigInteger, "tokens", "input_tokens", "output_tokens", "cached_input_tokens", "reasoning_tokens"),
     Column("cost_usd", Double),
     Column("upstream_id", Text),
     Column("attempts", Text, nullable=False),  # JSON
-    Column("text", Text, nullable=False),
-    Column("reasoning", Text, nullable=False),
-    Column("refusal", Text, nullable=False),
+    *_required(Text, "text", "reasoning", "refusal"),
     Column("tool_calls", Text, nullable=False),  # JSON
     Column("choices", Integer, nullable=False),
     Column("mean_logprob", Double),
     Column("stored", Double, nullable=False),
     Column("position", Text),  # in the stream, as ledger.position writes it; NULL: stored by an older version
-    Column(
-        "bytes", BigInteger, nullable=False, server_default="0"
-    ),  # approximate size; 0: retention has removed its texts
+    *_required(BigInteger, "bytes", server_default="0"),  # approximate size; 0: retention has removed its texts
     Column("empty", Boolean),  # HTTP 200 and nothing in the answer; NULL: unknown, or stored by an older version
     Index("exchanges_received", "received", "bytes"),
     # Everything that the console filters and sums by, so that it need not read rows with their texts.
@@ -88,33 +94,11 @@ exchanges = Table(
         "pi",
     ),
     Index("exchanges_incarnation", "incarnation", "seq"),
-    Index(
-        "exchanges_upstream_id",
-        "upstream_id",
-        sqlite_where=text("upstream_id IS NOT NULL"),
-        postgresql_where=text("upstream_id IS NOT NULL"),
-    ),
-    Index(
-        "exchanges_user",
-        "user_digest",
-        sqlite_where=text("user_digest IS NOT NULL"),
-        postgresql_where=text("user_digest IS NOT NULL"),
-    ),
-    Index("exchanges_pair", "pair", sqlite_where=text("pair IS NOT NULL"), postgresql_where=text("pair IS NOT NULL")),
-    Index(
-        "exchanges_plan",
-        "plan",
-        "position",
-        sqlite_where=text("plan IS NOT NULL"),
-        postgresql_where=text("plan IS NOT NULL"),
-    ),
-    Index(
-        "exchanges_experiment",
-        "experiment",
-        "plan",
-        sqlite_where=text("experiment IS NOT NULL"),
-        postgresql_where=text("experiment IS NOT NULL"),
-    ),
+    _partial_index("exchanges_upstream_id", "upstream_id", where="upstream_id IS NOT NULL"),
+    _partial_index("exchanges_user", "user_digest", where="user_digest IS NOT NULL"),
+    _partial_index("exchanges_pair", "pair", where="pair IS NOT NULL"),
+    _partial_index("exchanges_plan", "plan", "position", where="plan IS NOT NULL"),
+    _partial_index("exchanges_experiment", "experiment", "plan", where="experiment IS NOT NULL"),
 )
 
 _c = exchanges.c
@@ -129,20 +113,12 @@ scores = Table(
     # scorer; perfect ones are not in it.
     "scores",
     metadata,
-    Column("score_id", Text, nullable=False),
-    Column("exchange_id", Text, nullable=False),
+    *_required(Text, "score_id", "exchange_id"),
     Column("subject", Text, nullable=False),  # exchange or dataset item
-    Column("experiment", Text),
-    Column("plan", Text),
-    Column("arm", Text),
-    Column("scorer", Text, nullable=False),
-    Column("version", Text, nullable=False),
-    Column("config_hash", Text, nullable=False),
+    *_optional(Text, "experiment", "plan", "arm"),
+    *_required(Text, "scorer", "version", "config_hash"),
     Column("repeat", Integer, nullable=False),
-    Column("kind", Text, nullable=False),
-    Column("direction", Text, nullable=False),
-    Column("data_type", Text, nullable=False),
-    Column("status", Text, nullable=False),
+    *_required(Text, "kind", "direction", "data_type", "status"),
     Column("value", Double),
     Column("label", Text),
     Column("value01", Double),  # the value rescaled to [0, 1], 1 best; NULL: the scorer has no bounds
@@ -154,19 +130,10 @@ scores = Table(
     Column("cost_usd", Double),
     Column("judge_model", Text),
     Column("tokens", BigInteger),
-    Column("seconds", Double, nullable=False),
-    Column("answered", Double, nullable=False),
-    Column("created", Double, nullable=False),
+    *_required(Double, "seconds", "answered", "created"),
     Column("distribution", Text),  # JSON: verdict → probability; NULL: the judge gave none
     PrimaryKeyConstraint(*SCORE),
-    Index(
-        "scores_worst",
-        "scorer",
-        "value01",
-        "exchange_id",
-        sqlite_where=text("value01 < 1 AND repeat = 0"),
-        postgresql_where=text("value01 < 1 AND repeat = 0"),
-    ),
+    _partial_index("scores_worst", "scorer", "value01", "exchange_id", where="value01 < 1 AND repeat = 0"),
     sqlite_with_rowid=False,
 )
 
@@ -176,44 +143,24 @@ score_cells = Table(
     # Sums over `scores`, and N_h from the tallies. spent_*: what the closed weights already contain.
     "score_cells",
     metadata,
-    *(Column(name, Text, nullable=False) for name in CELL),
-    Column("n_scored", BigInteger, nullable=False),
-    Column("n_not_applicable", BigInteger, nullable=False),
-    Column("n_error", BigInteger, nullable=False),
-    Column("n_timeout", BigInteger, nullable=False),
-    Column("n_budget", BigInteger, nullable=False),
-    Column("total", Double, nullable=False),
-    Column("squares", Double, nullable=False),
-    Column("inverse_pi", Double, nullable=False),
-    Column("population", BigInteger, nullable=False),
-    Column("spent_scored", BigInteger, nullable=False),
-    Column("spent_not_applicable", BigInteger, nullable=False),
-    Column("spent_samples", BigInteger, nullable=False),
+    *_required(Text, *CELL),
+    *_required(BigInteger, "n_scored", "n_not_applicable", "n_error", "n_timeout", "n_budget"),
+    *_required(Double, "total", "squares", "inverse_pi"),
+    *_required(BigInteger, "population", "spent_scored", "spent_not_applicable", "spent_samples"),
     Column("spent_total", Double, nullable=False),
     Column("spent_population", BigInteger, nullable=False),
-    Column("weighted_sum", Double, nullable=False),
-    Column("weight", Double, nullable=False),
+    *_required(Double, "weighted_sum", "weight"),
     # Over units, each of n scores that add up to t: n², n t and t². Where every exchange is its own: n_scored, total
     # and squares.
-    Column("unit_sizes", Double, nullable=False, server_default="0"),
-    Column("unit_products", Double, nullable=False, server_default="0"),
-    Column("unit_squares", Double, nullable=False, server_default="0"),
+    *_required(Double, "unit_sizes", "unit_products", "unit_squares", server_default="0"),
     # Of a guided scorer: sums of (1 / π − 1) over what it scored, what it answered, and times the score. An answer that
     # it was drawn for with π stands for 1 / π of those that it could have been drawn for.
-    Column("more_scored", Double, nullable=False, server_default="0"),
-    Column("more_answered", Double, nullable=False, server_default="0"),
-    Column("more_total", Double, nullable=False, server_default="0"),
-    Column("spent_more_scored", Double, nullable=False, server_default="0"),
-    Column("spent_more_answered", Double, nullable=False, server_default="0"),
-    Column("spent_more_total", Double, nullable=False, server_default="0"),
+    *_required(Double, "more_scored", "more_answered", "more_total", "spent_more_scored", server_default="0"),
+    *_required(Double, "spent_more_answered", "spent_more_total", server_default="0"),
     # As unit_*, for the interval of a window: open_* since the last closing, closed_* times the squared weights. An
     # answer of a guided scorer counts 1 / π² times.
-    Column("open_sizes", Double, nullable=False, server_default="0"),
-    Column("open_products", Double, nullable=False, server_default="0"),
-    Column("open_squares", Double, nullable=False, server_default="0"),
-    Column("closed_sizes", Double, nullable=False, server_default="0"),
-    Column("closed_products", Double, nullable=False, server_default="0"),
-    Column("closed_squares", Double, nullable=False, server_default="0"),
+    *_required(Double, "open_sizes", "open_products", "open_squares", "closed_sizes", server_default="0"),
+    *_required(Double, "closed_products", "closed_squares", server_default="0"),
     PrimaryKeyConstraint(*CELL),
 )
 
@@ -221,11 +168,10 @@ score_units = Table(
     # Conversations as units of sampling: the number and the sum of their scores in a cell. at: of the newest call.
     "score_units",
     metadata,
-    *(Column(name, Text, nullable=False) for name in CELL),
+    *_required(Text, *CELL),
     Column("unit", Text, nullable=False),
     Column("n", BigInteger, nullable=False),
-    Column("total", Double, nullable=False),
-    Column("at", Double, nullable=False),
+    *_required(Double, "total", "at"),
     PrimaryKeyConstraint(*CELL, "unit"),
     Index("score_units_at", "at"),
 )
@@ -234,10 +180,9 @@ score_buckets = Table(
     # The histogram of each cell. bucket: index into the bounds in score_sums.py; the last is +Inf.
     "score_buckets",
     metadata,
-    *(Column(name, Text, nullable=False) for name in CELL),
+    *_required(Text, *CELL),
     Column("bucket", Integer, nullable=False),
-    Column("n", BigInteger, nullable=False),
-    Column("spent", BigInteger, nullable=False),
+    *_required(BigInteger, "n", "spent"),
     Column("weight", Double, nullable=False),
     Column("more", Double, nullable=False, server_default="0"),  # as in score_cells
     Column("spent_more", Double, nullable=False, server_default="0"),
@@ -264,17 +209,14 @@ predictions = Table(
     # What a model predicted for an exchange before the draw. scorer: whose sampling it guides, or "feedback:NAME".
     "predictions",
     metadata,
-    Column("exchange_id", Text, nullable=False),
-    Column("scorer", Text, nullable=False),
+    *_required(Text, "exchange_id", "scorer"),
     Column("version", Text, nullable=False),  # of the model; "": there was none
     Column("predicted", Double),  # in [0, 1], 1 best; NULL: there was no model
     Column("residual", Double),  # the expected squared error of predicted; NULL: there was no model
     Column("pi", Double, nullable=False),  # with which the scorer saw the exchange, given that it was recorded
     Column("judged", Boolean, nullable=False),  # the scorer was drawn, whatever came of it
     Column("received", Double, nullable=False),
-    Column("alias", Text, nullable=False),
-    Column("model", Text, nullable=False),
-    Column("stratum", Text, nullable=False),
+    *_required(Text, "alias", "model", "stratum"),
     Column("feature_set", Text, nullable=False),  # of the names of the features; rows of two sets do not mix
     Column("features", LargeBinary, nullable=False),  # 32-bit floats, little-endian; empty: retention removed them
     PrimaryKeyConstraint("exchange_id", "scorer"),
@@ -282,20 +224,21 @@ predictions = Table(
     sqlite_with_rowid=False,
 )
 
+PREDICTION_TERMS = ("b", "d", "e1", "e2")
 PREDICTION_SUMS = (
-    "s_failed", "s_b", "s_d", "s_e1", "s_e2", "s_bb", "s_bd", "s_be1", "s_be2", "s_dd", "s_de1", "s_de2", "s_e1e1",
-    "s_e1e2", "s_e2e2",
-)  # fmt: skip
+    "s_failed",
+    *(f"s_{term}" for term in PREDICTION_TERMS),
+    *(f"s_{first}{second}" for first, second in combinations_with_replacement(PREDICTION_TERMS, 2)),
+)
 
 prediction_sums = Table(
     # Over the exchanges of a cell of a guided scorer, sums of terms of each and of their products; prediction_sums.py
     # says which. failed: drawn ones without an answer of the scorer.
     "prediction_sums",
     metadata,
-    *(Column(name, Text, nullable=False) for name in CELL),
-    Column("n", BigInteger, nullable=False),
-    Column("failed", BigInteger, nullable=False),
-    *(Column(name, Double, nullable=False) for name in PREDICTION_SUMS),
+    *_required(Text, *CELL),
+    *_required(BigInteger, "n", "failed"),
+    *_required(Double, *PREDICTION_SUMS),
     PrimaryKeyConstraint(*CELL),
 )
 
@@ -303,9 +246,7 @@ drift_states = Table(
     # Where the alarms of one model name stand. scorer: the predictor's target. state: JSON, see drift.py.
     "drift_states",
     metadata,
-    Column("scorer", Text, nullable=False),
-    Column("alias", Text, nullable=False),
-    Column("state", Text, nullable=False),
+    *_required(Text, "scorer", "alias", "state"),
     Column("at", Double, nullable=False),  # the arrival of the newest exchange in it, Unix seconds
     PrimaryKeyConstraint("scorer", "alias"),
 )
@@ -316,15 +257,12 @@ tallies = Table(
     # The newest cumulative counts of each gateway process. ledger: seen, unsampled, sampled, enqueued or dropped.
     "tallies",
     metadata,
-    *(Column(name, Text, nullable=False) for name in TALLY),
+    *_required(Text, *TALLY),
     Column("n", BigInteger, nullable=False),
     PrimaryKeyConstraint(*TALLY),
 )
 
-USAGE = (
-    "day", "incarnation", "key_id", "team", "organization", "tags", "alias", "upstream", "model", "experiment", "arm",
-    "scorer",
-)  # fmt: skip
+USAGE = ("day", "incarnation", *(name for name in UsageCell._fields if name not in ("day", "key_name")))
 USAGE_SUMS = UsageSums._fields
 
 usage = Table(
@@ -334,9 +272,9 @@ usage = Table(
     # their key and a scorer; the others are "".
     "usage",
     metadata,
-    *(Column(name, Text, nullable=False) for name in USAGE),
+    *_required(Text, *USAGE),
     Column("key_name", Text, nullable=False),
-    *(Column(name, BigInteger, nullable=False) for name in USAGE_SUMS),
+    *_required(BigInteger, *USAGE_SUMS),
     PrimaryKeyConstraint(*USAGE),
     sqlite_with_rowid=False,
 )
@@ -345,10 +283,8 @@ marks = Table(
     # Positions in the stream before which a process reports to have enqueued `enqueued`. position: a padded stream id.
     "marks",
     metadata,
-    Column("incarnation", Text, nullable=False),
-    Column("position", Text, nullable=False),
-    Column("last_seq", BigInteger, nullable=False),
-    Column("enqueued", BigInteger, nullable=False),
+    *_required(Text, "incarnation", "position"),
+    *_required(BigInteger, "last_seq", "enqueued"),
     Column("shard", Integer, nullable=False, server_default="0"),
     PrimaryKeyConstraint("incarnation", "position"),
 )
@@ -358,19 +294,14 @@ ledgers = Table(
     "ledgers",
     metadata,
     Column("incarnation", Text, primary_key=True),
-    Column("closed_seq", BigInteger, nullable=False),
-    Column("enqueued", BigInteger, nullable=False),
+    *_required(BigInteger, "closed_seq", "enqueued"),
     Column("settled", BigInteger, nullable=False),  # stored or dead letters
     Column("shard", Integer, nullable=False, server_default="0"),  # of the stream, that the process appends to
     Column("taken", BigInteger, nullable=False, server_default="0"),  # sampled and not dropped, at its newest tally
-    Column(
-        "gateway_lost", BigInteger, nullable=False, server_default="0"
-    ),  # taken and never appended by a process that died
+    *_required(BigInteger, "gateway_lost", server_default="0"),  # taken, and never appended by a process that died
     Column("closed_position", Text, nullable=False, server_default=""),
     Column("tally_position", Text, nullable=False, server_default=""),  # of the newest tally
-    Column(
-        "state", Text, nullable=False, server_default=""
-    ),  # "": running; stopped: shut down in order; dead: fell silent
+    *_required(Text, "state", server_default=""),  # "": running; stopped: shut down in order; dead: fell silent
     Column("usage_merged", Boolean, nullable=False, server_default=false()),  # into the rows of no process
 )
 
@@ -378,19 +309,16 @@ feedback = Table(
     "feedback",
     metadata,
     Column("feedback_id", Text, primary_key=True),
-    Column("exchange_id", Text, nullable=False),
-    Column("caller", Text, nullable=False),
+    *_required(Text, "exchange_id", "caller"),
     Column("at", Double, nullable=False),
     Column("name", Text, nullable=False),
     Column("value", Double),
-    Column("label", Text),
-    Column("comment", Text),
-    Column("correction", Text),
+    *_optional(Text, "label", "comment", "correction"),
     Column("data_type", Text, nullable=False, server_default="numeric"),  # boolean, numeric, categorical
     Column("resolved", Text),  # the id of its exchange; NULL: this caller has no stored exchange of that id
     Index("feedback_exchange", "exchange_id"),
     Index("feedback_resolved", "resolved"),
-    Index("feedback_unmet", "at", sqlite_where=text("resolved IS NULL"), postgresql_where=text("resolved IS NULL")),
+    _partial_index("feedback_unmet", "at", where="resolved IS NULL"),
 )
 
 turns = Table(
@@ -401,8 +329,7 @@ turns = Table(
     Column("received", Double, nullable=False),
     Column("caller", Text, nullable=False),
     Column("scope", Text),  # of the conversation or end user; NULL: the request names none
-    Column("question", Text, nullable=False),
-    Column("answer", Text, nullable=False),
+    *_required(Text, "question", "answer"),
     Column("reply_to", Text),  # the `answer` of the turn before; NULL: a first turn
     Column("signs", Text, nullable=False),  # repeat, wrong, thanks: implicit feedback on the answer before it
     Column("parent", Text),  # what it replies to: an exchange's id, or a conversation's digest; NULL: not known (yet)
@@ -417,8 +344,7 @@ dead_letters = Table(
     "dead_letters",
     metadata,
     Column("entry", Text, primary_key=True),
-    Column("reason", Text, nullable=False),
-    Column("error", Text, nullable=False),
+    *_required(Text, "reason", "error"),
     Column("at", Double, nullable=False),
     Column("incarnation", Text),
     Column("seq", BigInteger),
@@ -445,11 +371,9 @@ plans = Table(
     "plans",
     metadata,
     Column("plan", Text, primary_key=True),  # its hash
-    Column("experiment", Text, nullable=False),
-    Column("json", Text, nullable=False),
+    *_required(Text, "experiment", "json"),
     Column("state", Text, nullable=False),  # running, stopped
-    Column("since", Double, nullable=False),
-    Column("first_seen", Double, nullable=False),
+    *_required(Double, "since", "first_seen"),
 )
 
 pairs = Table(
@@ -457,8 +381,7 @@ pairs = Table(
     "pairs",
     metadata,
     Column("id", Text, primary_key=True),  # of the served exchange
-    Column("experiment", Text, nullable=False),
-    Column("plan", Text, nullable=False),
+    *_required(Text, "experiment", "plan"),
     Column("position", Text, nullable=False),  # of the served exchange in the stream
     Column("received", Double, nullable=False),
     Column("cluster", Text),
@@ -475,27 +398,16 @@ pair_scores = Table(
     "pair_scores",
     metadata,
     Column("score_id", Text, primary_key=True),
-    Column("pair", Text, nullable=False),
-    Column("arm", Text, nullable=False),
+    *_required(Text, "pair", "arm"),
     Column("exchange_id", Text, nullable=False),  # of the arm
-    Column("experiment", Text, nullable=False),
-    Column("plan", Text, nullable=False),
-    Column("scorer", Text, nullable=False),
-    Column("version", Text, nullable=False),
-    Column("config_hash", Text, nullable=False),
-    Column("kind", Text, nullable=False),
-    Column("direction", Text, nullable=False),
-    Column("status", Text, nullable=False),
+    *_required(Text, "experiment", "plan", "scorer", "version", "config_hash", "kind", "direction", "status"),
     Column("value", Double),
-    Column("label", Text),
-    Column("explanation", Text),
+    *_optional(Text, "label", "explanation"),
     Column("detail", Text),  # JSON
-    Column("standard_error", Double),
-    Column("cost_usd", Double),
+    *_optional(Double, "standard_error", "cost_usd"),
     Column("judge_model", Text),
     Column("tokens", BigInteger),
-    Column("seconds", Double, nullable=False),
-    Column("created", Double, nullable=False),
+    *_required(Double, "seconds", "created"),
     Index("pair_scores_pair", "pair"),
 )
 
@@ -506,7 +418,7 @@ sequences = Table(
     # of the scorer, which never mix. state: JSON.
     "sequences",
     metadata,
-    *(Column(name, Text, nullable=False) for name in SEQUENCE),
+    *_required(Text, *SEQUENCE),
     Column("n", BigInteger, nullable=False),
     Column("state", Text, nullable=False),
     Column("updated", Double, nullable=False),
@@ -517,13 +429,11 @@ increments = Table(
     # What each pair added to each sequence. a, b: in the metric's units; difference: positive where the arm is better.
     "increments",
     metadata,
-    *(Column(name, Text, nullable=False) for name in SEQUENCE),
+    *_required(Text, *SEQUENCE),
     Column("pair", Text, nullable=False),
     Column("place", BigInteger, nullable=False),
     Column("cluster", Text),
-    Column("a", Double, nullable=False),
-    Column("b", Double, nullable=False),
-    Column("difference", Double, nullable=False),
+    *_required(Double, "a", "b", "difference"),
     PrimaryKeyConstraint(*SEQUENCE, "pair"),
     Index("increments_cluster", "plan", "cluster"),
 )
@@ -532,9 +442,8 @@ withheld = Table(
     # Pairs that a sequence did not take, by reason and by the arm that caused it ("" for none).
     "withheld",
     metadata,
-    *(Column(name, Text, nullable=False) for name in SEQUENCE),
-    Column("reason", Text, nullable=False),
-    Column("arm", Text, nullable=False),
+    *_required(Text, *SEQUENCE),
+    *_required(Text, "reason", "arm"),
     Column("n", BigInteger, nullable=False),
     PrimaryKeyConstraint(*SEQUENCE, "reason", "arm"),
 )
@@ -543,11 +452,9 @@ trails = Table(
     # The interval after n pairs, for geometrically growing n.
     "trails",
     metadata,
-    *(Column(name, Text, nullable=False) for name in SEQUENCE),
+    *_required(Text, *SEQUENCE),
     Column("n", BigInteger, nullable=False),
-    Column("value", Double, nullable=False),
-    Column("low", Double, nullable=False),
-    Column("high", Double, nullable=False),
+    *_required(Double, "value", "low", "high"),
     PrimaryKeyConstraint(*SEQUENCE, "n"),
 )
 
@@ -569,20 +476,16 @@ labels = Table(
     Column("label_id", Text, primary_key=True),
     Column("scorer", Text, nullable=False),
     Column("subject", Text, nullable=False),  # exchange or pair
-    Column("subject_id", Text, nullable=False),
-    Column("labeller", Text, nullable=False),
+    *_required(Text, "subject_id", "labeller"),
     Column("status", Text, nullable=False),  # scored or skipped
     Column("value", Double),  # in [0, 1], 1 best; of a pair: the preference for its second answer
-    Column("label", Text),
-    Column("comment", Text),
+    *_optional(Text, "label", "comment"),
     Column("version", Text, nullable=False),  # of the scorer from whose scores the item was drawn
     Column("config_hash", Text, nullable=False),
     Column("pool", Text, nullable=False),  # an experiment; "" for everything
     Column("favour", Double, nullable=False),
-    Column("threshold", Double),
-    Column("share", Double),
-    Column("horizon", Double, nullable=False),
-    Column("at", Double, nullable=False),
+    *_optional(Double, "threshold", "share"),
+    *_required(Double, "horizon", "at"),
     Index("labels_subject", "scorer", "subject_id"),
 )
 
@@ -609,9 +512,7 @@ replays = Table(
     "replays",
     metadata,
     Column("name", Text, primary_key=True),
-    Column("dataset", Text, nullable=False),
-    Column("dataset_hash", Text, nullable=False),
-    Column("config_hash", Text, nullable=False),
+    *_required(Text, "dataset", "dataset_hash", "config_hash"),
     Column("design", Text, nullable=False),  # JSON
     Column("created", Double, nullable=False),
 )
@@ -624,21 +525,15 @@ replay_answers = Table(
     Column("item", BigInteger, nullable=False),
     Column("target", Text, nullable=False),
     Column("repeat", Integer, nullable=False),
-    Column("answer_id", Text, nullable=False),
-    Column("cluster", Text, nullable=False),
+    *_required(Text, "answer_id", "cluster"),
     Column("outcome", Text, nullable=False),  # ok, refused, failed, timeout
     Column("status", Integer),  # HTTP; NULL: there was no answer
     Column("error", Text),
     Column("upstream", Text),  # that answered
-    Column("model", Text),
-    Column("finish_reason", Text),
-    Column("input_tokens", BigInteger),
-    Column("output_tokens", BigInteger),
-    Column("cached_input_tokens", BigInteger),
-    Column("reasoning_tokens", BigInteger),
+    *_optional(Text, "model", "finish_reason"),
+    *_optional(BigInteger, "input_tokens", "output_tokens", "cached_input_tokens", "reasoning_tokens"),
     Column("cost_usd", Double),
-    Column("seconds", Double, nullable=False),
-    Column("asked", Double, nullable=False),
+    *_required(Double, "seconds", "asked"),
     Column("exchange_id", Text),  # the gateway's own id of the call
     Column("text", Text, nullable=False),
     Column("response", LargeBinary, nullable=False),
@@ -653,11 +548,9 @@ gaps = Table(
     "gaps",
     metadata,
     Column("incarnation", Text, nullable=False),
-    Column("low_seq", BigInteger, nullable=False),
-    Column("high_seq", BigInteger, nullable=False),
+    *_required(BigInteger, "low_seq", "high_seq"),
     Column("shard", Integer, nullable=False),
-    Column("from_position", Text, nullable=False),
-    Column("to_position", Text, nullable=False),
+    *_required(Text, "from_position", "to_position"),
     Column("missing", BigInteger, nullable=False),
     Column("reason", Text, nullable=False),
     PrimaryKeyConstraint("incarnation", "high_seq"),
@@ -669,9 +562,7 @@ incidents = Table(
     "incidents",
     metadata,
     Column("shard", Integer, nullable=False),
-    Column("from_position", Text, nullable=False),
-    Column("to_position", Text, nullable=False),
-    Column("reason", Text, nullable=False),
+    *_required(Text, "from_position", "to_position", "reason"),
     PrimaryKeyConstraint("shard", "to_position", "reason"),
 )
 
@@ -680,9 +571,7 @@ stream_nodes = Table(
     "stream_nodes",
     metadata,
     Column("shard", Integer, primary_key=True, autoincrement=False),
-    Column("run_id", Text, nullable=False),
-    Column("confirmed", Text, nullable=False),
-    Column("trimmed_to", Text, nullable=False),
+    *_required(Text, "run_id", "confirmed", "trimmed_to"),
 )
 
 directory_state = Table(
@@ -764,9 +653,7 @@ keys = Table(
     Column("networks", Text),  # JSON; NULL: everywhere
     Index("keys_version", "version"),
     Index("keys_team", "team"),
-    Index(
-        "keys_name", "name", unique=True, sqlite_where=text("deleted IS NULL"), postgresql_where=text("deleted IS NULL")
-    ),
+    _partial_index("keys_name", "name", where="deleted IS NULL", unique=True),
 )
 
 audit = Table(
@@ -780,8 +667,7 @@ audit = Table(
     Column("action", Text, nullable=False),  # create, change, rotate, delete, start, stop, replay, accept
     Column("kind", Text, nullable=False),  # key, team, organization, experiment, dead_letters, drift
     Column("subject", Text, nullable=False),  # its id
-    Column("before", Text),
-    Column("after", Text),
+    *_optional(Text, "before", "after"),
     Index("audit_subject", "subject", "id"),
 )
 
@@ -808,12 +694,10 @@ console_sessions = Table(
     "console_sessions",
     metadata,
     Column("digest", Text, primary_key=True),  # SHA-256 of the cookie
-    Column("name", Text, nullable=False),
-    Column("role", Text, nullable=False),
+    *_required(Text, "name", "role"),
     Column("content", Boolean, nullable=False),
     Column("token", Text, nullable=False),  # SHA-256 of the admin token; "": none
-    Column("created", Double, nullable=False),
-    Column("expires", Double, nullable=False),
+    *_required(Double, "created", "expires"),
 )
 
 console_links = Table(

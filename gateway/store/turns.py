@@ -85,7 +85,7 @@ class _Reaction:
     """The exchange that the user reacted to."""
     caller: str
     received: float
-    """Of that exchange: the time of its feedback, so that the order of reactions does not matter."""
+    """Time of that exchange, and of its feedback, so that the order of reactions does not matter."""
     signs: tuple[Sign, ...]
 
 

@@ -55,7 +55,7 @@ class UsageRow:
 
     @property
     def usd(self) -> float | None:
-        """Of the calls whose cost is known. None: there are calls, and the cost of none is known."""
+        """Cost of the calls whose cost is known. None: there are calls, and the cost of none is known."""
         unknown = self.sums.calls > 0 and self.sums.unpriced_calls == self.sums.calls
         return None if unknown else self.sums.nano_usd / NANO
 
@@ -78,7 +78,7 @@ def add_usage(connection: Connection, tally: Tally) -> None:
 
 
 def _is_merged(connection: Connection, incarnation: str) -> bool:
-    """Of a process that had ended before: the tally is one that arrives again. Its ledger stays locked meanwhile."""
+    """Tells a tally that arrives again from a process that had ended before. Its ledger stays locked meanwhile."""
     query = select(ledgers.c.usage_merged).where(ledgers.c.incarnation == incarnation).with_for_update()
     return bool(connection.execute(query).scalar())
 

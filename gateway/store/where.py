@@ -21,20 +21,21 @@ from gateway.core.did_you_mean import did_you_mean
 Kind = Literal["text", "number", "truth", "time", "bytes"]
 Value = str | float | bool | None
 
-EXCHANGE: Mapping[str, Kind] = {
-    **dict.fromkeys(("id", "alias", "upstream", "model", "variant", "caller", "api", "role", "pair"), "text"),
-    **dict.fromkeys(("experiment", "plan", "arm", "outcome", "finish_reason", "error", "stratum", "text"), "text"),
-    **dict.fromkeys(("reasoning", "refusal", "tool_calls", "upstream_id", "client_id", "unit", "form"), "text"),
-    **dict.fromkeys(("status", "tokens", "input_tokens", "output_tokens", "cached_input_tokens"), "number"),
-    **dict.fromkeys(("reasoning_tokens", "first_token_s", "total_s", "cost_usd", "pi", "u", "mean_logprob"), "number"),
-    **dict.fromkeys(("stream", "truncated", "spliced", "empty"), "truth"),
-    "received": "time",
-    "request": "bytes",
-}  # fmt: skip
-SCORE: Mapping[str, Kind] = {
-    **dict.fromkeys(("scorer", "label", "version", "kind", "explanation", "judge_model", "score_status"), "text"),
-    **dict.fromkeys(("value", "value01"), "number"),
-}  # fmt: skip
+_EXCHANGE: Mapping[Kind, str] = {
+    "text": "id alias upstream model variant caller api role pair experiment plan arm outcome finish_reason error "
+    "stratum text reasoning refusal tool_calls upstream_id client_id unit form",
+    "number": "status tokens input_tokens output_tokens cached_input_tokens reasoning_tokens first_token_s total_s "
+    "cost_usd pi u mean_logprob",
+    "truth": "stream truncated spliced empty",
+    "time": "received",
+    "bytes": "request",
+}
+_SCORE: Mapping[Kind, str] = {
+    "text": "scorer label version kind explanation judge_model score_status",
+    "number": "value value01",
+}
+EXCHANGE: Mapping[str, Kind] = {name: kind for kind, names in _EXCHANGE.items() for name in names.split()}
+SCORE: Mapping[str, Kind] = {name: kind for kind, names in _SCORE.items() for name in names.split()}
 _TOKEN = re.compile(
     r"""\s*(?:(?P<name>[A-Za-z_][A-Za-z0-9_]*)\s*(?P<sign>!=|<=|>=|!~|=|<|>|~)\s*"""
     r"""(?P<value>"(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*'|[^\s()"']+)"""
@@ -89,7 +90,7 @@ def parse(text: str) -> Node:
 
 
 def terms(node: Node) -> tuple[Term, ...]:
-    """All comparisons in it."""
+    """Lists all comparisons of an expression."""
     if isinstance(node, Term):
         return (node,)
     parts = (node.part,) if isinstance(node, Not) else node.parts

@@ -1,4 +1,4 @@
-"""One batch into the store, in one transaction: rows, and the sums over exactly the rows that are new.
+"""Writes one batch into the store, in one transaction: rows, and the sums over exactly the rows that are new.
 
 Writing the same batch again changes nothing but the count of duplicates.
 """
@@ -45,7 +45,7 @@ class DeadLetterRow:
     error: str
     at: float
     exchange: Exchange | None = None
-    """None where the entry could not be read."""
+    """Record of the entry; None: it could not be read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,18 +130,16 @@ def _predictions(connection: Connection, new: Sequence[ScoredExchange], batch: S
 
 def _unscored(connection: Connection, known: Sequence[ScoredExchange], batch: ScoredBatch) -> list[ScoredExchange]:
     """Redelivered exchanges with the scores that are not stored yet: of scorers configured in the meantime."""
-    stored, ids = (
-        _known(connection, scores.c.score_id, scores.c.exchange_id, [j.exchange.id for j in known]),
-        ScoreIds(),
-    )
+    stored = _known(connection, scores.c.score_id, scores.c.exchange_id, [j.exchange.id for j in known])
+    ids = ScoreIds()
     known = _undecided(connection, known)
     fresh = ([r for r, i in zip(j.results, ids.of(j), strict=True) if i not in stored] for j in known)
     return [replace(j, results=results) for j, results in zip(known, fresh, strict=True) if results]
 
 
 def _undecided(connection: Connection, known: Sequence[ScoredExchange]) -> Sequence[ScoredExchange]:
-    """The same exchanges, without results of a scorer whose draw is already stored: that draw was made with an earlier
-    model, with another probability."""
+    """Drops the results of a scorer whose draw is already stored: that draw was made with an earlier model, with
+    another probability."""
     guided = {j.prediction.scorer for j in known if j.prediction is not None}
     for name in guided:
         decided = predicted(connection, name, [j.exchange.id for j in known])

@@ -8,7 +8,7 @@ import threading
 
 import pytest
 
-from gateway.console.client import AdminClient, AdminRefused, path_of
+from gateway.console.client import AdminClient, AdminRefused
 from gateway.core.errors import CannotRun
 
 
@@ -54,8 +54,3 @@ def test_a_server_that_is_not_a_console_is_reported():
         thread.join()
     with pytest.raises(CannotRun, match="cannot be reached"):
         AdminClient("http://127.0.0.1:1", "t").call("GET", "/keys")
-
-
-def test_an_id_is_quoted_in_a_path():
-    assert path_of("team", "a/b c") == "/teams/a%2Fb%20c"
-    assert path_of("key", "key_1", "rotate") == "/keys/key_1/rotate"

@@ -34,7 +34,7 @@ from gateway.scorers.embedding import local_minilm
 from gateway.scoring.types import Subject
 from gateway.statistics.control_variate import controlled_mean
 from gateway.store import engine
-from gateway.store.missing_scores import exchange_of
+from gateway.store.rows import exchange_of
 from gateway.store.tables import exchanges
 
 sys.path.insert(0, str(Path(__file__).parent))

@@ -9,7 +9,7 @@ from sqlalchemy import BigInteger, Boolean, Column, Double, Integer, LargeBinary
 
 from gateway.core.score import Score, ScoreResult, Spent
 from gateway.store.bulk_insert import BinaryScores, RowEncoder, SqliteScores, WriteConflict, insert_new, insert_scores
-from gateway.store.rows import OWN, SHARED, ScoreRowBuilder, exchange_row
+from gateway.store.rows import OWN, SHARED, exchange_row, score_rows
 from gateway.store.tables import exchanges
 
 pytestmark = pytest.mark.dialect
@@ -20,11 +20,10 @@ def test_exchanges_with_any_number_of_scores(store, exchange, stated_scorer, n):
     """One statement takes 40; several exchanges with different numbers come together."""
     store.scorers = {f"s{i}": stated_scorer(name=f"s{i}") for i in range(n)}
     several = [store.judged(exchange("0.5")), store.judged(exchange("0.25"), "s0"), store.judged(exchange(), *())]
-    plain = ScoreRowBuilder(store.scorers)
     store.run(lambda c: insert_scores(c, store.scorers, several, 9.0))
     columns = (*SHARED, *OWN)
     found = store.sql(f"SELECT {', '.join(columns)} FROM scores ORDER BY exchange_id, score_id")  # noqa: S608
-    rows = [row for judged in several for row in plain.score_rows(judged, 9.0).by_column()]
+    rows = [row for judged in several for row in score_rows(judged, store.scorers, 9.0)]
     expected = sorted(([row[c] for c in columns] for row in rows), key=lambda row: (row[0], row[10]))
     assert [list(row) for row in found] == expected
     assert None in expected[0], "and what is not there is NULL"
@@ -93,8 +92,7 @@ def test_every_kind_of_score_is_stored_as_it_is(store, exchange, stated_scorer):
     judged = _judged(store, exchange, stated_scorer, (0.25, 0.75))
     store.run(lambda c: insert_scores(c, store.scorers, judged, 9.0))
     columns = (*SHARED, *OWN)
-    plain = ScoreRowBuilder(store.scorers)
-    rows = [row for each in judged for row in plain.score_rows(each, 9.0).by_column()]
+    rows = [row for each in judged for row in score_rows(each, store.scorers, 9.0)]
     found = store.sql(f"SELECT {', '.join(columns)} FROM scores ORDER BY exchange_id, score_id")  # noqa: S608
     assert [tuple(row) for row in found] == sorted(
         (tuple(row[c] for c in columns) for row in rows), key=lambda row: (row[0], row[10])

@@ -16,7 +16,6 @@ from gateway.store.directory import (
     DirectoryRow,
     add_audit,
     all_rows,
-    audit_id,
     begin_change,
     begin_epoch,
     changed_since,
@@ -144,7 +143,7 @@ def test_a_new_epoch_is_above_what_has_been_published(store):
 
 
 def entry(subject: str = "key_1", **fields: Any) -> AuditRow:
-    plain = AuditRow(audit_id(), 1.0, "ada", "owner", "create", "key", subject, None, {"name": "web"})
+    plain = AuditRow(1.0, "ada", "owner", "create", "key", subject, None, {"name": "web"})
     return replace(plain, **fields)
 
 

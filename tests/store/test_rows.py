@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from gateway.core.completion import Completion, completion_of
 from gateway.core.exchange import STORED_FIELDS, Attempt, Feedback, Target, Usage, new_id
-from gateway.store.rows import OWN, SHARED, ScoreRowBuilder, exchange_row, feedback_row, model_of, score_id
+from gateway.store.rows import OWN, SHARED, ScoreIds, exchange_row, feedback_row, model_of, score_id_of, score_rows
 from gateway.store.tables import exchanges, feedback, scores
 
 pytestmark = pytest.mark.dialect
@@ -55,7 +55,7 @@ def test_usage_that_only_room_1_saw_is_kept(store, exchange):
 def test_a_score_lands_in_its_columns(store, exchange, stated_scorer):
     store.scorers["stated"] = stated_scorer(share=0.5)
     given = exchange("0.25", pi=0.2, stratum="slow", experiment="swap", plan="p", arm="candidate")
-    (row,) = ScoreRowBuilder(store.scorers).score_rows(store.judged(given), 99.0).by_column()
+    (row,) = score_rows(store.judged(given), store.scorers, 99.0)
     assert row["exchange_id"] == given.id
     assert (row["scorer"], row["version"], row["config_hash"], row["kind"]) == ("stated", "1", "c1", "code")
     assert (row["status"], row["value"], row["value01"], row["label"]) == ("scored", 0.25, 0.25, "label")
@@ -72,22 +72,22 @@ def test_characters_that_postgresql_refuses_are_replaced(store, exchange):
     assert row["text"] == "a\ufffdb"
 
 
-@given(st.uuids(), st.text(), st.text(), st.text(), st.integers(0, 9))
-def test_a_score_id_is_a_hash_with_its_exchanges_time(namespace, scorer, version, hashed, repeat):
-    made = score_id(namespace.bytes, scorer, version, hashed, repeat)
-    hash5 = uuid5(namespace, f"{scorer}\0{version}\0{hashed}\0{repeat}")
+@given(st.uuids(), st.text(), st.text(), st.text())
+def test_a_score_id_is_a_hash_with_its_exchanges_time(namespace, scorer, version, hashed):
+    made = score_id_of(str(namespace), scorer, version, hashed)
+    hash5 = uuid5(namespace, f"{scorer}\0{version}\0{hashed}\x000")
     assert UUID(made).version == 8
     assert UUID(made).bytes[:6] == namespace.bytes[:6]
     assert UUID(made).bytes[7:] == hash5.bytes[7:]
 
 
 def test_score_ids_stand_in_the_order_of_their_exchanges():
-    ids = [score_id(UUID(new_id(now_ns=ms * 1_000_000)).bytes, f"s{ms % 7}", "1", "c") for ms in range(1, 500)]
+    ids = [score_id_of(new_id(now_ns=ms * 1_000_000), f"s{ms % 7}", "1", "c") for ms in range(1, 500)]
     assert ids == sorted(ids)
 
 
 def test_an_exchange_whose_id_is_no_uuid_still_has_score_ids(store, exchange):
-    one, two = (ScoreRowBuilder(store.scorers).score_ids(store.judged(exchange(id=i))) for i in ("a", "b"))
+    one, two = (ScoreIds().of(store.judged(exchange(id=i))) for i in ("a", "b"))
     assert one != two
 
 
@@ -97,20 +97,17 @@ def test_every_column_of_a_score_is_shared_or_its_own():
 
 def test_ids_can_be_known_without_the_rows(store, exchange, stated_scorer):
     store.scorers["other"] = stated_scorer(name="other")
-    builder, judged = ScoreRowBuilder(store.scorers), store.judged(exchange())
-    ids = [score_id(UUID(judged.exchange.id).bytes, name, "1", "c1") for name in ("stated", "other")]
-    assert builder.score_ids(judged) == ids == [row["score_id"] for row in builder.score_rows(judged, 0.0).by_column()]
+    judged = store.judged(exchange())
+    ids = [score_id_of(judged.exchange.id, name, "1", "c1") for name in ("stated", "other")]
+    assert ScoreIds().of(judged) == ids == [row["score_id"] for row in score_rows(judged, store.scorers, 0.0)]
 
 
 def test_one_score_of_two_scorers_has_two_unit_values(store, exchange, stated_scorer):
-    """A rule says the same Score again and again: what was made of it is remembered, for that scorer."""
     store.scorers = {"up": stated_scorer(name="up"), "down": stated_scorer(name="down", direction="minimise")}
     judged = store.judged(exchange("0.25"))
     same = [r._replace(score=judged.results[0].score) for r in judged.results]
-    builder = ScoreRowBuilder(store.scorers)
-    for _ in range(2):
-        made = builder.score_rows(replace(judged, results=same), 0.0).by_column()
-        assert [(row["scorer"], row["value01"]) for row in made] == [("up", 0.25), ("down", 0.75)]
+    made = score_rows(replace(judged, results=same), store.scorers, 0.0)
+    assert [(row["scorer"], row["value01"]) for row in made] == [("up", 0.25), ("down", 0.75)]
 
 
 def test_feedback_lands_in_its_columns():

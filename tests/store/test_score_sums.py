@@ -210,19 +210,15 @@ def test_scores_of_other_bounds_have_wide_buckets():
     assert len(UNIT_BOUNDS) == len(WIDE_BOUNDS) == BUCKET_COUNT - 1
 
 
-def test_only_results_that_cost_something_count(store, exchange):
+def test_only_results_that_say_what_they_cost_count(store, exchange):
     (free,) = store.judged(exchange()).results
     dear, odd = free._replace(spent=Spent(0.25, "up/judge", 10)), free._replace(spent=Spent())
-    assert score_sums.costs_of_results([free, dear, odd]) == [("stated", ScorerCost(0.25, 10))]
+    assert [*score_sums.costs_of_results([free, dear, odd])] == [("stated", 0.25, 10), ("stated", None, None)]
 
 
 def test_sums_grow_by_scorer(store):
-    store.run(
-        lambda c: score_sums.add_costs(
-            c, [("judge", ScorerCost(0.25, 10)), ("other", ScorerCost(0.0, 7)), ("judge", ScorerCost(0.5, 1))]
-        )
-    )
-    store.run(lambda c: score_sums.add_costs(c, [("judge", ScorerCost(0.25, 1))]))
+    store.run(lambda c: score_sums.add_costs(c, [("judge", 0.25, 10), ("other", 0.0, 7), ("judge", 0.5, 1)]))
+    store.run(lambda c: score_sums.add_costs(c, [("judge", 0.25, 1)]))
     store.run(lambda c: score_sums.add_costs(c, []))
     assert store.run(score_sums.scorer_costs) == {"judge": ScorerCost(1.0, 12), "other": ScorerCost(0.0, 7)}
 

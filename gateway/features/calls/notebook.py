@@ -12,8 +12,9 @@ from gateway.config.loading import data_directory
 from gateway.core.conversation import turns
 from gateway.core.did_you_mean import did_you_mean
 from gateway.core.errors import CannotRun
-from gateway.store import views
+from gateway.features.calls.rows import views
 from gateway.store.engine import default_url
+from gateway.store.plans import experiment_names
 from gateway.store.query import ExchangeFilter, reading
 from gateway.store.where import parse
 
@@ -82,8 +83,8 @@ class StoreReader:
         with reading(self._url) as connection:
             known = views.plans_of(connection, experiment)
             if not known:
-                names = views.experiments_of(connection)
-                raise CannotRun(f'no experiment "{experiment}" in the store{did_you_mean(experiment, names)}')
+                hint = did_you_mean(experiment, experiment_names(connection))
+                raise CannotRun(f'no experiment "{experiment}" in the store{hint}')
             found = views.pair_rows(connection, experiment, known[0] if plan == "newest" else plan)
             asked = dict(views.requests_of(connection, list({row["pair"] for row in found})))
         wide: dict[tuple[str, str], dict[str, Any]] = {}

@@ -30,7 +30,7 @@ from gateway.features.experiments.judges import plan_judge_cautions
 from gateway.features.experiments.start_stop import PlanToStart
 from gateway.features.keys.directory import Admin
 from gateway.features.keys.settings import checked
-from gateway.store.directory import Action, AuditRow, add_audit, audit_id
+from gateway.store.directory import Action, AuditRow, add_audit
 from gateway.store.engine import Transaction
 from gateway.stream.shared_state import SharedState
 
@@ -234,7 +234,7 @@ async def _audited(
     after: Mapping[str, Any] | None,
     before: Mapping[str, Any] | None = None,
 ) -> None:
-    row = AuditRow(audit_id(), of.admin.clock(), actor.name, actor.role, action, "experiment", name, before, after)
+    row = AuditRow(of.admin.clock(), actor.name, actor.role, action, "experiment", name, before, after)
     await of.admin.store.run(partial(_add, row))
 
 

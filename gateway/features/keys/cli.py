@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
+from urllib.parse import quote
 
 import typer
 
@@ -149,14 +150,14 @@ class ManagedKind:
     """The help and the example of each verb."""
 
     def path(self, client: AdminClient, subject: str, *more: str) -> str:
-        from gateway.console.client import path_of
-
-        return path_of(self.name, client.key_id(subject) if self.name == "key" else subject, *more)
+        id = client.key_id(subject) if self.name == "key" else subject
+        return "/".join((f"/{self.name}s", quote(id, safe=""), *more))
 
     def label(self, found: Mapping[str, Any]) -> str:
         return f"key {found['name']} ({found['id']})" if self.name == "key" else f"{self.name} {found['id']}"
 
 
+_CHANGE = "Change what is given, and leave everything else as it is."
 KEY = ManagedKind(
     name="key",
     about="Make, list, change and revoke API keys through the console, without a reload.",
@@ -182,10 +183,7 @@ KEY = ManagedKind(
             "Show one key: its settings, and when its secrets end. The secrets themselves are stored nowhere.",
             "gateway keys show web",
         ),
-        "change": (
-            "Change what is given, and leave everything else as it is.",
-            "gateway keys change web --limit usd_per_month=100 --limit concurrency=",
-        ),
+        "change": (_CHANGE, "gateway keys change web --limit usd_per_month=100 --limit concurrency="),
         "rotate": (
             "Give a key a new secret and print it; it cannot be shown again.",
             "gateway keys rotate web --overlap 3600",
@@ -198,6 +196,23 @@ KEY = ManagedKind(
         ),
     },
 )
+
+
+def _group_verbs(group: str, members: str, example: str) -> dict[str, tuple[str, str]]:
+    """The verbs of groups of keys. group: such as "a team". example: with {} for the verb."""
+    kind = group.partition(" ")[2]
+    of_file = "those of gateway.yaml are listed by `gateway check`"
+    return {
+        "create": (f"Make {group}.", example.format("create") + " --limit usd_per_month=500"),
+        "list": (f"List the {kind}s that the console manages; {of_file}.", f"gateway {kind}s list"),
+        "show": (f"Show {group}.", example.format("show")),
+        "change": (_CHANGE, example.format("change") + " --limit usd_per_month=800"),
+        "disable": ("Refuse all calls of its keys until it is enabled again.", example.format("disable")),
+        "enable": ("Accept the calls of its keys again.", example.format("enable")),
+        "delete": (f"Delete {group} without {members}.", example.format("delete")),
+    }
+
+
 TEAM = ManagedKind(
     name="team",
     about="Make, list, change and delete teams, whose keys share limits and models.",
@@ -210,21 +225,7 @@ TEAM = ManagedKind(
     refusing=NoOptions,
     listed=ListedTeams,
     columns=("id", "organization", "limits", "models", "tags"),
-    verbs={
-        "create": ("Make a team.", "gateway teams create search --organization acme --limit usd_per_month=500"),
-        "list": (
-            "List the teams that the console manages; those of gateway.yaml are listed by `gateway check`.",
-            "gateway teams list",
-        ),
-        "show": ("Show one team.", "gateway teams show search"),
-        "change": (
-            "Change what is given, and leave everything else as it is.",
-            "gateway teams change search --limit usd_per_month=800",
-        ),
-        "disable": ("Refuse all calls of its keys until it is enabled again.", "gateway teams disable search"),
-        "enable": ("Accept the calls of its keys again.", "gateway teams enable search"),
-        "delete": ("Delete a team without keys.", "gateway teams delete search"),
-    },
+    verbs=_group_verbs("a team", "keys", "gateway teams {} search"),
 )
 ORGANIZATION = replace(
     TEAM,
@@ -234,18 +235,7 @@ ORGANIZATION = replace(
     settings=OrganizationOptions,
     listed=ListedOrganizations,
     columns=("id", "limits"),
-    verbs={
-        "create": ("Make an organization.", "gateway organizations create acme --limit usd_per_month=5000"),
-        "list": ("List the organizations that the console manages.", "gateway organizations list"),
-        "show": ("Show one organization.", "gateway organizations show acme"),
-        "change": (
-            "Change limits, and leave everything else as it is.",
-            "gateway organizations change acme --limit usd_per_month=9000",
-        ),
-        "disable": ("Refuse all calls of its keys until it is enabled again.", "gateway organizations disable acme"),
-        "enable": ("Accept the calls of its keys again.", "gateway organizations enable acme"),
-        "delete": ("Delete an organization without teams.", "gateway organizations delete acme"),
-    },
+    verbs=_group_verbs("an organization", "teams", "gateway organizations {} acme"),
 )
 
 
@@ -280,7 +270,11 @@ def _show(kind: ManagedKind) -> Verb:
     def show_(subject: Any, output: Output) -> None:
         client = admin_client(output.data)
         found = client.call("GET", kind.path(client, subject))
-        show_json(found) if output.as_json else show_record(found)
+        if output.as_json:
+            show_json(found)
+        else:
+            given = [(name, worded(value)) for name, value in found.items() if value not in (None, [], {}, False)]
+            show_table(("", ""), given)
 
     return typed(show_, subject=kind.subject)
 
@@ -420,11 +414,6 @@ def show_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     for row in rows:
         drawn.add_row(*(Text(plain(cell)) for cell in row))
     show(drawn)
-
-
-def show_record(found: Mapping[str, Any]) -> None:
-    """One line for each value that is set."""
-    show_table(("", ""), [(name, worded(value)) for name, value in found.items() if value not in (None, [], {}, False)])
 
 
 def worded(value: Any) -> str:

@@ -27,20 +27,17 @@ from gateway.core.wildcards import is_unknown
 from gateway.features.calls.samples import InvalidDuration
 from gateway.features.keys.publisher import Publisher
 from gateway.features.keys.settings import (
+    SETTINGS,
     KeySettings,
     NewOrganization,
     NewTeam,
-    OrganizationSettings,
     Rotation,
     TeamBounds,
-    TeamSettings,
     bounds_left,
     checked,
-    key_record,
-    organization_record,
     patched,
+    record_of,
     settings_of,
-    team_record,
     view_of,
     widened,
 )
@@ -53,7 +50,6 @@ from gateway.store.directory import (
     DirectoryRow,
     Kind,
     add_audit,
-    audit_id,
     begin_change,
     count_members,
     find_row,
@@ -114,10 +110,6 @@ class Changed:
         return view_of(self.row) | {"published": self.published} | secret
 
 
-async def list_records(admin: Admin, kind: Kind, page: DirectoryPage) -> list[DirectoryRow]:
-    return await admin.store.read(lambda c: list_rows(c, kind, page))
-
-
 async def get_record(admin: Admin, kind: Kind, id: str) -> DirectoryRow:
     """The record, also if it has been deleted. Raises NotThere."""
     row = await admin.store.read(lambda c: find_row(c, kind, id))
@@ -133,7 +125,7 @@ async def read_audit(admin: Admin, before: str | None, limit: int, subject: str 
 async def read_usage_report(
     admin: Admin, by: Sequence[str], since: str | None, until: str | None, filters: Mapping[str, str]
 ) -> UsageReport:
-    """since, until: days such as 2026-11-01, or 7d. Raises InvalidBody for a dimension or a day that does not exist."""
+    """Sums usage. since, until: days such as 2026-11-01, or 7d. Raises InvalidBody for an unknown dimension or day."""
     unknown = [name for name in filters if name not in DIMENSIONS]
     if unknown:
         hint = did_you_mean(unknown[0], DIMENSIONS) or f"; expected one of {', '.join(DIMENSIONS)}"
@@ -145,60 +137,32 @@ async def read_usage_report(
         raise InvalidBody(str(error)) from None
 
 
-async def create_organization(admin: Admin, actor: Actor, body: Settings) -> Changed:
-    actor.require("owner", "make organizations")
-    settings = checked(NewOrganization, body)
-    return await _create(admin, actor, organization_record(settings.id, settings))
-
-
-async def create_team(admin: Admin, actor: Actor, body: Settings) -> Changed:
-    actor.require("owner", "make teams")
-    settings = checked(NewTeam, body)
-    return await _create(admin, actor, team_record(settings.id, settings))
-
-
-async def create_key(admin: Admin, actor: Actor, body: Settings) -> Changed:
-    """The result has the secret, which cannot be read again."""
-    actor.require("operator", "make keys")
-    settings = checked(KeySettings, body)
+async def create_record(admin: Admin, actor: Actor, kind: Kind, body: Settings) -> Changed:
+    """Makes a key, a team or an organization. The result for a key has its secret, which cannot be read again."""
+    actor.require("operator" if kind == "key" else "owner", f"make {kind}s")
+    if kind != "key":
+        model: type[NewTeam | NewOrganization] = NewTeam if kind == "team" else NewOrganization
+        settings = checked(model, body)
+        return await _create(admin, actor, record_of(settings.id, settings))
     secret = _new_secret()
-    record = key_record(f"key_{new_id().replace('-', '')}", settings, ((_digest(secret), None),))
-    return replace(await _create(admin, actor, record), secret=secret)
+    id, digests = f"key_{new_id().replace('-', '')}", ((_digest(secret), None),)
+    return replace(await _create(admin, actor, record_of(id, checked(KeySettings, body), digests)), secret=secret)
 
 
-async def change_organization(admin: Admin, actor: Actor, id: str, patch: Settings) -> Changed:
-    """patch: a JSON merge patch of its settings."""
-    _require_for_patch(actor, patch, "change organizations")
-
-    def made(old: AnyRecord) -> AnyRecord:
-        return organization_record(id, checked(OrganizationSettings, patched(settings_of(old), patch)))
-
-    return await _change(admin, actor, "organization", id, "change", made)
-
-
-async def change_team(admin: Admin, actor: Actor, id: str, patch: Settings) -> Changed:
-    """patch: a JSON merge patch of its settings."""
-    _require_for_patch(actor, patch, "change teams")
+async def change_record(admin: Admin, actor: Actor, kind: Kind, id: str, patch: Settings) -> Changed:
+    """Changes the settings of a record by a JSON merge patch."""
+    kill_switch = set(patch) == {"disabled"}  # all that an operator may use of a team or an organization
+    actor.require("operator" if kind == "key" or kill_switch else "owner", f"change {kind}s")
 
     def made(old: AnyRecord) -> AnyRecord:
-        return team_record(id, checked(TeamSettings, patched(settings_of(old), patch)))
+        digests = old.digests if isinstance(old, KeyRecord) else ()
+        return record_of(id, checked(SETTINGS[kind], patched(settings_of(old), patch)), digests)
 
-    return await _change(admin, actor, "team", id, "change", made)
-
-
-async def change_key(admin: Admin, actor: Actor, id: str, patch: Settings) -> Changed:
-    """patch: a JSON merge patch of its settings."""
-    actor.require("operator", "change keys")
-
-    def made(old: AnyRecord) -> AnyRecord:
-        settings = checked(KeySettings, patched(settings_of(old), patch))
-        return key_record(id, settings, _digests(old))
-
-    return await _change(admin, actor, "key", id, "change", made)
+    return await _change(admin, actor, kind, id, "change", made)
 
 
 async def rotate_key(admin: Admin, actor: Actor, id: str, body: Settings) -> Changed:
-    """A new secret, which is in the result; the present ones open the key until the overlap ends."""
+    """Gives a key a new secret, which is in the result; the present ones open it until the overlap ends."""
     actor.require("operator", "rotate keys")
     overlap_s = checked(Rotation, body).overlap_s
     secret = _new_secret()
@@ -276,20 +240,14 @@ async def _published(admin: Admin, row: DirectoryRow) -> Changed:
 
 
 def _audit(actor: Actor, action: Action, now: float, before: DirectoryRow | None, after: DirectoryRow) -> AuditRow:
-    return AuditRow(
-        audit_id(), now, actor.name, actor.role, action, _kind(after.record), after.record.id,
-        None if before is None else view_of(before), view_of(after),
-    )  # fmt: skip
-
-
-def _require_for_patch(actor: Actor, patch: Settings, to: str) -> None:
-    """An operator may use the kill switch, and nothing else."""
-    actor.require("operator" if set(patch) == {"disabled"} else "owner", to)
+    kind, id = _kind(after.record), after.record.id
+    old = None if before is None else view_of(before)
+    return AuditRow(now, actor.name, actor.role, action, kind, id, old, view_of(after))
 
 
 def _check_rights(actor: Actor, old: AnyRecord | None, new: AnyRecord, action: Action = "create") -> None:
-    """`passthrough` reaches all that an upstream's credential reaches, so only an owner makes a key that may use it,
-    reads a secret of one, or lets it do more."""
+    """Lets only an owner make a key that may use `passthrough`, read a secret of one, or let it do more: it reaches
+    all that an upstream's credential reaches."""
     if not isinstance(new, KeyRecord) or "passthrough" not in new.allow:
         return
     if not isinstance(old, KeyRecord) or "passthrough" not in old.allow:
@@ -303,7 +261,7 @@ def _check_rights(actor: Actor, old: AnyRecord | None, new: AnyRecord, action: A
 def _check_bounds_left(
     admin: Admin, connection: Transaction, actor: Actor, change: tuple[AnyRecord, AnyRecord]
 ) -> None:
-    """Only owners change what bounds a team, so only an owner takes a key out of it. change: old and new record."""
+    """Lets only an owner take a key out of a team, as only owners change its bounds. change: old and new record."""
     old, new = change
     if not isinstance(old, KeyRecord) or not isinstance(new, KeyRecord) or old.team == new.team:
         return
@@ -337,10 +295,11 @@ def _check_new(admin: Admin, connection: Transaction, old: AnyRecord | None, new
             raise Conflict(f'{record_kind(new)} "{new.id}" is in gateway.yaml; change it there, or choose another id')
     else:
         _check_key(admin, connection, old, new, static.keys)
-    for name, kind, of_file in (("team", "team", static.teams), ("organization", "organization", static.organizations)):
-        parent = getattr(new, name, None)
-        if parent is not None and parent != getattr(old, name, None) and parent not in of_file:
-            _check_parent(connection, name, kind, parent, list(of_file))  # type: ignore[arg-type]
+    parents: Mapping[Kind, Mapping[str, AnyRecord]] = {"team": static.teams, "organization": static.organizations}
+    for kind, of_file in parents.items():
+        parent = getattr(new, kind, None)
+        if parent is not None and parent != getattr(old, kind, None) and parent not in of_file:
+            _check_parent(connection, kind, parent, list(of_file))
     models = getattr(new, "models", None)
     if models is not None and models != getattr(old, "models", None):
         unknown = [(i, alias) for i, alias in enumerate(models) if is_unknown(alias, config.models)]
@@ -365,12 +324,12 @@ def _check_key(
         raise _invalid(["expires: this time has passed; give a later one, or `disabled: true` to refuse the key"])
 
 
-def _check_parent(connection: Transaction, field_name: str, kind: Kind, id: str, of_file: list[str]) -> None:
+def _check_parent(connection: Transaction, kind: Kind, id: str, of_file: list[str]) -> None:
     row = find_row(connection, kind, id)
     if row is None or row.deleted is not None:
         known = [each.record.id for each in list_rows(connection, kind, DirectoryPage(limit=1000))]
         hint = did_you_mean(id, [*known, *of_file]) or f"; make it first: POST /admin/v1/{kind}s"
-        raise _invalid([f'{field_name}: no {kind} "{id}"{hint}'])
+        raise _invalid([f'{kind}: no {kind} "{id}"{hint}'])
 
 
 def _check_members(connection: Transaction, kind: Kind, id: str) -> None:
@@ -407,7 +366,3 @@ def _new_secret() -> str:
 
 def _digest(secret: str) -> str:
     return sha256(secret.encode()).hexdigest()
-
-
-def _digests(record: AnyRecord) -> tuple[tuple[str, float | None], ...]:
-    return record.digests if isinstance(record, KeyRecord) else ()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from typing import Any, get_args
 
 from gateway.config.admin import Role
@@ -13,7 +14,6 @@ from gateway.console.api import (
     AdminAnswer,
     AdminCall,
     AdminOperations,
-    Handler,
     Operation,
     QueryParameter,
     Schema,
@@ -32,10 +32,10 @@ from gateway.features.keys.settings import (
     OrganizationSettings,
     Rotation,
     TeamSettings,
-    audit_view,
+    moment,
     view_of,
 )
-from gateway.store.directory import Action, DirectoryPage, Kind, Subject
+from gateway.store.directory import Action, DirectoryPage, Kind, Subject, list_rows
 
 AFTER = QueryParameter("after", {"type": "string"}, "The `next` of the page before.")
 DELETED = QueryParameter("deleted", {"type": "boolean", "default": False}, "List those that were deleted, too.")
@@ -55,85 +55,49 @@ def _of_kind(
     kind: Kind, new: type[Any], settings: type[Any], parent: QueryParameter | None, role: Role
 ) -> list[Operation]:
     path, a = f"/admin/v1/{kind}s", "an" if kind == "organization" else "a"
+    one, changed, of = f"{path}/{{id}}", f"changed_{kind}", KindHandlers(kind)
     query = (AFTER, LIMIT, DELETED, *((parent,) if parent else ()), *((NAME,) if kind == "key" else ()))
-    created = "key_with_secret" if kind == "key" else f"changed_{kind}"
+    created = "key_with_secret" if kind == "key" else changed
     gone = "Revoke a key for good." if kind == "key" else f"Delete {a} {kind} that nothing belongs to."
+    ending = (END_STREAMS,) if kind == "key" else ()
     return [
-        Operation(
-            "GET", path, f"List {kind}s, by id.", "viewer", _listing(kind), f"{kind}s", query=query, errors=(400,)
-        ),
-        Operation(
-            "POST", path, f"Make {a} {kind}.", role, _creating(kind), created, new, status=201, errors=(400, 409)
-        ),
-        Operation("GET", f"{path}/{{id}}", f"Read {a} {kind}.", "viewer", _getting(kind), kind, errors=(404, 409)),
-        Operation(
-            "PATCH", f"{path}/{{id}}", f"Change {a} {kind}.", "operator", _changing(kind), f"changed_{kind}", settings,
-            patch=True,
-        ),
-        Operation(
-            "DELETE", f"{path}/{{id}}", gone, role, _deleting(kind), f"changed_{kind}",
-            query=(END_STREAMS,) if kind == "key" else (),
-        ),
-    ]  # fmt: skip
+        Operation("GET", path, f"List {kind}s, by id.", "viewer", of.list, f"{kind}s", query=query, errors=(400,)),
+        Operation("POST", path, f"Make {a} {kind}.", role, of.create, created, new, status=201, errors=(400, 409)),
+        Operation("GET", one, f"Read {a} {kind}.", "viewer", of.get, kind, errors=(404, 409)),
+        Operation("PATCH", one, f"Change {a} {kind}.", "operator", of.change, changed, settings, patch=True),
+        Operation("DELETE", one, gone, role, of.delete, changed, query=ending),
+    ]
 
 
-def _listing(kind: Kind) -> Handler:
-    async def handler(call: AdminCall) -> AdminAnswer:
-        q = call.query
-        page = DirectoryPage(
-            q.get("after", ""),
-            limit_of(q) + 1,
-            q.get("team"),
-            q.get("organization"),
-            q.get("name"),
-            bool(flag_of(q, "deleted")),
-        )
-        rows = await directory.list_records(call.admin, kind, page)
-        shown = rows[: page.limit - 1]
-        following = shown[-1].record.id if len(rows) > len(shown) else None
-        return AdminAnswer({"data": [view_of(row) for row in shown], "next": following})
+@dataclass(frozen=True, slots=True)
+class KindHandlers:
+    """The handlers of the operations on records of one kind."""
 
-    return handler
+    kind: Kind
 
+    async def list(self, call: AdminCall) -> AdminAnswer:
+        q, limit = call.query, limit_of(call.query)
+        parents = (q.get("team"), q.get("organization"))
+        page = DirectoryPage(q.get("after", ""), limit + 1, *parents, q.get("name"), bool(flag_of(q, "deleted")))
+        rows = await call.admin.store.read(lambda c: list_rows(c, self.kind, page))
+        following = rows[limit - 1].record.id if len(rows) > limit else None
+        return AdminAnswer({"data": [view_of(row) for row in rows[:limit]], "next": following})
 
-def _getting(kind: Kind) -> Handler:
-    async def handler(call: AdminCall) -> AdminAnswer:
-        return AdminAnswer(view_of(await directory.get_record(call.admin, kind, call.path["id"])))
+    async def get(self, call: AdminCall) -> AdminAnswer:
+        return AdminAnswer(view_of(await directory.get_record(call.admin, self.kind, call.path["id"])))
 
-    return handler
+    async def create(self, call: AdminCall) -> AdminAnswer:
+        return _answer(await directory.create_record(call.admin, call.actor, self.kind, call.body), 201)
 
+    async def change(self, call: AdminCall) -> AdminAnswer:
+        return _answer(await directory.change_record(call.admin, call.actor, self.kind, call.path["id"], call.body))
 
-def _creating(kind: Kind) -> Handler:
-    create = {
-        "key": directory.create_key, "team": directory.create_team, "organization": directory.create_organization,
-    }[kind]  # fmt: skip
-
-    async def handler(call: AdminCall) -> AdminAnswer:
-        return _answer(await create(call.admin, call.actor, call.body), 201)
-
-    return handler
-
-
-def _changing(kind: Kind) -> Handler:
-    change = {
-        "key": directory.change_key, "team": directory.change_team, "organization": directory.change_organization,
-    }[kind]  # fmt: skip
-
-    async def handler(call: AdminCall) -> AdminAnswer:
-        return _answer(await change(call.admin, call.actor, call.path["id"], call.body))
-
-    return handler
-
-
-def _deleting(kind: Kind) -> Handler:
-    async def handler(call: AdminCall) -> AdminAnswer:
+    async def delete(self, call: AdminCall) -> AdminAnswer:
         id = call.path["id"]
-        if kind == "key":
+        if self.kind == "key":
             end_streams = flag_of(call.query, "end_streams")
             return _answer(await directory.revoke_key(call.admin, call.actor, id, end_streams=end_streams))
-        return _answer(await directory.delete_record(call.admin, call.actor, kind, id))
-
-    return handler
+        return _answer(await directory.delete_record(call.admin, call.actor, self.kind, id))
 
 
 async def _rotate(call: AdminCall) -> AdminAnswer:
@@ -143,9 +107,8 @@ async def _rotate(call: AdminCall) -> AdminAnswer:
 async def _audit(call: AdminCall) -> AdminAnswer:
     limit = limit_of(call.query)
     rows = await directory.read_audit(call.admin, call.query.get("before"), limit + 1, call.query.get("subject"))
-    shown = rows[:limit]
-    following = shown[-1].id if len(rows) > limit else None
-    return AdminAnswer({"data": [audit_view(row) for row in shown], "next": following})
+    following = rows[limit - 1].id if len(rows) > limit else None
+    return AdminAnswer({"data": [asdict(row) | {"at": moment(row.at)} for row in rows[:limit]], "next": following})
 
 
 def _answer(changed: Changed, status: int = 200) -> AdminAnswer:
@@ -182,11 +145,17 @@ def _audit_row() -> Schema:
     state = {"type": ["object", "null"]}
     return object_schema(
         {
-            "id": text, "at": {"type": "string", "format": "date-time"}, "actor": text, "role": text,
-            "action": {"enum": list(get_args(Action))}, "kind": {"enum": list(get_args(Subject))}, "subject": text,
-            "before": state, "after": state,
+            "id": text,
+            "at": {"type": "string", "format": "date-time"},
+            "actor": text,
+            "role": text,
+            "action": {"enum": list(get_args(Action))},
+            "kind": {"enum": list(get_args(Subject))},
+            "subject": text,
+            "before": state,
+            "after": state,
         }
-    )  # fmt: skip
+    )
 
 
 _KINDS: tuple[tuple[Kind, type[Any], type[Any], QueryParameter | None, Role], ...] = (

@@ -5,9 +5,10 @@ The limits used are those that the gateways count on the stream server.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 from urllib.parse import quote, urlencode
 
@@ -41,7 +42,7 @@ _AT_ONCE = 500
 
 @dataclass(frozen=True, slots=True)
 class UsedLimit:
-    """One limit in the window that is open now. Amounts in requests, tokens, US dollars, or calls in flight."""
+    """A limit in the window that is open now. Amounts in requests, tokens, US dollars, or calls in flight."""
 
     scope: LimitScope
     limit: Limit
@@ -72,14 +73,10 @@ async def used_limits(corridor: Corridor, scopes: Iterable[LimitScope], now: flo
     wanted = [(scope, limit) for scope in scopes for limit in scope.limits]
     found: list[UsedLimit] = []
     for some in chunked(wanted, _AT_ONCE):
-        found += await _used_of(server, some, now)
+        names = [counter_name(scope, limit, now) for scope, limit in some]
+        counted = await server.spent(names)
+        found += [_one(scope, limit, *counted[name], now) for name, (scope, limit) in zip(names, some, strict=True)]
     return sorted(found, key=lambda each: (-each.share, str(each.scope), each.limit.name))
-
-
-async def _used_of(server: LeaseServer, wanted: Sequence[tuple[LimitScope, Limit]], now: float) -> list[UsedLimit]:
-    names = [counter_name(scope, limit, now) for scope, limit in wanted]
-    counted = await server.spent(names)
-    return [_one(scope, limit, *counted[name], now) for name, (scope, limit) in zip(names, wanted, strict=True)]
 
 
 def _one(scope: LimitScope, limit: Limit, spent: int, held: int, now: float) -> UsedLimit:
@@ -95,15 +92,15 @@ MOST_TEAMS = 200
 MOST_LIMITED = 500
 MOST_NEAR = 20
 MEASURED = (
-    "requests_per_minute", "requests_per_day", "requests_per_month", "tokens_per_minute", "tokens_per_day",
-    "tokens_per_month", "usd_per_day", "usd_per_month", "concurrency",
-)  # fmt: skip
+    *(f"{measure}_per_{window}" for measure in ("requests", "tokens") for window in ("minute", "day", "month")),
+    *("usd_per_day", "usd_per_month", "concurrency"),
+)
 """The limits that the form has; the others are kept as they are."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Overview:
-    """Everything that the page reads from the store, at once."""
+    """The figures that the page reads from the store, at once."""
 
     keys: list[DirectoryRow]
     teams: list[DirectoryRow]
@@ -119,11 +116,11 @@ class ShownKey:
     name: str
     team: str
     state: str
-    """in force, disabled, expired, or revoked."""
+    """State: in force, disabled, expired, or revoked."""
     limits: str
     usage: UsageRow | None
     url: str
-    """ "": it is in gateway.yaml, which this page does not change."""
+    """Its page; "": it is in gateway.yaml, which this page does not change."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,6 +159,10 @@ async def list_page(request: Request) -> Response:
     now = services.admin.clock()
     names = _names([*static.keys.values(), *(row.record for row in found.keys), *found.limited])
     following = shown[-1].record.id if len(found.keys) > len(shown) else ""
+    keys = [] if after or team else [(key, "") for key in static.keys.values()]
+    keys += [(row.record, url_of("key", row.record.id)) for row in shown if isinstance(row.record, KeyRecord)]
+    teams: list[tuple[AnyRecord, str]] = [(each, "") for each in static.teams.values()]
+    teams += [(row.record, url_of("team", row.record.id)) for row in found.teams]
     return render(
         request,
         "keys.html.jinja",
@@ -173,18 +174,8 @@ async def list_page(request: Request) -> Response:
         near=[each for each in used if each.near],
         limits=[_limit(each, names) for each in used[:MOST_NEAR]],
         trouble=trouble,
-        keys=[
-            *([] if after or team else [_key(r, by_key, now, "") for r in static.keys.values()]),
-            *(
-                _key(row.record, by_key, now, url_of("key", row.record.id))
-                for row in shown
-                if isinstance(row.record, KeyRecord)
-            ),
-        ],
-        teams=[
-            *(_team(each, "") for each in static.teams.values()),
-            *(_team(row.record, url_of("team", row.record.id)) for row in found.teams),
-        ],
+        keys=[_key(key, by_key, now, url) for key, url in keys],
+        teams=[_team(team, url) for team, url in teams],
         team=team,
         next_url=f"{HOME}?{urlencode({'after': following, 'team': team})}" if following else "",
         first_url=HOME if after else "",
@@ -210,7 +201,7 @@ def _days(report: UsageReport) -> list[dict[str, Any]]:
 
 
 async def _used(services: PageServices, scopes: Iterable[LimitScope]) -> tuple[list[UsedLimit], str]:
-    """(the used limits, why they are unknown)"""
+    """Returns the used limits, and why they are unknown."""
     if services.corridor is None:
         return [], "this console has no stream server, so nobody knows what has been used of a limit"
     try:
@@ -222,9 +213,12 @@ async def _used(services: PageServices, scopes: Iterable[LimitScope]) -> tuple[l
 def _limit(used: UsedLimit, names: Mapping[str, str]) -> dict[str, Any]:
     name = names.get(used.scope.id, used.scope.id) if used.scope.kind == "key" else used.scope.id
     return {
-        "scope": f"{used.scope.kind} {name}", "limit": used.limit.name, "amount": _amount(used, used.limit.amount),
-        "spent": _amount(used, used.spent), "share": used.share, "near": used.near, "resets_at": used.resets_at,
-    }  # fmt: skip
+        **{name: getattr(used, name) for name in ("share", "near", "resets_at")},
+        "scope": f"{used.scope.kind} {name}",
+        "limit": used.limit.name,
+        "amount": _amount(used, used.limit.amount),
+        "spent": _amount(used, used.spent),
+    }
 
 
 def _amount(used: UsedLimit, amount: float) -> str:
@@ -247,19 +241,11 @@ def _team(record: AnyRecord, url: str) -> ShownTeam:
 
 
 def limits_text(record: AnyRecord) -> str:
-    """ "requests_per_minute 60, usd_per_month 500"."""
+    """The limits as in "requests_per_minute 60, usd_per_month 500"."""
     return ", ".join(f"{limit.name} {limit.amount:g}" for limit in scope_of(record).limits)
 
 
-async def key_page(request: Request) -> Response:
-    return await _record_page(request, "key")
-
-
-async def team_page(request: Request) -> Response:
-    return await _record_page(request, "team")
-
-
-async def _record_page(
+async def record_page(
     request: Request, kind: Kind, *, changed: Changed | None = None, error: AdminError | None = None
 ) -> Response:
     """A key or a team. changed: a change that was just made; a new secret is in it, and is on this page alone."""
@@ -298,57 +284,48 @@ async def _record_page(
     )
 
 
-async def new_page(request: Request) -> Response:
-    return await _new_page(request, "key", {})
-
-
-async def new_team_page(request: Request) -> Response:
-    return await _new_page(request, "team", {})
-
-
-async def _new_page(
-    request: Request, kind: Kind, given: Mapping[str, str], error: AdminError | None = None
+async def new_page(
+    request: Request, kind: Kind, *, given: Mapping[str, str] | None = None, error: AdminError | None = None
 ) -> Response:
+    """The form of a new key or team. given, error: the values that were sent, and what is wrong with them."""
     services = services_of(request)
+    page = DirectoryPage(limit=MOST_TEAMS)
     teams, organizations = await services.admin.store.read(
-        lambda c: (
-            list_rows(c, "team", DirectoryPage(limit=MOST_TEAMS)),
-            list_rows(c, "organization", DirectoryPage(limit=MOST_TEAMS)),
-        )
+        lambda c: (list_rows(c, "team", page), list_rows(c, "organization", page))
     )
     config = services.admin.config()
     static = directory_of(config)
+    fields = ("name", "id", "team", "organization", "models", "expires", *MEASURED)
     return render(
         request,
         "key_new.html.jinja",
         status=200 if error is None else error.status,
         kind=kind,
-        given={
-            name: given.get(name, "") for name in ("name", "id", "team", "organization", "models", "expires", *MEASURED)
-        },
+        given={name: (given or {}).get(name, "") for name in fields},
         measured=MEASURED,
-        teams=[("", "no team"), *((id, id) for id in (*static.teams, *(row.record.id for row in teams)))],
-        organizations=[
-            ("", "none"),
-            *((id, id) for id in (*static.organizations, *(row.record.id for row in organizations))),
-        ],
+        teams=[("", "no team"), *_choices(static.teams, teams)],
+        organizations=[("", "none"), *_choices(static.organizations, organizations)],
         models=list(config.models),
         error=error,
     )
 
 
+def _choices(of_file: Iterable[str], stored: Iterable[DirectoryRow]) -> list[tuple[str, str]]:
+    return [(id, id) for id in (*of_file, *(row.record.id for row in stored))]
+
+
 async def make_key(request: Request) -> Response:
-    """The answer is the new key's page itself: no redirect, so that its secret is shown this once and never again."""
+    """Answers with the new key's page itself: no redirect, so that its secret is shown this once and never again."""
     form = await form_actor(request, "operator", "make keys")
     try:
         body: dict[str, Any] = {"name": form.get("name"), "limits": _limits(form)}
         body |= {"team": form.get("team")} if form.get("team") else {}
         body |= {"models": form.all("models")} if form.all("models") else {}
         body |= {"expires": f"{form.get('expires')}T00:00:00Z"} if form.get("expires") else {}
-        changed = await directory.create_key(services_of(request).admin, form.actor, body)
+        changed = await directory.create_record(services_of(request).admin, form.actor, "key", body)
     except AdminError as error:
-        return await _new_page(request, "key", _given(form), error)
-    return await _record_page(request, "key", changed=changed)
+        return await new_page(request, "key", given=_given(form), error=error)
+    return await record_page(request, "key", changed=changed)
 
 
 async def make_team(request: Request) -> Response:
@@ -356,9 +333,9 @@ async def make_team(request: Request) -> Response:
     try:
         body: dict[str, Any] = {"id": form.get("id"), "limits": _limits(form)}
         body |= {"organization": form.get("organization")} if form.get("organization") else {}
-        changed = await directory.create_team(services_of(request).admin, form.actor, body)
+        changed = await directory.create_record(services_of(request).admin, form.actor, "team", body)
     except AdminError as error:
-        return await _new_page(request, "team", _given(form), error)
+        return await new_page(request, "team", given=_given(form), error=error)
     return redirect(request, url_of("team", changed.row.record.id), f"the team {form.get('id')} is made")
 
 
@@ -391,12 +368,11 @@ async def change_limits(request: Request) -> Response:
     id = request.path_params["id"]
     try:
         patch = {"limits": _limit_patch(form)}
-        change = directory.change_key if kind == "key" else directory.change_team
-        await change(services_of(request).admin, form.actor, id, patch)
+        await directory.change_record(services_of(request).admin, form.actor, kind, id, patch)
+    except NotThere:
+        raise
     except AdminError as error:
-        if isinstance(error, NotThere):
-            raise
-        return await _record_page(request, kind, error=error)
+        return await record_page(request, kind, error=error)
     return redirect(request, url_of(kind, id), "the limits are in force on every gateway within a second")
 
 
@@ -405,8 +381,7 @@ async def switch(request: Request) -> Response:
     kind = _kind_of(request)
     form = await form_actor(request, "operator", f"disable {kind}s")
     id, off = request.path_params["id"], form.get("disabled") == "1"
-    change = directory.change_key if kind == "key" else directory.change_team
-    await change(services_of(request).admin, form.actor, id, {"disabled": off})
+    await directory.change_record(services_of(request).admin, form.actor, kind, id, {"disabled": off})
     return redirect(request, url_of(kind, id), f"the {kind} is {'disabled' if off else 'enabled'}")
 
 
@@ -420,7 +395,7 @@ async def rotate(request: Request) -> Response:
     changed = await directory.rotate_key(
         services_of(request).admin, form.actor, request.path_params["id"], {"overlap_s": overlap_s}
     )
-    return await _record_page(request, "key", changed=changed)
+    return await record_page(request, "key", changed=changed)
 
 
 async def revoke(request: Request) -> Response:
@@ -449,16 +424,16 @@ PAGE = Page(
     title="Keys and cost",
     routes=(
         PageRoute(HOME, list_page),
-        PageRoute(f"{HOME}/new", new_page, role="operator"),
+        PageRoute(f"{HOME}/new", partial(new_page, kind="key"), role="operator"),
         PageRoute(f"{HOME}/new", make_key, methods=("POST",), role="operator"),
-        PageRoute(f"{HOME}/new-team", new_team_page, role="owner"),
+        PageRoute(f"{HOME}/new-team", partial(new_page, kind="team"), role="owner"),
         PageRoute(f"{HOME}/new-team", make_team, methods=("POST",), role="owner"),
-        PageRoute(f"{HOME}/key/{{id}}", key_page),
+        PageRoute(f"{HOME}/key/{{id}}", partial(record_page, kind="key")),
         PageRoute(f"{HOME}/key/{{id}}/limits", change_limits, methods=("POST",), role="operator"),
         PageRoute(f"{HOME}/key/{{id}}/switch", switch, methods=("POST",), role="operator"),
         PageRoute(f"{HOME}/key/{{id}}/rotate", rotate, methods=("POST",), role="operator"),
         PageRoute(f"{HOME}/key/{{id}}/revoke", revoke, methods=("POST",), role="operator"),
-        PageRoute(f"{HOME}/team/{{id}}", team_page),
+        PageRoute(f"{HOME}/team/{{id}}", partial(record_page, kind="team")),
         PageRoute(f"{HOME}/team/{{id}}/limits", change_limits, methods=("POST",), role="owner"),
         PageRoute(f"{HOME}/team/{{id}}/switch", switch, methods=("POST",), role="operator"),
         PageRoute(f"{HOME}/team/{{id}}/delete", delete_team, methods=("POST",), role="owner"),

@@ -17,7 +17,7 @@ from gateway.config.privacy import Content
 from gateway.config.types import IpNetwork, Section
 from gateway.console.errors import InvalidBody
 from gateway.core.keys import AnyRecord, KeyRecord, OrganizationRecord, TeamRecord
-from gateway.store.directory import AuditRow, DirectoryRow
+from gateway.store.directory import DirectoryRow, Kind
 
 Models = Annotated[tuple[Annotated[str, Field(min_length=1, max_length=200)], ...], Field(max_length=1000)]
 PlainName = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^\s\x00-\x1f\x7f{}\"\\]+$")]
@@ -83,6 +83,14 @@ class KeySettings(Section):
     """Networks from which it may be used, such as 10.0.0.0/8. null: everywhere that its team may."""
 
 
+AnySettings = OrganizationSettings | TeamSettings | KeySettings
+SETTINGS: Mapping[Kind, type[AnySettings]] = {
+    "organization": OrganizationSettings,
+    "team": TeamSettings,
+    "key": KeySettings,
+}
+
+
 class NewTeam(TeamSettings):
     """A team with its id."""
 
@@ -98,7 +106,7 @@ class NewOrganization(OrganizationSettings):
 
 
 class Rotation(Section):
-    """How a key gets a new secret."""
+    """Terms on which a key gets a new secret."""
 
     overlap_s: Annotated[int, Field(ge=0, le=30 * DAY_S)] = DAY_S
     """Seconds for which the present secret opens the key, too. 0: it is refused at once."""
@@ -108,7 +116,7 @@ S = TypeVar("S", bound=Section)
 
 
 def checked(model: type[S], body: Mapping[str, Any]) -> S:
-    """Raises InvalidBody, which names the path of each mistake and its remedy."""
+    """Checks a body. Raises InvalidBody, which names the path of each mistake and its remedy."""
     try:
         return model.model_validate(body)
     except ValidationError as error:
@@ -139,38 +147,21 @@ def settings_of(record: AnyRecord) -> dict[str, Any]:
     common |= {"networks": None if record.networks is None else list(record.networks)}
     if isinstance(record, TeamRecord):
         return common | {"organization": record.organization}
-    return common | {
-        "name": record.name, "team": record.team, "allow": list(record.allow), "sample": record.sample,
-        "content": record.content, "expires": moment(record.expires), "end_streams": record.end_streams,
-    }  # fmt: skip
+    own = {name: getattr(record, name) for name in ("name", "team", "sample", "content", "end_streams")}
+    return common | own | {"allow": list(record.allow), "expires": moment(record.expires)}
 
 
-def organization_record(id: str, settings: OrganizationSettings) -> OrganizationRecord:
-    return OrganizationRecord(id, limit_settings(settings.limits), settings.disabled)
-
-
-def team_record(id: str, settings: TeamSettings) -> TeamRecord:
+def record_of(id: str, settings: AnySettings, digests: tuple[tuple[str, float | None], ...] = ()) -> AnyRecord:
+    """The record with these settings. digests: of a key's secrets, with their ends."""
     s = settings
-    return TeamRecord(id, limit_settings(s.limits), s.organization, s.models, s.tags, s.disabled, s.networks)
-
-
-def key_record(id: str, settings: KeySettings, digests: tuple[tuple[str, float | None], ...]) -> KeyRecord:
-    return KeyRecord(
-        id=id,
-        name=settings.name,
-        digests=digests,
-        limits=limit_settings(settings.limits),
-        team=settings.team,
-        models=settings.models,
-        allow=settings.allow,
-        sample=settings.sample,
-        content=settings.content,
-        tags=settings.tags,
-        expires=None if settings.expires is None else settings.expires.timestamp(),
-        disabled=settings.disabled,
-        end_streams=settings.end_streams,
-        networks=settings.networks,
-    )
+    limits = limit_settings(s.limits)
+    if isinstance(s, OrganizationSettings):
+        return OrganizationRecord(id, limits, s.disabled)
+    if isinstance(s, TeamSettings):
+        return TeamRecord(id, limits, s.organization, s.models, s.tags, s.disabled, s.networks)
+    own = {name: getattr(s, name) for name in KeySettings.model_fields if name not in ("limits", "expires")}
+    expires = None if s.expires is None else s.expires.timestamp()
+    return KeyRecord(id=id, digests=digests, limits=limits, expires=expires, **own)
 
 
 def view_of(row: DirectoryRow) -> dict[str, Any]:
@@ -180,10 +171,6 @@ def view_of(row: DirectoryRow) -> dict[str, Any]:
     if isinstance(record, KeyRecord):
         view["secrets"] = [{"ends": moment(ends)} for _, ends in record.digests]
     return view | {"created": moment(row.created), "updated": moment(row.updated), "deleted": moment(row.deleted)}
-
-
-def audit_view(row: AuditRow) -> dict[str, Any]:
-    return {name: getattr(row, name) for name in row.__dataclass_fields__} | {"at": moment(row.at)}
 
 
 def moment(at: float | None) -> str | None:

@@ -27,7 +27,7 @@ from gateway.features.learned.rows import (
 )
 from gateway.observability.eval_metrics import DriftFigures
 from gateway.statistics.change_detection import ChangeDetector, usual_range
-from gateway.store.directory import AuditRow, add_audit, audit_id
+from gateway.store.directory import AuditRow, add_audit
 from gateway.store.query import Reading
 
 QUALITY_ALPHA, INPUT_ALPHA = 1e-4, 1e-5
@@ -255,7 +255,7 @@ def accept(
     for each in forgotten:
         forgot = {"scorer": scorer, "statistic": each.statistic, "limit": each.limit, "alarm": each.alarm}
         subject = f"{each.alias} {each.kind}"
-        add_audit(connection, AuditRow(audit_id(), now, actor, ROLE, "accept", "drift", subject, forgot, None))
+        add_audit(connection, AuditRow(now, actor, ROLE, "accept", "drift", subject, forgot, None))
     return forgotten
 
 

@@ -14,9 +14,9 @@ from gateway.console.filters import moment
 from gateway.console.frame import Page, PageRoute, render, services_of
 from gateway.features.learned.card import predictor_off
 from gateway.features.learned.drift import saved_figures
+from gateway.features.learned.rows import JudgedShare, TrainedModel, judged_share, trained_models
 from gateway.observability.eval_metrics import DriftFigures
 from gateway.reports.charts import NARROW, WIDE, Axes, Chart, Scale, Shape, Variant, line, shape, ticks
-from gateway.store.predictor_history import JudgedShare, TrainedModel, judged_share, trained_models
 from gateway.store.query import Reading
 
 _HEIGHT = 260

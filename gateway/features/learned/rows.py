@@ -1,16 +1,17 @@
-"""The SQL of the predictor: predicted exchanges in order of arrival, drift alarms, and lengths of answers."""
+"""The SQL of the predictor: predicted exchanges in order of arrival, drift alarms, lengths of answers, its history."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, Select, and_, func, select
+import orjson
+from sqlalchemy import Connection, Integer, Select, and_, cast, func, select
 
 from gateway.store.engine import insert
 from gateway.store.query import Reading
-from gateway.store.tables import drift_states, exchanges, predictions, scores
+from gateway.store.tables import drift_states, exchanges, predictions, predictor_models, scores
 
 DAY_S = 86_400.0
 _MOST = 20_000  # rows of one step
@@ -117,3 +118,55 @@ def call_outputs(connection: Reading, since: float, limit: int) -> Iterator[Call
     rows = connection.execute(query, execution_options={"yield_per": _AT_ONCE})
     for alias, request, stream, tokens, choices, pi in rows:
         yield CallOutput(alias, bytes(request), stream, tokens / max(choices or 1, 1), 1.0 / pi)
+
+
+_FAILURES = ("error", "timeout", "budget")
+
+
+@dataclass(frozen=True, slots=True)
+class TrainedModel:
+    """A training of the model. Times in Unix seconds."""
+
+    version: str
+    created: float
+    trained_from: float
+    """The arrival of the oldest exchange that it was trained on."""
+    trained_to: float
+    rows: int
+    card: Mapping[str, Any]
+    """Card as features/learned/card.py writes it."""
+
+
+@dataclass(frozen=True, slots=True)
+class JudgedShare:
+    """Draws of the exchanges since some time."""
+
+    exchanges: int
+    judged: int
+    """Drawn for the judge, whether or not it gave a score."""
+    mean_pi: float | None
+    """Mean of their π; None: there were no exchanges."""
+    least_pi: float | None
+    failed: int = 0
+    """Drawn ones of which the judge gave no score: an error, a missed deadline, a spent budget."""
+
+
+def trained_models(connection: Reading, target: str, limit: int) -> list[TrainedModel]:
+    """The newest first."""
+    m = predictor_models.c
+    query = select(m.version, m.created, m.trained_from, m.trained_to, m.rows, m.card).where(m.target == target)
+    rows = connection.execute(query.order_by(m.created.desc(), m.version).limit(limit))
+    return [TrainedModel(*row[:5], orjson.loads(row[5])) for row in rows]
+
+
+def judged_share(connection: Reading, scorer: str, since: float) -> JudgedShare:
+    """Counts draws since a Unix time, without exchanges of experiments, which keep the scorer's own share (π = 0)."""
+    p = predictions.c
+    columns = (func.count(), func.sum(cast(p.judged, Integer)), func.avg(p.pi), func.min(p.pi))
+    query = select(*columns).where(p.scorer == scorer, p.received >= since, p.pi > 0)
+    n, judged, mean, least = connection.execute(query).one()
+    s = scores.c
+    given = (s.exchange_id == p.exchange_id) & (s.scorer == p.scorer) & (s.repeat == 0)
+    failures = select(func.count()).select_from(predictions.join(scores, given))
+    failures = failures.where(p.scorer == scorer, p.received >= since, p.pi > 0, s.status.in_(_FAILURES))
+    return JudgedShare(n, int(judged or 0), mean, least, int(connection.execute(failures).scalar() or 0))

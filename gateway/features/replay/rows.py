@@ -10,7 +10,7 @@ from sqlalchemy import Connection, RowMapping, and_, case, func, or_, select
 
 from gateway.core.score import ConfiguredScorer
 from gateway.store.engine import insert
-from gateway.store.rows import ScoredExchange, ScoreRowBuilder
+from gateway.store.rows import ScoredExchange, score_rows
 from gateway.store.store import Store
 from gateway.store.tables import SCORE, exchanges, feedback, replay_answers, replays, scores
 
@@ -177,9 +177,8 @@ def write(
     rows = [{"replay": replay, **{n: _clean(getattr(a, n)) for n in names}} for a, _ in written]
     if rows:
         connection.execute(keep_good, rows)
-    builder = ScoreRowBuilder(scorers)
-    built = (builder.score_rows(j, now) for _, j in written if j is not None)
-    judged = [{**row, "subject": SUBJECT} for opinions in built for row in opinions.by_column()]
+    built = (score_rows(j, scorers, now) for _, j in written if j is not None)
+    judged = [{**row, "subject": SUBJECT} for opinions in built for row in opinions]
     if judged:
         statement = insert(connection.dialect, scores)
         again = statement.on_conflict_do_update(

@@ -20,7 +20,7 @@ from gateway.core.errors import StreamDown
 from gateway.core.exchange import Exchange, Record, from_fields
 from gateway.core.sanitize import plain
 from gateway.features.keys.directory import Admin
-from gateway.store.directory import AuditRow, add_audit, audit_id
+from gateway.store.directory import AuditRow, add_audit
 from gateway.stream import Corridor, DeadLetter
 
 _BRIEF = 100  # characters of an error in a list
@@ -179,9 +179,7 @@ async def replay_letters(
         if done:
             after = {"replayed": done, "reason": reason, "ids": [each.id for each in chosen[:20]]}
             subject = reason if reason is not None else chosen[0].id
-            row = AuditRow(
-                audit_id(), admin.clock(), actor.name, actor.role, "replay", "dead_letters", subject, None, after
-            )
+            row = AuditRow(admin.clock(), actor.name, actor.role, "replay", "dead_letters", subject, None, after)
             await admin.store.run(lambda connection: add_audit(connection, row))
     return ReplayedLetters(done, len(chosen))
 

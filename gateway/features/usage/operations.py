@@ -49,29 +49,17 @@ def _schemas(models: Mapping[str, Schema]) -> dict[str, Schema]:
     figures = {name: {"type": ["number", "null"] if name == "usd" else "integer"} for name in NUMBERS}
     dimensions = {name: {"type": "string"} for name in (*DIMENSIONS, "key_name")}
     row = {**object_schema(figures), "properties": figures | dimensions}
-    report = object_schema(
-        {
-            "since": day, "until": day, "by": {"type": "array", "items": {"enum": list(DIMENSIONS)}},
-            "rows": {"type": "array", "items": row}, "total": object_schema(figures),
-        }
-    )  # fmt: skip
-    return {"usage": report}
+    report = {
+        "since": day,
+        "until": day,
+        "by": {"type": "array", "items": {"enum": list(DIMENSIONS)}},
+        "rows": {"type": "array", "items": row},
+        "total": object_schema(figures),
+    }
+    return {"usage": object_schema(report)}
 
 
 _USED = "Tokens and costs of all calls, summed. Calls whose cost is unknown are counted as such, never as free."
-OPERATIONS = AdminOperations(
-    (
-        Operation(
-            "GET",
-            "/admin/v1/usage",
-            _USED,
-            "viewer",
-            _usage,
-            "usage",
-            query=(BY, SINCE, UNTIL, WHERE, FORMAT),
-            errors=(400,),
-            csv=True,
-        ),
-    ),
-    _schemas,
-)
+_QUERY = (BY, SINCE, UNTIL, WHERE, FORMAT)
+_READ = Operation("GET", "/admin/v1/usage", _USED, "viewer", _usage, "usage", query=_QUERY, errors=(400,), csv=True)
+OPERATIONS = AdminOperations((_READ,), _schemas)

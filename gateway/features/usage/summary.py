@@ -14,14 +14,12 @@ from rich.table import Table
 from rich.text import Text
 
 from gateway.core.sanitize import cell, plain
+from gateway.core.usage import UsageSums
 from gateway.features.calls.samples import InvalidDuration, seconds_of
 from gateway.store.query import Reading
 from gateway.store.usage import UsageRow, read_usage
 
-NUMBERS = (
-    "calls", "unpriced_calls", "estimated_calls", "input_tokens", "cached_input_tokens", "output_tokens",
-    "reasoning_tokens", "usd",
-)  # fmt: skip
+NUMBERS = (*(name for name in UsageSums._fields if name != "nano_usd"), "usd")
 """The columns after the dimensions, in CSV and JSON. usd: None where no call's cost is known."""
 
 _HEADS = ("calls", "input", "cached", "output", "reasoning", "USD")
@@ -85,8 +83,8 @@ def as_csv(report: UsageReport) -> str:
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow([*names, *NUMBERS])
     for row in report.rows:
-        figures = numbers(row)
-        writer.writerow([*(cell(row.by[name]) for name in names), *(_blank(figures[name]) for name in NUMBERS)])
+        figures = numbers(row)  # the writer leaves the place of None empty
+        writer.writerow([*(cell(row.by[name]) for name in names), *(figures[name] for name in NUMBERS)])
     return out.getvalue()
 
 
@@ -95,10 +93,6 @@ def numbers(row: UsageRow) -> dict[str, int | float | None]:
     figures = row.sums._asdict()
     del figures["nano_usd"]
     return {**figures, "usd": row.usd}
-
-
-def _blank(value: float | None) -> Any:
-    return "" if value is None else value
 
 
 def table(report: UsageReport) -> RenderableType:
@@ -110,11 +104,7 @@ def table(report: UsageReport) -> RenderableType:
         drawn.add_column(head, footer=total if report.by else "", justify="right", no_wrap=True)
     for row in report.rows if report.by else [report.total]:
         drawn.add_row(*(_shown(name, row.by) for name in report.by), *_figures(row))
-    return Group(_title(report), drawn, *_notes(report))
-
-
-def _title(report: UsageReport) -> Text:
-    return Text(f"{report.since} to {report.until} (UTC)")
+    return Group(Text(f"{report.since} to {report.until} (UTC)"), drawn, *_notes(report))
 
 
 def _shown(dimension: str, by: Mapping[str, str]) -> Text:

@@ -13,6 +13,7 @@ import pytest
 import typer
 from pydantic import BaseModel
 
+from gateway.console.client import AdminClient
 from gateway.features.keys.cli import KEY, ORGANIZATION, TEAM, ManagedKind, limits_of_options, state_of, worded
 from gateway.features.keys.operations import OPERATIONS
 from gateway.features.keys.settings import KeySettings, OrganizationSettings, TeamSettings
@@ -156,3 +157,9 @@ def test_options_and_verbs_are_those_of_the_admin_api(
     offered |= {("POST", f"{collection}/{{id}}/rotate")} if "rotate" in kind.verbs else set()
     assert offered == {key for key in paths if key[1].startswith(collection)}
     assert {f.name for f in fields(kind.listed)} <= {q.name for q in paths["GET", collection].query}
+
+
+def test_an_id_is_quoted_in_a_path() -> None:
+    client = AdminClient("http://127.0.0.1:1", "t")
+    assert TEAM.path(client, "a/b c") == "/teams/a%2Fb%20c"
+    assert KEY.path(client, "key_1", "rotate") == "/keys/key_1/rotate"

@@ -16,7 +16,7 @@ from gateway.console.errors import AdminError, Conflict, InvalidBody, NotPermitt
 from gateway.core.keys import KeyRecord
 from gateway.features.keys import directory
 from gateway.features.keys.directory import Admin
-from gateway.store.directory import DirectoryPage
+from gateway.store.directory import DirectoryPage, list_rows
 
 OTTO, VERA = Actor("otto", "operator"), Actor("vera", "viewer")
 
@@ -27,7 +27,9 @@ async def records(corridor: Any) -> dict[str, Any]:
 
 
 async def test_a_key_is_shown_once_and_stored_as_a_digest(admin, ada, corridor, tmp_path):
-    made = await directory.create_key(admin, ada, {"name": "web", "limits": {"usd_per_day": 5}, "models": ["chat"]})
+    made = await directory.create_record(
+        admin, ada, "key", {"name": "web", "limits": {"usd_per_day": 5}, "models": ["chat"]}
+    )
     assert made.secret is not None
     assert made.secret.startswith("sk-assay-")
     assert len(made.secret) >= 9 + 43
@@ -39,13 +41,13 @@ async def test_a_key_is_shown_once_and_stored_as_a_digest(admin, ada, corridor, 
     assert made.secret not in repr(made)
     stored = b"".join(path.read_bytes() for path in tmp_path.glob("gateway.db*"))
     assert made.secret.encode() not in stored
-    assert made.secret != (await directory.create_key(admin, ada, {"name": "other"})).secret
+    assert made.secret != (await directory.create_record(admin, ada, "key", {"name": "other"})).secret
 
 
 async def test_a_rotated_key_has_two_secrets_until_the_overlap_ends(admin, ada):
     now = [1e9]
     admin = replace(admin, clock=lambda: now[0])
-    made = await directory.create_key(admin, ada, {"name": "web"})
+    made = await directory.create_record(admin, ada, "key", {"name": "web"})
     id = made.row.record.id
     rotated = await directory.rotate_key(admin, OTTO, id, {"overlap_s": 60})
     first, second = (sha256(each.secret.encode()).hexdigest() for each in (made, rotated))
@@ -61,31 +63,36 @@ async def test_a_rotated_key_has_two_secrets_until_the_overlap_ends(admin, ada):
 
 
 async def test_a_key_that_rotates_often_keeps_few_secrets(admin, ada):
-    made = await directory.create_key(admin, ada, {"name": "web"})
+    made = await directory.create_record(admin, ada, "key", {"name": "web"})
     for _ in range(12):
         rotated = await directory.rotate_key(admin, ada, made.row.record.id, {})
     assert len(rotated.row.record.digests) == 8
 
 
 async def test_a_revoked_key_stays_refused_and_its_name_is_free(admin, ada, corridor):
-    made = await directory.create_key(admin, ada, {"name": "web"})
+    made = await directory.create_record(admin, ada, "key", {"name": "web"})
     id = made.row.record.id
     gone = await directory.revoke_key(admin, OTTO, id, end_streams=True)
     assert gone.view()["deleted"] is not None
     published = (await records(corridor))[f"key:{id}"]
     assert (published.disabled, published.end_streams) == (True, True)
-    for change in (directory.change_key(admin, ada, id, {"disabled": False}), directory.rotate_key(admin, ada, id, {})):
+    for change in (
+        directory.change_record(admin, ada, "key", id, {"disabled": False}),
+        directory.rotate_key(admin, ada, id, {}),
+    ):
         with pytest.raises(NotThere, match="has been deleted"):
             await change
-    again = await directory.create_key(admin, ada, {"name": "web"})
+    again = await directory.create_record(admin, ada, "key", {"name": "web"})
     assert again.row.record.id != id
     assert (await directory.get_record(admin, "key", id)).deleted is not None
 
 
 async def test_a_change_keeps_the_secrets_and_is_audited(admin, ada):
-    made = await directory.create_key(admin, ada, {"name": "web", "limits": {"usd_per_day": 5, "concurrency": 2}})
+    made = await directory.create_record(
+        admin, ada, "key", {"name": "web", "limits": {"usd_per_day": 5, "concurrency": 2}}
+    )
     id = made.row.record.id
-    changed = await directory.change_key(admin, OTTO, id, {"limits": {"usd_per_day": None}, "disabled": True})
+    changed = await directory.change_record(admin, OTTO, "key", id, {"limits": {"usd_per_day": None}, "disabled": True})
     assert changed.row.record.digests == made.row.record.digests
     assert (changed.row.record.limits, changed.row.record.disabled) == ({"concurrency": 2}, True)
     assert changed.secret is None
@@ -99,9 +106,9 @@ async def test_a_change_keeps_the_secrets_and_is_audited(admin, ada):
 
 
 async def test_teams_and_organizations_hold_together(admin, ada):
-    await directory.create_organization(admin, ada, {"id": "acme", "limits": {"usd_per_month": 100}})
-    await directory.create_team(admin, ada, {"id": "search", "organization": "acme", "models": ["chat"]})
-    key = await directory.create_key(admin, OTTO, {"name": "web", "team": "search"})
+    await directory.create_record(admin, ada, "organization", {"id": "acme", "limits": {"usd_per_month": 100}})
+    await directory.create_record(admin, ada, "team", {"id": "search", "organization": "acme", "models": ["chat"]})
+    key = await directory.create_record(admin, OTTO, "key", {"name": "web", "team": "search"})
     for kind, id, message in (
         ("organization", "acme", 'organization "acme" has 1 teams in force'),
         ("team", "search", 'team "search" has 1 keys in force'),
@@ -112,8 +119,8 @@ async def test_teams_and_organizations_hold_together(admin, ada):
     await directory.delete_record(admin, ada, "team", "search")
     await directory.delete_record(admin, ada, "organization", "acme")
     with pytest.raises(InvalidBody, match='team: no team "search"; make it first: POST /admin/v1/teams'):
-        await directory.create_key(admin, ada, {"name": "app", "team": "search"})
-    again = await directory.create_team(admin, ada, {"id": "search"})
+        await directory.create_record(admin, ada, "key", {"name": "app", "team": "search"})
+    again = await directory.create_record(admin, ada, "team", {"id": "search"})
     assert (again.row.deleted, again.row.record.models) == (None, None)
 
 
@@ -130,12 +137,12 @@ WRONG: list[tuple[dict[str, Any], type[AdminError], str]] = [
 
 @pytest.mark.parametrize(("body", "kind", "message"), WRONG, ids=[case[2] for case in WRONG])
 async def test_a_mistake_changes_nothing_and_names_its_remedy(admin, ada, body, kind, message):
-    await directory.create_team(admin, ada, {"id": "search"})
-    await directory.create_key(admin, ada, {"name": "taken"})
+    await directory.create_record(admin, ada, "team", {"id": "search"})
+    await directory.create_record(admin, ada, "key", {"name": "taken"})
     with pytest.raises(kind) as refused:
-        await directory.create_key(admin, ada, body)
+        await directory.create_record(admin, ada, "key", body)
     assert message in refused.value.message
-    assert len(await directory.list_records(admin, "key", DirectoryPage())) == 1
+    assert len(await admin.store.read(lambda c: list_rows(c, "key", DirectoryPage()))) == 1
     assert len(await directory.read_audit(admin, None, 10, None)) == 2
 
 
@@ -143,60 +150,60 @@ async def test_a_key_may_use_a_pattern_or_a_name_behind_one(admin, ada):
     config = admin.config()
     models = config.models | {"lab/*": config.models["chat"]}
     wide = replace(admin, config=lambda: config.model_copy(update={"models": models}))
-    made = await directory.create_key(wide, ada, {"name": "web", "models": ["lab/*", "lab/new"]})
+    made = await directory.create_record(wide, ada, "key", {"name": "web", "models": ["lab/*", "lab/new"]})
     assert made.row.record.models == ("lab/*", "lab/new")
     with pytest.raises(InvalidBody, match='no model "lab"'):
-        await directory.create_key(wide, ada, {"name": "other", "models": ["lab"]})
+        await directory.create_record(wide, ada, "key", {"name": "other", "models": ["lab"]})
 
 
 async def test_keys_of_gateway_yaml_are_changed_there(admin, ada):
     for attempt in (
-        directory.create_team(admin, ada, {"id": "filed"}),
-        directory.change_team(admin, ada, "filed", {"disabled": True}),
+        directory.create_record(admin, ada, "team", {"id": "filed"}),
+        directory.change_record(admin, ada, "team", "filed", {"disabled": True}),
         directory.get_record(admin, "key", "static"),
         directory.revoke_key(admin, ada, "static", end_streams=None),
     ):
         with pytest.raises(Conflict, match=r"gateway.yaml"):
             await attempt
-    key = await directory.create_key(admin, ada, {"name": "web", "team": "filed"})
+    key = await directory.create_record(admin, ada, "key", {"name": "web", "team": "filed"})
     assert key.row.record.team == "filed"
-    await directory.create_organization(admin, ada, {"id": "acme"})
+    await directory.create_record(admin, ada, "organization", {"id": "acme"})
     with pytest.raises(Conflict, match="exists already"):
-        await directory.create_organization(admin, ada, {"id": "acme"})
+        await directory.create_record(admin, ada, "organization", {"id": "acme"})
     with pytest.raises(NotThere, match='there is no team "nobody"'):
-        await directory.change_team(admin, ada, "nobody", {"disabled": True})
+        await directory.change_record(admin, ada, "team", "nobody", {"disabled": True})
 
 
 async def test_unchanged_settings_are_not_checked_again(admin, ada):
     now = [1e9]
     admin = replace(admin, clock=lambda: now[0])
-    made = await directory.create_key(admin, ada, {"name": "web", "expires": "2001-09-09T02:00:00Z"})
+    made = await directory.create_record(admin, ada, "key", {"name": "web", "expires": "2001-09-09T02:00:00Z"})
     now[0] += 10_000
-    changed = await directory.change_key(admin, ada, made.row.record.id, {"tags": ["old"]})
+    changed = await directory.change_record(admin, ada, "key", made.row.record.id, {"tags": ["old"]})
     assert changed.row.record.tags == ("old",)
 
 
 async def test_each_role_does_its_own(admin, ada):
     body = {"id": "search"}
     for refused in (
-        directory.create_team(admin, OTTO, body),
-        directory.create_organization(admin, OTTO, body),
-        directory.create_key(admin, VERA, {"name": "web"}),
-        directory.create_key(admin, OTTO, {"name": "web", "allow": ["passthrough"]}),
+        directory.create_record(admin, OTTO, "team", body),
+        directory.create_record(admin, OTTO, "organization", body),
+        directory.create_record(admin, VERA, "key", {"name": "web"}),
+        directory.create_record(admin, OTTO, "key", {"name": "web", "allow": ["passthrough"]}),
     ):
         with pytest.raises(NotPermitted):
             await refused
-    await directory.create_team(admin, ada, body)
-    made = await directory.create_key(admin, ada, {"name": "web", "allow": ["passthrough"]})
+    await directory.create_record(admin, ada, "team", body)
+    made = await directory.create_record(admin, ada, "key", {"name": "web", "allow": ["passthrough"]})
     id = made.row.record.id
-    off = await directory.change_team(admin, OTTO, "search", {"disabled": True})
+    off = await directory.change_record(admin, OTTO, "team", "search", {"disabled": True})
     assert off.row.record.disabled, "the kill switch is an operator's, too"
-    kept = await directory.change_key(admin, OTTO, id, {"tags": ["a"]})
+    kept = await directory.change_record(admin, OTTO, "key", id, {"tags": ["a"]})
     assert kept.row.record.allow == ("passthrough",)
     for refused in (
-        directory.change_team(admin, OTTO, "search", {"disabled": False, "limits": {"usd_per_day": 9}}),
+        directory.change_record(admin, OTTO, "team", "search", {"disabled": False, "limits": {"usd_per_day": 9}}),
         directory.delete_record(admin, OTTO, "team", "search"),
-        directory.change_key(admin, VERA, id, {"disabled": True}),
+        directory.change_record(admin, VERA, "key", id, {"disabled": True}),
         directory.rotate_key(admin, VERA, id, {}),
         directory.revoke_key(admin, VERA, id, end_streams=None),
     ):
@@ -207,28 +214,28 @@ async def test_each_role_does_its_own(admin, ada):
 async def test_only_an_owner_widens_a_key_with_passthrough(admin, ada):
     """An operator who rotated such a key would hold a secret that reaches all that the upstream's credential does."""
     strict = {"allow": ["passthrough"], "networks": ["10.0.0.0/8"], "models": ["chat"], "limits": {"usd_per_day": 1}}
-    made = await directory.create_key(admin, ada, {"name": "web", **strict})
+    made = await directory.create_record(admin, ada, "key", {"name": "web", **strict})
     id = made.row.record.id
     with pytest.raises(NotPermitted, match="rotate a key that may use `passthrough`"):
         await directory.rotate_key(admin, OTTO, id, {"overlap_s": 0})
     for wider in ({"networks": None}, {"models": None}, {"limits": None}, {"limits": {"usd_per_day": 9}}):
         with pytest.raises(NotPermitted, match=f"widen {next(iter(wider))} of a key that may use `passthrough`"):
-            await directory.change_key(admin, OTTO, id, wider)
+            await directory.change_record(admin, OTTO, "key", id, wider)
     kept = (await directory.get_record(admin, "key", id)).record
     assert kept == made.row.record
-    off = await directory.change_key(admin, OTTO, id, {"disabled": True, "limits": {"usd_per_day": 0.5}})
+    off = await directory.change_record(admin, OTTO, "key", id, {"disabled": True, "limits": {"usd_per_day": 0.5}})
     assert off.row.record.disabled
     with pytest.raises(NotPermitted, match="widen disabled"):
-        await directory.change_key(admin, OTTO, id, {"disabled": False})
+        await directory.change_record(admin, OTTO, "key", id, {"disabled": False})
     assert (await directory.rotate_key(admin, ada, id, {})).secret
-    plain = await directory.create_key(admin, OTTO, {"name": "plain"})
+    plain = await directory.create_record(admin, OTTO, "key", {"name": "plain"})
     assert (await directory.rotate_key(admin, OTTO, plain.row.record.id, {})).secret
 
 
 async def test_changes_at_the_same_time_are_all_made(admin: Admin, ada: Actor, corridor: Any):
-    made = await asyncio.gather(*(directory.create_key(admin, ada, {"name": f"k{n}"}) for n in range(8)))
+    made = await asyncio.gather(*(directory.create_record(admin, ada, "key", {"name": f"k{n}"}) for n in range(8)))
     twice = await asyncio.gather(
-        *(directory.create_key(admin, ada, {"name": "same"}) for _ in range(4)), return_exceptions=True
+        *(directory.create_record(admin, ada, "key", {"name": "same"}) for _ in range(4)), return_exceptions=True
     )
     assert sorted(type(each).__name__ for each in twice) == ["Changed", "Conflict", "Conflict", "Conflict"]
     found = await records(corridor)
@@ -238,14 +245,14 @@ async def test_changes_at_the_same_time_are_all_made(admin: Admin, ada: Actor, c
 
 async def test_on_postgresql_it_is_the_same(opened, admin_of, corridor, ada, postgres_url):
     admin = await admin_of(await opened(postgres_url))
-    await directory.create_team(admin, ada, {"id": "search", "limits": {"usd_per_month": 5}})
+    await directory.create_record(admin, ada, "team", {"id": "search", "limits": {"usd_per_month": 5}})
     made = await asyncio.gather(
-        *(directory.create_key(admin, ada, {"name": f"k{n}", "team": "search"}) for n in range(4))
+        *(directory.create_record(admin, ada, "key", {"name": f"k{n}", "team": "search"}) for n in range(4))
     )
     await directory.rotate_key(admin, OTTO, made[0].row.record.id, {"overlap_s": 60})
     await directory.revoke_key(admin, OTTO, made[1].row.record.id, end_streams=True)
     with pytest.raises(Conflict, match='has the name "k2" already'):
-        await directory.create_key(admin, ada, {"name": "k2"})
+        await directory.create_record(admin, ada, "key", {"name": "k2"})
     found = await records(corridor)
     assert len(found) == 5
     assert [found[f"key:{each.row.record.id}"].disabled for each in made] == [False, True, False, False]
@@ -264,34 +271,34 @@ async def test_on_postgresql_it_is_the_same(opened, admin_of, corridor, ada, pos
 )
 async def test_only_an_owner_takes_a_key_out_of_bounds(admin, ada, team, bound):
     """An operator who took a key out of its team would lift limits that only an owner may change."""
-    await directory.create_organization(admin, ada, {"id": "acme", "limits": {"usd_per_month": 9}})
-    await directory.create_team(admin, ada, {"id": "capped", **team})
-    await directory.create_team(admin, ada, {"id": "open"})
-    id = (await directory.create_key(admin, OTTO, {"name": "web", "team": "capped"})).row.record.id
+    await directory.create_record(admin, ada, "organization", {"id": "acme", "limits": {"usd_per_month": 9}})
+    await directory.create_record(admin, ada, "team", {"id": "capped", **team})
+    await directory.create_record(admin, ada, "team", {"id": "open"})
+    id = (await directory.create_record(admin, OTTO, "key", {"name": "web", "team": "capped"})).row.record.id
     for leaving in ({"team": None}, {"team": "open"}, {"team": None, "limits": {"usd_per_day": 0.1}}):
         with pytest.raises(NotPermitted, match=f"otto has the role operator; .*{bound}"):
-            await directory.change_key(admin, OTTO, id, leaving)
-    same = await directory.change_key(admin, OTTO, id, {"team": "capped", "tags": ["a"]})
+            await directory.change_record(admin, OTTO, "key", id, leaving)
+    same = await directory.change_record(admin, OTTO, "key", id, {"team": "capped", "tags": ["a"]})
     assert same.row.record.team == "capped"
-    assert (await directory.change_key(admin, ada, id, {"team": "open"})).row.record.team == "open"
-    back = await directory.change_key(admin, OTTO, id, {"team": "capped"})
+    assert (await directory.change_record(admin, ada, "key", id, {"team": "open"})).row.record.team == "open"
+    back = await directory.change_record(admin, OTTO, "key", id, {"team": "capped"})
     assert back.row.record.team == "capped", "a team without bounds may be left"
 
 
 async def test_a_team_of_the_file_is_not_left_either(admin, ada):
     capped = admin.config().model_copy(update={"teams": {"filed": Team.model_validate({"limits": {"usd_per_day": 1}})}})
     admin = replace(admin, config=lambda: capped)
-    id = (await directory.create_key(admin, OTTO, {"name": "web", "team": "filed"})).row.record.id
+    id = (await directory.create_record(admin, OTTO, "key", {"name": "web", "team": "filed"})).row.record.id
     with pytest.raises(NotPermitted, match="limits of the team filed"):
-        await directory.change_key(admin, OTTO, id, {"team": None})
+        await directory.change_record(admin, OTTO, "key", id, {"team": None})
 
 
 async def test_teams_of_one_organization_share_its_limits(admin, ada):
-    await directory.create_organization(admin, ada, {"id": "acme", "limits": {"usd_per_month": 9}})
+    await directory.create_record(admin, ada, "organization", {"id": "acme", "limits": {"usd_per_month": 9}})
     for team in ("search", "ads"):
-        await directory.create_team(admin, ada, {"id": team, "organization": "acme"})
-    id = (await directory.create_key(admin, OTTO, {"name": "web", "team": "search"})).row.record.id
-    moved = await directory.change_key(admin, OTTO, id, {"team": "ads"})
+        await directory.create_record(admin, ada, "team", {"id": team, "organization": "acme"})
+    id = (await directory.create_record(admin, OTTO, "key", {"name": "web", "team": "search"})).row.record.id
+    moved = await directory.change_record(admin, OTTO, "key", id, {"team": "ads"})
     assert moved.row.record.team == "ads"
 
 
@@ -299,15 +306,15 @@ async def test_a_key_does_not_take_the_name_of_a_tokens_caller(admin, ada):
     """What is stored of `sso:alice` is hers: answers, conversations, feedback. An operator names keys."""
     issuer = {"issuer": "https://sso.example", "audience": ["gateway"], "callers": [{"claims": {"sub": "alice"}}]}
     by_token = admin.config().model_copy(update={"jwt": {"sso": JwtIssuer.model_validate(issuer)}})
-    early = await directory.create_key(admin, OTTO, {"name": "sso:early"})
+    early = await directory.create_record(admin, OTTO, "key", {"name": "sso:early"})
     admin = replace(admin, config=lambda: by_token)
     for name in ("sso:alice", "jwt:sso:alice"):
         with pytest.raises(
             Conflict, match=r'name: callers with tokens have names that begin with "(sso|jwt):"; choose'
         ):
-            await directory.create_key(admin, OTTO, {"name": name})
+            await directory.create_record(admin, OTTO, "key", {"name": name})
         with pytest.raises(Conflict, match="name: callers with tokens"):
-            await directory.change_key(admin, ada, early.row.record.id, {"name": name})
-    kept = await directory.change_key(admin, OTTO, early.row.record.id, {"tags": ["a"]})
+            await directory.change_record(admin, ada, "key", early.row.record.id, {"name": name})
+    kept = await directory.change_record(admin, OTTO, "key", early.row.record.id, {"tags": ["a"]})
     assert kept.row.record.name == "sso:early", "a name that was there before the issuer stays"
-    assert (await directory.create_key(admin, OTTO, {"name": "sso-alice"})).secret
+    assert (await directory.create_record(admin, OTTO, "key", {"name": "sso-alice"})).secret

@@ -169,6 +169,6 @@ async def test_old_deletions_are_removed_once_there_are_many(opened, corridor):
 
 
 async def test_a_persons_change_is_published_before_the_answer(admin, ada, corridor):
-    made = await directory.create_key(admin, ada, {"name": "web"})
+    made = await directory.create_record(admin, ada, "key", {"name": "web"})
     assert made.published
     assert set(await there(corridor)) == {f"key:{made.row.record.id}"}

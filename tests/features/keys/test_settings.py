@@ -17,12 +17,10 @@ from gateway.features.keys.settings import (
     OrganizationSettings,
     TeamSettings,
     checked,
-    key_record,
     moment,
-    organization_record,
     patched,
+    record_of,
     settings_of,
-    team_record,
     view_of,
     widened,
 )
@@ -38,18 +36,18 @@ FULL: dict[str, Any] = {
 
 
 def test_settings_become_a_record_and_the_record_the_same_settings() -> None:
-    record = key_record("key_1", checked(KeySettings, FULL), DIGESTS)
+    record = record_of("key_1", checked(KeySettings, FULL), DIGESTS)
     assert record_from_json(record_to_json(record)) == record, "a gateway can read it"
     assert settings_of(record) == FULL
     team: dict[str, Any] = {"organization": "acme", "limits": {"concurrency": 3}, "models": None, "tags": ["t"]}
     team |= {"disabled": False, "networks": ["10.0.0.0/8", "2001:db8::/32"]}
-    assert settings_of(team_record("t", checked(TeamSettings, team))) == team
+    assert settings_of(record_of("t", checked(TeamSettings, team))) == team
     of_organization = {"limits": {}, "disabled": True}
-    assert settings_of(organization_record("o", checked(OrganizationSettings, of_organization))) == of_organization
+    assert settings_of(record_of("o", checked(OrganizationSettings, of_organization))) == of_organization
 
 
 def test_a_view_has_no_digest() -> None:
-    row = DirectoryRow(key_record("key_1", checked(KeySettings, FULL), DIGESTS), 0.0, 1.5, 7)
+    row = DirectoryRow(record_of("key_1", checked(KeySettings, FULL), DIGESTS), 0.0, 1.5, 7)
     view = view_of(row)
     assert "d" * 64 not in repr(view)
     assert view["secrets"] == [{"ends": None}, {"ends": "2001-09-09T01:46:40.000+00:00"}]

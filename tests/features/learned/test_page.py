@@ -9,10 +9,9 @@ import orjson
 
 from gateway.config.predictor import PredictorConfig
 from gateway.features.learned.page import calibration_chart, ratio_chart
-from gateway.features.learned.rows import save_state
+from gateway.features.learned.rows import TrainedModel, save_state
 from gateway.statistics.change_detection import ChangeDetector
 from gateway.store.predictions import Prediction, StoredModel, save_model
-from gateway.store.predictor_history import TrainedModel
 from gateway.store.tables import predictions
 
 

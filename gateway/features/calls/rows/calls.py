@@ -13,8 +13,8 @@ from typing import Any
 from sqlalchemy import ColumnElement, Select, func, literal, or_, select, text, union_all
 
 from gateway.core.exchange import floor_id
-from gateway.store.predictor_history import predictions_of
-from gateway.store.query import Found, Reading, condition, full_exchange, scores_of
+from gateway.store.predictions import predictions_of
+from gateway.store.query import Found, Reading, condition, full_exchange, rows_of, scores_of
 from gateway.store.tables import exchanges, labels, pair_scores, score_cells, scores
 from gateway.store.where import Node
 
@@ -82,10 +82,7 @@ def list_calls(connection: Reading, filter: CallFilter) -> CallPage:
     columns: list[Any] = [exchanges.c[name] for name in _SUMMARY]
     if filter.texts:
         columns.append(func.substr(exchanges.c.text, 1, PREVIEW_CHARACTERS).label("preview"))
-    found = {
-        row["id"]: {str(name): value for name, value in row.items()}
-        for row in connection.execute(select(*columns).where(exchanges.c.id.in_(at))).mappings()
-    }
+    found = {row["id"]: row for row in rows_of(connection, select(*columns).where(exchanges.c.id.in_(at)))}
     scored = scores_of(connection, at)
     calls = [{**found[id], "scores": scored.get(id, []), "placed": place} for place, id in shown if id in found]
     return CallPage(calls, (shown[-1][0], shown[-1][1]) if len(rows) > len(shown) else None)
@@ -170,23 +167,15 @@ def full_call(connection: Reading, id: str) -> FullCall | None:
         return None
     pair = call["pair"]
     query = select(exchanges).where(exchanges.c.id == pair if pair else exchanges.c.pair == id)
-    others = [_plain(row) for row in connection.execute(query.order_by(exchanges.c.id)).mappings()]
+    others = rows_of(connection, query.order_by(exchanges.c.id))
     compared = pair_scores.c.exchange_id == id if pair else pair_scores.c.pair == id
     given = or_(labels.c.subject_id == id, labels.c.subject_id.in_([each["id"] for each in others]))
     return FullCall(
         call=call,
         served=others[0] if pair and others else None,
         arms=() if pair else others,
-        verdicts=_rows(connection, select(pair_scores).where(compared).order_by(pair_scores.c.scorer)),
-        labels=_rows(connection, select(labels).where(given).order_by(labels.c.at)),
+        verdicts=rows_of(connection, select(pair_scores).where(compared).order_by(pair_scores.c.scorer)),
+        labels=rows_of(connection, select(labels).where(given).order_by(labels.c.at)),
         others=scores_of(connection, [each["id"] for each in others]),
-        predictions=predictions_of(connection, id),
+        predictions=predictions_of(connection, [id]).get(id, ()),
     )
-
-
-def _rows(connection: Reading, query: Select[Any]) -> list[Found]:
-    return [_plain(row) for row in connection.execute(query).mappings()]
-
-
-def _plain(row: Any) -> Found:
-    return {str(name): value for name, value in row.items()}

@@ -18,7 +18,7 @@ from sqlalchemy.exc import DBAPIError
 
 from gateway.store import engine
 from gateway.store.predictions import predictions_of
-from gateway.store.query import ExchangeFilter, Found, conditions, scores_of
+from gateway.store.query import ExchangeFilter, Found, conditions, rows_of, scores_of
 from gateway.store.tables import exchanges, feedback, labels, pair_scores, score_cells, scores
 
 CORRECTION, LABEL, JUDGES = "correction", "label", "judges"
@@ -263,7 +263,7 @@ class FollowSource:
         f = feedback.c
         query = select(feedback).where(f.at >= since, f.resolved.is_not(None)).order_by(f.at, f.feedback_id)
         with self._connect() as connection:
-            return [{str(name): value for name, value in row.items()} for row in connection.execute(query).mappings()]
+            return rows_of(connection, query)
 
     def _places(self, connection: Connection, after: FollowPlace | None) -> tuple[list[FollowPlace], FollowPlace]:
         """The next places, and how far was looked: what does not match the filter is looked at once."""
@@ -329,16 +329,16 @@ def _scorers(connection: Connection, where: Sequence[ColumnElement[bool]]) -> li
 def _whole(connection: Connection, ids: Sequence[str]) -> list[Found]:
     e, f = exchanges.c, feedback.c
     query = select(exchanges).where(e.id.in_(ids)).order_by(e.received, e.id)
-    found = [{str(name): value for name, value in row.items()} for row in connection.execute(query).mappings()]
+    found = rows_of(connection, query)
     scored = scores_of(connection, ids)
     given: dict[str, list[Found]] = {}
-    for row in connection.execute(select(feedback).where(f.resolved.in_(ids)).order_by(f.at)).mappings():
-        given.setdefault(row["resolved"], []).append({str(name): value for name, value in row.items()})
+    for row in rows_of(connection, select(feedback).where(f.resolved.in_(ids)).order_by(f.at)):
+        given.setdefault(row["resolved"], []).append(row)
     predicted = predictions_of(connection, ids)
-    return [
-        {**x, "scores": scored.get(x["id"], []), "predictions": predicted.get(x["id"], []),
-         **_feedback(given.get(x["id"], []))} for x in found
-    ]  # fmt: skip
+    for row in found:
+        id = row["id"]
+        row |= {"scores": scored.get(id, []), "predictions": predicted.get(id, []), **_feedback(given.get(id, []))}
+    return found
 
 
 def _feedback(given: list[Found]) -> Found:

@@ -126,9 +126,13 @@ _IN_ORDER_OF_THE_KEY = ("predictions", "scores", "usage")
 """Tables that SQLite keeps in the order of their keys, without a separate index."""
 _COLUMN = re.compile(r"(\w+)(\*?)(?::(\w+))?(\??)(=\S*)?")
 _TYPES = {
-    "": sa.Text, "bigint": sa.BigInteger, "boolean": sa.Boolean, "bytes": sa.LargeBinary, "double": sa.Double,
+    "": sa.Text,
+    "bigint": sa.BigInteger,
+    "boolean": sa.Boolean,
+    "bytes": sa.LargeBinary,
+    "double": sa.Double,
     "integer": sa.Integer,
-}  # fmt: skip
+}
 _UNIQUE = ("keys_name", "replay_answers_id")
 _LISTED = "received id alias upstream model variant role outcome status caller total_s cost_usd pi"
 _INDEXES = (  # name, table, columns, condition

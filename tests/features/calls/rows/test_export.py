@@ -155,10 +155,27 @@ def test_each_exchange_has_its_prediction(store, exchange):
     source = ExportSource(store.url, ExchangeFilter(), 50.0)
     found = [e["predictions"] for batch in source.batches() for e in batch]
     source.close()
-    guided = {"scorer": "stated", "target": "labels:stated", "version": "v1", "predicted": 0.75, "pi": 0.5}
+    guided = {
+        "scorer": "stated",
+        "target": "labels:stated",
+        "version": "v1",
+        "predicted": 0.75,
+        "pi": 0.5,
+        "residual": 0.04,
+    }
     assert found == [
         [{**guided, "judged": True}],
-        [{"scorer": "stated", "target": None, "version": "", "predicted": None, "pi": 0.25, "judged": False}],
+        [
+            {
+                "scorer": "stated",
+                "target": None,
+                "version": "",
+                "predicted": None,
+                "residual": None,
+                "pi": 0.25,
+                "judged": False,
+            }
+        ],
         [],
     ]
 

@@ -6,7 +6,7 @@ import time
 from dataclasses import replace
 
 from gateway.core.exchange import Target
-from gateway.store import views
+from gateway.features.calls.rows import views
 from gateway.store.query import ExchangeFilter, reading
 from gateway.store.tables import pair_scores
 
@@ -88,5 +88,5 @@ def test_scores_may_be_chosen_by_exchange_and_scorer(store, exchange):
 
 def test_the_views_need_no_rows(store):
     with reading(store.url) as connection:
-        assert views.plans_of(connection, "swap") == views.experiments_of(connection) == []
+        assert views.plans_of(connection, "swap") == []
         assert views.own_rows(connection, "SELECT * FROM pairs_wide WHERE received < :at", {"at": time.time()})[1] == []

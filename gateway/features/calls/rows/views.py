@@ -8,10 +8,9 @@ from typing import Any
 from sqlalchemy import Connection, TableClause, column, select, table, text
 
 from gateway.core.chunked import chunked
-from gateway.store.query import ExchangeFilter, conditions
+from gateway.store.query import ExchangeFilter, Found, conditions, rows_of
 from gateway.store.tables import exchanges, plans, scores
 
-Row = dict[str, Any]
 _CHUNK = 500
 
 
@@ -33,12 +32,12 @@ pairs_wide = _view(
     "compares",
 )
 _OF_SCORE = (
-    "exchange_id", "scorer", "version", "config_hash", "kind", "direction", "status", "value", "value01", "label",
-    "explanation", "standard_error", "cost_usd", "judge_model", "tokens", "pi", "created",
-)  # fmt: skip
+    "exchange_id scorer version config_hash kind direction status value value01 label explanation standard_error "
+    "cost_usd judge_model tokens pi created"
+)
 
 
-def answer_rows(connection: Connection, filter: ExchangeFilter) -> list[Row]:
+def answer_rows(connection: Connection, filter: ExchangeFilter) -> list[Found]:
     """Rows of `answers` and the bytes of `request`, oldest first. filter.limit: 0: all. Raises QueryError."""
     query = (
         select(answers, exchanges.c.request)
@@ -46,29 +45,25 @@ def answer_rows(connection: Connection, filter: ExchangeFilter) -> list[Row]:
         .where(*conditions(connection, filter))
         .order_by(exchanges.c.received, exchanges.c.id)
     )
-    query = query.limit(filter.limit) if filter.limit else query
-    return _plain(connection, query)
+    return rows_of(connection, query.limit(filter.limit) if filter.limit else query)
 
 
-def score_rows(connection: Connection, ids: Sequence[str] | None, scorers: Sequence[str] = ()) -> list[Row]:
+def score_rows(connection: Connection, ids: Sequence[str] | None, scorers: Sequence[str] = ()) -> list[Found]:
     """Every score of these exchanges, oldest first; None: of all that are stored. scorers: only these; (): all."""
-    columns = [scores.c[name] for name in _OF_SCORE]
+    columns = [scores.c[name] for name in _OF_SCORE.split()]
     of = [scores.c.scorer.in_(scorers)] if scorers else []
     query = select(*columns).where(*of).order_by(scores.c.created, scores.c.exchange_id, scores.c.scorer)
     if ids is None:
-        return _plain(connection, query.where(scores.c.exchange_id.in_(select(exchanges.c.id))))
-    return [
-        row
-        for chunk in chunked(ids, _CHUNK)
-        for row in _plain(connection, query.where(scores.c.exchange_id.in_(chunk)))
-    ]
+        return rows_of(connection, query.where(scores.c.exchange_id.in_(select(exchanges.c.id))))
+    chunks = (rows_of(connection, query.where(scores.c.exchange_id.in_(chunk))) for chunk in chunked(ids, _CHUNK))
+    return [row for rows in chunks for row in rows]
 
 
-def pair_rows(connection: Connection, experiment: str, plan: str | None) -> list[Row]:
+def pair_rows(connection: Connection, experiment: str, plan: str | None) -> list[Found]:
     """Rows of `pairs_wide`, in order of arrival: one for each pair, arm and scorer. plan: None: of every plan."""
     p = pairs_wide.c
     of = [p.experiment == experiment, *([p.plan == plan] if plan is not None else [])]
-    return _plain(connection, select(pairs_wide).where(*of).order_by(p.received, p.pair, p.arm, p.scorer))
+    return rows_of(connection, select(pairs_wide).where(*of).order_by(p.received, p.pair, p.arm, p.scorer))
 
 
 def plans_of(connection: Connection, experiment: str) -> list[str]:
@@ -77,12 +72,8 @@ def plans_of(connection: Connection, experiment: str) -> list[str]:
     return [str(plan) for plan in connection.execute(query).scalars()]
 
 
-def experiments_of(connection: Connection) -> list[str]:
-    return [str(name) for name in connection.execute(select(plans.c.experiment).distinct()).scalars()]
-
-
 def requests_of(connection: Connection, ids: Sequence[str]) -> Iterator[tuple[str, bytes]]:
-    """(id, body) of these exchanges."""
+    """Yields the ids and bodies of these exchanges."""
     e = exchanges.c
     for chunk in chunked(ids, _CHUNK):
         for found, body in connection.execute(select(e.id, e.request).where(e.id.in_(chunk))):
@@ -92,10 +83,6 @@ def requests_of(connection: Connection, ids: Sequence[str]) -> Iterator[tuple[st
 def own_rows(
     connection: Connection, query: str, parameters: Mapping[str, Any]
 ) -> tuple[list[str], list[tuple[Any, ...]]]:
-    """(columns, rows) of a query of the reader's own, with :name for parameters. The connection only reads."""
+    """Runs a query of the reader's own, with :name for parameters. Returns (columns, rows)."""
     found = connection.execute(text(query), dict(parameters))
     return list(found.keys()), [tuple(row) for row in found]
-
-
-def _plain(connection: Connection, query: Any) -> list[Row]:
-    return [{str(name): value for name, value in row.items()} for row in connection.execute(query).mappings()]

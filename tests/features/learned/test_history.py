@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from gateway.store.predictions import StoredModel, save_model
-from gateway.store.predictor_history import JudgedShare, judged_share, predictions_of, trained_models
+from gateway.features.learned.rows import JudgedShare, judged_share, trained_models
+from gateway.store.predictions import StoredModel, predictions_of, save_model
 from gateway.store.tables import predictions
 
 
@@ -28,7 +28,7 @@ def test_the_share_that_was_judged(store):
         store.run(lambda c, row=row: c.execute(predictions.insert().values(row)))
     assert store.run(lambda c: judged_share(c, "judge", 0.0)) == JudgedShare(2, 1, 0.3, 0.1)
     assert store.run(lambda c: judged_share(c, "judge", 99.0)) == JudgedShare(0, 0, None, None)
-    [found] = store.run(lambda c: predictions_of(c, "e0"))
+    [found] = store.run(lambda c: predictions_of(c, ["e0"]))["e0"]
     assert (found["scorer"], found["pi"], bool(found["judged"])) == ("judge", 0.5, True)
 
 
