@@ -20,6 +20,7 @@ from gateway.features.experiments.findings import Finding, SequenceStates, delta
 from gateway.features.experiments.gates import units_for_srm
 from gateway.features.experiments.latency import P95
 from gateway.features.experiments.metrics import ALONE, SAME_PATH, WORST, counts_alone
+from gateway.features.experiments.price_terms import rounded_up
 from gateway.features.experiments.rows.queries import PairCounts
 from gateway.features.experiments.sequences import DifferenceSequence
 from gateway.features.experiments.split import SRM, planned_shares
@@ -111,8 +112,14 @@ def standing(c: Comparison | None, variance: float) -> str:
     return f"{way} by {size}{unit} so far, {'likely' if sure >= _LIKELY else 'perhaps'}"
 
 
-def progress(plan: Plan, stands: str, conditions: Sequence[Condition], pace: Pace, decided: bool) -> Progress:
-    """The progress of one candidate. stands: from standing. decided: there is a verdict other than hold."""
+def progress(
+    plan: Plan, stands: str, conditions: Sequence[Condition], pace: Pace, decided: bool, until_end: int | None = None
+) -> Progress:
+    """The progress of one candidate.
+
+    stands: from standing. decided: there is a verdict other than hold. until_end: settled pairs until the plan stops by
+    itself, as far as is known; None: it does not, or that is not known.
+    """
     if decided:
         return Progress("decided", stands, (), None, 0, 0, 0.0, ())
     found = tuple(_open(each, pace) for each in conditions if each.more_values != 0)
@@ -122,7 +129,22 @@ def progress(plan: Plan, stands: str, conditions: Sequence[Condition], pace: Pac
     steps = tuple(_steps(plan, conditions, last, pace))
     until: Literal["ship", "reject"] = "reject" if last is not None and last.leads_to_reject else "ship"
     made = Progress("", stands, found, name, pairs, pace.requests(pairs), pace.days(pairs), steps, until)
-    return replace(made, sentence=_sentence(made))
+    return replace(made, sentence=_sentence(made) + _too_late(plan, last, pace, until_end))
+
+
+def _too_late(plan: Plan, last: Condition | None, pace: Pace, until_end: int | None) -> str:
+    """Says that a guardrail takes longer than the plan does, and what decides it; "" where it does not."""
+    if last is None or last.kind != "guardrail" or last.failed or until_end is None:
+        return ""
+    more = last.more_pairs
+    if more is None or more <= until_end:
+        return ""
+    left = pace.requests(until_end)
+    ends = counted(until_end if left is None else left, "pair" if left is None else "request")
+    return (
+        f", but the plan ends in about {ends}: a wider margin of {last.name}, or a new plan with "
+        f"`max_pairs: {rounded_up(pace.pairs + more)}`, can decide it"
+    )
 
 
 def _open(c: Condition, pace: Pace) -> OpenCondition:
@@ -246,9 +268,23 @@ def progress_of(found: Finding, look: SequenceStates) -> Progress:
     sequence = look.sequences.get((found.candidate, primary.metric)) if primary else None
     variance = sequence.variance if sequence else 0.0
     decided = found.decision.verdict != "hold"
-    return progress(
-        found.stored_plan.plan, standing(primary, variance), conditions_of(found, look), pace_of(found), decided
-    )
+    conditions, pace = conditions_of(found, look), pace_of(found)
+    ends = _until_end(found.stored_plan.plan, conditions, sequence, pace)
+    return progress(found.stored_plan.plan, standing(primary, variance), conditions, pace, decided, ends)
+
+
+def _until_end(
+    plan: Plan, conditions: Sequence[Condition], sequence: DifferenceSequence | None, pace: Pace
+) -> int | None:
+    """Settled pairs until the plan stops: once the primary and the hours are done, and the planned pairs are taken.
+
+    None: it has no end, or the primary has too few values to tell.
+    """
+    primary = next((each for each in conditions if each.kind == "primary"), None)
+    if primary is None or sequence is None or not sequence.horizon or not plan.max_pairs or not primary.per_pair:
+        return None
+    hours = next((each.more_pairs or 0 for each in conditions if each.kind == "gate" and each.name == HOURS), 0)
+    return max(math.ceil((sequence.horizon - sequence.n) / primary.per_pair), plan.max_pairs - pace.pairs, hours, 0)
 
 
 def pace_of(found: Finding) -> Pace:

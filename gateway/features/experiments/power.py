@@ -12,7 +12,7 @@ interval is that of split.py: an asymptotic confidence sequence on the differenc
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from gateway.config.derive import horizon_of
@@ -253,7 +253,20 @@ def forecast(connection: Reading | None, plan: StoredPlan, terms: Terms = Terms(
         for i, each in enumerate(EFFECTS)
     )
     pace = TrafficPace(made.needed, a_day, _requests_a_day(a_day, per_request, terms), _control_errors(look, design))
-    return replace(made, prices=tuple(prices) if powers else (), terms=price_terms(design, pace) if powers else ())
+    also = price_terms(design, pace, _needs(powers)) if powers else ()
+    return replace(made, prices=tuple(prices) if powers else (), terms=also)
+
+
+def _needs(powers: Sequence[Power]) -> dict[str, int | None]:
+    """Metric → settled pairs until it is decided with every candidate, at the planned effect; None: not known."""
+    found: dict[str, int | None] = {}
+    for each in powers:
+        if each.role == "gate":
+            continue
+        pairs = each.pairs[0] if each.pairs else None
+        known = found.get(each.metric, 0)
+        found[each.metric] = None if pairs is None or known is None else max(pairs, known)
+    return found
 
 
 def _requests_a_day(pairs_a_day: float | None, per_request: float, terms: Terms) -> float | None:

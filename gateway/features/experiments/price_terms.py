@@ -8,8 +8,10 @@ power of 0.8.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from statistics import NormalDist
+from types import MappingProxyType
 
 from gateway.core.horizon import EARLY, HorizonRange, horizon_range
 from gateway.core.plan import BUILT_IN_METRICS, FEEDBACK, NATS_PER_TOKEN, UNBOUNDED_METRICS, Plan
@@ -112,11 +114,14 @@ class TrafficPace:
     """Share of the control's answers that fail; None: too few to tell."""
 
 
-def price_terms(plan: Plan, pace: TrafficPace) -> tuple[PriceTerm, ...]:
-    """Terms by importance; none for plans with the first rules."""
+def price_terms(plan: Plan, pace: TrafficPace, needs: Mapping[str, int | None] = MappingProxyType({})) -> tuple[PriceTerm, ...]:
+    """Terms by importance; none for plans with the first rules.
+
+    needs: metric → settled pairs until it is decided, at the planned effect; None: too many to predict.
+    """
     if plan.rules < 2:
         return ()
-    found = [_horizon(plan), _hours(plan, pace), _independence(plan), _completeness(plan)]
+    found = [_horizon(plan, needs), _hours(plan, pace), _independence(plan), _completeness(plan)]
     if plan.ramp is not None:
         found += [_served_proof(plan, plan.ramp, pace), _holdout(plan.ramp)]
     return tuple(term for term in found if term is not None)
@@ -135,16 +140,39 @@ def range_of(plan: Plan) -> HorizonRange | None:
     return horizon_range(plan.max_pairs, plan.margin, plan.verdict_alpha / len(plan.candidates)) if bounded else None
 
 
-def _horizon(plan: Plan) -> PriceTerm | None:
-    found = range_of(plan)
-    if found is None:
-        return None
-    low, expected, high = (count(n) for n in (found.low, found.expected, found.high))
-    says = (
-        f"the last look follows the variance: {low} pairs if the arms hardly differ, {expected} as planned, {high} at "
-        "most"
-    )
-    return PriceTerm("horizon", says)
+def _horizon(plan: Plan, needs: Mapping[str, int | None]) -> PriceTerm | None:
+    found, parts = range_of(plan), list(_beyond_the_end(plan, needs))
+    if found is not None:
+        low, expected, high = (count(n) for n in (found.low, found.expected, found.high))
+        parts.insert(
+            0,
+            f"the last look follows the variance: {low} pairs if the arms hardly differ, {expected} as planned, {high} "
+            "at most",
+        )
+    return PriceTerm("horizon", "; ".join(parts)) if parts else None
+
+
+def _beyond_the_end(plan: Plan, needs: Mapping[str, int | None]) -> Iterator[str]:
+    """Metrics that the plan's end comes too early for, and what decides them."""
+    if plan.method != "hybrid" or plan.max_pairs is None or plan.mode == "split":
+        return
+    found, primary = range_of(plan), needs.get(plan.primary or "")
+    most = plan.max_pairs if found is None else found.high
+    end = max(plan.max_pairs, min(primary or most, most))
+    for metric, pairs in needs.items():
+        last = most if metric == plan.primary else end
+        if pairs is None or pairs <= last:
+            continue
+        yield (
+            f"{metric} needs about {count(pairs)} pairs, and the plan ends at {count(last)}: widen its margin, or set "
+            f"`max_pairs: {rounded_up(pairs)}`"
+        )
+
+
+def rounded_up(pairs: float) -> int:
+    """Rounds up to two significant digits: a number of pairs for a config."""
+    step = 10 ** max(0, len(str(math.ceil(pairs))) - 2)
+    return math.ceil(pairs / step) * step
 
 
 def _hours(plan: Plan, pace: TrafficPace) -> PriceTerm:

@@ -68,6 +68,22 @@ def stored_cautions(connection: Reading, plan: Plan) -> Iterator[str]:
     yield from unit_cautions(connection, plan, time.time())
     yield from supply_cautions(connection, plan, time.time())
     yield from tried_cautions(connection, plan)
+    yield from _short_horizon(connection, plan)
+
+
+def _short_horizon(connection: Reading, plan: Plan) -> Iterator[str]:
+    """Caution if a stated horizon is too early at the variance of earlier pairs, and not at the one that is assumed."""
+    assumed = horizon_of(plan)
+    if plan.auto_horizon or plan.max_pairs is None or assumed is None or assumed > plan.max_pairs:
+        return
+    variance = pilot_variance(connection, plan)
+    needed = None if variance is None else horizon_of(plan, variance)
+    if needed is not None and needed > plan.max_pairs:
+        yield (
+            f"experiment {plan.name}: max_pairs {plan.max_pairs} is unlikely to decide a margin of {plan.margin:g}; "
+            f"that needs about {needed} pairs at the variance of earlier pairs of these targets; leave max_pairs out, "
+            "or widen the margin"
+        )
 
 
 def config_findings(config: Config, built: BuiltScorers, store: str) -> ConfigFindings:

@@ -192,6 +192,17 @@ def test_a_plan_that_cannot_decide_says_so_when_it_starts(run: Any) -> None:
     assert caution in CliRunner().invoke(app, ["check", "gateway.yaml"]).output
 
 
+def test_a_stated_horizon_is_compared_with_earlier_pairs(run: Any, tmp_path: Path) -> None:
+    """500 pairs decide the margin at the variance that is assumed, 0.1, and not at that of earlier pairs, 0.25."""
+    run.config(max_pairs=500, guardrails={})
+    check = lambda: CliRunner().invoke(app, ["check", "gateway.yaml"]).output  # noqa: E731
+    assert "is unlikely to decide" not in check()
+    keep_pairs(tmp_path, replace(run.plan(), margin=0.3), "candidate")
+    caution = "that needs about 839 pairs at the variance of earlier pairs of these targets"
+    assert caution in check()
+    assert caution in run("start", "swap")
+
+
 @pytest.mark.parametrize(
     ("changes", "words"),
     [

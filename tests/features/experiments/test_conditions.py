@@ -79,6 +79,19 @@ def test_at_its_horizon_a_plan_needs_a_successor(left: Callable[..., Progress]) 
     assert made.steps == ()
 
 
+def test_a_guardrail_that_takes_longer_than_the_plan_is_said(left: Callable[..., Progress]) -> None:
+    """The primary does not vary less, but its margin is wider by far."""
+    rails = (Guardrail("error_rate", 0.002),)
+    usual = {"method": "hybrid", "max_pairs": 300, "aa": "alarm", "repeat_control": 0.25, "shadow": 0.5, "margin": 0.2}
+    made = left(100, every=4, guardrails=rails, **usual)
+    assert made.waits_for == "error_rate"
+    assert ", for guardrail error_rate, but the plan ends in about 400 requests: a wider margin of" in made.sentence
+    assert "a new plan with `max_pairs: 2" in made.sentence
+    enough = left(100, every=4, guardrails=rails, **{**usual, "max_pairs": 3_000})
+    assert enough.waits_for == "error_rate"
+    assert "the plan ends" not in enough.sentence
+
+
 def test_before_the_first_pair_nothing_is_known(left: Callable[..., Progress]) -> None:
     made = left(0)
     assert made.standing == "no pair has a value of quality yet"

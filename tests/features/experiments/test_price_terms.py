@@ -71,6 +71,23 @@ def test_the_horizon_has_a_range_where_it_follows_the_variance() -> None:
     assert range_of(new_plan(primary="total_s")) is None
 
 
+def test_the_horizon_names_metrics_that_it_comes_too_early_for() -> None:
+    """400 pairs are planned, and 1 600 the most; a guardrail has until the primary is done, and the planned pairs."""
+
+    def horizon(plan: Plan, needs: dict[str, int | None]) -> str:
+        return {term.name: term.says for term in price_terms(plan, SOON, needs)}.get("horizon", "")
+
+    assert horizon(new_plan(), {"quality": 1_500, "refusal": 1_400}) == horizon(new_plan(), {})
+    assert horizon(new_plan(), {"quality": 1_725}).endswith(
+        "; quality needs about 1 725 pairs, and the plan ends at 1 600: widen its margin, or set `max_pairs: 1800`"
+    )
+    assert "refusal needs about 2 305 pairs, and the plan ends at 500" in horizon(
+        new_plan(), {"quality": 500, "refusal": 2_305}
+    )
+    assert horizon(new_plan(auto_horizon=False), {"quality": 390, "refusal": None}) == ""
+    assert horizon(new_plan(auto_horizon=False), {"quality": 500}).startswith("quality needs about 500 pairs, and")
+
+
 @pytest.mark.parametrize(("empty", "words"), [("failed", "counts as failed"), ("allowed", "counts as an answer")])
 def test_completeness_names_what_may_be_missing(empty: Any, words: str) -> None:
     text = said(new_plan(empty=empty))["completeness"]
