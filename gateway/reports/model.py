@@ -293,6 +293,7 @@ class OpenCondition:
     failed: bool  # more pairs do not close it: a red gate, or a metric at its horizon
     at_most: bool = False  # the numbers above are those to its horizon, since it is not expected to close earlier
     chance: float | None = None  # that its horizon decides it; None: it has none, or too little is known
+    hours: float | None = None  # of traffic until it is closed, however many pairs come in them; None: pairs close it
 
 
 @dataclass(frozen=True, slots=True)

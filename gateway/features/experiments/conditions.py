@@ -81,6 +81,8 @@ class Condition:
     """Only pairs with a repeat of the control have a value."""
     by_scorer_share: float = 1.0
     """The share of pairs that the scorer sees."""
+    hours: float | None = None
+    """Hours of traffic that are left, however many pairs come in them; None: it waits for pairs."""
 
     @property
     def more_pairs(self) -> int | None:
@@ -149,9 +151,10 @@ def _too_late(plan: Plan, last: Condition | None, pace: Pace, until_end: int | N
 
 def _open(c: Condition, pace: Pace) -> OpenCondition:
     more = c.more_pairs
+    days = pace.days(more) if c.hours is None else c.hours / 24.0
     return OpenCondition(
-        c.kind, c.name, c.estimate, c.margin, c.values, more, pace.requests(more), pace.days(more), c.failed,
-        c.at_most, c.chance,
+        c.kind, c.name, c.estimate, c.margin, c.values, more, pace.requests(more), days, c.failed,
+        c.at_most, c.chance, c.hours,
     )  # fmt: skip
 
 
@@ -179,6 +182,8 @@ def _sentence(p: Progress) -> str:
         if waits.kind == "gate":
             return f"{p.standing}; {named} has failed, and more pairs do not change that"
         return f"{p.standing}; {named} is undecided at its last pair: only a new plan can decide it"
+    if waits.hours is not None:
+        return f"{p.standing}; {span(waits.hours / 24.0)} of traffic to go until ship, for {named}"
     if p.pairs is None:
         return f"{p.standing}; it is not known yet how long {named} takes"
     left = counted(p.pairs if p.requests is None else p.requests, "pair" if p.requests is None else "request")
@@ -197,7 +202,7 @@ def _steps(plan: Plan, conditions: Sequence[Condition], last: Condition | None, 
     A change of the plan starts from zero, so the whole new experiment must be shorter than what is left of this one.
     """
     left = pace.requests(None if last is None else last.more_pairs)
-    if last is None or last.failed or left is None:
+    if last is None or last.failed or left is None or last.hours is not None:
         return []
     found = [
         step
@@ -421,9 +426,10 @@ def _of_gate(gate: GateResult, found: Finding, look: SequenceStates) -> Conditio
         values, more = worst.n, pairs_needed(worst.estimate(), worst.n, worst.variance, delta, worst.rule)
     if gate.name == COMPLETENESS and gate.state == 0 and found.split is not None and found.split.missing is not None:
         values, more = sum(found.split.units.values()), found.split.missing.more_units
-    a_day = pace_of(found).pairs_a_day
-    if gate.name == HOURS and gate.state == 0 and a_day is not None:
-        more = max(1, math.ceil((plan.min_hours - (gate.value or 0.0)) / 24.0 * a_day))
+    a_day, hours = pace_of(found).pairs_a_day, None
+    if gate.name == HOURS and gate.state == 0:
+        hours = max(0.0, plan.min_hours - (gate.value or 0.0))
+        more = None if a_day is None else max(1, math.ceil(hours / 24.0 * a_day))
     return Condition(
         kind="gate",
         name=gate.name,
@@ -434,6 +440,7 @@ def _of_gate(gate: GateResult, found: Finding, look: SequenceStates) -> Conditio
         per_pair=_per_pair(values, found, plan.repeat_control) if aa else 1.0,
         failed=gate.state < 0,
         by_repeat=aa,
+        hours=hours,
     )
 
 

@@ -40,7 +40,7 @@ from gateway.features.experiments.rows.queries import PairCounts, pair_counts
 from gateway.features.experiments.sequences import BURN_IN, DifferenceSequence, SequenceRule, rule_of
 from gateway.features.experiments.split import SRM, planned_shares
 from gateway.features.experiments.verdict import MOST_PAIRS, half_width_of
-from gateway.reports.model import Comparison, Role
+from gateway.reports.model import Comparison, Independence, Role
 from gateway.statistics.asymptotic import Tuning, half_width
 from gateway.store.plans import StoredPlan, stored_plans
 from gateway.store.query import Reading
@@ -252,7 +252,9 @@ def forecast(connection: Reading | None, plan: StoredPlan, terms: Terms = Terms(
         _price(design, each, (made.needed_at(i), made.reject_at(i)), per_request, a_day)
         for i, each in enumerate(EFFECTS)
     )
-    pace = TrafficPace(made.needed, a_day, _requests_a_day(a_day, per_request, terms), _control_errors(look, design))
+    requests_a_day = _requests_a_day(a_day, per_request, terms)
+    errors, depends = _control_errors(look, design), _independence(look, design)
+    pace = TrafficPace(made.needed, a_day, requests_a_day, errors, depends)
     also = price_terms(design, pace, _needs(powers)) if powers else ()
     return replace(made, prices=tuple(prices) if powers else (), terms=also)
 
@@ -279,6 +281,16 @@ def _control_errors(look: SequenceStates | None, plan: Plan) -> float | None:
     """The control's share of failures, from its repeats; None: too few to tell."""
     found = None if look is None else look.sequences.get((plan.candidates[0][0], "error_rate"))
     return found.a.mean if found is not None and found.n >= MIN_PAIRS else None
+
+
+def _independence(look: SequenceStates | None, plan: Plan) -> Independence:
+    """The worst that the primary of a candidate says of the dependence of calls."""
+    found = [look.sequences.get((arm, plan.primary or "")) for arm, _ in plan.candidates] if look is not None else []
+    said = {each.independence.finding(plan.independent) for each in found if each is not None}
+    return next((each for each in _BY_WEIGHT if each in said), "assumed")
+
+
+_BY_WEIGHT: tuple[Independence, ...] = ("alarm", "assumed", "declared", "checked")
 
 
 def _price(

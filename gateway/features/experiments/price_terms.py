@@ -20,6 +20,7 @@ from gateway.features.experiments.completeness import COMPLETENESS
 from gateway.features.experiments.gates import NEGLIGIBLE
 from gateway.features.experiments.progress import margin_of
 from gateway.features.experiments.verdict import REJECT_WAITS
+from gateway.reports.model import Independence
 from gateway.reports.number_format import count, counted, span
 
 ERRORS = "error_rate"
@@ -90,6 +91,7 @@ def proof_hours(units: int, per_hour: float, design: RampDesign) -> float | None
 
 
 ASSUMED_ERRORS = 0.01  # of the control, before there are answers
+_WORTH = 0.9  # a lower share of shadows is proposed where it is at most this part of the plan's
 GROUPS = 50  # users, keys or conversations from which dependence is checked
 
 
@@ -112,16 +114,20 @@ class TrafficPace:
     """Eligible requests."""
     control_errors: float | None = None
     """Share of the control's answers that fail; None: too few to tell."""
+    independence: Independence = "assumed"
+    """What the pairs so far say of the dependence of calls."""
 
 
-def price_terms(plan: Plan, pace: TrafficPace, needs: Mapping[str, int | None] = MappingProxyType({})) -> tuple[PriceTerm, ...]:
+def price_terms(
+    plan: Plan, pace: TrafficPace, needs: Mapping[str, int | None] = MappingProxyType({})
+) -> tuple[PriceTerm, ...]:
     """Terms by importance; none for plans with the first rules.
 
     needs: metric → settled pairs until it is decided, at the planned effect; None: too many to predict.
     """
     if plan.rules < 2:
         return ()
-    found = [_horizon(plan, needs), _hours(plan, pace), _independence(plan), _completeness(plan)]
+    found = [_horizon(plan, needs), _hours(plan, pace), _independence(plan, pace), _completeness(plan)]
     if plan.ramp is not None:
         found += [_served_proof(plan, plan.ramp, pace), _holdout(plan.ramp)]
     return tuple(term for term in found if term is not None)
@@ -171,7 +177,7 @@ def _beyond_the_end(plan: Plan, needs: Mapping[str, int | None]) -> Iterator[str
 
 def rounded_up(pairs: float) -> int:
     """Rounds up to two significant digits: a number of pairs for a config."""
-    step = 10 ** max(0, len(str(math.ceil(pairs))) - 2)
+    step = int(10 ** max(0, len(str(math.ceil(pairs))) - 2))
     return math.ceil(pairs / step) * step
 
 
@@ -182,11 +188,16 @@ def _hours(plan: Plan, pace: TrafficPace) -> PriceTerm:
     if plan.mode != "split" and pace.pairs and pace.pairs_a_day and pace.pairs / pace.pairs_a_day < least_days(plan):
         took = pace.pairs / pace.pairs_a_day
         lower = max(0.001, plan.shadow * took / least_days(plan))
-        says += f"; the pairs come in {span(took)}: `shadow: {lower:.2g}` spreads them over these hours"
+        if lower < _WORTH * plan.shadow:
+            says += f"; the pairs come in {span(took)}: `shadow: {lower:.2g}` spreads them over these hours"
     return PriceTerm("hours", says)
 
 
-def _independence(plan: Plan) -> PriceTerm:
+def _independence(plan: Plan, pace: TrafficPace) -> PriceTerm:
+    if pace.independence == "alarm":
+        return PriceTerm("units", "the calls of one user or key are alike: the pairs above count for as much less")
+    if pace.independence == "checked":
+        return PriceTerm("units", "whether the calls of one user or key are alike is checked: they are not so far")
     if plan.independent:
         return PriceTerm("units", "`unit: request` declares calls as independent of each other")
     return PriceTerm(
@@ -225,8 +236,9 @@ def _served_proof(plan: Plan, ramp: RampDesign, pace: TrafficPace) -> PriceTerm:
         return PriceTerm("served proof", "a margin of 0 on error_rate cannot be shown on served answers")
     known = "assumed" if pace.control_errors is None else "so far"
     says = (
-        f"before all traffic, served answers must show at most {error_margin(plan, rate):.2%} more errors: about "
-        f"{counted(units, 'unit')} an arm ({plan.unit}) at {rate:.2%} errors of the control ({known})"
+        f"before all traffic, served answers must show an error rate at most {100 * error_margin(plan, rate):.3g} "
+        f"points higher: about {counted(units, 'unit')} an arm ({plan.unit}) at {rate:.2%} errors of the control "
+        f"({known})"
     )
     hours = proof_hours(units, pace.requests_a_day / 24.0, ramp) if pace.requests_a_day else None
     if hours is not None and math.isfinite(hours):

@@ -135,6 +135,15 @@ def with_first_lines(decision: Decision, facts: TrafficFacts | None) -> Decision
     return replace(decision, sentence=" ".join([decision.sentence, *lines]))
 
 
+def dependence_line(facts: TrafficFacts) -> str | None:
+    """What is taken for granted of calls, and what would check it, or that they are alike; None: it was checked."""
+    if facts.independence == "assumed":
+        how = "set `unit: user` and name them" if facts.source == "served" else "send `x-gateway-user`"
+        ids = "" if facts.source == "served" else " or `metadata.conversation_id`"
+        return f"assumed: calls do not depend on each other; {how}{ids}, and that is checked"
+    return f"dependent: {DEPENDENT[0].lower()}{DEPENDENT[1:-1]}" if facts.independence == "alarm" else None
+
+
 def sentences(facts: TrafficFacts) -> Iterator[str]:
     """The facts, for readers."""
     yield f"The difference is {facts.estimand}."

@@ -108,6 +108,7 @@ def gate_lines(found: dict[str, Any]) -> Iterator[str]:
     step = f", step {found['step'] + 1} of {len(found['steps'])}" if found["step"] >= 0 else ""
     yield f"  ramp      {found['state']}{step}: {found['share']:.3g} of the units" + (", paused" * found["paused"])
     yield f"  reason    {found['reason']}"
+    yield from (f"  also      {each}" for each in found["also"])
 
 
 def _give(verb: RampVerb, name: str, reason: str, config: Path, data: Path | None, *, full: bool = False) -> None:

@@ -76,7 +76,7 @@ class RampView:
         found = self.evidence.get("decision")
         if not isinstance(found, dict) or "action" not in found:
             return None
-        return RampDecision(found["action"], str(found.get("reason", "")))
+        return RampDecision(found["action"], str(found.get("reason", "")), tuple(map(str, found.get("also") or ())))
 
     @property
     def share(self) -> float:

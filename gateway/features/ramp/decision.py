@@ -50,9 +50,9 @@ def decide_ramp(
         return RampDecision("stop", exposed)
     if evidence.ratio is not None and record.state == "ramp" and not record.paused:
         return RampDecision("pause", evidence.ratio)
-    reason = next(_holds(record, design, evidence, now, pace), None)
-    if reason is not None:
-        return RampDecision("hold", reason)
+    reasons = tuple(_holds(record, design, evidence, now, pace))
+    if reasons:
+        return RampDecision("hold", reasons[0], reasons[1:])
     last = record.state == "ramp" and record.step + 1 >= len(design.steps)
     words = "everything holds" if last else f"everything holds for {_next_share(record, design):.3g} of the units"
     if pace.mode == "advise":
@@ -138,7 +138,8 @@ def _too_early(record: RampRecord, design: RampDesign, evidence: RampEvidence, n
     if left > 0:
         yield f"soaks for another {math.ceil(left)} s"
     if evidence.units < design.min_units:
-        yield f"{evidence.units} of {design.min_units} units at this step"
+        unit = f" (a unit is {evidence.unit})" if evidence.unit else ""
+        yield f"{evidence.units} of {design.min_units} units at this step{unit}"
     if evidence.blind:
         yield "too few units at this step: if the candidate failed every time, no alarm could tell yet"
     following = record.step + 1

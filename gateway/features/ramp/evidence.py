@@ -135,8 +135,10 @@ class ServedFinding:
 
     def missing(self) -> str:
         """Return the part of a proof that is still open."""
-        have = min(self.units)
+        have, low = min(self.units), self.difference.low
         of = f": {have} of about {self.needed} units an arm" if self.needed is not None and have < self.needed else ""
+        if not of and low is not None:
+            of = f": the difference may be {low:+.3g}, and must be above {-self.margin:+.3g} ({have} units an arm)"
         without = f" without {self.rests_on}" if self.rests_on else ""
         cut = (
             f"; the records of {self.cut[1]} answers of the candidate and {self.cut[0]} of the control were cut, and "
@@ -167,6 +169,7 @@ class RampEvidence:
     served: tuple[ServedFinding, ...] = ()  # by step
     proofs: tuple[ServedFinding, ...] = ()  # over all steps: to be harmless before the candidate serves everything
     units: int = 0  # that the candidate served at this step
+    unit: str = ""  # what a unit is, for readers
     requests: int = 0  # that the candidate served in this plan
     usd: float = 0.0
     blind: bool = False  # too few units at this step for an alarm on errors
@@ -192,7 +195,7 @@ class RampEvidence:
         return {
             "at": self.at, "verdict": self.verdict, "sentence": self.sentence, "pairs": self.pairs,
             "served": [each.fields() for each in self.served], "proofs": [each.fields() for each in self.proofs],
-            "units": self.units, "requests": self.requests, "usd": self.usd, "blind": self.blind,
+            "units": self.units, "unit": self.unit, "requests": self.requests, "usd": self.usd, "blind": self.blind,
             "newest": self.newest,
             "lag_s": self.lag_s, "lost_gateways": self.lost_gateways, "breakers": self.breakers.fields(),
             "ratio": self.ratio, "independence": self.independence, "switch": list(self.switch),

@@ -19,7 +19,7 @@ def gate_of(view: RampView, pace: RampPace, now: float) -> dict[str, Any]:
     inconclusive: everything else, also without evidence or with evidence that is too old.
     """
     status, reason = _status(view, pace, now)
-    record = view.record
+    record, decision = view.record, view.decision
     return {
         "status": status,
         "experiment": view.plan.plan.name,
@@ -35,8 +35,9 @@ def gate_of(view: RampView, pace: RampPace, now: float) -> dict[str, Any]:
         "mode": pace.mode,
         "verdict": view.evidence.get("verdict"),
         "pairs": view.evidence.get("pairs"),
-        "action": None if view.decision is None else view.decision.action,
+        "action": None if decision is None else decision.action,
         "reason": reason,
+        "also": list(decision.also) if decision is not None and reason == decision.reason else [],
         "since": None if record is None else record.since,
         "at": view.evidence.get("at"),
     }

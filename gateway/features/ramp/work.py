@@ -316,12 +316,21 @@ def evidence_of(connection: Reading, plan: StoredPlan, events: Sequence[RampEven
         served=(*caller_alarms(read.values, terms), *read.findings, *(each for each in by_units if each.raised)),
         proofs=proofs,
         units=read.units,
+        unit=_UNITS[plan.plan.unit],
         requests=read.requests,
         usd=read.usd,
         blind=serves and blind_to_callers(read.values, terms, periods[-1].step),
         newest=read.newest if serves else found.pairs.last,
         independence=found.independence,
     )
+
+
+_UNITS = {
+    "conversation": "a conversation, or the key of calls that name none",
+    "user": "a user, or a call that names none",
+    "key": "a key",
+    "request": "a call",
+}
 
 
 def _verdict(found: Finding, proofs: Sequence[ServedFinding]) -> tuple[Verdict, str]:

@@ -20,7 +20,8 @@ from gateway.features.experiments.conditions import (
     progress_of,
     standing,
 )
-from gateway.features.experiments.metrics import ArmObservation, JoinedPair, StoredScore
+from gateway.features.experiments.metrics import ArmObservation, JoinedPair, PairOrigin, StoredScore
+from gateway.features.experiments.report import presentation
 from gateway.features.experiments.rows.queries import PairCounts
 from gateway.reports.model import Comparison, Estimate, Progress
 
@@ -242,3 +243,20 @@ def test_a_condition_beyond_its_horizon_is_at_most_that_far(plan: Any) -> None:
 def test_nothing_is_open_after_a_verdict(plan: Any) -> None:
     made = progress(plan, "better", [PRIMARY, GATE], PACE, decided=True)
     assert (made.sentence, made.open, made.pairs) == ("decided", (), 0)
+
+
+def test_the_gate_on_hours_waits_for_hours_and_not_for_pairs(begin_experiment: Any, simulation: Any) -> None:
+    """A larger share of shadows brings more pairs and no hour sooner."""
+    experiment = begin_experiment(rules=2, min_hours=24.0, guardrails=(), aa="alarm", method="hybrid", max_pairs=60)
+    seen = simulation.seen
+    pairs = (simulation.a_pair(i, seen(0.5), candidate=seen(0.5), repeat=seen(0.5)) for i in range(60))
+    experiment.add(replace(pair, origin=PairOrigin(240.0 * i)) for i, pair in enumerate(pairs))
+    with experiment.engine.connect() as connection:
+        made = progress_of(experiment.found(), simulation.looked(connection, experiment.plan))
+    gate = next(each for each in made.open if each.name == "hours")
+    assert gate.hours == pytest.approx(24.0 - 59 * 240 / 3600)
+    assert presentation.condition_line(gate) == "gate hours: 3.9 hours so far; 21 hours more"
+    assert made.waits_for == "hours"
+    assert made.sentence.endswith("; 21 hours of traffic to go until ship, for the gate hours")
+    assert presentation.left(made) == "21 hours of traffic"
+    assert made.steps == ()

@@ -88,6 +88,18 @@ def test_the_horizon_names_metrics_that_it_comes_too_early_for() -> None:
     assert horizon(new_plan(auto_horizon=False), {"quality": 500}).startswith("quality needs about 500 pairs, and")
 
 
+@pytest.mark.parametrize(
+    ("known", "words"),
+    [
+        ("assumed", "is checked from 50 of a kind on"),
+        ("checked", "they are not so far"),
+        ("alarm", "the calls of one user or key are alike"),
+    ],
+)
+def test_the_term_on_units_says_what_pairs_have_shown(known: Any, words: str) -> None:
+    assert words in said(new_plan(), replace(SOON, independence=known))["units"]
+
+
 @pytest.mark.parametrize(("empty", "words"), [("failed", "counts as failed"), ("allowed", "counts as an answer")])
 def test_completeness_names_what_may_be_missing(empty: Any, words: str) -> None:
     text = said(new_plan(empty=empty))["completeness"]
@@ -108,7 +120,7 @@ def test_a_ramp_names_its_proof_and_its_holdout() -> None:
     ramp = RampDesign((0.1, 0.5, 1.0), 3600.0, 100, holdout=0.02, holdout_days=28.0)
     plan = new_plan(mode="both", ramp=ramp, guardrails=(), unit="conversation")
     text = said(plan, replace(SOON, control_errors=0.01))
-    assert "at most 0.50% more errors" in text["served proof"]
+    assert "an error rate at most 0.5 points higher" in text["served proof"]
     assert "an arm (conversation) at 1.00% errors of the control (so far)" in text["served proof"]
     assert "from the first step with one call a conversation" in text["served proof"]
     assert "(assumed)" in said(plan)["served proof"]

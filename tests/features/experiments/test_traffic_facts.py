@@ -21,6 +21,7 @@ from gateway.features.experiments.traffic_facts import (
     ASSUMED,
     DEPENDENT,
     NO_HOURS,
+    dependence_line,
     facts_of,
     hours_gate,
     sentences,
@@ -162,6 +163,8 @@ def test_independence_is_checked_from_fifty_users_on(users: int | None, declared
     facts = facts_of(plan, {"quality": sequence})
     assert facts is not None
     assert facts.independence == expected
+    said = dependence_line(facts) or ""
+    assert ("and that is checked" in said) == (expected == "assumed")
 
 
 def timed_pairs(n: int, apart_s: float, users: int | None = None) -> list[JoinedPair]:

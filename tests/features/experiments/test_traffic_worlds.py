@@ -450,6 +450,7 @@ def fixed_n(deviation: float) -> float:
 OVER_TIME = 0.78 - 3 * math.sqrt(0.78 * 0.22 / 2_000)
 """The mean over the pairs is a little off the planned one, since the plan's end does not fall on the period's."""
 
+BURSTS = TrafficWorld("failures in bursts of 20", bursts(20), rail=RAIL, pairs=2400, short=60)
 WORLDS = (
     TrafficWorld("normal (control)", normal(DEVIATION), power=0.78, price=1.15),
     TrafficWorld("sd 0.4 where 0.32 is guessed", normal(0.4), deviation=None, fixed=fixed_n(0.4),
@@ -469,7 +470,7 @@ WORLDS = (
                  power=OVER_TIME),
     TrafficWorld("swings by 2 margins within a week, low first", over_time(lambda at: -swing(at), 311), hours=168.0,
                  min_hours=168.0, power=OVER_TIME),
-    TrafficWorld("failures in bursts of 20", bursts(20), rail=RAIL, pairs=2400, short=60),
+    BURSTS,
     TrafficWorld("failures in bursts of 20, a week", bursts(20), hours=168.0, min_hours=168.0, rail=RAIL,
                  pairs=16_800, power=0.78, short=0),
 )  # fmt: skip
@@ -608,7 +609,7 @@ def test_the_arrays_of_the_primary_are_the_sequences(name: str, rules: int) -> N
     ("length", "margins", "n", "verdicts"), [(20, -1.0, 1500, {False}), (1, -25.0, 200, {False, True})]
 )
 def test_the_arrays_of_failures_are_the_sequences(length: int, margins: float, n: int, verdicts: set[bool]) -> None:
-    plan = plan_of(WORLDS[-1], 2)
+    plan = plan_of(BURSTS, 2)
     pairs = bursts(length)(np.random.default_rng(6), margins, (1, n), 36.0)
     rule = rule_of(plan, FAILED, RAIL)
     ours, theirs = ManySequences(rule, 1, n), DifferenceSequence(rule, bounded=True)

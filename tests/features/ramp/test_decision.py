@@ -191,3 +191,19 @@ def test_an_automatic_ramp_waits_for_independence() -> None:
     for known in ("checked", "declared", "alarm", None):
         assert decided(independence=known).action == "advance"
     assert decided(independence="assumed", pace=RampPace("advise")).action == "ready", "a person decides"
+
+
+def test_a_hold_says_everything_that_it_waits_for() -> None:
+    """The step before all traffic: the verdict, the soak time, units, and proofs with and without enough units."""
+    few = ServedFinding("error_rate", None, Estimate(0.0), 0.01, "unclear", (900, 310), needed=7260)
+    many = ServedFinding("quality", None, Estimate(-0.03, -0.061, 0.0), 0.05, "unclear", (900, 800), needed=700)
+    record = replace(STEP, step=1, since=NOW - 30)
+    holds = decided(record, verdict="hold", sentence="Undecided.", units=20, proofs=(few, many))
+    assert (holds.action, holds.reason) == ("hold", "Undecided.")
+    assert holds.also == (
+        "soaks for another 30 s",
+        "20 of 100 units at this step",
+        "error_rate is not shown to be harmless on served answers yet: 310 of about 7260 units an arm",
+        "quality is not shown to be harmless on served answers yet: the difference may be -0.061, and must be above "
+        "-0.05 (800 units an arm)",
+    )

@@ -9,7 +9,8 @@ import pytest
 from fixtures.ramps import DESIGN, PLAN
 
 from gateway.core.plan import PlanState
-from gateway.core.ramp import RampChange, RampPace, advanced, paused, rolled_back, started, stopped
+from gateway.core.ramp import RampChange, RampDecision, RampPace, advanced, paused, rolled_back, started, stopped
+from gateway.features.ramp.cli import gate_lines
 from gateway.features.ramp.commands import RampView
 from gateway.features.ramp.gate import gate_of
 
@@ -57,7 +58,7 @@ def test_it_says_where_the_ramp_is_and_why() -> None:
         "status": "inconclusive", "experiment": "swap", "plan": PLAN.hash, "state": "ramp", "step": 0,
         "steps": [0.25, 1.0], "share": 0.25, "holdout": None, "switch": [],
         "paused": False, "overridden": False, "mode": "auto", "verdict": "ship",
-        "pairs": 12, "action": "hold", "reason": "", "since": NOW - 10, "at": 0,
+        "pairs": 12, "action": "hold", "reason": "", "also": [], "since": NOW - 10, "at": 0,
     }  # fmt: skip
     assert found["reason"] == "says so"
 
@@ -77,3 +78,13 @@ def test_a_promoted_ramp_says_until_when_its_holdout_lasts() -> None:
 def test_evidence_of_another_kind_is_none() -> None:
     odd = replace(view(), evidence={"decision": "ship it", "at": NOW})
     assert gate_of(odd, RampPace(), NOW)["status"] == "inconclusive"
+
+
+def test_it_says_everything_that_a_ramp_waits_for() -> None:
+    seen = view()
+    decision = RampDecision("hold", "says so", ("soaks for another 30 s", "error_rate is not shown to be harmless"))
+    seen.evidence["decision"] = decision.fields()
+    found = gate_of(seen, RampPace(), NOW)
+    assert found["also"] == list(decision.also)
+    assert list(gate_lines(found))[-2:] == [f"  also      {each}" for each in decision.also]
+    assert gate_of(replace(seen, stored=rolled_back(FIRST, CHANGE, 60.0)), RampPace(), NOW)["also"] == []

@@ -12,6 +12,7 @@ from gateway.features.experiments.report.presentation import (
     arms_compared,
     badge,
     headline,
+    hours_left,
     latency_compared,
     pairs_drawn,
     titled,
@@ -84,6 +85,8 @@ def _left_tile(report: Report) -> Tile | None:
     p = report.progress
     if p is None or not p.open:
         return None
+    if (hours := hours_left(p)) is not None:
+        return Tile("Still to go", say.span(hours / 24.0), f"of traffic; for {p.waits_for}")
     figure = "unknown" if p.pairs is None else say.counted(p.pairs, "pair")
     if p.requests is not None:
         figure = say.counted(p.requests, "request")

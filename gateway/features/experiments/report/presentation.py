@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from typing import Literal
 
 from gateway.core.plan import AGAIN, CONTROL, REPEAT
+from gateway.features.experiments.traffic_facts import dependence_line
 from gateway.reports.model import (
     Arm,
     ArmLatency,
@@ -102,14 +103,23 @@ def figures(report: Report) -> list[tuple[str, str]]:
 
 def left(p: Progress) -> str:
     """ "140 requests, 3 hours"; "unknown" where nothing can be predicted."""
+    if (hours := hours_left(p)) is not None:
+        return f"{span(hours / 24.0)} of traffic"
     if p.pairs is None:
         return "unknown"
     parts = [counted(p.pairs, "pair") if p.requests is None else counted(p.requests, "request")]
     return ", ".join(parts + ([span(p.days)] if p.days is not None else []))
 
 
+def hours_left(p: Progress) -> float | None:
+    """Hours of traffic until the verdict; None: it waits for pairs."""
+    return next((each.hours for each in p.open if each.name == p.waits_for), None)
+
+
 def condition_line(each: OpenCondition) -> str:
     """ "gate aa: −0.084 … +0.059 over 554 pairs, margin 0.05; about 2 900 pairs more (14 500 requests, 3 days)"."""
+    if each.hours is not None:
+        return f"gate {each.name}: {each.estimate.value or 0.0:.2g} hours so far; {span(each.hours / 24.0)} more"
     places = digits_of(each.estimate, margin=each.margin)
     bounds = interval(each.estimate, places)
     known = f"{bounds} over {counted(each.values, 'pair')}" if bounds != NONE else counted(each.values, "pair")
@@ -267,8 +277,10 @@ def next_lines(report: Report) -> list[str]:
     p = report.progress
     if p is None or not (p.open or p.sentence):
         return []
+    depends = None if report.traffic is None else dependence_line(report.traffic)
     return [
         *(f"open: {condition_line(each)}" for each in p.open),
+        *([] if depends is None else [depends]),
         *(f"shorter with {step_line(each)}" for each in p.steps),
     ]
 
