@@ -13,7 +13,9 @@
 #                 runc and debootstrap, and is a part of test-long where they are
 # make bench      the costs, side by side with nginx and the peers that are installed (make bench ARGS="--seconds 3")
 #                 make bench ARGS="--only plain,stream"; a whole run writes docs/bench.json, .svg and .md, and the
-#                 figures of docs/scaling.md. Half as long with ARGS="--seconds 2"
+#                 figures of docs/scaling.md. Half as long with ARGS="--seconds 2". Requests as coding agents send them:
+#                 ARGS="--only agent", or some: agent_plain, agent_stream, agent_beside, agent_memory, agent_record,
+#                 agent_rate; with --markdown docs/bench.md they renew their section of that page
 # make bench-fleet  2 gateways with 2 workers each, a stream server, PostgreSQL and 2 consumers on this machine: what takes
 #                 how much, and what the simulator predicts. Eleven minutes; writes docs/fleet.json and docs/scaling.md
 # make bench-peers  install the peers into .peers

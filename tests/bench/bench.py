@@ -6,6 +6,7 @@ and cheap ones most. The report says what other programs took; --pin fixes the p
 
     python tests/bench/bench.py
     python tests/bench/bench.py --only plain,stream --rounds 5 --peers .peers --svg cpu.svg --json run.json
+    python tests/bench/bench.py --only agent --markdown docs/bench.md    renews the section of coding agents' requests
 """
 
 from __future__ import annotations
@@ -25,10 +26,14 @@ from typing import Any, NoReturn
 import scaling
 import show
 import systems
+from agent import AGENT_ROWS
 from rows import ROWS, Bench
 
 QUIET = 0.05  # of the machine for other programs
 COUNTED = ("calls",)
+MEASUREMENTS = ROWS | AGENT_ROWS
+GROUPS = {"agent": list(AGENT_ROWS)}
+"""Measurements under one name."""
 
 
 def main() -> None:
@@ -40,7 +45,7 @@ def main() -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, max(soft, 32_768)), hard))
     bench = Bench(asked.seconds, asked.rounds, systems.peers(asked.peers), note, asked.pin)
     try:
-        bench.run(asked.only)
+        bench.run({name: MEASUREMENTS[name] for name in asked.only})
     except KeyboardInterrupt:
         note("stopped; everything that was started has ended")
         sys.exit(130)
@@ -52,7 +57,8 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=int, default=5, metavar="N", help="of load in each round (5)")
     parser.add_argument("--rounds", type=int, default=3, metavar="N", help="A B C A B C …; 3 are the fewest that count")
-    parser.add_argument("--only", type=_names, default=list(ROWS), metavar="NAMES", help=f"some of {','.join(ROWS)}")
+    parser.add_argument("--only", type=_names, default=list(MEASUREMENTS), metavar="NAMES",
+                        help=f"some of {','.join(MEASUREMENTS)}; agent: all of that name")  # fmt: skip
     parser.add_argument("--peers", type=Path, metavar="DIR", help="where peers are installed, besides PATH")
     parser.add_argument("--pin", action="store_true", help="each system on one core, upstream and load on the others")
     for form in ("json", "svg", "markdown"):
@@ -67,11 +73,12 @@ def _arguments() -> argparse.Namespace:
 
 
 def _names(text: str) -> list[str]:
-    wanted = text.split(",")
+    wanted = {name for word in text.split(",") for name in GROUPS.get(word, [word])}
     for name in wanted:
-        if name not in ROWS:
-            raise argparse.ArgumentTypeError(f"no measurement {name!r}; there are {', '.join(ROWS)}")
-    return [name for name in ROWS if name in wanted]
+        if name not in MEASUREMENTS:
+            there = ", ".join([*MEASUREMENTS, *GROUPS])
+            raise argparse.ArgumentTypeError(f"no measurement {name!r}; there are {there}")
+    return [name for name in MEASUREMENTS if name in wanted]
 
 
 def need(peers: Path | None) -> None:
@@ -109,7 +116,9 @@ def _report(asked: argparse.Namespace, bench: Bench) -> None:
     for trouble in bench.troubles:
         say(f"trouble: {trouble}")
     if asked.markdown:
-        asked.markdown.write_text(show.markdown(bench.rows, caption))
+        partly = show.only_agents(bench.rows) and asked.markdown.exists()
+        page = show.with_agents(asked.markdown.read_text(), bench.rows, caption) if partly else None
+        asked.markdown.write_text(page or show.markdown(bench.rows, caption))
     if asked.json:
         run = {"date": _now(), "seconds": asked.seconds, "rounds": asked.rounds, "pinned": asked.pin}
         run |= {"others_share": bench.others, "quotable": busy <= QUIET}

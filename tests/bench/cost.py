@@ -48,6 +48,12 @@ def rss_mb(pid: int) -> float:
     return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
 
 
+def peak_mb(pid: int) -> float:
+    """The most resident memory that each process of a tree has had, summed."""
+    lines = [line for p in tree(pid) for line in Path(f"/proc/{p}/status").read_text().splitlines()]
+    return sum(int(line.split()[1]) for line in lines if line.startswith("VmHWM:")) * 1024 / 1e6
+
+
 @dataclass(frozen=True, slots=True)
 class Cost:
     """cpu_s: of the whole tree. busiest_s: of the process that took most."""

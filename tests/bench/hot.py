@@ -87,7 +87,7 @@ class Hot:
             self.recorder, metrics, self.tasks, affinity, ticker, rng=random.Random(1), clock=lambda: 1.0
         )
         sections = systems.config_of(ORIGIN, UNREACHABLE, "hot", rate)
-        config = Config.model_validate(with_limits(sections) if limits else sections)
+        config = Config.model_validate(systems.with_limits(sections) if limits else sections)
         gateway = build(config, parts)
         app: Any = App(gateway)
         app.direct = app
@@ -127,18 +127,6 @@ class Hot:
 
     async def close(self) -> None:
         self.protocol.connection_lost(None)
-
-
-def with_limits(config: dict[str, Any]) -> dict[str, Any]:
-    """Limits that are never reached, for the key, its team and its organization: seven in all."""
-    config["keys"][0] |= {"team": "t", "limits": {"requests_per_minute": 10**9, "tokens_per_minute": 10**12}}
-    spent = {"tokens_per_day": 10**14, "usd_per_month": 1e6}
-    price = {"input": 0.1, "output": 0.4, "cached_input": 0.05}
-    return config | {
-        "teams": {"t": {"organization": "o", "limits": spent}},
-        "organizations": {"o": {"limits": {**spent, "concurrency": 10**6}}},
-        "prices": {"as_of": "2026-11-01", "models": {f"{systems.MODEL}-{target}": price for target in "abc"}},
-    }
 
 
 async def driven(rate: float, drive: Callable[[Hot], Awaitable[Any]], limits: bool = False) -> Any:

@@ -29,6 +29,10 @@ class Wrong(Exception):
     """An answer that was not the one expected; the message says what came."""
 
 
+class NoneEnded(Wrong):
+    """No answer came in the time of the run, which may be too short for this machine."""
+
+
 def free_port() -> int:
     with socket.socket() as s:
         s.bind((HOST, 0))
@@ -44,11 +48,20 @@ class Requests:
     p50_ms: float
     p99_ms: float
 
+    @property
+    def rate(self) -> float:
+        """Requests a second."""
+        return self.n / self.seconds
+
 
 _LUA = """
-local file = assert(io.open("$BODY", "rb"))
-wrk.method, wrk.body = "POST", file:read("*a")
-file:close()
+local function read(path)
+  local file = assert(io.open(path, "rb"))
+  local text = file:read("*a")
+  file:close()
+  return text
+end
+wrk.method, wrk.body = "POST", read("$BODY")
 wrk.headers["Content-Type"] = "application/json"
 wrk.headers["Authorization"] = "Bearer $KEY"
 function done(summary, latency, requests)
@@ -57,6 +70,18 @@ function done(summary, latency, requests)
     summary.requests, summary.duration, latency:percentile(50), latency:percentile(99),
     e.status, e.connect, e.read, e.write, e.timeout))
 end
+"""
+_LUA_MIX = """
+local paths, order, n = {$PATHS}, {$ORDER}, 0
+local requests = {}
+function init()
+  for i, path in ipairs(paths) do requests[i] = wrk.format("POST", nil, nil, read(path)) end
+end
+function request()
+  n = n % #order + 1
+  return requests[order[n]]
+end
+function delay() return math.random(0, $DELAY) end
 """
 
 
@@ -79,7 +104,9 @@ class Wrk:
         if out.returncode or not line.startswith("{"):
             raise Wrong(f"wrk: {(out.stderr or out.stdout).strip()[-300:]}")
         report = json.loads(line)
-        if any(report["errors"]) or not report["n"]:
+        if not any(report["errors"]) and not report["n"]:
+            raise NoneEnded(f"no answer within {seconds} s")
+        if any(report["errors"]):
             kinds = zip(("not 2xx", "connect", "read", "write", "timeout"), report["errors"], strict=True)
             raise Wrong(f"{report['n']} answers, " + ", ".join(f"{kind} {n}" for kind, n in kinds if n))
         return Requests(report["n"], report["us"] / 1e6, report["p50_us"] / 1e3, report["p99_us"] / 1e3)
@@ -90,6 +117,29 @@ class Wrk:
         text = _LUA.replace("$BODY", str(stem.with_suffix(".body"))).replace("$KEY", self.key)
         stem.with_suffix(".lua").write_text(text)
         return stem.with_suffix(".lua")
+
+
+@dataclass(frozen=True, slots=True)
+class WrkMix(Wrk):
+    """Several requests in turn. body: the first of them. order: numbers of `bodies`, from 0, over and over again.
+
+    delay_ms: a client waits for up to twice this long before it asks again.
+    """
+
+    bodies: tuple[bytes, ...]
+    order: tuple[int, ...]
+    delay_ms: int = 0
+
+    def _script(self) -> Path:
+        paths = [self.directory / f"mix-{len(each)}.body" for each in self.bodies]
+        for path, each in zip(paths, self.bodies, strict=True):
+            path.write_bytes(each)
+        mix = _LUA_MIX.replace("$PATHS", ", ".join(f'"{path}"' for path in paths))
+        mix = mix.replace("$ORDER", ", ".join(str(n + 1) for n in self.order))
+        mix = mix.replace("$DELAY", str(2 * self.delay_ms)) if self.delay_ms else mix.partition("function delay")[0]
+        script = self.directory / f"mix-{self.delay_ms}-{len(self.bodies)}.lua"
+        script.write_text(_LUA.replace("$BODY", str(paths[0])).replace("$KEY", self.key) + mix)
+        return script
 
 
 def with_headers(request: bytes, headers: Mapping[str, str]) -> bytes:

@@ -62,14 +62,14 @@ class Bench:
     troubles: list[str] = field(default_factory=list)
     others: dict[str, float] = field(default_factory=dict)
 
-    def run(self, names: Iterable[str]) -> None:
-        for name in names:
+    def run(self, measurements: Mapping[str, Measurement]) -> None:
+        for name, measure in measurements.items():
             self.say(name)
             others, began = Others(), time.monotonic()
             try:
                 # Two workers want two cores.
                 with Stage(self.configurations, pin=self.pin and name != "workers") as stage:
-                    self.rows += ROWS[name](self, stage)
+                    self.rows += measure(self, stage)
                     self.others[name] = others.share()
             except (Failed, Wrong, OSError) as error:
                 self.trouble(name, error)
@@ -93,7 +93,7 @@ class Bench:
     def turns(self, running: Sequence[Running], ask: Callable[[Running, int], T]) -> dict[str, list[T]]:
         """A B C A B C …: what each answered to ask(system, seconds), by system; a second to warm up comes first.
 
-        A system that answers wrong is asked no more; the others are.
+        A system that answers wrong is asked once more; if that is wrong too, it is asked no more; the others are.
         """
         found: dict[str, list[T]] = {}
         out: set[str] = set()
@@ -102,15 +102,21 @@ class Bench:
             for each in running:
                 if each.name in out:
                     continue
-                try:
-                    measured = ask(each, (self.seconds if n else 1) * (SLOW if each.slow else 1))
-                except (Wrong, OSError) as error:
+                measured = self._twice(each, ask, (self.seconds if n else 1) * (SLOW if each.slow else 1))
+                if measured is None:
                     out.add(each.name)
-                    self.trouble(each.name, error)
-                    continue
-                if n:
+                elif n:
                     found.setdefault(each.name, []).append(measured)
         return found
+
+    def _twice(self, running: Running, ask: Callable[[Running, int], T], seconds: int) -> T | None:
+        """None: it failed twice."""
+        for _ in range(2):
+            try:
+                return ask(running, seconds)
+            except (Wrong, OSError) as error:
+                self.trouble(running.name, error)
+        return None
 
     def trouble(self, name: str, error: Exception) -> None:
         self.troubles.append(f"{name}: {error}".replace(f"{name}: {name}: ", f"{name}: "))
@@ -126,7 +132,7 @@ class Asked:
     capacity: float
 
 
-def _asker(wrk: Wrk, connections: int) -> Callable[[Running, int], Asked]:
+def asker(wrk: Wrk, connections: int) -> Callable[[Running, int], Asked]:
     def ask(running: Running, seconds: int) -> Asked:
         meter = Meter(running.pid)
         requests = wrk.run(running.port, connections, seconds, running.headers)
@@ -136,11 +142,11 @@ def _asker(wrk: Wrk, connections: int) -> Callable[[Running, int], Asked]:
     return ask
 
 
-def _each(found: Mapping[str, Sequence[T]], value: Callable[[T], float]) -> dict[str, list[float]]:
+def each_value(found: Mapping[str, Sequence[T]], value: Callable[[T], float]) -> dict[str, list[float]]:
     return {name: [value(f) for f in each] for name, each in found.items()}
 
 
-def _paired(found: Mapping[str, Sequence[T]], to: str, value: Callable[[T, T], float]) -> dict[str, list[float]]:
+def paired_values(found: Mapping[str, Sequence[T]], to: str, value: Callable[[T, T], float]) -> dict[str, list[float]]:
     """value(this system's, the other's), round by round, for every system but the other."""
     base = found.get(to, [])
     return {name: [value(a, b) for a, b in zip(f, base, strict=False)] for name, f in found.items() if name != to}
@@ -148,23 +154,23 @@ def _paired(found: Mapping[str, Sequence[T]], to: str, value: Callable[[T, T], f
 
 def plain(bench: Bench, stage: Stage) -> list[Row]:
     upstream = stage.start(systems.upstream("plain"))
-    ask = _asker(Wrk(stage.directory, systems.KEY, systems.body()), IN_FLIGHT)
+    ask = asker(Wrk(stage.directory, systems.KEY, systems.body()), IN_FLIGHT)
     found = bench.turns(bench.start(stage, bench.all(), upstream), ask)
-    return [Row("plain", f"plain request, {IN_FLIGHT} in flight", "µs CPU", _each(found, lambda a: a.cpu_us))]
+    return [Row("plain", f"plain request, {IN_FLIGHT} in flight", "µs CPU", each_value(found, lambda a: a.cpu_us))]
 
 
 def one(bench: Bench, stage: Stage) -> list[Row]:
     upstream = stage.start(systems.upstream("plain"))
     directly = Running(DIRECTLY, upstream.port, upstream.pid)
-    ask = _asker(Wrk(stage.directory, systems.KEY, systems.body()), 1)
+    ask = asker(Wrk(stage.directory, systems.KEY, systems.body()), 1)
     found = bench.turns([directly, *bench.start(stage, bench.all(), upstream)], ask)
     through = {name: each for name, each in found.items() if name != DIRECTLY}
 
     def added(value: Callable[[Requests], float]) -> dict[str, list[float]]:
-        return _paired(found, DIRECTLY, lambda a, d: value(a.requests) - value(d.requests))
+        return paired_values(found, DIRECTLY, lambda a, d: value(a.requests) - value(d.requests))
 
     return [
-        Row("one", "plain request, 1 in flight", "µs CPU", _each(through, lambda a: a.cpu_us)),
+        Row("one", "plain request, 1 in flight", "µs CPU", each_value(through, lambda a: a.cpu_us)),
         Row("p50", "latency added, 1 in flight, p50", "ms", added(lambda r: r.p50_ms)),
         Row("p99", "latency added, 1 in flight, p99", "ms", added(lambda r: r.p99_ms)),
     ]
@@ -191,8 +197,8 @@ def first(bench: Bench, stage: Stage) -> list[Row]:
 
     directly = Running(DIRECTLY, upstream.port, upstream.pid)
     found = bench.turns([directly, *bench.start(stage, wanted, upstream)], ask)
-    first_ms = _paired(found, DIRECTLY, lambda a, d: 1e3 * (_middle(a.first_s) - _middle(d.first_s)))
-    jitter_ms = _paired(found, DIRECTLY, lambda a, d: 1e3 * (_jitter(a) - _jitter(d)))
+    first_ms = paired_values(found, DIRECTLY, lambda a, d: 1e3 * (_middle(a.first_s) - _middle(d.first_s)))
+    jitter_ms = paired_values(found, DIRECTLY, lambda a, d: 1e3 * (_jitter(a) - _jitter(d)))
     return [
         Row("first", "time to first token added, p50", "ms", first_ms),
         Row("jitter", "jitter between tokens added, p99", "ms", jitter_ms),
@@ -214,12 +220,12 @@ def _jitter(read: Paced) -> float:
 
 def sampling(bench: Bench, stage: Stage) -> list[Row]:
     upstream = stage.start(systems.upstream("plain"))
-    ask = _asker(Wrk(stage.directory, systems.KEY, systems.body()), IN_FLIGHT)
+    ask = asker(Wrk(stage.directory, systems.KEY, systems.body()), IN_FLIGHT)
     running = [stage.start(systems.gateway(name, rate=rate), upstream) for name, rate in (("none", 0.0), ("all", 1.0))]
     found = bench.turns(running, ask)
     if dropped := _counted(running[1].port, "gateway_eval_dropped_total"):
         bench.trouble("sampling", Failed(f"{dropped:g} exchanges were dropped: recording them is not in the ratio"))
-    ratios = _paired(found, "none", lambda a, b: a.cpu_us / b.cpu_us)
+    ratios = paired_values(found, "none", lambda a, b: a.cpu_us / b.cpu_us)
     return [Row("sampling", "CPU at 100 % sampling, of that at 0 %", "×", {"gateway": ratios.get("all", [])})]
 
 
@@ -275,9 +281,9 @@ def _counted(port: int, name: str, *having: str) -> float:
 
 def body(bench: Bench, stage: Stage) -> list[Row]:
     upstream = stage.start(systems.upstream("body"))
-    ask = _asker(Wrk(stage.directory, systems.KEY, systems.body(big=True)), 4)
+    ask = asker(Wrk(stage.directory, systems.KEY, systems.body(big=True)), 4)
     found = bench.turns(bench.start(stage, bench.all(), upstream), ask)
-    return [Row("body", "request of 10 MB, 4 in flight", "ms CPU", _each(found, lambda a: a.cpu_us / 1e3))]
+    return [Row("body", "request of 10 MB, 4 in flight", "ms CPU", each_value(found, lambda a: a.cpu_us / 1e3))]
 
 
 def rss(bench: Bench, stage: Stage) -> list[Row]:
@@ -321,11 +327,11 @@ def workers(bench: Bench, stage: Stage) -> list[Row]:
     """Where cores are too few for two workers, the upstream and wrk, two workers can only be as fast as what is left:
     so the second row says how many requests the busiest process takes for a second of CPU, by two workers over one."""
     upstream = stage.start(systems.upstream("plain"))
-    ask = _asker(Wrk(stage.directory, systems.KEY, systems.body()), IN_FLIGHT)
+    ask = asker(Wrk(stage.directory, systems.KEY, systems.body()), IN_FLIGHT)
     wanted = [systems.gateway("one"), systems.gateway("two", workers=2)]
     found = bench.turns(bench.start(stage, wanted, upstream), ask)
-    wall = _paired(found, "one", lambda a, b: (a.requests.n / a.requests.seconds) / (b.requests.n / b.requests.seconds))
-    capacity = _paired(found, "one", lambda a, b: a.capacity / b.capacity)
+    wall = paired_values(found, "one", lambda a, b: a.requests.rate / b.requests.rate)
+    capacity = paired_values(found, "one", lambda a, b: a.capacity / b.capacity)
     return [
         Row("wall", "throughput, 2 workers over 1, as it came", "×", {"gateway": wall.get("two", [])}),
         Row(
@@ -448,7 +454,7 @@ def consumer_workers(bench: Bench, stage: Stage) -> list[Row]:
                 ("wall", "as it came", lambda each: each.rate),
                 ("own", "on cores of their own", lambda each: each.capacity),
             ):
-                ratios = _paired(found, "one", lambda two, one, of=value: of(two) / of(one))
+                ratios = paired_values(found, "one", lambda two, one, of=value: of(two) / of(one))
                 label = f"scored into {store}, 2 workers over 1, {how}"
                 rows.append(Row(f"consumer_{store.lower()}_{key}", label, "×", {"gateway": ratios.get("two", [])}))
     return rows
@@ -489,7 +495,9 @@ def predictor(bench: Bench, stage: Stage) -> list[Row]:
     return [*rows, Row("predictor", label, "µs CPU", {"gateway": [each.all for each in found]})]
 
 
-ROWS: Mapping[str, Callable[[Bench, Stage], list[Row]]] = {
+Measurement = Callable[[Bench, Stage], list[Row]]
+
+ROWS: Mapping[str, Measurement] = {
     "plain": plain,
     "one": one,
     "stream": stream,

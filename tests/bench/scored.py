@@ -7,6 +7,7 @@ import json
 import random
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 
 from load import Wrong
 
@@ -14,6 +15,7 @@ from gateway.core.exchange import Count, Exchange, Fields, Tally, Target, Usage,
 from gateway.stream import Corridor
 
 _BATCH = 256
+_BATCH_BYTES = 4_000_000
 _PATIENCE_S = 120.0
 _TARGET = Target("up", "small")
 PROSE = """the of and to in is that it for was on are as with they be at this from have or by one had not but what all
@@ -21,18 +23,22 @@ were when we there can an your which their said if do will each about how up out
 other into has more her two like him see time could no make than first been its who now people my made over"""
 
 
-def send_and_wait(url: str, name: str, n: int) -> None:
-    """Returns when all n are scored, stored and acknowledged. Raises Wrong when they are not within two minutes."""
-    asyncio.run(_send_and_wait(url, name, n))
+def send_and_wait(url: str, name: str, n: int, request: bytes | None = None) -> None:
+    """Returns when all n are scored, stored and acknowledged. Raises Wrong when they are not within two minutes.
+
+    request: the body that each has; None: one of 1 KB, another each time.
+    """
+    asyncio.run(_send_and_wait(url, name, n, request))
 
 
-async def _send_and_wait(url: str, name: str, n: int) -> None:
+async def _send_and_wait(url: str, name: str, n: int, request: bytes | None) -> None:
     corridor = Corridor(url, name)
     incarnation = new_id()
     try:
-        spans = [range(start, min(start + _BATCH, n)) for start in range(0, n, _BATCH)]
+        size = _BATCH if request is None else max(1, min(_BATCH, _BATCH_BYTES // len(request)))
+        spans = [range(start, min(start + size, n)) for start in range(0, n, size)]
         # Made before the first is sent: a consumer takes less time for an exchange than making it does.
-        batches = [[*_exchanges(incarnation, span), _tally(incarnation, span.stop)] for span in spans]
+        batches = [[*_exchanges(incarnation, span, request), _tally(incarnation, span.stop)] for span in spans]
         for batch in batches:
             await corridor.append(batch)
         await _until_read(corridor)
@@ -53,9 +59,10 @@ async def _until_read(corridor: Corridor) -> None:
         raise Wrong(f"an exchange became a dead letter: {letters[0].fields.get(b'error', b'').decode()}")
 
 
-def _exchanges(incarnation: str, seqs: Sequence[int]) -> list[Fields]:
+def _exchanges(incarnation: str, seqs: Sequence[int], request: bytes | None) -> list[Fields]:
     chance = random.Random(seqs[0])
-    return [_exchange(incarnation, seq + 1, chance).to_fields() for seq in seqs]
+    made = (_exchange(incarnation, seq + 1, chance) for seq in seqs)
+    return [(each if request is None else replace(each, request=request)).to_fields() for each in made]
 
 
 def _exchange(incarnation: str, seq: int, chance: random.Random) -> Exchange:

@@ -24,6 +24,7 @@ KEYS, ALIASES = 1000, 50
 BODY_BYTES, ANSWER_BYTES, BIG_BYTES = 1024, 1024, 10_000_000
 # First event, tokens, finish, [DONE]: 103 events. A gateway that asks for usage gets one more.
 TOKENS, GAP_S = 100, 0.010
+AGENT_GAP_S = 0.002  # enough streams end in a short run for the clock's ticks, and no two events are one
 SLOW_S = 5.0  # between events where thousands of streams are open: the machine has time for all
 
 
@@ -53,11 +54,17 @@ def _get(path: str, port: int) -> bytes:
     return f"GET {path} HTTP/1.1\r\nHost: {load.HOST}:{port}\r\n\r\n".encode()
 
 
-def gateway(name: str = "gateway", *, rate: float = 0.1, workers: int = 1) -> System:
-    """Everything on: keys, aliases with weighted targets and a fallback, an experiment, sampling into Valkey."""
+def gateway(
+    name: str = "gateway", *, rate: float = 0.1, workers: int = 1, limits: bool = False, redaction: bool = False
+) -> System:
+    """Everything on: keys, aliases with weighted targets and a fallback, an experiment, sampling into Valkey.
+
+    limits: of the key, its team and its organization. redaction: of what is recorded.
+    """
 
     def argv(spot: Spot) -> list[str]:
-        config = gateway_config(spot, rate)
+        config = gateway_config(spot, rate) | ({"redaction": {"default": "redacted"}} if redaction else {})
+        config = with_limits(config) if limits else config
         shown = config | {"keys": [config["keys"][0], f"… and {KEYS - 1} more"]}
         path = spot.write("gateway.yaml", json.dumps(config), json.dumps(shown, ensure_ascii=False))
         where = ["--host", load.HOST, "--port", str(spot.port), "--workers", str(workers)]
@@ -120,6 +127,18 @@ def config_of(origin: str, stream_url: str, name: str, rate: float) -> dict[str,
     }
 
 
+def with_limits(config: dict[str, Any]) -> dict[str, Any]:
+    """Limits that are never reached, for the key, its team and its organization: seven in all."""
+    config["keys"][0] |= {"team": "t", "limits": {"requests_per_minute": 10**9, "tokens_per_minute": 10**12}}
+    spent = {"tokens_per_day": 10**14, "usd_per_month": 1e6}
+    price = {"input": 0.1, "output": 0.4, "cached_input": 0.05}
+    return config | {
+        "teams": {"t": {"organization": "o", "limits": spent}},
+        "organizations": {"o": {"limits": {**spent, "concurrency": 10**6}}},
+        "prices": {"as_of": "2026-11-01", "models": {f"{MODEL}-{target}": price for target in "abc"}},
+    }
+
+
 _NGINX = """worker_processes 1; daemon off; error_log stderr; pid $TMP/$PORT.pid;
 events { worker_connections 8192; }
 http {
@@ -133,6 +152,7 @@ _PROXY = """  upstream up { server 127.0.0.1:$UP; keepalive 256; keepalive_reque
   server { listen 127.0.0.1:$PORT backlog=4096;
     location / {
       proxy_pass http://up; proxy_http_version 1.1; proxy_set_header Connection ""; proxy_buffering off; } }"""
+_UNBUFFERED = _PROXY.replace("proxy_buffering off;", "proxy_buffering off; proxy_request_buffering off;")
 _MODELS = """
     location = /v1/models { return 200 '{"object": "list", "data": [{"id": "$MODEL", "object": "model"}]}'; }"""
 _FIXED = f"""  server {{ listen 127.0.0.1:$PORT backlog=4096; {_MODELS}
@@ -151,9 +171,12 @@ _AFTER_BODY = f"""  server {{ listen 127.0.0.1:$OTHER; location / {{ return 200 
       proxy_set_header Content-Length ""; }} }}"""
 
 
-def nginx() -> System:
+def nginx(*, unbuffered: bool = False) -> System:
+    """unbuffered: a request is passed on as it arrives."""
     version = subprocess.run([str(installed("nginx")), "-v"], capture_output=True, text=True, check=False).stderr
-    return System("nginx", version.strip().rpartition("/")[2], partial(_nginx, _PROXY), request)
+    return System(
+        "nginx", version.strip().rpartition("/")[2], partial(_nginx, _UNBUFFERED if unbuffered else _PROXY), request
+    )
 
 
 def installed(name: str) -> str | None:
@@ -183,6 +206,16 @@ def answer() -> str:
 def _fake(tokens: int, delay_s: float) -> Callable[[Spot], list[str]]:
     options = ("--tokens", str(tokens), "--delay-s", str(delay_s), "--host", load.HOST)
     return lambda spot: gateway_argv("fake", *options, "--port", str(spot.port))
+
+
+def agent_upstream(*, stream: bool) -> System:
+    """Reads requests of any size and parses none. stream: events with AGENT_GAP_S between them."""
+    kind = ("stream", str(AGENT_GAP_S)) if stream else ("plain",)
+
+    def argv(spot: Spot) -> list[str]:
+        return [sys.executable, str(Path(__file__).with_name("agent_upstream.py")), str(spot.port), *kind]
+
+    return System(f"upstream agent {kind[0]}", "", argv, partial(_get, "/v1/models"))
 
 
 def upstream(kind: str) -> System:

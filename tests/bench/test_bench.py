@@ -98,6 +98,27 @@ def test_the_phases_of_a_request_are_told_apart(tmp_path: Path, temporary: Path)
     assert rows["parse"]["plain"] > 0
 
 
+@pytest.mark.long
+def test_the_requests_of_coding_agents_are_measured(tmp_path: Path, temporary: Path) -> None:
+    """At every size and in the mix, plain and streamed, with the delay of other callers, memory and the record."""
+    file, page = tmp_path / "run.json", tmp_path / "bench.md"
+    with start(temporary, "--json", str(file), "--markdown", str(page), only="agent") as bench:
+        out, notes = bench.communicate()
+
+    assert bench.returncode == 0, out + notes
+    rows = {row["key"]: row["medians"] for row in json.loads(file.read_text())["rows"]}
+    for size in ("103", "570", "5.9", "mix"):
+        for kind in ("plain", "stream"):
+            assert min(rows[f"agent_{kind}_{size}"][name] for name in ("gateway", "nginx")) > 0
+            assert rows[f"agent_{kind}_{size}_redacted"]["gateway"] > 0
+    assert rows["agent_beside_p99"]["gateway"] > 0
+    assert rows["agent_rss_peak"]["gateway"] >= rows["agent_rss_idle"]["gateway"]
+    assert rows["agent_consumer_103"]["gateway"] > 0
+    assert rows["agent_rate_50"]["nginx"] > 0
+    assert "## Requests of coding agents" in page.read_text()
+    assert left(temporary) == []
+
+
 def test_ctrl_c_ends_all_that_was_started(temporary: Path) -> None:
     with start(temporary) as bench:
         assert bench.stderr is not None
