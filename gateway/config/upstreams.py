@@ -12,7 +12,7 @@ from pydantic import Field, JsonValue, field_validator, model_validator
 
 from gateway.config.cloud_auth import CloudAuth
 from gateway.config.types import ModelName, NonEmpty, ParameterName, Positive, Section, Url
-from gateway.core.providers import PROVIDERS, Load, Provider
+from gateway.core.providers import PROVIDERS, Load, Provider, ResponsesApi
 
 PACKAGED_SLOTS = 2
 OWN_ENGINE_WAIT_S = 120.0
@@ -136,6 +136,9 @@ class Upstream(Section):
     """The server continues a trailing assistant message, so that a stream that was cut can continue there."""
     stream_usage: Literal["ask", "never"] | None = None
     """Whether the gateway adds `stream_options.include_usage` to streaming requests."""
+    responses: ResponsesApi | None = None
+    """How the server gets requests to /v1/responses: as they are (`native`), or translated to a chat (`chat`), for a
+    server without that API. Default: by `kind`; Anthropic's API gets them translated."""
     health: str | None = None
     """Path of a cheap health check, relative to the origin. Default: none, or the kind's own."""
     health_check: HealthCheck = HealthCheck()
@@ -171,6 +174,10 @@ class Upstream(Section):
         return self.provider.prefill if self.prefill is None else self.prefill
 
     @property
+    def translates_responses(self) -> bool:
+        return (self.responses or self.provider.responses) == "chat"
+
+    @property
     def requests_usage(self) -> bool:
         return (self.stream_usage or self.provider.stream_usage) == "ask"
 
@@ -201,6 +208,12 @@ class Upstream(Section):
             raise ValueError("api_key and auth are both given; an upstream has one credential")
         if self.auth is not None and any(name.lower() == "authorization" for name in self.headers):
             raise ValueError("headers: Authorization is set by auth; remove it")
+        return self
+
+    @model_validator(mode="after")
+    def _check_responses(self) -> Self:
+        if self.responses == "native" and self.kind in PROVIDERS and self.provider.dialect == "anthropic":
+            raise ValueError("responses: Anthropic's API has none of its own; remove it, or write chat")
         return self
 
     @model_validator(mode="after")

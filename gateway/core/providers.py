@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 DialectName = Literal["openai", "azure", "anthropic"]
 Load = Literal["orca", "scrape", "none"]
+ResponsesApi = Literal["native", "chat"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +29,7 @@ class Provider:
     health: str | None = None  # a path that costs nothing, relative to the origin; None: no active health checks
     load: Load = "none"  # how it reports its load
     stream_usage: Literal["ask", "never"] = "ask"  # "never": it does not understand `stream_options.include_usage`
+    responses: ResponsesApi = "native"  # "chat": it has no Responses API, and gets those requests as chats
     prompt_logprobs: bool = False  # it gives log-probabilities of a prompt's tokens, as vLLM does
     seed: bool = True  # it accepts `seed`; a provider that does not refuses unknown members
     prefill: bool = False  # it continues a last assistant message if the request asks for that

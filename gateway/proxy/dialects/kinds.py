@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterable, Callable
+from collections.abc import AsyncIterable, Callable, Mapping
+from typing import get_args
 
 from gateway.config.upstreams import Upstream
 from gateway.core.errors import GatewayError
@@ -11,41 +12,38 @@ from gateway.proxy.dialects.anthropic import Anthropic
 from gateway.proxy.dialects.azure import Azure
 from gateway.proxy.dialects.messages import Messages
 from gateway.proxy.dialects.openai import OpenAI
-from gateway.proxy.dialects.types import Dialect, PlainReply, Reader
+from gateway.proxy.dialects.responses import RESPONSES_APIS, Responses
+from gateway.proxy.dialects.types import ClientDialect, Dialect, PlainReply, Reader
 from gateway.proxy.http.client.transport import UpstreamRequest
-from gateway.proxy.request.call import Call
+from gateway.proxy.request.call import Api, Call
 from gateway.proxy.types import Headers
 
-_ANTHROPIC_APIS = ("messages", "count_tokens")
+_ANTHROPIC_APIS: tuple[Api, ...] = ("messages", "count_tokens")
 
 
-class DualDialect:
-    """An upstream that speaks OpenAI's API, for OpenAI's and Anthropic's clients; the API of the call decides."""
+class DialectByApi:
+    """An upstream that speaks one API, for the clients of several; the API of the call decides."""
 
-    def __init__(self, upstream: Upstream, native: OpenAI) -> None:
+    def __init__(self, native: Dialect, translated: Mapping[str, ClientDialect]) -> None:
+        """translated: by the APIs that the upstream does not have."""
         self.origin = native.origin
         self._native = native
-        self._messages = Messages(upstream, native)
+        self._by_api: dict[str, ClientDialect] = {**dict.fromkeys(get_args(Api), native), **translated}
 
     def request(self, call: Call, model: str) -> UpstreamRequest:
-        dialect = self._messages if call.api in _ANTHROPIC_APIS else self._native
-        return dialect.request(call, model)
+        return self._by_api[call.api].request(call, model)
 
     def reader(self, call: Call, keep_text: bool) -> Reader:
-        dialect = self._messages if call.api in _ANTHROPIC_APIS else self._native
-        return dialect.reader(call, keep_text)
+        return self._by_api[call.api].reader(call, keep_text)
 
     def answer(self, call: Call, body: bytes) -> PlainReply:
-        dialect = self._messages if call.api in _ANTHROPIC_APIS else self._native
-        return dialect.answer(call, body)
+        return self._by_api[call.api].answer(call, body)
 
     def error(self, call: Call, status: int, body: bytes) -> bytes:
-        dialect = self._messages if call.api in _ANTHROPIC_APIS else self._native
-        return dialect.error(call, status, body)
+        return self._by_api[call.api].error(call, status, body)
 
     def broken(self, call: Call, error: GatewayError) -> bytes:
-        dialect = self._messages if call.api in _ANTHROPIC_APIS else self._native
-        return dialect.broken(call, error)
+        return self._by_api[call.api].broken(call, error)
 
     def raw(
         self,
@@ -58,10 +56,22 @@ class DualDialect:
         return self._native.raw(method, path, headers, body, length)
 
 
+def _openais(upstream: Upstream, native: OpenAI) -> Dialect:
+    translated: dict[str, ClientDialect] = dict.fromkeys(_ANTHROPIC_APIS, Messages(upstream, native))
+    if upstream.translates_responses:
+        translated |= dict.fromkeys(RESPONSES_APIS, Responses(upstream, native))
+    return DialectByApi(native, translated)
+
+
+def _anthropics(upstream: Upstream) -> Dialect:
+    native = Anthropic(upstream)
+    return DialectByApi(native, dict.fromkeys(RESPONSES_APIS, Responses(upstream, native)))
+
+
 _DIALECTS: dict[DialectName, Callable[[Upstream], Dialect]] = {
-    "openai": lambda upstream: DualDialect(upstream, OpenAI(upstream)),
-    "azure": lambda upstream: DualDialect(upstream, Azure(upstream)),
-    "anthropic": Anthropic,
+    "openai": lambda upstream: _openais(upstream, OpenAI(upstream)),
+    "azure": lambda upstream: _openais(upstream, Azure(upstream)),
+    "anthropic": _anthropics,
 }
 
 

@@ -155,14 +155,19 @@ class OpenAI:
     def broken(self, call: Call, error: GatewayError) -> bytes:
         if call.api != "responses":
             return b"\n\ndata: " + error.body() + b"\n\n"
-        event = {
-            "type": "error",
-            "code": error.code,
-            "message": error.message,
-            "param": error.param,
-            "sequence_number": 0,
-        }
-        return b"\n\nevent: error\ndata: " + orjson.dumps(event) + b"\n\n"
+        return response_error_event(error)
+
+
+def response_error_event(error: GatewayError) -> bytes:
+    """The bytes that end a broken stream of the Responses API."""
+    event = {
+        "type": "error",
+        "code": error.code,
+        "message": error.message,
+        "param": error.param,
+        "sequence_number": 0,
+    }
+    return b"\n\nevent: error\ndata: " + orjson.dumps(event) + b"\n\n"
 
 
 def _response(body: bytes) -> PlainReply:

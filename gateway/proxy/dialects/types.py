@@ -79,11 +79,8 @@ class Reader(Protocol):
         ...
 
 
-class Dialect(Protocol):
-    """One provider's API, for one upstream."""
-
-    origin: str
-    """"scheme://host:port" of the upstream."""
+class ClientDialect(Protocol):
+    """The API of a client, at one upstream: how its requests are sent there, and how it gets the answers."""
 
     def request(self, call: Call, model: str) -> UpstreamRequest:
         """The request to send upstream.
@@ -109,6 +106,13 @@ class Dialect(Protocol):
         """The bytes that end a broken stream with this error, in the client's format. They begin with a blank line,
         because the client may have half an event, which would absorb the error."""
         ...
+
+
+class Dialect(ClientDialect, Protocol):
+    """One provider's API, for one upstream."""
+
+    origin: str
+    """"scheme://host:port" of the upstream."""
 
     def raw(
         self,

@@ -42,6 +42,13 @@ async def response_by_id(gateway: Gateway, scope: dict[str, Any], receive: Recei
             path = f"/v1/responses/{opened.id}{below}"
             scope = {**scope, "path": path, "raw_path": path.encode()}
             home, replacer = opened.upstream, Replacer({opened.id: response_id})
+        if known[home].config.translates_responses:
+            raise NotFound(
+                f'response "{response_id[:100]}" is not stored: the upstream of its model stores none; send the whole '
+                "conversation in `input`",
+                param="id",
+                retry=False,
+            )
         await forward(known[home], scope, receive, send, silence_s, caller, replacer)
 
 

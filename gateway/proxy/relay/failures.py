@@ -181,7 +181,9 @@ def lacks_endpoint(body: bytes) -> bool:
 
 def of_missing_endpoint(upstream: str, path: bytes, *, anthropic: bool) -> Failure:
     """upstream: as the client may know it."""
-    error = NotFound(f"{upstream} has no /v1{path.partition(b'?')[0].decode('latin-1')}", code="unsupported_api")
+    bare = path.partition(b"?")[0].decode("latin-1")
+    hint = "; with `responses: chat` in its config it gets these requests as chats" if bare == "/responses" else ""
+    error = NotFound(f"{upstream} has no /v1{bare}{hint}", code="unsupported_api")
     answer = ErrorReply(404, _JSON, error.anthropic_body() if anthropic else error.body())
     return Failure(None, "HTTP 404: it has no such endpoint", target_fault=False, answer=answer, status=404)
 

@@ -52,7 +52,7 @@ def test_both_sides_get_their_own_format(
     assert error["error"]["message"] == "no"
 
 
-@pytest.mark.parametrize("api", ["completions", "embeddings", "responses", "speech", "rerank"])
+@pytest.mark.parametrize("api", ["completions", "embeddings", "speech", "rerank"])
 def test_anthropic_has_no_other_api(make_upstream: MakeUpstream, make_call: MakeCall, api: str) -> None:
     with pytest.raises(BadRequest, match=f"has no {api}"):
         build_dialect(make_upstream("anthropic")).request(make_call(api), "m")

@@ -28,6 +28,8 @@ class UpstreamRequest:
     """The reply is a stream: its first bytes should arrive as soon as possible."""
     connecting: bool = False
     """Whether its connection is still being opened, so that nothing was written. Not every transport sets it."""
+    recorded: bytes = b""
+    """The body to record in place of `body`: the client's, in its own API, where it was translated; b"": it was not."""
 
 
 class UpstreamReply(Protocol):
