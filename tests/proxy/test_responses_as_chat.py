@@ -37,6 +37,8 @@ def as_chat(config: dict[str, Any], kind: str) -> dict[str, Any]:
 
 @pytest.fixture
 def translating(start: Any, configured: Configured) -> Callable[..., Any]:
+    """Starts a gateway in front of upstreams of this kind without a Responses API."""
+
     async def make(kind: str, *upstreams: FakeUpstream, **sections: Any) -> Any:
         return await start(as_chat(configured(*upstreams, **sections), kind))
 

@@ -12,7 +12,7 @@ from gateway.proxy.dialects.anthropic import Anthropic
 from gateway.proxy.dialects.azure import Azure
 from gateway.proxy.dialects.messages import Messages
 from gateway.proxy.dialects.openai import OpenAI
-from gateway.proxy.dialects.responses import RESPONSES_APIS, Responses
+from gateway.proxy.dialects.responses import RESPONSES_APIS, ResponsesAsChat
 from gateway.proxy.dialects.types import ClientDialect, Dialect, PlainReply, Reader
 from gateway.proxy.http.client.transport import UpstreamRequest
 from gateway.proxy.request.call import Api, Call
@@ -59,13 +59,13 @@ class DialectByApi:
 def _openais(upstream: Upstream, native: OpenAI) -> Dialect:
     translated: dict[str, ClientDialect] = dict.fromkeys(_ANTHROPIC_APIS, Messages(upstream, native))
     if upstream.translates_responses:
-        translated |= dict.fromkeys(RESPONSES_APIS, Responses(upstream, native))
+        translated |= dict.fromkeys(RESPONSES_APIS, ResponsesAsChat(upstream, native))
     return DialectByApi(native, translated)
 
 
 def _anthropics(upstream: Upstream) -> Dialect:
     native = Anthropic(upstream)
-    return DialectByApi(native, dict.fromkeys(RESPONSES_APIS, Responses(upstream, native)))
+    return DialectByApi(native, dict.fromkeys(RESPONSES_APIS, ResponsesAsChat(upstream, native)))
 
 
 _DIALECTS: dict[DialectName, Callable[[Upstream], Dialect]] = {

@@ -41,7 +41,7 @@ def chat_form(upstream: Upstream) -> ChatForm:
     )
 
 
-class Responses:
+class ResponsesAsChat:
     """Translates for clients of the Responses API, around the dialect of one upstream."""
 
     def __init__(self, upstream: Upstream, inner: Dialect) -> None:
