@@ -5,7 +5,7 @@ from __future__ import annotations
 from importlib.resources import files
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from jinja2 import UndefinedError
 
@@ -21,6 +21,7 @@ def one_row(text: str, note: str = "", columns: tuple[Column, ...] = (Column("a"
     return table("c", columns, [("", [Row(Cell("name"), (Cell(text, note),) * (len(columns) - 1))])])
 
 
+@settings(max_examples=25)  # each compiles the page's templates
 @given(ANYTHING, ANYTHING, ANYTHING)
 def test_any_text_is_the_same_text_in_the_parsed_page(read, text, name, title):
     data = one_row(text, name, (Column("a"), Column(title)))
@@ -36,6 +37,7 @@ def test_any_text_is_the_same_text_in_the_parsed_page(read, text, name, title):
     assert page.one("td").all() == page.one("td").all("small")
 
 
+@settings(max_examples=25)
 @given(ANYTHING, ANYTHING)
 def test_a_shape_cannot_carry_markup(read, text, value):
     drawn = environment().get_template("chart.html.jinja").module.shapes([shape("text", text, look=plain(value))])

@@ -42,6 +42,7 @@ class Lies(Raises):
         return Score(float("nan"), "\\x1b[2J", "x" * 10_000_000)
 """
 IN_A_PROCESS = {"isolate": True, "deadline_s": 0.5, "concurrency": 4}
+N = 6  # exchanges, more than a scorer takes at once; after each, `eats` and `spins` need a new process
 SECTIONS = {
     "length": {},
     "raises": {"use": "strangers:Raises"},
@@ -74,18 +75,18 @@ def statuses(room) -> dict[str, dict[str, int]]:
 
 
 async def test_hostile_scorers_do_not_affect_the_others(hostile, exchange, tally):
-    sent = [exchange(f"answer {i}") for i in range(12)]
+    sent = [exchange(f"answer {i}") for i in range(N)]
     async with hostile.consuming():
         await hostile.send(*sent, tally(sent))
         await hostile.until_read()
         await hostile.until(lambda: any(f.unaccounted == 0 and f.scores for f in hostile.shown))
     found = statuses(hostile)
-    assert found["length"] == found["refusal"] == {"scored": 12}
-    assert found["raises"] == found["exits"] == found["lies"] == {"error": 12}
-    assert found["hangs"] == {"timeout": 12}
+    assert found["length"] == found["refusal"] == {"scored": N}
+    assert found["raises"] == found["exits"] == found["lies"] == {"error": N}
+    assert found["hangs"] == {"timeout": N}
     assert set(found["blocks"]) <= {"timeout", "error"}
     assert set(found["spins"]) <= {"timeout", "error"}
     assert set(found["eats"]) <= {"timeout", "error"}
-    assert all(sum(of.values()) == 12 for of in found.values()), "never silence"
+    assert all(sum(of.values()) == N for of in found.values()), "never silence"
     (explanation,) = hostile.sql("SELECT max(length(explanation)) FROM scores")
     assert explanation[0] <= 2000

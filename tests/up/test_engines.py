@@ -165,7 +165,7 @@ def config(vllm: Path, **run: Any) -> dict[str, Any]:
         "open": True,
         "upstreams": {
             "big": {"kind": "vllm", "run": big},
-            "small": {"kind": "llamacpp", "run": {"engine": "llamacpp", "name": "little"}},
+            "small": {"kind": "llamacpp", "run": {"engine": "llamacpp", "name": "little", "threads": 1}},
         },
         "models": {
             "chat": {"targets": [{"upstream": "big", "model": "org/m"}]},

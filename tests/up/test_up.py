@@ -320,6 +320,9 @@ def test_up_answers_scores_and_restarts_its_engine_and_itself(running: Running) 
     assert gone(children)
     assert running.notes.read_text().splitlines()[-1] == "stopped"
 
+    edited = written.replace("model: smollm2}", "model: smollm2, threads: 1}")  # several wait for each other when busy
+    assert edited != written
+    (running.cwd / "gateway.yaml").write_text(edited)
     again = start(running.cwd)
     try:
         refuses_a_second(again)
@@ -329,7 +332,7 @@ def test_up_answers_scores_and_restarts_its_engine_and_itself(running: Running) 
         if again.process.poll() is None:
             stop(again, signal.SIGKILL)
     assert again.printed_value("key") == key
-    assert (running.cwd / "gateway.yaml").read_text() == written
+    assert (running.cwd / "gateway.yaml").read_text() == edited
 
 
 def refuses_a_second(running: Running) -> None:

@@ -75,7 +75,7 @@ def test_plans_of_the_first_rules_have_no_p95_of_units(
 
 
 def failing(
-    plan: Plan, exchange: Callable[..., Exchange], fails: Callable[[str, str, random.Random], int | None], n: int = 6000
+    plan: Plan, exchange: Callable[..., Exchange], fails: Callable[[str, str, random.Random], int | None], n: int = 3000
 ) -> list[Exchange]:
     """One call a unit, of six callers. fails: (caller, arm) → the status of a failed call; None: it succeeds."""
     rng, made = random.Random(3), []

@@ -22,8 +22,7 @@ from gateway.store.query import reading
 from gateway.store.snapshot import take_snapshot
 from gateway.stream import Lag
 
-RUNS = 200
-LEAST = 0.95 - 3 * math.sqrt(0.05 * 0.95 / RUNS)  # what 95 % intervals hold in 200 runs, but for one time in 700
+FEW, MANY = 100, pytest.param(400, marks=pytest.mark.long)  # runs
 GOOD = (0.8, 0.4)  # the share of good answers in each stratum
 CALLS = (800, 100)  # that each stratum stands for
 TRUTH = (GOOD[0] * CALLS[0] + GOOD[1] * CALLS[1]) / sum(CALLS)
@@ -44,7 +43,8 @@ def kappa(p, tpr, tnr):
 class Coverage:
     """How often each planted number lay in its interval."""
 
-    def __init__(self, **planted):
+    def __init__(self, runs, **planted):
+        self.runs = runs
         self.planted, self.hits, self.widths = planted, dict.fromkeys(planted, 0), dict.fromkeys(planted, 0.0)
 
     def look(self, **intervals):
@@ -53,16 +53,18 @@ class Coverage:
             self.widths[name] += found.high - found.low
 
     def check(self):
-        missed = {name: f"{hits} of {RUNS}" for name, hits in self.hits.items() if hits / RUNS < LEAST}
-        assert not missed, f"fewer than {LEAST:.3f}; all: {self.hits}"
+        least = 0.95 - 3 * math.sqrt(0.05 * 0.95 / self.runs)  # what 95 % intervals hold, but for one time in 700
+        missed = {name: f"{hits} of {self.runs}" for name, hits in self.hits.items() if hits / self.runs < least}
+        assert not missed, f"fewer than {least:.3f}; all: {self.hits}"
 
 
+@pytest.mark.parametrize("runs", [FEW, MANY])
 @pytest.mark.parametrize("favour", [1.0, pytest.param(2.0, marks=pytest.mark.long)])
-def test_a_judge_that_errs_is_corrected_by_100_labels(bench, answers, favour):
+def test_a_judge_that_errs_is_corrected_by_100_labels(bench, answers, favour, runs):
     """It calls 90 % of the good ones good, and 25 % of the bad ones: its own mean is wrong."""
     tpr, tnr = 0.9, 0.75
-    seen = Coverage(kappa=kappa(TRUTH, tpr, tnr), tpr=tpr, tnr=tnr, corrected=TRUTH, rogan_gladen=TRUTH)
-    for run in range(RUNS):
+    seen = Coverage(runs, kappa=kappa(TRUTH, tpr, tnr), tpr=tpr, tnr=tnr, corrected=TRUTH, rogan_gladen=TRUTH)
+    for run in range(runs):
         rng = np.random.default_rng(run)
         y = truths(rng, answers)
         f = np.where(rng.random(answers) < np.where(y, tpr, tnr), y, ~y).astype(float)
@@ -77,11 +79,11 @@ def test_a_judge_that_errs_is_corrected_by_100_labels(bench, answers, favour):
     seen.check()
 
 
-@pytest.mark.long
-def test_a_noisy_scale_is_corrected_and_helps(bench, answers):
+@pytest.mark.parametrize("runs", [MANY])
+def test_a_noisy_scale_is_corrected_and_helps(bench, answers, runs):
     """A verdict between 0 and 1 that is too mild: without it, the interval would be wider."""
-    seen, alone = Coverage(corrected=TRUTH), 0.0
-    for run in range(RUNS):
+    seen, alone = Coverage(runs, corrected=TRUTH), 0.0
+    for run in range(runs):
         rng = np.random.default_rng(1000 + run)
         y = truths(rng, answers)
         f = np.clip(0.5 + 0.35 * y + rng.normal(0, 0.1, answers), 0, 1)
@@ -94,12 +96,13 @@ def test_a_noisy_scale_is_corrected_and_helps(bench, answers):
     assert seen.widths["corrected"] < 0.9 * alone
 
 
-def test_a_judge_biased_to_slot_1_shows_slot_and_flip_rates(pairs):
+@pytest.mark.parametrize("runs", [FEW, MANY])
+def test_a_judge_biased_to_slot_1_shows_slot_and_flip_rates(pairs, runs):
     """Three times in ten it takes the first place in both orders; else it is right in 85 %."""
     bias, right, better, n = 0.3, 0.85, 0.6, 200
     tpr, tnr = bias + (1 - bias) * right, (1 - bias) * right
-    seen = Coverage(first_slot=bias + (1 - bias) / 2, flip=bias, tpr=tpr, tnr=tnr, corrected=better)
-    for run in range(RUNS):
+    seen = Coverage(runs, first_slot=bias + (1 - bias) / 2, flip=bias, tpr=tpr, tnr=tnr, corrected=better)
+    for run in range(runs):
         rng = np.random.default_rng(2000 + run)
         y, biased, first_a = rng.random(n) < better, rng.random(n) < bias, rng.random(n) < 0.5
         prefers_b = np.where(rng.random(n) < right, y, ~y)
