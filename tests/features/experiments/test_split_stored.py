@@ -78,12 +78,12 @@ def failing(
     plan: Plan, exchange: Callable[..., Exchange], fails: Callable[[str, str, random.Random], int | None], n: int = 3000
 ) -> list[Exchange]:
     """One call a unit, of six callers. fails: (caller, arm) → the status of a failed call; None: it succeeds."""
-    rng, made = random.Random(3), []
+    rng, made, digest = random.Random(3), [], plan.hash
     for i in range(n):
         arm, caller = ("candidate", "control")[i % 2], f"team{rng.randrange(6)}"
         status = fails(caller, arm, rng)
         end: Any = {} if status is None else {"status": status, "outcome": "upstream_error"}
-        same: Any = {"experiment": plan.name, "plan": plan.hash, "target": plan.target(arm), "cluster": f"u{i}"}
+        same: Any = {"experiment": plan.name, "plan": digest, "target": plan.target(arm), "cluster": f"u{i}"}
         made.append(exchange("1", arm=arm, caller=caller, **same, **end))
     return made
 

@@ -115,12 +115,12 @@ class Breaking:
         since = self.now()
         async with asyncio.timeout(PATIENCE_S):
             while not any(beat["at"] >= since for beat in (await self.room.corridor.state.gateways()).values()):
-                await asyncio.sleep(0.002)
+                await asyncio.sleep(0.01)
 
 
 @contextlib.asynccontextmanager
 async def serving(path: Path, passed: list[float]) -> AsyncIterator[str]:
-    process = Process(WorkerEnvironment(path, path.parent / "data", loopback=True), heartbeat_s=0.005,
+    process = Process(WorkerEnvironment(path, path.parent / "data", loopback=True), heartbeat_s=0.02,
                       passed_s=lambda: passed[0])  # fmt: skip
     settings = server_settings(process, process.config, "127.0.0.1", 0, 1)
     settings.loop = "asyncio"

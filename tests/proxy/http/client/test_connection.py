@@ -180,7 +180,7 @@ def test_a_reply_cut_short_is_never_taken_for_whole(reply, at, error):
     st.sampled_from([b"POST", b"HEAD"]),
     st.sampled_from([None, ConnectionResetError("reset")]),
 )
-@settings(max_examples=1500, deadline=None)
+@settings(max_examples=500, deadline=None)
 def test_any_bytes_end_in_a_reply_or_a_transport_error(raw, cuts, method, error):
     got, kept = play(split(raw, cuts), method=method, error=error)
     assert isinstance(got, tuple) or issubclass(got, TransportError)
