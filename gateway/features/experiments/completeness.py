@@ -123,7 +123,7 @@ def split_completeness_gate(
     (a, of_a), (b, of_b) = found.control, found.candidate
     if not a + b:
         return None
-    says = f"{metric} does not apply to {a} of {of_a} answers of {CONTROL}, {b} of {of_b} of {candidate}"
+    says = f"{metric} has no value of {a} of {of_a} answers of {CONTROL}, {b} of {of_b} of {candidate}"
     gate = _gate(says, candidate, _Shares(found.share, found.difference), worst, margin)
     if gate.state:
         return gate

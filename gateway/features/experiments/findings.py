@@ -414,7 +414,7 @@ def _gates(
         gates += [gate for gate in found if gate is not None]
     if split is not None:
         hours = split_hours_gate(plan.plan, split.traffic) if _by_split(plan.plan, primary, split) else None
-        gates += [split.gate, *(gate for gate in (split.adjusted, hours) if gate is not None)]
+        gates += [split.gate, *(gate for gate in (split.adjusted, split.left, hours) if gate is not None)]
         gates += _split_completeness(plan.plan, split, candidate, delta) if _by_split(plan.plan, primary, split) else []
     return tuple(gates)
 

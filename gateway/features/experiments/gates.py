@@ -11,11 +11,15 @@ from dataclasses import dataclass, replace
 
 from gateway.core.horizon import FEWEST_REPEATS
 from gateway.core.likelihood import REFUSALS, TOKENIZERS_DIFFER
+from gateway.core.plan import CONTROL
 from gateway.reports.model import Comparison, Estimate, GateResult
 from gateway.statistics.bernoulli import bernoulli_interval
 from gateway.statistics.moments import Moments
 from gateway.statistics.srm import SequentialRatio
 
+LEFT = "client_left"
+"""The metric: the share of calls whose client left, or set a deadline that passed, before the answer ended."""
+LEAST_LEFT = 0.005  # the margin of LEFT, where the plan gives none for failures
 NEGLIGIBLE = 0.25  # share of the margin; withheld pairs below it cannot change a verdict
 SRM_ALPHA = 0.01
 SRM_WITHIN = 0.05  # largest distance between a share and its plan for green
@@ -193,6 +197,30 @@ def losses_gate(name: str, what: str, losses: PairLosses, delta: float) -> GateR
         if -delta <= low and high <= delta:
             return GateResult(name, 1, f"{what}: {by_arm}; the arms are alike within ±{delta:g}", share)
     return GateResult(name, 0, f"{what}: {by_arm}; it is not known yet whether the arms are alike", share)
+
+
+def left_margin(control: float, failures: float | None) -> float:
+    """By how much more often clients may leave the candidate: the margin of failures, and half of the control's rate.
+
+    control: the share of the control's calls whose client left. failures: the plan's margin; None: it has none.
+    """
+    return max(LEAST_LEFT if failures is None else failures, control / 2)
+
+
+def left_gate(found: Comparison, candidate: str, failures: float | None) -> GateResult:
+    """Gate: do clients wait for the candidate's answers as they do for the control's?
+
+    A call whose client left is in no other metric, so a candidate that keeps its clients waiting until they leave would
+    be compared by its quick answers alone. found: of the shares. failures: as left_margin takes it.
+    """
+    a, b, low, high = found.a.value or 0.0, found.b.value or 0.0, found.difference.low, found.difference.high
+    margin = left_margin(a, failures)
+    says = f"clients did not wait for {a:.2%} of the answers of {CONTROL}, {b:.2%} of {candidate}"
+    if high is not None and high < -margin:
+        return GateResult(LEFT, -1, f"{says}: more by {margin:.2%} or more, and these are in no other metric", b)
+    if a + b <= NEGLIGIBLE * margin or (low is not None and low > -margin):
+        return GateResult(LEFT, 1, says, b)
+    return GateResult(LEFT, 0, f"{says}; it is not known yet whether that is less than {margin:.2%} more", b)
 
 
 def srm_gate(test: SequentialRatio, arms: Sequence[str]) -> GateResult:

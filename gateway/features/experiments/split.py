@@ -16,6 +16,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from gateway.core.exchange import CLIENT_ENDED
 from gateway.core.plan import CONTROL, FEEDBACK, Plan
 from gateway.core.request_refusals import REFUSALS_APART_RULES, REFUSED, REFUSING_STATUSES
 from gateway.features.experiments.callers import outstanding, thinned_values, without
@@ -30,7 +31,7 @@ from gateway.features.experiments.covariates import (
     arm_terms,
     may_adjust,
 )
-from gateway.features.experiments.gates import srm_gate
+from gateway.features.experiments.gates import LEFT, left_gate, srm_gate
 from gateway.features.experiments.latency import P95, ArmSeconds, p95_of, slow_share, slow_share_comparison
 from gateway.features.experiments.metrics import ANSWERED, UNITS
 from gateway.features.experiments.progress import margin_of
@@ -67,7 +68,7 @@ from gateway.store.plans import StoredPlan
 from gateway.store.query import Reading
 
 SRM = "srm"
-FAILURES = ("error_rate", "completion", REFUSED)  # metrics in which no caller has more than its share
+FAILURES = ("error_rate", "completion", REFUSED, LEFT)  # metrics in which no caller has more than its share
 METHOD = "asymptotic confidence sequence on weighted means by unit"
 Cell = tuple[str, str, str, str]
 ScoredRow = tuple[str, float | None, str]  # (status, value in [0, 1], identity of the scorer)
@@ -82,6 +83,7 @@ class ArmOutcomes:
     sign: float  # 1: more is better; -1: less is better
     bounded: bool  # values are in [0, 1]
     responded: Sequence[bool] | None = None  # records that count in n_h: all but failed scorings; None: all
+    unscored: Sequence[bool] | None = None  # records whose scoring failed; None: it is no score
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +97,7 @@ class SplitResult:
     traffic: SplitTraffic | None = None  # None: the plan's rules do not ask for it
     missing: SplitMissing | None = None  # answers without a value of the primary; None: there is none
     at_worst: Estimate | None = None  # the primary's difference with these counted as the worst for the candidate
+    left: GateResult | None = None  # whether clients wait for both arms alike; None: all of them waited
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,6 +161,8 @@ def split_of(connection: Reading, plan: StoredPlan, candidate: str, now: float) 
         of_people.append(ArmOutcomes(name, values.values, 1.0, values.bounded, values.closed.tolist()))
         made.append(compare_feedback(rows, name, values, plan.plan, population))
     p95 = _p95(rows, candidate, plan.plan, population)
+    left = _left(connection, plan, candidate, rows, population)
+    made += [] if left is None else [left[0]]
     missing, at_worst = _missing(rows, measured, plan.plan, population, known) or (None, None)
     made = [replace(c, at_worst=at_worst) if c is not None and c.role == "primary" else c for c in made]
     covered = hours_by_metric(rows, counted) if plan.plan.min_hours else {}
@@ -171,7 +176,25 @@ def split_of(connection: Reading, plan: StoredPlan, candidate: str, now: float) 
     primary = next((each for each in (*measured, *of_people) if each.metric == plan.plan.primary), None)
     if traffic is not None and primary is not None:
         traffic = replace(traffic, by_day=_by_day(rows, primary, population))
-    return SplitResult(found, gate, counts, adjusted, traffic, missing, at_worst)
+    return SplitResult(found, gate, counts, adjusted, traffic, missing, at_worst, None if left is None else left[1])
+
+
+def _left(
+    connection: Reading, plan: StoredPlan, candidate: str, rows: Sequence[ServedAnswer], population: Mapping[Cell, int]
+) -> tuple[Comparison, GateResult] | None:
+    """The shares of calls whose client did not wait for the answer; None: by the first rules, or all of them waited."""
+    gone = served_answers(connection, plan.hash, (CONTROL, candidate), left=True) if plan.plan.rules >= 2 else []
+    if not gone:
+        return None
+    everybody, of = with_left(rows, gone)
+    made = _compare_by_caller(SplitRows(everybody), of, plan.plan, population, {})
+    return None if made is None else (made, left_gate(made, candidate, margin_of(plan.plan, "error_rate")))
+
+
+def with_left(rows: Sequence[ServedAnswer], gone: Sequence[ServedAnswer]) -> tuple[list[ServedAnswer], ArmOutcomes]:
+    """All answers in order of arrival, and which of them a client did not wait for."""
+    everybody = sorted([*rows, *gone], key=lambda row: (row.received, row.id))
+    return everybody, ArmOutcomes(LEFT, np.array([float(row.outcome in CLIENT_ENDED) for row in everybody]), -1.0, True)
 
 
 def _traffic(plan: Plan, rows: SplitRows, counted: Mapping[str, NDArray[np.bool_]]) -> SplitTraffic | None:
@@ -211,7 +234,8 @@ def outcomes(connection: Reading, rows: Sequence[ServedAnswer]) -> list[ArmOutco
         values = [_score(row, scores.get(row.id), newest) for row in rows]
         if any(not math.isnan(v) for v in values):
             answered = [_responded(scores.get(row.id), newest) for row in rows]
-            found.append(ArmOutcomes(scorer, np.array(values), 1.0, True, answered))
+            broken = [_unscored(scores.get(row.id), newest) for row in rows]
+            found.append(ArmOutcomes(scorer, np.array(values), 1.0, True, answered, broken))
     return found
 
 
@@ -245,7 +269,8 @@ def _missing(
     if plan.rules < REFUSALS_APART_RULES or of is None:
         return None
     failed = np.array([has_failed(row) for row in rows], dtype=np.bool_)
-    primary = PrimaryValues(of.values, np.array(of.responded, dtype=np.bool_), failed)
+    looked = np.array(of.responded, dtype=np.bool_) | np.array(of.unscored, dtype=np.bool_)
+    primary = PrimaryValues(of.values, looked, failed)
 
     def compare(values: Floats, sign: float) -> Comparison | None:
         return compare_arms(rows, replace(of, values=values, sign=sign), plan, population, known)
@@ -276,6 +301,20 @@ def _column(rows: Sequence[ServedAnswer], name: str, *, timeouts: bool = False) 
 
 def _responded(score: ScoredRow | None, identity: str) -> bool:
     return score is not None and score[2] == identity and score[0] in ANSWERED
+
+
+def _unscored(score: ScoredRow | None, identity: str) -> bool:
+    """Whether its scorer was asked, and failed: a judge that cannot read long answers fails on these."""
+    return score is not None and score[2] == identity and score[0] not in ANSWERED
+
+
+def without_score(rows: Sequence[ServedAnswer], of: ArmOutcomes) -> NDArray[np.bool_]:
+    """Flags, shape (n,): the scorer looked at a whole answer and gave no value: it does not apply, or it failed."""
+    if of.responded is None:
+        return np.zeros(len(rows), dtype=np.bool_)
+    looked = np.array(of.responded, dtype=np.bool_) | np.array(of.unscored or np.zeros(len(rows)), dtype=np.bool_)
+    failed = np.array([has_failed(row) for row in rows], dtype=np.bool_)
+    return looked & np.isnan(of.values) & ~failed
 
 
 def _score(row: ServedAnswer, score: ScoredRow | None, identity: str) -> float:

@@ -27,7 +27,7 @@ import numpy as np
 from gateway.core.plan import CONTROL, FEEDBACK, Plan
 from gateway.core.ramp import VERDICT_PART
 from gateway.core.request_refusals import REFUSALS_APART_RULES, REFUSED
-from gateway.features.experiments.gates import NEGLIGIBLE
+from gateway.features.experiments.gates import LEFT, NEGLIGIBLE, left_margin
 from gateway.features.experiments.price_terms import ERRORS, error_margin
 from gateway.features.experiments.progress import margin_of
 from gateway.features.experiments.sequences import BURN_IN
@@ -80,12 +80,14 @@ def _added(sums: Sequence[ServedSums]) -> ServedSums:
 
 
 @dataclass(frozen=True, slots=True)
-class CutRecords:
-    """Answers whose record was cut, so that a scorer has not read them to their end."""
+class MissingScores:
+    """Answers that did not fail and have no score: their record was cut, so that a scorer has not read them to their
+    end; or it does not apply to them, or failed."""
 
-    answers: tuple[int, int]  # (control, candidate)
+    cut: tuple[int, int]  # (control, candidate)
+    unscored: tuple[int, int]
     share: float  # the sum of both arms' shares: the most by which they can change a difference
-    worst: ServedBlocks  # the blocks with these counted as the worst for the candidate
+    worst: ServedBlocks  # the blocks with what was cut as the worst for the candidate, and the rest as 0 on both arms
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +103,7 @@ class ServedBlocks:
     without: ServedBlocks | None = None  # the same without that caller
     foe: str = ""  # the caller who speaks most against the candidate; "": nobody may be left out
     without_foe: ServedBlocks | None = None  # the same without that caller
-    cut: CutRecords | None = None  # whose answers are in none of these blocks; None: none was cut
+    missing: MissingScores | None = None  # whose answers are in none of these blocks; None: every answer has a score
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +120,7 @@ class ServedFinding:
     rests_on: str = ""  # the one caller without whom nothing is shown to be worse; "": none
     needed: int | None = None  # units an arm until it is decided, about; None: unknown
     cut: tuple[int, int] = (0, 0)  # answers (control, candidate) whose record was cut, where the proof fails for them
+    unscored: tuple[int, int] = (0, 0)  # the same of those that their scorer gave no value
 
     @property
     def raised(self) -> bool:
@@ -144,15 +147,19 @@ class ServedFinding:
             f"; the records of {self.cut[1]} answers of the candidate and {self.cut[0]} of the control were cut, and "
             "count as the worst for the candidate"
         )
-        cut = cut if any(self.cut) else ""
-        return f"{self.metric} is not shown to be harmless on served answers{without} yet{of}{cut}"
+        none = (
+            f"; {self.unscored[1]} answers of the candidate and {self.unscored[0]} of the control have no score, and "
+            "count as 0"
+        )
+        also = cut * any(self.cut) + none * any(self.unscored)
+        return f"{self.metric} is not shown to be harmless on served answers{without} yet{of}{also}"
 
     def fields(self) -> dict[str, Any]:
         return {
             "metric": self.metric, "step": self.step, "difference": self.difference.value, "low": self.difference.low,
             "high": self.difference.high, "margin": self.margin, "found": self.found, "units": list(self.units),
             "callers": self.callers, "rests_on": self.rests_on, "needed": self.needed,
-            "cut": list(self.cut),
+            "cut": list(self.cut), "unscored": list(self.unscored),
         }  # fmt: skip
 
 
@@ -296,22 +303,26 @@ def served_proofs_of(served: Sequence[ServedBlocks], plan: Plan) -> tuple[Served
     if plan.rules < 2:
         return ()
     proved = {name for name in plan.decides if name not in _NOT_PROVED and not name.startswith(FEEDBACK)}
-    return tuple(_served_proof(each, plan) for each in served if each.metric in {*FAILURES, *proved})
+    return tuple(_served_proof(each, plan) for each in served if each.metric in {*FAILURES, LEFT, *proved})
 
 
 def _served_proof(of: ServedBlocks, plan: Plan) -> ServedFinding:
     margin = margin_of(plan, of.metric) or 0.0
-    if of.metric in FAILURES:
+    if of.metric in (*FAILURES, LEFT):
         n, total = (sum(getattr(each.a, name) for each in of.blocks) for name in ("n", "total"))
-        margin = error_margin(plan, _surely(total / n, n) if n else 0.0)
+        rate = _surely(total / n, n) if n else 0.0
+        margin = error_margin(plan, rate)
+        margin = left_margin(rate, margin) if of.metric == LEFT else margin
     found, without = _proved(of, margin, plan), of.without
     again = None if without is None else _proved(without, margin, plan)
     made = ServedFinding(of.metric, None, found.difference, margin, found.found, found.units, needed=found.needed)
     if found.found == "non_inferior" and again is not None and again.found != "non_inferior":
         return replace(made, found="unclear", rests_on=of.friend)
-    if found.found == "non_inferior" and of.cut is not None and of.cut.share > NEGLIGIBLE * margin:
-        worst = _proved(of.cut.worst, margin, plan)
-        return made if worst.found == "non_inferior" else replace(made, found="unclear", cut=of.cut.answers)
+    none = of.missing
+    if found.found == "non_inferior" and none is not None and none.share > NEGLIGIBLE * margin:
+        worst = _proved(none.worst, margin, plan)
+        if worst.found != "non_inferior":
+            return replace(made, found="unclear", cut=none.cut, unscored=none.unscored, needed=worst.needed)
     if found.found == "inferior" and of.without_foe is not None:
         less = _proved(of.without_foe, margin, plan)
         return made if less.found == "inferior" else replace(made, found="unclear", rests_on=of.foe)

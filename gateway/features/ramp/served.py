@@ -19,6 +19,7 @@ from gateway.core.plan import CONTROL, FEEDBACK, Plan
 from gateway.core.ramp import RampEvent
 from gateway.core.request_refusals import REFUSALS_APART_RULES
 from gateway.features.experiments.callers import may_be_left_out
+from gateway.features.experiments.gates import LEFT
 from gateway.features.experiments.latency import P95, ArmSeconds, p95_of, slow_share
 from gateway.features.experiments.price_terms import ERRORS
 from gateway.features.experiments.rows.served import ServedAnswer, feedback_given, served_answers
@@ -31,14 +32,16 @@ from gateway.features.experiments.split import (
     outcomes,
     refusals_apart,
     refuses,
+    with_left,
     without_cut,
+    without_score,
 )
 from gateway.features.experiments.split_answers import feedback_values, terms_of
 from gateway.features.ramp.callers import foe_of, friend_of, without_speaker
 from gateway.features.ramp.evidence import (
     AlarmTerms,
     CallerSums,
-    CutRecords,
+    MissingScores,
     ServedBlocks,
     ServedFinding,
     ServedValues,
@@ -112,6 +115,9 @@ def served_values(
     rows = _rows(connection, plan, arm, periods)
     values = [each for i, period in enumerate(periods) for each in _values(connection, plan.plan, rows, i, period, now)]
     proved = plan.plan.rules >= 2 and not shared_by_all(plan.plan, periods[-1])
+    gone = _rows(connection, plan, arm, periods, left=True) if proved else []
+    if any(gone):
+        values += [_left_by_caller(*each) for each in zip(periods, rows, gone, strict=True)]
     p95: Iterable[ServedFinding] = ()
     if proved and P95 in terms.margins:
         p95 = _slower(periods[-1], rows[-1], terms.margins[P95], plan.plan.verdict_alpha / 2)
@@ -123,7 +129,7 @@ def served_values(
         exposed.usd,
         exposed.newest,
         tuple(_p95(plan.plan, rows, periods, terms)) if P95 in terms.margins else (),
-        served_blocks(connection, plan.plan, rows, periods, now, values) if proved else (),
+        served_blocks(connection, plan.plan, rows, periods, now, values, gone) if proved else (),
         tuple(replace(each, step=None) for each in p95),
     )
 
@@ -191,13 +197,23 @@ def keyed_units(plan: Plan) -> bool:
     return plan.unit in ("conversation", "key")
 
 
-def _rows(connection: Reading, plan: StoredPlan, arm: str, periods: Sequence[StepPeriod]) -> list[list[ServedAnswer]]:
-    """The answers of each period. Earlier periods count while feedback on their answers may still come."""
+def _left_by_caller(period: StepPeriod, here: Sequence[ServedAnswer], gone: Sequence[ServedAnswer]) -> StepValues:
+    """The shares of calls of one period whose client did not wait for the answer."""
+    everybody, of = with_left(here, gone)
+    return _by_caller(everybody, of, period.step)
+
+
+def _rows(
+    connection: Reading, plan: StoredPlan, arm: str, periods: Sequence[StepPeriod], *, left: bool = False
+) -> list[list[ServedAnswer]]:
+    """The answers of each period. Earlier periods count while feedback on their answers may still come. left: as
+    served_answers takes it."""
     proved = plan.plan.rules >= 2 and not shared_by_all(plan.plan, periods[-1])
     late = proved or any(name.startswith(FEEDBACK) for name in plan.plan.decides)
     since = periods[0 if late else max(len(periods) - 2, 0)].start
     fails, drawn = plan.plan.empty == "failed", drawn_stratum(plan.plan)
-    read = served_answers(connection, plan.hash, (CONTROL, arm), since, keyed=keyed_units(plan.plan), empty_fails=fails)
+    arms, keyed = (CONTROL, arm), keyed_units(plan.plan)
+    read = served_answers(connection, plan.hash, arms, since, keyed=keyed, empty_fails=fails, left=left)
     read = [row for row in read if drawn is None or row.cell[3] == drawn]
     return [[row for row in read if p.start + SETTLES_S <= row.received < p.end] for p in periods]
 
@@ -318,26 +334,42 @@ def served_blocks(
     periods: Sequence[StepPeriod],
     now: float,
     values: Sequence[StepValues] = (),
+    gone: Sequence[Sequence[ServedAnswer]] = (),
 ) -> tuple[ServedBlocks, ...]:
     """Errors and scores of each step by blocks of time. rows: the answers of each period. values: the same by caller,
-    to see who speaks most for the candidate."""
+    to see who speaks most for the candidate. gone: the calls of each period whose client left; empty: none did."""
     block_s = BLOCK_S if plan.ramp is None else min(BLOCK_S, max(plan.ramp.soak_s / 4, 1.0))
     found: dict[str, _BlockRows] = {}
     worst: dict[str, _BlockRows] = {}
+    clock = _BlockClock(block_s, now)
     for period, here in zip(periods, rows, strict=True):
         if not here:
             continue
-        at = [int((row.received - period.start) // block_s) for row in here]
-        ended = [period.start + (block + 1) * block_s + SETTLED_S < now or period.end <= now for block in at]
-        known = zip(at, ended, strict=True)
-        places = [_Place(period.step, period.start, block, done) for block, done in known]
+        places = clock.places(period, here)
         for of in _outcomes(connection, plan, here):
             found.setdefault(of.metric, _BlockRows(of.metric, of.sign, of.bounded)).add(places, here, of.values)
             at_worst = worst.setdefault(of.metric, _BlockRows(of.metric, of.sign, of.bounded))
-            at_worst.add(places, here, at_worst.count_cut(here, of))
+            at_worst.add(places, here, at_worst.count_missing(here, of))
+    if any(gone):
+        found[LEFT] = _left_blocks(clock, periods, rows, gone)
     by_caller = {name: [v for v in values if v.metric == name and v.callers] for name in found}
     made = [each.of(friend_of(by_caller[name]), foe_of(by_caller[name])) for name, each in found.items()]
-    return tuple(replace(each, cut=worst[each.metric].cut) if worst[each.metric].cut else each for each in made)
+    missing = {name: each.missing for name, each in worst.items()}
+    return tuple(replace(each, missing=missing.get(each.metric)) for each in made)
+
+
+def _left_blocks(
+    clock: _BlockClock,
+    periods: Sequence[StepPeriod],
+    rows: Sequence[Sequence[ServedAnswer]],
+    gone: Sequence[Sequence[ServedAnswer]],
+) -> _BlockRows:
+    """The shares of calls whose client did not wait for the answer."""
+    made = _BlockRows(LEFT, -1.0, True)
+    for period, here, left in zip(periods, rows, gone, strict=True):
+        everybody, of = with_left(here, left)
+        made.add(clock.places(period, everybody), everybody, of.values)
+    return made
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -346,6 +378,25 @@ class _Place:
     start: float
     block: int
     complete: bool
+
+
+@dataclass(frozen=True, slots=True)
+class _BlockClock:
+    """Finds the block of time of each answer."""
+
+    block_s: float
+    now: float
+
+    def places(self, period: StepPeriod, rows: Sequence[ServedAnswer]) -> list[_Place]:
+        blocks = [int((row.received - period.start) // self.block_s) for row in rows]
+        over = period.end <= self.now
+        return [
+            _Place(period.step, period.start, block, over or self._settled(period.start + (block + 1) * self.block_s))
+            for block in blocks
+        ]
+
+    def _settled(self, end: float) -> bool:
+        return end + SETTLED_S < self.now
 
 
 _Units = dict[tuple[str, str], list[float]]  # values by caller and unit
@@ -357,26 +408,33 @@ class _BlockRows:
     def __init__(self, metric: str, sign: float, bounded: bool) -> None:
         self._metric, self._sign, self._bounded = metric, sign, bounded
         self._values: dict[_Place, tuple[_Units, _Units]] = {}
-        self._cut, self._seen = [0, 0], [0, 0]  # answers of control and candidate
+        self._cut, self._unscored, self._seen = [0, 0], [0, 0], [0, 0]  # answers of control and candidate
 
-    def count_cut(self, rows: Sequence[ServedAnswer], of: ArmOutcomes) -> Floats:
-        """The values with what was cut as the worst for the candidate, shape (n,). of: without what was cut."""
+    def count_missing(self, rows: Sequence[ServedAnswer], of: ArmOutcomes) -> Floats:
+        """The values with what was cut as the worst for the candidate, and what else has no score as 0 on both arms.
+
+        A scorer that does not apply to an answer says as little of the other arm's answers, so 0 on both sides takes
+        nothing from arms that are alike, and leaves a bad answer as bad as it is. Shape (n,). of: without what was cut.
+        """
         cut = cut_scores(rows, of)
         if cut is None:
             return of.values
-        control = np.array([row.arm == CONTROL for row in rows])
+        control, unscored = np.array([row.arm == CONTROL for row in rows]), without_score(rows, of) & ~cut
+        looked = ~np.isnan(of.values) | cut | unscored
         for i, arm in enumerate((control, ~control)):
             self._cut[i] += int((cut & arm).sum())
-            self._seen[i] += int((np.array(of.responded) & arm).sum())
-        return np.where(cut, control, of.values)
+            self._unscored[i] += int((unscored & arm).sum())
+            self._seen[i] += int((looked & arm).sum())
+        return np.where(cut, control, np.where(unscored, 0.0, of.values))
 
     @property
-    def cut(self) -> CutRecords | None:
-        """Records that were cut; None: none was."""
-        if not any(self._cut):
+    def missing(self) -> MissingScores | None:
+        """Answers without a score; None: every one has one."""
+        if not any(self._cut) and not any(self._unscored):
             return None
-        (a, b), (of_a, of_b) = self._cut, self._seen
-        return CutRecords((a, b), a / max(of_a, 1) + b / max(of_b, 1), self._blocks(None))
+        cut, unscored = (self._cut[0], self._cut[1]), (self._unscored[0], self._unscored[1])
+        shares = ((cut[i] + unscored[i]) / max(self._seen[i], 1) for i in (0, 1))
+        return MissingScores(cut, unscored, sum(shares), self._blocks(None))
 
     def add(self, places: Sequence[_Place], rows: Sequence[ServedAnswer], values: Floats) -> None:
         for place, row, value in zip(places, rows, values.tolist(), strict=True):

@@ -256,8 +256,42 @@ def test_bad_answers_without_a_score_withhold_the_verdict(halves: Plan, read: Re
     gate = gate_of(found)
     assert gate is not None
     assert (found.decision.verdict, gate.state) == ("hold", -1)
-    assert "stated does not apply to 0 of 750 answers of control, 207 of 750 of candidate" in gate.says
+    assert "stated has no value of 0 of 750 answers of control, 207 of 750 of candidate" in gate.says
     assert "candidate lacks more, by more than 0.025" in gate.says
+
+
+def test_a_judge_that_fails_on_bad_answers_withholds_the_verdict(halves: Plan, read: Read) -> None:
+    """A judge that cannot read long answers, say. What it was never asked about, as its share is small, is no such."""
+
+    def breaks(arm: str, rng: random.Random) -> str:
+        return "broken" if hides(arm, rng) == NO_SCORE else GOOD
+
+    found = read(halves, breaks)
+    gate = gate_of(found)
+    assert gate is not None
+    assert (found.decision.verdict, gate.state) == ("hold", -1), found.decision
+    assert "stated has no value of 0 of 750 answers of control, 207 of 750 of candidate" in gate.says
+
+
+@pytest.mark.parametrize(
+    ("leaves", "verdict", "state"), [((0.0, 0.25), "hold", -1), ((0.1, 0.1), "ship", 1), ((0.1, 0.13), "hold", 0)]
+)
+def test_clients_that_leave_one_arm_withhold_the_verdict(
+    halves: Plan, keep: Callable[..., str], exchange: Callable[..., Exchange], leaves: Any, verdict: str, state: int
+) -> None:
+    """A candidate that keeps its clients waiting until they leave is compared by its quick answers alone."""
+    rng, made = random.Random(3), []
+    for i in range(6_000):
+        arm, at = ("control", "candidate")[i % 2], {"received": 1000.0 + i, "cluster": f"u{i}"}
+        gone = {"outcome": rng.choice(("client_gone", "client_deadline"))} if rng.random() < leaves[i % 2] else {}
+        same = {"experiment": halves.name, "plan": halves.hash, "target": halves.target(arm)}
+        made.append(exchange(rng.choice((GOOD, "0.6")), arm=arm, **same, **at, **gone))
+    with reading(keep(made)) as connection:
+        found = finding(connection, StoredPlan(halves, halves.hash, "running", 0.0), "candidate", LATER)
+    (gate,) = (each for each in found.gates if each.name == "client_left")
+    assert (found.decision.verdict, gate.state) == (verdict, state), (gate.says, found.decision)
+    assert found.primary is not None
+    assert found.primary.pairs < 6_000, "what was left is in no other metric"
 
 
 def test_a_score_of_a_cut_record_is_not_used_in_a_split(halves: Plan, read: Read) -> None:

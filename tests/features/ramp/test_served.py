@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import random
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -259,6 +260,62 @@ def test_scores_of_cut_records_prove_nothing(
     assert (proof.found == "non_inferior") is proved, proof
     line = f"the records of {cut} answers of the candidate and 0 of the control were cut"
     assert (line in proof.missing()) is not proved
+
+
+@pytest.mark.parametrize("word", ["none", "broken"], ids=["does not apply", "fails"])
+@pytest.mark.parametrize(
+    ("control", "candidate", "proved"),
+    [(0, 0, True), (60, 60, True), (0, 300, False), (300, 300, True), (300, 0, True)],
+)
+def test_bad_answers_without_a_score_prove_nothing(
+    word: str,
+    control: int,
+    candidate: int,
+    proved: bool,
+    by_rules_2: Plan,
+    served: Callable[..., Exchange],
+    keep: Callable[..., str],
+) -> None:
+    """With many answers without a score the proof must also hold with each of them as 0, on both arms: that takes
+    nothing from arms that are alike."""
+    of = {"plan": by_rules_2.hash, "stratum": f"split:{by_rules_2.name}"}
+    records = [
+        served(arm, 1001.5 + i / 50, word if i < none * 5 and i % 5 == 0 else "0.8", cluster=f"{arm}{i}", **of)
+        for arm, none in (("control", control), ("candidate", candidate))
+        for i in range(1500)
+    ]
+    found = looked(keep, by_rules_2, records, [StepPeriod(0, 1000.0, math.inf)])
+    proof = next(p for p in served_proofs_of(found.blocks, by_rules_2) if p.metric == "stated")
+    assert (proof.found == "non_inferior") is proved, proof
+    line = f"{candidate} answers of the candidate and {control} of the control have no score, and count as 0"
+    assert (line in proof.missing()) is not proved
+
+
+@pytest.mark.parametrize(
+    ("control", "candidate", "found"), [(0.0, 0.0, None), (0.05, 0.05, "non_inferior"), (0.0, 0.3, "inferior")]
+)
+def test_clients_that_leave_the_candidate_are_seen(
+    control: float,
+    candidate: float,
+    found: str | None,
+    by_rules_2: Plan,
+    served: Callable[..., Exchange],
+    keep: Callable[..., str],
+) -> None:
+    """They are in no other metric; where none leaves, nothing has to be proved."""
+    rng, of = random.Random(4), {"plan": by_rules_2.hash, "stratum": f"split:{by_rules_2.name}"}
+    records = [
+        served(
+            arm, 1001.5 + i / 50, "0.8", cluster=f"{arm}{i}", caller=f"team{i % 3}",
+            outcome="client_gone" if rng.random() < share else "ok", **of,
+        )
+        for arm, share in (("control", control), ("candidate", candidate))
+        for i in range(1500)
+    ]  # fmt: skip
+    read = looked(keep, by_rules_2, records, [StepPeriod(0, 1000.0, math.inf)])
+    proofs = {p.metric: p.found for p in served_proofs_of(read.blocks, by_rules_2)}
+    assert proofs.get("client_left") == found
+    assert proofs["error_rate"] == proofs["stated"] == "non_inferior"
 
 
 @pytest.mark.parametrize(("back", "inflation"), [(False, 1.0), (True, 2.0)])

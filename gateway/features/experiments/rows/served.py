@@ -56,16 +56,18 @@ def served_answers(
     *,
     keyed: bool = False,
     empty_fails: bool = False,
+    left: bool = False,
 ) -> list[ServedAnswer]:
-    """The answers of these arms, in order of arrival; a client that left tells nothing about the target.
+    """The answers of these arms that their clients waited for, in order of arrival; left: those that they did not.
 
     since: Unix seconds. keyed: a call without a conversation belongs to the unit of its key. empty_fails: as arm_counts
     takes it.
     """
     e = exchanges.c
     unit = func.coalesce(e.cluster, literal_column("'key '", Text) + e.caller) if keyed else e.cluster
+    waited = e.outcome.in_(CLIENT_ENDED) if left else e.outcome.not_in(CLIENT_ENDED)
     query = select(e.id, e.arm, unit, e.alias, TARGET, e.stratum, *(e[name] for name in _COLUMNS)).where(
-        e.plan == plan, e.role == "served", e.arm.in_(arms), e.outcome.not_in(CLIENT_ENDED), e.received >= since
+        e.plan == plan, e.role == "served", e.arm.in_(arms), waited, e.received >= since
     )
     return [
         ServedAnswer(
