@@ -207,18 +207,17 @@ def left_margin(control: float, failures: float | None) -> float:
     return max(LEAST_LEFT if failures is None else failures, control / 2)
 
 
-def left_gate(found: Comparison, candidate: str, failures: float | None) -> GateResult:
+def left_gate(found: Comparison, candidate: str, margin: float) -> GateResult:
     """Gate: do clients wait for the candidate's answers as they do for the control's?
 
     A call whose client left is in no other metric, so a candidate that keeps its clients waiting until they leave would
-    be compared by its quick answers alone. found: of the shares. failures: as left_margin takes it.
+    be compared by its quick answers alone. found: of the shares, with this margin; no single caller may show it.
     """
-    a, b, low, high = found.a.value or 0.0, found.b.value or 0.0, found.difference.low, found.difference.high
-    margin = left_margin(a, failures)
+    a, b, state = found.a.value or 0.0, found.b.value or 0.0, found.margin_found
     says = f"clients did not wait for {a:.2%} of the answers of {CONTROL}, {b:.2%} of {candidate}"
-    if high is not None and high < -margin:
+    if state == "inferior":
         return GateResult(LEFT, -1, f"{says}: more by {margin:.2%} or more, and these are in no other metric", b)
-    if a + b <= NEGLIGIBLE * margin or (low is not None and low > -margin):
+    if a + b <= NEGLIGIBLE * margin or state in ("equivalent", "non_inferior"):
         return GateResult(LEFT, 1, says, b)
     return GateResult(LEFT, 0, f"{says}; it is not known yet whether that is less than {margin:.2%} more", b)
 

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gateway.core.exchange import CLIENT_ENDED
-from gateway.core.plan import CONTROL, FEEDBACK, Plan
+from gateway.core.plan import CONTROL, FEEDBACK, Guardrail, Plan
 from gateway.core.request_refusals import REFUSALS_APART_RULES, REFUSED, REFUSING_STATUSES
 from gateway.features.experiments.callers import outstanding, thinned_values, without
 from gateway.features.experiments.completeness import PrimaryValues, SplitMissing, split_missing
@@ -31,7 +31,7 @@ from gateway.features.experiments.covariates import (
     arm_terms,
     may_adjust,
 )
-from gateway.features.experiments.gates import LEFT, left_gate, srm_gate
+from gateway.features.experiments.gates import LEFT, left_gate, left_margin, srm_gate
 from gateway.features.experiments.latency import P95, ArmSeconds, p95_of, slow_share, slow_share_comparison
 from gateway.features.experiments.metrics import ANSWERED, UNITS
 from gateway.features.experiments.progress import margin_of
@@ -187,8 +187,13 @@ def _left(
     if not gone:
         return None
     everybody, of = with_left(rows, gone)
-    made = _compare_by_caller(SplitRows(everybody), of, plan.plan, population, {})
-    return None if made is None else (made, left_gate(made, candidate, margin_of(plan.plan, "error_rate")))
+    measured = compare_arms(SplitRows(everybody), of, plan.plan, population, {})
+    if measured is None:
+        return None
+    margin = left_margin(measured.a.value or 0.0, margin_of(plan.plan, "error_rate"))
+    tested = replace(plan.plan, guardrails=(*plan.plan.guardrails, Guardrail(LEFT, margin)))
+    found = _compare_by_caller(SplitRows(everybody), of, tested, population, {}) or measured
+    return replace(found, role="other", margin=None, margin_found="unclear"), left_gate(found, candidate, margin)
 
 
 def with_left(rows: Sequence[ServedAnswer], gone: Sequence[ServedAnswer]) -> tuple[list[ServedAnswer], ArmOutcomes]:

@@ -274,18 +274,33 @@ def test_a_judge_that_fails_on_bad_answers_withholds_the_verdict(halves: Plan, r
 
 
 @pytest.mark.parametrize(
-    ("leaves", "verdict", "state"), [((0.0, 0.25), "hold", -1), ((0.1, 0.1), "ship", 1), ((0.1, 0.13), "hold", 0)]
+    ("leaves", "callers", "verdict", "state"),
+    [
+        ((0.0, 0.25), 3, "hold", -1),
+        ((0.1, 0.1), 3, "ship", 1),
+        ((0.1, 0.13), 3, "hold", 0),
+        ((0.0, 0.25), 1, "hold", 0),
+    ],
 )
 def test_clients_that_leave_one_arm_withhold_the_verdict(
-    halves: Plan, keep: Callable[..., str], exchange: Callable[..., Exchange], leaves: Any, verdict: str, state: int
+    halves: Plan,
+    keep: Callable[..., str],
+    exchange: Callable[..., Exchange],
+    leaves: tuple[float, float],
+    callers: int,
+    verdict: str,
+    state: int,
 ) -> None:
-    """A candidate that keeps its clients waiting until they leave is compared by its quick answers alone."""
+    """A candidate that keeps its clients waiting until they leave is compared by its quick answers alone. callers:
+    whose clients leave, of three; a single one shows nothing."""
     rng, made = random.Random(3), []
     for i in range(6_000):
-        arm, at = ("control", "candidate")[i % 2], {"received": 1000.0 + i, "cluster": f"u{i}"}
-        gone = {"outcome": rng.choice(("client_gone", "client_deadline"))} if rng.random() < leaves[i % 2] else {}
-        same = {"experiment": halves.name, "plan": halves.hash, "target": halves.target(arm)}
-        made.append(exchange(rng.choice((GOOD, "0.6")), arm=arm, **same, **at, **gone))
+        arm, caller = ("control", "candidate")[i % 2], i // 2 % 3
+        gone = caller < callers and rng.random() < leaves[i % 2]
+        more = {"outcome": rng.choice(("client_gone", "client_deadline"))} if gone else {}
+        same = {"experiment": halves.name, "plan": halves.hash, "target": halves.target(arm), "caller": f"team{caller}"}
+        same |= {"received": 1000.0 + i, "cluster": f"u{i}"}
+        made.append(exchange(rng.choice((GOOD, "0.6")), arm=arm, **same, **more))
     with reading(keep(made)) as connection:
         found = finding(connection, StoredPlan(halves, halves.hash, "running", 0.0), "candidate", LATER)
     (gate,) = (each for each in found.gates if each.name == "client_left")
