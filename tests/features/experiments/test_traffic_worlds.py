@@ -387,7 +387,9 @@ class Row:
         return math.sqrt(max(self.worse.shipped * (1 - self.worse.shipped), 1e-9) / self.runs)
 
 
-def played(world: TrafficWorld, rules: int, mean: float, runs: int, seed: int) -> Verdicts:
+def played(
+    world: TrafficWorld, rules: int, mean: float, runs: int, seed: int, *, reject_waits: bool = True
+) -> Verdicts:
     plan = plan_of(world, rules)
     planned = plan.max_pairs or 0
     apart_s = world.apart_s(planned)
@@ -401,7 +403,7 @@ def played(world: TrafficWorld, rules: int, mean: float, runs: int, seed: int) -
     for i in range(most):
         covered_s = i * apart_s
         primary.add(pairs.difference[:, i], pairs.user[:, i], covered_s, covered_s)
-        share = min(1.0, covered_s / HOUR_S / plan.min_hours) if plan.min_hours else 1.0
+        share = min(1.0, covered_s / HOUR_S / plan.min_hours) if plan.min_hours and reject_waits else 1.0
         good, bad = primary.low > -MARGIN, primary.rejects(MARGIN, share)
         if rail is not None:
             rail.add(pairs.failed[:, i], pairs.user[:, i], covered_s, covered_s)
@@ -572,6 +574,19 @@ def test_a_clearly_worse_candidate_is_rejected_before_the_hours(capsys: pytest.C
         assert now.reject_h <= harm.latest_h, harm.name
     with capsys.disabled():
         print("\n".join(["", *lines]))  # noqa: T201
+
+
+@pytest.mark.parametrize(
+    ("name", "mean", "at_once"),
+    [("worse by two margins for a third, then better by one", -1.0, 0.2), (BURSTS.name, 0.0, 0.0)],
+)
+def test_a_reject_that_does_not_wait_is_wrong_too_often(name: str, mean: float, at_once: float) -> None:
+    """0.025 is allowed a metric. at_once: exceeded by one that does not; 300 runs had 0.35 and 0.07."""
+    world = next(each for each in WORLDS if each.name == name)
+    before, now = (played(world, 2, mean, 100, 500, reject_waits=waits) for waits in (False, True))
+    assert before.rejected > at_once
+    assert now.rejected <= allowed(0.025 if world.rail is None else 0.05, 100)
+    assert now.rejected <= before.rejected
 
 
 def names_of(users: int) -> list[str]:
