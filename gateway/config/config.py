@@ -284,7 +284,7 @@ class Limits(Section):
     """Limits of the gateway process."""
 
     max_body_mb: Positive = 32.0
-    """Size of a request body; a larger one gets HTTP 413."""
+    """Size of a request body, after it was decompressed; a larger one gets HTTP 413."""
     passthrough_s: Positive = 120.0
     """Outside the routed endpoints (passthrough, responses by id): seconds until an upstream's response begins, and
     between two pieces of it."""

@@ -136,6 +136,9 @@ class Upstream(Section):
     """The server continues a trailing assistant message, so that a stream that was cut can continue there."""
     stream_usage: Literal["ask", "never"] | None = None
     """Whether the gateway adds `stream_options.include_usage` to streaming requests."""
+    compress: Literal["zstd"] | None = None
+    """Compress the bodies of requests, above 1 KB: for long requests over a slow line, to a server that takes
+    `content-encoding: zstd`. Default: they are sent as they are."""
     responses: ResponsesApi | None = None
     """How the server gets requests to /v1/responses: as they are (`native`), or translated to a chat (`chat`), for a
     server without that API. Default: by `kind`; Anthropic's API gets them translated."""

@@ -51,6 +51,12 @@ class HttpRequest(Protocol):
         """The complete body. Raises ClientGone, and TooLarge: before reading, if content-length exceeds the limit."""
         ...
 
+    def hold(self, size: int) -> None:
+        """Counts further bytes of its body, which is being decompressed, in the memory of all bodies.
+
+        Raises Overloaded if they are too many. They are no longer counted once the request has been answered."""
+        ...
+
     async def receive(self) -> Any:
         """Returns messages like ASGI's receive: the body in pieces as they arrive, then the disconnect."""
         ...

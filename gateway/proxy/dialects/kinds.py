@@ -10,6 +10,7 @@ from gateway.core.errors import GatewayError
 from gateway.core.providers import DialectName
 from gateway.proxy.dialects.anthropic import Anthropic
 from gateway.proxy.dialects.azure import Azure
+from gateway.proxy.dialects.compressed import CompressedRequests
 from gateway.proxy.dialects.messages import Messages
 from gateway.proxy.dialects.openai import OpenAI
 from gateway.proxy.dialects.responses import RESPONSES_APIS, ResponsesAsChat
@@ -77,4 +78,5 @@ _DIALECTS: dict[DialectName, Callable[[Upstream], Dialect]] = {
 
 def build_dialect(upstream: Upstream) -> Dialect:
     """The dialect of this upstream, built from its config."""
-    return _DIALECTS[upstream.provider.dialect](upstream)
+    dialect = _DIALECTS[upstream.provider.dialect](upstream)
+    return dialect if upstream.compress is None else CompressedRequests(dialect)

@@ -22,6 +22,7 @@ from gateway.core.errors import BadRequest, NotFound, Overloaded, StreamDown, To
 from gateway.core.exchange import Feedback, only_word_id, word_id
 from gateway.proxy.app import Gateway
 from gateway.proxy.request.auth import caller_of
+from gateway.proxy.request.decompression import Decompression, encoding_of
 
 MAX_BODY = 256 * 1024
 _BOUNDS = {"id": 256, "name": 64, "label": 256, "comment": 16_384, "correction": 131_072}  # characters
@@ -112,11 +113,16 @@ def _too_late(verdict: dict[str, Any], given: Feedback, wait: FeedbackWait) -> b
 
 
 async def _body(request: Request) -> bytes:
+    encoding = encoding_of(request.headers.raw)
+    decompression = None if encoding is None else Decompression(encoding, 2 * MAX_BODY)
     body = b""
     async for piece in request.stream():
-        body += piece
-        if len(body) > MAX_BODY:
-            raise TooLarge(f"feedback is larger than {MAX_BODY} bytes", retry=False)
+        for part in (piece,) if decompression is None else decompression.feed(piece):
+            body += part
+            if len(body) > MAX_BODY:
+                raise TooLarge(f"feedback is larger than {MAX_BODY} bytes", retry=False)
+    if decompression is not None:
+        decompression.end()
     return body
 
 

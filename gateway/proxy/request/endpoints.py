@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from gateway.core.errors import BadRequest
 from gateway.proxy.request.call import Api, Caller
+from gateway.proxy.request.decompression import decompressed_body
 from gateway.proxy.request.upload import Upload, UploadRequest, begin_upload
 from gateway.proxy.types import HttpRequest
 
@@ -18,6 +19,8 @@ Raises BadRequest, TooLarge and ClientGone.
 
 
 async def read_json(request: HttpRequest, limit_bytes: int) -> tuple[HttpRequest, bytes, Upload | None]:
+    if b"content-encoding" in request.fields:
+        return request, await decompressed_body(request, limit_bytes), None
     return request, await request.body(limit_bytes), None
 
 

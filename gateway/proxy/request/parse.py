@@ -86,7 +86,8 @@ def _check_encoding(headers: Mapping[bytes, bytes]) -> None:
     encoding = headers.get(b"content-encoding", b"identity").decode("latin-1")
     if encoding.strip().lower() != "identity":
         raise UnsupportedEncoding(
-            f"the request body is encoded ({encoding[:50]}); send it without content-encoding", retry=False
+            f"the request body is encoded ({encoding[:50]}); send it with gzip or zstd, or without content-encoding",
+            retry=False,
         )
 
 

@@ -280,6 +280,9 @@ class UploadRequest:
         """Always empty: the form is read through its Upload."""
         return b""
 
+    def hold(self, size: int) -> None:
+        self._request.hold(size)
+
     def watch(self, on_client_gone: Callable[[], None]) -> None:
         self._upload.when_complete(partial(self._request.watch, on_client_gone))
 

@@ -111,6 +111,11 @@ class AsgiRequest:
     def _count(self, size: int) -> None:
         """Counts a large piece. Raises Overloaded if all bodies together are too large."""
         if self._memory is not None and size > COUNTED_BYTES:
+            self.hold(size)
+
+    def hold(self, size: int) -> None:
+        """Counts bytes in the memory of all bodies, until release(). Raises Overloaded if they are too many."""
+        if self._memory is not None:
             self._memory.take(size, self.holder)
             self._taken += size
 

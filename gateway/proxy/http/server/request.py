@@ -101,7 +101,7 @@ class ServerRequest:
         if length > limit_bytes:
             raise too_large(limit_bytes)
         if length > COUNTED_BYTES:
-            self._count(length)
+            self.hold(length)
         if not self.complete:
             self.wanted = True
             if length > ASSEMBLED_BYTES:
@@ -111,7 +111,7 @@ class ServerRequest:
             while not self.complete and self.size <= limit_bytes:
                 await self._more()
                 if self.size - self._taken > COUNTED_BYTES:  # its length was not announced
-                    self._count(self.size - self._taken)
+                    self.hold(self.size - self._taken)
         if self.size > limit_bytes:
             raise too_large(limit_bytes)
         pieces, assembled = self._pieces, self._assembled
@@ -119,8 +119,8 @@ class ServerRequest:
             return assembled.getvalue()  # without a copy
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)  # type: ignore[return-value]  # the first is bytes
 
-    def _count(self, size: int) -> None:
-        """Raises Overloaded if all bodies together are too large."""
+    def hold(self, size: int) -> None:
+        """Counts bytes in the memory of all bodies, until release(). Raises Overloaded if they are too many."""
         if self._source.memory is not None:
             self._source.memory.take(size, self.holder)
             self._taken += size
