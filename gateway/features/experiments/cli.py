@@ -238,6 +238,7 @@ def _outlook(config: Config, data: Path | None, name: str, terms: Terms) -> Powe
     from gateway.config.derive import plans_of
     from gateway.features.experiments.findings import current_plan
     from gateway.features.experiments.power import forecast
+    from gateway.features.experiments.start_stop import prepared
     from gateway.store.engine import StoreUnavailable
     from gateway.store.plans import StoredPlan, stored_plans
     from gateway.store.query import reading
@@ -246,8 +247,14 @@ def _outlook(config: Config, data: Path | None, name: str, terms: Terms) -> Powe
     try:
         with reading(store_url(config, data)) as connection:
             kept = current_plan(stored_plans(connection, name))
-            if kept is not None:
+            changed = kept is not None and planned is not None and not kept.plan.same_design(planned)
+            if kept is not None and (kept.state == "running" or not changed):
+                if changed:
+                    note(f"the config has changed; this is the price of plan {kept.hash}, which runs")
                 return forecast(connection, kept, terms)
+            if planned is not None:
+                plan = prepared(connection, planned).plan
+                return forecast(connection, StoredPlan(plan, plan.hash, "stopped", 0.0), terms)
     except StoreUnavailable:
         pass  # nothing has been recorded here: the estimate rests on the plan alone
     if planned is None:

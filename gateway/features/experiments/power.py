@@ -243,7 +243,8 @@ def forecast(connection: Reading | None, plan: StoredPlan, terms: Terms = Terms(
     look = None if connection is None else SequenceStates(connection, plan)
     counts = PairCounts() if connection is None else pair_counts(connection, plan.hash)
     served = {} if connection is None or design.mode != "split" else _served(connection, plan)
-    known = _Known(design, look, counts, terms.scorer_shares, served)
+    pilot = None if connection is None or counts.joined >= MIN_PAIRS else pilot_variance(connection, design)
+    known = _Known(design, look, counts, terms.scorer_shares, served, pilot)
     powers = tuple(power for arm, _ in design.candidates for power in _candidate(known, arm))
     per_request = 1.0 if design.mode == "split" else design.shadow * offered_share(counts)
     a_day = pairs_a_day(counts) if terms.requests_a_day is None else terms.requests_a_day * per_request
@@ -343,6 +344,8 @@ class _Known:
     scorer_shares: Mapping[str, float]
     served: Mapping[str, Mapping[str, Comparison]] = field(default_factory=dict)
     """Comparisons of a split so far, by candidate and metric."""
+    pilot: float | None = None
+    """Variance of the primary in earlier plans of the same targets."""
 
     def sequence(self, arm: str, metric: str) -> DifferenceSequence | None:
         return None if self.look is None else self.look.sequences.get((arm, metric))
@@ -518,6 +521,8 @@ def _variance(known: _Known, arms: tuple[str, ...], metric: str, bounded: bool) 
             words = "the control against itself" if arm == REPEAT else "the candidate so far"
             words += f", adjusted (saves {found.saved:.0%} of the pairs)" if found.saved else ""
             return _believed(found, bounded and metric not in (*FAILURES, ALONE), f"{words}, {found.n} pairs")
+    if metric == known.plan.primary and known.pilot is not None:
+        return known.pilot, "earlier pairs of these targets"
     if metric == NATS_PER_TOKEN:
         deviation = likelihood_scale(known.plan.margin or FALLBACK)[0]
         return deviation**2, f"fewer than {MIN_PAIRS} pairs yet; a deviation of {deviation:g} is assumed"

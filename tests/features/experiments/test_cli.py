@@ -348,6 +348,21 @@ def test_power_falls_back_on_the_control_against_itself(run: Any, tmp_path: Path
     assert "A verdict on swap needs about" in run("power", "swap")
 
 
+def test_power_prices_the_plan_that_would_start(run: Any, tmp_path: Path) -> None:
+    """A changed plan at the variance of earlier pairs, 0.25, as `ab start` would begin it; a running one as it is."""
+    earlier = replace(run.plan(), margin=0.3)
+    keep_pairs(tmp_path, earlier, "candidate")
+    made = orjson.loads(run("power", "swap", "--json"))["metrics"][0]
+    assert (made["margin"], made["have"], made["basis"]) == (0.05, 0, "earlier pairs of these targets")
+    assert made["variance"] == pytest.approx(0.25, rel=0.05)
+    opened = engine.writer(engine.default_url(tmp_path / ".gateway"))
+    with opened.begin() as connection:
+        save_plans(connection, [PlanState(earlier, "running", 2.0)], 2.0)
+    opened.dispose()
+    shown = CliRunner().invoke(app, ["ab", "power", "swap"])
+    assert f"the config has changed; this is the price of plan {earlier.hash}, which runs" in shown.stderr
+
+
 def test_status_says_what_the_verdict_waits_for(run: Any, tmp_path: Path) -> None:
     plan = run.plan()
     run("start", "swap")
