@@ -20,6 +20,7 @@ PLACES = "/usr/local/bin:/usr/bin:/bin:/usr/local/sbin:/usr/sbin"  # no peer sta
 LACKS = [name for name in ("wrk", "nginx") if not shutil.which(name, path=PLACES)]
 
 pytestmark = [
+    pytest.mark.long,
     pytest.mark.skipif(sys.platform != "linux", reason="the benchmark reads /proc"),
     pytest.mark.skipif(bool(LACKS), reason=f"the benchmark needs {' and '.join(LACKS)}: not installed"),
 ]
@@ -84,7 +85,6 @@ def test_shadows_are_asked_of_targets_in_every_state(tmp_path: Path, temporary: 
     assert left(temporary) == []
 
 
-@pytest.mark.long
 def test_the_phases_of_a_request_are_told_apart(tmp_path: Path, temporary: Path) -> None:
     file = tmp_path / "run.json"
     with start(temporary, "--json", str(file), only="phases") as bench:
@@ -98,7 +98,6 @@ def test_the_phases_of_a_request_are_told_apart(tmp_path: Path, temporary: Path)
     assert rows["parse"]["plain"] > 0
 
 
-@pytest.mark.long
 def test_the_requests_of_coding_agents_are_measured(tmp_path: Path, temporary: Path) -> None:
     """At every size and in the mix, plain and streamed, with the delay of other callers, memory and the record."""
     file, page = tmp_path / "run.json", tmp_path / "bench.md"

@@ -18,6 +18,8 @@ from plan import Bytes, Hardware, PlannedFleet, Traffic
 
 from gateway.proxy.recording import recorder
 
+pytestmark = pytest.mark.long  # it tests a benchmark, not the product
+
 COSTS = Costs(
     client_s=10e-6, upstream_s=15e-6, request_s=75e-6, record_s=25e-6, append=Cost(8e-6, 40e-6), read=Cost(6e-6, 60e-6),
     consumer=Cost(150e-6, 2e-3), store=Cost(80e-6, 1e-3), background=Cost(10e-6, 1e-3), wait_s=2e-3,

@@ -11,6 +11,8 @@ sys.path.insert(0, str(Path(__file__).parent))  # as in test_simulator.py
 from chats import chats
 from predicting import measured, trained
 
+pytestmark = pytest.mark.long  # it tests a benchmark, not the product
+
 
 def test_the_cost_of_a_prediction_is_measured_by_part() -> None:
     cost = measured(trained(rows=200), batches=1, batch=16)

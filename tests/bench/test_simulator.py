@@ -12,6 +12,8 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent))  # the benchmark is not a package: its programs are run as scripts
 from simulator import SLICE_S, Machine, Process, Session, Simulation
 
+pytestmark = pytest.mark.long  # it tests a benchmark, not the product
+
 
 def queue(load: float, jobs: int, seed: int = 1, *, exponential: bool = False) -> tuple[Process, Machine, float]:
     """A process with a core of its own, jobs of 1 s (or of 1 s on average) and Poisson arrivals."""

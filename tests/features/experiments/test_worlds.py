@@ -229,7 +229,7 @@ class Stage:
         """Until every request is a pair, or was left out of the experiment; a stopped one takes no further ones."""
         async with asyncio.timeout(120):
             while not all(self._are_settled(running)):
-                await asyncio.sleep(0.05)
+                await asyncio.sleep(0.1)
 
     def _are_settled(self, running: Sequence[Played]) -> list[bool]:
         found = []
