@@ -98,14 +98,16 @@ def run(root: Path, files: Sequence[str], options: Sequence[str]) -> Result:
 
 
 def run_all(root: Path, ordered: Sequence[Sequence[str]], options: Sequence[str], at_once: int) -> list[Result]:
-    """Shows the output of a list that fails, one line of any other."""
+    """Shows the output of a list that fails, one line of any other: what it took, and when it ended."""
+    began = time.monotonic()
 
     def run_one(number: int, files: Sequence[str]) -> Result:
         result = run(root, files, options)
         if not result.ok:
             say(result.output)
         counts = ", ".join(f"{n} {word}" for word, n in result.counts.items())
-        say(f"list {number} of {len(ordered)}: {len(files)} files, {counts} in {result.seconds:.0f} s")
+        took = f"{result.seconds:.0f} s, at {time.monotonic() - began:.0f} s"
+        say(f"list {number} of {len(ordered)}: {len(files)} files, {counts} in {took}")
         return result
 
     with ThreadPoolExecutor(at_once) as pool:
