@@ -1,7 +1,7 @@
 """What gateways report of a candidate's circuit breaker, and when outcomes are read too late for a step. Pure.
 
-The consumer may be minutes behind with records; heartbeats come every two seconds. So a candidate that breaks is held
-and taken back by them, whatever the records say.
+The consumer may be minutes behind with records; heartbeats come every two seconds. They therefore hold or roll back a
+candidate that breaks, whatever the records say.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from gateway.stream.types import Lag
 
 FAILING_S = 30.0  # of probes that fail, after which the candidate is taken back, whoever calls
 FAILING_TOGETHER_S = 10.0  # the same where the calls of two callers fail: longer than a restart takes
-FRESH_S = 15.0  # a gateway that has not reported for so long is lost
-UNREAD_S = 10.0  # outcomes that are read later take no step
-_SCORED_WITHIN = 0.25  # of the soak time: scores that come later take no step
+FRESH_S = 15.0  # a gateway that has not reported for this long is lost
+UNREAD_S = 10.0  # no step is taken while outcomes are read later than this
+_SCORED_WITHIN = 0.25  # of the soak time; no step is taken while scores come later
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,37 +34,24 @@ class BreakerReport:
     @property
     def broken(self) -> str | None:
         """Why the candidate has to be taken back; None: there is no reason, or not yet."""
-        if (self.open or self.again) and self.failing_s >= FAILING_S:
-            return (
-                f"the candidate's circuit breaker {self._state} in {_processes(self.processes)}, and its probes have "
-                f"failed for {self.failing_s:.0f} s (most: {FAILING_S:g} s)"
-            )
-        if (self.open or self.again) and self.callers >= 2 and self.failing_s >= FAILING_TOGETHER_S:
-            return (
-                f"the candidate's circuit breaker {self._state} in {_processes(self.processes)}: the calls of "
-                f"{self.callers} callers have failed for {self.failing_s:.0f} s"
-            )
+        if not (self.open or self.again):
+            return None
+        if self.failing_s >= FAILING_S:
+            return f"{self._state}, and its probes have failed for {self.failing_s:.0f} s (most: {FAILING_S:g} s)"
+        if self.callers >= 2 and self.failing_s >= FAILING_TOGETHER_S:
+            return f"{self._state}: the calls of {self.callers} callers have failed for {self.failing_s:.0f} s"
         return None
 
     @property
     def holds(self) -> str | None:
         """Why no step can be taken now; None: nothing speaks against it."""
-        if not self.processes:
-            return None
-        return f"the candidate's circuit breaker {self._state} in {_processes(self.processes)}, which send nobody to it"
+        return f"{self._state}, which send nobody to it" if self.processes else None
 
     @property
     def _state(self) -> str:
-        return "is open" if self.open else "opens again and again" if self.again else "was open a moment ago"
-
-    def fields(self) -> dict[str, Any]:
-        return {
-            "processes": self.processes,
-            "open": self.open,
-            "again": self.again,
-            "failing_s": self.failing_s,
-            "callers": self.callers,
-        }
+        state = "is open" if self.open else "opens again and again" if self.again else "was open a moment ago"
+        in_processes = f"{self.processes} gateway process" + ("" if self.processes == 1 else "es")
+        return f"the candidate's circuit breaker {state} in {in_processes}"
 
 
 def breakers_of(beats: Iterable[Mapping[str, Any]], experiment: str, plan: str, now: float) -> BreakerReport:
@@ -99,7 +86,3 @@ def _reports(beats: Iterable[Mapping[str, Any]], experiment: str, plan: str, now
 def _number(report: Mapping[str, Any], name: str) -> float:
     found = report.get(name)
     return float(found) if isinstance(found, int | float) else 0.0
-
-
-def _processes(n: int) -> str:
-    return f"{n} gateway process" + ("" if n == 1 else "es")

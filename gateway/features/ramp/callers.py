@@ -159,9 +159,9 @@ Prove = Callable[[Sequence[StepValues], Plan], tuple[ServedFinding, ...]]
 
 
 def proved_without_any(values: Sequence[StepValues], plan: Plan, prove: Prove) -> tuple[ServedFinding, ...]:
-    """Result of `prove` if it also holds without the caller who speaks most for it.
+    """The findings of `prove`, as far as they also hold without the caller who speaks most for them.
 
-    It keeps its error: more has to be shown, never less.
+    The error stays: more has to be shown, never less.
     """
     found = []
     for each in prove(values, plan):

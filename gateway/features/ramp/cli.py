@@ -28,7 +28,7 @@ def pause(name: Name, reason: Reason, config: Config = Path("gateway.yaml"), dat
 
 @ramp.command(epilog=example('gateway ab resume swap --reason "moved"'))
 def resume(name: Name, reason: Reason, config: Config = Path("gateway.yaml"), data: Data = None) -> None:
-    """Let a paused ramp go on; after a rollback, begin anew with shadows only."""
+    """Let a paused ramp continue; after a rollback, begin again with shadows only."""
     _give("resume", name, reason, config, data)
 
 
@@ -58,7 +58,7 @@ def override(
     config: Config = Path("gateway.yaml"),
     data: Data = None,
 ) -> None:
-    """Go on without the evidence. Every report shows it and its reason for ever."""
+    """Continue without the evidence. Every report shows it, with its reason."""
     _give("override", name, reason, config, data, full=full)
 
 
@@ -83,7 +83,7 @@ def history(name: Name, as_json: AsJson = False, config: Config = Path("gateway.
 
 @ramp.command(epilog=example("gateway ab gate swap"))
 def gate(name: Name, as_json: AsJson = False, config: Config = Path("gateway.yaml"), data: Data = None) -> None:
-    """Say whether a ramp may go on. Exit code 0: success; 1: failure; 2: inconclusive."""
+    """Say whether a ramp may continue. Exit code 0: success; 1: failure; 2: inconclusive."""
     import time
 
     from gateway.config.derive import paces_of

@@ -80,14 +80,13 @@ def _next_share(record: RampRecord, design: RampDesign) -> float:
 
 
 def _exposed(design: RampDesign, evidence: RampEvidence) -> str | None:
-    """Why the candidate must serve no more, if there has been no verdict."""
+    """Why the candidate must not serve any more: its exposure is used up, and there has been no verdict."""
     most, usd = design.largest_exposure_requests, design.largest_exposure_usd
     if evidence.decided or evidence.verdict == "ship":
         return None
     if most is not None and evidence.requests >= most:
-        return (
-            f"no verdict after {evidence.requests} requests that the candidate served; the largest exposure is {most}"
-        )
+        served = f"{evidence.requests} requests that the candidate served"
+        return f"no verdict after {served}; the largest exposure is {most}"
     if usd is not None and evidence.usd >= usd:
         return f"no verdict after ${evidence.usd:.4g} that the candidate cost; the largest exposure is ${usd:g}"
     return None

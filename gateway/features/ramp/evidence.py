@@ -18,8 +18,8 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -137,7 +137,7 @@ class ServedFinding:
         )
 
     def missing(self) -> str:
-        """Return the part of a proof that is still open."""
+        """The part of a proof that is still open, in words."""
         have, low = min(self.units), self.difference.low
         of = f": {have} of about {self.needed} units an arm" if self.needed is not None and have < self.needed else ""
         if not of and low is not None:
@@ -155,12 +155,16 @@ class ServedFinding:
         return f"{self.metric} is not shown to be harmless on served answers{without} yet{of}{also}"
 
     def fields(self) -> dict[str, Any]:
-        return {
-            "metric": self.metric, "step": self.step, "difference": self.difference.value, "low": self.difference.low,
-            "high": self.difference.high, "margin": self.margin, "found": self.found, "units": list(self.units),
-            "callers": self.callers, "rests_on": self.rests_on, "needed": self.needed,
-            "cut": list(self.cut), "unscored": list(self.unscored),
-        }  # fmt: skip
+        difference = {"difference": self.difference.value, "low": self.difference.low, "high": self.difference.high}
+        pairs = {"units": list(self.units), "cut": list(self.cut), "unscored": list(self.unscored)}
+        return {**asdict(self), **difference, **pairs}
+
+
+_PLAIN_FIELDS = (
+    *("at", "verdict", "sentence", "pairs", "units", "unit", "requests", "usd", "blind", "newest"),
+    *("lag_s", "lost_gateways", "ratio", "independence"),
+)
+"""Fields of the evidence that the audit keeps as they are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,14 +203,9 @@ class RampEvidence:
 
     def fields(self) -> dict[str, Any]:
         """JSON-able: the snapshot that the audit keeps."""
-        return {
-            "at": self.at, "verdict": self.verdict, "sentence": self.sentence, "pairs": self.pairs,
-            "served": [each.fields() for each in self.served], "proofs": [each.fields() for each in self.proofs],
-            "units": self.units, "unit": self.unit, "requests": self.requests, "usd": self.usd, "blind": self.blind,
-            "newest": self.newest,
-            "lag_s": self.lag_s, "lost_gateways": self.lost_gateways, "breakers": self.breakers.fields(),
-            "ratio": self.ratio, "independence": self.independence, "switch": list(self.switch),
-        }  # fmt: skip
+        plain = {name: getattr(self, name) for name in _PLAIN_FIELDS}
+        findings = {name: [each.fields() for each in getattr(self, name)] for name in ("served", "proofs")}
+        return {**plain, **findings, "breakers": asdict(self.breakers), "switch": list(self.switch)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,9 +224,7 @@ class AlarmTerms:
         margins = {name: margin_of(plan, name) for name in names}
         known = {name: ERROR_MARGIN if margin is None else margin for name, margin in margins.items()}
         known |= dict.fromkeys(refused, known[ERRORS])
-        steps = (
-            len(plan.ramp.steps) + bool(plan.ramp.holdout) if plan.ramp else 1
-        )  # failures have two where it holds out
+        steps = len(plan.ramp.steps) + bool(plan.ramp.holdout) if plan.ramp else 1  # with a holdout, failures have two
         by_rate = plan if plan.rules >= 2 and margins[ERRORS] is None else None
         return cls(known, (1.0 - VERDICT_PART) * plan.alpha / (steps * len(known)), by_rate)
 
@@ -243,28 +240,6 @@ def _from(callers: int) -> str:
     if not callers:
         return ""
     return "; all from one caller" if callers == 1 else f"; from {callers} callers"
-
-
-def proof_metrics(plan: Plan) -> tuple[str, ...]:
-    """Metrics that the plan's decision rests on and only served answers show."""
-    return tuple(name for name in plan.decides if name.startswith(FEEDBACK))
-
-
-def alarms_of(values: Sequence[StepValues], terms: AlarmTerms) -> tuple[ServedFinding, ...]:
-    """The finding of each metric and step that has an alarm and values in both arms."""
-    known = [v for v in values if v.metric in terms.margins and v.a.n and v.b.n]
-    watched = [v for v in known if v.paired or v.metric in FAILURES]
-    return tuple(step_finding(v, terms.margin(v), terms.alpha) for v in watched)
-
-
-def blind_at(values: Sequence[StepValues], terms: AlarmTerms, step: int) -> bool:
-    """Whether no alarm on errors could have rung at this step, had the candidate failed with every unit."""
-    for v in values:
-        if (v.metric, v.step) == (ERRORS, step) and v.a.n and v.b.n:
-            dead = replace(v, b=ServedSums(v.b.n, float(v.b.n), float(v.b.n)))
-            if step_finding(dead, terms.margin(v), terms.alpha).raised:
-                return False
-    return True
 
 
 def step_finding(v: StepValues, margin: float, alpha: float) -> ServedFinding:
@@ -292,9 +267,10 @@ def _difference(v: StepValues, alpha: float) -> Estimate:
 
 
 def proofs_of(values: Sequence[StepValues], plan: Plan) -> tuple[ServedFinding, ...]:
-    """The finding of each metric that has to be harmless before the candidate serves everything."""
+    """The finding of each metric of feedback, which only served answers get, that the plan's decision rests on."""
     tuning = Tuning(plan.verdict_alpha, burn_in=BURN_IN)
-    return tuple(_proof([v for v in values if v.metric == name], name, plan, tuning) for name in proof_metrics(plan))
+    names = [name for name in plan.decides if name.startswith(FEEDBACK)]
+    return tuple(_proof([v for v in values if v.metric == name], name, plan, tuning) for name in names)
 
 
 def served_proofs_of(served: Sequence[ServedBlocks], plan: Plan) -> tuple[ServedFinding, ...]:
@@ -404,29 +380,21 @@ def ratio_alarm(totals: dict[str, int], counts: Sequence[UnitCount], share: floa
     p = _p(control, candidate, share)
     if p >= RATIO_ALPHA:
         return None
-    n = control + candidate
-    said = (
-        f"{candidate} of {n} units had the candidate, where {share:.3g} was planned (p = {p:.1g} at any look)"
-        f"{_where(counts, share)}"
+    return (
+        f"sample ratio: {candidate} of {control + candidate} units had the candidate, where {share:.3g} was planned "
+        f"(p = {p:.1g} at any look){_where(counts, share)}; find out why before you resume"
     )
-    return f"sample ratio: {said}; find out why before you resume"
 
 
 def _where(counts: Sequence[UnitCount], share: float) -> str:
-    found = sorted(
-        (p, f"{dimension} {value}")
-        for i, dimension in enumerate(DIMENSIONS)
-        for value, p in _by_value(((c.kind[i], c) for c in counts), share)
-        if p < RATIO_ALPHA
-    )
-    return f"; most in {', '.join(name for _, name in found[:_MOST_NAMED])}" if found else ""
-
-
-def _by_value(counts: Iterable[tuple[str, UnitCount]], share: float) -> list[tuple[str, float]]:
-    sums: dict[str, Counter[bool]] = {}
-    for value, each in counts:
-        sums.setdefault(value, Counter())[each.arm == CONTROL] += each.units
-    return [(value, _p(arms[True], arms[False], share)) for value, arms in sums.items()]
+    """The kinds of calls in which the units fit the share least."""
+    sums: dict[str, Counter[bool]] = {}  # kind of call → units with the control (True) and with the candidate
+    for each in counts:
+        for dimension, value in zip(DIMENSIONS, each.kind, strict=True):
+            sums.setdefault(f"{dimension} {value}", Counter())[each.arm == CONTROL] += each.units
+    found = sorted((_p(arms[True], arms[False], share), name) for name, arms in sums.items())
+    names = [name for p, name in found if p < RATIO_ALPHA][:_MOST_NAMED]
+    return f"; most in {', '.join(names)}" if names else ""
 
 
 def _p(control: int, candidate: int, share: float) -> float:

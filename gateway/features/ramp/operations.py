@@ -8,6 +8,7 @@ from typing import Annotated, Any, get_args
 
 from pydantic import ConfigDict, Field
 
+from gateway.config.admin import Role
 from gateway.config.derive import paces_of
 from gateway.config.types import Section
 from gateway.console.access import Actor
@@ -28,7 +29,7 @@ from gateway.console.api import (
 )
 from gateway.console.errors import Conflict, InvalidBody, NotThere, StreamAway
 from gateway.core.errors import StreamDown
-from gateway.core.ramp import RampEvent, RampMode, RampPace, RampRefused, RampState
+from gateway.core.ramp import RampEvent, RampMode, RampPace, RampRecord, RampRefused, RampState
 from gateway.features.keys.directory import Admin
 from gateway.features.keys.settings import checked, moment
 from gateway.features.ramp.commands import MAX_REASON, VERBS, NoRamp, RampCommand, RampVerb, command_ramp, read_ramp
@@ -41,22 +42,19 @@ EXPECT = QueryParameter(
 )
 
 
+def _fields(record: RampRecord) -> dict[str, Any]:
+    names = ("version", "plan", "state", "step", "paused", "overridden", "by", "reason")
+    return {name: getattr(record, name) for name in names}
+
+
 def event_view(event: RampEvent) -> dict[str, Any]:
     """JSON-able: one change with its evidence."""
-    r = event.record
     return {
         "id": event.id,
-        "at": datetime.fromtimestamp(r.at, UTC).isoformat(timespec="milliseconds"),
+        "at": datetime.fromtimestamp(event.record.at, UTC).isoformat(timespec="milliseconds"),
         "kind": event.kind,
-        "version": r.version,
-        "plan": r.plan,
         "before": None if event.before is None else {"state": event.before[0], "step": event.before[1]},
-        "state": r.state,
-        "step": r.step,
-        "paused": r.paused,
-        "overridden": r.overridden,
-        "by": r.by,
-        "reason": r.reason,
+        **_fields(event.record),
         "evidence": dict(event.evidence),
     }
 
@@ -105,8 +103,12 @@ class FlaggerCall(Section):
     """Where it is."""
 
 
+def _role_of(verb: RampVerb) -> Role:
+    return "owner" if verb == "override" else "operator"
+
+
 def body_of(verb: RampVerb) -> type[RampReason]:
-    """Everything that a command needs."""
+    """The model of a command's body."""
     return {"override": RampOverride, "promote": RampPromotion}.get(verb, RampReason)
 
 
@@ -114,14 +116,6 @@ async def read_gate(admin: Admin, experiment: str) -> dict[str, Any]:
     """Raises NotThere, StreamAway."""
     view = await _on_stream(admin, lambda corridor: read_ramp(corridor, experiment))
     return gate_of(view, _pace(admin, experiment), admin.clock())
-
-
-async def require_gate(admin: Admin, experiment: str, expected: str) -> dict[str, Any]:
-    """The gate. Raises Conflict if its status is another one than `expected`."""
-    gate = await read_gate(admin, experiment)
-    if gate["status"] != expected:
-        raise Conflict(f"{experiment}: {gate['status']}: {gate['reason']}")
-    return gate
 
 
 async def read_history(admin: Admin, experiment: str, before: int | None, limit: int) -> list[dict[str, Any]]:
@@ -137,18 +131,19 @@ async def change_ramp(
     admin: Admin, actor: Actor, experiment: str, verb: RampVerb, body: Mapping[str, Any]
 ) -> dict[str, Any]:
     """Gives a command. Raises NotPermitted, InvalidBody, NotThere, Conflict, StreamAway."""
-    actor.require("owner" if verb == "override" else "operator", f"{verb} a ramp")
+    actor.require(_role_of(verb), f"{verb} a ramp")
     given = checked(body_of(verb), body)
     full = isinstance(given, RampOverride | RampPromotion) and given.full
     command = RampCommand(verb, actor.name, given.reason, full)
     pace = _pace(admin, experiment)
     record = await _on_stream(admin, lambda corridor: command_ramp(corridor, experiment, command, pace, admin.clock))
+    times = {"at": moment(record.at), "since": moment(record.since)}
     return {
-        "experiment": record.experiment, "plan": record.plan, "version": record.version, "state": record.state,
-        "step": record.step, "paused": record.paused, "overridden": record.overridden, "by": record.by,
-        "reason": record.reason, "at": moment(record.at), "since": moment(record.since),
+        "experiment": record.experiment,
+        **_fields(record),
+        **times,
         "cooling_until": moment(record.cooling_until or None),
-    }  # fmt: skip
+    }
 
 
 async def _on_stream(admin: Admin, work: Any) -> Any:
@@ -181,26 +176,20 @@ def _operations() -> tuple[Operation, ...]:
         "promote": "Take the step that waits for a person. 409: the evidence does not allow it.",
         "override": "Go on without the evidence. Every report shows it.",
     }
-    return (
-        Operation(
-            "GET", f"{path}/gate", "Whether a ramp may go on, in one word.", "viewer", _gate, "gate", errors=(404,)
-        ),
-        Operation(
-            "POST", f"{path}/gate", "The same for callers that only see the HTTP status, such as Flagger. 409: it "
-            "has another status.", "viewer", _require_gate, "gate", FlaggerCall, query=(EXPECT,), basic=True,
-        ),
-        Operation(
-            "GET", f"{path}/history", "The changes of a ramp, newest first: who, when, why, on which evidence.",
-            "viewer", _history, "ramp_history", query=(BEFORE, LIMIT), errors=(400, 404),
-        ),
-        *(
-            Operation(
-                "POST", f"{path}/{verb}", about[verb], "owner" if verb == "override" else "operator",
-                _changing_ramp(verb), "ramp", body_of(verb),
-            )
-            for verb in VERBS
-        ),
-    )  # fmt: skip
+    word = "Whether a ramp may go on, in one word."
+    status = "The same for callers that only see the HTTP status, such as Flagger. 409: it has another status."
+    changes = "The changes of a ramp, newest first: who, when, why, on which evidence."
+    get_gate = Operation("GET", f"{path}/gate", word, "viewer", _gate, "gate", errors=(404,))
+    require = (_require_gate, "gate", FlaggerCall)
+    post_gate = Operation("POST", f"{path}/gate", status, "viewer", *require, query=(EXPECT,), basic=True)
+    history = Operation(
+        "GET", f"{path}/history", changes, "viewer", _history, "ramp_history", query=(BEFORE, LIMIT), errors=(400, 404)
+    )
+    commands = (
+        Operation("POST", f"{path}/{verb}", about[verb], _role_of(verb), _changing_ramp(verb), "ramp", body_of(verb))
+        for verb in VERBS
+    )
+    return (get_gate, post_gate, history, *commands)
 
 
 async def _gate(call: AdminCall) -> AdminAnswer:
@@ -211,7 +200,10 @@ async def _require_gate(call: AdminCall) -> AdminAnswer:
     expected = call.query.get("expect", "success")
     if expected not in ("success", "failure"):
         raise InvalidBody(f"expect: expected success or failure, got {expected[:20]!r}")
-    return AdminAnswer(await require_gate(call.admin, call.path["id"], expected))
+    gate = await read_gate(call.admin, call.path["id"])
+    if gate["status"] != expected:
+        raise Conflict(f"{call.path['id']}: {gate['status']}: {gate['reason']}")
+    return AdminAnswer(gate)
 
 
 async def _history(call: AdminCall) -> AdminAnswer:
@@ -241,29 +233,43 @@ def _schemas(models: Mapping[str, Schema]) -> dict[str, Schema]:
     common = {"version": whole, "plan": text, "state": state, "step": whole, "paused": flag, "overridden": flag}
     said = {"by": text, "reason": text}
     before = {"anyOf": [object_schema({"state": state, "step": whole}), {"type": "null"}]}
+    change = {
+        "id": text,
+        "at": moment,
+        "kind": text,
+        "before": before,
+        **common,
+        **said,
+        "evidence": {"type": "object"},
+    }
     return {
         "ramp": object_schema(
             {"experiment": text, **common, **said, "at": moment, "since": moment, "cooling_until": MOMENT}
         ),
-        "ramp_history": page_schema(
-            object_schema(
-                {"id": text, "at": moment, "kind": text, "before": before, **common, **said,
-                 "evidence": {"type": "object"}}
-            )
-        ),
+        "ramp_history": page_schema(object_schema(change)),
         "gate": object_schema(
             {
-                "status": {"enum": list(get_args(GateStatus))}, "experiment": text, "plan": text,
-                "state": {"enum": ["draft", *get_args(RampState)]}, "step": whole,
-                "steps": {"type": "array", "items": number}, "share": number,
+                "status": {"enum": list(get_args(GateStatus))},
+                "experiment": text,
+                "plan": text,
+                "state": {"enum": ["draft", *get_args(RampState)]},
+                "step": whole,
+                "steps": {"type": "array", "items": number},
+                "share": number,
                 "holdout": {"anyOf": [object_schema({"share": number, "until": number}), {"type": "null"}]},
-                "switch": {"type": "array", "items": text}, "paused": flag, "overridden": flag,
-                "mode": {"enum": list(get_args(RampMode))}, "verdict": {"type": ["string", "null"]},
-                "pairs": {"type": ["integer", "null"]}, "action": {"type": ["string", "null"]}, "reason": text,
-                "since": {"type": ["number", "null"]}, "at": {"type": ["number", "null"]},
+                "switch": {"type": "array", "items": text},
+                "paused": flag,
+                "overridden": flag,
+                "mode": {"enum": list(get_args(RampMode))},
+                "verdict": {"type": ["string", "null"]},
+                "pairs": {"type": ["integer", "null"]},
+                "action": {"type": ["string", "null"]},
+                "reason": text,
+                "since": {"type": ["number", "null"]},
+                "at": {"type": ["number", "null"]},
             }
         ),
-    }  # fmt: skip
+    }
 
 
 OPERATIONS = AdminOperations(_operations(), _schemas)

@@ -7,7 +7,20 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import orjson
-from sqlalchemy import Connection, RowMapping, Select, Text, and_, case, func, literal_column, or_, select, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    RowMapping,
+    Select,
+    Text,
+    and_,
+    case,
+    func,
+    literal_column,
+    or_,
+    select,
+    update,
+)
 
 from gateway.core.exchange import CLIENT_ENDED
 from gateway.core.ramp import RampEvent, RampRecord, record_from_json
@@ -20,21 +33,17 @@ def add_ramp_events(connection: Connection, events: Sequence[RampEvent]) -> None
     """Stores events; those that are stored already change nothing."""
     for each in events:
         record = each.record
-        values = {
-            "id": each.id, "experiment": record.experiment, "plan": record.plan, "version": record.version,
-            "at": record.at, "actor": record.by, "kind": each.kind, "reason": record.reason,
-            "before": None if each.before is None else orjson.dumps(each.before).decode(),
-            "record": record.to_json().decode(), "evidence": orjson.dumps(dict(each.evidence)).decode(),
-        }  # fmt: skip
+        values = {name: getattr(record, name) for name in ("experiment", "plan", "version", "at", "reason")}
+        values |= {"id": each.id, "actor": record.by, "kind": each.kind}
+        values |= {"before": None if each.before is None else orjson.dumps(each.before).decode()}
+        values |= {"record": record.to_json().decode(), "evidence": orjson.dumps(dict(each.evidence)).decode()}
         connection.execute(insert(connection.dialect, ramp_events).values(values).on_conflict_do_nothing())
 
 
-def stored_ramp_events(connection: Connection, experiment: str, plan: str | None = None) -> list[RampEvent]:
-    """The events of an experiment, oldest first. plan: only those of this plan's hash."""
+def stored_ramp_events(connection: Connection, experiment: str) -> list[RampEvent]:
+    """The events of an experiment, oldest first."""
     t = ramp_events.c
     query = select(ramp_events).where(t.experiment == experiment).order_by(t.version, t.at, t.id)
-    if plan is not None:
-        query = query.where(t.plan == plan)
     return [_event(row) for row in connection.execute(query).mappings()]
 
 
@@ -58,9 +67,8 @@ def count_ramp_events(connection: Connection) -> dict[str, dict[str, int]]:
     """Number of events by experiment and kind."""
     t = ramp_events.c
     counts: dict[str, dict[str, int]] = {}
-    for experiment, kind, n in connection.execute(
-        select(t.experiment, t.kind, func.count()).group_by(t.experiment, t.kind)
-    ):
+    query = select(t.experiment, t.kind, func.count()).group_by(t.experiment, t.kind)
+    for experiment, kind, n in connection.execute(query):
         counts.setdefault(experiment, {})[kind] = n
     return counts
 
@@ -68,6 +76,19 @@ def count_ramp_events(connection: Connection) -> dict[str, dict[str, int]]:
 def _event(row: RowMapping) -> RampEvent:
     before = None if row["before"] is None else tuple(orjson.loads(row["before"]))
     return RampEvent(row["id"], record_from_json(row["record"]), before, orjson.loads(row["evidence"]))
+
+
+def _unit(keyed: bool) -> ColumnElement[str]:
+    """The unit of a call. keyed: a call without a conversation belongs to the unit of its key, else to its own."""
+    e = exchanges.c
+    return func.coalesce(e.cluster, literal_column("'key '", Text) + e.caller if keyed else e.id)
+
+
+def _failed(own: ColumnElement[bool], empty_fails: bool) -> ColumnElement[float]:
+    """1 for an answer that failed, 0 for any other. own: the arm's own target gave it, and not a fallback."""
+    e = exchanges.c
+    whole = and_(e.outcome == "ok", e.status < 400, own)
+    return case((and_(whole, e.empty.is_not(True)) if empty_fails else whole, 0.0), else_=1.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,19 +124,12 @@ def unit_failures(
     seconds. stratum: only its calls count; None: all do. keyed, empty_fails: as served_answers takes them.
     """
     e = exchanges.c
-    key = literal_column("'key '", Text) + e.caller if keyed else e.id
-    unit = func.coalesce(e.cluster, key)
     own = or_(*(and_(e.arm == arm, TARGET.in_([target])) for arm, target in targets.items()))
-    whole = and_(e.outcome == "ok", e.status < 400, own)
-    whole = and_(whole, e.empty.is_not(True)) if empty_fails else whole
-    share = func.avg(case((whole, 0.0), else_=1.0)).label("share")
+    share = func.avg(_failed(own, empty_fails)).label("value")
     ours = (e.plan == plan, e.role == "served", e.arm.in_(list(targets)), e.outcome.not_in(CLIENT_ENDED))
     drawn = [] if stratum is None else [e.stratum == stratum]
     within = (e.received >= span[0], e.received < span[1])
-    by_unit = select(e.arm, share).where(*ours, *within, *drawn).group_by(e.arm, unit)
-    u = by_unit.subquery().c
-    query = select(u.arm, func.count(), func.sum(u.share), func.sum(u.share * u.share)).group_by(u.arm)
-    return {row[0]: (int(row[1]), float(row[2]), float(row[3])) for row in connection.execute(query)}
+    return _arm_sums(connection, select(e.arm, share).where(*ours, *within, *drawn).group_by(e.arm, _unit(keyed)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,18 +156,18 @@ def unit_sums(
     e, s = exchanges.c, scores.c
     ours = [e.plan == plan, e.role == "served", e.arm.in_(list(targets)), e.outcome != "client_gone"]
     ours += [e.received >= span[0], e.received < span[1], *([] if stratum is None else [e.stratum == stratum])]
-    key = literal_column("'key '", Text) + e.caller if keyed else e.id
-    unit, whole = func.coalesce(e.cluster, key), and_(e.outcome == "ok", e.status < 400)
+    unit, whole = _unit(keyed), and_(e.outcome == "ok", e.status < 400)
     failures = unit_failures(connection, plan, targets, span, stratum, keyed=keyed)
     found = [SwitchSums("error_rate", True, failures)]
     for metric, column in (("cost_per_1k", 1000 * e.cost_usd), ("total_s", e.total_s)):
         means = select(e.arm, func.avg(column).label("value")).where(*ours, whole, column.is_not(None))
         found.append(SwitchSums(metric, False, _arm_sums(connection, means.group_by(e.arm, unit))))
-    scored = [*ours, s.subject == "exchange", s.status == "scored", s.value01.is_not(None), s.direction != "neutral"]
-    joined = select(s.scorer).join_from(exchanges, scores, s.exchange_id == e.id).where(*scored)
-    for scorer in sorted(connection.execute(joined.distinct()).scalars()):
-        means = select(e.arm, func.avg(s.value01).label("value")).join_from(exchanges, scores, s.exchange_id == e.id)
-        means = means.where(*scored, s.scorer == scorer).group_by(e.arm, unit)
+    ours += [s.subject == "exchange", s.status == "scored", s.value01.is_not(None), s.direction != "neutral"]
+    joined = (exchanges, scores, s.exchange_id == e.id)
+    scorers = select(s.scorer).join_from(*joined).where(*ours).distinct()
+    for scorer in sorted(connection.execute(scorers).scalars()):
+        means = select(e.arm, func.avg(s.value01).label("value")).join_from(*joined)
+        means = means.where(*ours, s.scorer == scorer).group_by(e.arm, unit)
         found.append(SwitchSums(scorer, True, _arm_sums(connection, means)))
     return found
 
@@ -173,8 +187,7 @@ def ramp_units(
     span, stratum, keyed: as unit_failures takes them. A client that left counts for nobody, as in the alarms.
     """
     e = exchanges.c
-    key = literal_column("'key '", Text) + e.caller if keyed else e.id
-    unit = func.count(func.distinct(func.coalesce(e.cluster, key)))
+    unit = func.count(func.distinct(_unit(keyed)))
     ours = (e.plan == plan, e.role == "served", e.arm.in_(arms), e.outcome != "client_gone", e.stratum == stratum)
     within = (*ours, e.received >= span[0], e.received < span[1])
     totals = connection.execute(select(e.arm, unit).where(*within).group_by(e.arm))
@@ -226,19 +239,10 @@ def due_deliveries(connection: Connection, webhooks: Iterable[str], now: float, 
 
 
 def save_delivery(connection: Connection, delivery: WebhookDelivery) -> None:
-    """Stores what became of one that is pending; an ended one is never changed."""
+    """Stores the outcome of a pending delivery; an ended one is never changed."""
     changed = {name: getattr(delivery, name) for name in ("state", "attempts", "due", "ended", "error")}
-    connection.execute(
-        update(webhook_deliveries)
-        .where(_T.event == delivery.event, _T.webhook == delivery.webhook, _T.state == "pending")
-        .values(changed)
-    )
-
-
-def deliveries_of(connection: Connection, experiment: str) -> list[WebhookDelivery]:
-    """All deliveries of one experiment, oldest first."""
-    query = select(webhook_deliveries).where(_T.experiment == experiment).order_by(_T.created, _T.event, _T.webhook)
-    return [WebhookDelivery(**row) for row in connection.execute(query).mappings()]
+    pending = (_T.event == delivery.event, _T.webhook == delivery.webhook, _T.state == "pending")
+    connection.execute(update(webhook_deliveries).where(*pending).values(changed))
 
 
 def count_deliveries(connection: Connection) -> Mapping[tuple[str, str], int]:
@@ -269,17 +273,13 @@ def caller_failures(
     empty_fails: as served_answers takes them.
     """
     e = exchanges.c
-    key = literal_column("'key '", Text) + e.caller if keyed else e.id
-    unit = func.coalesce(e.cluster, key)
     own = TARGET.in_([of.target])
-    whole = and_(e.outcome == "ok", e.status < 400, own)
-    failed = case((and_(whole, e.empty.is_not(True)) if empty_fails else whole, 0.0), else_=1.0)
     refused = and_(e.outcome != "ok", e.status.in_(sorted(REFUSING_STATUSES)), own)
     ours = (e.plan == plan, e.role == "served", e.arm == of.arm, e.outcome.not_in(CLIENT_ENDED), ~refused)
-    share, calls = func.avg(failed).label("share"), func.count().label("calls")
+    share, calls = func.avg(_failed(own, empty_fails)).label("share"), func.count().label("calls")
     in_time = [e.received >= of.first, e.received < of.end]
     in_time += [] if of.stratum is None else [e.stratum == of.stratum]
-    u = select(e.caller, share, calls).where(*ours, *in_time).group_by(e.caller, unit).subquery().c
+    u = select(e.caller, share, calls).where(*ours, *in_time).group_by(e.caller, _unit(keyed)).subquery().c
     query = select(u.caller, func.sum(u.calls), func.count(), func.sum(u.share), func.sum(u.share * u.share))
     rows = connection.execute(query.group_by(u.caller))
     return {row[0]: (int(row[1]), int(row[2]), float(row[3]), float(row[4])) for row in rows}

@@ -1,8 +1,8 @@
 """Reads what a ramp's arms served: step by step, as values of units, and over the holdout after the promotion.
 
-While the holdout lasts, the units that kept the control are compared with all others: what did the switch do? Both arms
-are drawn from the same traffic for the whole time, so no day is compared with another. The intervals are asymptotic
-confidence sequences, valid at every look.
+While the holdout lasts, the units that kept the control are compared with all others, which shows the effect of the
+switch. Both arms are drawn from the same traffic for the whole time, so no day is compared with another. The intervals
+are asymptotic confidence sequences, valid at every look.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ def periods_of(events: Sequence[RampEvent], watched_s: float = WATCHED_S) -> lis
     """The steps of the present run, in order. events: of one plan, oldest first. watched_s: how long what a promoted
     candidate serves is watched; infinite with a holdout.
 
-    A run begins anew after the shadow phase, and with an override: nothing from before it raises an alarm then.
+    A run begins again after the shadow phase, and with an override: nothing from before it raises an alarm then.
     """
     found: list[StepPeriod] = []
     for event in events:
@@ -142,10 +142,14 @@ def failures_now(connection: Reading, plan: StoredPlan, periods: Sequence[StepPe
     alone = _without_control(plan.plan, here) and len(periods) > 1
     arms = (CONTROL, periods[-2] if alone else here), (plan.plan.candidates[0][0], here)
     if plan.plan.rules >= CALLERS_RULES:
-        found = _with_callers(here.step, *(_caller_failures(connection, plan, *each) for each in arms))
-        return replace(found, paired=not alone)
-    a, b = (_failures(connection, plan, *each) for each in arms)
-    return StepValues(ERRORS, here.step, -1.0, True, a, b)
+        a, b = (_caller_failures(connection, plan, *each) for each in arms)
+        none = (0, ServedSums())
+        of = [(name, a.get(name, none), b.get(name, none)) for name in sorted({*a, *b})]
+        callers = tuple(CallerSums(name, x[0] + y[0], x[1], y[1]) for name, x, y in of)
+        found = StepValues(ERRORS, here.step, -1.0, True, ServedSums(), ServedSums(), callers, paired=not alone)
+        return of_callers(found)
+    control, candidate = (_failures(connection, plan, *each) for each in arms)
+    return StepValues(ERRORS, here.step, -1.0, True, control, candidate)
 
 
 def shared_by_all(plan: Plan, period: StepPeriod) -> bool:
@@ -154,7 +158,7 @@ def shared_by_all(plan: Plan, period: StepPeriod) -> bool:
 
 
 def _without_control(plan: Plan, period: StepPeriod) -> bool:
-    """Whether nobody had the control then: the answers that it gave in the period before are compared."""
+    """Whether no unit had the control then: its answers of the period before are compared."""
     ramp = plan.ramp
     ended = ramp is not None and period.step >= len(ramp.steps)
     return ramp is not None and (ended or (not ramp.holdout and shared_by_all(plan, period)))
@@ -168,15 +172,6 @@ def _caller_failures(
     of, fails = ArmInTime(arm, target, *span, drawn_stratum(plan.plan)), plan.plan.empty == "failed"
     found = caller_failures(connection, plan.hash, of, keyed=keyed_units(plan.plan), empty_fails=fails)
     return {caller: (calls, ServedSums(*sums)) for caller, (calls, *sums) in found.items()}
-
-
-def _with_callers(
-    step: int, a: Mapping[str, tuple[int, ServedSums]], b: Mapping[str, tuple[int, ServedSums]]
-) -> StepValues:
-    none = (0, ServedSums())
-    of = [(name, a.get(name, none), b.get(name, none)) for name in sorted({*a, *b})]
-    callers = tuple(CallerSums(name, x[0] + y[0], x[1], y[1]) for name, x, y in of)
-    return of_callers(StepValues(ERRORS, step, -1.0, True, ServedSums(), ServedSums(), callers))
 
 
 def _failures(connection: Reading, plan: StoredPlan, arm: str, period: StepPeriod) -> ServedSums:
@@ -468,9 +463,8 @@ class _BlockRows:
                     terms[unit] = terms.get(unit, 0.0) + term
                     apart += term**2
         together = math.fsum(term**2 for term in terms.values())
-        return ServedBlocks(
-            self._metric, self._sign, self._bounded, tuple(made), max(1.0, together / apart) if apart else 1.0
-        )
+        inflation = max(1.0, together / apart) if apart else 1.0
+        return ServedBlocks(self._metric, self._sign, self._bounded, tuple(made), inflation)
 
 
 EVERY_S = 3_600.0  # a month of answers is summed no more often
@@ -491,10 +485,8 @@ def _difference(of: SwitchSums, arm: str, tuning: Tuning) -> dict[str, Any] | No
     if not a.n or not b.n:
         return None
     made, _, _ = difference_of(a.arm_mean(of.bounded, tuning), b.arm_mean(of.bounded, tuning), 1.0, tuning)
-    return {
-        "metric": of.metric, "control": a.mean, "candidate": b.mean, "difference": made.value, "low": made.low,
-        "high": made.high, "units": [a.n, b.n],
-    }  # fmt: skip
+    difference = {"difference": made.value, "low": made.low, "high": made.high}
+    return {"metric": of.metric, "control": a.mean, "candidate": b.mean, **difference, "units": [a.n, b.n]}
 
 
 def switch_line(of: Mapping[str, Any]) -> str:

@@ -12,7 +12,7 @@ import hashlib
 import hmac
 import logging
 import time
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
@@ -47,6 +47,7 @@ _NEW_S = 3_600.0  # a receiver that had nothing yet gets the transitions of the 
 _KNOWN_S = 7 * 86_400.0  # one that had some: those since then, unless they are older than this
 _GONE = 410
 _MOST_REPLY_BYTES = 1 << 16
+_RECORD_FIELDS = ("experiment", "plan", "version", "state", "step", "paused", "overridden", "by", "reason")
 
 
 def signature(key: bytes, id: str, at: int, body: bytes) -> str:
@@ -57,19 +58,14 @@ def signature(key: bytes, id: str, at: int, body: bytes) -> str:
 
 def body_of(event: RampEvent) -> str:
     """The JSON that every receiver of this event gets."""
-    r = event.record
-    data = {
-        "id": event.id, "experiment": r.experiment, "plan": r.plan, "version": r.version, "kind": event.kind,
-        "state": r.state, "step": r.step, "paused": r.paused, "overridden": r.overridden, "by": r.by,
-        "reason": r.reason, "before": None if event.before is None else list(event.before),
-        "evidence": event.evidence,
-    }  # fmt: skip
-    at = datetime.fromtimestamp(r.at, UTC).isoformat(timespec="milliseconds")
+    data = {"id": event.id, "kind": event.kind, "before": event.before, "evidence": event.evidence}
+    data |= {name: getattr(event.record, name) for name in _RECORD_FIELDS}
+    at = datetime.fromtimestamp(event.record.at, UTC).isoformat(timespec="milliseconds")
     return orjson.dumps({"type": f"ramp.{event.kind}", "timestamp": at, "data": data}).decode()
 
 
 class WebhookSender:
-    """Sends what is due. clock: Unix seconds. retry_s: as RETRY_S."""
+    """Sends what is due. name: of this consumer, in the lease. clock: Unix seconds."""
 
     def __init__(
         self,
@@ -78,13 +74,10 @@ class WebhookSender:
         webhooks: Mapping[str, WebhookConfig],
         name: str,
         clock: Callable[[], float] = time.time,
-        retry_s: Sequence[float] = RETRY_S,
-        every_s: float = _EVERY_S,
     ) -> None:
-        """name: of this consumer, in the lease."""
         self._store, self._connections, self._webhooks = store, connections, webhooks
         self._keys = {each: signing_key(webhook.secret) for each, webhook in webhooks.items()}
-        self._name, self._clock, self._retry_s, self._every_s = name, clock, retry_s, every_s
+        self._name, self._clock = name, clock
         self._failure_logged = False
 
     async def run(self) -> None:
@@ -92,7 +85,7 @@ class WebhookSender:
         try:
             while True:
                 await self._survive()
-                await asyncio.sleep(self._every_s)
+                await asyncio.sleep(_EVERY_S)
         finally:
             await self._release()
 
@@ -110,7 +103,7 @@ class WebhookSender:
             return  # the reader of the stream logs it
         except Exception:  # what breaks one delivery must not end all
             if not self._failure_logged:
-                log.exception("webhooks: a look failed; retrying", extra={"retry_in_s": self._every_s})
+                log.exception("webhooks: a look failed; retrying", extra={"retry_in_s": _EVERY_S})
             self._failure_logged = True
 
     async def look(self) -> int:
@@ -123,7 +116,7 @@ class WebhookSender:
         return len(due)
 
     def _prepare(self, connection: Transaction) -> bool:
-        """False: another consumer sends."""
+        """Makes the deliveries of new events. False: another consumer sends."""
         now = self._clock()
         if not hold_lease(connection, LEASE, self._name, now, _KEEP_S):
             return False
@@ -131,37 +124,23 @@ class WebhookSender:
         for name, webhook in self._webhooks.items():
             since = max(first.get(name, now) - _NEW_S, now - _KNOWN_S)
             events = (e for e in ramp_events_since(connection, since) if webhook.wants(e.record.experiment))
-            add_deliveries(connection, (self._made(name, event, now) for event in events))
+            made = (WebhookDelivery(f"ramp_{e.id}", name, e.record.experiment, body_of(e), now, now) for e in events)
+            add_deliveries(connection, made)
         return True
-
-    @staticmethod
-    def _made(webhook: str, event: RampEvent, now: float) -> WebhookDelivery:
-        return WebhookDelivery(f"ramp_{event.id}", webhook, event.record.experiment, body_of(event), now, now)
 
     async def _deliver(self, delivery: WebhookDelivery) -> None:
         error = await self._send(delivery)
         now, attempts = self._clock(), delivery.attempts + 1
         if error is None:
             ended = replace(delivery, state="delivered", attempts=attempts, ended=now, error=None)
-        elif attempts > len(self._retry_s) or error == f"HTTP {_GONE}":
-            log.error(
-                "webhook given up: webhook=%s event=%s attempts=%d error=%s",
-                delivery.webhook,
-                delivery.event,
-                attempts,
-                error,
-            )
+        elif attempts > len(RETRY_S) or error == f"HTTP {_GONE}":
+            what = f"webhook={delivery.webhook} event={delivery.event} attempts={attempts} error={error}"
+            log.error("webhook given up: %s", what)
             ended = replace(delivery, state="dead", attempts=attempts, ended=now, error=error)
         else:
-            wait_s = self._retry_s[attempts - 1]
-            log.warning(
-                "webhook failed; retried: webhook=%s event=%s attempts=%d retry_in_s=%g error=%s",
-                delivery.webhook,
-                delivery.event,
-                attempts,
-                wait_s,
-                error,
-            )
+            wait_s = RETRY_S[attempts - 1]
+            what = f"webhook={delivery.webhook} event={delivery.event} attempts={attempts} retry_in_s={wait_s:g}"
+            log.warning("webhook failed; retrying: %s error=%s", what, error)
             ended = replace(delivery, attempts=attempts, due=now + wait_s, error=error)
         await self._store.run(lambda connection: save_delivery(connection, ended))
 
@@ -185,7 +164,7 @@ class WebhookSender:
 
 
 def webhooks_task(context: TaskContext) -> Coroutine[Any, Any, None] | None:
-    """Task that sends; None: the config has no receivers."""
+    """The task that sends; None: the config has no receivers."""
     if not context.config.webhooks:
         return None
     return WebhookSender(context.store, context.connections, context.config.webhooks, context.name).run()

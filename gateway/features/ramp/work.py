@@ -64,7 +64,7 @@ from gateway.store.store import Store
 from gateway.stream import Corridor
 
 log = logging.getLogger(__name__)
-GONE_S = 120.0  # a lost gateway that has not reported for so long has ended
+GONE_S = 120.0  # a lost gateway that has not reported for this long has ended
 _AT_MOST = 0.2  # of the time is spent looking
 
 
@@ -200,8 +200,8 @@ class RampController:
         done = await self._corridor.ramps.change(before, after, evidence)
         if done:
             level = logging.WARNING if after.state in ("rolled_back", "stopped") else logging.INFO
-            log.log(level, "ramp of %s: %s: %s", after.experiment, after.state, after.reason,
-                    extra={"plan": after.plan, "step": after.step, "version": after.version})  # fmt: skip
+            extra = {"plan": after.plan, "step": after.step, "version": after.version}
+            log.log(level, "ramp of %s: %s: %s", after.experiment, after.state, after.reason, extra=extra)
         return done
 
     async def _failures(self, plan: StoredPlan, events: Sequence[RampEvent], now: float) -> RampEvidence | None:
@@ -230,7 +230,7 @@ class RampController:
     async def _since_promotion(
         self, plan: StoredPlan, events: Sequence[RampEvent], now: float
     ) -> Sequence[Mapping[str, Any]]:
-        """Return what the switch did: nothing before the promotion, and the last figures after the holdout."""
+        """The effect of the switch: none before the promotion, and the last figures after the holdout."""
         design, record = plan.plan.ramp, events[-1].record if events else None
         if design is None or record is None or record.state != "promoted":
             return ()
@@ -334,7 +334,7 @@ _UNITS = {
 
 
 def _verdict(found: Finding, proofs: Sequence[ServedFinding]) -> tuple[Verdict, str]:
-    """The verdict where the primary is feedback: pairs say what the guardrails on answers do, the rest is served."""
+    """The verdict where the primary is feedback: pairs decide guardrails on answers, served answers the rest."""
     primary = next(each for each in proofs if each.metric == found.stored_plan.plan.primary)
     worse = [c.metric for c in found.guardrails if rejects(c)]
     if primary.raised or worse:

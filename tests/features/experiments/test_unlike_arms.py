@@ -31,7 +31,8 @@ from gateway.core.ramp import RampDesign
 from gateway.core.randomization import SECRET_BYTES, draw
 from gateway.fake import FakeUpstream
 from gateway.features.experiments.findings import Finding, current_plan, finding
-from gateway.features.ramp.evidence import AlarmTerms, alarms_of, served_proofs_of
+from gateway.features.ramp.callers import caller_alarms
+from gateway.features.ramp.evidence import AlarmTerms, served_proofs_of
 from gateway.features.ramp.served import StepPeriod, served_values
 from gateway.features.replay.datasets import scan
 from gateway.features.replay.gateway_choice import GatewayLocation
@@ -251,7 +252,7 @@ def ramp_is_wrong(connection: Reading, plan: StoredPlan, world: str) -> bool:
     terms, step = AlarmTerms.of(ramped), [StepPeriod(0, 0.0, math.inf)]
     served = served_values(connection, StoredPlan(ramped, plan.hash, "running", plan.since), step, terms, time.time())
     if world == "equal":
-        return any(each.raised for each in (*alarms_of(served.values, terms), *served.findings))
+        return any(each.raised for each in (*caller_alarms(served.values, terms), *served.findings))
     proofs = {each.metric: each.found for each in served_proofs_of(served.blocks, ramped)}
     assert "exact" in proofs
     return proofs["exact"] in ("equivalent", "non_inferior")

@@ -11,6 +11,7 @@ import pytest
 from gateway.core.exchange import Target
 from gateway.core.plan import Guardrail, Plan
 from gateway.core.ramp import RampDesign
+from gateway.features.ramp.callers import blind_to_callers, caller_alarms
 from gateway.features.ramp.evidence import (
     RATIO_ALPHA,
     AlarmTerms,
@@ -18,8 +19,6 @@ from gateway.features.ramp.evidence import (
     ServedBlocks,
     StepValues,
     UnitCount,
-    alarms_of,
-    blind_at,
     proofs_of,
     ratio_alarm,
     served_proofs_of,
@@ -49,7 +48,9 @@ def test_the_alarms_share_a_fifth_of_alpha_among_steps_and_metrics() -> None:
 
 def test_a_candidate_that_always_fails_is_seen_within_ten_units() -> None:
     control = np.zeros(2000)
-    raised = [n for n in range(1, 30) if alarms_of([step("error_rate", control, np.ones(n), sign=-1)], TERMS)[0].raised]
+    raised = [
+        n for n in range(1, 30) if caller_alarms([step("error_rate", control, np.ones(n), sign=-1)], TERMS)[0].raised
+    ]
     assert raised, "never seen"
     assert raised[0] <= 10
     assert raised == list(range(raised[0], 30)), "it stays one"
@@ -57,25 +58,25 @@ def test_a_candidate_that_always_fails_is_seen_within_ten_units() -> None:
 
 def test_a_step_is_blind_until_total_failure_would_be_seen() -> None:
     control, few, enough = np.zeros(2000), np.zeros(3), np.zeros(10)
-    assert blind_at([step("error_rate", control, few, sign=-1)], TERMS, 0)
-    assert not blind_at([step("error_rate", control, enough, sign=-1)], TERMS, 0)
-    assert blind_at([step("error_rate", control, enough, sign=-1)], TERMS, 1), "of another step"
-    assert blind_at([step("error_rate", np.zeros(2), enough, sign=-1)], TERMS, 0), "the control is too short"
+    assert blind_to_callers([step("error_rate", control, few, sign=-1)], TERMS, 0)
+    assert not blind_to_callers([step("error_rate", control, enough, sign=-1)], TERMS, 0)
+    assert blind_to_callers([step("error_rate", control, enough, sign=-1)], TERMS, 1), "of another step"
+    assert blind_to_callers([step("error_rate", np.zeros(2), enough, sign=-1)], TERMS, 0), "the control is too short"
 
 
 def test_failures_as_frequent_as_the_controls_are_no_alarm() -> None:
     both = np.array([1.0] * 30 + [0.0] * 270)
-    assert not alarms_of([step("error_rate", both, both, sign=-1)], TERMS)[0].raised
+    assert not caller_alarms([step("error_rate", both, both, sign=-1)], TERMS)[0].raised
 
 
 def test_worse_scores_and_higher_cost_alarm_after_the_burn_in() -> None:
     rng = np.random.default_rng(1)
     a, b = rng.beta(4, 4, 600), np.clip(rng.beta(4, 4, 600) - 0.3, 0, 1)
-    assert alarms_of([step("quality", a, b)], TERMS)[0].raised
-    assert not alarms_of([step("quality", a[:99], b[:99])], TERMS)[0].raised, "99 units are too few"
+    assert caller_alarms([step("quality", a, b)], TERMS)[0].raised
+    assert not caller_alarms([step("quality", a[:99], b[:99])], TERMS)[0].raised, "99 units are too few"
     dear = step("cost_per_1k", rng.gamma(2, 1, 500), rng.gamma(2, 1, 500) + 2.0, sign=-1, bounded=False)
-    assert alarms_of([dear], TERMS)[0].raised
-    assert alarms_of([step("first_token_s", a, b)], TERMS) == (), "the plan names no such metric"
+    assert caller_alarms([dear], TERMS)[0].raised
+    assert caller_alarms([step("first_token_s", a, b)], TERMS) == (), "the plan names no such metric"
 
 
 def test_false_alarms_are_no_more_frequent_than_their_share() -> None:
@@ -87,7 +88,9 @@ def test_false_alarms_are_no_more_frequent_than_their_share() -> None:
             a, b = (
                 ((rng.random(2000) < 0.05).astype(float) for _ in range(2)) if sign < 0 else rng.beta(2, 2, (2, 2000))
             )
-            looks = (alarms_of([step(metric, a[:n], b[:n], sign=sign)], terms)[0].raised for n in range(50, 2001, 270))
+            looks = (
+                caller_alarms([step(metric, a[:n], b[:n], sign=sign)], terms)[0].raised for n in range(50, 2001, 270)
+            )
             wrong += any(looks)
         assert wrong <= runs * 0.05 + 3 * (runs * 0.05 * 0.95) ** 0.5, metric
 
@@ -116,7 +119,7 @@ def test_feedback_is_needed_for_its_proof() -> None:
 
 
 def test_the_snapshot_is_json() -> None:
-    alarms = alarms_of([step("error_rate", np.zeros(500), np.ones(20), sign=-1)], TERMS)
+    alarms = caller_alarms([step("error_rate", np.zeros(500), np.ones(20), sign=-1)], TERMS)
     evidence = RampEvidence(1.0, served=alarms, proofs=proofs_of([], PLAN))
     assert evidence.alarms == alarms
     assert orjson.loads(orjson.dumps(evidence.fields()))["served"][0]["units"] == [500, 20]
@@ -129,11 +132,11 @@ def test_frequent_failures_alarm_without_a_control() -> None:
     night = ServedSums(5000, 25.0, 25.0)
     for failing, raised in ((0.06, False), (0.5, True)):
         day = ServedSums(5000, 5000 * failing, 5000 * failing)
-        (found,) = alarms_of([StepValues("error_rate", 2, -1.0, True, night, day, paired=False)], terms)
+        (found,) = caller_alarms([StepValues("error_rate", 2, -1.0, True, night, day, paired=False)], terms)
         assert found.raised == raised
         assert found.margin == 0.2
     quality = StepValues("quality", 2, 1.0, True, night, ServedSums(5000, 0.0, 0.0), paired=False)
-    assert alarms_of([quality], terms) == ()
+    assert caller_alarms([quality], terms) == ()
 
 
 def test_rules_2_derive_the_failure_margin_from_the_control() -> None:

@@ -21,6 +21,7 @@ from gateway.core.exchange import Target
 from gateway.core.plan import Guardrail, Plan
 from gateway.core.ramp import RampChange, RampPace, RampRecord, started
 from gateway.features.experiments.latency import ArmSeconds, slow_share
+from gateway.features.ramp.callers import blind_to_callers, caller_alarms
 from gateway.features.ramp.decision import decide_ramp, follow
 from gateway.features.ramp.evidence import (
     AlarmTerms,
@@ -28,8 +29,6 @@ from gateway.features.ramp.evidence import (
     ServedBlocks,
     ServedFinding,
     StepValues,
-    alarms_of,
-    blind_at,
     served_proofs_of,
 )
 from gateway.features.ramp.served_proof import BLOCK_S, ServedBlock, ServedSums
@@ -177,7 +176,7 @@ class Ramp:
         served = [ServedBlocks(m, s, True, tuple(self.blocks[m])) for m, s in (("error_rate", -1.0), ("quality", 1.0))]
         partial = record.state == "ramp" and self.design.steps[record.step] < 1.0
         proofs = served_proofs_of(served, self.plan) if partial else ()
-        alarms = (*alarms_of(values, self.terms), *self.slower(record, now, 2 * self.terms.alpha))
+        alarms = (*caller_alarms(values, self.terms), *self.slower(record, now, 2 * self.terms.alpha))
         alarms += tuple(each for each in proofs if each.raised)
         if partial and self.world.slower != 1.0 and self.plan.rules >= 2:
             proofs = (*proofs, *self.p95_proof(record, now))
@@ -185,7 +184,7 @@ class Ramp:
         return RampEvidence(
             at=now, verdict="ship", decided=True, served=alarms, proofs=proofs, newest=now, requests=1,
             units=here.b["quality"].n if here and record.state == "ramp" else 0,
-            blind=record.state == "ramp" and blind_at(values, self.terms, record.step),
+            blind=record.state == "ramp" and blind_to_callers(values, self.terms, record.step),
         )  # fmt: skip
 
     def values(self, record: RampRecord) -> list[StepValues]:

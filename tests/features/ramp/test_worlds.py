@@ -19,13 +19,13 @@ from gateway.core.plan import Guardrail, Plan
 from gateway.core.ramp import RampChange, RampDesign, RampPace, RampRecord, started
 from gateway.features.experiments.metrics import Metric, PairValue
 from gateway.features.experiments.sequences import DifferenceSequence, rule_of
+from gateway.features.ramp.callers import caller_alarms
 from gateway.features.ramp.decision import decide_ramp, follow
 from gateway.features.ramp.evidence import (
     AlarmTerms,
     RampEvidence,
     ServedFinding,
     StepValues,
-    alarms_of,
     proofs_of,
 )
 from gateway.features.ramp.served_proof import ServedSums
@@ -178,7 +178,7 @@ class Ramp:
         return RampEvidence(
             at=now, verdict=verdict, sentence="so far", decided=self.decided,
             served_primary=self.world.primary == THUMB,
-            served=alarms_of([v for v in values if v.step == record.step], self.terms), proofs=proofs,
+            served=caller_alarms([v for v in values if v.step == record.step], self.terms), proofs=proofs,
             units=here[1].n if here and record.state == "ramp" else 0, requests=served, newest=self.newest,
         )  # fmt: skip
 
