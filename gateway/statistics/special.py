@@ -1,4 +1,4 @@
-"""Special functions and a root finder, on plain floats. No statistical method lives here."""
+"""Special functions, a root finder and a search, on plain numbers. No statistical method lives here."""
 
 import math
 from collections.abc import Callable
@@ -121,6 +121,23 @@ def student_quantile(p: float, df: float) -> float:
         high *= 2.0
     t = find_root(lambda x: tail - student_tail(x, df), 0.0, high)
     return t if p > 0.5 else -t
+
+
+def smallest(enough: Callable[[int], bool], start: int, most: int) -> int | None:
+    """The smallest n in (start / 2, most] with enough(n), which must stay true for larger n; None: there is none.
+
+    start: >= 1; it is doubled until it is enough, and then the last interval is halved.
+    """
+    high = min(start, most)
+    while not enough(high):
+        if high >= most:
+            return None
+        high = min(2 * high, most)
+    low = high // 2
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if enough(middle) else (middle, high)
+    return high
 
 
 def find_root(f: Callable[[float], float], low: float, high: float) -> float:

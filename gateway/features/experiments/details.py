@@ -60,19 +60,20 @@ def _arm(plan: StoredPlan, arm: str, c: ArmCounts | None, lost: int) -> Arm:
 def latency_of(connection: Reading, plan: StoredPlan) -> tuple[ArmLatency, ...]:
     """The latency of each arm's complete answers, for total_s and first_token_s.
 
-    In shadow mode the served answers took another path than the shadows, so they are not comparable with them.
+    Only arms that took the candidate's path are comparable with it: in shadow mode all but the control, whose answers
+    were served; otherwise all but its repeat, which was not served.
     """
     if plan.plan.likelihood:
         return ()  # a prefill is no answer
     shadow = plan.plan.mode == "shadow"
+    unlike = CONTROL if shadow else REPEAT
     found: list[ArmLatency] = []
     for measure in ("total_s", "first_token_s"):
         by_arm = durations(connection, plan.hash, measure, shadow, empty_fails=plan.plan.empty == "failed")
         for arm in plan.plan.arms:
             values = by_arm.get(arm)
             if values:
-                fair = (arm == CONTROL) != shadow or arm not in (CONTROL, REPEAT) or (shadow and arm == REPEAT)
-                found.append(_latency(arm, measure, values, plan.plan.alpha, fair))
+                found.append(_latency(arm, measure, values, plan.plan.alpha, arm != unlike))
     return tuple(found)
 
 
@@ -210,11 +211,9 @@ def _answer(answer: RecordedAnswer) -> str:
 
 def withheld_of(found: Finding, look: SequenceStates) -> tuple[tuple[str, int], ...]:
     """(reason, count): pairs that were not offered or lost, then those without a value of the primary metric."""
-    refused = (found.pairs.not_asked or {}).items()
-    rows = [
-        ("after the verdict" if reason == AFTER_VERDICT else f"not offered: {reason}", n)
-        for reason, n in sorted(refused)
-    ]
+    rows = []
+    for reason, n in sorted((found.pairs.not_asked or {}).items()):
+        rows.append(("after the verdict" if reason == AFTER_VERDICT else f"not offered: {reason}", n))
     for arm, (_, lost) in sorted(lost_by_arm(look.connection, found.stored_plan.hash).items()):
         rows.append((f"lost: {arm}", lost))
     primary = found.names.get(found.primary.metric) if found.primary else None

@@ -1,4 +1,4 @@
-"""What an experiment has found so far: comparisons, gates and one decision, read from the store.
+"""The findings of an experiment so far: comparisons, gates and one decision, read from the store.
 
 The report and the Prometheus gauges both show these values.
 """
@@ -36,8 +36,8 @@ from gateway.features.experiments.gates import (
     with_doubt,
 )
 from gateway.features.experiments.latency import P95, p95_of
-from gateway.features.experiments.metrics import ALONE, BUILT_IN, JUDGED, LOST, MISSING, SAME_PATH, UNITS, WORST
-from gateway.features.experiments.progress import margin_of
+from gateway.features.experiments.metrics import ALONE, BUILT_IN, JUDGED, LOST, MISSING, SAME_PATH, WORST
+from gateway.features.experiments.progress import empty_comparison, margin_of, role_of
 from gateway.features.experiments.rows import sequences as kept
 from gateway.features.experiments.rows.queries import (
     PairCounts,
@@ -70,7 +70,6 @@ from gateway.reports.model import (
     Family,
     GateResult,
     Independence,
-    Role,
     TrafficFacts,
     Verdict,
     direction_finding,
@@ -153,25 +152,19 @@ class SequenceStates:
 
     def comparison(self, candidate: str, metric: str, share: AlphaShare = EVEN) -> Comparison:
         sequence = self.sequences.get((candidate, metric))
-        margin = margin_of(self.plan, metric)
         alone = self.sequences.get((candidate, ALONE)) if metric in FAILURE_METRICS else None
         if sequence is None:
             empty = empty_comparison(self.plan, metric)
             return empty if alone is None else _with_alone(empty, alone, share)
         noise = self.sequences.get((REPEAT, metric))
-        made = Comparison(
-            metric=metric,
-            unit=UNITS.get(metric, ""),
-            role=role_of(self.plan, metric),
+        made = replace(
+            empty_comparison(self.plan, metric),
             a=sequence.arm("a"),
             b=sequence.arm("b"),
             difference=sequence.estimate(share),
             noise=None if noise is None else noise.estimate(),
             pairs=sequence.n,
             effective_n=float(sequence.n),
-            margin=margin,
-            direction_found="unclear",
-            margin_found="unclear",
             log_evalue=sequence.log_evalue(),
             method=METHOD_NAMES[sequence.rule.method],
             saved=sequence.saved,
@@ -179,9 +172,9 @@ class SequenceStates:
             unadjusted=sequence.unadjusted.mean if sequence.unadjusted.n else None,
             at_worst=self._at_worst(candidate) if metric == self.plan.primary else None,
             hours_share=share_of_pairs(self.plan, sequence),
+            raw=_as_measured(sequence),
         )
         variance = sequence.variance
-        made = replace(made, raw=_as_measured(sequence))
         alpha = sequence.rule.alpha * share.ship
         rule = replace(sequence.rule, horizon=sequence.horizon, alpha=alpha, largest=sequence.largest)
         found = with_findings(made, rule, variance)
@@ -242,31 +235,6 @@ def _with_alone(c: Comparison, alone: Differences, share: AlphaShare) -> Compari
         pairs=max(c.pairs, alone.n),
         pairs_needed=min((n for n in (needed, c.pairs_needed) if n), default=None) if undecided else None,
         method=c.method or METHOD_NAMES[alone.rule.method],
-    )
-
-
-def role_of(plan: Plan, metric: str) -> Role:
-    if metric == plan.primary:
-        return "primary"
-    return "guardrail" if metric in {g.metric for g in plan.guardrails} else "other"
-
-
-def empty_comparison(plan: Plan, metric: str) -> Comparison:
-    """The comparison of a metric that has no value on any pair yet."""
-    none = Estimate(None)
-    return Comparison(
-        metric=metric,
-        unit=UNITS.get(metric, ""),
-        role=role_of(plan, metric),
-        a=none,
-        b=none,
-        difference=none,
-        noise=None,
-        pairs=0,
-        effective_n=0.0,
-        margin=margin_of(plan, metric),
-        direction_found="unclear",
-        margin_found="unclear",
     )
 
 
@@ -463,37 +431,26 @@ def _aa(looked: SequenceStates, candidate: str, primary: Comparison, delta: floa
 
 def _path_checks(looked: SequenceStates, plan: StoredPlan) -> PathChecks:
     asked, again = looked.request_checks(), looked.rescored
-    return PathChecks(
-        asked.same,
-        asked.different,
-        asked.translated,
-        asked.example,
-        again.get("n", 0),
-        again.get("disagreed", 0),
-        again.get("example"),
-    )
+    requests = (asked.same, asked.different, asked.translated, asked.example)
+    return PathChecks(*requests, again.get("n", 0), again.get("disagreed", 0), again.get("example"))
 
 
 def _losses(looked: SequenceStates, plan: StoredPlan, candidate: str, delta: float) -> list[GateResult]:
-    none = Estimate(None)
     lost = looked.sequences.get((candidate, LOST))
     by_arm = {arm: n for arm, n in looked.lost_by_arm().items() if arm in (CONTROL, REPEAT, candidate)}
-    gates = [
-        losses_gate("losses", "records lost on their way", PairLosses(by_arm, lost.estimate() if lost else none), delta)
-    ]
+    records = PairLosses(by_arm, lost.estimate() if lost else Estimate(None))
+    gates = [losses_gate("losses", "records lost on their way", records, delta)]
     failed = looked.sequences.get((candidate, JUDGED))
     if failed is not None:
         n = failed.n
-        arms = {
-            CONTROL: (n, round((failed.arm("a").value or 0.0) * n)),
-            candidate: (n, round((failed.arm("b").value or 0.0) * n)),
-        }
+        shares = ((CONTROL, failed.arm("a")), (candidate, failed.arm("b")))
+        arms = {arm: (n, round((share.value or 0.0) * n)) for arm, share in shares}
         gates.append(losses_gate("judge", "judgements that failed", PairLosses(arms, failed.estimate()), delta))
     return [*gates, *_completeness(looked, plan, candidate, delta)]
 
 
 def _completeness(looked: SequenceStates, plan: StoredPlan, candidate: str, delta: float) -> list[GateResult]:
-    """Return the gate on completeness; plans with the first rules have no such sequences, and no gate."""
+    """The gate on completeness; plans with the first rules have no such sequences, and no gate."""
     seen = looked.sequences.get((candidate, MISSING))
     if seen is None or not seen.n:
         return []
@@ -534,9 +491,3 @@ def current_plan(plans: Sequence[StoredPlan]) -> StoredPlan | None:
     running = [each for each in plans if each.state == "running"]
     found = running or list(plans)
     return found[-1] if found else None
-
-
-def noise_sequence_name(names: Mapping[str, SequenceName], metric: str) -> SequenceName | None:
-    """The name of a metric's A/A sequence; None: the metric has no sequence."""
-    name = names.get(metric)
-    return None if name is None else replace(name, candidate=REPEAT)

@@ -15,6 +15,7 @@ from gateway.core.plan import CONTROL
 from gateway.reports.model import Comparison, Estimate, GateResult
 from gateway.statistics.bernoulli import bernoulli_interval
 from gateway.statistics.moments import Moments
+from gateway.statistics.special import smallest
 from gateway.statistics.srm import SequentialRatio
 
 LEFT = "client_left"
@@ -24,12 +25,11 @@ NEGLIGIBLE = 0.25  # share of the margin; withheld pairs below it cannot change 
 SRM_ALPHA = 0.01
 SRM_WITHIN = 0.05  # largest distance between a share and its plan for green
 _N_OPT = 1000.0
+_MOST_FIFTIES = 10**8  # beyond any experiment
 _REFUSED = 0.1  # share of the pairs of a likelihood experiment that may have no likelihood
 _FIRST_REPEATS = 3  # before them, a repeat cannot speak for or against a `reject`
 _FEW_REPEATS = 15
-_DOUBT_Z = (
-    1.64  # of the control's own loss on the candidate's path, at a single look; simulated in experiments/test_price.py
-)
+_DOUBT_Z = 1.64  # of the control's own loss on the candidate's path, at one look; simulated in test_price.py
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,17 +90,22 @@ def aa_gate(metric: str, noise: Estimate | None, pairs: int, delta: float, repea
     plan repeats the control at all.
     """
     if not repeats:
-        return GateResult("aa", 0, "the control is never repeated: set repeat_control to check the pipeline")
-    low, high = (None, None) if noise is None else (noise.low, noise.high)
-    if low is None or high is None or not pairs:
+        return _NEVER_REPEATED
+    if noise is None or noise.low is None or noise.high is None or not pairs:
         return GateResult("aa", 0, f"no pair of the control and its repeat has a value of {metric} yet")
-    finding = f"the control against itself on {metric}: {low:+.3g} … {high:+.3g} over {pairs} pairs"
-    value = None if noise is None else noise.value
-    if low > 0 or high < 0:
-        return GateResult("aa", -1, f"{finding}: the pipeline alone makes a difference", value)
-    if -delta <= low and high <= delta:
-        return GateResult("aa", 1, f"{finding}, inside ±{delta:g}", value)
-    return GateResult("aa", 0, f"{finding}, not inside ±{delta:g} yet", value)
+    finding = _against_itself(metric, noise, pairs)
+    if noise.low > 0 or noise.high < 0:
+        return GateResult("aa", -1, f"{finding}: the pipeline alone makes a difference", noise.value)
+    if -delta <= noise.low and noise.high <= delta:
+        return GateResult("aa", 1, f"{finding}, inside ±{delta:g}", noise.value)
+    return GateResult("aa", 0, f"{finding}, not inside ±{delta:g} yet", noise.value)
+
+
+_NEVER_REPEATED = GateResult("aa", 0, "the control is never repeated: set repeat_control to check the pipeline")
+
+
+def _against_itself(metric: str, noise: Estimate, pairs: int) -> str:
+    return f"the control against itself on {metric}: {noise.low:+.3g} … {noise.high:+.3g} over {pairs} pairs"
 
 
 def aa_alarm(metric: str, noise: Estimate | None, pairs: int, repeats: bool) -> GateResult:
@@ -110,19 +115,16 @@ def aa_alarm(metric: str, noise: Estimate | None, pairs: int, repeats: bool) -> 
     interval has the error AA_ALPHA.
     """
     if not repeats:
-        return GateResult("aa", 0, "the control is never repeated: set repeat_control to check the pipeline")
+        return _NEVER_REPEATED
     if noise is None or noise.value is None or pairs < FEWEST_REPEATS:
-        return GateResult(
-            "aa",
-            0,
-            f"{pairs} of at least {FEWEST_REPEATS} pairs of the control and its repeat have a value of {metric}",
-        )
+        says = f"{pairs} of at least {FEWEST_REPEATS} pairs of the control and its repeat have a value of {metric}"
+        return GateResult("aa", 0, says)
     if noise.low is None or noise.high is None:
         says = f"the control and its repeat are alike on {metric} so far ({pairs} pairs, too few to bound a bias)"
         return GateResult("aa", 1, says, noise.value)
     if noise.low > 0 or noise.high < 0:
-        finding = f"the control against itself on {metric}: {noise.low:+.3g} … {noise.high:+.3g} over {pairs} pairs"
-        return GateResult("aa", -1, f"{finding}: the pipeline alone makes a difference", noise.value)
+        says = f"{_against_itself(metric, noise, pairs)}: the pipeline alone makes a difference"
+        return GateResult("aa", -1, says, noise.value)
     bias = max(-noise.low, noise.high)
     says = f"the shadow path shifts {metric} by at most ±{bias:.2g} (99 %, {pairs} pairs)"
     return GateResult("aa", 1, says, noise.value)
@@ -256,13 +258,7 @@ def units_for_srm(shares: Sequence[float]) -> int:
         n = 50 * fifties
         return _near_plan([round(n * share / total) for share in shares], shares)
 
-    few, many = 0, 1
-    while not enough(many):
-        few, many = many, 2 * many
-    while many - few > 1:
-        middle = (few + many) // 2
-        few, many = (few, middle) if enough(middle) else (middle, many)
-    return 50 * many
+    return 50 * (smallest(enough, 1, _MOST_FIFTIES) or _MOST_FIFTIES)
 
 
 def worst(gates: Sequence[GateResult]) -> int:

@@ -142,10 +142,9 @@ def quantile(values: Sequence[float], p: float, alpha: float) -> Estimate:
     n = len(values)
     if not n:
         return Estimate(None)
-    low, high = quantile_ranks(n, p, alpha, _N_OPT)
-    return Estimate(
-        values[min(n - 1, int(p * n))], values[low - 1] if low >= 1 else None, values[high - 1] if high <= n else None
-    )
+    ranks = quantile_ranks(n, p, alpha, _N_OPT)
+    ends = (values[rank - 1] if 1 <= rank <= n else None for rank in ranks)
+    return Estimate(values[min(n - 1, int(p * n))], *ends)
 
 
 def p95_difference(a: Sequence[float], b: Sequence[float], alpha: float) -> Estimate:
@@ -164,41 +163,39 @@ def p95_difference(a: Sequence[float], b: Sequence[float], alpha: float) -> Esti
 def p95_of(a: Sequence[float], b: Sequence[float], alpha: float, margin: float | None) -> Comparison:
     """The comparison of both arms' p95. a: of the control, b: of the candidate; seconds, in any order."""
     first, second = sorted(a), sorted(b)
-    difference = p95_difference(first, second, alpha)
-    return Comparison(
-        metric=P95,
-        unit="s",
-        role="other" if margin is None else "guardrail",
-        a=quantile(first, 0.95, alpha),
-        b=quantile(second, 0.95, alpha),
-        difference=difference,
-        noise=None,
-        pairs=min(len(first), len(second)),
-        effective_n=float(min(len(first), len(second))),
-        margin=margin,
-        direction_found=direction_finding(difference),
-        margin_found="unclear" if margin is None else margin_finding(difference, margin),
-        method="quantile confidence sequences of both arms",
-    )
+    arms = (quantile(first, 0.95, alpha), quantile(second, 0.95, alpha))
+    method = "quantile confidence sequences of both arms"
+    n = min(len(first), len(second))
+    return _comparison((*arms, p95_difference(first, second, alpha)), n, float(n), margin, method)
 
 
 def slow_share_comparison(found: SlowShare, margin: float | None) -> Comparison:
     """The comparison of both arms' p95 by the share of answers that are slower."""
+    method = (
+        "asymptotic confidence sequence on the share of answers slower than the p95, by unit; slower than the "
+        f"control's: {found.share_a:.1%} of the control's answers, {found.share_b:.1%} of the candidate's"
+    )
+    estimates = (found.a, found.b, found.difference)
+    return _comparison(estimates, sum(found.units), found.effective, margin, method)
+
+
+def _comparison(
+    estimates: tuple[Estimate, Estimate, Estimate], pairs: int, effective_n: float, margin: float | None, method: str
+) -> Comparison:
+    """estimates: of the control, of the candidate, and of their difference."""
+    a, b, difference = estimates
     return Comparison(
         metric=P95,
         unit="s",
         role="other" if margin is None else "guardrail",
-        a=found.a,
-        b=found.b,
-        difference=found.difference,
+        a=a,
+        b=b,
+        difference=difference,
         noise=None,
-        pairs=sum(found.units),
-        effective_n=found.effective,
+        pairs=pairs,
+        effective_n=effective_n,
         margin=margin,
-        direction_found=direction_finding(found.difference),
-        margin_found="unclear" if margin is None else margin_finding(found.difference, margin),
-        method=(
-            "asymptotic confidence sequence on the share of answers slower than the p95, by unit; slower than the "
-            f"control's: {found.share_a:.1%} of the control's answers, {found.share_b:.1%} of the candidate's"
-        ),
+        direction_found=direction_finding(difference),
+        margin_found="unclear" if margin is None else margin_finding(difference, margin),
+        method=method,
     )

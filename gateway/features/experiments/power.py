@@ -42,6 +42,7 @@ from gateway.features.experiments.split import SRM, planned_shares
 from gateway.features.experiments.verdict import MOST_PAIRS, half_width_of
 from gateway.reports.model import Comparison, Independence, Role
 from gateway.statistics.asymptotic import Tuning, half_width
+from gateway.statistics.special import smallest
 from gateway.store.plans import StoredPlan, stored_plans
 from gateway.store.query import Reading
 
@@ -75,9 +76,8 @@ def variance_of(plan: Plan, metric: str, found: Comparison | None) -> SplitVaria
         return SplitVariance(0.0, 0.0, 1.0, "it is assumed that nothing fails")
     if metric in _UNBOUNDED:
         return None
-    return SplitVariance(
-        SPLIT_GUESS, SPLIT_GUESS, answered, f"a variance of {SPLIT_GUESS:g} in each arm is assumed{words}"
-    )
+    basis = f"a variance of {SPLIT_GUESS:g} in each arm is assumed{words}"
+    return SplitVariance(SPLIT_GUESS, SPLIT_GUESS, answered, basis)
 
 
 def _means(found: Comparison | None) -> tuple[float, float] | None:
@@ -119,15 +119,7 @@ def units_needed(
         spread = sum((v + (half_width(1.0, n * part, tuning) / 2.0) ** 2) / part for v, part in parts)
         return half_width(math.sqrt(spread), n, tuning)
 
-    few, many = 0, 2
-    while width(many) >= gap:
-        few, many = many, 2 * many
-        if many > MOST_UNITS:
-            return None
-    while many - few > 1:
-        middle = (few + many) // 2
-        few, many = (few, middle) if width(middle) < gap else (middle, many)
-    return many
+    return smallest(lambda n: width(n) < gap, 2, MOST_UNITS)
 
 
 EFFECTS = (1.0, 1.5, 2.0)  # multiples of the planned effect
@@ -215,9 +207,11 @@ class PowerForecast:
     @property
     def slowest(self) -> Power | None:
         """The condition that the verdict waits for, at the planned effect."""
-        return max(
-            self.metrics, key=lambda p: math.inf if not p.pairs or p.pairs[0] is None else p.pairs[0], default=None
-        )
+
+        def pairs(of: Power) -> float:
+            return math.inf if not of.pairs or of.pairs[0] is None else of.pairs[0]
+
+        return max(self.metrics, key=pairs, default=None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -247,13 +241,17 @@ def forecast(connection: Reading | None, plan: StoredPlan, terms: Terms = Terms(
     known = _Known(design, look, counts, terms.scorer_shares, served, pilot)
     powers = tuple(power for arm, _ in design.candidates for power in _candidate(known, arm))
     per_request = 1.0 if design.mode == "split" else design.shadow * offered_share(counts)
-    a_day = pairs_a_day(counts) if terms.requests_a_day is None else terms.requests_a_day * per_request
+    requests_a_day = terms.requests_a_day
+    if requests_a_day is None:
+        a_day = pairs_a_day(counts)
+        requests_a_day = a_day / per_request if a_day is not None and per_request else None
+    else:
+        a_day = requests_a_day * per_request
     made = PowerForecast(powers, a_day, counts.joined)
     prices = (
         _price(design, each, (made.needed_at(i), made.reject_at(i)), per_request, a_day)
         for i, each in enumerate(EFFECTS)
     )
-    requests_a_day = _requests_a_day(a_day, per_request, terms)
     errors, depends = _control_errors(look, design), _independence(look, design)
     pace = TrafficPace(made.needed, a_day, requests_a_day, errors, depends)
     also = price_terms(design, pace, _needs(powers)) if powers else ()
@@ -270,12 +268,6 @@ def _needs(powers: Sequence[Power]) -> dict[str, int | None]:
         known = found.get(each.metric, 0)
         found[each.metric] = None if pairs is None or known is None else max(pairs, known)
     return found
-
-
-def _requests_a_day(pairs_a_day: float | None, per_request: float, terms: Terms) -> float | None:
-    if terms.requests_a_day is not None:
-        return terms.requests_a_day
-    return pairs_a_day / per_request if pairs_a_day is not None and per_request else None
 
 
 def _control_errors(look: SequenceStates | None, plan: Plan) -> float | None:
@@ -301,15 +293,10 @@ def _price(
     pairs, reject = until
     if pairs is None:
         return VerdictPrice(effect, None, reject, None, None, None)
+    requests = math.ceil(pairs / per_request) if per_request else None
     paid = 0 if plan.mode == "split" else math.ceil(pairs * (len(plan.candidates) + plan.paid_repeats))
-    return VerdictPrice(
-        effect,
-        pairs,
-        reject,
-        math.ceil(pairs / per_request) if per_request else None,
-        paid,
-        max(pairs / a_day, least_days(plan)) if a_day else None,
-    )
+    days = max(pairs / a_day, least_days(plan)) if a_day else None
+    return VerdictPrice(effect, pairs, reject, requests, paid, days)
 
 
 def pilot_variance(connection: Reading, plan: Plan) -> float | None:
@@ -382,8 +369,29 @@ def _power(known: _Known, arm: str, metric: str) -> Power:
     role = "primary" if metric == plan.primary else "guardrail"
     effects = EFFECTS if role == "primary" else (1.0,) * len(EFFECTS)
     totals = [None if variance is None else needed(rule, variance, margin, effect) for effect in effects]
-    pairs = tuple(None if n is None or not share else math.ceil(n / share) for n in totals)
+    pairs = tuple(_settled(n, share) for n in totals)
     return Power(metric, margin, variance, basis, have, totals[0], arm, role, share, pairs)
+
+
+def _settled(values: int | None, per_pair: float) -> int | None:
+    """Settled pairs until so many have a value; None: no number is known, or none has one."""
+    return None if values is None or not per_pair else math.ceil(values / per_pair)
+
+
+@dataclass(frozen=True, slots=True)
+class _GatePower:
+    """Pairs that a gate needs, which are the same for each effect."""
+
+    margin: float
+    variance: float | None
+    basis: str
+    have: int
+    needed: int | None
+
+    def of(self, name: str, arm: str, per_pair: float = 1.0) -> Power:
+        pairs = (_settled(self.needed, per_pair),) * len(EFFECTS)
+        known = (self.margin, self.variance, self.basis, self.have, self.needed)
+        return Power(name, *known, arm, "gate", per_pair, pairs)
 
 
 def _served(connection: Reading, plan: StoredPlan) -> dict[str, dict[str, Comparison]]:
@@ -405,7 +413,7 @@ def _split_power(known: _Known, arm: str, metric: str) -> Power:
     effects = EFFECTS if role == "primary" else (1.0,) * len(EFFECTS)
     alpha = plan.alpha / len(plan.candidates)
     totals = [units_needed(variance, shares, arm, effect * margin, alpha) for effect in effects]
-    units = tuple(None if n is None or not share else math.ceil(n / share) for n in totals)
+    units = tuple(_settled(n, share) for n in totals)
     spread = variance.a / shares[CONTROL] + variance.b / shares[arm]
     return Power(metric, margin, spread, variance.basis, have, totals[0], arm, role, share, units)
 
@@ -414,7 +422,7 @@ def _ratio_gate(known: _Known, arm: str) -> Power:
     """The gate on the sample ratio: units until the arms are shown to have their shares."""
     total = units_for_srm([share for share in planned_shares(known.plan).values() if share > 0])
     basis = "units until the arms are shown to have their shares"
-    return Power(SRM, 0.0, None, basis, 0, total, arm, "gate", 1.0, (total,) * len(EFFECTS))
+    return _GatePower(0.0, None, basis, 0, total).of(SRM, arm)
 
 
 def _gate(known: _Known, arm: str) -> Power | None:
@@ -437,8 +445,7 @@ def _gate(known: _Known, arm: str) -> Power | None:
     elif variance is not None:
         total = needed(_rule(plan, metric, margin, bounded, REPEAT), variance, margin)
     total = total if share and (plan.aa == "alarm" or variance is not None) else None
-    pairs = None if total is None else math.ceil(total / share)
-    return Power(AA, margin, variance, basis, have, total, arm, "gate", share, (pairs,) * len(EFFECTS))
+    return _GatePower(margin, variance, basis, have, total).of(AA, arm, share)
 
 
 def _loss_gate(known: _Known, arm: str, name: str, metric: str) -> Power | None:
@@ -455,9 +462,8 @@ def _loss_gate(known: _Known, arm: str, name: str, metric: str) -> Power | None:
     variance = sequence.moments.variance()
     total = needed(sequence.rule, variance, margin)
     share = known.per_pair(metric, sequence.n, needs_repeat(known.plan, "error_rate", None))
-    pairs = None if total is None or not share else math.ceil(total / share)
     basis = f"{lost:.1%} lost on each arm so far, {sequence.n} pairs"
-    return Power(name, margin, variance, basis, sequence.n, total, arm, "gate", share, (pairs,) * len(EFFECTS))
+    return _GatePower(margin, variance, basis, sequence.n, total).of(name, arm, share)
 
 
 def _completeness_gate(known: _Known, arm: str) -> Power | None:
@@ -479,11 +485,10 @@ def _completeness_gate(known: _Known, arm: str) -> Power | None:
         ways.append(needed(worst.rule, worst.moments.variance() * worst.inflation, gap))
     total = min((n for n in ways if n is not None), default=None)
     share = known.per_pair(MISSING, sequence.n, False)
-    pairs = None if total is None or not share else math.ceil(total / share)
     what = "no preference" if prefers else "a value of one arm alone"
     basis = f"{missing:.1%} have {what} so far, {sequence.n} pairs"
     variance = sequence.moments.variance()
-    return Power(COMPLETENESS, limit, variance, basis, sequence.n, total, arm, "gate", share, (pairs,) * len(EFFECTS))
+    return _GatePower(limit, variance, basis, sequence.n, total).of(COMPLETENESS, arm, share)
 
 
 def _rule(plan: Plan, metric: str, margin: float, bounded: bool, arm: str) -> SequenceRule:
@@ -501,16 +506,8 @@ def needed(rule: SequenceRule, variance: float, margin: float, effect: float = 1
         return None
     if rule.method == "hybrid" and effect <= 1.0:
         return planned_pairs(math.sqrt(variance), margin, rule.alpha, largest=rule.largest)
-    gap, width, high = effect * margin, half_width_of(rule, variance), 2
-    while width(high) >= gap:
-        high *= 2
-        if high > MOST_PAIRS:
-            return None
-    low = high // 2
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (low, middle) if width(middle) < gap else (middle, high)
-    return high
+    gap, width = effect * margin, half_width_of(rule, variance)
+    return smallest(lambda n: width(n) < gap, 2, MOST_PAIRS)
 
 
 def _variance(known: _Known, arms: tuple[str, ...], metric: str, bounded: bool) -> tuple[float | None, str]:

@@ -17,6 +17,7 @@ from gateway.core.request_refusals import REFUSALS_APART_RULES, REFUSED
 from gateway.features.experiments.independence import WholeConversation
 from gateway.features.experiments.metrics import (
     OF_GATES,
+    UNITS,
     JoinedPair,
     Metric,
     PairValue,
@@ -29,6 +30,7 @@ from gateway.features.experiments.metrics import (
 )
 from gateway.features.experiments.rows.sequences import Increment, SequenceChanges, SequenceName, State, TrailPoint
 from gateway.features.experiments.sequences import DifferenceSequence, rule_of, trail_point
+from gateway.reports.model import Comparison, Estimate, Role
 
 
 class PlanProgress:
@@ -189,6 +191,19 @@ class PlanProgress:
             self._withheld,
             self._points,
         )
+
+
+def role_of(plan: Plan, metric: str) -> Role:
+    if metric == plan.primary:
+        return "primary"
+    return "guardrail" if metric in {g.metric for g in plan.guardrails} else "other"
+
+
+def empty_comparison(plan: Plan, metric: str) -> Comparison:
+    """The comparison of a metric that has no value yet."""
+    unit, role, none = UNITS.get(metric, ""), role_of(plan, metric), Estimate(None)
+    margin = margin_of(plan, metric)
+    return Comparison(metric, unit, role, none, none, none, None, 0, 0.0, margin, "unclear", "unclear")
 
 
 def margin_of(plan: Plan, metric: Metric | str) -> float | None:

@@ -41,6 +41,7 @@ from gateway.statistics import hybrid
 from gateway.statistics.asymptotic import Tuning, half_width
 from gateway.statistics.empirical_bernstein import bernstein_bound
 from gateway.statistics.rare import RareDifference
+from gateway.statistics.special import smallest
 
 REJECT_WAITS = "`reject` only while the hours left could make up for the harm seen"
 """Second half of a sentence on the hours of `ship`."""
@@ -81,7 +82,7 @@ def pairs_until_reject(c: Comparison) -> int | None:
 
 
 def waits(c: Comparison, places: int) -> str:
-    """Says what a reject on this metric waits for. c: one that is too early. places: decimals of the numbers."""
+    """The condition that a reject on this metric waits for. c: one that is too early. places: decimals of numbers."""
     if not c.hours_share:
         return "its values cover no time yet"
     bound = number(-(c.margin or 0.0) / c.hours_share, places)
@@ -120,19 +121,9 @@ def pairs_needed(difference: Estimate, n: int, variance: float, margin: float, r
     """
     if difference.value is None or n < 2 or margin_finding(difference, margin) != "unclear":
         return None
-    gap = abs(difference.value + margin)
-    width = half_width_of(rule, variance)
-    most = rule.horizon or MOST_PAIRS
-    high = min(max(n, 2), most)
-    while width(high) >= gap:
-        if high >= most:
-            return None
-        high = min(2 * high, most)
-    low = high // 2
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (low, middle) if width(middle) < gap else (middle, high)
-    return max(1, high - n)
+    gap, width = abs(difference.value + margin), half_width_of(rule, variance)
+    enough = smallest(lambda pairs: width(pairs) < gap, max(n, 2), rule.horizon or MOST_PAIRS)
+    return None if enough is None else max(1, enough - n)
 
 
 def half_width_of(rule: SequenceRule, variance: float) -> Callable[[float], float]:
@@ -272,7 +263,7 @@ def _undecided(c: Comparison) -> str:
 
 
 def cheaper(cost: Comparison | None) -> str | None:
-    """ "71 % cheaper (1.7 … 1.9 USD per 1k)" or "more expensive"; None unless the interval excludes 0."""
+    """The claim "71 % cheaper (1.7 … 1.9 USD per 1k)" or "more expensive"; None unless the interval excludes 0."""
     if cost is None or cost.direction_found == "unclear" or not cost.a.value or cost.b.value is None:
         return None
     percent = abs(round(100 * (1 - cost.b.value / cost.a.value)))
@@ -280,8 +271,10 @@ def cheaper(cost: Comparison | None) -> str | None:
 
 
 def faster(p95: Comparison | None) -> str | None:
-    """ "p95 0.4 s lower (0.2 … 0.6 s)" or "higher"; None unless the interval excludes 0. Both arms must use the same
-    path."""
+    """The claim "p95 0.4 s lower (0.2 … 0.6 s)" or "higher"; None unless the interval excludes 0.
+
+    Both arms must use the same path.
+    """
     if p95 is None or p95.direction_found == "unclear" or p95.difference.value is None:
         return None
     word = "lower" if p95.direction_found == "better" else "higher"
@@ -302,10 +295,11 @@ def with_findings(c: Comparison, rule: SequenceRule, variance: float) -> Compari
     c = replace(c, horizon=rule.horizon or None)
     if c.margin is None:
         return replace(c, direction_found=direction_finding(c.difference), margin_found="unclear", pairs_needed=None)
+    found = margin_finding(c.difference, c.margin)
     return replace(
         c,
         direction_found=direction_finding(c.difference),
-        margin_found=(found := margin_finding(c.difference, c.margin)),
+        margin_found=found,
         pairs_needed=pairs_needed(c.difference, c.pairs, variance, c.margin, rule),
         chance=chance_of_decision(c.difference, c.pairs, variance, c.margin, rule) if found == "unclear" else None,
     )

@@ -1,21 +1,17 @@
-"""The report of an experiment, built from the store as it is now.
-
-If the experiment's plan is not in the store, the report shows the arms' weighted means and no verdict.
-"""
+"""The report of an experiment, built from the store as it is now."""
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
 
 from gateway import __version__
 from gateway.core.errors import CannotRun
-from gateway.core.plan import CONTROL, NATS_PER_TOKEN, Plan
+from gateway.core.plan import NATS_PER_TOKEN, Plan
 from gateway.core.ramp import RampEvent
-from gateway.core.score import Bounds
 from gateway.features.experiments.conditions import progress_of
 from gateway.features.experiments.details import arms_of, examples_of, latency_of, strata_of, withheld_of
 from gateway.features.experiments.findings import Finding, SequenceStates, current_plan, finding
@@ -24,8 +20,7 @@ from gateway.features.experiments.latency import P95
 from gateway.features.experiments.metrics import BUILT_IN, MEASURES
 from gateway.features.experiments.report.likelihood import likelihood_of
 from gateway.features.experiments.report.presentation import response_caution, sharing
-from gateway.features.experiments.rows import queries
-from gateway.features.experiments.rows.queries import LatestPlan, most_frequent_score, pairwise_verdicts, scorer_facts
+from gateway.features.experiments.rows.queries import most_frequent_score, pairwise_verdicts, scorer_facts
 from gateway.features.experiments.rows.sequences import trail
 from gateway.features.experiments.segments import segments_of, strengths_of, wins_of
 from gateway.features.experiments.sequences import METHOD_NAMES, METHODS
@@ -38,7 +33,6 @@ from gateway.features.labels.rows import anything_labelled
 from gateway.features.ramp.rows import stored_ramp_events
 from gateway.reports.charts import TrailPoint
 from gateway.reports.model import (
-    Arm,
     ArmStrength,
     Comparison,
     Estimate,
@@ -50,96 +44,9 @@ from gateway.reports.model import (
     Wins,
 )
 from gateway.reports.number_format import span, when
-from gateway.statistics.weighted_mean import WeightedEstimate, weighted_mean
 from gateway.store.plans import StoredPlan, experiment_names, stored_plans
 from gateway.store.query import Reading, reading
 from gateway.store.reader_config import StoreLocation
-
-NO_PLAN = "its plan is not in the store, so nothing can be decided"
-_UNBOUNDED: Bounds = (0.0, None)
-_MEASURES: Mapping[str, tuple[str, str, Bounds]] = {
-    "failure": ("error_rate", "", (0.0, 1.0)),
-    "first_token_s": ("first_token_s", "s", _UNBOUNDED),
-    "total_s": ("total_s", "s", _UNBOUNDED),
-    "output_tokens": ("output_tokens", "tokens", _UNBOUNDED),
-}
-
-
-def without_plan(connection: Reading, plan: LatestPlan) -> Report:
-    """The weighted means of both arms, each with an interval valid at any time, and no claim about a difference."""
-    counted = queries.target_counts(connection, plan)
-    candidate = next((arm for arm in counted if arm != CONTROL), "candidate")
-    means: dict[tuple[str, str], WeightedEstimate] = {}
-    for (arm, name), sums in queries.measure_sums(connection, plan).items():
-        if name in _MEASURES:
-            means[arm, name] = weighted_mean(sums, _MEASURES[name][2])
-    for (arm, key), sums in queries.scorer_sums(connection, plan).items():
-        means[arm, key.scorer] = weighted_mean(sums, (None, None))
-    names = sorted({name for _, name in means})
-    return Report(
-        experiment=plan.experiment,
-        plan=plan.plan,
-        candidate=candidate,
-        verdict="hold",
-        direction="unclear",
-        margin="unclear",
-        sentence=f"Experiment {plan.experiment}: no verdict; {NO_PLAN}. Hold.",
-        reasons=(NO_PLAN,),
-        primary=None,
-        guardrails=(),
-        metrics=tuple(_comparison(name, means.get((CONTROL, name)), means.get((candidate, name))) for name in names),
-        gates=(),
-        arms=tuple(_arm(arm, parts) for arm, parts in counted.items()),
-        pairs=queries.joined_pair_count(connection, plan),
-        withheld=(),
-        trails=(),
-        wins=None,
-        latency=(),
-        strata=(),
-        examples=(),
-        limits=("The arms are shown side by side; whether they differ was not tested.",),
-        design=(),
-        versions=(),
-        first=None,
-        last=None,
-        created=time.time(),
-        command=f"gateway report {plan.experiment}",
-    )
-
-
-def _arm(arm: str, parts: list[tuple[str, str, int]]) -> Arm:
-    n = sum(n for _, _, n in parts)
-    served = sum(n for role, _, n in parts if role == "served")
-    return Arm(arm, ", ".join(sorted({target for _, target, _ in parts})), n, 0, served, None, None, None)
-
-
-def _comparison(name: str, a: WeightedEstimate | None, b: WeightedEstimate | None) -> Comparison:
-    title, unit, _ = _MEASURES.get(name, (name, "", _UNBOUNDED))
-    n = min(a.n if a else 0, b.n if b else 0)
-    effective = min(a.effective_n if a else 0.0, b.effective_n if b else 0.0)
-    return Comparison(
-        metric=title,
-        unit=unit,
-        role="other",
-        a=_estimate(a),
-        b=_estimate(b),
-        difference=Estimate(None),
-        noise=None,
-        pairs=n,
-        effective_n=effective,
-        margin=None,
-        direction_found="unclear",
-        margin_found="unclear",
-        method="weighted means",
-    )
-
-
-def _estimate(e: WeightedEstimate | None) -> Estimate:
-    if e is None or e.mean is None:
-        return Estimate(None)
-    low, high = (None if abs(v) == float("inf") else v for v in (e.low, e.high))
-    return Estimate(e.mean, low, high)
-
 
 FLAT = 0.95  # share of one value above which a judge hardly tells answers apart
 _SHADOW = (
@@ -296,11 +203,11 @@ def report_of(
     """
     plan = current_plan(stored_plans(connection, name))
     if plan is None:
-        latest = queries.latest_plan(connection, name)
-        if latest is None:
-            known = ", ".join(experiment_names(connection)) or "none"
-            raise ExperimentNotFound(f'no exchange of experiment "{name}" is in the store; known experiments: {known}')
-        return without_plan(connection, latest)
+        known = experiment_names(connection)
+        if name in known:
+            raise ExperimentNotFound(f'the plan of experiment "{name}" is not in the store yet: is a consumer running?')
+        others = ", ".join(known) or "none"
+        raise ExperimentNotFound(f'no exchange of experiment "{name}" is in the store; known experiments: {others}')
     names = [arm for arm, _ in plan.plan.candidates]
     if candidate is not None and candidate not in names:
         raise ExperimentNotFound(f'experiment "{name}" has no candidate "{candidate}"; it has: {", ".join(names)}')
@@ -376,11 +283,10 @@ def ramp_of(connection: Reading, plan: StoredPlan) -> RampHistory | None:
         r, of = event.record, designs.get(event.record.plan)
         return RampChangeShown(r.at, event.kind, r.share(of) if of else 0.0, r.by, r.reason, r.plan)
 
-    last = ours[-1].record
-    return RampHistory(
-        last.state, last.step + 1, design.steps, last.share(design), last.paused,
-        tuple(map(shown, ours)), tuple(shown(event) for event in every if event.override),
-    )  # fmt: skip
+    last, changes = ours[-1].record, tuple(map(shown, ours))
+    overrides = tuple(shown(event) for event in every if event.override)
+    share = last.share(design)
+    return RampHistory(last.state, last.step + 1, design.steps, share, last.paused, changes, overrides)
 
 
 def pairs_of(found: Finding) -> int:
@@ -409,8 +315,7 @@ def _turned(e: Estimate) -> Estimate:
 
 def cautions_of(connection: Reading, found: Finding) -> Iterator[str]:
     """Why the verdict may deserve less trust: feedback that is given more often on one arm; a difference that moves
-    from day to day; a judge as the primary
-    without labels, without agreement with them, or with hardly any spread."""
+    from day to day; a judge as the primary without labels, without agreement with them, or with hardly any spread."""
     yield from (text for each in found.metrics if each.role != "other" and (text := response_caution(each)))
     yield from slope_caution(found.traffic)
     c = found.primary

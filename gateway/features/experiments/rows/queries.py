@@ -9,11 +9,8 @@ from typing import Any
 import orjson
 from sqlalchemy import ColumnElement, Connection, and_, case, func, null, or_, select
 
-from gateway.core.exchange import CLIENT_ENDED
 from gateway.core.plan import STRATA
-from gateway.statistics.weighted_mean import StratumSums
-from gateway.store.ledger import OUTSIDE_POPULATION
-from gateway.store.tables import TARGET, exchanges, increments, pair_scores, pairs, score_cells, scores, tallies
+from gateway.store.tables import exchanges, increments, pair_scores, pairs, scores
 
 _WHOLE = and_(exchanges.c.outcome == "ok", exchanges.c.status < 400)
 PairKey = tuple[str, str, str, str, str]  # pair, arm, scorer, version, config hash
@@ -21,7 +18,7 @@ PairKey = tuple[str, str, str, str, str]  # pair, arm, scorer, version, config h
 
 @dataclass(frozen=True, slots=True)
 class PairCounts:
-    """settled: joined and lost. not_asked: by reason. first, last: Unix seconds of the settled ones."""
+    """Pairs of a plan by state. not_asked: by reason. first, last: Unix seconds of those that are joined or lost."""
 
     joined: int = 0
     lost: int = 0
@@ -42,14 +39,10 @@ class RequestChecks:
     example: str | None = None
     """Id of the served exchange of a pair whose requests differ."""
 
-    @property
-    def checked(self) -> int:
-        return self.same + self.different
-
 
 @dataclass(frozen=True, slots=True)
 class ArmCounts:
-    """Counts over the records of one arm. priced: those of known cost; cost, cost_squares: their sums, in USD."""
+    """Counts over the records of one arm. priced: those of known cost; cost: their sum, in USD."""
 
     arm: str
     n: int
@@ -59,7 +52,6 @@ class ArmCounts:
     output_tokens: float | None
     priced: int
     cost: float
-    cost_squares: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +68,6 @@ class RecordedAnswer:
     """An answer as a reader of the report sees it."""
 
     id: str
-    arm: str
     request: bytes
     text: str
     outcome: str
@@ -101,12 +92,9 @@ def scorer_facts(connection: Connection, plan: str, scorer: str, identity: str |
     version, _, config_hash = (identity or "").rpartition(" ")
     for table, best in ((scores, scores.c.value01), (pair_scores, null())):
         t = table.c
-        query = select(t.kind, t.direction, t.value, best).where(
-            t.scorer == scorer, t.plan == plan, t.status == "scored"
-        )
-        if identity is not None:
-            query = query.where(t.version == version, t.config_hash == config_hash)
-        query = query.limit(1)
+        where = [t.scorer == scorer, t.plan == plan, t.status == "scored"]
+        where += [] if identity is None else [t.version == version, t.config_hash == config_hash]
+        query = select(t.kind, t.direction, t.value, best).where(*where).limit(1)
         for kind, direction, value, value01 in connection.execute(query):
             unit = value is not None and value01 is not None and abs(value + value01 - 1) < 1e-9
             return ScorerFacts(kind, direction == "minimise" and unit)
@@ -201,19 +189,14 @@ def arm_counts(connection: Connection, plan: str, paired: bool, *, empty_fails: 
     e, complete = exchanges.c, _whole(empty_fails)
     whole = case((complete, 1), else_=0)
     of_whole = {name: case((complete, e[name])) for name in ("input_tokens", "output_tokens", "cost_usd")}
-    query = select(
-        e.arm, func.count(), func.sum(whole), func.sum(case((e.role == "served", 1), else_=0)),
-        func.avg(of_whole["input_tokens"]), func.avg(of_whole["output_tokens"]), func.count(of_whole["cost_usd"]),
-        func.sum(of_whole["cost_usd"]), func.sum(of_whole["cost_usd"] * of_whole["cost_usd"]),
-    ).where(_in(plan, paired)).group_by(e.arm)  # fmt: skip
+    counts = (func.count(), func.sum(whole), func.sum(case((e.role == "served", 1), else_=0)))
+    tokens = (func.avg(of_whole["input_tokens"]), func.avg(of_whole["output_tokens"]))
+    cost = (func.count(of_whole["cost_usd"]), func.coalesce(func.sum(of_whole["cost_usd"]), 0.0))
+    query = select(e.arm, *counts, *tokens, *cost).where(_in(plan, paired), e.arm.is_not(None)).group_by(e.arm)
     return {
-        row[0]: ArmCounts(
-            row[0], row[1], int(row[2]), int(row[3]), _float(row[4]), _float(row[5]), row[6], float(row[7] or 0.0),
-            float(row[8] or 0.0),
-        )
-        for row in connection.execute(query)
-        if row[0] is not None
-    }  # fmt: skip
+        arm: ArmCounts(arm, n, int(whole), int(served), _float(tokens_in), _float(tokens_out), priced, float(usd))
+        for arm, n, whole, served, tokens_in, tokens_out, priced, usd in connection.execute(query)
+    }
 
 
 def _whole(empty_fails: bool) -> ColumnElement[bool]:
@@ -255,9 +238,13 @@ def pairwise_verdicts(connection: Connection, plan: str, scorer: str, identity: 
         .where(p.status == "scored", pairs.c.place.is_not(None))
         .order_by(pairs.c.place)
     )
-    return [
-        PairwiseVerdict(row[0], row[1], orjson.loads(row[2]) if row[2] else {}) for row in connection.execute(query)
-    ]
+    rows = connection.execute(query)
+    return [PairwiseVerdict(arm, value, orjson.loads(detail) if detail else {}) for arm, value, detail in rows]
+
+
+def _of_sequence(where: Mapping[str, str]) -> list[ColumnElement[bool]]:
+    """The increments of one sequence. where: the columns of its name."""
+    return [increments.c[key] == value for key, value in where.items()]
 
 
 def differences_by_stratum(
@@ -265,14 +252,12 @@ def differences_by_stratum(
 ) -> dict[str, list[float]]:
     """ "caller=web" → the differences of one sequence, in order. where: the columns of the sequence's name."""
     found: dict[str, list[float]] = {}
-    for name in names:
-        if name not in STRATA:
-            continue
+    for name in (name for name in names if name in STRATA):
         column = exchanges.c[name]
         query = (
             select(column, increments.c.difference)
             .join(exchanges, exchanges.c.id == increments.c.pair)
-            .where(*(increments.c[key] == value for key, value in where.items()))
+            .where(*_of_sequence(where))
             .order_by(increments.c.place)
         )
         for value, difference in connection.execute(query):
@@ -308,16 +293,14 @@ def segment_rows(connection: Connection, where: Mapping[str, str], most: int) ->
         .where(scores.c.exchange_id == e.id, scores.c.scorer == "language", scores.c.status == "scored")
         .scalar_subquery()
     )
+    request = case((size <= LARGE_REQUEST, e.request))
     query = (
-        select(
-            increments.c.difference, e.caller, e.alias, e.api, e.stream, sent,
-            case((size <= LARGE_REQUEST, e.request)), language,
-        )
+        select(increments.c.difference, e.caller, e.alias, e.api, e.stream, sent, request, language)
         .join(exchanges, e.id == increments.c.pair)
-        .where(*(increments.c[key] == value for key, value in where.items()))
+        .where(*_of_sequence(where))
         .order_by(increments.c.place.desc())
         .limit(most)
-    )  # fmt: skip
+    )
     return [SegmentRow(*row[:-1], expected_language(row[-1])) for row in connection.execute(query)]
 
 
@@ -335,7 +318,7 @@ def widest_differences(
     for order, side, most in ((difference.asc(), difference < 0, worst), (difference.desc(), difference > 0, best)):
         query = (
             select(increments.c.pair, difference)
-            .where(*(increments.c[key] == value for key, value in where.items()), side)
+            .where(*_of_sequence(where), side)
             .order_by(order, increments.c.place)
             .limit(most)
         )
@@ -363,20 +346,12 @@ def answers_of_pair(connection: Connection, pair: str) -> dict[str, RecordedAnsw
     query = select(
         e.id, e.arm, e.role, e.request, e.text, e.outcome, e.tool_calls, e.finish_reason, e.refusal, e.reference
     ).where(or_(e.id == pair, e.pair == pair))
-    return {
-        row.arm if row.role != "served" else "control": RecordedAnswer(
-            row.id,
-            row.arm or "",
-            bytes(row.request),
-            row.text,
-            row.outcome,
-            row.tool_calls,
-            row.finish_reason or "",
-            row.refusal or "",
-            row.reference or "",
-        )
-        for row in connection.execute(query)
-    }
+    found = {}
+    for row in connection.execute(query):
+        may_lack = (row.finish_reason or "", row.refusal or "", row.reference or "")
+        answer = RecordedAnswer(row.id, bytes(row.request), row.text, row.outcome, row.tool_calls, *may_lack)
+        found[row.arm if row.role != "served" else "control"] = answer
+    return found
 
 
 def responses_of_pair(connection: Connection, pair: str) -> dict[str, bytes]:
@@ -426,153 +401,3 @@ def pair_distances(connection: Connection, ids: Sequence[str]) -> dict[str, floa
         .group_by(p.exchange_id)
     )
     return {row[0]: float(row[1]) for row in connection.execute(query)}
-
-
-MEASURES = ("first_token_s", "total_s", "input_tokens", "output_tokens")
-
-
-@dataclass(frozen=True, slots=True)
-class LatestPlan:
-    """The last plan of an experiment. only: it is the only one, so that the tallies are about it."""
-
-    experiment: str
-    plan: str
-    only: bool
-
-
-@dataclass(frozen=True, slots=True)
-class ScorerKey:
-    scorer: str
-    version: str
-    config_hash: str
-    direction: str
-
-
-def latest_plan(connection: Connection, experiment: str) -> LatestPlan | None:
-    newest = (
-        select(exchanges.c.plan, func.max(exchanges.c.received))
-        .where(exchanges.c.experiment == experiment)
-        .group_by(exchanges.c.plan)
-        .order_by(func.max(exchanges.c.received).desc())
-    )
-    rows = connection.execute(newest).all()
-    return LatestPlan(experiment, rows[0][0], len(rows) == 1) if rows else None
-
-
-def target_counts(connection: Connection, plan: LatestPlan) -> dict[str, list[tuple[str, str, int]]]:
-    """Lists (role, "upstream/model", exchanges) by arm."""
-    e = exchanges.c
-    query = (
-        select(e.arm, e.role, TARGET, func.count())
-        .where(_of(plan))
-        .group_by(e.arm, e.role, e.upstream, e.model, e.variant)
-        .order_by(e.arm)
-    )
-    by_arm: dict[str, list[tuple[str, str, int]]] = {}
-    for arm, role, target, n in connection.execute(query):
-        by_arm.setdefault(arm, []).append((role, target, n))
-    return by_arm
-
-
-def measure_sums(connection: Connection, plan: LatestPlan) -> dict[tuple[str, str], list[StratumSums]]:
-    """Sums by arm and measure, over complete answers: a failed one has no latency to compare."""
-    e = exchanges.c
-    whole = e.outcome == "ok"
-    columns = [func.count().label("n"), func.sum(1.0 / e.pi).label("inverse_pi"), *_failure_sums()]
-    for name in MEASURES:
-        value = case((whole, e[name]))
-        columns += [
-            func.count(value).label(f"{name}_n"),
-            func.sum(value).label(f"{name}_sum"),
-            func.sum(value * value * 1.0).label(f"{name}_squares"),
-        ]
-    place = (e.arm, e.alias, TARGET.label("target"), e.stratum)
-    population = _populations(connection) if plan.only else {}
-    found: dict[tuple[str, str], list[StratumSums]] = {}
-    for row in connection.execute(select(*place, *columns).where(_of(plan)).group_by(*place)).mappings():
-        target = row["target"]
-        seen = population.get((row["arm"], row["alias"], target, row["stratum"]), 0)
-        for name in ("failure", *MEASURES):
-            n = row[f"{name}_n"]
-            sums = StratumSums(
-                f"{row['alias']} {target} {row['stratum']}", n, float(row[f"{name}_sum"] or 0.0),
-                float(row[f"{name}_squares"] or 0.0), row["n"] - n, 0, float(row["inverse_pi"]), seen,
-            )  # fmt: skip
-            found.setdefault((row["arm"], name), []).append(sums)
-    return found
-
-
-def _failure_sums() -> list[Any]:
-    """1 for a call that failed, 0 for one that did not; a client that left tells nothing about the target."""
-    failed = case((exchanges.c.outcome.in_(CLIENT_ENDED), None), (exchanges.c.outcome == "ok", 0), else_=1)
-    return [
-        func.count(failed).label("failure_n"),
-        func.sum(failed).label("failure_sum"),
-        func.sum(failed * failed).label("failure_squares"),
-    ]
-
-
-def scorer_sums(connection: Connection, plan: LatestPlan) -> dict[tuple[str, ScorerKey], list[StratumSums]]:
-    """Sums by arm and scorer, of the version and config of each scorer that scored last."""
-    e, s = exchanges.c, scores.c
-    place = (e.arm, e.alias, TARGET.label("target"), e.stratum, s.scorer, s.version, s.config_hash, s.direction)
-    columns = [
-        *(func.count(case((s.status == status, 1))).label(status) for status in ("scored", "not_applicable")),
-        func.count().label("n"),
-        func.sum(s.value).label("total"),
-        func.sum(s.value * s.value).label("squares"),
-        func.sum(1.0 / s.pi).label("inverse_pi"),
-        func.max(s.created).label("last"),
-    ]
-    query = select(*place, *columns).join(scores, s.exchange_id == e.id).where(_of(plan)).group_by(*place)
-    rows = connection.execute(query).mappings().all()
-    newest: dict[str, tuple[float, str, str]] = {}
-    for row in rows:
-        at = (row["last"], row["version"], row["config_hash"])
-        newest[row["scorer"]] = max(at, newest.get(row["scorer"], at))
-    population = _score_populations(connection) if plan.only else {}
-    found: dict[tuple[str, ScorerKey], list[StratumSums]] = {}
-    for row in rows:
-        if newest[row["scorer"]][1:] == (row["version"], row["config_hash"]):
-            key = ScorerKey(row["scorer"], row["version"], row["config_hash"], row["direction"])
-            found.setdefault((row["arm"], key), []).append(_sums(row, population))
-    return found
-
-
-def _sums(row: Any, population: dict[tuple[str, ...], int]) -> StratumSums:
-    target = row["target"]
-    cell = (row["scorer"], row["version"], row["config_hash"], row["arm"], row["alias"], target, row["stratum"])
-    silent = row["n"] - row["scored"] - row["not_applicable"]
-    return StratumSums(
-        f"{row['alias']} {target} {row['stratum']}", row["scored"], float(row["total"] or 0.0),
-        float(row["squares"] or 0.0), row["not_applicable"], silent, float(row["inverse_pi"]), population.get(cell, 0),
-    )  # fmt: skip
-
-
-def joined_pair_count(connection: Connection, plan: LatestPlan) -> int:
-    """Shadow answers whose served exchange is stored."""
-    served, shadow = exchanges.alias("served"), exchanges.alias("shadow")
-    origin = select(served.c.id).where(served.c.id == shadow.c.pair).exists()
-    query = select(func.count()).where(
-        shadow.c.experiment == plan.experiment, shadow.c.plan == plan.plan, shadow.c.role == "shadow", origin
-    )
-    return int(connection.execute(query).scalar_one())
-
-
-def _of(plan: LatestPlan) -> Any:
-    return and_(exchanges.c.experiment == plan.experiment, exchanges.c.plan == plan.plan)
-
-
-def _populations(connection: Connection) -> dict[tuple[str, ...], int]:
-    """N_h by arm, alias, target and stratum, over all gateway processes."""
-    t = tallies.c
-    outside = and_(t.ledger == "unsampled", t.reason.in_(OUTSIDE_POPULATION))
-    n = func.sum(case((t.ledger == "seen", t.n), (outside, -t.n), else_=0))
-    query = select(t.arm, t.alias, t.target, t.stratum, n).group_by(t.arm, t.alias, t.target, t.stratum)
-    return {tuple(row[:4]): int(row[4]) for row in connection.execute(query)}
-
-
-def _score_populations(connection: Connection) -> dict[tuple[str, ...], int]:
-    c = score_cells.c
-    query = select(c.scorer, c.version, c.config_hash, c.arm, c.alias, c.model, c.stratum, c.population)
-    return {tuple(row[:7]): row[7] for row in connection.execute(query)}

@@ -1,4 +1,4 @@
-"""One verdict with its numbers, from the store; where the plan is not known, both arms and no verdict."""
+"""One verdict with its numbers, from the store."""
 
 from __future__ import annotations
 
@@ -12,19 +12,15 @@ import pytest
 from typer.testing import CliRunner
 
 from gateway.cli import app
-from gateway.core.exchange import Count, Target
 from gateway.core.ramp import RampChange, RampDesign, RampEvent, overridden, rolled_back, started
 from gateway.features.experiments.judges import calibration_cautions
 from gateway.features.experiments.report.as_json import schema, to_json
 from gateway.features.experiments.report.build import (
-    NO_PLAN,
     ExperimentNotFound,
     as_measured,
     read_all,
     report_of,
-    without_plan,
 )
-from gateway.features.experiments.rows.queries import latest_plan
 from gateway.features.labels.agreement import RateEstimate
 from gateway.features.ramp.rows import add_ramp_events
 from gateway.statistics.judge_rates import JudgeAccuracy
@@ -126,15 +122,6 @@ async def swap(room, exchange):
 async def test_an_unknown_experiment_is_reported_with_known_ones(room, swap):
     with pytest.raises(ExperimentNotFound, match=r'"swop".*known experiments: swap'):
         read(room, "swop")
-
-
-async def test_the_newest_of_several_plans_is_shown(room, swap, exchange):
-    more = [exchange("1", experiment="swap", plan="p2", arm="control", stratum="default+swap", pi=0.5)]
-    async with room.consuming():
-        await room.send(*more)
-        await room.until_read()
-    made = read(room)
-    assert (made.plan, [arm.asked for arm in made.arms]) == ("p2", [1])
 
 
 # Directions, and what is known of a judge.
@@ -285,103 +272,11 @@ def report_of_url(url):
         return report_of(connection, "swap")
 
 
-def read_unplanned(room):
-    with reading(room.store_url) as connection:
-        plan = latest_plan(connection, "swap")
-        assert plan is not None
-        return without_plan(connection, plan)
-
-
-@pytest.fixture
-async def unplanned(room, exchange, tally):
-    """600 calls: slow errors, which are all recorded, and others, of which 30 % are; half are shadowed."""
-    rng = random.Random(5)
-    sent, seen = [], {"default+swap": 0, "error+swap": 0}
-    for i in range(600):
-        hard = rng.random() < 0.25
-        stratum = "error+swap" if hard else "default+swap"
-        seen[stratum] += 1
-        shadowed = rng.random() < 0.5
-        pi = 1.0 if hard else 1 - 0.7 * 0.5
-        if not (hard or shadowed or rng.random() < 0.3):
-            continue
-        fields = {"experiment": "swap", "plan": "p1", "received": 1000.0 + i}
-        served = exchange(
-            "0" if hard else "1",
-            stratum=stratum,
-            pi=pi,
-            arm="control",
-            total_s=2.0 if hard else 1.0,
-            first_token_s=0.5,
-            **fields,
-        )
-        sent.append(served)
-        if shadowed:
-            text = "error" if rng.random() < 0.1 else "0.5"
-            sent.append(
-                exchange(
-                    text,
-                    stratum="shadow:swap",
-                    pi=0.5,
-                    arm="candidate",
-                    role="shadow",
-                    target=Target("local", "new"),
-                    pair=served.id,
-                    total_s=0.5,
-                    **fields,
-                )
-            )
-    sent.append(
-        exchange(
-            "1",
-            experiment="swap",
-            plan="p1",
-            arm="candidate",
-            role="shadow",
-            pair="gone",
-            stratum="shadow:swap",
-            pi=0.5,
-            target=Target("local", "new"),
-        )
-    )
-    shadows = Count("shadow:swap", "chat", "local/new", "candidate", sum(e.role == "shadow" for e in sent))
-    counts = tuple(Count(s, "chat", "local/small", "control", n) for s, n in seen.items())
+async def test_a_plan_that_is_not_stored_yet_is_said(room, exchange):
     async with room.consuming():
-        for at in range(0, len(sent), 200):
-            await room.send(*sent[at : at + 200])
-        await room.send(tally(sent, seen=None))
-        await room.send(tally(sent[:1]).__class__("g1", 2.0, len(sent), seen=(*counts, shadows)))
+        await room.send(exchange("1", experiment="swap", plan="p1", arm="control"))
         await room.until_read()
-    return SimpleNamespace(truth=seen["default+swap"] / 600, sent=sent, seen=seen)
-
-
-def metric(report, name):
-    (found,) = [c for c in report.metrics if c.metric == name]
-    return found
-
-
-async def test_each_arm_has_weighted_means_and_there_is_no_verdict(room, unplanned):
-    report = read_unplanned(room)
-    assert (report.verdict, report.reasons, report.primary, report.gates) == ("hold", (NO_PLAN,), None, ())
-    score = metric(report, "stated")
-    assert score.a.value == pytest.approx(unplanned.truth)
-    assert score.a.low < unplanned.truth < score.a.high
-    assert score.b.value == pytest.approx(0.5, abs=0.01)
-    assert score.difference.value is None
-    assert score.effective_n == pytest.approx(score.pairs), "of the smaller arm, whose calls weigh the same"
-    assert [(arm.arm, arm.target) for arm in report.arms] == [("candidate", "local/new"), ("control", "local/small")]
-
-
-async def test_latency_and_tokens_are_weighted_too(room, unplanned):
-    report = read_unplanned(room)
-    total = metric(report, "total_s")
-    assert total.a.value == pytest.approx(2.0 - unplanned.truth)
-    assert total.a.low < 2.0 - unplanned.truth < total.a.high
-    assert metric(report, "first_token_s").a.value == 0.5
-    assert metric(report, "first_token_s").b.value is None
-    assert metric(report, "output_tokens").a.value == 5.0
-    assert metric(report, "error_rate").a.value == 0.0
-
-
-async def test_a_shadow_without_its_served_answer_is_not_a_pair(room, unplanned):
-    assert read_unplanned(room).pairs == sum(e.role == "shadow" for e in unplanned.sent) - 1
+    with pytest.raises(ExperimentNotFound, match='the plan of experiment "swap" is not in the store yet'):
+        read(room)
+    with pytest.raises(ExperimentNotFound, match=r'no exchange of experiment "other".*known experiments: swap'):
+        read(room, "other")
