@@ -1,5 +1,4 @@
-"""What the console does with experiments: makes, starts and stops them. Plain functions, as in
-features/keys/directory.py.
+"""Makes, starts and stops experiments for the console. Plain functions, as in features/keys/directory.py.
 
 An experiment that is made here goes into a file next to gateway.yaml, see config/made_experiments.py, because gateways
 run only what their own config names: a plan on the stream server alone would send prompts where no config allows it.
@@ -10,7 +9,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -31,7 +29,6 @@ from gateway.features.experiments.start_stop import PlanToStart
 from gateway.features.keys.directory import Admin
 from gateway.features.keys.settings import checked
 from gateway.store.directory import Action, AuditRow, add_audit
-from gateway.store.engine import Transaction
 from gateway.stream.shared_state import SharedState
 
 T = TypeVar("T")
@@ -65,7 +62,7 @@ class NewExperiment(Section):
     guardrails: dict[str, float] = Field({})
     """Metrics that must not get worse by more than their margin."""
     usd_per_day: float | None = Field(None, gt=0)
-    """What shadow requests may cost in a UTC day."""
+    """The most that shadow requests may cost in a UTC day."""
 
     def section(self) -> dict[str, Any]:
         """The experiment's section as in gateway.yaml."""
@@ -111,7 +108,7 @@ class StartedExperiment:
     plan: Plan
     before: PlanState | None
     cautions: tuple[str, ...]
-    """Sentences that whoever starts it should know."""
+    """Sentences that the person who starts it should read."""
 
     @property
     def was_running(self) -> bool:
@@ -176,9 +173,7 @@ async def remove_experiment(of: ExperimentAdmin, actor: Actor, name: str) -> Non
     actor.require("owner", "remove experiments")
     made = await asyncio.to_thread(read_made, of.config_path)
     if name not in made.sections():
-        raise NotThere(
-            f'the experiment "{name[:200]}" was not made in the console; gateway.yaml has it, if it is known'
-        )
+        raise NotThere(f'the experiment "{name[:200]}" was not made in the console; look for it in gateway.yaml')
     state = (await _on_stream(of.states.plans())).get(name)
     if state is not None and state.running:
         raise Conflict(f"{name} is running; stop it first")
@@ -197,14 +192,9 @@ def _checked_file(path: Path, new: NewExperiment) -> MadeExperiments:
         made = read_made(path).with_experiment(new.name, new.section())
         load_for_console(path, made)
     except ConfigError as error:
-        raise InvalidBody(
-            "the experiment cannot run as it is", tuple(_short(m, path) for m in error.mistakes)
-        ) from None
+        mistakes = tuple(mistake.removeprefix(f"{path.name}: ") for mistake in error.mistakes)
+        raise InvalidBody("the experiment cannot run as it is", mistakes) from None
     return made
-
-
-def _short(mistake: str, path: Path) -> str:
-    return mistake.removeprefix(f"{path.name}: ")
 
 
 def targets_of(config: Config) -> list[tuple[str, str]]:
@@ -235,8 +225,4 @@ async def _audited(
     before: Mapping[str, Any] | None = None,
 ) -> None:
     row = AuditRow(of.admin.clock(), actor.name, actor.role, action, "experiment", name, before, after)
-    await of.admin.store.run(partial(_add, row))
-
-
-def _add(row: AuditRow, connection: Transaction) -> None:
-    add_audit(connection, row)
+    await of.admin.store.run(lambda connection: add_audit(connection, row))

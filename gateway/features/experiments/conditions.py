@@ -150,12 +150,9 @@ def _too_late(plan: Plan, last: Condition | None, pace: Pace, until_end: int | N
 
 
 def _open(c: Condition, pace: Pace) -> OpenCondition:
-    more = c.more_pairs
-    days = pace.days(more) if c.hours is None else c.hours / 24.0
-    return OpenCondition(
-        c.kind, c.name, c.estimate, c.margin, c.values, more, pace.requests(more), days, c.failed,
-        c.at_most, c.chance, c.hours,
-    )  # fmt: skip
+    more, days = c.more_pairs, pace.days(c.more_pairs) if c.hours is None else c.hours / 24.0
+    left = (more, pace.requests(more), days)
+    return OpenCondition(c.kind, c.name, c.estimate, c.margin, c.values, *left, c.failed, c.at_most, c.chance, c.hours)
 
 
 def _last(conditions: Sequence[Condition]) -> Condition | None:
@@ -204,16 +201,9 @@ def _steps(plan: Plan, conditions: Sequence[Condition], last: Condition | None, 
     left = pace.requests(None if last is None else last.more_pairs)
     if last is None or last.failed or left is None or last.hours is not None:
         return []
-    found = [
-        step
-        for step in (
-            _scorer_share(last, pace),
-            _repeat_control(plan, conditions, last, pace),
-            _shadow(plan, last, pace),
-            _margin(plan, conditions, last, pace),
-        )
-        if step is not None and step.requests <= WORTH * left
-    ]
+    repeats, margin = _repeat_control(plan, conditions, last, pace), _margin(plan, conditions, last, pace)
+    steps = (_scorer_share(last, pace), repeats, _shadow(plan, last, pace), margin)
+    found = [step for step in steps if step is not None and step.requests <= WORTH * left]
     return sorted(found, key=lambda step: step.requests)[:MOST_KNOBS]
 
 
@@ -268,28 +258,14 @@ _DAY_S = 86_400.0
 
 
 def progress_of(found: Finding, look: SequenceStates) -> Progress:
-    """Returns the open conditions of this candidate's verdict."""
+    """The progress to this candidate's verdict, with its open conditions."""
     primary = found.primary
     sequence = look.sequences.get((found.candidate, primary.metric)) if primary else None
     variance = sequence.variance if sequence else 0.0
     decided = found.decision.verdict != "hold"
-    conditions, pace = conditions_of(found, look), pace_of(found)
-    ends = _until_end(found.stored_plan.plan, conditions, sequence, pace)
-    return progress(found.stored_plan.plan, standing(primary, variance), conditions, pace, decided, ends)
-
-
-def _until_end(
-    plan: Plan, conditions: Sequence[Condition], sequence: DifferenceSequence | None, pace: Pace
-) -> int | None:
-    """Settled pairs until the plan stops: once the primary and the hours are done, and the planned pairs are taken.
-
-    None: it has no end, or the primary has too few values to tell.
-    """
-    primary = next((each for each in conditions if each.kind == "primary"), None)
-    if primary is None or sequence is None or not sequence.horizon or not plan.max_pairs or not primary.per_pair:
-        return None
-    hours = next((each.more_pairs or 0 for each in conditions if each.kind == "gate" and each.name == HOURS), 0)
-    return max(math.ceil((sequence.horizon - sequence.n) / primary.per_pair), plan.max_pairs - pace.pairs, hours, 0)
+    more, days = c.more_pairs, pace.days(c.more_pairs) if c.hours is None else c.hours / 24.0
+    left = (more, pace.requests(more), days)
+    return OpenCondition(c.kind, c.name, c.estimate, c.margin, c.values, *left, c.failed, c.at_most, c.chance, c.hours)
 
 
 def pace_of(found: Finding) -> Pace:
@@ -342,10 +318,10 @@ def _by_repeats_alone(of: Condition, c: Comparison, found: Finding, look: Sequen
     alone = look.sequences.get((found.candidate, ALONE)) if c.metric in FAILURE_METRICS else None
     if alone is None or alone.n < MIN_PAIRS or not c.margin or (alone.b.mean or 0.0) < c.margin or not of.more_values:
         return of
-    n = sequence.n if sequence else 0
-    more = (
-        None if sequence is None else pairs_needed(sequence.estimate(), n, sequence.variance, c.margin, sequence.rule)
-    )
+    n, more = 0, None
+    if sequence is not None:
+        n = sequence.n
+        more = pairs_needed(sequence.estimate(), n, sequence.variance, c.margin, sequence.rule)
     share = _per_pair(n, found, plan.repeat_control)
     return replace(of, values=n, more_values=more, per_pair=share, by_repeat=True, at_most=False)
 

@@ -1,6 +1,6 @@
-"""The page Experiments: may we switch? The verdicts, their evidence, and the buttons that start and stop.
+"""The page Experiments: the verdicts, their evidence, and the buttons that start and stop.
 
-A report that takes long to read is read in the background and kept, until it is old and is read again.
+A report that takes long to read is read in the background, and kept until it is read again.
 """
 
 from __future__ import annotations
@@ -46,7 +46,6 @@ from gateway.features.ramp.operations import change_ramp, read_gate, read_histor
 from gateway.reports import number_format as say
 from gateway.reports.model import IntervalTrail, Report, Verdict
 from gateway.runtime.tasks import Tasks
-from gateway.store.engine import default_url
 from gateway.store.plans import StoredPlan, stored_plans
 from gateway.store.query import Reading, reading
 
@@ -66,7 +65,7 @@ class KeptValue(Generic[T]):
 
 
 class BackgroundReader:
-    """Values of one process by key. While a newer one is being read that takes long, the one before is given."""
+    """Values of one process by key. While reading a new value takes long, the old one is given."""
 
     def __init__(self, tasks: Tasks, fresh_s: float = FRESH_S, patience: float = 10.0) -> None:
         """fresh_s, patience: a value is not read again before it is fresh_s old, nor before it is `patience` times as
@@ -80,11 +79,9 @@ class BackgroundReader:
     async def get(
         self, key: Hashable, store_url: str, read: Callable[[Reading], T], wait_s: float
     ) -> KeptValue[T] | None:
-        """Returns the value; None: it is still being read, and no kept value is new enough.
+        """The value; None: it is still being read, and no kept value is new enough.
 
-        read: runs in a thread. wait_s: longest wait for a value.
-
-        Raises StoreAway.
+        read: runs in a thread. wait_s: longest wait for a value. Raises StoreAway.
         """
         kept = self._kept.get(key)
         if kept is not None and time.time() - kept.at <= max(self._fresh_s, self._patience * kept.took_s):
@@ -172,7 +169,7 @@ async def list_page(request: Request) -> Response:
     services = services_of(request)
     config = services.admin.config()
     states, trouble = await states_of(services)
-    kept = await _reader(services).get("list", store_url(services), _verdicts, WAIT_S)
+    kept = await _read(services, "list", _verdicts)
     if kept is None:
         return _reading(request, "The verdicts")
     verdicts = kept.value
@@ -194,17 +191,14 @@ async def list_page(request: Request) -> Response:
     )
 
 
-def _reader(services: PageServices) -> BackgroundReader:
-    found: BackgroundReader = services.kept.setdefault("experiments", BackgroundReader(services.tasks))
-    return found
-
-
-def store_url(services: PageServices) -> str:
-    return services.admin.config().store.url or default_url(services.data)
+async def _read(services: PageServices, key: Hashable, read: Callable[[Reading], T]) -> KeptValue[T] | None:
+    """The value of this key, from the store; None: reading it takes long, and goes on in the background."""
+    reader: BackgroundReader = services.kept.setdefault("experiments", BackgroundReader(services.tasks))
+    return await reader.get(key, services.store_url, read, WAIT_S)
 
 
 def _again(at: float) -> dict[str, str]:
-    """The page loads itself again where what it shows is from some time ago: a newer value is being read."""
+    """Headers of a page that loads itself again if what it shows is old: a newer value is being read."""
     return {"refresh": "2"} if time.time() - at > STALE_S else {}
 
 
@@ -262,7 +256,7 @@ async def one_page(request: Request) -> Response:
     services = services_of(request)
     config = services.admin.config()
     states, trouble = await states_of(services)
-    kept = await _reader(services).get(("of", name), store_url(services), lambda c: _reports(c, name), WAIT_S)
+    kept = await _read(services, ("of", name), lambda c: _reports(c, name))
     if kept is None:
         return _reading(request, f"The report of {name[:200]}")
     reports = kept.value
@@ -300,8 +294,7 @@ async def _before_start(
     """Cautions from labels about the judge that decides, where the plan may be started. None: still being read."""
     if planned is None or (state is not None and state.running and state.plan.same_design(planned)):
         return ()
-    key = ("judge", planned.hash)
-    kept = await _reader(services).get(key, store_url(services), lambda c: plan_judge_cautions(c, planned), WAIT_S)
+    kept = await _read(services, ("judge", planned.hash), lambda c: plan_judge_cautions(c, planned))
     return None if kept is None else kept.value
 
 
@@ -357,9 +350,7 @@ async def _form_page(request: Request, given: Mapping[str, Any], *, error: Admin
         status=200 if error is None else error.status,
         targets=targets_of(config),
         upstreams=[(name, name) for name in config.upstreams],
-        known_models=sorted(
-            {ref.model for model in config.models.values() for ref in (*model.targets, *model.fallback)}
-        ),
+        known_models=sorted({ref.model for each in config.models.values() for ref in (*each.targets, *each.fallback)}),
         metrics=[(name, name) for name in metrics],
         given={name: given.get(name, "") for name in (*NewExperiment.model_fields, "start")},
         fresh=not given,
@@ -381,23 +372,19 @@ async def _of_judges(services: PageServices, config: Config, margin: object) -> 
         wanted = math.nan
     wanted = wanted if 0 < wanted < math.inf else MARGIN
     names = tuple(config.scorers)
-    kept = await _reader(services).get(
-        ("judges", names, wanted), store_url(services), lambda c: judges_cautions(c, names, wanted), WAIT_S
-    )
+    kept = await _read(services, ("judges", names, wanted), lambda c: judges_cautions(c, names, wanted))
     return () if kept is None else kept.value
 
 
 async def make(request: Request) -> Response:
     form = await form_actor(request, "owner", "make experiments")
     services = services_of(request)
-    body = _body(form)
+    body, starts = _body(form), form.checked("start")
     try:
         new = await make_experiment(experiment_admin(services), form.actor, body)
-        started = (
-            await start_experiment(experiment_admin(services), form.actor, new.name) if form.checked("start") else None
-        )
+        started = await start_experiment(experiment_admin(services), form.actor, new.name) if starts else None
     except AdminError as error:
-        return await _form_page(request, {**body, "start": form.checked("start")}, error=error)
+        return await _form_page(request, {**body, "start": starts}, error=error)
     if started is None:
         return redirect(request, url_of(new.name), f"{new.name} is made; start it when you are ready")
     return redirect(request, url_of(new.name), " ".join([f"{new.name} is running.", *started.cautions]))

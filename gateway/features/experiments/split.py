@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import numpy as np
@@ -28,13 +28,12 @@ from gateway.features.experiments.covariates import (
     History,
     adjustment,
     adjustment_gate,
-    arm_terms,
     may_adjust,
 )
 from gateway.features.experiments.gates import LEFT, left_gate, left_margin, srm_gate
 from gateway.features.experiments.latency import P95, ArmSeconds, p95_of, slow_share, slow_share_comparison
-from gateway.features.experiments.metrics import ANSWERED, UNITS
-from gateway.features.experiments.progress import margin_of
+from gateway.features.experiments.metrics import ANSWERED
+from gateway.features.experiments.progress import empty_comparison, margin_of
 from gateway.features.experiments.rows import sequences as kept
 from gateway.features.experiments.rows.sequences import SequenceName
 from gateway.features.experiments.rows.served import (
@@ -50,7 +49,6 @@ from gateway.features.experiments.rows.served import (
 from gateway.features.experiments.sequences import BURN_IN, SequenceRule
 from gateway.features.experiments.split_answers import (
     FeedbackValues,
-    SplitDays,
     SplitRows,
     SplitTraffic,
     feedback_values,
@@ -101,6 +99,20 @@ class SplitResult:
 
 
 @dataclass(frozen=True, slots=True)
+class SplitTerms:
+    """What the comparisons of one split share."""
+
+    plan: Plan
+    population: Mapping[Cell, int] = field(default_factory=dict)  # N_h by cell, from the Tallies
+    known: History = field(default_factory=dict)  # of units, before the plan
+
+    @property
+    def alpha(self) -> float:
+        """The error of one candidate."""
+        return self.plan.alpha / len(self.plan.candidates)
+
+
+@dataclass(frozen=True, slots=True)
 class ArmMean:
     """A weighted mean over the units of one arm."""
 
@@ -130,53 +142,40 @@ def ratio_test_at(plan: Plan, counts: Mapping[str, int], peak: float) -> Sequent
 
 def split_of(connection: Reading, plan: StoredPlan, candidate: str, now: float) -> SplitResult:
     """The findings of a split, from the current content of the store. now: Unix seconds."""
-    stored = kept.states(connection, plan.hash).get(ratio_name(plan))
-    counts = assigned_units(connection, plan.hash, plan.plan)
-    arms = [arm for arm, share in planned_shares(plan.plan).items() if share > 0]
-    if len(arms) < 2:
-        gate = GateResult(SRM, 0, "no share is split")
-    else:
-        gate = srm_gate(ratio_test_at(plan.plan, counts, stored["log_peak"] if stored else 0.0), arms)
-    empty_fails = plan.plan.empty == "failed"
+    design, counts = plan.plan, assigned_units(connection, plan.hash, plan.plan)
+    empty_fails = design.empty == "failed"
     rows = SplitRows(served_answers(connection, plan.hash, (CONTROL, candidate), empty_fails=empty_fails))
-    population = seen_populations(connection) if is_only_plan(connection, plan.plan) else {}
-    known = _known_before(connection, plan, rows)
+    population = seen_populations(connection) if is_only_plan(connection, design) else {}
+    terms = SplitTerms(design, population, _known_before(connection, plan, rows))
     measured = outcomes(connection, rows)
-    if plan.plan.rules >= REFUSALS_APART_RULES:
+    compare = compare_arms
+    if design.rules >= REFUSALS_APART_RULES:
         measured = refusals_apart([without_cut(rows, each) for each in measured], [refuses(row) for row in rows])
-    compare = _compare_by_caller if plan.plan.rules >= REFUSALS_APART_RULES else compare_arms
-    made = [
-        (compare if each.metric in FAILURES else compare_arms)(rows, each, plan.plan, population, known)
-        for each in measured
-    ]
-    given = feedback_given(connection, [row.id for row in rows])
-    names = sorted({*given, *(name for name in plan.plan.decides if name.startswith(FEEDBACK))})
-    terms = terms_of(plan.plan, now)
+        compare = _compare_by_caller
+    made = [(compare if each.metric in FAILURES else compare_arms)(rows, each, terms) for each in measured]
     counted = {each.metric: ~np.isnan(each.values) for each in measured}
     counted[P95] = counted["total_s"]
-    of_people: list[ArmOutcomes] = []
-    for name in names:
-        values = feedback_values(rows, given.get(name, {}), terms)
+    given = feedback_given(connection, [row.id for row in rows])
+    for name in sorted({*given, *(name for name in design.decides if name.startswith(FEEDBACK))}):
+        values = feedback_values(rows, given.get(name, {}), terms_of(design, now))
         counted[name] = values.closed
-        of_people.append(ArmOutcomes(name, values.values, 1.0, values.bounded, values.closed.tolist()))
-        made.append(compare_feedback(rows, name, values, plan.plan, population))
-    p95 = _p95(rows, candidate, plan.plan, population)
+        measured.append(ArmOutcomes(name, values.values, 1.0, values.bounded, values.closed.tolist()))
+        made.append(compare_feedback(rows, name, values, terms))
     left = _left(connection, plan, candidate, rows, population)
-    made += [] if left is None else [left[0]]
-    missing, at_worst = _missing(rows, measured, plan.plan, population, known) or (None, None)
-    made = [replace(c, at_worst=at_worst) if c is not None and c.role == "primary" else c for c in made]
-    covered = hours_by_metric(rows, counted) if plan.plan.min_hours else {}
-    found = tuple(
-        replace(c, hours_share=share_of_hours(plan.plan, covered[c.metric])) if c.metric in covered else c
-        for c in (*made, p95)
-        if c is not None
+    made += [left[0] if left else None, _p95(rows, candidate, terms)]
+    missing, at_worst = _missing(rows, measured, terms) or (None, None)
+    found = _with_hours(design, rows, [c for c in made if c is not None], counted)
+    found = [replace(c, at_worst=at_worst) if c.role == "primary" else c for c in found]
+    return SplitResult(
+        tuple(found),
+        _ratio_gate(connection, plan, counts),
+        counts,
+        adjustment_gate([c for c in found if c.role != "other"]),
+        _traffic(terms, rows, measured, counted),
+        missing,
+        at_worst,
+        left[1] if left else None,
     )
-    adjusted = adjustment_gate([c for c in found if c.role != "other"])
-    traffic = _traffic(plan.plan, rows, counted)
-    primary = next((each for each in (*measured, *of_people) if each.metric == plan.plan.primary), None)
-    if traffic is not None and primary is not None:
-        traffic = replace(traffic, by_day=_by_day(rows, primary, population))
-    return SplitResult(found, gate, counts, adjusted, traffic, missing, at_worst, None if left is None else left[1])
 
 
 def _left(
@@ -187,12 +186,12 @@ def _left(
     if not gone:
         return None
     everybody, of = with_left(rows, gone)
-    measured = compare_arms(SplitRows(everybody), of, plan.plan, population, {})
+    measured = compare_arms(SplitRows(everybody), of, SplitTerms(plan.plan, population))
     if measured is None:
         return None
     margin = left_margin(measured.a.value or 0.0, margin_of(plan.plan, "error_rate"))
     tested = replace(plan.plan, guardrails=(*plan.plan.guardrails, Guardrail(LEFT, margin)))
-    found = _compare_by_caller(SplitRows(everybody), of, tested, population, {}) or measured
+    found = _compare_by_caller(SplitRows(everybody), of, SplitTerms(tested, population)) or measured
     return replace(found, role="other", margin=None, margin_found="unclear"), left_gate(found, candidate, margin)
 
 
@@ -202,18 +201,39 @@ def with_left(rows: Sequence[ServedAnswer], gone: Sequence[ServedAnswer]) -> tup
     return everybody, ArmOutcomes(LEFT, np.array([float(row.outcome in CLIENT_ENDED) for row in everybody]), -1.0, True)
 
 
-def _traffic(plan: Plan, rows: SplitRows, counted: Mapping[str, NDArray[np.bool_]]) -> SplitTraffic | None:
-    """counted: metric → which answers have a value of it, shape (n,); missing: none has one yet."""
-    if plan.rules < 2:
+def _ratio_gate(connection: Reading, plan: StoredPlan, counts: Mapping[str, int]) -> GateResult:
+    arms = [arm for arm, share in planned_shares(plan.plan).items() if share > 0]
+    if len(arms) < 2:
+        return GateResult(SRM, 0, "no share is split")
+    stored = kept.states(connection, plan.hash).get(ratio_name(plan))
+    return srm_gate(ratio_test_at(plan.plan, counts, stored["log_peak"] if stored else 0.0), arms)
+
+
+Counted = Mapping[str, NDArray[np.bool_]]
+"""metric → which of n answers have a value of it, shape (n,)."""
+
+
+def _with_hours(plan: Plan, rows: SplitRows, found: Sequence[Comparison], counted: Counted) -> list[Comparison]:
+    """The comparisons with the share of the plan's hours that their values cover."""
+    covered = hours_by_metric(rows, counted) if plan.min_hours else {}
+    shares = {metric: share_of_hours(plan, hours) for metric, hours in covered.items()}
+    return [replace(c, hours_share=shares.get(c.metric, c.hours_share)) for c in found]
+
+
+def _traffic(
+    terms: SplitTerms, rows: SplitRows, measured: Sequence[ArmOutcomes], counted: Counted
+) -> SplitTraffic | None:
+    """Hours, units and days of the primary's values; None: the plan's rules do not ask for them."""
+    name = terms.plan.primary
+    if terms.plan.rules < 2:
         return None
-    known = None if plan.primary is None else counted.get(plan.primary)
-    return split_traffic(rows, np.full(len(rows), plan.primary is None) if known is None else known)
-
-
-def _by_day(rows: SplitRows, of: ArmOutcomes, population: Mapping[Cell, int]) -> SplitDays:
-    """The primary's differences by day, weighted as its comparison is."""
-    values = thinned_values(rows, of.values) if of.metric in FAILURES else of.values
-    return split_days(rows, values, _weights(rows, of, population), of.sign)
+    found = split_traffic(rows, counted.get(name or "", np.full(len(rows), name is None)))
+    primary = next((each for each in measured if each.metric == name), None)
+    if primary is None:
+        return found
+    values = thinned_values(rows, primary.values) if name in FAILURES else primary.values
+    weights = _weights(rows, primary, terms.population)
+    return replace(found, by_day=split_days(rows, values, weights, primary.sign))
 
 
 def _known_before(connection: Reading, plan: StoredPlan, rows: Sequence[ServedAnswer]) -> History:
@@ -263,22 +283,19 @@ def cut_scores(rows: Sequence[ServedAnswer], of: ArmOutcomes) -> NDArray[np.bool
 
 
 def _missing(
-    rows: SplitRows,
-    measured: Sequence[ArmOutcomes],
-    plan: Plan,
-    population: Mapping[Cell, int],
-    known: History,
+    rows: SplitRows, measured: Sequence[ArmOutcomes], terms: SplitTerms
 ) -> tuple[SplitMissing, Estimate] | None:
     """Missing scores; None: first rules, a primary that is not a score, or no answer without one that did not fail."""
+    plan = terms.plan
     of = next((each for each in measured if each.metric == plan.primary and each.responded is not None), None)
-    if plan.rules < REFUSALS_APART_RULES or of is None:
+    if plan.rules < REFUSALS_APART_RULES or of is None or of.metric.startswith(FEEDBACK):
         return None
     failed = np.array([has_failed(row) for row in rows], dtype=np.bool_)
     looked = np.array(of.responded, dtype=np.bool_) | np.array(of.unscored, dtype=np.bool_)
     primary = PrimaryValues(of.values, looked, failed)
 
     def compare(values: Floats, sign: float) -> Comparison | None:
-        return compare_arms(rows, replace(of, values=values, sign=sign), plan, population, known)
+        return compare_arms(rows, replace(of, values=values, sign=sign), terms)
 
     return split_missing(rows, primary, compare, plan.margin or 0.0)
 
@@ -330,49 +347,34 @@ def _score(row: ServedAnswer, score: ScoredRow | None, identity: str) -> float:
     return math.nan if score[1] is None else score[1]
 
 
-def compare_arms(
-    rows: Sequence[ServedAnswer],
-    of: ArmOutcomes,
-    plan: Plan,
-    population: Mapping[Cell, int],
-    known: History,
-) -> Comparison | None:
+def compare_arms(rows: Sequence[ServedAnswer], of: ArmOutcomes, terms: SplitTerms) -> Comparison | None:
     """The comparison of one metric between the arms; None: it applies to no record of one of them.
 
-    rows: n records, in order of arrival. of: the metric's values on them. population: N_h by cell, from the Tallies.
-    known: what was known of units before the plan.
+    rows: n records, in order of arrival. of: the metric's values on them.
     """
-    rows = rows if isinstance(rows, SplitRows) else SplitRows(rows)
-    sides = _sides(rows, of, _weights(rows, of, population))
-    if sides is None:
+    plan, rows = terms.plan, rows if isinstance(rows, SplitRows) else SplitRows(rows)
+    arms = rows.compared(of.values, _weights(rows, of, terms.population))
+    if arms is None:
         return None
-    a, b = sides
-    alpha = plan.alpha / len(plan.candidates)
-    tuning = Tuning(alpha, burn_in=BURN_IN)
+    a, b = (_Side(each) for each in arms)
+    tuning = Tuning(terms.alpha, burn_in=BURN_IN)
     first, second = a.mean(of.bounded, tuning), b.mean(of.bounded, tuning)
     difference, n, variance = difference_of(first, second, of.sign, tuning)
-    margin = margin_of(plan, of.metric)
-    made = Comparison(
-        metric=of.metric,
-        unit=UNITS.get(of.metric, ""),
-        role="primary" if of.metric == plan.primary else "other" if margin is None else "guardrail",
+    made = replace(
+        _without_values(of.metric, plan),
         a=Estimate(first.mean),
         b=Estimate(second.mean),
         difference=difference,
-        noise=None,
         pairs=first.units + second.units,
         effective_n=n,
-        margin=margin,
-        direction_found="unclear",
-        margin_found="unclear",
-        method=METHOD,
     )
-    x = rows.covariates(of.metric, known, plan)
+    x = rows.covariates(of.metric, terms.known, plan)
     taken = adjustment(a.terms, b.terms, *x) if x else None
     if taken is not None:
-        made, variance = _adjusted(made, (a, b), of, taken, plan)
-    evidence = _evidence(made.difference.value or 0.0, n, variance, tuning)
-    return with_findings(replace(made, log_evalue=evidence), SequenceRule("asymptotic", alpha), variance)
+        made, variance = _adjusted(made, (a, b), of, taken, terms)
+    value, enough = made.difference.value or 0.0, n >= 2 * tuning.burn_in
+    evidence = log_e_value(value, math.sqrt(variance), n, tuning) if enough else 0.0
+    return with_findings(replace(made, log_evalue=evidence), SequenceRule("asymptotic", terms.alpha), variance)
 
 
 @dataclass(frozen=True, slots=True)
@@ -390,24 +392,16 @@ class _Side:
         return ArmMean(self.terms.mean, variance, n, self.terms.units)
 
 
-def _sides(rows: SplitRows, of: ArmOutcomes, weights: Floats) -> tuple[_Side, _Side] | None:
-    """(control, candidate); None: the metric has no value in one of them."""
-    if any(np.isnan(of.values[arm.at]).all() for arm in rows.arms):
-        return None
-    a, b = (arm_terms(of.values[arm.at], weights[arm.at], arm.unit, len(arm.names)) for arm in rows.arms)
-    return _Side(a), _Side(b)
-
-
 def _adjusted(
-    raw: Comparison, sides: tuple[_Side, _Side], of: ArmOutcomes, taken: Adjustment, plan: Plan
+    raw: Comparison, sides: tuple[_Side, _Side], of: ArmOutcomes, taken: Adjustment, terms: SplitTerms
 ) -> tuple[Comparison, float]:
     """The comparison less what was known before, next to what was measured; and the variance of one observation."""
     a, b = sides
-    tuning = Tuning(plan.alpha / len(plan.candidates), burn_in=BURN_IN)
+    tuning = Tuning(terms.alpha, burn_in=BURN_IN)
     first, second = a.mean(of.bounded, tuning, taken.a), b.mean(of.bounded, tuning, taken.b)
     second = replace(second, mean=second.mean - taken.shift)
     difference, _, variance = difference_of(first, second, of.sign, tuning)
-    alarm = Tuning(GATE_ALPHA / max(1, len(plan.decides)), burn_in=BURN_IN)
+    alarm = Tuning(GATE_ALPHA / max(1, len(terms.plan.decides)), burn_in=BURN_IN)
     shifts = [
         ArmMean(value, side.terms.effective_n * float((out**2).sum()), side.terms.effective_n, side.terms.units)
         for value, side, out in ((0.0, a, taken.a), (taken.shift, b, taken.b))
@@ -426,23 +420,17 @@ def _adjusted(
     return made, variance
 
 
-def _compare_by_caller(
-    rows: Sequence[ServedAnswer],
-    of: ArmOutcomes,
-    plan: Plan,
-    population: Mapping[Cell, int],
-    known: History,
-) -> Comparison | None:
+def _compare_by_caller(rows: Sequence[ServedAnswer], of: ArmOutcomes, terms: SplitTerms) -> Comparison | None:
     """The comparison with callers thinned; what is not shown without any one caller is not shown (callers.py)."""
     fair = replace(of, values=thinned_values(rows, of.values))
-    found = compare_arms(rows, fair, plan, population, known)
+    found = compare_arms(rows, fair, terms)
     if found is None or found.margin_found == "unclear":
         return found
     side = of.sign if found.margin_found != "inferior" else -of.sign
     caller = outstanding(rows, fair.values, side)
     if caller is None:
         return found
-    less = compare_arms(rows, replace(fair, values=without(rows, fair.values, caller)), plan, population, known)
+    less = compare_arms(rows, replace(fair, values=without(rows, fair.values, caller)), terms)
     same = less is not None and (less.margin_found == "inferior") == (found.margin_found == "inferior")
     if same and less is not None and less.margin_found != "unclear":
         return found
@@ -450,21 +438,22 @@ def _compare_by_caller(
 
 
 def compare_feedback(
-    rows: Sequence[ServedAnswer], name: str, of: FeedbackValues, plan: Plan, population: Mapping[Cell, int]
+    rows: Sequence[ServedAnswer], name: str, of: FeedbackValues, terms: SplitTerms
 ) -> Comparison | None:
     """The comparison of one kind of feedback between the arms, with the share of answers that has any.
 
     None: no window has closed in one of the arms. of: the feedback on these n records.
     """
+    terms = replace(terms, known={})  # feedback is not adjusted
     closed = of.closed.tolist()
     given = ArmOutcomes(f"{name} given", np.where(of.closed, of.answered, np.nan), 1.0, True, closed)
-    shares = compare_arms(rows, given, plan, population, {})
+    shares = compare_arms(rows, given, terms)
     if shares is None:
         return None
-    made = compare_arms(rows, ArmOutcomes(name, of.values, 1.0, of.bounded, closed), plan, population, {})
+    made = compare_arms(rows, ArmOutcomes(name, of.values, 1.0, of.bounded, closed), terms)
     a, b = _response(rows, of, "a", shares), _response(rows, of, "b", shares)
-    responses = Responses(a, b, int((~of.closed).sum()), shares.difference, plan.feedback_missing)
-    made = made or _without_values(name, plan)
+    responses = Responses(a, b, int((~of.closed).sum()), shares.difference, terms.plan.feedback_missing)
+    made = made or _without_values(name, terms.plan)
     method = f"{made.method}; {of.fenced} extreme values count as less extreme" if of.fenced else made.method
     return replace(made, responses=responses, method=method)
 
@@ -478,9 +467,10 @@ def _response(
 
 
 def _without_values(name: str, plan: Plan) -> Comparison:
-    margin, none = margin_of(plan, name), Estimate(None)
-    role: Role = "primary" if name == plan.primary else "other" if margin is None else "guardrail"
-    return Comparison(name, "", role, none, none, none, None, 0, 0.0, margin, "unclear", "unclear", method=METHOD)
+    """A comparison without values. Refusals, which have the margin of failures, are a guardrail where these are one."""
+    empty = empty_comparison(plan, name)
+    role: Role = "guardrail" if empty.role == "other" and empty.margin is not None else empty.role
+    return replace(empty, role=role, method=METHOD)
 
 
 def _weights(rows: Sequence[ServedAnswer], of: ArmOutcomes, population: Mapping[Cell, int]) -> Floats:
@@ -508,20 +498,17 @@ def difference_of(a: ArmMean, b: ArmMean, sign: float, tuning: Tuning) -> tuple[
     return Estimate(value, *ends), n, deviation**2
 
 
-def _evidence(value: float, n: float, variance: float, tuning: Tuning) -> float:
-    return log_e_value(value, math.sqrt(variance), n, tuning) if n >= 2 * tuning.burn_in else 0.0
-
-
-def _p95(rows: Sequence[ServedAnswer], candidate: str, plan: Plan, population: Mapping[Cell, int]) -> Comparison | None:
+def _p95(rows: Sequence[ServedAnswer], candidate: str, terms: SplitTerms) -> Comparison | None:
     """The comparison of p95; None: an arm has no answer that counts.
 
     Plans of the first rules have it from order statistics, and only where those are valid: they have neither weights
     nor units.
     """
-    if plan.rules < 2:
-        return _p95_by_rank(rows, candidate, plan)
+    margin = margin_of(terms.plan, P95)
+    if terms.plan.rules < 2:
+        return _p95_by_rank(rows, candidate, terms.alpha, margin)
     seconds = ArmOutcomes(P95, _column(rows, "total_s", timeouts=True), -1.0, False)
-    weights = _weights(rows, seconds, population)
+    weights = _weights(rows, seconds, terms.population)
 
     def side(arm: str) -> ArmSeconds:
         at = [i for i, row in enumerate(rows) if row.arm == arm and not math.isnan(seconds.values[i])]
@@ -530,17 +517,14 @@ def _p95(rows: Sequence[ServedAnswer], candidate: str, plan: Plan, population: M
     a, b = side(CONTROL), side(candidate)
     if not a.seconds.size or not b.seconds.size:
         return None
-    return slow_share_comparison(slow_share(a, b, plan.alpha / len(plan.candidates)), margin_of(plan, P95))
+    return slow_share_comparison(slow_share(a, b, terms.alpha), margin)
 
 
-def _p95_by_rank(rows: Sequence[ServedAnswer], candidate: str, plan: Plan) -> Comparison | None:
+def _p95_by_rank(rows: Sequence[ServedAnswer], candidate: str, alpha: float, margin: float | None) -> Comparison | None:
     if len({row.pi for row in rows}) > 1 or len({row.unit for row in rows}) < len(rows):
         return None
     by_arm = {
         arm: [row.total_s for row in rows if row.arm == arm and (not has_failed(row) or row.outcome == "timeout")]
         for arm in (CONTROL, candidate)
     }
-    if not all(by_arm.values()):
-        return None
-    alpha = plan.alpha / len(plan.candidates)
-    return p95_of(by_arm[CONTROL], by_arm[candidate], alpha, margin_of(plan, P95))
+    return p95_of(by_arm[CONTROL], by_arm[candidate], alpha, margin) if all(by_arm.values()) else None

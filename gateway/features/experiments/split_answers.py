@@ -77,6 +77,16 @@ class SplitRows(Sequence[ServedAnswer]):
         weights[unit[::-1]] = 1.0 / pi  # of several assignments to one place, the last one stays: the first answer's
         return ArmRows(np.array(at, dtype=np.intp), np.array(unit, dtype=np.intp), list(places), weights)
 
+    def compared(self, values: Floats, weights: Floats) -> tuple[ArmTerms, ArmTerms] | None:
+        """(control, candidate), each of the answers that have a value; None: one of them has no value.
+
+        values, weights: shape (n,); NaN: none.
+        """
+        if any(np.isnan(values[arm.at]).all() for arm in self.arms):
+            return None
+        a, b = (arm_terms(values[arm.at], weights[arm.at], arm.unit, len(arm.names)) for arm in self.arms)
+        return a, b
+
     def covariates(self, metric: str, known: History, plan: Plan) -> Covariates | None:
         """Covariates of the units of both arms; None: there are none. known: the same object for all metrics, or {}."""
         key = (metric in TIMES, len(known))
@@ -109,7 +119,7 @@ def split_days(rows: SplitRows, values: Floats, weights: Floats, sign: float) ->
     day_of = np.floor_divide(received, DAY_S)
     shown, tested = [], []
     for day in np.unique(day_of[known]).astype(int).tolist():
-        arms = _arms(rows, np.where(day_of == day, values, np.nan), weights)
+        arms = rows.compared(np.where(day_of == day, values, np.nan), weights)
         if arms is None:
             continue
         a, b = arms
@@ -118,14 +128,6 @@ def split_days(rows: SplitRows, values: Floats, weights: Floats, sign: float) ->
         if min(a.units, b.units) >= FEWEST_A_DAY:
             tested.append(DayMean(day, difference, float((a.terms**2).sum() + (b.terms**2).sum())))
     return SplitDays(tuple(shown), slope_of(tested))
-
-
-def _arms(rows: SplitRows, values: Floats, weights: Floats) -> tuple[ArmTerms, ArmTerms] | None:
-    """(control, candidate); None: one of them has no value."""
-    if any(np.isnan(values[arm.at]).all() for arm in rows.arms):
-        return None
-    a, b = (arm_terms(values[arm.at], weights[arm.at], arm.unit, len(arm.names)) for arm in rows.arms)
-    return a, b
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,9 +175,8 @@ def split_hours_gate(plan: Plan, traffic: SplitTraffic | None) -> GateResult | N
     if traffic is None or not plan.min_hours:
         return None
     if traffic.hours >= plan.min_hours:
-        return GateResult(
-            HOURS, 1, f"the answers of both arms cover {traffic.hours:.3g} hours of traffic", traffic.hours
-        )
+        says = f"the answers of both arms cover {traffic.hours:.3g} hours of traffic"
+        return GateResult(HOURS, 1, says, traffic.hours)
     return GateResult(HOURS, 0, hours_needed(plan, traffic.hours), traffic.hours)
 
 

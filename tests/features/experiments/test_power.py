@@ -26,7 +26,7 @@ from gateway.features.experiments.power import (
 )
 from gateway.features.experiments.rows.served import ServedAnswer
 from gateway.features.experiments.sequences import SequenceRule
-from gateway.features.experiments.split import ArmOutcomes, compare_arms
+from gateway.features.experiments.split import ArmOutcomes, SplitTerms, compare_arms
 from gateway.reports.model import ArmResponse, Comparison, Estimate, Responses
 from gateway.store.plans import StoredPlan
 
@@ -215,7 +215,7 @@ def test_the_units_are_those_that_the_interval_of_a_split_takes(simulation: Any)
         values.append(float(rng.random() < 0.7))
 
     def half(units: int) -> float:
-        made = compare_arms(rows[:units], ArmOutcomes("quality", np.array(values[:units]), 1.0, True), plan, {}, {})
+        made = compare_arms(rows[:units], ArmOutcomes("quality", np.array(values[:units]), 1.0, True), SplitTerms(plan))
         assert made is not None
         return float(made.difference.high - made.difference.low) / 2  # type: ignore[operator]
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from gateway.features.experiments.rows.served import ServedAnswer
-from gateway.features.experiments.split import ArmOutcomes, compare_arms, planned_shares, ratio_test_at
+from gateway.features.experiments.split import ArmOutcomes, SplitTerms, compare_arms, planned_shares, ratio_test_at
 
 RUNS = 60
 
@@ -46,8 +46,8 @@ def traffic(rng: random.Random, n: int, effect: float = 0.0, turns: int = 1) -> 
 
 def test_an_effect_is_found_and_what_was_known_before_makes_it_sooner(plan: Any) -> None:
     rows, values = traffic(random.Random(1), 1200, effect=0.1)
-    made = compare_arms(rows, scored(values), plan, {}, {})
-    blind = compare_arms([row(i, r.arm, r.unit) for i, r in enumerate(rows)], scored(values), plan, {}, {})
+    made = compare_arms(rows, scored(values), SplitTerms(plan))
+    blind = compare_arms([row(i, r.arm, r.unit) for i, r in enumerate(rows)], scored(values), SplitTerms(plan))
     assert made is not None
     assert blind is not None
     assert made.direction_found == "better"
@@ -64,7 +64,7 @@ def test_looking_now_and_then_is_wrong_no_more_often_than_alpha(plan: Any) -> No
     wrong = 0
     for seed in range(RUNS):
         rows, values = traffic(random.Random(seed), 400, turns=3)
-        looks = [compare_arms(rows[:n], scored(values[:n]), plan, {}, {}) for n in (700, 1200)]
+        looks = [compare_arms(rows[:n], scored(values[:n]), SplitTerms(plan)) for n in (700, 1200)]
         wrong += any(c is not None and c.direction_found != "unclear" for c in looks)
     assert wrong <= RUNS * 0.05 + 3 * (RUNS * 0.05 * 0.95) ** 0.5
 
@@ -82,7 +82,7 @@ def test_records_sampled_by_what_the_answer_was_are_weighed(plan: Any) -> None:
         if rng.random() < pi:
             rows.append(row(i, arm, f"u{i}", pi, stratum))
             values.append(0.0 if bad else 1.0)
-    made = compare_arms(rows, scored(values), plan, seen, {})
+    made = compare_arms(rows, scored(values), SplitTerms(plan, seen))
     assert made is not None
     assert (made.a.value, made.b.value) == (pytest.approx(0.8, abs=0.01), pytest.approx(0.9, abs=0.01))
     assert made.direction_found == "better"
@@ -91,8 +91,8 @@ def test_records_sampled_by_what_the_answer_was_are_weighed(plan: Any) -> None:
 
 
 def test_one_arm_alone_has_no_comparison(plan: Any) -> None:
-    assert compare_arms([row(i, "control", f"u{i}") for i in range(300)], scored([0.5] * 300), plan, {}, {}) is None
-    few = compare_arms([row(0, "control", "u0"), row(1, "candidate", "u1")], scored([0.5, 0.6]), plan, {}, {})
+    assert compare_arms([row(i, "control", f"u{i}") for i in range(300)], scored([0.5] * 300), SplitTerms(plan)) is None
+    few = compare_arms([row(0, "control", "u0"), row(1, "candidate", "u1")], scored([0.5, 0.6]), SplitTerms(plan))
     assert few is not None
     assert few.difference.low is None, "too few for any interval"
 

@@ -19,7 +19,7 @@ from gateway.features.experiments.findings import Finding, SequenceStates, findi
 from gateway.features.experiments.report.as_json import to_dict
 from gateway.features.experiments.report.build import report_of
 from gateway.features.experiments.rows.served import ServedAnswer
-from gateway.features.experiments.split import compare_feedback
+from gateway.features.experiments.split import SplitTerms, compare_feedback
 from gateway.features.experiments.split_answers import FeedbackTerms, SplitRows, covered_s, feedback_values, terms_of
 from gateway.features.experiments.traffic_facts import NO_HOURS, UNITS_ASSUMED, sentences, slope_caution
 from gateway.features.experiments.traffic_time import DAY_S, LONGEST_GAP_S, TrafficTime
@@ -379,7 +379,9 @@ def traffic(
 
 
 def compared(plan: Any, rows: list[ServedAnswer], given: Any, missing: Any = "omit", now: float = LATE) -> Any:
-    return compare_feedback(rows, THUMB, feedback_values(rows, given, FeedbackTerms(10.0, missing, now)), plan, {})
+    return compare_feedback(
+        rows, THUMB, feedback_values(rows, given, FeedbackTerms(10.0, missing, now)), SplitTerms(plan)
+    )
 
 
 SAME = {"control": 0.7, "candidate": 0.7}
@@ -468,10 +470,10 @@ def test_one_extreme_vote_does_not_decide(simulation: Any, vote: float, good: di
     plan = a_plan(simulation, rules=2, margin=0.25)
     rows, given = traffic(3, 900, good, {"control": 1.0, "candidate": 1.0})
     own = next(r for r in rows if r.arm == "candidate")
-    honest = compare_feedback(rows, THUMB, feedback_values(rows, given, terms_of(plan, LATE)), plan, {})
+    honest = compare_feedback(rows, THUMB, feedback_values(rows, given, terms_of(plan, LATE)), SplitTerms(plan))
     given[own.id] = [(own.received, vote)]
     found = feedback_values(rows, given, terms_of(plan, LATE))
-    made = compare_feedback(rows, THUMB, found, plan, {})
+    made = compare_feedback(rows, THUMB, found, SplitTerms(plan))
     assert honest is not None
     assert made is not None
     assert made.margin_found == honest.margin_found != "unclear"

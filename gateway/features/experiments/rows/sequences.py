@@ -1,9 +1,9 @@
-"""Sequences: their state, what each pair added, what was withheld, and the interval over time."""
+"""Sequences: their states, increments by pair, withheld pairs, and the interval over time."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cache
 from typing import Any
 
@@ -33,10 +33,20 @@ class SequenceName:
 
 
 @dataclass(frozen=True, slots=True)
-class Increment:
-    """Values that a pair added to a sequence."""
+class _NamedRow:
+    """A row of a table that belongs to a sequence; each further field is a column."""
 
     name: SequenceName
+
+    @property
+    def row(self) -> dict[str, Any]:
+        return self.name.values | {field.name: getattr(self, field.name) for field in fields(self)[1:]}
+
+
+@dataclass(frozen=True, slots=True)
+class Increment(_NamedRow):
+    """Values that a pair added to a sequence."""
+
     pair: str
     place: int
     cluster: str | None
@@ -46,10 +56,9 @@ class Increment:
 
 
 @dataclass(frozen=True, slots=True)
-class TrailPoint:
+class TrailPoint(_NamedRow):
     """The interval after n pairs."""
 
-    name: SequenceName
     n: int
     value: float
     low: float
@@ -103,18 +112,13 @@ def save(connection: Connection, changes: SequenceChanges, now: float) -> dict[S
         ]
         connection.execute(_newer_state(dialect), moved)
     if changes.increments:
-        connection.execute(increments.insert(), [_row(each) for each in changes.increments])
-    more = [
-        {**name.values, "reason": reason, "arm": arm, "n": n}
-        for (name, reason, arm), n in sorted(changes.withheld.items())
-    ]
-    if more:
+        connection.execute(increments.insert(), [each.row for each in changes.increments])
+    if changes.withheld:
+        reasons = sorted(changes.withheld.items())
+        more = [{**name.values, "reason": reason, "arm": arm, "n": n} for (name, reason, arm), n in reasons]
         connection.execute(_more_withheld(dialect), more)
     if changes.points:
-        connection.execute(
-            trails.insert(),
-            [{**p.name.values, "n": p.n, "value": p.value, "low": p.low, "high": p.high} for p in changes.points],
-        )
+        connection.execute(trails.insert(), [each.row for each in changes.points])
     return texts
 
 
@@ -133,13 +137,6 @@ def _more_withheld(dialect: Dialect) -> Any:
     return statement.on_conflict_do_update(index_elements=[*SEQUENCE, "reason", "arm"], set_=more)
 
 
-def _row(each: Increment) -> dict[str, Any]:
-    return {
-        **each.name.values, "pair": each.pair, "place": each.place, "cluster": each.cluster, "a": each.a, "b": each.b,
-        "difference": each.difference,
-    }  # fmt: skip
-
-
 def trail(connection: Connection, name: SequenceName) -> list[tuple[int, float, float, float]]:
     """(pairs, value, low, high), in order."""
     query = select(trails.c.n, trails.c.value, trails.c.low, trails.c.high).where(*_of(trails, name))
@@ -153,12 +150,9 @@ def withheld_of(connection: Connection, plan: str) -> dict[tuple[SequenceName, s
 
 
 def increments_of(connection: Connection, name: SequenceName) -> list[Increment]:
-    """Increments in order."""
-    query = select(increments).where(*_of(increments, name)).order_by(increments.c.place)
-    return [
-        Increment(name, row.pair, row.place, row.cluster, row.a, row.b, row.difference)
-        for row in connection.execute(query)
-    ]
+    c = increments.c
+    query = select(c.pair, c.place, c.cluster, c.a, c.b, c.difference).where(*_of(increments, name))
+    return [Increment(name, *row) for row in connection.execute(query.order_by(c.place))]
 
 
 def _of(table: Any, name: SequenceName) -> list[Any]:

@@ -5,13 +5,20 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, func, select
+from sqlalchemy import ColumnElement, Connection, func, select
 
 from gateway.core.plan import Plan
 from gateway.store.tables import exchanges
 
 FEWEST = 20  # recorded calls from which a rate is estimated
 _HOUR_S = 3600.0
+
+
+def _calls(plan: Plan, since: float) -> list[ColumnElement[bool]]:
+    """The served calls of the plan's model and keys since then."""
+    e = exchanges.c
+    ours = [e.alias == plan.model, e.role == "served", e.received >= since]
+    return ours if plan.keys is None else [*ours, e.caller.in_(plan.keys)]
 
 
 def calls_an_hour(connection: Connection, plan: Plan, since: float, now: float) -> float | None:
@@ -21,10 +28,8 @@ def calls_an_hour(connection: Connection, plan: Plan, since: float, now: float) 
     calls were recorded, or less than an hour.
     """
     e = exchanges.c
-    ours = [e.alias == plan.model, e.role == "served", e.received >= since, e.api.in_(plan.apis)]
-    ours += [] if plan.keys is None else [e.caller.in_(plan.keys)]
-    query = select(func.count(), func.min(e.received), func.sum(1.0 / e.pi)).where(*ours)
-    n, first, calls = connection.execute(query).one()
+    query = select(func.count(), func.min(e.received), func.sum(1.0 / e.pi))
+    n, first, calls = connection.execute(query.where(*_calls(plan, since), e.api.in_(plan.apis))).one()
     if n < FEWEST or now - first < _HOUR_S:
         return None
     return float(calls) * _HOUR_S / (now - float(first))
@@ -53,16 +58,11 @@ class RecentUnits:
 def recent_units(connection: Connection, plan: Plan, since: float) -> RecentUnits:
     """Over the newest served calls of the plan's model and keys. since: Unix seconds."""
     e = exchanges.c
-    ours = [e.alias == plan.model, e.role == "served", e.received >= since, func.length(e.request) > len(b"{}")]
-    ours += [] if plan.keys is None else [e.caller.in_(plan.keys)]
-    query = select(e.user_digest, e.cluster, e.request).where(*ours).order_by(e.received.desc()).limit(MOST_READ)
-    rows = connection.execute(query).all()
+    query = select(e.user_digest, e.cluster, e.request).where(*_calls(plan, since), func.length(e.request) > len(b"{}"))
+    rows = connection.execute(query.order_by(e.received.desc()).limit(MOST_READ)).all()
     shared = {cluster for cluster, n in Counter(row.cluster for row in rows).items() if cluster and n > 1}
-    return RecentUnits(
-        len(rows),
-        sum(row.user_digest is not None for row in rows),
-        sum(row.cluster in shared or _NAMED in row.request for row in rows),
-    )
+    users = sum(row.user_digest is not None for row in rows)
+    return RecentUnits(len(rows), users, sum(row.cluster in shared or _NAMED in row.request for row in rows))
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,8 +77,6 @@ class UnitCounts:
 def unit_counts(connection: Connection, plan: Plan, since: float) -> UnitCounts:
     """Over the served calls of the plan's model and keys. since: Unix seconds."""
     e = exchanges.c
-    ours = [e.alias == plan.model, e.role == "served", e.received >= since]
-    ours += [] if plan.keys is None else [e.caller.in_(plan.keys)]
     counts = func.count(), func.count(e.caller.distinct()), func.count(e.user_digest.distinct())
-    row = connection.execute(select(*counts).where(*ours)).one()
+    row = connection.execute(select(*counts).where(*_calls(plan, since))).one()
     return UnitCounts(int(row[0]), int(row[1]), int(row[2]))
