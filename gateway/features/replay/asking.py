@@ -1,4 +1,4 @@
-"""One question to one target, retried until it is answered, refused or given up; paced for all targets together."""
+"""One request to one target, retried until it is answered, refused or given up; paced for all targets together."""
 
 from __future__ import annotations
 
@@ -45,6 +45,11 @@ class ReplayRequest:
     def answer_id(self) -> str:
         return str(uuid5(_NAMESPACE, f"{self.replay}\0{self.item.number}\0{self.target.name}\0{self.repeat}"))
 
+    def answer(self, outcome: Outcome, seconds: float, asked: float, **known: Any) -> ReplayAnswer:
+        """The row of an answer to this request. known: its further columns."""
+        item, key = self.item, (self.item.number, self.target.name, self.repeat)
+        return ReplayAnswer(*key, self.answer_id, item.cluster, outcome, seconds, asked, **known)
+
 
 @dataclass(frozen=True, slots=True)
 class ReplayFailure:
@@ -82,22 +87,20 @@ def answered(
     request: ReplayRequest, reply: HttpReply, completion: Completion, asked_at: float, prices: Prices
 ) -> ReplayAnswer:
     usage, by = completion.usage or reply.usage, reply.target
-    return ReplayAnswer(
-        item=request.item.number, target=request.target.name, repeat=request.repeat, answer_id=request.answer_id,
-        cluster=request.item.cluster, outcome="ok", status=reply.status, seconds=reply.seconds, asked=asked_at,
-        upstream=by.upstream if by else None, model=by.model if by else None, finish_reason=completion.finish_reason,
+    return request.answer(
+        "ok",
+        reply.seconds,
+        asked_at,
+        status=reply.status,
+        upstream=by.upstream if by else None,
+        model=by.model if by else None,
+        finish_reason=completion.finish_reason,
         **(asdict(usage) if usage else {}),
-        cost_usd=prices.cost(by, usage) if by else None, exchange_id=reply.exchange_id, text=completion.text,
+        cost_usd=prices.cost(by, usage) if by else None,
+        exchange_id=reply.exchange_id,
+        text=completion.text,
         response=reply.body,
-    )  # fmt: skip
-
-
-def unanswered(request: ReplayRequest, failure: ReplayFailure, asked_at: float) -> ReplayAnswer:
-    return ReplayAnswer(
-        item=request.item.number, target=request.target.name, repeat=request.repeat, answer_id=request.answer_id,
-        cluster=request.item.cluster, outcome=failure.outcome, status=failure.status, error=failure.error,
-        seconds=failure.seconds, asked=asked_at,
-    )  # fmt: skip
+    )
 
 
 def subject(request: ReplayRequest, answer: ReplayAnswer) -> Subject:
@@ -106,16 +109,32 @@ def subject(request: ReplayRequest, answer: ReplayAnswer) -> Subject:
     usage = None
     if answer.input_tokens is not None and answer.output_tokens is not None:
         usage = Usage(answer.input_tokens, answer.output_tokens, answer.cached_input_tokens, answer.reasoning_tokens)
+    item = request.item
     exchange = Exchange(
-        id=answer.answer_id, received=answer.asked, caller="replay", api=request.item.api, alias=request.target.alias,
-        target=Target(answer.upstream or "", answer.model or request.target.name), stream=False,
-        request=orjson.dumps(request.body), response=answer.response, status=answer.status or 200, outcome="ok",
-        total_s=answer.seconds, unit=f"{request.replay}:{request.item.number}:{request.repeat}", u=0.0, pi=1.0,
-        stratum="replay", incarnation="replay", seq=request.item.number, plan=request.replay, arm=request.target.name,
-        cluster=request.item.cluster,
+        id=answer.answer_id,
+        received=answer.asked,
+        caller="replay",
+        api=item.api,
+        alias=request.target.alias,
+        target=Target(answer.upstream or "", answer.model or request.target.name),
+        stream=False,
+        request=orjson.dumps(request.body),
+        response=answer.response,
+        status=answer.status or 200,
+        outcome="ok",
+        total_s=answer.seconds,
+        unit=f"{request.replay}:{item.number}:{request.repeat}",
+        u=0.0,
+        pi=1.0,
+        stratum="replay",
+        incarnation="replay",
+        seq=item.number,
+        plan=request.replay,
+        arm=request.target.name,
+        cluster=item.cluster,
         usage=usage,
-    )  # fmt: skip
-    return Subject(exchange, request.body, completion, request.item.reference, answer.cost_usd)
+    )
+    return Subject(exchange, request.body, completion, item.reference, answer.cost_usd)
 
 
 def _message(reply: HttpReply) -> str:
@@ -223,7 +242,8 @@ class RetryingRequester:
             if isinstance(outcome, ReplayAnswer):
                 return outcome
             if not outcome.retryable or attempt >= self._pace.attempts:
-                return unanswered(request, outcome, asked_at)
+                status = {"status": outcome.status, "error": outcome.error}
+                return request.answer(outcome.outcome, outcome.seconds, asked_at, **status)
             await self._wait(request, outcome, attempt)
 
     async def _once(self, request: ReplayRequest) -> ReplayAnswer | ReplayFailure:

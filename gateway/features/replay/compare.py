@@ -86,9 +86,9 @@ class ScoreSheet:
     scores: dict[tuple[str, str], Floats]
     """Values by (scorer, target)."""
     unscored: dict[tuple[str, str], Counter[str]] = field(default_factory=dict)
+    """The number of scores without a value, by (scorer, target) and status."""
     reasons: dict[str, Counter[str]] = field(default_factory=dict)
     """scorer → why its scores failed, with counts."""
-    """The number of scores without a value, by (scorer, target) and status."""
     others: Counter[str] = field(default_factory=Counter)
     """Number of answers of another upstream and model than the first one, by target."""
 
@@ -241,17 +241,24 @@ def comparison(
     trail = betting_trail(metric, pairs, terms.alpha)
     n, clusters = pairs.n, len(set(pairs.clusters))
     difference, method = _difference(metric, pairs, terms, trail)
-    neutral = metric.direction == "neutral"
     margin = "unclear" if terms.margin is None else margin_finding(difference, terms.margin)
     result = Comparison(
-        metric=metric.name, unit=metric.unit, role=terms.role,
+        metric=metric.name,
+        unit=metric.unit,
+        role=terms.role,
         a=mean_estimate(pairs.a, pairs.clusters, terms.alpha, metric.bounds),
         b=mean_estimate(pairs.b, pairs.clusters, terms.alpha, metric.bounds),
-        difference=difference, noise=noise, pairs=n, effective_n=float(clusters), margin=terms.margin,
-        direction_found="unclear" if neutral else direction_finding(difference), margin_found=margin,
-        pairs_needed=pairs_needed(difference, terms.margin, n) if margin == "unclear" else None, method=method,
+        difference=difference,
+        noise=noise,
+        pairs=n,
+        effective_n=float(clusters),
+        margin=terms.margin,
+        direction_found="unclear" if metric.direction == "neutral" else direction_finding(difference),
+        margin_found=margin,
+        pairs_needed=pairs_needed(difference, terms.margin, n) if margin == "unclear" else None,
+        method=method,
         better="lower" if metric.direction == "minimise" else "higher",
-    )  # fmt: skip
+    )
     return result, trail
 
 
@@ -401,12 +408,17 @@ def summarize(sheet: ScoreSheet, target: str, metrics: Sequence[ReplayMetric], a
     seconds = np.sort(times[np.isfinite(times)])
     cost = _mean(1000.0 * sheet.measured("cost_usd", target), sheet, alpha)
     return TargetSummary(
-        target=target, asked=sheet.answers(target), failed=int(np.nansum(sheet.failed(target))),
+        target=target,
+        asked=sheet.answers(target),
+        failed=int(np.nansum(sheet.failed(target))),
         means={m.name: _mean(sheet.values(m, target, sheet.targets), sheet, alpha, m.bounds) for m in metrics},
         cost_per_1k=None if cost.value is None else cost,
-        input_tokens=_tokens(sheet, "input_tokens", target), output_tokens=_tokens(sheet, "output_tokens", target),
-        p50=_quantile(seconds, 0.5, alpha), p95=_quantile(seconds, 0.95, alpha), curve=_curve(seconds),
-    )  # fmt: skip
+        input_tokens=_tokens(sheet, "input_tokens", target),
+        output_tokens=_tokens(sheet, "output_tokens", target),
+        p50=_quantile(seconds, 0.5, alpha),
+        p95=_quantile(seconds, 0.95, alpha),
+        curve=_curve(seconds),
+    )
 
 
 def _mean(values: Floats, sheet: ScoreSheet, alpha: float, bounds: Bounds = (None, None)) -> Estimate:

@@ -170,8 +170,8 @@ def _of_line(place: str, line: bytes) -> DatasetRow:
 
 
 def _parquet(path: Path, columns: ColumnMap) -> Iterator[DatasetRow]:
-    """Decode only the columns that a row can need: a small file may hold gigabytes in another one, which stands in
-    its rows as an empty text, so that it is still named among what is ignored."""
+    """Decodes only the columns that a row can need: a small file may hold gigabytes in another one. Such a column is an
+    empty text in its rows, so that it is still named among those that are ignored."""
     try:
         parquet: Any = import_module("pyarrow.parquet")
     except ModuleNotFoundError as error:
@@ -205,10 +205,9 @@ _QUESTION_MEMBERS: Mapping[Api, tuple[str, ...]] = MappingProxyType(
 )
 REFERENCES = ("reference", "ground_truth")
 # Members about one call or one deployment; they are not part of the question.
-_CALL_MEMBERS = frozenset({
-    "model", "stream", "stream_options", "store", "metadata", "user", "safety_identifier", "prompt_cache_key",
-    "service_tier", "background",
-})  # fmt: skip
+_OF_CALL = ("model", "stream", "stream_options", "store", "background", "service_tier")
+_OF_CALLER = ("metadata", "user", "safety_identifier", "prompt_cache_key")
+_CALL_MEMBERS = frozenset({*_OF_CALL, *_OF_CALLER})
 
 
 @dataclass(frozen=True, slots=True)
@@ -413,7 +412,7 @@ class Dataset:
         number = 0
         for item in _items(self.source):
             at = number * _DIGEST_BYTES
-            if _item_digest(item) != self._digests[at : at + _DIGEST_BYTES]:
+            if _digest(item.canonical()) != self._digests[at : at + _DIGEST_BYTES]:
                 break
             yield item
             number += 1
@@ -469,7 +468,7 @@ class _Scan:
         if row.uneven:
             self.short.append(row.place)
         self.digest.update(canonical + b"\n")
-        self.digests += sha256(canonical).digest()[:_DIGEST_BYTES]
+        self.digests += _digest(canonical)
         self.ignored |= read.ignored
         self.rows += 1
         self.references += read.item.reference is not None
@@ -489,10 +488,8 @@ class _Scan:
         if self.left_out:
             notes.append(f"{self.left_out} rows of other arms (role is not served) left out")
         names = tuple(plain(name) for name in sorted(self.ignored))
-        return Dataset(
-            source, self.digest.hexdigest(), self.rows, self.references, self.blank, names,
-            bytes(self.digests), tuple(notes),
-        )  # fmt: skip
+        counts = (self.rows, self.references, self.blank)
+        return Dataset(source, self.digest.hexdigest(), *counts, names, bytes(self.digests), tuple(notes))
 
 
 def _items(source: DatasetSource) -> Iterator[DatasetItem]:
@@ -511,5 +508,5 @@ def _items(source: DatasetSource) -> Iterator[DatasetItem]:
             raise CannotRun(f"{source}: {row.place}: {error}") from error
 
 
-def _item_digest(item: DatasetItem) -> bytes:
-    return sha256(item.canonical()).digest()[:_DIGEST_BYTES]
+def _digest(canonical: bytes) -> bytes:
+    return sha256(canonical).digest()[:_DIGEST_BYTES]

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import orjson
 
 from gateway.core.completion import Completion, completion_of
-from gateway.core.exchange import Exchange, Usage
+from gateway.core.exchange import Exchange
 from gateway.core.json_values import parse_object
 from gateway.features.replay.asking import ReplayRequest
 from gateway.features.replay.datasets import DatasetItem, bare
@@ -46,32 +46,34 @@ def logged_answer(request: ReplayRequest, stored: StoredExchange) -> ReplayAnswe
     """The stored answer as an answer to the request, with the time and the cost that it had; None: it does not fit."""
     e = stored.exchange
     completion = completion_of(e)
-    if not _served_by(request.target, e) or not _same_request(request.item, e) or completion.error is not None:
+    # An alias is served by whichever of its targets answered.
+    served_by = request.target.name in (e.alias, str(e.target))
+    if not served_by or not _same_request(request.item, e) or completion.error is not None:
         return None
     if e.outcome != "ok" or e.status >= 400 or e.truncated or e.role != "served":
         return None
     response = _plain_body(e, completion)
     if response is None:
         return None
-    usage = completion.usage or e.usage or Usage(0, 0)
-    counted = completion.usage is not None or e.usage is not None
-    return ReplayAnswer(
-        item=request.item.number, target=request.target.name, repeat=request.repeat, answer_id=request.answer_id,
-        cluster=request.item.cluster, outcome="ok", status=e.status, seconds=e.total_s, asked=e.received,
-        upstream=e.target.upstream, model=e.target.model, finish_reason=completion.finish_reason,
-        input_tokens=usage.input_tokens if counted else None, output_tokens=usage.output_tokens if counted else None,
-        cached_input_tokens=usage.cached_input_tokens, reasoning_tokens=usage.reasoning_tokens,
-        cost_usd=stored.cost_usd, exchange_id=e.id, text=completion.text, response=response,
-    )  # fmt: skip
-
-
-def _served_by(target: ReplayTarget, e: Exchange) -> bool:
-    """An alias: whichever of its targets answered; else that upstream and model."""
-    return e.alias == target.name or str(e.target) == target.name
+    usage = completion.usage or e.usage
+    return request.answer(
+        "ok",
+        e.total_s,
+        e.received,
+        status=e.status,
+        upstream=e.target.upstream,
+        model=e.target.model,
+        finish_reason=completion.finish_reason,
+        **(asdict(usage) if usage else {}),
+        cost_usd=stored.cost_usd,
+        exchange_id=e.id,
+        text=completion.text,
+        response=response,
+    )
 
 
 def _same_request(item: DatasetItem, e: Exchange) -> bool:
-    """Return whether the item is the request that was sent, apart from what a dataset leaves out."""
+    """Whether the item is the request that was sent, apart from what a dataset leaves out."""
     sent = parse_object(e.request)
     return e.api == item.api and sent is not None and _seedless(bare(sent)) == _seedless(dict(item.request))
 
@@ -90,11 +92,9 @@ def _plain_body(e: Exchange, completion: Completion) -> bytes | None:
         {"id": c.id, "type": "function", "function": {"name": c.name, "arguments": c.arguments}}
         for c in completion.tool_calls
     ]
-    message = {
-        "role": "assistant", "content": completion.text, **({"tool_calls": calls} if calls else {}),
-        **({"refusal": completion.refusal} if completion.refusal else {}),
-        **({"reasoning_content": completion.reasoning} if completion.reasoning else {}),
-    }  # fmt: skip
+    message: dict[str, Any] = {"role": "assistant", "content": completion.text}
+    more = {"tool_calls": calls, "refusal": completion.refusal, "reasoning_content": completion.reasoning}
+    message |= {name: value for name, value in more.items() if value}
     choice = {"index": 0, "message": message, "finish_reason": completion.finish_reason}
     usage = completion.usage or e.usage
     counted = {"prompt_tokens": usage.input_tokens, "completion_tokens": usage.output_tokens} if usage else None

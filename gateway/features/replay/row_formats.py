@@ -12,8 +12,13 @@ from typing import Any
 import orjson
 
 Row = Mapping[str, Any]
-ROLES: Mapping[str, str] = {"question": "examples", "messages": "messages", "reference": "reference",
-                            "cluster": "cluster", "system": "system"}  # fmt: skip
+ROLES: Mapping[str, str] = {
+    "question": "examples",
+    "messages": "messages",
+    "reference": "reference",
+    "cluster": "cluster",
+    "system": "system",
+}
 """Role of --map → the name that the column has in a dataset."""
 QUESTIONS = ("request", "messages", "examples", "item", "prompt", "instruction", "question", "input")
 """Columns that a question may be in."""
@@ -21,18 +26,15 @@ _OWN = ("request", "messages", "examples", "reference", "ground_truth", "cluster
 _EXPORTED = frozenset({"alias", "pi", "messages", "response", "stratum"})  # columns that only an export has together
 _GUARDED = tuple("=+-@\t\n\uff1d\uff0b\uff0d\uff20")
 _ANSWERS = ("reference", "ground_truth", "answer", "ideal", "output")
-REQUEST_PARAMETERS = frozenset({
-    "temperature", "top_p", "max_tokens", "max_completion_tokens", "stop", "seed", "n", "presence_penalty",
-    "frequency_penalty", "logit_bias", "logprobs", "top_logprobs", "response_format", "tools", "tool_choice",
-    "parallel_tool_calls", "functions", "function_call", "reasoning_effort", "verbosity",
-})  # fmt: skip
+_SAMPLING = ("temperature", "top_p", "stop", "seed", "n", "presence_penalty", "frequency_penalty", "logit_bias")
+_OUTPUT = ("max_tokens", "max_completion_tokens", "logprobs", "top_logprobs", "response_format", "verbosity")
+_TOOLS = ("tools", "tool_choice", "parallel_tool_calls", "functions", "function_call", "reasoning_effort")
+REQUEST_PARAMETERS = frozenset({*_SAMPLING, *_OUTPUT, *_TOOLS})
 """The members of a row with `messages` that belong to the request; other members are notes."""
 
 
-READ_COLUMNS = frozenset({
-    *QUESTIONS, *_OWN, *_EXPORTED, *_ANSWERS, *REQUEST_PARAMETERS, "api", "id", "exchange_id", "role", "correction",
-    "parameters", "system", "chosen",
-})  # fmt: skip
+_OTHERS = ("api", "id", "exchange_id", "role", "correction", "parameters", "system", "chosen")
+READ_COLUMNS = frozenset({*QUESTIONS, *_OWN, *_EXPORTED, *_ANSWERS, *REQUEST_PARAMETERS, *_OTHERS})
 """Every column that some form reads a value of."""
 
 
@@ -48,7 +50,8 @@ class ColumnMap:
     @property
     def tops(self) -> frozenset[str]:
         """The columns of a table that it reads, whole or a value within."""
-        return frozenset(part for each in self.columns.values() for column in each for part in _tops(column))
+        columns = [column for each in self.columns.values() for column in each]
+        return frozenset({*columns, *(column.partition(".")[0] for column in columns)})
 
     def missing(self, names: Iterable[str]) -> str | None:
         """Why a table with these columns cannot be read; None: it can."""
@@ -58,10 +61,6 @@ class ColumnMap:
                 if column.partition(".")[0] not in known and column not in known:
                     return f"no column {column} for {role}; found {', '.join(known[:12])}"
         return None
-
-
-def _tops(column: str) -> tuple[str, str]:
-    return column, column.partition(".")[0]
 
 
 def column_map(words: Iterable[str]) -> ColumnMap:

@@ -80,6 +80,11 @@ class KnownAnswer:
     ok: bool
     settled: frozenset[tuple[str, str, str]]
 
+    def lacks(self, scorers: Mapping[str, ConfiguredScorer]) -> list[str]:
+        """The names of the scorers without a final score of this answer."""
+        identities = {name: (name, r.scorer.version, r.config_hash) for name, r in scorers.items()}
+        return [name for name, identity in identities.items() if identity not in self.settled]
+
 
 @dataclass(frozen=True, slots=True)
 class ReplayScore:
@@ -140,10 +145,8 @@ class ReplayStore(Store):
     async def spent(self, replay: str) -> float:
         """USD, of the answers that have a price, without those that were recorded before the replay."""
         a = replay_answers.c
-        own = select(replays.c.created).where(replays.c.name == replay).scalar_subquery()
-        total = select(func.coalesce(func.sum(a.cost_usd), 0.0)).where(
-            a.replay == replay, a.asked >= func.coalesce(own, 0.0)
-        )
+        began = func.coalesce(select(replays.c.created).where(replays.c.name == replay).scalar_subquery(), 0.0)
+        total = select(func.coalesce(func.sum(a.cost_usd), 0.0)).where(a.replay == replay, a.asked >= began)
         return await self.run(lambda connection: float(connection.execute(total).scalar_one()))
 
     async def answer(self, answer_id: str) -> ReplayAnswer:

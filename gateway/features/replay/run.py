@@ -81,6 +81,9 @@ class ReplayJob:
     def total(self) -> int:
         return self.rows * len(self.design.targets) * self.repeats
 
+    def request(self, item: DatasetItem, target: ReplayTarget, repeat: int) -> ReplayRequest:
+        return ReplayRequest(self.name, item, target, repeat, body(item, target, self.design.settings, repeat))
+
     def items(self) -> Iterator[DatasetItem]:
         return itertools.islice(self.dataset.items(), self.rows)
 
@@ -250,17 +253,12 @@ class ReplayRun:
     def _left(
         self, item: DatasetItem, target: ReplayTarget, repeat: int, known: KnownAnswer | None
     ) -> ReplayRequest | _Rescore | None:
-        sent = body(item, target, self._job.design.settings, repeat)
-        request = ReplayRequest(self._job.name, item, target, repeat, sent)
+        request = self._job.request(item, target, repeat)
         if known is None or not known.ok:
             return request
         self.progress.before += 1
         self._streaks.answered.add(target.name)
-        missing = {
-            name: r
-            for name, r in self._job.scorers.items()
-            if (name, r.scorer.version, r.config_hash) not in known.settled
-        }
+        missing = {name: self._job.scorers[name] for name in known.lacks(self._job.scorers)}
         return _Rescore(request, missing) if missing else None
 
 
@@ -295,7 +293,7 @@ class _UncomparedPair:
 
     control: ReplayRequest
     candidate: ReplayRequest
-    names: tuple[str, ...]
+    names: Sequence[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -323,18 +321,9 @@ class PairScoring:
             one, other = (known.get(ReplayKey(item.number, t.name, repeat)) for t in (control, candidate))
             if one is None or other is None or not one.ok or not other.ok:
                 continue
-            names = tuple(
-                name
-                for name, r in self.job.pairs.items()
-                if (name, r.scorer.version, r.config_hash) not in other.settled
-            )
-            if names:
-                yield _UncomparedPair(
-                    self._request(item, control, repeat), self._request(item, candidate, repeat), names
-                )
-
-    def _request(self, item: DatasetItem, target: ReplayTarget, repeat: int) -> ReplayRequest:
-        return ReplayRequest(self.job.name, item, target, repeat, body(item, target, self.job.design.settings, repeat))
+            if names := other.lacks(self.job.pairs):
+                a, b = (self.job.request(item, target, repeat) for target in (control, candidate))
+                yield _UncomparedPair(a, b, names)
 
     async def _score(self, missing: Sequence[_UncomparedPair]) -> int:
         """Scores and stores; what is done is stored also when this task is cancelled."""

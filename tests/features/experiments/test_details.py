@@ -92,7 +92,7 @@ async def test_an_example_has_the_right_answer_beside_it(room: Any, plan: Any, p
 def test_a_regression_has_the_group_of_its_cause(
     answer: dict[str, str], ours: dict[str, float], theirs: dict[str, float], judged: bool, group: str
 ) -> None:
-    recorded = RecordedAnswer(**{"id": "x", "arm": "candidate", "text": "", "outcome": "ok", "tool_calls": "[]",
+    recorded = RecordedAnswer(**{"id": "x", "text": "", "outcome": "ok", "tool_calls": "[]",
                                  **answer}, request=b"")  # fmt: skip
     assert what_went_wrong(recorded, ours, theirs, judged) == group
 
