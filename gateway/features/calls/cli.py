@@ -187,12 +187,11 @@ def progress(name: str = "export") -> Iterator[Callable[[int, int], None]]:
         yield lambda done, of: None
         return
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
 
-    columns = (BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as drawn:
-        task = drawn.add_task(name, total=None)
-        yield lambda done, of: drawn.update(task, completed=done, total=of)
+    from gateway.reports.progress_bar import progress_bar
+
+    with progress_bar(name, Console(stderr=True)) as show:
+        yield lambda done, of: show(done, of, "")
 
 
 @dataclass(frozen=True, slots=True)

@@ -105,6 +105,12 @@ class _Locations:
     data: Data = None
 
 
+@dataclass(frozen=True, slots=True)
+class _Output:
+    as_json: AsJson = False
+    html: Annotated[Path | None, typer.Option(dir_okay=False, help="Also write the report to this HTML file.")] = None
+
+
 @verbs.command(epilog=example("gateway replay questions.csv --targets chat,local/smollm2 --scorers exact,rouge_l"))
 @grouped
 def replay(
@@ -114,49 +120,35 @@ def replay(
     pacing: _Pacing,
     other: _DatasetOptions,
     where: _Locations,
-    as_json: AsJson = False,
-    html: Annotated[Path | None, typer.Option(dir_okay=False, help="Also write the report to this HTML file.")] = None,
+    output: _Output,
 ) -> None:
     """Send a dataset to several targets, and compare their answers.
 
     Every row goes to every target, and the answers are stored. After an interruption, the same command continues where
     it stopped, with the same result.
     """
-    with _gated(decision.gate):
-        _replay(dataset, requests, decision, pacing, other, where, as_json, html)
-
-
-def _replay(
-    dataset: str,
-    requests: _Requests,
-    decision: _Decision,
-    pacing: _Pacing,
-    other: _DatasetOptions,
-    where: _Locations,
-    as_json: bool,
-    html: Path | None,
-) -> None:
     import asyncio
 
     from gateway.features.replay.options import address_of
 
-    place = _place(where)
-    [on] = _each(address_of, [where.on], "--on")
-    options = _options(requests, decision, pacing, other, place, on)
-    if other.from_log is not None:
-        _freeze(Path(dataset), other, requests.limit, place)
-    source = _source(dataset, other.columns or [])
-    if other.as_reference:
-        asyncio.run(_written(_scanned(source), options, place))
-    elif options.targets:
-        asyncio.run(_compared(_scanned(source), options, place, as_json, html, gate=decision.gate is not None))
-    elif other.from_log is None:
-        raise typer.BadParameter("give at least one target, or --as-reference MODEL", param_hint="--targets")
+    with _gated(decision.gate):
+        place = _place(where)
+        [on] = _each(address_of, [where.on], "--on")
+        options = _options(requests, decision, pacing, other, place, on)
+        if other.from_log is not None:
+            _freeze(Path(dataset), other, requests.limit, place)
+        source = _source(dataset, other.columns or [])
+        if other.as_reference:
+            asyncio.run(_written(_scanned(source), options, place))
+        elif options.targets:
+            asyncio.run(_compared(_scanned(source), options, place, output, gate=decision.gate is not None))
+        elif other.from_log is None:
+            raise typer.BadParameter("give at least one target, or --as-reference MODEL", param_hint="--targets")
 
 
 @contextmanager
 def _gated(gate: str | None) -> Iterator[None]:
-    """Exit with 2, inconclusive, if a gated replay could not be run: 1 means reject, and nothing else."""
+    """Exits with 2, inconclusive, if a gated replay cannot be run: 1 means reject, and nothing else."""
     from gateway.core.errors import CannotRun, ConfigError
     from gateway.features.replay.options import INCONCLUSIVE
 
@@ -241,21 +233,22 @@ def _freeze(path: Path, other: _DatasetOptions, limit: int | None, place: Gatewa
 
 
 async def _compared(
-    dataset: Dataset, options: ReplayOptions, place: GatewayLocation, as_json: bool, html: Path | None, *, gate: bool
+    dataset: Dataset, options: ReplayOptions, place: GatewayLocation, output: _Output, *, gate: bool
 ) -> None:
     from gateway.core.sanitize import to_json
     from gateway.features.calls.export import write_private
     from gateway.features.replay.options import exit_code
+    from gateway.features.replay.progress import to_file
     from gateway.features.replay.replay import replay
     from gateway.features.replay.report import pages, to_dict, to_terminal
 
-    with _log(place), _watching() as watch:
+    with to_file(place.data / "replay.log"), _watching() as watch:
         found = await replay(dataset, options, place, note, watch)
-    if html is not None:
-        for path, text in pages(found, html):
+    if output.html is not None:
+        for path, text in pages(found, output.html):
             write_private(path, text)
             note(f"wrote {path}")
-    show(to_json(to_dict(found)) if as_json else to_terminal(found))
+    show(to_json(to_dict(found)) if output.as_json else to_terminal(found))
     if found.progress.over_budget:
         note(f"stopped: ${found.progress.usd:.4f} spent; run the command again with a higher --budget to continue")
     if gate:
@@ -265,9 +258,10 @@ async def _compared(
 
 
 async def _written(dataset: Dataset, options: ReplayOptions, place: GatewayLocation) -> None:
+    from gateway.features.replay.progress import to_file
     from gateway.features.replay.replay import write_references
 
-    with _log(place), _watching() as watch:
+    with to_file(place.data / "replay.log"), _watching() as watch:
         path = await write_references(dataset, options, place, note, watch)
     note(f"wrote {path}")
 
@@ -326,15 +320,6 @@ def _watching() -> Iterator[Callable[[ReplayProgress], None]]:
             yield watch
     else:
         yield every(note)
-
-
-@contextmanager
-def _log(place: GatewayLocation) -> Iterator[None]:
-    """Sends the log of the replay's own gateway to a file, so that the terminal shows only the replay."""
-    from gateway.features.replay.progress import to_file
-
-    with to_file(place.data / "replay.log"):
-        yield
 
 
 def _words(text: str) -> tuple[str, ...]:

@@ -34,8 +34,12 @@ MIN_CLUSTERS = 20  # fewer independent items give no verdict
 _REASON = 300  # characters of an exception that are shown
 FEW_LOST, MANY_LOST = 0.01, 0.05  # shares of answers without a primary score, because the scorer failed
 EXAMPLES = 6
-_MEASURES = {FAILED.name: ("failed", 1.0), SECONDS.name: ("seconds", 1.0), OUTPUT.name: ("output_tokens", 1.0),
-             COST.name: ("cost_usd", 1000.0)}  # fmt: skip
+_MEASURES = {
+    FAILED.name: ("failed", 1.0),
+    SECONDS.name: ("seconds", 1.0),
+    OUTPUT.name: ("output_tokens", 1.0),
+    COST.name: ("cost_usd", 1000.0),
+}
 _UNINFORMATIVE = (
     "every answer of both targets has the worst value of {}, which does not tell them apart; choose another --primary"
 )
@@ -162,18 +166,35 @@ def _report(versus: _CandidateReport, texts: ReplayAnswers) -> Report:
     found = _decided(versus, primary, guardrails, gates, cheaper(shown.get(COST.name)))
     alone = [summarize(sheet, t, question.metrics, versus.alpha) for t in (versus.control, versus.candidate)]
     return Report(
-        experiment=question.name, plan=question.design, candidate=versus.candidate, verdict=found.verdict,
+        experiment=question.name,
+        plan=question.design,
+        candidate=versus.candidate,
+        verdict=found.verdict,
         direction=primary.direction_found if primary else "unclear",
         margin=primary.margin_found if primary else "unclear",
-        sentence=found.sentence, reasons=found.reasons, primary=primary,
-        guardrails=guardrails, metrics=tuple(c for c in shown.values() if c.role == "other"), gates=gates,
-        arms=tuple(each.arm() for each in alone), pairs=primary.pairs if primary else 0, withheld=_withheld(versus),
-        trails=tuple(t for _, t in compared.values() if t.points), wins=_wins(versus, primary),
-        latency=tuple(each.latency() for each in alone), strata=(),
-        examples=_examples(versus, texts), limits=_limits(versus), design=_design(versus), versions=_versions(question),
-        first=question.first, last=question.last, created=question.created, command=question.command,
+        sentence=found.sentence,
+        reasons=found.reasons,
+        primary=primary,
+        guardrails=guardrails,
+        metrics=tuple(c for c in shown.values() if c.role == "other"),
+        gates=gates,
+        arms=tuple(each.arm() for each in alone),
+        pairs=primary.pairs if primary else 0,
+        withheld=_withheld(versus),
+        trails=tuple(t for _, t in compared.values() if t.points),
+        wins=_wins(versus, primary),
+        latency=tuple(each.latency() for each in alone),
+        strata=(),
+        examples=_examples(versus, texts),
+        limits=_limits(versus),
+        design=_design(versus),
+        versions=_versions(question),
+        first=question.first,
+        last=question.last,
+        created=question.created,
+        command=question.command,
         cautions=tuple(_identical(versus, texts)),
-    )  # fmt: skip
+    )
 
 
 def _identical(versus: _CandidateReport, texts: ReplayAnswers) -> Iterator[str]:
@@ -195,14 +216,8 @@ def _decided(
 ) -> Decision:
     """The decision as for an experiment, with a sentence that begins with the rows it is about."""
     question, claims = versus.question, () if cheaper is None else (cheaper,)
-    decision = decide(
-        SwapDescription(question.dataset, versus.control, versus.candidate),
-        primary,
-        guardrails,
-        gates,
-        claims,
-        early_reject=False,
-    )
+    swap = SwapDescription(question.dataset, versus.control, versus.candidate)
+    decision = decide(swap, primary, guardrails, gates, claims, early_reject=False)
     if primary is None and question.primary is not None:
         decision = _without_values(versus, question.primary)
     _, _, finding = decision.sentence.partition(f" from {versus.control} to {versus.candidate}: ")
@@ -255,20 +270,18 @@ def _gates(versus: _CandidateReport, primary: Comparison | None) -> tuple[GateRe
     complete = f"{answered} of {planned} requests to each target have a result"
     clusters = int(primary.effective_n) if primary else 0
     few = f"{clusters} independent items have two scores; a verdict needs {MIN_CLUSTERS}"
-    return (
+    gates = (
         GateResult("whole", 1 if versus.complete else 0, complete, float(answered)),
         GateResult("items", 1 if clusters >= MIN_CLUSTERS else 0, few, float(clusters)),
         _scored_gate(versus),
-        *(
-            [GateResult("telling", 0, _UNINFORMATIVE.format(primary.metric))]
-            if primary and _uninformative(versus, primary)
-            else []
-        ),
     )
+    if primary is None or not _uninformative(versus, primary):
+        return gates
+    return (*gates, GateResult("telling", 0, _UNINFORMATIVE.format(primary.metric)))
 
 
 def _uninformative(versus: _CandidateReport, primary: Comparison) -> bool:
-    """Return whether both targets always have the worst value: equal, and neither acceptable."""
+    """Whether both targets always have the worst value: equal, and neither acceptable."""
     worst = next(m.worst for m in versus.question.metrics if m.name == primary.metric)
     return worst is not None and primary.a.value == primary.b.value == worst
 
@@ -339,14 +352,9 @@ def _examples(versus: _CandidateReport, texts: ReplayAnswers) -> tuple[ExamplePa
             (m.name, _at(versus.of(m, versus.control), number), _at(versus.of(m, versus.candidate), number))
             for m in versus.question.metrics
         )
-        found.append(
-            ExamplePair(
-                exchange=f"row {number}", beside=f"row {number}", question=texts.questions[number],
-                why=f"among the largest differences in {versus.question.primary}",
-                control=texts.answers.get((number, versus.control), ""),
-                candidate=texts.answers.get((number, versus.candidate), ""), scores=scores, distance=None,
-            )
-        )  # fmt: skip
+        control, candidate = (texts.answers.get((number, t), "") for t in (versus.control, versus.candidate))
+        row, why = f"row {number}", f"among the largest differences in {versus.question.primary}"
+        found.append(ExamplePair(row, row, why, texts.questions[number], control, candidate, scores, None))
     return tuple(found)
 
 

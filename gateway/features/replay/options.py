@@ -153,11 +153,22 @@ def question_of(options: ReplayOptions, dataset: Dataset, found: Sequence[Replay
             raise CannotRun(f"--guard {metric}: it is the primary metric; set its margin with --margin")
     rows = rows_of(options, dataset)
     return ReportScope(
-        name="", design="", dataset=dataset.name, dataset_hash=dataset.hash, rows=rows, of=dataset.rows,
-        repeats=options.repeats, metrics=tuple(found), primary=primary, margin=options.margin, alpha=options.alpha,
-        guardrails=tuple(guards.values()), settings=_described(options), command=options.command,
+        name="",
+        design="",
+        dataset=dataset.name,
+        dataset_hash=dataset.hash,
+        rows=rows,
+        of=dataset.rows,
+        repeats=options.repeats,
+        metrics=tuple(found),
+        primary=primary,
+        margin=options.margin,
+        alpha=options.alpha,
+        guardrails=tuple(guards.values()),
+        settings=_described(options),
+        command=options.command,
         reused=options.reuse_control,
-    )  # fmt: skip
+    )
 
 
 def _check_primary(primary: str | None, found: Sequence[ReplayMetric]) -> None:

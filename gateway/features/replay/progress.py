@@ -8,29 +8,16 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from gateway.features.replay.run import ReplayProgress as State
+from gateway.reports.progress_bar import progress_bar
 
 
 @contextmanager
 def bar(console: Console) -> Iterator[Callable[[State], None]]:
     """A progress bar while the context is open, and the function that updates it. The console must be a terminal."""
-    columns = (
-        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[rate]}"),
-        TimeRemainingColumn(), TextColumn("{task.fields[spent]}", markup=False),  # text of an upstream
-    )  # fmt: skip
-    with Progress(*columns, console=console, transient=True) as drawn:
-        task = drawn.add_task("replay", total=None, rate="", spent="")
-
-        def show(state: State) -> None:
-            speed = drawn.tasks[0].speed
-            drawn.update(
-                task, total=state.total, completed=state.before + state.done,
-                rate=f"{speed:.1f}/s" if speed else "", spent=line(state),
-            )  # fmt: skip
-
-        yield show
+    with progress_bar("replay", console) as show:
+        yield lambda state: show(state.before + state.done, state.total, line(state))
 
 
 def line(state: State) -> str:
@@ -41,7 +28,7 @@ def line(state: State) -> str:
 
 
 def every(say: Callable[[str], None]) -> Callable[[State], None]:
-    """Print one line for each tenth of the answers, for output that is not a terminal."""
+    """Says one line for each tenth of the answers, for output that is not a terminal."""
     reported = 0
 
     def show(state: State) -> None:

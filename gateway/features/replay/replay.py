@@ -123,11 +123,9 @@ async def opened(
         built = build_all(sections(options, dataset, location.config), outside)
         _check_judges(location.config, built, say)
         design = ReplayDesign(dataset.hash, targets, options.settings, options.reuse_control)
-        job = ReplayJob(
-            name=name_of(dataset, design.hash), dataset=dataset, design=design, rows=rows_of(options, dataset),
-            repeats=options.repeats, scorers=single(options, built), pace=options.pace,
-            pairs=against(preferring(built), targets[0].name),
-        )  # fmt: skip
+        name, rows, pairs = name_of(dataset, design.hash), rows_of(options, dataset), preferring(built)
+        scorers, compared = single(options, built), against(pairs, targets[0].name)
+        job = ReplayJob(name, dataset, design, rows, options.repeats, scorers, options.pace, compared)
         try:
             if options.on is None:
                 yield job, Workplace(RetryingRequester(client, options.pace, prices))
@@ -199,18 +197,22 @@ def _reported(job: ReplayJob, question: ReportScope, progress: ReplayProgress, s
         scores = sheet((job.rows, job.repeats), targets, versions, answers, scored(connection, job.name))
         fill_preferences(scores, question.metrics)
         question = replace(
-            question, name=job.name, design=job.design.hash, versions=tuple((n, v) for n, (v, _) in versions.items()),
-            created=time.time(), first=min(times, default=None), last=max(times, default=None),
-        )  # fmt: skip
+            question,
+            name=job.name,
+            design=job.design.hash,
+            versions=tuple((name, version) for name, (version, _) in versions.items()),
+            created=time.time(),
+            first=min(times, default=None),
+            last=max(times, default=None),
+        )
         wanted = sorted({number for numbers in examples_of(scores, question).values() for number in numbers})
         stored_texts = texts(connection, job.name, wanted)
         same = {each: alike_answers(connection, job.name, targets[0], each) for each in targets[1:]}
     questions = _questions(job, wanted)
     shown_answers = {(key.item, key.target): text for key, text in stored_texts.items() if key.repeat == 1}
     summaries = tuple(summarize(scores, target, question.metrics, question.alpha) for target in targets)
-    return ReplayResult(
-        progress, question, summaries, reports(scores, question, ReplayAnswers(questions, shown_answers, same))
-    )
+    answered = ReplayAnswers(questions, shown_answers, same)
+    return ReplayResult(progress, question, summaries, reports(scores, question, answered))
 
 
 def _questions(job: ReplayJob, wanted: Sequence[int]) -> dict[int, str]:
