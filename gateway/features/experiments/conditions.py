@@ -263,9 +263,23 @@ def progress_of(found: Finding, look: SequenceStates) -> Progress:
     sequence = look.sequences.get((found.candidate, primary.metric)) if primary else None
     variance = sequence.variance if sequence else 0.0
     decided = found.decision.verdict != "hold"
-    more, days = c.more_pairs, pace.days(c.more_pairs) if c.hours is None else c.hours / 24.0
-    left = (more, pace.requests(more), days)
-    return OpenCondition(c.kind, c.name, c.estimate, c.margin, c.values, *left, c.failed, c.at_most, c.chance, c.hours)
+    conditions, pace = conditions_of(found, look), pace_of(found)
+    ends = _until_end(found.stored_plan.plan, conditions, sequence, pace)
+    return progress(found.stored_plan.plan, standing(primary, variance), conditions, pace, decided, ends)
+
+
+def _until_end(
+    plan: Plan, conditions: Sequence[Condition], sequence: DifferenceSequence | None, pace: Pace
+) -> int | None:
+    """Settled pairs until the plan stops: once the primary and the hours are done, and the planned pairs are taken.
+
+    None: it has no end, or the primary has too few values to tell.
+    """
+    primary = next((each for each in conditions if each.kind == "primary"), None)
+    if primary is None or sequence is None or not sequence.horizon or not plan.max_pairs or not primary.per_pair:
+        return None
+    hours = next((each.more_pairs or 0 for each in conditions if each.kind == "gate" and each.name == HOURS), 0)
+    return max(math.ceil((sequence.horizon - sequence.n) / primary.per_pair), plan.max_pairs - pace.pairs, hours, 0)
 
 
 def pace_of(found: Finding) -> Pace:
