@@ -355,18 +355,34 @@ def _row(
     detail: dict[str, Any] = dict(score.detail) if score is not None else {}
     value = certain if score is None else float(score.value)
     text = result.explanation
-    return {
+    about = {
         "score_id": str(uuid5(NAMESPACE_OID, "\0".join(identity))),
-        "pair": pair.a.exchange.id, "arm": arm, "exchange_id": pair.b.exchange.id,
-        "experiment": plan.plan.name, "plan": plan.hash,
-        "scorer": result.scorer, "version": result.version, "config_hash": result.config_hash,
-        "kind": scorer.kind, "direction": scorer.direction, "status": result.status, "value": value,
-        "label": None if score is None else score.label, "explanation": text and text.replace("\0", "\ufffd"),
-        "detail": orjson.dumps(detail).decode() if detail else None,
+        "pair": pair.a.exchange.id,
+        "arm": arm,
+        "exchange_id": pair.b.exchange.id,
+        "experiment": plan.plan.name,
+        "plan": plan.hash,
+        "scorer": result.scorer,
+        "version": result.version,
+        "config_hash": result.config_hash,
+        "kind": scorer.kind,
+        "direction": scorer.direction,
+    }
+    found = {
+        "status": result.status,
+        "value": value,
+        "label": None if score is None else score.label,
         "standard_error": None if score is None else score.standard_error,
-        "cost_usd": spent.cost_usd if spent else None, "judge_model": spent.judge_model if spent else None,
-        "tokens": spent.tokens if spent else None, "seconds": result.seconds, "created": now,
-    }  # fmt: skip
+        "explanation": text and text.replace("\0", "\ufffd"),
+        "detail": orjson.dumps(detail).decode() if detail else None,
+    }
+    cost = {
+        "cost_usd": spent.cost_usd if spent else None,
+        "judge_model": spent.judge_model if spent else None,
+        "tokens": spent.tokens if spent else None,
+        "seconds": result.seconds,
+    }
+    return about | found | cost | {"created": now}
 
 
 def figures_of(connection: Reading, now: float) -> tuple[ExperimentFigures, ...]:

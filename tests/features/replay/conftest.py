@@ -18,8 +18,7 @@ from gateway.config.loading import load
 from gateway.config.scorers import ScorerConfig
 from gateway.core.randomization import draw
 from gateway.fake import FakeAnswer, FakeUpstream, Received
-from gateway.features.replay.asking import ReplayFailure as Failed
-from gateway.features.replay.asking import ReplayRequest, RequestPacing, unanswered
+from gateway.features.replay.asking import ReplayRequest, RequestPacing
 from gateway.features.replay.datasets import Dataset, scan
 from gateway.features.replay.design import ReplayDesign, ReplayTarget, RequestSettings
 from gateway.features.replay.gateway_choice import GatewayLocation
@@ -149,15 +148,13 @@ class Scripted:
         self.at.append(ask)
         await asyncio.sleep(0)
         if self.fails(ask, len(self.at)):
-            return unanswered(ask, Failed("failed", "HTTP 503: no", 0.1, 503), 1.0)
+            return ask.answer("failed", 0.1, 1.0, status=503, error="HTTP 503: no")
         question = ask.item.request["messages"][-1]["content"]
         known = right(ask.target.name, question, self.shares[ask.target.name])
         answer = answer_to(question) if known else "no idea"
         body = b'{"choices":[{"index":0,"message":{"content":"%b"},"finish_reason":"stop"}]}' % answer.encode()
-        return replace(
-            unanswered(ask, Failed("failed", "", 0.1), 1.0), outcome="ok", status=200, error=None, response=body,
-            upstream=ask.target.name, model="m", cost_usd=self.cost_usd, text=answer, input_tokens=2, output_tokens=2,
-        )  # fmt: skip
+        got = {"upstream": ask.target.name, "model": "m", "cost_usd": self.cost_usd, "text": answer, "response": body}
+        return ask.answer("ok", 0.1, 1.0, status=200, input_tokens=2, output_tokens=2, **got)
 
 
 @dataclass

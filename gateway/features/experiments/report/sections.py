@@ -74,11 +74,12 @@ _COURSE = (
 
 def sections_of(report: Report, candidates: Sequence[Report] = ()) -> list[ReportSection]:
     """The sections that have content, in order. candidates: the reports of all candidates of the experiment."""
-    found = (
-        _side_by_side(candidates), _next(report), _ramp(report), _course(report), _gates(report), _metrics(report),
-        _likelihood(report), _wins(report), _likeness(report), _strengths(report), _strata(report), _segments(report),
-        _latency(report), _arms(report), _withheld(report), ReportSection("limits", "Limits", items=report.limits),
-    )  # fmt: skip
+    decision = [_next(report), _ramp(report), _course(report), _gates(report)]
+    scores = [_metrics(report), _likelihood(report), _wins(report), _likeness(report), _strengths(report)]
+    groups = [_strata(report), _segments(report)]
+    traffic = [_latency(report), _arms(report), _withheld(report)]
+    limits = ReportSection("limits", "Limits", items=report.limits)
+    found = [_side_by_side(candidates), *decision, *scores, *groups, *traffic, limits]
     return [section for section in found if section]
 
 
