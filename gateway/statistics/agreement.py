@@ -1,4 +1,4 @@
-"""How far raters (judges, people) agree beyond chance: Cohen's kappa of two, Krippendorff's alpha of any number."""
+"""Agreement of raters (judges, people) beyond chance: Cohen's kappa of two, Krippendorff's alpha of any number."""
 
 import math
 from collections.abc import Sequence

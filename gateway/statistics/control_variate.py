@@ -193,7 +193,7 @@ def _once(mean: float, variance: float, size: float, fitted: int, alpha: float) 
 
 @dataclass(frozen=True, slots=True)
 class VarianceRatio:
-    """What predictions make of the variance of a mean, at the same number of judged answers; below 1: they save."""
+    """Variance of a mean with predictions over that without, for equally many judged answers. Below 1: they help."""
 
     ratio: float
     low: float

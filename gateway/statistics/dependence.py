@@ -88,7 +88,7 @@ class Dispersion:
         return raw * groups / (groups - 1) * _student(groups - 1) ** 2
 
     def variance(self, mean: float) -> float:
-        """Return the variance of one value. mean: of all values."""
+        """The variance of one value. mean: of all values."""
         return max(0.0, self.single / self.n - mean * mean) if self.n else 0.0
 
     @property

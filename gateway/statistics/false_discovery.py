@@ -1,4 +1,4 @@
-"""Which of many comparisons to report, with a bound on the share of false ones among those reported.
+"""Selects comparisons to report, with a bound on the share of false ones among them.
 
 Source: Benjamini & Hochberg, JRSS-B 57(1), 1995, pages 289-300.
 """

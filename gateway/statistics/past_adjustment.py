@@ -75,7 +75,7 @@ class PastAdjustment(Stored):
 
     @property
     def weight(self) -> float:
-        """Of the next prediction, in [0, 1]."""
+        """The weight of the next prediction, in [0, 1]."""
         if self.n < 2 * LEARN or self.missed > MISSED * self.n or self.agreement <= CONVINCED * math.sqrt(self.noise):
             return 0.0
         return min(1.0, self.agreement / self.squares)

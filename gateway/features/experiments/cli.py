@@ -151,7 +151,7 @@ def status(
 
 
 def _status_of(config: Config, data: Path | None, name: str) -> tuple[dict[str, Any], list[Report]]:
-    """Return the state of one experiment as `status` shows it, with the reports of its candidates."""
+    """The state of one experiment as `status` shows it, with the reports of its candidates."""
     from gateway.config.derive import paces_of
     from gateway.core.ramp import RampPace
     from gateway.features.ramp.gate import gate_of

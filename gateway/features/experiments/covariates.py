@@ -1,4 +1,4 @@
-"""What a split may be adjusted for, and by how much. The rule: a covariate is of what the client sent. Pure.
+"""Adjustment of a split by covariates. A covariate describes what the client sent. Pure.
 
 Whatever an arm had a part in carries the arm's effect: the body as a target got it (with its model's name, `system` and
 `set`), an answer, the number of a user's calls, later prompts of a conversation that contain earlier answers. Taking
@@ -113,7 +113,7 @@ def _first_sizes(rows: Sequence[ServedAnswer], plan: Plan) -> dict[str, float]:
 
 
 def unit_covariates(of: Mapping[str, Sequence[float]], units: Sequence[str], weights: Floats) -> UnitCovariates:
-    """Over one arm's units. weights: shape (units,): one over the probability with which each is recorded."""
+    """Covariates of one arm's units. weights: one over the probability with which each unit is recorded."""
     x = np.array([of[unit] for unit in units], dtype=np.float64)
     share = weights / weights.sum()
     mean = share @ x

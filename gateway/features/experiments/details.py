@@ -64,7 +64,7 @@ def latency_of(connection: Reading, plan: StoredPlan) -> tuple[ArmLatency, ...]:
     were served; otherwise all but its repeat, which was not served.
     """
     if plan.plan.likelihood:
-        return ()  # a prefill is no answer
+        return ()  # a prefill produces no answer
     shadow = plan.plan.mode == "shadow"
     unlike = CONTROL if shadow else REPEAT
     found: list[ArmLatency] = []

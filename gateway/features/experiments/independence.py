@@ -61,7 +61,7 @@ class IndependenceCheck:
         ]
 
     def finding(self, declared: bool) -> Independence:
-        """Return what is known of the dependence. declared: the plan says that its calls are independent."""
+        """The finding about the dependence. declared: the plan says that its calls are independent."""
         units = [kind for kind in (self.users, self.keys, self.conversations) if kind is not None]
         if any(kind.sums.alarm for kind in units):
             return "alarm"

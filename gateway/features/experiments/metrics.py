@@ -394,7 +394,7 @@ _READ = ("score", "value", "preference", "distance")  # sources that read an ans
 
 
 def _cut(metric: Metric, base: ArmObservation, that: ArmObservation, arm: str) -> WithheldPair | None:
-    """A score of an answer whose record was cut is no score of the answer."""
+    """A score of an answer whose record was cut does not count as a score of the answer."""
     for name, each in ((metric.against, base), (arm, that)):
         if each.truncated and not each.failed:
             return WithheldPair("cut", name)

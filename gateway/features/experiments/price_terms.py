@@ -139,7 +139,7 @@ def least_days(plan: Plan) -> float:
 
 
 def range_of(plan: Plan) -> HorizonRange | None:
-    """Return the range of the horizon; None: it does not follow the variance."""
+    """The range of the horizon; None: it does not follow the variance."""
     if plan.rules < 2 or not (plan.auto_horizon and plan.max_pairs and plan.margin):
         return None
     bounded = plan.primary not in (*UNBOUNDED_METRICS, NATS_PER_TOKEN)

@@ -1,4 +1,4 @@
-"""Where in the traffic a candidate is better or worse: the primary's difference by parts of the requests. Exploratory.
+"""The primary's difference by parts of the traffic: where a candidate is better or worse. Exploratory.
 
 A segment is one value of one property: the caller, the alias, the language, the length of the prompt, whether tools are
 offered, an entry of the request's metadata. Segments overlap and nobody planned them, so they decide nothing. Their

@@ -100,7 +100,7 @@ class SplitResult:
 
 @dataclass(frozen=True, slots=True)
 class SplitTerms:
-    """What the comparisons of one split share."""
+    """The terms that all comparisons of one split share."""
 
     plan: Plan
     population: Mapping[Cell, int] = field(default_factory=dict)  # N_h by cell, from the Tallies

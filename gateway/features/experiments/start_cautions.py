@@ -1,4 +1,4 @@
-"""What recent traffic and earlier plans say before a plan starts: its units, its pace, its error. Reads the store.
+"""Cautions before a plan starts, from recent traffic and earlier plans: its units, pace and error. Reads the store.
 
 Units: traffic may not name the unit that a plan counts by, and with few keys a small share of them may be nobody.
 

@@ -1,4 +1,4 @@
-"""What a verdict says about the users and the hours behind its pairs: the gate, the first lines, and the facts."""
+"""The users and the hours behind the pairs of a verdict: the gate, the first lines, and the facts."""
 
 from __future__ import annotations
 
@@ -136,7 +136,7 @@ def with_first_lines(decision: Decision, facts: TrafficFacts | None) -> Decision
 
 
 def dependence_line(facts: TrafficFacts) -> str | None:
-    """What is taken for granted of calls, and what would check it, or that they are alike; None: it was checked."""
+    """Says what is assumed of the dependence of calls, and what would check it; None: it was checked."""
     if facts.independence == "assumed":
         how = "set `unit: user` and name them" if facts.source == "served" else "send `x-gateway-user`"
         ids = "" if facts.source == "served" else " or `metadata.conversation_id`"

@@ -1,4 +1,4 @@
-"""How much time the pairs of a sequence cover, and whether the difference moves from day to day.
+"""The time that the pairs of a sequence cover, and whether the difference moves from day to day.
 
 Everything is in Unix seconds and Unix days (UTC), which no change of a clock makes longer or shorter.
 """

@@ -64,7 +64,7 @@ def of_exchange(exchange: Found) -> BlindItem:
 
 
 def of_pair(scorer: str, served: Found, other: Found) -> BlindItem:
-    """The pair of a served exchange and the one that has its second answer, whose id is the pair's."""
+    """The pair of a served exchange and its second answer. The id of the second one is the pair's id."""
     swapped = shown_swapped(scorer, other["id"])
     answers = (answer_text(served), answer_text(other))
     shown = answers[::-1] if swapped else answers

@@ -173,7 +173,7 @@ def _verdict(desk: Desk, drawn: DrawnItem, *, undo: bool) -> LabelVerdict | None
         if text.strip().lower() in _UNDO:
             if undo:
                 return None
-            note("there is no verdict of this run to take back")
+            note("there is no verdict of this run to undo")
             continue
         try:
             return parse_verdict(text, desk.scorer.subject, swapped=drawn.blind.swapped)

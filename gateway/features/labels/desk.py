@@ -83,7 +83,7 @@ class Desk:
         return sum(1 for _, c in self._ordered if self._open(c))
 
     def next(self, connection: Reading) -> DrawnItem | None:
-        """The next item. None: there is none left. An item whose text retention has deleted is skipped."""
+        """The next item; None: none is left. An item whose text retention has deleted is skipped."""
         for _, candidate in self._ordered:
             if not self._open(candidate):
                 continue
@@ -127,7 +127,7 @@ class Desk:
         return sum(key >= reached for key, candidate in self._ordered if candidate.id in ids)
 
     def knows(self, subject_id: str) -> bool:
-        """Return whether the scorer has judged this exchange or pair."""
+        """Whether the scorer has judged this exchange or pair."""
         return any(c.id == subject_id for _, c in self._ordered)
 
     def _open(self, candidate: LabelCandidate) -> bool:

@@ -257,7 +257,7 @@ async def undo(request: Request) -> Response:
     kept = await sent.desk()
     async with kept.busy:
         if not kept.given:
-            return redirect(request, sent.url, "there is no verdict of this queue to take back")
+            return redirect(request, sent.url, "there is no verdict of this queue to undo")
         label = kept.given[-1]
         await sent.services.admin.store.run(lambda c: delete_label(c, label))
         kept.given.pop()

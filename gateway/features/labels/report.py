@@ -157,7 +157,7 @@ def _hints(result: CalibrationResult) -> Iterator[RenderableType]:
             yield Text(f"{plain(group.name)}: about {group.needed} labels in total give {width}", "dim")
     if (moved := if_people_err(result)) is not None:
         yield Text(
-            f"{plain(result.labellers[0])} gave every label, so nobody knows how often people are wrong: if it is "
+            f"{plain(result.labellers[0])} gave every label, so it is unknown how often people are wrong: if it is "
             f"{PEOPLE_ERR:.0%} of the answers, the corrected mean is {moved:.3f}. A second person's labels of the same "
             f"answers measure it: `gateway label next --scorer {plain(result.scorer.scorer)}`",
             "yellow",

@@ -1,4 +1,4 @@
-"""What gateways report of a candidate's circuit breaker, and when outcomes are read too late for a step. Pure.
+"""Reports of gateways about a candidate's circuit breaker, and outcomes that are read too late for a step. Pure.
 
 The consumer may be minutes behind with records; heartbeats come every two seconds. They therefore hold or roll back a
 candidate that breaks, whatever the records say.
@@ -33,7 +33,7 @@ class BreakerReport:
 
     @property
     def broken(self) -> str | None:
-        """Why the candidate has to be taken back; None: there is no reason, or not yet."""
+        """The reason to roll the candidate back; None: there is none yet."""
         if not (self.open or self.again):
             return None
         if self.failing_s >= FAILING_S:

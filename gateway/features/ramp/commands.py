@@ -1,4 +1,4 @@
-"""What people do with a ramp: pause, resume, roll back, promote, override. The admin API and the command line use it.
+"""Commands of people for a ramp: pause, resume, roll back, promote, override. Used by the admin API and the CLI.
 
 A command changes the record on the stream server and appends its event, with the controller's newest evidence, in one
 step; every gateway applies it within a second.

@@ -24,7 +24,7 @@ from gateway.core.ramp import (
 from gateway.features.ramp.evidence import RampEvidence
 
 ASSUMED = (
-    "nobody has said whether calls are independent, and there are too few users and keys to check it: send "
+    "the plan does not say whether calls are independent, and there are too few users and keys to check it: send "
     "x-gateway-user or metadata.conversation_id, set `unit: request`, or take the steps by hand with `mode: advise`"
 )
 

@@ -1,4 +1,4 @@
-"""What the answers that a ramp served say: alarms at each step, and what has to be shown before all traffic. Pure.
+"""Evidence from the answers that a ramp served: alarms at each step, and the proof required for all traffic. Pure.
 
 The verdict of the shadow pairs has 0.8 of the plan's alpha. The rest, 0.2, is for the alarms: shared evenly among the
 steps and the metrics, one-sided, each valid at every look. A step's alarm compares the units that both arms served

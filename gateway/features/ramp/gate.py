@@ -44,7 +44,7 @@ def gate_of(view: RampView, pace: RampPace, now: float) -> dict[str, Any]:
 
 
 def _holdout(view: RampView) -> dict[str, float] | None:
-    """Return the holdout in force; None: there is none, or it has ended."""
+    """The holdout in force; None: there is none, or it has ended."""
     record, design = view.record, view.design
     if record is None or not view.plan.running or not record.holds_out(design):
         return None

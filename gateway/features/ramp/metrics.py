@@ -1,4 +1,4 @@
-"""What Prometheus is shown of ramps and of their webhooks: from the store, so that it is right after a restart."""
+"""Prometheus metrics of ramps and their webhooks, read from the store: they are right after a restart."""
 
 from __future__ import annotations
 

@@ -92,7 +92,7 @@ class RampOverride(RampReason):
 
 
 class FlaggerCall(Section):
-    """What Flagger posts to a webhook. Nothing of it is used."""
+    """The body that Flagger posts to a webhook. It is not used."""
 
     model_config = ConfigDict(extra="allow")
     name: str | None = None
@@ -171,7 +171,7 @@ def _operations() -> tuple[Operation, ...]:
     path = "/admin/v1/experiments/{id}"
     about: dict[RampVerb, str] = {
         "pause": "Keep a ramp at its share. Alarms still roll it back.",
-        "resume": "Let a paused ramp go on, or begin anew after a rollback.",
+        "resume": "Let a paused ramp continue, or begin again after a rollback.",
         "rollback": "Give all traffic back to the control, within a second.",
         "promote": "Take the step that waits for a person. 409: the evidence does not allow it.",
         "override": "Go on without the evidence. Every report shows it.",

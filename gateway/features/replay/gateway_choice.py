@@ -155,7 +155,7 @@ def _child(name: str, argv: tuple[str, ...], port: int, connections: HttpConnect
 
 
 async def answers(origin: str, connections: HttpConnections) -> bool:
-    """Return whether a gateway, or an engine, answers its health check."""
+    """Whether a gateway, or an engine, answers its health check."""
     try:
         reply = await connections.send("GET", f"{origin}/health", deadline_s=_HEALTH_DEADLINE_S)
     except Unreachable:

@@ -218,7 +218,7 @@ class RemoteWorker:
         return WorkerState(__version__, reachable, key is not None, known)
 
     async def aclose(self) -> None:
-        """Close the connections of a worker whose process continues; a cluster ends the process."""
+        """Closes the connections of a worker whose process continues. A cluster ends the process instead."""
         self._threads.close()
         await self._connections.__aexit__()
 

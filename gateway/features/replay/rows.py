@@ -40,9 +40,10 @@ class ReplayKey:
 
 @dataclass(frozen=True, slots=True)
 class ReplayAnswer:
-    """A row of `replay_answers`. outcome: ok; refused (a 4xx that stays); failed (429, 5xx, no connection); timeout.
+    """A row of `replay_answers`. outcome: ok; refused (4xx that a retry does not help);
+    failed (429, 5xx, no connection); timeout.
 
-    A field is None where the answer does not tell, or where there is no answer.
+    A field is None if the answer does not contain it, or if there is no answer.
     """
 
     item: int

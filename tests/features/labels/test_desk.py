@@ -282,7 +282,7 @@ def test_the_position_is_shown_and_the_last_verdict_can_be_taken_back(cli):
     positions = [line for line in result.stderr.splitlines() if " of 3" in line and "open" not in line]
     assert positions == ["1 of 3", "2 of 3", "3 of 3", "2 of 3", "1 of 3", "2 of 3", "3 of 3"]
     assert result.stderr.count("the last verdict is taken back") == 2
-    assert "there is no verdict of this run to take back" in result.stderr
+    assert "there is no verdict of this run to undo" in result.stderr
     assert "3 done" in result.stderr
     rows = list(csv.DictReader(io.StringIO(cli("export").stdout)))
     assert sorted((r["value"], r["comment"]) for r in rows) == [("0.0", "no"), ("1.0", ""), ("1.0", "")]

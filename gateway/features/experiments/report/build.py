@@ -61,7 +61,7 @@ _LIKELIHOOD = (
     "answers are as good. Of a better model it says that it is another one.",
     "Each call counts once, whatever its length. Calls with tool calls, reasoning, several answers, images or audio "
     "are left out.",
-    "Latency and cost are not compared: a prefill is no answer.",
+    "Latency and cost are not compared: a prefill produces no answer.",
 )
 
 
@@ -129,7 +129,7 @@ def limits_of(found: Finding, look: SequenceStates) -> tuple[str, ...]:
     if plan.mode == "shadow" and not plan.repeat_control:
         sentences.append("Latency is not compared: that requires the control on the candidate's path (repeat_control).")
     if not plan.only_shadows:
-        sentences.append("Answers whose client left before the end are not in any mean of a split.")
+        sentences.append("A split's means leave out answers whose client left before the end.")
     if len(plan.candidates) > 1:
         even = f"The error of {plan.alpha:g} is split evenly over {len(plan.candidates)} candidates."
         sentences.append(sharing(found.family) or even)
@@ -329,7 +329,7 @@ def cautions_of(connection: Reading, found: Finding) -> Iterator[str]:
     yield from calibration_cautions(c.metric, calibrate(connection, CalibrationOptions(c.metric)), margin)
     flat = most_frequent_score(connection, found.stored_plan.hash, c.metric, name.identity)
     if flat is not None and flat[1] > FLAT:
-        yield f"The judge {c.metric} gives {flat[0]:.3g} to {flat[1]:.0%} of the answers: it hardly tells them apart."
+        yield f"The judge {c.metric} gives {flat[0]:.3g} to {flat[1]:.0%} of the answers: it hardly distinguishes them."
 
 
 def _corrected(c: Comparison, found: Finding, look: SequenceStates, corrected: Corrected | None) -> Comparison:

@@ -123,8 +123,8 @@ def what_it_estimates(sampled: Mapping[str, int]) -> str:
             "KL(control ‖ candidate) per token."
         )
     return (
-        f"Of {total} answers, {plain} were stated to be drawn at temperature 1 with top_p 1. Over the others the mean "
-        "difference is no KL divergence: it is how much more probable the text that the control wrote is under the "
+        f"Of {total} answers, {plain} were stated to be drawn at temperature 1 with top_p 1. For the others the mean "
+        "difference is not a KL divergence: it says how much more probable the control's text is under the "
         "control, and may be below 0 for an engine that is as good. A temperature alone changes neither engine's "
         "log-probabilities, which are those before it is applied."
     )

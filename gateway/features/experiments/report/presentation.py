@@ -1,5 +1,5 @@
-"""How a report is presented, on the terminal and on the page alike: which metrics in which order, which arms are
-compared, and what verdicts, findings and gates are called. Pure."""
+"""Presentation of a report, the same on the terminal and on the page: the order of metrics, the arms that are
+compared, and the names of verdicts, findings and gates. Pure."""
 
 from __future__ import annotations
 
@@ -267,7 +267,7 @@ def _basis(of: CorrectedBasis) -> str:
 
 
 SEGMENTS = (
-    "Exploratory: nobody planned these parts, they overlap, and they decide nothing. Their intervals hold for all of "
+    "Exploratory: these parts were not planned, they overlap, and they decide nothing. Their intervals hold for all of "
     "them together (Holm's procedure), at every look."
 )
 
@@ -354,7 +354,7 @@ _WHY_NOT_OFFERED = {
     "prefill": "the client continued a message of its own",
     "no_text": "the answer is empty",
     "truncated": "the answer is larger than the record's cap",
-    "not_chat": "the request is no chat, or too large to be read between calls",
+    "not_chat": "the request is not a chat, or too large to be read between calls",
 }
 
 

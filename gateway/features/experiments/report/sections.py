@@ -241,7 +241,7 @@ def _metrics(report: Report) -> ReportSection:
     fixed = any(c.method.startswith("fixed n") for c in found)
     holds = "which is for one look, at the end" if fixed else "which holds at every look"
     guide = (
-        f"Differences are turned so that + is better for the candidate; each stands over its interval, {holds}. "
+        f"A + is better for the candidate. Below each difference is its interval, {holds}. "
         "Noise floor: the control against itself, asked again."
     )
     rows = table("Each metric in both arms", columns, groups)

@@ -30,7 +30,7 @@ class PairCounts:
 
 @dataclass(frozen=True, slots=True)
 class RequestChecks:
-    """Over the records of an experiment's shadow arms: how each one's request compares with the served one."""
+    """Compares the request of each record of an experiment's shadow arms with the request of the served answer."""
 
     same: int = 0
     different: int = 0

@@ -56,7 +56,7 @@ class RecentUnits:
 
 
 def recent_units(connection: Connection, plan: Plan, since: float) -> RecentUnits:
-    """Over the newest served calls of the plan's model and keys. since: Unix seconds."""
+    """Units of the newest served calls of the plan's model and keys. since: Unix seconds."""
     e = exchanges.c
     query = select(e.user_digest, e.cluster, e.request).where(*_calls(plan, since), func.length(e.request) > len(b"{}"))
     rows = connection.execute(query.order_by(e.received.desc()).limit(MOST_READ)).all()
@@ -75,7 +75,7 @@ class UnitCounts:
 
 
 def unit_counts(connection: Connection, plan: Plan, since: float) -> UnitCounts:
-    """Over the served calls of the plan's model and keys. since: Unix seconds."""
+    """Counts of the units of the served calls of the plan's model and keys. since: Unix seconds."""
     e = exchanges.c
     counts = func.count(), func.count(e.caller.distinct()), func.count(e.user_digest.distinct())
     row = connection.execute(select(*counts).where(*_calls(plan, since))).one()

@@ -201,7 +201,7 @@ def test_a_judge_that_gives_one_value_is_a_caution(compared):
     scored(compared, n=40, kind="llm", values=(1.0,))
     with compared.engine.connect() as connection:
         cautions = report_of(connection, "swap").cautions
-    assert cautions[-1] == "The judge quality gives 1 to 100% of the answers: it hardly tells them apart."
+    assert cautions[-1] == "The judge quality gives 1 to 100% of the answers: it hardly distinguishes them."
 
 
 def test_a_scorer_that_is_not_a_judge_needs_no_calibration(compared):
