@@ -216,7 +216,7 @@ def test_the_estimand_depends_on_the_sampling(request_: bytes, setting: str) -> 
     assert settings_of([request_]) == Counter([setting])
     says = what_it_estimates({setting: 3})
     assert ("Every answer" in says) == (setting == PLAIN)
-    assert ("is no KL divergence" in says) == (setting != PLAIN)
+    assert ("is not a KL divergence" in says) == (setting != PLAIN)
 
 
 def test_the_distribution_holds_every_call() -> None:
