@@ -106,7 +106,7 @@ class _Locations:
 
 
 @dataclass(frozen=True, slots=True)
-class _Output:
+class _ReplayOutput:
     as_json: AsJson = False
     html: Annotated[Path | None, typer.Option(dir_okay=False, help="Also write the report to this HTML file.")] = None
 
@@ -120,7 +120,7 @@ def replay(
     pacing: _Pacing,
     other: _DatasetOptions,
     where: _Locations,
-    output: _Output,
+    output: _ReplayOutput,
 ) -> None:
     """Send a dataset to several targets, and compare their answers.
 
@@ -233,7 +233,7 @@ def _freeze(path: Path, other: _DatasetOptions, limit: int | None, place: Gatewa
 
 
 async def _compared(
-    dataset: Dataset, options: ReplayOptions, place: GatewayLocation, output: _Output, *, gate: bool
+    dataset: Dataset, options: ReplayOptions, place: GatewayLocation, output: _ReplayOutput, *, gate: bool
 ) -> None:
     from gateway.core.sanitize import to_json
     from gateway.features.calls.export import write_private
