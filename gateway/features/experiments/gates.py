@@ -29,7 +29,8 @@ _MOST_FIFTIES = 10**8  # beyond any experiment
 _REFUSED = 0.1  # share of the pairs of a likelihood experiment that may have no likelihood
 _FIRST_REPEATS = 3  # before them, a repeat cannot speak for or against a `reject`
 _FEW_REPEATS = 15
-_DOUBT_Z = 1.64  # of the control's own loss on the candidate's path, at one look; simulated in test_price.py
+_DOUBT_Z = 1.64
+"""Of the control's own loss on the candidate's path, at one look; simulated in experiments/test_price.py."""
 
 
 @dataclass(frozen=True, slots=True)
