@@ -9,6 +9,7 @@ from types import FrameType
 from typing import Any
 
 import hot
+import long_answers
 
 import gateway
 
@@ -18,23 +19,46 @@ OURS = str(Path(gateway.__file__).parent)
 def counted(kind: str, rate: float, n: int, limits: bool = False) -> float:
     """Calls for one request, by n of them after as many that are not counted. n: below the calls that are folded into
     the metrics at once, whose number depends on how long they took. kind: "plain" or "stream"."""
-    calls = 0
-
-    def count(frame: FrameType, event: str, _: Any) -> None:
-        nonlocal calls
-        if event in ("call", "c_call") and frame.f_code.co_filename.startswith(OURS):
-            calls += 1
+    counter = _Calls()
 
     async def drive(driven: hot.Hot) -> None:
         request, answer = {"plain": hot.plain, "stream": hot.stream}[kind]()
         await driven.run(n, request, answer)
         driven.metrics.counts.flush()
-        sys.setprofile(count)
-        try:
+        with counter:
             answers = await driven.run(n, request, answer)
-        finally:
-            sys.setprofile(None)
         assert answers.startswith(b"HTTP/1.1 200 OK") or answers.endswith(b"0\r\n\r\n")
 
     asyncio.run(hot.driven(rate, drive, limits))
-    return calls / n
+    return counter.n / n
+
+
+def of_stream(kind: long_answers.AnswerKind, events: int) -> int:
+    """Calls for one stream of so many events, after one that is not counted."""
+    counter = _Calls()
+
+    async def drive(driven: hot.Hot) -> None:
+        request, pieces = long_answers.request_of(kind, stream=True), long_answers.stream_of(kind, events)
+        await driven.answer(request, pieces)
+        driven.metrics.counts.flush()
+        with counter:
+            assert await driven.answer(request, pieces) > events
+
+    asyncio.run(hot.driven(0.0, drive, kind=kind.upstream))
+    return counter.n
+
+
+class _Calls:
+    """Counts the calls of functions that the gateway's own code makes while it is entered."""
+
+    n = 0
+
+    def __enter__(self) -> None:
+        sys.setprofile(self._count)
+
+    def __exit__(self, *_: object) -> None:
+        sys.setprofile(None)
+
+    def _count(self, frame: FrameType, event: str, _: Any) -> None:
+        if event in ("call", "c_call") and frame.f_code.co_filename.startswith(OURS):
+            self.n += 1

@@ -73,7 +73,8 @@ class Wire(asyncio.Transport):
 class Hot:
     """One client's connection, one upstream's, and the gateway between them. Needs a running loop."""
 
-    def __init__(self, rate: float, limits: bool = False) -> None:
+    def __init__(self, rate: float, limits: bool = False, kind: str = "openai") -> None:
+        """kind: of the upstream."""
         loop = asyncio.get_running_loop()
         self.tasks = Tasks()
         self.client, self.upstream = Wire(), Wire()
@@ -87,6 +88,7 @@ class Hot:
             self.recorder, metrics, self.tasks, affinity, ticker, rng=random.Random(1), clock=lambda: 1.0
         )
         sections = systems.config_of(ORIGIN, UNREACHABLE, "hot", rate)
+        sections["upstreams"]["up"]["kind"] = kind
         config = Config.model_validate(systems.with_limits(sections) if limits else sections)
         gateway = build(config, parts)
         app: Any = App(gateway)
@@ -125,12 +127,44 @@ class Hot:
             self.recorder._room = 1 << 40
         return last
 
+    async def answer(self, request: bytes, pieces: list[bytes]) -> int:
+        """One request, answered with these pieces, of which some may give the client nothing; bytes that it got."""
+        await self.begin(request)
+        size = await self.feed(pieces)
+        await self.ended()
+        return size + len(self.client.take())
+
+    async def begin(self, request: bytes) -> None:
+        """Returns when the upstream has the request."""
+        self.client.take()
+        self.protocol.data_received(request)
+        while not self.upstream.written:
+            await asyncio.sleep(0)
+        self.upstream.take()
+
+    async def feed(self, pieces: list[bytes]) -> int:
+        """The number of bytes that the client got for them so far."""
+        size = 0
+        for piece in pieces:
+            self.connection.data_received(piece)
+            await asyncio.sleep(0)
+            size += len(self.client.take())
+        return size
+
+    async def ended(self) -> None:
+        while self.protocol._request is not None:
+            await asyncio.sleep(0)
+        self.recorder._waiting.clear()
+        self.recorder._room = 1 << 40
+
     async def close(self) -> None:
         self.protocol.connection_lost(None)
 
 
-async def driven(rate: float, drive: Callable[[Hot], Awaitable[Any]], limits: bool = False) -> Any:
-    hot = Hot(rate, limits)
+async def driven(
+    rate: float, drive: Callable[[Hot], Awaitable[Any]], limits: bool = False, kind: str = "openai"
+) -> Any:
+    hot = Hot(rate, limits, kind)
     async with hot.tasks:
         result = await drive(hot)
         await hot.close()

@@ -13,6 +13,7 @@ from resource import RLIMIT_NOFILE, getrlimit
 from statistics import quantiles
 from typing import Any, TypeVar
 
+import long_answers
 import paired
 import predicting
 import scored
@@ -382,6 +383,28 @@ def phases(bench: Bench, stage: Stage) -> list[Row]:
     return [*rows, Row("phases", "all phases, without sockets", "µs CPU", whole)]
 
 
+def long(bench: Bench, stage: Stage) -> list[Row]:
+    """Streams of many events and large plain answers, without sockets: long_answers.py. No call is recorded."""
+    rows = []
+    for name, kind in long_answers.STREAMS.items():
+        bench.say(f"  {name}")
+        found = {n: [long_answers.stream_cost(kind, n) for _ in range(bench.rounds)] for n in long_answers.EVENTS}
+        cpu_us = {f"{n} events": [cost.cpu_us for cost in costs] for n, costs in found.items()}
+        peak_kb = {f"{n} events": [cost.peak_kb for cost in costs] for n, costs in found.items()}
+        key = name.replace(" ", "_").replace(",", "")
+        rows.append(Row(f"long_{key}", f"an event of a stream: {name}", "µs CPU", cpu_us))
+        rows.append(Row(f"long_{key}_peak", f"a stream: {name}", "KB at most", peak_kb))
+    for name, kind in long_answers.PLAIN.items():
+        bench.say(f"  {name}")
+        costs = {size: [long_answers.plain_cost(kind, n) for _ in range(bench.rounds)]
+                 for size, n in long_answers.ANSWERS.items()}  # fmt: skip
+        key = name.replace(" ", "_").replace(",", "")
+        rows.append(
+            Row(f"long_plain_{key}", f"a plain answer: {name}", "µs CPU", each_value(costs, lambda c: c.cpu_us))
+        )
+    return rows
+
+
 def calls(bench: Bench, stage: Stage) -> list[Row]:
     """The same in each round; of another version of Python others."""
     kinds = {PLAIN: ("plain", 0.0), RECORDED: ("plain", 1.0), STREAM: ("stream", 0.0)}
@@ -511,6 +534,7 @@ ROWS: Mapping[str, Measurement] = {
     "workers": workers,
     "consumer": consumer,
     "phases": phases,
+    "long": long,
     "calls": calls,
     "ready": ready,
     "install": install,

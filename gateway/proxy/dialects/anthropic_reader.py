@@ -11,11 +11,11 @@ from gateway.core.exchange import Usage
 from gateway.core.json_values import as_object
 from gateway.core.sse import Event
 from gateway.proxy.dialects import lenient_json
-from gateway.proxy.dialects.event_reader import EventReader, PassingReader, error_message
+from gateway.proxy.dialects.event_reader import PassingReader, TranslatingReader, error_message
 from gateway.proxy.request.call import Call
 
 
-class ToChatReader(EventReader):
+class ToChatReader(TranslatingReader):
     """Anthropic's events → chat chunks. keep_text: keep the text, for a continuation."""
 
     __slots__ = ("_asked_usage", "_calls", "_head", "_owes_input", "_plain", "_raw_usage", "_texts")
@@ -84,11 +84,10 @@ class ToChatReader(EventReader):
     def _delta(self, index: int, delta: dict[str, Any]) -> bytes:
         text = delta.get("text")
         if text:
-            if self._texts is not None:
-                self._texts.append(text)
-            return self._content({"content": text})
+            self._keep_piece(text)
+            return self._said("content", text)
         if delta.get("thinking"):
-            return self._content({"reasoning": delta["thinking"]}, plain=False)
+            return self._said("reasoning", delta["thinking"], plain=False)
         if delta.get("partial_json") and index in self._calls:
             self._owes_input.discard(index)
             return self._arguments(index, delta["partial_json"])
@@ -120,9 +119,23 @@ class ToChatReader(EventReader):
             self._raw_usage |= {name: value for name, value in usage.items() if value is not None}
             self.usage = usage_in(self._raw_usage)
 
+    def _said(self, name: str, text: Any, *, plain: bool = True) -> bytes:
+        out = self._content({name: text}, plain=plain)
+        self._piece = text if isinstance(text, str) else None
+        return out
+
+    @property
+    def _keeps(self) -> bool:
+        return self._texts is not None
+
+    def _keep_piece(self, text: str) -> None:
+        if self._texts is not None:
+            self._texts.append(text)
+
     def _content(self, delta: dict[str, Any], *, plain: bool = True) -> bytes:
         self.first_content = True
-        self._plain = self._plain and plain
+        if not plain:
+            self._plain, self._texts = False, None  # no other target can continue it
         return self._chunk(delta)
 
     def _chunk(self, delta: dict[str, Any], finish: str | None = None) -> bytes:

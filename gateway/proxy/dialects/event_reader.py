@@ -1,11 +1,12 @@
 """Base classes of the readers of event streams: complete events from bytes that arrive in any split.
 
-A passing reader parses an event only if it contains a marker; a translating reader parses every event.
+A passing reader parses an event only if it contains a marker; a translating reader if its form is not the one before.
 """
 
 from __future__ import annotations
 
-from typing import Any
+import re
+from typing import Any, NamedTuple
 
 from gateway.core.exchange import Usage
 from gateway.core.sse import Event, Splitter, event_count, events, parse
@@ -191,6 +192,82 @@ class PassingReader(EventReader):
 
     def _unread(self, event: Event) -> bytes:
         return event.raw
+
+
+_SPECIAL = re.compile(rb'[\x00-\x1f"\\]')
+
+
+class EventForm(NamedTuple):
+    """What surrounds the text of a stream's events, as the upstream sends them and as the client gets them."""
+
+    before: bytes
+    after: bytes
+    inside: slice
+    client_before: bytes
+    client_after: bytes
+
+
+class TranslatingReader(EventReader):
+    """Translates events into another API's. Consecutive events usually differ in nothing but their text, and so do
+    their translations: an event of the known form is translated by its text alone, without being parsed."""
+
+    __slots__ = ("_form", "_piece")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._form: EventForm | None = None
+        self._piece: str | None = None
+        """The text of the event that was parsed last; None: it was more than a piece of text."""
+
+    def feed(self, data: bytes) -> bytes:
+        self._forget_form()
+        out = super().feed(data)
+        if self._piece is not None and not self._splitter.tail:
+            self._form = form_of(data, out, self._piece)
+        return out
+
+    def _forget_form(self) -> None:
+        self._form = self._piece = None
+
+    def translated(self, data: bytes) -> bytes:
+        """The client's event for one event of the known form, which then counts as fed; b"": it must be fed."""
+        form = self._form
+        if form is None or not (data.startswith(form.before) and data.endswith(form.after)):
+            return b""
+        text = data[form.inside]
+        if not text or _SPECIAL.search(text) is not None:
+            return b""
+        if self._keeps or not text.isascii():
+            try:
+                self._keep_piece(text.decode())
+            except UnicodeDecodeError:
+                return b""
+        return form.client_before + text + form.client_after
+
+    @property
+    def _keeps(self) -> bool:
+        """Whether `_keep_piece` does something."""
+        return False
+
+    def _keep_piece(self, text: str) -> None:
+        """Keeps a piece of the answer that was translated by its form."""
+
+    def _event(self, event: Event) -> bytes:
+        self._piece = None
+        return super()._event(event)
+
+
+def form_of(event: bytes, translated: bytes, text: str) -> EventForm | None:
+    """The form of an event with this text; None if it cannot be told where the text is in both."""
+    if event_count(event) != 1 or event_count(translated) != 1 or not event.endswith(b"\n\n") or b"\\" in event:
+        return None
+    quoted = b'"%b"' % text.encode("utf-8", "surrogatepass")
+    if event.count(quoted) != 1 or translated.count(quoted) != 1 or _SPECIAL.search(quoted[1:-1]) is not None:
+        return None
+    before, _, after = event.partition(quoted)
+    client_before, _, client_after = translated.partition(quoted)
+    inside = slice(len(before) + 1, -len(after) - 1)
+    return EventForm(before + b'"', b'"' + after, inside, client_before + b'"', b'"' + client_after)
 
 
 class RawReader:

@@ -17,7 +17,7 @@ from gateway.core.exchange import Usage
 from gateway.core.json_values import as_object
 from gateway.core.sse import Event
 from gateway.proxy.dialects import lenient_json
-from gateway.proxy.dialects.event_reader import EventReader, error_message
+from gateway.proxy.dialects.event_reader import TranslatingReader, error_message
 from gateway.proxy.dialects.lenient_json import translated
 from gateway.proxy.dialects.openai import OpenAI
 from gateway.proxy.dialects.plain_answer import read_answer
@@ -166,7 +166,7 @@ def to_anthropic_error(status: int, body: bytes) -> bytes:
     return lenient_json.dumps({"type": "error", "error": out})
 
 
-class ToMessagesReader(EventReader):
+class ToMessagesReader(TranslatingReader):
     """Chat chunks → Anthropic's events. The final usage is sent with the upstream's last chunk."""
 
     __slots__ = ("_at", "_calls", "_kind", "_refused", "_started", "_stop")
@@ -221,13 +221,17 @@ class ToMessagesReader(EventReader):
         thought = delta.get("reasoning") or delta.get("reasoning_content")
         if thought:
             out += [self._open("thinking", {"thinking": "", "signature": ""}), self._delta("thinking", thought)]
+            self._piece = thought if isinstance(thought, str) else None
         self._refused = self._refused or bool(delta.get("refusal"))
         text = delta.get("content") or delta.get("refusal")
         if text:
             out += [self._open("text", {"text": ""}), self._delta("text", text)]
+            self._piece = text if isinstance(text, str) and not thought else None
         for position, call in enumerate(delta.get("tool_calls") or ()):
             out += self._call(call.get("index", position), call)
+            self._piece = None
         if choice.get("finish_reason"):
+            self._piece = None
             self.finished = True
             self._stop = stop_of(choice, refused=self._refused)
             out.append(self._close())

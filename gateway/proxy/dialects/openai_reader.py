@@ -17,6 +17,8 @@ _USAGE = re.compile(rb'"usage"\s*+:\s*+\{')
 _DONE = b"data: [DONE]\n\n"
 _TEXT = b'content":"'  # also of reasoning_content
 _QUOTE = 34  # '"' as a number: a byte is found in a tenth of the time of a part of one byte
+_FormTexts = tuple[bytes, list[bytes], bytes]
+"""What stands before the text of each of some events, their texts, and what stands after."""
 _FORM_TRIES = 8  # to learn the form of a stream's events; some streams have no constant form
 
 
@@ -29,6 +31,7 @@ class ChatReader(PassingReader):
         "_drops_usage",
         "_ended_choices",
         "_events",
+        "_formed",
         "_inside",
         "_seen",
         "_text_so_far",
@@ -43,6 +46,7 @@ class ChatReader(PassingReader):
         self._inside = slice(0)  # where the text stands between them
         self._events = 0  # in bytes of this form: the text between them has none, and so needs no counting
         self._texts: list[bytes] = []  # of the events in this form that came after all that is in `_kept`
+        self._formed: list[tuple[int, _FormTexts]] = []  # earlier ones, each with its place in `_kept`
         self._tries = _FORM_TRIES
         self._seen: frozenset[int] = _NO_CHOICE
         self._ended_choices: frozenset[int] = _NO_CHOICE
@@ -63,6 +67,9 @@ class ChatReader(PassingReader):
         if self._texts:
             self._kept_texts()
         if self._kept:
+            for at, (before, texts, after) in self._formed:
+                self._kept[at] = before + (after + before).join(texts) + after
+            self._formed.clear()
             block = b"".join(self._kept)
             self._kept.clear()
             self._text_so_far.read(block)
@@ -90,20 +97,27 @@ class ChatReader(PassingReader):
             kept.append(piece)
             self._room -= len(data)
             if self._room < 0:
-                self._kept = None
-                self._texts.clear()
+                self._keep_nothing()
         return number
 
     def _keep(self, out: bytes) -> None:
         if self._texts:
             self._kept_texts()
         super()._keep(out)
+        if self._kept is None:
+            self._formed.clear()
 
     def _kept_texts(self) -> None:
-        """Makes events of the texts again."""
+        """Puts the texts aside. Events are made of them again only if they are read: they are 200 bytes each."""
         texts, self._texts = self._texts, []
         if self._kept is not None:
-            self._kept.append(self._before + (self._after + self._before).join(texts) + self._after)
+            self._formed.append((len(self._kept), (self._before, texts, self._after)))
+            self._kept.append(b"")
+
+    def _keep_nothing(self) -> None:
+        self._kept = None
+        self._texts.clear()
+        self._formed.clear()
 
     def _learn_form(self, unmarked: bytes, number: int) -> None:
         self._tries -= 1
@@ -144,7 +158,10 @@ class ChatReader(PassingReader):
     def _choice(self, choice: dict[str, Any]) -> None:
         index = choice.get("index") or 0
         self._seen = _with(self._seen, index)
-        self.first_content = self.first_content or _has_content(choice)
+        if not self.first_content and _has_content(choice):
+            self.first_content = True
+            if self._kept is not None and not _continuable(choice):
+                self._keep_nothing()
         if choice.get("finish_reason"):
             self._ended_choices = _with(self._ended_choices, index)
         self.finished = bool(self._ended_choices) and self._seen <= self._ended_choices
@@ -224,6 +241,15 @@ def _has_content(choice: dict[str, Any]) -> bool:
     return bool(choice.get("text"))
 
 
+def _continuable(choice: dict[str, Any]) -> bool:
+    """Whether all content of a first choice is text that another target could continue: no reasoning, no tool call."""
+    if not isinstance(choice.get("delta"), dict):
+        return False
+    begun = _TextSoFar()
+    begun.choice(choice)
+    return begun.plain
+
+
 class _TextSoFar:
     """The text that the client has. plain: it is nothing but text of choice 0."""
 
@@ -237,11 +263,11 @@ class _TextSoFar:
         for event in events(block):
             try:
                 for choice in orjson.loads(event.data).get("choices") or () if event.data[:1] == b"{" else ():
-                    self._choice(choice)
+                    self.choice(choice)
             except (ValueError, AttributeError, TypeError):
                 self.plain = False  # how the client interpreted it is unknown
 
-    def _choice(self, choice: dict[str, Any]) -> None:
+    def choice(self, choice: dict[str, Any]) -> None:
         delta = choice.get("delta") or {}
         content = delta.get("content")
         if isinstance(content, str) and not choice.get("index"):

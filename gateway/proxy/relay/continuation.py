@@ -73,16 +73,23 @@ class Splicer:
     def __init__(self, stream_id: str, text: str, *, align: bool, asked_usage: bool) -> None:
         """text: what the client has. align: the second stream repeats it from the start. asked_usage: the client
         wants the usage chunk."""
-        self.text = text
-        """The text that the client has once it has received everything that feed() returned."""
+        self._pieces = [text]  # joined only on access: a stream has thousands
+        self.length = len(text)
+        """Characters of `text`."""
         self.error: str | None = None
         self.usage: Usage | None = None
         self.finished = False
         self.complete = False
         self._id = stream_id
-        self._second = "" if align else text  # the second stream's text so far
+        self._first = text
+        self._at = 0 if align else len(text)  # characters that the second stream has given, or has been given
         self._asked_usage = asked_usage
         self._splitter = Splitter()
+
+    @property
+    def text(self) -> str:
+        """The text that the client has once it has received everything that feed() returned."""
+        return "".join(self._pieces)
 
     def feed(self, data: bytes) -> bytes:
         """Raises Mismatch. An event that cannot be read is skipped."""
@@ -117,7 +124,7 @@ class Splicer:
             return self._event(chunk) if self._asked_usage else b""
         new = self._join(_content_of(choice))
         finish = choice.get("finish_reason")
-        if finish and len(self._second) < len(self.text):
+        if finish and self._at < self.length:
             raise Mismatch("the second answer is shorter than the text already sent")
         self.finished = self.finished or bool(finish)
         if not new and not finish:
@@ -127,15 +134,14 @@ class Splicer:
 
     def _join(self, text: str) -> str:
         """The part of `text` that the client does not have yet."""
-        self._second += text
-        if len(self._second) <= len(self.text):
-            if not self.text.startswith(self._second):
-                raise Mismatch("the second answer differs from the text already sent")
-            return ""
-        if not self._second.startswith(self.text):
+        repeated = text[: max(0, len(self._first) - self._at)]
+        if repeated and not self._first.startswith(repeated, self._at):
             raise Mismatch("the second answer differs from the text already sent")
-        new = self._second[len(self.text) :]
-        self.text = self._second
+        self._at += len(text)
+        new = text[len(repeated) :]
+        if new:
+            self._pieces.append(new)
+            self.length += len(new)
         return new
 
     def _event(self, chunk: dict[str, Any]) -> bytes:

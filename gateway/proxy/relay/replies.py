@@ -12,6 +12,7 @@ from functools import partial
 
 from gateway.core.errors import TransportError
 from gateway.core.sse import event_count
+from gateway.proxy.dialects.event_reader import TranslatingReader
 from gateway.proxy.dialects.plain_answer import tail_usage
 from gateway.proxy.dialects.types import Cut, ErrorSource, Reader
 from gateway.proxy.http.client.transport import UpstreamReply
@@ -176,15 +177,17 @@ async def _to_first_content(
     """Everything up to the first content. It is held, because until then another target can still be attempted."""
     context = state.context
     waiting = time.monotonic()
-    held = b""
+    pieces, size = list[bytes](), 0
     try:
         while not (reader.first_content or reader.complete):
             data = await (_next(state, reply, reader) if reader.finished else reply.chunk())
-            held += reader.feed(data) if data else reader.end()
+            piece = reader.feed(data) if data else reader.end()
+            pieces.append(piece)
+            size += len(piece)
             if reader.error is not None and reader.error_source == "target":
                 text = f"returned HTTP 200 and then an error: {target_state.upstream.mask.text(reader.error)[:200]}"
                 raise AttemptFailed(Failure("error", text, retryable=True))
-            if len(held) > _MAX_HEAD_BYTES:
+            if size > _MAX_HEAD_BYTES:
                 raise AttemptFailed(Failure("error", "sent a megabyte without content"))
             if not data:
                 break
@@ -192,6 +195,7 @@ async def _to_first_content(
         now = time.monotonic()
         state.upstream_s += now - waiting
     context.first_content = now
+    held = pieces[0] if len(pieces) == 1 else b"".join(pieces)
     return held if reader.error is None else target_state.upstream.mask(held)
 
 
@@ -202,7 +206,10 @@ async def _events(state: RelayState, target_state: TargetState, reply: UpstreamR
     that must be parsed, or for which the client's connection must be waited for.
     """
     context = state.context
-    reply.sink = partial(_pass_on, state, state.client, reader, context.response, state.deadlines)
+    if isinstance(reader, TranslatingReader):
+        reply.sink = partial(_translate_on, state, state.client, reader, context.response, state.deadlines)
+    else:
+        reply.sink = partial(_pass_on, state, state.client, reader, context.response, state.deadlines)
     while not reader.complete:
         data = await _next(state, reply, reader)
         if not data:
@@ -236,6 +243,25 @@ def _pass_on(
         response.add(data)
     client.write_nowait(data)
     state.pieces += number
+    deadlines.resume()
+    return True
+
+
+def _translate_on(
+    state: RelayState,
+    client: ClientConnection,
+    reader: TranslatingReader,
+    response: HeldBytes,
+    deadlines: Deadlines,
+    data: bytes,
+) -> bool:
+    """Whether these bytes could be sent on at once, translated."""
+    if not (client.writable and (out := reader.translated(data))):
+        return False
+    if response.enabled:
+        response.add(out)
+    client.write_nowait(out)
+    state.pieces += 1
     deadlines.resume()
     return True
 
@@ -297,7 +323,7 @@ async def _join(state: RelayState, target_state: TargetState, reply: UpstreamRep
         raise AttemptFailed(Failure("error", "has no stream to continue"))
     reader = target_state.upstream.dialect.reader(state.call, False)  # translates any dialect into what Splicer reads
     splicer = Splicer(sent.id, sent.text, align=align, asked_usage=state.call.asked_usage)
-    data = b"-"
+    data, delivered = b"-", splicer.length
     try:
         while data and not splicer.complete:
             data = await (_next(state, reply, splicer) if splicer.finished else reply.chunk())
@@ -307,7 +333,7 @@ async def _join(state: RelayState, target_state: TargetState, reply: UpstreamRep
             if out:
                 deadlines.pause()
                 await _send(state, out)
-                sent.text = splicer.text
+                delivered = splicer.length
             deadlines.start_phase("event", idle_s)
         last = splicer.end()
     except Mismatch as error:
@@ -315,6 +341,7 @@ async def _join(state: RelayState, target_state: TargetState, reply: UpstreamRep
     except Cut as error:
         raise AttemptFailed(Failure("error", "cut its stream too", "cut")) from error
     finally:
+        sent.text = splicer.text[:delivered]
         state.context.usage = state.attempt_usage = reader.usage or splicer.usage
     state.context.ended = True
     state.context.response.add(last)
