@@ -6,7 +6,7 @@ import functools
 import inspect
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import MISSING, Field, dataclass, fields, is_dataclass
+from dataclasses import MISSING, dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar, get_type_hints
 
@@ -83,8 +83,7 @@ def where_to_read(config: Path | None, data: Path | None) -> StoreLocation:
     from gateway.config.loading import data_directory
     from gateway.store.reader_config import where
 
-    usual = Path("gateway.yaml")
-    return where(config or (usual if usual.exists() else None), data_directory(data))
+    return where(config or _usual_config(), data_directory(data))
 
 
 def whole_to_read(config: Path | None, data: Path | None) -> ReaderConfig:
@@ -92,8 +91,12 @@ def whole_to_read(config: Path | None, data: Path | None) -> ReaderConfig:
     from gateway.config.loading import data_directory
     from gateway.store.reader_config import whole
 
+    return whole(config or _usual_config(), data_directory(data))
+
+
+def _usual_config() -> Path | None:
     usual = Path("gateway.yaml")
-    return whole(config or (usual if usual.exists() else None), data_directory(data))
+    return usual if usual.exists() else None
 
 
 def show(result: Any) -> None:
@@ -133,13 +136,9 @@ def _options(parameter: inspect.Parameter, kind: Any) -> Iterator[inspect.Parame
         return
     hints = get_type_hints(kind, include_extras=True)
     for field in fields(kind):
-        yield inspect.Parameter(
-            field.name, inspect.Parameter.KEYWORD_ONLY, default=_default(field), annotation=hints[field.name]
-        )
-
-
-def _default(field: Field[Any]) -> Any:
-    return inspect.Parameter.empty if field.default is MISSING else field.default
+        default = inspect.Parameter.empty if field.default is MISSING else field.default
+        kind_of = inspect.Parameter.KEYWORD_ONLY
+        yield inspect.Parameter(field.name, kind_of, default=default, annotation=hints[field.name])
 
 
 T = TypeVar("T")

@@ -37,7 +37,7 @@ class Form:
         return bool(self.values.get(name))
 
 
-async def form_actor(request: Request, role: Role = "operator", to: str = "do this", content: bool = False) -> Form:
+async def form_actor(request: Request, role: Role, to: str, content: bool = False) -> Form:
     """The form of a POST, once its session, its CSRF token, its origin and the role are checked.
 
     to: what for, as in "pause a ramp". Raises NotPermitted, InvalidBody, BodyTooLarge.

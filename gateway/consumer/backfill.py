@@ -8,11 +8,10 @@ other leaves alone. A scorer whose budget is spent, or that is blocked, is set a
 from __future__ import annotations
 
 import asyncio
-import signal
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
 
@@ -27,7 +26,7 @@ from gateway.core.randomization import draw
 from gateway.core.score import ScoreResult
 from gateway.features.replay.gateway_choice import GatewayLocation, Say, reached, store_of
 from gateway.runtime.embedded_redis import keep
-from gateway.runtime.tasks import Tasks
+from gateway.runtime.tasks import Tasks, on_first_signal
 from gateway.scoring.asker import ExternalServices
 from gateway.scoring.http_client import GatewayClient, HttpConnections
 from gateway.scoring.registry import BuiltScorers, RegisteredScorer, build_all, close_all
@@ -232,7 +231,7 @@ async def score_stored(
             at_once = max([CONCURRENCY, *(s.concurrency or 0 for s in sections.values())])
             run = Backfill(store, scorers, scoring, watch, at_once)
             say("looking for calls that lack a score")
-            with _stopped_by_signals(run):
+            with on_first_signal(run.stop):  # the exchanges in progress end
                 return await run.run(request.filter)
     except (StoreDown, WriteRejected) as error:
         raise CannotRun(f"{error}. The same command continues from what is stored") from error
@@ -259,9 +258,11 @@ async def _built(
     aliases = list(dict.fromkeys(alias for _, alias in called_aliases(BuiltScorers(needed, {}))))
     if wrong := config_mistakes(location.config, BuiltScorers(needed, {})):
         raise ConfigError(wrong)
-    async with _ledger(sections, location) as ledger, HttpConnections() as connections, _client(
-        aliases, location, connections, say
-    ) as client:  # fmt: skip
+    async with (
+        _ledger(sections, location) as ledger,
+        HttpConnections() as connections,
+        _client(aliases, location, connections, say) as client,
+    ):
         prices = prices_of(location.config)
         built = build_all(
             sections,
@@ -301,29 +302,9 @@ async def _ledger(sections: Mapping[str, ScorerConfig], location: GatewayLocatio
 async def _client(
     aliases: Sequence[str], location: GatewayLocation, connections: HttpConnections, say: Say
 ) -> AsyncIterator[GatewayClient | None]:
-    """None: no scorer calls a model."""
+    """Opens a client of the gateway; None: no scorer calls a model."""
     if not aliases:
         yield None
         return
     async with reached(location, aliases, say) as (gateway, _):
         yield GatewayClient(gateway.base_url, gateway.api_key, connections)
-
-
-@contextmanager
-def _stopped_by_signals(run: Backfill) -> Iterator[None]:
-    """The first SIGINT or SIGTERM lets the exchanges in progress end; the second kills the process."""
-    loop = asyncio.get_running_loop()
-    signals = (signal.SIGINT, signal.SIGTERM)
-
-    def stop() -> None:
-        run.stop()
-        for each in signals:
-            loop.remove_signal_handler(each)
-
-    for each in signals:
-        loop.add_signal_handler(each, stop)
-    try:
-        yield
-    finally:
-        for each in signals:
-            loop.remove_signal_handler(each)

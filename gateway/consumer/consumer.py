@@ -103,7 +103,7 @@ class ScoringTime:
 
 @dataclass(frozen=True, slots=True)
 class ConsumerContext:
-    """Everything a consumer works with."""
+    """The services that a consumer works with."""
 
     corridor: Corridor
     store: Store
@@ -126,7 +126,7 @@ class ConsumerContext:
 
 
 class Consumer:
-    """One consumer of the group.
+    """A consumer of the group.
 
     name: unique among the running consumers. clock: Unix time in seconds, for what is recorded and compared with other
     machines. pace: monotonic seconds, for how often: the wall clock may be set back.
@@ -168,8 +168,7 @@ class Consumer:
 
     def reasons(self) -> list[Reason]:
         """Parts that do not work as they should, for /health. May be called on any thread."""
-        report = replace(self._context.report(), paused=self._paused, failing=self._failing)
-        return report.reasons(self._context.gauges.gates())
+        return self._report().reasons(self._context.gauges.gates())
 
     def stop(self) -> None:
         """Makes run() return once the entries in progress are stored and acknowledged."""
@@ -254,13 +253,11 @@ class Consumer:
                 return
             entry = claimed[0]
             if entry.deliveries > self._timing.most_deliveries:
-                await self._dead_letter(entry, "too_many_deliveries", await self._failure_of(entry))
+                last = await self._context.corridor.state.recall(_failure_key(entry.id)) or KILLED
+                reason = f"delivered {entry.deliveries} times, never stored; last failure: {last}"
+                await self._dead_letter(entry, "too_many_deliveries", reason)
             else:
                 await self._settle(claimed)
-
-    async def _failure_of(self, entry: StreamEntry) -> str:
-        last = await self._context.corridor.state.recall(_failure_key(entry.id))
-        return f"delivered {entry.deliveries} times, never stored; last failure: {last or KILLED}"
 
     async def _settle(self, entries: Sequence[StreamEntry]) -> None:
         """Scores, stores and acknowledges these entries, however long the store and the stream server need."""
@@ -270,7 +267,7 @@ class Consumer:
             raise outage
 
     async def _score(self, entries: Sequence[StreamEntry]) -> SortedEntries | None:
-        """None: there are no entries, or an unexpected error left them pending."""
+        """Scores entries; None: there are none, or an unexpected error left them pending."""
         if not entries:
             return None
         self._in_progress.update([entry.id for entry in entries])
@@ -416,13 +413,13 @@ class Consumer:
         return figures
 
     def _report(self) -> ConsumerReport:
-        self._failing = self._failures.failing(self._pace())
         return replace(self._context.report(), paused=self._paused, failing=self._failing)
 
     async def _heartbeat(self) -> None:
         """Keeps this consumer alive and its entries unclaimed: a judge may take longer than claim_idle_ms."""
         state = self._context.corridor.state
         while True:
+            self._failing = self._failures.failing(self._pace())
             report = self._report()
             with contextlib.suppress(StreamDown):  # logged by the reading loop
                 now = self._clock()

@@ -9,11 +9,10 @@ from typing import Any
 from gateway.config.config import Config
 from gateway.config.derive import target_of
 from gateway.features.labels.calibration import corrected_figures
-from gateway.features.learned.card import predictor_off
 from gateway.observability.eval_metrics import CorrectedFigures, EvalFigures, ScoreFigures
 from gateway.scoring.registry import RegisteredPair, RegisteredScorer
 from gateway.statistics.weighted_mean import StratumSums, WeightedEstimate, weighted_mean
-from gateway.store.guided_means import guided_mean, target_names
+from gateway.store.guided_means import guided_mean, harmful, target_names
 from gateway.store.score_sums import BUCKET_COUNT, WIDE_BOUNDS, ScorerCost, bucket_bounds
 from gateway.store.snapshot import ScoreCell, StoreSnapshot
 from gateway.stream import Lag
@@ -39,7 +38,7 @@ class Gauges:
         }
 
     def show(self, snapshot: StoreSnapshot, lag: Lag, labelled: Sequence[Mapping[str, Any]] = ()) -> EvalFigures:
-        """labelled: rows of store.labels.labels_with_scores."""
+        """The figures of a snapshot. labelled: rows of labels_with_scores in features/labels/rows.py."""
         groups: dict[tuple[str, str, str], list[ScoreCell]] = {}
         for cell in snapshot.cells:
             key = cell.key
@@ -66,7 +65,7 @@ class Gauges:
         )
 
     def budgets(self, spent: Mapping[str, float]) -> dict[str, float]:
-        """scorer → the share of its daily budget that is used; of two limits the larger share.
+        """The share of each scorer's daily budget that is used; of two limits the larger share.
 
         spent: today's sums, by "scorer:usd" and "scorer:tokens".
         """
@@ -77,7 +76,7 @@ class Gauges:
         }
 
     def gates(self) -> dict[str, str | None]:
-        """scorer → why it is blocked, or None; of every scorer that can be."""
+        """The reason why each scorer that can be blocked is; None: it is not."""
         return {name: gate.reason for name, gate in self._gates.items()}
 
     def _corrected(
@@ -106,18 +105,25 @@ class Gauges:
         registered = self._scorers.get(scorer)
         bounds = bucket_bounds(*registered.scorer.bounds) if registered else WIDE_BOUNDS
         found = self._estimate(registered, cells, snapshot) if registered else None
-        mean, low, high = (None, None, None) if found is None or found.mean is None else (
-            found.mean, found.low, found.high,
-        )  # fmt: skip
+        known = found is not None and found.mean is not None
+        mean, low, high = (found.mean, found.low, found.high) if found is not None and known else (None, None, None)
+        sizes, products, squares = zip(*(cell.closed_units for cell in cells), strict=True)
+        least, most = (None, None) if registered is None else registered.scorer.bounds
         return ScoreFigures(
-            scorer, model, arm, by_status, mean, low, high,
+            scorer,
+            model,
+            arm,
+            by_status,
+            mean,
+            low,
+            high,
             weighted_sum=sum(cell.weighted_sum for cell in cells),
             weight=sum(cell.weight for cell in cells),
-            closed_units=_closed_units(cells),
-            span=_span_of(registered),
+            closed_units=(sum(sizes), sum(products), sum(squares)),
+            span=0.0 if least is None or most is None else most - least,
             buckets=_buckets(bounds, cells),
             effective_n=0.0 if found is None else found.effective_n,
-        )  # fmt: skip
+        )
 
     def _estimate(
         self, registered: RegisteredScorer, cells: Iterable[ScoreCell], snapshot: StoreSnapshot
@@ -125,7 +131,7 @@ class Gauges:
         scorer = registered.scorer
         now = (scorer.version, registered.config_hash)
         running = [cell for cell in cells if (cell.key.version, cell.key.config_hash) == now]
-        off = any(predictor_off(snapshot.cards.get(target, {})) for target in target_names(scorer.name))
+        off = any(harmful(snapshot.cards.get(target, {})) for target in target_names(scorer.name))
         guided = guided_mean(running, snapshot.guided, scorer.bounds, scorer.direction, controlled=not off)
         return guided or weighted_mean([strata_of(cell) for cell in running], scorer.bounds)
 
@@ -143,17 +149,6 @@ def strata_of(cell: ScoreCell) -> StratumSums:
         population=cell.population,
         units=cell.units,
     )
-
-
-def _closed_units(cells: Iterable[ScoreCell]) -> tuple[float, float, float]:
-    sizes, products, squares = zip(*(cell.closed_units for cell in cells), strict=True)
-    return sum(sizes), sum(products), sum(squares)
-
-
-def _span_of(registered: RegisteredScorer | None) -> float:
-    """The largest minus the smallest possible score; 0.0 without such bounds."""
-    low, high = (None, None) if registered is None else registered.scorer.bounds
-    return 0.0 if low is None or high is None else high - low
 
 
 def _buckets(bounds: tuple[float, ...], cells: Iterable[ScoreCell]) -> tuple[tuple[str, float], ...]:

@@ -52,9 +52,12 @@ class ContentSpans:
             return
         start = int(exchange.received * 1e9)
         span = self._tracer.start_span(
-            f"content {exchange.alias}", context=below(ids.trace, ids.span), kind=SpanKind.INTERNAL,
-            attributes=content_attributes(exchange, judged.completion), start_time=start,
-        )  # fmt: skip
+            f"content {exchange.alias}",
+            context=below(ids.trace, ids.span),
+            kind=SpanKind.INTERNAL,
+            attributes=content_attributes(exchange, judged.completion),
+            start_time=start,
+        )
         span.end(start + int(exchange.total_s * 1e9))
 
     def close(self) -> None:

@@ -16,6 +16,7 @@ import socket
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, contextmanager
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -53,7 +54,7 @@ from gateway.observability.eval_metrics import EvalMetrics
 from gateway.observability.metrics_server import Health, inherited_metrics_server, metrics_server
 from gateway.runtime.confinement import hide_memory
 from gateway.runtime.embedded_redis import keep
-from gateway.runtime.tasks import Tasks
+from gateway.runtime.tasks import Tasks, on_first_signal
 from gateway.scoring.asker import ExternalServices
 from gateway.scoring.budget import BudgetLedger
 from gateway.scoring.http_client import GatewayClient, HttpConnections
@@ -81,7 +82,7 @@ class ConfigWatch:
         load: Callable[[Path], Config] = load_for_consumer,
         check_s: float = CHECK_S,
     ) -> None:
-        """config: as it was read from the file."""
+        """Looks at the file. config: as it was read from there."""
         self._path = path
         self._config = config
         self._load = load
@@ -134,8 +135,6 @@ class ConfigWatch:
 if TYPE_CHECKING:
     from gateway.consumer.otel_events import ScoreEvents
 
-log = logging.getLogger("gateway")
-
 STOP_S = 25
 """The time that entries in progress have to be stored: less than the 30 s after which service managers kill."""
 _AGAIN = Backoff(first_s=0.2, most_s=5.0)  # between tries to open the store
@@ -150,11 +149,12 @@ def run(config_path: Path, metrics_port: int, data: Path, metrics_host: str = "1
         hide_memory()
     gc.freeze()
     gc.set_threshold(50_000, 20, 50)  # records hold no cycles; looking for some costs about 5 %
-    asyncio.run(_watched(config, data, (metrics_host, metrics_port), config_path))
 
+    async def watched() -> None:
+        watch = ConfigWatch(config_path, config)
+        await evaluate(config, data, metrics_port, metrics_host, config_path.parent, watch)
 
-async def _watched(config: Config, data: Path, metrics: tuple[str, int], path: Path) -> None:
-    await evaluate(config, data, metrics[1], metrics[0], path.parent, ConfigWatch(path, config))
+    asyncio.run(watched())
 
 
 async def evaluate(
@@ -165,7 +165,7 @@ async def evaluate(
     directory: Path = Path(),
     watch: ConfigWatch | None = None,
 ) -> None:
-    """The same inside a running event loop. directory: relative paths in the config start here. watch: puts a changed
+    """Scores inside a running event loop. directory: relative paths in the config start here. watch: puts a changed
     config in force between two consumers; None: it is not read again."""
     registry = CollectorRegistry()
     current: Config | None = config
@@ -269,41 +269,57 @@ async def opened(
         ):
             built = build_all(config.scorers, outside)
             _warn(config, built)
-            scorers = built.single
-            predictor = None if config.predictor is None else Predictor(config.predictor, scorers)
-            implicit = ImplicitFeedback(config.feedback.implicit) if config.feedback.implicit else None
-            scoring = EntryScorer(scorers, threads, prices_of(config), predictor, implicit)
-            gauges = Gauges(config, scorers, built.pairs)
-            ramps = RampController(
-                opened_store, corridor, paces_of(config), has_control=lambda plan: has_control(config, plan)
-            )
-            experiments = ExperimentEngine(
-                opened_store, corridor, built.pairs, threads, rescore=scoring.score_again, after_step=ramps.step
-            )
-            events = stack.enter_context(_events(config))
-            counters = LeaseServer(corridor.client, config.stream.name, "consumer")
-            repair = LimitRepair(opened_store, corridor.state, counters, directory_of(config), time.time)
+            name = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
             metrics = EvalMetrics(registry)
             stack.callback(registry.unregister, metrics)
-            context = ConsumerContext(
-                corridor, opened_store, scorers, scoring, gauges, metrics, experiments, events, repair,
-                _drift_watch(config), predictor,
-                lambda: ConsumerReport(config=config.digest, config_refused="" if watch is None else watch.refused),
-            )  # fmt: skip
-            name = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
+            of = TaskContext(config, opened_store, corridor, outside.connections, name)
+            context = replace(
+                _context(of, built, threads, metrics),
+                events=stack.enter_context(_events(config)),
+                report=lambda: ConsumerReport(config=config.digest, config_refused=watch.refused if watch else ""),
+            )
             tasks = await stack.enter_async_context(Tasks())
-            for task in (task for feature in FEATURES for task in feature.tasks):
-                work = load(task.entry)(TaskContext(config, opened_store, corridor, outside.connections, name))
-                if work is not None:
-                    tasks.start(work, task.name)
-            if predictor is not None:
-                job = training_job(config, store, scorers)
-                tasks.start(PredictorUpkeep(opened_store, predictor, job, name).run(), "predictor")
+            _start_tasks(tasks, of)
+            if context.predictor is not None:
+                job = training_job(config, store, built.single)
+                tasks.start(PredictorUpkeep(opened_store, context.predictor, job, name).run(), "predictor")
             yield Consumer(context, name, timing)
     finally:
         await close_all(built)
         threads.close()
         await corridor.aclose()
+
+
+def _context(of: TaskContext, built: BuiltScorers, threads: ScoringThreads, metrics: EvalMetrics) -> ConsumerContext:
+    """Everything that works within the consumer's turns."""
+    config, store, corridor = of.config, of.store, of.corridor
+    predictor = None if config.predictor is None else Predictor(config.predictor, built.single)
+    implicit = ImplicitFeedback(config.feedback.implicit) if config.feedback.implicit else None
+    scoring = EntryScorer(built.single, threads, prices_of(config), predictor, implicit)
+    ramps = RampController(store, corridor, paces_of(config), has_control=lambda plan: has_control(config, plan))
+    counters = LeaseServer(corridor.client, config.stream.name, "consumer")
+    return ConsumerContext(
+        corridor,
+        store,
+        built.single,
+        scoring,
+        Gauges(config, built.single, built.pairs),
+        metrics,
+        experiments=ExperimentEngine(
+            store, corridor, built.pairs, threads, rescore=scoring.score_again, after_step=ramps.step
+        ),
+        limit_repair=LimitRepair(store, corridor.state, counters, directory_of(config), time.time),
+        drift=_drift_watch(config),
+        predictor=predictor,
+    )
+
+
+def _start_tasks(tasks: Tasks, of: TaskContext) -> None:
+    """Starts the features' work that runs beside the consumer."""
+    for task in (task for feature in FEATURES for task in feature.tasks):
+        work = load(task.entry)(of)
+        if work is not None:
+            tasks.start(work, task.name)
 
 
 @asynccontextmanager
@@ -376,25 +392,18 @@ def _stopped_by_signals(consumer: Consumer) -> Iterator[list[asyncio.TimerHandle
     The first SIGINT or SIGTERM finishes the entries in progress; the second ends the process at once, and so does a
     store or a scorer that keeps the first waiting for `STOP_S`.
     """
-    loop = asyncio.get_running_loop()
-    signals = (signal.SIGINT, signal.SIGTERM)
+    late: list[asyncio.TimerHandle] = []
 
     def stop() -> None:
-        for each in signals:
-            loop.remove_signal_handler(each)
         consumer.stop()
-        late.append(loop.call_later(STOP_S, _give_up))
+        late.append(asyncio.get_running_loop().call_later(STOP_S, _give_up))
 
-    late: list[asyncio.TimerHandle] = []
-    for each in signals:
-        loop.add_signal_handler(each, stop)
     try:
-        yield late
+        with on_first_signal(stop):
+            yield late
     finally:
         for timer in late:
             timer.cancel()
-        for each in signals:
-            loop.remove_signal_handler(each)
 
 
 def _give_up() -> None:

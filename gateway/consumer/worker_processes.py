@@ -10,7 +10,6 @@ import asyncio
 import contextlib
 import http.client
 import logging
-import signal
 import socket
 import sys
 from collections import Counter
@@ -40,7 +39,7 @@ from gateway.runtime.child import Child
 from gateway.runtime.confinement import hide_memory
 from gateway.runtime.embedded_redis import keep
 from gateway.runtime.supervisor import Supervisor
-from gateway.runtime.tasks import Tasks
+from gateway.runtime.tasks import Tasks, on_first_signal
 
 log = logging.getLogger("gateway")
 _LOOPBACK = "127.0.0.1"
@@ -79,7 +78,8 @@ async def _run(config: Config, options: EvaluateOptions) -> None:
         registry.register(WorkersCollector([each.getsockname()[1] for each in listeners], lambda: supervisor.restarts))
         health = WorkersHealth([each.getsockname()[1] for each in listeners])
         stack.enter_context(metrics_server(registry, options.metrics_host, options.metrics_port, health))
-        stopped = stack.enter_context(_stop_signals())
+        stopped = asyncio.Event()
+        stack.enter_context(on_first_signal(stopped.set))
         try:
             children = [_child(n, listener, options) for n, listener in enumerate(listeners, 1)]
             await _started(supervisor, children, stopped)
@@ -134,26 +134,6 @@ def _bound() -> Iterator[socket.socket]:
         yield listener
 
 
-@contextlib.contextmanager
-def _stop_signals() -> Iterator[asyncio.Event]:
-    """Set by the first SIGINT or SIGTERM; the second ends the process at once, and its workers with it."""
-    loop, stopped = asyncio.get_running_loop(), asyncio.Event()
-    signals = (signal.SIGINT, signal.SIGTERM)
-
-    def stop() -> None:
-        for each in signals:
-            loop.remove_signal_handler(each)
-        stopped.set()
-
-    for each in signals:
-        loop.add_signal_handler(each, stop)
-    try:
-        yield stopped
-    finally:
-        for each in signals:
-            loop.remove_signal_handler(each)
-
-
 class WorkersCollector(Collector):
     """The metrics of all workers. Their figures are those of the one store: they are taken from the first worker that
     answers, so that a counter does not go back between two scrapes. What is of each worker alone is merged.
@@ -195,16 +175,13 @@ class WorkersHealth:
 
     def __call__(self) -> dict[str, Any]:
         with ThreadPoolExecutor(len(self._ports)) as threads:
-            found = [_health_of(text) for text in threads.map(_health_page, self._ports)]
+            texts = threads.map(lambda port: _page(port, "/health", _HEALTH_S), self._ports)
+            found = [_health_of(text) for text in texts]
         counts = Counter(reason for page in found for reason in page["reasons"])
         paused = next((page["paused"] for page in found if page["paused"]), "")
         of = len(self._ports)
         reasons = [f"{reason} (at {n} of {of} workers)" for reason, n in counts.items()]
         return {"status": "paused" if paused else "ok", "version": __version__, "paused": paused, "reasons": reasons}
-
-
-def _health_page(port: int) -> str | None:
-    return _page(port, "/health", _HEALTH_S)
 
 
 def _health_of(text: str | None) -> dict[str, Any]:

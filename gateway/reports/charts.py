@@ -30,7 +30,7 @@ TrailPoint = tuple[int, float, float, float]
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """One SVG element."""
+    """An SVG element."""
 
     name: str
     attributes: Mapping[str, str]
@@ -95,11 +95,8 @@ def ticks(low: float, high: float, about: int) -> list[float]:
 
 def shape(name: str, text: str = "", /, **attributes: str | float) -> Shape:
     """Attribute names are written with underscores for hyphens and `look` for `class`; numbers keep two decimals."""
-    return Shape(name, {_attribute(key): _value(value) for key, value in attributes.items()}, text)
-
-
-def _attribute(key: str) -> str:
-    return "class" if key == "look" else key.replace("_", "-")
+    names = {key: "class" if key == "look" else key.replace("_", "-") for key in attributes}
+    return Shape(name, {names[key]: _value(value) for key, value in attributes.items()}, text)
 
 
 def _value(value: str | float) -> str:
@@ -115,7 +112,8 @@ def _label(x: float, y: float, text: str, anchor: str = "middle", look: str = ""
     return shape("text", text, x=x, y=y, text_anchor=anchor, **classes)
 
 
-def _path(points: Iterable[Point], look: str, *, closed: bool = False) -> Shape:
+def path(points: Iterable[Point], look: str, *, closed: bool = False) -> Shape:
+    """A line through points."""
     d = "M" + "L".join(f"{x:.1f} {y:.1f}" for x, y in points) + ("Z" if closed else "")
     return shape("path", d=d, look=look)
 
@@ -168,7 +166,7 @@ def _margin_zone(x: Scale, margin: float) -> tuple[Shape, Shape]:
 def _arrow(x: float, direction: int, tone: str) -> Shape:
     tip, back = x + 5 * direction, x - 3 * direction
     points = ((tip, _BAR_MIDDLE), (back, _BAR_MIDDLE - 5), (back, _BAR_MIDDLE + 5))
-    return _path(points, f"arrow {tone}", closed=True)
+    return path(points, f"arrow {tone}", closed=True)
 
 
 def amount_bar(e: Estimate, most: float, look: str) -> Drawing | None:
@@ -217,7 +215,8 @@ def line_key(look: str) -> Drawing:
 # Charts with axes.
 
 
-def _variants(draw: Callable[[int], Iterable[Shape]], *, small: bool = False) -> tuple[Variant, ...]:
+def variants_of(draw: Callable[[int], Iterable[Shape]], *, small: bool = False) -> tuple[Variant, ...]:
+    """Draws a chart for each width. small: at one width only."""
     sizes = [("small", NARROW)] if small else [("wide", WIDE), ("narrow", NARROW)]
     return tuple(Variant(look, width, tuple(draw(width))) for look, width in sizes)
 
@@ -266,7 +265,7 @@ def trail_chart(trail: Trail) -> Chart | None:
     last = _last_point(points[-1], trail.final)
     drawing = _TrailDrawing(tuple(say.thinned(points, TRAIL_POINTS)), last, trail.margin, height)
     description = _trail_description(last, trail.margin)
-    return Chart(trail.id, trail.title, description, height, _variants(drawing.shapes, small=trail.small))
+    return Chart(trail.id, trail.title, description, height, variants_of(drawing.shapes, small=trail.small))
 
 
 def _last_point(last: TrailPoint, final: Estimate | None) -> TrailPoint:
@@ -330,8 +329,8 @@ class _TrailDrawing:
         lower = [(x(n), y(low)) for n, _, low, _ in reversed(self.points)]
         n, value, low, high = self.last
         return [
-            _path([*upper, *lower], "band", closed=True),
-            _path(((x(n), y(value)) for n, value, _, _ in self.points), "trail"),
+            path([*upper, *lower], "band", closed=True),
+            path(((x(n), y(value)) for n, value, _, _ in self.points), "trail"),
             line(x(n), y(low), x(n), y(high), "whisker"),
             shape("circle", cx=x(n), cy=y(value), r=4, look="dot"),
         ]
@@ -365,7 +364,7 @@ def latency_chart(curves: LatencyCurves) -> Chart | None:
     if not any(_finite_curve(arm) for arm in curves.arms):
         return None
     quantiles = (f"{a.arm}: half by {_seconds(a.p50.value)}, 95 % by {_seconds(a.p95.value)}" for a in curves.arms)
-    variants = _variants(lambda width: _latency_shapes(curves, width))
+    variants = variants_of(lambda width: _latency_shapes(curves, width))
     return Chart(curves.id, curves.title, "; ".join(quantiles), _CURVE_HEIGHT, variants)
 
 
@@ -386,7 +385,7 @@ def _latency_shapes(curves: LatencyCurves, width: int) -> list[Shape]:
 def _arm_curve(arm: ArmLatency, look: str, x: Scale, y: Scale) -> list[Shape]:
     look = look if arm.comparable else f"{look} apart"
     curve = _finite_curve(arm)
-    drawn = [_path(_steps(curve, x, y), f"curve {look}")] if curve else []
+    drawn = [path(_steps(curve, x, y), f"curve {look}")] if curve else []
     for seconds, quantile in ((arm.p50.value, 0.5), (arm.p95.value, 0.95)):
         if seconds is not None:
             drawn.append(shape("circle", cx=x(seconds), cy=y(quantile), r=3.5, look=f"mark {look}"))
@@ -439,7 +438,7 @@ def likelihood_chart(bars: LikelihoodBars) -> Chart | None:
         f"{say.number(most.high, places, signed=True)} nats per token. "
         f"The control against itself: {say.counted(noise, 'call')}."
     )
-    variants = _variants(lambda width: _likelihood_shapes(bars, width))
+    variants = variants_of(lambda width: _likelihood_shapes(bars, width))
     return Chart(bars.id, bars.title, description, _CURVE_HEIGHT, variants)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import textwrap
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 
 from rich import table as rich_table
 from rich.console import RenderableType
@@ -25,6 +25,16 @@ _SETTLED = 0.1  # an interval from before this share of the pairs may leave the 
 def safe_text(text: str, style: str = "") -> Text:
     """Text without rich's markup and without control characters, since names come from requests and answers."""
     return Text(plain(text), style)
+
+
+def plain_table(
+    titles: Sequence[str], *, right: Collection[str] = (), unbroken: Collection[str] = ()
+) -> rich_table.Table:
+    """An empty table without lines. right: titles of figures. unbroken: titles of columns that are never wrapped."""
+    shown = rich_table.Table(box=None, pad_edge=False, header_style="bold")
+    for title in titles:
+        shown.add_column(title, justify="right" if title in right else "left", no_wrap=title in unbroken)
+    return shown
 
 
 def rendered(sections: Iterable[ReportSection]) -> Iterator[RenderableType]:
@@ -56,8 +66,8 @@ def _content(section: ReportSection) -> Iterator[RenderableType]:
     yield from (safe_text(f"- {item}") for item in section.items)
 
 
-def shown_table(of: Table, *, titles: bool = True) -> RenderableType:
-    """titles: whether the columns have a head."""
+def shown_table(of: Table, *, titles: bool) -> RenderableType:
+    """Renders a table. titles: the columns have a head."""
     data = of.of_terminal
     shown = rich_table.Table(box=None, pad_edge=False, header_style="dim", show_header=titles)
     wide = len(data.columns) >= WIDE

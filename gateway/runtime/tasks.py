@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import signal
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager
 from typing import Any, Self, TypeVar
 
 T = TypeVar("T")
@@ -49,14 +50,32 @@ class Tasks:
 
 
 def cancel_on_signal(task: asyncio.Task[Any]) -> None:
-    """The first SIGINT or SIGTERM cancels the task, so that its contexts close in order; a second kills the process."""
+    """Cancels the task at the first SIGINT or SIGTERM, so that its contexts close in order; a second one kills."""
+    _listen(task.cancel)
+
+
+@contextmanager
+def on_first_signal(act: Callable[[], object]) -> Iterator[None]:
+    """Calls `act` at the first SIGINT or SIGTERM within the context; a second one kills the process."""
+    release = _listen(act)
+    try:
+        yield
+    finally:
+        release()
+
+
+def _listen(act: Callable[[], object]) -> Callable[[], None]:
     loop = asyncio.get_running_loop()
     signals = (signal.SIGINT, signal.SIGTERM)
 
-    def cancel() -> None:
+    def release() -> None:
         for each in signals:
             loop.remove_signal_handler(each)
-        task.cancel()
+
+    def first() -> None:
+        release()
+        act()
 
     for each in signals:
-        loop.add_signal_handler(each, cancel)
+        loop.add_signal_handler(each, first)
+    return release

@@ -66,15 +66,16 @@ def count_ngrams(answer: Sequence[str], references: Sequence[Sequence[str]]) -> 
     nearest = min((abs(len(r) - len(answer)), len(r)) for r in references)[1]
     right, every = [], []
     for n in range(1, ORDER + 1):
-        found, wanted = _grams(answer, n), Counter[tuple[str, ...]]()
+        found, wanted = count_grams(answer, n), Counter[tuple[str, ...]]()
         for reference in references:
-            wanted |= _grams(reference, n)
+            wanted |= count_grams(reference, n)
         right.append((found & wanted).total())
         every.append(found.total())
     return NgramCounts(len(answer), nearest, right, every)
 
 
-def _grams(of: Sequence[str], n: int) -> Counter[tuple[str, ...]]:
+def count_grams(of: Sequence[str], n: int) -> Counter[tuple[str, ...]]:
+    """The runs of n words, with the number of times that each occurs."""
     return Counter(zip(*(of[i:] for i in range(n)), strict=False))
 
 

@@ -1,4 +1,4 @@
-"""Whether an answer chooses the option of its reference, as in multiple-choice questions."""
+"""Tests whether an answer chooses the option of its reference, as in multiple-choice questions."""
 
 from __future__ import annotations
 
@@ -37,8 +37,7 @@ class Choice(ReferenceScorer):
         self._patterns.extend(map(_mention, self.choices))
 
     async def score(self, subject: Subject) -> Score | Skipped:
-        skipped = self.score_immediately(subject)
-        if skipped is not None:
+        if skipped := self.score_immediately(subject):
             return skipped
         wanted = self._chosen((subject.reference or "")[:MAX_CHARACTERS])
         if wanted is None:

@@ -1,4 +1,4 @@
-"""Whether an exchange stayed within a price limit."""
+"""Tests whether an exchange stayed within a price limit."""
 
 from __future__ import annotations
 

@@ -41,7 +41,7 @@ class VectorSource(Protocol):
 
     @property
     def local(self) -> bool:
-        """Whether they are computed in this process, and checked by golden cases."""
+        """Tells whether they are computed in this process, and checked by golden cases."""
 
     @property
     def model(self) -> str | None:
@@ -60,7 +60,7 @@ def embedding(
 
 def vector_source(asker: Asker, model: str | None) -> VectorSource:
     """Raises InvalidOptions for MiniLM if it is not installed."""
-    return ServedVectors(asker, model) if model else _local()
+    return ServedVectors(asker, model) if model else LocalVectors(local_minilm())
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,10 +178,6 @@ class LocalVectors:
     async def of(self, texts: Sequence[str]) -> tuple[list[Sequence[float]], None]:
         minilm = self._load()
         return [minilm.vector(text) for text in texts], None
-
-
-def _local() -> LocalVectors:
-    return LocalVectors(local_minilm())
 
 
 def local_minilm() -> Callable[[], Any]:

@@ -1,4 +1,4 @@
-"""Whether an answer is the reference."""
+"""Tests whether an answer is the reference."""
 
 from __future__ import annotations
 

@@ -11,7 +11,6 @@ import ast
 import math
 import operator
 import re
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Any, Literal
 
@@ -23,20 +22,12 @@ from gateway.core.did_you_mean import did_you_mean
 from gateway.core.json_values import as_object
 from gateway.scorers import bleu, rouge_l
 from gateway.scorers.judging.material import conversation
+from gateway.scorers.rouge_n import ngram_f_measure
 from gateway.scoring.options import InvalidOptions
 from gateway.scoring.types import Subject
 
 Metric = Literal[
-    "cosine",
-    "fuzzy_match",
-    "bleu",
-    "gleu",
-    "rouge_1",
-    "rouge_2",
-    "rouge_3",
-    "rouge_4",
-    "rouge_5",
-    "rouge_l",
+    "cosine", "fuzzy_match", "bleu", "gleu", "rouge_1", "rouge_2", "rouge_3", "rouge_4", "rouge_5", "rouge_l"
 ]
 _UNSUPPORTED = {
     "python": "code in a config is not run; write a scorer and configure it with `use: package.module:Class`",
@@ -52,7 +43,7 @@ class _Grader(BaseModel):
 
 
 class StringCheck(_Grader):
-    """like: the input contains the reference; ilike: the same, ignoring case."""
+    """A comparison of texts. like: the input contains the reference; ilike: it does so ignoring case."""
 
     type: Literal["string_check"]
     input: str
@@ -122,7 +113,7 @@ class MultiGrader(_Grader):
 
     type: Literal["multi"]
     graders: dict[str, Any]
-    """By their names in the formula."""
+    """Graders by their names in the formula."""
     calculate_output: str
 
 
@@ -280,13 +271,9 @@ class MissingVariable(Exception):
         self.name = name
 
 
-def variable_names(text: str) -> list[str]:
-    return _VARIABLE.findall(text)
-
-
 def check_variables(text: str, at: str) -> None:
     """Raises InvalidOptions for variables that no subject can have."""
-    for name in variable_names(text):
+    for name in _VARIABLE.findall(text):
         space, _, rest = name.partition(".")
         if space not in ("item", "sample") or not rest:
             raise InvalidOptions([f"{at}: {{{{{name}}}}}: expected {{{{item.NAME}}}} or {{{{sample.NAME}}}}"])
@@ -354,7 +341,6 @@ def _json(text: str) -> Any:
 
 
 MAX_COMPARED = 20_000  # of each text that are read
-_WORDS = re.compile(r"[a-z0-9]+")
 _GLEU_ORDER = 4
 
 
@@ -368,15 +354,8 @@ def similarity(metric: str, text: str, reference: str) -> float:
         return bleu.bleu(bleu.count_ngrams(words, [wanted]), effective=True)
     if metric == "gleu":
         return gleu(text.split(), reference.split())
-    answer, right = _WORDS.findall(text.lower()), _WORDS.findall(reference.lower())
-    return rouge_l.f_measure(answer, right) if metric == "rouge_l" else rouge(answer, right, int(metric[-1]))
-
-
-def rouge(answer: Sequence[str], reference: Sequence[str], n: int) -> float:
-    """ROUGE-N (F-measure). Source: Lin, "ROUGE", ACL 2004, section 2."""
-    found, wanted = _grams(answer, n), _grams(reference, n)
-    every = found.total() + wanted.total()
-    return 2 * (found & wanted).total() / every if every else 0.0
+    answer, right = rouge_l.rouge_words(text), rouge_l.rouge_words(reference)
+    return rouge_l.f_measure(answer, right) if metric == "rouge_l" else ngram_f_measure(answer, right, int(metric[-1]))
 
 
 def gleu(answer: Sequence[str], reference: Sequence[str]) -> float:
@@ -386,12 +365,8 @@ def gleu(answer: Sequence[str], reference: Sequence[str]) -> float:
     """
     both = found = wanted = 0
     for n in range(1, _GLEU_ORDER + 1):
-        ours, theirs = _grams(answer, n), _grams(reference, n)
+        ours, theirs = bleu.count_grams(answer, n), bleu.count_grams(reference, n)
         both += (ours & theirs).total()
         found += ours.total()
         wanted += theirs.total()
     return both / max(found, wanted) if found or wanted else 0.0
-
-
-def _grams(of: Sequence[str], n: int) -> Counter[tuple[str, ...]]:
-    return Counter(zip(*(of[i:] for i in range(n)), strict=False))

@@ -26,6 +26,7 @@ from gateway.scoring.types import Denied, Golden, Scorer, Subject
 FORMAT_VERSION = 1  # of the request; increased when a field changes its meaning
 MAX_REPLY_BYTES = 1 << 20
 MAX_KB = 4096  # of a request
+_FACTS = "id received api alias role experiment arm stream status outcome truncated first_token_s total_s stratum pi"
 
 
 class ServiceCase(BaseModel):
@@ -165,13 +166,9 @@ def as_json(scorer: str, subject: Subject) -> dict[str, Any]:
     """The request to a service: facts, request and answer. No key, no caller, nothing about other exchanges."""
     e, completion = subject.exchange, subject.completion
     usage = completion.usage or e.usage
-    facts = {
-        "id": e.id, "received": e.received, "api": e.api, "alias": e.alias, "upstream": e.target.upstream,
-        "model": e.target.model, "role": e.role, "experiment": e.experiment, "arm": e.arm, "stream": e.stream,
-        "status": e.status, "outcome": e.outcome, "truncated": e.truncated, "first_token_s": e.first_token_s,
-        "total_s": e.total_s, "cost_usd": subject.cost_usd, "usage": asdict(usage) if usage else None,
-        "stratum": e.stratum, "pi": e.pi,
-    }  # fmt: skip
+    facts = {name: getattr(e, name) for name in _FACTS.split()}
+    facts |= {"upstream": e.target.upstream, "model": e.target.model}
+    facts |= {"cost_usd": subject.cost_usd, "usage": asdict(usage) if usage else None}
     answer = asdict(replace(completion, usage=None))
     del answer["usage"]
     return {

@@ -1,4 +1,4 @@
-"""Whether an answer is the same JSON as its reference."""
+"""Tests whether an answer is the same JSON as its reference."""
 
 from __future__ import annotations
 
@@ -27,8 +27,7 @@ class JsonEqual(ReferenceScorer):
     """Score the share of equal fields instead."""
 
     async def score(self, subject: Subject) -> Score | Skipped:
-        skipped = self.score_immediately(subject)
-        if skipped is not None:
+        if skipped := self.score_immediately(subject):
             return skipped
         wanted = json_leaves(subject.reference or "")
         if wanted is None:

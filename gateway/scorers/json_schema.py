@@ -1,4 +1,4 @@
-"""Whether an answer is valid against the JSON Schema in its request."""
+"""Tests whether an answer is valid against the JSON Schema in its request."""
 
 from __future__ import annotations
 
@@ -38,8 +38,7 @@ class JsonSchema(Rule):
         answer = subject.completion
         if not answer.text.strip() and (answer.refusal or answer.tool_calls):
             return NO_TEXT
-        skipped = require_complete(subject)
-        if skipped is not None:
+        if skipped := require_complete(subject):
             return skipped
         try:
             compiled = self.schemas.find(wanted.schema)

@@ -18,6 +18,7 @@ from gateway.scorers.judging.model import (
     JudgeQuestion,
     JudgeVerdict,
     NoVerdict,
+    closed_object,
     expected_score,
     read_bool,
     read_number,
@@ -260,12 +261,7 @@ class Rubric(Judge):
             'Answer with one JSON object: {"items": [{"reason": "…", "met": true or false}, …]}, '
             f"with {n} entries, in the order of the items."
         )
-        entry = {
-            "type": "object",
-            "properties": {"reason": {"type": "string"}, "met": {"type": "boolean"}},
-            "required": ["reason", "met"],
-            "additionalProperties": False,
-        }
+        entry = closed_object({"reason": {"type": "string"}, "met": {"type": "boolean"}})
         form = response_format("verdict", {"items": {"type": "array", "items": entry, "minItems": n, "maxItems": n}})
         question = JudgeQuestion(self.messages(texts, instruction), "items", form, self._met, seed)
         verdict = await self.settings.model.verdict(question)
@@ -307,12 +303,7 @@ class Groundedness(Judge):
             'Answer with one JSON object: {"claims": [{"claim": "…", "supported": true or false}, …]}; '
             "with an empty list when the answer claims nothing."
         )
-        entry = {
-            "type": "object",
-            "properties": {"claim": {"type": "string"}, "supported": {"type": "boolean"}},
-            "required": ["claim", "supported"],
-            "additionalProperties": False,
-        }
+        entry = closed_object({"claim": {"type": "string"}, "supported": {"type": "boolean"}})
         form = response_format("verdict", {"claims": {"type": "array", "items": entry, "maxItems": MAX_CLAIMS}})
         verdict = await self.settings.model.verdict(
             JudgeQuestion(self.messages(texts, instruction), "claims", form, _claims, seed)

@@ -1,4 +1,4 @@
-"""Whether an answer is in the expected language."""
+"""Tests whether an answer is in the expected language."""
 
 from __future__ import annotations
 
@@ -51,8 +51,7 @@ class Language(Rule):
         return require_text(subject)
 
     async def score(self, subject: Subject) -> Score | Skipped:
-        skipped = self.score_immediately(subject)
-        if skipped is not None:
+        if skipped := self.score_immediately(subject):
             return skipped
         wanted = self.expected or self._detect(last_user_text(subject.request))[0]
         if wanted is None:

@@ -1,4 +1,4 @@
-"""Whether an answer met its latency objectives."""
+"""Tests whether an answer met its latency objectives."""
 
 from __future__ import annotations
 

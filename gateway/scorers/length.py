@@ -23,8 +23,7 @@ class Length(ImmediateRule):
     bounds: ClassVar[Bounds] = (0.0, None)
 
     def score_immediately(self, subject: Subject) -> Score | Skipped:
-        skipped = require_text(subject)
-        if skipped is not None:
+        if skipped := require_text(subject):
             return skipped
         text, usage = subject.completion.text, subject.completion.usage or subject.exchange.usage
         words = float(subject.text_facts().words)

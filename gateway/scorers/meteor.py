@@ -21,19 +21,21 @@ from gateway.scoring.types import Golden
 
 Rule = tuple[str, str]
 _LONGEST = 64
-_STEP_2: Sequence[Rule] = (
-    ("ational", "ate"), ("tional", "tion"), ("enci", "ence"), ("anci", "ance"), ("izer", "ize"), ("abli", "able"),
-    ("alli", "al"), ("entli", "ent"), ("eli", "e"), ("ousli", "ous"), ("ization", "ize"), ("ation", "ate"),
-    ("ator", "ate"), ("alism", "al"), ("iveness", "ive"), ("fulness", "ful"), ("ousness", "ous"), ("aliti", "al"),
-    ("iviti", "ive"), ("biliti", "ble"),
-)  # fmt: skip
-_STEP_3: Sequence[Rule] = (
-    ("icate", "ic"), ("ative", ""), ("alize", "al"), ("iciti", "ic"), ("ical", "ic"), ("ful", ""), ("ness", ""),
-)  # fmt: skip
-_STEP_4 = (
-    "al", "ance", "ence", "er", "ic", "able", "ible", "ant", "ement", "ment", "ent", "ion", "ou", "ism", "ate", "iti",
-    "ous", "ive", "ize",
-)  # fmt: skip
+
+
+def _rules(text: str) -> tuple[Rule, ...]:
+    """Suffixes and what replaces them, written as "ational>ate"."""
+    return tuple((suffix, by) for suffix, _, by in (rule.partition(">") for rule in text.split()))
+
+
+_STEP_2 = _rules(
+    "ational>ate tional>tion enci>ence anci>ance izer>ize abli>able alli>al entli>ent eli>e ousli>ous ization>ize "
+    "ation>ate ator>ate alism>al iveness>ive fulness>ful ousness>ous aliti>al iviti>ive biliti>ble"
+)
+_STEP_3 = _rules("icate>ic ative> alize>al iciti>ic ical>ic ful> ness>")
+_STEP_4 = [
+    suffix for suffix, _ in _rules("al ance ence er ic able ible ant ement ment ent ion ou ism ate iti ous ive ize")
+]
 
 
 @lru_cache(maxsize=50_000)

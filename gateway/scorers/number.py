@@ -1,4 +1,4 @@
-"""Whether an answer gives the number of its reference."""
+"""Tests whether an answer gives the number of its reference."""
 
 from __future__ import annotations
 
@@ -35,8 +35,7 @@ class Number(ReferenceScorer):
     """Tolerance as a share of the reference; the larger of the two applies."""
 
     async def score(self, subject: Subject) -> Score | Skipped:
-        skipped = self.score_immediately(subject)
-        if skipped is not None:
+        if skipped := self.score_immediately(subject):
             return skipped
         wanted = numbers((subject.reference or "")[:MAX_CHARACTERS])
         if not wanted:

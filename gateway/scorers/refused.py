@@ -1,4 +1,4 @@
-"""Whether an answer is a refusal, recognised by the API's fields or by its opening in five languages.
+"""Tests whether an answer is a refusal, recognised by the API's fields or by its opening in five languages.
 
 A refusal in text is an apology (or none), then "I cannot", then a verb of helping; or one of a few whole sentences. The
 verb distinguishes "I can't help with that" from "I can't recommend this book enough".
@@ -31,8 +31,7 @@ class Refusal(ImmediateRule):
     direction: ClassVar[Direction] = "minimise"
 
     def score_immediately(self, subject: Subject) -> Score | Skipped:
-        skipped = require_answer(subject)
-        if skipped is not None:
+        if skipped := require_answer(subject):
             return skipped
         answer = subject.completion
         if answer.refusal:

@@ -1,4 +1,4 @@
-"""Whether an answer matches a regular expression."""
+"""Tests whether an answer matches a regular expression."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whether an answer repeats itself."""
+"""Tests whether an answer repeats itself."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ class Repetition(ImmediateRule):
     direction: ClassVar[Direction] = "minimise"
 
     def score_immediately(self, subject: Subject) -> Score | Skipped:
-        skipped = require_text(subject)
-        if skipped is not None:
+        if skipped := require_text(subject):
             return skipped
         facts, whole = subject.text_facts(), subject.completion.text
-        if not facts.repeats and _in_words(whole, facts.words):
+        in_words = len(whole) <= min(MAX_CHARACTERS, 20 * facts.words)  # its words are the units
+        if in_words and not facts.repeats:
             return FRESH
         text = whole[-MAX_CHARACTERS:]
         words, shortest = _units(text, subject.words() if len(whole) <= MAX_CHARACTERS else text.split())
@@ -62,11 +62,6 @@ class Repetition(ImmediateRule):
 
 
 FRESH = Score(0.0, "fresh", detail={"loop": 0.0, "again": 0.0, "squeezed": 0.0})
-
-
-def _in_words(text: str, words: int) -> bool:
-    """Whether its words are the units: in the whole text, and in its end where only that is read."""
-    return len(text) <= min(MAX_CHARACTERS, 20 * words)
 
 
 def _units(text: str, words: Sequence[str]) -> tuple[Sequence[str], int]:

@@ -7,7 +7,7 @@ nltk and absl. Tests hold both equal.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from gateway.scorers.reference import ReferenceScorer, golden_case
@@ -52,7 +52,13 @@ def f_measure(answer: Sequence[str], reference: Sequence[str]) -> float:
 
 
 def lcs_length(a: Sequence[str], b: Sequence[str]) -> int:
-    """The length of the longest common subsequence, bit-parallel: each word of b is one step over all of a.
+    """The length of the longest common subsequence: the bits that are clear in the last row."""
+    *_, row = lcs_rows(a, b)
+    return len(a) - row.bit_count()
+
+
+def lcs_rows(a: Sequence[str], b: Sequence[str]) -> Iterator[int]:
+    """Yields the table of a longest common subsequence, bit-parallel: each word of b is one step over all of a.
 
     Source: Hyyrö, "Bit-parallel LCS-length computation revisited", AWOCA 2004, section 3: V ← (V + (V & M)) | (V & ~M).
     """
@@ -60,7 +66,8 @@ def lcs_length(a: Sequence[str], b: Sequence[str]) -> int:
     for index, word in enumerate(a):
         positions[word] = positions.get(word, 0) | 1 << index
     row = full = (1 << len(a)) - 1
+    yield row
     for word in b:
         match = row & positions.get(word, 0)
         row = ((row + match) | (row - match)) & full
-    return len(a) - row.bit_count()
+        yield row

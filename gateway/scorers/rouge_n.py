@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
+from gateway.scorers.bleu import count_grams
 from gateway.scorers.reference import ReferenceScorer, golden_case
-from gateway.scorers.rouge_l import rouge_words
+from gateway.scorers.rouge_l import lcs_rows, rouge_words
 from gateway.scoring.types import Golden
 
 _MAX_LINES = 100
@@ -86,7 +87,7 @@ def _lines(text: str) -> list[list[str]]:
 
 
 def ngram_f_measure(answer: Sequence[str], reference: Sequence[str], n: int) -> float:
-    found, wanted = (Counter(zip(*(words[i:] for i in range(n)), strict=False)) for words in (answer, reference))
+    found, wanted = count_grams(answer, n), count_grams(reference, n)
     both = found.total() + wanted.total()
     return 2 * (found & wanted).total() / both if both else 0.0
 
@@ -108,18 +109,9 @@ def common_positions(a: Sequence[str], b: Sequence[str]) -> set[int]:
     """Positions in `a` of a longest common subsequence with `b`; of several, the one that rouge-score takes.
 
     The table of lengths t[i][j], of the first i words of `a` and j of `b`, is kept as a bit vector for each j: bit k is
-    clear where t[k + 1][j] is t[k][j] + 1 (rouge_l.lcs_length).
+    clear where t[k + 1][j] is t[k][j] + 1 (lcs_rows).
     """
-    positions: dict[str, int] = {}
-    for index, word in enumerate(a):
-        positions[word] = positions.get(word, 0) | 1 << index
-    row = full = (1 << len(a)) - 1
-    rows = [row]
-    for word in b:
-        match = row & positions.get(word, 0)
-        row = ((row + match) | (row - match)) & full
-        rows.append(row)
-
+    rows = list(lcs_rows(a, b))
     found: set[int] = set()
     i, j = len(a), len(b)
     while i and j:

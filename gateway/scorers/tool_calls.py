@@ -1,4 +1,4 @@
-"""Whether an answer's tool calls can be executed."""
+"""Tests whether an answer's tool calls can be executed."""
 
 from __future__ import annotations
 
@@ -37,8 +37,7 @@ class ToolCalls(Rule):
             return NO_TOOLS
         if not calls and not choice.required:
             return NO_CALL
-        skipped = require_complete(subject)
-        if skipped is not None:
+        if skipped := require_complete(subject):
             return skipped
         offered = offered_tools(subject.request)
         schemas = _schemas(calls, offered, self.schemas.find)

@@ -1,4 +1,4 @@
-"""Whether an answer was cut off."""
+"""Tests whether an answer was cut off."""
 
 from __future__ import annotations
 
@@ -31,8 +31,7 @@ class Truncation(ImmediateRule):
     direction: ClassVar[Direction] = "minimise"
 
     def score_immediately(self, subject: Subject) -> Score | Skipped:
-        skipped = require_complete(subject)
-        if skipped is not None:
+        if skipped := require_complete(subject):
             return skipped
         why = _by_finish_reason(subject.completion) or _by_content(subject)
         return Score(1.0, "cut", why) if why else COMPLETE
@@ -72,7 +71,7 @@ def _by_content(subject: Subject) -> str | None:
 
 
 def ends_inside_fence(text: str) -> bool:
-    """Whether a Markdown code fence is open at the end (CommonMark, section 4.5)."""
+    """Tells whether a Markdown code fence is open at the end (CommonMark, section 4.5)."""
     if "```" not in text and "~~~" not in text:
         return False
     fence = ""
@@ -85,7 +84,7 @@ def ends_inside_fence(text: str) -> bool:
 
 
 def ends_inside_json(text: str) -> bool:
-    """Whether a JSON text ends inside a bracket or string; False for text that is invalid in another way."""
+    """Tells whether a JSON text ends inside a bracket or string; False for text that is invalid in another way."""
     try:
         orjson.loads(text)
     except (orjson.JSONDecodeError, UnicodeEncodeError):

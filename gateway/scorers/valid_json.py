@@ -1,4 +1,4 @@
-"""Whether an answer is JSON, when the request requires JSON."""
+"""Tests whether an answer is JSON, when the request requires JSON."""
 
 from __future__ import annotations
 
@@ -28,8 +28,7 @@ class ValidJson(ImmediateRule):
         wanted = output_format(subject.request)
         if wanted is None:
             return NOT_REQUIRED
-        skipped = require_complete(subject)
-        if skipped is not None:
+        if skipped := require_complete(subject):
             return skipped
         answer = subject.completion
         if not answer.text.strip() and (answer.refusal or answer.tool_calls):

@@ -123,34 +123,35 @@ class HttpConnections:
     ) -> HttpReply:
         """Raises Unreachable."""
         began = time.perf_counter()  # and not the loop's time: uvloop, which others may bring, rounds it to 1 ms
+        async with self._response(method, url, content, headers, deadline_s) as response:
+            body = await _whole(response, most_bytes)
+        return _reply(response, body, time.perf_counter() - began)
+
+    @asynccontextmanager
+    async def streaming(
+        self,
+        url: str,
+        content: bytes,
+        *,
+        deadline_s: float,
+        headers: Mapping[str, str] = _NOTHING,
+        most_bytes: int = MOST_BYTES,
+    ) -> AsyncIterator[StreamedReply]:
+        """A POST whose reply is read while it arrives. The deadline is that of the whole context. Raises Unreachable,
+        also while the pieces are read."""
+        async with self._response("POST", url, content, headers, deadline_s) as response:
+            yield StreamedReply(response, most_bytes)
+
+    @asynccontextmanager
+    async def _response(
+        self, method: str, url: str, content: bytes | None, headers: Mapping[str, str], deadline_s: float
+    ) -> AsyncIterator[httpx2.Response]:
         try:
             async with asyncio.timeout(deadline_s), self._session() as http:
                 request = http.build_request(method, url, content=content, headers=dict(headers))
                 response = await http.send(request, stream=True)
                 try:
-                    body = await _whole(response, most_bytes)
-                finally:
-                    await response.aclose()
-        except TimeoutError:
-            raise DeadlinePassed(f"{_shown(url)} did not answer within {deadline_s:g} s") from None
-        except (httpx2.HTTPError, httpx2.InvalidURL, OSError) as error:
-            cause = str(error) or type(error).__name__
-            raise Unreachable(f"{_shown(url)} cannot be reached: {cause}") from error
-        return _reply(response, body, time.perf_counter() - began)
-
-    @asynccontextmanager
-    async def streaming(
-        self, url: str, content: bytes, *, deadline_s: float, headers: Mapping[str, str] = _NOTHING,
-        most_bytes: int = MOST_BYTES,
-    ) -> AsyncIterator[StreamedReply]:  # fmt: skip
-        """A POST whose reply is read while it arrives. The deadline is that of the whole context. Raises Unreachable,
-        also while the pieces are read."""
-        try:
-            async with asyncio.timeout(deadline_s), self._session() as http:
-                request = http.build_request("POST", url, content=content, headers=dict(headers))
-                response = await http.send(request, stream=True)
-                try:
-                    yield StreamedReply(response, most_bytes)
+                    yield response
                 finally:
                     await response.aclose()
         except TimeoutError:
@@ -190,9 +191,11 @@ class GatewayClient:
         # The gateway honours the header for keys that may send it and where it is open; a key with `sample: never` is
         # left out of the sample in any case.
         self._headers = {
-            "content-type": "application/json", "accept-encoding": "identity", "x-gateway-sample": "never",
+            "content-type": "application/json",
+            "accept-encoding": "identity",
+            "x-gateway-sample": "never",
             **({"authorization": f"Bearer {api_key}"} if api_key else {}),
-        }  # fmt: skip
+        }
 
     async def __aenter__(self) -> Self:
         await self._connections.__aenter__()
@@ -214,10 +217,15 @@ class GatewayClient:
 
     @asynccontextmanager
     async def streaming(
-        self, path: str, body: Mapping[str, Any], *, deadline_s: float, headers: Mapping[str, str] = _NOTHING,
+        self,
+        path: str,
+        body: Mapping[str, Any],
+        *,
+        deadline_s: float,
+        headers: Mapping[str, str] = _NOTHING,
         most_bytes: int = MOST_BYTES,
-    ) -> AsyncIterator[StreamedReply]:  # fmt: skip
-        """The same, for a reply that is read while it arrives; see HttpConnections.streaming."""
+    ) -> AsyncIterator[StreamedReply]:
+        """Sends one request as `ask`, for a reply that is read while it arrives; see HttpConnections.streaming."""
         sent = {**self._headers, "x-gateway-timeout-s": f"{deadline_s:.3f}", **headers}
         url = f"{self.base_url}/{path.lstrip('/')}"
         async with self._connections.streaming(

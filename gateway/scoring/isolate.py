@@ -28,7 +28,7 @@ import orjson
 from gateway.core.json_values import as_object, parse_object
 from gateway.core.score import Bounds, Direction, Kind, Score, Skipped
 from gateway.scoring.options import InvalidOptions
-from gateway.scoring.types import Golden, GoldenPair, Pair, Subject
+from gateway.scoring.types import Pair, Subject
 
 MEMORY_MB = 512
 LOAD_S = 60.0  # to import and build a scorer and run its golden cases
@@ -57,14 +57,14 @@ def lesser_user() -> Mapping[str, Any]:
 
 
 def user_options(uid: int, paths: Sequence[str]) -> Mapping[str, Any]:
-    """uid: of this process. paths: what the child has to read."""
+    """Arguments of Popen for a child. uid: of this process. paths: what the child has to read."""
     if uid != 0 or not all(_open_to_all(Path(path)) for path in paths if path and os.path.exists(path)):
         return {}
     return {"user": _NOBODY, "group": _NOBODY, "extra_groups": ()}
 
 
 def _open_to_all(path: Path) -> bool:
-    """Whether every user can read it: it, and the folders above it and above what it links to."""
+    """Tells whether every user can read a path: it, and the folders above it and above what it links to."""
     real = path.resolve()
     above = all(folder.stat().st_mode & 0o001 for folder in (*path.absolute().parents, *real.parents))
     needed = 0o005 if real.is_dir() else 0o004
@@ -135,6 +135,10 @@ class _Isolated:
             self._idle.append(child)
         return _result(reply)
 
+    def golden(self) -> tuple[()]:
+        """No cases: the child has run them."""
+        return ()
+
     async def aclose(self) -> None:
         children, self._idle = self._idle, []
         for child in children:
@@ -145,22 +149,14 @@ class Isolated(_Isolated):
     async def score(self, subject: Subject) -> Score | Skipped:
         return await self._call(subject)
 
-    def golden(self) -> tuple[Golden, ...]:
-        """None here: the child has run them."""
-        return ()
-
 
 class IsolatedPair(_Isolated):
     async def compare(self, pair: Pair) -> Score | Skipped:
         return await self._call(pair)
 
-    def golden(self) -> tuple[GoldenPair, ...]:
-        """None here: the child has run them."""
-        return ()
-
 
 class _Child:
-    """One process that has built the scorer and handles one call at a time."""
+    """A process that has built the scorer and handles one call at a time."""
 
     def __init__(self, process: asyncio.subprocess.Process) -> None:
         self._process = process

@@ -106,8 +106,8 @@ def measure(answer: Any) -> tuple[int, int]:
     return levels, size
 
 
-def visits_by_depth(schema: Any, references: list[str], pattern: int = SMALL_PATTERN) -> list[int]:
-    """At index d: the number of times keywords can visit one position of an answer, summed over a path of d levels.
+def visits_by_depth(schema: Any, references: list[str], pattern: int) -> list[int]:
+    """Counts, at index d, how often keywords can visit one position of an answer, summed over a path of d levels.
 
     The list ends where it stops growing (the last entry then holds for every deeper answer) or exceeds MAX_WORK (then
     no deeper answer may be compared). Multiplied by the size of an answer it bounds the work. pattern: visits per match
@@ -184,7 +184,9 @@ class _Counter:
         if any(k in at for k in _UNEVALUATED):
             total *= 2  # finding what was evaluated visits everything again
         # Properties, and positions of a list, exclude each other; all else may visit the same value.
-        total += sum(max((self._count(s, here=False) for s in apart), default=0) for apart in _apart(at))
+        items = at.get("items")
+        for apart in (at.get("properties"), at.get("prefixItems"), items if isinstance(items, list) else None):
+            total += max((self._count(s, here=False) for s in _inside(apart)), default=0)
         total += sum(self._count(s, here=False) for s in _below(at))
         return min(total + _weight(at, self.pattern), MAX_WORK + 1)
 
@@ -195,22 +197,13 @@ def _in_place(at: Mapping[str, Any]) -> list[Any]:
     return found + [s for k in _NAMED_HERE for s in _inside(at.get(k))]
 
 
-def _apart(at: Mapping[str, Any]) -> list[list[Any]]:
-    items = at.get("items")
-    return [_inside(at.get("properties")), _inside(at.get("prefixItems")), _inside(items if _is_list(items) else None)]
-
-
 def _below(at: Mapping[str, Any]) -> list[Any]:
-    found = [at[k] for k in (*_ONE_BELOW, *_UNEVALUATED) if k in at and not _is_list(at[k])]
+    found = [at[k] for k in (*_ONE_BELOW, *_UNEVALUATED) if k in at and not isinstance(at[k], list)]
     return found + _inside(at.get("patternProperties"))
 
 
 def _inside(value: Any) -> list[Any]:
     return list(value.values()) if isinstance(value, dict) else value if isinstance(value, list) else []
-
-
-def _is_list(value: Any) -> bool:
-    return isinstance(value, list)
 
 
 def _weight(at: Mapping[str, Any], pattern: int) -> int:
@@ -285,7 +278,7 @@ class SchemaCache:
         self._lock = threading.Lock()
 
     def find(self, schema: Any) -> CompiledSchema | None:
-        """None: it must be compiled first."""
+        """The compiled schema; None: it must be compiled first."""
         key, _ = _key(schema)
         return self._find(key)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, get_type_hints
@@ -16,7 +16,7 @@ from gateway.core.secret_patterns import is_secret_name
 from gateway.scoring.types import Scorer
 
 # Keys that every scorer's section may have besides its own options.
-COMMON_KEYS = (*("use", "share", "deadline_s", "concurrency", "budget_usd", "budget_tokens", "isolate", "memory_mb"),)
+COMMON_KEYS = ("use", "share", "deadline_s", "concurrency", "budget_usd", "budget_tokens", "isolate", "memory_mb")
 _EMPTY = inspect.Parameter.empty
 _VARIADIC = (inspect.Parameter.VAR_KEYWORD, inspect.Parameter.VAR_POSITIONAL)
 
@@ -25,7 +25,7 @@ class InvalidOptions(Exception):
     """A scorer's section is wrong."""
 
     lines: tuple[str, ...]
-    """One per mistake; each begins with the rest of its path, as in ".share: …", or with ": …"."""
+    """Lines, one per mistake; each begins with the rest of its path, as in ".share: …", or with ": …"."""
 
     def __init__(self, lines: Sequence[str]) -> None:
         super().__init__("; ".join(lines))
@@ -80,11 +80,8 @@ def construct(
 
 def _option_classes(factory: Any) -> dict[str, type[ScorerOptions]]:
     """The parameters of a ScorerOptions type."""
-    return {n: hint for n, hint in _own_hints(factory).items() if isinstance(hint, type) and _is_options(hint)}
-
-
-def _is_options(hint: type) -> bool:
-    return hint is not ScorerOptions and issubclass(hint, ScorerOptions)
+    classes = {name: hint for name, hint in _own_hints(factory).items() if isinstance(hint, type)}
+    return {n: hint for n, hint in classes.items() if hint is not ScorerOptions and issubclass(hint, ScorerOptions)}
 
 
 def _grouped(factory: Any, arguments: dict[str, Any]) -> dict[str, Any]:
@@ -113,7 +110,8 @@ def _checked(
         elif takes_any and option != "name":
             arguments[option] = value
         else:
-            lines.append(f".{option}: unknown option{did_you_mean(option, [*known, *COMMON_KEYS]) or _takes(known)}")
+            hint = did_you_mean(option, [*known, *COMMON_KEYS]) or f"; it takes {', '.join(known) or 'none'}"
+            lines.append(f".{option}: unknown option{hint}")
     missing = [n for n, p in known.items() if p.default is _EMPTY and n not in options]
     return arguments, lines + [f".{n}: missing; it must be given" for n in missing]
 
@@ -146,8 +144,3 @@ def _line(option: str, error: Any, value: Any) -> str:
     secret = any(is_secret_name(str(name)) for name in (option, *error["loc"]))
     shown = "" if secret or isinstance(value, dict | list) else f", got {value!r}"
     return f".{option}{path}: {message[0].lower()}{message[1:]}{shown}"
-
-
-def _takes(known: Iterable[str]) -> str:
-    options = ", ".join(known)
-    return f"; it takes {options}" if options else "; it takes none"

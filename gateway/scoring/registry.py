@@ -69,18 +69,8 @@ SCORERS: Mapping[str, str] = MappingProxyType(
         "valid_json": f"{_HERE}.valid_json:ValidJson",
     }
 )
-DEFAULTS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
-    {
-        "valid_json": {},
-        "json_schema": {},
-        "tool_calls": {},
-        "refusal": {},
-        "repetition": {},
-        "truncation": {},
-        "length": {},
-        "latency": {},
-    }
-)
+DEFAULTS = ("valid_json", "json_schema", "tool_calls", "refusal", "repetition", "truncation", "length", "latency")
+"""Scorers of a config without the section `scorers`."""
 DEADLINE_S = 10.0
 WAITING_DEADLINE_S = 60.0  # where a model, a service or another process answers
 WAITING_CONCURRENCY = 8
@@ -100,11 +90,11 @@ class RegisteredScorer:
     config_hash: str
     """Hash of `use` and the options; scores with different hashes are never averaged together."""
     foreign: bool = False
-    """Whether it is of another package, so that it runs on a thread of its own."""
+    """True: it is of another package, so that it runs on a thread of its own."""
     immediate: ImmediateScorer | None = None
-    """The same scorer, when it is heavy and can answer some subjects on the event loop."""
+    """The scorer itself, when it is heavy and can answer some subjects on the event loop."""
     waits: bool = False
-    """Whether it waits for a model, a service or another process."""
+    """True: it waits for a model, a service or another process."""
     gate: ScorerGate | None = None
     """Limits its concurrency and blocks it after repeated failures; None: it neither waits nor is foreign."""
 
@@ -172,7 +162,7 @@ async def close_all(built: BuiltScorers) -> None:
 
 @dataclass(frozen=True, slots=True)
 class _Entry:
-    """One entry of the `scorers` section, with the services it may call."""
+    """An entry of the `scorers` section, with the services it may call."""
 
     name: str
     section: Section

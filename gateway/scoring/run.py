@@ -28,7 +28,7 @@ class StartedScores(NamedTuple):
 
     subject: Subject
     results: list[ScoreResult | None]
-    """None: this scorer needs to wait."""
+    """Results so far; None: this scorer needs to wait."""
     waiting: list[tuple[int, str, RegisteredScorer]]
     """Index in results, name and scorer of each that needs to wait."""
 
@@ -45,7 +45,7 @@ async def score_all(
     *,
     patient: bool = False,
 ) -> list[ScoreResult]:
-    """One result for each scorer that sees the subject, in the order of the config. No scorer's exception escapes.
+    """Returns a result for each scorer that sees the subject, in the order of the config. No exception of one escapes.
 
     draw: maps a domain to this subject's draw from [0, 1). A scorer with a share below 1 sees the subject when
     draw("score:" + name) is below its share, and otherwise has no result.
@@ -62,7 +62,7 @@ def score_now(scorers: Mapping[str, RegisteredScorer], subject: Subject, draw: C
 def score_each_now(
     scorers: Mapping[str, RegisteredScorer], subjects: Sequence[Subject], draw: Callable[[str, str], float]
 ) -> list[StartedScores]:
-    """The same for each subject. Scorer by scorer, so that what does not depend on the subject is done once.
+    """The results as of score_now for each subject. Scorer by scorer: what does not depend on the subject is done once.
 
     draw: from a domain and the subject's unit.
     """
@@ -100,11 +100,14 @@ def _score_each(
 
 
 async def score_later(started: StartedScores, threads: ScoringThreads, *, patient: bool = False) -> list[ScoreResult]:
-    """All results. A task costs more than a rule does, so tasks exist only for scorers that wait."""
+    """Completes the results. A task costs more than a rule does, so tasks exist only for scorers that wait."""
     if started.waiting:
         subject = started.subject
         results = await asyncio.gather(
-            *(_result_later(name, of, subject, threads, patient) for _, name, of in started.waiting)
+            *(
+                run_scorer(name, of, partial(of.scorer.score, subject), threads, patient=patient)
+                for _, name, of in started.waiting
+            )
         )
         for (index, _, _), result in zip(started.waiting, results, strict=True):
             started.results[index] = result
@@ -137,12 +140,6 @@ def _stepped(scorer: Scorer, subject: Subject) -> Score | Skipped | None:
     return None
 
 
-async def _result_later(
-    name: str, registered: RegisteredScorer, subject: Subject, threads: ScoringThreads, patient: bool
-) -> ScoreResult:
-    return await run_scorer(name, registered, lambda: registered.scorer.score(subject), threads, patient=patient)
-
-
 async def run_scorer(
     name: str,
     registered: RegisteredScorer | RegisteredPair,
@@ -170,7 +167,7 @@ async def run_scorer(
 
 
 def _is_local(registered: RegisteredScorer | RegisteredPair) -> bool:
-    """Whether the scorer works on this machine alone, so that its queue ends as fast as it can work."""
+    """Tells whether the scorer works on this machine alone, so that its queue ends as fast as it can work."""
     scorer = registered.scorer
     return scorer.kind != "llm" and (not getattr(scorer, "waits", False) or getattr(scorer, "isolated", False))
 
@@ -188,9 +185,7 @@ async def _through_gate(
         except ScoringTimeout:
             gate.record_timeout()
             raise
-        except (
-            DeadlinePassed
-        ) as error:  # the scorer's own request has the same deadline, and missed it a moment earlier
+        except DeadlinePassed as error:  # the scorer's own request has the same deadline, and missed it just before
             gate.record_timeout()
             late = ScoringTimeout(str(error))
             late.spent = getattr(error, "spent", None)

@@ -135,10 +135,6 @@ class ScoringThreads:
         lane = self._lanes.get(name)
         return lane.lost() if lane is not None else 0
 
-    def started(self, name: str) -> bool:
-        """Whether a thread of this scorer was ever needed."""
-        return name in self._lanes
-
     async def run(
         self, name: str, scoring: Scoring, deadline_s: float, *, heavy: bool, patient: bool = False
     ) -> Score | Skipped:

@@ -14,7 +14,7 @@ from gateway.scoring.text_facts import BatchTexts, TextFacts, facts_of_words
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """One exchange, parsed for scorers."""
+    """An exchange, parsed for scorers."""
 
     exchange: Exchange
     request: Mapping[str, Any]
@@ -35,7 +35,7 @@ class Subject:
         return self._words[0]
 
     def text_facts(self) -> TextFacts:
-        """Of the answer's text; cheaper than words() in a batch."""
+        """Facts of the answer's text; cheaper than words() in a batch."""
         if self.batch is None:
             return facts_of_words(self.words())
         texts, index = self.batch
@@ -44,7 +44,7 @@ class Subject:
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """Two answers to the same request."""
+    """A pair of answers to the same request."""
 
     a: Subject
     """The served answer of the control."""
@@ -92,12 +92,8 @@ class GoldenPair:
     reference: str | None = None
 
 
-class Scorer(Protocol):
-    """Scores one answer. Reads a subject; changes nothing. Plain attributes satisfy the properties.
-
-    score() of a heavy scorer, and of one from another package, is called on a thread that belongs to this scorer and
-    runs its own event loop.
-    """
+class ScorerFacts(Protocol):
+    """Facts that every scorer states. Plain attributes satisfy the properties."""
 
     @property
     def name(self) -> str:
@@ -115,7 +111,15 @@ class Scorer(Protocol):
     def bounds(self) -> Bounds: ...
     @property
     def heavy(self) -> bool:
-        """Whether score() takes more than a millisecond of CPU time and must run off the event loop."""
+        """True: a call takes more than a millisecond of CPU time and must run off the event loop."""
+
+
+class Scorer(ScorerFacts, Protocol):
+    """Scores one answer. Reads a subject; changes nothing.
+
+    score() of a heavy scorer, and of one from another package, is called on a thread that belongs to this scorer and
+    runs its own event loop.
+    """
 
     async def score(self, subject: Subject) -> Score | Skipped: ...
     def golden(self) -> tuple[Golden, ...]: ...
@@ -130,25 +134,12 @@ class ImmediateScorer(Protocol):
 
 
 @runtime_checkable
-class PairScorer(Protocol):
-    """Compares two answers. Reads a pair; changes nothing. Attributes as in Scorer; bounds are (0, 1).
+class PairScorer(ScorerFacts, Protocol):
+    """Compares two answers. Reads a pair; changes nothing. Its bounds are (0, 1).
 
     direction "minimise": a symmetric distance, 0 for equal answers. "maximise": the preference for b over a, ½ for a
     tie. A failed answer never reaches a pair scorer: it counts as distance 1, or as a preference for the other answer.
     """
-
-    @property
-    def name(self) -> str: ...
-    @property
-    def version(self) -> str: ...
-    @property
-    def kind(self) -> Kind: ...
-    @property
-    def direction(self) -> Direction: ...
-    @property
-    def bounds(self) -> Bounds: ...
-    @property
-    def heavy(self) -> bool: ...
 
     async def compare(self, pair: Pair) -> Score | Skipped: ...
     def golden(self) -> tuple[GoldenPair, ...]: ...

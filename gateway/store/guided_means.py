@@ -26,13 +26,9 @@ def target_names(scorer: str) -> tuple[str, str]:
     return scorer, TARGET_LABELS + scorer
 
 
-def key_of(target: str) -> str:
-    """The scorer under which predictions for a target are stored."""
-    return target.removeprefix(TARGET_LABELS)
-
-
 def harmful(card: Mapping[str, Any]) -> bool:
-    """Tells whether a model's card says that it surely costs precision: its predictions are then not used."""
+    """Tells whether a model's card says that it surely costs precision: its predictions are then not used, and every
+    exchange has the mean π."""
     low = card.get("variance_ratio_low")
     return low is not None and low > 1.0
 

@@ -7,8 +7,9 @@ again, and its ledger may still be open. Feedback whose exchange never came is d
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, delete, func, or_, select, true, update
 
@@ -22,14 +23,18 @@ UNMET_S = 7 * 86_400.0
 """Time that feedback waits for its exchange, also where everything is kept: a caller may invent ids without end."""
 _CHUNK = 500
 WITHOUT_TEXTS = {
-    **{"request": b"{}", "response": b"", "bytes": 0},
-    **{"text": "", "reasoning": "", "refusal": "", "tool_calls": "[]"},
-    **{"error": None, "reference": None, "client_id": None},
+    "request": b"{}",
+    "response": b"",
+    "text": "",
+    "reasoning": "",
+    "refusal": "",
+    "tool_calls": "[]",
+    "error": None,
+    "reference": None,
+    "client_id": None,
+    "bytes": 0,
 }
-WITHOUT_FEATURES = {"features": b"", "feature_set": ""}
-"""Features of a prediction count what a text consists of."""
-FEEDBACK_WORDS = {"label": None, "explanation": None, "detail": None}
-"""Columns of a score that is feedback: its label, too, is any text that the caller writes."""
+_WITHOUT_WORDS = {"explanation": None, "detail": None}
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,15 +124,25 @@ def _remove(connection: Connection, ids: Sequence[str]) -> None:
         connection.execute(delete(column.table).where(column.in_(ids)))
 
 
-def _empty(connection: Connection, ids: Sequence[str]) -> None:
-    without_words = {"explanation": None, "detail": None}
-    connection.execute(delete(turns).where(turns.c.exchange_id.in_(ids)))
-    connection.execute(update(exchanges).where(exchanges.c.id.in_(ids)).values(WITHOUT_TEXTS))
-    connection.execute(update(scores).where(scores.c.exchange_id.in_(ids)).values(without_words))
-    of_pairs = or_(pair_scores.c.exchange_id.in_(ids), pair_scores.c.pair.in_(ids))
-    connection.execute(update(pair_scores).where(of_pairs).values(without_words))
-    connection.execute(update(predictions).where(predictions.c.exchange_id.in_(ids)).values(WITHOUT_FEATURES))
+def empty_exchanges(connection: Connection, ids: Sequence[str], values: Mapping[str, Any]) -> None:
+    """Sets values of exchanges, and removes the texts of their scores, and the features of their predictions."""
+    connection.execute(update(exchanges).where(exchanges.c.id.in_(ids)).values(values))
+    connection.execute(update(scores).where(scores.c.exchange_id.in_(ids)).values(_WITHOUT_WORDS))
     of_feedback = (scores.c.exchange_id.in_(ids), scores.c.kind == "feedback")
-    connection.execute(update(scores).where(*of_feedback).values(FEEDBACK_WORDS))
+    connection.execute(update(scores).where(*of_feedback).values({"label": None}))  # it is any text of the caller
+    without_features = {"features": b"", "feature_set": ""}  # they count what a text consists of
+    connection.execute(update(predictions).where(predictions.c.exchange_id.in_(ids)).values(without_features))
+
+
+def empty_pair_scores(connection: Connection, ids: Sequence[str]) -> None:
+    """Removes the texts of the pair scores of exchanges."""
+    of_pairs = or_(pair_scores.c.exchange_id.in_(ids), pair_scores.c.pair.in_(ids))
+    connection.execute(update(pair_scores).where(of_pairs).values(_WITHOUT_WORDS))
+
+
+def _empty(connection: Connection, ids: Sequence[str]) -> None:
+    connection.execute(delete(turns).where(turns.c.exchange_id.in_(ids)))
+    empty_exchanges(connection, ids, WITHOUT_TEXTS)
+    empty_pair_scores(connection, ids)
     words = {"label": None, "comment": None, "correction": None}
     connection.execute(update(feedback).where(feedback.c.resolved.in_(ids)).values(words))

@@ -22,6 +22,7 @@ from sqlalchemy import (
     literal_column,
     text,
 )
+from sqlalchemy.schema import SchemaItem
 
 from gateway.core.exchange import STORED_FIELDS
 from gateway.core.usage import UsageCell, UsageSums
@@ -51,14 +52,17 @@ def _optional(kind: Any, *names: str) -> list[Column[Any]]:
     return [Column(name, kind) for name in names]
 
 
+def _table(name: str, *items: SchemaItem, **options: Any) -> Table:
+    return Table(name, metadata, *items, **options)
+
+
 def _partial_index(name: str, *columns: str, where: str, unique: bool = False) -> Index:
     """An index over the rows that meet a condition."""
     return Index(name, *columns, unique=unique, sqlite_where=text(where), postgresql_where=text(where))
 
 
-exchanges = Table(
+exchanges = _table(
     "exchanges",
-    metadata,
     *(_mirrored(name, annotation) for name, annotation in STORED_FIELDS.items()),
     *_required(Text, "upstream", "model"),
     Column("variant", Text),  # what the target changed in the request, as in its name; NULL: nothing
@@ -108,11 +112,10 @@ TARGET = _c.upstream + literal_column("'/'", Text) + _c.model + func.coalesce(_V
 
 SCORE = ("exchange_id", "score_id")
 
-scores = Table(
+scores = _table(
     # Rows are stored in the order of their key, all of an exchange together. The index finds the worst answers by a
     # scorer; perfect ones are not in it.
     "scores",
-    metadata,
     *_required(Text, "score_id", "exchange_id"),
     Column("subject", Text, nullable=False),  # exchange or dataset item
     *_optional(Text, "experiment", "plan", "arm"),
@@ -139,10 +142,9 @@ scores = Table(
 
 CELL = ("scorer", "version", "config_hash", "alias", "model", "arm", "stratum")
 
-score_cells = Table(
+score_cells = _table(
     # Sums over `scores`, and N_h from the tallies. spent_*: what the closed weights already contain.
     "score_cells",
-    metadata,
     *_required(Text, *CELL),
     *_required(BigInteger, "n_scored", "n_not_applicable", "n_error", "n_timeout", "n_budget"),
     *_required(Double, "total", "squares", "inverse_pi"),
@@ -164,10 +166,9 @@ score_cells = Table(
     PrimaryKeyConstraint(*CELL),
 )
 
-score_units = Table(
+score_units = _table(
     # Conversations as units of sampling: the number and the sum of their scores in a cell. at: of the newest call.
     "score_units",
-    metadata,
     *_required(Text, *CELL),
     Column("unit", Text, nullable=False),
     Column("n", BigInteger, nullable=False),
@@ -176,10 +177,9 @@ score_units = Table(
     Index("score_units_at", "at"),
 )
 
-score_buckets = Table(
+score_buckets = _table(
     # The histogram of each cell. bucket: index into the bounds in score_sums.py; the last is +Inf.
     "score_buckets",
-    metadata,
     *_required(Text, *CELL),
     Column("bucket", Integer, nullable=False),
     *_required(BigInteger, "n", "spent"),
@@ -189,10 +189,9 @@ score_buckets = Table(
     PrimaryKeyConstraint(*CELL, "bucket"),
 )
 
-predictor_models = Table(
+predictor_models = _table(
     # Every model that was trained, and its card. version: SHA-256 of the model. target: as in the section `predictor`.
     "predictor_models",
-    metadata,
     Column("version", Text, primary_key=True),
     Column("target", Text, nullable=False),
     Column("created", Double, nullable=False),  # Unix seconds, as are the next two
@@ -205,10 +204,9 @@ predictor_models = Table(
     Index("predictor_models_newest", "target", "created"),
 )
 
-predictions = Table(
+predictions = _table(
     # What a model predicted for an exchange before the draw. scorer: whose sampling it guides, or "feedback:NAME".
     "predictions",
-    metadata,
     *_required(Text, "exchange_id", "scorer"),
     Column("version", Text, nullable=False),  # of the model; "": there was none
     Column("predicted", Double),  # in [0, 1], 1 best; NULL: there was no model
@@ -231,21 +229,19 @@ PREDICTION_SUMS = (
     *(f"s_{first}{second}" for first, second in combinations_with_replacement(PREDICTION_TERMS, 2)),
 )
 
-prediction_sums = Table(
+prediction_sums = _table(
     # Over the exchanges of a cell of a guided scorer, sums of terms of each and of their products; prediction_sums.py
     # says which. failed: drawn ones without an answer of the scorer.
     "prediction_sums",
-    metadata,
     *_required(Text, *CELL),
     *_required(BigInteger, "n", "failed"),
     *_required(Double, *PREDICTION_SUMS),
     PrimaryKeyConstraint(*CELL),
 )
 
-drift_states = Table(
+drift_states = _table(
     # Where the alarms of one model name stand. scorer: the predictor's target. state: JSON, see drift.py.
     "drift_states",
-    metadata,
     *_required(Text, "scorer", "alias", "state"),
     Column("at", Double, nullable=False),  # the arrival of the newest exchange in it, Unix seconds
     PrimaryKeyConstraint("scorer", "alias"),
@@ -253,10 +249,9 @@ drift_states = Table(
 
 TALLY = ("incarnation", "ledger", "stratum", "alias", "target", "arm", "reason")
 
-tallies = Table(
+tallies = _table(
     # The newest cumulative counts of each gateway process. ledger: seen, unsampled, sampled, enqueued or dropped.
     "tallies",
-    metadata,
     *_required(Text, *TALLY),
     Column("n", BigInteger, nullable=False),
     PrimaryKeyConstraint(*TALLY),
@@ -265,13 +260,12 @@ tallies = Table(
 USAGE = ("day", "incarnation", *(name for name in UsageCell._fields if name not in ("day", "key_name")))
 USAGE_SUMS = UsageSums._fields
 
-usage = Table(
+usage = _table(
     # What calls have used and cost: the newest cumulative sums of each gateway process, by UTC day; and, with the
     # incarnation "", the sums of all processes that ended some time ago. tags: with a blank
     # between them. Rows of clients' calls have a key, of shadow requests an experiment and an arm, of scorers' calls
     # their key and a scorer; the others are "".
     "usage",
-    metadata,
     *_required(Text, *USAGE),
     Column("key_name", Text, nullable=False),
     *_required(BigInteger, *USAGE_SUMS),
@@ -279,20 +273,18 @@ usage = Table(
     sqlite_with_rowid=False,
 )
 
-marks = Table(
+marks = _table(
     # Positions in the stream before which a process reports to have enqueued `enqueued`. position: a padded stream id.
     "marks",
-    metadata,
     *_required(Text, "incarnation", "position"),
     *_required(BigInteger, "last_seq", "enqueued"),
     Column("shard", Integer, nullable=False, server_default="0"),
     PrimaryKeyConstraint("incarnation", "position"),
 )
 
-ledgers = Table(
+ledgers = _table(
     # Each process up to its newest closed mark: what it enqueued, what arrived.
     "ledgers",
-    metadata,
     Column("incarnation", Text, primary_key=True),
     *_required(BigInteger, "closed_seq", "enqueued"),
     Column("settled", BigInteger, nullable=False),  # stored or dead letters
@@ -305,9 +297,8 @@ ledgers = Table(
     Column("usage_merged", Boolean, nullable=False, server_default=false()),  # into the rows of no process
 )
 
-feedback = Table(
+feedback = _table(
     "feedback",
-    metadata,
     Column("feedback_id", Text, primary_key=True),
     *_required(Text, "exchange_id", "caller"),
     Column("at", Double, nullable=False),
@@ -321,10 +312,9 @@ feedback = Table(
     _partial_index("feedback_unmet", "at", where="resolved IS NULL"),
 )
 
-turns = Table(
+turns = _table(
     # Served exchanges of the last day, as turns of conversations; digests, no text. Only with implicit feedback.
     "turns",
-    metadata,
     Column("exchange_id", Text, primary_key=True),
     Column("received", Double, nullable=False),
     Column("caller", Text, nullable=False),
@@ -339,10 +329,9 @@ turns = Table(
     Index("turns_parent", "parent"),
 )
 
-dead_letters = Table(
+dead_letters = _table(
     # What was moved to the dead-letter stream. incarnation, seq: NULL where they could not be read.
     "dead_letters",
-    metadata,
     Column("entry", Text, primary_key=True),
     *_required(Text, "reason", "error"),
     Column("at", Double, nullable=False),
@@ -350,36 +339,32 @@ dead_letters = Table(
     Column("seq", BigInteger),
 )
 
-counters = Table(
+counters = _table(
     "counters",
-    metadata,
     Column("name", Text, primary_key=True),
     Column("n", BigInteger, nullable=False),
 )
 
-deployment_secrets = Table(
+deployment_secrets = _table(
     # Random secrets that are made once. "draws": keys the draws of experiments; consumers put it on the stream server.
     "deployment_secrets",
-    metadata,
     Column("name", Text, primary_key=True),
     Column("value", Text, nullable=False),  # hexadecimal
 )
 
 
-plans = Table(
+plans = _table(
     # Every plan that ran, as it was frozen.
     "plans",
-    metadata,
     Column("plan", Text, primary_key=True),  # its hash
     *_required(Text, "experiment", "json"),
     Column("state", Text, nullable=False),  # running, stopped
     *_required(Double, "since", "first_seen"),
 )
 
-pairs = Table(
+pairs = _table(
     # A served exchange that was drawn for a shadow. place: its index in the plan's sequences; NULL until it settles.
     "pairs",
-    metadata,
     Column("id", Text, primary_key=True),  # of the served exchange
     *_required(Text, "experiment", "plan"),
     Column("position", Text, nullable=False),  # of the served exchange in the stream
@@ -393,10 +378,9 @@ pairs = Table(
     Index("pairs_plan", "plan", "state", "position"),
 )
 
-pair_scores = Table(
+pair_scores = _table(
     # Scores of pair scorers: an arm's answer compared with the served one.
     "pair_scores",
-    metadata,
     Column("score_id", Text, primary_key=True),
     *_required(Text, "pair", "arm"),
     Column("exchange_id", Text, nullable=False),  # of the arm
@@ -413,11 +397,10 @@ pair_scores = Table(
 
 SEQUENCE = ("plan", "candidate", "metric", "identity")
 
-sequences = Table(
+sequences = _table(
     # candidate: the arm compared with the control; "repeat": the control with itself. identity: version and config hash
     # of the scorer, which never mix. state: JSON.
     "sequences",
-    metadata,
     *_required(Text, *SEQUENCE),
     Column("n", BigInteger, nullable=False),
     Column("state", Text, nullable=False),
@@ -425,10 +408,9 @@ sequences = Table(
     PrimaryKeyConstraint(*SEQUENCE),
 )
 
-increments = Table(
+increments = _table(
     # What each pair added to each sequence. a, b: in the metric's units; difference: positive where the arm is better.
     "increments",
-    metadata,
     *_required(Text, *SEQUENCE),
     Column("pair", Text, nullable=False),
     Column("place", BigInteger, nullable=False),
@@ -438,41 +420,37 @@ increments = Table(
     Index("increments_cluster", "plan", "cluster"),
 )
 
-withheld = Table(
+withheld = _table(
     # Pairs that a sequence did not take, by reason and by the arm that caused it ("" for none).
     "withheld",
-    metadata,
     *_required(Text, *SEQUENCE),
     *_required(Text, "reason", "arm"),
     Column("n", BigInteger, nullable=False),
     PrimaryKeyConstraint(*SEQUENCE, "reason", "arm"),
 )
 
-trails = Table(
+trails = _table(
     # The interval after n pairs, for geometrically growing n.
     "trails",
-    metadata,
     *_required(Text, *SEQUENCE),
     Column("n", BigInteger, nullable=False),
     *_required(Double, "value", "low", "high"),
     PrimaryKeyConstraint(*SEQUENCE, "n"),
 )
 
-leases = Table(
+leases = _table(
     # Locks with an expiry: work that one process does at a time.
     "leases",
-    metadata,
     Column("name", Text, primary_key=True),
     Column("holder", Text, nullable=False),
     Column("expires", Double, nullable=False),
 )
 
 
-labels = Table(
+labels = _table(
     # One person's verdict on what one scorer scored: an exchange, or a pair, by the id of its second exchange. pool …
     # horizon tell how the item was drawn; see features/labels/correction.py.
     "labels",
-    metadata,
     Column("label_id", Text, primary_key=True),
     Column("scorer", Text, nullable=False),
     Column("subject", Text, nullable=False),  # exchange or pair
@@ -489,38 +467,34 @@ labels = Table(
     Index("labels_subject", "scorer", "subject_id"),
 )
 
-score_costs = Table(
+score_costs = _table(
     # Sums over the scores that cost something; they stay when the scores are deleted.
     "score_costs",
-    metadata,
     Column("scorer", Text, primary_key=True),
     Column("usd", Double, nullable=False),
     Column("tokens", BigInteger, nullable=False),
 )
 
 
-hour_history = Table(
+hour_history = _table(
     # What each past hour looked like, as sums over its calls without any text; kept for five weeks.
     "hour_history",
-    metadata,
     Column("begin", Double, primary_key=True),  # Unix seconds
     Column("sums", Text, nullable=False),  # JSON: features/today/rows.py
 )
 
-replays = Table(
+replays = _table(
     # The frozen design of a replay. config_hash: of everything that influences an answer.
     "replays",
-    metadata,
     Column("name", Text, primary_key=True),
     *_required(Text, "dataset", "dataset_hash", "config_hash"),
     Column("design", Text, nullable=False),  # JSON
     Column("created", Double, nullable=False),
 )
 
-replay_answers = Table(
+replay_answers = _table(
     # One answer, or the last failure, of one target to one item. item, repeat: from 1.
     "replay_answers",
-    metadata,
     Column("replay", Text, nullable=False),
     Column("item", BigInteger, nullable=False),
     Column("target", Text, nullable=False),
@@ -542,11 +516,10 @@ replay_answers = Table(
 )
 
 
-gaps = Table(
+gaps = _table(
     # Sequence numbers of a process, in (low_seq, high_seq], of which some never arrived. They were sent between two
     # tallies, at from_position and to_position. reason: stream_lost or trimmed; "": unaccounted for.
     "gaps",
-    metadata,
     Column("incarnation", Text, nullable=False),
     *_required(BigInteger, "low_seq", "high_seq"),
     Column("shard", Integer, nullable=False),
@@ -556,39 +529,35 @@ gaps = Table(
     PrimaryKeyConstraint("incarnation", "high_seq"),
 )
 
-incidents = Table(
+incidents = _table(
     # Incidents of a shard of the stream, between two positions. reason: stream_lost (its server was restarted or
     # replaced) or trimmed (entries were trimmed before they were read).
     "incidents",
-    metadata,
     Column("shard", Integer, nullable=False),
     *_required(Text, "from_position", "to_position", "reason"),
     PrimaryKeyConstraint("shard", "to_position", "reason"),
 )
 
-stream_nodes = Table(
+stream_nodes = _table(
     # The server of a shard at the last snapshot. confirmed: its time then, as a position.
     "stream_nodes",
-    metadata,
     Column("shard", Integer, primary_key=True, autoincrement=False),
     *_required(Text, "run_id", "confirmed", "trimmed_to"),
 )
 
-directory_state = Table(
+directory_state = _table(
     # One row. version: of the newest change of a key, team or organization. epoch: of this store; publication relies on
     # it to tell two stores apart.
     "directory_state",
-    metadata,
     Column("id", Integer, primary_key=True, autoincrement=False),
     Column("epoch", Text, nullable=False),
     Column("version", BigInteger, nullable=False),
 )
 
 
-webhook_deliveries = Table(
+webhook_deliveries = _table(
     # One row for each event and receiver, written before the first attempt.
     "webhook_deliveries",
-    metadata,
     Column("event", Text, primary_key=True),  # the id of the event, which the receiver sees as webhook-id
     Column("webhook", Text, primary_key=True),  # its name in gateway.yaml
     Column("experiment", Text, nullable=False),
@@ -616,16 +585,14 @@ def _directory_columns() -> tuple[Column[Any], ...]:
     )
 
 
-organizations = Table(
+organizations = _table(
     "organizations",
-    metadata,
     *_directory_columns(),
     Index("organizations_version", "version"),
 )
 
-teams = Table(
+teams = _table(
     "teams",
-    metadata,
     *_directory_columns(),
     Column("organization", Text),
     Column("models", Text),  # JSON; NULL: all
@@ -635,10 +602,9 @@ teams = Table(
     Index("teams_organization", "organization"),
 )
 
-keys = Table(
+keys = _table(
     # The keys that were made while the gateways ran. Their secrets are nowhere; digests are SHA-256.
     "keys",
-    metadata,
     *_directory_columns(),
     Column("name", Text, nullable=False),
     Column("team", Text),
@@ -656,10 +622,9 @@ keys = Table(
     _partial_index("keys_name", "name", where="deleted IS NULL", unique=True),
 )
 
-audit = Table(
+audit = _table(
     # Append-only: triggers refuse updates and deletions. before, after: JSON without digests.
     "audit",
-    metadata,
     Column("id", Text, primary_key=True),  # ordered by time
     Column("at", Double, nullable=False),
     Column("actor", Text, nullable=False),  # the name of the admin token
@@ -671,10 +636,9 @@ audit = Table(
     Index("audit_subject", "subject", "id"),
 )
 
-ramp_events = Table(
+ramp_events = _table(
     # Every change of a ramp. Append-only: triggers refuse updates and deletions.
     "ramp_events",
-    metadata,
     Column("id", Text, primary_key=True),  # of its entry in the stream of events
     Column("experiment", Text, nullable=False),
     Column("plan", Text, nullable=False),  # the plan's hash
@@ -689,10 +653,9 @@ ramp_events = Table(
     Index("ramp_events_experiment", "experiment", "version"),
 )
 
-console_sessions = Table(
+console_sessions = _table(
     # Who is signed in to the console.
     "console_sessions",
-    metadata,
     Column("digest", Text, primary_key=True),  # SHA-256 of the cookie
     *_required(Text, "name", "role"),
     Column("content", Boolean, nullable=False),
@@ -700,10 +663,9 @@ console_sessions = Table(
     *_required(Double, "created", "expires"),
 )
 
-console_links = Table(
+console_links = _table(
     # Login links that were used. expires: after which the link is refused anyhow, and the row is removed.
     "console_links",
-    metadata,
     Column("digest", Text, primary_key=True),
     Column("expires", Double, nullable=False),
 )

@@ -60,7 +60,10 @@ def served_model(run: EngineRun) -> str:
     """The name by which requests address the engine's model."""
     if run.name:
         return run.name
-    return model_alias(run.model) if run.engine == "llamacpp" else _folder_name(run.model) or run.model
+    if run.engine == "llamacpp":
+        return model_alias(run.model)
+    path = Path(run.model)
+    return path.resolve().name if path.is_dir() else run.model
 
 
 def missing_packages(model: str = SMOLLM2) -> list[str]:
@@ -156,11 +159,6 @@ def _packaged_gguf() -> Path | None:
     package = MODEL_PACKAGES[SMOLLM2]
     folder = folder_of(package)
     return None if folder is None else folder / package.weights
-
-
-def _folder_name(model: str) -> str | None:
-    path = Path(model)
-    return path.resolve().name if path.is_dir() else None
 
 
 def _llamacpp_argv(upstream: str, run: EngineRun, port: int) -> tuple[str, ...]:

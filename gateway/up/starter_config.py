@@ -18,9 +18,8 @@ _NO_CHAT = re.compile(
     r"embed|whisper|tts|dall-e|image|moderation|audio|realtime|transcri|davinci|babbage|sora|rerank|ocr|speech|guard",
     re.IGNORECASE,
 )
-_NAME = re.compile(
-    r"(?:(?![{}*\"\\])[!-~]){1,200}"
-)  # valid as an alias and as a target's model, which appear in headers; a star would make it a wildcard
+# Valid as an alias and as a target's model, which appear in headers; a star would make it a wildcard.
+_NAME = re.compile(r"(?:(?![{}*\"\\])[!-~]){1,200}")
 
 _HEAD = """\
 # Written by `gateway up` from what it found. Change it as you like: it is never overwritten.
@@ -55,7 +54,7 @@ def offers(found: DiscoveredUpstream) -> list[str]:
 
 
 def needs_local(found: Sequence[DiscoveredUpstream]) -> bool:
-    """Whether no upstream offers a model, so that `gateway up` starts a local one."""
+    """Tells whether no upstream offers a model, so that `gateway up` starts a local one."""
     return not any(offers(each) for each in found)
 
 
@@ -66,7 +65,7 @@ def names(found: Sequence[DiscoveredUpstream]) -> list[str]:
 
 
 def gateway_yaml(found: Sequence[DiscoveredUpstream], digest: str, key_file: str, name: str = "gateway.yaml") -> str:
-    """digest: SHA-256 of the key that `gateway up` made. key_file: where the key is, for a comment."""
+    """Writes the config. digest: SHA-256 of the key that `gateway up` made. key_file: its place, for a comment."""
     named = list(zip(names(found), found, strict=True))
     lines = [_HEAD.format(digest=digest, key_file=key_file, name=name)]
     lines += [line for each in named for line in _upstream(*each)]
@@ -104,7 +103,8 @@ def _models(named: Sequence[tuple[str, DiscoveredUpstream]]) -> Iterator[str]:
         if len(offered) > MAX_MODELS:
             yield f"  # {name} has {len(offered) - MAX_MODELS} more; add the ones you want in the same way.\n"
         if found.trouble and found.port is None:
-            yield f"  # {name} did not list its models ({_one_line(found.trouble)}). Add yours like this:\n"
+            trouble = "".join(c if c.isprintable() else " " for c in found.trouble)[:200]
+            yield f"  # {name} did not list its models ({trouble}). Add yours like this:\n"
             yield f"  # MODEL: {{targets: [{{upstream: {name}, model: MODEL}}]}}\n"
     if not taken:
         yield _model(SMOLLM2, LOCAL, SMOLLM2)
@@ -114,7 +114,3 @@ def _model(alias: str, upstream: str, model: str) -> str:
     """A name as a JSON string, which is valid YAML: names come from servers and may contain anything."""
     quoted = json.dumps(model)
     return f"  {json.dumps(alias)}: {{targets: [{{upstream: {upstream}, model: {quoted}}}]}}\n"
-
-
-def _one_line(text: str) -> str:
-    return "".join(c if c.isprintable() else " " for c in text)[:200]

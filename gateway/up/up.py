@@ -57,7 +57,7 @@ class UpOptions:
 
     data: Path
     config: Path | None = None
-    """None: ./gateway.yaml, which is written if it does not exist."""
+    """Path of the config; None: ./gateway.yaml, which is written if it does not exist."""
     host: str = "127.0.0.1"
     port: int = PORT
     """The gateway's port. Metrics and console listen as far from their usual ports as this is from 8000: a second
@@ -74,7 +74,7 @@ class RunningGateway:
 
     base_url: str
     key: str | None
-    """None: one of the user's own `keys` is needed, or no key at all."""
+    """Key of the gateway; None: one of the user's own `keys` is needed, or no key at all."""
     keys: tuple[str, ...]
     models: tuple[str, ...]
     metrics_urls: tuple[str, str]
@@ -244,9 +244,8 @@ def children_of(setup: UpSetup) -> Iterator[Child]:
     login = f"{setup.login} {setup.login_expires:.0f}"
     environ = child_environment(urls, setup.digest, evals, admin, login)
     argv = gateway_argv("evaluate", *shared, "--metrics-port", str(setup.metrics_port))
-    yield Child(
-        "evaluate", argv, http_probe("127.0.0.1", setup.metrics_port, "/metrics"), hung_s=_HUNG_S, environ=environ
-    )
+    health = http_probe("127.0.0.1", setup.metrics_port, "/metrics")
+    yield Child("evaluate", argv, health, hung_s=_HUNG_S, environ=environ)
     argv = gateway_argv("console", *shared, "--port", str(setup.console_port))
     health = http_probe("127.0.0.1", setup.console_port, "/health")
     yield Child("console", argv, health, hung_s=_HUNG_S, environ=environ)

@@ -234,7 +234,7 @@ def _median(seconds: Sequence[tuple[float, float]]) -> tuple[float, float]:
 @asynccontextmanager
 async def _consumer(rules: int, directory: str) -> AsyncIterator[PairedConsumer]:
     threads = ScoringThreads()
-    built = build_all({name: ScorerConfig(**{"use": name, **options}) for name, options in DEFAULTS.items()})
+    built = build_all({name: ScorerConfig(use=name) for name in DEFAULTS})
     async with Store(f"sqlite:///{Path(directory) / f'{rules}.db'}") as store:
         yield PairedConsumer(plan_of(rules), store, threads, built.single)
     threads.close()

@@ -123,7 +123,7 @@ def config_of(origin: str, stream_url: str, name: str, rate: float) -> dict[str,
         "experiments": {"swap": {"model": "alias-3", "shadow": 0.1, **arms}},
         "sampling": {"rate": rate},
         "stream": {"url": stream_url, "name": name, "max_mb": 256},
-        "scorers": {name: dict(options) for name, options in DEFAULTS.items()},
+        "scorers": {name: {} for name in DEFAULTS},
     }
 
 

@@ -23,7 +23,6 @@ from gateway.scorers.grader_json import (
     gleu,
     parse_grader,
     similarity,
-    variable_names,
     variables_of,
 )
 from gateway.scoring.options import InvalidOptions
@@ -191,11 +190,6 @@ def test_each_value_may_be_wrapped(values):
 def test_variables_that_nothing_can_have_are_mistakes(text, message):
     with pytest.raises(InvalidOptions, match=message):
         check_variables(text, "x")
-
-
-def test_names_are_found():
-    assert variable_names("{{ item.a }} and {{sample.output_text}}") == ["item.a", "sample.output_text"]
-    check_variables("{{item.a}} {{sample.choices[0].message}}", "x")
 
 
 PAIRS = [

@@ -18,6 +18,7 @@ from gateway.scoring.json_schema import (
     PATTERNS,
     POINTERS,
     REMOTE,
+    SMALL_PATTERN,
     WORK,
     SchemaCache,
     SchemaTooSlow,
@@ -42,7 +43,7 @@ def nested(levels, leaf, key="properties"):
 
 
 def counted(schema):
-    return visits_by_depth(schema, find_references(schema))
+    return visits_by_depth(schema, find_references(schema), SMALL_PATTERN)
 
 
 @pytest.mark.parametrize(

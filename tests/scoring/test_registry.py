@@ -48,7 +48,7 @@ def mistakes(**sections):
 
 
 def test_the_defaults_are_built_ins_without_options():
-    built = build({name: Section(**options) for name, options in DEFAULTS.items()})
+    built = build({name: Section() for name in DEFAULTS})
     assert list(built) == list(DEFAULTS)
     assert set(DEFAULTS) <= set(SCORERS)
     assert not any(r.foreign for r in built.values())

@@ -28,20 +28,24 @@ from gateway.core.sanitize import cell, to_json
 from gateway.features.calls.rows.export import DEFAULT, ExportSource, Preference, PreferenceRule
 from gateway.store.query import ExchangeFilter, Found, right_answer
 
-PLAIN = (
-    "id", "received", "alias", "upstream", "model", "variant", "caller", "api", "role", "pair", "experiment", "arm",
-    "cluster", "messages", "tools", "parameters", "metadata", "response", "reasoning", "tool_calls", "correction",
-    "reference", "finish_reason", "outcome", "status", "error", "input_tokens", "output_tokens", "cost_usd",
-    "first_token_s", "total_s", "stratum", "pi", "feedback", "predictions",
-)  # fmt: skip
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(text.split())
+
+
+PLAIN = _names(
+    "id received alias upstream model variant caller api role pair experiment arm cluster messages tools parameters "
+    "metadata response reasoning tool_calls correction reference finish_reason outcome status error input_tokens "
+    "output_tokens cost_usd first_token_s total_s stratum pi feedback predictions"
+)
 _OF_SCORE = ("scorer", "version", "value", "label", "status", "pi")
 _OF_PREDICTION = ("scorer", "target", "version", "predicted", "pi", "judged")
 _OF_FEEDBACK = ("name", "value", "label", "comment", "correction")
 # Members of a request that are columns of their own, or that say nothing of how the model was asked.
-_NO_PARAMETERS = frozenset({
-    "messages", "input", "prompt", "system", "instructions", "tools", "metadata", "model", "stream", "stream_options",
-    "store", "user", "safety_identifier", "prompt_cache_key", "service_tier", "background",
-})  # fmt: skip
+_NO_PARAMETERS = _names(
+    "messages input prompt system instructions tools metadata model stream stream_options store user safety_identifier "
+    "prompt_cache_key service_tier background"
+)
 _INLINE = b";base64,sha256="  # the placeholder of an image or a sound that is not stored
 
 
@@ -50,7 +54,7 @@ class NotExportable(Exception):
 
 
 def columns(scorers: Sequence[str]) -> dict[str, str]:
-    """scorer → the name of its column: score_NAME with letters, digits and underscores, each name once."""
+    """Names the column of each scorer: score_NAME with letters, digits and underscores, each name once."""
     names: dict[str, str] = {}
     for scorer in scorers:
         plain = name = "score_" + re.sub(r"\W", "_", scorer, flags=re.ASCII)
@@ -88,7 +92,7 @@ def _as_text(value: Any) -> str | None:
 
 
 def preferred(found: Preference) -> dict[str, Any]:
-    """{"prompt": [messages], "chosen": [answer], "rejected": [answer], …}: a row of a preference data set, in the
+    """Makes {"prompt": [messages], "chosen": [answer], "rejected": [answer], …}: a row of a preference data set, in the
     conversational form that trl's DPOTrainer takes. Raises NotExportable."""
     asked, tools = question(found.served)
     if asked[-1].get("role") not in ("user", "tool", "assistant"):
@@ -105,13 +109,15 @@ def preferred(found: Preference) -> dict[str, Any]:
         "chosen": [{"role": "assistant", "content": found.chosen}],
         "rejected": [{"role": "assistant", "content": found.rejected}],
         **({"tools": tools} if tools else {}),
-        "score_chosen": found.chosen_value, "score_rejected": found.rejected_value, "by": found.by,
+        "score_chosen": found.chosen_value,
+        "score_rejected": found.rejected_value,
+        "by": found.by,
         "id": found.served["id"],
-    }  # fmt: skip
+    }
 
 
 def conversation(found: Found) -> dict[str, Any]:
-    """{"messages": […, the answer], "tools": …} for OpenAI's chat fine-tuning. Raises NotExportable.
+    """Makes {"messages": […, the answer], "tools": …} for OpenAI's chat fine-tuning. Raises NotExportable.
 
     A person's correction replaces the answer.
     """
@@ -131,22 +137,18 @@ def conversation(found: Found) -> dict[str, Any]:
 
 
 def evaluated(found: Found) -> dict[str, Any]:
-    """{"item": …, "sample": …}: a line of a data source for OpenAI's evals, with the answer as the sample.
+    """Makes {"item": …, "sample": …}: a line of a data source for OpenAI's evals, with the answer as the sample.
 
     `ideal` is a person's correction, else the reference of the request. Raises NotExportable.
     """
     asked, tools = question(found)
     _check_complete(found)
     ideal = right_answer(found) if found["correction"] is None else found["correction"]
-    item = {
-        "id": found["id"], "input": asked, "ideal": ideal,
-        "alias": found["alias"], "pi": found["pi"],
-        "scores": {s["scorer"]: s["value"] for s in found["scores"]}, **({"tools": tools} if tools else {}),
-    }  # fmt: skip
-    sample = {
-        "output_text": found["text"], "output_tools": _calls(found["tool_calls"]),
-        "finish_reason": found["finish_reason"], "model": found["model"],
-    }  # fmt: skip
+    scores = {s["scorer"]: s["value"] for s in found["scores"]}
+    item = {"id": found["id"], "input": asked, "ideal": ideal, "alias": found["alias"], "pi": found["pi"]}
+    item |= {"scores": scores, **({"tools": tools} if tools else {})}
+    sample = {"output_text": found["text"], "output_tools": _calls(found["tool_calls"])}
+    sample |= {"finish_reason": found["finish_reason"], "model": found["model"]}
     return {"item": item, "sample": sample}
 
 
@@ -211,14 +213,14 @@ class ExportWriter(Protocol):
 
 
 def writer(form: Form, file: IO[bytes], scorers: Sequence[str]) -> ExportWriter:
-    """scorers: names of the scorers in the store. Raises CannotRun if a library is missing."""
+    """A writer for a form. scorers: names of the scorers in the store. Raises CannotRun if a library is missing."""
     named = columns(scorers)
     if form == "parquet":
         return ParquetWriter(file, named)
     if form == "csv":
         return CsvWriter(file, named)
     as_object: Mapping[Form, Callable[[Any], dict[str, Any]]] = {
-        "jsonl": lambda found: _with_iso_time(row(found, named)),
+        "jsonl": lambda found: _text_row(found, named),
         "openai-chat": conversation,
         "openai-evals": evaluated,
         "dpo": preferred,
@@ -226,8 +228,10 @@ def writer(form: Form, file: IO[bytes], scorers: Sequence[str]) -> ExportWriter:
     return JsonLinesWriter(file, as_object[form])
 
 
-def _with_iso_time(values: dict[str, Any]) -> dict[str, Any]:
-    return {**values, "received": values["received"].isoformat()}
+def _text_row(found: Found, named: Mapping[str, str]) -> dict[str, Any]:
+    """A row whose time is a text."""
+    values = row(found, named)
+    return values | {"received": values["received"].isoformat()}
 
 
 class JsonLinesWriter:
@@ -255,8 +259,7 @@ class CsvWriter:
         self._csv.writerow(self._columns)
 
     def add(self, found: Found) -> None:
-        values = row(found, self._named)
-        values["received"] = values["received"].isoformat()
+        values = _text_row(found, self._named)
         values["messages"] = to_json(values["messages"], indent=False)
         for name in ("feedback", "predictions"):
             values[name] = to_json(values[name], indent=False) if values[name] else ""
@@ -298,7 +301,7 @@ class FeedbackWriter:
     """Feedback as rows of its own, for what comes later than its exchange was written. Held in memory until close()."""
 
     def __init__(self, form: Form, file: IO[bytes]) -> None:
-        """form: jsonl or parquet. Raises CannotRun if a library is missing."""
+        """Writes nothing yet. form: jsonl or parquet. Raises CannotRun if a library is missing."""
         self._file = file
         self._arrow = _pyarrow() if form == "parquet" else None
         self._held: list[dict[str, Any]] = []
@@ -337,22 +340,22 @@ def _schema(arrow: Any, named: Mapping[str, str]) -> Any:
         [("scorer", text), ("version", text), ("value", number), ("label", text), ("status", text), ("pi", number)]
     )
     rating = arrow.struct([("name", text), ("value", number), ("label", text), ("comment", text), ("correction", text)])
-    prediction = arrow.struct(
-        [*((name, text) for name in ("scorer", "target", "version")), ("predicted", number), ("pi", number),
-         ("judged", arrow.bool_())]
-    )  # fmt: skip
+    given = [("predicted", number), ("pi", number), ("judged", arrow.bool_())]
+    prediction = arrow.struct([*((name, text) for name in ("scorer", "target", "version")), *given])
     kinds = {
-        "received": arrow.timestamp("us", tz="UTC"), "messages": arrow.list_(turn), "feedback": arrow.list_(rating),
+        "received": arrow.timestamp("us", tz="UTC"),
+        "messages": arrow.list_(turn),
+        "feedback": arrow.list_(rating),
         "predictions": arrow.list_(prediction),
         **dict.fromkeys(("status", "input_tokens", "output_tokens"), integer),
         **dict.fromkeys(("cost_usd", "first_token_s", "total_s", "pi"), number),
-    }  # fmt: skip
+    }
     plain = [(name, kinds.get(name, text)) for name in PLAIN]
     return arrow.schema([*plain, ("scores", arrow.list_(score)), *((name, number) for name in named.values())])
 
 
 Show = Callable[[int, int], None]
-"""(done, total)"""
+"""Shows how many are done, of how many."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,10 +21,8 @@ from gateway.store.where import parse
 if TYPE_CHECKING:
     from pandas import DataFrame
 
-_ONCE = (
-    "scorer", "version", "config_hash", "control_status", "arm_status", "control_value", "arm_value", "preference",
-    "compares",
-)  # fmt: skip
+_OF_SCORER = "scorer version config_hash control_status arm_status control_value arm_value preference compares"
+_ONCE = frozenset(_OF_SCORER.split())
 
 
 def read(url: str | os.PathLike[str] | None = None) -> StoreReader:
@@ -129,7 +127,7 @@ def _names(view: Any) -> list[str]:
 
 
 def _frame(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> DataFrame:
-    """columns: those that an empty frame has as well."""
+    """Makes a frame. columns: those that an empty frame has as well."""
     known = dict.fromkeys([*columns, *(name for row in rows for name in row)])
     frame: DataFrame = _pandas().DataFrame.from_records(list(rows), columns=list(known))
     return frame

@@ -76,7 +76,7 @@ class CallSearch:
 
     @property
     def expression(self) -> str:
-        """All filters but the time in the language of --where; "": none."""
+        """The filters but the time, in the language of --where; "": none."""
         given = [f"{name}={_quoted(getattr(self, name))}" for name in _FIELDS if getattr(self, name)]
         given += [f"text~{_quoted(self.words)}"] if self.words else []
         given += [f"({self.where})" if given else self.where] if self.where else []
@@ -107,13 +107,22 @@ async def list_page(request: Request) -> Response:
     except (QueryError, ValueError) as error:
         trouble = str(error)
         scorers = await services.admin.store.read(scorers_with_poor_scores)
-    following = "" if page.next is None else search.address(after=after_text(page.next))
+    following = "" if page.next is None else search.address(after=f"{page.next[0]!r}~{page.next[1]}")
     return render(
-        request, "calls.html.jinja", 400 if trouble else 200, search=search, page=page, next=following, trouble=trouble,
-        first=search.address(after="") if search.after else "", aliases=list(services.admin.config().models),
-        scorers=sorted({*scorers, *([search.worst] if search.worst else [])}), spans=SPANS, outcomes=OUTCOMES,
+        request,
+        "calls.html.jinja",
+        400 if trouble else 200,
+        search=search,
+        page=page,
+        next=following,
+        first=search.address(after="") if search.after else "",
+        trouble=trouble,
+        aliases=list(services.admin.config().models),
+        scorers=sorted({*scorers, *([search.worst] if search.worst else [])}),
+        spans=SPANS,
+        outcomes=OUTCOMES,
         target_text=target_text,
-    )  # fmt: skip
+    )
 
 
 def call_filter(search: CallSearch, now: float, content: bool) -> CallFilter:
@@ -134,12 +143,8 @@ def refuse_content(node: Node) -> None:
         raise NotPermitted(f"{named[0]}: only who may read prompts and answers may search in them")
 
 
-def after_text(after: tuple[float, str]) -> str:
-    return f"{after[0]!r}~{after[1]}"
-
-
 def parsed_after(text: str) -> tuple[float, str]:
-    """Raises ValueError."""
+    """The place at which a page begins. Raises ValueError."""
     place, _, id = text.partition("~")
     try:
         return float(place), id
@@ -154,25 +159,30 @@ def target_text(call: Found) -> str:
 async def call_page(request: Request) -> Response:
     services, id = services_of(request), request.path_params["id"]
 
-    def reading(connection: Reading) -> FullCall | None:
-        return full_call(connection, id)
-
-    found = await services.admin.store.read(reading)
+    found = await services.admin.store.read(lambda connection: full_call(connection, id))
     if found is None:
         raise NotThere(f"no call {id[:60]} is in the store: it was not sampled, is not scored yet, or was deleted")
     content = visitor_of(request).actor.content
     config = services.admin.config()
     return render(
-        request, "call.html.jinja", full=found, call=readable(found.call), content=content, target_text=target_text,
-        prompt=turns(found.call["request"]) if content else (), reference=right_answer(found.call) if content else None,
-        sides=sides_of(found) if content else (), labelled_by=_labelled_by(found), targets=ask_targets(config),
+        request,
+        "call.html.jinja",
+        full=found,
+        call=readable(found.call),
+        content=content,
+        target_text=target_text,
+        prompt=turns(found.call["request"]) if content else (),
+        reference=right_answer(found.call) if content else None,
+        sides=sides_of(found) if content else (),
+        labelled_by=_labelled_by(found),
+        targets=ask_targets(config),
         can_ask=services.evals().base_url is not None and _request_body(found.call) is not None,
-    )  # fmt: skip
+    )
 
 
 @dataclass(frozen=True, slots=True)
 class AnswerSides:
-    """Two answers to one request, compared word by word."""
+    """A pair of answers to one request, compared word by word."""
 
     other: Found
     """The call that is not the page's own."""
@@ -180,7 +190,7 @@ class AnswerSides:
     left: Sequence[Any]
     right: Sequence[Any]
     scores: Sequence[tuple[str, Found | None, Found | None]]
-    """(scorer, score of the left, score of the right)."""
+    """A scorer, with its score of the left and of the right."""
     verdicts: Sequence[Found]
 
 
@@ -210,10 +220,6 @@ def _labelled_by(full: FullCall) -> list[str]:
     return list(dict.fromkeys(checked))
 
 
-def _checked_score(full: FullCall, scorer: str) -> Found | None:
-    return _by_scorer(full.call["scores"]).get(scorer) if scorer in _labelled_by(full) else None
-
-
 async def label_call(request: Request) -> Response:
     form = await form_actor(request, "labeller", "label an answer", content=True)
     id, services = request.path_params["id"], services_of(request)
@@ -222,7 +228,9 @@ async def label_call(request: Request) -> Response:
 
     def saving(connection: Transaction) -> None:
         full = full_call(connection, id)
-        score = None if full is None else _checked_score(full, scorer)
+        score = None
+        if full is not None and scorer in _labelled_by(full):
+            score = _by_scorer(full.call["scores"]).get(scorer)
         if score is None:
             raise NotThere(f'call {id[:60]} has no score of "{scorer[:60]}" that could be checked')
         version = ScorerVersion(scorer, score["version"], score["config_hash"], "exchange", score["direction"])
@@ -234,7 +242,7 @@ async def label_call(request: Request) -> Response:
 
 
 def verdict_value(text: str) -> float:
-    """good, bad, or a number from 0 to 1. Raises InvalidBody."""
+    """The number of a verdict: good, bad, or a number from 0 to 1. Raises InvalidBody."""
     known = {"good": 1.0, "bad": 0.0}
     try:
         value = known[text] if text in known else float(text)

@@ -61,13 +61,16 @@ MOST_RUNS, MOST_OF_ONE, MOST_TARGETS = 50, 10, 6
 DEADLINE_S = 120.0
 MOST_BYTES = 1 << 20  # of one answer
 PATHS: Mapping[str, str] = {
-    "chat": "/chat/completions", "completions": "/completions", "responses": "/responses", "messages": "/messages",
-}  # fmt: skip
+    "chat": "/chat/completions",
+    "completions": "/completions",
+    "responses": "/responses",
+    "messages": "/messages",
+}
 _STREAMED = ("chat", "completions")
-_QUICK = frozenset({
-    "valid_json", "json_schema", "tool_calls", "refusal", "repetition", "truncation", "length", "latency", "cost",
-    "contains", "regex", "secrets", "exact", "f1", "number", "choice", "json_equal", "rouge_l", "edit_distance",
-})  # fmt: skip
+_QUICK = (
+    "valid_json json_schema tool_calls refusal repetition truncation length latency cost contains regex secrets exact "
+    "f1 number choice json_equal rouge_l edit_distance"
+)
 """Rules that need nothing but the answer, and answer at once."""
 
 
@@ -154,7 +157,7 @@ class AskAnswer:
 
 @dataclass(slots=True)
 class AskRun:
-    """One request to several targets."""
+    """A request to several targets."""
 
     id: str
     owner: str
@@ -276,14 +279,30 @@ async def _read(reply: StreamedReply, api: str, answer: AskAnswer, began: float)
 async def _scores(services: PageServices, run: AskRun, answer: AskAnswer) -> Sequence[ScoreResult]:
     """Scores by the configured rules that answer at once; judges are not asked."""
     scorers, scoring = _scoring(services)
-    response = orjson.dumps(answer.completion)
     exchange = Exchange(
-        id=new_id(), received=time.time(), caller="playground", api=run.api, alias=answer.target.alias,
-        target=answer.by or Target("", answer.target.alias), stream=False, request=orjson.dumps(run.body),
-        response=response, status=200, outcome="ok", total_s=answer.seconds or 0.0, unit=run.id, u=0.0, pi=1.0,
-        stratum="playground", incarnation="playground", seq=0, form="assembled", usage=answer.usage,
-        first_token_s=answer.first_s, reference=run.reference,
-    )  # fmt: skip
+        id=new_id(),
+        received=time.time(),
+        caller="playground",
+        api=run.api,
+        alias=answer.target.alias,
+        target=answer.by or Target("", answer.target.alias),
+        stream=False,
+        request=orjson.dumps(run.body),
+        response=orjson.dumps(answer.completion),
+        form="assembled",
+        status=200,
+        outcome="ok",
+        total_s=answer.seconds or 0.0,
+        unit=run.id,
+        u=0.0,
+        pi=1.0,
+        stratum="playground",
+        incarnation="playground",
+        seq=0,
+        usage=answer.usage,
+        first_token_s=answer.first_s,
+        reference=run.reference,
+    )
     return await scoring.score_again(exchange, scorers.keys())
 
 
@@ -300,12 +319,12 @@ def _scoring(services: PageServices) -> tuple[Mapping[str, RegisteredScorer], En
 
 
 def quick_scorers(config: Config, services: PageServices) -> dict[str, RegisteredScorer]:
-    """One that cannot be built here is left out: the consumer reports it."""
-    sections = config.scorers or {name: ScorerConfig(**options) for name, options in DEFAULTS.items()}
+    """Builds the scorers that answer at once. One that cannot be built is left out: the consumer reports it."""
+    sections = config.scorers or {name: ScorerConfig() for name in DEFAULTS}
     outside = ExternalServices(HttpConnections(), directory=services.config_path.parent)
     found: dict[str, RegisteredScorer] = {}
     for name, section in sections.items():
-        if (section.use or name) not in _QUICK or section.isolate:
+        if (section.use or name) not in _QUICK.split() or section.isolate:
             continue
         try:
             built = build_all({name: section}, outside)
@@ -364,10 +383,17 @@ async def show_run(request: Request) -> Response:
     texts += [(each.text, each.target.title) for each in run.answers if run.done and not each.error]
     names = sorted({score.scorer for each in run.answers for score in each.scores})
     diffs = [(*side_by_side(a[0], b[0]), a[1], b[1]) for a, b in pairwise(texts)] if run.done else []
-    return render(
-        request, "run.html.jinja", run=run, prompt=turns(orjson.dumps(run.body)), diffs=diffs, scorers=names,
-        scores=[{s.scorer: s for s in each.scores} for each in run.answers], runs=RUNS,
-    )  # fmt: skip
+    scores = [{s.scorer: s for s in each.scores} for each in run.answers]
+    prompt = turns(orjson.dumps(run.body))
+    shown: dict[str, Any] = {
+        "run": run,
+        "prompt": prompt,
+        "diffs": diffs,
+        "scorers": names,
+        "scores": scores,
+        "runs": RUNS,
+    }
+    return render(request, "run.html.jinja", **shown)
 
 
 def _run(request: Request) -> AskRun:
@@ -375,7 +401,7 @@ def _run(request: Request) -> AskRun:
 
 
 async def show_answer(request: Request) -> Response:
-    """One answer, as a document for a frame."""
+    """Shows one answer, as a document for a frame."""
     run, at = _run(request), request.path_params["at"]
     if not 0 <= at < len(run.answers):
         raise NotThere("there is no such answer")

@@ -15,7 +15,7 @@ from rich.text import Text
 from gateway.core.conversation import turns
 from gateway.core.errors import CannotRun
 from gateway.core.exchange import Target
-from gateway.core.sanitize import plain
+from gateway.reports.terminal import plain_table, safe_text
 from gateway.store.engine import StoreUnavailable
 from gateway.store.query import ExchangeFilter, Found, full_exchange, list_exchanges, reading, right_answer
 from gateway.store.where import parse
@@ -29,7 +29,7 @@ class InvalidDuration(ValueError):
 
 
 def seconds_of(span: str) -> float:
-    """ "90s", "30m", "2h", "1d", "1w". Raises InvalidDuration."""
+    """The seconds of "90s", "30m", "2h", "1d" or "1w". Raises InvalidDuration."""
     found = re.fullmatch(r"(\d+(?:\.\d+)?)([smhdw])", span)
     if found is None:
         raise InvalidDuration(f"{span!r} is not a time span; write 90s, 30m, 2h, 1d or 1w")
@@ -37,7 +37,7 @@ def seconds_of(span: str) -> float:
 
 
 def filter_of(limit: int, alias: str | None, since: str | None, where: str | None) -> ExchangeFilter:
-    """since: as seconds_of reads it; where: as store.where.parse does; None: no bound.
+    """Makes a filter. since: as seconds_of reads it; where: as store.where.parse does; None: no bound.
 
     Raises InvalidDuration, QueryError.
     """
@@ -52,7 +52,7 @@ def list_of(url: str, filter: ExchangeFilter) -> list[Found]:
 
 
 def find(url: str, exchange_id: str, wait_s: float) -> Found:
-    """One complete exchange; waits up to wait_s for it to be stored. Raises CannotRun if it is not."""
+    """Finds one complete exchange; waits up to wait_s for it to be stored. Raises CannotRun if it is not."""
     ends = time.monotonic() + wait_s
     while True:
         try:
@@ -79,70 +79,65 @@ def readable(found: Found) -> Found:
 
 
 def table(found: list[Found]) -> Table:
-    drawn = Table(box=None, pad_edge=False, header_style="bold")
-    for name, how in (("time", "left"), ("id", "left"), ("alias", "left"), ("target", "left"), ("outcome", "left")):
-        drawn.add_column(name, justify=how, no_wrap=name in ("time", "id"))  # type: ignore[arg-type]
-    for name in ("tokens", "first", "total"):
-        drawn.add_column(name, justify="right", no_wrap=True)
-    drawn.add_column("scores")
+    figures = ("tokens", "first", "total")
+    titles = ("time", "id", "alias", "target", "outcome", *figures, "scores")
+    drawn = plain_table(titles, right=figures, unbroken=("time", "id", *figures))
     for e in found:
-        cells = (
-            _time(e["received"]), e["id"], e["alias"], _target(e), _outcome(e),
-            _tokens(e), _seconds(e["first_token_s"]), _seconds(e["total_s"]), _brief(e["scores"]),
-        )  # fmt: skip
-        drawn.add_row(*(_safe(cell) for cell in cells))
+        head = (_time(e["received"]), e["id"], e["alias"], _target(e), _outcome(e))
+        times = (_seconds(e["first_token_s"]), _seconds(e["total_s"]))
+        drawn.add_row(*map(safe_text, (*head, _tokens(e), *times, _brief(e["scores"]))))
     return drawn
 
 
 def to_terminal(e: Found) -> RenderableType:
-    """One exchange, from the question to the scores."""
+    """Shows one exchange, from the question to the scores."""
     return Group(*_head(e), *_question(e), *_answer(e), *_record(e))
 
 
 def _head(e: Found) -> Iterator[RenderableType]:
     stream = "stream" if e["stream"] else "plain"
-    yield _safe(f"{e['id']}  {_time(e['received'], date=True)}  {e['api']}, {stream}, by {e['caller']}", "bold")
+    yield safe_text(f"{e['id']}  {_time(e['received'], date=True)}  {e['api']}, {stream}, by {e['caller']}", "bold")
     role = "" if e["role"] == "served" else f", {e['role']} of {e['pair']}"
     experiment = f", experiment {e['experiment']} arm {e['arm']}" if e["experiment"] else ""
-    yield _safe(f"{e['alias']} → {_target(e)}: {_outcome(e)}{role}{experiment}")
+    yield safe_text(f"{e['alias']} → {_target(e)}: {_outcome(e)}{role}{experiment}")
     for shadow in e["shadows"]:
-        yield _safe(f"its shadow: {shadow}")
+        yield safe_text(f"its shadow: {shadow}")
 
 
 def _question(e: Found) -> Iterator[RenderableType]:
     for who, text in turns(e["request"]):
-        yield _safe(f"\n{who}", "bold cyan")
-        yield _safe(text)
+        yield safe_text(f"\n{who}", "bold cyan")
+        yield safe_text(text)
 
 
 def _answer(e: Found) -> Iterator[RenderableType]:
     for title in ("reasoning", "refusal", "error"):
         if e[title]:
-            yield _safe(f"\n{title}", "bold yellow")
-            yield _safe(e[title])
-    yield _safe("\nanswer", "bold green")
-    yield _safe(e["text"] or "(no text)")
+            yield safe_text(f"\n{title}", "bold yellow")
+            yield safe_text(e[title])
+    yield safe_text("\nanswer", "bold green")
+    yield safe_text(e["text"] or "(no text)")
     for call in e["tool_calls"]:
-        yield _safe(f"calls {call['name']}({call['arguments']})")
+        yield safe_text(f"calls {call['name']}({call['arguments']})")
     right = right_answer(e)
     if right:
-        yield _safe("\nright answer", "bold magenta")
-        yield _safe(right)
+        yield safe_text("\nright answer", "bold magenta")
+        yield safe_text(right)
 
 
 def _record(e: Found) -> Iterator[RenderableType]:
-    yield _safe("\nrecord", "bold")
-    yield _safe(f"finish_reason {e['finish_reason']}; tokens {_tokens(e)}; first token {_seconds(e['first_token_s'])}, "
-                f"total {_seconds(e['total_s'])}")  # fmt: skip
-    yield _safe(f"sampled with π = {e['pi']:g} in stratum {e['stratum']}")
+    yield safe_text("\nrecord", "bold")
+    times = f"first token {_seconds(e['first_token_s'])}, total {_seconds(e['total_s'])}"
+    yield safe_text(f"finish_reason {e['finish_reason']}; tokens {_tokens(e)}; {times}")
+    yield safe_text(f"sampled with π = {e['pi']:g} in stratum {e['stratum']}")
     for a in e["attempts"]:
         how = f"HTTP {a['status']}" if a["failure"] is None else a["failure"]
-        yield _safe(f"attempt at {_target(a['target'])}: {how} after {a['seconds']:.3f} s")
+        yield safe_text(f"attempt at {_target(a['target'])}: {how} after {a['seconds']:.3f} s")
     if e["scores"]:
         yield Text()
         yield _scores(e["scores"])
     for f in e["feedback"]:
-        yield _safe(_feedback(f))
+        yield safe_text(_feedback(f))
 
 
 def _feedback(f: Found) -> str:
@@ -154,14 +149,11 @@ def _feedback(f: Found) -> str:
 
 
 def _scores(scores: list[Found]) -> Table:
-    drawn = Table(box=None, pad_edge=False, header_style="bold")
-    for name in ("scorer", "score", "label", "π", "why"):
-        drawn.add_column(name)
+    drawn = plain_table(("scorer", "score", "label", "π", "why"))
     for s in scores:
         value = s["status"].replace("_", " ") if s["value"] is None else f"{s['value']:.4g}"
-        drawn.add_row(
-            *(_safe(cell) for cell in (s["scorer"], value, s["label"] or "", f"{s['pi']:g}", s["explanation"] or ""))
-        )
+        cells = (s["scorer"], value, s["label"] or "", f"{s['pi']:g}", s["explanation"] or "")
+        drawn.add_row(*map(safe_text, cells))
     return drawn
 
 
@@ -190,8 +182,3 @@ def _brief(scores: list[Found]) -> str:
     scored = [f"{s['scorer']} {s['value']:.3g}" for s in scores if s["value"] is not None]
     failed = [f"{s['scorer']} {s['status']}" for s in scores if s["status"] not in ("scored", "not_applicable")]
     return ", ".join(scored + failed)
-
-
-def _safe(text: str, style: str = "") -> Text:
-    """Text without rich's markup: [red] in a model's answer is text."""
-    return Text(plain(text), style)

@@ -82,10 +82,9 @@ class ImplicitFeedback:
             signs = self.signs(question, texts[-3][1])
         elif len(texts) == 1 and (conversation := _conversation(subject)) is not None:
             parent = _digest(caller, "conversation", conversation)
-        return Turn(
-            exchange.id, exchange.received, caller, scope, _digest(caller, question),
-            _digest(caller, question, subject.completion.text), reply_to, signs, stopped, parent,
-        )  # fmt: skip
+        asked, answered = _digest(caller, question), _digest(caller, question, subject.completion.text)
+        place = (exchange.id, exchange.received, caller, scope)
+        return Turn(*place, asked, answered, reply_to, signs, stopped, parent)
 
     def _same_question(self, one: str, other: str) -> bool:
         """Return whether two folded messages have the same words in the same order, apart from fillers and
@@ -150,7 +149,7 @@ def _slip(one: str, other: str) -> bool:
 
 
 def _texts(request: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """(role, text) of the messages of user and assistant, in order; other roles and calls of tools are left out."""
+    """Yields role and text of the user's and the assistant's messages; other roles and tool calls are left out."""
     turns = request.get("messages", request.get("input"))
     if isinstance(turns, str):
         yield "user", turns
@@ -174,10 +173,9 @@ def _scope(subject: Subject) -> str | None:
 
 
 def _digest(caller: str, *texts: str) -> str:
-    """White space does not count: clients strip it."""
-    return sha256("\0".join((caller, *(" ".join(t.split()) for t in texts))).encode("utf-8", "replace")).hexdigest()[
-        :32
-    ]
+    """A digest of texts, in which white space does not count: clients strip it."""
+    joined = "\0".join((caller, *(" ".join(text.split()) for text in texts)))
+    return sha256(joined.encode("utf-8", "replace")).hexdigest()[:32]
 
 
 def _stopped_only(subject: Subject) -> Turn:

@@ -403,16 +403,11 @@ def show_changed(found: Mapping[str, Any], what: str, *, as_json: bool) -> None:
 
 
 def show_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    from rich.table import Table
-    from rich.text import Text
+    from gateway.reports.terminal import plain_table, safe_text
 
-    from gateway.core.sanitize import plain
-
-    drawn = Table(box=None, pad_edge=False, header_style="bold")
-    for i, name in enumerate(columns):
-        drawn.add_column(name, no_wrap=i == 0)
+    drawn = plain_table(columns, unbroken=columns[:1])
     for row in rows:
-        drawn.add_row(*(Text(plain(cell)) for cell in row))
+        drawn.add_row(*map(safe_text, row))
     show(drawn)
 
 

@@ -93,7 +93,9 @@ MOST_LIMITED = 500
 MOST_NEAR = 20
 MEASURED = (
     *(f"{measure}_per_{window}" for measure in ("requests", "tokens") for window in ("minute", "day", "month")),
-    *("usd_per_day", "usd_per_month", "concurrency"),
+    "usd_per_day",
+    "usd_per_month",
+    "concurrency",
 )
 """The limits that the form has; the others are kept as they are."""
 
@@ -213,11 +215,13 @@ async def _used(services: PageServices, scopes: Iterable[LimitScope]) -> tuple[l
 def _limit(used: UsedLimit, names: Mapping[str, str]) -> dict[str, Any]:
     name = names.get(used.scope.id, used.scope.id) if used.scope.kind == "key" else used.scope.id
     return {
-        **{name: getattr(used, name) for name in ("share", "near", "resets_at")},
         "scope": f"{used.scope.kind} {name}",
         "limit": used.limit.name,
         "amount": _amount(used, used.limit.amount),
         "spent": _amount(used, used.spent),
+        "share": used.share,
+        "near": used.near,
+        "resets_at": used.resets_at,
     }
 
 

@@ -45,7 +45,7 @@ class CardEvidence:
 
 
 def card_of(of: CardEvidence, names: Sequence[str], share: float, pi_min: float) -> dict[str, Any]:
-    """names: of the k features. share, pi_min: of the design, see inclusion.py. Fields:
+    """Makes the card. names: of the k features. share, pi_min: of the design, see inclusion.py. Fields:
 
     held_out: n. mae, mae_of_mean: mean absolute errors of g and of "always the mean", weighted by 1 / π. auc: the
     probability that a good answer has the higher g, ties half; good: h ≥ auc_cut, 0.5 or the median; None: all are
@@ -73,51 +73,34 @@ def card_of(of: CardEvidence, names: Sequence[str], share: float, pi_min: float)
     }
 
 
-def predictor_off(card: Card) -> bool:
-    """Return whether the model certainly does harm: predictions are then not used, and every exchange has the mean
-    π."""
-    return harmful(card)
-
-
 def card_lines(card: Card, now: float | None = None) -> list[str]:
     """The card in plain words. now: Unix seconds; None: the present."""
     if not card.get("held_out"):
         return ["predictor: no model yet; every exchange is judged with the same probability"]
-    lines = [
-        f"predictor: n {card['held_out']}{_trained(card, time.time() if now is None else now)}; mean error "
-        f"{card['mae']:.3f}, always the mean {card['mae_of_mean']:.3f}{_ranking(card)}"
-    ]
+    head = f"predictor: n {card['held_out']}"
+    if (at := card.get("trained_to")) is not None:
+        age_s = max(0.0, (time.time() if now is None else now) - at)
+        head += f", trained on answers until {age_s / 3600:.1f} h ago"
+    head += f"; mean error {card['mae']:.3f}, always the mean {card['mae_of_mean']:.3f}"
+    if card.get("auc") is not None:
+        head += f"; AUC {card['auc']:.2f} (always the mean: 0.50)"
+    lines = [head]
     if card.get("variance_ratio") is not None:
+        slope = "–" if card.get("slope") is None else f"{card['slope']:.2f}"
         lines.append(
             f"variance {card['variance_ratio']:.2f} ({card['variance_ratio_low']:.2f} to "
             f"{card['variance_ratio_high']:.2f}) of that without a predictor, weight {card['weight']:.2f}, "
-            f"calibration slope {_number(card.get('slope'))}"
+            f"calibration slope {slope}"
         )
-    if predictor_off(card):
+    if harmful(card):
         lines.append(
             "off: it costs precision, so its predictions are not used and all exchanges have the same probability"
         )
-    if shifted := _most_shifted(card):
-        lines.append(f"features that have changed (PSI above {_SHIFTED:g}): {shifted}")
+    shifted = sorted(((v, name) for name, v in card.get("psi", {}).items() if v > _SHIFTED), reverse=True)
+    if shifted:
+        shown = ", ".join(f"{name} {value:.2f}" for value, name in shifted[:_SHOWN])
+        lines.append(f"features that have changed (PSI above {_SHIFTED:g}): {shown}")
     return lines
-
-
-def _trained(card: Card, now: float) -> str:
-    at = card.get("trained_to")
-    return "" if at is None else f", trained on answers until {max(0.0, now - at) / 3600:.1f} h ago"
-
-
-def _ranking(card: Card) -> str:
-    return "" if card.get("auc") is None else f"; AUC {card['auc']:.2f} (always the mean: 0.50)"
-
-
-def _number(value: float | None) -> str:
-    return "–" if value is None else f"{value:.2f}"
-
-
-def _most_shifted(card: Card) -> str:
-    found = sorted(((v, name) for name, v in card.get("psi", {}).items() if v > _SHIFTED), reverse=True)
-    return ", ".join(f"{name} {value:.2f}" for value, name in found[:_SHOWN])
 
 
 def _auc(h: Floats, g: Floats, calls: Floats) -> tuple[float | None, float]:

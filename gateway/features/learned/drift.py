@@ -166,7 +166,7 @@ def _input_reference(
 def _quality_reference(
     connection: Reading, of: tuple[str, str], between: tuple[float, float], n: int
 ) -> tuple[Mapping[str, Any] | None, str]:
-    """(the state of a new alarm, the scorer's version) from the newest n judged answers; None: there are too few."""
+    """Makes the state of a new alarm from the newest n judged answers, with the scorer's version; None: too few."""
     newest = newest_rows(connection, *of, between, n, judged=True)
     rows = [row for row in newest if row.version == newest[-1].version]
     if len(rows) < n:

@@ -21,6 +21,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from hashlib import sha256, shake_256
 from operator import attrgetter
+from string import ascii_lowercase, ascii_uppercase, digits
 from struct import Struct
 from typing import Any, NamedTuple, Protocol
 
@@ -54,7 +55,7 @@ MARKS: Mapping[str, str] = {
 }
 WORD_FEATURES = ("distinct_words", *MARKS)
 MOST_TEXTS = 1 << 10
-"""At once."""
+"""Texts that word_columns takes at once."""
 _PADDING = 8 * b" "
 _ROW_SHIFT = np.uint64(54)
 _SLOT_SHIFT, _SLOT_MULTIPLIER = np.uint64(52), np.uint64(0xBF58476D1CE4E5B9)
@@ -119,10 +120,12 @@ _SLOTS, _SLOT_MARKS = _table()
 
 def _letter(byte: int) -> int:
     char = chr(byte)
-    return ord(char.lower()) if byte >= 0x80 or char.isalnum() or char in "'-" else ord(" ")
+    if byte >= 0x80:
+        return byte
+    return ord(char.lower()) if char.isalnum() or char in "'-" else ord(" ")
 
 
-_LETTERS = bytes(byte if byte >= 0x80 else _letter(byte) for byte in range(256))
+_LETTERS = bytes(map(_letter, range(256)))
 """The table for bytes.translate: small letters, and a blank for everything between words."""
 
 
@@ -132,27 +135,33 @@ _AT_ONCE = 256  # exchanges that are counted at once: their temporary arrays sta
 _GRAMS = 16  # buckets of hashes
 _MULTIPLIERS = (40_503, 25_173, 13_849)  # odd, so that each byte changes the hash, of 16 bits
 
-BYTE_CLASSES = (
-    "lower", "upper", "digit", "blank", "line_break", "sentence", "bracket", "markup", "other_ascii", "latin",
-    "greek_cyrillic", "semitic", "indic_thai", "cjk", "hangul", "symbol", "continuation",
-)  # fmt: skip
-_CATEGORIES = (
-    "alias_a", "alias_b", "api", "target_a", "target_b", "stream", "outcome", "status", "truncated", "spliced",
-    "finish_reason",
-)  # fmt: skip
-_NUMBERS = (
-    "messages", "system", "tools", "wants_json", "temperature", "question_marks", "complete_sentence", "tool_calls",
-    "tool_json", "json", "refusal_field", "error", "mean_logprob", "attempts",
-)  # fmt: skip
-_LOGS = (
-    "max_tokens_log", "prompt_log", "request_bytes_log", "answer_log", "reasoning_log", "total_log",
-    "first_token_log", "input_tokens_log", "output_tokens_log", "answer_to_prompt_log", "tokens_a_second_log",
-)  # fmt: skip
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(text.split())
+
+
+BYTE_CLASSES = _names(
+    "lower upper digit blank line_break sentence bracket markup other_ascii latin greek_cyrillic semitic indic_thai "
+    "cjk hangul symbol continuation"
+)
+_CATEGORIES = _names("alias_a alias_b api target_a target_b stream outcome status truncated spliced finish_reason")
+_NUMBERS = _names(
+    "messages system tools wants_json temperature question_marks complete_sentence tool_calls tool_json json "
+    "refusal_field error mean_logprob attempts"
+)
+_LOGS = _names(
+    "max_tokens_log prompt_log request_bytes_log answer_log reasoning_log total_log first_token_log input_tokens_log "
+    "output_tokens_log answer_to_prompt_log tokens_a_second_log"
+)
 FEATURES: tuple[str, ...] = (
-    *_CATEGORIES, *_NUMBERS, *_LOGS, *(f"request_{name}" for name in BYTE_CLASSES),
-    *(f"request_gram_{bucket}" for bucket in range(_GRAMS)), *(f"answer_{name}" for name in BYTE_CLASSES),
+    *_CATEGORIES,
+    *_NUMBERS,
+    *_LOGS,
+    *(f"request_{name}" for name in BYTE_CLASSES),
+    *(f"request_gram_{bucket}" for bucket in range(_GRAMS)),
+    *(f"answer_{name}" for name in BYTE_CLASSES),
     *WORD_FEATURES,
-)  # fmt: skip
+)
 """A feature whose meaning changes gets another name: models and stored features of other names are not used."""
 
 
@@ -162,7 +171,7 @@ def feature_set(names: Sequence[str]) -> str:
 
 
 class FeatureExtractor:
-    """names and set: of the columns of `matrix`. known: combinations of categories that are remembered."""
+    """Extracts features. names, set: of the columns of `matrix`. known: combinations of categories to remember."""
 
     names = FEATURES
     set = feature_set(FEATURES)
@@ -202,20 +211,16 @@ class FeatureExtractor:
 
 
 _category_of = attrgetter(
-    "alias", "api", "target.upstream", "target.model", "target.variant", "stream", "outcome", "status", "truncated",
-    "spliced",
-)  # fmt: skip
+    *_names("alias api target.upstream target.model target.variant stream outcome status truncated spliced")
+)
 
 
 def _category_columns(s: Subject) -> bytes:
     e = s.exchange
-    return np.array(
-        [
-            *_places(e.alias), _places(e.api)[0], *_places(str(e.target)), e.stream, _OUTCOMES.get(e.outcome, 5.0),
-            e.status / 100.0, e.truncated, e.spliced, _FINISH.get(s.completion.finish_reason or "", 6.0),
-        ],
-        dtype=np.float32,
-    ).tobytes()  # fmt: skip
+    named = (*_places(e.alias), _places(e.api)[0], *_places(str(e.target)))
+    outcome, finish = _OUTCOMES.get(e.outcome, 5.0), _FINISH.get(s.completion.finish_reason or "", 6.0)
+    columns = [*named, e.stream, outcome, e.status / 100.0, e.truncated, e.spliced, finish]
+    return np.array(columns, dtype=np.float32).tobytes()
 
 
 def prompt_of(request: Mapping[str, Any]) -> str:
@@ -239,22 +244,25 @@ _row = Struct(f"{_IN_ROW}d")
 
 
 def _packed_row(s: Subject, prompt: str) -> bytes:
-    """_NUMBERS, and what the first of _LOGS are the logarithms of."""
+    """_NUMBERS, and the numbers of which the first of _LOGS are the logarithms."""
     e, c, request = s.exchange, s.completion, s.request
-    text = c.text
-    usage = c.usage or e.usage
+    usage, text, calls = c.usage or e.usage, c.text, c.tool_calls
     messages, tools = request.get("messages"), request.get("tools")
-    calls, first_token_s, end = c.tool_calls, e.first_token_s, text.rstrip()[-1:]
-    return _row.pack(
-        len(messages) if isinstance(messages, list) else 0, _instructed(request, messages),
-        len(tools) if isinstance(tools, list) else 0, output_format(request) is not None,
-        _number(request.get("temperature")), prompt.count("?"), 
-        end in _ENDS if text else NAN, len(calls), _tools_valid(c) if calls else NAN, _json_valid(text),
-        bool(c.refusal), c.error is not None, NAN if c.mean_logprob is None else c.mean_logprob, len(e.attempts),
-        _limit(request), len(prompt), len(e.request), len(text), len(c.reasoning),
-        1e3 * max(e.total_s, 1e-3), NAN if first_token_s is None else 1e3 * first_token_s,
-        NAN if usage is None else usage.input_tokens, NAN if usage is None else usage.output_tokens,
-    )  # fmt: skip
+    asked = (
+        len(messages) if isinstance(messages, list) else 0,
+        _instructed(request, messages),
+        len(tools) if isinstance(tools, list) else 0,
+        output_format(request) is not None,
+        _number(request.get("temperature")),
+        prompt.count("?"),
+    )
+    whole = text.rstrip()[-1:] in _ENDS if text else NAN
+    answered = (whole, len(calls), _tools_valid(c) if calls else NAN, _json_valid(text), bool(c.refusal))
+    logprob = NAN if c.mean_logprob is None else c.mean_logprob
+    sizes = (_limit(request), len(prompt), len(e.request), len(text), len(c.reasoning))
+    times = (1e3 * max(e.total_s, 1e-3), NAN if e.first_token_s is None else 1e3 * e.first_token_s)
+    tokens = (NAN, NAN) if usage is None else (usage.input_tokens, usage.output_tokens)
+    return _row.pack(*asked, *answered, c.error is not None, logprob, len(e.attempts), *sizes, *times, *tokens)
 
 
 def _instructed(request: Mapping[str, Any], messages: Any) -> bool:
@@ -277,10 +285,15 @@ def _limit(request: Mapping[str, Any]) -> float:
 
 
 _REAL = (int, float)  # `int | float` would be made anew by each call
-_FINISH = {
-    "stop": 0.0, "end_turn": 0.0, "completed": 0.0, "length": 1.0, "max_tokens": 1.0, "tool_calls": 2.0,
-    "tool_use": 2.0, "content_filter": 3.0, "refusal": 3.0, "stop_sequence": 4.0, "function_call": 5.0,
-}  # fmt: skip
+_FINISHED = (
+    "stop end_turn completed",
+    "length max_tokens",
+    "tool_calls tool_use",
+    "content_filter refusal",
+    "stop_sequence",
+    "function_call",
+)
+_FINISH = {reason: float(number) for number, reasons in enumerate(_FINISHED) for reason in reasons.split()}
 _OUTCOMES = {"ok": 0.0, "client_gone": 1.0, "client_deadline": 1.0, "upstream_error": 2.0, "timeout": 3.0, "cut": 4.0}
 _ENDS = frozenset(".!?。！？…`)]}\"'”»|।؟")
 
@@ -319,7 +332,7 @@ _JSON_STARTS = frozenset("{[")
 
 
 def _number(value: Any) -> float:
-    """Bounded, so that it fits 32 bits."""
+    """A number within bounds that fit 32 bits; NaN for anything else."""
     if not isinstance(value, _REAL):
         return NAN
     return value if -1e6 <= value <= 1e6 else max(-1e6, min(1e6, float(value)))
@@ -327,7 +340,7 @@ def _number(value: Any) -> float:
 
 @lru_cache(4096)
 def _places(name: str) -> tuple[float, float]:
-    """Two numbers in [0, 1) for a category: names that one of them puts next to each other, the other tells apart."""
+    """Places a category at two numbers in [0, 1): names that are neighbours by one of them differ by the other."""
     digest = sha256(name.encode("utf-8", "surrogatepass")).digest()
     return int.from_bytes(digest[:3]) / 2**24, int.from_bytes(digest[3:6]) / 2**24
 
@@ -373,21 +386,30 @@ def _grams(data: bytes) -> NDArray[np.uint16]:
 def _class_of(byte: int) -> int:
     """The index in BYTE_CLASSES. Of UTF-8, the first byte of a character tells its script, roughly."""
     if byte < 0x80:
-        return _ascii_class(chr(byte))
-    starts = (
-        (0xC0, "continuation"), (0xCD, "latin"), (0xD4, "greek_cyrillic"), (0xE0, "semitic"), (0xE1, "indic_thai"),
-        (0xE3, "symbol"), (0xEA, "cjk"), (0xEE, "hangul"),
-    )  # fmt: skip
-    return BYTE_CLASSES.index(next((name for before, name in starts if byte < before), "symbol"))
+        return BYTE_CLASSES.index(next((name for name, chars in _ASCII.items() if chr(byte) in chars), "other_ascii"))
+    return BYTE_CLASSES.index(next((name for name, before in _SCRIPTS.items() if byte < before), "symbol"))
 
 
-def _ascii_class(char: str) -> int:
-    kinds = (
-        ("lower", char.islower()), ("upper", char.isupper()), ("digit", char.isdigit()), ("blank", char in " \t"),
-        ("line_break", char in "\r\n"), ("sentence", char in ".,;:!?'\""), ("bracket", char in "()[]{}<>"),
-        ("markup", char in "*_#`|~-=+/\\$"),
-    )  # fmt: skip
-    return BYTE_CLASSES.index(next((name for name, holds in kinds if holds), "other_ascii"))
+_SCRIPTS = {  # the first byte that is not of the class
+    "continuation": 0xC0,
+    "latin": 0xCD,
+    "greek_cyrillic": 0xD4,
+    "semitic": 0xE0,
+    "indic_thai": 0xE1,
+    "symbol": 0xE3,
+    "cjk": 0xEA,
+    "hangul": 0xEE,
+}
+_ASCII = {
+    "lower": ascii_lowercase,
+    "upper": ascii_uppercase,
+    "digit": digits,
+    "blank": " \t",
+    "line_break": "\r\n",
+    "sentence": ".,;:!?'\"",
+    "bracket": "()[]{}<>",
+    "markup": "*_#`|~-=+/\\$",
+}
 
 
 _CLASSES = bytes(_class_of(byte) for byte in range(256))
@@ -406,20 +428,20 @@ def feature_names(*, embedding: bool) -> tuple[str, ...]:
 
 
 class TextVectors(Protocol):
-    """gateway.scorers.minilm.MiniLM."""
+    """MiniLM of gateway.scorers.minilm."""
 
     def vectors(self, texts: Sequence[str]) -> NDArray[np.float32]: ...
 
 
 class Embedded(NamedTuple):
-    """columns: shape (n, len(EMBEDDING_FEATURES)). cpu_s: what they cost."""
+    """Columns of shape (n, len(EMBEDDING_FEATURES)), and the seconds of processor time that they cost."""
 
     columns: Matrix
     cpu_s: float
 
 
 class EmbeddingColumns:
-    """load: reads the weights, when they are first needed."""
+    """Computes columns from MiniLM's vectors. load: reads the weights, when they are first needed."""
 
     def __init__(self, load: Callable[[], TextVectors]) -> None:
         self._load = load

@@ -33,7 +33,7 @@ _GRAM = re.compile(r"request_gram_\d+")
 
 @dataclass(frozen=True, slots=True)
 class FeatureEffect:
-    """feature: a name, or that of several features together. effect: see the function that returns it."""
+    """The effect of a feature, or of several together; see the function that returns it."""
 
     feature: str
     effect: float
@@ -54,10 +54,10 @@ def groups_of(names: Sequence[str]) -> dict[str, list[int]]:
     return found
 
 
-def importances(model: PredictorModel, rows: TrainingRows, seed: int = 0) -> list[FeatureEffect]:
+def importances(model: PredictorModel, rows: TrainingRows) -> list[FeatureEffect]:
     """The growth of the mean squared error of g when a feature's values are shuffled among the exchanges, weighted
     by 1 / π; the largest first. Source: Breiman, "Random Forests", Machine Learning 45, 2001."""
-    random = np.random.default_rng(seed)
+    random = np.random.default_rng(0)
     weights = 1.0 / rows.pi
     plain = _error(model, rows.x, rows.h, weights)
     effects = []
@@ -116,7 +116,10 @@ class LearnStatus:
 
 @dataclass(frozen=True, slots=True)
 class Importances:
-    """effects: see explain.importances. unseen: the model was trained before these exchanges."""
+    """The effects of features over many exchanges, as `importances` measures them.
+
+    unseen: the model was trained before these exchanges.
+    """
 
     version: str
     effects: tuple[FeatureEffect, ...]
@@ -126,7 +129,7 @@ class Importances:
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """One exchange. stored: its row of `predictions`, without its features. effects: see explain.reasons."""
+    """The effects on one exchange, as `reasons` gives them. stored: its row of `predictions` without its features."""
 
     stored: Mapping[str, Any]
     version: str
@@ -135,7 +138,7 @@ class Explanation:
 
 
 def status(connection: Reading, job: TrainingJob, now: float) -> LearnStatus:
-    """now: Unix seconds."""
+    """Reads the state of a predictor. now: Unix seconds."""
     values = len(target_values(connection, job.of_target, job.max_rows))
     model = newest_model(connection, job.target, with_text=False)
     return LearnStatus(job.target, model, values, job.min_rows, judged_share(connection, job.key, now - DAY_S))
@@ -149,7 +152,8 @@ def explain_all(connection: Reading, job: TrainingJob) -> Importances:
     if not len(rows):
         raise CannotRun(f"no exchange has both a value of {job.target} and features of this version")
     new = int(np.count_nonzero(rows.received > stored.trained_to))
-    used = _newest(rows, new if new >= LEAST_NEW else max(1, len(rows) // 4))
+    n = new if new >= LEAST_NEW else max(1, len(rows) // 4)
+    used = rows.part(slice(len(rows) - n, None))
     return Importances(stored.version, tuple(importances(model, used)), len(used), new >= LEAST_NEW)
 
 
@@ -165,10 +169,6 @@ def explain_one(connection: Reading, job: TrainingJob, exchange_id: str) -> Expl
     window = newest_predictions(connection, job.of_target, WINDOW)
     usual = usual_values(model.names, matrix_of(window.features, job.names))
     return Explanation(row, stored.version, tuple(reasons(model, matrix_of([features], job.names)[0], usual)))
-
-
-def _newest(rows: TrainingRows, n: int) -> TrainingRows:
-    return rows.part(slice(len(rows) - n, None))
 
 
 def _model(connection: Reading, job: TrainingJob) -> tuple[StoredModel, PredictorModel]:

@@ -21,15 +21,15 @@ FORMAT = 1
 
 @dataclass(frozen=True)
 class PredictorModel:
-    """Two ensembles over the same features."""
+    """A pair of ensembles over the same features."""
 
     target: str
     names: tuple[str, ...]
     """The names of the features, in order."""
     value: TreeEnsemble
-    """g: the expected value in [0, 1]."""
+    """Predicts g, the expected value in [0, 1]."""
     residual: TreeEnsemble
-    """r̂: the expected squared error of g, out of sample."""
+    """Predicts r̂, the expected squared error of g, out of sample."""
     scale: float
     """The c of inclusion.py that gives the share it was trained for."""
     _forest: Forest = field(init=False, repr=False, compare=False)
@@ -42,16 +42,14 @@ class PredictorModel:
         return feature_set(self.names)
 
     def predict(self, x: NDArray[Any]) -> tuple[Floats, Floats]:
-        """g in [0, 1] and r̂ above 0, each of shape (n,). x: shape (n, number of features)."""
+        """Predicts g in [0, 1] and r̂ above 0, each of shape (n,). x: shape (n, number of features)."""
         value, residual = self._forest.predict(x)
         return np.clip(value, 0.0, 1.0), np.clip(residual, TINY, 1.0)
 
     def to_json(self) -> str:
-        """The same model always gives the same text."""
-        raw = {
-            "format": FORMAT, "target": self.target, "features": self.names, "scale": self.scale,
-            "value": self.value.to_json(), "residual": self.residual.to_json(),
-        }  # fmt: skip
+        """JSON of the model, always the same text for the same model."""
+        head = {"format": FORMAT, "target": self.target, "features": self.names, "scale": self.scale}
+        raw = head | {"value": self.value.to_json(), "residual": self.residual.to_json()}
         return orjson.dumps(raw, option=orjson.OPT_SORT_KEYS).decode()
 
     @classmethod

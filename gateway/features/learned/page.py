@@ -12,11 +12,11 @@ from starlette.responses import Response
 
 from gateway.console.filters import moment
 from gateway.console.frame import Page, PageRoute, render, services_of
-from gateway.features.learned.card import predictor_off
 from gateway.features.learned.drift import saved_figures
 from gateway.features.learned.rows import JudgedShare, TrainedModel, judged_share, trained_models
 from gateway.observability.eval_metrics import DriftFigures
-from gateway.reports.charts import NARROW, WIDE, Axes, Chart, Scale, Shape, Variant, line, shape, ticks
+from gateway.reports.charts import WIDE, Axes, Chart, Scale, Shape, line, shape, ticks, variants_of
+from gateway.store.guided_means import harmful
 from gateway.store.query import Reading
 
 _HEIGHT = 260
@@ -25,7 +25,7 @@ _RATIO_SHOWN = 1.5  # of the variance without a predictor
 
 
 def calibration_chart(reliability: Sequence[Sequence[float]]) -> Chart | None:
-    """reliability: (mean prediction, mean verdict, n) by tenth of the predictions. None: there are none."""
+    """Draws (mean prediction, mean verdict, n) by tenth of the predictions. None: there are none."""
     if not reliability:
         return None
     worst = max(reliability, key=lambda row: abs(row[1] - row[0]))
@@ -43,7 +43,7 @@ def calibration_chart(reliability: Sequence[Sequence[float]]) -> Chart | None:
         f"Mean verdict by tenth of the predictions. The largest difference is at a prediction of {worst[0]:.2f}, "
         f"where the mean verdict is {worst[1]:.2f}."
     )
-    return Chart("calibration", "Verdicts by prediction", description, _HEIGHT, _variants(draw))
+    return Chart("calibration", "Verdicts by prediction", description, _HEIGHT, variants_of(draw))
 
 
 def ratio_chart(models: Sequence[TrainedModel], moment: Callable[[float], str]) -> Chart | None:
@@ -70,16 +70,12 @@ def ratio_chart(models: Sequence[TrainedModel], moment: Callable[[float], str]) 
         f"Variance of the judge's mean, as a share of that without a predictor, at {len(found)} trainings. The last: "
         f"{last['variance_ratio']:.2f}, from {last['variance_ratio_low']:.2f} to {last['variance_ratio_high']:.2f}."
     )
-    return Chart("variance", "Variance ratio over time", description, _HEIGHT, _variants(draw))
+    return Chart("variance", "Variance ratio over time", description, _HEIGHT, variants_of(draw))
 
 
 def _interval(x: float, y: Scale, model: TrainedModel) -> tuple[Shape, ...]:
     ratio, low, high = (model.card[f"variance_ratio{end}"] for end in ("", "_low", "_high"))
     return line(x, y(low), x, y(high), "trail"), shape("circle", cx=x, cy=y(ratio), r=4.0, look="dot")
-
-
-def _variants(draw: Callable[[int], tuple[Shape, ...]]) -> tuple[Variant, ...]:
-    return Variant("wide", WIDE, draw(WIDE)), Variant("narrow", NARROW, draw(NARROW))
 
 
 PATH = "/console/predictor"
@@ -113,10 +109,10 @@ class PredictorState:
         """A word for it, and its tone."""
         if not self.card.get("held_out"):
             return "no model yet", "open"
-        return ("off", "bad") if predictor_off(self.card) else ("on", "good")
+        return ("off", "bad") if harmful(self.card) else ("on", "good")
 
     def shifts(self) -> list[tuple[str, float]]:
-        """(feature, PSI), the largest first."""
+        """The PSI of each feature, the largest first."""
         return sorted(self.card.get("psi", {}).items(), key=lambda each: (-each[1], each[0]))
 
 
@@ -133,11 +129,16 @@ async def show(request: Request) -> Response:
         return PredictorState(models, share, alarms)
 
     found = await services.admin.store.read(reading)
-    return render(
-        request, "predictor.html.jinja", config=config, found=found, shifted=SHIFTED,
-        calibration=calibration_chart(found.card.get("reliability") or ()),
-        course=ratio_chart(found.models, lambda at: moment(at)[5:16]),
-    )  # fmt: skip
+    calibration = calibration_chart(found.card.get("reliability") or ())
+    course = ratio_chart(found.models, lambda at: moment(at)[5:16])
+    shown: dict[str, Any] = {
+        "config": config,
+        "found": found,
+        "shifted": SHIFTED,
+        "calibration": calibration,
+        "course": course,
+    }
+    return render(request, "predictor.html.jinja", **shown)
 
 
 PAGE = Page(PATH, "Predictor", (PageRoute(PATH, show),))

@@ -19,7 +19,6 @@ import numpy as np
 from gateway.config.predictor import PredictorConfig
 from gateway.core.exchange import Exchange
 from gateway.core.randomization import draw
-from gateway.features.learned.card import predictor_off
 from gateway.features.learned.features import (
     EMBEDDING_FEATURES,
     Embedded,
@@ -37,6 +36,7 @@ from gateway.scorers.embedding import local_minilm
 from gateway.scoring.registry import RegisteredScorer
 from gateway.scoring.types import Subject
 from gateway.statistics.domains import Floats
+from gateway.store.guided_means import harmful
 from gateway.store.predictions import Prediction, StoredModel
 
 _new_tuple = tuple.__new__  # a NamedTuple's own __new__ costs twice as much, and this runs for every exchange
@@ -44,7 +44,7 @@ _RECENT = 64  # batches over which the mean of π is shown
 
 
 class Predictor:
-    """scorers: those of the consumer, by name. embedding: with `config.embedding`; None: MiniLM."""
+    """Predicts and draws. scorers: of the consumer, by name. embedding: with `config.embedding`; None: MiniLM."""
 
     def __init__(
         self,
@@ -80,7 +80,7 @@ class Predictor:
     @property
     def off(self) -> bool:
         """Return whether the model's card says that it does harm; every exchange then has the share."""
-        return self._stored is not None and predictor_off(self._stored.card)
+        return self._stored is not None and harmful(self._stored.card)
 
     def figures(self) -> PredictorFigures:
         """The figures for Prometheus."""
@@ -99,7 +99,7 @@ class Predictor:
             raise InvalidModel(_other_features(model, embedding=self.config.embedding))
 
     def note_card(self, stored: StoredModel) -> None:
-        """The same model with its newest card."""
+        """Takes the newest card of the same model."""
         self._stored = replace(stored, model="")
 
     async def embedded(self, subjects: Sequence[Subject]) -> Embedded | None:
@@ -107,7 +107,7 @@ class Predictor:
         return None if self._embedding is None else await asyncio.to_thread(self._embedding.of, subjects)
 
     def predict(self, subjects: Sequence[Subject], embedded: Embedded | None = None) -> list[Prediction]:
-        """One for each subject, in order. embedded: of these subjects."""
+        """Makes a prediction for each subject, in order. embedded: of these subjects."""
         began = time.thread_time()
         x = self._extractor.matrix(subjects)
         if embedded is not None:
@@ -125,11 +125,11 @@ class Predictor:
         return found
 
     def without_model(self, subjects: Sequence[Subject]) -> list[Prediction]:
-        """The same with the probability that holds where nothing can be predicted."""
+        """Makes predictions with the probability that holds where nothing can be predicted."""
         return [self._drawn(s.exchange, "", None, None, self.share, b"", "") for s in subjects]
 
     def _expected(self, x: Matrix) -> tuple[list[Any], list[Any], list[float], list[bytes]]:
-        """g and r̂ of each row, None without a model; π; and the features."""
+        """Returns g and r̂ of each row, None without a model; π; and the features."""
         raw, size, n = x.astype("<f4", copy=False).tobytes(), 4 * x.shape[1], len(x)
         features = [raw[at : at + size] for at in range(0, len(raw), size)]
         if self._model is None:
@@ -158,7 +158,7 @@ class Predictor:
         features: bytes,
         names: str,
     ) -> Prediction:
-        """names: the set of the features."""
+        """Makes a prediction and its draw. names: the set of the features."""
         guided = self._guided
         if guided is None:
             pi, judged = 1.0, False

@@ -15,6 +15,10 @@ _SHOWN = 15
 
 def status_dict(status: LearnStatus) -> dict[str, Any]:
     model, share = status.model, status.since_yesterday
+    of_model: dict[str, Any] | None = None
+    if model is not None:
+        of_model = {name: getattr(model, name) for name in ("version", "created", "trained_from", "trained_to", "rows")}
+        of_model |= {"features": len(model.features), "card": model.card}
     return {
         "target": status.target,
         "values": status.values,
@@ -23,11 +27,8 @@ def status_dict(status: LearnStatus) -> dict[str, Any]:
         "judged_24h": share.judged,
         "failed_24h": share.failed,
         "mean_pi_24h": share.mean_pi,
-        "model": None if model is None else {
-            "version": model.version, "created": model.created, "trained_from": model.trained_from,
-            "trained_to": model.trained_to, "rows": model.rows, "features": len(model.features), "card": model.card,
-        },
-    }  # fmt: skip
+        "model": of_model,
+    }
 
 
 def status_text(status: LearnStatus) -> str:
@@ -67,9 +68,10 @@ def explanation_dict(found: Explanation) -> dict[str, Any]:
 def explanation_text(found: Explanation) -> str:
     row = found.stored
     drawn = "drawn" if row["judged"] else "not drawn"
-    value = "no model yet" if row["predicted"] is None else (
-        f"predicted {row['predicted']:.3f}, expected squared error {row['residual']:.4f}, model {row['version'][:12]}"
-    )  # fmt: skip
+    value = "no model yet"
+    if row["predicted"] is not None:
+        error = f"expected squared error {row['residual']:.4f}"
+        value = f"predicted {row['predicted']:.3f}, {error}, model {row['version'][:12]}"
     lines = [f"exchange {plain(row['exchange_id'])}: {value}", f"probability of being judged {row['pi']:.3f}: {drawn}"]
     if row["version"] != found.version:
         lines.append(f"explained with the newest model, {found.version[:12]}")

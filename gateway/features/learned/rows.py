@@ -38,7 +38,7 @@ def aliases_predicted(connection: Connection, scorer: str, until: float) -> list
 
 
 def rows_after(connection: Connection, scorer: str, alias: str, after: float, until: float) -> list[PredictedRow]:
-    """Oldest first."""
+    """Rows that arrived within a time, the oldest first."""
     p = predictions.c
     query = _rows(scorer, alias).where(p.received > after, p.received <= until)
     return [_row(row) for row in connection.execute(query.order_by(p.received).limit(_MOST))]
@@ -81,7 +81,7 @@ def save_state(connection: Connection, scorer: str, alias: str, state: str, at: 
 
 
 def saved_states(connection: Connection, scorer: str) -> dict[str, str]:
-    """alias → state."""
+    """The states by alias."""
     d = drift_states.c
     return {row.alias: row.state for row in connection.execute(select(d.alias, d.state).where(d.scorer == scorer))}
 
@@ -92,7 +92,7 @@ _APIS = ("chat", "completions", "responses", "messages")
 
 @dataclass(frozen=True, slots=True)
 class CallOutput:
-    """One answered call."""
+    """A call that was answered."""
 
     alias: str
     request: bytes
@@ -101,7 +101,7 @@ class CallOutput:
     tokens: float
     """Output tokens of one answer."""
     weight: float
-    """1/π."""
+    """The weight 1 / π."""
 
 
 def call_outputs(connection: Reading, since: float, limit: int) -> Iterator[CallOutput]:

@@ -40,15 +40,15 @@ from gateway.store.predictions import (
 )
 
 WINDOW = 4_000
-"""The newest exchanges over which the mean of π is to be the share."""
+"""Number of newest exchanges over which the mean of π is to be the share."""
 
 
 @dataclass(frozen=True, slots=True)
 class TrainingJob:
-    """Everything that a training needs to know. As JSON it enters the process that trains."""
+    """The task of a training. As JSON it enters the process that trains."""
 
     store: str
-    """URL."""
+    """URL of the store."""
     target: str
     key: str
     pi_min: float
@@ -62,7 +62,7 @@ class TrainingJob:
     budget_tokens: int | None
     embedding: bool = False
     adaptive: bool = False
-    """Each exchange has a probability of its own; else all have the share."""
+    """True: an exchange has a probability of its own; else all have the share."""
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -73,16 +73,14 @@ class TrainingJob:
     def of(
         cls, config: PredictorConfig, store: str, scorer: ConfiguredScorer | None, section: ScorerConfig | None
     ) -> TrainingJob:
-        """scorer, section: of the guided scorer; None: none is guided."""
+        """The job of a config. scorer, section: of the guided scorer; None: none is guided."""
         own = 1.0 if section is None else section.share
         share = own if config.share is None else config.share
-        return cls(
-            store, config.target, config.key, config.floor(share), share,
-            config.min_rows, config.max_rows, "" if scorer is None else scorer.scorer.version,
-            "" if scorer is None else scorer.config_hash, None if section is None else section.budget_usd,
-            None if section is None else section.budget_tokens, config.embedding,
-            config.adaptive,
-        )  # fmt: skip
+        rows = (config.min_rows, config.max_rows)
+        identity = ("", "") if scorer is None else (scorer.scorer.version, scorer.config_hash)
+        budgets = (None, None) if section is None else (section.budget_usd, section.budget_tokens)
+        flags = (config.embedding, config.adaptive)
+        return cls(store, config.target, config.key, config.floor(share), share, *rows, *identity, *budgets, *flags)
 
     def to_json(self) -> bytes:
         return orjson.dumps(asdict(self))
@@ -115,7 +113,7 @@ class TrainingOutcome:
 
 
 def train_from_store(job: TrainingJob, step: Callable[[], None] = lambda: None) -> TrainingOutcome:
-    """step: see training.train. Raises CannotRun, and errors of the database."""
+    """Trains and stores a model. step: see training.train. Raises CannotRun, and errors of the database."""
     began = time.process_time()
     opened = engine.writer(job.store)
     try:
@@ -166,10 +164,8 @@ def _stored(
     text = trained.model.to_json()
     span = values[0].received, values[-1].received
     pi_min = job.pi_min if job.adaptive else more["share"]
-    card = {
-        **card_of(evidence_of(trained.held_out), job.names, more["share"], pi_min), **more, "pi_min": pi_min,
-        "trained_to": span[1],
-    }  # fmt: skip
+    card = card_of(evidence_of(trained.held_out), job.names, more["share"], pi_min)
+    card |= {**more, "pi_min": pi_min, "trained_to": span[1]}
     return StoredModel(version_of(text), job.target, time.time(), *span, len(values), text, card, job.names)
 
 

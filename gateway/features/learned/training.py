@@ -28,6 +28,14 @@ BINS = 63
 MAX_WEIGHT = 20.0  # 1 / the smallest π
 STEPS = BLOCKS + 2
 """The number of progress reports of `train`."""
+_BOOSTING = {
+    "max_bins": BINS,
+    "learning_rate": 0.1,
+    "min_samples_leaf": 20,
+    "l2_regularization": 1.0,
+    "early_stopping": False,
+    "random_state": 0,
+}
 _VALUE = {"max_iter": 60, "max_depth": 5, "max_leaf_nodes": 16}
 _RESIDUAL = {"max_iter": 30, "max_depth": 4, "max_leaf_nodes": 12}
 
@@ -59,7 +67,7 @@ class HeldOut:
     rows: TrainingRows
     g: Floats
     residual: Floats
-    """r̂, fitted on earlier blocks only."""
+    """Values of r̂, fitted on earlier blocks only."""
     mean: float
     """The weighted mean of h over the earlier blocks: what is predicted without features."""
     before: TrainingRows
@@ -87,8 +95,9 @@ class Design:
 def train(
     design: Design, rows: TrainingRows, window: NDArray[np.float32], step: Callable[[], None] = lambda: None
 ) -> TrainingResult:
-    """window: features of the newest exchanges, judged or not, over which the mean of π is to be the share; shape (m,
-    number of features). step: called after each of STEPS parts. Raises CannotRun without scikit-learn."""
+    """Trains a model. window: features of the newest exchanges, judged or not, over which the mean of π is to be the
+    share; shape (m, number of features). step: called after each of STEPS parts. Raises CannotRun without scikit-learn.
+    """
     fit = _Fitting(rows, step)
     edges = [round(len(rows) * i / BLOCKS) for i in range(BLOCKS + 1)]
     g = np.full(len(rows), np.nan)
@@ -99,9 +108,8 @@ def train(
     of_past = fit.of(slice(first, last), errors, _RESIDUAL)
     held = rows.part(slice(last, None))
     before = rows.part(slice(0, last))
-    held_out = HeldOut(
-        held, g[last:], of_past.predict(held.x), float(np.average(before.h, weights=1.0 / before.pi)), before
-    )
+    mean = float(np.average(before.h, weights=1.0 / before.pi))
+    held_out = HeldOut(held, g[last:], of_past.predict(held.x), mean, before)
     value = fit.of(slice(None), rows.h, _VALUE)
     residual = fit.of(slice(first, None), errors, _RESIDUAL)
     unscaled = PredictorModel(design.target, design.names, value, residual, 0.0)
@@ -132,20 +140,14 @@ class _Fitting:
             from threadpoolctl import threadpool_limits
         except ModuleNotFoundError as error:
             raise CannotRun("training needs scikit-learn: pip install 'assay-gateway[learn]'") from error
-        regressor = HistGradientBoostingRegressor(
-            **sizes, max_bins=BINS, learning_rate=0.1, min_samples_leaf=20, l2_regularization=1.0,
-            early_stopping=False, random_state=0,
-        )  # fmt: skip
+        regressor = HistGradientBoostingRegressor(**_BOOSTING, **sizes)
+        codes = self._codes[part]
+        known = np.where(np.isnan(codes).all(axis=0), 0.0, codes)  # scikit-learn takes no column without a value
         with threadpool_limits(1, user_api="openmp"):  # on a busy machine, several threads wait for each other
-            regressor.fit(_without_unknown(self._codes[part]), y[part], sample_weight=self._weights[part])
+            regressor.fit(known, y[part], sample_weight=self._weights[part])
         self._step()
         coded = exported(regressor)
         return replace(coded, trees=tuple(_decoded(tree, self._edges) for tree in coded.trees))
-
-
-def _without_unknown(codes: Floats) -> Floats:
-    """The same with 0 in columns without any value, which scikit-learn does not take."""
-    return np.where(np.isnan(codes).all(axis=0), 0.0, codes)
 
 
 def bin_edges(column: NDArray[np.float32]) -> Floats:
@@ -163,11 +165,10 @@ def codes_of(column: NDArray[np.float32], edges: Floats) -> Floats:
 
 
 def _decoded(tree: Tree, edges: Sequence[Floats]) -> Tree:
-    """The same tree over values instead of codes."""
-    limits = zip(tree.feature, tree.threshold, tree.left, strict=True)
-    return replace(
-        tree, threshold=tuple(float(edges[f][int(t)]) if left and math.isfinite(t) else t for f, t, left in limits)
-    )
+    """Turns the codes in a tree into values."""
+    nodes = zip(tree.feature, tree.threshold, tree.left, strict=True)
+    limits = (float(edges[f][int(t)]) if left and math.isfinite(t) else t for f, t, left in nodes)
+    return replace(tree, threshold=tuple(limits))
 
 
 def exported(regressor: Any) -> TreeEnsemble:

@@ -84,7 +84,7 @@ class TreeEnsemble:
         return cls(baseline, tuple(_tree(each, width, f"trees[{i}]") for i, each in enumerate(trees)), width)
 
     def predict(self, x: NDArray[Any]) -> Floats:
-        """x: shape (n, width); NaN: missing. Returns shape (n,)."""
+        """Predicts rows. x: shape (n, width); NaN: missing. Returns shape (n,)."""
         values: Floats = self._forest.predict(x)[0]
         return values
 
@@ -105,14 +105,15 @@ class Forest:
         orders = [_paired(tree) for tree in trees]
         starts = np.cumsum([0, *map(len, orders)], dtype=np.intp)
         self._roots: Ints = starts[:-1]
-        nodes = [node for tree, order, at in zip(trees, orders, starts, strict=False)
-                 for node in self._nodes(tree, order, int(at))]  # fmt: skip
+        nodes: list[tuple[int, float, int, float]] = []
+        for tree, order, at in zip(trees, orders, starts, strict=False):
+            nodes += self._nodes(tree, order, int(at))
         feature, threshold, second, value = zip(*nodes, strict=True) if nodes else ((), (), (), ())
         self._feature, self._second = np.array(feature, dtype=np.intp), np.array(second, dtype=np.intp)
         self._threshold, self._value = np.array(threshold, dtype=np.float64), np.array(value, dtype=np.float64)
 
     def _nodes(self, tree: Tree, order: Sequence[int], start: int) -> Iterator[tuple[int, float, int, float]]:
-        """For each node, the column of its feature, its threshold, its second child and its value. Where a missing
+        """Yields of each node the column of its feature, its threshold, its second child and its value. Where a missing
         value goes left, it is read from a second copy of the features, in which NaN is −∞; every other comparison with
         NaN is false, and goes right. A leaf sends every row left, to itself."""
         place = {node: start + at for at, node in enumerate(order)}
@@ -124,7 +125,7 @@ class Forest:
                 yield self.width, math.inf, place[node] + 1, tree.value[node]
 
     def predict(self, x: NDArray[Any]) -> Floats:
-        """x: shape (n, width); NaN: missing. Returns shape (number of ensembles, n)."""
+        """Predicts rows. x: shape (n, width); NaN: missing. Returns shape (number of ensembles, n)."""
         if x.ndim != 2 or x.shape[1] != self.width:
             raise ValueError(f"expected rows of {self.width} features, got an array of shape {x.shape}")
         out = np.empty((len(self._baselines), len(x)))
@@ -182,7 +183,7 @@ def _tree(raw: Any, width: int, at: str) -> Tree:
 def _check_node(
     feature: Any, missing: Any, children: tuple[Any, Any], node: int, most: tuple[int, int], at: str
 ) -> None:
-    """Children after their parent: then every path ends. most: the numbers of nodes and of features."""
+    """Checks that children come after their parent: then every path ends. most: numbers of nodes and of features."""
     size, width = most
     if type(feature) is not int or not 0 <= feature < width:
         raise InvalidModel(f"{at}.feature: expected a number below {width}, got {feature!r}")

@@ -69,7 +69,7 @@ class UpkeepTiming:
 
 
 class PredictorUpkeep:
-    """holder: this consumer's name. clock: Unix time in seconds."""
+    """Loads and trains models. holder: this consumer's name. clock: Unix time in seconds."""
 
     def __init__(
         self,
@@ -119,9 +119,8 @@ class PredictorUpkeep:
 
     def _is_due(self, newest: StoredModel | None) -> bool:
         now, every = self._clock(), self._predictor.config.retrain_s
-        if (
-            newest is None or newest.features != self._predictor.names
-        ):  # the latter: of another version of this package, or of a consumer with another `embedding`
+        # Other features: of another version of this package, or of a consumer with another `embedding`.
+        if newest is None or newest.features != self._predictor.names:
             return now >= self._tried + min(every, _FIRST_S)
         stale = newest.created <= now - every or newest.card.get("asked_share") != self._job.share
         return stale and now >= self._tried + every
@@ -228,10 +227,14 @@ class OutputTokenLearner:
     """Learns from recent calls every ten minutes, in one of the consumers."""
 
     def __init__(
-        self, store: Store, state: SharedState, holder: str, clock: Callable[[], float] = time.time,
+        self,
+        store: Store,
+        state: SharedState,
+        holder: str,
+        clock: Callable[[], float] = time.time,
         every_s: float = EVERY_S,
-    ) -> None:  # fmt: skip
-        """holder: this consumer's name. clock: Unix seconds."""
+    ) -> None:
+        """Learns nothing yet. holder: this consumer's name. clock: Unix seconds."""
         self._store = store
         self._state = state
         self._holder = holder

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
@@ -13,11 +13,11 @@ from gateway.cli.options import AsJson, Data, MaybeConfig, example, note, show, 
 from gateway.core.chunked import chunked
 
 if TYPE_CHECKING:
-    from gateway.features.status.report import Status
     from gateway.store.reader_config import ReaderConfig
     from gateway.stream import Corridor, DeadLetter
 
 verbs = typer.Typer()
+T = TypeVar("T")
 
 
 @verbs.command(epilog=example("gateway status --watch"))
@@ -38,7 +38,7 @@ def status(
 
     from gateway.core.errors import ConfigError
     from gateway.core.sanitize import to_json
-    from gateway.features.status.report import to_terminal
+    from gateway.features.status.report import look, to_terminal
 
     try:
         around = whole_to_read(config, data)
@@ -46,32 +46,22 @@ def status(
         note(str(error))
         raise typer.Exit(2) from error
     if watch:
+        refreshing = _lines if as_json else _screen
         with suppress(KeyboardInterrupt):
-            asyncio.run(_watch(around, every, as_json))
+            asyncio.run(_with_corridor(around, lambda corridor: refreshing(around, corridor, every)))
         return
-    found = asyncio.run(_once(around))
+    found = asyncio.run(_with_corridor(around, lambda corridor: look(around, corridor)))
     show(to_json(found.to_dict()) if as_json else to_terminal(found))
     if found.exit_code:
         raise typer.Exit(found.exit_code)
 
 
-async def _once(around: ReaderConfig) -> Status:
-    from gateway.features.status.report import look
+async def _with_corridor(around: ReaderConfig, work: Callable[[Corridor], Awaitable[T]]) -> T:
     from gateway.stream import Corridor
 
     corridor = Corridor.of(around.stream, around.url)
     try:
-        return await look(around, corridor)
-    finally:
-        await corridor.aclose()
-
-
-async def _watch(around: ReaderConfig, every_s: float, as_json: bool) -> None:
-    from gateway.stream import Corridor
-
-    corridor = Corridor.of(around.stream, around.url)
-    try:
-        await (_lines(around, corridor, every_s) if as_json else _screen(around, corridor, every_s))
+        return await work(corridor)
     finally:
         await corridor.aclose()
 
@@ -98,9 +88,8 @@ async def _screen(around: ReaderConfig, corridor: Corridor, every_s: float) -> N
     from gateway.features.status.report import look, to_terminal
 
     console = Console(highlight=False)
-    with Live(
-        to_terminal(await look(around, corridor)), console=console, screen=console.is_terminal, auto_refresh=False
-    ) as live:
+    first = to_terminal(await look(around, corridor))
+    with Live(first, console=console, screen=console.is_terminal, auto_refresh=False) as live:
         while True:
             await asyncio.sleep(every_s)
             live.update(to_terminal(await look(around, corridor)), refresh=True)
@@ -135,7 +124,8 @@ def list_(
     from gateway.features.status import dead_letters
 
     async def look(corridor: Corridor) -> tuple[list[DeadLetter], dict[str, int]]:
-        return [each async for each in _first(corridor, reason, limit)], await corridor.dead_letters.by_reason()
+        letters = [each async for each in dead_letters.oldest_letters(corridor, reason, limit)]
+        return letters, await corridor.dead_letters.by_reason()
 
     found, reasons = _run(look, config, data)
     if as_json:
@@ -184,10 +174,13 @@ def replay(
 
 @dead.command(epilog=example("gateway dead purge --reason unreadable --yes"))
 def purge(
-    ids: Ids = None, reason: Reason = None, everyone: Everyone = False,
+    ids: Ids = None,
+    reason: Reason = None,
+    everyone: Everyone = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.")] = False,
-    config: MaybeConfig = None, data: Data = None,
-) -> None:  # fmt: skip
+    config: MaybeConfig = None,
+    data: Data = None,
+) -> None:
     """Delete dead letters for good. The loss accounting keeps their number."""
     chosen = _run(lambda corridor: _chosen(corridor, ids, reason, everyone), config, data)
     if not chosen:
@@ -207,40 +200,17 @@ def purge(
     typer.echo(f"{_run(delete, config, data)} deleted")
 
 
-def _run(work: Callable[[Corridor], Coroutine[Any, Any, Any]], config: Path | None, data: Path | None) -> Any:
+def _run(work: Callable[[Corridor], Awaitable[T]], config: Path | None, data: Path | None) -> T:
+    """Raises CannotRun if the stream server cannot be reached."""
     import asyncio
 
-    async def run() -> Any:
-        async with _opened(config, data) as corridor:
-            return await work(corridor)
-
-    return asyncio.run(run())
-
-
-@asynccontextmanager
-async def _opened(config: Path | None, data: Path | None) -> AsyncIterator[Corridor]:
-    """Raises CannotRun if the stream server cannot be reached."""
-    from gateway.cli.options import whole_to_read
     from gateway.core.errors import CannotRun, StreamDown
-    from gateway.stream import Corridor
 
     around = whole_to_read(config, data)
-    corridor = Corridor.of(around.stream, around.url)
     try:
-        yield corridor
+        return asyncio.run(_with_corridor(around, work))
     except StreamDown as error:
         raise CannotRun(f"{error}; dead letters are in the stream server") from error
-    finally:
-        await corridor.aclose()
-
-
-async def _first(corridor: Corridor, reason: str | None, limit: int) -> AsyncIterator[DeadLetter]:
-    async for each in corridor.dead_letters.all():
-        if reason in (None, each.reason):
-            yield each
-            limit -= 1
-            if not limit:
-                return
 
 
 async def _named(corridor: Corridor, ids: list[str]) -> list[DeadLetter]:
@@ -259,11 +229,13 @@ async def _chosen(corridor: Corridor, ids: list[str] | None, reason: str | None,
     """The chosen dead letters without their content: there may be many."""
     from dataclasses import replace
 
+    from gateway.features.status.dead_letters import oldest_letters
+
     if bool(ids) + (reason is not None) + everyone != 1:
         raise typer.BadParameter("give ids, or --reason, or --all", param_hint="ID")
     if ids:
         return await _named(corridor, ids)
-    return [replace(each, fields={}) async for each in _first(corridor, reason, -1)]
+    return [replace(each, fields={}) async for each in oldest_letters(corridor, reason, None)]
 
 
 @contextmanager

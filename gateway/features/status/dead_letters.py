@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -11,15 +11,14 @@ from typing import Any
 import orjson
 from rich.console import Group, RenderableType
 from rich.table import Table
-from rich.text import Text
 
 from gateway.console.access import Actor
 from gateway.console.errors import InvalidBody, NotThere, StoreAway
 from gateway.core.conversation import turns
 from gateway.core.errors import StreamDown
 from gateway.core.exchange import Exchange, Record, from_fields
-from gateway.core.sanitize import plain
 from gateway.features.keys.directory import Admin
+from gateway.reports.terminal import plain_table, safe_text
 from gateway.store.directory import AuditRow, add_audit
 from gateway.stream import Corridor, DeadLetter
 
@@ -27,13 +26,17 @@ _BRIEF = 100  # characters of an error in a list
 
 
 def to_dict(letter: DeadLetter, *, complete: bool) -> dict[str, Any]:
-    """complete: with the fields of the entry, unparsed."""
+    """The letter as JSON has it. complete: with the fields of the entry, unparsed."""
     record = record_of(letter)
     found: dict[str, Any] = {
-        "id": letter.id, "buried": letter.added_at, "reason": letter.reason, "error": letter.error,
-        "entry": letter.entry, "kind": kind_of(letter),
+        "id": letter.id,
+        "buried": letter.added_at,
+        "reason": letter.reason,
+        "error": letter.error,
+        "entry": letter.entry,
+        "kind": kind_of(letter),
         "exchange_id": record.id if isinstance(record, Exchange) else None,
-    }  # fmt: skip
+    }
     if complete:
         found["fields"] = {name.decode("utf-8", "replace"): value for name, value in letter.fields.items()}
     return found
@@ -52,45 +55,43 @@ def kind_of(letter: DeadLetter) -> str:
 
 
 def table(letters: Sequence[DeadLetter], reasons: Mapping[str, int]) -> RenderableType:
-    """reasons: the number of all dead letters, by reason."""
+    """Shows letters. reasons: the number of all dead letters, by reason."""
     total = sum(reasons.values())
     counts = ", ".join(f"{name} {n}" for name, n in sorted(reasons.items()))
-    head = _safe(f"{total} dead letters: {counts}" if total else "no dead letters", "bold")
+    head = safe_text(f"{total} dead letters: {counts}" if total else "no dead letters", "bold")
     return Group(head, *([_rows(letters)] if letters else []))
 
 
 def _rows(letters: Sequence[DeadLetter]) -> Table:
-    drawn = Table(box=None, pad_edge=False, header_style="bold")
-    for name in ("letter", "time", "reason", "what", "error"):
-        drawn.add_column(name, no_wrap=name in ("letter", "time"))
+    drawn = plain_table(("letter", "time", "reason", "what", "error"), unbroken=("letter", "time"))
     for letter in letters:
         error = " ".join(letter.error.split())
         brief = error if len(error) <= _BRIEF else error[: _BRIEF - 1] + "…"
-        drawn.add_row(*map(_safe, (letter.id, _time(letter.added_at), letter.reason, _what(letter), brief)))
+        drawn.add_row(*map(safe_text, (letter.id, _time(letter.added_at), letter.reason, _what(letter), brief)))
     return drawn
 
 
 def to_terminal(letter: DeadLetter) -> RenderableType:
-    """One dead letter with its content."""
-    return Group(*_page(letter))
+    """Shows one dead letter with its content."""
+    return Group(*_parts(letter))
 
 
-def _page(letter: DeadLetter) -> Iterator[RenderableType]:
-    yield _safe(f"{letter.id}  {_time(letter.added_at)}  {letter.reason}", "bold")
-    yield _safe(f"it was entry {letter.entry}: {_what(letter)}")
-    yield _safe("\nerror", "bold red")
-    yield _safe(letter.error)
+def _parts(letter: DeadLetter) -> Iterator[RenderableType]:
+    yield safe_text(f"{letter.id}  {_time(letter.added_at)}  {letter.reason}", "bold")
+    yield safe_text(f"it was entry {letter.entry}: {_what(letter)}")
+    yield safe_text("\nerror", "bold red")
+    yield safe_text(letter.error)
     record = record_of(letter)
     if isinstance(record, Exchange):
         for who, text in turns(record.request):
-            yield _safe(f"\n{who}", "bold cyan")
-            yield _safe(text)
-        yield _safe("\nresponse", "bold green")
-        yield _safe(record.response.decode("utf-8", "replace"))
+            yield safe_text(f"\n{who}", "bold cyan")
+            yield safe_text(text)
+        yield safe_text("\nresponse", "bold green")
+        yield safe_text(record.response.decode("utf-8", "replace"))
         return
     for name, value in letter.fields.items():
-        yield _safe(f"\n{name.decode('utf-8', 'replace')}", "bold cyan")
-        yield _safe(_pretty(value))
+        yield safe_text(f"\n{name.decode('utf-8', 'replace')}", "bold cyan")
+        yield safe_text(_pretty(value))
 
 
 def _pretty(value: bytes) -> str:
@@ -111,10 +112,6 @@ def _time(unix: float) -> str:
     return datetime.fromtimestamp(unix).astimezone().isoformat(" ", "seconds")
 
 
-def _safe(text: str, style: str = "") -> Text:
-    return Text(plain(text), style)
-
-
 _ID = re.compile(r"[0-9]{1,20}-[0-9]{1,20}(@[0-9]{1,5})?")
 MOST_REPLAYED = 1_000
 """The most letters that one command replays."""
@@ -127,18 +124,23 @@ class ReplayedLetters:
     """The others had been removed meanwhile."""
 
 
+async def oldest_letters(corridor: Corridor, reason: str | None, count: int | None) -> AsyncIterator[DeadLetter]:
+    """Yields the oldest dead letters of this reason; None: of all, as many as there are. Raises StreamDown."""
+    found = 0
+    async for each in corridor.dead_letters.all():
+        if reason in (None, each.reason):
+            yield each
+            found += 1
+            if found == count:
+                return
+
+
 async def first_letters(corridor: Corridor, reason: str | None, count: int) -> list[DeadLetter]:
     """The oldest ones. Raises StoreAway."""
-    found: list[DeadLetter] = []
     try:
-        async for each in corridor.dead_letters.all():
-            if reason in (None, each.reason):
-                found.append(each)
-                if len(found) == count:
-                    break
+        return [each async for each in oldest_letters(corridor, reason, count)]
     except StreamDown as error:
         raise _away(error) from None
-    return found
 
 
 async def one_letter(corridor: Corridor, id: str) -> DeadLetter:

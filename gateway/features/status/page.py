@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -68,8 +69,12 @@ class ConfigSection:
 def live_config(text: str, name: str, made: MadeExperiments, config: Config) -> list[ConfigSection]:
     """The sections in the order of the documentation. text: of the file; name: the file's. config: the one in force,
     which may be older than the text if that was refused. A text that cannot be read has no values of its own."""
-    raw = _read(text, name)
-    experiments = _made(made)
+    raw: Mapping[str, Any] = {}
+    experiments: Mapping[str, Any] = {}
+    with suppress(ConfigError):
+        raw = yaml_sections(text, name)
+    with suppress(ConfigError):
+        experiments = made.sections()
     found = []
     for section in Config.model_fields:
         values = list(_given(section, raw.get(section), name)) if section in raw else []
@@ -82,20 +87,6 @@ def live_config(text: str, name: str, made: MadeExperiments, config: Config) -> 
         if values:
             found.append(ConfigSection(section, tuple(values[:MOST_VALUES]), max(0, len(values) - MOST_VALUES)))
     return found
-
-
-def _read(text: str, name: str) -> Mapping[str, Any]:
-    try:
-        return yaml_sections(text, name)
-    except ConfigError:
-        return {}
-
-
-def _made(made: MadeExperiments) -> dict[str, Any]:
-    try:
-        return made.sections()
-    except ConfigError:
-        return {}
 
 
 def _given(path: str, value: Any, source: str, *, hidden: bool = False) -> Iterator[ConfigValue]:
@@ -219,10 +210,8 @@ async def config_page(request: Request) -> Response:
     services = services_of(request)
     config = services.admin.config()
     sections = await asyncio.to_thread(_sections, services)
-    return render(
-        request, "system_config.html.jinja", sections=sections, digest=config.digest,
-        file=services.config_path.name,
-    )  # fmt: skip
+    name = services.config_path.name
+    return render(request, "system_config.html.jinja", sections=sections, digest=config.digest, file=name)
 
 
 def _sections(services: PageServices) -> list[ConfigSection]:
@@ -239,21 +228,29 @@ async def dead_page(request: Request) -> Response:
     corridor, reason = _corridor(services), request.query_params.get("reason")
     letters = await first_letters(corridor, reason or None, LETTERS_SHOWN)
     return render(
-        request, "system_dead.html.jinja",
-        letters=[_listed(each) for each in letters], reasons=await corridor.dead_letters.by_reason(),
-        reason=reason or "", most=LETTERS_SHOWN,
-    )  # fmt: skip
+        request,
+        "system_dead.html.jinja",
+        letters=[_listed(each) for each in letters],
+        reasons=await corridor.dead_letters.by_reason(),
+        reason=reason or "",
+        most=LETTERS_SHOWN,
+    )
 
 
 def _listed(letter: DeadLetter) -> dict[str, Any]:
     record = record_of(letter)
-    exchange = isinstance(record, Exchange)
+    exchange = record if isinstance(record, Exchange) else None
     return {
-        "id": letter.id, "url": f"{HOME}/dead/{quote(letter.id)}", "at": letter.added_at, "reason": letter.reason,
-        "error": letter.error, "kind": kind_of(letter), "readable": record is not None,
-        "what": f"{record.alias} → {record.target}" if isinstance(record, Exchange) else "",
-        "exchange": record.id if exchange and isinstance(record, Exchange) else "",
-    }  # fmt: skip
+        "id": letter.id,
+        "url": f"{HOME}/dead/{quote(letter.id)}",
+        "at": letter.added_at,
+        "reason": letter.reason,
+        "error": letter.error,
+        "kind": kind_of(letter),
+        "readable": record is not None,
+        "what": f"{exchange.alias} → {exchange.target}" if exchange else "",
+        "exchange": exchange.id if exchange else "",
+    }
 
 
 async def letter_page(request: Request) -> Response:
@@ -293,9 +290,13 @@ async def audit_page(request: Request) -> Response:
     shown = rows[:AUDIT_SHOWN]
     more = {"before": shown[-1].id, **({"subject": subject} if subject else {})} if len(rows) > len(shown) else {}
     return render(
-        request, "system_audit.html.jinja", rows=[_audited(row) for row in shown], subject=subject or "",
-        next_url=f"{HOME}/audit?{urlencode(more)}" if more else "", first_url=f"{HOME}/audit" if before else "",
-    )  # fmt: skip
+        request,
+        "system_audit.html.jinja",
+        rows=[_audited(row) for row in shown],
+        subject=subject or "",
+        next_url=f"{HOME}/audit?{urlencode(more)}" if more else "",
+        first_url=f"{HOME}/audit" if before else "",
+    )
 
 
 def _audited(row: AuditRow) -> dict[str, Any]:
@@ -303,14 +304,11 @@ def _audited(row: AuditRow) -> dict[str, Any]:
 
 
 def changes(row: AuditRow) -> list[tuple[str, str, str]]:
-    """(name, before, after) of what a change has changed; "" for what was not there."""
+    """Lists (name, before, after) of the values that a change has changed; "" for one that was not there."""
     before, after = dict(row.before or {}), dict(row.after or {})
-    names = [name for name in dict.fromkeys([*before, *after]) if before.get(name) != after.get(name)]
-    return [
-        (name, _shown(before.get(name)), _shown(after.get(name)))
-        for name in names
-        if name not in ("updated", "created")
-    ]
+    names = [name for name in dict.fromkeys([*before, *after]) if name not in ("updated", "created")]
+    values = ((name, before.get(name), after.get(name)) for name in names)
+    return [(name, _shown(old), _shown(new)) for name, old, new in values if old != new]
 
 
 def _shown(value: Any) -> str:

@@ -16,11 +16,12 @@ from rich.text import Text
 
 from gateway.core.errors import StreamDown
 from gateway.core.sanitize import plain
-from gateway.features.learned.card import card_lines, predictor_off
+from gateway.features.learned.card import card_lines
 from gateway.features.learned.drift import drift_lines, saved_figures
 from gateway.features.status.consumer_report import ConsumerReport, FailingScorer
+from gateway.reports.terminal import plain_table, safe_text
 from gateway.store.engine import StoreUnavailable
-from gateway.store.guided_means import key_of
+from gateway.store.guided_means import TARGET_LABELS, harmful
 from gateway.store.loss_accounting import STATUSES, Delivery, delivery
 from gateway.store.predictions import cards
 from gateway.store.query import Reading, reading
@@ -175,8 +176,11 @@ async def look(
     now: float | None = None,
     read_delivery: Callable[[], Awaitable[Delivery]] | None = None,
 ) -> Status:
-    """now: Unix time in seconds; None: the current time. read_delivery: for programs that must not wait for the store
-    in their event loop; None: it is read here. An unreachable server or store is a problem in the result."""
+    """Looks at everything. An unreachable server or store is a problem in the result.
+
+    now: Unix time in seconds; None: the current time. read_delivery: for programs that must not wait for the store in
+    their event loop; None: it is read here.
+    """
     now = time.time() if now is None else now
     problems: list[str] = []
     stream, delivered, predictors = None, None, tuple[PredictorStatus, ...]()
@@ -194,7 +198,9 @@ async def look(
     except StoreUnavailable as error:
         problems.append(str(error))
     problems += _delivery_problems(delivered) if delivered else []
-    problems += [text for each in predictors for text in _predictor_problems(each)]
+    for each in predictors:
+        problems += [f"the predictor of {each.target} costs precision, so it is off"] if harmful(each.card) else []
+        problems += each.alarms
     return Status(now, described(around.url), stream, delivered, tuple(problems), predictors)
 
 
@@ -202,13 +208,8 @@ def _read_predictors(connection: Reading, target: str | None) -> tuple[Predictor
     card = {} if target is None else cards(connection).get(target, {})
     if target is None or not card:
         return ()
-    alarms = drift_lines(saved_figures(connection, key_of(target)), list(card.get("psi", {})))
+    alarms = drift_lines(saved_figures(connection, target.removeprefix(TARGET_LABELS)), list(card.get("psi", {})))
     return (PredictorStatus(target, card, tuple(alarms)),)
-
-
-def _predictor_problems(of: PredictorStatus) -> list[str]:
-    off = [f"the predictor of {of.target} costs precision, so it is off"] if predictor_off(of.card) else []
-    return [*off, *of.alarms]
 
 
 async def _read_stream(around: ReaderConfig, corridor: Corridor, now: float) -> StreamStatus:
@@ -284,11 +285,8 @@ async def _read_consumers(corridor: Corridor, now: float) -> tuple[ConsumerStatu
             continue
         blocked = orjson.loads(await corridor.state.recall(f"blocked:{name}") or "{}")
         says = ConsumerReport.from_json(await corridor.state.recall(f"report:{name}"))
-        found.append(
-            ConsumerStatus(
-                name, max(0.0, now - at), blocked, says.paused, says.failing, says.config, says.config_refused
-            )
-        )
+        reported = (says.paused, says.failing, says.config, says.config_refused)
+        found.append(ConsumerStatus(name, max(0.0, now - at), blocked, *reported))
     return tuple(found)
 
 
@@ -462,9 +460,9 @@ def upstream_states(alive: Sequence[GatewayStatus]) -> list[UpstreamSummary]:
 
 def _delivery_problems(delivered: Delivery) -> list[str]:
     lost = ", ".join(f"{reason} {n}" for reason, n in delivered.lost.items())
-    found = {f"{delivered.unaccounted} exchanges are missing, and no known loss explains it": delivered.unaccounted,
-             f"exchanges were lost on the way: {lost}": lost}  # fmt: skip
-    return [text for text, holds in found.items() if holds]
+    missing = delivered.unaccounted
+    found = [f"{missing} exchanges are missing, and no known loss explains it"] if missing else []
+    return [*found, *([f"exchanges were lost on the way: {lost}"] if lost else [])]
 
 
 _MAX_ROWS = 12  # of one table, so that all fits on one screen
@@ -484,11 +482,11 @@ def _predictors(status: Status) -> Iterator[RenderableType]:
 
 def _head(status: Status) -> Iterator[RenderableType]:
     when = datetime.fromtimestamp(status.at).astimezone().isoformat(" ", "seconds")
-    yield _safe(f"{when}  stream server {status.server}", "dim")
+    yield safe_text(f"{when}  stream server {status.server}", "dim")
     if not status.problems:
-        yield _safe("no problems", "bold green")
+        yield safe_text("no problems", "bold green")
     for problem in status.problems:
-        yield _safe(f"! {problem}", "bold red")
+        yield safe_text(f"! {problem}", "bold red")
 
 
 def _stream(stream: StreamStatus) -> Iterator[RenderableType]:
@@ -513,11 +511,9 @@ def _gateways(stream: StreamStatus) -> Iterator[RenderableType]:
     for g in stream.gateways[:_MAX_ROWS]:
         rates = [f"{g.rates.get(name, 0.0):.1f}" for name in ("seen", "sampled", "enqueued", "dropped")]
         config = (g.config_digest[:6] or "?") if g.config_ok else "refused"
-        cells = (
-            g.name, rates[0], _failed(g.failed, g.ended), *rates[1:], _n(g.waiting), config, _age(g.up_s),
-            f"{_age(g.age_s)} ago",
-        )  # fmt: skip
-        drawn.add_row(*map(_safe, cells), style="red" if not g.alive or not g.config_ok else "")
+        ages = (_age(g.up_s), f"{_age(g.age_s)} ago")
+        cells = (g.name, rates[0], _failed(g.failed, g.ended), *rates[1:], _n(g.waiting), config, *ages)
+        drawn.add_row(*map(safe_text, cells), style="red" if not g.alive or not g.config_ok else "")
     if len(stream.gateways) > 1:
         alive = [g for g in stream.gateways if g.alive]
         sums = [f"{sum(g.rates.get(n, 0.0) for g in alive):.1f}" for n in ("seen", "sampled", "enqueued", "dropped")]
@@ -549,7 +545,7 @@ def _upstreams(stream: StreamStatus) -> Iterator[RenderableType]:
         opened = ", ".join(target.partition("/")[2] for target in u.breakers_open)
         state = "down" if u.down else "failing" if u.breakers_open else "up"
         cells = (u.name, state, _n(u.in_flight), _n(u.queued), opened or "none")
-        drawn.add_row(*map(_safe, cells), style="" if state == "up" else "red")
+        drawn.add_row(*map(safe_text, cells), style="" if state == "up" else "red")
     yield drawn
 
 
@@ -565,7 +561,7 @@ def _consumers(stream: StreamStatus) -> Iterator[RenderableType]:
     drawn = _table("consumer", "heartbeat", "trouble")
     for c in stream.consumers[:_MAX_ROWS]:
         cells = (c.name, f"{_age(c.age_s)} ago", consumer_trouble(c))
-        drawn.add_row(*map(_safe, cells), style="red" if c.age_s > SILENT_S or c.paused else "")
+        drawn.add_row(*map(safe_text, cells), style="red" if c.age_s > SILENT_S or c.paused else "")
     drawn.columns[2].justify = "left"
     yield drawn
 
@@ -588,7 +584,7 @@ def _spent(stream: StreamStatus) -> Iterator[RenderableType]:
         share = "" if not s.limit else f"{s.spent / s.limit:.0%}"
         over = s.limit is not None and s.spent >= s.limit
         cells = (f"{s.kind} {s.name}", f"{s.spent:.4g} {s.unit}", limit, share)
-        drawn.add_row(*map(_safe, cells), style="red" if over else "")
+        drawn.add_row(*map(safe_text, cells), style="red" if over else "")
     yield drawn
 
 
@@ -610,16 +606,12 @@ def _delivery(delivered: Delivery | None) -> Iterator[RenderableType]:
         yield Text()
         drawn = _table("scorer", *(s.replace("_", " ") for s in STATUSES))
         for scorer, n in sorted(delivered.scores.items())[:_MAX_ROWS]:
-            drawn.add_row(*map(_safe, (scorer, *(_n(n.get(status, 0)) for status in STATUSES))))
+            drawn.add_row(*map(safe_text, (scorer, *(_n(n.get(status, 0)) for status in STATUSES))))
         yield drawn
 
 
 def _table(first: str, *others: str) -> Table:
-    drawn = Table(box=None, pad_edge=False, header_style="bold")
-    drawn.add_column(first, no_wrap=True)
-    for name in others:
-        drawn.add_column(name, justify="right")
-    return drawn
+    return plain_table((first, *others), right=others, unbroken=(first,))
 
 
 def _line(name: str, text: str) -> Text:
@@ -644,7 +636,3 @@ def _age(seconds: float) -> str:
         if seconds >= 2 * length:
             return f"{seconds / length:.0f} {unit}"
     return f"{seconds:.1f} s"
-
-
-def _safe(text: str, style: str = "") -> Text:
-    return Text(plain(text), style)

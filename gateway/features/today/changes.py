@@ -24,7 +24,7 @@ from gateway.features.today.daily_changes import (
     day_interval,
 )
 from gateway.features.today.rows import HOUR_S, GroupKey, HourSums, WeightedSums
-from gateway.reports.charts import NARROW, WIDE, Axes, Chart, Scale, Shape, Variant, shape, ticks
+from gateway.reports.charts import WIDE, Axes, Chart, Scale, Shape, path, shape, ticks, variants_of
 from gateway.statistics.domains import Floats
 
 HOURS = 24
@@ -34,13 +34,15 @@ Measure = Literal["score", "errors", "cost", "p95"]
 Hours = Mapping[float, Mapping[GroupKey, HourSums]]
 """Sums by the hour's beginning, in Unix seconds."""
 ALARMS: Mapping[Measure, str] = {
-    "errors": "GatewayErrorBurnFast", "p95": "GatewayFirstTokenSlow", "cost": "GatewayLimitNearlyUsed",
-}  # fmt: skip
+    "errors": "GatewayErrorBurnFast",
+    "p95": "GatewayFirstTokenSlow",
+    "cost": "GatewayLimitNearlyUsed",
+}
 """The alert of grafana/alerts that watches a measure. A drop of a score outside of experiments has none."""
 
 
 class FigureKey(NamedTuple):
-    """One measure of one group. scorer: "" but for scores."""
+    """A measure of a group. scorer: "" but for scores."""
 
     group: GroupKey
     measure: Measure
@@ -49,7 +51,7 @@ class FigureKey(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """One measure of one group. None: there are no data."""
+    """The values of a measure of a group. None: there are no data."""
 
     measure: Measure
     scorer: str
@@ -65,7 +67,7 @@ class Figure:
     z: float | None = None
     """now − usual, in standard errors; None: too few calls, or too small a difference to matter."""
     changed: Literal["", "rose", "fell"] = ""
-    """"": it is as usual, or nobody can tell."""
+    """Direction of the change; "": it is as usual, or nobody can tell."""
     higher_is_better: bool = False
 
     @property
@@ -84,7 +86,7 @@ class Change:
     since: float
     """The beginning of the hour in which it most likely began."""
     course: Sequence[tuple[float, float | None, float | None]]
-    """(beginning of the hour, value, value 24 hours before)."""
+    """The beginning of each hour, its value, and the value 24 hours before."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,8 +127,8 @@ def windows(now: float) -> tuple[list[float], list[float]]:
 
 
 def report(hours: Hours, now: float, margins: Mapping[str, float] | None = None) -> TodayReport:
-    """hours: those of up to DAYS days; one that is missing counts as empty. margins: by scorer, the smallest difference
-    that an experiment's plan says matters."""
+    """Reports changes. hours: those of up to DAYS days; one that is missing counts as empty. margins: by scorer, the
+    smallest difference that an experiment's plan says matters."""
     today, yesterday = windows(now)
     groups = sorted({group for begin in (*today, *yesterday) for group in hours.get(begin, {})})
     past = daily_figures(hours, now, margins or {})
@@ -172,7 +174,7 @@ class DailyFigures:
 
 
 def daily_figures(hours: Hours, now: float, margins: Mapping[str, float], days: int = DAYS) -> DailyFigures:
-    """margins: see report."""
+    """Sums hours to days. margins: see report."""
     last = now // HOUR_S * HOUR_S
     cells: dict[GroupKey, list[tuple[int, int, HourSums]]] = {}
     for begin, groups in hours.items():
@@ -313,7 +315,9 @@ def course_chart(change: Change, id: str, title: str, hour: Callable[[float], st
     low, high = min(values), max(values)
     pad = (high - low) * 0.1 or abs(high) * 0.1 or 0.1
     height = 220
-    description = f"{title}: {_spoken(change.figure.usual)} usually, {_spoken(change.figure.now)} now."
+    figure = change.figure
+    usual, now = ("no value" if value is None else f"{value:.3g}" for value in (figure.usual, figure.now))
+    description = f"{title}: {usual} usually, {now} now."
 
     def draw(width: int) -> tuple[Shape, ...]:
         x = Scale(0, len(change.course) - 1, 58, width - 18)
@@ -327,8 +331,7 @@ def course_chart(change: Change, id: str, title: str, hour: Callable[[float], st
             *_line(x, y, [now for _, now, _ in change.course], "trail"),
         )
 
-    variants = (Variant("wide", WIDE, draw(WIDE)), Variant("narrow", NARROW, draw(NARROW)))
-    return Chart(id, title, description, height, variants)
+    return Chart(id, title, description, height, variants_of(draw))
 
 
 def _line(x: Scale, y: Scale, values: Sequence[float | None], look: str) -> list[Shape]:
@@ -337,8 +340,4 @@ def _line(x: Scale, y: Scale, values: Sequence[float | None], look: str) -> list
         return []
     if len(points) == 1:
         return [shape("circle", cx=points[0][0], cy=points[0][1], r=3.0, look="dot")]
-    return [shape("path", d="M" + "L".join(f"{a:.1f} {b:.1f}" for a, b in points), look=look)]
-
-
-def _spoken(value: float | None) -> str:
-    return "no value" if value is None else f"{value:.3g}"
+    return [path(points, look)]

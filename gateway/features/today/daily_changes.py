@@ -38,7 +38,7 @@ Key = TypeVar("Key", bound=Hashable)
 
 @dataclass(frozen=True, slots=True)
 class DailySeries:
-    """One figure by day and hour, the newest day first. A day is 24 hours that end at the hour of the look."""
+    """A figure by day and hour, the newest day first. A day is 24 hours that end at the hour of the look."""
 
     weights: Floats
     """Shape (days, 24): sum of the calls' weights in each hour, the earliest hour first."""
@@ -54,7 +54,7 @@ class DailySeries:
 
 @dataclass(frozen=True, slots=True)
 class DayComparison:
-    """A day against what was usual before it."""
+    """The comparison of a day with the usual days before it."""
 
     now: float | None = None
     usual: float | None = None
@@ -62,7 +62,7 @@ class DayComparison:
     se: float = math.inf
     """Standard error of the difference: the largest of the three; infinite where p is 1.0."""
     p: float = 1.0
-    """Two-sided; 1.0 also where the difference does not matter or there are too few calls."""
+    """Two-sided p-value; 1.0 also where the difference does not matter or there are too few calls."""
     floor: float = 0.0
     weekly: bool = False
     """There were two weeks of history."""
@@ -108,11 +108,6 @@ class ChangeHistory:
         last = self.entries[-1] if self.entries else None
         return last if last is not None and last.ended is None else None
 
-    def end_lasting(self, day: int) -> None:
-        """Ends a change that is a week old: it is the new usual level."""
-        if (entry := self.open) is not None and entry.opened - day >= LASTING_DAYS:
-            entry.ended = day
-
     def unusual(self) -> set[int]:
         """Days that do not count as usual."""
         return {day for entry in self.entries if not entry.lasted for day in entry.days()}
@@ -122,8 +117,9 @@ def changes(series: Mapping[Key, DailySeries], looks: int, q: float = Q) -> dict
     """The changes that one look on each of the last `looks` days finds, the oldest look first."""
     found: dict[Key, ChangeHistory] = {key: ChangeHistory() for key in series}
     for day in reversed(range(looks)):
-        for history in found.values():
-            history.end_lasting(day)
+        for entry in filter(None, (history.open for history in found.values())):
+            if entry.opened - day >= LASTING_DAYS:  # it is the new usual level
+                entry.ended = day
         compared = {key: compare(of, day, found[key].unusual()) for key, of in series.items()}
         sure = dict(zip(compared, discoveries([c.p for c in compared.values()], q), strict=True)) if compared else {}
         for key, comparison in compared.items():
@@ -149,7 +145,7 @@ def _is_back(entry: ChangeEntry, today: DayComparison) -> bool:
 
 
 def compare(series: DailySeries, day: int, unusual: Collection[int] = ()) -> DayComparison:
-    """One day against the usual ones before it. unusual: days that do not count as usual."""
+    """Compares a day with the usual ones before it. unusual: days that do not count as usual."""
     known = [k for k in range(day + 1, min(day + 1 + HISTORY_DAYS, len(series.days))) if series.days[k].w > 0]
     usual = [k for k in known if k not in unusual]
     reference, weekly = _reference(usual, known, day)
@@ -186,7 +182,7 @@ def _sum(parts: Iterable[WeightedSums]) -> WeightedSums:
 
 @dataclass(frozen=True, slots=True)
 class _Counts:
-    """Two shares, as numbers of effective calls and events."""
+    """A pair of shares, as numbers of effective calls and events."""
 
     today: WeightedSums
     before: WeightedSums
@@ -293,8 +289,8 @@ def _of_days(
     return _Error(math.sqrt(spread * (1 + 1 / len(reference))), float(df))
 
 
-def day_interval(series: DailySeries, day: int, alpha: float = 0.05) -> tuple[float, float] | None:
-    """Interval of a day's mean over hours that are independent of each other. None: fewer than LEAST calls."""
+def day_interval(series: DailySeries, day: int) -> tuple[float, float] | None:
+    """95 % interval of a day's mean over hours that are independent of each other. None: fewer than LEAST calls."""
     today = series.days[day]
     if today.mean is None or today.effective < LEAST:
         return None
@@ -302,6 +298,6 @@ def day_interval(series: DailySeries, day: int, alpha: float = 0.05) -> tuple[fl
     hours = int(np.count_nonzero(w))
     blocks = float(((v - today.mean * w) ** 2).sum()) * hours / max(1, hours - 1) / (today.w * today.w)
     se = math.sqrt(max(blocks, today.squared_error, today.variance / (today.effective + 1)))
-    half = student_quantile(1.0 - alpha / 2.0, max(1, hours - 1)) * se
+    half = student_quantile(0.975, max(1, hours - 1)) * se
     low, high = today.mean - half, today.mean + half
     return (max(0.0, low), min(1.0, high)) if series.share else (low, high)

@@ -25,7 +25,6 @@ from gateway.features.today.changes import (
     DAYS,
     HOURS,
     Change,
-    Figure,
     Hours,
     Measure,
     TodayReport,
@@ -131,14 +130,20 @@ async def show(request: Request) -> Response:
         await asyncio.wait({kept.task}, timeout=WAIT_S)
     cache = kept.cache
     found = cache.report()
-    charts = [(change, course_chart(change, f"change-{at}", _title(change), hour))
-              for at, change in enumerate(found.changes[:_MOST_CHARTS])]  # fmt: skip
+    first = enumerate(found.changes[:_MOST_CHARTS])
     return render(
-        request, "today.html.jinja", report=found, charts=charts, cache=cache, sentence=sentence, say=said,
-        interval=interval,
+        request,
+        "today.html.jinja",
+        report=found,
+        charts=[(change, course_chart(change, f"change-{at}", _title(change), hour)) for at, change in first],
+        cache=cache,
+        sentence=sentence,
+        say=said,
+        interval=lambda figure: ends(figure.measure, figure.interval),
         alarm=lambda change: ALARMS.get(change.figure.measure, "") if change.figure.tone == "bad" else "",
-        totals=_totals(found), failed=ends("errors", found.errors),
-    )  # fmt: skip
+        totals=_totals(found),
+        failed=ends("errors", found.errors),
+    )
 
 
 def margins_of(config: Config) -> dict[str, float]:
@@ -152,19 +157,14 @@ def margins_of(config: Config) -> dict[str, float]:
 
 
 def sentence(change: Change) -> str:
-    """ "rose from 1 % to 7 %"."""
+    """The change in words, as in "rose from 1 % to 7 %"."""
     figure = change.figure
     verb = figure.changed or "changed"
     return f"{verb} from {said(figure.measure, figure.usual)} to {said(figure.measure, figure.now)}"
 
 
-def interval(figure: Figure) -> str:
-    """ "0.79 … 0.83"; "" without one."""
-    return ends(figure.measure, figure.interval)
-
-
 def ends(measure: Measure, of: tuple[float, float] | None) -> str:
-    """ "0.79 … 0.83"; "" without one."""
+    """The ends of an interval, as in "0.79 … 0.83"; "" without one."""
     return "" if of is None else f"{said(measure, of[0])} … {said(measure, of[1])}"
 
 
@@ -175,27 +175,27 @@ def said(measure: Measure, value: float | None) -> str:
 
 
 def _title(change: Change) -> str:
-    alias, target = change.group
-    return f"{title_of(change.figure)} of {alias} by {target}"
-
-
-def title_of(figure: Figure) -> str:
     names: dict[Measure, str] = {"errors": "Errors", "cost": "Cost of 1 000 calls", "p95": "p95 of the time"}
-    return names.get(figure.measure) or f"Score by {figure.scorer}"
+    title = names.get(change.figure.measure) or f"Score by {change.figure.scorer}"
+    alias, target = change.group
+    return f"{title} of {alias} by {target}"
 
 
 def _totals(found: TodayReport) -> dict[str, float | None]:
-    calls, before = (sum(g.calls for g in found.groups), sum(g.calls_before for g in found.groups))
-    costs = [g.cost for g in found.groups if g.cost is not None]
-    costs_before = [g.cost_before for g in found.groups if g.cost_before is not None]
-    failed = sum(g.calls * (f.now or 0) for g in found.groups if (f := g.figure("errors")) is not None)
-    failed_before = sum(g.calls_before * (f.before or 0) for g in found.groups if (f := g.figure("errors")) is not None)
+    groups = found.groups
+    calls, before = sum(g.calls for g in groups), sum(g.calls_before for g in groups)
+    costs = [g.cost for g in groups if g.cost is not None]
+    costs_before = [g.cost_before for g in groups if g.cost_before is not None]
+    errors = [(g, f) for g in groups if (f := g.figure("errors")) is not None]
     return {
-        "calls": calls, "calls_before": before, "cost": sum(costs) if costs else None,
-        "cost_before": sum(costs_before) if costs_before else None, "errors": failed / calls if calls else None,
-        "errors_before": failed_before / before if before else None,
-        "unpriced": sum(g.unpriced for g in found.groups),
-    }  # fmt: skip
+        "calls": calls,
+        "calls_before": before,
+        "cost": sum(costs) if costs else None,
+        "cost_before": sum(costs_before) if costs_before else None,
+        "errors": sum(g.calls * (f.now or 0) for g, f in errors) / calls if calls else None,
+        "errors_before": sum(g.calls_before * (f.before or 0) for g, f in errors) / before if before else None,
+        "unpriced": sum(g.unpriced for g in groups),
+    }
 
 
 PAGE = Page(ROOT, "Today", (PageRoute(ROOT, show),))

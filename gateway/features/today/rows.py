@@ -23,7 +23,7 @@ HOUR_S = 3600
 _BUCKET = math.log(1.05)
 FAILED = ("upstream_error", "timeout", "cut")
 GroupKey = tuple[str, str]
-"""(alias, target)."""
+"""A model name and a target."""
 
 
 @dataclass(slots=True)
@@ -81,7 +81,7 @@ class HourSums:
     errors: WeightedSums = field(default_factory=WeightedSums)
     """Sums of failures, 1 if the call failed. Its n and w are those of the calls."""
     cost: WeightedSums = field(default_factory=WeightedSums)
-    """USD, over calls whose cost is known."""
+    """Sums of USD, over calls whose cost is known."""
     latency: dict[int, float] = field(default_factory=dict)
     """Weight of the successful calls by bucket, each 5 % wide; see bucket_of."""
     slow: WeightedSums = field(default_factory=WeightedSums)
@@ -121,7 +121,7 @@ def bucket_of(seconds: float) -> int:
 
 
 def hour_sums(connection: Reading, begin: float) -> dict[GroupKey, HourSums]:
-    """begin: Unix seconds; the hour that begins then."""
+    """Sums the hour that begins at a time in Unix seconds."""
     found: dict[GroupKey, HourSums] = {}
     for alias, target, outcome, status, total_s, cost_usd, pi in _calls(connection, begin):
         cell, weight = found.setdefault((alias, target), HourSums()), 1 / pi
@@ -151,11 +151,8 @@ def _calls(connection: Reading, begin: float) -> Iterator[tuple[str, str, str, i
 def _scores(connection: Reading, begin: float) -> Iterator[tuple[str, str, str, str, WeightedSums]]:
     e, s = exchanges.c, scores.c
     w = cast(1.0, Double) / s.pi
-    query = select(
-        e.alias, TARGET, s.scorer, func.max(s.direction), func.count(), func.sum(w), func.sum(w * w),
-        func.sum(w * s.value), func.sum(w * s.value * s.value), func.sum(w * w * s.value),
-        func.sum(w * w * s.value * s.value),
-    )  # fmt: skip
+    terms = (w, w * w, w * s.value, w * s.value * s.value, w * w * s.value, w * w * s.value * s.value)
+    query = select(e.alias, TARGET, s.scorer, func.max(s.direction), func.count(), *map(func.sum, terms))
     query = query.join(scores, s.exchange_id == e.id).where(s.repeat == 0, s.value01.is_not(None), s.pi > 0)
     query = query.where(e.received >= begin, e.received < begin + HOUR_S, e.role == "served")
     for alias, target, scorer, direction, *sums in connection.execute(query.group_by(e.alias, TARGET, s.scorer)):

@@ -105,13 +105,14 @@ def read_reason(verdict: Mapping[str, Any]) -> str | None:
 
 def response_format(name: str, properties: Mapping[str, Any]) -> dict[str, Any]:
     """A response_format that requires an object with exactly these properties, in this order."""
-    inner = {
-        "type": "object",
-        "properties": dict(properties),
-        "required": list(properties),
-        "additionalProperties": False,
-    }
-    return {"type": "json_schema", "json_schema": {"name": name, "strict": True, "schema": inner}}
+    schema = closed_object(properties)
+    return {"type": "json_schema", "json_schema": {"name": name, "strict": True, "schema": schema}}
+
+
+def closed_object(properties: Mapping[str, Any]) -> dict[str, Any]:
+    """The schema of an object with exactly these properties."""
+    closed = {"required": list(properties), "additionalProperties": False}
+    return {"type": "object", "properties": dict(properties), **closed}
 
 
 MIN_MASS = 0.5  # total probability of scores; below it, this token does not decide the score
@@ -241,21 +242,16 @@ class JudgeModel:
             raise
 
     async def _verdict(self, question: JudgeQuestion[T], logprobs: bool, spent: list[Spent]) -> JudgeVerdict[T]:
-        messages = list(question.messages)
-        text, tokens = await self._answer(question, messages, logprobs, spent)
-        try:
-            raw = find_verdict(text, question.key)
-            return JudgeVerdict(question.read(raw), raw, tokens, total_spent(spent))
-        except NoVerdict:
-            messages += _again(text, question.format)
-        text, tokens = await self._answer(question, messages, logprobs, spent)
-        try:
-            raw = find_verdict(text, question.key)
-            return JudgeVerdict(question.read(raw), raw, tokens, total_spent(spent))
-        except NoVerdict as wrong:
-            raise UnreadableVerdict(
-                f"the judge returned no verdict in two attempts: {wrong}", total_spent(spent)
-            ) from None
+        messages, wrong = list(question.messages), ""
+        for _ in range(2):
+            text, tokens = await self._answer(question, messages, logprobs, spent)
+            try:
+                raw = find_verdict(text, question.key)
+                return JudgeVerdict(question.read(raw), raw, tokens, total_spent(spent))
+            except NoVerdict as error:
+                wrong = str(error)
+                messages += _again(text, question.format)
+        raise UnreadableVerdict(f"the judge returned no verdict in two attempts: {wrong}", total_spent(spent))
 
     async def _answer(
         self, question: JudgeQuestion[T], messages: Sequence[Mapping[str, str]], logprobs: bool, spent: list[Spent]

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from fixtures.learned_worlds import PREDICTORS, traffic
 
-from gateway.features.learned.card import CardEvidence, card_lines, card_of, predictor_off, psi
+from gateway.features.learned.card import CardEvidence, card_lines, card_of, psi
+from gateway.store.guided_means import harmful
 
 
 def evidence(name: str, n: int = 2000, seed: int = 1, **fields: Any) -> CardEvidence:
@@ -30,14 +31,14 @@ def test_a_good_model_beats_the_mean_and_saves_answers() -> None:
     assert found["auc"] > 0.75
     assert found["slope"] == pytest.approx(1.0, abs=0.1)
     assert found["variance_ratio_low"] < found["variance_ratio"] < found["variance_ratio_high"] < 0.8
-    assert not predictor_off(found)
+    assert not harmful(found)
 
 
 def test_a_model_that_spares_the_wrong_answers_is_off() -> None:
     found = card("wrong sign")
     assert found["weight"] == 0.0
     assert found["variance_ratio_low"] > 1.0
-    assert predictor_off(found)
+    assert harmful(found)
     assert any(line.startswith("off: ") for line in card_lines(found))
 
 

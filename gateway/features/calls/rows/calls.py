@@ -22,10 +22,9 @@ PREVIEW_CHARACTERS = 240
 # Written as in the index, without parameters: SQLite uses a partial index only then.
 _POOR = (text("scores.value01 < 1"), text("scores.repeat = 0"))
 _SUMMARY = (
-    "id", "received", "alias", "upstream", "model", "variant", "caller", "role", "pair", "experiment", "arm", "outcome",
-    "status", "finish_reason", "tokens", "input_tokens", "output_tokens", "cost_usd", "first_token_s", "total_s", "pi",
-    "stream", "bytes",
-)  # fmt: skip
+    "id received alias upstream model variant caller role pair experiment arm outcome status finish_reason tokens "
+    "input_tokens output_tokens cost_usd first_token_s total_s pi stream bytes"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,8 +47,8 @@ class CallFilter:
 @dataclass(frozen=True, slots=True)
 class CallPage:
     calls: Sequence[Found]
-    """Each with its `scores`, and `placed`, the time or the value that it is sorted by; without texts but a `preview`,
-    if asked for."""
+    """Calls with their `scores`, and `placed`, the time or the value that they are sorted by; without texts but a
+    `preview`, if asked for."""
     next: tuple[float, str] | None
     """The `after` of the next page; None: this is the last."""
 
@@ -61,9 +60,9 @@ class FullCall:
     call: Found
     """The row that query.full_exchange returns."""
     served: Found | None = None
-    """For a shadow or a repeat, the call whose answer was served."""
+    """The call whose answer was served, for a shadow or a repeat."""
     arms: Sequence[Found] = ()
-    """For a served call, the answers of its shadow arms, in order."""
+    """The answers of the shadow arms of a served call, in order."""
     verdicts: Sequence[Found] = ()
     """Pair scores of these arms, or of this arm."""
     labels: Sequence[Found] = ()
@@ -79,7 +78,7 @@ def list_calls(connection: Reading, filter: CallFilter) -> CallPage:
     rows = _worst(connection, filter, wanted) if filter.worst_by else _newest(connection, filter, wanted)
     shown = rows[: filter.limit]
     at = [row[1] for row in shown]
-    columns: list[Any] = [exchanges.c[name] for name in _SUMMARY]
+    columns: list[Any] = [exchanges.c[name] for name in _SUMMARY.split()]
     if filter.texts:
         columns.append(func.substr(exchanges.c.text, 1, PREVIEW_CHARACTERS).label("preview"))
     found = {row["id"]: row for row in rows_of(connection, select(*columns).where(exchanges.c.id.in_(at)))}
@@ -89,7 +88,7 @@ def list_calls(connection: Reading, filter: CallFilter) -> CallPage:
 
 
 def _newest(connection: Reading, filter: CallFilter, wanted: int) -> Sequence[Any]:
-    """(time, id) of each."""
+    """The times and ids of the newest."""
     e = exchanges.c
     query = select(e.received, e.id).where(*_conditions(connection, filter))
     if filter.after is not None:
@@ -99,7 +98,7 @@ def _newest(connection: Reading, filter: CallFilter, wanted: int) -> Sequence[An
 
 
 def _worst(connection: Reading, filter: CallFilter, wanted: int) -> Sequence[Any]:
-    """(value, id) of each: by value, and the newest of one value first, as ids are ordered by time.
+    """The values and ids of the worst: by value, and the newest of one value first, as ids are ordered by time.
 
     A rule gives thousands of answers the same value. These are read on their own, in the order of the index; sorting
     them with the others would look at all of them for every page.
@@ -150,12 +149,9 @@ def scorers_with_poor_scores(connection: Reading) -> list[str]:
     names = connection.execute(select(score_cells.c.scorer).distinct()).scalars()
     # By the least value, which only the index has in order. With EXISTS, PostgreSQL expects a poor score in the first
     # rows of the table, and reads all of them where a scorer has none.
-    least = [
-        select(
-            literal(name), select(func.min(scores.c.value01)).where(scores.c.scorer == name, *_POOR).scalar_subquery()
-        )
-        for name in names
-    ]
+    s = scores.c
+    lowest = {name: select(func.min(s.value01)).where(s.scorer == name, *_POOR).scalar_subquery() for name in names}
+    least = [select(literal(name), value) for name, value in lowest.items()]
     found = connection.execute(union_all(*least)).all() if least else []
     return sorted(name for name, value in found if value is not None)
 

@@ -21,7 +21,7 @@ from gateway.core.chunked import chunked
 from gateway.core.exchange import new_id, user_digest
 from gateway.core.json_values import as_object, parse_object
 from gateway.store import turns
-from gateway.store.retention import FEEDBACK_WORDS, WITHOUT_FEATURES, WITHOUT_TEXTS
+from gateway.store.retention import WITHOUT_TEXTS, empty_exchanges, empty_pair_scores
 from gateway.store.tables import (
     audit,
     dead_letters,
@@ -42,8 +42,13 @@ PROTECTED_S = 3600.0
 _CHUNK = 200
 _PAGE = 1_000
 _WITHOUT_PERSON: Mapping[str, Any] = {
-    **WITHOUT_TEXTS, "caller": ERASED, "unit": ERASED, "cluster": None, "user_digest": None, "upstream_id": None,
-}  # fmt: skip
+    **WITHOUT_TEXTS,
+    "caller": ERASED,
+    "unit": ERASED,
+    "cluster": None,
+    "user_digest": None,
+    "upstream_id": None,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +135,8 @@ def count(connection: Connection, request: ErasureRequest) -> ErasureCounts:
         for what, table, column in _DEPENDENT:
             rows = select(func.count()).select_from(table).where(column.in_(chunk))
             counts.n[what] += int(connection.execute(rows).scalar() or 0)
-    counts.n["feedback without an exchange"] += _loose(connection, request)
+    loose = select(func.count()).select_from(feedback).where(_given_by(request))
+    counts.n["feedback without an exchange"] += int(connection.execute(loose).scalar() or 0)
     return counts
 
 
@@ -146,19 +152,14 @@ _DEPENDENT = (
 
 def _given_by(request: ErasureRequest) -> ColumnElement[bool]:
     """Feedback that names what is erased, and has met no stored exchange."""
-    if request.of == "caller":
-        return and_(feedback.c.caller == request.value, feedback.c.resolved.is_(None))
-    if request.of == "exchange":
-        return and_(feedback.c.exchange_id == request.value, feedback.c.resolved.is_(None))
-    return false()
-
-
-def _loose(connection: Connection, request: ErasureRequest) -> int:
-    return int(connection.execute(select(func.count()).select_from(feedback).where(_given_by(request))).scalar() or 0)
+    if request.of == "user":
+        return false()
+    named = feedback.c.caller if request.of == "caller" else feedback.c.exchange_id
+    return and_(named == request.value, feedback.c.resolved.is_(None))
 
 
 def erase(connection: Connection, ids: Sequence[str], now: float) -> ErasureCounts:
-    """One step, in the caller's transaction. ids: at most a few hundred. now: Unix seconds."""
+    """Erases some exchanges, in the caller's transaction. ids: at most a few hundred. now: Unix seconds."""
     e, counts = exchanges.c, ErasureCounts()
     query = select(e.id, e.unit, e.incarnation, e.seq, or_(e.experiment.is_not(None), e.stored > now - PROTECTED_S))
     rows = connection.execute(query.where(e.id.in_(ids))).all()
@@ -180,19 +181,9 @@ def erase(connection: Connection, ids: Sequence[str], now: float) -> ErasureCoun
             .values(error=ERASED)
         )
     connection.execute(delete(exchanges).where(e.id.in_(gone)))
-    _empty(connection, ids, emptied)
+    empty_exchanges(connection, emptied, _WITHOUT_PERSON)
+    empty_pair_scores(connection, ids)
     return counts
-
-
-def _empty(connection: Connection, ids: Sequence[str], emptied: Sequence[str]) -> None:
-    without_words = {"explanation": None, "detail": None}
-    connection.execute(update(exchanges).where(exchanges.c.id.in_(emptied)).values(_WITHOUT_PERSON))
-    connection.execute(update(scores).where(scores.c.exchange_id.in_(emptied)).values(without_words))
-    of_feedback = (scores.c.exchange_id.in_(emptied), scores.c.kind == "feedback")
-    connection.execute(update(scores).where(*of_feedback).values(FEEDBACK_WORDS))
-    connection.execute(update(predictions).where(predictions.c.exchange_id.in_(emptied)).values(WITHOUT_FEATURES))
-    of_pairs = or_(pair_scores.c.exchange_id.in_(ids), pair_scores.c.pair.in_(ids))
-    connection.execute(update(pair_scores).where(of_pairs).values(without_words))
 
 
 def erase_loose_feedback(connection: Connection, request: ErasureRequest) -> int:

@@ -8,10 +8,10 @@ Preferences between two answers to a request come from corrections, labels, pair
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 from sqlalchemy import ColumnElement, Connection, Engine, Integer, and_, func, literal_column, or_, select, text, tuple_
 from sqlalchemy.exc import DBAPIError
@@ -37,7 +37,7 @@ class PreferenceRule:
 
 @dataclass(frozen=True, slots=True)
 class Preference:
-    """Two answers to the request of a served exchange, with the values that decided; None for a correction."""
+    """A preference between two answers to a request, with the values that decided; None for a correction."""
 
     served: Found
     chosen: str
@@ -60,8 +60,8 @@ class _Arms:
 
 
 def preferences(connection: Connection, served: Sequence[Found], rule: PreferenceRule) -> Iterator[Preference]:
-    """At most one preference for each arm of these exchanges, and one for a correction. served: as ExportSource gives
-    them."""
+    """Yields at most one preference for each arm of these exchanges, and one for a correction. served: as ExportSource
+    gives them."""
     page = _read(connection, [each for each in served if each["role"] == "served"])
     for each in page.served:
         if CORRECTION in rule.by and each["correction"]:
@@ -92,7 +92,7 @@ def _by(by: str, page: _Arms, served: Found, arm: Found, gap: float) -> Iterator
 
 
 def _preferred(served: Found, arm: Found, ours: float, theirs: float, by: str, gap: float) -> Iterator[Preference]:
-    """Nothing for a tie."""
+    """Yields the preference for the answer with the higher value; nothing for a tie."""
     if theirs > ours and theirs - ours >= gap:
         yield Preference(served, arm["text"], served["text"], by, theirs, ours)
     elif ours > theirs and ours - theirs >= gap:
@@ -131,7 +131,20 @@ def _turned(score: Found) -> float | None:
     return float(score["value"]) * (-1.0 if score["direction"] == "minimise" else 1.0)
 
 
+T = TypeVar("T")
 Place = tuple[float, str]  # received, id
+
+
+def _page(sized: Iterable[tuple[T, int]], most_bytes: int) -> list[T]:
+    """The first of these that together have at most so many bytes, and at least one."""
+    found: list[T] = []
+    total = 0
+    for each, size in sized:
+        total += size
+        if found and total > most_bytes:
+            break
+        found.append(each)
+    return found
 
 
 class ExportSource:
@@ -162,7 +175,7 @@ class ExportSource:
         self._engine.dispose()
 
     def batches(self) -> Iterator[list[Found]]:
-        """Each exchange with `scores`, `predictions`, its caller's `feedback`, and the newest `correction` or None."""
+        """Yields exchanges with `scores`, `predictions`, the caller's `feedback` and newest `correction` or None."""
         after: Place | None = None
         while True:
             with self._engine.connect() as connection:
@@ -183,14 +196,8 @@ class ExportSource:
         query = select(e.received, e.id, e.bytes).where(*self._where).order_by(e.received, e.id).limit(self._most)
         if after is not None:
             query = query.where(or_(e.received > after[0], and_(e.received == after[0], e.id > after[1])))
-        places: list[Place] = []
-        size = 0
-        for received, exchange_id, each in connection.execute(query):
-            size += each
-            if places and size > self._most_bytes:
-                break
-            places.append((received, exchange_id))
-        return places
+        rows = connection.execute(query)
+        return _page([((received, id), size) for received, id, size in rows], self._most_bytes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -280,14 +287,8 @@ class FollowSource:
             reach = and_(e.stored <= until, tuple_(e.stored, e.id) > (begin.stored, begin.id))
         numbers = row if lite else literal_column("0")
         query = select(e.stored, e.id, numbers, e.bytes).where(*self._where, reach).order_by(*order).limit(self._most)
-        places: list[FollowPlace] = []
-        size = 0
-        for stored, exchange_id, number, each in connection.execute(query):
-            size += each
-            if places and size > self._most_bytes:
-                break
-            places.append(FollowPlace(stored, exchange_id, number))
-        return places, searched
+        rows = connection.execute(query)
+        return _page([(FollowPlace(*place), size) for *place, size in rows], self._most_bytes), searched
 
     def _settled(self, connection: Connection) -> float:
         """A time before which nothing will be stored any more, in PostgreSQL."""
