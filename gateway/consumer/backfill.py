@@ -80,7 +80,7 @@ class _Missing:
 
 
 class Backfill:
-    """One run. scoring: has these scorers. watch: called after every exchange. clock: Unix time in seconds."""
+    """One backfill run. `watch` is called after every exchange; `clock` tells Unix time in seconds."""
 
     def __init__(
         self,
@@ -102,7 +102,10 @@ class Backfill:
         self.progress.stopped = True
 
     async def run(self, filter: ExchangeFilter) -> BackfillProgress:
-        """filter.limit: exchanges at most, oldest first; 0: all. Raises QueryError, StoreDown and WriteRejected."""
+        """Scores at most `filter.limit` exchanges, the oldest first; 0 means all.
+
+        Raises QueryError, StoreDown and WriteRejected.
+        """
         until, progress = self._clock(), self.progress
         async for page in self._pages(filter, until, selected_only=False):
             self._count(page)
@@ -125,7 +128,7 @@ class Backfill:
     async def _pages(
         self, filter: ExchangeFilter, until: float, *, selected_only: bool
     ) -> AsyncIterator[list[StoredPlace]]:
-        """Each in a transaction of its own, so that hours of judging hold no snapshot of the database."""
+        """Reads each page in a transaction of its own, so that hours of judging hold no snapshot of the database."""
         after: Place | None = None
         of = partial(places, filter=filter, until=until, selected_only=selected_only)
         while page := await self._store.look(partial(of, after=after)):
@@ -182,7 +185,7 @@ class Backfill:
         return replace(judged, results=kept) if kept else None
 
     def _sets_aside(self, result: ScoreResult) -> bool:
-        """Whether the result says nothing of the exchange, since its scorer may not or cannot work now."""
+        """Tells whether the result says nothing of the exchange, since its scorer may not or cannot work now."""
         gate = self._scorers[result.scorer].gate
         blocked = gate is not None and gate.reason is not None
         if result.status == "budget" or (blocked and result.status in ("error", "timeout")):

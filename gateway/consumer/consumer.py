@@ -112,15 +112,15 @@ class ConsumerContext:
     gauges: Gauges
     metrics: EvalMetrics
     experiments: ExperimentEngine | None = None
-    """None: this consumer does not advance experiments."""
+    """The engine that advances experiments, if this consumer does."""
     events: ScoreEvents | None = None
-    """None: scores are not emitted as OpenTelemetry events."""
+    """The emitter of scores as OpenTelemetry events, if they are wanted."""
     limit_repair: LimitRepair | None = None
-    """None: the counters of limits are not repaired."""
+    """The repair of the counters of limits, if it is on."""
     drift: DriftWatch | None = None
-    """None: there is no predictor."""
+    """The watch on the predictor, if there is a predictor."""
     predictor: Predictor | None = None
-    """None: no model is learned."""
+    """The model that chooses what a judge sees, if one is learned."""
     report: Callable[[], ConsumerReport] = ConsumerReport
     """Further members of its heartbeat."""
 

@@ -80,7 +80,7 @@ class EntryScorer:
         predictor: Predictor | None = None,
         implicit: ImplicitFeedback | None = None,
     ) -> None:
-        """predictor: None: each scorer sees its share of the exchanges. implicit: None: no implicit feedback."""
+        """Without a predictor, each scorer sees its share of the exchanges at random."""
         self._scorers = scorers
         self._predictor = predictor
         self._implicit = implicit

@@ -291,7 +291,7 @@ async def opened(
 
 
 def _context(of: TaskContext, built: BuiltScorers, threads: ScoringThreads, metrics: EvalMetrics) -> ConsumerContext:
-    """Everything that works within the consumer's turns."""
+    """Opens everything that works within the consumer's turns."""
     config, store, corridor = of.config, of.store, of.corridor
     predictor = None if config.predictor is None else Predictor(config.predictor, built.single)
     implicit = ImplicitFeedback(config.feedback.implicit) if config.feedback.implicit else None

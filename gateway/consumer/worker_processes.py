@@ -146,7 +146,7 @@ class WorkersCollector(Collector):
         self._restarts = restarts
 
     def describe(self) -> Iterator[Metric]:
-        """Without asking the workers, which have not started when this is registered."""
+        """Describes itself without asking the workers, which have not started when this is registered."""
         yield from ()
 
     def collect(self) -> Iterator[Metric]:

@@ -223,7 +223,7 @@ def variants_of(draw: Callable[[int], Iterable[Shape]], *, small: bool = False) 
 
 @dataclass(frozen=True, slots=True)
 class Axes:
-    """x at the bottom, y on the left, with a light line at each tick of y. Ticks: (value, label)."""
+    """The x axis at the bottom and the y axis on the left, with a light line at each tick (value, label) of y."""
 
     x: Scale
     y: Scale
@@ -350,7 +350,7 @@ class _TrailDrawing:
 
 @dataclass(frozen=True, slots=True)
 class LatencyCurves:
-    """One latency measure of every arm, to be drawn."""
+    """The curves of one latency measure, one for each arm."""
 
     id: str
     title: str

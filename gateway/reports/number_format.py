@@ -1,4 +1,4 @@
-"""How reports format numbers: the same in sentences, on the terminal and on the page. Pure."""
+"""Number formats of reports: the same in sentences, on the terminal and on the page. Pure."""
 
 from __future__ import annotations
 
@@ -69,12 +69,12 @@ def change(before: float | None, after: float | None) -> str:
 
 
 def dollars(usd: float | None) -> str:
-    """Two decimals, or two significant digits below a dollar."""
+    """Formats dollars with two decimals, or two significant digits below a dollar."""
     return NONE if usd is None else f"${number(usd, max(2, min(digits(usd), _MOST_DIGITS)))}"
 
 
 def span(days: float) -> str:
-    """ "3 minutes", "5 hours", "2.4 days"."""
+    """Formats a duration: "3 minutes", "5 hours", "2.4 days"."""
     if days < 1 / 24:
         return counted(max(1, math.ceil(days * 1440)), "minute")
     if days < 2:

@@ -34,7 +34,7 @@ class Cell:
     note: str = ""
     """Set smaller, below the text."""
     tone: str = ""
-    """good, open or bad; "": no colour."""
+    """The colour: good, open, bad or none ("")."""
     drawing: Drawing | None = None
     """Stands before the text."""
     more: str = ""

@@ -1,4 +1,4 @@
-"""Two answers compared word by word, for showing side by side. Pure. Long answers start shortly before they differ."""
+"""Compares two answers word by word, for showing side by side. Pure. Long answers start shortly before they differ."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def omission(n: int) -> Segment:
 
 
 def _tokens(text: str, *, complete: bool) -> list[str]:
-    """complete: the text ends here. Otherwise the last token may be half a word, and is dropped."""
+    """Splits the text. Unless it is complete, its last token may be half a word, and is dropped."""
     found = _TOKENS.findall(text)
     return found if complete else found[:-1]
 

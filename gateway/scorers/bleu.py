@@ -60,8 +60,8 @@ class NgramCounts:
 
 
 def count_ngrams(answer: Sequence[str], references: Sequence[Sequence[str]]) -> NgramCounts:
-    """With several references, an n-gram counts as often as in the reference that has most of it, and the reference
-    length is the one nearest to the answer's (the shorter of two equally near).
+    """Counts n-grams. Of several references, the one that has most of an n-gram counts for it, and the one nearest in
+    length to the answer (the shorter of two equally near) for the length.
     """
     nearest = min((abs(len(r) - len(answer)), len(r)) for r in references)[1]
     right, every = [], []

@@ -57,7 +57,7 @@ class Choice(ReferenceScorer):
         return mentioned.pop() if len(mentioned) == 1 else None
 
     def _mentioned(self, text: str) -> list[tuple[int, str]]:
-        """Where each choice is first mentioned. Of choices that begin at the same place, only the longest."""
+        """Finds where each choice is first mentioned. Of choices that begin at the same place, only the longest."""
         found: dict[int, str] = {}
         for choice, pattern in zip(self.choices, self._patterns, strict=True):
             for match in pattern.finditer(text):

@@ -39,7 +39,7 @@ class Chrf(ReferenceScorer):
 
 
 def count_ngrams(answer: str, reference: str) -> list[Grams]:
-    """For n = 1 to ORDER: the n-grams of each text, and those of both. Sums over texts give the counts of a corpus."""
+    """Counts the n-grams of each text and of both, for n = 1 to ORDER. Sums over texts give the counts of a corpus."""
     return [_grams("".join(answer.split()), "".join(reference.split()), n) for n in range(1, ORDER + 1)]
 
 

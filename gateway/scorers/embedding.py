@@ -53,7 +53,10 @@ class VectorSource(Protocol):
 def embedding(
     name: str, asker: Asker, compare: Compare = "reference", model: Annotated[str, Field(min_length=1)] | None = None
 ) -> EmbeddingSimilarity | EmbeddingDistance:
-    """model: an alias of the gateway; None: MiniLM in this process. Raises InvalidOptions if it is not installed."""
+    """Makes the scorer with an alias of the gateway, or with MiniLM in this process.
+
+    Raises InvalidOptions if MiniLM is wanted and not installed.
+    """
     vectors = vector_source(asker, model)
     return EmbeddingDistance(name, vectors) if compare == "arms" else EmbeddingSimilarity(name, vectors, compare)
 

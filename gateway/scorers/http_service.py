@@ -104,7 +104,7 @@ class HttpService:
         return await self._score(subject)
 
     def golden(self) -> tuple[Golden, ...]:
-        """None at start-up, which must not depend on a service that may be down; _prove runs them later."""
+        """Returns no cases at start-up, which must not depend on a service that may be down; _prove runs them later."""
         return ()
 
     async def _prove(self) -> None:
@@ -119,7 +119,7 @@ class HttpService:
             self._proven = True
 
     async def _served(self) -> tuple[Golden, ...]:
-        """The cases that the service lists; none when it has no such path."""
+        """Asks for the cases that the service lists; none when it has no such path."""
         reply = await self._send("GET", f"{self._url.rstrip('/')}/golden")
         if reply.status in (404, 405, 501):
             return ()

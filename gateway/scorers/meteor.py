@@ -40,7 +40,7 @@ _STEP_4 = [
 
 @lru_cache(maxsize=50_000)
 def stem(word: str) -> str:
-    """word: in lower case. Words of up to two letters, and of more than _LONGEST, are their own stem."""
+    """Stems a word in lower case. Words of up to two letters, and of more than _LONGEST, are their own stem."""
     if not 2 < len(word) <= _LONGEST:
         return word
     word = _step_1b(_step_1a(word))

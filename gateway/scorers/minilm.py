@@ -156,7 +156,7 @@ class MiniLM:
 
 
 class _RecentVectors:
-    """Of short texts, the newest: a predictor and a scorer often look at the same ones. For all threads."""
+    """The vectors of the newest short texts: a predictor and a scorer often look at the same ones. Thread-safe."""
 
     def __init__(self) -> None:
         self._of: OrderedDict[str, Array] = OrderedDict()
@@ -217,7 +217,7 @@ _load = cache(MiniLM)
 
 
 def gelu(x: Array) -> Array:
-    """x Φ(x), with the error function of Abramowitz & Stegun 7.1.26, accurate to 1.5e-7, since numpy has none."""
+    """Computes x Φ(x) with the error function of Abramowitz & Stegun 7.1.26 (error 1.5e-7), since numpy has none."""
     z = np.abs(x) / np.float32(math.sqrt(2))
     t = 1 / (1 + np.float32(0.3275911) * z)
     poly = t * (0.254829592 + t * (-0.284496736 + t * (1.421413741 + t * (-1.453152027 + t * 1.061405429))))

@@ -31,11 +31,11 @@ class ModelRefused(Exception):
 
 @dataclass(frozen=True, slots=True)
 class ExternalServices:
-    """Everything that scorers use outside their process."""
+    """The services that scorers use outside their process."""
 
     connections: HttpConnections
     client: GatewayClient | None = None
-    """None: the gateway's address is unknown."""
+    """The gateway's address, if it is known."""
     prices: Prices = field(default_factory=Prices)
     ledger: BudgetLedger | None = None
     """Ledger of budgets; None: this process keeps them."""

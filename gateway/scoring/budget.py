@@ -23,12 +23,12 @@ def ledger_key(day: str) -> str:
 
 
 def ledger_key_at(now: float) -> str:
-    """The same, for the day of a Unix time."""
+    """Returns the key of the ledger for the day of a Unix time."""
     return ledger_key(utc_day(now))
 
 
 class BudgetLedger(Protocol):
-    """Where sums are kept: gateway.stream.Corridor."""
+    """The place where sums are kept, as gateway.stream.Corridor is."""
 
     async def add(self, name: str, amounts: Mapping[str, float], keep_s: int | None = None) -> dict[str, float]:
         """Adds to named sums and returns them. Raises StreamDown."""
@@ -56,7 +56,7 @@ class Reservation:
 
 
 class ScorerBudget:
-    """usd, tokens: limits per day; None: no limit. clock: Unix time in seconds."""
+    """Sets the limits per day, if any; `clock` tells Unix time in seconds."""
 
     def __init__(
         self,

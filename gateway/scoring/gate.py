@@ -82,7 +82,7 @@ class ScorerGate:
                 self._probing = False
 
     def _enter(self) -> bool:
-        """Whether this subject is the probe. Raises GateClosed."""
+        """Tells whether this subject is the probe. Raises GateClosed."""
         if self._reason is None:
             return False
         if self._probing or self._clock() < self._until:

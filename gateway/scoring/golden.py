@@ -50,7 +50,7 @@ def pair_of(case: GoldenPair) -> Pair:
 
 
 def check_golden(scorer: Scorer | PairScorer, deadline_s: float = 10.0) -> list[str]:
-    """One line for each failed case. deadline_s: for all cases together.
+    """Returns one line for each failed case. The deadline is for all cases together.
 
     The cases run on a thread, so that a coroutine may call this and a scorer that hangs does not block the caller.
     """
@@ -71,7 +71,7 @@ def check_golden(scorer: Scorer | PairScorer, deadline_s: float = 10.0) -> list[
 
 
 async def failed_cases(scorer: Scorer | PairScorer) -> list[str]:
-    """One line for each failed case, without a thread and a deadline."""
+    """Returns one line for each failed case, run without a thread and a deadline."""
     wrong: list[str] = []
     for case in scorer.golden():
         if isinstance(case, GoldenPair):

@@ -91,7 +91,7 @@ def _reply(result: object) -> dict[str, Any]:
 
 
 def _read(source: BinaryIO) -> bytes:
-    """One frame; b"" at the end of the input."""
+    """Reads one frame; b"" at the end of the input."""
     head = source.read(HEAD.size)
     return source.read(HEAD.unpack(head)[0]) if len(head) == HEAD.size else b""
 

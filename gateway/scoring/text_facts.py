@@ -91,7 +91,7 @@ def _facts_of_group(texts: Sequence[bytes]) -> list[TextFacts]:
 
 
 def _spaces(data: NDArray[np.uint8]) -> NDArray[np.bool_]:
-    """Which bytes are white space, or part of a character that is. data: ends with at least two bytes of ASCII."""
+    """Marks the bytes of white space, all bytes of such a character. `data` ends with at least two bytes of ASCII."""
     space: NDArray[np.bool_] = (data - _TAB < 5) | (data - _SEPARATOR < 5)  # below, they wrap around
     leading = np.flatnonzero(data >= _LEADING)
     if leading.size:

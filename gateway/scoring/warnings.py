@@ -45,7 +45,7 @@ _MATCHERS = tuple((name, re.compile(pattern, re.IGNORECASE)) for name, pattern i
 
 
 def family(model: str) -> str | None:
-    """None: unknown. A model distilled from another counts as its base model, whose name comes last."""
+    """Returns the model's family, if it is known. A distilled model counts as its base model, whose name comes last."""
     name = model.rpartition("/")[2].removeprefix("models/")
     # deepseek-r1-distill-qwen-7b is a Qwen model trained on DeepSeek's answers.
     name = re.sub(r"^.*distill(?:ed)?-", "", name, flags=re.IGNORECASE)
@@ -149,7 +149,7 @@ def _unpriced(config: Config, built: BuiltScorers) -> Iterator[str]:
 
 
 def called_aliases(built: BuiltScorers) -> Iterator[tuple[str, str]]:
-    """Each scorer that calls the gateway, with the alias that it calls."""
+    """Returns each scorer that calls the gateway, with the alias that it calls."""
     for name, registered in built.all().items():
         if not registered.foreign:
             yield from ((name, alias) for alias in getattr(registered.scorer, "models", ()))

@@ -180,7 +180,7 @@ def _later(position: str, ms: int) -> str:
 
 
 def all_open(connection: Connection, ids: Sequence[str]) -> bool:
-    """Whether no other consumer has settled one of these in the meantime."""
+    """Tells whether no other consumer has settled one of these in the meantime."""
     n = connection.execute(select(func.count()).where(pairs.c.id.in_(ids), pairs.c.state == "open")).scalar_one()
     return bool(n == len(ids))
 

@@ -73,7 +73,7 @@ class TargetOf:
 
 @dataclass(frozen=True, slots=True)
 class TargetValue:
-    """One exchange with features and a value of the target, in [0, 1]. received: Unix seconds."""
+    """An exchange with features and a value of the target in [0, 1]; `received` is in Unix seconds."""
 
     features: bytes
     value: float

@@ -70,7 +70,7 @@ async def look(
     port_timeout_s: float = PORT_TIMEOUT_S,
     provider_timeout_s: float = PROVIDER_TIMEOUT_S,
 ) -> list[DiscoveredUpstream]:
-    """All upstreams found, local servers first. ports: None: the usual ones. providers: None: those with a key."""
+    """Finds upstreams, local servers first; by default on the usual ports and of all providers with a key."""
     ports = usual_ports() if ports is None else ports
     providers = providers_with_keys() if providers is None else providers
     # trust_env: neither a proxy nor a .netrc of the environment may see or add anything on loopback.

@@ -77,7 +77,7 @@ def missing_packages(model: str = SMOLLM2) -> list[str]:
 
 
 def model_file(model: str) -> Path:
-    """model: smollm2, or the path of a .gguf file. Raises CannotRun if there is no such file."""
+    """Returns the file of `model`: smollm2, or the path of a .gguf file. Raises CannotRun if there is no such file."""
     if model == SMOLLM2:
         path = _packaged_gguf()
         if path is None:
@@ -209,7 +209,7 @@ def _program(upstream: str, command: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def _engine_environment(run: EngineRun, environ: Mapping[str, str]) -> dict[str, str]:
-    """This process's variables without providers' keys and the gateway's own. Neither engine reports its use."""
+    """Returns this process's variables without providers' keys and the gateway's own, and with usage reports off."""
     secret = {v.key_env for v in PROVIDERS.values()} - {_HUB_TOKEN}
     kept = {k: v for k, v in environ.items() if k not in secret and not k.startswith("GATEWAY_")}
     return {"VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1", **kept, **run.environ}

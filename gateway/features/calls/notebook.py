@@ -66,7 +66,7 @@ class StoreReader:
         return _dated(frame, "received")
 
     def scores(self, *scorers: str) -> DataFrame:
-        """One row for each score, the oldest first. scorers: only these; none: all."""
+        """Returns one row for each score of these scorers, or of all, the oldest first."""
         with reading(self._url) as connection:
             found = views.score_rows(connection, None, scorers)
         return _dated(_frame(found, ["exchange_id", "scorer", "status", "value"]), "created")

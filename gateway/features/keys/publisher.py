@@ -27,7 +27,7 @@ _COMPACT_EVERY_S = 300.0
 
 
 class Publisher:
-    """One per console."""
+    """Publishes the stored keys, teams and organizations on the stream. A console has one."""
 
     def __init__(
         self,

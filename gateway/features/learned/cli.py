@@ -27,7 +27,7 @@ T = TypeVar("T")
 
 @learn.callback()
 def _group() -> None:
-    """See, train and explain the model that chooses what a judge sees."""
+    """Show, train and explain the model that chooses what a judge sees."""
 
 
 @learn.command("status", epilog=example("gateway learn status --json"))

@@ -65,7 +65,7 @@ class Figure:
     interval: tuple[float, float] | None = None
     """95 % interval of `now`, over hours; None: too few calls."""
     z: float | None = None
-    """now − usual, in standard errors; None: too few calls, or too small a difference to matter."""
+    """The difference of `now` and `usual` in standard errors; none for too few calls or too small a difference."""
     changed: Literal["", "rose", "fell"] = ""
     """Direction of the change; "": it is as usual, or nobody can tell."""
     higher_is_better: bool = False
@@ -114,7 +114,7 @@ class TodayReport:
     history_days: int = 0
     """Earlier days with calls, of four weeks."""
     weekly: bool = False
-    """Two weeks of history are there, so that a day is compared with the same weekday; else with the days there are."""
+    """Whether two weeks of history are there, so that a day is compared with the same weekday."""
     errors: tuple[float, float] | None = None
     """95 % interval of the share of failed calls of all groups, over hours; None: too few calls."""
 

@@ -77,7 +77,7 @@ def as_json(report: UsageReport) -> dict[str, Any]:
 
 
 def as_csv(report: UsageReport) -> str:
-    """One line a row, without the total. A text that a spreadsheet would run as a formula gets an apostrophe."""
+    """Writes a line for each row, without the total. A text that could run as a formula gets an apostrophe."""
     names = [each for name in report.by for each in ((name, "key_name") if name == "key" else (name,))]
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")

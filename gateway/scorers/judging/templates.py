@@ -46,7 +46,7 @@ def random_mark() -> str:
 
 
 def fence_texts(texts: Mapping[str, str], draw: Callable[[], str] = random_mark) -> tuple[dict[str, str], str]:
-    """Each text in its fence, by name, and the mark that they share."""
+    """Returns each text in its fence, by name, and the mark that the fences share."""
     plain = {name: defuse(shorten(text)) for name, text in texts.items()}
     mark = draw()
     while any(mark in text for text in plain.values()):
