@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import fields
 from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import Any
@@ -21,8 +21,6 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from gateway import __version__
-from gateway.config.environment import LoginLink
-from gateway.config.scorers import EvalsConfig
 from gateway.console import login
 from gateway.console.access import Actor, AdminTokens, FailedLogins
 from gateway.console.api import AdminCall, Operation, collected_operations
@@ -33,8 +31,8 @@ from gateway.console.frame import (
     Page,
     PageRoute,
     PageServices,
+    PagesSetup,
     endpoint,
-    nothing_to_read,
     protected,
     static_files,
     static_versions,
@@ -48,8 +46,6 @@ from gateway.features.manifest import in_order, load
 from gateway.observability.proxy_metrics import ConsoleMetrics
 from gateway.observability.worker_metrics import CONTENT_TYPE, exposition
 from gateway.proxy.request.client_address import client_address, from_this_machine
-from gateway.runtime.tasks import Tasks
-from gateway.stream import Corridor
 
 log = logging.getLogger(__name__)
 
@@ -60,21 +56,6 @@ _TYPES = {".css": "text/css", ".js": "text/javascript", ".txt": "text/plain", ".
 _YEAR_S = 31_536_000
 
 Endpoint = Callable[[Request], Awaitable[Response]]
-
-
-@dataclass(frozen=True, slots=True)
-class PagesSetup:
-    """Services that pages need and the admin API does not."""
-
-    tasks: Tasks
-    corridor: Corridor | None = None
-    evals: Callable[[], EvalsConfig] = EvalsConfig
-    """Returns how the gateway is reached, by the config in force."""
-    data: Path = field(default_factory=Path)
-    config_path: Path = Path("gateway.yaml")
-    link: LoginLink | None = None
-    read_config: Callable[[], Awaitable[None]] = nothing_to_read
-    """Reads the config again at once."""
 
 
 class ConsoleApp:
@@ -273,19 +254,10 @@ def page_routes() -> list[Route]:
 
 def _attach_pages(app: Starlette, admin: Admin, setup: PagesSetup, ways: LoginWays) -> None:
     """Attaches the services of the pages to the application."""
-    sessions = Sessions(admin.store, admin.config, admin.clock)
     app.state.navigation = collected_pages()
-    app.state.pages = PageServices(
-        admin=admin,
-        sessions=sessions,
-        login=replace(ways, link=setup.link),
-        tasks=setup.tasks,
-        corridor=setup.corridor,
-        evals=setup.evals,
-        data=setup.data,
-        config_path=setup.config_path,
-        read_config=setup.read_config,
-    )
+    given = {each.name: getattr(setup, each.name) for each in fields(setup)}
+    sessions = Sessions(admin.store, admin.config, admin.clock)
+    app.state.pages = PageServices(admin=admin, sessions=sessions, login=ways, **given)
 
 
 async def _missing_page(request: Request) -> Response:

@@ -86,8 +86,6 @@ class LoginWays:
     """The address of a client. Raises TooManyFailures where too many attempts came from it."""
     note_failure: Callable[[str], None]
     """Counts a failed attempt of an address."""
-    link: LoginLink | None = None
-    """The link that `gateway up` has printed."""
 
 
 async def nothing_to_read() -> None:
@@ -95,12 +93,9 @@ async def nothing_to_read() -> None:
 
 
 @dataclass(frozen=True, slots=True)
-class PageServices:
-    """Services that pages work with."""
+class PagesSetup:
+    """Services that pages need and the admin API does not."""
 
-    admin: Admin
-    sessions: Sessions
-    login: LoginWays
     tasks: Tasks
     """Runs work that continues after the response."""
     corridor: Corridor | None = None
@@ -111,8 +106,19 @@ class PageServices:
     """The data directory."""
     config_path: Path = Path("gateway.yaml")
     """The gateway.yaml; file names in it are relative to its directory."""
+    link: LoginLink | None = None
+    """The login link that `gateway up` has printed."""
     read_config: Callable[[], Awaitable[None]] = nothing_to_read
     """Reads the config again at once, after a change of its files."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PageServices(PagesSetup):
+    """Services that pages work with."""
+
+    admin: Admin
+    sessions: Sessions
+    login: LoginWays
     kept: dict[str, Any] = field(default_factory=dict)
     """State that pages keep between requests in this process, by the page's name."""
 

@@ -148,7 +148,7 @@ async def _with_link(request: Request, given: str) -> str | None:
     """The cookie of a new session; None: the link is wrong, used or expired."""
     services = services_of(request)
     address = services.login.check_failures(request)
-    link = services.login.link
+    link = services.link
     digest = sha256(given.encode("utf-8", "surrogateescape")).hexdigest()
     if link is None or not compare_digest(digest, link.sha256):
         services.login.note_failure(address)

@@ -16,7 +16,8 @@ from gateway.config.config import Config
 from gateway.config.environment import debuggable, login_link, resolve_evals
 from gateway.config.extras import OF_CONSOLE, require_extras
 from gateway.config.loading import file_stamp, load_for_console
-from gateway.console.app import ConsoleApp, PagesSetup
+from gateway.console.app import ConsoleApp
+from gateway.console.frame import PagesSetup
 from gateway.console.store import ConsoleStore
 from gateway.core.errors import ConfigError
 from gateway.core.reasons import one_line

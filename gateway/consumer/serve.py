@@ -110,7 +110,7 @@ class ConfigWatch:
                 return config
 
     async def _read(self) -> Config | None:
-        """Read the changed config; None: it is refused, or has the same content."""
+        """Reads the changed config; None: it is refused, or has the same content."""
         try:
             config = await asyncio.to_thread(self._load, self._path)
         except ConfigError as error:
@@ -128,7 +128,7 @@ class ConfigWatch:
         self.refused = "; ".join(line.strip() for line in str(error).splitlines() if line.strip())[:500]
 
     def _stamps(self) -> dict[Path, tuple[int, int]]:
-        """Return the times of change of the file and of those that belong to it."""
+        """Returns the times of change of the file and of those that belong to it."""
         return {path: file_stamp(path) for path in (self._path, *self._config.secret_files)}
 
 

@@ -79,7 +79,9 @@ class ScorerInfo(Protocol):
     """The facts about a scorer that decide how its scores are stored and summed."""
 
     @property
-    def version(self) -> str: ...
+    def version(self) -> str:
+        """Changes whenever old and new scores must not be averaged together."""
+
     @property
     def kind(self) -> Kind: ...
     @property

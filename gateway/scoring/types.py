@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
 
 from gateway.core.completion import Completion
 from gateway.core.exchange import Exchange
-from gateway.core.score import Bounds, Direction, Kind, Score, Skipped
+from gateway.core.score import Bounds, Direction, Kind, Score, ScorerInfo, Skipped
 from gateway.scoring.text_facts import BatchTexts, TextFacts, facts_of_words
 
 
@@ -92,29 +92,19 @@ class GoldenPair:
     reference: str | None = None
 
 
-class ScorerFacts(Protocol):
-    """Facts that every scorer states. Plain attributes satisfy the properties."""
+class ScorerProperties(ScorerInfo, Protocol):
+    """Properties of every scorer. Plain attributes satisfy them."""
 
     @property
     def name(self) -> str:
         """The scorer's name in the config."""
 
     @property
-    def version(self) -> str:
-        """Changes whenever old and new scores must not be averaged together."""
-
-    @property
-    def kind(self) -> Kind: ...
-    @property
-    def direction(self) -> Direction: ...
-    @property
-    def bounds(self) -> Bounds: ...
-    @property
     def heavy(self) -> bool:
         """True: a call takes more than a millisecond of CPU time and must run off the event loop."""
 
 
-class Scorer(ScorerFacts, Protocol):
+class Scorer(ScorerProperties, Protocol):
     """Scores one answer. Reads a subject; changes nothing.
 
     score() of a heavy scorer, and of one from another package, is called on a thread that belongs to this scorer and
@@ -134,7 +124,7 @@ class ImmediateScorer(Protocol):
 
 
 @runtime_checkable
-class PairScorer(ScorerFacts, Protocol):
+class PairScorer(ScorerProperties, Protocol):
     """Compares two answers. Reads a pair; changes nothing. Its bounds are (0, 1).
 
     direction "minimise": a symmetric distance, 0 for equal answers. "maximise": the preference for b over a, ½ for a
@@ -170,13 +160,8 @@ class ImmediateRule(Rule):
 
 
 @dataclass(frozen=True, slots=True)
-class DistanceScorer:
-    """Base of distances of kind "code". Further fields of a subclass are its options in the config."""
+class DistanceScorer(Rule):
+    """Base of distances between two answers. Further fields of a subclass are its options in the config."""
 
-    version: ClassVar[str] = "1"
-    kind: ClassVar[Kind] = "code"
     direction: ClassVar[Direction] = "minimise"
-    bounds: ClassVar[Bounds] = (0.0, 1.0)
     heavy: ClassVar[bool] = True
-
-    name: str

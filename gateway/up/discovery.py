@@ -60,10 +60,6 @@ class NoModelList(Exception):
         self.status = status
 
 
-def usual_ports() -> list[int]:
-    return sorted({port for provider in PROVIDERS.values() for port in provider.ports})
-
-
 async def look(
     ports: Iterable[int] | None = None,
     providers: Sequence[Provider] | None = None,
@@ -71,7 +67,8 @@ async def look(
     provider_timeout_s: float = PROVIDER_TIMEOUT_S,
 ) -> list[DiscoveredUpstream]:
     """Finds upstreams, local servers first; by default on the usual ports and of all providers with a key."""
-    ports = usual_ports() if ports is None else ports
+    if ports is None:
+        ports = sorted({port for provider in PROVIDERS.values() for port in provider.ports})
     providers = providers_with_keys() if providers is None else providers
     # trust_env: neither a proxy nor a .netrc of the environment may see or add anything on loopback.
     async with (
@@ -94,7 +91,8 @@ async def _port(client: httpx2.AsyncClient, port: int, timeout_s: float) -> Disc
             server, listed = await _models(client, f"{origin}/v1/models", {})
             if OURS in (server, *(owner for _, owner in listed)):
                 return None
-            provider = _by_owner(listed) or await _by_version(client, origin) or UNNAMED
+            known = next((PROVIDERS[OWNERS[owner]] for _, owner in listed if owner in OWNERS), None)
+            provider = known or await _by_version(client, origin) or UNNAMED
     except NoModelList as error:
         return DiscoveredUpstream(UNNAMED, port, trouble="it requires a key") if error.status == 401 else None
     except (httpx2.HTTPError, TimeoutError):
@@ -148,10 +146,6 @@ async def _json(client: httpx2.AsyncClient, url: str, headers: dict[str, str]) -
         return server, orjson.loads(body)
     except orjson.JSONDecodeError as error:
         raise NoModelList("an answer that is not JSON") from error
-
-
-def _by_owner(listed: list[tuple[str, str]]) -> Provider | None:
-    return next((PROVIDERS[OWNERS[owner]] for _, owner in listed if owner in OWNERS), None)
 
 
 async def _by_version(client: httpx2.AsyncClient, origin: str) -> Provider | None:

@@ -49,7 +49,7 @@ class ErasureResult:
 
 
 async def preview(store_url: str, corridor: Corridor, request: ErasureRequest) -> ErasureResult:
-    """Count what `run` would erase now. Raises StoreUnavailable, StreamDown."""
+    """Counts what `run` would erase now. Raises StoreUnavailable, StreamDown."""
     result = ErasureResult()
     with reading(store_url) as connection:
         result.counts.update(rows.count(connection, request).n)
@@ -106,7 +106,7 @@ async def _letters(corridor: Corridor, request: ErasureRequest) -> list[DeadLett
 
 
 def _is_meant(fields: Mapping[bytes, bytes], request: ErasureRequest) -> bool:
-    """Return whether the record in these fields is to be erased."""
+    """Tells whether the record in these fields is to be erased."""
     try:
         record = from_fields(fields)
     except ValueError:
@@ -117,7 +117,7 @@ def _is_meant(fields: Mapping[bytes, bytes], request: ErasureRequest) -> bool:
 
 
 def _names_unread(fields: Mapping[bytes, bytes], request: ErasureRequest) -> bool:
-    """Return whether a record that cannot be read, being cut or of an unknown version, names what is erased.
+    """Tells whether a record that cannot be read, being cut or of an unknown version, names what is erased.
 
     Quotation marks within a JSON text are escaped, so no text of another caller looks like a member of the head.
     """

@@ -178,7 +178,7 @@ def _check_complete(found: Found) -> None:
 
 
 def _only_text(body: Mapping[str, Any]) -> bool:
-    """Return whether each turn is plain text."""
+    """Tells whether each turn is plain text."""
     written = body.get("messages", body.get("input", body.get("prompt")))
     items = written if isinstance(written, list) else [written]
     return all(isinstance(item, str) or (isinstance(item, dict) and _is_text(item.get("content"))) for item in items)

@@ -73,7 +73,7 @@ class FollowDirectory:
         self.cursor = self._read()
 
     def _read(self) -> FollowCursor:
-        """Read the cursor's file, or a newer file of exchanges: the program may have been killed between the two."""
+        """Reads the cursor's file, or a newer file of exchanges: the program may have been killed between the two."""
         cursor = FollowCursor()
         with suppress(FileNotFoundError):
             found = orjson.loads((self.path / "cursor.json").read_bytes())
@@ -94,30 +94,28 @@ class FollowDirectory:
         return os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb")
 
     def finish(self, kind: str, name: str, file: IO[bytes]) -> Path:
-        """Gives the file its name, once it is on the disk, and writes the cursor."""
-        with file:
-            file.flush()
-            os.fsync(file.fileno())
-        done = self.path / f"{name}.{self._form}"
-        (self.path / f"{kind}.part").replace(done)
-        self._sync()
+        """Completes the file, and writes the cursor."""
+        done = self._rename(kind, f"{name}.{self._form}", file)
         self.save()
         return done
 
     def save(self) -> None:
         with self.begin("cursor") as file:
             file.write(orjson.dumps(asdict(self.cursor)))
+            self._rename("cursor", "cursor.json", file)
+
+    def _rename(self, kind: str, name: str, file: IO[bytes]) -> Path:
+        """Gives the file its name, once it is on the disk."""
+        with file:
             file.flush()
             os.fsync(file.fileno())
-        (self.path / "cursor.part").replace(self.path / "cursor.json")
-        self._sync()
-
-    def _sync(self) -> None:
+        done = (self.path / f"{kind}.part").replace(self.path / name)
         directory = os.open(self.path, os.O_RDONLY)
         try:
             os.fsync(directory)
         finally:
             os.close(directory)
+        return done
 
     def close(self) -> None:
         self._lock.close()
@@ -145,7 +143,7 @@ class Follower:
         self._given: dict[tuple[str, float], float] = {}
 
     def run(self, stop: threading.Event) -> None:
-        """Export until stop is set; then complete the file that is being written. Survives outages of the store.
+        """Exports until stop is set; then completes the file that is being written. Survives outages of the store.
 
         Raises CannotRun where a file cannot be written.
         """

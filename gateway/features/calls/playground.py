@@ -436,7 +436,7 @@ async def save_row(request: Request) -> Response:
 
 
 def _append(path: Path, line: bytes) -> None:
-    """Append with one write, so that rows of two processes do not mix."""
+    """Appends with one write, so that rows of two processes do not mix."""
     descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
     try:
         os.write(descriptor, line)

@@ -87,7 +87,7 @@ class ImplicitFeedback:
         return Turn(*place, asked, answered, reply_to, signs, stopped, parent)
 
     def _same_question(self, one: str, other: str) -> bool:
-        """Return whether two folded messages have the same words in the same order, apart from fillers and
+        """Tells whether two folded messages have the same words in the same order, apart from fillers and
         misspellings."""
         mine, theirs = ([w for w in re.findall(r"[\w']+", text) if w not in self._fillers] for text in (one, other))
         if not mine:  # fillers only: the same message all the same
@@ -116,7 +116,7 @@ def _statements(text: str) -> list[str]:
 
 
 def _begins(rules: _Rules, reaction: re.Pattern[str], start: str) -> bool:
-    """Return whether the statements begin with this reaction, after any of the words that lead to one."""
+    """Tells whether the statements begin with this reaction, after any of the words that lead to one."""
     end = match.end() if (match := rules.lead.match(start)) else 0
     places = [m.start() for m in re.finditer(r"(?<![\w'])[\w¡]", start[: end + 1])]
     return any(
@@ -125,7 +125,7 @@ def _begins(rules: _Rules, reaction: re.Pattern[str], start: str) -> bool:
 
 
 def _is_whole(rules: _Rules, rest: str) -> bool:
-    """Return whether the words after a reaction leave it one. A text to work on follows a colon."""
+    """Tells whether the words after a reaction leave it one. A text to work on follows a colon."""
     clause, *after = re.split(r"[.,;!()–—…]| - ", rest, maxsplit=1)
     words = clause.split()
     if after and rules.spoken.search(after[0]):
@@ -142,7 +142,7 @@ def _folded(text: str) -> str:
 
 
 def _slip(one: str, other: str) -> bool:
-    """Return whether two words may be the same, misspelt. Numbers never are."""
+    """Tells whether two words may be the same, misspelt. Numbers never are."""
     if min(len(one), len(other)) < _LONG_WORD or any(c.isdigit() for c in one + other):
         return False
     return SequenceMatcher(None, one, other, autojunk=False).ratio() >= _SAME_WORD

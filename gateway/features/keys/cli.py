@@ -302,7 +302,7 @@ def _enable(kind: ManagedKind) -> Verb:
 
 
 def _delete(kind: ManagedKind) -> Verb:
-    """Make the verb `delete`, or `revoke` for keys."""
+    """Makes the verb `delete`, or `revoke` for keys."""
 
     def delete(subject: Any, refusing: Any, output: Output) -> None:
         client = admin_client(output.data)

@@ -189,7 +189,7 @@ async def revoke_key(admin: Admin, actor: Actor, id: str, *, end_streams: bool |
 
 
 async def delete_record(admin: Admin, actor: Actor, kind: Kind, id: str) -> Changed:
-    """Delete a team or an organization. Raises Conflict while keys or teams belong to it."""
+    """Deletes a team or an organization. Raises Conflict while keys or teams belong to it."""
     actor.require("owner", f"delete {kind}s")
     return await _change(admin, actor, kind, id, "delete", lambda old: old)
 
@@ -271,7 +271,7 @@ def _check_bounds_left(
 
 
 def _team_bounds(admin: Admin, connection: Transaction, id: str | None) -> TeamBounds:
-    """Return the bounds of the team with this id, in gateway.yaml or the store."""
+    """Returns the bounds of the team with this id, in gateway.yaml or the store."""
     static = directory_of(admin.config())
     team = static.teams.get(id or "") or _stored(connection, "team", id)
     if not isinstance(team, TeamRecord):

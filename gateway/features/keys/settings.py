@@ -219,7 +219,7 @@ def bounds_left(old: TeamBounds, new: TeamBounds) -> tuple[str, ...]:
 
 
 def _within(new: tuple[str, ...] | None, old: tuple[str, ...] | None) -> bool:
-    """Return whether `new` allows nothing that `old` does not. None allows everything."""
+    """Tells whether `new` allows nothing that `old` does not. None allows everything."""
     return old is None or (new is not None and set(new) <= set(old))
 
 
@@ -232,7 +232,7 @@ def _inside(new: tuple[str, ...] | None, old: tuple[str, ...] | None) -> bool:
 
 
 def _no_higher(new: Mapping[str, Any], old: Mapping[str, Any]) -> bool:
-    """Return whether each old limit is still there, and not higher."""
+    """Tells whether each old limit is still there, and not higher."""
     return all(name in new and _no_more(new[name], value) for name, value in old.items())
 
 

@@ -266,7 +266,7 @@ def _packed_row(s: Subject, prompt: str) -> bytes:
 
 
 def _instructed(request: Mapping[str, Any], messages: Any) -> bool:
-    """Return whether there is a system prompt."""
+    """Tells whether there is a system prompt."""
     first = messages[0] if isinstance(messages, list) and messages else None
     if isinstance(first, dict) and first.get("role") in _INSTRUCTING:
         return True
@@ -353,7 +353,7 @@ def _cut(text: str) -> bytes:
 
 
 def _text_columns(texts: Sequence[bytes], *, grams: bool) -> Matrix:
-    """Compute for each text the shares of BYTE_CLASSES among its bytes and, with grams, of each bucket of hashes among
+    """Computes for each text the shares of BYTE_CLASSES among its bytes and, with grams, of each bucket of hashes among
     its sequences of three bytes; 0 for a text without any. They are padded with zeros to one length, so that no
     position needs an index. Shape (n, len(BYTE_CLASSES) + _GRAMS or 0)."""
     sizes = np.array([len(each) for each in texts], dtype=np.intp)

@@ -79,7 +79,7 @@ class Predictor:
 
     @property
     def off(self) -> bool:
-        """Return whether the model's card says that it does harm; every exchange then has the share."""
+        """Tells whether the model's card says that it does harm; every exchange then has the share."""
         return self._stored is not None and harmful(self._stored.card)
 
     def figures(self) -> PredictorFigures:
@@ -91,8 +91,8 @@ class Predictor:
         return PredictorFigures(self.config.target, trained, rows, self.off, mean, self.exchanges, self.cpu_s)
 
     def use(self, model: PredictorModel, stored: StoredModel) -> None:
-        """Use this model from the next batch on. Raises InvalidModel for a model over other features than this consumer
-        computes: every exchange then has the share."""
+        """Uses this model from the next batch on. Raises InvalidModel for a model over other features than this
+        consumer computes: every exchange then has the share."""
         self._model = model if model.feature_set == self._set else None
         self.note_card(stored)
         if self._model is None:
@@ -114,11 +114,12 @@ class Predictor:
             x = np.hstack((x, embedded.columns))
             self.cpu_s += embedded.cpu_s
         columns = self._expected(x)
-        version, names = ("" if self._model is None else self.model_version), self._set
-        found = [
-            self._drawn(s.exchange, version, g, residual, pi, features, names)
-            for s, g, residual, pi, features in zip(subjects, *columns, strict=True)
-        ]
+        version = "" if self._model is None else self.model_version
+        found = []
+        for s, g, residual, expected, features in zip(subjects, *columns, strict=True):
+            pi, judged = self._draw(s.exchange, expected)
+            values = (self._key, version, g, residual, pi, judged, self._set, features)
+            found.append(_new_tuple(Prediction, values))
         self.exchanges += len(subjects)
         self.cpu_s += time.thread_time() - began
         self._recent.append((len(found), sum([p.pi for p in found])))
@@ -126,7 +127,8 @@ class Predictor:
 
     def without_model(self, subjects: Sequence[Subject]) -> list[Prediction]:
         """Makes predictions with the probability that holds where nothing can be predicted."""
-        return [self._drawn(s.exchange, "", None, None, self.share, b"", "") for s in subjects]
+        draws = (self._draw(s.exchange, self.share) for s in subjects)
+        return [Prediction(self._key, "", None, None, pi, judged, "", b"") for pi, judged in draws]
 
     def _expected(self, x: Matrix) -> tuple[list[Any], list[Any], list[float], list[bytes]]:
         """Returns g and r̂ of each row, None without a model; π; and the features."""
@@ -148,26 +150,14 @@ class Predictor:
         scale = 0.0 if self._model is None else self._model.scale
         return inclusion(residual, scale, self.config.floor(self.share))
 
-    def _drawn(
-        self,
-        e: Exchange,
-        version: str,
-        g: float | None,
-        residual: float | None,
-        pi: float,
-        features: bytes,
-        names: str,
-    ) -> Prediction:
-        """Makes a prediction and its draw. names: the set of the features."""
+    def _draw(self, e: Exchange, pi: float) -> tuple[float, bool]:
+        """Returns the probability with which the judge sees the exchange, and whether it does."""
         guided = self._guided
         if guided is None:
-            pi, judged = 1.0, False
-        elif e.role == "served" and e.experiment is None:
-            judged = pi >= 1.0 or draw(self._domain, e.id) < pi
-        else:
-            pi = guided.share
-            judged = pi >= 1.0 or draw(f"score:{self.config.key}", e.unit) < pi
-        return _new_tuple(Prediction, (self._key, version, g, residual, pi, judged, names, features))
+            return 1.0, False
+        if e.role == "served" and e.experiment is None:
+            return pi, pi >= 1.0 or draw(self._domain, e.id) < pi
+        return guided.share, guided.share >= 1.0 or draw(f"score:{self.config.key}", e.unit) < guided.share
 
     @property
     def unguided(self) -> Mapping[str, RegisteredScorer]:

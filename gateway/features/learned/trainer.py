@@ -173,7 +173,7 @@ NICENESS = 10  # scoring comes first
 
 
 def main() -> int:
-    """Return the exit code. 0: done. 1: it cannot run, and stderr says why in one line."""
+    """Returns the exit code. 0: done. 1: it cannot run, and stderr says why in one line."""
     os.nice(NICENESS)
     job = TrainingJob(**orjson.loads(sys.stdin.buffer.read()))
     try:

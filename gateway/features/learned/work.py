@@ -87,7 +87,7 @@ class PredictorUpkeep:
         self._complaint = ""
 
     async def run(self) -> None:
-        """Run until cancelled."""
+        """Runs until cancelled."""
         while True:
             try:
                 newest = await self.load()

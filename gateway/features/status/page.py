@@ -254,7 +254,7 @@ def _listed(letter: DeadLetter) -> dict[str, Any]:
 
 
 async def letter_page(request: Request) -> Response:
-    """Show one dead letter. Its content is in the template only for those who may read it."""
+    """Shows one dead letter. Its content is in the template only for those who may read it."""
     letter = await one_letter(_corridor(services_of(request)), request.path_params["id"])
     record = record_of(letter)
     said = [] if not isinstance(record, Exchange) else [*turns(record.request), ("response", _text(record.response))]

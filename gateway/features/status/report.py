@@ -271,7 +271,7 @@ def _gateway(incarnation: str, beat: Mapping[str, Any], now: float) -> GatewaySt
 
 
 def _replaced(dead: GatewayStatus, found: Sequence[GatewayStatus]) -> bool:
-    """Return whether a process at the same address began after this one's last heartbeat: its parent has replaced
+    """Tells whether a process at the same address began after this one's last heartbeat: its parent has replaced
     it."""
     return any(
         g.alive and (g.host, g.address) == (dead.host, dead.address) and g.up_s < dead.age_s for g in found if g.address

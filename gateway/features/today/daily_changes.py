@@ -85,7 +85,7 @@ class ChangeEntry:
 
     @property
     def lasted(self) -> bool:
-        """Return whether it became the new usual level."""
+        """Tells whether it became the new usual level."""
         return self.ended is not None and self.opened - self.ended >= LASTING_DAYS
 
     @property
@@ -137,7 +137,7 @@ def _update(history: ChangeHistory, day: int, comparison: DayComparison, sure: b
 
 
 def _is_back(entry: ChangeEntry, today: DayComparison) -> bool:
-    """Return whether the figure is where it was before the change."""
+    """Tells whether the figure is where it was before the change."""
     usual = entry.found.usual
     if today.now is None or usual is None:
         return True

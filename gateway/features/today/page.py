@@ -73,7 +73,7 @@ class HourCache:
         return self._clock() - self.complete_at < _FRESH_S
 
     def report(self) -> TodayReport:
-        """Return the report of the last complete refresh; before the first one, of the hours that there are."""
+        """Returns the report of the last complete refresh; before the first one, of the hours that there are."""
         return self._report or report(self._hours, self._clock(), self._margins())
 
     async def refresh(self) -> None:

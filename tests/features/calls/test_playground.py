@@ -37,7 +37,11 @@ async def services(pages):
     async with Tasks() as tasks:
         sessions = Sessions(pages.store, pages.admin.config, pages.admin.clock)
         yield PageServices(
-            pages.admin, sessions, LoginWays(nobody, nobody, nobody), tasks, evals=lambda: pages.config[-1].evals
+            tasks,
+            evals=lambda: pages.config[-1].evals,
+            admin=pages.admin,
+            sessions=sessions,
+            login=LoginWays(nobody, nobody, nobody),
         )
 
 

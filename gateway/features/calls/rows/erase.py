@@ -117,7 +117,7 @@ def _of_user(connection: Connection, ids: Sequence[str], user: str) -> list[str]
 
 
 def names_user(request: bytes, user: str) -> bool:
-    """Return whether a request's body names this end user, as OpenAI's and Anthropic's APIs do."""
+    """Tells whether a request's body names this end user, as OpenAI's and Anthropic's APIs do."""
     if b'"user' not in request and b"safety_identifier" not in request:
         return False
     body = parse_object(request)
@@ -128,7 +128,7 @@ def names_user(request: bytes, user: str) -> bool:
 
 
 def count(connection: Connection, request: ErasureRequest) -> ErasureCounts:
-    """Count the rows that `erase` would delete now."""
+    """Counts the rows that `erase` would delete now."""
     counts = ErasureCounts()
     for chunk in chunked(list(find(connection, request)), _CHUNK):
         counts.n["exchanges"] += len(chunk)
