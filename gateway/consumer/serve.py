@@ -35,7 +35,7 @@ from gateway.consumer.entry_scoring import EntryScorer
 from gateway.consumer.gauges import Gauges
 from gateway.core.backoff import Backoff
 from gateway.core.errors import ConfigError
-from gateway.core.reasons import on_page
+from gateway.core.reasons import on_page, one_line
 from gateway.features import FEATURES, all_extras
 from gateway.features.experiments.work import ExperimentEngine
 from gateway.features.feedback.implicit import ImplicitFeedback
@@ -125,7 +125,7 @@ class ConfigWatch:
     def refuse(self, error: ConfigError) -> None:
         """Notes that the newest config cannot be used."""
         log.error("the new config is refused; the previous one stays in force:\n%s", error)
-        self.refused = "; ".join(line.strip() for line in str(error).splitlines() if line.strip())[:500]
+        self.refused = one_line(error)
 
     def _stamps(self) -> dict[Path, tuple[int, int]]:
         """Returns the times of change of the file and of those that belong to it."""

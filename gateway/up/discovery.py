@@ -60,6 +60,10 @@ class NoModelList(Exception):
         self.status = status
 
 
+def usual_ports() -> list[int]:
+    return sorted({port for provider in PROVIDERS.values() for port in provider.ports})
+
+
 async def look(
     ports: Iterable[int] | None = None,
     providers: Sequence[Provider] | None = None,
@@ -67,8 +71,7 @@ async def look(
     provider_timeout_s: float = PROVIDER_TIMEOUT_S,
 ) -> list[DiscoveredUpstream]:
     """Finds upstreams, local servers first; by default on the usual ports and of all providers with a key."""
-    if ports is None:
-        ports = sorted({port for provider in PROVIDERS.values() for port in provider.ports})
+    ports = usual_ports() if ports is None else ports
     providers = providers_with_keys() if providers is None else providers
     # trust_env: neither a proxy nor a .netrc of the environment may see or add anything on loopback.
     async with (
