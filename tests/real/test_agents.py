@@ -8,13 +8,16 @@ They run with a home of their own, and a proxy that nothing answers keeps them o
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import re
 import subprocess
 import sys
-from collections.abc import Callable
+from base64 import urlsafe_b64encode
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -71,6 +74,8 @@ class Agent:
     """The tools that its model calls, one after the other. []: it reads the edit from the text."""
     version: tuple[str, ...] = ("--version",)
     model: str = "coder"
+    sends: bytes = b""
+    """What its requests must have, in lower case."""
 
 
 def of_claude(place: Workplace) -> dict[str, str]:
@@ -87,6 +92,23 @@ def of_codex(place: Workplace, model: str = "coder") -> dict[str, str]:
     text = f'model = "{model}"\nmodel_provider = "gateway"\n[model_providers.gateway]\n{provider}'
     (folder / "config.toml").write_text(text + "[analytics]\nenabled = false\n")
     return {"GATEWAY_KEY": KEY}
+
+
+def of_compressing_codex(place: Workplace) -> dict[str, str]:
+    """Signed in as for OpenAI's own models, for which Codex compresses its requests; the token is the gateway's key."""
+    folder = place.home / ".codex"
+    folder.mkdir()
+    provider = f'name = "OpenAI"\nbase_url = "{place.origin}/v1"\nwire_api = "responses"\nrequires_openai_auth = true\n'
+    text = f'model = "coder"\nmodel_provider = "gateway"\n[model_providers.gateway]\n{provider}'
+    (folder / "config.toml").write_text(text + "[analytics]\nenabled = false\n")
+    account = {"chatgpt_account_id": "a", "chatgpt_plan_type": "pro"}
+    claims = {"email": "a@example.com", "exp": 4_102_444_800, "https://api.openai.com/auth": account}
+    parts = (json.dumps(part).encode() for part in ({"alg": "none"}, claims, "none"))
+    identity = b".".join(urlsafe_b64encode(part).rstrip(b"=") for part in parts).decode()
+    tokens = {"id_token": identity, "access_token": KEY, "refresh_token": "none", "account_id": "a"}
+    state = {"auth_mode": "chatgpt", "OPENAI_API_KEY": None, "tokens": tokens}
+    (folder / "auth.json").write_text(json.dumps({**state, "last_refresh": f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}"}))
+    return {}
 
 
 def of_opencode(place: Workplace) -> dict[str, str]:
@@ -128,6 +150,11 @@ AGENTS = (
         "codex-patch", "Codex with apply_patch", {"translated": ANTHROPICS, "chat only": CHATS}, CODEX, CODEX_ARGV,
         lambda place: of_codex(place, "gpt-5.5-codex"), lambda place: [("apply_patch", {"input": PATCH})],
         model="gpt-5.5-codex",
+    ),
+    Agent(
+        "codex-zstd", "Codex, compressing", {"native": OPENAIS, "translated": ANTHROPICS}, CODEX, CODEX_ARGV,
+        of_compressing_codex, lambda place: [("exec_command", {"cmd": f"sed -i s/hello/goodbye/ {FILE}"})],
+        sends=b"content-encoding: zstd",
     ),
     Agent(
         "opencode", "opencode", {"native": OPENAIS, "translated": ANTHROPICS},
@@ -208,6 +235,29 @@ def a_gateway(
         )
 
 
+@contextlib.asynccontextmanager
+async def listening(gateway_port: int, heard: list[bytes]) -> AsyncIterator[str]:
+    """The origin of a relay in front of the gateway, which keeps what clients send."""
+
+    async def pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, kept: list[bytes]) -> None:
+        with contextlib.suppress(ConnectionError):
+            while data := await reader.read(65_536):
+                kept.append(data)
+                writer.write(data)
+                await writer.drain()
+            writer.write_eof()
+
+    async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        inner_reader, inner_writer = await asyncio.open_connection("127.0.0.1", gateway_port)
+        await asyncio.gather(pump(reader, inner_writer, heard), pump(inner_reader, writer, []))
+        writer.close()
+        inner_writer.close()
+
+    server = await asyncio.start_server(connected, "127.0.0.1", 0)
+    yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    server.close()
+
+
 @pytest.mark.parametrize(
     ("agent", "model"), [pytest.param(a, m, id=f"{a.name}-{m}") for a in AGENTS for m in a.upstreams]
 )
@@ -215,7 +265,8 @@ async def test_an_agent_edits_a_file(
     agent: Agent, model: str, installed: Path, tmp_path: Path, stages: Any, journal: Any
 ) -> None:
     port = stages.free_port()
-    place = Workplace(tmp_path, f"http://127.0.0.1:{port}")
+    origin, heard = f"http://127.0.0.1:{port}", list[bytes]()
+    place = Workplace(tmp_path, origin)
     place.folder.mkdir()
     (place.folder / FILE).write_text(BEFORE)
     program = program_of(agent, installed)
@@ -223,13 +274,16 @@ async def test_an_agent_edits_a_file(
         upstream.replies(lambda received: play(agent, place, received))
         gateway = a_gateway(agent, place, upstream, agent.upstreams[model], port)
         try:
-            await asyncio.to_thread(stages.wait_for, lambda: stages.get(f"{place.origin}/health"), 30, "it answers")
-            environ = agent.prepare(place)
-            status, out = await run([program, *agent.argv], place, environ)
+            await asyncio.to_thread(stages.wait_for, lambda: stages.get(f"{origin}/health"), 30, "it answers")
+            async with listening(port, heard) as outside:
+                place = Workplace(tmp_path, outside)
+                environ = agent.prepare(place)
+                status, out = await run([program, *agent.argv], place, environ)
         finally:
             gateway.terminate()
             await asyncio.to_thread(gateway.wait, 30)
     assert status == 0, out[-2000:]
     assert (place.folder / FILE).read_text() == AFTER, out[-2000:]
+    assert agent.sends in b"".join(heard).lower()
     _, version = await run([program, *agent.version], place, environ)
     journal.note("agents", f"{agent.title}, {model}", f"edits a file ({version.strip().splitlines()[-1]})")

@@ -37,7 +37,7 @@ _PASSED = (
     "model", "stream", "temperature", "top_p", "top_k", "min_p", "repetition_penalty", "presence_penalty",
     "frequency_penalty", "seed", "stop", "logit_bias", "min_tokens", "chat_template_kwargs", "structured_outputs",
     "mm_processor_kwargs", "skip_special_tokens", "include_stop_str_in_output", "priority", "cache_salt", "thinking",
-    "user",
+    "cache_control", "user",
 )  # fmt: skip
 _OPENAIS = ("prompt_cache_key", "prompt_cache_retention", "safety_identifier", "service_tier")
 _READ = frozenset({
