@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from gateway.cli.coding_agents import GatewayAccess, installed_agents
 from gateway.cli.options import Data, File, Host, Port, example, note
 
 if TYPE_CHECKING:
@@ -39,8 +42,9 @@ def up(
     )
 
 
-def usage(up: RunningGateway) -> str:
-    """Instructions for the terminal: addresses, keys and examples."""
+def usage(up: RunningGateway, which: Callable[[str], str | None] = shutil.which) -> str:
+    """Instructions for the terminal: addresses, keys and examples. which: finds a program on the PATH."""
+    agents = installed_agents(GatewayAccess(up.base_url, up.key or "KEY", up.models[0]), which)
     body = f'{{"model": "{up.models[0]}", "messages": [{{"role": "user", "content": "Say hello."}}]}}'
     messages = 'messages=[{"role": "user", "content": "Say hello."}]'
     key = up.key or "KEY"
@@ -61,7 +65,7 @@ curl {up.base_url}/chat/completions -H "authorization: Bearer {key}" \\
   -H "content-type: application/json" -d '{body}'
 
 python -c 'from openai import OpenAI; client = OpenAI(base_url="{up.base_url}", api_key="{key}")
-print(client.chat.completions.create(model="{up.models[0]}", {messages}).choices[0].message.content)'
+print(client.chat.completions.create(model="{up.models[0]}", {messages}).choices[0].message.content)'{agents}
 
 Ctrl-C stops everything."""
 
@@ -73,7 +77,6 @@ def _engines(up: RunningGateway) -> str:
 
 def _command() -> str:
     """The command that runs this installation: its name if that is first on the PATH, else its path."""
-    import shutil
     import sys
 
     here = Path(sys.executable).with_name("gateway")

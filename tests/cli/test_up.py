@@ -7,6 +7,10 @@ from gateway.cli.up import usage
 from gateway.up.up import RunningGateway, StartedEngine
 
 
+def nothing(program: str) -> None:
+    """No program is installed."""
+
+
 def gateway(tmp_path: Path, **changes: Any) -> RunningGateway:
     values: dict[str, Any] = {
         "base_url": "http://127.0.0.1:8000/v1",
@@ -49,3 +53,11 @@ def test_each_engine_has_a_line_with_its_address_and_log(tmp_path: Path) -> None
     engine = StartedEngine("local", "http://127.0.0.1:5/v1", "smollm2", Path("engine-local.log"))
     text = usage(gateway(tmp_path, engines=(engine,)))
     assert "engine     local: smollm2 at http://127.0.0.1:5/v1, log engine-local.log" in text
+
+
+def test_the_commands_of_installed_agents_are_printed(tmp_path: Path) -> None:
+    assert "codex" not in usage(gateway(tmp_path), nothing)
+    text = usage(gateway(tmp_path), lambda program: f"/bin/{program}" if program in ("codex", "aider") else None)
+    assert "# Codex\nGATEWAY_KEY=sk-assay-x codex -c" in text
+    assert "# aider\nOPENAI_API_BASE=http://127.0.0.1:8000/v1 OPENAI_API_KEY=sk-assay-x aider" in text
+    assert "claude" not in text

@@ -12,6 +12,7 @@ import contextlib
 import json
 import os
 import re
+import shlex
 import subprocess
 import sys
 from base64 import urlsafe_b64encode
@@ -25,6 +26,7 @@ from typing import Any
 import pytest
 import yaml
 
+from gateway.cli.coding_agents import GatewayAccess, command
 from gateway.fake import FakeToolCall, FakeUpstream
 from gateway.fake.wire import Received
 
@@ -74,24 +76,21 @@ class Agent:
     """The tools that its model calls, one after the other. []: it reads the edit from the text."""
     version: tuple[str, ...] = ("--version",)
     model: str = "coder"
+    configured: bool = False
+    """Its config file names the gateway; otherwise it starts as `gateway up` says."""
     sends: bytes = b""
     """What its requests must have, in lower case."""
 
 
 def of_claude(place: Workplace) -> dict[str, str]:
-    models = ("ANTHROPIC_MODEL", "ANTHROPIC_DEFAULT_HAIKU_MODEL")
-    quiet = ("CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC", "DISABLE_AUTOUPDATER")
-    named = dict.fromkeys(models, "coder") | dict.fromkeys(quiet, "1")
-    return {"ANTHROPIC_BASE_URL": place.origin, "ANTHROPIC_AUTH_TOKEN": KEY, **named}
+    return dict.fromkeys(("CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC", "DISABLE_AUTOUPDATER"), "1")
 
 
-def of_codex(place: Workplace, model: str = "coder") -> dict[str, str]:
+def of_codex(place: Workplace) -> dict[str, str]:
     folder = place.home / ".codex"
     folder.mkdir()
-    provider = f'name = "gateway"\nbase_url = "{place.origin}/v1"\nenv_key = "GATEWAY_KEY"\nwire_api = "responses"\n'
-    text = f'model = "{model}"\nmodel_provider = "gateway"\n[model_providers.gateway]\n{provider}'
-    (folder / "config.toml").write_text(text + "[analytics]\nenabled = false\n")
-    return {"GATEWAY_KEY": KEY}
+    (folder / "config.toml").write_text("[analytics]\nenabled = false\n")
+    return {}
 
 
 def of_compressing_codex(place: Workplace) -> dict[str, str]:
@@ -112,18 +111,13 @@ def of_compressing_codex(place: Workplace) -> dict[str, str]:
 
 
 def of_opencode(place: Workplace) -> dict[str, str]:
-    options = {"baseURL": f"{place.origin}/v1", "apiKey": KEY}
-    provider = {"npm": "@ai-sdk/openai-compatible", "name": "gateway", "options": options, "models": {"coder": {}}}
-    config = {
-        "provider": {"gateway": provider}, "model": "gateway/coder", "small_model": "gateway/coder",
-        "permission": {"edit": "allow"}, "autoupdate": False, "share": "disabled",
-    }  # fmt: skip
+    config = {"permission": {"edit": "allow"}, "autoupdate": False, "share": "disabled"}
     (place.folder / "opencode.json").write_text(json.dumps(config))
     return {"OPENCODE_DISABLE_AUTOUPDATE": "1", "OPENCODE_DISABLE_MODELS_FETCH": "1"}
 
 
 def of_aider(place: Workplace) -> dict[str, str]:
-    return {"OPENAI_API_BASE": f"{place.origin}/v1", "OPENAI_API_KEY": KEY}
+    return {}
 
 
 OPENAIS = {"kind": "openai"}
@@ -148,13 +142,13 @@ AGENTS = (
     ),
     Agent(  # a model of which Codex knows that it writes patches: a custom tool
         "codex-patch", "Codex with apply_patch", {"translated": ANTHROPICS, "chat only": CHATS}, CODEX, CODEX_ARGV,
-        lambda place: of_codex(place, "gpt-5.5-codex"), lambda place: [("apply_patch", {"input": PATCH})],
+        of_codex, lambda place: [("apply_patch", {"input": PATCH})],
         model="gpt-5.5-codex",
     ),
     Agent(
         "codex-zstd", "Codex, compressing", {"native": OPENAIS, "translated": ANTHROPICS}, CODEX, CODEX_ARGV,
         of_compressing_codex, lambda place: [("exec_command", {"cmd": f"sed -i s/hello/goodbye/ {FILE}"})],
-        sends=b"content-encoding: zstd",
+        configured=True, sends=b"content-encoding: zstd",
     ),
     Agent(
         "opencode", "opencode", {"native": OPENAIS, "translated": ANTHROPICS},
@@ -167,7 +161,7 @@ AGENTS = (
     ),
     Agent(
         "aider", "aider", {"native": OPENAIS, "translated": ANTHROPICS}, "bin/aider",
-        ("--model", "openai/coder", "--edit-format", "whole", "--no-git", "--yes-always", "--no-check-update",
+        ("--edit-format", "whole", "--no-git", "--yes-always", "--no-check-update",
          "--no-show-release-notes", "--no-show-model-warnings", "--analytics-disable", "--message", PROMPT, FILE),
         of_aider, lambda place: [],
     ),
@@ -189,6 +183,15 @@ def installed(stages: Any, journal: Any) -> Path:
 
 def program_of(agent: Agent, installed: Path) -> str:
     return str(next(installed.glob(agent.program)))
+
+
+def argv_of(agent: Agent, program: str, place: Workplace) -> list[str]:
+    """The command that `gateway up` prints, with the agent's own arguments behind it."""
+    if agent.configured:
+        return [program, *agent.argv]
+    line = command(Path(program).name, GatewayAccess(f"{place.origin}/v1", KEY, agent.model))
+    folder = shlex.quote(str(Path(program).parent))
+    return ["sh", "-c", f'PATH={folder}:"$PATH"; {line} {shlex.join(agent.argv)}']
 
 
 def play(agent: Agent, place: Workplace, received: Received) -> FakeToolCall | str:
@@ -240,22 +243,26 @@ async def listening(gateway_port: int, heard: list[bytes]) -> AsyncIterator[str]
     """The origin of a relay in front of the gateway, which keeps what clients send."""
 
     async def pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, kept: list[bytes]) -> None:
-        with contextlib.suppress(ConnectionError):
+        with contextlib.suppress(OSError):
             while data := await reader.read(65_536):
                 kept.append(data)
                 writer.write(data)
                 await writer.drain()
-            writer.write_eof()
+        writer.close()
 
     async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         inner_reader, inner_writer = await asyncio.open_connection("127.0.0.1", gateway_port)
+        writers.extend((writer, inner_writer))
         await asyncio.gather(pump(reader, inner_writer, heard), pump(inner_reader, writer, []))
-        writer.close()
-        inner_writer.close()
 
+    writers: list[asyncio.StreamWriter] = []
     server = await asyncio.start_server(connected, "127.0.0.1", 0)
     yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
     server.close()
+    for writer in writers:
+        writer.close()
+        with contextlib.suppress(OSError):
+            await writer.wait_closed()
 
 
 @pytest.mark.parametrize(
@@ -278,7 +285,7 @@ async def test_an_agent_edits_a_file(
             async with listening(port, heard) as outside:
                 place = Workplace(tmp_path, outside)
                 environ = agent.prepare(place)
-                status, out = await run([program, *agent.argv], place, environ)
+                status, out = await run(argv_of(agent, program, place), place, environ)
         finally:
             gateway.terminate()
             await asyncio.to_thread(gateway.wait, 30)
