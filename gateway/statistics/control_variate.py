@@ -79,7 +79,6 @@ class ControlledEstimate:
     weights: tuple[float, ...]  # lambda of each stage, in [0, 1]; 0: its predictions are not used
     variance_ratio: float  # estimated variance over that with all lambda = 0; at most 1, as lambda is fitted
     effective_n: float  # judged answers, equally weighted and without predictions, with the same information
-    judged_n: float  # Kish's effective size of the last stage's answers
     n: int  # exchanges with a prediction
     nonresponse: float | None  # share of the population whose judging fails; None: nothing was drawn
     missing: tuple[str, ...] = ()  # strata without an answer of the last stage, sorted
@@ -96,10 +95,10 @@ def controlled_mean(
     lambda_k: minus the regression of B - mu_0 D on E2 - c E1 (mu_0: the mean without predictions), clipped to [0, 1];
     the stages' terms are uncorrelated, so that each has its own. controlled=False: all lambda = 0. The bias of a ratio,
     of the order 1 / n, is removed: with pi = 0.05 for all poor answers, it was 0.06 standard errors of one estimate.
-    The always-valid interval is an asymptotic confidence sequence on the linearised terms, at n = judged_n; the one for
-    one look is Student's t. Both gain what a run of equal values leaves open (compare Wilson's interval), as
-    weighted_mean.weighted_mean does, which this equals where lambda = 0 and pi is constant. Sums are over exchanges:
-    answers of one conversation count as independent.
+    The always-valid interval is an asymptotic confidence sequence on the linearised terms, at n = Kish's effective size
+    of the last stage's answers; the one for one look is Student's t. Both gain what a run of equal values leaves open
+    (compare Wilson's interval), as weighted_mean.weighted_mean does, which this equals where lambda = 0 and pi is
+    constant. Sums are over exchanges: answers of one conversation count as independent.
     Raises ValueError if the strata have different numbers of stages.
     Source: Angelopoulos, Duchi & Zrnic 2023, "PPI++", arXiv:2311.01453; Angelopoulos et al. 2023, arXiv:2301.09633;
     Särndal, Swensson & Wretman 1992, sections 6.4 (regression estimator) and 9.7 (two phases); Tin 1965, JASA 60
@@ -126,7 +125,7 @@ def controlled_mean(
     once = _once(mean, variance, judged, sum(w > 0 for w in weights), (tuning or Tuning()).alpha)
     effective, se = judged / ratio if ratio > 0 else math.inf, math.sqrt(spread) / float(sums[1])
     n, nonresponse = sum(c.n for c in cells), _nonresponse(cells)
-    return ControlledEstimate(mean, low, high, *once, weights, ratio, effective, judged, n, nonresponse, se=se)
+    return ControlledEstimate(mean, low, high, *once, weights, ratio, effective, n, nonresponse, se=se)
 
 
 def _fit(start: Floats, products: Floats) -> tuple[Floats, tuple[float, ...]]:
@@ -170,7 +169,7 @@ def _nonresponse(cells: Sequence[StageSums]) -> float | None:
 
 def _nothing(cells: Sequence[StageSums], missing: tuple[str, ...]) -> ControlledEstimate:
     n = sum(c.n for c in cells)
-    return ControlledEstimate(None, 0.0, 1.0, 0.0, 1.0, (), 1.0, 0.0, 0.0, n, _nonresponse(cells), missing)
+    return ControlledEstimate(None, 0.0, 1.0, 0.0, 1.0, (), 1.0, 0.0, n, _nonresponse(cells), missing)
 
 
 def _always_valid(mean: float, variance: float, size: float, tuning: Tuning) -> tuple[float, float]:

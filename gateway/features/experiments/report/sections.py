@@ -350,11 +350,15 @@ def _strengths(report: Report) -> ReportSection:
     return ReportSection("strengths", "Several candidates", guide=guide, rows=shown, on="page")
 
 
-def _strata(report: Report) -> ReportSection:
+def _one_scale(report: Report, differences: Sequence[Estimate]) -> tuple[IntervalScale, int]:
+    """The scale of a table of differences of the primary metric, and their number of digits."""
     margin = report.primary.margin if report.primary else None
-    differences = [each.difference for each in report.strata]
     scale = IntervalScale(extent(differences, margin), margin, FOREST_WIDTH)
-    places = say.digits_of(*differences, margin=margin)
+    return scale, say.digits_of(*differences, margin=margin)
+
+
+def _strata(report: Report) -> ReportSection:
+    scale, places = _one_scale(report, [each.difference for each in report.strata])
     columns = (Column("Part", "text"), Column("Pairs"), Column("Difference"), Column("against the margin", "forest"))
     rows = [_stratum(each, scale, places) for each in report.strata]
     on = titled(report.primary) if report.primary else "the primary metric"
@@ -370,10 +374,7 @@ def _stratum(each: StratumDifference, scale: IntervalScale, places: int) -> Row:
 
 
 def _segments(report: Report) -> ReportSection:
-    margin = report.primary.margin if report.primary else None
-    differences = [each.difference for each in report.segments]
-    scale = IntervalScale(extent(differences, margin), margin, FOREST_WIDTH)
-    places = say.digits_of(*differences, margin=margin)
+    scale, places = _one_scale(report, [each.difference for each in report.segments])
     columns = (
         Column("Where", "text"),
         Column("Pairs"),

@@ -93,7 +93,7 @@ def _deciding(report: Report) -> Iterator[Text]:
         if c.role != "other" and c.metric not in left:
             state = finding_state(c)
             places = say.digits_of(c.difference, margin=c.margin)
-            difference = _inline(c.difference, places, signed=True)
+            difference = _inline(c.difference, places)
             yield safe_text(f"{SIGNS[state]} {c.role} {titled(c)}: {difference}; {finding(c)}", _STYLES[state])
 
 
@@ -120,6 +120,6 @@ def _head(report: Report) -> str:
     return f"{report.experiment}, candidate {report.candidate}: {say.counted(report.pairs, 'pair')}{span}"
 
 
-def _inline(e: Estimate, places: int, *, signed: bool = False) -> str:
-    value = say.number(e.value, places, signed=signed)
-    return value if e.low is None and e.high is None else f"{value} [{say.interval(e, places, signed=signed)}]"
+def _inline(e: Estimate, places: int) -> str:
+    value = say.number(e.value, places, signed=True)
+    return value if e.low is None and e.high is None else f"{value} [{say.interval(e, places, signed=True)}]"
