@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -17,6 +18,7 @@ from gateway.cli.options import (
     File,
     MaybeConfig,
     example,
+    grouped,
     note,
     on_stream,
     show,
@@ -170,18 +172,24 @@ def _status_of(config: Config, data: Path | None, name: str) -> tuple[dict[str, 
     return found, reports
 
 
+@dataclass(frozen=True, slots=True)
+class _Assumed:
+    margin: Annotated[float | None, typer.Option(min=0, help="Margin of the primary metric (default: the plan's).")] = (
+        None
+    )
+    alpha: Annotated[float | None, typer.Option(min=1e-6, max=0.5, help="Error probability (default: the plan's).")] = (
+        None
+    )
+    per_day: Annotated[float | None, typer.Option(min=0, help="Eligible requests per day (default: as measured).")] = (
+        None
+    )
+
+
 @ab.command(epilog=example("gateway ab power swap --margin 0.05"))
+@grouped
 def power(
     name: Name,
-    margin: Annotated[
-        float | None, typer.Option(min=0, help="Margin of the primary metric (default: the plan's).")
-    ] = None,
-    alpha: Annotated[
-        float | None, typer.Option(min=1e-6, max=0.5, help="Error probability (default: the plan's).")
-    ] = None,
-    per_day: Annotated[
-        float | None, typer.Option(min=0, help="Eligible requests per day (default: as measured).")
-    ] = None,
+    assumed: _Assumed,
     chart: Annotated[bool, typer.Option("--chart", help="Draw a bar for each condition.")] = False,
     as_json: AsJson = False,
     config: Annotated[Path, File] = Path("gateway.yaml"),
@@ -198,7 +206,7 @@ def power(
 
     read = load_for_consumer(config)
     shares = {scorer: section.share for scorer, section in read.scorers.items()}
-    found = _outlook(read, data, name, Terms(margin, alpha, per_day, shares))
+    found = _outlook(read, data, name, Terms(assumed.margin, assumed.alpha, assumed.per_day, shares))
     show(_json(price.to_dict(found)) if as_json else "\n".join(price.lines(name, found, chart=chart)))
 
 
