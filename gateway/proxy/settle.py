@@ -64,6 +64,7 @@ class SettledCall:
 
 
 _NOT_RECORDED = SettledCall()
+LEFT_RULES = 2  # the first rules of plans by which a call whose client left has an arm
 
 
 class Settler:
@@ -304,10 +305,13 @@ def is_comparable(assignment: Assignment, target_state: TargetState, context: Ca
 def counts_for_arm(assignment: Assignment, target_state: TargetState, context: CallContext) -> bool:
     """Whether a call of a split counts for its arm.
 
-    In a ramp it also counts where a fallback answered: for the arm that was asked for, as a failure of it.
+    In a ramp it also counts where a fallback answered: for the arm that was asked for, as a failure of it. A call whose
+    client left counts for the arm that let it wait; by the first rules of plans for none.
     """
+    if context.outcome in CLIENT_ENDED:
+        return assignment.running.plan.rules >= LEFT_RULES
     if assignment.running.plan.ramp is not None:
-        return context.outcome not in CLIENT_ENDED
+        return True
     return is_own_result(assignment, target_state, context)
 
 

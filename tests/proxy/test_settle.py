@@ -280,7 +280,6 @@ def test_another_targets_answer_is_not_compared(room: Room) -> None:
     own = replace(split, target=room.target_state.target)
     assert counts_for_arm(own, room.target_state, room.ended("cut")), "an arm's failures are its own"
     assert not counts_for_arm(own, elsewhere, room.ended())
-    assert not counts_for_arm(own, room.target_state, room.ended("client_gone"))
     assert not counts_for_arm(own, room.target_state, room.ended(spliced=True))
     assert not counts_for_arm(own, room.target_state, room.ended(attempts=[Attempt(Target("w", "m"), 500, "x", 0.1)]))
 
@@ -293,7 +292,17 @@ def test_in_a_ramp_a_fallback_counts_for_the_arm_that_was_asked_for(room: Room) 
     assert asked.arm == "candidate"
     saved = room.ended(attempts=[Attempt(asked.target, 500, "x", 0.1)])
     assert counts_for_arm(asked, room.target_state, saved)
-    assert not counts_for_arm(asked, room.target_state, room.ended("client_gone"))
+
+
+@pytest.mark.parametrize("outcome", ["client_gone", "client_deadline"])
+def test_a_call_whose_client_left_counts_for_the_arm_that_was_slow(room: Room, outcome: str) -> None:
+    """Whichever target was asked last. By the first rules of plans it counts for none."""
+    split = assign(an_experiment(mode="split", split=0.5), a_call(), True)
+    assert split is not None
+    left = room.ended(outcome, attempts=[Attempt(Target("w", "m"), 0, "x", 0.1)])
+    assert counts_for_arm(split, room.target_state, left)
+    running = replace(split.running, plan=replace(split.running.plan, rules=1))
+    assert not counts_for_arm(replace(split, running=running), room.target_state, left)
 
 
 def test_a_cluster_is_a_digest_of_what_calls_share() -> None:
@@ -319,7 +328,7 @@ async def test_a_fallbacks_answer_counts_for_the_ramps_arm() -> None:
     room.settle(a_call(), room.ended(attempts=elsewhere))
     room.settle(a_call(), room.ended("client_gone"))
     assert [(e.experiment, e.arm, e.target) for e in room.recorded] == [
-        ("swap", "candidate", Target("u", "m")), (None, None, Target("u", "m")),
+        ("swap", "candidate", Target("u", "m")), ("swap", "candidate", Target("u", "m")),
     ]  # fmt: skip
     split = {"experiment": "swap", "arm": "candidate"}
     assert room.value("gateway_split_total", **split, result="elsewhere") == 1

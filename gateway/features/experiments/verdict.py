@@ -182,7 +182,8 @@ def decide(
     if primary is None:
         why = "no primary metric is configured, so nothing is decided"
         return Decision("hold", f"{head}no verdict; {why}. Hold.", (why,))
-    open_gates = tuple(f"{'failed' if gate.state < 0 else 'open'}: {gate.says}" for gate in gates if gate.state < 1)
+    left = sorted((gate for gate in gates if gate.state < 1), key=lambda gate: gate.state)
+    open_gates = tuple(f"{'failed' if gate.state < 0 else 'open'}: {gate.says}" for gate in left)
     if worst(gates) < (0 if early_reject else 1):
         return Decision("hold", f"{head}verdict withheld; {_first(open_gates)}. Hold.", open_gates)
     finding = ", ".join([f"{head}{_finding(primary)}", *claims])

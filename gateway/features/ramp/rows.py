@@ -184,11 +184,11 @@ def ramp_units(
 ) -> tuple[dict[str, int], list[tuple[str, tuple[str, str, str, str], int]]]:
     """(arm → its units, (arm, (alias, key, plain or stream, API), units)): those with a call in the span.
 
-    span, stratum, keyed: as unit_failures takes them. A client that left counts for nobody, as in the alarms.
+    span, stratum, keyed: as unit_failures takes them. A call whose client left has its arm, too.
     """
     e = exchanges.c
     unit = func.count(func.distinct(_unit(keyed)))
-    ours = (e.plan == plan, e.role == "served", e.arm.in_(arms), e.outcome != "client_gone", e.stratum == stratum)
+    ours = (e.plan == plan, e.role == "served", e.arm.in_(arms), e.stratum == stratum)
     within = (*ours, e.received >= span[0], e.received < span[1])
     totals = connection.execute(select(e.arm, unit).where(*within).group_by(e.arm))
     kinds = (e.alias, e.caller, e.stream, e.api)
