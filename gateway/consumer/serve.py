@@ -49,7 +49,6 @@ from gateway.features.status.consumer_report import ConsumerReport
 from gateway.features.task import TaskContext
 from gateway.features.usage.work import LimitRepair
 from gateway.observability import logging as log_format
-from gateway.observability import tracing
 from gateway.observability.eval_metrics import EvalMetrics
 from gateway.observability.metrics_server import Health, inherited_metrics_server, metrics_server
 from gateway.runtime.confinement import hide_memory
@@ -353,11 +352,10 @@ def _drift_watch(config: Config) -> DriftWatch | None:
 
 @contextmanager
 def _events(config: Config) -> Iterator[ScoreEvents | None]:
-    """Raises ConfigError where the extra is missing."""
     if config.otel is None:
         yield None
         return
-    tracing.require()
+    # Its SDK is imported only if events are configured.
     from gateway.consumer.otel_events import ScoreEvents
 
     events = ScoreEvents(config.otel)

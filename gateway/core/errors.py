@@ -7,7 +7,7 @@ GatewayError                 has a status: it may be the answer to a client
 ├── NotAllowed          403
 ├── NotFound            404
 │   └── ModelNotFound   404  model_not_found
-├── WrongMethod         405  carries allow
+├── WrongMethod         405  carries allow, which is added where it is raised
 ├── TooLarge            413
 ├── UnsupportedEncoding 415
 ├── QuotaExceeded       429  a budget is used up (402, where configured); says of which scope
@@ -65,6 +65,10 @@ class GatewayError(Exception):
     type = "api_error"
     code: str | None = None
 
+    def __init_subclass__(cls, status: int | None = None, type: str | None = None, code: str | None = None) -> None:
+        """Sets what a class gives in its head; the rest is its base's."""
+        cls.status, cls.type, cls.code = status or cls.status, type or cls.type, code or cls.code
+
     def __init__(
         self,
         message: str,
@@ -105,117 +109,80 @@ class GatewayError(Exception):
         return out
 
 
-class BadRequest(GatewayError):
-    status = 400
-    type = "invalid_request_error"
+class BadRequest(GatewayError, status=400, type="invalid_request_error"):
+    pass
 
 
 class TooManyMembers(BadRequest):
     """The body has more top-level members than any request needs: reading them would hold up the calls of others."""
 
 
-class InvalidKey(GatewayError):
-    status = 401
-    type = "invalid_request_error"
-    code = "invalid_api_key"
+class InvalidKey(GatewayError, status=401, type="invalid_request_error", code="invalid_api_key"):
+    pass
 
 
-class NotAllowed(GatewayError):
-    status = 403
-    type = "invalid_request_error"
-    code = "permission_denied"
+class NotAllowed(GatewayError, status=403, type="invalid_request_error", code="permission_denied"):
+    pass
 
 
-class NotFound(GatewayError):
-    status = 404
-    type = "invalid_request_error"
-    code = "not_found"
+class NotFound(GatewayError, status=404, type="invalid_request_error", code="not_found"):
+    pass
 
 
-class ModelNotFound(NotFound):
-    code = "model_not_found"
+class ModelNotFound(NotFound, code="model_not_found"):
+    pass
 
 
-class WrongMethod(GatewayError):
-    status = 405
-    type = "invalid_request_error"
-    code = "method_not_allowed"
-    allow = ""  # the methods that the path has, set where the error is raised
-
-    def headers(self) -> list[tuple[bytes, bytes]]:
-        return [*super().headers(), *([(b"allow", self.allow.encode())] if self.allow else [])]
+class WrongMethod(GatewayError, status=405, type="invalid_request_error", code="method_not_allowed"):
+    pass
 
 
-class TooLarge(GatewayError):
-    status = 413
-    type = "invalid_request_error"
-    code = "request_too_large"
+class TooLarge(GatewayError, status=413, type="invalid_request_error", code="request_too_large"):
+    pass
 
 
-class UnsupportedEncoding(GatewayError):
-    status = 415
-    type = "invalid_request_error"
-    code = "unsupported_content_encoding"
+class UnsupportedEncoding(GatewayError, status=415, type="invalid_request_error", code="unsupported_content_encoding"):
+    pass
 
 
-class NotImplementedHere(GatewayError):
-    status = 501
-    type = "invalid_request_error"
-    code = "not_implemented"
+class NotImplementedHere(GatewayError, status=501, type="invalid_request_error", code="not_implemented"):
+    pass
 
 
-class KeyBusy(GatewayError):
-    status = 429
-    type = "rate_limit_error"
-    code = "rate_limit_exceeded"
+class KeyBusy(GatewayError, status=429, type="rate_limit_error", code="rate_limit_exceeded"):
+    pass
 
 
-class QueueFull(GatewayError):
-    status = 429
-    type = "rate_limit_error"
-    code = "rate_limit_exceeded"
+class QueueFull(GatewayError, status=429, type="rate_limit_error", code="rate_limit_exceeded"):
+    pass
 
 
-class RateLimited(GatewayError):
-    status = 429
-    type = "rate_limit_error"
-    code = "rate_limit_exceeded"
+class RateLimited(GatewayError, status=429, type="rate_limit_error", code="rate_limit_exceeded"):
+    pass
 
 
-class QuotaExceeded(GatewayError):
-    status = 429
-    type = "insufficient_quota"
-    code = "insufficient_quota"
+class QuotaExceeded(GatewayError, status=429, type="insufficient_quota", code="insufficient_quota"):
+    pass
 
 
-class LimitsUnavailable(GatewayError):
-    status = 503
-    type = "service_unavailable_error"
-    code = "limits_unavailable"
+class LimitsUnavailable(GatewayError, status=503, type="service_unavailable_error", code="limits_unavailable"):
+    pass
 
 
-class Overloaded(GatewayError):
-    status = 503
-    type = "service_unavailable_error"
-    code = "no_healthy_upstream"
+class Overloaded(GatewayError, status=503, type="service_unavailable_error", code="no_healthy_upstream"):
+    pass
 
 
-class KeysUnavailable(GatewayError):
-    status = 503
-    type = "service_unavailable_error"
-    code = "keys_unavailable"
+class KeysUnavailable(GatewayError, status=503, type="service_unavailable_error", code="keys_unavailable"):
+    pass
 
 
-class UpstreamFailed(GatewayError):
-    status = 502
-    type = "upstream_error"
-    code = "upstream_failed"
+class UpstreamFailed(GatewayError, status=502, type="upstream_error", code="upstream_failed"):
+    pass
 
 
-class UpstreamTimedOut(GatewayError):
-    status = 504
-    type = "upstream_error"
-    code = "upstream_timeout"
+class UpstreamTimedOut(GatewayError, status=504, type="upstream_error", code="upstream_timeout"):
+    pass
 
 
 class TransportError(Exception):

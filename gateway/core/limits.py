@@ -20,7 +20,6 @@ UnknownPrice = Literal["refuse", "count_tokens", "free"]
 
 MEASURES: tuple[Measure, ...] = get_args(Measure)
 WINDOWS: tuple[Window, ...] = get_args(Window)
-SCOPE_KINDS: tuple[ScopeKind, ...] = get_args(ScopeKind)
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,6 @@ from uuid import UUID
 
 from gateway import __version__
 from gateway.config.types import OtelConfig
-from gateway.core.errors import ConfigError
 
 if TYPE_CHECKING:
     from opentelemetry.context import Context
@@ -22,7 +21,6 @@ if TYPE_CHECKING:
     from opentelemetry.sdk.trace import TracerProvider
     from opentelemetry.sdk.trace.id_generator import IdGenerator
 
-MISSING = "otel: needs OpenTelemetry's SDK: pip install 'assay-gateway[otel]'"
 _LOW = (1 << 64) - 1
 _PARENT = re.compile(rb"^[0-9a-f]{2}-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*)?$")
 
@@ -56,15 +54,6 @@ def ids_of(exchange: str, traceparent: bytes | None, sample: float) -> SpanIds:
         if trace and parent:
             return SpanIds(trace, span, parent, bool(int(found[3], 16) & 1))
     return SpanIds(number, span, 0, (span & (_LOW >> 2)) < sample * ((_LOW >> 2) + 1))
-
-
-def require() -> None:
-    """Raises ConfigError if the extra `otel` is not installed."""
-    try:
-        import opentelemetry.exporter.otlp.proto.http
-        import opentelemetry.sdk  # noqa: F401 - only checks that it exists
-    except ImportError as error:
-        raise ConfigError([MISSING]) from error
 
 
 def tracing(otel: OtelConfig, ids: IdGenerator) -> TracerProvider:

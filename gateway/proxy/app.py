@@ -459,7 +459,7 @@ def unknown_path(path: str, method: str) -> GatewayError:
     allow = ALLOWED.get(path.encode())
     if allow is not None:
         refused = WrongMethod(f"{path} takes {allow.replace(', ', ' and ')}, not {method[:20]}", retry=False)
-        refused.allow = allow
+        refused.more_headers.append((b"allow", allow.encode()))
         return refused
     meant = resolved(path.encode()).lower()
     if meant in ROUTES and meant != path.encode():

@@ -302,7 +302,6 @@ def _upstream(
 
 
 def _authorized(transport: Transport, upstream: Upstream, credentials: dict[object, CloudCredential]) -> Transport:
-    """Raises ImportError if the cloud's library is not installed."""
     if upstream.auth is None:
         return transport
     identity = _identity(upstream)

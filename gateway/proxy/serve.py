@@ -42,7 +42,6 @@ from gateway.core.backoff import Backoff
 from gateway.core.errors import CannotRun, ConfigError, StreamDown
 from gateway.core.reasons import on_page, one_line
 from gateway.observability import logging as log_format
-from gateway.observability import tracing
 from gateway.observability.proxy_metrics import ProxyMetrics
 from gateway.proxy.app import App
 from gateway.proxy.build import ProcessParts, build, close
@@ -460,10 +459,8 @@ def _count_failure(metrics: ProxyMetrics, reason: str) -> None:
 
 
 def _spans(config: Config) -> Spans | None:
-    """Raises ConfigError if the extra is not installed."""
     if config.otel is None:
         return None
-    tracing.require()
     from gateway.proxy.recording.spans import Spans  # its SDK is imported only if spans are configured
 
     return Spans(config.otel)

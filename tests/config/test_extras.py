@@ -24,12 +24,17 @@ OIDC = ADMIN.replace(
     "roles: [{claims: {sub: a}, role: owner}]}}\n",
 )
 JWT = 'jwt: {sso: {issuer: "https://sso.example", audience: [g], callers: [{claims: {sub: a}}]}}\n'
-AWS = PLAIN.replace("{kind: fake}", "{kind: openai, base_url: 'http://a/v1', auth: {kind: sigv4, region: r}}")
+AWS, GOOGLE, ENTRA = (
+    PLAIN.replace("{kind: fake}", f"{{kind: openai, base_url: 'http://a/v1', auth: {{kind: {auth}}}}}")
+    for auth in ("sigv4, region: r", "google", "entra")
+)
 
 CASES = [
     (PLAIN + OIDC, "authlib", "admin.oidc: needs Authlib: pip install 'assay-gateway[oidc]'"),
     (PLAIN + JWT, "jwt", "jwt: needs PyJWT: pip install 'assay-gateway[jwt]'"),
     (AWS, "botocore", "upstreams.a.auth.kind: needs botocore: pip install 'assay-gateway[aws]'"),
+    (GOOGLE, "google.auth", "upstreams.a.auth.kind: needs google.auth: pip install 'assay-gateway[google]'"),
+    (ENTRA, "azure.identity", "upstreams.a.auth.kind: needs azure.identity: pip install 'assay-gateway[azure]'"),
     (PLAIN + OTEL, "opentelemetry.sdk", "otel: needs OpenTelemetry's SDK: pip install 'assay-gateway[otel]'"),
     (PLAIN + POSTGRES, "psycopg", "store.url: needs psycopg: pip install 'assay-gateway[postgres]'"),
     (

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import sys
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.core.errors import ConfigError
 from gateway.core.exchange import new_id
-from gateway.observability.tracing import ids_of, require
+from gateway.observability.tracing import ids_of
 
 TRACE, SPAN = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
 
@@ -40,9 +37,3 @@ def test_the_share_that_is_traced_is_the_one_asked_for() -> None:
     assert 0.25 * 4000 - 130 < kept < 0.25 * 4000 + 130  # 4.7 standard errors
     assert not any(ids_of(new_id(), None, 0.0).sampled for _ in range(100))
     assert all(ids_of(new_id(), None, 1.0).sampled for _ in range(100))
-
-
-def test_without_the_extra_the_config_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "opentelemetry.exporter.otlp.proto.http", None)
-    with pytest.raises(ConfigError, match=r"assay-gateway\[otel\]"):
-        require()

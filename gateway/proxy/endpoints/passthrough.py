@@ -94,7 +94,8 @@ def _refuse_upgrade_and_preflight(scope: Any) -> None:
         raise _no_websocket(scope["path"])
     if scope["method"] == "OPTIONS" and any(n == _PREFLIGHT for n, _ in scope["headers"]):
         asked = WrongMethod("a browser asks whether it may send a request; name its origin under `cors`", retry=False)
-        asked.allow = ", ".join(method for method in METHODS if method != "OPTIONS")
+        methods = ", ".join(method for method in METHODS if method != "OPTIONS")
+        asked.more_headers.append((b"allow", methods.encode()))
         raise asked
 
 

@@ -39,61 +39,8 @@ _PAUSE_S = 0.001  # between them; so 40 000 lines a second can be written
 _ATOMIC_BYTES = 4096  # a pipe takes them in one piece, so that the lines of several workers do not mix
 
 
-class AccessField(NamedTuple):
-    """One member of a JSON line, for docs/operations.md."""
-
-    name: str
-    type: str
-    text: str
-
-
-FIELDS = (
-    AccessField("time", "string", "when the call arrived: RFC 3339, UTC, milliseconds"),
-    AccessField("level", "string", "`INFO`"),
-    AccessField("logger", "string", "`gateway.access`"),
-    AccessField("id", "string", "the answer's `x-request-id`"),
-    AccessField("client_id", "string or null", "the client's own `x-request-id`, if it is printable ASCII"),
-    AccessField("key", "string or null", "name of the caller's key; null: the key is unknown"),
-    AccessField(
-        "client", "string or null", "address of the client; behind `trusted_proxies`, the address that they forward"
-    ),
-    AccessField(
-        "api", "string", "`chat`, `responses`, …; `models`, `key`, `feedback`, `passthrough`, `operational`, or `other`"
-    ),
-    AccessField("alias", "string or null", "the model that the client requested, if it is in the config"),
-    AccessField("upstream", "string or null", "the upstream that answered, or that was attempted last"),
-    AccessField("model", "string or null", "the upstream's own name for the model"),
-    AccessField("stream", "boolean", "whether the client requested a stream"),
-    AccessField("status", "integer", "the HTTP status sent; 0: the client disconnected before one was sent"),
-    AccessField(
-        "outcome",
-        "string",
-        "`ok`, `client_gone`, `client_deadline`, `client_error`, `queue_full`, `upstream_error`, `timeout` or `cut`, "
-        "as in the metrics",
-    ),
-    AccessField("error", "string or null", "code of the gateway's own error"),
-    AccessField("failure", "string or null", "why the last attempt at an upstream failed"),
-    AccessField("attempts", "integer", "attempts at upstreams"),
-    AccessField("input_tokens", "integer or null", "as the upstream counted them; null: it reported no usage"),
-    AccessField("output_tokens", "integer or null", "likewise"),
-    AccessField("cached_input_tokens", "integer or null", "included in the input"),
-    AccessField("reasoning_tokens", "integer or null", "included in the output"),
-    AccessField(
-        "cost_usd",
-        "number or null",
-        "what the call is charged, by [how it ended](limits.md#what-a-call-costs); null: nothing was sent, or a target "
-        "has no price",
-    ),
-    AccessField("first_token_s", "number or null", "streams: seconds to the first content"),
-    AccessField("total_s", "number", "seconds from the request's arrival to the end of the answer"),
-    AccessField("overhead_s", "number", "time that the gateway itself took until the answer began"),
-    AccessField("trace_id", "string", "the trace id in hexadecimal; absent if the call is not traced"),
-)
-"""The fields of a JSON line, in this order."""
-
-
 class AccessLine(NamedTuple):
-    """One call."""
+    """One call. docs/operations.md describes the members of its JSON line."""
 
     at: float
     """Unix seconds."""
@@ -105,26 +52,26 @@ class AccessLine(NamedTuple):
     client: str
     """The client's address; "": it is unknown."""
     api: str
-    alias: str
-    """"" if it is not one of the config's, so that no name is logged that a client has invented."""
-    upstream: str
-    """The upstream, with its model; both "" if no target was attempted."""
-    model: str
-    stream: bool
     status: int
     outcome: CountedOutcome
     error: str
     """The code of the gateway's own error."""
-    failure: str
-    """Why the last attempt failed."""
-    attempts: Sequence[Attempt]
-    usage: Usage | None
-    prices: Prices
-    first_token_s: float | None
-    """Seconds to the first token; None: not a stream, or no token came."""
+    upstream: str
+    """The upstream, with its model; both "" if no target was attempted."""
     total_s: float
-    overhead_s: float
-    trace: str
+    prices: Prices
+    alias: str = ""
+    """"" if it is not one of the config's, so that no name is logged that a client has invented."""
+    model: str = ""
+    stream: bool = False
+    failure: str = ""
+    """Why the last attempt failed."""
+    attempts: Sequence[Attempt] = ()
+    usage: Usage | None = None
+    first_token_s: float | None = None
+    """Seconds to the first token; None: not a stream, or no token came."""
+    overhead_s: float = 0.0
+    trace: str = ""
     """The trace id in hex; "": the call is not traced."""
     charge: Charge | None = None
     """Charge of the call; None: nothing, or its usage at the target's price."""
@@ -169,19 +116,19 @@ class CallLog:
                 context.key,
                 self.address(request.peer, request.headers) if self._trusted else request.peer,
                 endpoint.api,
-                call.alias if call is not None and context.notes.routed else "",
-                "" if target_state is None else target_state.target.upstream,
-                "" if target_state is None else target_state.target.model,
-                call is not None and call.stream,
                 context.status,
                 "ok" if context.outcome == "ok" else logged_outcome(context),
                 context.notes.error_code,
+                "" if target_state is None else target_state.target.upstream,
+                now - started,
+                self._prices,
+                call.alias if call is not None and context.notes.routed else "",
+                "" if target_state is None else target_state.target.model,
+                call is not None and call.stream,
                 context.notes.failure or (attempts[-1].failure or "" if attempts else ""),
                 attempts,
                 context.usage,
-                self._prices,
                 None if first is None or call is None or not call.stream else first - started,
-                now - started,
                 context.notes.overhead_s,
                 "" if context.notes.span is None else f"{context.notes.span.trace:032x}",
                 context.charge,
@@ -191,14 +138,11 @@ class CallLog:
     def note_page(self, page: PageCall, headers: Headers, started: float) -> None:
         """A call outside the hot path."""
         now = time.monotonic()
-        given = next((v for n, v in headers if n == b"x-request-id"), None)
-        self._log.note(
-            AccessLine(
-                time.time() - (now - started), page.id, sane_id(given) or "", page.key,
-                self.address(page.peer, headers), page.api, "", page.upstream, "", False, page.status, page.outcome,
-                page.error, "", (), None, self._prices, None, now - started, 0.0, "",
-            )
-        )  # fmt: skip
+        client_id = sane_id(next((v for n, v in headers if n == b"x-request-id"), None)) or ""
+        at, client = time.time() - (now - started), self.address(page.peer, headers)
+        called = (at, page.id, client_id, page.key, client, page.api)
+        ended = (page.status, page.outcome, page.error, page.upstream, now - started)
+        self._log.note(AccessLine(*called, *ended, self._prices))
 
 
 @dataclass(slots=True)

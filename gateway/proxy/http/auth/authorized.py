@@ -5,11 +5,10 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from importlib.util import find_spec
 from typing import Any, NamedTuple, Protocol
 from urllib.parse import urlsplit
 
-from gateway.config.cloud_auth import EXTRAS, CloudAuth
+from gateway.config.cloud_auth import CloudAuth
 from gateway.core.errors import TooLarge
 from gateway.proxy.http.auth.renewal import Renewable, Renewal
 from gateway.proxy.http.auth.sigv4 import AwsKeys, Signer
@@ -131,10 +130,7 @@ class AuthorizedTransport:
 
 
 def credential_of(auth: CloudAuth, service: str) -> CloudCredential:
-    """service: for signatures, if the config names none. Raises ImportError if the library is not installed."""
-    module, extra = EXTRAS[auth.kind]
-    if not _installed(module):
-        raise ImportError(f"auth: kind {auth.kind} needs {module}: pip install 'assay-gateway[{extra}]'")
+    """service: for signatures, if the config names none."""
     quiet_libraries()
     if auth.kind == "sigv4":
         aws = AwsSource(auth)
@@ -150,13 +146,6 @@ _TIME_REFUSED = (b"RequestTimeTooSkewed", b"Signature expired", b"Signature not 
 def refuses_time(status: int, body: bytes) -> bool:
     """Whether a server refuses a signature for the time that it was made at, which is this machine's clock."""
     return status in (400, 401, 403) and any(words in body for words in _TIME_REFUSED)
-
-
-def _installed(module: str) -> bool:
-    try:
-        return find_spec(module) is not None
-    except ModuleNotFoundError:
-        return False
 
 
 def host_of(origin: str) -> bytes:

@@ -5,16 +5,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator
-from typing import Any
 
 import pytest
 from fixtures.clouds import signer_of
 
-from gateway.config.cloud_auth import CloudAuth
 from gateway.core.errors import TooLarge
 from gateway.fake import FakeUpstream
-from gateway.proxy.http.auth import authorized
-from gateway.proxy.http.auth.authorized import AuthorizedTransport, SignatureCredential, credential_of, host_of
+from gateway.proxy.http.auth.authorized import AuthorizedTransport, SignatureCredential, host_of
 from gateway.proxy.http.auth.renewal import Issued, Renewal
 from gateway.proxy.http.auth.sigv4 import AwsKeys, Signer
 from gateway.proxy.http.client.http1 import Http1Transport
@@ -104,14 +101,3 @@ async def test_an_endless_form_is_refused(fake: FakeUpstream, transport: Authori
 )
 def test_the_signed_host_is_the_one_that_is_sent(origin: str, host: bytes) -> None:
     assert host_of(origin) == host
-
-
-@pytest.mark.parametrize(("kind", "extra"), [("sigv4", "aws"), ("google", "google"), ("entra", "azure")])
-def test_a_missing_library_is_named_with_its_extra(kind: str, extra: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    def no_module(name: str) -> Any:
-        raise ModuleNotFoundError(name)
-
-    monkeypatch.setattr(authorized, "find_spec", no_module)
-    auth = CloudAuth.model_validate({"kind": kind, **({"region": "r"} if kind == "sigv4" else {})})
-    with pytest.raises(ImportError, match=rf"assay-gateway\[{extra}\]"):
-        credential_of(auth, "bedrock")
