@@ -29,6 +29,7 @@ from redis.exceptions import (
 )
 from redis.exceptions import ConnectionError as RedisConnectionError
 
+from gateway.config.stream import StreamConfig
 from gateway.core.errors import StreamDown
 
 SOCKET_TIMEOUT_S = 1.0
@@ -38,21 +39,6 @@ _MANY_ARGUMENTS = 16
 
 Kind = Literal["one", "sentinel", "cluster"]
 Client = Any  # redis.Redis or redis.RedisCluster: their verbs are the same, their types are not
-
-
-@dataclass(frozen=True, slots=True)
-class Credentials:
-    """Log-in and TLS files for the stream server. None: as in the URL, or none."""
-
-    username: str | None = None
-    password: str | None = None
-    # For the sentinels themselves, which may have accounts of their own.
-    sentinel_username: str | None = None
-    sentinel_password: str | None = None
-    ca_file: str | None = None
-    cert_file: str | None = None
-    key_file: str | None = None
-    check_hostname: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,8 +54,10 @@ class ServerAddress:
     password: str | None = None
 
 
-def connect(url: str, access: Credentials) -> Client:
-    """A client that is not connected yet: it connects when the first command is sent."""
+def connect(url: str, access: StreamConfig) -> Client:
+    """A client that is not connected yet: it connects when the first command is sent.
+
+    access: log-in and TLS files. A user name or password there takes precedence over the URL's."""
     if url.startswith("unix://"):
         return _client(_UnixConnection, {**_credentials(None, access), **_unix(url)})
     address = address_of(url)
@@ -150,13 +138,13 @@ def _once() -> Retry:
     return Retry(NoBackoff(), 1, (RedisConnectionError,))
 
 
-def _credentials(address: ServerAddress | None, access: Credentials) -> dict[str, Any]:
+def _credentials(address: ServerAddress | None, access: StreamConfig) -> dict[str, Any]:
     username = access.username or (address.username if address else None)
     password = access.password or (address.password if address else None)
     return {name: value for name, value in (("username", username), ("password", password)) if value is not None}
 
 
-def _tls(access: Credentials) -> dict[str, Any]:
+def _tls(access: StreamConfig) -> dict[str, Any]:
     return {
         "ssl_ca_certs": access.ca_file,
         "ssl_certfile": access.cert_file,
@@ -212,7 +200,7 @@ class _AfterFailover:
     """A connection that closes when its server can no longer be written to, or not yet.
 
     After a fail-over behind one name, the old primary keeps its connections and refuses each command. The next command
-    opens a connection anew and so resolves the name again.
+    opens a new connection and so resolves the name again.
     """
 
     async def read_response(self, *args: Any, **options: Any) -> Any:
@@ -264,13 +252,13 @@ def _unix(url: str) -> dict[str, Any]:
     return {name: value for name, value in options.items() if name != "connection_class"}
 
 
-def _one(address: ServerAddress, access: Credentials) -> Client:
+def _one(address: ServerAddress, access: StreamConfig) -> Client:
     host, port = address.hosts[0]
     kind, tls = (_TlsConnection, _tls(access)) if address.tls else (_Connection, {})
     return _client(kind, {"host": host, "port": port, "db": address.db, **_credentials(address, access), **tls})
 
 
-def _by_sentinel(address: ServerAddress, access: Credentials) -> Client:
+def _by_sentinel(address: ServerAddress, access: StreamConfig) -> Client:
     tls = {"ssl": True, **_tls(access)} if address.tls else {}
     given = {"username": access.sentinel_username, "password": access.sentinel_password}
     connection = {"socket_timeout": SENTINEL_TIMEOUT_S, "socket_connect_timeout": SENTINEL_TIMEOUT_S, "retry": _once()}
@@ -284,7 +272,7 @@ def _by_sentinel(address: ServerAddress, access: Credentials) -> Client:
     return client
 
 
-def _cluster(address: ServerAddress, access: Credentials) -> Client:
+def _cluster(address: ServerAddress, access: StreamConfig) -> Client:
     tls = {"ssl": True, **_tls(access)} if address.tls else {}
     nodes = [ClusterNode(host, port) for host, port in address.hosts]
     retry = Retry(ConstantBackoff(0.05), 2)

@@ -17,7 +17,7 @@ from gateway.config.stream import StreamConfig
 from gateway.core.backoff import Backoff
 from gateway.core.errors import StreamDown
 from gateway.core.exchange import Fields
-from gateway.stream.connect import Credentials, ask, close, connect
+from gateway.stream.connect import ask, close, connect
 from gateway.stream.dead_letters import DeadLetterQueue
 from gateway.stream.directory import DirectoryStream
 from gateway.stream.ramps import RampStream
@@ -58,10 +58,10 @@ class Corridor:
         *,
         max_age_h: float | None = None,
         shards: int = 1,
-        access: Credentials | None = None,
+        access: StreamConfig | None = None,
         check_age_every_s: float = 30.0,
     ) -> None:
-        self.client = connect(url, access or Credentials())
+        self.client = connect(url, access or StreamConfig())
         self.state = SharedState(self.client, name)
         self.directory = DirectoryStream(self.client, name)
         self.ramps = RampStream(self.client, name)
@@ -87,11 +87,7 @@ class Corridor:
     @classmethod
     def of(cls, stream: StreamConfig, url: str) -> Self:
         """The corridor of the config's `stream` section. url: the section's own, or the embedded server's."""
-        access = Credentials(
-            stream.username, stream.password, stream.sentinel_username, stream.sentinel_password,
-            stream.ca_file, stream.cert_file, stream.key_file, stream.check_hostname,
-        )  # fmt: skip
-        return cls(url, stream.name, stream.max_mb, max_age_h=stream.max_age_h, shards=stream.shards, access=access)
+        return cls(url, stream.name, stream.max_mb, max_age_h=stream.max_age_h, shards=stream.shards, access=stream)
 
     @property
     def key(self) -> str:
@@ -130,8 +126,9 @@ class Corridor:
             limit = f"max_mb: {self._max_bytes / 1e6:g}" if most else f"max_age_h: {self._max_age_h:g}"
             log.error(
                 "%d entries were trimmed from the stream unread (stream.%s): no consumer is running, or too few",
-                self._unread, limit,
-            )  # fmt: skip
+                self._unread,
+                limit,
+            )
             self._unread, self._alarm_at = 0, time.monotonic() + _ALARM_EVERY_S
 
     async def ping(self) -> None:

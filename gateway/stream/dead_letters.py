@@ -9,30 +9,12 @@ from typing import Any
 
 from gateway.core.chunked import chunked
 from gateway.core.exchange import Fields
+from gateway.stream.scripts import run_script
 from gateway.stream.shard import Shard, find_shard
 from gateway.stream.types import GROUP, StreamEntry, order, text
 
 _NOTES = (b"reason", b"error", b"entry")
 _PAGE = 100
-
-# KEYS: dead letters, counts by reason, the stream. ARGV: an id, its reason, the entry's fields.
-_REPLAY = """
-if redis.call('XDEL', KEYS[1], ARGV[1]) == 0 then return false end
-redis.call('HINCRBY', KEYS[2], ARGV[2], -1)
-return redis.call('XADD', KEYS[3], '*', unpack(ARGV, 3))
-"""
-
-# KEYS: dead letters, counts by reason. ARGV: ids, each with its reason.
-_PURGE = """
-local gone = 0
-for i = 1, #ARGV, 2 do
-    if redis.call('XDEL', KEYS[1], ARGV[i]) == 1 then
-        redis.call('HINCRBY', KEYS[2], ARGV[i + 1], -1)
-        gone = gone + 1
-    end
-end
-return gone
-"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,14 +47,6 @@ class DeadLetterQueue:
         pipe.xack(shard.key, GROUP, _bare(entry.id))
         await shard.ask(pipe.execute())
 
-    async def oldest(self, count: int = 100) -> list[StreamEntry]:
-        """The first `count` dead letters as stream entries, oldest first."""
-        found: list[StreamEntry] = []
-        for shard in self._shards:
-            reply: Any = await shard.ask(shard.client.xrange(shard.dead_key, count=count))
-            found += [StreamEntry(text(i) + shard.mark, fields) for i, fields in reply]
-        return sorted(found, key=lambda entry: order(entry.id))[:count]
-
     async def all(self, page: int = _PAGE) -> AsyncIterator[DeadLetter]:
         """All dead letters, shard by shard, oldest first in each; read a page at a time."""
         for shard in self._shards:
@@ -95,7 +69,6 @@ class DeadLetterQueue:
         return sum([int(await shard.ask(shard.client.xlen(shard.dead_key))) for shard in self._shards])
 
     async def by_reason(self) -> dict[str, int]:
-        """The number of dead letters by reason."""
         found: Counter[str] = Counter()
         for shard in self._shards:
             reply: Any = await shard.ask(shard.client.hgetall(shard.reasons_key))
@@ -110,7 +83,8 @@ class DeadLetterQueue:
         shard = find_shard(self._shards, letter.id)
         keys = shard.dead_key, shard.reasons_key, shard.key
         arguments = [value for pair in letter.fields.items() for value in pair]
-        reply: Any = await shard.ask(shard.client.eval(_REPLAY, 3, *keys, _bare(letter.id), letter.reason, *arguments))
+        replay = run_script(shard.client, "replay_dead_letter", keys, _bare(letter.id), letter.reason, *arguments)
+        reply: Any = await shard.ask(replay)
         return None if reply is None else text(reply) + shard.mark
 
     async def purge(self, letters: Sequence[DeadLetter]) -> int:
@@ -120,8 +94,8 @@ class DeadLetterQueue:
             own = [each for each in letters if find_shard(self._shards, each.id) is shard]
             for chunk in chunked(own, _PAGE):
                 pairs = [value for each in chunk for value in (_bare(each.id), each.reason)]
-                reply: Any = await shard.ask(shard.client.eval(_PURGE, 2, shard.dead_key, shard.reasons_key, *pairs))
-                gone += int(reply)
+                keys = shard.dead_key, shard.reasons_key
+                gone += int(await shard.ask(run_script(shard.client, "purge_dead_letters", keys, *pairs)))
         return gone
 
     async def expire(self, before: float) -> int:

@@ -15,6 +15,7 @@ from typing import Any
 from gateway.core.chunked import chunked
 from gateway.core.keys import AnyRecord, record_from_json, record_kind, record_to_json
 from gateway.stream.connect import Client, ask, is_cluster
+from gateway.stream.scripts import run_script
 from gateway.stream.types import text
 
 RecordName = str
@@ -22,41 +23,7 @@ RecordName = str
 MAX_CHANGES = 2_000
 """Changes that the server keeps; a gateway that is further behind reads everything."""
 _CHUNK = 100
-_STAGED_S = 120  # a publication that stopped half-way is removed after so long
-
-# Applies changes that follow the version that the publisher has read. ARGV: epoch, version before, version after, most
-# changes to keep; then for each record its name, its JSON and its change's id. Returns 1, or 0 if the head has moved.
-_APPLY = """
-local head = redis.call('HMGET', KEYS[1], 'epoch', 'version')
-if head[1] ~= ARGV[1] or head[2] ~= ARGV[2] then return 0 end
-for i = 5, #ARGV, 3 do
-  redis.call('HSET', KEYS[2], ARGV[i], ARGV[i + 1])
-  redis.call('XADD', KEYS[3], ARGV[i + 2], 'name', ARGV[i])
-end
-redis.call('HSET', KEYS[1], 'version', ARGV[3])
-local over = redis.call('XLEN', KEYS[3]) - tonumber(ARGV[4])
-if over > 0 then
-  local removed = redis.call('XRANGE', KEYS[3], '-', '+', 'COUNT', over)
-  redis.call('HSET', KEYS[1], 'floor', string.match(removed[#removed][1], '^%d+'))
-  redis.call('XTRIM', KEYS[3], 'MAXLEN', ARGV[4])
-end
-return 1
-"""
-
-# Puts a staged publication of everything in force. ARGV: epoch and version of the head that the publisher has read (""
-# if there was none), epoch, version and mark of the new one, number of records. Returns 1, or 0 if the head has moved.
-_REPLACE = """
-local head = redis.call('HMGET', KEYS[1], 'epoch', 'version')
-if (head[1] or '') ~= ARGV[1] or (head[2] or '') ~= ARGV[2] then return 0 end
-if redis.call('HLEN', KEYS[4]) ~= tonumber(ARGV[6]) then return 0 end
-redis.call('DEL', KEYS[2], KEYS[3])
-if redis.call('EXISTS', KEYS[4]) == 1 then
-  redis.call('PERSIST', KEYS[4])
-  redis.call('RENAME', KEYS[4], KEYS[2])
-end
-redis.call('HSET', KEYS[1], 'epoch', ARGV[3], 'version', ARGV[4], 'floor', ARGV[4], 'full', ARGV[5])
-return 1
-"""
+_STAGED_S = 120  # age at which an unfinished publication is removed
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +84,7 @@ class DirectoryStream:
         arguments: list[Any] = [before.epoch, before.version, version, MAX_CHANGES]
         for place, (at, record) in enumerate(changed):
             arguments += [name_of(record), record_to_json(record), f"{at}-{place + 1}"]
-        return bool(await ask(self._client.eval(_APPLY, 3, *self._keys, *arguments)))
+        return bool(await ask(run_script(self._client, "apply_changes", self._keys, *arguments)))
 
     async def publish_all(
         self, before: DirectoryHead | None, epoch: str, version: int, records: Iterable[AnyRecord]
@@ -132,7 +99,7 @@ class DirectoryStream:
             n += len(chunk)
         known = ("", "") if before is None else (before.epoch, before.version)
         arguments = (*known, epoch, version, mark, n)
-        return bool(await ask(self._client.eval(_REPLACE, 4, *self._keys, staged, *arguments)))
+        return bool(await ask(run_script(self._client, "replace_directory", [*self._keys, staged], *arguments)))
 
     async def read(self, known: DirectoryHead | None, head: DirectoryHead) -> DirectoryChanges | None:
         """The changes that lead from the head `known` to `head`, which the caller has just read.

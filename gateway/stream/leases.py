@@ -27,130 +27,13 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from gateway.stream.connect import Client, ask
+from gateway.stream.scripts import run_script
 from gateway.stream.types import text
 
 DEAD_S = 15.0
-"""A worker that has not exchanged for so long is dead: its concurrent calls and its shares are released."""
-_EARLY_MS = 5_000  # a window is leased from so long before it begins
-_TIGHT_MS = 10_000
-_SEQUENCE_MS = 3_600_000
-
+"""Seconds without an exchange after which a worker is dead: its concurrent calls and its shares are released."""
 AT_ONCE = 200
 """Limits in one exchange, which holds up the server."""
-
-# KEYS: workers (by the time last seen, ms), this worker's sequence number, the set of its records, then the limits.
-# ARGV: id, sequence number, DEAD_S and shift in ms, then for each limit: spent, total, share (-1: none is kept), want,
-# need, amount, starts, ends (0: no window), keep_ms, leaving (1 or 0).
-_EXCHANGE = """
-local time = redis.call('TIME')
-local now = time[1] * 1000 + math.floor(time[2] / 1000) + tonumber(ARGV[4])
-local id, sequence = ARGV[1], tonumber(ARGV[2])
-if sequence <= tonumber(redis.call('GET', KEYS[2]) or '0') then return {now} end
-redis.call('SET', KEYS[2], ARGV[2], 'PX', %d)
-local new = redis.call('ZADD', KEYS[1], now, id)
-local workers = redis.call('ZCOUNT', KEYS[1], now - tonumber(ARGV[3]), '+inf')
-local reply = {now, workers, new}
-local function whole(n) return string.format('%%.0f', n) end
-for i = 4, #KEYS do
-    local key, at = KEYS[i], 5 + (i - 4) * 10
-    local spent, total, share = tonumber(ARGV[at]), tonumber(ARGV[at + 1]), tonumber(ARGV[at + 2])
-    local want, need, amount = tonumber(ARGV[at + 3]), tonumber(ARGV[at + 4]), tonumber(ARGV[at + 5])
-    local starts, ends, leaving = tonumber(ARGV[at + 6]), tonumber(ARGV[at + 7]), ARGV[at + 9] == '1'
-    local all = redis.call('HMGET', key, 's', 'o', 'h', 'f', 't', 'w:' .. id)
-    for n = 1, 5 do all[n] = tonumber(all[n] or '0') or 0 end
-    local s, o, h, f, tight = all[1], all[2], all[3], all[4], all[5]
-    local used_before = s + f
-    local spent_before, total_before, share_before = 0, 0, 0
-    if all[6] then
-        local a, b, c = string.match(all[6], '(%%S+) (%%S+) (%%S+)')
-        spent_before, total_before, share_before = tonumber(a) or 0, tonumber(b) or 0, tonumber(c) or 0
-    end
-    if not all[6] then f = math.max(0, f - spent) end
-    s = s + spent - spent_before
-    o = o + (total - spent) - (total_before - spent_before)
-    h = h - share_before
-    local used = s + f
-    local room = amount - used - o - h
-    local open = ends == 0 or (now >= starts - %d and now < ends)
-    local grant, offer, kept = 0, 0, 0
-    if open and not leaving then
-        local part = math.floor(math.max(0, amount - used - o) / (2 * workers))
-        grant = math.max(0, math.min(want, part, room), math.min(need, room))
-        if need > grant then tight = now + %d end
-        if share >= 0 and now >= tight then
-            offer = math.max(0, math.min(math.floor((amount - used - o - grant) / (2 * workers)), room - grant))
-        end
-        kept = math.max(offer, share - grant, 0)
-    end
-    total, o, h = total + grant, o + grant, h + kept
-    if leaving then
-        redis.call('HDEL', key, 'w:' .. id)
-    else
-        redis.call('HSET', key, 'w:' .. id, whole(spent) .. ' ' .. whole(total) .. ' ' .. whole(kept))
-    end
-    redis.call('HSET', key, 's', whole(s), 'o', whole(o), 'h', whole(h), 'f', whole(f), 't', whole(tight))
-    if ends > 0 then
-        redis.call('PEXPIREAT', key, whole(ends + tonumber(ARGV[at + 8])))
-    else
-        redis.call('PEXPIRE', key, ARGV[at + 8])
-    end
-    redis.call((share >= 0 or ends == 0) and not leaving and 'SADD' or 'SREM', KEYS[3], key)
-    local crossed = 0
-    for _, percent in ipairs({80, 100}) do
-        if used_before * 100 < amount * percent and used * 100 >= amount * percent then crossed = percent end
-    end
-    for _, n in ipairs({grant, amount - used - o, offer, used, crossed}) do reply[#reply + 1] = whole(n) end
-end
-return reply
-""" % (_SEQUENCE_MS, _EARLY_MS, _TIGHT_MS)  # noqa: UP031 - Lua has braces of its own
-
-# KEYS: workers. ARGV: DEAD_S and shift in ms.
-_DEAD = """
-local time = redis.call('TIME')
-local now = time[1] * 1000 + math.floor(time[2] / 1000) + tonumber(ARGV[2])
-return redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', '(' .. string.format('%.0f', now - tonumber(ARGV[1])))
-"""
-
-# KEYS: workers, the set of its records, then these. ARGV: id, DEAD_S and shift in ms. A share is unused unless the
-# worker lost the server before it died. Calls in flight died with it. What it held of a window may have been spent.
-_SWEEP = """
-local time = redis.call('TIME')
-local now = time[1] * 1000 + math.floor(time[2] / 1000) + tonumber(ARGV[3])
-local seen = redis.call('ZSCORE', KEYS[1], ARGV[1])
-if not seen or tonumber(seen) >= now - tonumber(ARGV[2]) then return 0 end
-for i = 3, #KEYS do
-    local field = 'w:' .. ARGV[1]
-    local record = redis.call('HGET', KEYS[i], field)
-    if record then
-        local spent, total, share = string.match(record, '(%S+) (%S+) (%S+)')
-        local function lower(sum, by)
-            local n = tonumber(redis.call('HGET', KEYS[i], sum)) - tonumber(by)
-            redis.call('HSET', KEYS[i], sum, string.format('%.0f', n))
-        end
-        lower('h', share)
-        if string.sub(KEYS[i], -12) == ':concurrency' then
-            lower('o', tonumber(total) - tonumber(spent))
-            redis.call('HDEL', KEYS[i], field)
-        else
-            redis.call('HSET', KEYS[i], field, spent .. ' ' .. total .. ' 0')
-        end
-    end
-end
-redis.call('DEL', KEYS[2])
-redis.call('ZREM', KEYS[1], ARGV[1])
-return 1
-"""
-
-# KEYS: the limit. ARGV: the amount, and the Unix ms at which the hash expires.
-_RAISE = """
-local s = tonumber(redis.call('HGET', KEYS[1], 's') or '0') or 0
-local f = tonumber(redis.call('HGET', KEYS[1], 'f') or '0') or 0
-if tonumber(ARGV[1]) > s + f then
-    redis.call('HSET', KEYS[1], 'f', string.format('%.0f', tonumber(ARGV[1]) - s))
-    redis.call('PEXPIREAT', KEYS[1], ARGV[2])
-end
-return 1
-"""
 
 
 class LeaseReport(NamedTuple):
@@ -190,13 +73,11 @@ class LeaseGrant(NamedTuple):
     spent: int
     """The amount used by all workers, as far as they have reported."""
     crossed: int
-    """80 or 100, if this report took `spent` over so many per cent of the limit; else 0."""
+    """80 or 100, if this report took `spent` over that percentage of the limit; else 0."""
 
 
 @dataclass(frozen=True, slots=True)
 class ExchangeReply:
-    """The server's reply to one exchange."""
-
     now_s: float
     """The server's clock, Unix seconds."""
     workers: int
@@ -231,7 +112,7 @@ class LeaseServer:
             keys.append(self._key(r.name))
             arguments += (r.spent, r.total, r.share, r.want, r.need, r.amount, r.starts_ms, r.ends_ms)
             arguments += (r.keep_ms, int(r.leaving))
-        reply: Any = await ask(self._client.eval(_EXCHANGE, len(keys), *keys, *arguments))
+        reply: Any = await ask(run_script(self._client, "exchange_leases", keys, *arguments))
         if len(reply) == 1:
             return None
         now_ms, workers, new, *rest = map(int, reply)
@@ -262,13 +143,13 @@ class LeaseServer:
         Only a worker that has reached the server without a break for DEAD_S may ask for it: before, the server itself
         may have been away, and everybody seems dead.
         """
-        dead: Any = await ask(self._client.eval(_DEAD, 1, self._workers, *self._clock_arguments))
+        dead: Any = await ask(run_script(self._client, "dead_workers", [self._workers], *self._clock_arguments))
         return sum([await self._sweep_one(text(worker)) for worker in dead])
 
     async def _sweep_one(self, worker: str) -> int:
         records = [text(key) for key in await ask(self._client.smembers(self._records(worker)))]
         keys = [self._workers, self._records(worker), *records]
-        return int(await ask(self._client.eval(_SWEEP, len(keys), *keys, worker, *self._clock_arguments)))
+        return int(await ask(run_script(self._client, "sweep_worker", keys, worker, *self._clock_arguments)))
 
     async def raise_spent(self, name: str, amount: int, expires_ms: int) -> None:
         """Makes `amount` the least that counts as spent: from the ledger, after the server has lost its data.
@@ -276,7 +157,7 @@ class LeaseServer:
         As max(ledger, counted), in any order with the reports of workers that live on: the first report of a worker
         that the server does not know is taken as a part of it. name: as in LeaseReport.
         """
-        await ask(self._client.eval(_RAISE, 1, self._key(name), amount, expires_ms))
+        await ask(run_script(self._client, "raise_spent", [self._key(name)], amount, expires_ms))
 
     @property
     def _clock_arguments(self) -> tuple[int, int]:

@@ -13,17 +13,8 @@ import orjson
 
 from gateway.core.ramp import RampEvent, RampRecord, ramp_records, record_from_json
 from gateway.stream.connect import Client, ask, is_cluster
+from gateway.stream.scripts import run_script
 from gateway.stream.types import text
-
-# ARGV: the experiment, its record as the caller has read it ("": none), the record after, the evidence. Returns 1, or 0
-# if the server holds another record by now.
-_CHANGE = """
-local current = redis.call('HGET', KEYS[1], ARGV[1])
-if (current or '') ~= ARGV[2] then return 0 end
-redis.call('HSET', KEYS[1], ARGV[1], ARGV[3])
-redis.call('XADD', KEYS[2], '*', 'before', ARGV[2], 'after', ARGV[3], 'evidence', ARGV[4])
-return 1
-"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +47,7 @@ class RampStream:
         """
         known = b"" if before is None else before.raw
         arguments = (after.experiment, known, after.to_json(), evidence)
-        return bool(await ask(self._client.eval(_CHANGE, 2, self._records, self._events, *arguments)))
+        return bool(await ask(run_script(self._client, "change_ramp", [self._records, self._events], *arguments)))
 
     async def waiting(self, most: int = 500) -> WaitingEvents:
         """The oldest events that have not been removed."""

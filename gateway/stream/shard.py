@@ -12,6 +12,7 @@ from redis.exceptions import ResponseError
 from gateway.core.errors import StreamDown
 from gateway.core.exchange import Fields
 from gateway.stream.connect import Client, ask, is_cluster, node_of
+from gateway.stream.scripts import run_script
 from gateway.stream.types import (
     GROUP,
     Lag,
@@ -26,20 +27,6 @@ from gateway.stream.types import (
 )
 
 _MOST_AT_ONCE = 1024  # a read of fewer may grow again
-
-# KEYS: the stream. ARGV: the number of fields of an entry, their names, each entry's values. An error is returned
-# unchanged and ends the script: by its first word redis-py recognizes that a primary has become a replica.
-_APPEND = """
-local n = tonumber(ARGV[1])
-local command = {'XADD', KEYS[1], '*'}
-for i = 1, n do command[2 + 2 * i] = ARGV[1 + i] end
-for at = 1 + n, #ARGV - 1, n do
-    for i = 1, n do command[3 + 2 * i] = ARGV[at + i] end
-    local reply = redis.pcall(unpack(command))
-    if type(reply) == 'table' then return reply end
-end
-return redis.call('XLEN', KEYS[1])
-"""
 
 
 class Shard:
@@ -67,7 +54,9 @@ class Shard:
         length = 0
         for names, alike in groupby(entries, key=tuple):
             values = [value for fields in alike for value in fields.values()]
-            length = int(await self.ask(self.client.eval(_APPEND, 1, self.key, len(names), *names, *values)))
+            length = int(
+                await self.ask(run_script(self.client, "append_entries", [self.key], len(names), *names, *values))
+            )
         return length
 
     async def trim(self, *, most: int | None = None, since_ms: int | None = None) -> int:

@@ -12,16 +12,8 @@ import orjson
 from gateway.core.errors import StreamDown
 from gateway.core.plan import PlanState, plan_states
 from gateway.stream.connect import Client, ask
+from gateway.stream.scripts import run_script
 from gateway.stream.types import text
-
-# Sets a field of a hash to ARGV[3] if its value is ARGV[2] ("": if there is none). Returns 1 if it did, else 0.
-_SWAP = """
-local current = redis.call('HGET', KEYS[1], ARGV[1])
-if (current or '') ~= ARGV[2] then return 0 end
-redis.call('HSET', KEYS[1], ARGV[1], ARGV[3])
-return 1
-"""
-
 
 SHADOW_COUNTS = "shadows"
 """The sums of what became of shadow requests, by "<plan hash>:<result>". They are never deleted."""
@@ -95,7 +87,7 @@ class SharedState:
         """
         before = b"" if instead_of is None else instead_of.raw
         name, after = state.plan.name, state.to_json()
-        return bool(await ask(self._client.eval(_SWAP, 1, f"{self.prefix}:plans", name, before, after)))
+        return bool(await ask(run_script(self._client, "swap_field", [f"{self.prefix}:plans"], name, before, after)))
 
     async def add(self, name: str, amounts: Mapping[str, float], keep_s: int | None = None) -> dict[str, float]:
         """Adds to sums that all processes on this server share; returns their new values.

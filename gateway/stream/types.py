@@ -14,8 +14,6 @@ EVICTS = "the stream server's maxmemory-policy is %s: it evicts the stream when 
 
 @dataclass(frozen=True, slots=True)
 class StreamEntry:
-    """One record in the stream."""
-
     id: str  # "ms-n"; in a sharded stream "ms-n@shard"
     fields: Mapping[bytes, bytes]
     deliveries: int = 1  # how often it was delivered to a consumer

@@ -55,8 +55,8 @@ async def _until_read(corridor: Corridor) -> None:
         if time.monotonic() > deadline:
             raise Wrong(f"{lag.waiting + lag.pending} exchanges were not scored within {_PATIENCE_S:g} s")
         await asyncio.sleep(0.05)
-    if letters := await corridor.dead_letters.oldest(1):
-        raise Wrong(f"an exchange became a dead letter: {letters[0].fields.get(b'error', b'').decode()}")
+    async for letter in corridor.dead_letters.all():
+        raise Wrong(f"an exchange became a dead letter: {letter.error}")
 
 
 def _exchanges(incarnation: str, seqs: Sequence[int], request: bytes | None) -> list[Fields]:

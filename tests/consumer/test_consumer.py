@@ -198,9 +198,9 @@ async def test_an_unreadable_entry_is_a_dead_letter_at_once(room, exchange, tall
 
     assert room.sql("SELECT count(*) FROM exchanges") == [(2,)]
     assert dict(room.snapshot().dead_letters) == {"unreadable": 3}
-    letters = await room.corridor.dead_letters.oldest()
-    assert [letter.fields[b"reason"] for letter in letters] == [b"unreadable"] * 3
-    assert b"version 99" in letters[2].fields[b"error"]
+    letters = [letter async for letter in room.corridor.dead_letters.all()]
+    assert [letter.reason for letter in letters] == ["unreadable"] * 3
+    assert "version 99" in letters[2].error
 
 
 async def test_too_many_deliveries_make_a_dead_letter(room, exchange, tally):
@@ -215,7 +215,7 @@ async def test_too_many_deliveries_make_a_dead_letter(room, exchange, tally):
         await room.until_read()
     assert room.sql("SELECT id FROM exchanges") == [(fine.id,)]
     assert dict(room.snapshot().dead_letters) == {"too_many_deliveries": 1}
-    assert [letter.fields[b"entry"].decode() for letter in await room.corridor.dead_letters.oldest()] == [handed[0].id]
+    assert [letter.entry async for letter in room.corridor.dead_letters.all()] == [handed[0].id]
     assert room.snapshot().unaccounted == 0
 
 

@@ -17,7 +17,7 @@ from gateway.config.stream import StreamConfig
 from gateway.core.errors import StreamDown
 from gateway.core.keys import OrganizationRecord
 from gateway.stream import Corridor
-from gateway.stream.connect import Credentials, ServerAddress, address_of, connect, described
+from gateway.stream.connect import ServerAddress, address_of, connect, described
 from gateway.stream.directory import DirectoryStream
 from gateway.stream.leases import LeaseReport, LeaseServer
 
@@ -77,10 +77,10 @@ def test_a_server_is_described_without_how_one_enters(url, expected):
 
 
 def test_credentials_of_the_config_go_before_those_of_the_url():
-    client = connect(f"redis://u:{QUOTED}@a", Credentials(username="v", password="w"))
+    client = connect(f"redis://u:{QUOTED}@a", StreamConfig(username="v", password="w"))
     options = client.connection_pool.connection_kwargs
     assert (options["username"], options["password"]) == ("v", "w")
-    options = connect(f"redis://u:{QUOTED}@a", Credentials()).connection_pool.connection_kwargs
+    options = connect(f"redis://u:{QUOTED}@a", StreamConfig()).connection_pool.connection_kwargs
     assert (options["username"], options["password"]) == ("u", SECRET)
 
 
@@ -363,8 +363,8 @@ async def test_after_a_failover_behind_one_name_it_is_resolved_again(
     name.server = stream_server.url.removeprefix("unix://")
     async with await asyncio.start_server(name, "127.0.0.1", 0) as listener:
         corridor = Corridor(f"redis://127.0.0.1:{listener.sockets[0].getsockname()[1]}", stream_name)
-        old = connect(stream_server.url, Credentials())
-        after = connect(stream_url, Credentials())
+        old = connect(stream_server.url, StreamConfig())
+        after = connect(stream_url, StreamConfig())
         await corridor.append([{b"n": b"1"}])
         if state == "too few replicas":
             await old.config_set("min-replicas-to-write", 1)

@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 
+from gateway.config.stream import StreamConfig
 from gateway.core.errors import StreamDown
-from gateway.stream.connect import Credentials, close, connect
+from gateway.stream.connect import close, connect
 from gateway.stream.leases import LeaseGrant, LeaseReport, LeaseServer
 
 Server = Callable[..., LeaseServer]
@@ -21,7 +22,7 @@ NAME = "team:search:tokens_per_day:2026-11-26"
 @pytest.fixture
 async def client(stream_url: str) -> AsyncIterator[Any]:
     """A client of the stream server."""
-    client = connect(stream_url, Credentials())
+    client = connect(stream_url, StreamConfig())
     yield client
     await close(client)
 
@@ -220,7 +221,7 @@ async def test_large_amounts_are_exact_enough(server: Server) -> None:
 
 
 async def test_a_server_that_is_away_is_reported(stream_server: Any, stream_name: str) -> None:
-    client = connect(stream_server.url, Credentials())
+    client = connect(stream_server.url, StreamConfig())
     server = LeaseServer(client, stream_name, "a")
     await one(server)
     stream_server.kill()
@@ -243,7 +244,7 @@ async def test_on_a_cluster_all_scopes_are_exchanged_at_once(
     """In one slot; and a fail-over forgets nothing that a worker still knows."""
     with servers.directory() as directory:
         cluster = await asyncio.to_thread(lambda: servers.Cluster(program, directory / "cluster").start())
-        client = connect(cluster.url.replace("redis://", "redis+cluster://"), Credentials())
+        client = connect(cluster.url.replace("redis://", "redis+cluster://"), StreamConfig())
         try:
             a, b = LeaseServer(client, stream_name, "a"), LeaseServer(client, stream_name, "b")
             scopes = [a_report(f"{kind}:x:tokens_per_day:d", need=400, want=400) for kind in ("key", "team")]

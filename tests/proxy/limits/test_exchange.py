@@ -11,6 +11,7 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from gateway.config.limits import Budgets
+from gateway.config.stream import StreamConfig
 from gateway.core.limits import Limit, LimitScope
 from gateway.observability.proxy_metrics import ProxyMetrics
 from gateway.proxy.limits.book import LeaseBook
@@ -19,7 +20,7 @@ from gateway.proxy.limits.estimate import ModelEstimate
 from gateway.proxy.limits.exchange import LeaseExchange
 from gateway.proxy.limits.limiter import Limiter
 from gateway.proxy.request.call import Call, Caller
-from gateway.stream.connect import Credentials, close, connect
+from gateway.stream.connect import close, connect
 from gateway.stream.leases import ExchangeReply, LeaseGrant, LeaseServer
 
 Limited = Callable[..., dict[str, Any]]
@@ -176,7 +177,7 @@ async def test_a_sparse_caller_is_not_out_of_money_when_the_server_is_away(
     """After 30 s without a call its share has been given up; the next call finds the server full, or gone."""
     ahead_s = 0.0
     scope = LimitScope("team", "sparse", (Limit("usd", 500, "month"),))
-    caller, client = Caller("web", id="web", scopes=(scope,)), connect(stream_server.url, Credentials())
+    caller, client = Caller("web", id="web", scopes=(scope,)), connect(stream_server.url, StreamConfig())
     call = Call("id", 0.0, 0.0, caller, "chat", b"POST", b"/chat/completions", "chat", False, b"{}", {"max_tokens": 50})
     book, metrics = LeaseBook(lambda: time.monotonic() + ahead_s), ProxyMetrics(CollectorRegistry())
     exchange = LeaseExchange(book, LeaseServer(client, stream_name, "worker"), metrics, every_s=0.01)

@@ -13,12 +13,13 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 
+from gateway.config.stream import StreamConfig
 from gateway.core.exchange import new_id
 from gateway.core.limits import Limit, LimitScope
 from gateway.proxy.limits.lease import IDLE_S, SHARE_IDLE_S, Lease, units
 from gateway.proxy.limits.limiter import CallReservation
 from gateway.proxy.limits.refusal import details
-from gateway.stream.connect import Credentials, close, connect
+from gateway.stream.connect import close, connect
 from gateway.stream.leases import LeaseGrant, LeaseReport, LeaseServer
 
 NOW = 1_000_000.0
@@ -397,7 +398,7 @@ class Fleet(RuleBasedStateMachine):
 
 @pytest.mark.parametrize("examples", [40, pytest.param(1000, marks=[pytest.mark.long, pytest.mark.timeout(900)])])
 def test_whatever_gets_lost_no_limit_is_exceeded(stream_url: str, examples: int) -> None:
-    loop, client = asyncio.new_event_loop(), connect(stream_url, Credentials())
+    loop, client = asyncio.new_event_loop(), connect(stream_url, StreamConfig())
     machine = type("OnServer", (Fleet,), {"loop": loop, "client": client})
     health = [HealthCheck.too_slow, HealthCheck.data_too_large]
     try:

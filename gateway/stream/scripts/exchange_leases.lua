@@ -1,0 +1,67 @@
+-- KEYS: workers (by the time last seen, ms), this worker's sequence number, the set of its records, then the limits.
+-- ARGV: id, sequence number, DEAD_S and shift in ms, then for each limit: spent, total, share (-1: none is kept), want,
+-- need, amount, starts, ends (0: no window), keep_ms, leaving (1 or 0).
+local SEQUENCE_MS = 3600000
+local EARLY_MS = 5000 -- a window is leased from so long before it begins
+local TIGHT_MS = 10000
+
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000) + tonumber(ARGV[4])
+local id, sequence = ARGV[1], tonumber(ARGV[2])
+if sequence <= tonumber(redis.call('GET', KEYS[2]) or '0') then return {now} end
+redis.call('SET', KEYS[2], ARGV[2], 'PX', SEQUENCE_MS)
+local new = redis.call('ZADD', KEYS[1], now, id)
+local workers = redis.call('ZCOUNT', KEYS[1], now - tonumber(ARGV[3]), '+inf')
+local reply = {now, workers, new}
+local function whole(n) return string.format('%.0f', n) end
+for i = 4, #KEYS do
+    local key, at = KEYS[i], 5 + (i - 4) * 10
+    local spent, total, share = tonumber(ARGV[at]), tonumber(ARGV[at + 1]), tonumber(ARGV[at + 2])
+    local want, need, amount = tonumber(ARGV[at + 3]), tonumber(ARGV[at + 4]), tonumber(ARGV[at + 5])
+    local starts, ends, leaving = tonumber(ARGV[at + 6]), tonumber(ARGV[at + 7]), ARGV[at + 9] == '1'
+    local all = redis.call('HMGET', key, 's', 'o', 'h', 'f', 't', 'w:' .. id)
+    for n = 1, 5 do all[n] = tonumber(all[n] or '0') or 0 end
+    local s, o, h, f, tight = all[1], all[2], all[3], all[4], all[5]
+    local used_before = s + f
+    local spent_before, total_before, share_before = 0, 0, 0
+    if all[6] then
+        local a, b, c = string.match(all[6], '(%S+) (%S+) (%S+)')
+        spent_before, total_before, share_before = tonumber(a) or 0, tonumber(b) or 0, tonumber(c) or 0
+    end
+    if not all[6] then f = math.max(0, f - spent) end
+    s = s + spent - spent_before
+    o = o + (total - spent) - (total_before - spent_before)
+    h = h - share_before
+    local used = s + f
+    local room = amount - used - o - h
+    local open = ends == 0 or (now >= starts - EARLY_MS and now < ends)
+    local grant, offer, kept = 0, 0, 0
+    if open and not leaving then
+        local part = math.floor(math.max(0, amount - used - o) / (2 * workers))
+        grant = math.max(0, math.min(want, part, room), math.min(need, room))
+        if need > grant then tight = now + TIGHT_MS end
+        if share >= 0 and now >= tight then
+            offer = math.max(0, math.min(math.floor((amount - used - o - grant) / (2 * workers)), room - grant))
+        end
+        kept = math.max(offer, share - grant, 0)
+    end
+    total, o, h = total + grant, o + grant, h + kept
+    if leaving then
+        redis.call('HDEL', key, 'w:' .. id)
+    else
+        redis.call('HSET', key, 'w:' .. id, whole(spent) .. ' ' .. whole(total) .. ' ' .. whole(kept))
+    end
+    redis.call('HSET', key, 's', whole(s), 'o', whole(o), 'h', whole(h), 'f', whole(f), 't', whole(tight))
+    if ends > 0 then
+        redis.call('PEXPIREAT', key, whole(ends + tonumber(ARGV[at + 8])))
+    else
+        redis.call('PEXPIRE', key, ARGV[at + 8])
+    end
+    redis.call((share >= 0 or ends == 0) and not leaving and 'SADD' or 'SREM', KEYS[3], key)
+    local crossed = 0
+    for _, percent in ipairs({80, 100}) do
+        if used_before * 100 < amount * percent and used * 100 >= amount * percent then crossed = percent end
+    end
+    for _, n in ipairs({grant, amount - used - o, offer, used, crossed}) do reply[#reply + 1] = whole(n) end
+end
+return reply
