@@ -15,26 +15,26 @@ class AdminToken(Section):
     """A token of the admin API. It opens nothing else, and no caller's key opens the admin API."""
 
     name: Name
-    """Who holds it, as the audit names them."""
+    """The holder's name in the audit."""
     sha256: Digest
     """SHA-256 of the token's bytes, in lower-case hexadecimal: `printf %s "$TOKEN" | sha256sum`."""
     role: Role
     """`viewer` reads; `labeller` also reads prompts and answers, and labels them; `operator` also makes, changes and
     revokes keys, and disables teams and organizations; `owner` may do everything."""
     content: bool = False
-    """Whether it may read prompts and answers."""
+    """Allow reading prompts and answers."""
 
 
 class OidcRole(Section):
-    """What somebody may do in the console whose identity has certain claims."""
+    """Rights in the console of people whose identity has certain claims."""
 
     claims: Annotated[dict[NonEmpty, str | bool | int], Field(min_length=1)]
     """Claims that the identity must have, such as `{groups: ml-team}`. Of a claim that is a list, one must be equal.
     `realm_access.roles` names a claim within another."""
     role: Role
-    """As of a token."""
+    """The same roles as of a token."""
     content: bool = False
-    """Whether they may read prompts and answers."""
+    """Allow reading prompts and answers."""
 
 
 class OidcConfig(Section):
@@ -45,27 +45,27 @@ class OidcConfig(Section):
     client_id: NonEmpty
     """The console's name at the provider."""
     client_secret: NonEmpty | None = None
-    """The console's secret there. Default: none, as for a public client."""
+    """The console's secret at the provider. Default: none, as for a public client."""
     url: Url
-    """The console as people reach it, such as `https://console.example.com`. The provider must know
+    """URL at which people reach the console, such as `https://console.example.com`. The provider must know
     URL/console/login/callback."""
     scopes: Annotated[tuple[NonEmpty, ...], Field(min_length=1)] = ("openid", "profile", "email")
-    """What the provider is asked for."""
+    """Scopes that the console requests from the provider."""
     name: NonEmpty = "email"
     """The claim that names a person in audits and labels."""
     roles: Annotated[tuple[OidcRole, ...], Field(min_length=1)]
-    """Who may do what; the first entry that matches counts. Who matches none is refused."""
+    """Rights by claims; the first entry that matches applies. A person who matches none is refused."""
     session_h: Annotated[float, Field(gt=0, le=24)] = 8.0
     """Hours until a person has to sign in again. Changes at the provider count from then on."""
 
 
 class ProxyUser(Section):
-    """Somebody whom a proxy names."""
+    """A person whom a proxy names."""
 
     role: Role
-    """As of a token."""
+    """The same roles as of a token."""
     content: bool = False
-    """Whether they may read prompts and answers."""
+    """Allow reading prompts and answers."""
 
 
 class ProxyLogin(Section):
@@ -73,12 +73,12 @@ class ProxyLogin(Section):
     clients send."""
 
     networks: Annotated[tuple[IpNetwork, ...], Field(min_length=1)]
-    """Networks of the proxy; the header of others is not read. It must be the only one who reaches the console from
-    there."""
+    """Networks of the proxy; the header is ignored from elsewhere. Nothing but the proxy may reach the console from
+    these networks."""
     header: Annotated[str, Field(pattern=r"^[A-Za-z0-9-]{1,64}$")] = "X-Forwarded-User"
     """The header with the person's name."""
     users: Annotated[dict[NonEmpty, ProxyUser], Field(min_length=1)]
-    """Who may do what, by name. Others are refused."""
+    """Rights by the person's name. Others are refused."""
 
 
 class AdminConfig(Section):
@@ -86,8 +86,8 @@ class AdminConfig(Section):
     without `keys`."""
 
     tokens: Annotated[tuple[AdminToken, ...], Field(min_length=1)]
-    """Who may use it."""
+    """Tokens that open the admin API."""
     oidc: OidcConfig | None = None
     """Sign in to the console's pages with OpenID Connect, too. Default: with tokens only."""
     proxy_login: ProxyLogin | None = None
-    """Believe a proxy who is signed in to the console's pages. Default: no."""
+    """Trust a proxy to say who is signed in to the console's pages. Default: no."""

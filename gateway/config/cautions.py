@@ -66,10 +66,15 @@ def cautions(config: Config) -> list[str]:
     plans = [plan for name, plan in plans_of(config).items() if config.experiments[name].enabled]
     of_plans = [caution for plan in plans for caution in plan_cautions(plan)]
     return [
-        *clear_text_caution(config), *_open_beside_keys(config), *_guessable(config), *_literal_names(config),
-        *of_plans, *_names_of_callers(config), *_names_of_actors(config),
+        *clear_text_caution(config),
+        *_open_beside_keys(config),
+        *_guessable(config),
+        *_literal_names(config),
+        *of_plans,
+        *_names_of_callers(config),
+        *_names_of_actors(config),
         *_not_adaptive(config),
-    ]  # fmt: skip
+    ]
 
 
 def clear_text_caution(config: Config) -> Iterator[str]:

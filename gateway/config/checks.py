@@ -181,8 +181,7 @@ def _upstream_mistakes(raw: dict[str, Any]) -> Iterator[str]:
         for setting in ("api_key", "base_url"):
             if str(upstream.get(setting, "")).startswith("os.environ/"):
                 yield f"upstreams.{name}.{setting}: os.environ/NAME is not read here; write ${{NAME}}"
-        run = upstream.get("run")
-        engine = as_object(run).get("engine")
+        engine = as_object(upstream.get("run")).get("engine")
         if isinstance(kind, str) and isinstance(engine, str) and kind != engine:
             yield f"upstreams.{name}.run.engine: {engine} cannot run an upstream of kind {kind}; both must be the same"
     passthrough = raw.get("passthrough")
@@ -194,8 +193,7 @@ def _upstream_mistakes(raw: dict[str, Any]) -> Iterator[str]:
 
 
 def _unknown_upstream(path: str, name: str, raw: dict[str, Any]) -> Iterator[str]:
-    known = raw.get("upstreams")
-    known = as_object(known)
+    known = as_object(raw.get("upstreams"))
     if name not in known:
         yield f'{path}: no upstream "{name}"{did_you_mean(name, known)}'
 
@@ -203,8 +201,7 @@ def _unknown_upstream(path: str, name: str, raw: dict[str, Any]) -> Iterator[str
 def _model_mistakes(raw: dict[str, Any]) -> Iterator[str]:
     for alias, model in _sections(raw, "models").items():
         for key in ("targets", "fallback"):
-            targets = model.get(key)
-            for i, target in enumerate(as_list(targets)):
+            for i, target in enumerate(as_list(model.get(key))):
                 at = f"models.{alias}.{key}[{i}]"
                 if isinstance(target, dict) and isinstance(target.get("upstream"), str):
                     yield from _unknown_upstream(f"{at}.upstream", target["upstream"], raw)
@@ -239,9 +236,19 @@ def _team_mistakes(raw: dict[str, Any]) -> Iterator[str]:
         if isinstance(organization, str) and organization not in organizations:
             hint = did_you_mean(organization, organizations) or "; add it to `organizations`"
             yield f'teams.{name}.organization: no organization "{organization}"{hint}'
-        for j, alias in enumerate(team["models"] if isinstance(team.get("models"), list) else ()):
-            if is_unknown(str(alias), models):
-                yield f'teams.{name}.models[{j}]: no model "{alias}"{did_you_mean(str(alias), models)}'
+        yield from _unknown_models(f"teams.{name}", team, models)
+
+
+def _unknown_models(at: str, entry: dict[str, Any], models: dict[str, Any]) -> Iterator[str]:
+    for i, alias in enumerate(as_list(entry.get("models"))):
+        if is_unknown(str(alias), models):
+            yield f'{at}.models[{i}]: no model "{alias}"{did_you_mean(str(alias), models)}'
+
+
+def _unknown_team(at: str, entry: dict[str, Any], teams: list[str]) -> Iterator[str]:
+    team = entry.get("team")
+    if isinstance(team, str) and team not in teams:
+        yield f'{at}.team: no team "{team}"{did_you_mean(team, teams) or "; add it to `teams`"}'
 
 
 def _key_mistakes(raw: dict[str, Any]) -> Iterator[str]:
@@ -259,12 +266,8 @@ def _key_mistakes(raw: dict[str, Any]) -> Iterator[str]:
         if isinstance(digest, str) and digest in digests:
             yield f"keys[{i}].sha256: another key has this digest already"
         digests.add(str(digest))
-        for j, alias in enumerate(key["models"] if isinstance(key.get("models"), list) else ()):
-            if is_unknown(str(alias), models):
-                yield f'keys[{i}].models[{j}]: no model "{alias}"{did_you_mean(str(alias), models)}'
-        team = key.get("team")
-        if isinstance(team, str) and team not in teams:
-            yield f'keys[{i}].team: no team "{team}"{did_you_mean(team, teams) or "; add it to `teams`"}'
+        yield from _unknown_models(f"keys[{i}]", key, models)
+        yield from _unknown_team(f"keys[{i}]", key, teams)
 
 
 def _jwt_mistakes(raw: dict[str, Any]) -> Iterator[str]:
@@ -274,21 +277,16 @@ def _jwt_mistakes(raw: dict[str, Any]) -> Iterator[str]:
         other = issuers.setdefault(str(issuer.get("issuer")), name)
         if other != name:
             yield f"jwt.{name}.issuer: jwt.{other} has this issuer already; put its callers there"
-        callers = issuer.get("callers")
-        for i, caller in enumerate(as_list(callers)):
+        for i, caller in enumerate(as_list(issuer.get("callers"))):
             if not isinstance(caller, dict):
                 continue
-            at, team = f"jwt.{name}.callers[{i}]", caller.get("team")
-            if isinstance(team, str) and team not in teams and "admin" not in raw:
-                yield f'{at}.team: no team "{team}"{did_you_mean(team, teams) or "; add it to `teams`"}'
-            for j, alias in enumerate(caller["models"] if isinstance(caller.get("models"), list) else ()):
-                if alias not in models:
-                    yield f'{at}.models[{j}]: no model "{alias}"{did_you_mean(str(alias), models)}'
+            if "admin" not in raw:
+                yield from _unknown_team(f"jwt.{name}.callers[{i}]", caller, teams)
+            yield from _unknown_models(f"jwt.{name}.callers[{i}]", caller, models)
 
 
 def _admin_mistakes(raw: dict[str, Any]) -> Iterator[str]:
-    admin = raw.get("admin")
-    tokens = as_object(admin).get("tokens")
+    tokens = as_object(raw.get("admin")).get("tokens")
     callers = {key.get("sha256"): key.get("name") for _, key in _keys(raw)}
     names, digests = set[str](), set[str]()
     for i, token in enumerate(as_list(tokens)):
@@ -310,8 +308,7 @@ def _admin_mistakes(raw: dict[str, Any]) -> Iterator[str]:
 
 def _evals_mistakes(raw: dict[str, Any]) -> Iterator[str]:
     """With a key whose traffic is sampled, a judge's calls would be judged, and those calls judged again."""
-    evals = raw.get("evals")
-    api_key = as_object(evals).get("api_key")
+    api_key = as_object(raw.get("evals")).get("api_key")
     if not isinstance(api_key, str):
         return
     digest = hashlib.sha256(api_key.encode()).hexdigest()
@@ -327,8 +324,7 @@ def _evals_mistakes(raw: dict[str, Any]) -> Iterator[str]:
 def _webhook_mistakes(raw: dict[str, Any]) -> Iterator[str]:
     known, webhooks = raw.get("experiments") or {}, raw.get("webhooks")
     for name, webhook in as_object(webhooks).items():
-        wanted = as_object(webhook).get("experiments")
-        for i, experiment in enumerate(as_list(wanted)):
+        for i, experiment in enumerate(as_list(as_object(webhook).get("experiments"))):
             if isinstance(experiment, str) and experiment not in known:
                 hint = did_you_mean(experiment, known)
                 yield f'webhooks.{name}.experiments[{i}]: no experiment "{experiment}"{hint}'
@@ -375,8 +371,7 @@ def _disjoint(one: dict[str, Any], other: dict[str, Any]) -> bool:
 
 
 def _allowed_keys(experiment: dict[str, Any]) -> list[str] | None:
-    allow = experiment.get("allow")
-    keys = as_object(allow).get("keys")
+    keys = as_object(experiment.get("allow")).get("keys")
     return [str(key) for key in keys] if isinstance(keys, list) else None
 
 
@@ -479,8 +474,7 @@ def _metric_mistakes(at: str, experiment: dict[str, Any], scorers: Mapping[str, 
         elif metric not in known:
             hint = did_you_mean(metric, known) or f"; known: {', '.join(known)}"
             yield f'{at}.{path}: no scorer and no metric "{metric}"{hint}'
-    strata = experiment.get("strata")
-    for i, stratum in enumerate(as_list(strata)):
+    for i, stratum in enumerate(as_list(experiment.get("strata"))):
         if stratum not in STRATA:
             yield f'{at}.strata[{i}]: expected one of {", ".join(STRATA)}, got "{stratum}"'
 

@@ -73,9 +73,12 @@ class CloudAuth(Section):
 
 
 _TOGETHER = (("access_key_id", "secret_access_key"), ("tenant_id", "client_id", "client_secret"))
-_OF_KIND: Mapping[AuthKind, frozenset[str]] = MappingProxyType({
-    "sigv4": frozenset({"region", "service", "profile", "role_arn", "access_key_id", "secret_access_key",
-                        "session_token"}),
-    "google": frozenset({"credentials_file", "scope"}),
-    "entra": frozenset({"tenant_id", "client_id", "client_secret", "scope"}),
-})  # fmt: skip
+_OF_KIND: Mapping[AuthKind, frozenset[str]] = MappingProxyType(
+    {
+        "sigv4": frozenset(
+            {"region", "service", "profile", "role_arn", "access_key_id", "secret_access_key", "session_token"}
+        ),
+        "google": frozenset({"credentials_file", "scope"}),
+        "entra": frozenset({"tenant_id", "client_id", "client_secret", "scope"}),
+    }
+)

@@ -110,10 +110,9 @@ class PriceList(Section):
 
 Cause = Literal["error", "timeout", "rate_limit", "context_length", "content_filter"]
 Strategy = Literal["weighted", "least_in_flight", "latency", "prefix", "session"]
-WithDefault = Literal[
-    "chat", "completions", "responses", "embeddings", "moderations", "images", "rerank", "score", "classify",
-    "pooling", "tokenize", "detokenize",
-]  # fmt: skip
+_ClientApi = Literal["chat", "completions", "responses", "embeddings", "moderations", "images"]
+_EngineApi = Literal["rerank", "score", "classify", "pooling", "tokenize", "detokenize"]
+WithDefault = Literal[_ClientApi, _EngineApi]
 OnCut = Literal["off", "error", "continue"]
 
 
@@ -127,14 +126,14 @@ class ApiKey(Section):
     models: tuple[str, ...] | None = None
     """The models that this key may use. Default: all."""
     allow: tuple[Literal["sample", "target", "passthrough"], ...] = ()
-    """What its requests may control: `sample` (force or forbid recording by header), `target` (choose a target by
+    """Rights of its requests: `sample` (force or forbid recording by header), `target` (choose a target by
     header), `passthrough` (use other /v1/ paths, to all that the upstream's credential reaches; `models` does not limit
     them)."""
     concurrency: Annotated[int, Field(ge=1)] | None = None
-    """Its calls in flight at once, per worker; any further call gets HTTP 429. `limits.concurrency` counts those of all
+    """Calls in flight at once, per worker; any further call gets HTTP 429. `limits.concurrency` counts the calls of all
     gateways. Default: no limit."""
     limits: LimitsConfig = LimitsConfig()
-    """What it may use, over all gateways. Default: no limit."""
+    """Limits of its use, over all gateways. Default: no limit."""
     team: Name | None = None
     """The team in `teams` whose limits it shares. Default: none."""
     tags: tuple[Name, ...] = ()
@@ -146,7 +145,7 @@ class ApiKey(Section):
     sample: Literal["rules", "never"] = "rules"
     """`never` excludes its calls from the population that is sampled and scored."""
     content: Content | None = None
-    """How much of its prompts and answers is recorded. Default: `redaction.default`; `full` without that section."""
+    """Recorded part of its prompts and answers. Default: `redaction.default`; `full` without that section."""
     networks: tuple[IpNetwork, ...] | None = None
     """Networks from which it may be used, such as `10.0.0.0/8`; elsewhere it gets HTTP 403. Default: everywhere."""
 
@@ -155,29 +154,29 @@ class WeightedTarget(TargetRef):
     """A target that serves a share of the model's calls."""
 
     weight: Weight = 1.0
-    """Its share, relative to the weights of the other targets."""
+    """Share of the calls, relative to the weights of the other targets."""
 
 
 class Fallback(TargetRef):
-    """A target that is tried, in the order of this list, after the targets have failed."""
+    """A target that the gateway tries, in the order of this list, after the targets have failed."""
 
     on: tuple[Cause, ...] = ("error", "timeout", "rate_limit", "context_length")
-    """The failures after which it is tried."""
+    """The failures after which the gateway tries it."""
 
 
 class Timeouts(Section):
     """Deadlines in seconds."""
 
     connect_s: Positive = 2.0
-    """Until the connection is open."""
+    """Time until the connection is open."""
     first_token_s: Positive = 30.0
-    """Streams: until the first content."""
+    """Time until a stream's first content."""
     answer_s: Positive = 120.0
-    """Plain answers: until the body is complete."""
+    """Time until the body of a plain answer is complete."""
     idle_s: Positive = 30.0
-    """Streams: between two chunks."""
+    """Time between two chunks of a stream."""
     total_s: Positive = 600.0
-    """The whole call, with all of its attempts."""
+    """Duration of the whole call, with all of its attempts."""
 
 
 class Retries(Section):
@@ -197,21 +196,21 @@ class Model(Section):
     targets: Annotated[tuple[WeightedTarget, ...], Field(min_length=1)]
     """The targets that serve it."""
     fallback: tuple[Fallback, ...] = ()
-    """The targets that are tried when those fail."""
+    """The targets to try when those fail."""
     timeouts: Timeouts = Timeouts()
     """Deadlines of its calls."""
     retries: Retries = Retries()
     """Further attempts of its calls."""
     on_cut: OnCut | None = None
-    """What happens when an upstream breaks off a stream: `continue` on a fallback, `error` (send an error event), or
+    """Reaction to an upstream that breaks off a stream: `continue` on a fallback, `error` (send an error event), or
     `off` (just end). Default: `continue` if there is a fallback, else `error`."""
     objective: Annotated[float, Field(gt=0, lt=1)] = 0.99
     """The target share of successful calls. The alerts page when failures use up a month's budget in two days."""
     listed: dict[str, JsonValue] = Field({})
     """Further members of its entry in `/v1/models`, such as `{max_model_len: 32768}`, which some clients read."""
     strategy: Strategy = "weighted"
-    """How a target is chosen: by weight, by requests in flight (and reported load), by latency, or the same target for
-    the same beginning of a prompt (`prefix`) or the same conversation (`session`), which keeps its cache warm."""
+    """Rule that chooses a target: by weight, by requests in flight (and reported load), by latency, or the same target
+    for the same beginning of a prompt (`prefix`) or the same conversation (`session`), which keeps its cache warm."""
 
     @property
     def cut_policy(self) -> OnCut:
@@ -232,7 +231,7 @@ class RuleCondition(Section):
     stream: bool | None = None
     """Whether the client requested a stream."""
     outcome: Literal["ok", "error", "client_gone", "client_deadline", "upstream_error", "timeout", "cut"] | None = None
-    """How the call ended; `error` is `upstream_error`, `timeout` and `cut`."""
+    """Outcome of the call; `error` is `upstream_error`, `timeout` and `cut`."""
     finish_reason: str | None = None
     """The finish reason that the upstream sent."""
     min_total_s: Positive | None = None
@@ -250,20 +249,20 @@ class SamplingRule(Section):
     """A rate for some of the calls. Of all rules that match, the highest rate counts."""
 
     when: RuleCondition
-    """The calls that it applies to."""
+    """The calls that the rate applies to."""
     rate: Share
-    """The share of them that is recorded."""
+    """The share of these calls that is recorded."""
     name: Name | None = None
     """Name of the stratum in metrics and reports. Default: made from the rule's position in the list."""
 
 
 class Sampling(Section):
-    """Which calls are recorded and scored."""
+    """The choice of the calls that are recorded and scored."""
 
     rate: Share = 0.1
     """The share of calls that is recorded if no rule matches."""
     unit: Literal["request", "conversation"] = "request"
-    """What is drawn: single requests, or whole conversations (by `x-gateway-conversation` or
+    """Unit of the draw: single requests, or whole conversations (by `x-gateway-conversation` or
     `metadata.conversation_id`)."""
     pi_min: Annotated[float, Field(gt=0, le=1)] = 0.001
     """The smallest rate allowed, other than 0. A call recorded with probability π has weight 1/π."""
@@ -286,8 +285,8 @@ class Limits(Section):
     max_body_mb: Positive = 32.0
     """Size of a request body, after it was decompressed; a larger one gets HTTP 413."""
     passthrough_s: Positive = 120.0
-    """Outside the routed endpoints (passthrough, responses by id): seconds until an upstream's response begins, and
-    between two pieces of it."""
+    """Seconds until an upstream's response begins, and between two pieces of it, outside the routed endpoints
+    (passthrough, responses by id)."""
     inflight_mb: Positive = 128.0
     """Request bodies that one worker holds at once, over all calls, each from when its length is announced; a call
     above it gets HTTP 503. Where there are several keys, each may hold half of it. A body under way takes about twice
@@ -302,13 +301,13 @@ class Limits(Section):
 
 
 class MetricsConfig(Section):
-    """Who may read `/metrics` and `/ready`. Without either key: clients on this machine only, if the gateway listens on
-    the loopback interface, and no request that a proxy passed on."""
+    """Access to `/metrics` and `/ready`. Without either key, only clients on this machine may read them, if the gateway
+    listens on the loopback interface, and no request that a proxy passed on."""
 
     bind: Annotated[str, Field(pattern=r"^.+:\d+$")] | None = None
-    """HOST:PORT of a separate listener for them."""
+    """HOST:PORT of a separate listener for both."""
     sha256: Digest | None = None
-    """SHA-256 of a key that may read them on the main port."""
+    """SHA-256 of a key that may read both on the main port."""
 
 
 class StoreConfig(Section):
@@ -341,9 +340,9 @@ class ResponsesConfig(Section):
     delete them. `false` leaves ids as the upstream writes them, for a gateway of one tenant: every key can then use
     every response that the upstream's credential reaches."""
     files: Literal["made", "used", "shared"] = "made"
-    """Whose files, vector stores and stored prompts are: of the key that made them through `passthrough` (`made`), or
-    else of the first that used them (`used`); another key gets HTTP 404. `shared`: every key may use every one, such
-    as where one key uploads for the others."""
+    """Owner of a file, a vector store or a stored prompt: the key that made it through `passthrough` (`made`), or else
+    the first key that used it (`used`); another key gets HTTP 404. `shared`: every key may use every one, such as where
+    one key uploads for the others."""
 
 
 class Config(Section):
@@ -358,7 +357,7 @@ class Config(Section):
     organizations: dict[Name, Organization] = Field({})
     """Organizations, whose teams share limits."""
     budgets: Budgets = Budgets()
-    """What limits refuse and reserve, and how."""
+    """Rules for what limits refuse and reserve."""
     admin: AdminConfig | None = None
     """The admin API. Default: keys, teams and organizations are those of this file."""
     upstreams: Annotated[dict[Name, Upstream], Field(min_length=1)]
@@ -393,7 +392,7 @@ class Config(Section):
     limits: Limits = Limits()
     """Limits on requests, and on stopping."""
     metrics: MetricsConfig = MetricsConfig()
-    """Who may read the metrics."""
+    """Access to the metrics."""
     log: LogConfig = LogConfig()
     """The log on stderr."""
     otel: OtelConfig | None = None
@@ -403,15 +402,15 @@ class Config(Section):
     store: StoreConfig = StoreConfig()
     """The database of exchanges and scores."""
     redaction: RedactionConfig | None = None
-    """What is removed from content before it is recorded. Default: nothing."""
+    """Removal of personal data and secrets from content before it is recorded. Default: nothing is removed."""
     scorers: dict[Name, ScorerConfig] = Field({})
-    """What is measured on each recorded answer."""
+    """Measurements on each recorded answer."""
     predictor: PredictorConfig | None = None
     """A learned model that decides which exchanges a judge sees. Default: none."""
     feedback: FeedbackConfig = FeedbackConfig()
-    """What counts as feedback besides `POST /v1/feedback`."""
+    """Sources of feedback besides `POST /v1/feedback`."""
     evals: EvalsConfig = EvalsConfig()
-    """How judges, embeddings and replays reach the gateway."""
+    """Access of judges, embeddings and replays to the gateway."""
     prices: PriceList | None = None
     """Prices of models, in addition to the built-in prices."""
     experiments: dict[Name, Experiment] = Field({})
@@ -430,7 +429,7 @@ class Config(Section):
 
     @property
     def files_have_owners(self) -> bool:
-        """A key may be known to own a file: only `passthrough` makes any here."""
+        """Whether the gateway can know the key that owns a file: only `passthrough` makes files here."""
         return self.responses.files == "used" or (self.responses.files == "made" and self.passthrough is not None)
 
     @property
@@ -446,7 +445,7 @@ class Config(Section):
 
     @property
     def tls_files(self) -> tuple[Path, ...]:
-        """Certificates and keys of connections to upstreams; one that is written anew is to be used."""
+        """Certificates and keys of connections to upstreams; the gateway uses a rewritten file at once."""
         files = [f for u in self.upstreams.values() for f in (u.ca_file, u.cert_file, u.key_file) if f is not None]
         return tuple(Path(file) for file in dict.fromkeys(files))
 

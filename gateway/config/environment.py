@@ -1,4 +1,4 @@
-"""What the processes of one gateway pass to each other: environment variables, and the file `evals` of the data
+"""Values that the processes of one gateway pass to each other: environment variables, and the file `evals` of the data
 directory. `gateway up` passes them to the programs it starts, `gateway serve` to its workers.
 
 Together with loading.py, the only module that reads the environment.
@@ -140,18 +140,18 @@ def _login(secret: str, expires: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class LoginLink:
-    """The link with which whoever started `gateway up` signs in to the console, once."""
+    """The link by which the person who started `gateway up` signs in to the console, once."""
 
     sha256: str
     """Digest of its secret, in hexadecimal."""
     expires: float
     """Unix seconds."""
     token_sha256: str
-    """Of the admin token of `gateway up`, whose session it begins."""
+    """Digest of the admin token of `gateway up`, whose session it begins."""
 
 
 def login_link() -> LoginLink | None:
-    """None: this program was not started by `gateway up`."""
+    """The link of the `gateway up` that started this program; None: another program did."""
     digest, _, expires = os.environ.get(_UP_LOGIN, "").partition(" ")
     token = os.environ.get(_UP_ADMIN, "")
     return LoginLink(digest, float(expires), token) if digest and token else None

@@ -38,7 +38,7 @@ def _rising(steps: tuple[float, ...]) -> tuple[float, ...]:
 
 
 def freeze_window(text: str) -> FreezeWindow:
-    """Of `Fri 16:00 - Mon 08:00`, weekly, or of two times such as `2026-12-20T00:00Z - 2027-01-03T00:00Z`; in UTC.
+    """Parses `Fri 16:00 - Mon 08:00`, weekly, or two times such as `2026-12-20T00:00Z - 2027-01-03T00:00Z`; in UTC.
 
     Raises ValueError.
     """
@@ -76,7 +76,7 @@ def _window(text: str) -> str:
 
 
 class LargestExposure(Section):
-    """What the candidate may serve before the experiment has its first verdict."""
+    """Limit of what the candidate serves before the experiment has its first verdict."""
 
     requests: Annotated[int, Field(gt=0)] | None = None
     """Calls that the candidate serves. Default: unlimited."""
@@ -85,27 +85,27 @@ class LargestExposure(Section):
 
 
 class RampConfig(Section):
-    """How the candidate takes over the traffic, step by step, as long as nothing speaks against it."""
+    """Steps by which the candidate takes over the traffic, as long as nothing speaks against it."""
 
     steps: Annotated[tuple[float, ...], AfterValidator(_rising)] = STEPS
     """Shares of the units that the candidate serves, rising to 1."""
     soak_s: Annotated[float, Field(ge=0)] = 3600.0
-    """Seconds that each step lasts at least."""
+    """Shortest duration of a step, in seconds."""
     min_units: Annotated[int, Field(gt=0)] = 100
-    """Units that the candidate serves at least before the next step."""
+    """Fewest units that the candidate serves before the next step."""
     mode: RampMode = "advise"
     """`advise`: a step waits for `gateway ab promote`. `auto`: it is taken once everything holds. A rollback never
     waits."""
     cooldown_s: Annotated[float, Field(ge=0)] = 3600.0
-    """Seconds after a rollback in which nothing advances."""
+    """Seconds after a rollback in which no step is taken."""
     stale_s: Positive = 300.0
-    """Without a newer answer of the candidate than this many seconds, nothing advances."""
+    """Greatest age in seconds of the candidate's newest answer with which a step is taken."""
     freeze: tuple[Annotated[str, AfterValidator(_window)], ...] = ()
-    """Times in UTC in which nothing advances: weekly, as `Fri 16:00 - Mon 08:00`, or from one time to another, as
+    """Times in UTC in which no step is taken: weekly, as `Fri 16:00 - Mon 08:00`, or from one time to another, as
     `2026-12-20T00:00Z - 2027-01-03T00:00Z`. A rollback never waits."""
     largest_exposure: LargestExposure = LargestExposure()
-    """What the candidate may serve before the first verdict; then the ramp stops. Needed where feedback is the primary,
-    since only served answers get any."""
+    """Limit of what the candidate serves before the first verdict; at it, the ramp stops. Needed where feedback is the
+    primary, since only served answers get any."""
 
     holdout: Annotated[float, Field(ge=0, le=0.5)] = 0.02
     """Share of the units that the control still serves after the promotion, so that both stay comparable. 0: none."""
@@ -151,7 +151,7 @@ Margin = Annotated[float, BeforeValidator(number), Field(ge=0, le=1e9, allow_inf
 
 
 class ExperimentBudget(Section):
-    """What the shadow requests of one experiment may use."""
+    """Limits of the shadow requests of one experiment."""
 
     usd_per_day: Positive | None = None
     """USD per UTC day, over all gateways, for input and output of every arm. Default: unlimited."""
@@ -171,7 +171,7 @@ class AllowList(Section):
 
 
 class ShadowGate(Section):
-    """When shadow requests pause, so that they do not slow down served answers."""
+    """Conditions that pause shadow requests, so that they do not slow down served answers."""
 
     latency: bool = True
     """Pause while the p99 latency of served answers is higher than without shadow requests."""
@@ -185,7 +185,7 @@ class Experiment(Section):
     model: str
     """A name of the section `models`."""
     control: TargetRef
-    """One of that model's targets."""
+    """A target of that model, with which candidates are compared."""
     candidate: TargetRef | None = None
     """The target that might replace the control."""
     candidates: dict[Name, TargetRef] = Field({})
@@ -221,8 +221,8 @@ class Experiment(Section):
     """Seconds in which feedback on an answer counts. An answer counts once they are over: with the feedback that it
     got, or as nonresponse. Default: 86400, if feedback decides."""
     feedback_missing: Missing = "omit"
-    """What an answer without feedback is. `omit`: in no mean; the means are of the answers that people rated. `zero`: a
-    0, as for conversions; the means are of all answers."""
+    """Value of an answer without feedback. `omit`: none, so the means are of the answers that people rated. `zero`: 0,
+    as for conversions, so the means are of all answers."""
     strata: tuple[str, ...] = ()
     """Fields by which the report breaks results down: `caller`, `api`, `stream`."""
     method: Method | None = None
@@ -249,7 +249,7 @@ class Experiment(Section):
     the candidate is worse by more than the margin even if it equals the control in all the hours left. 0: no minimum,
     which the report says."""
     empty: Empty = "failed"
-    """What an empty answer with HTTP 200 is. `failed`: a failure, in `error_rate` too. `allowed`: an answer."""
+    """Meaning of an empty answer with HTTP 200. `failed`: a failure, in `error_rate` too. `allowed`: an answer."""
     headers: ArmHeaders = "target"
     """`target`: responses say which target answered. `all`: they also name the experiment and the arm, which lets a
     caller choose among its units."""
@@ -257,18 +257,18 @@ class Experiment(Section):
     """`stop`: once every candidate has a verdict, the experiment stops, and no more shadow requests are paid for.
     `continue`: it goes on to its horizon, for narrower intervals."""
     family: Sharing = "holm"
-    """How several candidates share `alpha`. `holm`: evenly at first; each one that is decided leaves its part to the
+    """Division of `alpha` among several candidates. `holm`: evenly at first; a decided candidate leaves its part to the
     others. `even`: evenly."""
     stationary: bool | None = None
     """An older way to write `method: stationary`."""
     deadline_s: Positive | None = None
     """Seconds that a pair waits for its other half. Default: the model's `timeouts.total_s`."""
     budget: ExperimentBudget = ExperimentBudget()
-    """What shadow requests may use."""
+    """Limits of the shadow requests."""
     allow: AllowList = AllowList()
-    """Whose calls take part."""
+    """The calls that take part."""
     gate: ShadowGate = ShadowGate()
-    """When shadow requests pause."""
+    """Conditions that pause shadow requests."""
     ramp: RampConfig | None = None
     """The candidate takes over the traffic step by step: shadows first, then a rising share of the units. Default: the
     shares stay as they are."""
@@ -319,7 +319,7 @@ class Experiment(Section):
 
     @property
     def split_share(self) -> float:
-        """Of a fixed split: a ramp's share is in its record."""
+        """The share of a fixed split; a ramp's share is in its record."""
         if not self.splits or self.ramp:
             return 0.0
         return _SPLIT if self.split is None else self.split
@@ -335,7 +335,7 @@ class Experiment(Section):
 
     @property
     def scored_twice_share(self) -> float:
-        """Of a likelihood experiment: the share of pairs for which the control is scored a second time."""
+        """The share of pairs of a likelihood experiment for which the control is scored a second time."""
         if not self.likelihood:
             return 0.0
         return _REPEAT_CONTROL if self.repeat_control is None else self.repeat_control

@@ -33,11 +33,11 @@ class ImportNote:
     """Something in the LiteLLM file that has no equal here."""
 
     path: str
-    """Where it stands: `model_list[3].litellm_params.rpm`."""
+    """Position in the file: `model_list[3].litellm_params.rpm`."""
     loss: Loss
     """`lost`: nothing takes its place. `changed`: something similar does."""
     text: str
-    """What becomes of it, or what to do."""
+    """The replacement, or the remedy."""
 
     def __str__(self) -> str:
         return f"{'left out' if self.loss == 'lost' else 'changed '}  {self.path}: {self.text}"
@@ -192,7 +192,7 @@ def _deployments(raw: Mapping[str, Any], entra: bool, done: ImportedConfig) -> I
 def _deployment(
     path: str, entry: Mapping[str, Any], upstreams: dict[str, dict[str, Any]], entra: bool, done: ImportedConfig
 ) -> _Deployment | None:
-    """None: it cannot be translated, which is noted."""
+    """The deployment, or None and a note if it cannot be translated."""
     alias, params = str(entry.get("model_name", "")), _mapping(entry, "litellm_params")
     full = str(params.get("model", ""))
     if not alias or not full:
@@ -575,7 +575,7 @@ def _flattened(alias: str, chain: Mapping[str, list[str]]) -> list[str]:
 
 
 def _timeouts(deployments: list[_Deployment], shared: Mapping[str, float], done: ImportedConfig) -> dict[str, float]:
-    """One set for the model: the longest of its deployments."""
+    """The timeouts of a model: the longest of its deployments."""
     found: dict[str, float] = {}
     for theirs, ours in (("timeout", "answer_s"), ("stream_timeout", "first_token_s")):
         own = [d.params[theirs] for d in deployments if isinstance(d.params.get(theirs), int | float)]
@@ -696,7 +696,7 @@ class _Dumper(yaml.SafeDumper):
 
 
 def remaining_mistakes(text: str) -> tuple[str, ...]:
-    """What `gateway check` will object to once the variables are set."""
+    """Mistakes that `gateway check` will report once the variables are set."""
     environ = dict.fromkeys(variables_in(yaml.safe_load(text)), "set")
     try:
         parse(text, environ=environ)

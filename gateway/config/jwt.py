@@ -12,13 +12,11 @@ from gateway.config.limits import LimitsConfig
 from gateway.config.privacy import Content
 from gateway.config.types import IpNetwork, Name, NonEmpty, Positive, Section, Url
 
-SignatureAlgorithm = Literal[
-    "RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"
-]  # fmt: skip
+SignatureAlgorithm = Literal["RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"]
 
 
 class TokenCaller(Section):
-    """What callers may do whose token has certain claims."""
+    """Rights of callers whose token has certain claims."""
 
     claims: dict[NonEmpty, str | bool | int] = Field({})
     """Claims that the token must have, such as `{groups: ml-team}`. Of a claim that is a list, and of the words of
@@ -29,15 +27,15 @@ class TokenCaller(Section):
     models: tuple[str, ...] | None = None
     """The models that it may use. Default: all."""
     allow: tuple[Literal["sample", "target", "passthrough"], ...] = ()
-    """What its requests may control, as `keys[].allow`."""
+    """Rights of its requests, as `keys[].allow`."""
     limits: LimitsConfig = LimitsConfig()
-    """What each caller, by its name, may use over all gateways. Default: no limit."""
+    """Limits of each caller, by its name, over all gateways. Default: no limit."""
     tags: tuple[Name, ...] = ()
     """Labels under which its usage is summed, in addition to its team's."""
     sample: Literal["rules", "never"] = "rules"
     """`never` excludes its calls from the population that is sampled and scored."""
     content: Content | None = None
-    """How much of its prompts and answers is recorded. Default: `redaction.default`; `full` without that section."""
+    """Recorded part of its prompts and answers. Default: `redaction.default`; `full` without that section."""
     networks: tuple[IpNetwork, ...] | None = None
     """Networks from which it may call. Default: everywhere."""
 
@@ -53,7 +51,7 @@ class JwtIssuer(Section):
     jwks_url: Url | None = None
     """URL of the issuer's public keys (JWKS). Default: the one in ISSUER/.well-known/openid-configuration."""
     jwks_file: str | None = None
-    """File with these keys, instead of a URL."""
+    """File with the issuer's public keys (JWKS), instead of a URL."""
     ca_file: str | None = None
     """PEM file of the CA that signed the certificate of the issuer's server. Default: the system's CAs."""
     algorithms: Annotated[tuple[SignatureAlgorithm, ...], Field(min_length=1)] = ("RS256", "ES256")
@@ -66,7 +64,7 @@ class JwtIssuer(Section):
     name: NonEmpty = "sub"
     """The claim that names the caller in logs, records and limits, after the issuer's name: `sso:alice`."""
     callers: Annotated[tuple[TokenCaller, ...], Field(min_length=1)]
-    """What tokens allow, by their claims; the first entry that matches counts. A token that none matches gets HTTP
+    """Rights by the token's claims; the first entry that matches applies. A token that none matches gets HTTP
     403."""
     timeout_s: Positive = 5.0
     """Deadline of one read of the keys."""

@@ -34,7 +34,7 @@ TimeZone = Annotated[str, AfterValidator(_time_zone)]
 
 
 class LimitsConfig(Section):
-    """What one key, team or organization may use, over all gateways together. A request must pass the limits of its
+    """Limits of one key, team or organization, over all gateways together. A request must pass the limits of its
     key, of its key's team and of the organization."""
 
     requests_per_minute: Count | None = None
@@ -68,12 +68,12 @@ class LimitsConfig(Section):
     usd_per_month: Usd | None = None
     """US dollars per calendar month."""
     concurrency: Count | None = None
-    """Calls in flight at once. A call's place is held until its stream ends."""
+    """Calls in flight at once. A call counts until its stream ends."""
     time_zone: TimeZone = "UTC"
-    """Where days, weeks and months begin, such as `Europe/Berlin`."""
+    """Time zone in which days, weeks and months begin, such as `Europe/Berlin`."""
     on_outage: OnOutage = "bounded"
-    """While the stream server is unreachable: `bounded` lets each worker use its share of what was last known to be
-    left; `closed` refuses calls with HTTP 503."""
+    """Rule while the stream server is unreachable: `bounded` lets each worker use its share of what was last known to
+    be left; `closed` refuses calls with HTTP 503."""
 
     @property
     def limits(self) -> tuple[Limit, ...]:
@@ -84,7 +84,7 @@ class Team(Section):
     """A team, whose limits are shared by all of its keys."""
 
     limits: LimitsConfig = LimitsConfig()
-    """What its keys may use together. Default: no limit."""
+    """Limits of its keys together. Default: no limit."""
     organization: Name | None = None
     """The organization that it belongs to. Default: none."""
     models: tuple[str, ...] | None = None
@@ -101,19 +101,19 @@ class Organization(Section):
     """An organization, whose limits are shared by all of its teams."""
 
     limits: LimitsConfig = LimitsConfig()
-    """What its teams may use together. Default: no limit."""
+    """Limits of its teams together. Default: no limit."""
     disabled: bool = False
     """Refuse all calls of its keys."""
 
 
 class Budgets(Section):
-    """How limits of money and tokens behave."""
+    """Behaviour of limits of money and tokens."""
 
     unknown_price: UnknownPrice = "refuse"
-    """A call to a model without a known price, by a key with a limit in dollars: `refuse` it; `count_tokens`: let only
-    its limits of tokens and requests count; or `free`: let it pass at no cost."""
+    """Rule for a call to a model without a known price, by a key with a limit in dollars: `refuse` it; `count_tokens`:
+    let only its limits of tokens and requests count; or `free`: let it pass at no cost."""
     status: Literal[402, 429] = 429
-    """HTTP status of a refusal that money heals (`insufficient_quota`). OpenAI's API answers 429."""
+    """HTTP status of a refusal for a limit in dollars (`insufficient_quota`). OpenAI's API answers 429."""
     default_max_tokens: Annotated[int, BeforeValidator(_positive), Field(gt=0, le=10**7)] | None = None
     """The limit of an answer that is added to requests without one, for keys with a limit of tokens or dollars: what
     such a call may use is then known before it is sent. Default: none is added, and `estimate` is reserved."""

@@ -20,7 +20,8 @@ class PredictorConfig(Section):
     sees an exchange. Training needs the extra `learn`."""
 
     target: Annotated[str, Field(pattern=_TARGET)]
-    """What is predicted: a scorer in `scorers`, `feedback:NAME`, or `labels:SCORER`, people's labels for a scorer."""
+    """Value that is predicted: a scorer in `scorers`, `feedback:NAME`, or `labels:SCORER`, people's labels for a
+    scorer."""
     adaptive: bool = False
     """The judge sees an exchange with a probability that rises with the error that the model expects of itself there.
     Without it, each with the same one, `share`. The predictions make intervals narrower either way."""
@@ -40,7 +41,7 @@ class PredictorConfig(Section):
     """The newest values of the target that a training uses."""
 
     embedding: bool = False
-    """Also look at what an answer means, by its MiniLM vector. Needs the extra `embedding` and MiniLM's weights on
+    """Use the meaning of an answer, too, by its MiniLM vector. Needs the extra `embedding` and MiniLM's weights on
     every consumer, and hundreds of times the processor time of the other features."""
 
     @model_validator(mode="after")
@@ -71,5 +72,5 @@ class PredictorConfig(Section):
 
     @property
     def key(self) -> str:
-        """What predictions are stored under: the guided scorer, or the feedback's name."""
+        """Name under which predictions are stored: the guided scorer's, or the feedback's."""
         return self.guided or self.target

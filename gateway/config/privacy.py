@@ -18,7 +18,7 @@ class RedactionPattern(Section):
     """A pattern of your own."""
 
     name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,31}$")]
-    """Its name in redacted text, such as `[name]`; not the name of a built-in rule."""
+    """Name in redacted text, such as `[name]`; not the name of a built-in rule."""
     regex: Annotated[str, Field(min_length=1, max_length=2000)]
     """A regular expression in RE2 syntax, which runs in linear time: no look-around, no back-references."""
     replace: Annotated[str, Field(max_length=200)] | None = None
@@ -54,7 +54,7 @@ class RedactionConfig(Section):
     """Personal data and secrets are replaced by marks such as `[email]` before anything leaves the process."""
 
     default: Content = "redacted"
-    """How much content is recorded for keys without a `content` of their own."""
+    """Recorded part of the content of keys without a `content` of their own."""
     rules: tuple[RuleName, ...] = RULES
     """The built-in rules in use."""
     patterns: tuple[RedactionPattern, ...] = ()

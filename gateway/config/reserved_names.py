@@ -16,8 +16,8 @@ _TOKENS = "jwt:"
 
 
 def caller_prefix(name: str, issuers: Iterable[str]) -> str | None:
-    """What the names or ids of callers with tokens begin with, if this name does too. issuers: names in section
-    `jwt`."""
+    """Prefix of the names or ids of callers with tokens that this name has, too; None: it has none. issuers: names in
+    section `jwt`."""
     own = [f"{issuer}:" for issuer in issuers]
     return next((prefix for prefix in (*own, *([_TOKENS] if own else [])) if name.startswith(prefix)), None)
 
@@ -28,8 +28,8 @@ def is_other_actor(name: str) -> bool:
 
 
 def person_name(name: str, admin: AdminConfig) -> str:
-    """How audits and labels name a person of the identity provider who is called so there. Prefixed where a token, a
-    proxy's visitor or a program has the name, since some providers let people choose theirs."""
+    """Name in audits and labels of a person of the identity provider. It gets a prefix where a token, a proxy's visitor
+    or a program has the same name, since some providers let people choose theirs."""
     others = {token.name for token in admin.tokens}
     if admin.proxy_login is not None:
         others.update(admin.proxy_login.users)

@@ -10,7 +10,7 @@ from gateway.config.types import Positive, Section, Share, Url
 
 
 class EvalsConfig(Section):
-    """How judges, embeddings and replays reach the gateway. `gateway up` fills it in by itself."""
+    """Access of judges, embeddings and replays to the gateway. `gateway up` fills it in by itself."""
 
     base_url: Url | None = None
     """Base URL of the gateway, such as `http://127.0.0.1:8000/v1`."""

@@ -1,4 +1,4 @@
-"""What every section of gateway.yaml has in common, the types of single values, and the sections `log` and `otel`.
+"""The base of every section of gateway.yaml, the types of single values, and the sections `log` and `otel`.
 
 `log` and `otel` live here because logging and tracing start before, and without, the rest of a configuration.
 """
@@ -71,6 +71,6 @@ class OtelConfig(Section):
     """Share of calls that are traced when the request has no `traceparent`. A `traceparent` decides for itself."""
     content: bool = False
     """Export the prompts and answers of recorded exchanges, redacted as they are recorded, as spans of the consumer.
-    Who reads the collector can then read them."""
+    Everyone who reads the collector can then read them."""
     service: Name = "assay-gateway"
     """The `service.name` of the exported spans."""

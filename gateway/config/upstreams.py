@@ -28,10 +28,11 @@ class EngineRun(Section):
     name: ModelName | None = None
     """The model name that the engine serves. Default: `smollm2`, the name of the file or folder, or the hub's name."""
     command: Annotated[tuple[NonEmpty, ...], Field(min_length=1)] | None = None
-    """How to start the engine, such as `[/opt/vllm/bin/vllm]` or `[llama-server]`. Default: the installed one."""
+    """Command that starts the engine, such as `[/opt/vllm/bin/vllm]` or `[llama-server]`. Default: the installed
+    one."""
     slots: Annotated[int, Field(ge=1, le=1024)] | None = None
-    """Requests that it answers at once; further ones wait in the gateway, where shadows and judges come last. Default:
-    2 for the packaged llama.cpp, otherwise the engine's own."""
+    """Requests that the engine answers at once; further ones wait in the gateway, where shadows and judges come last.
+    Default: 2 for the packaged llama.cpp, otherwise the engine's own."""
     context: Annotated[int, Field(ge=16)] | None = None
     """Tokens of one request, prompt and answer together. Default: 2048 for the packaged llama.cpp, otherwise the
     engine's own."""
@@ -58,7 +59,7 @@ class EngineRun(Section):
 
 
 class HealthCheck(Section):
-    """When an upstream with a health path counts as down. Calls then go to its fallbacks."""
+    """Health checks of an upstream with a health path. While it counts as down, calls go to its fallbacks."""
 
     interval_s: Positive = 5.0
     """Seconds between two checks."""
@@ -90,7 +91,7 @@ class Upstream(Section):
     base_url: Url | None = None
     """URL up to and including the version path. Default: the provider's own, where it has one."""
     run: EngineRun | None = None
-    """How `gateway up` starts this upstream as a child process."""
+    """Start of this upstream as a child process of `gateway up`."""
     api_key: str | None = None
     """The provider's API key, sent in the header that this kind expects. Default: no key."""
     auth: CloudAuth | None = None
@@ -99,15 +100,15 @@ class Upstream(Section):
     headers: dict[str, str] = Field({})
     """Further request headers."""
     pass_headers: tuple[str, ...] = ()
-    """Request headers of clients that this upstream gets besides those of docs/clients.md, such as `X-Session-ID`. No
-    credentials: those are the upstream's."""
+    """Request headers of clients that this upstream gets besides those of docs/clients.md, such as `X-Session-ID`.
+    Credentials are not allowed: they are the upstream's."""
     api_version: str | None = None
     """Azure only: the `api-version` query parameter."""
     ca_file: str | None = None
     """PEM file of the CA that signed the server's certificate. Default: the system's CAs."""
     cert_file: str | None = None
-    """PEM file of the client certificate, for a server that demands one (mutual TLS). A file that is written anew is
-    read within a second."""
+    """PEM file of the client certificate, for a server that demands one (mutual TLS). The gateway reads a
+    changed file within a second."""
     key_file: str | None = None
     """PEM file of the client certificate's key, without a passphrase."""
     proxy: str | None = None
@@ -125,7 +126,7 @@ class Upstream(Section):
     queue_s: Positive = 5.0
     """Seconds that a request may wait in that queue."""
     load: Load | None = None
-    """How the server reports its load: in response headers (`orca`), in `/metrics` (`scrape`), or not (`none`)."""
+    """Source of the server's load: in response headers (`orca`), in `/metrics` (`scrape`), or not (`none`)."""
     priority: bool = False
     """The server understands `priority`; shadow requests are then sent with the lowest one, and a client cannot ask for
     a higher one than the default."""
@@ -145,9 +146,9 @@ class Upstream(Section):
     health: str | None = None
     """Path of a cheap health check, relative to the origin. Default: none, or the kind's own."""
     health_check: HealthCheck = HealthCheck()
-    """How often the upstream is checked, and what counts as down."""
+    """Interval of the health checks, and the rule for counting as down."""
     breaker: BreakerConfig = BreakerConfig()
-    """The circuit breaker: when calls to its targets stop because they fail."""
+    """The circuit breaker, which stops calls to a target that fails."""
 
     @property
     def provider(self) -> Provider:
@@ -190,7 +191,8 @@ class Upstream(Section):
         return self.transport or ("httpx" if self.http2 or self.proxy else "http1")
 
     def transport_summary(self) -> str:
-        """For people: "http1", or "httpx (HTTP/2, by proxy.example:3128)". Credentials of the proxy are left out."""
+        """Summary for people: "http1", or "httpx (HTTP/2, by proxy.example:3128)". Credentials of the proxy are left
+        out."""
         proxy = urlsplit(self.proxy).netloc.rpartition("@")[2] if self.proxy else ""
         features = [*(["HTTP/2"] if self.http2 else []), *([f"by {proxy}"] if proxy else [])]
         return f"{self.transport_name} ({', '.join(features)})" if features else self.transport_name
@@ -245,8 +247,8 @@ class TargetRef(Section):
     """The system message: it replaces the ones at the beginning of a conversation, or is put there where there is
     none. It applies to chat completions, responses and messages."""
     headers: dict[str, str] = Field({})
-    """Further request headers; they win over those of the client and of the upstream. No credentials: those are the
-    upstream's."""
+    """Further request headers; they replace those of the client and of the upstream. Credentials are not allowed:
+    they are the upstream's."""
 
     @field_validator("set")
     @classmethod
@@ -280,23 +282,26 @@ def fixed_parameter(name: str) -> str | None:
     return next((why for names, why in _FIXED.items() if name in names), None)
 
 
-_FIXED: Mapping[tuple[str, ...], str] = MappingProxyType({
-    ("model",): "it is the target's own key `model`",
-    ("stream", "stream_options"): "the client reads a stream or a plain answer, as it asked for",
-    ("n", "best_of"): "the client reads as many choices as it asked for",
-    ("messages", "prompt", "input"): "they are what the client asks; `system` changes the instructions",
-    ("system", "instructions"): "the target's own key `system` does that for every API",
-    ("seed",): "with the same seed, the answers of the arms of an experiment would not be independent",
-    ("priority",): "the gateway gives shadow requests the lowest one",
-    ("store", "previous_response_id", "conversation", "background", "plugins", "search_parameters", "mcp_servers",
-     "container", "web_search_options"): "it does more than change the answer, and a shadow would do it twice",
-})  # fmt: skip
+_DONE_TWICE = "it does more than change the answer, and a shadow would do it twice"
+_FIXED: Mapping[tuple[str, ...], str] = MappingProxyType(
+    {
+        ("model",): "it is the target's own key `model`",
+        ("stream", "stream_options"): "the client reads a stream or a plain answer, as it asked for",
+        ("n", "best_of"): "the client reads as many choices as it asked for",
+        ("messages", "prompt", "input"): "they are what the client asks; `system` changes the instructions",
+        ("system", "instructions"): "the target's own key `system` does that for every API",
+        ("seed",): "with the same seed, the answers of the arms of an experiment would not be independent",
+        ("priority",): "the gateway gives shadow requests the lowest one",
+        ("store", "previous_response_id", "conversation", "background"): _DONE_TWICE,
+        ("plugins", "search_parameters", "mcp_servers", "container", "web_search_options"): _DONE_TWICE,
+    }
+)
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _HEADER_VALUE = re.compile(r"[\x20-\x7e]*")
-_NO_VARIANT_HEADERS = frozenset({
-    "authorization", "x-api-key", "api-key", "proxy-authorization", "cookie", "host", "connection", "content-length",
-    "content-type", "content-encoding", "transfer-encoding", "accept-encoding", "expect", "upgrade", "te", "trailer",
-})  # fmt: skip
+_CREDENTIALS = {"authorization", "x-api-key", "api-key", "proxy-authorization", "cookie"}
+_OF_CONNECTION = {"host", "connection", "transfer-encoding", "expect", "upgrade", "te", "trailer"}
+_OF_BODY = {"content-length", "content-type", "content-encoding", "accept-encoding"}
+_NO_VARIANT_HEADERS = _CREDENTIALS | _OF_CONNECTION | _OF_BODY
 
 
 def _is_client_tool(tool: JsonValue) -> bool:

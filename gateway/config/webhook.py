@@ -37,11 +37,11 @@ class WebhookConfig(Section):
     """A receiver of webhooks. Each is signed as Standard Webhooks says, and sent again until it is accepted."""
 
     url: Url
-    """Where it is posted to."""
+    """URL that receives the POST requests."""
     secret: Annotated[str, AfterValidator(_checked)]
     """Signs each request: `whsec_` and 24 to 64 random bytes in base64, such as `${WEBHOOK_SECRET}`."""
     experiments: Annotated[tuple[Name, ...], Field(min_length=1)] | None = None
-    """Only the ramps of these experiments. Default: all."""
+    """Experiments whose ramps it is told of. Default: all."""
     timeout_s: Annotated[float, Field(gt=0, le=60)] = 10.0
     """Seconds in which the receiver answers; later counts as a failure."""
 

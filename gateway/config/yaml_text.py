@@ -143,7 +143,8 @@ def _expand(value: Any, path: str, values: _Values) -> Any:
 
 
 class _Values:
-    """What stands for ${NAME} and ${file:/PATH} in one text. mistakes: gets one for each that cannot be read."""
+    """Values of ${NAME} and ${file:/PATH} in one text. mistakes: receives one line for each value that cannot be
+    read."""
 
     def __init__(self, environ: Mapping[str, str], mistakes: list[str], unread: re.Pattern[str] | None) -> None:
         self._environ, self._mistakes, self._unread = environ, mistakes, unread

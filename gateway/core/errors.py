@@ -11,7 +11,7 @@ GatewayError                 has a status: it may be the answer to a client
 ├── TooLarge            413
 ├── UnsupportedEncoding 415
 ├── QuotaExceeded       429  a budget is used up (402, where configured); says of which scope
-├── RateLimited         429  a limit that time heals is reached; says of which scope; carries retry-after
+├── RateLimited         429  a limit that resets with time is reached; names its scope; carries retry-after
 ├── KeyBusy             429  the key's calls in flight have reached its limit; carries retry-after
 ├── QueueFull           429  every target's queue is full; carries retry-after
 ├── Overloaded          503  no target may be asked now; carries retry-after
@@ -241,6 +241,6 @@ def is_disk_error(error: BaseException) -> bool:
 
 
 def disk_line(error: OSError) -> str:
-    """One line for the user: which file, if it is known, and why it cannot be written."""
+    """A line for the user with the file, if it is known, and the reason why it cannot be written."""
     what = "a file or the output" if error.filename is None else error.filename
     return f"{what} cannot be written: {error.strerror}"

@@ -64,8 +64,6 @@ class Usage:
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """One try at one target."""
-
     target: Target
     status: int | None  # the upstream's; None: no response
     failure: str | None  # None: it answered

@@ -80,7 +80,7 @@ def horizon_range(planned: int, margin: float, alpha: float, largest: float = 1.
 
 
 def smallest_margin(pairs: int, alpha: float, largest: float = 1.0) -> float:
-    """The margin that the last look of so many pairs shows at best, of arms that never differ in any of them.
+    """The margin that the last look of this many pairs shows at best, of arms that differ in none of them.
 
     pairs: >= 1. alpha: two-sided, in (0, 1). largest: see `guarded`.
     """

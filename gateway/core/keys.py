@@ -62,7 +62,7 @@ class KeyRecord:
     team: str | None = None
     models: tuple[str, ...] | None = None
     allow: tuple[str, ...] = ()
-    """What its requests may control: some of sample, target and passthrough."""
+    """Rights of its requests: some of sample, target and passthrough."""
     sample: Literal["rules", "never"] = "rules"
     content: Literal["full", "redacted", "metadata"] | None = None
     tags: tuple[str, ...] = ()

@@ -1,4 +1,4 @@
-"""What an engine says about a served answer when it is asked for the answer's likelihood: its record, and two compared.
+"""The likelihood of a served answer under an engine that is asked for it: its record, and the comparison of two.
 
 The gateway reads an engine's response once (proxy/experiments/prompt_likelihood.py) and records sums and keyed digests;
 the consumer compares the records of two arms. The tokens themselves are in the record's response, for callers whose
@@ -54,7 +54,7 @@ BEST_DIGITS = 4
 
 
 def likelihood_from_json(text: str | None) -> AnswerLikelihood | None:
-    """None: the record is no request for a likelihood. A text that cannot be read is refused as `not_recorded`."""
+    """The likelihood in a record; None: the record is of another request. An unreadable text is `not_recorded`."""
     if text is None:
         return None
     try:

@@ -30,7 +30,7 @@ class Limit:
     amount: float
     """Requests, tokens or US dollars in one window; for `concurrency`, calls in flight in the whole fleet."""
     window: Window | None = None
-    """None: only for `concurrency`."""
+    """Window of the amount; None for `concurrency`, which has no window."""
     zone: str = "UTC"
     """IANA time zone in which days, weeks (from Monday) and months begin."""
     on_outage: OnOutage = "bounded"

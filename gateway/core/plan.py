@@ -264,10 +264,8 @@ def plan_states(fields: Mapping[bytes, bytes]) -> dict[str, PlanState]:
     for name, raw in fields.items():
         try:
             stored = orjson.loads(raw)
-            state = PlanState(
-                plan_from_json(orjson.dumps(stored["plan"])), stored["state"], float(stored["since"]), raw,
-                stored.get("unpaced") is True,
-            )  # fmt: skip
+            plan, unpaced = plan_from_json(orjson.dumps(stored["plan"])), stored.get("unpaced") is True
+            state = PlanState(plan, stored["state"], float(stored["since"]), raw, unpaced)
             valid = _valid(state.plan)
         except (ValueError, KeyError, TypeError):
             continue

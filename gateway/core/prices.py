@@ -1,4 +1,4 @@
-"""What tokens cost: a price for each model, and what an exchange cost by the model that answered. Pure.
+"""Prices of tokens for each model, and the cost of an exchange by the model that answered. Pure.
 
 A model without a price has no known cost: None, never 0. config/derive.py builds Prices from a gateway.yaml, and takes
 the list prices for models that it does not name. Their data is list_prices.json, which tests/fixtures/list_prices.py

@@ -18,8 +18,6 @@ ResponsesApi = Literal["native", "chat"]
 
 @dataclass(frozen=True, slots=True)
 class Provider:
-    """One kind of upstream."""
-
     kind: str  # as in gateway.yaml
     title: str  # for people
     dialect: DialectName = "openai"

@@ -199,7 +199,6 @@ class RampEvent:
 
     @property
     def kind(self) -> str:
-        """Kind of the change, in one word."""
         after = self.record
         if self.before is None and after.version > 1 and after.state != "shadow":
             return "restored"
@@ -310,7 +309,6 @@ def stopped(record: RampRecord, change: RampChange) -> RampRecord:
 
 
 def described(state: RampState) -> str:
-    """The state in words."""
     return {"ramp": "at a step", "rolled_back": "rolled back", "shadow": "in its shadow phase"}.get(state, state)
 
 

@@ -14,7 +14,7 @@ def draw(domain: str, unit: str, version: int = 1) -> float:
 
     domain: what the draw decides ("sample", "shadow:<plan>", "score:<scorer>"); must not contain NUL. Draws of one unit
     in two domains are independent: with one hash for all, every sampled unit would fall into one arm. version:
-    of the rule; a new version draws anew. unit: a request's or a conversation's id.
+    of the rule; a new version draws again. unit: a request's or a conversation's id.
     """
     digest = sha256(f"{domain}\0{version}\0{unit}".encode("utf-8", "surrogatepass")).digest()
     return int.from_bytes(digest[: _BITS // 8]) / (1 << _BITS)

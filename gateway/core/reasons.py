@@ -14,7 +14,7 @@ class Reason:
     """One part that is paused or fails. Neither text holds a secret, or content of a call."""
 
     what: str
-    """What does not work, for everyone who reaches the page: no address and no name of a file."""
+    """The part that does not work, for everyone who reaches the page: no address and no name of a file."""
     why: str = ""
     """The cause, for those who may read metrics; "": there is no more to say."""
 

@@ -8,7 +8,7 @@
 | 408, 409, 425, 429, any other 4xx | the upstream: its patience, its limits, or unknown | failed |
 | 5xx, no answer, an answer that ends early | the upstream | failed |
 
-A refusal is no failure of its arm: it is in no other metric, and the share of refusals is one of its own, REFUSED.
+A refusal is not a failure of its arm: it is in no other metric, and the share of refusals is one of its own, REFUSED.
 
 A caller can send as many requests that are not valid as it likes, in conversations of either arm. Whether a candidate
 refuses what the control accepts (a shorter context, a parameter it does not know) is told by shadow pairs: the control

@@ -18,10 +18,8 @@ Status = Literal["scored", "not_applicable", "error", "timeout", "budget"]
 
 @dataclass(frozen=True, slots=True)
 class Spent:
-    """Cost of one evaluation."""
-
     cost_usd: float | None = None
-    """None: some of it has no known price."""
+    """USD; None: a part of it has no known price."""
     judge_model: str | None = None
     """The model that was called, as "upstream/model"."""
     tokens: int | None = None
@@ -40,7 +38,7 @@ class Score:
     """The reason, for the reader of this one exchange."""
     detail: Mapping[str, float] = field(default_factory=dict)
     spent: Spent | None = None
-    """None: nothing."""
+    """Cost of the evaluation; None: it cost nothing."""
     standard_error: float | None = None
     """Standard error of the value, where it is a mean of several samples."""
     distribution: Mapping[str, float] | None = None
@@ -52,7 +50,7 @@ class Skipped:
     """The scorer does not apply to this subject."""
 
     need: str
-    """What is missing, for example "a response_format of type json_schema"."""
+    """The missing requirement, for example "a response_format of type json_schema"."""
     spent: Spent | None = None
 
 
@@ -60,12 +58,12 @@ class ScoreResult(NamedTuple):
     """The outcome of running one scorer on one subject."""
 
     scorer: str
-    """Its name in the config."""
+    """The scorer's name in the config."""
     version: str
     config_hash: str
     status: Status
     score: Score | None
-    """None unless status is "scored"."""
+    """The score; None unless status is "scored"."""
     explanation: str | None
     """The score's own; what was missing, when not applicable; otherwise the error."""
     seconds: float

@@ -70,7 +70,6 @@ def nano_usd(usd: float) -> int:
 
 
 def utc_day(now: float) -> str:
-    """The day of a Unix time."""
     return time.strftime("%Y-%m-%d", time.gmtime(now))
 
 

@@ -17,7 +17,7 @@ def is_pattern(alias: str) -> bool:
 def pattern_of(name: str, aliases: Iterable[str]) -> str | None:
     """The longest pattern that the name matches; None: none.
 
-    A name with a star matches none: it is a pattern itself, and no model. Nor does what is no name of a model in the
+    A name with a star matches none: it is a pattern itself, not a model. Nor does a text that names no model in the
     config either: 300 characters of ASCII without blanks at most.
     """
     if _NAME.fullmatch(name) is None:
