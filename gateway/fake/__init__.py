@@ -16,6 +16,15 @@ from gateway.fake.upstream import FakeUpstream, serve
 from gateway.fake.wire import Received
 
 __all__ = [
-    "CUT", "HOLD", "Delay", "FakeAnswer", "FakeToolCall", "FakeUpstream", "Fault", "PromptScores", "Received",
-    "parse_fault", "serve",
-]  # fmt: skip
+    "CUT",
+    "HOLD",
+    "Delay",
+    "FakeAnswer",
+    "FakeToolCall",
+    "FakeUpstream",
+    "Fault",
+    "PromptScores",
+    "Received",
+    "parse_fault",
+    "serve",
+]

@@ -26,8 +26,6 @@ class CUT:
 
 @dataclass(frozen=True, slots=True)
 class Delay:
-    """A pause in a script."""
-
     seconds: float
 
 

@@ -116,47 +116,28 @@ class Fault:
     @classmethod
     def cut_after(cls, n_deltas: int) -> Fault:
         """Closes the connection after n content deltas; a plain answer: after half of the body."""
-
-        def bend(received: Received, answer: FakeAnswer) -> Iterable[Step]:
-            if not answer.stream:
-                return halved(received, answer, CUT)
-            return interrupted(received, answer, n_deltas, CUT)
-
-        return cls(f"cut_after:{n_deltas}", bend)
+        return _after(f"cut_after:{n_deltas}", n_deltas, CUT, plain=_halved(CUT))
 
     @classmethod
     def stall_after(cls, n_deltas: int) -> Fault:
         """Stops like cut_after, but the connection stays open; `release()` sends the rest."""
-
-        def bend(received: Received, answer: FakeAnswer) -> Iterable[Step]:
-            if not answer.stream:
-                return halved(received, answer, HOLD)
-            return interrupted(received, answer, n_deltas, HOLD, rest=True)
-
-        return cls(f"stall_after:{n_deltas}", bend)
+        return _after(f"stall_after:{n_deltas}", n_deltas, HOLD, rest=True, plain=_halved(HOLD))
 
     @classmethod
     def malformed_after(cls, n: int) -> Fault:
         """One event of invalid JSON after n deltas, then the rest. A plain answer: half of its JSON, well framed."""
 
-        def bend(received: Received, answer: FakeAnswer) -> Iterable[Step]:
-            if not answer.stream:
-                half = answer.body[: len(answer.body) // 2]
-                return correct_steps(received, FakeAnswer(half, status=answer.status, headers=answer.headers))
-            return interrupted(received, answer, n, chunk(HALF_EVENT), rest=True)
+        def half(received: Received, answer: FakeAnswer) -> Iterable[Step]:
+            body = answer.body[: len(answer.body) // 2]
+            return correct_steps(received, FakeAnswer(body, status=answer.status, headers=answer.headers))
 
-        return cls(f"malformed_after:{n}", bend)
+        return _after(f"malformed_after:{n}", n, chunk(HALF_EVENT), rest=True, plain=half)
 
     @classmethod
     def broken_chunk_after(cls, n: int) -> Fault:
         """A chunk with an invalid size after n deltas. A plain answer: half of the body, then closed."""
-
-        def bend(received: Received, answer: FakeAnswer) -> Iterable[Step]:
-            if not answer.stream:
-                return halved(received, answer, CUT)
-            return interrupted(received, answer, n, b"zz\r\nno chunk\r\n", NEVER)
-
-        return cls(f"broken_chunk_after:{n}", bend)
+        broken = b"zz\r\nno chunk\r\n"
+        return _after(f"broken_chunk_after:{n}", n, broken, NEVER, plain=_halved(CUT))
 
     @classmethod
     def no_done(cls, *, close: bool = False) -> Fault:
@@ -242,6 +223,21 @@ class Fault:
     def garbage(cls) -> Fault:
         """Bytes that are not HTTP, then closed."""
         return cls("garbage", lambda received, answer: [b"\x16\x03\x01 220 mail.example ESMTP\r\n\r\n", CUT])
+
+
+def _halved(between: Step) -> Bend:
+    return lambda received, answer: halved(received, answer, between)
+
+
+def _after(name: str, deltas: int, *steps: Step, plain: Bend, rest: bool = False) -> Fault:
+    """A fault that puts these steps after n content deltas of a stream. plain: bends a plain answer."""
+
+    def bend(received: Received, answer: FakeAnswer) -> Iterable[Step]:
+        if not answer.stream:
+            return plain(received, answer)
+        return interrupted(received, answer, deltas, *steps, rest=rest)
+
+    return Fault(name, bend)
 
 
 _NUMBERS: Mapping[str, Callable[[float], Fault]] = {

@@ -85,7 +85,6 @@ def framed(events: Iterable[Event]) -> Iterator[Step]:
 
 
 def correct_steps(received: Received, answer: FakeAnswer) -> Iterator[Step]:
-    """The steps of a correct answer."""
     if answer.stream:
         yield head(received, answer)
         yield from framed(answer.events)

@@ -24,8 +24,6 @@ _CLASSES: Mapping[Kind, type[Counter] | type[Gauge] | type[Histogram]] = {
 
 @dataclass(frozen=True, slots=True)
 class MetricSpec:
-    """One metric."""
-
     name: str  # as in PromQL; a histogram's without _bucket, _sum and _count
     kind: Kind
     labels: tuple[str, ...]

@@ -326,7 +326,7 @@ class EvalMetrics(Collector):
 
     @property
     def figures(self) -> EvalFigures:
-        """What is exported."""
+        """The figures that are exported."""
         return self._figures
 
     @figures.setter

@@ -25,7 +25,7 @@ _DEADLINE_S = 10.0  # from a connection to its end
 _HEAD_BYTES = 65_536
 _LOOK_S = 0.5  # between two looks for connections past it
 Health = Callable[[], Mapping[str, Any]]
-"""What /health answers; called on a thread."""
+"""Answer of /health; called on a thread."""
 
 
 class MetricsServer(ThreadingMixIn, WSGIServer):

@@ -11,8 +11,6 @@ from gateway.observability.fast_counters import FastCounters
 
 
 class ProxyMetrics:
-    """The gateway's metrics."""
-
     # Requests and answers of clients.
     tokens_used: Histogram
     duration: Histogram

@@ -26,8 +26,6 @@ _PARENT = re.compile(rb"^[0-9a-f]{2}-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})
 
 
 class SpanIds(NamedTuple):
-    """The ids of one call's span."""
-
     trace: int
     span: int
     parent: int  # the client's span; 0: the client sent none

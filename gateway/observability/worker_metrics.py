@@ -28,15 +28,15 @@ class _File:
 
     pid: int
     combine: Callable[[float, float], float] | None
-    """None: the values of several workers are added."""
+    """Combines the values of several workers; None: they are added."""
     used: int = _HEAD
     positions: list[int] = field(default_factory=list)
     slots: list[int] = field(default_factory=list)
     """Parallel to positions: which series each value belongs to."""
     values: tuple[float, ...] = ()
-    """As last read."""
+    """The values as last read."""
     final: bool = False
-    """Its worker is dead, and the values are the last ones."""
+    """The worker is dead, and the values are its last ones."""
 
 
 @dataclass(slots=True)
@@ -67,7 +67,7 @@ class WorkerMetrics:
         self._reading = threading.Lock()
 
     def text(self) -> bytes:
-        """In Prometheus's text format. Counters and histograms of dead workers stay; their gauges go."""
+        """The metrics in Prometheus's text format. Counters and histograms of dead workers stay; their gauges go."""
         with self._reading:
             self._refresh()
             return self._render(self._totals())

@@ -1,4 +1,4 @@
-"""The ASGI application: which path is which endpoint, and the hot path in one coroutine, `App.answer`.
+"""The application: which path is which endpoint, and the hot path in one coroutine, `App.answer`.
 
 The other pages (models, health, metrics, feedback, passthrough) are in endpoints/, behind Starlette's router.
 """
@@ -22,7 +22,6 @@ from gateway.core.exchange import new_id
 from gateway.core.prices import Prices
 from gateway.observability.proxy_metrics import ProxyMetrics
 from gateway.proxy.experiments.shadow import ShadowSender
-from gateway.proxy.http.server.asgi import AsgiClient, AsgiRequest
 from gateway.proxy.http.server.connection_limits import BodyMemory
 from gateway.proxy.http.server.drain import absorb_cancellation, stopping
 from gateway.proxy.http.write_batching import WriteBatcher
@@ -44,15 +43,13 @@ from gateway.proxy.routing.response_affinity import ResponseAffinity
 from gateway.proxy.routing.router import Route, Router
 from gateway.proxy.routing.target_state import UpstreamState
 from gateway.proxy.settle import Settler
-from gateway.proxy.types import ClientConnection, ClientGone, HttpRequest, Receive, Send
+from gateway.proxy.types import ClientConnection, ClientGone, HttpRequest
 from gateway.runtime.tasks import Tasks
 
 if TYPE_CHECKING:
     from gateway.proxy.recording.spans import Spans
 
 log = logging.getLogger(__name__)
-
-Scope = dict[str, Any]
 
 _MANY_UPSTREAMS = 50  # of more, a heartbeat names only those that are down or at work
 
@@ -167,8 +164,6 @@ class Gateway:
 
 
 class App:
-    """The ASGI application."""
-
     def __init__(self, gateway: Gateway) -> None:
         self.gateway = gateway
         """The gateway in force. A call finishes on the gateway it began with."""
@@ -262,21 +257,6 @@ class App:
             "upstreams": upstreams,
             "breakers_open": [t.name for t in gateway.router.target_states if t.breaker.open],
         }
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """The application under another ASGI server, or behind middleware."""
-        if scope["type"] == "http":
-            path = self.canonical(scope.get("raw_path") or scope["path"].encode())
-            scope = {**scope, "path": unquote(path.decode("latin-1")), "raw_path": path}
-            endpoint = self.find(scope["method"].encode(), path)
-            if endpoint is not None:
-                request = AsgiRequest(scope, receive, self.gateway.tasks, self.bodies)
-                try:
-                    await self.answer(endpoint, request, AsgiClient(send))
-                finally:
-                    request.release()
-                return
-        await self.pages(scope, receive, send)
 
     def find(self, method: bytes, path: bytes) -> Endpoint | None:
         """The endpoint of the hot path at this path; None: `pages` answers."""

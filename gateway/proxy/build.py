@@ -122,13 +122,7 @@ def build(config: Config, parts: ProcessParts, keys: KeyRing | None = None, befo
     keys: what build_keys returned. before: the gateway in force; upstreams that do not change keep their connections,
     breakers, latencies and calls in flight.
     """
-    kept = _unchanged(config, before)
-    transports: dict[object, Transport] = {each.transport_kind: each.transport for each in kept.values()}
-    credentials = _credentials(config, before)
-    upstreams = {
-        name: kept.get(name) or _upstream(name, u, transports, parts.resolver, credentials)
-        for name, u in config.upstreams.items()
-    }
+    upstreams = _upstreams(config, before, parts.resolver)
     sampler = Sampler(config.sampling)
     states = () if before is None else before.router.target_states
     prices = prices_of(config)
@@ -136,12 +130,10 @@ def build(config: Config, parts: ProcessParts, keys: KeyRing | None = None, befo
     _observe(router, upstreams.values(), parts.metrics, parts.health)
     shares = parts.health.applied(parts.ramps.by_plan, (state.plan for state in parts.plans.values()))
     router.experiments.follow(parts.plans, time.time(), shares, parts.secret.value)
-    relay = Relay(parts.metrics, parts.ticker, parts.rng, parts.clock, background=scorer_keys(config))
+    relay = Relay(parts.metrics, parts.ticker, parts.rng, scorer_keys(config), parts.clock)
     cap_bytes = config.sampling.max_kb * 1024
-    parts.recorder.cap_bytes = cap_bytes
-    parts.recorder.redactors = redactors_by_caller(config, parts.recorder.redactors)
     keys = keys or build_keys(config, parts)
-    keys.on_dynamic_caller = partial(_record_as_configured, parts.recorder, redactor_by_content(config))
+    _configure_recording(config, parts.recorder, keys, cap_bytes)
     parts.teams.learn(config.teams)
     books = UsageBooks(parts.recorder.usage, parts.metrics, parts.teams, scorer_keys(config))
     calls: Counter[str] = Counter()
@@ -196,6 +188,12 @@ def build(config: Config, parts: ProcessParts, keys: KeyRing | None = None, befo
     )
 
 
+def _configure_recording(config: Config, recorder: Recorder, keys: KeyRing, cap_bytes: int) -> None:
+    recorder.cap_bytes = cap_bytes
+    recorder.redactors = redactors_by_caller(config, recorder.redactors)
+    keys.on_dynamic_caller = partial(_record_as_configured, recorder, redactor_by_content(config))
+
+
 def _record_as_configured(recorder: Recorder, of: Callable[[Content], Redactor | None], caller: Caller) -> None:
     """Sees to it that no more of a dynamic key's content is recorded than its record says."""
     redactor = of(caller.content)
@@ -247,6 +245,16 @@ async def close(gateway: Gateway, others: Iterable[Gateway] = ()) -> None:
             await transport.aclose()
 
 
+def _upstreams(config: Config, before: Gateway | None, resolver: Resolver) -> dict[str, UpstreamState]:
+    kept = _unchanged(config, before)
+    transports: dict[object, Transport] = {each.transport_kind: each.transport for each in kept.values()}
+    credentials = _credentials(config, before)
+    return {
+        name: kept.get(name) or _upstream(name, upstream, transports, resolver, credentials)
+        for name, upstream in config.upstreams.items()
+    }
+
+
 def _unchanged(config: Config, before: Gateway | None) -> dict[str, UpstreamState]:
     known = {} if before is None else before.upstreams
     return {
@@ -257,7 +265,7 @@ def _unchanged(config: Config, before: Gateway | None) -> dict[str, UpstreamStat
 
 
 def _kind(upstream: Upstream) -> tuple[object, ...]:
-    """Upstreams of one kind share a transport. A TLS file that was written anew makes another kind."""
+    """Upstreams of one kind share a transport. A rewritten TLS file makes another kind."""
     kind = (upstream.transport_name, _tls(upstream).stamps(), upstream.proxy, upstream.http2)
     return kind if upstream.auth is None else (*kind, *_identity(upstream))
 

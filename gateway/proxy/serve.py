@@ -48,8 +48,8 @@ from gateway.proxy.build import ProcessParts, build, close
 from gateway.proxy.directory.poller import DirectoryPoller
 from gateway.proxy.directory.snapshot import DirectorySnapshot
 from gateway.proxy.endpoints.health import GatewayReasons
-from gateway.proxy.endpoints.pages import OtherPages, for_browsers
-from gateway.proxy.experiments.plan_poller import PlanPoller
+from gateway.proxy.endpoints.pages import OtherPages
+from gateway.proxy.experiments.plan_poller import PLANS_EVERY_S, PlanPoller
 from gateway.proxy.http.server.connection_limits import (
     REASONS,
     BodyMemory,
@@ -57,12 +57,13 @@ from gateway.proxy.http.server.connection_limits import (
     OpenFiles,
     raise_file_limit,
 )
+from gateway.proxy.http.server.cors import DirectAppWithCors, pages_with_cors
 from gateway.proxy.http.server.drain import until_idle
-from gateway.proxy.http.server.protocol import HttpProtocol
+from gateway.proxy.http.server.protocol import DirectApp, HttpProtocol
 from gateway.proxy.http.server.tls import CertificateFiles
 from gateway.proxy.http.server.uvicorn_server import BoundedApp, GatewayServer, ReusePortSocket, page_settings
 from gateway.proxy.limits.book import WAIT_S, LeaseBook
-from gateway.proxy.limits.estimate import OutputTokenPoller
+from gateway.proxy.limits.estimate import OUTPUTS_EVERY_S, OutputTokenPoller
 from gateway.proxy.limits.exchange import LeaseExchange
 from gateway.proxy.recording.access_log import AccessLog
 from gateway.proxy.recording.heartbeat import EVERY_S as HEARTBEAT_S
@@ -88,7 +89,7 @@ log = logging.getLogger("gateway")
 _SECRET_S = 0.5  # how long a start waits for the shared secret; it is usually there in a millisecond
 _SECRET_AGAIN = Backoff(first_s=0.5, most_s=10.0)
 _SETTLE_S = 1.0  # how long a stopping process waits for calls that it has cancelled
-_WORKER_TIMEOUT_S = 30  # a worker that does not answer its parent for so long is killed; starting one may take 10 s
+_WORKER_TIMEOUT_S = 30  # silence after which the parent kills a worker; starting one may take 10 s
 _SWITCH_S = 0.0005  # how long the loop waits for a busy thread (a scrape, a redaction), a tenth of Python's default
 
 
@@ -157,8 +158,6 @@ class WorkerProcess(UvicornWorker):
 
 
 class _Workers(Multiprocess):
-    """The parent of the workers."""
-
     def init_processes(self) -> None:
         self.processes = [self._started() for _ in range(self.processes_num)]
 
@@ -276,14 +275,14 @@ class Process:
         self._served = served
         self.config, self._refused = self._load(served.config) if config is None else (config, "")
         self.app: App | None = None
-        self.direct: App | None = None
-        """The app, if no middleware stands before it: then the server calls it without ASGI."""
+        self.direct: DirectApp | None = None
+        """The app, which answers the hot path without ASGI; behind CORS if that is configured."""
         self.access: AccessLog | None = None
         self.connections: ConnectionLimits | None = None
         """The limits that the server asks for each new connection."""
         self.bodies: BodyMemory | None = None
         """The count of the request bodies that the server holds."""
-        self._front: Any = None  # the app, behind CORS if that is configured
+        self._pages: Any = None  # the ASGI application of all other paths, likewise
 
     def _load(self, path: Path) -> tuple[Config, str]:
         """(config, refused). refused: why the file's config is not used, but that of the other workers; "": it is."""
@@ -297,8 +296,8 @@ class Process:
             return load(kept), one_line(error)
 
     async def __call__(self, scope: dict[str, Any], receive: Any, send: Any) -> None:
-        if self._front is not None and scope["type"] == "http":
-            await self._front(scope, receive, send)
+        if self._pages is not None and scope["type"] == "http":
+            await self._pages(scope, receive, send)
         elif scope["type"] == "lifespan":
             await self._lifespan(receive, send)
 
@@ -310,8 +309,9 @@ class Process:
             except (ConfigError, CannotRun, OSError) as error:
                 await send({"type": "lifespan.startup.failed", "message": str(error)})
                 return
-            self._front = for_browsers(self.app, self.config.cors)
-            self.direct = None if self.config.cors else self.app
+            origins = self.config.cors
+            self._pages = pages_with_cors(self.app.pages, origins) if origins else self.app.pages
+            self.direct = DirectAppWithCors(self.app, origins) if origins else self.app
             await send({"type": "lifespan.startup.complete"})
             await receive()
         await send({"type": "lifespan.shutdown.complete"})
@@ -339,9 +339,17 @@ class Process:
             exchange = LeaseExchange(book, lease_server, metrics)
             exchanging = tasks.start(exchange.run(), "limits")
             parts = ProcessParts(
-                recorder, metrics, tasks, affinity, Ticker(), access, spans=_spans(self.config), leases=book,
-                exchanges=exchange, clock=lambda: time.monotonic() + self._passed_s(),
-            )  # fmt: skip
+                recorder,
+                metrics,
+                tasks,
+                affinity,
+                Ticker(),
+                access,
+                spans=_spans(self.config),
+                leases=book,
+                exchanges=exchange,
+                clock=lambda: time.monotonic() + self._passed_s(),
+            )
             tasks.start(access.run(), "access log")
             app = App(build(self.config, parts))
             here, recall = self._served.loopback, corridor.state.recall
@@ -350,57 +358,20 @@ class Process:
             pages = OtherPages(lambda: app.gateway, app.show, registry, loopback=here, recall=recall, reasons=reasons)
             app.pages = pages.app()
             self.bodies = app.bodies
-            files = OpenFiles(partial(_count_failure, metrics))
-            for reason in REASONS:  # both begin at 0, so that the first failure is a rise
-                metrics.accept_failures.labels(reason)
-            self.connections = ConnectionLimits(partial(_connection_limits, app), app.count_refused, files)
-            tasks.start(files.watch(), "open files")
+            self._limit_connections(app, tasks, metrics)
             metrics.config_ok.set(not self._refused)
             app.config_refused = self._refused
             reload = Reload(self._served.config, app, parts)
             tasks.start(reload.watch(), "config")
-            following = PlanPoller(
-                corridor.state, app.experiments, parts.plans, parts.shadows, metrics,
-                ramps=corridor.ramps, shares=parts.ramps, health=parts.health, secret=parts.secret,
-            )  # fmt: skip
-            snapshot = DirectorySnapshot(self._served.data)
-            keys = DirectoryPoller(corridor.directory, parts.directory, snapshot, metrics, app.end_calls)
-            parts.issuers = SigningKeyPoller(
-                parts.signing_keys, parts.directory.touch, tasks, parts.resolver, asked_s=self._keys_asked_s
-            )
-            reasons.plans, reasons.keys, reasons.issuers = following, keys, parts.issuers
-            outputs = OutputTokenPoller(recall, lambda: app.gateway.limiter.estimates_by_request)
-            await asyncio.gather(
-                following.look(), keys.start(), parts.issuers.start(self.config.jwt), outputs.look()
-            )  # fmt: skip
-            tasks.start(following.run(), "experiments")
-            tasks.start(outputs.run(), "output tokens")
-            tasks.start(keys.run(), "keys")
+            await self._follow(corridor, app, parts, reasons)
             if shared_metrics() is not None:
                 tasks.start(_show(app), "shared metrics")
             writing = tasks.start(recorder.run(), "recorder")
             tasks.start(report_killed(self._served.data, corridor), "counts of killed processes")
-            heartbeat = Heartbeat(
-                corridor.state,
-                recorder,
-                lambda: time.time() + self._passed_s(),
-                report=lambda: {
-                    **app.report(),
-                    "address": self._served.address,
-                    "reasons": on_page(reasons(but_config=True), causes=True),
-                    "directory": parts.directory.report(),
-                    "candidates": parts.health.reports(
-                        each.plan for each in app.gateway.router.experiments.in_force.values()
-                    ),
-                },
-                every_s=self._heartbeat_s,
-            )
+            heartbeat = self._heartbeat(corridor, app, parts, reasons)
             tasks.start(heartbeat.run(), "presence")
             async with self._metrics_listener(pages):
-                gc.freeze()  # objects from start-up stay for good, so the collector can skip them
-                # The rest is small; full collections are frequent enough that cycles of exceptions do not pile up.
-                gc.set_threshold(20_000, 10, 5)
-                sys.setswitchinterval(_SWITCH_S)
+                _tune_interpreter()
                 yield app
             await reload.stop()
             await _settled(app)
@@ -410,6 +381,55 @@ class Process:
             await heartbeat.leave()
             await close(app.gateway)
             await asyncio.to_thread(_hand_over, access, parts.spans)
+
+    def _limit_connections(self, app: App, tasks: Tasks, metrics: ProxyMetrics) -> None:
+        files = OpenFiles(partial(_count_failure, metrics))
+        for reason in REASONS:  # both begin at 0, so that the first failure is a rise
+            metrics.accept_failures.labels(reason)
+        self.connections = ConnectionLimits(partial(_connection_limits, app), app.count_refused, files)
+        tasks.start(files.watch(), "open files")
+
+    async def _follow(self, corridor: Corridor, app: App, parts: ProcessParts, reasons: GatewayReasons) -> None:
+        """Reads plans, keys, issuers' keys and output tokens once; tasks then keep them up to date."""
+        following = PlanPoller(
+            corridor.state,
+            app.experiments,
+            parts.plans,
+            parts.shadows,
+            parts.metrics,
+            corridor.ramps,
+            parts.ramps,
+            parts.health,
+            parts.secret,
+        )
+        snapshot = DirectorySnapshot(self._served.data)
+        keys = DirectoryPoller(corridor.directory, parts.directory, snapshot, parts.metrics, app.end_calls)
+        parts.issuers = SigningKeyPoller(
+            parts.signing_keys, parts.directory.touch, parts.tasks, parts.resolver, asked_s=self._keys_asked_s
+        )
+        reasons.plans, reasons.keys, reasons.issuers = following, keys, parts.issuers
+        outputs = OutputTokenPoller(corridor.state.recall, lambda: app.gateway.limiter.estimates_by_request)
+        await asyncio.gather(following.look(), keys.start(), parts.issuers.start(self.config.jwt), outputs.look())
+        parts.tasks.repeat(following.look, PLANS_EVERY_S, "experiments")
+        parts.tasks.repeat(outputs.look, OUTPUTS_EVERY_S, "output tokens")
+        parts.tasks.start(keys.run(), "keys")
+
+    def _heartbeat(self, corridor: Corridor, app: App, parts: ProcessParts, reasons: GatewayReasons) -> Heartbeat:
+        return Heartbeat(
+            corridor.state,
+            parts.recorder,
+            lambda: time.time() + self._passed_s(),
+            report=lambda: {
+                **app.report(),
+                "address": self._served.address,
+                "reasons": on_page(reasons(but_config=True), causes=True),
+                "directory": parts.directory.report(),
+                "candidates": parts.health.reports(
+                    each.plan for each in app.gateway.router.experiments.in_force.values()
+                ),
+            },
+            every_s=self._heartbeat_s,
+        )
 
     @contextlib.asynccontextmanager
     async def _metrics_listener(self, pages: OtherPages) -> AsyncIterator[None]:
@@ -470,6 +490,13 @@ def _hand_over(access: AccessLog, spans: Spans | None) -> None:
     access.flush()
     if spans is not None:
         spans.close()
+
+
+def _tune_interpreter() -> None:
+    gc.freeze()  # objects from start-up stay for good, so the collector can skip them
+    # The rest is small; full collections are frequent enough that cycles of exceptions do not pile up.
+    gc.set_threshold(20_000, 10, 5)
+    sys.setswitchinterval(_SWITCH_S)
 
 
 async def _show(app: App) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Container
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 
 from gateway.core.completion import assemble
@@ -54,95 +54,70 @@ class SamplingDecision:
     """The offer of a shadow; None: none was drawn."""
 
 
-@dataclass(frozen=True, slots=True)
-class SettledCall:
-    """The results of the end of a call, as far as they are known at once."""
-
-    exchange: Exchange | None = None
-    """The record; None: the call was not sampled."""
-    offer: ShadowOffer | None = None
-
-
-_NOT_RECORDED = SettledCall()
 LEFT_RULES = 2  # the first rules of plans by which a call whose client left has an arm
 
 
+@dataclass(slots=True)
 class Settler:
     """Settles the calls of one config."""
 
-    def __init__(
-        self,
-        sampler: Sampler,
-        recorder: Recorder,
-        metrics: ProxyMetrics,
-        cap_bytes: int,
-        prices: Prices | None = None,
-        shadow: ShadowSender | None = None,
-        with_histograms: Container[str] | None = None,
-        books: UsageBooks | None = None,
-        limiter: Limiter | None = None,
-    ) -> None:
-        """cap_bytes: of each of an exchange's two bodies. prices: None: no price is known.
-        with_histograms: the upstreams that have histograms of their own; None: all. books: None: those of the recorder,
-        without keys of scorers. limiter: None: no caller has limits."""
-        self.books = books or UsageBooks(recorder.usage, metrics)
-        self._limiter = limiter
-        self._with_histograms = with_histograms
-        self._shadow = shadow
-        self._sampler = sampler
-        self._prices = prices or Prices()
-        self._recorder = recorder
-        self._metrics = metrics
-        self.cap_bytes = cap_bytes
-        self._series: dict[tuple[str, str, str], CallMetrics] = {}  # by alias, target and operation
+    sampler: Sampler
+    recorder: Recorder
+    metrics: ProxyMetrics
+    cap_bytes: int
+    """Limit of each of an exchange's two bodies."""
+    prices: Prices
+    shadow: ShadowSender
+    with_histograms: Container[str]
+    """The upstreams that have histograms of their own."""
+    books: UsageBooks
+    limiter: Limiter
+    _series: dict[tuple[str, str, str], CallMetrics] = field(default_factory=dict, init=False)
+    """Metrics of calls, by alias, target and operation."""
 
-    def settle(self, call: Call, endpoint: Endpoint, route: Route, context: CallContext) -> SettledCall:
+    def settle(self, call: Call, endpoint: Endpoint, route: Route, context: CallContext) -> None:
         """Counts the call and, if it is sampled, records it. A call that reached no upstream leaves no exchange."""
         now = time.monotonic()
         if context.client_gone:
             context.outcome = "client_gone"
         charge: Charge | None = None
-        if context.reservation is not None and self._limiter is not None:
-            charge = context.charge = charge_of(call, context, self._prices, context.reservation.output)
-            self._limiter.settle(context.reservation, charge)
+        if context.reservation is not None:
+            charge = context.charge = charge_of(call, context, self.prices, context.reservation.output)
+            self.limiter.settle(context.reservation, charge)
         target_state = context.target_state
         self._count(call, endpoint, route.scorer, target_state, context, now - call.started, charge)
         if target_state is None or not context.attempts or not endpoint.carries_text:
-            return _NOT_RECORDED
+            return
         drawn = route.drawn
         pi, stratum = drawn.pi, drawn.stratum
-        if self._sampler.reads_ending:
-            pi, stratum = self._sampler.tail(drawn, call, self._ending(call, context, now))
+        if self.sampler.reads_ending:
+            pi, stratum = self.sampler.tail(drawn, call, self._ending(call, context, now))
         if route.assignment is not None:
             ended = EndedCall(call, route, context, target_state, now, pi, stratum)
-            return self._settle_assigned(ended, route.assignment)
+            self._settle_assigned(ended, route.assignment)
+            return
         reason = drawn.reason or (None if drawn.u < pi else "not_drawn")
-        self._recorder.saw((stratum, call.alias, target_state.name, "", ""), reason)
-        if reason is not None:
-            return _NOT_RECORDED
-        ended = EndedCall(call, route, context, target_state, now, pi, stratum)
-        exchange = self._exchange(ended, SamplingDecision(pi, stratum))
-        self._recorder.put(exchange)
-        return SettledCall(exchange)
+        self.recorder.saw((stratum, call.alias, target_state.name, "", ""), reason)
+        if reason is None:
+            ended = EndedCall(call, route, context, target_state, now, pi, stratum)
+            self.recorder.put(self._exchange(ended, SamplingDecision(pi, stratum)))
 
-    def _settle_assigned(self, ended: EndedCall, assignment: Assignment) -> SettledCall:
+    def _settle_assigned(self, ended: EndedCall, assignment: Assignment) -> None:
         """Settles a call of an experiment: later, between calls, if a shadow was drawn, since that takes longer.
 
         A large body is not held for later: only the recorder's buffer limits what it holds.
         """
-        shadow, call, complete = self._shadow, ended.call, False
-        if shadow is not None:
-            shadow.answered(call, assignment, ended.context, ended.now)
-            # Read now, drawn or not: π is that of both, and what is settled later would see more shadows.
-            if assignment.running.shadows and (call.conversation is not None or assignment.unit is not None):
-                complete = shadow.complete(call, assignment)
+        shadow, call, complete = self.shadow, ended.call, False
+        shadow.answered(call, assignment, ended.context, ended.now)
+        # Read now, drawn or not: π is that of both, and what is settled later would see more shadows.
+        if assignment.running.shadows and (call.conversation is not None or assignment.unit is not None):
+            complete = shadow.complete(call, assignment)
         rest = partial(self._settle_in_experiment, ended, assignment, complete)
         waits = assignment.shadowed and not complete and len(call.body) <= LARGE
-        if shadow is not None and waits and shadow.later(rest):
-            return _NOT_RECORDED
-        return rest()
+        if not waits or not shadow.later(rest):
+            rest()
 
-    def _settle_in_experiment(self, ended: EndedCall, assignment: Assignment, complete: bool) -> SettledCall:
+    def _settle_in_experiment(self, ended: EndedCall, assignment: Assignment, complete: bool) -> None:
         """Decides on the shadow, records the exchange with that decision, then sends the shadow.
 
         complete: the call's conversation may have no further shadow."""
@@ -157,24 +132,23 @@ class Settler:
         if counts and drawn.reason is None:
             rate, pi, stratum = assignment.inclusion(ended.pi, stratum, comparable and not complete)
         shadowed = assignment.shadowed and comparable and drawn.reason is None
-        if shadowed and complete and self._shadow is not None:
-            self._shadow.leave_out(assignment)
+        if shadowed and complete:
+            self.shadow.leave_out(assignment)
         shadowed = shadowed and not complete
         sampled = shadowed or (drawn.reason is None and drawn.u < rate)
         cell = (stratum, ended.call.alias, ended.target_state.name, assignment.arm if counts else "", "")
-        self._recorder.saw(cell, None if sampled else drawn.reason or "not_drawn")
+        self.recorder.saw(cell, None if sampled else drawn.reason or "not_drawn")
         if not sampled:
-            return _NOT_RECORDED
-        shadow = self._shadow if shadowed else None
-        offer = None if shadow is None else shadow.decide(ended.call, assignment, ended.context)
+            return
+        offer = self.shadow.decide(ended.call, assignment, ended.context) if shadowed else None
         exchange = self._exchange(ended, SamplingDecision(pi, stratum, assignment if counts else None, offer))
-        recorded = self._recorder.put(exchange)
-        if offer is not None and self._shadow is not None:
-            if recorded:
-                self._shadow.ask(assignment, offer, ended.call, ended.route, exchange)
-            else:
-                self._shadow.withdraw(assignment, offer)
-        return SettledCall(exchange, offer)
+        recorded = self.recorder.put(exchange)
+        if offer is None:
+            return
+        if recorded:
+            self.shadow.ask(assignment, offer, ended.call, ended.route, exchange)
+        else:
+            self.shadow.withdraw(assignment, offer)
 
     def _count_split(self, assignment: Assignment, context: CallContext, own: bool) -> None:
         """Counts every call of a split. own: see is_own_result."""
@@ -185,13 +159,13 @@ class Settler:
             result = "continued" if context.spliced else "elsewhere"
         else:
             result = "ok" if context.outcome == "ok" and context.status == 200 else "failed"
-        m = self._metrics
+        m = self.metrics
         m.counts.of(m.split, assignment.running.plan.name, assignment.arm, result).n += 1
 
     def _ending(self, call: Call, context: CallContext, now: float) -> CallEnding:
         first = context.first_content
         finish = None
-        if self._sampler.reads_finish and context.response.enabled:
+        if self.sampler.reads_finish and context.response.enabled:
             finish = assemble(call.api, call.stream, context.response.bytes()).finish_reason
         return CallEnding(context.outcome, finish, now - call.started, None if first is None else first - call.started)
 
@@ -209,10 +183,24 @@ class Settler:
         running = assignment.running if assignment else None
         first = context.first_content
         return Exchange(  # positional: keywords would cost a sixth of this function
-            call.id, call.received, call.caller.name, call.api, call.alias, ended.target_state.target, call.stream,
-            request if content else b"{}", response if content else b"", context.status, context.outcome,
-            ended.now - call.started, drawn.unit, drawn.u, decision.pi, decision.stratum,
-            self._recorder.incarnation, self._recorder.seq,
+            call.id,
+            call.received,
+            call.caller.name,
+            call.api,
+            call.alias,
+            ended.target_state.target,
+            call.stream,
+            request if content else b"{}",
+            response if content else b"",
+            context.status,
+            context.outcome,
+            ended.now - call.started,
+            drawn.unit,
+            drawn.u,
+            decision.pi,
+            decision.stratum,
+            self.recorder.incarnation,
+            self.recorder.seq,
             experiment=running.plan.name if running else None,
             plan=running.hash if running else None,
             arm=assignment.arm if assignment else None,
@@ -229,14 +217,14 @@ class Settler:
             request_digest=self._digest(context, ended.target_state, decision) if offer else None,
             user_digest=user,
             client_bytes=len(call.body) if assignment else None,
-        )  # fmt: skip
+        )
 
     def _digest(self, context: CallContext, target_state: TargetState, decision: SamplingDecision) -> str | None:
         """The digest of a served request that is also sent to shadow arms."""
         offer, assignment = decision.offer, decision.assignment
-        if self._shadow is None or offer is None or not offer.arms or assignment is None:
+        if offer is None or not offer.arms or assignment is None:
             return None
-        return self._shadow.digest(context.sent_body, target_state, assignment.running)
+        return self.shadow.digest(context.sent_body, target_state, assignment.running)
 
     def _count(
         self,
@@ -251,13 +239,13 @@ class Settler:
         alias = call.alias
         outcome: CountedOutcome = "ok" if context.outcome == "ok" else counted_outcome(context)
         if target_state is None:
-            self._metrics.counts.of(self._metrics.requests, alias, "none", outcome).n += 1
-            self._metrics.ended[outcome] += 1
+            self.metrics.counts.of(self.metrics.requests, alias, "none", outcome).n += 1
+            self.metrics.ended[outcome] += 1
             return
         key = (alias, target_state.name, endpoint.operation)
         if key not in self._series:
-            price = self._prices.of(target_state.target)
-            own = self._with_histograms is None or target_state.target.upstream in self._with_histograms
+            price = self.prices.of(target_state.target)
+            own = target_state.target.upstream in self.with_histograms
             self._series[key] = CallMetrics(
                 self.books, alias, target_state, endpoint.operation, price, own_histograms=own
             )
@@ -266,8 +254,7 @@ class Settler:
         first_s = first - call.started if first is not None and call.stream else None
         single, usage = not context.attempts[1:], context.usage
         if charge is None and (usage is None or not single or outcome != "ok" or call.api in FREE_APIS):
-            most_output = 0 if self._limiter is None else self._limiter.most_output(call)
-            charge = context.charge = charge_of(call, context, self._prices, most_output)
+            charge = context.charge = charge_of(call, context, self.prices, self.limiter.most_output(call))
         series.waiting.append(
             (outcome, total_s, context.notes.overhead_s, first_s, usage, single, call.caller, scorer, charge)
         )
@@ -278,9 +265,9 @@ class Settler:
 
     def _count_attempts(self, alias: str, context: CallContext) -> None:
         """Counts what each attempt cost, for the upstream that used the tokens."""
-        m = self._metrics
+        m = self.metrics
         used = [(a.target, a.usage) for a in context.attempts if a.usage is not None]
-        costs = [(target.upstream, self._prices.cost(target, usage)) for target, usage in used]
+        costs = [(target.upstream, self.prices.cost(target, usage)) for target, usage in used]
         for upstream, cost in costs:
             if cost is not None:
                 m.counts.of(m.cost, alias, upstream).n += cost

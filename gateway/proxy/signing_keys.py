@@ -8,6 +8,7 @@ import contextlib
 import logging
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -35,28 +36,20 @@ FIRST_S = 2.0
 """Seconds that a start waits for the first read."""
 
 
+@dataclass
 class SigningKeyPoller:
     """Keeps one process's SigningKeys up to date, for the issuers of the config in force."""
 
-    def __init__(
-        self,
-        keys: SigningKeys,
-        changed: Callable[[], None],
-        tasks: Tasks,
-        resolver: Resolver | None = None,
-        *,
-        asked_s: float = ASKED_S,
-    ) -> None:
-        """changed: called when keys were added or removed. asked_s: see ASKED_S."""
-        self._keys = keys
-        self._changed = changed
-        self._tasks = tasks
-        self._resolver = resolver or Resolver()
-        self._asked_s = asked_s
-        self._running: dict[str, tuple[JwtIssuer, asyncio.Task[None]]] = {}
-        self._first: dict[str, asyncio.Event] = {}
-        self.failing: dict[str, str] = {}
-        """Issuers whose keys cannot be read now → why."""
+    keys: SigningKeys
+    changed: Callable[[], None]
+    """Called when keys were added or removed."""
+    tasks: Tasks
+    resolver: Resolver = field(default_factory=Resolver)
+    asked_s: float = ASKED_S
+    failing: dict[str, str] = field(default_factory=dict, init=False)
+    """Issuers whose keys cannot be read now → why."""
+    _running: dict[str, tuple[JwtIssuer, asyncio.Task[None]]] = field(default_factory=dict, init=False)
+    _first: dict[str, asyncio.Event] = field(default_factory=dict, init=False)
 
     def follow(self, issuers: Mapping[str, JwtIssuer]) -> None:
         """Begins to read the keys of new issuers, and forgets those of issuers that changed or are gone."""
@@ -64,18 +57,18 @@ class SigningKeyPoller:
             if issuers.get(name) != issuer:
                 task.cancel()
                 del self._running[name]
-                self._keys.asked.pop(name, None)
+                self.keys.asked.pop(name, None)
                 self.failing.pop(name, None)
                 self._put(name, None)
         for name, issuer in issuers.items():
             if name not in self._running:
                 self._first[name] = asyncio.Event()
-                self._running[name] = (issuer, self._tasks.start(self._run(name, issuer), f"keys of {name}"))
+                self._running[name] = (issuer, self.tasks.start(self._run(name, issuer), f"keys of {name}"))
 
     async def start(self, issuers: Mapping[str, JwtIssuer]) -> None:
         """Follows them, and waits a moment for their keys."""
         self.follow(issuers)
-        waiting = [self._tasks.start(event.wait(), "first keys") for event in self._first.values()]
+        waiting = [self.tasks.start(event.wait(), "first keys") for event in self._first.values()]
         if waiting:
             _, late = await asyncio.wait(waiting, timeout=FIRST_S)
             for task in late:
@@ -102,26 +95,26 @@ class SigningKeyPoller:
     def _failed(self, name: str, error: Exception, failures: int, age_s: float) -> None:
         if failures == 1:
             log.warning("jwt.%s: cannot fetch the issuer's keys; retrying: %s", name, error)
-        if name in self._keys.of and age_s > _MOST_AGE_S:
+        if name in self.keys.of and age_s > _MOST_AGE_S:
             log.error("jwt.%s: the issuer's keys were last read %.0f h ago; its tokens are refused", name, age_s / 3600)
             self._put(name, None)
 
     def _put(self, name: str, keys: object) -> None:
-        known = self._keys.of.get(name)
+        known = self.keys.of.get(name)
         if isinstance(keys, tuple):
-            self._keys.of[name] = keys
+            self.keys.of[name] = keys
         else:
-            self._keys.of.pop(name, None)
+            self.keys.of.pop(name, None)
         before = {(k.id, k.algorithm, _numbers(k.key)) for k in known or ()}
-        if {(k.id, k.algorithm, _numbers(k.key)) for k in self._keys.of.get(name, ())} != before:
-            self._changed()
+        if {(k.id, k.algorithm, _numbers(k.key)) for k in self.keys.of.get(name, ())} != before:
+            self.changed()
 
     async def _pause(self, name: str, wait_s: float) -> None:
         """Waits until the keys are to be read again: after wait_s, or earlier if a token asks."""
-        self._keys.asked.pop(name, None)
-        quiet_s = min(self._asked_s, wait_s)
+        self.keys.asked.pop(name, None)
+        quiet_s = min(self.asked_s, wait_s)
         await asyncio.sleep(quiet_s)
-        asked = self._keys.asked[name] = asyncio.Event()
+        asked = self.keys.asked[name] = asyncio.Event()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(wait_s - quiet_s):
                 await asked.wait()
@@ -130,7 +123,7 @@ class SigningKeyPoller:
         """Raises OSError, ValueError, TransportError, TimeoutError, UnusableTlsFile."""
         if issuer.jwks_file is not None:
             return await asyncio.to_thread(Path(issuer.jwks_file).read_bytes)
-        transport = Http1Transport(tls=UpstreamTls(issuer.ca_file), resolver=self._resolver)
+        transport = Http1Transport(tls=UpstreamTls(issuer.ca_file), resolver=self.resolver)
         try:
             async with asyncio.timeout(issuer.timeout_s):
                 return await _get(transport, issuer.jwks_url or await _discover(transport, issuer))
@@ -162,9 +155,11 @@ async def _get(transport: Http1Transport, url: str) -> bytes:
     parts = urlsplit(url)
     path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
     request = UpstreamRequest(
-        b"GET", f"{parts.scheme}://{parts.netloc}", path.encode(),
+        b"GET",
+        f"{parts.scheme}://{parts.netloc}",
+        path.encode(),
         [(b"accept", b"application/json"), (b"accept-encoding", b"identity"), (b"user-agent", b"assay-gateway")],
-    )  # fmt: skip
+    )
     reply = await transport.send(request, 5.0)
     try:
         if reply.status != 200:

@@ -32,8 +32,6 @@ def too_large(limit_bytes: int) -> TooLarge:
 
 
 class HttpRequest(Protocol):
-    """A client's HTTP request."""
-
     method: bytes
     path: bytes
     """The path as on the wire, without the query."""

@@ -31,7 +31,7 @@ class Child:
     argv: tuple[str, ...]
     ready: Callable[[], Awaitable[bool]] = _ready_at_once  # polled until it returns True
     ready_s: float = 30.0  # how long to poll
-    hung_s: float | None = None  # for so long it may not be ready later; then it is killed. None: for ever
+    hung_s: float | None = None  # time without being ready after which it is killed; None: never
     grace_s: float = 10.0  # between SIGTERM and SIGKILL
     environ: Mapping[str, str] | None = None  # the complete environment; None: inherited
     pass_fds: tuple[int, ...] = ()  # file descriptors that it inherits

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import signal
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from typing import Any, Self, TypeVar
 
@@ -37,6 +37,10 @@ class Tasks:
         task.add_done_callback(self._ended)
         return task
 
+    def repeat(self, look: Callable[[], Awaitable[None]], every_s: float, name: str) -> None:
+        """Calls `look` now and again, `every_s` after the end of each call, until the tasks are closed."""
+        self.start(_repeat(look, every_s), name)
+
     def _ended(self, task: asyncio.Task[Any]) -> None:
         self._running.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
@@ -47,6 +51,12 @@ class Tasks:
         for task in running:
             task.cancel()
         await asyncio.gather(*running, return_exceptions=True)
+
+
+async def _repeat(look: Callable[[], Awaitable[None]], every_s: float) -> None:
+    while True:
+        await look()
+        await asyncio.sleep(every_s)
 
 
 def cancel_on_signal(task: asyncio.Task[Any]) -> None:

@@ -93,7 +93,9 @@ class Hot:
         gateway = build(config, parts)
         app: Any = App(gateway)
         app.direct = app
-        settings = uvicorn.Config(app, http=HttpProtocol, lifespan="off", log_config=None, proxy_headers=False)
+        settings = uvicorn.Config(
+            app, http=HttpProtocol, interface="asgi3", lifespan="off", log_config=None, proxy_headers=False
+        )
         settings.load()
         state = ServerState()
         state.default_headers = [(b"date", b"Thu, 01 Jan 1970 00:00:00 GMT"), (b"server", b"assay-gateway")]

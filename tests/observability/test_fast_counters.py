@@ -25,7 +25,7 @@ def test_a_histogram_has_the_same_buckets_count_and_sum(rounds: list[list[float]
     reference = Histogram("h", "h", ["a"], buckets=BUCKETS, registry=theirs).labels("x")
     for observed in rounds:
         for value in observed:
-            spread.observe(value)
+            spread.observe_all([value])
             reference.observe(value)
         counts.flush()
     for name, labels in (("h_count", {}), ("h_sum", {}), *(("h_bucket", {"le": b}) for b in ("0.1", "1.0", "+Inf"))):
@@ -71,7 +71,7 @@ def test_many_observed_at_once_are_as_each_by_itself(rounds: list[list[float]]) 
     once, each = (counts.spread(Histogram("h", "h", buckets=BUCKETS, registry=r)) for r in registries)
     for observed in rounds:
         for value in observed:
-            each.observe(value)
+            each.observe_all([value])
         once.observe_all(list(observed))
     counts.flush()
     for name, labels in (("h_count", {}), ("h_sum", {}), *(("h_bucket", {"le": b}) for b in ("0.1", "1.0", "+Inf"))):

@@ -54,7 +54,7 @@ def is_quiet(gateway: Any) -> bool:
     now = gateway.gateway
     return not (
         now.in_use
-        or now.ticker.waiting
+        or now.ticker.timers
         or any(p.in_flight for p in now.router.target_states)
         or any(u.limiter.in_flight or u.limiter.waiting for u in now.upstreams.values())
     )

@@ -15,14 +15,18 @@ from prometheus_client import CollectorRegistry
 from gateway.config.config import Retries, RuleCondition, Sampling, SamplingRule, Timeouts
 from gateway.config.derive import plan_of
 from gateway.config.experiments import Experiment
+from gateway.config.limits import Budgets
 from gateway.config.upstreams import Upstream
 from gateway.core.exchange import Attempt, Exchange, Target, Usage
 from gateway.core.prices import Price, Prices
 from gateway.observability.proxy_metrics import ProxyMetrics
 from gateway.proxy.experiments.budget import ShadowedConversations
 from gateway.proxy.experiments.shadow import ShadowOffer
+from gateway.proxy.limits.book import LeaseBook
+from gateway.proxy.limits.limiter import Limiter, Offline
 from gateway.proxy.recording.recorder import Recorder
 from gateway.proxy.recording.redaction.redactor import LARGE
+from gateway.proxy.recording.usage_ledger import UsageBooks
 from gateway.proxy.relay.state import CallContext, HeldBytes
 from gateway.proxy.request.call import Call, Caller
 from gateway.proxy.request.endpoints import ENDPOINTS
@@ -32,7 +36,7 @@ from gateway.proxy.routing.concurrency_limiter import ConcurrencyLimiter
 from gateway.proxy.routing.router import Route
 from gateway.proxy.routing.sampling import Sampler
 from gateway.proxy.routing.target_state import TargetState, UpstreamState
-from gateway.proxy.settle import SettledCall, Settler, cluster_of, counts_for_arm, is_comparable
+from gateway.proxy.settle import Settler, cluster_of, counts_for_arm, is_comparable
 
 CHAT = ENDPOINTS[b"/chat/completions"]
 
@@ -124,14 +128,14 @@ class Room:
 
     def settle(
         self, call: Call, context: CallContext | None = None, *, endpoint: Any = CHAT, requested: Any = None
-    ) -> SettledCall:
+    ) -> None:
         drawn = self.sampler.head(call, requested)
         assignment = assign(self.experiment, call, True) if self.experiment is not None else None
         held = drawn.recordable or (assignment is not None and (assignment.shadowed or drawn.u < assignment.record))
         route = Route((), Timeouts(), Retries(), "error", drawn, assignment, held)
         context = self.ended() if context is None else context
         context.response.enabled = held
-        return self.settler.settle(call, endpoint, route, context)
+        self.settler.settle(call, endpoint, route, context)
 
     def ended(self, outcome: Any = "ok", status: int = 200, answer: bytes = b"{}", **changes: Any) -> CallContext:
         context = CallContext(HeldBytes(True, 1000), outcome, self.target_state, status=status)
@@ -164,7 +168,9 @@ def a_room(
     state = UpstreamState("u", Upstream(kind="openai"), Any, Any, ConcurrencyLimiter(None, 0, 1.0))  # type: ignore[arg-type]
     target_state = TargetState(Target("u", "m"), state, CircuitBreaker(lambda: 0.0), lambda: 0.0)
     noting = NotingShadow(ShadowOffer(("candidate",)))
-    settler = Settler(sampler, recorder, metrics, 1000, shadow=noting)  # type: ignore[arg-type]
+    limiter = Limiter(LeaseBook(), Offline(), {}, Budgets(), metrics)
+    books = UsageBooks(recorder.usage, metrics)
+    settler = Settler(sampler, recorder, metrics, 1000, Prices(), noting, ("u", "v"), books, limiter)  # type: ignore[arg-type]
     return Room(sampler, recorder, settler, registry, metrics, target_state, noting, experiment)
 
 
@@ -205,7 +211,7 @@ async def test_calls_without_upstream_or_text_leave_no_exchange(room: Room) -> N
         (room.ended(attempts=[]), CHAT),
         (room.ended(), ENDPOINTS[b"/embeddings"]),
     ):
-        assert room.settle(a_call(), context, endpoint=endpoint) == SettledCall()
+        room.settle(a_call(), context, endpoint=endpoint)
     assert not room.recorded
     assert not room.recorder.ledger.seen
 
@@ -229,12 +235,11 @@ async def test_an_answer_above_the_cap_is_marked_truncated(room: Room) -> None:
 
 async def test_opted_out_calls_are_counted_outside_the_population() -> None:
     room = a_room(({"outcome": "error"}, 1.0), experiment=an_experiment(shadow=1.0))
-    settled = [
-        room.settle(a_call(caller=Caller("web", sampled=False))),
-        room.settle(a_call(), requested="never"),
-        room.settle(a_call(caller=Caller("web", sampled=False)), room.ended("cut")),
-    ]
-    assert settled == [SettledCall()] * 3
+    room.settle(a_call(caller=Caller("web", sampled=False)))
+    room.settle(a_call(), requested="never")
+    room.settle(a_call(caller=Caller("web", sampled=False)), room.ended("cut"))
+    assert not room.recorded
+    assert not room.shadow.done
     reasons = [cell[4] for cell in room.recorder.ledger.unsampled.elements()]
     assert sorted(reasons) == ["forbidden", "opted_out", "opted_out"]
     assert sum(room.recorder.ledger.seen.values()) == 3
@@ -262,8 +267,8 @@ INELIGIBLE: list[tuple[str, dict[str, Any]]] = [
 @pytest.mark.parametrize("changes", [i[1] for i in INELIGIBLE], ids=[i[0] for i in INELIGIBLE])
 async def test_only_a_comparable_answer_has_a_shadow(changes: dict[str, Any]) -> None:
     room = a_room(experiment=an_experiment(shadow=1.0))
-    assert room.settle(a_call()).offer == room.shadow.offer
-    assert room.settle(a_call(), room.ended(**changes)).offer is None
+    room.settle(a_call())
+    room.settle(a_call(), room.ended(**changes))
     assert [e.experiment for e in room.recorded] == ["swap", None]
     assert [e.asked for e in room.recorded] == [("candidate",), ()]
     assert room.shadow.done == [("decide", "id"), ("ask", "id")]
@@ -376,9 +381,10 @@ async def test_calls_of_complete_conversations_have_their_own_probability() -> N
 async def test_a_shadowed_call_is_recorded_with_the_union_probability() -> None:
     room = a_room(rate=0.1, experiment=SWAP)
     for n in range(2000):
-        settled = room.settle(a_call(id=str(n)))
-        assert (settled.offer is not None) == shadowed(SWAP, str(n))
-        assert (settled.exchange is not None) or settled.offer is None
+        room.settle(a_call(id=str(n)))
+        drawn = shadowed(SWAP, str(n))
+        assert (room.shadow.done[-1:] == [("ask", str(n))]) == drawn
+        assert not drawn or room.recorded[-1].id == str(n)
     assert {e.pi for e in room.recorded} == {1 - 0.9 * 0.7}
     assert {e.stratum for e in room.recorded} == {"default+swap"}
     assert {(e.experiment, e.plan, e.arm) for e in room.recorded} == {("swap", SWAP.hash, "control")}
@@ -396,17 +402,19 @@ async def test_only_calls_with_a_drawn_shadow_are_settled_later() -> None:
     assert 0 < len(drawn) == len(room.shadow.put) < 50
     assert (len(room.recorded), room.shadow.done, room.shadow.answers) == (50 - len(drawn), [], 50)
     assert room.value("gateway_tokens_total", alias="chat", upstream="u", type="output") == 100
-    settled = [piece() for piece in room.shadow.put]
-    assert [s.exchange.id for s in settled] == drawn
+    for piece in room.shadow.put:
+        piece()
+    assert [e.id for e in room.recorded[-len(drawn) :]] == drawn
     assert room.shadow.done == [(what, id) for id in drawn for what in ("decide", "ask")]
     assert len(room.recorded) == 50
     large = a_call(id=drawn[0], body=b'{"a":"' + b"x" * LARGE + b'"}')
-    assert room.settle(large).offer is not None, "the queue's bytes are not counted: it holds nothing large"
+    room.settle(large)
+    assert room.shadow.done[-1] == ("ask", drawn[0]), "the queue's bytes are not counted: it holds nothing large"
 
 
 async def test_a_shadow_is_withdrawn_if_its_exchange_is_dropped() -> None:
     room = a_room(experiment=an_experiment(shadow=1.0), buffer_bytes=1)
-    assert room.settle(a_call()).offer == room.shadow.offer
+    room.settle(a_call())
     assert room.shadow.done == [("decide", "id"), ("withdraw", "")]
 
 
@@ -462,7 +470,7 @@ async def test_every_call_is_counted_by_how_it_ended(room: Room) -> None:
 
 def a_priced_room(**prices: Price) -> Room:
     room = a_room()
-    room.settler = Settler(room.sampler, room.recorder, room.metrics, 1000, Prices(prices))
+    room.settler = replace(room.settler, prices=Prices(prices))
     return room
 
 

@@ -11,6 +11,7 @@ import gc
 import logging
 import time
 from collections.abc import Callable, Set
+from dataclasses import dataclass, field
 
 from gateway.core.errors import StreamDown
 from gateway.observability.proxy_metrics import ProxyMetrics
@@ -26,36 +27,29 @@ _CONFIRM_S = 30.0
 _MAX_NAMED = 5
 
 
+@dataclass
 class DirectoryPoller:
     """Keeps one process's KeyDirectory up to date."""
 
-    def __init__(
-        self,
-        source: DirectoryStream,
-        directory: KeyDirectory,
-        snapshot: DirectorySnapshot,
-        metrics: ProxyMetrics,
-        end_calls: Callable[[Set[str]], int],
-        pace: Callable[[], float] = time.monotonic,
-    ) -> None:
-        """end_calls: ends the answers in flight of the keys with these names; returns their number. pace: monotonic
-        seconds, of writes to the snapshot."""
-        self._source = source
-        self._directory = directory
-        self._snapshot = snapshot
-        self._metrics = metrics
-        self._end_calls = end_calls
-        self._pace = pace
-        self._trouble = ""
-        self._saved: DirectoryHead | None = None
-        self._saved_at = self._confirmed_at = float("-inf")
-        self.unsavable = ""
-        """Why the snapshot of the keys cannot be written; "": it can."""
+    source: DirectoryStream
+    directory: KeyDirectory
+    snapshot: DirectorySnapshot
+    metrics: ProxyMetrics
+    end_calls: Callable[[Set[str]], int]
+    """Ends the answers in flight of the keys with these names; returns their number."""
+    pace: Callable[[], float] = time.monotonic
+    """Monotonic seconds, of writes to the snapshot."""
+    unsavable: str = field(default="", init=False)
+    """Why the snapshot of the keys cannot be written; "": it can."""
+    _trouble: str = field(default="", init=False)
+    _saved: DirectoryHead | None = field(default=None, init=False)
+    _saved_at: float = field(default=float("-inf"), init=False)
+    _confirmed_at: float = field(default=float("-inf"), init=False)
 
     @property
     def trouble(self) -> str:
         """Why the last known keys stay in force; "": they are read, or there are none."""
-        return self._trouble if self._directory.head is not None else ""
+        return self._trouble if self.directory.head is not None else ""
 
     async def start(self) -> None:
         """The first read; without the server's answer, the snapshot is loaded. Without the garbage collector, which
@@ -64,7 +58,7 @@ class DirectoryPoller:
         gc.disable()
         try:
             await self.look()
-            if self._directory.head is None:
+            if self.directory.head is None:
                 await self._load()
         finally:
             if collecting:
@@ -72,17 +66,20 @@ class DirectoryPoller:
         self.show()
 
     async def _load(self) -> None:
-        loaded = await asyncio.to_thread(self._snapshot.load)
+        loaded = await asyncio.to_thread(self.snapshot.load)
         if loaded is None:
             return
-        self._directory.apply(loaded.changes, "snapshot")
-        self._directory.confirm(loaded.age_s)
+        self.directory.apply(loaded.changes, "snapshot")
+        self.directory.confirm(loaded.age_s)
         self._saved = loaded.changes.head
         self._count_malformed(loaded.changes)
         log.warning(
             "keys are those of the snapshot %s, confirmed %.0f s ago: %d records of version %d",
-            self._snapshot.path.name, loaded.age_s, len(loaded.changes.records), loaded.changes.head.version,
-        )  # fmt: skip
+            self.snapshot.path.name,
+            loaded.age_s,
+            len(loaded.changes.records),
+            loaded.changes.head.version,
+        )
 
     async def run(self) -> None:
         """Runs until cancelled."""
@@ -97,14 +94,14 @@ class DirectoryPoller:
 
     async def look(self) -> None:
         """Reads what has changed and puts it in force."""
-        directory = self._directory
+        directory = self.directory
         try:
-            head = await self._source.head()
+            head = await self.source.head()
             if head is None:
                 self._say("the stream server has no keys" if directory.head is not None else "")
                 return
             if head != directory.head:
-                changes = await self._source.read(directory.head, head)
+                changes = await self.source.read(directory.head, head)
                 if changes is None:
                     self._say(f"the stream server has older keys (version {head.version})")
                     return
@@ -117,8 +114,7 @@ class DirectoryPoller:
         directory.confirm()
 
     def show(self) -> None:
-        """Sets the gauges."""
-        directory, metrics = self._directory, self._metrics
+        directory, metrics = self.directory, self.metrics
         if directory.head is None:
             return
         metrics.counts.set(metrics.directory_age, directory.age_s or 0.0)
@@ -126,43 +122,46 @@ class DirectoryPoller:
         metrics.counts.set(metrics.directory_keys, len(directory.keys))
 
     def _apply(self, changes: DirectoryChanges) -> None:
-        known = self._directory.head
-        ended = self._end_calls(names) if (names := self._directory.apply(changes)) else 0
+        known = self.directory.head
+        ended = self.end_calls(names) if (names := self.directory.apply(changes)) else 0
         self._count_malformed(changes)
         if ended:
-            self._metrics.counts.of(self._metrics.key_ended).n += ended
+            self.metrics.counts.of(self.metrics.key_ended).n += ended
         log.info(
             "keys changed: version %d%s, %d records %s%s",
-            changes.head.version, "" if known is None else f" after {known.version}", len(changes.records),
-            "in all" if changes.complete else "changed", f"; {ended} answers in flight ended" if ended else "",
-        )  # fmt: skip
+            changes.head.version,
+            "" if known is None else f" after {known.version}",
+            len(changes.records),
+            "in all" if changes.complete else "changed",
+            f"; {ended} answers in flight ended" if ended else "",
+        )
 
     def _count_malformed(self, changes: DirectoryChanges) -> None:
         found = changes.malformed
         if not found:
             return
-        self._metrics.counts.of(self._metrics.directory_malformed).n += len(found)
+        self.metrics.counts.of(self.metrics.directory_malformed).n += len(found)
         named = "; ".join(f"{name}: {why}" for name, why in list(found.items())[:_MAX_NAMED])
         log.error("%d records of keys are malformed; their last valid versions stay in force: %s", len(found), named)
 
     def _say(self, trouble: str) -> None:
         """Logs when reading begins to fail, and when it works again."""
-        if trouble and not self._trouble and self._directory.head is not None:
+        if trouble and not self._trouble and self.directory.head is not None:
             log.warning("%s; the last known keys stay in force", trouble)
-        elif self._trouble and not trouble and self._directory.head is not None:
+        elif self._trouble and not trouble and self.directory.head is not None:
             log.info("keys are read from the stream server again")
         self._trouble = trouble
 
     async def save(self) -> None:
         """Writes the snapshot after a change, at most once a second, and now and then notes that it is current."""
-        head, now = self._directory.head, self._pace()
+        head, now = self.directory.head, self.pace()
         if head is None or self._trouble:
             return
         if head != self._saved and now - self._saved_at >= _SAVE_S:
             self._saved_at = self._confirmed_at = now
-            records = list(self._directory.records())
+            records = list(self.directory.records())
             try:
-                await asyncio.to_thread(self._snapshot.save, head, records)
+                await asyncio.to_thread(self.snapshot.save, head, records)
                 self._saved, self.unsavable = head, ""
             except OSError as error:
                 if not self.unsavable:
@@ -170,4 +169,4 @@ class DirectoryPoller:
                 self.unsavable = error.strerror or str(error)
         elif now - self._confirmed_at >= _CONFIRM_S:
             self._confirmed_at = now
-            await asyncio.to_thread(self._snapshot.confirm, head)
+            await asyncio.to_thread(self.snapshot.confirm, head)

@@ -47,7 +47,7 @@ class FeedbackWait:
     look_s: float = 0.05
     """Seconds between two looks for it."""
     late_s: float = 900.0
-    """An exchange that is not in the store so long after its call will not come."""
+    """Seconds after its call in which an exchange reaches the store, if it ever does."""
 
 
 def feedback_page(
@@ -144,9 +144,17 @@ def read_feedback(body: bytes, caller: str, key: str | None, at: float) -> Feedb
         raise BadRequest("idempotency-key: expected 1 to 256 characters")
     own = only_word_id(caller, exchange, name) if key is None else word_id(caller, f"key\0{key}")
     return Feedback(
-        exchange, own, caller, at, name, value, texts["label"],
-        texts["comment"], texts["correction"], data_type=data_type,
-    )  # fmt: skip
+        exchange,
+        own,
+        caller,
+        at,
+        name,
+        value,
+        texts["label"],
+        texts["comment"],
+        texts["correction"],
+        data_type=data_type,
+    )
 
 
 def check_range(given: Feedback, ranges: Mapping[str, tuple[float, float]]) -> None:

@@ -7,6 +7,7 @@ nothing. Upstreams are not among the parts: /ready and the heartbeat report them
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import orjson
@@ -59,33 +60,30 @@ class GatewayReasons:
                 yield "the keys of a token issuer cannot be read", f"jwt.{name}: {why}"
 
 
+@dataclass
 class HealthPages:
-    """The handlers."""
-
-    def __init__(
-        self, gateway: Callable[[], Gateway], access: MetricsAccess, reasons: Callable[[], Sequence[Reason]]
-    ) -> None:
-        """access: who sees causes and targets. reasons: returns what does not work now."""
-        self._gateway = gateway
-        self._access = access
-        self._reasons = reasons
+    gateway: Callable[[], Gateway]
+    access: MetricsAccess
+    """Decides who sees causes and targets."""
+    reasons: Callable[[], Sequence[Reason]]
+    """Returns what does not work now."""
 
     async def health(self, request: Request) -> dict[str, Any]:
         """Says that this process runs, and which of its parts fail. HTTP 200 in any case, and nothing of upstreams: a
         load balancer must not restart the gateway for them. Causes need access to metrics."""
-        reasons = self._reasons()
-        causes = bool(reasons) and self._access.allows(request)
+        reasons = self.reasons()
+        causes = bool(reasons) and self.access.allows(request)
         return {"status": "ok", "version": __version__, "reasons": on_page(reasons, causes=causes)}
 
     async def ready(self, request: Request) -> Response:
         """Says whether every alias has a target that is ready. Details need access to metrics."""
-        gateway = self._gateway()
+        gateway = self.gateway()
         states = {
             p.name: "ready" if p.ready else "down" if p.upstream.down else "failing"
             for p in gateway.router.target_states
         }
         missing = gateway.router.unready()
         body: dict[str, Any] = {"status": "ready" if not missing else "not ready"}
-        if self._access.allows(request):
+        if self.access.allows(request):
             body |= {"without_target": missing, "targets": states}
         return Response(orjson.dumps(body), 503 if missing else 200, media_type="application/json")

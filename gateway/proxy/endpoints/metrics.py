@@ -42,8 +42,6 @@ class MetricsAccess:
 
 
 class MetricsPage:
-    """The handler."""
-
     def __init__(self, access: MetricsAccess, show: Callable[[], None], registry: CollectorRegistry) -> None:
         """show: brings the metrics up to date. registry: of this process."""
         self._gateway = access.gateway

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 import orjson
 from prometheus_client import CollectorRegistry
-from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route, Router
@@ -19,7 +19,7 @@ from gateway.core.errors import GatewayError
 from gateway.core.exchange import new_id
 from gateway.core.reasons import Reason
 from gateway.proxy.app import Gateway, unknown_path
-from gateway.proxy.endpoints.feedback import Recall, feedback_page, no_recall
+from gateway.proxy.endpoints.feedback import Recall, feedback_page
 from gateway.proxy.endpoints.health import HealthPages
 from gateway.proxy.endpoints.metrics import MetricsAccess, MetricsPage
 from gateway.proxy.endpoints.models import ModelPages, speaks_anthropic
@@ -36,54 +36,47 @@ GatewayPage = Callable[[Gateway, Any, Any, Any], Awaitable[None]]
 """An ASGI application of one Gateway: (gateway, scope, receive, send)."""
 
 
+@dataclass
 class OtherPages:
     """The ASGI applications of these paths, for the main port and for a listener of the metrics."""
 
-    def __init__(
-        self,
-        gateway: Callable[[], Gateway],
-        show: Callable[[], None],
-        registry: CollectorRegistry,
-        *,
-        loopback: bool,
-        recall: Recall = no_recall,
-        reasons: Callable[[], Sequence[Reason]] = tuple,
-    ) -> None:
-        """gateway: returns the Gateway in force. show: brings its metrics up to date. registry: of this process.
-        loopback: the main port is reachable only from this machine. recall: reads verdicts on feedback. reasons:
-        returns what does not work now, for /health."""
-        self._gateway = gateway
-        self._show = show
-        self._registry = registry
-        self._loopback = loopback
-        self._recall = recall
-        self._reasons = reasons
+    gateway: Callable[[], Gateway]
+    """Returns the Gateway in force."""
+    show: Callable[[], None]
+    """Brings the Gateway's metrics up to date."""
+    registry: CollectorRegistry
+    loopback: bool
+    """Whether the main port is reachable only from this machine."""
+    recall: Recall
+    """Reads verdicts on feedback."""
+    reasons: Callable[[], Sequence[Reason]]
+    """Returns what does not work now, for /health."""
 
     def app(self) -> ASGIApp:
         """Everything on the main port, behind Starlette's router."""
-        models = ModelPages(self._gateway)
+        models = ModelPages(self.gateway)
         routes = [
             Route("/v1/models", self._said(models.models), methods=["GET"]),
             Route("/v1/models/{name:path}", self._said(models.model), methods=["GET"]),
             Route("/v1/key", self._said(models.key), methods=["GET"]),
-            Route("/v1/feedback", self._said(feedback_page(self._gateway, self._recall)), methods=["POST"]),
+            Route("/v1/feedback", self._said(feedback_page(self.gateway, self.recall)), methods=["POST"]),
             *self._observed(private=False),
-            Route("/v1/responses/{id}", self._asgi(response_by_id), methods=["GET", "DELETE"]),
-            Route("/v1/responses/{id}/cancel", self._asgi(response_by_id), methods=["POST"]),
-            Route("/v1/responses/{id}/input_items", self._asgi(response_by_id), methods=["GET"]),
-            Route("/v1/{path:path}", self._asgi(forward_or_refuse), methods=METHODS),
+            Route("/v1/responses/{id}", _Asgi(response_by_id, self.gateway), methods=["GET", "DELETE"]),
+            Route("/v1/responses/{id}/cancel", _Asgi(response_by_id, self.gateway), methods=["POST"]),
+            Route("/v1/responses/{id}/input_items", _Asgi(response_by_id, self.gateway), methods=["GET"]),
+            Route("/v1/{path:path}", _Asgi(forward_or_refuse, self.gateway), methods=METHODS),
             Route("/{path:path}", self._said(_unknown), methods=METHODS),
         ]
-        return _Logged(Router(routes, redirect_slashes=False), self._gateway)
+        return _Logged(Router(routes, redirect_slashes=False), self.gateway)
 
     def private(self) -> ASGIApp:
         """Metrics and readiness for a listener of their own, open to everyone who reaches it."""
         return Router(self._observed(private=True))
 
     def _observed(self, *, private: bool) -> list[Route]:
-        access = MetricsAccess(self._gateway, self._loopback, private)
-        health = HealthPages(self._gateway, access, self._reasons)
-        metrics = MetricsPage(access, self._show, self._registry)
+        access = MetricsAccess(self.gateway, self.loopback, private)
+        health = HealthPages(self.gateway, access, self.reasons)
+        metrics = MetricsPage(access, self.show, self.registry)
         return [
             Route("/health", self._said(health.health), methods=["GET"]),
             Route("/ready", self._said(health.ready), methods=["GET"]),
@@ -99,15 +92,12 @@ class OtherPages:
                 made = await page(request)
                 response = made if isinstance(made, Response) else json_response(made)
             except GatewayError as error:
-                _note_refused(self._gateway(), request.scope, error)
+                _note_refused(self.gateway(), request.scope, error)
                 response = error_response(error, anthropic=speaks_anthropic(request))
             response.headers["x-request-id"] = request_id
             return response
 
         return answer
-
-    def _asgi(self, page: GatewayPage) -> Any:
-        return _Asgi(page, self._gateway)
 
 
 async def _unknown(request: Request) -> Response:
@@ -116,10 +106,15 @@ async def _unknown(request: Request) -> Response:
 
 
 _APIS = (
-    ("/v1/models", "models"), ("/v1/key", "key"), ("/v1/feedback", "feedback"), ("/v1/responses", "responses"),
+    ("/v1/models", "models"),
+    ("/v1/key", "key"),
+    ("/v1/feedback", "feedback"),
+    ("/v1/responses", "responses"),
     ("/v1/", "passthrough"),
-    ("/health", "operational"), ("/ready", "operational"), ("/metrics", "operational"),
-)  # fmt: skip
+    ("/health", "operational"),
+    ("/ready", "operational"),
+    ("/metrics", "operational"),
+)
 
 
 def _note_refused(gateway: Gateway, scope: Any, error: GatewayError) -> None:
@@ -182,13 +177,6 @@ class _Asgi:
             await response(scope, receive, send)
         except ClientGone:
             pass
-
-
-def for_browsers(app: Any, origins: tuple[str, ...]) -> Any:
-    """Adds CORS headers for these origins to every response; without origins, returns the application itself."""
-    if not origins:
-        return app
-    return CORSMiddleware(app, allow_origins=origins, allow_methods=["*"], allow_headers=["*"], expose_headers=["*"])
 
 
 def json_response(body: Any, status: int = 200) -> Response:

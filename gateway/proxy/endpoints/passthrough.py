@@ -217,7 +217,7 @@ async def _send_on(
 
 
 async def _chunk(reply: UpstreamReply, silence_s: float) -> bytes:
-    """Raises TransportError, also if nothing comes for so long."""
+    """Raises TransportError, also after this silence."""
     try:
         async with asyncio.timeout(silence_s):
             return await reply.chunk()
@@ -332,7 +332,7 @@ def _length(scope: dict[str, Any]) -> int | None:
 
 
 async def _body(receive: Receive, deadline: asyncio.Timeout, silence_s: float) -> AsyncIterator[bytes]:
-    """The request body; the deadline of the response's head begins anew with each piece of it."""
+    """The request body; each piece of it restarts the deadline of the response's head."""
     more = True
     while more:
         deadline.reschedule(None)

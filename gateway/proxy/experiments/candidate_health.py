@@ -18,8 +18,8 @@ from gateway.core.exchange import Target
 from gateway.core.plan import Plan
 from gateway.proxy.routing.target_state import TargetState
 
-UNPROBED_S = 5.0  # a breaker that could be probed for so long is probed by served calls
-HEALTHY_S = 60.0  # after so long at its share, a candidate's next failure begins a new episode
+UNPROBED_S = 5.0  # after this time unprobed, served calls probe a breaker
+HEALTHY_S = 60.0  # after this time at its share, a candidate's next failure begins a new episode
 SETTLE = Backoff(first_s=5.0, most_s=60.0)
 _MOST_CALLERS = 8
 
@@ -93,9 +93,12 @@ class CandidateHealth:
             episode = self._episodes.get(plan.candidates[0][1]) if plan.ramp is not None else None
             if episode is not None and (episode.open or self._clock() < episode.hold_until):
                 found[plan.name] = {
-                    "plan": plan.hash, "open": episode.open, "openings": episode.openings,
-                    "callers": sorted(episode.callers), "failing_s": max(0.0, episode.failed_at - episode.since),
-                }  # fmt: skip
+                    "plan": plan.hash,
+                    "open": episode.open,
+                    "openings": episode.openings,
+                    "callers": sorted(episode.callers),
+                    "failing_s": max(0.0, episode.failed_at - episode.since),
+                }
         return found
 
     def _suspended(self, target: Target) -> bool:

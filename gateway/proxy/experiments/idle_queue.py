@@ -12,6 +12,7 @@ import logging
 import time
 from collections import deque
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Any
 
 log = logging.getLogger(__name__)
@@ -25,21 +26,17 @@ CAPACITY = 256
 IdleTask = Callable[[], object]
 
 
+@dataclass
 class IdleQueue:
     """A bounded queue of tasks that run while no call is in flight."""
 
-    def __init__(
-        self,
-        busy: Callable[[], bool],
-        clock: Callable[[], float] = time.monotonic,
-        call_later: Callable[[float, Callable[[], None]], Any] | None = None,
-    ) -> None:
-        """busy: whether a call is in flight. clock: monotonic seconds. call_later: None: the running loop's."""
-        self._busy = busy
-        self._clock = clock
-        self._call_later = call_later
-        self._tasks: deque[tuple[float, IdleTask]] = deque()
-        self._turning = False
+    busy: Callable[[], bool]
+    """Whether a call is in flight."""
+    clock: Callable[[], float] = time.monotonic
+    call_later: Callable[[float, Callable[[], None]], Any] | None = None
+    """None: the running loop's."""
+    _tasks: deque[tuple[float, IdleTask]] = field(default_factory=deque, init=False)
+    _turning: bool = field(default=False, init=False)
 
     def __len__(self) -> int:
         return len(self._tasks)
@@ -52,7 +49,7 @@ class IdleQueue:
         """Queues a task. False: the queue is full, and the task was not taken."""
         if self.full:
             return False
-        self._tasks.append((self._clock(), task))
+        self._tasks.append((self.clock(), task))
         if len(self._tasks) == 1 and not self._turning:
             self._turn_in(GATHER_S)
         return True
@@ -69,12 +66,12 @@ class IdleQueue:
 
     def _turn_in(self, seconds: float) -> None:
         self._turning = True
-        (self._call_later or asyncio.get_running_loop().call_later)(seconds, self._turn)
+        (self.call_later or asyncio.get_running_loop().call_later)(seconds, self._turn)
 
     def _turn(self) -> None:
-        tasks, began = self._tasks, self._clock()
-        if tasks and (not self._busy() or began - tasks[0][0] >= PATIENCE_S):
-            while tasks and (len(tasks) > CAPACITY // 2 or self._clock() - began < TURN_S):
+        tasks, began = self._tasks, self.clock()
+        if tasks and (not self.busy() or began - tasks[0][0] >= PATIENCE_S):
+            while tasks and (len(tasks) > CAPACITY // 2 or self.clock() - began < TURN_S):
                 _run(tasks.popleft()[1])
         self._turning = False
         if tasks:

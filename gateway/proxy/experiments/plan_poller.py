@@ -13,11 +13,10 @@ has put the secret back serves the control, and sends no shadow.
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 
 from gateway.config.derive import cautions
 from gateway.core.errors import StreamDown
@@ -32,52 +31,35 @@ from gateway.stream.shared_state import SharedState
 
 log = logging.getLogger(__name__)
 
-_EVERY_S = 0.5
+PLANS_EVERY_S = 0.5
 
 
+@dataclass
 class PlanPoller:
     """One process's view of the plans."""
 
-    def __init__(
-        self,
-        shared: SharedState,
-        experiments: Callable[[], Sequence[ExperimentAssignments]],
-        states: dict[str, PlanState],
-        shadow_state: ShadowState,
-        metrics: ProxyMetrics,
-        clock: Callable[[], float] = time.time,
-        *,
-        ramps: RampStream | None = None,
-        shares: RampShares | None = None,
-        health: CandidateHealth | None = None,
-        secret: KnownSecret | None = None,
-    ) -> None:
-        """ramps: None: no ramp leaves its shadow phase. shares: where the shares of ramps go. health: None: no share
-        waits for a candidate's circuit breaker. secret: where the secret of draws goes."""
-        self._ramps = ramps
-        self._health = health
-        self._shares = shares or RampShares()
-        self._shared = shared
-        self._experiments = experiments
-        self._states = states
-        self._shadow_state = shadow_state
-        self._metrics = metrics
-        self._clock = clock
-        self._published: ExperimentAssignments | None = None  # the config whose plans have been offered
-        self.trouble = ""
-        """Why experiments continue with the last known plans; "": plans are read."""
-        self._secret = secret or KnownSecret()
-        self._waiting: frozenset[str] = frozenset()  # experiments for whose secret a line was logged
-
-    async def run(self) -> None:
-        """Runs until cancelled."""
-        while True:
-            await self.look()
-            await asyncio.sleep(_EVERY_S)
+    shared: SharedState
+    experiments: Callable[[], Sequence[ExperimentAssignments]]
+    states: dict[str, PlanState]
+    shadow_state: ShadowState
+    metrics: ProxyMetrics
+    ramps: RampStream
+    shares: RampShares
+    """Receives the shares of ramps."""
+    health: CandidateHealth
+    secret: KnownSecret
+    """Receives the secret that keys draws."""
+    clock: Callable[[], float] = time.time
+    trouble: str = field(default="", init=False)
+    """Why experiments continue with the last known plans; "": plans are read."""
+    _published: ExperimentAssignments | None = field(default=None, init=False)
+    """The config whose plans have been offered."""
+    _waiting: frozenset[str] = field(default=frozenset(), init=False)
+    """Experiments for whose secret a line was logged."""
 
     async def look(self) -> None:
         """Reads and publishes plans, puts the known ones in force, and shares what shadows have spent."""
-        present = self._experiments()[-1]
+        present = self.experiments()[-1]
         if present.plans:
             try:
                 await self._exchange(present)
@@ -85,22 +67,22 @@ class PlanPoller:
                 if not self.trouble:
                     log.warning("%s; experiments continue with the last known plans", error)
                 self.trouble = str(error)
-                self._shares.unreadable(self._states)
+                self.shares.unreadable(self.states)
         self._put_in_force()
 
     async def _exchange(self, present: ExperimentAssignments) -> None:
-        states = await self._shared.plans()
+        states = await self.shared.plans()
         if self._published is not present and await self._publish(present, states):
             self._published = present
-            states = await self._shared.plans()
-        self._states.clear()
-        self._states.update(states)
+            states = await self.shared.plans()
+        self.states.clear()
+        self.states.update(states)
         if any(state.plan.rules >= KEYED_RULES for state in states.values()):
-            self._secret.value = await self._shared.draw_secret() or self._secret.value
-        if self._ramps is not None and any(state.plan.ramp for state in states.values()):
-            self._shares.read(await self._ramps.records(), states)
+            self.secret.value = await self.shared.draw_secret() or self.secret.value
+        if any(state.plan.ramp for state in states.values()):
+            self.shares.read(await self.ramps.records(), states)
         self.trouble = ""
-        await self._shadow_state.spending.share(self._shared, list(present.plans))
+        await self.shadow_state.spending.share(self.shared, list(present.plans))
 
     async def _publish(self, present: ExperimentAssignments, states: Mapping[str, PlanState]) -> bool:
         """Publishes plans that differ. False: another process changed one in between, so the next poll tries again."""
@@ -126,7 +108,7 @@ class PlanPoller:
             if rival is not None:
                 log.warning("experiment %s does not start: %s is running on %s; stop that one", name, rival, plan.model)
                 continue
-            if await self._shared.set_plan(PlanState(plan, "running", self._clock(), unpaced=plan.has_pace), known):
+            if await self.shared.set_plan(PlanState(plan, "running", self.clock(), unpaced=plan.has_pace), known):
                 log.info("experiment %s runs with plan %s%s", name, plan.hash, _replaced(known))
                 for caution in cautions(plan):
                     log.warning("%s", caution)
@@ -139,34 +121,34 @@ class PlanPoller:
         if not known.running or known.plan.after_verdict == plan.after_verdict:
             return True
         paced = replace(known.plan, after_verdict=plan.after_verdict)
-        return await self._shared.set_plan(replace(known, plan=paced), known)
+        return await self.shared.set_plan(replace(known, plan=paced), known)
 
     def _put_in_force(self) -> None:
-        now = self._clock()
-        for name, state in self._states.items():
+        now = self.clock()
+        for name, state in self.states.items():
             if not state.running:
-                self._shadow_state.kill(name)
-        shares: Mapping[str, float] = self._shares.by_plan
-        if self._health is not None:
-            shares = self._health.applied(shares, [state.plan for state in self._states.values() if state.running])
-        for experiments in self._experiments():
-            experiments.follow(self._states, now, shares, self._secret.value)
-        self._tell_waiting(self._experiments()[-1].without_secret)
-        for gate in self._shadow_state.gates.values():
+                self.shadow_state.kill(name)
+        plans = [state.plan for state in self.states.values() if state.running]
+        shares = self.health.applied(self.shares.by_plan, plans)
+        for experiments in self.experiments():
+            experiments.follow(self.states, now, shares, self.secret.value)
+        self._tell_waiting(self.experiments()[-1].without_secret)
+        for gate in self.shadow_state.gates.values():
             gate.tick(now)
-        self._show(self._experiments()[-1])
+        self._show(self.experiments()[-1])
 
     def _tell_waiting(self, waiting: frozenset[str]) -> None:
         """Logs the experiments that wait for the secret, once."""
         for name in sorted(waiting - self._waiting):
             log.warning(
                 "experiment %s waits, and clients get the control: the stream server does not hold the secret that "
-                "keys its draws; a running consumer (gateway evaluate) puts it there", name,
-            )  # fmt: skip
+                "keys its draws; a running consumer (gateway evaluate) puts it there",
+                name,
+            )
         self._waiting = waiting
 
     def _show(self, present: ExperimentAssignments) -> None:
-        m, shadow_state = self._metrics, self._shadow_state
+        m, shadow_state = self.metrics, self.shadow_state
         for name, plan in present.plans.items():
             if not present.enabled(name):
                 shadow_state.kill(name)
@@ -179,7 +161,7 @@ class PlanPoller:
                 m.shadow_budget.labels(name).set(used)
             if plan.ramp is not None:
                 m.ramp_share.labels(name).set(0.0 if running is None else running.share or 0.0)
-                m.ramp_stale.labels(name).set(name in self._shares.stale)
+                m.ramp_stale.labels(name).set(name in self.shares.stale)
 
 
 def _replaced(known: PlanState | None) -> str:

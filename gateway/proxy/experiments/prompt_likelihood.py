@@ -18,8 +18,8 @@ import orjson
 from gateway.core.likelihood import BEST_DIGITS, AnswerLikelihood, AnswerToken, tokens_to_json
 
 LEAST = -100.0
-"""Log-probabilities below this count as this one: an engine that rules a token out says −9999, which is no measurement
-and would decide every mean."""
+"""Log-probabilities below this count as this one: an engine that rules a token out says −9999, which is not a
+measurement and would decide every mean."""
 _PARTIAL = "\ufffd"  # what a token decodes to that holds only some bytes of a character
 
 

@@ -84,26 +84,36 @@ class ShadowOffer:
     """The served answer, whose likelihood the arms are asked for; None: they are asked for answers."""
 
 
+@dataclass(frozen=True, slots=True)
+class AskedArm:
+    """One shadow request that was sent."""
+
+    running: RunningExperiment
+    arm: str
+    target_state: TargetState
+    served: Exchange
+    call: Call
+    """The served call as the arm was asked it."""
+    context: CallContext
+
+
+@dataclass(slots=True)
 class ShadowSender:
     """Sends the shadows of one config."""
 
-    def __init__(
-        self, router: Router, relay: Relay, recorder: Recorder, metrics: ProxyMetrics, tasks: Tasks, cap_bytes: int,
-        prices: Prices, shadow_state: ShadowState, rng: random.Random, idle_queue: IdleQueue, books: UsageBooks,
-    ) -> None:  # fmt: skip
-        self._router = router
-        self._relay = relay
-        self._recorder = recorder
-        self._metrics = metrics
-        self._tasks = tasks
-        self._cap_bytes = cap_bytes
-        self._prices = prices
-        self._shadow_state = shadow_state
-        self._rng = rng
-        self.idle_queue = idle_queue
-        self._books = books
-        self._running = 0
-        self._given_up = False
+    router: Router
+    relay: Relay
+    recorder: Recorder
+    metrics: ProxyMetrics
+    tasks: Tasks
+    cap_bytes: int
+    prices: Prices
+    shadow_state: ShadowState
+    rng: random.Random
+    idle_queue: IdleQueue
+    books: UsageBooks
+    _running: int = field(default=0, init=False)
+    _given_up: bool = field(default=False, init=False)
 
     @property
     def running(self) -> int:
@@ -131,16 +141,16 @@ class ShadowSender:
         if reason is not None:
             self._count(running, "", f"not_offered_{reason}")
             return ShadowOffer((), reason)
-        self._shadow_state.running[running.plan.name] += len(arms)
+        self.shadow_state.running[running.plan.name] += len(arms)
         self._running += len(arms)
-        return ShadowOffer(tuple(self._rng.sample(arms, len(arms))), answer=scored.answer if scored else None)
+        return ShadowOffer(tuple(self.rng.sample(arms, len(arms))), answer=scored.answer if scored else None)
 
     def complete(self, call: Call, assignment: Assignment) -> bool:
         """Whether the call's conversation counts no further pair, so that the call may have no shadow."""
         running, name = assignment.running, _conversation(call, assignment)
         if name is None:
             return False
-        return self._shadow_state.conversations[running.plan.name].complete(running.hash, name, call.received)
+        return self.shadow_state.conversations[running.plan.name].complete(running.hash, name, call.received)
 
     def leave_out(self, assignment: Assignment) -> None:
         """Counts a drawn shadow that is not sent, since the conversation is complete. There is no pair."""
@@ -150,8 +160,8 @@ class ShadowSender:
         name, settings = running.plan.name, running.settings
         if self._given_up or self.idle_queue.full:
             return "busy"
-        target_states = [self._router.target_state(running.plan.target(arm)) for arm in arms]
-        if self._router.experiments.in_force.get(name) is not running:
+        target_states = [self.router.target_state(running.plan.target(arm)) for arm in arms]
+        if self.router.experiments.in_force.get(name) is not running:
             return "kill"
         if not running.allows(call):
             return "not_allowed"
@@ -159,18 +169,18 @@ class ShadowSender:
             return "has_effects"
         if not all(target_state.ready for target_state in target_states):
             return "target_down"
-        slowed = settings.gate.latency and not self._shadow_state.gates[name].open
+        slowed = settings.gate.latency and not self.shadow_state.gates[name].open
         if slowed or any(_loaded(target_state, settings.gate.load) for target_state in target_states):
             return "gate"
-        if self._shadow_state.spending.over(name, settings.budget) or self._unpriced(running, target_states):
+        if self.shadow_state.spending.over(name, settings.budget) or self._unpriced(running, target_states):
             return "budget"
-        full = self._shadow_state.running[name] + len(arms) > settings.budget.concurrency
+        full = self.shadow_state.running[name] + len(arms) > settings.budget.concurrency
         return "busy" if full or not _admitted(target_states) else None
 
     def _unpriced(self, running: RunningExperiment, target_states: list[TargetState]) -> bool:
         """A budget in USD cannot limit a target without a price."""
         limited = running.settings.budget.usd_per_day is not None
-        return limited and any(self._prices.of(target_state.target) is None for target_state in target_states)
+        return limited and any(self.prices.of(target_state.target) is None for target_state in target_states)
 
     def withdraw(self, assignment: Assignment, offer: ShadowOffer) -> None:
         """The served exchange was not recorded, so there can be no pair."""
@@ -182,13 +192,13 @@ class ShadowSender:
     def digest(self, body: bytes, target_state: TargetState, running: RunningExperiment) -> str | None:
         """The digest by which the requests of a pair are compared. body: as sent to this target."""
         dialect = target_state.upstream.config.provider.dialect
-        return request_digest(body, dialect, self._shadow_state.digest_key, running.varied)
+        return request_digest(body, dialect, self.shadow_state.digest_key, running.varied)
 
     def ask(self, assignment: Assignment, offer: ShadowOffer, call: Call, route: Route, served: Exchange) -> None:
         """Queues the requests of an offer's arms. Returns at once."""
         running, name = assignment.running, _conversation(call, assignment)
         if offer.arms and name is not None:
-            self._shadow_state.conversations[running.plan.name].add(running.hash, name, call.received)
+            self.shadow_state.conversations[running.plan.name].add(running.hash, name, call.received)
         for arm in offer.arms:
             self.idle_queue.do(partial(self._begin, call, route, running, arm, served, offer.answer))
 
@@ -196,24 +206,24 @@ class ShadowSender:
         self, call: Call, route: Route, running: RunningExperiment, arm: str, served: Exchange, answer: str | None
     ) -> None:
         name = running.plan.name
-        if self._given_up or self._router.experiments.in_force.get(name) is not running:
+        if self._given_up or self.router.experiments.in_force.get(name) is not running:
             self._ended(name)
             self._count(running, arm, "given_up")
             return
-        gate = self._shadow_state.gates[name]
+        gate = self.shadow_state.gates[name]
         gate.began()
-        task = self._tasks.start(self._ask(call, route, running, arm, served, answer), f"shadow {name} {arm}")
-        self._shadow_state.tasks[name].add(task)
+        task = self.tasks.start(self._ask(call, route, running, arm, served, answer), f"shadow {name} {arm}")
+        self.shadow_state.tasks[name].add(task)
         # Not in the coroutine's own `finally`, which does not run if the task is cancelled before its first step.
         task.add_done_callback(lambda task: self._done(name, gate, task))
 
     def _done(self, name: str, gate: LatencyGate, task: asyncio.Task[None]) -> None:
         gate.ended(time.time())
-        self._shadow_state.tasks[name].discard(task)
+        self.shadow_state.tasks[name].discard(task)
         self._ended(name)
 
     def _ended(self, name: str) -> None:
-        self._shadow_state.running[name] -= 1
+        self.shadow_state.running[name] -= 1
         self._running -= 1
 
     def answered(self, call: Call, assignment: Assignment, context: CallContext, now: float) -> None:
@@ -222,13 +232,13 @@ class ShadowSender:
             return
         first = context.first_content
         seconds = (first if call.stream and first is not None else now) - call.started
-        gate = self._shadow_state.gates[assignment.running.plan.name]
+        gate = self.shadow_state.gates[assignment.running.plan.name]
         gate.answered(call.stream, call.received, call.received + now - call.started, seconds)
 
     async def _ask(
         self, call: Call, route: Route, running: RunningExperiment, arm: str, served: Exchange, answer: str | None
     ) -> None:
-        target_state = self._router.target_state(running.plan.target(arm))
+        target_state = self.router.target_state(running.plan.target(arm))
         scored = answer is not None
         again = asked_again(call, target_state) if answer is None else likelihood_request(call, target_state, answer)
         total_s = running.plan.deadline_s or route.timeouts.total_s
@@ -241,89 +251,93 @@ class ShadowSender:
             total_shortened=route.total_shortened and running.plan.deadline_s is None,
             shadow_of=running.plan.name,
         )
-        context = CallContext(HeldBytes(True, MOST_BYTES if scored else self._cap_bytes))
+        context = CallContext(HeldBytes(True, MOST_BYTES if scored else self.cap_bytes))
         try:
-            await self._relay.ask(again, alone, DetachedClient(), context, held=True)
+            await self.relay.ask(again, alone, DetachedClient(), context, held=True)
         except GatewayError:
             pass  # the failure is in `context`: it is this arm's result
         except asyncio.CancelledError:
             self._count(running, arm, "given_up")
             raise
-        self._spent(running, arm, target_state, context, call.alias)
+        asked = AskedArm(running, arm, target_state, served, again, context)
+        self._spent(asked)
         if self._given_up:
             self._count(running, arm, "given_up")
             return
         total_s = time.monotonic() - again.started
         read = None if answer is None else await self._likelihood(context, answer, served)
-        self.idle_queue.do(partial(self._record, again, running, arm, target_state, served, context, total_s, read))
+        self.idle_queue.do(partial(self._record, asked, total_s, read))
 
     async def _likelihood(self, context: CallContext, answer: str, served: Exchange) -> PromptLikelihood:
         """Reads an engine's response about the served answer; on a thread where it is large."""
         if context.response.truncated:
             return PromptLikelihood(AnswerLikelihood(refused="too_large"))
         response = context.response.bytes()
-        read = partial(prompt_likelihood, response, context.status, answer, served.id, self._shadow_state.digest_key)
+        read = partial(prompt_likelihood, response, context.status, answer, served.id, self.shadow_state.digest_key)
         return await asyncio.to_thread(read) if len(response) > LARGE else read()
 
-    def _spent(
-        self, running: RunningExperiment, arm: str, target_state: TargetState, context: CallContext, alias: str
-    ) -> None:
+    def _spent(self, asked: AskedArm) -> None:
+        context, target, name, arm = asked.context, asked.target_state.target, asked.running.plan.name, asked.arm
         if context.usage is None and context.status != 200:
             return
         usage = usage_or_guess(context.usage, context.sent_body, context.response.bytes())
-        usd = self._prices.cost(target_state.target, usage)
-        self._shadow_state.spending.took(running.plan.name, usage, usd)
-        m, name = self._metrics, running.plan.name
+        usd = self.prices.cost(target, usage)
+        self.shadow_state.spending.took(name, usage, usd)
+        m = self.metrics
         m.counts.of(m.shadow_tokens, name, arm).n += usage.input_tokens + usage.output_tokens
         m.counts.of(m.shadow_cost, name, arm).n += usd or 0.0
         cached, reasoning = usage.cached_input_tokens or 0, usage.reasoning_tokens or 0
         charge = Charge(usage.input_tokens, cached, usage.output_tokens, reasoning, usd, context.usage is None)
-        self._books.add_shadow(alias, target_state.target, name, arm, charge)
+        self.books.add_shadow(asked.call.alias, target, name, arm, charge)
 
-    def _record(
-        self,
-        call: Call,
-        running: RunningExperiment,
-        arm: str,
-        target_state: TargetState,
-        served: Exchange,
-        context: CallContext,
-        total_s: float,
-        read: PromptLikelihood | None = None,
-    ) -> None:
-        """read: what the arm says about the likelihood of the served answer, if it was asked for that."""
+    def _record(self, asked: AskedArm, total_s: float, read: PromptLikelihood | None) -> None:
+        """read: the arm's likelihood of the served answer, if it was asked for that."""
+        call, running, arm, context = asked.call, asked.running, asked.arm, asked.context
         request, cut = context.sent_body, False
-        digest = self.digest(request, target_state, running) if request and read is None else None
+        digest = self.digest(request, asked.target_state, running) if request and read is None else None
         if len(request) <= LARGE:
-            request, cut = without_data_urls(request, self._cap_bytes)
+            request, cut = without_data_urls(request, self.cap_bytes)
         content = call.caller.content != "metadata"
         first, plan = context.first_content, running.plan
         repeat = arm in (REPEAT, AGAIN)
         response = without_images(context.response.bytes()) if read is None else read.response
         share = plan.scored_twice if arm == AGAIN else plan.repeat_control if repeat else 1.0
         exchange = replace(
-            served,
-            id=call.id, received=call.received, target=target_state.target,
-            role="control" if repeat else "shadow", arm=arm,
-            pair=served.id, asked=(), not_asked=None, form="raw",
+            asked.served,
+            id=call.id,
+            received=call.received,
+            target=asked.target_state.target,
+            role="control" if repeat else "shadow",
+            arm=arm,
+            pair=asked.served.id,
+            asked=(),
+            not_asked=None,
+            form="raw",
             request=request if content else b"{}",
             response=response if content else b"",
-            stream=call.stream, truncated=cut or context.response.truncated, spliced=False, status=context.status,
-            outcome=context.outcome, usage=context.usage, attempts=tuple(context.attempts),
+            stream=call.stream,
+            truncated=cut or context.response.truncated,
+            spliced=False,
+            status=context.status,
+            outcome=context.outcome,
+            usage=context.usage,
+            attempts=tuple(context.attempts),
             total_s=total_s,
             first_token_s=None if first is None else first - call.started,
             pi=plan.shadow * share,
-            stratum=f"{'repeat' if repeat else 'shadow'}:{plan.name}", seq=self._recorder.seq,
-            request_digest=digest, likelihood=None if read is None else read.likelihood.to_json(),
-        )  # fmt: skip
-        self._recorder.saw((exchange.stratum, call.alias, target_state.name, arm, ""), None)
-        self._recorder.put(exchange)
+            stratum=f"{'repeat' if repeat else 'shadow'}:{plan.name}",
+            seq=self.recorder.seq,
+            request_digest=digest,
+            likelihood=None if read is None else read.likelihood.to_json(),
+        )
+        self.recorder.saw((exchange.stratum, call.alias, asked.target_state.name, arm, ""), None)
+        self.recorder.put(exchange)
         self._count(running, arm, "asked" if context.outcome == "ok" else "asked_failed")
 
     def _count(self, running: RunningExperiment, arm: str, result: str) -> None:
         """arm: "" if no arm was sent."""
-        self._metrics.counts.of(self._metrics.shadow, running.plan.name, arm, result).n += 1
-        self._shadow_state.spending.counted(running.hash, f"{arm}:{result}" if arm else result)
+        self.metrics.counts.of(self.metrics.shadow, running.plan.name, arm, result).n += 1
+        self.shadow_state.spending.counted(running.hash, f"{arm}:{result}" if arm else result)
 
 
 def _conversation(call: Call, assignment: Assignment) -> str | None:

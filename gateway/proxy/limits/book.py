@@ -15,11 +15,11 @@ from gateway.core.limits import Limit, LimitScope, Window, counter_name, window_
 from gateway.proxy.limits.lease import Lease, units
 
 NEXT_WINDOW_S = 3.0
-"""A lease in use is renewed so long before its window ends."""
+"""Time before the end of its window at which a lease in use is renewed."""
 REFRESH_S = 60.0
 """The server is asked again so long after it last said what is left of a limit: an idle worker would show, until its
 window ends, what others held when it was last in use."""
-_REFRESH_EVERY_S, _REFRESHED = 5.0, 250  # so often, at most so many leases: 50 a second
+_REFRESH_EVERY_S, _REFRESHED = 5.0, 250  # seconds between refreshes, and leases in each: 50 a second
 _KEPT_ACCOUNTS = 20_000
 _PURGE_S = 60.0
 _STEP_S = 0.5  # a larger step of the clock is a correction, not noise
@@ -33,19 +33,6 @@ LeasePairs = tuple[tuple[Lease, int], ...]
 
 class Account:
     """The leases that the calls of one caller draw on, in the windows that are open."""
-
-    __slots__ = (
-        "closed",
-        "in_tokens",
-        "in_usd",
-        "leases",
-        "most_nano_usd",
-        "most_tokens",
-        "pairs",
-        "rate_leases",
-        "rolls_at",
-        "scopes",
-    )
 
     def __init__(self, scopes: tuple[LimitScope, ...]) -> None:
         self.scopes = scopes
@@ -89,7 +76,7 @@ class LeaseBook:
         self.down = False
         """The last exchange failed."""
         self.late = False
-        """The exchange in flight takes so long that calls do not wait for it."""
+        """Whether the exchange in flight takes too long for calls to wait for it."""
         self.leases: dict[str, Lease] = {}
         self.active: set[Lease] = set()
         """Leases that have changed, or hold something: those that are reported."""

@@ -25,8 +25,6 @@ FREE_APIS = frozenset({"count_tokens", "input_tokens", "tokenize", "detokenize"}
 
 @dataclass(slots=True)  # one for each call; never assigned to once it is returned
 class Charge:
-    """The cost of one call."""
-
     input_tokens: int
     cached_input_tokens: int
     """A part of the input."""

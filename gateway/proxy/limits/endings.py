@@ -51,12 +51,6 @@ REFUSED = AttemptEnding("refused by the upstream (HTTP 3xx, 4xx or 5xx)", *_NOTH
 NO_CONNECTION_IN_TIME = AttemptEnding("no connection came about in time", *_NOTHING, "timeout", "timeout")
 NOT_SENT = AttemptEnding("no connection, or a full queue", *_NOTHING, "upstream_error", "cut")
 
-ENDINGS = (
-    ANSWERED, UNREADABLE, BROKEN_OFF, TIMED_OUT, CLIENT_DEADLINE, CLIENT_LEFT, STOPPED, REFUSED,
-    NO_CONNECTION_IN_TIME, NOT_SENT,
-)  # fmt: skip
-"""The rows, in the order of the documentation."""
-
 
 @dataclass(frozen=True, slots=True)
 class UnmeteredAttempt:

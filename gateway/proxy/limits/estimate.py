@@ -8,7 +8,6 @@ ends; what is reserved too little is the estimation error. The consumer learns t
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -132,33 +131,26 @@ def _output(price: Price) -> float:
 
 log = logging.getLogger(__name__)
 
-EVERY_S = 30.0
+OUTPUTS_EVERY_S = 30.0
 
 
+@dataclass
 class OutputTokenPoller:
     """Keeps the estimates of the config in force up to date."""
 
-    def __init__(
-        self, recall: Callable[[str], Awaitable[str | None]], estimates: Callable[[], Mapping[str, ModelEstimate]]
-    ) -> None:
-        """recall: of the shared state. estimates: those of the config in force that learn by kind, by alias."""
-        self._recall = recall
-        self._estimates = estimates
-        self._rejected = ""
-
-    async def run(self) -> None:
-        """Runs until cancelled."""
-        while True:
-            await self.look()
-            await asyncio.sleep(EVERY_S)
+    recall: Callable[[str], Awaitable[str | None]]
+    """Reads a text of the shared state."""
+    estimates: Callable[[], Mapping[str, ModelEstimate]]
+    """Returns the estimates of the config in force that learn by kind, by alias."""
+    _rejected: str = field(default="", init=False)
 
     async def look(self) -> None:
         """Reads the tables; while the stream server is unreachable, the last known ones stay in force."""
-        estimates = self._estimates()
+        estimates = self.estimates()
         if not estimates:
             return
         try:
-            text = await self._recall(SHARED_NAME)
+            text = await self.recall(SHARED_NAME)
         except StreamDown:
             return
         tables = {} if text is None else self._read(text)

@@ -18,12 +18,12 @@ from gateway.core.usage import NANO
 from gateway.stream.leases import LeaseGrant, LeaseReport
 
 AHEAD_S = 1.0
-"""A lease holds what is spent in so many seconds, up to twice that."""
+"""Seconds of spending that a lease holds, up to twice that."""
 IDLE_S = 2.0
-"""Unused for so long, it returns what is free."""
+"""Idle seconds after which a lease returns what is free."""
 SHARE_IDLE_S = 30.0
-"""Unused for so long, it gives up its share, too."""
-_RATE_OVER_S = 0.25  # a rate is measured over at least so long
+"""Idle seconds after which a lease gives up its share, too."""
+_RATE_OVER_S = 0.25  # shortest time over which a rate is measured
 _KEEP_MS = {"minute": 900_000, "hour": 900_000}
 _KEEP_LONGER_MS = 86_400_000
 
@@ -35,13 +35,6 @@ def units(limit: Limit) -> int:
 
 class Lease:
     """The part of one limit that one worker holds in one window. All times are seconds on the stream server's clock."""
-
-    __slots__ = (
-        "_added", "_committed", "_needed", "_promised", "_share_asked", "_share_sent", "_spent_known", "_spent_sent",
-        "_wanted", "amount", "asked", "borrowed", "busy",
-        "checked_at", "dry", "ends", "free", "held", "left", "limit", "low", "measure", "name", "need", "rate",
-        "reported_at", "scope", "seen", "share", "spent", "spent_by_all", "starts", "step", "used_at",
-    )  # fmt: skip
 
     def __init__(self, scope: LimitScope, limit: Limit, name: str, starts: float, ends: float) -> None:
         self.scope, self.limit, self.name = scope, limit, name
@@ -64,7 +57,7 @@ class Lease:
         self.step = 1
         """The amount that one call takes."""
         self.low = 0
-        """Below it, more is asked for."""
+        """The amount below which the worker asks for more."""
         self.asked = False
         self.busy = False
         """A call has reserved or settled since the last report."""

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import AsyncIterator, Iterable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from gateway.config.limits import Budgets
@@ -33,7 +33,7 @@ from gateway.proxy.limits.refusal import details, plain, refusal, unavailable, u
 from gateway.proxy.request.call import Call, Caller
 from gateway.proxy.request.output_limit import DEFAULTED
 
-_FRESH_S = 0.25  # for so long, the server's word that nothing is left is not asked for again
+_FRESH_S = 0.25  # a reply of the server that nothing is left counts for this time
 _LARGE_BODY_BYTES = 32 << 10
 _FIGURES_S = 0.5
 
@@ -54,23 +54,19 @@ class Offline:
         return False
 
 
+@dataclass(slots=True)
 class CallReservation:
     """The amounts that one call has reserved of each of its limits."""
 
-    __slots__ = ("estimate", "lines", "needs", "output", "pairs", "settled")
-
-    def __init__(
-        self, pairs: LeasePairs, needs: Needs, estimate: ModelEstimate | None, lines: bytes, output: int
-    ) -> None:
-        self.pairs = pairs
-        self.needs = needs
-        self.output = output
-        """Output tokens in `needs`, of all answers together."""
-        self.estimate = estimate
-        """Learns from the call's output; None: the caller has limited it, or there is none."""
-        self.lines = lines
-        """x-ratelimit header lines for the response; b"": none."""
-        self.settled = False
+    pairs: LeasePairs
+    needs: Needs
+    estimate: ModelEstimate | None
+    """Learns from the call's output; None: the caller has limited it, or there is none."""
+    lines: bytes
+    """x-ratelimit header lines for the response; b"": none."""
+    output: int
+    """Output tokens in `needs`, of all answers together."""
+    settled: bool = False
 
 
 class Limiter:
@@ -352,8 +348,6 @@ LimitUse = tuple[LimitScope, Limit, float]
 
 
 class LimitGauges:
-    """The series of one process."""
-
     def __init__(self, metrics: ProxyMetrics) -> None:
         self._metrics = metrics
         self._shown: dict[tuple[str, str], float] = {}

@@ -84,8 +84,6 @@ class AccessLine(NamedTuple):
 
 
 class CallLog:
-    """The access log of the calls of one config."""
-
     def __init__(self, log: AccessLog, prices: Prices, trusted: Sequence[Network] = ()) -> None:
         """trusted: networks of proxies whose X-Forwarded-For is believed."""
         self._log = log
@@ -172,8 +170,6 @@ def logged_outcome(context: CallContext) -> CountedOutcome:
 
 
 class AccessLog:
-    """The access log of one process."""
-
     def __init__(
         self,
         json: bool,
@@ -249,14 +245,25 @@ def as_json(line: AccessLine) -> bytes:
         b'"status":%d,"outcome":"%b","error":%b,"failure":%b,"attempts":%d,%b"cost_usd":%b,'
         b'"first_token_s":%b,"total_s":%.6f,"overhead_s":%.6f%b}\n'
     ) % (
-        _time(int(line.at * 1000)), orjson.dumps(line.id),
-        orjson.dumps(line.client_id) if line.client_id else b"null", _key(line.key), _text(line.client),
-        _named(line.api, line.alias, line.upstream, line.model), b"true" if line.stream else b"false", line.status,
-        line.outcome.encode(), _text(line.error), _text(line.failure), len(line.attempts),
-        _NO_TOKENS if usage is None else _tokens(usage), b"null" if cost is None else orjson.dumps(round(cost, 9)),
-        b"null" if line.first_token_s is None else b"%.6f" % line.first_token_s, line.total_s, line.overhead_s,
+        _time(int(line.at * 1000)),
+        orjson.dumps(line.id),
+        orjson.dumps(line.client_id) if line.client_id else b"null",
+        _key(line.key),
+        _text(line.client),
+        _named(line.api, line.alias, line.upstream, line.model),
+        b"true" if line.stream else b"false",
+        line.status,
+        line.outcome.encode(),
+        _text(line.error),
+        _text(line.failure),
+        len(line.attempts),
+        _NO_TOKENS if usage is None else _tokens(usage),
+        b"null" if cost is None else orjson.dumps(round(cost, 9)),
+        b"null" if line.first_token_s is None else b"%.6f" % line.first_token_s,
+        line.total_s,
+        line.overhead_s,
         b',"trace_id":"%b"' % line.trace.encode() if line.trace else b"",
-    )  # fmt: skip
+    )
 
 
 _NO_TOKENS = b'"input_tokens":null,"output_tokens":null,"cached_input_tokens":null,"reasoning_tokens":null,'
@@ -265,9 +272,11 @@ _NO_TOKENS = b'"input_tokens":null,"output_tokens":null,"cached_input_tokens":nu
 def _tokens(usage: Usage) -> bytes:
     cached, reasoning = usage.cached_input_tokens, usage.reasoning_tokens
     return b'"input_tokens":%d,"output_tokens":%d,"cached_input_tokens":%b,"reasoning_tokens":%b,' % (
-        usage.input_tokens, usage.output_tokens,
-        b"null" if cached is None else b"%d" % cached, b"null" if reasoning is None else b"%d" % reasoning,
-    )  # fmt: skip
+        usage.input_tokens,
+        usage.output_tokens,
+        b"null" if cached is None else b"%d" % cached,
+        b"null" if reasoning is None else b"%d" % reasoning,
+    )
 
 
 @lru_cache(maxsize=4096)

@@ -17,15 +17,13 @@ from gateway.proxy.recording.recorder import Recorder
 from gateway.stream.shared_state import SharedState
 
 EVERY_S = 2.0
-_EXPIRED_S = 600.0  # the heartbeat of a killed process is removed after so long
+_EXPIRED_S = 600.0  # age at which the heartbeat of a killed process is removed
 _CLEAN_EVERY_S = 60.0
 _RECENT_S = 60.0
 _COUNTED = ("seen", "sampled", "enqueued", "dropped")
 
 
 class Heartbeat:
-    """The heartbeat of one process."""
-
     def __init__(
         self,
         shared: SharedState,
@@ -76,10 +74,17 @@ class Heartbeat:
         self._before = pace, counts
         report = self._report()
         state = {
-            **report, "calls": self._recent(pace, report), "at": now, "started": self._started,
-            "host": socket.gethostname(), "pid": os.getpid(), "version": __version__, "counts": counts, "rates": rates,
+            **report,
+            "calls": self._recent(pace, report),
+            "at": now,
+            "started": self._started,
+            "host": socket.gethostname(),
+            "pid": os.getpid(),
+            "version": __version__,
+            "counts": counts,
+            "rates": rates,
             "waiting": self._recorder.waiting,
-        }  # fmt: skip
+        }
         await self._shared.set_gateway_heartbeat(self._recorder.incarnation, state)
 
     def _counts(self) -> dict[str, int]:

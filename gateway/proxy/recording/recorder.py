@@ -32,7 +32,7 @@ WHOLE_S = 300.0
 _BATCH = 256
 _BATCH_BYTES = 4 << 20
 _AT_ONCE = 8  # records encoded before the event loop runs again
-_MORE_OF = 32  # one more for every so many that wait, so that the buffer does not fill while the loop is busy
+_MORE_OF = 32  # one more for each 32 that wait, so that the buffer does not fill while the loop is busy
 _GATHER_S = 0.01  # to fill a batch: a round trip costs as much as twenty records in it
 _RETRY = Backoff(first_s=0.1, most_s=2.0)  # while the stream server is down
 
@@ -87,8 +87,6 @@ class HeldRecord:
 
 
 class Recorder:
-    """The recorder of one process."""
-
     def __init__(
         self,
         stream: RecordStream,
@@ -123,9 +121,8 @@ class Recorder:
         self._tally_s = tally_s
         self._whole_s = whole_s
         self._whole_at = float("-inf")  # when all counts were last appended
-        self._reported: dict[
-            str, dict[Cell, int]
-        ] = {}  # the counts of the newest tally that was acknowledged, by ledger
+        self._reported: dict[str, dict[Cell, int]] = {}
+        """The counts of the newest tally that was acknowledged, by ledger."""
         self._clock = clock
         self._pace = pace
         self._waiting: deque[Exchange | Feedback | HeldRecord] = deque()

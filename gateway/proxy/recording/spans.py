@@ -39,8 +39,6 @@ class _Next(IdGenerator):
 
 
 class Spans:
-    """The spans of one process."""
-
     def __init__(self, otel: OtelConfig) -> None:
         self._sample = otel.sample
         self._next = _Next()
@@ -63,15 +61,17 @@ class Spans:
         self._next.trace, self._next.span = ids.trace, ids.span
         start = int(call.received * 1e9)
         span = self._tracer.start_span(
-            f"{endpoint.operation} {call.alias if context.target_state else ''}".rstrip(), context=parent,
-            kind=SpanKind.CLIENT, attributes=attributes(endpoint, call, context, prices), start_time=start,
-        )  # fmt: skip
+            f"{endpoint.operation} {call.alias if context.target_state else ''}".rstrip(),
+            context=parent,
+            kind=SpanKind.CLIENT,
+            attributes=attributes(endpoint, call, context, prices),
+            start_time=start,
+        )
         if failure := failure_of(context):
             span.set_status(Status(StatusCode.ERROR, failure))
         span.end(start + int((time.monotonic() - call.started) * 1e9))
 
     def close(self) -> None:
-        """Exports the spans that wait."""
         self._provider.shutdown()
 
 

@@ -88,7 +88,7 @@ class UsageLedger:
         return [self._again.popleft() for _ in range(-(-len(self._again) // left))]
 
     def _forget(self) -> None:
-        """Forgets the cells of this round whose day ended so long ago that they have been reported again since."""
+        """Forgets the cells of this round whose day ended, and that have been reported again since."""
         ended = utc_day(self._clock() - 2 * self._again_s - 60)
         for cell in self._round:
             if cell.day < ended and cell not in self._changed and cell in self._sums:

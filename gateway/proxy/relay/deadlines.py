@@ -7,9 +7,8 @@ Setting, moving or ending a deadline takes a few assignments. The ticker looks a
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from types import TracebackType
-from typing import Any, Protocol, Self
+from typing import Any, Self
 
 TICK_S = 0.01
 _TIMERS_A_TICK = 1000
@@ -30,37 +29,24 @@ class DeadlineExceeded(Exception):
         """The call's total deadline has passed, not the one of a phase."""
 
 
-class TimerEntry(Protocol):
-    """An item that a Ticker fires once the event loop's time has reached `at`."""
-
-    at: float
-
-    def fire(self) -> None: ...
-
-
 class Ticker:
-    """Fires timers that are due. Runs only while there are timers; belongs to one event loop."""
+    """Fires deadlines that are due. Runs only while there are some; belongs to one event loop."""
 
     __slots__ = ("_running", "loop", "timers")
 
     def __init__(self) -> None:
         self.loop = asyncio.get_running_loop()
-        self.timers: dict[TimerEntry, None] = {}
-        """Items that have not fired. A dict, because an item is set and deleted without a call."""
+        self.timers: dict[Deadlines, None] = {}
+        """Deadlines that have not fired. A dict, because an item is set and deleted without a call."""
         self._running = False
 
-    @property
-    def waiting(self) -> int:
-        """Number of timers that have not fired."""
-        return len(self.timers)
-
-    def add(self, timer: TimerEntry) -> None:
+    def add(self, timer: Deadlines) -> None:
         self.timers[timer] = None
         if not self._running:
             self._running = True
             self.loop.call_later(TICK_S, self._tick)
 
-    def remove(self, timer: TimerEntry) -> None:
+    def remove(self, timer: Deadlines) -> None:
         self.timers.pop(timer, None)
 
     def _tick(self) -> None:
@@ -70,25 +56,6 @@ class Ticker:
         self._running = bool(self.timers)
         if self._running:
             self.loop.call_later(TICK_S * (1 + len(self.timers) // _TIMERS_A_TICK), self._tick)
-
-
-class Timer:
-    """Calls `act` once, when the event loop's time reaches `at`."""
-
-    __slots__ = ("_act", "_ticker", "at")
-
-    def __init__(self, ticker: Ticker, at: float, act: Callable[[], None]) -> None:
-        self._ticker = ticker
-        self._act = act
-        self.at = at
-        ticker.add(self)
-
-    def fire(self) -> None:
-        self._ticker.remove(self)
-        self._act()
-
-    def cancel(self) -> None:
-        self._ticker.remove(self)
 
 
 class Deadlines:

@@ -12,7 +12,7 @@ import logging
 import random
 import time
 from collections.abc import Awaitable, Callable, Container
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 
 from gateway.core.backoff import Backoff
 from gateway.core.errors import GatewayError, Overloaded, QueueFull, TransportError, UpstreamFailed, UpstreamTimedOut
@@ -64,27 +64,19 @@ _GONE = AttemptNote("client_gone", CLIENT_LEFT, "client gone")
 _STOPPED = AttemptNote("stopped", STOPPED, "gateway stopped")
 
 
+@dataclass
 class Relay:
     """Sends calls upstream."""
 
-    def __init__(
-        self,
-        metrics: ProxyMetrics,
-        ticker: Ticker,
-        rng: random.Random,
-        clock: Callable[[], float] = time.monotonic,
-        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
-        background: Container[str] = frozenset(),
-    ) -> None:
-        """rng: for jitter. clock: monotonic seconds. sleep: waits between retries. background: the callers whose calls
-        wait behind all others in an upstream's queue."""
-        self._background = background
-        self._metrics = metrics
-        self._attempts: dict[tuple[str, str], FastCounter] = {}  # by upstream and result
-        self._ticker = ticker
-        self._rng = rng
-        self._clock = clock
-        self._sleep = sleep
+    metrics: ProxyMetrics
+    ticker: Ticker
+    rng: random.Random
+    """Draws the jitter."""
+    background: Container[str]
+    """The callers whose calls wait behind all others in an upstream's queue."""
+    clock: Callable[[], float] = time.monotonic
+    _attempts: dict[tuple[str, str], FastCounter] = field(default_factory=dict, init=False)
+    """Counters of attempts, by upstream and result."""
 
     async def ask(
         self, call: Call, route: Route, client: ClientConnection, context: CallContext, *, held: bool
@@ -95,7 +87,7 @@ class Relay:
         """
         blocked_s: float | None = None
         failure: Failure | None = None
-        with Deadlines(route.timeouts.total_s, self._ticker, context.task) as deadlines:
+        with Deadlines(route.timeouts.total_s, self.ticker, context.task) as deadlines:
             state = RelayState(call, route, client, context, deadlines, held)
             try:
                 for candidate in route.candidates:
@@ -133,7 +125,7 @@ class Relay:
         last: Failure | None = failure
         tries = 1
         while last is not None and last.retryable and tries < retries.attempts and not state.client.started:
-            wait_s = max(backoff.wait_s(tries, self._rng.random()), last.retry_after_s or 0.0)
+            wait_s = max(backoff.wait_s(tries, self.rng.random()), last.retry_after_s or 0.0)
             if last.cause == "rate_limit":
                 wait_s = max(wait_s, target_state.breaker.wait_s())
             elif target_state.breaker.wait_s() > wait_s:
@@ -142,7 +134,7 @@ class Relay:
                 return last
             state.backoff_s += wait_s
             state.deadlines.pause()
-            await self._sleep(wait_s)
+            await asyncio.sleep(wait_s)
             if not target_state.breaker.allow():
                 return last
             tries += 1
@@ -153,7 +145,7 @@ class Relay:
         self, state: RelayState, target_state: TargetState, call: Call, handle: ReplyHandler
     ) -> Failure | None:
         """One attempt. None: `handle` has sent the response. The target's breaker learns the result."""
-        started = self._clock()
+        started = self.clock()
         failure: Failure | None = None
         state.context.target_state = target_state
         limiter = target_state.upstream.limiter
@@ -221,7 +213,7 @@ class Relay:
     def _queued_as(self, state: RelayState) -> tuple[str, bool]:
         """(the key in whose turn the call is served, whether that comes after all clients' calls)."""
         name, experiment = state.call.caller.name, state.route.shadow_of
-        return (f"shadow {experiment}", True) if experiment else (name, name in self._background)
+        return (f"shadow {experiment}", True) if experiment else (name, name in self.background)
 
     async def _exchange(self, state: RelayState, target_state: TargetState, call: Call, handle: ReplyHandler) -> None:
         """Sends the request and hands a good reply to `handle`. Raises AttemptFailed for HTTP status 300 and above."""
@@ -234,7 +226,7 @@ class Relay:
             deadlines.start_phase("first token", timeouts.first_token_s)
         else:
             deadlines.start_phase("answer", timeouts.answer_s)
-        sent_at = self._clock()
+        sent_at = self.clock()
         try:
             if call.upload is None:
                 reply = await target_state.upstream.transport.send(request, timeouts.connect_s)
@@ -244,7 +236,7 @@ class Relay:
         finally:
             state.connecting = request.connecting
             del request  # a stream would hold its body to the end
-            waited_s = self._clock() - sent_at
+            waited_s = self.clock() - sent_at
             state.upstream_s += waited_s
         try:
             if not state.client.started:
@@ -253,7 +245,7 @@ class Relay:
                 raise AttemptFailed(await _failure_of_status(call, target_state, reply))
             upload = call.upload
             started = sent_at if upload is None else max(sent_at, upload.last_received)
-            target_state.record_latency(waited_s if upload is None else self._clock() - started)
+            target_state.record_latency(waited_s if upload is None else self.clock() - started)
             await handle(state, target_state, reply)
         finally:
             reply.close()
@@ -295,12 +287,12 @@ class Relay:
             state.answer_bytes = failure.answer_bytes
         note = AttemptNote(failure.result, failure.ending, failure.text)
         self._note(state, target_state, started, failure.status, note)
-        state.failed.append(FailedAttempt(target_state.name, failure, self._clock() - started))
+        state.failed.append(FailedAttempt(target_state.name, failure, self.clock() - started))
         return failure
 
     def _log_failed(self, target_state: TargetState, failure: Failure, *, opened: bool) -> None:
-        """One line when the breaker opens, and otherwise one a minute for each target."""
-        now = self._clock()
+        """Logs a line when the breaker opens, and otherwise one a minute for each target."""
+        now = self.clock()
         if not opened and now - target_state.failure_logged_at < _LOG_EVERY_S:
             return
         target_state.failure_logged_at = now
@@ -316,7 +308,7 @@ class Relay:
         note: AttemptNote,
     ) -> None:
         context, ending = state.context, note.ending
-        seconds = self._clock() - started
+        seconds = self.clock() - started
         usage, state.attempt_usage = state.attempt_usage, None
         context.attempts.append(Attempt(target_state.target, status, note.failure, seconds, usage))
         if ending is ANSWERED and usage is not None:
@@ -325,7 +317,7 @@ class Relay:
             state.note_unmetered(target_state.target, ending, usage)
         cell = (target_state.target.upstream, note.result)
         if cell not in self._attempts:
-            self._attempts[cell] = self._metrics.counts.of(self._metrics.attempts, *cell)
+            self._attempts[cell] = self.metrics.counts.of(self.metrics.attempts, *cell)
         self._attempts[cell].n += 1
 
     async def _send_failure(self, state: RelayState, answer: ErrorReply | GatewayError) -> None:
@@ -346,7 +338,7 @@ class Relay:
         headers = answer.headers
         if answer.status == 429 or answer.status >= 500:
             headers = [*headers, (b"x-should-retry", b"false")]  # the gateway has used up its own retries
-        start_response(state, target_state, answer.status, headers, self._clock(), len(body), answered=False)
+        start_response(state, target_state, answer.status, headers, self.clock(), len(body), answered=False)
         context.ended = True
         await state.client.end(body)
 
@@ -354,11 +346,11 @@ class Relay:
         """A response broke off after its head was sent: continues it on another target, or ends it with an error."""
         if await self._continued(state, failure):
             state.context.spliced = True
-            self._metrics.counts.of(self._metrics.continued, state.call.alias, "continued").n += 1
+            self.metrics.counts.of(self.metrics.continued, state.call.alias, "continued").n += 1
             return
         context, sent = state.context, state.sent
         context.outcome = failure.ending.cut_outcome
-        self._metrics.counts.of(self._metrics.continued, state.call.alias, "ended").n += 1
+        self.metrics.counts.of(self.metrics.continued, state.call.alias, "ended").n += 1
         if sent is None or state.route.on_cut == "off":
             return  # the connection closes before the response's end, which is how HTTP says "cut"
         name = sent.target_state.name if state.call.caller.sees_upstreams else "its target"

@@ -21,22 +21,6 @@ class CircuitBreaker:
     1 s, doubled with each failed probe up to 15 s, so that a target that recovers gets calls again within 15 s.
     """
 
-    __slots__ = (
-        "_calls",
-        "_clock",
-        "_consecutive",
-        "_failed",
-        "_open_s",
-        "_opened",
-        "_paused_until",
-        "_probing",
-        "_row",
-        "_since",
-        "_until",
-        "closed",
-        "on_change",
-    )
-
     def __init__(self, clock: Clock, config: BreakerConfig | None = None) -> None:
         """clock: monotonic seconds. config: None: the defaults."""
         config = config or BreakerConfig()

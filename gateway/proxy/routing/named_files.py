@@ -30,8 +30,6 @@ _KINDS = {"file_id": "file", "input_file_id": "file", "file_ids": "file", "vecto
 
 
 class NamedState(NamedTuple):
-    """Stored state that a request names."""
-
     kind: str
     """conversation, container, thread, file, vector_store or prompt."""
     param: str

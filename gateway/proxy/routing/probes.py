@@ -16,7 +16,7 @@ log = logging.getLogger(__name__)
 
 _TIMEOUT_S = 2.0
 _MAX_BYTES = 4 << 20
-_IDLE_S = 15.0  # a breaker that no call has probed for so long is probed by a check
+_IDLE_S = 15.0  # after this time without a call, a check probes a breaker
 _NO_CANDIDATES: frozenset[Target] = frozenset()
 
 

@@ -25,8 +25,6 @@ _MAX_ID = 300  # characters of a sealed id, more than any provider's with its se
 
 @dataclass(frozen=True, slots=True)
 class OpenedId:
-    """The contents of a sealed id."""
-
     upstream: str
     id: str
     """The upstream's own."""

@@ -76,9 +76,16 @@ def routes_of(
         orders.append((*(RouteOption(t.target_state, _ON_TARGETS) for t in (drawn, *rest)), *fallbacks))
     cumulative = tuple(accumulate(t.weight for t in targets))
     return AliasRoutes(
-        model, targets, fallbacks, cumulative, tuple(orders), model.strategy == "weighted", model.cut_policy,
-        len(orders) == 1, len(orders) - 1,
-    )  # fmt: skip
+        model,
+        targets,
+        fallbacks,
+        cumulative,
+        tuple(orders),
+        model.strategy == "weighted",
+        model.cut_policy,
+        len(orders) == 1,
+        len(orders) - 1,
+    )
 
 
 @dataclass(slots=True)  # one for each call: freezing it would cost more than filling it
@@ -132,7 +139,7 @@ class Router:
         self.experiments = ExperimentAssignments(config)
         built = {alias: self._routes_for(model) for alias, model in config.models.items()}
         self.exact = self._routes = {alias: routes for alias, routes in built.items() if not is_pattern(alias)}
-        """The aliases that are no patterns."""
+        """The routes of aliases that are not patterns."""
         self._patterns = {alias: routes for alias, routes in built.items() if is_pattern(alias)}
         self._behind = {pattern: self._known_behind(pattern) for pattern in self._patterns}
         for plan in self.experiments.plans.values():
@@ -163,9 +170,12 @@ class Router:
         elif known is None:
             upstream = self._upstreams[target.upstream]
             known = self._target_states[target] = TargetState(
-                target, upstream, CircuitBreaker(self._clock, upstream.config.breaker), self._clock,
+                target,
+                upstream,
+                CircuitBreaker(self._clock, upstream.config.breaker),
+                self._clock,
                 variant=self.experiments.variants.get(target),
-            )  # fmt: skip
+            )
         return known
 
     def unready(self) -> list[str]:

@@ -15,6 +15,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from dataclasses import dataclass, field
 from itertools import pairwise
 from math import inf
 from typing import Any
@@ -90,25 +91,19 @@ def _id(given: Any) -> str:
     return as_text(given)
 
 
+@dataclass
 class StateOwners:
     """The callers that have used each state first."""
 
-    def __init__(
-        self,
-        store: SharedState | None,
-        tasks: Tasks,
-        ids: ResponseIds,
-        max_names: int = 10_000,
-        clock: Callable[[], float] = time.monotonic,
-    ) -> None:
-        """store: None shares nothing with other processes. max_names: of this process; the oldest are forgotten."""
-        self._clock = clock
-        self._store = store
-        self._tasks = tasks
-        self._ids = ids
-        self._max_names = max_names
-        self._owners: OrderedDict[str, tuple[str, float]] = OrderedDict()
-        """The digest of owner and id, and the time at which this process shared it, by the digest of the id."""
+    store: SharedState | None
+    """The state shared with other processes; None: nothing is shared."""
+    tasks: Tasks
+    ids: ResponseIds
+    max_names: int = 10_000
+    """States known to this process; the oldest are forgotten."""
+    clock: Callable[[], float] = time.monotonic
+    _owners: OrderedDict[str, tuple[str, float]] = field(default_factory=OrderedDict, init=False)
+    """The digest of owner and id, and the time at which this process shared it, by the digest of the id."""
 
     async def check(self, call: Call, *, files: bool = False) -> list[NamedState]:
         """The state that a request names. Raises NotFound if another key is known to have made or used any of it.
@@ -132,9 +127,9 @@ class StateOwners:
         if len(named) > _MOST_IDS:
             text = f"the request names {len(named)} ids of stored state; at most {_MOST_IDS} are checked"
             raise BadRequest(text, param=named[_MOST_IDS].param, retry=False)
-        owners = await self._owners_of([self._ids.state_digest(state.id) for state in named])
+        owners = await self._owners_of([self.ids.state_digest(state.id) for state in named])
         for state, owner in zip(named, owners, strict=True):
-            if owner is not None and owner != self._ids.owner_digest(caller.name, state.id):
+            if owner is not None and owner != self.ids.owner_digest(caller.name, state.id):
                 raise _not_found(state)
 
     def learn(self, caller: Caller, named: Sequence[NamedState], *, files: bool = False) -> None:
@@ -146,32 +141,32 @@ class StateOwners:
 
     def made(self, caller: Caller, state_id: str) -> None:
         """Notes that the caller has made this, unless another key is known to own it."""
-        if SHORTEST_ID <= len(state_id) <= LONGEST_ID and self._ids.state_digest(state_id) not in self._owners:
+        if SHORTEST_ID <= len(state_id) <= LONGEST_ID and self.ids.state_digest(state_id) not in self._owners:
             self.own(caller, state_id)
 
     def own(self, caller: Caller, state_id: str) -> None:
         """Notes that this state is the caller's; shared again after a day, so that its week begins with its last
         use."""
-        digest, owner = self._ids.state_digest(state_id), self._ids.owner_digest(caller.name, state_id)
+        digest, owner = self.ids.state_digest(state_id), self.ids.owner_digest(caller.name, state_id)
         before, shared_at = self._owners.get(digest, ("", -inf))
-        now = self._clock()
+        now = self.clock()
         if before == owner and now - shared_at < _SHARE_AGAIN_S:
             self._keep(digest, owner, shared_at)
             return
         self._keep(digest, owner, now)
-        if self._store is not None:
-            self._tasks.start(self._share(self._store, digest, owner), "state owner")
+        if self.store is not None:
+            self.tasks.start(self._share(self.store, digest, owner), "state owner")
 
     def _is_known_of(self, caller: Caller, state_id: str) -> bool:
-        owner, _ = self._owners.get(self._ids.state_digest(state_id), ("", 0.0))
-        return owner == self._ids.owner_digest(caller.name, state_id)
+        owner, _ = self._owners.get(self.ids.state_digest(state_id), ("", 0.0))
+        return owner == self.ids.owner_digest(caller.name, state_id)
 
     async def _owners_of(self, digests: Sequence[str]) -> list[str | None]:
         unknown = [digest for digest in digests if digest not in self._owners]
-        if unknown and self._store is not None:
+        if unknown and self.store is not None:
             with suppress(StreamDown, TimeoutError):
                 async with asyncio.timeout(_WAIT_S):
-                    recalled = await self._store.recall_all([f"owner:{digest}" for digest in unknown])
+                    recalled = await self.store.recall_all([f"owner:{digest}" for digest in unknown])
                 for digest, owner in zip(unknown, recalled, strict=True):
                     if owner is not None:
                         self._keep(digest, owner, -inf)
@@ -180,7 +175,7 @@ class StateOwners:
     def _keep(self, digest: str, owner: str, shared_at: float) -> None:
         self._owners[digest] = (owner, shared_at)
         self._owners.move_to_end(digest)
-        if len(self._owners) > self._max_names:
+        if len(self._owners) > self.max_names:
             self._owners.popitem(last=False)
 
     async def _share(self, store: SharedState, digest: str, owner: str) -> None:

@@ -73,8 +73,6 @@ NOTHING_VARIED = VariedParts()
 
 
 class TargetVariant:
-    """The changes of one target."""
-
     def __init__(self, ref: TargetRef) -> None:
         self._members = {api: _members(api, ref.set) for api in _APIS} if ref.set else {}
         of_prompt = {name: value for name, value in ref.set.items() if name in PROMPT_FIELDS}
@@ -168,7 +166,7 @@ def with_instructions(body: bytes, api: str, text: bytes) -> bytes:
 
 
 def without_instructions(turns: bytes) -> bytes:
-    """A JSON array of turns, from the first one that is not a system message. What is no array stays."""
+    """A JSON array of turns, from the first one that is not a system message. Anything else stays as it is."""
     start = _after_system(turns)[0]
     return turns if start is None else b"[" + turns[start:]
 

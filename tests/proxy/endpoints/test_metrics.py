@@ -32,7 +32,7 @@ async def public(
             path.write_text(yaml.safe_dump(configured(upstream, **sections)))
             process = Process(WorkerEnvironment(path, tmp_path / "data", loopback=False))
             app = await stack.enter_async_context(process.opened())
-            transport = httpx2.ASGITransport(app=app)
+            transport = httpx2.ASGITransport(app=app.pages)
             return await stack.enter_async_context(httpx2.AsyncClient(transport=transport, base_url="http://gw"))
 
         yield go

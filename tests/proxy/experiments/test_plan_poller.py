@@ -17,10 +17,11 @@ from gateway.core.errors import StreamDown
 from gateway.core.plan import PlanState
 from gateway.core.ramp import RampChange, RampRecord, advanced, rolled_back, started
 from gateway.observability.proxy_metrics import ProxyMetrics
+from gateway.proxy.experiments.candidate_health import CandidateHealth
 from gateway.proxy.experiments.plan_poller import PlanPoller
 from gateway.proxy.experiments.ramp_shares import RampShares
 from gateway.proxy.experiments.shadow import ShadowState
-from gateway.proxy.routing.assignment import ExperimentAssignments
+from gateway.proxy.routing.assignment import ExperimentAssignments, KnownSecret
 
 SWAP: dict[str, Any] = {
     "model": "chat", "control": {"upstream": "a", "model": "m"}, "candidate": {"upstream": "a", "model": "n"},
@@ -72,8 +73,19 @@ class Gateway:
         self.present, self.shadow_state, self.states = list(present), ShadowState(), {}
         self.registry = CollectorRegistry()
         self.now = 100.0
+        self.shares = RampShares()
+        """What another config of the process has known."""
         self.following = PlanPoller(
-            server, lambda: self.present, self.states, self.shadow_state, ProxyMetrics(self.registry), lambda: self.now
+            server,
+            lambda: self.present,
+            self.states,
+            self.shadow_state,
+            ProxyMetrics(self.registry),
+            server,
+            self.shares,
+            CandidateHealth(lambda: self.now),
+            KnownSecret(),
+            lambda: self.now,
         )
 
     @property
@@ -266,15 +278,7 @@ class RampServer(Server):
 
 
 class RampGateway(Gateway):
-    """One process that also follows ramps. shares: what another config of the process has known."""
-
-    def __init__(self, server: RampServer, *present: ExperimentAssignments) -> None:
-        super().__init__(server, *present)
-        self.shares, self.registry = RampShares(), CollectorRegistry()
-        self.following = PlanPoller(
-            server, lambda: self.present, self.states, self.shadow_state, ProxyMetrics(self.registry),
-            lambda: self.now, ramps=server, shares=self.shares,
-        )  # fmt: skip
+    """One process that also follows ramps."""
 
     def shown_ramp(self) -> tuple[float | None, float | None]:
         """(share, stale) as in /metrics."""

@@ -83,7 +83,7 @@ async def quiet(gateway: Any) -> None:
     """Waits until no request is in flight, shadows included."""
     await gateway.until(lambda: not gateway.gateway.in_use)
     assert not any(p.in_flight for p in gateway.gateway.router.target_states)
-    assert gateway.gateway.ticker.waiting == 0
+    assert not gateway.gateway.ticker.timers
 
 
 async def shadows(gateway: Any) -> dict[str, float]:

@@ -13,7 +13,8 @@ import httpx2
 import pytest
 
 from gateway.fake import HOLD, FakeUpstream, Fault
-from gateway.proxy.limits.endings import ENDINGS, AttemptEnding
+from gateway.proxy.limits import endings
+from gateway.proxy.limits.endings import AttemptEnding
 from gateway.proxy.recording.call_metrics import FAILED
 
 Limited = Callable[..., dict[str, Any]]
@@ -22,6 +23,10 @@ TEXT = "x" * 4000
 INPUT = 1000
 """Tokens that TEXT alone is estimated at."""
 DEADLINE = {"x-gateway-timeout-s": "0.8"}
+
+
+ENDINGS = [each for each in vars(endings).values() if isinstance(each, AttemptEnding)]
+"""The rows of the table, in the order of the documentation."""
 
 
 def a_body(stream: bool, **fields: Any) -> dict[str, Any]:

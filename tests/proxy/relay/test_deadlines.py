@@ -3,17 +3,33 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
-from gateway.proxy.relay.deadlines import TICK_S, DeadlineExceeded, Deadlines, Ticker, Timer
+from gateway.proxy.relay.deadlines import TICK_S, DeadlineExceeded, Deadlines, Ticker
 
 
 @pytest.fixture
 async def ticker() -> Ticker:
     """The clock of deadlines, on the test's loop."""
     return Ticker()
+
+
+class Timer:
+    """Calls `act` once, when the event loop's time reaches `at`; to the ticker, it is a deadline."""
+
+    def __init__(self, ticker: Any, at: float, act: Callable[[], object]) -> None:
+        self._ticker, self._act, self.at = ticker, act, at
+        ticker.add(self)
+
+    def fire(self) -> None:
+        self.cancel()
+        self._act()
+
+    def cancel(self) -> None:
+        self._ticker.remove(self)
 
 
 async def never() -> None:
@@ -114,7 +130,7 @@ async def test_a_new_phase_may_follow_one_that_fired(ticker: Ticker) -> None:
 async def test_nothing_is_cancelled_after_the_call(ticker: Ticker) -> None:
     with Deadlines(0.01, ticker) as deadlines:
         deadlines.start_phase("answer", 0.005)
-    assert ticker.waiting == 0
+    assert len(ticker.timers) == 0
     await asyncio.sleep(2.5 * TICK_S)
     assert not deadlines.fired
 
@@ -133,7 +149,7 @@ async def test_a_foreign_cancellation_does_not_set_fired(ticker: Ticker) -> None
     await asyncio.sleep(0)
     task.cancel()
     assert await task is False
-    assert ticker.waiting == 0
+    assert len(ticker.timers) == 0
 
 
 async def test_of_many_calls_only_late_ones_are_cancelled(ticker: Ticker) -> None:
@@ -150,7 +166,7 @@ async def test_of_many_calls_only_late_ones_are_cancelled(ticker: Ticker) -> Non
         long = [group.create_task(call(60.0)) for _ in range(50)]
         await asyncio.wait(late)
         assert not any(task.done() for task in long)
-        assert ticker.waiting == 50
+        assert len(ticker.timers) == 50
         for task in long:
             task.cancel()
     assert {task.result() for task in late} == {"end of the call"}

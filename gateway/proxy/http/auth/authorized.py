@@ -21,8 +21,6 @@ _DEFAULT_PORTS = {"http": 80, "https": 443}
 
 
 class Authorized(NamedTuple):
-    """A request with a credential."""
-
     request: UpstreamRequest
     used: Any
     """The token, or the access key, that it was made with. Another request may have a newer one already."""
@@ -52,8 +50,6 @@ class CloudCredential(Protocol):
 
 
 class TokenCredential:
-    """A bearer token."""
-
     refusals = frozenset({401})
 
     def __init__(self, renewal: Renewal[bytes]) -> None:

@@ -78,8 +78,13 @@ def canonical_request(method: bytes, path: bytes, headers: Headers, names: str, 
         folded.setdefault(name, []).append(b" ".join(value.split()))
     lines = [b"%b:%b\n" % (name, b",".join(values)) for name, values in folded.items()]
     return b"%b\n%b\n%b\n%b\n%b\n%b" % (
-        method, _canonical_path(resource), _canonical_query(query), b"".join(lines), names.encode(), payload.encode()
-    )  # fmt: skip
+        method,
+        _canonical_path(resource),
+        _canonical_query(query),
+        b"".join(lines),
+        names.encode(),
+        payload.encode(),
+    )
 
 
 def _canonical_path(path: bytes) -> bytes:

@@ -52,7 +52,7 @@ class Http1Reply:
         "sink",
         "stale",
         "status",
-    )  # fmt: skip
+    )
 
     def __init__(self, connection: UpstreamConnection) -> None:
         self.status = 0
@@ -127,28 +127,6 @@ class Http1Reply:
 
 class UpstreamConnection(asyncio.Protocol):
     """One socket. create_connection builds it, `send` starts a request on it, and the event loop calls the rest."""
-
-    __slots__ = (
-        "_bodiless",
-        "_body",
-        "_default_idle_s",
-        "_drained",
-        "_keep_alive",
-        "_non_body_bytes",
-        "_out",
-        "_owner",
-        "_parser",
-        "_reply",
-        "_transport",
-        "_until_close",
-        "_upload",
-        "dead",
-        "idle_s",
-        "idle_until",
-        "loop",
-        "on_body",
-        "requests",
-    )  # fmt: skip
 
     def __init__(self, owner: ConnectionOwner, loop: asyncio.AbstractEventLoop, idle_s: float) -> None:
         self.loop = loop

@@ -23,8 +23,6 @@ from gateway.proxy.types import Headers
 
 
 class HttpxReply:
-    """An UpstreamReply."""
-
     def __init__(self, response: httpx2.Response, closing: set[asyncio.Task[None]]) -> None:
         self.status = response.status_code
         self.headers: Headers = [(name.lower(), value) for name, value in response.headers.raw]

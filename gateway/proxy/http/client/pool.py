@@ -22,8 +22,6 @@ MAX_IDLE_S = 60.0  # whatever the peer announces: proxies and NAT forget idle co
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """The destination of connections."""
-
     url: str
     hostname: str
     port: int

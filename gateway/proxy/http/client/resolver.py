@@ -20,7 +20,7 @@ from typing import Any
 
 FRESH_S = 30.0  # how long addresses are used without another lookup
 OLD_S = 300.0  # above this age, a caller waits for the lookup that its call starts ...
-PATIENCE_S = 0.5  # ... for so long, and then uses the old addresses
+PATIENCE_S = 0.5  # ... for this time, and then uses the old addresses
 REST_S = 1.0  # between two lookups of a name after one that failed
 NO_FILES = (errno.EMFILE, errno.ENFILE)  # this process, or the machine, may open no further socket
 ATTEMPT_DELAY_S = 0.25  # RFC 8305, section 5: Connection Attempt Delay

@@ -52,7 +52,7 @@ class UpstreamTls:
             raise UnusableTlsFile("key_file", key_file, f"not the key of {cert_file}: {_reason(error)}") from error
 
     def stamps(self) -> tuple[tuple[str | None, int | None], ...]:
-        """Each file with the time at which it was written: files that were written anew make another value."""
+        """Each file with the time at which it was written: a rewritten file makes another value."""
         return tuple((file, _written(file)) for file in (self.ca_file, self.cert_file, self.key_file))
 
 

@@ -27,7 +27,7 @@ from gateway.proxy.http.server.request import ServerRequest
 from gateway.proxy.http.server.response_writer import STATUS_LINES, ResponseWriter
 from gateway.proxy.http.write_batching import WriteBatcher, WriteQueue
 from gateway.proxy.request.endpoints import Endpoint
-from gateway.proxy.types import ClientConnection, Headers, HttpRequest
+from gateway.proxy.types import Headers, HttpRequest
 
 HIGH_WATER = 64 * 1024  # buffered body bytes; above, the socket is not read
 BULK_BYTES = 128 * 1024  # a body of at least this length bypasses the parser, which would copy it
@@ -45,9 +45,7 @@ class DirectApp(Protocol):
 
     def find(self, method: bytes, path: bytes) -> Endpoint | None: ...
     def canonical(self, path: bytes) -> bytes: ...
-    def answer(
-        self, endpoint: Endpoint, request: HttpRequest, client: ClientConnection
-    ) -> Coroutine[Any, Any, None]: ...
+    def answer(self, endpoint: Endpoint, request: HttpRequest, client: ResponseWriter) -> Coroutine[Any, Any, None]: ...
 
 
 class HttpProtocol(asyncio.Protocol):
@@ -97,7 +95,7 @@ class HttpProtocol(asyncio.Protocol):
         "memory",
         "paused",
         "peer",
-    )  # fmt: skip
+    )
 
     max_head_bytes = 64 * 1024
     body_s = 60.0  # between two pieces of a body

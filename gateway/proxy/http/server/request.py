@@ -58,7 +58,7 @@ class ServerRequest:
         "query",
         "size",
         "wanted",
-    )  # fmt: skip
+    )
 
     def __init__(
         self,

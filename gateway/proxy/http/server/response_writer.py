@@ -58,13 +58,16 @@ class ResponseWriter:
         "_keep",
         "_left",
         "ended",
+        "more_headers",
         "started",
         "writable",
-    )  # fmt: skip
+    )
 
     def __init__(self, connection: WriterConnection, *, keep: bool, bodiless: bool, chunks: bool) -> None:
         self.started = False
         self.ended = False
+        self.more_headers: Headers = []
+        """Headers after those that start() is given."""
         self.writable = not (connection.paused or connection.gone)
         """Kept current by its connection."""
         self._connection = connection
@@ -80,6 +83,8 @@ class ResponseWriter:
         self._keep = False
 
     def start(self, status: int, headers: Headers, length: int | None = None, extra_lines: bytes = b"") -> None:
+        if self.more_headers:
+            headers = [*headers, *self.more_headers]
         lines = b"\r\n".join(map(b": ".join, headers)) + b"\r\n" if headers else b""
         breaks = len(headers)
         if lines.count(b"\n") != breaks or lines.count(b"\r") != breaks:

@@ -108,12 +108,10 @@ class TlsConnection(asyncio.Protocol):
             raw.abort()
             return
         loop, early = self._http.loop, _EarlyData()
-        # Begun at once: what the client has sent already goes to whoever is the transport's protocol after this method.
+        # Begun at once: what the client has sent already goes to the protocol that the transport has after this method.
         begun = _Begun(
-            loop.start_tls(
-                raw, early, self._context, server_side=True, ssl_handshake_timeout=self._http.handshake_s
-            )
-        )  # fmt: skip
+            loop.start_tls(raw, early, self._context, server_side=True, ssl_handshake_timeout=self._http.handshake_s)
+        )
         self._opening = loop.create_task(self._open(begun, early, raw))
 
     async def _open(self, begun: _Begun, early: _EarlyData, raw: asyncio.Transport) -> None:

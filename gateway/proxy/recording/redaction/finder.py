@@ -288,8 +288,6 @@ class Match:
 
 @dataclass(frozen=True, slots=True)
 class CustomPattern:
-    """A user's pattern."""
-
     name: str
     mark: str
     pattern: Any

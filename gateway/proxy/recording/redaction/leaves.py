@@ -21,8 +21,6 @@ _LETTERS = {"b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t"}
 
 @dataclass(slots=True)
 class Leaf:
-    """One text."""
-
     text: str
     secret: bool = False
     """The name of its member says that it is a secret."""

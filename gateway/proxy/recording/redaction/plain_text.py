@@ -25,7 +25,7 @@ _JOINED = re.compile(
 )
 _READ_AS = {"soft": "", "digits": " ", "group": " ", "domain": "", "dot": ""}
 _IN_RUN = "0123456789 \t-"
-_LOOK = 48  # characters of a line beside a break
+_LOOK = 48  # characters of a line next to a break
 MOST_DIGITS = 28
 """Lines of digits with more of them in all are a column of numbers, and not a number on several lines."""
 

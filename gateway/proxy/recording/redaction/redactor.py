@@ -106,7 +106,7 @@ def redactor_by_content(config: Config) -> Callable[[Content], Redactor | None]:
 async def redacted(
     redactor: Redactor, record: Exchange | Feedback, size: int
 ) -> tuple[RedactedRecord, RedactionFailure | None]:
-    """The record as it may leave. After a failure it has no content, and the failure is returned beside it."""
+    """The record as it may leave. After a failure it has no content, and the failure is returned with it."""
     try:
         if size > LARGE:
             return await asyncio.to_thread(_at_once, redactor, record), None

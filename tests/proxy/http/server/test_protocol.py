@@ -235,16 +235,32 @@ async def test_an_answer_that_is_not_right_never_looks_whole(ask: Any, messages:
 async def test_the_last_bytes_do_not_wait_for_a_client_that_stalls() -> None:
     ended = asyncio.Event()
 
-    async def app(scope: Any, receive: Any, send: Any) -> None:
-        await send(start())
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(0.2):
-                while True:
-                    await send(body(b"x" * 1_000_000, True))
-        await send({**body(b"last"), "now": True})
-        ended.set()
+    class Endless:
+        """Answers by itself, as the gateway does: until the client no longer reads."""
 
-    config = uvicorn.Config(app, http=HttpProtocol, lifespan="off", log_config=None, port=0)
+        def __init__(self) -> None:
+            self.direct = self
+            self.outbox = WriteBatcher()
+
+        def find(self, method: bytes, path: bytes) -> object:
+            return self
+
+        def canonical(self, path: bytes) -> bytes:
+            return path
+
+        async def answer(self, endpoint: object, request: Any, client: Any) -> None:
+            client.start(200, [])
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(0.2):
+                    while True:
+                        await client.write(b"x" * 1_000_000)
+            await client.end_nowait(b"last")
+            ended.set()
+
+    app: Any = Endless()
+    config = uvicorn.Config(
+        app, http=HttpProtocol, interface="asgi3", proxy_headers=False, lifespan="off", log_config=None, port=0
+    )
     server = uvicorn.Server(config)
     with contextlib.closing(config.bind_socket()) as sock, socket.socket() as client:
         task = asyncio.get_running_loop().create_task(server._serve([sock]))
