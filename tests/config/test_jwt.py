@@ -51,6 +51,12 @@ def test_a_mistake_is_found_when_the_file_is_read(changed: dict[str, Any], mista
     assert mistake in str(error.value)
 
 
+def test_a_caller_may_name_a_model_behind_a_pattern() -> None:
+    raw = yaml.safe_load(config(sso={**ISSUER, "callers": [{"models": ["gpt-5"]}]}))
+    raw["models"] = {"gpt-*": {"targets": [{"upstream": "a", "model": "*"}]}}
+    assert parse(yaml.safe_dump(raw)).jwt["sso"].callers[0].models == ("gpt-5",)
+
+
 def test_two_sections_of_one_issuer_are_a_mistake() -> None:
     with pytest.raises(ConfigError, match=r"jwt\.\w+\.issuer: jwt\.\w+ has this issuer already"):
         parse(config(a=ISSUER, b=ISSUER))
