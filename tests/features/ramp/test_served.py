@@ -292,30 +292,34 @@ def test_bad_answers_without_a_score_prove_nothing(
 
 
 @pytest.mark.parametrize(
-    ("control", "candidate", "found"), [(0.0, 0.0, None), (0.05, 0.05, "non_inferior"), (0.0, 0.3, "inferior")]
+    ("control", "candidate", "callers", "found"),
+    [(0.0, 0.0, 3, None), (0.05, 0.05, 3, "non_inferior"), (0.0, 0.3, 3, "inferior"), (0.0, 0.9, 1, "unclear")],
 )
 def test_clients_that_leave_the_candidate_are_seen(
     control: float,
     candidate: float,
+    callers: int,
     found: str | None,
     by_rules_2: Plan,
     served: Callable[..., Exchange],
     keep: Callable[..., str],
 ) -> None:
-    """They are in no other metric; where none leaves, nothing has to be proved."""
+    """They are in no other metric; where none leaves, nothing has to be proved. callers: whose clients leave, of three;
+    one alone cannot take the candidate back."""
     rng, of = random.Random(4), {"plan": by_rules_2.hash, "stratum": f"split:{by_rules_2.name}"}
     records = [
         served(
             arm, 1001.5 + i / 50, "0.8", cluster=f"{arm}{i}", caller=f"team{i % 3}",
-            outcome="client_gone" if rng.random() < share else "ok", **of,
+            outcome="client_gone" if i % 3 < callers and rng.random() < share else "ok", **of,
         )
         for arm, share in (("control", control), ("candidate", candidate))
         for i in range(1500)
     ]  # fmt: skip
     read = looked(keep, by_rules_2, records, [StepPeriod(0, 1000.0, math.inf)])
-    proofs = {p.metric: p.found for p in served_proofs_of(read.blocks, by_rules_2)}
-    assert proofs.get("client_left") == found
-    assert proofs["error_rate"] == proofs["stated"] == "non_inferior"
+    proofs = {p.metric: p for p in served_proofs_of(read.blocks, by_rules_2)}
+    assert (proofs["client_left"].found if found else proofs.get("client_left")) == found
+    assert "client_left" not in proofs or proofs["client_left"].rests_on == ("team0" if callers == 1 else "")
+    assert proofs["error_rate"].found == proofs["stated"].found == "non_inferior"
 
 
 @pytest.mark.parametrize(("back", "inflation"), [(False, 1.0), (True, 2.0)])
