@@ -405,7 +405,10 @@ def _of_gate(gate: GateResult, found: Finding, look: SequenceStates) -> Conditio
         values = sum(found.split.units.values())
         shares = [share for share in planned_shares(plan).values() if share > 0]
         if gate.state == 0 and len(shares) > 1:
-            more = max(1, units_for_srm(shares) - values)
+            expected = units_for_srm(shares) - values
+            more = (
+                expected if expected > 0 else None
+            )  # chance has moved the shares: it is not known how long that takes
     if aa and gate.state == 0 and plan.repeat_control:
         if plan.aa == "alarm":
             more = max(1, FEWEST_REPEATS - values)

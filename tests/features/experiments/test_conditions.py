@@ -20,10 +20,13 @@ from gateway.features.experiments.conditions import (
     progress_of,
     standing,
 )
+from gateway.features.experiments.findings import SequenceStates, finding
 from gateway.features.experiments.metrics import ArmObservation, JoinedPair, PairOrigin, StoredScore
 from gateway.features.experiments.report import presentation
 from gateway.features.experiments.rows.queries import PairCounts
 from gateway.reports.model import Comparison, Estimate, Progress
+from gateway.store.plans import StoredPlan
+from gateway.store.query import reading
 
 
 @pytest.fixture
@@ -260,3 +263,16 @@ def test_the_gate_on_hours_waits_for_hours_and_not_for_pairs(begin_experiment: A
     assert made.sentence.endswith("; 21 hours of traffic to go until ship, for the gate hours")
     assert presentation.left(made) == "21 hours of traffic"
     assert made.steps == ()
+
+
+def test_an_open_sample_ratio_says_nothing_once_it_has_its_units(plan: Any, keep: Any, exchange: Any) -> None:
+    """1 700 units, which shares as planned would take to close the gate; but chance has moved them."""
+    halves = replace(plan, mode="split", split=0.5, shadow=0.0, repeat_control=0.0, unit="user", rules=2)
+    arms = ["control"] * 820 + ["candidate"] * 880
+    of = {"experiment": halves.name, "plan": halves.hash}
+    made = [exchange("0.5", arm=arm, target=halves.target(arm), cluster=f"u{i}", **of) for i, arm in enumerate(arms)]
+    with reading(keep(made)) as connection:
+        stored = StoredPlan(halves, halves.hash, "running", 0.0)
+        found = finding(connection, stored, "candidate")
+        (gate,) = (each for each in conditions_of(found, SequenceStates(connection, stored)) if each.name == "srm")
+    assert (gate.values, gate.more_values) == (1_700, None)
