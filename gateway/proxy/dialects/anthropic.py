@@ -27,7 +27,6 @@ from gateway.proxy.dialects.plain_answer import read_answer
 from gateway.proxy.dialects.types import PlainReply, Reader
 from gateway.proxy.http.client.transport import UpstreamRequest
 from gateway.proxy.request.call import Call
-from gateway.proxy.request.json_splice import replace_member
 from gateway.proxy.request.output_limit import output_limit
 from gateway.proxy.types import Headers
 
@@ -51,7 +50,7 @@ class Anthropic:
 
     def request(self, call: Call, model: str) -> UpstreamRequest:
         if call.api in _NATIVE_APIS:
-            body = replace_member(call.body, b"model", orjson.dumps(model))
+            body = call.body_with({"model": orjson.dumps(model)})
             headers = self._with_passed(call, call.headers)
             return replace(self.raw(call.method, call.path, headers, body), stream=call.stream)
         if call.api != "chat":

@@ -36,6 +36,7 @@ class Azure(OpenAI):
         if self._dated:
             self.prefix = self.prefix.removesuffix(b"/openai") + b"/openai"
         version = upstream.api_version or (_VERSION if self._dated else "")
+        self._paths = {}  # they depend on the model
         self._query = b"api-version=" + quote(version).encode() if version else b""
 
     def credential(self, key: str) -> tuple[bytes, bytes]:

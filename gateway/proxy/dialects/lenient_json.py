@@ -50,7 +50,7 @@ def translated(call: Call, translate: Callable[[Fields], Fields]) -> tuple[Field
 def _members(call: Call) -> Fields:
     """Parsed from the body, because call.fields omit large members."""
     try:
-        fields = orjson.loads(call.body)
+        fields = orjson.loads(call.body_with({}) if call.changes else call.body)
     except orjson.JSONDecodeError as error:
         raise BadRequest(f"the request body is not valid JSON: {error}") from None
     if not isinstance(fields, dict):

@@ -46,7 +46,7 @@ class Messages:
             )
         fields, body = translated(call, lambda fields: to_chat_request(fields, self._limit_name))
         headers = [h for h in call.headers if not h[0].startswith(b"anthropic-")]
-        chat = replace(call, api="chat", path=b"/chat/completions", headers=headers, fields=fields, body=body)
+        chat = replace(call.with_body(body, fields), api="chat", path=b"/chat/completions", headers=headers)
         return self._inner.request(chat, model)
 
     def reader(self, call: Call, keep_text: bool) -> Reader:

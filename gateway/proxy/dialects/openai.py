@@ -23,7 +23,7 @@ from gateway.proxy.http.client.transport import UpstreamRequest
 from gateway.proxy.request.call import Api, Call
 from gateway.proxy.request.endpoints import AT_ROOT, ENDPOINTS, OUTSIDE
 from gateway.proxy.request.header_rules import may_reach_upstream
-from gateway.proxy.request.json_splice import add_member, remove_member, replace_member, request_usage, set_member
+from gateway.proxy.request.json_members import Change, edited, read_members
 from gateway.proxy.request.output_limit import default_name, output_limit
 from gateway.proxy.types import Headers
 
@@ -57,15 +57,17 @@ class OpenAI:
         return b"authorization", b"Bearer " + key.encode()
 
     def request(self, call: Call, model: str) -> UpstreamRequest:
-        path, headers = self.path(call, model), self.headers(call)
+        known = self._paths
+        path = known[call.path] if call.path in known else self.path(call, model)
+        headers = self.headers(call)
         if call.upload is not None:
             form = call.upload.with_model(model)
             return UpstreamRequest(call.method, self.origin, path, headers, form, form.length)
         return UpstreamRequest(call.method, self.origin, path, headers, self.body(call, model), stream=call.stream)
 
     def path(self, call: Call, model: str) -> bytes:
-        known = self._paths
-        return known[call.path] if call.path in known else self._below_prefix(call.path)
+        """The path on the wire, where it is not known in advance."""
+        return self._below_prefix(call.path)
 
     def _below_prefix(self, path: bytes) -> bytes:
         bare = path.partition(b"?")[0]
@@ -107,25 +109,20 @@ class OpenAI:
             if len(names) >= _MOST_MODELS:
                 names.clear()
             names[model] = orjson.dumps(model)
-        body = replace_member(call.body, b"model", names[model])
-        if call.default_output is not None:
-            body = self._limited(body, call, call.default_output)
-        if self._upstream.priority and "priority" in call.fields:
-            body = _without_urgency(body, call.fields["priority"])
+        changes: dict[str, Change] = {"model": names[model]}
+        if call.default_output is not None and not output_limit(call.api, call.fields):
+            limit = default_name(call.api, self._upstream.kind)
+            if limit is not None:
+                changes[limit] = b"%d" % call.default_output
+        if self._upstream.priority and "priority" in call.fields and not _yields(call.fields["priority"]):
+            changes["priority"] = None
         if self._upstream.cache_salt and call.api in _CACHED:
-            body = set_member(body, b"cache_salt", cache_salt(call.caller.name))
+            changes["cache_salt"] = cache_salt(call.caller.name)
         if call.stream and self._adds_usage(call):
-            if "stream_options" in call.fields:
-                return request_usage(body)
-            return add_member(body, b"stream_options", b'{"include_usage":true}')
-        return body
-
-    def _limited(self, body: bytes, call: Call, most: int) -> bytes:
-        """Add the default limit of the answer, unless the target's own settings have added one."""
-        name = default_name(call.api, self._upstream.kind)
-        if name is None or output_limit(call.api, call.fields):
-            return body
-        return set_member(body, name.encode(), b"%d" % most)
+            changes["stream_options"] = _with_usage(call) if "stream_options" in call.fields else _INCLUDE_USAGE
+        if call.members is None or call.changes is not None:
+            return call.body_with(changes)
+        return edited(call.body, call.members, changes)  # most calls: one function call less
 
     def _adds_usage(self, call: Call) -> bool:
         return (
@@ -182,10 +179,21 @@ def _response(body: bytes) -> PlainReply:
     return PlainReply(body, tail_usage(body) if source else read_answer(body), source)
 
 
-def _without_urgency(body: bytes, priority: Any) -> bytes:
+def _yields(priority: Any) -> bool:
     """A client may yield to others, and not go before them: vLLM serves lower numbers first, and 0 without one."""
-    yields = isinstance(priority, int) and not isinstance(priority, bool) and priority >= 0
-    return body if yields else remove_member(body, b"priority")
+    return isinstance(priority, int) and not isinstance(priority, bool) and priority >= 0
+
+
+_INCLUDE_USAGE = b'{"include_usage":true}'
+
+
+def _with_usage(call: Call) -> bytes:
+    """`stream_options` with `include_usage`, and with the client's other members. What is neither an object nor null
+    stays: the upstream will refuse it."""
+    given = bytes(call.slices()["stream_options"])
+    if given == b"null":
+        return _INCLUDE_USAGE
+    return edited(given, read_members(given), {"include_usage": b"true"}) if given[:1] == b"{" else given
 
 
 def cache_salt(caller: str) -> bytes:

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import re
+from typing import Any
+
+from msgspec import Raw, Struct
+from msgspec.json import Decoder
 
 from gateway.core.completion import usage_of
 from gateway.core.exchange import Usage
@@ -49,12 +53,35 @@ def tail_usage(body: bytes) -> Usage | None:
     return usage_of(whole.get("usage")) if isinstance(whole, dict) else None
 
 
+class _AnswerHead(Struct):
+    """The members that are read of an answer; msgspec validates and skips all others in the same pass."""
+
+    error: Raw | None = None
+    object: Any = None
+    usage: Any = None
+
+
+_ANSWER = Decoder(_AnswerHead)
+
+
 def read_answer(body: bytes, *, lists: bool = False) -> Usage | None:
     """The tokens that the body of a 200 reply reports.
 
     Raises ValueError if the body is not an answer: not a JSON object (with `lists`: or list), truncated, or an error.
-    A large body is parsed only if its brackets do not balance or a member is named "error".
     """
+    try:
+        answer = _ANSWER.decode(body)
+    except (ValueError, RecursionError):
+        return _read_odd(body, lists=lists)
+    if answer.error is not None or answer.object == "error":
+        return _read_odd(body, lists=lists)
+    return None if answer.usage is None else usage_of(answer.usage)
+
+
+def _read_odd(body: bytes, *, lists: bool) -> Usage | None:
+    """Reads what is a list, has a member `error`, or is no strict JSON: some servers write NaN, or half a surrogate
+    pair, and clients accept it. A large body is parsed only if its brackets do not balance or a member is named
+    "error"."""
     if len(body) > _VALIDATED_BYTES and not _doubtful(body, lists=lists):
         return tail_usage(body)
     try:

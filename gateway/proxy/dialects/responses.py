@@ -23,7 +23,6 @@ from gateway.proxy.dialects.responses_request import ChatForm, to_chat_request
 from gateway.proxy.dialects.types import Dialect, PlainReply, Reader
 from gateway.proxy.http.client.transport import UpstreamRequest
 from gateway.proxy.request.call import Call
-from gateway.proxy.request.json_splice import replace_member
 
 RESPONSES_APIS = ("responses", "compact", "input_tokens")
 _OPENAIS = ("openai", "azure")
@@ -60,11 +59,11 @@ class ResponsesAsChat:
             )
         fields, body = translated(call, lambda given: to_chat_request(given, self._form))
         request = self._inner.request(self._chat(call, fields, body), model)
-        return replace(request, recorded=replace_member(call.body, b"model", orjson.dumps(model)))
+        return replace(request, recorded=call.body_with({"model": orjson.dumps(model)}))
 
     def _chat(self, call: Call, fields: dict[str, Any], body: bytes) -> Call:
         """The call as the inner dialect gets it. Its path has no query: that one was for another API."""
-        return replace(call, api="chat", path=b"/chat/completions", fields=fields, body=body)
+        return replace(call.with_body(body, fields), api="chat", path=b"/chat/completions")
 
     def reader(self, call: Call, keep_text: bool) -> Reader:
         source = None if self._reads_chat else self._inner.reader(self._chat(call, {}, b""), False)
@@ -87,7 +86,7 @@ def _head(call: Call) -> ResponseHead:
     """The request is read from the body only where its fields leave large members out."""
     fields = call.fields
     if ... in fields.values():
-        fields = parse_object(call.body) or {}
+        fields = parse_object(call.body_with({})) or {}
     return ResponseHead(call.id, int(call.received), call.named or call.alias, fields, _tools(fields))
 
 

@@ -19,14 +19,17 @@ from hashlib import blake2b
 from typing import Any
 
 import orjson
+from msgspec import Struct
+from msgspec.json import Decoder
 
 from gateway.core.completion import Completion
+from gateway.core.errors import BadRequest
 from gateway.core.exchange import new_id
 from gateway.core.json_values import as_list, as_object
 from gateway.core.providers import DialectName
 from gateway.proxy.recording.redaction.redactor import LARGE
 from gateway.proxy.request.call import Call
-from gateway.proxy.request.json_splice import members, remove_member, set_member
+from gateway.proxy.request.json_members import Change, read_members
 from gateway.proxy.routing.target_state import TargetState
 from gateway.proxy.routing.variants import NOTHING_VARIED, PROMPT_FIELDS, VariedParts, without_instructions
 
@@ -55,15 +58,14 @@ def asked_again(call: Call, target_state: TargetState) -> Call:
     provider would repeat the first answer. At the lowest priority, if the upstream schedules by priority.
     """
     replaced = [name for name in _REPLACED if name in call.fields]
-    body = remove_member(call.body, b"seed") if "seed" in replaced else call.body
+    changes: dict[str, Change] = {"seed": None}
     if target_state.upstream.config.priority:
-        body = set_member(body, b"priority", LAST)
+        changes["priority"] = LAST
     return replace(
-        call,
+        call.changed(changes),
         id=new_id(),
         received=time.time(),
         started=time.monotonic(),
-        body=body,
         fields={n: value for n, value in call.fields.items() if n not in replaced} if replaced else call.fields,
         headers=[h for h in call.headers if h[0] != b"idempotency-key"] + FRESH,
     )
@@ -74,16 +76,26 @@ def has_effects(call: Call) -> bool:
     fields = call.fields
     if fields.get("web_search_options") is not None:  # {} requests a search too
         return True
-    return any(fields.get(name) for name in _STATE) or _runs_tools(fields.get("tools"))
+    return any(fields.get(name) for name in _STATE) or _runs_tools(call)
 
 
-def _runs_tools(tools: Any) -> bool:
-    """Whether there is a tool that the client does not run. A list too large to be parsed (`...`) may hold one."""
-    if tools is None:
+class _ToolType(Struct):
+    """The only member that is read of a tool."""
+
+    type: str = "function"
+
+
+_TOOLS = Decoder(list[_ToolType])
+
+
+def _runs_tools(call: Call) -> bool:
+    """Whether there is a tool that the client does not run."""
+    if call.fields.get("tools") is None:
         return False
-    if not isinstance(tools, list):
+    try:
+        return any(tool.type not in _CLIENT_TOOLS for tool in _TOOLS.decode(call.slices()["tools"]))
+    except ValueError:
         return True
-    return any(not isinstance(t, dict) or t.get("type", "function") not in _CLIENT_TOOLS for t in tools)
 
 
 MOST_BYTES = 32 << 20
@@ -140,13 +152,10 @@ def _messages(call: Call) -> Sequence[Any]:
     """(): the body is too large to be read between calls, or has none."""
     if len(call.body) > LARGE:
         return ()
-    messages = call.fields.get("messages")
-    if not isinstance(messages, list):
-        try:
-            messages = orjson.loads(call.body).get("messages")
-        except (orjson.JSONDecodeError, AttributeError):
-            return ()
-    return as_list(messages)
+    try:
+        return as_list(call.read("messages"))
+    except ValueError:
+        return ()
 
 
 def _part_kinds(message: Any) -> list[str]:
@@ -165,27 +174,24 @@ def likelihood_request(call: Call, target_state: TargetState, answer: str) -> Ca
     fields = {name: value for name, value in raw.items() if name in PROMPT_FIELDS}
     fields["messages"] = [*raw["messages"], {"role": "assistant", "content": answer}]
     fields |= _ASKED
-    body = orjson.dumps(fields)
     if target_state.upstream.config.priority:
-        body = set_member(body, b"priority", LAST)
+        fields["priority"] = int(LAST)
     return replace(
-        call,
+        call.with_body(orjson.dumps(fields), fields),
         id=new_id(),
         received=time.time(),
         started=time.monotonic(),
         stream=False,
-        body=body,
-        fields=fields,
         headers=[h for h in call.headers if h[0] != b"idempotency-key"] + FRESH,
         prefill=True,
     )
 
 
-_MUST_DIFFER = frozenset({b"model", b"seed", b"priority", b"stream_options"})
+_MUST_DIFFER = frozenset({"model", "seed", "priority", "stream_options"})
 
 
-_INSTRUCTIONS = (b"system", b"instructions")
-_TURNS = (b"messages", b"input")
+_INSTRUCTIONS = ("system", "instructions")
+_TURNS = ("messages", "input")
 
 
 def request_digest(body: bytes, dialect: DialectName, key: bytes, varied: VariedParts = NOTHING_VARIED) -> str | None:
@@ -199,15 +205,15 @@ def request_digest(body: bytes, dialect: DialectName, key: bytes, varied: Varied
         return None
     digest = blake2b(key=key, digest_size=8)
     try:
-        for member in members(body):
-            if member.name in _MUST_DIFFER or member.name in varied.names:
+        for name, value in read_members(body).items():
+            if name in _MUST_DIFFER or name in varied.names:
                 continue
-            value = body[member.start : member.end]
-            if varied.instructions and member.name in _INSTRUCTIONS:
+            if varied.instructions and name in _INSTRUCTIONS:
                 continue
-            if varied.instructions and member.name in _TURNS:
-                value = without_instructions(value)
-            digest.update(b"%d %b %d %b" % (len(member.name), member.name, len(value), value))
-    except ValueError:
+            pieces = without_instructions(value) if varied.instructions and name in _TURNS else (value,)
+            digest.update(b"%d %b %d " % (len(name.encode()), name.encode(), sum(map(len, pieces))))
+            for piece in pieces:
+                digest.update(piece)
+    except (ValueError, BadRequest):
         return None
     return f"{'anthropic' if dialect == 'anthropic' else 'openai'}:{digest.hexdigest()}"

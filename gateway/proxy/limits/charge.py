@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from string import ascii_letters, digits
 from typing import Protocol
 
 from gateway.core.exchange import Attempt, Outcome, Target, Usage
@@ -19,6 +20,9 @@ from gateway.proxy.request.output_limit import GENERATES
 
 BYTES_PER_TOKEN = 4
 _FILE_TOKENS = 1000  # of an image or another file within the body
+_STEP_BYTES = _FILE_TOKENS * BYTES_PER_TOKEN
+_PROBE_BYTES = 32
+_BASE64 = (ascii_letters + digits + "+/=_%-;,\\").encode()  # with what an encoder of JSON may put between
 _CLOSELY_READ_BYTES = 32 << 10  # a smaller body holds no large file
 FREE_APIS = frozenset({"count_tokens", "input_tokens", "tokenize", "detokenize"})  # they run no model
 
@@ -78,13 +82,21 @@ def charge_of(call: Call, context: EndedAnswer, prices: Prices, most_output: int
 def input_tokens_of(body: bytes) -> int:
     """The estimated input of a request: one token for each 4 bytes, and 1000 for each base64-encoded file in it.
 
+    The body is not searched: a file that is more than 1000 tokens by its bytes holds one of the places looked at.
     Text of few letters a token (digits, code, languages other than English) has more.
     """
     if len(body) <= _CLOSELY_READ_BYTES:
         return len(body) // BYTES_PER_TOKEN
-    files = at = in_files = 0
-    while (start := body.find(b";base64,", at)) >= 0:
-        end = body.find(b'"', start)
+    files = in_files = at = 0
+    while at < len(body):
+        if body[at : at + _PROBE_BYTES].translate(None, _BASE64):  # it has other characters
+            at += _STEP_BYTES
+            continue
+        start = body.rfind(b";base64,", max(0, at - _STEP_BYTES - _PROBE_BYTES), at + _PROBE_BYTES)
+        if start < 0 or body.find(b'"', start, at) >= 0:  # the file, if there was one, ended before
+            at += _STEP_BYTES
+            continue
+        end = body.find(b'"', at)
         at = len(body) if end < 0 else end
         files += 1
         in_files += at - start

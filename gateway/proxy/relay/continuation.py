@@ -17,8 +17,8 @@ from gateway.core.exchange import Usage
 from gateway.core.json_values import as_object, as_text, parse_object
 from gateway.core.sse import Splitter, events
 from gateway.proxy.request.call import Call
-from gateway.proxy.request.json_splice import scan, set_member
 
+_EMPTY_LIST = re.compile(rb"\[[ \t\n\r]*+\]")
 _ID = re.compile(rb'"id"\s*:\s*"([^"\\]*)"')
 
 
@@ -43,28 +43,21 @@ def first_id(head: bytes) -> str:
     return found[1].decode("utf-8", "replace") if found else ""
 
 
-def prefilled(body: bytes, text: str) -> bytes:
-    """The request with `text` as the beginning of the assistant's answer (vLLM's continue_final_message).
+def prefilled(call: Call, text: str) -> Call:
+    """The call with `text` as the beginning of the assistant's answer (vLLM's continue_final_message).
 
     Raises ValueError if `messages` is not a list.
     """
-    body = append_assistant_message(body, text)
-    body = set_member(body, b"add_generation_prompt", b"false")
-    return set_member(body, b"continue_final_message", b"true")
-
-
-def append_assistant_message(body: bytes, text: str) -> bytes:
-    """The request with `{"role": "assistant", "content": text}` as its last message; the other bytes are untouched.
-
-    Raises ValueError if the body has no list `messages`.
-    """
-    start, end = scan(body).get(b"messages", (0, 0))
-    if body[start : start + 1] != b"[":
+    turns = memoryview(call.slices().get("messages", b""))
+    if bytes(turns[:1]) != b"[":
         raise ValueError("the request body has no list `messages`")
     message = orjson.dumps({"role": "assistant", "content": text})
-    bracket = end - 1  # the list's closing one
-    comma = b"" if body[start + 1 : bracket].strip() == b"" else b","
-    return body[:bracket] + comma + message + body[bracket:]
+    comma = b"" if _EMPTY_LIST.match(turns) else b","
+    return call.changed({
+        "messages": (turns[:-1], comma, message, b"]"),
+        "add_generation_prompt": b"false",
+        "continue_final_message": b"true",
+    })  # fmt: skip
 
 
 class Splicer:

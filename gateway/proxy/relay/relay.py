@@ -12,7 +12,7 @@ import logging
 import random
 import time
 from collections.abc import Awaitable, Callable, Container
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from gateway.core.backoff import Backoff
 from gateway.core.errors import GatewayError, Overloaded, QueueFull, TransportError, UpstreamFailed, UpstreamTimedOut
@@ -383,7 +383,7 @@ class Relay:
                 return False
             call = state.call
             if handle is replies.continue_prefilled:
-                call = replace(call, body=prefilled(call.body, sent.text))
+                call = prefilled(call, sent.text)
             failure = await self._attempt(state, target_state, call, handle)
             if failure is None:
                 return True

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Network, IPv6Network
 from typing import Any, Literal, Self
+
+from msgspec import Raw
 
 from gateway.config.privacy import Content
 from gateway.core.errors import KeyBusy
 from gateway.core.limits import LimitScope
+from gateway.proxy.request.json_members import Change, Members, decoded, edited, read_members
 from gateway.proxy.request.upload import Upload
 from gateway.proxy.types import Headers
 
@@ -118,7 +122,11 @@ NO_OPTIONS = RequestOptions()
 
 @dataclass(slots=True)  # not frozen: built for every call, and a frozen dataclass costs more to fill
 class Call:
-    """One parsed request. Never assigned to after it is built."""
+    """One parsed request. Never assigned to after it is built.
+
+    `fields` has every top-level member of the body. Those that the gateway reads are decoded, unless they are large;
+    all others are `...`. It is {} for an upload.
+    """
 
     id: str
     received: float  # Unix seconds
@@ -130,7 +138,7 @@ class Call:
     alias: str  # the model that the client named
     stream: bool
     body: bytes  # as the client sent it; b"" for an upload
-    fields: dict[str, Any] = field(default_factory=dict)  # the body's parsed JSON object; {} for an upload
+    fields: dict[str, Any] = field(default_factory=dict)  # the body's members; see below
     headers: Headers = field(default_factory=list)  # the client's, reduced to those that are forwarded
     client_id: str | None = None  # the client's own x-request-id
     conversation: str | None = None
@@ -138,6 +146,8 @@ class Call:
     user: str | None = None  # from x-gateway-user; the body may name another in `user`
     upload: Upload | None = None  # a multipart form that is still arriving; None: not a form
     passed: Headers = field(default_factory=list)  # the client's headers that some upstreams get (`pass_headers`)
+    members: Members | None = None  # the slices of `body`; None: not found yet
+    changes: Mapping[str, Change] | None = None  # the members that the upstream gets in place of the body's own
     named: str = ""  # the model that the client named, where `alias` is the pattern that it matches
     default_output: int | None = None  # the limit of its answers where it names none itself; None: none is added
     prefill: bool = False  # it asks for the likelihood of an answer: nothing that steers how one is drawn is set
@@ -147,3 +157,33 @@ class Call:
         """The client itself requested the usage chunk of a stream."""
         options = self.fields.get("stream_options")
         return isinstance(options, dict) and options.get("include_usage") is True
+
+    def slices(self) -> Members:
+        """The top-level members of `body`. Raises what read_members raises."""
+        return read_members(self.body) if self.members is None else self.members
+
+    def read(self, name: str) -> Any:
+        """A top-level member, decoded however large it is; None: there is none. Raises ValueError."""
+        found = self.fields.get(name)
+        return decoded(self.slices()[name]) if found is ... else found
+
+    def current(self, name: str) -> Raw | bytes | None:
+        """The JSON of a top-level member, with the changes; None: there is none."""
+        if self.changes is not None and name in self.changes:
+            change = self.changes[name]
+            return b"".join(change) if isinstance(change, tuple) else change
+        return self.slices().get(name)
+
+    def changed(self, changes: Mapping[str, Change]) -> Self:
+        """The call with these changes besides its own; nothing is copied."""
+        return replace(self, changes={**(self.changes or {}), **changes})
+
+    def with_body(self, body: bytes, fields: dict[str, Any]) -> Self:
+        """The call with another body, which is its own."""
+        return replace(self, body=body, fields=fields, members=None, changes=None)
+
+    def body_with(self, changes: Mapping[str, Change]) -> bytes:
+        """The body with the call's changes and these, which win: the same object if nothing changes."""
+        if self.changes is not None:
+            changes = {**self.changes, **changes}
+        return edited(self.body, read_members(self.body) if self.members is None else self.members, changes)

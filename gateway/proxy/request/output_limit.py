@@ -12,7 +12,7 @@ from typing import Any
 from gateway.core.errors import BadRequest
 from gateway.core.json_values import as_object
 from gateway.proxy.request.call import Api, Call
-from gateway.proxy.request.json_splice import items, scan
+from gateway.proxy.request.json_members import items
 
 _CHAT = ("max_completion_tokens", "max_tokens")
 LIMIT_NAMES: Mapping[str, tuple[str, ...]] = {
@@ -36,7 +36,6 @@ _NESTED: Mapping[str, str] = {"generate": "sampling_params"}  # the member that 
 NUMBERS = frozenset({*_CHAT, "max_output_tokens", *_COUNTS, _WIDER, *_NESTED.values()})
 """The top-level members that `checked_numbers` reads."""
 _MOST = 10**15  # larger numbers count as this one
-_COUNTED_ITEMS = 1000
 
 
 def checked_numbers(fields: dict[str, Any], api: Api) -> None:
@@ -94,29 +93,22 @@ def answers_of(call: Call) -> int:
 
 def _prompts(call: Call) -> int:
     if call.api == "chat_batch":
-        return _items(call.body, b"messages")
+        return _items(call, "messages")
     prompt = call.fields.get("prompt")
     if call.api != "completions" or prompt is None:
         return 1
     if prompt is ...:
-        return _items(call.body, b"prompt")
+        return _items(call, "prompt")
     return len(prompt) if isinstance(prompt, list) and prompt and not isinstance(prompt[0], int | float) else 1
 
 
-def _items(body: bytes, name: bytes) -> int:
-    """The items of a top-level array, unless they are numbers. Above 1000, the most that there can be."""
+def _items(call: Call, name: str) -> int:
+    """The items of a top-level array, unless they are numbers: then it is one prompt of tokens."""
     try:
-        start, end = scan(body)[name]
-        array = body[start:end]
-        found = 0
-        for found, (begin, _) in enumerate(items(array), 1):
-            if found == 1 and array[begin : begin + 1] not in (b'"', b"[", b"{"):
-                return 1
-            if found == _COUNTED_ITEMS:
-                return array.count(b",") + 1
+        found = items(call.slices()[name])
     except (KeyError, ValueError):
         return 1
-    return max(1, found)
+    return len(found) if found and bytes(found[0])[:1] in (b'"', b"[", b"{") else 1
 
 
 DEFAULTED = frozenset({"chat", "completions", "responses", "messages", "chat_batch"})

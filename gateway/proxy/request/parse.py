@@ -9,22 +9,32 @@ from hashlib import sha256
 from typing import Any
 from urllib.parse import unquote_to_bytes
 
-import orjson
+from msgspec import Struct, ValidationError
+from msgspec.json import Decoder
 
 from gateway.core.errors import BadRequest, NotAllowed, UnsupportedEncoding
 from gateway.core.exchange import new_id
 from gateway.core.output_tokens import OUTPUT_LIMITS
-from gateway.proxy.request.call import NO_OPTIONS, Call, Caller, RequestOptions
+from gateway.proxy.request.call import NO_OPTIONS, Api, Call, Caller, RequestOptions
 from gateway.proxy.request.endpoints import Endpoint
 from gateway.proxy.request.header_rules import for_upstream, sane_id
-from gateway.proxy.request.json_splice import MOST_MEMBERS, scan, too_many_members
+from gateway.proxy.request.json_members import SMALL_BYTES, TYPES, Members, NotAnObject, read_members
 from gateway.proxy.request.output_limit import NUMBERS, checked_numbers
 from gateway.proxy.request.upload import Upload
 from gateway.proxy.types import HttpRequest
 
-_PARSED_BODY_BYTES = 1 << 20  # larger bodies are only scanned: building their objects takes milliseconds
-_PARSED_MEMBER_BYTES = 1 << 16
-_BYTES_PER_VALUE = 16  # a body with more values than this allows is only scanned: their objects take 30 times its size
+_MOST_DECODED_BYTES = 1 << 16
+_EMPTY_BYTES = 16  # only whether the value is null or empty is read
+_CHECKED_BYTES = 1 << 16  # of messages that are checked one by one; of more, the first is
+
+
+class _Message(Struct):
+    """Any JSON object: nothing in it is decoded."""
+
+
+_decode = Decoder().decode
+_check_objects = Decoder(list[_Message]).decode
+_FIRST_ITEM = re.compile(rb"\[[ \t\n\r]*+(.)", re.S)
 
 
 def read_call(
@@ -40,11 +50,12 @@ def read_call(
     upload: a form that was read up to its model; then `body` is empty.
     """
     if upload is not None:
+        members: Members | None = None
         fields: dict[str, Any] = {}
         alias, stream = upload.alias, upload.stream
     else:
         try:
-            fields = read_fields(body)
+            members, fields = read_object(body)
         except BadRequest:
             _check_encoding(request.fields)
             raise
@@ -53,7 +64,9 @@ def read_call(
             _check_names(fields, caller)
         if endpoint.deployment is not None:
             fields["model"] = endpoint.deployment
-        _check(fields, endpoint, caller, numbered=numbered)
+        _check(fields, members, endpoint, caller)
+        if numbered:
+            _check_numbers(fields, endpoint.api)
         alias = fields["model"]
         stream = "stream" in fields and fields["stream"] is True
     headers = request.fields
@@ -77,7 +90,7 @@ def read_call(
     now_ns = time.time_ns()
     return Call(  # positional: keywords would cost a tenth of this function
         new_id(now_ns), now_ns / 1e9, started, caller, endpoint.api, request.method, path, alias, stream, body, fields,
-        forwarded, client_id, conversation, reference, user, upload, passed,
+        forwarded, client_id, conversation, reference, user, upload, passed, members,
     )  # fmt: skip
 
 
@@ -110,36 +123,39 @@ def _without_version(query: bytes) -> bytes:
     return b"&".join(part for part in query.split(b"&") if not part.lower().startswith(b"api-version="))
 
 
-def read_fields(body: bytes) -> dict[str, Any]:
-    """The members of a JSON object; of a body above 1 MB, or one of very many values, only the small members.
-
-    Raises BadRequest.
-    """
+def read_object(body: bytes) -> tuple[Members, dict[str, Any]]:
+    """The members of a JSON object as slices, and as the fields of a Call. Raises BadRequest."""
     if not body:
         raise BadRequest("the request has no body; a JSON object was expected")
     try:
-        if len(body) > _PARSED_MEMBER_BYTES and (len(body) > _PARSED_BODY_BYTES or _is_dense(body)):
-            return _small_members(body)
-        fields = orjson.loads(body)
+        members = read_members(body)
+        fields: dict[str, Any] = dict.fromkeys(members, ...)
+        small = not body[SMALL_BYTES : SMALL_BYTES + 1]
+        for name in _READ & set(members):
+            if small or len(members[name]) <= _MOST_DECODED[name]:
+                fields[name] = _decode(members[name])
+    except NotAnObject as error:
+        raise BadRequest(f"the request body must be a JSON object, not {error.found}") from None
     except ValueError as error:
         raise BadRequest(f"the request body is not valid JSON: {error}") from None
-    if type(fields) is not dict:
-        raise BadRequest(f"the request body must be a JSON object, not {_json_type(fields)}")
-    return fields
+    return members, fields
 
 
-def _is_dense(body: bytes) -> bool:
-    return sum(map(body.count, (b",", b"[", b"{"))) * _BYTES_PER_VALUE > len(body)
-
-
-def _small_members(body: bytes) -> dict[str, Any]:
-    """Large members are represented by `...`: present, not parsed."""
-    out: dict[str, Any] = {}
-    for name, (start, end) in scan(body).items():
-        small = end - start <= _PARSED_MEMBER_BYTES
-        out[name.decode()] = orjson.loads(body[start:end]) if small else ...
-    return out
-
+_MOST_DECODED: Mapping[str, int] = {
+    **dict.fromkeys(
+        (
+            "stream", "stream_options", "user", "metadata", "safety_identifier", "prompt_cache_key",
+            "previous_response_id", "conversation", "container", "thread", "prompt", "response_format", "logprobs",
+            "audio", "priority", "store", "background", "plugins", "search_parameters", "mcp_servers",
+            "web_search_options", "extra_body", *NUMBERS,
+        ),
+        _MOST_DECODED_BYTES,
+    ),
+    "model": 1 << 20,  # of a name that long the error is that it does not exist
+    **dict.fromkeys(("tools", "functions", "input", "query", "documents", "prompt_embeds"), _EMPTY_BYTES),
+}  # fmt: skip
+"""The members that are decoded for the fields of a Call, and up to which size; in a small body all of these are."""
+_READ = frozenset(_MOST_DECODED)
 
 _ACTED_ON = frozenset({
     "model", "stream", "stream_options", "messages", "prompt", "input", "n", "user", "metadata", "conversation",
@@ -167,13 +183,11 @@ _ROUTED = frozenset({"models", "route", "fallbacks", "context_window_fallbacks",
 
 
 def _check_names(fields: dict[str, Any], caller: Caller) -> None:
-    """Refuses too many members, those that name further models, and one that is in _ACTED_ON only when case is ignored.
+    """Refuses members that name further models, and one that is in _ACTED_ON only when case is ignored.
 
     Go's encoding/json ignores it, the last member wins, and by its folding U+017F is an s and U+212A a k: such an
     upstream would read another model than the one that was authorized.
     """
-    if len(fields) > MOST_MEMBERS:
-        raise too_many_members()
     if caller.models is not None:
         _check_routing(fields)
     for name in fields:
@@ -202,8 +216,8 @@ def _check_routing(fields: dict[str, Any]) -> None:
             )
 
 
-def _check(fields: dict[str, Any], endpoint: Endpoint, caller: Caller, *, numbered: bool) -> None:
-    """Raises BadRequest. numbered: the request may have some of NUMBERS."""
+def _check(fields: dict[str, Any], members: Members, endpoint: Endpoint, caller: Caller) -> None:
+    """Raises BadRequest."""
     if "model" not in fields or fields["model"] is None:
         fields["model"] = _default(endpoint, caller)
     model = fields["model"]
@@ -214,14 +228,23 @@ def _check(fields: dict[str, Any], endpoint: Endpoint, caller: Caller, *, number
     for name in endpoint.required:
         given = name in fields and fields[name] is not None
         if not given and all(fields.get(other) is None for other in endpoint.instead):
-            raise BadRequest(f"missing required parameter: {name}", param=name, code="missing_required_parameter")
-    if numbered:
-        for name in fields:
-            if name in NUMBERS and type(fields[name]) is not int:
-                checked_numbers(fields, endpoint.api)
-                break
-    if "messages" in endpoint.required and fields["messages"] is not ...:
-        _check_messages(fields["messages"])
+            raise _missing(name)
+    if "messages" in endpoint.required:
+        messages = members["messages"]
+        try:
+            if len(messages) > _CHECKED_BYTES and (first := _FIRST_ITEM.match(messages)) and first[1] == b"{":
+                return
+            if not _check_objects(messages):
+                raise BadRequest("messages must not be empty", param="messages")
+        except ValidationError as error:
+            raise _bad_messages(str(error)) from None
+
+
+def _check_numbers(fields: dict[str, Any], api: Api) -> None:
+    for name in fields:
+        if name in NUMBERS and type(fields[name]) is not int:
+            checked_numbers(fields, api)
+            return
 
 
 def _default(endpoint: Endpoint, caller: Caller) -> str:
@@ -238,14 +261,19 @@ def _default(endpoint: Endpoint, caller: Caller) -> str:
     return default
 
 
-def _check_messages(messages: Any) -> None:
-    if type(messages) is not list:
-        raise BadRequest(f"messages must be an array, not {_json_type(messages)}", param="messages")
-    if not messages:
-        raise BadRequest("messages must not be empty", param="messages")
-    for at, message in enumerate(messages):
-        if type(message) is not dict:
-            raise BadRequest(f"messages[{at}] must be an object, not {_json_type(message)}", param=f"messages[{at}]")
+def _bad_messages(error: str) -> BadRequest:
+    """error: msgspec's: "Expected `object`, got `str` - at `$[1]`"."""
+    given = error.partition("got `")[2].partition("`")[0]
+    index, found = error.partition("$[")[2].partition("]")[0], TYPES.get(given, "a number")
+    if index:
+        return BadRequest(f"messages[{index}] must be an object, not {found}", param=f"messages[{index}]")
+    if given == "null":
+        return _missing("messages")
+    return BadRequest(f"messages must be an array, not {found}", param="messages")
+
+
+def _missing(name: str) -> BadRequest:
+    return BadRequest(f"missing required parameter: {name}", param=name, code="missing_required_parameter")
 
 
 def _json_type(value: Any) -> str:

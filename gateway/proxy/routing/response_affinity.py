@@ -12,13 +12,11 @@ import logging
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from dataclasses import replace
-from typing import Any
 
 import orjson
 
 from gateway.core.errors import NotFound, StreamDown
 from gateway.proxy.request.call import Call, Caller
-from gateway.proxy.request.json_splice import set_member
 from gateway.proxy.routing.response_ids import OpenedId, Replacer, ResponseIds, id_of_answer
 from gateway.proxy.routing.state_owners import StateOwners
 from gateway.proxy.types import ClientConnection, Headers
@@ -73,15 +71,15 @@ class ResponseAffinity:
 
         sealed: ids of responses are. Raises NotFound if it continues a response that is not its caller's.
         """
-        previous = call.fields.get("previous_response_id")
+        previous = call.read("previous_response_id")
         if isinstance(previous, str) and not sealed and self.ids.open(previous, call.caller.name, upstreams) is None:
             return call, await self.home_of(previous)
         if isinstance(previous, str):
             opened = self._open_previous(previous, call.caller, upstreams)
-            body = set_member(call.body, b"previous_response_id", orjson.dumps(opened.id))
+            asked = call.changed({"previous_response_id": orjson.dumps(opened.id)})
             fields = {**call.fields, "previous_response_id": opened.id}
-            return replace(call, body=body, fields=fields), opened.upstream
-        name = conversation_of(call.fields)
+            return replace(asked, fields=fields), opened.upstream
+        name = conversation_of(call)
         return call, None if name is None else await self._home(self.ids.conversation_digest(call.caller.name, name))
 
     def client(
@@ -115,7 +113,7 @@ class ResponseAffinity:
 
     def learn(self, call: Call, upstream: str) -> None:
         """Notes the upstream that has a conversation."""
-        name = conversation_of(call.fields)
+        name = conversation_of(call)
         if name is None:
             return
         digest = self.ids.conversation_digest(call.caller.name, name)
@@ -152,9 +150,9 @@ class ResponseAffinity:
             return None
 
 
-def conversation_of(fields: dict[str, Any]) -> str | None:
+def conversation_of(call: Call) -> str | None:
     """The id in the Responses API's `conversation`: a string, or an object with an id."""
-    given = fields.get("conversation")
+    given = call.read("conversation")
     if isinstance(given, dict):
         given = given.get("id")
     return given if isinstance(given, str) and 0 < len(given) <= _MAX_NAME else None

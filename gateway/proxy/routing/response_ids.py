@@ -6,17 +6,20 @@ carry a valid seal of its caller does not exist: no upstream is asked for it wit
 
 from __future__ import annotations
 
+import json
 from base64 import urlsafe_b64encode
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from hashlib import sha256
 from hmac import compare_digest, new
 from secrets import token_bytes
+from typing import Any
 
 import orjson
+from msgspec import DecodeError, Raw, Struct
+from msgspec.json import Decoder
 
 from gateway.core.json_values import as_object
-from gateway.proxy.request.json_splice import scan
 
 _SEAL_BYTES = 16
 _SEPARATOR = "."
@@ -82,8 +85,7 @@ def id_of_answer(data: bytes) -> str | None:
     """
     try:
         if data.lstrip()[:1] == b"{":
-            start, end = scan(data).get(b"id", (0, 0))
-            found = orjson.loads(data[start:end]) if end else None
+            found = _id(data)
         else:
             line = next(line for line in data.splitlines() if line.startswith(b"data:"))
             event = orjson.loads(line[5:])
@@ -92,6 +94,24 @@ def id_of_answer(data: bytes) -> str | None:
     except (ValueError, StopIteration, AttributeError):
         return None
     return found if isinstance(found, str) and 0 < len(found) <= _MAX_ID else None
+
+
+class _AnswerId(Struct):
+    """The only member that is read of an answer."""
+
+    id: Raw | None = None
+
+
+_ANSWER = Decoder(_AnswerId)
+
+
+def _id(answer: bytes) -> Any:
+    """Raises ValueError."""
+    try:
+        found = _ANSWER.decode(answer).id
+    except DecodeError:  # half a surrogate pair, which clients accept
+        return json.loads(answer.decode("utf-8", "replace")).get("id")
+    return None if found is None else orjson.loads(bytes(found))
 
 
 class Replacer:

@@ -20,12 +20,13 @@ from itertools import pairwise
 from math import inf
 from typing import Any
 
-import orjson
+from msgspec import Raw, Struct, ValidationError
+from msgspec.json import Decoder, encode
 
 from gateway.core.errors import BadRequest, NotFound, StreamDown
-from gateway.core.json_values import as_list, as_text
+from gateway.core.json_values import as_list, as_object, as_text
 from gateway.proxy.request.call import Call, Caller
-from gateway.proxy.request.json_splice import scan
+from gateway.proxy.request.json_members import decoded
 from gateway.proxy.request.paths import segments
 from gateway.proxy.routing.named_files import LONGEST_ID, SHORTEST_ID, NamedState, named_files
 from gateway.proxy.routing.response_ids import ResponseIds
@@ -44,24 +45,41 @@ _SINGULAR = {b"batches": "batch"}  # of a path's collections; others lose their 
 
 def named_state(call: Call) -> list[NamedState]:
     """The stored state that a request names, in either API."""
-    found = [NamedState(name, name, _id(_member(call, name))) for name in ("conversation", "container")]
-    for at, tool in enumerate(as_list(_member(call, "tools"))):
-        if isinstance(tool, dict) and "container" in tool:
-            found.append(NamedState("container", f"tools[{at}].container", _id(tool["container"])))
-    thread = _member(call, "thread")
+    found = [NamedState(name, name, _id(call.read(name))) for name in ("conversation", "container")]
+    for at, container in enumerate(_containers(call)):
+        if container is not None:
+            found.append(NamedState("container", f"tools[{at}].container", _id(decoded(container))))
+    thread = call.read("thread")
     if isinstance(thread, dict):
         found.append(NamedState("thread", "thread.previous_message_id", _id(thread.get("previous_message_id"))))
     return [state for state in found if SHORTEST_ID <= len(state.id) <= LONGEST_ID]
 
 
+class _ToolContainer(Struct):
+    """The only member that is read of a tool."""
+
+    container: Raw | None = None
+
+
+_TOOLS = Decoder(list[_ToolContainer])
+
+
+def _containers(call: Call) -> list[bytes | None]:
+    """The container of each tool; None: it has none."""
+    if "tools" not in call.fields:
+        return []
+    try:
+        return [tool.container for tool in _TOOLS.decode(call.slices()["tools"])]
+    except ValidationError:  # not a list of objects
+        tools = [as_object(tool) for tool in as_list(call.read("tools"))]
+        return [encode(tool["container"]) if "container" in tool else None for tool in tools]
+
+
 def _named_prompt(call: Call) -> list[NamedState]:
     """The stored prompt of a call of the Responses API. A prompt of the completions API is a text, or a list."""
     given = call.fields.get("prompt")
-    if given is ...:
-        start, end = scan(call.body)[b"prompt"]
-        raw = call.body[start:end]
-        start, end = scan(raw).get(b"id", (0, 0)) if raw[:1] == b"{" else (0, 0)
-        given = {"id": orjson.loads(raw[start:end])} if end else None
+    if given is ... and bytes(memoryview(call.slices()["prompt"])[:1]) == b"{":
+        given = call.read("prompt")
     id_ = _id(given) if isinstance(given, dict) else ""
     return [NamedState("prompt", "prompt.id", id_)] if SHORTEST_ID <= len(id_) <= LONGEST_ID else []
 
@@ -75,15 +93,6 @@ def named_by_path(path: bytes) -> list[NamedState]:
         for kind, id_ in named
         if SHORTEST_ID <= len(id_) <= LONGEST_ID
     ]
-
-
-def _member(call: Call, name: str) -> Any:
-    """A member of the body, also a large one, which call.fields omit."""
-    found = call.fields.get(name)
-    if found is not ...:
-        return found
-    start, end = scan(call.body)[name.encode()]
-    return orjson.loads(call.body[start:end])
 
 
 def _id(given: Any) -> str:

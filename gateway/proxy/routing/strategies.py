@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from hashlib import blake2b
 
 from gateway.config.config import Strategy
-from gateway.core.json_values import as_list, as_object, content_text
 from gateway.proxy.request.call import Call
 from gateway.proxy.routing.target_state import TargetState
 
 _BOUND = 1.25  # multiple of the mean load above which a hashed target is skipped
-_PREFIX_CHARS = 1024
+_PREFIX_BYTES = 1024
+_PROMPTS = ("prompt", "input", "messages")  # of the APIs; the first that a request has
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,13 +94,11 @@ def session(call: Call) -> bytes:
 
 
 def prefix(call: Call) -> bytes:
-    """The first 1024 characters of the prompt: calls that share them share a server's prefix cache."""
-    prompt = call.fields.get("prompt") or call.fields.get("input")
-    if isinstance(prompt, str):
-        return prompt[:_PREFIX_CHARS].encode()
-    parts: list[str] = []
-    for message in as_list(call.fields.get("messages")):  # `...` if the body was too large to be parsed completely
-        parts.append(content_text(as_object(message).get("content")))
-        if sum(map(len, parts)) >= _PREFIX_CHARS:
-            break
-    return "\n".join(parts)[:_PREFIX_CHARS].encode()
+    """The first 1024 bytes of the prompt, as JSON: calls that share them share a server's prefix cache."""
+    if call.upload is not None:
+        return b""
+    members = call.slices()
+    for name in _PROMPTS:
+        if name in members and call.fields[name] is not None:
+            return bytes(memoryview(members[name])[:_PREFIX_BYTES])
+    return b""

@@ -7,23 +7,24 @@ client gives later in a conversation stay where they are.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import orjson
+from msgspec import Raw
 
 from gateway.config.config import Config
 from gateway.config.derive import target_of, target_refs
 from gateway.config.upstreams import TargetRef
 from gateway.core.errors import BadRequest
 from gateway.core.exchange import Target
-from gateway.core.json_values import as_text
+from gateway.core.json_values import as_object, as_text
 from gateway.core.output_tokens import OUTPUT_LIMITS
 from gateway.proxy.dialects.types import Dialect
 from gateway.proxy.http.client.transport import UpstreamRequest
 from gateway.proxy.request.call import Call
-from gateway.proxy.request.json_splice import items, scan, set_member, set_members
+from gateway.proxy.request.json_members import Change, leading_items
 from gateway.proxy.types import Headers
 
 _APIS = ("chat", "completions", "responses", "messages")
@@ -63,7 +64,7 @@ _TRANSLATED: Mapping[str, tuple[str, ...]] = {
 class VariedParts:
     """The parts of requests in which the arms of an experiment may differ, because their variants change them."""
 
-    names: frozenset[bytes] = frozenset()
+    names: frozenset[str] = frozenset()
     """Top-level members."""
     instructions: bool = False
     """The system messages at the beginning."""
@@ -78,7 +79,7 @@ class TargetVariant:
         of_prompt = {name: value for name, value in ref.set.items() if name in PROMPT_FIELDS}
         self._of_prompt = _members("chat", of_prompt) if of_prompt else None
         self._fields = {
-            api: {name.decode(): None if value is None else orjson.loads(value) for name, value in members.items()}
+            api: {name: None if value is None else orjson.loads(value) for name, value in members.items()}
             for api, members in self._members.items()
         }
         self._system = None if ref.system is None else orjson.dumps(ref.system)
@@ -100,12 +101,12 @@ class TargetVariant:
         if (not members and system is None) or call.upload is not None:
             return call
         try:
-            body = set_members(call.body, members) if members else call.body
+            changed = call.changed(members or {})
             if system is not None:
-                body = with_instructions(body, call.api, system)
+                changed = changed.changed(instructions(changed, system))
         except ValueError as error:
             raise BadRequest(f"the request body is not a JSON object: {error}") from None
-        return replace(call, body=body, fields=self._applied_fields(call))
+        return replace(changed, fields=self._applied_fields(call))
 
     def _applied_fields(self, call: Call) -> dict[str, Any]:
         """The parsed parameters, with this target's. The turns stay as the client sent them."""
@@ -114,27 +115,27 @@ class TargetVariant:
         return kept | {name: value for name, value in changed.items() if value is not None}
 
 
-def _members(api: str, parameters: Mapping[str, Any]) -> dict[bytes, bytes | None]:
+def _members(api: str, parameters: Mapping[str, Any]) -> dict[str, bytes | None]:
     """JSON by name, with the names that this API has for them. None: the member is removed."""
-    found: dict[bytes, bytes | None] = {}
+    found: dict[str, bytes | None] = {}
     for name, value in parameters.items():
         json = None if value is None else orjson.dumps(value)
         if name not in OUTPUT_LIMITS:
-            found[name.encode()] = json
+            found[name] = json
             continue
         own = _LIMITS[api]
-        found |= {other.encode(): None for other in own}
-        found[(name if name in own else own[0]).encode()] = json
-    stop = found.get(b"stop")
-    if api == "messages" and b"stop" in found:
-        del found[b"stop"]
-        found[b"stop_sequences"] = b"[" + stop + b"]" if stop is not None and stop[:1] == b'"' else stop
+        found |= dict.fromkeys(own)
+        found[name if name in own else own[0]] = json
+    stop = found.get("stop")
+    if api == "messages" and "stop" in found:
+        del found["stop"]
+        found["stop_sequences"] = b"[" + stop + b"]" if stop is not None and stop[:1] == b'"' else stop
     return found
 
 
 def _parts(ref: TargetRef) -> VariedParts:
     names = {other for name in ref.set for other in (name, *_TRANSLATED.get(name, ()))}
-    return VariedParts(frozenset(name.encode() for name in names), ref.system is not None)
+    return VariedParts(frozenset(names), ref.system is not None)
 
 
 def variants_of(config: Config) -> dict[Target, TargetVariant]:
@@ -153,72 +154,60 @@ def varied_parts(variants: Iterable[TargetVariant | None]) -> VariedParts:
 _ROLES = ("system", "developer")
 
 
-def with_instructions(body: bytes, api: str, text: bytes) -> bytes:
-    """text: JSON of the system message. An API without one, and a body without a list of turns, stay as they are.
+def instructions(call: Call, text: bytes) -> Mapping[str, Change]:
+    """The changes that give a call this system message; {} for an API without one, and without a list of turns.
 
-    Raises ValueError if the body is not one JSON object, as far as its top level shows.
+    text: its JSON. Raises ValueError if the body is not a JSON object.
     """
-    if api in ("messages", "count_tokens"):
-        return set_member(body, b"system", text)
-    if api == "responses":
-        return _of_responses(body, text)
-    return _of_chat(body, text) if api == "chat" else body
+    if call.api in ("messages", "count_tokens"):
+        return {"system": text}
+    if call.api == "responses":
+        return _of_responses(call, text)
+    return _of_chat(call, text) if call.api == "chat" else {}
 
 
-def without_instructions(turns: bytes) -> bytes:
-    """A JSON array of turns, from the first one that is not a system message. Anything else stays as it is."""
+def without_instructions(turns: Raw | bytes) -> Sequence[bytes | memoryview]:
+    """A JSON array of turns, from the first one that is not a system message, in pieces. Anything else stays."""
     start = _after_system(turns)[0]
-    return turns if start is None else b"[" + turns[start:]
+    return (turns,) if start is None else (b"[", memoryview(turns)[start:])
 
 
-def _of_chat(body: bytes, text: bytes) -> bytes:
-    place = scan(body).get(b"messages")
-    if place is None or body[place[0] : place[0] + 1] != b"[":
-        return body
-    turns = body[place[0] : place[1]]
+def _of_chat(call: Call, text: bytes) -> Mapping[str, Change]:
+    turns = call.current("messages")
+    if turns is None:
+        return {}
     start, role = _after_system(turns)
-    new = b'{"role":"%b","content":%b}' % (role, text)
-    rest = b"]" if start is None or turns[start:].strip() == b"]" else b"," + turns[start:]
-    return set_member(body, b"messages", b"[" + new + rest)
+    if start is None:
+        return {}
+    rest = memoryview(turns)[start:]
+    comma = b"" if start >= len(turns) - 1 else b","
+    return {"messages": (b'[{"role":"%b","content":%b}' % (role, text), comma, rest)}
 
 
-def _of_responses(body: bytes, text: bytes) -> bytes:
+def _of_responses(call: Call, text: bytes) -> Mapping[str, Change]:
     """`instructions` come before all turns. System messages at the beginning of `input` are left out."""
-    place = scan(body).get(b"input")
-    values: dict[bytes, bytes | None] = {b"instructions": text}
-    if place is not None and body[place[0] : place[0] + 1] == b"[":
-        turns = body[place[0] : place[1]]
-        rest = without_instructions(turns)
-        if rest != turns and rest.strip() != b"[]":
-            values[b"input"] = rest
-    return set_members(body, values)
+    changes: dict[str, Change] = {"instructions": text}
+    turns = call.current("input")
+    if turns is not None:
+        start = _after_system(turns)[0]
+        if start is not None and start < len(turns) - 1:
+            changes["input"] = (b"[", memoryview(turns)[start:])
+    return changes
 
 
-def _after_system(turns: bytes) -> tuple[int | None, bytes]:
+def _after_system(turns: Raw | bytes) -> tuple[int | None, bytes]:
     """(offset of the first turn that is not a system message, the role of the first that is).
 
     Offset: that of the closing bracket if there is none; None if `turns` is not an array.
     """
     role = b"system"
-    first = True
     try:
-        end = turns.index(b"[") + 1
-        for start, end in items(turns):
-            found = _role(turns[start:end])
+        for at, (start, _, turn) in enumerate(leading_items(turns)):
+            found = as_text(as_object(turn).get("role"))
             if found not in _ROLES:
                 return start, role
-            if first:
-                role, first = found.encode(), False
+            if not at:
+                role = found.encode()
     except ValueError:
         return None, role
-    return turns.rindex(b"]"), role
-
-
-def _role(turn: bytes) -> str:
-    """ "" for what is not a turn."""
-    try:
-        start, end = scan(turn)[b"role"]
-        role = orjson.loads(turn[start:end])
-    except (ValueError, KeyError):
-        return ""
-    return as_text(role)
+    return len(turns) - 1, role

@@ -6,6 +6,8 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from gateway.core.exchange import Attempt, Target, Usage
 from gateway.core.prices import Price, Prices
@@ -131,3 +133,31 @@ def test_a_file_in_the_request_is_not_counted_by_its_bytes() -> None:
     assert 2000 <= input_tokens_of(picture + b"x" * 4000 + picture) < 3100
     assert input_tokens_of(picture[:-2]) < 1100  # without its end
     assert input_tokens_of(b"x" * 400_000) == 100_000
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 9000), st.integers(0, 60_000)), min_size=1, max_size=12),
+    st.sampled_from([b"QUJD", b"Q\\/JD", b"-_9="]),
+)
+def test_each_file_counts_wherever_it_stands(parts: list[tuple[int, int]], letters: bytes) -> None:
+    """A file below 4 KB may count by its bytes, which are fewer tokens."""
+    text, body = 0, b"text " * 8000
+    for before, size in parts:
+        data = (letters * size)[:size]
+        body += b'"' + b"some words " * (before // 11) + b"data:image/png;base64," + data + b'"}'
+        text += before // 11 * 11 + 24
+    tokens = [min(1000, size // 4) for _, size in parts]
+    found = input_tokens_of(body) - (40_000 + text) // 4
+    assert sum(t for t in tokens if t == 1000) - 2 * len(parts) <= found <= 1000 * len(parts) + 2 * len(parts)
+
+
+def test_a_text_behind_a_small_file_is_not_a_file() -> None:
+    body = b'{"a":"data:x;base64,QUJD","b":"' + b"A" * 400_000 + b'"}'
+    assert input_tokens_of(body) == len(body) // 4
+
+
+def test_the_estimate_looks_at_places_and_searches_nothing(steps: Any) -> None:
+    for body in (b"a" * 4_000_000, b"some text; " * 400_000, (b'"data:x;base64,' + b"A" * 100_000 + b'",') * 40):
+        with steps() as counted:
+            input_tokens_of(body)
+        assert counted.n < 20_000

@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 from gateway.proxy.relay.continuation import (
     Mismatch,
     Splicer,
-    append_assistant_message,
     continuable,
     first_id,
     prefilled,
@@ -171,9 +170,15 @@ def test_the_first_streams_id_is_kept(head: bytes, found: str) -> None:
     assert (b'"id":"%b"' % (found.encode() or b"second")) in given
 
 
+def continued(body: bytes, text: str) -> bytes:
+    """The body that asks for the rest of an answer."""
+    call = Call("id", 0.0, 0.0, Caller("web"), "chat", b"POST", b"/chat/completions", "chat", True, body)
+    return prefilled(call, text).body_with({})
+
+
 def test_a_prefill_asks_to_continue_the_sent_text() -> None:
     body = b'{"model":"m","messages":[{"role":"user","content":"hi"}],"add_generation_prompt":true,"seed":1.50}'
-    out = prefilled(body, "Par")
+    out = continued(body, "Par")
     read = json.loads(out)
     assert read["messages"][-1] == {"role": "assistant", "content": "Par"}
     assert (read["add_generation_prompt"], read["continue_final_message"]) == (False, True)
@@ -219,22 +224,24 @@ def test_a_message_is_appended_and_all_else_is_untouched(
     other: dict[str, Any] = {"temperature": 0.7, "metadata": {"messages": ["not these"]}}
     fields = {**other, "messages": messages} if before else {"messages": messages, **other}
     body = json.dumps(fields, indent=indent).encode()
-    out = append_assistant_message(body, text)
+    out = continued(body, text)
     added = {"role": "assistant", "content": text}
-    assert json.loads(out) == {**fields, "messages": [*messages, added]}
-    prefix = len(out) - len(body)
-    assert any(out[:at] + out[at + prefix :] == body for at in range(len(body) + 1)), "one insertion, nothing else"
+    asked = {"add_generation_prompt": False, "continue_final_message": True}
+    assert json.loads(out) == {**fields, "messages": [*messages, added], **asked}
+    out = out.replace(b',"add_generation_prompt":false,"continue_final_message":true', b"")
+    more = len(out) - len(body)
+    assert any(out[:at] + out[at + more :] == body for at in range(len(body) + 1)), "one insertion, nothing else"
 
 
 def test_appending_keeps_the_spelling_of_numbers_and_escapes() -> None:
     body = b'{"seed":12345678901234567890123,"messages":[ {"role":"user","content":"\\u00e9"} ] ,"t":0.70}'
-    out = append_assistant_message(body, 'é"')
+    out = continued(body, 'é"')
     assert out.startswith(b'{"seed":12345678901234567890123,"messages":[ {"role":"user","content":"\\u00e9"}')
-    assert out.endswith(b'] ,"t":0.70}')
+    assert b'}] ,"t":0.70,"add' in out
     assert json.loads(out)["messages"][-1]["content"] == 'é"'
 
 
 @pytest.mark.parametrize("body", [b"{}", b'{"messages": "hi"}', b'{"messages": null}', b"[]", b"", b'{"messages": ['])
 def test_appending_needs_a_list_of_messages(body: bytes) -> None:
     with pytest.raises(ValueError, match=r"."):
-        append_assistant_message(body, "x")
+        continued(body, "x")

@@ -19,12 +19,12 @@ from gateway.proxy.request.output_limit import (
     default_name,
     output_limit,
 )
-from gateway.proxy.request.parse import read_fields
+from gateway.proxy.request.parse import read_object
 
 
 def a_call(api: Any, fields: dict[str, Any]) -> Call:
     body = json.dumps(fields).encode()
-    return Call("id", 0.0, 0.0, Caller("web"), api, b"POST", b"/x", "chat", False, body, read_fields(body))
+    return Call("id", 0.0, 0.0, Caller("web"), api, b"POST", b"/x", "chat", False, body, read_object(body)[1])
 
 
 LIMITS: list[tuple[str, dict[str, Any], int]] = [

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import sys
+import tracemalloc
 import zlib
 from types import FrameType, SimpleNamespace
 from typing import Any
@@ -18,8 +19,8 @@ from gateway.fake import FakeUpstream
 from gateway.proxy.http.server.request import ServerRequest
 from gateway.proxy.request.call import Call, Caller
 from gateway.proxy.request.endpoints import ENDPOINTS
-from gateway.proxy.request.json_splice import MOST_MEMBERS, set_member
-from gateway.proxy.request.parse import read_call, read_fields, read_options
+from gateway.proxy.request.json_members import MOST_MEMBERS
+from gateway.proxy.request.parse import read_call, read_object, read_options
 
 CHAT = ENDPOINTS[b"/chat/completions"]
 USER = [{"role": "user", "content": "hi"}]
@@ -152,21 +153,21 @@ def large(**fields: Any) -> bytes:
 
 
 @pytest.mark.parametrize("fields", [{"stream": True, "user": "u"}, {"n": 2, "stop": ["a", "b"], "metadata": {"a": 1}}])
-def test_only_the_large_members_of_a_large_body_are_skipped(fields: dict[str, Any]) -> None:
-    body = large(model="chat", **fields)
-    assert len(body) > 1 << 20
-    call, whole = read(body), json.loads(body)
-    assert call.fields == {**whole, "messages": ...}
+@pytest.mark.parametrize("body", [json.dumps({"messages": USER}).encode(), large()], ids=["small", "large"])
+def test_only_what_the_gateway_reads_is_decoded(fields: dict[str, Any], body: bytes) -> None:
+    """Members that it does not read are known by name alone."""
+    body = body[:-1] + b"," + json.dumps({"model": "chat", **fields}).encode()[1:]
+    call = read(body)
+    assert call.fields == {"messages": ..., "model": "chat", **fields, **({"stop": ...} if "stop" in fields else {})}
     assert (call.alias, call.stream) == ("chat", fields.get("stream", False))
+    assert call.read("messages") == json.loads(body)["messages"]
 
 
-def test_large_members_are_not_parsed() -> None:
-    """A lone surrogate, which a parser refuses, passes in a large body and is not looked at."""
-    lone = rb'"\ud800"'
+@pytest.mark.parametrize("text", [rb'"\ud800"', b'"a\x01"', b"NaN", b"[1,]", b"{}{}"])
+@pytest.mark.parametrize("beside", [b'"user"', json.dumps("x" * (1 << 20)).encode()], ids=["small", "large"])
+def test_a_body_that_a_parser_refuses_is_refused_at_any_size(text: bytes, beside: bytes) -> None:
     with pytest.raises(BadRequest, match="not valid JSON"):
-        read(b'{"model":"chat","messages":[%b]}' % lone)
-    body = large(model="chat").replace(b'"user"', lone)
-    assert read(body).fields == {"model": "chat", "messages": ...}
+        read(b'{"model":"chat","messages":[{"content":%b,"x":%b}]}' % (beside, text))
 
 
 LARGE_ERRORS: list[tuple[dict[str, Any], str]] = [
@@ -185,8 +186,34 @@ def test_a_large_body_is_checked_as_a_small_one_is(fields: dict[str, Any], param
 
 @pytest.mark.parametrize("body", [large(model="m")[:-1], b"[" + large(model="m") + b"]", large(model="m") + b"x"])
 def test_a_large_body_that_is_no_object_is_refused(body: bytes) -> None:
-    with pytest.raises(BadRequest, match="not valid JSON"):
-        read_fields(body)
+    with pytest.raises(BadRequest, match=r"not valid JSON|not an array"):
+        read_object(body)
+
+
+MANY = [{"role": "user", "content": "x" * 100}] * 1000
+BAD_MESSAGES: list[tuple[Any, str]] = [
+    ([5, *MANY], "messages[0] must be an object, not a number"),
+    ([None, *MANY], "messages[0] must be an object, not null"),
+    ([*MANY[:100], True], "messages[100] must be an object, not a boolean"),
+    ([*MANY[:100], []], "messages[100] must be an object, not an array"),
+    ({"role": "x" * 100_000}, "messages must be an array, not an object"),
+    ("x" * 100_000, "messages must be an array, not a string"),
+]
+
+
+@pytest.mark.parametrize(("messages", "text"), BAD_MESSAGES, ids=[text for _, text in BAD_MESSAGES])
+def test_messages_are_objects(messages: Any, text: str) -> None:
+    """Up to 64 KB each of them; in a larger body the first, and the upstream judges the others."""
+    with pytest.raises(BadRequest) as refused:
+        read({"model": "chat", "messages": messages})
+    assert refused.value.message == text
+    assert read({"model": "chat", "messages": [*MANY, 5]}).alias == "chat"
+
+
+def test_a_member_that_comes_twice_is_refused() -> None:
+    with pytest.raises(BadRequest) as refused:
+        read(b'{"model":"allowed","messages":[{}],"\\u006dodel":"secret"}', models=frozenset({"allowed"}))
+    assert (refused.value.param, "more than one" in refused.value.message) == ("model", True)
 
 
 MAY = Caller("web", allow=frozenset({"sample", "target"}))
@@ -282,11 +309,12 @@ async def test_unknown_members_pass_in_any_case(gateway: Any, upstream: FakeUpst
 def test_a_body_of_very_many_values_is_not_built() -> None:
     """1 MB of `{"a":[]}` takes 30 MB as objects, and would be held for the whole call."""
     dense = b'{"model":"m","messages":[' + b",".join([b'{"a":[]}'] * 100_000) + b"]}"
-    usual = (
-        b'{"model":"m","messages":[' + b",".join([b'{"role":"user","content":"%b"}' % (b"word " * 20)] * 1000) + b"]}"
-    )
-    assert read_fields(dense)["messages"] is ...
-    assert len(read_fields(usual)["messages"]) == 1000
+    tracemalloc.start()
+    try:
+        read(dense)
+        assert tracemalloc.get_traced_memory()[1] < len(dense) / 10
+    finally:
+        tracemalloc.stop()
 
 
 def test_two_callers_with_one_idempotency_key_have_two_upstream() -> None:
@@ -340,9 +368,8 @@ def test_no_request_has_more_than_a_thousand_members(members: int, value: bytes)
 
 
 def test_a_member_that_is_repeated_counts_each_time() -> None:
-    """A parser keeps the last of them; whatever reads the body's members stops at the thousandth."""
     with pytest.raises(TooManyMembers) as refused:
-        set_member(a_bomb(20_000, name="seed"), b"user", b'"x"')
+        read(a_bomb(20_000, name="seed"))
     assert refused.value.status == 400
 
 

@@ -48,7 +48,7 @@ async def test_a_sealed_id_leads_to_its_upstream_under_its_own_name(affinity: Re
     call = a_call(model="chat", previous_response_id=affinity.ids.seal("u1", "web", "resp_1"))
     asked, upstream = await affinity.prepare(call, UPSTREAMS)
     assert upstream == "u1"
-    assert orjson.loads(asked.body) == asked.fields == {"model": "chat", "previous_response_id": "resp_1"}
+    assert orjson.loads(asked.body_with({})) == asked.fields == {"model": "chat", "previous_response_id": "resp_1"}
 
 
 async def test_responses_of_another_caller_do_not_exist(affinity: ResponseAffinity) -> None:
@@ -72,10 +72,10 @@ async def test_nobody_claims_the_conversation_of_another(affinity: ResponseAffin
     assert await home(affinity, a_call(APP, conversation="conv_1")) == "u0"
 
 
-@pytest.mark.parametrize("odd", [None, 5, "", [], {"a": 1}, ...])
+@pytest.mark.parametrize("odd", [None, 5, "", [], {"a": 1}])
 async def test_a_field_that_names_nothing_asks_for_no_home(affinity: ResponseAffinity, odd: Any) -> None:
     assert await home(affinity, a_call(conversation=odd)) is None
-    assert conversation_of({"conversation": odd}) is None
+    assert conversation_of(a_call(conversation=odd)) is None
 
 
 async def test_the_least_recently_used_name_is_forgotten_first(tasks: Tasks) -> None:

@@ -7,6 +7,7 @@ from collections import Counter
 from dataclasses import replace
 from typing import Any
 
+import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 from gateway.config.upstreams import Upstream
 from gateway.core.exchange import Target
 from gateway.proxy.request.call import Call, Caller
+from gateway.proxy.request.parse import read_object
 from gateway.proxy.routing.circuit_breaker import CircuitBreaker
 from gateway.proxy.routing.concurrency_limiter import ConcurrencyLimiter
 from gateway.proxy.routing.strategies import WeightedTargetState, order, prefix, session
@@ -151,21 +153,29 @@ def test_a_session_is_a_conversation_user_or_cache_key(changes: dict[str, Any], 
 
 
 PREFIXES: list[tuple[dict[str, Any], bytes]] = [
-    ({"prompt": "p" * 2000}, b"p" * 1024),
-    ({"input": "i"}, b"i"),
-    ({"messages": [{"role": "system", "content": "s"}, {"role": "user", "content": "u"}]}, b"s\nu"),
-    ({"messages": [{"content": "x" * 2000}, {"content": "y"}]}, b"x" * 1024),
-    ({"messages": [{"content": [{"type": "text", "text": "t"}, {"text": 5}, 7]}]}, b"t"),
-    ({"messages": ["odd", None]}, b"\n"),
-    ({"messages": ...}, b""),
-    ({"messages": 5}, b""),
-    ({"messages": {"a": 1}}, b""),
-    ({"prompt": ...}, b""),
-    ({"prompt": ["a", "b"]}, b""),
+    ({"prompt": "p" * 2000}, b'"' + b"p" * 1023),
+    ({"input": "i"}, b'"i"'),
+    ({"messages": [{"content": "s"}]}, b'[{"content":"s"}]'),
+    ({"messages": [{"content": "x" * 2000}, {"content": "y"}]}, b'[{"content":"' + b"x" * 1011),
+    ({"prompt": None, "messages": 5}, b"5"),
+    ({"prompt": ["a", "b"], "messages": []}, b'["a","b"]'),
     ({}, b""),
 ]
 
 
 @pytest.mark.parametrize(("fields", "key"), PREFIXES, ids=[str(p[0])[:40] for p in PREFIXES])
-def test_a_prefix_is_the_first_1024_characters_of_the_prompt(fields: dict[str, Any], key: bytes) -> None:
-    assert prefix(a_call(fields=fields)) == key
+def test_a_prefix_is_the_first_1024_bytes_of_the_prompt(fields: dict[str, Any], key: bytes) -> None:
+    assert prefix(a_call(fields=fields, body=orjson.dumps(fields))) == key
+
+
+def test_a_conversation_keeps_its_prefix_as_it_grows() -> None:
+    """Whatever its size: an agent's history of megabytes stays where its cache is."""
+    turns = [{"role": "system", "content": "You are a coding agent. " * 60}, {"role": "user", "content": "Hello"}]
+    keys = set()
+    for _ in range(12):
+        body = orjson.dumps({"model": "chat", "messages": turns, "tools": [{"type": "function"}] * len(turns)})
+        members, fields = read_object(body)
+        keys.add(prefix(a_call(fields=fields, body=body, members=members)))
+        turns += [{"role": "tool", "content": "x" * len(body)}]
+    assert len(body) > 1 << 21
+    assert len(keys) == 1

@@ -14,11 +14,13 @@ from hypothesis import strategies as st
 from gateway.config.upstreams import TargetRef
 from gateway.core.exchange import Target
 from gateway.fake import FakeUpstream, Fault
+from gateway.proxy.relay.continuation import prefilled
+from gateway.proxy.request.call import Call, Caller
 from gateway.proxy.routing.variants import (
     NOTHING_VARIED,
     TargetVariant,
+    instructions,
     varied_parts,
-    with_instructions,
     without_instructions,
 )
 
@@ -181,7 +183,7 @@ def test_arms_differ_only_in_what_variants_change() -> None:
     one = TargetVariant(TargetRef.model_validate({**PLAIN, "set": {"stop": None}}))
     two = TargetVariant(TargetRef.model_validate(BRIEF))
     assert varied_parts([None, None]) == NOTHING_VARIED
-    assert (varied_parts([one, None]).names, varied_parts([one]).instructions) == ({b"stop", b"stop_sequences"}, False)
+    assert (varied_parts([one, None]).names, varied_parts([one]).instructions) == ({"stop", "stop_sequences"}, False)
     assert varied_parts([one, two]).instructions
 
 
@@ -189,6 +191,12 @@ NEW = b'"Be \\"brief\\"."'
 TURN = st.fixed_dictionaries({
     "role": st.sampled_from(["system", "developer", "user", "assistant"]), "content": st.text(max_size=8),
 })  # fmt: skip
+
+
+def told(body: bytes, api: Any) -> bytes:
+    """The body with the new system message."""
+    call = Call("id", 0.0, 0.0, Caller("web"), api, b"POST", b"/x", "chat", False, body)
+    return call.body_with(instructions(call, NEW))
 
 
 @pytest.mark.parametrize(
@@ -210,31 +218,35 @@ TURN = st.fixed_dictionaries({
 )
 def test_the_leading_system_messages_of_a_chat_are_replaced(turns: bytes, expected: bytes) -> None:
     body = b'{ "a" : 1.0, "messages":%b, "z":"\\u0041" }'
-    assert with_instructions(body % turns, "chat", NEW) == body % expected.replace(b"N", NEW)
+    assert told(body % turns, "chat") == body % expected.replace(b"N", NEW)
+
+
+def test_a_prefill_keeps_its_last_message_behind_new_instructions() -> None:
+    body = b'{"messages":[{"role":"system","content":"old"},{"role":"user","content":"hi"}]}'
+    call = Call("id", 0.0, 0.0, Caller("web"), "chat", b"POST", b"/x", "chat", False, body)
+    varied = TargetVariant(TargetRef(**BRIEF)).applied(prefilled(call, "Hel"))
+    assert [turn["content"] for turn in json.loads(varied.body_with({}))["messages"]] == ["Be brief.", "hi", "Hel"]
 
 
 def test_messages_and_responses_have_a_place_of_their_own() -> None:
-    assert (
-        with_instructions(b'{"system": [{"type": "text"}], "x":1.0}', "messages", NEW)
-        == b'{"system": %b, "x":1.0}' % NEW
-    )
-    assert with_instructions(b'{"x":1.0}', "count_tokens", NEW) == b'{"x":1.0,"system":%b}' % NEW
+    assert told(b'{"system": [{"type": "text"}], "x":1.0}', "messages") == b'{"system": %b, "x":1.0}' % NEW
+    assert told(b'{"x":1.0}', "count_tokens") == b'{"x":1.0,"system":%b}' % NEW
     asked = b'{"input": [{"role":"developer","content":"old"}, {"role":"user"}],"instructions":"old"}'
-    assert with_instructions(asked, "responses", NEW) == b'{"input": [{"role":"user"}],"instructions":%b}' % NEW
-    assert with_instructions(b'{"input":"hi"}', "responses", NEW) == b'{"input":"hi","instructions":%b}' % NEW
+    assert told(asked, "responses") == b'{"input": [{"role":"user"}],"instructions":%b}' % NEW
+    assert told(b'{"input":"hi"}', "responses") == b'{"input":"hi","instructions":%b}' % NEW
 
 
 @pytest.mark.parametrize("api", ["completions", "embeddings"])
 def test_an_api_without_a_system_message_stays_as_it_is(api: str) -> None:
-    assert with_instructions(b'{"prompt": "x"}', api, NEW) == b'{"prompt": "x"}'
+    assert told(b'{"prompt": "x"}', api) == b'{"prompt": "x"}'
 
 
 @settings(max_examples=40)
 @given(st.lists(TURN, max_size=5), st.sampled_from([None, 1]))
 def test_with_and_without_agree_for_any_turns(turns: list[dict[str, Any]], indent: int | None) -> None:
     body = json.dumps({"messages": turns, "x": 1}, indent=indent).encode()
-    read = json.loads(with_instructions(body, "chat", NEW))["messages"]
+    read = json.loads(told(body, "chat"))["messages"]
     rest = turns[next((i for i, t in enumerate(turns) if t["role"] in ("user", "assistant")), len(turns)) :]
     assert read[0]["content"] == 'Be "brief".'
     assert read[1:] == rest
-    assert json.loads(without_instructions(json.dumps(turns, indent=indent).encode())) == rest
+    assert json.loads(b"".join(without_instructions(json.dumps(turns, indent=indent).encode()))) == rest
