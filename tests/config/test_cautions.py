@@ -106,7 +106,9 @@ def test_a_token_with_another_actors_name_is_noted(name: str, more: str, noted: 
 def test_check_prints_cautions_and_still_succeeds(tmp_path: Path) -> None:
     path = tmp_path / "gateway.yaml"
     path.write_text(f"{PLAIN}{MODELS}open: true\n")
-    done = subprocess.run([sys.executable, "-m", "gateway", "check", str(path)], capture_output=True, text=True)
+    environ = {**os.environ, "GATEWAY_DATA": str(tmp_path / "none")}
+    words = [sys.executable, "-m", "gateway", "check", str(path)]
+    done = subprocess.run(words, capture_output=True, text=True, env=environ)
     assert done.returncode == 0
     assert "caution: PROMPTS AND ANSWERS ARE STORED IN CLEAR" in done.stderr
 

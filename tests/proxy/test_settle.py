@@ -370,8 +370,9 @@ async def test_calls_of_complete_conversations_have_their_own_probability() -> N
                 room.settle(call)
     found = {e.id: e for e in room.recorded}
     of_late = [found[i] for i in late if i in found]
+    early_ids = found.keys() - set(late)
     assert {(e.pi, e.stratum, e.asked, e.not_asked, e.arm) for e in of_late} == {(0.3, "default", (), None, "control")}
-    early = {(round(e.pi, 9), e.stratum) for e in room.recorded if e not in of_late}
+    early = {(round(e.pi, 9), e.stratum) for e in map(found.__getitem__, early_ids)}
     assert early == {(round(1 - 0.7 * 0.1, 9), "default+swap")}
     error = math.sqrt(sum(n * n for n in Counter(i.split(".")[0] for i in late).values()) * 0.7 / 0.3)
     assert len(of_late) / 0.3 == pytest.approx(len(late), abs=5 * error)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from datetime import datetime
 from hashlib import sha256
@@ -23,7 +24,7 @@ async def test_a_caller_sees_its_limits_and_what_is_left(
     config["organizations"] = {"acme": {"limits": {"concurrency": 8}}}
     gateway = await start(config)
     total = (await gateway.chat(max_tokens=9)).json()["usage"]["total_tokens"]
-    answer = await gateway.client.get("/key")
+    answer = await until_used(gateway, "tokens_per_day", total)
     assert answer.headers["x-request-id"]
     key = answer.json()
     by_limit = {each["limit"]: each for each in key.pop("limits")}
@@ -37,6 +38,16 @@ async def test_a_caller_sees_its_limits_and_what_is_left(
     assert (flight["used"], flight["remaining"], flight["reset"]) == (0, 8, None)
     assert requests["reset"].endswith("T00:00:00Z")
     assert sha256(b"test-key").hexdigest() not in answer.text
+
+
+async def until_used(gateway: Any, limit: str, amount: int) -> httpx2.Response:
+    """The answer of GET /key once a limit shows what was used: a call is charged just after its answer."""
+    async with asyncio.timeout(60):
+        while True:
+            answer: httpx2.Response = await gateway.client.get("/key")
+            if any(each["limit"] == limit and each["used"] == amount for each in answer.json()["limits"]):
+                return answer
+            await asyncio.sleep(0.02)
 
 
 async def test_a_stranger_sees_nothing(start: Any, configured: Configured, upstream: FakeUpstream) -> None:
