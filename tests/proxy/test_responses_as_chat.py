@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import json
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import openai
@@ -253,3 +255,73 @@ async def test_an_upstream_without_responses_says_how_to_configure_it(
     reply = await gateway.client.post("/responses", json={"model": "chat", "input": "Go."})
     assert reply.status_code == 404
     assert "`responses: chat`" in reply.json()["error"]["message"]
+
+
+ALONE: dict[str, tuple[Fault, int, str]] = {
+    "limited": (Fault.rate_limited(), 429, "rate_limit"),
+    "503": (Fault.status(503), 503, ""),
+    "reset": (Fault.reset(), 502, "upstream_failed"),
+    "silent": (Fault.silence(), 504, ""),
+    "slow": (Fault.slow_first_token(20), 504, ""),
+    "context": (Fault.context_length(), 400, ""),
+    "policy": (Fault.content_policy(), 400, ""),
+    "cut": (Fault.cut_after(3), 502, ""),
+    "stalled": (Fault.stall_after(3), 504, ""),
+    "error-event": (Fault.error_event_after(3), 502, ""),
+    "no-done": (Fault.no_done(), 200, ""),
+    "error-body": (Fault.error_body(), 502, ""),
+}
+"""By the name of a fault: what it is, and the status and a part of the error's code without a fallback."""
+BREAK = ("cut", "stalled", "error-event")
+"""After some events of a stream: then nobody else can answer."""
+
+
+@pytest.fixture
+async def faulty(start: Any, configured: Configured, second: FakeUpstream) -> AsyncIterator[Callable[..., Any]]:
+    """A gateway with two aliases for each fault: alone, and with a fallback that is well."""
+    async with contextlib.AsyncExitStack() as stack:
+
+        async def make(kind: str) -> Any:
+            doubles = {name: await stack.enter_async_context(FakeUpstream()) for name in ALONE}
+            config = configured(second)
+            quick = {"connect_s": 2, "first_token_s": 0.5, "answer_s": 0.5, "idle_s": 0.5, "total_s": 20}
+            well = {"upstream": "u0", "model": "m"}
+            for name, double in doubles.items():
+                double.says(*TEXT)
+                double.always(ALONE[name][0])
+                config["upstreams"][name] = {"base_url": double.base_url}
+                model = {"targets": [{"upstream": name, "model": "m"}], "timeouts": quick, "retries": {"attempts": 1}}
+                config["models"] |= {f"{name}-alone": model, name: {**model, "fallback": [well]}}
+            second.says(*TEXT)
+            return await start(as_chat(config, kind))
+
+        yield make
+
+
+@KINDS
+async def test_every_fault_is_survived_or_named(
+    faulty: Callable[..., Any], kind: str, events: Callable[[bytes], list[Any]]
+) -> None:
+    gateway = await faulty(kind)
+
+    async def ask(alias: str, stream: bool) -> Any:
+        body = {"model": alias, "input": "Go.", "stream": stream}
+        return await gateway.client.post("/responses", json=body)
+
+    async def check(name: str, stream: bool) -> None:
+        _, status, code = ALONE[name]
+        for alias in (f"{name}-alone", name):
+            reply = await ask(alias, stream)
+            heard = events(reply.content) if reply.headers["content-type"].startswith("text/event-stream") else []
+            broke = bool(heard) and heard[-1]["type"] != "response.completed"
+            if broke:
+                assert name in BREAK, (alias, heard[-1])
+                assert heard[-1]["type"] in ("error", "response.failed"), (alias, heard[-1])
+            elif alias == name and name != "policy":
+                assert reply.status_code == 200, (alias, stream, reply.text)
+                assert "".join(TEXT) in reply.text
+            else:
+                assert reply.status_code == status, (alias, stream, reply.text)
+                assert status == 200 or code in str(reply.json()["error"]["code"]), reply.text
+
+    await asyncio.gather(*(check(name, stream) for name in ALONE for stream in (False, True)))
