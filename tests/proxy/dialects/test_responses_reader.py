@@ -202,6 +202,16 @@ def test_every_stream_of_anthropics_builds_its_response(read: Read, sse: Any, ma
         assert "".join(said) == "".join(delta.get("content") or "" for delta in sse.deltas)
 
 
+def test_a_last_event_without_its_blank_line_counts(read: Read, make_call: MakeCall) -> None:
+    event = b'data: {"type":"content_block_delta","index":0,"delta":{"type":"text_delta","text":"Hi"}}\n\n'
+    usage = b'"usage":{"input_tokens":3,"output_tokens":1}'
+    last = b'data: {"type":"message_delta","delta":{"stop_reason":"end_turn"},' + usage + b"}"
+    for ending in (b"", b"\n"):
+        reader = ToResponsesReader(HEAD, ToChatReader(make_call("chat", stream=True), keep_text=False))
+        response = built(event_dicts(read(reader, event + last + ending, 20)))
+        assert (response["status"], response["usage"]["output_tokens"], reader.usage) == ("completed", 1, Usage(3, 1))
+
+
 def test_a_stream_without_a_finish_is_a_cut(read: Read) -> None:
     cut = EVERY_KIND[: EVERY_KIND.index(b'"finish_reason":"tool_calls"')]
     with pytest.raises(Cut):
