@@ -18,6 +18,7 @@ from gateway.core.request_format import stated_reference
 from gateway.core.score import ScoreResult
 from gateway.features.feedback.implicit import ImplicitFeedback
 from gateway.features.learned.predictor import Predictor
+from gateway.scoring.large_request import request_of
 from gateway.scoring.registry import RegisteredScorer
 from gateway.scoring.run import StartedScores, score_all, score_each_now, score_later, score_now
 from gateway.scoring.text_facts import BatchTexts
@@ -86,6 +87,7 @@ class EntryScorer:
         self._implicit = implicit
         self._prices = prices or Prices()
         self._threads = threads
+        self._only_ours = all(_is_ours(each) for each in scorers.values())
 
     async def read(self, entries: Sequence[StreamEntry]) -> SortedEntries:
         """Never raises for the content of an entry: one bad entry must not stop the others."""
@@ -186,11 +188,16 @@ class EntryScorer:
 
     def _subject(self, exchange: Exchange, texts: BatchTexts | None = None) -> Subject:
         completion = completion_of(exchange)
-        request = parse_object(exchange.request) or {}
+        request = request_of(exchange.request) if self._only_ours else parse_object(exchange.request) or {}
         cost_usd = self._prices.of_call(exchange.target, completion.usage or exchange.usage, exchange.attempts)
         reference = exchange.reference or stated_reference(request)
         batch = None if texts is None else texts.add(completion.text)
         return Subject(exchange, request, completion, reference, cost_usd, batch)
+
+
+def _is_ours(registered: RegisteredScorer) -> bool:
+    """A plug-in may need the request to be a dict."""
+    return type(registered.scorer).__module__.startswith("gateway.")
 
 
 def _broken(entry: StreamEntry, error: Exception) -> UnreadableEntry:

@@ -175,7 +175,7 @@ def as_json(scorer: str, subject: Subject) -> dict[str, Any]:
         "v": FORMAT_VERSION,
         "scorer": scorer,
         "exchange": facts,
-        "request": subject.request,
+        "request": dict(subject.request),
         "completion": answer,
         "reference": subject.reference,
     }

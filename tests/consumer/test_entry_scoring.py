@@ -11,7 +11,7 @@ from gateway.core.exchange import Feedback, Target
 from gateway.core.prices import Price, Prices
 from gateway.core.randomization import draw
 from gateway.core.score import Score
-from gateway.scoring.registry import DEFAULTS, build
+from gateway.scoring.registry import DEFAULTS, RegisteredScorer, build
 from gateway.scoring.threads import ScoringThreads
 from gateway.stream import StreamEntry
 from gateway.stream.types import exchange_in
@@ -135,3 +135,33 @@ async def test_scores_do_not_depend_on_what_is_scored_together(exchange):
 def _scores(read):
     """Without the time that each took."""
     return [r._replace(seconds=0.0) for r in read.judged.results]
+
+
+async def test_scores_do_not_depend_on_the_size_of_the_request(judge, exchange):
+    """Of a large request only some members are decoded; a plug-in gets a dict all the same."""
+    seen = []
+
+    class Curious:
+        name, version, kind, heavy, direction, bounds = "curious", "1", "code", False, "higher", (0.0, 1.0)
+
+        async def score(self, subject):
+            seen.append(type(subject.request))
+            return Score(1.0)
+
+    schema = {"type": "object", "properties": {"a": {"type": "integer"}}, "required": ["a"]}
+    form = {"type": "json_schema", "json_schema": {"name": "s", "schema": schema}}
+    offered = [{"type": "function", "function": {"name": "f", "parameters": schema}}]
+    answer = {"role": "assistant", "content": '{"a": 1}'}
+    response = orjson.dumps({"choices": [{"index": 0, "message": answer, "finish_reason": "stop"}]})
+    entries = []
+    for at, size in enumerate((10, 300_000)):
+        asked = {"model": "m", "response_format": form, "tools": offered, "tool_choice": "required"}
+        asked["messages"] = [{"role": "user", "content": "x" * size}]
+        made = exchange(str(at), request=orjson.dumps(asked), response=response)
+        entries.append(StreamEntry(f"{at + 1}-0", made.to_fields()))
+    ours = build({name: ScorerConfig() for name in DEFAULTS})
+    for scorers in (ours, {**ours, "curious": RegisteredScorer(Curious(), 1.0, 10.0, "c1")}):
+        small, large = [r.judged for r in (await judge(**scorers).read(entries)).read]
+        assert [(r.status, r.score) for r in small.results] == [(r.status, r.score) for r in large.results]
+        assert sum(r.status == "scored" for r in large.results) >= 4
+    assert seen == [dict, dict]
