@@ -52,6 +52,8 @@ STREAMS: Mapping[str, AnswerKind] = {
     "chat from Anthropic's events": AnswerKind("chat", "anthropic", "reasoning"),
     "messages from chat events": AnswerKind("messages", "openai", "reasoning"),
     "responses": AnswerKind("responses", "openai", "text"),
+    "responses from chat events": AnswerKind("responses", "mistral", "text"),
+    "responses from Anthropic's events": AnswerKind("responses", "anthropic", "text"),
 }
 PLAIN: Mapping[str, AnswerKind] = {
     "chat": AnswerKind("chat", "openai", "text"),

@@ -20,6 +20,7 @@ FEW, MANY = 100, 600
 BOUNDS = {
     "chat, text": 13, "chat, reasoning": 11, "chat, logprobs": 19, "messages, thinking": 15,
     "chat from Anthropic's events": 14, "messages from chat events": 14, "responses": 23,
+    "responses from chat events": 25, "responses from Anthropic's events": 32,
 }  # fmt: skip
 
 

@@ -17,7 +17,7 @@ from gateway.core.sse import Event
 from gateway.proxy.dialects import lenient_json
 from gateway.proxy.dialects.client_tools import ClientTool, ClientTools, call_item
 from gateway.proxy.dialects.custom_input import CustomInput
-from gateway.proxy.dialects.event_reader import EventReader, error_message
+from gateway.proxy.dialects.event_reader import TranslatingReader, error_message
 from gateway.proxy.dialects.types import Reader
 
 Item = dict[str, Any]
@@ -124,6 +124,14 @@ class ResponseBuilder:
     @property
     def begun(self) -> bool:
         return bool(self._items)
+
+    def more_text(self, piece: str) -> int:
+        """Adds to the open text. The sequence number of the event that says so, which the caller makes."""
+        if self._text is None:
+            raise ValueError("no text is open")
+        self._text.pieces.append(piece)
+        self._sequence += 1
+        return self._sequence - 1
 
     def begin(self, model: Any) -> list[bytes]:
         if self.response:
@@ -284,6 +292,12 @@ def _text_item(text: _OpenText, status: str, whole: str | None = None) -> Item:
     return {"id": text.item_id, "type": "message", "role": "assistant", "status": status, "content": parts}
 
 
+def _only_text(delta: Mapping[str, Any]) -> str | None:
+    """The text of a delta that has one text, of any kind, and nothing else."""
+    said = [value for name, value in delta.items() if value and name != "role"]
+    return said[0] if len(said) == 1 and isinstance(said[0], str) else None
+
+
 def to_response(chat: Mapping[str, Any], head: ResponseHead, usage: Usage | None) -> dict[str, Any]:
     """A chat.completion as a response. Raises ValueError if it has no choice."""
     choice = as_object((as_list(chat.get("choices")) or [None])[0])
@@ -296,29 +310,60 @@ def to_response(chat: Mapping[str, Any], head: ResponseHead, usage: Usage | None
     return builder.response
 
 
-class ToResponsesReader(EventReader):
+_NUMBER = b'"sequence_number":'
+
+
+class ToResponsesReader(TranslatingReader):
     """Chat chunks → events of the Responses API. The last one is sent with the upstream's last chunk."""
 
-    __slots__ = ("_builder", "_source")
+    __slots__ = ("_after_number", "_builder", "_number", "_source", "_until_number")
 
     def __init__(self, head: ResponseHead, source: Reader | None = None) -> None:
         """source: turns the upstream's bytes into chat chunks; None: they are."""
         super().__init__()
         self._builder = ResponseBuilder(head)
         self._source = source
+        self._number = 0  # of the newest event that was translated by its form
+        self._until_number, self._after_number = b"", 0  # of an event of the form: its beginning; where it goes on
 
     def feed(self, data: bytes) -> bytes:
         if self._source is not None:
             data = self._source.feed(data)
             self.usage = self._source.usage
-        return super().feed(data) if data else b""
+        return self._fed(data) if data else b""
+
+    def _fed(self, chunks: bytes) -> bytes:
+        out = super().feed(chunks)
+        if self._form is not None:
+            before = self._form.client_before
+            at = before.find(_NUMBER) + len(_NUMBER)
+            self._until_number, self._after_number = before[:at], before.find(b",", at)
+        return out
+
+    def translated(self, data: bytes) -> bytes:
+        source = self._source
+        if source is None:
+            return self._renumbered(super().translated(data))
+        if self._form is None or not isinstance(source, TranslatingReader) or not (chunk := source.translated(data)):
+            return b""
+        return self._renumbered(super().translated(chunk)) or self._fed(chunk)  # the source has counted it
+
+    def _renumbered(self, event: bytes) -> bytes:
+        return event and b"%b%d%b" % (self._until_number, self._number, event[self._after_number :])
+
+    @property
+    def _keeps(self) -> bool:
+        return True
+
+    def _keep_piece(self, text: str) -> None:
+        self._number = self._builder.more_text(text)
 
     def end(self) -> bytes:
         if self._source is None or self.complete:
             return super().end()
         last = self._source.end()
         self.usage = self._source.usage
-        return super().feed(last) + super().end()
+        return self._fed(last) + super().end()
 
     def _part(self, part: dict[str, Any], event: Event) -> bytes:
         if part.get("error"):
@@ -329,8 +374,10 @@ class ToResponsesReader(EventReader):
         out = self._builder.begin(part.get("model"))
         for choice in as_list(part.get("choices")):
             if not choice.get("index"):
-                out += self._builder.choice(as_object(choice.get("delta")), choice.get("finish_reason"))
-                self.finished = self.finished or bool(choice.get("finish_reason"))
+                delta, finish = as_object(choice.get("delta")), choice.get("finish_reason")
+                out += self._builder.choice(delta, finish)
+                self.finished = self.finished or bool(finish)
+                self._piece = None if finish else _only_text(delta)
         self.first_content = self.first_content or self._builder.begun
         return b"".join(out)
 
