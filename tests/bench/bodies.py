@@ -12,64 +12,28 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
-import random
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
 from statistics import median
 
+import agent_bodies
 import hot
 import systems
 from msgspec import Raw
 from msgspec.json import Decoder
 
-MIX = (103_000, 570_000, 5_900_000)
-"""Bytes of a coding agent's requests: 60, 30 and 10 per cent of them."""
-BIG_BYTES, BIG_COUNT = 10_000_000, 50
+BIG_COUNT = 50
 _FIRST_READ, _READ = 64 * 1024, 256 * 1024  # bytes of a read of the socket, as uvloop does it
-_WORDS = [
-    "the",
-    "function",
-    "returns",
-    "\n",
-    "    def run(self):",
-    '"quoted"',
-    "error",
-    "path/to/file.py",
-    "tool",
-    "值",
-]
 _PASS = Decoder(dict[str, Raw])
 
 
-def agent(size: int, model: str = systems.MODEL) -> bytes:
-    """A coding agent's request of about this many bytes: tool schemas, calls and their results."""
-    rng = random.Random(1)
-
-    def text(words: int) -> str:
-        return " ".join(rng.choices(_WORDS, k=words))
-
-    schema = {f"p{n}": {"type": "string", "description": text(6)} for n in range(6)}
-    tools = [
-        {"type": "function", "function": {"name": f"tool_{n}", "description": text(60),
-         "parameters": {"type": "object", "properties": schema, "required": ["p0"]}}}
-        for n in range(8)
-    ]  # fmt: skip
-    messages: list[object] = [{"role": "system", "content": text(800)}]
-    asked = {"model": model, "messages": messages, "tools": tools, "temperature": 0.7, "max_tokens": 4096}
-    left = size - len(json.dumps(asked))
-    while left > 0:
-        call = {"id": f"call_{left}", "type": "function", "function": {"name": "tool_1", "arguments": '{"path": "a"}'}}
-        turn = [
-            {"role": "user", "content": text(100)},
-            {"role": "assistant", "content": None, "tool_calls": [call]},
-            {"role": "tool", "tool_call_id": call["id"], "content": text(300)},
-        ]
-        messages += turn
-        left -= len(json.dumps(turn))
-    return json.dumps(asked).encode()
+def big() -> bytes:
+    """A coding agent's request of more than 10 MB."""
+    asked = json.loads(agent_bodies.body("5.9 MB"))
+    return json.dumps({**asked, "messages": asked["messages"] * 2}, ensure_ascii=False).encode()
 
 
 def reads(body: bytes) -> list[bytes]:
@@ -132,12 +96,11 @@ def one_pass_s(body: bytes) -> float:
     return time.process_time() - began
 
 
-def by_size(sizes: tuple[int, ...], cpu_s: float) -> Iterator[str]:
+def by_size(bodies: Sequence[bytes], cpu_s: float) -> Iterator[str]:
     """CPU of a request by the size of its body; each is asked for about `cpu_s` seconds."""
     yield "| body | µs CPU a request | with limits | recorded | one pass of the parser |"
     yield "|---:|---:|---:|---:|---:|"
-    for size in sizes:
-        body = systems.body() if size == 0 else agent(size)
+    for body in bodies:
         pieces, answer = reads(body), hot.plain()[1][0]
         found = []
         for rate, limits in ((0.0, False), (0.0, True), (1.0, False)):
@@ -156,9 +119,8 @@ async def _cpu(running: hot.Hot, pieces: list[bytes], answer: bytes, cpu_s: floa
     return median(found)
 
 
-def stalls(size: int, count: int) -> Iterator[str]:
+def stalls(body: bytes, count: int) -> Iterator[str]:
     """The longest callback while large bodies arrive, beside the parser's pass over the same bytes in the same run."""
-    body = agent(size)
     pieces, answer = reads(body), hot.plain()[1][0]
 
     async def drive(running: hot.Hot) -> list[tuple[float, float]]:
@@ -213,12 +175,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="small bodies, a second in all")
     quick = parser.parse_args().quick
-    mix, big, odd = (
-        ((0, 20_000), (300_000, 2), (20_000,))
-        if quick
-        else ((0, *MIX), (BIG_BYTES, BIG_COUNT), (10**5, 10**6, 3 * 10**7))
-    )
-    for table in (by_size(mix, 0.05 if quick else 2.0), stalls(*big), odd_bodies(odd)):
+    sizes = [systems.body(), *map(agent_bodies.body, agent_bodies.SIZES)]
+    if quick:
+        tables = by_size(sizes[:2], 0.05), stalls(sizes[2], 2), odd_bodies((20_000,))
+    else:
+        tables = by_size(sizes, 2.0), stalls(big(), BIG_COUNT), odd_bodies((10**5, 10**6, 3 * 10**7))
+    for table in tables:
         print(*table, "", sep="\n")  # noqa: T201
 
 

@@ -19,12 +19,13 @@ from msgspec import Raw
 import gateway
 
 sys.path.insert(0, str(Path(__file__).parent))  # as in test_simulator.py
+import agent_bodies
 import bodies
 import hot
 import systems
 
 OURS = str(Path(gateway.__file__).parent)
-LARGE = bodies.agent(700_000)
+LARGE = agent_bodies.body("570 KB")
 ANSWER = hot.plain()[1][0]
 READERS = frozenset(
     {"decode", "loads", "dumps", "encode", "join", "match", "search", "sub", "finditer", "update", "compress"}

@@ -26,15 +26,13 @@ Change = bytes | tuple[bytes | memoryview, ...] | None
 
 MOST_MEMBERS = 1000
 """Top-level members of a request; an API has about fifty."""
-LARGE_BYTES = 256 * 1024
-"""Above this size a body is read once, and nothing in it is decoded, copied or searched for that is not needed."""
-
 SMALL_BYTES = 4096
 """Up to this size an object cannot have too many members, and copying it takes less than a slice of it."""
 TYPES: Mapping[str, str] = {
     "array": "an array", "object": "an object", "str": "a string", "bool": "a boolean", "null": "null"
 }  # fmt: skip
 """How errors name a type, by msgspec's name; all others are numbers."""
+_ENCODING_BYTES = 16 * 1024  # of a larger object, the encoding is not checked: that takes longer than the pass itself
 _WINDOW_BYTES = 4096  # of an array that is read item by item
 _S = rb"[ \t\n\r]*+"
 _KEY = re.compile(_S + rb"[{,]" + _S + rb'("[^"\\]*+(?:\\.[^"\\]*+)*+")' + _S + rb":" + _S, re.S)
@@ -65,7 +63,7 @@ def too_many_members() -> TooManyMembers:
 
 def read_members(body: bytes) -> Members:
     """The members of a JSON object, in one pass, which also validates it: all but the range of numbers, and above
-    LARGE_BYTES the encoding of texts.
+    16 KB the encoding of texts.
 
     Raises ValueError if it is not one JSON object, BadRequest if two members have one name (parsers differ in which of
     them they use), and TooManyMembers.
@@ -92,7 +90,7 @@ def read_members(body: bytes) -> Members:
 def _counted(body: bytes) -> Members:
     """Members are counted as they are found: a million would take 150 ms."""
     names: list[str] = []
-    if len(body) <= LARGE_BYTES and not body.isascii():
+    if len(body) <= _ENCODING_BYTES:
         str(body, "utf-8")
 
     def count(kind: type[repeat[str]], name: str) -> repeat[str]:
@@ -173,11 +171,14 @@ def edited(body: bytes, members: Members, changes: Mapping[str, Change]) -> byte
     members: as read_members found them in this body. Raises ValueError if they are another body's.
     """
     view = memoryview(body) if body[SMALL_BYTES : SMALL_BYTES + 1] else body
-    left, added, pieces = dict[str, Change](), dict[str, Change](), list[bytes | memoryview]()
+    pieces: list[bytes | memoryview] = []
+    left = done = end = 0
+    kept = opening = adds = False  # kept: a member before stays; opening: all before were removed
     for name in changes:
-        (left if name in members else added)[name] = changes[name]
-    done = end = 0
-    kept = opening = False  # kept: a member before stays; opening: all before were removed
+        if name in members:
+            left += 1
+        else:
+            adds = True
     for name in members:
         if not left and not opening:
             kept = True
@@ -189,26 +190,30 @@ def edited(body: bytes, members: Members, changes: Mapping[str, Change]) -> byte
         end = start + len(members[name])
         if opening:
             done, opening = key.start(1), False
-        if name not in left:
+        if name not in changes:
             kept = True
             continue
-        change = left[name]
-        del left[name]
+        left -= 1
+        change = changes[name]
         if change is None:
             pieces += (view[done : before if kept else key.start(1)],)
             done, opening = end, not kept
         else:
             kept = True
-            if type(change) is tuple or body[start:end] != change:
-                pieces += (view[done:start], *(change if type(change) is tuple else (change,)))
+            if type(change) is tuple:
+                pieces += (view[done:start], *change)
+                done = end
+            elif body[start:end] != change:
+                pieces += (view[done:start], change)  # type: ignore[arg-type]  # not a tuple, as above
                 done = end
     more: list[bytes | memoryview] = []
-    for name in added:
-        if (change := added[name]) is not None:
-            comma = b"," if kept or more else b""
-            more += (comma, encode(name), b":", *(change if type(change) is tuple else (change,)))
+    for name in changes if adds else ():
+        if name not in members and (change := changes[name]) is not None:
+            more += (b"," if kept or more else b"", encode(name), b":")
+            more += change if type(change) is tuple else (change,)  # type: ignore[arg-type]
     if more:
         close = body.rindex(b"}")
         pieces += (view[done:close], *more)
         done = close
-    return b"".join((*pieces, view[done:])) if pieces else body
+    pieces += (view[done:],)
+    return b"".join(pieces) if pieces[1:] else body

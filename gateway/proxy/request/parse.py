@@ -131,8 +131,8 @@ def read_object(body: bytes) -> tuple[Members, dict[str, Any]]:
         members = read_members(body)
         fields: dict[str, Any] = dict.fromkeys(members, ...)
         small = not body[SMALL_BYTES : SMALL_BYTES + 1]
-        for name in _READ & set(members):
-            if small or len(members[name]) <= _MOST_DECODED[name]:
+        for name in members:
+            if name in _MOST_DECODED and (small or len(members[name]) <= _MOST_DECODED[name]):
                 fields[name] = _decode(members[name])
     except NotAnObject as error:
         raise BadRequest(f"the request body must be a JSON object, not {error.found}") from None
@@ -155,7 +155,6 @@ _MOST_DECODED: Mapping[str, int] = {
     **dict.fromkeys(("tools", "functions", "input", "query", "documents", "prompt_embeds"), _EMPTY_BYTES),
 }  # fmt: skip
 """The members that are decoded for the fields of a Call, and up to which size; in a small body all of these are."""
-_READ = frozenset(_MOST_DECODED)
 
 _ACTED_ON = frozenset({
     "model", "stream", "stream_options", "messages", "prompt", "input", "n", "user", "metadata", "conversation",
