@@ -33,19 +33,21 @@ def counted(kind: str, rate: float, n: int, limits: bool = False) -> float:
     return counter.n / n
 
 
-def of_stream(kind: long_answers.AnswerKind, events: int) -> int:
-    """Calls for one stream of so many events, after one that is not counted."""
-    counter = _Calls()
+def of_streams(kind: long_answers.AnswerKind, *events: int) -> list[int]:
+    """Calls for a stream of so many events each, after one that is not counted."""
+    request, found = long_answers.request_of(kind, stream=True), list[int]()
 
     async def drive(driven: hot.Hot) -> None:
-        request, pieces = long_answers.request_of(kind, stream=True), long_answers.stream_of(kind, events)
-        await driven.answer(request, pieces)
-        driven.metrics.counts.flush()
-        with counter:
-            assert await driven.answer(request, pieces) > events
+        await driven.answer(request, long_answers.stream_of(kind, events[0]))
+        for n in events:
+            pieces, counter = long_answers.stream_of(kind, n), _Calls()
+            driven.metrics.counts.flush()
+            with counter:
+                assert await driven.answer(request, pieces) > n
+            found.append(counter.n)
 
     asyncio.run(hot.driven(0.0, drive, kind=kind.upstream))
-    return counter.n
+    return found
 
 
 class _Calls:

@@ -104,25 +104,29 @@ def _cost(kind: AnswerKind, pieces: list[bytes], stream: bool, n: int, rate: flo
     return found
 
 
-def held_bytes(kind: AnswerKind, n: int) -> int:
-    """What is allocated after n events of a stream that goes on, above what was before it. No call is recorded."""
+def held_bytes(kind: AnswerKind, *events: int) -> list[int]:
+    """What is allocated after so many events of a stream that goes on, above what was before. No call is recorded."""
+    request = request_of(kind, stream=True)
 
-    async def drive(driven: hot.Hot) -> int:
-        request, pieces = request_of(kind, stream=True), stream_of(kind, n)
-        await driven.answer(request, pieces)
-        tracemalloc.start()
-        try:
-            await driven.begin(request)
-            await driven.feed(pieces[:-4])
-            held, _ = tracemalloc.get_traced_memory()
-        finally:
-            tracemalloc.stop()
-        await driven.feed(pieces[-4:])
-        await driven.ended()
-        return held
+    async def drive(driven: hot.Hot) -> list[int]:
+        await driven.answer(request, stream_of(kind, events[0]))
+        return [await _held(driven, request, stream_of(kind, n)) for n in events]
 
-    found: int = asyncio.run(hot.driven(0.0, drive, kind=kind.upstream))
+    found: list[int] = asyncio.run(hot.driven(0.0, drive, kind=kind.upstream))
     return found
+
+
+async def _held(driven: hot.Hot, request: bytes, pieces: list[bytes]) -> int:
+    tracemalloc.start()
+    try:
+        await driven.begin(request)
+        await driven.feed(pieces[:-4])
+        held, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    await driven.feed(pieces[-4:])
+    await driven.ended()
+    return held
 
 
 def request_of(kind: AnswerKind, *, stream: bool) -> bytes:
