@@ -45,6 +45,9 @@ def translated(call: Call, translate: Callable[[Fields], Fields]) -> tuple[Field
         return fields, dumps(fields)
     except RecursionError:
         raise BadRequest("the request is nested too deeply to be translated for its upstream") from None
+    except (AttributeError, LookupError, TypeError, ValueError):
+        text = "the request cannot be translated for its upstream: a value in it is of another type than its API takes"
+        raise BadRequest(text) from None
 
 
 def _members(call: Call) -> Fields:

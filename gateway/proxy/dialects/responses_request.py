@@ -148,7 +148,7 @@ class _Conversation:
     def messages(self, request: Mapping[str, Any]) -> list[Part]:
         """Raises BadRequest with the item as param."""
         instructions = request.get("instructions")
-        if isinstance(instructions, list):
+        if instructions is not None and not isinstance(instructions, str):
             raise refused("instructions", "expected text")
         self._system += [instructions] if instructions else []
         for at, item in enumerate(_items(request.get("input"))):
@@ -162,11 +162,11 @@ class _Conversation:
     def _add(self, item: Any, path: str) -> None:
         if not isinstance(item, dict):
             raise BadRequest(f"{path} must be an object", param=path)
-        kind = item.get("type") or ("message" if "role" in item else None)
+        kind = str(item.get("type") or ("message" if "role" in item else None))
         if kind == "message":
             self._message(item, path)
         elif kind in _CALLS:
-            self._call(item, str(kind))
+            self._call(item, kind)
         elif kind in _RESULTS:
             self._result(item, path)
         elif kind == "reasoning":
@@ -174,8 +174,8 @@ class _Conversation:
                 parts = (*as_list(item.get("content")), *as_list(item.get("summary")))
                 self._assistant().reasoning.append(content_text(list(parts), "\n\n"))
         elif kind not in _WITHOUT_MESSAGE:
-            why = _REFUSED_ITEMS.get(str(kind), "only the provider that made it can read it; leave it out")
-            raise refused(f"{path}.type", f"an item of type {str(kind)[:60]!r}: {why}")
+            why = _REFUSED_ITEMS.get(kind, "only the provider that made it can read it; leave it out")
+            raise refused(f"{path}.type", f"an item of type {kind[:60]!r}: {why}")
 
     def _message(self, item: Part, path: str) -> None:
         role, content = item.get("role"), item.get("content")

@@ -94,7 +94,7 @@ def _runs_tools(call: Call) -> bool:
         return False
     try:
         return any(tool.type not in _CLIENT_TOOLS for tool in _TOOLS.decode(call.slices()["tools"]))
-    except ValueError:
+    except (ValueError, RecursionError):
         return True
 
 
@@ -154,7 +154,7 @@ def _messages(call: Call) -> Sequence[Any]:
         return ()
     try:
         return as_list(call.read("messages"))
-    except ValueError:
+    except BadRequest:
         return ()
 
 

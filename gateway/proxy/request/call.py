@@ -12,7 +12,7 @@ from msgspec import Raw
 from gateway.config.privacy import Content
 from gateway.core.errors import KeyBusy
 from gateway.core.limits import LimitScope
-from gateway.proxy.request.json_members import Change, Members, decoded, edited, read_members
+from gateway.proxy.request.json_members import Change, Members, decoded_member, edited, read_members
 from gateway.proxy.request.upload import Upload
 from gateway.proxy.types import Headers
 
@@ -163,9 +163,9 @@ class Call:
         return read_members(self.body) if self.members is None else self.members
 
     def read(self, name: str) -> Any:
-        """A top-level member, decoded however large it is; None: there is none. Raises ValueError."""
+        """A top-level member, decoded however large it is; None: there is none. Raises BadRequest."""
         found = self.fields.get(name)
-        return decoded(self.slices()[name]) if found is ... else found
+        return decoded_member(self.slices()[name], name) if found is ... else found
 
     def current(self, name: str) -> Raw | bytes | None:
         """The JSON of a top-level member, with the changes; None: there is none."""

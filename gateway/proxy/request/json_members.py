@@ -54,7 +54,7 @@ class NotAnObject(ValueError):
 _EACH: Decoder[dict[repeat[str], Raw]] = Decoder(dict[repeat, Raw], dec_hook=call)  # type: ignore[type-arg]
 _VALUE = Decoder()
 _ITEMS = Decoder(list[Raw])
-_SCAN = JSONDecoder().raw_decode
+_SCAN = JSONDecoder(parse_int=float).raw_decode  # int() takes no number of more than 4300 digits
 
 
 def too_many_members() -> TooManyMembers:
@@ -112,12 +112,15 @@ def _repeated(names: list[str]) -> BadRequest:
     return BadRequest(text, param=name)
 
 
-def decoded(value: Raw | bytes) -> Any:
-    """A value as Python objects. Raises ValueError."""
+def decoded_member(value: Raw | bytes, path: str) -> Any:
+    """A value as Python objects. path: where it stands in the request. Raises BadRequest: its numbers may be too large,
+    its texts not UTF-8, and its brackets too deep for what reads it."""
     try:
         return _VALUE.decode(value)
+    except ValueError as error:
+        raise BadRequest(f"{path} cannot be read: {error}", param=path) from None
     except RecursionError:
-        raise ValueError("it is nested too deeply") from None
+        raise BadRequest(f"{path} is nested too deeply", param=path) from None
 
 
 def items(array: Raw | bytes) -> list[Raw]:
@@ -131,7 +134,8 @@ def items(array: Raw | bytes) -> list[Raw]:
 def leading_items(array: Raw | bytes) -> Iterator[tuple[int, int, Any]]:
     """Each item of a valid array with its offsets (start, end), read no further than it is asked for.
 
-    In the items' texts each byte of UTF-8 is a character of its own. Raises ValueError where it is not an array.
+    In the items' texts each byte of UTF-8 is a character of its own, and an integer is a float. Raises ValueError where
+    it is not an array, and BadRequest for an item that is nested too deeply.
     """
     view, window = memoryview(array), _WINDOW_BYTES
     text = str(view[:window], "latin-1")
@@ -156,11 +160,12 @@ def leading_items(array: Raw | bytes) -> Iterator[tuple[int, int, Any]]:
 
 
 def _item(text: str, at: int) -> tuple[Any, int] | None:
-    """The value at this offset and the offset of its end; None: it is not complete."""
+    """The value at this offset and the offset of its end; None: it is not complete. Raises BadRequest: what cannot be
+    read may not pass for what is not there."""
     try:
         return _SCAN(text, at)
     except RecursionError:
-        raise ValueError("it is nested too deeply") from None
+        raise BadRequest("an item of the conversation is nested too deeply") from None
     except ValueError:
         return None
 

@@ -6,6 +6,7 @@ it is charged and what is refused as unreadable all come from here.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -36,6 +37,8 @@ _NESTED: Mapping[str, str] = {"generate": "sampling_params"}  # the member that 
 NUMBERS = frozenset({*_CHAT, "max_output_tokens", *_COUNTS, _WIDER, *_NESTED.values()})
 """The top-level members that `checked_numbers` reads."""
 _MOST = 10**15  # larger numbers count as this one
+_MOST_COUNTED = 1_000_000
+_TEXTS = re.compile(rb'\[[ \t\n\r]*+["\[{]')  # the beginning of an array of anything but numbers
 
 
 def checked_numbers(fields: dict[str, Any], api: Api) -> None:
@@ -103,12 +106,13 @@ def _prompts(call: Call) -> int:
 
 
 def _items(call: Call, name: str) -> int:
-    """The items of a top-level array, unless they are numbers: then it is one prompt of tokens."""
-    try:
-        found = items(call.slices()[name])
-    except (KeyError, ValueError):
+    """The items of a top-level array, unless they are numbers: then it is one prompt of tokens. Above a million, the
+    most that there can be: a slice of each would take twenty times the body."""
+    array, count = call.slices().get(name), call.body.count
+    if array is None or not _TEXTS.match(array):
         return 1
-    return len(found) if found and bytes(found[0])[:1] in (b'"', b"[", b"{") else 1
+    most = min(count(b",") + 1, count(b'"') // 2 + count(b"[") + count(b"{"))
+    return len(items(array)) if most <= _MOST_COUNTED else most
 
 
 DEFAULTED = frozenset({"chat", "completions", "responses", "messages", "chat_batch"})

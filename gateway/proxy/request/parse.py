@@ -9,19 +9,20 @@ from hashlib import sha256
 from typing import Any
 from urllib.parse import unquote_to_bytes
 
-from msgspec import Struct, ValidationError
+from msgspec import Raw, Struct, ValidationError
 from msgspec.json import Decoder
 
 from gateway.core.errors import BadRequest, NotAllowed, UnsupportedEncoding
 from gateway.core.exchange import new_id
 from gateway.core.output_tokens import OUTPUT_LIMITS
 from gateway.proxy.request.call import NO_OPTIONS, Api, Call, Caller, RequestOptions
+from gateway.proxy.request.decompression import encoding_of
 from gateway.proxy.request.endpoints import Endpoint
 from gateway.proxy.request.header_rules import for_upstream, sane_id
 from gateway.proxy.request.json_members import SMALL_BYTES, TYPES, Members, NotAnObject, read_members
 from gateway.proxy.request.output_limit import NUMBERS, checked_numbers
 from gateway.proxy.request.upload import Upload
-from gateway.proxy.types import HttpRequest
+from gateway.proxy.types import Headers, HttpRequest
 
 _MOST_DECODED_BYTES = 1 << 16
 _EMPTY_BYTES = 16  # only whether the value is null or empty is read
@@ -57,7 +58,7 @@ def read_call(
         try:
             members, fields = read_object(body)
         except BadRequest:
-            _check_encoding(request.fields)
+            _check_encoding(request.headers)
             raise
         numbered = not _WITHOUT_NUMBERS.issuperset(fields)
         if numbered and not _UNAMBIGUOUS.issuperset(fields):
@@ -94,10 +95,10 @@ def read_call(
     )  # fmt: skip
 
 
-def _check_encoding(headers: Mapping[bytes, bytes]) -> None:
-    """Raises UnsupportedEncoding if the body is compressed."""
-    encoding = headers.get(b"content-encoding", b"identity").decode("latin-1")
-    if encoding.strip().lower() != "identity":
+def _check_encoding(headers: Headers) -> None:
+    """Raises UnsupportedEncoding if the body was read without being decompressed."""
+    encoding = dict(headers).get(b"content-encoding", b"identity").decode("latin-1")
+    if encoding.strip().lower() != "identity" and encoding_of(headers) is None:
         raise UnsupportedEncoding(
             f"the request body is encoded ({encoding[:50]}); send it with gzip or zstd, or without content-encoding",
             retry=False,
@@ -226,7 +227,7 @@ def _check(fields: dict[str, Any], members: Members, endpoint: Endpoint, caller:
         raise BadRequest(f"stream must be true or false, not {_json_type(stream)}", param="stream")
     for name in endpoint.required:
         given = name in fields and fields[name] is not None
-        if not given and all(fields.get(other) is None for other in endpoint.instead):
+        if not given and all(_is_null(members.get(other)) for other in endpoint.instead):
             raise _missing(name)
     if "messages" in endpoint.required:
         messages = members["messages"]
@@ -237,6 +238,10 @@ def _check(fields: dict[str, Any], members: Members, endpoint: Endpoint, caller:
                 raise BadRequest("messages must not be empty", param="messages")
         except ValidationError as error:
             raise _bad_messages(str(error)) from None
+
+
+def _is_null(value: Raw | None) -> bool:
+    return value is None or bytes(memoryview(value)[:4]) == b"null"
 
 
 def _check_numbers(fields: dict[str, Any], api: Api) -> None:
@@ -277,6 +282,8 @@ def _missing(name: str) -> BadRequest:
 
 def _json_type(value: Any) -> str:
     names = {dict: "an object", list: "an array", str: "a string", bool: "a boolean", type(None): "null"}
+    if value is ...:
+        return "so large a value"
     return names.get(type(value), "a number")
 
 

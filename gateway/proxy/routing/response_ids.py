@@ -91,7 +91,7 @@ def id_of_answer(data: bytes) -> str | None:
             event = orjson.loads(line[5:])
             response = event.get("response") or event.get("message")
             found = as_object(response).get("id")
-    except (ValueError, StopIteration, AttributeError):
+    except (ValueError, StopIteration, AttributeError, RecursionError):
         return None
     return found if isinstance(found, str) and 0 < len(found) <= _MAX_ID else None
 

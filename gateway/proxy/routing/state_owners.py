@@ -26,7 +26,7 @@ from msgspec.json import Decoder, encode
 from gateway.core.errors import BadRequest, NotFound, StreamDown
 from gateway.core.json_values import as_list, as_object, as_text
 from gateway.proxy.request.call import Call, Caller
-from gateway.proxy.request.json_members import decoded
+from gateway.proxy.request.json_members import decoded_member
 from gateway.proxy.request.paths import segments
 from gateway.proxy.routing.named_files import LONGEST_ID, SHORTEST_ID, NamedState, named_files
 from gateway.proxy.routing.response_ids import ResponseIds
@@ -44,11 +44,12 @@ _SINGULAR = {b"batches": "batch"}  # of a path's collections; others lose their 
 
 
 def named_state(call: Call) -> list[NamedState]:
-    """The stored state that a request names, in either API."""
+    """The stored state that a request names, in either API. Raises BadRequest."""
     found = [NamedState(name, name, _id(call.read(name))) for name in ("conversation", "container")]
     for at, container in enumerate(_containers(call)):
         if container is not None:
-            found.append(NamedState("container", f"tools[{at}].container", _id(decoded(container))))
+            path = f"tools[{at}].container"
+            found.append(NamedState("container", path, _id(decoded_member(container, path))))
     thread = call.read("thread")
     if isinstance(thread, dict):
         found.append(NamedState("thread", "thread.previous_message_id", _id(thread.get("previous_message_id"))))
@@ -70,7 +71,7 @@ def _containers(call: Call) -> list[bytes | None]:
         return []
     try:
         return [tool.container for tool in _TOOLS.decode(call.slices()["tools"])]
-    except ValidationError:  # not a list of objects
+    except (ValidationError, RecursionError):  # not a list of objects
         tools = [as_object(tool) for tool in as_list(call.read("tools"))]
         return [encode(tool["container"]) if "container" in tool else None for tool in tools]
 

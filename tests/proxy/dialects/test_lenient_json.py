@@ -67,3 +67,12 @@ def test_a_body_nested_too_deeply_is_a_bad_request() -> None:
 
     with pytest.raises(BadRequest, match="nested too deeply"):
         translated(a_call(b"{}"), deepen)
+
+
+def test_a_request_of_another_shape_is_the_clients_mistake() -> None:
+    def name(fields: dict[str, Any]) -> dict[str, Any]:
+        return {"name": fields["a"].get("b")["c"] + "d"}
+
+    for body in (b'{"a":1}', b'{"a":{"b":[]}}', b'{"a":{"b":{}}}', b'{"a":{"b":{"c":1}}}'):
+        with pytest.raises(BadRequest, match="of another type than its API takes"):
+            translated(a_call(body), name)

@@ -224,3 +224,18 @@ def test_what_to_send_instead_of_a_stored_response_is_said() -> None:
 
 def test_members_that_ask_for_nothing_pass() -> None:
     asked(input="Hi", previous_response_id=None, background=False, top_logprobs=0, context_management=[], n=None)
+
+
+@pytest.mark.parametrize(
+    ("member", "param"),
+    [
+        ({"instructions": {"text": "Be brief."}}, "instructions"),
+        ({"instructions": 5}, "instructions"),
+        ({"input": [{"type": ["message"], "role": "user", "content": "hi"}]}, "input[0].type"),
+        ({"input": [{"type": {"a": 1}}]}, "input[0].type"),
+    ],
+)
+def test_values_of_other_types_are_refused_by_name(member: dict[str, Any], param: str) -> None:
+    with pytest.raises(BadRequest) as caught:
+        to_chat_request({"model": "chat", "input": "hi", **member}, ChatForm())
+    assert caught.value.param == param

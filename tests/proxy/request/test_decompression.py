@@ -287,3 +287,13 @@ async def test_a_client_that_leaves_frees_its_body(gateway: Any, upstream: FakeU
     writer.close()
     await gateway.until(lambda: held.held == 0)
     assert not upstream.calls
+
+
+@ENCODINGS
+async def test_a_mistake_in_a_decompressed_body_is_the_bodys(gateway: Any, encoding: str) -> None:
+    for body, why in ((b'{"model":', "is not valid JSON"), (b'{"model":"a","model":"b"}', "more than one member")):
+        reply = await gateway.client.post(
+            "/chat/completions", content=COMPRESS[encoding](body), headers={"content-encoding": encoding}
+        )
+        assert reply.status_code == 400, reply.text
+        assert why in reply.json()["error"]["message"]

@@ -13,7 +13,7 @@ from gateway.core.errors import BadRequest, TooManyMembers
 from gateway.proxy.request.json_members import (
     MOST_MEMBERS,
     NotAnObject,
-    decoded,
+    decoded_member,
     edited,
     items,
     leading_items,
@@ -96,7 +96,9 @@ def test_every_member_is_found_with_the_bytes_of_its_value(parts: Parts, space: 
     assert [(name, bytes(value)) for name, value in found.items()] == [
         (name, json.dumps(value).encode()) for name, _, value in parts
     ]
-    assert {name: decoded(value) for name, value in found.items()} == {name: value for name, _, value in parts}
+    assert {name: decoded_member(value, name) for name, value in found.items()} == {
+        name: value for name, _, value in parts
+    }
 
 
 @given(objects(), SPACE, VALUES, st.data())
@@ -251,5 +253,31 @@ def test_leading_items_are_read_no_further_than_they_are_asked_for(steps: Any) -
 @pytest.mark.parametrize("array", [b"", b"{}", b"5", b'"[]"', b"[" * 100_000 + b"]" * 100_000])
 def test_a_value_that_is_not_an_array_has_no_items(array: bytes) -> None:
     for read in (items, leading_items):
-        with pytest.raises(ValueError, match=r"."):
+        with pytest.raises((ValueError, BadRequest), match=r"."):
             list(read(array))
+
+
+def test_leading_items_have_numbers_of_any_length() -> None:
+    array = b'[{"role":"user","x":%b},{"role":"user"}]' % (b"9" * 5000)
+    assert [item["role"] for _, _, item in leading_items(array)] == ["user", "user"]
+
+
+def test_a_leading_item_that_is_nested_too_deeply_is_no_empty_list() -> None:
+    with pytest.raises(BadRequest, match="nested too deeply"):
+        list(leading_items(b'[{"role":"user","x":' + b"[" * 5000 + b"]" * 5000 + b"}]"))
+
+
+@pytest.mark.parametrize(
+    ("value", "why"),
+    [
+        (b"1e999", "cannot be read: Number out of range"),
+        (b"9" * 5000, "cannot be read: Integer value out of range"),
+        (b'"\xff"', "cannot be read"),
+        (b"[" * 100_000 + b"]" * 100_000, "is nested too deeply"),
+    ],
+    ids=["a number", "an integer", "not UTF-8", "deep"],
+)
+def test_a_member_that_cannot_be_decoded_is_named(value: bytes, why: str) -> None:
+    with pytest.raises(BadRequest, match=f"tools\\[0\\].container {why}") as caught:
+        decoded_member(value, "tools[0].container")
+    assert caught.value.param == "tools[0].container"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 
 from gateway.core.errors import BadRequest
 from gateway.proxy.request.call import Call, Caller
+from gateway.proxy.request.json_members import read_members
 from gateway.proxy.request.output_limit import (
     DEFAULTED,
     GENERATES,
@@ -108,6 +110,7 @@ ANSWERS: list[tuple[str, dict[str, Any], int]] = [
     ("completions", {"prompt": []}, 1),
     ("completions", {"prompt": ["x" * 100_000] * 12}, 12),  # too large to be parsed
     ("completions", {"prompt": [7] * 600_000}, 1),
+    ("completions", {"prompt": ["a, b, " * 50_000] * 3}, 3),
     ("chat_batch", {"messages": [[{"role": "user", "content": "a"}]] * 20, "n": 2}, 40),
     ("chat_batch", {"messages": [[{"role": "user", "content": "a [b], [c]" * 9000}]] * 20}, 20),
     ("chat_batch", {"messages": [{"role": "user", "content": "a"}]}, 1),
@@ -134,3 +137,15 @@ def test_a_default_has_the_name_that_the_upstream_reads() -> None:
     assert default_name("responses", "openai") == "max_output_tokens"
     assert default_name("messages", "anthropic") is None
     assert DEFAULTED < GENERATES
+
+
+def test_counting_prompts_takes_no_more_memory_than_they_do() -> None:
+    call = a_call("completions", {"prompt": [""] * 2_000_000})
+    call.fields["prompt"], call.members = ..., read_members(call.body)
+    tracemalloc.start()
+    try:
+        found, peak = answers_of(call), tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert 2_000_000 <= found < 2_100_000
+    assert peak < len(call.body)

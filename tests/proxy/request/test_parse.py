@@ -120,6 +120,14 @@ ERRORS: list[tuple[str, bytes, Any, str | None, str]] = [
     ("Anthropic without messages", b"/messages", {"model": "m"}, "messages", "missing"),
     ("no prompt", b"/completions", {"model": "m"}, "prompt", "missing"),
     ("no input", b"/embeddings", {"model": "m", "input": None}, "input", "missing"),
+    ("no input, and null instead", b"/embeddings", {"model": "m", "messages": None}, "input", "missing"),
+    (
+        "a large stream",
+        b"/chat/completions",
+        {"model": "m", "messages": USER, "stream": "x" * 70_000},
+        "stream",
+        "large",
+    ),
     ("no documents", b"/rerank", {"model": "m", "query": "q"}, "documents", "missing"),
 ]
 

@@ -178,3 +178,27 @@ async def test_an_owner_who_goes_on_keeps_it() -> None:
                 while len(tasks):
                     await asyncio.sleep(0)
     assert len(store.kept) == 3
+
+
+@pytest.mark.parametrize("name", ["conversation", "container", "thread", "tools", "previous_response_id"])
+@pytest.mark.parametrize(
+    "value",
+    [b'{"id":"x","n":1e999,"pad":"%b"}' % (b"x" * 70_000), b"[1e999%b]" % (b",1" * 40_000), b"9" * 70_000],
+    ids=["an object", "an array", "a number"],
+)
+async def test_large_state_that_cannot_be_read_is_refused(
+    gateway: Any, upstream: FakeUpstream, name: str, value: bytes
+) -> None:
+    body = b'{"model":"chat","input":"hi","%b":%b}' % (name.encode(), value)
+    reply = await gateway.client.post("/responses", content=body, headers={"content-type": "application/json"})
+    assert reply.status_code == 400, reply.text
+    assert reply.json()["error"]["param"] == name
+    assert f"{name} cannot be read" in reply.json()["error"]["message"]
+    assert upstream.calls == []
+
+
+async def test_a_container_of_a_tool_that_cannot_be_read_is_refused(gateway: Any) -> None:
+    tool = b'{"type":"code_interpreter","container":1e999}'
+    body = b'{"model":"chat","input":"%b","tools":[%b]}' % (b"x" * 5000, tool)
+    reply = await gateway.client.post("/responses", content=body, headers={"content-type": "application/json"})
+    assert (reply.status_code, reply.json()["error"]["param"]) == (400, "tools"), reply.text

@@ -12,10 +12,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.config.upstreams import TargetRef
+from gateway.core.errors import BadRequest
 from gateway.core.exchange import Target
 from gateway.fake import FakeUpstream, Fault
 from gateway.proxy.relay.continuation import prefilled
 from gateway.proxy.request.call import Call, Caller
+from gateway.proxy.request.json_members import read_members
 from gateway.proxy.routing.variants import (
     NOTHING_VARIED,
     TargetVariant,
@@ -250,3 +252,26 @@ def test_with_and_without_agree_for_any_turns(turns: list[dict[str, Any]], inden
     assert read[0]["content"] == 'Be "brief".'
     assert read[1:] == rest
     assert json.loads(b"".join(without_instructions(json.dumps(turns, indent=indent).encode()))) == rest
+
+
+def test_no_conversation_is_too_odd_for_the_system_message() -> None:
+    """A client cannot have it left out by what it adds to its own messages."""
+    odd = b'{"role":"user","content":"hi","x":%b}'
+    assert NEW in told(b'{"messages":[%b]}' % (odd % (b"9" * 5000)), "chat")
+
+    def at_depth(frames: int, call: Call) -> bytes:
+        return call.body_with(instructions(call, NEW)) if frames == 0 else at_depth(frames - 1, call)
+
+    answers = set[str]()
+    for levels in range(700, 1000, 10):
+        body = b'{"messages":[%b]}' % (odd % (b"[" * levels + b"]" * levels))
+        call = Call("id", 0.0, 0.0, Caller("web"), "chat", b"POST", b"/x", "chat", False, body)
+        try:
+            call.members = read_members(body)
+        except ValueError:
+            continue  # refused as it is read
+        try:
+            answers.add("told" if NEW in at_depth(100, call) else "not told")
+        except BadRequest as error:
+            answers.add(error.message)
+    assert answers == {"told", "an item of the conversation is nested too deeply"}
