@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from datetime import date
 from itertools import combinations
 from typing import Any, get_origin
 
@@ -123,7 +124,8 @@ def _message(error: ErrorDetails, root: type[BaseModel]) -> str:
     if isinstance(value, dict | list) or message.endswith(f"got {value!r}") or value is None:
         return message
     literals = _QUOTED.findall(str(error.get("ctx", {}).get("expected"))) if error["type"] == "literal_error" else ()
-    return f"{message}, got {value!r}{did_you_mean(str(value), literals)}"
+    shown = str(value) if isinstance(value, date) else repr(value)
+    return f"{message}, got {shown}{did_you_mean(str(value), literals)}"
 
 
 def _path(loc: tuple[int | str, ...]) -> str:

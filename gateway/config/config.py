@@ -31,6 +31,7 @@ from gateway.config.privacy import Content, RedactionConfig
 from gateway.config.scorers import EvalsConfig, ScorerConfig
 from gateway.config.stream import StreamConfig
 from gateway.config.types import (
+    Day,
     Digest,
     IpNetwork,
     LogConfig,
@@ -150,14 +151,22 @@ class ApiKey(Section):
     """Networks from which it may be used, such as `10.0.0.0/8`; elsewhere it gets HTTP 403. Default: everywhere."""
 
 
-class WeightedTarget(TargetRef):
+class RetiringTargetRef(TargetRef):
+    """A target of a model name."""
+
+    retires: Day | None = None
+    """The day (UTC, such as `2027-01-14`) on which its provider stops serving it; `null`: none. Default: that of the
+    built-in list, for a provider at its own URL. `gateway check`, the log, the console and alerts say it in time."""
+
+
+class WeightedTarget(RetiringTargetRef):
     """A target that serves a share of the model's calls."""
 
     weight: Weight = 1.0
     """Share of the calls, relative to the weights of the other targets."""
 
 
-class Fallback(TargetRef):
+class Fallback(RetiringTargetRef):
     """A target that the gateway tries, in the order of this list, after the targets have failed."""
 
     on: tuple[Cause, ...] = ("error", "timeout", "rate_limit", "context_length")

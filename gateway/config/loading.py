@@ -40,10 +40,10 @@ def load_for_console(path: Path, made: MadeExperiments | None = None) -> Config:
     return _load(path, GATEWAY_ONLY, made)
 
 
-def load_for_consumer(path: Path) -> Config:
+def load_for_consumer(path: Path, made: MadeExperiments | None = None) -> Config:
     """The same for programs that call no upstream and know no caller: variables and files of upstreams' secrets and of
-    keys' digests are neither required nor read. Raises ConfigError."""
-    return _load(path, _NOT_FOR_CONSUMERS)
+    keys' digests are neither required nor read. made: as of the console. Raises ConfigError."""
+    return _load(path, _NOT_FOR_CONSUMERS, made)
 
 
 def _load(path: Path, unread: re.Pattern[str] | None = None, made: MadeExperiments | None = None) -> Config:

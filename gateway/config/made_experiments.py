@@ -1,4 +1,4 @@
-"""The experiments that the console made: a file next to gateway.yaml, read with it and watched with it.
+"""The experiments that the console and `gateway ab draft` made: a file next to gateway.yaml, read and watched with it.
 
 gateway.yaml itself belongs to the people who write it, with their comments and their order; a program does not change
 it. The file next to it holds nothing but a section `experiments`. An experiment of the same name in gateway.yaml wins,
@@ -19,8 +19,8 @@ from gateway.core.errors import ConfigError
 
 SECTION = "experiments"
 _HEAD = """\
-# Experiments that were made in the console, which reads and writes this file. Where gateway.yaml has the same name, it
-# wins.
+# Experiments that were made in the console or by `gateway ab draft --write`, which read and write this file. Where
+# gateway.yaml has the same name, it wins.
 """
 
 

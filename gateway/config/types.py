@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from datetime import date, datetime
 from ipaddress import ip_network
 from typing import Annotated, Any, Literal
 
@@ -44,6 +45,19 @@ def network(value: str) -> str:
     return value
 
 
+def day(value: Any) -> Any:
+    """Rejects whatever is no day, also a time and a number, which could be read as one."""
+    try:
+        if isinstance(value, str) and len(value) == len("2027-01-14"):
+            return datetime.strptime(value, "%Y-%m-%d").date()
+    except ValueError:
+        pass
+    if isinstance(value, date) and not isinstance(value, datetime):
+        return value
+    raise ValueError("expected a day (UTC) such as 2027-01-14")
+
+
+Day = Annotated[date, BeforeValidator(day)]
 IpNetwork = Annotated[str, AfterValidator(network)]
 Weight = Annotated[float, BeforeValidator(number), Field(gt=0)]
 LogFormat = Literal["auto", "json", "text"]

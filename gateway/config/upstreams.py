@@ -159,6 +159,12 @@ class Upstream(Section):
         return (self.base_url or self.provider.base_url or "").rstrip("/")
 
     @property
+    def at_provider(self) -> bool:
+        """Whether it is at its provider's own address, so that the provider's prices and dates hold."""
+        own = self.provider.base_url
+        return bool(own) and self.url == own and not self.provider.local
+
+    @property
     def places(self) -> int | None:
         """Requests in flight at once; None: no limit. An engine that `gateway up` starts is limited to its slots, so
         that requests wait in the gateway, where served calls go first."""

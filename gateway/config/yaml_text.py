@@ -97,6 +97,16 @@ class _Loader(_Base):
         return super().construct_mapping(node, deep)
 
 
+def _timestamp(loader: _Loader, node: yaml.ScalarNode) -> Any:
+    """The day or time; its text where the calendar has no such day: the key that it belongs to then says what it
+    expects."""
+    try:
+        return _Base.construct_yaml_timestamp(loader, node)
+    except ValueError:
+        return node.value
+
+
+_Loader.add_constructor("tag:yaml.org,2002:timestamp", _timestamp)
 _Loader.yaml_implicit_resolvers = {
     first: [(tag, pattern) for tag, pattern in known if tag != "tag:yaml.org,2002:bool"]
     for first, known in yaml.SafeLoader.yaml_implicit_resolvers.items()

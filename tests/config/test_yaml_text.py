@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from datetime import date
 from pathlib import Path
 
 import pytest
@@ -95,3 +96,7 @@ def test_aliases_make_no_file_endless(text: str, said: str) -> None:
 def test_aliases_that_repeat_a_section_are_read() -> None:
     text = "limits: &limits {a: 1, b: 2}\nkeys: [" + ",".join(["*limits"] * 2000) + "]\n"
     assert len(yaml_sections(text, "gateway.yaml")["keys"]) == 2000
+
+
+def test_a_day_that_no_calendar_has_stays_text() -> None:
+    assert yaml_sections("a: 2027-02-30\nb: 2027-02-28", "f.yaml") == {"a": "2027-02-30", "b": date(2027, 2, 28)}
