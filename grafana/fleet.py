@@ -33,6 +33,10 @@ GATEWAYS = Row("Gateways", [
           "More than one for longer than a rollout takes: an instance did not get the newest file.", steps=((None, "green"), (2.0, "orange"))),
     Panel("Age of the config", [Query("time() - min by (instance) (gateway_config_loaded_timestamp_seconds)", "{{instance}}")],
           "Time since the config in use was loaded.", "s"),
+    Panel("Days until models retire", [Query("min by (upstream, model) (gateway_target_retires_timestamp_seconds > 0) / 86400 - time() / 86400",
+                                             "{{upstream}}/{{model}}")],
+          "By `retires` of a target, else by the built-in list. Below 0: it has retired.", "d",
+          steps=((None, "red"), (7.0, "orange"), (60.0, "green"))),
 ])  # fmt: skip
 
 RECORDER = Row("Recorder", [

@@ -46,6 +46,7 @@ class ProxyMetrics:
     failing_parts: Gauge
     config_hash: Gauge
     config_loaded: Gauge
+    retires: Gauge
     worker_restarts: Gauge
     workers: Gauge
 

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
 from gateway.config.config import Config, WithDefault
+from gateway.config.retirements import RetiringTarget
 from gateway.core.errors import GatewayError, InvalidKey, NotFound, NotImplementedHere, WrongMethod
 from gateway.core.exchange import new_id
 from gateway.core.prices import Prices
@@ -135,6 +136,8 @@ class Gateway:
     """Calls in flight, by API."""
     running: RunningCalls = field(default_factory=dict)
     """Calls in flight of the whole process."""
+    retiring: tuple[RetiringTarget, ...] = ()
+    """The targets that their providers retire."""
     loaded: float = field(default_factory=time.time)
     """Unix seconds at which it was built."""
 
@@ -189,6 +192,7 @@ class App:
         old, self.gateway = self.gateway, gateway
         self._routes = _routes_of(gateway.config)
         self.gateways.append(gateway)
+        _show_retirements(old, but=gateway)
         return old
 
     def forget(self, old: Gateway) -> None:
@@ -224,6 +228,7 @@ class App:
         m.counts.set(m.config_loaded, self.gateway.loaded)
         for alias, model in self.gateway.config.models.items():
             m.counts.set(m.objective, model.objective, alias)
+        _show_retirements(self.gateway)
 
     def _show_upstreams(self, gateway: Gateway, *, zero: bool = False) -> None:
         m = gateway.metrics
@@ -403,6 +408,19 @@ class App:
             context.outcome = "upstream_error"
         context.notes.id = call.id if call else new_id()
         await send_error(client, error, context.notes.id, anthropic=endpoint.anthropic)
+
+
+def _show_retirements(gateway: Gateway, but: Gateway | None = None) -> None:
+    """Sets the gauges of the targets that retire; with `but`, the ones that this gateway does not have, to 0."""
+    kept = {_series(each) for each in but.retiring} if but is not None else set()
+    for each in gateway.retiring:
+        if _series(each) not in kept:
+            at = 0.0 if but is not None else each.retirement.unix_s
+            gateway.metrics.counts.set(gateway.metrics.retires, at, *_series(each))
+
+
+def _series(retiring: RetiringTarget) -> tuple[str, str, str]:
+    return retiring.alias, retiring.target.upstream, retiring.target.label
 
 
 def _upstream_report(upstream: UpstreamState) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from gateway.config.config import Config
 from gateway.config.derive import directory_of, prices_of, scorer_keys
 from gateway.config.privacy import Content
+from gateway.config.retirements import retiring_targets
 from gateway.config.upstreams import Upstream
 from gateway.core.errors import ConfigError
 from gateway.core.exchange import Target
@@ -159,6 +160,7 @@ def build(config: Config, parts: ProcessParts, keys: KeyRing | None = None, befo
         config=config,
         prices=prices,
         keys=keys,
+        retiring=retiring_targets(config),
         upstreams=upstreams,
         router=router,
         relay=relay,

@@ -9,6 +9,8 @@ import logging
 import os
 import shutil
 import signal
+import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from gateway.config.changes import changes
@@ -17,6 +19,7 @@ from gateway.config.environment import shared_metrics
 from gateway.config.extras import OF_GATEWAY, require_extras
 from gateway.config.loading import file_stamp, load
 from gateway.config.made_experiments import made_path
+from gateway.config.retirements import RetiringTarget, day_of, due, retiring_models
 from gateway.core.errors import ConfigError
 from gateway.core.exchange import Target
 from gateway.core.reasons import one_line
@@ -66,6 +69,13 @@ def in_force() -> Path | None:
     """The file in which workers keep the config in force; None: there is only one process."""
     shared = shared_metrics()
     return None if shared is None else shared / "gateway.yaml"
+
+
+def log_retirements(targets: Sequence[RetiringTarget]) -> None:
+    """Announces models that their providers soon stop serving, or have."""
+    today = day_of(time.time())
+    for model in due(retiring_models(targets), today):
+        log.warning("%s", model.announced(today))
 
 
 class Reload:
@@ -120,6 +130,7 @@ class Reload:
         await asyncio.to_thread(keep_in_force, self._path)
         changed = await asyncio.to_thread(changes, old.config, gateway.config)
         log.info("config reloaded (%s): %s; changed: %s", config.digest, gateway.config.summary(), changed)
+        log_retirements(gateway.retiring)
         if later := _for_the_next_start(self._begun, gateway.config):
             log.warning("changed settings that need a restart to take effect: %s", ", ".join(later))
 

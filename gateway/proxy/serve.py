@@ -38,6 +38,7 @@ from gateway.config.environment import (
     worker_environment,
 )
 from gateway.config.loading import load
+from gateway.config.retirements import retiring_targets
 from gateway.core.backoff import Backoff
 from gateway.core.errors import CannotRun, ConfigError, StreamDown
 from gateway.core.reasons import on_page, one_line
@@ -71,7 +72,7 @@ from gateway.proxy.recording.heartbeat import Heartbeat
 from gateway.proxy.recording.last_counts import kept_counts, report_killed
 from gateway.proxy.recording.recorder import Recorder
 from gateway.proxy.relay.deadlines import Ticker
-from gateway.proxy.reload import Reload, in_force, keep_in_force, load_served
+from gateway.proxy.reload import Reload, in_force, keep_in_force, load_served, log_retirements
 from gateway.proxy.routing.response_affinity import ResponseAffinity
 from gateway.proxy.routing.response_ids import ResponseIds
 from gateway.proxy.signing_keys import ASKED_S, SigningKeyPoller
@@ -118,6 +119,7 @@ def run(
             "a proxy with TLS in front and listen on 127.0.0.1",
             host,
         )
+    log_retirements(retiring_targets(config))
     try:
         if workers == 1:
             GatewayServer(server_settings(Process(served, config), config, host, port, 1, files)).run()

@@ -7,6 +7,7 @@ import os
 import signal
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
+from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -315,3 +316,34 @@ async def test_a_secret_of_a_file_is_read_again_when_it_changes(
     assert (await gateway.chat()).status_code == 200
     sent = [dict(r.headers)["authorization"] for r in upstream.received if not r.probe]
     assert sent == ["Bearer sk-first", "Bearer sk-the-second"]
+
+
+async def test_a_model_that_retires_is_announced_and_measured(
+    start: Any, configured: Configured, upstream: FakeUpstream, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The gauge of a date that has left the file is 0, so that no alert goes on."""
+    config = configured(upstream)
+    target = config["models"]["chat"]["targets"][0]
+    gauge, labels = "gateway_target_retires_timestamp_seconds", {"alias": "chat", "upstream": target["upstream"]}
+    gateway = await start(config)
+    assert gauge + "{" not in await metrics_text(gateway)
+    day = datetime.now(UTC).date() + timedelta(days=41)
+    target["retires"] = day
+    await put_in_force(gateway, config)
+    midnight = datetime(day.year, day.month, day.day, tzinfo=UTC).timestamp()
+    assert await gateway.metric(gauge, **labels, model=target["model"]) == midnight
+    await gateway.until(lambda: "retires in " in caplog.text)
+    assert f"{target['upstream']}/{target['model']} retires in 4" in caplog.text
+    assert "1 alias: chat; successor: none is listed; `gateway ab draft " in caplog.text
+    caplog.clear()
+    target["retires"] = day + timedelta(days=400)
+    await put_in_force(gateway, config)
+    assert await gateway.metric(gauge, **labels) == midnight + 400 * 86_400
+    del target["retires"]
+    await put_in_force(gateway, config)
+    assert await gateway.metric(gauge, **labels) == 0
+    assert "retires in" not in caplog.text, "more than 60 days are no news"
+
+
+async def metrics_text(gateway: Any) -> str:
+    return str((await gateway.client.get(gateway.base_url.removesuffix("/v1") + "/metrics")).text)
