@@ -127,6 +127,7 @@ LADDERS = {
         ("experiments",),
         ("ramp",),
         ("replay",),
+        ("retirement",),
         ("today",),
         ("status",),
         ("__init__",),

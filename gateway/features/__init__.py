@@ -13,6 +13,7 @@ from gateway.features import (
     learned,
     ramp,
     replay,
+    retirement,
     status,
     today,
     usage,
@@ -29,6 +30,7 @@ FEATURES: tuple[Manifest, ...] = (
     experiments.MANIFEST,
     ramp.MANIFEST,
     replay.MANIFEST,
+    retirement.MANIFEST,
     today.MANIFEST,
     status.MANIFEST,
 )

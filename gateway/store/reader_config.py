@@ -11,7 +11,7 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from gateway.config.config import StoreConfig
+from gateway.config.config import Config, StoreConfig
 from gateway.config.environment import child_environment
 from gateway.config.experiments import ExperimentBudget
 from gateway.config.made_experiments import read_made
@@ -42,6 +42,8 @@ class ReaderConfig:
     """Sections by experiment."""
     target: str | None = None
     """Target of the section `predictor`; None: there is none."""
+    served: Config | None = None
+    """The whole config; None: it was not read, or cannot be."""
 
 
 def where(config: Path | None, data: Path) -> StoreLocation:

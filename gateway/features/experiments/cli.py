@@ -26,6 +26,7 @@ from gateway.cli.options import (
     where_to_read,
 )
 from gateway.features.ramp.cli import gate_lines, ramp
+from gateway.features.retirement.cli import drafts
 
 if TYPE_CHECKING:
     from gateway.config.config import Config
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
 Name = Annotated[str, typer.Argument(help="Name of the experiment in gateway.yaml.")]
 ab = typer.Typer(no_args_is_help=True, help="Start, stop and watch experiments.")
 ab.add_typer(ramp)
+ab.add_typer(drafts)
 verbs = typer.Typer()
 verbs.add_typer(ab, name="ab", epilog=example("gateway ab start swap"))
 

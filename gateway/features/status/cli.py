@@ -45,6 +45,7 @@ def status(
     except ConfigError as error:
         note(str(error))
         raise typer.Exit(2) from error
+    around = _with_config(around, config)
     if watch:
         refreshing = _lines if as_json else _screen
         with suppress(KeyboardInterrupt):
@@ -54,6 +55,20 @@ def status(
     show(to_json(found.to_dict()) if as_json else to_terminal(found))
     if found.exit_code:
         raise typer.Exit(found.exit_code)
+
+
+def _with_config(around: ReaderConfig, path: Path | None) -> ReaderConfig:
+    """The config as well, whose models retire. Where it has mistakes, nothing is said of that."""
+    from dataclasses import replace
+
+    from gateway.config.loading import load_for_consumer
+    from gateway.core.errors import ConfigError
+
+    path = path or Path("gateway.yaml")
+    try:
+        return replace(around, served=load_for_consumer(path))
+    except ConfigError:
+        return around
 
 
 async def _with_corridor(around: ReaderConfig, work: Callable[[Corridor], Awaitable[T]]) -> T:

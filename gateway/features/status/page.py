@@ -12,6 +12,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import date
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlencode, urlsplit
@@ -23,6 +24,7 @@ from starlette.responses import Response
 
 from gateway.config.config import Config
 from gateway.config.made_experiments import SECTION, MadeExperiments, read_made
+from gateway.config.retirements import day_of
 from gateway.config.yaml_text import yaml_sections
 from gateway.console.errors import AdminError, NotThere
 from gateway.console.forms import form_actor
@@ -31,6 +33,8 @@ from gateway.core.conversation import turns
 from gateway.core.errors import ConfigError
 from gateway.core.exchange import Exchange
 from gateway.features.keys import directory
+from gateway.features.retirement.notices import notices
+from gateway.features.retirement.traffic import DailyCalls, daily_calls
 from gateway.features.status.dead_letters import first_letters, kind_of, one_letter, record_of, replay_letters
 from gateway.features.status.report import Status, consumer_trouble, look, upstream_states
 from gateway.runtime.embedded_socket import stream_url
@@ -164,6 +168,7 @@ MOST_SHOWN = 20_000
 async def status_page(request: Request) -> Response:
     services = services_of(request)
     status = await _status(services)
+    today = day_of(services.admin.clock())
     alive = [] if status is None or status.stream is None else [g for g in status.stream.gateways if g.alive]
     publisher = services.admin.publisher
     return render(
@@ -176,7 +181,16 @@ async def status_page(request: Request) -> Response:
         reasons=services.admin.reasons(),
         config=services.admin.config(),
         trouble=consumer_trouble,
+        retirements=notices(services.admin.config(), await _daily_calls(services, today), today),
     )
+
+
+async def _daily_calls(services: PageServices, today: date) -> DailyCalls | None:
+    """None: the store cannot be read."""
+    try:
+        return await services.admin.store.read(lambda connection: daily_calls(connection, today))
+    except AdminError:
+        return None
 
 
 async def _status(services: PageServices) -> Status | None:

@@ -14,10 +14,13 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from gateway.config.retirements import day_of
 from gateway.core.errors import StreamDown
 from gateway.core.sanitize import plain
 from gateway.features.learned.card import card_lines
 from gateway.features.learned.drift import drift_lines, saved_figures
+from gateway.features.retirement.notices import RetirementNotice, notices
+from gateway.features.retirement.traffic import daily_calls
 from gateway.features.status.consumer_report import ConsumerReport, FailingScorer
 from gateway.reports.terminal import plain_table, safe_text
 from gateway.store.engine import StoreUnavailable
@@ -160,6 +163,8 @@ class Status:
     """Problems that need attention, one sentence each."""
     predictors: tuple[PredictorStatus, ...] = ()
     """The predictor of the config, once there is a model."""
+    retirements: tuple[RetirementNotice, ...] = ()
+    """Models that their providers retire, the first day first: no problem yet."""
 
     @property
     def exit_code(self) -> int:
@@ -183,7 +188,7 @@ async def look(
     """
     now = time.time() if now is None else now
     problems: list[str] = []
-    stream, delivered, predictors = None, None, tuple[PredictorStatus, ...]()
+    stream, delivered, predictors, traffic = None, None, tuple[PredictorStatus, ...](), None
     try:
         stream = await _read_stream(around, corridor, now)
     except StreamDown as error:
@@ -195,13 +200,15 @@ async def look(
         else:
             with reading(around.store) as connection:
                 delivered, predictors = delivery(connection), _read_predictors(connection, around.target)
+                traffic = daily_calls(connection, day_of(now))
     except StoreUnavailable as error:
         problems.append(str(error))
     problems += _delivery_problems(delivered) if delivered else []
     for each in predictors:
         problems += [f"the predictor of {each.target} costs precision, so it is off"] if harmful(each.card) else []
         problems += each.alarms
-    return Status(now, described(around.url), stream, delivered, tuple(problems), predictors)
+    retiring = () if around.served is None else tuple(notices(around.served, traffic, day_of(now)))
+    return Status(now, described(around.url), stream, delivered, tuple(problems), predictors, retiring)
 
 
 def _read_predictors(connection: Reading, target: str | None) -> tuple[PredictorStatus, ...]:
@@ -470,7 +477,13 @@ _MAX_ROWS = 12  # of one table, so that all fits on one screen
 
 def to_terminal(status: Status) -> RenderableType:
     stream = _stream(status.stream) if status.stream else ()
-    return Group(*_head(status), *stream, *_delivery(status.delivery), *_predictors(status))
+    return Group(*_head(status), *stream, *_delivery(status.delivery), *_predictors(status), *_retirements(status))
+
+
+def _retirements(status: Status) -> Iterator[RenderableType]:
+    for i, each in enumerate(status.retirements):
+        yield from () if i else (Text(),)
+        yield _line("" if i else "retirements", each.text)
 
 
 def _predictors(status: Status) -> Iterator[RenderableType]:

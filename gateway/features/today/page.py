@@ -15,11 +15,15 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from gateway.config.config import Config
+from gateway.config.retirements import day_of
 from gateway.console.errors import AdminError
 from gateway.console.filters import hour, percent, score, seconds, usd
-from gateway.console.frame import ROOT, Page, PageRoute, render, services_of
+from gateway.console.frame import ROOT, Page, PageRoute, PageServices, render, services_of
 from gateway.console.store import ConsoleStore
 from gateway.core.chunked import chunked
+from gateway.features.retirement.draft import draft_text
+from gateway.features.retirement.notices import RetirementNotice, due_notices
+from gateway.features.retirement.traffic import DailyCalls, daily_calls
 from gateway.features.today.changes import (
     ALARMS,
     DAYS,
@@ -115,7 +119,17 @@ class HourCache:
 @dataclass(slots=True)
 class _Refreshing:
     cache: HourCache
+    traffic: DailyCalls | None = None
+    """Calls a day of each target; None: not read yet."""
     task: asyncio.Task[None] | None = None
+
+    async def refresh(self, services: PageServices) -> None:
+        today = day_of(services.admin.clock())
+        try:
+            self.traffic = await services.admin.store.read(lambda connection: daily_calls(connection, today))
+        except AdminError as error:
+            self.cache.trouble = error.message
+        await self.cache.refresh()
 
 
 async def show(request: Request) -> Response:
@@ -125,7 +139,7 @@ async def show(request: Request) -> Response:
         _Refreshing(HourCache(services.admin.store, services.admin.clock, lambda: margins_of(services.admin.config()))),
     )
     if not kept.cache.fresh and (kept.task is None or kept.task.done()):
-        kept.task = services.tasks.start(kept.cache.refresh(), "figures of today")
+        kept.task = services.tasks.start(kept.refresh(services), "figures of today")
     if kept.task is not None and not kept.task.done():
         await asyncio.wait({kept.task}, timeout=WAIT_S)
     cache = kept.cache
@@ -137,6 +151,7 @@ async def show(request: Request) -> Response:
         report=found,
         charts=[(change, course_chart(change, f"change-{at}", _title(change), hour)) for at, change in first],
         cache=cache,
+        retiring=_retiring(services, kept.traffic),
         sentence=sentence,
         say=said,
         interval=lambda figure: ends(figure.measure, figure.interval),
@@ -144,6 +159,24 @@ async def show(request: Request) -> Response:
         totals=_totals(found),
         failed=ends("errors", found.errors),
     )
+
+
+@dataclass(frozen=True, slots=True)
+class _Retiring:
+    """A model that is announced, and the text of its draft; "": there is none."""
+
+    notice: RetirementNotice
+    text: str
+
+
+def _retiring(services: PageServices, traffic: DailyCalls | None) -> list[_Retiring]:
+    today = day_of(services.admin.clock())
+    found = due_notices(services.admin.config(), traffic, today)
+    try:
+        file = services.config_path.read_text(encoding="utf-8") if found else ""
+    except (OSError, UnicodeDecodeError):  # the config in force is announced all the same
+        file = ""
+    return [_Retiring(each, "" if each.draft is None else draft_text(each.draft, file)) for each in found]
 
 
 def margins_of(config: Config) -> dict[str, float]:

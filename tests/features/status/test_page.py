@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import time
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
+import yaml
+from fixtures.retirements import use_week
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.config.loading import parse
+from gateway.config.loading import load_for_console, parse
 from gateway.config.made_experiments import MadeExperiments, file_text
+from gateway.config.retirements import day_of
 from gateway.features.status.page import HIDDEN, ConfigValue, live_config, shown
 
 TEXT = """
@@ -162,3 +166,21 @@ async def test_the_audit_names_person_and_change(pages):
     assert "otto" in page
     assert "requests_per_day" in page
     assert "create key" in page
+
+
+async def test_models_that_retire_are_listed_with_their_calls(pages):
+    found = yaml.safe_load((pages.data / "gateway.yaml").read_text())
+    today = day_of(pages.admin.clock())
+    day = today + timedelta(days=20)
+    found["models"]["chat"]["targets"][0]["retires"] = day
+    (pages.data / "gateway.yaml").write_text(yaml.safe_dump(found))
+    client = await pages.login("viewer")
+    assert "Models that retire" not in await pages.get(client, HOME)
+    pages.config.append(load_for_console(pages.data / "gateway.yaml"))
+    calls = {"alias": "chat", "upstream": "local", "model": "small"}
+    await pages.store.run(lambda connection: use_week(connection, today, 30, **calls))
+    page = " ".join((await pages.get(client, HOME)).split())
+    row = page.partition("Models that retire")[2].partition("</section>")[0]
+    assert str(day) in row
+    for part in ("local/small", "20</bdi>", "chat, other</bdi>", ">30</td>", "none is listed", "gateway.yaml"):
+        assert part in row, part

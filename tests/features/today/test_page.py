@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import re
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
+import yaml
+from fixtures.retirements import use_week
 
+from gateway.config.loading import load_for_console
+from gateway.config.retirements import day_of
 from gateway.console.errors import StoreAway
 from gateway.core.exchange import Target
 from gateway.features.today.page import HourCache
@@ -116,3 +120,46 @@ async def test_a_store_that_is_away_leaves_the_figures_and_says_so():
     cache = HourCache(AwayStore(), lambda: 1e9)
     await cache.refresh()
     assert (cache.trouble, cache.complete_at, cache.known) == ("the store cannot be used: gone", 0.0, 0)
+
+
+async def test_a_model_that_retires_is_an_entry_with_its_calls(pages, now):
+    path, today = pages.data / "gateway.yaml", day_of(now)
+    found = yaml.safe_load(path.read_text())
+    for alias in ("chat", "other"):
+        found["models"][alias]["targets"][0]["retires"] = today + timedelta(days=41)
+    path.write_text(yaml.safe_dump(found))
+    client = await pages.login("viewer")
+    assert "Models that retire" not in await complete(pages, client)
+    pages.config.append(load_for_console(path))
+    calls = {"upstream": "local", "model": "small"}
+    await pages.store.run(lambda connection: use_week(connection, today, 4000, alias="chat", **calls))
+    await pages.store.run(lambda connection: use_week(connection, today, 1100, alias="other", **calls))
+    pages.clock[0] += 11.0  # after which the figures are read again
+    entry = await with_text(pages, client, "5\u202f100 calls a day")
+    assert f"local/small retires in 41 days ({today + timedelta(days=41)}). 2 aliases (chat, other)" in entry
+    assert "No draft: <bdi>no successor of local/small is listed; name one with --successor" in entry
+
+
+async def test_the_entry_of_a_listed_model_has_the_text_of_its_draft(pages, now):
+    path = pages.data / "gateway.yaml"
+    found = yaml.safe_load(path.read_text())
+    found["upstreams"]["openai"] = {"kind": "openai"}
+    day = day_of(now) - timedelta(days=3)
+    targets = [{"upstream": "openai", "model": "gpt-4o-mini", "retires": day}]
+    found["models"]["fast"] = {"targets": targets}
+    path.write_text(yaml.safe_dump(found))
+    pages.config.append(load_for_console(path))
+    page = await complete(pages, await pages.login("viewer"))
+    assert "openai/gpt-4o-mini retired 3 days ago (" in page
+    assert "Draft the experiment against gpt-6-luna: " in page
+    text = re.search(r'aria-label="Draft of fast-to-gpt-6-luna">(.*?)</pre>', page)
+    assert text is not None
+    assert "candidate: upstream: openai model: gpt-6-luna" in text[1]
+
+
+async def with_text(pages, client, text):
+    """The page once it has this text, on one line."""
+    async with asyncio.timeout(60):
+        while text not in (page := await pages.get(client, "/console")):
+            pass
+    return " ".join(page.split(" "))

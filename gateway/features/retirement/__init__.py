@@ -1,0 +1,10 @@
+"""Models that their providers retire: notices with the traffic, and drafts of the experiment against the successor."""
+
+from __future__ import annotations
+
+from gateway.features.manifest import Manifest
+
+MANIFEST = Manifest(
+    name="retirement",
+    check="gateway.features.retirement.notices:config_findings",
+)

@@ -1,0 +1,76 @@
+"""Which target a person means who names a model or an alias. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date
+
+from gateway.config.config import Config
+from gateway.config.derive import target_of
+from gateway.config.retirements import retiring_targets
+from gateway.core.exchange import Target
+from gateway.features.retirement.draft import ReplacedTarget
+
+
+@dataclass(frozen=True, slots=True)
+class ConfiguredTarget:
+    """A target of a model name, with or without a date."""
+
+    alias: str
+    target: Target
+    served: bool
+    """False: it is only a fallback."""
+    successor: str | None = None
+    days_left: int | None = None
+    """None: it has no date."""
+
+    @property
+    def name(self) -> str:
+        return f"{self.target.upstream}/{self.target.model}"
+
+    def replaced(self, successor: str | None) -> ReplacedTarget:
+        """successor: None: the listed one."""
+        return ReplacedTarget(self.alias, self.target, successor or self.successor, self.days_left)
+
+
+@dataclass(frozen=True, slots=True)
+class ConfiguredTargets:
+    """The targets of a config."""
+
+    targets: Sequence[ConfiguredTarget]
+
+    @property
+    def names(self) -> list[str]:
+        return list(dict.fromkeys(text for each in self.targets for text in (each.alias, each.name, each.target.model)))
+
+    def named(self, name: str | None) -> dict[str, list[ConfiguredTarget]]:
+        """The targets that are meant, by upstream/model: of an alias, those with a date if one has a date.
+
+        None: every model that has a date.
+        """
+        if name is None:
+            return _by_model([each for each in self.targets if each.days_left is not None])
+        of_alias = [each for each in self.targets if each.alias == name and each.served]
+        dated = [each for each in of_alias if each.days_left is not None]
+        return _by_model(dated or of_alias or [each for each in self.targets if name in (each.name, each.target.model)])
+
+
+def replaceable(config: Config, today: date) -> ConfiguredTargets:
+    """Every target of every alias."""
+    rows = {(each.alias, each.target): each.retirement for each in retiring_targets(config)}
+    found: dict[tuple[str, Target], ConfiguredTarget] = {}
+    for alias, model in config.models.items():
+        for ref in (*model.targets, *model.fallback):
+            target = target_of(ref)
+            row = rows.get((alias, target))
+            known = (None, None) if row is None else (row.successor, row.days(today))
+            found.setdefault((alias, target), ConfiguredTarget(alias, target, ref in model.targets, *known))
+    return ConfiguredTargets(tuple(found.values()))
+
+
+def _by_model(targets: Sequence[ConfiguredTarget]) -> dict[str, list[ConfiguredTarget]]:
+    groups: dict[str, list[ConfiguredTarget]] = {}
+    for each in targets:
+        groups.setdefault(each.name, []).append(each)
+    return groups
