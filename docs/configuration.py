@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import types
 from collections.abc import Iterator
+from datetime import date
 from pathlib import Path
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
@@ -141,7 +142,7 @@ def type_name(annotation: Any, metadata: Any = ()) -> str:
         )
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return "section"
-    names = {bool: "`true` | `false`", int: "whole number", float: "number", str: "text"}
+    names = {bool: "`true` | `false`", int: "whole number", float: "number", str: "text", date: "day"}
     return f"{names.get(annotation, 'value')}{bounds(metadata)}"
 
 
