@@ -170,7 +170,7 @@ def _rule(preferences: _Preferences) -> PreferenceRule:
 
 
 def _write(url: str, filter: ExchangeFilter, form: Form, out: Path | None, rule: PreferenceRule) -> ExportResult:
-    from gateway.features.calls.export import complete_file
+    from gateway.core.complete_file import complete_file
     from gateway.features.calls.export import export as exported
 
     with progress() as show:

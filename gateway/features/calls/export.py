@@ -7,12 +7,11 @@ from __future__ import annotations
 
 import csv
 import io
-import os
 import re
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -22,7 +21,7 @@ import orjson
 
 from gateway.core.conversation import turns
 from gateway.core.did_you_mean import did_you_mean
-from gateway.core.errors import CannotRun, is_disk_error
+from gateway.core.errors import CannotRun
 from gateway.core.json_values import parse_object
 from gateway.core.sanitize import cell, to_json
 from gateway.features.calls.rows.export import DEFAULT, ExportSource, Preference, PreferenceRule
@@ -412,30 +411,3 @@ def _check(rule: PreferenceRule, source: ExportSource) -> None:
         if name not in known:
             hint = did_you_mean(name, known) or f"; expected one of {', '.join(known)}"
             raise CannotRun(f'--by: no scorer "{name}" has scored these calls{hint}')
-
-
-def write_private(path: Path, text: str) -> None:
-    """Writes a file with what people wrote. Raises CannotRun."""
-    with complete_file(path) as file:
-        file.write(text.encode())
-
-
-@contextmanager
-def complete_file(path: Path) -> Iterator[IO[bytes]]:
-    """A file that only its owner can read, and that gets its name when it is complete. Raises CannotRun."""
-    part = path.with_name(f"{path.name}.part")
-    try:
-        part.unlink(missing_ok=True)
-        file = os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb")
-    except OSError as error:
-        raise CannotRun(f"{path} cannot be written: {error.strerror}") from error
-    try:
-        with file:
-            yield file
-        part.replace(path)
-    except OSError as error:
-        if not is_disk_error(error):
-            raise
-        raise CannotRun(f"{path} cannot be written: {error.strerror}; what was there before is unchanged") from error
-    finally:
-        part.unlink(missing_ok=True)

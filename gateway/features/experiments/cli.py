@@ -449,7 +449,7 @@ def report(
     The verdict is ship, reject or hold, with its evidence. Every interval is valid at all times, so you may look as
     often as you like.
     """
-    from gateway.features.calls.export import write_private
+    from gateway.core.complete_file import write_private
     from gateway.features.experiments.report import build as made
     from gateway.features.experiments.report.as_json import to_json
     from gateway.features.experiments.report.html import to_html

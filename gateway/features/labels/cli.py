@@ -121,7 +121,7 @@ def export(
     ] = None,
 ) -> None:
     """Write labels with the scorer's scores; or, with --next, a blind sheet to fill in."""
-    from gateway.features.calls.export import write_private
+    from gateway.core.complete_file import write_private
     from gateway.features.labels.blind import form_of
     from gateway.features.labels.desk import export_blind_sheet, export_labels
 

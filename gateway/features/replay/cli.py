@@ -235,8 +235,8 @@ def _freeze(path: Path, other: _DatasetOptions, limit: int | None, place: Gatewa
 async def _compared(
     dataset: Dataset, options: ReplayOptions, place: GatewayLocation, output: _ReplayOutput, *, gate: bool
 ) -> None:
+    from gateway.core.complete_file import write_private
     from gateway.core.sanitize import to_json
-    from gateway.features.calls.export import write_private
     from gateway.features.replay.options import exit_code
     from gateway.features.replay.progress import to_file
     from gateway.features.replay.replay import replay

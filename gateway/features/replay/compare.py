@@ -11,13 +11,12 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from gateway.core.score import Bounds, Direction
-from gateway.features.replay.rows import ReplayAnswer, ReplayScore
 from gateway.reports.model import (
     Arm,
     ArmLatency,
@@ -31,6 +30,9 @@ from gateway.statistics.betting import BettingMean
 from gateway.statistics.paired import mcnemar_exact, mean_error, paired_difference, wilson
 from gateway.statistics.quantiles import quantile_ranks
 from gateway.statistics.special import normal_quantile, student_quantile
+
+if TYPE_CHECKING:
+    from gateway.features.replay.rows import ReplayAnswer, ReplayScore
 
 Floats = NDArray[np.float64]
 MEASURES = ("failed", "seconds", "input_tokens", "output_tokens", "cost_usd")
@@ -296,20 +298,24 @@ def _joined(*parts: str) -> str:
 
 
 def sparse_interval(pairs: PairedValues, span: float, alpha: float) -> tuple[float, float] | None:
-    """An interval for rare differences. None: SPARSE or more clusters differ.
-
-    One difference of +span, one of -span, each with weight one half, and one of 0 are added to the clusters' means:
-    d = sum / (m + 2), var = (sum of squares + span^2 - sum^2 / (m + 2)) / (m + 2)^2, m clusters, normal quantile. For
-    single yes-or-no pairs this is the interval of Agresti & Min 2005, "Simple improved confidence intervals for
-    comparing matched proportions", Statistics in Medicine 24(5), section 3. Unlike one from a standard error of 0, it
-    is never empty.
-    """
+    """An interval for rare differences. None: SPARSE or more clusters differ."""
     means = cluster_means(pairs.better, pairs.clusters)
     if int(np.count_nonzero(means)) >= SPARSE:
         return None
+    return added_ties(means, span, normal_quantile(1.0 - alpha / 2.0))
+
+
+def added_ties(means: Floats, span: float, quantile: float) -> tuple[float, float]:
+    """An interval for a mean difference that few clusters show.
+
+    One difference of +span, one of -span, each with weight one half, and one of 0 are added to the clusters' means:
+    d = sum / (m + 2), var = (sum of squares + span^2 - sum^2 / (m + 2)) / (m + 2)^2, m clusters. For single yes-or-no
+    pairs and a normal quantile this is the interval of Agresti & Min 2005, "Simple improved confidence intervals for
+    comparing matched proportions", Statistics in Medicine 24(5), section 3. Unlike one from a standard error of 0, it
+    is never empty.
+    """
     total, m = float(means.sum()), means.size + 2
-    variance = (float((means**2).sum()) + span**2 - total**2 / m) / m**2
-    half = normal_quantile(1.0 - alpha / 2.0) * math.sqrt(variance)
+    half = quantile * math.sqrt(float((means**2).sum()) + span**2 - total**2 / m) / m
     return max(-span, total / m - half), min(span, total / m + half)
 
 

@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.core.errors import CannotRun
-from gateway.features.replay.datasets import READERS, DatasetFile, DatasetItem, bare, item_of, rows, scan
+from gateway.features.replay.datasets import DatasetFile, DatasetItem, bare, columns_of, item_of, rows, scan
+from gateway.features.replay.row_files import read_rows
 from gateway.features.replay.row_formats import column_map
 
 
@@ -115,7 +116,7 @@ def test_parquet_columns_that_no_form_reads_are_not_decoded(tmp_path: Path) -> N
     path = tmp_path / "d.parquet"
     parquet.write_table(arrow.table(values), path)
     assert [r.values for r in rows(path)] == [{"examples": each, "notes": "", "q": ""} for each in "ab"]
-    mapped = [r.values for r in READERS[".parquet"](path, column_map(["question=q"]))]
+    mapped = [r.values for r in read_rows(path, columns_of(column_map(["question=q"])))]
     assert [row and row["q"] for row in mapped] == ["c", "d"]
     parquet.write_table(arrow.table({"notes": ["x"]}), path)
     assert [r.values for r in rows(path)] == [{"notes": ""}]
