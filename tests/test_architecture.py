@@ -127,6 +127,7 @@ LADDERS = {
         ("experiments",),
         ("ramp",),
         ("replay",),
+        ("compare",),
         ("retirement",),
         ("today",),
         ("status",),

@@ -25,6 +25,7 @@ VERBS = [
     "report",
     "ab",
     "replay",
+    "compare",
 ]
 VERBS += [
     "score",

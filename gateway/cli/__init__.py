@@ -63,6 +63,13 @@ class VerbGroup(TyperGroup):
     def list_commands(self, ctx: Any) -> list[str]:
         return list(self.commands)
 
+    def get_help_option(self, ctx: Any) -> Any:
+        """With a value that typer need not convert: that would import pydantic for every verb."""
+        option = super().get_help_option(ctx)
+        if option is not None:
+            option.default = False
+        return option
+
 
 app = typer.Typer(
     cls=VerbGroup,

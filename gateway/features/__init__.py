@@ -6,6 +6,7 @@ from __future__ import annotations
 from gateway.core.extras import Extra
 from gateway.features import (
     calls,
+    compare,
     experiments,
     feedback,
     keys,
@@ -30,6 +31,7 @@ FEATURES: tuple[Manifest, ...] = (
     experiments.MANIFEST,
     ramp.MANIFEST,
     replay.MANIFEST,
+    compare.MANIFEST,
     retirement.MANIFEST,
     today.MANIFEST,
     status.MANIFEST,

@@ -49,6 +49,8 @@ ENVIRONMENTS = {
     "ray": Environment(("ray[serve]>=2.50,<3", "xllamacpp>=2026.9"), bare=(MODEL,)),
     # The gateway itself, as on the nodes of a cluster: its workers import it.
     "replay": Environment(("ray[client]>=2.50,<3", f"--editable={REAL.parent}")),
+    # Other tools whose files `gateway compare` reads.
+    "scores": Environment(("inspect-ai>=0.3.200,<0.4", "lm-eval>=0.4.9,<0.5", f"--editable={REAL.parent}")),
     "clients": Environment(
         ("langchain-openai", "llama-index-llms-openai-like"), npm=("openai", "ai", "@ai-sdk/openai-compatible")
     ),

@@ -15,7 +15,7 @@ from typing import Any
 
 from gateway.core.errors import CannotRun
 from gateway.core.sanitize import plain
-from gateway.features.replay.datasets import DatasetRow
+from gateway.features.replay.row_files import DatasetRow
 from gateway.features.replay.row_formats import QUESTIONS, ColumnMap
 
 SCHEME = "hf://"

@@ -1,4 +1,4 @@
-"""Rows of CSV, TSV, JSONL and Parquet files, one at a time, each with its place in the file. It knows no meaning of a row."""
+"""Rows of CSV, TSV, JSONL and Parquet files, one at a time, each with its place in the file."""
 
 from __future__ import annotations
 

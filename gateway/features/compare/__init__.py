@@ -1,0 +1,11 @@
+"""Comparisons of scores that other programs wrote to files: pairing by id, and one verdict for each pair of models."""
+
+from __future__ import annotations
+
+from gateway.features.manifest import Manifest, Verb
+
+MANIFEST = Manifest(
+    name="compare",
+    verbs=(Verb("compare", "gateway.features.compare.cli:verbs", 85),),
+    templates=True,
+)
