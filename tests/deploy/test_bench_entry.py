@@ -79,7 +79,7 @@ async def test_each_declared_pair_is_served(entrant: httpx2.AsyncClient) -> None
         assert reply.status_code == 200, (ingress, egress, reply.text)
         member = {"openai": "choices", "openai-responses": "output", "anthropic": "content"}[ingress]
         assert reply.json()[member], "the answer has the form of the API that was asked"
-    assert len(SERVED) == 5
+    assert len(SERVED) == 6
 
 
 def test_every_setting_is_claimed_and_every_claim_is_of_a_setting() -> None:

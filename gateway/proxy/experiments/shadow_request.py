@@ -25,7 +25,7 @@ from msgspec.json import Decoder
 from gateway.core.completion import Completion
 from gateway.core.errors import BadRequest
 from gateway.core.exchange import new_id
-from gateway.core.json_values import as_list, as_object
+from gateway.core.json_values import as_list, as_object, parse_object
 from gateway.core.providers import DialectName
 from gateway.proxy.recording.redaction.redactor import LARGE
 from gateway.proxy.request.call import Call
@@ -149,13 +149,9 @@ def _answer_mistake(served: Completion, truncated: bool) -> str | None:
 
 
 def _messages(call: Call) -> Sequence[Any]:
-    """(): the body is too large to be read between calls, or has none."""
-    if len(call.body) > LARGE:
-        return ()
-    try:
-        return as_list(call.read("messages"))
-    except BadRequest:
-        return ()
+    """(): the body is too large to be read between calls, has none, or cannot be read whole, as the request for a
+    likelihood needs."""
+    return as_list((parse_object(call.body) or {}).get("messages")) if len(call.body) <= LARGE else ()
 
 
 def _part_kinds(message: Any) -> list[str]:

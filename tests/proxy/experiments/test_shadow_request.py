@@ -249,6 +249,19 @@ async def test_calls_that_do_not_fit_are_left_out_with_the_reason(
     assert not second.calls
 
 
+async def test_a_request_that_cannot_be_read_whole_is_left_out(
+    make: Make, upstream: FakeUpstream, second: FakeUpstream
+) -> None:
+    choice = {"index": 0, "message": {"role": "assistant", "content": "y"}, "finish_reason": "stop"}
+    upstream.answers(200, orjson.dumps({"id": "1", "object": "chat.completion", "choices": [choice]}))
+    gateway = await make()
+    body = b'{"model":"chat","odd":["%b",1e999],"messages":[{"role":"user","content":"x"}]}' % (b"x" * 100_000)
+    assert (await gateway.client.post("/chat/completions", content=body)).status_code == 200
+    [served] = await gateway.recorded(1)
+    assert (served.asked, served.not_asked) == ((), "not_chat")
+    assert not second.calls
+
+
 @pytest.mark.parametrize("answer", ["tool", "empty", "reasoning"])
 async def test_answers_that_do_not_fit_are_left_out_with_the_reason(
     make: Make, upstream: FakeUpstream, second: FakeUpstream, answer: str
