@@ -13,6 +13,7 @@ import sys
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -306,6 +307,23 @@ async def test_a_gateway_says_that_it_runs_once_it_answers(
     counts = Counter(line["message"] for line in lines)
     for lifecycle in ("running on http", "Started server process", "Finished server process"):
         assert [n for message, n in counts.items() if lifecycle in message] == [1] * int(workers), counts
+
+
+async def test_a_model_that_retires_is_said_at_the_start(
+    serve: Serve, configured: Configured, upstream: FakeUpstream
+) -> None:
+    """Once, not by each worker; and every worker's gauge is one series."""
+    config, url = configured(upstream), f"127.0.0.1:{free_port()}"
+    config["metrics"] = {"bind": url}
+    day = datetime.now(UTC).date() - timedelta(days=3)
+    config["models"]["chat"]["targets"][0]["retires"] = day
+    program = await serve(config, "--workers", "2")
+    await program.until_said("running on http", 2)
+    lines = [json.loads(line) for line in program.output.splitlines()]
+    [said] = [line["message"] for line in lines if "retired " in line["message"]]
+    assert f"days ago ({day}); 1 alias: chat; successor: none is listed" in said
+    midnight = datetime(day.year, day.month, day.day, tzinfo=UTC).timestamp()
+    await scraped(f"http://{url}", "gateway_target_retires_timestamp_seconds", midnight)
 
 
 async def is_taken_over(program: Program, url: str) -> None:

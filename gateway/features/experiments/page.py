@@ -22,7 +22,7 @@ from gateway.config.derive import plans_of
 from gateway.config.made_experiments import read_made
 from gateway.console.errors import AdminError, InvalidBody, NotThere, StoreAway
 from gateway.console.forms import Form, form_actor
-from gateway.console.frame import Page, PageRoute, PageServices, redirect, render, services_of
+from gateway.console.frame import Page, PageRoute, PageServices, redirect, render, services_of, visitor_of
 from gateway.core.errors import CannotRun, ConfigError, StreamDown
 from gateway.core.plan import BUILT_IN_METRICS, Plan, PlanState
 from gateway.core.ramp import described
@@ -336,7 +336,10 @@ def _trail_rows(trail: IntervalTrail) -> Iterator[tuple[str, str, str, str]]:
 
 
 async def new_page(request: Request) -> Response:
-    return await _form_page(request, {})
+    """The form; a link to it may fill fields in by their names."""
+    query = request.query_params
+    filled = Form(visitor_of(request).actor, {name: query.getlist(name) for name in query})
+    return await _form_page(request, _body(filled) if query else {})
 
 
 async def _form_page(request: Request, given: Mapping[str, Any], *, error: AdminError | None = None) -> Response:

@@ -80,7 +80,7 @@ class ExperimentDraft:
     def summary(self) -> str:
         """ "Draft the experiment against gpt-6-mini: 1 400 requests, 6 days at shadow 0.2"."""
         parts = [] if self.requests is None else [counted(self.requests, "request")]
-        parts += ["an unknown time without calls" if self.days is None else span(self.days)]
+        parts += ["time unknown" if self.days is None else span(self.days)]
         return f"Draft the experiment against {self.model}: {', '.join(parts)} at shadow {self.shadow:g}"
 
     def section(self, control: Mapping[str, Any]) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from urllib.parse import urlencode
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -21,7 +22,7 @@ from gateway.console.filters import hour, percent, score, seconds, usd
 from gateway.console.frame import ROOT, Page, PageRoute, PageServices, render, services_of
 from gateway.console.store import ConsoleStore
 from gateway.core.chunked import chunked
-from gateway.features.retirement.draft import draft_text
+from gateway.features.retirement.draft import ExperimentDraft, draft_text
 from gateway.features.retirement.notices import RetirementNotice, due_notices
 from gateway.features.retirement.traffic import DailyCalls, daily_calls
 from gateway.features.today.changes import (
@@ -167,6 +168,8 @@ class _Retiring:
 
     notice: RetirementNotice
     text: str
+    form: str
+    """Address of the form for a new experiment, filled in; "": it has no fields for the variant of the target."""
 
 
 def _retiring(services: PageServices, traffic: DailyCalls | None) -> list[_Retiring]:
@@ -176,7 +179,32 @@ def _retiring(services: PageServices, traffic: DailyCalls | None) -> list[_Retir
         file = services.config_path.read_text(encoding="utf-8") if found else ""
     except (OSError, UnicodeDecodeError):  # the config in force is announced all the same
         file = ""
-    return [_Retiring(each, "" if each.draft is None else draft_text(each.draft, file)) for each in found]
+    return [
+        _Retiring(each, draft_text(each.draft, file), _form(services.admin.config(), each.draft))
+        if each.draft
+        else _Retiring(each, "", "")
+        for each in found
+    ]
+
+
+def _form(config: Config, draft: ExperimentDraft) -> str:
+    control = config.models[draft.alias].targets[draft.position]
+    if control.varied:
+        return ""
+    rails = draft.section({}).get("guardrails", {})
+    fields = {
+        "name": draft.name,
+        "control": f"{draft.alias} {control.upstream}/{control.model}",
+        "upstream": draft.upstream,
+        "candidate_model": draft.model,
+        "mode": "shadow",
+        "share": f"{100 * draft.shadow:g}",
+        "primary": draft.primary,
+        "margin": f"{draft.margin:g}",
+        "guardrail": list(rails),
+        "guardrail_margin": list(rails.values()),
+    }
+    return f"/console/experiments/new?{urlencode(fields, doseq=True)}"
 
 
 def margins_of(config: Config) -> dict[str, float]:

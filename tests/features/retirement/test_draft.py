@@ -74,7 +74,7 @@ def test_the_share_is_the_smallest_that_decides_in_time(calls_a_day: float, days
 def test_without_traffic_its_time_is_unknown() -> None:
     made = draft(0)
     assert (made.days, made.shadow) == (None, 0.2)
-    assert made.summary.endswith(" requests, an unknown time without calls at shadow 0.2")
+    assert made.summary.endswith(" requests, time unknown at shadow 0.2")
 
 
 def test_its_summary_says_requests_and_days() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 from datetime import UTC, datetime, timedelta
+from html import unescape
 
 import pytest
 import yaml
@@ -155,6 +156,31 @@ async def test_the_entry_of_a_listed_model_has_the_text_of_its_draft(pages, now)
     text = re.search(r'aria-label="Draft of fast-to-gpt-6-luna">(.*?)</pre>', page)
     assert text is not None
     assert "candidate: upstream: openai model: gpt-6-luna" in text[1]
+    assert "/console/experiments/new" not in page, "a viewer cannot make experiments"
+
+
+async def test_an_owner_makes_the_experiment_of_the_draft(pages, now):
+    path = pages.data / "gateway.yaml"
+    found = yaml.safe_load(path.read_text())
+    found["upstreams"]["openai"] = {"kind": "openai"}
+    found["models"]["fast"] = {"targets": [{"upstream": "openai", "model": "gpt-4o-mini", "retires": day_of(now)}]}
+    path.write_text(yaml.safe_dump(found))
+    pages.config.append(load_for_console(path))
+    client = await pages.login("owner")
+    link = re.search(r'href="(/console/experiments/new[^"]*)">Make it here', await complete(pages, client))
+    assert link is not None
+    form = " ".join((await pages.get(client, unescape(link[1]))).split())
+    for part in (
+        'name="name" value="fast-to-gpt-6-luna"',
+        '<option value="fast openai/gpt-4o-mini" selected>',
+        '<option value="openai" selected>',
+        'name="candidate_model" value="gpt-6-luna"',
+        'name="share" value="20"',
+        '<option value="error_rate" selected>',
+        'name="margin" value="0.01"',
+    ):
+        assert part in form, part
+    assert 'name="start" value="1"> start' in form, "a draft does not start by itself"
 
 
 async def with_text(pages, client, text):
