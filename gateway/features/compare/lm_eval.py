@@ -18,12 +18,14 @@ from gateway.features.replay.row_files import DatasetRow, TableColumns, read_row
 
 _SAMPLES = re.compile(r"samples_(?P<task>.+?)(_(?P<date>\d{4}-\d\d-\d\dT[\d.:-]+))?")
 _RESULTS = re.compile(r"results_(?P<date>\d{4}-\d\d-\d\dT[\d.:-]+)")
+MEMBERS = frozenset({"doc_id", "metrics"})
+"""Members that a line of samples has, and other tables of the same name have not."""
 _KEPT = ("doc", "doc_hash")
 _COLUMNS = TableColumns("", lambda _: None, frozenset())
 
 
 def task_of(path: Path) -> str | None:
-    """The task of a file of samples; None: the file is none."""
+    """The task that the name of a file of samples says; None: it is not such a name."""
     found = _SAMPLES.fullmatch(path.stem)
     return found["task"] if found else None
 

@@ -77,22 +77,27 @@ def open_scores(path: Path, wanted: frozenset[str]) -> ScoreFile:
     if suffix == ".json":
         return _of_json(path)
     _bounded(path, LARGEST_TABLE_BYTES)
-    if suffix == ".jsonl" and (task := lm_eval.task_of(path)) is not None:
-        return ScoreFile(path, "lm-eval samples", lambda: lm_eval.samples(path, task), long=True)
     columns = TableColumns("id,score", lambda _: None, wanted)
     form = {".csv": "CSV", ".tsv": "TSV", ".parquet": "Parquet"}.get(suffix, "JSONL")
-    return _recognized(ScoreFile(path, form, lambda: read_rows(path, columns)))
+    file = ScoreFile(path, form, lambda: read_rows(path, columns))
+    if suffix == ".jsonl" and (task := lm_eval.task_of(path)) is not None and _first(file).keys() >= lm_eval.MEMBERS:
+        return ScoreFile(path, "lm-eval samples", lambda: lm_eval.samples(path, task), long=True)
+    return _recognized(file)
 
 
 def _recognized(file: ScoreFile) -> ScoreFile:
     """The file with the scores of each row in columns of their own, if it has one of the forms that do not."""
-    first = next(iter(file.rows()), None)
-    values = first.values if first is not None and first.values is not None else {}
+    values = _first(file)
     if "name" in values and "value" in values and any(column in values for column in _LONG):
         return ScoreFile(file.path, "Langfuse scores", _widened(file, _langfuse), long=True, notes=file.notes)
     if FEEDBACK in values:
         return ScoreFile(file.path, "Opik items", _widened(file, _opik), notes=file.notes)
     return file
+
+
+def _first(file: ScoreFile) -> Mapping[str, Any]:
+    first = next(iter(file.rows()), None)
+    return first.values if first is not None and first.values is not None else {}
 
 
 def _widened(

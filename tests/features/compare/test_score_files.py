@@ -165,6 +165,14 @@ def test_a_file_of_samples_is_named_after_its_task(name: str, task: str | None) 
     assert lm_eval.task_of(Path(name)) == task
 
 
+def test_a_table_that_is_only_named_like_lm_evals_samples_is_a_table(tmp_path: Path) -> None:
+    path = tmp_path / "samples_mine.jsonl"
+    write_table(path, [{"id": "a", "score": 0.5}, {"id": "b", "score": 1}])
+    assert runs(path) == {"a": [0.5], "b": [1.0]}
+    write_table(path, lm_eval_lines(("none",)))
+    assert set(runs(path)) == {f"mine/{i}" for i in range(4)}
+
+
 def test_lm_evals_results_without_samples_say_how_to_get_them(tmp_path: Path) -> None:
     path = lm_eval_results(tmp_path)
     for samples in tmp_path.glob("samples_*"):
