@@ -1,9 +1,10 @@
 """When providers stop serving a model, and what they recommend in its place. Pure.
 
-The data is list_retirements.json: by kind of upstream, the page of the provider that was read, and by model the day and
-the recommended model; null: the page names none, or none could be read there. Only announced days are in it: a
-provider's "not before" is no date. A name may end in a star. Providers move dates without notice: `retires` of a target
-says otherwise. To renew the list, read each page again, correct the rows, and set `date`.
+The data is list_retirements.json, with the date of the list. By kind of upstream it has the provider's page, as
+`evidence` where the rows were read (the page, or what quotes it), and by model the day and the recommended model; null:
+none could be read. Only announced days are in it: a provider's "not before" is no date. A name may end in a star.
+Providers move dates without notice: `retires` of a target says otherwise. To renew the list, read each page again,
+correct the rows and the evidence, and set `date`.
 """
 
 from __future__ import annotations
@@ -55,7 +56,7 @@ def listed(kind: str) -> Mapping[str, Retirement]:
     Reads the file at every call: only when a config is read.
     """
     table = orjson.loads(files("gateway.core").joinpath("list_retirements.json").read_bytes())
-    source = f"{table['sources'].get(kind)}, read {table['date']}"
+    source = f"{table['sources'].get(kind)}, by the list of {table['date']}"
     rows = table["retirements"].get(kind, {})
     return {model: Retirement(date.fromisoformat(day), then, source) for model, (day, then) in rows.items()}
 

@@ -53,13 +53,16 @@ def test_the_exact_name_wins_over_the_longest_star() -> None:
 def test_every_kind_is_a_provider_with_a_source(kind: str) -> None:
     assert PROVIDERS[kind].base_url
     assert not PROVIDERS[kind].local, "nobody but its owner retires a model of a local engine"
-    assert re.fullmatch(r"https://[\w.-]+/\S+", TABLE["sources"][kind])
-    assert all(row.source == f"{TABLE['sources'][kind]}, read {TABLE['date']}" for row in listed(kind).values())
+    assert all(re.fullmatch(r"https://[\w.-]+/\S+", url) for url in (TABLE["sources"][kind], *TABLE["evidence"][kind]))
+    assert TABLE["evidence"][kind]
+    assert all(
+        row.source == f"{TABLE['sources'][kind]}, by the list of {TABLE['date']}" for row in listed(kind).values()
+    )
 
 
 def test_every_row_has_a_day_and_perhaps_a_successor() -> None:
     assert date.fromisoformat(TABLE["date"]) >= date(2026, 11, 29)
-    assert set(TABLE["sources"]) == set(TABLE["retirements"])
+    assert set(TABLE["sources"]) == set(TABLE["evidence"]) == set(TABLE["retirements"])
     for kind, rows in TABLE["retirements"].items():
         assert list(rows) == sorted(rows), f"{kind}: sort the rows, so that a renewed list shows as a diff"
         for model, row in listed(kind).items():
