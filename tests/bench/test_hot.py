@@ -8,6 +8,7 @@ for other versions (which make fewer). Who needs more calls for good reason move
 
 from __future__ import annotations
 
+import asyncio
 import importlib.util
 import sys
 from pathlib import Path
@@ -56,3 +57,43 @@ def test_the_count_is_the_same_each_time(counted: Any) -> None:
 def test_limits_at_three_scopes_take_twelve_calls_at_most(counted: Any) -> None:
     without, limited = (counted("plain", 0.0, 20, limits) for limits in (False, True))
     assert 6 <= limited - without <= 12, f"{limited - without:g} calls more"
+
+
+def turns_of_first_token(split: bool) -> tuple[int, int, int, list[str]]:
+    """(turns of the loop from the client's request to the upstream's, from the first token to the client's socket,
+    writes to it, timers that were set). split: the head of the answer has arrived before."""
+    hot = _load("hot")
+    request, answer = hot.stream()
+    end = answer[0].index(b"\r\n\r\n") + 4
+
+    async def drive(running: Any) -> tuple[int, int, int, list[str]]:
+        await running.run(1, request, answer)
+        running.client.take()
+        loop, timers, call_later = asyncio.get_running_loop(), list[str](), asyncio.get_running_loop().call_later
+        loop.call_later = lambda delay, run, *given: (timers.append(repr(run)), call_later(delay, run, *given))[1]  # type: ignore[method-assign]
+        running.protocol.data_received(request)
+        asked = await turns_until(running.upstream)
+        running.upstream.take()
+        if split:
+            running.connection.data_received(answer[0][:end])
+            for _ in range(5):
+                await asyncio.sleep(0)
+        running.connection.data_received(answer[0][end if split else 0 :])
+        answered = await turns_until(running.client)
+        return asked, answered, len(running.client.written), timers
+
+    async def turns_until(wire: Any) -> int:
+        turns = 0
+        while not wire.written:
+            turns += 1
+            await asyncio.sleep(0)
+        return turns
+
+    found: tuple[int, int, int, list[str]] = asyncio.run(hot.driven(0.0, drive))
+    return found
+
+
+@pytest.mark.parametrize("split", [False, True], ids=["with its head", "after its head"])
+def test_a_first_token_takes_one_turn_of_the_loop_each_way(split: bool) -> None:
+    """The request wakes a task, and so does the token; nothing else is waited for, and no timer is set."""
+    assert turns_of_first_token(split) == (1, 1, 1, [])
