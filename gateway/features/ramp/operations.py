@@ -265,6 +265,7 @@ def _schemas(models: Mapping[str, Schema]) -> dict[str, Schema]:
                 "pairs": {"type": ["integer", "null"]},
                 "action": {"type": ["string", "null"]},
                 "reason": text,
+                "also": {"type": "array", "items": text},
                 "since": {"type": ["number", "null"]},
                 "at": {"type": ["number", "null"]},
             }
