@@ -21,11 +21,14 @@ def is_log(document: Mapping[str, Any]) -> bool:
     return {"eval", "plan", "status"} <= document.keys()
 
 
-def model_of(path: Path) -> str:
-    """The model that was evaluated. Raises CannotRun for a log that is not one, or not whole."""
+def header_of(path: Path) -> tuple[str, tuple[str, ...]]:
+    """(the model that was evaluated, notes for readers). Raises CannotRun for a log that is not one, or not whole."""
     _bounded(path)
     header = _read(path, "read_eval_log", header_only=True)
-    return str(header.eval.model)
+    ended = (
+        f"{path}: the evaluation ended with the status {header.status}; only the samples that it logged are compared."
+    )
+    return str(header.eval.model), () if header.status == "success" else (ended,)
 
 
 def samples(path: Path) -> Iterator[DatasetRow]:
@@ -56,7 +59,8 @@ def _read(path: Path, reader: str, **options: Any) -> Any:
     try:
         return getattr(log, reader)(str(path), **options)
     except Exception as error:  # of a foreign reader, which documents none
-        raise CannotRun(f"{path}: not a log that inspect_ai reads: {type(error).__name__}: {error}") from error
+        why = f"not a log that this inspect_ai reads ({type(error).__name__}: {error})"
+        raise CannotRun(f"{path}: {why}; a log of a newer one needs: pip install -U inspect-ai") from error
 
 
 def _bounded(path: Path) -> None:

@@ -21,7 +21,7 @@ from gateway.features.replay.row_files import DatasetRow, TableColumns, read_row
 
 LARGEST_TABLE_BYTES = 4 << 30
 LARGEST_JSON_BYTES = 512 << 20  # a JSON document is held in memory as a whole
-MOST_ROWS = 10_000_000
+MOST_ROWS = 2_000_000
 PEEKED = 200
 """Rows of a file that are read to see which columns it has."""
 _TABLES = (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet")
@@ -144,7 +144,8 @@ def parsed(value: Any) -> Any:
 
 
 def _of_inspect(path: Path) -> ScoreFile:
-    return ScoreFile(path, "inspect log", lambda: inspect_logs.samples(path), model=inspect_logs.model_of(path))
+    model, notes = inspect_logs.header_of(path)
+    return ScoreFile(path, "inspect log", lambda: inspect_logs.samples(path), model=model, notes=notes)
 
 
 def _of_json(path: Path) -> ScoreFile:

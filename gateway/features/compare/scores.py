@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from decimal import Decimal
 from typing import Any
 
 from gateway.core.did_you_mean import did_you_mean
@@ -174,7 +175,7 @@ def _numeric(rows: Sequence[Mapping[str, Any]], column: str) -> bool:
 
 def number_of(value: Any) -> float | str | None:
     """A score as a number; None: there is none (empty, null or NaN); text: why it is no number."""
-    if isinstance(value, bool | int | float):
+    if isinstance(value, bool | int | float | Decimal):
         return None if value != value else float(value)
     if value is None:
         return None
@@ -204,7 +205,7 @@ def read_scores(file: ScoreFile, columns: Columns, options: ScoreOptions) -> Mod
             _take(found, row.place, values, columns, options)
         except ValueError as error:
             more += len(errors) >= _MOST_ERRORS
-            errors += [f"{file.path}: {row.place}: {error}"] if len(errors) < _MOST_ERRORS else []
+            errors += [plain(f"{file.path}: {row.place}: {error}")] if len(errors) < _MOST_ERRORS else []
     if errors:
         raise CannotRun("\n".join([*errors, *([f"{file.path}: and {more:,} more rows"] if more else [])]))
     if not found.runs:

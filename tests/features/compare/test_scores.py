@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -116,6 +117,12 @@ def test_ids_and_clusters_are_checked(tmp_path: Path, row: dict[str, str], words
     with pytest.raises(CannotRun) as caught:
         read(tmp_path, [{"id": "a", "score": "1", "doc": "x"}, row], cluster="doc")
     assert words in str(caught.value)
+
+
+def test_decimals_of_parquet_are_numbers(tmp_path: Path) -> None:
+    path = write_table(tmp_path / "a.parquet", [{"id": i, "score": Decimal("0.25")} for i in range(2)])
+    file, options = open_scores(path, ScoreOptions().wanted), ScoreOptions()
+    assert read_scores(file, choose([file], options), options).runs == {"0": [0.25], "1": [0.25]}
 
 
 def test_an_id_is_the_same_as_a_number_and_as_text(tmp_path: Path) -> None:
