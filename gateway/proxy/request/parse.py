@@ -180,6 +180,8 @@ _WITHOUT_NUMBERS = _UNAMBIGUOUS - NUMBERS
 
 _ROUTED = frozenset({"models", "route", "fallbacks", "context_window_fallbacks", "content_policy_fallbacks"})
 """Members by which upstreams such as OpenRouter and LiteLLM answer with other models than the one that is named."""
+_ROUTED_NESTED = _ROUTED | {"model"}
+"""An upstream that merges `extra_body` into the request would take a model there for the one that was authorized."""
 
 
 def _check_names(fields: dict[str, Any], caller: Caller) -> None:
@@ -204,10 +206,10 @@ def _check_routing(fields: dict[str, Any]) -> None:
     nested = fields.get("extra_body")
     if nested is ...:
         raise BadRequest("extra_body is larger than 64 KB", param="extra_body")
-    members = [(name, name) for name in fields]
-    members += [(f"extra_body.{name}", name) for name in nested] if isinstance(nested, dict) else []
-    for path, name in members:
-        if name.upper().casefold() in _ROUTED:
+    members = [(name, name, _ROUTED) for name in fields]
+    members += [(f"extra_body.{name}", name, _ROUTED_NESTED) for name in nested] if isinstance(nested, dict) else []
+    for path, name, routed in members:
+        if name.upper().casefold() in routed:
             raise NotAllowed(
                 f"this key is limited to some models, so its requests cannot have `{path}`, by which the upstream may "
                 "answer with others; name one model in `model`",

@@ -419,6 +419,17 @@ def test_a_key_with_a_list_of_models_names_no_others(name: str) -> None:
         read(nested, models=frozenset({"chat"}))
     assert refused.value.param == f"extra_body.{name}"
     assert read(body).alias == "chat", "a key for all models may name others"
+
+
+def test_a_key_with_a_list_of_models_names_none_in_extra_body() -> None:
+    body = {"model": "chat", "messages": USER, "extra_body": {"Model": "openai/gpt-x"}}
+    with pytest.raises(NotAllowed) as refused:
+        read(body, models=frozenset({"chat"}))
+    assert refused.value.param == "extra_body.Model"
+    assert read(body).alias == "chat"
+
+
+def test_a_key_with_a_list_of_models_may_name_a_provider() -> None:
     assert read(
         {"model": "chat", "messages": USER, "provider": {"data_collection": "deny"}}, models=frozenset({"chat"})
     )
