@@ -85,10 +85,9 @@ def _patient(wrk: Wrk, connections: int, size: str) -> Callable[[Running, int], 
 
     def patiently(running: Running, seconds: int) -> Asked:
         seconds = seconds if size in FAST else max(seconds, LARGE_S)
-        for longer in (seconds, 4 * seconds):
-            with contextlib.suppress(NoneEnded):
-                return ask(running, longer)
-        return ask(running, 16 * seconds)
+        with contextlib.suppress(NoneEnded):
+            return ask(running, seconds)
+        return ask(running, 4 * seconds)
 
     return patiently
 
