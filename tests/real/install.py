@@ -50,7 +50,9 @@ ENVIRONMENTS = {
     # The gateway itself, as on the nodes of a cluster: its workers import it.
     "replay": Environment(("ray[client]>=2.50,<3", f"--editable={REAL.parent}")),
     # Other tools whose files `gateway compare` reads.
-    "scores": Environment(("inspect-ai>=0.3.200,<0.4", "lm-eval>=0.4.9,<0.5", f"--editable={REAL.parent}")),
+    "scores": Environment(
+        ("inspect-ai>=0.3.200,<0.4", "openai", "lm-eval[api]>=0.4.9,<0.5", f"--editable={REAL.parent}")
+    ),
     "clients": Environment(
         ("langchain-openai", "llama-index-llms-openai-like"), npm=("openai", "ai", "@ai-sdk/openai-compatible")
     ),

@@ -90,9 +90,10 @@ def _clusters(models: Sequence[ModelScores], columns: Columns, items: Sequence[s
 
 
 def _model_names(models: Sequence[ModelScores]) -> tuple[str, ...]:
-    """A short name of each model: the one that its file states, else the file's; the path where that is not unique."""
+    """A short name of each model: the one that its file states, or the file's; with the folder where two are alike."""
     for names in (
         [model.file.model or model.file.path.stem for model in models],
+        [f"{model.file.model or model.file.path.stem} ({model.file.path.parent.name})" for model in models],
         [model.file.path.stem for model in models],
         [str(model.file.path) for model in models],
     ):

@@ -71,7 +71,9 @@ def test_a_cluster_may_be_in_one_file_and_must_not_differ() -> None:
         ((("r/a.csv", ""), ("r/b.csv", "")), ("a", "b")),
         ((("r/1.eval", "m/old"), ("r/2.eval", "m/new")), ("m/old", "m/new")),
         ((("r/1.eval", "m"), ("r/2.eval", "m")), ("1", "2")),
-        ((("old/s.csv", ""), ("new/s.csv", "")), ("old/s.csv", "new/s.csv")),
+        ((("old/s.csv", ""), ("new/s.csv", "")), ("s (old)", "s (new)")),
+        ((("x/old/s.csv", ""), ("y/old/s.csv", "")), ("x/old/s.csv", "y/old/s.csv")),
+        ((("hot/1.eval", "m"), ("cold/2.eval", "m")), ("m (hot)", "m (cold)")),
     ],
 )
 def test_a_model_has_a_short_name_of_its_own(models: Sequence[tuple[str, str]], names: tuple[str, ...]) -> None:
