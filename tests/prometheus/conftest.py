@@ -16,6 +16,7 @@ import tempfile
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
 from contextlib import AsyncExitStack, contextmanager
+from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -151,6 +152,10 @@ def config(doubles: dict[str, FakeUpstream], stream: str, ports: list[int]) -> J
     def alias(name: str, **more: Any) -> Json:
         return {"targets": [to[name]], "retries": {"attempts": 1, "backoff_s": 0}, **more}
 
+    def retiring(name: str, days: int) -> Json:
+        day = datetime.now(UTC).date() + timedelta(days=days)
+        return {**alias(name), "targets": [{**to[name], "retires": day.isoformat()}]}
+
     return {
         "keys": [
             {"name": "web", "sha256": sha256(KEY.encode()).hexdigest(), "allow": ["sample", "target"]},
@@ -174,9 +179,9 @@ def config(doubles: dict[str, FakeUpstream], stream: str, ports: list[int]) -> J
             "unpriced": alias("unpriced"),
             "judge": alias("judge"),
             "split": {**alias("good"), "targets": [to["good"]]},
-            "liked": alias("good"),
-            "tight": alias("good"),
-            "mute": alias("mute"),
+            "liked": retiring("good", 45),
+            "tight": retiring("good", 20),
+            "mute": retiring("mute", 3),
             "ramped": alias("good"),
         },
         "webhooks": {"ops": {"url": "http://127.0.0.1:9/hook", "secret": HOOK_SECRET}},

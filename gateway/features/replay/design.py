@@ -242,9 +242,11 @@ def _yielding(target: ReplayTarget, replaced: tuple[str, ...], at: int) -> Repla
 
 
 def _text_of(model: Model) -> str:
-    """JSON of what decides who answers. Variants that change nothing are left out, as before there were any."""
+    """JSON of what decides who answers. Variants that change nothing are left out, as before there were any; so is the
+    day on which a model retires."""
     found = model.model_dump(mode="json", include={"targets", "fallback", "strategy"})
     for ref in (*found["targets"], *found["fallback"]):
+        ref.pop("retires", None)
         for name in ("set", "system", "headers"):
             if not ref[name]:
                 del ref[name]

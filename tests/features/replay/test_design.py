@@ -115,6 +115,8 @@ def test_a_variant_in_the_config_is_another_definition(config: Config) -> None:
     [one], [other] = (resolve_targets(["fast"], each, own=False) for each in (config, varied))
     assert one.definition != other.definition
     assert one.definition == "d7123814d7f7", "as before there were variants"
+    retiring = parse(CONFIG.replace(plain, "{upstream: local, model: small, retires: 2027-01-14}]}\n"))
+    assert resolve_targets(["fast"], retiring, own=False)[0].definition == one.definition, "a date decides no answer"
     [forced] = resolve_targets(["local/small"], varied, own=False)
     assert forced.alias == "chat", "the other alias has it only in a variant"
 
