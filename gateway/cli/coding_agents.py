@@ -14,7 +14,7 @@ from types import MappingProxyType
 
 @dataclass(frozen=True, slots=True)
 class GatewayAccess:
-    """What an agent needs to know of a gateway."""
+    """Address, key and model that an agent needs to use a gateway."""
 
     base_url: str
     """Up to /v1."""

@@ -173,7 +173,7 @@ class RampDecision:
     action: RampAction
     reason: str
     also: tuple[str, ...] = ()
-    """What a hold waits for besides its reason."""
+    """Further conditions that a hold waits for, besides its reason."""
 
     def fields(self) -> dict[str, Any]:
         return {"action": self.action, "reason": self.reason, **({"also": list(self.also)} if self.also else {})}

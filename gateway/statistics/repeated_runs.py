@@ -15,7 +15,7 @@ class VarianceSplit:
     within: float
     """Mean variance of the runs of one item."""
     of_means: float
-    """What the runs add to the variance of an item's mean: within times the mean of 1 / runs."""
+    """Variance that runs add to an item's mean: within times the mean of 1 / runs."""
     items: int
     repeated: int
     """Items with two runs or more, which `within` is from."""

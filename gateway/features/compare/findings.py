@@ -50,7 +50,7 @@ class VerdictTerms:
 
 @dataclass(frozen=True, slots=True)
 class RunsShare:
-    """What the runs of the items add to the uncertainty of a difference."""
+    """Uncertainty that repeated runs of the items add to a difference."""
 
     share: float
     """The share of the variance of an item's difference that comes from run to run."""

@@ -34,7 +34,7 @@ class PairedScores:
     stated: bool
     """The scale was given, and not seen."""
     notes: tuple[str, ...]
-    """What was done with the data, in sentences."""
+    """Sentences that report how the data were treated."""
     cautions: tuple[str, ...]
 
     @property

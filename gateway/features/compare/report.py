@@ -154,7 +154,7 @@ def _runs_sentences(found: ScoreComparison) -> Iterator[str]:
 
 
 def more_items(found: ScoreComparison, pair: PairFinding) -> Iterator[str]:
-    """What these items decide, and how many more would decide the margin."""
+    """Margin that these items decide, and the number of further items that would decide the given one."""
     margin, head = found.terms.margin, f"{pair.control} → {pair.candidate}: " if len(found.pairs) > 1 else ""
     needed = pair.items_needed
     if needed is not None:

@@ -39,7 +39,7 @@ class WrongColumns(Exception):
 
 @dataclass(frozen=True, slots=True)
 class ScoreOptions:
-    """What is read of each file."""
+    """Columns and members that are read from each file."""
 
     id: str | None = None
     """The column of ids. None: it is guessed."""
@@ -67,7 +67,7 @@ class Columns:
     score: str
     cluster: str | None
     guessed: tuple[str, ...] = ()
-    """Which of them were: "id", "score"."""
+    """Names of those that were guessed: "id", "score"."""
 
 
 @dataclass(slots=True)

@@ -115,7 +115,7 @@ class TrafficPace:
     control_errors: float | None = None
     """Share of the control's answers that fail; None: too few to tell."""
     independence: Independence = "assumed"
-    """What the pairs so far say of the dependence of calls."""
+    """Dependence of calls as estimated from the pairs so far."""
 
 
 def price_terms(

@@ -33,7 +33,7 @@ _DEFAULTS: Mapping[str, Any] = {
 
 @dataclass(frozen=True, slots=True)
 class ResponseHead:
-    """What is known of a response before its answer."""
+    """Members of a response that are known before its answer."""
 
     call_id: str
     """The gateway's id of the call; the ids of the response and its items are made of it."""

@@ -126,7 +126,7 @@ def _format(request: Mapping[str, Any], out: dict[str, Any]) -> None:
 
 @dataclass(slots=True)
 class _AssistantTurn:
-    """What the assistant said at once, and the results of the tools that it called."""
+    """One turn of the assistant, and the results of the tools that it called."""
 
     texts: list[str] = field(default_factory=list)
     reasoning: list[str] = field(default_factory=list)
