@@ -27,7 +27,7 @@ def unit_sums(values: Values, units: list[str | None]) -> tuple[UnitDispersion, 
 def test_the_variance_is_that_of_sums_by_group() -> None:
     rng = np.random.default_rng(1)
     units = [f"u{i}" for i in rng.integers(0, 40, 400)]
-    shared = {unit: float(rng.normal()) for unit in set(units)}
+    shared = {unit: float(rng.normal()) for unit in sorted(set(units))}
     values = [shared[unit] + float(rng.normal()) for unit in units]
     sums, mean = unit_sums(values, [*units])
     by_unit = {u: sum(v - mean for v, w in zip(values, units, strict=True) if u == w) for u in shared}

@@ -19,7 +19,7 @@ from gateway.core.exchange import Exchange, Tally, from_fields
 from gateway.fake import FakeUpstream
 from gateway.observability.proxy_metrics import ProxyMetrics
 from gateway.proxy.recording.last_counts import kept_counts, report_killed
-from gateway.proxy.recording.recorder import Recorder
+from gateway.proxy.recording.recorder import CountsOfProcess, Recorder
 from gateway.stream import Corridor
 
 QUESTION = {"model": "chat", "messages": [{"role": "user", "content": "hi"}]}
@@ -80,6 +80,13 @@ async def read_until(corridor: Corridor, holds: Callable[[list[Any]], bool]) -> 
     return found
 
 
+async def until_appended(path: Path, records: int) -> None:
+    """Waits until the gateway knows that so many records are in the stream, which is later than that they are there."""
+    async with asyncio.timeout(60):
+        while CountsOfProcess(*memoryview(path.read_bytes()).cast("Q")).appended < records:
+            await asyncio.sleep(0.01)
+
+
 async def test_each_record_that_a_kill_lost_is_named(
     serve: Any, configured: Callable[..., dict[str, Any]], upstream: FakeUpstream, stream_server: Any, tmp_path: Path
 ) -> None:
@@ -90,6 +97,7 @@ async def test_each_record_that_a_kill_lost_is_named(
     await first.call(5)
     arrived = await read_until(corridor, lambda all_: sum(isinstance(each, Exchange) for each in all_) == 5)
     killed = next(record.incarnation for record in arrived if isinstance(record, Exchange))
+    await until_appended(tmp_path / "data" / "counts" / killed, 5)
     stream_server.pause()
     await first.call(3)
     await first.kill()
