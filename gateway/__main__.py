@@ -22,7 +22,10 @@ def main() -> None:
             with contextlib.suppress(BrokenPipeError):
                 sys.stdout.flush()  # a full disk is an error of the verb, not of the interpreter's end
     except Exception as error:
-        line = _line_for_the_user(error)
+        # Imported here: `gateway --help` needs neither orjson nor asyncio.
+        from gateway.core.errors import line_for_the_user
+
+        line = line_for_the_user(error)
         if line is None:
             raise
         sys.stderr.write(f"{line}\n")
@@ -40,16 +43,6 @@ def _run(arguments: list[str]) -> None:
         from gateway.cli import app
 
         app()
-
-
-def _line_for_the_user(error: Exception) -> str | None:
-    """The message, where it says everything the user needs, without a traceback."""
-    # Imported here: `gateway --help` needs neither orjson nor asyncio.
-    from gateway.core.errors import CannotRun, ConfigError, disk_line, is_disk_error
-
-    if isinstance(error, OSError) and is_disk_error(error):
-        return disk_line(error)
-    return str(error) if isinstance(error, ConfigError | CannotRun) else None
 
 
 def _drop_output() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import traceback
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import MISSING, dataclass, fields, is_dataclass
@@ -32,6 +33,8 @@ Host = Annotated[str, typer.Option(help="Address to listen on.")]
 TlsCert = Annotated[Path | None, typer.Option(help="PEM file of a certificate with its chain: serve HTTPS.")]
 TlsKey = Annotated[Path | None, typer.Option(help="PEM file of the certificate's key.")]
 Port = Annotated[int, typer.Option(min=1, max=65535, help="Port to listen on.")]
+INCONCLUSIVE = 2
+_CLI_ERROR: Any = typer.BadParameter.__mro__[2]  # click's ClickException, which typer exports under no name
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +80,20 @@ def usage_errors() -> Iterator[None]:
         raise typer.BadParameter(str(error), param_hint="--where") from error
     except InvalidDuration as error:
         raise typer.BadParameter(str(error), param_hint="--since") from error
+
+
+@contextmanager
+def inconclusive_on_error() -> Iterator[None]:
+    """Exits with 2 whatever goes wrong: the exit code 1 of a verb that gives a verdict means rejected, or failed."""
+    from gateway.core.errors import line_for_the_user
+
+    try:
+        yield
+    except (typer.Exit, typer.Abort, _CLI_ERROR):
+        raise
+    except Exception as error:
+        note(line_for_the_user(error) or "".join(traceback.format_exception(error)).rstrip())
+        raise typer.Exit(INCONCLUSIVE) from error
 
 
 def where_to_read(config: Path | None, data: Path | None) -> StoreLocation:

@@ -244,3 +244,10 @@ def disk_line(error: OSError) -> str:
     """A line for the user with the file, if it is known, and the reason why it cannot be written."""
     what = "a file or the output" if error.filename is None else error.filename
     return f"{what} cannot be written: {error.strerror}"
+
+
+def line_for_the_user(error: Exception) -> str | None:
+    """The message, where it says everything that the user needs, without a traceback."""
+    if isinstance(error, OSError) and is_disk_error(error):
+        return disk_line(error)
+    return str(error) if isinstance(error, ConfigError | CannotRun) else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import subprocess
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from gateway.cli.options import grouped, on_stream, store_url
+from gateway.cli.options import grouped, inconclusive_on_error, on_stream, store_url
 from gateway.config.config import Config
 from gateway.config.loading import parse
 from gateway.core.errors import CannotRun
@@ -111,3 +112,26 @@ def test_an_unreachable_stream_server_is_reported(tmp_path: Path) -> None:
 
 def test_the_store_is_the_configs_or_in_the_data_directory(tmp_path: Path) -> None:
     assert store_url(a_config("redis://h"), tmp_path).endswith(f"{tmp_path}/gateway.db")
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "printed"),
+    [
+        (CannotRun("no store"), 2, "no store"),
+        (OSError(errno.ENOSPC, "No space left on device", "a.html"), 2, "a.html cannot be written"),
+        (ZeroDivisionError("a bug"), 2, "ZeroDivisionError: a bug"),
+        (typer.BadParameter("no such name", param_hint="NAME"), 2, "Invalid value for NAME"),
+        (typer.Exit(1), 1, ""),
+    ],
+)
+def test_an_error_of_a_verdict_exits_as_inconclusive(error: Exception, code: int, printed: str) -> None:
+    verbs = typer.Typer()
+
+    @verbs.command()
+    def verdict() -> None:
+        with inconclusive_on_error():
+            raise error
+
+    found = CliRunner().invoke(verbs)
+    assert found.exit_code == code
+    assert printed in found.output

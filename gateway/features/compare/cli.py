@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperCommand
 
-from gateway.cli.options import AsJson, example, grouped, note, show
+from gateway.cli.options import INCONCLUSIVE, AsJson, example, grouped, inconclusive_on_error, note, show
 
 if TYPE_CHECKING:
     from gateway.features.compare.findings import ScoreComparison, VerdictTerms
     from gateway.features.compare.scores import ScoreOptions
 
 verbs = typer.Typer()
-REJECT, INCONCLUSIVE, WRONG_USAGE = 1, 2, 64
+REJECT, WRONG_USAGE = 1, 64
 _USAGE_ERROR: Any = typer.BadParameter.__base__  # click's, which typer has under no name of its own
 
 
@@ -112,18 +112,13 @@ def compare(
     The first file is the control. Exit code 0: every other model ships; 1: one is rejected; 2: neither, or the files
     cannot be read; 64: wrong usage.
     """
-    from gateway.core.errors import CannotRun
-
     if output.as_json and output.markdown:
         raise typer.BadParameter("give --json or --markdown, not both", param_hint="--markdown")
     options, chosen = _options(columns), _terms(terms)
     paths = _checked(files)
-    try:
+    with inconclusive_on_error():
         found = _compared(paths, options, chosen)
         _show(found, output)
-    except CannotRun as error:
-        note(str(error))
-        raise typer.Exit(INCONCLUSIVE) from error
     raise typer.Exit({"ship": 0, "reject": REJECT, "hold": INCONCLUSIVE}[found.verdict])
 
 

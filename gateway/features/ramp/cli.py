@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from gateway.cli.options import AsJson, Data, File, example, note, on_stream, show, store_url
+from gateway.cli.options import AsJson, Data, File, example, inconclusive_on_error, note, on_stream, show, store_url
 
 if TYPE_CHECKING:
     from gateway.core.ramp import RampEvent
@@ -83,7 +83,7 @@ def history(name: Name, as_json: AsJson = False, config: Config = Path("gateway.
 
 @ramp.command(epilog=example("gateway ab gate swap"))
 def gate(name: Name, as_json: AsJson = False, config: Config = Path("gateway.yaml"), data: Data = None) -> None:
-    """Say whether a ramp may continue. Exit code 0: success; 1: failure; 2: inconclusive."""
+    """Say whether a ramp may continue. Exit code 0: success; 1: failure; 2: inconclusive, or it cannot be read."""
     import time
 
     from gateway.config.derive import paces_of
@@ -93,13 +93,16 @@ def gate(name: Name, as_json: AsJson = False, config: Config = Path("gateway.yam
     from gateway.features.ramp.commands import NoRamp, read_ramp
     from gateway.features.ramp.gate import gate_of
 
-    read = load_for_consumer(config)
-    try:
-        view = on_stream(read, data, lambda corridor: read_ramp(corridor, name))
-    except NoRamp as error:
-        raise typer.BadParameter(str(error), param_hint="NAME") from None
-    found = gate_of(view, paces_of(read).get(name, RampPace()), time.time())
-    show(to_json(found) if as_json else "\n".join([f"{found['experiment']}: {found['status']}", *gate_lines(found)]))
+    with inconclusive_on_error():
+        read = load_for_consumer(config)
+        try:
+            view = on_stream(read, data, lambda corridor: read_ramp(corridor, name))
+        except NoRamp as error:
+            raise typer.BadParameter(str(error), param_hint="NAME") from None
+        found = gate_of(view, paces_of(read).get(name, RampPace()), time.time())
+        show(
+            to_json(found) if as_json else "\n".join([f"{found['experiment']}: {found['status']}", *gate_lines(found)])
+        )
     raise typer.Exit({"success": 0, "failure": 1, "inconclusive": 2}[found["status"]])
 
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
-from gateway.cli.options import AsJson, Data, File, example, grouped, note, show
+from gateway.cli.options import AsJson, Data, File, example, grouped, inconclusive_on_error, note, show
 
 if TYPE_CHECKING:
     from gateway.core.plan import Guardrail
@@ -131,7 +131,7 @@ def replay(
 
     from gateway.features.replay.options import address_of
 
-    with _gated(decision.gate):
+    with nullcontext() if decision.gate is None else inconclusive_on_error():
         place = _place(where)
         [on] = _each(address_of, [where.on], "--on")
         options = _options(requests, decision, pacing, other, place, on)
@@ -144,21 +144,6 @@ def replay(
             asyncio.run(_compared(_scanned(source), options, place, output, gate=decision.gate is not None))
         elif other.from_log is None:
             raise typer.BadParameter("give at least one target, or --as-reference MODEL", param_hint="--targets")
-
-
-@contextmanager
-def _gated(gate: str | None) -> Iterator[None]:
-    """Exits with 2, inconclusive, if a gated replay cannot be run: 1 means reject, and nothing else."""
-    from gateway.core.errors import CannotRun, ConfigError
-    from gateway.features.replay.options import INCONCLUSIVE
-
-    try:
-        yield
-    except (CannotRun, ConfigError) as error:
-        if gate is None:
-            raise
-        note(f"{error}")
-        raise typer.Exit(INCONCLUSIVE) from error
 
 
 def _terms(name: str, place: GatewayLocation) -> GateTerms:

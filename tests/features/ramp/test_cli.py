@@ -116,6 +116,15 @@ def test_the_gate_has_an_exit_code_for_scripts(run: Run, server: Any) -> None:
     assert (found["status"], found["state"], found["reason"]) == ("failure", "rolled_back", "worse than said")
 
 
+def test_a_gate_that_cannot_be_read_is_inconclusive(run: Run, tmp_path: Path) -> None:
+    config = yaml.safe_load((tmp_path / "gateway.yaml").read_text())
+    config["stream"]["url"] = f"unix://{tmp_path}/nobody-listens"
+    (tmp_path / "gateway.yaml").write_text(yaml.safe_dump(config))
+    assert "nobody-listens" in run("gate", "swap", code=2)
+    (tmp_path / "gateway.yaml").write_text("upstreams: 3\n")
+    assert "upstreams" in run("gate", "swap", code=2)
+
+
 def test_the_history_is_complete_before_and_after_it_is_stored(run: Run, server: Any, tmp_path: Path) -> None:
     run("pause", "swap", "--reason", "lunch")
     assert "2 changes are in force and not in the store yet" in run("history", "swap")
