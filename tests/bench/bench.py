@@ -47,7 +47,8 @@ def main() -> None:
     try:
         bench.run({name: MEASUREMENTS[name] for name in asked.only})
     except KeyboardInterrupt:
-        note("stopped; everything that was started has ended")
+        note("stopped; everything that was started has ended, and no file was written. What was measured before:")
+        say(show.text(bench.rows))
         sys.exit(130)
     _report(asked, bench)
     sys.exit(1 if bench.troubles else 0)
