@@ -80,10 +80,14 @@ async def read_until(corridor: Corridor, holds: Callable[[list[Any]], bool]) -> 
     return found
 
 
+def appended(path: Path) -> int:
+    return CountsOfProcess(*memoryview(path.read_bytes()).cast("Q")).appended
+
+
 async def until_appended(path: Path, records: int) -> None:
     """Waits until the gateway knows that so many records are in the stream, which is later than that they are there."""
     async with asyncio.timeout(60):
-        while CountsOfProcess(*memoryview(path.read_bytes()).cast("Q")).appended < records:
+        while appended(path) < records:
             await asyncio.sleep(0.01)
 
 
