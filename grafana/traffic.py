@@ -30,6 +30,7 @@ NOW = Row("Now", [
     stat("First token, p95", quantile(0.95, "gen_ai_server_time_to_first_token_seconds", ""),
          "Streaming calls: time from the request's arrival to the first content.", "s"),
     stat("In flight", "sum(gateway_inflight_requests)", "Calls in progress, over all workers."),
+    stat("WebSockets", "sum(gateway_websocket_connections)", "Open WebSockets, over all workers; each may have several calls in progress."),
     stat("Tokens", f"sum(rate(gateway_tokens_total{{alias=~\"$alias\", upstream=~\"$upstream\", type=~\"input|output\"}}{RATE}))",
          "Input and output tokens per second.", "short"),
     stat("Cost", f"3600 * sum(rate(gateway_cost_usd_total{ALIAS}{RATE}))",

@@ -111,6 +111,7 @@ LADDERS = {
         ("experiments",),
         ("settle",),
         ("app",),
+        ("websocket",),
         ("endpoints",),
         ("build",),
         ("reload",),

@@ -143,6 +143,10 @@ class Upstream(Section):
     responses: ResponsesApi | None = None
     """How the server gets requests to /v1/responses: as they are (`native`), or translated to a chat (`chat`), for a
     server without that API. Default: by `kind`; Anthropic's API gets them translated."""
+    websocket: bool = False
+    """Responses that clients ask for by WebSocket are asked for by WebSocket here too: a turn then sends only what is
+    new. For a server with OpenAI's WebSocket mode. One that turns out to have none is asked by HTTP, as all servers are
+    by default."""
     health: str | None = None
     """Path of a cheap health check, relative to the origin. Default: none, or the kind's own."""
     health_check: HealthCheck = HealthCheck()
@@ -225,6 +229,19 @@ class Upstream(Section):
     def _check_responses(self) -> Self:
         if self.responses == "native" and self.kind in PROVIDERS and self.provider.dialect == "anthropic":
             raise ValueError("responses: Anthropic's API has none of its own; remove it, or write chat")
+        return self
+
+    @model_validator(mode="after")
+    def _check_websocket(self) -> Self:
+        if not self.websocket or self.kind not in PROVIDERS:
+            return self
+        if self.provider.dialect == "anthropic" or self.translates_responses:
+            raise ValueError(
+                "websocket: the upstream has no Responses API of its own; remove it, or write responses: native"
+            )
+        without = [name for name in ("auth", "proxy", "compress") if getattr(self, name) is not None]
+        if without or self.http2:
+            raise ValueError(f"websocket: does not go with {without[0] if without else 'http2'}; remove one of them")
         return self
 
     @model_validator(mode="after")

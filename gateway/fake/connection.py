@@ -59,7 +59,9 @@ class FakeConnection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         try:
             self._parser.feed_data(data)
-        except (httptools.HttpParserError, httptools.HttpParserUpgrade):
+        except httptools.HttpParserUpgrade:
+            self._parser = httptools.HttpRequestParser(self)  # an upgrade is answered by HTTP
+        except httptools.HttpParserError:
             self._transport.abort()
             return
         if self._playing is None:

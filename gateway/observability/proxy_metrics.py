@@ -19,6 +19,7 @@ class ProxyMetrics:
     requests: Counter
     objective: Gauge
     accept_failures: Counter
+    websockets: Gauge
     refused: Counter
     overhead: Histogram
     continued: Counter

@@ -34,6 +34,7 @@ from gateway.proxy.relay.deadlines import Ticker
 from gateway.proxy.relay.relay import Relay
 from gateway.proxy.relay.state import NOT_HELD, CallContext, HeldBytes
 from gateway.proxy.relay.stored_state import StoredState
+from gateway.proxy.relay.websocket_lane import WebSocketLane
 from gateway.proxy.request.auth import KeyRing
 from gateway.proxy.request.call import Call, Caller, CallerLimit
 from gateway.proxy.request.endpoints import AT_ROOT, ENDPOINTS, OUTSIDE, Endpoint, read_form_or_json
@@ -184,6 +185,8 @@ class App:
 
         self.failing_parts: Callable[[], int] = int
         """Returns how many parts of the process are paused or fail."""
+        self.open_websockets: Callable[[], int] = int
+        """Returns the number of open WebSockets."""
         self.config_refused = ""
         """Why the newest gateway.yaml is not in force, but the one before; "": it is."""
 
@@ -210,6 +213,7 @@ class App:
         m = self.gateway.metrics
         m.counts.flush()
         m.inflight.set(sum(g.calls.total() for g in self.gateways))
+        m.websockets.set(self.open_websockets())
         m.workers.set(1)
         self._show_config(m)
         recorder = self.gateway.recorder
@@ -291,14 +295,18 @@ class App:
         azure = _azure_path(path)
         return path if azure is None else self.canonical(azure)
 
-    async def answer(self, endpoint: Endpoint, request: HttpRequest, client: ClientConnection) -> None:
-        """The hot path: authenticate → parse → decide → ask → send, and finally settle."""
+    async def answer(
+        self, endpoint: Endpoint, request: HttpRequest, client: ClientConnection, lane: WebSocketLane | None = None
+    ) -> None:
+        """The hot path: authenticate → parse → decide → ask → send, and finally settle.
+
+        lane: of the client's WebSocket; None: the request came by HTTP."""
         gateway, started = self.gateway, time.monotonic()
         call: Call | None = None
         route: Route | None = None
         limit: CallerLimit | None = None
         stored: StoredState | None = None
-        context = CallContext(NOT_HELD, task=asyncio.current_task())
+        context = CallContext(NOT_HELD, task=asyncio.current_task(), lane=lane)
         gateway.running[context.task] = context
         gateway.calls[endpoint.api] += 1
         try:

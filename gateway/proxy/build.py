@@ -34,6 +34,7 @@ from gateway.proxy.http.client.http1 import Http1Transport
 from gateway.proxy.http.client.resolver import Resolver
 from gateway.proxy.http.client.tls import UnusableTlsFile, UpstreamTls
 from gateway.proxy.http.client.transport import Transport
+from gateway.proxy.http.client.websocket import WebSocketConnector
 from gateway.proxy.limits.book import LeaseBook
 from gateway.proxy.limits.estimate import estimates_of
 from gateway.proxy.limits.limiter import Exchanges, Limiter, Offline
@@ -308,7 +309,8 @@ def _upstream(
         except (ImportError, ValueError) as error:
             raise ConfigError([f"upstreams.{name}: {error}"]) from error
     limiter = ConcurrencyLimiter(upstream.places, upstream.queue, upstream.place_wait_s)
-    return UpstreamState(name, upstream, build_dialect(upstream), transports[kind], limiter, kind)
+    sockets = WebSocketConnector(_tls(upstream), resolver) if upstream.websocket else None
+    return UpstreamState(name, upstream, build_dialect(upstream), transports[kind], limiter, kind, sockets)
 
 
 def _authorized(transport: Transport, upstream: Upstream, credentials: dict[object, CloudCredential]) -> Transport:

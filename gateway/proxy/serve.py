@@ -76,6 +76,7 @@ from gateway.proxy.reload import Reload, in_force, keep_in_force, load_served, l
 from gateway.proxy.routing.response_affinity import ResponseAffinity
 from gateway.proxy.routing.response_ids import ResponseIds
 from gateway.proxy.signing_keys import ASKED_S, SigningKeyPoller
+from gateway.proxy.websocket.endpoint import WebSocketResponses
 from gateway.runtime.confinement import hide_memory
 from gateway.runtime.embedded_redis import keep
 from gateway.runtime.tasks import Tasks
@@ -279,6 +280,8 @@ class Process:
         self.app: App | None = None
         self.direct: DirectApp | None = None
         """The app, which answers the hot path without ASGI; behind CORS if that is configured."""
+        self.websockets: WebSocketResponses | None = None
+        """The responses over WebSocket."""
         self.access: AccessLog | None = None
         self.connections: ConnectionLimits | None = None
         """The limits that the server asks for each new connection."""
@@ -359,6 +362,8 @@ class Process:
             app.failing_parts = lambda: len(reasons())
             pages = OtherPages(lambda: app.gateway, app.show, registry, loopback=here, recall=recall, reasons=reasons)
             app.pages = pages.app()
+            self.websockets = websockets = WebSocketResponses(app)
+            app.open_websockets = lambda: websockets.sessions.number
             self.bodies = app.bodies
             self._limit_connections(app, tasks, metrics)
             metrics.config_ok.set(not self._refused)

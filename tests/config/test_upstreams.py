@@ -95,3 +95,18 @@ def test_an_engine_without_options_runs_the_packaged_model() -> None:
 def test_a_target_model_is_printable_ascii_without_spaces(model: str) -> None:
     with pytest.raises(ValidationError, match="model"):
         TargetRef(upstream="u", model=model)
+
+
+@pytest.mark.parametrize(
+    ("options", "why"),
+    [
+        ({"kind": "anthropic"}, "no Responses API of its own"),
+        ({"responses": "chat"}, "no Responses API of its own"),
+        ({"http2": True}, "does not go with http2"),
+        ({"proxy": "http://proxy.example"}, "does not go with proxy"),
+        ({"compress": "zstd"}, "does not go with compress"),
+    ],
+)
+def test_websockets_to_a_server_that_cannot_have_them_are_refused(options: dict[str, object], why: str) -> None:
+    with pytest.raises(ValidationError, match=why):
+        Upstream.model_validate({"kind": "openai", "websocket": True, **options})

@@ -270,7 +270,7 @@ async def test_gemini_s_client_is_told_that_its_api_is_not_served(gateway: Any) 
 
 
 @pytest.mark.parametrize(
-    ("path", "words"), [("/responses", "is not served by WebSocket"), ("/realtime", "realtime sessions")]
+    ("path", "words"), [("/chat/completions", "is not served by WebSocket"), ("/realtime", "realtime sessions")]
 )
 async def test_a_websocket_is_refused_by_its_own_name(gateway: Any, path: str, words: str) -> None:
     answer = await gateway.client.get(path, headers={"connection": "upgrade", "upgrade": "websocket"})

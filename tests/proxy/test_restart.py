@@ -21,6 +21,8 @@ from typing import Any
 import httpx2
 import pytest
 import yaml
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 NGINX = shutil.which("nginx", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
 RATE = 50  # calls a second
@@ -132,6 +134,55 @@ async def _awaited(what: Awaitable[None]) -> None:
 
 
 @dataclass
+class Agents:
+    """Clients that go through turns over WebSocket, and open another connection when theirs is closed."""
+
+    url: str
+    turns: int = 0
+    reopened: int = 0
+    codes: set[int | None] = field(default_factory=set)
+    """Close codes of connections that had been opened."""
+    lost: list[str] = field(default_factory=list)
+    """Why responses that had begun did not end."""
+
+    async def during(self, what: Callable[[], Awaitable[None]], number: int = 4) -> None:
+        async with asyncio.TaskGroup() as group:
+            doing = group.create_task(_awaited(what()))
+            for _ in range(number):
+                group.create_task(self._agent(doing))
+
+    async def _agent(self, doing: asyncio.Task[None]) -> None:
+        url = self.url.replace("http://", "ws://") + "v1/responses"
+        while not doing.done():
+            try:
+                async with connect(url, compression=None, proxy=None) as connection:
+                    await self._turns(connection, doing)
+            except (OSError, InvalidStatus, ConnectionClosed):
+                await asyncio.sleep(0.05)
+            self.reopened += 1
+
+    async def _turns(self, connection: ClientConnection, doing: asyncio.Task[None]) -> None:
+        previous: str | None = None
+        while not doing.done():
+            begun: list[str] = []
+            ask = {"type": "response.create", "model": "chat", "input": "hi", "store": False}
+            try:
+                await connection.send(json.dumps(ask | {"previous_response_id": previous}))
+                while not begun or begun[-1] not in ("response.completed", "error"):
+                    event = json.loads(await connection.recv())
+                    begun.append(event["type"])
+            except ConnectionClosed as closed:
+                self.codes.add(None if closed.rcvd is None else closed.rcvd.code)
+                if begun:
+                    self.lost.append(f"{begun[-1]}, then {closed}")
+                raise
+            if begun[-1] == "error":
+                self.lost.append(str(event))
+            previous = event.get("response", {}).get("id")
+            self.turns += 1
+
+
+@dataclass
 class Fleet:
     upstreams: list[Child]
     gateways: list[Child]
@@ -196,9 +247,13 @@ def _config(fakes: list[int], stream_url: str, stream_name: str) -> dict[str, An
 
 @pytest.mark.parametrize("fleet", [1], indirect=True)
 async def test_a_restart_loses_no_call(fleet: Fleet) -> None:
-    load = Load(fleet.url)
-    await load.during(fleet.gateways[0].restart, 100)
+    """Nor a response over WebSocket: connections are closed between two responses, and their clients come again."""
+    load, agents = Load(fleet.url), Agents(fleet.url)
+    await load.during(lambda: agents.during(fleet.gateways[0].restart), 100)
     assert load.lost == 0, load.outcomes
+    assert agents.lost == []
+    assert agents.turns > 4
+    assert agents.codes <= {1001}
 
 
 @pytest.mark.long

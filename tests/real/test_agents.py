@@ -110,6 +110,15 @@ def of_compressing_codex(place: Workplace) -> dict[str, str]:
     return {}
 
 
+def of_codex_by_websocket(place: Workplace) -> dict[str, str]:
+    folder = place.home / ".codex"
+    folder.mkdir()
+    provider = f'name = "gateway"\nbase_url = "{place.origin}/v1"\nenv_key = "GATEWAY_KEY"\nwire_api = "responses"\n'
+    text = f'model = "coder"\nmodel_provider = "gateway"\n[model_providers.gateway]\n{provider}'
+    (folder / "config.toml").write_text(text + "supports_websockets = true\n[analytics]\nenabled = false\n")
+    return {"GATEWAY_KEY": KEY}
+
+
 def of_opencode(place: Workplace) -> dict[str, str]:
     config = {"permission": {"edit": "allow"}, "autoupdate": False, "share": "disabled"}
     (place.folder / "opencode.json").write_text(json.dumps(config))
@@ -149,6 +158,12 @@ AGENTS = (
         "codex-zstd", "Codex, compressing", {"native": OPENAIS, "translated": ANTHROPICS}, CODEX, CODEX_ARGV,
         of_compressing_codex, lambda place: [("exec_command", {"cmd": f"sed -i s/hello/goodbye/ {FILE}"})],
         configured=True, sends=b"content-encoding: zstd",
+    ),
+    Agent(
+        "codex-websocket", "Codex by WebSocket", {"native": OPENAIS, "translated": ANTHROPICS, "chat only": CHATS},
+        CODEX, CODEX_ARGV,
+        of_codex_by_websocket, lambda place: [("exec_command", {"cmd": f"sed -i s/hello/goodbye/ {FILE}"})],
+        configured=True, sends=b"upgrade: websocket",
     ),
     Agent(
         "opencode", "opencode", {"native": OPENAIS, "translated": ANTHROPICS},

@@ -113,6 +113,12 @@ def _speaks_anthropic(scope: Any) -> bool:
 def _no_websocket(path: str) -> NotImplementedHere:
     if path.startswith("/v1/realtime"):
         return NotImplementedHere("realtime sessions (WebSocket) are not relayed", retry=False)
+    if path == "/v1/responses":
+        return NotImplementedHere(
+            "a WebSocket to /v1/responses is opened by GET with `Connection: Upgrade`, without a body and without a "
+            "request before it on its connection that has no answer yet",
+            retry=False,
+        )
     return NotImplementedHere(f"{path[:200]} is not served by WebSocket; send it by HTTP", retry=False)
 
 

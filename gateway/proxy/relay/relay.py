@@ -220,22 +220,21 @@ class Relay:
         timeouts, context, deadlines = state.route.timeouts, state.context, state.deadlines
         dialect, model, variant = target_state.upstream.dialect, target_state.model, target_state.variant
         request = dialect.request(call, model) if variant is None else variant.request(dialect, call, model)
-        if context.response.enabled and not state.client.started:
-            if type(request.body) is tuple:
-                request.join()
-            if type(sent := request.body) is bytes:
-                context.sent_body = request.recorded or sent
+        if context.response.enabled and not state.client.started and type(sent := request.body) is bytes:
+            context.sent_body = request.recorded or sent
         if call.stream:
             deadlines.start_phase("first token", timeouts.first_token_s)
         else:
             deadlines.start_phase("answer", timeouts.answer_s)
+        upstream = target_state.upstream
+        transport = upstream.transport if context.lane is None else context.lane.transport(upstream)
         sent_at = self.clock()
         try:
             if call.upload is None:
-                reply = await target_state.upstream.transport.send(request, timeouts.connect_s)
+                reply = await transport.send(request, timeouts.connect_s)
             else:
                 with call.upload.pausing(deadlines):
-                    reply = await target_state.upstream.transport.send(request, timeouts.connect_s)
+                    reply = await transport.send(request, timeouts.connect_s)
         finally:
             state.connecting = request.connecting
             del request  # a stream would hold its body to the end

@@ -18,6 +18,7 @@ from gateway.proxy.limits.endings import ANSWERED, NO_CONNECTION_IN_TIME, NOT_SE
 from gateway.proxy.limits.limiter import CallReservation
 from gateway.proxy.relay.deadlines import Deadlines
 from gateway.proxy.relay.failures import FailedAttempt
+from gateway.proxy.relay.websocket_lane import WebSocketLane
 from gateway.proxy.request.call import Call
 from gateway.proxy.routing.router import Route
 from gateway.proxy.routing.target_state import TargetState
@@ -110,6 +111,8 @@ class CallContext:
     notes: CallNotes = field(default_factory=CallNotes)
     ended_by: GatewayError | None = None
     """Why the gateway itself ends the answer; None: it does not."""
+    lane: WebSocketLane | None = None
+    """The lane of a client's WebSocket that it came on; None: it came by HTTP."""
 
     def upstream(self) -> str:
         """The upstream that answered, or was attempted last; "": none was."""

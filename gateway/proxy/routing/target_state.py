@@ -12,6 +12,7 @@ from gateway.proxy.dialects.types import Dialect
 from gateway.proxy.http.auth.authorized import AuthorizedTransport
 from gateway.proxy.http.auth.secret_mask import SecretMask
 from gateway.proxy.http.client.transport import Transport
+from gateway.proxy.http.client.websocket import WebSocketConnector
 from gateway.proxy.routing.circuit_breaker import CircuitBreaker, Clock
 from gateway.proxy.routing.concurrency_limiter import ConcurrencyLimiter
 from gateway.proxy.routing.variants import TargetVariant
@@ -30,6 +31,8 @@ class UpstreamState:
     limiter: ConcurrencyLimiter
     transport_kind: object = None
     """A key that tells its transport from others; it differs where the CA file has changed."""
+    websockets: WebSocketConnector | None = None
+    """Opens WebSockets for responses; None: it has none, or is not to be asked for one."""
     down: bool = False
     """Whether its health endpoint fails to answer."""
     checked: bool = False

@@ -14,7 +14,6 @@ from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
 
 from gateway.core.errors import BadResponse, BodyCut, ConnectionLost
 from gateway.proxy.http.client.framing import MAX_HEAD_BYTES, check_size, framed, read_framing
-from gateway.proxy.http.client.transport import Slices
 from gateway.proxy.http.write_batching import WriteBatcher, WriteQueue
 from gateway.proxy.types import Headers
 
@@ -154,7 +153,7 @@ class UpstreamConnection(asyncio.Protocol):
         self,
         method: bytes,
         head: bytes,
-        body: bytes | Slices | AsyncIterable[bytes],
+        body: bytes | AsyncIterable[bytes],
         length: int | None = None,
         *,
         unbatched: bool = False,
@@ -172,11 +171,8 @@ class UpstreamConnection(asyncio.Protocol):
         if self.dead:
             self._end(reply, None)
         elif not isinstance(body, bytes):
-            if isinstance(body, tuple):
-                self._transport.writelines([head, *body])
-            else:
-                self._transport.write(head)
-                self._upload = self.loop.create_task(self._send_parts(reply, framed(body, length)))
+            self._transport.write(head)
+            self._upload = self.loop.create_task(self._send_parts(reply, framed(body, length)))
         elif len(body) > COPY_LIMIT:
             self._transport.writelines([head, body])
         else:

@@ -8,11 +8,8 @@ previous response is complete.
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import fcntl
-import sys
-import termios
 from collections.abc import Collection, Coroutine
+from functools import partial
 from typing import Any, Protocol, cast
 from urllib.parse import unquote
 
@@ -23,8 +20,16 @@ from uvicorn.server import ServerState
 from gateway.core.errors import BadRequest, GatewayError
 from gateway.proxy.http.server.asgi import run_asgi
 from gateway.proxy.http.server.connection_limits import BodyMemory, ConnectionLimits
+from gateway.proxy.http.server.drain import stopping
 from gateway.proxy.http.server.request import ServerRequest
 from gateway.proxy.http.server.response_writer import STATUS_LINES, ResponseWriter
+from gateway.proxy.http.server.unsent import unacknowledged_bytes
+from gateway.proxy.http.server.websocket import (
+    UpgradedTransport,
+    WebSocketApp,
+    WebSocketConnection,
+    WebSocketLimits,
+)
 from gateway.proxy.http.write_batching import WriteBatcher, WriteQueue
 from gateway.proxy.request.endpoints import Endpoint
 from gateway.proxy.types import Headers, HttpRequest
@@ -49,7 +54,8 @@ class DirectApp(Protocol):
 
 
 class HttpProtocol(asyncio.Protocol):
-    """One connection. The application is an ASGI one; its attribute `direct`, if it has one, is a DirectApp."""
+    """One connection. The application is an ASGI one; its attribute `direct`, if it has one, is a DirectApp, and its
+    attribute `websockets` a WebSocketApp."""
 
     __slots__ = (
         "_address",
@@ -63,6 +69,7 @@ class HttpProtocol(asyncio.Protocol):
         "_counted",
         "_direct",
         "_drained",
+        "_early",
         "_explained",
         "_fresh",
         "_has_host",
@@ -88,6 +95,7 @@ class HttpProtocol(asyncio.Protocol):
         "_transport",
         "_unparsed",
         "_unread",
+        "_upgrading",
         "_waiting",
         "app",
         "gone",
@@ -105,6 +113,7 @@ class HttpProtocol(asyncio.Protocol):
     idle_grace_s = 0.5  # the same for one that has carried requests: one may be on its way, and is not retried
     handshake_s = 10.0  # of TLS
     head_s = 20.0  # from the connection, or the first bytes of a head, to the end of the head
+    websocket_limits = WebSocketLimits()
 
     def __init__(
         self,
@@ -152,6 +161,8 @@ class HttpProtocol(asyncio.Protocol):
         self._fresh = True  # no request has arrived yet
         self._continue = False  # the client waits for 100 Continue
         self._lingering = False  # our direction is closed
+        self._upgrading = False  # the next request asks for a WebSocket
+        self._early = b""  # what arrived behind that request
         self._closing = False  # after the current response
         self._drained: asyncio.Future[None] | None = None
         self._common_source: list[tuple[bytes, bytes]] | None = None
@@ -280,12 +291,12 @@ class HttpProtocol(asyncio.Protocol):
 
     def _continue_behind(self, data: bytes, upgrade: HttpParserUpgrade) -> None:
         """Parses what follows the head of a request that offered an upgrade. Raises HttpParserError."""
-        data = self._decline_upgrade(data[upgrade.args[0] :])
+        data = self._behind_upgrade(data[upgrade.args[0] :])
         while data:
             try:
                 self._parser.feed_data(data)
             except HttpParserUpgrade as another:
-                data = self._decline_upgrade(data[another.args[0] :])
+                data = self._behind_upgrade(data[another.args[0] :])
             else:
                 return
 
@@ -382,6 +393,9 @@ class HttpProtocol(asyncio.Protocol):
         if not self._waiting:
             return
         self._request = request = self._waiting.pop(0)
+        if self._upgrading:
+            self._upgrade(request)
+            return
         keep = request.keep_alive and not self._closing
         self._answer = answer = ResponseWriter(
             self, keep=keep, bodiless=request.method == b"HEAD", chunks=not request.http10
@@ -489,10 +503,48 @@ class HttpProtocol(asyncio.Protocol):
             request.wake()
         return rest
 
-    def _decline_upgrade(self, rest: bytes) -> bytes:
-        """Continues after the head of the last request, and returns what follows that request."""
+    def _websockets_for(self, request: ServerRequest) -> WebSocketApp | None:
+        """The application, if it answers this request with a WebSocket: only as the first and last of a connection's
+        requests that are known now, and without a body."""
+        app: WebSocketApp | None = getattr(self.app, "websockets", None)
+        fields = request.fields
+        if app is None or self._request is not None or self._waiting[1:] or request.method != b"GET":
+            return None
+        if b"transfer-encoding" in fields or fields.get(b"content-length", b"0") != b"0":
+            return None
+        return app if fields.get(b"upgrade", b"").lower() == b"websocket" and app.serves(request.path) else None
+
+    def _upgrade(self, request: ServerRequest) -> None:
+        """Makes the connection a WebSocket, or refuses to."""
+        app: WebSocketApp = self.app.websockets
+        try:
+            if self._closing:
+                raise stopping()
+            lines = app.accept(request)
+        except GatewayError as error:
+            self._send_error(error)
+            return
+        self._resume()
+        self._state.total_requests += 1
+        self._state.connections.discard(self)
+        if self._timer is not None:
+            self._timer.cancel()
+        limits, address = self._limits, self._address
+        closed = _nothing if limits is None else partial(limits.closed, address, admitted=True)
+        kept = UpgradedTransport(self._transport, self.loop, self._state, self.memory, closed)
+        self._out.write(STATUS_LINES[101] + self.common + lines + b"\r\n")
+        connection = WebSocketConnection(kept, app.most_bytes, self.websocket_limits)
+        connection.begin(app.session(request, connection), self._early + self._unparsed)
+
+    def _behind_upgrade(self, rest: bytes) -> bytes:
+        """Continues after the head of the last request, and returns what follows that request; of one that becomes a
+        WebSocket nothing does."""
         self._parser = HttpRequestParser(self)
         request = self._waiting[-1]
+        if self._websockets_for(request) is not None:
+            self._upgrading, self._early = True, rest
+            request.complete, self._receiving = True, None
+            return b""
         length = request.fields.get(b"content-length", b"0")
         if b"transfer-encoding" in request.fields or not length.isdigit():
             raise HttpParserError("an upgrade with a body of unknown length")
@@ -568,7 +620,7 @@ class HttpProtocol(asyncio.Protocol):
         """Whether the client has read nothing for `write_s` of what it was sent."""
         unread = self._transport.get_write_buffer_size()
         if unread:
-            unread += _unsent(self._transport)
+            unread += unacknowledged_bytes(self._transport)
         size, since = self._unread
         if unread == 0 or unread != size:
             self._unread = (unread, now)
@@ -637,14 +689,8 @@ class HttpProtocol(asyncio.Protocol):
         }
 
 
-def _unsent(transport: asyncio.Transport) -> int:
-    """Bytes in the kernel that the peer has not acknowledged: it reads, if their number falls."""
-    sock = transport.get_extra_info("socket")
-    if sock is None:
-        return 0
-    with contextlib.suppress(OSError):
-        return int.from_bytes(fcntl.ioctl(sock.fileno(), termios.TIOCOUTQ, bytes(4)), sys.byteorder)
-    return 0
+def _nothing() -> None:
+    pass
 
 
 def _origin_form(target: bytes, headers: Headers) -> tuple[bytes, Headers]:
