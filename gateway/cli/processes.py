@@ -129,7 +129,7 @@ def engine(
     ] = None,
     slots: Annotated[int | None, typer.Option(min=1, help="Requests answered at once (default: 2).")] = None,
     context: Annotated[int | None, typer.Option(min=16, help="Tokens of one request (default: 2048).")] = None,
-    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads (default: all cores).")] = None,
+    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads (default: all cores but one).")] = None,
     seed: Annotated[int | None, typer.Option(min=0, help="Seed of requests that send none.")] = None,
 ) -> None:
     """Serve a local model with llama.cpp; `gateway up` starts this."""

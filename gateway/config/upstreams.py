@@ -37,7 +37,7 @@ class EngineRun(Section):
     """Tokens of one request, prompt and answer together. Default: 2048 for the packaged llama.cpp, otherwise the
     engine's own."""
     threads: Annotated[int, Field(ge=1, le=1024)] | None = None
-    """CPU threads; llamacpp only. Default: all cores."""
+    """CPU threads; llamacpp only. Default: all cores but one; with `command`, what that program takes."""
     seed: Annotated[int, Field(ge=0, lt=2**32 - 1)] | None = None
     """Seed of requests that send none. Default: a new one for each request."""
     args: tuple[str, ...] = ()

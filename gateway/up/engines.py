@@ -8,6 +8,7 @@ the built-in engine (`gateway engine`). The model `smollm2` is SmolLM2-135M-Inst
 from __future__ import annotations
 
 import asyncio
+import os
 import re
 import shutil
 import signal
@@ -125,8 +126,7 @@ def run(
     params.port = port
     params.n_parallel = slots or PACKAGED_SLOTS
     params.n_ctx = params.n_parallel * (context or _CONTEXT_TOKENS)
-    if threads is not None:
-        params.cpuparams.n_threads = params.cpuparams_batch.n_threads = threads
+    params.cpuparams.n_threads = params.cpuparams_batch.n_threads = threads or default_threads()
     if seed is not None:
         params.sampling.seed = seed
     params.endpoint_metrics = True
@@ -134,6 +134,15 @@ def run(
     server = xllamacpp.Server(params)
     signal.sigwait(signals)
     del server
+
+
+def default_threads() -> int:
+    """All cores that this process may use but one, at least one.
+
+    The threads of llama.cpp wait for each other in busy loops after each layer. Where another program needs one of
+    their cores, as the gateway does, each wait lasts as long as that program's time slice.
+    """
+    return max(1, len(os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(os.cpu_count() or 1)) - 1)
 
 
 def http_probe(host: str, port: int, path: str) -> Callable[[], Awaitable[bool]]:

