@@ -30,6 +30,17 @@ _BEFORE_UNDERSCORE = (
 _BEFORE_DASH = ("glpat", "pypi", "sk", "xai", "xapp", "xoxa", "xoxb", "xoxe", "xoxo", "xoxp", "xoxr", "xoxs")
 _BEFORE_DOT = ("xoxe",)
 _BEGINNINGS = (("_", _BEFORE_UNDERSCORE), ("-", _BEFORE_DASH), (".", _BEFORE_DOT))
+
+
+def _behind(sign: str, words: tuple[str, ...]) -> re.Pattern[str]:
+    """The sign behind one of these words: the search runs from sign to sign, which are rarer than letters."""
+    lengths = sorted({len(word) for word in words})
+    ends = "".join(sorted({word[-1] for word in words}))
+    of_length = ("|".join(f"{word}{re.escape(sign)}" for word in words if len(word) == n) for n in lengths)
+    return re.compile(f"{re.escape(sign)}(?<=[{ends}].)(?:{'|'.join(f'(?<={each})' for each in of_length)})")
+
+
+_BEHIND_WORDS = tuple((_behind(sign, words), words) for sign, words in _BEGINNINGS)
 _LONGEST_BEGINNING = 7
 _START = re.compile(
     r"A(?:KIA|SIA)|AIza|eyJ|gh[oprsu]_|github_pat_|glpat-|gsk_|hf_|npm_|pypi-|[prs]k_(?:live|test)_|sk-|whsec_|xai-|"
@@ -65,7 +76,19 @@ _NAMES = (
     "passphrase", "pwd", "authtoken", "accesstoken", "refreshtoken", "idtoken", "sessiontoken", "bearertoken",
     "privatekey", "authorization", "credential", "credentials", "passwort", "kennwort", "mot de passe", "motdepasse",
 )  # fmt: skip
-_BEFORE_SIGN = frozenset("ydsteSYDTEnlNL \t\"'\\")  # their last letters, and what may follow
+_LAST = "ydstenlYDSTENL"  # letters of _NAMES
+_LAST_TWO = "(?i:ey|ys|id|et|rd|wd|se|en|on|al|ls|rt)"
+_QUOTE = r"[ \t\"'\\]"  # may follow a name
+
+
+def _named(sign: str) -> re.Pattern[str]:
+    """The sign behind what may be one of _NAMES, of which - and _ are no part: most signs need no closer look."""
+    two, quoted = (rf"{_LAST_TWO}", rf"[-_][{_LAST}]"), (r"[ \t\"'\\_-]",)
+    before = [*two, *(each + _QUOTE for each in (*two, *quoted))]
+    return re.compile(f"{sign}(?:{'|'.join(f'(?<={each}.)' for each in before)})")
+
+
+_SIGNS = (_named("="), _named(":"))
 _NO_DASHES = str.maketrans("", "", "-_")
 _VALUE = re.compile(
     r"\s{0,3}(?:\"([^\"\\\n]{6,200})\"|'([^'\\\n]{6,200})'|(?:\\{0,8}[\"'])?([^\s\"'\\,;(){}\[\]<>]{6,}))", re.ASCII
@@ -76,6 +99,7 @@ _LOCAL = re.compile(r"[\w.%+'’-]{1,64}\Z")
 _DOMAIN = re.compile(r"(?:[^\W_][\w-]{0,62}+\.){1,10}(?:xn--[\w-]{2,59}|[^\W\d_]{2,24})")
 
 _NUMBER = re.compile(r"\d[\d ()./+\u00a0-]{6,}")
+_ASCII_NUMBER = re.compile(r"[0-9][0-9 ()./+-]{6,}")
 _ALNUM = frozenset(ascii_letters + digits)
 _CARD = re.compile(r"(?<![\d.])[2-6]\d{3}(?:[ .\u00a0-]{0,2}\d){8,20}", re.ASCII)
 _PHONE = re.compile(
@@ -106,7 +130,7 @@ def keys(text: str, low: int, high: int) -> Iterator[Span]:
     for at in _positions(text, "://", low, high):
         if found := _IN_URL.match(text, at):
             yield found.span(1)
-    for sign in "=:":
+    for sign in _SIGNS:
         yield from _assigned(text, low, high, sign)
 
 
@@ -137,21 +161,22 @@ def _beginnings(text: str, low: int, high: int) -> Iterator[int]:
     """Offset at which a provider's key may begin. Searches for the sign within it, which is rarer in most texts."""
     for word in _WHOLE:
         yield from _positions(text, word, low, high)
-    for sign, words in _BEGINNINGS:
-        for at in _positions(text, sign, low, high):
-            before = text[max(0, at - _LONGEST_BEGINNING) : at]
-            if before.endswith(words):
-                yield at - max(len(w) for w in words if before.endswith(w))
+    for pattern, words in _BEHIND_WORDS:
+        for found in pattern.finditer(text, low, high):
+            before = text[max(0, found.start() - _LONGEST_BEGINNING) : found.start()]
+            yield found.start() - max(len(w) for w in words if before.endswith(w))
 
 
-def _assigned(text: str, low: int, high: int, sign: str) -> Iterator[Span]:
-    at = text.find(sign, low, high)
-    while at >= 0:
-        named = text[at - 1 : at] in _BEFORE_SIGN and says_secret(text[max(0, at - _LONGEST_NAME) : at])
-        found = _VALUE.match(text, at + 1) if named else None
+def _assigned(text: str, low: int, high: int, sign: re.Pattern[str]) -> Iterator[Span]:
+    after = low
+    for sign_found in sign.finditer(text, low, high):
+        at = sign_found.start()
+        if at < after or not says_secret(text[max(0, at - _LONGEST_NAME) : at]):
+            continue
+        found = _VALUE.match(text, at + 1)
         if found:
+            after = found.end()
             yield found.span(found.lastindex or 0)
-        at = text.find(sign, found.end() if found else at + 1, high)
 
 
 def _positions(text: str, word: str, low: int, high: int) -> Iterator[int]:
@@ -185,7 +210,8 @@ def emails(text: str, low: int, high: int) -> Iterator[Span]:
 
 def numbers(text: str, low: int, high: int) -> Iterator[Span]:
     """Runs of digits and separators, each with two characters before it."""
-    for found in _NUMBER.finditer(text, low, min(len(text), high + 64)):
+    pattern = _ASCII_NUMBER if text.isascii() else _NUMBER
+    for found in pattern.finditer(text, low, min(len(text), high + 64)):
         yield max(0, found.start() - 2), found.end()
 
 

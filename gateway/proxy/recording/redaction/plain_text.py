@@ -23,6 +23,8 @@ _JOINED = re.compile(
     rf"|(?<=(?<![A-Za-z0-9])[A-Z0-9]{{4}})(?P<group>{_BREAK})(?=[A-Z0-9]{{1,4}}(?![A-Za-z0-9]))"  # of an IBAN
     rf"|@(?:[\w-]{{0,63}}(?P<domain>{_BREAK})(?=[\w-]{{1,63}}\.\w)|[\w-]{{1,63}}\.(?P<dot>{_BREAK})(?=[^\W\d_]{{2}}))"
 )
+_MAY_JOIN = re.compile(r"(?:[=\\]|[\dA-Z][ \t]{0,3})\r?\n")
+"""A break beside which something broken off may stand, except for addresses: most texts have none."""
 _READ_AS = {"soft": "", "digits": " ", "group": " ", "domain": "", "dot": ""}
 _IN_RUN = "0123456789 \t-"
 _LOOK = 48  # characters of a line next to a break
@@ -32,7 +34,7 @@ MOST_DIGITS = 28
 
 def joins(text: str) -> list[Change]:
     """The line breaks that may be read over, in order, each with what to read in its place."""
-    if "\n" not in text:
+    if "\n" not in text or ("@" not in text and _MAY_JOIN.search(text) is None):
         return []
     found = [(match, str(match.lastgroup)) for match in _JOINED.finditer(text)]
     columns = set(_columns(text, [match.span(kind) for match, kind in found if kind == "digits"]))

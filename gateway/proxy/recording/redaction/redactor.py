@@ -35,6 +35,8 @@ LARGE = 256 * 1024
 """Bytes of a body whose parsing takes milliseconds in one piece: such a record is redacted on a thread."""
 CUT = "[cut]"
 _TURN_S = 0.001
+_SHORT = 64
+"""Characters of a text of which the same record may hold many, such as the names of members."""
 _OUR_ID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}")
 _MAX_ID = 256
 
@@ -231,6 +233,8 @@ class _Pass:
     def __init__(self, finder: Finder, numbered: bool) -> None:
         self.counts: Counter[str] = Counter()
         self._finder = finder
+        self._clean: set[str] = set()
+        """Short texts of this record in which nothing is found."""
         self._numbers: dict[tuple[str, str], int] | None = {} if numbered else None
 
     def redacted(self, document: Any, open_end: bool = False) -> _Texts:
@@ -239,7 +243,10 @@ class _Pass:
         skeleton = leaves.gather(document)
         searched: list[_Searched] = []
         for leaf in leaves.found:
-            searched.append((yield from self._leaf(leaf, open_end)))
+            if leaf.text in self._clean and not (leaf.secret or open_end):
+                searched.append(_Searched(leaf.text, []))
+            else:
+                searched.append((yield from self._leaf(leaf, open_end)))
         for part in leaves.parts:
             yield from self._across([searched[at] for at in part])
         texts = [self._marked(each.text, each.hits) for each in searched]
@@ -254,6 +261,8 @@ class _Pass:
             behind = yield from self._hits(leaf.unescaped, open_end)
             if len(behind) > len(hits):  # an escape, or the letter that it ends in, hid something
                 text, hits = leaf.unescaped, behind
+        if not hits and not open_end and len(leaf.text) <= _SHORT:
+            self._clean.add(leaf.text)
         return _Searched(text, hits)
 
     def _across(self, parts: list[_Searched]) -> _Texts:
@@ -293,6 +302,8 @@ class _Pass:
         return merge_overlaps(found)
 
     def _marked(self, text: str, hits: list[Match]) -> str:
+        if not hits:
+            return text
         parts, at = [], 0
         for hit in hits:
             parts += [text[at : hit.start], self._mark(hit, text[hit.start : hit.end])]
