@@ -49,8 +49,8 @@ class Asked:
     """The result of one request."""
 
     status: int
-    sent: bytes | None
-    """The request's body as the upstream got it; None: it got none."""
+    pieces: list[bytes]
+    """The body of a large request as it was written for the upstream; []: it got none."""
     longest_s: float
     """CPU seconds of the loop's longest callback."""
     total_s: float
@@ -74,7 +74,7 @@ async def ask(running: hot.Hot, pieces: list[bytes], answer: bytes) -> Asked:
         await turn()
     while not (running.upstream.written or running.client.written):
         await turn()
-    sent = None
+    sent = []
     if running.upstream.written:
         sent = running.upstream.body()
         began = time.process_time()

@@ -65,10 +65,10 @@ class Wire(asyncio.Transport):
     def pause_reading(self) -> None: ...
     def resume_reading(self) -> None: ...
 
-    def body(self) -> bytes:
-        """The last piece that was written, which is the body of a large request."""
-        last, self.written = self.written[-1], []
-        return last
+    def body(self) -> list[bytes]:
+        """The pieces that were written after the head of a large request."""
+        written, self.written = self.written, []
+        return written[1:]
 
     def take(self) -> bytes:
         written, self.written = b"".join(self.written), []

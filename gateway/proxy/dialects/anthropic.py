@@ -25,7 +25,7 @@ from gateway.proxy.dialects.lenient_json import translated
 from gateway.proxy.dialects.openai import fixed_headers, split_base_url
 from gateway.proxy.dialects.plain_answer import read_answer
 from gateway.proxy.dialects.types import PlainReply, Reader
-from gateway.proxy.http.client.transport import UpstreamRequest
+from gateway.proxy.http.client.transport import Slices, UpstreamRequest
 from gateway.proxy.request.call import Call
 from gateway.proxy.request.output_limit import output_limit
 from gateway.proxy.types import Headers
@@ -50,7 +50,7 @@ class Anthropic:
 
     def request(self, call: Call, model: str) -> UpstreamRequest:
         if call.api in _NATIVE_APIS:
-            body = call.body_with({"model": orjson.dumps(model)})
+            body = call.sent_with({"model": orjson.dumps(model)})
             headers = self._with_passed(call, call.headers)
             return replace(self.raw(call.method, call.path, headers, body), stream=call.stream)
         if call.api != "chat":
@@ -73,7 +73,7 @@ class Anthropic:
         method: bytes,
         path: bytes,
         headers: Headers,
-        body: bytes | AsyncIterable[bytes],
+        body: bytes | Slices | AsyncIterable[bytes],
         length: int | None = None,
     ) -> UpstreamRequest:
         out = [h for h in headers if h[0] not in self._fixed_names] + self._fixed

@@ -32,7 +32,7 @@ class CompressedRequests:
 
     def request(self, call: Call, model: str) -> UpstreamRequest:
         request = self._inner.request(call, model)
-        body = request.body
+        body = request.join()
         if not isinstance(body, bytes) or len(body) < _SMALLEST_BYTES:
             return request
         headers = [*request.headers, _ENCODED]

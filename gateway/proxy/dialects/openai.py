@@ -19,11 +19,11 @@ from gateway.proxy.dialects.event_reader import RawReader
 from gateway.proxy.dialects.openai_reader import ChatReader, ResponsesReader, TimingsReader
 from gateway.proxy.dialects.plain_answer import failed_response, read_answer, tail_usage
 from gateway.proxy.dialects.types import PlainReply, Reader
-from gateway.proxy.http.client.transport import UpstreamRequest
+from gateway.proxy.http.client.transport import Slices, UpstreamRequest
 from gateway.proxy.request.call import Api, Call
 from gateway.proxy.request.endpoints import AT_ROOT, ENDPOINTS, OUTSIDE
 from gateway.proxy.request.header_rules import may_reach_upstream
-from gateway.proxy.request.json_members import Change, edited, read_members
+from gateway.proxy.request.json_members import SLICED_BYTES, Change, edited, edited_slices, read_members
 from gateway.proxy.request.output_limit import default_name, output_limit
 from gateway.proxy.types import Headers
 
@@ -103,7 +103,7 @@ class OpenAI:
             out.append(_ORCA)
         return out
 
-    def body(self, call: Call, model: str) -> bytes:
+    def body(self, call: Call, model: str) -> bytes | Slices:
         names = self._model_json
         if model not in names:
             if len(names) >= _MOST_MODELS:
@@ -121,8 +121,11 @@ class OpenAI:
         if call.stream and self._adds_usage(call):
             changes["stream_options"] = _with_usage(call) if "stream_options" in call.fields else _INCLUDE_USAGE
         if call.members is None or call.changes is not None:
-            return call.body_with(changes)
-        return edited(call.body, call.members, changes)  # most calls: one function call less
+            return call.sent_with(changes)
+        pieces = edited_slices(call.body, call.members, changes)  # most calls: one function call less
+        if call.body[SLICED_BYTES : SLICED_BYTES + 1]:
+            return tuple(pieces)
+        return b"".join(pieces) if pieces[1:] else call.body
 
     def _adds_usage(self, call: Call) -> bool:
         return (

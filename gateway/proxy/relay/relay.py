@@ -220,8 +220,11 @@ class Relay:
         timeouts, context, deadlines = state.route.timeouts, state.context, state.deadlines
         dialect, model, variant = target_state.upstream.dialect, target_state.model, target_state.variant
         request = dialect.request(call, model) if variant is None else variant.request(dialect, call, model)
-        if context.response.enabled and not state.client.started and type(sent := request.body) is bytes:
-            context.sent_body = request.recorded or sent
+        if context.response.enabled and not state.client.started:
+            if type(request.body) is tuple:
+                request.join()
+            if type(sent := request.body) is bytes:
+                context.sent_body = request.recorded or sent
         if call.stream:
             deadlines.start_phase("first token", timeouts.first_token_s)
         else:

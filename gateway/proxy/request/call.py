@@ -12,7 +12,15 @@ from msgspec import Raw
 from gateway.config.privacy import Content
 from gateway.core.errors import KeyBusy
 from gateway.core.limits import LimitScope
-from gateway.proxy.request.json_members import Change, Members, decoded_member, edited, read_members
+from gateway.proxy.request.json_members import (
+    SLICED_BYTES,
+    Change,
+    Members,
+    decoded_member,
+    edited,
+    edited_slices,
+    read_members,
+)
 from gateway.proxy.request.upload import Upload
 from gateway.proxy.types import Headers
 
@@ -187,3 +195,11 @@ class Call:
         if self.changes is not None:
             changes = {**self.changes, **changes}
         return edited(self.body, read_members(self.body) if self.members is None else self.members, changes)
+
+    def sent_with(self, changes: Mapping[str, Change]) -> bytes | tuple[bytes | memoryview, ...]:
+        """The body like `body_with`; a large one in slices."""
+        if len(self.body) <= SLICED_BYTES:
+            return self.body_with(changes)
+        if self.changes is not None:
+            changes = {**self.changes, **changes}
+        return tuple(edited_slices(self.body, self.slices(), changes))

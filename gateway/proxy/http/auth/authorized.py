@@ -107,6 +107,7 @@ class AuthorizedTransport:
     async def send(self, request: UpstreamRequest, connect_s: float) -> UpstreamReply:
         """Sends like Transport.send. A request that is refused is sent once more if a newer credential can be had:
         a token may be revoked before it expires."""
+        request.join()
         sent = await self.credential.authorize(request)
         reply = await self._inner.send(sent.request, connect_s)
         if reply.status not in self.credential.refusals or not isinstance(sent.request.body, bytes):
@@ -160,10 +161,11 @@ def _with(request: UpstreamRequest, headers: list[tuple[bytes, bytes]]) -> Upstr
 
 async def _whole(request: UpstreamRequest) -> UpstreamRequest:
     """The request with its body complete. Raises TooLarge."""
-    if isinstance(request.body, bytes):
+    given = request.join()
+    if isinstance(given, bytes):
         return request
     body = bytearray()
-    async for part in request.body:
+    async for part in given:
         body += part
         if len(body) > _SIGNED_BODY_BYTES:
             raise TooLarge(f"a form above {_SIGNED_BODY_BYTES >> 20} MB cannot be signed for AWS", retry=False)

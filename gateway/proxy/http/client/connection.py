@@ -14,6 +14,7 @@ from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
 
 from gateway.core.errors import BadResponse, BodyCut, ConnectionLost
 from gateway.proxy.http.client.framing import MAX_HEAD_BYTES, check_size, framed, read_framing
+from gateway.proxy.http.client.transport import Slices
 from gateway.proxy.http.write_batching import WriteBatcher, WriteQueue
 from gateway.proxy.types import Headers
 
@@ -153,7 +154,7 @@ class UpstreamConnection(asyncio.Protocol):
         self,
         method: bytes,
         head: bytes,
-        body: bytes | AsyncIterable[bytes],
+        body: bytes | Slices | AsyncIterable[bytes],
         length: int | None = None,
         *,
         unbatched: bool = False,
@@ -171,8 +172,11 @@ class UpstreamConnection(asyncio.Protocol):
         if self.dead:
             self._end(reply, None)
         elif not isinstance(body, bytes):
-            self._transport.write(head)
-            self._upload = self.loop.create_task(self._send_parts(reply, framed(body, length)))
+            if isinstance(body, tuple):
+                self._transport.writelines([head, *body])
+            else:
+                self._transport.write(head)
+                self._upload = self.loop.create_task(self._send_parts(reply, framed(body, length)))
         elif len(body) > COPY_LIMIT:
             self._transport.writelines([head, body])
         else:

@@ -109,7 +109,7 @@ def encode_head(request: UpstreamRequest, host: bytes) -> bytes:
     body, headers = request.body, request.headers
     lines = b"\r\n".join(map(b": ".join, headers)) + b"\r\n" if headers else b""
     if type(body) is not bytes:
-        length = request.length
+        length = sum(map(len, body)) if type(body) is tuple else request.length
         framing = b"transfer-encoding: chunked\r\n" if length is None else b"content-length: %d\r\n" % length
     elif body or request.method not in (b"GET", b"HEAD"):
         framing = b"content-length: %d\r\n" % len(body)

@@ -147,7 +147,7 @@ class _Stale(Exception):
 
 def _translate(request: UpstreamRequest, connect_s: float, trace: Any) -> httpx2.Request:
     # "target" carries the path byte for byte; httpx2.URL would normalise its escapes.
-    headers, body = request.headers, request.body
+    headers, body = request.headers, request.join()
     if request.length is not None and not isinstance(body, bytes):
         headers = [*headers, (b"content-length", b"%d" % request.length)]
         body = counted(body, request.length)

@@ -8,10 +8,13 @@ from typing import Protocol
 
 from gateway.proxy.types import Headers
 
+Slices = tuple[bytes | memoryview, ...]
+"""A body in pieces, which are sent one after the other: joining a large one would copy all of it."""
+
 
 @dataclass(slots=True)  # not frozen: built for every call, and a frozen dataclass costs more to fill
 class UpstreamRequest:
-    """One HTTP request, ready to be written. Only its transport assigns to it after it is built."""
+    """One HTTP request, ready to be written. Only the relay and its transport assign to it after it is built."""
 
     method: bytes
     origin: str
@@ -20,16 +23,23 @@ class UpstreamRequest:
     """The path with its query, as on the wire."""
     headers: Headers = field(default_factory=list)
     """The headers without host, content-length, transfer-encoding and connection, which the transport adds."""
-    body: bytes | AsyncIterable[bytes] = b""
+    body: bytes | Slices | AsyncIterable[bytes] = b""
     """A body that is an iterator can be sent only once, so its request is never repeated."""
     length: int | None = None
-    """The length of a streamed body in bytes; None: it is sent chunked."""
+    """The length of a streamed body in bytes; None: it is sent chunked. It is not used for slices."""
     stream: bool = False
     """The reply is a stream: its first bytes should arrive as soon as possible."""
     connecting: bool = False
     """Whether its connection is still being opened, so that nothing was written. Not every transport sets it."""
     recorded: bytes = b""
     """The body to record in place of `body`: the client's, in its own API, where it was translated; b"": it was not."""
+
+    def join(self) -> bytes | AsyncIterable[bytes]:
+        """Makes one object of a body in slices, and returns the body."""
+        body = self.body
+        if isinstance(body, tuple):
+            self.body = body = b"".join(body)
+        return body
 
 
 class UpstreamReply(Protocol):
