@@ -17,7 +17,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from gateway.config.config import Config
-from gateway.config.schema import field_docs
+from gateway.config.schema import field_docs, key_of
 
 PAGE = Path(__file__).with_name("configuration.md")
 HEAD = """\
@@ -103,7 +103,8 @@ def section(path: str, model: type[BaseModel]) -> str:
         "|---|---|---|---|",
     ]
     docs = field_docs(model)
-    for name, field in model.model_fields.items():
+    for attribute, field in model.model_fields.items():
+        name = key_of(attribute, model)
         lines.append(f"| `{name}` | {kind(field)} | {default(field)} | {cell(field.description or docs[name])} |")
     if model.model_config.get("extra") == "allow":
         lines.append("| … | | | Further keys are options of what `use` names. |")

@@ -38,6 +38,15 @@ TEAMS = Row("By team", [
           "Share of a team's calls whose price is missing.", "percentunit", steps=UNKNOWN),
 ])  # fmt: skip
 
+TAGS = Row("By tag that calls gave themselves", [
+    Panel("Cost by tag", [Query(f"3600 * sum by (tag) (rate(gateway_tag_cost_usd_total{RATE}))", "{{tag}}")],
+          "USD per hour, of the keys in `tags.keys`. A call of several tags counts under each of them.", "currencyUSD"),
+    Panel("Calls by tag", [Query(f"sum by (tag) (rate(gateway_tag_requests_total{RATE}))", "{{tag}}")], "Calls per second that reached an upstream.", "reqps"),
+    Panel("Tokens by tag", [Query(f"sum by (tag, type) (rate(gateway_tag_tokens_total{RATE}))", "{{tag}} {{type}}")], "Input and output tokens per second."),
+    Panel("Unknown cost by tag", [Query(f"sum by (tag) (rate(gateway_tag_unpriced_total{RATE})) / (sum by (tag) (rate(gateway_tag_requests_total{RATE})) > 0)", "{{tag}}")],
+          "Share of a tag's calls whose price is missing.", "percentunit", steps=UNKNOWN),
+])  # fmt: skip
+
 LIMITS = Row("Limits", [
     Panel("Budgets and quotas", [Query('max by (scope, limit) (gateway_limit_used_ratio{limit!~".*_per_minute|concurrency"})', "{{scope}} {{limit}}")],
           "Share of each limit by hour, day, week or month that is used in the current window. other: limits after the 300th.",
@@ -67,5 +76,5 @@ OTHERS = Row("Experiments and scorers", [
 COST_AND_LIMITS = Dashboard(
     "assay-cost", "Assay Gateway: cost and limits", "Spending by team, experiment and scorer; limits.",
     [Variable("team", "Team", "label_values(gateway_team_requests_total, team)", "Whose keys called")],
-    [NOW, TEAMS, LIMITS, OTHERS],
+    [NOW, TEAMS, TAGS, LIMITS, OTHERS],
 )  # fmt: skip

@@ -123,6 +123,7 @@ LADDERS = {
         ("usage",),
         ("keys",),
         ("feedback",),
+        ("runs",),
         ("labels",),
         ("learned",),
         ("experiments",),

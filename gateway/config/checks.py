@@ -32,6 +32,7 @@ from gateway.core.plan import (
     LIKELIHOOD_METRICS,
     NATS_PER_TOKEN,
     REPEAT,
+    RUN_METRICS,
     STRATA,
     UNBOUNDED_METRICS,
 )
@@ -146,7 +147,7 @@ def _siblings(root: type[BaseModel], loc: tuple[int | str, ...]) -> list[str]:
         field = model.model_fields.get(step) if model else None
         model = _section_in(field.annotation) if field else None
         after_mapping = field is not None and get_origin(field.annotation) is dict
-    return list(model.model_fields) if model else []
+    return [field.alias or name for name, field in model.model_fields.items()] if model else []
 
 
 def _section_in(annotation: Any) -> type[BaseModel] | None:
@@ -462,8 +463,9 @@ def _same(one: Mapping[str, Any], other: Mapping[str, Any], keys: Sequence[str])
 
 
 def _metric_mistakes(at: str, experiment: dict[str, Any], scorers: Mapping[str, Any]) -> Iterator[str]:
-    of_likelihood = experiment.get("mode") == "likelihood"
+    of_likelihood, by_run = experiment.get("mode") == "likelihood", experiment.get("unit") == "run"
     known = [*scorers, *BUILT_IN_METRICS, *(LIKELIHOOD_METRICS if of_likelihood else ())]
+    known += RUN_METRICS
     primary, guardrails = experiment.get("primary"), experiment.get("guardrails")
     names = {"primary": primary} if isinstance(primary, str) else {}
     if isinstance(guardrails, dict):
@@ -476,9 +478,19 @@ def _metric_mistakes(at: str, experiment: dict[str, Any], scorers: Mapping[str, 
         elif metric not in known:
             hint = did_you_mean(metric, known) or f"; known: {', '.join(known)}"
             yield f'{at}.{path}: no scorer and no metric "{metric}"{hint}'
+        elif is_of_runs(metric, scorers) and not (by_run and experiment.get("mode") == "split"):
+            yield f"{at}.{path}: {metric} is of whole runs, and a shadow answers one call: set `mode: split, unit: run`"
     for i, stratum in enumerate(as_list(experiment.get("strata"))):
         if stratum not in STRATA:
             yield f'{at}.strata[{i}]: expected one of {", ".join(STRATA)}, got "{stratum}"'
+
+
+def is_of_runs(metric: str, scorers: Mapping[str, Any]) -> bool:
+    """Whether a metric has one value for each run: a scorer of runs, or one of RUN_METRICS."""
+    section = as_object(scorers.get(metric))
+    used = str(section.get("use") or metric)
+    scorer = metric in scorers and (used.startswith("run_") or section.get("unit") == "run")
+    return metric in RUN_METRICS or scorer
 
 
 def _feedback_mistakes(path: str, metric: str, mode: Any) -> Iterator[str]:

@@ -40,6 +40,7 @@ from gateway.config.types import (
     Positive,
     Section,
     Share,
+    TagKey,
     Weight,
     number,
 )
@@ -270,9 +271,9 @@ class Sampling(Section):
 
     rate: Share = 0.1
     """The share of calls that is recorded if no rule matches."""
-    unit: Literal["request", "conversation"] = "request"
-    """Unit of the draw: single requests, or whole conversations (by `x-gateway-conversation` or
-    `metadata.conversation_id`)."""
+    unit: Literal["request", "conversation", "run"] = "request"
+    """Unit of the draw: single requests, whole conversations (by `x-gateway-conversation` or
+    `metadata.conversation_id`), or whole runs, whose rules may name a `key` only."""
     pi_min: Annotated[float, Field(gt=0, le=1)] = 0.001
     """The smallest rate allowed, other than 0. A call recorded with probability π has weight 1/π."""
     rules: tuple[SamplingRule, ...] = ()
@@ -285,6 +286,17 @@ class Sampling(Section):
         for at, rate in (("rate", self.rate), *((f"rules[{i}].rate", r.rate) for i, r in enumerate(self.rules))):
             if 0 < rate < self.pi_min:
                 raise ValueError(f"{at} {rate} is below pi_min {self.pi_min}: its weights would exceed 1 / pi_min")
+        return self
+
+    @model_validator(mode="after")
+    def _check_rules_of_runs(self) -> Self:
+        """A run is recorded whole or not at all: all of its calls have one caller, and nothing else in common."""
+        for i, rule in enumerate(self.rules if self.unit == "run" else ()):
+            if other := sorted(rule.when.model_fields_set - {"key"}):
+                raise ValueError(
+                    f"rules[{i}].when.{other[0]}: with `unit: run` a rule may name a `key` only, since others would "
+                    "record some calls of a run without the rest"
+                )
         return self
 
 
@@ -329,6 +341,28 @@ class StoreConfig(Section):
     """Days after which exchanges are deleted. Default: never."""
     max_gb: Positive | None = None
     """Size of the store beyond which the oldest exchanges are deleted. Default: unlimited."""
+
+
+class RunsConfig(Section):
+    """Runs: the calls of one task of an agent."""
+
+    sources: Annotated[tuple[Literal["traceparent", "prompt_cache_key"], ...], Field(alias="from")] = ()
+    """Further sources of a run's id, in this order, for calls without `x-gateway-run`, `metadata.run_id`, a coding
+    agent's session or a conversation: the trace of `traceparent`; `prompt_cache_key`, which many applications keep
+    constant."""
+    quiet_s: Positive = 300.0
+    """Seconds without a call after which a run is scored; one that goes on is scored again."""
+
+
+class TagsConfig(Section):
+    """Tags that calls give themselves: in the header `x-gateway-tags: feature=search,env=prod`, or in
+    `metadata.tags`."""
+
+    keys: tuple[TagKey, ...] = ()
+    """The keys whose tags count: in usage and cost, in Prometheus, and as segments of experiments. Others are left
+    out. Default: none."""
+    most_sets: Annotated[int, Field(ge=1, le=10_000)] = 500
+    """Different combinations of tags of one worker since its start; beyond it, values count as `other`."""
 
 
 class Passthrough(Section):
@@ -416,6 +450,10 @@ class Config(Section):
     """Measurements on each recorded answer."""
     predictor: PredictorConfig | None = None
     """A learned model that decides which exchanges a judge sees. Default: none."""
+    tags: TagsConfig = TagsConfig()
+    """Tags that calls give themselves."""
+    runs: RunsConfig = RunsConfig()
+    """Runs: the calls of one task of an agent."""
     feedback: FeedbackConfig = FeedbackConfig()
     """Sources of feedback besides `POST /v1/feedback`."""
     evals: EvalsConfig = EvalsConfig()

@@ -205,8 +205,9 @@ class Experiment(Section):
     record: Annotated[float, Field(gt=0, le=1)] = 1.0
     """Rate at which answers of a split are recorded, where `sampling` gives no higher one."""
     unit: Unit = "request"
-    """The unit that keeps its arm in a split, and that counts as one independent observation. Default with `ramp`:
-    `conversation`."""
+    """The unit that keeps its arm in a split, and that counts as one independent observation. `run`: the calls of one
+    task of an agent (`x-gateway-run`, `metadata.run_id`, a coding agent's session, or a conversation). Default with
+    `ramp`: `conversation`."""
     primary: str | None = None
     """The metric that decides: a scorer, a built-in metric, or in a split people's feedback (`feedback:NAME`).
     Default: none; then nothing is decided. In

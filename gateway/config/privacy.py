@@ -71,3 +71,13 @@ class RedactionConfig(Section):
         if duplicates:
             raise ValueError(f"patterns: duplicate name {', '.join(duplicates)}")
         return self
+
+
+def placeholders(redaction: RedactionConfig | None) -> tuple[str, ...]:
+    """Texts by which redacted content is known: the marks of rules and patterns, or their beginning where they are
+    numbered."""
+    if redaction is None:
+        return ()
+    named = [*redaction.rules, *(p.name for p in redaction.patterns if p.replace is None)]
+    own = [p.replace for p in redaction.patterns if p.replace]
+    return tuple([f"[{name}]" for name in named] + [f"[{name}-" for name in named] + own)

@@ -26,7 +26,13 @@ def field_docs(model: type[BaseModel]) -> dict[str, str]:
     found: dict[str, str] = {}
     for each in sections:
         found |= _module_docs(each.__module__).get(each.__name__, {})
-    return found
+    return {key_of(name, model): text for name, text in found.items()}
+
+
+def key_of(name: str, model: type[BaseModel]) -> str:
+    """The key of a field in gateway.yaml: its name, unless that is a word of Python."""
+    field = model.model_fields.get(name)
+    return name if field is None or field.alias is None else field.alias
 
 
 @functools.cache

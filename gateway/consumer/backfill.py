@@ -281,6 +281,9 @@ def _single(built: BuiltScorers) -> dict[str, RegisteredScorer]:
     if built.pairs:
         names = ", ".join(built.pairs)
         raise ConfigError([f"--scorers: {names}: compares the two answers of a pair, which only an experiment has"])
+    if built.runs:
+        names = ", ".join(built.runs)
+        raise ConfigError([f"--scorers: {names}: scores whole runs, which `gateway evaluate` does once they are quiet"])
     return built.single
 
 

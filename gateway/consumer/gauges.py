@@ -10,7 +10,7 @@ from gateway.config.config import Config
 from gateway.config.derive import target_of
 from gateway.features.labels.calibration import corrected_figures
 from gateway.observability.eval_metrics import CorrectedFigures, EvalFigures, ScoreFigures
-from gateway.scoring.registry import RegisteredPair, RegisteredScorer
+from gateway.scoring.registry import Registered, RegisteredPair, RegisteredRun, RegisteredScorer
 from gateway.statistics.weighted_mean import StratumSums, WeightedEstimate, weighted_mean
 from gateway.store.guided_means import guided_mean, harmful, target_names
 from gateway.store.score_sums import BUCKET_COUNT, WIDE_BOUNDS, ScorerCost, bucket_bounds
@@ -24,12 +24,16 @@ class Gauges:
     """The figures of one store. Labels are names from the config; a name that it no longer has becomes "other"."""
 
     def __init__(
-        self, config: Config, scorers: Mapping[str, RegisteredScorer], pairs: Mapping[str, RegisteredPair] | None = None
+        self,
+        config: Config,
+        scorers: Mapping[str, RegisteredScorer],
+        others: Mapping[str, RegisteredPair | RegisteredRun] | None = None,
     ) -> None:
+        """others: scorers of pairs and of runs."""
         self._scorers = scorers
-        gated: dict[str, RegisteredScorer | RegisteredPair] = {**scorers, **(pairs or {})}
+        gated: dict[str, Registered] = {**scorers, **(others or {})}
         self._gates = {name: registered.gate for name, registered in gated.items() if registered.gate is not None}
-        self._known = frozenset({*scorers, *(pairs or {})})
+        self._known = frozenset({*scorers, *(others or {})})
         self._models = frozenset(_models(config))
         self._target = None if config.predictor is None else config.predictor.target
         self._limits = {

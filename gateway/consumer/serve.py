@@ -271,7 +271,7 @@ async def opened(
             name = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
             metrics = EvalMetrics(registry)
             stack.callback(registry.unregister, metrics)
-            of = TaskContext(config, opened_store, corridor, outside.connections, name)
+            of = TaskContext(config, opened_store, corridor, outside.connections, built, threads, name)
             context = replace(
                 _context(of, built, threads, metrics),
                 events=stack.enter_context(_events(config)),
@@ -302,7 +302,7 @@ def _context(of: TaskContext, built: BuiltScorers, threads: ScoringThreads, metr
         store,
         built.single,
         scoring,
-        Gauges(config, built.single, built.pairs),
+        Gauges(config, built.single, {**built.pairs, **built.runs}),
         metrics,
         experiments=ExperimentEngine(
             store, corridor, built.pairs, threads, rescore=scoring.score_again, after_step=ramps.step

@@ -118,6 +118,11 @@ class Exchange:
     client_bytes: int | None = None
     """Length of the body as the client sent it, before the target's model name, `system` and `set` were in it. None: in
     no experiment, or of an older gateway. The arms of a shadow pair have that of their served call."""
+    run: str | None = None
+    """The client's id of the run, the calls of one task; a digest of it where not all content is recorded. None: the
+    call names none, or was not made by a client. A run belongs to its caller: run_key has both."""
+    run_source: str | None = None  # the member or header that named it: "x-gateway-run", "metadata.run_id", …
+    tags: str | None = None  # that the call gave itself, as "key=value", with a blank between them
 
     def to_fields(self) -> Fields:
         """The stream entry: a JSON head, and the two bodies apart from it, so that they are never re-encoded."""
@@ -216,9 +221,9 @@ class Count:
 
 @dataclass(frozen=True, slots=True)
 class Feedback:
-    """A person's feedback on one exchange, from `POST /v1/feedback`."""
+    """A person's feedback on one exchange or one run, from `POST /v1/feedback`."""
 
-    id: str  # the exchange's, or the upstream's own id of its answer
+    id: str  # the exchange's, or the upstream's own id of its answer, or OF_RUN and the client's id of a run
     feedback_id: str  # for idempotency: the same id replaces earlier feedback and never adds
     caller: str
     at: float
@@ -235,6 +240,8 @@ class Feedback:
 
 
 Record = Exchange | Tally | Feedback
+OF_RUN = "run:"
+"""Stands before the client's id of a run, where feedback names one."""
 
 
 def user_digest(user: str) -> str:
@@ -245,6 +252,16 @@ def user_digest(user: str) -> str:
 def cluster_digest(unit: str) -> str:
     """The digest by which records name what makes calls depend on each other: a split's unit or a conversation."""
     return sha256(unit.encode("utf-8", "surrogatepass")).hexdigest()[:16]
+
+
+RUN = "run_"
+"""Begins our ids of runs."""
+
+
+def run_key(caller: str, run: str) -> str:
+    """A run's id of ours: of one caller, however many others use the same id. Samples and arms are drawn by it."""
+    named = f"run:{caller}\0{run}".encode("utf-8", "surrogatepass")
+    return f"{RUN}{sha256(named).hexdigest()[:24]}"
 
 
 def word_id(caller: str, own: str) -> str:

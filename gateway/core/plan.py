@@ -18,7 +18,7 @@ from gateway.core.horizon import BURN_IN
 from gateway.core.ramp import VERDICT_PART, RampDesign
 
 Mode = Literal["shadow", "split", "both", "likelihood"]
-Unit = Literal["request", "conversation", "user", "key"]
+Unit = Literal["request", "conversation", "user", "key", "run"]
 Method = Literal["hybrid", "anytime", "guaranteed", "stationary"]
 Audit = Literal["alarm", "proof"]
 Comparand = Literal["served", "repeat"]
@@ -40,8 +40,9 @@ BUILT_IN_METRICS = (
 )
 NATS_PER_TOKEN, TOP1_AGREEMENT = "nats_per_token", "top1_agreement"
 LIKELIHOOD_METRICS = (NATS_PER_TOKEN, TOP1_AGREEMENT)  # of `mode: likelihood`
+RUN_METRICS = ("calls_per_run", "tokens_per_run", "cost_per_run")  # of a split by run
 FAILURE_METRICS = ("error_rate", "completion")
-UNBOUNDED_METRICS = ("total_s", "latency_p95", "first_token_s", "cost_per_1k", "output_tokens")
+UNBOUNDED_METRICS = ("total_s", "latency_p95", "first_token_s", "cost_per_1k", "output_tokens", *RUN_METRICS)
 FEEDBACK = "feedback:"  # of the metrics that are people's feedback: its name follows
 CONVERSATION_QUIET_S = 1800.0  # after its last pair, a conversation counts no further one (rules 2)
 CONVERSATION_PAIRS = 20  # of one conversation, at most

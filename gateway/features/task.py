@@ -8,6 +8,8 @@ from typing import Any
 
 from gateway.config.config import Config
 from gateway.scoring.http_client import HttpConnections
+from gateway.scoring.registry import BuiltScorers
+from gateway.scoring.threads import ScoringThreads
 from gateway.store.store import Store
 from gateway.stream import Corridor
 
@@ -20,6 +22,8 @@ class TaskContext:
     store: Store
     corridor: Corridor
     connections: HttpConnections
+    scorers: BuiltScorers
+    threads: ScoringThreads
     name: str
     """Of this consumer, unique among those that run: it holds leases."""
 

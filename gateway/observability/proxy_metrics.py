@@ -32,6 +32,12 @@ class ProxyMetrics:
     team_tokens: Counter
     team_cost: Counter
     team_unpriced: Counter
+
+    # Usage by tag that calls gave themselves.
+    tag_requests: Counter
+    tag_tokens: Counter
+    tag_cost: Counter
+    tag_unpriced: Counter
     limit_used: Gauge
 
     # Attempts at upstreams, and their load.

@@ -40,6 +40,7 @@ from gateway.proxy.request.call import Call, Caller, CallerLimit
 from gateway.proxy.request.endpoints import AT_ROOT, ENDPOINTS, OUTSIDE, Endpoint, read_form_or_json
 from gateway.proxy.request.parse import read_call, read_options
 from gateway.proxy.request.paths import resolved, segments, single_slashes
+from gateway.proxy.request.tags import TagReader
 from gateway.proxy.routing.assignment import ExperimentAssignments
 from gateway.proxy.routing.response_affinity import ResponseAffinity
 from gateway.proxy.routing.router import Route, Router
@@ -102,6 +103,11 @@ def _routes_of(config: Config) -> dict[bytes, Endpoint]:
         routes = {path: replace(endpoint, only_model=found) for path, endpoint in routes.items()}
     if config.files_have_owners:
         routes = {path: replace(endpoint, names_files=True) for path, endpoint in routes.items()}
+    if config.runs.sources:
+        routes = {path: replace(endpoint, run_sources=config.runs.sources) for path, endpoint in routes.items()}
+    if config.tags.keys:
+        tags = TagReader(config.tags.keys, config.tags.most_sets)
+        routes = {path: replace(endpoint, tags=tags) for path, endpoint in routes.items()}
     return routes
 
 

@@ -110,7 +110,8 @@ class Settler:
         shadow, call, complete = self.shadow, ended.call, False
         shadow.answered(call, assignment, ended.context, ended.now)
         # Read now, drawn or not: π is that of both, and what is settled later would see more shadows.
-        if assignment.running.shadows and (call.conversation is not None or assignment.unit is not None):
+        grouped = assignment.unit is not None or call.conversation is not None or call.run is not None
+        if assignment.running.shadows and grouped:
             complete = shadow.complete(call, assignment)
         rest = partial(self._settle_in_experiment, ended, assignment, complete)
         waits = assignment.shadowed and not complete and len(call.body) <= LARGE
@@ -181,7 +182,7 @@ class Settler:
         if content and (call.user or "user" in fields or "safety_identifier" in fields or "metadata" in fields):
             user = digest_of_user(call)
         running = assignment.running if assignment else None
-        first = context.first_content
+        first, run = context.first_content, call.run
         return Exchange(  # positional: keywords would cost a sixth of this function
             call.id,
             call.received,
@@ -217,6 +218,9 @@ class Settler:
             request_digest=self._digest(context, ended.target_state, decision) if offer else None,
             user_digest=user,
             client_bytes=len(call.body) if assignment else None,
+            run=None if run is None else run.id,
+            run_source=None if run is None else run.source,
+            tags=" ".join(call.caller.call_tags) if call.caller.call_tags else None,
         )
 
     def _digest(self, context: CallContext, target_state: TargetState, decision: SamplingDecision) -> str | None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from gateway.scorers.judge import Judge, JudgeOptions, PairwiseJudge, judge
+from gateway.scorers.judge import Judge, JudgeOptions, PairwiseJudge, RunJudge, judge
 from gateway.scoring.asker import Asker
 from gateway.scoring.options import InvalidOptions
 
@@ -29,28 +29,30 @@ _CRITERIA = {
 _SCALES = {"fluency": (1, 3)}  # the others: 1 to 5
 
 
-def coherence(name: str, asker: Asker, directory: Path, options: JudgeOptions) -> Judge | PairwiseJudge:
+def coherence(name: str, asker: Asker, directory: Path, options: JudgeOptions) -> Judge | PairwiseJudge | RunJudge:
     return _summary_judge("coherence", name, asker, directory, options)
 
 
-def consistency(name: str, asker: Asker, directory: Path, options: JudgeOptions) -> Judge | PairwiseJudge:
+def consistency(name: str, asker: Asker, directory: Path, options: JudgeOptions) -> Judge | PairwiseJudge | RunJudge:
     return _summary_judge("consistency", name, asker, directory, options)
 
 
-def fluency(name: str, asker: Asker, directory: Path, options: JudgeOptions) -> Judge | PairwiseJudge:
+def fluency(name: str, asker: Asker, directory: Path, options: JudgeOptions) -> Judge | PairwiseJudge | RunJudge:
     return _summary_judge("fluency", name, asker, directory, options)
 
 
-def relevance(name: str, asker: Asker, directory: Path, options: JudgeOptions) -> Judge | PairwiseJudge:
+def relevance(name: str, asker: Asker, directory: Path, options: JudgeOptions) -> Judge | PairwiseJudge | RunJudge:
     return _summary_judge("relevance", name, asker, directory, options)
 
 
 def _summary_judge(
     which: str, name: str, asker: Asker, directory: Path, options: JudgeOptions
-) -> Judge | PairwiseJudge:
+) -> Judge | PairwiseJudge | RunJudge:
     """The judge with the criterion and, unless the section has another, its scale. Raises InvalidOptions."""
     if options.criterion is not None:
         raise InvalidOptions([f".criterion: geval_{which} has its own; use a judge for another criterion"])
+    if options.unit == "run":
+        raise InvalidOptions([f".unit: geval_{which} judges one summary; use a judge for runs"])
     if options.kind not in ("pointwise", "pairwise"):
         raise InvalidOptions([f".kind: geval_{which} is pointwise or pairwise, not {options.kind}"])
     default = options.scale == JudgeOptions(model="any").scale

@@ -28,15 +28,21 @@ from gateway.scorers.judging.model import (
 )
 from gateway.scorers.judging.repeats import RepeatedVerdict, RepeatPolicy, score_repeatedly
 from gateway.scorers.judging.templates import Template
+from gateway.scorers.judging.trajectory import trajectory_text
 from gateway.scorers.preconditions import require_answer
 from gateway.scoring.asker import Asker, total_spent
 from gateway.scoring.options import InvalidOptions, ScorerOptions
-from gateway.scoring.types import Golden, GoldenPair, Pair, Subject
+from gateway.scoring.types import Golden, GoldenPair, GoldenRun, Pair, RunCall, RunSubject, Subject
 
 JudgeKind = Literal["pointwise", "reference", "rubric", "groundedness", "pairwise"]
+RUN_CRITERION = (
+    "The agent did what the user asked for: the task is done, the result is right, no step did harm, none was needless."
+)
 CRITERION = "The answer does what the user asked for: it is right, complete and to the point."
 NO_CONTEXT = Skipped("a context: system or tool messages, or the field that `context` names")
 NO_REFERENCE = Skipped("a reference")
+NO_STEPS = Skipped("a run whose content is recorded")
+INCOMPLETE_RUN = Skipped("a run whose requests are recorded to their end")
 MAX_CLAIMS = 50
 
 _MATERIAL = {
@@ -72,6 +78,10 @@ class JudgeOptions(ScorerOptions):
     model: Annotated[str, Field(min_length=1)]
     """The alias to call."""
     kind: JudgeKind = "pointwise"
+    unit: Literal["call", "run"] = "call"
+    """run: judges the whole trajectory of a run, pointwise or by a rubric."""
+    most_tokens: Annotated[int, Field(ge=200, le=15_000)] = 12_000
+    """Of a trajectory, about; results of tools are shortened first, the oldest before the newest."""
     criterion: Annotated[str, Field(min_length=1)] | None = None
     """None: CRITERION."""
     template: str | None = None
@@ -93,23 +103,26 @@ class JudgeOptions(ScorerOptions):
     """Further members of the request, which override its own."""
 
 
-def judge(name: str, asker: Asker, directory: Path, options: JudgeOptions) -> Judge | PairwiseJudge:
+def judge(name: str, asker: Asker, directory: Path, options: JudgeOptions) -> Judge | PairwiseJudge | RunJudge:
     """The judge of options.kind. Raises InvalidOptions and ValueError."""
     _check(options)
     kind, low, high = options.kind, *options.scale
     repeats = RepeatPolicy(options.repeats, options.max_repeats, options.standard_error)
-    known = (*_MATERIAL[kind], "criterion", "low", "high", "items")
-    template = templates.load(kind, options.template, directory, known, _NEEDED[kind])
+    of_run = options.unit == "run"
+    known = (*(("trajectory",) if of_run else _MATERIAL[kind]), "criterion", "low", "high", "items")
+    needed = ("trajectory", *(name for name in _NEEDED[kind] if name == "items")) if of_run else _NEEDED[kind]
+    template = templates.load(f"run_{kind}" if of_run else kind, options.template, directory, known, needed)
     temperature = options.temperature
     if temperature is None:
         temperature = 0.0 if (options.max_repeats or options.repeats) == 1 else 1.0
     model = JudgeModel(asker, options.model, temperature, options.max_tokens, options.params)
-    criterion = options.criterion or CRITERION
+    criterion = options.criterion or (RUN_CRITERION if of_run else CRITERION)
     if kind == "pairwise":
         return PairwiseJudge(name, model, template, criterion, repeats)
     items = tuple(RubricItem(ask=i) if isinstance(i, str) else i for i in options.items)
     settings = JudgeSettings(model, template, criterion, low, high, items, options.context, options.weighted, repeats)
-    return _KINDS[kind](name, settings)
+    made = _KINDS[kind](name, settings)
+    return RunJudge(name, made, options.most_tokens) if of_run else made
 
 
 def _check(options: JudgeOptions) -> None:
@@ -117,6 +130,8 @@ def _check(options: JudgeOptions) -> None:
     lines = []
     if not 0 <= scale[0] < scale[1] <= 1000:
         lines.append(f".scale: {list(scale)} is not a scale: expected [low, high], as [1, 5]")
+    if options.unit == "run" and kind not in _OF_RUNS:
+        lines.append(f".kind: a run is judged pointwise or by a rubric, and this judge is {kind}")
     if kind == "rubric" and not items:
         lines.append(".items: missing; a rubric needs items, as [{ask: …, weight: 1}]")
     if kind != "rubric" and items:
@@ -335,6 +350,50 @@ _KINDS: Mapping[str, type[Judge]] = {
     "rubric": Rubric,
     "groundedness": Groundedness,
 }
+
+
+_OF_RUNS = ("pointwise", "rubric")
+
+
+@dataclass(frozen=True, slots=True)
+class RunJudge:
+    """A judge of whole runs: the task, and what the agent said, called and got back, within a number of tokens."""
+
+    version: ClassVar[str] = "1"
+    kind: ClassVar[Kind] = "llm"
+    direction: ClassVar[Direction] = "maximise"
+    bounds: ClassVar[Bounds] = (0.0, 1.0)
+    heavy: ClassVar[bool] = False
+
+    name: str
+    judge: Judge
+    """Asks and reads; its template shows a trajectory."""
+    most_tokens: int
+
+    @property
+    def fingerprint(self) -> str:
+        return self.judge.fingerprint
+
+    @property
+    def models(self) -> tuple[str, ...]:
+        """The aliases that it calls."""
+        return self.judge.models
+
+    async def score_run(self, run: RunSubject) -> Score | Skipped:
+        if not run.complete:
+            return INCOMPLETE_RUN
+        if not run.steps:
+            return NO_STEPS
+        texts = {"trajectory": trajectory_text(run, self.most_tokens)}
+        return await score_repeatedly(lambda seed: self.judge.verdict(texts, seed), self.judge.settings.repeats)
+
+    def golden(self) -> tuple[GoldenRun, ...]:
+        """Cases that need no call."""
+        calls = (RunCall(text="Done."),)
+        return (
+            GoldenRun("nothing recorded", RunSubject("r", calls), None),
+            GoldenRun("cut off", RunSubject("r", calls, complete=False), None),
+        )
 
 
 Side = Literal["a", "b"]

@@ -12,9 +12,10 @@ from typing import cast
 
 from gateway.core.exchange import Exchange, Target
 from gateway.core.score import Score, Skipped
-from gateway.scoring.types import Golden, GoldenPair, Pair, PairScorer, Scorer, Subject
+from gateway.scoring.types import Golden, GoldenPair, GoldenRun, Pair, PairScorer, RunScorer, Scorer, Subject
 
 TOLERANCE = 1e-6
+AnyScorer = Scorer | PairScorer | RunScorer
 PLAIN_EXCHANGE = Exchange(
     id="01900000-0000-7000-8000-000000000000",
     received=1_750_000_000.0,
@@ -49,7 +50,7 @@ def pair_of(case: GoldenPair) -> Pair:
     )
 
 
-def check_golden(scorer: Scorer | PairScorer, deadline_s: float = 10.0) -> list[str]:
+def check_golden(scorer: AnyScorer, deadline_s: float = 10.0) -> list[str]:
     """Returns one line for each failed case. The deadline is for all cases together.
 
     The cases run on a thread, so that a coroutine may call this and a scorer that hangs does not block the caller.
@@ -70,12 +71,14 @@ def check_golden(scorer: Scorer | PairScorer, deadline_s: float = 10.0) -> list[
     return wrong
 
 
-async def failed_cases(scorer: Scorer | PairScorer) -> list[str]:
+async def failed_cases(scorer: AnyScorer) -> list[str]:
     """Returns one line for each failed case, run without a thread and a deadline."""
     wrong: list[str] = []
     for case in scorer.golden():
         if isinstance(case, GoldenPair):
             output = await _output(partial(cast(PairScorer, scorer).compare, pair_of(case)))
+        elif isinstance(case, GoldenRun):
+            output = await _output(partial(cast(RunScorer, scorer).score_run, case.run))
         else:
             output = await _output(partial(cast(Scorer, scorer).score, subject_of(case)))
         expected = "not applicable" if case.expected is None else f"{case.expected:g}"

@@ -100,6 +100,8 @@ def isolated(name: str, use: str, options: Mapping[str, Any], memory_mb: int | N
     if "attributes" not in reply:
         raise InvalidOptions([f": its process {_end(done.returncode)} while it was loaded (memory_mb: {memory_mb})"])
     attributes = reply["attributes"]
+    if attributes.pop("runs"):
+        raise InvalidOptions([".isolate: a scorer of runs runs in the consumer itself; remove it"])
     proxy = IsolatedPair if attributes.pop("pairs") else Isolated
     return proxy(spec, attributes)
 

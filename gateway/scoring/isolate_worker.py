@@ -59,7 +59,8 @@ def _built(spec: dict[str, Any]) -> Any:
 def _attributes(scorer: Any) -> dict[str, Any]:
     names = ("name", "version", "kind", "direction", "bounds")
     values = {name: getattr(scorer, name) for name in names}
-    return {**values, "fingerprint": getattr(scorer, "fingerprint", ""), "pairs": not hasattr(scorer, "score")}
+    kinds = {"pairs": hasattr(scorer, "compare"), "runs": hasattr(scorer, "score_run")}
+    return {**values, "fingerprint": getattr(scorer, "fingerprint", ""), **kinds}
 
 
 def _serve(scorer: Any, source: BinaryIO, sink: BinaryIO, memory_mb: int) -> None:

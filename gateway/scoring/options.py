@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, is_dataclass
 from types import MappingProxyType
 from typing import Any, get_type_hints
 
@@ -126,8 +126,11 @@ def _hints(factory: Any) -> dict[str, Any]:
 
 def _own_hints(factory: Any) -> dict[str, Any]:
     """The types of the parameters; {} where they cannot be resolved, and then any value is accepted."""
+    of = factory.__init__ if inspect.isclass(factory) else factory
+    if is_dataclass(factory):  # whose fields may come from a class of another module, which has their types' names
+        of = factory
     try:
-        return get_type_hints(factory.__init__ if inspect.isclass(factory) else factory, include_extras=True)
+        return get_type_hints(of, include_extras=True)
     except (NameError, TypeError, AttributeError):
         return {}
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 from types import MappingProxyType
@@ -24,7 +24,7 @@ from gateway.scoring.golden import check_golden
 from gateway.scoring.http_client import HttpConnections
 from gateway.scoring.isolate import isolated
 from gateway.scoring.options import InvalidOptions, construct, parameters
-from gateway.scoring.types import ImmediateScorer, PairScorer, Scorer
+from gateway.scoring.types import ImmediateScorer, PairScorer, RunScorer, Scorer
 
 GROUP = "gateway.scorers"  # entry points of other packages
 _HERE = "gateway.scorers"
@@ -62,6 +62,12 @@ SCORERS: Mapping[str, str] = MappingProxyType(
         "rouge_2": f"{_HERE}.rouge_n:Rouge2",
         "rouge_l": f"{_HERE}.rouge_l:RougeL",
         "rouge_lsum": f"{_HERE}.rouge_n:RougeLsum",
+        "run_calls": f"{_HERE}.run_length:RunCalls",
+        "run_correction": f"{_HERE}.run_correction:RunCorrection",
+        "run_finished": f"{_HERE}.run_finished:RunFinished",
+        "run_loops": f"{_HERE}.run_loops:RunLoops",
+        "run_tokens": f"{_HERE}.run_length:RunTokens",
+        "run_tool_errors": f"{_HERE}.run_tool_errors:RunToolErrors",
         "secrets": f"{_HERE}.secrets:Secrets",
         "tool_calls": f"{_HERE}.tool_calls:ToolCalls",
         "tool_distance": f"{_HERE}.tool_distance:ToolDistance",
@@ -112,15 +118,32 @@ class RegisteredPair:
 
 
 @dataclass(frozen=True, slots=True)
+class RegisteredRun:
+    """A configured scorer of runs that has passed its golden cases. Fields as in RegisteredScorer."""
+
+    scorer: RunScorer
+    share: float
+    deadline_s: float
+    config_hash: str
+    foreign: bool = False
+    gate: ScorerGate | None = None
+
+
+Registered = RegisteredScorer | RegisteredPair | RegisteredRun
+
+
+@dataclass(frozen=True, slots=True)
 class BuiltScorers:
     """Every configured scorer, by name."""
 
     single: dict[str, RegisteredScorer]
     pairs: dict[str, RegisteredPair]
     """Scorers that compare two answers."""
+    runs: dict[str, RegisteredRun] = field(default_factory=dict)
+    """Scorers of runs."""
 
-    def all(self) -> dict[str, RegisteredScorer | RegisteredPair]:
-        return {**self.single, **self.pairs}
+    def all(self) -> dict[str, Registered]:
+        return {**self.single, **self.pairs, **self.runs}
 
 
 def build(configured: Mapping[str, Section], outside: ExternalServices | None = None) -> dict[str, RegisteredScorer]:
@@ -145,6 +168,8 @@ def build_all(configured: Mapping[str, Section], outside: ExternalServices | Non
         else:
             if isinstance(registered, RegisteredPair):
                 built.pairs[name] = registered
+            elif isinstance(registered, RegisteredRun):
+                built.runs[name] = registered
             else:
                 built.single[name] = registered
     if mistakes:
@@ -181,7 +206,7 @@ class _Entry:
         )
 
 
-def _register(entry: _Entry) -> RegisteredScorer | RegisteredPair:
+def _register(entry: _Entry) -> Registered:
     section = entry.section
     scorer, foreign = _construct(entry)
     unhashed = getattr(scorer, "unhashed", ())
@@ -190,6 +215,8 @@ def _register(entry: _Entry) -> RegisteredScorer | RegisteredPair:
     waits = scorer.kind == "llm" or getattr(scorer, "waits", False)
     gate = ScorerGate(entry.name, entry.concurrency(waits=waits)) if waits or foreign else None
     deadline_s = entry.deadline_s(waits=waits)
+    if hasattr(scorer, "score_run"):
+        return RegisteredRun(scorer, section.share, deadline_s, hashed, foreign, gate)
     if not hasattr(scorer, "score"):
         return RegisteredPair(cast(PairScorer, scorer), section.share, deadline_s, hashed, foreign, gate)
     immediate = scorer if isinstance(scorer, ImmediateScorer) else None
@@ -247,7 +274,8 @@ def _check_section(takes: Mapping[str, Any], section: Section) -> None:
 
 
 def _check_attributes(use: str, scorer: Scorer) -> None:
-    missing = [a for a in _ATTRIBUTES if not hasattr(scorer, a) and not (a == "score" and hasattr(scorer, "compare"))]
+    instead = any(hasattr(scorer, a) for a in ("compare", "score_run"))
+    missing = [a for a in _ATTRIBUTES if not hasattr(scorer, a) and not (a == "score" and instead)]
     if missing:
         raise InvalidOptions([f".use: {use} is not a scorer: it has no {', '.join(missing)}"])
     allowed = {"kind": get_args(Kind), "direction": get_args(Direction)}

@@ -12,7 +12,7 @@ from typing import NamedTuple
 from gateway.core.score import Bounds, Score, ScoreResult, Skipped, Spent, Status
 from gateway.scoring.gate import GateClosed
 from gateway.scoring.http_client import DeadlinePassed
-from gateway.scoring.registry import RegisteredPair, RegisteredScorer
+from gateway.scoring.registry import Registered, RegisteredScorer
 from gateway.scoring.threads import ScoringThreads, ScoringTimeout
 from gateway.scoring.types import Denied, OverBudget, Scorer, Subject
 
@@ -142,7 +142,7 @@ def _stepped(scorer: Scorer, subject: Subject) -> Score | Skipped | None:
 
 async def run_scorer(
     name: str,
-    registered: RegisteredScorer | RegisteredPair,
+    registered: Registered,
     call: Call,
     threads: ScoringThreads,
     *,
@@ -166,14 +166,14 @@ async def run_scorer(
     return _result(name, registered, began, outcome)
 
 
-def _is_local(registered: RegisteredScorer | RegisteredPair) -> bool:
+def _is_local(registered: Registered) -> bool:
     """Tells whether the scorer works on this machine alone, so that its queue ends as fast as it can work."""
     scorer = registered.scorer
     return scorer.kind != "llm" and (not getattr(scorer, "waits", False) or getattr(scorer, "isolated", False))
 
 
 async def _through_gate(
-    name: str, registered: RegisteredScorer | RegisteredPair, call: Call, threads: ScoringThreads, patient: bool
+    name: str, registered: Registered, call: Call, threads: ScoringThreads, patient: bool
 ) -> _Outcome:
     gate, deadline_s = registered.gate, registered.deadline_s
     if gate is None:
@@ -204,7 +204,7 @@ async def _through_gate(
 
 async def _in_time(
     name: str,
-    registered: RegisteredScorer | RegisteredPair,
+    registered: Registered,
     call: Call,
     threads: ScoringThreads,
     deadline_s: float,
@@ -242,7 +242,7 @@ def _failed(error: Exception) -> _Outcome:
     return "error", None, message[:MAX_EXPLANATION], spent if isinstance(spent, Spent) else None
 
 
-def _result(name: str, registered: RegisteredScorer | RegisteredPair, began: float, outcome: _Outcome) -> ScoreResult:
+def _result(name: str, registered: Registered, began: float, outcome: _Outcome) -> ScoreResult:
     status, score, explanation, spent = outcome
     pi = registered.share if registered.share < 1 else 1.0
     of = registered.scorer.version, registered.config_hash

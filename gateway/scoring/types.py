@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
 
-from gateway.core.completion import Completion
-from gateway.core.exchange import Exchange
+from gateway.core.completion import Completion, ToolCall
+from gateway.core.exchange import CLIENT_ENDED, Exchange, Outcome
 from gateway.core.score import Bounds, Direction, Kind, Score, ScorerInfo, Skipped
 from gateway.scoring.text_facts import BatchTexts, TextFacts, facts_of_words
 
@@ -54,6 +54,57 @@ class Pair:
     """The answer to show first; derived from a hash, so that every process shows the same order."""
 
 
+@dataclass(frozen=True, slots=True)
+class RunCall:
+    """A call of a run, and its answer."""
+
+    outcome: Outcome = "ok"
+    status: int = 200
+    finish_reason: str | None = "stop"
+    text: str = ""
+    refusal: str = ""
+    error: str | None = None
+    tool_calls: tuple[ToolCall, ...] = ()
+    tokens: int | None = None
+    """Input and output; None: unknown."""
+    cost_usd: float | None = None
+    truncated: bool = False
+    """The byte cap cut the request or the answer."""
+
+    @property
+    def failed(self) -> bool:
+        return (self.outcome != "ok" and self.outcome not in CLIENT_ENDED) or self.status >= 400
+
+
+@dataclass(frozen=True, slots=True)
+class RunStep:
+    """One step of a run's trajectory."""
+
+    role: str
+    """system, user, assistant or tool."""
+    text: str
+    tool_calls: tuple[ToolCall, ...] = ()
+    tool_call_id: str = ""
+    """Of a tool's result: the call that it answers; "": it does not say."""
+    failed: bool = False
+    """Of a tool's result: it is marked as an error."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunSubject:
+    """A run that has been quiet for a while: the calls of one task, in order."""
+
+    run_id: str
+    calls: tuple[RunCall, ...]
+    steps: tuple[RunStep, ...] = ()
+    """What was said, called and returned, each once."""
+    complete: bool = True
+    """False: steps are missing, since a request was not recorded, or not to its end."""
+    reaction: tuple[str, ...] | None = None
+    """Signs in the user's last message on the answer before it (`feedback.implicit`); None: no language is
+    configured."""
+
+
 class Denied(Exception):
     """A scorer may not use what it needs: a wrong key, an unpaid bill. The scorer is then blocked for minutes."""
 
@@ -90,6 +141,16 @@ class GoldenPair:
     exchange: Mapping[str, Any] = field(default_factory=dict)
     """Fields of both Exchanges that differ from gateway.scoring.golden.PLAIN_EXCHANGE."""
     reference: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class GoldenRun:
+    """A case that a scorer of runs must get right before it is registered."""
+
+    name: str
+    run: RunSubject
+    expected: float | None
+    """The value, to within 1e-6; None: Skipped."""
 
 
 class ScorerProperties(ScorerInfo, Protocol):
@@ -135,6 +196,14 @@ class PairScorer(ScorerProperties, Protocol):
     def golden(self) -> tuple[GoldenPair, ...]: ...
 
 
+@runtime_checkable
+class RunScorer(ScorerProperties, Protocol):
+    """Scores a run. Reads it; changes nothing."""
+
+    async def score_run(self, run: RunSubject) -> Score | Skipped: ...
+    def golden(self) -> tuple[GoldenRun, ...]: ...
+
+
 @dataclass(frozen=True, slots=True)
 class Rule:
     """Base of most scorers of kind "code". Further fields of a subclass are its options in the config."""
@@ -165,3 +234,14 @@ class DistanceScorer(Rule):
 
     direction: ClassVar[Direction] = "minimise"
     heavy: ClassVar[bool] = True
+
+
+@dataclass(frozen=True, slots=True)
+class RunRule(Rule):
+    """Base of rules on runs."""
+
+    unit: Literal["run"] = "run"
+    """What it scores, for a config that says so."""
+
+    async def score_run(self, run: RunSubject) -> Score | Skipped:
+        raise NotImplementedError

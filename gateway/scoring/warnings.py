@@ -96,6 +96,8 @@ def _unpredictable(config: Config, built: BuiltScorers) -> Iterator[str]:
             f"predictor.target: {name} compares the two answers of a pair, so no single answer has a value; "
             "choose a scorer of single answers"
         )
+    elif name in built.runs:
+        yield f"predictor.target: {name} scores whole runs; choose a scorer of single answers"
     elif None in registered.scorer.bounds:
         yield (
             f"predictor.target: the values of {name} have no bounds, so they cannot be predicted in [0, 1]; "

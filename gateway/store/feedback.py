@@ -1,7 +1,8 @@
 """Feedback of people, which becomes a score once its exchange is stored.
 
 Feedback may arrive before its exchange, which is scored first, or have none: the exchange was not recorded, or belongs
-to another caller. Feedback with a value or a label becomes a score with the exchange's own π. Where several consumers
+to another caller. Feedback with a value or a label becomes a score with the exchange's own π. Feedback on a run becomes
+a score of the call that stands for the run (runs.place_of). Where several consumers
 write to PostgreSQL, `lock` keeps transactions with exchanges apart from those with feedback, from the look for the
 other to the commit: otherwise neither would see what the other is about to store.
 """
@@ -16,8 +17,9 @@ import orjson
 from sqlalchemy import Connection, RowMapping, and_, bindparam, delete, or_, select, text, update
 
 from gateway.core.chunked import chunked
-from gateway.core.exchange import Feedback, only_word_id
+from gateway.core.exchange import OF_RUN, Feedback, cluster_digest, only_word_id
 from gateway.core.plan import FEEDBACK
+from gateway.store import runs
 from gateway.store.engine import insert
 from gateway.store.rows import ScoredExchange, feedback_row
 from gateway.store.tables import SCORE, exchanges, feedback, scores
@@ -75,6 +77,9 @@ def _met(connection: Connection, given: Feedback, exchange: str | None) -> Joine
         return JoinedFeedback(given.feedback_id, given.at, exchange)
     e = exchanges.c
     named = or_(e.id == given.id, e.upstream_id == given.id)
+    if given.id.startswith(OF_RUN):
+        name = given.id.removeprefix(OF_RUN)
+        named = e.run.in_((name, cluster_digest(name)))
     foreign = connection.execute(select(e.id).where(named, e.role == "served").limit(1)).first() is not None
     if foreign:
         connection.execute(delete(feedback).where(feedback.c.feedback_id == given.feedback_id))
@@ -87,6 +92,7 @@ def join_waiting(connection: Connection, new: Sequence[ScoredExchange], now: flo
         return
     served = [j for j in new if j.exchange.role == "served"]
     ids = [i for j in served for i in (j.exchange.id, j.exchange.upstream_id or j.completion.upstream_id) if i]
+    ids += {f"{OF_RUN}{j.exchange.run}" for j in served if j.exchange.run is not None}
     waiting: set[str] = set()
     for chunk in chunked(ids, _CHUNK):
         waiting.update(connection.execute(_WAITING, {"ids": chunk}).scalars())
@@ -115,11 +121,17 @@ def join(connection: Connection, feedback_ids: Iterable[str], now: float) -> dic
     return met
 
 
+def is_of_run(given: Mapping[str, Any] | RowMapping) -> bool:
+    """Whether feedback names a run."""
+    return str(given["exchange_id"]).startswith(OF_RUN)
+
+
 def _resolved(connection: Connection, given: RowMapping, exchange_id: str) -> RowMapping:
     """The feedback, now of this exchange. One that named it by the upstream's id gets the same id as one by ours."""
     word = given["feedback_id"]
     if (
-        word == only_word_id(given["caller"], given["exchange_id"], given["name"])
+        not is_of_run(given)
+        and word == only_word_id(given["caller"], given["exchange_id"], given["name"])
         and given["exchange_id"] != exchange_id
     ):
         word = only_word_id(given["caller"], exchange_id, given["name"])
@@ -131,10 +143,14 @@ def _resolved(connection: Connection, given: RowMapping, exchange_id: str) -> Ro
 
 
 def _exchange(connection: Connection, given: RowMapping) -> RowMapping | None:
-    """The served exchange of this caller: by our id, or by the upstream's, of which the newest counts."""
+    """The served exchange of this caller: by our id, or by the upstream's, of which the newest counts. Of a run, the
+    call that stands for it."""
     e = exchanges.c
     own = and_(e.caller == given["caller"], e.role == "served")
     found = select(*_OF_EXCHANGE).where(own).order_by(e.received.desc()).limit(1)
+    if is_of_run(given):
+        place = runs.place_of(connection, given["caller"], given["exchange_id"].removeprefix(OF_RUN))
+        return None if place is None else connection.execute(found.where(e.id == place)).mappings().first()
     by_id = connection.execute(found.where(e.id == given["exchange_id"])).mappings().first()
     return by_id or connection.execute(found.where(e.upstream_id == given["exchange_id"])).mappings().first()
 
@@ -176,7 +192,7 @@ def _score_values(given: Mapping[str, Any] | RowMapping, exchange: RowMapping, n
         **{name: exchange[name] for name in ("experiment", "plan", "arm", "pi", "stratum")},
         "score_id": f"{FEEDBACK}{given['feedback_id']}",
         "exchange_id": exchange["id"],
-        "subject": "exchange",
+        "subject": "run" if is_of_run(given) else "exchange",
         "scorer": FEEDBACK + given["name"],
         "version": "1",
         "config_hash": "",

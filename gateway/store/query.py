@@ -27,6 +27,7 @@ from sqlalchemy import (
 )
 
 from gateway.core.did_you_mean import did_you_mean
+from gateway.core.exchange import cluster_digest
 from gateway.core.json_values import parse_object
 from gateway.core.request_format import stated_reference
 from gateway.store import engine
@@ -49,6 +50,8 @@ class ExchangeFilter:
     since: float | None = None
     """Unix seconds."""
     where: Node | None = None
+    run: str | None = None
+    """A run, by our id or the client's."""
 
 
 @contextmanager
@@ -104,7 +107,16 @@ def conditions(connection: Connection, filter: ExchangeFilter) -> list[ColumnEle
         found.append(exchanges.c.received >= filter.since)
     if filter.where is not None:
         found.append(condition(connection, filter.where))
+    if filter.run is not None:
+        found.append(is_of_run(filter.run))
     return found
+
+
+def is_of_run(name: str) -> ColumnElement[bool]:
+    """The condition that a call is one of the runs with this id, ours or a client's."""
+    e = exchanges.c
+    named = and_(e.run.in_((name, cluster_digest(name))), e.run_id.is_not(None))  # no shadow of one of its calls
+    return or_(named, e.run_id == name)
 
 
 def scores_of(connection: Connection, ids: Sequence[str]) -> dict[str, list[Found]]:

@@ -15,6 +15,7 @@ from sqlalchemy import ColumnElement, Connection, delete, func, or_, select, tru
 
 from gateway.config.config import StoreConfig
 from gateway.core.chunked import chunked
+from gateway.store import runs
 from gateway.store.plans import hold_lease
 from gateway.store.tables import exchanges, feedback, labels, pair_scores, predictions, scores, turns
 
@@ -32,6 +33,7 @@ WITHOUT_TEXTS = {
     "error": None,
     "reference": None,
     "client_id": None,
+    "run": None,
     "bytes": 0,
 }
 _WITHOUT_WORDS = {"explanation": None, "detail": None}
@@ -120,8 +122,10 @@ def _old(connection: Connection, bounds: RetentionLimits, now: float) -> Iterato
 
 def _remove(connection: Connection, ids: Sequence[str]) -> None:
     s, p, t = scores.c, predictions.c, turns.c
+    emptied = runs.runs_of(connection, ids)
     for column in (s.exchange_id, feedback.c.resolved, p.exchange_id, t.exchange_id, exchanges.c.id):
         connection.execute(delete(column.table).where(column.in_(ids)))
+    runs.forget_empty(connection, emptied)
 
 
 def empty_exchanges(connection: Connection, ids: Sequence[str], values: Mapping[str, Any]) -> None:

@@ -72,8 +72,10 @@ def model_of(exchange: Exchange) -> str:
     return str(exchange.target)
 
 
-def exchange_row(judged: ScoredExchange, now: float) -> Row:
-    """A row of `exchanges`. The usage in the response wins over the one that the gateway recorded."""
+def exchange_row(judged: ScoredExchange, now: float, run_id: str | None = None) -> Row:
+    """A row of `exchanges`. The usage in the response wins over the one that the gateway recorded.
+
+    run_id: its run, of `runs`."""
     e, c = judged.exchange, judged.completion
     usage = c.usage or e.usage
     calls, attempts = _json(c.tool_calls), _json(e.attempts)
@@ -81,7 +83,7 @@ def exchange_row(judged: ScoredExchange, now: float) -> Row:
     target = (e.target.upstream, e.target.model, e.target.variant or None)
     end = (plain_text(c.error), c.finish_reason, *_tokens(usage), judged.cost_usd, e.upstream_id or c.upstream_id)
     answer = (plain_text(c.text), plain_text(c.reasoning), plain_text(c.refusal), calls, c.choices, c.mean_logprob)
-    return (*_mirrored(e), *target, *end, attempts, *answer, now, judged.position, size, is_empty(e, c))
+    return (*_mirrored(e), *target, *end, attempts, *answer, now, judged.position, size, is_empty(e, c), run_id)
 
 
 def exchange_of(row: Mapping[Any, Any]) -> Exchange:

@@ -79,6 +79,7 @@ exchanges = _table(
     Column("position", Text),  # in the stream, as ledger.position writes it; NULL: stored by an older version
     *_required(BigInteger, "bytes", server_default="0"),  # approximate size; 0: retention has removed its texts
     Column("empty", Boolean),  # HTTP 200 and nothing in the answer; NULL: unknown, or stored by an older version
+    Column("run_id", Text),  # the row of `runs` that it is a call of; NULL: it names no run
     Index("exchanges_received", "received", "bytes"),
     # Everything that the console filters and sums by, so that it need not read rows with their texts.
     Index(
@@ -103,6 +104,29 @@ exchanges = _table(
     _partial_index("exchanges_pair", "pair", where="pair IS NOT NULL"),
     _partial_index("exchanges_plan", "plan", "position", where="plan IS NOT NULL"),
     _partial_index("exchanges_experiment", "experiment", "plan", where="experiment IS NOT NULL"),
+    _partial_index("exchanges_run", "run", where="run IS NOT NULL"),
+    # Everything that runs are listed with, so that the rows of their calls, with all texts, need not be read.
+    _partial_index(
+        "exchanges_of_run",
+        *("run_id", "received", "id", "caller", "alias", "run", "run_source", "arm"),
+        *("outcome", "status", "tokens", "cost_usd", "total_s"),
+        where="run_id IS NOT NULL",
+    ),
+)
+
+runs = _table(
+    # Runs: calls that name the same run, at most 1 000 or 24 hours long. Nothing here is of the client but a digest.
+    "runs",
+    Column("run_id", Text, primary_key=True),  # its key, with .1, .2, … for the further runs of the same id
+    Column("key", Text, nullable=False),  # of the caller and the id that it uses: exchange.run_key
+    Column("part", Integer, nullable=False),
+    *_required(Double, "first_at", "last_at"),  # Unix seconds: of the first call's arrival, of the last call's end
+    Column("calls", BigInteger, nullable=False),
+    Column("scored_to", Double, nullable=False, server_default="0"),  # last_at when it was scored; 0: it never was
+    Column("scored_on", Text),  # the exchange that has its scores; NULL: it was never scored
+    Index("runs_key", "key", "part"),
+    Index("runs_last", "last_at"),
+    _partial_index("runs_due", "last_at", where="scored_to < last_at"),
 )
 
 _c = exchanges.c
@@ -117,7 +141,7 @@ scores = _table(
     # scorer; perfect ones are not in it.
     "scores",
     *_required(Text, "score_id", "exchange_id"),
-    Column("subject", Text, nullable=False),  # exchange or dataset item
+    Column("subject", Text, nullable=False),  # exchange, run (by the call that stands for it) or dataset item
     *_optional(Text, "experiment", "plan", "arm"),
     *_required(Text, "scorer", "version", "config_hash"),
     Column("repeat", Integer, nullable=False),
@@ -137,6 +161,7 @@ scores = _table(
     Column("distribution", Text),  # JSON: verdict → probability; NULL: the judge gave none
     PrimaryKeyConstraint(*SCORE),
     _partial_index("scores_worst", "scorer", "value01", "exchange_id", where="value01 < 1 AND repeat = 0"),
+    _partial_index("scores_of_runs", "scorer", "value01", "exchange_id", where="subject = 'run'"),
     sqlite_with_rowid=False,
 )
 

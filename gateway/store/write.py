@@ -14,7 +14,7 @@ from sqlalchemy import Column, Connection
 from gateway.core.chunked import chunked
 from gateway.core.exchange import Exchange, Feedback, Tally
 from gateway.core.score import ConfiguredScorer
-from gateway.store import feedback, ledger, pairs, prediction_sums, score_sums, turns, usage
+from gateway.store import feedback, ledger, pairs, prediction_sums, runs, score_sums, turns, usage
 from gateway.store.bulk_insert import insert_new, insert_scores
 from gateway.store.engine import insert
 from gateway.store.feedback import JoinedFeedback
@@ -67,7 +67,8 @@ def write(connection: Connection, batch: ScoredBatch, now: float) -> WriteResult
     known = _known(connection, exchanges.c.id, exchanges.c.id, by_id)
     new = [by_id[i] for i in sorted(by_id) if i not in known]  # as indexes are ordered
     ledger.count_late(connection, [(j.exchange.incarnation, j.exchange.seq) for j in new])
-    insert_new(connection, exchanges, [exchange_row(j, now) for j in new])
+    run_of = runs.assign(connection, new)
+    insert_new(connection, exchanges, [exchange_row(j, now, run_of.get(j.exchange.id)) for j in new])
     _predictions(connection, new, batch)
     pairs.open_pairs(connection, new)
     pairs.move_earlier(connection, [by_id[i] for i in known])

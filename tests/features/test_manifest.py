@@ -17,6 +17,7 @@ from gateway.console.frame import Page
 from gateway.features import FEATURES
 from gateway.features.manifest import Manifest, load
 from gateway.features.task import TaskContext
+from gateway.scoring.registry import BuiltScorers
 
 FOLDER = Path(__file__).parents[2] / "gateway" / "features"
 
@@ -66,7 +67,7 @@ def test_every_verb_of_a_feature_is_declared() -> None:
 async def test_a_task_runs_only_where_the_config_needs_it() -> None:
     config = parse("open: true\nupstreams: {a: {kind: fake}}\nmodels: {m: {targets: [{upstream: a, model: m}]}}\n")
     absent: Any = None
-    context = TaskContext(config, absent, absent, absent, "consumer")
+    context = TaskContext(config, absent, absent, absent, BuiltScorers({}, {}), absent, "consumer")
     made = {task.name: load(task.entry)(context) for feature in FEATURES for task in feature.tasks}
     assert [name for name, work in made.items() if work is not None] == ["hour history"]
     made["hour history"].close()

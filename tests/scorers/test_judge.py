@@ -7,10 +7,13 @@ import math
 
 import pytest
 
-from gateway.core.completion import Completion
+from gateway.config.scorers import ScorerConfig as Section
+from gateway.core.completion import Completion, ToolCall
 from gateway.core.errors import ConfigError
 from gateway.fake import HOLD, FakeAnswer
 from gateway.scoring.gate import MAX_TIMEOUTS
+from gateway.scoring.registry import build_all
+from gateway.scoring.types import RunCall, RunStep, RunSubject
 
 QUESTION = {"messages": [{"role": "system", "content": "The sky is green."}, {"role": "user", "content": "Colour?"}]}
 
@@ -249,3 +252,50 @@ async def test_a_word_that_is_no_place_is_no_verdict(model, judge, pair):
     assert result.status == "error"
     assert 'expected "1", "2" or "neither"' in result.explanation
     assert result.spent.tokens == 220
+
+
+LOOK = ToolCall("1", "look", '{"at": 1}')
+STEPS = (
+    RunStep("user", "Where is it?"), RunStep("assistant", "", (LOOK,)), RunStep("tool", "nothing", tool_call_id="1"),
+    RunStep("assistant", "It is gone."),
+)  # fmt: skip
+RUN = RunSubject("r", (RunCall(tool_calls=(LOOK,)), RunCall(text="It is gone.")), STEPS)
+
+
+async def test_a_judge_of_runs_sees_the_whole_trajectory(model):
+    judge = model.build(use="judge", model="referee", unit="run", criterion="It was found.")
+    model.says({"reason": "it was not", "score": 2})
+    result = await model.result(judge, RUN)
+    assert (result.status, result.score.value, result.explanation) == ("scored", 0.25, "it was not")
+    (prompt,) = model.prompts()
+    for text in ("Criterion: It was found.", "[user]\nWhere is it?", '[calls look with {"at": 1}]', "[tool]\nnothing",
+                 "It is gone.", "the run ends after 2 calls", "from 1 to 5"):  # fmt: skip
+        assert text in prompt
+
+
+async def test_a_run_has_a_rubric_too(model):
+    judge = model.build(use="judge", kind="rubric", model="referee", unit="run", items=["It was found.", "It looked."])
+    model.says({"items": [{"met": False}, {"met": True}]})
+    assert (await model.result(judge, RUN)).score.value == 0.5
+    assert "1. It was found.\n2. It looked." in model.prompts()[0]
+
+
+@pytest.mark.parametrize("run", [RunSubject("r", RUN.calls), RunSubject("r", RUN.calls, STEPS, complete=False)])
+async def test_a_run_that_is_not_recorded_whole_is_not_judged(model, run):
+    judge = model.build(use="judge", model="referee", unit="run")
+    assert (await model.result(judge, run)).status == "not_applicable"
+    assert not model.bodies
+
+
+@pytest.mark.parametrize("kind", ["reference", "groundedness", "pairwise"])
+def test_a_run_is_judged_by_itself(kind):
+    with pytest.raises(ConfigError, match="a run is judged pointwise or by a rubric"):
+        build_all({"j": Section(use="judge", model="referee", unit="run", kind=kind)})
+
+
+def test_a_judge_of_answers_is_the_same_as_before():
+    one, other = (build_all({"j": Section(use="judge", model="referee", **unit)}) for unit in ({}, {"unit": "run"}))
+    assert list(one.single) == list(other.runs) == ["j"]
+    assert (
+        one.single["j"].config_hash == build_all({"j": Section(use="judge", model="referee")}).single["j"].config_hash
+    )

@@ -47,6 +47,9 @@ verbs = typer.Typer()
 def samples(
     one: Annotated[str | None, typer.Option("--id", help="Show one exchange in full, by its x-request-id.")] = None,
     wait: Annotated[float, typer.Option(min=0, help="Seconds to wait for --id to be scored.")] = 0.0,
+    run: Annotated[
+        str | None, typer.Option(help="Show the calls of one run in order, by the client's id of it or by ours.")
+    ] = None,
     limit: Annotated[int, typer.Option(min=1, help="List at most this many, newest first.")] = 20,
     alias: Alias = None,
     since: Since = None,
@@ -59,7 +62,8 @@ def samples(
     """Show recorded calls and their scores.
 
     Without --id, it prints a list. With --id, it prints the request, the response, the attempts, and every score with
-    its reason. --where compares columns of exchanges (alias, model, outcome, status, total_s, text, …) and of scores
+    its reason. With --run, it prints a timeline: calls, tools called, tokens, cost, the first failure, scores.
+    --where compares columns of exchanges (alias, model, outcome, status, total_s, text, …) and of scores
     (scorer, value, label, …) with = != < <= > >= and ~ (contains), joined by and, or, not and brackets.
     """
     from gateway.core.sanitize import to_json
@@ -70,6 +74,9 @@ def samples(
         exchange = found.find(store, one, wait)
         show(to_json(exchange) if as_json else found.to_terminal(exchange))
         return
+    if run is not None:
+        _show_runs(store, run, as_json=as_json)
+        return
     with usage_errors():
         exchanges = found.list_of(store, found.filter_of(limit, alias, since, where))
     if as_lines:
@@ -79,7 +86,19 @@ def samples(
     show(to_json(exchanges) if as_json else found.table(exchanges))
 
 
-FORMS = ("jsonl", "openai-chat", "openai-evals", "dpo", "csv", "parquet")
+def _show_runs(store: str, name: str, *, as_json: bool) -> None:
+    from gateway.core.sanitize import to_json
+    from gateway.features.runs import report
+
+    runs = report.find_runs(store, name)
+    if as_json:
+        show(to_json(runs))
+        return
+    for each in runs:
+        show(report.to_terminal(each))
+
+
+FORMS = ("jsonl", "openai-chat", "openai-evals", "dpo", "csv", "parquet", "runs", "otlp")
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +116,13 @@ class SelectedCalls:
     where: Where = None
     since: Since = None
     alias: Alias = None
+    run: Annotated[str | None, typer.Option(help="Only calls of this run, by the client's id of it or by ours.")] = None
+
+    def filter(self, limit: int = 0) -> ExchangeFilter:
+        """Raises InvalidDuration, QueryError. limit: 0: none."""
+        from gateway.features.calls.samples import filter_of
+
+        return filter_of(limit, self.alias, self.since, self.where, self.run)
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,17 +152,19 @@ def export(
     jsonl, csv and parquet have the columns messages, response, score_NAME, … and pi, the probability with which a call
     was recorded: weight by 1 / pi. openai-chat is for fine-tuning, openai-evals for evals; both use a person's
     correction instead of the answer, if there is one. dpo has the answers of a pair as prompt, chosen and rejected.
+    runs has one run on each line, with its calls in order; otlp has it as a trace, with the run as the parent span.
     `gateway follow` writes calls as they arrive.
     """
-    from gateway.features.calls.samples import filter_of
-
+    if output.form in ("runs", "otlp"):
+        _export_runs(output, selected, where_to_read(store.config, store.data).store, limit)
+        return
     form, rule = _form(output), _rule(preferences)
     if (preferences.by or preferences.gap) and form != "dpo":
         hint = "--by" if preferences.by else "--gap"
         raise typer.BadParameter("only the form dpo compares answers", param_hint=hint)
     url = where_to_read(store.config, store.data).store
     with usage_errors():
-        done = _write(url, filter_of(limit, selected.alias, selected.since, selected.where), form, output.out, rule)
+        done = _write(url, selected.filter(limit), form, output.out, rule)
     where = "" if output.out is None else f" in {output.out}"
     note(f"{done.written} {'preferences' if form == 'dpo' else 'exchanges'}{where}")
     if form == "dpo" and not done.written:
@@ -147,6 +175,21 @@ def export(
         note("label its pairs (gateway label next), or decide by a scorer (--by NAME)")
     for reason, n in sorted(done.left_out.items()):
         note(f"{n} left out: {reason}")
+
+
+def _export_runs(output: _Output, selected: SelectedCalls, url: str, limit: int) -> None:
+    from gateway.core.complete_file import complete_file
+    from gateway.features.runs.export import RunForm, export_runs
+
+    form: RunForm = "otlp" if output.form == "otlp" else "runs"
+    with usage_errors(), progress() as shown:
+        chosen = selected.filter(limit)
+        if output.out is None:
+            done = export_runs(url, chosen, form, sys.stdout.buffer, shown)
+        else:
+            with complete_file(output.out) as file:
+                done = export_runs(url, chosen, form, file, shown)
+    note(f"{done} runs" if output.out is None else f"{done} runs in {output.out}")
 
 
 def _form(output: _Output) -> Form:
@@ -220,12 +263,11 @@ def follow(
     from gateway.features.calls.follow import FileRotation
     from gateway.features.calls.follow import follow as followed
     from gateway.features.calls.rows.export import FollowSource
-    from gateway.features.calls.samples import filter_of
 
     form, url = _follow_form(files.form), where_to_read(store.config, store.data).store
     rotation = FileRotation(files.rotate_mb * 1_000_000, files.rotate_s)
     with usage_errors():
-        source = FollowSource(url, filter_of(0, selected.alias, selected.since, selected.where), settle_s)
+        source = FollowSource(url, selected.filter(), settle_s)
         with closing(source):
             followed(source, directory, form, rotation, note, _stop_at_signals())
 

@@ -48,7 +48,7 @@ SPANS = (
 )
 OUTCOMES = ("ok", "client_gone", "client_deadline", "upstream_error", "timeout", "cut")
 _CONTENT = frozenset({"text", "reasoning", "refusal", "tool_calls", "request", "explanation", "label", "error"})
-_MADE_ELSEWHERE = frozenset({"upstream_id", "client_id", "finish_reason", "unit"})
+_MADE_ELSEWHERE = frozenset({"upstream_id", "client_id", "finish_reason", "unit", "run"})
 """Texts of upstreams and clients, which may say anything: to search in them needs the right to read them; a whole value
 may be compared."""
 _FIELDS = ("alias", "model", "caller", "outcome", "role")

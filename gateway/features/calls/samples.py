@@ -36,13 +36,15 @@ def seconds_of(span: str) -> float:
     return float(found[1]) * _UNITS[found[2]]
 
 
-def filter_of(limit: int, alias: str | None, since: str | None, where: str | None) -> ExchangeFilter:
+def filter_of(
+    limit: int, alias: str | None, since: str | None, where: str | None, run: str | None = None
+) -> ExchangeFilter:
     """Makes a filter. since: as seconds_of reads it; where: as store.where.parse does; None: no bound.
 
     Raises InvalidDuration, QueryError.
     """
     after = None if since is None else time.time() - seconds_of(since)
-    return ExchangeFilter(limit, alias, after, None if where is None else parse(where))
+    return ExchangeFilter(limit, alias, after, None if where is None else parse(where), run)
 
 
 def list_of(url: str, filter: ExchangeFilter) -> list[Found]:

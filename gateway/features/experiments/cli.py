@@ -182,9 +182,10 @@ class _Assumed:
     alpha: Annotated[float | None, typer.Option(min=1e-6, max=0.5, help="Error probability (default: the plan's).")] = (
         None
     )
-    per_day: Annotated[float | None, typer.Option(min=0, help="Eligible requests per day (default: as measured).")] = (
-        None
-    )
+    per_day: Annotated[
+        float | None,
+        typer.Option(min=0, help="Eligible requests (or runs) per day (default: as measured)."),
+    ] = None
 
 
 @ab.command(epilog=example("gateway ab power swap --margin 0.05"))
@@ -209,7 +210,9 @@ def power(
     read = load_for_consumer(config)
     shares = {scorer: section.share for scorer, section in read.scorers.items()}
     found = _outlook(read, data, name, Terms(assumed.margin, assumed.alpha, assumed.per_day, shares))
-    show(_json(price.to_dict(found)) if as_json else "\n".join(price.lines(name, found, chart=chart)))
+    settings = read.experiments.get(name)
+    by_run = settings is not None and settings.mode == "split" and settings.unit == "run"
+    show(_json(price.to_dict(found)) if as_json else "\n".join(price.lines(name, found, chart=chart, by_run=by_run)))
 
 
 def _judge_cautions(config: Config, path: Path, data: Path | None, name: str) -> list[str]:

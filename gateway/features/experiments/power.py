@@ -17,7 +17,16 @@ from dataclasses import dataclass, field, replace
 
 from gateway.config.derive import horizon_of
 from gateway.core.horizon import FEWEST_REPEATS, guarded, likelihood_scale, planned_pairs
-from gateway.core.plan import CONTROL, FAILURE_METRICS, FEEDBACK, NATS_PER_TOKEN, REPEAT, TOP1_AGREEMENT, Plan
+from gateway.core.plan import (
+    CONTROL,
+    FAILURE_METRICS,
+    FEEDBACK,
+    NATS_PER_TOKEN,
+    REPEAT,
+    TOP1_AGREEMENT,
+    UNBOUNDED_METRICS,
+    Plan,
+)
 from gateway.features.experiments.completeness import COMPLETENESS
 from gateway.features.experiments.conditions import MIN_PAIRS, needs_repeat, offered_share, pairs_a_day
 from gateway.features.experiments.findings import FALLBACK, SequenceStates, finding
@@ -88,7 +97,7 @@ def _means(found: Comparison | None) -> tuple[float, float] | None:
     return means if all(0.0 <= mean <= 1.0 for mean in means) else None
 
 
-_UNBOUNDED = ("total_s", "latency_p95", "first_token_s", "cost_per_1k", "output_tokens")
+_UNBOUNDED = UNBOUNDED_METRICS
 
 
 def _answered(plan: Plan, metric: str, found: Comparison | None) -> tuple[float, str]:

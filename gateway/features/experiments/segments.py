@@ -1,8 +1,8 @@
 """The primary's difference by parts of the traffic: where a candidate is better or worse. Exploratory.
 
 A segment is one value of one property: the caller, the alias, the language, the length of the prompt, whether tools are
-offered, an entry of the request's metadata. Segments overlap and nobody planned them, so they decide nothing. Their
-intervals hold for all segments together and at every look: Holm's procedure over the segments that have enough pairs.
+offered, an entry of the request's metadata, a tag. Segments overlap and nobody planned them, so they decide nothing.
+Their intervals hold for all segments together and at every look: Holm's procedure over the segments with enough pairs.
 """
 
 from __future__ import annotations
@@ -50,6 +50,7 @@ def parts_of(row: SegmentRow) -> dict[str, str]:
     parts["prompt"] = next((name for most, name in _LENGTHS if row.request_bytes < most), "over 16 KB")
     if row.language:
         parts["language"] = row.language
+    parts |= {f"tag.{key}": value[:_CUT] for key, _, value in (tag.partition("=") for tag in row.tags.split())}
     request = parse_object(row.request or b"")
     if request is not None:
         parts["tools"] = "yes" if request.get("tools") or request.get("functions") else "no"

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gateway.core.exchange import CLIENT_ENDED
-from gateway.core.plan import CONTROL, FEEDBACK, Guardrail, Plan
+from gateway.core.plan import CONTROL, CONVERSATION_QUIET_S, FEEDBACK, RUN_METRICS, Guardrail, Plan
 from gateway.core.request_refusals import REFUSALS_APART_RULES, REFUSED, REFUSING_STATUSES
 from gateway.features.experiments.callers import outstanding, thinned_values, without
 from gateway.features.experiments.completeness import PrimaryValues, SplitMissing, split_missing
@@ -41,6 +41,7 @@ from gateway.features.experiments.rows.served import (
     assigned_units,
     feedback_given,
     is_only_plan,
+    run_scores,
     seen_populations,
     served_answers,
     split_scores,
@@ -82,6 +83,7 @@ class ArmOutcomes:
     bounded: bool  # values are in [0, 1]
     responded: Sequence[bool] | None = None  # records that count in n_h: all but failed scorings; None: all
     unscored: Sequence[bool] | None = None  # records whose scoring failed; None: it is no score
+    of_runs: bool = False  # a value is of a whole run, on the record that stands for it
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,6 +150,8 @@ def split_of(connection: Reading, plan: StoredPlan, candidate: str, now: float) 
     population = seen_populations(connection) if is_only_plan(connection, design) else {}
     terms = SplitTerms(design, population, _known_before(connection, plan, rows))
     measured = outcomes(connection, rows)
+    if design.unit == "run":
+        measured += run_totals(rows, now - CONVERSATION_QUIET_S)
     compare = compare_arms
     if design.rules >= REFUSALS_APART_RULES:
         measured = refusals_apart([without_cut(rows, each) for each in measured], [refuses(row) for row in rows])
@@ -261,7 +265,42 @@ def outcomes(connection: Reading, rows: Sequence[ServedAnswer]) -> list[ArmOutco
             answered = [_responded(scores.get(row.id), newest) for row in rows]
             broken = [_unscored(scores.get(row.id), newest) for row in rows]
             found.append(ArmOutcomes(scorer, np.array(values), 1.0, True, answered, broken))
-    return found
+    return [*found, *_scored_runs(connection, rows)]
+
+
+def _scored_runs(connection: Reading, rows: Sequence[ServedAnswer]) -> Iterator[ArmOutcomes]:
+    """The newest version of each scorer of runs. A failed call does not make its run one: that is for the scorer."""
+    for scorer, scores in sorted(run_scores(connection, [row.id for row in rows]).items()):
+        newest = list(scores.values())[-1][2]
+        found = [scores.get(row.id) for row in rows]
+        answered = [_responded(score, newest) for score in found]
+        known = [score if is_one else None for score, is_one in zip(found, answered, strict=True)]
+        values = np.array([math.nan if score is None or score[1] is None else score[1] for score in known])
+        if not np.isnan(values).all():
+            broken = [_unscored(score, newest) for score in found]
+            yield ArmOutcomes(scorer, values, 1.0, True, answered, broken, of_runs=True)
+
+
+def run_totals(rows: Sequence[ServedAnswer], ended_before: float) -> list[ArmOutcomes]:
+    """Calls, tokens and cost of each run without a call since `ended_before` (Unix seconds), on its first record."""
+    calls: dict[str, list[int]] = {}
+    for i, row in enumerate(rows):
+        calls.setdefault(row.unit, []).append(i)
+    sums = {name: np.full(len(rows), math.nan) for name in RUN_METRICS}
+    for at in calls.values():
+        if max(rows[i].received + rows[i].total_s for i in at) >= ended_before:
+            continue
+        of = [rows[i] for i in at]
+        totals = (float(len(of)), _total(row.tokens for row in of), _total(row.cost_usd for row in of))
+        for name, total in zip(RUN_METRICS, totals, strict=True):
+            sums[name][at[0]] = total
+    return [ArmOutcomes(name, values, -1.0, False, of_runs=True) for name, values in sums.items()]
+
+
+def _total(values: Iterable[float | None]) -> float:
+    """NaN where a part is unknown."""
+    found = list(values)
+    return math.nan if any(value is None for value in found) else math.fsum(value or 0.0 for value in found)
 
 
 def has_failed(row: ServedAnswer) -> bool:
@@ -276,7 +315,7 @@ def without_cut(rows: Sequence[ServedAnswer], of: ArmOutcomes) -> ArmOutcomes:
 
 def cut_scores(rows: Sequence[ServedAnswer], of: ArmOutcomes) -> NDArray[np.bool_] | None:
     """Flags, shape (n,): the answer's record was cut, though its scorer has looked at it. None: no score."""
-    if of.responded is None:
+    if of.responded is None or of.of_runs:
         return None
     cut = [row.truncated and not has_failed(row) for row in rows]
     return np.array(cut, dtype=np.bool_) & np.array(of.responded, dtype=np.bool_)
@@ -308,7 +347,7 @@ def refuses(row: ServedAnswer) -> bool:
 def refusals_apart(found: Sequence[ArmOutcomes], refused: Sequence[bool]) -> list[ArmOutcomes]:
     """The metrics without the answers that refuse their request, and the share of these as a metric of its own."""
     out = np.array(refused, dtype=np.bool_)
-    apart = [replace(each, values=np.where(out, np.nan, each.values)) for each in found]
+    apart = [each if each.of_runs else replace(each, values=np.where(out, np.nan, each.values)) for each in found]
     return [*apart, ArmOutcomes(REFUSED, out.astype(np.float64), -1.0, True)]
 
 
@@ -474,7 +513,10 @@ def _without_values(name: str, plan: Plan) -> Comparison:
 
 
 def _weights(rows: Sequence[ServedAnswer], of: ArmOutcomes, population: Mapping[Cell, int]) -> Floats:
-    """Shape (n,): N_h / n_h where a Tally has N_h, else 1 / pi. n_h: scored and not applicable."""
+    """Shape (n,): N_h / n_h where a Tally has N_h, else 1 / pi. n_h: scored and not applicable. Of runs: 1 / pi, since
+    Tallies count calls."""
+    if of.of_runs:
+        return np.array([1 / row.pi for row in rows])
     n: Counter[Cell] = Counter()
     for i, row in enumerate(rows):
         n[row.cell] += of.responded is None or of.responded[i]

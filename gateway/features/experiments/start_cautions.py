@@ -30,6 +30,7 @@ FEWEST = 50  # recorded calls from which something is said
 
 _HOW = {
     "conversation": "send `x-gateway-conversation` or `metadata.conversation_id`",
+    "run": "send `x-gateway-run` or `metadata.run_id`",
     "user": "send `x-gateway-user`, or `user` in the body",
 }
 
@@ -68,15 +69,15 @@ class UnitSupply:
 
 
 def unit_supply(connection: Reading, plan: Plan, now: float) -> UnitSupply | None:
-    """Units to draw from; None: requests or conversations, of which there are many, or too few recorded calls.
+    """Units to draw from; None: requests, conversations or runs, of which there are many, or too few recorded calls.
 
-    In a ramp, calls without a conversation belong to their key. now: Unix seconds.
+    In a ramp, calls without a conversation or run belong to their key. now: Unix seconds.
     """
     if plan.only_shadows or (plan.unit != "key" and plan.unit != "user" and plan.ramp is None):
         return None
     if plan.unit == "request":
         return None
-    if plan.unit == "conversation" and recent_units(connection, plan, now - DAY_S).conversations:
+    if plan.unit in ("conversation", "run") and recent_units(connection, plan, now - DAY_S).named(plan.unit):
         return None
     found = unit_counts(connection, plan, now - DAY_S)
     n = found.users if plan.unit == "user" else found.callers
@@ -119,8 +120,8 @@ def supply_cautions(connection: Reading, plan: Plan, now: float) -> Iterator[str
 
 def _remedy(plan: Plan) -> str:
     ids = "send `x-gateway-conversation` or `metadata.conversation_id`"
-    if plan.unit == "conversation":
-        return f"{ids}, or set `unit: request`"
+    if plan.unit in ("conversation", "run"):
+        return f"{_HOW[plan.unit]}, or set `unit: request`"
     return f"{ids} and set `unit: conversation`, or set `unit: request`"
 
 

@@ -188,8 +188,8 @@ def drawn_stratum(plan: Plan) -> str | None:
 
 
 def keyed_units(plan: Plan) -> bool:
-    """Whether a call without a conversation belongs to the unit of its key."""
-    return plan.unit in ("conversation", "key")
+    """Whether a call without a conversation or run belongs to the unit of its key."""
+    return plan.unit in ("conversation", "run", "key")
 
 
 def _left_by_caller(period: StepPeriod, here: Sequence[ServedAnswer], gone: Sequence[ServedAnswer]) -> StepValues:

@@ -327,6 +327,7 @@ def evidence_of(connection: Reading, plan: StoredPlan, events: Sequence[RampEven
 
 _UNITS = {
     "conversation": "a conversation, or the key of calls that name none",
+    "run": "a run, or the key of calls that name none",
     "user": "a user, or a call that names none",
     "key": "a key",
     "request": "a call",

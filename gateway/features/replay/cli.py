@@ -84,6 +84,13 @@ class _DatasetOptions:
     from_log: Annotated[
         str | None, typer.Option(metavar="ALIAS", help="First write recorded calls of ALIAS to DATASET.")
     ] = None
+    runs: Annotated[
+        bool,
+        typer.Option(
+            "--runs",
+            help="With --from-log: whole runs, turn by turn, with the recorded results of tools; --limit counts runs.",
+        ),
+    ] = False
     reuse_control: Annotated[
         bool, typer.Option("--reuse-control", help="Take the control's answers from the recorded calls; pay once.")
     ] = False
@@ -137,6 +144,8 @@ def replay(
         options = _options(requests, decision, pacing, other, place, on)
         if other.from_log is not None:
             _freeze(Path(dataset), other, requests.limit, place)
+        elif other.runs:
+            raise typer.BadParameter("only recorded calls have runs: give --from-log ALIAS", param_hint="--runs")
         source = _source(dataset, other.columns or [])
         if other.as_reference:
             asyncio.run(_written(_scanned(source), options, place))
@@ -182,7 +191,7 @@ def _options(
         margin=_first(decision.margin, terms.margin if terms else None, 0.02),
         alpha=_first(decision.alpha, terms.alpha if terms else None, 0.05),
         guardrails=tuple(guardrails.values()),
-        limit=requests.limit,
+        limit=None if other.runs else requests.limit,
         reuse_control=other.reuse_control,
         settings=RequestSettings(fields, requests.system, None if requests.seed < 0 else requests.seed),
         pace=RequestPacing(pacing.concurrency, pacing.rate, pacing.deadline, budget_usd=pacing.budget),
@@ -199,6 +208,7 @@ def _freeze(path: Path, other: _DatasetOptions, limit: int | None, place: Gatewa
     """An existing file is kept, so that the same command continues with the same questions."""
     import time
 
+    from gateway.config.privacy import placeholders
     from gateway.features.calls.samples import seconds_of
     from gateway.features.replay.gateway_choice import store_of
     from gateway.features.replay.rows import LogSelection
@@ -213,8 +223,8 @@ def _freeze(path: Path, other: _DatasetOptions, limit: int | None, place: Gatewa
         since = None if other.since is None else time.time() - seconds_of(other.since)
     except ValueError as error:
         raise typer.BadParameter(str(error), param_hint="--since") from error
-    selection = LogSelection(str(other.from_log), since, limit or 1000)
-    note(f"{path}: {freeze(store_of(place), selection, path)}")
+    selection = LogSelection(str(other.from_log), since, limit or (100 if other.runs else 1000), other.runs)
+    note(f"{path}: {freeze(store_of(place), selection, path, placeholders(place.config.redaction))}")
 
 
 async def _compared(

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from gateway import __version__
+from gateway.core.exchange import RUN
 from gateway.core.plan import Guardrail
 from gateway.features.experiments.verdict import Decision, SwapDescription, cheaper, decide
 from gateway.features.replay.compare import (
@@ -51,6 +52,13 @@ LIMITS = (
     "A replay sends each row on its own: the effect of an answer on the rest of a conversation is not measured.",
     "The result is about these rows. Rows of recorded traffic are as sampled, and are not weighted.",
     "Times are those of this replay at its own rate, and not those of live traffic.",
+)
+
+
+TURNS = (
+    "Rows are turns of recorded runs. Each was asked with the history that was recorded, results of tools included. "
+    "No tool was called: what a target would have done after its own answers, and whether it finishes the task, is not "
+    "measured. A split with `unit: run` measures that."
 )
 
 
@@ -368,6 +376,7 @@ def _limits(versus: _CandidateReport) -> tuple[str, ...]:
     return (
         *LIMITS,
         *([REUSED] if versus.question.reused else []),
+        *([TURNS] if any(cluster.startswith(RUN) for cluster in versus.sheet.clusters) else []),
         *(f"{n} answers of {t} came from another upstream or model than its first answer." for t, n in others),
     )
 

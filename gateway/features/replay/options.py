@@ -121,7 +121,9 @@ def sections(options: ReplayOptions, dataset: Dataset, config: Config) -> dict[s
 
 
 def single(options: ReplayOptions, built: BuiltScorers) -> dict[str, RegisteredScorer]:
-    """The scorers of single answers. Raises CannotRun if a distance of pairs was named."""
+    """The scorers of single answers. Raises CannotRun if a distance of pairs, or a scorer of runs, was named."""
+    if of_runs := [name for name in options.scorers if name in built.runs]:
+        raise CannotRun(f"--scorers: {', '.join(of_runs)}: scores whole runs, and a replay has single answers")
     if wrong := [name for name in options.scorers if name in built.pairs.keys() - preferring(built).keys()]:
         raise CannotRun(f"--scorers: {', '.join(wrong)}: compares two answers without saying which is better")
     return built.single

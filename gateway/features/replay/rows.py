@@ -111,6 +111,8 @@ class LogSelection:
     alias: str
     since: float | None
     limit: int
+    runs: bool = False
+    """The calls of the newest `limit` runs, each whole and in order, with the run as their cluster."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -272,8 +274,10 @@ def alike_answers(connection: Connection, replay: str, control: str, candidate: 
 
 
 def logged(connection: Connection, wanted: LogSelection) -> list[LoggedCall]:
-    """Served calls with a complete answer, in order of arrival."""
+    """Served calls with a complete answer, in order of arrival; of runs, one run after the other."""
     e = exchanges.c
+    if wanted.runs:
+        return _logged_runs(connection, wanted)
     f = feedback.c
     corrections = select(f.correction).where(f.resolved == e.id, f.correction.is_not(None)).order_by(f.at.desc())
     query = (
@@ -285,3 +289,20 @@ def logged(connection: Connection, wanted: LogSelection) -> list[LoggedCall]:
     if wanted.since is not None:
         query = query.where(e.received >= wanted.since)
     return [LoggedCall(*row) for row in connection.execute(query)][::-1]
+
+
+def _logged_runs(connection: Connection, wanted: LogSelection) -> list[LoggedCall]:
+    e = exchanges.c
+    began = func.min(e.received)
+    newest = select(e.run_id).where(e.alias == wanted.alias, e.run_id.is_not(None)).group_by(e.run_id)
+    if wanted.since is not None:
+        newest = newest.having(began >= wanted.since)
+    chosen = list(connection.execute(newest.order_by(began.desc(), e.run_id).limit(wanted.limit)).scalars())[::-1]
+    found: list[LoggedCall] = []
+    for run_id in chosen:
+        query = select(e.api, e.request, e.run_id, e.reference, e.id).where(
+            e.run_id == run_id, e.alias == wanted.alias, e.outcome == "ok", e.truncated.is_(False)
+        )
+        rows = connection.execute(query.order_by(e.received, e.id))
+        found += [LoggedCall(row[0], bytes(row[1]), row[2], None, row[3], row[4]) for row in rows]
+    return found

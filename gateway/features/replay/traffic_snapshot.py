@@ -6,6 +6,7 @@ import os
 import re
 import time
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from gateway.core.errors import CannotRun
 from gateway.core.request_format import stated_reference
 from gateway.features.replay.datasets import DatasetItem, item_of
 from gateway.features.replay.rows import LoggedCall, LogSelection, logged
+from gateway.scoring.trajectory import tool_results
 from gateway.store.query import reading
 
 _REPLACED = re.compile(rb"sha256=[0-9a-f]{64};bytes=\d")  # the placeholder of an image or a file in the store
@@ -33,25 +35,35 @@ class FrozenTraffic:
         return f"{self.rows} recorded questions written" + (f"; left out: {out}" if out else "")
 
 
-def freeze(store: str, wanted: LogSelection, path: Path) -> FrozenTraffic:
+def freeze(store: str, wanted: LogSelection, path: Path, replaced: Sequence[str] = ()) -> FrozenTraffic:
     """Writes the served calls of an alias, oldest first, as JSONL. Only the owner may read the file, since it holds
     users' messages. Raises CannotRun, FileExistsError.
+
+    replaced: the texts that redaction writes in place of what it finds. A turn of a run with one in a tool's result is
+    left out: a target would be asked to go on from something that no tool returned.
     """
+    redacted = re.compile("|".join(map(re.escape, replaced))) if wanted.runs and replaced else None
     left_out: Counter[str] = Counter()
     with reading(store) as connection:
-        found = [row for row in (_row(each, left_out) for each in logged(connection, wanted)) if row is not None]
+        found = [
+            row for row in (_row(each, left_out, redacted) for each in logged(connection, wanted)) if row is not None
+        ]
     if not found:
         since = "" if wanted.since is None else f" since {time.strftime('%F %T', time.localtime(wanted.since))}"
-        raise CannotRun(f'the store has no call of "{wanted.alias}"{since} to replay{_why(left_out)}')
+        what = "run" if wanted.runs else "call"
+        raise CannotRun(f'the store has no {what} of "{wanted.alias}"{since} to replay{_why(left_out)}')
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(descriptor, "wb") as file:
         file.writelines(row + b"\n" for row in found)
     return FrozenTraffic(len(found), left_out)
 
 
-def _row(each: LoggedCall, left_out: Counter[str]) -> bytes | None:
+def _row(each: LoggedCall, left_out: Counter[str], redacted: re.Pattern[str] | None) -> bytes | None:
     if _REPLACED.search(each.request):
         left_out["with images or files, which the store does not hold"] += 1
+        return None
+    if redacted is not None and any(redacted.search(result) for result in tool_results(each.request)):
+        left_out["with a redacted result of a tool"] += 1
         return None
     try:
         return orjson.dumps({**orjson.loads(_item(each).canonical()), "id": each.id}, option=orjson.OPT_SORT_KEYS)

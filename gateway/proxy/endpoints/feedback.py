@@ -19,13 +19,13 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from gateway.core.errors import BadRequest, NotFound, Overloaded, StreamDown, TooLarge
-from gateway.core.exchange import Feedback, only_word_id, word_id
+from gateway.core.exchange import OF_RUN, Feedback, only_word_id, word_id
 from gateway.proxy.app import Gateway
 from gateway.proxy.request.auth import caller_of
 from gateway.proxy.request.decompression import Decompression, encoding_of
 
 MAX_BODY = 256 * 1024
-_BOUNDS = {"id": 256, "name": 64, "label": 256, "comment": 16_384, "correction": 131_072}  # characters
+_BOUNDS = {"id": 256, "run": 128, "name": 64, "label": 256, "comment": 16_384, "correction": 131_072}  # characters
 _MEMBERS = (*_BOUNDS, "value")
 _OURS = re.compile(r"([0-9a-f]{8})-([0-9a-f]{4})-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}")
 
@@ -56,7 +56,7 @@ def feedback_page(
     clock: Callable[[], float] = time.time,
     patience: FeedbackWait | None = None,
 ) -> Any:
-    """200 if the exchange is known, 202 if it may still come, 404 if it is not the caller's.
+    """200 if the exchange or run is known, 202 if it may still come, 404 if it is not the caller's.
 
     Feedback with the same id replaces the earlier one.
     """
@@ -79,14 +79,23 @@ def feedback_page(
         verdict = await _verdict(recall, given, wait)
         if verdict is not None and (verdict.get("foreign") or _too_late(verdict, given, wait)):
             counts.of(metric, "not_found").n += 1
-            message = f"no recorded exchange of yours has the id {given.id[:100]!r}"
-            raise NotFound(message, param="id", code="exchange_not_found")
+            raise _not_found(given)
         counts.of(metric, "accepted").n += 1
         exchange = verdict and verdict.get("exchange")
-        body = {"id": given.feedback_id, "object": "feedback", "exchange": exchange or given.id, "accepted": True}
+        run = given.id.removeprefix(OF_RUN) if given.id.startswith(OF_RUN) else None
+        subject = {"exchange": exchange or given.id} if run is None else {"run": run, "exchange": exchange}
+        body = {"id": given.feedback_id, "object": "feedback", **subject, "accepted": True}
         return Response(orjson.dumps(body), 200 if exchange else 202, media_type="application/json")
 
     return page
+
+
+def _not_found(given: Feedback) -> NotFound:
+    if given.id.startswith(OF_RUN):
+        message = f"no recorded run of yours has the id {given.id.removeprefix(OF_RUN)[:100]!r}"
+        return NotFound(message, param="run", code="run_not_found")
+    message = f"no recorded exchange of yours has the id {given.id[:100]!r}"
+    return NotFound(message, param="id", code="exchange_not_found")
 
 
 async def _verdict(recall: Recall, given: Feedback, wait: FeedbackWait) -> dict[str, Any] | None:
@@ -130,9 +139,8 @@ def read_feedback(body: bytes, caller: str, key: str | None, at: float) -> Feedb
     """key: the idempotency key; None: one feedback for each caller, exchange and name. Raises BadRequest."""
     fields = _fields(body)
     texts = {name: _text(fields, name, bound) for name, bound in _BOUNDS.items()}
-    exchange, name = texts["id"], texts["name"] or "feedback"
-    if exchange is None:
-        raise _missing("id", "the answer's x-request-id, or its own id (chatcmpl-…, resp_…, msg_…)")
+    name = texts["name"] or "feedback"
+    exchange = _subject(texts["id"], texts["run"])
     if not all(c.isalnum() or c in "_-." for c in name) or not name.isascii():
         raise BadRequest(f"name: expected letters, digits, _ - and ., got {name!r}", param="name")
     value, data_type = _value(fields.get("value"))
@@ -155,6 +163,20 @@ def read_feedback(body: bytes, caller: str, key: str | None, at: float) -> Feedb
         texts["correction"],
         data_type=data_type,
     )
+
+
+def _subject(exchange: str | None, run: str | None) -> str:
+    """What the feedback is on. Raises BadRequest."""
+    if exchange is not None and run is not None:
+        raise BadRequest("feedback is on one answer (`id`) or on one run (`run`), not on both", param="run")
+    if run is not None:
+        return f"{OF_RUN}{run}"
+    if exchange is None:
+        what = (
+            "the answer's x-request-id, or its own id (chatcmpl-…, resp_…, msg_…); or `run`, as x-gateway-run named it"
+        )
+        raise _missing("id", what)
+    return exchange
 
 
 def check_range(given: Feedback, ranges: Mapping[str, tuple[float, float]]) -> None:

@@ -147,10 +147,21 @@ class UsageBooks:
             self._add(caller, scorer if caller.name in self.scorer_keys else "", model, sums_of(charges))
 
     def _add(self, caller: Caller, scorer: str, model: tuple[str, str, str], sums: UsageSums) -> None:
-        whose = (caller.id, caller.name, caller.team or "", caller.organization or "", " ".join(sorted(caller.tags)))
+        tags = " ".join(sorted({*caller.tags, *caller.call_tags}))
+        whose = (caller.id, caller.name, caller.team or "", caller.organization or "", tags)
         self.ledger.add(UsageCell(self.ledger.day, *whose, *model, "", "", scorer), sums)
         if not scorer or caller.team is not None:
             self._count_team(self.teams.of(caller.team), sums)
+        for tag in caller.call_tags:
+            self._count_tag(tag, sums)
+
+    def _count_tag(self, tag: str, sums: UsageSums) -> None:
+        m, counts = self.metrics, self.metrics.counts
+        counts.of(m.tag_requests, tag).n += sums.calls
+        counts.of(m.tag_cost, tag).n += sums.nano_usd / NANO
+        counts.of(m.tag_unpriced, tag).n += sums.unpriced_calls
+        for kind, n in (("input", sums.input_tokens), ("output", sums.output_tokens)):
+            counts.of(m.tag_tokens, tag, kind).n += n
 
     @contextmanager
     def passing(self, caller: Caller, upstream: str, *, costs: bool) -> Iterator[None]:

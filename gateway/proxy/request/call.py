@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Network, IPv6Network
-from typing import Any, Literal, Self
+from typing import Any, Literal, NamedTuple, Self
 
 from msgspec import Raw
 
@@ -101,6 +101,8 @@ class Caller:
     organization: str | None = None
     tags: tuple[str, ...] = ()
     """Labels of its own and of its team, for sums of its usage."""
+    call_tags: tuple[str, ...] = ()
+    """Tags that the call gave itself, as "key=value"; of a caller that was made for such calls."""
     scopes: tuple[LimitScope, ...] = ()
     """Key, team and organization, as far as they have limits; (): no limit holds for its calls."""
     until: float | None = field(default=None, compare=False)
@@ -126,6 +128,17 @@ class RequestOptions:
 
 
 NO_OPTIONS = RequestOptions()
+
+
+class RunId(NamedTuple):
+    """The run that a call names: the calls of one task."""
+
+    id: str
+    """The client's own; a digest of it where not all content of the caller is recorded."""
+    source: str
+    """The header or member that named it."""
+    key: str
+    """Ours, of this caller alone: exchange.run_key."""
 
 
 @dataclass(slots=True)  # not frozen: built for every call, and a frozen dataclass costs more to fill
@@ -158,6 +171,7 @@ class Call:
     changes: Mapping[str, Change] | None = None  # the members that the upstream gets in place of the body's own
     named: str = ""  # the model that the client named, where `alias` is the pattern that it matches
     default_output: int | None = None  # the limit of its answers where it names none itself; None: none is added
+    run: RunId | None = None  # None: the call names none, and is a run of its own
     prefill: bool = False  # it asks for the likelihood of an answer: nothing that steers how one is drawn is set
 
     @property

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from gateway.core.errors import BadRequest
 from gateway.proxy.request.call import Api, Caller
 from gateway.proxy.request.decompression import decompressed_body
+from gateway.proxy.request.tags import TagReader
 from gateway.proxy.request.upload import Upload, UploadRequest, begin_upload
 from gateway.proxy.types import HttpRequest
 
@@ -83,6 +84,10 @@ class Endpoint:
     """Below /v1, where the request's own path is another."""
     passes: frozenset[bytes] = frozenset()
     """Further request headers that some upstreams get (`upstreams.NAME.pass_headers`)."""
+    run_sources: tuple[str, ...] = ()
+    """Further sources of a run's id (`runs.from`)."""
+    tags: TagReader | None = None
+    """Reads the tags of its calls; None: no key of a tag is configured (`tags.keys`)."""
     anthropic: bool = False
     """Errors have the shape of Anthropic's API; otherwise of OpenAI's."""
 

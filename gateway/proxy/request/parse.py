@@ -21,6 +21,7 @@ from gateway.proxy.request.endpoints import Endpoint
 from gateway.proxy.request.header_rules import for_upstream, sane_id
 from gateway.proxy.request.json_members import SMALL_BYTES, TYPES, Members, NotAnObject, read_members
 from gateway.proxy.request.output_limit import NUMBERS, checked_numbers
+from gateway.proxy.request.run_ids import RUN_HEADERS, run_of
 from gateway.proxy.request.upload import Upload
 from gateway.proxy.types import Headers, HttpRequest
 
@@ -71,14 +72,19 @@ def read_call(
         alias = fields["model"]
         stream = "stream" in fields and fields["stream"] is True
     headers = request.fields
-    client_id = conversation = reference = user = None
-    if not _IDENTIFYING.isdisjoint(headers):
+    client_id = conversation = reference = user = run = None
+    identified = not _IDENTIFYING.isdisjoint(headers)
+    if identified:
         client_id = sane_id(headers.get(b"x-request-id"))
         user = sane_id(headers.get(b"x-gateway-user"))
         conversation = sane_id(headers.get(b"x-gateway-conversation"))
         reference = _reference(headers)
     if conversation is None and "metadata" in fields:
         conversation = _conversation(fields["metadata"])
+    if identified or endpoint.run_sources or "metadata" in fields:
+        run = run_of(caller, headers, fields, conversation, endpoint.run_sources)
+    if endpoint.tags is not None:
+        caller = endpoint.tags.tagged(caller, headers, fields)
     path, query = endpoint.path or request.path.removeprefix(b"/v1"), request.query
     if query:
         _check_query(query)
@@ -91,7 +97,7 @@ def read_call(
     now_ns = time.time_ns()
     return Call(  # positional: keywords would cost a tenth of this function
         new_id(now_ns), now_ns / 1e9, started, caller, endpoint.api, request.method, path, alias, stream, body, fields,
-        forwarded, client_id, conversation, reference, user, upload, passed, members,
+        forwarded, client_id, conversation, reference, user, upload, passed, members, run=run,
     )  # fmt: skip
 
 
@@ -300,9 +306,7 @@ def _reference(headers: Mapping[bytes, bytes]) -> str | None:
     return unquote_to_bytes(given).decode("utf-8", "replace") or None if given else None
 
 
-_IDENTIFYING = frozenset(
-    {b"x-request-id", b"x-gateway-user", b"x-gateway-conversation", b"x-gateway-reference"}
-)  # fmt: skip
+_IDENTIFYING = RUN_HEADERS | {b"x-request-id", b"x-gateway-user", b"x-gateway-conversation", b"x-gateway-reference"}
 _OPTION_HEADERS = frozenset({b"x-gateway-sample", b"x-gateway-target", b"x-gateway-timeout-s", b"x-gateway-scorer"})
 
 

@@ -245,12 +245,15 @@ def assign(running: RunningExperiment, call: Call, free: bool) -> Assignment | N
 
 
 def unit_of(plan: Plan, call: Call) -> str:
-    """The unit that keeps its arm. A call that names no conversation or user is a unit of its own; in a ramp, which
-    must not move it back and forth, one without a conversation belongs to its key."""
+    """The unit that keeps its arm. A call that names no conversation, run or user is a unit of its own. In a ramp,
+    which must not move it back and forth, one without a conversation or run belongs to its key."""
     if plan.unit == "key":
         return call.caller.name
     if plan.unit == "conversation":
         return call.conversation or (call.id if plan.ramp is None else call.caller.name)
+    if plan.unit == "run":
+        alone = call.id if plan.ramp is None else call.caller.name
+        return alone if call.run is None else call.run.key
     if plan.unit == "user":
         named = call.user or call.fields.get("user")
         return named if isinstance(named, str) and named else call.id
@@ -258,11 +261,13 @@ def unit_of(plan: Plan, call: Call) -> str:
 
 
 def cluster_name(call: Call, assignment: Assignment) -> str | None:
-    """The name of the cluster of dependent calls: the split's unit, or the conversation; None: neither.
+    """The name of the cluster of dependent calls: the split's unit, or the run or conversation; None: neither.
 
     Of a ramp by key, only the conversation: its verdict takes one pair of a cluster, and there are few keys.
     """
     plan, unit = assignment.running.plan, assignment.unit
+    if plan.unit == "run" and (unit is None or plan.ramp is not None):
+        return None if call.run is None else call.run.key
     if unit is None or (plan.ramp is not None and plan.unit in ("conversation", "key")):
         return call.conversation
     return unit

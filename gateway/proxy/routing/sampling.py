@@ -54,6 +54,7 @@ class Sampler:
         self._tail = [(name, rule) for name, rule in named if not rule.when.head]
         self._rate = policy.rate
         self._by_conversation = policy.unit == "conversation"
+        self._by_run = policy.unit == "run"
         self.reads_ending = bool(self._tail)
         self.reads_finish = any(rule.when.finish_reason is not None for _, rule in self._tail)
         self.strata = (DEFAULT, FORCED, *(name for name, _ in named))
@@ -61,6 +62,8 @@ class Sampler:
     def head(self, call: Call, requested: str | None = None) -> SampleDraw:
         """requested: "always" or "never", from a header, if the key allows it."""
         unit = call.conversation if self._by_conversation and call.conversation else call.id
+        if self._by_run and call.run is not None:
+            unit = call.run.key
         if not call.caller.sampled or requested == "never":
             return SampleDraw(unit, 1.0, 0.0, DEFAULT, 0.0, "opted_out" if not call.caller.sampled else "forbidden")
         if requested == "always":

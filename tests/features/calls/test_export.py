@@ -35,6 +35,7 @@ from gateway.features.calls.export import (
 )
 from gateway.features.calls.rows.export import Preference
 from gateway.features.replay.datasets import scan
+from gateway.features.runs.export import RUN_FORMS
 from gateway.store.query import ExchangeFilter
 
 USER = [{"role": "user", "content": "hi"}]
@@ -525,7 +526,7 @@ def test_the_files_name_decides_the_form(tmp_path):
 
 
 def test_the_command_line_names_every_form():
-    assert NAMED == FORMS
+    assert (*FORMS, *RUN_FORMS) == NAMED
 
 
 def test_a_progress_bar_needs_a_terminal(monkeypatch):

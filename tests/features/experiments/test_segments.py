@@ -41,6 +41,7 @@ ROW = SegmentRow(0.1, "web", "chat", "chat", False, 300, b"{}", None)
         ({"request": b'{"tools": [{"type": "function"}]}'}, {"tools": "yes"}),
         ({"request": b'{"metadata": {"team": "a", "n": 3, "deep": {}}}'}, {"metadata.team": "a", "metadata.n": "3"}),
         ({"request": b'{"metadata": ["x"]}'}, {"tools": "no"}),
+        ({"tags": "env=prod feature=search"}, {"tag.env": "prod", "tag.feature": "search"}),
         ({"request": b"no json"}, {"caller": "web"}),
     ],
 )

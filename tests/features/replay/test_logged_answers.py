@@ -9,10 +9,11 @@ import pytest
 
 from gateway.core.completion import completion_of
 from gateway.core.errors import CannotRun
-from gateway.core.exchange import Target, Usage, new_id
+from gateway.core.exchange import Target, Usage, new_id, run_key
 from gateway.features.replay.asking import ReplayRequest, RequestPacing
 from gateway.features.replay.datasets import item_of, scan
 from gateway.features.replay.design import ReplayTarget, RequestSettings
+from gateway.features.replay.findings import TURNS
 from gateway.features.replay.logged_answers import logged_answer
 from gateway.features.replay.options import ReplayOptions
 from gateway.features.replay.replay import replay
@@ -128,3 +129,16 @@ async def test_reuse_that_is_impossible_fails_before_any_request(named, served, 
     with pytest.raises(CannotRun, match="has no recorded calls"):
         await replay(scan(questions(3)), options, named, print, lambda _: None)
     assert not served.calls
+
+
+async def test_turns_of_runs_are_compared_by_run(named, served, traffic, tmp_path):
+    """Ten runs of three turns: the rows are turns, the intervals are over runs, and the report says what that shows."""
+    rows = [orjson.loads(line) for line in traffic.read_bytes().splitlines()]
+    for n, row in enumerate(rows):
+        row["cluster"] = run_key("web", f"task {n // 3}")
+    path = tmp_path / "runs.jsonl"
+    path.write_bytes(b"".join(orjson.dumps(row) + b"\n" for row in rows))
+    found = await replay(scan(path), ReplayOptions(("one", "two"), ("exact",)), named, print, lambda _: None)
+    [report] = found.reports
+    assert (report.primary.pairs, report.primary.effective_n) == (30, 10.0)
+    assert TURNS in report.limits

@@ -10,9 +10,10 @@ from pathlib import Path
 import orjson
 import pytest
 
+from gateway.config.privacy import RedactionConfig, placeholders
 from gateway.core.completion import completion_of
 from gateway.core.errors import CannotRun
-from gateway.core.exchange import Feedback
+from gateway.core.exchange import Feedback, run_key
 from gateway.features.replay.datasets import scan
 from gateway.features.replay.rows import LogSelection
 from gateway.features.replay.traffic_snapshot import freeze
@@ -94,3 +95,51 @@ def test_without_calls_the_error_gives_the_reasons(logged: str, tmp_path: Path) 
     with pytest.raises(CannotRun, match="since"):
         freeze(logged, LogSelection("chat", time.time(), 100), tmp_path / "x.jsonl")
     assert not (tmp_path / "x.jsonl").exists()
+
+
+def turn(tool: str | None, *texts: str) -> bytes:
+    messages = [{"role": "user", "content": text} for text in texts]
+    if tool is not None:
+        messages.append({"role": "tool", "tool_call_id": "t", "content": tool})
+    return orjson.dumps({"model": "chat", "messages": messages})
+
+
+@pytest.fixture
+def agents(exchange, tmp_path: Path) -> str:
+    """Three runs of two calls each, one after the other's first call; and a call without a run."""
+    calls = [exchange(received=1.0 + n, request=turn(None, f"task {n}"), run=f"r{n}") for n in range(3)]
+    results = ("found", "mail [email-1]", "see [email] there")
+    calls += [exchange(received=10.0 + n, request=turn(results[n], f"task {n}"), run=f"r{n}") for n in range(3)]
+    calls.append(exchange(received=20.0, request=turn(None, "alone")))
+    url = f"sqlite:///{tmp_path / 'runs.db'}"
+
+    async def write() -> None:
+        async with Store(url) as store:
+            await store.write(ScoredBatch({}, [ScoredExchange(e, completion_of(e), []) for e in calls]))
+
+    asyncio.run(write())
+    return url
+
+
+def test_runs_are_frozen_whole_and_in_order(agents: str, tmp_path: Path) -> None:
+    path = tmp_path / "runs.jsonl"
+    frozen = freeze(agents, LogSelection("chat", None, 2, runs=True), path)
+    rows = [orjson.loads(line) for line in path.read_bytes().splitlines()]
+    assert (frozen.rows, [row["request"]["messages"][0]["content"] for row in rows]) == (
+        4, ["task 1", "task 1", "task 2", "task 2"],
+    )  # fmt: skip
+    assert [row["cluster"] for row in rows] == [run_key("web", name) for name in ("r1", "r1", "r2", "r2")]
+    assert rows[1]["request"]["messages"][1]["content"] == "mail [email-1]", "what a tool returned is sent as recorded"
+    assert scan(path).rows == 4
+
+
+def test_a_turn_with_a_redacted_result_is_left_out(agents: str, tmp_path: Path) -> None:
+    replaced = placeholders(RedactionConfig())
+    frozen = freeze(agents, LogSelection("chat", None, 10, runs=True), tmp_path / "runs.jsonl", replaced)
+    assert frozen.rows == 4
+    assert frozen.left_out == {"with a redacted result of a tool": 2}
+
+
+def test_without_runs_there_is_nothing_to_replay(logged: str, tmp_path: Path) -> None:
+    with pytest.raises(CannotRun, match='the store has no run of "chat"'):
+        freeze(logged, LogSelection("chat", None, 10, runs=True), tmp_path / "runs.jsonl")

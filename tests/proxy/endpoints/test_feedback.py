@@ -58,10 +58,12 @@ def test_the_same_word_has_the_same_id_and_another_has_not():
         (b"[1]", "must be a JSON object"),
         (b'{"value": true}', "missing id: the answer's x-request-id, or its own id"),
         (b'{"id": "e"}', "missing value: one of value, label, comment and correction"),
-        (b'{"id": "e", "valeu": 1}', "unknown member 'valeu'; known: id, name, label, comment, correction, value"),
+        (b'{"id": "e", "valeu": 1}', "unknown member 'valeu'; known: id, run, name, label, comment, correction, value"),
         (b'{"id": "e", "value": "good"}', "a word is a `label`"),
         (b'{"id": "e", "value": 1e300}', "true, false or a number"),
         (b'{"id": 7, "value": 1}', "id must be a string"),
+        (b'{"id": "e", "run": "r", "value": 1}', "feedback is on one answer"),
+        (b'{"run": "%b", "value": 1}' % (b"x" * 129), "run has 129 characters; at most 128"),
         (b'{"id": "e", "value": 1, "name": "a b"}', "name: expected letters"),
         (b'{"id": "e", "label": "%b"}' % (b"x" * 300), "label has 300 characters; at most 256"),
     ],
@@ -182,3 +184,19 @@ async def test_a_value_outside_its_range_gets_400(start, configured, upstream):
         if status == 400:
             expected = "value: expected 0 to 1 for 'thumb' (feedback.range), got -1e+15"
             assert answer.json()["error"]["message"] == expected
+
+
+async def test_feedback_on_a_run_names_the_run(gateway, verdicts):
+    answer = await post(gateway, verdicts(exchange="0197"), id=None, run="task-1", name="solved")
+    assert answer.status_code == 200
+    body = answer.json()
+    assert (body["run"], body["exchange"]) == ("task-1", "0197")
+    (word,) = (r for r in gateway.records if isinstance(r, Feedback))
+    assert (word.id, word.name, word.value) == ("run:task-1", "solved", 1.0)
+
+
+async def test_a_run_of_another_caller_is_not_found(gateway, verdicts):
+    answer = await post(gateway, verdicts(foreign=True), id=None, run="task-1")
+    assert answer.status_code == 404
+    assert answer.json()["error"]["code"] == "run_not_found"
+    assert "no recorded run of yours has the id 'task-1'" in answer.json()["error"]["message"]

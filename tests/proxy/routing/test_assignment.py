@@ -17,7 +17,7 @@ from gateway.config.experiments import Experiment
 from gateway.core.exchange import Target
 from gateway.core.plan import Plan, PlanState
 from gateway.core.randomization import draw
-from gateway.proxy.request.call import Call, Caller
+from gateway.proxy.request.call import Call, Caller, RunId
 from gateway.proxy.routing.assignment import (
     Assignment,
     ExperimentAssignments,
@@ -25,6 +25,7 @@ from gateway.proxy.routing.assignment import (
     arm_of,
     arms_asked,
     assign,
+    cluster_name,
     ramp_arm,
     repeated,
     running,
@@ -126,6 +127,7 @@ def test_candidates_share_the_split_in_equal_parts() -> None:
     [
         ("key", {"caller": Caller("web")}, {"caller": Caller("app")}),
         ("conversation", {"conversation": "c1"}, {"conversation": "c2"}),
+        ("run", {"run": RunId("r", "x-gateway-run", "run_1")}, {"run": RunId("r", "x-gateway-run", "run_2")}),
         ("user", {"user": "u1"}, {"user": "u2"}),
         ("user", {"fields": {"user": "u1"}}, {"fields": {"user": "u2"}}),
     ],
@@ -143,7 +145,7 @@ def test_a_unit_keeps_its_arm_and_others_do_not_share_it(
     assert apart.unit != parts[0].unit
 
 
-@pytest.mark.parametrize("unit", ["conversation", "user"])
+@pytest.mark.parametrize("unit", ["conversation", "run", "user"])
 def test_a_call_without_the_unit_is_one_of_its_own(unit: str) -> None:
     parts = [assignment({**SPLIT, "unit": unit, "split": 0.5}, id=f"{i}", fields={"user": 7}) for i in range(40)]
     assert {p.unit for p in parts if p} == {str(i) for i in range(40)}
@@ -371,6 +373,9 @@ def test_a_ramps_unit_is_the_conversation_or_else_the_key() -> None:
     r = a_running(RAMP).at(0.5)
     assert [unit_of(r.plan, a_call(id=str(i))) for i in range(3)] == ["web"] * 3
     assert unit_of(r.plan, a_call(conversation="c")) == "c"
+    by_run = a_running(RAMP, unit="run").at(0.5)
+    assert unit_of(by_run.plan, a_call(run=RunId("r", "x-gateway-run", "run_1"))) == "run_1"
+    assert unit_of(by_run.plan, a_call()) == "web"
     named = a_running(RAMP, unit="request")
     assert unit_of(named.plan, a_call(id="7")) == "7"
 
@@ -428,3 +433,14 @@ def test_a_plan_of_the_first_rules_goes_on_telling_the_arm() -> None:
     assert running(stored, settings).headers["control"] == [
         (b"x-gateway-experiment", b"swap"), (b"x-gateway-arm", b"control"),
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize("section", [BASE, RAMP], ids=["shadow", "ramp"])
+def test_pairs_of_a_run_depend_on_each_other(section: dict[str, Any]) -> None:
+    of = a_running(section, unit="run")
+    run, talk = RunId("r", "x-gateway-run", "run_1"), {"conversation": "c"}
+    named, alone = a_call(run=run, **talk), a_call()
+    for call, cluster in ((named, "run_1"), (alone, None)):
+        assigned = assign(of, call, True)
+        assert assigned is not None
+        assert cluster_name(call, assigned) == cluster

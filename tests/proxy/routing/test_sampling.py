@@ -10,10 +10,11 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from gateway.config.config import RuleCondition, Sampling, SamplingRule
 from gateway.core.randomization import draw
-from gateway.proxy.request.call import Call, Caller
+from gateway.proxy.request.call import Call, Caller, RunId
 from gateway.proxy.routing.sampling import DEFAULT, FORCED, CallEnding, Sampler
 
 OK = CallEnding("ok", "stop", 1.0, 0.1)
@@ -201,3 +202,21 @@ def test_the_unit_is_the_conversation_if_both_name_it() -> None:
     assert {by_conversation.head(c).u for c in calls} == {draw("sample", "talk-1")}
     assert by_conversation.head(a_call(id="x")).unit == "x", "none was given"
     assert len({sampler().head(c).u for c in calls}) == 5
+
+
+def test_a_run_is_recorded_whole_or_not_at_all() -> None:
+    by_run = sampler(unit="run", rate=0.5)
+    runs = [RunId("r", "x-gateway-run", f"run_{n}") for n in range(50)]
+    drawn = [{by_run.head(a_call(id=f"{n} {i}", run=run)).recordable for i in range(5)} for n, run in enumerate(runs)]
+    assert all(len(each) == 1 for each in drawn)
+    assert {True} in drawn
+    assert {False} in drawn
+    assert by_run.head(a_call(run=runs[0], conversation="c")).unit == "run_0"
+    assert by_run.head(a_call(id="alone")).unit == "alone"
+
+
+@pytest.mark.parametrize("when", [{"alias": "chat"}, {"key": "web", "outcome": "error"}, {"min_total_s": 3}])
+def test_a_rule_may_not_record_a_run_in_part(when: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError, match="with `unit: run` a rule may name a `key` only"):
+        sampler((when, 1.0), unit="run")
+    assert sampler(({"key": "web"}, 1.0), unit="run").head(a_call()).pi == 1.0

@@ -20,7 +20,7 @@ from sqlalchemy import ColumnElement, Connection, and_, delete, false, func, ins
 from gateway.core.chunked import chunked
 from gateway.core.exchange import new_id, user_digest
 from gateway.core.json_values import as_object, parse_object
-from gateway.store import turns
+from gateway.store import runs, turns
 from gateway.store.retention import WITHOUT_TEXTS, empty_exchanges, empty_pair_scores
 from gateway.store.tables import (
     audit,
@@ -48,6 +48,8 @@ _WITHOUT_PERSON: Mapping[str, Any] = {
     "cluster": None,
     "user_digest": None,
     "upstream_id": None,
+    "run_source": None,
+    "run_id": None,
 }
 
 
@@ -180,9 +182,11 @@ def erase(connection: Connection, ids: Sequence[str], now: float) -> ErasureCoun
             .where(dead_letters.c.incarnation == row[2], dead_letters.c.seq == row[3])
             .values(error=ERASED)
         )
+    named = runs.runs_of(connection, ids)
     connection.execute(delete(exchanges).where(e.id.in_(gone)))
     empty_exchanges(connection, emptied, _WITHOUT_PERSON)
     empty_pair_scores(connection, ids)
+    runs.forget_empty(connection, named)
     return counts
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 from gateway.features.experiments.power import EFFECTS, Power, PowerForecast, VerdictPrice
@@ -23,12 +24,18 @@ def to_dict(found: PowerForecast) -> dict[str, Any]:
     }
 
 
-def lines(name: str, found: PowerForecast, *, chart: bool = False) -> list[str]:
-    """The price in at most 22 lines, unless there are many candidates or the chart is drawn."""
+def lines(name: str, found: PowerForecast, *, chart: bool = False, by_run: bool = False) -> list[str]:
+    """The price in at most 22 lines, unless there are many candidates or the chart is drawn.
+
+    by_run: a split whose units are runs: they take the place of pairs, and how many requests one makes is not known.
+    """
     if not found.metrics:
         return [f"{name}: no primary metric and no guardrail, so there is nothing to decide"]
     also = [f"{term.name}: {term.says}." for term in found.terms]
-    return [_headline(name, found), *_prices(found.prices), *(_chart(found) if chart else _conditions(found)), *also]
+    prices = [replace(price, requests=None) for price in found.prices] if by_run else found.prices
+    shown = replace(found, prices=tuple(prices))
+    made = [_headline(name, shown), *_prices(prices), *(_chart(found) if chart else _conditions(found)), *also]
+    return [re.sub(r"\bpair(s?)\b", r"run\1", line) for line in made] if by_run else made
 
 
 def _headline(name: str, found: PowerForecast) -> str:
@@ -51,7 +58,7 @@ def _prices(prices: Sequence[VerdictPrice]) -> list[str]:
         (
             _EFFECTS[each.effect],
             _number(each.pairs),
-            _number(each.requests),
+            say.NONE if each.requests is None and each.pairs is not None else _number(each.requests),
             _number(each.paid_calls),
             say.NONE if each.days is None else say.span(each.days),
             _number(each.reject_pairs),

@@ -279,6 +279,8 @@ class SegmentRow:
     """The request's body; None: it is large."""
     language: str | None
     """Language that the scorer `language` expected of the served answer; None: it is not known."""
+    tags: str = ""
+    """As Exchange.tags; "": none."""
 
 
 LARGE_REQUEST = 65_536  # bytes; larger ones are not read for their properties
@@ -295,13 +297,13 @@ def segment_rows(connection: Connection, where: Mapping[str, str], most: int) ->
     )
     request = case((size <= LARGE_REQUEST, e.request))
     query = (
-        select(increments.c.difference, e.caller, e.alias, e.api, e.stream, sent, request, language)
+        select(increments.c.difference, e.caller, e.alias, e.api, e.stream, sent, request, language, e.tags)
         .join(exchanges, e.id == increments.c.pair)
         .where(*_of_sequence(where))
         .order_by(increments.c.place.desc())
         .limit(most)
     )
-    return [SegmentRow(*row[:-1], expected_language(row[-1])) for row in connection.execute(query)]
+    return [SegmentRow(*row[:-2], expected_language(row[-2]), row[-1] or "") for row in connection.execute(query)]
 
 
 def expected_language(explanation: str | None) -> str | None:

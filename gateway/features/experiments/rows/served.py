@@ -42,6 +42,8 @@ class ServedAnswer:
     """The name of the key, or the subject of the token."""
     truncated: bool = False
     """The record's cap cut it."""
+    tokens: int | None = None
+    """Input and output; None: not known."""
 
 
 _COLUMNS = [field.name for field in fields(ServedAnswer)][4:]
@@ -80,18 +82,29 @@ def served_answers(
 
 def split_scores(connection: Connection, ids: Sequence[str]) -> dict[str, dict[str, tuple[str, float | None, str]]]:
     """scorer → exchange → (status, value on [0, 1], identity)."""
+    return _scores(connection, ids, "exchange")
+
+
+def _scores(
+    connection: Connection, ids: Sequence[str], subject: str
+) -> dict[str, dict[str, tuple[str, float | None, str]]]:
     s = scores.c
     found: dict[str, dict[str, tuple[str, float | None, str]]] = {}
     for chunk in chunked(ids, _CHUNK):
         query = select(s.scorer, s.exchange_id, s.status, s.value01, s.version, s.config_hash).where(
             s.exchange_id.in_(chunk),
-            s.subject == "exchange",
+            s.subject == subject,
             s.direction != "neutral",
             s.kind.in_(("code", "model", "llm")),
         )
         for row in connection.execute(query.order_by(s.created)):
             found.setdefault(row[0], {})[row[1]] = (row[2], row[3], f"{row[4]} {row[5]}")
     return found
+
+
+def run_scores(connection: Connection, ids: Sequence[str]) -> dict[str, dict[str, tuple[str, float | None, str]]]:
+    """Of scores of runs: scorer → the exchange that stands for the run → (status, value on [0, 1], identity)."""
+    return _scores(connection, ids, "run")
 
 
 def unit_history(connection: Connection, since: float, clusters: Sequence[str]) -> dict[str, tuple[float, float]]:
@@ -151,7 +164,7 @@ def feedback_given(connection: Connection, ids: Sequence[str]) -> dict[str, dict
     found: dict[str, dict[str, list[tuple[float, float]]]] = {}
     for chunk in chunked(ids, _CHUNK):
         query = select(s.scorer, s.exchange_id, s.answered, s.value).where(
-            s.exchange_id.in_(chunk), s.subject == "exchange", s.kind == "feedback", s.value.is_not(None)
+            s.exchange_id.in_(chunk), s.subject.in_(("exchange", "run")), s.kind == "feedback", s.value.is_not(None)
         )
         for scorer, exchange, at, value in connection.execute(query):
             found.setdefault(scorer, {}).setdefault(exchange, []).append((at, value))

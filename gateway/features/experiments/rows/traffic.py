@@ -41,7 +41,7 @@ _NAMED = b'"conversation_id"'
 
 @dataclass(frozen=True, slots=True)
 class RecentUnits:
-    """calls: recorded with their content. users, conversations: of these, those that name one.
+    """calls: recorded with their content. users, conversations, runs: of these, those that name one.
 
     A header's conversation is recorded as the cluster of calls in an experiment, where a call without one is a cluster
     of its own.
@@ -50,19 +50,23 @@ class RecentUnits:
     calls: int
     users: int
     conversations: int
+    runs: int = 0
 
     def named(self, unit: str) -> int:
-        return self.users if unit == "user" else self.conversations
+        return {"user": self.users, "run": self.runs}.get(unit, self.conversations)
 
 
 def recent_units(connection: Connection, plan: Plan, since: float) -> RecentUnits:
     """Units of the newest served calls of the plan's model and keys. since: Unix seconds."""
     e = exchanges.c
-    query = select(e.user_digest, e.cluster, e.request).where(*_calls(plan, since), func.length(e.request) > len(b"{}"))
+    query = select(e.user_digest, e.cluster, e.request, e.run).where(
+        *_calls(plan, since), func.length(e.request) > len(b"{}")
+    )
     rows = connection.execute(query.order_by(e.received.desc()).limit(MOST_READ)).all()
     shared = {cluster for cluster, n in Counter(row.cluster for row in rows).items() if cluster and n > 1}
     users = sum(row.user_digest is not None for row in rows)
-    return RecentUnits(len(rows), users, sum(row.cluster in shared or _NAMED in row.request for row in rows))
+    conversations = sum(row.cluster in shared or _NAMED in row.request for row in rows)
+    return RecentUnits(len(rows), users, conversations, sum(row.run is not None for row in rows))
 
 
 @dataclass(frozen=True, slots=True)

@@ -37,7 +37,7 @@ CUT = "[cut]"
 _TURN_S = 0.001
 _SHORT = 64
 """Characters of a text of which the same record may hold many, such as the names of members."""
-_OUR_ID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}")
+_OUR_ID = re.compile(r"run_[0-9a-f]{24}|[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}")
 _MAX_ID = 256
 
 RedactionFailure = Literal["timeout", "error"]

@@ -1,0 +1,90 @@
+"""The pages of runs: the list, the worst first by a scorer of runs, and one run as a timeline of its calls."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from urllib.parse import urlencode
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from gateway.console.errors import NotThere
+from gateway.console.frame import Page, PageRoute, render, services_of, visitor_of
+from gateway.features.calls.page import SPANS, parsed_after, target_text
+from gateway.features.calls.samples import seconds_of
+from gateway.features.runs.report import first_failure, readable_run
+from gateway.features.runs.rows import RunFilter, RunPage, full_run, list_runs, scorers_of_runs
+from gateway.store.query import Reading
+
+PATH = "/console/runs"
+
+
+@dataclass(frozen=True, slots=True)
+class RunSearch:
+    """The filters as they stand in the address of the page."""
+
+    caller: str = ""
+    since: str = ""
+    worst: str = ""
+    after: str = ""
+
+    @classmethod
+    def of(cls, query: Mapping[str, str]) -> RunSearch:
+        return cls(**{name: query.get(name, "").strip() for name in cls.__dataclass_fields__})
+
+    def address(self, **changed: str) -> str:
+        values = {name: getattr(self, name) for name in self.__dataclass_fields__} | changed
+        query = urlencode({name: value for name, value in values.items() if value})
+        return f"{PATH}?{query}" if query else PATH
+
+    def filter(self, now: float) -> RunFilter:
+        """Raises ValueError for a time span or a page that does not exist."""
+        since = now - seconds_of(self.since) if self.since else None
+        return RunFilter(self.caller, since, self.worst, parsed_after(self.after) if self.after else None)
+
+
+async def list_page(request: Request) -> Response:
+    search, services = RunSearch.of(request.query_params), services_of(request)
+    trouble, page = "", RunPage((), None)
+
+    def reading(connection: Reading) -> RunPage:
+        return list_runs(connection, wanted)
+
+    try:
+        wanted = search.filter(services.admin.clock())
+        page = await services.admin.store.read(reading)
+    except ValueError as error:
+        trouble = str(error)
+    scorers = await services.admin.store.read(scorers_of_runs)
+    return render(
+        request,
+        "runs.html.jinja",
+        400 if trouble else 200,
+        search=search,
+        page=page,
+        next="" if page.next is None else search.address(after=f"{page.next[0]!r}~{page.next[1]}"),
+        first=search.address(after="") if search.after else "",
+        trouble=trouble,
+        scorers=sorted({*scorers, *([search.worst] if search.worst else [])}),
+        spans=SPANS,
+    )
+
+
+async def run_page(request: Request) -> Response:
+    services, id = services_of(request), request.path_params["id"]
+    found = await services.admin.store.read(lambda connection: full_run(connection, id))
+    if found is None:
+        raise NotThere(f"no run {id[:60]} is in the store: none of its calls was sampled, or they were deleted")
+    run = readable_run(found)
+    return render(
+        request,
+        "run_timeline.html.jinja",
+        run=run,
+        failure=first_failure(run),
+        content=visitor_of(request).actor.content,
+        target_text=target_text,
+    )
+
+
+PAGE = Page(PATH, "Runs", (PageRoute(PATH, list_page), PageRoute(f"{PATH}/{{id}}", run_page)))

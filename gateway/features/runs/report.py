@@ -1,0 +1,125 @@
+"""`gateway samples --run`: one run as a timeline of its calls, for terminals and programs."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+import orjson
+from rich.console import Group, RenderableType
+from rich.table import Table
+
+from gateway.core.errors import CannotRun
+from gateway.core.exchange import Target
+from gateway.features.runs.rows import full_run, runs_named
+from gateway.reports.terminal import plain_table, safe_text
+from gateway.store.query import Found, reading
+
+_SHOWN = 60  # characters of the arguments of a tool call
+
+
+def find_runs(url: str, name: str) -> list[Found]:
+    """The runs with this id, ours or the client's, with their calls. Raises CannotRun where there is none."""
+    with reading(url) as connection:
+        found = [full_run(connection, run_id) for run_id in runs_named(connection, name)]
+    runs = [readable_run(run) for run in found if run is not None]
+    if not runs:
+        raise CannotRun(
+            f"no run {name} in the store: no call named it (x-gateway-run, metadata.run_id, a coding agent's session, "
+            "a conversation), or none of its calls was sampled or is stored yet"
+        )
+    return runs
+
+
+def readable_run(run: Found) -> Found:
+    """The run, whose tool calls have the `time` for which they are made."""
+    return {**run, "calls": [_repeats(call, seen) for call, seen in _tool_calls_before(run["calls"])]}
+
+
+def _tool_calls_before(calls: Sequence[Found]) -> Iterator[tuple[Found, Counter[tuple[str, str]]]]:
+    """Each call, with the tool calls that the run had made before it."""
+    seen: Counter[tuple[str, str]] = Counter()
+    for call in calls:
+        yield call, seen
+        seen.update(tool_key(each) for each in call["tool_calls"])
+
+
+def tool_key(call: Mapping[str, Any]) -> tuple[str, str]:
+    """A tool and what it is called with, in one form."""
+    try:
+        arguments = orjson.dumps(orjson.loads(call["arguments"]), option=orjson.OPT_SORT_KEYS).decode()
+    except orjson.JSONDecodeError:
+        arguments = call["arguments"]
+    return call["name"], arguments
+
+
+def _repeats(call: Found, seen: Mapping[tuple[str, str], int]) -> Found:
+    """The call, whose tool calls have the `time` for which the run makes them: 1 for the first."""
+    tools = [{**each, "time": seen.get(tool_key(each), 0) + 1} for each in call["tool_calls"]]
+    return {**call, "tool_calls": tools}
+
+
+def first_failure(run: Found) -> Found | None:
+    """The first call that failed; None: none did."""
+    return next((call for call in run["calls"] if call["failed"]), None)
+
+
+def to_terminal(run: Found) -> RenderableType:
+    return Group(*_head(run), _timeline(run["calls"]), *_scores(run["scores"]))
+
+
+def _head(run: Found) -> Iterator[RenderableType]:
+    named = f"{run['run'] or run['run_id']} (by {run['run_source']})"
+    arm = f", arm {run['arm']}" if run["arm"] else ""
+    yield safe_text(f"run {named}, {run['run_id']}, by {run['caller']}{arm}", "bold")
+    cost = "" if run["cost_usd"] is None else f", ${run['cost_usd']:.4g}"
+    seconds = run["ended"] - run["began"]
+    yield safe_text(
+        f"{run['calls_n']} calls in {seconds:.3g} s, {run['tokens'] or 0} tokens{cost}, {run['failed']} failed"
+    )
+    failed = first_failure(run)
+    if failed is not None:
+        why = f": {failed['error']}" if failed["error"] else ""
+        yield safe_text(f"first failure: {failed['id']}, {_outcome(failed)}{why}", "red")
+
+
+def _timeline(calls: Sequence[Found]) -> Table:
+    figures = ("tokens", "cost", "total")
+    drawn = plain_table(("time", "id", "target", "outcome", *figures, "tools called", "scores"), right=figures)
+    for call in calls:
+        cells = (
+            f"{datetime.fromtimestamp(call['received']).astimezone():%m-%d %H:%M:%S}",
+            call["id"],
+            str(Target(call["upstream"], call["model"], call["variant"] or "")),
+            _outcome(call),
+            "–" if call["tokens"] is None else f"{call['input_tokens']}+{call['output_tokens']}",
+            "–" if call["cost_usd"] is None else f"${call['cost_usd']:.3g}",
+            f"{call['total_s']:.3f} s",
+            ", ".join(map(_tool, call["tool_calls"])),
+            ", ".join(f"{s['scorer']} {s['value']:.3g}" for s in call["scores"] if s["value"] is not None),
+        )
+        drawn.add_row(*map(safe_text, cells))
+    return drawn
+
+
+def _tool(call: Mapping[str, Any]) -> str:
+    arguments = call["arguments"]
+    shown = arguments if len(arguments) <= _SHOWN else f"{arguments[: _SHOWN - 1]}…"
+    again = f" (time {call['time']})" if call["time"] > 1 else ""
+    return f"{call['name']}({shown}){again}"
+
+
+def _outcome(call: Found) -> str:
+    return call["outcome"] if call["status"] == 200 else f"{call['outcome']} {call['status']}"
+
+
+def _scores(scores: Sequence[Found]) -> Iterator[RenderableType]:
+    if not scores:
+        return
+    drawn = plain_table(("scorer of the run", "score", "label", "π", "why"))
+    for s in scores:
+        value = s["status"].replace("_", " ") if s["value"] is None else f"{s['value']:.4g}"
+        drawn.add_row(*map(safe_text, (s["scorer"], value, s["label"] or "", f"{s['pi']:g}", s["explanation"] or "")))
+    yield drawn

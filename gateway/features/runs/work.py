@@ -1,0 +1,149 @@
+"""Scores runs once they are quiet, and again if they go on. One consumer does it, under a lease; all state is in the
+store."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from gateway.core.randomization import draw
+from gateway.core.score import ScoreResult
+from gateway.features.feedback.implicit import ImplicitFeedback
+from gateway.features.runs.reading import RecordedRun, read_run
+from gateway.features.runs.rows import save_scores
+from gateway.features.task import TaskContext
+from gateway.scoring.registry import RegisteredRun
+from gateway.scoring.run import run_scorer
+from gateway.scoring.threads import ScoringThreads
+from gateway.store.engine import Transaction
+from gateway.store.plans import hold_lease
+from gateway.store.query import Reading
+from gateway.store.runs import due, note_scored
+from gateway.store.store import Store, StoreDown
+
+log = logging.getLogger(__name__)
+LEASE = "runs"
+
+
+@dataclass(frozen=True, slots=True)
+class RunTiming:
+    """When runs are looked for, and which."""
+
+    quiet_s: float = 300.0
+    """Seconds without a call after which a run is scored."""
+    every_s: float = 2.0
+    """Between two looks."""
+    keep_s: float = 120.0
+    """A lease that is not renewed for this long may be taken over."""
+    latest_s: float = 7 * 86_400.0
+    """Runs that ended longer ago are not scored: a store may have had no scorer of runs for months."""
+    most: int = 50
+    """Runs of one look."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunScorers:
+    """The scorers of runs of one config."""
+
+    scorers: Mapping[str, RegisteredRun]
+    threads: ScoringThreads
+    implicit: ImplicitFeedback | None = None
+    """Reads what users say of a run; None: no language is configured."""
+
+    async def results(self, found: RecordedRun) -> list[ScoreResult]:
+        """The result of each scorer that sees the run, by a draw of its own for each run."""
+        drawn = {
+            name: of for name, of in self.scorers.items()
+            if of.share >= 1 or draw(f"score:{name}", found.key) < of.share
+        }  # fmt: skip
+        if found.incomplete:
+            return [_not_applicable(name, of, found.incomplete) for name, of in drawn.items()]
+        calls = (self._result(name, of, found) for name, of in drawn.items())
+        return list(await asyncio.gather(*calls))
+
+    async def _result(self, name: str, of: RegisteredRun, found: RecordedRun) -> ScoreResult:
+        return await run_scorer(name, of, lambda: of.scorer.score_run(found.subject), self.threads, patient=True)
+
+
+def _not_applicable(name: str, of: RegisteredRun, need: str) -> ScoreResult:
+    identity = (name, of.scorer.version, of.config_hash)
+    return ScoreResult(*identity, "not_applicable", None, need, 0.0, min(of.share, 1.0))
+
+
+class RunScoring:
+    """Scores the runs of a store."""
+
+    def __init__(
+        self,
+        store: Store,
+        scorers: RunScorers,
+        holder: str,
+        timing: RunTiming,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        """holder: of the lease. clock: Unix time in seconds."""
+        self._store = store
+        self._scorers = scorers
+        self._holder = holder
+        self._timing = timing
+        self._clock = clock
+        self._failure_logged = False
+
+    async def run(self) -> None:
+        """Runs until it is cancelled."""
+        while True:
+            more = False
+            try:
+                more = await self.step() == self._timing.most
+                self._failure_logged = False
+            except StoreDown:
+                pass  # the consumer logs it; the next round tries again
+            except Exception:  # one run that breaks a step must not end the scoring of all others
+                if not self._failure_logged:
+                    log.exception("runs: a step failed; retrying", extra={"retry_in_s": self._timing.every_s})
+                self._failure_logged = True
+            await asyncio.sleep(0.0 if more else self._timing.every_s)
+
+    async def step(self) -> int:
+        """Scores the runs that are due. Returns their number; 0 where another consumer holds the lease."""
+        if not await self._holds():
+            return 0
+        found = await self._store.look(self._due)
+        for run_id, last_at in found:
+            await self._score(run_id, last_at)
+            if not await self._holds():
+                break
+        return len(found)
+
+    async def _holds(self) -> bool:
+        keep_s = self._timing.keep_s
+        return await self._store.run(lambda c: hold_lease(c, LEASE, self._holder, self._clock(), keep_s))
+
+    def _due(self, connection: Reading) -> list[tuple[str, float]]:
+        now, timing = self._clock(), self._timing
+        return due(connection, now - timing.quiet_s, now - timing.latest_s, timing.most)
+
+    async def _score(self, run_id: str, last_at: float) -> None:
+        found = await self._store.look(lambda connection: read_run(connection, run_id, self._scorers.implicit))
+        results: Sequence[ScoreResult] = () if found is None else await self._scorers.results(found)
+
+        def saving(connection: Transaction) -> None:
+            if found is not None:
+                run = (run_id, found.stored_place())
+                save_scores(connection, *run, self._scorers.scorers, results, self._clock())
+            note_scored(connection, run_id, last_at, None if found is None else found.place.id)
+
+        await self._store.run(saving)
+
+
+def run_scoring(of: TaskContext) -> Coroutine[Any, Any, None] | None:
+    """The task of a consumer; None: the config has no scorer of runs."""
+    if not of.scorers.runs:
+        return None
+    languages = of.config.feedback.implicit
+    scorers = RunScorers(of.scorers.runs, of.threads, ImplicitFeedback(languages) if languages else None)
+    return RunScoring(of.store, scorers, of.name, RunTiming(quiet_s=of.config.runs.quiet_s)).run()

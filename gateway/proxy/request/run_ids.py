@@ -1,0 +1,97 @@
+"""Finds the run that a call belongs to: the calls of one task. Pure.
+
+The first of these that the call has: `x-gateway-run`, `metadata.run_id`, what coding agents send anyway, the
+conversation, and what `runs.from` lists. A call without any is a run of its own, which has no id here.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import orjson
+
+from gateway.core.errors import BadRequest
+from gateway.core.exchange import cluster_digest, run_key
+from gateway.core.json_values import as_object
+from gateway.proxy.request.call import Caller, RunId
+from gateway.proxy.request.header_rules import sane_id
+
+_LONGEST = 128
+_SESSIONS = (b"x-claude-code-session-id", b"session-id", b"session_id")
+"""Headers of Claude Code, and of Codex: of its present versions, and of earlier ones."""
+RUN_HEADERS = frozenset({b"x-gateway-run", *_SESSIONS})
+_PLAIN_SESSION = re.compile(r"_session_([0-9A-Za-z-]{8,64})\Z")
+_TRACE = re.compile(rb"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}\Z")
+_LONGEST_USER = 1024
+
+Named = tuple[str, str]
+"""(the client's id, the header or member that has it)."""
+
+
+def run_of(
+    caller: Caller,
+    headers: Mapping[bytes, bytes],
+    fields: Mapping[str, Any],
+    conversation: str | None,
+    listed: Sequence[str],
+) -> RunId | None:
+    """The run of a call. listed: the further sources of `runs.from`. Raises BadRequest for an invalid x-gateway-run.
+
+    Where not all content of the caller is recorded, the client's id becomes a digest.
+    """
+    named = next(_named(headers, fields, conversation, listed), None)
+    if named is None:
+        return None
+    id, source = named
+    if caller.content != "full":
+        id = cluster_digest(id)
+    return RunId(id, source, run_key(caller.name, id))
+
+
+def _named(
+    headers: Mapping[bytes, bytes], fields: Mapping[str, Any], conversation: str | None, listed: Sequence[str]
+) -> Iterator[Named]:
+    """Everything that names a run, the one that counts first."""
+    given = headers.get(b"x-gateway-run")
+    if given is not None:
+        id = sane_id(given)
+        if id is None:
+            raise BadRequest("x-gateway-run: expected 1 to 128 visible ASCII characters, such as a UUID for each task")
+        yield id, "x-gateway-run"
+    metadata = as_object(fields.get("metadata"))
+    yield from _text("metadata.run_id", metadata.get("run_id"))
+    for name in _SESSIONS:
+        id = sane_id(headers.get(name))
+        if id is not None:
+            yield id, name.decode()
+    yield from _session(metadata.get("user_id"))
+    if conversation is not None:
+        yield from _text("conversation", conversation)
+    for source in listed:
+        if source == "traceparent":
+            trace = _TRACE.match(headers.get(b"traceparent", b""))
+            yield from _text(source, None if trace is None else trace[1].decode())
+        else:
+            yield from _text(source, fields.get(source))
+
+
+def _session(user: Any) -> Iterator[Named]:
+    """The session within the `metadata.user_id` of Claude Code: the end of a plain text, or a member of JSON."""
+    if not isinstance(user, str) or len(user) > _LONGEST_USER:
+        return
+    plain = _PLAIN_SESSION.search(user)
+    if plain is not None:
+        yield plain[1], "metadata.user_id"
+    elif user.startswith("{"):
+        try:
+            yield from _text("metadata.user_id", as_object(orjson.loads(user)).get("session_id"))
+        except orjson.JSONDecodeError:
+            return
+
+
+def _text(source: str, value: Any) -> Iterator[Named]:
+    """A text as an id: itself, or a digest of what is too long or not printable."""
+    if isinstance(value, str) and value:
+        yield value if len(value) <= _LONGEST and value.isprintable() else cluster_digest(value), source

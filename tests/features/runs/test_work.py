@@ -1,0 +1,171 @@
+"""Runs are scored once they are quiet, again if they go on, and not at all where calls may be missing."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import orjson
+import pytest
+
+from gateway.config.scorers import ScorerConfig
+from gateway.core.exchange import Feedback, cluster_digest, only_word_id, run_key
+from gateway.features.feedback.implicit import ImplicitFeedback
+from gateway.features.runs.reading import SAMPLED, TOGETHER
+from gateway.features.runs.work import LEASE, RunScorers, RunScoring, RunTiming
+from gateway.scoring.registry import build_all
+from gateway.scoring.threads import ScoringThreads
+from gateway.store.plans import hold_lease
+from gateway.store.store import Store
+
+NOW = 1_000_000.0
+KEY = run_key("web", "r")
+SCORES = "SELECT scorer, status, value, pi, exchange_id FROM scores WHERE subject = 'run' ORDER BY scorer"
+
+
+def calling(text: str = "", *arguments: str) -> bytes:
+    calls = [{"id": f"t{n}", "type": "function", "function": {"name": "look", "arguments": each}}
+             for n, each in enumerate(arguments)]  # fmt: skip
+    message = {"content": text, **({"tool_calls": calls} if calls else {})}
+    return orjson.dumps({"choices": [{"message": message, "finish_reason": "tool_calls" if calls else "stop"}]})
+
+
+class Scoring:
+    """A RunScoring with a clock of its own, on a store that a test writes to."""
+
+    def __init__(self, store: Any, opened: Store, threads: ScoringThreads, **sections: dict[str, Any]) -> None:
+        self.store, self.at = store, NOW
+        store.scorers.clear()  # calls have no scores of their own
+        built = build_all({name: ScorerConfig(**section) for name, section in sections.items()})
+        self.scorers = RunScorers(built.runs, threads, ImplicitFeedback(["en"]))
+        self.work = RunScoring(opened, self.scorers, "me", RunTiming(quiet_s=60.0), lambda: self.at)
+
+    async def after(self, seconds: float) -> int:
+        """Looks for runs at this time after NOW. Returns how many were scored."""
+        self.at = NOW + seconds
+        return await self.work.step()
+
+    def scores(self) -> dict[str, tuple[Any, ...]]:
+        return {row[0]: row[1:] for row in self.store.sql(SCORES)}
+
+
+@pytest.fixture
+async def scoring(file_store: Any, threads: ScoringThreads) -> AsyncIterator[Callable[..., Scoring]]:
+    """scoring(NAME={…}, …): scores runs by these sections, on a store of the test's own."""
+    async with Store(file_store.url) as opened:
+        yield lambda **sections: Scoring(file_store, opened, threads, **sections)
+
+
+async def test_a_quiet_run_is_scored_on_its_first_call(scoring: Any, exchange: Any) -> None:
+    of = scoring(run_loops={}, run_finished={})
+    first = exchange(received=NOW, run="r", response=calling("", "{}"))
+    of.store.write(first, exchange(received=NOW + 5, run="r", response=calling("Done.")))
+    assert await of.after(60) == 0, "its last call ended 54.5 s ago"
+    assert await of.after(66) == 1
+    assert of.scores() == {
+        "run_finished": ("scored", 1.0, 1.0, first.id),
+        "run_loops": ("scored", 1.0, 1.0, first.id),
+    }
+    assert await of.after(1000) == 0
+
+
+async def test_a_run_that_goes_on_is_scored_again(scoring: Any, exchange: Any) -> None:
+    of = scoring(run_loops={})
+    same = {"run": "r", "response": calling("", '{"a": 1}')}
+    first = exchange(received=NOW, **same)
+    of.store.write(first, exchange(received=NOW + 1, **same))
+    assert await of.after(100) == 1
+    assert of.scores()["run_loops"] == ("scored", 1.0, 1.0, first.id)
+    of.store.write(exchange(received=NOW + 200, **same))
+    assert await of.after(300) == 1
+    assert of.scores() == {"run_loops": ("scored", 0.0, 1.0, first.id)}
+    assert of.store.sql("SELECT scored_on FROM runs") == [(first.id,)]
+
+
+async def test_the_score_stands_on_the_first_call_of_an_arm(scoring: Any, exchange: Any) -> None:
+    of = scoring(run_finished={})
+    swap = {"experiment": "swap", "plan": "p", "arm": "candidate"}
+    left = exchange(received=NOW + 1, run="r", outcome="client_gone", **swap)
+    counts = exchange(received=NOW + 2, run="r", response=calling("Done."), **swap)
+    of.store.write(exchange(received=NOW, run="r"), left, counts)
+    await of.after(100)
+    rows = of.store.sql("SELECT exchange_id, experiment, plan, arm, answered FROM scores WHERE subject = 'run'")
+    assert rows == [(counts.id, "swap", "p", "candidate", NOW + 2.5)]
+
+
+INCOMPLETE: list[tuple[str, list[dict[str, Any]], str | None]] = [
+    ("each by itself", [{"pi": 0.5}, {"pi": 0.5}], SAMPLED),
+    ("one call alone", [{"pi": 0.5}], SAMPLED),
+    ("by run", [{"pi": 0.5, "unit": KEY}, {"pi": 0.5, "unit": KEY}], None),
+    ("by run, at two rates", [{"pi": 0.5, "unit": KEY}, {"pi": 1.0, "unit": KEY}], TOGETHER),
+    ("by conversation", [{"pi": 0.5, "unit": "r", "run_source": "conversation"}], None),
+    ("by a conversation within", [{"pi": 0.5, "unit": "talk", "run_source": "x-gateway-run"}], SAMPLED),
+]
+
+
+@pytest.mark.parametrize(("calls", "need"), [case[1:] for case in INCOMPLETE], ids=[case[0] for case in INCOMPLETE])
+async def test_a_run_that_may_lack_calls_has_no_score(
+    scoring: Any, exchange: Any, calls: list[dict[str, Any]], need: str | None
+) -> None:
+    of = scoring(run_finished={})
+    of.store.write(*(exchange(received=NOW + n, run="r", **fields) for n, fields in enumerate(calls)))
+    await of.after(100)
+    ((status, why, pi),) = of.store.sql("SELECT status, explanation, pi FROM scores WHERE subject = 'run'")
+    assert pi == 0.5
+    assert status == ("scored" if need is None else "not_applicable")
+    assert need is None or need in why
+
+
+async def test_what_the_user_says_at_the_end_counts(scoring: Any, exchange: Any) -> None:
+    of = scoring(run_correction={}, run_tool_errors={})
+    turns = [{"role": "user", "content": "Add the two."}, {"role": "assistant", "content": "It is 4."},
+             {"role": "user", "content": "That's wrong."}]  # fmt: skip
+    bodies = [orjson.dumps({"messages": turns[:n]}) for n in (1, 3)]
+    of.store.write(*(exchange(received=NOW + n, run="r", request=body, response=calling(f"It is {4 + n}."))
+                     for n, body in enumerate(bodies)))  # fmt: skip
+    await of.after(100)
+    assert of.scores()["run_correction"][:2] == ("scored", 0.0)
+    assert of.scores()["run_tool_errors"][0] == "not_applicable"
+
+
+async def test_a_share_is_drawn_by_run(scoring: Any, exchange: Any) -> None:
+    of = scoring(run_finished={"share": 0.5})
+    of.store.write(*(exchange(received=NOW, run=f"r{n}") for n in range(40)))
+    assert await of.after(100) == 40
+    rows = of.store.sql("SELECT COUNT(*), MIN(pi), MAX(pi) FROM scores WHERE subject = 'run'")
+    assert rows[0][1:] == (0.5, 0.5)
+    assert 5 < rows[0][0] < 35
+
+
+async def test_one_consumer_scores_at_a_time(scoring: Any, exchange: Any) -> None:
+    of = scoring(run_finished={})
+    of.store.write(exchange(received=NOW, run="r"))
+    of.store.run(lambda c: hold_lease(c, LEASE, "another", NOW, 1000.0))
+    assert await of.after(100) == 0
+    assert await of.after(1001) == 1
+
+
+@pytest.mark.parametrize("before", [False, True], ids=["after the run", "before it"])
+async def test_feedback_on_a_run_is_a_score_of_the_run(store: Any, exchange: Any, before: bool) -> None:
+    given = Feedback("run:r", only_word_id("web", "run:r", "solved"), "web", NOW + 50, "solved", 1.0)
+    calls = [exchange(received=NOW + n, run="r") for n in range(2)]
+    for records in ((given,), calls) if before else (calls, (given,)):
+        store.write(*records)
+    assert store.sql("SELECT exchange_id, scorer, value FROM scores WHERE subject = 'run'") == [
+        (calls[0].id, "feedback:solved", 1.0)
+    ]
+    store.write(Feedback("run:r", only_word_id("web", "run:r", "solved"), "web", NOW + 60, "solved", 0.0))
+    assert store.sql("SELECT value FROM scores WHERE subject = 'run'") == [(0.0,)]
+
+
+def test_feedback_on_another_caller_s_run_is_dropped(store: Any, exchange: Any) -> None:
+    store.write(exchange(received=NOW, run="r"))
+    result = store.write(Feedback("run:r", "w", "batch", NOW, "solved", 1.0))
+    assert [met.foreign for met in result.met] == [True]
+    assert store.sql("SELECT COUNT(*) FROM scores WHERE subject = 'run'") == [(0,)]
+
+
+def test_feedback_finds_a_run_whose_name_is_a_digest(store: Any, exchange: Any) -> None:
+    store.write(exchange(received=NOW, run=cluster_digest("r")))
+    result = store.write(Feedback("run:r", "w", "web", NOW, "solved", 1.0))
+    assert [met.exchange is not None for met in result.met] == [True]
