@@ -10,7 +10,6 @@ anthropic_reader.py. Source: https://platform.claude.com/docs/en/api/messages an
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterable
 from dataclasses import replace
 from typing import Any
 
@@ -25,7 +24,7 @@ from gateway.proxy.dialects.lenient_json import translated
 from gateway.proxy.dialects.openai import fixed_headers, split_base_url
 from gateway.proxy.dialects.plain_answer import read_answer
 from gateway.proxy.dialects.types import PlainReply, Reader
-from gateway.proxy.http.client.transport import Slices, UpstreamRequest
+from gateway.proxy.http.client.transport import UpstreamRequest
 from gateway.proxy.request.call import Call
 from gateway.proxy.request.output_limit import output_limit
 from gateway.proxy.types import Headers
@@ -52,7 +51,7 @@ class Anthropic:
         if call.api in _NATIVE_APIS:
             body = call.sent_with({"model": orjson.dumps(model)})
             headers = self._with_passed(call, call.headers)
-            return replace(self.raw(call.method, call.path, headers, body), stream=call.stream)
+            return self.raw(UpstreamRequest(call.method, "", call.path, headers, body, stream=call.stream))
         if call.api != "chat":
             raise BadRequest(
                 f"the upstream of {call.alias!r} speaks Anthropic's Messages API, which has no {call.api}; "
@@ -62,27 +61,20 @@ class Anthropic:
             )
         _, body = translated(call, lambda fields: to_anthropic(_limited(fields, call.default_output), model))
         headers = self._with_passed(call, [h for h in call.headers if not h[0].startswith(b"openai-")])
-        return replace(self.raw(b"POST", b"/messages", headers, body), stream=call.stream)
+        return self.raw(UpstreamRequest(b"POST", "", b"/messages", headers, body, stream=call.stream))
 
     def _with_passed(self, call: Call, headers: Headers) -> Headers:
         passed = [h for h in call.passed if h[0] in self._passes and h not in headers]
         return [*headers, *passed] if passed else headers
 
-    def raw(
-        self,
-        method: bytes,
-        path: bytes,
-        headers: Headers,
-        body: bytes | Slices | AsyncIterable[bytes],
-        length: int | None = None,
-    ) -> UpstreamRequest:
-        out = [h for h in headers if h[0] not in self._fixed_names] + self._fixed
+    def raw(self, request: UpstreamRequest) -> UpstreamRequest:
+        out = [h for h in request.headers if h[0] not in self._fixed_names] + self._fixed
         named = {name for name, _ in out}
         if b"anthropic-version" not in named:
             out.append(_VERSION)
-        if b"content-type" not in named and body:
+        if b"content-type" not in named and request.body:
             out.append((b"content-type", b"application/json"))
-        return UpstreamRequest(method, self.origin, self._prefix + path, out, body, length)
+        return replace(request, origin=self.origin, path=self._prefix + request.path, headers=out)
 
     def reader(self, call: Call, keep_text: bool) -> Reader:
         return MessagesReader() if call.api in _NATIVE_APIS else ToChatReader(call, keep_text=keep_text)

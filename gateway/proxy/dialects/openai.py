@@ -6,7 +6,7 @@ for it also `cache_salt`, and a `priority` above the default is taken out. Answe
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterable
+from dataclasses import replace
 from hashlib import sha256
 from typing import Any
 from urllib.parse import urlsplit
@@ -75,15 +75,9 @@ class OpenAI:
             return self.prefix.removesuffix(b"/v1") + path
         return (self._root if bare in AT_ROOT else self.prefix) + path
 
-    def raw(
-        self,
-        method: bytes,
-        path: bytes,
-        headers: Headers,
-        body: bytes | AsyncIterable[bytes],
-        length: int | None = None,
-    ) -> UpstreamRequest:
-        return UpstreamRequest(method, self.origin, self.below(path), self._with_fixed(headers), body, length)
+    def raw(self, request: UpstreamRequest) -> UpstreamRequest:
+        path, headers = self.below(request.path), self._with_fixed(request.headers)
+        return replace(request, origin=self.origin, path=path, headers=headers)
 
     def below(self, path: bytes) -> bytes:
         """The path on the wire for `path` below the base URL."""

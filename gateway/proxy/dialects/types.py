@@ -6,14 +6,12 @@ path prefix, credentials, fixed headers. Its methods are pure.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterable
 from typing import Literal, NamedTuple, Protocol
 
 from gateway.core.errors import GatewayError
 from gateway.core.exchange import Usage
 from gateway.proxy.http.client.transport import UpstreamRequest
 from gateway.proxy.request.call import Call
-from gateway.proxy.types import Headers
 
 ErrorSource = Literal["target", "answer", "request"]
 """The source of an error within HTTP 200: the target failed; the model's answer itself is "failed", complete in the
@@ -50,7 +48,6 @@ class Reader(Protocol):
     """The message of an error event; None: there was none. feed() returns that event as well: if nothing was sent to
     the client yet and error_source is "target", the relay drops those bytes and tries another target."""
     error_source: ErrorSource
-    """The source of `error`."""
     usage: Usage | None
 
     @property
@@ -114,15 +111,8 @@ class Dialect(ClientDialect, Protocol):
     origin: str
     """"scheme://host:port" of the upstream."""
 
-    def raw(
-        self,
-        method: bytes,
-        path: bytes,
-        headers: Headers,
-        body: bytes | AsyncIterable[bytes],
-        length: int | None = None,
-    ) -> UpstreamRequest:
+    def raw(self, request: UpstreamRequest) -> UpstreamRequest:
         """A request that is forwarded as it is, below this upstream's base path and with its credentials.
 
-        length: of a body that arrives in pieces, in bytes; None: it is not known, and the body is sent chunked."""
+        request: its path is relative to the base path, and its origin is not read."""
         ...

@@ -27,7 +27,7 @@ from gateway.core.exchange import new_id
 from gateway.core.json_values import as_object
 from gateway.proxy.app import ROUTES, Gateway, unknown_path
 from gateway.proxy.http.auth.secret_mask import MaskedStream
-from gateway.proxy.http.client.transport import UpstreamReply
+from gateway.proxy.http.client.transport import UpstreamReply, UpstreamRequest
 from gateway.proxy.http.server.asgi import DisconnectWatcher
 from gateway.proxy.http.server.drain import absorb_cancellation, stopping
 from gateway.proxy.relay.state import CallContext, HeldBytes
@@ -183,8 +183,8 @@ async def _open_reply(
         async with asyncio.timeout(silence_s) as deadline:
             body = _body(receive, deadline, silence_s) if _has_body(scope) else b""
             headers = for_passthrough(scope["headers"], upstream.config.pass_headers)
-            request = upstream.dialect.raw(scope["method"].encode(), path, headers, body, _length(scope))
-            reply = await upstream.transport.send(request, _CONNECT_S)
+            request = UpstreamRequest(scope["method"].encode(), "", path, headers, body, _length(scope))
+            reply = await upstream.transport.send(upstream.dialect.raw(request), _CONNECT_S)
     except TimeoutError as error:
         raise UpstreamTimedOut(f"{shown} did not answer within {silence_s:g} s", retry=False) from error
     except TransportError as error:

@@ -86,7 +86,7 @@ async def _answers(upstream: UpstreamState) -> bool:
     if path is not None:
         request = UpstreamRequest(b"GET", upstream.dialect.origin, path.encode())
     else:
-        request = upstream.dialect.raw(b"GET", b"/models", [], b"")
+        request = upstream.dialect.raw(UpstreamRequest(b"GET", "", b"/models"))
     try:
         async with asyncio.timeout(_TIMEOUT_S):
             reply = await upstream.transport.send(request, _TIMEOUT_S)

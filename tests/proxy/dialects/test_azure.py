@@ -8,6 +8,7 @@ import pytest
 
 from gateway.config.upstreams import Upstream
 from gateway.proxy.dialects.azure import Azure
+from gateway.proxy.http.client.transport import UpstreamRequest
 from gateway.proxy.request.call import Call
 
 MakeCall = Callable[..., Call]
@@ -42,7 +43,7 @@ def test_the_key_goes_into_its_own_header(make_upstream: MakeUpstream, make_call
 
 
 def test_raw_paths_get_the_version_too(make_upstream: MakeUpstream) -> None:
-    request = Azure(make_upstream("azure", base_url=BASE)).raw(b"GET", b"/files?limit=2", [], b"")
+    request = Azure(make_upstream("azure", base_url=BASE)).raw(UpstreamRequest(b"GET", "", b"/files?limit=2"))
     assert request.path == b"/openai/files?limit=2&api-version=2024-10-21"
 
 

@@ -11,6 +11,7 @@ from gateway.config.upstreams import Upstream
 from gateway.core.errors import BadRequest, NotImplementedHere, UpstreamFailed
 from gateway.core.providers import PROVIDERS
 from gateway.proxy.dialects.kinds import build_dialect
+from gateway.proxy.http.client.transport import UpstreamRequest
 from gateway.proxy.request.call import Call
 
 MakeCall = Callable[..., Call]
@@ -73,7 +74,7 @@ def test_an_openai_upstream_cannot_count_tokens(make_upstream: MakeUpstream, mak
 def test_raw_requests_carry_the_upstreams_credential(
     make_upstream: MakeUpstream, kind: str, header: tuple[bytes, bytes], path: bytes
 ) -> None:
-    request = build_dialect(make_upstream(kind)).raw(b"GET", b"/files", [(b"accept", b"*/*")], b"")
+    request = build_dialect(make_upstream(kind)).raw(UpstreamRequest(b"GET", "", b"/files", [(b"accept", b"*/*")]))
     assert request.path == path
     assert header in request.headers
     assert not any(name == b"content-type" for name, _ in request.headers)

@@ -14,6 +14,7 @@ from gateway.config.upstreams import Upstream
 from gateway.core.errors import BadRequest, UpstreamFailed
 from gateway.proxy.dialects.openai import OpenAI
 from gateway.proxy.dialects.plain_answer import read_answer
+from gateway.proxy.http.client.transport import UpstreamRequest
 from gateway.proxy.request.call import Call
 from gateway.proxy.request.upload import begin_upload
 
@@ -161,7 +162,7 @@ async def test_a_form_has_its_model_rewritten(openai: OpenAI, make_call: MakeCal
 
 
 def test_raw_requests_get_the_base_and_the_credential(openai: OpenAI) -> None:
-    request = openai.raw(b"GET", b"/files?limit=2", [(b"accept", b"*/*")], b"")
+    request = openai.raw(UpstreamRequest(b"GET", "", b"/files?limit=2", [(b"accept", b"*/*")]))
     assert (request.method, request.path) == (b"GET", b"/v1/files?limit=2")
     assert (b"authorization", b"Bearer sk-up") in request.headers
 
