@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -43,26 +41,18 @@ def score(
     from gateway.features.calls.samples import filter_of
     from gateway.features.replay.gateway_choice import GatewayLocation
     from gateway.features.replay.progress import to_file
+    from gateway.reports.progress_bar import progress_bar
 
     names = tuple(dict.fromkeys(word.strip() for word in scorers.split(",") if word.strip()))
     if not names:
         raise typer.BadParameter("give at least one scorer", param_hint="--scorers")
     place = GatewayLocation(config, load(config), data_directory(data), gateway)
-    with usage_errors(), to_file(place.data / "score.log"), _watching() as watch:
+    with usage_errors(), to_file(place.data / "score.log"), progress_bar("score") as show:
         request = ScoreRequest(names, filter_of(limit, alias, since, where))
-        done = asyncio.run(score_stored(request, place, note, watch))
+        done = asyncio.run(score_stored(request, place, note, lambda state: show(state.done, state.total)))
     _report(done)
     if not done.complete:
         raise typer.Exit(1)
-
-
-@contextmanager
-def _watching() -> Iterator[Callable[[BackfillProgress], None]]:
-    """A progress bar if stderr is a terminal."""
-    from gateway.features.calls.cli import progress
-
-    with progress("score") as show:
-        yield lambda state: show(state.done, state.total)
 
 
 def _report(done: BackfillProgress) -> None:

@@ -2,26 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import sys
+from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Protocol
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 
-@contextmanager
-def progress_bar(name: str, console: Console) -> Iterator[Callable[[int, int, str], None]]:
-    """A bar while the context is open, and the function that updates it: (done, of, note).
+class ShowProgress(Protocol):
+    def __call__(self, done: int, of: int, note: str = "") -> None: ...
 
-    The console must be a terminal.
+
+@contextmanager
+def progress_bar(name: str, console: Console | None = None) -> Iterator[ShowProgress]:
+    """A bar while the context is open, and the function that updates it.
+
+    console: a terminal; None: stderr, on which nothing is drawn if it is not a terminal.
     """
+    if console is None and not sys.stderr.isatty():
+        yield lambda done, of, note="": None
+        return
     note = TextColumn("{task.fields[note]}", markup=False)  # text of an upstream
     rate = TextColumn("{task.fields[rate]}")
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), rate, TimeRemainingColumn(), note)
-    with Progress(*columns, console=console, transient=True) as drawn:
+    with Progress(*columns, console=console or Console(stderr=True), transient=True) as drawn:
         task = drawn.add_task(name, total=None, rate="", note="")
 
-        def show(done: int, of: int, note: str) -> None:
+        def show(done: int, of: int, note: str = "") -> None:
             speed = drawn.tasks[0].speed
             drawn.update(task, completed=done, total=of, rate=f"{speed:.1f}/s" if speed else "", note=note)
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import AsyncExitStack, closing, contextmanager
+from collections.abc import Iterator
+from contextlib import AsyncExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -215,26 +215,13 @@ def _rule(preferences: _Preferences) -> PreferenceRule:
 def _write(url: str, filter: ExchangeFilter, form: Form, out: Path | None, rule: PreferenceRule) -> ExportResult:
     from gateway.core.complete_file import complete_file
     from gateway.features.calls.export import export as exported
+    from gateway.reports.progress_bar import progress_bar
 
-    with progress() as show:
+    with progress_bar("export") as show:
         if out is None:
             return exported(url, filter, form, sys.stdout.buffer, show, rule)
         with complete_file(out) as file:
             return exported(url, filter, form, file, show, rule)
-
-
-@contextmanager
-def progress(name: str = "export") -> Iterator[Callable[[int, int], None]]:
-    """A progress bar if stderr is a terminal."""
-    if not sys.stderr.isatty():
-        yield lambda done, of: None
-        return
-    from rich.console import Console
-
-    from gateway.reports.progress_bar import progress_bar
-
-    with progress_bar(name, Console(stderr=True)) as show:
-        yield lambda done, of: show(done, of, "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -351,6 +338,7 @@ async def _erase(where: ReaderConfig, request: ErasureRequest, *, yes: bool) -> 
     """Raises CannotRun if the store or the stream server cannot be reached."""
     from gateway.core.errors import CannotRun, StreamDown
     from gateway.features.calls import erasure
+    from gateway.reports.progress_bar import progress_bar
     from gateway.store.store import Store, StoreDown
     from gateway.stream import Corridor
 
@@ -361,7 +349,7 @@ async def _erase(where: ReaderConfig, request: ErasureRequest, *, yes: bool) -> 
             if not yes:
                 return await erasure.preview(where.store, corridor, request)
             store = await stack.enter_async_context(Store(where.store))
-            with progress("erase") as watch:
+            with progress_bar("erase") as watch:
                 return await erasure.run(store, where.store, corridor, request, command_line(), watch)
         except (StreamDown, StoreDown) as error:
             raise CannotRun(f"{error}; nothing more was erased, and the same command continues") from error

@@ -47,12 +47,12 @@ def status(as_json: AsJson = False, config: Config = Path("gateway.yaml"), data:
 def train(as_json: AsJson = False, config: Config = Path("gateway.yaml"), data: Data = None) -> None:
     """Train a model now; consumers use it within 15 seconds. Exit code 1: there are too few values."""
     from gateway.core.sanitize import to_json
-    from gateway.features.calls.cli import progress
     from gateway.features.learned.trainer import train_from_store
     from gateway.features.learned.training import STEPS
+    from gateway.reports.progress_bar import progress_bar
 
     job, done = _job(config, data), 0
-    with progress("train") as drawn:
+    with progress_bar("train") as drawn:
 
         def step() -> None:
             nonlocal done

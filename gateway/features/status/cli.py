@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TypeVar
 
@@ -173,14 +172,17 @@ def replay(
     A record that is in the store already is not counted twice.
     """
 
+    from gateway.reports.progress_bar import progress_bar
+
     async def put_back(corridor: Corridor) -> tuple[int, int]:
         chosen = await _chosen(corridor, ids, reason, everyone)
         done = 0
-        with _bar("replaying", len(chosen)) as advance:
-            for each in chosen:
+        note(f"replaying {len(chosen)}")
+        with progress_bar("replaying") as show:
+            for n, each in enumerate(chosen, start=1):
                 letter = await corridor.dead_letters.get(each.id)
                 done += letter is not None and await corridor.dead_letters.replay(letter) is not None
-                advance(1)
+                show(n, len(chosen))
         return done, len(chosen)
 
     done, chosen = _run(put_back, config, data)
@@ -197,6 +199,8 @@ def purge(
     data: Data = None,
 ) -> None:
     """Delete dead letters for good. The loss accounting keeps their number."""
+    from gateway.reports.progress_bar import progress_bar
+
     chosen = _run(lambda corridor: _chosen(corridor, ids, reason, everyone), config, data)
     if not chosen:
         typer.echo("no dead letter to delete")
@@ -205,11 +209,13 @@ def purge(
         typer.confirm(f"delete {len(chosen)} dead letters for good?", abort=True, err=True)
 
     async def delete(corridor: Corridor) -> int:
-        deleted = 0
-        with _bar("deleting", len(chosen)) as advance:
+        deleted = done = 0
+        note(f"deleting {len(chosen)}")
+        with progress_bar("deleting") as show:
             for chunk in chunked(chosen, 100):
                 deleted += await corridor.dead_letters.purge(chunk)
-                advance(len(chunk))
+                done += len(chunk)
+                show(done, len(chosen))
         return deleted
 
     typer.echo(f"{_run(delete, config, data)} deleted")
@@ -251,21 +257,3 @@ async def _chosen(corridor: Corridor, ids: list[str] | None, reason: str | None,
     if ids:
         return await _named(corridor, ids)
     return [replace(each, fields={}) async for each in oldest_letters(corridor, reason, None)]
-
-
-@contextmanager
-def _bar(what: str, total: int) -> Iterator[Callable[[int], None]]:
-    """A progress bar if stderr is a terminal, else one line."""
-    import sys
-
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
-
-    if not sys.stderr.isatty():
-        note(f"{what} {total}")
-        yield lambda n: None
-        return
-    columns = TextColumn(what), BarColumn(), MofNCompleteColumn()
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-        task = progress.add_task(what, total=total)
-        yield lambda n: progress.advance(task, n)

@@ -527,18 +527,3 @@ def test_the_files_name_decides_the_form(tmp_path):
 
 def test_the_command_line_names_every_form():
     assert (*FORMS, *RUN_FORMS) == NAMED
-
-
-def test_a_progress_bar_needs_a_terminal(monkeypatch):
-    class Terminal(io.StringIO):
-        def isatty(self):
-            return True
-
-    monkeypatch.setattr("sys.stderr", Terminal())
-    monkeypatch.setenv("TERM", "xterm")
-    with verb.progress() as show:
-        show(3, 7)
-        import sys
-
-        sys.stderr.flush()
-    assert "3/7" in sys.stderr.getvalue()
