@@ -30,7 +30,7 @@ from gateway.console.errors import AdminError, NotPermitted
 from gateway.console.filters import visible
 from gateway.console.sessions import SESSION_S, Sessions, Visitor
 from gateway.features.keys.directory import Admin
-from gateway.reports.html import parts_css, templates
+from gateway.reports.html import style_sheet, templates
 from gateway.runtime.tasks import Tasks
 from gateway.store.engine import default_url
 from gateway.stream import Corridor
@@ -103,7 +103,6 @@ class PagesSetup:
     evals: Callable[[], EvalsConfig] = EvalsConfig
     """Returns how judges and replays reach the gateway."""
     data: Path = Path()
-    """The data directory."""
     config_path: Path = Path("gateway.yaml")
     """The gateway.yaml; file names in it are relative to its directory."""
     link: LoginLink | None = None
@@ -288,7 +287,9 @@ def static_files() -> Mapping[str, bytes]:
     """The style sheets, htmx and our own script, by name."""
     names = ("console.css", "console.js", "htmx.min.js", "htmx.LICENSE.txt", "icon.svg")
     folder = files(__package__).joinpath("static")
-    return {**{name: folder.joinpath(name).read_bytes() for name in names}, "reports.css": parts_css().encode()}
+    found = {name: folder.joinpath(name).read_bytes() for name in names}
+    styles = {"console.css": style_sheet("shared").encode() + found["console.css"]}
+    return {**found, **styles, "reports.css": style_sheet("parts").encode()}
 
 
 @cache

@@ -9,7 +9,7 @@ from __future__ import annotations
 from base64 import b64encode
 from hashlib import sha256
 from importlib.resources import files
-from typing import Any
+from typing import Any, Literal
 
 from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
@@ -23,19 +23,15 @@ def render(template: str, **values: Any) -> str:
 
     With the digest instead of 'unsafe-inline', not even a style attribute that came from the store would be applied.
     """
-    style = _template("page.css") + parts_css()
+    style = style_sheet("shared") + style_sheet("page") + style_sheet("parts")
     digest = b64encode(sha256(style.encode()).digest()).decode()
     css = Markup(style)  # noqa: S704 - a file of this package
     return environment().get_template(template).render(style=css, style_digest=digest, **values)
 
 
-def parts_css() -> str:
-    """The style of what reports consist of, without that of the page around them; the console serves it, too."""
-    return _template("parts.css")
-
-
-def _template(name: str) -> str:
-    return files(__package__).joinpath("templates", name).read_text(encoding="utf-8")
+def style_sheet(name: Literal["shared", "page", "parts"]) -> str:
+    """The style of all pages, of a report's page, or of the parts of reports, which the console shows, too."""
+    return files(__package__).joinpath("templates", f"{name}.css").read_text(encoding="utf-8")
 
 
 def templates(*packages: str) -> ChoiceLoader:
