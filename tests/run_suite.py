@@ -2,26 +2,39 @@
 
 python tests/run_suite.py [OPTION OF PYTEST ...]
 
-There are three lists for each process, so that no process grows large and none is left to run alone for long.
+There are three lists for each process, so that no process grows large and none is left to run alone for long. Each
+list runs in a fork of one process that has imported what they share.
 Files of one folder stay together, since they share servers that take seconds to start. tests/durations.json has what
 each file takes; --record-durations renews it.
 """
 
 from __future__ import annotations
 
+import atexit
+import gc
 import os
 import re
-import subprocess
 import sys
+import tempfile
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from contextlib import redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
+import pytest
 from fixtures.durations import TESTS, UNKNOWN_S, read
 
+OPTIONS = ("-p", "no:cacheprovider")
+PRELOADED = (
+    "tests/console/test_app.py",
+    "tests/consumer/test_consumer.py",
+    "tests/features/experiments/test_cli.py",
+    "tests/proxy/test_reload.py",
+)
+"""Files whose imports are those of many others."""
 NO_TESTS = 5  # pytest's exit status
 SUMMARY = re.compile(r"^(FAILED|ERROR|SKIPPED|XPASS|XFAIL) ")
 COUNT = re.compile(r"(\d+) (passed|failed|skipped|errors?|xfailed|xpassed|deselected|warnings?)\b")
@@ -90,28 +103,70 @@ def test_files(root: Path, table: Path) -> dict[str, float]:
     return {name: known.get(name, UNKNOWN_S) for name in names}
 
 
-def run(root: Path, files: Sequence[str], options: Sequence[str]) -> Result:
-    began = time.monotonic()
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *options, *files]
-    done = subprocess.run(command, cwd=root, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
-    return Result(done.returncode, done.stdout, time.monotonic() - began)
+def preload(root: Path) -> None:
+    """Imports what many tests import, once for all lists, which run in forks of this process."""
+    status = _quietly([*OPTIONS, "--collect-only", "-qq", *(str(root / name) for name in PRELOADED)])
+    if status:
+        raise RuntimeError(f"pytest cannot collect {', '.join(PRELOADED)}: exit status {status}")
+
+
+def _quietly(words: Sequence[str]) -> int:
+    with Path(os.devnull).open("w") as nowhere, redirect_stdout(nowhere):
+        return int(pytest.main(list(words)))
+
+
+@dataclass(frozen=True)
+class Running:
+    """A list that a fork of this process runs."""
+
+    number: int
+    files: Sequence[str]
+    output: IO[str]
+    began: float
+
+    def result(self, status: int) -> Result:
+        self.output.seek(0)
+        with self.output:
+            return Result(os.waitstatus_to_exitcode(status), self.output.read(), time.monotonic() - self.began)
+
+
+def _fork(root: Path, words: Sequence[str], output: IO[str]) -> int:
+    """Starts pytest in a fork of this process, and returns its id. output: gets what it prints."""
+    sys.stdout.flush()
+    pid = os.fork()
+    if pid:
+        return pid
+    status = 1
+    try:
+        os.chdir(root)
+        os.dup2(output.fileno(), 1)
+        os.dup2(output.fileno(), 2)
+        gc.disable()  # until the tests are collected, as in a process of its own
+        status = int(pytest.main([*OPTIONS, "-q", *words]))
+    finally:
+        atexit._run_exitfuncs()
+        sys.stdout.flush()
+        os._exit(status)  # without freeing the memory that it shares with its parent
 
 
 def run_all(root: Path, ordered: Sequence[Sequence[str]], options: Sequence[str], at_once: int) -> list[Result]:
     """Shows the output of a list that fails, one line of any other: what it took, and when it ended."""
     began = time.monotonic()
-
-    def run_one(number: int, files: Sequence[str]) -> Result:
-        result = run(root, files, options)
-        if not result.ok:
-            say(result.output)
-        counts = ", ".join(f"{n} {word}" for word, n in result.counts.items())
-        took = f"{result.seconds:.0f} s, at {time.monotonic() - began:.0f} s"
-        say(f"list {number} of {len(ordered)}: {len(files)} files, {counts} in {took}")
-        return result
-
-    with ThreadPoolExecutor(at_once) as pool:
-        return list(pool.map(run_one, range(1, len(ordered) + 1), ordered))
+    running: dict[int, Running] = {}
+    results: dict[int, Result] = {}
+    for number, files in enumerate(ordered, start=1):
+        output = tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace")  # noqa: SIM115 - Running closes it
+        running[_fork(root, [*options, *files], output)] = Running(number, files, output, time.monotonic())
+        while len(running) >= at_once or (running and number == len(ordered)):
+            pid, status = os.wait()
+            ended = running.pop(pid)
+            result = results[ended.number] = ended.result(status)
+            if not result.ok:
+                say(result.output)
+            counts = ", ".join(f"{n} {word}" for word, n in result.counts.items())
+            took = f"{result.seconds:.0f} s, at {time.monotonic() - began:.0f} s"
+            say(f"list {ended.number} of {len(ordered)}: {len(ended.files)} files, {counts} in {took}")
+    return [results[number] for number in sorted(results)]
 
 
 def say(text: str) -> None:
@@ -132,4 +187,5 @@ def main(root: Path, options: Sequence[str]) -> int:
 
 
 if __name__ == "__main__":
+    preload(TESTS.parent)
     sys.exit(main(TESTS.parent, sys.argv[1:]))

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
+import run_suite
 from hypothesis import given
 from hypothesis import strategies as st
-from run_suite import NO_TESTS, lists, main
+from run_suite import NO_TESTS, lists
 
 NAMES = st.builds("tests/{}/test_{}.py".format, st.sampled_from("abc"), st.integers(0, 99))
 SECONDS = st.dictionaries(NAMES, st.floats(0, 100), min_size=1)
@@ -45,22 +48,31 @@ def repository(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_a_failure_is_shown_and_counted(repository: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    assert main(repository, []) == 1
-    lines = capfd.readouterr().out.splitlines()
+def run(repository: Path, *options: str) -> tuple[int, list[str]]:
+    """Runs the tests of a repository. Returns the exit status and the printed lines."""
+    program = "import run_suite, sys; from pathlib import Path; sys.exit(run_suite.main(Path(sys.argv[1]), sys.argv[2:]))"
+    command = [sys.executable, "-c", program, str(repository), *options]
+    done = subprocess.run(command, cwd=Path(run_suite.__file__).parent, stdout=subprocess.PIPE, text=True, check=False)
+    return done.returncode, done.stdout.splitlines()
+
+
+def test_a_failure_is_shown_and_counted(repository: Path) -> None:
+    status, lines = run(repository)
+    assert status == 1
     assert lines[-1] == "2 passed, 1 failed, 1 skipped"
     assert any(line.startswith("E       AssertionError: why") for line in lines)
     assert any(line.startswith("FAILED tests/test_bad.py::test_bad") for line in lines[-5:])
     assert any(line.startswith("SKIPPED [1] tests/test_left.py") for line in lines[-5:])
 
 
-def test_lists_in_which_nothing_is_selected_do_not_fail(repository: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    assert main(repository, ["-k", "good"]) == 0
-    assert capfd.readouterr().out.splitlines()[-1] == "2 passed, 0 failed, 0 skipped"
-    assert main(repository, ["-k", "nothing"]) == NO_TESTS
+def test_lists_in_which_nothing_is_selected_do_not_fail(repository: Path) -> None:
+    status, lines = run(repository, "-k", "good")
+    assert (status, lines[-1]) == (0, "2 passed, 0 failed, 0 skipped")
+    assert run(repository, "-k", "nothing")[0] == NO_TESTS
 
 
-def test_a_file_that_cannot_be_imported_fails_the_run(repository: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_file_that_cannot_be_imported_fails_the_run(repository: Path) -> None:
     (repository / "tests" / "test_bad.py").write_text("import no_such_module\n")
-    assert main(repository, []) not in (0, NO_TESTS)
-    assert capfd.readouterr().out.splitlines()[-1] == "2 passed, 1 failed, 1 skipped"
+    status, lines = run(repository)
+    assert status not in (0, NO_TESTS)
+    assert lines[-1] == "2 passed, 1 failed, 1 skipped"

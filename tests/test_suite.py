@@ -6,6 +6,7 @@ import json
 import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -24,18 +25,31 @@ def test_real(): ...
 """
 
 
-def run(folder: Path, *words: str) -> list[str]:
-    """The lines that pytest prints with the project's settings."""
+RUNS = """
+import json, pytest, sys
+
+for words in json.loads(sys.argv[1]):
+    status = pytest.main(words)
+    if status:
+        sys.exit(status)
+    print("a run has ended")
+"""
+
+
+def run(folder: Path, *runs: Sequence[str]) -> list[list[str]]:
+    """The lines that pytest prints with the project's settings, for each list of options; all in one process."""
     config = [f"--config-file={ROOT / 'pyproject.toml'}", f"--rootdir={folder}", "-p", "no:cacheprovider"]
-    command = [sys.executable, "-m", "pytest", *config, *words, str(folder)]
-    return subprocess.run(command, capture_output=True, text=True, check=True, cwd=folder).stdout.splitlines()
+    words = json.dumps([[*config, *options, str(folder)] for options in runs])
+    command = [sys.executable, "-c", RUNS, words]
+    printed = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, cwd=folder).stdout
+    return [output.splitlines() for output in printed.split("a run has ended\n")[:-1]]
 
 
-def collected(folder: Path, tests: str, *words: str) -> set[str]:
-    """The names of the tests that pytest selects."""
+def collected(folder: Path, tests: str, *runs: Sequence[str]) -> list[set[str]]:
+    """The names of the tests that pytest selects, for each list of options."""
     (folder / "test_them.py").write_text(tests)
-    lines = run(folder, "--collect-only", "-q", *words)
-    return {line.partition("::")[2] for line in lines if "::" in line}
+    outputs = run(folder, *(["--collect-only", "-q", *options] for options in runs))
+    return [{line.partition("::")[2] for line in lines if "::" in line} for lines in outputs]
 
 
 def with_plugin(folder: Path, name: str) -> str:
@@ -46,13 +60,9 @@ def with_plugin(folder: Path, name: str) -> str:
     return f"pythonpath={folder}"
 
 
-@pytest.mark.parametrize(
-    ("words", "selected"),
-    [([], {"test_plain"}), (["-m", "long"], {"test_long"}), (["-m", "real"], {"test_real"})],
-    ids=["default", "long", "real"],
-)
-def test_long_and_real_run_where_they_are_asked_for(tmp_path: Path, words: list[str], selected: set[str]) -> None:
-    assert collected(tmp_path, TESTS, *words) == selected
+def test_long_and_real_run_where_they_are_asked_for(tmp_path: Path) -> None:
+    selected = collected(tmp_path, TESTS, [], ["-m", "long"], ["-m", "real"])
+    assert selected == [{"test_plain"}, {"test_long"}, {"test_real"}]
 
 
 DATABASES = """
@@ -79,22 +89,16 @@ SQLITE = {"test_sqlite_or[sqlite]", "test_dialect[sqlite]"}
 OTHERS = {"test_sqlite_or[postgresql]", "test_postgres"}
 
 
-@pytest.mark.parametrize(
-    ("words", "selected"),
-    [
-        ([], SQLITE | {"test_dialect[postgresql]"}),
-        (["--postgres", "all"], SQLITE | OTHERS | {"test_dialect[postgresql]"}),
-        (["--postgres", "others"], OTHERS),
-    ],
-    ids=["default", "all", "others"],
-)
-def test_postgresql_runs_the_tests_of_dialect(tmp_path: Path, words: list[str], selected: set[str]) -> None:
+def test_postgresql_runs_the_tests_of_dialect(tmp_path: Path) -> None:
     path = with_plugin(tmp_path, "dialect")
-    assert collected(tmp_path, DATABASES + STORE_TESTS, "-o", path, *words) == selected
+    runs = [["-o", path, *words] for words in ([], ["--postgres", "all"], ["--postgres", "others"])]
+    default, everything, others = collected(tmp_path, DATABASES + STORE_TESTS, *runs)
+    assert default == SQLITE | {"test_dialect[postgresql]"}
+    assert everything == SQLITE | OTHERS | {"test_dialect[postgresql]"}
+    assert others == OTHERS
 
 
-def order(folder: Path, *words: str) -> list[str]:
-    lines = run(folder, "--collect-only", "-q", *words)
+def order(lines: Sequence[str]) -> list[str]:
     return [line.partition(".py::")[0].removeprefix("test_") for line in lines if "::" in line]
 
 
@@ -104,7 +108,8 @@ def test_files_are_ordered_by_what_they_took(tmp_path: Path, workers: list[str])
     for name, seconds in (("a", 0.0), ("b", 1.4), ("c", 0.3)):
         (tmp_path / f"test_{name}.py").write_text(f"import time\n\ndef test_it(): time.sleep({seconds})\n")
     (tmp_path / "durations.json").write_text('{"test_gone.py": 9.0}')
-    run(tmp_path, *settings, *workers, "--record-durations")
+    run(tmp_path, [*settings, *workers, "--record-durations"])
     assert list(json.loads((tmp_path / "durations.json").read_text())) == ["test_a.py", "test_b.py", "test_c.py"]
     (tmp_path / "test_new.py").write_text("def test_it(): ...\n")
-    assert order(tmp_path, *settings) == ["b", "new", "c", "a"]
+    [lines] = run(tmp_path, [*settings, "--collect-only", "-q"])
+    assert order(lines) == ["b", "new", "c", "a"]
