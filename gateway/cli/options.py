@@ -39,8 +39,6 @@ _CLI_ERROR: Any = typer.BadParameter.__mro__[2]  # click's ClickException, which
 
 @dataclass(frozen=True, slots=True)
 class StoreOptions:
-    """The location of the store."""
-
     config: MaybeConfig = None
     data: Data = None
 

@@ -310,7 +310,7 @@ def _admin_mistakes(raw: dict[str, Any]) -> Iterator[str]:
 
 
 def _evals_mistakes(raw: dict[str, Any]) -> Iterator[str]:
-    """With a key whose traffic is sampled, a judge's calls would be judged, and those calls judged again."""
+    """Rejects a key whose traffic is sampled: a judge's calls would be judged, and those calls judged again."""
     api_key = as_object(raw.get("evals")).get("api_key")
     if not isinstance(api_key, str):
         return

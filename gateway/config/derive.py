@@ -247,5 +247,5 @@ def prices_of(config: Config) -> Prices:
 
 
 def content_of(own: Content | None, redaction: RedactionConfig | None) -> Content:
-    """How much of a caller's content is recorded. own: the key's `content`; None: the key does not set it."""
+    """The part of a caller's content that is recorded. own: the key's `content`; None: the key does not set it."""
     return own or (redaction.default if redaction else "full")

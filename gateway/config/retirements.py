@@ -23,7 +23,7 @@ class RetiringTarget:
     target: Target
     retirement: Retirement
     served: bool = True
-    """It is one of the alias's targets; False: only a fallback."""
+    """Whether it is one of the alias's targets; False: only a fallback."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +44,7 @@ class RetiringModel:
         return tuple(dict.fromkeys(each.alias for each in self.targets))
 
     def announced(self, today: date) -> str:
-        """What the log says, where nobody knows the traffic."""
+        """The line in the log, where the traffic is not known."""
         successor = self.retirement.successor
         count = f"{len(self.aliases)} alias{'' if len(self.aliases) == 1 else 'es'}"
         return (

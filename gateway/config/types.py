@@ -47,7 +47,7 @@ def network(value: str) -> str:
 
 
 def day(value: Any) -> Any:
-    """Rejects whatever is no day, also a time and a number, which could be read as one."""
+    """Rejects values that are not a day, also a time and a number, which could be read as one."""
     try:
         if isinstance(value, str) and len(value) == len("2027-01-14"):
             return datetime.strptime(value, "%Y-%m-%d").date()

@@ -141,7 +141,7 @@ class Upstream(Section):
     """Compress the bodies of requests, above 1 KB: for long requests over a slow line, to a server that takes
     `content-encoding: zstd`. Default: they are sent as they are."""
     responses: ResponsesApi | None = None
-    """How the server gets requests to /v1/responses: as they are (`native`), or translated to a chat (`chat`), for a
+    """Form of requests to /v1/responses: as they arrive (`native`), or translated to a chat (`chat`), for a
     server without that API. Default: by `kind`; Anthropic's API gets them translated."""
     websocket: bool = False
     """Responses that clients ask for by WebSocket are asked for by WebSocket here too: a turn then sends only what is

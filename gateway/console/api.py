@@ -78,8 +78,6 @@ class Operation:
 
 @dataclass(frozen=True, slots=True)
 class AdminOperations:
-    """The operations of one feature."""
-
     operations: tuple[Operation, ...]
     schemas: Callable[[Mapping[str, Schema]], Mapping[str, Schema]]
     """Returns the schemas of the answers by name, from those of the models in the bodies."""
@@ -122,7 +120,6 @@ def object_schema(properties: Mapping[str, Schema]) -> Schema:
 
 
 def page_schema(item: Schema) -> Schema:
-    """The schema of a page of a list."""
     more = {"type": ["string", "null"], "description": "Where the next page begins; null: this is the last one."}
     return object_schema({"data": {"type": "array", "items": item}, "next": more})
 

@@ -253,7 +253,6 @@ def page_routes() -> list[Route]:
 
 
 def _attach_pages(app: Starlette, admin: Admin, setup: PagesSetup, ways: LoginWays) -> None:
-    """Attaches the services of the pages to the application."""
     app.state.navigation = collected_pages()
     given = {each.name: getattr(setup, each.name) for each in fields(setup)}
     sessions = Sessions(admin.store, admin.config, admin.clock)

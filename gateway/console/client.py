@@ -42,7 +42,8 @@ class AdminClient:
         except ValueError:
             value = None
         if not isinstance(value, dict):
-            raise CannotRun(f"{self._url} is no console: it answered HTTP {answer.status_code} without a JSON object")
+            status = answer.status_code
+            raise CannotRun(f"{self._url} is not a console: it answered HTTP {status} without a JSON object")
         if answer.status_code >= 400:
             raise AdminRefused(_refusal(value, answer.status_code))
         return value

@@ -26,7 +26,6 @@ _ALWAYS = (401, 403, 429, 503)
 
 
 def describe(found: Sequence[AdminOperations]) -> Schema:
-    """The whole document."""
     paths: dict[str, Schema] = {}
     for each in (operation for feature in found for operation in feature.operations):
         paths.setdefault(each.path, {})[each.method.lower()] = _operation(each)

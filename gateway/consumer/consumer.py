@@ -299,7 +299,7 @@ class Consumer:
         return None
 
     async def _leave_pending(self, entries: Sequence[StreamEntry], error: Exception) -> None:
-        """They are claimed later, one at a time."""
+        """Leaves the entries pending: they are claimed later, one at a time."""
         log.error("scoring failed; each entry is retried alone: entries=%d", len(entries), exc_info=error)
         for entry in entries:
             failure = f"{type(error).__name__}: {error}"

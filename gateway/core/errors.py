@@ -194,7 +194,7 @@ class ConnectFailed(TransportError):
 
 
 class NoFilesLeft(ConnectFailed):
-    """This process, or its machine, may open no further socket."""
+    """The process or its machine has no free file descriptor for another socket."""
 
 
 class ConnectTimeout(TransportError):

@@ -24,8 +24,6 @@ WINDOWS: tuple[Window, ...] = get_args(Window)
 
 @dataclass(frozen=True, slots=True)
 class Limit:
-    """One limit of a scope."""
-
     measure: Measure
     amount: float
     """Requests, tokens or US dollars in one window; for `concurrency`, calls in flight in the whole fleet."""

@@ -1,8 +1,8 @@
-"""When providers stop serving a model, and what they recommend in its place. Pure.
+"""Days on which providers stop serving a model, and the models that they recommend in its place. Pure.
 
 The data is list_retirements.json, with the date of the list. By kind of upstream it has the provider's page, as
 `evidence` where the rows were read (the page, or what quotes it), and by model the day and the recommended model; null:
-none could be read. Only announced days are in it: a provider's "not before" is no date. A name may end in a star.
+none could be read. Only announced days are in it: a provider's "not before" is left out. A name may end in a star.
 Providers move dates without notice: `retires` of a target says otherwise. To renew the list, read each page again,
 correct the rows and the evidence, and set `date`.
 """

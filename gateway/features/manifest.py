@@ -1,4 +1,4 @@
-"""What a feature adds to the programs. Each feature's `__init__.py` declares it, and the shells read the declarations.
+"""Additions of a feature to the programs. Each feature's `__init__.py` declares them, and the shells read them.
 
 Code is named by entries, "module:name", and imported when a shell uses it: `gateway serve` imports no feature, and
 `gateway --help` only the modules of their verbs.
@@ -50,14 +50,14 @@ class ConsumerTask:
     """Work that every consumer does next to scoring, as long as it runs."""
 
     name: str
-    """For logs."""
+    """Name of the task in logs."""
     entry: str
     """A features.task.TaskMaker."""
 
 
 @dataclass(frozen=True, slots=True)
 class ConfigFindings:
-    """What a feature says of a config in `gateway check`."""
+    """Findings of a feature on a config, for `gateway check`."""
 
     refusals: tuple[str, ...] = ()
     """Mistakes: the check fails."""
@@ -78,7 +78,7 @@ class Manifest:
     """Entry of a function (Config, BuiltScorers, URL of the store) → ConfigFindings; "": the feature checks nothing."""
     extras: tuple[Extra, ...] = ()
     templates: bool = False
-    """It has a folder `templates` for its pages and reports."""
+    """Whether it has a folder `templates` for its pages and reports."""
 
 
 class Placed(Protocol):

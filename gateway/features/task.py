@@ -1,4 +1,4 @@
-"""What a feature's task in the consumer works with. Manifests name the functions that make the tasks."""
+"""The context of a feature's task in the consumer. Manifests name the functions that make the tasks."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class TaskContext:
     scorers: BuiltScorers
     threads: ScoringThreads
     name: str
-    """Of this consumer, unique among those that run: it holds leases."""
+    """Name of this consumer, unique among those that run: it holds leases."""
 
 
 TaskMaker = Callable[[TaskContext], Coroutine[Any, Any, None] | None]

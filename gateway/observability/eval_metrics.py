@@ -189,8 +189,6 @@ class EvalFigures:
 
 @dataclass(frozen=True, slots=True)
 class Scrape:
-    """The values of one scrape."""
-
     figures: EvalFigures
     failing_parts: int
     age_s: float | None  # None: the figures were not read yet
@@ -326,7 +324,6 @@ class EvalMetrics(Collector):
 
     @property
     def figures(self) -> EvalFigures:
-        """The figures that are exported."""
         return self._figures
 
     @figures.setter

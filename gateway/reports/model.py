@@ -324,8 +324,6 @@ class Progress:
 
 @dataclass(frozen=True, slots=True)
 class RampChangeShown:
-    """One change of a ramp."""
-
     at: float  # Unix seconds
     kind: str  # what happened, in one word
     share: float  # of units that the candidate served from then on

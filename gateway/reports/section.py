@@ -66,7 +66,6 @@ class Table:
 
     @property
     def rows(self) -> list[Row]:
-        """The rows of all groups."""
         return [row for _, rows in self.groups for row in rows]
 
     @property
@@ -96,8 +95,6 @@ def table(caption: str, columns: Sequence[Column], groups: Iterable[tuple[str, S
 
 @dataclass(frozen=True, slots=True)
 class CaptionedChart:
-    """A chart with its caption."""
-
     chart: Chart
     title: str = ""
     finding: str = ""
@@ -114,7 +111,7 @@ class ReportSection:
     """One part of a report. A section without content is not shown."""
 
     name: str
-    """Its name in code: "gates"."""
+    """Name of the section in code: "gates"."""
     title: str
     lead: str = ""
     guide: str = ""

@@ -111,9 +111,9 @@ class Grader:
 
     name: str
     parts: Mapping[str, Leaf]
-    """By name; a single grader has the name ""."""
+    """The parts by name; a single grader has the name ""."""
     formula: Formula | None
-    """Of a multi grader; None: a single grader."""
+    """The formula of a multi grader; None: a single grader."""
     backends: Mapping[str, JudgeModel | VectorSource]
     """The models and vectors of the parts that need them."""
     threshold: float | None

@@ -62,8 +62,6 @@ _NEEDED = {
 
 
 class RubricItem(BaseModel):
-    """One yes/no item of a rubric."""
-
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     ask: Annotated[str, Field(min_length=1)]

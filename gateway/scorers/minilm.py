@@ -178,7 +178,7 @@ class _RecentVectors:
 
 
 def _attended(query: Array, key: Array, value: Array) -> Array:
-    """Of one text; each of shape (tokens, 384)."""
+    """Attention over one text; each array has the shape (tokens, 384)."""
     n, width = query.shape
     q, k, v = (each.reshape(n, _HEADS, -1).transpose(1, 0, 2) for each in (query, key, value))
     scores = q @ k.transpose(0, 2, 1) / np.float32(math.sqrt(width / _HEADS))

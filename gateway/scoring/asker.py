@@ -49,7 +49,7 @@ class ServiceConnection:
 
     connections: HttpConnections
     deadline_s: float
-    """Of one request."""
+    """Deadline of one request."""
     budget: ScorerBudget | None = None
 
 

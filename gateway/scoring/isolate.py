@@ -207,7 +207,7 @@ class _Child:
         if self._process.stdin:
             self._process.stdin.close()
         # asyncio regards a process as running until its output has ended, which a grandchild outside the process group
-        # may keep open for ever.
+        # may never close.
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(KILL_GRACE_S):
                 while self._process.stdout and await self._process.stdout.read(1 << 16):

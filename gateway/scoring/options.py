@@ -117,7 +117,6 @@ def _checked(
 
 
 def _hints(factory: Any) -> dict[str, Any]:
-    """The types of the options."""
     hints = _own_hints(factory)
     for options in _option_classes(factory).values():
         hints |= _own_hints(options)

@@ -33,7 +33,6 @@ class StartedScores(NamedTuple):
     """Index in results, name and scorer of each that needs to wait."""
 
     def done(self) -> list[ScoreResult]:
-        """The results that there are."""
         return [r for r in self.results if r is not None]
 
 

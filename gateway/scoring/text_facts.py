@@ -26,7 +26,7 @@ _MULTIPLIER, _TEXT_MULTIPLIER = np.uint64(0x9E3779B97F4A7C15), np.uint64(0xC2B2A
 
 class TextFacts(NamedTuple):
     words: int
-    """Their number, split at white space."""
+    """The number of words, split at white space."""
     repeats: bool
     """Whether the same GRAM words in a row may occur twice. False is certain."""
 

@@ -32,7 +32,7 @@ def v_per_rho(alpha: float, two_sided: bool = True) -> float:
 
 @dataclass(frozen=True, slots=True)
 class GammaExponentialMixture:
-    """For sub-exponential S of scale c, such as sums of terms bounded above by c about their mean.
+    """A boundary for sub-exponential S of scale c, such as sums of terms bounded above by c about their mean.
 
     With a = rho / c^2, b = (v + rho) / c^2, x = (c s + v + rho) / c^2, P the regularised lower incomplete gamma:
     ln m = a ln a - ln Gamma(a) - ln P(a, a) + ln Gamma(b) + ln P(b, x) - b ln x + x - a.

@@ -1,4 +1,4 @@
-"""How much of the variance of scores is between items, and how much from one run of an item to the next."""
+"""The variance of scores in two parts: between items, and between the runs of one item."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -59,7 +59,7 @@ class SequentialRatio(Stored):
 
     @property
     def p_value(self) -> float:
-        """At most 1, and valid at any time: P(it ever falls to alpha) <= alpha under the null."""
+        """A p-value of at most 1, valid at any time: P(it ever falls to alpha) <= alpha under the null."""
         return math.exp(-self.log_peak)
 
 

@@ -117,7 +117,7 @@ def _sizes(cells: list[StratumSums]) -> list[float]:
 
 
 def _nonresponse(sizes: list[float], cells: list[StratumSums]) -> float | None:
-    """By stratum N_h times the failed share of its samples; strata without samples say nothing."""
+    """N_h times the failed share of its samples, by stratum; strata without samples are left out."""
     sampled = [(size, s) for size, s in zip(sizes, cells, strict=True) if s.samples]
     total = sum(size for size, _ in sampled)
     return sum(size * s.nonresponse / s.samples for size, s in sampled) / total if total else None

@@ -109,7 +109,7 @@ def begin_change(connection: Connection) -> int:
 
 
 def begin_epoch(connection: Connection, above: int) -> DirectoryState:
-    """A new epoch, whose version is above that of the store and `above`: everything is to be published anew."""
+    """A new epoch, whose version is above that of the store and `above`: everything is to be published again."""
     version = max(begin_change(connection), above + 1)
     connection.execute(update(directory_state).values(epoch=secrets.token_hex(8), version=version))
     return directory_state_of(connection)

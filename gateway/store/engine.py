@@ -210,7 +210,6 @@ def alembic_config() -> Any:
 
 
 def without_password(url: str) -> str:
-    """A URL without its password."""
     return make_url(url).render_as_string(hide_password=True)
 
 

@@ -186,7 +186,6 @@ def _upsert(connection: Connection) -> Any:
 
 
 def _score_values(given: Mapping[str, Any] | RowMapping, exchange: RowMapping, now: float) -> dict[str, Any]:
-    """A row of `scores`."""
     value = given["value"]
     return {
         **{name: exchange[name] for name in ("experiment", "plan", "arm", "pi", "stratum")},

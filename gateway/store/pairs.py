@@ -78,7 +78,6 @@ class ArmScore:
     """A score of one arm's answer, alone or next to the served one."""
 
     exchange_id: str
-    """Exchange of the arm."""
     scorer: str
     version: str
     config_hash: str

@@ -64,7 +64,7 @@ class ScoredExchange:
     prediction: Prediction | None = None
     """Prediction before the draw; None: no predictor is configured, or the exchange is not scored."""
     turn: Turn | None = None
-    """Its turn of a conversation; None: it is none, or implicit feedback is off."""
+    """Its turn of a conversation; None: it belongs to none, or implicit feedback is off."""
 
 
 def model_of(exchange: Exchange) -> str:
@@ -145,23 +145,19 @@ class ScoreIds:
 
 
 def shared_values(judged: ScoredExchange, now: float) -> Row:
-    """Values of the columns SHARED."""
     e = judged.exchange
     return e.id, "exchange", e.experiment, e.plan, e.arm, 0, "numeric", e.stratum, e.received, now
 
 
 def scorer_values(scorer: ScorerInfo, name: str, version: str, config_hash: str) -> Row:
-    """Values of the columns OF_SCORER."""
     return name, version, config_hash, scorer.kind, scorer.direction
 
 
 def paid_values(spent: Spent) -> Row:
-    """Values of the columns PAID."""
     return spent.cost_usd, plain_text(spent.judge_model), spent.tokens
 
 
 def score_values(score: Score, scorer: ScorerInfo) -> Row:
-    """Values of the columns SCORED."""
     value = float(score.value)
     detail = _json(score.detail) if score.detail else None
     distribution = _json(score.distribution) if score.distribution else None

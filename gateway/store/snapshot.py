@@ -41,8 +41,6 @@ class CellKey:
 
 @dataclass(frozen=True, slots=True)
 class ScoreCell:
-    """A row of `score_cells`."""
-
     key: CellKey
     n: Mapping[str, int]  # by status
     total: float
@@ -100,7 +98,6 @@ def guided_sums(connection: Connection, populations: Mapping[CellKey, int]) -> d
 
 
 def stage_sums(row: RowMapping | Mapping[str, Any], population: float) -> StageSums:
-    """The sums in a row of `prediction_sums`."""
     products = np.zeros((4, 4))
     for i, first in enumerate(PREDICTION_TERMS):
         for j, second in enumerate(PREDICTION_TERMS[i:], i):

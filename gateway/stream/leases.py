@@ -52,7 +52,6 @@ class LeaseReport(NamedTuple):
     need: int
     """The amount that calls wait for: granted if it is left at all."""
     amount: int
-    """The limit."""
     starts_ms: int
     ends_ms: int
     """Unix ms, on the server's clock; 0: there is no window."""

@@ -37,8 +37,6 @@ UNNAMED = PROVIDERS["openai"]  # speaks OpenAI's dialect, and cannot be identifi
 
 @dataclass(frozen=True, slots=True)
 class DiscoveredUpstream:
-    """An upstream that was found."""
-
     provider: Provider
     port: int | None = None
     """The port of a local server; None: a provider with a key in the environment."""

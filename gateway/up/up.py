@@ -90,8 +90,6 @@ class RunningGateway:
 
 @dataclass(frozen=True, slots=True)
 class StartedEngine:
-    """An engine that was started for an upstream."""
-
     upstream: str
     base_url: str
     model: str

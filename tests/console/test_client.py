@@ -48,7 +48,7 @@ def test_a_server_that_is_not_a_console_is_reported():
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
         url = f"http://127.0.0.1:{server.server_port}"
-        with pytest.raises(CannotRun, match="is no console: it answered HTTP 200 without a JSON object"):
+        with pytest.raises(CannotRun, match="is not a console: it answered HTTP 200 without a JSON object"):
             AdminClient(url, "t").call("GET", "/keys")
         server.shutdown()
         thread.join()

@@ -56,8 +56,6 @@ def _usage() -> Iterator[None]:
 
 @dataclass(frozen=True, slots=True)
 class _ScoreColumns:
-    """The columns of the files."""
-
     id: Annotated[str | None, typer.Option(help="Column by which items are paired (default: a usual name).")] = None
     score: Annotated[
         str | None, typer.Option(help="Column of the score, or a score's name (default: a usual name).")
@@ -182,7 +180,7 @@ def _checked(files: list[str]) -> list[Path]:
             raise _wrong_file(f"no file {path}")
         if path.suffix.lower() not in SUFFIXES:
             kind = path.suffix or "no suffix"
-            raise _wrong_file(f"{path}: {kind} is no format that is read; expected {', '.join(SUFFIXES)}")
+            raise _wrong_file(f"{path}: {kind} is not a format that is read; expected {', '.join(SUFFIXES)}")
     return paths
 
 

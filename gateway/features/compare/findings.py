@@ -39,8 +39,6 @@ _POWER = 0.8
 
 @dataclass(frozen=True, slots=True)
 class VerdictTerms:
-    """The terms of a verdict."""
-
     margin: float = 0.02
     """The largest loss that is acceptable, in the unit of the score."""
     alpha: float = 0.05
@@ -55,7 +53,7 @@ class RunsShare:
     share: float
     """The share of the variance of an item's difference that comes from run to run."""
     twice_as_many_runs: float
-    """By how much the interval would be narrower with twice as many runs of each item, as a share."""
+    """Share by which twice as many runs of each item would narrow the interval."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,7 +146,7 @@ class _Pair:
     control: int
     candidate: int
     known: dict[float, tuple[Comparison, Decision]] = field(default_factory=dict)
-    """What was found before, by alpha: Holm's procedure asks for some again."""
+    """Results so far, by alpha: Holm's procedure asks for some of them again."""
 
     def values(self) -> PairedValues:
         a, b = self.scores.means[self.control], self.scores.means[self.candidate]

@@ -12,7 +12,7 @@ from gateway.core.errors import CannotRun
 from gateway.features.replay.row_files import DatasetRow
 
 LARGEST_BYTES = 1 << 30
-"""Of what is unpacked: the header and the summaries of the samples, not their transcripts."""
+"""Size limit of the unpacked parts: the header and the summaries of the samples, not their transcripts."""
 _LETTERS = {"C": 1.0, "P": 0.5, "I": 0.0, "N": 0.0}  # correct, partial, incorrect, no answer, as inspect's own metrics
 _READ = ("header.json", "summaries.json", "_journal/")
 

@@ -274,7 +274,7 @@ def to_html(found: ScoreComparison) -> str:
 
 
 def to_markdown(found: ScoreComparison) -> str:
-    """For a comment of a pull request: the sentence, one table, what more items would decide, and the rest folded."""
+    """A comment of a pull request: the sentence, one table, what more items would decide, and the rest folded."""
     lines = [f"**{BADGES[found.verdict]}**", ""]
     for sentence in exit_sentences(found):
         lines += [_escaped(sentence), ""]

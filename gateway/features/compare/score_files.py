@@ -30,7 +30,7 @@ _LISTS = ("data", "items", "content", "rows", "samples", "scores", "results")
 """Members of a JSON document that its rows may be in."""
 _LONG = ("trace_id", "traceId", "observation_id", "observationId", "data_type", "dataType")
 """A table with a score's name and value, and one of these columns, has one score a row: Langfuse's form."""
-_OF_SCORE = ("id", "value", "string_value", "stringValue")  # members of a score that are no columns of its item
+_OF_SCORE = ("id", "value", "string_value", "stringValue")  # members of a score that are not columns of its item
 _WORDS = ("CATEGORICAL", "TEXT")  # data types whose value is an index, or has no meaning
 FEEDBACK = "feedback_scores"
 """The member of an Opik item with its scores: [{"name", "value", …}]."""
@@ -42,7 +42,7 @@ class ScoreFile:
 
     path: Path
     form: str
-    """Its form, for readers: "CSV", "Langfuse scores"."""
+    """The name of its form, as reports show it: "CSV", "Langfuse scores"."""
     read: Callable[[], Iterator[DatasetRow]]
     long: bool = False
     """Rows without the chosen score belong to another score, and are left out."""

@@ -49,7 +49,7 @@ class ScoreOptions:
     bounds: tuple[float, float] | None = None
     """The lowest and the highest possible score. None: [0, 1] if all scores are in it, else unknown."""
     missing: float | str = "fail"
-    """What an item without a score counts as: a number, "drop" (it is left out), or "fail" (it is an error)."""
+    """Value of an item without a score: a number, "drop" (it is left out), or "fail" (it is an error)."""
 
     @property
     def wanted(self) -> frozenset[str]:
@@ -174,7 +174,7 @@ def _numeric(rows: Sequence[Mapping[str, Any]], column: str) -> bool:
 
 
 def number_of(value: Any) -> float | str | None:
-    """A score as a number; None: there is none (empty, null or NaN); text: why it is no number."""
+    """A score as a number; None: there is none (empty, null or NaN); text: why it is not a number."""
     if isinstance(value, bool | int | float | Decimal):
         return None if value != value else float(value)
     if value is None:
@@ -265,7 +265,7 @@ def _label(value: Any, absent: str) -> str:
     if not text or value != value:
         raise ValueError(f"{absent}; every row needs one")
     if len(text) > _MOST_ID_CHARACTERS:
-        raise ValueError(f"{absent}: a text of {len(text):,} characters is no id; name another column")
+        raise ValueError(f"{absent}: a text of {len(text):,} characters is not an id; name another column")
     return text
 
 

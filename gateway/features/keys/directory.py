@@ -96,8 +96,6 @@ class Admin:
 
 @dataclass(frozen=True, slots=True)
 class Changed:
-    """A change that is stored."""
-
     row: DirectoryRow
     published: bool
     """Gateways can read it now, and do so within a second; False: the stream server does not answer, and the change

@@ -122,7 +122,7 @@ class ShownKey:
     limits: str
     usage: UsageRow | None
     url: str
-    """Its page; "": it is in gateway.yaml, which this page does not change."""
+    """Path of its page; "": it is in gateway.yaml, which this page does not change."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,7 +32,7 @@ class OrganizationSettings(Section):
     """An organization."""
 
     limits: LimitsConfig = LimitsConfig()
-    """What its teams may use together."""
+    """Limits of all its teams together."""
     disabled: bool = False
     """Refuse all calls of its keys."""
 
@@ -43,7 +43,7 @@ class TeamSettings(Section):
     organization: PlainName | None = None
     """The organization that it belongs to."""
     limits: LimitsConfig = LimitsConfig()
-    """What its keys may use together."""
+    """Limits of all its keys together."""
     models: Models | None = None
     """The models that its keys may use; a key may narrow them. null: all."""
     tags: Tags = ()
@@ -62,15 +62,15 @@ class KeySettings(Section):
     team: PlainName | None = None
     """The team whose limits it shares."""
     limits: LimitsConfig = LimitsConfig()
-    """What it may use."""
+    """Limits of its usage."""
     models: Models | None = None
     """The models that it may use. null: all that its team may."""
     allow: tuple[Literal["sample", "target", "passthrough"], ...] = ()
-    """What its requests may control. `passthrough` needs the role owner."""
+    """Settings that its requests may control. `passthrough` needs the role owner."""
     sample: Literal["rules", "never"] = "rules"
     """`never` excludes its calls from the population that is sampled and scored."""
     content: Content | None = None
-    """How much of its prompts and answers is recorded. null: as `redaction.default` says."""
+    """Part of its prompts and answers that is recorded. null: as `redaction.default` says."""
     tags: Tags = ()
     """Labels under which its usage is summed."""
     expires: AwareDatetime | None = None
@@ -202,7 +202,7 @@ class TeamBounds:
 
 def bounds_left(old: TeamBounds, new: TeamBounds) -> tuple[str, ...]:
     """The bounds of a key that its old team set and its new one does not. Limits are shared by all keys of a team, so
-    those of another team are no substitute."""
+    those of another team do not count."""
     found = []
     team, joined = old.team, new.team
     if team is not None and (joined is None or joined.id != team.id):

@@ -150,8 +150,6 @@ _ID_COLUMNS = ("id", "subject_id", "exchange_id")
 
 @dataclass(frozen=True, slots=True)
 class SheetRow:
-    """A row with a verdict."""
-
     id: str
     verdict: LabelVerdict
     labeller: str = ""

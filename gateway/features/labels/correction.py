@@ -373,8 +373,6 @@ def _clip(x: float) -> float:
 
 @dataclass(frozen=True, slots=True)
 class LabelledItem:
-    """A labelled answer."""
-
     id: str
     y: float
     """The mean of people's verdicts."""

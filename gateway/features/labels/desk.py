@@ -45,8 +45,6 @@ class LabelRequest:
 
 @dataclass(frozen=True, slots=True)
 class DrawnItem:
-    """An item for one labeller."""
-
     blind: BlindItem
     design: SamplingDesign
     """The design of the draw; if others have labelled the item, that of the first label."""

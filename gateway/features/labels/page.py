@@ -209,7 +209,6 @@ class _QueueForm:
 
     @property
     def url(self) -> str:
-        """The page of the queue."""
         return f"{HOME}/queue?{query_of(self.asked)}"
 
     async def desk(self) -> KeptDesk:

@@ -26,8 +26,6 @@ _ARMS = (0, 1)
 
 @dataclass(frozen=True, slots=True)
 class JudgedAnswer:
-    """One answer of a pair."""
-
     f: float
     """The judge's score in [0, 1]."""
     y: float = 0.0

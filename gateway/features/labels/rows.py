@@ -228,7 +228,7 @@ TrafficKey = tuple[str, str, str, str]  # alias, "upstream/model", arm, stratum
 
 @dataclass(frozen=True, slots=True)
 class ScoreSelection:
-    """A selection of a scorer's scores; None is no condition."""
+    """A selection of a scorer's scores; None sets no condition."""
 
     experiment: str | None = None
     plan: str | None = None

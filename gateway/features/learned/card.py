@@ -39,7 +39,7 @@ class CardEvidence:
     mean: float
     """The mean of the verdicts before them: the prediction without a model."""
     x: NDArray[np.float32]
-    """Their features, shape (n, k)."""
+    """Features of the rows, shape (n, k)."""
     before: NDArray[np.float32]
     """The features of what the model was fitted on, shape (m, k)."""
 

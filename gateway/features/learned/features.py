@@ -284,7 +284,7 @@ def _limit(request: Mapping[str, Any]) -> float:
     return NAN
 
 
-_REAL = (int, float)  # `int | float` would be made anew by each call
+_REAL = (int, float)  # each call would build `int | float` again
 _FINISHED = (
     "stop end_turn completed",
     "length max_tokens",

@@ -73,7 +73,6 @@ class PredictorModel:
 
 
 def version_of(text: str) -> str:
-    """The version of a model with this JSON."""
     return sha256(text.encode()).hexdigest()
 
 

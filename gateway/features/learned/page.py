@@ -87,8 +87,6 @@ SHIFTED = 0.2
 
 @dataclass(frozen=True, slots=True)
 class PredictorState:
-    """The state of the predictor in force."""
-
     models: list[TrainedModel]
     """The newest first."""
     share: JudgedShare

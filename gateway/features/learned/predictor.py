@@ -83,7 +83,6 @@ class Predictor:
         return self._stored is not None and harmful(self._stored.card)
 
     def figures(self) -> PredictorFigures:
-        """The figures for Prometheus."""
         stored = self._stored
         n = sum(size for size, _ in self._recent)
         mean = sum(total for _, total in self._recent) / n if n else None

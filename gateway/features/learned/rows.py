@@ -18,8 +18,6 @@ _MOST = 20_000  # rows of one step
 
 
 class PredictedRow(NamedTuple):
-    """A predicted exchange."""
-
     received: float
     pi: float
     feature_set: str
@@ -81,7 +79,6 @@ def save_state(connection: Connection, scorer: str, alias: str, state: str, at: 
 
 
 def saved_states(connection: Connection, scorer: str) -> dict[str, str]:
-    """The states by alias."""
     d = drift_states.c
     return {row.alias: row.state for row in connection.execute(select(d.alias, d.state).where(d.scorer == scorer))}
 
@@ -92,8 +89,6 @@ _APIS = ("chat", "completions", "responses", "messages")
 
 @dataclass(frozen=True, slots=True)
 class CallOutput:
-    """A call that was answered."""
-
     alias: str
     request: bytes
     """JSON; of a key whose content is not recorded, `{}`."""

@@ -66,7 +66,6 @@ class TrainingJob:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The names of the features."""
         return feature_names(embedding=self.embedding)
 
     @classmethod
@@ -102,8 +101,6 @@ def training_job(config: Config, store: str, scorers: Mapping[str, ConfiguredSco
 
 @dataclass(frozen=True, slots=True)
 class TrainingOutcome:
-    """The outcome of a training."""
-
     rows: int
     """Exchanges with a value of the target."""
     version: str = ""

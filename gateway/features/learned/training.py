@@ -89,7 +89,6 @@ class Design:
     """The mean of π."""
     pi_min: float
     names: tuple[str, ...] = FeatureExtractor.names
-    """The names of the features."""
 
 
 def train(

@@ -201,8 +201,6 @@ _DIGEST_BYTES = 8
 
 
 class DatasetSource(Protocol):
-    """The source of the rows."""
-
     @property
     def path(self) -> Path:
         """The file; of another source, a name that files written next to it may have."""
@@ -281,8 +279,6 @@ def scan(source: Path | DatasetSource) -> Dataset:
 
 @dataclass(slots=True)
 class _Scan:
-    """The state of a scan."""
-
     digest: Any = field(default_factory=sha256)
     digests: bytearray = field(default_factory=bytearray)
     rows: int = 0

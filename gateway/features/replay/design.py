@@ -85,8 +85,6 @@ class ReplayTarget:
 
 @dataclass(frozen=True, slots=True)
 class RequestSettings:
-    """The settings of every request."""
-
     fields: tuple[tuple[str, Any], ...] = ()
     """Members of the body; they replace those of a row."""
     system: str | None = None

@@ -105,10 +105,7 @@ class ReportScope:
 
 @dataclass(frozen=True, slots=True)
 class ReplayAnswers:
-    """The texts of the examples."""
-
     questions: Mapping[int, str] = field(default_factory=dict)
-    """The questions by item."""
     answers: Mapping[tuple[int, str], str] = field(default_factory=dict)
     """The answers by (item, target)."""
     alike: Mapping[str, tuple[int, int]] = field(default_factory=dict)

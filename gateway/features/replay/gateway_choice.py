@@ -178,7 +178,6 @@ class GatewayLocation:
     """The location of a gateway, as the command line and the config give it."""
 
     path: Path
-    """The path of the gateway.yaml."""
     config: Config
     data: Path
     url: str | None = None

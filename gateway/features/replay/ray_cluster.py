@@ -159,7 +159,6 @@ class WorkerSetup:
     these."""
 
     base_url: str
-    """The URL of the gateway."""
     sections: Mapping[str, ScorerConfig]
     """The scorers that compute a score from an answer."""
 

@@ -55,7 +55,6 @@ def _head(result: ReplayResult) -> str:
 
 
 def targets_section(result: ReplayResult) -> ReportSection:
-    """Each target on its own."""
     columns = (Column("Target", "text"), *(Column(title) for title in _titles(result)))
     rows = [Row(Cell(each.target), tuple(_cells(result, each))) for each in result.targets]
     guide = "Each target on its own: the value, and its interval below it."

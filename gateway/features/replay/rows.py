@@ -117,8 +117,6 @@ class LogSelection:
 
 @dataclass(frozen=True, slots=True)
 class LoggedCall:
-    """A served call."""
-
     api: str
     request: bytes
     cluster: str | None

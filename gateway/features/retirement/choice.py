@@ -1,4 +1,4 @@
-"""Which target a person means who names a model or an alias. Pure."""
+"""Finds the target that a person means who names a model or an alias. Pure."""
 
 from __future__ import annotations
 
@@ -36,8 +36,6 @@ class ConfiguredTarget:
 
 @dataclass(frozen=True, slots=True)
 class ConfiguredTargets:
-    """The targets of a config."""
-
     targets: Sequence[ConfiguredTarget]
 
     @property

@@ -64,9 +64,9 @@ class ExperimentDraft:
     name: str
     alias: str
     position: int
-    """Of the control among the alias's targets."""
+    """Position of the control among the alias's targets."""
     upstream: str
-    """Of the candidate."""
+    """The candidate's upstream."""
     model: str
     shadow: float
     primary: str
@@ -173,7 +173,7 @@ def _successor(config: Config, of: ReplacedTarget) -> tuple[str, str]:
     if not slash or upstream not in config.upstreams:
         upstream, model = of.target.upstream, of.successor
     if re.fullmatch(r"[\x21-\x7e]{1,300}", model) is None:
-        raise NoDraft(f"{of.successor!r} is no name of a model; expected MODEL or UPSTREAM/MODEL")
+        raise NoDraft(f"{of.successor!r} does not name a model; expected MODEL or UPSTREAM/MODEL")
     if (upstream, model) == (of.target.upstream, of.target.model):
         raise NoDraft(f"{of.name} is the model that is to be replaced; name another one with --successor")
     return upstream, model

@@ -47,7 +47,7 @@ class RetirementNotice:
     sentence: str
     """Everything but the draft."""
     draft: ExperimentDraft | None
-    """Of the alias with the most calls; None: `no_draft` says why."""
+    """The draft for the alias with the most calls; None: `no_draft` says why."""
     no_draft: str = ""
 
     @property
@@ -62,13 +62,13 @@ class RetirementNotice:
 
 
 def notices(config: Config, traffic: DailyCalls | None, today: date) -> list[RetirementNotice]:
-    """Of every model with a date, the first day first. traffic: None: no store can be read."""
+    """Notices of all models with a date, the first day first. traffic: None: no store can be read."""
     models = retiring_models((*retiring_targets(config), *_of_wildcards(config, traffic)))
     return [_notice(config, each, traffic, today) for each in models]
 
 
 def due_notices(config: Config, traffic: DailyCalls | None, today: date) -> list[RetirementNotice]:
-    """Those that are announced today."""
+    """Notices of the models that are announced today."""
     models = retiring_models((*retiring_targets(config), *_of_wildcards(config, traffic)))
     return [_notice(config, each, traffic, today) for each in due(models, today)]
 
@@ -144,7 +144,7 @@ def read_daily_calls(store: str, today: date) -> DailyCalls | None:
 
 
 def config_findings(config: Config, built: BuiltScorers, store: str) -> ConfigFindings:
-    """What `gateway check` says: every model that is announced today, as a caution."""
+    """Cautions of `gateway check`: one for every model that is announced today."""
     today = day_of(time.time())
     if not retiring_targets(config) and not any(STAR in alias for alias in config.models):
         return ConfigFindings()

@@ -1,4 +1,4 @@
-"""How many calls a day each target of a model name gets, from the usage in the store. Only reads."""
+"""Calls a day of each target of a model name, from the usage in the store. Only reads."""
 
 from __future__ import annotations
 

@@ -23,8 +23,6 @@ MOST_REASON = 300
 
 @dataclass(frozen=True, slots=True)
 class FailingScorer:
-    """A scorer that fails often."""
-
     failed: int
     of: int
     reason: str

@@ -32,7 +32,7 @@ _WEEK = 7
 _TWO_WEEKS = 10  # days with calls of the last 14, so that a closed weekend does not count against it
 _SAME_WEEKDAYS = 2
 _DAYS_KNOWN = 7  # degrees of freedom from which on days have an error of their own
-_LEAST_SEGMENT = 2  # hours on each side of a step: a single burst is no step
+_LEAST_SEGMENT = 2  # hours on each side of a step: a single burst is not a step
 Key = TypeVar("Key", bound=Hashable)
 
 
@@ -93,7 +93,6 @@ class ChangeEntry:
         return (self.found.difference or 0.0) > 0
 
     def days(self) -> set[int]:
-        """The days on which it was there."""
         return set(range(0 if self.ended is None else self.ended + 1, self.opened + 1))
 
 

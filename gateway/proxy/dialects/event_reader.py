@@ -198,7 +198,7 @@ _SPECIAL = re.compile(rb'[\x00-\x1f"\\]')
 
 
 class EventForm(NamedTuple):
-    """What surrounds the text of a stream's events, as the upstream sends them and as the client gets them."""
+    """The bytes around the text of a stream's events, as the upstream sends them and as the client gets them."""
 
     before: bytes
     after: bytes

@@ -18,7 +18,7 @@ _DONE = b"data: [DONE]\n\n"
 _TEXT = b'content":"'  # also of reasoning_content
 _QUOTE = 34  # '"' as a number: a byte is found in a tenth of the time of a part of one byte
 _FormTexts = tuple[bytes, list[bytes], bytes]
-"""What stands before the text of each of some events, their texts, and what stands after."""
+"""The bytes before the text of each of some events, their texts, and the bytes after."""
 _FORM_TRIES = 8  # to learn the form of a stream's events; some streams have no constant form
 
 

@@ -79,7 +79,7 @@ def read_answer(body: bytes, *, lists: bool = False) -> Usage | None:
 
 
 def _read_odd(body: bytes, *, lists: bool) -> Usage | None:
-    """Reads what is a list, has a member `error`, or is no strict JSON: some servers write NaN, or half a surrogate
+    """Reads what is a list, has a member `error`, or is not strict JSON: some servers write NaN, or half a surrogate
     pair, and clients accept it. A large body is parsed only if its brackets do not balance or a member is named
     "error"."""
     if len(body) > _VALIDATED_BYTES and not _doubtful(body, lists=lists):

@@ -26,8 +26,6 @@ from gateway.proxy.signing_keys import SigningKeyPoller
 
 
 class GatewayReasons:
-    """The reasons of one process."""
-
     def __init__(self, app: App, recorder: Recorder, exchange: LeaseExchange) -> None:
         self._app = app
         self._recorder = recorder

@@ -136,7 +136,7 @@ class Limiter:
         output, given = output_of(call, estimate, size)
         tokens = input_tokens + output + 1
         if not given and tokens > account.most_tokens:
-            tokens = account.most_tokens  # an estimate alone is no reason to refuse a call for good
+            tokens = account.most_tokens  # an estimate alone does not refuse a call for good
             output = max(0, tokens - input_tokens - 1)
         if not account.in_usd:
             return (1, tokens, 0, 1), output, given

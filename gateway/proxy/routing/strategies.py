@@ -19,8 +19,6 @@ _PROMPTS = ("prompt", "input", "messages")  # of the APIs; the first that a requ
 
 @dataclass(frozen=True, slots=True)
 class WeightedTargetState:
-    """A target of one alias."""
-
     target_state: TargetState
     weight: float
     """Share of the alias's calls, relative to the other targets' weights."""

@@ -190,8 +190,6 @@ class JudgeQuestion(Generic[T]):
 
 @dataclass(frozen=True, slots=True)
 class JudgeVerdict(Generic[T]):
-    """A verdict of a judge model."""
-
     value: T
     """The result of JudgeQuestion.read."""
     raw: dict[str, Any]

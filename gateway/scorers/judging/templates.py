@@ -90,8 +90,6 @@ _BREAK = re.compile(r"^---[ \t]*$", re.MULTILINE)
 
 @dataclass(frozen=True, slots=True)
 class Template:
-    """A parsed template."""
-
     system: str
     """"" if there is none."""
     user: str

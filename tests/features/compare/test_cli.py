@@ -66,7 +66,7 @@ def test_a_verdict_of_the_command_line_is_scipys(files: dict[str, Path], compare
         (["a.csv"], "give the scores of two models or more"),
         (["a.csv", "a.csv"], "a file is given twice"),
         (["a.csv", "gone.csv"], "no file gone.csv"),
-        (["a.csv", "notes.txt"], "notes.txt: .txt is no format that is read; expected .csv, .tsv, .jsonl"),
+        (["a.csv", "notes.txt"], "notes.txt: .txt is not a format that is read; expected .csv, .tsv, .jsonl"),
         (["a.csv", "better.csv", "--margn", "1"], "No such option"),
         (["a.csv", "better.csv", "--margin", "-1"], "--margin"),
         (["a.csv", "better.csv", "--alpha", "2"], "--alpha"),

@@ -109,7 +109,7 @@ def test_a_missing_score_is_dropped_or_a_number_if_asked(tmp_path: Path) -> None
         ({"id": "a", "score": "1", "doc": "y"}, "line 3: item a is in cluster x and in y"),
         (
             {"id": "b" * 3000, "score": "1", "doc": "y"},
-            "line 3: no id in column id: a text of 3,000 characters is no id",
+            "line 3: no id in column id: a text of 3,000 characters is not an id",
         ),
     ],
 )

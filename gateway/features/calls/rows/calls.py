@@ -29,7 +29,7 @@ _SUMMARY = (
 
 @dataclass(frozen=True, slots=True)
 class CallFilter:
-    """The calls to list. None or "" is no condition."""
+    """The calls to list. None or "" sets no condition."""
 
     where: Node | None = None
     since: float | None = None

@@ -85,7 +85,7 @@ class ConnectionLimits:
         files: OpenFiles | None = None,
         shared: Callable[[str], bool] = lambda address: False,
     ) -> None:
-        """limits: (in all, from one address) in force; None: the default, which for one address is no limit.
+        """limits: (in all, from one address) in force; None: the default, which sets no limit for one address.
         files: the process's; None: they are not watched.
         shared: whether many clients share an address, for which the limit of one does not count."""
         self.open = 0

@@ -170,7 +170,6 @@ class HttpProtocol(asyncio.Protocol):
 
     @property
     def connections(self) -> Collection[object]:
-        """All connections of this process."""
         return self._state.connections
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
