@@ -50,7 +50,9 @@ def repository(tmp_path: Path) -> Path:
 
 def run(repository: Path, *options: str) -> tuple[int, list[str]]:
     """Runs the tests of a repository. Returns the exit status and the printed lines."""
-    program = "import run_suite, sys; from pathlib import Path; sys.exit(run_suite.main(Path(sys.argv[1]), sys.argv[2:]))"
+    program = (
+        "import run_suite, sys; from pathlib import Path; sys.exit(run_suite.main(Path(sys.argv[1]), sys.argv[2:]))"
+    )
     command = [sys.executable, "-c", program, str(repository), *options]
     done = subprocess.run(command, cwd=Path(run_suite.__file__).parent, stdout=subprocess.PIPE, text=True, check=False)
     return done.returncode, done.stdout.splitlines()

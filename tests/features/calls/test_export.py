@@ -18,7 +18,6 @@ from typer.testing import CliRunner
 from gateway.cli import app
 from gateway.core.errors import CannotRun
 from gateway.core.exchange import Feedback
-from gateway.features.calls import cli as verb
 from gateway.features.calls.cli import FORMS as NAMED
 from gateway.features.calls.export import (
     FORMS,
