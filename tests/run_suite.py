@@ -27,7 +27,7 @@ from typing import IO
 import pytest
 from fixtures.durations import TESTS, UNKNOWN_S, read
 
-OPTIONS = ("-p", "no:cacheprovider")
+OPTIONS = ("-p", "no:cacheprovider", "-W", "ignore::pytest.PytestAssertRewriteWarning")  # fixtures.durations is here
 PRELOADED = (
     "tests/console/test_app.py",
     "tests/consumer/test_consumer.py",
