@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import sys
 import traceback
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
@@ -15,6 +16,7 @@ import typer
 
 if TYPE_CHECKING:
     from gateway.config.config import Config as GatewayConfig
+    from gateway.reports.progress_bar import ShowProgress
     from gateway.store.reader_config import ReaderConfig, StoreLocation
     from gateway.stream import Corridor
 
@@ -119,11 +121,23 @@ def show(result: Any) -> None:
     if isinstance(result, str):
         typer.echo(result)
         return
-    import sys
-
     from rich.console import Console
 
     Console(highlight=False, width=None if sys.stdout.isatty() else 240).print(result)
+
+
+@contextmanager
+def progress(name: str) -> Iterator[ShowProgress]:
+    """A progress bar if stderr is a terminal."""
+    if not sys.stderr.isatty():
+        yield lambda done, of, note="": None
+        return
+    from rich.console import Console
+
+    from gateway.reports.progress_bar import progress_bar
+
+    with progress_bar(name, Console(stderr=True)) as show:
+        yield show
 
 
 def grouped(verb: Callable[..., None]) -> Callable[..., None]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from gateway.cli.options import Alias, Data, File, Since, Where, example, note, usage_errors
+from gateway.cli.options import Alias, Data, File, Since, Where, example, note, progress, usage_errors
 
 if TYPE_CHECKING:
     from gateway.consumer.backfill import BackfillProgress
@@ -41,13 +41,12 @@ def score(
     from gateway.features.calls.samples import filter_of
     from gateway.features.replay.gateway_choice import GatewayLocation
     from gateway.features.replay.progress import to_file
-    from gateway.reports.progress_bar import progress_bar
 
     names = tuple(dict.fromkeys(word.strip() for word in scorers.split(",") if word.strip()))
     if not names:
         raise typer.BadParameter("give at least one scorer", param_hint="--scorers")
     place = GatewayLocation(config, load(config), data_directory(data), gateway)
-    with usage_errors(), to_file(place.data / "score.log"), progress_bar("score") as show:
+    with usage_errors(), to_file(place.data / "score.log"), progress("score") as show:
         request = ScoreRequest(names, filter_of(limit, alias, since, where))
         done = asyncio.run(score_stored(request, place, note, lambda state: show(state.done, state.total)))
     _report(done)

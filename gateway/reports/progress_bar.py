@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Protocol
@@ -16,18 +15,12 @@ class ShowProgress(Protocol):
 
 
 @contextmanager
-def progress_bar(name: str, console: Console | None = None) -> Iterator[ShowProgress]:
-    """A bar while the context is open, and the function that updates it.
-
-    console: a terminal; None: stderr, on which nothing is drawn if it is not a terminal.
-    """
-    if console is None and not sys.stderr.isatty():
-        yield lambda done, of, note="": None
-        return
+def progress_bar(name: str, console: Console) -> Iterator[ShowProgress]:
+    """A bar while the context is open, and the function that updates it. The console must be a terminal."""
     note = TextColumn("{task.fields[note]}", markup=False)  # text of an upstream
     rate = TextColumn("{task.fields[rate]}")
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), rate, TimeRemainingColumn(), note)
-    with Progress(*columns, console=console or Console(stderr=True), transient=True) as drawn:
+    with Progress(*columns, console=console, transient=True) as drawn:
         task = drawn.add_task(name, total=None, rate="", note="")
 
         def show(done: int, of: int, note: str = "") -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import io
 import subprocess
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from gateway.cli.options import grouped, inconclusive_on_error, on_stream, store_url
+from gateway.cli.options import grouped, inconclusive_on_error, on_stream, progress, store_url
 from gateway.config.config import Config
 from gateway.config.loading import parse
 from gateway.core.errors import CannotRun
@@ -135,3 +136,17 @@ def test_an_error_of_a_verdict_exits_as_inconclusive(error: Exception, code: int
     found = CliRunner().invoke(verbs)
     assert found.exit_code == code
     assert printed in found.output
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize("stderr", [Terminal(), io.StringIO()], ids=["terminal", "pipe"])
+def test_a_bar_on_stderr_needs_a_terminal(monkeypatch: pytest.MonkeyPatch, stderr: io.StringIO) -> None:
+    monkeypatch.setattr("sys.stderr", stderr)
+    monkeypatch.setenv("TERM", "xterm")
+    with progress("calls") as show:
+        show(3, 7)
+    assert ("3/7" in stderr.getvalue()) == isinstance(stderr, Terminal)

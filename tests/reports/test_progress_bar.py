@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 
-import pytest
 from rich.console import Console
 
 from gateway.reports.progress_bar import progress_bar
@@ -19,17 +18,3 @@ def test_the_bar_shows_counts_and_ignores_markup() -> None:
     assert "calls" in drawn.getvalue()
     assert "25/50" in drawn.getvalue()
     assert "[red]no[/red]" in drawn.getvalue()
-
-
-class Terminal(io.StringIO):
-    def isatty(self) -> bool:
-        return True
-
-
-@pytest.mark.parametrize("stderr", [Terminal(), io.StringIO()], ids=["terminal", "pipe"])
-def test_a_bar_on_stderr_needs_a_terminal(monkeypatch: pytest.MonkeyPatch, stderr: io.StringIO) -> None:
-    monkeypatch.setattr("sys.stderr", stderr)
-    monkeypatch.setenv("TERM", "xterm")
-    with progress_bar("calls") as show:
-        show(3, 7)
-    assert ("3/7" in stderr.getvalue()) == isinstance(stderr, Terminal)

@@ -25,6 +25,7 @@ from gateway.cli.options import (
     example,
     grouped,
     note,
+    progress,
     show,
     usage_errors,
     where_to_read,
@@ -215,9 +216,8 @@ def _rule(preferences: _Preferences) -> PreferenceRule:
 def _write(url: str, filter: ExchangeFilter, form: Form, out: Path | None, rule: PreferenceRule) -> ExportResult:
     from gateway.core.complete_file import complete_file
     from gateway.features.calls.export import export as exported
-    from gateway.reports.progress_bar import progress_bar
 
-    with progress_bar("export") as show:
+    with progress("export") as show:
         if out is None:
             return exported(url, filter, form, sys.stdout.buffer, show, rule)
         with complete_file(out) as file:
@@ -338,7 +338,6 @@ async def _erase(where: ReaderConfig, request: ErasureRequest, *, yes: bool) -> 
     """Raises CannotRun if the store or the stream server cannot be reached."""
     from gateway.core.errors import CannotRun, StreamDown
     from gateway.features.calls import erasure
-    from gateway.reports.progress_bar import progress_bar
     from gateway.store.store import Store, StoreDown
     from gateway.stream import Corridor
 
@@ -349,7 +348,7 @@ async def _erase(where: ReaderConfig, request: ErasureRequest, *, yes: bool) -> 
             if not yes:
                 return await erasure.preview(where.store, corridor, request)
             store = await stack.enter_async_context(Store(where.store))
-            with progress_bar("erase") as watch:
+            with progress("erase") as watch:
                 return await erasure.run(store, where.store, corridor, request, command_line(), watch)
         except (StreamDown, StoreDown) as error:
             raise CannotRun(f"{error}; nothing more was erased, and the same command continues") from error

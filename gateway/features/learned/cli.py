@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
-from gateway.cli.options import AsJson, Config, Data, command_line, example, note, show
+from gateway.cli.options import AsJson, Config, Data, command_line, example, note, progress, show
 
 if TYPE_CHECKING:
     from gateway.features.learned.trainer import TrainingJob
@@ -49,10 +49,9 @@ def train(as_json: AsJson = False, config: Config = Path("gateway.yaml"), data: 
     from gateway.core.sanitize import to_json
     from gateway.features.learned.trainer import train_from_store
     from gateway.features.learned.training import STEPS
-    from gateway.reports.progress_bar import progress_bar
 
     job, done = _job(config, data), 0
-    with progress_bar("train") as drawn:
+    with progress("train") as drawn:
 
         def step() -> None:
             nonlocal done

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
-from gateway.cli.options import AsJson, Data, MaybeConfig, example, note, show, whole_to_read
+from gateway.cli.options import AsJson, Data, MaybeConfig, example, note, progress, show, whole_to_read
 from gateway.core.chunked import chunked
 
 if TYPE_CHECKING:
@@ -172,13 +172,11 @@ def replay(
     A record that is in the store already is not counted twice.
     """
 
-    from gateway.reports.progress_bar import progress_bar
-
     async def put_back(corridor: Corridor) -> tuple[int, int]:
         chosen = await _chosen(corridor, ids, reason, everyone)
         done = 0
         note(f"replaying {len(chosen)}")
-        with progress_bar("replaying") as show:
+        with progress("replaying") as show:
             for n, each in enumerate(chosen, start=1):
                 letter = await corridor.dead_letters.get(each.id)
                 done += letter is not None and await corridor.dead_letters.replay(letter) is not None
@@ -199,8 +197,6 @@ def purge(
     data: Data = None,
 ) -> None:
     """Delete dead letters for good. The loss accounting keeps their number."""
-    from gateway.reports.progress_bar import progress_bar
-
     chosen = _run(lambda corridor: _chosen(corridor, ids, reason, everyone), config, data)
     if not chosen:
         typer.echo("no dead letter to delete")
@@ -211,7 +207,7 @@ def purge(
     async def delete(corridor: Corridor) -> int:
         deleted = done = 0
         note(f"deleting {len(chosen)}")
-        with progress_bar("deleting") as show:
+        with progress("deleting") as show:
             for chunk in chunked(chosen, 100):
                 deleted += await corridor.dead_letters.purge(chunk)
                 done += len(chunk)
