@@ -183,7 +183,7 @@ def _export_runs(output: _Output, selected: SelectedCalls, url: str, limit: int)
     from gateway.features.runs.export import RunForm, export_runs
 
     form: RunForm = "otlp" if output.form == "otlp" else "runs"
-    with usage_errors(), progress() as shown:
+    with usage_errors(), progress("export") as shown:
         chosen = selected.filter(limit)
         if output.out is None:
             done = export_runs(url, chosen, form, sys.stdout.buffer, shown)
