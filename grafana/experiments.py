@@ -90,6 +90,8 @@ ARMS = Row("Arms", [
           "ok, failed, late: sent. The others were not sent, by reason: nothing is queued.", "ops"),
     Panel("Calls in a split", [Query(f"sum by (experiment, arm, result) (rate(gateway_split_total{OF}{RATE}))", "{{experiment}} {{arm}} {{result}}")],
           "elsewhere, continued: another target answered, so the call does not count for its arm.", "ops"),
+    Panel("Learned routes by leaf", [Query(f"sum by (route, leaf, target) (rate(gateway_route_calls_total{RATE}))", "{{route}}/{{leaf}} {{target}}")],
+          "Calls that a learned route decided, by group of requests: moved to the cheaper target, or kept on the control.", "ops", stacked=True),
     Panel("Shadow tokens", [Query(f"sum by (experiment, arm) (rate(gateway_shadow_tokens_total{OF}{RATE}))", "{{experiment}} {{arm}}")],
           "Input and output tokens per second.", stacked=True),
     Panel("Shadow cost", [Query(f"3600 * sum by (experiment, arm) (rate(gateway_shadow_cost_usd_total{OF}{RATE}))", "{{experiment}} {{arm}}")],

@@ -131,6 +131,7 @@ LADDERS = {
         ("replay",),
         ("compare",),
         ("retirement",),
+        ("route",),
         ("today",),
         ("status",),
         ("__init__",),

@@ -17,7 +17,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from gateway.config.config import Config, Timeouts
-from gateway.config.derive import prices_of, target_of
+from gateway.config.derive import asked_refs, prices_of, target_of
 from gateway.config.experiments import Experiment
 from gateway.config.predictor import FEEDBACK_TARGET, LABELS_TARGET
 from gateway.core.did_you_mean import did_you_mean
@@ -93,7 +93,7 @@ def unpriced_budgets(config: Config) -> list[str]:
         if experiment.budget.usd_per_day is None or not experiment.shadows:
             continue
         paid = [*experiment.arms.values(), *([experiment.control] if experiment.repeat_share else [])]
-        for ref in paid:
+        for ref in asked_refs(config, paid):
             if prices.of(target_of(ref)) is None:
                 target = f"{ref.upstream}/{ref.model}"
                 mistakes.append(

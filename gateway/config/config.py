@@ -7,6 +7,7 @@ derive.py.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from datetime import date
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -28,6 +29,7 @@ from gateway.config.jwt import JwtIssuer
 from gateway.config.limits import Budgets, LimitsConfig, Organization, Team
 from gateway.config.predictor import PredictorConfig
 from gateway.config.privacy import Content, RedactionConfig
+from gateway.config.routes import ConfiguredRoute
 from gateway.config.scorers import EvalsConfig, ScorerConfig
 from gateway.config.stream import StreamConfig
 from gateway.config.types import (
@@ -466,6 +468,7 @@ class Config(Section):
     """The receivers of each transition of a ramp, by name."""
     _digest: str = PrivateAttr("")
     _secret_files: tuple[Path, ...] = PrivateAttr(())
+    _routes: Mapping[str, ConfiguredRoute] = PrivateAttr(default_factory=dict)
 
     def passthrough_of(self, *, anthropic: bool) -> str | None:
         """The upstream of requests to other paths by Anthropic's clients, or by others; None: they are refused."""
@@ -486,8 +489,8 @@ class Config(Section):
 
     @property
     def secret_files(self) -> tuple[Path, ...]:
-        """The files that values were read from, and the one with the console's experiments, which may not exist; a
-        change of one is a change of the config."""
+        """The files that values and routes were read from, and the one with the console's experiments, which may not
+        exist; a change of one is a change of the config."""
         return self._secret_files
 
     @property
@@ -495,6 +498,16 @@ class Config(Section):
         """Certificates and keys of connections to upstreams; the gateway uses a rewritten file at once."""
         files = [f for u in self.upstreams.values() for f in (u.ca_file, u.cert_file, u.key_file) if f is not None]
         return tuple(Path(file) for file in dict.fromkeys(files))
+
+    @property
+    def routes(self) -> Mapping[str, ConfiguredRoute]:
+        """The learned routes that targets name, by name."""
+        return self._routes
+
+    def with_routes(self, routes: Mapping[str, ConfiguredRoute]) -> Self:
+        """Notes the routes of the files next to this config, and returns the config."""
+        self._routes = routes
+        return self
 
     def read_from(self, digest: str, secret_files: tuple[Path, ...]) -> Self:
         """Notes what this config was read from, and returns the config."""

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from hashlib import sha256
 from typing import Any
 
 import orjson
 
-from gateway.config.config import Config
+from gateway.config.config import Config, Model
 from gateway.config.experiments import Experiment
 from gateway.config.limits import LimitsConfig
 from gateway.config.privacy import Content, RedactionConfig
@@ -18,6 +18,7 @@ from gateway.config.upstreams import TargetRef
 from gateway.core.exchange import Target
 from gateway.core.horizon import FEWEST_REPEATS, likelihood_scale, planned_pairs
 from gateway.core.keys import Directory, KeyRecord, OrganizationRecord, TeamRecord
+from gateway.core.learned_route import ROUTE
 from gateway.core.plan import (
     DEFAULT_WINDOW_S,
     FAILURE_METRICS,
@@ -37,15 +38,38 @@ FAILURE_VARIANCE = 0.03  # assumed of a difference of failures
 
 
 def target_of(ref: TargetRef) -> Target:
-    return Target(ref.upstream, ref.model, variant_text(ref.set, ref.system, ref.headers))
+    """The target of a reference; of a learned route, the one that stands for it."""
+    return Target(ref.upstream, ref.model, ref.digest or variant_text(ref.set, ref.system, ref.headers))
+
+
+def asked_refs(config: Config, refs: Iterable[TargetRef]) -> list[TargetRef]:
+    """These references, with the two targets of a learned route in its place."""
+    found: list[TargetRef] = []
+    for ref in refs:
+        route = None if ref.route is None else config.routes.get(ref.route)
+        found += [ref] if ref.route is None else [] if route is None else [route.control, route.moved]
+    return found
+
+
+def refs_of_model(config: Config, model: Model) -> list[TargetRef]:
+    """The targets and fallbacks that calls of a model name can be sent to."""
+    return asked_refs(config, (*model.targets, *model.fallback))
+
+
+def asked_targets(config: Config, target: Target) -> tuple[Target, ...]:
+    """The targets behind one of a plan: itself, or the control and the moved one of a learned route."""
+    if target.upstream != ROUTE:
+        return (target,)
+    route = config.routes.get(target.model)
+    return () if route is None else (route.route.control.target, route.route.moved.target)
 
 
 def target_refs(config: Config) -> Iterator[TargetRef]:
     """Every target that the config names: of models, and of experiments."""
     for model in config.models.values():
-        yield from (*model.targets, *model.fallback)
+        yield from refs_of_model(config, model)
     for experiment in config.experiments.values():
-        yield from (experiment.control, *experiment.arms.values())
+        yield from asked_refs(config, (experiment.control, *experiment.arms.values()))
 
 
 def variant_lines(config: Config) -> list[str]:

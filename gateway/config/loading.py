@@ -18,6 +18,7 @@ from gateway.config.checks import cross_section_mistakes, unpriced_budgets, vali
 from gateway.config.config import ApiKey, Config
 from gateway.config.environment import add_from_up
 from gateway.config.made_experiments import MadeExperiments, read_made
+from gateway.config.routes import NamedRoutes, RouteFiles, read_routes
 from gateway.config.yaml_text import parse_yaml, read_config_text, secret_files
 from gateway.core.errors import ConfigError
 
@@ -47,7 +48,8 @@ def load_for_consumer(path: Path, made: MadeExperiments | None = None) -> Config
 
 
 def _load(path: Path, unread: re.Pattern[str] | None = None, made: MadeExperiments | None = None) -> Config:
-    return parse(read_config_text(path), path.name, unread=unread, made=read_made(path) if made is None else made)
+    made, routes = read_made(path) if made is None else made, read_routes(path)
+    return parse(read_config_text(path), path.name, unread=unread, made=made, routes=routes)
 
 
 def parse(
@@ -56,26 +58,30 @@ def parse(
     environ: Mapping[str, str] | None = None,
     unread: re.Pattern[str] | None = None,
     made: MadeExperiments | None = None,
+    routes: RouteFiles | None = None,
 ) -> Config:
     """Checks the text of a config file. environ: the values of ${NAME}; None: this process's environment.
-    unread: see parse_yaml. made: the experiments of the console, which belong to the config."""
+    unread: see parse_yaml. made: the experiments of the console, which belong to the config. routes: the files of
+    learned routes."""
     environ = os.environ if environ is None else environ
     raw, mistakes = parse_yaml(text, name, environ, unread)
     if isinstance(raw.get("model_list"), list) and "models" not in raw:
         raise ConfigError([f"{name}: {_of_litellm(text, name, len(raw['model_list']))}"])
     add_from_up(raw, environ)
     raw = raw if made is None else made.merged_into(raw)
+    named = NamedRoutes(routes or RouteFiles(Path(name)))
+    raw = named.filled(raw)
     try:
         config = _validated(raw)
     except ValidationError as error:
         mistakes = validation_mistakes(error, Config, mistakes)
-    mistakes += cross_section_mistakes(raw)
-    mistakes += [] if mistakes else unpriced_budgets(config)
+    mistakes += [*cross_section_mistakes(raw), *named.mistakes, *named.unknown_upstreams(raw)]
+    mistakes += [] if mistakes else unpriced_budgets(config.with_routes(named.routes))
     if mistakes:
         raise ConfigError([f"{name}: {m}" for m in sorted(set(mistakes), key=_in_order)])
     beside = () if made is None else (made.path,)
-    digest = hashlib.sha256((text + (made.text if made else "")).encode()).hexdigest()[:12]
-    return config.read_from(digest, (*secret_files(text), *beside))
+    digest = hashlib.sha256((text + (made.text if made else "") + named.text).encode()).hexdigest()[:12]
+    return config.read_from(digest, (*secret_files(text), *beside, *named.paths))
 
 
 def _of_litellm(text: str, name: str, deployments: int) -> str:

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime
 
 from gateway.config.config import Config, RetiringTargetRef
-from gateway.config.derive import target_of
+from gateway.config.derive import refs_of_model, target_of
+from gateway.config.upstreams import TargetRef
 from gateway.core.exchange import Target
 from gateway.core.retirements import Retirement, listed, retirement_of
 
@@ -72,17 +73,17 @@ def retiring_targets(config: Config) -> tuple[RetiringTarget, ...]:
     known = ListedRetirements(config)
     found: dict[tuple[str, Target], RetiringTarget] = {}
     for alias, model in config.models.items():
-        for ref in (*model.targets, *model.fallback):
-            each = _retiring(alias, ref, known, ref in model.targets)
+        for ref in refs_of_model(config, model):
+            each = _retiring(alias, ref, known, ref not in model.fallback)
             if each is not None:
                 found.setdefault((alias, each.target), each)
     return tuple(found.values())
 
 
-def _retiring(alias: str, ref: RetiringTargetRef, known: ListedRetirements, served: bool) -> RetiringTarget | None:
+def _retiring(alias: str, ref: TargetRef, known: ListedRetirements, served: bool) -> RetiringTarget | None:
     target = target_of(ref)
     row = known.of(target)
-    if "retires" in ref.model_fields_set:
+    if isinstance(ref, RetiringTargetRef) and "retires" in ref.model_fields_set:
         row = None if ref.retires is None else Retirement(ref.retires, None if row is None else row.successor)
     return None if row is None else RetiringTarget(alias, target, row, served)
 

@@ -27,6 +27,8 @@ TagKey = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_.-]{0,31}$")]
 Share = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
 Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+RouteName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
+RouteDigest = Annotated[str, Field(pattern=r"^[0-9a-f]{16}$")]
 Url = Annotated[str, Field(pattern=r"^https?://[^\s/]+")]
 
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
 
 from pydantic import Field, JsonValue, field_validator, model_validator
 
 from gateway.config.cloud_auth import CloudAuth
-from gateway.config.types import ModelName, NonEmpty, ParameterName, Positive, Section, Url
+from gateway.config.types import ModelName, NonEmpty, ParameterName, Positive, RouteDigest, RouteName, Section, Url
+from gateway.core.learned_route import ROUTE
 from gateway.core.providers import PROVIDERS, Load, Provider, ResponsesApi
 
 PACKAGED_SLOTS = 2
@@ -272,6 +273,20 @@ class TargetRef(Section):
     headers: dict[str, str] = Field({})
     """Further request headers; they replace those of the client and of the upstream. Credentials are not allowed:
     they are the upstream's."""
+    route: RouteName | None = None
+    """The name of a learned route, instead of `upstream` and `model`: it sends each request to one of its two targets.
+    As the only target of a model, or as the candidate of an experiment."""
+    digest: RouteDigest | None = None
+    """The digest of the route, which `gateway route show` prints: another content of its file is refused. Default: that
+    of the file."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fill_route(cls, value: Any) -> Any:
+        """A route has a target's name, so that plans and reports treat it like any other."""
+        if isinstance(value, dict) and isinstance(value.get("route"), str):
+            return {"upstream": ROUTE, "model": value["route"], **value}
+        return value
 
     @field_validator("set")
     @classmethod

@@ -147,7 +147,7 @@ class EntryScorer:
 
     async def _predictions(self, subjects: Sequence[Subject]) -> Mapping[str, Prediction]:
         """Predictions by exchange; empty without a predictor."""
-        asked = [s for s in subjects if s.exchange.likelihood is None]
+        asked = [s for s in subjects if self._of(s.exchange)]
         if self._predictor is None or not asked:
             return {}
         try:
@@ -183,8 +183,9 @@ class EntryScorer:
             return _broken(parsed.entry, error)
 
     def _of(self, exchange: Exchange) -> Mapping[str, RegisteredScorer]:
-        """The scorers of an exchange: none for a request for the likelihood of an answer, which has no answer."""
-        return self._scorers if exchange.likelihood is None else {}
+        """The scorers of an exchange: none for a request for the likelihood of an answer, which has no answer, and
+        none for a copy of the served answer, which has that one's scores."""
+        return {} if exchange.likelihood is not None or exchange.tied else self._scorers
 
     def _subject(self, exchange: Exchange, texts: BatchTexts | None = None) -> Subject:
         completion = completion_of(exchange)

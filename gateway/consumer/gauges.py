@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from gateway.config.config import Config
-from gateway.config.derive import target_of
+from gateway.config.derive import target_of, target_refs
 from gateway.features.labels.calibration import corrected_figures
 from gateway.observability.eval_metrics import CorrectedFigures, EvalFigures, ScoreFigures
 from gateway.scoring.registry import Registered, RegisteredPair, RegisteredRun, RegisteredScorer
@@ -163,9 +163,4 @@ def _buckets(bounds: tuple[float, ...], cells: Iterable[ScoreCell]) -> tuple[tup
 
 
 def _models(config: Config) -> Iterable[str]:
-    for model in config.models.values():
-        for target in (*model.targets, *model.fallback):
-            yield str(target_of(target))
-    for experiment in config.experiments.values():
-        for ref in (experiment.control, *experiment.arms.values()):
-            yield str(target_of(ref))
+    yield from (str(target_of(ref)) for ref in target_refs(config))

@@ -123,6 +123,11 @@ class Exchange:
     call names none, or was not made by a client. A run belongs to its caller: run_key has both."""
     run_source: str | None = None  # the member or header that named it: "x-gateway-run", "metadata.run_id", …
     tags: str | None = None  # that the call gave itself, as "key=value", with a blank between them
+    route: str | None = None
+    """The learned route that chose the target, and the leaf: "small-where-safe/3". None: none was asked."""
+    tied: bool | None = None
+    """True: a copy of the served answer, for an arm whose learned route keeps the control: nothing was sent, and the
+    arms differ in nothing. None: the record of a request."""
 
     def to_fields(self) -> Fields:
         """The stream entry: a JSON head, and the two bodies apart from it, so that they are never re-encoded."""

@@ -15,6 +15,7 @@ from gateway.features import (
     ramp,
     replay,
     retirement,
+    route,
     runs,
     status,
     today,
@@ -35,6 +36,7 @@ FEATURES: tuple[Manifest, ...] = (
     replay.MANIFEST,
     compare.MANIFEST,
     retirement.MANIFEST,
+    route.MANIFEST,
     today.MANIFEST,
     status.MANIFEST,
 )

@@ -91,6 +91,7 @@ class ProxyMetrics:
     shadow_paused: Gauge
     shadow_budget: Gauge
     split: Counter
+    route_calls: Counter
     experiment_running: Gauge
     ramp_share: Gauge
     ramp_stale: Gauge

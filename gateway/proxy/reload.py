@@ -20,6 +20,7 @@ from gateway.config.extras import OF_GATEWAY, require_extras
 from gateway.config.loading import file_stamp, load
 from gateway.config.made_experiments import made_path
 from gateway.config.retirements import RetiringTarget, day_of, due, retiring_models
+from gateway.config.routes import read_routes, route_path
 from gateway.core.errors import ConfigError
 from gateway.core.exchange import Target
 from gateway.core.reasons import one_line
@@ -57,6 +58,8 @@ def keep_in_force(path: Path) -> None:
         _copy(path, kept)
         with contextlib.suppress(FileNotFoundError):  # the console has made no experiment
             _copy(made_path(path), made_path(kept))
+        for name in read_routes(path).texts:
+            _copy(route_path(path, name), route_path(kept, name))
 
 
 def _copy(path: Path, to: Path) -> None:

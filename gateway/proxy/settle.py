@@ -23,6 +23,7 @@ from gateway.proxy.relay.state import CallContext
 from gateway.proxy.request.call import Call
 from gateway.proxy.request.endpoints import Endpoint
 from gateway.proxy.routing.assignment import Assignment, cluster_name
+from gateway.proxy.routing.learned_routes import RouteChoice
 from gateway.proxy.routing.router import Route
 from gateway.proxy.routing.sampling import CallEnding, Sampler
 from gateway.proxy.routing.target_state import TargetState
@@ -88,6 +89,8 @@ class Settler:
         self._count(call, endpoint, route.scorer, target_state, context, now - call.started, charge)
         if target_state is None or not context.attempts or not endpoint.carries_text:
             return
+        if route.choice is not None:
+            self._count_choice(call, route.choice)
         drawn = route.drawn
         pi, stratum = drawn.pi, drawn.stratum
         if self.sampler.reads_ending:
@@ -150,6 +153,10 @@ class Settler:
             self.shadow.ask(assignment, offer, ended.call, ended.route, exchange)
         else:
             self.shadow.withdraw(assignment, offer)
+
+    def _count_choice(self, call: Call, choice: RouteChoice) -> None:
+        m, to = self.metrics, "moved" if choice.moved else "control"
+        m.counts.of(m.route_calls, call.alias, choice.route, choice.leaf, to).n += 1
 
     def _count_split(self, assignment: Assignment, context: CallContext, own: bool) -> None:
         """Counts every call of a split. own: see is_own_result."""
@@ -221,6 +228,7 @@ class Settler:
             run=None if run is None else run.id,
             run_source=None if run is None else run.source,
             tags=" ".join(call.caller.call_tags) if call.caller.call_tags else None,
+            route=ended.route.choice.label if ended.route.choice is not None else None,
         )
 
     def _digest(self, context: CallContext, target_state: TargetState, decision: SamplingDecision) -> str | None:

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from importlib.util import find_spec
 
 from gateway.config.config import Config, Model
-from gateway.config.derive import prices_of, target_of
+from gateway.config.derive import asked_refs, prices_of, refs_of_model, target_of
 from gateway.core.did_you_mean import did_you_mean
 from gateway.core.exchange import Target
 from gateway.runtime.model_packages import MODEL_PACKAGES, folder_of
@@ -123,7 +123,7 @@ def _same_family(config: Config, built: BuiltScorers) -> Iterator[str]:
         if alias not in config.models or built.all()[name].scorer.kind != "llm":
             continue
         scored = _scored_targets(config, alias)
-        for judge in _targets(config.models[alias]):
+        for judge in _targets(config, config.models[alias]):
             related = [(t, family) for t in scored if (family := shared_family(judge.model, t.model))]
             if related:
                 listed = ", ".join(str(t) for t, _ in related[:MAX_NAMED])
@@ -142,7 +142,7 @@ def _unpriced(config: Config, built: BuiltScorers) -> Iterator[str]:
         section = config.scorers.get(name)
         if section is None or section.budget_usd is None or alias not in config.models:
             continue
-        for target in _targets(config.models[alias]):
+        for target in _targets(config, config.models[alias]):
             if prices.of(target) is None:
                 yield (
                     f"scorers.{name}.budget_usd: {target} has no price, so the budget cannot be enforced and the "
@@ -160,11 +160,11 @@ def called_aliases(built: BuiltScorers) -> Iterator[tuple[str, str]]:
 def _scored_targets(config: Config, judge: str) -> list[Target]:
     """The targets a judge may score: all except those of its own alias, unless that is the only alias."""
     others = [m for alias, m in config.models.items() if alias != judge] or list(config.models.values())
-    found = [t for model in others for t in _targets(model)]
+    found = [t for model in others for t in _targets(config, model)]
     for experiment in config.experiments.values():
-        found += [target_of(ref) for ref in (experiment.control, *experiment.arms.values())]
+        found += [target_of(ref) for ref in asked_refs(config, (experiment.control, *experiment.arms.values()))]
     return list(dict.fromkeys(found))
 
 
-def _targets(model: Model) -> list[Target]:
-    return [target_of(t) for t in (*model.targets, *model.fallback)]
+def _targets(config: Config, model: Model) -> list[Target]:
+    return [target_of(ref) for ref in refs_of_model(config, model)]

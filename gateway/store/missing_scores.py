@@ -80,7 +80,7 @@ def places(
     """
     chosen = and_(true(), *conditions(connection, filter))
     e = exchanges.c
-    scorable = and_(e.received <= until, e.likelihood.is_(None))  # a likelihood of an answer is not an answer
+    scorable = and_(e.received <= until, e.likelihood.is_(None), e.tied.is_not(True))  # neither has scores of its own
     query = select(*(e[name] for name in _LIGHT), chosen.label("selected")).where(scorable)
     query = (query.where(chosen) if selected_only else query).order_by(e.received, e.id)
     if after is not None:

@@ -62,6 +62,8 @@ class ArmRecord:
     """The record's cap cut the request or the answer."""
     caller: str | None = None
     user_digest: str | None = None
+    tied: bool | None = None
+    """True: a copy of the served answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -230,7 +232,7 @@ def arm_records(connection: Connection, ids: Sequence[str]) -> list[ArmRecord]:
     e, p = exchanges.c, predictions.c
     predicted = select(func.max(p.predicted)).where(p.exchange_id == e.id).scalar_subquery()
     plain = (e.id, e.status, e.outcome, e.total_s, e.first_token_s, e.output_tokens, e.cost_usd)
-    sums = (func.length(e.request), e.likelihood, predicted, e.empty, e.truncated, e.caller, e.user_digest)
+    sums = (func.length(e.request), e.likelihood, predicted, e.empty, e.truncated, e.caller, e.user_digest, e.tied)
     query = select(*plain, *sums)
     found = (connection.execute(query.where(e.id.in_(chunk))) for chunk in chunked(ids, _CHUNK))
     return [ArmRecord(*row) for rows in found for row in rows]

@@ -12,6 +12,7 @@ import hot
 import long_answers
 
 import gateway
+from gateway.core.learned_route import LearnedRoute
 
 OURS = str(Path(gateway.__file__).parent)
 
@@ -30,6 +31,23 @@ def counted(kind: str, rate: float, n: int, limits: bool = False) -> float:
         assert answers.startswith(b"HTTP/1.1 200 OK") or answers.endswith(b"0\r\n\r\n")
 
     asyncio.run(hot.driven(rate, drive, limits))
+    return counter.n / n
+
+
+def routed(route: LearnedRoute | None, size: int, n: int = 10) -> float:
+    """Calls for one request of about so many bytes, to a model with this route, or with weighted targets."""
+    counter = _Calls()
+
+    async def drive(driven: hot.Hot) -> None:
+        request, answer = hot.conversation(size)
+        await driven.run(n, request, answer)
+        driven.metrics.counts.flush()
+        with counter:
+            answers = await driven.run(n, request, answer)
+        assert answers.startswith(b"HTTP/1.1 200 OK")
+        assert (b"x-gateway-route" in answers) == (route is not None)
+
+    asyncio.run(hot.driven(0.0, drive, route=route))
     return counter.n / n
 
 

@@ -7,6 +7,7 @@ does the same in each request: so it can be counted.
 from __future__ import annotations
 
 import asyncio
+import json
 import random
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -17,6 +18,9 @@ from prometheus_client import CollectorRegistry
 from uvicorn.server import ServerState
 
 from gateway.config.config import Config
+from gateway.config.routes import ConfiguredRoute
+from gateway.config.upstreams import TargetRef
+from gateway.core.learned_route import LearnedRoute
 from gateway.observability.proxy_metrics import ProxyMetrics
 from gateway.proxy.app import App
 from gateway.proxy.build import ProcessParts, build
@@ -78,8 +82,10 @@ class Wire(asyncio.Transport):
 class Hot:
     """One client's connection, one upstream's, and the gateway between them. Needs a running loop."""
 
-    def __init__(self, rate: float, limits: bool = False, kind: str = "openai") -> None:
-        """kind: of the upstream."""
+    def __init__(
+        self, rate: float, limits: bool = False, kind: str = "openai", route: LearnedRoute | None = None
+    ) -> None:
+        """kind: of the upstream. route: that of the model that is asked for; None: its targets are weighted."""
         loop = asyncio.get_running_loop()
         self.tasks = Tasks()
         self.client, self.upstream = Wire(), Wire()
@@ -94,7 +100,11 @@ class Hot:
         )
         sections = systems.config_of(ORIGIN, UNREACHABLE, "hot", rate)
         sections["upstreams"]["up"]["kind"] = kind
-        config = Config.model_validate(systems.with_limits(sections) if limits else sections)
+        config = (
+            _routed(sections, route)
+            if route
+            else Config.model_validate(systems.with_limits(sections) if limits else sections)
+        )
         gateway = build(config, parts)
         app: Any = App(gateway)
         app.direct = app
@@ -168,10 +178,20 @@ class Hot:
         self.protocol.connection_lost(None)
 
 
+def _routed(sections: dict[str, Any], route: LearnedRoute) -> Config:
+    sections["models"][systems.MODEL]["targets"] = [{"route": route.name, "digest": route.digest}]
+    control, moved = (TargetRef.model_validate(each.section) for each in (route.control, route.moved))
+    return Config.model_validate(sections).with_routes({route.name: ConfiguredRoute(route, control, moved)})
+
+
 async def driven(
-    rate: float, drive: Callable[[Hot], Awaitable[Any]], limits: bool = False, kind: str = "openai"
+    rate: float,
+    drive: Callable[[Hot], Awaitable[Any]],
+    limits: bool = False,
+    kind: str = "openai",
+    route: LearnedRoute | None = None,
 ) -> Any:
-    hot = Hot(rate, limits, kind)
+    hot = Hot(rate, limits, kind, route)
     async with hot.tasks:
         result = await drive(hot)
         await hot.close()
@@ -179,9 +199,22 @@ async def driven(
 
 
 def plain() -> tuple[bytes, list[bytes]]:
+    return systems.request(80), [_answer()]
+
+
+def conversation(size: int) -> tuple[bytes, list[bytes]]:
+    """A request of about so many bytes, in turns of a kilobyte."""
+    turns = [{"role": "user", "content": "y" * 960}] * max(0, size // 1000 - 1)
+    turns = [*turns, {"role": "user", "content": "What should I cook tonight?"}]
+    body = json.dumps({"model": systems.MODEL, "messages": turns, "temperature": 0.7}).encode()
+    head, _, _ = systems.request(80).partition(b"Content-Length")
+    return head + b"Content-Length: %d\r\n\r\n" % len(body) + body, [_answer()]
+
+
+def _answer() -> bytes:
     answer = systems.answer().encode()
     head = b"HTTP/1.1 200 OK\r\nServer: nginx\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n"
-    return systems.request(80), [head % len(answer) + answer]
+    return head % len(answer) + answer
 
 
 def stream(tokens: int = 100) -> tuple[bytes, list[bytes]]:

@@ -10,12 +10,17 @@ from __future__ import annotations
 
 import asyncio
 import importlib.util
+import random
 import sys
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import pytest
+from fixtures.learned_routes import a_route
+
+from gateway.core.learned_route import LearnedRoute, Node, RouteLeaf, RouteTarget
+from gateway.core.request_features import FEATURES
 
 HERE = Path(__file__).parent
 
@@ -57,6 +62,44 @@ def test_the_count_is_the_same_each_time(counted: Any) -> None:
 def test_limits_at_three_scopes_take_twelve_calls_at_most(counted: Any) -> None:
     without, limited = (counted("plain", 0.0, 20, limits) for limits in (False, True))
     assert 6 <= limited - without <= 12, f"{limited - without:g} calls more"
+
+
+@pytest.fixture(scope="module")
+def routed() -> Any:
+    """The function `routed` of calls.py."""
+    sys.path.insert(0, str(HERE))
+    try:
+        return _load("calls").routed
+    finally:
+        sys.path.remove(str(HERE))
+
+
+def _route(kind: str) -> LearnedRoute:
+    """A tree, or a hundred boosted trees of depth 6, as large as they may be."""
+    targets = {"control": RouteTarget("up", "large"), "moved": RouteTarget("up", "small"), "alias": "fake-model"}
+    if kind == "tree":
+        return a_route(**targets)
+    trees = tuple(_deep(6, random.Random(i)) for i in range(100))
+    leaves = tuple(RouteLeaf(i > 3, f"band {i}", 50, 0.05) for i in range(20))
+    return a_route(**targets, kind="boosted", trees=trees, leaves=leaves, cuts=tuple(i / 10 for i in range(19)))
+
+
+def _deep(depth: int, rng: random.Random) -> Node:
+    if not depth:
+        return (-1, rng.uniform(-0.01, 0.01))
+    return (rng.randrange(len(FEATURES)), rng.uniform(0, 10), _deep(depth - 1, rng), _deep(depth - 1, rng))
+
+
+ROUTED = 33
+"""Calls that a route adds to a request, of any size: its features, and the evaluation, which calls nothing."""
+
+
+@pytest.mark.parametrize("size", [1_000, 570_000], ids=["1 KB", "570 KB"])
+def test_a_route_adds_few_calls_to_a_request_of_any_size(routed: Any, size: int) -> None:
+    without, *found = (routed(route, size) for route in (None, _route("tree"), _route("boosted")))
+    added = [calls - without for calls in found]
+    assert max(added) <= ROUTED * 1.02, f"{added} calls more; it was {ROUTED}"
+    assert max(added) >= ROUTED * 0.7, f"{added} calls: shorter by a third. Lower the bound, so that it stays so"
 
 
 def turns_of_first_token(split: bool) -> tuple[int, int, int, list[str]]:

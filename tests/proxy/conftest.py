@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import json
 import socket
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
@@ -20,9 +20,11 @@ from fixtures.secret_of_draws import SECRET
 from fixtures.tallies import merged
 
 from gateway.config.environment import WorkerEnvironment
+from gateway.config.routes import route_path
 from gateway.core.completion import completion_of
 from gateway.core.errors import StreamDown
 from gateway.core.exchange import Exchange, Tally, from_fields, new_id
+from gateway.core.learned_route import LearnedRoute
 from gateway.fake import FakeUpstream
 from gateway.proxy.http.server.protocol import HttpProtocol
 from gateway.proxy.serve import Process, server_settings
@@ -162,12 +164,15 @@ async def start(tmp_path: Path, stream_url: str, stream_name: str) -> AsyncItera
             limits_shift_s: float = 0.0,
             limits_wait_s: float = 10.0,
             stack: contextlib.AsyncExitStack = stack,
+            routes: Sequence[LearnedRoute] = (),
             **limits: float,
         ) -> Running:
             """limits_wait_s: calls wait for a slow stream server, unless the test is about those that do not.
-            stack: of a gateway that stops before the others."""
+            stack: of a gateway that stops before the others. routes: whose files stand next to the config."""
             path = tmp_path / f"gateway-{new_id()}.yaml"
             path.write_text(yaml.safe_dump(config))
+            for route in routes:
+                route_path(path, route.name).write_bytes(route.to_json())
             return await stack.enter_async_context(
                 running(path, config, key, flush_s, limits, limits_shift_s, limits_wait_s)
             )

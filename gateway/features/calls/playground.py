@@ -26,7 +26,7 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
 from gateway.config.config import Config
-from gateway.config.derive import prices_of, target_of
+from gateway.config.derive import prices_of, refs_of_model, target_of
 from gateway.config.scorers import EvalsConfig, ScorerConfig
 from gateway.console.errors import InvalidBody, NotThere
 from gateway.console.filters import visible
@@ -100,7 +100,7 @@ def ask_targets(config: Config) -> list[AskTarget]:
     found = []
     for alias, model in config.models.items():
         found.append(AskTarget(alias))
-        targets = dict.fromkeys(str(target_of(ref)) for ref in (*model.targets, *model.fallback))
+        targets = dict.fromkeys(str(target_of(ref)) for ref in refs_of_model(config, model))
         found += [AskTarget(alias, target) for target in targets]
     return found
 

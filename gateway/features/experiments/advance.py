@@ -224,6 +224,10 @@ def joined_pairs(connection: Transaction, plan: Plan, found: Sequence[SettledPai
     records = arm_records(connection, ids)
     observed = _observed(connection, plan, records, [pair.id for pair in found])
     served = {each.id: each for each in records}
+    for pair in found:
+        for i in (i for i in pair.arms.values() if i in served and served[i].tied and pair.id in observed):
+            beside = observed[i].pair_scores
+            observed[i] = replace(observed[pair.id], exchange=i, pair_scores=beside, tied=True)
     return [
         JoinedPair(
             pair.id,

@@ -203,7 +203,7 @@ def targets_of(config: Config) -> list[tuple[str, str]]:
         (alias, f"{ref.upstream}/{ref.model}")
         for alias, model in config.models.items()
         for ref in model.targets
-        if not (ref.set or ref.system or ref.headers)
+        if not (ref.route or ref.set or ref.system or ref.headers)
     ]
 
 

@@ -94,6 +94,7 @@ class ArmObservation:
     truncated: bool = False  # the record's cap cut it
     likelihood: AnswerLikelihood | None = None  # of the served answer under this arm's engine
     pair_scores: Mapping[Key, StoredScore] = field(default_factory=dict)  # comparing the served answer with this one
+    tied: bool = False  # it is the served answer: a learned route keeps the control
 
     @property
     def failed(self) -> bool:
@@ -257,6 +258,11 @@ def pair_value(plan: Plan, metric: Metric, joined: JoinedPair, arm: str) -> Pair
     for name, each in ((arm, that), (metric.against, base)):
         if each.state == "lost":
             return WithheldPair("lost", name)
+    if that.tied:
+        name = metric.name if metric.source == "preference" else str(plan.primary)
+        if metric.source in _OF_PREFERENCE and (name, metric.identity) in that.pair_scores:
+            return _tie(metric)
+        that = base
     if metric.source == "judge":
         return _judged(plan, metric, base, that)
     if metric.source in ("missing", "worst"):
@@ -264,6 +270,16 @@ def pair_value(plan: Plan, metric: Metric, joined: JoinedPair, arm: str) -> Pair
     if plan.rules >= 2 and metric.source in _READ and (cut := _cut(metric, base, that, arm)):
         return cut
     return _TAKERS[metric.source](metric, base, that, arm)
+
+
+_OF_PREFERENCE: tuple[Source, ...] = ("preference", "worst", "missing", "judge")
+
+
+def _tie(metric: Metric) -> PairValue:
+    """The value of a pair of one answer under a pairwise judge, which is not asked about it."""
+    if metric.source in ("preference", "worst"):
+        return PairValue(0.5, 0.5, 0.0)
+    return PairValue(0.0, 0.0, 0.0)
 
 
 def _indicator(a: bool, b: bool) -> PairValue:

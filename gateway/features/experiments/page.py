@@ -18,7 +18,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from gateway.config.config import Config
-from gateway.config.derive import plans_of
+from gateway.config.derive import plans_of, refs_of_model
 from gateway.config.made_experiments import read_made
 from gateway.console.errors import AdminError, InvalidBody, NotThere, StoreAway
 from gateway.console.forms import Form, form_actor
@@ -353,7 +353,7 @@ async def _form_page(request: Request, given: Mapping[str, Any], *, error: Admin
         status=200 if error is None else error.status,
         targets=targets_of(config),
         upstreams=[(name, name) for name in config.upstreams],
-        known_models=sorted({ref.model for each in config.models.values() for ref in (*each.targets, *each.fallback)}),
+        known_models=sorted({ref.model for each in config.models.values() for ref in refs_of_model(config, each)}),
         metrics=[(name, name) for name in metrics],
         given={name: given.get(name, "") for name in (*NewExperiment.model_fields, "start")},
         fresh=not given,

@@ -323,6 +323,8 @@ def _certain(plan: Plan, registered: RegisteredPair, a: Subject, b: Subject) -> 
 
     None: both arms answered, so the scorer decides.
     """
+    if b.exchange.tied:
+        return 0.0 if registered.scorer.direction == "minimise" else 0.5
     lost, won = (_failed(plan, each) for each in (b, a))
     if not lost and not won:
         return None

@@ -13,7 +13,7 @@ from typing import Any
 import orjson
 
 from gateway.config.config import Config, Model
-from gateway.config.derive import target_of
+from gateway.config.derive import refs_of_model, target_of
 from gateway.core.did_you_mean import did_you_mean
 from gateway.core.errors import CannotRun
 from gateway.core.exchange import Target
@@ -203,7 +203,7 @@ def resolve_targets(
 def _resolve(name: str, at: int, config: Config, own: bool) -> ReplayTarget:
     if name in config.models:
         model = config.models[name]
-        targets = [Target(t.upstream, t.model) for t in (*model.targets, *model.fallback)]
+        targets = [Target(t.upstream, t.model) for t in refs_of_model(config, model)]
         definition = _definition(config, targets, _text_of(model))
         return ReplayTarget(name, name, definition=definition, seeded=_seeded(config, targets))
     upstream, _, model_name = name.partition("/")
@@ -225,7 +225,7 @@ def _resolve(name: str, at: int, config: Config, own: bool) -> ReplayTarget:
 def _replaced(word: TargetWord, config: Config, settings: RequestSettings) -> tuple[str, ...]:
     """Settings that both the targets of the word's alias and the replay set: parameters, and "system"."""
     model = config.models.get(word.base)
-    refs = (*model.targets, *model.fallback) if model else ()
+    refs = refs_of_model(config, model) if model else []
     named = {name for name, _ in (*settings.fields, *word.fields)}
     wanted = {other for name in named for other in next((same for same in _SAME if name in same), (name,))}
     found = dict.fromkeys(name for ref in refs for name in ref.set if name in wanted)
@@ -245,7 +245,7 @@ def _text_of(model: Model) -> str:
     found = model.model_dump(mode="json", include={"targets", "fallback", "strategy"})
     for ref in (*found["targets"], *found["fallback"]):
         ref.pop("retires", None)
-        for name in ("set", "system", "headers"):
+        for name in ("set", "system", "headers", "route", "digest"):
             if not ref[name]:
                 del ref[name]
     return orjson.dumps(found).decode()
@@ -260,7 +260,7 @@ def _hint(name: str, config: Config) -> str:
 
 def _alias_with(target: Target, config: Config) -> str | None:
     for alias, model in config.models.items():
-        if any(target_of(ref) == target for ref in (*model.targets, *model.fallback)):
+        if any(target_of(ref) == target for ref in refs_of_model(config, model)):
             return alias
     return None
 

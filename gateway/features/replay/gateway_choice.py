@@ -21,6 +21,7 @@ from typing import Any
 import yaml
 
 from gateway.config.config import Config
+from gateway.config.derive import refs_of_model
 from gateway.config.environment import resolve_evals
 from gateway.config.scorers import EvalsConfig
 from gateway.config.yaml_text import parse_yaml, read_config_text
@@ -123,7 +124,7 @@ def _engines(config: Config, targets: Sequence[ReplayTarget]) -> list[str]:
         if model is None:
             wanted.add(target.base.partition("/")[0])
         else:
-            wanted |= {t.upstream for t in (*model.targets, *model.fallback)}
+            wanted |= {t.upstream for t in refs_of_model(config, model)}
     return [name for name, upstream in config.upstreams.items() if upstream.run and name in wanted]
 
 

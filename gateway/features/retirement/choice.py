@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import date
 
 from gateway.config.config import Config
-from gateway.config.derive import target_of
+from gateway.config.derive import refs_of_model, target_of
 from gateway.config.retirements import retiring_targets
 from gateway.core.exchange import Target
 from gateway.features.retirement.draft import ReplacedTarget
@@ -59,11 +59,11 @@ def replaceable(config: Config, today: date) -> ConfiguredTargets:
     rows = {(each.alias, each.target): each.retirement for each in retiring_targets(config)}
     found: dict[tuple[str, Target], ConfiguredTarget] = {}
     for alias, model in config.models.items():
-        for ref in (*model.targets, *model.fallback):
+        for ref in refs_of_model(config, model):
             target = target_of(ref)
             row = rows.get((alias, target))
             known = (None, None) if row is None else (row.successor, row.days(today))
-            found.setdefault((alias, target), ConfiguredTarget(alias, target, ref in model.targets, *known))
+            found.setdefault((alias, target), ConfiguredTarget(alias, target, ref not in model.fallback, *known))
     return ConfiguredTargets(tuple(found.values()))
 
 

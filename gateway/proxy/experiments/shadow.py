@@ -19,7 +19,7 @@ from functools import partial
 from gateway.config.config import Retries
 from gateway.core.completion import assemble
 from gateway.core.errors import GatewayError
-from gateway.core.exchange import Exchange
+from gateway.core.exchange import Exchange, Target, new_id
 from gateway.core.likelihood import AnswerLikelihood
 from gateway.core.plan import AGAIN, REPEAT
 from gateway.core.prices import Prices
@@ -46,6 +46,7 @@ from gateway.proxy.relay.relay import Relay
 from gateway.proxy.relay.state import CallContext, HeldBytes
 from gateway.proxy.request.call import Call
 from gateway.proxy.routing.assignment import Assignment, RunningExperiment, arms_asked, cluster_name
+from gateway.proxy.routing.learned_routes import RouteChoice
 from gateway.proxy.routing.router import Route, RouteOption, Router
 from gateway.proxy.routing.target_state import TargetState
 from gateway.proxy.types import DetachedClient
@@ -95,6 +96,8 @@ class AskedArm:
     call: Call
     """The served call as the arm was asked it."""
     context: CallContext
+    choice: RouteChoice | None = None
+    """What the arm's learned route has decided; None: the arm is one target."""
 
 
 @dataclass(slots=True)
@@ -160,7 +163,7 @@ class ShadowSender:
         name, settings = running.plan.name, running.settings
         if self._given_up or self.idle_queue.full:
             return "busy"
-        target_states = [self.router.target_state(running.plan.target(arm)) for arm in arms]
+        target_states = [self.router.target_state(target) for arm in arms for target in _targets(running, arm)]
         if self.router.experiments.in_force.get(name) is not running:
             return "kill"
         if not running.allows(call):
@@ -200,7 +203,35 @@ class ShadowSender:
         if offer.arms and name is not None:
             self.shadow_state.conversations[running.plan.name].add(running.hash, name, call.received)
         for arm in offer.arms:
-            self.idle_queue.do(partial(self._begin, call, route, running, arm, served, offer.answer))
+            choice = running.routes[arm].choose(call) if arm in running.routes else None
+            if choice is not None and choice.target == running.plan.control:
+                self.idle_queue.do(partial(self._record_tie, call, running, arm, served, choice))
+            else:
+                self.idle_queue.do(partial(self._begin, call, route, running, arm, served, offer.answer))
+
+    def _record_tie(
+        self, call: Call, running: RunningExperiment, arm: str, served: Exchange, choice: RouteChoice
+    ) -> None:
+        """Records the served answer as the arm's: its route keeps the control, so a request would be the same."""
+        self._ended(running.plan.name)
+        exchange = replace(
+            served,
+            id=new_id(),
+            role="shadow",
+            arm=arm,
+            pair=served.id,
+            asked=(),
+            not_asked=None,
+            attempts=(),
+            pi=running.plan.shadow,
+            stratum=f"shadow:{running.plan.name}",
+            seq=self.recorder.seq,
+            route=choice.label,
+            tied=True,
+        )
+        self.recorder.saw((exchange.stratum, call.alias, str(choice.target), arm, ""), None)
+        self.recorder.put(exchange)
+        self._count(running, arm, "tied")
 
     def _begin(
         self, call: Call, route: Route, running: RunningExperiment, arm: str, served: Exchange, answer: str | None
@@ -238,7 +269,8 @@ class ShadowSender:
     async def _ask(
         self, call: Call, route: Route, running: RunningExperiment, arm: str, served: Exchange, answer: str | None
     ) -> None:
-        target_state = self.router.target_state(running.plan.target(arm))
+        choice = running.routes[arm].choose(call) if arm in running.routes else None
+        target_state = self.router.target_state(running.plan.target(arm) if choice is None else choice.target)
         scored = answer is not None
         again = asked_again(call, target_state) if answer is None else likelihood_request(call, target_state, answer)
         total_s = running.plan.deadline_s or route.timeouts.total_s
@@ -259,7 +291,7 @@ class ShadowSender:
         except asyncio.CancelledError:
             self._count(running, arm, "given_up")
             raise
-        asked = AskedArm(running, arm, target_state, served, again, context)
+        asked = AskedArm(running, arm, target_state, served, again, context, choice)
         self._spent(asked)
         if self._given_up:
             self._count(running, arm, "given_up")
@@ -329,6 +361,7 @@ class ShadowSender:
             seq=self.recorder.seq,
             request_digest=digest,
             likelihood=None if read is None else read.likelihood.to_json(),
+            route=None if asked.choice is None else asked.choice.label,
         )
         self.recorder.saw((exchange.stratum, call.alias, asked.target_state.name, arm, ""), None)
         self.recorder.put(exchange)
@@ -345,6 +378,13 @@ def _conversation(call: Call, assignment: Assignment) -> str | None:
     count one pair of it."""
     name = cluster_name(call, assignment) if assignment.running.plan.rules >= 2 else None
     return None if name == call.id else name
+
+
+def _targets(running: RunningExperiment, arm: str) -> tuple[Target, ...]:
+    """The targets that an arm may be asked at. Both of a learned route, whichever it chooses for this call: if the one
+    alone were looked at, pairs that need the other would be missing while it is down or busy."""
+    route = running.routes.get(arm)
+    return (running.plan.target(arm),) if route is None else (route.control, route.moved)
 
 
 def _scorable(call: Call, context: CallContext) -> Scorable:

@@ -13,6 +13,7 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from gateway.config.config import Config
+from gateway.config.derive import asked_targets, refs_of_model
 from gateway.config.upstreams import TargetRef
 from gateway.core.errors import StreamDown
 from gateway.core.exchange import Target
@@ -97,12 +98,13 @@ def estimates_of(
     """The estimate of each model. before: of the previous config, whose quantiles go on."""
     found = {}
     for alias, model in config.models.items():
-        targets = {Target(t.upstream, t.model) for t in (*model.targets, *model.fallback)}
+        refs = refs_of_model(config, model)
+        targets = {Target(t.upstream, t.model) for t in refs}
         for plan in plans.values():
             if plan.model == alias and not plan.only_shadows:
-                targets |= {target for _, target in plan.candidates}
+                targets |= {each for _, target in plan.candidates for each in asked_targets(config, target)}
         found[alias] = _estimate(sorted(targets, key=str), prices)
-        found[alias].set_output = max(map(_set_output, (*model.targets, *model.fallback)), default=0)
+        found[alias].set_output = max(map(_set_output, refs), default=0)
         if alias in before:
             found[alias].output, found[alias].learned = before[alias].output, before[alias].learned
             found[alias].by_kind = before[alias].by_kind if config.budgets.estimate == "request" else {}

@@ -45,4 +45,6 @@ def start_response(
             if name[:12] == b"x-ratelimit-":  # of the gateway's own account at the upstream
                 headers = [h for h in headers if h[0][:12] != b"x-ratelimit-"]
                 break
+    if state.route.choice is not None and call.caller.sees_upstreams:
+        lines += state.route.choice.header_line
     state.client.start(status, headers if assignment is None else [*headers, *assignment.headers], length, lines)

@@ -21,6 +21,7 @@ from gateway.core.exchange import Target
 from gateway.core.plan import AGAIN, CONTROL, REPEAT, Plan, PlanState
 from gateway.core.randomization import draw, keyed_draw
 from gateway.proxy.request.call import Call
+from gateway.proxy.routing.learned_routes import RouteChoice, ServedRoute, ServedRoutes
 from gateway.proxy.routing.variants import NOTHING_VARIED, VariedParts, variants_of, varied_parts
 from gateway.proxy.types import Headers
 
@@ -61,6 +62,8 @@ class RunningExperiment:
     """The parts of requests that the variants of its arms change."""
     share: float | None = None
     """Share of the units that the candidate of a ramp serves; None: it has no ramp."""
+    routes: Mapping[str, ServedRoute] = field(default_factory=dict)
+    """The learned routes among its arms."""
 
     def at(self, share: float) -> RunningExperiment:
         """The same ramp at another share. At 0 it only has shadows."""
@@ -89,6 +92,8 @@ class Assignment:
     """A shadow was drawn."""
     record: float
     """The rate at which a split's calls are recorded."""
+    choice: RouteChoice | None = None
+    """What the arm's learned route has decided; None: the arm is one target."""
 
     @property
     def headers(self) -> Headers:
@@ -115,8 +120,10 @@ class Assignment:
 class ExperimentAssignments:
     """The experiments of one config. None runs until the stream server has been read."""
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, learned: ServedRoutes | None = None) -> None:
+        """learned: the routes of this config, which the router shares; None: its own."""
         self._config = config
+        self.learned = learned or ServedRoutes(config)
         self.variants = variants_of(config)
         self._control_targets = {
             alias: frozenset(target_of(ref) for ref in model.targets) for alias, model in config.models.items()
@@ -168,7 +175,8 @@ class ExperimentAssignments:
         """Sends nobody to a candidate of a ramp, until the shares are applied the next time."""
         for each in list(self.in_force.values()):
             ramped = each.plan.ramp is not None and each.plan.rules >= 2
-            if ramped and each.share and any(candidate == target for _, candidate in each.plan.candidates):
+            targets = {candidate for _, candidate in each.plan.candidates}
+            if ramped and each.share and target in targets | {route.moved for route in each.routes.values()}:
                 self._replace(each, each.at(0.0))
 
     def _replace(self, before: RunningExperiment, after: RunningExperiment) -> None:
@@ -178,8 +186,12 @@ class ExperimentAssignments:
         self.by_alias = {**self.by_alias, model: tuple(here)}
 
     def _running(self, plan: Plan, settings: Experiment) -> RunningExperiment:
-        varied = varied_parts(self.variants.get(plan.target(arm)) for arm in plan.arms)
-        return running(plan, settings, varied, self._secret)
+        found = {arm: self.learned.of(target) for arm, target in plan.candidates}
+        routes = {arm: route for arm, route in found.items() if route is not None}
+        asked = [route.moved for route in routes.values()]
+        asked += [plan.target(arm) for arm in plan.arms if arm not in routes]
+        varied = varied_parts(map(self.variants.get, asked))
+        return replace(running(plan, settings, varied, self._secret), routes=routes)
 
     def starts_itself(self, name: str) -> bool:
         """Whether the experiment starts without a command."""
@@ -194,7 +206,8 @@ class ExperimentAssignments:
         if plan.control not in self._control_targets.get(plan.model, ()):
             return False
         return all(
-            target.upstream in self._config.upstreams and (not target.variant or target in self.variants)
+            self.learned.of(target) is not None
+            or (target.upstream in self._config.upstreams and (not target.variant or target in self.variants))
             for _, target in plan.candidates
         )
 
@@ -241,7 +254,11 @@ def assign(running: RunningExperiment, call: Call, free: bool) -> Assignment | N
     unit = unit_of(plan, call)
     arm = arm_of(running, unit) if running.share is None else ramp_arm(running, unit)
     drawn = running.shadows and arm == CONTROL and shadowed(running, call.id)
-    return Assignment(running, arm, plan.target(arm), unit, drawn, running.settings.record)
+    record = running.settings.record
+    if running.routes and arm in running.routes:
+        choice = running.routes[arm].choose(call)
+        return Assignment(running, arm, choice.target, unit, drawn, record, choice)
+    return Assignment(running, arm, plan.target(arm), unit, drawn, record)
 
 
 def unit_of(plan: Plan, call: Call) -> str:

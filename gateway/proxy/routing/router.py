@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from itertools import accumulate
 
 from gateway.config.config import Config, Model, OnCut, Retries, Timeouts
-from gateway.config.derive import target_of
+from gateway.config.derive import asked_targets, target_of
 from gateway.config.upstreams import TargetRef
 from gateway.core.did_you_mean import did_you_mean
 from gateway.core.errors import BadRequest, ModelNotFound, NotAllowed
@@ -19,6 +19,7 @@ from gateway.core.wildcards import STAR, filled, is_pattern, names_for, pattern_
 from gateway.proxy.request.call import Call, Caller, RequestOptions
 from gateway.proxy.routing.assignment import Assignment, ExperimentAssignments
 from gateway.proxy.routing.circuit_breaker import CircuitBreaker, Clock
+from gateway.proxy.routing.learned_routes import RouteChoice, ServedRoute, ServedRoutes
 from gateway.proxy.routing.sampling import SampleDraw, Sampler
 from gateway.proxy.routing.strategies import WeightedTargetState, order
 from gateway.proxy.routing.target_state import TargetState, UpstreamState
@@ -56,6 +57,9 @@ class AliasRoutes:
     """Whether there is one target to draw from."""
     last: int
     """The index of the last target."""
+    learned: ServedRoute | None = None
+    """The learned route that chooses the target: with `orders[0]` the control, with `orders[1]` the moved one and
+    then the control. None: the strategy chooses."""
 
     @property
     def all_healthy(self) -> bool:
@@ -107,6 +111,8 @@ class Route:
     """The experiment for which a shadow request is sent; "": a client waits for the answer."""
     scorer: str = ""
     """The scorer that says it made the call; "": none does."""
+    choice: RouteChoice | None = None
+    """The decision of a learned route; None: none was asked."""
 
 
 class Router:
@@ -136,20 +142,33 @@ class Router:
         self._target_states: dict[Target, TargetState] = {}
         self._upstreams = upstreams
         self._clock = clock
-        self.experiments = ExperimentAssignments(config)
+        self.learned = ServedRoutes(config)
+        """The learned routes of models and of experiments."""
+        self.experiments = ExperimentAssignments(config, self.learned)
         built = {alias: self._routes_for(model) for alias, model in config.models.items()}
         self.exact = self._routes = {alias: routes for alias, routes in built.items() if not is_pattern(alias)}
         """The routes of aliases that are not patterns."""
         self._patterns = {alias: routes for alias, routes in built.items() if is_pattern(alias)}
         self._behind = {pattern: self._known_behind(pattern) for pattern in self._patterns}
         for plan in self.experiments.plans.values():
-            for _, target in plan.candidates:
+            for target in (each for _, t in plan.candidates for each in asked_targets(config, t)):
                 self.target_state(target)  # so that its load is scraped before its first call
 
     def _routes_for(self, model: Model) -> AliasRoutes:
+        route = model.targets[0].route
+        if route is not None:
+            return self._learned_routes(model, self.learned.by_name[route])
         targets = tuple(WeightedTargetState(self.target_state(target_of(t)), t.weight) for t in model.targets)
         after = tuple(RouteOption(self.target_state(target_of(f)), frozenset(f.on)) for f in model.fallback)
         return routes_of(model, targets, after)
+
+    def _learned_routes(self, model: Model, route: ServedRoute) -> AliasRoutes:
+        control, moved = (WeightedTargetState(self.target_state(t), 1.0) for t in (route.control, route.moved))
+        after = tuple(RouteOption(self.target_state(target_of(f)), frozenset(f.on)) for f in model.fallback)
+        first = (RouteOption(control.target_state, _ON_TARGETS), *after)
+        orders = (first, (RouteOption(moved.target_state, _ON_TARGETS), *first))
+        routes = routes_of(model, (control, moved), after)
+        return replace(routes, orders=orders, single=False, weighted=False, learned=route)
 
     def _known_behind(self, pattern: str) -> list[str]:
         """The names of this pattern whose models have a price."""
@@ -275,13 +294,19 @@ class Router:
         if call.alias in self.experiments.by_alias:
             free = options.target is None and options.sample != "never" and home is None
             assignment = self.experiments.of(call, free)
-        candidates = self._candidates(call, routes, options)
+        choice: RouteChoice | None = None
+        if routes.learned is None or options.target is not None:
+            candidates = self._candidates(call, routes, options)
+        else:
+            choice = routes.learned.choose(call)
+            candidates = routes.orders[choice.moved]
         drawn = self._sampler.head(call, options.sample)
         recordable = drawn.reason is None and drawn.u < drawn.max_rate
         if assignment is not None:
             split = assignment.unit is not None
             recordable = recordable or assignment.shadowed or (split and drawn.u < assignment.record)
-            candidates = self._arm_first(assignment, candidates) if split else candidates
+            if split:
+                candidates, choice = self._arm_first(assignment, candidates), assignment.choice
         if home is not None:
             candidates = _at_home(candidates, home)
         if options.timeout_s is None:
@@ -292,6 +317,8 @@ class Router:
             route = Route(candidates, timeouts, model.retries, routes.on_cut, drawn, assignment, recordable, shortened)
         if options.scorer is not None:
             route.scorer = options.scorer
+        if choice is not None:
+            route.choice = choice
         return route
 
     def _arm_first(self, assignment: Assignment, candidates: tuple[RouteOption, ...]) -> tuple[RouteOption, ...]:

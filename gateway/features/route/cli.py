@@ -1,0 +1,168 @@
+"""`gateway route`: learn, show and verify which requests may go to the cheaper target."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from gateway.cli.options import AsJson, Data, File, example, note, show, store_url
+
+if TYPE_CHECKING:
+    from gateway.core.learned_route import Kind, LearnedRoute
+    from gateway.features.route.model import LearnedChoice, RouteTerms
+    from gateway.features.route.verification import Verification
+
+verbs = typer.Typer()
+route = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
+verbs.add_typer(
+    route,
+    name="route",
+    help="Learn, show and verify which requests may go to the cheaper model.",
+    epilog=example("gateway route learn swap --write"),
+)
+RouteArgument = Annotated[str, typer.Argument(metavar="ROUTE", help="Name of the route.")]
+
+
+@route.callback()
+def _group() -> None:
+    """Learn, show and verify routes."""
+
+
+@route.command("learn", epilog=example("gateway route learn swap --name small-where-safe --write"))
+def learn(
+    experiment: Annotated[str, typer.Argument(help="Experiment whose pairs it is learned from.")],
+    name: Annotated[str | None, typer.Option(help="Name of the route (default: EXPERIMENT-route).")] = None,
+    kind: Annotated[str, typer.Option(help="tree: at most 8 groups. boosted: needs the extra learn.")] = "tree",
+    arm: Annotated[str | None, typer.Option(help="The cheaper target (default: the only candidate).")] = None,
+    margin: Annotated[
+        float | None, typer.Option(help="Largest loss over all traffic (default: the experiment's margin).")
+    ] = None,
+    alpha: Annotated[float, typer.Option(help="Probability that the chosen route loses more than that.")] = 0.05,
+    write: Annotated[bool, typer.Option("--write", help="Write gateway.route.NAME.json next to gateway.yaml.")] = False,
+    as_json: AsJson = False,
+    config: Annotated[Path, File] = Path("gateway.yaml"),
+    data: Data = None,
+) -> None:
+    """Learn which share of the traffic may go to the cheaper target at a loss of at most the margin.
+
+    Half of the pairs find groups of requests, the newer ones choose the largest share whose loss is shown to be within
+    the margin. Exit code 1: no share can be moved.
+    """
+    from gateway.core.sanitize import to_json
+    from gateway.features.route import report as reports
+
+    if kind not in ("tree", "boosted"):
+        raise typer.BadParameter(f'no kind "{kind}"; expected tree or boosted', param_hint="--kind")
+    wanted: Kind = "tree" if kind == "tree" else "boosted"
+    terms, choice = _learned(experiment, arm, (name, margin, alpha), wanted, (config, data))
+    show(to_json(reports.choice_dict(terms, choice)) if as_json else reports.choice_text(terms, choice))
+    if choice.route is None:
+        raise typer.Exit(1)
+    if write:
+        _write(config, choice.route, terms)
+    else:
+        note("--write freezes it in a file next to gateway.yaml")
+
+
+def _learned(
+    experiment: str,
+    arm: str | None,
+    choices: tuple[str | None, float | None, float],
+    kind: Kind,
+    where: tuple[Path, Path | None],
+) -> tuple[RouteTerms, LearnedChoice]:
+    """choices: name, margin and alpha of the command line. where: the config and the data directory."""
+    from dataclasses import replace
+
+    from gateway.config.loading import load_for_consumer
+    from gateway.core.errors import CannotRun
+    from gateway.core.learned_route import NAMES
+    from gateway.features.route.experiment import pairs_of, terms_of, with_choices
+    from gateway.features.route.learning import learn as learn_route
+    from gateway.store.query import reading
+
+    name, margin, alpha = choices
+    if name is not None and not NAMES.fullmatch(name):
+        raise CannotRun(f'--name: "{name}": expected letters, digits, `_`, `-` and `.`, up to 64')
+    read = load_for_consumer(where[0])
+    with reading(store_url(read, where[1])) as connection:
+        terms = with_choices(terms_of(connection, read, experiment, arm), name, margin, alpha)
+        terms = replace(terms, kind=kind)
+        return terms, learn_route(terms, pairs_of(connection, terms))
+
+
+def _write(config: Path, learned: LearnedRoute, terms: RouteTerms) -> None:
+    """Freezes the route in its file, which no later one replaces."""
+    from gateway.config.routes import route_path, write_route
+    from gateway.features.route.report import yaml_lines
+
+    path = route_path(config, learned.name)
+    write_route(path, learned)
+    note(f"{path.name} holds it, digest {learned.digest}; the experiment that proves it, for {config.name}:")
+    note(yaml_lines(learned, str(terms.plan.primary), terms.margin))
+
+
+@route.command("show", epilog=example("gateway route show small-where-safe"))
+def show_route(
+    name: RouteArgument, as_json: AsJson = False, config: Annotated[Path, File] = Path("gateway.yaml")
+) -> None:
+    """Show a frozen route: its groups of requests, which are moved, and the curve that it was chosen from."""
+    from gateway.core.sanitize import to_json
+    from gateway.features.route.report import route_text
+
+    learned = _read(config, name)
+    show(to_json({**learned.fields(), "digest": learned.digest}) if as_json else route_text(learned))
+
+
+@route.command("verify", epilog=example("gateway route verify small-where-safe"))
+def verify(
+    name: RouteArgument,
+    experiment: Annotated[
+        str | None, typer.Option(help="Experiment of the same two targets (default: the one it was learned from).")
+    ] = None,
+    as_json: AsJson = False,
+    config: Annotated[Path, File] = Path("gateway.yaml"),
+    data: Data = None,
+) -> None:
+    """Verify a route on pairs that it was not learned from. Exit code 1: it is shown to lose more than its margin."""
+    from gateway.core.sanitize import to_json
+    from gateway.features.route.report import verification_dict, verification_text
+
+    learned = _read(config, name)
+    found = _verified(config, data, learned, experiment or str(learned.evidence["experiment"]))
+    if found is None:
+        note(f"{name}: its digest is right, and there is no pair that it was not learned from")
+        return
+    margin = float(learned.evidence["margin"])
+    show(to_json(verification_dict(found)) if as_json else verification_text(learned, found, margin))
+    if found.state == "loses too much":
+        raise typer.Exit(1)
+
+
+def _read(config: Path, name: str) -> LearnedRoute:
+    from gateway.config.routes import read_route
+
+    return read_route(config, name)
+
+
+def _verified(config: Path, data: Path | None, learned: LearnedRoute, experiment: str) -> Verification | None:
+    from gateway.config.loading import load_for_consumer
+    from gateway.core.errors import CannotRun
+    from gateway.features.route import verification
+    from gateway.features.route.experiment import pairs_of, terms_of
+    from gateway.store.query import reading
+
+    read, of = load_for_consumer(config), learned.evidence
+    with reading(store_url(read, data)) as connection:
+        arm = str(of["candidate"]) if experiment == of["experiment"] else None
+        terms = terms_of(connection, read, experiment, arm)
+        if (terms.control, terms.moved) != (learned.control, learned.moved):
+            raise CannotRun(
+                f"{experiment} compares {terms.control.target} and {terms.moved.target}, and {learned.name} chooses "
+                f"between {learned.control.target} and {learned.moved.target}"
+            )
+        after = int(of["last_place"]) if terms.plan_hash == of["plan"] else 0
+        pairs = pairs_of(connection, terms, after)
+    return verification.verify(learned, pairs, float(of["margin"]), float(of["alpha"]))

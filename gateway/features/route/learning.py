@@ -1,0 +1,195 @@
+"""Learns a route from the pairs of an experiment: features, an honest split by time, the tree, the choice.
+
+The older pairs find the groups of requests, the newer ones say which may be moved. Between the two is a gap, so that
+requests of one burst do not stand on both sides. The features are those that `gateway serve` computes.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+import orjson
+
+from gateway.core.errors import CannotRun
+from gateway.core.json_values import parse_object
+from gateway.core.learned_route import APIS, Kind, LearnedRoute, Node, RouteLeaf, route_from_json
+from gateway.core.request_features import FEATURES, SCRIPTS, condition_text, request_features
+from gateway.features.route.boosting import boosted_groups
+from gateway.features.route.model import Floats, Groups, LearnedChoice, LearningPairs, RouteTerms
+from gateway.features.route.rows import StoredPair
+from gateway.statistics.dependence import BLOCK_S
+from gateway.statistics.route_choice import GrownTree, RouteCurve, SplitCondition, choose_route, grow_tree, leaves_of
+
+FEWEST_PAIRS = 300
+LEARNED_SHARE = 0.5
+"""Share of the pairs from which the groups are learned; the newer ones choose."""
+_GAP_S = BLOCK_S
+_LARGEST_GAP = 0.1  # of the pairs
+_FEWEST_CHOSEN = 10  # newer pairs of a leaf without which it is not moved
+_FEWEST_OF_SCRIPT = 10
+_BANDS = 20  # of the expected difference, where a route is boosted
+
+
+class NotLearnable(CannotRun):
+    """No route can be learned from these pairs; the message says why."""
+
+
+def learning_pairs(rows: Iterable[StoredPair]) -> LearningPairs:
+    """Reads the features of each pair's request."""
+    kept: list[tuple[StoredPair, list[float], int]] = []
+    unreadable = 0
+    for row in rows:
+        found = features_of(row)
+        if found is None:
+            unreadable += 1
+        else:
+            kept.append((row, *found))
+
+    def column(of: Callable[[StoredPair], float | None]) -> Floats:
+        return np.array([np.nan if (v := of(row)) is None else v for row, _, _ in kept], dtype=np.float64)
+
+    return LearningPairs(
+        np.array([values for _, values, _ in kept], dtype=np.float64).reshape(len(kept), len(FEATURES)),
+        np.array([script for _, _, script in kept], dtype=np.intp),
+        column(lambda row: row.difference),
+        column(lambda row: 1.0 / row.pi),
+        column(lambda row: row.cost_control),
+        column(lambda row: row.cost_candidate),
+        column(lambda row: row.received),
+        np.array([row.place for row, _, _ in kept], dtype=np.intp),
+        tuple(row.caller if row.user is None else f"{row.caller}\0{row.user}" for row, _, _ in kept),
+        unreadable,
+    )
+
+
+def features_of(row: StoredPair) -> tuple[list[float], int] | None:
+    """As the gateway computes them for a call. None: the request is of another API, is not recorded, or was cut."""
+    request = parse_object(row.request)
+    turns = None if request is None else request.get("messages" if row.api == "chat" else "prompt")
+    if request is None or row.api not in APIS or not isinstance(turns, list | str):
+        return None
+    size = len(row.request) if row.client_bytes is None else row.client_bytes
+    return request_features(size, row.stream, request, orjson.dumps(turns))
+
+
+def learn(terms: RouteTerms, pairs: LearningPairs, now: float | None = None) -> LearnedChoice:
+    """Raises NotLearnable. now: Unix seconds; None: the present."""
+    if len(pairs) < FEWEST_PAIRS:
+        left = f"; {pairs.unreadable} more have no readable request" if pairs.unreadable else ""
+        raise NotLearnable(
+            f"{terms.plan.name} has {len(pairs)} pairs with a value of {terms.plan.primary}{left}; a route is learned "
+            f"from {FEWEST_PAIRS} or more, and 2 000 show a margin of 0.05"
+        )
+    older, newer = split_by_time(pairs)
+    groups = _groups(terms.kind, older)
+    order, movable = _safest_first(groups, older, newer, terms.margin)
+    curve = choose_route(newer.as_routed(groups.of(newer.x)), order, terms.margin, terms.alpha, movable)
+    moved = () if curve.chosen is None else curve.points[curve.chosen].leaves
+    leaves = _leaves(groups, pairs, newer, frozenset(moved))
+    evidence = _evidence(terms, (older, newer), curve, time.time() if now is None else now)
+    if curve.chosen is None:
+        return LearnedChoice(None, curve, leaves, evidence)
+    counts = Counter(pairs.script.tolist())
+    route = LearnedRoute(
+        name=terms.name,
+        kind=terms.kind,
+        alias=terms.plan.model,
+        control=terms.control,
+        moved=terms.moved,
+        trees=groups.trees,
+        leaves=leaves,
+        scripts=tuple(SCRIPTS[script] for script, n in sorted(counts.items()) if n >= _FEWEST_OF_SCRIPT),
+        baseline=groups.baseline,
+        cuts=groups.cuts,
+        evidence=evidence,
+    )
+    return LearnedChoice(route_from_json(route.to_json()), curve, leaves, evidence)
+
+
+def split_by_time(pairs: LearningPairs) -> tuple[LearningPairs, LearningPairs]:
+    """(older, newer), with a gap of a quarter of an hour, but of no more than a tenth of the pairs."""
+    end = round(len(pairs) * LEARNED_SHARE)
+    after = pairs.received[end - 1] + _GAP_S
+    start = int(np.searchsorted(np.maximum.accumulate(pairs.received), after))
+    start = min(max(start, end + 1), end + max(1, int(_LARGEST_GAP * len(pairs))))
+    return pairs.part(slice(0, end)), pairs.part(slice(start, None))
+
+
+def _groups(kind: Kind, older: LearningPairs) -> Groups:
+    if kind == "boosted":
+        return boosted_groups(older, _BANDS)
+    grown = grow_tree(older.x, older.difference, older.weights)
+    says: dict[int, str] = {}
+    node = _node(grown, (), says)
+    return Groups((node,), tuple(says[leaf] for leaf in sorted(says)), lambda x: leaves_of(grown, x))
+
+
+def _node(tree: GrownTree, path: tuple[tuple[SplitCondition, bool], ...], says: dict[int, str]) -> Node:
+    """The tree as a route stores it. says: gets the words of each leaf."""
+    if tree.branches is None:
+        says[tree.leaf] = path_text(path)
+        return (-1, tree.leaf)
+    of, at_most, more = tree.branches
+    left, right = (_node(t, (*path, (of, up)), says) for t, up in ((at_most, False), (more, True)))
+    return (of.feature, of.threshold, left, right)
+
+
+def path_text(path: Sequence[tuple[SplitCondition, bool]]) -> str:
+    """The requests that take this path; the last condition on a feature and side is the tightest."""
+    last = {(condition.feature, above): condition.threshold for condition, above in path}
+    return ", ".join(condition_text(FEATURES[f], t, above) for (f, above), t in last.items()) or "every request"
+
+
+def _safest_first(groups: Groups, older: LearningPairs, newer: LearningPairs, margin: float) -> tuple[list[int], int]:
+    """(leaves in the order in which they are tried, number of those that may move), by what the older pairs say.
+
+    A leaf with few pairs is not tried. One that loses more than the margin on its own is not moved, even where all
+    moved ones together would lose less: its users would not accept the mean of others.
+    """
+    leaf, counts = groups.of(older.x), Counter(groups.of(newer.x).tolist())
+    sums = np.bincount(leaf, weights=older.weights * older.difference, minlength=len(groups.says))
+    weights = np.bincount(leaf, weights=older.weights, minlength=len(groups.says))
+    means = np.divide(sums, weights, out=np.full(len(sums), -np.inf), where=weights > 0)
+    enough = [i for i in range(len(groups.says)) if counts[i] >= _FEWEST_CHOSEN and weights[i] > 0]
+    order = sorted(enough, key=lambda i: -means[i]) if not groups.cuts else sorted(enough, reverse=True)
+    return order, next((k for k, i in enumerate(order) if means[i] < -margin), len(order))
+
+
+def _leaves(groups: Groups, pairs: LearningPairs, newer: LearningPairs, moved: frozenset[int]) -> tuple[RouteLeaf, ...]:
+    everywhere, here = groups.of(pairs.x), groups.of(newer.x)
+    found = []
+    for i, says in enumerate(groups.says):
+        inside, share = here == i, float(np.average(everywhere == i, weights=pairs.weights))
+        value = float(np.average(newer.difference[inside], weights=newer.weights[inside])) if inside.any() else None
+        found.append(RouteLeaf(i in moved, says, int((everywhere == i).sum()), share, value))
+    return tuple(found)
+
+
+def _evidence(
+    terms: RouteTerms, parts: tuple[LearningPairs, LearningPairs], curve: RouteCurve, now: float
+) -> dict[str, Any]:
+    older, newer = parts
+    return {
+        "experiment": terms.plan.name,
+        "plan": terms.plan_hash,
+        "candidate": terms.candidate,
+        "primary": terms.plan.primary,
+        "margin": terms.margin,
+        "alpha": terms.alpha,
+        "pairs": {"learned": len(older), "chosen": len(newer)},
+        "last_place": int(newer.place[-1]),
+        "from": float(older.received[0]),
+        "to": float(newer.received[-1]),
+        "learned_at": now,
+        "chosen": curve.chosen,
+        "curve": [
+            {"leaves": list(p.leaves), "share": p.share, "p": p.p, "loss": asdict(p.loss),
+             "saved": None if p.saved is None else asdict(p.saved)}
+            for p in curve.points
+        ],
+    }  # fmt: skip

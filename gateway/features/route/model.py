@@ -1,0 +1,98 @@
+"""Types of learned routes: the pairs that one is learned from, what is to be learned, and what was."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gateway.core.learned_route import Kind, LearnedRoute, Node, RouteLeaf, RouteTarget
+from gateway.core.plan import Plan
+from gateway.statistics.dependence import BLOCK_S
+from gateway.statistics.route_choice import RouteCurve, RoutePairs
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class LearningPairs:
+    """The pairs of an experiment, in order of time. All of length n."""
+
+    x: Floats
+    """Shape (n, number of FEATURES)."""
+    script: NDArray[np.intp]
+    """Indexes in SCRIPTS."""
+    difference: Floats
+    weights: Floats
+    cost_control: Floats
+    cost_moved: Floats
+    received: Floats
+    place: NDArray[np.intp]
+    units: tuple[str, ...]
+    """The end user of each request, or its key."""
+    unreadable: int = 0
+    """Pairs left out since the request's content is not recorded, or was cut."""
+
+    def __len__(self) -> int:
+        return len(self.difference)
+
+    def part(self, of: slice) -> LearningPairs:
+        return LearningPairs(
+            self.x[of],
+            self.script[of],
+            self.difference[of],
+            self.weights[of],
+            self.cost_control[of],
+            self.cost_moved[of],
+            self.received[of],
+            self.place[of],
+            self.units[of],
+        )
+
+    def as_routed(self, leaf: NDArray[np.intp]) -> RoutePairs:
+        """leaf: of each pair."""
+        groups = (self.units, tuple((self.received // BLOCK_S).astype(int).tolist()))
+        return RoutePairs(leaf, self.difference, self.weights, self.cost_control, self.cost_moved, groups)
+
+
+@dataclass(frozen=True, slots=True)
+class RouteTerms:
+    """What is to be learned."""
+
+    name: str
+    plan: Plan
+    plan_hash: str
+    candidate: str
+    """The arm that is the cheaper target."""
+    control: RouteTarget
+    moved: RouteTarget
+    margin: float
+    alpha: float = 0.05
+    kind: Kind = "tree"
+
+
+@dataclass(frozen=True, slots=True)
+class LearnedChoice:
+    """A route with the curve that it was chosen from. route: None: no share may be moved."""
+
+    route: LearnedRoute | None
+    curve: RouteCurve
+    leaves: tuple[RouteLeaf, ...]
+    """The leaves, moved or not."""
+    evidence: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Groups:
+    """The groups that the older pairs have shown, before it is known which may be moved."""
+
+    trees: tuple[Node, ...]
+    says: tuple[str, ...]
+    """Of each leaf."""
+    of: Callable[[Floats], NDArray[np.intp]]
+    """Features, shape (n, features) → leaves."""
+    baseline: float = 0.0
+    cuts: tuple[float, ...] = ()

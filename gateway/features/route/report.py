@@ -1,0 +1,116 @@
+"""Reports of learned routes: for the terminal, as JSON, and the curve of share moved against quality lost."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from datetime import UTC, datetime
+from typing import Any
+
+from gateway.core.learned_route import LearnedRoute, RouteLeaf
+from gateway.features.route.model import LearnedChoice, RouteTerms
+from gateway.features.route.verification import Verification
+from gateway.statistics.route_choice import Bounded
+
+
+def choice_dict(terms: RouteTerms, choice: LearnedChoice) -> dict[str, Any]:
+    route = choice.route
+    return {
+        "name": terms.name,
+        "kind": terms.kind,
+        "digest": None if route is None else route.digest,
+        "learned": route is not None,
+        "leaves": [asdict(leaf) for leaf in choice.leaves],
+        "evidence": choice.evidence,
+    }
+
+
+def choice_text(terms: RouteTerms, choice: LearnedChoice) -> str:
+    """What was learned, or why nothing may be moved."""
+    lines = [_sentence(terms.name, choice), "", *leaf_lines(choice.leaves), "", *curve_lines(choice.evidence)]
+    return "\n".join(lines)
+
+
+def _sentence(name: str, choice: LearnedChoice) -> str:
+    evidence, at = choice.evidence, choice.curve.chosen
+    margin, primary = evidence["margin"], evidence["primary"]
+    if at is None:
+        first = choice.curve.points[0] if choice.curve.points else None
+        tested = "no group has enough pairs" if first is None else f"moving {first.share:.0%} has p = {first.p:.2g}"
+        return f"{name}: no share can be moved: none is shown to lose at most {margin:g} of {primary} ({tested})"
+    point = choice.curve.points[at]
+    saved = "" if point.saved is None else f" and saves {_percent(point.saved)} of the cost"
+    return (
+        f"{name}: moves {point.share:.0%} of the traffic{saved}, at a loss of {_interval(point.loss)} {primary}; "
+        f"the margin is {margin:g}"
+    )
+
+
+def leaf_lines(leaves: Sequence[RouteLeaf]) -> list[str]:
+    """A line for each leaf."""
+    return [
+        f"  {i:>2}  {'→ moved  ' if leaf.moved else '  control'}  {leaf.share:>5.0%}  {leaf.pairs:>6} pairs  "
+        f"{'      –' if leaf.difference is None else f'{leaf.difference:+.3f}':>7}  {leaf.says}"
+        for i, leaf in enumerate(leaves)
+    ]
+
+
+def curve_lines(evidence: Mapping[str, Any]) -> list[str]:
+    """The curve as a table: share moved, money saved, quality lost."""
+    lines = ["  moved   saved   loss (band of the whole curve)        p"]
+    for i, point in enumerate(evidence["curve"]):
+        saved = "     –" if point["saved"] is None else f"{point['saved']['value']:>6.0%}"
+        loss = _interval(Bounded(**point["loss"]))
+        mark = "  ← chosen" if i == evidence["chosen"] else ""
+        lines.append(f"  {point['share']:>5.0%}  {saved}   {loss:<32}  {point['p']:.2g}{mark}")
+    return lines
+
+
+def route_text(route: LearnedRoute) -> str:
+    """`gateway route show`."""
+    of = route.evidence
+    days = [datetime.fromtimestamp(of[at], UTC).strftime("%Y-%m-%d %H:%M") for at in ("from", "to")]
+    head = [
+        f"{route.name} ({route.kind}, digest {route.digest}) for calls of {route.alias}",
+        f"control {route.control.target}, moved to {route.moved.target}",
+        f"learned from {of['experiment']} (plan {of['plan']}): {of['pairs']['learned']} pairs to learn, "
+        f"{of['pairs']['chosen']} newer ones to choose, {days[0]} to {days[1]} UTC",
+        f"scripts: {', '.join(route.scripts)}; calls in others go to the control",
+    ]
+    return "\n".join([*head, "", *leaf_lines(route.leaves), "", *curve_lines(of)])
+
+
+def verification_dict(found: Verification) -> dict[str, Any]:
+    return asdict(found)
+
+
+def verification_text(route: LearnedRoute, found: Verification, margin: float) -> str:
+    saved = "" if found.saved is None else f", saves {_percent(found.saved)} of the cost"
+    lines = [
+        f"{route.name}: {found.state}: on {found.pairs} pairs it moves {found.share:.0%}{saved} and loses "
+        f"{_interval(found.loss)}; the margin is {margin:g}",
+        "",
+    ]
+    for leaf in found.leaves:
+        name = "–" if leaf.leaf < 0 else str(leaf.leaf)
+        loss = "–" if leaf.loss is None else f"loss {_interval(leaf.loss)}"
+        goes = "→ moved  " if leaf.moved else "  control"
+        lines.append(f"  {name:>2}  {goes}  {leaf.pairs:>6} pairs  {loss}  {leaf.says}")
+    return "\n".join(lines)
+
+
+def yaml_lines(route: LearnedRoute, primary: str, margin: float) -> str:
+    """The experiment that proves the route, for gateway.yaml."""
+    control = ", ".join(f"{key}: {value}" for key, value in route.control.section.items())
+    return (
+        f"  {route.name}:\n    model: {route.alias}\n    control: {{{control}}}\n"
+        f"    candidate: {{route: {route.name}}}\n    primary: {primary}\n    margin: {margin:g}\n    ramp: {{}}"
+    )
+
+
+def _interval(of: Bounded) -> str:
+    return f"{of.value:+.3f} [{of.low:+.3f}, {of.high:+.3f}]"
+
+
+def _percent(of: Bounded) -> str:
+    return f"{of.value:.0%} [{of.low:.0%}, {of.high:.0%}]"

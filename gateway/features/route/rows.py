@@ -1,0 +1,59 @@
+"""The SQL of learned routes: the pairs of an experiment with what was known of each request."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection, and_, func, select
+
+from gateway.features.experiments.rows.sequences import SequenceName
+from gateway.store.tables import exchanges, increments
+
+_AT_ONCE = 200  # rows with their bodies that are in memory
+
+
+@dataclass(frozen=True, slots=True)
+class StoredPair:
+    """One pair with a value of the primary."""
+
+    id: str
+    place: int
+    """Its index in the plan."""
+    difference: float
+    """Positive where the candidate is better."""
+    received: float
+    caller: str
+    user: str | None
+    conversation: str | None
+    api: str
+    stream: bool
+    client_bytes: int | None
+    request: bytes
+    cost_control: float | None
+    cost_candidate: float | None
+    pi: float
+    """Probability with which it was drawn."""
+    route: str | None
+    """The leaf of the candidate, where that is a learned route."""
+
+
+def stored_pairs(connection: Connection, name: SequenceName, after: int = 0) -> Iterator[StoredPair]:
+    """The pairs of one sequence in order, from the one after this index on; one for each conversation."""
+    served, arm, i = exchanges.alias(), exchanges.alias(), increments.c
+    query = (
+        select(
+            *(i.pair, i.place, i.difference, served.c.received, served.c.caller, served.c.user_digest, i.cluster),
+            *(served.c.api, served.c.stream, served.c.client_bytes, served.c.request, served.c.cost_usd),
+            *(arm.c.cost_usd, func.coalesce(arm.c.pi, 1.0), arm.c.route),
+        )
+        .join(served, served.c.id == i.pair)
+        .join(arm, and_(arm.c.pair == i.pair, arm.c.arm == name.candidate))
+        .where(*(i[column] == value for column, value in name.values.items()), i.place > after)
+        .order_by(i.place)
+        .execution_options(yield_per=_AT_ONCE)
+    )
+    rows: Iterable[Any] = connection.execute(query)
+    for row in rows:
+        yield StoredPair(*row)

@@ -1,0 +1,247 @@
+"""Which part of the traffic may go to the cheaper target: a tree over features, and the largest share that is shown to
+lose no more than the margin.
+
+The tree is grown on one part of the pairs and the share is chosen on another, so the choice is honest however the tree
+was found. Since both targets have answered each request, the value of every route on a pair is known: no weighting by
+the odds of a past decision is needed.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Hashable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import count
+from statistics import NormalDist
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gateway.core.horizon import guarded
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.intp]
+MOST_LEAVES = 8
+FEWEST_IN_LEAF = 25
+THRESHOLDS = 12
+"""Thresholds of one feature that are tried: quantiles of its values."""
+_LEAST_Z = 2.5  # by which the two halves of a split differ: fewer leaves are easier to read, and cost no guarantee
+_FEWEST_GROUPS = 10  # from which the variance between groups is estimated
+
+
+@dataclass(frozen=True, slots=True)
+class SplitCondition:
+    feature: int
+    threshold: float
+
+
+@dataclass(frozen=True, slots=True)
+class GrownTree:
+    """A leaf, or a node with its branches."""
+
+    leaf: int = -1
+    """Its number; -1: it has branches."""
+    branches: tuple[SplitCondition, GrownTree, GrownTree] | None = None
+    """The condition, the branch of those that are at most its threshold, and that of the others."""
+
+
+@dataclass(slots=True)
+class _Node:
+    members: NDArray[np.bool_]
+    split: tuple[int, float] | None
+    """Column of the best condition, and the squares that it explains; None: no split tells two groups apart."""
+    branches: tuple[_Node, _Node] | None = None
+
+
+def grow_tree(x: Floats, y: Floats, weights: Floats, most_leaves: int = MOST_LEAVES) -> GrownTree:
+    """A regression tree, grown where it explains most first.
+
+    x: shape (n, features), without NaN. y, weights: shape (n,). Source: Breiman et al. 1984, CART; best-first growth as
+    Friedman 2001.
+    """
+    conditions = [SplitCondition(f, t) for f in range(x.shape[1]) for t in thresholds(x[:, f])]
+    if not conditions:
+        return GrownTree(0)
+    below = np.column_stack([x[:, c.feature] <= c.threshold for c in conditions])
+
+    def node(members: NDArray[np.bool_]) -> _Node:
+        return _Node(members, _best_split(below, y, weights, members))
+
+    root = node(np.ones(len(x), dtype=bool))
+    leaves = [root]
+    while len(leaves) < most_leaves:
+        best = max(leaves, key=lambda leaf: -1.0 if leaf.split is None else leaf.split[1])
+        if best.split is None:
+            break
+        side = below[:, best.split[0]]
+        best.branches = node(best.members & side), node(best.members & ~side)
+        leaves = [leaf for leaf in leaves if leaf is not best] + [*best.branches]
+    return _numbered(root, conditions, count())
+
+
+def _numbered(node: _Node, conditions: Sequence[SplitCondition], numbers: Iterator[int]) -> GrownTree:
+    """The tree with its leaves numbered from left to right."""
+    if node.branches is None or node.split is None:
+        return GrownTree(next(numbers))
+    at_most, above = (_numbered(each, conditions, numbers) for each in node.branches)
+    return GrownTree(-1, (conditions[node.split[0]], at_most, above))
+
+
+def thresholds(column: Floats) -> list[float]:
+    """Values between those of a feature, where a tree may split."""
+    distinct = np.unique(column)
+    middles = (distinct[1:] + distinct[:-1]) / 2
+    if len(middles) > THRESHOLDS:
+        cuts = np.unique(np.quantile(column, np.linspace(0, 1, THRESHOLDS + 2)[1:-1], method="lower"))
+        middles = cuts[cuts < distinct[-1]]
+    return [float(each) for each in middles]
+
+
+def _best_split(
+    below: NDArray[np.bool_], y: Floats, weights: Floats, members: NDArray[np.bool_]
+) -> tuple[int, float] | None:
+    """As _Node has it."""
+    if members.sum() < 2 * FEWEST_IN_LEAF:
+        return None
+    inside, w, values = below[members].astype(np.float64), weights[members], y[members]
+    total, mean = w.sum(), np.average(values, weights=w)
+    residual = values - mean
+    n_left, w_left, s_left = inside.sum(axis=0), w @ inside, (w * residual) @ inside
+    enough = (n_left >= FEWEST_IN_LEAF) & (len(values) - n_left >= FEWEST_IN_LEAF)
+    w_right = total - w_left
+    with np.errstate(divide="ignore", invalid="ignore"):
+        gain = np.where(enough, s_left**2 / w_left + s_left**2 / w_right, 0.0)
+    best = int(np.argmax(gain))
+    left = inside[:, best] > 0
+    if not enough[best] or _z(values[left], values[~left]) < _LEAST_Z:
+        return None
+    return best, float(gain[best])
+
+
+def _z(a: Floats, b: Floats) -> float:
+    """Distance of two means in standard errors."""
+    error = math.sqrt((guarded(a.var() * len(a), 1.0) / len(a) ** 2) + guarded(b.var() * len(b), 1.0) / len(b) ** 2)
+    return float(abs(a.mean() - b.mean()) / error)
+
+
+def leaves_of(tree: GrownTree, x: Floats) -> Ints:
+    """The leaf of each row. x: shape (n, features)."""
+    if tree.branches is None:
+        return np.full(len(x), tree.leaf, dtype=np.intp)
+    condition, at_most, above = tree.branches
+    left = x[:, condition.feature] <= condition.threshold
+    return np.where(left, leaves_of(at_most, x), leaves_of(above, x))
+
+
+@dataclass(frozen=True, slots=True)
+class RoutePairs:
+    """Pairs on which routes are compared, all of length n."""
+
+    leaf: Ints
+    difference: Floats
+    """Of the primary: positive where the cheaper target is better."""
+    weights: Floats
+    """1 / the probability with which the pair was drawn."""
+    cost_control: Floats
+    """USD of the control's answer; NaN: unknown."""
+    cost_moved: Floats
+    groups: tuple[Sequence[Hashable], ...] = ()
+    """Groupings, each with the group of every pair, within which values may depend on each other."""
+
+    def __len__(self) -> int:
+        return len(self.leaf)
+
+
+@dataclass(frozen=True, slots=True)
+class Bounded:
+    """An estimate with an interval."""
+
+    value: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, slots=True)
+class RoutePoint:
+    """One route of the nested family."""
+
+    leaves: tuple[int, ...]
+    """The leaves that it moves."""
+    share: float
+    """The share of the traffic that it moves."""
+    loss: Bounded
+    """Mean loss of the primary over all traffic, with a band that holds for all points of a curve together."""
+    saved: Bounded | None
+    """The share of the control's cost that it saves; None: costs are unknown."""
+    p: float
+    """P-value of "it loses more than the margin"."""
+
+
+@dataclass(frozen=True, slots=True)
+class RouteCurve:
+    """The family by share moved, and the chosen member."""
+
+    points: tuple[RoutePoint, ...]
+    chosen: int | None
+    """Index of the largest share that is shown to lose less than the margin; None: there is none."""
+
+
+def choose_route(
+    pairs: RoutePairs, order: Sequence[int], margin: float, alpha: float, movable: int | None = None
+) -> RouteCurve:
+    """Tests the routes that move the first leaves of `order`, from the smallest share to the largest, at level alpha
+    each, until one is not shown to lose less than the margin.
+
+    order: leaves, the safest first, found on other pairs. movable: leaves at its beginning of which any may be moved;
+    None: all. Points beyond are in the curve, and are not chosen. The probability that the chosen route loses more than
+    the margin is at most alpha. Source: fixed-sequence testing in Learn then Test, Angelopoulos et al. 2021
+    (arXiv:2110.01052), section 3. The p-value is that of a normal mean with a floor for what has not been seen yet.
+    """
+    points = [_point(pairs, tuple(order[: k + 1]), margin, alpha / max(1, len(order))) for k in range(len(order))]
+    most = len(points) if movable is None else movable
+    passed = min(most, next((i for i, each in enumerate(points) if each.p > alpha), most))
+    return RouteCurve(tuple(points), passed - 1 if passed else None)
+
+
+def _point(pairs: RoutePairs, leaves: tuple[int, ...], margin: float, alpha: float) -> RoutePoint:
+    """alpha: of the interval of this point, two-sided."""
+    moved = np.isin(pairs.leaf, leaves)
+    loss, error = mean_and_error(np.where(moved, -pairs.difference, 0.0), pairs)
+    z = NormalDist().inv_cdf(1 - alpha / 2)
+    return RoutePoint(
+        leaves,
+        float(np.average(moved, weights=pairs.weights)),
+        Bounded(loss, loss - z * error, loss + z * error),
+        saved_share(pairs, moved, alpha),
+        NormalDist().cdf((loss - margin) / error),
+    )
+
+
+def mean_and_error(values: Floats, pairs: RoutePairs) -> tuple[float, float]:
+    """The weighted mean, and its standard error: the largest that independent values, or dependence within any of the
+    groupings, would give."""
+    w = pairs.weights / pairs.weights.sum()
+    mean = float(w @ values)
+    terms = w * (values - mean)
+    floor = float(w.max()) ** 2  # of one unseen value, as large as the largest possible
+    m2 = [guarded(float(terms @ terms) / floor, 1.0) * floor]
+    for groups in pairs.groups:
+        named, at = np.unique(np.asarray(groups, dtype=object).astype(str), return_inverse=True)
+        if len(named) >= _FEWEST_GROUPS:
+            sums = np.bincount(at, weights=terms)
+            m2.append(float(sums @ sums) * len(named) / (len(named) - 1))
+    return mean, math.sqrt(max(m2))
+
+
+def saved_share(pairs: RoutePairs, moved: NDArray[np.bool_], alpha: float) -> Bounded | None:
+    """The share of the control's cost that moving these pairs saves, by the delta method; None: costs are unknown."""
+    known = np.isfinite(pairs.cost_control) & np.isfinite(pairs.cost_moved)
+    w = np.where(known, pairs.weights, 0.0)
+    total = float(w @ np.where(known, pairs.cost_control, 0.0))
+    if total <= 0:
+        return None
+    saved = np.where(known & moved, pairs.cost_control - pairs.cost_moved, 0.0)
+    share = float(w @ saved) / total
+    terms = w * (saved - share * np.where(known, pairs.cost_control, 0.0)) / total
+    half = NormalDist().inv_cdf(1 - alpha / 2) * math.sqrt(float(terms @ terms))
+    return Bounded(share, share - half, share + half)

@@ -1,0 +1,120 @@
+"""Routes that a config names: found next to it, checked, pinned by their digest, and refused with the reason."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from fixtures.learned_routes import ROUTE, a_route
+
+from gateway.config.derive import asked_targets, plans_of, refs_of_model, target_of
+from gateway.config.loading import load, load_for_consumer
+from gateway.config.retirements import retiring_targets
+from gateway.config.routes import is_route, read_route, read_routes, route_path, write_route
+from gateway.core.errors import CannotRun, ConfigError
+from gateway.core.learned_route import LearnedRoute, RouteTarget
+
+CONTROL = {"upstream": "u0", "model": "model-u0"}
+BASE: dict[str, Any] = {
+    "open": True,
+    "upstreams": {"u0": {"kind": "fake"}, "u1": {"kind": "fake"}},
+    "models": {"chat": {"targets": [{"route": ROUTE}]}},
+}
+SWAP = {"model": "chat", "control": CONTROL, "candidate": {"route": ROUTE}}
+
+
+def placed(folder: Path, route: LearnedRoute | None = None, **sections: Any) -> Path:
+    path = folder / "gateway.yaml"
+    path.write_text(yaml.safe_dump({**BASE, **sections}))
+    route = route or a_route()
+    route_path(path, route.name).write_bytes(route.to_json())
+    return path
+
+
+def of_experiment(**changes: Any) -> dict[str, Any]:
+    return {"models": {"chat": {"targets": [CONTROL]}}, "experiments": {"safe": {**SWAP, **changes}}}
+
+
+def test_a_route_stands_for_its_two_targets(tmp_path: Path) -> None:
+    config = load(placed(tmp_path))
+    [ref] = config.models["chat"].targets
+    assert target_of(ref) == a_route().target
+    assert is_route(target_of(ref))
+    assert [str(target_of(each)) for each in refs_of_model(config, config.models["chat"])] == [
+        "u0/model-u0",
+        "u1/small",
+    ]
+    assert [str(each) for each in asked_targets(config, target_of(ref))] == ["u0/model-u0", "u1/small"]
+    assert load_for_consumer(tmp_path / "gateway.yaml").routes.keys() == {ROUTE}
+
+
+def test_the_plan_names_the_digest_of_the_route(tmp_path: Path) -> None:
+    plan = plans_of(load(placed(tmp_path, **of_experiment())))["safe"]
+    assert plan.candidates == (("candidate", a_route().target),)
+    other = a_route(evidence={"margin": 0.1})
+    assert plans_of(load(placed(tmp_path, other, **of_experiment())))["safe"].hash != plan.hash
+
+
+def test_another_content_is_another_config(tmp_path: Path) -> None:
+    first = load(placed(tmp_path))
+    second = load(placed(tmp_path, a_route(evidence={"margin": 0.1})))
+    assert first.digest != second.digest
+    assert route_path(tmp_path / "gateway.yaml", ROUTE) in first.secret_files
+
+
+def test_a_model_behind_a_route_retires_with_notice(tmp_path: Path) -> None:
+    moved = a_route(moved=RouteTarget("openai", "gpt-4o-mini"))
+    upstreams = {**BASE["upstreams"], "openai": {"kind": "openai"}}
+    [found] = retiring_targets(load(placed(tmp_path, moved, upstreams=upstreams)))
+    assert (str(found.target), found.served) == ("openai/gpt-4o-mini", True)
+
+
+MISTAKES: list[tuple[dict[str, Any], str]] = [
+    ({"models": {"chat": {"targets": [{"route": "smal-where-safe"}]}}}, f'no route "smal-where-safe": .*"{ROUTE}"'),
+    ({"models": {"chat": {"targets": [{"route": ROUTE}, CONTROL]}}}, "make it the only one"),
+    ({"models": {"chat": {"targets": [CONTROL], "fallback": [{"route": ROUTE}]}}}, "a fallback is one target"),
+    ({"models": {"chat": {"targets": [{"route": ROUTE, "model": "x"}]}}}, "give `route` alone"),
+    ({"models": {"chat": {"targets": [{"route": ROUTE, "digest": "0" * 16}]}}}, "another one than was chosen here"),
+    ({"models": {"mail": {"targets": [{"route": ROUTE}]}}}, 'was learned on the calls of "chat", not mail'),
+    ({"models": {"c*": {"targets": [{"route": ROUTE}]}}}, "c\\* is a pattern"),
+    ({"upstreams": {"u0": {"kind": "fake"}}}, 'its moved target is u1/small, and there is no upstream "u1"'),
+    ({"upstreams": {**BASE["upstreams"], "route": {"kind": "fake"}}}, "rename the upstream"),
+    (of_experiment(control={"route": ROUTE}, candidate=CONTROL), "a route cannot be the control"),
+    (of_experiment(mode="likelihood"), "use `mode: shadow` for a route"),
+    ({"models": {"chat": {"targets": [{"upstream": "u1", "model": "m"}]}},
+      "experiments": {"safe": {**SWAP, "control": {"upstream": "u1", "model": "m"}}}}, "its control is u0/model-u0"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("sections", "message"), MISTAKES, ids=[m for _, m in MISTAKES])
+def test_mistakes_are_refused_with_what_to_do(tmp_path: Path, sections: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        load(placed(tmp_path, **sections))
+
+
+def test_a_file_that_was_changed_by_hand_does_not_load(tmp_path: Path) -> None:
+    path = placed(tmp_path)
+    file = route_path(path, ROUTE)
+    file.write_bytes(file.read_bytes().replace(b'"share": 0.8', b'"share": 0.9'))
+    with pytest.raises(ConfigError, match=rf"gateway.route.{ROUTE}.json: it was changed after it was learned"):
+        load(path)
+
+
+def test_a_file_that_no_target_names_is_not_read(tmp_path: Path) -> None:
+    path = placed(tmp_path)
+    (tmp_path / "gateway.route.draft.json").write_text("not yet")
+    assert load(path).routes.keys() == {ROUTE}
+    assert set(read_routes(path).texts) == {ROUTE, "draft"}
+
+
+def test_a_frozen_route_is_not_replaced(tmp_path: Path) -> None:
+    path = placed(tmp_path)
+    assert read_route(path, ROUTE) == a_route()
+    with pytest.raises(CannotRun, match="a frozen route stays as it is"):
+        write_route(route_path(path, ROUTE), a_route())
+    write_route(route_path(path, "second"), a_route(name="second"))
+    assert read_route(path, "second").name == "second"
+    with pytest.raises(CannotRun, match='no route "third"'):
+        read_route(path, "third")
