@@ -102,6 +102,8 @@ def _head(e: Found) -> Iterator[RenderableType]:
     role = "" if e["role"] == "served" else f", {e['role']} of {e['pair']}"
     experiment = f", experiment {e['experiment']} arm {e['arm']}" if e["experiment"] else ""
     yield safe_text(f"{e['alias']} → {_target(e)}: {_outcome(e)}{role}{experiment}")
+    if e["run_id"]:
+        yield safe_text(f"run {e['run'] or e['run_id']} (by {e['run_source']}): gateway samples --run {e['run_id']}")
     for shadow in e["shadows"]:
         yield safe_text(f"its shadow: {shadow}")
 

@@ -63,8 +63,8 @@ def config(old: str, new: str, stream: str) -> dict[str, Any]:
     def experiment(name: str, unit: str, primary: str) -> dict[str, Any]:
         return {
             "model": name, "control": {"upstream": "old", "model": "m"}, "candidate": {"upstream": "new", "model": "m"},
-            "mode": "split", "unit": unit, "primary": primary, "margin": 0.05, "min_hours": 0, "headers": "all",
-            "guardrails": {"error_rate": 0.02},
+            "mode": "split", "unit": unit, "primary": primary, "margin": 0.02, "min_hours": 0, "headers": "all",
+            "guardrails": {"error_rate": 0.05, "tool_calls": 0.05},
         }  # fmt: skip
 
     upstream = {"kind": "openai", "api_key": "k"}
@@ -81,7 +81,7 @@ def config(old: str, new: str, stream: str) -> dict[str, Any]:
         "scorers": {name: {} for name in ("run_loops", "run_finished", "tool_calls", "repetition")},
         "experiments": {
             "by_run": experiment("by_run", "run", "run_loops"),
-            "by_call": experiment("by_call", "request", "tool_calls"),
+            "by_call": experiment("by_call", "request", "completion"),
         },
     }  # fmt: skip
 
@@ -183,10 +183,9 @@ async def test_an_agent_keeps_its_model_and_its_runs_are_scored(tmp_path: Path, 
 
 @pytest.mark.long
 async def test_a_model_that_loops_is_rejected_by_run_and_not_by_call(tmp_path: Path, stream_url: str) -> None:
-    async with played(tmp_path, stream_url, 500) as (url, _):
+    async with played(tmp_path, stream_url, 800) as (url, _):
         by_run, by_call = (read(StoreLocation(url), name) for name in ("by_run", "by_call"))
-        assert by_run.verdict == "reject"
-        assert by_call.verdict != "reject"
+        assert (by_run.verdict, by_call.verdict) == ("reject", "ship"), by_call.sentence
         metrics = {each.metric: each for each in by_run.metrics}
         assert abs((metrics["run_loops"].difference.value or 0.0) + LOOPING) < 0.1
         assert metrics["tool_calls"].difference.value == 0.0

@@ -83,6 +83,11 @@ async def test_the_client_s_id_finds_the_runs_of_all_callers(run: list[Any], ver
     assert "no run task-2 in the store" in str(unknown.exception)
 
 
+async def test_a_call_names_its_run(run: list[Any], verb: Any) -> None:
+    shown = verb("samples", "--id", run[0].id).output
+    assert f"run task-1 (by x-gateway-run): gateway samples --run {WEB}" in shown
+
+
 async def test_calls_of_a_run_are_exported_alone(run: list[Any], verb: Any) -> None:
     rows = [orjson.loads(line) for line in verb("export", "--run", WEB).stdout.splitlines()]
     assert [row["id"] for row in rows] == [each.id for each in run]

@@ -84,6 +84,7 @@ async def test_a_timeline_hides_texts_from_who_may_not_read_them(pages: Any, mak
     assert f'href="#call-{failed.id}"' in page
     assert "time 3" in page
     assert "in the attic" in page
+    assert f'<a href="{path}">' in await pages.get(await pages.login(), f"/console/calls/{failed.id}")
     hidden = await pages.get(await pages.login("viewer"), path)
     assert not any(word in hidden for word in ("attic", "script&gt;alert"))
     assert "tool 1" in hidden
