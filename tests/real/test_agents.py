@@ -80,6 +80,8 @@ class Agent:
     """Its config file names the gateway; otherwise it starts as `gateway up` says."""
     sends: bytes = b""
     """What its requests must have, in lower case."""
+    never: bytes = b"-"
+    """What they must not have."""
 
 
 def of_claude(place: Workplace) -> dict[str, str]:
@@ -163,7 +165,7 @@ AGENTS = (
         "codex-websocket", "Codex by WebSocket", {"native": OPENAIS, "translated": ANTHROPICS, "chat only": CHATS},
         CODEX, CODEX_ARGV,
         of_codex_by_websocket, lambda place: [("exec_command", {"cmd": f"sed -i s/hello/goodbye/ {FILE}"})],
-        configured=True, sends=b"upgrade: websocket",
+        configured=True, sends=b"upgrade: websocket", never=b"post /v1/responses",
     ),
     Agent(
         "opencode", "opencode", {"native": OPENAIS, "translated": ANTHROPICS},
@@ -306,6 +308,8 @@ async def test_an_agent_edits_a_file(
             await asyncio.to_thread(gateway.wait, 30)
     assert status == 0, out[-2000:]
     assert (place.folder / FILE).read_text() == AFTER, out[-2000:]
-    assert agent.sends in b"".join(heard).lower()
+    sent = b"".join(heard).lower()
+    assert agent.sends in sent
+    assert agent.never == b"-" or agent.never not in sent
     _, version = await run([program, *agent.version], place, environ)
     journal.note("agents", f"{agent.title}, {model}", f"edits a file ({version.strip().splitlines()[-1]})")

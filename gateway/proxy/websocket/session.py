@@ -1,8 +1,8 @@
 """One connection's responses: which message is answered when, and what a later one continues.
 
 A lane (`stream_id`) has one response in flight; further messages wait in their order. All lanes together have
-MOST_RUNNING. Each response is one call of `App.answer`, so that keys, limits, routing, fallbacks, records, experiments
-and redaction are those of HTTP.
+MOST_RUNNING. Each response is one call of `App.answer`, so that keys, limits, routing, fallbacks, records and redaction
+are those of HTTP.
 """
 
 from __future__ import annotations

@@ -39,6 +39,20 @@ async def test_a_conversation(client: Any, upstream: FakeUpstream) -> None:
     assert len(json.loads(upstream.calls[1].body)["input"]) == 3
 
 
+async def test_a_conversation_with_an_upstream_that_has_websockets(start: Any, configured: Any, double: Any) -> None:
+    config = configured(double)
+    config["upstreams"]["u0"]["websocket"] = True
+    gateway = await start(config)
+    client, previous = AsyncOpenAI(base_url=gateway.base_url, api_key="test-key"), None
+    async with client, client.responses.connect() as connection:
+        for text in ("a", "b", "c"):
+            await connection.response.create(model="chat", input=text, store=False, previous_response_id=previous)
+            done = await ended(connection)
+            previous = done.response.id
+    assert done.response.output_text == "answer 3"
+    assert [len(message["input"]) for _, message in double.received] == [1, 1, 1]
+
+
 async def test_an_error_is_the_library_s_error_event(client: Any) -> None:
     async with client.responses.connect() as connection:
         await connection.response.create(model="nope", input="a")

@@ -4,106 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
 from http import HTTPStatus
 from typing import Any
 
 import pytest
-from websockets.asyncio.server import ServerConnection, serve
-from websockets.exceptions import ConnectionClosed
 
 from gateway.fake import FakeUpstream
 
 
-class SocketUpstream:
-    """A server with OpenAI's WebSocket mode, and nothing else. It keeps the latest response of each connection."""
-
-    def __init__(self) -> None:
-        self.base_url = ""
-        self.received: list[tuple[int, dict[str, Any]]] = []
-        """Each message, with the number of its connection."""
-        self.handshakes: list[dict[str, str]] = []
-        self.left = 0
-        """Connections that ended during a response."""
-        self.refuses: HTTPStatus | None = None
-        """The answer to each handshake; None: it is taken."""
-        self.first: list[dict[str, Any]] = []
-        """Events that are sent in place of the next responses, one each."""
-        self.cuts = False
-        """Each response ends with its connection, after the first text."""
-        self.held = asyncio.Event()
-        self.held.set()
-        """Not set: responses stop after the first text."""
-        self.open: list[ServerConnection] = []
-
-    def greet(self, connection: ServerConnection, request: Any) -> Any:
-        self.handshakes.append({name.lower(): value for name, value in request.headers.raw_items()})
-        return None if self.refuses is None else connection.respond(self.refuses, '{"error": {"message": "no"}}')
-
-    async def run(self, connection: ServerConnection) -> None:
-        self.open.append(connection)
-        number, latest = len(self.open), ""
-        async for text in connection:
-            message = json.loads(text)
-            self.received.append((number, message))
-            if self.first:
-                await connection.send(json.dumps(self.first.pop(0)))
-                continue
-            previous = message.get("previous_response_id")
-            if previous is not None and previous != latest:
-                await connection.send(json.dumps(not_found(previous)))
-                continue
-            latest = f"resp_{len(self.received)}"
-            try:
-                await self.respond(connection, latest)
-            except ConnectionClosed:
-                self.left += 1
-                return
-
-    async def respond(self, connection: ServerConnection, response_id: str) -> None:
-        words = f"answer {len(self.received)}"
-        content = [{"type": "output_text", "text": words}]
-        item = {"type": "message", "id": "msg_1", "role": "assistant", "status": "completed", "content": content}
-        usage = {"input_tokens": 1, "output_tokens": 2, "total_tokens": 3}
-        done = {"id": response_id, "object": "response", "status": "completed", "output": [item], "usage": usage}
-        events: list[dict[str, Any]] = [
-            {"type": "response.created", "response": done | {"status": "in_progress", "output": [], "usage": None}},
-            {"type": "response.output_text.delta", "delta": words},
-        ]
-        for event in events:
-            await connection.send(json.dumps(event))
-        if self.cuts:
-            await connection.close(1011, "out of order")
-            return
-        if not self.held.is_set():
-            waits = [
-                asyncio.get_running_loop().create_task(wait) for wait in (connection.wait_closed(), self.held.wait())
-            ]
-            await asyncio.wait(waits, return_when="FIRST_COMPLETED")
-            for wait in waits:
-                wait.cancel()
-        await connection.send(json.dumps({"type": "response.output_item.done", "item": item}))
-        await connection.send(json.dumps({"type": "response.completed", "response": done}, indent=1))
-
-
-def not_found(previous: str) -> dict[str, Any]:
-    text = f"Previous response with id '{previous}' not found."
-    error = {"type": "invalid_request_error", "code": "previous_response_not_found", "message": text}
-    return {"type": "error", "status": 400, "error": error | {"param": "previous_response_id"}}
-
-
 @pytest.fixture
-async def double() -> AsyncIterator[SocketUpstream]:
-    """A running double with WebSockets."""
-    found = SocketUpstream()
-    async with serve(found.run, "127.0.0.1", 0, process_request=found.greet, compression=None) as server:
-        found.base_url = f"http://127.0.0.1:{next(iter(server.sockets)).getsockname()[1]}/v1"
-        yield found
-        found.held.set()
-
-
-@pytest.fixture
-async def relayed(start: Any, configured: Any, double: SocketUpstream, second: FakeUpstream) -> Any:
+async def relayed(start: Any, configured: Any, double: Any, second: FakeUpstream) -> Any:
     """A gateway in front of the double, with an upstream by HTTP as its fallback."""
     config = configured(double, second)
     config["upstreams"]["u0"] |= {"websocket": True, "api_key": "sk-upstream"}
@@ -111,9 +21,7 @@ async def relayed(start: Any, configured: Any, double: SocketUpstream, second: F
     return await start(config)
 
 
-async def test_a_turn_sends_only_what_is_new_to_the_upstream_too(
-    relayed: Any, opened: Any, double: SocketUpstream
-) -> None:
+async def test_a_turn_sends_only_what_is_new_to_the_upstream_too(relayed: Any, opened: Any, double: Any) -> None:
     ws = await opened(relayed)
     first = await ws.answer("a", store=False)
     second = await ws.answer("b", store=False, previous_response_id=first["response"]["id"])
@@ -127,7 +35,7 @@ async def test_a_turn_sends_only_what_is_new_to_the_upstream_too(
     assert second["response"]["id"].startswith("resp_2."), "sealed, as by HTTP"
 
 
-async def test_the_record_has_the_whole_conversation(relayed: Any, opened: Any, double: SocketUpstream) -> None:
+async def test_the_record_has_the_whole_conversation(relayed: Any, opened: Any, double: Any) -> None:
     ws = await opened(relayed)
     first = await ws.answer("a", store=False)
     await ws.answer("b", store=False, previous_response_id=first["response"]["id"])
@@ -137,7 +45,7 @@ async def test_the_record_has_the_whole_conversation(relayed: Any, opened: Any, 
 
 
 async def test_the_handshake_has_the_upstream_s_key_and_not_the_client_s(
-    relayed: Any, opened: Any, double: SocketUpstream
+    relayed: Any, opened: Any, double: Any
 ) -> None:
     ws = await opened(relayed)
     await ws.answer()
@@ -147,7 +55,7 @@ async def test_the_handshake_has_the_upstream_s_key_and_not_the_client_s(
     assert "sec-websocket-extensions" not in handshake
 
 
-async def test_each_lane_has_a_connection_of_its_own(relayed: Any, opened: Any, double: SocketUpstream) -> None:
+async def test_each_lane_has_a_connection_of_its_own(relayed: Any, opened: Any, double: Any) -> None:
     ws = await opened(relayed)
     first = await ws.answer("a", lane="main", store=False)
     of = {"previous_response_id": first["response"]["id"], "store": False}
@@ -160,7 +68,7 @@ async def test_each_lane_has_a_connection_of_its_own(relayed: Any, opened: Any, 
 
 
 async def test_a_connection_that_ended_is_opened_anew_with_the_conversation(
-    relayed: Any, opened: Any, double: SocketUpstream
+    relayed: Any, opened: Any, double: Any
 ) -> None:
     ws = await opened(relayed)
     first = await ws.answer("a", store=False)
@@ -172,9 +80,7 @@ async def test_a_connection_that_ended_is_opened_anew_with_the_conversation(
 
 
 @pytest.mark.parametrize("code", ["previous_response_not_found", "websocket_connection_limit_reached"])
-async def test_what_the_upstream_has_forgotten_is_sent_again(
-    relayed: Any, opened: Any, double: SocketUpstream, code: str
-) -> None:
+async def test_what_the_upstream_has_forgotten_is_sent_again(relayed: Any, opened: Any, double: Any, code: str) -> None:
     ws = await opened(relayed)
     first = await ws.answer("a", store=False)
     double.first = [{"type": "error", "status": 400, "error": {"type": "t", "code": code, "message": "m"}}]
@@ -184,7 +90,7 @@ async def test_what_the_upstream_has_forgotten_is_sent_again(
 
 
 async def test_before_the_first_event_the_fallback_answers(
-    relayed: Any, opened: Any, double: SocketUpstream, second: FakeUpstream
+    relayed: Any, opened: Any, double: Any, second: FakeUpstream
 ) -> None:
     error = {"type": "server_error", "code": "overloaded", "message": "later"}
     double.first = [{"type": "error", "status": 503, "error": error, "headers": {"retry-after": "1"}}]
@@ -196,16 +102,14 @@ async def test_before_the_first_event_the_fallback_answers(
     assert [(a.target.upstream, a.status) for a in exchange.attempts] == [("u0", 503), ("u1", 200)]
 
 
-async def test_an_error_of_the_request_passes(relayed: Any, opened: Any, double: SocketUpstream) -> None:
+async def test_an_error_of_the_request_passes(relayed: Any, opened: Any, double: Any) -> None:
     error = {"type": "invalid_request_error", "code": "bad", "message": "no such tool", "param": "tools[0]"}
     double.first = [{"type": "error", "status": 400, "error": error}]
     refused = await (await opened(relayed)).answer()
     assert (refused["status"], refused["error"]["code"], refused["error"]["param"]) == (400, "bad", "tools[0]")
 
 
-async def test_a_connection_that_breaks_off_ends_the_response(
-    relayed: Any, opened: Any, double: SocketUpstream
-) -> None:
+async def test_a_connection_that_breaks_off_ends_the_response(relayed: Any, opened: Any, double: Any) -> None:
     double.cuts = True
     failed = await (await opened(relayed)).answer()
     assert (failed["type"], failed["status"], failed["error"]["code"]) == ("error", 502, "stream_cut")
@@ -213,9 +117,7 @@ async def test_a_connection_that_breaks_off_ends_the_response(
     assert exchange.outcome == "cut"
 
 
-async def test_a_client_that_leaves_ends_the_upstream_s_connection(
-    relayed: Any, opened: Any, double: SocketUpstream
-) -> None:
+async def test_a_client_that_leaves_ends_the_upstream_s_connection(relayed: Any, opened: Any, double: Any) -> None:
     double.held.clear()
     ws = await opened(relayed)
     await ws.create()
@@ -227,7 +129,7 @@ async def test_a_client_that_leaves_ends_the_upstream_s_connection(
     assert exchange.outcome == "client_gone"
 
 
-async def test_an_idle_client_that_leaves_ends_it_too(relayed: Any, opened: Any, double: SocketUpstream) -> None:
+async def test_an_idle_client_that_leaves_ends_it_too(relayed: Any, opened: Any, double: Any) -> None:
     ws = await opened(relayed)
     await ws.answer()
     await ws.connection.close()
@@ -258,7 +160,7 @@ async def test_an_upstream_without_websockets_is_asked_by_http(
 
 @pytest.mark.parametrize("status", [HTTPStatus.UNAUTHORIZED, HTTPStatus.SERVICE_UNAVAILABLE])
 async def test_another_refusal_of_the_handshake_is_the_attempt_s(
-    relayed: Any, opened: Any, double: SocketUpstream, second: FakeUpstream, status: HTTPStatus
+    relayed: Any, opened: Any, double: Any, second: FakeUpstream, status: HTTPStatus
 ) -> None:
     double.refuses = status
     assert (await (await opened(relayed)).answer())["type"] == "response.completed"
