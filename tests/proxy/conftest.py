@@ -136,22 +136,6 @@ def configured(stream_url: str, stream_name: str) -> Callable[..., dict[str, Any
     return make
 
 
-class _Hurried:
-    """asyncio, as uvicorn.server sees it: its waits of 0.1 s at every start and stop are 5 ms here."""
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(asyncio, name)
-
-    async def sleep(self, seconds: float) -> None:
-        await asyncio.sleep(seconds / 20)
-
-
-@pytest.fixture(autouse=True)
-def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Shortens uvicorn's pauses, so that gateways start and stop at once."""
-    monkeypatch.setattr("uvicorn.server.asyncio", _Hurried())
-
-
 @pytest.fixture
 async def start(tmp_path: Path, stream_url: str, stream_name: str) -> AsyncIterator[Start]:
     """Starts gateways from configs, and stops them after the test."""
