@@ -16,6 +16,7 @@ VERDICT = (
     'or 2 * (gateway_experiment_verdict{experiment=~"$experiment", candidate=~"$candidate", verdict="ship"} == 1) '
     'or 3 * (gateway_experiment_verdict{experiment=~"$experiment", candidate=~"$candidate", verdict="reject"} == 1))'
 )
+RANKS = {"-1": ("dropped", "red"), "0": ("compared", "blue"), "1": ("best", "green")}
 GATES = {"-1": ("red", "red"), "0": ("unknown", "yellow"), "1": ("green", "green")}
 COLOURS = ((None, "red"), (0.0, "yellow"), (1.0, "green"))
 
@@ -29,6 +30,8 @@ NOW = Row("Now", [
          "Experiments whose shadows are paused because they slowed served calls down.", steps=ALARM),
     stat("Cost", f"3600 * sum(rate(gateway_shadow_cost_usd_total{OF}{RATE}))", "USD per hour spent on shadows at the current rate.",
          "currencyUSD"),
+    Panel("Best of several candidates", [Query(f"max by (experiment, candidate) (gateway_experiment_best{ONE})", NAMED)],
+          "Only of experiments with `family: best`. dropped: another candidate is better, or the control is; it gets no more shadows. best: not worse than the control, nor than any candidate that is left.", kind="stat", names=RANKS),
 ])  # fmt: skip
 
 DIFFERENCE = Row("Difference from the control", [

@@ -516,6 +516,7 @@ def _contradictions(at: str, experiment: Experiment, model: dict[str, Any]) -> I
     yield from _margin_mistakes(at, experiment)
     yield from _same_target_mistakes(at, experiment)
     yield from _ramp_mistakes(at, experiment)
+    yield from _best_mistakes(at, experiment)
     if "record" in experiment.model_fields_set and not splits:
         yield f"{at}.record: has no effect with `mode: {experiment.mode}`, whose answers are always recorded"
     decides = (experiment.primary or "", *experiment.guardrails)
@@ -568,6 +569,25 @@ def _same_target_mistakes(at: str, experiment: Experiment) -> Iterator[str]:
                 f"{at}.{path}: is the control itself ({target_of(ref)}), so only noise would be compared and paid for; "
                 "name another target, or give it `set`, `system` or `headers`"
             )
+
+
+def _best_mistakes(at: str, experiment: Experiment) -> Iterator[str]:
+    """Yields why candidates cannot be compared with each other."""
+    if experiment.family != "best":
+        return
+    if len(experiment.arms) < 2:
+        yield (
+            f"{at}.family: best compares candidates with each other, and there is {len(experiment.arms)}; name two or "
+            "more under `candidates`, or remove it"
+        )
+    if experiment.chosen_mode != "shadow":
+        setting = "ramp" if experiment.ramp else f"mode: {experiment.mode}"
+        yield (
+            f"{at}.family: best compares the answers of candidates to the same requests, which `{setting}` does not "
+            "give; set `mode: shadow`, or remove it"
+        )
+    if experiment.primary is None:
+        yield f"{at}.primary: `family: best` finds the best candidate by the primary metric; set `primary` to a scorer"
 
 
 def _ramp_mistakes(at: str, experiment: Experiment) -> Iterator[str]:
@@ -624,10 +644,9 @@ def _method_mistakes(at: str, experiment: Experiment) -> Iterator[str]:
     if experiment.stationary is not None and experiment.method and experiment.stationary != (method == "stationary"):
         stationary = str(experiment.stationary).lower()
         yield f"{at}.stationary: {stationary} contradicts `method: {method}`; remove `stationary`"
-    if "max_pairs" in given and (method != "hybrid" or experiment.chosen_mode != "shadow"):
-        setting = (
-            f"method: {method}" if method != "hybrid" else "ramp" if experiment.ramp else f"mode: {experiment.mode}"
-        )
+    ends = method == "hybrid" or (method == "anytime" and experiment.family == "best")
+    if "max_pairs" in given and (not ends or experiment.chosen_mode != "shadow"):
+        setting = f"method: {method}" if not ends else "ramp" if experiment.ramp else f"mode: {experiment.mode}"
         yield f"{at}.max_pairs: has no effect with `{setting}`; remove it"
     if not experiment.shadows:
         for key in ("aa", "compare", "adjust"):

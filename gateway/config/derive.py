@@ -144,10 +144,12 @@ def _with_feedback(plan: Plan, experiment: Experiment) -> Plan:
 
 def _with_horizon(plan: Plan, experiment: Experiment) -> Plan:
     """The plan with its method. A hybrid one needs a number of pairs; without one, no end can be planned."""
-    if experiment.chosen_method != "hybrid":
-        return replace(plan, method=experiment.chosen_method)
     auto = experiment.max_pairs == "auto"
     pairs = horizon_of(plan) if experiment.max_pairs == "auto" else experiment.max_pairs
+    if experiment.chosen_method == "anytime" and plan.finds_best:
+        return replace(plan, method="anytime", max_pairs=pairs, auto_horizon=auto and pairs is not None)
+    if experiment.chosen_method != "hybrid":
+        return replace(plan, method=experiment.chosen_method)
     if pairs is None or not plan.only_shadows:
         return replace(plan, method="anytime")
     return replace(plan, method="hybrid", max_pairs=pairs, auto_horizon=auto)

@@ -229,10 +229,12 @@ class Experiment(Section):
     method: Method | None = None
     """`hybrid`: any look before `max_pairs` is valid, and the last one is a textbook interval. `anytime`: valid at any
     look, without an end. Both are asymptotic. `guaranteed`: for every distribution and any drift, at 2 to 3 times the
-    pairs. `stationary`: exact if traffic does not drift. Default: `hybrid`."""
+    pairs. `stationary`: exact if traffic does not drift. Default: `hybrid`; with `family: best` `anytime`, which is
+    cheaper there, since most comparisons end early."""
     max_pairs: Literal["auto"] | Annotated[int, Field(ge=BURN_IN)] = "auto"
     """Pairs with a value of the primary at which a `hybrid` experiment closes and stops. `auto`: as many as decide the
-    margin, for a candidate that is as good as the control, with a probability of 0.8."""
+    margin, for a candidate that is as good as the control, with a probability of 0.8. With `family: best` and
+    `method: anytime`: pairs at which the experiment ends without a best candidate; `auto`: twice as many as planned."""
     aa: Audit = "alarm"
     """`alarm`: no verdict once the control differs from itself on the candidate's path. `proof`: `ship` only after it
     is shown to differ by less than the margin, which takes several times the pairs."""
@@ -259,7 +261,9 @@ class Experiment(Section):
     `continue`: it goes on to its horizon, for narrower intervals."""
     family: Sharing = "holm"
     """Division of `alpha` among several candidates. `holm`: evenly at first; a decided candidate leaves its part to the
-    others. `even`: evenly."""
+    others. `even`: evenly. `best`: evenly, and the candidates are compared with each other as well: one that is shown
+    to be worse than another, or than the control by more than the margin, gets no more requests, and the experiment
+    ends with the best one. Needs `mode: shadow`."""
     stationary: bool | None = None
     """An older way to write `method: stationary`."""
     deadline_s: Positive | None = None
@@ -347,7 +351,7 @@ class Experiment(Section):
 
     @property
     def chosen_method(self) -> Method:
-        return self.method or ("stationary" if self.stationary else "hybrid")
+        return self.method or ("stationary" if self.stationary else "anytime" if self.family == "best" else "hybrid")
 
     def summary(self) -> str:
         """A few words for people: "shadow on 20%, split 50%", or "off"."""

@@ -23,7 +23,7 @@ Method = Literal["hybrid", "anytime", "guaranteed", "stationary"]
 Audit = Literal["alarm", "proof"]
 Comparand = Literal["served", "repeat"]
 AfterVerdict = Literal["stop", "continue"]
-Sharing = Literal["holm", "even"]
+Sharing = Literal["holm", "even", "best"]
 Missing = Literal["omit", "zero"]
 Empty = Literal["failed", "allowed"]
 ArmHeaders = Literal["all", "target"]
@@ -47,6 +47,7 @@ FEEDBACK = "feedback:"  # of the metrics that are people's feedback: its name fo
 CONVERSATION_QUIET_S = 1800.0  # after its last pair, a conversation counts no further one (rules 2)
 CONVERSATION_PAIRS = 20  # of one conversation, at most
 DEFAULT_WINDOW_S = 86_400.0  # in which feedback on an answer counts
+BEST_PATIENCE = 2  # times the planned pairs, after which no candidate is found to be the best
 STRATA = ("caller", "api", "stream")  # fields of an exchange that are known before its arm is drawn
 
 
@@ -85,13 +86,13 @@ class Plan:
     method: Method = "guaranteed"
     """hybrid: intervals for a planned end, at max_pairs; anytime: asymptotic, without an end; guaranteed: for every
     distribution and any drift; stationary: the conditional mean is taken as constant."""
-    max_pairs: int | None = None  # values of the primary at which a hybrid plan closes
+    max_pairs: int | None = None  # values of the primary at which a hybrid plan closes; see ends_at for the best of k
     auto_horizon: bool = False  # max_pairs was computed from the margin
     aa: Audit = "proof"  # alarm: the A/A control must not fail; proof: it must be shown to be alike
     compare: Comparand = "served"  # the control's answer that scores are compared with
     adjust: bool = False  # differences are adjusted for what was known of the request (CUPED)
     after_verdict: AfterVerdict = "continue"  # stop: no shadow is paid for once every candidate has its verdict
-    family: Sharing = "even"  # how several candidates share alpha
+    family: Sharing = "even"  # how several candidates share alpha; best: they are compared with each other as well
     feedback_window_s: float | None = None  # after it, feedback on an answer no longer counts; None: none decides
     feedback_missing: Missing = "omit"  # what an answer without feedback is: in no mean, or a 0
     ramp: RampDesign | None = None  # how the candidate's share of served units rises; None: `split` is fixed
@@ -181,6 +182,18 @@ class Plan:
         return self.mode == "likelihood"
 
     @property
+    def finds_best(self) -> bool:
+        """Candidates are compared with each other, and dropped once they cannot be the best."""
+        return self.family == "best"
+
+    @property
+    def ends_at(self) -> int | None:
+        """Settled pairs at which the experiment ends without a verdict; None: it does not. A hybrid one follows the
+        variance, so it may take more."""
+        patient = self.finds_best and self.method == "anytime" and self.auto_horizon
+        return self.max_pairs * BEST_PATIENCE if self.max_pairs is not None and patient else self.max_pairs
+
+    @property
     def only_shadows(self) -> bool:
         """Clients get the control's answers alone."""
         return self.mode in ("shadow", "likelihood")
@@ -245,14 +258,17 @@ class PlanState:
     """The stored bytes; b"" for a state that was not read from the server."""
     unpaced: bool = False
     """A gateway has started the plan, and no consumer has spread its pairs over the hours of traffic yet."""
+    dropped: tuple[str, ...] = ()
+    """The candidates of a plan with `family: best` that get no more requests, in the order of their names."""
 
     @property
     def running(self) -> bool:
         return self.state == "running"
 
     def to_json(self) -> bytes:
-        fields = {"plan": self.plan.fields(), "state": self.state, "since": self.since}
-        return orjson.dumps({**fields, "unpaced": True} if self.unpaced else fields)
+        fields: dict[str, Any] = {"plan": self.plan.fields(), "state": self.state, "since": self.since}
+        fields |= {"unpaced": True} if self.unpaced else {}
+        return orjson.dumps({**fields, "dropped": self.dropped} if self.dropped else fields)
 
 
 def plan_states(fields: Mapping[bytes, bytes]) -> dict[str, PlanState]:
@@ -266,7 +282,8 @@ def plan_states(fields: Mapping[bytes, bytes]) -> dict[str, PlanState]:
         try:
             stored = orjson.loads(raw)
             plan, unpaced = plan_from_json(orjson.dumps(stored["plan"])), stored.get("unpaced") is True
-            state = PlanState(plan, stored["state"], float(stored["since"]), raw, unpaced)
+            dropped = tuple(map(str, stored.get("dropped", ())))
+            state = PlanState(plan, stored["state"], float(stored["since"]), raw, unpaced, dropped)
             valid = _valid(state.plan)
         except (ValueError, KeyError, TypeError):
             continue

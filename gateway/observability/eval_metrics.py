@@ -75,6 +75,7 @@ class ExperimentFigures:
     requests_needed: int | None = None  # eligible requests until the verdict; 0: there is one; None: unknown
     days_needed: float | None = None
     feedback: tuple[FeedbackFigures, ...] = ()  # of a split
+    rank: int | None = None  # among candidates that are compared: 1 best, 0 compared, -1 dropped; None: they are not
 
     @property
     def labels(self) -> list[str]:
@@ -266,6 +267,7 @@ _ROWS: Mapping[str, Callable[[Scrape], Iterable[Row]]] = {
     "pairs": lambda s: _named({e.experiment: e.pairs for e in s.figures.experiments}),
     "withheld": lambda s: (([*e.labels, reason], [n]) for e in s.figures.experiments for reason, n in e.withheld),
     "verdicts": lambda s: (row for e in s.figures.experiments for row in _states(e.verdict, VERDICTS, *e.labels)),
+    "ranked": lambda s: ((e.labels, [e.rank]) for e in s.figures.experiments if e.rank is not None),
     "gates": lambda s: (([*e.labels, name], [state]) for e in s.figures.experiments for name, state in e.gates),
     "sample_ratio": lambda s: ((e.labels, [e.srm_p]) for e in s.figures.experiments),
     "ramp_states": lambda s: (

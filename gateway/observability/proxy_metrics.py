@@ -88,6 +88,7 @@ class ProxyMetrics:
     shadow_tokens: Counter
     shadow_cost: Counter
     shadow_running: Gauge
+    shadow_dropped: Gauge
     shadow_paused: Gauge
     shadow_budget: Gauge
     split: Counter

@@ -30,6 +30,12 @@ class Estimate:
     high: float | None = None
 
 
+def negated(e: Estimate) -> Estimate:
+    """The same difference with the other sign."""
+    value, low, high = (None if v is None else -v for v in (e.value, e.low, e.high))
+    return Estimate(value, high, low)
+
+
 def direction_finding(difference: Estimate) -> Direction:
     """Direction in which the interval excludes 0. difference: positive is better for the candidate."""
     if difference.low is not None and difference.low > 0:
@@ -261,11 +267,49 @@ class ArmStrength:
 class Family:
     """Shares of several candidates in the plan's error."""
 
-    sharing: Literal["holm", "even"]
+    sharing: Literal["holm", "even", "best"]
     alpha: float  # of the plan
     ship: float  # the part of it that this candidate's `ship` may use
     reject: float  # the same for its `reject`
     verdicts: tuple[tuple[str, Verdict], ...]  # of every candidate, in the order of the plan
+
+
+@dataclass(frozen=True, slots=True)
+class RankedCandidate:
+    """One of several candidates that are compared with each other."""
+
+    candidate: str
+    target: str  # "upstream/model"
+    state: Literal["best", "compared", "dropped"]
+    says: str  # why it is in this state, in a sentence
+    difference: Estimate  # of the primary from the control; positive is better for the candidate
+    pairs: int  # behind that difference
+    lead: Estimate | None = None  # of the leading candidate over this one; None: it leads, or they were never compared
+    lead_pairs: int = 0  # behind that
+    lead_needed: int | None = None  # about how many more until the lead is above -margin; None: it is, or unknown
+    lead_closed: bool = False  # no further pair changes the lead
+    paid_calls: int | None = None  # requests to it; None: not counted yet
+    cost_per_1k: Estimate | None = None  # USD per thousand requests; None: no price is known
+    on_front: bool = (
+        False  # neither the control nor a candidate is cheaper and at least as good, or as cheap and better
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class BestOfK:
+    """Several candidates compared with each other: the best of them, or which one leads."""
+
+    verdict: Literal["best", "none", "open"]  # none: every candidate is dropped, so the control stays
+    best: str | None  # its arm, once it is decided
+    leader: str | None  # the best so far, of those that are compared; None: there is none
+    sentence: str
+    alpha: float  # one-sided error of each comparison
+    margin: float
+    candidates: tuple[RankedCandidate, ...]  # the leader first, then those that are compared, then the dropped
+    control: str = ""  # "upstream/model"
+    control_cost: Estimate | None = None  # USD per thousand requests
+    control_on_front: bool = False
+    repeats: int | None = None  # further requests to the control, for the A/A comparison
 
 
 @dataclass(frozen=True, slots=True)
@@ -282,8 +326,8 @@ class TriedPlans:
 class OpenCondition:
     """A condition of a verdict that is neither met nor broken yet."""
 
-    kind: Literal["primary", "guardrail", "gate"]
-    name: str  # of the metric or the gate
+    kind: Literal["primary", "guardrail", "gate", "duel"]  # duel: the leading candidate and another one
+    name: str  # of the metric or the gate; of a duel, both candidates
     estimate: Estimate  # what is known; of the gate aa: the control against itself
     margin: float | None
     values: int  # pairs that have a value of it so far
@@ -492,3 +536,4 @@ class Report:
     likelihood: LikelihoodFinding | None = None  # None: the experiment compares answers
     traffic: TrafficFacts | None = None  # None: the plan's rules do not ask for it
     tried: TriedPlans | None = None  # None: this is the only plan of its swap
+    best: BestOfK | None = None  # None: the candidates are not compared with each other

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from gateway.reports.charts import Chart, Drawing, Trail
+from gateway.reports.pareto import CostChart
 
 Surface = Literal["everywhere", "page", "terminal"]
 """Forms that show something. "page": the HTML report and the console."""
@@ -99,7 +100,9 @@ class CaptionedChart:
     title: str = ""
     finding: str = ""
     trail: Trail | None = None
-    """The course that the chart shows, which a terminal draws in characters. None: a terminal leaves the chart out."""
+    """The course that the chart shows, which a terminal draws in characters."""
+    costs: CostChart | None = None
+    """The costs that the chart shows, likewise. Without either, a terminal leaves the chart out."""
 
     @property
     def small(self) -> bool:

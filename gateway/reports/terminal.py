@@ -14,6 +14,7 @@ from gateway.core.sanitize import plain
 from gateway.reports import number_format as say
 from gateway.reports.charts import Trail
 from gateway.reports.model import IntervalTrail
+from gateway.reports.pareto import in_characters
 from gateway.reports.section import Cell, Column, ReportSection, Table
 
 TONES = {"good": "green", "open": "yellow", "bad": "red"}
@@ -54,6 +55,8 @@ def _content(section: ReportSection) -> Iterator[RenderableType]:
     for figure in section.figures:
         if figure.trail is not None and not figure.trail.small:
             yield from drawn(figure.trail)
+        if figure.costs is not None:
+            yield from map(safe_text, in_characters(figure.costs))
     if section.rows and section.look == "shares":
         yield safe_text(
             ", ".join(f"{row.name.text} {row.cells[0].text} ({row.cells[1].text})" for row in section.rows.rows)

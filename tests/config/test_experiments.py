@@ -167,6 +167,58 @@ def test_what_a_ramp_contradicts_is_a_mistake(changes: dict[str, Any], mistake: 
     assert not list(cross_section_mistakes(raw(ramp={}, mode="both")))
 
 
+SEVERAL = {"candidate": None, "candidates": {n: {"upstream": "b", "model": n} for n in "xy"}}
+
+
+@pytest.mark.parametrize(
+    ("changes", "mistake"),
+    [
+        (
+            {"candidate": CANDIDATE, "candidates": None},
+            "family: best compares candidates with each other, and there is 1",
+        ),
+        (
+            {"mode": "split"},
+            "family: best compares the answers of candidates to the same requests, which `mode: split`",
+        ),
+        ({"mode": "both"}, "which `mode: both` does not give; set `mode: shadow`, or remove it"),
+        ({"mode": "likelihood", "primary": None}, "which `mode: likelihood` does not give"),
+        ({"primary": None}, "experiments.swap.primary: `family: best` finds the best candidate by the primary metric"),
+        ({"margin": 0}, "experiments.swap.margin: 0, which no candidate can be shown to meet"),
+    ],
+)
+def test_candidates_that_cannot_be_compared_are_a_mistake(changes: dict[str, Any], mistake: str) -> None:
+    def mistakes(**more: Any) -> list[str]:
+        found = raw(**{**SEVERAL, "family": "best", **more})
+        section = {name: value for name, value in found["experiments"]["swap"].items() if value is not None}
+        found["experiments"]["swap"] = section
+        return list(cross_section_mistakes(found))
+
+    assert any(mistake in each for each in mistakes(**changes)), mistakes(**changes)
+    assert mistakes() == mistakes(max_pairs=300) == []
+    assert any(
+        "max_pairs: has no effect with `method: guaranteed`" in m for m in mistakes(method="guaranteed", max_pairs=300)
+    )
+
+
+def test_candidates_are_compared_in_the_plan_only_where_asked() -> None:
+    several = {"candidate": None, "candidates": SEVERAL["candidates"]}
+    plans = {
+        family: plans_of(Config.model_validate(raw(**several, family=family)))["swap"]
+        for family in ("holm", "even", "best")
+    }
+    assert {family: plan.finds_best for family, plan in plans.items()} == {"holm": False, "even": False, "best": True}
+    assert len({plan.hash for plan in plans.values()}) == 3
+    best, stated = plans["best"], plans_of(Config.model_validate(raw(**several, family="best", max_pairs=300)))["swap"]
+    assert (best.method, best.auto_horizon, best.ends_at) == ("anytime", True, 2 * best.max_pairs)
+    assert (stated.method, stated.auto_horizon, stated.ends_at) == ("anytime", False, 300)
+    assert plans["holm"].method == "hybrid"
+    assert plans["holm"].ends_at == plans["holm"].max_pairs
+    hybrid = plans_of(Config.model_validate(raw(**several, family="best", method="hybrid")))["swap"]
+    assert (hybrid.method, hybrid.ends_at) == ("hybrid", hybrid.max_pairs)
+    assert plan_from_json(plans["best"].to_json()) == plans["best"]
+
+
 def test_steps_end_with_all_traffic() -> None:
     with pytest.raises(ValidationError, match=r"expected rising shares above 0 that end at 1\.0"):
         RampConfig.model_validate({"steps": [0.1, 0.5]})

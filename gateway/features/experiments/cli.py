@@ -5,7 +5,7 @@ gateway polls.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -76,7 +76,10 @@ def start(name: Name, config: Annotated[Path, File] = Path("gateway.yaml"), data
     show(f"{name} is running with plan {known.plan.hash if known is not None and same else plan.hash}{before}")
     if longer:
         note("the plan before closed undecided; the variance of its pairs asks for more, and this one starts from zero")
-    if plan.max_pairs is not None:
+    if plan.method == "anytime" and plan.ends_at is not None:
+        ends_at = known.plan.ends_at if known is not None and same else plan.ends_at
+        note(f"it ends at {ends_at} pairs, if no candidate is shown to be the best before")
+    elif plan.max_pairs is not None:
         closes = known.plan.max_pairs if known is not None and same else plan.max_pairs
         about = "about " if plan.auto_horizon and plan.rules >= 2 else ""
         note(
@@ -85,8 +88,11 @@ def start(name: Name, config: Annotated[Path, File] = Path("gateway.yaml"), data
     if plan.rules >= 2:
         hours = f"{plan.min_hours:g} hours of traffic; {REJECT_WAITS}"
         note(f"`ship` waits for {hours}" if plan.min_hours else "`ship` waits for no hours")
+    if plan.finds_best:
+        note("a candidate that cannot be the best gets no more requests")
     if plan.after_verdict == "stop":
-        note("it stops once every candidate has a verdict, so that no more shadow requests are paid for")
+        ends = "one candidate is the best, or none is left" if plan.finds_best else "every candidate has a verdict"
+        note(f"it stops once {ends}, so that no more shadow requests are paid for")
     if plan.mode == "split":
         note(f"it goes on after its verdict, since its calls cost nothing more: gateway ab stop {name} ends it")
     if plan.ramp is not None:
@@ -170,6 +176,11 @@ def _status_of(config: Config, data: Path | None, name: str) -> tuple[dict[str, 
     found["ramp"] = gate_of(ramped, paces_of(config).get(name, RampPace()), time.time()) if ramped else None
     found["verdict"] = reports[0].sentence if reports else None
     found["candidates"] = [_candidate(each) for each in reports]
+    if reports and reports[0].best is not None:
+        found["verdict"] = reports[0].best.sentence
+        found["best"] = reports[0].best
+    if state is not None and state.dropped:
+        found["dropped"] = state.dropped
     found["ends"] = _ends(state, reports)
     return found, reports
 
@@ -216,9 +227,14 @@ def power(
 
 
 def _judge_cautions(config: Config, path: Path, data: Path | None, name: str) -> list[str]:
-    """Cautions if the experiment's primary is a judge. path: the config file."""
-    from gateway.core.errors import ConfigError
+    """Cautions if the experiment's primary is a judge. path: the config file.
+
+    Raises CannotRun where the primary cannot find the best of several candidates.
+    """
+    from gateway.config.derive import plans_of
+    from gateway.core.errors import CannotRun, ConfigError
     from gateway.features.experiments.judges import judge_cautions
+    from gateway.features.experiments.start_stop import best_refusal
     from gateway.scoring.asker import ExternalServices
     from gateway.scoring.http_client import HttpConnections
     from gateway.scoring.registry import build_all
@@ -231,6 +247,8 @@ def _judge_cautions(config: Config, path: Path, data: Path | None, name: str) ->
         built = build_all(only, ExternalServices(HttpConnections(), directory=path.parent))
     except ConfigError:
         return []  # `gateway check` reports it, and no consumer starts with it
+    if refusal := best_refusal(plans_of(config)[name], built):
+        raise CannotRun(refusal)
     return judge_cautions(config, built, store_url(config, data), name)
 
 
@@ -344,7 +362,8 @@ def _lines(found: Mapping[str, Any]) -> Iterator[str]:
     yield f"{found['experiment']}: {found['state']}" + (f" since {found['since']}" if found["since"] else "")
     yield f"  plan      {found['plan']} ({found['mode']}); config: {found['config']}"
     for arm, target in found.get("targets", {}).items():
-        yield f"  {arm:<10}{target}"
+        dropped = " (dropped: it gets no more requests)" if arm in found.get("dropped", ()) else ""
+        yield f"  {arm:<10}{target}{dropped}"
     results = ", ".join(f"{result} {n:.0f}" for result, n in found["shadows"].items())
     yield f"  shadows   {results or 'none yet'}"
     reasons = [result.removeprefix("not_offered_") for result in found["shadows"]]
@@ -359,15 +378,18 @@ def _lines(found: Mapping[str, Any]) -> Iterator[str]:
 
 def _ends(state: PlanState | None, reports: Sequence[Report]) -> str:
     """Says when the experiment stops paying for shadow requests."""
+    from gateway.features.experiments.work import all_decided
+
     if state is None:
         return "not started"
     plan = state.plan
     if not state.running:
-        decided = bool(reports) and all(each.verdict != "hold" for each in reports)
+        decided = bool(reports) and all_decided(plan, [each.verdict for each in reports])
         how = "has its verdict" if decided else "is stopped"
         return f"it {how}: no more shadow requests are paid for"
-    ways = ["with its verdict"] if plan.after_verdict == "stop" else []
-    ways += [f"at {plan.max_pairs} pairs"] if plan.max_pairs is not None else []
+    verdict = "with the best candidate, or when none is left" if plan.finds_best else "with its verdict"
+    ways = [verdict] if plan.after_verdict == "stop" else []
+    ways += [f"at {plan.ends_at} pairs"] if plan.ends_at is not None else []
     return " or ".join([*ways, "when it is stopped"])
 
 
@@ -391,8 +413,9 @@ def _candidate(report: Report) -> dict[str, Any]:
     }
 
 
-def _next(reports: Iterable[Report]) -> Iterator[str]:
+def _next(reports: Sequence[Report]) -> Iterator[str]:
     from gateway.features.experiments.report.presentation import (
+        best_lines,
         headline,
         next_lines,
         people_line,
@@ -402,6 +425,12 @@ def _next(reports: Iterable[Report]) -> Iterator[str]:
         sharing,
     )
 
+    if reports and reports[0].best is not None:
+        leading = next((each for each in reports if each.candidate == reports[0].best.leader), reports[0])
+        ranked = [line for line, _ in best_lines(leading.best)]
+        yield from (f"  {line}" for line in [*ranked, *(next_lines(leading) if leading.verdict == "hold" else [])])
+        yield from (f"  {line}" for line in [*leading.cautions, *segment_lines(leading)])
+        return
     for report in reports:
         lines = [headline(report), *(next_lines(report) if report.verdict == "hold" else []), *report.cautions]
         rated = [responses_line(c) for c in (report.primary, *report.guardrails)]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from statistics import NormalDist
 from typing import Literal
@@ -26,7 +26,15 @@ from gateway.features.experiments.sequences import DifferenceSequence
 from gateway.features.experiments.split import SRM, planned_shares
 from gateway.features.experiments.traffic_facts import HOURS
 from gateway.features.experiments.verdict import HARMLESS, pairs_needed, pairs_until_reject, rejects, too_early
-from gateway.reports.model import Comparison, Estimate, GateResult, NextStep, OpenCondition, Progress
+from gateway.reports.model import (
+    Comparison,
+    Estimate,
+    GateResult,
+    NextStep,
+    OpenCondition,
+    Progress,
+    margin_finding,
+)
 from gateway.reports.number_format import counted, digits, number, span
 
 REPEATED = 1.0  # the share that a knob proposes for repeat_control and shadow
@@ -61,7 +69,7 @@ class Pace:
 class Condition:
     """One condition of a verdict; how long it takes is computed from it."""
 
-    kind: Literal["primary", "guardrail", "gate"]
+    kind: Literal["primary", "guardrail", "gate", "duel"]
     name: str
     estimate: Estimate
     margin: float | None
@@ -319,7 +327,27 @@ def conditions_of(found: Finding, look: SequenceStates) -> list[Condition]:
     """The primary, the guardrails and the gates, closed ones included."""
     metrics = [c for c in (found.primary, *found.guardrails) if c is not None]
     of_metrics = [_by_repeats_alone(_of_metric(c, found, look), c, found, look) for c in metrics]
-    return [*of_metrics, *(_of_gate(g, found, look) for g in found.gates)]
+    return [*of_metrics, *(_of_gate(g, found, look) for g in found.gates), *_of_duels(found)]
+
+
+def _of_duels(found: Finding) -> Iterator[Condition]:
+    """What the leading candidate is still to be shown: not to be worse than another one that is left."""
+    best = found.best
+    if best is None or best.leader != found.candidate:
+        return
+    for row in best.candidates:
+        if row.lead is None or margin_finding(row.lead, best.margin) in HARMLESS:
+            continue
+        yield Condition(
+            kind="duel",
+            name=f"{best.leader} against {row.candidate}",
+            estimate=row.lead,
+            margin=best.margin,
+            values=row.lead_pairs,
+            more_values=row.lead_needed,
+            per_pair=_per_pair(row.lead_pairs, found, 1.0),
+            failed=row.lead_closed,
+        )
 
 
 def _by_repeats_alone(of: Condition, c: Comparison, found: Finding, look: SequenceStates) -> Condition:

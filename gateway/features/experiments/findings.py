@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import math
 import time
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import orjson
@@ -17,6 +19,7 @@ from gateway.core.likelihood import REFUSALS
 from gateway.core.plan import CONTROL, FAILURE_METRICS, FEEDBACK, REPEAT, Plan
 from gateway.core.request_refusals import REFUSED
 from gateway.features.experiments.advance import rescored_name
+from gateway.features.experiments.best_of_k import CandidateLook, Lead, decision_of, dropped_at, ranking, with_costs
 from gateway.features.experiments.completeness import (
     NoPreference,
     OneSided,
@@ -24,6 +27,7 @@ from gateway.features.experiments.completeness import (
     preference_completeness_gate,
     split_completeness_gate,
 )
+from gateway.features.experiments.duels import duel_between
 from gateway.features.experiments.gates import (
     PairLosses,
     PathChecks,
@@ -39,10 +43,12 @@ from gateway.features.experiments.latency import P95, p95_of
 from gateway.features.experiments.metrics import ALONE, BUILT_IN, JUDGED, LOST, MISSING, SAME_PATH, WORST
 from gateway.features.experiments.progress import empty_comparison, margin_of, role_of
 from gateway.features.experiments.rows import sequences as kept
+from gateway.features.experiments.rows.dropped import DroppedCandidate, dropped_in
 from gateway.features.experiments.rows.queries import (
     PairCounts,
     RequestChecks,
     lost_by_arm,
+    paid_calls,
     pair_counts,
     request_checks,
 )
@@ -65,6 +71,7 @@ from gateway.features.experiments.verdict import (
     with_findings,
 )
 from gateway.reports.model import (
+    BestOfK,
     Comparison,
     Estimate,
     Family,
@@ -73,6 +80,7 @@ from gateway.reports.model import (
     TrafficFacts,
     Verdict,
     direction_finding,
+    negated,
 )
 from gateway.statistics.evalues import e_bh
 from gateway.statistics.moments import Moments
@@ -102,6 +110,7 @@ class Finding:
     independence: Independence | None = None
     """Dependence of the primary's pairs on each other; None: the plan's rules do not ask for it."""
     traffic: TrafficFacts | None = None  # None: the plan's rules do not ask for it
+    best: BestOfK | None = None  # None: the candidates are not compared with each other
 
     @property
     def metrics(self) -> tuple[Comparison, ...]:
@@ -123,6 +132,8 @@ class SequenceStates:
         self.sequences: Mapping[tuple[str, str], Differences] = _Sequences(
             {key: texts[name] for key, name in self.names.items() if key[0]}
         )
+        self.dropped = dropped_in(texts, plan.hash) if plan.plan.finds_best else {}
+        """The candidates that get no more requests, by arm."""
         self.rescored: Mapping[str, Any] = orjson.loads(texts.get(rescored_name(plan.hash), "{}"))
         """n, disagreed and an example: of the control's answers that were scored again."""
 
@@ -143,6 +154,12 @@ class SequenceStates:
         if self._lost is None:
             self._lost = lost_by_arm(self.connection, self._hash)
         return self._lost
+
+    def calls_by_arm(self) -> dict[str, int]:
+        """Paid requests by arm: those that are recorded, also after the verdict, and those whose record was lost."""
+        recorded = Counter(paid_calls(self.connection, self._hash))
+        recorded.update({arm: lost for arm, (_, lost) in self.lost_by_arm().items()})
+        return dict(recorded)
 
     def request_checks(self) -> RequestChecks:
         """Result of queries.request_checks, read once."""
@@ -243,17 +260,27 @@ def finding(connection: Reading, plan: StoredPlan, candidate: str, now: float | 
 
     now: Unix seconds, which decide what feedback counts; None: the present.
     """
+    if len(plan.plan.candidates) > 1 and plan.plan.only_shadows:
+        return findings(connection, plan)[candidate]
+    return _finding(SequenceStates(connection, plan), plan, candidate, EVEN, now)
+
+
+def findings(connection: Reading, plan: StoredPlan, now: float | None = None) -> dict[str, Finding]:
+    """The findings on every candidate, by arm. now: as finding takes it."""
     looked = SequenceStates(connection, plan)
-    several = len(plan.plan.candidates) > 1
-    if not several or not plan.plan.only_shadows:
-        return _finding(looked, plan, candidate, EVEN, now)
+    arms = [arm for arm, _ in plan.plan.candidates]
+    if len(arms) == 1 or not plan.plan.only_shadows:
+        return {arm: _finding(looked, plan, arm, EVEN, now) for arm in arms}
     shares = _shares(looked, plan)
-    found = {arm: _finding(looked, plan, arm, shares[arm]) for arm, _ in plan.plan.candidates}
+    found = {arm: _finding(looked, plan, arm, shares[arm]) for arm in arms}
+    found = _with_best(looked, plan.plan, found) if plan.plan.finds_best else found
     verdicts = tuple((arm, each.decision.verdict) for arm, each in found.items())
     even = plan.plan.alpha / len(found)
-    share = shares[candidate]
-    family = Family(plan.plan.family, plan.plan.alpha, share.ship * even, share.reject * even, verdicts)
-    return replace(found[candidate], family=family)
+    families = {
+        arm: Family(plan.plan.family, plan.plan.alpha, share.ship * even, share.reject * even, verdicts)
+        for arm, share in shares.items()
+    }
+    return {arm: replace(each, family=families[arm]) for arm, each in found.items()}
 
 
 def finding_at(connection: Reading, plan: StoredPlan, candidate: str, share: AlphaShare) -> Finding:
@@ -261,10 +288,53 @@ def finding_at(connection: Reading, plan: StoredPlan, candidate: str, share: Alp
     return _finding(SequenceStates(connection, plan), plan, candidate, share)
 
 
+def drops_of(connection: Reading, plan: StoredPlan, now: float) -> Mapping[str, DroppedCandidate]:
+    """The candidates of a plan with `family: best` that are to get no more requests, after a look at the store."""
+    looked = SequenceStates(connection, plan)
+    looks = [_look(_finding(looked, plan, arm, EVEN)) for arm, _ in plan.plan.candidates]
+    return dropped_at(plan.plan, looks, partial(lead_of, looked), looked.dropped, now)
+
+
+def _look(found: Finding) -> CandidateLook:
+    return CandidateLook(found.candidate, found.decision, found.primary, found.gates)
+
+
+def _with_best(looked: SequenceStates, plan: Plan, found: Mapping[str, Finding]) -> dict[str, Finding]:
+    """The findings with the ranking, which decides: only the best candidate ships, and a dropped one is rejected."""
+    looks = [_look(each) for each in found.values()]
+    best = ranking(plan, looks, partial(lead_of, looked), looked.dropped)
+    best = with_costs(best, _costs(found), looked.calls_by_arm())
+    rows = {row.candidate: row for row in best.candidates}
+    decisions = {arm: decision_of(best, rows[arm], each.decision) for arm, each in found.items()}
+    return {arm: replace(each, best=best, decision=decisions[arm]) for arm, each in found.items()}
+
+
+def _costs(found: Mapping[str, Finding]) -> dict[str, Estimate]:
+    """Arm → USD per thousand requests, where prices are known; the control's on the requests of the most pairs."""
+    costs = {arm: c for arm, each in found.items() for c in each.metrics if c.metric == "cost_per_1k" and c.pairs}
+    longest = max(costs.values(), key=lambda c: c.pairs, default=None)
+    of_control = {} if longest is None else {CONTROL: longest.a}
+    return of_control | {arm: c.b for arm, c in costs.items()}
+
+
+def lead_of(looked: SequenceStates, ahead: str, behind: str) -> Lead:
+    """The primary's difference between two candidates, from the answers to the same requests."""
+    plan = looked.plan
+    duel = duel_between(plan, ahead, behind)
+    sequence = looked.sequences.get((duel.name, plan.primary or ""))
+    if sequence is None:
+        return Lead(Estimate(None), 0)
+    found, n = sequence.estimate(), sequence.n
+    found = negated(found) if duel.second != ahead else found
+    rule = replace(sequence.rule, horizon=sequence.horizon, largest=sequence.largest)
+    needed = pairs_needed(found, n, sequence.variance, plan.margin, rule)
+    return Lead(found, n, share_of_pairs(plan, sequence), needed, sequence.closed)
+
+
 def _shares(looked: SequenceStates, plan: StoredPlan) -> dict[str, AlphaShare]:
     """Each candidate's share of the error, by the procedure that the plan names."""
     arms = [arm for arm, _ in plan.plan.candidates]
-    if plan.plan.family == "even":
+    if plan.plan.family != "holm":
         return dict.fromkeys(arms, EVEN)
     name = plan.plan.primary
 

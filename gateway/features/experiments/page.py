@@ -36,11 +36,18 @@ from gateway.features.experiments.commands import (
     stop_experiment,
     targets_of,
 )
-from gateway.features.experiments.findings import current_plan, finding
+from gateway.features.experiments.findings import Finding, current_plan, findings
 from gateway.features.experiments.judges import judges_cautions, plan_judge_cautions
 from gateway.features.experiments.report.build import ExperimentNotFound, ramp_of, reports_of
 from gateway.features.experiments.report.html import page_values
-from gateway.features.experiments.report.presentation import SIGNS, TONES, VERDICT_STATES, VERDICTS, ramp_badge
+from gateway.features.experiments.report.presentation import (
+    SIGNS,
+    TONES,
+    VERDICT_STATES,
+    VERDICTS,
+    ramp_badge,
+    ranked_badge,
+)
 from gateway.features.ramp.commands import VERBS
 from gateway.features.ramp.operations import change_ramp, read_gate, read_history
 from gateway.reports import number_format as say
@@ -214,19 +221,24 @@ def _verdicts(connection: Reading) -> dict[str, tuple[ListedVerdict, ...]]:
         by_name.setdefault(each.plan.name, []).append(each)
     chosen = [plan for plans in by_name.values() if (plan := current_plan(plans)) is not None]
     newest = sorted(chosen, key=lambda plan: -plan.since)[:MOST_LISTED]
-    return {plan.plan.name: tuple(_verdict(connection, plan, *arm) for arm in plan.plan.candidates) for plan in newest}
+    return {
+        plan.plan.name: tuple(_verdict(connection, plan, each) for each in findings(connection, plan).values())
+        for plan in newest
+    }
 
 
-def _verdict(connection: Reading, plan: StoredPlan, candidate: str, target: object) -> ListedVerdict:
-    found = finding(connection, plan, candidate)
+def _verdict(connection: Reading, plan: StoredPlan, found: Finding) -> ListedVerdict:
     verdict: Verdict = found.decision.verdict
     pairs = found.pairs.joined if plan.plan.mode != "split" else (found.primary.pairs if found.primary else 0)
     badge, state = f"{SIGNS[VERDICT_STATES[verdict]]} {VERDICTS[verdict]}", VERDICT_STATES[verdict]
+    if found.best is not None:
+        badge, state = ranked_badge(found.best, found.candidate)
     ramp = ramp_of(connection, plan)
     badge, state = ramp_badge(ramp) or (badge, state)
     ended = ramp is not None and ramp.state in ("rolled_back", "stopped") and ramp.changes
     sentence = ramp.changes[-1].reason if ramp is not None and ended else found.decision.sentence
-    return ListedVerdict(candidate, str(target), badge, TONES[state], sentence, say.count(pairs))
+    target = plan.plan.target(found.candidate)
+    return ListedVerdict(found.candidate, str(target), badge, TONES[state], sentence, say.count(pairs))
 
 
 def _listed(
@@ -320,7 +332,7 @@ def _reports(connection: Reading, name: str) -> list[Report]:
 
 def _horizon(report: Report, state: PlanState | None) -> dict[str, Any]:
     """The charts' points as tables, and the progress to the last look."""
-    most = state.plan.max_pairs if state else None
+    most = state.plan.ends_at if state else None
     return {
         "trail_tables": {trail.metric: list(_trail_rows(trail)) for trail in report.trails},
         "horizon": None if most is None else {"pairs": min(report.pairs, most), "of": most},

@@ -14,6 +14,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 from gateway.config.derive import horizon_of
 from gateway.core.horizon import FEWEST_REPEATS, guarded, likelihood_scale, planned_pairs
@@ -27,8 +28,10 @@ from gateway.core.plan import (
     UNBOUNDED_METRICS,
     Plan,
 )
+from gateway.features.experiments.best_price import BestPrice, best_price, best_term
 from gateway.features.experiments.completeness import COMPLETENESS
 from gateway.features.experiments.conditions import MIN_PAIRS, needs_repeat, offered_share, pairs_a_day
+from gateway.features.experiments.duels import duels_of
 from gateway.features.experiments.findings import FALLBACK, SequenceStates, finding
 from gateway.features.experiments.gates import NEGLIGIBLE, units_for_srm
 from gateway.features.experiments.latency import P95
@@ -136,6 +139,8 @@ FAILURES = ("error_rate", "completion")
 GUESS = 0.1  # assumed variance of a difference of scores in [0, 1]
 FEW = 0.05  # squared deviations below which a variance is not believed
 AA = "aa"
+EACH_OTHER = "each other"
+"""What stands for a candidate where candidates are compared with each other."""
 LOSS_GATES = (("losses", LOST), ("judge", JUDGED))
 _SOURCES: dict[str, Source] = {
     "error_rate": "failed",
@@ -162,7 +167,7 @@ class Power:
     """Pairs with a value in total, at the planned effect. None: too many to predict, or the variance is unknown."""
     candidate: str = ""
     role: Role | str = "primary"
-    """primary, guardrail or gate."""
+    """primary, guardrail, gate, or duel: between candidates."""
     per_pair: float = 1.0
     """Values per settled pair: below 1 for a repeated control and for a scorer that sees a share."""
     pairs: tuple[int | None, ...] = ()
@@ -198,6 +203,8 @@ class PowerForecast:
     prices: tuple[VerdictPrice, ...] = field(default=())
     terms: tuple[PriceTerm, ...] = ()
     """Further terms of the verdict's price: hours, units, completeness, a ramp's proof on served answers, holdout."""
+    best: BestPrice | None = None
+    """The price of the best of several candidates; None: they are not compared with each other."""
 
     @property
     def needed(self) -> int | None:
@@ -249,6 +256,8 @@ def forecast(connection: Reading | None, plan: StoredPlan, terms: Terms = Terms(
     pilot = None if connection is None or counts.joined >= MIN_PAIRS else pilot_variance(connection, design)
     known = _Known(design, look, counts, terms.scorer_shares, served, pilot)
     powers = tuple(power for arm, _ in design.candidates for power in _candidate(known, arm))
+    duel = _duel(known) if powers else None
+    powers = powers if duel is None else (*powers, duel)
     per_request = 1.0 if design.mode == "split" else design.shadow * offered_share(counts)
     requests_a_day = terms.requests_a_day
     if requests_a_day is None:
@@ -257,14 +266,55 @@ def forecast(connection: Reading | None, plan: StoredPlan, terms: Terms = Terms(
     else:
         a_day = requests_a_day * per_request
     made = PowerForecast(powers, a_day, counts.joined)
+    best = None if duel is None else _best(known, duel, powers)
     prices = (
-        _price(design, each, (made.needed_at(i), made.reject_at(i)), per_request, a_day)
+        _price(design, each, (made.needed_at(i), made.reject_at(i)), per_request, a_day, best)
         for i, each in enumerate(EFFECTS)
     )
     errors, depends = _control_errors(look, design), _independence(look, design)
     pace = TrafficPace(made.needed, a_day, requests_a_day, errors, depends)
     also = price_terms(design, pace, _needs(powers)) if powers else ()
-    return replace(made, prices=tuple(prices) if powers else (), terms=also)
+    also = also if best is None else (best_term(best), *also)
+    return replace(made, prices=tuple(prices) if powers else (), terms=also, best=best)
+
+
+def _duel(known: _Known) -> Power | None:
+    """The comparison of two candidates: the slowest that is known. None: they are not compared with each other."""
+    plan, metric = known.plan, known.plan.primary
+    if not plan.finds_best or metric is None or not plan.margin:
+        return None
+    first = plan.candidates[0][0]
+    bounded = metric not in (*MEASURES, P95)
+    names = [duel.name for duel in duels_of(plan)]
+    have = [s.n for name in names if (s := known.sequence(name, metric)) is not None]
+    of = [_variance(known, (name,), metric, bounded) for name in names]
+    variance, basis = max(of, key=lambda each: each[0] or 0.0)
+    rule = replace(_rule(plan, metric, plan.margin, bounded, first), compared=0, earlier=False)
+    share = known.per_pair(metric, min(have, default=0), False)
+    totals = [None if variance is None else needed(rule, variance, plan.margin, effect) for effect in EFFECTS]
+    pairs = tuple(_settled(n, share) for n in totals)
+    have_least = min(have, default=0) if len(have) == len(names) else 0
+    return Power(metric, plan.margin, variance, basis, have_least, totals[0], EACH_OTHER, "duel", share, pairs)
+
+
+def _best(known: _Known, duel: Power, powers: Sequence[Power]) -> BestPrice | None:
+    plan, variance = known.plan, duel.variance
+    if variance is None:
+        return None
+    bounded = duel.metric not in (*MEASURES, P95)
+    rule = replace(_rule(plan, duel.metric, plan.margin, bounded, plan.candidates[0][0]), compared=0, earlier=False)
+    others = [each.pairs[0] for each in powers if each.role in ("guardrail", "gate") and each.pairs]
+    until = partial(_until, rule, variance, plan.margin, duel.per_pair)
+    return best_price(plan, variance, until, max((n for n in others if n is not None), default=0))
+
+
+def _until(
+    rule: SequenceRule, variance: float, margin: float, per_pair: float, margins: float, deviations: float
+) -> int | None:
+    """Settled pairs until the interval between two candidates is narrow enough: see best_price.Until."""
+    width, deviation = half_width_of(rule, variance), math.sqrt(variance)
+    pairs = smallest(lambda n: width(n) < margins * margin + deviations * deviation / math.sqrt(n), 2, MOST_PAIRS)
+    return _settled(pairs, per_pair)
 
 
 def _needs(powers: Sequence[Power]) -> dict[str, int | None]:
@@ -296,14 +346,22 @@ _BY_WEIGHT: tuple[Independence, ...] = ("alarm", "assumed", "declared", "checked
 
 
 def _price(
-    plan: Plan, effect: float, until: tuple[int | None, int | None], per_request: float, a_day: float | None
+    plan: Plan,
+    effect: float,
+    until: tuple[int | None, int | None],
+    per_request: float,
+    a_day: float | None,
+    best: BestPrice | None,
 ) -> VerdictPrice:
-    """until: settled pairs until ship, and until reject."""
+    """until: settled pairs until ship, and until reject. best: of several candidates; None: each is decided alone."""
     pairs, reject = until
+    case = best.at(effect) if best else None
+    pairs = case.pairs if case else pairs
     if pairs is None:
         return VerdictPrice(effect, None, reject, None, None, None)
     requests = math.ceil(pairs / per_request) if per_request else None
     paid = 0 if plan.mode == "split" else math.ceil(pairs * (len(plan.candidates) + plan.paid_repeats))
+    paid = case.paid_calls if case else paid
     days = max(pairs / a_day, least_days(plan)) if a_day else None
     return VerdictPrice(effect, pairs, reject, requests, paid, days)
 

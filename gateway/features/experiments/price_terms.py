@@ -140,7 +140,7 @@ def least_days(plan: Plan) -> float:
 
 def range_of(plan: Plan) -> HorizonRange | None:
     """The range of the horizon; None: it does not follow the variance."""
-    if plan.rules < 2 or not (plan.auto_horizon and plan.max_pairs and plan.margin):
+    if plan.rules < 2 or plan.method != "hybrid" or not (plan.auto_horizon and plan.max_pairs and plan.margin):
         return None
     bounded = plan.primary not in (*UNBOUNDED_METRICS, NATS_PER_TOKEN)
     return horizon_range(plan.max_pairs, plan.margin, plan.verdict_alpha / len(plan.candidates)) if bounded else None

@@ -11,9 +11,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
+from dataclasses import replace
 
 from gateway.core.plan import FAILURE_METRICS, REPEAT, Plan
 from gateway.core.request_refusals import REFUSALS_APART_RULES, REFUSED
+from gateway.features.experiments.duels import duel_pairs, is_duel
 from gateway.features.experiments.independence import WholeConversation
 from gateway.features.experiments.metrics import (
     OF_GATES,
@@ -73,6 +75,8 @@ class PlanProgress:
         if REPEAT in joined.arms:
             for metric in noise_metrics(metrics):
                 self._take_metric(position, joined, metric, REPEAT)
+        for duel, metric, beside in duel_pairs(self._plan, metrics, joined):
+            self._take_metric(position, beside, metric, duel)
 
     def see(self, unpaired: UnpairedRequest) -> None:
         """A request without a pair, between the pairs around it."""
@@ -180,6 +184,9 @@ class PlanProgress:
     def new_sequence(self, metric: Metric, arm: str) -> DifferenceSequence:
         """An empty sequence with the plan's rule."""
         rule = rule_of(self._plan, metric, margin_of(self._plan, metric), arm)
+        if is_duel(arm):  # what is known of the request before is known of both, and adjusts the control's pairs alone
+            alpha = self._plan.verdict_alpha / len(self._plan.candidates)
+            rule = replace(rule, alpha=alpha, compared=0, earlier=False)
         distance = metric.source == "distance" and arm != REPEAT
         return DifferenceSequence(rule, metric.bounded, distance, metric.source == "preference")
 

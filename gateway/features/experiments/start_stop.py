@@ -89,12 +89,22 @@ def _short_horizon(connection: Reading, plan: Plan) -> Iterator[str]:
 def config_findings(config: Config, built: BuiltScorers, store: str) -> ConfigFindings:
     """Checks the enabled experiments against recent traffic, earlier plans and labels. store: URL; it may not exist."""
     plans = [plan for name, plan in plans_of(config).items() if config.experiments[name].enabled]
-    refusals: list[str] = []
+    refusals = [why for plan in plans if (why := best_refusal(plan, built))]
     found: list[str] = []
     with contextlib.suppress(StoreUnavailable), reading(store) as connection:
         refusals += [why for plan in plans if (why := supply_refusal(connection, plan, time.time()))]
         found += [caution for plan in plans for caution in stored_cautions(connection, plan)]
     return ConfigFindings(tuple(refusals), (*found, *judge_cautions(config, built, store)))
+
+
+def best_refusal(plan: Plan, built: BuiltScorers) -> str | None:
+    """Why a plan cannot compare its candidates with each other; None: it can, or does not."""
+    if not plan.finds_best or plan.primary not in built.pairs:
+        return None
+    return (
+        f"experiments.{plan.name}.primary: {plan.primary} compares an answer with the served one, so two candidates "
+        "have no value of it that `family: best` could compare; name a scorer of single answers, or set `family: holm`"
+    )
 
 
 async def start(states: SharedState, wanted: PlanToStart, others: Iterable[str]) -> PlanState | None:
@@ -138,7 +148,8 @@ def _is_replaced(known: PlanState, closed: Collection[str]) -> bool:
 
 
 async def _set(states: SharedState, plan: Plan, to: Literal["running", "stopped"], known: PlanState | None) -> None:
-    if not await states.set_plan(PlanState(plan, to, time.time()), known):
+    dropped = known.dropped if known is not None and known.plan.hash == plan.hash else ()
+    if not await states.set_plan(PlanState(plan, to, time.time(), dropped=dropped), known):
         raise CannotRun(
             f"{plan.name}: another command changed it at the same time; see `gateway ab status {plan.name}`"
         )

@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from gateway.core.plan import PlanState
 from gateway.core.randomization import SECRET_BYTES
+from gateway.features.experiments.rows.dropped import dropped_of
 from gateway.store.plans import DRAWS, StoredPlan, deployment_secret, save_plans, stored_plans
 from gateway.store.store import Store
 from gateway.stream.shared_state import SharedState
@@ -41,7 +42,9 @@ class PlanKeeper:
 
     async def _put_back(self, lost: Sequence[StoredPlan]) -> None:
         for plan in lost:
-            state = PlanState(plan.plan, "running" if plan.state == "running" else "stopped", plan.since)
+            dropped = await self._store.look(lambda c, plan=plan: tuple(dropped_of(c, plan.hash)))  # type: ignore[misc]
+            running = plan.state == "running"
+            state = PlanState(plan.plan, "running" if running else "stopped", plan.since, dropped=dropped)
             if await self._state.set_plan(state):  # False: somebody has just put a plan there
                 log.warning(
                     "experiment %s: the stream server had lost its plan %s, which was put back as %s",

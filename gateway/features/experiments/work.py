@@ -12,7 +12,7 @@ import contextlib
 import logging
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 from uuid import NAMESPACE_OID, uuid5
@@ -42,17 +42,29 @@ from gateway.features.experiments.advance import (
 )
 from gateway.features.experiments.conditions import progress_of
 from gateway.features.experiments.details import withheld_of
-from gateway.features.experiments.findings import Finding, SequenceStates, current_plan, finding, is_open_at_worst
+from gateway.features.experiments.duels import duels_of
+from gateway.features.experiments.findings import (
+    Finding,
+    SequenceStates,
+    current_plan,
+    drops_of,
+    findings,
+    is_open_at_worst,
+)
+from gateway.features.experiments.rows.dropped import DroppedCandidate, dropped_of, keep_dropped
 from gateway.features.experiments.rows.queries import known_pair_scores, pair_counts
+from gateway.features.experiments.sequences import DifferenceSequence
 from gateway.features.experiments.split import SRM
 from gateway.features.experiments.start_cautions import paced_start
 from gateway.features.experiments.stream_recovery import DrawSecret, PlanKeeper
+from gateway.features.experiments.verdict import HARMLESS
 from gateway.observability.eval_metrics import ConditionFigures, ExperimentFigures, FeedbackFigures, MetricFigures
-from gateway.reports.model import Comparison
+from gateway.reports.model import Comparison, margin_finding
 from gateway.scoring.registry import RegisteredPair
 from gateway.scoring.run import run_scorer
 from gateway.scoring.threads import ScoringThreads
 from gateway.scoring.types import Pair, Subject
+from gateway.store.engine import Transaction
 from gateway.store.pairs import (
     Row,
     SettledPair,
@@ -72,6 +84,7 @@ DEADLINE_S = 600.0  # of a plan without a deadline: the longest time that a rout
 SLACK_S = 30.0  # for a record's way through the recorder into the stream
 SHOWN_S = 86_400.0  # how long an experiment that ended is still shown
 MOST_REPEATS = 60  # of the control, that a doubtful reject waits for beyond the horizon
+RANKS = {"best": 1, "compared": 0, "dropped": -1}
 MOST_SHOWN = 50  # experiments: a store outlives many configs, and each name is a label
 
 
@@ -182,10 +195,36 @@ class ExperimentEngine:
         if plan.state != "running":
             self._live.pop(plan.hash, None)
             return
+        if plan.plan.finds_best:
+            await self._drop(leader, plan)
         if plan.plan.max_pairs is not None:
             await self._stop_at_horizon(plan)
         if not plan.plan.only_shadows:
             await self._store.run(lambda c: keep_ratio(c, plan, self._clock()))
+
+    async def _drop(self, leader: LeaseHolder, plan: StoredPlan) -> None:
+        """Stores which candidates get no more requests, and tells every gateway, which reads it within a second."""
+        before = await self._store.look(lambda c: dropped_of(c, plan.hash))
+        found = await self._store.look(lambda c: drops_of(c, plan, self._clock()))
+        if found != before and not await self._store.run(lambda c: self._keep_dropped(c, leader, plan, found)):
+            self.leads = False
+            return
+        known = (await self._corridor.state.plans()).get(plan.plan.name)
+        if known is None or known.plan.hash != plan.hash or known.dropped == tuple(sorted(found)):
+            return
+        if await self._corridor.state.set_plan(replace(known, dropped=tuple(sorted(found))), known):
+            for arm in sorted({*found} ^ {*known.dropped}):
+                why = f"gets no more requests: {found[arm].says}" if arm in found else "gets requests again"
+                log.info("experiment %s: %s %s", plan.plan.name, arm, why, extra={"plan": plan.hash})
+
+    def _keep_dropped(
+        self, connection: Transaction, leader: LeaseHolder, plan: StoredPlan, found: Mapping[str, DroppedCandidate]
+    ) -> bool:
+        now = self._clock()
+        if not hold_lease(connection, LEASE, leader.holder, now, leader.keep_s):
+            return False
+        keep_dropped(connection, plan.hash, found, now)
+        return True
 
     async def _show(self, plans: Iterable[StoredPlan]) -> None:
         """Computes the figures, and stops the plans that they show to be decided."""
@@ -202,7 +241,7 @@ class ExperimentEngine:
     def _all_decided(self, plan: StoredPlan) -> bool:
         """Whether every candidate of a running plan has a verdict, as the figures show it."""
         verdicts = [each.verdict for each in self.figures if each.experiment == plan.plan.name]
-        return bool(verdicts) and "hold" not in verdicts
+        return bool(verdicts) and all_decided(plan.plan, verdicts)
 
     async def _pace_started(self) -> None:
         states = await self._corridor.state.plans()
@@ -255,15 +294,17 @@ class ExperimentEngine:
         if await self._store.look(lambda connection: is_closed(connection, plan)):
             p = plan.plan
             planned = ", planned as" if p.auto_horizon and p.rules >= 2 else " of"
-            await self._stop(plan, f"reached its horizon{planned} {p.max_pairs} pairs")
+            found_none = f"found no best candidate in {p.ends_at} pairs"
+            reached = f"reached its horizon{planned} {p.max_pairs} pairs"
+            await self._stop(plan, found_none if p.method == "anytime" else reached)
 
     async def _stop(self, plan: StoredPlan, why: str) -> None:
         known = (await self._corridor.state.plans()).get(plan.plan.name)
         if known is None or not known.running or known.plan.hash != plan.hash:
             return
-        if await self._corridor.state.set_plan(PlanState(known.plan, "stopped", self._clock()), known):
-            for arm, _ in plan.plan.candidates:
-                found = await self._store.look(lambda connection, arm=arm: finding(connection, plan, arm))  # type: ignore[misc]
+        stopped = PlanState(known.plan, "stopped", self._clock(), dropped=known.dropped)
+        if await self._corridor.state.set_plan(stopped, known):
+            for arm, found in (await self._store.look(lambda c: findings(c, plan))).items():
                 log.info(
                     "experiment %s %s; verdict on %s: %s",
                     plan.plan.name,
@@ -392,27 +433,34 @@ def figures_of(connection: Reading, now: float) -> tuple[ExperimentFigures, ...]
     found: list[ExperimentFigures] = []
     for plan in _shown(stored_plans(connection), now):
         look = SequenceStates(connection, plan)
-        found += [_figures(finding(connection, plan, arm, now), look) for arm, _ in plan.plan.candidates]
+        found += [_figures(each, look) for each in findings(connection, plan, now).values()]
     return tuple(found)
 
 
 def is_closed(connection: Reading, plan: StoredPlan) -> bool:
     """Whether the primary has taken its last look with every candidate, and the A/A alarm has its fewest repeats.
 
+    A plan for the best of several candidates without a last look is closed after its most pairs.
     Where variance reduction brought that look before the plan's horizon, undecided guardrails still have until then.
     More repeats are taken while they alone can settle whether the candidate's path explains its loss.
     """
+    if plan.plan.method == "anytime" and plan.plan.ends_at is not None:
+        return pair_counts(connection, plan.hash).joined >= plan.plan.ends_at
     primary = plan.plan.primary
-    sequences = SequenceStates(connection, plan).sequences
+    states = SequenceStates(connection, plan)
+    sequences, left = states.sequences, [arm for arm, _ in plan.plan.candidates if arm not in states.dropped]
     noise = sequences.get((REPEAT, primary)) if primary and plan.plan.aa == "alarm" else None
     if noise is not None and noise.n < FEWEST_REPEATS:
         return False
-    found = [sequences.get((arm, primary)) for arm, _ in plan.plan.candidates] if primary else []
+    if states.dropped and not left:
+        return True
+    names = [*left, *_duels_that_matter(plan.plan, sequences, left)]
+    found = [sequences.get((name, primary)) for name in names] if primary else []
     if not found or not all(each is not None and each.closed for each in found):
         return False
-    if any(is_open_at_worst(sequences, arm) for arm, _ in plan.plan.candidates):
+    if any(is_open_at_worst(sequences, arm) for arm in left):
         return False
-    looks = [finding(connection, plan, arm) for arm, _ in plan.plan.candidates]
+    looks = [each for arm, each in findings(connection, plan).items() if arm in left]
     doubtful = any(gate.doubts_reject for each in looks for gate in each.gates)
     if doubtful and noise is not None and noise.n < MOST_REPEATS:
         return False
@@ -421,9 +469,25 @@ def is_closed(connection: Reading, plan: StoredPlan) -> bool:
     return all(c.margin_found != "unclear" for each in looks for c in each.guardrails)
 
 
+def _duels_that_matter(
+    plan: Plan, sequences: Mapping[tuple[str, str], DifferenceSequence], left: Sequence[str]
+) -> list[str]:
+    """The duels of candidates that are left; none where the control's comparisons are closed and show no candidate not
+    to be worse, since then none can be the best."""
+    primary = plan.primary or ""
+    shown = [s.estimate() for arm in left if (s := sequences.get((arm, primary))) is not None]
+    able = any(margin_finding(each, plan.margin) in HARMLESS for each in shown)
+    return [duel.name for duel in duels_of(plan) if able and {*duel.pair} <= {*left}]
+
+
 def is_decided(connection: Reading, plan: StoredPlan) -> bool:
-    """Whether every candidate has a verdict."""
-    return all(finding(connection, plan, arm).decision.verdict != "hold" for arm, _ in plan.plan.candidates)
+    """Whether every candidate has a verdict, or one is the best."""
+    return all_decided(plan.plan, [each.decision.verdict for each in findings(connection, plan).values()])
+
+
+def all_decided(plan: Plan, verdicts: Sequence[str]) -> bool:
+    """Whether a plan has nothing left to decide. verdicts: of its candidates."""
+    return "hold" not in verdicts or (plan.finds_best and "ship" in verdicts)
 
 
 def _shown(plans: Iterable[StoredPlan], now: float) -> list[StoredPlan]:
@@ -438,6 +502,8 @@ def _shown(plans: Iterable[StoredPlan], now: float) -> list[StoredPlan]:
 
 def _figures(found: Finding, look: SequenceStates) -> ExperimentFigures:
     left = progress_of(found, look)
+    rows = found.best.candidates if found.best else ()
+    row = next((row for row in rows if row.candidate == found.candidate), None)
     return ExperimentFigures(
         experiment=found.stored_plan.plan.name,
         candidate=found.candidate,
@@ -453,6 +519,7 @@ def _figures(found: Finding, look: SequenceStates) -> ExperimentFigures:
         feedback=tuple(each for c in found.metrics for each in _feedback(c)),
         requests_needed=left.requests,
         days_needed=left.days,
+        rank=None if row is None else RANKS[row.state],
     )
 
 

@@ -159,6 +159,9 @@ class PlanPoller:
             used = None if running is None else shadow_state.spending.used(name, running.settings.budget)
             if used is not None:
                 m.shadow_budget.labels(name).set(used)
+            if plan.finds_best:
+                for arm, _ in plan.candidates:
+                    m.shadow_dropped.labels(name, arm).set(running is not None and arm in running.dropped)
             if plan.ramp is not None:
                 m.ramp_share.labels(name).set(0.0 if running is None else running.share or 0.0)
                 m.ramp_stale.labels(name).set(name in self.shares.stale)

@@ -137,7 +137,7 @@ class ShadowSender:
         """Decides on a drawn shadow. The offer holds its share of the concurrency until ask() or withdraw().
 
         context: of the served call, whose answer an experiment of likelihoods reads."""
-        running = assignment.running
+        running = self.router.experiments.still(assignment.running) or assignment.running
         arms = arms_asked(running, call.id)
         scored = _scorable(call, context) if running.plan.likelihood else None
         reason = (scored.why_not if scored else None) or self._why_not(call, running, arms)
@@ -164,8 +164,10 @@ class ShadowSender:
         if self._given_up or self.idle_queue.full:
             return "busy"
         target_states = [self.router.target_state(target) for arm in arms for target in _targets(running, arm)]
-        if self.router.experiments.in_force.get(name) is not running:
+        if self.router.experiments.still(running) is None:
             return "kill"
+        if not arms:
+            return "all_dropped"
         if not running.allows(call):
             return "not_allowed"
         if has_effects(call):
@@ -237,7 +239,7 @@ class ShadowSender:
         self, call: Call, route: Route, running: RunningExperiment, arm: str, served: Exchange, answer: str | None
     ) -> None:
         name = running.plan.name
-        if self._given_up or self.router.experiments.in_force.get(name) is not running:
+        if self._given_up or self.router.experiments.still(running) is None:
             self._ended(name)
             self._count(running, arm, "given_up")
             return

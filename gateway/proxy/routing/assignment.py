@@ -64,10 +64,23 @@ class RunningExperiment:
     """Share of the units that the candidate of a ramp serves; None: it has no ramp."""
     routes: Mapping[str, ServedRoute] = field(default_factory=dict)
     """The learned routes among its arms."""
+    dropped: tuple[str, ...] = ()
+    """Candidates that get no more shadows, since they cannot be the best."""
+    shadow_arms: tuple[str, ...] = ()
+    """The candidates that get shadows."""
+    begun: object = field(default_factory=object)
+    """Identity that stays while candidates are dropped."""
 
     def at(self, share: float) -> RunningExperiment:
         """The same ramp at another share. At 0 it only has shadows."""
-        return self if self.share == share else replace(self, share=share, splits=share > 0)
+        return self if self.share == share else replace(self, share=share, splits=share > 0, begun=object())
+
+    def without(self, dropped: tuple[str, ...]) -> RunningExperiment:
+        """The same experiment without the shadows of these candidates."""
+        if self.dropped == dropped:
+            return self
+        left = tuple(name for name, _ in self.plan.candidates if name not in dropped)
+        return replace(self, dropped=dropped, shadow_arms=left)
 
     def takes(self, call: Call) -> bool:
         caller = call.caller  # a caller that opted out of evaluation is in no experiment
@@ -165,11 +178,17 @@ class ExperimentAssignments:
                 before = self.in_force.get(name)
                 goes_on = before is not None and before.plan == state.plan
                 found = before if goes_on and before is not None else self._running(state.plan, settings)
+                found = found.without(state.dropped if state.plan.finds_best else ())
                 in_force[name] = found if state.plan.ramp is None else found.at(shares.get(found.hash, 0.0))
         by_alias: dict[str, tuple[RunningExperiment, ...]] = {}
         for each in in_force.values():
             by_alias[each.plan.model] = (*by_alias.get(each.plan.model, ()), each)
         self.in_force, self.by_alias = in_force, by_alias
+
+    def still(self, running: RunningExperiment) -> RunningExperiment | None:
+        """The experiment as it is in force now; None: it has ended, or another plan, config or step has replaced it."""
+        now = self.in_force.get(running.plan.name)
+        return now if now is not None and now.begun is running.begun else None
 
     def withdraw(self, target: Target) -> None:
         """Sends nobody to a candidate of a ramp, until the shares are applied the next time."""
@@ -241,6 +260,7 @@ def running(
         },
         draw=partial(keyed_draw, secret) if keyed and secret is not None else draw,
         varied=varied,
+        shadow_arms=tuple(name for name, _ in plan.candidates),
     )
 
 
@@ -321,6 +341,8 @@ def scored_twice(running: RunningExperiment, call_id: str) -> bool:
 
 def arms_asked(running: RunningExperiment, call_id: str) -> tuple[str, ...]:
     """The arms to which a call's shadow is sent."""
-    candidates = tuple(name for name, _ in running.plan.candidates)
+    candidates = running.shadow_arms
+    if not candidates:
+        return ()
     arms = (*candidates, REPEAT) if repeated(running, call_id) else candidates
     return (*arms, AGAIN) if running.plan.scored_twice and scored_twice(running, call_id) else arms

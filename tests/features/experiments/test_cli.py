@@ -415,3 +415,35 @@ def test_without_a_store_there_is_no_report(gateway: RunGateway, tmp_path: Path)
     result = gateway("report", "swap", "--html", "swap.html")
     assert (result.returncode, result.stdout) == (1, "")
     assert not (tmp_path / "swap.html").exists()
+
+
+TWO = {"candidate": None, "candidates": {arm: {"upstream": "a", "model": arm} for arm in ("x", "y")}, "family": "best"}
+
+
+def test_candidates_that_are_compared_say_how_they_end(run: Run) -> None:
+    run.config(**TWO)
+    began = CliRunner().invoke(app, ["ab", "start", "swap"])
+    assert began.exit_code == 0, began.output
+    assert "a candidate that cannot be the best gets no more requests" in began.output
+    assert "it stops once one candidate is the best, or none is left" in began.output
+    ends = next(line for line in run("status", "swap").splitlines() if line.startswith("  ends"))
+    assert ends.startswith("  ends      with the best candidate, or when none is left or at ")
+    assert (
+        f"it ends at {ends.partition(' pairs')[0].split()[-1]} pairs, if no candidate is shown to be the best before"
+        in began.output
+    )
+    assert "best of 2: each comparison, with the control and between candidates" in run("power", "swap")
+
+
+def test_candidates_without_a_score_of_their_own_are_not_compared(run: Run, tmp_path: Path) -> None:
+    """A distance compares an answer with the served one."""
+    run.config(**TWO, primary="edit_distance")
+    config = yaml.safe_load((tmp_path / "gateway.yaml").read_text())
+    (tmp_path / "gateway.yaml").write_text(yaml.safe_dump({**config, "scorers": {"edit_distance": {}, "refusal": {}}}))
+    why = "experiments.swap.primary: edit_distance compares an answer with the served one"
+    checked = CliRunner().invoke(app, ["check", "gateway.yaml"])
+    assert checked.exit_code == 1
+    assert why in checked.output
+    started = CliRunner().invoke(app, ["ab", "start", "swap"])
+    assert isinstance(started.exception, CannotRun)
+    assert why in str(started.exception)

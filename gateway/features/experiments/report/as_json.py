@@ -40,6 +40,8 @@ def to_dict(report: Report) -> dict[str, Any]:
         "design": dict(report.design),
         "versions": dict(report.versions),
     }
+    if report.best is None:  # a report of one candidate, or of a family that is not compared, stays as it was
+        del fields_["best"]
     jsonable: dict[str, Any] = _jsonable(fields_)
     return jsonable
 

@@ -56,6 +56,10 @@ _SHADOW = (
 )
 
 
+_DROPPED = (
+    "A candidate that is dropped was compared on the traffic until then; what it would have done on later traffic is "
+    "unknown. Costs on the chart are those of the requests that each candidate got."
+)
 _LIKELIHOOD = (
     "The candidate wrote nothing: this says whether it finds the control's own answers as likely, not whether its "
     "answers are as good. Of a better model it says that it is another one.",
@@ -99,8 +103,10 @@ def design_of(plan: StoredPlan) -> tuple[tuple[str, str], ...]:
         units = "the length of a unit's first request as its client sent it, and the unit's past"
         rows.append(("adjusted for", units if p.mode == "split" else pairs))
     if p.after_verdict == "stop":
-        rows.append(("stops", "with its verdict"))
-    if p.max_pairs:
+        rows.append(("stops", "with the best candidate, or when none is left" if p.finds_best else "with its verdict"))
+    if p.max_pairs and p.method == "anytime":
+        rows.append(("ends", f"at {p.ends_at} pairs, if no candidate is the best before"))
+    elif p.max_pairs:
         follows = ", then as the variance asks for" if p.auto_horizon and p.rules >= 2 and not p.likelihood else ""
         rows.append(("horizon", f"{p.max_pairs} pairs{', from the margin' if p.auto_horizon else ''}{follows}"))
     if p.rules >= 2:
@@ -114,6 +120,7 @@ def _shared(p: Plan) -> str:
     if len(p.candidates) == 1:
         return ""
     first = "at first, by Holm's procedure" if p.family == "holm" else "each"
+    first = "each, and so has each pair of candidates" if p.finds_best else first
     return f", {p.alpha / len(p.candidates):g} {first}"
 
 
@@ -133,6 +140,8 @@ def limits_of(found: Finding, look: SequenceStates) -> tuple[str, ...]:
     if len(plan.candidates) > 1:
         even = f"The error of {plan.alpha:g} is split evenly over {len(plan.candidates)} candidates."
         sentences.append(sharing(found.family) or even)
+    if found.best is not None:
+        sentences.append(_DROPPED)
     if any(s.test is not None for s in look.sequences.values()):
         sentences.append("Finding no difference in distance does not prove that the answers are alike.")
     if plan.method == "stationary":
@@ -197,7 +206,8 @@ def report_of(
     corrected: Corrected | None = None,
     now: float | None = None,
 ) -> Report:
-    """The report of the running plan, or of the newest one. candidate: the arm; None: the plan's first.
+    """The report of the running plan, or of the newest one. candidate: the arm; None: the one that leads, where
+    candidates are compared with each other, else the plan's first.
 
     Raises ExperimentNotFound.
     """
@@ -211,7 +221,10 @@ def report_of(
     names = [arm for arm, _ in plan.plan.candidates]
     if candidate is not None and candidate not in names:
         raise ExperimentNotFound(f'experiment "{name}" has no candidate "{candidate}"; it has: {", ".join(names)}')
-    return _report(connection, plan, finding(connection, plan, candidate or names[0], now), corrected)
+    found = finding(connection, plan, candidate or names[0], now)
+    leader = found.best.leader if found.best and candidate is None else None
+    found = found if leader in (None, found.candidate) else finding(connection, plan, leader, now)
+    return _report(connection, plan, found, corrected)
 
 
 def _report(connection: Reading, plan: StoredPlan, found: Finding, corrected: Corrected | None) -> Report:
@@ -267,6 +280,7 @@ def _report(connection: Reading, plan: StoredPlan, found: Finding, corrected: Co
         likelihood=likelihood_of(connection, found, look),
         traffic=found.traffic,
         tried=tried,
+        best=found.best,
     )
 
 

@@ -11,6 +11,7 @@ from gateway.features.experiments.traffic_facts import dependence_line
 from gateway.reports.model import (
     Arm,
     ArmLatency,
+    BestOfK,
     Comparison,
     CorrectedBasis,
     Direction,
@@ -21,12 +22,24 @@ from gateway.reports.model import (
     OpenCondition,
     Progress,
     RampHistory,
+    RankedCandidate,
     Report,
     SegmentDifference,
     State,
     Verdict,
 )
-from gateway.reports.number_format import NONE, count, counted, digits_of, interval, number, share, span, when
+from gateway.reports.number_format import (
+    NONE,
+    count,
+    counted,
+    digits_of,
+    dollars,
+    interval,
+    number,
+    share,
+    span,
+    when,
+)
 
 ArmColor = Literal["control", "candidate", "repeat", "other"]
 FEW_ADJUSTED = 0.7  # share of the pairs that could be adjusted, below which the reader is told why
@@ -68,12 +81,47 @@ def ramp_badge(ramp: RampHistory | None) -> tuple[str, State] | None:
 def badge(report: Report) -> tuple[str, State]:
     """(what a reader has to know first, its colour): the ramp's state once there is one, else the verdict."""
     state = VERDICT_STATES[report.verdict]
+    if report.best is not None:
+        return _best_badge(report.best)
     return ramp_badge(report.ramp) or (f"{SIGNS[state]} {VERDICTS[report.verdict]}", state)
+
+
+def _best_badge(best: BestOfK) -> tuple[str, State]:
+    if best.verdict == "best":
+        return f"{SIGNS[1]} Best: {best.best}", 1
+    return (f"{SIGNS[0]} Hold", 0) if best.verdict == "open" else (f"{SIGNS[-1]} Reject", -1)
+
+
+RANKED: dict[str, tuple[str, State]] = {"best": ("Best", 1), "compared": ("Compared", 0), "dropped": ("Dropped", -1)}
+"""The state of one of several candidates that are compared with each other."""
+
+
+def ranked_badge(best: BestOfK, candidate: str) -> tuple[str, State]:
+    """(the state of one of the candidates, its colour)."""
+    word, state = RANKED[next(row.state for row in best.candidates if row.candidate == candidate)]
+    return f"{SIGNS[state]} {word}", state
+
+
+def best_lines(best: BestOfK | None) -> list[tuple[str, State]]:
+    """A line for each of several candidates that are compared with each other, the best first, with its state."""
+    return [(_ranked_line(row, best.margin), RANKED[row.state][1]) for row in best.candidates] if best else []
+
+
+def _ranked_line(row: RankedCandidate, margin: float) -> str:
+    sign = SIGNS[RANKED[row.state][1]]
+    places = digits_of(row.difference, margin=margin)
+    difference = f"{number(row.difference.value, places, signed=True)} ({interval(row.difference, places)})"
+    front = ", on the front" if row.on_front else ""
+    cost = "" if row.cost_per_1k is None else f", {dollars(row.cost_per_1k.value)} per 1k{front}"
+    paid = counted(row.paid_calls or 0, "paid call")
+    return f"{sign} {row.candidate} {row.state}: {difference}{cost}, {paid}; {row.says}"
 
 
 def headline(report: Report) -> str:
     """The outcome of the candidate's ramp once it has ended; before that, the verdict: see verdict_line."""
     ramp = report.ramp
+    if report.best is not None:
+        return report.best.sentence
     if ramp is None or ramp.state not in ("rolled_back", "stopped", "promoted") or not ramp.changes:
         return verdict_line(report)
     return f"{_RAMP_STATES[ramp.state][0]}: {ramp.changes[-1].reason}"
@@ -190,6 +238,7 @@ def sharing(family: Family | None) -> str:
     if family is None:
         return ""
     how = "by Holm's procedure" if family.sharing == "holm" else "evenly"
+    how = "evenly, and so does each pair of them" if family.sharing == "best" else how
     verdicts = ", ".join(f"{arm} {verdict}" for arm, verdict in family.verdicts)
     return (
         f"{len(family.verdicts)} candidates share an error of {family.alpha:g} {how}: {family.ship:.3g} to ship and "
@@ -345,6 +394,7 @@ _WHY_NOT_OFFERED = {
     "has_effects": "the request may have effects, such as a stored response or a tool that the provider runs",
     "not_allowed": "its key or API is not in allow",
     "kill": "the experiment stopped in that moment",
+    "all_dropped": "no candidate is left that could be the best",
     "conversation_complete": "its conversation has 20 pairs, or was quiet for 30 minutes: later pairs do not count",
     "tool_calls": "the answer is a tool call, which is not one text",
     "reasoning": "the answer has reasoning, which chat templates remove from earlier messages",

@@ -17,8 +17,11 @@ _MOST_CONDITIONS = 8
 
 def to_dict(found: PowerForecast) -> dict[str, Any]:
     slowest = found.slowest
+    fields = asdict(found)
+    if found.best is None:  # other forecasts stay as they were
+        del fields["best"]
     return {
-        **asdict(found),
+        **fields,
         "needed": found.needed,
         "waits_for": None if slowest is None else {"metric": slowest.metric, "candidate": slowest.candidate},
     }
@@ -48,6 +51,7 @@ def _headline(name: str, found: PowerForecast) -> str:
     parts += [say.span(price.days)] if price.days is not None else []
     left = f" ({say.count(found.have)} so far)" if found.have else ""
     waits = f"the gate {slowest.metric}" if slowest.role == "gate" else slowest.metric
+    waits = f"{waits} between candidates" if slowest.role == "duel" else waits
     cost = f": {', '.join(parts)}" if parts else ""
     return f"A verdict on {name} needs about {say.counted(price.pairs, 'pair')}{left}{cost}. It waits for {waits}."
 

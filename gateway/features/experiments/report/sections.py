@@ -9,6 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
+from gateway.features.experiments.report.best import best_section
+from gateway.features.experiments.report.cells import dollars_cell as _dollars
+from gateway.features.experiments.report.cells import estimate_cell as _estimate
 from gateway.features.experiments.report.likelihood import likelihood_lines
 from gateway.features.experiments.report.presentation import (
     SEGMENTS,
@@ -79,7 +82,8 @@ def sections_of(report: Report, candidates: Sequence[Report] = ()) -> list[Repor
     groups = [_strata(report), _segments(report)]
     traffic = [_latency(report), _arms(report), _withheld(report)]
     limits = ReportSection("limits", "Limits", items=report.limits)
-    found = [_side_by_side(candidates), *decision, *scores, *groups, *traffic, limits]
+    several = best_section(report) if report.best else _side_by_side(candidates)
+    found = [several, *decision, *scores, *groups, *traffic, limits]
     return [section for section in found if section]
 
 
@@ -281,14 +285,6 @@ def _as_people_judge(c: Comparison, places: int) -> Cell:
     return replace(_estimate(c.corrected, places, signed=True), more=people_look(c))
 
 
-def _estimate(e: Estimate | None, places: int, *, signed: bool = False) -> Cell:
-    """The value with its interval below it."""
-    if e is None:
-        return Cell()
-    bounds = "" if e.low is None and e.high is None else say.interval(e, places, signed=signed)
-    return Cell(say.number(e.value, places, signed=signed), bounds)
-
-
 def _likelihood(report: Report) -> ReportSection:
     """Lines for a terminal; pages show tokens, see likelihood.py."""
     lines = tuple(likelihood_lines(report.likelihood))
@@ -462,13 +458,6 @@ def _arm(each: Arm, most: float, color: ArmColor) -> Row:
         Cell(drawing=amount_bar(cost, most, color) if cost else None),
     )
     return Row(Cell(each.arm, each.target), cells)
-
-
-def _dollars(e: Estimate | None) -> Cell:
-    if e is None:
-        return Cell()
-    bounds = "" if e.low is None and e.high is None else f"{say.dollars(e.low)} … {say.dollars(e.high)}"
-    return Cell(say.dollars(e.value), bounds)
 
 
 def _withheld(report: Report) -> ReportSection:

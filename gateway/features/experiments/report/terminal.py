@@ -10,6 +10,7 @@ from rich.text import Text
 from gateway.features.experiments.report.presentation import (
     SIGNS,
     badge,
+    best_lines,
     comparisons,
     figures,
     finding,
@@ -45,7 +46,16 @@ def _short(report: Report) -> Iterator[RenderableType]:
     yield safe_text(headline(report), f"bold {style}")
     yield safe_text(_head(report), "dim")
     segments = [safe_text(line, "dim") for line in segment_lines(report)]
-    lines = [*_ramped(report), *_cautions(report), *_figures(report), *_next(report), *_deciding(report), *segments]
+    ranked = [safe_text(line, _STYLES[state]) for line, state in best_lines(report.best)]
+    lines = [
+        *_ramped(report),
+        *ranked,
+        *_cautions(report),
+        *_figures(report),
+        *_next(report),
+        *_deciding(report),
+        *segments,
+    ]
     yield from lines[: LINES - 3]
     yield safe_text(f"gateway report {report.experiment} --full shows all the evidence, --html FILE a page", "dim")
 
@@ -58,7 +68,7 @@ def _ramped(report: Report) -> Iterator[Text]:
     line = ramp_line(report)
     if line is not None:
         yield safe_text(line)
-    if headline(report) != verdict_line(report):
+    if report.best is None and headline(report) != verdict_line(report):
         yield safe_text(f"Verdict on the pairs: {verdict_line(report)}")
     yield from (safe_text(f"! {each}", "yellow") for each in override_lines(report))
 
@@ -100,6 +110,7 @@ def _deciding(report: Report) -> Iterator[Text]:
 def _parts(report: Report) -> Iterator[RenderableType]:
     style, first = _STYLES[badge(report)[1]], headline(report)
     yield safe_text(report.sentence if first == verdict_line(report) else first, f"bold {style}")
+    yield from (safe_text(line, _STYLES[state]) for line, state in best_lines(report.best))
     for reason in report.reasons:
         yield safe_text(f"  {reason}", style)
     yield from _cautions(report)

@@ -167,6 +167,14 @@ def lost_by_arm(connection: Connection, plan: str) -> dict[str, tuple[int, int]]
     return {arm: (counts[0], counts[1]) for arm, counts in found.items()}
 
 
+def paid_calls(connection: Connection, plan: str) -> dict[str, int]:
+    """arm → recorded requests to it; one that a route left with the control was not sent."""
+    e = exchanges.c
+    query = select(e.arm, func.count()).where(e.plan == plan, e.pair.is_not(None), e.arm.is_not(None))
+    rows = connection.execute(query.where(e.tied.is_not(True)).group_by(e.arm))
+    return {row[0]: int(row[1]) for row in rows}
+
+
 def request_checks(connection: Connection, plan: str) -> RequestChecks:
     """Records without a digest, of an older gateway or of a large request, are in no count."""
     arm, served = exchanges.alias(), exchanges.alias()
