@@ -254,7 +254,7 @@ def plans_of(config: Config) -> dict[str, Plan]:
 def has_control(config: Config, plan: Plan) -> bool:
     """Whether the plan's control is still a target of its model."""
     model = config.models.get(plan.model)
-    return model is not None and plan.control in {target_of(ref) for ref in model.targets}
+    return model is not None and plan.control in {target_of(ref) for ref in asked_refs(config, model.targets)}
 
 
 def paces_of(config: Config) -> dict[str, RampPace]:

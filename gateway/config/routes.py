@@ -17,7 +17,8 @@ from gateway.core.did_you_mean import did_you_mean
 from gateway.core.errors import CannotRun, ConfigError
 from gateway.core.exchange import Target
 from gateway.core.json_values import as_list, as_object
-from gateway.core.learned_route import ROUTE, InvalidRoute, LearnedRoute, route_from_json
+from gateway.core.learned_route import ROUTE, WATCHED, InvalidRoute, LearnedRoute, route_from_json
+from gateway.core.plan import BUILT_IN_METRICS
 from gateway.core.wildcards import is_pattern
 
 _PART = ".route."
@@ -67,6 +68,8 @@ class NamedRoutes:
     files: RouteFiles
     routes: dict[str, ConfiguredRoute] = field(default_factory=dict)
     mistakes: list[str] = field(default_factory=list)
+    routed: set[str] = field(default_factory=set)
+    """Models whose target is a route."""
 
     @property
     def paths(self) -> tuple[Path, ...]:
@@ -81,8 +84,9 @@ class NamedRoutes:
         """The sections with the digest of each route that they name, so that a plan is of one route for ever."""
         models = {alias: self._model(str(alias), model) for alias, model in as_object(raw.get("models")).items()}
         experiments = {name: self._experiment(str(name), e) for name, e in as_object(raw.get("experiments")).items()}
+        experiments = {**self._watches(raw), **experiments}
         parts = {"models": models, "experiments": experiments}
-        filled = {**raw, **{key: part for key, part in parts.items() if isinstance(raw.get(key), dict)}}
+        filled = {**raw, **{key: part for key, part in parts.items() if part or isinstance(raw.get(key), dict)}}
         if self.routes and ROUTE in as_object(raw.get("upstreams")):
             self.mistakes.append(f'upstreams.{ROUTE}: "{ROUTE}" names learned routes in records; rename the upstream')
         return filled
@@ -96,11 +100,31 @@ class NamedRoutes:
                 self.mistakes.append(f"{at}.fallback[{i}].route: a fallback is one target; name its upstream and model")
         if not any(map(_names_route, targets)):
             return model
+        self.routed.add(alias)
         if len(targets) > 1:
             self.mistakes.append(f"{at}.targets: a route chooses among its own two targets; make it the only one")
         if is_pattern(alias):
             self.mistakes.append(f"{at}.targets: a route is learned on the calls of one name, and {alias} is a pattern")
         return {**model, "targets": [self._target(f"{at}.targets[{i}]", t, alias) for i, t in enumerate(targets)]}
+
+    def _watches(self, raw: Mapping[str, Any]) -> dict[str, Any]:
+        """The experiments that watch the routes of models: their served answers against the control's."""
+        found: dict[str, Any] = {}
+        for alias, model in as_object(raw.get("models")).items():
+            targets = as_list(as_object(model).get("targets"))
+            for i, target in enumerate(t for t in targets if _names_route(t)):
+                known, share = self.routes.get(target["route"]), target.get("watch", WATCHED)
+                if known is None or not share:
+                    continue
+                primary = str(known.route.evidence.get("primary"))
+                if primary not in (*as_object(raw.get("scorers")), *BUILT_IN_METRICS):
+                    self.mistakes.append(
+                        f'models.{alias}.targets[{i}].route: it is watched by the scorer "{primary}", by which it was '
+                        "learned, and there is none; add it to `scorers`, or set `watch: 0`"
+                    )
+                    continue
+                found[watch_name(known.route.name)] = _watch(alias, known.route, primary, share)
+        return found
 
     def _experiment(self, name: str, experiment: Any) -> Any:
         if not isinstance(experiment, dict):
@@ -111,6 +135,7 @@ class NamedRoutes:
                 f"{at}.control: a route cannot be the control, whose answers are one target's; name the route's control"
             )
         filled, arms = dict(experiment), as_object(experiment.get("candidates"))
+        self._check_control(at, experiment.get("control"), alias)
         if _names_route(experiment.get("candidate")):
             filled["candidate"] = self._arm(f"{at}.candidate", experiment["candidate"], experiment, alias)
         if any(map(_names_route, arms.values())):
@@ -119,6 +144,15 @@ class NamedRoutes:
                 for arm, t in arms.items()
             }
         return filled
+
+    def _check_control(self, at: str, control: Any, alias: str) -> None:
+        """Behind a route, the control is one of its two targets."""
+        served = [each.route for each in self.routes.values() if each.route.alias == alias and alias in self.routed]
+        for route in served:
+            of = [str(target.target) for target in (route.control, route.moved)]
+            given = as_object(control)
+            if given and f"{given.get('upstream')}/{given.get('model')}" not in [name.partition("[")[0] for name in of]:
+                self.mistakes.append(f"{at}.control: models.{alias} is served by {of[0]} and {of[1]}; name one of them")
 
     def _arm(self, at: str, target: dict[str, Any], experiment: dict[str, Any], alias: str) -> dict[str, Any]:
         if experiment.get("mode") == "likelihood":
@@ -135,7 +169,7 @@ class NamedRoutes:
         if not _names_route(target):
             return target
         name = str(target["route"])
-        if others := sorted(set(target) - {"route", "digest", "weight"}):
+        if others := sorted(set(target) - {"route", "digest", "weight", "watch"}):
             self.mistakes.append(f"{at}.{others[0]}: a route has its own targets; give `route` alone")
         found = self._read(at, name, alias)
         if found is None:
@@ -179,6 +213,27 @@ class NamedRoutes:
                         f"{self.files.path(name).name}: its {role} target is {ref.upstream}/{ref.model}, and there is "
                         f'no upstream "{ref.upstream}"{did_you_mean(ref.upstream, known)}'
                     )
+
+
+def watch_name(route: str) -> str:
+    """The experiment that watches a route."""
+    return f"{route}-watch"
+
+
+def _watch(alias: str, route: LearnedRoute, primary: str, share: Any) -> dict[str, Any]:
+    return {
+        "model": alias,
+        "control": route.moved.section,
+        "candidate": route.control.section,
+        "shadow": share,
+        "repeat_control": 0.0,
+        "aa": "proof",
+        "primary": primary,
+        "margin": route.evidence["margin"],
+        "method": "anytime",
+        "min_hours": 0,
+        "after_verdict": "continue",
+    }
 
 
 def _names_route(target: Any) -> bool:

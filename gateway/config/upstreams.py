@@ -11,7 +11,17 @@ from urllib.parse import urlsplit
 from pydantic import Field, JsonValue, field_validator, model_validator
 
 from gateway.config.cloud_auth import CloudAuth
-from gateway.config.types import ModelName, NonEmpty, ParameterName, Positive, RouteDigest, RouteName, Section, Url
+from gateway.config.types import (
+    ModelName,
+    NonEmpty,
+    ParameterName,
+    Positive,
+    RouteDigest,
+    RouteName,
+    Section,
+    Share,
+    Url,
+)
 from gateway.core.learned_route import ROUTE
 from gateway.core.providers import PROVIDERS, Load, Provider, ResponsesApi
 
@@ -279,6 +289,9 @@ class TargetRef(Section):
     digest: RouteDigest | None = None
     """The digest of the route, which `gateway route show` prints: another content of its file is refused. Default: that
     of the file."""
+    watch: Share | None = None
+    """As the target of a model: share of the moved calls that are also sent to the route's control, in the experiment
+    ROUTE-watch, so that a group of requests that loses too much is taken back. Default: 0.02. 0: none."""
 
     @model_validator(mode="before")
     @classmethod

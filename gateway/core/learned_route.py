@@ -27,6 +27,10 @@ ROUTE = "route"
 """Upstream of the Target that stands for a learned route: its model is the route's name, its variant the digest."""
 APIS = ("chat", "completions")
 """The APIs whose calls a route may move; those of all others go to the control."""
+RETURNED = "route-leaves"
+"""Name in the shared state of the leaves that were taken back."""
+WATCHED = 0.02
+"""Share of the moved calls that are also sent to the control, where a target says nothing else."""
 UNLIKE = "unlike"
 """Label of calls that are unlike the requests that the route was learned from."""
 MOST_TREES = 100
@@ -151,6 +155,17 @@ class LearnedRoute:
         return SCRIPTS[script] in self.scripts
 
 
+def returned_to_json(leaves: Mapping[str, frozenset[int]]) -> str:
+    """leaves: those that were taken back, by the digest of their route."""
+    return orjson.dumps({digest: sorted(found) for digest, found in leaves.items()}).decode()
+
+
+def returned_from_json(text: str) -> dict[str, frozenset[int]]:
+    """Raises ValueError."""
+    raw = as_object(orjson.loads(text))
+    return {digest: frozenset(int(leaf) for leaf in as_list(found)) for digest, found in raw.items()}
+
+
 def route_target(name: str, digest: str) -> Target:
     """The Target that stands for a route in plans and reports."""
     return Target(ROUTE, name, digest)
@@ -197,6 +212,9 @@ def _route(fields: dict[str, Any], digest: str) -> LearnedRoute:
     if not NAMES.fullmatch(fields["name"]):
         raise InvalidRoute(f"name: expected letters, digits, `_`, `-` and `.`, up to 64, got {fields['name']!r}")
     control, moved = _target(fields["control"]), _target(fields["moved"])
+    evidence = as_object(fields["evidence"])
+    if not all(0 < _finite(evidence[name], f"evidence.{name}") < 1 for name in ("margin", "alpha")):
+        raise InvalidRoute("evidence: expected a margin and an alpha in (0, 1)")
     return LearnedRoute(
         name=str(fields["name"]),
         kind=kind,
@@ -208,7 +226,7 @@ def _route(fields: dict[str, Any], digest: str) -> LearnedRoute:
         scripts=tuple(fields["scripts"]),
         baseline=_finite(fields["baseline"], "baseline"),
         cuts=cuts,
-        evidence=as_object(fields["evidence"]),
+        evidence=evidence,
         digest=digest,
     )
 

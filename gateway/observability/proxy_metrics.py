@@ -93,6 +93,7 @@ class ProxyMetrics:
     shadow_budget: Gauge
     split: Counter
     route_calls: Counter
+    routes_returned: Gauge
     experiment_running: Gauge
     ramp_share: Gauge
     ramp_stale: Gauge

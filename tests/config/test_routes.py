@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 import yaml
-from fixtures.learned_routes import ROUTE, a_route
+from fixtures.learned_routes import EVIDENCE, ROUTE, a_route
 
-from gateway.config.derive import asked_targets, plans_of, refs_of_model, target_of
+from gateway.config.derive import asked_targets, has_control, plans_of, refs_of_model, target_of
 from gateway.config.loading import load, load_for_consumer
 from gateway.config.retirements import retiring_targets
 from gateway.config.routes import is_route, read_route, read_routes, route_path, write_route
@@ -21,6 +21,7 @@ BASE: dict[str, Any] = {
     "open": True,
     "upstreams": {"u0": {"kind": "fake"}, "u1": {"kind": "fake"}},
     "models": {"chat": {"targets": [{"route": ROUTE}]}},
+    "scorers": {"valid_json": {}},
 }
 SWAP = {"model": "chat", "control": CONTROL, "candidate": {"route": ROUTE}}
 
@@ -53,13 +54,13 @@ def test_a_route_stands_for_its_two_targets(tmp_path: Path) -> None:
 def test_the_plan_names_the_digest_of_the_route(tmp_path: Path) -> None:
     plan = plans_of(load(placed(tmp_path, **of_experiment())))["safe"]
     assert plan.candidates == (("candidate", a_route().target),)
-    other = a_route(evidence={"margin": 0.1})
+    other = a_route(evidence={**EVIDENCE, "margin": 0.1})
     assert plans_of(load(placed(tmp_path, other, **of_experiment())))["safe"].hash != plan.hash
 
 
 def test_another_content_is_another_config(tmp_path: Path) -> None:
     first = load(placed(tmp_path))
-    second = load(placed(tmp_path, a_route(evidence={"margin": 0.1})))
+    second = load(placed(tmp_path, a_route(evidence={**EVIDENCE, "margin": 0.1})))
     assert first.digest != second.digest
     assert route_path(tmp_path / "gateway.yaml", ROUTE) in first.secret_files
 
@@ -118,3 +119,32 @@ def test_a_frozen_route_is_not_replaced(tmp_path: Path) -> None:
     assert read_route(path, "second").name == "second"
     with pytest.raises(CannotRun, match='no route "third"'):
         read_route(path, "third")
+
+
+def test_a_route_that_serves_is_watched(tmp_path: Path) -> None:
+    """By an experiment of what the moved target has served, against the control."""
+    config = load(placed(tmp_path))
+    plan = plans_of(config)[f"{ROUTE}-watch"]
+    assert (str(plan.control), [str(t) for _, t in plan.candidates]) == ("u1/small", ["u0/model-u0"])
+    assert (plan.shadow, plan.mode, plan.primary, plan.margin) == (0.02, "shadow", "valid_json", 0.05)
+    assert has_control(config, plan)
+    assert plans_of(load(placed(tmp_path, models={"chat": {"targets": [{"route": ROUTE, "watch": 0}]}}))) == {}
+    more = load(placed(tmp_path, models={"chat": {"targets": [{"route": ROUTE, "watch": 0.5}]}}))
+    assert plans_of(more)[f"{ROUTE}-watch"].shadow == 0.5
+
+
+def test_the_watch_may_be_written_down(tmp_path: Path) -> None:
+    own = {"model": "chat", "control": {"upstream": "u1", "model": "small"}, "candidate": CONTROL, "shadow": 0.3}
+    config = load(placed(tmp_path, experiments={f"{ROUTE}-watch": own}))
+    assert plans_of(config)[f"{ROUTE}-watch"].shadow == 0.3
+
+
+def test_a_watch_without_its_scorer_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match='it is watched by the scorer "valid_json"'):
+        load(placed(tmp_path, scorers={}))
+
+
+def test_the_control_behind_a_route_is_one_of_its_targets(tmp_path: Path) -> None:
+    other = {"model": "chat", "control": {"upstream": "u1", "model": "tiny"}, "candidate": CONTROL}
+    with pytest.raises(ConfigError, match="is served by u0/model-u0 and u1/small; name one of them"):
+        load(placed(tmp_path, experiments={"third": other}))

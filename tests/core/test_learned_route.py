@@ -30,7 +30,7 @@ def a_route(**changes: Any) -> LearnedRoute:
         "control": RouteTarget("u0", "large"), "moved": RouteTarget("u1", "small", {"set": {"temperature": 0}}),
         "trees": ((CODE, 0.5, (-1, 0), (-1, 1)),),
         "leaves": (RouteLeaf(True, "no code", 800, 0.8, 0.01), RouteLeaf(False, "code", 200, 0.2, -0.3)),
-        "scripts": ("latin",), "evidence": {"margin": 0.05},
+        "scripts": ("latin",), "evidence": {"margin": 0.05, "alpha": 0.05},
     }  # fmt: skip
     return LearnedRoute(**{**fields, **changes})
 
@@ -84,6 +84,8 @@ DEEP = [[0, 0.5, 2 * i + 1, 2 * i + 2] if i < 127 else [0] for i in range(255)]
         ({"trees": [DEEP]}, "expected 1 to 127 nodes"),
         ({"trees": [[[0, None, 1, 2], [0], [1]]]}, "expected a finite number"),
         ({"trees": []}, "expected at most 1"),
+        ({"evidence": {"margin": 2.0, "alpha": 0.05}}, "evidence: expected a margin"),
+        ({"evidence": {}}, "lacks a member"),
         ({"name": "../../etc/passwd"}, "name: expected letters"),
         ({"leaves": [{"moved": True}]}, "lacks a member"),
         ({"trees": 7}, "lacks a member"),

@@ -11,7 +11,7 @@ import pytest
 from fixtures.learned_routes import ROUTE, a_route
 
 from gateway.core.exchange import Target
-from gateway.core.learned_route import RouteTarget
+from gateway.core.learned_route import RETURNED, RouteTarget, returned_to_json
 from gateway.fake import FakeUpstream, Fault
 
 KEY = "test-key"
@@ -26,12 +26,15 @@ async def make(
 ) -> Make:
     """A gateway with the route as the target of `chat`; with `candidate`, as that of an experiment instead."""
 
-    async def go(*, experiment: dict[str, Any] | None = None, route: Any = None, **sections: Any) -> Any:
+    async def go(
+        *, experiment: dict[str, Any] | None = None, route: Any = None, watch: float = 0, **sections: Any
+    ) -> Any:
         upstream.says("large")
         second.says("small")
         config = configured(upstream, second, chat={"fallback": []}, **sections)
         if experiment is None:
-            config["models"]["chat"]["targets"] = [{"route": ROUTE}]
+            config["models"]["chat"]["targets"] = [{"route": ROUTE, "watch": watch}]
+            config["scorers"] = {"valid_json": {}}
         else:
             swap = {"model": "chat", "control": {"upstream": "u0", "model": "model-u0"}, "candidate": {"route": ROUTE},
                     "shadow": 1.0, "repeat_control": 0.0, "aa": "proof", "headers": "all"}  # fmt: skip
@@ -200,3 +203,28 @@ async def test_a_caller_who_may_not_see_upstreams_sees_no_route(make: Make) -> N
     gateway = await make(hide_upstreams=True, keys=[key])
     reply = await gateway.chat(PLAIN)
     assert (reply.status_code, "x-gateway-route" in reply.headers) == (200, False)
+
+
+async def test_a_leaf_that_a_consumer_has_taken_back_goes_to_the_control(make: Make) -> None:
+    gateway = await make()
+    assert (await gateway.chat(PLAIN)).headers["x-gateway-model"] == "small"
+    await gateway.corridor.state.remember(RETURNED, returned_to_json({a_route().digest: frozenset({0})}), 60)
+    served = gateway.gateway.router.learned.by_name[ROUTE]
+    await gateway.until(lambda: served.returned)
+    reply = await gateway.chat(PLAIN)
+    assert (reply.headers["x-gateway-model"], reply.headers["x-gateway-route"]) == ("model-u0", f"{ROUTE}/0")
+    assert await gateway.metric("gateway_route_leaves_returned", route=ROUTE) == 1
+
+
+async def test_moved_calls_are_watched_and_kept_ones_are_not(
+    make: Make, upstream: FakeUpstream, second: FakeUpstream
+) -> None:
+    """The watch is an experiment of the answers that the small model served, against the control."""
+    gateway = await make(watch=1.0)
+    await gateway.until(lambda: gateway.gateway.router.experiments.in_force)
+    await gateway.chat(CODE)
+    await gateway.chat(PLAIN)
+    served, shadow = [e for e in await gateway.recorded(3) if e.route == f"{ROUTE}/0" or e.role == "shadow"]
+    assert (served.target, shadow.target, shadow.pair) == (SMALL, LARGE, served.id)
+    assert (served.experiment, shadow.arm) == (f"{ROUTE}-watch", "candidate")
+    assert [len(upstream.received), len(second.received)] == [2, 1]

@@ -6,10 +6,11 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, and_, func, select
+from sqlalchemy import Connection, and_, case, func, select
 
+from gateway.core.plan import CANDIDATE
 from gateway.features.experiments.rows.sequences import SequenceName
-from gateway.store.tables import exchanges, increments
+from gateway.store.tables import exchanges, increments, plans
 
 _AT_ONCE = 200  # rows with their bodies that are in memory
 
@@ -57,3 +58,38 @@ def stored_pairs(connection: Connection, name: SequenceName, after: int = 0) -> 
     rows: Iterable[Any] = connection.execute(query)
     for row in rows:
         yield StoredPair(*row)
+
+
+def watched_losses(connection: Connection, experiment: str, primary: str) -> list[tuple[str, float]]:
+    """(label of the leaf, loss) of each pair of a route's watch, in order: positive where the control is better."""
+    i, e = increments.c, exchanges.c
+    ours = select(plans.c.plan).where(plans.c.experiment == experiment)
+    query = (
+        select(e.route, i.difference)
+        .join(exchanges, e.id == i.pair)
+        .where(i.plan.in_(ours), i.candidate == CANDIDATE, i.metric == primary, e.route.is_not(None))
+        .order_by(e.received, e.id)
+    )
+    return [(row[0], row[1]) for row in connection.execute(query)]
+
+
+@dataclass(frozen=True, slots=True)
+class LeafCalls:
+    """Served calls of one leaf, estimated from those that were recorded."""
+
+    label: str
+    calls: float
+    failed: float
+
+
+def leaf_calls(connection: Connection, route: str, since: float) -> list[LeafCalls]:
+    """since: Unix seconds."""
+    e = exchanges.c
+    weight = 1.0 / e.pi
+    failed = case((e.outcome.in_(("upstream_error", "timeout", "cut")), weight), else_=0.0)
+    query = (
+        select(e.route, func.sum(weight), func.sum(failed))
+        .where(e.received >= since, e.role == "served", e.route.startswith(f"{route}/", autoescape=True))
+        .group_by(e.route)
+    )
+    return [LeafCalls(row[0], float(row[1]), float(row[2])) for row in connection.execute(query)]

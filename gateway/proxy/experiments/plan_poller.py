@@ -20,6 +20,7 @@ from dataclasses import dataclass, field, replace
 
 from gateway.config.derive import cautions
 from gateway.core.errors import StreamDown
+from gateway.core.learned_route import RETURNED, returned_from_json
 from gateway.core.plan import Plan, PlanState, running_rival
 from gateway.observability.proxy_metrics import ProxyMetrics
 from gateway.proxy.experiments.candidate_health import CandidateHealth
@@ -60,6 +61,8 @@ class PlanPoller:
     async def look(self) -> None:
         """Reads and publishes plans, puts the known ones in force, and shares what shadows have spent."""
         present = self.experiments()[-1]
+        if present.learned.by_name:
+            await self._take_back(present)
         if present.plans:
             try:
                 await self._exchange(present)
@@ -69,6 +72,20 @@ class PlanPoller:
                 self.trouble = str(error)
                 self.shares.unreadable(self.states)
         self._put_in_force()
+
+    async def _take_back(self, present: ExperimentAssignments) -> None:
+        """Applies the leaves of learned routes that a consumer has taken back. Without a word of it, what is known
+        stays."""
+        try:
+            text = await self.shared.recall(RETURNED)
+            returned = None if text is None else returned_from_json(text)
+        except (StreamDown, ValueError):
+            return
+        if returned is not None:
+            for experiments in self.experiments():
+                experiments.learned.take_back(returned)
+        for route in present.learned.by_name.values():
+            self.metrics.routes_returned.labels(route.learned.name).set(len(route.returned))
 
     async def _exchange(self, present: ExperimentAssignments) -> None:
         states = await self.shared.plans()

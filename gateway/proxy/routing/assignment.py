@@ -15,7 +15,7 @@ from functools import partial
 from types import MappingProxyType
 
 from gateway.config.config import Config
-from gateway.config.derive import plans_of, target_of
+from gateway.config.derive import asked_refs, plans_of, target_of
 from gateway.config.experiments import Experiment
 from gateway.core.exchange import Target
 from gateway.core.plan import AGAIN, CONTROL, REPEAT, Plan, PlanState
@@ -139,7 +139,8 @@ class ExperimentAssignments:
         self.learned = learned or ServedRoutes(config)
         self.variants = variants_of(config)
         self._control_targets = {
-            alias: frozenset(target_of(ref) for ref in model.targets) for alias, model in config.models.items()
+            alias: frozenset(map(target_of, asked_refs(config, model.targets)))
+            for alias, model in config.models.items()
         }
         self.plans = plans_of(config)
         self._secret: bytes | None = None

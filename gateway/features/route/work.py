@@ -1,0 +1,157 @@
+"""Watches the leaves of the routes that serve: a share of the moved calls is also sent to the control, and a leaf that
+is shown to lose too much is taken back.
+
+Every leaf may lose as much on its own requests as lets all moved ones together lose the route's margin over all
+traffic: the margin divided by the share that moves. The alarm of a leaf is a confidence sequence, so it holds at every
+look, and all leaves of a route share its alpha. What was taken back stays so, for this content of the route.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Coroutine, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from gateway.config.config import Config
+from gateway.config.routes import watch_name
+from gateway.core.errors import StreamDown
+from gateway.core.learned_route import RETURNED as SHARED_NAME
+from gateway.core.learned_route import LearnedRoute, returned_to_json
+from gateway.features.experiments.rows.sequences import SequenceChanges, SequenceName, save, states
+from gateway.features.route.rows import watched_losses
+from gateway.features.task import TaskContext
+from gateway.statistics.hybrid import guarded_half_width
+from gateway.statistics.moments import Moments
+from gateway.store.engine import Transaction
+from gateway.store.plans import hold_lease
+from gateway.store.query import Reading
+from gateway.store.store import Store, StoreDown, WriteRejected
+from gateway.stream import Corridor
+
+log = logging.getLogger(__name__)
+
+EVERY_S = 30.0
+_LEASE = "routes"
+_KEEP_S = 7 * 86_400  # gateways go on with what they know
+_TIGHTEST = 200.0  # pairs at which the interval is narrowest
+
+
+@dataclass(frozen=True, slots=True)
+class WatchedLeaf:
+    """What the watch says of one leaf."""
+
+    leaf: int
+    pairs: int
+    loss: float
+    low: float
+    """Lower bound of the loss, valid at every look."""
+    tolerated: float
+
+    @property
+    def alarm(self) -> bool:
+        return self.low > self.tolerated
+
+
+def tolerated_loss(route: LearnedRoute) -> float:
+    """The mean loss of a moved request with which all of them together lose the margin."""
+    moved = sum(leaf.share for leaf in route.leaves if leaf.moved)
+    return float(route.evidence["margin"]) / max(moved, 1e-9)
+
+
+def watched_leaves(route: LearnedRoute, losses: Iterable[tuple[str, float]]) -> list[WatchedLeaf]:
+    """losses: (label of the leaf, loss) of each pair, in order."""
+    found: dict[int, Moments] = {}
+    for label, loss in losses:
+        name, _, leaf = label.rpartition("/")
+        if name == route.name and leaf.isdigit() and int(leaf) < len(route.leaves):
+            found[int(leaf)] = found.get(int(leaf), Moments()).add(loss)
+    alpha = 2 * float(route.evidence["alpha"]) / max(1, sum(leaf.moved for leaf in route.leaves))
+    tolerated = tolerated_loss(route)
+    return [
+        WatchedLeaf(
+            leaf, of.n, of.mean, of.mean - guarded_half_width(min(alpha, 0.99), _TIGHTEST, of.n, of.m2, 1.0), tolerated
+        )
+        for leaf, of in sorted(found.items())
+    ]
+
+
+def _name(digest: str) -> SequenceName:
+    """Under which the leaves of a route that were taken back are stored."""
+    return SequenceName(f"route:{digest}", "", "leaves taken back", "-")
+
+
+def returned_leaves(connection: Reading, digest: str) -> frozenset[int]:
+    """The leaves of this content of a route that were taken back."""
+    name = _name(digest)
+    return frozenset(states(connection, name.plan).get(name, {}).get("leaves", ()))
+
+
+def keep_returned(connection: Transaction, digest: str, leaves: frozenset[int], now: float) -> None:
+    state: Mapping[str, Any] = {"leaves": sorted(leaves)}
+    save(connection, SequenceChanges({_name(digest): (len(leaves), state)}, [], {}, []), now)
+
+
+class RouteWatch:
+    """Looks at the leaves of all routes, in one of the consumers."""
+
+    def __init__(
+        self,
+        config: Config,
+        store: Store,
+        corridor: Corridor,
+        holder: str,
+        clock: Callable[[], float] = time.time,
+        every_s: float = EVERY_S,
+    ) -> None:
+        """holder: this consumer's name. clock: Unix seconds."""
+        self._routes = [each.route for each in config.routes.values()]
+        self._store, self._corridor = store, corridor
+        self._holder, self._clock, self._every_s = holder, clock, every_s
+
+    async def run(self) -> None:
+        """Runs until cancelled."""
+        while True:
+            try:
+                await self.look()
+            except (StoreDown, StreamDown, WriteRejected) as error:
+                log.warning("routes are not watched now; tried again in %g s: %s", self._every_s, error)
+            await asyncio.sleep(self._every_s)
+
+    async def look(self) -> Mapping[str, frozenset[int]] | None:
+        """Publishes the leaves that were taken back, by digest. None: another consumer does it."""
+        now = self._clock()
+        if not await self._store.run(lambda c: hold_lease(c, _LEASE, self._holder, now, 3 * self._every_s)):
+            return None
+        returned = {route.digest: await self._look_at(route) for route in self._routes}
+        await self._corridor.state.remember(SHARED_NAME, returned_to_json(returned), _KEEP_S)
+        return returned
+
+    async def _look_at(self, route: LearnedRoute) -> frozenset[int]:
+        known, leaves = await self._store.look(
+            lambda c: (
+                returned_leaves(c, route.digest),
+                watched_leaves(route, watched_losses(c, watch_name(route.name), str(route.evidence["primary"]))),
+            )
+        )
+        alarms = [each for each in leaves if each.alarm and each.leaf not in known]
+        for each in alarms:
+            log.warning(
+                "route %s: leaf %d (%s) is taken back: it loses %.3f, at least %.3f, and %.3f is tolerated",
+                *(route.name, each.leaf, route.leaves[each.leaf].says, each.loss, each.low, each.tolerated),
+                extra={"pairs": each.pairs, "digest": route.digest},
+            )
+        if not alarms:
+            return known
+        now, all_ = self._clock(), known | {each.leaf for each in alarms}
+        await self._store.run(lambda c: keep_returned(c, route.digest, all_, now))
+        return all_
+
+
+def watch_task(context: TaskContext) -> Coroutine[Any, Any, None] | None:
+    """The task; None: no target is a learned route."""
+    if not context.config.routes:
+        return None
+    return RouteWatch(context.config, context.store, context.corridor, context.name).run()

@@ -1,0 +1,83 @@
+"""The watch of routes that serve: no leaf is taken back without reason, a bad one is, and it stays with the control."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+from fixtures.learned_routes import ROUTE, a_route
+
+from gateway.config.derive import plans_of
+from gateway.config.routes import route_path
+from gateway.core.learned_route import RETURNED, returned_from_json
+from gateway.features.route.work import RouteWatch, returned_leaves, tolerated_loss, watched_leaves
+from gateway.store.query import reading
+from gateway.store.store import Store
+
+TOLERATED = 0.05 / 0.8
+
+
+def losses(mean: float, n: int, seed: int, leaf: int = 0) -> list[tuple[str, float]]:
+    values = np.clip(mean + 0.3 * np.random.default_rng(seed).standard_normal(n), -1, 1)
+    return [(f"{ROUTE}/{leaf}", float(value)) for value in values]
+
+
+def test_moved_requests_may_lose_what_lets_all_traffic_lose_the_margin() -> None:
+    assert tolerated_loss(a_route()) == pytest.approx(TOLERATED)
+
+
+def alarms(mean: float, runs: int, n: int) -> int:
+    """Runs in which any look of many raises an alarm."""
+    found = 0
+    for seed in range(runs):
+        rows = losses(mean, n, seed)
+        found += any(each.alarm for k in range(25, n + 1, 25) for each in watched_leaves(a_route(), rows[:k]))
+    return found
+
+
+def test_a_leaf_that_loses_as_much_as_it_may_is_rarely_taken_back() -> None:
+    assert alarms(TOLERATED, 60, 500) <= 60 * 0.05 + 3 * (60 * 0.05 * 0.95) ** 0.5
+
+
+def test_a_broken_leaf_is_found_soon() -> None:
+    assert alarms(0.35, 20, 150) == 20
+
+
+def test_each_leaf_is_looked_at_alone() -> None:
+    route = a_route(leaves=tuple(replace(leaf, moved=True) for leaf in a_route().leaves))
+    found = watched_leaves(route, [*losses(0.5, 200, 1, leaf=1), *losses(0.0, 200, 2), ("other/0", 1.0), ("", 1.0)])
+    assert [(each.leaf, each.pairs, each.alarm) for each in found] == [(0, 200, False), (1, 200, True)]
+
+
+async def test_the_watch_takes_a_leaf_back_for_good(experiment: Any, paired: Any) -> None:
+    """From stored pairs to the shared state that gateways read; a new one begins where the one before ended."""
+    from gateway.config.loading import load
+
+    experiment.configure()
+    route = a_route()
+    route_path(experiment.path, ROUTE).write_bytes(route.to_json())
+    text = experiment.path.read_text().replace("- model: model-u0\n      upstream: u0", f"- route: {ROUTE}")
+    experiment.path.write_text(text)
+    config = load(experiment.path)
+    plan = plans_of(config)[f"{ROUTE}-watch"]
+    room = experiment.room
+    await room.begin(plan)
+    records = []
+    for i in range(120):
+        leaf, large = (0, "0.9") if i % 2 else (1, "0.5")
+        records += paired(plan, "0.5", {"candidate": large}, route=f"{ROUTE}/{leaf}", received=1.7e9 + i)
+    async with room.consuming():
+        await room.send(*records)
+        await room.until_settled(120)
+    async with Store(room.store_url) as store:
+        watch = RouteWatch(config, store, room.corridor, "c1")
+        assert await watch.look() == {route.digest: frozenset({0})}
+        shared = await room.corridor.state.recall(RETURNED)
+        assert returned_from_json(shared) == {route.digest: {0}}
+        assert await RouteWatch(config, store, room.corridor, "c2").look() is None, "another consumer has the lease"
+        assert await RouteWatch(config, store, room.corridor, "c1").look() == {route.digest: frozenset({0})}
+    with reading(room.store_url) as connection:
+        assert returned_leaves(connection, route.digest) == {0}
+        assert returned_leaves(connection, "0" * 16) == frozenset()
