@@ -6,6 +6,7 @@ for it also `cache_salt`, and a `priority` above the default is taken out. Answe
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from hashlib import sha256
 from typing import Any
@@ -23,12 +24,13 @@ from gateway.proxy.http.client.transport import Slices, UpstreamRequest
 from gateway.proxy.request.call import Api, Call
 from gateway.proxy.request.endpoints import AT_ROOT, ENDPOINTS, OUTSIDE
 from gateway.proxy.request.header_rules import may_reach_upstream
-from gateway.proxy.request.json_members import SLICED_BYTES, Change, edited, edited_slices, read_members
+from gateway.proxy.request.json_members import SLICED_BYTES, SMALL_BYTES, Change, edited, read_members
 from gateway.proxy.request.output_limit import default_name, output_limit
 from gateway.proxy.types import Headers
 
 _JSON: tuple[bytes, bytes] = (b"content-type", b"application/json")
 _ORCA: tuple[bytes, bytes] = (b"endpoint-load-metrics-format", b"JSON")
+_MODEL_FIRST = re.compile(rb'[ \t\n\r]*+\{[ \t\n\r]*+"model"[ \t\n\r]*+:[ \t\n\r]*+')
 _MOST_MODELS = 1000  # whose names are kept as JSON; behind a pattern there can be any number
 _HAVE_TIMINGS = frozenset({"llamacpp", "llamafile"})
 _NOT_JSON: frozenset[Api] = frozenset({"transcriptions", "translations", "speech", "passthrough"})
@@ -103,7 +105,7 @@ class OpenAI:
             if len(names) >= _MOST_MODELS:
                 names.clear()
             names[model] = orjson.dumps(model)
-        changes: dict[str, Change] = {"model": names[model]}
+        changes: dict[str, Change] = {}
         if call.default_output is not None and not output_limit(call.api, call.fields):
             limit = default_name(call.api, self._upstream.kind)
             if limit is not None:
@@ -114,12 +116,17 @@ class OpenAI:
             changes["cache_salt"] = cache_salt(call.caller.name)
         if call.stream and self._adds_usage(call):
             changes["stream_options"] = _with_usage(call) if "stream_options" in call.fields else _INCLUDE_USAGE
-        if call.members is None or call.changes is not None:
+        body, members = call.body, call.members
+        if not changes and members is not None and call.changes is None and not body[SMALL_BYTES : SMALL_BYTES + 1]:
+            key = _MODEL_FIRST.match(body)
+            if key is not None:  # as most requests: what follows takes three times as long
+                start = key.end()
+                end = start + len(members["model"])
+                return body if body[start:end] == names[model] else body[:start] + names[model] + body[end:]
+        changes = {"model": names[model], **changes}
+        if members is None or call.changes is not None or body[SLICED_BYTES : SLICED_BYTES + 1]:
             return call.sent_with(changes)
-        pieces = edited_slices(call.body, call.members, changes)  # most calls: one function call less
-        if call.body[SLICED_BYTES : SLICED_BYTES + 1]:
-            return tuple(pieces)
-        return b"".join(pieces) if pieces[1:] else call.body
+        return edited(body, members, changes)
 
     def _adds_usage(self, call: Call) -> bool:
         return (

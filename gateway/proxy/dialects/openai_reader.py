@@ -243,11 +243,17 @@ def _has_content(choice: dict[str, Any]) -> bool:
 
 def _continuable(choice: dict[str, Any]) -> bool:
     """Whether all content of a first choice is text that another target could continue: no reasoning, no tool call."""
-    if not isinstance(choice.get("delta"), dict):
-        return False
-    begun = _TextSoFar()
-    begun.choice(choice)
-    return begun.plain
+    delta = choice.get("delta")
+    return isinstance(delta, dict) and _only_text(choice, delta)
+
+
+def _only_text(choice: dict[str, Any], delta: dict[str, Any]) -> bool:
+    for name in delta:
+        if delta[name] and name not in ("role", "content"):
+            return False
+    content = delta.get("content")
+    others = choice.get("index") or choice.get("logprobs") or choice.get("text")
+    return not others and (content is None or isinstance(content, str))
 
 
 class _TextSoFar:
@@ -272,10 +278,7 @@ class _TextSoFar:
         content = delta.get("content")
         if isinstance(content, str) and not choice.get("index"):
             self.pieces.append(content)
-        others = any(value for name, value in delta.items() if name not in ("role", "content"))
-        wrong = content is not None and not isinstance(content, str)
-        if others or wrong or choice.get("index") or choice.get("logprobs") or choice.get("text"):
-            self.plain = False
+        self.plain = self.plain and _only_text(choice, delta)
 
 
 class ResponsesReader(PassingReader):

@@ -98,10 +98,10 @@ class LaneTransport:
 
     async def send(self, request: UpstreamRequest, connect_s: float) -> UpstreamReply:
         rests = self._connector.rests_until > asyncio.get_running_loop().time()
-        if rests or not request.stream or not isinstance(request.body, bytes):
+        if rests or not request.stream or not isinstance(body := request.join(), bytes):
             return await self.upstream.transport.send(request, connect_s)
         try:
-            return await self._exchange(request, request.body, connect_s)
+            return await self._exchange(request, body, connect_s)
         except UpgradeRefused as refused:
             if refused.status not in _HAS_NONE:
                 return WholeReply(refused.status, refused.headers, refused.body)

@@ -35,6 +35,18 @@ async def test_a_turn_sends_only_what_is_new_to_the_upstream_too(relayed: Any, o
     assert second["response"]["id"].startswith("resp_2."), "sealed, as by HTTP"
 
 
+async def test_a_long_turn_that_is_not_recorded_goes_by_websocket_too(
+    start: Any, configured: Any, opened: Any, double: Any
+) -> None:
+    """By HTTP such a request is sent in slices."""
+    config = configured(double, sampling={"rate": 0})
+    config["upstreams"]["u0"] |= {"websocket": True}
+    ws = await opened(await start(config))
+    await ws.answer("x" * 100_000, store=False)
+    [(_, message)] = double.received
+    assert len(message["input"]) == 100_000
+
+
 async def test_the_record_has_the_whole_conversation(relayed: Any, opened: Any, double: Any) -> None:
     ws = await opened(relayed)
     first = await ws.answer("a", store=False)
