@@ -304,9 +304,7 @@ class App:
     async def answer(
         self, endpoint: Endpoint, request: HttpRequest, client: ClientConnection, lane: WebSocketLane | None = None
     ) -> None:
-        """The hot path: authenticate → parse → decide → ask → send, and finally settle.
-
-        lane: of the client's WebSocket; None: the request came by HTTP."""
+        """The hot path: authenticate → parse → decide → ask → send, and finally settle."""
         gateway, started = self.gateway, time.monotonic()
         call: Call | None = None
         route: Route | None = None
