@@ -109,6 +109,9 @@ ARMS = Row("Arms", [
                                  Query(f"max by (experiment) (gateway_shadow_paused{OF})", "{{experiment}} paused")],
           "Whether the plan is active, and whether its shadows are paused.", kind="state-timeline",
           names={"0": ("no", "text"), "1": ("yes", "blue")}),
+    Panel("Dropped candidates", [Query(f"min by (experiment, arm) (gateway_shadow_dropped{OF})", "{{experiment}} {{arm}}")],
+          "Only of experiments with `family: best`. yes: no gateway sends the candidate shadows any more.", kind="state-timeline",
+          names={"0": ("no", "text"), "1": ("yes", "blue")}),
 ])  # fmt: skip
 
 RAMPED = "max by (experiment) "
