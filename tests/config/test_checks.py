@@ -141,7 +141,7 @@ def with_experiments(**experiments: Any) -> str:
             "keys": [{"name": "web", "sha256": "0" * 64}],
             "upstreams": {"a": {"kind": "fake"}, "b": {"kind": "fake"}, "c": {"kind": "anthropic", "api_key": "k"}},
             "models": {"chat": {"targets": [{"upstream": "a", "model": "m"}], "timeouts": {"total_s": 60}}},
-            "scorers": {"refusal": {}},
+            "scorers": {"refusal": {}, "run_loops": {}, "done": {"use": "judge", "model": "chat", "unit": "run"}},
             "experiments": experiments,
         }
     )
@@ -224,6 +224,9 @@ EXPERIMENTS: list[tuple[dict[str, Any], str]] = [
         "swap.max_pairs: 90 pairs cannot show a margin of 0.02, even if both arms were alike in all",
     ),
     ({"primary": "nats_per_token"}, 'swap.primary: no scorer and no metric "nats_per_token"'),
+    ({"primary": "run_loops"}, "swap.primary: run_loops is of whole runs, and a shadow answers one call"),
+    ({"primary": "done", "mode": "split", "shadow": None}, "swap.primary: done is of whole runs"),
+    ({"guardrails": {"calls_per_run": 3}}, "swap.guardrails.calls_per_run: calls_per_run is of whole runs"),
     ({"budget": {"usd_per_day": 1}}, "swap.budget.usd_per_day: no price is known for b/n"),
 ]
 
@@ -258,6 +261,12 @@ experiments:
         assert parse(text, environ={}).experiments["swap"].likelihood
     else:
         assert any("has no log-probabilities of a prompt" in mistake for mistake in mistakes(text))
+
+
+@pytest.mark.parametrize("primary", ["run_loops", "done", "calls_per_run", "refusal"])
+def test_a_split_by_run_may_be_decided_by_runs(primary: str) -> None:
+    section = {**{k: v for k, v in SWAP.items() if k != "shadow"}, "mode": "split", "unit": "run", "primary": primary}
+    assert parse(with_experiments(swap=section), environ={}).experiments["swap"].primary == primary
 
 
 def test_guardrails_and_the_cost_may_have_a_margin_of_0() -> None:

@@ -121,6 +121,14 @@ async def test_a_pair_scorer_is_refused(folder):
         await ran(folder, "apart")
 
 
+async def test_a_scorer_of_runs_is_refused(folder):
+    config = yaml.safe_load((folder / "gateway.yaml").read_text())
+    config["scorers"]["run_loops"] = {}
+    (folder / "gateway.yaml").write_text(yaml.safe_dump(config))
+    with pytest.raises(ConfigError, match="run_loops: scores whole runs, which `gateway evaluate` does once they are"):
+        await ran(folder, "run_loops")
+
+
 async def test_filters_choose_the_calls(folder):
     few = await ran(folder, "size", filter=ExchangeFilter(3, where=parse("scorer=stated value<0.5")))
     assert (few.done, few.total, few.stored) == (3, 3, {("size", "scored"): 3})

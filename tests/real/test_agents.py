@@ -82,6 +82,8 @@ class Agent:
     """What its requests must have, in lower case."""
     never: bytes = b"-"
     """What they must not have."""
+    session: bytes = b""
+    """The header with its session, in lower case: the gateway takes it for the run."""
 
 
 def of_claude(place: Workplace) -> dict[str, str]:
@@ -146,10 +148,12 @@ AGENTS = (
             ("Read", {"file_path": place.file}),
             ("Edit", {"file_path": place.file, "old_string": "hello", "new_string": "goodbye"}),
         ],
+        session=b"x-claude-code-session-id: ",
     ),
     Agent(
         "codex", "Codex", {"native": OPENAIS, "translated": ANTHROPICS, "chat only": CHATS}, CODEX, CODEX_ARGV,
         of_codex, lambda place: [("exec_command", {"cmd": f"sed -i s/hello/goodbye/ {FILE}"})],
+        session=b"\nsession-id: ",
     ),
     Agent(  # a model of which Codex knows that it writes patches: a custom tool
         "codex-patch", "Codex with apply_patch", {"translated": ANTHROPICS, "chat only": CHATS}, CODEX, CODEX_ARGV,
@@ -165,7 +169,7 @@ AGENTS = (
         "codex-websocket", "Codex by WebSocket", {"native": OPENAIS, "translated": ANTHROPICS, "chat only": CHATS},
         CODEX, CODEX_ARGV,
         of_codex_by_websocket, lambda place: [("exec_command", {"cmd": f"sed -i s/hello/goodbye/ {FILE}"})],
-        configured=True, sends=b"upgrade: websocket", never=b"post /v1/responses",
+        configured=True, sends=b"upgrade: websocket", never=b"post /v1/responses", session=b"\nsession-id: ",
     ),
     Agent(
         "opencode", "opencode", {"native": OPENAIS, "translated": ANTHROPICS},
@@ -175,6 +179,7 @@ AGENTS = (
             ("read", {"filePath": place.file}),
             ("edit", {"filePath": place.file, "oldString": "hello", "newString": "goodbye"}),
         ],
+        session=b"x-session-id: ",
     ),
     Agent(
         "aider", "aider", {"native": OPENAIS, "translated": ANTHROPICS}, "bin/aider",
@@ -311,5 +316,6 @@ async def test_an_agent_edits_a_file(
     sent = b"".join(heard).lower()
     assert agent.sends in sent
     assert agent.never == b"-" or agent.never not in sent
+    assert agent.session in sent
     _, version = await run([program, *agent.version], place, environ)
     journal.note("agents", f"{agent.title}, {model}", f"edits a file ({version.strip().splitlines()[-1]})")

@@ -334,3 +334,8 @@ def test_a_scorer_that_stays_root_is_confined(shared_folder: Path) -> None:
     found, said = as_root(closed, "env", f"PYTHONPATH={closed}")
     assert found == {"user": 0.0, **CLOSED, "network": 1.0}
     assert said.count("isolated scorers run as root") == 1
+
+
+def test_a_scorer_of_runs_is_not_isolated():
+    with pytest.raises(ConfigError, match=r"scorers\.loops\.isolate: a scorer of runs runs in the consumer itself"):
+        build_all({"loops": Section(use="run_loops", isolate=True)})

@@ -75,6 +75,7 @@ def test_an_embedding_needs_no_family_warning():
     [
         ("{use: length}", "predictor.target: the values of target have no bounds"),
         ("{use: judge, model: referee, kind: pairwise}", "predictor.target: target compares the two answers of a pair"),
+        ("{use: run_loops}", "predictor.target: target scores whole runs"),
         ("{use: refusal}", ""),
     ],
 )

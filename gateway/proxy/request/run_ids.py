@@ -19,8 +19,8 @@ from gateway.proxy.request.call import Caller, RunId
 from gateway.proxy.request.header_rules import sane_id
 
 _LONGEST = 128
-_SESSIONS = (b"x-claude-code-session-id", b"session-id", b"session_id")
-"""Headers of Claude Code, and of Codex: of its present versions, and of earlier ones."""
+_SESSIONS = (b"x-claude-code-session-id", b"session-id", b"session_id", b"x-session-id")
+"""Headers of Claude Code; of Codex, of its present versions and of earlier ones; and of opencode."""
 RUN_HEADERS = frozenset({b"x-gateway-run", *_SESSIONS})
 _PLAIN_SESSION = re.compile(r"_session_([0-9A-Za-z-]{8,64})\Z")
 _TRACE = re.compile(rb"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}\Z")

@@ -255,3 +255,21 @@ def test_a_covariate_that_differs_by_arm_withholds_the_verdict(
     assert found.adjusted is not None
     assert found.adjusted.state == -1, found.adjusted.says
     assert "further apart than chance explains" in found.adjusted.says
+
+
+def test_sums_of_runs_count_each_run_once_it_is_quiet(halves: Plan, exchange: Any, read: Any) -> None:
+    """200 runs of three calls on the control, and of six on the candidate; one run is not over."""
+    by_run, made = replace(halves, unit="run", guardrails=(Guardrail("calls_per_run", 5.0),)), []
+    for i in range(401):
+        arm = ("candidate", "control")[i % 2]
+        at = LATER - (10.0 if i == 400 else 10_000.0)
+        same: Any = {"experiment": by_run.name, "plan": by_run.hash, "target": by_run.target(arm), "cluster": f"r{i}"}
+        made += [exchange(arm=arm, received=at + n, **same) for n in range(3 if arm == "control" else 6)]
+    found = read(by_run, made)
+    calls, tokens = of(found, "calls_per_run"), of(found, "tokens_per_run")
+    assert (calls.a.value, calls.b.value, calls.difference.value, calls.pairs) == (3.0, 6.0, -3.0, 400)
+    assert (tokens.a.value, tokens.b.value) == (24.0, 48.0)
+    assert (calls.role, calls.margin_found) == ("guardrail", "equivalent")
+    assert not [c for c in found.comparisons if c.metric == "cost_per_run"], "no price is known"
+    by_user = read(replace(halves, guardrails=()), [])
+    assert not [c for c in by_user.comparisons if c.metric.endswith("_per_run")]

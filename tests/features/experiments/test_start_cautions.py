@@ -47,7 +47,10 @@ def said(store: Any, plan: Plan) -> list[str]:
     return store.run(lambda connection: list(unit_cautions(connection, plan, NOW)))
 
 
-@pytest.mark.parametrize(("unit", "words"), [("conversation", "metadata.conversation_id"), ("user", "x-gateway-user")])
+@pytest.mark.parametrize(
+    ("unit", "words"),
+    [("conversation", "metadata.conversation_id"), ("user", "x-gateway-user"), ("run", "x-gateway-run")],
+)
 def test_a_unit_that_no_call_names_is_a_caution(store, exchange, unit: Any, words: str) -> None:
     keep(store, exchange)
     (caution,) = said(store, a_plan(mode="split", split=0.5, unit=unit))
@@ -61,6 +64,7 @@ def test_a_unit_that_no_call_names_is_a_caution(store, exchange, unit: Any, word
         ("conversation", {"request": NAMED}),
         ("conversation", {"cluster": "c"}),
         ("user", {"user_digest": "d"}),
+        ("run", {"run": "r"}),
         ("conversation", {"received": NOW - 90_000.0}),
         ("conversation", {"alias": "other"}),
         ("conversation", {"request": b"{}"}),
@@ -134,13 +138,22 @@ def test_one_key_without_conversations_does_not_start(store: Any, exchange: Any,
     ("plan", "changes"),
     [
         (ramp(unit="conversation"), {"request": b'{"metadata":{"conversation_id":"c1"}}'}),
+        (ramp(unit="run"), {"run": "r"}),
         (ramp(unit="request"), {}),
         (ramp(), {"received": NOW - 90_000.0}),
         (ramp(), {"alias": "other"}),
         (a_plan(mode="shadow", unit="key"), {}),
         (a_plan(mode="split", split=0.5, unit="conversation"), {}),
     ],
-    ids=["conversations", "requests", "long ago", "another model", "shadows only", "calls without one are units"],
+    ids=[
+        "conversations",
+        "runs",
+        "requests",
+        "long ago",
+        "another model",
+        "shadows only",
+        "calls without one are units",
+    ],
 )
 def test_nothing_is_said_where_units_are_many_or_unknown(store: Any, exchange: Any, plan: Plan, changes: Any) -> None:
     served(store, exchange, 1, **changes)

@@ -89,6 +89,9 @@ def test_a_repeated_or_pairwise_scorer_is_refused(dataset: Dataset, bare: Config
     pairwise = replace(OPTIONS, scorers=("exact", "edit_distance"))
     with pytest.raises(CannotRun, match="edit_distance: compares two answers without saying which is better"):
         single(pairwise, build_all(sections(pairwise, dataset, bare)))
+    of_runs = replace(OPTIONS, scorers=("exact", "run_loops"))
+    with pytest.raises(CannotRun, match="run_loops: scores whole runs, and a replay has single answers"):
+        single(of_runs, build_all(sections(of_runs, dataset, bare)))
 
 
 def test_the_first_scorer_with_a_best_and_a_worst_is_primary(dataset: Dataset) -> None:

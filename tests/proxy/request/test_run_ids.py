@@ -22,6 +22,7 @@ EVERYTHING: list[tuple[dict[bytes, bytes], dict[str, Any], str | None, str, str]
     ({b"x-claude-code-session-id": b"c-3"}, {}, None, "c-3", "x-claude-code-session-id"),
     ({b"session-id": b"c-4"}, {}, None, "c-4", "session-id"),
     ({b"session_id": b"c-5"}, {}, None, "c-5", "session_id"),
+    ({b"x-session-id": b"c-6"}, {}, None, "c-6", "x-session-id"),
     ({}, {"metadata": PLAIN}, None, "57a121ec-f78c-48c3-a745-e3036a3ecc33", "metadata.user_id"),
     ({}, {}, "talk", "talk", "conversation"),
     ({b"traceparent": TRACE}, {}, None, "0af7651916cd43dd8448eb211c80319c", "traceparent"),

@@ -28,6 +28,16 @@ def test_the_chart_fills_a_bar_with_the_pairs_so_far() -> None:
     assert bars[1].count("█") + bars[1].count("░") == 40
 
 
+def test_a_split_by_run_is_priced_in_runs() -> None:
+    text = lines("repairs", FOUND, by_run=True)
+    assert text[0] == (
+        "A verdict on repairs needs about 1\u202f000 runs (40 so far): 1\u202f250 paid calls, 4.0 days. "
+        "It waits for the gate aa."
+    )
+    assert "pair" not in "".join(text).replace("repairs", "")
+    assert "ship: runs" in text[1]
+
+
 def test_an_unknown_price_is_said_to_be_unknown() -> None:
     unknown = Power("total_s", 0.5, None, "no guess", 0, None, "new", "primary", 1.0, (None, None, None))
     nothing = tuple(VerdictPrice(e, None, None, None, None, None) for e in EFFECTS)
