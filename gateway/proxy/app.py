@@ -310,7 +310,7 @@ class App:
         route: Route | None = None
         limit: CallerLimit | None = None
         stored: StoredState | None = None
-        context = CallContext(NOT_HELD, task=asyncio.current_task(), lane=lane)
+        context = CallContext(NOT_HELD, task=asyncio.current_task())
         gateway.running[context.task] = context
         gateway.calls[endpoint.api] += 1
         try:
@@ -338,7 +338,7 @@ class App:
             if route.recordable and endpoint.carries_text:
                 context.response = HeldBytes(True, gateway.settler.cap_bytes)
             request.watch(context.client_left)
-            await gateway.relay.ask(call, route, client, context, held=endpoint.json_answer)
+            await gateway.relay.ask(call, route, client, context, held=endpoint.json_answer, lane=lane)
             if stored is not None:
                 stored.learn(call, context)
         except (Exception, asyncio.CancelledError) as error:

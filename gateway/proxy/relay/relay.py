@@ -44,6 +44,7 @@ from gateway.proxy.relay.failures import (
 )
 from gateway.proxy.relay.response_head import start_response
 from gateway.proxy.relay.state import CallContext, RelayState, SentText
+from gateway.proxy.relay.websocket_lane import WebSocketLane
 from gateway.proxy.request.call import Call
 from gateway.proxy.request.header_rules import for_client
 from gateway.proxy.request.upload import Upload
@@ -79,16 +80,24 @@ class Relay:
     """Counters of attempts, by upstream and result."""
 
     async def ask(
-        self, call: Call, route: Route, client: ClientConnection, context: CallContext, *, held: bool
+        self,
+        call: Call,
+        route: Route,
+        client: ClientConnection,
+        context: CallContext,
+        *,
+        held: bool,
+        lane: WebSocketLane | None = None,
     ) -> None:
         """Sends the client one complete response, or raises the GatewayError that is to be the response.
 
-        held: the answer is one JSON object. Whatever happens is noted in `context`.
+        held: the answer is one JSON object. lane: of the client's WebSocket; None: the call came by HTTP. Whatever
+        happens is noted in `context`.
         """
         blocked_s: float | None = None
         failure: Failure | None = None
         with Deadlines(route.timeouts.total_s, self.ticker, context.task) as deadlines:
-            state = RelayState(call, route, client, context, deadlines, held)
+            state = RelayState(call, route, client, context, deadlines, held, lane)
             try:
                 for candidate in route.candidates:
                     target_state = candidate.target_state
@@ -230,7 +239,7 @@ class Relay:
         else:
             deadlines.start_phase("answer", timeouts.answer_s)
         upstream = target_state.upstream
-        transport = upstream.transport if context.lane is None else context.lane.transport(upstream)
+        transport = upstream.transport if state.lane is None else state.lane.transport(upstream)
         sent_at = self.clock()
         try:
             if call.upload is None:

@@ -111,8 +111,6 @@ class CallContext:
     notes: CallNotes = field(default_factory=CallNotes)
     ended_by: GatewayError | None = None
     """Why the gateway itself ends the answer; None: it does not."""
-    lane: WebSocketLane | None = None
-    """The lane of a client's WebSocket that it came on; None: it came by HTTP."""
 
     def upstream(self) -> str:
         """The upstream that answered, or was attempted last; "": none was."""
@@ -155,6 +153,8 @@ class RelayState:
     deadlines: Deadlines
     held: bool
     """The answer is one JSON object, held until it is complete."""
+    lane: WebSocketLane | None = None
+    """The lane of the client's WebSocket; None: the call came by HTTP, or is a shadow."""
     failed: list[FailedAttempt] = field(default_factory=list)
     sent: SentText | None = None
     """The stream whose head has been sent; None: none has."""
