@@ -10,11 +10,12 @@ ONE = '{experiment=~"$experiment", candidate=~"$candidate"}'
 METRIC = '{experiment=~"$experiment", candidate=~"$candidate", metric=~"$metric"}'
 BY = "experiment, candidate, metric"
 NAMED = "{{experiment}} {{candidate}}"
-VERDICTS = {"1": ("hold", "blue"), "2": ("ship", "green"), "3": ("reject", "red")}
+VERDICTS = {"1": ("hold", "blue"), "2": ("ship", "green"), "3": ("reject", "red"), "4": ("ship except", "green")}
 VERDICT = (
     'max by (experiment, candidate) (1 * (gateway_experiment_verdict{experiment=~"$experiment", candidate=~"$candidate", verdict="hold"} == 1) '
     'or 2 * (gateway_experiment_verdict{experiment=~"$experiment", candidate=~"$candidate", verdict="ship"} == 1) '
-    'or 3 * (gateway_experiment_verdict{experiment=~"$experiment", candidate=~"$candidate", verdict="reject"} == 1))'
+    'or 3 * (gateway_experiment_verdict{experiment=~"$experiment", candidate=~"$candidate", verdict="reject"} == 1) '
+    'or 4 * (gateway_experiment_verdict{experiment=~"$experiment", candidate=~"$candidate", verdict="ship_except"} == 1))'
 )
 RANKS = {"-1": ("dropped", "red"), "0": ("compared", "blue"), "1": ("best", "green")}
 GATES = {"-1": ("red", "red"), "0": ("unknown", "yellow"), "1": ("green", "green")}
@@ -22,7 +23,7 @@ COLOURS = ((None, "red"), (0.0, "yellow"), (1.0, "green"))
 
 NOW = Row("Now", [
     Panel("Verdict", [Query(VERDICT, NAMED)],
-          "hold: undecided, or a gate is not green; ship: not worse than the margin, guardrails hold; reject: worse. Valid at any time. `gateway report NAME` states it in a sentence.", kind="stat", names=VERDICTS),
+          "hold: undecided, or a gate is not green; ship: not worse than the margin, guardrails hold; ship except: the same without some segments; reject: worse. Valid at any time. `gateway report NAME` states it in a sentence.", kind="stat", names=VERDICTS),
     stat("Pairs", f"sum(max by (experiment) (gateway_experiment_pairs_total{OF}))", "Completed pairs so far."),
     stat("Running", f"sum(max by (experiment) (gateway_experiment_running{OF}))", "Experiments whose plan is active in a gateway."),
     stat("Shadows in flight", f"sum(gateway_shadow_running{OF})", "Current requests to candidates, in addition to served traffic."),

@@ -38,6 +38,7 @@ from gateway.core.plan import (
 )
 from gateway.core.providers import PROVIDERS
 from gateway.core.secret_patterns import is_secret_name
+from gateway.core.segments import KEY, METADATA, MOST_PROPERTIES, MOST_SEGMENTS, MOST_VALUES, PROPERTIES
 from gateway.core.wildcards import STAR, is_pattern, is_unknown
 
 _EXPECTED: dict[int | str, str] = {
@@ -516,6 +517,7 @@ def _contradictions(at: str, experiment: Experiment, model: dict[str, Any]) -> I
         if key in experiment.model_fields_set and not used:
             yield f"{at}.{key}: has no effect with `mode: {experiment.mode}`; remove it, or set `mode: both`"
     yield from _margin_mistakes(at, experiment)
+    yield from _segment_mistakes(at, experiment)
     yield from _same_target_mistakes(at, experiment)
     yield from _ramp_mistakes(at, experiment)
     yield from _best_mistakes(at, experiment)
@@ -561,6 +563,47 @@ def _margin_mistakes(at: str, experiment: Experiment) -> Iterator[str]:
                 f"{at}.max_pairs: {most} pairs cannot show a margin of {experiment.margin:g}, even if both arms were "
                 f"alike in all of them (they show {least:.2g}); leave it out, which plans enough, or widen the margin"
             )
+
+
+def _segment_mistakes(at: str, experiment: Experiment) -> Iterator[str]:
+    """Segments that cannot be told apart before a request is answered, or that nothing could decide."""
+    segments = experiment.segments
+    if segments is None:
+        return
+    at = f"{at}.segments"
+    if experiment.chosen_mode not in ("shadow", "both") or (experiment.primary or "").startswith(FEEDBACK):
+        yield f"{at}: segments compare pairs by the primary; they need `mode: shadow` or a `ramp`, and no feedback"
+    if experiment.family == "best" and len(experiment.arms) > 1:
+        yield f"{at}: has no effect with `family: best`, which compares candidates over all traffic; remove one of them"
+    if experiment.primary is None:
+        yield f"{at}: there is no primary that could decide in them; set `primary`"
+    elif segments.margin is not None and segments.margin < experiment.margin:
+        yield (
+            f"{at}.margin: {segments.margin:g} is below the experiment's {experiment.margin:g}, which would take many "
+            "times the pairs; give a larger one (default: twice the experiment's)"
+        )
+    for i, name in enumerate(segments.by):
+        yield from _property_mistakes(f"{at}.by[{i}]", name)
+    if len(segments.by) > MOST_PROPERTIES:
+        yield f"{at}.by: {len(segments.by)} properties, at most {MOST_PROPERTIES}: each takes more pairs"
+    for name, values in segments.values.items():
+        if name not in segments.by:
+            yield f'{at}.values.{name}: "{name}" is not in `by`; add it there, or remove its values'
+        if not values or len(values) > MOST_VALUES:
+            yield f"{at}.values.{name}: {len(values)} values, expected 1 to {MOST_VALUES}"
+    design = segments.design(experiment.margin)
+    if len(design.segments) > MOST_SEGMENTS:
+        yield f"{at}: {len(design.segments)} segments, at most {MOST_SEGMENTS}; take properties out of `by`"
+    if not segments.by and not segments.weak_spots:
+        yield f"{at}: no property in `by` and `weak_spots: 0`, so it does nothing; remove it"
+
+
+def _property_mistakes(at: str, name: str) -> Iterator[str]:
+    known = [KEY, *PROPERTIES]
+    if name in known or (name.startswith(METADATA) and name != METADATA):
+        return
+    hint = did_you_mean(name, known) or f"; known before a request is answered: {', '.join(known)}, {METADATA}NAME"
+    yield f'{at}: no property "{name}" of a request{hint}'
 
 
 def _same_target_mistakes(at: str, experiment: Experiment) -> Iterator[str]:

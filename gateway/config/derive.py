@@ -121,6 +121,7 @@ def plan_of(name: str, experiment: Experiment, total_s: float | None = None) -> 
         empty=experiment.empty,
         headers=experiment.headers,
         independent=experiment.declares_independence,
+        segments=experiment.segments.design(experiment.margin) if experiment.segments else None,
     )
     return _with_horizon(_with_feedback(plan, experiment), experiment)
 

@@ -26,6 +26,7 @@ from gateway.core.plan import (
     Unit,
 )
 from gateway.core.ramp import FreezeWindow, RampDesign, RampMode, RampPace
+from gateway.core.segments import CALLER, KEY, SegmentDesign
 
 STEPS = (0.01, 0.05, 0.25, 0.5, 1.0)
 _DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
@@ -123,6 +124,34 @@ class RampConfig(Section):
     def pace(self) -> RampPace:
         windows = tuple(freeze_window(text) for text in self.freeze)
         return RampPace(self.mode, self.cooldown_s, self.stale_s, windows)
+
+
+class SegmentsConfig(Section):
+    """Parts of the traffic that decide, each with a margin of its own, and the search for parts that nobody named."""
+
+    by: tuple[str, ...] = ()
+    """Properties of a request whose values are segments: `prompt` (its length), `tools`, `language` (a guess), `key`,
+    `api`, `stream`, `metadata.NAME`. All of them are known before a request is answered, so they can be routed."""
+    margin: Annotated[float, BeforeValidator(number), Field(gt=0, le=1e9, allow_inf_nan=False)] | None = None
+    """The largest acceptable loss in the primary metric within one segment. Default: twice the experiment's margin."""
+    least_share: Annotated[float, Field(gt=0, le=0.5)] = 0.05
+    """Share of the traffic below which a value is no segment of its own, and a segment is not waited for."""
+    values: dict[str, tuple[str, ...]] = Field({})
+    """Values of a property that are segments; the others are one segment together. Default: those of the last day's
+    traffic when the experiment starts."""
+    weak_spots: Annotated[float, Field(ge=0, le=0.2)] = 0.02
+    """Probability of a false alarm of the search for weak spots, over all looks. 0: none is made."""
+
+    def design(self, margin: float) -> SegmentDesign:
+        """margin: of the experiment."""
+        by = tuple(dict.fromkeys(_property(prop) for prop in self.by))
+        values = tuple((_property(prop), tuple(dict.fromkeys(of))) for prop, of in sorted(self.values.items()))
+        own = 2 * margin if self.margin is None else self.margin
+        return SegmentDesign(by, own, self.least_share, self.weak_spots, values)
+
+
+def _property(name: str) -> str:
+    return CALLER if name == KEY else name
 
 
 _SPLIT, _SHADOW, _REPEAT_CONTROL = 0.5, 0.1, 0.25  # defaults that apply only in the modes that use them
@@ -226,6 +255,8 @@ class Experiment(Section):
     as for conversions, so the means are of all answers."""
     strata: tuple[str, ...] = ()
     """Fields by which the report breaks results down: `caller`, `api`, `stream`."""
+    segments: SegmentsConfig | None = None
+    """Parts of the traffic in which the candidate must not be worse either. Default: only the average decides."""
     method: Method | None = None
     """`hybrid`: any look before `max_pairs` is valid, and the last one is a textbook interval. `anytime`: valid at any
     look, without an end. Both are asymptotic. `guaranteed`: for every distribution and any drift, at 2 to 3 times the

@@ -128,6 +128,8 @@ class Exchange:
     tied: bool | None = None
     """True: a copy of the served answer, for an arm whose learned route keeps the control: nothing was sent, and the
     arms differ in nothing. None: the record of a request."""
+    segments: str | None = None
+    """JSON of the call's CallSegments (core/segments.py). None: no plan with segments, or no served call."""
 
     def to_fields(self) -> Fields:
         """The stream entry: a JSON head, and the two bodies apart from it, so that they are never re-encoded."""

@@ -16,6 +16,7 @@ import orjson
 from gateway.core.exchange import Target
 from gateway.core.horizon import BURN_IN
 from gateway.core.ramp import VERDICT_PART, RampDesign
+from gateway.core.segments import SegmentDesign
 
 Mode = Literal["shadow", "split", "both", "likelihood"]
 Unit = Literal["request", "conversation", "user", "key", "run"]
@@ -108,6 +109,7 @@ class Plan:
     independent: bool = False  # somebody declared that calls are independent of each other (`unit: request`)
     shadow_asked: float | None = None
     """The share of shadows that the settings ask for, where `shadow` was lowered to spread the pairs over min_hours."""
+    segments: SegmentDesign | None = None  # parts of the traffic that decide, each with a margin of its own
 
     @property
     def hash(self) -> str:
@@ -121,6 +123,8 @@ class Plan:
         fields = {name: value for name, value in asdict(self).items() if value != _WITHOUT.get(name, _NEVER)}
         if self.ramp is not None:
             fields["ramp"] = self.ramp.fields()
+        if self.segments is not None:
+            fields["segments"] = self.segments.fields()
         fields["control"] = self.control.fields()
         fields["candidates"] = [[arm, target.fields()] for arm, target in self.candidates]
         fields["stationary"] = self.method == "stationary"
@@ -160,6 +164,11 @@ class Plan:
         """A lower share of shadows can spread its pairs over min_hours."""
         return self.rules >= 2 and bool(self.min_hours and self.max_pairs and self.shadow)
 
+    @property
+    def reads_traffic(self) -> bool:
+        """Whether recent traffic completes the plan before it starts: its pace, or its segments."""
+        return self.has_pace or bool(self.segments and self.segments.by)
+
     def competes(self, other: Plan) -> bool:
         """Whether a call could be in either of two different experiments; it can only be in one."""
         if self.name == other.name or self.model != other.model:
@@ -169,7 +178,9 @@ class Plan:
     def _design(self) -> Plan:
         shadow = self.shadow if self.shadow_asked is None else self.shadow_asked
         pairs = None if self.auto_horizon else self.max_pairs
-        return replace(self, max_pairs=pairs, after_verdict="continue", shadow=shadow, shadow_asked=None)
+        segments = self.segments.as_stated if self.segments else None
+        same = replace(self, max_pairs=pairs, shadow=shadow, segments=segments)
+        return replace(same, after_verdict="continue", shadow_asked=None)
 
     @property
     def arms(self) -> tuple[str, ...]:
@@ -227,7 +238,7 @@ _WITHOUT: dict[str, Any] = {
     "method": "guaranteed", "max_pairs": None, "auto_horizon": False, "aa": "proof", "compare": "served",
     "adjust": False, "after_verdict": "continue", "family": "even", "feedback_window_s": None,
     "feedback_missing": "omit", "ramp": None, "scored_twice": 0.0, "rules": 1, "min_hours": 0.0, "empty": "allowed",
-    "headers": "all", "independent": False, "shadow_asked": None,
+    "headers": "all", "independent": False, "shadow_asked": None, "segments": None,
 }  # fmt: skip
 
 
@@ -242,6 +253,8 @@ def plan_from_json(text: bytes | str) -> Plan:
     raw["keys"] = None if raw["keys"] is None else tuple(raw["keys"])
     if raw.get("ramp") is not None:
         raw["ramp"] = RampDesign.from_fields(raw["ramp"])
+    if raw.get("segments") is not None:
+        raw["segments"] = SegmentDesign.from_fields(raw["segments"])
     if raw.pop("stationary"):
         raw["method"] = "stationary"
     return Plan(**raw)

@@ -8,7 +8,7 @@ features/ramp/.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal, get_args
 
@@ -123,6 +123,7 @@ class RampRecord:
     reason: str
     cooling_until: float = 0.0  # Unix seconds
     overridden: bool = False  # somebody took this step without the evidence for it
+    kept: tuple[str, ...] = ()  # names of the segments that stay with the control
     raw: bytes = field(default=b"", compare=False, repr=False)
     """The stored bytes; b"" for a record that was not read from the server."""
 
@@ -139,12 +140,15 @@ class RampRecord:
         return self.state == "promoted" and design.holdout > 0 and self.step < len(design.steps)
 
     def to_json(self) -> bytes:
-        return orjson.dumps({name: value for name, value in asdict(self).items() if name != "raw"})
+        left_out = ("raw",) if self.kept else ("raw", "kept")  # older gateways read records without it
+        return orjson.dumps({name: value for name, value in asdict(self).items() if name not in left_out})
 
 
 def record_from_json(text: bytes | str) -> RampRecord:
     """Raises ValueError, KeyError or TypeError if the text holds no record that this version understands."""
     raw: dict[str, Any] = orjson.loads(text)
+    if "kept" in raw:
+        raw["kept"] = tuple(map(str, raw["kept"]))
     found = RampRecord(**raw, raw=text.encode() if isinstance(text, str) else text)
     if found.state not in get_args(RampState) or isinstance(found.version, bool) or not isinstance(found.version, int):
         raise ValueError(f"a ramp's record with state {found.state!r} and version {found.version!r}")
@@ -174,9 +178,13 @@ class RampDecision:
     reason: str
     also: tuple[str, ...] = ()
     """Further conditions that a hold waits for, besides its reason."""
+    without: tuple[str, ...] = ()
+    """Segments without which the next step could be taken; a person decides that they stay with the control."""
 
     def fields(self) -> dict[str, Any]:
-        return {"action": self.action, "reason": self.reason, **({"also": list(self.also)} if self.also else {})}
+        lists = {"also": list(self.also), "without": list(self.without)}
+        named = {name: each for name, each in lists.items() if each}
+        return {"action": self.action, "reason": self.reason, **named}
 
 
 @dataclass(frozen=True, slots=True)
@@ -246,6 +254,25 @@ def promoted(record: RampRecord, design: RampDesign, change: RampChange, decisio
         why = decision.reason if decision else "there is no evidence yet"
         raise RampRefused(f"{record.experiment}: {why}. To go on all the same: override it, with a reason")
     return advanced(record, design, change)
+
+
+def excepted(
+    record: RampRecord, design: RampDesign, change: RampChange, decision: RampDecision | None, kept: Collection[str]
+) -> RampRecord:
+    """The step that waits for a person who agrees that some segments stay with the control. kept: their names.
+
+    decision: the controller's newest. Raises RampRefused unless nothing but these segments is waited for.
+    """
+    _needs_reason(record, change)
+    if decision is None or not decision.without:
+        why = decision.reason if decision else "there is no evidence yet"
+        raise RampRefused(f"{record.experiment}: no segments are to be excepted: {why}")
+    missing = sorted(set(decision.without) - set(kept))
+    if missing:
+        raise RampRefused(f"{record.experiment}: {', '.join(missing)} must be excepted too")
+    if decision.also:
+        raise RampRefused(f"{record.experiment}: it also waits: {'; '.join(decision.also)}")
+    return replace(advanced(record, design, change), kept=tuple(sorted(kept)))
 
 
 def overridden(record: RampRecord, design: RampDesign, change: RampChange, *, full: bool = False) -> RampRecord:
@@ -324,4 +351,6 @@ def _next(record: RampRecord, change: RampChange) -> RampRecord:
 
 
 def _moved(record: RampRecord, change: RampChange, state: RampState, step: int) -> RampRecord:
-    return replace(_next(record, change), state=state, step=step, since=change.at, paused=False, overridden=False)
+    kept = record.kept if state in ("ramp", "promoted") else ()
+    moved = replace(_next(record, change), state=state, step=step, since=change.at)
+    return replace(moved, paused=False, overridden=False, kept=kept)

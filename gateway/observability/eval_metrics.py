@@ -18,6 +18,8 @@ from gateway.core.ramp import RampState
 from gateway.observability.catalog import metric_tables
 
 VERDICTS = ("ship", "reject", "hold")
+BY_SEGMENT = ("ship", "ship_except", "reject", "hold")
+"""Verdicts of plans that declare segments."""
 BLOCKED = "gateway_eval_scorer_blocked"
 FAILING_PARTS = "gateway_eval_failing_parts"
 WORKERS, WORKER_RESTARTS = "gateway_eval_workers", "gateway_eval_worker_restarts"
@@ -76,6 +78,12 @@ class ExperimentFigures:
     days_needed: float | None = None
     feedback: tuple[FeedbackFigures, ...] = ()  # of a split
     rank: int | None = None  # among candidates that are compared: 1 best, 0 compared, -1 dropped; None: they are not
+    by_segment: bool = False  # the plan declares segments
+
+    @property
+    def verdicts(self) -> tuple[str, ...]:
+        """Every verdict that it can have."""
+        return BY_SEGMENT if self.by_segment else VERDICTS
 
     @property
     def labels(self) -> list[str]:
@@ -266,7 +274,7 @@ _ROWS: Mapping[str, Callable[[Scrape], Iterable[Row]]] = {
     ),
     "pairs": lambda s: _named({e.experiment: e.pairs for e in s.figures.experiments}),
     "withheld": lambda s: (([*e.labels, reason], [n]) for e in s.figures.experiments for reason, n in e.withheld),
-    "verdicts": lambda s: (row for e in s.figures.experiments for row in _states(e.verdict, VERDICTS, *e.labels)),
+    "verdicts": lambda s: (row for e in s.figures.experiments for row in _states(e.verdict, e.verdicts, *e.labels)),
     "ranked": lambda s: ((e.labels, [e.rank]) for e in s.figures.experiments if e.rank is not None),
     "gates": lambda s: (([*e.labels, name], [state]) for e in s.figures.experiments for name, state in e.gates),
     "sample_ratio": lambda s: ((e.labels, [e.srm_p]) for e in s.figures.experiments),

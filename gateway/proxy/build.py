@@ -133,7 +133,7 @@ def build(config: Config, parts: ProcessParts, keys: KeyRing | None = None, befo
         router.learned.keep(before.router.learned)
     _observe(router, upstreams.values(), parts.metrics, parts.health)
     shares = parts.health.applied(parts.ramps.by_plan, (state.plan for state in parts.plans.values()))
-    router.experiments.follow(parts.plans, time.time(), shares, parts.secret.value)
+    router.experiments.follow(parts.plans, time.time(), shares, parts.secret.value, parts.ramps.kept)
     relay = Relay(parts.metrics, parts.ticker, parts.rng, scorer_keys(config), parts.clock)
     cap_bytes = config.sampling.max_kb * 1024
     keys = keys or build_keys(config, parts)

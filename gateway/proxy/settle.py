@@ -229,6 +229,7 @@ class Settler:
             run_source=None if run is None else run.source,
             tags=" ".join(call.caller.call_tags) if call.caller.call_tags else None,
             route=ended.route.choice.label if ended.route.choice is not None else None,
+            segments=assignment.segments.to_json() if assignment and assignment.segments else None,
         )
 
     def _digest(self, context: CallContext, target_state: TargetState, decision: SamplingDecision) -> str | None:

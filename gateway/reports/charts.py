@@ -169,6 +169,24 @@ def _arrow(x: float, direction: int, tone: str) -> Shape:
     return path(points, f"arrow {tone}", closed=True)
 
 
+def interval_text(e: Estimate, scale: IntervalScale, cells: int = 33) -> str:
+    """The bar of interval_bar in characters: ● the value, ─ its interval, ┆ the margin, │ zero; "" without a value."""
+    if e.value is None or math.isnan(e.value):
+        return ""
+    x = Scale(-scale.extent, scale.extent, 0, cells - 1)
+    low, high = (v if v is not None and not math.isnan(v) else e.value for v in (e.low, e.high))
+    drawn = ["·"] * cells
+    drawn[round(x(0))] = "│"
+    if scale.margin:
+        drawn[round(x(-scale.margin))] = "┆"
+    first, last = round(x(low)), round(x(high))
+    drawn[first : last + 1] = ["─"] * (last + 1 - first)
+    drawn[0] = "◀" if low < -scale.extent else drawn[0]
+    drawn[-1] = "▶" if high > scale.extent else drawn[-1]
+    drawn[round(x(e.value))] = "●"
+    return "".join(drawn)
+
+
 def amount_bar(e: Estimate, most: float, look: str) -> Drawing | None:
     """A bar from zero to the value, with the interval if there is one. most: the value that fills the cell."""
     if e.value is None or not math.isfinite(e.value) or most <= 0:

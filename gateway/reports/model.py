@@ -9,7 +9,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-Verdict = Literal["ship", "reject", "hold"]
+Verdict = Literal["ship", "ship_except", "reject", "hold"]
+"""ship_except: some declared segments stay with the control; only plans with segments have it."""
+SegmentState = Literal["kept", "worse", "undecided", "rare"]
+"""kept: shown to be not worse. worse: shown to be worse. rare: with too few of the pairs to be waited for."""
 Direction = Literal["better", "worse", "unclear"]
 Margin = Literal["equivalent", "non_inferior", "inferior", "unclear"]
 Role = Literal["primary", "guardrail", "other"]
@@ -225,6 +228,46 @@ class SegmentDifference:
 
 
 @dataclass(frozen=True, slots=True)
+class DeclaredSegment:
+    """The primary metric's difference in one segment that the plan declares. It decides."""
+
+    name: str  # "tools=yes"
+    property: str
+    value: str
+    pairs: int  # with a value, those that were drawn for the segment alone included
+    share: float  # of the pairs that were drawn from all calls
+    difference: Estimate  # at the plan's alpha: what `ship` asks of every segment
+    margin: float
+    found: Margin
+    state: SegmentState  # with the error shared over the segments by Holm's procedure
+    closed: bool = False  # it takes no further pair
+    pairs_needed: int | None = None  # about how many more decide it; None: decided, or not known
+
+
+@dataclass(frozen=True, slots=True)
+class KeptTraffic:
+    """The traffic without the segments that stay with the control."""
+
+    excepted: tuple[str, ...]  # names of segments
+    share: float  # of the pairs
+    metrics: tuple[Comparison, ...]  # the primary and the guardrails, on this traffic alone
+    holds: bool  # all of them are shown to be not worse
+
+
+@dataclass(frozen=True, slots=True)
+class WeakSpot:
+    """The search for a part of the traffic that nobody declared and in which the candidate is worse."""
+
+    pairs: int  # searched so far
+    needed: int  # before a ramp's larger steps
+    p: float  # of "the candidate is worse by the margin nowhere", at any look
+    alarm: bool
+    where: str = ""  # the part that the alarm is about: "prompt = over 16 KB and tools = yes"; "": none
+    share: float | None = None  # of the pairs
+    difference: float | None = None  # in that part, over the pairs that the bet was on
+
+
+@dataclass(frozen=True, slots=True)
 class ExamplePair:
     """A pair worth reading."""
 
@@ -239,6 +282,16 @@ class ExamplePair:
     reference: str = ""  # the right answer; "": none is known
     regression: bool = False  # the candidate is worse on the primary
     group: str = ""  # what went wrong: "refusal", "cut off", …
+
+
+@dataclass(frozen=True, slots=True)
+class SegmentReport:
+    """Segments that decide, the traffic without the excepted ones, and the search for further ones."""
+
+    segments: tuple[DeclaredSegment, ...]  # worst first
+    kept: KeptTraffic | None = None  # None: no segment is excepted
+    weak_spot: WeakSpot | None = None  # None: the plan asks for no search
+    examples: tuple[ExamplePair, ...] = ()  # losses in segments that do not hold; the segment is the group
 
 
 @dataclass(frozen=True, slots=True)
@@ -326,8 +379,8 @@ class TriedPlans:
 class OpenCondition:
     """A condition of a verdict that is neither met nor broken yet."""
 
-    kind: Literal["primary", "guardrail", "gate", "duel"]  # duel: the leading candidate and another one
-    name: str  # of the metric or the gate; of a duel, both candidates
+    kind: Literal["primary", "guardrail", "segment", "gate", "duel"]  # duel: the leading candidate and another one
+    name: str  # of the metric, the segment or the gate; of a duel, both candidates
     estimate: Estimate  # what is known; of the gate aa: the control against itself
     margin: float | None
     values: int  # pairs that have a value of it so far
@@ -537,3 +590,4 @@ class Report:
     traffic: TrafficFacts | None = None  # None: the plan's rules do not ask for it
     tried: TriedPlans | None = None  # None: this is the only plan of its swap
     best: BestOfK | None = None  # None: the candidates are not compared with each other
+    declared: SegmentReport | None = None  # None: the plan declares no segments

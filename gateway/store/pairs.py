@@ -64,6 +64,9 @@ class ArmRecord:
     user_digest: str | None = None
     tied: bool | None = None
     """True: a copy of the served answer."""
+    pi: float = 1.0
+    segments: str | None = None
+    """JSON of the call's CallSegments; None: it has none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,7 +236,8 @@ def arm_records(connection: Connection, ids: Sequence[str]) -> list[ArmRecord]:
     predicted = select(func.max(p.predicted)).where(p.exchange_id == e.id).scalar_subquery()
     plain = (e.id, e.status, e.outcome, e.total_s, e.first_token_s, e.output_tokens, e.cost_usd)
     sums = (func.length(e.request), e.likelihood, predicted, e.empty, e.truncated, e.caller, e.user_digest, e.tied)
-    query = select(*plain, *sums)
+    own = (e.pi, e.segments)
+    query = select(*plain, *sums, *own)
     found = (connection.execute(query.where(e.id.in_(chunk))) for chunk in chunked(ids, _CHUNK))
     return [ArmRecord(*row) for rows in found for row in rows]
 

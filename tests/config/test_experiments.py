@@ -222,3 +222,69 @@ def test_candidates_are_compared_in_the_plan_only_where_asked() -> None:
 def test_steps_end_with_all_traffic() -> None:
     with pytest.raises(ValidationError, match=r"expected rising shares above 0 that end at 1\.0"):
         RampConfig.model_validate({"steps": [0.1, 0.5]})
+
+
+def with_segments(section: dict[str, Any], **changes: Any) -> dict[str, Any]:
+    return raw(**{"margin": 0.05, "segments": section, **changes})
+
+
+def test_segments_are_frozen_with_the_plan() -> None:
+    section = {"by": ["prompt", "tools", "language", "key", "metadata.product"], "margin": 0.1, "least_share": 0.1}
+    plan = plans_of(Config.model_validate(with_segments(section)))["swap"]
+    assert plan.segments is not None
+    assert plan.segments.by == ("prompt", "tools", "language", "caller", "metadata.product"), "a caller is a key"
+    assert (plan.segments.margin, plan.segments.least_share, plan.segments.weak_spots) == (0.1, 0.1, 0.02)
+    assert plan_from_json(plan.to_json()) == plan
+    assert plan.hash != plans_of(Config.model_validate(raw(margin=0.05)))["swap"].hash
+
+
+def test_a_segments_margin_is_twice_the_experiments_unless_stated() -> None:
+    plan = plans_of(Config.model_validate(with_segments({"by": ["tools"]})))["swap"]
+    assert plan.segments is not None
+    assert plan.segments.margin == 0.1
+
+
+@pytest.mark.parametrize(
+    ("section", "changes", "expected"),
+    [
+        (
+            {"by": ["prompts"]}, {},
+            'by[0]: no property "prompts" of a request; did you mean "prompt"?',
+        ),
+        (
+            {"by": ["answer_length"]}, {},
+            'by[0]: no property "answer_length" of a request; known before a request is answered: key, prompt, tools, '
+            "language, caller, api, stream, metadata.NAME",
+        ),
+        ({"by": ["metadata."]}, {}, 'by[0]: no property "metadata." of a request'),
+        (
+            {"by": ["tools"], "margin": 0.02}, {},
+            "margin: 0.02 is below the experiment's 0.05, which would take many times the pairs",
+        ),
+        ({"by": ["tools"], "values": {"language": ["de"]}}, {}, 'values.language: "language" is not in `by`'),
+        ({"by": ["language"], "values": {"language": []}}, {}, "values.language: 0 values, expected 1 to 8"),
+        (
+            {"by": ["key", "language", "prompt"], "values": {p: list("abcdefgh") for p in ("key", "language")}}, {},
+            ": 22 segments, at most 20; take properties out of `by`",
+        ),
+        (
+            {"by": ["key", "prompt", "tools", "language", "api", "stream", "metadata.a"]}, {},
+            "by: 7 properties, at most 6: each takes more pairs",
+        ),
+        ({"weak_spots": 0}, {}, "no property in `by` and `weak_spots: 0`, so it does nothing; remove it"),
+        (
+            {"by": ["tools"]},
+            {"family": "best", "candidate": None, "candidates": {a: {"upstream": "b", "model": a} for a in "no"}},
+            ": has no effect with `family: best`",
+        ),
+        ({"by": ["tools"]}, {"mode": "split"}, "segments compare pairs by the primary; they need `mode: shadow`"),
+        ({"by": ["tools"]}, {"primary": None}, "there is no primary that could decide in them; set `primary`"),
+    ],
+)  # fmt: skip
+def test_segments_that_cannot_be_told_apart_are_reported(
+    section: dict[str, Any], changes: dict[str, Any], expected: str
+) -> None:
+    document = with_segments(section, **changes)
+    document["experiments"]["swap"] = {k: v for k, v in document["experiments"]["swap"].items() if v is not None}
+    found = [m for m in cross_section_mistakes(document) if "segments" in m]
+    assert any(expected in m for m in found), found

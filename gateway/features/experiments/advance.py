@@ -10,6 +10,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import orjson
 
@@ -18,6 +19,7 @@ from gateway.core.likelihood import likelihood_from_json
 from gateway.core.plan import Plan
 from gateway.core.randomization import draw
 from gateway.core.score import ScoreResult
+from gateway.core.segments import segments_from_json
 from gateway.features.experiments.completeness import has_failed
 from gateway.features.experiments.metrics import (
     ANSWERED,
@@ -32,6 +34,7 @@ from gateway.features.experiments.progress import PlanProgress
 from gateway.features.experiments.rows import sequences as kept
 from gateway.features.experiments.rows.sequences import SequenceName
 from gateway.features.experiments.rows.served import assigned_units
+from gateway.features.experiments.segment_cells import CELLS
 from gateway.features.experiments.sequences import DifferenceSequence
 from gateway.features.experiments.split import planned_shares, ratio_name, ratio_test_at
 from gateway.statistics.past_adjustment import WAITING
@@ -174,8 +177,10 @@ def advance(
     clusters = [pair.cluster for pair in found if pair.cluster is not None]
     taken = kept.clusters_taken(connection, plan.hash, clusters) if clusters else set()
     live = live or LiveSequences()
-    texts = {name: text for name, text in kept.state_texts(connection, plan.hash).items() if name.candidate}
-    progress = PlanProgress(plan.plan, plan.hash, live.take(texts), taken)
+    stored = kept.state_texts(connection, plan.hash)
+    texts = {name: text for name, text in stored.items() if name.candidate}
+    cells = {name: orjson.loads(text) for name, text in stored.items() if name.metric.startswith(CELLS)}
+    progress = PlanProgress(plan.plan, plan.hash, {**live.take(texts), **cells}, taken)
     first = next_index(connection, plan.hash)
     joined = joined_pairs(connection, plan.plan, found)
     between = _unpaired_before(connection, plan, found, first) if plan.plan.adjust and plan.plan.shadow < 1 else {}
@@ -214,8 +219,13 @@ def _unpaired_before(
 
 def _unpaired(plan: Plan, of: UnpairedExchange, control: ArmObservation) -> UnpairedRequest:
     """π is that of the union of the sampling's draw and the shadow's, which this request did not have."""
-    rate = 1.0 - (1.0 - of.pi) / (1.0 - plan.shadow)
-    return UnpairedRequest(control, min(max(round(rate, 9), 1e-9), 1.0), draw(f"unpaired:{plan.name}", of.id))
+    return UnpairedRequest(control, unpaired_rate(plan, of.pi), draw(f"unpaired:{plan.name}", of.id))
+
+
+def unpaired_rate(plan: Plan, pi: float) -> float:
+    """The probability with which a request was recorded, given that the draw of all pairs left it out."""
+    rate = 1.0 - (1.0 - pi) / (1.0 - plan.shadow) if plan.shadow < 1 else 1.0
+    return min(max(round(rate, 9), 1e-9), 1.0)
 
 
 def joined_pairs(connection: Transaction, plan: Plan, found: Sequence[SettledPair]) -> list[JoinedPair]:
@@ -235,9 +245,18 @@ def joined_pairs(connection: Transaction, plan: Plan, found: Sequence[SettledPai
             {arm: _LOST if i is None else observed.get(i, _LOST) for arm, i in pair.arms.items()},
             pair.cluster,
             _origin(pair, served.get(pair.id)),
+            **_segments(plan, served.get(pair.id)),
         )
         for pair in found
     ]
+
+
+def _segments(plan: Plan, served: ArmRecord | None) -> dict[str, Any]:
+    """The fields of a pair that are about its segments."""
+    known = segments_from_json(served.segments) if served is not None else None
+    if plan.segments is None or served is None or known is None:
+        return {}
+    return {"segments": known.values, "draw": known.draw, "rate": unpaired_rate(plan, served.pi)}
 
 
 def _origin(pair: SettledPair, served: ArmRecord | None) -> PairOrigin:

@@ -90,6 +90,8 @@ def start(name: Name, config: Annotated[Path, File] = Path("gateway.yaml"), data
         note(f"`ship` waits for {hours}" if plan.min_hours else "`ship` waits for no hours")
     if plan.finds_best:
         note("a candidate that cannot be the best gets no more requests")
+    for line in _segment_notes(plan):
+        note(line)
     if plan.after_verdict == "stop":
         ends = "one candidate is the best, or none is left" if plan.finds_best else "every candidate has a verdict"
         note(f"it stops once {ends}, so that no more shadow requests are paid for")
@@ -98,6 +100,21 @@ def start(name: Name, config: Annotated[Path, File] = Path("gateway.yaml"), data
     if plan.ramp is not None:
         note(_promotions(len(plan.ramp.steps)))
     note(f"see: gateway ab status {name}; gateway report {name}")
+
+
+def _segment_notes(plan: Plan) -> Iterator[str]:
+    """What a plan's segments ask for, and which are shadowed more often."""
+    from gateway.core.segments import segment_name
+
+    design = plan.segments
+    if design is not None and design.by:
+        named = ", ".join(segment_name(*each) for each in design.segments)
+        yield f"`ship` also needs these segments, each not worse by {design.margin:g}: {named}"
+    if design is not None and design.more:
+        rates = ", ".join(
+            f"{segment_name(prop, value)} {min(1.0, plan.shadow * factor):.2g}" for prop, value, factor in design.more
+        )
+        yield f"small segments are shadowed more often than the {plan.shadow:g} of all calls: {rates}"
 
 
 @ab.command(epilog=example("gateway ab stop swap"))
@@ -395,6 +412,8 @@ def _ends(state: PlanState | None, reports: Sequence[Report]) -> str:
 
 def _candidate(report: Report) -> dict[str, Any]:
     """One candidate as JSON: its verdict, or what is missing for one."""
+    from gateway.features.experiments.report.as_json import declared
+
     return {
         "candidate": report.candidate,
         "verdict": report.verdict,
@@ -410,12 +429,14 @@ def _candidate(report: Report) -> dict[str, Any]:
         },
         "responses": {c.metric: c.responses for c in report.metrics if c.responses},
         "progress": report.progress,
+        **({} if report.declared is None else {"declared": declared(report.declared)}),
     }
 
 
 def _next(reports: Sequence[Report]) -> Iterator[str]:
     from gateway.features.experiments.report.presentation import (
         best_lines,
+        declared_lines,
         headline,
         next_lines,
         people_line,
@@ -436,7 +457,7 @@ def _next(reports: Sequence[Report]) -> Iterator[str]:
         rated = [responses_line(c) for c in (report.primary, *report.guardrails)]
         people = [people_line(c) for c in (report.primary, *report.guardrails)]
         lines += [text for text in (*people, *rated, saving(report.primary), sharing(report.family)) if text]
-        lines += segment_lines(report)
+        lines += [*declared_lines(report.declared), *segment_lines(report)]
         yield from (f"  {'' if i else report.candidate:<10.10}{line}" for i, line in enumerate(lines))
 
 

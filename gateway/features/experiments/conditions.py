@@ -16,6 +16,7 @@ from typing import Literal
 from gateway.core.horizon import FEWEST_REPEATS
 from gateway.core.plan import FAILURE_METRICS, REPEAT, Plan
 from gateway.features.experiments.completeness import COMPLETENESS
+from gateway.features.experiments.declared_segments import SegmentsFound
 from gateway.features.experiments.findings import Finding, SequenceStates, delta_of
 from gateway.features.experiments.gates import units_for_srm
 from gateway.features.experiments.latency import P95
@@ -69,7 +70,7 @@ class Pace:
 class Condition:
     """One condition of a verdict; how long it takes is computed from it."""
 
-    kind: Literal["primary", "guardrail", "gate", "duel"]
+    kind: Literal["primary", "guardrail", "segment", "gate", "duel"]
     name: str
     estimate: Estimate
     margin: float | None
@@ -100,7 +101,11 @@ class Condition:
 
     @property
     def leads_to_reject(self) -> bool:
-        return self.kind != "gate" and self.margin is not None and (self.estimate.value or 0.0) < -self.margin
+        return (
+            self.kind in ("primary", "guardrail")
+            and self.margin is not None
+            and (self.estimate.value or 0.0) < -self.margin
+        )
 
 
 def standing(c: Comparison | None, variance: float) -> str:
@@ -296,7 +301,10 @@ def pace_of(found: Finding) -> Pace:
     if plan.mode == "split":
         units, hours = found.primary.pairs if found.primary else 0, found.traffic.hours if found.traffic else 0.0
         return Pace(units, 1.0, 24.0 * units / hours if hours and units >= MIN_PAIRS else None)
-    return Pace(counts.joined, plan.shadow * offered_share(counts), pairs_a_day(counts))
+    drawn = found.segments.drawn if found.segments is not None else 0
+    open_ = found.segments is not None and not found.segments.cells_closed
+    more = counts.joined / drawn if drawn >= MIN_PAIRS and open_ else 1.0  # some were drawn for small segments alone
+    return Pace(counts.joined, plan.shadow * offered_share(counts) * more, pairs_a_day(counts))
 
 
 def offered_share(counts: PairCounts) -> float:
@@ -327,7 +335,11 @@ def conditions_of(found: Finding, look: SequenceStates) -> list[Condition]:
     """The primary, the guardrails and the gates, closed ones included."""
     metrics = [c for c in (found.primary, *found.guardrails) if c is not None]
     of_metrics = [_by_repeats_alone(_of_metric(c, found, look), c, found, look) for c in metrics]
-    return [*of_metrics, *(_of_gate(g, found, look) for g in found.gates), *_of_duels(found)]
+    of_segments = [] if found.segments is None else list(_of_segments(found, found.segments))
+    if any(each.name == WITHOUT for each in of_segments):
+        of_metrics = []  # over all traffic they are not waited for any more
+    gates = (_of_gate(g, found, look) for g in found.gates)
+    return [*of_metrics, *of_segments, *gates, *_of_duels(found)]
 
 
 def _of_duels(found: Finding) -> Iterator[Condition]:
@@ -348,6 +360,32 @@ def _of_duels(found: Finding) -> Iterator[Condition]:
             per_pair=_per_pair(row.lead_pairs, found, 1.0),
             failed=row.lead_closed,
         )
+
+
+WITHOUT = "without the excepted ones"
+"""Name of the condition that the rest of the traffic holds, once a segment is shown to be worse."""
+
+
+def _of_segments(found: Finding, segments: SegmentsFound) -> Iterator[Condition]:
+    """The declared segments that are waited for; with a worse one, the rest of the traffic too."""
+    joined, worse = found.pairs.joined, any(each.state == "worse" for each in segments.waited)
+    for each in segments.waited:
+        if each.state == "worse" or (worse and each.name in segments.done):
+            continue
+        yield Condition(
+            kind="segment",
+            name=each.name,
+            estimate=each.difference,
+            margin=each.margin,
+            values=each.pairs,
+            more_values=0 if each.found in HARMLESS else each.pairs_needed,
+            failed=each.closed and each.found not in HARMLESS,
+            per_pair=min(1.0, each.pairs / joined) if joined >= MIN_PAIRS and each.pairs else each.share or 1.0,
+        )
+    if worse and segments.kept is not None:
+        c = segments.kept.metrics[0]
+        more = 0 if segments.kept.holds else None
+        yield Condition("segment", WITHOUT, c.difference, c.margin, c.pairs, more, segments.kept.share)
 
 
 def _by_repeats_alone(of: Condition, c: Comparison, found: Finding, look: SequenceStates) -> Condition:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from gateway.core.horizon import likelihood_scale
 from gateway.core.json_values import parse_object
@@ -13,6 +13,7 @@ from gateway.core.plan import CONTROL, REPEAT
 from gateway.core.request_format import last_user_text, stated_reference
 from gateway.features.experiments.findings import FALLBACK, Finding, SequenceStates
 from gateway.features.experiments.latency import quantile
+from gateway.features.experiments.metrics import SEGMENT
 from gateway.features.experiments.rows.queries import (
     ArmCounts,
     RecordedAnswer,
@@ -143,6 +144,25 @@ def examples_of(connection: Reading, found: Finding, most: int = EXAMPLES) -> Ex
     least = most - min(len(others), max(1, most // 4))
     shown = _spread(regressions, max(least, most - len(others)))
     return Examples(tuple([*shown, *others][:most]), tuple(sizes.most_common()))
+
+
+IN_SEGMENT = "Losses where "
+"""Begins the group of an example of a segment."""
+_OF_SEGMENT = 2  # examples of one segment
+_SEGMENTS = 3  # that have examples
+
+
+def segment_examples(connection: Reading, found: Finding, look: SequenceStates) -> tuple[ExamplePair, ...]:
+    """The widest losses of the segments that are not shown to hold."""
+    if found.segments is None or found.primary is None:
+        return ()
+    metric, made = found.primary.metric, []
+    for each in [s for s in found.segments.segments if s.state in ("worse", "undecided")][:_SEGMENTS]:
+        name = look.segment_names.get((found.candidate, f"{SEGMENT}{each.name}"))
+        for pair, difference in widest_differences(connection, name.values, _OF_SEGMENT, 0) if name else []:
+            example = _example(connection, pair, found.candidate, _why(difference, metric), metric, True)
+            made += [] if example is None else [replace(example, group=f"{IN_SEGMENT}{each.name}")]
+    return tuple(made)
 
 
 def _spread(regressions: Sequence[ExamplePair], most: int) -> list[ExamplePair]:

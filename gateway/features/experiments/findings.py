@@ -18,6 +18,7 @@ import orjson
 from gateway.core.likelihood import REFUSALS
 from gateway.core.plan import CONTROL, FAILURE_METRICS, FEEDBACK, REPEAT, Plan
 from gateway.core.request_refusals import REFUSED
+from gateway.core.segments import segment_name
 from gateway.features.experiments.advance import rescored_name
 from gateway.features.experiments.best_of_k import CandidateLook, Lead, decision_of, dropped_at, ranking, with_costs
 from gateway.features.experiments.completeness import (
@@ -26,6 +27,12 @@ from gateway.features.experiments.completeness import (
     completeness_gate,
     preference_completeness_gate,
     split_completeness_gate,
+)
+from gateway.features.experiments.declared_segments import (
+    CandidateEvidence,
+    SegmentsFound,
+    decide_by_segment,
+    segments_found,
 )
 from gateway.features.experiments.duels import duel_between
 from gateway.features.experiments.gates import (
@@ -40,7 +47,17 @@ from gateway.features.experiments.gates import (
     with_doubt,
 )
 from gateway.features.experiments.latency import P95, p95_of
-from gateway.features.experiments.metrics import ALONE, BUILT_IN, JUDGED, LOST, MISSING, SAME_PATH, WORST
+from gateway.features.experiments.metrics import (
+    ALONE,
+    BUILT_IN,
+    JUDGED,
+    LOST,
+    MISSING,
+    SAME_PATH,
+    SEGMENT,
+    WEAK_SPOTS,
+    WORST,
+)
 from gateway.features.experiments.progress import empty_comparison, margin_of, role_of
 from gateway.features.experiments.rows import sequences as kept
 from gateway.features.experiments.rows.dropped import DroppedCandidate, dropped_in
@@ -53,6 +70,7 @@ from gateway.features.experiments.rows.queries import (
     request_checks,
 )
 from gateway.features.experiments.rows.sequences import SequenceName
+from gateway.features.experiments.segment_cells import CELLS, SegmentCells
 from gateway.features.experiments.sequences import EVEN, METHOD_NAMES, AlphaShare
 from gateway.features.experiments.sequences import DifferenceSequence as Differences
 from gateway.features.experiments.split import SplitResult, split_of
@@ -79,15 +97,18 @@ from gateway.reports.model import (
     Independence,
     TrafficFacts,
     Verdict,
+    WeakSpot,
     direction_finding,
     negated,
 )
 from gateway.statistics.evalues import e_bh
 from gateway.statistics.moments import Moments
+from gateway.statistics.weak_spots import WeakSpotSearch
 from gateway.store.plans import StoredPlan
 from gateway.store.query import Reading
 
 _HIDDEN = (LOST, JUDGED, ALONE, MISSING, WORST)
+SEARCHED = 800  # pairs in which a loss of 0.25 in a tenth of the traffic is found in most runs (docs/switch.md)
 FALLBACK = 0.02  # tolerance of a gate where the margin is 0 or not a share
 
 
@@ -111,6 +132,8 @@ class Finding:
     """Dependence of the primary's pairs on each other; None: the plan's rules do not ask for it."""
     traffic: TrafficFacts | None = None  # None: the plan's rules do not ask for it
     best: BestOfK | None = None  # None: the candidates are not compared with each other
+    segments: SegmentsFound | None = None  # None: the plan declares none
+    weak_spot: WeakSpot | None = None  # None: the plan asks for no search
 
     @property
     def metrics(self) -> tuple[Comparison, ...]:
@@ -128,10 +151,14 @@ class SequenceStates:
         self._checks: RequestChecks | None = None
         texts = kept.state_texts(connection, plan.hash)
         newest = kept.newest_identities(connection, plan.hash)
-        self.names = {key: SequenceName(plan.hash, key[0], key[1], identity) for key, identity in newest.items()}
+        names = {key: SequenceName(plan.hash, key[0], key[1], identity) for key, identity in newest.items()}
+        self.names = {key: name for key, name in names.items() if not key[1].startswith(SEGMENT)}
+        self._weak_spots = {key[1]: texts[name] for key, name in names.items() if key[1].startswith(WEAK_SPOTS)}
+        self.segment_names = {key: name for key, name in names.items() if key not in self.names}
         self.sequences: Mapping[tuple[str, str], Differences] = _Sequences(
-            {key: texts[name] for key, name in self.names.items() if key[0]}
+            {key: texts[name] for key, name in names.items() if key[0]}
         )
+        self._cells = {key[1]: texts[name] for key, name in names.items() if not key[0] and key[1].startswith(CELLS)}
         self.dropped = dropped_in(texts, plan.hash) if plan.plan.finds_best else {}
         """The candidates that get no more requests, by arm."""
         self.rescored: Mapping[str, Any] = orjson.loads(texts.get(rescored_name(plan.hash), "{}"))
@@ -143,6 +170,35 @@ class SequenceStates:
     def primary(self, candidate: str) -> Differences | None:
         """Comparison of the primary; None: no pair has a value of it."""
         return self.sequences.get((candidate, self.plan.primary or ""))
+
+    def evidence(self, candidate: str, share: AlphaShare = EVEN) -> CandidateEvidence:
+        """What the candidate's declared segments are judged by."""
+        design, text = self.plan.segments, self._cells.get(f"{CELLS}{candidate}")
+        of_segments = [f"{SEGMENT}{segment_name(*each)}" for each in design.segments] if design else []
+        wanted = (*self.plan.decides, ALONE, *of_segments)
+        found = {
+            metric: self.sequences[candidate, metric] for metric in wanted if (candidate, metric) in self.sequences
+        }
+        cells = None if text is None else SegmentCells.from_state(orjson.loads(text))
+        return CandidateEvidence(self.plan, candidate, found, cells, share)
+
+    def weak_spot_state(self, candidate: str) -> Mapping[str, Any]:
+        """The state of the search for weak spots (weak_spots.py); {}: it has not begun."""
+        text = self._weak_spots.get(f"{WEAK_SPOTS}{candidate}")
+        state: Mapping[str, Any] = {} if text is None else orjson.loads(text)
+        return state
+
+    def weak_spot(self, candidate: str) -> WeakSpot | None:
+        """What the search has found; None: the plan asks for none."""
+        design, state = self.plan.segments, self.weak_spot_state(candidate)
+        if design is None or not design.weak_spots:
+            return None
+        if not state:
+            return WeakSpot(0, SEARCHED, 1.0, False)
+        search = WeakSpotSearch.from_state(state["search"])
+        mean = search.total / search.bets if search.bets and search.alarm else None
+        share = state["share"] if search.alarm else None
+        return WeakSpot(search.pairs, SEARCHED, search.p_value, search.alarm, state["where"] or "", share, mean)
 
     def prefers(self, candidate: str, metric: str) -> bool:
         """Whether the metric is a pairwise judge's preference."""
@@ -341,9 +397,22 @@ def _shares(looked: SequenceStates, plan: StoredPlan) -> dict[str, AlphaShare]:
     def verdict(arm: str, share: AlphaShare) -> Verdict:
         primary = looked.comparison(arm, name, share) if name else None
         rails = [_guardrail(looked, plan, arm, g.metric, share) for g in plan.plan.guardrails]
-        return decide(_swap(plan.plan, arm), primary, rails, _gates(looked, plan, arm, primary, None), ()).verdict
+        gates = _gates(looked, plan, arm, primary, None)
+        base = decide(_swap(plan.plan, arm), primary, rails, gates, ())
+        segments = _segments(looked, arm, rails, share)
+        return (decide_by_segment(base, _swap(plan.plan, arm), segments, gates) if segments else base).verdict
 
     return holm(arms, verdict)
+
+
+def _segments(
+    looked: SequenceStates, candidate: str, guardrails: Sequence[Comparison], share: AlphaShare
+) -> SegmentsFound | None:
+    """The declared segments; None: the plan has none."""
+    if looked.plan.segments is None or not looked.plan.segments.by:
+        return None
+    others = {c.metric: c for c in guardrails if (candidate, c.metric) not in looked.sequences}
+    return segments_found(looked.evidence(candidate, share), others)
 
 
 def _guardrail(looked: SequenceStates, plan: StoredPlan, arm: str, metric: str, share: AlphaShare) -> Comparison:
@@ -365,7 +434,10 @@ def _finding(
     gates = _gates(looked, plan, candidate, primary, split)
     claims = [claim for claim in (cheaper(found.get("cost_per_1k")), faster(found.get(P95))) if claim]
     facts = _facts(looked, candidate, primary, split)
-    decision = with_first_lines(decide(_swap(plan.plan, candidate), primary, guardrails, gates, claims), facts)
+    swap, segments = _swap(plan.plan, candidate), _segments(looked, candidate, guardrails, share)
+    decision = decide(swap, primary, guardrails, gates, claims)
+    decision = decision if segments is None else decide_by_segment(decision, swap, segments, gates)
+    decision = with_first_lines(decision, facts)
     names = {metric: name for (arm, metric), name in looked.names.items() if arm == candidate}
     return Finding(
         stored_plan=plan,
@@ -381,6 +453,8 @@ def _finding(
         split=split,
         independence=facts.independence if facts else None,
         traffic=facts,
+        segments=segments,
+        weak_spot=looked.weak_spot(candidate),
     )
 
 

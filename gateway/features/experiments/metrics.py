@@ -123,6 +123,14 @@ class JoinedPair:
     arms: Mapping[str, ArmObservation]
     cluster: str | None = None  # the conversation or user that the pair belongs to; None: independent
     origin: PairOrigin = NOWHERE
+    segments: Mapping[str, str] | None = None  # property → declared value; None: the plan declares no segments
+    draw: float = 0.0  # as core.segments.CallSegments has it
+    rate: float = 1.0  # of an extra pair: as UnpairedRequest has it
+
+    @property
+    def extra(self) -> bool:
+        """It was drawn for some of its segments only, so it is in no mean of all calls."""
+        return self.draw >= 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,6 +186,11 @@ preference: whether the pair has none, which does not say whose answer is the re
 WORST = "at worst"
 """The primary, where a score that one arm alone lacks, or a missing preference, is the worst possible for the
 candidate."""
+SEGMENT = "segment "
+"""Begins the name of the primary within a declared segment: "segment tools=yes". A score that one arm alone lacks is
+the worst possible for the candidate there, as in WORST: it could be all of a small segment's losses."""
+WEAK_SPOTS = "weak spots "
+"""Begins the name under which the state of a candidate's search for weak spots is stored, next to the sequences."""
 OF_GATES: tuple[Source, ...] = ("lost", "judge", "missing", "worst")  # sources of such metrics
 ALONE = "failed alone"
 """Whether the candidate failed, on every pair. A pair exists only where the served answer did not fail, so this is no
@@ -205,6 +218,19 @@ def metrics_of(plan: Plan, joined: JoinedPair) -> list[Metric]:
         return found
     found.append(Metric(JUDGED, "judge", primary.identity, primary.against))
     return [*found, *_of_completeness(plan, primary)]
+
+
+def primary_metric(plan: Plan, metrics: Iterable[Metric]) -> Metric | None:
+    """The primary among the metrics of a pair."""
+    return next((m for m in metrics if m.name == plan.primary and m.source not in OF_GATES), None)
+
+
+def segment_value(plan: Plan, primary: Metric, joined: JoinedPair, arm: str) -> PairValue | None:
+    """The primary's value within a segment; None: the pair has none there."""
+    if primary.source in ("score", "preference"):
+        primary = Metric(WORST, "worst", primary.identity, primary.against)
+    value = pair_value(plan, primary, joined, arm)
+    return value if isinstance(value, PairValue) else None
 
 
 def _of_completeness(plan: Plan, primary: Metric) -> list[Metric]:

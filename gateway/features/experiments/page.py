@@ -440,12 +440,13 @@ async def command(request: Request) -> Response:
     """A command to a ramp: pause, resume, rollback, promote or override, each with a reason."""
     form = await form_actor(request, "operator", "change a ramp")
     name, verb = form.get("name"), form.get("verb")
-    ends_holdout = verb == "promote-full"
-    known = "promote" if ends_holdout else next((each for each in VERBS if each == verb), None)
+    ends_holdout, excepts = verb == "promote-full", verb == "promote-except"
+    known = "promote" if ends_holdout or excepts else next((each for each in VERBS if each == verb), None)
     if known is None:
         raise InvalidBody(f"a ramp has no command {verb[:40]!r}")
     body: dict[str, Any] = {"reason": form.get("reason")}
     body |= {"full": ends_holdout or form.checked("full")} if ends_holdout or known == "override" else {}
+    body |= {"without": form.all("without")} if excepts else {}
     changed = await change_ramp(services_of(request).admin, form.actor, name, known, body)
     return redirect(request, url_of(name), f"{name}: {known} is done; it is {described(changed['state'])} now")
 

@@ -12,7 +12,9 @@ interval is that of split.py: an asymptotic confidence sequence on the differenc
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+import time
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 
@@ -28,11 +30,12 @@ from gateway.core.plan import (
     UNBOUNDED_METRICS,
     Plan,
 )
+from gateway.core.segments import SegmentDesign, segment_name
 from gateway.features.experiments.best_price import BestPrice, best_price, best_term
 from gateway.features.experiments.completeness import COMPLETENESS
 from gateway.features.experiments.conditions import MIN_PAIRS, needs_repeat, offered_share, pairs_a_day
 from gateway.features.experiments.duels import duels_of
-from gateway.features.experiments.findings import FALLBACK, SequenceStates, finding
+from gateway.features.experiments.findings import FALLBACK, SEARCHED, SequenceStates, finding
 from gateway.features.experiments.gates import NEGLIGIBLE, units_for_srm
 from gateway.features.experiments.latency import P95
 from gateway.features.experiments.metrics import (
@@ -41,6 +44,7 @@ from gateway.features.experiments.metrics import (
     LOST,
     MEASURES,
     MISSING,
+    SEGMENT,
     WORST,
     Metric,
     Source,
@@ -49,7 +53,15 @@ from gateway.features.experiments.metrics import (
 from gateway.features.experiments.price_terms import PriceTerm, TrafficPace, least_days, price_terms
 from gateway.features.experiments.progress import margin_of
 from gateway.features.experiments.rows.queries import PairCounts, pair_counts
-from gateway.features.experiments.sequences import BURN_IN, DifferenceSequence, SequenceRule, rule_of
+from gateway.features.experiments.segment_start import Shares, added_share, declared_shares, traffic_shares
+from gateway.features.experiments.sequences import (
+    BURN_IN,
+    DifferenceSequence,
+    SequenceRule,
+    rule_of,
+    segment_pairs,
+    segment_power,
+)
 from gateway.features.experiments.split import SRM, planned_shares
 from gateway.features.experiments.verdict import MOST_PAIRS, half_width_of
 from gateway.reports.model import Comparison, Independence, Role
@@ -254,7 +266,8 @@ def forecast(connection: Reading | None, plan: StoredPlan, terms: Terms = Terms(
     counts = PairCounts() if connection is None else pair_counts(connection, plan.hash)
     served = {} if connection is None or design.mode != "split" else _served(connection, plan)
     pilot = None if connection is None or counts.joined >= MIN_PAIRS else pilot_variance(connection, design)
-    known = _Known(design, look, counts, terms.scorer_shares, served, pilot)
+    shares = None if connection is None else traffic_shares(connection, design, time.time())
+    known = _Known(design, look, counts, terms.scorer_shares, served, pilot, shares)
     powers = tuple(power for arm, _ in design.candidates for power in _candidate(known, arm))
     duel = _duel(known) if powers else None
     powers = powers if duel is None else (*powers, duel)
@@ -267,13 +280,14 @@ def forecast(connection: Reading | None, plan: StoredPlan, terms: Terms = Terms(
         a_day = requests_a_day * per_request
     made = PowerForecast(powers, a_day, counts.joined)
     best = None if duel is None else _best(known, duel, powers)
+    paid = (len(design.candidates) + design.paid_repeats) * (1.0 + added_share(design, shares))
     prices = (
-        _price(design, each, (made.needed_at(i), made.reject_at(i)), per_request, a_day, best)
+        _price(design, each, (made.needed_at(i), made.reject_at(i)), Rates(per_request, a_day, paid, best))
         for i, each in enumerate(EFFECTS)
     )
     errors, depends = _control_errors(look, design), _independence(look, design)
     pace = TrafficPace(made.needed, a_day, requests_a_day, errors, depends)
-    also = price_terms(design, pace, _needs(powers)) if powers else ()
+    also = (*_segment_terms(known, powers), *price_terms(design, pace, _needs(powers))) if powers else ()
     also = also if best is None else (best_term(best), *also)
     return replace(made, prices=tuple(prices) if powers else (), terms=also, best=best)
 
@@ -321,7 +335,7 @@ def _needs(powers: Sequence[Power]) -> dict[str, int | None]:
     """Metric → settled pairs until it is decided with every candidate, at the planned effect; None: not known."""
     found: dict[str, int | None] = {}
     for each in powers:
-        if each.role == "gate":
+        if each.role in ("gate", "segment"):
             continue
         pairs = each.pairs[0] if each.pairs else None
         known = found.get(each.metric, 0)
@@ -345,24 +359,31 @@ def _independence(look: SequenceStates | None, plan: Plan) -> Independence:
 _BY_WEIGHT: tuple[Independence, ...] = ("alarm", "assumed", "declared", "checked")
 
 
-def _price(
-    plan: Plan,
-    effect: float,
-    until: tuple[int | None, int | None],
-    per_request: float,
-    a_day: float | None,
-    best: BestPrice | None,
-) -> VerdictPrice:
-    """until: settled pairs until ship, and until reject. best: of several candidates; None: each is decided alone."""
+@dataclass(frozen=True, slots=True)
+class Rates:
+    """Rates that a number of settled pairs is translated with."""
+
+    per_request: float
+    """Settled pairs per eligible request."""
+    a_day: float | None
+    """Settled pairs per day."""
+    paid: float
+    """Paid calls per settled pair."""
+    best: BestPrice | None
+    """Of several candidates; None: each is decided alone."""
+
+
+def _price(plan: Plan, effect: float, until: tuple[int | None, int | None], rates: Rates) -> VerdictPrice:
+    """until: settled pairs until ship, and until reject."""
     pairs, reject = until
-    case = best.at(effect) if best else None
+    case = rates.best.at(effect) if rates.best else None
     pairs = case.pairs if case else pairs
     if pairs is None:
         return VerdictPrice(effect, None, reject, None, None, None)
-    requests = math.ceil(pairs / per_request) if per_request else None
-    paid = 0 if plan.mode == "split" else math.ceil(pairs * (len(plan.candidates) + plan.paid_repeats))
+    requests = math.ceil(pairs / rates.per_request) if rates.per_request else None
+    paid = 0 if plan.mode == "split" else math.ceil(pairs * rates.paid)
     paid = case.paid_calls if case else paid
-    days = max(pairs / a_day, least_days(plan)) if a_day else None
+    days = max(pairs / rates.a_day, least_days(plan)) if rates.a_day else None
     return VerdictPrice(effect, pairs, reject, requests, paid, days)
 
 
@@ -400,6 +421,8 @@ class _Known:
     """Comparisons of a split so far, by candidate and metric."""
     pilot: float | None = None
     """Variance of the primary in earlier plans of the same targets."""
+    shares: Shares | None = None
+    """Shares of the segments in recent traffic; None: not known."""
 
     def sequence(self, arm: str, metric: str) -> DifferenceSequence | None:
         return None if self.look is None else self.look.sequences.get((arm, metric))
@@ -421,7 +444,56 @@ def _candidate(known: _Known, arm: str) -> list[Power]:
     found = [_power(known, arm, name) for name in names]
     losses = (_loss_gate(known, arm, name, metric) for name, metric in LOSS_GATES)
     gates = (_gate(known, arm), *losses, _completeness_gate(known, arm))
-    return [*found, *(gate for gate in gates if gate is not None)]
+    return [*found, *_segment_powers(known, arm), *(gate for gate in gates if gate is not None)]
+
+
+def _segment_powers(known: _Known, arm: str) -> Iterator[Power]:
+    """The declared segments, each with a power that lets all of them be decided with 0.8."""
+    plan, design = known.plan, known.plan.segments
+    if design is None or plan.primary is None:
+        return
+    shares, bounded = _segment_shares(known, design), plan.primary not in (*MEASURES, P95)
+    for prop, value in design.segments:
+        share = shares[prop, value]
+        if share < design.least_share:
+            continue
+        name, sequence = f"{SEGMENT}{segment_name(prop, value)}", known.sequence(arm, f"{SEGMENT}{prop}={value}")
+        own = sequence is not None and sequence.n >= MIN_PAIRS
+        variance, basis = _variance(known, (arm,), name if own else plan.primary, bounded)
+        per_pair = share * min(design.factor({prop: value}), 1.0 / plan.shadow if plan.shadow else 1.0)
+        total = None if variance is None else segment_pairs(plan, math.sqrt(variance), design.margin)
+        have, pairs = sequence.n if sequence else 0, _settled(total, per_pair)
+        effects = (pairs,) * len(EFFECTS)
+        yield Power(name, design.margin, variance, basis, have, total, arm, "segment", per_pair, effects)
+
+
+def _segment_shares(known: _Known, design: SegmentDesign) -> Mapping[tuple[str, str], float]:
+    """As in recent traffic, else as if the values of a property were equally frequent."""
+    if known.shares is not None:
+        return declared_shares(design, known.shares)
+    of = Counter(prop for prop, _ in design.segments)
+    return {(prop, value): 1.0 / of[prop] for prop, value in design.segments}
+
+
+def _segment_terms(known: _Known, powers: Sequence[Power]) -> Iterator[PriceTerm]:
+    design, plan = known.plan.segments, known.plan
+    ours = [each for each in powers if each.role == "segment" and each.pairs[0] is not None]
+    if design is not None and ours:
+        slowest = max(ours, key=lambda each: each.pairs[0] or 0)
+        added = added_share(plan, known.shares)
+        more = f"; small segments are shadowed more often, which adds {added:.0%} to the paid calls" if added else ""
+        yield PriceTerm(
+            "segments",
+            f"`ship` also needs each of {len(design.segments)} segments not to be worse by {design.margin:g}, with a "
+            f"power of {segment_power(plan):.2f} for each; {slowest.metric.removeprefix(SEGMENT)} takes longest{more}",
+        )
+    if design is not None and design.weak_spots:
+        ramp = f", and steps of the ramp from 0.25 on wait until it has seen {SEARCHED}" if plan.ramp else ""
+        yield PriceTerm(
+            "weak spots",
+            f"the same pairs are searched for parts of the traffic that are worse by {design.margin:g}, with an error "
+            f"of its own of {design.weak_spots:g}; it decides nothing{ramp}",
+        )
 
 
 def _power(known: _Known, arm: str, metric: str) -> Power:

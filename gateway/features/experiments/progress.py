@@ -14,11 +14,15 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from gateway.core.plan import FAILURE_METRICS, REPEAT, Plan
+from gateway.core.randomization import draw
 from gateway.core.request_refusals import REFUSALS_APART_RULES, REFUSED
+from gateway.core.segments import segment_name
 from gateway.features.experiments.duels import duel_pairs, is_duel
 from gateway.features.experiments.independence import WholeConversation
 from gateway.features.experiments.metrics import (
+    ALONE,
     OF_GATES,
+    SEGMENT,
     UNITS,
     JoinedPair,
     Metric,
@@ -29,9 +33,12 @@ from gateway.features.experiments.metrics import (
     metrics_of,
     noise_metrics,
     pair_value,
+    primary_metric,
+    segment_value,
 )
 from gateway.features.experiments.rows.sequences import Increment, SequenceChanges, SequenceName, State, TrailPoint
-from gateway.features.experiments.sequences import DifferenceSequence, rule_of, trail_point
+from gateway.features.experiments.segment_cells import CELLS, SegmentCells
+from gateway.features.experiments.sequences import DifferenceSequence, SequenceRule, rule_of, segment_rule, trail_point
 from gateway.reports.model import Comparison, Estimate, Role
 
 
@@ -54,9 +61,16 @@ class PlanProgress:
         self._sequences = {
             name: state if isinstance(state, DifferenceSequence) else DifferenceSequence.from_state(state)
             for name, state in states.items()
+            if name.candidate
+        }
+        self._cells: dict[SequenceName, SegmentCells] = {
+            name: SegmentCells.from_state(state)
+            for name, state in states.items()
+            if name.metric.startswith(CELLS) and not isinstance(state, DifferenceSequence)
         }
         self._clusters = set(taken or ())
         self._moved: set[SequenceName] = set()
+        self._moved_cells: set[SequenceName] = set()
         self._increments: list[Increment] = []
         self._withheld: Counter[tuple[SequenceName, str, str]] = Counter()
         self._points: list[TrailPoint] = []
@@ -68,6 +82,13 @@ class PlanProgress:
     def take(self, position: int, joined: JoinedPair) -> None:
         """Takes the next pair. position: its index in the plan."""
         metrics = metrics_of(self._plan, joined)
+        if joined.segments is not None:
+            self._take_segments(position, joined, metrics)
+        if joined.extra:
+            if self._plan.adjust:
+                u = draw(f"unpaired:{self._plan.name}", joined.id)
+                self.see(UnpairedRequest(joined.control, joined.rate, u))
+            return
         for arm, _ in self._plan.candidates:
             if arm in joined.arms:
                 for metric in metrics:
@@ -77,6 +98,56 @@ class PlanProgress:
                 self._take_metric(position, joined, metric, REPEAT)
         for duel, metric, beside in duel_pairs(self._plan, metrics, joined):
             self._take_metric(position, beside, metric, duel)
+
+    def _take_segments(self, position: int, joined: JoinedPair, metrics: list[Metric]) -> None:
+        """Takes the next pair in each of its segments, and, unless it was drawn for one of them only, in its cell."""
+        primary, design = primary_metric(self._plan, metrics), self._plan.segments
+        if primary is None or design is None or not design.by or joined.segments is None:
+            return
+        for arm, _ in self._plan.candidates:
+            value = segment_value(self._plan, primary, joined, arm)
+            for segment in joined.segments.items() if value is not None else ():
+                if value is not None and design.counts(segment, joined.draw):
+                    self._take_segment(position, joined, primary, (arm, segment_name(*segment)), value)
+            if not joined.extra and arm in joined.arms:
+                self._take_cell(joined, metrics, primary, arm)
+
+    def _take_segment(
+        self, position: int, joined: JoinedPair, primary: Metric, of: tuple[str, str], value: PairValue
+    ) -> None:
+        """of: (arm, the segment's name)."""
+        name = SequenceName(self._hash, of[0], f"{SEGMENT}{of[1]}", primary.identity)
+        sequence = self._of_segment(primary, name, self._plan.segments.margin if self._plan.segments else 0.0)
+        if sequence.closed:
+            return
+        self._take_value(position, joined, sequence, name, value)
+        self._cells_of(primary, of[0]).add_to(of[1], joined.segments or {}, value.difference)
+
+    def _cells_of(self, primary: Metric, arm: str) -> SegmentCells:
+        name = SequenceName(self._hash, "", f"{CELLS}{arm}", primary.identity)
+        self._moved_cells.add(name)
+        by = self._plan.segments.by if self._plan.segments else ()
+        return self._cells.setdefault(name, SegmentCells(by, primary.name))
+
+    def _of_segment(self, primary: Metric, name: SequenceName, margin: float) -> DifferenceSequence:
+        """The sequence of the primary within a segment; an empty one if there is none yet."""
+        if name not in self._sequences:
+            self._sequences[name] = DifferenceSequence(segment_rule(self._plan, primary, margin), primary.bounded)
+            self._moved.add(name)
+        return self._sequences[name]
+
+    def _take_cell(self, joined: JoinedPair, metrics: list[Metric], primary: Metric, arm: str) -> None:
+        wanted = {*self._plan.decides, ALONE}
+        values = {m.name: pair_value(self._plan, m, joined, arm) for m in metrics if m.name in wanted}
+        taken = {name: value for name, value in values.items() if isinstance(value, PairValue)}
+        cells = self._cells_of(primary, arm)
+        cells.add(joined.segments or {}, taken, joined.origin.at)
+        known = self._sequences.get(SequenceName(self._hash, arm, primary.name, primary.identity))
+        rule = known.rule if known else self._primary_rule(primary, arm)
+        cells.close(rule, 1.0 if known is None else known.inflation)
+
+    def _primary_rule(self, primary: Metric, arm: str) -> SequenceRule:
+        return rule_of(self._plan, primary, margin_of(self._plan, primary), arm)
 
     def see(self, unpaired: UnpairedRequest) -> None:
         """A request without a pair, between the pairs around it."""
@@ -192,8 +263,9 @@ class PlanProgress:
 
     def changes(self) -> SequenceChanges:
         """Everything that changed since this object was built."""
+        cells = {name: (self._cells[name].count(), self._cells[name].state()) for name in self._moved_cells}
         return SequenceChanges(
-            {name: (self._sequences[name].n, self._sequences[name].state()) for name in self._moved},
+            {name: (self._sequences[name].n, self._sequences[name].state()) for name in self._moved} | cells,
             self._increments,
             self._withheld,
             self._points,

@@ -14,6 +14,7 @@ from typing import Any
 from gateway.core.horizon import likelihood_scale
 from gateway.core.json_values import parse_object
 from gateway.core.plan import CONTROL, REPEAT
+from gateway.core.segments import length_name
 from gateway.features.experiments.findings import FALLBACK, Finding
 from gateway.features.experiments.rows.queries import PairwiseVerdict, SegmentRow, segment_rows
 from gateway.reports.model import ArmStrength, Estimate, SegmentDifference, Wins, direction_finding
@@ -29,7 +30,6 @@ MOST_KEYS = 5  # of the metadata
 MOST_PAIRS = 5000  # the newest ones
 _N_STAR = 200.0
 _CUT = 40  # characters of a value
-_LENGTHS = ((1024, "under 1 KB"), (4096, "1 to 4 KB"), (16384, "4 to 16 KB"))
 
 
 def segments_of(connection: Reading, found: Finding) -> tuple[SegmentDifference, ...]:
@@ -47,7 +47,7 @@ def segments_of(connection: Reading, found: Finding) -> tuple[SegmentDifference,
 def parts_of(row: SegmentRow) -> dict[str, str]:
     """property → value, of one request."""
     parts = {"caller": row.caller, "alias": row.alias, "api": row.api, "stream": "yes" if row.stream else "no"}
-    parts["prompt"] = next((name for most, name in _LENGTHS if row.request_bytes < most), "over 16 KB")
+    parts["prompt"] = length_name(row.request_bytes)
     if row.language:
         parts["language"] = row.language
     parts |= {f"tag.{key}": value[:_CUT] for key, _, value in (tag.partition("=") for tag in row.tags.split())}

@@ -124,6 +124,31 @@ def rule_of(plan: Plan, metric: Metric, margin: float | None, arm: str = CANDIDA
     return replace(rule, by_units=True, by_blocks=metric.source in ("failed", "completed"))
 
 
+def segment_power(plan: Plan) -> float:
+    """The probability with which each declared segment is to be decided, so that all of them are with 0.8."""
+    return float(0.8 ** (1.0 / max(1, len(plan.segments.segments) if plan.segments else 1)))
+
+
+def segment_pairs(plan: Plan, deviation: float, margin: float) -> int:
+    """Pairs that decide one declared segment. deviation: of one difference. margin: of the segment."""
+    alpha = plan.verdict_alpha / len(plan.candidates)
+    return planned_pairs(deviation, margin, alpha, segment_power(plan))
+
+
+def segment_rule(plan: Plan, primary: Metric, margin: float) -> SequenceRule:
+    """The rule of the primary within a declared segment, with a horizon of its own that follows the variance.
+
+    primary: the metric as the plan has it. margin: of the segment.
+    """
+    pairs = segment_pairs(plan, math.sqrt(_GUESS), margin)
+    asks = replace(plan, max_pairs=pairs, auto_horizon=not primary.bounded)  # no horizon is guessed without bounds
+    rule = replace(rule_of(asks, primary, margin), compared=0, earlier=False, by_units=True, by_blocks=False)
+    if rule.method != "hybrid" or not primary.bounded:
+        return rule
+    close_at = precision(margin, rule.alpha, segment_power(plan))
+    return replace(rule, close_from=min(FOLLOWED, rule.horizon), close_at=close_at, min_s=3600.0 * plan.min_hours)
+
+
 def _following(plan: Plan, rule: SequenceRule, margin: float, arm: str) -> SequenceRule:
     """The rule with a horizon that follows the variance, and waits for the hours that `ship` waits for.
 

@@ -20,6 +20,7 @@ from gateway.core.plan import Plan, PlanState
 from gateway.features.experiments.findings import finding_at
 from gateway.features.experiments.rows.queries import pair_counts
 from gateway.features.experiments.rows.traffic import calls_an_hour, recent_units, unit_counts
+from gateway.features.experiments.segment_start import with_segments
 from gateway.features.experiments.sequences import AlphaShare
 from gateway.reports.model import TriedPlans
 from gateway.store.plans import StoredPlan, stored_plans
@@ -168,7 +169,9 @@ def paced_start(connection: Reading, started: PlanState, now: float) -> PacedPla
     alike = [each.plan for each in stored_plans(connection, plan.name) if each.plan.same_design(plan)]
     if alike:
         return PacedPlan(replace(alike[-1], after_verdict=plan.after_verdict))
-    return paced(connection, plan, now) if now - started.since <= FRESH_S else PacedPlan(plan)
+    if now - started.since > FRESH_S:
+        return PacedPlan(plan)
+    return paced(connection, with_segments(connection, plan, now), now)
 
 
 def _rounded_up(share: float) -> float:

@@ -14,6 +14,7 @@ from gateway.core.errors import CannotRun
 from gateway.core.plan import Plan, PlanState, running_rival
 from gateway.features.experiments.judges import judge_cautions
 from gateway.features.experiments.power import pilot_variance
+from gateway.features.experiments.segment_start import segment_cautions, with_segments
 from gateway.features.experiments.start_cautions import (
     paced,
     supply_cautions,
@@ -48,6 +49,7 @@ def prepared(connection: Reading, plan: Plan) -> PlanToStart:
     with a pace that spreads its pairs over the hours that `ship` waits for."""
     variance = pilot_variance(connection, plan) if plan.auto_horizon else None
     plan = plan if variance is None else replace(plan, max_pairs=horizon_of(plan, variance))
+    plan = with_segments(connection, plan, time.time(), variance)
     alike = [each for each in stored_plans(connection, plan.name) if each.plan.same_design(plan)]
     shorter = [each for each in alike if (each.plan.max_pairs or 0) < (plan.max_pairs or 0)]
     closed = [e.hash for e in shorter if is_closed(connection, e) and not is_decided(connection, e)]
@@ -68,6 +70,7 @@ def stored_cautions(connection: Reading, plan: Plan) -> Iterator[str]:
     yield from unit_cautions(connection, plan, time.time())
     yield from supply_cautions(connection, plan, time.time())
     yield from tried_cautions(connection, plan)
+    yield from segment_cautions(connection, plan, time.time())
     yield from _short_horizon(connection, plan)
 
 

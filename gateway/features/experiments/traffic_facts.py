@@ -11,7 +11,7 @@ from gateway.core.plan import Plan
 from gateway.features.experiments.metrics import ALONE
 from gateway.features.experiments.sequences import DifferenceSequence
 from gateway.features.experiments.traffic_time import SLOPE_ALPHA
-from gateway.features.experiments.verdict import Decision
+from gateway.features.experiments.verdict import SHIPS, Decision
 from gateway.reports.model import DayDifference, GateResult, GroupDependence, Independence, TrafficFacts
 from gateway.statistics.dependence import BlockDispersion, UnitDispersion
 
@@ -131,7 +131,7 @@ def with_first_lines(decision: Decision, facts: TrafficFacts | None) -> Decision
         return decision
     assumed = UNITS_ASSUMED if facts.source == "served" else ASSUMED
     lines = {"assumed": [assumed], "alarm": [DEPENDENT]}.get(facts.independence, [])
-    lines = [*lines, *([NO_HOURS] if decision.verdict == "ship" and not facts.min_hours else [])]
+    lines = [*lines, *([NO_HOURS] if decision.verdict in SHIPS and not facts.min_hours else [])]
     return replace(decision, sentence=" ".join([decision.sentence, *lines]))
 
 

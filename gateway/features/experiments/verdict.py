@@ -91,6 +91,7 @@ def waits(c: Comparison, places: int) -> str:
 
 MOST_PAIRS = 10_000_000  # a larger number of missing pairs is reported as out of reach
 FUTILE = 0.05  # with a smaller chance of a decision, the advice is to stop
+SHIPS: tuple[Verdict, ...] = ("ship", "ship_except")
 HARMLESS: tuple[Margin, ...] = ("equivalent", "non_inferior")
 
 
@@ -314,7 +315,7 @@ def holm(candidates: Sequence[str], verdict: Look) -> dict[str, AlphaShare]:
     """The share of each candidate, in even shares."""
     if len(candidates) < 2:
         return dict.fromkeys(candidates, EVEN)
-    ship = _steps(candidates, lambda arm, share: verdict(arm, AlphaShare(share, 1.0)) == "ship")
+    ship = _steps(candidates, lambda arm, share: verdict(arm, AlphaShare(share, 1.0)) in SHIPS)
     reject = _steps(candidates, lambda arm, share: verdict(arm, AlphaShare(1.0, share)) == "reject")
     return {arm: AlphaShare(ship[arm], reject[arm]) for arm in candidates}
 

@@ -23,7 +23,7 @@ from gateway.core.chunked import chunked
 from gateway.core.completion import completion_of, is_empty
 from gateway.core.errors import StreamDown
 from gateway.core.exchange import Exchange
-from gateway.core.horizon import FEWEST_REPEATS
+from gateway.core.horizon import AT_MOST, FEWEST_REPEATS
 from gateway.core.json_values import parse_object
 from gateway.core.plan import CONTROL, REPEAT, Plan, PlanState
 from gateway.core.randomization import draw
@@ -58,6 +58,7 @@ from gateway.features.experiments.split import SRM
 from gateway.features.experiments.start_cautions import paced_start
 from gateway.features.experiments.stream_recovery import DrawSecret, PlanKeeper
 from gateway.features.experiments.verdict import HARMLESS
+from gateway.features.experiments.weak_spots import advance_search, searches
 from gateway.observability.eval_metrics import ConditionFigures, ExperimentFigures, FeedbackFigures, MetricFigures
 from gateway.reports.model import Comparison, margin_finding
 from gateway.scoring.registry import RegisteredPair
@@ -192,6 +193,8 @@ class ExperimentEngine:
         """Takes the pairs of one plan that can be taken now, and looks whether it ends with them."""
         while await self._window(leader, plan, watermark):
             pass
+        if searches(plan.plan):
+            await self._store.run(lambda c: advance_search(c, plan, self._clock()))
         if plan.state != "running":
             self._live.pop(plan.hash, None)
             return
@@ -464,7 +467,10 @@ def is_closed(connection: Reading, plan: StoredPlan) -> bool:
     doubtful = any(gate.doubts_reject for each in looks for gate in each.gates)
     if doubtful and noise is not None and noise.n < MOST_REPEATS:
         return False
-    if pair_counts(connection, plan.hash).joined >= (plan.plan.max_pairs or 0):
+    joined = pair_counts(connection, plan.hash).joined
+    if any(_waits_for_segments(each) for each in looks) and joined < AT_MOST * (plan.plan.max_pairs or 0):
+        return False
+    if joined >= (plan.plan.max_pairs or 0):
         return True
     return all(c.margin_found != "unclear" for each in looks for c in each.guardrails)
 
@@ -478,6 +484,14 @@ def _duels_that_matter(
     shown = [s.estimate() for arm in left if (s := sequences.get((arm, primary))) is not None]
     able = any(margin_finding(each, plan.margin) in HARMLESS for each in shown)
     return [duel.name for duel in duels_of(plan) if able and {*duel.pair} <= {*left}]
+
+
+def _waits_for_segments(found: Finding) -> bool:
+    """Whether segments can still bring a verdict on a candidate that has none."""
+    segments = found.segments
+    if segments is None or found.decision.verdict != "hold":
+        return False
+    return not segments.closed
 
 
 def is_decided(connection: Reading, plan: StoredPlan) -> bool:
@@ -520,6 +534,7 @@ def _figures(found: Finding, look: SequenceStates) -> ExperimentFigures:
         requests_needed=left.requests,
         days_needed=left.days,
         rank=None if row is None else RANKS[row.state],
+        by_segment=found.segments is not None,
     )
 
 

@@ -43,11 +43,18 @@ def promote(
     name: Name,
     reason: Reason,
     full: Annotated[bool, typer.Option("--full", help="End the holdout of a promoted candidate.")] = False,
+    kept: Annotated[
+        list[str] | None,
+        typer.Option("--except", help="Segment that stays with the control, as tools=yes; repeatable."),
+    ] = None,
     config: Config = Path("gateway.yaml"),
     data: Data = None,
 ) -> None:
-    """Take the step that waits for a person (`mode: advise`). Refused while the evidence does not allow it."""
-    _give("promote", name, reason, config, data, full=full)
+    """Take the step that waits for a person (`mode: advise`). Refused while the evidence does not allow it.
+
+    With --except the named segments stay with the control, and the candidate takes over the rest.
+    """
+    _give("promote", name, reason, config, data, full=full, kept=tuple(kept or ()))
 
 
 @ramp.command(epilog=example('gateway ab override swap --reason "the old engine is switched off tonight"'))
@@ -110,11 +117,22 @@ def gate_lines(found: dict[str, Any]) -> Iterator[str]:
     """Lines on the state of a ramp and its reason; found: from gate_of."""
     step = f", step {found['step'] + 1} of {len(found['steps'])}" if found["step"] >= 0 else ""
     yield f"  ramp      {found['state']}{step}: {found['share']:.3g} of the units" + (", paused" * found["paused"])
+    if found.get("kept"):
+        yield f"  control   keeps {', '.join(found['kept'])}"
     yield f"  reason    {found['reason']}"
     yield from (f"  also      {each}" for each in found["also"])
 
 
-def _give(verb: RampVerb, name: str, reason: str, config: Path, data: Path | None, *, full: bool = False) -> None:
+def _give(
+    verb: RampVerb,
+    name: str,
+    reason: str,
+    config: Path,
+    data: Path | None,
+    *,
+    full: bool = False,
+    kept: tuple[str, ...] = (),
+) -> None:
     import getpass
 
     from gateway.config.derive import paces_of
@@ -124,7 +142,7 @@ def _give(verb: RampVerb, name: str, reason: str, config: Path, data: Path | Non
     from gateway.features.ramp.commands import NoRamp, RampCommand, command_ramp
 
     read = load_for_consumer(config)
-    command = RampCommand(verb, getpass.getuser(), reason, full)
+    command = RampCommand(verb, getpass.getuser(), reason, full, kept)
     pace = paces_of(read).get(name, RampPace())
     try:
         record = on_stream(read, data, lambda corridor: command_ramp(corridor, name, command, pace))
@@ -133,7 +151,8 @@ def _give(verb: RampVerb, name: str, reason: str, config: Path, data: Path | Non
     except RampRefused as error:
         raise CannotRun(str(error)) from None
     step = f" {record.step + 1}" if record.state == "ramp" else ""
-    show(f"{name} is {described(record.state)}{step}" + (", paused" if record.paused else ""))
+    stays = f"; {', '.join(record.kept)} stay{'s' * (len(record.kept) == 1)} with the control" if record.kept else ""
+    show(f"{name} is {described(record.state)}{step}" + (", paused" if record.paused else "") + stays)
 
 
 def _events(url: str, name: str) -> list[RampEvent]:

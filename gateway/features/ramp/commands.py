@@ -13,7 +13,8 @@ from typing import Any, Literal, get_args
 
 import orjson
 
-from gateway.core.plan import PlanState
+from gateway.core.did_you_mean import did_you_mean
+from gateway.core.plan import Plan, PlanState
 from gateway.core.ramp import (
     RampChange,
     RampDecision,
@@ -21,6 +22,7 @@ from gateway.core.ramp import (
     RampPace,
     RampRecord,
     RampRefused,
+    excepted,
     holdout_ended,
     overridden,
     paused,
@@ -29,6 +31,7 @@ from gateway.core.ramp import (
     rolled_back,
     started,
 )
+from gateway.core.segments import named_segment, segment_name
 from gateway.stream import Corridor
 
 RampVerb = Literal["pause", "resume", "rollback", "promote", "override"]
@@ -45,13 +48,15 @@ class NoRamp(LookupError):
 class RampCommand:
     """One command. by: the person who gives it.
 
-    full: an override goes to all traffic at once; a promotion ends the holdout.
+    full: an override goes to all traffic at once; a promotion ends the holdout. kept: names of segments that stay with
+    the control, of a promotion without them.
     """
 
     verb: RampVerb
     by: str
     reason: str
     full: bool = False
+    kept: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +81,8 @@ class RampView:
         found = self.evidence.get("decision")
         if not isinstance(found, dict) or "action" not in found:
             return None
-        return RampDecision(found["action"], str(found.get("reason", "")), tuple(map(str, found.get("also") or ())))
+        also, without = (tuple(map(str, found.get(name) or ())) for name in ("also", "without"))
+        return RampDecision(found["action"], str(found.get("reason", "")), also, without)
 
     @property
     def share(self) -> float:
@@ -120,6 +126,17 @@ async def command_ramp(
     raise RampRefused(f"{experiment}: others changed it at the same time; try again")
 
 
+def _declared(plan: Plan, names: tuple[str, ...]) -> tuple[str, ...]:
+    """The names as the plan has them. Raises RampRefused for one that is no declared segment of it."""
+    known = [segment_name(*each) for each in plan.segments.segments] if plan.segments else []
+    found = tuple(segment_name(*named_segment(name)) for name in names)
+    for name, segment in zip(names, found, strict=True):
+        if segment not in known:
+            hint = did_you_mean(segment, known) or f"; it has: {', '.join(known) or 'none'}"
+            raise RampRefused(f'{plan.name}: "{name[:200]}" is not one of its segments{hint}')
+    return found
+
+
 def _after(view: RampView, command: RampCommand, change: RampChange, pace: RampPace) -> RampRecord:
     plan = view.plan.plan
     record = view.record or started(plan.name, plan.hash, change, view.stored)
@@ -132,6 +149,8 @@ def _after(view: RampView, command: RampCommand, change: RampChange, pace: RampP
             return rolled_back(record, change, pace.cooldown_s)
         case "promote" if command.full:
             return holdout_ended(record, view.design, change)
+        case "promote" if command.kept:
+            return excepted(record, view.design, change, view.decision, _declared(plan, command.kept))
         case "promote":
             return promoted(record, view.design, change, view.decision)
         case "override":

@@ -21,6 +21,7 @@ from gateway.core.ramp import (
     rolled_back,
     stopped,
 )
+from gateway.features.experiments.verdict import SHIPS
 from gateway.features.ramp.evidence import RampEvidence
 
 ASSUMED = (
@@ -52,7 +53,8 @@ def decide_ramp(
         return RampDecision("pause", evidence.ratio)
     reasons = tuple(_holds(record, design, evidence, now, pace))
     if reasons:
-        return RampDecision("hold", reasons[0], reasons[1:])
+        without = () if _agreed(record, evidence) else evidence.excepted
+        return RampDecision("hold", reasons[0], reasons[1:], without)
     last = record.state == "ramp" and record.step + 1 >= len(design.steps)
     words = "everything holds" if last else f"everything holds for {_next_share(record, design):.3g} of the units"
     if pace.mode == "advise":
@@ -82,7 +84,7 @@ def _next_share(record: RampRecord, design: RampDesign) -> float:
 def _exposed(design: RampDesign, evidence: RampEvidence) -> str | None:
     """Why the candidate must not serve any more: its exposure is used up, and there has been no verdict."""
     most, usd = design.largest_exposure_requests, design.largest_exposure_usd
-    if evidence.decided or evidence.verdict == "ship":
+    if evidence.decided or evidence.verdict in SHIPS:
         return None
     if most is not None and evidence.requests >= most:
         served = f"{evidence.requests} requests that the candidate served"
@@ -98,8 +100,12 @@ def _holds(record: RampRecord, design: RampDesign, evidence: RampEvidence, now: 
         yield f"paused by {record.by}: {record.reason}"
     yield from _of_one_caller(evidence)
     first_of_feedback = record.state == "shadow" and evidence.served_primary
-    if evidence.verdict != "ship" and not first_of_feedback:
+    if evidence.verdict == "ship_except" and not _agreed(record, evidence):
+        agree = " ".join(f"--except {name}" for name in evidence.excepted)
+        yield f"{evidence.sentence} With `gateway ab promote {record.experiment} {agree}` the rest goes on"
+    elif evidence.verdict not in SHIPS and not first_of_feedback:
         yield evidence.sentence or "there is no verdict"
+    yield from _weak_spot(record, design, evidence)
     if evidence.independence == "assumed" and pace.mode == "auto":
         yield ASSUMED
     yield from _stale(evidence, now, pace)
@@ -110,6 +116,28 @@ def _holds(record: RampRecord, design: RampDesign, evidence: RampEvidence, now: 
         yield from _too_early(record, design, evidence, now)
     if pace.frozen(now):
         yield "a freeze window holds"
+
+
+SEARCHED_FROM = 0.25
+"""Share of the units from which on a step waits for the search for weak spots."""
+
+
+def _agreed(record: RampRecord, evidence: RampEvidence) -> bool:
+    """Whether every segment that does not hold stays with the control already."""
+    return set(evidence.excepted) <= set(record.kept)
+
+
+def _weak_spot(record: RampRecord, design: RampDesign, evidence: RampEvidence) -> Iterator[str]:
+    found = evidence.weak_spot
+    if found is None or _next_share(record, design) < SEARCHED_FROM:
+        return
+    if found.alarm:
+        yield (
+            f"a weak spot: the candidate is worse where {found.where}; declare it in `segments`, or look at it and "
+            "override"
+        )
+    elif found.pairs < found.needed:
+        yield f"the search for weak spots has seen {found.pairs} of {found.needed} pairs"
 
 
 def _stale(evidence: RampEvidence, now: float, pace: RampPace) -> Iterator[str]:

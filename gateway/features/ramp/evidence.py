@@ -34,7 +34,7 @@ from gateway.features.experiments.sequences import BURN_IN
 from gateway.features.experiments.split import difference_of
 from gateway.features.ramp.breakers import BreakerReport
 from gateway.features.ramp.served_proof import ProofTerms, ServedBlock, ServedProof, ServedSums, prove
-from gateway.reports.model import Estimate, Margin, Verdict, margin_finding
+from gateway.reports.model import Estimate, Margin, Verdict, WeakSpot, margin_finding
 from gateway.statistics.asymptotic import Tuning, half_width
 from gateway.statistics.bernoulli import bernoulli_interval
 from gateway.statistics.srm import SequentialRatio
@@ -192,6 +192,8 @@ class RampEvidence:
     ratio: str | None = None  # why the units of this step do not fit its share, unless a person has resumed it since
     independence: str | None = None  # of the pairs: checked, declared, assumed or alarm; None: the rules do not ask
     switch: Sequence[Mapping[str, Any]] = ()  # what the switch did, while a holdout lasts (served.py)
+    excepted: tuple[str, ...] = ()  # segments that do not hold, of a verdict `ship_except`
+    weak_spot: WeakSpot | None = None  # the search for weak spots; None: the plan asks for none
 
     @property
     def alarms(self) -> tuple[ServedFinding, ...]:
@@ -205,7 +207,9 @@ class RampEvidence:
         """JSON-able: the snapshot that the audit keeps."""
         plain = {name: getattr(self, name) for name in _PLAIN_FIELDS}
         findings = {name: [each.fields() for each in getattr(self, name)] for name in ("served", "proofs")}
-        return {**plain, **findings, "breakers": asdict(self.breakers), "switch": list(self.switch)}
+        segments: dict[str, Any] = {"excepted": list(self.excepted)} if self.excepted else {}
+        segments |= {} if self.weak_spot is None else {"weak_spot": asdict(self.weak_spot)}
+        return {**plain, **findings, "breakers": asdict(self.breakers), "switch": list(self.switch), **segments}
 
 
 @dataclass(frozen=True, slots=True)

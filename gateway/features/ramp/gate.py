@@ -40,7 +40,14 @@ def gate_of(view: RampView, pace: RampPace, now: float) -> dict[str, Any]:
         "also": list(decision.also) if decision is not None and reason == decision.reason else [],
         "since": None if record is None else record.since,
         "at": view.evidence.get("at"),
+        **_by_segment(view),
     }
+
+
+def _by_segment(view: RampView) -> dict[str, list[str]]:
+    """Segments that stay with the control, and those without which the next step could be taken; none: no member."""
+    found = {"kept": view.record.kept if view.record else (), "without": view.decision.without if view.decision else ()}
+    return {name: list(names) for name, names in found.items() if names}
 
 
 def _holdout(view: RampView) -> dict[str, float] | None:

@@ -44,7 +44,8 @@ EXPECT = QueryParameter(
 
 def _fields(record: RampRecord) -> dict[str, Any]:
     names = ("version", "plan", "state", "step", "paused", "overridden", "by", "reason")
-    return {name: getattr(record, name) for name in names}
+    kept = {"kept": list(record.kept)} if record.kept else {}
+    return {name: getattr(record, name) for name in names} | kept
 
 
 def event_view(event: RampEvent) -> dict[str, Any]:
@@ -82,6 +83,8 @@ class RampPromotion(RampReason):
 
     full: bool = False
     """End the holdout of a promoted candidate. Default: take the step that waits."""
+    without: tuple[Annotated[str, Field(min_length=1, max_length=200)], ...] = Field((), max_length=50)
+    """Names of segments that stay with the control, as `tools=yes`: what a verdict `ship_except` waits for."""
 
 
 class RampOverride(RampReason):
@@ -109,7 +112,8 @@ def _role_of(verb: RampVerb) -> Role:
 
 def body_of(verb: RampVerb) -> type[RampReason]:
     """The model of a command's body."""
-    return {"override": RampOverride, "promote": RampPromotion}.get(verb, RampReason)
+    bodies: dict[str, type[RampReason]] = {"override": RampOverride, "promote": RampPromotion}
+    return bodies.get(verb, RampReason)
 
 
 async def read_gate(admin: Admin, experiment: str) -> dict[str, Any]:
@@ -134,7 +138,8 @@ async def change_ramp(
     actor.require(_role_of(verb), f"{verb} a ramp")
     given = checked(body_of(verb), body)
     full = isinstance(given, RampOverride | RampPromotion) and given.full
-    command = RampCommand(verb, actor.name, given.reason, full)
+    kept = given.without if isinstance(given, RampPromotion) else ()
+    command = RampCommand(verb, actor.name, given.reason, full, kept)
     pace = _pace(admin, experiment)
     record = await _on_stream(admin, lambda corridor: command_ramp(corridor, experiment, command, pace, admin.clock))
     times = {"at": moment(record.at), "since": moment(record.since)}
@@ -225,7 +230,6 @@ def _changing_ramp(verb: RampVerb) -> Handler:
 
 def _schemas(models: Mapping[str, Schema]) -> dict[str, Schema]:
     text: Schema = {"type": "string"}
-    number: Schema = {"type": "number"}
     moment: Schema = {"type": "string", "format": "date-time"}
     flag: Schema = {"type": "boolean"}
     whole: Schema = {"type": "integer"}
@@ -242,34 +246,45 @@ def _schemas(models: Mapping[str, Schema]) -> dict[str, Schema]:
         **said,
         "evidence": {"type": "object"},
     }
+    names: Schema = {"type": "array", "items": text}
+    ramp = {"experiment": text, **common, **said, "at": moment, "since": moment, "cooling_until": MOMENT}
     return {
-        "ramp": object_schema(
-            {"experiment": text, **common, **said, "at": moment, "since": moment, "cooling_until": MOMENT}
-        ),
-        "ramp_history": page_schema(object_schema(change)),
-        "gate": object_schema(
-            {
-                "status": {"enum": list(get_args(GateStatus))},
-                "experiment": text,
-                "plan": text,
-                "state": {"enum": ["draft", *get_args(RampState)]},
-                "step": whole,
-                "steps": {"type": "array", "items": number},
-                "share": number,
-                "holdout": {"anyOf": [object_schema({"share": number, "until": number}), {"type": "null"}]},
-                "switch": {"type": "array", "items": text},
-                "paused": flag,
-                "overridden": flag,
-                "mode": {"enum": list(get_args(RampMode))},
-                "verdict": {"type": ["string", "null"]},
-                "pairs": {"type": ["integer", "null"]},
-                "action": {"type": ["string", "null"]},
-                "reason": text,
-                "also": {"type": "array", "items": text},
-                "since": {"type": ["number", "null"]},
-                "at": {"type": ["number", "null"]},
-            }
-        ),
+        "ramp": _and(object_schema(ramp), kept=names),
+        "ramp_history": page_schema(_and(object_schema(change), kept=names)),
+        "gate": _and(object_schema(_gate_members()), kept=names, without=names),
+    }
+
+
+def _and(schema: Schema, **optional: Schema) -> Schema:
+    """The schema of an object that may have these members too: only ramps of plans with segments do."""
+    return {**schema, "properties": {**schema["properties"], **optional}}
+
+
+def _gate_members() -> dict[str, Schema]:
+    text: Schema = {"type": "string"}
+    number: Schema = {"type": "number"}
+    flag: Schema = {"type": "boolean"}
+    whole: Schema = {"type": "integer"}
+    return {
+        "status": {"enum": list(get_args(GateStatus))},
+        "experiment": text,
+        "plan": text,
+        "state": {"enum": ["draft", *get_args(RampState)]},
+        "step": whole,
+        "steps": {"type": "array", "items": number},
+        "share": number,
+        "holdout": {"anyOf": [object_schema({"share": number, "until": number}), {"type": "null"}]},
+        "switch": {"type": "array", "items": text},
+        "paused": flag,
+        "overridden": flag,
+        "mode": {"enum": list(get_args(RampMode))},
+        "verdict": {"type": ["string", "null"]},
+        "pairs": {"type": ["integer", "null"]},
+        "action": {"type": ["string", "null"]},
+        "reason": text,
+        "also": {"type": "array", "items": text},
+        "since": {"type": ["number", "null"]},
+        "at": {"type": ["number", "null"]},
     }
 
 

@@ -31,7 +31,7 @@ from gateway.core.ramp import (
     stopped,
 )
 from gateway.features.experiments.findings import Finding, current_plan, finding
-from gateway.features.experiments.verdict import HARMLESS, rejects
+from gateway.features.experiments.verdict import HARMLESS, SHIPS, rejects
 from gateway.features.ramp.breakers import FRESH_S, breakers_of, late
 from gateway.features.ramp.callers import blind_to_callers, caller_alarms, proved_without_any
 from gateway.features.ramp.decision import decide_ramp, follow
@@ -311,7 +311,7 @@ def evidence_of(connection: Reading, plan: StoredPlan, events: Sequence[RampEven
         verdict=verdict,
         sentence=sentence,
         pairs=found.pairs.joined,
-        decided=any(event.evidence.get("verdict") == "ship" for event in events),
+        decided=any(event.evidence.get("verdict") in SHIPS for event in events),
         served_primary=served_primary,
         served=(*caller_alarms(read.values, terms), *read.findings, *(each for each in by_units if each.raised)),
         proofs=proofs,
@@ -322,7 +322,14 @@ def evidence_of(connection: Reading, plan: StoredPlan, events: Sequence[RampEven
         blind=serves and blind_to_callers(read.values, terms, periods[-1].step),
         newest=read.newest if serves else found.pairs.last,
         independence=found.independence,
+        excepted=_excepted(found),
+        weak_spot=found.weak_spot,
     )
+
+
+def _excepted(found: Finding) -> tuple[str, ...]:
+    kept = found.segments.kept if found.segments is not None else None
+    return kept.excepted if kept is not None and found.decision.verdict == "ship_except" else ()
 
 
 _UNITS = {

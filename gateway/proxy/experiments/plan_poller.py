@@ -125,7 +125,7 @@ class PlanPoller:
             if rival is not None:
                 log.warning("experiment %s does not start: %s is running on %s; stop that one", name, rival, plan.model)
                 continue
-            if await self.shared.set_plan(PlanState(plan, "running", self.clock(), unpaced=plan.has_pace), known):
+            if await self.shared.set_plan(PlanState(plan, "running", self.clock(), unpaced=plan.reads_traffic), known):
                 log.info("experiment %s runs with plan %s%s", name, plan.hash, _replaced(known))
                 for caution in cautions(plan):
                     log.warning("%s", caution)
@@ -148,7 +148,7 @@ class PlanPoller:
         plans = [state.plan for state in self.states.values() if state.running]
         shares = self.health.applied(self.shares.by_plan, plans)
         for experiments in self.experiments():
-            experiments.follow(self.states, now, shares, self.secret.value)
+            experiments.follow(self.states, now, shares, self.secret.value, self.shares.kept)
         self._tell_waiting(self.experiments()[-1].without_secret)
         for gate in self.shadow_state.gates.values():
             gate.tick(now)

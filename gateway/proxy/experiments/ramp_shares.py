@@ -14,6 +14,8 @@ class RampShares:
     def __init__(self) -> None:
         self.by_plan: dict[str, float] = {}
         """The share of units that the candidate serves, by the plan's hash."""
+        self.kept: dict[str, frozenset[str]] = {}
+        """The segments that stay with the control, by the plan's hash; none: no entry."""
         self.stale: frozenset[str] = frozenset()
         """Experiments whose record was not read at the last look, or is older than the one that is known."""
         self._known: dict[str, RampRecord] = {}
@@ -35,7 +37,8 @@ class RampShares:
         """Whether the record is the known one or a later one of this plan."""
         known = self._known.get(plan.name)
         if known is not None and known.plan != plan.hash:
-            self.by_plan.pop(self._known.pop(plan.name).plan, None)
+            self.by_plan.pop(known.plan, None)
+            self.kept.pop(self._known.pop(plan.name).plan, None)
             known = None
         if record is None or record.plan != plan.hash:
             return known is None  # it has not begun; or the server has lost it
@@ -43,6 +46,7 @@ class RampShares:
             return record == known
         self._known[plan.name] = record
         self.by_plan[plan.hash] = _share(record, plan)
+        self.kept[plan.hash] = frozenset(record.kept)
         return True
 
 

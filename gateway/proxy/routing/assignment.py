@@ -20,12 +20,14 @@ from gateway.config.experiments import Experiment
 from gateway.core.exchange import Target
 from gateway.core.plan import AGAIN, CONTROL, REPEAT, Plan, PlanState
 from gateway.core.randomization import draw, keyed_draw
+from gateway.core.segments import TAIL_BYTES, CallSegments, RequestFacts, SegmentDesign, raw_values, segment_name
 from gateway.proxy.request.call import Call
 from gateway.proxy.routing.learned_routes import RouteChoice, ServedRoute, ServedRoutes
 from gateway.proxy.routing.variants import NOTHING_VARIED, VariedParts, variants_of, varied_parts
 from gateway.proxy.types import Headers
 
 _NO_SHARES: Mapping[str, float] = MappingProxyType({})
+_NOTHING_KEPT: Mapping[str, frozenset[str]] = MappingProxyType({})
 KEYED_RULES = 2
 """The first rules of a plan whose draws need the deployment's secret."""
 Draw = Callable[[str, str], float]
@@ -70,10 +72,14 @@ class RunningExperiment:
     """The candidates that get shadows."""
     begun: object = field(default_factory=object)
     """Identity that stays while candidates are dropped."""
+    kept: frozenset[str] = frozenset()
+    """Names of the segments that a ramp leaves with the control."""
 
-    def at(self, share: float) -> RunningExperiment:
-        """The same ramp at another share. At 0 it only has shadows."""
-        return self if self.share == share else replace(self, share=share, splits=share > 0, begun=object())
+    def at(self, share: float, kept: frozenset[str] = frozenset()) -> RunningExperiment:
+        """The same ramp at another share. At 0 it only has shadows. kept: as the field."""
+        if self.share == share and self.kept == kept:
+            return self
+        return replace(self, share=share, splits=share > 0, kept=kept, begun=object())
 
     def without(self, dropped: tuple[str, ...]) -> RunningExperiment:
         """The same experiment without the shadows of these candidates."""
@@ -107,6 +113,12 @@ class Assignment:
     """The rate at which a split's calls are recorded."""
     choice: RouteChoice | None = None
     """What the arm's learned route has decided; None: the arm is one target."""
+    segments: CallSegments | None = None
+    """The call's declared segments; None: the plan declares none."""
+    shadow: float | None = None
+    """The probability of its shadow, where its segments have another one than the plan."""
+    stays: bool = False
+    """One of its segments stays with the control, whichever arm its unit has."""
 
     @property
     def headers(self) -> Headers:
@@ -127,6 +139,8 @@ class Assignment:
         drawable = comparable and self.running.shadows and self.arm == CONTROL
         if not drawable or (self.unit is not None and rate == 1.0):
             return rate, rate, stratum
+        if self.shadow is not None:  # within a stratum, π is constant
+            return rate, 1 - (1 - rate) * (1 - self.shadow), f"{stratum}+{name}@{self.shadow:.3g}"
         return rate, 1 - (1 - rate) * (1 - self.running.plan.shadow), f"{stratum}+{name}"
 
 
@@ -157,13 +171,14 @@ class ExperimentAssignments:
         now: float,
         shares: Mapping[str, float] = _NO_SHARES,
         secret: bytes | None = None,
+        kept: Mapping[str, frozenset[str]] = _NOTHING_KEPT,
     ) -> None:
         """Applies the plans' states in the stream server, as of `now` (Unix seconds).
 
         shares: of the units that candidates of ramps serve, by the plan's hash; a ramp that is not in it is at 0.
         secret: of the deployment, for keyed draws. None: it has not been read; plans that need it are not in force, so
         that clients get the control. An experiment whose plan, share and secret have not changed keeps its
-        RunningExperiment.
+        RunningExperiment. kept: names of the segments that stay with the control, by the plan's hash.
         """
         if secret != self._secret:
             self._secret, self.in_force = secret, {}
@@ -180,7 +195,9 @@ class ExperimentAssignments:
                 goes_on = before is not None and before.plan == state.plan
                 found = before if goes_on and before is not None else self._running(state.plan, settings)
                 found = found.without(state.dropped if state.plan.finds_best else ())
-                in_force[name] = found if state.plan.ramp is None else found.at(shares.get(found.hash, 0.0))
+                in_force[name] = found
+                if state.plan.ramp is not None:
+                    in_force[name] = found.at(shares.get(found.hash, 0.0), kept.get(found.hash, frozenset()))
         by_alias: dict[str, tuple[RunningExperiment, ...]] = {}
         for each in in_force.values():
             by_alias[each.plan.model] = (*by_alias.get(each.plan.model, ()), each)
@@ -268,6 +285,8 @@ def running(
 def assign(running: RunningExperiment, call: Call, free: bool) -> Assignment | None:
     """Returns None if the experiment splits, and this call cannot be split."""
     plan = running.plan
+    if plan.segments is not None:
+        return _assign_by_segment(running, plan.segments, call, free)
     if not running.splits:
         return Assignment(running, CONTROL, plan.control, None, shadowed(running, call.id), 0.0)
     if not free or not running.allows(call):
@@ -280,6 +299,36 @@ def assign(running: RunningExperiment, call: Call, free: bool) -> Assignment | N
         choice = running.routes[arm].choose(call)
         return Assignment(running, arm, choice.target, unit, drawn, record, choice)
     return Assignment(running, arm, plan.target(arm), unit, drawn, record)
+
+
+def _assign_by_segment(running: RunningExperiment, design: SegmentDesign, call: Call, free: bool) -> Assignment | None:
+    """The same for a plan with segments. Some of them are shadowed more often, and some may stay with the control."""
+    plan = running.plan
+    values = design.of(raw_values(design.by, facts_of(call, design)))
+    rate = min(1.0, plan.shadow * design.factor(values))
+    u = running.draw(f"shadow:{running.hash}", call.id) if running.shadows else 1.0
+    segments = CallSegments(values, u / plan.shadow if plan.shadow <= u < rate else 0.0)
+    shadow = None if rate == plan.shadow else rate
+    kept = any(segment_name(*each) in running.kept for each in values.items())
+    if not running.splits or kept:
+        return Assignment(running, CONTROL, plan.control, None, u < rate, 0.0, None, segments, shadow, kept and free)
+    if not free or not running.allows(call):
+        return None
+    unit = unit_of(plan, call)
+    arm = arm_of(running, unit) if running.share is None else ramp_arm(running, unit)
+    drawn, record = arm == CONTROL and u < rate, running.settings.record
+    choice = running.routes[arm].choose(call) if arm in running.routes else None
+    target = plan.target(arm) if choice is None else choice.target
+    return Assignment(running, arm, target, unit, drawn, record, choice, segments, shadow)
+
+
+def facts_of(call: Call, design: SegmentDesign) -> RequestFacts:
+    """What segments are told apart by. Only where a language is asked for, the end of the messages is read."""
+    tail = b""
+    if "language" in design.by and call.members is not None:
+        texts = call.members.get("messages") or call.members.get("prompt")
+        tail = b"" if texts is None else bytes(memoryview(texts)[-TAIL_BYTES:])
+    return RequestFacts(call.caller.name, call.api, call.stream, len(call.body), call.fields, tail)
 
 
 def unit_of(plan: Plan, call: Call) -> str:

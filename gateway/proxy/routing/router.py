@@ -305,7 +305,7 @@ class Router:
         if assignment is not None:
             split = assignment.unit is not None
             recordable = recordable or assignment.shadowed or (split and drawn.u < assignment.record)
-            if split:
+            if split or assignment.stays:
                 candidates, choice = self._arm_first(assignment, candidates), assignment.choice
         if home is not None:
             candidates = _at_home(candidates, home)

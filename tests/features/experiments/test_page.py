@@ -16,6 +16,7 @@ from gateway.console.errors import StoreAway
 from gateway.core.exchange import Target
 from gateway.core.plan import Guardrail, Plan, PlanState
 from gateway.core.ramp import RampDesign
+from gateway.core.segments import SegmentDesign
 from gateway.features.experiments.page import BackgroundReader
 from gateway.features.labels.desk import LabelRequest, LabelVerdict, next_item, open_desk, save_labels
 from gateway.runtime.tasks import Tasks
@@ -200,6 +201,23 @@ async def test_each_change_of_a_ramp_has_a_reason(pages, corridor):
     assert "rolled back" in await pages.get(owner, path)
     assert (await command(owner, "explode")).status_code == 400
     assert [r.state for r in (await corridor.ramps.records()).values()] == ["rolled_back"]
+
+
+async def test_one_click_promotes_all_but_the_segments_that_do_not_hold(pages, corridor, ramp_on_server):
+    plan = a_plan(ramp=RampDesign((0.1, 1.0), 0.0, 1), segments=SegmentDesign(("tools", "stream")))
+    ramp = ramp_on_server(corridor, plan, time.time())
+    await ramp.plan_runs()
+    await ramp.begins()
+    await ramp.holds_without("tools=yes")
+    client, path = await pages.login("operator"), "/console/experiments/of/swap"
+    page = await pages.get(client, path)
+    assert "Promote all but" in page
+    assert '<input type="hidden" name="without" value="tools=yes">' in page
+    fields = {"name": "swap", "verb": "promote-except", "reason": "as shown", "without": ["tools=yes"]}
+    assert (await pages.send(client, path, "/console/experiments/ramp", fields)).status_code == 303
+    (record,) = (await corridor.ramps.records()).values()
+    assert (record.state, record.kept) == ("ramp", ("tools=yes",))
+    assert "The control keeps every call with" in await pages.get(client, path)
 
 
 @pytest.fixture

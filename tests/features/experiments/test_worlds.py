@@ -436,3 +436,46 @@ async def test_a_candidate_with_empty_answers_does_not_ship(tmp_path: Path, stre
             each.waves = (25, 25)
         await stage.play(client, 8)
     assert [each.verdict for each in stage.played] == [each.world.expected for each in stage.played], table(stage)
+
+
+class OnCode(Stage):
+    """The candidate is wrong on code alone, which is a third of the calls and shadowed as often as the rest."""
+
+    def answer(self, arm: str) -> Callable[[Any], str]:
+        say = super().answer(arm)
+        return lambda received: (
+            WRONG if arm == "candidate" and received.json["metadata"]["product"] == "code" else say(received)
+        )
+
+    def config(self, control: str, candidate: str) -> dict[str, Any]:
+        made = super().config(control, candidate)
+        values = {"metadata.product": ["code"]}
+        for experiment in made["experiments"].values():
+            experiment["segments"] = {"by": [*values], "values": values, "margin": 0.3, "weak_spots": 0}
+        return made
+
+    async def _ask(self, client: httpx.AsyncClient, turn: asyncio.Semaphore, each: Played, i: int) -> None:
+        messages = [{"role": "user", "content": f"Is it so? {i}"}]
+        body = {"model": each.alias, "messages": messages, "metadata": {"product": "mail" if i % 3 else "code"}}
+        async with turn:
+            answer = await client.post("/v1/chat/completions", json=body, headers={"x-gateway-reference": RIGHT})
+        assert answer.status_code == 200, answer.text
+
+
+ON_CODE = World("wrong on code", 0.9, 0.9, "ship_except", margin=0.2, fixed=1.0, guardrails=(), repeat=1.0)
+
+
+@pytest.mark.timeout(400)  # some hundred calls and their verdicts, on a machine that may be busy
+async def test_a_segment_that_loses_stays_with_the_control(tmp_path: Path, stream_url: str) -> None:
+    async with stage_of(tmp_path, stream_url, [ON_CODE], 1, OnCode) as (stage, client):
+        stage.played[0].waves = (50, 50)
+        await stage.play(client, 8)
+        with reading(stage.url) as connection:
+            plan = current_plan(stored_plans(connection, stage.played[0].alias))
+            assert plan is not None
+            found = finding(connection, plan, "candidate")
+    assert stage.played[0].verdict == "ship_except", found.decision
+    assert found.segments is not None
+    assert found.segments.kept is not None
+    assert found.segments.kept.excepted == ("metadata.product=code",)
+    assert "keep metadata.product=code on old/" in found.decision.sentence

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from gateway.core.ramp import RampPace, RampRefused
+from gateway.core.segments import SegmentDesign
 from gateway.features.ramp.commands import NoRamp, RampCommand, command_ramp, read_ramp
 from gateway.stream import Corridor
 
@@ -118,3 +119,41 @@ async def test_a_plan_without_a_ramp_is_an_error(ramp: Any) -> None:
 async def test_a_reason_has_an_end(ramp: Any) -> None:
     with pytest.raises(RampRefused, match="3000 characters"):
         await give(ramp, "pause", "x" * 3000)
+
+
+def with_segments(ramp: Any) -> None:
+    ramp.plan = replace(ramp.plan, segments=SegmentDesign(("tools", "caller"), values=(("caller", ("web",)),)))
+
+
+async def test_promote_except_keeps_segments_with_the_control(ramp: Any) -> None:
+    with_segments(ramp)
+    await ramp.plan_runs()
+    await ramp.begins()
+    with pytest.raises(RampRefused, match="no segments are to be excepted: there is no evidence yet"):
+        await give(ramp, "promote", kept=("tools=yes",))
+    await ramp.holds_without("tools=yes")
+    with pytest.raises(RampRefused, match=r"Ship, but keep tools=yes"):
+        await give(ramp, "promote")
+    with pytest.raises(RampRefused, match=r'"tool=yes" is not one of its segments; did you mean "tools=yes"\?'):
+        await give(ramp, "promote", kept=("tool=yes",))
+    with pytest.raises(RampRefused, match=r"tools=yes must be excepted too"):
+        await give(ramp, "promote", kept=("tools=no",))
+    done = await give(ramp, "promote", kept=("tools=yes", "key=web"))
+    assert (done.state, done.step, done.kept) == ("ramp", 0, ("caller=web", "tools=yes"))
+    assert await ramp.record() == done
+    back = await give(ramp, "rollback", "no more")
+    assert back.kept == (), "it begins again without exceptions"
+
+
+async def test_promote_except_waits_for_everything_else(ramp: Any) -> None:
+    with_segments(ramp)
+    await ramp.plan_runs()
+    await ramp.begins()
+    await ramp.holds_without("tools=yes", also=["soaks for another 50 s"])
+    with pytest.raises(RampRefused, match="it also waits: soaks for another 50 s"):
+        await give(ramp, "promote", kept=("tools=yes",))
+
+
+async def test_a_record_without_exceptions_reads_as_in_older_versions(ramp: Any) -> None:
+    await ramp.begins()
+    assert b"kept" not in (await ramp.record()).raw

@@ -24,7 +24,7 @@ from gateway.core.ramp import (
 from gateway.features.ramp.breakers import BreakerReport
 from gateway.features.ramp.decision import decide_ramp, follow
 from gateway.features.ramp.evidence import RampEvidence, ServedFinding
-from gateway.reports.model import Estimate
+from gateway.reports.model import Estimate, WeakSpot
 
 DESIGN = RampDesign((0.1, 0.5, 1.0), 60.0, 100, 1000, 5.0)
 AUTO = RampPace("auto", stale_s=300.0)
@@ -207,3 +207,43 @@ def test_a_hold_says_everything_that_it_waits_for() -> None:
         "quality is not shown to be harmless on served answers yet: the difference may be -0.061, and must be above "
         "-0.05 (800 units an arm)",
     )
+
+
+EXCEPT = {"verdict": "ship_except", "sentence": "Ship, but keep tools=yes.", "excepted": ("tools=yes",)}
+
+
+def test_a_verdict_with_exceptions_waits_for_a_person_even_in_auto() -> None:
+    held = decided(**EXCEPT)
+    assert (held.action, held.without) == ("hold", ("tools=yes",))
+    assert held.reason == (
+        "Ship, but keep tools=yes. With `gateway ab promote swap --except tools=yes` the rest goes on"
+    )
+    agreed = replace(STEP, kept=("stream=yes", "tools=yes"))
+    assert decided(agreed, **EXCEPT).action == "advance"
+    assert decided(agreed).action == "advance", "a later ship takes nothing back"
+    more = decided(agreed, **{**EXCEPT, "excepted": ("tools=yes", "api=chat")})
+    assert more.without == ("tools=yes", "api=chat"), "another segment is asked for again"
+
+
+def weak(pairs: int, alarm: bool = False) -> WeakSpot:
+    return WeakSpot(pairs, 800, 0.01 if alarm else 0.4, alarm, "prompt = over 16 KB" if alarm else "")
+
+
+def test_a_step_to_a_quarter_waits_for_the_search_for_weak_spots() -> None:
+    small = RampDesign((0.1, 0.2, 1.0), 60.0, 100)
+    for found in (weak(100), weak(2000, alarm=True)):
+        assert decide_ramp(SHADOW, small, replace(FINE, weak_spot=found), NOW, AUTO).action == "advance", "to 0.1"
+    assert decided(STEP, weak_spot=weak(799)) == RampDecision(
+        "hold", "the search for weak spots has seen 799 of 800 pairs"
+    )
+    assert decided(STEP, weak_spot=weak(800)).action == "advance"
+    held = decided(STEP, weak_spot=weak(2000, alarm=True))
+    assert held.action == "hold"
+    assert held.reason.startswith("a weak spot: the candidate is worse where prompt = over 16 KB")
+
+
+def test_the_audit_keeps_segments_and_the_search() -> None:
+    assert "weak_spot" not in FINE.fields()
+    assert "excepted" not in FINE.fields()
+    found = replace(FINE, weak_spot=weak(10), excepted=("tools=yes",)).fields()
+    assert (found["weak_spot"]["pairs"], found["excepted"]) == (10, ["tools=yes"])

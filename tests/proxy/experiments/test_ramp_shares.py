@@ -9,7 +9,7 @@ import pytest
 
 from gateway.core.exchange import Target
 from gateway.core.plan import Plan, PlanState
-from gateway.core.ramp import RampChange, RampDesign, RampRecord, advanced, rolled_back, started
+from gateway.core.ramp import RampChange, RampDecision, RampDesign, RampRecord, advanced, excepted, rolled_back, started
 from gateway.proxy.experiments.ramp_shares import RampShares
 
 DESIGN = RampDesign((0.1, 0.5, 1.0), 0.0, 1)
@@ -101,3 +101,15 @@ def test_a_plan_without_a_ramp_is_nobodys_concern() -> None:
     shares.read({"swap": SECOND}, {"swap": PlanState(plain, "running", 5.0)})
     shares.unreadable({"swap": PlanState(plain, "running", 5.0)})
     assert (shares.by_plan, shares.stale) == ({}, frozenset())
+
+
+def test_segments_that_stay_come_and_go_with_the_record() -> None:
+    worker = Worker()
+    ready = RampDecision("hold", "all but tools", without=("tools=yes",))
+    kept = excepted(BEGUN, DESIGN, at(2.0), ready, ("tools=yes",))
+    worker.reads(kept)
+    assert (worker.now[0], worker.shares.kept) == (0.1, {PLAN.hash: {"tools=yes"}})
+    worker.reads(advanced(kept, DESIGN, at(3.0)))
+    assert worker.shares.kept == {PLAN.hash: {"tools=yes"}}, "at every later step"
+    worker.reads(rolled_back(advanced(kept, DESIGN, at(3.0)), at(5.0), 60.0))
+    assert (worker.now[0], worker.shares.kept) == (0.0, {PLAN.hash: frozenset()})

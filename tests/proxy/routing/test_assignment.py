@@ -444,3 +444,70 @@ def test_pairs_of_a_run_depend_on_each_other(section: dict[str, Any]) -> None:
         assigned = assign(of, call, True)
         assert assigned is not None
         assert cluster_name(call, assigned) == cluster
+
+
+SEGMENTED: dict[str, Any] = {
+    **BASE, "primary": "error_rate", "margin": 0.05,
+    "segments": {"by": ["metadata.product"], "values": {"metadata.product": ["code"]}},
+}  # fmt: skip
+
+
+def segmented(section: dict[str, Any] = SEGMENTED, factor: float = 3.0, **changes: Any) -> RunningExperiment:
+    """Code is shadowed more often by this factor."""
+    settings = Experiment.model_validate({**section, **changes})
+    plan = plan_of("swap", settings, 600.0)
+    assert plan.segments is not None
+    more = (("metadata.product", "code", factor),)
+    return running(replace(plan, segments=replace(plan.segments, more=more)), settings, secret=SECRET)
+
+
+def of_product(product: str, i: int, r: RunningExperiment, **changes: Any) -> Assignment:
+    fields = {"metadata": {"product": product}}
+    found = assign(r, a_call(id=str(i), fields=fields, **changes), True)
+    assert found is not None
+    return found
+
+
+def test_a_small_segment_is_shadowed_more_often_with_a_known_rate() -> None:
+    r, n = segmented(), 4_000
+    code, mail = ([of_product(product, i, r) for i in range(n)] for product in ("code", "mail"))
+    assert sum(a.shadowed for a in code) / n == pytest.approx(0.6, abs=0.03)
+    assert sum(a.shadowed for a in mail) / n == pytest.approx(0.2, abs=0.03)
+    assert {a.segments.values["metadata.product"] for a in mail if a.segments} == {"other"}
+    base = [a.shadowed and not (a.segments and a.segments.extra) for a in code]
+    assert base == [a.shadowed for a in mail], "pairs of all calls are one draw, whatever a call's segments are"
+    assert not any(a.segments.extra for a in mail if a.segments)
+
+
+def test_the_record_says_the_probability_of_a_segments_shadow() -> None:
+    r = segmented()
+    code, mail = (of_product(product, 1, r) for product in ("code", "mail"))
+    assert code.inclusion(0.5, "default", True) == (0.5, pytest.approx(1 - 0.5 * 0.4), "default+swap@0.6")
+    assert mail.inclusion(0.5, "default", True) == (0.5, pytest.approx(1 - 0.5 * 0.8), "default+swap")
+
+
+def test_a_rate_is_a_probability() -> None:
+    found = of_product("code", 1, segmented(factor=20.0))
+    assert (found.shadow, found.shadowed) == (1.0, True)
+
+
+def test_an_excepted_segment_stays_with_the_control() -> None:
+    ramped = SEGMENTED | {"ramp": {}, "unit": "request"}
+    r = segmented(ramped, shadow=1.0).at(1.0, frozenset({"metadata.product=code"}))
+    code, mail = (of_product(product, 1, r) for product in ("code", "mail"))
+    assert (code.arm, code.unit, code.stays, code.shadowed) == ("control", None, True, True)
+    assert (mail.arm, mail.unit, mail.stays) == ("candidate", "1", False)
+    assert r.at(1.0, frozenset()) is not r, "a change of the excepted segments is applied"
+    assert r.at(1.0, r.kept) is r
+
+
+def test_excepted_segments_come_with_the_shares() -> None:
+    config = a_config(swap=SEGMENTED | {"ramp": {}})
+    experiments = ExperimentAssignments(config)
+    plan = experiments.plans["swap"]
+    states = {"swap": PlanState(plan, "running", 0.0)}
+    kept = {plan.hash: frozenset({"metadata.product=code"})}
+    experiments.follow(states, 1.0, {plan.hash: 0.5}, SECRET, kept)
+    assert experiments.in_force["swap"].kept == {"metadata.product=code"}
+    experiments.follow(states, 2.0, {plan.hash: 0.5}, SECRET)
+    assert not experiments.in_force["swap"].kept

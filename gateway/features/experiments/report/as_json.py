@@ -14,7 +14,7 @@ import orjson
 
 from gateway.core.sanitize import to_json as indented
 from gateway.features.experiments.report.presentation import STATES
-from gateway.reports.model import Comparison, Estimate, Report
+from gateway.reports.model import Comparison, Estimate, Report, SegmentReport
 from gateway.reports.number_format import thinned
 
 VERSION = 1
@@ -29,7 +29,7 @@ def to_json(report: Report) -> str:
 def to_dict(report: Report) -> dict[str, Any]:
     fields_ = {
         "version": VERSION,
-        **_shallow(report),
+        **{name: value for name, value in _shallow(report).items() if name != "declared"},
         "primary": None if report.primary is None else comparison(report.primary),
         "guardrails": [comparison(c) for c in report.guardrails],
         "metrics": [comparison(c) for c in report.metrics],
@@ -42,8 +42,20 @@ def to_dict(report: Report) -> dict[str, Any]:
     }
     if report.best is None:  # a report of one candidate, or of a family that is not compared, stays as it was
         del fields_["best"]
+    fields_ |= {} if report.declared is None else {"declared": declared(report.declared)}
     jsonable: dict[str, Any] = _jsonable(fields_)
     return jsonable
+
+
+def declared(of: SegmentReport) -> dict[str, Any]:
+    """Only reports of plans with segments have this member."""
+    kept = of.kept
+    metrics = [] if kept is None else [comparison(c) for c in kept.metrics]
+    return {
+        **_shallow(of),
+        "segments": [_shallow(each) for each in of.segments],
+        "kept": None if kept is None else {**_shallow(kept), "metrics": metrics},
+    }
 
 
 def comparison(c: Comparison) -> dict[str, Any]:

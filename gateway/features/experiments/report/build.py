@@ -12,8 +12,16 @@ from gateway import __version__
 from gateway.core.errors import CannotRun
 from gateway.core.plan import NATS_PER_TOKEN, Plan
 from gateway.core.ramp import RampEvent
+from gateway.core.segments import SegmentDesign, segment_name
 from gateway.features.experiments.conditions import progress_of
-from gateway.features.experiments.details import arms_of, examples_of, latency_of, strata_of, withheld_of
+from gateway.features.experiments.details import (
+    arms_of,
+    examples_of,
+    latency_of,
+    segment_examples,
+    strata_of,
+    withheld_of,
+)
 from gateway.features.experiments.findings import Finding, SequenceStates, current_plan, finding
 from gateway.features.experiments.judges import AsPeopleJudge, ComparedScorer, as_people_judge, calibration_cautions
 from gateway.features.experiments.latency import P95
@@ -40,6 +48,7 @@ from gateway.reports.model import (
     RampChangeShown,
     RampHistory,
     Report,
+    SegmentReport,
     SimilarityTest,
     Wins,
 )
@@ -86,6 +95,8 @@ def design_of(plan: StoredPlan) -> tuple[tuple[str, str], ...]:
             ("shadow", f"{p.shadow:.3g} of eligible requests"),
             ("control asked again", f"{p.repeat_control:.3g} of those"),
         ]
+    if p.segments is not None:
+        rows += _segments_of(p, p.segments)
     if p.likelihood:
         rows.append(("control scored twice", f"{p.scored_twice:.3g} of those"))
     if p.ramp is not None:
@@ -113,6 +124,14 @@ def design_of(plan: StoredPlan) -> tuple[tuple[str, str], ...]:
         rows.append(("hours", f"{p.min_hours:g} of traffic before ship"))
     method = SPLIT_METHOD if p.mode == "split" else f"{p.method}: {METHOD_NAMES[METHODS[p.method]]}"
     return (*rows, ("intervals", method), ("state", f"{plan.state} since {when(plan.since)}"))
+
+
+def _segments_of(p: Plan, design: SegmentDesign) -> list[tuple[str, str]]:
+    rows = [("segments", f"{', '.join(segment_name(*each) for each in design.segments)}; margin {design.margin:g}")]
+    more = ", ".join(f"{segment_name(prop, value)} {min(1.0, p.shadow * by):.3g}" for prop, value, by in design.more)
+    rows = rows if design.by else []
+    rows += [("shadowed more often", more)] if more else []
+    return rows + ([("weak spots", f"error {design.weak_spots:g}")] if design.weak_spots else [])
 
 
 def _shared(p: Plan) -> str:
@@ -281,6 +300,20 @@ def _report(connection: Reading, plan: StoredPlan, found: Finding, corrected: Co
         traffic=found.traffic,
         tried=tried,
         best=found.best,
+        declared=declared_of(connection, found, look),
+    )
+
+
+def declared_of(connection: Reading, found: Finding, look: SequenceStates) -> SegmentReport | None:
+    """Segments that decide, with examples; None: the plan declares none."""
+    if found.stored_plan.plan.segments is None:
+        return None
+    segments = found.segments
+    return SegmentReport(
+        segments.segments if segments else (),
+        segments.kept if segments else None,
+        found.weak_spot,
+        segment_examples(connection, found, look),
     )
 
 

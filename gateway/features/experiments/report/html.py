@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from gateway.features.experiments.details import IN_SEGMENT
 from gateway.features.experiments.report.likelihood import likelihood_page
 from gateway.features.experiments.report.presentation import (
     TONES,
@@ -43,6 +44,7 @@ def page_values(report: Report, candidates: Sequence[Report] = ()) -> dict[str, 
         "sections": sections_of(report, candidates),
         "likelihood": likelihood_page(report),
         "examples": _groups(report.examples),
+        "segment_examples": _groups(report.declared.examples) if report.declared else [],
         "regressions": ", ".join(f"{group} {n}" for group, n in report.regressions),
         "created": say.when(report.created),
         "versions": ", ".join(f"{name} {version}" for name, version in report.versions),
@@ -132,11 +134,15 @@ def _latency_tile(report: Report) -> Tile | None:
 
 def _groups(examples: Sequence[ExamplePair]) -> list[dict[str, Any]]:
     """The pairs under a title: regressions by what went wrong, then the others."""
-    titles = [f"Regressions: {each.group}" if each.regression else "Other pairs" for each in examples]
+    titles = [each.group if each.group.startswith(IN_SEGMENT) else _title(each) for each in examples]
     return [
         {"title": title, "pairs": [_example(e) for e, of in zip(examples, titles, strict=True) if of == title]}
         for title in dict.fromkeys(titles)
     ]
+
+
+def _title(each: ExamplePair) -> str:
+    return f"Regressions: {each.group}" if each.regression else "Other pairs"
 
 
 def _example(each: ExamplePair) -> dict[str, Any]:

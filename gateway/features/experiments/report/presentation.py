@@ -8,15 +8,18 @@ from typing import Literal
 
 from gateway.core.plan import AGAIN, CONTROL, REPEAT
 from gateway.features.experiments.traffic_facts import dependence_line
+from gateway.reports.charts import IntervalScale, extent, interval_text
 from gateway.reports.model import (
     Arm,
     ArmLatency,
     BestOfK,
     Comparison,
     CorrectedBasis,
+    DeclaredSegment,
     Direction,
     Estimate,
     Family,
+    KeptTraffic,
     Margin,
     NextStep,
     OpenCondition,
@@ -25,8 +28,11 @@ from gateway.reports.model import (
     RankedCandidate,
     Report,
     SegmentDifference,
+    SegmentReport,
+    SegmentState,
     State,
     Verdict,
+    WeakSpot,
 )
 from gateway.reports.number_format import (
     NONE,
@@ -47,8 +53,8 @@ STATES: dict[State, str] = {1: "green", 0: "unknown", -1: "red"}
 SIGNS: dict[State, str] = {1: "✓", 0: "?", -1: "✕"}  # a reader who sees no colours reads the sign
 TONES: dict[State, str] = {1: "good", 0: "open", -1: "bad"}
 """Names of the colours of states on pages."""
-VERDICTS: dict[Verdict, str] = {"ship": "Ship", "reject": "Reject", "hold": "Hold"}
-VERDICT_STATES: dict[Verdict, State] = {"ship": 1, "hold": 0, "reject": -1}
+VERDICTS: dict[Verdict, str] = {"ship": "Ship", "ship_except": "Ship except", "reject": "Reject", "hold": "Hold"}
+VERDICT_STATES: dict[Verdict, State] = {"ship": 1, "ship_except": 1, "hold": 0, "reject": -1}
 _RAMP_STATES: dict[str, tuple[str, State]] = {
     "rolled_back": ("Rolled back", -1),
     "stopped": ("Ramp stopped", 0),
@@ -251,6 +257,70 @@ def segment_lines(report: Report, most: int = 3) -> list[str]:
     shown = [each for each in report.segments if each.found != "unclear"]
     lines = [f"exploratory: {each.found} where {segment_line(each)}" for each in shown[:most]]
     return lines + ([f"exploratory: {len(shown) - most} more segments differ"] if len(shown) > most else [])
+
+
+SEGMENT_STATES: dict[SegmentState, tuple[str, State]] = {
+    "kept": ("holds", 1),
+    "worse": ("worse", -1),
+    "undecided": ("undecided", 0),
+    "rare": ("too rare to decide", 0),
+}
+"""The word of a declared segment's state, and its colour."""
+
+
+def segment_scale(found: SegmentReport, width: int) -> IntervalScale:
+    """The scale of a plot of all declared segments."""
+    margin = found.segments[0].margin if found.segments else None
+    return IntervalScale(extent([each.difference for each in found.segments], margin), margin, width)
+
+
+def declared_lines(found: SegmentReport | None, most: int = 5) -> list[str]:
+    """A line for each declared segment with its interval drawn, worst first; then the traffic that goes, and the search
+    for weak spots."""
+    if found is None:
+        return []
+    scale, width = segment_scale(found, 0), max((len(each.name) for each in found.segments), default=0)
+    lines = [
+        f"{each.name:<{width}}  {interval_text(each.difference, scale):<33}  {_segment(each)}"
+        for each in found.segments
+    ]
+    more = [f"{len(lines) - most} more segments: --full"] if len(lines) > most else []
+    return [*lines[:most], *more, *kept_lines(found.kept), *weak_spot_lines(found.weak_spot)]
+
+
+def _segment(each: DeclaredSegment) -> str:
+    if not each.pairs:
+        return "no pair yet"
+    places = digits_of(each.difference, margin=each.margin)
+    value, bounds = number(each.difference.value, places, signed=True), interval(each.difference, places)
+    return f"{value} ({bounds}), {counted(each.pairs, 'pair')}: {SEGMENT_STATES[each.state][0]}"
+
+
+def kept_lines(kept: KeptTraffic | None) -> list[str]:
+    """The metrics on the traffic without the segments that do not hold, in a line."""
+    if kept is None:
+        return []
+    found = "; ".join(f"{titled(c)} {_on_kept(c)}" for c in kept.metrics)
+    return [f"without {', '.join(kept.excepted)} ({kept.share:.0%} of the pairs): {found}"]
+
+
+def _on_kept(c: Comparison) -> str:
+    places = digits_of(c.difference, margin=c.margin)
+    value = number(c.difference.value, places, signed=True)
+    return f"{value} ({interval(c.difference, places)}): {finding(c)}"
+
+
+def weak_spot_lines(found: WeakSpot | None) -> list[str]:
+    """What the search for weak spots says, in a line."""
+    if found is None:
+        return []
+    if not found.alarm:
+        return [
+            f"weak spots: none found in {counted(found.pairs, 'pair')} (of {count(found.needed)} that a ramp waits for)"
+        ]
+    share = "" if found.share is None else f", {found.share:.0%} of the pairs"
+    loss = "" if found.difference is None else f": {number(found.difference, 2, signed=True)} there"
+    return [f"weak spot: worse where {found.where}{share}{loss} (p = {found.p:.2g} at any look)"]
 
 
 def segment_line(each: SegmentDifference) -> str:

@@ -78,7 +78,7 @@ def _conditions(found: PowerForecast) -> list[str]:
     rows = [("condition", "margin", "have", "needed", "values a pair", "pairs", "variance from")]
     rows += [
         (
-            f"{each.role} {each.metric}" + (f", {each.candidate}" if several else ""),
+            _condition(each) + (f", {each.candidate}" if several else ""),
             f"{each.margin:g}",
             say.count(each.have),
             _number(each.needed),
@@ -90,6 +90,11 @@ def _conditions(found: PowerForecast) -> list[str]:
     ]
     more = len(found.metrics) - len(shown)
     return [*_columns(rows, text=(0, 6)), *([f"and {more} quicker ones"] if more else [])]
+
+
+def _condition(each: Power) -> str:
+    """ "guardrail error_rate"; a segment's name begins with its role."""
+    return each.metric if each.role == "segment" else f"{each.role} {each.metric}"
 
 
 def _chart(found: PowerForecast) -> Iterator[str]:
@@ -108,7 +113,7 @@ def _chart(found: PowerForecast) -> Iterator[str]:
 
 
 def _named(each: Power) -> str:
-    return f"{each.candidate} {each.role} {each.metric}"
+    return f"{each.candidate} {_condition(each)}"
 
 
 def _number(n: int | None) -> str:

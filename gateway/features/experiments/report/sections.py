@@ -14,6 +14,7 @@ from gateway.features.experiments.report.cells import dollars_cell as _dollars
 from gateway.features.experiments.report.cells import estimate_cell as _estimate
 from gateway.features.experiments.report.likelihood import likelihood_lines
 from gateway.features.experiments.report.presentation import (
+    SEGMENT_STATES,
     SEGMENTS,
     SIGNS,
     STATES,
@@ -25,6 +26,7 @@ from gateway.features.experiments.report.presentation import (
     comparisons,
     finding,
     finding_state,
+    kept_lines,
     override_lines,
     pairs_drawn,
     people_line,
@@ -32,9 +34,11 @@ from gateway.features.experiments.report.presentation import (
     ramp_line,
     responses_line,
     saving,
+    segment_scale,
     share_interval,
     step_line,
     titled,
+    weak_spot_lines,
     withheld_notes,
 )
 from gateway.reports import number_format as say
@@ -46,6 +50,7 @@ from gateway.reports.charts import (
     amount_bar,
     extent,
     interval_bar,
+    interval_text,
     latency_chart,
     line_key,
     price_bar,
@@ -56,6 +61,7 @@ from gateway.reports.model import (
     Arm,
     ArmLatency,
     Comparison,
+    DeclaredSegment,
     Estimate,
     OpenCondition,
     RampChangeShown,
@@ -77,7 +83,7 @@ _COURSE = (
 
 def sections_of(report: Report, candidates: Sequence[Report] = ()) -> list[ReportSection]:
     """The sections that have content, in order. candidates: the reports of all candidates of the experiment."""
-    decision = [_next(report), _ramp(report), _course(report), _gates(report)]
+    decision = [_declared(report), _next(report), _ramp(report), _course(report), _gates(report)]
     scores = [_metrics(report), _likelihood(report), _wins(report), _likeness(report), _strengths(report)]
     groups = [_strata(report), _segments(report)]
     traffic = [_latency(report), _arms(report), _withheld(report)]
@@ -130,6 +136,50 @@ def _cost_of_candidate(report: Report) -> str:
     both = arms_compared(report)
     cost = both[1].cost_per_1k if both else None
     return "" if cost is None or cost.value is None else say.dollars(cost.value)
+
+
+_DECLARED = (
+    "Parts of the traffic that the plan declares, worst first. Each must not be worse by its own margin (dashed). The "
+    "intervals are those that `ship` asks for; which segments may go without the others is decided with the error "
+    "shared over all of them (Holm's procedure)."
+)
+
+
+def _declared(report: Report) -> ReportSection | None:
+    """The plot of the declared segments, what holds without those that do not, and the search for weak spots."""
+    found = report.declared
+    if found is None:
+        return None
+    scale = segment_scale(found, FOREST_WIDTH)
+    places = say.digits_of(*(each.difference for each in found.segments), margin=scale.margin)
+    columns = (
+        Column("Segment", "text"),
+        Column("Share"),
+        Column("Pairs"),
+        Column("Difference"),
+        Column("against its margin", "forest", on="page"),
+        Column("against its margin", "text", on="terminal"),
+        Column("Found", "text"),
+    )
+    rows = [_declared_row(each, scale, places) for each in found.segments]
+    lines = (*kept_lines(found.kept), *weak_spot_lines(found.weak_spot))
+    on = titled(report.primary) if report.primary else "the primary metric"
+    shown = table("Declared segments", columns, [("", rows)]) if rows else None
+    return ReportSection("declared", f"Where it holds: {on} by segment", guide=_DECLARED, rows=shown, items=lines)
+
+
+def _declared_row(each: DeclaredSegment, scale: IntervalScale, places: int) -> Row:
+    word, state = SEGMENT_STATES[each.state]
+    needed = f"about {say.counted(each.pairs_needed, 'pair')} more" if each.pairs_needed else ""
+    cells = (
+        Cell(say.share(each.share)),
+        Cell(say.count(each.pairs)),
+        _estimate(each.difference, places, signed=True),
+        Cell(drawing=interval_bar(each.difference, scale, TONES[state])),
+        Cell(interval_text(each.difference, scale)),
+        Cell(word, needed if each.state == "undecided" else "", tone=TONES[state]),
+    )
+    return Row(Cell(each.name, "too few pairs to be waited for" if each.state == "rare" else ""), cells)
 
 
 def _next(report: Report) -> ReportSection | None:

@@ -12,6 +12,7 @@ from gateway.features.experiments.report.presentation import (
     badge,
     best_lines,
     comparisons,
+    declared_lines,
     figures,
     finding,
     finding_state,
@@ -47,15 +48,9 @@ def _short(report: Report) -> Iterator[RenderableType]:
     yield safe_text(_head(report), "dim")
     segments = [safe_text(line, "dim") for line in segment_lines(report)]
     ranked = [safe_text(line, _STYLES[state]) for line, state in best_lines(report.best)]
-    lines = [
-        *_ramped(report),
-        *ranked,
-        *_cautions(report),
-        *_figures(report),
-        *_next(report),
-        *_deciding(report),
-        *segments,
-    ]
+    declared = [safe_text(line) for line in declared_lines(report.declared)]
+    first = [*_ramped(report), *ranked, *_cautions(report), *_figures(report), *declared]
+    lines = [*first, *_next(report), *_deciding(report), *segments]
     yield from lines[: LINES - 3]
     yield safe_text(f"gateway report {report.experiment} --full shows all the evidence, --html FILE a page", "dim")
 

@@ -289,6 +289,9 @@ class SegmentRow:
     """Language that the scorer `language` expected of the served answer; None: it is not known."""
     tags: str = ""
     """As Exchange.tags; "": none."""
+    place: int = 0
+    """Index of the pair in its plan."""
+    cluster: str | None = None
 
 
 LARGE_REQUEST = 65_536  # bytes; larger ones are not read for their properties
@@ -304,14 +307,22 @@ def segment_rows(connection: Connection, where: Mapping[str, str], most: int) ->
         .scalar_subquery()
     )
     request = case((size <= LARGE_REQUEST, e.request))
+    place = (increments.c.place, increments.c.cluster)
     query = (
-        select(increments.c.difference, e.caller, e.alias, e.api, e.stream, sent, request, language, e.tags)
+        select(increments.c.difference, e.caller, e.alias, e.api, e.stream, sent, request, language, e.tags, *place)
         .join(exchanges, e.id == increments.c.pair)
         .where(*_of_sequence(where))
         .order_by(increments.c.place.desc())
         .limit(most)
     )
-    return [SegmentRow(*row[:-2], expected_language(row[-2]), row[-1] or "") for row in connection.execute(query)]
+    rows = connection.execute(query)
+    return [SegmentRow(*row[:7], expected_language(row[7]), row[8] or "", row[9], row[10]) for row in rows]
+
+
+def increments_after(connection: Connection, where: Mapping[str, str], place: int) -> int:
+    """Increments of one sequence after this place."""
+    query = select(func.count()).where(*_of_sequence(where), increments.c.place > place)
+    return int(connection.execute(query).scalar_one())
 
 
 def expected_language(explanation: str | None) -> str | None:

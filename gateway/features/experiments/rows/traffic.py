@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass
 
-from sqlalchemy import ColumnElement, Connection, func, select
+from sqlalchemy import ColumnElement, Connection, case, func, select
 
 from gateway.core.plan import Plan
 from gateway.store.tables import exchanges
@@ -67,6 +67,31 @@ def recent_units(connection: Connection, plan: Plan, since: float) -> RecentUnit
     users = sum(row.user_digest is not None for row in rows)
     conversations = sum(row.cluster in shared or _NAMED in row.request for row in rows)
     return RecentUnits(len(rows), users, conversations, sum(row.run is not None for row in rows))
+
+
+@dataclass(frozen=True, slots=True)
+class RecentRequest:
+    """A recorded call of clients, as far as its segments depend on it."""
+
+    caller: str
+    api: str
+    stream: bool
+    size: int  # bytes of its body
+    pi: float
+    request: bytes
+
+
+MOST_REQUESTS = 2000  # the newest
+_LARGE = 65_536  # bytes; larger requests are not read
+
+
+def recent_requests(connection: Connection, plan: Plan, since: float) -> list[RecentRequest]:
+    """The newest served calls of the plan's model, keys and APIs. since: Unix seconds."""
+    e, length = exchanges.c, func.length(exchanges.c.request)
+    size, body = func.coalesce(e.client_bytes, length), case((length <= _LARGE, e.request), else_=b"")
+    query = select(e.caller, e.api, e.stream, size, e.pi, body).where(*_calls(plan, since), e.api.in_(plan.apis))
+    rows = connection.execute(query.order_by(e.received.desc()).limit(MOST_REQUESTS))
+    return [RecentRequest(*row[:5], bytes(row[5] or b"")) for row in rows]
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,143 @@
+"""What recent traffic makes of a plan's segments before it starts: their values, and how often each is shadowed.
+
+Values that few calls have are one segment, `other`. A small segment is shadowed more often than the rest, so that it is
+decided with it: its additional pairs are in no mean of all calls, which stay a draw with one probability.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+
+import orjson
+
+from gateway.config.derive import SCORE_VARIANCE, horizon_of
+from gateway.core.json_values import parse_object
+from gateway.core.plan import Plan
+from gateway.core.segments import (
+    KNOWN_VALUES,
+    MOST_SEGMENTS,
+    MOST_VALUES,
+    OTHER,
+    TAIL_BYTES,
+    RequestFacts,
+    SegmentDesign,
+    raw_values,
+    segment_name,
+)
+from gateway.features.experiments.rows.traffic import RecentRequest, recent_requests
+from gateway.features.experiments.sequences import segment_pairs
+from gateway.store.query import Reading
+
+DAY_S = 86_400.0
+FEWEST = 50  # recorded calls from which something is said
+_WORTH = 1.1  # a smaller factor is not worth a rate of its own
+_MOST = 20.0
+Shares = Mapping[str, Mapping[str, float]]
+"""Property → value → its share of the calls."""
+
+
+def with_segments(connection: Reading, plan: Plan, now: float, variance: float | None = None) -> Plan:
+    """The plan with its segments' values, and with the rates of the small ones. now: Unix seconds.
+
+    variance: of one difference, from earlier pairs; None: it is assumed.
+    """
+    design = plan.segments
+    if design is None or not design.by:
+        return plan
+    shares = traffic_shares(connection, plan, now)
+    if shares is None:
+        return plan
+    frozen = replace(design, frozen=tuple(_frozen(design, shares)))
+    plan = replace(plan, segments=frozen)
+    return replace(plan, segments=replace(frozen, more=tuple(_factors(plan, frozen, shares, variance))))
+
+
+def traffic_shares(connection: Reading, plan: Plan, now: float) -> Shares | None:
+    """Shares of the last day's recorded calls, each of which stands for 1 / π; None: too few were recorded."""
+    design = plan.segments
+    rows = recent_requests(connection, plan, now - DAY_S) if design is not None else []
+    if design is None or len(rows) < FEWEST:
+        return None
+    counts: dict[str, Counter[str]] = {prop: Counter() for prop in design.by}
+    total = 0.0
+    for row in rows:
+        total += 1.0 / row.pi
+        for prop, value in raw_values(design.by, _facts(row)).items():
+            counts[prop][value] += 1.0 / row.pi  # type: ignore[assignment]  # weights
+    return {prop: {value: n / total for value, n in of.items()} for prop, of in counts.items()}
+
+
+def _facts(row: RecentRequest) -> RequestFacts:
+    fields = parse_object(row.request) or {}
+    texts = fields.get("messages") or fields.get("prompt")
+    tail = orjson.dumps(texts)[-TAIL_BYTES:] if texts else b""
+    return RequestFacts(row.caller, row.api, row.stream, row.size, fields, tail)
+
+
+def _frozen(design: SegmentDesign, shares: Shares) -> Iterator[tuple[str, tuple[str, ...]]]:
+    """The values of each property without stated ones: those with enough of the traffic, the most frequent first."""
+    stated, most = dict(design.values), max(1, MOST_SEGMENTS // max(1, len(design.by)) - 1)
+    for prop in design.by:
+        found = [(-share, value) for value, share in shares[prop].items() if share >= design.least_share]
+        of_two = len(KNOWN_VALUES.get(prop, ())) == 2  # both have a name, however rare one is
+        if prop not in stated and found and not of_two:
+            yield prop, tuple(value for _, value in sorted(found)[: min(MOST_VALUES, most)])
+
+
+def declared_shares(design: SegmentDesign, shares: Shares) -> dict[tuple[str, str], float]:
+    """Declared segment → its share of the calls."""
+    found = dict.fromkeys(design.segments, 0.0)
+    for prop, values in design.declared.items():
+        known = {value: shares[prop].get(value, 0.0) for value in values}
+        found |= {(prop, value): share for value, share in known.items()}
+        if (prop, OTHER) in found:
+            found[prop, OTHER] = max(0.0, 1.0 - sum(known.values()))
+    return found
+
+
+def _factors(
+    plan: Plan, design: SegmentDesign, shares: Shares, variance: float | None
+) -> Iterator[tuple[str, str, float]]:
+    """By how much more often each small segment is shadowed, so that it has its pairs when the primary has."""
+    pairs = plan.max_pairs or horizon_of(plan, variance)
+    if not pairs:
+        return
+    wanted = segment_pairs(plan, math.sqrt(SCORE_VARIANCE if variance is None else variance), design.margin)
+    for (prop, value), share in declared_shares(design, shares).items():
+        factor = wanted / (share * pairs) if share >= design.least_share else 1.0
+        if factor > _WORTH:
+            yield prop, value, round(min(factor, _MOST), 2)
+
+
+def added_share(plan: Plan, shares: Shares | None) -> float:
+    """Pairs that are drawn for small segments alone, for each pair that is drawn from all calls; at most this many."""
+    design = plan.segments
+    if design is None or shares is None or not plan.shadow:
+        return 0.0
+    known = declared_shares(design, shares)
+    most = 1.0 / plan.shadow
+    return sum(known.get((prop, value), 0.0) * (min(factor, most) - 1.0) for prop, value, factor in design.more)
+
+
+def segment_cautions(connection: Reading, plan: Plan, now: float) -> Iterator[str]:
+    """Cautions about segments that recent traffic does not have, and about values that are not known."""
+    design = plan.segments
+    shares = traffic_shares(connection, plan, now) if design is not None and design.by else None
+    if design is None or shares is None:
+        return
+    known = replace(design, frozen=tuple(_frozen(design, shares)))
+    for segment, share in declared_shares(known, shares).items():
+        if not share and segment[1] != OTHER:
+            yield (
+                f"experiment {plan.name}: no recorded call of {plan.model} in the last day had the segment "
+                f"{segment_name(*segment)}, so nothing would be known of it; take it out of `segments`"
+            )
+    for prop in design.by:
+        if not shares[prop]:
+            yield (
+                f"experiment {plan.name}: none of the last day's recorded calls of {plan.model} names {prop}, so all "
+                "of them are one segment of it; send it, or remove it from `segments.by`"
+            )
