@@ -188,4 +188,8 @@ def main(root: Path, options: Sequence[str]) -> int:
 
 if __name__ == "__main__":
     preload(TESTS.parent)
-    sys.exit(main(TESTS.parent, sys.argv[1:]))
+    from fixtures.verbs import ADDRESS, running_verb_server  # pytest has imported it, and rewritten its asserts
+
+    with running_verb_server() as os.environ[ADDRESS]:
+        status = main(TESTS.parent, sys.argv[1:])
+    sys.exit(status)
