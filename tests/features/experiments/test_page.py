@@ -10,6 +10,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from fixtures.simulated import a_pair, seen
 
 from gateway.config.made_experiments import made_path
 from gateway.console.errors import StoreAway
@@ -17,12 +18,17 @@ from gateway.core.exchange import Target
 from gateway.core.plan import Guardrail, Plan, PlanState
 from gateway.core.ramp import RampDesign
 from gateway.core.segments import SegmentDesign
+from gateway.features.experiments.findings import drops_of
 from gateway.features.experiments.page import BackgroundReader
+from gateway.features.experiments.progress import PlanProgress
+from gateway.features.experiments.rows.dropped import keep_dropped
+from gateway.features.experiments.rows.sequences import save
 from gateway.features.labels.desk import LabelRequest, LabelVerdict, next_item, open_desk, save_labels
 from gateway.runtime.tasks import Tasks
-from gateway.store.plans import save_plans
+from gateway.store.plans import StoredPlan, save_plans
 
 SCORER = {"version": "1", "direction": "maximise", "bounds": (0.0, 1.0), "heavy": False}
+NAME = "<script>alert(1)</script>\u202eevil"
 HOSTILE = "<script>alert(1)</script>\x1b[31m\u202eevil"
 FORM = {
     "name": "swap", "control": "chat local/small", "upstream": "local", "candidate_model": "large", "mode": "shadow",
@@ -155,6 +161,36 @@ async def test_a_plan_with_evidence_shows_gates_metrics_and_the_horizon(pages):
     listed = await pages.get(client, "/console/experiments")
     assert "Hold" in listed
     assert "local/large" in listed
+
+
+async def test_compared_candidates_have_a_table_and_a_chart(pages):
+    """The better one leads, the worse one is dropped; the list says so, too."""
+    arms = tuple((arm, Target("local", arm)) for arm in ("fast", NAME))
+    plan = replace(a_plan(family="best", primary="quality"), candidates=arms, guardrails=())
+    await begun(pages, plan)
+
+    def fill(connection) -> None:
+        progress = PlanProgress(plan, plan.hash, {})
+        for i in range(60):
+            scores = {"fast": (0.9, 0.002), NAME: (0.2, 0.001)}
+            answers = {arm: seen(score, cost_usd=usd) for arm, (score, usd) in scores.items()}
+            progress.take(i + 1, a_pair(i, seen(0.5, cost_usd=0.003), **answers))
+        save(connection, progress.changes(), 1.0)
+        out = drops_of(connection, StoredPlan(plan, plan.hash, "running", 1.0), 1.0)
+        keep_dropped(connection, plan.hash, out, 1.0)
+
+    await pages.store.run(fill)
+    client = await pages.login()
+    page = await pages.get(client, "/console/experiments/of/swap")
+    for part in ("The candidates, compared", "Cost and quality", "USD per thousand", "Dropped", "on the front"):
+        assert part in page, part
+    assert "The best of 2 candidates for chat is undecided; fast: leads" in page
+    assert "<script>alert" not in page
+    assert "\u202e" not in page
+    listed = await pages.get(client, "/console/experiments")
+    assert "Compared" in listed
+    assert "Dropped" in listed
+    assert "is dropped: quality: worse by more than 0.1" in listed
 
 
 async def test_names_from_the_store_are_shown_as_text(pages):

@@ -19,22 +19,20 @@ def best_section(report: Report) -> ReportSection | None:
     best = report.best
     if best is None:
         return None
-    leads = [row.lead for row in best.candidates if row.lead is not None]
     scale = IntervalScale(extent([row.difference for row in best.candidates], best.margin), best.margin)
-    between = IntervalScale(extent(leads, best.margin), best.margin)
+    behind = any(row.lead is not None for row in best.candidates)
     columns = (
         Column("Candidate", "text"),
         Column("State", "text"),
         Column("Difference from the control, + is better"),
         Column("against the margin", "drawing"),
-        Column(f"Behind {best.leader}, + is better", shown=bool(leads)),
-        Column("likewise", "drawing", shown=bool(leads)),
+        Column(f"Difference from {best.leader}", shown=behind),
         Column("Pairs"),
         Column("Paid calls"),
         Column("USD per 1k", shown=any(row.cost_per_1k for row in best.candidates)),
-        Column("Why", "text"),
     )
-    rows = [_ranked(row, best, scale, between) for row in best.candidates]
+    rows = [_ranked(row, best, scale) for row in best.candidates]
+    why = tuple(f"{row.candidate}: {row.says}" for row in best.candidates)
     guide = (
         "Every candidate is compared with the control and with every other one, each time at a one-sided error of "
         f"{best.alpha:.3g}, at every look. A candidate is dropped, and gets no more requests, once another is shown to "
@@ -42,12 +40,11 @@ def best_section(report: Report) -> ReportSection | None:
         "not worse by more than the margin than the control, nor than any candidate that is left."
     )
     shown = table("The candidates, compared with each other", columns, [("", rows)])
-    return ReportSection(
-        "best", "The candidates, compared", guide=guide, rows=shown, figures=tuple(_cost_chart(report))
-    )
+    figures = tuple(_cost_chart(report))
+    return ReportSection("best", "The candidates, compared", guide=guide, rows=shown, figures=figures, items=why)
 
 
-def _ranked(row: RankedCandidate, best: BestOfK, scale: IntervalScale, between: IntervalScale) -> Row:
+def _ranked(row: RankedCandidate, best: BestOfK, scale: IntervalScale) -> Row:
     word, state = RANKED[row.state]
     places = say.digits_of(row.difference, margin=best.margin)
     behind = None if row.lead is None else negated(row.lead)
@@ -57,11 +54,9 @@ def _ranked(row: RankedCandidate, best: BestOfK, scale: IntervalScale, between: 
         estimate_cell(row.difference, places, signed=True),
         Cell(drawing=interval_bar(row.difference, scale, TONES[state])),
         estimate_cell(behind, places, signed=True),
-        Cell(drawing=None if behind is None else interval_bar(behind, between, TONES[state])),
         Cell(say.count(row.pairs)),
         Cell(say.count(row.paid_calls or 0)),
         replace(dollars_cell(row.cost_per_1k), more=front),
-        Cell(row.says),
     )
     return Row(Cell(row.candidate, row.target), cells)
 

@@ -55,6 +55,7 @@ def test_the_table_and_the_chart_have_every_candidate(report: Any) -> None:
         assert "The candidates, compared" in form
         for words in ("Best", "Compared", "Dropped", "b/slow", "b/tiny", "on the front"):
             assert words in form, words
+        assert "tiny: worse than candidate on helpfulness" in form
         assert "The candidates, side by side" not in form
     assert "A candidate: $0.70, +0.012, on the front" in text
     assert "USD per thousand requests" in page
