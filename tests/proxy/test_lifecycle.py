@@ -265,7 +265,7 @@ async def test_an_internal_fault_is_an_error_not_an_answer(
 
     [target_state] = gateway.gateway.router.target_states
     with monkeypatch.context() as broken:
-        broken.setattr(target_state.upstream.dialect, "answer", fail)
+        broken.setattr(target_state.upstream.dialect.by_api["chat"], "answer", fail)
         reply = await gateway.chat()
     assert (reply.status_code, reply.json()["error"]["code"]) == (500, "internal_error")
     assert "mistake" not in reply.text

@@ -14,7 +14,7 @@ from gateway.proxy.dialects.compressed import compressed, explained
 from gateway.proxy.dialects.messages import Messages
 from gateway.proxy.dialects.openai import OpenAI
 from gateway.proxy.dialects.responses import RESPONSES_APIS, ResponsesAsChat
-from gateway.proxy.dialects.types import ClientDialect, Dialect, PlainReply, Reader
+from gateway.proxy.dialects.types import ClientDialect, Dialect, PlainReply, Reader, UpstreamDialect
 from gateway.proxy.http.client.transport import UpstreamRequest
 from gateway.proxy.request.call import Api, Call
 
@@ -30,6 +30,7 @@ class DialectByApi:
         self._native = native
         self._compresses = compresses
         self._by_api: dict[str, ClientDialect] = {**dict.fromkeys(get_args(Api), native), **translated}
+        self.by_api: Mapping[str, ClientDialect] = dict.fromkeys(get_args(Api), self) if compresses else self._by_api
 
     def request(self, call: Call, model: str) -> UpstreamRequest:
         request = self._by_api[call.api].request(call, model)
@@ -58,7 +59,7 @@ _NATIVE: dict[DialectName, Callable[[Upstream], OpenAI | Anthropic]] = {
 }
 
 
-def build_dialect(upstream: Upstream) -> Dialect:
+def build_dialect(upstream: Upstream) -> UpstreamDialect:
     native = _NATIVE[upstream.provider.dialect](upstream)
     translated: dict[str, ClientDialect] = {}
     if isinstance(native, OpenAI):

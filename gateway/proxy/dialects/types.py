@@ -6,6 +6,7 @@ path prefix, credentials, fixed headers. Its methods are pure.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Literal, NamedTuple, Protocol
 
 from gateway.core.errors import GatewayError
@@ -116,3 +117,10 @@ class Dialect(ClientDialect, Protocol):
 
         request: its path is relative to the base path, and its origin is not read."""
         ...
+
+
+class UpstreamDialect(Dialect, Protocol):
+    """The dialects of one upstream, for the clients of several APIs: its methods choose by the API of the call."""
+
+    by_api: Mapping[str, ClientDialect]
+    """Those that they choose from."""

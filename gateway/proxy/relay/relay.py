@@ -227,7 +227,8 @@ class Relay:
     async def _exchange(self, state: RelayState, target_state: TargetState, call: Call, handle: ReplyHandler) -> None:
         """Sends the request and hands a good reply to `handle`. Raises AttemptFailed for HTTP status 300 and above."""
         timeouts, context, deadlines = state.route.timeouts, state.context, state.deadlines
-        dialect, model, variant = target_state.upstream.dialect, target_state.model, target_state.variant
+        dialect, model = target_state.upstream.dialect.by_api[call.api], target_state.model
+        variant = target_state.variant
         request = dialect.request(call, model) if variant is None else variant.request(dialect, call, model)
         if context.response.enabled and not state.client.started:
             if type(request.body) is tuple:

@@ -83,7 +83,7 @@ async def _held(state: RelayState, target_state: TargetState, reply: UpstreamRep
     if body is None:
         raise AttemptFailed(Failure("error", f"answered with more than {_MAX_HELD_BYTES >> 20} MB"))
     try:
-        answer, usage, error_source = target_state.upstream.dialect.answer(state.call, body)
+        answer, usage, error_source = target_state.upstream.dialect.by_api[state.call.api].answer(state.call, body)
     except ValueError as error:
         _check_encoding(reply, len(body))
         text = target_state.upstream.mask.text(f"returned HTTP {reply.status} without an answer: {error}")

@@ -13,6 +13,10 @@ _UPSTREAM = frozenset(
         b"idempotency-key", b"http-referer", b"x-title", b"x-client-request-id",
     }
 )  # fmt: skip
+_OF_EVERY_REQUEST = frozenset(
+    {b"host", b"authorization", b"content-type", b"content-length", b"connection", b"accept-encoding"}
+)
+"""Headers that most clients send and no upstream gets, so that most headers need no closer look."""
 _WITH_JSON = _UPSTREAM - {b"content-type"}
 JSON_TYPE: tuple[bytes, bytes] = (b"content-type", b"application/json")
 _CLIENT = frozenset(
@@ -47,7 +51,8 @@ def for_upstream(headers: Iterable[tuple[bytes, bytes]], client_id: str | None, 
     """
     out, passing = ([JSON_TYPE], _WITH_JSON) if json else ([], _UPSTREAM)
     for header in headers:
-        if header[0] in passing or header[0][:12] == b"x-stainless-":
+        name = header[0]
+        if name in passing or (name not in _OF_EVERY_REQUEST and name[:12] == b"x-stainless-"):
             out.append(header)
     if client_id is not None:
         out.append((b"x-request-id", client_id.encode()))

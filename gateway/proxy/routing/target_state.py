@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from gateway.config.upstreams import Upstream
 from gateway.core.exchange import Target
-from gateway.proxy.dialects.types import Dialect
+from gateway.proxy.dialects.types import UpstreamDialect
 from gateway.proxy.http.auth.authorized import AuthorizedTransport
 from gateway.proxy.http.auth.secret_mask import SecretMask
 from gateway.proxy.http.client.transport import Transport
@@ -26,7 +26,7 @@ class UpstreamState:
 
     name: str
     config: Upstream
-    dialect: Dialect
+    dialect: UpstreamDialect
     transport: Transport
     limiter: ConcurrencyLimiter
     transport_kind: object = None

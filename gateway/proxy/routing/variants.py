@@ -21,7 +21,7 @@ from gateway.core.errors import BadRequest
 from gateway.core.exchange import Target
 from gateway.core.json_values import as_object, as_text
 from gateway.core.output_tokens import OUTPUT_LIMITS
-from gateway.proxy.dialects.types import Dialect
+from gateway.proxy.dialects.types import ClientDialect
 from gateway.proxy.http.client.transport import UpstreamRequest
 from gateway.proxy.request.call import Call
 from gateway.proxy.request.json_members import Change, leading_items
@@ -87,7 +87,7 @@ class TargetVariant:
         self._named = frozenset(name for name, _ in self._headers)
         self.parts = _parts(ref)
 
-    def request(self, dialect: Dialect, call: Call, model: str) -> UpstreamRequest:
+    def request(self, dialect: ClientDialect, call: Call, model: str) -> UpstreamRequest:
         """The request to send upstream. Raises what Dialect.request raises."""
         request = dialect.request(self.applied(call), model)
         if not self._headers:

@@ -130,7 +130,7 @@ async def test_a_gateway_fault_releases_the_breakers_probe(
 ) -> None:
     [target_state] = gateway.gateway.router.target_states
     make_half_open(target_state)
-    dialect = target_state.upstream.dialect
+    dialect = target_state.upstream.dialect.by_api["chat"]
     monkeypatch.setattr(dialect, "answer", lambda call, body: 1 / 0)
     assert (await gateway.chat()).status_code == 500
     monkeypatch.undo()

@@ -38,6 +38,7 @@ HIGH_WATER = 64 * 1024  # buffered body bytes; above, the socket is not read
 BULK_BYTES = 128 * 1024  # a body of at least this length bypasses the parser, which would copy it
 SLICE_BYTES = 4096  # the parser gets larger reads in slices, and nothing beyond the one in which a request ends
 MAX_HEADERS = 200  # as of an upstream's response
+_CHECKED = frozenset({b"host", b"transfer-encoding"})
 
 
 class DirectApp(Protocol):
@@ -339,12 +340,14 @@ class HttpProtocol(asyncio.Protocol):
     def on_header(self, name: bytes, value: bytes) -> None:
         if self._receiving is None:  # otherwise they are trailers, which must not be taken for headers
             name = name.lower()
-            if name == b"host":
-                if self._has_host:
+            if name in _CHECKED:
+                if name == b"transfer-encoding":
+                    if value.lower() != b"chunked":
+                        raise HttpParserError("a transfer coding that is not known here (RFC 9112, section 6.1)")
+                elif self._has_host:
                     raise HttpParserError("more than one Host (RFC 9112, section 3.2)")
-                self._has_host = True
-            elif name == b"transfer-encoding" and value.lower() != b"chunked":
-                raise HttpParserError("a transfer coding that is not known here (RFC 9112, section 6.1)")
+                else:
+                    self._has_host = True
             self._headers.append((name, value))
 
     def on_headers_complete(self) -> None:
