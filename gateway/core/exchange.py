@@ -129,7 +129,8 @@ class Exchange:
     """True: a copy of the served answer, for an arm whose learned route keeps the control: nothing was sent, and the
     arms differ in nothing. None: the record of a request."""
     segments: str | None = None
-    """JSON of the call's CallSegments (core/segments.py). None: no plan with segments, or no served call."""
+    """JSON of the call's CallSegments (core/segments.py). None: in no experiment with segments. The arms of a shadow
+    pair have that of their served call."""
 
     def to_fields(self) -> Fields:
         """The stream entry: a JSON head, and the two bodies apart from it, so that they are never re-encoded."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +15,7 @@ from fixtures.simulated import JUDGE, Simulated, a_pair, a_plan, looked, seen
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gateway.core.horizon import precision
 from gateway.core.plan import Guardrail, Plan
 from gateway.core.segments import SegmentDesign
 from gateway.features.experiments.conditions import conditions_of
@@ -21,6 +23,7 @@ from gateway.features.experiments.declared_segments import (
     CandidateEvidence,
     decide_by_segment,
     is_done,
+    kept_part,
     segments_found,
 )
 from gateway.features.experiments.findings import Finding
@@ -33,7 +36,13 @@ from gateway.features.experiments.report.presentation import declared_lines
 from gateway.features.experiments.rows.queries import SegmentRow
 from gateway.features.experiments.rows.sequences import SequenceName
 from gateway.features.experiments.segment_cells import CELLS, CellMetric, SegmentCells, merged
-from gateway.features.experiments.sequences import DifferenceSequence, SequenceRule, segment_pairs, segment_rule
+from gateway.features.experiments.sequences import (
+    DifferenceSequence,
+    SequenceRule,
+    segment_pairs,
+    segment_power,
+    segment_rule,
+)
 from gateway.features.experiments.verdict import Decision, SwapDescription
 from gateway.features.experiments.weak_spots import request_parts, searched
 from gateway.reports.model import GateResult
@@ -199,6 +208,39 @@ def test_an_excepted_segment_is_waited_for_while_it_is_undecided() -> None:
     assert [s.state for s in found.segments if s.name == "product=code"] == ["undecided"]
     assert verdict(of, "ship").verdict == "hold"
     assert not is_done(of, ("product", "code"))
+
+
+def test_a_segment_that_overlaps_with_a_bad_one_goes_without_its_requests() -> None:
+    """Nine of ten code requests have tools, so that requests with tools lose as well, for the sake of code."""
+    rng, joined = random.Random(7), []
+    for pair in pairs(1200, {"code": -0.3, "other": 0.01}):
+        code = pair.segments == CODE
+        tools = "yes" if rng.random() < (0.9 if code else 0.15) else "no"
+        joined.append(replace(pair, segments={"product": "code" if code else "other", "tools": tools}))
+    of = evidence(plan(), joined)
+    tools, code = ("tools", "yes"), ("product", "code")
+    assert (of.estimate(tools).value or 0.0) < -0.1
+    assert (of.estimate(tools, 1.0, [code]).value or 0.0) > -0.05
+    found = verdict(of, "hold")
+    assert found.verdict == "ship_except"
+    assert "except product=code: not worse" in found.sentence
+
+
+def test_leaving_out_undecided_segments_takes_a_small_part_of_the_error() -> None:
+    """All choices of as many segments together have no more than the part that is left for them."""
+    assert kept_part(5, 0) == 0.8
+    parts = [math.comb(5, j) * kept_part(5, j) for j in range(6)]
+    assert sum(parts) <= 1.0
+    assert kept_part(5, 1) == pytest.approx(0.02)
+
+
+@pytest.mark.parametrize(("segments", "price"), [(2, 1.30), (3, 1.48), (5, 1.69), (8, 1.88)])
+def test_the_price_of_deciding_all_segments(segments: int, price: float) -> None:
+    """As many times the pairs as a test of one segment with a power of 0.8 takes."""
+    values_ = tuple("abcdefgh"[: segments - 1])
+    of = plan(segments=SegmentDesign(("caller",), 0.1, values=(("caller", values_),)))
+    one, all_ = precision(0.1, 0.05), precision(0.1, 0.05, segment_power(of))
+    assert (one / all_) ** 2 == pytest.approx(price, abs=0.02)
 
 
 def test_reject_waits_while_the_rest_may_still_hold() -> None:
