@@ -401,6 +401,20 @@ def test_status_shows_the_end_of_a_split_and_the_promotions_of_a_ramp(run: Any) 
     assert "so it is given 4 times" in shown
 
 
+SEGMENTS = {"by": ["tools", "metadata.product"], "values": {"metadata.product": ["code"]}}
+
+
+def test_start_and_power_name_the_segments_that_ship_needs(run: Any, stream_url: str, stream_name: str) -> None:
+    run.config(segments=SEGMENTS)
+    priced = run("power", "swap")
+    assert "segment tools=yes" in priced
+    assert "segments: `ship` also needs each of 4 segments not to be worse by 0.1" in priced
+    shown = run("start", "swap")
+    named = "tools=no, tools=yes, metadata.product=code, metadata.product=other"
+    assert f"`ship` also needs these segments, each not worse by 0.1: {named}" in shown
+    assert known(stream_url, stream_name).plan.segments.by == ("tools", "metadata.product")
+
+
 RunGateway = Callable[..., subprocess.CompletedProcess[str]]
 
 

@@ -25,7 +25,7 @@ from gateway.stream import Corridor
 Run = Callable[..., str]
 SWAP: dict[str, Any] = {
     "model": "chat", "control": {"upstream": "a", "model": "m"}, "candidate": {"upstream": "a", "model": "n"},
-    "primary": "refusal", "ramp": {"steps": [0.25, 1.0], "cooldown_s": 60},
+    "primary": "refusal", "ramp": {"steps": [0.25, 1.0], "cooldown_s": 60}, "segments": {"by": ["tools"]},
 }  # fmt: skip
 
 
@@ -99,6 +99,16 @@ def test_promote_waits_for_the_evidence_and_override_does_not(run: Run, server: 
     assert run("promote", "swap", "--reason", "agreed") == "swap is at a step 1\n"
     assert run("override", "swap", "--full", "--reason", "it ends tonight") == "swap is promoted\n"
     assert server(lambda ramp: ramp.record()).overridden
+
+
+def test_promote_except_says_what_stays_with_the_control(run: Run, server: Any) -> None:
+    server(lambda ramp: ramp.holds_without("tools=yes"))
+    assert "Ship, but keep tools=yes" in refused("promote", "swap", "--reason", "x")
+    assert "did you mean" in refused("promote", "swap", "--except", "tool=yes", "--reason", "x")
+    done = run("promote", "swap", "--except", "tools=yes", "--reason", "agreed")
+    assert done == "swap is at a step 1; tools=yes stays with the control\n"
+    assert "  control   keeps tools=yes\n" in run("status", "swap")
+    assert json.loads(run("gate", "swap", "--json", code=2))["kept"] == ["tools=yes"]
 
 
 @pytest.mark.parametrize("verb", ["pause", "resume", "rollback", "promote", "override"])
