@@ -41,8 +41,24 @@ def _run(arguments: list[str]) -> None:
     else:
         gc.set_threshold(50_000, 20, 50)  # modules make no garbage while they load
         from gateway.cli import app
+        from gateway.cli.machine_help import words_before
 
-        app()
+        if (words := words_before(arguments)) is None:
+            app()
+        else:
+            _help_as_json(words)
+
+
+def _help_as_json(words: list[str]) -> None:
+    from gateway.cli import app
+    from gateway.cli.machine_help import UnknownVerb, described
+    from gateway.core.sanitize import to_json
+
+    try:
+        sys.stdout.write(f"{to_json(described(app, words))}\n")
+    except UnknownVerb as error:
+        sys.stderr.write(f"{error}\n")
+        sys.exit(2)
 
 
 def _drop_output() -> None:

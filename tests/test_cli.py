@@ -24,6 +24,7 @@ VERBS = [
     "usage",
     "report",
     "ab",
+    "route",
     "replay",
     "compare",
 ]
@@ -40,6 +41,7 @@ VERBS += [
     "dashboards",
     "alerts",
     "deploy",
+    "skill",
     "status",
     "dead",
     "erase",

@@ -27,7 +27,8 @@ class Stack:
     key: str
 
     def here(self, text: str) -> str:
-        return text.replace("http://127.0.0.1:8000", self.origin).replace("sk-assay-…", self.key)
+        text = text.replace("http://127.0.0.1:8000", self.origin).replace("sk-assay-…", self.key)
+        return text.replace("upstream: local", "upstream: double")
 
     def environ(self) -> dict[str, str]:
         path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"

@@ -19,3 +19,9 @@ def test_every_page_is_reached_from_the_navigation() -> None:
     reached |= {f"adr/{name}" for name in CONF["_ENTRY"].findall((DOCS / "adr" / "README.md").read_text())}
     pages = {p.relative_to(DOCS).with_suffix("").as_posix() for p in DOCS.rglob("*.md")}
     assert pages - reached == {"README"}
+
+
+def test_programs_find_every_page_in_llms_txt() -> None:
+    text = CONF["llms_txt"]((DOCS / "README.md").read_text())
+    assert text.startswith("# Assay Gateway: documentation\n\n> An OpenAI-compatible gateway ")
+    assert "\n## Start here\n\n- [Quick start](quickstart.md): " in text

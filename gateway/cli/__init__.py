@@ -32,6 +32,7 @@ _OWN = (
     Verb("dashboards", "gateway.cli.installation:verbs", 180),
     Verb("alerts", "gateway.cli.installation:verbs", 181),
     Verb("deploy", "gateway.cli.installation:verbs", 182),
+    Verb("skill", "gateway.cli.installation:verbs", 183),
 )
 
 

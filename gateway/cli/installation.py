@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -95,31 +96,44 @@ def deploy(out: Out, force: Force = False) -> None:
     _write({"deploy": "deploy", "grafana": "grafana"}, out, force)
 
 
+@verbs.command(epilog=example("gateway skill --out .claude/skills"))
+def skill(out: Out, force: Force = False) -> None:
+    """Write the skill for coding agents: how to set up a gateway, plan an experiment and read its verdict."""
+    _copy([(_packaged("docs/skill.md"), out / "assay-gateway" / "SKILL.md")], out, force)
+
+
 def _write(trees: dict[str, str], out: Path, force: bool) -> None:
     """Copies each tree of the package to the folder of that name below `out`."""
+    files = [
+        (file, out / folder / file.relative_to(_packaged(source)))
+        for folder, source in trees.items()
+        for file in sorted(_packaged(source).rglob("*"))
+        if file.is_file() and file.suffix not in (".py", ".pyc")
+    ]
+    _copy(files, out, force)
+
+
+def _copy(files: Sequence[tuple[Path, Path]], out: Path, force: bool) -> None:
+    """Copies each file to its target, and prints how many."""
     written = left = 0
-    for folder, source in trees.items():
-        for file in sorted(_packaged(source).rglob("*")):
-            if not file.is_file() or file.suffix in (".py", ".pyc"):
-                continue
-            target = out / folder / file.relative_to(_packaged(source))
-            if target.exists() and not force:
-                typer.echo(f"left as it is: {target}", err=True)
-                left += 1
-                continue
-            target.parent.mkdir(parents=True, exist_ok=True)
-            target.write_bytes(file.read_bytes())
-            written += 1
+    for source, target in files:
+        if target.exists() and not force:
+            typer.echo(f"left as it is: {target}", err=True)
+            left += 1
+            continue
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(source.read_bytes())
+        written += 1
     typer.echo(f"{written} files written to {out}" + (f", {left} left as they are" if left else ""))
 
 
-def _packaged(tree: str) -> Path:
-    """A tree of files of the installed package, or of the checkout that the package is imported from."""
+def _packaged(path: str) -> Path:
+    """A file or a tree of the installed package, or of the checkout that the package is imported from."""
     import gateway
 
     package = Path(gateway.__file__).parent
-    installed = package / "packaged" / tree
-    return installed if installed.is_dir() else package.parent / tree
+    installed = package / "packaged" / path
+    return installed if installed.exists() else package.parent / path
 
 
 importing = typer.Typer(
