@@ -275,7 +275,8 @@ class Sampling(Section):
     """The share of calls that is recorded if no rule matches."""
     unit: Literal["request", "conversation", "run"] = "request"
     """Unit of the draw: single requests, whole conversations (by `x-gateway-conversation` or
-    `metadata.conversation_id`), or whole runs, whose rules may name a `key` only."""
+    `metadata.conversation_id`), or whole runs. A run is recorded at the highest rate of all rules but those for
+    other keys; the rates decide which of its calls are scored one by one."""
     pi_min: Annotated[float, Field(gt=0, le=1)] = 0.001
     """The smallest rate allowed, other than 0. A call recorded with probability π has weight 1/π."""
     rules: tuple[SamplingRule, ...] = ()
@@ -288,17 +289,6 @@ class Sampling(Section):
         for at, rate in (("rate", self.rate), *((f"rules[{i}].rate", r.rate) for i, r in enumerate(self.rules))):
             if 0 < rate < self.pi_min:
                 raise ValueError(f"{at} {rate} is below pi_min {self.pi_min}: its weights would exceed 1 / pi_min")
-        return self
-
-    @model_validator(mode="after")
-    def _check_rules_of_runs(self) -> Self:
-        """A run is recorded whole or not at all: all of its calls have one caller, and nothing else in common."""
-        for i, rule in enumerate(self.rules if self.unit == "run" else ()):
-            if other := sorted(rule.when.model_fields_set - {"key"}):
-                raise ValueError(
-                    f"rules[{i}].when.{other[0]}: with `unit: run` a rule may name a `key` only, since others would "
-                    "record some calls of a run without the rest"
-                )
         return self
 
 

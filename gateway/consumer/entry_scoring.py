@@ -67,6 +67,7 @@ class _ParsedExchange(NamedTuple):
     def judged(self, results: Sequence[ScoreResult], prediction: Prediction | None) -> ReadEntry:
         entry, subject, turn = self
         e, c, place = subject.exchange, subject.completion, position(entry.id)
+        results = at_its_rate(e, results)
         return ReadEntry(entry, e, ScoredExchange(e, c, results, subject.cost_usd, place, prediction, turn))
 
 
@@ -131,7 +132,7 @@ class EntryScorer:
             subject = replace(subject, cost_usd=cost_usd)
         drawn = partial(draw, unit=exchange.unit)
         results = await score_all(chosen, subject, drawn, self._threads, patient=True)
-        return ScoredExchange(exchange, subject.completion, results, subject.cost_usd)
+        return ScoredExchange(exchange, subject.completion, at_its_rate(exchange, results), subject.cost_usd)
 
     def _parse(self, entry: StreamEntry, texts: BatchTexts) -> ReadEntry | UnreadableEntry | _ParsedExchange:
         try:
@@ -183,9 +184,10 @@ class EntryScorer:
             return _broken(parsed.entry, error)
 
     def _of(self, exchange: Exchange) -> Mapping[str, RegisteredScorer]:
-        """The scorers of an exchange: none for a request for the likelihood of an answer, which has no answer, and
-        none for a copy of the served answer, which has that one's scores."""
-        return {} if exchange.likelihood is not None or exchange.tied else self._scorers
+        """The scorers of an exchange: none for a request for the likelihood of an answer, which has no answer; none for
+        a copy of the served answer, which has that one's scores; none for a call that is recorded for its run only."""
+        alone = exchange.likelihood is not None or exchange.tied or is_of_run_only(exchange)
+        return {} if alone else self._scorers
 
     def _subject(self, exchange: Exchange, texts: BatchTexts | None = None) -> Subject:
         completion = completion_of(exchange)
@@ -194,6 +196,19 @@ class EntryScorer:
         reference = exchange.reference or stated_reference(request)
         batch = None if texts is None else texts.add(completion.text)
         return Subject(exchange, request, completion, reference, cost_usd, batch)
+
+
+def is_of_run_only(exchange: Exchange) -> bool:
+    """Whether a call was recorded since its run is, and not to be scored by itself."""
+    return exchange.score_rate is not None and exchange.u >= exchange.score_rate
+
+
+def at_its_rate(exchange: Exchange, results: Sequence[ScoreResult]) -> Sequence[ScoreResult]:
+    """The results with the probability that the call was scored, given that it was recorded."""
+    if exchange.score_rate is None:
+        return results
+    share = min(1.0, exchange.score_rate / exchange.pi)
+    return [each._replace(pi=each.pi * share) for each in results]
 
 
 def _is_ours(registered: RegisteredScorer) -> bool:

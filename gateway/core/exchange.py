@@ -122,6 +122,8 @@ class Exchange:
     """The client's id of the run, the calls of one task; a digest of it where not all content is recorded. None: the
     call names none, or was not made by a client. A run belongs to its caller: run_key has both."""
     run_source: str | None = None  # the member or header that named it: "x-gateway-run", "metadata.run_id", …
+    score_rate: float | None = None
+    """With runs as the unit of sampling: the call is scored by itself if u is below this. None: if it is recorded."""
     tags: str | None = None  # that the call gave itself, as "key=value", with a blank between them
     route: str | None = None
     """The learned route that chose the target, and the leaf: "small-where-safe/3". None: none was asked."""

@@ -41,6 +41,8 @@ class EndedCall:
     """Monotonic seconds."""
     pi: float
     stratum: str
+    score_rate: float | None = None
+    """As in the record."""
 
 
 @dataclass(slots=True)
@@ -96,13 +98,17 @@ class Settler:
         if self.sampler.reads_ending:
             pi, stratum = self.sampler.tail(drawn, call, self._ending(call, context, now))
         if route.assignment is not None:
-            ended = EndedCall(call, route, context, target_state, now, pi, stratum)
+            kept = pi if drawn.kept is None else drawn.kept
+            ended = EndedCall(call, route, context, target_state, now, kept, stratum)
             self._settle_assigned(ended, route.assignment)
             return
+        score_rate = None
+        if drawn.kept is not None:
+            pi, score_rate = drawn.kept, pi
         reason = drawn.reason or (None if drawn.u < pi else "not_drawn")
         self.recorder.saw((stratum, call.alias, target_state.name, "", ""), reason)
         if reason is None:
-            ended = EndedCall(call, route, context, target_state, now, pi, stratum)
+            ended = EndedCall(call, route, context, target_state, now, pi, stratum, score_rate)
             self.recorder.put(self._exchange(ended, SamplingDecision(pi, stratum)))
 
     def _settle_assigned(self, ended: EndedCall, assignment: Assignment) -> None:
@@ -227,6 +233,7 @@ class Settler:
             client_bytes=len(call.body) if assignment else None,
             run=None if run is None else run.id,
             run_source=None if run is None else run.source,
+            score_rate=ended.score_rate,
             tags=" ".join(call.caller.call_tags) if call.caller.call_tags else None,
             route=ended.route.choice.label if ended.route.choice is not None else None,
             segments=assignment.segments.to_json() if assignment and assignment.segments else None,

@@ -91,6 +91,8 @@ def _unpredictable(config: Config, built: BuiltScorers) -> Iterator[str]:
     registered = None if name is None else built.all().get(name)
     if registered is None:
         return
+    if config.sampling.unit == "run" and config.sampling.rules:
+        yield "predictor: needs one rate for all calls that it sees; `sampling.unit: run` with rules has several"
     if name in built.pairs:
         yield (
             f"predictor.target: {name} compares the two answers of a pair, so no single answer has a value; "

@@ -80,7 +80,9 @@ def places(
     """
     chosen = and_(true(), *conditions(connection, filter))
     e = exchanges.c
-    scorable = and_(e.received <= until, e.likelihood.is_(None), e.tied.is_not(True))  # neither has scores of its own
+    alone = or_(e.score_rate.is_(None), e.u < e.score_rate)  # else it is recorded for its run only
+    # Neither a request for a likelihood nor a copy has scores of its own.
+    scorable = and_(e.received <= until, e.likelihood.is_(None), e.tied.is_not(True), alone)
     query = select(*(e[name] for name in _LIGHT), chosen.label("selected")).where(scorable)
     query = (query.where(chosen) if selected_only else query).order_by(e.received, e.id)
     if after is not None:

@@ -59,3 +59,20 @@ async def test_a_key_without_content_leaves_no_name(start: Any, configured: Any,
     (found,) = await gateway.recorded()
     assert "alice" not in repr(found)
     assert found.unit == run_key("tester", found.run)
+
+
+async def test_a_run_is_kept_whole_and_its_calls_are_scored_by_their_rules(
+    start: Any, configured: Any, upstream: FakeUpstream
+) -> None:
+    """Every run is recorded, since a call of it may fail; of the others, the tenth that the rate draws is scored."""
+    rules = [{"when": {"outcome": "error"}, "rate": 1.0, "name": "errors"}]
+    gateway = await start(configured(upstream, sampling={"rate": 0.1, "unit": "run", "rules": rules}))
+    for n in range(20):
+        await chat(gateway, {"x-gateway-run": f"task-{n}"})
+    upstream.answers(500, b"{}")
+    await chat(gateway, {"x-gateway-run": "task-0"})
+    found = await gateway.recorded(21)
+    assert {e.pi for e in found} == {1.0}
+    assert {(e.stratum, e.score_rate) for e in found} == {("default", 0.1), ("errors", 1.0)}
+    assert len({e.u for e in found if e.run == "task-0"}) == 1
+    assert any(e.u >= 0.1 for e in found)

@@ -87,6 +87,16 @@ def test_a_predictor_needs_values_of_single_answers_in_a_known_range(scorer, mes
     assert [line.startswith(message) for line in found] == [True] * bool(message)
 
 
+def test_a_predictor_needs_one_rate_for_all_calls():
+    text = CONFIG.replace("{UP}", "far").replace("{MODEL}", "o3").replace("{ALIAS}", "referee").replace(
+        "{MORE}", "share: 0.1")  # fmt: skip
+    text = text.replace("scorers: {", "scorers: {target: {use: refusal}, ") + "predictor: {target: target}\n"
+    rules = "rules: [{when: {outcome: error}, rate: 1.0}]"
+    for sampling, count in (("unit: run", 0), (f"unit: run, {rules}", 1), (rules, 0)):
+        config = parse(f"{text}sampling: {{{sampling}}}\n")
+        assert len(config_mistakes(config, build_all(config.scorers))) == count
+
+
 @pytest.mark.parametrize(
     ("model", "expected"),
     [

@@ -21,7 +21,8 @@ def test_an_exchange_comes_back_as_it_was_recorded(store, exchange):
     )
     response = b'{"choices":[{"message":{"content":"1"},"finish_reason":"stop"}]}'
     sent = exchange(response=response, attempts=attempts, usage=Usage(3, 5, 1, 2), reference="one", client_id="c",
-                    upstream_id="u", first_token_s=0.2, experiment="x", plan="p", arm="b", cluster="k")  # fmt: skip
+                    upstream_id="u", first_token_s=0.2, experiment="x", plan="p", arm="b", cluster="k",
+                    score_rate=0.5)  # fmt: skip
     store.write(sent)
     (found,) = store.run(lambda c: stored_exchanges(c, [sent.id]))
     for each in fields(sent):
@@ -42,6 +43,12 @@ def test_pages_have_every_exchange_once_with_what_is_settled(store, exchange):
     texts = {e.id: i % 3 for i, e in enumerate(sent)}
     assert all(bool(p.settled) == (texts[p.id] != 1) for p in found)
     assert {p.place for p in found} == {PLACE}
+
+
+def test_a_call_kept_for_its_run_only_has_no_place(store, exchange):
+    alone, scored = exchange("1", u=0.1, score_rate=0.1), exchange("1", u=0.1, score_rate=0.2)
+    store.write(alone, scored)
+    assert [p.id for p in store.run(lambda c: places(c, ExchangeFilter(0), time.time(), None))] == [scored.id]
 
 
 def test_an_exchange_without_bodies_is_not_read(store, exchange):

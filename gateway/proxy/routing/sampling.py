@@ -13,6 +13,7 @@ from gateway.core.exchange import Outcome
 from gateway.core.randomization import draw
 from gateway.proxy.request.call import Call
 
+_MOST_KEYS = 10_000
 DEFAULT = "default"
 FORCED = "forced"
 
@@ -27,6 +28,8 @@ class SampleDraw:
     stratum: str
     max_rate: float
     """The highest rate that can still apply: with u at or above it, the answer need not be held."""
+    kept: float | None = None
+    """With runs as the unit: the rate at which the call's whole run is recorded; `pi` is then that of its scoring."""
     reason: str | None = None
     """Why the call is outside the sampled population: "opted_out" or "forbidden"; None: it is inside."""
 
@@ -55,6 +58,8 @@ class Sampler:
         self._rate = policy.rate
         self._by_conversation = policy.unit == "conversation"
         self._by_run = policy.unit == "run"
+        self._rules = policy.rules
+        self._kept: dict[str, float] = {}  # by key
         self.reads_ending = bool(self._tail)
         self.reads_finish = any(rule.when.finish_reason is not None for _, rule in self._tail)
         self.strata = (DEFAULT, FORCED, *(name for name, _ in named))
@@ -62,10 +67,11 @@ class Sampler:
     def head(self, call: Call, requested: str | None = None) -> SampleDraw:
         """requested: "always" or "never", from a header, if the key allows it."""
         unit = call.conversation if self._by_conversation and call.conversation else call.id
-        if self._by_run and call.run is not None:
-            unit = call.run.key
+        if self._by_run:
+            return self._head_of_run(call, requested)
         if not call.caller.sampled or requested == "never":
-            return SampleDraw(unit, 1.0, 0.0, DEFAULT, 0.0, "opted_out" if not call.caller.sampled else "forbidden")
+            reason = "opted_out" if not call.caller.sampled else "forbidden"
+            return SampleDraw(unit, 1.0, 0.0, DEFAULT, 0.0, reason=reason)
         if requested == "always":
             return SampleDraw(unit, 0.0, 1.0, FORCED, 1.0)
         u = draw("sample", unit)
@@ -77,6 +83,25 @@ class Sampler:
                 pi, stratum = rule.rate, name
         reach = (_reach(rule) for _, rule in self._tail if rule.rate > pi and _head_matches(rule, call))
         return SampleDraw(unit, u, pi, stratum, max([pi, *reach]))
+
+    def _head_of_run(self, call: Call, requested: str | None) -> SampleDraw:
+        """The draw of a run, which is recorded whole: at the highest rate of all rules that name no key or this one."""
+        unit, key = call.id if call.run is None else call.run.key, call.caller.name
+        if not call.caller.sampled or requested == "never":
+            reason = "forbidden" if call.caller.sampled else "opted_out"
+            return SampleDraw(unit, 1.0, 0.0, DEFAULT, 0.0, reason=reason)
+        if requested == "always":
+            return SampleDraw(unit, 0.0, 1.0, FORCED, 1.0)
+        kept = self._kept.get(key)
+        if kept is None:
+            kept = max([self._rate, *(rule.rate for rule in self._rules if rule.when.key in (None, key))])
+            if len(self._kept) < _MOST_KEYS:
+                self._kept[key] = kept
+        pi, stratum = self._rate, DEFAULT
+        for name, rule in self._head:
+            if rule.rate > pi and _head_matches(rule, call):
+                pi, stratum = rule.rate, name
+        return SampleDraw(unit, draw("sample", unit), pi, stratum, kept, kept)
 
     def tail(self, drawn: SampleDraw, call: Call, ending: CallEnding) -> tuple[float, str]:
         """π and the stratum, once the call has ended. The call is sampled if drawn.u < π."""

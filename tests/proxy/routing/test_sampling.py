@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pydantic import ValidationError
 
 from gateway.config.config import RuleCondition, Sampling, SamplingRule
 from gateway.core.randomization import draw
@@ -215,8 +214,16 @@ def test_a_run_is_recorded_whole_or_not_at_all() -> None:
     assert by_run.head(a_call(id="alone")).unit == "alone"
 
 
-@pytest.mark.parametrize("when", [{"alias": "chat"}, {"key": "web", "outcome": "error"}, {"min_total_s": 3}])
-def test_a_rule_may_not_record_a_run_in_part(when: dict[str, Any]) -> None:
-    with pytest.raises(ValidationError, match="with `unit: run` a rule may name a `key` only"):
-        sampler((when, 1.0), unit="run")
-    assert sampler(({"key": "web"}, 1.0), unit="run").head(a_call()).pi == 1.0
+def test_rules_decide_which_calls_of_a_run_are_scored() -> None:
+    rules = [({"outcome": "error"}, 0.8), ({"alias": "chat"}, 0.3), ({"key": "other"}, 1.0)]
+    by_run = sampler(*rules, unit="run", rate=0.1)
+    run, failed = RunId("r", "x-gateway-run", "run_1"), replace(OK, outcome="timeout")
+    drawn = by_run.head(a_call(run=run, alias="fast"))
+    assert (drawn.kept, drawn.max_rate, drawn.pi, drawn.stratum) == (0.8, 0.8, 0.1, DEFAULT)
+    assert by_run.tail(drawn, a_call(alias="fast"), OK) == (0.1, DEFAULT)
+    assert by_run.tail(drawn, a_call(alias="fast"), failed) == (0.8, "r0")
+    assert by_run.head(a_call(run=run)).pi == 0.3
+    assert by_run.head(a_call(run=run, caller=Caller("other"))).kept == 1.0
+    assert by_run.head(a_call(run=run), "always").kept is None
+    assert by_run.head(a_call(run=run), "never").reason == "forbidden"
+    assert by_run.head(a_call(run=run, caller=Caller("web", sampled=False))).reason == "opted_out"
