@@ -19,12 +19,14 @@ class Kept:
         self.paused = paused
         self.sent: list[Any] = []
         self.aborted = False
+        self.drained = 0
 
     def send(self, texts: list[bytes]) -> None:
         self.sent += map(json.loads, texts)
 
     async def drain(self) -> None:
         self.paused = False
+        self.drained += 1
 
     def abort(self) -> None:
         self.aborted = True
@@ -36,6 +38,7 @@ async def test_events_in_any_dress() -> None:
     client = EventClient(connection, "a")
     client.start(200, EVENTS)
     await client.write(b': note\n\nevent: x\r\ndata: {"type":"x"}\r\n\r\ndata: {"type":"y",\ndata: "n":1}\n\n')
+    assert connection.drained == 1, "a client that does not read is waited for"
     await client.end(b"data: [DONE]\n\n")
     assert connection.sent == [{"stream_id": "a", "type": "x"}, {"stream_id": "a", "type": "y", "n": 1}]
     client.fail_unended()

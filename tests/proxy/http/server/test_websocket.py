@@ -12,6 +12,7 @@ from websockets.frames import Frame, Opcode
 from gateway.proxy.http.server.connection_limits import BodyMemory
 from gateway.proxy.http.server.websocket import (
     MOST_REASON,
+    MOST_REPLIES,
     UpgradedTransport,
     WebSocketConnection,
     WebSocketLimits,
@@ -153,13 +154,33 @@ def test_no_bytes_raise(data: bytes, cuts: list[int]) -> None:
 
 def test_many_small_fragments_take_little_memory() -> None:
     connection, messages, _, memory = connected()
-    connection.data_received(Frame(Opcode.TEXT, b"a", False).serialize(mask=True))
-    for _ in range(70_000):
-        connection.data_received(Frame(Opcode.CONT, b"a", False).serialize(mask=True))
-    assert memory.held == 70_001
+    connection.data_received(Frame(Opcode.TEXT, b"a" * 10, False).serialize(mask=True))
+    for _ in range(7000):
+        connection.data_received(Frame(Opcode.CONT, b"a" * 10, False).serialize(mask=True))
+    assert memory.held == 70_010
     connection.data_received(Frame(Opcode.CONT, b"a").serialize(mask=True))
-    assert messages.got == [b"a" * 70_002]
+    assert messages.got == [b"a" * 70_011]
     assert memory.held == 0
+
+
+def test_pongs_and_errors_for_a_client_that_does_not_read_are_bounded() -> None:
+    ping, pong = (
+        Frame(opcode, b"a" * 125).serialize(mask=opcode is Opcode.PING) for opcode in (Opcode.PING, Opcode.PONG)
+    )
+    connection, _, wire, _ = connected()
+    for _ in range(3000):
+        connection.data_received(ping)
+    assert not wire.closed, "it reads"
+    connection.pause_writing()
+    wire.written = b""
+    while not wire.closed:
+        connection.data_received(ping)
+    assert len(wire.written) <= MOST_REPLIES + len(pong)
+    connection, _, wire, _ = connected()
+    connection.pause_writing()
+    while not wire.closed:
+        connection.reply(b"{}" * 100)
+    assert len(wire.written) <= MOST_REPLIES * 1.05, "with the frames that it is in"
 
 
 def test_after_the_close_frame_nothing_is_taken() -> None:
