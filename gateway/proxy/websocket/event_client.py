@@ -113,6 +113,7 @@ class EventClient:
         """The message of one event; b"": the client gets none."""
         if data[:1] != b"{":  # [DONE], or a comment
             return b""
+        data = data if data.isascii() else _in_utf8(data)
         kind = name.decode("latin-1") or kind_of(data)
         if kind == "response.output_item.done":
             self._items.append(done_item(data))
@@ -131,6 +132,11 @@ class EventClient:
             self.response = response.id, response.items or b",".join(filter(None, self._items))
         self._items.clear()
         self.on_end(self)
+
+
+def _in_utf8(event: bytes) -> bytes:
+    """The event as a text message must be: one that is not UTF-8 would end the client's connection, with all lanes."""
+    return event.decode("utf-8", "replace").encode()
 
 
 def _nothing(_: EventClient) -> None:

@@ -28,7 +28,10 @@ def portable(items: bytes) -> bytes:
     """
     if b'"reasoning"' not in items:
         return items
-    given = orjson.loads(b"[" + items + b"]")
+    try:
+        given = orjson.loads(b"[" + items + b"]")
+    except ValueError:  # such as half a surrogate pair, which msgspec takes
+        return items
     kept = [item for item in given if not _only_an_id(item)]
     if len(kept) == len(given):
         return items

@@ -8,7 +8,6 @@ are those of HTTP.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -25,7 +24,6 @@ from gateway.proxy.websocket import server_events
 from gateway.proxy.websocket.client_events import (
     MOST_LANES,
     CreateEvent,
-    ResponsesRequest,
     SteerEvent,
     lane_of,
     read_client_event,
@@ -34,7 +32,7 @@ from gateway.proxy.websocket.client_events import (
 from gateway.proxy.websocket.create_request import METHOD, PATH, CreateRequest
 from gateway.proxy.websocket.event_client import EventClient
 from gateway.proxy.websocket.handshake import UpgradeRequest
-from gateway.proxy.websocket.history import ConnectionHistory, ConversationTurn, ProcessHistory
+from gateway.proxy.websocket.history import CONNECTION_BYTES, ConnectionHistory, ConversationTurn, ProcessHistory
 
 MOST_RUNNING = 16  # responses in flight on one connection, as at OpenAI
 MOST_WAITING = 64  # messages of one connection that wait for their turn
@@ -47,10 +45,24 @@ class Lane:
     """The messages with one `stream_id`."""
 
     name: str | None
-    waiting: deque[CreateEvent] = field(default_factory=deque)
+    waiting: deque[tuple[int, CreateEvent]] = field(default_factory=deque)
+    """Each with its number on the connection."""
     running: CreateRequest | None = None
     upstreams: WebSocketLane = field(default_factory=WebSocketLane)
     """Its own connections, to upstreams that have WebSockets."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunningTurn:
+    """What is remembered of a message while its response is made. The message itself may be large."""
+
+    lane: Lane
+    previous: str | None
+    """The response that it continues."""
+    stores: bool
+    items: tuple[bytes, ...] | None
+    """As a request has them; None: they cannot be kept."""
+    base: bytes | None
 
 
 @dataclass(slots=True)
@@ -65,8 +77,8 @@ class OpenSessions:
 class ResponsesSession:
     """A WebSocketSession."""
 
-    __slots__ = ("_aged", "_app", "_connection", "_draining", "_history", "_lanes", "_running", "_shared", "_upgrade",
-                 "_waiting")  # fmt: skip
+    __slots__ = ("_aged", "_app", "_connection", "_draining", "_history", "_lanes", "_messages", "_running", "_shared",
+                 "_upgrade", "_waiting")  # fmt: skip
 
     def __init__(
         self, app: App, upgrade: UpgradeRequest, connection: WebSocketConnection, shared: OpenSessions
@@ -78,6 +90,7 @@ class ResponsesSession:
         self._connection = connection
         self._history = ConnectionHistory(shared.history)
         self._lanes: dict[str | None, Lane] = {}
+        self._messages = 0  # so far
         self._running = 0
         self._waiting = 0
         self._draining = False
@@ -111,7 +124,7 @@ class ResponsesSession:
         self._history.clear()
         for lane in self._lanes.values():
             while lane.waiting:
-                self._taken_from_queue(lane.waiting.popleft())
+                self._take_next(lane)
             if lane.running is not None:
                 lane.running.leave()
             lane.upstreams.close()
@@ -138,7 +151,8 @@ class ResponsesSession:
             self._memory.take(len(event.body), self._connection.holder)
         if lane is None:
             lane = self._lanes[event.lane] = Lane(event.lane)
-        lane.waiting.append(event)
+        self._messages += 1
+        lane.waiting.append((self._messages, event))
         self._waiting += 1
         self._start_waiting()
 
@@ -146,26 +160,28 @@ class ResponsesSession:
     def _memory(self) -> BodyMemory | None:
         return self._connection.memory
 
-    def _taken_from_queue(self, event: CreateEvent) -> None:
+    def _take_next(self, lane: Lane) -> CreateEvent:
+        _, event = lane.waiting.popleft()
         self._waiting -= 1
         if self._memory is not None and len(event.body) > COUNTED_BYTES:
             self._memory.give_back(len(event.body), self._connection.holder)
+        return event
 
     def _start_waiting(self) -> None:
-        for lane in self._ready():
-            event = lane.waiting.popleft()
-            self._taken_from_queue(event)
+        while (lane := self._next_lane()) is not None:
+            event = self._take_next(lane)
             if event.generates:
                 self._start(lane, event)
             else:
                 self._prepare(lane, event)
         self._end_if_done()
 
-    def _ready(self) -> Iterator[Lane]:
-        """The lanes whose next message can be answered now."""
-        for lane in list(self._lanes.values()):
-            while lane.waiting and lane.running is None and self._running < MOST_RUNNING and self._connection.open:
-                yield lane
+    def _next_lane(self) -> Lane | None:
+        """The lane whose message has waited longest of those that can be answered now."""
+        if not self._waiting or self._running >= MOST_RUNNING or not self._connection.open:
+            return None
+        ready = (lane for lane in self._lanes.values() if lane.waiting and lane.running is None)
+        return min(ready, key=lambda lane: lane.waiting[0][0], default=None)
 
     def _start(self, lane: Lane, event: CreateEvent) -> None:
         """Begins the answer in a task, or refuses."""
@@ -181,8 +197,10 @@ class ResponsesSession:
         lane.upstreams.begin(asked.continuation)
         lane.running = CreateRequest(self._upgrade, asked.body, self._memory)
         self._running += 1
-        turn = self._answered(lane, event, asked, lane.running)
-        self._connection.hold(app.gateway.tasks.start(turn, "response over WebSocket"))
+        kept = asked.items is not None and sum(map(len, asked.items)) <= CONNECTION_BYTES
+        turn = RunningTurn(lane, event.previous, event.stores, asked.items if kept else None, asked.base)
+        answering = self._answered(turn, lane.running)
+        self._connection.hold(app.gateway.tasks.start(answering, "response over WebSocket"))
 
     def _parent(self, event: CreateEvent) -> ConversationTurn | None:
         """The turn that a message continues, if it is kept. Raises BadRequest if nobody else can have it."""
@@ -199,22 +217,23 @@ class ResponsesSession:
 
     def _refuse(self, lane: Lane, event: CreateEvent, error: GatewayError) -> None:
         self._app.count_refused(error)
-        self._forget_parent(lane, event)
+        self._forget(lane, event.previous)
         self._connection.reply(server_events.in_lane(server_events.error_event(error), lane.name))
 
-    async def _answered(self, lane: Lane, event: CreateEvent, asked: ResponsesRequest, request: CreateRequest) -> None:
+    async def _answered(self, turn: RunningTurn, request: CreateRequest) -> None:
         """Answers one message, and begins with the next."""
+        lane = turn.lane
         client = EventClient(self._connection, lane.name)
-        client.on_end = partial(self._keep, lane, event, asked)
+        client.on_end = partial(self._keep, turn)
         try:
             await self._app.answer(self._endpoint, request, client, lane.upstreams)
-            client.fail_unended()
         finally:
+            client.fail_unended()
             request.release()
             lane.running = None
             self._running -= 1
             if client.refused:
-                self._forget_parent(lane, event)
+                self._forget(lane, turn.previous)
             self._start_waiting()
 
     @property
@@ -224,23 +243,24 @@ class ResponsesSession:
             raise LookupError("the application has no /v1/responses")
         return endpoint
 
-    def _keep(self, lane: Lane, event: CreateEvent, asked: ResponsesRequest, client: EventClient) -> None:
+    def _keep(self, turn: RunningTurn, client: EventClient) -> None:
         """Keeps a complete response for the turns that continue it."""
+        lane = turn.lane
         if not self._connection.open:
             return
-        if client.response is None or asked.items is None:
+        if client.response is None or turn.items is None:
             self._history.forget(lane.name)
             return
         response_id, output = client.response
         lane.upstreams.answered(response_id)
-        if not event.stores:
+        if not turn.stores:
             output = server_events.portable(output)
-        items = tuple(filter(None, (*asked.items, output)))
-        self._history.keep(lane.name, ConversationTurn(response_id, items, asked.base))
+        items = tuple(filter(None, (*turn.items, output)))
+        self._history.keep(lane.name, ConversationTurn(response_id, items, turn.base))
 
-    def _forget_parent(self, lane: Lane, event: CreateEvent) -> None:
+    def _forget(self, lane: Lane, previous: str | None) -> None:
         """After an error a conversation begins anew; that of another lane goes on there."""
-        if event.previous is not None and self._history.latest(lane.name) == event.previous:
+        if previous is not None and self._history.latest(lane.name) == previous:
             self._history.forget(lane.name)
 
     def _prepare(self, lane: Lane, event: CreateEvent) -> None:
@@ -254,7 +274,8 @@ class ResponsesSession:
         response_id, events = server_events.prepared(model)
         if asked.items is not None:
             self._history.keep(lane.name, ConversationTurn(response_id, tuple(filter(None, asked.items)), asked.base))
-        self._connection.send([server_events.in_lane(each, lane.name) for each in events])
+        for each in events:
+            self._connection.reply(server_events.in_lane(each, lane.name))
 
     def _allowed_model(self, event: CreateEvent) -> Any:
         """The model of a message. Raises GatewayError if its caller may not use it."""

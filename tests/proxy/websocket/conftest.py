@@ -72,7 +72,7 @@ async def opened() -> AsyncIterator[Opened]:
         async def go(gateway: Any, key: str | None = "test-key", **options: Any) -> Socket:
             headers = dict(options.pop("headers", {})) | ({"authorization": f"Bearer {key}"} if key else {})
             url = gateway.base_url.replace("http://", "ws://") + "/responses"
-            plain = {"compression": None, "proxy": None, "max_size": None, "open_timeout": 30, **options}
+            plain = dict.fromkeys(("compression", "proxy", "max_size", "max_queue")) | {"open_timeout": 30, **options}
             return Socket(await stack.enter_async_context(connect(url, additional_headers=headers, **plain)))
 
         yield go

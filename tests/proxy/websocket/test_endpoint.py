@@ -57,6 +57,8 @@ async def test_open_connections_are_a_metric(gateway: Any, ws: Any, opened: Any)
     await other.connection.close()
     await gateway.until(lambda: gateway.process.websockets.sessions.number == 1)
     assert await gateway.metric("gateway_websocket_connections") == 1
+    ws.connection.transport.abort()
+    await gateway.until(lambda: gateway.process.connections.open == 1)  # that of the client by HTTP
 
 
 async def test_each_process_has_its_own(gateway: Any) -> None:

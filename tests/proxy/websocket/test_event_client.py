@@ -57,6 +57,14 @@ async def test_the_end_is_reported_before_it_is_sent() -> None:
     assert len(connection.sent) == 1
 
 
+async def test_bytes_that_are_not_utf_8_are_replaced() -> None:
+    connection = Kept()
+    client = EventClient(connection, None)
+    client.start(200, EVENTS)
+    client.write_nowait('data: {"type":"x","delta":"é"}\n\n'.encode() + b'data: {"type":"x","delta":"\xff"}\n\n')
+    assert [event["delta"] for event in connection.sent] == ["é", "\ufffd"]
+
+
 async def test_a_failed_response_is_not_continued() -> None:
     client = EventClient(Kept(), None)
     client.start(200, EVENTS)

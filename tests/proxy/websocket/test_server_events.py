@@ -66,3 +66,8 @@ def test_what_is_no_response_has_no_events(body: bytes) -> None:
 def test_reasoning_that_says_something_is_kept() -> None:
     items = b'{"type":"reasoning","id":"rs_1","summary":[],"encrypted_content":"x"},{"type":"message","id":"msg_1"}'
     assert portable(items) is items
+
+
+def test_items_that_cannot_be_read_are_left() -> None:
+    items = b'{"type":"reasoning","id":"rs_1"},{"text":"\\ud800"}'
+    assert portable(items) is items
