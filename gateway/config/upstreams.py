@@ -8,7 +8,7 @@ from types import MappingProxyType
 from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import Field, JsonValue, field_validator, model_validator
+from pydantic import ConfigDict, Field, JsonValue, field_validator, model_validator
 
 from gateway.config.cloud_auth import CloudAuth
 from gateway.config.types import (
@@ -266,9 +266,17 @@ class Upstream(Section):
         return self
 
 
+def _model_or_route(schema: dict[str, Any]) -> None:
+    """Says in the schema of a target that it names a model or a route."""
+    required = schema.pop("required", [])
+    schema["anyOf"] = [{"required": required}, {"required": ["route"]}]
+
+
 class TargetRef(Section):
     """One model of one upstream, and what it changes in every request: its variant. Two targets of one model with
     different variants are different targets."""
+
+    model_config = ConfigDict(json_schema_extra=_model_or_route)
 
     upstream: str
     """A name of the section `upstreams`."""

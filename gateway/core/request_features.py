@@ -220,6 +220,8 @@ def condition_text(feature: str, threshold: float, above: bool) -> str:
         return _SAID[feature][above]
     if feature in _SIZES:
         return f"{_SIZES[feature]} {'over' if above else 'up to'} {_size(threshold)}"
+    if threshold < 1.0:
+        return f"{'with' if above else 'no'} {_COUNTED[feature]}"
     return f"{'more than' if above else 'at most'} {threshold:.0f} {_COUNTED[feature]}"
 
 

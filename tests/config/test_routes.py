@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import jsonschema_rs
 import pytest
 import yaml
 from fixtures.learned_routes import EVIDENCE, ROUTE, a_route
@@ -13,6 +14,7 @@ from gateway.config.derive import asked_targets, has_control, plans_of, refs_of_
 from gateway.config.loading import load, load_for_consumer
 from gateway.config.retirements import retiring_targets
 from gateway.config.routes import is_route, read_route, read_routes, route_path, write_route
+from gateway.config.schema import json_schema
 from gateway.core.errors import CannotRun, ConfigError
 from gateway.core.learned_route import LearnedRoute, RouteTarget
 
@@ -148,3 +150,16 @@ def test_the_control_behind_a_route_is_one_of_its_targets(tmp_path: Path) -> Non
     other = {"model": "chat", "control": {"upstream": "u1", "model": "tiny"}, "candidate": CONTROL}
     with pytest.raises(ConfigError, match="is served by u0/model-u0 and u1/small; name one of them"):
         load(placed(tmp_path, experiments={"third": other}))
+
+
+def test_the_schema_of_editors_takes_a_route(tmp_path: Path) -> None:
+    schema = jsonschema_rs.validator_for(json_schema())
+    assert schema.is_valid(yaml.safe_load(placed(tmp_path).read_text()))
+    for target in ({"model": "m"}, {"upstream": "u0"}, {}):
+        assert not schema.is_valid({**BASE, "models": {"chat": {"targets": [target]}}}), target
+
+
+def test_a_ramp_may_lead_to_a_route(tmp_path: Path) -> None:
+    plan = plans_of(load(placed(tmp_path, **of_experiment(primary="valid_json", ramp={"steps": [0.1, 1.0]}))))["safe"]
+    assert (plan.mode, plan.unit) == ("both", "conversation")
+    assert plan.ramp is not None

@@ -163,6 +163,7 @@ def test_conditions_read_as_words() -> None:
     assert condition_text("tools", 0.5, above=False) == "no tools"
     assert condition_text("code", 0.5, above=True) == "code"
     assert condition_text("request_bytes", 2150.0, above=False) == "request up to 2.1 KB"
+    assert condition_text("questions", 0.5, above=False) == "no question marks"
     assert condition_text("messages", 3.5, above=True) == "more than 4 messages"
     assert all(condition_text(name, 0.5, above=True) for name in FEATURES)
 

@@ -14,6 +14,7 @@ from gateway.core.learned_route import LearnedRoute, route_from_json
 from gateway.features.route.learning import FEWEST_PAIRS, NotLearnable, learn, split_by_time
 from gateway.features.route.model import LearnedChoice
 from gateway.features.route.verification import leaves_on, verify
+from gateway.statistics.hybrid import HybridMean
 
 PLANTED = {"code": 0.3}
 HOPELESS = dict.fromkeys(SHARES, 0.2)
@@ -179,3 +180,29 @@ def test_new_pairs_verify_a_route() -> None:
     assert worst.loss is not None
     assert worst.loss.low > 0.3
     assert verify(route, world(300, {}, 1).pairs.part(slice(0, 0)), MARGIN, 0.05) is None
+
+
+def check_shipped(runs: int, horizon: int = 500) -> None:
+    """The experiment of a route that loses a little more than the margin over all traffic: where it keeps the control,
+    pairs are exact ties. It ships once the lower bound is above the margin, at any look."""
+    kept, loss = 0.2, MARGIN * 1.001 / 0.8
+    shipped = 0
+    for seed in range(runs):
+        rng = np.random.default_rng(seed)
+        moved = rng.random(horizon) >= kept
+        differences = np.where(moved, np.clip(-loss + 0.3 * rng.standard_normal(horizon), -1, 1), 0.0)
+        mean, ships = HybridMean(0.05, horizon), False
+        for i, difference in enumerate(differences.tolist(), 1):
+            mean.add(difference)
+            ships = ships or (i % 20 == 0 and mean.interval()[0] > -MARGIN)
+        shipped += ships
+    assert shipped <= bound(0.025, runs) * runs, f"{shipped} of {runs}"
+
+
+def test_an_experiment_rarely_ships_a_route_that_loses_more() -> None:
+    check_shipped(150)
+
+
+@pytest.mark.long
+def test_it_does_so_in_two_thousand_experiments() -> None:
+    check_shipped(2000)
