@@ -70,14 +70,17 @@ def tools(tmp_path_factory: pytest.TempPathFactory) -> Tools:
 def wheel(tools: Tools, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The built wheel."""
     out = tmp_path_factory.mktemp("dist")
-    environ = {name: value for name, value in tools.environ.items() if name != "UV_NO_BUILD"}
-    built = subprocess.run(
-        [tools.folder / "bin" / "uv", "build", "--out-dir", out, ROOT], env=environ, capture_output=True, text=True,
-        check=False,
-    )  # fmt: skip
-    assert built.returncode == 0, built.stderr[-4000:]
+    build(tools, ROOT, out)
     (found,) = out.glob("*.whl")
     return found
+
+
+def build(tools: Tools, source: Path, out: Path) -> None:
+    """Writes the source archive and the wheel of a checkout to a folder."""
+    environ = {name: value for name, value in tools.environ.items() if name != "UV_NO_BUILD"}
+    command = [tools.folder / "bin" / "uv", "build", "--out-dir", out, source]
+    built = subprocess.run(command, env=environ, capture_output=True, text=True, check=False)
+    assert built.returncode == 0, built.stderr[-4000:]
 
 
 def interpreter(version: str) -> str | None:
@@ -104,6 +107,21 @@ def test_the_index_would_take_it(tools: Tools, wheel: Path, capsys: pytest.Captu
     assert checked.returncode == 0, checked.stdout + checked.stderr
     with capsys.disabled():
         print("\n" + ", ".join(f"{file.name} {file.stat().st_size / 1e6:.2f} MB" for file in files))  # noqa: T201
+
+
+def test_two_builds_of_a_commit_have_the_same_bytes(tools: Tools, tmp_path: Path) -> None:
+    """In another folder, by files of another time and umask."""
+    places = [tmp_path / "a" / "checkout", tmp_path / "b" / "elsewhere"]
+    for place, seconds, mode in zip(places, (1_700_000_000, 1_800_000_000), (0o644, 0o600), strict=True):
+        subprocess.run(["git", "clone", "--quiet", "--no-hardlinks", ROOT, place], check=True)  # noqa: S607
+        for file in place.rglob("*"):
+            if file.is_file() and ".git" not in file.parts:
+                os.utime(file, (seconds, seconds))
+                file.chmod(mode)
+        build(tools, place, place.parent / "dist")
+    first, second = ({f.name: f.read_bytes() for f in (p.parent / "dist").iterdir()} for p in places)
+    assert len([name for name in first if name.endswith((".whl", ".tar.gz"))]) == 2
+    assert first == second
 
 
 def test_the_core_is_small(tools: Tools, wheel: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
