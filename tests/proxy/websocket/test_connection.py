@@ -199,7 +199,7 @@ async def test_waiting_messages_count_in_the_memory_of_all_bodies(
 
 async def test_a_silent_client_gets_pings(start: Any, configured: Any, upstream: FakeUpstream) -> None:
     """And need not answer: some programs read only while they expect something."""
-    limits = WebSocketLimits(ping_s=0.02, write_s=0.1)
+    limits = WebSocketLimits(ping_s=0.02)
     gateway = await start(configured(upstream), websocket_limits=limits)
     async with raw(gateway) as (reader, writer):
         for _ in range(20):
