@@ -11,14 +11,13 @@ from typing import NamedTuple
 
 from gateway.core.completion import completion_of
 from gateway.core.exchange import Exchange, Feedback, Record, Tally, from_fields
-from gateway.core.json_values import parse_object
 from gateway.core.prices import Prices
 from gateway.core.randomization import draw
 from gateway.core.request_format import stated_reference
 from gateway.core.score import ScoreResult
 from gateway.features.feedback.implicit import ImplicitFeedback
 from gateway.features.learned.predictor import Predictor
-from gateway.scoring.large_request import request_of
+from gateway.scoring.large_request import reader_for
 from gateway.scoring.registry import RegisteredScorer
 from gateway.scoring.run import StartedScores, score_all, score_each_now, score_later, score_now
 from gateway.scoring.text_facts import BatchTexts
@@ -88,7 +87,7 @@ class EntryScorer:
         self._implicit = implicit
         self._prices = prices or Prices()
         self._threads = threads
-        self._only_ours = all(_is_ours(each) for each in scorers.values())
+        self._request_of = reader_for(each.scorer for each in scorers.values())
 
     async def read(self, entries: Sequence[StreamEntry]) -> SortedEntries:
         """Never raises for the content of an entry: one bad entry must not stop the others."""
@@ -191,7 +190,7 @@ class EntryScorer:
 
     def _subject(self, exchange: Exchange, texts: BatchTexts | None = None) -> Subject:
         completion = completion_of(exchange)
-        request = request_of(exchange.request) if self._only_ours else parse_object(exchange.request) or {}
+        request = self._request_of(exchange.request)
         cost_usd = self._prices.of_call(exchange.target, completion.usage or exchange.usage, exchange.attempts)
         reference = exchange.reference or stated_reference(request)
         batch = None if texts is None else texts.add(completion.text)
@@ -209,11 +208,6 @@ def at_its_rate(exchange: Exchange, results: Sequence[ScoreResult]) -> Sequence[
         return results
     share = min(1.0, exchange.score_rate / exchange.pi)
     return [each._replace(pi=each.pi * share) for each in results]
-
-
-def _is_ours(registered: RegisteredScorer) -> bool:
-    """A plug-in may need the request to be a dict."""
-    return type(registered.scorer).__module__.startswith("gateway.")
 
 
 def _broken(entry: StreamEntry, error: Exception) -> UnreadableEntry:

@@ -5,7 +5,7 @@ Coding agents send 100 KB and more, nearly all of it in `messages`, which most s
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import msgspec
@@ -55,6 +55,16 @@ def request_of(body: bytes) -> Mapping[str, Any]:
         return LargeRequest(_MEMBERS.decode(body))
     except (msgspec.DecodeError, RecursionError):
         return {}
+
+
+def reader_for(scorers: Iterable[object]) -> Callable[[bytes], Mapping[str, Any]]:
+    """The function by which these scorers get requests: a plug-in may need the request to be a dict."""
+    ours = all(type(scorer).__module__.startswith("gateway.") for scorer in scorers)
+    return request_of if ours else _whole
+
+
+def _whole(body: bytes) -> dict[str, Any]:
+    return parse_object(body) or {}
 
 
 def _decoded(value: msgspec.Raw) -> Any:

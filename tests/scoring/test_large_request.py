@@ -12,8 +12,10 @@ from hypothesis import strategies as st
 
 from gateway.core.json_values import parse_object
 from gateway.core.request_format import output_format, stated_reference, tool_choice
-from gateway.scoring.large_request import LARGE_BYTES, request_of
+from gateway.scorers.valid_json import ValidJson
+from gateway.scoring.large_request import LARGE_BYTES, reader_for, request_of
 
+RULE = ValidJson("valid_json")
 PADDING = "x" * LARGE_BYTES
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.floats(allow_nan=False, allow_infinity=False)
@@ -66,3 +68,13 @@ def test_only_members_that_are_read_are_decoded() -> None:
 def test_of_equal_names_the_last_counts() -> None:
     body = b'{"a": 1, "b": "' + PADDING.encode() + b'", "a": 2}'
     assert request_of(body)["a"] == 2
+
+
+def test_a_plug_in_gets_a_dict() -> None:
+    """Its code may ask for what only a dict has."""
+    body = b'{"model": "m", "messages": "' + PADDING.encode() + b'"}'
+    ours, plug_in = reader_for([RULE]), reader_for([RULE, object()])
+    assert not isinstance(ours(body), dict)
+    assert isinstance(plug_in(body), dict)
+    assert dict(ours(body)) == plug_in(body)
+    assert plug_in(b"[1]") == {}

@@ -24,7 +24,6 @@ from gateway.core.completion import completion_of, is_empty
 from gateway.core.errors import StreamDown
 from gateway.core.exchange import Exchange
 from gateway.core.horizon import AT_MOST, FEWEST_REPEATS
-from gateway.core.json_values import parse_object
 from gateway.core.plan import CONTROL, REPEAT, Plan, PlanState
 from gateway.core.randomization import draw
 from gateway.core.score import ScoreResult
@@ -61,6 +60,7 @@ from gateway.features.experiments.verdict import HARMLESS
 from gateway.features.experiments.weak_spots import advance_search, searches
 from gateway.observability.eval_metrics import ConditionFigures, ExperimentFigures, FeedbackFigures, MetricFigures
 from gateway.reports.model import Comparison, margin_finding
+from gateway.scoring.large_request import reader_for
 from gateway.scoring.registry import RegisteredPair
 from gateway.scoring.run import run_scorer
 from gateway.scoring.threads import ScoringThreads
@@ -127,6 +127,7 @@ class ExperimentEngine:
         self._draws = DrawSecret(store, corridor.state)
         self._plans = PlanKeeper(store, corridor.state, clock)
         self._scorers = scorers
+        self._request_of = reader_for(each.scorer for each in scorers.values())
         self._threads = threads
         self._timing = timing or EngineTiming()
         self._clock = clock
@@ -327,7 +328,7 @@ class ExperimentEngine:
         scored = await self._store.run(lambda c: known_pair_scores(c, [pair.id for pair in found]))
         ids = [i for pair in found for i in (pair.id, *pair.arms.values()) if i is not None]
         exchanges = await self._store.run(lambda c: stored_exchanges(c, ids))
-        subjects = {i: _subject(e) for i, e in exchanges.items()}
+        subjects = {i: self._subject(e) for i, e in exchanges.items()}
         jobs = [
             partial(self._opinion, plan, name, arm, subjects[pair.id], subjects[other])
             for pair in found
@@ -342,6 +343,9 @@ class ExperimentEngine:
             rows = await asyncio.gather(*(job() for job in chunk))
             await self._store.run(lambda c, rows=rows: add_pair_scores(c, rows))  # type: ignore[misc]
             await self._store.run(lambda c: hold_lease(c, LEASE, leader.holder, self._clock(), leader.keep_s))
+
+    def _subject(self, exchange: Exchange) -> Subject:
+        return Subject(exchange, self._request_of(exchange.request), completion_of(exchange))
 
     async def _opinion(self, plan: StoredPlan, name: str, arm: str, served: Subject, other: Subject) -> Row:
         registered = self._scorers[name]
@@ -381,10 +385,6 @@ def _failed(plan: Plan, subject: Subject) -> bool:
     e = subject.exchange
     empty = plan.empty == "failed" and is_empty(e, subject.completion)
     return e.outcome != "ok" or e.status >= 400 or bool(empty)
-
-
-def _subject(exchange: Exchange) -> Subject:
-    return Subject(exchange, parse_object(exchange.request) or {}, completion_of(exchange))
 
 
 def _row(
