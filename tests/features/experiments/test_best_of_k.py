@@ -310,6 +310,19 @@ def test_the_plan_closes_once_every_comparison_that_is_left_has(begin_experiment
     assert all(row.lead_closed for row in best.candidates[1:])
 
 
+def test_a_plan_without_a_last_look_ends_at_its_most_pairs(begin_experiment: Any) -> None:
+    """At a stated number, or at twice the planned one."""
+    experiment = begin_experiment(**{**DESIGN, "method": "anytime", "max_pairs": 40, "margin": 0.01})
+    patient = replace(experiment.plan, max_pairs=20, auto_horizon=True)
+    assert patient.ends_at == experiment.plan.ends_at == 40
+    for n, closed in ((39, False), (1, True)):
+        play(experiment, dict.fromkeys(ARMS, 0.5), n)
+        with experiment.engine.connect() as connection:
+            for plan in (experiment.plan, patient):
+                assert is_closed(connection, StoredPlan(plan, experiment.hash, "running", 1.0)) == closed
+    assert found_by(experiment)["fast"].best.verdict == "open"
+
+
 def test_costs_and_the_front_are_those_of_the_arms(begin_experiment: Any) -> None:
     experiment = begin_experiment(**DESIGN)
     play(experiment, {"fast": 0.5, "slow": 0.7, "tiny": 0.3}, 40)
