@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
 from hashlib import sha256
 from typing import Any, Literal, get_args
 
@@ -60,7 +61,7 @@ class Guardrail:
     margin: float  # in the metric's own units
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)  # without slots: the hash is computed once
 class Plan:
     """One frozen version of an experiment."""
 
@@ -111,7 +112,7 @@ class Plan:
     """The share of shadows that the settings ask for, where `shadow` was lowered to spread the pairs over min_hours."""
     segments: SegmentDesign | None = None  # parts of the traffic that decide, each with a margin of its own
 
-    @property
+    @cached_property
     def hash(self) -> str:
         """16 hex digits of the sha256 of everything above but after_verdict, which changes no result."""
         fields = replace(self, after_verdict="continue").fields()
