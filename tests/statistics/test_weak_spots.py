@@ -99,8 +99,9 @@ def test_weak_spots_are_found_and_none_is_made_up(capsys: pytest.CaptureFixture[
 
 
 @pytest.mark.long
+@pytest.mark.timeout(3600)
 def test_weak_spots_are_found_in_many_runs(capsys: pytest.CaptureFixture[str]) -> None:
-    check(600, capsys)
+    check(300, capsys)
 
 
 def test_the_state_continues_bit_identically() -> None:

@@ -9,6 +9,7 @@ that leave out no segment though one is. 0.025 is allowed for each. plain: the s
 
 from __future__ import annotations
 
+import random
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -16,7 +17,7 @@ from statistics import median
 
 import numpy as np
 import pytest
-from fixtures.simulated import a_plan
+from fixtures.simulated import a_pair, a_plan, seen
 from fixtures.simulation_bounds import most_misses
 
 from gateway.config.derive import horizon_of
@@ -30,8 +31,8 @@ from gateway.features.experiments.declared_segments import (
     segments_found,
 )
 from gateway.features.experiments.metrics import SEGMENT, Metric, PairValue
-from gateway.features.experiments.progress import empty_comparison
-from gateway.features.experiments.segment_cells import SegmentCells
+from gateway.features.experiments.progress import PlanProgress, empty_comparison
+from gateway.features.experiments.segment_cells import CELLS, SegmentCells
 from gateway.features.experiments.sequences import DifferenceSequence, rule_of, segment_rule
 from gateway.features.experiments.verdict import Decision, SwapDescription, decide
 from gateway.reports.model import margin_finding
@@ -79,7 +80,8 @@ WORLDS = (
 
 
 def plan_of(world: SegmentWorld, more: float = 1.0) -> Plan:
-    design = SegmentDesign(("caller",), OWN, 0.05, 0.0, (("caller", world.values[:-1]),))
+    more = (("caller", "other", 2.0),)
+    design = SegmentDesign(("caller",), OWN, 0.05, 0.0, (("caller", world.values[:-1]),), more=more)
     plan = a_plan(
         method="hybrid", aa="alarm", margin=MARGIN, auto_horizon=True, rules=2, guardrails=(), segments=design,
     )  # fmt: skip
@@ -101,20 +103,25 @@ class Run:
         self.cells = SegmentCells(("caller",), "quality")
 
     def add(self, value: str, difference: float, extra: bool) -> None:
-        """The next pair, as PlanProgress takes it (test_declared_segments holds this to it)."""
+        """The next pair of one property. extra: drawn for its segment alone."""
+        self.take({"caller": value}, difference, extra)
+
+    def take(self, values: dict[str, str], difference: float, extra: bool = False) -> None:
+        """The next pair, as PlanProgress takes it (test_a_run_takes_pairs_as_the_product_does)."""
         taken = PairValue(0.5, 0.5, difference)
-        name = f"{SEGMENT}{segment_name('caller', value)}"
-        if name not in self.segments:
-            self.segments[name] = DifferenceSequence(segment_rule(self.plan, QUALITY, OWN), True)
-        if not self.segments[name].closed:
-            self.segments[name].add(taken)
-            self.cells.add_to(segment_name("caller", value), {"caller": value}, difference)
+        for segment in values.items():
+            name = f"{SEGMENT}{segment_name(*segment)}"
+            if name not in self.segments:
+                self.segments[name] = DifferenceSequence(segment_rule(self.plan, QUALITY, OWN), True)
+            if not self.segments[name].closed:
+                self.segments[name].add(taken)
+                self.cells.add_to(segment_name(*segment), values, difference)
         if extra:
             return
         self.n += 1
         if not self.primary.closed:
             self.primary.add(taken)
-        self.cells.add({"caller": value}, {"quality": taken}, None)
+        self.cells.add(values, {"quality": taken}, None)
         self.cells.close(self.primary.rule, self.primary.inflation)
 
     def look(self) -> tuple[Decision, SegmentsFound, Decision]:
@@ -205,8 +212,69 @@ def check(runs: int, capsys: pytest.CaptureFixture[str]) -> None:
         print("\n" + "\n".join(rows))  # noqa: T201 - the table of docs/switch.md
 
 
+def test_a_run_takes_pairs_as_the_product_does() -> None:
+    """The sums of a run are those of PlanProgress, pair by pair."""
+    rng, plan = random.Random(3), plan_of(WORLDS[2])
+    run, progress = Run(plan), PlanProgress(plan, plan.hash, {})
+    for i in range(1, 401):
+        value, b = rng.choice(("a", "other")), 0.5 + rng.choice((-0.25, -0.125, 0.0, 0.125, 0.25))
+        extra = value == "other" and rng.random() < 0.3
+        pair = a_pair(i, seen(0.5), candidate=seen(b), repeat=seen(0.5))
+        factor = plan.segments.factor({"caller": value}) if plan.segments else 1.0
+        progress.take(i, replace(pair, segments={"caller": value}, draw=1.0 + 0.5 * (factor - 1.0) if extra else 0.0))
+        run.add(value, b - 0.5, extra)
+    found = {name.metric: s for name, s in progress.sequences.items() if name.candidate == "candidate"}
+    for name, sequence in run.segments.items():
+        assert found[name].moments == sequence.moments, name
+    assert (found["quality"].n, found["quality"].moments) == (run.primary.n, run.primary.moments)
+    state = next(s for name, (_, s) in progress.changes().states.items() if name.metric.startswith(CELLS))
+    ours = SegmentCells.from_state(state)
+    assert (ours.pairs, ours.closed, ours.segments) == (run.cells.pairs, run.cells.closed, run.cells.segments)
+    assert ours.sums("quality").differences == run.cells.sums("quality").differences
+
+
 def test_segments_decide_in_planted_worlds(capsys: pytest.CaptureFixture[str]) -> None:
     check(6, capsys)
+
+
+def overlapping(seed: int, tools_mean: float) -> Outcome:
+    """Code loses 0.3 and mostly has tools; requests with tools and without code differ by this mean."""
+    rng, plan = np.random.default_rng([12, seed]), plan_of(WORLDS[2])
+    design = SegmentDesign(("product", "tools"), OWN, 0.05, 0.0, (("product", ("code",)),))
+    run = Run(replace(plan, segments=design))
+    run.cells = SegmentCells(design.by, "quality")
+    while run.n < AT_MOST * (plan.max_pairs or 0):
+        code = rng.random() < 0.2
+        tools = rng.random() < (0.8 if code else 0.25)
+        mean = -0.3 if code else tools_mean if tools else -tools_mean / 3
+        values = {"product": "code" if code else "other", "tools": "yes" if tools else "no"}
+        run.take(values, float(np.clip(rng.normal(mean, DEVIATION), -1, 1)))
+        if run.n % LOOK:
+            continue
+        decision, found, base = run.look()
+        if decision.verdict != "hold" or (run.primary.closed and found.closed):
+            names = sorted(found.kept.excepted) if decision.verdict == "ship_except" and found.kept else []
+            return Outcome(" ".join([decision.verdict, *names]), run.n, run.n, base.verdict, run.n)
+    return Outcome("hold", run.n, run.n, "hold", run.n)
+
+
+def check_overlap(runs: int, capsys: pytest.CaptureFixture[str]) -> None:
+    """A segment that overlaps with a bad one goes without its requests, unless it is bad itself."""
+    good, bad = (Counter(overlapping(seed, mean).verdict for seed in range(runs)) for mean in (0.0, -OWN))
+    with capsys.disabled():
+        print(f"\ntools as good without code: {dict(good)}\nworse by exactly their margin: {dict(bad)}")  # noqa: T201
+    assert good.most_common(1)[0][0] == "ship_except product=code"
+    assert bad["ship_except product=code"] + bad["ship"] <= runs * most_misses(0.025, runs)
+
+
+def test_a_segment_that_overlaps_with_a_bad_one_is_judged_without_it(capsys: pytest.CaptureFixture[str]) -> None:
+    check_overlap(10, capsys)
+
+
+@pytest.mark.long
+@pytest.mark.timeout(7200)
+def test_overlapping_segments_in_many_runs(capsys: pytest.CaptureFixture[str]) -> None:
+    check_overlap(400, capsys)
 
 
 @pytest.mark.long
