@@ -11,6 +11,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import orjson
@@ -109,6 +110,34 @@ class SegmentDesign:
         return draw < self.factor(dict([segment]))
 
 
+@dataclass(slots=True)
+class Segmenter:
+    """A design as a gateway applies it to each call: everything that does not depend on the call, computed once."""
+
+    design: SegmentDesign
+    reads_tail: bool = field(init=False)
+    """Whether the end of the messages is read."""
+    _properties: tuple[tuple[str, Callable[[RequestFacts], str], frozenset[str]], ...] = field(init=False)
+
+    def __post_init__(self) -> None:
+        declared = self.design.declared.items()
+        self.reads_tail = "language" in self.design.by
+        self._properties = tuple((prop, _reader(prop), frozenset(values)) for prop, values in declared)
+
+    def values(self, facts: RequestFacts) -> dict[str, str]:
+        """Property → the declared value, of one request."""
+        read = [(prop, reader(facts), known) for prop, reader, known in self._properties]
+        return {prop: value if value in known else OTHER for prop, value, known in read}
+
+    def rate(self, values: Mapping[str, str], shadow: float) -> float:
+        """The probability of a shadow of a call with these values. shadow: that of all calls."""
+        return min(1.0, shadow * self.design.factor(values)) if self.design.more else shadow
+
+
+def _reader(prop: str) -> Callable[[RequestFacts], str]:
+    return _READERS[prop] if prop in _READERS else partial(_metadata, prop)
+
+
 def segment_name(prop: str, value: str) -> str:
     """ "tools=yes": the name of a segment in commands, metrics and reasons."""
     return f"{prop}={value}"
@@ -136,8 +165,7 @@ def raw_values(by: tuple[str, ...], facts: RequestFacts) -> dict[str, str]:
     """Property → its value of this request; a property that the request lacks is left out."""
     found: dict[str, str] = {}
     for prop in by:
-        value = _READERS[prop](facts) if prop in _READERS else _metadata(prop, facts)
-        if value:
+        if value := _reader(prop)(facts):
             found[prop] = value
     return found
 
@@ -166,7 +194,7 @@ _READERS: Mapping[str, Callable[[RequestFacts], str]] = {
     "stream": lambda facts: "yes" if facts.stream else "no",
 }
 
-_FUNCTION_WORDS = {
+_FUNCTION_WORDS: Mapping[str, str] = {
     "en": "the of and to is that what how you for are with can this my it be does do which please",
     "de": "der die das und ist nicht ein eine ich zu mit auf für wie was von den dem sie wir bitte",
     "fr": "le la les des et est que une dans pour pas qui vous je du sur avec quel comment sont",
@@ -175,11 +203,7 @@ _FUNCTION_WORDS = {
     "pt": "o os de que uma para com não é do da como em por você qual meu são mais está",
     "nl": "de het een van en is dat niet ik te voor met op zijn hoe wat je kan deze aan",
 }
-_LANGUAGES: Mapping[str, tuple[str, ...]] = {
-    word: tuple(code for code, words in _FUNCTION_WORDS.items() if word in words.split())
-    for words in _FUNCTION_WORDS.values()
-    for word in words.split()
-}
+_LANGUAGES = tuple((code, frozenset(words.split())) for code, words in _FUNCTION_WORDS.items())
 _SCRIPTS = (
     (0x0370, 0x03FF, "greek"),
     (0x0400, 0x052F, "cyrillic"),
@@ -211,13 +235,15 @@ def language_of(tail: bytes) -> str:
         scripts = Counter(name for c in text if c > "\u036f" for name in _script(ord(c)))
         if sum(scripts.values()) >= 8:
             return "ja" if scripts["ja"] else scripts.most_common(1)[0][0]
-    hits: Counter[str] = Counter()
-    for word in _WORD.findall(text.lower()):
-        hits.update(_LANGUAGES.get(word, ()))
-    best = hits.most_common(2)
-    if not best or best[0][1] < 2 or (len(best) > 1 and best[1][1] == best[0][1]):
-        return UNKNOWN
-    return best[0][0]
+    words = set(_WORD.findall(text.lower()))
+    second, best, found = 0, 1, UNKNOWN
+    for code, known in _LANGUAGES:
+        hits = len(words & known)
+        if hits > best:
+            second, best, found = best, hits, code
+        elif hits > second:
+            second = hits
+    return found if best > second else UNKNOWN
 
 
 def _script(code: int) -> tuple[str, ...]:

@@ -20,7 +20,7 @@ from gateway.config.experiments import Experiment
 from gateway.core.exchange import Target
 from gateway.core.plan import AGAIN, CONTROL, REPEAT, Plan, PlanState
 from gateway.core.randomization import draw, keyed_draw
-from gateway.core.segments import TAIL_BYTES, CallSegments, RequestFacts, SegmentDesign, raw_values, segment_name
+from gateway.core.segments import TAIL_BYTES, CallSegments, RequestFacts, Segmenter, segment_name
 from gateway.proxy.request.call import Call
 from gateway.proxy.routing.learned_routes import RouteChoice, ServedRoute, ServedRoutes
 from gateway.proxy.routing.variants import NOTHING_VARIED, VariedParts, variants_of, varied_parts
@@ -72,6 +72,8 @@ class RunningExperiment:
     """The candidates that get shadows."""
     begun: object = field(default_factory=object)
     """Identity that stays while candidates are dropped."""
+    segmenter: Segmenter | None = None
+    """Tells a call's segments; None: the plan declares none."""
     kept: frozenset[str] = frozenset()
     """Names of the segments that a ramp leaves with the control."""
 
@@ -278,6 +280,7 @@ def running(
         },
         draw=partial(keyed_draw, secret) if keyed and secret is not None else draw,
         varied=varied,
+        segmenter=Segmenter(plan.segments) if plan.segments is not None else None,
         shadow_arms=tuple(name for name, _ in plan.candidates),
     )
 
@@ -285,8 +288,8 @@ def running(
 def assign(running: RunningExperiment, call: Call, free: bool) -> Assignment | None:
     """Returns None if the experiment splits, and this call cannot be split."""
     plan = running.plan
-    if plan.segments is not None:
-        return _assign_by_segment(running, plan.segments, call, free)
+    if running.segmenter is not None:
+        return _assign_by_segment(running, running.segmenter, call, free)
     if not running.splits:
         return Assignment(running, CONTROL, plan.control, None, shadowed(running, call.id), 0.0)
     if not free or not running.allows(call):
@@ -301,15 +304,15 @@ def assign(running: RunningExperiment, call: Call, free: bool) -> Assignment | N
     return Assignment(running, arm, plan.target(arm), unit, drawn, record)
 
 
-def _assign_by_segment(running: RunningExperiment, design: SegmentDesign, call: Call, free: bool) -> Assignment | None:
+def _assign_by_segment(running: RunningExperiment, of: Segmenter, call: Call, free: bool) -> Assignment | None:
     """The same for a plan with segments. Some of them are shadowed more often, and some may stay with the control."""
     plan = running.plan
-    values = design.of(raw_values(design.by, facts_of(call, design)))
-    rate = min(1.0, plan.shadow * design.factor(values))
+    values = of.values(_facts(call, of.reads_tail))
+    rate = of.rate(values, plan.shadow)
     u = running.draw(f"shadow:{running.hash}", call.id) if running.shadows else 1.0
     segments = CallSegments(values, u / plan.shadow if plan.shadow <= u < rate else 0.0)
     shadow = None if rate == plan.shadow else rate
-    kept = any(segment_name(*each) in running.kept for each in values.items())
+    kept = bool(running.kept) and any(segment_name(*each) in running.kept for each in values.items())
     if not running.splits or kept:
         return Assignment(running, CONTROL, plan.control, None, u < rate, 0.0, None, segments, shadow, kept and free)
     if not free or not running.allows(call):
@@ -322,10 +325,10 @@ def _assign_by_segment(running: RunningExperiment, design: SegmentDesign, call: 
     return Assignment(running, arm, target, unit, drawn, record, choice, segments, shadow)
 
 
-def facts_of(call: Call, design: SegmentDesign) -> RequestFacts:
-    """What segments are told apart by. Only where a language is asked for, the end of the messages is read."""
+def _facts(call: Call, reads_tail: bool) -> RequestFacts:
+    """What segments are told apart by. reads_tail: the end of the messages is wanted."""
     tail = b""
-    if "language" in design.by and call.members is not None:
+    if reads_tail and call.members is not None:
         texts = call.members.get("messages") or call.members.get("prompt")
         tail = b"" if texts is None else bytes(memoryview(texts)[-TAIL_BYTES:])
     return RequestFacts(call.caller.name, call.api, call.stream, len(call.body), call.fields, tail)

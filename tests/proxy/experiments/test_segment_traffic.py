@@ -34,7 +34,7 @@ async def test_a_record_says_which_segments_its_call_is_in(
     gateway = await running(start, configured(upstream, second))
     await gateway.chat(ENGLISH, metadata={"product": "code"}, tools=[{"type": "function", "function": {"name": "f"}}])
     await gateway.chat("42", metadata={"product": "mail"})
-    exchanges = await gateway.recorded(4)
+    exchanges = sorted(await gateway.recorded(4), key=lambda e: e.received)
     found = [segments_from_json(e.segments) for e in exchanges if e.role == "served"]
     assert [dict(each.values) for each in found if each] == [
         {"metadata.product": "code", "tools": "yes", "language": "en"},
@@ -58,7 +58,7 @@ async def test_calls_of_an_excepted_segment_stay_with_the_control(
     for product in ("code", "mail", "code"):
         reply = await gateway.chat(metadata={"product": product})
         assert reply.status_code == 200
-    exchanges = await gateway.recorded(5)
+    exchanges = sorted(await gateway.recorded(5), key=lambda e: e.received)  # one with a shadow is recorded later
     served = [(e.arm, e.target.upstream, e.stratum.startswith("split:")) for e in exchanges if e.role == "served"]
     assert served == [("control", "u0", False), ("candidate", "u1", True), ("control", "u0", False)]
     assert {e.arm for e in exchanges if e.role == "shadow"} == {"candidate"}
