@@ -215,7 +215,8 @@ class Upstream(Section):
         """Summary for people: "http1", or "httpx (HTTP/2, by proxy.example:3128)". Credentials of the proxy are left
         out."""
         proxy = urlsplit(self.proxy).netloc.rpartition("@")[2] if self.proxy else ""
-        features = [*(["HTTP/2"] if self.http2 else []), *([f"by {proxy}"] if proxy else [])]
+        named = {"HTTP/2": self.http2, "WebSocket": self.websocket, f"by {proxy}": bool(proxy)}
+        features = [name for name, used in named.items() if used]
         return f"{self.transport_name} ({', '.join(features)})" if features else self.transport_name
 
     @field_validator("pass_headers")

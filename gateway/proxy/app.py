@@ -466,7 +466,8 @@ def unknown_path(path: str, method: str) -> GatewayError:
     """The error for a path that the gateway does not serve, or not with this method."""
     allow = ALLOWED.get(path.encode())
     if allow is not None:
-        refused = WrongMethod(f"{path} takes {allow.replace(', ', ' and ')}, not {method[:20]}", retry=False)
+        lost = _UPGRADE_LOST if path == "/v1/responses" and method == "GET" else ""
+        refused = WrongMethod(f"{path} takes {allow.replace(', ', ' and ')}, not {method[:20]}{lost}", retry=False)
         refused.more_headers.append((b"allow", allow.encode()))
         return refused
     meant = resolved(path.encode()).lower()
@@ -486,6 +487,7 @@ def unknown_path(path: str, method: str) -> GatewayError:
     return NotFound(f"{method} {path[:200]} does not exist here", retry=False)
 
 
+_UPGRADE_LOST = "; if this was to open a WebSocket, a proxy in front has dropped its `Upgrade` header"
 _OTHER_APIS = {
     b"/openai/deployments/": "below a deployment, Azure's paths of models are served, such as chat/completions",
     b"/api/": "Ollama's own API is not served; use an OpenAI client with a base_url that ends in /v1",

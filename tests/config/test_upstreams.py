@@ -110,3 +110,10 @@ def test_a_target_model_is_printable_ascii_without_spaces(model: str) -> None:
 def test_websockets_to_a_server_that_cannot_have_them_are_refused(options: dict[str, object], why: str) -> None:
     with pytest.raises(ValidationError, match=why):
         Upstream.model_validate({"kind": "openai", "websocket": True, **options})
+
+
+def test_the_summary_of_a_transport_names_what_is_not_usual() -> None:
+    assert Upstream(kind="openai").transport_summary() == "http1"
+    assert Upstream(kind="openai", websocket=True).transport_summary() == "http1 (WebSocket)"
+    far = Upstream(kind="openai", http2=True, proxy="http://user:pass@proxy.example:3128")
+    assert far.transport_summary() == "httpx (HTTP/2, by proxy.example:3128)"

@@ -128,6 +128,16 @@ async def test_nginx_says_who_the_client_is(client: httpx2.AsyncClient, upstream
     assert [value for name, value in received.headers if name == "x-forwarded-for"] == ["127.0.0.1"]
 
 
+async def test_nginx_passes_an_upgrade_on_and_keeps_other_connections(
+    client: httpx2.AsyncClient, upstream: FakeUpstream
+) -> None:
+    await client.get("/v1/responses", headers={"connection": "Upgrade", "upgrade": "websocket"})
+    await client.get("/v1/models")
+    upgrade, plain = (dict(received.headers) for received in upstream.received)
+    assert (upgrade["upgrade"], upgrade["connection"]) == ("websocket", "upgrade")
+    assert not {"upgrade", "connection"} & plain.keys()
+
+
 async def test_nginx_shows_nobody_the_metrics(client: httpx2.AsyncClient, upstream: FakeUpstream) -> None:
     for path in ("/metrics", "/ready", "//metrics", "/%6detrics", "/x/../metrics", "/metrics?a=b"):
         assert (await client.get(f"{str(client.base_url).rstrip('/')}{path}")).status_code == 404, path

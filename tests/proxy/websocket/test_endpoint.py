@@ -30,6 +30,12 @@ async def test_a_handshake_without_its_key_is_refused(gateway: Any) -> None:
     assert "Sec-WebSocket-Key" in answer.json()["error"]["message"]
 
 
+async def test_an_upgrade_that_a_proxy_has_dropped_is_named(gateway: Any) -> None:
+    answer = await gateway.client.get("/responses")
+    assert answer.status_code == 405
+    assert "has dropped its `Upgrade` header" in answer.json()["error"]["message"]
+
+
 async def test_without_keys_a_foreign_page_may_not_open_one(
     start: Any, configured: Any, upstream: FakeUpstream, opened: Any
 ) -> None:
