@@ -11,5 +11,6 @@ MANIFEST = Manifest(
         Verb("dead", "gateway.features.status.cli:verbs", 200),
     ),
     pages=(ConsolePage("gateway.features.status.page:PAGE", 70),),
+    check="gateway.features.status.room:config_findings",
     templates=True,
 )
