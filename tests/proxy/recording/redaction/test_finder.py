@@ -125,6 +125,37 @@ def test_a_value_that_is_named_a_secret_is_one(text: str, secret: str) -> None:
     assert any(secret in output for _, output in found(text)), found(text)
 
 
+NAMES = [
+    "apikey",
+    "apikeys",
+    "secretkey",
+    "accesskeyid",
+    "secret",
+    "password",
+    "passwd",
+    "passphrase",
+    "PWD",
+    "authtoken",
+    "Authorization",
+    "credential",
+    "credentials",
+    "passwort",
+    "kennwort",
+    "motdepasse",
+]
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("sign", ["=", ":"])
+def test_every_name_of_a_secret_is_seen_before_its_sign(name: str, sign: str) -> None:
+    """Signs behind other letters are passed over without a look at the name, which may be in parts and quoted."""
+    for at in range(len(name)):
+        for apart in ("", "-", "_", "--"):
+            for quotes in ("", '"', " ", "' ", '\\"\t '):
+                text = f"{name[:at]}{apart}{name[at:]}{quotes}{sign}Abc12345"
+                assert ("key", "Abc12345") in found(text), text
+
+
 def test_a_card_is_found_before_the_numbers_that_follow_it() -> None:
     assert ("card", "4111 1111 1111 1111") in found("card 4111 1111 1111 1111 03 29 123")
     assert ("card", "4111111111111111") in found("4111111111111111 4242")
