@@ -364,21 +364,18 @@ def test_an_answer_without_a_score_is_in_no_duel(begin_experiment: Any) -> None:
     assert n == {("fast", "slow"): 10}
 
 
-def test_a_route_that_keeps_the_control_is_compared_by_the_served_answer(begin_experiment: Any) -> None:
+@pytest.mark.parametrize("tied", ARMS)
+def test_a_route_that_keeps_the_control_is_compared_by_the_served_answer(begin_experiment: Any, tied: str) -> None:
     """It ties with the control, and with another candidate only where that answers as well."""
     experiment = begin_experiment(**DESIGN)
-    experiment.add(
-        a_pair(i, seen(0.5), repeat=seen(0.5), fast=replace(seen(0.5), tied=True), slow=seen(0.9), tiny=seen(0.2))
-        for i in range(20)
-    )
+    values = {**dict(zip(ARMS, (0.9, 0.7, 0.2), strict=True)), tied: 0.5}
+    answers = {arm: replace(seen(value), tied=arm == tied) for arm, value in values.items()}
+    experiment.add(a_pair(i, seen(0.5), repeat=seen(0.5), **answers) for i in range(20))
     with experiment.engine.connect() as connection:
         looked = SequenceStates(connection, stored(experiment))
         means = {duel.pair: looked.sequences[duel.name, "quality"].moments.mean for duel in duels_of(experiment.plan)}
-        assert looked.sequences["fast", "quality"].moments.mean == 0.0
-    assert means == {
-        ("fast", "slow"): pytest.approx(0.4), ("fast", "tiny"): pytest.approx(-0.3),
-        ("slow", "tiny"): pytest.approx(-0.7),
-    }  # fmt: skip
+        assert looked.sequences[tied, "quality"].moments.mean == 0.0
+    assert means == {(a, b): pytest.approx(values[b] - values[a]) for a, b in means}
 
 
 def test_a_state_with_dropped_candidates_survives_the_stream() -> None:
