@@ -293,12 +293,17 @@ async def test_metrics_may_have_a_listener_of_their_own(
 async def test_a_gateway_says_that_it_runs_once_it_answers(
     serve: Serve, configured: Configured, upstream: FakeUpstream, workers: str
 ) -> None:
-    """Each line of its life is one JSON object, the server's included, and is there once."""
-    config = configured(upstream, metrics={"bind": f"127.0.0.1:{free_port()}"})
+    """Each line of its life is one JSON object, the server's included, and is there once. A model that retires is said
+    once, not by each worker; and every worker's gauge of it is one series."""
+    url, day = f"127.0.0.1:{free_port()}", datetime.now(UTC).date() - timedelta(days=3)
+    config = configured(upstream, metrics={"bind": url})
+    config["models"]["chat"]["targets"][0]["retires"] = day
     program = await serve(config, "--workers", workers, up=False)
     await program.until_said("running on http")
     assert await program.accepts()
     await program.until_said("running on http", int(workers))
+    midnight = datetime(day.year, day.month, day.day, tzinfo=UTC).timestamp()
+    await scraped(f"http://{url}", "gateway_target_retires_timestamp_seconds", midnight)
     program.tell(signal.SIGTERM)
     assert await program.ended() == 0
     lines = [json.loads(line) for line in program.output.splitlines()]
@@ -307,23 +312,8 @@ async def test_a_gateway_says_that_it_runs_once_it_answers(
     counts = Counter(line["message"] for line in lines)
     for lifecycle in ("running on http", "Started server process", "Finished server process"):
         assert [n for message, n in counts.items() if lifecycle in message] == [1] * int(workers), counts
-
-
-async def test_a_model_that_retires_is_said_at_the_start(
-    serve: Serve, configured: Configured, upstream: FakeUpstream
-) -> None:
-    """Once, not by each worker; and every worker's gauge is one series."""
-    config, url = configured(upstream), f"127.0.0.1:{free_port()}"
-    config["metrics"] = {"bind": url}
-    day = datetime.now(UTC).date() - timedelta(days=3)
-    config["models"]["chat"]["targets"][0]["retires"] = day
-    program = await serve(config, "--workers", "2")
-    await program.until_said("running on http", 2)
-    lines = [json.loads(line) for line in program.output.splitlines()]
     [said] = [line["message"] for line in lines if "retired " in line["message"]]
     assert f"days ago ({day}); 1 alias: chat; successor: none is listed" in said
-    midnight = datetime(day.year, day.month, day.day, tzinfo=UTC).timestamp()
-    await scraped(f"http://{url}", "gateway_target_retires_timestamp_seconds", midnight)
 
 
 async def is_taken_over(program: Program, url: str) -> None:
@@ -429,9 +419,10 @@ async def test_a_worker_that_dies_while_it_is_pinged_is_noticed_at_once(
     worker.kill()  # closes its pipe
 
 
-async def test_every_worker_reloads_and_keeps_its_streams(
+async def test_every_worker_reloads_and_keeps_its_streams_until_it_stops(
     serve: Serve, configured: Configured, upstream: FakeUpstream, second: FakeUpstream
 ) -> None:
+    """And stopping workers let what is in flight finish."""
     program = await serve(configured(upstream), "--workers", "2")
     await program.until_said("Application startup complete", 2)
     upstream.says("one ", HOLD, "two")
@@ -446,11 +437,23 @@ async def test_every_worker_reloads_and_keeps_its_streams(
         await read_until(lines, "[DONE]")
     assert (len(upstream.calls), len(second.calls)) == (1, 8)
     assert len(program.workers) == 2, "no worker was restarted"
+    second.says("one ", HOLD, "two")
+    async with streaming(program) as lines:
+        program.tell(signal.SIGTERM)
+        await program.until_said("Shutting down", 2)
+        second.release()
+        await read_until(lines, "two")
+        await read_until(lines, "[DONE]")
+    assert await program.ended() == 0
+    exchanges, tallies = await program.records()
+    assert [exchange.outcome for exchange in exchanges] == ["ok"] * 10
+    assert len({t.incarnation for t in tallies if t.final}) == 2
 
 
-async def test_a_replaced_worker_serves_the_config_in_force(
+async def test_a_replaced_worker_has_the_config_and_ends_with_its_parent(
     serve: Serve, configured: Configured, upstream: FakeUpstream
 ) -> None:
+    """Leftover workers end by themselves: nothing else would stop them, and they would keep the port."""
     program = await serve(configured(upstream), "--workers", "2")
     await program.until_said("Application startup complete", 2)
     program.config_path.write_text("nonsense: true")
@@ -461,32 +464,6 @@ async def test_a_replaced_worker_serves_the_config_in_force(
     assert await program.call() == 200
     assert total((await program.get("/metrics")).text, "gateway_config_ok") == 0
     assert "Traceback" not in program.output
-
-
-async def test_stopping_workers_let_what_is_in_flight_finish(
-    serve: Serve, configured: Configured, upstream: FakeUpstream
-) -> None:
-    program = await serve(configured(upstream), "--workers", "2")
-    await program.until_said("Application startup complete", 2)
-    upstream.says("one ", HOLD, "two")
-    async with streaming(program) as lines:
-        program.tell(signal.SIGTERM)
-        await program.until_said("Shutting down", 2)
-        upstream.release()
-        await read_until(lines, "two")
-        await read_until(lines, "[DONE]")
-    assert await program.ended() == 0
-    [exchange], tallies = await program.records()
-    assert exchange.outcome == "ok"
-    assert len({t.incarnation for t in tallies if t.final}) == 2
-
-
-async def test_workers_do_not_outlive_their_parent(
-    serve: Serve, configured: Configured, upstream: FakeUpstream
-) -> None:
-    """Kills leftover workers: nothing else would stop them, and they would keep the port."""
-    program = await serve(configured(upstream), "--workers", "2")
-    await program.until_said("Application startup complete", 2)
     program.tell(signal.SIGKILL)
     await program.process.wait()
     await program.until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in program.workers))
