@@ -188,8 +188,10 @@ def main(root: Path, options: Sequence[str]) -> int:
 
 if __name__ == "__main__":
     preload(TESTS.parent)
-    from fixtures.verbs import ADDRESS, running_verb_server  # pytest has imported it, and rewritten its asserts
+    from fixtures.stores import migrated_file  # pytest has imported it, and rewritten its asserts
+    from fixtures.verbs import ADDRESS, running_verb_server
 
+    migrated_file()
     with running_verb_server() as os.environ[ADDRESS]:
         status = main(TESTS.parent, sys.argv[1:])
     sys.exit(status)
