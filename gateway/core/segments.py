@@ -182,7 +182,7 @@ def _tools(facts: RequestFacts) -> str:
 def _metadata(prop: str, facts: RequestFacts) -> str:
     metadata = facts.fields.get("metadata")
     value = metadata.get(prop.removeprefix(METADATA)) if isinstance(metadata, dict) else None
-    return str(value)[:_CUT] if isinstance(value, str | int | float | bool) else ""
+    return str(value)[:_CUT].replace("\0", "\ufffd") if isinstance(value, str | int | float | bool) else ""
 
 
 _READERS: Mapping[str, Callable[[RequestFacts], str]] = {

@@ -41,6 +41,7 @@ PLAN = Plan("swap", "chat", Target("a", "m"), (("candidate", Target("b", "m")),)
         ("metadata.product", {"fields": {"metadata": {"product": {"deep": 1}}}}, None),
         ("metadata.product", {"fields": {"metadata": ...}}, None),
         ("metadata.product", {"fields": {"metadata": {"product": "x" * 100}}}, "x" * 40),
+        ("metadata.product", {"fields": {"metadata": {"product": "a\0b"}}}, "a\ufffdb"),
     ],
 )
 def test_the_value_of_a_property(prop: str, changes: dict[str, Any], expected: str | None) -> None:

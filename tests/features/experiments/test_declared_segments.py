@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from gateway.core.horizon import precision
 from gateway.core.plan import Guardrail, Plan
+from gateway.core.ramp import RampChange, RampDesign, RampPace, started
 from gateway.core.segments import SegmentDesign
 from gateway.features.experiments.conditions import conditions_of
 from gateway.features.experiments.declared_segments import (
@@ -45,8 +46,11 @@ from gateway.features.experiments.sequences import (
 )
 from gateway.features.experiments.verdict import Decision, SwapDescription
 from gateway.features.experiments.weak_spots import request_parts, searched
+from gateway.features.ramp.decision import decide_ramp
+from gateway.features.ramp.work import evidence_of
 from gateway.reports.model import GateResult
 from gateway.statistics.moments import Moments
+from gateway.store.plans import StoredPlan
 from gateway.store.query import reading
 
 DESIGN = SegmentDesign(("product", "tools"), 0.1, 0.05, 0.02, (("product", ("code",)),))
@@ -360,3 +364,21 @@ def test_the_search_knows_code_and_turns() -> None:
 def test_a_state_of_a_sequence_without_pairs_has_no_interval() -> None:
     sequence = DifferenceSequence(segment_rule(plan(), Metric("quality", "score"), 0.1), True)
     assert sequence.estimate().value is None
+
+
+def test_a_ramps_evidence_names_the_segments_that_do_not_hold(stored: Any) -> None:
+    """As the consumer reads it from the store: the next step waits for a person, and for the search."""
+    design = RampDesign((0.5, 1.0), 0.0, 1)
+    of = plan(mode="both", ramp=design, method="anytime", max_pairs=None, auto_horizon=False, min_hours=0.0)
+    made = stored(of, pairs(1000, {"code": -0.3, "other": 0.02}))
+    with made.engine.connect() as connection:
+        evidence_ = evidence_of(connection, StoredPlan(of, of.hash, "running", 1.0), [], 1600.0)
+    assert evidence_.verdict == "ship_except", evidence_.sentence
+    assert evidence_.excepted == ("product=code",)
+    assert evidence_.weak_spot is not None
+    assert (evidence_.weak_spot.pairs, evidence_.weak_spot.alarm) == (0, False)
+    record = started("swap", of.hash, RampChange(1.0, "t", "t"))
+    held = decide_ramp(record, design, replace(evidence_, newest=1599.0), 1600.0, RampPace("auto"))
+    assert (held.action, held.without) == ("hold", ("product=code",))
+    assert "gateway ab promote swap --except product=code" in held.reason
+    assert any("the search for weak spots has seen 0 of 800 pairs" in text for text in held.also)

@@ -234,7 +234,7 @@ def test_a_run_takes_pairs_as_the_product_does() -> None:
 
 
 def test_segments_decide_in_planted_worlds(capsys: pytest.CaptureFixture[str]) -> None:
-    check(6, capsys)
+    check(4, capsys)
 
 
 def overlapping(seed: int, tools_mean: float) -> Outcome:
@@ -268,7 +268,7 @@ def check_overlap(runs: int, capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_a_segment_that_overlaps_with_a_bad_one_is_judged_without_it(capsys: pytest.CaptureFixture[str]) -> None:
-    check_overlap(10, capsys)
+    check_overlap(6, capsys)
 
 
 @pytest.mark.long
