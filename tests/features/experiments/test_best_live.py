@@ -179,14 +179,14 @@ class Fleet:
 
     async def _settled(self, running: Sequence[Several]) -> None:
         """Until every request is a pair, or was left out; and the consumer has looked at them."""
-        async with asyncio.timeout(300):
+        async with asyncio.timeout(900):
             while not all(map(self._is_settled, running)):
                 await asyncio.sleep(0.1)
 
     async def _known(self, clients: Sequence[httpx.AsyncClient], world: Several) -> None:
         """Until the consumer has looked at all pairs, and every gateway does what it found."""
         alias = alias_of(world)
-        async with asyncio.timeout(120):
+        async with asyncio.timeout(900):
             while (found := self._found(world)) is None:
                 await asyncio.sleep(0.1)
             for client in clients:

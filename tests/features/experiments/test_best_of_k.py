@@ -20,6 +20,7 @@ from gateway.features.experiments.conditions import conditions_of
 from gateway.features.experiments.duels import duels_of
 from gateway.features.experiments.findings import Finding, SequenceStates, drops_of, finding
 from gateway.features.experiments.metrics import StoredScore
+from gateway.features.experiments.report.build import cautions_of
 from gateway.features.experiments.rows.dropped import DroppedCandidate, dropped_of, keep_dropped
 from gateway.features.experiments.rows.sequences import states
 from gateway.features.experiments.verdict import Decision
@@ -345,8 +346,10 @@ def test_a_judge_of_pairs_has_no_duel(begin_experiment: Any) -> None:
     )
     with experiment.engine.connect() as connection:
         assert not [name for name in states(connection, experiment.hash) if " against " in name.candidate]
-        best = finding(connection, stored(experiment), "fast").best
-    assert best.verdict == "open"
+        found = finding(connection, stored(experiment), "fast")
+        cautions = list(cautions_of(connection, found))
+    assert found.best.verdict == "open"
+    assert cautions[0].startswith("edit compares an answer with the served one, so the candidates have no value of it")
 
 
 def test_an_answer_without_a_score_is_in_no_duel(begin_experiment: Any) -> None:

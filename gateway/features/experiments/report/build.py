@@ -13,7 +13,7 @@ from gateway.core.errors import CannotRun
 from gateway.core.plan import NATS_PER_TOKEN, Plan
 from gateway.core.ramp import RampEvent
 from gateway.core.segments import SegmentDesign, segment_name
-from gateway.features.experiments.conditions import progress_of
+from gateway.features.experiments.conditions import MIN_PAIRS, progress_of
 from gateway.features.experiments.details import (
     arms_of,
     examples_of,
@@ -365,6 +365,7 @@ def cautions_of(connection: Reading, found: Finding) -> Iterator[str]:
     from day to day; a judge as the primary without labels, without agreement with them, or with hardly any spread."""
     yield from (text for each in found.metrics if each.role != "other" and (text := response_caution(each)))
     yield from slope_caution(found.traffic)
+    yield from _not_compared(found)
     c = found.primary
     name = found.names.get(c.metric) if c else None
     if c is None or name is None or name.identity == BUILT_IN:
@@ -377,6 +378,16 @@ def cautions_of(connection: Reading, found: Finding) -> Iterator[str]:
     flat = most_frequent_score(connection, found.stored_plan.hash, c.metric, name.identity)
     if flat is not None and flat[1] > FLAT:
         yield f"The judge {c.metric} gives {flat[0]:.3g} to {flat[1]:.0%} of the answers: it hardly distinguishes them."
+
+
+def _not_compared(found: Finding) -> Iterator[str]:
+    """Why candidates that have pairs with the control have none with each other."""
+    c, left = found.primary, [row for row in found.best.candidates if row.state != "dropped"] if found.best else []
+    if c is not None and c.pairs >= MIN_PAIRS and len(left) > 1 and not any(row.lead_pairs for row in left):
+        yield (
+            f"{c.metric} compares an answer with the served one, so the candidates have no value of it to be compared "
+            "with each other by, and none can be the best: start it with a scorer of single answers, or `family: holm`."
+        )
 
 
 def _corrected(c: Comparison, found: Finding, look: SequenceStates, corrected: Corrected | None) -> Comparison:
