@@ -182,6 +182,7 @@ async def test_an_agent_keeps_its_model_and_its_runs_are_scored(tmp_path: Path, 
 
 
 @pytest.mark.long
+@pytest.mark.timeout(600)
 async def test_a_model_that_loops_is_rejected_by_run_and_not_by_call(tmp_path: Path, stream_url: str) -> None:
     async with played(tmp_path, stream_url, 800) as (url, _):
         by_run, by_call = (read(StoreLocation(url), name) for name in ("by_run", "by_call"))
