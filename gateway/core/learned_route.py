@@ -189,7 +189,11 @@ def route_from_json(text: bytes) -> LearnedRoute:
     if digest != digest_of(fields):
         raise InvalidRoute("it was changed after it was learned: its digest is that of another content")
     if fields.get("features") != FEATURE_SET:
-        raise InvalidRoute("it was learned from other features than this version computes; learn it again")
+        of = as_object(fields.get("evidence")).get("experiment", "EXPERIMENT")
+        raise InvalidRoute(
+            "it was learned from other features than this version computes; learn it again, under another name: "
+            f"gateway route learn {of} --name NAME --write"
+        )
     try:
         return _route(fields, str(digest))
     except (KeyError, TypeError, AttributeError) as error:

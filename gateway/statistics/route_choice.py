@@ -26,6 +26,7 @@ FEWEST_IN_LEAF = 25
 THRESHOLDS = 12
 """Thresholds of one feature that are tried: quantiles of its values."""
 _LEAST_Z = 2.5  # by which the two halves of a split differ: fewer leaves are easier to read, and cost no guarantee
+_ALIKE = 0.97  # of the largest gain: of splits that explain as much, the last is taken
 _FEWEST_GROUPS = 10  # from which the variance between groups is estimated
 
 
@@ -56,8 +57,8 @@ class _Node:
 def grow_tree(x: Floats, y: Floats, weights: Floats, most_leaves: int = MOST_LEAVES) -> GrownTree:
     """A regression tree, grown where it explains most first.
 
-    x: shape (n, features), without NaN. y, weights: shape (n,). Source: Breiman et al. 1984, CART; best-first growth as
-    Friedman 2001.
+    x: shape (n, features), without NaN; of features that explain as much, the last is preferred. y, weights: shape
+    (n,). Source: Breiman et al. 1984, CART; best-first growth as Friedman 2001.
     """
     conditions = [SplitCondition(f, t) for f in range(x.shape[1]) for t in thresholds(x[:, f])]
     if not conditions:
@@ -111,7 +112,7 @@ def _best_split(
     w_right = total - w_left
     with np.errstate(divide="ignore", invalid="ignore"):
         gain = np.where(enough, s_left**2 / w_left + s_left**2 / w_right, 0.0)
-    best = int(np.argmax(gain))
+    best = int(np.flatnonzero(gain >= _ALIKE * gain.max())[-1])
     left = inside[:, best] > 0
     if not enough[best] or _z(values[left], values[~left]) < _LEAST_Z:
         return None

@@ -31,6 +31,14 @@ def test_a_split_is_where_the_means_differ() -> None:
     assert sorted(np.bincount(leaves_of(tree, x))) == [80, 120]
 
 
+def test_of_two_features_that_say_the_same_the_last_is_taken() -> None:
+    """Those of a request end with what it is about; its size only goes along with that."""
+    about = (np.arange(200) >= 120).astype(float)
+    tree = grow_tree(np.column_stack([about * 300, about]), -about, np.ones(200))
+    assert tree.branches is not None
+    assert tree.branches[0].feature == 1
+
+
 def test_noise_is_not_split() -> None:
     rng = np.random.default_rng(1)
     grown = [grow_tree(rng.random((400, 4)), rng.standard_normal(400) * 0.3, np.ones(400)) for _ in range(20)]

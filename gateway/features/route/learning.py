@@ -6,6 +6,7 @@ requests of one burst do not stand on both sides. The features are those that `g
 
 from __future__ import annotations
 
+import math
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
@@ -157,7 +158,8 @@ def _safest_first(groups: Groups, older: LearningPairs, newer: LearningPairs, ma
     means = np.divide(sums, weights, out=np.full(len(sums), -np.inf), where=weights > 0)
     enough = [i for i in range(len(groups.says)) if counts[i] >= _FEWEST_CHOSEN and weights[i] > 0]
     order = sorted(enough, key=lambda i: -means[i]) if not groups.cuts else sorted(enough, reverse=True)
-    return order, next((k for k, i in enumerate(order) if means[i] < -margin), len(order))
+    best = [*groups.cuts, math.inf] if groups.cuts else means.tolist()  # a band's own mean is of few pairs
+    return order, next((k for k, i in enumerate(order) if best[i] < -margin), len(order))
 
 
 def _leaves(groups: Groups, pairs: LearningPairs, newer: LearningPairs, moved: frozenset[int]) -> tuple[RouteLeaf, ...]:

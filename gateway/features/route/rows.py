@@ -12,6 +12,7 @@ from gateway.core.plan import CANDIDATE
 from gateway.features.experiments.rows.sequences import SequenceName
 from gateway.store.tables import exchanges, increments, plans
 
+MOST_WATCHED = 20_000
 _AT_ONCE = 200  # rows with their bodies that are in memory
 
 
@@ -61,16 +62,21 @@ def stored_pairs(connection: Connection, name: SequenceName, after: int = 0) -> 
 
 
 def watched_losses(connection: Connection, experiment: str, primary: str) -> list[tuple[str, float]]:
-    """(label of the leaf, loss) of each pair of a route's watch, in order: positive where the control is better."""
+    """(label of the leaf, loss) of the newest pairs of a route's watch, in order: positive where the control is better.
+
+    At most MOST_WATCHED, of the plan that began last.
+    """
     i, e = increments.c, exchanges.c
-    ours = select(plans.c.plan).where(plans.c.experiment == experiment)
-    query = (
-        select(e.route, i.difference)
-        .join(exchanges, e.id == i.pair)
-        .where(i.plan.in_(ours), i.candidate == CANDIDATE, i.metric == primary, e.route.is_not(None))
-        .order_by(e.received, e.id)
+    plan = select(plans.c.plan).where(plans.c.experiment == experiment).order_by(plans.c.since.desc()).limit(1)
+    newest = (
+        select(i.pair, i.difference, i.place)
+        .where(i.plan == plan.scalar_subquery(), i.candidate == CANDIDATE, i.metric == primary)
+        .order_by(i.place.desc())
+        .limit(MOST_WATCHED)
+        .subquery()
     )
-    return [(row[0], row[1]) for row in connection.execute(query)]
+    query = select(e.route, newest.c.difference).join(newest, newest.c.pair == e.id).where(e.route.is_not(None))
+    return [(row[0], row[1]) for row in connection.execute(query.order_by(newest.c.place))]
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,8 +2,9 @@
 is shown to lose too much is taken back.
 
 Every leaf may lose as much on its own requests as lets all moved ones together lose the route's margin over all
-traffic: the margin divided by the share that moves. The alarm of a leaf is a confidence sequence, so it holds at every
-look, and all leaves of a route share its alpha. What was taken back stays so, for this content of the route.
+traffic: the margin divided by the share that moves. The alarm of a leaf is a confidence sequence that begins anew every
+RESTART_PAIRS, so it holds at every look, and all leaves of a route share its alpha, over MOST_WATCHED pairs. What was
+taken back stays so, for this content of the route.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Coroutine, Iterable, Mapping
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -36,7 +37,8 @@ log = logging.getLogger(__name__)
 EVERY_S = 30.0
 _LEASE = "routes"
 _KEEP_S = 7 * 86_400  # gateways go on with what they know
-_TIGHTEST = 200.0  # pairs at which the interval is narrowest
+_TIGHTEST = 100.0  # pairs at which the interval is narrowest
+RESTART_PAIRS = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +47,7 @@ class WatchedLeaf:
 
     leaf: int
     pairs: int
+    """Pairs since the beginning that speaks most against it."""
     loss: float
     low: float
     """Lower bound of the loss, valid at every look."""
@@ -63,19 +66,29 @@ def tolerated_loss(route: LearnedRoute) -> float:
 
 def watched_leaves(route: LearnedRoute, losses: Iterable[tuple[str, float]]) -> list[WatchedLeaf]:
     """losses: (label of the leaf, loss) of each pair, in order."""
-    found: dict[int, Moments] = {}
+    found: dict[int, list[float]] = {}
     for label, loss in losses:
         name, _, leaf = label.rpartition("/")
         if name == route.name and leaf.isdigit() and int(leaf) < len(route.leaves):
-            found[int(leaf)] = found.get(int(leaf), Moments()).add(loss)
-    alpha = 2 * float(route.evidence["alpha"]) / max(1, sum(leaf.moved for leaf in route.leaves))
-    tolerated = tolerated_loss(route)
-    return [
-        WatchedLeaf(
-            leaf, of.n, of.mean, of.mean - guarded_half_width(min(alpha, 0.99), _TIGHTEST, of.n, of.m2, 1.0), tolerated
-        )
-        for leaf, of in sorted(found.items())
-    ]
+            found.setdefault(int(leaf), []).append(loss)
+    alpha = float(route.evidence["alpha"]) / max(1, sum(leaf.moved for leaf in route.leaves))
+    return [_watched(leaf, values, alpha, tolerated_loss(route)) for leaf, values in sorted(found.items())]
+
+
+def _watched(leaf: int, values: Sequence[float], alpha: float, tolerated: float) -> WatchedLeaf:
+    """The pairs since the beginning or since any multiple of RESTART_PAIRS, whichever speaks most against the leaf.
+
+    After a long good time, a fault would hardly move the mean of all. The j-th beginning has alpha / (j (j + 1)), which
+    add up to alpha. Source: confidence sequences from several times on, Shin, Ramdas & Rinaldo 2022 (arXiv:2203.03532).
+    """
+    found, of = [], Moments()
+    for i in range(len(values) - 1, -1, -1):
+        of = of.add(values[i])
+        if i % RESTART_PAIRS == 0:
+            j = i // RESTART_PAIRS + 1
+            half = guarded_half_width(2 * alpha / (j * (j + 1)), _TIGHTEST, of.n, of.m2, 1.0)
+            found.append(WatchedLeaf(leaf, of.n, of.mean, of.mean - half, tolerated))
+    return max(found, key=lambda each: each.low)
 
 
 def _name(digest: str) -> SequenceName:

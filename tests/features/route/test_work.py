@@ -45,6 +45,13 @@ def test_a_broken_leaf_is_found_soon() -> None:
     assert alarms(0.35, 20, 150) == 20
 
 
+def test_a_leaf_that_breaks_after_a_long_good_time_is_found_too() -> None:
+    rows = [*losses(-0.5, 1500, 1), *losses(0.35, 250, 2)]
+    [found] = watched_leaves(a_route(), rows)
+    assert (found.alarm, found.pairs <= 350) == (True, True)
+    assert not watched_leaves(a_route(), rows[:1500])[0].alarm
+
+
 def test_each_leaf_is_looked_at_alone() -> None:
     route = a_route(leaves=tuple(replace(leaf, moved=True) for leaf in a_route().leaves))
     found = watched_leaves(route, [*losses(0.5, 200, 1, leaf=1), *losses(0.0, 200, 2), ("other/0", 1.0), ("", 1.0)])
