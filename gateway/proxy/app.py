@@ -322,7 +322,7 @@ class App:
             call = read_call(endpoint, caller, request, body, started, upload)
             if gateway.spans is not None:
                 context.notes.span = gateway.spans.carry(call)
-            if endpoint.stateful or endpoint.owned or endpoint.names_files or "container" in call.fields:
+            if endpoint.names_state or "container" in call.fields:
                 stored = StoredState(gateway.affinity, gateway.config.responses, endpoint)
                 call, client = await stored.prepare(call, client, context, gateway.upstreams)
             home = None if stored is None else stored.home

@@ -24,7 +24,7 @@ from gateway.proxy.http.client.transport import Slices, UpstreamRequest
 from gateway.proxy.request.call import Api, Call
 from gateway.proxy.request.endpoints import AT_ROOT, ENDPOINTS, OUTSIDE
 from gateway.proxy.request.header_rules import may_reach_upstream
-from gateway.proxy.request.json_members import SLICED_BYTES, SMALL_BYTES, Change, edited, read_members
+from gateway.proxy.request.json_members import ABOVE_SLICED, ABOVE_SMALL, Change, edited, read_members
 from gateway.proxy.request.output_limit import default_name, output_limit
 from gateway.proxy.types import Headers
 
@@ -117,14 +117,14 @@ class OpenAI:
         if call.stream and self._adds_usage(call):
             changes["stream_options"] = _with_usage(call) if "stream_options" in call.fields else _INCLUDE_USAGE
         body, members = call.body, call.members
-        if not changes and members is not None and call.changes is None and not body[SMALL_BYTES : SMALL_BYTES + 1]:
+        if not changes and members is not None and call.changes is None and not body[ABOVE_SMALL]:
             key = _MODEL_FIRST.match(body)
             if key is not None:  # as most requests: what follows takes three times as long
                 start = key.end()
                 end = start + len(members["model"])
                 return body if body[start:end] == names[model] else body[:start] + names[model] + body[end:]
         changes = {"model": names[model], **changes}
-        if members is None or call.changes is not None or body[SLICED_BYTES : SLICED_BYTES + 1]:
+        if members is None or call.changes is not None or body[ABOVE_SLICED]:
             return call.sent_with(changes)
         return edited(body, members, changes)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from gateway.core.errors import BadRequest
 from gateway.proxy.request.call import Api, Caller
@@ -90,6 +90,11 @@ class Endpoint:
     """Reads the tags of its calls; None: no key of a tag is configured (`tags.keys`)."""
     anthropic: bool = False
     """Errors have the shape of Anthropic's API; otherwise of OpenAI's."""
+    names_state: bool = field(init=False)
+    """Whether its requests may name what an upstream stores, in members other than `container`."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "names_state", bool(self.stateful or self.owned or self.names_files))
 
 
 _STATE = frozenset({"conversation", "container", "tools", "thread"})

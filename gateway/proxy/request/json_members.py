@@ -29,6 +29,8 @@ SMALL_BYTES = 4096
 """Up to this size an object cannot have too many members, and copying it takes less than a slice of it."""
 SLICED_BYTES = 64 * 1024
 """Above this size an edited object is sent in slices: joining them takes as long as reading the object."""
+ABOVE_SMALL, ABOVE_SLICED = slice(SMALL_BYTES, SMALL_BYTES + 1), slice(SLICED_BYTES, SLICED_BYTES + 1)
+"""Of a body above these sizes one byte, of others none: a length takes a function call."""
 TYPES: Mapping[str, str] = {
     "array": "an array", "object": "an object", "str": "a string", "bool": "a boolean", "null": "null"
 }  # fmt: skip
@@ -69,14 +71,14 @@ def read_members(body: bytes) -> Members:
     them they use), and TooManyMembers.
     """
     try:
-        if body[SMALL_BYTES : SMALL_BYTES + 1]:
+        if body[ABOVE_SMALL]:
             return _counted(body)
         if not body.isascii():
             str(body, "utf-8")
         members = _MEMBERS.decode(body)
-        # Of two members with one name the parser drops the first without a word. What is not the members that it kept
-        # is blank, or such a member; where that is too short for one, as usual, nothing was dropped.
-        more = len(body) - sum(map(len, (*members, *members.values()))) - (_LEAST - 1) * len(members) - 1
+        # Of two members with one name the parser drops the first without a word. What is not the members that it kept,
+        # with 4 bytes of punctuation each, is blank, or such a member; mostly it is too short for one.
+        more = len(body) - sum(map(len, (*members, *members.values()))) - 4 * len(members) - 1
         if more >= _LEAST and ("" in members or more > _LEAST) and more >= _LEAST + min(map(len, members), default=0):
             return _counted(body)
         return members
@@ -184,7 +186,7 @@ def edited(body: bytes, members: Members, changes: Mapping[str, Change]) -> byte
 
 def edited_slices(body: bytes, members: Members, changes: Mapping[str, Change]) -> list[bytes | memoryview]:
     """The slices of which `edited` is made; one if nothing changes."""
-    view = memoryview(body) if body[SMALL_BYTES : SMALL_BYTES + 1] else body
+    view = memoryview(body) if body[ABOVE_SMALL] else body
     pieces: list[bytes | memoryview] = []
     left = done = end = 0
     kept = opening = adds = False  # kept: a member before stays; opening: all before were removed

@@ -19,7 +19,7 @@ from gateway.proxy.request.call import NO_OPTIONS, Api, Call, Caller, RequestOpt
 from gateway.proxy.request.decompression import encoding_of
 from gateway.proxy.request.endpoints import Endpoint
 from gateway.proxy.request.header_rules import for_upstream, sane_id
-from gateway.proxy.request.json_members import SMALL_BYTES, TYPES, Members, NotAnObject, read_members
+from gateway.proxy.request.json_members import ABOVE_SMALL, TYPES, Members, NotAnObject, read_members
 from gateway.proxy.request.output_limit import NUMBERS, checked_numbers
 from gateway.proxy.request.run_ids import RUN_HEADERS, run_of
 from gateway.proxy.request.upload import Upload
@@ -137,7 +137,7 @@ def read_object(body: bytes) -> tuple[Members, dict[str, Any]]:
     try:
         members = read_members(body)
         fields: dict[str, Any] = dict.fromkeys(members, ...)
-        small = not body[SMALL_BYTES : SMALL_BYTES + 1]
+        small = not body[ABOVE_SMALL]
         for name in members:
             if name in _MOST_DECODED and (small or len(members[name]) <= _MOST_DECODED[name]):
                 fields[name] = _decode(members[name])
