@@ -265,7 +265,8 @@ class Experiment(Section):
     max_pairs: Literal["auto"] | Annotated[int, Field(ge=BURN_IN)] = "auto"
     """Pairs with a value of the primary at which a `hybrid` experiment closes and stops. `auto`: as many as decide the
     margin, for a candidate that is as good as the control, with a probability of 0.8. With `family: best` and
-    `method: anytime`: pairs at which the experiment ends without a best candidate; `auto`: twice as many as planned."""
+    `method: anytime`: pairs at which the experiment ends without a best candidate; `auto`: twice as many as the margin
+    needs at the variance of its pairs."""
     aa: Audit = "alarm"
     """`alarm`: no verdict once the control differs from itself on the candidate's path. `proof`: `ship` only after it
     is shown to differ by less than the margin, which takes several times the pairs."""

@@ -200,8 +200,8 @@ class Plan:
 
     @property
     def ends_at(self) -> int | None:
-        """Settled pairs at which the experiment ends without a verdict; None: it does not. A hybrid one follows the
-        variance, so it may take more."""
+        """Settled pairs at which the experiment ends without a verdict, as planned; None: it does not. What is computed
+        from the margin follows the variance, so it may take more."""
         patient = self.finds_best and self.method == "anytime" and self.auto_horizon
         return self.max_pairs * BEST_PATIENCE if self.max_pairs is not None and patient else self.max_pairs
 

@@ -78,7 +78,8 @@ def start(name: Name, config: Annotated[Path, File] = Path("gateway.yaml"), data
         note("the plan before closed undecided; the variance of its pairs asks for more, and this one starts from zero")
     if plan.method == "anytime" and plan.ends_at is not None:
         ends_at = known.plan.ends_at if known is not None and same else plan.ends_at
-        note(f"it ends at {ends_at} pairs, if no candidate is shown to be the best before")
+        about = "about " if plan.auto_horizon else ""
+        note(f"it ends at {about}{ends_at} pairs, if no candidate is shown to be the best before")
     elif plan.max_pairs is not None:
         closes = known.plan.max_pairs if known is not None and same else plan.max_pairs
         about = "about " if plan.auto_horizon and plan.rules >= 2 else ""
@@ -406,7 +407,8 @@ def _ends(state: PlanState | None, reports: Sequence[Report]) -> str:
         return f"it {how}: no more shadow requests are paid for"
     verdict = "with the best candidate, or when none is left" if plan.finds_best else "with its verdict"
     ways = [verdict] if plan.after_verdict == "stop" else []
-    ways += [f"at {plan.ends_at} pairs"] if plan.ends_at is not None else []
+    about = "about " if plan.method == "anytime" and plan.auto_horizon else ""
+    ways += [f"at {about}{plan.ends_at} pairs"] if plan.ends_at is not None else []
     return " or ".join([*ways, "when it is stopped"])
 
 

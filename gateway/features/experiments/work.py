@@ -19,12 +19,13 @@ from uuid import NAMESPACE_OID, uuid5
 
 import orjson
 
+from gateway.config.derive import horizon_of
 from gateway.core.chunked import chunked
 from gateway.core.completion import completion_of, is_empty
 from gateway.core.errors import StreamDown
 from gateway.core.exchange import Exchange
-from gateway.core.horizon import AT_MOST, FEWEST_REPEATS
-from gateway.core.plan import CONTROL, REPEAT, Plan, PlanState
+from gateway.core.horizon import AT_MOST, FEWEST_REPEATS, FOLLOWED
+from gateway.core.plan import BEST_PATIENCE, CONTROL, REPEAT, Plan, PlanState
 from gateway.core.randomization import draw
 from gateway.core.score import ScoreResult
 from gateway.features.experiments.advance import (
@@ -298,7 +299,7 @@ class ExperimentEngine:
         if await self._store.look(lambda connection: is_closed(connection, plan)):
             p = plan.plan
             planned = ", planned as" if p.auto_horizon and p.rules >= 2 else " of"
-            found_none = f"found no best candidate in {p.ends_at} pairs"
+            found_none = f"found no best candidate, planned to end at {p.ends_at} pairs"
             reached = f"reached its horizon{planned} {p.max_pairs} pairs"
             await self._stop(plan, found_none if p.method == "anytime" else reached)
 
@@ -447,10 +448,10 @@ def is_closed(connection: Reading, plan: StoredPlan) -> bool:
     Where variance reduction brought that look before the plan's horizon, undecided guardrails still have until then.
     More repeats are taken while they alone can settle whether the candidate's path explains its loss.
     """
-    if plan.plan.method == "anytime" and plan.plan.ends_at is not None:
-        return pair_counts(connection, plan.hash).joined >= plan.plan.ends_at
     primary = plan.plan.primary
     states = SequenceStates(connection, plan)
+    if plan.plan.method == "anytime" and plan.plan.ends_at is not None:
+        return pair_counts(connection, plan.hash).joined >= _last_pair(plan.plan, states)
     sequences, left = states.sequences, [arm for arm, _ in plan.plan.candidates if arm not in states.dropped]
     noise = sequences.get((REPEAT, primary)) if primary and plan.plan.aa == "alarm" else None
     if noise is not None and noise.n < FEWEST_REPEATS:
@@ -473,6 +474,19 @@ def is_closed(connection: Reading, plan: StoredPlan) -> bool:
     if joined >= (plan.plan.max_pairs or 0):
         return True
     return all(c.margin_found != "unclear" for each in looks for c in each.guardrails)
+
+
+def _last_pair(plan: Plan, states: SequenceStates) -> int:
+    """Pairs at which a plan without a last look ends: as stated, or as many times the pairs that the margin needs at
+    the variance of its pairs, within the bounds of a horizon that follows the variance."""
+    stated, arms = plan.ends_at or 0, [arm for arm, _ in plan.candidates if arm not in states.dropped]
+    if not plan.auto_horizon:
+        return stated
+    names = [*arms, *(duel.name for duel in duels_of(plan) if {*duel.pair} <= {*arms})]
+    found = [states.sequences.get((name, plan.primary or "")) for name in names]
+    variance = max((each.variance for each in found if each is not None and each.n >= FOLLOWED), default=0.0)
+    asked = BEST_PATIENCE * (horizon_of(plan, variance) or 0)
+    return min(max(asked, stated), AT_MOST * stated)
 
 
 def _duels_that_matter(

@@ -184,14 +184,15 @@ class Fleet:
                 await asyncio.sleep(0.1)
 
     async def _known(self, clients: Sequence[httpx.AsyncClient], world: Several) -> None:
-        """Until the consumer has looked at all pairs, and every gateway does what it found."""
+        """Until the consumer has looked at all pairs, and every gateway does what it found; it may stop meanwhile."""
         alias = alias_of(world)
         async with asyncio.timeout(900):
-            while (found := self._found(world)) is None:
+            while True:
+                found = self._found(world)
+                texts = [(await client.get("/metrics")).text for client in clients] if found is not None else []
+                if found is not None and all(_does(text, alias, found) for text in texts):
+                    return
                 await asyncio.sleep(0.1)
-            for client in clients:
-                while not _does((await client.get("/metrics")).text, alias, found):
-                    await asyncio.sleep(0.1)
 
     def _found(self, world: Several) -> tuple[str, ...] | None:
         """The candidates that are dropped; ("",): the experiment has stopped; None: the look is not in force yet."""

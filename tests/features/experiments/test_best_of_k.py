@@ -312,15 +312,22 @@ def test_the_plan_closes_once_every_comparison_that_is_left_has(begin_experiment
 
 
 def test_a_plan_without_a_last_look_ends_at_its_most_pairs(begin_experiment: Any) -> None:
-    """At a stated number, or at twice the planned one."""
+    """At a stated number; or at twice the planned one, and later where the variance asks for more, up to four times."""
     experiment = begin_experiment(**{**DESIGN, "method": "anytime", "max_pairs": 40, "margin": 0.01})
-    patient = replace(experiment.plan, max_pairs=20, auto_horizon=True)
-    assert patient.ends_at == experiment.plan.ends_at == 40
-    for n, closed in ((39, False), (1, True)):
+    wide = replace(experiment.plan, max_pairs=30, auto_horizon=True)
+    narrow = replace(wide, margin=0.5)
+    assert wide.ends_at == narrow.ends_at == 60
+    closed = {}
+    for n in (39, 1, 19, 1, 179, 1):
         play(experiment, dict.fromkeys(ARMS, 0.5), n)
         with experiment.engine.connect() as connection:
-            for plan in (experiment.plan, patient):
-                assert is_closed(connection, StoredPlan(plan, experiment.hash, "running", 1.0)) == closed
+            plans = {"stated": experiment.plan, "wide": wide, "narrow": narrow}
+            found = {w: is_closed(connection, StoredPlan(p, experiment.hash, "running", 1.0)) for w, p in plans.items()}
+        closed[experiment.n] = {which for which, is_over in found.items() if is_over}
+    assert closed == {
+        39: set(), 40: {"stated"}, 59: {"stated"}, 60: {"stated", "narrow"}, 239: {"stated", "narrow"},
+        240: {"stated", "narrow", "wide"},
+    }  # fmt: skip
     assert found_by(experiment)["fast"].best.verdict == "open"
 
 

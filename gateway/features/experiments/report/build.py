@@ -116,7 +116,8 @@ def design_of(plan: StoredPlan) -> tuple[tuple[str, str], ...]:
     if p.after_verdict == "stop":
         rows.append(("stops", "with the best candidate, or when none is left" if p.finds_best else "with its verdict"))
     if p.max_pairs and p.method == "anytime":
-        rows.append(("ends", f"at {p.ends_at} pairs, if no candidate is the best before"))
+        follows = ", or as the variance asks for" if p.auto_horizon else ""
+        rows.append(("ends", f"at {p.ends_at} pairs{follows}, if no candidate is the best before"))
     elif p.max_pairs:
         follows = ", then as the variance asks for" if p.auto_horizon and p.rules >= 2 and not p.likelihood else ""
         rows.append(("horizon", f"{p.max_pairs} pairs{', from the margin' if p.auto_horizon else ''}{follows}"))
