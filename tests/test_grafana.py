@@ -212,6 +212,11 @@ def anchors(page: str) -> set[str]:
     return {h.strip("# ").lower().replace(" ", "-") for h in page.splitlines() if h.startswith("#")}
 
 
+def test_the_readme_counts_what_there_is() -> None:
+    counted = f"with {sum(len(panels(load(name))) for name in DASHBOARDS)} panels, and {len(alerts())} alert rules"
+    assert counted in (GRAFANA.parent / "README.md").read_text(encoding="utf-8")
+
+
 def test_every_alert_has_a_runbook_section_and_a_severity() -> None:
     there = anchors((ROOT / "docs" / "operations.md").read_text("utf-8"))
     for rule in alerts():
