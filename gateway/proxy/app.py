@@ -310,7 +310,7 @@ class App:
         route: Route | None = None
         limit: CallerLimit | None = None
         stored: StoredState | None = None
-        context = CallContext(NOT_HELD, task=asyncio.current_task())
+        context = CallContext(NOT_HELD, task=request.task or asyncio.current_task())
         gateway.running[context.task] = context
         gateway.calls[endpoint.api] += 1
         try:

@@ -5,6 +5,7 @@ Nothing here does I/O. Sockets and HTTP are in `proxy/http`; what a request asks
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Protocol
 
@@ -44,6 +45,8 @@ class HttpRequest(Protocol):
     """The headers by name; of a repeated header, the last value."""
     holder: str
     """The name of the key that its body is counted for; "": it is not known yet."""
+    task: asyncio.Task[Any] | None
+    """The task that answers it; None: it is to be asked for, which before Python 3.12 takes two system calls."""
 
     async def body(self, limit_bytes: int) -> bytes:
         """The complete body. Raises ClientGone, and TooLarge: before reading, if content-length exceeds the limit."""

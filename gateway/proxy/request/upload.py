@@ -271,7 +271,7 @@ class UploadRequest:
     def __init__(self, request: HttpRequest, upload: Upload) -> None:
         self.method, self.path, self.query = request.method, request.path, request.query
         self.headers, self.fields, self.peer = request.headers, request.fields, request.peer
-        self.holder = request.holder
+        self.holder, self.task = request.holder, request.task
         self.receive = request.receive
         self._request = request
         self._upload = upload

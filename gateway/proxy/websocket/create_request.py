@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -17,7 +18,7 @@ class CreateRequest:
     """An HttpRequest whose body is complete. Its headers are those of the connection's upgrade."""
 
     __slots__ = ("_body", "_memory", "_on_client_gone", "_taken", "fields", "gone", "headers", "holder", "method",
-                 "path", "peer", "query")  # fmt: skip
+                 "path", "peer", "query", "task")  # fmt: skip
 
     def __init__(self, upgrade: UpgradeRequest, body: bytes, memory: BodyMemory | None) -> None:
         self.method = METHOD
@@ -27,6 +28,7 @@ class CreateRequest:
         self.fields: Mapping[bytes, bytes] = upgrade.fields
         self.peer = upgrade.peer
         self.holder = ""
+        self.task: asyncio.Task[Any] | None = None
         self.gone = False
         self._body = body
         self._memory = memory

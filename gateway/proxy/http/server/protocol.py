@@ -418,8 +418,7 @@ class HttpProtocol(asyncio.Protocol):
             making = direct.answer(endpoint, request, answer)
         else:
             making = run_asgi(self.app, self._scope(request), request, answer)
-        task = self.loop.create_task(making)
-        self._task = task
+        request.task = self._task = task = self.loop.create_task(making)
         self._state.tasks.add(task)
         task.add_done_callback(self._answer_done)
 

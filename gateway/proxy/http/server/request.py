@@ -57,6 +57,7 @@ class ServerRequest:
         "peer",
         "query",
         "size",
+        "task",
         "wanted",
     )
 
@@ -85,6 +86,7 @@ class ServerRequest:
         self.closed = False  # it has been answered
         self.size = 0  # bytes of the body so far
         self.holder = ""
+        self.task: asyncio.Task[Any] | None = None
         self.held = 0  # of these, bytes not taken by receive() yet
         self._source = source
         self._taken = 0  # bytes counted in the memory of all bodies
