@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import random
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -102,6 +103,6 @@ def test_a_shifted_ratio_is_an_alarm_and_the_planned_one_is_not(plan: Any) -> No
     assert ratio_test_at(plan, {"control": 5300, "candidate": 4700}, 0.0).p_value < 0.01
     assert ratio_test_at(plan, {"control": 5020, "candidate": 4980}, 0.0).p_value > 0.5
     assert ratio_test_at(plan, {"control": 5020, "candidate": 4980}, 9.0).p_value == pytest.approx(math.exp(-9))
-    three = planned_shares(type(plan)(**{**{f: getattr(plan, f) for f in plan.__slots__}, "split": 0.6,
-                                 "candidates": (*plan.candidates, ("other", plan.control))}))  # fmt: skip
+    candidates = (*plan.candidates, ("other", plan.control))
+    three = planned_shares(replace(plan, split=0.6, candidates=candidates))
     assert three == {"control": 0.4, "candidate": 0.3, "other": 0.3}
