@@ -24,7 +24,7 @@ async def in_thread(run: Run, *words: str, **options: Any) -> str:
 async def test_the_road_from_pairs_to_a_candidate(experiment: Any, run: Run) -> None:
     plan = experiment.configure()
     await experiment.room.begin(plan)
-    await experiment.send(plan, 400)
+    await experiment.send(plan, 340)
     learned = await in_thread(run, "learn", "swap", "--name", "small-where-safe", "--write")
     assert "small-where-safe: moves 7" in learned or "small-where-safe: moves 8" in learned
     assert "control" in next(line for line in learned.splitlines() if line.endswith("  code"))

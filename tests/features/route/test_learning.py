@@ -18,7 +18,7 @@ from gateway.statistics.hybrid import HybridMean
 
 PLANTED = {"code": 0.3}
 HOPELESS = dict.fromkeys(SHARES, 0.2)
-RUNS = 60
+RUNS = 40
 
 
 def true_loss(choice: LearnedChoice, of: World, loss: Mapping[str, float]) -> tuple[float, float]:
@@ -144,11 +144,9 @@ def test_the_route_serves_what_was_learned(kind: Any) -> None:
 
 def test_boosted_trees_keep_the_kind_that_loses() -> None:
     pytest.importorskip("sklearn", reason="scikit-learn is not installed (extra learn)")
-    for seed in range(3):
-        of = world(2000, PLANTED, seed)
-        choice = learn(terms(kind="boosted"), of.pairs, now=2e9)
-        share, loss = true_loss(choice, of, PLANTED)
-        assert (share >= 0.6, loss <= MARGIN) == (True, True), (share, loss)
+    of = world(2000, PLANTED, 0)
+    share, loss = true_loss(learn(terms(kind="boosted"), of.pairs, now=2e9), of, PLANTED)
+    assert (share >= 0.6, loss <= MARGIN) == (True, True), (share, loss)
 
 
 def test_a_script_with_few_pairs_is_unlike() -> None:
@@ -200,7 +198,7 @@ def check_shipped(runs: int, horizon: int = 500) -> None:
 
 
 def test_an_experiment_rarely_ships_a_route_that_loses_more() -> None:
-    check_shipped(150)
+    check_shipped(100)
 
 
 @pytest.mark.long

@@ -38,7 +38,7 @@ def alarms(mean: float, runs: int, n: int) -> int:
 
 
 def test_a_leaf_that_loses_as_much_as_it_may_is_rarely_taken_back() -> None:
-    assert alarms(TOLERATED, 60, 500) <= 60 * 0.05 + 3 * (60 * 0.05 * 0.95) ** 0.5
+    assert alarms(TOLERATED, 40, 400) <= 40 * 0.05 + 3 * (40 * 0.05 * 0.95) ** 0.5
 
 
 def test_a_broken_leaf_is_found_soon() -> None:
