@@ -347,7 +347,8 @@ def alone(world: Several) -> list[Several]:
 async def test_the_best_of_four_and_four_experiments(
     tmp_path: Path, stream_url: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Runs with other answers each, of both worlds, and of the experiments that they replace."""
+    """Runs with other answers each, of both worlds, and of the experiments that they replace. Where no candidate is as
+    good as the control, four experiments may pay less: each has an error of its own, and here all share one."""
     rows = []
     for run in range(int(os.environ.get("SEEDS", "3"))):
         several = [
@@ -367,9 +368,8 @@ async def test_the_best_of_four_and_four_experiments(
         for world, best, paid, separate in rows:
             print(f"{world.name:24} {best.best or best.verdict:9} {paid:10d} {separate:17d}")  # noqa: T201
     assert [best.best for _, best, *_ in rows] == [world.best for world, *_ in rows]
-    for name in (SMALLER.name, HOPELESS.name):
-        of = [(paid, separate) for world, _, paid, separate in rows if world.name.startswith(name)]
-        assert median(paid for paid, _ in of) < median(separate for _, separate in of)
+    of = [(paid, separate) for world, _, paid, separate in rows if world.best is not None]
+    assert median(paid for paid, _ in of) < median(separate for _, separate in of)
 
 
 def _paid(fleet: Fleet, world: Several) -> int:
