@@ -26,9 +26,11 @@ import pytest
 import pytest_asyncio
 import redis
 import yaml
+from fixtures.learned_routes import ROUTE, a_route
 
 from gateway.config.derive import plan_of
 from gateway.config.loading import load
+from gateway.core.learned_route import RouteTarget
 from gateway.fake import FakeUpstream
 from gateway.proxy.routing.assignment import arm_of, running
 from gateway.stream.shard import GROUP
@@ -183,7 +185,10 @@ def config(doubles: dict[str, FakeUpstream], stream: str, ports: list[int]) -> J
             "tight": retiring("good", 20),
             "mute": retiring("mute", 3),
             "ramped": alias("good"),
+            "many": alias("good"),
+            "routed": {"targets": [{"route": ROUTE}]},
         },
+        "tags": {"keys": ["feature"]},
         "webhooks": {"ops": {"url": "http://127.0.0.1:9/hook", "secret": HOOK_SECRET}},
         "sampling": {"rate": 0.5, "rules": [{"when": {"outcome": "error"}, "rate": 1.0, "name": "errors"}]},
         "stream": {"url": stream, "name": "whole", "buffer_mb": 0.4, "max_mb": 1, "claim_idle_s": 600},
@@ -222,8 +227,19 @@ def config(doubles: dict[str, FakeUpstream], stream: str, ports: list[int]) -> J
                 "primary": "valid_json", "margin": 1.0, "guardrails": {"completion": 0.001},
                 "budget": {"concurrency": 64}, "gate": {"latency": False, "load": None},
             },
+            "many": {
+                "model": "many", "control": to["good"], "candidates": {"worse": to["worse"], "mute": to["mute"]},
+                "family": "best", "primary": "valid_json", "margin": 0.5, "shadow": 1.0, "min_hours": 0,
+                "budget": {"concurrency": 64}, "gate": {"latency": False, "load": None},
+            },
         },
     }  # fmt: skip
+
+
+def route() -> bytes:
+    """What moves from `good` to `worse`: all but code."""
+    good, worse = RouteTarget("good", "m"), RouteTarget("worse", "m")
+    return a_route(alias="routed", control=good, moved=worse).to_json()
 
 
 class Whole:
@@ -252,6 +268,7 @@ class Whole:
 
     async def start(self) -> None:
         self.config_path.write_text(yaml.safe_dump(config(self.doubles, self.stream.url, self.ports)))
+        (self.directory / f"gateway.route.{ROUTE}.json").write_bytes(route())
         self._an_old_entry()
         await self.gateway.start()
         await self.consumer.start()

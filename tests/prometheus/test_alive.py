@@ -95,14 +95,16 @@ async def an_experiment_begins(whole: Any) -> None:
 
 
 async def ordinary_traffic(whole: Any, people: int = 60) -> None:
-    """Answers plain and streamed, shadows, a split, judges, a cut stream, feedback, something to redact, a refusal."""
+    """Answers plain and streamed, shadows, a split, a route, tags, judges, feedback; what is cut, refused, redacted."""
     whole.doubles["good"].says('{"ok": ', "true}")
     whole.doubles["worse"].says("no JSON at all")
     whole.doubles["judge"].says('{"score": 4}')
     whole.doubles["cutting"].always(Fault.cut_after(2))
     json_wanted = {"response_format": {"type": "json_object"}}
     statuses = [*await whole.load(80, **json_wanted), *await whole.load(20, stream=True, **json_wanted)]
-    statuses += [*await whole.load(4, "unpriced"), *await whole.load(60, "tight", **json_wanted)]
+    tagged = {"metadata": {"tags": {"feature": "search"}}}
+    statuses += [*await whole.load(4, "unpriced", **tagged), *await whole.load(60, "tight", **json_wanted)]
+    statuses += [*await whole.load(4, "many", **json_wanted), *await whole.load(4, "routed", **json_wanted, **tagged)]
     assert set(statuses) == {200}
     await whole.load(3, "cut", stream=True)
     assert {*await whole.load(2, "mute"), *await whole.load(8, "mute", stream=True)} == {200}
