@@ -53,11 +53,13 @@ class OpenRun:
 def assign(connection: Connection, new: Sequence[ScoredExchange]) -> Mapping[str, str]:
     """Counts new calls in their runs. Returns exchange → its run, for those that name one.
 
-    new: in order of arrival. Calls that a later batch has although they arrived before belong to the newest run too.
+    Calls of one batch are taken in the order of their arrival. Those that a later batch has although they arrived
+    before belong to the newest run too.
     """
     named = [(run_key(e.caller, e.run), e) for j in new if (e := j.exchange).run is not None and e.role == "served"]
     if not named:
         return {}
+    named.sort(key=lambda each: each[1].received)
     newest = _newest(connection, {key for key, _ in named})
     grown: dict[str, OpenRun] = {}
     found = {}
