@@ -31,6 +31,7 @@ pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(600)
 ROOT = Path(__file__).parent.parent.parent
 STREAM, DEAD = "whole:exchanges", "whole:dead"
 HOUR_MS = 3_600_000
+LIMITED = {200, 429, 503}  # the last: the stream server is late, and this worker has used its part (limits_unavailable)
 CACHED = json.dumps(
     {
         "id": "1", "object": "chat.completion", "created": 1, "model": "m",
@@ -142,7 +143,7 @@ async def served(whole: Any, model: str, n: int) -> None:
     async def all_served() -> bool:
         nonlocal left
         statuses = await whole.spread([whole.call(model, key="sk-near-key")] * left)
-        assert set(statuses) <= {200, 429}
+        assert set(statuses) <= LIMITED
         left -= statuses.count(200)
         return left == 0
 
@@ -166,7 +167,7 @@ async def keys_come_and_go(whole: Any, rung: Rung) -> None:
 
     async def refused() -> bool:  # a worker that waits for the stream server in vain lends its part: another call more
         statuses: list[int] = await whole.spread([whole.call("chat", key="sk-spent-key")] * 3)
-        assert set(statuses) <= {200, 429}
+        assert set(statuses) <= LIMITED
         return 429 in statuses
 
     await whole.until(refused, "the used up limit refuses no call")

@@ -14,6 +14,7 @@ from rich.table import Table
 from gateway.core.errors import CannotRun
 from gateway.core.exchange import Target
 from gateway.features.runs.rows import full_run, runs_named
+from gateway.reports.number_format import counted
 from gateway.reports.terminal import plain_table, safe_text
 from gateway.store.query import Found, reading
 
@@ -76,9 +77,8 @@ def _head(run: Found) -> Iterator[RenderableType]:
     yield safe_text(f"run {named}, {run['run_id']}, by {run['caller']}{arm}", "bold")
     cost = "" if run["cost_usd"] is None else f", ${run['cost_usd']:.4g}"
     seconds = run["ended"] - run["began"]
-    yield safe_text(
-        f"{run['calls_n']} calls in {seconds:.3g} s, {run['tokens'] or 0} tokens{cost}, {run['failed']} failed"
-    )
+    calls = counted(run["calls_n"], "call")
+    yield safe_text(f"{calls} in {seconds:.3g} s, {run['tokens'] or 0} tokens{cost}, {run['failed']} failed")
     failed = first_failure(run)
     if failed is not None:
         why = f": {failed['error']}" if failed["error"] else ""
