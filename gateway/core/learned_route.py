@@ -59,7 +59,7 @@ class RouteLeaf:
     pairs: int
     """Pairs of the experiment that fell into it."""
     share: float
-    """Its share of the traffic."""
+    """Share of the traffic."""
     difference: float | None = None
     """Mean difference of the primary, positive where the cheaper target is better; None: no pair with a value."""
 
@@ -100,9 +100,9 @@ class LearnedRoute:
     scripts: tuple[str, ...]
     """Scripts of the requests that it was learned from."""
     baseline: float = 0.0
-    """Of `boosted`: added to the sum of the trees, which is the expected difference."""
+    """Constant added to the sum of the trees of a boosted route; the sum is the expected difference."""
     cuts: tuple[float, ...] = ()
-    """Of `boosted`: the expected differences at which the next leaf begins, ascending."""
+    """Expected differences at which the next leaf of a boosted route begins, ascending."""
     evidence: Mapping[str, Any] = field(default_factory=dict)
     """How it was learned and chosen: experiment, plan, margin, alpha, the curve."""
     digest: str = ""

@@ -101,7 +101,7 @@ class SegmentDesign:
         return {prop: raw[prop] if raw.get(prop) in values else OTHER for prop, values in self.declared.items()}
 
     def factor(self, values: Mapping[str, str]) -> float:
-        """By how much more often a request with these declared values is shadowed."""
+        """Returns the factor by which a request with these declared values is shadowed more often."""
         return max((factor for prop, value, factor in self.more if values.get(prop) == value), default=1.0)
 
     def counts(self, segment: tuple[str, str], draw: float) -> bool:

@@ -42,7 +42,7 @@ class EndedCall:
     pi: float
     stratum: str
     score_rate: float | None = None
-    """As in the record."""
+    """Same as in the record."""
 
 
 @dataclass(slots=True)

@@ -41,7 +41,7 @@ class GrownTree:
     """A leaf, or a node with its branches."""
 
     leaf: int = -1
-    """Its number; -1: it has branches."""
+    """Number of the leaf; -1: the node has branches."""
     branches: tuple[SplitCondition, GrownTree, GrownTree] | None = None
     """The condition, the branch of those that are at most its threshold, and that of the others."""
 
@@ -101,7 +101,7 @@ def thresholds(column: Floats) -> list[float]:
 def _best_split(
     below: NDArray[np.bool_], y: Floats, weights: Floats, members: NDArray[np.bool_]
 ) -> tuple[int, float] | None:
-    """As _Node has it."""
+    """Same as in _Node."""
     if members.sum() < 2 * FEWEST_IN_LEAF:
         return None
     inside, w, values = below[members].astype(np.float64), weights[members], y[members]
@@ -140,7 +140,7 @@ class RoutePairs:
 
     leaf: Ints
     difference: Floats
-    """Of the primary: positive where the cheaper target is better."""
+    """Difference of the primary: positive where the cheaper target is better."""
     weights: Floats
     """1 / the probability with which the pair was drawn."""
     cost_control: Floats

@@ -53,7 +53,7 @@ class WeakSpotSearch:
 
     @property
     def p_value(self) -> float:
-        """Of "the candidate is worse by the margin nowhere", at any look."""
+        """P-value of "the candidate is worse by the margin nowhere", at any look."""
         return math.exp(-self.log_peak)
 
     @property

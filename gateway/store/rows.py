@@ -64,7 +64,7 @@ class ScoredExchange:
     prediction: Prediction | None = None
     """Prediction before the draw; None: no predictor is configured, or the exchange is not scored."""
     turn: Turn | None = None
-    """Its turn of a conversation; None: it belongs to none, or implicit feedback is off."""
+    """Turn of a conversation; None: it belongs to none, or implicit feedback is off."""
 
 
 def model_of(exchange: Exchange) -> str:

@@ -32,7 +32,7 @@ class OpenRun:
     first_at: float
     """Unix seconds, of its first call's arrival."""
     last_at: float
-    """Of its last call's end."""
+    """End of the last call."""
     calls: int = 0
     added: int = 0
     """Calls of this batch."""

@@ -44,7 +44,7 @@ class Lead:
     difference: Estimate
     pairs: int
     hours_share: float = 1.0
-    """As Comparison has it."""
+    """Same as in Comparison."""
     needed: int | None = None
     """About how many more pairs until it is above −margin; None: it is, or unknown."""
     closed: bool = False

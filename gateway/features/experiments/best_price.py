@@ -44,7 +44,7 @@ class BestPrice:
     separate_paid_calls: int
     """Paid calls of one experiment with one look for each candidate, at the same margin, alpha, power and repeats."""
     cases: tuple[BestCase, ...]
-    """For candidates that are alike, and for each of GAPS."""
+    """Prices for candidates that are alike, and for each of GAPS."""
 
     def at(self, effect: float) -> BestCase | None:
         """The case of a multiple of the planned effect: 1.5 is better by half a margin."""

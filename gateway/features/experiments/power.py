@@ -370,7 +370,7 @@ class Rates:
     paid: float
     """Paid calls per settled pair."""
     best: BestPrice | None
-    """Of several candidates; None: each is decided alone."""
+    """Comparison of several candidates; None: each is decided alone."""
 
 
 def _price(plan: Plan, effect: float, until: tuple[int | None, int | None], rates: Rates) -> VerdictPrice:

@@ -101,7 +101,7 @@ def declared_shares(design: SegmentDesign, shares: Shares) -> dict[tuple[str, st
 def _factors(
     plan: Plan, design: SegmentDesign, shares: Shares, variance: float | None
 ) -> Iterator[tuple[str, str, float]]:
-    """By how much more often each small segment is shadowed, so that it has its pairs when the primary has."""
+    """Factors by which small segments are shadowed more often, so that they have their pairs when the primary has."""
     pairs = plan.max_pairs or horizon_of(plan, variance)
     if not pairs:
         return

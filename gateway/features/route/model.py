@@ -91,7 +91,7 @@ class Groups:
 
     trees: tuple[Node, ...]
     says: tuple[str, ...]
-    """Of each leaf."""
+    """One entry for each leaf."""
     of: Callable[[Floats], NDArray[np.intp]]
     """Features, shape (n, features) → leaves."""
     baseline: float = 0.0

@@ -22,7 +22,7 @@ class StoredPair:
 
     id: str
     place: int
-    """Its index in the plan."""
+    """Index in the plan."""
     difference: float
     """Positive where the candidate is better."""
     received: float
@@ -36,7 +36,7 @@ class StoredPair:
     cost_control: float | None
     cost_candidate: float | None
     pi: float
-    """Probability with which it was drawn."""
+    """Key by which it was drawn."""
     route: str | None
     """The leaf of the candidate, where that is a learned route."""
 

@@ -30,7 +30,7 @@ class RunPlace:
     arm: str | None
     stratum: str
     pi: float
-    """With which the run was recorded."""
+    """Probability with which the run was recorded."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +38,7 @@ class RecordedRun:
     """A run as its scorers see it."""
 
     key: str
-    """By which it was drawn."""
+    """Key by which it was drawn."""
     subject: RunSubject
     place: RunPlace
     ended: float

@@ -30,7 +30,7 @@ class EndedResponse(Struct):
 
     @property
     def items(self) -> bytes:
-        """Its output items, separated by commas."""
+        """Output items, separated by commas."""
         output = bytes(self.output).strip()
         return output[1:-1].strip() if output[:1] == b"[" else b""
 

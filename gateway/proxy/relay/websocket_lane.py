@@ -41,7 +41,7 @@ class Continuation:
     previous: str
     """The id of the turn before it, as the client knows it."""
     new_items: bytes
-    """Its own items, separated by commas."""
+    """Items of this turn, separated by commas."""
 
 
 class WebSocketLane:

@@ -30,7 +30,7 @@ class RouteChoice:
     moved: bool
     target: Target
     label: str
-    """As in records: "small-where-safe/3"."""
+    """Route and leaf, as in records: "small-where-safe/3"."""
     header_line: bytes
     """x-gateway-route, with the line break before it."""
 

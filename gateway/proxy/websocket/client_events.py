@@ -32,7 +32,7 @@ class CreateEvent:
     """The whole message."""
     members: Members
     lane: str | None
-    """Its `stream_id`; None: it has none."""
+    """Value of `stream_id`; None: there is none."""
     previous: str | None
     """The response that it continues; None: it begins a conversation."""
     generates: bool
@@ -42,7 +42,7 @@ class CreateEvent:
 
     @property
     def model(self) -> Any:
-        """Its `model`, of any type; None: it names none."""
+        """Value of `model`, of any type; None: there is none."""
         found = self.members.get("model")
         return None if found is None else decoded_member(found, "model")
 
@@ -141,7 +141,7 @@ class ResponsesRequest:
     items: tuple[bytes, ...] | None
     """The conversation up to its end, as a turn holds it; None: it cannot be continued from here."""
     base: bytes | None
-    """As a turn has it."""
+    """Same as in ConversationTurn."""
     continuation: Continuation | None
     """What it continues, if that is kept here."""
 

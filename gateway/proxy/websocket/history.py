@@ -18,7 +18,7 @@ class ConversationTurn:
     """A response that a later one may continue, with all that came before it."""
 
     id: str
-    """As the client knows it."""
+    """Name by which the client knows it."""
     items: tuple[bytes, ...]
     """JSON items separated by commas, in pieces that later turns share: the input and the output of each turn."""
     base: bytes | None = None

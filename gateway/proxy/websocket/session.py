@@ -49,7 +49,7 @@ class Lane:
     """Each with its number on the connection."""
     running: CreateRequest | None = None
     upstreams: WebSocketLane = field(default_factory=WebSocketLane)
-    """Its own connections, to upstreams that have WebSockets."""
+    """Connections of this lane to upstreams that have WebSockets."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -39,7 +39,7 @@ class WebSocketLimits:
     piece_s: float = 60.0
     """The pause between two pieces of one message."""
     write_s: float = 60.0
-    """In which a client must have read something of what is waiting for it."""
+    """Seconds within which a client must have read something of what is waiting for it."""
     close_s: float = 5.0
     """How long the client may take to answer a close frame."""
     grace_s: float = 0.5
