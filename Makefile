@@ -21,7 +21,8 @@
 # make bench-peers  install the peers into .peers
 # make lint       the rules that CI holds
 # make format     ruff format, and what ruff check can repair
-# make generate   the generated files: docs/configuration.md, docs/fixtures.md, docs/metrics.md, grafana/dashboards
+# make generate   the generated files: docs/configuration.md, docs/fixtures.md, docs/metrics.md, docs/statistics-api.md,
+#                 grafana/dashboards
 # make audit      build/sbom.json (CycloneDX) of what is installed for production, and its known vulnerabilities
 # make docs       the documentation as a site with search, in build/docs; needs no network
 # make clean      remove .venv and caches; data in .gateway stays
@@ -142,6 +143,7 @@ format: $(VENV)/.dev
 generate: $(VENV)/.up
 	@$(BIN)/python docs/configuration.py
 	@$(BIN)/python docs/fixtures.py
+	@$(BIN)/python docs/statistics_api.py
 	@$(BIN)/python grafana/generate.py
 
 docs: $(VENV)/.docs

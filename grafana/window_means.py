@@ -1,6 +1,6 @@
 """PromQL for the mean of a time window and its 95 % interval, from the counters of closed weights.
 
-The same figures as gateway/statistics/weighted_mean.py, over what was closed within the window. The ends are not
+The same figures as gateway/statistics/sampled_mean.py, over what was closed within the window. The ends are not
 cut at the smallest and largest possible score.
 """
 

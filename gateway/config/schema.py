@@ -8,7 +8,6 @@ docs/configuration.py need it.
 
 from __future__ import annotations
 
-import ast
 import functools
 import inspect
 import sys
@@ -18,6 +17,7 @@ from pydantic import BaseModel
 from pydantic.json_schema import GenerateJsonSchema
 
 from gateway.config.config import Config
+from gateway.core.field_docs import field_docs as docs_of_source
 
 
 def field_docs(model: type[BaseModel]) -> dict[str, str]:
@@ -38,17 +38,7 @@ def key_of(name: str, model: type[BaseModel]) -> str:
 @functools.cache
 def _module_docs(name: str) -> dict[str, dict[str, str]]:
     """Docstrings of a module, by class and field."""
-    tree = ast.parse(inspect.getsource(sys.modules[name]))
-    return {each.name: _class_docs(each) for each in tree.body if isinstance(each, ast.ClassDef)}
-
-
-def _class_docs(section: ast.ClassDef) -> dict[str, str]:
-    found = {}
-    for field, doc in zip(section.body, section.body[1:], strict=False):
-        match field, doc:
-            case ast.AnnAssign(target=ast.Name(id=name)), ast.Expr(value=ast.Constant(value=str(text))):
-                found[name] = inspect.cleandoc(text)
-    return found
+    return docs_of_source(inspect.getsource(sys.modules[name]))
 
 
 class SectionSchema(GenerateJsonSchema):

@@ -11,7 +11,7 @@ from gateway.config.derive import target_of, target_refs
 from gateway.features.labels.calibration import corrected_figures
 from gateway.observability.eval_metrics import CorrectedFigures, EvalFigures, ScoreFigures
 from gateway.scoring.registry import Registered, RegisteredPair, RegisteredRun, RegisteredScorer
-from gateway.statistics.weighted_mean import StratumSums, WeightedEstimate, weighted_mean
+from gateway.statistics.sampled_mean import StratumSums, WeightedEstimate, weighted_mean
 from gateway.store.guided_means import guided_mean, harmful, target_names
 from gateway.store.score_sums import BUCKET_COUNT, WIDE_BOUNDS, ScorerCost, bucket_bounds
 from gateway.store.snapshot import ScoreCell, StoreSnapshot

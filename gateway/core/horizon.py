@@ -32,7 +32,9 @@ def planned_pairs(deviation: float, gap: float, alpha: float, power: float = 0.8
     """The horizon at which a difference that is `gap` away from the margin is decided with this power.
 
     deviation: of one difference, >= 0. gap: distance from the true difference to the margin, > 0. alpha: two-sided, in
-    (0, 1). largest: see `guarded`; 0 for values without bounds.
+    (0, 1). power: in (0, 1). largest: the largest deviation that one value can have, in the unit of deviation and gap,
+    see `guarded`; 0 for values without bounds. Raises ValueError outside these domains.
+    Source: n = ((z(alpha') + z(power)) deviation / gap)^2, with the part alpha' of alpha that the last look has.
     """
     variance, needed = _at_least_0("deviation", deviation) ** 2, precision(gap, alpha, power) ** 2
     n = max(variance / needed, float(BURN_IN))

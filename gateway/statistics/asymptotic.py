@@ -14,11 +14,14 @@ from gateway.statistics.stored_state import Stored
 
 @dataclass(frozen=True, slots=True)
 class Tuning:
-    """The free parameters of an asymptotic confidence sequence; fixed before the first look at the values."""
+    """The free parameters of an asymptotic confidence sequence; fixed before the first look at the values.
+
+    Raises ValueError outside the domains of its fields.
+    """
 
     alpha: float = 0.05  # in (0, 1): the probability that the sequence ever misses the mean
-    n_star: float = 500.0  # the sample size at which the interval is tightest
-    burn_in: float = 30.0  # below this sample size the interval is (-inf, inf): the guarantee is asymptotic
+    n_star: float = 500.0  # the sample size at which the interval is tightest, > 0
+    burn_in: float = 30.0  # below this sample size the interval is (-inf, inf): the guarantee is asymptotic; >= 0
 
     def __post_init__(self) -> None:
         inside("alpha", self.alpha)
@@ -87,15 +90,17 @@ class AsymptoticMean(Stored):
     """A confidence sequence for the mean of independent values on any scale; peeking is allowed.
 
     Under drift it covers the running average of the conditional means. Identical values give width 0, so scores in
-    [0, 1] need EmpiricalBernstein instead. alpha, n_star, burn_in: see Tuning. Raises ValueError outside their domains.
+    [0, 1] need EmpiricalBernstein or GuardedMean instead. alpha, n_star, burn_in: see Tuning. Raises ValueError outside
+    their domains.
+    Source: Waudby-Smith et al. 2024, Annals of Statistics 52(6), arXiv:2103.06476, equation 9.
     """
 
-    alpha: float = 0.05
-    n_star: float = 500.0
-    burn_in: float = 30.0
-    n: int = 0
-    mean: float = 0.0
-    m2: float = 0.0  # sum of squared deviations from the mean
+    alpha: float = 0.05  # in (0, 1)
+    n_star: float = 500.0  # the number of values at which the interval is tightest, > 0
+    burn_in: float = 30.0  # below this number of values the interval is (-inf, inf); >= 0
+    n: int = 0  # values so far
+    mean: float = 0.0  # of them
+    m2: float = 0.0  # sum of their squared deviations from the mean
 
     def __post_init__(self) -> None:
         Tuning(self.alpha, self.n_star, self.burn_in)

@@ -54,14 +54,15 @@ class BettingMean(Stored):
 
     K+(m) = prod(1 + l+_i (x_i - m)), K-(m) = prod(1 - l-_i (x_i - m)) on the grid m = 0, 1/cells, ..., 1. K+ falls and
     K- rises in m, so the set is an interval; its ends are rounded outward to the grid. Raises ValueError outside the
-    domains. Source: section 4.
+    domains.
+    Source: Waudby-Smith & Ramdas 2024, JRSS-B 86(1), arXiv:2010.09686, section 4.
     """
 
     alpha: float = 0.05  # in (0, 1)
     cells: int = 1000  # of the grid of means, >= 2
-    n: int = 0
-    total: float = 0.0
-    squares: float = 0.0
+    n: int = 0  # values so far
+    total: float = 0.0  # their sum
+    squares: float = 0.0  # sum of their squared distances from the means before them
     log_up: list[float] = field(default_factory=list)  # ln K+ at each grid point; empty: no value yet
     log_down: list[float] = field(default_factory=list)
     low: float = 0.0  # the running intersection: the highest low and the lowest high so far

@@ -13,12 +13,15 @@ LARGEST = 30.0  # a coefficient beyond this has no finite maximum: odds of 1e13
 
 @dataclass(frozen=True, slots=True)
 class Duels:
-    """Verdicts on one ordered pair, of which `first` was shown first. A tie counts as half a win for each side."""
+    """Verdicts on one ordered pair, of which `first` was shown first. A tie counts as half a win for each side.
+
+    Raises ValueError for negative numbers of wins, and for a pair of one name.
+    """
 
     first: str
     second: str
-    first_wins: float
-    second_wins: float
+    first_wins: float  # >= 0
+    second_wins: float  # >= 0
 
     def __post_init__(self) -> None:
         not_negative("first_wins", self.first_wins)
@@ -36,7 +39,7 @@ class Strengths:
     order: float  # advantage of being shown first, in log odds; 0.0 if not fitted
 
 
-def fit(duels: Sequence[Duels], reference: str, order_effect: bool = False) -> Strengths:
+def fit_bradley_terry(duels: Sequence[Duels], reference: str, order_effect: bool = False) -> Strengths:
     """Maximum likelihood by Newton's method on the logistic model; rows without verdicts are ignored.
 
     duels: at least one with verdicts. reference: one of the names. order_effect: also fit the advantage of being shown

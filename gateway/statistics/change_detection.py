@@ -13,7 +13,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import ArrayLike
 
-from gateway.statistics.domains import Floats, inside
+from gateway.statistics.domains import Floats, inside, not_negative
 from gateway.statistics.special import two_sided_z
 from gateway.statistics.stored_state import State
 
@@ -25,15 +25,31 @@ Direction = Literal["down", "up"]
 def usual_range(values: ArrayLike, margin: float, weights: ArrayLike | None = None) -> tuple[Floats, Floats]:
     """(low, high) of the means of streams: mean ± (2.6 standard errors + margin), inside [0, 1].
 
-    values: shape (n, k), n >= 2, of a time without a change. weights: shape (n,), of a Hajek mean; None: all equal.
+    values: shape (n, k), n >= 2, in [0, 1], of a time without a change. margin: >= 0, in the unit of the values.
+    weights: shape (n,), each > 0, of a Hajek mean; None: all equal. Raises ValueError outside these domains.
+    Source: none; if the range misses the mean, which 1 % of ranges do by more than the margin, alarms of ChangeDetector
+    may be more frequent than it says.
     """
     x = np.asarray(values, dtype=np.float64)
     w = np.ones(len(x)) if weights is None else np.asarray(weights, dtype=np.float64)
+    if x.ndim != 2 or len(x) < 2 or w.shape != (len(x),):
+        raise ValueError(f"values: shape {x.shape}, weights: shape {w.shape}; expected (n, k) and (n,), n >= 2")
+    not_negative("margin", margin)
+    if not (w > 0).all():
+        raise ValueError(f"weights: {w[~(w > 0)][0]} is not above 0")
+    _in_unit_interval("values", x)
     w = w / w.sum()
     mean = w @ x
     spread = np.sqrt((w**2) @ (x - mean) ** 2) + 1.0 / len(x)
     half = two_sided_z(0.01) * spread + margin
     return np.clip(mean - half, 0.0, 1.0), np.clip(mean + half, 0.0, 1.0)
+
+
+def _in_unit_interval(name: str, x: Floats) -> None:
+    """Raises ValueError with the first value outside [0, 1]."""
+    wrong = x[~((x >= 0) & (x <= 1))]
+    if wrong.size:
+        raise ValueError(f"{name}: {wrong.flat[0]} is outside [0, 1]")
 
 
 class ChangeDetector:
@@ -45,7 +61,10 @@ class ChangeDetector:
     """
 
     def __init__(self, low: ArrayLike, high: ArrayLike, alpha: float, logs: ArrayLike | None = None) -> None:
-        """logs: the statistics so far, shape (k, 2, 4); None: none. Raises ValueError outside the domains."""
+        """low, high: shape (k,), low <= high. alpha: in (0, 1). logs: the statistics so far, shape (k, 2, 4).
+
+        Raises ValueError outside these domains.
+        """
         self.low, self.high = np.asarray(low, dtype=np.float64), np.asarray(high, dtype=np.float64)
         if self.low.shape != self.high.shape or self.low.ndim != 1 or (self.low > self.high).any():
             raise ValueError(f"low {self.low} and high {self.high}: expected shape (k,), low <= high")
@@ -55,11 +74,15 @@ class ChangeDetector:
 
     def add(self, values: ArrayLike, weights: ArrayLike = 1.0) -> None:
         """values: shape (n, k), in order. weights: shape (n,), in [0, 1]: smallest pi / pi where values were drawn with
-        unequal probability, else 1."""
+        unequal probability, else 1. Raises ValueError outside these domains."""
         x = np.asarray(values, dtype=np.float64)
         if not len(x):
             return
+        if x.ndim != 2 or x.shape[1] != self.low.size:
+            raise ValueError(f"values: shape {x.shape}, expected (n, {self.low.size})")
+        _in_unit_interval("values", x)
         w = np.broadcast_to(np.asarray(weights, dtype=np.float64), (len(x),))[:, None]
+        _in_unit_interval("weights", w)
         down = w * (self.low - x) / np.maximum(1.0 - self.low, 1e-6)
         up = w * (x - self.high) / np.maximum(self.high, 1e-6)
         gains = np.log1p(BETS * np.maximum(np.stack([down, up], axis=2), -1.0)[..., None])
@@ -80,6 +103,7 @@ class ChangeDetector:
 
     @property
     def alarm(self) -> bool:
+        """Whether a mean has left its range."""
         return self.log_statistic >= self.limit
 
     def largest(self) -> tuple[int, Direction]:

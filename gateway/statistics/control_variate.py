@@ -97,7 +97,7 @@ def controlled_mean(
     of the order 1 / n, is removed: with pi = 0.05 for all poor answers, it was 0.06 standard errors of one estimate.
     The always-valid interval is an asymptotic confidence sequence on the linearised terms, at n = Kish's effective size
     of the last stage's answers; the one for one look is Student's t. Both gain what a run of equal values leaves open
-    (compare Wilson's interval), as weighted_mean.weighted_mean does, which this equals where lambda = 0 and pi is
+    (compare Wilson's interval), as sampled_mean.weighted_mean does, which this equals where lambda = 0 and pi is
     constant. Sums are over exchanges: answers of one conversation count as independent.
     Raises ValueError if the strata have different numbers of stages.
     Source: Angelopoulos, Duchi & Zrnic 2023, "PPI++", arXiv:2311.01453; Angelopoulos et al. 2023, arXiv:2301.09633;

@@ -35,7 +35,8 @@ class EmpiricalBernstein(Stored):
     """Confidence sequence for (1/t) sum E[X_i | past], valid at every t at once: peeking is allowed, drift is allowed.
 
     mean_t +- u(V_t) / t, V_t = sum (x_i - p_i)^2, where p_i = (middle + x_1 + ... + x_{i-1}) / i is the prediction.
-    Raises ValueError outside the domains. Source: Howard et al. 2021, theorem 4.
+    Raises ValueError outside the domains.
+    Source: Howard, Ramdas, McAuliffe & Sekhon 2021, Annals of Statistics 49(2), arXiv:1810.08240, theorem 4.
     """
 
     alpha: float = 0.05  # in (0, 1)
@@ -43,9 +44,9 @@ class EmpiricalBernstein(Stored):
     highest: float = 1.0
     v_opt: float = 10.0  # sum of squared deviations at which it is tightest: 10 is 100 values of variance 0.1
     boundary: Literal["mixture"] = "mixture"  # the only one; a key of every stored state
-    n: int = 0
-    total: float = 0.0
-    v: float = 0.0
+    n: int = 0  # values so far
+    total: float = 0.0  # their sum
+    v: float = 0.0  # sum of their squared distances from the predictions
 
     def __post_init__(self) -> None:
         inside("alpha", self.alpha)
@@ -79,7 +80,7 @@ class EmpiricalBernstein(Stored):
         return max(self.lowest, mean - half), min(self.highest, mean + half)
 
     def log_e_value(self, mean: float, side: Side = "two") -> float:
-        """ln of the current e-value against "every E[X_i | past] is this mean"; input for evalues.e_bh.
+        """ln of the current e-value against "every E[X_i | past] is this mean"; input for e_bh.
 
         side "greater": against "at most this mean"; "less": against "at least this mean". With s = total - n mean and m
         the gamma-exponential mixture, the e-value is m(s, V), m(-s, V), or for two sides their average, which is a

@@ -30,11 +30,11 @@ class BettingTest(Stored):
 
     mean: float = 0.5  # in (0, 1)
     alpha: float = 0.05  # in (0, 1); only tunes the bets
-    n: int = 0
-    total: float = 0.0
-    squares: float = 0.0
-    log_up: float = 0.0
-    log_down: float = 0.0
+    n: int = 0  # values so far
+    total: float = 0.0  # their sum
+    squares: float = 0.0  # sum of their squared distances from the means before them
+    log_up: float = 0.0  # ln K+(mean)
+    log_down: float = 0.0  # ln K-(mean)
     log_peak: float = 0.0  # the largest log_e_value so far, at least 0
 
     def __post_init__(self) -> None:
@@ -72,7 +72,8 @@ def e_bh(log_e_values: Sequence[float], alpha: float) -> list[int]:
     """Indices, ascending, of the nulls rejected with false discovery rate <= alpha under any dependence.
 
     The k largest, for the largest k whose k-th largest e-value is at least n / (alpha k). Take current e-values, never
-    running maxima. log_e_values: shape (n,), may be empty; -inf (e = 0) is allowed, NaN and inf are not.
+    running maxima. log_e_values: shape (n,), may be empty; -inf (e = 0) is allowed, NaN and inf are not. alpha: in
+    (0, 1). Raises ValueError outside these domains.
     Source: Wang & Ramdas 2022, "False discovery rate control with e-values", JRSS-B 84(3), arXiv:2009.02824, section 4.
     """
     inside("alpha", alpha)

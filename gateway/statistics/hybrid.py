@@ -27,16 +27,20 @@ TIGHTEST = 0.3  # share of the horizon at which the early sequence is tightest
 class HybridMean(Stored):
     """A confidence sequence for the mean with a horizon. Values after the horizon are not taken.
 
-    Under drift it covers the running average of the conditional means. It is asymptotic: its error with ties, one-sided
-    differences and drift is printed by tests/statistics/test_hybrid.py.
+    Before the horizon it is an asymptotic confidence sequence at a fifth of alpha; at the horizon, one fixed-n interval
+    at the rest. Under drift it covers the running average of the conditional means. It is asymptotic: its error with
+    ties, one-sided differences and drift is printed by tests/statistics/test_hybrid.py. Raises ValueError outside the
+    domains of its fields. planned_pairs gives a horizon.
+    Source: Waudby-Smith et al. 2024, Annals of Statistics 52(6), arXiv:2103.06476, equation 9; spending a small part of
+    the error before the last look is Haybittle 1971 and Peto et al. 1976.
     """
 
     alpha: float = 0.05  # in (0, 1), two-sided, over all looks
-    horizon: int = 500  # the number of values at which the last look is taken
-    largest: float = 1.0  # the largest deviation that one value can have; 0: values without bounds
-    n: int = 0
-    mean: float = 0.0
-    m2: float = 0.0
+    horizon: int = 500  # the number of values at which the last look is taken, >= 20
+    largest: float = 1.0  # the largest deviation that one value can have, >= 0; 0: values without bounds
+    n: int = 0  # values so far
+    mean: float = 0.0  # of them
+    m2: float = 0.0  # sum of their squared deviations from the mean
     ended: bool = False  # the last look was taken, see end
     follows: bool = False  # the last look is taken at `end` alone; `horizon` is the planned number of values
 
@@ -82,7 +86,7 @@ class HybridMean(Stored):
 
     @classmethod
     def from_state(cls, state: Mapping[str, Any]) -> "HybridMean":
-        """Older states have no `ended`, and those of a fixed horizon no `follows`."""
+        """Raises ValueError as any sequence's. Older states have no `ended`, those of a fixed horizon no `follows`."""
         return load(cls, {"ended": False, "follows": False, **state})
 
 
@@ -90,15 +94,18 @@ class HybridMean(Stored):
 class GuardedMean(Stored):
     """An asymptotic confidence sequence for differences in [-largest, largest], without a horizon.
 
-    AsymptoticMean with the floor of `guarded`, so that equal values do not make a point of the interval.
+    AsymptoticMean with a floor on the sum of squared deviations, so that equal values do not make a point of the
+    interval: n of them claim no more than the rule of three does. Raises ValueError outside the domains of its fields.
+    Source: Waudby-Smith et al. 2024, Annals of Statistics 52(6), arXiv:2103.06476, equation 9; the floor is chosen by
+    simulation (tests/statistics/test_hybrid.py).
     """
 
     alpha: float = 0.05  # in (0, 1), two-sided, over all looks
-    n_star: float = 500.0  # the number of values at which the interval is tightest
+    n_star: float = 500.0  # the number of values at which the interval is tightest, > 0
     largest: float = 1.0  # the largest deviation that one value can have, > 0
-    n: int = 0
-    mean: float = 0.0
-    m2: float = 0.0
+    n: int = 0  # values so far
+    mean: float = 0.0  # of them
+    m2: float = 0.0  # sum of their squared deviations from the mean
 
     def __post_init__(self) -> None:
         Tuning(self.alpha, self.n_star)

@@ -15,7 +15,7 @@ from gateway.statistics.special import beta_cdf, student_quantile, two_sided_z
 
 
 @dataclass(frozen=True, slots=True)
-class Mean:
+class MeanWithError:
     """A mean with its standard error."""
 
     mean: float
@@ -35,7 +35,7 @@ class PairedDifference:
     n: int
 
 
-def mean_error(values: ArrayLike, clusters: Sequence[Hashable] | None = None) -> Mean:
+def mean_error(values: ArrayLike, clusters: Sequence[Hashable] | None = None) -> MeanWithError:
     """The mean with se = sqrt(sum (x - mean)^2 / (n (n - 1))), or clustered: sqrt(sum over c of (sum in c)^2) / n.
 
     values: shape (n,), finite, n >= 2. clusters: shape (n,), one label for each value (a conversation, a document), at
@@ -45,11 +45,11 @@ def mean_error(values: ArrayLike, clusters: Sequence[Hashable] | None = None) ->
     x = vector("values", values, 2)
     deviations = x - x.mean()
     if clusters is None:
-        return Mean(float(x.mean()), _root_sum(deviations) / math.sqrt(x.size * (x.size - 1)), x.size, x.size)
+        return MeanWithError(float(x.mean()), _root_sum(deviations) / math.sqrt(x.size * (x.size - 1)), x.size, x.size)
     same_length("values, clusters", x, clusters)
     sums = _cluster_sums(deviations, clusters)
     at_least("number of clusters", sums.size, 2)
-    return Mean(float(x.mean()), _root_sum(sums) / x.size, x.size, sums.size)
+    return MeanWithError(float(x.mean()), _root_sum(sums) / x.size, x.size, sums.size)
 
 
 def paired_difference(

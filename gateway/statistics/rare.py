@@ -23,14 +23,16 @@ _TOLERANCE = 1e-6  # of a bound
 
 @dataclass(slots=True)
 class RareDifference(Stored):
-    """Two one-sided confidence sequences, alpha / 2 each, for the mean of d.
+    """Two one-sided confidence sequences, alpha / 2 each, for the mean of d = failed in b - failed in a.
 
     Without any failure the upper bound falls below m after about 5.4 / m pairs at alpha = 0.05. Exact for independent
-    pairs whose mean does not change; under drift it excludes m only if the mean was below m at some time.
+    pairs whose mean does not change; under drift it excludes m only if the mean was below m at some time. Raises
+    ValueError outside the domains of its fields.
+    Source: Waudby-Smith & Ramdas 2024, JRSS-B 86(1), arXiv:2010.09686, section 4; Ville's inequality.
     """
 
     alpha: float = 0.05  # in (0, 1), both sides together
-    n: int = 0
+    n: int = 0  # pairs so far
     more: int = 0  # pairs with d = 1: b failed alone
     fewer: int = 0  # pairs with d = -1: a failed alone
 

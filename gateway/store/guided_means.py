@@ -13,7 +13,7 @@ from sqlalchemy import Connection, select
 
 from gateway.core.score import Bounds, Direction
 from gateway.statistics.control_variate import ControlledEstimate, StageSums, controlled_mean
-from gateway.statistics.weighted_mean import WeightedEstimate
+from gateway.statistics.sampled_mean import WeightedEstimate
 from gateway.store.predictions import cards
 from gateway.store.snapshot import CellKey, ScoreCell, guided_sums
 from gateway.store.tables import CELL, score_cells

@@ -19,7 +19,7 @@ from gateway.config.loading import parse
 from gateway.consumer.gauges import Gauges
 from gateway.core.exchange import Exchange
 from gateway.observability.eval_metrics import EvalMetrics
-from gateway.statistics.weighted_mean import StratumSums, WeightedEstimate, weighted_mean
+from gateway.statistics.sampled_mean import StratumSums, WeightedEstimate, weighted_mean
 from gateway.stream import Lag
 
 DASHBOARD = Path(__file__).parent.parent.parent / "grafana" / "dashboards" / "evaluation.json"

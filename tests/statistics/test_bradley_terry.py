@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.statistics.bradley_terry import Duels, Strengths, fit
+from gateway.statistics.bradley_terry import Duels, Strengths, fit_bradley_terry
 
 TRUE = {"a": 0.0, "b": 0.7, "c": -0.4, "d": 1.5}
 ORDER = 0.5
@@ -25,7 +25,7 @@ def play(seed: int, n: int) -> list[Duels]:
 
 def test_strengths_and_the_first_slot_advantage_are_recovered() -> None:
     """Over 150 tournaments: estimates centred on the truth, 95 % intervals cover it about as often."""
-    fits = [fit(play(seed, 40), "a", order_effect=True) for seed in range(150)]
+    fits = [fit_bradley_terry(play(seed, 40), "a", order_effect=True) for seed in range(150)]
 
     for name in ("b", "c", "d"):
         estimates = np.array([f.strength[name] for f in fits])
@@ -41,7 +41,7 @@ def test_a_first_slot_bias_misleads_a_fit_without_order_effect() -> None:
     """b is always shown first: only the model with the order effect sees that it is not better than a."""
     duels = [Duels("b", "a", 60, 40), Duels("b", "c", 70, 30), Duels("c", "a", 50, 50), Duels("a", "c", 70, 30)]
 
-    plain, ordered = fit(duels, "a"), fit(duels, "a", order_effect=True)
+    plain, ordered = fit_bradley_terry(duels, "a"), fit_bradley_terry(duels, "a", order_effect=True)
 
     assert plain.strength["b"] > 0.3
     assert ordered.order > 0.3
@@ -51,7 +51,7 @@ def test_a_first_slot_bias_misleads_a_fit_without_order_effect() -> None:
 @given(seed=st.integers(0, 30), reference=st.sampled_from("abcd"))
 def test_reference_and_row_order_do_not_change_differences(seed: int, reference: str) -> None:
     duels = play(seed, 30)
-    one, other = fit(duels, "a"), fit(duels[::-1], reference)
+    one, other = fit_bradley_terry(duels, "a"), fit_bradley_terry(duels[::-1], reference)
 
     for name in TRUE:
         assert other.strength[name] == pytest.approx(one.strength[name] - one.strength[reference], abs=1e-7)
@@ -61,19 +61,21 @@ def test_swapped_slots_change_only_the_order_effect() -> None:
     duels = play(1, 30)
     turned = [Duels(d.second, d.first, d.second_wins, d.first_wins) for d in duels]
 
-    assert fit(turned, "a").strength == pytest.approx(fit(duels, "a").strength)
-    assert fit(turned, "a", order_effect=True).order == pytest.approx(-fit(duels, "a", order_effect=True).order)
+    assert fit_bradley_terry(turned, "a").strength == pytest.approx(fit_bradley_terry(duels, "a").strength)
+    assert fit_bradley_terry(turned, "a", order_effect=True).order == pytest.approx(
+        -fit_bradley_terry(duels, "a", order_effect=True).order
+    )
 
 
 def test_ties_count_half_and_empty_rows_do_not_count() -> None:
-    tied = fit([Duels("a", "b", 0.5, 0.5)], "a")
+    tied = fit_bradley_terry([Duels("a", "b", 0.5, 0.5)], "a")
 
     assert tied.strength["b"] == pytest.approx(0.0)
-    assert fit([Duels("a", "b", 3, 1), Duels("a", "z", 0, 0)], "a").strength.keys() == {"a", "b"}
+    assert fit_bradley_terry([Duels("a", "b", 3, 1), Duels("a", "z", 0, 0)], "a").strength.keys() == {"a", "b"}
 
 
 def test_lopsided_counts_still_converge() -> None:
-    lopsided = fit([Duels("a", "b", 1e5, 1), Duels("b", "c", 1e5, 1), Duels("a", "c", 1e6, 1)], "c")
+    lopsided = fit_bradley_terry([Duels("a", "b", 1e5, 1), Duels("b", "c", 1e5, 1), Duels("a", "c", 1e6, 1)], "c")
 
     assert isinstance(lopsided, Strengths)
     assert lopsided.strength["b"] == pytest.approx(math.log(1e5), rel=0.2)
@@ -82,11 +84,14 @@ def test_lopsided_counts_still_converge() -> None:
 def test_data_without_a_finite_maximum_is_rejected() -> None:
     chain = [Duels("a", "b", 3, 1), Duels("c", "a", 2, 0), Duels("c", "b", 2, 0)]
     for refused, message in (
-        (lambda: fit(chain, "a"), "a, b never beat c"),
-        (lambda: fit([Duels("a", "b", 1, 1), Duels("c", "d", 1, 1)], "a"), "a, b never beat c, d"),
-        (lambda: fit(chain[:1], "z"), "reference: 'z' is not one of a, b"),
-        (lambda: fit([], "a"), "reference: 'a' is not one of no names: no verdicts"),
-        (lambda: fit([Duels("a", "b", 5, 0), Duels("b", "a", 5, 0)], "a", order_effect=True), "no finite maximum"),
+        (lambda: fit_bradley_terry(chain, "a"), "a, b never beat c"),
+        (lambda: fit_bradley_terry([Duels("a", "b", 1, 1), Duels("c", "d", 1, 1)], "a"), "a, b never beat c, d"),
+        (lambda: fit_bradley_terry(chain[:1], "z"), "reference: 'z' is not one of a, b"),
+        (lambda: fit_bradley_terry([], "a"), "reference: 'a' is not one of no names: no verdicts"),
+        (
+            lambda: fit_bradley_terry([Duels("a", "b", 5, 0), Duels("b", "a", 5, 0)], "a", order_effect=True),
+            "no finite maximum",
+        ),
         (lambda: Duels("a", "a", 1, 1), "duel of 'a' with itself"),
         (lambda: Duels("a", "b", -1, 1), "first_wins: -1"),
     ):

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from gateway.statistics.asymptotic import Tuning
 from gateway.statistics.control_variate import ControlledEstimate, StageSums, controlled_mean
-from gateway.statistics.weighted_mean import StratumSums, weighted_mean
+from gateway.statistics.sampled_mean import StratumSums, weighted_mean
 from tests.statistics.powered_mean import Labelled, powered_mean
 
 Values = NDArray[np.float64]

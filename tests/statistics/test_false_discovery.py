@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from gateway.statistics.false_discovery import discoveries
+from gateway.statistics.false_discovery import benjamini_hochberg
 
 
 def test_the_published_example_reports_four():
@@ -27,24 +27,24 @@ def test_the_published_example_reports_four():
         0.7590,
         1.0,
     ]
-    assert discoveries(p, 0.05) == [True] * 4 + [False] * 11
+    assert benjamini_hochberg(p, 0.05) == [True] * 4 + [False] * 11
 
 
 def test_a_value_above_its_own_step_is_reported_below_a_later_one():
-    assert discoveries([0.03, 0.04], 0.05) == [True, True]
-    assert discoveries([0.04, 0.9], 0.05) == [False, False]
+    assert benjamini_hochberg([0.03, 0.04], 0.05) == [True, True]
+    assert benjamini_hochberg([0.04, 0.9], 0.05) == [False, False]
 
 
 @pytest.mark.parametrize(("p", "found"), [([], []), ([0.0], [True]), ([1.0], [False])])
 def test_edges(p, found):
-    assert discoveries(p, 0.02) == found
+    assert benjamini_hochberg(p, 0.02) == found
 
 
 def test_the_order_does_not_matter():
     random = np.random.default_rng(3)
     p = random.beta(0.3, 1, 40)
     order = random.permutation(40)
-    assert [discoveries(list(p), 0.1)[i] for i in order] == discoveries(list(p[order]), 0.1)
+    assert [benjamini_hochberg(list(p), 0.1)[i] for i in order] == benjamini_hochberg(list(p[order]), 0.1)
 
 
 def test_the_false_share_is_bounded():
@@ -52,6 +52,6 @@ def test_the_false_share_is_bounded():
     random, shares = np.random.default_rng(5), []
     for _ in range(4000):
         p = np.concatenate([random.random(40), random.beta(0.02, 1, 10)])
-        found = np.array(discoveries(list(p), 0.1))
+        found = np.array(benjamini_hochberg(list(p), 0.1))
         shares.append(found[:40].sum() / max(1, found.sum()))
     assert np.mean(shares) <= 0.08 + 3 * np.std(shares) / np.sqrt(len(shares))

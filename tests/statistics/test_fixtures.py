@@ -20,12 +20,12 @@ from gateway.statistics.bernoulli import BetaBinomialMixture, bernoulli_interval
 from gateway.statistics.betting import BettingMean, bet, next_squares
 from gateway.statistics.boundaries import GammaExponentialMixture
 from gateway.statistics.boundaries import best_rho as best_mixture_rho
-from gateway.statistics.bradley_terry import Duels, fit
+from gateway.statistics.bradley_terry import Duels, fit_bradley_terry
 from gateway.statistics.evalues import BettingTest, e_bh
 from gateway.statistics.judge_rates import JudgeAccuracy, corrected_rate
 from gateway.statistics.paired import mcnemar_exact, mean_error, wilson
+from gateway.statistics.sampled_mean import StratumSums, weighted_mean
 from gateway.statistics.srm import SequentialRatio
-from gateway.statistics.weighted_mean import StratumSums, weighted_mean
 from tests.statistics.powered_mean import Labelled, powered_mean
 
 FIXTURES: dict[str, Any] = json.loads((Path(__file__).parent / "fixtures.json").read_text())
@@ -99,7 +99,7 @@ def srm() -> Iterator[Row]:
 
 def bradley_terry() -> Iterator[Row]:
     given = FIXTURES["bradley_terry"]
-    fitted = fit([Duels(*row) for row in given["pairs"]], given["ref"])
+    fitted = fit_bradley_terry([Duels(*row) for row in given["pairs"]], given["ref"])
     for name, coefficient in given["coef"].items():
         yield f"strength {name}", fitted.strength[name], coefficient, 1e-6
     robust = [fitted.robust_se[name] for name in given["coef"]]
@@ -109,7 +109,7 @@ def bradley_terry() -> Iterator[Row]:
 def bradley_terry_order() -> Iterator[Row]:
     given = FIXTURES["bradley_terry_order_effect"]
     games = [Duels(*row) for row in given["games[home,away,home_wins,away_wins]"]]
-    plain, home = fit(games, "Baltimore"), fit(games, "Baltimore", order_effect=True)
+    plain, home = fit_bradley_terry(games, "Baltimore"), fit_bradley_terry(games, "Baltimore", order_effect=True)
     for name, coefficient in given["model1_coef_4dp"].items():
         yield f"strength {name}", plain.strength[name], coefficient, 5e-5
     coefficients = sorted(plain.strength.values())[1:]

@@ -26,7 +26,7 @@ from gateway.features.labels.rows import (
     labels_with_scores,
     save_labels,
 )
-from gateway.statistics.weighted_mean import weighted_mean
+from gateway.statistics.sampled_mean import weighted_mean
 from gateway.store.guided_means import guided_mean
 from gateway.store.predictions import Prediction, StoredModel, save_model
 

@@ -1,7 +1,7 @@
 """Models compared in pairs: intervals of one look, verdicts that share the error, and what more items decide. Pure.
 
 The number of items is fixed before anybody looks, so each interval is the paired one of one look
-(statistics/paired.py). Several pairs share alpha by Holm's procedure, as the candidates of an experiment do.
+(statistics/score_interval.py). Several pairs share alpha by Holm's procedure, as the candidates of an experiment do.
 """
 
 from __future__ import annotations
@@ -17,23 +17,14 @@ from gateway.core.sanitize import plain
 from gateway.features.compare.pairing import PairedScores
 from gateway.features.experiments.sequences import AlphaShare
 from gateway.features.experiments.verdict import Decision, SwapDescription, decide, holm
-from gateway.features.replay.compare import (
-    SPARSE,
-    Floats,
-    PairedValues,
-    added_ties,
-    cluster_means,
-    mean_estimate,
-    pairs_needed,
-)
+from gateway.features.replay.compare import PairedValues, mean_estimate, pairs_needed
 from gateway.reports.model import Comparison, Estimate, GateResult, Verdict, direction_finding, margin_finding
 from gateway.reports.number_format import counted
-from gateway.statistics.paired import mcnemar_exact, mean_error
+from gateway.statistics.paired import mcnemar_exact
 from gateway.statistics.repeated_runs import VarianceSplit, variance_split
+from gateway.statistics.score_interval import FEW_CLUSTERS, score_difference
 from gateway.statistics.special import normal_quantile, student_quantile
 
-FEW_CLUSTERS = 10  # with fewer, a note stands below the interval
-FEW_YES_OR_NO = 30  # with fewer yes-or-no items, a standard error from the differences alone is too small
 _POWER = 0.8
 
 
@@ -237,34 +228,15 @@ class _Pair:
 
 
 def paired_interval(values: PairedValues, span: float, alpha: float) -> tuple[Estimate, str]:
-    """The difference with its interval of one look, and the interval's name.
-
-    Student's t over the clusters (items, where no cluster was named) with clusters - 1 degrees of freedom, and the
-    standard error times sqrt(clusters / (clusters - 1)): for single items this is the paired t test. Where differences
-    have no spread, where few or mostly ties are left of them, and for few yes-or-no scores, it is the interval of
-    Agresti & Min, which is never empty; with fewer than FEW_CLUSTERS clusters it has Student's quantile.
-    Source: docs/statistics.md, "Fixed n"; the factor is that of Liang & Zeger 1986, Biometrika 73(1).
-    """
+    """The difference with its interval of one look, and the interval's name."""
     value, clusters = float(values.better.mean()), len(set(values.clusters))
     if clusters < 2:
         return Estimate(value), "too few items for an interval"
-    means, of = cluster_means(values.better, values.clusters), counted(clusters, "cluster")
-    student = student_quantile(1 - alpha / 2, clusters - 1)
-    if not _sparse(means, span):
-        se = mean_error(values.better, values.clusters).se * math.sqrt(clusters / (clusters - 1))
-        return Estimate(value, value - student * se, value + student * se), f"paired t over {of}{_mcnemar(values)}"
-    low, high = added_ties(means, span, student if clusters < FEW_CLUSTERS else normal_quantile(1 - alpha / 2))
-    method = f"few differences (Agresti–Min) over {of}{_mcnemar(values)}"
-    return Estimate(value, min(low, value), max(high, value)), method
-
-
-def _sparse(means: Floats, span: float) -> bool:
-    if float(np.ptp(means)) <= 1e-12 * max(span, 1e-300):
-        return True
-    differ = int(np.count_nonzero(means))
-    if np.isin(np.abs(means), (0.0, span)).all():
-        return differ < SPARSE or means.size < FEW_YES_OR_NO
-    return differ < SPARSE and 2 * differ <= means.size
+    if span == 0:
+        return Estimate(value, value, value), "none: every score is the same"
+    found = score_difference(np.zeros(values.n), values.better, span, alpha, values.clusters)
+    name = {"paired t": "paired t", "Agresti-Min": "few differences (Agresti–Min)"}[found.method]
+    return Estimate(value, found.low, found.high), f"{name} over {counted(clusters, 'cluster')}{_mcnemar(values)}"
 
 
 def _mcnemar(values: PairedValues) -> str:

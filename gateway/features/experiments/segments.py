@@ -19,7 +19,7 @@ from gateway.features.experiments.findings import FALLBACK, Finding
 from gateway.features.experiments.rows.queries import PairwiseVerdict, SegmentRow, segment_rows
 from gateway.reports.model import ArmStrength, Estimate, SegmentDifference, Wins, direction_finding
 from gateway.statistics.bernoulli import bernoulli_interval
-from gateway.statistics.bradley_terry import Duels, fit
+from gateway.statistics.bradley_terry import Duels, fit_bradley_terry
 from gateway.statistics.hybrid import guarded_half_width
 from gateway.statistics.moments import Moments
 from gateway.store.query import Reading
@@ -165,7 +165,7 @@ def strengths_of(verdicts: Sequence[PairwiseVerdict]) -> tuple[tuple[ArmStrength
     if len({name for d in duels for name in (d.first, d.second)}) < 3:
         return (), None
     try:
-        found = fit(duels, CONTROL, order_effect=True)
+        found = fit_bradley_terry(duels, CONTROL, order_effect=True)
     except ValueError:
         return (), None
     # Both orders of a pair are one verdict, so there are half as many independent verdicts as rows.

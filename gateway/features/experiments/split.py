@@ -2,7 +2,7 @@
 
 Records may be sampled by outcome (errors more often than other answers), so every mean here is a Hájek mean with
 realised rates, and its interval is an asymptotic confidence sequence on the linearised terms, summed by unit. For
-scores in [0, 1] the variance gains what a run of equal values leaves open (see statistics/weighted_mean.py).
+scores in [0, 1] the variance gains what a run of equal values leaves open (see statistics/sampled_mean.py).
 """
 
 from __future__ import annotations

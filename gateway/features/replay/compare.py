@@ -29,7 +29,8 @@ from gateway.reports.model import (
 from gateway.statistics.betting import BettingMean
 from gateway.statistics.paired import mcnemar_exact, mean_error, paired_difference, wilson
 from gateway.statistics.quantiles import quantile_ranks
-from gateway.statistics.special import normal_quantile, student_quantile
+from gateway.statistics.score_interval import SPARSE, cluster_means, few_differences
+from gateway.statistics.special import student_quantile
 
 if TYPE_CHECKING:
     from gateway.features.replay.rows import ReplayAnswer, ReplayScore
@@ -196,7 +197,6 @@ def _score(result: ScoreSheet, s: ReplayScore) -> None:
 Kind = Literal["primary", "guardrail", "other"]
 
 
-SPARSE = 10  # with fewer clusters that differ, a standard error is unreliable
 _TRAIL_POINTS = 200
 
 
@@ -302,29 +302,7 @@ def sparse_interval(pairs: PairedValues, span: float, alpha: float) -> tuple[flo
     means = cluster_means(pairs.better, pairs.clusters)
     if int(np.count_nonzero(means)) >= SPARSE:
         return None
-    return added_ties(means, span, normal_quantile(1.0 - alpha / 2.0))
-
-
-def added_ties(means: Floats, span: float, quantile: float) -> tuple[float, float]:
-    """An interval for a mean difference that few clusters show.
-
-    One difference of +span, one of -span, each with weight one half, and one of 0 are added to the clusters' means:
-    d = sum / (m + 2), var = (sum of squares + span^2 - sum^2 / (m + 2)) / (m + 2)^2, m clusters. For single yes-or-no
-    pairs and a normal quantile this is the interval of Agresti & Min 2005, "Simple improved confidence intervals for
-    comparing matched proportions", Statistics in Medicine 24(5), section 3. Unlike one from a standard error of 0, it
-    is never empty.
-    """
-    total, m = float(means.sum()), means.size + 2
-    half = quantile * math.sqrt(float((means**2).sum()) + span**2 - total**2 / m) / m
-    return max(-span, total / m - half), min(span, total / m + half)
-
-
-def cluster_means(values: Floats, clusters: Sequence[str]) -> Floats:
-    """The mean of each cluster, in the order of first appearance."""
-    positions: dict[str, int] = {}
-    index = np.array([positions.setdefault(c, len(positions)) for c in clusters], dtype=np.intp)
-    totals = np.bincount(index, weights=values, minlength=len(positions))
-    return np.asarray(totals / np.bincount(index, minlength=len(positions)), dtype=np.float64)
+    return few_differences(means, span, alpha)
 
 
 def betting_trail(metric: ReplayMetric, pairs: PairedValues, alpha: float) -> IntervalTrail:

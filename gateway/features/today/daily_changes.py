@@ -17,7 +17,7 @@ import numpy as np
 
 from gateway.features.today.rows import WeightedSums
 from gateway.statistics.domains import Floats
-from gateway.statistics.false_discovery import discoveries
+from gateway.statistics.false_discovery import benjamini_hochberg
 from gateway.statistics.special import student_quantile, student_tail
 
 Q = 0.02
@@ -120,7 +120,7 @@ def changes(series: Mapping[Key, DailySeries], looks: int, q: float = Q) -> dict
             if entry.opened - day >= LASTING_DAYS:  # it is the new usual level
                 entry.ended = day
         compared = {key: compare(of, day, found[key].unusual()) for key, of in series.items()}
-        sure = dict(zip(compared, discoveries([c.p for c in compared.values()], q), strict=True)) if compared else {}
+        sure = dict(zip(compared, benjamini_hochberg([c.p for c in compared.values()], q), strict=True))
         for key, comparison in compared.items():
             _update(found[key], day, comparison, sure[key])
     return found

@@ -9,13 +9,11 @@ import numpy as np
 import pytest
 
 from gateway.features.replay.compare import (
-    SPARSE,
     ComparisonTerms,
     PairedValues,
     ReplayMetric,
     ScoreSheet,
     betting_trail,
-    cluster_means,
     comparison,
     mean_estimate,
     paired,
@@ -27,6 +25,7 @@ from gateway.features.replay.compare import (
 from gateway.features.replay.rows import ReplayAnswer, ReplayScore
 from gateway.reports.model import Estimate
 from gateway.statistics.paired import paired_difference
+from gateway.statistics.score_interval import SPARSE, cluster_means
 
 EXACT = ReplayMetric("exact", "maximise", (0.0, 1.0))
 SECONDS = ReplayMetric("total_s", "minimise", (0.0, None), "s")

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.statistics.asymptotic import Tuning, half_width
-from gateway.statistics.weighted_mean import StratumSums, weighted_mean
+from gateway.statistics.sampled_mean import StratumSums, weighted_mean
 
 UNIT = (0.0, 1.0)
 UNBOUNDED = (None, None)

@@ -1,0 +1,98 @@
+"""The difference of two models' scores on the same items: the interval of `gateway compare`, for one look.
+
+Right for a number of items fixed beforehand. While items still arrive, use hybrid.py or empirical_bernstein.py.
+"""
+
+import math
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from gateway.statistics.domains import Floats, at_least, inside, positive, same_length, vector
+from gateway.statistics.paired import mean_error
+from gateway.statistics.special import normal_quantile, student_quantile
+
+SPARSE = 10  # with fewer clusters that differ, a standard error is unreliable
+FEW_CLUSTERS = 10  # with fewer, the interval of few differences has Student's quantile
+FEW_YES_OR_NO = 30  # with fewer yes-or-no items, a standard error from the differences alone is too small
+
+
+@dataclass(frozen=True, slots=True)
+class ScoreDifference:
+    """The mean difference with its interval."""
+
+    difference: float  # mean(b - a), in the unit of the score
+    low: float
+    high: float
+    clusters: int  # n where the items are independent
+    method: Literal["paired t", "Agresti-Min"]
+
+
+def score_difference(
+    a: ArrayLike, b: ArrayLike, scale: float, alpha: float = 0.05, clusters: Sequence[Hashable] | None = None
+) -> ScoreDifference:
+    """mean(b - a) with the interval that suits the scores: paired t, or Agresti and Min's where few items differ.
+
+    Student's t over G clusters (items, where they are independent) with G - 1 degrees of freedom, and the clustered
+    standard error times sqrt(G / (G - 1)): for independent items it is the paired t test. Where the differences have no
+    spread, where fewer than 10 clusters differ and most do not, and for fewer than 10 different or 30 yes-or-no items,
+    it is few_differences, with Student's quantile below 10 clusters.
+    a, b: shape (n,), finite, in the same order, one score for each item (the mean of its runs). scale: the highest
+    minus the lowest possible score, > 0, in the unit of the scores. alpha: in (0, 1), two-sided. clusters: shape (n,),
+    one label for each item; None: the items are independent. At least 2 clusters. Raises ValueError outside these
+    domains.
+    Source: Miller 2024, arXiv:2411.00640, section 4.2; the factor is that of Liang & Zeger 1986, Biometrika 73(1);
+    few_differences.
+    """
+    first, second = vector("a", a, 2), vector("b", b, 2)
+    same_length("a, b", first, second)
+    labels = list(range(first.size)) if clusters is None else clusters
+    same_length("a, clusters", first, labels)
+    d, means = second - first, cluster_means(second - first, labels)
+    groups = at_least("number of clusters", means.size, 2)
+    value, student = float(d.mean()), student_quantile(1 - inside("alpha", alpha) / 2, groups - 1)
+    if not _sparse(means, positive("scale", scale)):
+        half = student * mean_error(d, labels).se * math.sqrt(groups / (groups - 1))
+        return ScoreDifference(value, value - half, value + half, groups, "paired t")
+    low, high = _added_ties(means, scale, student if groups < FEW_CLUSTERS else normal_quantile(1 - alpha / 2))
+    return ScoreDifference(value, min(low, value), max(high, value), groups, "Agresti-Min")
+
+
+def few_differences(differences: ArrayLike, scale: float, alpha: float = 0.05) -> tuple[float, float]:
+    """(low, high) for a mean difference that few items show; never an empty interval, also if none differs.
+
+    One difference of +scale, one of -scale, each with weight one half, and one of 0 are added: d = sum / (m + 2), se =
+    sqrt(sum of squares + scale^2 - sum^2 / (m + 2)) / (m + 2), m items, and the interval is d +- z(1 - alpha/2) se.
+    differences: shape (m,), m >= 1, finite, one for each independent item (or cluster: its mean). scale: the largest
+    possible difference, > 0. alpha: in (0, 1), two-sided, for one look. Raises ValueError outside these domains.
+    Source: Agresti & Min 2005, "Simple improved confidence intervals for comparing matched proportions", Statistics in
+    Medicine 24(5), section 3, whose interval it is for yes-or-no pairs.
+    """
+    quantile = normal_quantile(1.0 - inside("alpha", alpha) / 2.0)
+    return _added_ties(vector("differences", differences), positive("scale", scale), quantile)
+
+
+def cluster_means(values: Floats, clusters: Sequence[Hashable]) -> Floats:
+    """The mean of each cluster, in the order of first appearance."""
+    positions: dict[Hashable, int] = {}
+    index = np.array([positions.setdefault(c, len(positions)) for c in clusters], dtype=np.intp)
+    totals = np.bincount(index, weights=values, minlength=len(positions))
+    return np.asarray(totals / np.bincount(index, minlength=len(positions)), dtype=np.float64)
+
+
+def _added_ties(means: Floats, scale: float, quantile: float) -> tuple[float, float]:
+    total, m = float(means.sum()), means.size + 2
+    half = quantile * math.sqrt(float((means**2).sum()) + scale**2 - total**2 / m) / m
+    return max(-scale, total / m - half), min(scale, total / m + half)
+
+
+def _sparse(means: Floats, scale: float) -> bool:
+    if float(np.ptp(means)) <= 1e-12 * scale:
+        return True
+    differ = int(np.count_nonzero(means))
+    if np.isin(np.abs(means), (0.0, scale)).all():
+        return differ < SPARSE or means.size < FEW_YES_OR_NO
+    return differ < SPARSE and 2 * differ <= means.size
