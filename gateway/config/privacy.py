@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal, Self, get_args
 from pydantic import Field, model_validator
 
 from gateway.config.types import Positive, Section
+from gateway.core.extras import install_command
 
 Content = Literal["full", "redacted", "metadata"]
 RuleName = Literal["email", "phone", "card", "iban", "key"]
@@ -38,7 +39,7 @@ def compile_pattern(regex: str) -> Any:
     try:
         import re2
     except ImportError as error:
-        raise ValueError("own patterns need google-re2: pip install 'assay-gateway[redaction]'") from error
+        raise ValueError(f"own patterns need google-re2: {install_command('redaction')}") from error
     options = re2.Options()
     options.log_errors = False
     options.max_mem = _MAX_PATTERN_BYTES

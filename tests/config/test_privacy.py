@@ -35,5 +35,5 @@ def test_a_pattern_is_compiled_by_re2() -> None:
 
 def test_the_error_without_re2_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "re2", None)
-    with pytest.raises(ValueError, match=r"pip install 'assay-gateway\[redaction\]'"):
+    with pytest.raises(ValueError, match=r'pip install "assay-gateway\[redaction\]"'):
         compile_pattern("x")

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from gateway.core import extras
 from gateway.core.extras import Extra, missing_extras
 
 
@@ -27,10 +29,19 @@ def test_a_section_needs_its_extra_where_it_is_set(
 ) -> None:
     extra = Extra("x", "X", ("no_such_module.inner",), section, value)
     found = missing_extras(SimpleNamespace(**config), [extra])
-    assert found == [f"{path}: needs X: pip install 'assay-gateway[x]'" for path in paths]
+    command = 'pip install "assay-gateway[x]" (in a checkout: pip install ".[x]")'
+    assert found == [f"{path}: needs X: {command}" for path in paths]
 
 
 def test_an_extra_that_is_installed_is_not_missing() -> None:
     extra = Extra("x", "X", ("json.decoder",), "jwt")
     assert extra.installed
     assert missing_extras(SimpleNamespace(jwt=True), [extra]) == []
+
+
+def test_no_other_module_writes_the_command_that_installs_an_extra() -> None:
+    """So that every message also says how to install it from a checkout."""
+    package = Path(extras.__file__).parents[1]
+    texts = {path.relative_to(package).as_posix(): path.read_text() for path in package.rglob("*.py")}
+    assert [name for name, text in texts.items() if "assay-gateway[" in text] == ["core/extras.py"]
+    assert extras.install_command("jwt") == 'pip install "assay-gateway[jwt]" (in a checkout: pip install ".[jwt]")'

@@ -194,7 +194,7 @@ def test_an_unsupported_url_is_refused_without_showing_it(url, message):
 
 def test_a_missing_driver_names_the_extra_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "psycopg", None)
-    with pytest.raises(CannotRun, match=r"pip install 'assay-gateway\[postgres\]'"):
+    with pytest.raises(CannotRun, match=r'pip install "assay-gateway\[postgres\]"'):
         engine.reader("postgresql://u@h/d")
 
 

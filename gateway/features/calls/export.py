@@ -22,6 +22,7 @@ import orjson
 from gateway.core.conversation import turns
 from gateway.core.did_you_mean import did_you_mean
 from gateway.core.errors import CannotRun
+from gateway.core.extras import install_command
 from gateway.core.json_values import parse_object
 from gateway.core.sanitize import cell, to_json
 from gateway.features.calls.rows.export import DEFAULT, ExportSource, Preference, PreferenceRule
@@ -328,7 +329,7 @@ def _pyarrow() -> Any:
         import pyarrow
         import pyarrow.parquet
     except ImportError as error:
-        raise CannotRun("the parquet form needs pyarrow: pip install 'assay-gateway[parquet]'") from error
+        raise CannotRun(f"the parquet form needs pyarrow: {install_command('parquet')}") from error
     return pyarrow
 
 

@@ -12,6 +12,7 @@ from gateway.config.loading import data_directory
 from gateway.core.conversation import turns
 from gateway.core.did_you_mean import did_you_mean
 from gateway.core.errors import CannotRun
+from gateway.core.extras import install_command
 from gateway.features.calls.rows import views
 from gateway.store.engine import default_url
 from gateway.store.plans import experiment_names
@@ -142,4 +143,4 @@ def _pandas() -> Any:
     try:
         return import_module("pandas")
     except ModuleNotFoundError as error:
-        raise CannotRun('notebooks need pandas: pip install "assay-gateway[pandas]"') from error
+        raise CannotRun(f"notebooks need pandas: {install_command('pandas')}") from error

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from gateway.core.errors import CannotRun
+from gateway.core.extras import install_command
 from gateway.features.replay.row_files import DatasetRow
 
 LARGEST_BYTES = 1 << 30
@@ -55,7 +56,7 @@ def _read(path: Path, reader: str, **options: Any) -> Any:
     try:
         log: Any = import_module("inspect_ai.log")
     except ModuleNotFoundError as error:
-        raise CannotRun(f'{path}: logs of inspect need its reader: pip install "assay-gateway[inspect]"') from error
+        raise CannotRun(f"{path}: logs of inspect need its reader: {install_command('inspect')}") from error
     try:
         return getattr(log, reader)(str(path), **options)
     except Exception as error:  # of a foreign reader, which documents none

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gateway.core.errors import CannotRun
+from gateway.core.extras import install_command
 from gateway.features.learned.card import CardEvidence
 from gateway.features.learned.features import FeatureExtractor
 from gateway.features.learned.inclusion import Floats, scale_for
@@ -138,7 +139,7 @@ class _Fitting:
             from sklearn.ensemble import HistGradientBoostingRegressor
             from threadpoolctl import threadpool_limits
         except ModuleNotFoundError as error:
-            raise CannotRun("training needs scikit-learn: pip install 'assay-gateway[learn]'") from error
+            raise CannotRun(f"training needs scikit-learn: {install_command('learn')}") from error
         regressor = HistGradientBoostingRegressor(**_BOOSTING, **sizes)
         codes = self._codes[part]
         known = np.where(np.isnan(codes).all(axis=0), 0.0, codes)  # scikit-learn takes no column without a value

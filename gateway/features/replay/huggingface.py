@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from gateway.core.errors import CannotRun
+from gateway.core.extras import install_command
 from gateway.core.sanitize import plain
 from gateway.features.replay.row_files import DatasetRow
 from gateway.features.replay.row_formats import QUESTIONS, ColumnMap
@@ -71,7 +72,7 @@ def _library(of: HuggingFaceDataset) -> Any:
     try:
         return import_module("datasets")
     except ModuleNotFoundError as error:
-        raise CannotRun(f'{of}: needs datasets: pip install "assay-gateway[datasets]"') from error
+        raise CannotRun(f"{of}: needs datasets: {install_command('datasets')}") from error
 
 
 def _loaded(library: Any, name: str, split: str | None) -> Any:

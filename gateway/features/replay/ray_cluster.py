@@ -26,6 +26,7 @@ from gateway import __version__
 from gateway.config.environment import replay_key
 from gateway.config.scorers import ScorerConfig
 from gateway.core.errors import CannotRun, ConfigError
+from gateway.core.extras import install_command
 from gateway.core.sanitize import plain
 from gateway.core.score import ScoreResult
 from gateway.features.replay.asking import ReplayRequest, subject
@@ -323,7 +324,7 @@ async def _connected(address: RayAddress) -> Any:
         ray = import_module("ray")
         import_module("ray.util.client")
     except ImportError as error:
-        raise CannotRun("--on ray://… needs Ray: pip install 'assay-gateway[ray]'") from error
+        raise CannotRun(f"--on ray://… needs Ray: {install_command('ray')}") from error
     try:
         await asyncio.to_thread(_init, ray, address)
     except ConnectionError as error:

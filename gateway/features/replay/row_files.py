@@ -15,6 +15,7 @@ from typing import Any
 import orjson
 
 from gateway.core.errors import CannotRun
+from gateway.core.extras import install_command
 
 _FIELD_CHARACTERS = 1 << 27
 _BATCH_ROWS = 1024
@@ -177,7 +178,7 @@ def _parquet(path: Path, columns: TableColumns) -> Iterator[DatasetRow]:
     try:
         parquet: Any = import_module("pyarrow.parquet")
     except ModuleNotFoundError as error:
-        raise CannotRun(f'{path}: Parquet needs pyarrow: pip install "assay-gateway[parquet]"') from error
+        raise CannotRun(f"{path}: Parquet needs pyarrow: {install_command('parquet')}") from error
     arrow: Any = import_module("pyarrow")
     try:
         with parquet.ParquetFile(path) as file:

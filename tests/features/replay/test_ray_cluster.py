@@ -249,6 +249,6 @@ def test_workers_elsewhere_need_a_gateway_that_they_reach(host: str, url: str, r
 async def test_without_ray_the_error_names_the_extra() -> None:
     wanted = WorkerRequest(RayAddress("127.0.0.1", 9), ReachedGateway(HERE, None), WorkerSetup(HERE, {}), 1)
     where = ray_workers(wanted, {}, lambda _: None)
-    with pytest.raises(CannotRun, match=r"pip install 'assay-gateway\[ray\]'"):
+    with pytest.raises(CannotRun, match=r'pip install "assay-gateway\[ray\]"'):
         async with where:
             pass
