@@ -135,6 +135,51 @@ def test_the_core_is_small(tools: Tools, wheel: Path, tmp_path: Path, capsys: py
     assert size / 1.048576 < CORE_MIB
 
 
+COMPARES = """
+import sys, time
+started = time.perf_counter()
+from gateway.__main__ import main
+sys.argv = ["gateway", "compare", "a.csv", "b.csv"]
+try:
+    main()
+except SystemExit as ended:
+    code = ended.code
+loaded = sorted({"sqlalchemy", "uvicorn", "pydantic", "starlette", "redis"} & set(sys.modules))
+print(code, loaded, f"{time.perf_counter() - started:.2f}", sep=";", file=sys.stderr)
+"""
+
+
+@pytest.mark.parametrize("version", PYTHONS)
+def test_a_clean_machine_compares_two_files(
+    tools: Tools, wheel: Path, version: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Installed from the wheel, without an extra: `gateway compare a.csv b.csv`, what it imports, and its time."""
+    python = interpreter(version)
+    if python is None:
+        pytest.skip(f"no Python {version} here")
+    tools.uv("venv", "--quiet", "--python", python, tmp_path / "env")
+    tools.uv("pip", "install", "--python", tmp_path / "env", wheel)
+    for name, good in (("a", 0.62), ("b", 0.9)):
+        scores = (f"q{i},{int((i * 7919 % 400) / 400 < good)}" for i in range(400))
+        (tmp_path / f"{name}.csv").write_text("\n".join(["id,score", *scores]))
+    seconds = []
+    for command in (
+        [tmp_path / "env/bin/gateway", "compare", "a.csv", "b.csv"],
+        [tmp_path / "env/bin/python", "-c", COMPARES],
+    ):
+        started = time.monotonic()
+        done = subprocess.run(
+            command, cwd=tmp_path, env=tools.environ, capture_output=True, text=True, check=False, timeout=120
+        )
+        seconds.append(time.monotonic() - started)
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.startswith("On 400 items, from a to b: better on score")
+    code, loaded, inside = done.stderr.strip().splitlines()[-1].split(";")
+    assert (code, loaded) == ("0", "[]")
+    with capsys.disabled():
+        print(f"\nPython {version}: gateway compare a.csv b.csv took {min(seconds):.2f} s, {inside} s with its imports")  # noqa: T201
+
+
 @contextmanager
 def running(
     command: list[str | Path], folder: Path, environ: dict[str, str], code: int = 0

@@ -1,0 +1,74 @@
+"""Says whether this commit may be released as a tag, or prints a line for each thing that is missing.
+
+    python .ci/release_check.py vX.Y.Z
+
+Needs Python 3.11 alone. The workflow `release` runs it first; docs/releasing.md is the checklist.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import sys
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+URLS = ("Source", "Documentation", "Issues", "Changelog")
+_VERSION = re.compile(r'^__version__ = "(\d+\.\d+\.\d+)"$', re.MULTILINE)
+_SECTION = re.compile(r"^## \[([^\]]+)\](?: - (\S+))?[ \t]*$", re.MULTILINE)
+_NAMING = {  # files that name the version, and how
+    "deploy/kubernetes/base/kustomization.yaml": r"newTag: (\S+?)}",
+    "deploy/bench/assay-gateway/build.sh": r"assay-gateway==([\d.]+)",
+}
+
+
+def missing(root: Path, tag: str) -> Iterator[str]:
+    """What keeps the checkout at `root` from being released as this tag."""
+    found = _VERSION.search((root / "gateway" / "__init__.py").read_text(encoding="utf-8"))
+    version = found[1] if found else "no X.Y.Z"
+    if tag != f"v{version}":
+        yield f"gateway/__init__.py: the version is {version} and the tag {tag}: set __version__, or tag v{version}"
+    yield from _changelog(root, version)
+    yield from _metadata(tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["project"])
+    for name, pattern in _NAMING.items():
+        for other in re.findall(pattern, (root / name).read_text(encoding="utf-8")):
+            if other != version:
+                yield f"{name}: names {other}; set it to {version}"
+
+
+def _changelog(root: Path, version: str) -> Iterator[str]:
+    text = (root / "CHANGELOG.md").read_text(encoding="utf-8")
+    sections = list(_SECTION.finditer(text))
+    names = [each[1] for each in sections]
+    if names[:2] != ["Unreleased", version]:
+        yield f"CHANGELOG.md: expected the sections [Unreleased] and [{version}] first, found {', '.join(names[:2])}"
+        return
+    if text[sections[0].end() : sections[1].start()].strip():
+        yield f"CHANGELOG.md: there are entries below [Unreleased]: move them to [{version}]"
+    if not re.fullmatch(r"\d{4}-\d\d-\d\d", sections[1][2] or ""):
+        yield f"CHANGELOG.md: [{version}] has no date: write ## [{version}] - YYYY-MM-DD"
+
+
+def _metadata(project: dict[str, Any]) -> Iterator[str]:
+    for name in ("description", "readme", "license", "requires-python", "keywords", "classifiers", "authors"):
+        if not project.get(name):
+            yield f"pyproject.toml: project.{name} is missing"
+    urls = project.get("urls", {})
+    for name in URLS:
+        url = urls.get(name, "")
+        if not re.fullmatch(r"https://\S+", url) or re.search(r"OWNER|NAME|example\.", url):
+            yield f"pyproject.toml: project.urls.{name} is {url or 'missing'}; expected the public address (https://…)"
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("tag", help="vX.Y.Z")
+    problems = list(missing(Path(__file__).parents[1], parser.parse_args().tag))
+    sys.stdout.write("".join(f"{each}\n" for each in problems) or "ready\n")
+    return 1 if problems else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
