@@ -23,16 +23,29 @@ def version() -> None:
 
 
 @verbs.command(epilog=example("gateway schema > gateway.schema.json"))
-def schema() -> None:
-    """Print the JSON Schema of gateway.yaml.
+def schema(
+    output: Annotated[
+        str | None, typer.Option(metavar="VERB", help='Of what a verb prints with --json, as "ab status".')
+    ] = None,
+) -> None:
+    """Print the JSON Schema of gateway.yaml, or with --output of what a verb prints with --json.
 
-    Editors with the YAML language server use it to complete and check the file; docs/configuration.md says how.
+    Editors with the YAML language server use the first to complete and check the file; docs/configuration.md says how.
+    The second describes exactly what this version prints: an object has no other members. Later versions may add some.
     """
     import json
 
-    from gateway.config.schema import json_schema
+    from gateway.cli.json_outputs import NoJsonOutput, output_schema
 
-    show(json.dumps(json_schema(), indent=2, ensure_ascii=False))
+    if output is None:
+        from gateway.config.schema import json_schema
+
+        show(json.dumps(json_schema(), indent=2, ensure_ascii=False))
+        return
+    try:
+        show(json.dumps(output_schema(output), indent=2, ensure_ascii=False))
+    except NoJsonOutput as error:
+        raise typer.BadParameter(str(error), param_hint="--output") from None
 
 
 @verbs.command(epilog=example("gateway fetch smollm2"))

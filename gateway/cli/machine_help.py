@@ -5,7 +5,7 @@ from __future__ import annotations
 import types
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, NotRequired, TypedDict, Union, get_args, get_origin, get_type_hints
 
 import typer
 from typer.main import get_command
@@ -13,6 +13,40 @@ from typer.models import ParameterInfo
 
 _TYPES: dict[Any, str] = {bool: "boolean", int: "integer", float: "number", str: "string", Path: "path"}
 _HELP = ("--help", "-h")
+
+
+class ParameterOutput(TypedDict):
+    """An argument, or an option, which has `names`."""
+
+    name: str
+    help: str
+    type: Literal["boolean", "integer", "number", "string", "path"]
+    multiple: NotRequired[Literal[True]]
+    """It may be given several times."""
+    names: NotRequired[list[str]]
+    required: bool
+    min: NotRequired[float]
+    max: NotRequired[float]
+    default: NotRequired[bool | float | str | list[str]]
+
+
+class VerbOutput(TypedDict):
+    verb: str
+    """Its words, as in "ab status"."""
+    help: str
+    example: str
+    arguments: list[ParameterOutput]
+    options: list[ParameterOutput]
+    output_schema: NotRequired[str]
+    """The command that prints the JSON Schema of what the verb prints with --json; only of verbs that have it."""
+
+
+class HelpOutput(TypedDict):
+    """The verbs, for programs that read."""
+
+    program: Literal["gateway"]
+    version: str
+    verbs: list[VerbOutput]
 
 
 class UnknownVerb(Exception):
@@ -58,13 +92,16 @@ def _verbs(command: Any, path: list[str]) -> Iterator[dict[str, Any]]:
     if not below:
         hints = get_type_hints(command.callback, include_extras=True)
         given = [_parameter(each, hints.get(each.name)) for each in command.params if not each.hidden]
-        yield {
+        found = {
             "verb": " ".join(path),
             "help": command.help or "",
             "example": (command.epilog or "").removeprefix("Example: "),
             "arguments": [each for each in given if "names" not in each],
             "options": [each for each in given if "names" in each],
         }
+        if any("--json" in each.opts for each in command.params):
+            found["output_schema"] = f'gateway schema --output "{found["verb"]}"'
+        yield found
 
 
 def _parameter(parameter: Any, hint: Any) -> dict[str, Any]:

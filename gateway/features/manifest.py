@@ -26,6 +26,22 @@ class Verb:
 
 
 @dataclass(frozen=True, slots=True)
+class JsonOutput:
+    """The form of what a verb prints with `--json`; `gateway schema --output VERB` prints it as a JSON Schema."""
+
+    verb: str
+    """Its words, as in "ab status"."""
+    entry: str = ""
+    """A dataclass or a typed dictionary, or a function without arguments that returns a schema; "": see `admin`."""
+    admin: str = ""
+    """The name of a schema in the description of the admin API, whose answer it prints."""
+    listed: bool = False
+    """It prints a list of these."""
+    when: str = ""
+    """The options with which it has this form, for readers; "": it has no other."""
+
+
+@dataclass(frozen=True, slots=True)
 class ConsolePage:
     """A page of the console, or several below one title of the navigation."""
 
@@ -71,6 +87,8 @@ class Manifest:
     name: str
     """The name of its folder."""
     verbs: tuple[Verb, ...] = ()
+    outputs: tuple[JsonOutput, ...] = ()
+    """One or several for each verb that has `--json`."""
     pages: tuple[ConsolePage, ...] = ()
     operations: tuple[AdminPaths, ...] = ()
     tasks: tuple[ConsumerTask, ...] = ()

@@ -38,7 +38,8 @@ Found = dict[str, Any]
 Reading = Connection
 """A connection that only reads."""
 _BODIES = {"request", "response", "text", "reasoning", "refusal", "tool_calls", "attempts"}
-_LISTED = [column for column in exchanges.columns if column.name not in _BODIES]
+LISTED = [column for column in exchanges.columns if column.name not in _BODIES]
+"""The columns of a call in a list: all but those of its texts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +68,7 @@ def reading(url: str) -> Iterator[Reading]:
 
 def list_exchanges(connection: Connection, filter: ExchangeFilter) -> list[Found]:
     """Exchanges without their texts, each with its `scores`. Raises QueryError."""
-    query = select(*_LISTED).where(*conditions(connection, filter)).order_by(exchanges.c.received.desc())
+    query = select(*LISTED).where(*conditions(connection, filter)).order_by(exchanges.c.received.desc())
     query = query.limit(filter.limit)
     found = rows_of(connection, query)
     by_exchange = scores_of(connection, [each["id"] for each in found])

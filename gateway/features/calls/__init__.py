@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gateway.features.manifest import ConsolePage, Manifest, Verb
+from gateway.features.manifest import ConsolePage, JsonOutput, Manifest, Verb
 
 MANIFEST = Manifest(
     name="calls",
@@ -11,6 +11,13 @@ MANIFEST = Manifest(
         Verb("export", "gateway.features.calls.cli:verbs", 130),
         Verb("follow", "gateway.features.calls.cli:verbs", 140),
         Verb("erase", "gateway.features.calls.cli:verbs", 210),
+    ),
+    outputs=(
+        JsonOutput(
+            "samples", "gateway.features.calls.outputs:listed_schema", when="without --id and --run", listed=True
+        ),
+        JsonOutput("samples", "gateway.features.calls.outputs:whole_schema", when="with --id"),
+        JsonOutput("erase", "gateway.features.calls.outputs:ErasureOutput"),
     ),
     pages=(
         ConsolePage("gateway.features.calls.page:PAGE", 20),

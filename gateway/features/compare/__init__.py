@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from gateway.features.manifest import Manifest, Verb
+from gateway.features.manifest import JsonOutput, Manifest, Verb
 
 MANIFEST = Manifest(
     name="compare",
     verbs=(Verb("compare", "gateway.features.compare.cli:verbs", 85),),
+    outputs=(JsonOutput("compare", "gateway.features.compare.report:ScoreComparisonOutput"),),
     templates=True,
 )

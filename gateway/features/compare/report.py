@@ -5,14 +5,14 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, Literal, TypedDict
 
 from gateway import __version__
 from gateway.core.sanitize import plain
 from gateway.features.compare.findings import ModelFinding, PairFinding, ScoreComparison
 from gateway.reports import number_format as say
 from gateway.reports.charts import FOREST_WIDTH, IntervalScale, extent, interval_bar
-from gateway.reports.model import Estimate, Verdict
+from gateway.reports.model import Direction, Estimate, Margin, Verdict
 from gateway.reports.section import Cell, Column, ReportSection, Row, Table, table
 
 TONES: dict[Verdict, str] = {"ship": "good", "reject": "bad", "hold": "open"}
@@ -186,7 +186,89 @@ def exit_sentences(found: ScoreComparison) -> list[str]:
     return [pair.sentence for pair in found.deciding]
 
 
-def to_dict(found: ScoreComparison) -> dict[str, Any]:
+class IntervalOutput(TypedDict):
+    value: float | None
+    low: float | None
+    """None: there is no interval."""
+    high: float | None
+
+
+class RunVarianceOutput(TypedDict):
+    """The variance of a model's scores in two parts."""
+
+    between: float
+    """Between items."""
+    within: float
+    """From run to run of one item."""
+    items: int
+    """Items with several runs."""
+
+
+class ComparedModelOutput(TypedDict):
+    name: str
+    rows: int
+    mean: IntervalOutput
+    variance: RunVarianceOutput | None
+    """None: no item has several runs."""
+
+
+class ScorePairOutput(TypedDict):
+    """A later file against an earlier one."""
+
+    control: str
+    candidate: str
+    verdict: Verdict
+    direction: Direction
+    margin: Margin
+    sentence: str
+    reasons: list[str]
+    difference: IntervalOutput
+    """Positive is better for the candidate."""
+    alpha: float
+    """The error of this interval."""
+    method: str
+    clusters: int
+    better: int
+    """Items on which the candidate is better."""
+    alike: int
+    worse: int
+    items_needed: int | None
+    """About how many more items decide the margin. None: it is decided, or unknown."""
+    margin_shown: float | None
+    """The smallest margin that holds."""
+    margin_decided: float | None
+    """The smallest margin that as many items decide with a probability of 80 %."""
+    run_share: float | None
+    """The share of the variance of a difference that comes from run to run. None: no item has several runs."""
+
+
+class ScoreComparisonOutput(TypedDict):
+    """Scores of several models on the same items, from files."""
+
+    verdict: Verdict
+    """Of every later file against the first."""
+    sentence: str
+    score: str
+    id: str
+    cluster: str | None
+    guessed: list[str]
+    """The columns that were guessed: id, score."""
+    items: int
+    clusters: int
+    range: list[float] | None
+    """The lowest and the highest possible score. None: unknown."""
+    margin: float
+    alpha: float
+    better: Literal["higher", "lower"]
+    models: list[ComparedModelOutput]
+    comparisons: list[ScorePairOutput]
+    notes: list[str]
+    cautions: list[str]
+    limits: list[str]
+    version: str
+
+
+def to_dict(found: ScoreComparison) -> ScoreComparisonOutput:
     """The same files and options give the same document."""
     scores, terms = found.scores, found.terms
     return {
@@ -211,17 +293,18 @@ def to_dict(found: ScoreComparison) -> dict[str, Any]:
     }
 
 
-def _estimate(e: Estimate) -> dict[str, float | None]:
+def _estimate(e: Estimate) -> IntervalOutput:
     return {"value": e.value, "low": e.low, "high": e.high}
 
 
-def _model_dict(model: ModelFinding) -> dict[str, Any]:
+def _model_dict(model: ModelFinding) -> ComparedModelOutput:
     split = model.variance
+    runs: RunVarianceOutput | None
     runs = None if split is None else {"between": split.between, "within": split.within, "items": split.repeated}
     return {"name": model.name, "rows": model.runs, "mean": _estimate(model.mean), "variance": runs}
 
 
-def _pair_dict(pair: PairFinding) -> dict[str, Any]:
+def _pair_dict(pair: PairFinding) -> ScorePairOutput:
     better, alike, worse = pair.counts
     return {
         "control": pair.control,

@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
-from gateway.features.manifest import ConsolePage, Manifest, Verb
+from gateway.features.manifest import ConsolePage, JsonOutput, Manifest, Verb
 
 MANIFEST = Manifest(
     name="experiments",
     verbs=(
         Verb("report", "gateway.features.experiments.cli:verbs", 60),
         Verb("ab", "gateway.features.experiments.cli:verbs", 70),
+    ),
+    outputs=(
+        JsonOutput("report", "gateway.features.experiments.report.outputs:report_schema"),
+        JsonOutput("ab list", "gateway.features.experiments.report.outputs:ListedExperimentOutput", listed=True),
+        JsonOutput("ab status", "gateway.features.experiments.report.outputs:status_schema", when="with a name"),
+        JsonOutput(
+            "ab status", "gateway.features.experiments.report.outputs:status_schema", when="without one", listed=True
+        ),
+        JsonOutput("ab power", "gateway.features.experiments.report.price:PowerOutput"),
     ),
     pages=(ConsolePage("gateway.features.experiments.page:PAGE", 30),),
     check="gateway.features.experiments.start_stop:config_findings",

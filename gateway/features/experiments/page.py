@@ -49,6 +49,7 @@ from gateway.features.experiments.report.presentation import (
     ranked_badge,
 )
 from gateway.features.ramp.commands import VERBS
+from gateway.features.ramp.gate import RampGateOutput
 from gateway.features.ramp.operations import change_ramp, read_gate, read_history
 from gateway.reports import number_format as say
 from gateway.reports.model import IntervalTrail, Report, Verdict
@@ -312,7 +313,7 @@ async def _before_start(
 
 async def _ramp(
     services: PageServices, name: str, state: PlanState | None
-) -> tuple[dict[str, Any] | None, list[dict[str, Any]]]:
+) -> tuple[RampGateOutput | None, list[dict[str, Any]]]:
     """(the ramp as its gate says it, its newest changes). None: it has none, or the stream server does not answer."""
     if state is None or state.plan.ramp is None:
         return None, []

@@ -2,7 +2,18 @@
 
 from __future__ import annotations
 
-from gateway.features.manifest import AdminPaths, ConsolePage, Manifest, Verb
+from gateway.features.manifest import AdminPaths, ConsolePage, JsonOutput, Manifest, Verb
+
+
+def _outputs(kind: str, created: str, gone: str) -> tuple[JsonOutput, ...]:
+    """created: the schema of a new one. gone: the verb that ends one."""
+    return (
+        JsonOutput(f"{kind}s create", admin=created),
+        JsonOutput(f"{kind}s list", admin=kind, listed=True),
+        JsonOutput(f"{kind}s show", admin=kind),
+        *(JsonOutput(f"{kind}s {verb}", admin=f"changed_{kind}") for verb in ("change", "disable", "enable", gone)),
+    )
+
 
 MANIFEST = Manifest(
     name="keys",
@@ -10,6 +21,12 @@ MANIFEST = Manifest(
         Verb("keys", "gateway.features.keys.cli:verbs", 220),
         Verb("teams", "gateway.features.keys.cli:verbs", 221),
         Verb("organizations", "gateway.features.keys.cli:verbs", 222),
+    ),
+    outputs=(
+        *_outputs("key", "key_with_secret", "revoke"),
+        JsonOutput("keys rotate", admin="key_with_secret"),
+        *_outputs("team", "changed_team", "delete"),
+        *_outputs("organization", "changed_organization", "delete"),
     ),
     pages=(ConsolePage("gateway.features.keys.page:PAGE", 60),),
     templates=True,

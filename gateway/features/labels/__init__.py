@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gateway.features.manifest import ConsolePage, Manifest, Verb
+from gateway.features.manifest import ConsolePage, JsonOutput, Manifest, Verb
 
 MANIFEST = Manifest(
     name="labels",
@@ -10,6 +10,7 @@ MANIFEST = Manifest(
         Verb("label", "gateway.features.labels.cli:verbs", 100),
         Verb("judge", "gateway.features.labels.cli:verbs", 110),
     ),
+    outputs=(JsonOutput("judge calibrate", "gateway.features.labels.report:CalibrationOutput"),),
     pages=(ConsolePage("gateway.features.labels.page:PAGE", 40),),
     templates=True,
 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import asdict
-from typing import Any
+from typing import Any, TypedDict
 
 from rich.console import Group as Lines
 from rich.console import RenderableType
@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from gateway.core.sanitize import plain
-from gateway.features.labels.agreement import RateEstimate
+from gateway.features.labels.agreement import Agreement, RateEstimate
 from gateway.features.labels.calibration import CalibrationResult, CorrectedGroup
 from gateway.features.labels.correction import MIN_LABELS
 from gateway.features.learned.card import card_lines
@@ -24,7 +24,46 @@ PEOPLE_ERR = 0.05
 _LOW_KAPPA = 0.4  # an upper bound below this is too little agreement to rely on the scorer's own mean
 
 
+class CalibrationOutput(TypedDict):
+    """How far a scorer agrees with people, and its means as people correct them."""
+
+    scorer: str
+    version: str
+    config_hash: str
+    subject: str
+    """exchange or pair."""
+    experiment: str | None
+    cut: float
+    """The verdict from which the scorer calls an answer good."""
+    alpha: float
+    labels: int
+    """Labelled answers with a known drawing probability."""
+    brought: int
+    """Labelled answers that no design accounts for; they are left out."""
+    skipped: int
+    """Answers that were shown and not labelled."""
+    judged_since: int
+    """Answers that the scorer judged after the last draw."""
+    labellers: list[str]
+    krippendorff_alpha: float | None
+    """Among the labellers."""
+    agreement: Agreement | None
+    """None: there are too few labels."""
+    flip_rate: RateEstimate | None
+    """The share of pairs in which the winner changed with the order."""
+    first_slot_rate: RateEstimate | None
+    groups: list[CorrectedGroup]
+    """The scorer's mean over some traffic, as it is and as people correct it."""
+    if_people_err: float | None
+    """The corrected mean of the first group if the one labeller is wrong in 5 % of the answers."""
+    recorded: ControlledEstimate | None
+    """The mean over every exchange that a model drew for the scorer."""
+    predictor: dict[str, Any] | None
+    """The card of the model that decides what the scorer sees."""
+
+
 def to_dict(result: CalibrationResult) -> dict[str, Any]:
+    """The members of CalibrationOutput."""
     options, scorer = result.options, result.scorer
     return {
         "scorer": scorer.scorer,

@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 from gateway.core.extras import Extra
-from gateway.features.manifest import ConsolePage, ConsumerTask, Manifest, Verb
+from gateway.features.manifest import ConsolePage, ConsumerTask, JsonOutput, Manifest, Verb
 
 MANIFEST = Manifest(
     name="learned",
     verbs=(Verb("learn", "gateway.features.learned.cli:verbs", 120),),
+    outputs=(
+        JsonOutput("learn status", "gateway.features.learned.report:LearnStatusOutput"),
+        JsonOutput("learn train", "gateway.features.learned.report:TrainingOutput"),
+        JsonOutput("learn explain", "gateway.features.learned.report:ImportancesOutput", when="without --id"),
+        JsonOutput("learn explain", "gateway.features.learned.report:ExplanationOutput", when="with --id"),
+        JsonOutput("learn accept", "gateway.features.learned.report:ForgottenOutput", listed=True),
+    ),
     pages=(ConsolePage("gateway.features.learned.page:PAGE", 50),),
     extras=(
         Extra("embedding", "tokenizers and threadpoolctl", ("tokenizers", "threadpoolctl"), "predictor.embedding"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal, TypedDict
 
 from gateway.core.sanitize import plain
 from gateway.features.learned.card import card_lines
@@ -13,12 +13,116 @@ from gateway.observability.eval_metrics import DriftFigures
 _SHOWN = 15
 
 
-def status_dict(status: LearnStatus) -> dict[str, Any]:
+class PredictorModelOutput(TypedDict):
+    version: str
+    """SHA-256 of the model."""
+    created: float
+    """Unix seconds."""
+    trained_from: float
+    """Unix seconds: the arrival of the oldest exchange that it was trained on."""
+    trained_to: float
+    rows: int
+    """Exchanges that it was trained on."""
+    features: int
+    card: dict[str, Any]
+    """How well it predicted exchanges that it had not seen."""
+
+
+class LearnStatusOutput(TypedDict):
+    """The model that chooses what a judge sees."""
+
+    target: str
+    values: int
+    """Exchanges that a training would use now."""
+    min_rows: int
+    exchanges_24h: int
+    judged_24h: int
+    failed_24h: int
+    mean_pi_24h: float | None
+    """The mean probability of being judged; None: there was no exchange."""
+    model: PredictorModelOutput | None
+
+
+class TrainingOutput(TypedDict):
+    """The outcome of a training."""
+
+    rows: int
+    """Exchanges with a value."""
+    version: str | None
+    """None: there are too few values, and no model."""
+    cpu_s: float
+
+
+class FeatureImportanceOutput(TypedDict):
+    feature: str
+    importance: float
+    """Growth of the mean squared error when its values are shuffled."""
+
+
+class ImportancesOutput(TypedDict):
+    """What a model relies on."""
+
+    version: str
+    exchanges: int
+    unseen: bool
+    """The exchanges came after the training."""
+    features: list[FeatureImportanceOutput]
+
+
+class FeatureEffectOutput(TypedDict):
+    feature: str
+    effect: float
+    """The prediction less what it would be if the feature had its usual value."""
+
+
+class ExplanationOutput(TypedDict):
+    """What decided one prediction."""
+
+    exchange_id: str
+    scorer: str
+    version: str
+    """The model that predicted; "": there was none."""
+    predicted: float | None
+    residual: float | None
+    """The expected squared error of the prediction."""
+    pi: float
+    """The probability of being judged."""
+    judged: bool
+    received: float
+    """Unix seconds."""
+    alias: str
+    model: str
+    stratum: str
+    feature_set: str
+    explained_by: str
+    """The model that the effects are of: the newest."""
+    features: list[FeatureEffectOutput]
+
+
+class ForgottenOutput(TypedDict):
+    """A usual range that a drift alarm has forgotten."""
+
+    alias: str
+    kind: Literal["quality", "input"]
+    statistic: float
+    limit: float
+    """The alarm is on from here."""
+    alarm: bool
+
+
+def status_dict(status: LearnStatus) -> LearnStatusOutput:
     model, share = status.model, status.since_yesterday
-    of_model: dict[str, Any] | None = None
+    of_model: PredictorModelOutput | None = None
     if model is not None:
-        of_model = {name: getattr(model, name) for name in ("version", "created", "trained_from", "trained_to", "rows")}
-        of_model |= {"features": len(model.features), "card": model.card}
+        of_model = {
+            "version": model.version,
+            "created": model.created,
+            "trained_from": model.trained_from,
+            "trained_to": model.trained_to,
+            "rows": model.rows,
+            "features": len(model.features),
+            "card": dict(model.card),
+        }
     return {
         "target": status.target,
         "values": status.values,
@@ -46,8 +150,8 @@ def status_text(status: LearnStatus) -> str:
     return "\n".join(lines)
 
 
-def importances_dict(found: Importances) -> dict[str, Any]:
-    effects = [{"feature": e.feature, "importance": e.effect} for e in found.effects]
+def importances_dict(found: Importances) -> ImportancesOutput:
+    effects: list[FeatureImportanceOutput] = [{"feature": e.feature, "importance": e.effect} for e in found.effects]
     return {"version": found.version, "exchanges": found.exchanges, "unseen": found.unseen, "features": effects}
 
 
@@ -61,6 +165,7 @@ def importances_text(found: Importances) -> str:
 
 
 def explanation_dict(found: Explanation) -> dict[str, Any]:
+    """The members of ExplanationOutput."""
     effects = [{"feature": e.feature, "effect": e.effect} for e in found.effects]
     return {**found.stored, "explained_by": found.version, "features": effects}
 
@@ -79,7 +184,7 @@ def explanation_text(found: Explanation) -> str:
     return "\n".join([*lines, *_table([e for e in found.effects if e.effect], "{:+9.4f}")])
 
 
-def forgotten_dicts(forgotten: Sequence[DriftFigures]) -> list[dict[str, Any]]:
+def forgotten_dicts(forgotten: Sequence[DriftFigures]) -> list[ForgottenOutput]:
     return [
         {"alias": e.alias, "kind": e.kind, "statistic": e.statistic, "limit": e.limit, "alarm": e.alarm}
         for e in forgotten

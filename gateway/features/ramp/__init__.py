@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from gateway.features.manifest import AdminPaths, ConsumerTask, Manifest
+from gateway.features.manifest import AdminPaths, ConsumerTask, JsonOutput, Manifest
 
 MANIFEST = Manifest(
     name="ramp",
+    outputs=(
+        JsonOutput("ab gate", "gateway.features.ramp.gate:RampGateOutput"),
+        JsonOutput("ab history", admin="ramp_change", listed=True),
+    ),
     operations=(AdminPaths("gateway.features.ramp.operations:OPERATIONS", 20),),
     tasks=(ConsumerTask("webhooks", "gateway.features.ramp.webhooks:webhooks_task"),),
 )

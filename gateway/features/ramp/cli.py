@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -13,6 +13,7 @@ from gateway.cli.options import AsJson, Data, File, example, inconclusive_on_err
 if TYPE_CHECKING:
     from gateway.core.ramp import RampEvent
     from gateway.features.ramp.commands import RampVerb
+    from gateway.features.ramp.gate import RampGateOutput
 
 Name = Annotated[str, typer.Argument(help="Name of the experiment in gateway.yaml.")]
 Reason = Annotated[str, typer.Option("--reason", help="Why; the audit and the reports keep it.")]
@@ -113,7 +114,7 @@ def gate(name: Name, as_json: AsJson = False, config: Config = Path("gateway.yam
     raise typer.Exit({"success": 0, "failure": 1, "inconclusive": 2}[found["status"]])
 
 
-def gate_lines(found: dict[str, Any]) -> Iterator[str]:
+def gate_lines(found: RampGateOutput) -> Iterator[str]:
     """Lines on the state of a ramp and its reason; found: from gate_of."""
     step = f", step {found['step'] + 1} of {len(found['steps'])}" if found["step"] >= 0 else ""
     yield f"  ramp      {found['state']}{step}: {found['share']:.3g} of the units" + (", paused" * found["paused"])

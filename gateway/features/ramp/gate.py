@@ -2,17 +2,63 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Literal, NotRequired, TypedDict
 
-from gateway.core.ramp import DAY_S, RampPace
+from gateway.core.ramp import DAY_S, RampAction, RampMode, RampPace, RampState
 from gateway.features.ramp.commands import RampView
 from gateway.features.ramp.served import switch_line
+from gateway.reports.model import Verdict
 
 GateStatus = Literal["success", "failure", "inconclusive"]
 _SUCCESS = ("ready", "advance", "promote")
 
 
-def gate_of(view: RampView, pace: RampPace, now: float) -> dict[str, Any]:
+class HoldoutOutput(TypedDict):
+    share: float
+    """The share of the units that stays with the control."""
+    until: float
+    """Unix seconds."""
+
+
+class _SegmentsOutput(TypedDict):
+    kept: NotRequired[list[str]]
+    """Segments that stay with the control; only of ramps of plans with segments."""
+    without: NotRequired[list[str]]
+    """Segments without which the next step could be taken."""
+
+
+class RampGateOutput(_SegmentsOutput):
+    """Whether a ramp may go on, in one word."""
+
+    status: GateStatus
+    experiment: str
+    plan: str
+    """The hash of the plan."""
+    state: RampState | Literal["draft"]
+    step: int
+    """The index of the step in force; -1: none."""
+    steps: list[float]
+    share: float
+    """The share of the units that the candidate serves now."""
+    holdout: HoldoutOutput | None
+    switch: list[str]
+    """What the served answers before and after the switch show, one sentence each."""
+    paused: bool
+    overridden: bool
+    mode: RampMode
+    verdict: Verdict | None
+    pairs: int | None
+    action: RampAction | None
+    reason: str
+    also: list[str]
+    """Everything else that it waits for."""
+    since: float | None
+    """Unix seconds of the last change."""
+    at: float | None
+    """Unix seconds of the newest evidence."""
+
+
+def gate_of(view: RampView, pace: RampPace, now: float) -> RampGateOutput:
     """JSON-able. now: Unix seconds.
 
     success: the next step is shown to be safe, or all of them were taken. failure: rolled back, or about to be.
@@ -44,13 +90,16 @@ def gate_of(view: RampView, pace: RampPace, now: float) -> dict[str, Any]:
     }
 
 
-def _by_segment(view: RampView) -> dict[str, list[str]]:
-    """Segments that stay with the control, and those without which the next step could be taken; none: no member."""
-    found = {"kept": view.record.kept if view.record else (), "without": view.decision.without if view.decision else ()}
-    return {name: list(names) for name, names in found.items() if names}
+def _by_segment(view: RampView) -> _SegmentsOutput:
+    found: _SegmentsOutput = {}
+    if view.record and view.record.kept:
+        found["kept"] = list(view.record.kept)
+    if view.decision and view.decision.without:
+        found["without"] = list(view.decision.without)
+    return found
 
 
-def _holdout(view: RampView) -> dict[str, float] | None:
+def _holdout(view: RampView) -> HoldoutOutput | None:
     """The holdout in force; None: there is none, or it has ended."""
     record, design = view.record, view.design
     if record is None or not view.plan.running or not record.holds_out(design):

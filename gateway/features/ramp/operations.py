@@ -26,6 +26,7 @@ from gateway.console.api import (
     limit_of,
     object_schema,
     page_schema,
+    reference,
 )
 from gateway.console.errors import Conflict, InvalidBody, NotThere, StreamAway
 from gateway.core.errors import StreamDown
@@ -33,7 +34,7 @@ from gateway.core.ramp import RampEvent, RampMode, RampPace, RampRecord, RampRef
 from gateway.features.keys.directory import Admin
 from gateway.features.keys.settings import checked, moment
 from gateway.features.ramp.commands import MAX_REASON, VERBS, NoRamp, RampCommand, RampVerb, command_ramp, read_ramp
-from gateway.features.ramp.gate import GateStatus, gate_of
+from gateway.features.ramp.gate import GateStatus, RampGateOutput, gate_of
 from gateway.features.ramp.rows import stored_ramp_events
 from gateway.stream import Corridor
 
@@ -116,7 +117,7 @@ def body_of(verb: RampVerb) -> type[RampReason]:
     return bodies.get(verb, RampReason)
 
 
-async def read_gate(admin: Admin, experiment: str) -> dict[str, Any]:
+async def read_gate(admin: Admin, experiment: str) -> RampGateOutput:
     """Raises NotThere, StreamAway."""
     view = await _on_stream(admin, lambda corridor: read_ramp(corridor, experiment))
     return gate_of(view, _pace(admin, experiment), admin.clock())
@@ -250,7 +251,8 @@ def _schemas(models: Mapping[str, Schema]) -> dict[str, Schema]:
     ramp = {"experiment": text, **common, **said, "at": moment, "since": moment, "cooling_until": MOMENT}
     return {
         "ramp": _and(object_schema(ramp), kept=names),
-        "ramp_history": page_schema(_and(object_schema(change), kept=names)),
+        "ramp_change": _and(object_schema(change), kept=names),
+        "ramp_history": page_schema(reference("ramp_change")),
         "gate": _and(object_schema(_gate_members()), kept=names, without=names),
     }
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from gateway.features.manifest import Manifest, Verb
+from gateway.features.manifest import JsonOutput, Manifest, Verb
 
 MANIFEST = Manifest(
     name="replay",
     verbs=(Verb("replay", "gateway.features.replay.cli:verbs", 80),),
+    outputs=(JsonOutput("replay", "gateway.features.replay.report:output_schema"),),
     templates=True,
 )

@@ -6,29 +6,60 @@ import re
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, TypedDict, cast
 
+from msgspec import Meta
 from rich.console import Group, RenderableType
 from rich.text import Text
 
+from gateway.features.experiments.report.as_json import SCHEMA_ID
 from gateway.features.experiments.report.as_json import to_dict as report_dict
 from gateway.features.experiments.report.html import to_html
+from gateway.features.experiments.report.outputs import report_schema
 from gateway.features.experiments.report.terminal import to_terminal as report_to_terminal
 from gateway.features.replay.compare import TargetSummary
 from gateway.features.replay.replay import ReplayResult
 from gateway.reports import number_format as say
 from gateway.reports.html import render
 from gateway.reports.model import Estimate, Report
+from gateway.reports.output_schema import Schema, schema_of
 from gateway.reports.section import Cell, Column, ReportSection, Row, table
 from gateway.reports.terminal import rendered, safe_text
 
 _NUMBERS = ("asked", "failed", "USD per 1k", "p50, s", "p95, s", "tokens out")
 
 
-def to_dict(result: ReplayResult) -> dict[str, Any]:
+class ReplayedDatasetOutput(TypedDict):
+    name: str
+    sha256: str
+    rows: int
+    """Rows that were sent."""
+    of: int
+    """Rows of the dataset."""
+
+
+class ReplayOutput(TypedDict):
+    """A dataset sent to several targets, and how their answers compare."""
+
+    replay: str
+    design: str
+    """The hash of what was asked."""
+    dataset: ReplayedDatasetOutput
+    repeats: int
+    targets: list[TargetSummary]
+    reports: list[Annotated[Any, Meta(extra_json_schema={"$ref": SCHEMA_ID})]]
+    """A report of each target against the first, as `gateway report --json` prints it."""
+
+
+def output_schema() -> Schema:
+    """The schema of ReplayOutput, with that of reports, which it refers to."""
+    return schema_of(ReplayOutput, Report=report_schema())
+
+
+def to_dict(result: ReplayResult) -> ReplayOutput:
     """Deterministic but for its times: the same answers give the same numbers."""
     question = result.question
-    return {
+    found = {
         "replay": question.name,
         "design": question.design,
         "dataset": {
@@ -41,6 +72,7 @@ def to_dict(result: ReplayResult) -> dict[str, Any]:
         "targets": [asdict(each) for each in result.targets],
         "reports": [report_dict(r) for r in result.reports],
     }
+    return cast(ReplayOutput, found)
 
 
 def to_terminal(result: ReplayResult) -> RenderableType:

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from gateway.features.manifest import ConsolePage, ConsumerTask, Manifest, Verb
+from gateway.features.manifest import ConsolePage, ConsumerTask, JsonOutput, Manifest, Verb
 
 MANIFEST = Manifest(
     name="route",
     verbs=(Verb("route", "gateway.features.route.cli:verbs", 75),),
+    outputs=(
+        JsonOutput("route learn", "gateway.features.route.report:LearnedChoiceOutput"),
+        JsonOutput("route show", "gateway.features.route.report:RouteFileOutput"),
+        JsonOutput("route verify", "gateway.features.route.report:RouteVerificationOutput"),
+    ),
     pages=(ConsolePage("gateway.features.route.page:PAGE", 35),),
     tasks=(ConsumerTask("routes", "gateway.features.route.work:watch_task"),),
     templates=True,

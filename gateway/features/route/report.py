@@ -5,12 +5,122 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TypedDict, cast
 
-from gateway.core.learned_route import LearnedRoute, RouteLeaf
+from gateway.core.learned_route import Kind, LearnedRoute, RouteLeaf
 from gateway.features.route.model import LearnedChoice, RouteTerms
-from gateway.features.route.verification import Verification
+from gateway.features.route.verification import State, Verification
 from gateway.statistics.route_choice import Bounded
+
+
+class RoutePairsOutput(TypedDict):
+    learned: int
+    """Pairs that the groups were found on."""
+    chosen: int
+    """Newer pairs, on which the share was chosen."""
+
+
+class RouteBoundsOutput(TypedDict):
+    value: float
+    low: float | None
+    """None: there are too few pairs for an interval."""
+    high: float | None
+
+
+class RoutePointOutput(TypedDict):
+    """One route of the nested family."""
+
+    leaves: list[int]
+    """The leaves that it moves."""
+    share: float
+    """The share of the traffic that it moves."""
+    p: float
+    """P-value of "it loses more than the margin"."""
+    loss: RouteBoundsOutput
+    """Mean loss over all traffic."""
+    saved: RouteBoundsOutput | None
+    """The share of the control's cost that it saves; None: costs are unknown."""
+
+
+RouteEvidenceOutput = TypedDict(
+    "RouteEvidenceOutput",
+    {
+        "experiment": str,
+        "plan": str,
+        "candidate": str,
+        "primary": str,
+        "margin": float,
+        "alpha": float,
+        "pairs": RoutePairsOutput,
+        "last_place": int,
+        "from": float,
+        "to": float,
+        "learned_at": float,
+        "chosen": int | None,
+        "curve": list[RoutePointOutput],
+    },
+)
+"""How a route was learned and chosen. Times in Unix seconds; chosen: an index of the curve, None: no share can be
+moved."""
+
+
+class LearnedChoiceOutput(TypedDict):
+    """What was learned, and the share that may be moved."""
+
+    name: str
+    kind: Kind
+    digest: str | None
+    learned: bool
+    """False: no share is shown to lose at most the margin, so there is no route and no digest."""
+    leaves: list[RouteLeaf]
+    evidence: RouteEvidenceOutput
+
+
+class RouteFileOutput(TypedDict):
+    """A frozen route, as its file has it."""
+
+    format: int
+    features: str
+    """The set of features that its trees read."""
+    name: str
+    kind: Kind
+    alias: str
+    control: dict[str, Any]
+    """As a target of gateway.yaml."""
+    moved: dict[str, Any]
+    scripts: list[str]
+    """Scripts of the requests that it was learned from."""
+    baseline: float
+    cuts: list[float]
+    trees: list[list[list[float]]]
+    """The nodes of each tree: [feature, threshold, index of the node for at most that, index for more], or [leaf]."""
+    leaves: list[RouteLeaf]
+    evidence: RouteEvidenceOutput
+    digest: str
+
+
+class VerifiedLeafOutput(TypedDict):
+    leaf: int
+    """-1: requests that are unlike those that the route was learned from."""
+    pairs: int
+    moved: bool
+    says: str
+    loss: RouteBoundsOutput | None
+    """Mean loss of the cheaper target here; None: there is no pair."""
+
+
+class RouteVerificationOutput(TypedDict):
+    """The loss of a route on new pairs."""
+
+    state: State
+    pairs: int
+    share: float
+    """The share of the traffic that it moves."""
+    loss: RouteBoundsOutput
+    """Over all traffic."""
+    saved: RouteBoundsOutput | None
+    """The share of the control's cost that it saves; None: costs are unknown."""
+    leaves: list[VerifiedLeafOutput]
 
 
 def choice_dict(terms: RouteTerms, choice: LearnedChoice) -> dict[str, Any]:
@@ -80,8 +190,9 @@ def route_text(route: LearnedRoute) -> str:
     return "\n".join([*head, "", *leaf_lines(route.leaves), "", *curve_lines(of)])
 
 
-def verification_dict(found: Verification) -> dict[str, Any]:
-    return asdict(found)
+def verification_dict(found: Verification) -> RouteVerificationOutput:
+    """Infinite bounds become null."""
+    return cast(RouteVerificationOutput, asdict(found))
 
 
 def verification_text(route: LearnedRoute, found: Verification, margin: float) -> str:

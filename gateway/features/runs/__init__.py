@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from gateway.features.manifest import ConsolePage, ConsumerTask, Manifest
+from gateway.features.manifest import ConsolePage, ConsumerTask, JsonOutput, Manifest
 
 MANIFEST = Manifest(
     name="runs",
+    outputs=(JsonOutput("samples", "gateway.features.runs.outputs:run_schema", when="with --run", listed=True),),
     tasks=(ConsumerTask("runs", "gateway.features.runs.work:run_scoring"),),
     pages=(ConsolePage("gateway.features.runs.page:PAGE", 25),),
     templates=True,

@@ -31,10 +31,11 @@ from gateway.store.tables import exchanges, runs, scores
 
 _CHUNK = 200
 _OF_RUNS = text("scores.subject = 'run'")  # written as in the index, so that SQLite uses it
-_LISTED = (
+CALL_COLUMNS = (
     "id received alias upstream model variant arm outcome status finish_reason error input_tokens output_tokens "
     "cached_input_tokens tokens cost_usd first_token_s total_s tool_calls text bytes pi unit truncated"
 )
+"""The columns of a call of a run."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,7 +165,7 @@ def full_run(connection: Reading, run_id: str) -> Found | None:
     if found is None:
         return None
     e = exchanges.c
-    query = select(*(e[name] for name in _LISTED.split())).where(e.run_id == run_id).order_by(e.received, e.id)
+    query = select(*(e[name] for name in CALL_COLUMNS.split())).where(e.run_id == run_id).order_by(e.received, e.id)
     calls = rows_of(connection, query)
     scored: dict[str, list[Found]] = {}
     for chunk in chunked([call["id"] for call in calls], _CHUNK):

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from gateway.features.manifest import ConsolePage, Manifest, Verb
+from gateway.features.manifest import ConsolePage, JsonOutput, Manifest, Verb
 
 MANIFEST = Manifest(
     name="status",
     verbs=(
         Verb("status", "gateway.features.status.cli:verbs", 190),
         Verb("dead", "gateway.features.status.cli:verbs", 200),
+    ),
+    outputs=(
+        JsonOutput("status", "gateway.features.status.report:Status"),
+        JsonOutput("dead list", "gateway.features.status.dead_letters:DeadLettersOutput"),
+        JsonOutput("dead show", "gateway.features.status.dead_letters:WholeDeadLetterOutput"),
     ),
     pages=(ConsolePage("gateway.features.status.page:PAGE", 70),),
     check="gateway.features.status.room:config_findings",

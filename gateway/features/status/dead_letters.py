@@ -6,7 +6,7 @@ import re
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, TypedDict
 
 import orjson
 from rich.console import Group, RenderableType
@@ -23,6 +23,32 @@ from gateway.store.directory import AuditRow, add_audit
 from gateway.stream import Corridor, DeadLetter
 
 _BRIEF = 100  # characters of an error in a list
+
+
+class DeadLetterOutput(TypedDict):
+    """An entry of the stream that could not be used."""
+
+    id: str
+    buried: float
+    """Unix seconds."""
+    reason: str
+    error: str
+    entry: str
+    """Its id in the stream."""
+    kind: str
+    exchange_id: str | None
+    """None: it is no call, or cannot be decoded."""
+
+
+class WholeDeadLetterOutput(DeadLetterOutput):
+    fields: dict[str, str]
+    """The fields of the entry, unparsed."""
+
+
+class DeadLettersOutput(TypedDict):
+    reasons: dict[str, int]
+    """The number of all dead letters, by reason."""
+    letters: list[DeadLetterOutput]
 
 
 def to_dict(letter: DeadLetter, *, complete: bool) -> dict[str, Any]:

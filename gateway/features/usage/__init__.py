@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from gateway.features.manifest import AdminPaths, Manifest, Verb
+from gateway.features.manifest import AdminPaths, JsonOutput, Manifest, Verb
 
 MANIFEST = Manifest(
     name="usage",
     verbs=(Verb("usage", "gateway.features.usage.cli:verbs", 50),),
+    outputs=(JsonOutput("usage", admin="usage"),),
     operations=(AdminPaths("gateway.features.usage.operations:OPERATIONS", 30),),
 )

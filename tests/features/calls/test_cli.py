@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any
 
 import pytest
 import yaml
+from fixtures.json_outputs import conforms
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -30,7 +30,7 @@ def test_an_unreadable_filter_is_a_usage_error(gateway: Run, options: list[str],
 
 def test_an_empty_store_has_no_samples(gateway: Run) -> None:
     gateway("migrate")
-    assert json.loads(gateway("samples", "--json").stdout) == []
+    assert conforms("samples", gateway("samples", "--json").stdout) == []
     missing = gateway("samples", "--id", "nope")
     assert missing.returncode == 1
     assert "no exchange nope in the store" in missing.stderr
@@ -131,7 +131,7 @@ def test_erasing_names_the_places_that_it_does_not_reach(gateway: Run, recorded:
 
 def test_a_user_is_erased_over_all_callers(gateway: Run, recorded: Path) -> None:
     result = gateway("erase", "--user", "zoe", "--yes", "--json")
-    found: dict[str, Any] = json.loads(result.stdout)
+    found: dict[str, Any] = conforms("erase", result.stdout)
     assert found["erased"] is True
     assert found["counts"] == {"exchanges deleted": 2}
     assert callers(recorded) == ["ada", "bob"]

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import orjson
 import pytest
+from fixtures.json_outputs import conforms
 from typer.testing import CliRunner
 
 from gateway.cli import app
@@ -80,16 +81,16 @@ async def test_jsonl_is_a_line_for_each_call(room, exchange, command):
         await room.send(exchange("1"), exchange("0.5"))
         await room.until_read()
     lines = [orjson.loads(line) for line in command("--jsonl").output.splitlines()]
-    assert lines == orjson.loads(command("--json").output)
+    assert lines == conforms("samples", command("--json").output)
     assert len(lines) == 2
 
 
 async def test_json_has_every_field(room, exchange, command):
     one = exchange("0.5")
     await stored(room, one)
-    (listed,) = orjson.loads(command("--json").output)
+    (listed,) = conforms("samples", command("--json").output)
     assert (listed["id"], listed["scores"][0]["value"]) == (one.id, 0.5)
-    whole = orjson.loads(command("--id", one.id, "--json").output)
+    whole = conforms("samples", command("--id", one.id, "--json").output)
     assert orjson.loads(whole["response"]) == orjson.loads(one.response)
     assert whole["scores"][0]["explanation"] == "it says 0.5"
 

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from fixtures.json_outputs import conforms
 from scipy import stats
 
 Table = Callable[..., Path]
@@ -46,7 +47,7 @@ def test_the_exit_code_is_the_verdict(
 ) -> None:
     done = compare("a.csv", *(f"{name}.csv" for name in candidates), "--json", "--range", "-2,3")
     assert done.exit_code == code
-    found = json.loads(done.stdout)
+    found = conforms("compare", done.stdout)
     assert found["verdict"] == verdict
     assert len(found["comparisons"]) == (1 if len(candidates) == 1 else 3)
 
@@ -149,7 +150,7 @@ def test_many_runs_of_an_item_show_their_variance(compare: Compare, table: Table
     done = compare("a.csv", "b.csv")
     assert "Runs of one item" in done.stdout
     assert "60 items with several rows (first: q0, q1, q2): they count as runs of one item" in done.stdout
-    variance = json.loads(compare("a.csv", "b.csv", "--json").stdout)["models"][0]["variance"]
+    variance = conforms("compare", compare("a.csv", "b.csv", "--json").stdout)["models"][0]["variance"]
     assert variance["within"] == pytest.approx(4 / 3 * 0.01)
     assert variance["items"] == 60
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import subprocess
 import time
 from collections.abc import Callable
@@ -11,9 +10,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import orjson
 import pytest
 import yaml
+from fixtures.json_outputs import conforms
 from typer.testing import CliRunner
 
 from gateway.cli import app
@@ -272,7 +271,7 @@ def test_status_tells_what_became_of_shadows_and_what_they_used(run: Any, stream
         )
 
     shared(stream_url, stream_name, use)
-    made = orjson.loads(run("status", "swap", "--json"))
+    made = conforms("ab status", run("status", "swap", "--json"))
     assert made["shadows"] == {"candidate:asked": 7, "not_offered_busy": 2}
     assert made["used_today"] == {"tokens": 1200, "usd": 0.25}
     assert (made["state"], made["verdict"]) == ("running", None)
@@ -300,7 +299,7 @@ def test_without_a_stream_server_it_says_so(run: Any, tmp_path: Path) -> None:
 
 
 def test_power_is_a_guess_before_there_is_a_pair_and_says_so(run: Any) -> None:
-    made = orjson.loads(run("power", "swap", "--json"))
+    made = conforms("ab power", run("power", "swap", "--json"))
     refusals, errors, gate = made["metrics"]
     assert (refusals["metric"], refusals["variance"], refusals["have"]) == ("refusal", 0.1, 0)
     assert "is assumed" in refusals["basis"]
@@ -320,10 +319,10 @@ def test_power_is_in_requests_paid_calls_and_days(run: Any) -> None:
 
 
 def test_a_scorer_that_sees_a_share_makes_a_verdict_dearer(run: Any, tmp_path: Path) -> None:
-    before = orjson.loads(run("power", "swap", "--json"))["metrics"][0]
+    before = conforms("ab power", run("power", "swap", "--json"))["metrics"][0]
     text = yaml.safe_load((tmp_path / "gateway.yaml").read_text())
     (tmp_path / "gateway.yaml").write_text(yaml.safe_dump({**text, "scorers": {"refusal": {"share": 0.1}}}))
-    made = orjson.loads(run("power", "swap", "--json"))["metrics"][0]
+    made = conforms("ab power", run("power", "swap", "--json"))["metrics"][0]
     assert (made["per_pair"], made["needed"]) == (0.1, before["needed"])
     assert made["pairs"][0] == 10 * before["pairs"][0]
 
@@ -340,10 +339,10 @@ def test_power_falls_back_on_the_control_against_itself(run: Any, tmp_path: Path
         name = SequenceName(plan.hash, "repeat", "refusal", "1 c1")
         save(connection, SequenceChanges({name: (40, sequence.state())}, [], {}, []), 1.0)
     opened.dispose()
-    planned = orjson.loads(run("power", "swap", "--json"))["metrics"][0]
+    planned = conforms("ab power", run("power", "swap", "--json"))["metrics"][0]
     assert planned["variance"] == pytest.approx(0.01, rel=0.05)
     assert planned["basis"] == "the control against itself, 40 pairs"
-    wider = orjson.loads(run("power", "swap", "--margin", "0.1", "--json"))["metrics"][0]
+    wider = conforms("ab power", run("power", "swap", "--margin", "0.1", "--json"))["metrics"][0]
     assert wider["needed"] < planned["needed"] < 2000
     assert "A verdict on swap needs about" in run("power", "swap")
 
@@ -352,7 +351,7 @@ def test_power_prices_the_plan_that_would_start(run: Any, tmp_path: Path) -> Non
     """A changed plan at the variance of earlier pairs, 0.25, as `ab start` would begin it; a running one as it is."""
     earlier = replace(run.plan(), margin=0.3)
     keep_pairs(tmp_path, earlier, "candidate")
-    made = orjson.loads(run("power", "swap", "--json"))["metrics"][0]
+    made = conforms("ab power", run("power", "swap", "--json"))["metrics"][0]
     assert (made["margin"], made["have"], made["basis"]) == (0.05, 0, "earlier pairs of these targets")
     assert made["variance"] == pytest.approx(0.25, rel=0.05)
     opened = engine.writer(engine.default_url(tmp_path / ".gateway"))
@@ -378,7 +377,7 @@ def test_status_says_what_the_verdict_waits_for(run: Any, tmp_path: Path) -> Non
     text = run("status", "swap")
     assert "candidate Undecided: worse by 0.100 so far, likely" in text
     assert "open: primary refusal: " in text
-    made = orjson.loads(run("status", "swap", "--json"))["candidates"][0]
+    made = conforms("ab status", run("status", "swap", "--json"))["candidates"][0]
     assert (made["candidate"], made["verdict"]) == ("candidate", "hold")
     assert {each["name"] for each in made["progress"]["open"]} >= {"refusal", "error_rate", "aa"}
 
@@ -386,7 +385,9 @@ def test_status_says_what_the_verdict_waits_for(run: Any, tmp_path: Path) -> Non
 def test_status_without_a_name_shows_every_experiment(run: Any) -> None:
     run("start", "swap")
     assert "swap: running since" in run("status")
-    (found,) = json.loads(run("status", "--json"))
+    (listed,) = conforms("ab list", run("list", "--json"))
+    assert (listed["experiment"], listed["state"]) == ("swap", "running")
+    (found,) = conforms("ab status", run("status", "--json"))
     assert found["experiment"] == "swap"
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import typer
+from fixtures.json_outputs import conforms
 from pydantic import BaseModel
 
 from gateway.console.client import AdminClient
@@ -95,6 +96,37 @@ def test_teams_and_organizations_are_made_listed_changed_and_deleted(managed: Ru
     for kind, id in (("teams", "search"), ("organizations", "acme")):
         assert managed(kind, "delete", id).stdout == f"deleted {kind[:-1]} {id}\n"
         assert "deleted" in managed(kind, "list", "--all").stdout
+
+
+def test_every_verb_prints_json_for_programs(managed: Run) -> None:
+    def run(*words: str) -> str:
+        finished = managed(*words, "--json")
+        assert finished.returncode == 0, finished.stderr
+        return finished.stdout
+
+    conforms("organizations create", run("organizations", "create", "mill", "--limit", "usd_per_month=5"))
+    conforms("organizations show", run("organizations", "show", "mill"))
+    conforms("organizations change", run("organizations", "change", "mill", "--limit", "concurrency=3"))
+    conforms("organizations disable", run("organizations", "disable", "mill"))
+    conforms("organizations enable", run("organizations", "enable", "mill"))
+    conforms("teams create", run("teams", "create", "grain", "--organization", "mill", "--model", "chat"))
+    conforms("teams show", run("teams", "show", "grain"))
+    conforms("teams change", run("teams", "change", "grain", "--tag", "x", "--limit", "usd_per_day=1"))
+    conforms("teams disable", run("teams", "disable", "grain"))
+    conforms("teams enable", run("teams", "enable", "grain"))
+    words = ("--limit", "usd_per_day=5", "--expires", "2030-01-01T00:00:00Z", "--team", "grain")
+    assert conforms("keys create", run("keys", "create", "miller", *words))["secret"].startswith("sk-assay-")
+    conforms("keys change", run("keys", "change", "miller", "--tag", "b", "--limit", "usd_per_day="))
+    assert conforms("keys rotate", run("keys", "rotate", "miller", "--overlap", "60"))["secret"].startswith("sk-assay-")
+    assert len(conforms("keys show", run("keys", "show", "miller"))["secrets"]) == 2
+    conforms("keys disable", run("keys", "disable", "miller"))
+    conforms("keys enable", run("keys", "enable", "miller"))
+    conforms("keys revoke", run("keys", "revoke", "miller"))
+    conforms("teams delete", run("teams", "delete", "grain"))
+    conforms("organizations delete", run("organizations", "delete", "mill"))
+    assert "miller" in {each["name"] for each in conforms("keys list", run("keys", "list", "--all"))}
+    assert "grain" in {each["id"] for each in conforms("teams list", run("teams", "list", "--all"))}
+    assert "mill" in {each["id"] for each in conforms("organizations list", run("organizations", "list", "--all"))}
 
 
 def test_limits_are_numbers_texts_or_removed() -> None:

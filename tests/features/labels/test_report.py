@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import json
-
 import pytest
+from fixtures.json_outputs import conforms
 from typer.testing import CliRunner
 
 from gateway.cli import app
@@ -46,7 +45,7 @@ def test_the_terminal_shows_agreement_and_corrected_means(calibrate):
 def test_the_json_has_every_number_of_the_terminal(calibrate):
     calibrate.label(40, agree=lambda n: n % 8 > 0)
     calibrate.label(15, labeller="bob")
-    found = json.loads(calibrate("--json").stdout)
+    found = conforms("judge calibrate", calibrate("--json").stdout)
     assert (found["labels"], found["labellers"], found["subject"]) == (40, ["ada", "bob"], "exchange")
     table = found["agreement"]["table"]
     assert sum(table.values()) == 40
@@ -81,11 +80,11 @@ def test_a_scorer_without_scores_is_named_with_those_that_have(tmp_path, calibra
 def test_one_labeller_is_warned_about_the_effect_of_errors(calibrate):
     calibrate.label(55, agree=lambda n: n % 8 > 0)
     text = " ".join(calibrate().stdout.split())
-    found = json.loads(calibrate("--json").stdout)
+    found = conforms("judge calibrate", calibrate("--json").stdout)
     mean = found["groups"][0]["corrected"]["mean"]
     assert found["if_people_err"] == pytest.approx((mean - 0.05) / 0.9)
     assert "ada gave every label, so it is unknown how often people are wrong" in text
     assert f"the corrected mean is {found['if_people_err']:.3f}" in text
     calibrate.label(5, labeller="bob")
     assert "gave every label" not in calibrate().stdout
-    assert json.loads(calibrate("--json").stdout)["if_people_err"] is None
+    assert conforms("judge calibrate", calibrate("--json").stdout)["if_people_err"] is None

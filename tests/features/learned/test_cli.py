@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from fixtures.json_outputs import conforms
 from typer.testing import CliRunner, Result
 
 from gateway.cli import app
@@ -76,15 +77,15 @@ def test_a_model_is_trained_shown_and_explained(learn: Learn, tmp_path: Path) ->
 
     (tmp_path / "data" / "gateway.db").unlink()
     fill(tmp_path, 80)
-    trained = json.loads(learn("train", "--json").stdout)
+    trained = conforms("learn train", learn("train", "--json").stdout)
     assert trained["rows"] == 80
-    status = json.loads(learn("status", "--json").stdout)
+    status = conforms("learn status", learn("status", "--json").stdout)
     assert status["model"]["version"] == trained["version"]
     assert "trained on 80 exchanges" in learn("status").stdout
-    importances = json.loads(learn("explain", "--json").stdout)
+    importances = conforms("learn explain", learn("explain", "--json").stdout)
     assert importances["features"][0]["feature"] == FeatureExtractor.names[0]
     assert FeatureExtractor.names[0] in learn("explain").stdout
-    one = json.loads(learn("explain", "--id", "e001", "--json").stdout)
+    one = conforms("learn explain", learn("explain", "--id", "e001", "--json").stdout)
     assert (one["pi"], one["judged"], one["features"][0]["feature"]) == (0.5, True, FeatureExtractor.names[0])
     assert "probability of being judged 0.500: drawn" in learn("explain", "--id", "e001").stdout
 
@@ -104,7 +105,7 @@ def test_a_new_usual_range_is_accepted_by_name_or_for_all(learn: Learn, tmp_path
     accepted = learn("accept", "chat")
     assert accepted.exit_code == 0
     assert "chat: the usual range of quality is forgotten; its alarm was on (10.4 of 9.2)" in accepted.stdout
-    (left,) = json.loads(learn("accept", "--all", "--json").stdout)
+    (left,) = conforms("learn accept", learn("accept", "--all", "--json").stdout)
     assert (left["alias"], left["kind"], left["alarm"]) == ("fast", "quality", True)
     nothing = learn("accept", "--all")
     assert (nothing.exit_code, nothing.stderr) == (1, "no alarm of these model names had a usual range\n")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import getpass
-import json
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Any
 
 import pytest
 import yaml
+from fixtures.json_outputs import conforms
 from typer.testing import CliRunner
 
 from gateway.cli import app
@@ -88,7 +88,7 @@ def test_a_ramp_is_paused_resumed_and_rolled_back(run: Run, server: Any) -> None
 def test_the_status_shows_where_the_ramp_stands(run: Run, server: Any) -> None:
     server(lambda ramp: ramp.steps())
     run("pause", "swap", "--reason", "the upstream moves")
-    text, found = run("status", "swap"), json.loads(run("status", "swap", "--json"))
+    text, found = run("status", "swap"), conforms("ab status", run("status", "swap", "--json"))
     assert "  ramp      ramp, step 1 of 2: 0.25 of the units, paused\n" in text
     assert (found["ramp"]["share"], found["ramp"]["paused"]) == (0.25, True)
 
@@ -108,7 +108,7 @@ def test_promote_except_says_what_stays_with_the_control(run: Run, server: Any) 
     done = run("promote", "swap", "--except", "tools=yes", "--reason", "agreed")
     assert done == "swap is at a step 1; tools=yes stays with the control\n"
     assert "  control   keeps tools=yes\n" in run("status", "swap")
-    assert json.loads(run("gate", "swap", "--json", code=2))["kept"] == ["tools=yes"]
+    assert conforms("ab gate", run("gate", "swap", "--json", code=2))["kept"] == ["tools=yes"]
 
 
 @pytest.mark.parametrize("verb", ["pause", "resume", "rollback", "promote", "override"])
@@ -122,7 +122,7 @@ def test_the_gate_has_an_exit_code_for_scripts(run: Run, server: Any) -> None:
     server(lambda ramp: ramp.says("ready", "everything holds"))
     assert "everything holds" in run("gate", "swap")
     run("rollback", "swap", "--reason", "worse than said")
-    found = json.loads(run("gate", "swap", "--json", code=1))
+    found = conforms("ab gate", run("gate", "swap", "--json", code=1))
     assert (found["status"], found["state"], found["reason"]) == ("failure", "rolled_back", "worse than said")
 
 
@@ -152,10 +152,8 @@ def test_the_history_is_complete_before_and_after_it_is_stored(run: Run, server:
     lines = run("history", "swap").splitlines()
     assert [line.split("  ")[1] for line in lines if "  by " in line] == ["shadowing", "paused", "resumed"]
     assert lines[-1].endswith(f"by {getpass.getuser()}: back")
-    assert [row["reason"] for row in json.loads(run("history", "swap", "--json").split("\n", 1)[1])][1:] == [
-        "lunch",
-        "back",
-    ]
+    changes = conforms("ab history", run("history", "swap", "--json").split("\n", 1)[1])
+    assert [row["reason"] for row in changes][1:] == ["lunch", "back"]
 
 
 def test_a_ramp_that_has_not_begun_has_no_history(run: Run) -> None:

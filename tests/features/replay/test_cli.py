@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 import yaml
+from fixtures.json_outputs import conforms
 from fixtures.verbs import RunVerb
 from typer.testing import CliRunner
 
@@ -139,6 +140,7 @@ async def test_killed_and_run_again_a_replay_has_the_same_result(
         await killed(folder, lambda limit=limit: asked(upstreams) >= limit, *arguments, "--data", "disturbed")
     code, resumed, notes = await ran(*arguments, "--json", "--data", "disturbed")
     assert code == 0
+    conforms("replay", undisturbed)
     assert result(resumed) == result(undisturbed)
     assert result(resumed)["targets"][0]["asked"] == ROWS
     again = asked(upstreams) - 2 * ROWS

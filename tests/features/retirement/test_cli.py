@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any
 
 import pytest
 import yaml
+from fixtures.json_outputs import conforms
 from fixtures.retirements import use_week
 from typer.testing import CliRunner, Result
 
@@ -131,7 +131,7 @@ def test_a_draft_that_comes_too_late_says_so(run: Any) -> None:
 
 
 def test_status_lists_it_and_calls_it_no_problem(run: Callable[..., Result]) -> None:
-    found = json.loads(CliRunner().invoke(app, ["status", "--json"]).stdout)
+    found = conforms("status", CliRunner().invoke(app, ["status", "--json"]).stdout)
     [row] = found["retirements"]
     assert (row["upstream"], row["model"], row["days"], row["calls_a_day"]) == ("a", "m", 41, 5100.0)
     assert not [problem for problem in found["problems"] if "retires" in problem]

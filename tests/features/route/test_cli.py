@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 import yaml
+from fixtures.json_outputs import conforms
 
 from gateway.config.derive import plans_of
 from gateway.config.loading import load
@@ -33,10 +33,10 @@ async def test_the_road_from_pairs_to_a_candidate(experiment: Any, run: Run) -> 
     route = read_route(experiment.path, "small-where-safe")
     assert f"digest {route.digest}" in shown
     assert "learned from swap" in shown
-    assert json.loads(await in_thread(run, "show", "small-where-safe", "--json"))["digest"] == route.digest
+    assert conforms("route show", await in_thread(run, "show", "small-where-safe", "--json"))["digest"] == route.digest
     assert "no pair that it was not learned from" in await in_thread(run, "verify", "small-where-safe")
     await experiment.send(plan, 60)
-    verified = json.loads(await in_thread(run, "verify", "small-where-safe", "--json"))
+    verified = conforms("route verify", await in_thread(run, "verify", "small-where-safe", "--json"))
     assert (verified["pairs"], verified["state"] in ("holds", "undecided")) == (60, True)
     config = yaml.safe_load(experiment.path.read_text())
     config["experiments"]["proof"] = {
@@ -71,7 +71,8 @@ async def test_a_margin_that_nothing_meets_moves_nothing(experiment: Any, run: R
     await experiment.send(plan, 320)
     said = await in_thread(run, "learn", "swap", "--margin", "0.0001", code=1)
     assert "no share can be moved: none is shown to lose at most 0.0001 of valid_json" in said
-    assert json.loads(await in_thread(run, "learn", "swap", "--margin", "0.0001", "--json", code=1))["learned"] is False
+    refused = await in_thread(run, "learn", "swap", "--margin", "0.0001", "--json", code=1)
+    assert conforms("route learn", refused)["learned"] is False
 
 
 async def test_few_pairs_are_refused(experiment: Any, refused: Run) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 import orjson
 import pytest
+from fixtures.json_outputs import conforms
 from google.protobuf import json_format
 from opentelemetry.proto.trace.v1.trace_pb2 import TracesData
 from typer.testing import CliRunner
@@ -75,7 +76,7 @@ async def test_a_timeline_has_the_calls_in_order(run: list[Any], verb: Any) -> N
 
 
 async def test_the_client_s_id_finds_the_runs_of_all_callers(run: list[Any], verb: Any) -> None:
-    runs = orjson.loads(verb("samples", "--run", "task-1", "--json").stdout)
+    runs = conforms("samples", verb("samples", "--run", "task-1", "--json").stdout)
     assert [(each["caller"], each["calls_n"]) for each in runs] == [("web", 3), ("batch", 1)]
     assert [call["failed"] for call in runs[0]["calls"]] == [False, True, False]
     unknown = verb("samples", "--run", "task-2")

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
 from collections.abc import Callable
 
 import pytest
+from fixtures.json_outputs import conforms
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -21,7 +21,7 @@ def test_the_status_is_printed_as_json(gateway: Run) -> None:
     gateway("migrate")
     result = gateway("status", "--json")
     assert result.returncode == 2
-    status = json.loads(result.stdout)
+    status = conforms("status", result.stdout)
     assert status["stream"] is None
     assert status["delivery"]["seen"] == 0
 

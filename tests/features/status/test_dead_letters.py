@@ -7,6 +7,7 @@ import asyncio
 import orjson
 import pytest
 import yaml
+from fixtures.json_outputs import conforms
 from typer.testing import CliRunner
 
 from gateway.cli import app
@@ -55,7 +56,7 @@ async def test_the_list_counts_by_reason_and_shows_errors(room, command):
     assert [row.split()[0] for row in rows] == [found[0].id, found[1].id]
     assert "exchange that cannot be read" in rows[0]
     assert (await command("list", "--reason", "refused")).output.strip() == head
-    listed = orjson.loads((await command("list", "--json")).output)
+    listed = conforms("dead list", (await command("list", "--json")).output)
     assert (listed["reasons"], len(listed["letters"])) == ({"unreadable": 4}, 4)
     assert listed["letters"][0]["error"] == found[0].error
 
@@ -66,7 +67,7 @@ async def test_one_dead_letter_is_shown_completely(room, exchange, command):
     shown = await command("show", letter.id)
     for text in (letter.id, "refused", letter.entry, one.id, "chat → local/small", "a number?", '"content":"1"'):
         assert text in shown.output, text
-    whole = orjson.loads((await command("show", letter.id, "--json")).output)
+    whole = conforms("dead show", (await command("show", letter.id, "--json")).output)
     assert orjson.loads(whole["fields"]["head"])["id"] == one.id == whole["exchange_id"]
 
 

@@ -10,6 +10,7 @@ from dataclasses import replace
 import orjson
 import pytest
 import yaml
+from fixtures.json_outputs import conforms
 from rich.console import Console
 from typer.testing import CliRunner
 
@@ -67,7 +68,7 @@ async def test_a_healthy_system_has_no_problems(room, exchange, tally, command):
         await room.until_read()
         await room.until(lambda: room.shown and room.shown[-1].unaccounted == 0)
         shown = await command()
-        found_json = orjson.loads((await command("--json")).output)
+        found_json = conforms("status", (await command("--json")).output)
     assert shown.exit_code == 0, shown.output
     for words in (
         "no problems", "box/577", "41.5", "eye", "20 = sampled 5 + unsampled 15 (not_drawn 15)",
@@ -282,7 +283,7 @@ async def test_unconfirmed_keys_are_a_problem_with_their_versions(room, command)
     shown = " ".join((await command()).output.split())
     assert "! keys are as they were 2 h ago, because no newer ones can be read: box/578" in shown
     assert "keys version 11 at 1, version 12 at 1 of 3 gateway processes, confirmed 2 h ago at most" in shown
-    gateways = orjson.loads((await command("--json")).output)["stream"]["gateways"]
+    gateways = conforms("status", (await command("--json")).output)["stream"]["gateways"]
     assert sorted((g["keys_version"], g["keys_age_s"]) for g in gateways if g["keys_version"]) == [
         (11, 7300.0),
         (12, 0.2),

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from fixtures.json_outputs import conforms
 from typer.testing import CliRunner, Result
 
 from gateway.cli import app
@@ -43,7 +43,7 @@ def test_usage_is_summed_filtered_and_exported(usage: Run) -> None:
     period = ("--since", "2026-11-01", "--until", "2026-11-30")
     rows = [line.split()[:2] for line in usage(*period).stdout.splitlines()[2:]]
     assert rows == [["client", "ads"], ["client", "search"], ["total", "4"]]
-    found = json.loads(usage(*period, "--by", "team,day", "--where", "team=search", "--json").stdout)
+    found = conforms("usage", usage(*period, "--by", "team,day", "--where", "team=search", "--json").stdout)
     assert [(row["team"], row["day"], row["usd"]) for row in found["rows"]] == [("search", "2026-11-26", 0.0015)]
     assert usage(*period, "--by", "key", "--csv").stdout.splitlines() == [
         "key,key_name,calls,unpriced_calls,estimated_calls,input_tokens,cached_input_tokens,output_tokens,"

@@ -18,6 +18,8 @@ from gateway.reports.model import Comparison, Estimate, Report, SegmentReport
 from gateway.reports.number_format import thinned
 
 VERSION = 1
+SCHEMA_ID = "urn:assay-gateway:report:1"
+"""The $id of the schema, by which other schemas refer to it."""
 MOST_POINTS = 500  # of a trail or a curve: enough to draw it
 
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
-from typing import Any
+from typing import NotRequired, TypedDict, cast
 
+from gateway.features.experiments.best_price import BestPrice
 from gateway.features.experiments.power import EFFECTS, Power, PowerForecast, VerdictPrice
+from gateway.features.experiments.price_terms import PriceTerm
 from gateway.reports import number_format as say
 
 _EFFECTS = {1.0: "as good, or 2 margins worse", 1.5: "½ margin better, or 2½ worse", 2.0: "1 margin better, or 3 worse"}
@@ -15,16 +17,39 @@ _BAR = 40  # characters
 _MOST_CONDITIONS = 8
 
 
-def to_dict(found: PowerForecast) -> dict[str, Any]:
+class WaitsForOutput(TypedDict):
+    metric: str
+    candidate: str
+
+
+class PowerOutput(TypedDict):
+    """The price of a verdict, by condition and as a whole."""
+
+    metrics: list[Power]
+    """The conditions of the verdict."""
+    a_day: float | None
+    """Settled pairs per day: as stated, else as measured; None: unknown."""
+    have: int
+    """Settled pairs so far."""
+    prices: list[VerdictPrice]
+    """At 1, 1.5 and 2 times the planned effect."""
+    terms: list[PriceTerm]
+    """What a verdict or a ramp also takes: hours, units, completeness, a ramp's proof on served answers, holdout."""
+    best: NotRequired[BestPrice]
+    """Only of plans that find the best of several candidates."""
+    needed: int | None
+    """Settled pairs in total at the planned effect; None: unknown yet."""
+    waits_for: WaitsForOutput | None
+    """The condition that needs the most."""
+
+
+def to_dict(found: PowerForecast) -> PowerOutput:
     slowest = found.slowest
     fields = asdict(found)
     if found.best is None:  # other forecasts stay as they were
         del fields["best"]
-    return {
-        **fields,
-        "needed": found.needed,
-        "waits_for": None if slowest is None else {"metric": slowest.metric, "candidate": slowest.candidate},
-    }
+    waits = None if slowest is None else {"metric": slowest.metric, "candidate": slowest.candidate}
+    return cast(PowerOutput, {**fields, "needed": found.needed, "waits_for": waits})
 
 
 def lines(name: str, found: PowerForecast, *, chart: bool = False, by_run: bool = False) -> list[str]:

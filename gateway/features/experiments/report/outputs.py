@@ -1,0 +1,102 @@
+"""The forms of what `gateway report`, `gateway ab list` and `gateway ab status` print with `--json`."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, NotRequired, TypedDict
+
+from msgspec import Meta
+
+from gateway.features.experiments.report.as_json import SCHEMA_ID
+from gateway.features.experiments.report.as_json import schema as open_report_schema
+from gateway.features.ramp.gate import RampGateOutput
+from gateway.reports.model import (
+    BestOfK,
+    CorrectedBasis,
+    Estimate,
+    Family,
+    Progress,
+    Responses,
+    SegmentDifference,
+    Verdict,
+)
+from gateway.reports.output_schema import Schema, closed, schema_of
+
+_DECLARED = Meta(extra_json_schema={"$ref": f"{SCHEMA_ID}#/properties/declared"})
+
+
+class _NamedExperiment(TypedDict):
+    experiment: str
+    state: str
+    """running, stopped, "not started", or "disabled in the config"."""
+    since: str
+    """When it got this state; "": it was not started."""
+    plan: str
+    """The hash of the plan in force; of one that was not started, of the config's."""
+    mode: str
+    config: str
+    """Whether gateway.yaml has the same plan: "the same", "changed: HASH", "not in it"."""
+
+
+class ListedExperimentOutput(_NamedExperiment):
+    """An experiment of the config or of the stream server."""
+
+
+class PeoplesDifferenceOutput(TypedDict):
+    """A difference as the judge sees it, and as people do."""
+
+    difference: Estimate
+    corrected: Estimate
+    basis: CorrectedBasis | None
+
+
+class CandidateStatusOutput(TypedDict):
+    """One candidate: its verdict, or what is missing for one."""
+
+    candidate: str
+    verdict: Verdict
+    sentence: str
+    pairs: int
+    family: Family | None
+    segments: list[SegmentDifference]
+    """Those that differ from 0."""
+    saved: float | None
+    """The share of the pairs that adjusting saves."""
+    as_people_judge: dict[str, PeoplesDifferenceOutput]
+    """By metric."""
+    responses: dict[str, Responses]
+    """Of feedback, by metric."""
+    progress: Progress | None
+    declared: NotRequired[Annotated[Any, _DECLARED]]
+    """Only of plans with segments, as in `gateway report --json`."""
+
+
+class ExperimentStatusOutput(_NamedExperiment):
+    """The state of an experiment, and what it has found so far."""
+
+    targets: NotRequired[dict[str, str]]
+    """The target of each arm."""
+    shadows: dict[str, float]
+    """Results of its shadow requests."""
+    used_today: dict[str, float]
+    """Tokens and dollars of its shadow requests."""
+    ramp: RampGateOutput | None
+    verdict: str | None
+    """The sentence of the first candidate, or of the best of several; None: there is no evidence yet."""
+    candidates: list[CandidateStatusOutput]
+    best: NotRequired[BestOfK]
+    """Only of plans that find the best of several candidates."""
+    dropped: NotRequired[list[str]]
+    """Candidates that get no more requests."""
+    ends: str
+    """When it stops paying for shadow requests."""
+
+
+def report_schema() -> Schema:
+    """The schema of reports without members that this version does not print."""
+    made: Schema = closed(open_report_schema())
+    return made
+
+
+def status_schema() -> Schema:
+    """The schema of ExperimentStatusOutput, with that of reports, which it refers to."""
+    return schema_of(ExperimentStatusOutput, Report=report_schema())
