@@ -21,6 +21,8 @@ VERBS = [
     "version",
     "schema",
     "samples",
+    "ingest",
+    "groups",
     "usage",
     "report",
     "ab",

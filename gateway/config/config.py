@@ -357,6 +357,15 @@ class TagsConfig(Section):
     """Different combinations of tags of one worker since its start; beyond it, values count as `other`."""
 
 
+class IngestConfig(Section):
+    """The receiver of traces: `POST /v1/traces` of OTLP, on the consumer. Needs the extra `otel`."""
+
+    bind: Annotated[str, Field(pattern=r"^.+:\d+$")]
+    """HOST:PORT to listen on, such as `127.0.0.1:4318`."""
+    sha256: Digest
+    """SHA-256 of the token that programs send as `Authorization: Bearer TOKEN`."""
+
+
 class Passthrough(Section):
     """The upstreams of requests to paths that are not routed by model, by the API that the client speaks."""
 
@@ -448,6 +457,8 @@ class Config(Section):
     """Runs: the calls of one task of an agent."""
     feedback: FeedbackConfig = FeedbackConfig()
     """Sources of feedback besides `POST /v1/feedback`."""
+    ingest: IngestConfig | None = None
+    """The receiver of traces of other programs. Default: none."""
     evals: EvalsConfig = EvalsConfig()
     """Access of judges, embeddings and replays to the gateway."""
     prices: PriceList | None = None

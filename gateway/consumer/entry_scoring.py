@@ -10,7 +10,7 @@ from functools import partial
 from typing import NamedTuple
 
 from gateway.core.completion import completion_of
-from gateway.core.exchange import Exchange, Feedback, Record, Tally, from_fields
+from gateway.core.exchange import IMPORTED, Exchange, Feedback, Record, Tally, from_fields
 from gateway.core.prices import Prices
 from gateway.core.randomization import draw
 from gateway.core.request_format import stated_reference
@@ -89,6 +89,10 @@ class EntryScorer:
         self._threads = threads
         self._request_of = reader_for(each.scorer for each in scorers.values())
 
+    @property
+    def scorers(self) -> Mapping[str, RegisteredScorer]:
+        return self._scorers
+
     async def read(self, entries: Sequence[StreamEntry]) -> SortedEntries:
         """Never raises for the content of an entry: one bad entry must not stop the others."""
         texts = BatchTexts()
@@ -146,8 +150,8 @@ class EntryScorer:
             return _broken(entry, error)
 
     async def _predictions(self, subjects: Sequence[Subject]) -> Mapping[str, Prediction]:
-        """Predictions by exchange; empty without a predictor."""
-        asked = [s for s in subjects if self._of(s.exchange)]
+        """Predictions by exchange; empty without a predictor. Imports have none: each scorer sees its share of them."""
+        asked = [s for s in subjects if self._of(s.exchange) and s.exchange.role != IMPORTED]
         if self._predictor is None or not asked:
             return {}
         try:
@@ -160,8 +164,15 @@ class EntryScorer:
     def _start(self, subjects: Sequence[Subject], predictions: Mapping[str, Prediction]) -> list[StartedScores]:
         """Runs the scorers that need no waiting, and starts the others."""
         scorers = self._scorers if self._predictor is None else self._predictor.unguided
-        begun = iter(score_each_now(scorers, [s for s in subjects if self._of(s.exchange)], draw))
-        started = [next(begun) if self._of(s.exchange) else StartedScores(s, [], []) for s in subjects]
+        scored = [s for s in subjects if self._of(s.exchange)]
+        begun = iter(score_each_now(scorers, [s for s in scored if s.exchange.role != IMPORTED], draw))
+        imports = iter(score_each_now(self._scorers, [s for s in scored if s.exchange.role == IMPORTED], draw))
+        started = [
+            next(imports if s.exchange.role == IMPORTED else begun)
+            if self._of(s.exchange)
+            else StartedScores(s, [], [])
+            for s in subjects
+        ]
         if self._predictor is not None and predictions:
             for each in started:
                 self._add_guided(each, self._predictor.drawn(predictions.get(each.subject.exchange.id)))
@@ -204,7 +215,7 @@ def is_of_run_only(exchange: Exchange) -> bool:
 
 def at_its_rate(exchange: Exchange, results: Sequence[ScoreResult]) -> Sequence[ScoreResult]:
     """The results with the probability that the call was scored, given that it was recorded."""
-    if exchange.score_rate is None:
+    if exchange.score_rate is None or exchange.pi is None:
         return results
     share = min(1.0, exchange.score_rate / exchange.pi)
     return [each._replace(pi=each.pi * share) for each in results]

@@ -25,7 +25,7 @@ from opentelemetry.trace import SpanKind
 from gateway.config.types import OtelConfig
 from gateway.consumer.entry_scoring import ReadEntry
 from gateway.core.completion import Completion
-from gateway.core.exchange import Exchange
+from gateway.core.exchange import IMPORTED, Exchange
 from gateway.core.json_values import as_list, as_object, parse_object
 from gateway.core.score import ScoreResult
 from gateway.observability.tracing import below, events, ids_of, tracing
@@ -179,7 +179,7 @@ class ScoreEvents:
 
     def emit(self, read: Iterable[ReadEntry]) -> None:
         for each in read:
-            if each.judged is not None and isinstance(each.record, Exchange):
+            if each.judged is not None and isinstance(each.record, Exchange) and each.record.role != IMPORTED:
                 if self._content is not None:
                     self._content.emit(each.judged)
                 for result in each.judged.results:
@@ -210,7 +210,7 @@ def attributes(exchange: Exchange, result: ScoreResult) -> dict[str, Any]:
         "gen_ai.response.model": exchange.target.model,
         "gateway.evaluation.status": result.status,
         "gateway.evaluation.version": result.version,
-        "gateway.inclusion_probability": exchange.pi * result.pi,
+        "gateway.inclusion_probability": None if exchange.pi is None else exchange.pi * result.pi,
     }
     if result.score is not None:
         found["gen_ai.evaluation.score.value"] = result.score.value

@@ -18,9 +18,15 @@ import orjson
 
 from gateway.core.usage import UsageCount, usage_count
 
-VERSION = 1  # of the Exchange record; a consumer reads this one and the one before
+VERSION = 1
+"""The version of the records of traffic. A consumer reads this one, the one before, and IMPORTED_VERSION."""
+IMPORTED_VERSION = VERSION + 1
+"""The version of the records of imported calls: an older consumer leaves them in the dead letters, and says why."""
 
-Role = Literal["served", "shadow", "control"]
+Role = Literal["served", "shadow", "control", "imported"]
+IMPORTED: Role = "imported"
+"""The role of a call that another program made, and recorded as a trace: scored and found like others, and in no mean,
+sum, population or experiment."""
 Outcome = Literal["ok", "client_gone", "client_deadline", "upstream_error", "timeout", "cut"]
 CLIENT_ENDED: frozenset[Outcome] = frozenset({"client_gone", "client_deadline"})
 """The outcomes that the client itself brought about: it left, or the deadline that it had set passed. Neither is a
@@ -89,7 +95,7 @@ class Exchange:
     total_s: float
     unit: str  # what was hashed
     u: float  # the hash, scaled to [0, 1)
-    pi: float  # inclusion probability with which it was sampled, in (0, 1]
+    pi: float | None  # inclusion probability with which it was sampled, in (0, 1]; None: of an import, and unknown
     stratum: str  # the rule that gave pi; closed set, from config
     incarnation: str  # of the gateway process; with seq: gaps are losses, and are counted
     seq: int
@@ -249,6 +255,7 @@ class Feedback:
         return {b"kind": b"feedback", b"head": orjson.dumps(self)}
 
 
+_VERSIONS = (VERSION - 1, VERSION, IMPORTED_VERSION)
 Record = Exchange | Tally | Feedback
 OF_RUN = "run:"
 """Stands before the client's id of a run, where feedback names one."""
@@ -291,13 +298,13 @@ def from_fields(entry: Mapping[bytes, bytes]) -> Record:
     """A stream entry back to its record.
 
     Members that a newer minor writer has added are ignored, at every level. Raises ValueError, with the reason, if the
-    entry is not a record, lacks a field, has a version other than VERSION and VERSION - 1, or no inclusion probability.
+    entry is not a record, lacks a field, has a version that this consumer does not read, or no inclusion probability.
     """
     kind = entry.get(b"kind", b"")
     try:
         head: dict[str, Any] = orjson.loads(entry[b"head"])
-        if head["v"] not in (VERSION, VERSION - 1):
-            raise ValueError(f"record version {head['v']}; this consumer reads {VERSION - 1} and {VERSION}")
+        if head["v"] not in _VERSIONS:
+            raise ValueError(f"record version {head['v']}; this consumer reads {VERSION - 1} to {IMPORTED_VERSION}")
         record: Record = _READERS[kind](head, entry)
         return record
     except (KeyError, TypeError, orjson.JSONDecodeError) as error:
@@ -306,8 +313,12 @@ def from_fields(entry: Mapping[bytes, bytes]) -> Record:
 
 def _exchange(head: dict[str, Any], entry: Mapping[bytes, bytes]) -> Exchange:
     head["request"], head["response"] = entry[b"req"], entry[b"res"]
-    if not 0.0 < head["pi"] <= 1.0:
-        raise ValueError(f"pi: {head['pi']!r}, expected a probability above 0 and at most 1")
+    pi = head["pi"]
+    if pi is None:
+        if head.get("role") != IMPORTED:
+            raise ValueError("pi: null, expected a probability; only imported calls may have none")
+    elif not 0.0 < pi <= 1.0:
+        raise ValueError(f"pi: {pi!r}, expected a probability above 0 and at most 1")
     head["target"] = _read(Target, head["target"])
     head["usage"] = _read(Usage, head["usage"]) if head.get("usage") else None
     head["attempts"] = tuple([_attempt(a) for a in head.get("attempts", ())])

@@ -9,6 +9,7 @@ from gateway.features import (
     compare,
     experiments,
     feedback,
+    groups,
     keys,
     labels,
     learned,
@@ -19,6 +20,7 @@ from gateway.features import (
     runs,
     status,
     today,
+    traces,
     usage,
 )
 from gateway.features.manifest import Manifest
@@ -37,6 +39,8 @@ FEATURES: tuple[Manifest, ...] = (
     compare.MANIFEST,
     retirement.MANIFEST,
     route.MANIFEST,
+    traces.MANIFEST,
+    groups.MANIFEST,
     today.MANIFEST,
     status.MANIFEST,
 )

@@ -25,7 +25,8 @@ MOST_LEAVES = 8
 FEWEST_IN_LEAF = 25
 THRESHOLDS = 12
 """Thresholds of one feature that are tried: quantiles of its values."""
-_LEAST_Z = 2.5  # by which the two halves of a split differ: fewer leaves are easier to read, and cost no guarantee
+LEAST_Z = 2.5
+"""By which the two halves of a split differ: fewer leaves are easier to read, and cost no guarantee."""
 _ALIKE = 0.97  # of the largest gain: of splits that explain as much, the last is taken
 _FEWEST_GROUPS = 10  # from which the variance between groups is estimated
 
@@ -54,7 +55,9 @@ class _Node:
     branches: tuple[_Node, _Node] | None = None
 
 
-def grow_tree(x: Floats, y: Floats, weights: Floats, most_leaves: int = MOST_LEAVES) -> GrownTree:
+def grow_tree(
+    x: Floats, y: Floats, weights: Floats, most_leaves: int = MOST_LEAVES, least_z: float = LEAST_Z
+) -> GrownTree:
     """A regression tree, grown where it explains most first.
 
     x: shape (n, features), without NaN; of features that explain as much, the last is preferred. y, weights: shape
@@ -66,7 +69,7 @@ def grow_tree(x: Floats, y: Floats, weights: Floats, most_leaves: int = MOST_LEA
     below = np.column_stack([x[:, c.feature] <= c.threshold for c in conditions])
 
     def node(members: NDArray[np.bool_]) -> _Node:
-        return _Node(members, _best_split(below, y, weights, members))
+        return _Node(members, _best_split(below, y, weights, members, least_z))
 
     root = node(np.ones(len(x), dtype=bool))
     leaves = [root]
@@ -99,7 +102,7 @@ def thresholds(column: Floats) -> list[float]:
 
 
 def _best_split(
-    below: NDArray[np.bool_], y: Floats, weights: Floats, members: NDArray[np.bool_]
+    below: NDArray[np.bool_], y: Floats, weights: Floats, members: NDArray[np.bool_], least_z: float
 ) -> tuple[int, float] | None:
     """Same as in _Node."""
     if members.sum() < 2 * FEWEST_IN_LEAF:
@@ -114,7 +117,7 @@ def _best_split(
         gain = np.where(enough, s_left**2 / w_left + s_left**2 / w_right, 0.0)
     best = int(np.flatnonzero(gain >= _ALIKE * gain.max())[-1])
     left = inside[:, best] > 0
-    if not enough[best] or _z(values[left], values[~left]) < _LEAST_Z:
+    if not enough[best] or _z(values[left], values[~left]) < least_z:
         return None
     return best, float(gain[best])
 

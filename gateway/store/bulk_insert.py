@@ -122,7 +122,8 @@ class BinaryScores:
             name, version, config_hash, status, score, why, seconds, seen, spent = r
             scorer, outcome = (name, version, config_hash), (status, why)
             parts += (start, score_id.encode(), known.get(scorer) or self._scorer(scorer))
-            parts += (outcomes.get(outcome) or self._outcome(outcome), _two_doubles(8, pi * seen, 8, seconds))
+            measured = NULL + _double(8, seconds) if pi is None else _two_doubles(8, pi * seen, 8, seconds)
+            parts += (outcomes.get(outcome) or self._outcome(outcome), measured)
             parts += (
                 _NULL_PAID if spent is None else _PAID.values(paid_values(spent)),
                 _NULL_SCORED if score is None else self._score(name, score),

@@ -13,7 +13,7 @@ from typing import Any
 
 from sqlalchemy import Connection, and_, delete, or_, select, true
 
-from gateway.core.exchange import Exchange, Target
+from gateway.core.exchange import IMPORTED, Exchange, Target
 from gateway.core.score import ConfiguredScorer, ScoreResult
 from gateway.store import ledger, score_sums
 from gateway.store.bulk_insert import insert_scores
@@ -189,6 +189,7 @@ def _forget_failed(
             if before is not None:
                 s = scores.c
                 connection.execute(delete(scores).where(s.exchange_id == e.id, s.score_id == score_id))
+            if before is not None and e.role != IMPORTED:
                 delta = sums.by_cell[*r[:3], *place]
                 setattr(delta, before.status, getattr(delta, before.status) - 1)
                 delta.inverse_pi -= 1.0 / before.pi

@@ -28,6 +28,7 @@ from gateway.store.engine import default_url
 class StoreLocation:
     store: str
     scorers: dict[str, ScorerConfig] = field(default_factory=dict)
+    keep_days: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +56,7 @@ def where(config: Path | None, data: Path) -> StoreLocation:
         store, scorers = _store(raw), _scorers(raw)
     except ValidationError as error:
         raise _mistaken(config) from error
-    return StoreLocation(store.url or default_url(data), scorers)
+    return StoreLocation(store.url or default_url(data), scorers, store.keep_days)
 
 
 def whole(config: Path | None, data: Path) -> ReaderConfig:

@@ -167,12 +167,12 @@ def score_values(score: Score, scorer: ScorerInfo) -> Row:
 
 def score_rows(judged: ScoredExchange, scorers: Mapping[str, ConfiguredScorer], now: float) -> Iterator[dict[str, Any]]:
     """Rows of `scores`, one for each result. The consumer writes the same rows by the faster way of bulk_insert.py."""
-    shared = dict(zip(SHARED, shared_values(judged, now), strict=True))
+    shared, pi = dict(zip(SHARED, shared_values(judged, now), strict=True)), judged.exchange.pi
     for r, score_id in zip(judged.results, ScoreIds().of(judged), strict=True):
         scorer = scorers[r.scorer].scorer
         paid = UNPAID if r.spent is None else paid_values(r.spent)
         scored = UNSCORED if r.score is None else score_values(r.score, scorer)
-        outcome = (r.status, plain_text(r.explanation), judged.exchange.pi * r.pi, r.seconds)
+        outcome = (r.status, plain_text(r.explanation), None if pi is None else pi * r.pi, r.seconds)
         yield shared | dict(zip(OWN, (score_id, *scorer_values(scorer, *r[:3]), *outcome, *paid, *scored), strict=True))
 
 

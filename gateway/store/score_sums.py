@@ -16,7 +16,7 @@ from typing import Any
 from sqlalchemy import Connection, RowMapping, Table, bindparam, delete, select, update
 from sqlalchemy.engine import Dialect
 
-from gateway.core.exchange import Exchange
+from gateway.core.exchange import IMPORTED, Exchange
 from gateway.core.score import ConfiguredScorer, ScoreResult
 from gateway.store.engine import insert
 from gateway.store.rows import model_of
@@ -93,8 +93,11 @@ class ScoreSums:
     def count(
         self, exchange: Exchange, results: Iterable[ScoreResult], scorers: Mapping[str, ConfiguredScorer]
     ) -> None:
-        e = exchange
-        pi, place = e.pi, (e.alias, model_of(e), e.arm or "", e.stratum)
+        """Counts the scores of an exchange; those of an import belong to no population, and count nowhere."""
+        e, pi = exchange, exchange.pi
+        if pi is None or e.role == IMPORTED:
+            return
+        place = e.alias, model_of(e), e.arm or "", e.stratum
         alone = e.unit in (e.id, e.pair)
         here = self._by_place.setdefault(place, {})
         for r in results:

@@ -152,7 +152,7 @@ scores = _table(
     Column("explanation", Text),
     Column("detail", Text),  # JSON
     Column("standard_error", Double),
-    Column("pi", Double, nullable=False),
+    Column("pi", Double),  # NULL: of an import whose sampling is unknown
     Column("stratum", Text, nullable=False),
     Column("cost_usd", Double),
     Column("judge_model", Text),

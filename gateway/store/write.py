@@ -12,7 +12,7 @@ from itertools import chain
 from sqlalchemy import Column, Connection
 
 from gateway.core.chunked import chunked
-from gateway.core.exchange import Exchange, Feedback, Tally
+from gateway.core.exchange import IMPORTED, Exchange, Feedback, Tally
 from gateway.core.score import ConfiguredScorer
 from gateway.store import feedback, ledger, pairs, prediction_sums, runs, score_sums, turns, usage
 from gateway.store.bulk_insert import insert_new, insert_scores
@@ -66,7 +66,7 @@ def write(connection: Connection, batch: ScoredBatch, now: float) -> WriteResult
     by_id = {j.exchange.id: j for j in batch.judged}
     known = _known(connection, exchanges.c.id, exchanges.c.id, by_id)
     new = [by_id[i] for i in sorted(by_id) if i not in known]  # as indexes are ordered
-    ledger.count_late(connection, [(j.exchange.incarnation, j.exchange.seq) for j in new])
+    ledger.count_late(connection, [(e.incarnation, e.seq) for j in new if (e := j.exchange).role != IMPORTED])
     run_of = runs.assign(connection, new)
     insert_new(connection, exchanges, [exchange_row(j, now, run_of.get(j.exchange.id)) for j in new])
     _predictions(connection, new, batch)
@@ -81,7 +81,7 @@ def write(connection: Connection, batch: ScoredBatch, now: float) -> WriteResult
     feedback.join_waiting(connection, new, now)
     met = feedback.write_feedback(connection, batch.feedback, now)
     turns.add(connection, [j.turn for j in new if j.turn is not None], now)
-    duplicates = len(batch.judged) - len(new)
+    duplicates = sum(j.exchange.role != IMPORTED for j in batch.judged) - sum(j.exchange.role != IMPORTED for j in new)
     count(connection, "duplicates", duplicates)
     return WriteResult(len(new), duplicates, tuple(met))
 

@@ -34,6 +34,14 @@ class SharedState:
         """Shares a small text with every process on this server, for keep_s seconds."""
         await ask(self._client.set(f"{self.prefix}:{name}", value, ex=keep_s))
 
+    async def remember_all(self, values: Mapping[str, str], keep_s: int) -> None:
+        """Shares several small texts in one round trip."""
+        pipe = self._client.pipeline(transaction=False)
+        for name, value in values.items():
+            pipe.set(f"{self.prefix}:{name}", value, ex=keep_s)
+        if values:
+            await ask(pipe.execute())
+
     async def recall(self, name: str) -> str | None:
         value = await ask(self._client.get(f"{self.prefix}:{name}"))
         return None if value is None else text(value)

@@ -53,6 +53,20 @@ ENVIRONMENTS = {
     "scores": Environment(
         ("inspect-ai>=0.3.200,<0.4", "openai", "lm-eval[api]>=0.4.9,<0.5", f"--editable={REAL.parent}")
     ),
+    # Instrumented client libraries, whose spans the consumer receives.
+    "traces": Environment(
+        (
+            "openai",
+            "anthropic",
+            "opentelemetry-sdk",
+            "opentelemetry-exporter-otlp-proto-http",
+            "opentelemetry-instrumentation-openai-v2",
+            "opentelemetry-instrumentation-openai",
+            "opentelemetry-instrumentation-anthropic",
+            "openinference-instrumentation-openai",
+            "openinference-instrumentation-anthropic",
+        )
+    ),
     "clients": Environment(
         ("langchain-openai", "llama-index-llms-openai-like"), npm=("openai", "ai", "@ai-sdk/openai-compatible")
     ),

@@ -14,7 +14,7 @@ from rich.text import Text
 
 from gateway.core.conversation import turns
 from gateway.core.errors import CannotRun
-from gateway.core.exchange import Target
+from gateway.core.exchange import IMPORTED, Target
 from gateway.reports.terminal import plain_table, safe_text
 from gateway.store.engine import StoreUnavailable
 from gateway.store.query import ExchangeFilter, Found, full_exchange, list_exchanges, reading, right_answer
@@ -99,7 +99,7 @@ def to_terminal(e: Found) -> RenderableType:
 def _head(e: Found) -> Iterator[RenderableType]:
     stream = "stream" if e["stream"] else "plain"
     yield safe_text(f"{e['id']}  {_time(e['received'], date=True)}  {e['api']}, {stream}, by {e['caller']}", "bold")
-    role = "" if e["role"] == "served" else f", {e['role']} of {e['pair']}"
+    role = "" if e["role"] == "served" else ", imported" if e["role"] == IMPORTED else f", {e['role']} of {e['pair']}"
     experiment = f", experiment {e['experiment']} arm {e['arm']}" if e["experiment"] else ""
     yield safe_text(f"{e['alias']} → {_target(e)}: {_outcome(e)}{role}{experiment}")
     if e["run_id"]:
@@ -133,7 +133,8 @@ def _record(e: Found) -> Iterator[RenderableType]:
     yield safe_text("\nrecord", "bold")
     times = f"first token {_seconds(e['first_token_s'])}, total {_seconds(e['total_s'])}"
     yield safe_text(f"finish_reason {e['finish_reason']}; tokens {_tokens(e)}; {times}")
-    yield safe_text(f"sampled with π = {e['pi']:g} in stratum {e['stratum']}")
+    pi = "unknown" if e["pi"] is None else f"= {e['pi']:g}"
+    yield safe_text(f"sampled with π {pi} in stratum {e['stratum']}")
     for a in e["attempts"]:
         how = f"HTTP {a['status']}" if a["failure"] is None else a["failure"]
         yield safe_text(f"attempt at {_target(a['target'])}: {how} after {a['seconds']:.3f} s")
@@ -156,7 +157,13 @@ def _scores(scores: list[Found]) -> Table:
     drawn = plain_table(("scorer", "score", "label", "π", "why"))
     for s in scores:
         value = s["status"].replace("_", " ") if s["value"] is None else f"{s['value']:.4g}"
-        cells = (s["scorer"], value, s["label"] or "", f"{s['pi']:g}", s["explanation"] or "")
+        cells = (
+            s["scorer"],
+            value,
+            s["label"] or "",
+            "–" if s["pi"] is None else f"{s['pi']:g}",
+            s["explanation"] or "",
+        )
         drawn.add_row(*map(safe_text, cells))
     return drawn
 

@@ -38,11 +38,12 @@ class _Drawing:
         typer.Option(min=0.01, max=100, help="Draw low-scored answers this many times as often (weighted)."),
     ] = 1.0
     labeller: Annotated[str, typer.Option("--as", help="Name of the labeller (default: the user name).")] = ""
+    imported: Annotated[bool, typer.Option("--imported", help="Only answers of imported calls.")] = False
 
     def request(self, scorer: str, *, again: bool = False) -> LabelRequest:
         from gateway.features.labels.desk import LabelRequest
 
-        return LabelRequest(scorer, _who(self.labeller), self.experiment, self.favour, again)
+        return LabelRequest(scorer, _who(self.labeller), self.experiment, self.favour, again, self.imported)
 
 
 @label.command("next", epilog=example("gateway label next --scorer helpful"))

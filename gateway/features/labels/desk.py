@@ -41,6 +41,8 @@ class LabelRequest:
     """Factor by which items that the scorer calls bad are drawn more often."""
     again: bool = False
     """Draw only what others have labelled, to measure how far people agree."""
+    imported: bool = False
+    """Draw from imported calls, whose labels correct no mean."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +64,7 @@ class Desk:
         self.request = request
         self.scorer: ScorerVersion = newest_version(connection, request.scorer)
         self._clock = clock
-        rows = scored_items(connection, self.scorer, request.experiment)
+        rows = scored_items(connection, self.scorer, request.experiment, imported=request.imported)
         candidates = [LabelCandidate(r["id"], r["judged"], r["created"], r["experiment"]) for r in rows]
         self._ordered = in_order(request.scorer, candidates, request.favour)
         self._horizon = max((c.created for c in candidates), default=0.0)

@@ -25,6 +25,7 @@ from sqlalchemy import (
     select,
 )
 
+from gateway.core.exchange import IMPORTED
 from gateway.core.plan import REPEAT
 from gateway.store.engine import insert
 from gateway.store.tables import TARGET, exchanges, labels, pair_scores, replay_answers, score_cells, scores
@@ -101,8 +102,11 @@ def scorers_summed(connection: Connection) -> list[str]:
     return sorted({*single, *pairwise})
 
 
-def scored_items(connection: Connection, of: ScorerVersion, experiment: str = "") -> list[dict[str, Any]]:
-    """id, judged (in [0, 1], 1 best), created and experiment of the recorded answers that this version scored.
+def scored_items(
+    connection: Connection, of: ScorerVersion, experiment: str = "", *, imported: bool = False
+) -> list[dict[str, Any]]:
+    """id, judged (in [0, 1], 1 best), created and experiment of the recorded answers that this version scored; of
+    imported calls alone, or of all others.
 
     Left out are answers of replays, and those whose texts retention has deleted before anybody labelled them: neither
     can be shown, so they are outside the population that labels are drawn from.
@@ -113,6 +117,7 @@ def scored_items(connection: Connection, of: ScorerVersion, experiment: str = ""
     in_experiment = func.coalesce(c.experiment, "").label("experiment")
     query = select(c.exchange_id.label("id"), judged.label("judged"), c.created, in_experiment)
     query = query.where(*_these(table, of), judged.is_not(None), _can_be_labelled(c.exchange_id, c.exchange_id, of))
+    query = query.where(_is_imported(c.exchange_id) if imported else ~_is_imported(c.exchange_id))
     if of.subject == "pair":
         query = query.where(c.arm != REPEAT, _can_be_labelled(c.pair, c.exchange_id, of))
     else:
@@ -125,6 +130,10 @@ def _can_be_labelled(exchange_id: Any, subject_id: Any, of: ScorerVersion) -> Co
     labelled = select(labels.c.label_id).where(labels.c.subject_id == subject_id, labels.c.scorer == of.scorer).exists()
     stored = select(exchanges.c.id).where(exchanges.c.id == exchange_id)
     return or_(stored.where(exchanges.c.bytes > 0).exists(), and_(stored.exists(), labelled))
+
+
+def _is_imported(exchange_id: Any) -> ColumnElement[bool]:
+    return select(exchanges.c.id).where(exchanges.c.id == exchange_id, exchanges.c.role == IMPORTED).exists()
 
 
 def save_labels(connection: Connection, given: Sequence[Label]) -> None:
@@ -171,7 +180,7 @@ def labels_with_scores(connection: Connection, of: ScorerVersion | None = None) 
         select(labels, s.value01.label("judged"), s.created, *in_plan, *of_exchange)
         .join(scores, and_(_labelled(s), s.repeat == 0, s.value01.is_not(None)))
         .join(exchanges, e.id == s.exchange_id)
-        .where(labels.c.subject == "exchange")
+        .where(labels.c.subject == "exchange", e.role != IMPORTED)
     )
     if of is not None:
         query = query.where(*_these(labels, of))
@@ -285,7 +294,7 @@ def judged_sums(
     query = (
         select(e.alias, model, arm, s.stratum, *counts, *sums, inverse_pi, *weights)
         .join(exchanges, e.id == s.exchange_id)
-        .where(*_these(scores, of), s.repeat == 0, *_only(scores, part))
+        .where(*_these(scores, of), s.repeat == 0, e.role != IMPORTED, *_only(scores, part))
         .group_by(e.alias, model, arm, s.stratum)
     )
     found = {tuple(row[:4]): _sums(tuple(row[4:])) for row in connection.execute(query)}
@@ -309,7 +318,7 @@ def order_flips(
 def judged_after(connection: Connection, of: ScorerVersion, moment: float) -> int:
     """The number of answers that this version scored since `moment`, in Unix seconds."""
     table = pair_scores if of.subject == "pair" else scores
-    scored_since = (table.c.status == "scored", table.c.created > moment)
+    scored_since = (table.c.status == "scored", table.c.created > moment, ~_is_imported(table.c.exchange_id))
     return connection.execute(select(func.count()).where(*_these(table, of), *scored_since)).scalar_one()
 
 

@@ -91,6 +91,9 @@ class _DatasetOptions:
             help="With --from-log: whole runs, turn by turn, with the recorded results of tools; --limit counts runs.",
         ),
     ] = False
+    imported: Annotated[
+        bool, typer.Option("--imported", help="With --from-log: calls of `gateway ingest`, instead of served ones.")
+    ] = False
     reuse_control: Annotated[
         bool, typer.Option("--reuse-control", help="Take the control's answers from the recorded calls; pay once.")
     ] = False
@@ -146,6 +149,8 @@ def replay(
             _freeze(Path(dataset), other, requests.limit, place)
         elif other.runs:
             raise typer.BadParameter("only recorded calls have runs: give --from-log ALIAS", param_hint="--runs")
+        elif other.imported:
+            raise typer.BadParameter("chooses among recorded calls: give --from-log ALIAS", param_hint="--imported")
         source = _source(dataset, other.columns or [])
         if other.as_reference:
             asyncio.run(_written(_scanned(source), options, place))
@@ -223,7 +228,9 @@ def _freeze(path: Path, other: _DatasetOptions, limit: int | None, place: Gatewa
         since = None if other.since is None else time.time() - seconds_of(other.since)
     except ValueError as error:
         raise typer.BadParameter(str(error), param_hint="--since") from error
-    selection = LogSelection(str(other.from_log), since, limit or (100 if other.runs else 1000), other.runs)
+    selection = LogSelection(
+        str(other.from_log), since, limit or (100 if other.runs else 1000), other.runs, other.imported
+    )
     note(f"{path}: {freeze(store_of(place), selection, path, placeholders(place.config.redaction))}")
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from sqlalchemy import Connection, RowMapping, and_, case, func, or_, select
 
+from gateway.core.exchange import IMPORTED
 from gateway.core.score import ConfiguredScorer
 from gateway.store.engine import insert
 from gateway.store.rows import ScoredExchange, score_rows
@@ -113,6 +114,8 @@ class LogSelection:
     limit: int
     runs: bool = False
     """The calls of the newest `limit` runs, each whole and in order, with the run as their cluster."""
+    imported: bool = False
+    """Imported calls alone, instead of served ones."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -276,11 +279,11 @@ def logged(connection: Connection, wanted: LogSelection) -> list[LoggedCall]:
     e = exchanges.c
     if wanted.runs:
         return _logged_runs(connection, wanted)
-    f = feedback.c
+    f, role = feedback.c, IMPORTED if wanted.imported else "served"
     corrections = select(f.correction).where(f.resolved == e.id, f.correction.is_not(None)).order_by(f.at.desc())
     query = (
         select(e.api, e.request, e.cluster, corrections.limit(1).scalar_subquery(), e.reference, e.id)
-        .where(e.alias == wanted.alias, e.role == "served", e.outcome == "ok", e.truncated.is_(False))
+        .where(e.alias == wanted.alias, e.role == role, e.outcome == "ok", e.truncated.is_(False))
         .order_by(e.received.desc(), e.id.desc())
         .limit(wanted.limit)
     )

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from sqlalchemy import distinct, func, select
 
+from gateway.core.exchange import IMPORTED
 from gateway.store.query import Reading
 from gateway.store.tables import exchanges
 
@@ -26,7 +27,7 @@ class RecordedBytes:
 def recorded_bytes(connection: Reading, since: float, now: float) -> RecordedBytes | None:
     """The mean since a time, or since the first call after it that still has its texts; None: there is none."""
     e = exchanges.c
-    chosen = (e.received >= since, e.bytes > 0)
+    chosen = (e.received >= since, e.bytes > 0, e.role != IMPORTED)
     total, first = connection.execute(select(func.sum(e.bytes), func.min(e.received)).where(*chosen)).one()
     if not total:
         return None

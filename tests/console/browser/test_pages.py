@@ -28,7 +28,7 @@ def page(world: ConsoleWorld) -> Iterator[WatchedPage]:
 
 def paths(world: ConsoleWorld) -> list[str]:
     return [
-        "/console", "/console/calls", f"/console/calls/{world.exchange}", "/console/playground",
+        "/console", "/console/calls", "/console/failures", f"/console/calls/{world.exchange}", "/console/playground",
         "/console/experiments", "/console/experiments/of/swap", "/console/experiments/new", "/console/label",
         "/console/label/queue?scorer=valid_json", "/console/keys", f"/console/keys/key/{world.key}",
         "/console/keys/new", "/console/system", "/console/system/config", "/console/system/dead",

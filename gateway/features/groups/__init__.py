@@ -1,0 +1,12 @@
+"""Failures in groups: which kinds of calls a scorer calls bad, in rules that a person can read."""
+
+from __future__ import annotations
+
+from gateway.features.manifest import ConsolePage, Manifest, Verb
+
+MANIFEST = Manifest(
+    name="groups",
+    verbs=(Verb("groups", "gateway.features.groups.cli:verbs", 46),),
+    pages=(ConsolePage("gateway.features.groups.page:PAGE", 22),),
+    templates=True,
+)

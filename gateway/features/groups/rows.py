@@ -1,0 +1,91 @@
+"""The SQL of groups of failures: the scored calls of one scorer, with what tells them apart."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import func, select
+
+from gateway.core.exchange import IMPORTED
+from gateway.store.query import Reading
+from gateway.store.tables import TARGET, exchanges, scores
+
+MOST_CALLS = 5_000
+_AT_ONCE = 100
+
+
+@dataclass(frozen=True, slots=True)
+class CallChoice:
+    """The calls that are looked at."""
+
+    scorer: str
+    since: float
+    """Unix seconds."""
+    alias: str | None = None
+    imported: bool = False
+    """Imported calls, instead of served ones."""
+    most: int = MOST_CALLS
+    """The newest so many."""
+
+
+@dataclass(frozen=True, slots=True)
+class ScoredCall:
+    id: str
+    received: float
+    cluster: str
+    """Calls with the same one depend on each other."""
+    alias: str
+    target: str
+    caller: str
+    api: str
+    stream: bool
+    client_bytes: int | None
+    request: bytes
+    finish_reason: str | None
+    answer_characters: int
+    tool_calls: str
+    """JSON."""
+    value: float
+    """The score in [0, 1], 1 best."""
+    reason: str
+    """Why; "": the scorer did not say."""
+    pi: float | None
+    """The probability with which the call was recorded and scored; None: unknown."""
+
+
+def scored_calls(connection: Reading, of: CallChoice) -> Iterator[ScoredCall]:
+    """The newest calls with a score of the scorer's newest version, oldest first within pages of no particular size."""
+    e, s = exchanges.c, scores.c
+    role = IMPORTED if of.imported else "served"
+    mine = (s.scorer == of.scorer, s.repeat == 0, s.subject == "exchange", s.value01.is_not(None))
+    chosen = [e.received >= of.since, e.role == role, e.bytes > 0, *mine]
+    if of.alias is not None:
+        chosen.append(e.alias == of.alias)
+    joined = exchanges.join(scores, s.exchange_id == e.id)
+    newest = select(s.version, s.config_hash).select_from(joined).where(*chosen).order_by(e.received.desc()).limit(1)
+    version = connection.execute(newest).first()
+    if version is None:
+        return
+    dependent = func.coalesce(e.cluster, e.run_id, e.unit)
+    columns = (
+        *(e.id, e.received, dependent, e.alias, TARGET, e.caller, e.api, e.stream, e.client_bytes, e.request),
+        *(e.finish_reason, func.length(e.text), e.tool_calls, s.value01, func.coalesce(s.explanation, ""), s.pi),
+    )
+    query = select(*columns).select_from(joined).where(*chosen)
+    query = query.where(s.version == version[0], s.config_hash == version[1])
+    rows = connection.execute(
+        query.order_by(e.received.desc(), e.id.desc()).limit(of.most), execution_options={"yield_per": _AT_ONCE}
+    )
+    for row in rows:
+        values: list[Any] = [bytes(value) if isinstance(value, memoryview) else value for value in row]
+        yield ScoredCall(*values)
+
+
+def scorers_with_failures(connection: Reading, since: float, cut: float) -> list[str]:
+    """The scorers that gave a call since then less than the cut, by name."""
+    e, s = exchanges.c, scores.c
+    query = select(s.scorer).join(exchanges, e.id == s.exchange_id)
+    query = query.where(s.value01 < cut, s.repeat == 0, s.subject == "exchange", e.received >= since)
+    return sorted(connection.execute(query.distinct()).scalars())

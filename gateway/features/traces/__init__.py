@@ -1,0 +1,13 @@
+"""Traces that other programs recorded: OpenTelemetry, Langfuse and LiteLLM, read into calls of `role: imported`."""
+
+from __future__ import annotations
+
+from gateway.core.extras import Extra
+from gateway.features.manifest import ConsumerTask, Manifest, Verb
+
+MANIFEST = Manifest(
+    name="traces",
+    verbs=(Verb("ingest", "gateway.features.traces.cli:verbs", 45),),
+    tasks=(ConsumerTask("ingest", "gateway.features.traces.work:receive_traces"),),
+    extras=(Extra("otel", "OpenTelemetry's message types", ("opentelemetry.proto",), "ingest"),),
+)

@@ -1,0 +1,98 @@
+"""Which spans of a request describe calls that were taken already, from other requests of the last ten minutes.
+
+A framework's span around the span of the client that it uses describes the same call. Of such spans the innermost is
+taken; where the outer one came first, and was taken, those below it are not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from gateway.features.traces.model import SpanRecord, TracedCall
+from gateway.stream.shared_state import SharedState
+
+KEPT_S = 600
+"""For which a late span is joined to the others of its trace."""
+_DEEPEST = 100
+Key = tuple[str, str]
+"""A trace and a span."""
+
+
+@dataclass(slots=True)
+class _Trees:
+    """The spans of one request, with what is known of those around them."""
+
+    records: Mapping[Key, SpanRecord]
+    parents: dict[Key, str] = field(default_factory=dict)
+    inner: set[Key] = field(default_factory=set)
+    """Spans with a call below them."""
+    taken: set[Key] = field(default_factory=set)
+    """Spans that were taken as calls."""
+
+    def above(self, key: Key) -> list[Key]:
+        """The spans around a span, from the nearest on: up to one whose own parent is not known."""
+        found: list[Key] = []
+        while (parent := self.parents.get(key)) and len(found) < _DEEPEST:
+            key = key[0], parent
+            if key in found:
+                break
+            found.append(key)
+        return found
+
+
+class SeenSpans:
+    """The spans that all receivers of this stream server have seen lately."""
+
+    def __init__(self, state: SharedState) -> None:
+        self._state = state
+
+    async def choose(self, records: Sequence[SpanRecord]) -> tuple[list[TracedCall], dict[str, str]]:
+        """The calls to take, and what to remember once they are stored. Raises StreamDown."""
+        trees = _Trees({(each.trace, each.span): each for each in records})
+        trees.parents.update({key: each.parent for key, each in trees.records.items() if each.parent})
+        await self._recall(trees)
+        calls = {key: each.call for key, each in trees.records.items() if each.call is not None}
+        for key in [*trees.inner, *calls]:
+            trees.inner.update(trees.above(key))
+        chosen = {
+            key: call
+            for key, call in calls.items()
+            if key not in trees.inner and trees.taken.isdisjoint(trees.above(key))
+        }
+        return list(chosen.values()), _marks(trees, chosen)
+
+    async def remember(self, marks: Mapping[str, str]) -> None:
+        """Raises StreamDown."""
+        await self._state.remember_all(marks, KEPT_S)
+
+    async def _recall(self, trees: _Trees) -> None:
+        """Reads the parents of spans of earlier requests, level by level, and then what is known of all of them."""
+        asked: set[Key] = set()
+        for _ in range(_DEEPEST):
+            known = {key for own in trees.records for key in (own, *trees.above(own))}
+            unknown = [key for key in known if key not in trees.parents and key not in asked]
+            if not unknown:
+                break
+            asked.update(unknown)
+            values = await self._state.recall_all([_name(key, "parent") for key in unknown])
+            trees.parents.update({key: value for key, value in zip(unknown, values, strict=True) if value})
+        keys = list({key for own in trees.records for key in (own, *trees.above(own))})
+        for kind, marked in (("inner", trees.inner), ("taken", trees.taken)):
+            values = await self._state.recall_all([_name(key, kind) for key in keys])
+            marked.update(key for key, value in zip(keys, values, strict=True) if value)
+
+
+def _marks(trees: _Trees, chosen: Iterable[Key]) -> dict[str, str]:
+    """What later requests must know. A call that is not taken marks nothing around it."""
+    below = {*chosen, *(trees.inner & trees.records.keys())}
+    inner = {above for key in below for above in trees.above(key)}
+    return {
+        **{_name(key, "parent"): each.parent for key, each in trees.records.items() if each.parent},
+        **{_name(key, "inner"): "1" for key in inner},
+        **{_name(key, "taken"): "1" for key in chosen},
+    }
+
+
+def _name(key: Key, kind: str) -> str:
+    return f"trace:{key[0]}:{key[1]}:{kind}"

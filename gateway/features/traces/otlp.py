@@ -1,0 +1,194 @@
+"""OTLP: the spans of an export request, in JSON or in Protobuf.
+
+Source: opentelemetry-proto, "OTLP/JSON": ids are hexadecimal, 64-bit numbers are text, and members have camel case.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from gateway.core.errors import CannotRun
+from gateway.core.json_values import as_list, as_object, as_text
+from gateway.features.traces.model import InvalidTrace
+
+MEMBER = "resourceSpans"
+_DEEPEST = 32
+_FAILED = 2
+Attributes = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """A span, whichever way it was encoded. Ids are hexadecimal."""
+
+    trace: str
+    id: str
+    parent: str
+    name: str
+    start_ns: int
+    end_ns: int
+    attributes: Attributes
+    events: Sequence[Attributes] = ()
+    """Attributes of its events, each with its `event.name`."""
+    failed: bool = False
+    message: str = ""
+    """What its status says."""
+    state: str = ""
+    """Its tracestate."""
+    resource: Attributes = field(default_factory=dict)
+
+
+def spans_in_json(document: Any) -> Iterator[Span]:
+    """The spans of an export request. Raises InvalidTrace, naming the member."""
+    for i, of_resource in enumerate(_list(document, MEMBER, MEMBER)):
+        at = f"{MEMBER}[{i}]"
+        resource = _attributes(as_object(as_object(of_resource).get("resource")).get("attributes"), f"{at}.resource")
+        for j, of_scope in enumerate(_list(of_resource, "scopeSpans", at)):
+            spans = f"{at}.scopeSpans[{j}]"
+            for k, span in enumerate(_list(of_scope, "spans", spans)):
+                yield _span(as_object(span), f"{spans}.spans[{k}]", resource)
+
+
+def _list(value: Any, member: str, at: str) -> list[Any]:
+    found = as_object(value).get(member, [])
+    if not isinstance(found, list):
+        raise InvalidTrace(f"{at}: {member} is a {type(found).__name__}, expected a list, as OTLP/JSON 1.x has it")
+    return found
+
+
+def _span(span: Mapping[str, Any], at: str, resource: Attributes) -> Span:
+    status = as_object(span.get("status"))
+    code = status.get("code", 0)
+    return Span(
+        trace=_hex(span, "traceId", 32, at),
+        id=_hex(span, "spanId", 16, at),
+        parent=as_text(span.get("parentSpanId")).lower().strip("0") and as_text(span.get("parentSpanId")).lower(),
+        name=as_text(span.get("name")),
+        start_ns=_integer(span, "startTimeUnixNano", at),
+        end_ns=_integer(span, "endTimeUnixNano", at),
+        attributes=_attributes(span.get("attributes"), at),
+        events=[
+            {**_attributes(as_object(e).get("attributes"), at), "event.name": as_text(as_object(e).get("name"))}
+            for e in as_list(span.get("events"))
+        ],
+        failed=code in (_FAILED, "STATUS_CODE_ERROR"),
+        message=as_text(status.get("message")),
+        state=as_text(span.get("traceState")),
+        resource=resource,
+    )
+
+
+def _hex(span: Mapping[str, Any], member: str, length: int, at: str) -> str:
+    text = as_text(span.get(member)).lower()
+    if len(text) == length and set(text) <= set("0123456789abcdef") and text.strip("0"):
+        return text
+    raise InvalidTrace(f"{at}.{member}: {text[:60]!r}, expected {length} hexadecimal digits that are not all 0")
+
+
+def _integer(span: Mapping[str, Any], member: str, at: str) -> int:
+    value = span.get(member)
+    try:
+        if isinstance(value, str | int) and not isinstance(value, bool):
+            return int(value)
+    except ValueError:
+        pass
+    raise InvalidTrace(f"{at}.{member}: {str(value)[:60]!r}, expected nanoseconds since 1970")
+
+
+def _attributes(given: Any, at: str) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for each in as_list(given):
+        name = as_object(each).get("key")
+        if isinstance(name, str):
+            found[name] = _value(as_object(each).get("value"), at)
+    return found
+
+
+def _value(given: Any, at: str, depth: int = 0) -> Any:
+    """An AnyValue."""
+    if depth > _DEEPEST:
+        raise InvalidTrace(f"{at}: an attribute is nested more than {_DEEPEST} deep")
+    value = as_object(given)
+    if "stringValue" in value:
+        return as_text(value["stringValue"])
+    if "intValue" in value:
+        return _number(value["intValue"], int, at)
+    if "doubleValue" in value:
+        return _number(value["doubleValue"], float, at)
+    if "boolValue" in value:
+        return value["boolValue"] is True
+    if "arrayValue" in value:
+        return [_value(v, at, depth + 1) for v in as_list(as_object(value["arrayValue"]).get("values"))]
+    if "kvlistValue" in value:
+        pairs = as_list(as_object(value["kvlistValue"]).get("values"))
+        return {as_text(as_object(p).get("key")): _value(as_object(p).get("value"), at, depth + 1) for p in pairs}
+    return None
+
+
+def _number(value: Any, kind: type[int] | type[float], at: str) -> int | float:
+    try:
+        number = kind(value)
+    except (TypeError, ValueError):
+        raise InvalidTrace(f"{at}: an attribute is {str(value)[:60]!r}, expected a number") from None
+    return number if math.isfinite(number) else 0
+
+
+def spans_in_protobuf(data: bytes) -> Iterator[Span]:
+    """The spans of an encoded ExportTraceServiceRequest. Raises InvalidTrace; CannotRun without the extra `otel`."""
+    try:
+        from google.protobuf.message import DecodeError
+        from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+    except ImportError as error:
+        raise CannotRun(
+            "Protobuf needs OpenTelemetry's message types: pip install 'assay-gateway[otel]'; "
+            "or send and save traces as JSON (OTEL_EXPORTER_OTLP_PROTOCOL=http/json)"
+        ) from error
+    request = ExportTraceServiceRequest()
+    try:
+        request.ParseFromString(data)
+    except DecodeError as error:
+        raise InvalidTrace(f"not an ExportTraceServiceRequest of OTLP: {error}") from None
+    for i, of_resource in enumerate(request.resource_spans):
+        resource = _encoded_attributes(of_resource.resource.attributes)
+        for of_scope in of_resource.scope_spans:
+            for k, span in enumerate(of_scope.spans):
+                yield _encoded_span(span, f"resource_spans[{i}].spans[{k}]", resource)
+
+
+def _encoded_span(span: Any, at: str, resource: Attributes) -> Span:
+    if len(span.trace_id) != 16 or len(span.span_id) != 8:
+        sizes = f"{len(span.trace_id)} and {len(span.span_id)} bytes"
+        raise InvalidTrace(f"{at}: trace_id and span_id have {sizes}, expected 16 and 8")
+    return Span(
+        trace=span.trace_id.hex(),
+        id=span.span_id.hex(),
+        parent=span.parent_span_id.hex() if any(span.parent_span_id) else "",
+        name=span.name,
+        start_ns=span.start_time_unix_nano,
+        end_ns=span.end_time_unix_nano,
+        attributes=_encoded_attributes(span.attributes),
+        events=[{**_encoded_attributes(event.attributes), "event.name": event.name} for event in span.events],
+        failed=span.status.code == _FAILED,
+        message=span.status.message,
+        state=span.trace_state,
+        resource=resource,
+    )
+
+
+def _encoded_attributes(pairs: Any) -> dict[str, Any]:
+    return {pair.key: _encoded_value(pair.value) for pair in pairs}
+
+
+def _encoded_value(value: Any) -> Any:
+    """An AnyValue. Protobuf's own limit bounds how deep it is."""
+    kind = value.WhichOneof("value")
+    if kind == "array_value":
+        return [_encoded_value(each) for each in value.array_value.values]
+    if kind == "kvlist_value":
+        return _encoded_attributes(value.kvlist_value.values)
+    if kind is None or kind == "bytes_value":
+        return None
+    return getattr(value, kind)
