@@ -69,11 +69,11 @@ def answer_of(value: Any) -> tuple[Message, str | None] | None:
         found = answer_of(choice.get("message") or choice.get("text"))
         return None if found is None else (found[0], as_text(choice.get("finish_reason")) or found[1])
     if isinstance(given, list):
-        if all(isinstance(part, dict) and "type" in part and "role" not in part for part in given):
+        if given and all(isinstance(part, dict) and "type" in part and "role" not in part for part in given):
             given = {"role": "assistant", "content": given}
         else:
             given = next((each for each in reversed(given) if isinstance(each, dict)), None)
-    if given is None or given == "" or given == {}:
+    if given is None or given in ("", {}, []):
         return None
     if isinstance(given, str):
         return {"role": "assistant", "content": given}, None
