@@ -99,7 +99,7 @@ def document(dashboard: Dashboard) -> dict[str, Any]:
         "refresh": "10s",
         "time": {"from": "now-1h", "to": "now"},
         "templating": {"list": [_source(), *map(_variable, dashboard.variables)]},
-        "annotations": {"list": [_alerts()]},
+        "annotations": {"list": [_alerts(), _verdicts()]},
         "links": [_links()],
         "panels": _placed(dashboard.rows),
     }
@@ -273,6 +273,19 @@ def _alerts() -> dict[str, Any]:
         "expr": 'ALERTS{alertname=~"Gateway.*", alertstate="firing"}',
         "titleFormat": "{{alertname}}",
         "textFormat": "{{alias}}{{upstream}}{{scorer}}{{experiment}}{{reason}}",
+    }
+
+
+def _verdicts() -> dict[str, Any]:
+    """The moment of each verdict, with its sentence."""
+    return {
+        "name": "Verdicts",
+        "datasource": SOURCE,
+        "enable": True,
+        "iconColor": "blue",
+        "expr": "gateway_experiment_sentence",
+        "titleFormat": "{{experiment}}",
+        "textFormat": "{{sentence}}",
     }
 
 

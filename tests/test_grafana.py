@@ -125,6 +125,8 @@ def test_every_alert_asks_for_what_is_exported(generate: ModuleType) -> None:
 
 def test_no_metric_is_exported_that_no_panel_shows(generate: ModuleType) -> None:
     asked = " ".join(query for each in generate.DASHBOARDS.values() for _, query in generate.queries(each))
+    noted = (each["annotations"]["list"] for each in map(generate.document, generate.DASHBOARDS.values()))
+    asked += " ".join(annotation["expr"] for annotations in noted for annotation in annotations)
     unseen = {m.name for m in catalogue() if not any(re.search(rf"\b{s}\b", asked) for s in m.series)}
     assert unseen == set(), "show it, or say here why not"
 

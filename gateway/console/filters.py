@@ -46,6 +46,11 @@ def moment(unix: float | None) -> str:
     return NONE if unix is None else f"{datetime.fromtimestamp(unix, UTC):%Y-%m-%d %H:%M:%S}"
 
 
+def day(unix: float) -> str:
+    """A day such as 2026-11-26, in UTC."""
+    return f"{datetime.fromtimestamp(unix, UTC):%Y-%m-%d}"
+
+
 def iso(unix: float) -> str:
     return datetime.fromtimestamp(unix, UTC).isoformat(timespec="seconds")
 
@@ -70,7 +75,7 @@ def worst_first(scorer: str) -> tuple[str, str]:
     return scorer, f"worst first by {scorer}"
 
 
-_FILTERS = (count, score, percent, usd, seconds, moment, iso, hour, shortened, pair, worst_first)
+_FILTERS = (count, score, percent, usd, seconds, moment, day, iso, hour, shortened, pair, worst_first)
 FILTERS: Mapping[str, Callable[..., Any]] = {each.__name__: each for each in _FILTERS}
 
 

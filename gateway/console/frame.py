@@ -31,6 +31,7 @@ from gateway.console.filters import visible
 from gateway.console.sessions import SESSION_S, Sessions, Visitor
 from gateway.features.keys.directory import Admin
 from gateway.reports.html import style_sheet, templates
+from gateway.reports.terms import TERMS
 from gateway.runtime.tasks import Tasks
 from gateway.store.engine import default_url
 from gateway.stream import Corridor
@@ -273,6 +274,7 @@ def environment() -> Environment:
         lstrip_blocks=True,
     )
     made.filters.update(filters.FILTERS)
+    made.globals["terms"] = TERMS
     return made
 
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator, Callable
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
+from functools import partial
 from ipaddress import ip_network
 from pathlib import Path
 
@@ -17,6 +19,7 @@ from gateway.config.environment import debuggable, login_link, resolve_evals
 from gateway.config.extras import OF_CONSOLE, require_extras
 from gateway.config.loading import file_stamp, load_for_console
 from gateway.console.app import ConsoleApp
+from gateway.console.errors import AdminError
 from gateway.console.frame import PagesSetup
 from gateway.console.store import ConsoleStore
 from gateway.core.errors import ConfigError
@@ -32,6 +35,7 @@ from gateway.runtime.confinement import hide_memory
 from gateway.runtime.embedded_redis import keep
 from gateway.runtime.tasks import Tasks
 from gateway.store.engine import default_url
+from gateway.store.events import add_events, config_event
 from gateway.stream import Corridor
 
 log = logging.getLogger("gateway")
@@ -64,6 +68,8 @@ class LiveConfig:
         self._seen = self._stamps()
         self.refused = ""
         """Why the newest file is not in force; "": it is."""
+        self.changed: Callable[[str], Awaitable[None]] | None = None
+        """Called with the digest of a config that has another content than the one before."""
 
     def __call__(self) -> Config:
         return self._config
@@ -84,8 +90,10 @@ class LiveConfig:
     async def read(self) -> None:
         """Reads the file now, so that pages show at once what the console has written."""
         try:
-            self._config = await asyncio.to_thread(load_served, self._path)
+            before, self._config = self._config.digest, await asyncio.to_thread(load_served, self._path)
             self.refused = ""
+            if self.changed is not None and before != self._config.digest:
+                await self.changed(self._config.digest)
             log.info("config read again: %s", self._path.name)
         except ConfigError as error:
             log.error("the new config is refused; the previous one stays in force:\n%s", error)
@@ -126,6 +134,14 @@ async def _serve(options: ConsoleOptions, live: LiveConfig, files: CertificateFi
         await server.serve()
 
 
+async def _note_config(store: ConsoleStore, digest: str) -> None:
+    """Notes that another config is in force, for the lines on charts. A store that is away lacks the line."""
+    try:
+        await store.run(lambda connection: add_events(connection, [config_event(digest, time.time())]))
+    except AdminError as error:
+        log.warning("the change of the config is not noted in the store: %s", error)
+
+
 def console_server(
     app: Starlette, options: ConsoleOptions, live: Callable[[], Config], files: CertificateFiles | None
 ) -> GatewayServer:
@@ -153,6 +169,7 @@ async def opened(options: ConsoleOptions, live: LiveConfig, open_s: float = _OPE
         try:
             opening = tasks.start(store.open(), "store")
             await asyncio.wait({opening}, timeout=open_s)
+            live.changed = partial(_note_config, store)
             await publisher.look()
             tasks.start(publisher.run(), "publication")
             tasks.start(live.watch(), "config")

@@ -79,6 +79,7 @@ class ExperimentFigures:
     feedback: tuple[FeedbackFigures, ...] = ()  # of a split
     rank: int | None = None  # among candidates that are compared: 1 best, 0 compared, -1 dropped; None: they are not
     by_segment: bool = False  # the plan declares segments
+    sentence: str = ""  # of the verdict; "": there is none
 
     @property
     def verdicts(self) -> tuple[str, ...]:
@@ -275,6 +276,7 @@ _ROWS: Mapping[str, Callable[[Scrape], Iterable[Row]]] = {
     "pairs": lambda s: _named({e.experiment: e.pairs for e in s.figures.experiments}),
     "withheld": lambda s: (([*e.labels, reason], [n]) for e in s.figures.experiments for reason, n in e.withheld),
     "verdicts": lambda s: (row for e in s.figures.experiments for row in _states(e.verdict, e.verdicts, *e.labels)),
+    "sentences": lambda s: (([*e.labels, e.sentence], [1]) for e in s.figures.experiments if e.sentence),
     "ranked": lambda s: ((e.labels, [e.rank]) for e in s.figures.experiments if e.rank is not None),
     "gates": lambda s: (([*e.labels, name], [state]) for e in s.figures.experiments for name, state in e.gates),
     "sample_ratio": lambda s: ((e.labels, [e.srm_p]) for e in s.figures.experiments),

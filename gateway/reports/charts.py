@@ -51,12 +51,21 @@ class Drawing:
 
 
 @dataclass(frozen=True, slots=True)
+class HoverPoint:
+    """What is shown while a pointer is near a place of a chart, where a script may run."""
+
+    x: float
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
 class Variant:
     """A chart at one width. look: the CSS class; "wide" and "narrow" are shown in turn, "small" always."""
 
     look: str
     width: int
     shapes: tuple[Shape, ...]
+    hover: tuple[HoverPoint, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,10 +242,15 @@ def line_key(look: str) -> Drawing:
 # Charts with axes.
 
 
-def variants_of(draw: Callable[[int], Iterable[Shape]], *, small: bool = False) -> tuple[Variant, ...]:
-    """Draws a chart for each width. small: at one width only."""
+def variants_of(
+    draw: Callable[[int], Iterable[Shape]],
+    *,
+    small: bool = False,
+    hover: Callable[[int], tuple[HoverPoint, ...]] = lambda width: (),
+) -> tuple[Variant, ...]:
+    """Draws a chart for each width. small: at one width only. hover: returns the values at a width."""
     sizes = [("small", NARROW)] if small else [("wide", WIDE), ("narrow", NARROW)]
-    return tuple(Variant(look, width, tuple(draw(width))) for look, width in sizes)
+    return tuple(Variant(look, width, tuple(draw(width)), hover(width)) for look, width in sizes)
 
 
 @dataclass(frozen=True, slots=True)

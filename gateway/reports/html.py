@@ -16,6 +16,7 @@ from markupsafe import Markup
 
 from gateway.core.sanitize import plain
 from gateway.features import FEATURES
+from gateway.reports.terms import TERMS
 
 
 def render(template: str, **values: Any) -> str:
@@ -41,7 +42,7 @@ def templates(*packages: str) -> ChoiceLoader:
 
 
 def environment() -> Environment:
-    return Environment(
+    made = Environment(
         loader=templates("gateway.reports"),
         autoescape=True,
         finalize=_without_control_characters,
@@ -49,6 +50,8 @@ def environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    made.globals["terms"] = TERMS
+    return made
 
 
 def _without_control_characters(value: object) -> object:

@@ -137,6 +137,7 @@ class Comparison:
     raw: Estimate | None = None  # the difference as measured, with its interval; None: `difference` is that
     corrected_basis: CorrectedBasis | None = None  # what `corrected` rests on; None: there is none
     shift: Estimate | None = None  # what adjusting took out of it, measured − adjusted: 0 but for chance; None: unknown
+    binary: bool = False  # each value of a and b is 0 or 1, so that they are shares of the answers
     hours_share: float = 1.0
     """The share of `min_hours` that its values cover; 1: all of them, or the plan asks for none (verdict.py)."""
 

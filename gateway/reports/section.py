@@ -25,6 +25,8 @@ class Column:
     shown: bool = True
     """False: no row has anything for this column, so it is left out."""
     on: Surface = "everywhere"
+    term: str = ""
+    """A key of terms.TERMS, whose meaning a page offers next to the title."""
     notes: bool = True
     """False: a terminal, which is narrow, leaves out the notes of this column."""
 
@@ -40,6 +42,8 @@ class Cell:
     """Stands before the text."""
     more: str = ""
     """A second note, below the first."""
+    term: str = ""
+    """A key of terms.TERMS, whose plain name a page shows instead of the text."""
 
     @property
     def blank(self) -> bool:
@@ -133,6 +137,8 @@ class ReportSection:
     """Sentences in a frame; on pages, since a terminal has them above all sections."""
     parts: tuple[ReportSection, ...] = ()
     on: Surface = "everywhere"
+    term: str = ""
+    """A key of terms.TERMS, whose meaning a page offers next to the title."""
 
     def __bool__(self) -> bool:
         return bool(self.rows or self.figures or self.items or any(self.parts))

@@ -508,6 +508,16 @@ hour_history = _table(
     Column("sums", Text, nullable=False),  # JSON: features/today/rows.py
 )
 
+events = _table(
+    # What happened to the deployment, for the lines on charts: a new version, a changed config, a ramp's step.
+    "events",
+    Column("id", Text, primary_key=True),
+    Column("at", Double, nullable=False),  # Unix seconds
+    Column("kind", Text, nullable=False),  # deploy, config or ramp
+    *_required(Text, "subject", "text"),
+    Index("events_at", "at"),
+)
+
 replays = _table(
     # The frozen design of a replay. config_hash: of everything that influences an answer.
     "replays",

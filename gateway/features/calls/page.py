@@ -7,19 +7,34 @@ finds something would tell what the texts say.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 from urllib.parse import urlencode
 
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import Response, StreamingResponse
 
-from gateway.console.errors import InvalidBody, NotPermitted, NotThere
+from gateway.console.errors import AdminError, InvalidBody, NotPermitted, NotThere, StoreAway
 from gateway.console.forms import form_actor
-from gateway.console.frame import RUNS, Page, PageRoute, redirect, render, services_of, visitor_of
+from gateway.console.frame import (
+    COOKIE,
+    RUNS,
+    Page,
+    PageRoute,
+    proxied_name,
+    redirect,
+    render,
+    services_of,
+    to_html,
+    visitor_of,
+)
 from gateway.core.conversation import turns
 from gateway.core.exchange import Target
 from gateway.core.json_values import parse_object
+from gateway.features.calls.judged_passages import AnswerWithReasons, JudgesReason, judged_answer
+from gateway.features.calls.live import MOST as LIVE_MOST
+from gateway.features.calls.live import LiveTail, LiveTails
+from gateway.features.calls.live import events as live_events
 from gateway.features.calls.playground import PATHS, ask_targets, chosen_targets, new_run, start_run
 from gateway.features.calls.rows.calls import (
     CallFilter,
@@ -29,6 +44,7 @@ from gateway.features.calls.rows.calls import (
     list_calls,
     scorers_with_poor_scores,
 )
+from gateway.features.calls.rows.facets import Facets, count_facets
 from gateway.features.calls.samples import readable, seconds_of
 from gateway.features.labels.blind import LabelVerdict, answer_text
 from gateway.features.labels.desk import label_by_hand
@@ -52,6 +68,16 @@ _MADE_ELSEWHERE = frozenset({"upstream_id", "client_id", "finish_reason", "unit"
 """Texts of upstreams and clients, which may say anything: to search in them needs the right to read them; a whole value
 may be compared."""
 _FIELDS = ("alias", "model", "caller", "outcome", "role")
+FACET_TITLES = {
+    "alias": "Model name", "model": "Upstream's model", "outcome": "Outcome", "role": "Role", "caller": "Caller",
+}  # fmt: skip
+
+
+class TooManyTails(AdminError):
+    """As many people follow the list live as may."""
+
+    status = 503
+    code = "too_many_tails"
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +108,14 @@ class CallSearch:
         given += [f"({self.where})" if given else self.where] if self.where else []
         return " ".join(given)
 
+    def __getitem__(self, name: str) -> str:
+        found: str = getattr(self, name)
+        return found
+
+    def chosen(self, name: str, value: str) -> str:
+        """The address with a facet's value, or without it where it is chosen already."""
+        return self.address(after="", **{name: "" if self[name] == value else value})
+
     def address(self, **changed: str) -> str:
         values = {name: getattr(self, name) for name in self.__dataclass_fields__} | changed
         query = urlencode({name: value for name, value in values.items() if value})
@@ -97,13 +131,14 @@ async def list_page(request: Request) -> Response:
     services, content = services_of(request), visitor_of(request).actor.content
     trouble, page = "", CallPage((), None)
 
-    def reading(connection: Reading) -> tuple[CallPage, list[str]]:
-        return list_calls(connection, wanted), scorers_with_poor_scores(connection)
+    def reading(connection: Reading) -> tuple[CallPage, list[str], Facets]:
+        facets = count_facets(connection, wanted.since, {name: search[name] for name in _FIELDS})
+        return list_calls(connection, wanted), scorers_with_poor_scores(connection), facets
 
-    scorers: list[str] = []
+    scorers, facets = list[str](), Facets()
     try:
         wanted = call_filter(search, services.admin.clock(), content)
-        page, scorers = await services.admin.store.read(reading)
+        page, scorers, facets = await services.admin.store.read(reading)
     except (QueryError, ValueError) as error:
         trouble = str(error)
         scorers = await services.admin.store.read(scorers_with_poor_scores)
@@ -122,7 +157,52 @@ async def list_page(request: Request) -> Response:
         spans=SPANS,
         outcomes=OUTCOMES,
         target_text=target_text,
+        facets=facets,
+        facet_titles=FACET_TITLES,
+        views=views_of(search, scorers),
+        here=search.address(),
+        live="" if search.worst or search.after else search.address().replace(PATH, f"{PATH}/live", 1),
     )
+
+
+def views_of(search: CallSearch, scorers: Sequence[str]) -> list[tuple[str, str]]:
+    """(title, address) of the views above the list. Whoever wants another one keeps its address."""
+    failures = CallSearch(where="outcome!=ok outcome!=client_gone", since="24h")
+    found = [
+        ("All", CallSearch()),
+        ("Failures today", failures),
+        ("Slow today", CallSearch(where="total_s>10", since="24h")),
+    ]
+    found += [(f"Worst by {name}", CallSearch(worst=name)) for name in scorers[:4]]
+    found += [("Shadows", CallSearch(role="shadow"))]
+    return [(title, view.address()) for title, view in found]
+
+
+async def live_page(request: Request) -> Response:
+    """The tail of the list, as server-sent events. Raises TooManyTails."""
+    search = CallSearch.of(request.query_params)
+    services, content = services_of(request), visitor_of(request).actor.content
+    tails: LiveTails = services.kept.setdefault("live calls", LiveTails())
+    if tails.full:
+        raise TooManyTails(f"{LIVE_MOST} people follow the list now; load it again instead", retry_after_s=30)
+    wanted = replace(call_filter(search, services.admin.clock(), content), worst_by="", after=None)
+    cookie, proxied = request.cookies.get(COOKIE, ""), proxied_name(request)
+
+    async def permitted() -> bool:
+        visitor = None if await request.is_disconnected() else await services.sessions.visitor(cookie, proxied)
+        return visitor is not None and visitor.actor.content == content
+
+    async def read(filter: CallFilter) -> CallPage:
+        try:
+            return await services.admin.store.read(lambda connection: list_calls(connection, filter))
+        except StoreAway:  # the tail goes on when it is back
+            return CallPage((), None)
+
+    def shown(call: Found) -> str:
+        return to_html(request, "call_event.html.jinja", call=call, content=content, target=target_text(call))
+
+    tail = LiveTail(wanted, read, shown, permitted, services.admin.clock)
+    return StreamingResponse(live_events(tails, tail), media_type="text/event-stream")
 
 
 def call_filter(search: CallSearch, now: float, content: bool) -> CallFilter:
@@ -174,6 +254,7 @@ async def call_page(request: Request) -> Response:
         prompt=turns(found.call["request"]) if content else (),
         reference=right_answer(found.call) if content else None,
         sides=sides_of(found) if content else (),
+        judged=_judged(found.call) if content else None,
         labelled_by=_labelled_by(found),
         targets=ask_targets(config),
         can_ask=services.evals().base_url is not None and _request_body(found.call) is not None,
@@ -208,6 +289,16 @@ def sides_of(full: FullCall) -> list[AnswerSides]:
         verdicts = [v for v in full.verdicts if v["exchange_id"] == arm["id"]]
         found.append(AnswerSides(arm if own else served, own, left, right, rows, verdicts))
     return found
+
+
+def _judged(call: Found) -> AnswerWithReasons:
+    """The answer with the reasons of its scorers beside its sentences."""
+    reasons = [
+        JudgesReason(s["scorer"], s["value"], s["explanation"])
+        for s in call["scores"]
+        if s["explanation"] and not s["repeat"] and s["kind"] in ("llm", "model")
+    ]
+    return judged_answer(call["text"] or "", reasons)
 
 
 def _by_scorer(scores: Sequence[Found]) -> dict[str, Found]:
@@ -284,6 +375,7 @@ PAGE = Page(
     "Calls",
     (
         PageRoute(PATH, list_page),
+        PageRoute(f"{PATH}/live", live_page),
         PageRoute(f"{PATH}/{{id}}", call_page),
         PageRoute(f"{PATH}/{{id}}/label", label_call, ("POST",), "labeller", content=True),
         PageRoute(f"{PATH}/{{id}}/replay", replay_call, ("POST",), "operator", content=True),

@@ -496,6 +496,9 @@ def report(
     full: Annotated[bool, typer.Option("--full", help="Show all the evidence.")] = False,
     as_json: AsJson = False,
     html: Annotated[Path | None, typer.Option(dir_okay=False, help="Also write the report to this HTML file.")] = None,
+    png: Annotated[
+        Path | None, typer.Option(dir_okay=False, help="Also draw its first screen, by Chromium or Chrome.")
+    ] = None,
     config: MaybeConfig = None,
     data: Data = None,
 ) -> None:
@@ -508,6 +511,7 @@ def report(
     from gateway.features.experiments.report import build as made
     from gateway.features.experiments.report.as_json import to_json
     from gateway.features.experiments.report.html import to_html
+    from gateway.features.experiments.report.png import write_png
     from gateway.features.experiments.report.terminal import to_terminal
 
     where = where_to_read(config, data)
@@ -515,4 +519,7 @@ def report(
     if html is not None:
         write_private(html, to_html(found, made.read_all(where, experiment)))
         note(f"wrote {html}")
+    if png is not None:
+        write_png(to_html(found, made.read_all(where, experiment)), png)
+        note(f"wrote {png}")
     show(to_json(found) if as_json else to_terminal(found, full=full))

@@ -10,7 +10,7 @@ import math
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Generic, TypeVar
 from urllib.parse import quote
 
@@ -36,23 +36,19 @@ from gateway.features.experiments.commands import (
     stop_experiment,
     targets_of,
 )
-from gateway.features.experiments.findings import Finding, current_plan, findings
+from gateway.features.experiments.findings import Finding, SequenceStates, current_plan, findings
 from gateway.features.experiments.judges import judges_cautions, plan_judge_cautions
+from gateway.features.experiments.outcome import outcome_of
 from gateway.features.experiments.report.build import ExperimentNotFound, ramp_of, reports_of
 from gateway.features.experiments.report.html import page_values
-from gateway.features.experiments.report.presentation import (
-    SIGNS,
-    TONES,
-    VERDICT_STATES,
-    VERDICTS,
-    ramp_badge,
-    ranked_badge,
-)
+from gateway.features.experiments.report.presentation import TONES, finding_state, ranked_badge
+from gateway.features.experiments.verdict_sentence import verdict_sentence
 from gateway.features.ramp.commands import VERBS
 from gateway.features.ramp.gate import RampGateOutput
 from gateway.features.ramp.operations import change_ramp, read_gate, read_history
 from gateway.reports import number_format as say
-from gateway.reports.model import IntervalTrail, Report, Verdict
+from gateway.reports.charts import Drawing, IntervalScale, extent, interval_bar
+from gateway.reports.model import IntervalTrail, Report
 from gateway.runtime.tasks import Tasks
 from gateway.store.plans import StoredPlan, stored_plans
 from gateway.store.query import Reading, reading
@@ -149,7 +145,15 @@ class ListedVerdict:
     badge: str
     tone: str
     sentence: str
+    action: str
     pairs: str
+    interval: str
+    bar: Drawing | None
+    """The interval against its margin."""
+    done: float | None
+    """The share of the pairs that are taken, of those until the verdict. None: it is reached, or not known."""
+    ends: float | None
+    """Unix time at which the verdict is expected, if nothing changes. None: it is reached, or not known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,17 +233,28 @@ def _verdicts(connection: Reading) -> dict[str, tuple[ListedVerdict, ...]]:
 
 
 def _verdict(connection: Reading, plan: StoredPlan, found: Finding) -> ListedVerdict:
-    verdict: Verdict = found.decision.verdict
-    pairs = found.pairs.joined if plan.plan.mode != "split" else (found.primary.pairs if found.primary else 0)
-    badge, state = f"{SIGNS[VERDICT_STATES[verdict]]} {VERDICTS[verdict]}", VERDICT_STATES[verdict]
-    if found.best is not None:
-        badge, state = ranked_badge(found.best, found.candidate)
     ramp = ramp_of(connection, plan)
-    badge, state = ramp_badge(ramp) or (badge, state)
-    ended = ramp is not None and ramp.state in ("rolled_back", "stopped") and ramp.changes
-    sentence = ramp.changes[-1].reason if ramp is not None and ended else found.decision.sentence
-    target = plan.plan.target(found.candidate)
-    return ListedVerdict(found.candidate, str(target), badge, TONES[state], sentence, say.count(pairs))
+    outcome = outcome_of(connection, found, SequenceStates(connection, plan), ramp)
+    if found.best is not None and found.candidate != found.best.leader:
+        outcome = replace(outcome, best=None)
+    said = verdict_sentence(outcome)
+    badge, state = (said.badge, said.state) if found.best is None else ranked_badge(found.best, found.candidate)
+    c = found.primary
+    p = outcome.progress if found.decision.verdict == "hold" else None
+    scale = None if c is None else IntervalScale(extent([c.difference], c.margin), c.margin)
+    return ListedVerdict(
+        candidate=found.candidate,
+        target=str(plan.plan.target(found.candidate)),
+        badge=badge,
+        tone=TONES[state],
+        sentence=said.text,
+        action=said.action,
+        pairs=say.count(outcome.pairs),
+        bar=None if c is None or scale is None else interval_bar(c.difference, scale, TONES[finding_state(c)]),
+        interval="" if c is None else say.interval(c.difference, say.digits_of(c.difference, margin=c.margin)),
+        done=outcome.pairs / (outcome.pairs + p.pairs) if p is not None and p.pairs else None,
+        ends=time.time() + 86_400 * p.days if p is not None and p.days is not None else None,
+    )
 
 
 def _listed(

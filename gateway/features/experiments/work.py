@@ -51,6 +51,7 @@ from gateway.features.experiments.findings import (
     findings,
     is_open_at_worst,
 )
+from gateway.features.experiments.outcome import outcome_of
 from gateway.features.experiments.rows.dropped import DroppedCandidate, dropped_of, keep_dropped
 from gateway.features.experiments.rows.queries import known_pair_scores, pair_counts
 from gateway.features.experiments.sequences import DifferenceSequence
@@ -58,6 +59,7 @@ from gateway.features.experiments.split import SRM
 from gateway.features.experiments.start_cautions import paced_start
 from gateway.features.experiments.stream_recovery import DrawSecret, PlanKeeper
 from gateway.features.experiments.verdict import HARMLESS
+from gateway.features.experiments.verdict_sentence import verdict_sentence
 from gateway.features.experiments.weak_spots import advance_search, searches
 from gateway.observability.eval_metrics import ConditionFigures, ExperimentFigures, FeedbackFigures, MetricFigures
 from gateway.reports.model import Comparison, margin_finding
@@ -437,7 +439,7 @@ def figures_of(connection: Reading, now: float) -> tuple[ExperimentFigures, ...]
     found: list[ExperimentFigures] = []
     for plan in _shown(stored_plans(connection), now):
         look = SequenceStates(connection, plan)
-        found += [_figures(each, look) for each in findings(connection, plan, now).values()]
+        found += [_figures(connection, each, look) for each in findings(connection, plan, now).values()]
     return tuple(found)
 
 
@@ -528,8 +530,9 @@ def _shown(plans: Iterable[StoredPlan], now: float) -> list[StoredPlan]:
     return sorted(shown, key=lambda plan: (plan.since, plan.hash))[-MOST_SHOWN:]
 
 
-def _figures(found: Finding, look: SequenceStates) -> ExperimentFigures:
+def _figures(connection: Reading, found: Finding, look: SequenceStates) -> ExperimentFigures:
     left = progress_of(found, look)
+    decided = found.decision.verdict != "hold"
     rows = found.best.candidates if found.best else ()
     row = next((row for row in rows if row.candidate == found.candidate), None)
     return ExperimentFigures(
@@ -549,6 +552,7 @@ def _figures(found: Finding, look: SequenceStates) -> ExperimentFigures:
         days_needed=left.days,
         rank=None if row is None else RANKS[row.state],
         by_segment=found.segments is not None,
+        sentence=verdict_sentence(outcome_of(connection, found, look)).text if decided else "",
     )
 
 

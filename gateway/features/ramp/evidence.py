@@ -162,7 +162,7 @@ class ServedFinding:
 
 _PLAIN_FIELDS = (
     *("at", "verdict", "sentence", "pairs", "units", "unit", "requests", "usd", "blind", "newest"),
-    *("lag_s", "lost_gateways", "ratio", "independence"),
+    *("lag_s", "lost_gateways", "ratio", "independence", "headline"),
 )
 """Fields of the evidence that the audit keeps as they are."""
 
@@ -194,6 +194,7 @@ class RampEvidence:
     switch: Sequence[Mapping[str, Any]] = ()  # what the switch did, while a holdout lasts (served.py)
     excepted: tuple[str, ...] = ()  # segments that do not hold, of a verdict `ship_except`
     weak_spot: WeakSpot | None = None  # the search for weak spots; None: the plan asks for none
+    headline: str = ""  # the verdict in at most 90 characters
 
     @property
     def alarms(self) -> tuple[ServedFinding, ...]:

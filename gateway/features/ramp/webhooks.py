@@ -21,6 +21,8 @@ import orjson
 
 from gateway.config.webhook import WebhookConfig, signing_key
 from gateway.core.ramp import RampEvent
+from gateway.features.experiments.short_names import shortened
+from gateway.features.experiments.verdict_sentence import ENDED, MOST, ended_sentence
 from gateway.features.ramp.rows import (
     WebhookDelivery,
     add_deliveries,
@@ -60,8 +62,16 @@ def body_of(event: RampEvent) -> str:
     """The JSON that every receiver of this event gets."""
     data = {"id": event.id, "kind": event.kind, "before": event.before, "evidence": event.evidence}
     data |= {name: getattr(event.record, name) for name in _RECORD_FIELDS}
+    data["sentence"] = sentence_of(event)
     at = datetime.fromtimestamp(event.record.at, UTC).isoformat(timespec="milliseconds")
     return orjson.dumps({"type": f"ramp.{event.kind}", "timestamp": at, "data": data}).decode()
+
+
+def sentence_of(event: RampEvent) -> str:
+    """The event in at most 90 characters: how the ramp ended, else the verdict on the pairs as it was."""
+    if event.record.state in ENDED:
+        return ended_sentence(event.record.state, event.record.reason)
+    return str(event.evidence.get("headline") or shortened(event.record.reason, MOST))
 
 
 class WebhookSender:

@@ -30,8 +30,10 @@ from gateway.core.ramp import (
     started,
     stopped,
 )
-from gateway.features.experiments.findings import Finding, current_plan, finding
+from gateway.features.experiments.findings import Finding, SequenceStates, current_plan, finding
+from gateway.features.experiments.outcome import outcome_of
 from gateway.features.experiments.verdict import HARMLESS, SHIPS, rejects
+from gateway.features.experiments.verdict_sentence import verdict_sentence
 from gateway.features.ramp.breakers import FRESH_S, breakers_of, late
 from gateway.features.ramp.callers import blind_to_callers, caller_alarms, proved_without_any
 from gateway.features.ramp.decision import decide_ramp, follow
@@ -299,6 +301,7 @@ def evidence_of(connection: Reading, plan: StoredPlan, events: Sequence[RampEven
     """The evidence from the store as it is. events: of this plan, oldest first. now: Unix seconds."""
     candidate, terms = plan.plan.candidates[0][0], AlarmTerms.of(plan.plan)
     found = finding(connection, plan, candidate, now)
+    headline = verdict_sentence(outcome_of(connection, found, SequenceStates(connection, plan))).text
     periods = periods_of(events, watched_s(plan.plan))
     read = served_values(connection, plan, periods, terms, now)
     by_units = served_proofs_of(read.blocks, plan.plan)
@@ -324,6 +327,7 @@ def evidence_of(connection: Reading, plan: StoredPlan, events: Sequence[RampEven
         independence=found.independence,
         excepted=_excepted(found),
         weak_spot=found.weak_spot,
+        headline=sentence if served_primary else headline,
     )
 
 

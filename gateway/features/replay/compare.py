@@ -260,6 +260,7 @@ def comparison(
         pairs_needed=pairs_needed(difference, terms.margin, n) if margin == "unclear" else None,
         method=method,
         better="lower" if metric.direction == "minimise" else "higher",
+        binary=n > 0 and all(bool(np.isin(arm, (0.0, 1.0)).all()) for arm in (pairs.a, pairs.b)),
     )
     return result, trail
 

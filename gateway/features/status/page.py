@@ -37,6 +37,7 @@ from gateway.features.retirement.notices import notices
 from gateway.features.retirement.traffic import DailyCalls, daily_calls
 from gateway.features.status.dead_letters import first_letters, kind_of, one_letter, record_of, replay_letters
 from gateway.features.status.report import Status, consumer_trouble, look, upstream_states
+from gateway.reports import sample_components
 from gateway.runtime.embedded_socket import stream_url
 from gateway.store.directory import AuditRow
 from gateway.store.engine import StoreUnavailable, default_url
@@ -313,6 +314,23 @@ async def audit_page(request: Request) -> Response:
     )
 
 
+async def design_page(request: Request) -> Response:
+    """Shows every component with sample values."""
+    made = (
+        sample_components.line_with_band(),
+        sample_components.course(),
+        sample_components.timeline(),
+        sample_components.pareto(),
+    )
+    return render(
+        request,
+        "system_design.html.jinja",
+        charts=[chart for chart in made if chart is not None],
+        forest=sample_components.forest(),
+        colours=sample_components.COLOURS,
+    )
+
+
 def _audited(row: AuditRow) -> dict[str, Any]:
     return {"row": row, "changes": changes(row), "subject_url": f"{HOME}/audit?{urlencode({'subject': row.subject})}"}
 
@@ -345,5 +363,6 @@ PAGE = Page(
         PageRoute(f"{HOME}/dead/replay", replay, methods=("POST",), role="operator"),
         PageRoute(f"{HOME}/dead/{{id}}", letter_page),
         PageRoute(f"{HOME}/audit", audit_page),
+        PageRoute(f"{HOME}/design", design_page),
     ),
 )

@@ -8,7 +8,7 @@ only, and says how far they are.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from urllib.parse import urlencode
 
@@ -18,7 +18,7 @@ from starlette.responses import Response
 from gateway.config.config import Config
 from gateway.config.retirements import day_of
 from gateway.console.errors import AdminError
-from gateway.console.filters import hour, percent, score, seconds, usd
+from gateway.console.filters import count, hour, percent, score, seconds, shortened, usd
 from gateway.console.frame import ROOT, Page, PageRoute, PageServices, render, services_of
 from gateway.console.store import ConsoleStore
 from gateway.core.chunked import chunked
@@ -37,14 +37,20 @@ from gateway.features.today.changes import (
     report,
     windows,
 )
+from gateway.features.today.charts import series_charts
 from gateway.features.today.rows import HOUR_S, GroupKey, HourSums, hour_sums, stored_begins, stored_hours
+from gateway.features.today.series import SeriesReport, series_report
+from gateway.store.events import DeploymentEvent, events_since
 
 WAIT_S = 0.08
+MOST = 90
+"""Characters of the headline."""
 _FRESH_S = 10.0
 _UNSETTLED_H = 3  # the newest hours, whose scores are still arriving: read again with each refresh
 _AGAIN_S = 600.0  # after which the others are, too
 _MOST_CHARTS = 4
 _STORED_AT_ONCE = 100  # hours
+_MOST_EVENTS = 40
 
 
 class HourCache:
@@ -63,6 +69,11 @@ class HourCache:
         self._past: dict[float, dict[GroupKey, HourSums]] = {}
         self._past_at = float("-inf")
         self._report: TodayReport | None = None
+        self._series: dict[GroupKey | None, SeriesReport] = {}
+        self._shown: Hours = {}
+        self._shown_at = 0.0
+        self.events: Sequence[DeploymentEvent] = ()
+        """What happened within 48 hours, oldest first."""
         self.trouble = ""
         self.complete_at = 0.0
         """Unix seconds of the last complete refresh; 0: none yet."""
@@ -81,6 +92,16 @@ class HourCache:
         """Returns the report of the last complete refresh; before the first one, of the hours that there are."""
         return self._report or report(self._hours, self._clock(), self._margins())
 
+    async def series(self, group: GroupKey | None) -> SeriesReport:
+        """The 48 hours of all calls, or of one group, as of the last complete refresh."""
+        if group not in self._series:
+            hours, at = self._shown, self._shown_at
+            found = await asyncio.to_thread(series_report, hours, at, group)
+            if at != self._shown_at:
+                return found
+            self._series[group] = found
+        return self._series[group]
+
     async def refresh(self) -> None:
         """Reads what is missing or old, the newest hours first."""
         now = self._clock()
@@ -91,6 +112,8 @@ class HourCache:
             await self._read_newest(now)
             hours: Hours = {**self._hours, **self._past}
             self._report = await asyncio.to_thread(report, hours, now, self._margins())
+            self.events = await self._store.read(lambda c: events_since(c, now - 2 * HOURS * HOUR_S, _MOST_EVENTS))
+            self._shown, self._shown_at, self._series = hours, now, {}
             self.trouble, self.complete_at = "", now
         except AdminError as error:
             self.trouble = error.message
@@ -146,20 +169,58 @@ async def show(request: Request) -> Response:
     cache = kept.cache
     found = cache.report()
     first = enumerate(found.changes[:_MOST_CHARTS])
+    group = _chosen(request, found)
+    series = await cache.series(group)
     return render(
         request,
         "today.html.jinja",
         report=found,
+        headline=headline(found),
+        group=group,
+        series=series,
+        series_charts=series_charts(series, found.changes, cache.events, said_of_hour, group),
+        events=[(number, event) for number, event in enumerate(cache.events, 1)],
         charts=[(change, course_chart(change, f"change-{at}", _title(change), hour)) for at, change in first],
         cache=cache,
         retiring=_retiring(services, kept.traffic),
         sentence=sentence,
         say=said,
+        say_hour=said_of_hour,
         interval=lambda figure: ends(figure.measure, figure.interval),
         alarm=lambda change: ALARMS.get(change.figure.measure, "") if change.figure.tone == "bad" else "",
         totals=_totals(found),
         failed=ends("errors", found.errors),
     )
+
+
+def _chosen(request: Request, found: TodayReport) -> GroupKey | None:
+    """The group that the address names, if there is one; None: all calls."""
+    wanted = request.query_params.get("of", "")
+    return next((each.group for each in found.groups if " ".join(each.group) == wanted), None)
+
+
+def headline(found: TodayReport) -> str:
+    """The page in a sentence of at most 90 characters."""
+    bad = [change for change in found.changes if change.figure.tone == "bad"]
+    if not found.groups:
+        return "No calls within 48 hours."
+    if not found.changes:
+        calls = sum(each.calls for each in found.groups)
+        return f"As usual: {count(calls)} calls within 24 hours, and no figure changed."
+    change = (bad or found.changes)[0]
+    more = len(bad or found.changes) - 1
+    name = shortened(_measured(change), 24)
+    of = f" of {shortened(change.group[0], 20)}"
+    first = f"{name}{of} {sentence(change)}"
+    rest = f", and {more} more {'got worse' if bad else 'changed'}" if more else ""
+    return next(
+        (text for text in (f"{first}{rest}.", f"{first}.", f"{name}{of} changed.") if len(text) <= MOST), first[:MOST]
+    )
+
+
+def _measured(change: Change) -> str:
+    names: dict[Measure, str] = {"errors": "Failures", "cost": "Cost of 1k", "p95": "p95"}
+    return names.get(change.figure.measure, change.figure.scorer)
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,10 +290,18 @@ def ends(measure: Measure, of: tuple[float, float] | None) -> str:
     return "" if of is None else f"{said(measure, of[0])} … {said(measure, of[1])}"
 
 
-def said(measure: Measure, value: float | None) -> str:
+def said(measure: str, value: float | None) -> str:
+    """A value of a measure in its unit. The cost is that of 1 000 calls."""
     if measure == "cost":
         return usd(None if value is None else 1000 * value)
     return {"score": score, "errors": percent, "p95": seconds}[measure](value)
+
+
+def said_of_hour(measure: str, value: float | None) -> str:
+    """A value of a series in its unit. The cost is that of an hour."""
+    if measure in ("cost", "calls"):
+        return usd(value) if measure == "cost" else count(value)
+    return said(measure, value)
 
 
 def _title(change: Change) -> str:

@@ -1,84 +1,83 @@
-"""Makes docs/images/console-*.png from a running gateway: python tests/console/browser/screenshots.py [FOLDER]."""
+"""Makes docs/images/*.png from a console with an ordinary week: python tests/console/browser/screenshots.py [FOLDER].
+
+Each page at 1 280 and 390 px, light and dark; those that the documentation shows are 1 280 px and light, and are named
+without their look.
+"""
 
 from __future__ import annotations
 
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).parents[3]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
-from fixtures.browsers import WatchedPage, chromium, watched_page  # noqa: E402 - the path is set above
-from fixtures.console_tour import (  # noqa: E402
-    RunningTour,
-    label,
-    make_key,
-    make_team,
-    running_tour,
-    start_experiment,
-)
+from fixtures.browsers import WatchedPage, chromium, sign_in, watched_page  # noqa: E402 - the path is set above
+from fixtures.console_world import TOKEN, ConsoleWorld  # noqa: E402
+from fixtures.ordinary_week import ordinary_week  # noqa: E402
 
-MOST_BYTES = 150_000
-SIZE = {"width": 1120, "height": 700}
-
-
-def fill(tour: RunningTour, page: WatchedPage) -> None:
-    page.page.goto(tour.login)
-    page.page.wait_for_selector("nav[aria-label=Pages]")
-    for team, dollars in (("search", "0.05"), ("support", "40"), ("research", "200")):
-        make_team(page, team, dollars)
-    keys = {
-        "search-web": make_key(page, "search-web", "search", requests_per_day="300"),
-        "support-bot": make_key(page, "support-bot", "support", tokens_per_day="500000"),
-        "notebooks": make_key(page, "notebooks", "research"),
-    }
-    tour.send(260, keys["search-web"])
-    tour.send(120, keys["support-bot"])
-    tour.send(60, keys["notebooks"], "chat-large")
-    page.go("/console")
-    start_experiment(page)
-    tour.until("SELECT count(*) FROM plans WHERE state = 'running'", lambda n: n == 1)
-    for _ in range(60):
-        tour.send(20, keys["support-bot"])
-        if tour.until("SELECT count(*) FROM pairs WHERE place IS NOT NULL", lambda n: n is not None) >= 250:
-            break
-    label(page, 14)
+MOST_BYTES = 200_000
+STORY = {
+    "1-call": ("call", "#answer + .judged"),
+    "2-verdict": ("experiment", "#verdict"),
+    "3-ramp": ("experiment", "#ramp"),
+}
+"""The stills of the README: a page, and the part of it that is shown."""
+WIDTHS = {"": (1280, 900), "-phone": (390, 844)}
+SCHEMES = {"": "light", "-dark": "dark"}
 
 
-def take(tour: RunningTour, page: WatchedPage, folder: Path) -> None:
-    with_shadow = "SELECT pair FROM exchanges WHERE pair IS NOT NULL ORDER BY received DESC LIMIT 1"
-    call = tour.until(with_shadow, lambda id: id is not None)
-    pages = {
+def pages(world: ConsoleWorld) -> dict[str, str]:
+    return {
         "today": "/console",
         "calls": "/console/calls",
-        "call": f"/console/calls/{call}",
+        "call": f"/console/calls/{world.exchange}",
+        "experiments": "/console/experiments",
         "experiment": "/console/experiments/of/larger",
-        "label": "/console/label/queue?scorer=valid_json",
+        "label": "/console/label/queue?scorer=right",
         "keys": "/console/keys",
         "system": "/console/system",
+        "design": "/console/system/design",
     }
-    for name, path in pages.items():
+
+
+def take(page: WatchedPage, world: ConsoleWorld, look: str, folder: Path) -> None:
+    for name, path in pages(world).items():
         page.go(path)
+        while page.page.query_selector("progress#summed"):
+            page.go(path)
         page.page.wait_for_load_state("networkidle")
-        file = folder / f"console-{name}.png"
+        file = folder / f"console-{name}{look}.png"
         page.page.screenshot(path=str(file))
         size = file.stat().st_size
         print(f"{file}: {size / 1000:.0f} kB{' (too large)' if size > MOST_BYTES else ''}")  # noqa: T201 - a script
-    page.check()
+        page.check(path)
+        page.check_width()
+        page.check_access()
+
+
+def tell(page: WatchedPage, world: ConsoleWorld, folder: Path) -> None:
+    """The story in three stills: a call with its scores, the verdict, the ramp."""
+    for name, (of, part) in STORY.items():
+        page.go(pages(world)[of])
+        page.page.wait_for_load_state("networkidle")
+        page.page.query_selector(part).screenshot(path=str(folder / f"story-{name}.png"))
 
 
 def main() -> None:
     folder = Path(sys.argv[1]) if len(sys.argv) > 1 else ROOT / "docs" / "images"
     folder.mkdir(parents=True, exist_ok=True)
-    with (
-        tempfile.TemporaryDirectory() as name,
-        running_tour(Path(name)) as tour,
-        chromium() as browser,
-        watched_page(browser, tour.console, viewport=SIZE, color_scheme="light") as page,
-    ):
-        fill(tour, page)
-        take(tour, page, folder)
+    with tempfile.TemporaryDirectory() as name, ordinary_week(Path(name)) as world, chromium() as browser:
+        for phone, (width, height) in WIDTHS.items():
+            for dark, scheme in SCHEMES.items():
+                options: dict[str, Any] = {"viewport": {"width": width, "height": height}, "color_scheme": scheme}
+                with watched_page(browser, world.url, **options) as page:
+                    sign_in(page, TOKEN)
+                    take(page, world, f"{phone}{dark}", folder)
+                    if not phone and not dark:
+                        tell(page, world, folder)
 
 
 if __name__ == "__main__":

@@ -57,6 +57,8 @@ def every_path(world: ConsoleWorld) -> list[str]:
         "/console/keys", f"/console/keys/key/{world.key}",  "/console/keys/new",
         "/console/keys/new-team", "/console/system", "/console/system/config", "/console/system/dead",
         "/console/system/dead?reason=unreadable", f"/console/system/dead/{world.letter}", "/console/system/audit",
+        "/console/system/design",
+        "/console/system/design",
     ]  # fmt: skip
 
 

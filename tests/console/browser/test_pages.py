@@ -32,7 +32,7 @@ def paths(world: ConsoleWorld) -> list[str]:
         "/console/experiments", "/console/experiments/of/swap", "/console/experiments/new", "/console/label",
         "/console/label/queue?scorer=valid_json", "/console/keys", f"/console/keys/key/{world.key}",
         "/console/keys/new", "/console/system", "/console/system/config", "/console/system/dead",
-        f"/console/system/dead/{world.letter}", "/console/system/audit", "/console/predictor",
+        f"/console/system/dead/{world.letter}", "/console/system/audit", "/console/predictor", "/console/system/design",
     ]  # fmt: skip
 
 
@@ -62,6 +62,33 @@ def test_a_labeller_needs_no_mouse(page: WatchedPage) -> None:
     page.page.wait_for_selector("text=the last verdict is taken back")
     assert page.page.input_value("input[name=item] >> nth=0") == first
     page.check()
+
+
+def test_the_list_of_calls_needs_no_mouse(page: WatchedPage) -> None:
+    page.go("/console/calls")
+    links = [row.query_selector("a").get_attribute("href") for row in page.page.query_selector_all("[data-row]")]
+    for key, at in (("j", 0), ("j", 1), ("k", 0)):
+        page.page.keyboard.press(key)
+        assert page.page.evaluate("document.activeElement.getAttribute('href')") == links[at]
+    page.page.keyboard.press("l")
+    assert page.page.get_attribute("button[data-live]", "aria-pressed") == "true"
+    page.page.keyboard.press("l")
+    page.page.keyboard.press("j")
+    page.page.keyboard.press("Enter")
+    page.page.wait_for_url(f"{page.origin}{links[0]}")
+    page.check()
+
+
+@pytest.mark.parametrize(("scheme", "width"), [("dark", 1280), ("light", 390), ("dark", 390)])
+def test_every_component_is_accessible_in_each_look(world: ConsoleWorld, scheme: str, width: int) -> None:
+    look = {"color_scheme": scheme, "viewport": {"width": width, "height": 844}}
+    with chromium() as browser, watched_page(browser, world.url, **look) as found:
+        sign_in(found, TOKEN)
+        for path in ("/console/system/design", "/console", "/console/calls", "/console/experiments"):
+            found.go(path)
+            found.check(path)
+            found.check_width()
+            found.check_access()
 
 
 def test_a_policy_violation_would_be_noticed(page: WatchedPage) -> None:

@@ -184,13 +184,14 @@ async def test_compared_candidates_have_a_table_and_a_chart(pages):
     page = await pages.get(client, "/console/experiments/of/swap")
     for part in ("The candidates, compared", "Cost and quality", "USD per thousand", "Dropped", "on the front"):
         assert part in page, part
-    assert "The best of 2 candidates for chat is undecided; fast: leads" in page
+    assert "The best of 2 is open; fast leads: quality 0.90 instead of 0.50" in page
+    assert "The best of 2 candidates for chat is undecided; fast: leads" in page, "with all its numbers, folded"
     assert "<script>alert" not in page
     assert "\u202e" not in page
     listed = await pages.get(client, "/console/experiments")
     assert "Compared" in listed
     assert "Dropped" in listed
-    assert "is dropped: quality: worse by more than 0.1" in listed
+    assert "quality 0.20 instead of 0.50; worse by" in listed
 
 
 async def test_names_from_the_store_are_shown_as_text(pages):

@@ -10,9 +10,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, func, literal, or_, select, text, union_all
+from sqlalchemy import ColumnElement, Select, case, func, literal, or_, select, text, union_all
 
 from gateway.core.exchange import floor_id
+from gateway.features.calls.questions import END_BYTES, BodyEnds, question_of
 from gateway.store.predictions import predictions_of
 from gateway.store.query import Found, Reading, condition, full_exchange, rows_of, scores_of
 from gateway.store.tables import exchanges, labels, pair_scores, score_cells, scores
@@ -23,7 +24,7 @@ PREVIEW_CHARACTERS = 240
 _POOR = (text("scores.value01 < 1"), text("scores.repeat = 0"))
 _SUMMARY = (
     "id received alias upstream model variant caller role pair experiment arm outcome status finish_reason tokens "
-    "input_tokens output_tokens cost_usd first_token_s total_s pi stream bytes"
+    "input_tokens output_tokens cost_usd first_token_s total_s pi stream bytes run_id"
 )
 
 
@@ -41,14 +42,14 @@ class CallFilter:
     """The last one of the page before: the time, or the value of the score, and the id."""
     limit: int = 50
     texts: bool = False
-    """List the beginning of each answer, too."""
+    """List the question and the beginning of each answer, too."""
 
 
 @dataclass(frozen=True, slots=True)
 class CallPage:
     calls: Sequence[Found]
     """Calls with their `scores`, and `placed`, the time or the value that they are sorted by; without texts but a
-    `preview`, if asked for."""
+    `question` and a `preview` of the answer, if asked for."""
     next: tuple[float, str] | None
     """The `after` of the next page; None: this is the last."""
 
@@ -80,11 +81,37 @@ def list_calls(connection: Reading, filter: CallFilter) -> CallPage:
     at = [row[1] for row in shown]
     columns: list[Any] = [exchanges.c[name] for name in _SUMMARY.split()]
     if filter.texts:
-        columns.append(func.substr(exchanges.c.text, 1, PREVIEW_CHARACTERS).label("preview"))
+        columns += _text_columns()
     found = {row["id"]: row for row in rows_of(connection, select(*columns).where(exchanges.c.id.in_(at)))}
     scored = scores_of(connection, at)
-    calls = [{**found[id], "scores": scored.get(id, []), "placed": place} for place, id in shown if id in found]
+    calls = [
+        {**_with_question(found[id]), "scores": scored.get(id, []), "placed": place}
+        for place, id in shown
+        if id in found
+    ]
     return CallPage(calls, (shown[-1][0], shown[-1][1]) if len(rows) > len(shown) else None)
+
+
+def _text_columns() -> list[Any]:
+    """The beginning of the answer, and both ends of the request's body."""
+    e = exchanges.c
+    length = func.length(e.request)
+    from_end = case((length > END_BYTES, length - END_BYTES + 1), else_=1)
+    return [
+        func.substr(e.text, 1, PREVIEW_CHARACTERS).label("preview"),
+        func.substr(e.request, 1, END_BYTES).label("first"),
+        func.substr(e.request, from_end).label("last"),
+        length.label("length"),
+    ]
+
+
+def _with_question(row: Found) -> Found:
+    """The row with its `question` instead of the ends of its body, if it has them."""
+    if "length" not in row:
+        return row
+    ends = BodyEnds(bytes(row["first"] or b""), bytes(row["last"] or b""), row["length"] or 0)
+    kept = {name: value for name, value in row.items() if name not in ("first", "last", "length")}
+    return {**kept, "question": question_of(ends)}
 
 
 def _newest(connection: Reading, filter: CallFilter, wanted: int) -> Sequence[Any]:

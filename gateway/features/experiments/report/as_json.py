@@ -13,7 +13,7 @@ from typing import Any
 import orjson
 
 from gateway.core.sanitize import to_json as indented
-from gateway.features.experiments.report.presentation import STATES
+from gateway.features.experiments.report.presentation import STATES, sentence_of
 from gateway.reports.model import Comparison, Estimate, Report, SegmentReport
 from gateway.reports.number_format import thinned
 
@@ -29,6 +29,7 @@ def to_json(report: Report) -> str:
 
 
 def to_dict(report: Report) -> dict[str, Any]:
+    said = sentence_of(report)
     fields_ = {
         "version": VERSION,
         **{name: value for name, value in _shallow(report).items() if name != "declared"},
@@ -41,6 +42,7 @@ def to_dict(report: Report) -> dict[str, Any]:
         "withheld": dict(report.withheld),
         "design": dict(report.design),
         "versions": dict(report.versions),
+        "headline": {name: getattr(said, name) for name in ("text", "action", "settings")},
     }
     if report.best is None:  # a report of one candidate, or of a family that is not compared, stays as it was
         del fields_["best"]

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from gateway.features.experiments.report.cells import dollars_cell, estimate_cell
-from gateway.features.experiments.report.presentation import RANKED, SIGNS, TONES, titled
+from gateway.features.experiments.report.presentation import RANKED, TONES, titled
+from gateway.features.experiments.verdict_sentence import SIGNS
 from gateway.reports import number_format as say
 from gateway.reports.charts import IntervalScale, extent, interval_bar
 from gateway.reports.model import BestOfK, Estimate, RankedCandidate, Report, negated

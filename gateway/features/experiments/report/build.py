@@ -10,7 +10,7 @@ from functools import partial
 
 from gateway import __version__
 from gateway.core.errors import CannotRun
-from gateway.core.plan import NATS_PER_TOKEN, Plan
+from gateway.core.plan import Plan
 from gateway.core.ramp import RampEvent
 from gateway.core.segments import SegmentDesign, segment_name
 from gateway.features.experiments.conditions import MIN_PAIRS, progress_of
@@ -24,8 +24,8 @@ from gateway.features.experiments.details import (
 )
 from gateway.features.experiments.findings import Finding, SequenceStates, current_plan, finding
 from gateway.features.experiments.judges import AsPeopleJudge, ComparedScorer, as_people_judge, calibration_cautions
-from gateway.features.experiments.latency import P95
-from gateway.features.experiments.metrics import BUILT_IN, MEASURES
+from gateway.features.experiments.metrics import BUILT_IN
+from gateway.features.experiments.outcome import as_measured, pairs_of
 from gateway.features.experiments.report.likelihood import likelihood_of
 from gateway.features.experiments.report.presentation import response_caution, sharing
 from gateway.features.experiments.rows.queries import most_frequent_score, pairwise_verdicts, scorer_facts
@@ -43,7 +43,6 @@ from gateway.reports.charts import TrailPoint
 from gateway.reports.model import (
     ArmStrength,
     Comparison,
-    Estimate,
     IntervalTrail,
     RampChangeShown,
     RampHistory,
@@ -335,30 +334,6 @@ def ramp_of(connection: Reading, plan: StoredPlan) -> RampHistory | None:
     overrides = tuple(shown(event) for event in every if event.override)
     share = last.share(design)
     return RampHistory(last.state, last.step + 1, design.steps, share, last.paused, changes, overrides)
-
-
-def pairs_of(found: Finding) -> int:
-    """The settled pairs; in a split, the units behind the primary."""
-    if found.stored_plan.plan.mode == "split":
-        return found.primary.pairs if found.primary else sum(found.split.units.values()) if found.split else 0
-    return found.pairs.joined
-
-
-def as_measured(connection: Reading, found: Finding, look: SequenceStates, c: Comparison) -> Comparison:
-    """The comparison with both arms' means as the metric measures them; its difference keeps + for better."""
-    sequence, name = look.sequences.get((found.candidate, c.metric)), found.names.get(c.metric)
-    distance = sequence is not None and sequence.test is not None
-    if c.metric in (*MEASURES, P95, "error_rate", NATS_PER_TOKEN) or distance:
-        return replace(c, better="lower")
-    if name is not None and name.identity == BUILT_IN:
-        return c
-    facts = scorer_facts(connection, found.stored_plan.hash, c.metric, name.identity if name else None)
-    return replace(c, a=_turned(c.a), b=_turned(c.b), better="lower") if facts and facts.turned else c
-
-
-def _turned(e: Estimate) -> Estimate:
-    value, low, high = (None if v is None else 1.0 - v for v in (e.value, e.low, e.high))
-    return Estimate(value, high, low)
 
 
 def cautions_of(connection: Reading, found: Finding) -> Iterator[str]:

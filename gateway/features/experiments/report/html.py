@@ -11,14 +11,13 @@ from gateway.features.experiments.report.likelihood import likelihood_page
 from gateway.features.experiments.report.presentation import (
     TONES,
     arms_compared,
-    badge,
-    headline,
-    hours_left,
     latency_compared,
     pairs_drawn,
+    sentence_of,
     titled,
 )
 from gateway.features.experiments.report.sections import sections_of
+from gateway.features.experiments.verdict_sentence import hours_left
 from gateway.reports import number_format as say
 from gateway.reports.html import render
 from gateway.reports.model import (
@@ -28,6 +27,8 @@ from gateway.reports.model import (
 from gateway.reports.text_diff import Segment, omission, side_by_side
 
 QUESTION_CHARACTERS = 1200
+FIRST = ("course", "ramp", "best", "candidates", "declared", "next", "gates", "metrics")
+"""Sections that stand open, in this order; the others are folded."""
 
 
 def to_html(report: Report, candidates: Sequence[Report] = ()) -> str:
@@ -37,11 +38,13 @@ def to_html(report: Report, candidates: Sequence[Report] = ()) -> str:
 
 def page_values(report: Report, candidates: Sequence[Report] = ()) -> dict[str, Any]:
     """The values of experiment.html.jinja, which the console's page has, too."""
+    sections = sections_of(report, candidates)
     return {
-        "title": f"{report.experiment}: {badge(report)[0].partition(' ')[2].lower()}",
+        "title": f"{report.experiment}: {sentence_of(report).badge.partition(' ')[2].lower()}",
         "report": report,
         **_header(report),
-        "sections": sections_of(report, candidates),
+        "sections": sorted((s for s in sections if s.name in FIRST), key=lambda s: FIRST.index(s.name)),
+        "others": [section for section in sections if section.name not in FIRST],
         "likelihood": likelihood_page(report),
         "examples": _groups(report.examples),
         "segment_examples": _groups(report.declared.examples) if report.declared else [],
@@ -58,29 +61,31 @@ class Tile:
     name: str
     figure: str
     details: str
+    term: str = ""
+    """A key of terms.TERMS, whose meaning is offered next to the name."""
 
 
 def _header(report: Report) -> dict[str, Any]:
-    shown, state = badge(report)
+    sentence = sentence_of(report)
     period = f", from {say.when(report.first)} to {say.when(report.last)}" if report.first is not None else ""
     left = _left_tile(report)
-    tiles = (_difference_tile(report), left, _pairs_tile(report), _cost_tile(report), _latency_tile(report))
+    tiles = (
+        _difference_tile(report),
+        left,
+        _pairs_tile(report),
+        _price_tile(report),
+        _cost_tile(report),
+        _latency_tile(report),
+    )
     return {
-        "tone": TONES[state],
-        "badge": shown,
-        "headline": headline(report).replace(" … ", "\u00a0…\u00a0"),
-        "details": report.sentence.replace(" … ", "\u00a0…\u00a0") if headline(report) != report.sentence else "",
-        "reasons": [reason for reason in report.reasons if not _repeats(reason, headline(report))],
+        "tone": TONES[sentence.state],
+        "sentence": sentence,
+        "details": (report.best.sentence if report.best else report.sentence).replace(" … ", "\u00a0…\u00a0"),
+        "reasons": report.reasons,
         "cautions": report.cautions,
         "span": f"{say.counted(report.pairs, 'pair')}{period}",
         "tiles": [tile for tile in tiles if tile],
     }
-
-
-def _repeats(reason: str, sentence: str) -> bool:
-    """Whether the numbers of a reason are in the headline."""
-    numbers = reason.partition("(")[2].removesuffix(")")
-    return bool(numbers) and numbers in sentence
 
 
 def _left_tile(report: Report) -> Tile | None:
@@ -106,9 +111,26 @@ def _difference_tile(report: Report) -> Tile | None:
 
 
 def _pairs_tile(report: Report) -> Tile:
-    effective = f"{say.count(report.primary.effective_n)} effective; " if report.primary else ""
-    withheld = say.count(pairs_drawn(report) - report.pairs)
-    return Tile("Pairs", say.count(report.pairs), f"{effective}{withheld} withheld")
+    c, withheld = report.primary, pairs_drawn(report) - report.pairs
+    fewer = c is not None and c.effective_n != c.pairs
+    effective = [f"count as {say.count(c.effective_n)} independent ones"] if c is not None and fewer else []
+    lacking = [f"{say.count(withheld)} more without a comparison"] if withheld else []
+    term = "effective" if fewer else "withheld" if withheld else ""
+    return Tile("Pairs", say.count(report.pairs), "; ".join([*effective, *lacking]), term)
+
+
+def _price_tile(report: Report) -> Tile | None:
+    """Calls that were paid for the evidence alone: those of the arms that served no client."""
+    paid = [arm for arm in report.arms if arm.asked > arm.served]
+    calls = sum(arm.asked - arm.served for arm in paid)
+    costs = [
+        (arm.asked - arm.served) * arm.cost_per_1k.value / 1000
+        for arm in paid
+        if arm.cost_per_1k is not None and arm.cost_per_1k.value is not None
+    ]
+    if not calls or report.likelihood is not None:
+        return None
+    return Tile("Price so far", say.counted(calls, "call"), say.dollars(sum(costs)) if costs else "no price is known")
 
 
 def _cost_tile(report: Report) -> Tile | None:

@@ -8,6 +8,14 @@ from typing import Literal
 
 from gateway.core.plan import AGAIN, CONTROL, REPEAT
 from gateway.features.experiments.traffic_facts import dependence_line
+from gateway.features.experiments.verdict_sentence import (
+    SIGNS,
+    Outcome,
+    VerdictSentence,
+    badge_of,
+    left,
+    verdict_sentence,
+)
 from gateway.reports.charts import IntervalScale, extent, interval_text
 from gateway.reports.model import (
     Arm,
@@ -23,15 +31,12 @@ from gateway.reports.model import (
     Margin,
     NextStep,
     OpenCondition,
-    Progress,
-    RampHistory,
     RankedCandidate,
     Report,
     SegmentDifference,
     SegmentReport,
     SegmentState,
     State,
-    Verdict,
     WeakSpot,
 )
 from gateway.reports.number_format import (
@@ -50,16 +55,8 @@ from gateway.reports.number_format import (
 ArmColor = Literal["control", "candidate", "repeat", "other"]
 FEW_ADJUSTED = 0.7  # share of the pairs that could be adjusted, below which the reader is told why
 STATES: dict[State, str] = {1: "green", 0: "unknown", -1: "red"}
-SIGNS: dict[State, str] = {1: "✓", 0: "?", -1: "✕"}  # a reader who sees no colours reads the sign
 TONES: dict[State, str] = {1: "good", 0: "open", -1: "bad"}
 """Names of the colours of states on pages."""
-VERDICTS: dict[Verdict, str] = {"ship": "Ship", "ship_except": "Ship except", "reject": "Reject", "hold": "Hold"}
-VERDICT_STATES: dict[Verdict, State] = {"ship": 1, "ship_except": 1, "hold": 0, "reject": -1}
-_RAMP_STATES: dict[str, tuple[str, State]] = {
-    "rolled_back": ("Rolled back", -1),
-    "stopped": ("Ramp stopped", 0),
-    "promoted": ("Promoted", 1),
-}
 _DIRECTION_STATES: dict[Direction, State] = {"better": 1, "unclear": 0, "worse": -1}
 _MARGIN_STATES: dict[Margin, State] = {"equivalent": 1, "non_inferior": 1, "unclear": 0, "inferior": -1}
 
@@ -73,29 +70,34 @@ def measured(c: Comparison) -> str:
     return titled(c) if c.better == "higher" else f"{titled(c)}, less is better"
 
 
-def ramp_badge(ramp: RampHistory | None) -> tuple[str, State] | None:
-    """(the state of a ramp that has begun to serve, in a word or two, its colour). None: there is none yet, so that the
-    verdict on the pairs is all there is."""
-    if ramp is None or ramp.state == "shadow":
-        return None
-    if ramp.state == "ramp":
-        return f"{SIGNS[0]} Step {ramp.step} of {len(ramp.steps)}{', paused' * ramp.paused}", 0
-    word, state = _RAMP_STATES.get(ramp.state, (ramp.state, 0))
-    return f"{SIGNS[state]} {word}", state
+def outcome_of(report: Report) -> Outcome:
+    """What the report's sentence is made of."""
+    both = arms_compared(report)
+    control, candidate = (arm.target for arm in both) if both else ("the control", report.candidate)
+    kept = report.declared.kept if report.declared else None
+    return Outcome(
+        control=control,
+        candidate=candidate,
+        verdict=report.verdict,
+        primary=report.primary,
+        guardrails=report.guardrails,
+        gates=report.gates,
+        pairs=report.pairs,
+        progress=report.progress,
+        ramp=report.ramp,
+        best=report.best,
+        excepted=kept.excepted if kept else (),
+    )
+
+
+def sentence_of(report: Report) -> VerdictSentence:
+    """The report's sentence, with its badge, what to do, and the settings."""
+    return verdict_sentence(outcome_of(report))
 
 
 def badge(report: Report) -> tuple[str, State]:
     """(what a reader has to know first, its colour): the ramp's state once there is one, else the verdict."""
-    state = VERDICT_STATES[report.verdict]
-    if report.best is not None:
-        return _best_badge(report.best)
-    return ramp_badge(report.ramp) or (f"{SIGNS[state]} {VERDICTS[report.verdict]}", state)
-
-
-def _best_badge(best: BestOfK) -> tuple[str, State]:
-    if best.verdict == "best":
-        return f"{SIGNS[1]} Best: {best.best}", 1
-    return (f"{SIGNS[0]} Hold", 0) if best.verdict == "open" else (f"{SIGNS[-1]} Reject", -1)
+    return badge_of(outcome_of(report))
 
 
 RANKED: dict[str, tuple[str, State]] = {"best": ("Best", 1), "compared": ("Compared", 0), "dropped": ("Dropped", -1)}
@@ -124,20 +126,8 @@ def _ranked_line(row: RankedCandidate, margin: float) -> str:
 
 
 def headline(report: Report) -> str:
-    """The outcome of the candidate's ramp once it has ended; before that, the verdict: see verdict_line."""
-    ramp = report.ramp
-    if report.best is not None:
-        return report.best.sentence
-    if ramp is None or ramp.state not in ("rolled_back", "stopped", "promoted") or not ramp.changes:
-        return verdict_line(report)
-    return f"{_RAMP_STATES[ramp.state][0]}: {ramp.changes[-1].reason}"
-
-
-def verdict_line(report: Report) -> str:
-    """The verdict's sentence; while undecided, how it stands and how much is left."""
-    if report.verdict != "hold" or report.progress is None or not report.progress.sentence:
-        return report.sentence
-    return f"Undecided: {report.progress.sentence}. Hold."
+    """The report in a sentence: see verdict_sentence.py."""
+    return sentence_of(report).text
 
 
 def figures(report: Report) -> list[tuple[str, str]]:
@@ -153,21 +143,6 @@ def figures(report: Report) -> list[tuple[str, str]]:
     if p is not None and p.open:
         return [*found, ("Still to go", left(p))]
     return [*found, ("Pairs", count(report.pairs))]
-
-
-def left(p: Progress) -> str:
-    """ "140 requests, 3 hours"; "unknown" where nothing can be predicted."""
-    if (hours := hours_left(p)) is not None:
-        return f"{span(hours / 24.0)} of traffic"
-    if p.pairs is None:
-        return "unknown"
-    parts = [counted(p.pairs, "pair") if p.requests is None else counted(p.requests, "request")]
-    return ", ".join(parts + ([span(p.days)] if p.days is not None else []))
-
-
-def hours_left(p: Progress) -> float | None:
-    """Hours of traffic until the verdict; None: it waits for pairs."""
-    return next((each.hours for each in p.open if each.name == p.waits_for), None)
 
 
 def condition_line(each: OpenCondition) -> str:

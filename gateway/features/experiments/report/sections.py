@@ -16,7 +16,6 @@ from gateway.features.experiments.report.likelihood import likelihood_lines
 from gateway.features.experiments.report.presentation import (
     SEGMENT_STATES,
     SEGMENTS,
-    SIGNS,
     STATES,
     TONES,
     ArmColor,
@@ -41,9 +40,11 @@ from gateway.features.experiments.report.presentation import (
     weak_spot_lines,
     withheld_notes,
 )
+from gateway.features.experiments.verdict_sentence import SIGNS
 from gateway.reports import number_format as say
 from gateway.reports.charts import (
     FOREST_WIDTH,
+    Chart,
     IntervalScale,
     LatencyCurves,
     Trail,
@@ -65,11 +66,14 @@ from gateway.reports.model import (
     Estimate,
     OpenCondition,
     RampChangeShown,
+    RampHistory,
     Report,
     State,
     StratumDifference,
 )
 from gateway.reports.section import CaptionedChart, Cell, Column, ReportSection, Row, table
+from gateway.reports.terms import TERMS
+from gateway.reports.time_charts import RampStep, RampTimeline, ramp_chart, short_time
 
 _ROLES = (("primary", "Primary: decides"), ("guardrail", "Guardrails: each must hold"), ("other", "Not tested"))
 _LESS = {"higher": "", "lower": "less is better"}
@@ -238,13 +242,24 @@ def _ramp(report: Report) -> ReportSection | None:
     )
     rows = table("The ramp", columns, [("", [_ramp_row(each) for each in report.ramp.changes])])
     overrides = tuple(override_lines(report))
-    return ReportSection("ramp", "The ramp", guide=ramp_line(report) or "", rows=rows, warnings=overrides)
+    chart = _ramp_chart(report, report.ramp)
+    figures = (CaptionedChart(chart, "Share of the traffic"),) if chart else ()
+    guide = ramp_line(report) or ""
+    return ReportSection("ramp", "The ramp", guide=guide, rows=rows, figures=figures, warnings=overrides)
+
+
+def _ramp_chart(report: Report, ramp: RampHistory) -> Chart | None:
+    steps = [RampStep(c.at, c.share, _ramp_tone(c), c.kind.replace("_", " ")) for c in ramp.changes]
+    return ramp_chart(RampTimeline("ramp", "Share of the traffic", steps, ramp.steps, report.created, short_time))
+
+
+def _ramp_tone(each: RampChangeShown) -> str:
+    return {"rolled_back": "bad", "overridden": "open", "paused": "open", "promoted": "good"}.get(each.kind, "")
 
 
 def _ramp_row(each: RampChangeShown) -> Row:
-    tone = "bad" if each.kind == "rolled_back" else "open" if each.kind == "overridden" else ""
     share = Cell(f"{each.share:.3g}", drawing=amount_bar(Estimate(each.share), 1.0, ""))
-    cells = (Cell(each.kind.replace("_", " "), tone=tone), share, Cell(each.by), Cell(each.reason))
+    cells = (Cell(each.kind.replace("_", " "), tone=_ramp_tone(each)), share, Cell(each.by), Cell(each.reason))
     return Row(Cell(say.when(each.at)), cells)
 
 
@@ -269,7 +284,10 @@ def _trails(report: Report) -> Iterator[CaptionedChart]:
 def _gates(report: Report) -> ReportSection:
     columns = (Column("State", "text"), Column("Gate", "text"), Column("Reason", "text"))
     rows = [
-        Row(Cell(f"{SIGNS[g.state]} {STATES[g.state]}", tone=TONES[g.state]), (Cell(g.name), Cell(g.says)))
+        Row(
+            Cell(f"{SIGNS[g.state]} {STATES[g.state]}", tone=TONES[g.state]),
+            (Cell(g.name, term=g.name if g.name in TERMS else ""), Cell(g.says)),
+        )
         for g in report.gates
     ]
     guide = "Ship needs every gate green; a red one withholds every verdict."
@@ -285,7 +303,7 @@ def _metrics(report: Report) -> ReportSection:
         Column("Difference, + is better"),
         Column("against its margin", "drawing"),
         Column("Not adjusted", shown=any(c.raw for c in found)),
-        Column("Noise floor", shown=any(c.noise for c in found)),
+        Column("Noise floor", shown=any(c.noise for c in found), term="noise floor"),
         Column("Pairs"),
         Column("As people judge", shown=any(c.corrected for c in found)),
         Column("Margin", on="terminal"),
@@ -519,4 +537,4 @@ def _withheld(report: Report) -> ReportSection:
     guide = f"Drawn, and without a comparison: {say.count(total - report.pairs)} of {say.counted(total, 'pair')}."
     shown = table("Withheld pairs", columns, [("", rows)])
     notes = tuple(withheld_notes(report)) if shown else ()
-    return ReportSection("withheld", "Withheld", guide=guide, rows=shown, look="narrow", items=notes)
+    return ReportSection("withheld", "Withheld", guide=guide, rows=shown, look="narrow", items=notes, term="withheld")

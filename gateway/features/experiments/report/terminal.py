@@ -8,7 +8,6 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from gateway.features.experiments.report.presentation import (
-    SIGNS,
     badge,
     best_lines,
     comparisons,
@@ -24,11 +23,12 @@ from gateway.features.experiments.report.presentation import (
     responses_line,
     saving,
     segment_lines,
+    sentence_of,
     sharing,
     titled,
-    verdict_line,
 )
 from gateway.features.experiments.report.sections import sections_of
+from gateway.features.experiments.verdict_sentence import ENDED, SIGNS
 from gateway.reports import number_format as say
 from gateway.reports.model import Estimate, Report, State
 from gateway.reports.terminal import rendered, safe_text
@@ -45,13 +45,14 @@ def to_terminal(report: Report, *, full: bool = False) -> RenderableType:
 def _short(report: Report) -> Iterator[RenderableType]:
     style = _STYLES[badge(report)[1]]
     yield safe_text(headline(report), f"bold {style}")
+    yield safe_text(sentence_of(report).action)
     yield safe_text(_head(report), "dim")
     segments = [safe_text(line, "dim") for line in segment_lines(report)]
     ranked = [safe_text(line, _STYLES[state]) for line, state in best_lines(report.best)]
     declared = [safe_text(line) for line in declared_lines(report.declared)]
     first = [*_ramped(report), *ranked, *_cautions(report), *_figures(report), *declared]
     lines = [*first, *_next(report), *_deciding(report), *segments]
-    yield from lines[: LINES - 3]
+    yield from lines[: LINES - 4]
     yield safe_text(f"gateway report {report.experiment} --full shows all the evidence, --html FILE a page", "dim")
 
 
@@ -63,8 +64,8 @@ def _ramped(report: Report) -> Iterator[Text]:
     line = ramp_line(report)
     if line is not None:
         yield safe_text(line)
-    if report.best is None and headline(report) != verdict_line(report):
-        yield safe_text(f"Verdict on the pairs: {verdict_line(report)}")
+    if report.best is None and report.ramp is not None and report.ramp.state in ENDED:
+        yield safe_text(f"Verdict on the pairs: {report.sentence}")
     yield from (safe_text(f"! {each}", "yellow") for each in override_lines(report))
 
 
@@ -82,6 +83,8 @@ def _notes(report: Report) -> Iterator[str]:
 
 def _next(report: Report) -> Iterator[Text]:
     """Lines on open conditions and what would shorten them, while there is no verdict."""
+    if report.verdict == "hold" and report.progress is not None and report.progress.sentence:
+        yield safe_text(report.progress.sentence)
     yield from (safe_text(line) for line in next_lines(report) if report.verdict == "hold")
 
 
@@ -103,17 +106,17 @@ def _deciding(report: Report) -> Iterator[Text]:
 
 
 def _parts(report: Report) -> Iterator[RenderableType]:
-    style, first = _STYLES[badge(report)[1]], headline(report)
-    yield safe_text(report.sentence if first == verdict_line(report) else first, f"bold {style}")
+    style = _STYLES[badge(report)[1]]
+    yield safe_text(headline(report), f"bold {style}")
     yield from (safe_text(line, _STYLES[state]) for line, state in best_lines(report.best))
     for reason in report.reasons:
         yield safe_text(f"  {reason}", style)
+    yield safe_text(sentence_of(report).action)
+    yield safe_text(report.sentence)
     yield from _cautions(report)
     yield from _ramped(report)
     yield safe_text(_head(report), "dim")
     yield from map(safe_text, _notes(report))
-    if report.progress is not None and report.progress.open:
-        yield safe_text(report.progress.sentence)
     yield from _next(report)
     yield from rendered(sections_of(report))
     versions = "".join(f", {name} {version}" for name, version in report.versions)
@@ -123,7 +126,7 @@ def _parts(report: Report) -> Iterator[RenderableType]:
 
 def _head(report: Report) -> str:
     span = f", {say.when(report.first)} to {say.when(report.last)}" if report.first is not None else ""
-    return f"{report.experiment}, candidate {report.candidate}: {say.counted(report.pairs, 'pair')}{span}"
+    return f"{report.experiment}, candidate {report.candidate}: {sentence_of(report).settings}{span}"
 
 
 def _inline(e: Estimate, places: int) -> str:

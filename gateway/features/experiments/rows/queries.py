@@ -77,6 +77,9 @@ class RecordedAnswer:
     reference: str = ""
 
 
+_LOOKED_AT = 100  # scores that tell whether a scorer says yes or no
+
+
 @dataclass(frozen=True, slots=True)
 class ScorerFacts:
     """Facts about one version of a scorer, from stored scores."""
@@ -85,6 +88,8 @@ class ScorerFacts:
     """code, model, llm or human."""
     turned: bool
     """Less is better, and the value in [0, 1] with 1 as the best is 1 minus the value as the scorer returned it."""
+    binary: bool
+    """Every score that was looked at is 0 or 1."""
 
 
 def scorer_facts(connection: Connection, plan: str, scorer: str, identity: str | None) -> ScorerFacts | None:
@@ -94,10 +99,12 @@ def scorer_facts(connection: Connection, plan: str, scorer: str, identity: str |
         t = table.c
         where = [t.scorer == scorer, t.plan == plan, t.status == "scored"]
         where += [] if identity is None else [t.version == version, t.config_hash == config_hash]
-        query = select(t.kind, t.direction, t.value, best).where(*where).limit(1)
-        for kind, direction, value, value01 in connection.execute(query):
+        query = select(t.kind, t.direction, t.value, best).where(*where).limit(_LOOKED_AT)
+        rows = [tuple(row) for row in connection.execute(query)]
+        if rows:
+            kind, direction, value, value01 = rows[0]
             unit = value is not None and value01 is not None and abs(value + value01 - 1) < 1e-9
-            return ScorerFacts(kind, direction == "minimise" and unit)
+            return ScorerFacts(kind, direction == "minimise" and unit, all(row[3] in (0.0, 1.0) for row in rows))
     return None
 
 

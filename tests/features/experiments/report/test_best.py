@@ -36,14 +36,20 @@ OPEN = replace(
 
 def test_every_form_begins_with_the_best(report: Any) -> None:
     made = report(best=BEST)
-    assert (headline(made), badge(made)) == (BEST.sentence, ("✓ Best: candidate", 1))
+    says = "candidate is the best of 3: helpfulness 0.735 instead of 0.731; between 0.011 worse and 0.019 better. Ship."
+    assert len(says) > 90
+    says = "candidate is the best of 3: helpfulness 0.735 instead of 0.731. Ship."
+    assert (headline(made), badge(made)) == (says, ("✓ Best: candidate", 1))
     short = shown(made, 300, full=False).splitlines()
     assert len(short) <= LINES
-    assert short[0] == BEST.sentence
-    assert [line.split(":")[0] for line in short[2:5]] == ["✓ candidate best", "? slow compared", "✕ tiny dropped"]
-    assert "420 paid calls" in short[2]
-    assert "$0.70 per 1k, on the front" in short[2]
-    assert headline(report("hold", best=OPEN)) == OPEN.sentence
+    assert short[:2] == [says, "Switch to candidate."]
+    assert [line.split(":")[0] for line in short[3:6]] == ["✓ candidate best", "? slow compared", "✕ tiny dropped"]
+    assert "420 paid calls" in short[3]
+    assert "$0.70 per 1k, on the front" in short[3]
+    assert headline(report("hold", best=OPEN)).startswith("The best of 3 is open; candidate leads: helpfulness 0.7")
+    assert headline(report("hold", best=replace(OPEN, verdict="none", leader=None))) == (
+        "None of 3 candidates may replace gpt-x. Reject."
+    )
     assert badge(report("hold", best=OPEN)) == ("? Hold", 0)
     assert badge(report("hold", best=replace(OPEN, verdict="none", leader=None))) == ("✕ Reject", -1)
 

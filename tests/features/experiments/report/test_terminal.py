@@ -141,6 +141,7 @@ def test_infinite_bounds_are_drawn(report):
 def test_an_empty_report_shows_only_the_verdict(report):
     lines = shown(report("nothing")).splitlines()
     assert lines[0] == "No pair yet. Hold."
+    assert lines[1] == "Send traffic: pairs come with it."
     assert not any(
         title in lines for title in ("Gates", "Metrics", "The difference, as pairs came", "Limits", "Withheld")
     )

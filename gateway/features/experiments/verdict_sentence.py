@@ -1,0 +1,312 @@
+"""The sentence of a verdict, built once for the terminal, the page, the console, Grafana and webhooks. Pure.
+
+It says what changed, in the metric's own unit, then the verdict; what to do stands in a line of its own. The badge is
+built from the same values, so that the two cannot disagree.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from gateway.core.plan import FAILURE_METRICS
+from gateway.features.experiments.short_names import short_names, shortened
+from gateway.features.experiments.verdict import FUTILE, HARMLESS, rejects
+from gateway.reports import number_format as say
+from gateway.reports.model import BestOfK, Comparison, Estimate, GateResult, Progress, RampHistory, State, Verdict
+
+MOST = 90
+"""Characters of a sentence: two lines of a page, one of a terminal."""
+SIGNS: dict[State, str] = {1: "✓", 0: "?", -1: "✕"}  # a reader who sees no colours reads the sign
+VERDICTS: dict[Verdict, str] = {"ship": "Ship", "ship_except": "Ship except", "reject": "Reject", "hold": "Hold"}
+VERDICT_STATES: dict[Verdict, State] = {"ship": 1, "ship_except": 1, "hold": 0, "reject": -1}
+ENDED: dict[str, tuple[str, State]] = {
+    "rolled_back": ("Rolled back", -1),
+    "stopped": ("Ramp stopped", 0),
+    "promoted": ("Promoted", 1),
+}
+"""A ramp's last states: their word, and its colour."""
+_WORDS = {"error_rate": "failed", "valid_json": "valid JSON", "completion": "complete", "cost_per_1k": "cost of 1k"}
+_FAULTS = {"refusal": "refused", "truncation": "cut off", "repetition": "repeated"}
+"""Words of shares that are shown as measured, where less is better."""
+_GATES = {
+    "aa": "the control differs from itself",
+    "losses": "too many answers were lost",
+    "srm": "the shares of traffic are not as planned",
+    "path": "the arms were not asked the same",
+    "judge": "too many judgements failed",
+    "completeness": "one arm lacks more scores",
+    "client_left": "clients leave the candidate more often",
+    "likelihood": "the engines read different tokens",
+    "adjustment": "adjusting moves the difference",
+    "scored": "the scorer failed on too many answers",
+}
+"""Plain words for a gate that is red."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """What a sentence is made of. control, candidate: targets, as text."""
+
+    control: str
+    candidate: str
+    verdict: Verdict
+    primary: Comparison | None
+    """The arms' values are those that the metric measures."""
+    guardrails: tuple[Comparison, ...] = ()
+    gates: tuple[GateResult, ...] = ()
+    pairs: int = 0
+    progress: Progress | None = None
+    """What is left until the verdict; None: nothing is known."""
+    ramp: RampHistory | None = None
+    best: BestOfK | None = None
+    excepted: tuple[str, ...] = ()
+    """Names of segments that stay with the control."""
+
+
+@dataclass(frozen=True, slots=True)
+class VerdictSentence:
+    text: str
+    """At most MOST characters."""
+    action: str
+    """What to do, in at most MOST characters."""
+    settings: str
+    """The targets in full, the metric with its margin, and the pairs."""
+    badge: str
+    state: State
+    """The colour of the badge."""
+
+
+def verdict_sentence(of: Outcome) -> VerdictSentence:
+    badge, state = badge_of(of)
+    control, candidate = short_names((of.control, of.candidate))
+    text, action = _said(of, control, candidate)
+    return VerdictSentence(text, shortened(action, MOST), _settings(of), badge, state)
+
+
+def badge_of(of: Outcome) -> tuple[str, State]:
+    """(what a reader has to know first, its colour): the ramp's state once there is one, else the verdict."""
+    if of.best is not None:
+        return _best_badge(of.best)
+    state = VERDICT_STATES[of.verdict]
+    return ramp_badge(of.ramp) or (f"{SIGNS[state]} {VERDICTS[of.verdict]}", state)
+
+
+def ramp_badge(ramp: RampHistory | None) -> tuple[str, State] | None:
+    """(the state of a ramp that has begun to serve, in a word or two, its colour). None: there is none yet, so that the
+    verdict on the pairs is all there is."""
+    if ramp is None or ramp.state == "shadow":
+        return None
+    if ramp.state == "ramp":
+        return f"{SIGNS[0]} Step {ramp.step} of {len(ramp.steps)}{', paused' * ramp.paused}", 0
+    word, state = ENDED.get(ramp.state, (ramp.state, 0))
+    return f"{SIGNS[state]} {word}", state
+
+
+def _best_badge(best: BestOfK) -> tuple[str, State]:
+    if best.verdict == "best":
+        return f"{SIGNS[1]} Best: {best.best}", 1
+    return (f"{SIGNS[0]} Hold", 0) if best.verdict == "open" else (f"{SIGNS[-1]} Reject", -1)
+
+
+def _said(of: Outcome, control: str, candidate: str) -> tuple[str, str]:
+    """(the sentence, what to do). control, candidate: short names."""
+    ramp = of.ramp
+    if of.best is not None:
+        return _of_best(of, of.best, control)
+    if ramp is not None and ramp.state in ENDED:
+        return _of_ended_ramp(ramp, control, candidate)
+    action = _action(of, control, candidate)
+    if ramp is not None and ramp.state == "ramp":
+        return _of_step(of, ramp, candidate), _step_action(ramp, action)
+    return _of_verdict(of, candidate), action
+
+
+def _of_verdict(of: Outcome, candidate: str) -> str:
+    word = f"{VERDICTS[of.verdict]}."
+    if of.verdict == "ship_except":
+        word = f"Ship, but keep {shortened(', '.join(of.excepted), 24)}."
+    if of.primary is None:
+        return "No pair yet. Hold." if not of.pairs else fitted(f"{candidate}: no primary metric decides it. {word}")
+    red = next((gate for gate in of.gates if gate.state < 0), None)
+    if of.verdict == "hold" and red is not None:
+        why = _GATES.get(red.name, f"the gate {shortened(red.name, 16)} has failed")
+        return fitted(f"{candidate}: no verdict, since {why}. {word}", f"No verdict, since {why}. {word}")
+    return fitted(*(f"{candidate}: {text}. {word}" for text in changes(_deciding(of))), f"{candidate}. {word}")
+
+
+def _deciding(of: Outcome) -> Comparison | None:
+    """The comparison that a reject rests on, else the primary."""
+    if of.verdict == "reject":
+        return next((c for c in (of.primary, *of.guardrails) if c is not None and rejects(c)), of.primary)
+    return of.primary
+
+
+def _of_step(of: Outcome, ramp: RampHistory, candidate: str) -> str:
+    word = f"{VERDICTS[of.verdict]}."
+    at = f"{candidate} serves {percent(ramp.share)} at step {ramp.step} of {len(ramp.steps)}{', paused' * ramp.paused}"
+    return fitted(*(f"{at}; {text}. {word}" for text in changes(_deciding(of))), f"{at}. {word}", f"{at}.")
+
+
+def _step_action(ramp: RampHistory, otherwise: str) -> str:
+    if ramp.paused:
+        return "Resume the ramp, or roll it back."
+    return otherwise if otherwise.startswith("Wait") else "The next step follows when its evidence is complete."
+
+
+def ended_sentence(state: str, reason: str) -> str:
+    """The sentence on a ramp that has ended. state: a key of ENDED. reason: "": it is not known."""
+    return shortened(f"{ENDED[state][0]}: {reason}" if reason else ENDED[state][0], MOST)
+
+
+def _of_ended_ramp(ramp: RampHistory, control: str, candidate: str) -> tuple[str, str]:
+    actions = {
+        "rolled_back": f"{control} serves every call again; mend {candidate} before the ramp resumes.",
+        "promoted": f"{candidate} serves; make it the target in gateway.yaml.",
+        "stopped": f"{control} serves every call; start the experiment again to go on.",
+    }
+    return ended_sentence(ramp.state, ramp.changes[-1].reason if ramp.changes else ""), actions[ramp.state]
+
+
+def _of_best(of: Outcome, best: BestOfK, control: str) -> tuple[str, str]:
+    n = len(best.candidates)
+    if best.verdict == "none":
+        return fitted(f"None of {n} candidates may replace {control}. Reject."), f"Keep {control}."
+    word = "Ship." if best.verdict == "best" else "Hold."
+    name = shortened(best.best or best.leader or "")
+    head = f"{name} is the best of {n}" if best.verdict == "best" else f"The best of {n} is open; {name} leads"
+    action = f"Switch to {name}." if best.verdict == "best" else _waiting(of)
+    return fitted(*(f"{head}: {text}. {word}" for text in changes(of.primary)), f"{head}. {word}"), action
+
+
+def _action(of: Outcome, control: str, candidate: str) -> str:
+    if of.verdict == "ship":
+        return "The ramp may take its first step." if of.ramp else f"Switch to {candidate}."
+    if of.verdict == "ship_except":
+        return f"Switch to {candidate}, but keep {', '.join(of.excepted)} on {control}."
+    return f"Keep {control}." if of.verdict == "reject" else _hold_action(of)
+
+
+def _hold_action(of: Outcome) -> str:
+    c, red = of.primary, next((gate for gate in of.gates if gate.state < 0), None)
+    if c is None:
+        return "Set a primary metric." if of.pairs else "Send traffic: pairs come with it."
+    if red is not None:
+        return f"Gate {red.name}: {red.says}"
+    if c.closed and c.margin_found not in HARMLESS:
+        return "Keep the control: its pairs are taken, and the margin is still undecided."
+    if c.chance is not None and c.chance < FUTILE:
+        return f"Stop paying: the pairs left decide it with a probability of {c.chance:.0%}."
+    return _waiting(of)
+
+
+def _waiting(of: Outcome) -> str:
+    more = left_for(of.progress)
+    return f"Wait: about {more}." if more else "Wait for more pairs."
+
+
+def changes(c: Comparison | None) -> list[str]:
+    """Descriptions of a difference, the longest first: "right in 30 % instead of 60 %; worse by 0.19 to 0.41"."""
+    if c is None or c.difference.value is None:
+        return [f"no value of {shortened(c.metric, 24)} yet"] if c is not None else []
+    values, bounds = _values(c), _bounds(c)
+    if not values:
+        return [f"{shortened(c.metric, 24)} {bounds}"]
+    return [f"{values}; {bounds}", values]
+
+
+def _values(c: Comparison) -> str:
+    """ "right in 30 % instead of 60 %"; "" where an arm's mean is not known."""
+    before, after = c.a.value, c.b.value
+    if before is None or after is None:
+        return ""
+    name = shortened(metric_words(c), 24)
+    if c.binary or c.metric in FAILURE_METRICS:
+        places = 0 if abs(after - before) >= 0.02 else 1
+        new, old = percent(after, places), percent(before, places)
+        return f"{name} in {new} on both" if new == old else f"{name} in {new} instead of {old}"
+    places = say.digits_of(c.difference, margin=c.margin)
+    new, old = (_amount(value, c.unit, places) for value in (after, before))
+    return f"{name} {new} on both" if new == old else f"{name} {new} instead of {old}"
+
+
+def metric_words(c: Comparison) -> str:
+    """The metric in words, where its name is one of ours; else the name, which its user chose."""
+    faults = _FAULTS if c.better == "lower" and c.binary else {}
+    return faults.get(c.metric) or _WORDS.get(c.metric, c.metric)
+
+
+def _amount(value: float, unit: str, places: int) -> str:
+    if unit.startswith("USD"):
+        return say.dollars(value)
+    return f"{say.number(value, places)}{f' {unit}' if unit else ''}"
+
+
+def _bounds(c: Comparison) -> str:
+    """The interval in words: "worse by 0.19 to 0.41"."""
+    e, places = c.difference, say.digits_of(c.difference, margin=c.margin)
+    low, high = e.low, e.high
+    if low is not None and high is not None:
+        return _between(Estimate(e.value, low, high), places)
+    if low is not None:
+        return f"worse by {_size(low, places)} at most" if low < 0 else f"better by {_size(low, places)} or more"
+    if high is not None:
+        return f"better by {_size(high, places)} at most" if high > 0 else f"worse by {_size(high, places)} or more"
+    return "too few pairs for an interval"
+
+
+def _between(e: Estimate, places: int) -> str:
+    low, high = e.low or 0.0, e.high or 0.0
+    smaller, larger = sorted((_size(low, places), _size(high, places)), key=lambda text: (len(text), text))
+    if low > 0:
+        return f"better by {_size(low, places)} to {_size(high, places)}"
+    if high < 0:
+        return f"worse by {_size(high, places)} to {_size(low, places)}"
+    if smaller == larger:
+        return f"within {larger} either way"
+    return f"between {_size(low, places)} worse and {_size(high, places)} better"
+
+
+def _size(value: float, places: int) -> str:
+    return say.number(abs(value), places)
+
+
+def percent(part: float, places: int | None = None) -> str:
+    """ "30 %"; with a decimal where it would be lost."""
+    size = 100 * part
+    shown = places if places is not None else (0 if size == round(size) or size >= 10 else 1)
+    return f"{say.number(size, shown)}{say.NARROW}%"
+
+
+def fitted(*options: str) -> str:
+    """The first of the options that is short enough; else the last one, cut."""
+    return next((each for each in options if len(each) <= MOST), shortened(options[-1], MOST))
+
+
+def _settings(of: Outcome) -> str:
+    parts = [f"{of.control} → {of.candidate}"]
+    if (c := of.primary) is not None:
+        parts.append(f"{c.metric}, margin {c.margin:g}" if c.margin is not None else c.metric)
+    return "; ".join([*parts, say.counted(of.pairs, "pair")])
+
+
+def left(p: Progress) -> str:
+    """ "140 requests, 3 hours"; "unknown" where nothing can be predicted."""
+    if (hours := hours_left(p)) is not None:
+        return f"{say.span(hours / 24.0)} of traffic"
+    if p.pairs is None:
+        return "unknown"
+    parts = [say.counted(p.pairs, "pair") if p.requests is None else say.counted(p.requests, "request")]
+    return ", ".join(parts + ([say.span(p.days)] if p.days is not None else []))
+
+
+def hours_left(p: Progress) -> float | None:
+    """Hours of traffic until the verdict; None: it waits for pairs."""
+    return next((each.hours for each in p.open if each.name == p.waits_for), None)
+
+
+def left_for(p: Progress | None) -> str:
+    """ "9 500 requests (2.0 days), for helpfulness"; "" where nothing is open, or nothing can be predicted."""
+    if p is None or not p.open or left(p) == "unknown":
+        return ""
+    first, _, time = left(p).partition(", ")
+    return f"{first}{f' ({time})' if time else ''}{f', for {p.waits_for}' if p.waits_for else ''}"

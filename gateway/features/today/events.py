@@ -1,0 +1,106 @@
+"""Notes deploys, changed configs and steps of ramps, in one of the consumers, for the lines on charts."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
+from typing import Any
+
+from gateway.core.errors import StreamDown
+from gateway.core.ramp import RampEvent
+from gateway.features.ramp.rows import ramp_events_since
+from gateway.features.task import TaskContext
+from gateway.store.engine import Transaction
+from gateway.store.events import (
+    KEPT_S,
+    DeploymentEvent,
+    add_events,
+    config_event,
+    forget_events,
+    newest_event,
+)
+from gateway.store.plans import hold_lease
+from gateway.store.store import Store, StoreDown, WriteRejected
+from gateway.stream import Corridor
+
+log = logging.getLogger(__name__)
+
+EVERY_S = 15.0
+_LEASE = "events"
+_ALIVE_S = 60.0
+_RAMPS_S = 2 * 86_400.0  # as far back as steps are looked for
+
+
+class EventKeeper:
+    """Looks at the heartbeats of gateways and at the audit of ramps."""
+
+    def __init__(
+        self,
+        store: Store,
+        corridor: Corridor,
+        holder: str,
+        clock: Callable[[], float] = time.time,
+        every_s: float = EVERY_S,
+    ) -> None:
+        """holder: this consumer's name. clock: Unix seconds."""
+        self._store, self._corridor, self._holder = store, corridor, holder
+        self._clock, self._every_s = clock, every_s
+
+    async def run(self) -> None:
+        """Runs until cancelled."""
+        while True:
+            try:
+                await self.look()
+            except (StoreDown, StreamDown, WriteRejected) as error:
+                log.warning("events are not noted now; tried again in %g s: %s", self._every_s, error)
+            await asyncio.sleep(self._every_s)
+
+    async def look(self) -> None:
+        gateways = await self._corridor.state.gateways()
+        await self._store.run(lambda connection: self._note(connection, gateways))
+
+    def _note(self, connection: Transaction, gateways: Mapping[str, Mapping[str, Any]]) -> None:
+        now = self._clock()
+        if not hold_lease(connection, _LEASE, self._holder, now, 3 * self._every_s):
+            return
+        alive = [state for state in gateways.values() if now - float(state.get("at", 0.0)) < _ALIVE_S]
+        steps = map(ramp_step, filter(_is_step, ramp_events_since(connection, now - _RAMPS_S)))
+        found = [*_deploy(connection, alive), *_config(connection, alive, now), *steps]
+        add_events(connection, found)
+        forget_events(connection, now - KEPT_S)
+
+
+def _deploy(connection: Transaction, alive: Sequence[Mapping[str, Any]]) -> Iterator[DeploymentEvent]:
+    """The version of the gateway that was started last, if it is another one than that of the newest deploy."""
+    started = max(alive, key=lambda state: float(state.get("started", 0.0)), default=None)
+    version = "" if started is None else str(started.get("version", ""))
+    newest = newest_event(connection, "deploy")
+    if started is not None and version and (newest is None or newest.subject != version):
+        at = float(started.get("started", 0.0))
+        yield DeploymentEvent(f"deploy:{version}:{int(at)}", at, "deploy", version, f"gateway {version}")
+
+
+def _config(connection: Transaction, alive: Sequence[Mapping[str, Any]], now: float) -> Iterator[DeploymentEvent]:
+    """The config of all gateways, if it is another one than that of the newest event; nothing while they differ."""
+    digests = {str(dict(state.get("config") or {}).get("digest", "")) for state in alive} - {""}
+    newest = newest_event(connection, "config")
+    if len(digests) == 1 and (newest is None or newest.subject not in digests):
+        yield config_event(digests.pop(), now)
+
+
+def _is_step(event: RampEvent) -> bool:
+    return event.moved and event.record.state != "shadow"
+
+
+def ramp_step(event: RampEvent) -> DeploymentEvent:
+    """A ramp's step, as a line on charts."""
+    record = event.record
+    step = f" to step {record.step + 1}" if record.state == "ramp" else ""
+    text = f"{record.experiment}: {event.kind.replace('_', ' ')}{step}"
+    return DeploymentEvent(f"ramp:{event.id}", record.at, "ramp", record.experiment, text)
+
+
+def events_task(context: TaskContext) -> Coroutine[Any, Any, None]:
+    return EventKeeper(context.store, context.corridor, context.name).run()
