@@ -455,7 +455,9 @@ def _next(reports: Sequence[Report]) -> Iterator[str]:
         yield from (f"  {line}" for line in [*leading.cautions, *segment_lines(leading)])
         return
     for report in reports:
-        lines = [headline(report), *(next_lines(report) if report.verdict == "hold" else []), *report.cautions]
+        left = report.progress.sentence if report.verdict == "hold" and report.progress is not None else ""
+        more = [*([left] if left else []), *next_lines(report)] if report.verdict == "hold" else []
+        lines = [headline(report), *more, *report.cautions]
         rated = [responses_line(c) for c in (report.primary, *report.guardrails)]
         people = [people_line(c) for c in (report.primary, *report.guardrails)]
         lines += [text for text in (*people, *rated, saving(report.primary), sharing(report.family)) if text]
