@@ -375,7 +375,7 @@ def test_status_says_what_the_verdict_waits_for(run: Any, tmp_path: Path) -> Non
         save(connection, SequenceChanges({name: (40, sequence.state())}, [], {}, []), 1.0)
     opened.dispose()
     text = run("status", "swap")
-    assert "refusal 0.400 instead of 0.500" in text
+    assert ": refusal 0.300 instead of 0.500; " in text
     assert "worse by 0.100 so far, likely" in text
     assert "open: primary refusal: " in text
     made = conforms("ab status", run("status", "swap", "--json"))["candidates"][0]
