@@ -74,6 +74,7 @@ def cautions(config: Config) -> list[str]:
         *_names_of_callers(config),
         *_names_of_actors(config),
         *_not_adaptive(config),
+        *_streams_of_cascades(config),
     ]
 
 
@@ -99,6 +100,16 @@ def _not_adaptive(config: Config) -> Iterator[str]:
             "predictor: the judge sees every exchange with the same probability, `share`; older versions let the model "
             "decide. Set `adaptive: true` for that, or `adaptive: false` to say that you have read this"
         )
+
+
+def _streams_of_cascades(config: Config) -> Iterator[str]:
+    for alias, model in config.models.items():
+        found = config.routes.get(model.targets[0].route or "")
+        if found is not None and found.route.cascade:
+            yield (
+                f"models.{alias}: the cascade {found.route.name} serves plain calls alone: an answer can be checked "
+                f"once it is complete, so calls with `stream: true` go to {found.route.control.target}"
+            )
 
 
 def _open_beside_keys(config: Config) -> Iterator[str]:

@@ -24,6 +24,7 @@ from pydantic import (
 )
 
 from gateway.config.admin import AdminConfig
+from gateway.config.cascades import CascadeConfig
 from gateway.config.experiments import Experiment
 from gateway.config.jwt import JwtIssuer
 from gateway.config.limits import Budgets, LimitsConfig, Organization, Team
@@ -40,6 +41,7 @@ from gateway.config.types import (
     Name,
     OtelConfig,
     Positive,
+    RouteName,
     Section,
     Share,
     TagKey,
@@ -463,10 +465,12 @@ class Config(Section):
     """Access of judges, embeddings and replays to the gateway."""
     prices: PriceList | None = None
     """Prices of models, in addition to the built-in prices."""
+    cascades: dict[RouteName, CascadeConfig] = Field({})
+    """Cheaper targets that answer first, each with the condition on which its answer goes out."""
     experiments: dict[Name, Experiment] = Field({})
     """Comparisons of targets."""
     webhooks: dict[Name, WebhookConfig] = Field({})
-    """The receivers of each transition of a ramp, by name."""
+    """The receivers of each transition of a ramp, and of each group that a learned route takes back, by name."""
     _digest: str = PrivateAttr("")
     _secret_files: tuple[Path, ...] = PrivateAttr(())
     _routes: Mapping[str, ConfiguredRoute] = PrivateAttr(default_factory=dict)

@@ -1,6 +1,7 @@
 """The learned routes that a config names: a file for each next to gateway.yaml, read, checked and watched with it.
 
-`gateway route learn --write` makes gateway.route.NAME.json for gateway.yaml. A target `{route: NAME}` refers to it.
+`gateway route learn --write` makes gateway.route.NAME.json for gateway.yaml. A target `{route: NAME}` refers to it, or
+to a cascade of the section `cascades`.
 """
 
 from __future__ import annotations
@@ -12,7 +13,9 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from gateway.config.cascades import CascadeConfig, InvalidRule, cascade_route
 from gateway.config.upstreams import TargetRef
+from gateway.config.yaml_text import read_config_text, yaml_sections
 from gateway.core.did_you_mean import did_you_mean
 from gateway.core.errors import CannotRun, ConfigError
 from gateway.core.exchange import Target
@@ -70,10 +73,12 @@ class NamedRoutes:
     mistakes: list[str] = field(default_factory=list)
     routed: set[str] = field(default_factory=set)
     """Models whose target is a route."""
+    written: set[str] = field(default_factory=set)
+    """Names of the cascades that gateway.yaml holds itself."""
 
     @property
     def paths(self) -> tuple[Path, ...]:
-        return tuple(self.files.path(name) for name in self.routes)
+        return tuple(self.files.path(name) for name in self.routes if name not in self.written)
 
     @property
     def text(self) -> str:
@@ -82,6 +87,8 @@ class NamedRoutes:
 
     def filled(self, raw: dict[str, Any]) -> dict[str, Any]:
         """The sections with the digest of each route that they name, so that a plan is of one route for ever."""
+        for name, cascade in as_object(raw.get("cascades")).items():
+            self._write(str(name), cascade)
         models = {alias: self._model(str(alias), model) for alias, model in as_object(raw.get("models")).items()}
         experiments = {name: self._experiment(str(name), e) for name, e in as_object(raw.get("experiments")).items()}
         experiments = {**self._watches(raw), **experiments}
@@ -90,6 +97,18 @@ class NamedRoutes:
         if self.routes and ROUTE in as_object(raw.get("upstreams")):
             self.mistakes.append(f'upstreams.{ROUTE}: "{ROUTE}" names learned routes in records; rename the upstream')
         return filled
+
+    def _write(self, name: str, raw: Any) -> None:
+        """Makes a route of a cascade that gateway.yaml holds."""
+        self.written.add(name)
+        if name in self.files.texts:
+            self.mistakes.append(f"cascades.{name}: {self.files.path(name).name} is a route of this name; rename one")
+        try:
+            self.routes[name] = _configured(cascade_route(name, CascadeConfig.model_validate(raw)))
+        except ValidationError:
+            return  # the validation of the whole config reports it
+        except (InvalidRule, InvalidRoute) as error:
+            self.mistakes.append(f"cascades.{name}.{error}")
 
     def _model(self, alias: str, model: Any) -> Any:
         if not isinstance(model, dict):
@@ -177,15 +196,17 @@ class NamedRoutes:
         digest = found.route.digest
         if target.get("digest") not in (None, digest):
             self.mistakes.append(
-                f"{at}.digest: the route in {self.files.path(name).name} is {digest}, another one than was chosen here"
+                f"{at}.digest: the route in {self._where(name)} is {digest}, another one than was chosen here"
             )
         return {**target, "digest": digest}
 
     def _read(self, at: str, name: str, alias: str) -> ConfiguredRoute | None:
         if name not in self.routes:
             text, file = self.files.texts.get(name), self.files.path(name).name
+            if name in self.written:
+                return None  # what is wrong with it is reported where it is written
             if text is None:
-                hint = did_you_mean(name, self.files.texts) or ""
+                hint = did_you_mean(name, [*self.files.texts, *self.written]) or ""
                 self.mistakes.append(
                     f'{at}.route: no route "{name}": there is no {file}{hint}; learn one: '
                     f"gateway route learn EXPERIMENT --name {name} --write"
@@ -200,7 +221,8 @@ class NamedRoutes:
         if found.route.name != name:
             self.mistakes.append(f'{at}.route: {self.files.path(name).name} holds the route "{found.route.name}"')
         if found.route.alias != alias:
-            self.mistakes.append(f'{at}.route: {name} was learned on the calls of "{found.route.alias}", not {alias}')
+            made = "is a cascade for" if name in self.written else "was learned on"
+            self.mistakes.append(f'{at}.route: {name} {made} the calls of "{found.route.alias}", not {alias}')
         return found
 
     def unknown_upstreams(self, raw: Mapping[str, Any]) -> Iterator[str]:
@@ -210,9 +232,13 @@ class NamedRoutes:
             for role, ref in (("control", each.control), ("moved", each.moved)):
                 if ref.upstream not in known:
                     yield (
-                        f"{self.files.path(name).name}: its {role} target is {ref.upstream}/{ref.model}, and there is "
+                        f"{self._where(name)}: its {role} target is {ref.upstream}/{ref.model}, and there is "
                         f'no upstream "{ref.upstream}"{did_you_mean(ref.upstream, known)}'
                     )
+
+    def _where(self, name: str) -> str:
+        """The place that holds a route, for messages."""
+        return f"cascades.{name}" if name in self.written else self.files.path(name).name
 
 
 def watch_name(route: str) -> str:
@@ -255,8 +281,10 @@ def is_route(target: Target) -> bool:
 
 
 def read_route(config: Path, name: str) -> LearnedRoute:
-    """The frozen route of this name. Raises CannotRun."""
+    """The frozen route of this name, or the cascade that the config holds. Raises CannotRun."""
     files = read_routes(config)
+    if name not in files.texts and (written := _written(config, name)) is not None:
+        return written
     text = files.texts.get(name)
     if text is None:
         hint = did_you_mean(name, files.texts) or f"; there are: {', '.join(files.texts) or 'none'}"
@@ -265,6 +293,18 @@ def read_route(config: Path, name: str) -> LearnedRoute:
         return route_from_json(text)
     except InvalidRoute as error:
         raise CannotRun(f"{files.path(name)}: {error}") from error
+
+
+def _written(config: Path, name: str) -> LearnedRoute | None:
+    """The cascade of this name in gateway.yaml; None: there is none. Raises CannotRun."""
+    raw = yaml_sections(read_config_text(config), config.name) if config.exists() else {}
+    cascade = as_object(raw.get("cascades")).get(name)
+    if cascade is None:
+        return None
+    try:
+        return cascade_route(name, CascadeConfig.model_validate(cascade))
+    except (ValidationError, InvalidRule, InvalidRoute) as error:
+        raise CannotRun(f"{config.name}: cascades.{name}: {error}") from error
 
 
 def write_route(path: Path, route: LearnedRoute) -> None:

@@ -1,4 +1,4 @@
-"""The section `webhooks` of gateway.yaml: the receivers of each transition of a ramp."""
+"""The section `webhooks` of gateway.yaml: the receivers of each transition of a ramp, and of a route's leaf."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class WebhookConfig(Section):
     secret: Annotated[str, AfterValidator(_checked)]
     """Signs each request: `whsec_` and 24 to 64 random bytes in base64, such as `${WEBHOOK_SECRET}`."""
     experiments: Annotated[tuple[Name, ...], Field(min_length=1)] | None = None
-    """Experiments whose ramps it reports. Default: all."""
+    """Experiments whose ramps it reports; ROUTE-watch reports what a learned route has taken back. Default: all."""
     timeout_s: Annotated[float, Field(gt=0, le=60)] = 10.0
     """Seconds in which the receiver answers; later counts as a failure."""
 

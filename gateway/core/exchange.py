@@ -68,6 +68,10 @@ class Usage:
     reasoning_tokens: int | None = None
 
 
+DECLINED = "answered, and a cascade did not accept the answer"
+"""Failure of an attempt whose answer was complete, and did not go out."""
+
+
 @dataclass(frozen=True, slots=True)
 class Attempt:
     target: Target
@@ -75,6 +79,10 @@ class Attempt:
     failure: str | None  # None: it answered
     seconds: float
     usage: Usage | None = None
+
+    @property
+    def declined(self) -> bool:
+        return self.failure == DECLINED
 
 
 @dataclass(slots=True)  # never assigned to; freezing it would cost 2 µs a call, more than filling it
@@ -134,11 +142,14 @@ class Exchange:
     route: str | None = None
     """The learned route that chose the target, and the leaf: "small-where-safe/3". None: none was asked."""
     tied: bool | None = None
-    """True: a copy of the served answer, for an arm whose learned route keeps the control: nothing was sent, and the
-    arms differ in nothing. None: the record of a request."""
+    """True: a copy of the served answer, for an arm whose learned route keeps the control: the arms differ in nothing,
+    but in cost and time where a cascade has asked its first target before (`attempts`). Otherwise nothing was sent.
+    None: the record of a request."""
     segments: str | None = None
     """JSON of the call's CallSegments (core/segments.py). None: in no experiment with segments. The arms of a shadow
     pair have that of their served call."""
+    fell_back: bool | None = None
+    """True: the target that the learned route chose did not answer, and this one did. None: it did, or none chose."""
 
     def to_fields(self) -> Fields:
         """The stream entry: a JSON head, and the two bodies apart from it, so that they are never re-encoded."""

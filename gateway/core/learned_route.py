@@ -1,7 +1,8 @@
 """A learned route: which requests of a model name go to the cheaper target, as trees over features of the request.
 
 Learned and checked by features/route, stored as JSON beside gateway.yaml, and evaluated here, by Python alone, for each
-call. Nothing in a file is executed. A digest over all of it names the route in plans, so that a route of an experiment
+call. A cascade is a route that decides later: the cheaper target is asked first, and its tree reads the answer as well.
+Nothing in a file is executed. A digest over all of it names the route in plans, so that a route of an experiment
 cannot change, and a file that was edited does not load.
 """
 
@@ -17,9 +18,11 @@ from typing import Any, Literal
 
 import orjson
 
+from gateway.core.answer_features import CASCADE_FEATURE_SET, CASCADE_FEATURES
 from gateway.core.exchange import Target
 from gateway.core.json_values import as_list, as_object
 from gateway.core.request_features import FEATURE_SET, FEATURES, SCRIPTS
+from gateway.core.segments import SegmentDesign, segment_name
 from gateway.core.variant_text import variant_text
 
 FORMAT = 1
@@ -33,12 +36,18 @@ WATCHED = 0.02
 """Share of the moved calls that are also sent to the control, where a target says nothing else."""
 UNLIKE = "unlike"
 """Label of calls that are unlike the requests that the route was learned from."""
+UNANSWERED = "unanswered"
+"""Label of calls of a cascade whose first target gave no answer that could be checked."""
+STREAM = FEATURES.index("stream")
+"""The feature of streams, of which a cascade accepts none: its tree begins with it."""
 MOST_TREES = 100
 MOST_DEPTH = 6
 MOST_LEAVES = 64
 """Leaves of the route: groups of requests that are moved, counted and taken back together."""
 NAMES = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}", re.A)
 """Names of routes, which are part of file names and header lines."""
+MOST_SPLITS = 8
+"""Depth of the tree of a route that is one: at most eight leaves, and the branch of streams."""
 _MOST_NODES = 2 ** (MOST_DEPTH + 1) - 1
 Kind = Literal["tree", "boosted"]
 Node = tuple[Any, ...]
@@ -106,10 +115,23 @@ class LearnedRoute:
     evidence: Mapping[str, Any] = field(default_factory=dict)
     """How it was learned and chosen: experiment, plan, margin, alpha, the curve."""
     digest: str = ""
+    segments: SegmentDesign | None = None
+    """The declared segments by which the calls are told apart, instead of trees: leaf 0 is of those in no segment of
+    `kept`. None: the trees decide."""
+    kept: tuple[str, ...] = ()
+    """Names of the segments that stay with the control, each a leaf from 1 on."""
+    cascade: bool = False
+    """The moved target is asked first, and the leaf, of request and answer, says whether its answer goes out. Otherwise
+    the control is asked as well. Streams, which cannot be held back, go to the control."""
 
     @property
     def target(self) -> Target:
         return route_target(self.name, self.digest)
+
+    @property
+    def streamed_leaf(self) -> int:
+        """The leaf of streams, of a cascade."""
+        return self.trees[0][3][1]  # type: ignore[no-any-return]
 
     def to_json(self) -> bytes:
         """The file, with its digest."""
@@ -120,7 +142,9 @@ class LearnedRoute:
         """Everything but the digest; JSON-able."""
         return {
             "format": FORMAT,
-            "features": FEATURE_SET,
+            "features": CASCADE_FEATURE_SET if self.cascade else FEATURE_SET,
+            **({"cascade": True} if self.cascade else {}),
+            **({} if self.segments is None else {"segments": self.segments.fields(), "kept": list(self.kept)}),
             "name": self.name,
             "kind": self.kind,
             "alias": self.alias,
@@ -138,7 +162,7 @@ class LearnedRoute:
         }
 
     def leaf_of(self, values: Sequence[float]) -> int:
-        """The leaf of a request. values: as request_features returns them."""
+        """The leaf of a request. values: as request_features returns them; of a cascade, with those of the answer."""
         if self.kind == "tree":
             node = self.trees[0]
             while (at := node[0]) >= 0:
@@ -150,6 +174,11 @@ class LearnedRoute:
                 node = node[2] if values[at] <= node[1] else node[3]
             total += node[1]
         return bisect_left(self.cuts, total)
+
+    def leaf_of_segments(self, values: Mapping[str, str]) -> int:
+        """The leaf of a request by its declared segments: property → value."""
+        named = {segment_name(*each) for each in values.items()}
+        return next((leaf for leaf, name in enumerate(self.kept, 1) if name in named), 0)
 
     def knows(self, script: int) -> bool:
         return SCRIPTS[script] in self.scripts
@@ -188,7 +217,7 @@ def route_from_json(text: bytes) -> LearnedRoute:
         raise InvalidRoute(f"not a route of format {FORMAT}: format is {fields.get('format')!r}")
     if digest != digest_of(fields):
         raise InvalidRoute("it was changed after it was learned: its digest is that of another content")
-    if fields.get("features") != FEATURE_SET:
+    if fields.get("features") != (CASCADE_FEATURE_SET if fields.get("cascade") else FEATURE_SET):
         of = as_object(fields.get("evidence")).get("experiment", "EXPERIMENT")
         raise InvalidRoute(
             "it was learned from other features than this version computes; learn it again, under another name: "
@@ -196,7 +225,9 @@ def route_from_json(text: bytes) -> LearnedRoute:
         )
     try:
         return _route(fields, str(digest))
-    except (KeyError, TypeError, AttributeError) as error:
+    except InvalidRoute:
+        raise
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise InvalidRoute(f"it lacks a member, or one has another type: {error}") from error
 
 
@@ -210,12 +241,20 @@ def _route(fields: dict[str, Any], digest: str) -> LearnedRoute:
     most = 1 if kind == "tree" else MOST_TREES
     if not 0 < len(fields["trees"]) <= most:
         raise InvalidRoute(f"trees: expected at most {most}")
-    trees = tuple(_tree(nodes, f"trees[{i}]") for i, nodes in enumerate(fields["trees"]))
+    cascade, depth = fields.get("cascade") is True, MOST_SPLITS if kind == "tree" else MOST_DEPTH
+    shape = len(CASCADE_FEATURES if cascade else FEATURES), depth
+    trees = tuple(_tree(nodes, f"trees[{i}]", shape) for i, nodes in enumerate(fields["trees"]))
     if kind == "tree" and not all(value in range(len(leaves)) for value in _values(trees[0])):
         raise InvalidRoute("trees[0]: a leaf is not in `leaves`")
+    if cascade and not (kind == "tree" and _keeps_streams(trees[0], leaves)):
+        raise InvalidRoute("a cascade is one tree whose root keeps streams on the control")
     if not NAMES.fullmatch(fields["name"]):
         raise InvalidRoute(f"name: expected letters, digits, `_`, `-` and `.`, up to 64, got {fields['name']!r}")
     control, moved = _target(fields["control"]), _target(fields["moved"])
+    segments = None if "segments" not in fields else SegmentDesign.from_fields(fields["segments"])
+    kept = tuple(fields.get("kept", ()))
+    if segments is not None and not _keeps_segments(segments, kept, leaves):
+        raise InvalidRoute("kept: expected declared segments, each with a leaf that stays with the control")
     evidence = as_object(fields["evidence"])
     if not all(0 < _finite(evidence[name], f"evidence.{name}") < 1 for name in ("margin", "alpha")):
         raise InvalidRoute("evidence: expected a margin and an alpha in (0, 1)")
@@ -232,7 +271,20 @@ def _route(fields: dict[str, Any], digest: str) -> LearnedRoute:
         cuts=cuts,
         evidence=evidence,
         digest=digest,
+        cascade=cascade,
+        segments=segments,
+        kept=kept,
     )
+
+
+def _keeps_segments(design: SegmentDesign, kept: tuple[str, ...], leaves: Sequence[RouteLeaf]) -> bool:
+    known = {segment_name(*each) for each in design.segments}
+    stays = not any(leaf.moved for leaf in leaves[1:])
+    return bool(kept) and set(kept) <= known and len(leaves) == 1 + len(kept) and stays
+
+
+def _keeps_streams(root: Node, leaves: Sequence[RouteLeaf]) -> bool:
+    return root[0] == STREAM and root[3][0] < 0 and not leaves[root[3][1]].moved
 
 
 def _target(raw: dict[str, Any]) -> RouteTarget:
@@ -240,9 +292,10 @@ def _target(raw: dict[str, Any]) -> RouteTarget:
     return RouteTarget(str(raw["upstream"]), str(raw["model"]), settings)
 
 
-def _tree(nodes: Any, at: str) -> Node:
+def _tree(nodes: Any, at: str, shape: tuple[int, int]) -> Node:
     """The root of a tree whose nodes are a list, each before its children: [feature, threshold, left, right], or
-    [value]."""
+    [value]. shape: the number of features, and the greatest depth."""
+    features, most_depth = shape
     rows = as_list(nodes)
     if not 0 < len(rows) <= _MOST_NODES:
         raise InvalidRoute(f"{at}: expected 1 to {_MOST_NODES} nodes")
@@ -256,12 +309,12 @@ def _tree(nodes: Any, at: str) -> Node:
             built[i] = (-1, row[0] if type(row[0]) is int else _finite(row[0], at))
             continue
         feature, threshold, left, right = row
-        known = type(feature) is int and 0 <= feature < len(FEATURES)
+        known = type(feature) is int and 0 <= feature < features
         if not known or not all(type(child) is int and i < child < len(rows) for child in (left, right)):
             raise InvalidRoute(f"{at}[{i}]: a feature or a child that does not exist")
         built[i] = (feature, _finite(threshold, at), built[left], built[right])
-    if _depth(built[0]) > MOST_DEPTH + 1:
-        raise InvalidRoute(f"{at}: deeper than {MOST_DEPTH}")
+    if _depth(built[0]) > most_depth + 1:
+        raise InvalidRoute(f"{at}: deeper than {most_depth}")
     return built[0]
 
 

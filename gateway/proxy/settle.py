@@ -161,7 +161,7 @@ class Settler:
             self.shadow.withdraw(assignment, offer)
 
     def _count_choice(self, call: Call, choice: RouteChoice) -> None:
-        m, to = self.metrics, "moved" if choice.moved else "control"
+        m, to = self.metrics, "moved" if choice.moved and choice.cascade is None else "control"
         m.counts.of(m.route_calls, call.alias, choice.route, choice.leaf, to).n += 1
 
     def _count_split(self, assignment: Assignment, context: CallContext, own: bool) -> None:
@@ -195,7 +195,7 @@ class Settler:
         if content and (call.user or "user" in fields or "safety_identifier" in fields or "metadata" in fields):
             user = digest_of_user(call)
         running = assignment.running if assignment else None
-        first, run = context.first_content, call.run
+        first, run, choice = context.first_content, call.run, ended.route.choice
         return Exchange(  # positional: keywords would cost a sixth of this function
             call.id,
             call.received,
@@ -235,8 +235,9 @@ class Settler:
             run_source=None if run is None else run.source,
             score_rate=ended.score_rate,
             tags=" ".join(call.caller.call_tags) if call.caller.call_tags else None,
-            route=ended.route.choice.label if ended.route.choice is not None else None,
+            route=choice.label if choice is not None else None,
             segments=assignment.segments.to_json() if assignment and assignment.segments else None,
+            fell_back=True if choice is not None and ended.target_state.name != choice.target_name else None,
         )
 
     def _digest(self, context: CallContext, target_state: TargetState, decision: SamplingDecision) -> str | None:
@@ -328,7 +329,7 @@ def is_own_result(assignment: Assignment, target_state: TargetState, context: Ca
         target_state.target == assignment.target
         and context.outcome not in CLIENT_ENDED
         and not context.spliced
-        and all(attempt.target == assignment.target for attempt in context.attempts)
+        and all(attempt.target == assignment.target for attempt in context.attempts if not attempt.declined)
     )
 
 

@@ -149,6 +149,8 @@ class RoutePairs:
     cost_control: Floats
     """USD of the control's answer; NaN: unknown."""
     cost_moved: Floats
+    asked: NDArray[np.bool_] | None = None
+    """Pairs whose cheaper answer is paid for also where it is not moved: a cascade asks for it first. None: none."""
     groups: tuple[Sequence[Hashable], ...] = ()
     """Groupings, each with the group of every pair, within which values may depend on each other."""
 
@@ -245,6 +247,8 @@ def saved_share(pairs: RoutePairs, moved: NDArray[np.bool_], alpha: float) -> Bo
     if total <= 0:
         return None
     saved = np.where(known & moved, pairs.cost_control - pairs.cost_moved, 0.0)
+    if pairs.asked is not None:
+        saved = np.where(known & pairs.asked & ~moved, -pairs.cost_moved, saved)
     share = float(w @ saved) / total
     terms = w * (saved - share * np.where(known, pairs.cost_control, 0.0)) / total
     half = NormalDist().inv_cdf(1 - alpha / 2) * math.sqrt(float(terms @ terms))

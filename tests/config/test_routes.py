@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import jsonschema_rs
+import orjson
 import pytest
 import yaml
 from fixtures.learned_routes import EVIDENCE, ROUTE, a_route
@@ -16,7 +17,7 @@ from gateway.config.retirements import retiring_targets
 from gateway.config.routes import is_route, read_route, read_routes, route_path, write_route
 from gateway.config.schema import json_schema
 from gateway.core.errors import CannotRun, ConfigError
-from gateway.core.learned_route import LearnedRoute, RouteTarget
+from gateway.core.learned_route import LearnedRoute, RouteTarget, digest_of
 
 CONTROL = {"upstream": "u0", "model": "model-u0"}
 BASE: dict[str, Any] = {
@@ -103,6 +104,25 @@ def test_a_file_that_was_changed_by_hand_does_not_load(tmp_path: Path) -> None:
     file.write_bytes(file.read_bytes().replace(b'"share": 0.8', b'"share": 0.9'))
     with pytest.raises(ConfigError, match=rf"gateway.route.{ROUTE}.json: it was changed after it was learned"):
         load(path)
+
+
+def test_a_route_of_other_features_is_refused_with_the_command(tmp_path: Path) -> None:
+    """Of another version of the gateway, whose numbers about requests this one does not compute."""
+    path = placed(tmp_path)
+    fields = {**a_route().fields(), "features": "0" * 12}
+    route_path(path, ROUTE).write_bytes(orjson.dumps({**fields, "digest": digest_of(fields)}))
+    again = "learned from other features than this version computes; learn it again, under another name: "
+    with pytest.raises(ConfigError, match=f"{again}gateway route learn swap --name NAME --write"):
+        load(path)
+
+
+def test_nothing_but_json_is_a_route(tmp_path: Path) -> None:
+    """A pickle, which would run what it says when it is read, is not even looked at."""
+    path = placed(tmp_path)
+    route_path(path, ROUTE).write_bytes(b"\x80\x04cos\nsystem\n(S'touch " + bytes(tmp_path / "ran") + b"'\ntR.")
+    with pytest.raises(ConfigError, match=rf"gateway.route.{ROUTE}.json: not JSON"):
+        load(path)
+    assert not (tmp_path / "ran").exists()
 
 
 def test_a_file_that_no_target_names_is_not_read(tmp_path: Path) -> None:

@@ -20,11 +20,14 @@ from typing import Any
 import httpx2
 import pytest
 import yaml
+from fixtures.learned_routes import ROUTE
 
 from gateway.fake import HOLD, Fault
 from gateway.features.labels.desk import LabelRequest, export_blind_sheet, import_labels
 from gateway.features.learned.drift import QUALITY_ALPHA
+from gateway.features.route.work import keep_returned
 from gateway.statistics.change_detection import ChangeDetector
+from gateway.store.store import Store
 from gateway.stream.shard import GROUP
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(600)]
@@ -283,6 +286,13 @@ async def configs_come_and_go(whole: Any, rung: Rung) -> None:
     whole.config_path.write_text(good)
 
 
+async def a_leaf_is_taken_back(whole: Any) -> None:
+    """As the watch of the route writes it; the consumer publishes it within half a minute."""
+    digest = json.loads((whole.directory / f"gateway.route.{ROUTE}.json").read_text())["digest"]
+    async with Store(f"sqlite:///{whole.directory / 'data' / 'gateway.db'}") as store:
+        await store.run(lambda c: keep_returned(c, digest, frozenset({0}), time.time()))
+
+
 async def people_label(whole: Any) -> None:
     store = f"sqlite:///{whole.directory / 'data' / 'gateway.db'}"
     sheet = whole.directory / "sheet.csv"
@@ -375,6 +385,7 @@ async def everything_happens(whole: Any, rung: Rung) -> None:
         await rung.until(until, "GatewayStreamTrimmedUnread")
         await the_stream_server_is_away(whole, rung, until)
         await configs_come_and_go(whole, rung)
+        await a_leaf_is_taken_back(whole)
         await the_store_is_locked(whole, rung, until)
         await the_split_is_not_the_planned_one(whole)
         await rung.until(until, "GatewayScorerBudgetUsed")  # all that the budget pays for is judged

@@ -8,7 +8,7 @@ from hashlib import sha256
 from typing import Any
 
 import pytest
-from fixtures.learned_routes import ROUTE, a_route
+from fixtures.learned_routes import ROUTE, a_route, a_segment_route
 
 from gateway.core.exchange import Target
 from gateway.core.learned_route import RETURNED, RouteTarget, returned_to_json
@@ -119,6 +119,24 @@ async def test_a_reload_moves_no_conversation(make: Make) -> None:
     body["messages"][0]["content"] = CODE
     reply = await gateway.client.post("/chat/completions", json=body, headers=headers)
     assert reply.headers["x-gateway-model"] == "small"
+
+
+async def test_a_route_by_segment_keeps_the_calls_of_its_segment(make: Make) -> None:
+    gateway = await make(route=a_segment_route())
+    for product, model, leaf in (("code", "model-u0", 1), ("mail", "small", 0), ("code", "model-u0", 1)):
+        reply = await gateway.chat(PLAIN, metadata={"product": product})
+        assert (reply.headers["x-gateway-model"], reply.headers["x-gateway-route"]) == (model, f"{ROUTE}/{leaf}")
+    assert (await gateway.chat(PLAIN)).headers["x-gateway-model"] == "small"
+
+
+async def test_a_record_says_that_another_target_had_to_answer(make: Make, second: FakeUpstream) -> None:
+    gateway = await make()
+    await gateway.chat(PLAIN)
+    second.always(Fault.status(500))
+    await gateway.chat(PLAIN)
+    await gateway.chat(CODE)
+    found = [(e.route, e.target, e.fell_back) for e in sorted(await gateway.recorded(3), key=lambda e: e.received)]
+    assert found == [(f"{ROUTE}/0", SMALL, None), (f"{ROUTE}/0", LARGE, True), (f"{ROUTE}/1", LARGE, None)]
 
 
 async def test_a_chosen_target_is_not_the_route_s(make: Make) -> None:

@@ -23,6 +23,7 @@ from gateway.core.segments import segments_from_json
 from gateway.features.experiments.completeness import has_failed
 from gateway.features.experiments.metrics import (
     ANSWERED,
+    TIED_BUT,
     ArmObservation,
     JoinedPair,
     Key,
@@ -236,8 +237,8 @@ def joined_pairs(connection: Transaction, plan: Plan, found: Sequence[SettledPai
     served = {each.id: each for each in records}
     for pair in found:
         for i in (i for i in pair.arms.values() if i in served and served[i].tied and pair.id in observed):
-            beside = observed[i].pair_scores
-            observed[i] = replace(observed[pair.id], exchange=i, pair_scores=beside, tied=True)
+            own = {name: getattr(observed[i], name) for name in (*TIED_BUT, "pair_scores")}
+            observed[i] = replace(observed[pair.id], exchange=i, tied=True, **own)
     return [
         JoinedPair(
             pair.id,

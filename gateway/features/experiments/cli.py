@@ -439,6 +439,7 @@ def _next(reports: Sequence[Report]) -> Iterator[str]:
     from gateway.features.experiments.report.presentation import (
         best_lines,
         declared_lines,
+        except_lines,
         headline,
         next_lines,
         people_line,
@@ -461,7 +462,7 @@ def _next(reports: Sequence[Report]) -> Iterator[str]:
         rated = [responses_line(c) for c in (report.primary, *report.guardrails)]
         people = [people_line(c) for c in (report.primary, *report.guardrails)]
         lines += [text for text in (*people, *rated, saving(report.primary), sharing(report.family)) if text]
-        lines += [*declared_lines(report.declared), *segment_lines(report)]
+        lines += [*declared_lines(report.declared), *except_lines(report), *segment_lines(report)]
         yield from (f"  {'' if i else report.candidate:<10.10}{line}" for i, line in enumerate(lines))
 
 

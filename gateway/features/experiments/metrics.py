@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from gateway.core.likelihood import TOKENIZERS_DIFFER, AnswerLikelihood, agreement
@@ -94,7 +94,7 @@ class ArmObservation:
     truncated: bool = False  # the record's cap cut it
     likelihood: AnswerLikelihood | None = None  # of the served answer under this arm's engine
     pair_scores: Mapping[Key, StoredScore] = field(default_factory=dict)  # comparing the served answer with this one
-    tied: bool = False  # it is the served answer: a learned route keeps the control
+    tied: bool = False  # it is the served answer: a learned route keeps the control, or a cascade has asked it as well
 
     @property
     def failed(self) -> bool:
@@ -112,6 +112,8 @@ class PairOrigin:
 
 
 NOWHERE = PairOrigin()
+TIED_BUT = ("cost_usd", "total_s", "first_token_s")
+"""What a tied arm has of its own: a cascade that does not accept its first answer pays and waits for two."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -288,7 +290,7 @@ def pair_value(plan: Plan, metric: Metric, joined: JoinedPair, arm: str) -> Pair
         name = metric.name if metric.source == "preference" else str(plan.primary)
         if metric.source in _OF_PREFERENCE and (name, metric.identity) in that.pair_scores:
             return _tie(metric)
-        that = base
+        that = replace(base, **{name: getattr(that, name) for name in TIED_BUT})
     if metric.source == "judge":
         return _judged(plan, metric, base, that)
     if metric.source in ("missing", "worst"):

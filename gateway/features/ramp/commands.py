@@ -38,6 +38,7 @@ RampVerb = Literal["pause", "resume", "rollback", "promote", "override"]
 VERBS: tuple[RampVerb, ...] = get_args(RampVerb)
 MAX_REASON = 2_000
 _TRIES = 5
+_WITHOUT_RAMP = ", or serve all but these segments at once: gateway route except {} --write"
 
 
 class NoRamp(LookupError):
@@ -89,13 +90,13 @@ class RampView:
         return 0.0 if self.record is None else self.record.share(self.design)
 
 
-async def read_ramp(corridor: Corridor, experiment: str) -> RampView:
-    """Raises NoRamp, StreamDown."""
+async def read_ramp(corridor: Corridor, experiment: str, hint: str = "") -> RampView:
+    """hint: what else can be done without a ramp. Raises NoRamp, StreamDown."""
     state = (await corridor.state.plans()).get(experiment)
     if state is None:
         raise NoRamp(f'no experiment "{experiment[:200]}" has been started here')
     if state.plan.ramp is None:
-        raise NoRamp(f'experiment "{experiment[:200]}" has no ramp: add `ramp: {{}}` to it in gateway.yaml')
+        raise NoRamp(f'experiment "{experiment[:200]}" has no ramp: add `ramp: {{}}` to it in gateway.yaml{hint}')
     record = (await corridor.ramps.records()).get(experiment)
     evidence = orjson.loads(await corridor.ramps.evidence(experiment))
     known = isinstance(evidence, dict) and float(evidence.get("at") or 0.0) >= state.since
@@ -116,7 +117,7 @@ async def command_ramp(
     if len(command.reason) > MAX_REASON:
         raise RampRefused(f"{experiment}: the reason has {len(command.reason)} characters; at most {MAX_REASON}")
     for _ in range(_TRIES):
-        view = await read_ramp(corridor, experiment)
+        view = await read_ramp(corridor, experiment, _WITHOUT_RAMP.format(experiment[:200]) if command.kept else "")
         if not view.plan.running:
             raise RampRefused(f"{experiment}: it is stopped; `gateway ab start {experiment}` starts it")
         change = RampChange(clock(), command.by, command.reason)

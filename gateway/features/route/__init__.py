@@ -8,6 +8,7 @@ MANIFEST = Manifest(
     name="route",
     verbs=(Verb("route", "gateway.features.route.cli:verbs", 75),),
     outputs=(
+        JsonOutput("route except", "gateway.features.route.report:RouteFileOutput"),
         JsonOutput("route learn", "gateway.features.route.report:LearnedChoiceOutput"),
         JsonOutput("route show", "gateway.features.route.report:RouteFileOutput"),
         JsonOutput("route verify", "gateway.features.route.report:RouteVerificationOutput"),

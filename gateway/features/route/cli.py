@@ -35,6 +35,10 @@ def learn(
     experiment: Annotated[str, typer.Argument(help="Experiment whose pairs it is learned from.")],
     name: Annotated[str | None, typer.Option(help="Name of the route (default: EXPERIMENT-route).")] = None,
     kind: Annotated[str, typer.Option(help="tree: at most 8 groups. boosted: needs the extra learn.")] = "tree",
+    cascade: Annotated[
+        bool,
+        typer.Option("--cascade", help="Ask the cheaper target first: its answer decides as well. Plain calls only."),
+    ] = False,
     arm: Annotated[str | None, typer.Option(help="The cheaper target (default: the only candidate).")] = None,
     margin: Annotated[
         float | None, typer.Option(help="Largest loss over all traffic (default: the experiment's margin).")
@@ -56,7 +60,7 @@ def learn(
     if kind not in ("tree", "boosted"):
         raise typer.BadParameter(f'no kind "{kind}"; expected tree or boosted', param_hint="--kind")
     wanted: Kind = "tree" if kind == "tree" else "boosted"
-    terms, choice = _learned(experiment, arm, (name, margin, alpha), wanted, (config, data))
+    terms, choice = _learned(experiment, arm, (name, margin, alpha), (wanted, cascade), (config, data))
     show(to_json(reports.choice_dict(terms, choice)) if as_json else reports.choice_text(terms, choice))
     if choice.route is None:
         raise typer.Exit(1)
@@ -70,26 +74,25 @@ def _learned(
     experiment: str,
     arm: str | None,
     choices: tuple[str | None, float | None, float],
-    kind: Kind,
+    form: tuple[Kind, bool],
     where: tuple[Path, Path | None],
 ) -> tuple[RouteTerms, LearnedChoice]:
-    """choices: name, margin and alpha of the command line. where: the config and the data directory."""
+    """choices: name, margin and alpha of the command line. form: the kind, and whether it is a cascade. where: the
+    config and the data directory."""
     from dataclasses import replace
 
     from gateway.config.loading import load_for_consumer
-    from gateway.core.errors import CannotRun
-    from gateway.core.learned_route import NAMES
     from gateway.features.route.experiment import pairs_of, terms_of, with_choices
     from gateway.features.route.learning import learn as learn_route
     from gateway.store.query import reading
 
     name, margin, alpha = choices
-    if name is not None and not NAMES.fullmatch(name):
-        raise CannotRun(f'--name: "{name}": expected letters, digits, `_`, `-` and `.`, up to 64')
+    if name is not None:
+        _valid_name(name)
     read = load_for_consumer(where[0])
     with reading(store_url(read, where[1])) as connection:
         terms = with_choices(terms_of(connection, read, experiment, arm), name, margin, alpha)
-        terms = replace(terms, kind=kind)
+        terms = replace(terms, kind=form[0], cascade=form[1])
         return terms, learn_route(terms, pairs_of(connection, terms))
 
 
@@ -102,6 +105,50 @@ def _write(config: Path, learned: LearnedRoute, terms: RouteTerms) -> None:
     write_route(path, learned)
     note(f"{path.name} holds it, digest {learned.digest}; the experiment that proves it, for {config.name}:")
     note(yaml_lines(learned, str(terms.plan.primary), terms.margin))
+
+
+@route.command("except", epilog=example("gateway route except swap --write"))
+def except_segments(
+    experiment: Annotated[str, typer.Argument(help="Experiment whose verdict is `ship except`.")],
+    name: Annotated[str | None, typer.Option(help="Name of the route (default: EXPERIMENT-except).")] = None,
+    arm: Annotated[str | None, typer.Option(help="The cheaper target (default: the only candidate).")] = None,
+    write: Annotated[bool, typer.Option("--write", help="Write gateway.route.NAME.json next to gateway.yaml.")] = False,
+    as_json: AsJson = False,
+    config: Annotated[Path, File] = Path("gateway.yaml"),
+    data: Data = None,
+) -> None:
+    """Make the route of a verdict `ship except`: its segments stay with the control, the candidate takes the rest.
+
+    It serves without a ramp. Refused while the verdict is another one.
+    """
+    from gateway.config.loading import load_for_consumer
+    from gateway.config.routes import route_path, write_route
+    from gateway.core.sanitize import to_json
+    from gateway.features.route.by_segment import segment_route
+    from gateway.features.route.report import route_text
+    from gateway.store.query import reading
+
+    read, named = load_for_consumer(config), _valid_name(name or f"{experiment}-except")
+    with reading(store_url(read, data)) as connection:
+        made = segment_route(connection, read, experiment, arm, named)
+    show(to_json({**made.fields(), "digest": made.digest}) if as_json else route_text(made))
+    if not write:
+        note("--write freezes it in a file next to gateway.yaml")
+        return
+    path = route_path(config, named)
+    write_route(path, made)
+    note(f"{path.name} holds it; to serve it, make it the only target of {made.alias} in {config.name}, and remove")
+    note(f"{experiment} there:\n  {made.alias}:\n    targets: [{{route: {made.name}}}]")
+
+
+def _valid_name(name: str) -> str:
+    """Raises CannotRun."""
+    from gateway.core.errors import CannotRun
+    from gateway.core.learned_route import NAMES
+
+    if not NAMES.fullmatch(name):
+        raise CannotRun(f'--name: "{name}": expected letters, digits, `_`, `-` and `.`, up to 64')
+    return name
 
 
 @route.command("show", epilog=example("gateway route show small-where-safe"))
@@ -131,7 +178,7 @@ def verify(
     from gateway.features.route.report import verification_dict, verification_text
 
     learned = _read(config, name)
-    found = _verified(config, data, learned, experiment or str(learned.evidence["experiment"]))
+    found = _verified(config, data, learned, experiment or _learned_from(learned))
     if found is None:
         note(f"{name}: its digest is right, and there is no pair that it was not learned from")
         return
@@ -147,22 +194,41 @@ def _read(config: Path, name: str) -> LearnedRoute:
     return read_route(config, name)
 
 
+def _learned_from(learned: LearnedRoute) -> str:
+    """The experiment that a route was learned from. Raises CannotRun for a cascade that was written by hand."""
+    from gateway.core.errors import CannotRun
+
+    if "experiment" not in learned.evidence:
+        raise CannotRun(
+            f"{learned.name} was not learned from an experiment; name one that compares "
+            f"{learned.control.target} with {learned.moved.target}: --experiment NAME"
+        )
+    return str(learned.evidence["experiment"])
+
+
 def _verified(config: Path, data: Path | None, learned: LearnedRoute, experiment: str) -> Verification | None:
+    from dataclasses import replace
+
     from gateway.config.loading import load_for_consumer
     from gateway.core.errors import CannotRun
     from gateway.features.route import verification
     from gateway.features.route.experiment import pairs_of, terms_of
     from gateway.store.query import reading
 
+    if learned.segments is not None:
+        raise CannotRun(
+            f"{learned.name} keeps {', '.join(learned.kept)} by the verdict of {learned.evidence['experiment']}; "
+            f"gateway report {learned.evidence['experiment']} shows both on newer pairs, and its watch while it serves"
+        )
     read, of = load_for_consumer(config), learned.evidence
     with reading(store_url(read, data)) as connection:
-        arm = str(of["candidate"]) if experiment == of["experiment"] else None
-        terms = terms_of(connection, read, experiment, arm)
+        arm = str(of["candidate"]) if experiment == of.get("experiment") else None
+        terms = replace(terms_of(connection, read, experiment, arm), cascade=learned.cascade)
         if (terms.control, terms.moved) != (learned.control, learned.moved):
             raise CannotRun(
                 f"{experiment} compares {terms.control.target} and {terms.moved.target}, and {learned.name} chooses "
                 f"between {learned.control.target} and {learned.moved.target}"
             )
-        after = int(of["last_place"]) if terms.plan_hash == of["plan"] else 0
+        after = int(of["last_place"]) if terms.plan_hash == of.get("plan") else 0
         pairs = pairs_of(connection, terms, after)
     return verification.verify(learned, pairs, float(of["margin"]), float(of["alpha"]))

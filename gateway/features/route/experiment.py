@@ -86,7 +86,8 @@ def sequence_of(connection: Reading, terms: RouteTerms) -> SequenceName:
 
 def pairs_of(connection: Reading, terms: RouteTerms, after: int = 0) -> LearningPairs:
     """The pairs of the experiment from the one after this index on. Raises NotLearnable."""
-    return learning_pairs(stored_pairs(connection, sequence_of(connection, terms), after))
+    rows = stored_pairs(connection, sequence_of(connection, terms), after, answers=terms.cascade)
+    return learning_pairs(rows, cascade=terms.cascade)
 
 
 def with_choices(terms: RouteTerms, name: str | None, margin: float | None, alpha: float) -> RouteTerms:

@@ -15,11 +15,14 @@ from typing import Any
 
 import numpy as np
 import orjson
+from numpy.typing import NDArray
 
+from gateway.core.answer_features import CASCADE_FEATURES, answer_features, cascade_condition_text
+from gateway.core.completion import assemble, from_json
 from gateway.core.errors import CannotRun
 from gateway.core.json_values import parse_object
-from gateway.core.learned_route import APIS, Kind, LearnedRoute, Node, RouteLeaf, route_from_json
-from gateway.core.request_features import FEATURES, SCRIPTS, condition_text, request_features
+from gateway.core.learned_route import APIS, STREAM, Kind, LearnedRoute, Node, RouteLeaf, route_from_json
+from gateway.core.request_features import FEATURES, SCRIPTS, request_features
 from gateway.features.route.boosting import boosted_groups
 from gateway.features.route.model import Floats, Groups, LearnedChoice, LearningPairs, RouteTerms
 from gateway.features.route.rows import StoredPair
@@ -40,12 +43,12 @@ class NotLearnable(CannotRun):
     """No route can be learned from these pairs; the message says why."""
 
 
-def learning_pairs(rows: Iterable[StoredPair]) -> LearningPairs:
-    """Reads the features of each pair's request."""
+def learning_pairs(rows: Iterable[StoredPair], *, cascade: bool = False) -> LearningPairs:
+    """Reads the features of each pair's request; for a cascade, those of the cheaper answer as well."""
     kept: list[tuple[StoredPair, list[float], int]] = []
     unreadable = 0
     for row in rows:
-        found = features_of(row)
+        found = with_answer(row) if cascade else features_of(row)
         if found is None:
             unreadable += 1
         else:
@@ -55,7 +58,9 @@ def learning_pairs(rows: Iterable[StoredPair]) -> LearningPairs:
         return np.array([np.nan if (v := of(row)) is None else v for row, _, _ in kept], dtype=np.float64)
 
     return LearningPairs(
-        np.array([values for _, values, _ in kept], dtype=np.float64).reshape(len(kept), len(FEATURES)),
+        np.array([values for _, values, _ in kept], dtype=np.float64).reshape(
+            len(kept), len(CASCADE_FEATURES if cascade else FEATURES)
+        ),
         np.array([script for _, _, script in kept], dtype=np.intp),
         column(lambda row: row.difference),
         column(lambda row: 1.0 / row.pi),
@@ -78,6 +83,18 @@ def features_of(row: StoredPair) -> tuple[list[float], int] | None:
     return request_features(size, row.stream, request, orjson.dumps(turns))
 
 
+def with_answer(row: StoredPair) -> tuple[list[float], int] | None:
+    """The same with the features of the candidate's answer. None: one of the two is not recorded, or was cut."""
+    found = features_of(row)
+    if found is None or not row.response:
+        return None
+    read = (
+        from_json(row.response) if row.form == "assembled" else assemble(row.api, row.response_streamed, row.response)
+    )
+    values, script = found
+    return [*values, *answer_features(values, read)], script
+
+
 def learn(terms: RouteTerms, pairs: LearningPairs, now: float | None = None) -> LearnedChoice:
     """Raises NotLearnable. now: Unix seconds; None: the present."""
     if len(pairs) < FEWEST_PAIRS:
@@ -87,9 +104,10 @@ def learn(terms: RouteTerms, pairs: LearningPairs, now: float | None = None) -> 
             f"from {FEWEST_PAIRS} or more, and 2 000 show a margin of 0.05"
         )
     older, newer = split_by_time(pairs)
-    groups = _groups(terms.kind, older)
+    groups = _cascade_groups(terms, older) if terms.cascade else _groups(terms.kind, older)
     order, movable = _safest_first(groups, older, newer, terms.margin)
-    curve = choose_route(newer.as_routed(groups.of(newer.x)), order, terms.margin, terms.alpha, movable)
+    routed = newer.as_routed(groups.of(newer.x), cascade=terms.cascade)
+    curve = choose_route(routed, order, terms.margin, terms.alpha, movable)
     moved = () if curve.chosen is None else curve.points[curve.chosen].leaves
     leaves = _leaves(groups, pairs, newer, frozenset(moved))
     evidence = _evidence(terms, (older, newer), curve, time.time() if now is None else now)
@@ -108,6 +126,7 @@ def learn(terms: RouteTerms, pairs: LearningPairs, now: float | None = None) -> 
         baseline=groups.baseline,
         cuts=groups.cuts,
         evidence=evidence,
+        cascade=terms.cascade,
     )
     return LearnedChoice(route_from_json(route.to_json()), curve, leaves, evidence)
 
@@ -130,6 +149,30 @@ def _groups(kind: Kind, older: LearningPairs) -> Groups:
     return Groups((node,), tuple(says[leaf] for leaf in sorted(says)), lambda x: leaves_of(grown, x))
 
 
+def _cascade_groups(terms: RouteTerms, older: LearningPairs) -> Groups:
+    """The groups of plain calls by request and answer, and that of streams, which a cascade keeps. Raises
+    NotLearnable."""
+    if terms.kind != "tree":
+        raise NotLearnable("a cascade is learned as a tree; leave --kind out")
+    plain, fewest = older.plain, round(FEWEST_PAIRS * LEARNED_SHARE)
+    if plain.sum() < fewest:
+        raise NotLearnable(
+            f"{terms.plan.name}: {int(plain.sum())} of its {len(older)} older pairs are of calls without `stream: true`"
+            f", which alone a cascade serves; {fewest} teach one. Learn a route that decides before the call: leave "
+            "--cascade out"
+        )
+    grown = grow_tree(older.x[plain], older.difference[plain], older.weights[plain])
+    says: dict[int, str] = {}
+    node = _node(grown, (), says)
+    streamed = len(says)
+
+    def of(x: Floats) -> NDArray[np.intp]:
+        return np.where(x[:, STREAM] > 0.5, streamed, leaves_of(grown, x))
+
+    named = (*(says[leaf] for leaf in sorted(says)), "streamed")
+    return Groups(((STREAM, 0.5, node, (-1, streamed)),), named, of, kept=frozenset({streamed}))
+
+
 def _node(tree: GrownTree, path: tuple[tuple[SplitCondition, bool], ...], says: dict[int, str]) -> Node:
     """The tree as a route stores it. says: gets the words of each leaf."""
     if tree.branches is None:
@@ -143,7 +186,8 @@ def _node(tree: GrownTree, path: tuple[tuple[SplitCondition, bool], ...], says: 
 def path_text(path: Sequence[tuple[SplitCondition, bool]]) -> str:
     """The requests that take this path; the last condition on a feature and side is the tightest."""
     last = {(condition.feature, above): condition.threshold for condition, above in path}
-    return ", ".join(condition_text(FEATURES[f], t, above) for (f, above), t in last.items()) or "every request"
+    words = (cascade_condition_text(CASCADE_FEATURES[f], t, above) for (f, above), t in last.items())
+    return ", ".join(words) or "every request"
 
 
 def _safest_first(groups: Groups, older: LearningPairs, newer: LearningPairs, margin: float) -> tuple[list[int], int]:
@@ -156,7 +200,9 @@ def _safest_first(groups: Groups, older: LearningPairs, newer: LearningPairs, ma
     sums = np.bincount(leaf, weights=older.weights * older.difference, minlength=len(groups.says))
     weights = np.bincount(leaf, weights=older.weights, minlength=len(groups.says))
     means = np.divide(sums, weights, out=np.full(len(sums), -np.inf), where=weights > 0)
-    enough = [i for i in range(len(groups.says)) if counts[i] >= _FEWEST_CHOSEN and weights[i] > 0]
+    enough = [
+        i for i in range(len(groups.says)) if counts[i] >= _FEWEST_CHOSEN and weights[i] > 0 and i not in groups.kept
+    ]
     order = sorted(enough, key=lambda i: -means[i]) if not groups.cuts else sorted(enough, reverse=True)
     best = [*groups.cuts, math.inf] if groups.cuts else means.tolist()  # a band's own mean is of few pairs
     return order, next((k for k, i in enumerate(order) if best[i] < -margin), len(order))

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gateway.core.learned_route import Kind, LearnedRoute, Node, RouteLeaf, RouteTarget
+from gateway.core.learned_route import STREAM, Kind, LearnedRoute, Node, RouteLeaf, RouteTarget
 from gateway.core.plan import Plan
 from gateway.statistics.dependence import BLOCK_S
 from gateway.statistics.route_choice import RouteCurve, RoutePairs
@@ -22,7 +22,7 @@ class LearningPairs:
     """The pairs of an experiment, in order of time. All of length n."""
 
     x: Floats
-    """Shape (n, number of FEATURES)."""
+    """Shape (n, number of FEATURES), or of CASCADE_FEATURES where a cascade is learned."""
     script: NDArray[np.intp]
     """Indexes in SCRIPTS."""
     difference: Floats
@@ -52,10 +52,16 @@ class LearningPairs:
             self.units[of],
         )
 
-    def as_routed(self, leaf: NDArray[np.intp]) -> RoutePairs:
-        """leaf: of each pair."""
+    @property
+    def plain(self) -> NDArray[np.bool_]:
+        """Pairs of calls without `stream: true`."""
+        return self.x[:, STREAM] <= 0.5
+
+    def as_routed(self, leaf: NDArray[np.intp], *, cascade: bool = False) -> RoutePairs:
+        """leaf: of each pair. cascade: the cheaper answer is paid for in any leaf of plain calls."""
         groups = (self.units, tuple((self.received // BLOCK_S).astype(int).tolist()))
-        return RoutePairs(leaf, self.difference, self.weights, self.cost_control, self.cost_moved, groups)
+        asked = self.plain & (leaf >= 0) if cascade else None
+        return RoutePairs(leaf, self.difference, self.weights, self.cost_control, self.cost_moved, asked, groups)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +78,8 @@ class RouteTerms:
     margin: float
     alpha: float = 0.05
     kind: Kind = "tree"
+    cascade: bool = False
+    """The cheaper target is asked first, and its answer decides as well."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,3 +104,5 @@ class Groups:
     """Features, shape (n, features) → leaves."""
     baseline: float = 0.0
     cuts: tuple[float, ...] = ()
+    kept: frozenset[int] = frozenset()
+    """Groups that cannot move, whatever the pairs say: the streams of a cascade."""

@@ -29,6 +29,11 @@ from gateway.reports.charts import Chart
 from gateway.store.query import Reading
 
 HOME = "/console/routes"
+_KINDS = {
+    "tree": "tree: groups that people can read",
+    "boosted": "boosted trees: needs the extra learn",
+    "cascade": "cascade: the cheaper model answers plain calls first, and its answer decides as well",
+}
 DAY_S = 86_400.0
 
 
@@ -70,7 +75,7 @@ async def _page(request: Request, error: str = "", status: int = 200) -> Respons
     shown: dict[str, Any] = {
         "views": views,
         "experiments": [(name, name) for name in _learnable(config)],
-        "kinds": [("tree", "tree: groups that people can read"), ("boosted", "boosted trees: needs the extra learn")],
+        "kinds": list(_KINDS.items()),
         "experiment": experiment,
         "kind": kind,
         "error": error,
@@ -108,7 +113,7 @@ def _tried(connection: Reading, config: Config, experiment: str, kind: str) -> t
     """What was learned, or why nothing can be."""
     wanted: Kind = "boosted" if kind == "boosted" else "tree"
     try:
-        terms = replace(terms_of(connection, config, experiment), kind=wanted)
+        terms = replace(terms_of(connection, config, experiment), kind=wanted, cascade=kind == "cascade")
         return terms, learn(terms, pairs_of(connection, terms))
     except CannotRun as why:
         return str(why)

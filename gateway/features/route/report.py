@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
-from typing import Any, TypedDict, cast
+from typing import Any, NotRequired, TypedDict, cast
 
 from gateway.core.learned_route import Kind, LearnedRoute, RouteLeaf
 from gateway.features.route.model import LearnedChoice, RouteTerms
@@ -45,23 +45,25 @@ class RoutePointOutput(TypedDict):
 RouteEvidenceOutput = TypedDict(
     "RouteEvidenceOutput",
     {
-        "experiment": str,
-        "plan": str,
-        "candidate": str,
+        "experiment": NotRequired[str],
+        "plan": NotRequired[str],
+        "candidate": NotRequired[str],
         "primary": str,
         "margin": float,
         "alpha": float,
-        "pairs": RoutePairsOutput,
-        "last_place": int,
-        "from": float,
-        "to": float,
-        "learned_at": float,
+        "pairs": NotRequired[RoutePairsOutput],
+        "last_place": NotRequired[int],
+        "from": NotRequired[float],
+        "to": NotRequired[float],
+        "learned_at": NotRequired[float],
+        "accept": NotRequired[str],
+        "verdict": NotRequired[str],
         "chosen": int | None,
         "curve": list[RoutePointOutput],
     },
 )
 """How a route was learned and chosen. Times in Unix seconds; chosen: an index of the curve, None: no share can be
-moved."""
+moved. accept: the rule of a cascade that gateway.yaml holds. verdict: the sentence that a route by segment follows."""
 
 
 class LearnedChoiceOutput(TypedDict):
@@ -69,6 +71,8 @@ class LearnedChoiceOutput(TypedDict):
 
     name: str
     kind: Kind
+    cascade: bool
+    """The cheaper target is asked first, and its answer decides as well."""
     digest: str | None
     learned: bool
     """False: no share is shown to lose at most the margin, so there is no route and no digest."""
@@ -82,6 +86,12 @@ class RouteFileOutput(TypedDict):
     format: int
     features: str
     """The set of features that its trees read."""
+    cascade: NotRequired[bool]
+    """True: the moved target is asked first, and its answer decides as well."""
+    segments: NotRequired[dict[str, Any]]
+    """The declared segments of the plan, which decide instead of trees."""
+    kept: NotRequired[list[str]]
+    """Names of the segments that stay with the control."""
     name: str
     kind: Kind
     alias: str
@@ -128,6 +138,7 @@ def choice_dict(terms: RouteTerms, choice: LearnedChoice) -> dict[str, Any]:
     return {
         "name": terms.name,
         "kind": terms.kind,
+        "cascade": terms.cascade,
         "digest": None if route is None else route.digest,
         "learned": route is not None,
         "leaves": [asdict(leaf) for leaf in choice.leaves],
@@ -137,21 +148,21 @@ def choice_dict(terms: RouteTerms, choice: LearnedChoice) -> dict[str, Any]:
 
 def choice_text(terms: RouteTerms, choice: LearnedChoice) -> str:
     """What was learned, or why nothing may be moved."""
-    lines = [_sentence(terms.name, choice), "", *leaf_lines(choice.leaves), "", *curve_lines(choice.evidence)]
+    lines = [_sentence(terms, choice), "", *leaf_lines(choice.leaves), "", *curve_lines(choice.evidence)]
     return "\n".join(lines)
 
 
-def _sentence(name: str, choice: LearnedChoice) -> str:
-    evidence, at = choice.evidence, choice.curve.chosen
+def _sentence(terms: RouteTerms, choice: LearnedChoice) -> str:
+    name, evidence, at = terms.name, choice.evidence, choice.curve.chosen
     margin, primary = evidence["margin"], evidence["primary"]
     if at is None:
         first = choice.curve.points[0] if choice.curve.points else None
         tested = "no group has enough pairs" if first is None else f"moving {first.share:.0%} has p = {first.p:.2g}"
         return f"{name}: no share can be moved: none is shown to lose at most {margin:g} of {primary} ({tested})"
-    point = choice.curve.points[at]
+    point, moves = choice.curve.points[at], "the first answer goes out for" if terms.cascade else "moves"
     saved = "" if point.saved is None else f" and saves {_percent(point.saved)} of the cost"
     return (
-        f"{name}: moves {point.share:.0%} of the traffic{saved}, at a loss of {_interval(point.loss)} {primary}; "
+        f"{name}: {moves} {point.share:.0%} of the traffic{saved}, at a loss of {_interval(point.loss)} {primary}; "
         f"the margin is {margin:g}"
     )
 
@@ -179,15 +190,30 @@ def curve_lines(evidence: Mapping[str, Any]) -> list[str]:
 def route_text(route: LearnedRoute) -> str:
     """`gateway route show`."""
     of = route.evidence
+    if "experiment" not in of:
+        first = f"{route.name} (digest {route.digest}) for calls of {route.alias}: a cascade that gateway.yaml holds"
+        return "\n".join([first, *_asked(route), "", *leaf_lines(route.leaves)])
+    if route.segments is not None:
+        first = f"{route.name} (by segment, digest {route.digest}) for calls of {route.alias}"
+        return "\n".join(
+            [first, *_asked(route), f"of {of['experiment']}: {of['verdict']}", "", *leaf_lines(route.leaves)]
+        )
     days = [datetime.fromtimestamp(of[at], UTC).strftime("%Y-%m-%d %H:%M") for at in ("from", "to")]
     head = [
         f"{route.name} ({route.kind}, digest {route.digest}) for calls of {route.alias}",
-        f"control {route.control.target}, moved to {route.moved.target}",
+        *_asked(route),
         f"learned from {of['experiment']} (plan {of['plan']}): {of['pairs']['learned']} pairs to learn, "
         f"{of['pairs']['chosen']} newer ones to choose, {days[0]} to {days[1]} UTC",
         f"scripts: {', '.join(route.scripts)}; calls in others go to the control",
     ]
     return "\n".join([*head, "", *leaf_lines(route.leaves), "", *curve_lines(of)])
+
+
+def _asked(route: LearnedRoute) -> list[str]:
+    """The two targets of a route."""
+    if not route.cascade:
+        return [f"control {route.control.target}, moved to {route.moved.target}"]
+    return [f"asks {route.moved.target} first, and {route.control.target} where that answer is not accepted"]
 
 
 def verification_dict(found: Verification) -> RouteVerificationOutput:

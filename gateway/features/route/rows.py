@@ -8,6 +8,7 @@ from typing import Any
 
 from sqlalchemy import Connection, and_, case, func, select
 
+from gateway.core.exchange import Form
 from gateway.core.plan import CANDIDATE
 from gateway.features.experiments.rows.sequences import SequenceName
 from gateway.store.tables import exchanges, increments, plans
@@ -39,16 +40,24 @@ class StoredPair:
     """Key by which it was drawn."""
     route: str | None
     """The leaf of the candidate, where that is a learned route."""
+    response: bytes | None = None
+    """The candidate's answer, with its `form` and whether it was streamed; None: it was not asked for."""
+    form: Form = "raw"
+    response_streamed: bool = False
 
 
-def stored_pairs(connection: Connection, name: SequenceName, after: int = 0) -> Iterator[StoredPair]:
-    """The pairs of one sequence in order, from the one after this index on; one for each conversation."""
+def stored_pairs(
+    connection: Connection, name: SequenceName, after: int = 0, *, answers: bool = False
+) -> Iterator[StoredPair]:
+    """The pairs of one sequence in order, from the one after this index on; one for each conversation. answers: with
+    those of the candidate."""
     served, arm, i = exchanges.alias(), exchanges.alias(), increments.c
+    answer = (arm.c.response, arm.c.form, arm.c.stream) if answers else ()
     query = (
         select(
             *(i.pair, i.place, i.difference, served.c.received, served.c.caller, served.c.user_digest, i.cluster),
             *(served.c.api, served.c.stream, served.c.client_bytes, served.c.request, served.c.cost_usd),
-            *(arm.c.cost_usd, func.coalesce(arm.c.pi, 1.0), arm.c.route),
+            *(arm.c.cost_usd, func.coalesce(arm.c.pi, 1.0), arm.c.route, *answer),
         )
         .join(served, served.c.id == i.pair)
         .join(arm, and_(arm.c.pair == i.pair, arm.c.arm == name.candidate))

@@ -57,7 +57,12 @@ def verify(route: LearnedRoute, pairs: LearningPairs, margin: float, alpha: floa
     state: State = "holds" if loss.high <= margin else "loses too much" if loss.low > margin else "undecided"
     share = float(np.average(moved, weights=pairs.weights))
     parts = tuple(_leaf(route, i, pairs, leaf == i, alpha) for i in sorted(set(leaf.tolist())))
-    return Verification(state, len(pairs), share, loss, saved_share(pairs.as_routed(leaf), moved, alpha), parts)
+    return Verification(state, len(pairs), share, loss, _saved(route, pairs, leaf, alpha), parts)
+
+
+def _saved(route: LearnedRoute, pairs: LearningPairs, leaf: NDArray[np.intp], alpha: float) -> Bounded | None:
+    moved = np.isin(leaf, [i for i, each in enumerate(route.leaves) if each.moved])
+    return saved_share(pairs.as_routed(leaf, cascade=route.cascade), moved, alpha)
 
 
 def leaves_on(route: LearnedRoute, pairs: LearningPairs) -> NDArray[np.intp]:

@@ -14,14 +14,19 @@ import logging
 import time
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
+
+import orjson
 
 from gateway.config.config import Config
 from gateway.config.routes import watch_name
+from gateway.config.webhook import WebhookConfig
 from gateway.core.errors import StreamDown
 from gateway.core.learned_route import RETURNED as SHARED_NAME
 from gateway.core.learned_route import LearnedRoute, returned_to_json
 from gateway.features.experiments.rows.sequences import SequenceChanges, SequenceName, save, states
+from gateway.features.ramp.rows import WebhookDelivery, add_deliveries
 from gateway.features.route.rows import watched_losses
 from gateway.features.task import TaskContext
 from gateway.statistics.hybrid import guarded_half_width
@@ -107,6 +112,26 @@ def keep_returned(connection: Transaction, digest: str, leaves: frozenset[int], 
     save(connection, SequenceChanges({_name(digest): (len(leaves), state)}, [], {}, []), now)
 
 
+def leaf_notices(
+    webhooks: Mapping[str, WebhookConfig], route: LearnedRoute, leaf: WatchedLeaf, now: float
+) -> list[WebhookDelivery]:
+    """The webhooks about a leaf that was taken back, for the receivers of the route's watch; sent like a ramp's."""
+    watch, event = watch_name(route.name), f"route_{route.digest}_{leaf.leaf}"
+    data: dict[str, Any] = {
+        "id": event,
+        "route": route.name,
+        "digest": route.digest,
+        "experiment": watch,
+        "model": route.alias,
+    }
+    data |= {"leaf": leaf.leaf, "says": route.leaves[leaf.leaf].says, "pairs": leaf.pairs}
+    data |= {"loss": leaf.loss, "low": leaf.low, "tolerated": leaf.tolerated}
+    at = datetime.fromtimestamp(now, UTC).isoformat(timespec="milliseconds")
+    body = orjson.dumps({"type": "route.leaf_returned", "timestamp": at, "data": data}).decode()
+    wanted = [name for name, webhook in webhooks.items() if webhook.wants(watch)]
+    return [WebhookDelivery(event, name, watch, body, now, now) for name in wanted]
+
+
 class RouteWatch:
     """Looks at the leaves of all routes, in one of the consumers."""
 
@@ -120,7 +145,7 @@ class RouteWatch:
         every_s: float = EVERY_S,
     ) -> None:
         """holder: this consumer's name. clock: Unix seconds."""
-        self._routes = [each.route for each in config.routes.values()]
+        self._routes, self._webhooks = [each.route for each in config.routes.values()], config.webhooks
         self._store, self._corridor = store, corridor
         self._holder, self._clock, self._every_s = holder, clock, every_s
 
@@ -150,6 +175,7 @@ class RouteWatch:
             )
         )
         alarms = [each for each in leaves if each.alarm and each.leaf not in known]
+        now, all_ = self._clock(), known | {each.leaf for each in alarms}
         for each in alarms:
             log.warning(
                 "route %s: leaf %d (%s) is taken back: it loses %.3f, at least %.3f, and %.3f is tolerated",
@@ -158,8 +184,13 @@ class RouteWatch:
             )
         if not alarms:
             return known
-        now, all_ = self._clock(), known | {each.leaf for each in alarms}
-        await self._store.run(lambda c: keep_returned(c, route.digest, all_, now))
+        notices = [notice for each in alarms for notice in leaf_notices(self._webhooks, route, each, now)]
+
+        def keep(connection: Transaction) -> None:
+            keep_returned(connection, route.digest, all_, now)
+            add_deliveries(connection, notices)
+
+        await self._store.run(keep)
         return all_
 
 

@@ -19,7 +19,7 @@ from functools import partial
 from gateway.config.config import Retries
 from gateway.core.completion import assemble
 from gateway.core.errors import GatewayError
-from gateway.core.exchange import Exchange, Target, new_id
+from gateway.core.exchange import DECLINED, Attempt, Exchange, Target, new_id
 from gateway.core.likelihood import AnswerLikelihood
 from gateway.core.plan import AGAIN, REPEAT
 from gateway.core.prices import Prices
@@ -98,6 +98,13 @@ class AskedArm:
     context: CallContext
     choice: RouteChoice | None = None
     """What the arm's learned route has decided; None: the arm is one target."""
+
+    def decided(self) -> RouteChoice | None:
+        """What the arm's route decides: a cascade by the answer."""
+        choice, context = self.choice, self.context
+        if choice is None or choice.cascade is None or context.outcome != "ok" or context.response.truncated:
+            return choice
+        return choice.cascade.decided(self.call, context.response.bytes())
 
 
 @dataclass(slots=True)
@@ -216,24 +223,29 @@ class ShadowSender:
     ) -> None:
         """Records the served answer as the arm's: its route keeps the control, so a request would be the same."""
         self._ended(running.plan.name)
-        exchange = replace(
-            served,
-            id=new_id(),
-            role="shadow",
-            arm=arm,
-            pair=served.id,
-            asked=(),
-            not_asked=None,
-            attempts=(),
-            pi=running.plan.shadow,
-            stratum=f"shadow:{running.plan.name}",
-            seq=self.recorder.seq,
-            route=choice.label,
-            tied=True,
-        )
-        self.recorder.saw((exchange.stratum, call.alias, str(choice.target), arm, ""), None)
-        self.recorder.put(exchange)
+        self._put_tie(call, running, _tie_of(served, running, arm, choice))
         self._count(running, arm, "tied")
+
+    def _put_tie(self, call: Call, running: RunningExperiment, tie: Exchange) -> None:
+        exchange = replace(tie, seq=self.recorder.seq)
+        self.recorder.saw((exchange.stratum, call.alias, str(exchange.target), str(exchange.arm), ""), None)
+        self.recorder.put(exchange)
+
+    def _record_declined(self, asked: AskedArm, choice: RouteChoice, total_s: float) -> None:
+        """Records the served answer as the arm's, whose cascade has paid for another one before.
+
+        total_s: of the first target's answer; a client would have waited for both."""
+        served, context, target = asked.served, asked.context, asked.target_state.target
+        usage = usage_or_guess(context.usage, context.sent_body, context.response.bytes())
+        first = Attempt(target, context.status, DECLINED, total_s, usage)
+        tie = _tie_of(served, asked.running, asked.arm, choice)
+        waited = served.first_token_s if served.first_token_s is None else total_s + served.first_token_s
+        self._put_tie(
+            asked.call,
+            asked.running,
+            replace(tie, attempts=(first, *served.attempts), total_s=total_s + served.total_s, first_token_s=waited),
+        )
+        self._count(asked.running, asked.arm, "asked")
 
     def _begin(
         self, call: Call, route: Route, running: RunningExperiment, arm: str, served: Exchange, answer: str | None
@@ -284,6 +296,7 @@ class ShadowSender:
             on_cut="error",
             total_shortened=route.total_shortened and running.plan.deadline_s is None,
             shadow_of=running.plan.name,
+            choice=None,
         )
         context = CallContext(HeldBytes(True, MOST_BYTES if scored else self.cap_bytes))
         try:
@@ -326,6 +339,10 @@ class ShadowSender:
 
     def _record(self, asked: AskedArm, total_s: float, read: PromptLikelihood | None) -> None:
         """read: the arm's likelihood of the served answer, if it was asked for that."""
+        choice = asked.decided()
+        if choice is not None and not choice.moved:
+            self._record_declined(asked, choice, total_s)
+            return
         call, running, arm, context = asked.call, asked.running, asked.arm, asked.context
         request, cut = context.sent_body, False
         digest = self.digest(request, asked.target_state, running) if request and read is None else None
@@ -363,7 +380,7 @@ class ShadowSender:
             seq=self.recorder.seq,
             request_digest=digest,
             likelihood=None if read is None else read.likelihood.to_json(),
-            route=None if asked.choice is None else asked.choice.label,
+            route=None if choice is None else choice.label,
         )
         self.recorder.saw((exchange.stratum, call.alias, asked.target_state.name, arm, ""), None)
         self.recorder.put(exchange)
@@ -373,6 +390,24 @@ class ShadowSender:
         """arm: "" if no arm was sent."""
         self.metrics.counts.of(self.metrics.shadow, running.plan.name, arm, result).n += 1
         self.shadow_state.spending.counted(running.hash, f"{arm}:{result}" if arm else result)
+
+
+def _tie_of(served: Exchange, running: RunningExperiment, arm: str, choice: RouteChoice) -> Exchange:
+    """The served answer as that of an arm whose route keeps the control."""
+    return replace(
+        served,
+        id=new_id(),
+        role="shadow",
+        arm=arm,
+        pair=served.id,
+        asked=(),
+        not_asked=None,
+        attempts=(),
+        pi=running.plan.shadow,
+        stratum=f"shadow:{running.plan.name}",
+        route=choice.label,
+        tied=True,
+    )
 
 
 def _conversation(call: Call, assignment: Assignment) -> str | None:

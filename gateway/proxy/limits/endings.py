@@ -40,6 +40,7 @@ _NOTHING: tuple[InputCharge, OutputCharge, OutputCharge] = ("nothing", "nothing"
 
 ANSWERED = AttemptEnding("answered", *_ARRIVED, "ok", "ok")
 UNREADABLE = AttemptEnding("HTTP 200 with an error, or with what is not an answer", *_ARRIVED, "upstream_error", "cut")
+DECLINED = AttemptEnding("a cascade did not accept the answer", *_ARRIVED, "upstream_error", "cut")
 BROKEN_OFF = AttemptEnding("the upstream's connection broke off", *_ALL, "upstream_error", "cut")
 TIMED_OUT = AttemptEnding("a configured timeout has passed", *_ALL, "timeout", "timeout")
 CLIENT_DEADLINE = AttemptEnding(

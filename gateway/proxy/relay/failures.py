@@ -27,11 +27,13 @@ from gateway.core.errors import (
     UpstreamFailed,
     UpstreamTimedOut,
 )
+from gateway.core.exchange import DECLINED as DECLINED_TEXT
 from gateway.core.exchange import Outcome
 from gateway.core.json_values import as_object, parse_object
 from gateway.proxy.limits.endings import (
     BROKEN_OFF,
     CLIENT_DEADLINE,
+    DECLINED,
     NO_CONNECTION_IN_TIME,
     NOT_SENT,
     REFUSED,
@@ -85,17 +87,23 @@ class Failure:
     """False: nothing was sent, because no connection came about."""
     answer_bytes: int | None = None
     """Bytes of a complete response with HTTP 200 that is not an answer; None: the response was not complete."""
+    declined: bool = False
+    """Whether a complete answer came that a cascade did not accept."""
 
     @property
     def result(self) -> str:
         """The label `result` of gateway_attempts_total."""
         if self.outcome == "client_deadline":
             return self.outcome
+        if self.declined:
+            return "declined"
         return "queue_full" if self.queue_full else self.cause or "refused"
 
     @property
     def ending(self) -> AttemptEnding:
         """The ending of the attempt, which decides its charge and the outcome of the call."""
+        if self.declined:
+            return DECLINED
         if not self.sent:
             return NO_CONNECTION_IN_TIME if self.outcome == "timeout" else NOT_SENT
         if self.status is not None:
@@ -121,6 +129,11 @@ class AttemptFailed(Exception):
 
 def of_full_queue() -> Failure:
     return Failure("error", "has a full queue", target_fault=False, retry_after_s=1.0, queue_full=True, sent=False)
+
+
+def of_declined(answer_bytes: int | None) -> Failure:
+    """answer_bytes: of an answer whose usage the upstream has not reported; None: it has."""
+    return Failure("error", DECLINED_TEXT, target_fault=False, status=200, answer_bytes=answer_bytes, declined=True)
 
 
 def of_transport(error: TransportError) -> Failure:

@@ -21,7 +21,7 @@ from gateway.observability.fast_counters import FastCounter
 from gateway.observability.proxy_metrics import ProxyMetrics
 from gateway.proxy.http.auth.authorized import AuthorizedTransport, refuses_time
 from gateway.proxy.http.client.transport import UpstreamReply
-from gateway.proxy.limits.endings import ANSWERED, CLIENT_LEFT, STOPPED, UNREADABLE
+from gateway.proxy.limits.endings import ANSWERED, CLIENT_LEFT, DECLINED, STOPPED, UNREADABLE
 from gateway.proxy.relay import replies
 from gateway.proxy.relay.continuation import prefilled
 from gateway.proxy.relay.deadlines import Deadlines, Ticker
@@ -295,6 +295,8 @@ class Relay:
             was_open = breaker.open
             target_state.record_failure(state.call.caller.name)
             self._log_failed(target_state, failure, opened=breaker.open and not was_open)
+        elif failure.declined:
+            breaker.record_success()
         else:
             breaker.release_probe()
         state.context.notes.failure = failure.full_text
@@ -326,7 +328,7 @@ class Relay:
         seconds = self.clock() - started
         usage, state.attempt_usage = state.attempt_usage, None
         context.attempts.append(Attempt(target_state.target, status, note.failure, seconds, usage))
-        if ending is ANSWERED and usage is not None:
+        if (ending is ANSWERED or ending is DECLINED) and usage is not None:
             context.sent = True
         else:
             state.note_unmetered(target_state.target, ending, usage)

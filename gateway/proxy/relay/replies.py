@@ -18,10 +18,11 @@ from gateway.proxy.dialects.types import Cut, ErrorSource, Reader
 from gateway.proxy.http.client.transport import UpstreamReply
 from gateway.proxy.relay.continuation import Mismatch, Splicer, continuable, first_id
 from gateway.proxy.relay.deadlines import Deadlines
-from gateway.proxy.relay.failures import AttemptFailed, Failure, of_transport
+from gateway.proxy.relay.failures import AttemptFailed, Failure, of_declined, of_transport
 from gateway.proxy.relay.response_head import start_response
 from gateway.proxy.relay.state import HeldBytes, RelayState, SentText
 from gateway.proxy.request.header_rules import for_client
+from gateway.proxy.routing.learned_routes import ServedRoute
 from gateway.proxy.routing.target_state import TargetState
 from gateway.proxy.types import ClientConnection
 
@@ -94,6 +95,9 @@ async def _held(state: RelayState, target_state: TargetState, reply: UpstreamRep
     if error_source is not None:
         answer = target_state.upstream.mask(answer)
         _note_error(state, error_source)
+    choice = state.route.choice
+    if choice is not None and choice.cascade is not None and target_state.target == choice.target:
+        _accept(state, choice.cascade, answer)
     state.answer = answer
     if context.response.enabled:
         context.response.add(answer)
@@ -101,6 +105,19 @@ async def _held(state: RelayState, target_state: TargetState, reply: UpstreamRep
     start_response(state, target_state, reply.status, for_client(reply.headers), now, len(answer))
     context.ended = True
     await state.client.end(answer)
+
+
+def _accept(state: RelayState, cascade: ServedRoute, answer: bytes) -> None:
+    """Notes whether a cascade accepts the first target's answer. Raises AttemptFailed where it does not."""
+    if (source := state.context.notes.error_source) is not None:
+        state.context.notes.error_source, state.context.outcome = None, "ok"
+        text, fault = "reported a failed answer in HTTP 200", source == "target"
+        raise AttemptFailed(Failure("error", text, target_fault=fault, answer_bytes=len(answer)))
+    decided = cascade.decided(state.call, answer)
+    state.route.settle_on(decided)
+    if not decided.moved:
+        reported, state.context.usage = state.context.usage is not None, None
+        raise AttemptFailed(of_declined(None if reported else len(answer)))
 
 
 def _check_encoding(reply: UpstreamReply, answer_bytes: int | None = None) -> None:

@@ -20,9 +20,9 @@ from gateway.config.experiments import Experiment
 from gateway.core.exchange import Target
 from gateway.core.plan import AGAIN, CONTROL, REPEAT, Plan, PlanState
 from gateway.core.randomization import draw, keyed_draw
-from gateway.core.segments import TAIL_BYTES, CallSegments, RequestFacts, Segmenter, segment_name
+from gateway.core.segments import CallSegments, Segmenter, segment_name
 from gateway.proxy.request.call import Call
-from gateway.proxy.routing.learned_routes import RouteChoice, ServedRoute, ServedRoutes
+from gateway.proxy.routing.learned_routes import RouteChoice, ServedRoute, ServedRoutes, request_facts
 from gateway.proxy.routing.variants import NOTHING_VARIED, VariedParts, variants_of, varied_parts
 from gateway.proxy.types import Headers
 
@@ -307,7 +307,7 @@ def assign(running: RunningExperiment, call: Call, free: bool) -> Assignment | N
 def _assign_by_segment(running: RunningExperiment, of: Segmenter, call: Call, free: bool) -> Assignment | None:
     """The same for a plan with segments. Some of them are shadowed more often, and some may stay with the control."""
     plan = running.plan
-    values = of.values(_facts(call, of.reads_tail))
+    values = of.values(request_facts(call, of.reads_tail))
     rate = of.rate(values, plan.shadow)
     u = running.draw(f"shadow:{running.hash}", call.id) if running.shadows else 1.0
     segments = CallSegments(values, u / plan.shadow if plan.shadow <= u < rate else 0.0)
@@ -323,15 +323,6 @@ def _assign_by_segment(running: RunningExperiment, of: Segmenter, call: Call, fr
     choice = running.routes[arm].choose(call) if arm in running.routes else None
     target = plan.target(arm) if choice is None else choice.target
     return Assignment(running, arm, target, unit, drawn, record, choice, segments, shadow)
-
-
-def _facts(call: Call, reads_tail: bool) -> RequestFacts:
-    """What segments are told apart by. reads_tail: the end of the messages is wanted."""
-    tail = b""
-    if reads_tail and call.members is not None:
-        texts = call.members.get("messages") or call.members.get("prompt")
-        tail = b"" if texts is None else bytes(memoryview(texts)[-TAIL_BYTES:])
-    return RequestFacts(call.caller.name, call.api, call.stream, len(call.body), call.fields, tail)
 
 
 def unit_of(plan: Plan, call: Call) -> str:

@@ -114,6 +114,13 @@ class Route:
     choice: RouteChoice | None = None
     """The decision of a learned route; None: none was asked."""
 
+    def settle_on(self, choice: RouteChoice) -> None:
+        """Notes the decision of a cascade, which came after its first target had answered."""
+        before, self.choice = self.choice, choice
+        assignment = self.assignment
+        if assignment is not None and assignment.choice is not None and assignment.choice is before:
+            self.assignment = replace(assignment, choice=choice, target=choice.target)
+
 
 class Router:
     """The routing of one config. Built once."""
@@ -322,9 +329,13 @@ class Router:
         return route
 
     def _arm_first(self, assignment: Assignment, candidates: tuple[RouteOption, ...]) -> tuple[RouteOption, ...]:
-        """Puts the arm's target of a split first; the usual candidates follow."""
-        target_state = self.target_state(assignment.target)
-        return (RouteOption(target_state, _ON_TARGETS), *(c for c in candidates if c.target_state is not target_state))
+        """Puts the arm's target of a split first, and behind the first of a cascade its control; the usual candidates
+        follow."""
+        cascade = None if assignment.choice is None else assignment.choice.cascade
+        targets = (assignment.target,) if cascade is None else (assignment.target, cascade.control)
+        first = [self.target_state(target) for target in targets]
+        own = (RouteOption(target_state, _ON_TARGETS) for target_state in first)
+        return (*own, *(c for c in candidates if c.target_state not in first))
 
     def _candidates(self, call: Call, routes: AliasRoutes, options: RequestOptions) -> tuple[RouteOption, ...]:
         if options.target is not None:

@@ -33,7 +33,7 @@ from gateway.features.experiments.progress import PlanProgress
 from gateway.features.experiments.report.as_json import schema, to_dict, to_json
 from gateway.features.experiments.report.build import report_of
 from gateway.features.experiments.report.html import to_html
-from gateway.features.experiments.report.presentation import declared_lines
+from gateway.features.experiments.report.presentation import declared_lines, except_lines
 from gateway.features.experiments.rows.queries import SegmentRow
 from gateway.features.experiments.rows.sequences import SequenceName
 from gateway.features.experiments.segment_cells import CELLS, CellMetric, SegmentCells, merged
@@ -315,6 +315,8 @@ def test_the_report_begins_with_the_segments(stored: Any) -> None:
     assert any(line.startswith("weak spots: none found in 0 pairs (of 800") for line in lines)
     page = to_html(made)
     assert page.index("Where it holds") < page.index("The difference, as pairs came")
+    assert except_lines(made) == ["next: gateway route except swap --write makes the route that serves it"]
+    assert "gateway route except swap --write" in page
     found = to_dict(made)
     jsonschema_rs.validator_for(schema()).validate(orjson.loads(to_json(made)))
     assert found["declared"]["segments"][0]["name"] == "product=code"

@@ -111,6 +111,19 @@ def test_promote_except_says_what_stays_with_the_control(run: Run, server: Any) 
     assert conforms("ab gate", run("gate", "swap", "--json", code=2))["kept"] == ["tools=yes"]
 
 
+def test_without_a_ramp_exceptions_are_served_by_a_route(run: Run, tmp_path: Path) -> None:
+    path = tmp_path / "gateway.yaml"
+    text = yaml.safe_load(path.read_text())
+    text["experiments"]["plain"] = {"start": "manual", **{k: v for k, v in SWAP.items() if k != "ramp"}}
+    path.write_text(yaml.safe_dump(text))
+    run("stop", "swap")
+    run("start", "plain")
+    said = run("promote", "plain", "--except", "tools=yes", "--reason", "x", code=2)
+    assert "add `ramp: {}` to it" in said
+    assert "gateway route except plain --write" in " ".join(said.split())
+    assert "route except" not in run("promote", "plain", "--reason", "x", code=2)
+
+
 @pytest.mark.parametrize("verb", ["pause", "resume", "rollback", "promote", "override"])
 def test_a_reason_is_needed(run: Run, verb: str) -> None:
     assert "--reason" in run(verb, "swap", code=2)

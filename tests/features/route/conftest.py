@@ -9,6 +9,7 @@ from typing import Any
 import orjson
 import pytest
 import yaml
+from fixtures.cascades import CASCADE, cascade_section
 from fixtures.route_worlds import SHARES, TEXTS
 from typer.testing import CliRunner
 
@@ -16,8 +17,9 @@ from gateway.cli import app
 from gateway.config.derive import plans_of
 from gateway.config.loading import load
 from gateway.core.exchange import Exchange
-from gateway.core.plan import Plan
+from gateway.core.plan import REPEAT, Plan
 from gateway.core.randomization import draw
+from gateway.core.segments import CallSegments
 
 SCORER = "valid_json"
 """A scorer that a config may name; the room gives it to one that scores an answer by the number in it."""
@@ -42,16 +44,20 @@ class Experiment:
         self.room, self._paired, self.path = room, paired, folder / "gateway.yaml"
         self._sent = 0
 
-    def configure(self, **experiment: Any) -> Plan:
-        """Writes gateway.yaml. experiment: changes; None removes a key."""
+    def configure(self, *, cascades: bool = False, **experiment: Any) -> Plan:
+        """Writes gateway.yaml. cascades: with one that is written by hand. experiment: changes; None removes a key."""
         swap = {key: value for key, value in {**SWAP, **experiment}.items() if value is not None}
-        store = {"store": {"url": self.room.store_url}}
+        store: dict[str, Any] = {"store": {"url": self.room.store_url}}
+        if cascades:
+            store["cascades"] = {CASCADE: cascade_section(primary=SCORER)}
         self.path.write_text(yaml.safe_dump({**CONFIG, **store, "experiments": {"swap": swap}}))
         return plans_of(load(self.path))["swap"]
 
-    async def send(self, plan: Plan, n: int, *, lost: float = 0.6, always: bool = False, **more: Any) -> None:
+    async def send(
+        self, plan: Plan, n: int, *, lost: float = 0.6, always: bool = False, hedged: float = 0.0, **more: Any
+    ) -> None:
         """n more pairs, a minute apart, through a consumer. lost: by the small target, on requests for code, or on all
-        of them."""
+        of them. hedged: in a quarter of the small target's answers, which hedge."""
         records = []
         for i in range(self._sent, self._sent + n):
             u, total, kind = draw("kind", str(i)), 0.0, ""
@@ -63,8 +69,15 @@ class Experiment:
             body = orjson.dumps({"model": "model-u0", "messages": [{"role": "user", "content": text}]})
             score = 0.8 + 0.1 * draw("control", str(i))
             other = score - (lost if always or kind == "code" else 0.0) + 0.05 * (draw("small", str(i)) - 0.5)
+            unsure = bool(hedged) and draw("hedges", str(i)) < 0.25
+            other -= hedged if unsure else 0.0
             fields = {"request": body, "client_bytes": len(body), "received": 1.7e9 + 60 * i, **more}
-            records += self._paired(plan, f"{score:.3f}", {"candidate": f"{other:.3f}"}, **fields)
+            if plan.segments is not None:
+                product = plan.segments.of({"metadata.product": kind})
+                fields["segments"] = CallSegments(product).to_json()
+            repeats = {REPEAT: f"{0.8 + 0.1 * draw('repeat', str(i)):.3f}"} if plan.repeat_control else {}
+            said = f"{other:.3f}" + (" maybe" if unsure else "")
+            records += self._paired(plan, f"{score:.3f}", {"candidate": said, **repeats}, **fields)
         self._sent += n
         async with self.room.consuming():
             await self.room.send(*records)

@@ -6,12 +6,16 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import orjson
 import pytest
+import yaml
 from fixtures.learned_routes import ROUTE, a_route
+from fixtures.webhooks import SECRET
 
 from gateway.config.derive import plans_of
 from gateway.config.routes import route_path
 from gateway.core.learned_route import RETURNED, returned_from_json
+from gateway.features.ramp.rows import due_deliveries
 from gateway.features.route.work import RouteWatch, returned_leaves, tolerated_loss, watched_leaves
 from gateway.store.query import reading
 from gateway.store.store import Store
@@ -66,6 +70,9 @@ async def test_the_watch_takes_a_leaf_back_for_good(experiment: Any, paired: Any
     route = a_route()
     route_path(experiment.path, ROUTE).write_bytes(route.to_json())
     text = experiment.path.read_text().replace("- model: model-u0\n      upstream: u0", f"- route: {ROUTE}")
+    hooks = {"ops": {"url": "http://127.0.0.1:1", "secret": SECRET}}
+    hooks["other"] = {**hooks["ops"], "experiments": ["swap"]}  # type: ignore[dict-item]
+    text += yaml.safe_dump({"webhooks": hooks})
     experiment.path.write_text(text)
     config = load(experiment.path)
     plan = plans_of(config)[f"{ROUTE}-watch"]
@@ -88,3 +95,8 @@ async def test_the_watch_takes_a_leaf_back_for_good(experiment: Any, paired: Any
     with reading(room.store_url) as connection:
         assert returned_leaves(connection, route.digest) == {0}
         assert returned_leaves(connection, "0" * 16) == frozenset()
+        [told] = due_deliveries(connection, ["ops", "other"], 1e12, 9)
+    data = orjson.loads(told.body)["data"]
+    assert (told.webhook, told.experiment, told.event) == ("ops", f"{ROUTE}-watch", f"route_{route.digest}_0")
+    assert (data["route"], data["leaf"], data["says"]) == (ROUTE, 0, "no code")
+    assert data["low"] > data["tolerated"] == pytest.approx(TOLERATED)

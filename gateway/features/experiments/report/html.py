@@ -11,6 +11,7 @@ from gateway.features.experiments.report.likelihood import likelihood_page
 from gateway.features.experiments.report.presentation import (
     TONES,
     arms_compared,
+    except_lines,
     latency_compared,
     pairs_drawn,
     sentence_of,
@@ -81,7 +82,7 @@ def _header(report: Report) -> dict[str, Any]:
         "tone": TONES[sentence.state],
         "sentence": sentence,
         "details": (report.best.sentence if report.best else report.sentence).replace(" … ", "\u00a0…\u00a0"),
-        "reasons": report.reasons,
+        "reasons": [*report.reasons, *except_lines(report)],
         "cautions": report.cautions,
         "span": f"{say.counted(report.pairs, 'pair')}{period}",
         "tiles": [tile for tile in tiles if tile],

@@ -366,6 +366,16 @@ SEGMENTS = (
 )
 
 
+def except_lines(report: Report) -> list[str]:
+    """A line on how a verdict `ship_except` is put into force; none for another one."""
+    if report.verdict != "ship_except" or report.declared is None or report.declared.kept is None:
+        return []
+    if report.ramp is None:
+        return [f"next: gateway route except {report.experiment} --write makes the route that serves it"]
+    named = " ".join(f"--except {each}" for each in report.declared.kept.excepted)
+    return [f"next: gateway ab promote {report.experiment} {named} --reason …"]
+
+
 def next_lines(report: Report) -> list[str]:
     """Lines on what is left until the verdict; none where nothing is open."""
     p = report.progress

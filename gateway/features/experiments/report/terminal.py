@@ -12,6 +12,7 @@ from gateway.features.experiments.report.presentation import (
     best_lines,
     comparisons,
     declared_lines,
+    except_lines,
     figures,
     finding,
     finding_state,
@@ -86,6 +87,7 @@ def _next(report: Report) -> Iterator[Text]:
     if report.verdict == "hold" and report.progress is not None and report.progress.sentence:
         yield safe_text(report.progress.sentence)
     yield from (safe_text(line) for line in next_lines(report) if report.verdict == "hold")
+    yield from map(safe_text, except_lines(report))
 
 
 def _deciding(report: Report) -> Iterator[Text]:

@@ -175,10 +175,10 @@ def lost_by_arm(connection: Connection, plan: str) -> dict[str, tuple[int, int]]
 
 
 def paid_calls(connection: Connection, plan: str) -> dict[str, int]:
-    """arm → recorded requests to it; one that a route left with the control was not sent."""
+    """arm → recorded requests to it; one that a route left with the control was not sent, unless a cascade asked."""
     e = exchanges.c
     query = select(e.arm, func.count()).where(e.plan == plan, e.pair.is_not(None), e.arm.is_not(None))
-    rows = connection.execute(query.where(e.tied.is_not(True)).group_by(e.arm))
+    rows = connection.execute(query.where(or_(e.tied.is_not(True), e.attempts != "[]")).group_by(e.arm))
     return {row[0]: int(row[1]) for row in rows}
 
 

@@ -1,0 +1,122 @@
+"""The section `cascades` of gateway.yaml: a cheaper target answers first, and a rule says whether its answer goes out.
+
+A cascade that is written by hand is a route like a learned one: its rule becomes the tree, so that it is served, named
+in records, and a candidate of experiments by the same code.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from typing import Annotated
+
+from pydantic import Field
+
+from gateway.config.types import Name, NonEmpty, Section, Share
+from gateway.config.upstreams import TargetRef
+from gateway.core.answer_features import CASCADE_FEATURES
+from gateway.core.did_you_mean import did_you_mean
+from gateway.core.learned_route import (
+    MOST_SPLITS,
+    STREAM,
+    LearnedRoute,
+    Node,
+    RouteLeaf,
+    RouteTarget,
+    route_from_json,
+)
+from gateway.core.request_features import SCRIPTS
+
+ACCEPTED, DECLINED, STREAMED = range(3)
+"""Leaves of a cascade that was written by hand."""
+MOST_CONDITIONS = MOST_SPLITS - 1
+_CONDITION = re.compile(r"\s*([a-z_]+)\s*(<=|>=|<|>)\s*(-?\d+(?:\.\d+)?)\s*")
+_AND = re.compile(r"\band\b")
+
+
+class InvalidRule(ValueError):
+    """The text of `accept` is not a rule; the message says why."""
+
+
+class CascadeConfig(Section):
+    """A cheaper target that answers first, and the condition on which its answer goes out. It is used like a learned
+    route: `{route: NAME}` as the only target of a model, or as the candidate of an experiment. Streams go to `then`."""
+
+    model: Name
+    """The model name whose calls it serves."""
+    first: TargetRef
+    """The target that is asked first."""
+    then: TargetRef
+    """The target that is asked if the first answer is not accepted, or fails."""
+    accept: NonEmpty
+    """Conditions that the first answer must meet, such as `refusal < 1 and length >= 5`: names of numbers about the
+    request and its answer, compared with `<`, `<=`, `>` or `>=`, joined by `and`. docs/switch.md lists the names."""
+    primary: Name
+    """The scorer, or `error_rate`, by which accepted answers are watched."""
+    margin: Annotated[float, Field(gt=0, lt=1)] = 0.05
+    """The largest loss of accepted answers, by the primary: shown to be larger, the cascade asks `then` alone."""
+    alpha: Annotated[float, Share, Field(gt=0, le=0.5)] = 0.05
+    """The probability with which a cascade within its margin is taken back."""
+
+
+def cascade_route(name: str, of: CascadeConfig) -> LearnedRoute:
+    """The route of a cascade. Raises InvalidRule."""
+    if _target(of.first) == _target(of.then):
+        raise InvalidRule("then: it is the same target as `first`, which would be asked twice; name the better one")
+    rule = _tree(of.accept)
+    route = LearnedRoute(
+        name=name,
+        kind="tree",
+        alias=of.model,
+        control=_target(of.then),
+        moved=_target(of.first),
+        trees=((STREAM, 0.5, rule, (-1, STREAMED)),),
+        leaves=(
+            RouteLeaf(True, f"accepted: {of.accept}", 0, 1.0),
+            RouteLeaf(False, f"not accepted: {of.accept}", 0, 0.0),
+            RouteLeaf(False, "streamed", 0, 0.0),
+        ),
+        scripts=SCRIPTS,
+        evidence={
+            "accept": of.accept,
+            "primary": of.primary,
+            "margin": of.margin,
+            "alpha": of.alpha,
+            "curve": [],
+            "chosen": None,
+        },
+        cascade=True,
+    )
+    return route_from_json(route.to_json())
+
+
+def _target(ref: TargetRef) -> RouteTarget:
+    return RouteTarget(
+        ref.upstream,
+        ref.model,
+        ref.model_dump(mode="json", include={"set", "system", "headers"}, exclude_defaults=True),
+    )
+
+
+def _tree(accept: str) -> Node:
+    """The tree whose leaf is ACCEPTED where all conditions hold. Raises InvalidRule."""
+    parts = _AND.split(accept)
+    if len(parts) > MOST_CONDITIONS:
+        raise InvalidRule(f"accept: {len(parts)} conditions, and at most {MOST_CONDITIONS} are evaluated")
+    node: Node = (-1, ACCEPTED)
+    for part in reversed(parts):
+        node = _condition(part, node)
+    return node
+
+
+def _condition(text: str, holds: Node) -> Node:
+    found = _CONDITION.fullmatch(text)
+    if found is None:
+        raise InvalidRule(f'accept: "{text.strip()[:80]}" is not a condition; expected NAME, <, <=, > or >=, a number')
+    name, sign, number = found[1], found[2], float(found[3])
+    if name not in CASCADE_FEATURES:
+        hint = did_you_mean(name, CASCADE_FEATURES) or f"; there are: {', '.join(CASCADE_FEATURES)}"
+        raise InvalidRule(f'accept: "{name}" is not a number about a request or its answer{hint}')
+    at, fails = CASCADE_FEATURES.index(name), (-1, DECLINED)
+    threshold = number if sign in ("<=", ">") else math.nextafter(number, -math.inf)
+    return (at, threshold, holds, fails) if sign in ("<=", "<") else (at, threshold, fails, holds)
