@@ -235,6 +235,7 @@ def _observe(router: Router, upstreams: Iterable[UpstreamState], m: ProxyMetrics
         target_state.on_failure = partial(health.failed, target_state.target)
         health.watch(target_state)
 
+    health.follow_routes({route.learned.target: route.moved for route in router.learned.by_name.values()})
     for target_state in router.target_states:
         observe(target_state)
     router.on_target = observe

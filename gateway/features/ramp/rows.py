@@ -22,11 +22,12 @@ from sqlalchemy import (
     update,
 )
 
-from gateway.core.exchange import CLIENT_ENDED
+from gateway.core.exchange import CLIENT_ENDED, Target
 from gateway.core.ramp import RampEvent, RampRecord, record_from_json
 from gateway.core.request_refusals import REFUSING_STATUSES
+from gateway.features.experiments.rows.served import is_own
 from gateway.store.engine import insert
-from gateway.store.tables import TARGET, exchanges, ramp_events, scores, webhook_deliveries
+from gateway.store.tables import exchanges, ramp_events, scores, webhook_deliveries
 
 
 def add_ramp_events(connection: Connection, events: Sequence[RampEvent]) -> None:
@@ -111,7 +112,7 @@ def exposure_of(connection: Connection, plan: str, arm: str) -> Exposure:
 def unit_failures(
     connection: Connection,
     plan: str,
-    targets: Mapping[str, str],
+    targets: Mapping[str, Target],
     span: tuple[float, float],
     stratum: str | None = None,
     *,
@@ -124,7 +125,7 @@ def unit_failures(
     seconds. stratum: only its calls count; None: all do. keyed, empty_fails: as served_answers takes them.
     """
     e = exchanges.c
-    own = or_(*(and_(e.arm == arm, TARGET.in_([target])) for arm, target in targets.items()))
+    own = or_(*(and_(e.arm == arm, is_own(target)) for arm, target in targets.items()))
     share = func.avg(_failed(own, empty_fails)).label("value")
     ours = (e.plan == plan, e.role == "served", e.arm.in_(list(targets)), e.outcome.not_in(CLIENT_ENDED))
     drawn = [] if stratum is None else [e.stratum == stratum]
@@ -146,7 +147,7 @@ class SwitchSums:
 def unit_sums(
     connection: Connection,
     plan: str,
-    targets: Mapping[str, str],
+    targets: Mapping[str, Target],
     span: tuple[float, float],
     stratum: str | None = None,
     *,
@@ -256,7 +257,7 @@ class ArmInTime:
     """Answers of one arm within a period: first to end of `received`, Unix seconds."""
 
     arm: str
-    target: str
+    target: Target
     """The arm's own; another target's answer, a fallback's, is a failure."""
     first: float
     end: float
@@ -273,7 +274,7 @@ def caller_failures(
     empty_fails: as served_answers takes them.
     """
     e = exchanges.c
-    own = TARGET.in_([of.target])
+    own = is_own(of.target)
     refused = and_(e.outcome != "ok", e.status.in_(sorted(REFUSING_STATUSES)), own)
     ours = (e.plan == plan, e.role == "served", e.arm == of.arm, e.outcome.not_in(CLIENT_ENDED), ~refused)
     share, calls = func.avg(_failed(own, empty_fails)).label("share"), func.count().label("calls")

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from gateway.core.exchange import Target
 from gateway.core.plan import CONTROL, FEEDBACK, Plan
 from gateway.core.ramp import RampEvent
 from gateway.core.request_refusals import REFUSALS_APART_RULES
@@ -168,14 +169,14 @@ def _caller_failures(
     connection: Reading, plan: StoredPlan, arm: str, period: StepPeriod
 ) -> dict[str, tuple[int, ServedSums]]:
     """caller → (calls, sums of its units) of one arm."""
-    span, target = (period.start + SETTLES_S, period.end), str(plan.plan.target(arm))
+    span, target = (period.start + SETTLES_S, period.end), plan.plan.target(arm)
     of, fails = ArmInTime(arm, target, *span, drawn_stratum(plan.plan)), plan.plan.empty == "failed"
     found = caller_failures(connection, plan.hash, of, keyed=keyed_units(plan.plan), empty_fails=fails)
     return {caller: (calls, ServedSums(*sums)) for caller, (calls, *sums) in found.items()}
 
 
 def _failures(connection: Reading, plan: StoredPlan, arm: str, period: StepPeriod) -> ServedSums:
-    span, own = (period.start + SETTLES_S, period.end), {arm: str(plan.plan.target(arm))}
+    span, own = (period.start + SETTLES_S, period.end), {arm: plan.plan.target(arm)}
     drawn, keyed, fails = drawn_stratum(plan.plan), keyed_units(plan.plan), plan.plan.empty == "failed"
     found = unit_failures(connection, plan.hash, own, span, drawn, keyed=keyed, empty_fails=fails)
     return ServedSums(*found.get(arm, ()))
@@ -238,17 +239,17 @@ def _values(
 
 def _outcomes(connection: Reading, plan: Plan, here: Sequence[ServedAnswer]) -> list[ArmOutcomes]:
     """Errors, and everything else that is known of these answers but feedback."""
-    own = {arm: str(plan.target(arm)) for arm in {row.arm for row in here}}
+    own = {arm: plan.target(arm) for arm in {row.arm for row in here}}
     made = [_errors(here, own), *(each for each in outcomes(connection, here) if each.metric != ERRORS)]
     if plan.rules >= REFUSALS_APART_RULES:
         made = [without_cut(here, each) for each in made]
-        made = refusals_apart(made, [refuses(row) and row.cell[2] == own[row.arm] for row in here])
+        made = refusals_apart(made, [refuses(row) and row.is_own(own[row.arm]) for row in here])
     return made
 
 
-def _errors(rows: Sequence[ServedAnswer], own: Mapping[str, str]) -> ArmOutcomes:
+def _errors(rows: Sequence[ServedAnswer], own: Mapping[str, Target]) -> ArmOutcomes:
     """An arm fails with an answer that failed, and with one that a fallback had to give. own: target by arm."""
-    failed = np.array([float(has_failed(row) or row.cell[2] != own[row.arm]) for row in rows])
+    failed = np.array([float(has_failed(row) or not row.is_own(own[row.arm])) for row in rows])
     return ArmOutcomes(ERRORS, failed, -1.0, True)
 
 
@@ -473,7 +474,7 @@ EVERY_S = 3_600.0  # a month of answers is summed no more often
 def switch_of(connection: Reading, plan: StoredPlan, period: StepPeriod) -> list[dict[str, Any]]:
     """The difference of each metric since the promotion, JSON-able. period: of the promoted candidate."""
     arm = plan.plan.candidates[0][0]
-    targets = {each: str(plan.plan.target(each)) for each in (CONTROL, arm)}
+    targets = {each: plan.plan.target(each) for each in (CONTROL, arm)}
     span = (period.start + SETTLES_S, period.end)
     found = unit_sums(connection, plan.hash, targets, span, drawn_stratum(plan.plan), keyed=keyed_units(plan.plan))
     tuning = Tuning(plan.plan.alpha, burn_in=BURN_IN)

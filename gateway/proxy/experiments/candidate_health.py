@@ -41,6 +41,7 @@ class CandidateHealth:
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
+        self._moved: dict[Target, Target] = {}
         self._states: dict[Target, TargetState] = {}
         self._episodes: dict[Target, _Episode] = {}
         self._recent: dict[Target, dict[str, float]] = {}  # whose calls failed before a breaker opened, and when
@@ -48,6 +49,11 @@ class CandidateHealth:
     def watch(self, target_state: TargetState) -> None:
         """Follows a target of the config that is in force now."""
         self._states[target_state.target] = target_state
+
+    def follow_routes(self, moved: Mapping[Target, Target]) -> None:
+        """Learns the learned routes of the config in force. moved: by the target that stands for a route, the one that
+        it moves calls to: while that is down, the route is a candidate to which nobody is sent."""
+        self._moved = dict(moved)
 
     def failed(self, target: Target, caller: str) -> None:
         """Notes a failure of the target itself. caller: whose call failed."""
@@ -82,7 +88,7 @@ class CandidateHealth:
         """The shares with 0 for each candidate that nobody may be sent to now. plans: in force, by the first rules too,
         whose shares stay. shares: by the plan's hash."""
         watched = [p for p in plans if p.ramp is not None and p.rules >= 2]
-        found = [p.hash for p in watched if self._suspended(p.candidates[0][1])]
+        found = [p.hash for p in watched if self._suspended(self._asked(p))]
         return {**shares, **dict.fromkeys(found, 0.0)} if found else shares
 
     def reports(self, plans: Iterable[Plan]) -> dict[str, dict[str, Any]]:
@@ -90,7 +96,7 @@ class CandidateHealth:
         to the last failure. callers: digests of those whose calls failed."""
         found = {}
         for plan in plans:
-            episode = self._episodes.get(plan.candidates[0][1]) if plan.ramp is not None else None
+            episode = self._episodes.get(self._asked(plan)) if plan.ramp is not None else None
             if episode is not None and (episode.open or self._clock() < episode.hold_until):
                 found[plan.name] = {
                     "plan": plan.hash,
@@ -100,6 +106,11 @@ class CandidateHealth:
                     "failing_s": max(0.0, episode.failed_at - episode.since),
                 }
         return found
+
+    def _asked(self, plan: Plan) -> Target:
+        """The target whose health is that of the plan's candidate."""
+        candidate = plan.candidates[0][1]
+        return self._moved.get(candidate, candidate)
 
     def _suspended(self, target: Target) -> bool:
         state = self._states.get(target)

@@ -11,7 +11,9 @@ import pytest
 from sqlalchemy.exc import DBAPIError
 
 from gateway.core.exchange import Target
+from gateway.core.learned_route import route_target
 from gateway.core.ramp import RampChange, RampDesign, RampEvent, advanced, started
+from gateway.features.experiments.rows.served import served_answers
 from gateway.features.ramp.rows import (
     ArmInTime,
     WebhookDelivery,
@@ -89,7 +91,7 @@ def test_failures_are_counted_by_unit(store, exchange):
         exchange("1", target=new, **{**mine, "cluster": None}, caller="web", status=503, outcome="upstream_error"),
         exchange("1", target=new, **{**mine, "received": 99.0}),
     )
-    own = {"candidate": str(new)}
+    own = {"candidate": new}
     found = store.run(lambda c: unit_failures(c, "abc", own, (100.0, math.inf), keyed=True))
     assert found == {"candidate": (2, 1.5, 1.25)}
     assert store.run(lambda c: unit_failures(c, "abc", own, (200.0, 300.0), keyed=True)) == {}
@@ -126,7 +128,7 @@ def test_an_ended_delivery_is_never_changed(store: Any) -> None:
 
 
 NEW, OLD = Target("local", "new"), Target("local", "old")
-ARM = ArmInTime("candidate", str(NEW), 100.0, math.inf)
+ARM = ArmInTime("candidate", NEW, 100.0, math.inf)
 
 
 def test_failures_are_counted_by_caller_and_unit(store: Any, exchange: Any) -> None:
@@ -145,6 +147,25 @@ def test_failures_are_counted_by_caller_and_unit(store: Any, exchange: Any) -> N
     found = store.run(lambda c: caller_failures(c, "abc", ARM, keyed=True))
     assert found == {"a": (2, 1, 0.5, 0.25), "b": (2, 2, 1.0, 1.0), "c": (2, 1, 0.5, 0.25)}
     assert store.run(lambda c: caller_failures(c, "abc", replace(ARM, stratum="other"), keyed=True)) == {}
+
+
+def test_a_route_gives_the_answer_of_whichever_target_it_chose(store: Any, exchange: Any) -> None:
+    """Only what another target had to give is a failure of the arm, whether the route moved the call or kept it."""
+    mine = {"experiment": "swap", "plan": "abc", "arm": "candidate", "received": 150.0, "caller": "a"}
+    store.write(
+        exchange("1", target=NEW, route="safe/0", cluster="1", **mine),
+        exchange("1", target=OLD, route="safe/1", cluster="2", **mine),
+        exchange("1", target=OLD, route="safe/0", fell_back=True, cluster="3", **mine),
+        exchange("1", target=NEW, route="safer/0", cluster="4", **mine),
+    )
+    of = replace(ARM, target=route_target("safe", "0" * 16))
+    assert store.run(lambda c: caller_failures(c, "abc", of, keyed=True)) == {"a": (4, 4, 2.0, 2.0)}
+    found = store.run(lambda c: unit_failures(c, "abc", {"candidate": of.target}, (100.0, math.inf), keyed=True))
+    assert found == {"candidate": (4, 2.0, 2.0)}
+    rows = store.run(lambda c: served_answers(c, "abc", ("candidate",)))
+    assert sorted((row.unit, row.is_own(of.target)) for row in rows) == [
+        ("1", True), ("2", True), ("3", False), ("4", False)
+    ]  # fmt: skip
 
 
 def test_refused_requests_count_nowhere(store: Any, exchange: Any) -> None:

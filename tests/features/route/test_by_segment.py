@@ -26,8 +26,9 @@ async def test_a_verdict_with_exceptions_becomes_a_route(experiment: Any, run: R
     early = await asyncio.to_thread(refused, "except", "swap")
     assert "swap: the verdict is hold, and only `ship except` names what stays with the control" in early
     await experiment.send(plan, 340)
-    printed = conforms("route except", await asyncio.to_thread(run, "except", "swap", "--json"))
-    assert printed["kept"] == [KEPT]
+    printed, _, note = (await asyncio.to_thread(run, "except", "swap", "--json")).partition("--write")
+    assert conforms("route except", printed)["kept"] == [KEPT]
+    assert note.startswith(" freezes it in a file")
     made = await asyncio.to_thread(run, "except", "swap", "--write")
     assert "targets: [{route: swap-except}]" in made
     route = read_route(experiment.path, "swap-except")

@@ -9,6 +9,7 @@ import pytest
 
 from gateway.config.upstreams import Upstream
 from gateway.core.exchange import Target
+from gateway.core.learned_route import route_target
 from gateway.core.plan import Plan
 from gateway.core.ramp import RampDesign
 from gateway.proxy.dialects.kinds import build_dialect
@@ -66,6 +67,23 @@ class Worker:
 def worker() -> Worker:
     """A worker that watches a candidate."""
     return Worker()
+
+
+def test_a_route_is_as_healthy_as_the_target_it_moves_calls_to(worker: Worker) -> None:
+    """While that is down, moved calls would wait for nothing, so users get the control, like those of any candidate."""
+    route = route_target("safe", "0" * 16)
+    plan = replace(PLAN, candidates=(("candidate", route),))
+    worker.health.follow_routes({route: CANDIDATE})
+    assert worker.share(plan) == 0.5
+    worker.breaks("web", "app")
+    assert worker.share(plan) == 0.0
+    assert worker.health.reports([plan])["swap"]["open"] is True
+    worker.probed(works=True)
+    worker.now += SETTLE.wait_s(1)
+    assert worker.share(plan) == 0.5
+    worker.health.follow_routes({})
+    worker.breaks("web")
+    assert worker.share(plan) == 0.5, "a plan of a route that the config no longer has sends nobody anyway"
 
 
 def test_an_open_breaker_takes_the_share_away_and_is_reported(worker: Worker) -> None:

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 
-from sqlalchemy import Connection, Text, case, func, literal_column, select
+from sqlalchemy import ColumnElement, Connection, Text, and_, case, func, literal_column, select
 
 from gateway.core.chunked import chunked
-from gateway.core.exchange import CLIENT_ENDED
+from gateway.core.exchange import CLIENT_ENDED, Target
+from gateway.core.learned_route import ROUTE
 from gateway.core.plan import Plan
 from gateway.store.tables import TARGET, exchanges, plans, scores, tallies
 
@@ -44,6 +45,16 @@ class ServedAnswer:
     """The record's cap cut it."""
     tokens: int | None = None
     """Input and output; None: not known."""
+    route: str | None = None
+    """The learned route that chose the target, and the leaf."""
+    fell_back: bool | None = None
+    """Another target than the one that the route chose has answered."""
+
+    def is_own(self, target: Target) -> bool:
+        """Whether the arm of this target gave the answer, and not a fallback."""
+        if target.upstream != ROUTE:
+            return self.cell[2] == str(target)
+        return (self.route or "").startswith(f"{target.model}/") and not self.fell_back
 
 
 _COLUMNS = [field.name for field in fields(ServedAnswer)][4:]
@@ -78,6 +89,14 @@ def served_answers(
         )
         for row in connection.execute(query.order_by(e.received, e.id))
     ]
+
+
+def is_own(target: Target) -> ColumnElement[bool]:
+    """The same for rows of `exchanges`."""
+    e = exchanges.c
+    if target.upstream != ROUTE:
+        return TARGET.in_([str(target)])
+    return and_(e.route.startswith(f"{target.model}/", autoescape=True), e.fell_back.is_not(True))
 
 
 def split_scores(connection: Connection, ids: Sequence[str]) -> dict[str, dict[str, tuple[str, float | None, str]]]:
