@@ -13,6 +13,7 @@ from gateway.features.compare.scores import Columns, ModelScores, ScoreOptions, 
 from gateway.features.replay.compare import Floats
 from gateway.reports.number_format import counted
 
+_FOLDERS = 4  # above a file, by which files of one name are told apart; lm-eval's are in OUT/MODEL/
 FEW_COMMON = 0.9  # with a smaller share of a file's items in all files, a caution stands above the result
 
 
@@ -91,14 +92,14 @@ def _clusters(models: Sequence[ModelScores], columns: Columns, items: Sequence[s
 
 def _model_names(models: Sequence[ModelScores]) -> tuple[str, ...]:
     """A short name of each model: the one that its file states, or the file's; with the folder where two are alike."""
-    for names in (
-        [model.file.model or model.file.path.stem for model in models],
-        [f"{model.file.model or model.file.path.stem} ({model.file.path.parent.name})" for model in models],
-        [model.file.path.stem for model in models],
-        [str(model.file.path) for model in models],
-    ):
-        if len(set(names)) == len(names):
-            return tuple(map(plain, names))
+    names = [model.file.model or model.file.path.stem for model in models]
+    paths = [model.file.path for model in models]
+    depth = min(_FOLDERS, *(len(path.parents) for path in paths))
+    folders = ([path.parents[level].name for path in paths] for level in range(depth))
+    among = [[f"{name} ({of})" for name, of in zip(names, level, strict=True)] for level in folders if all(level)]
+    for found in (names, *among, [path.stem for path in paths], [str(path) for path in paths]):
+        if len(set(found)) == len(found):
+            return tuple(map(plain, found))
     return tuple(f"{plain(model.file.path.stem)} {number}" for number, model in enumerate(models, 1))
 
 

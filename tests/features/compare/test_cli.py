@@ -170,6 +170,21 @@ def test_lower_is_better_is_asked_for_where_the_file_says_so(compare: Compare, t
     assert compare(*results, "--lower-is-better", "--margin", "2").exit_code == 0
 
 
+def test_files_that_lm_eval_wrote_about_smollm2_have_the_interval_of_scipy(compare: Compare) -> None:
+    """Eight capitals at temperature 0 and 1.5, by lm-eval 0.4.13 with --log_samples; tests/real/ makes them anew.
+
+    By hand, with few differences (Agresti & Min) and Student's quantile: right at 0 alone in two, at 1.5 alone in one.
+    """
+    files = [next((Path(__file__).parent / "lm_eval" / name).glob("results_*.json")) for name in ("greedy", "hot")]
+    found = conforms("compare", compare(*files, "--json").stdout)
+    half = stats.t.ppf(0.975, 7) * np.sqrt(3 + 1 - 1 / 10) / 10
+    difference = found["comparisons"][0]["difference"]
+    assert (difference["low"], difference["high"]) == pytest.approx((-0.1 - half, -0.1 + half))
+    assert [model["name"] for model in found["models"]] == ["smollm2 (greedy)", "smollm2 (hot)"]
+    assert [model["mean"]["value"] for model in found["models"]] == [0.875, 0.75], "as lm-eval's own results say"
+    assert (found["verdict"], found["score"], found["items"]) == ("hold", "exact_match", 8)
+
+
 def test_the_page_has_the_result_of_its_command(compare: Compare, table: Table) -> None:
     draw = random.Random(7)
     old = [int(draw.random() < 0.62) for _ in range(400)]

@@ -72,7 +72,12 @@ def test_a_cluster_may_be_in_one_file_and_must_not_differ() -> None:
         ((("r/1.eval", "m/old"), ("r/2.eval", "m/new")), ("m/old", "m/new")),
         ((("r/1.eval", "m"), ("r/2.eval", "m")), ("1", "2")),
         ((("old/s.csv", ""), ("new/s.csv", "")), ("s (old)", "s (new)")),
-        ((("x/old/s.csv", ""), ("y/old/s.csv", "")), ("x/old/s.csv", "y/old/s.csv")),
+        ((("x/old/s.csv", ""), ("y/old/s.csv", "")), ("s (x)", "s (y)")),
+        (
+            (("x/old/s.csv", ""), ("y/old/s.csv", ""), ("x/new/s.csv", "")),
+            ("x/old/s.csv", "y/old/s.csv", "x/new/s.csv"),
+        ),
+        ((("hot/out/m/1.json", "m"), ("cold/out/m/1.json", "m")), ("m (hot)", "m (cold)")),
         ((("hot/1.eval", "m"), ("cold/2.eval", "m")), ("m (hot)", "m (cold)")),
     ],
 )
