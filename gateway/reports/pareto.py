@@ -17,6 +17,7 @@ _HEIGHT = 340
 _LABEL_HEIGHT, _LABEL_WIDTH = 15, 110
 _COLUMNS, _ROWS = 60, 11
 _WIDEST = 4.0  # times the range of the values, to which intervals stretch a scale at most
+_NARROWEST = 1e-9  # a scale: narrower ones have no ticks that differ
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,12 +80,13 @@ def _range(estimates: Sequence[Estimate]) -> tuple[float, float]:
     """The ends of a scale with some air: the values, and their intervals unless these would compress the values."""
     values = [e.value for e in estimates if e.value is not None]
     low, high = min(values), max(values)
-    width = (high - low) or abs(high) or 1.0
+    width = next(each for each in (high - low, abs(high), 1.0) if each > _NARROWEST)
     ends = [v for e in estimates for v in (e.low, e.high) if v is not None and math.isfinite(v)]
     lowest, highest = min([low, *ends]), max([high, *ends])
     middle, most = (low + high) / 2, _WIDEST * width / 2
     low, high = min(low, max(lowest, middle - most)), max(high, min(highest, middle + most))
-    return low - 0.08 * (high - low or width), high + 0.08 * (high - low or width)
+    air = 0.08 * (high - low if high - low > _NARROWEST else width)
+    return low - air, high + air
 
 
 def _shapes(of: CostChart, width: int) -> Iterator[Shape]:

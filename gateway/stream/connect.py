@@ -10,7 +10,7 @@ import re
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, Literal
-from urllib.parse import SplitResult, unquote, urlsplit
+from urllib.parse import unquote, urlsplit
 
 import redis.asyncio as redis
 from redis.asyncio.cluster import ClusterNode
@@ -71,17 +71,17 @@ def address_of(url: str) -> ServerAddress:
 
     Raises ValueError, whose message names what is wrong but never the password.
     """
-    parts = urlsplit(url)
-    scheme, _, topology = parts.scheme.partition("+")
+    name, netloc, rest = _parts(url)
+    scheme, _, topology = name.partition("+")
     if scheme not in ("redis", "rediss") or topology not in ("", "sentinel", "cluster"):
         raise ValueError(
-            f"{parts.scheme}:// is not a stream server's scheme; "
+            f"{name}:// is not a stream server's scheme; "
             "expected unix, redis or rediss, alone or with +sentinel or +cluster"
         )
     kind: Kind = "sentinel" if topology == "sentinel" else "cluster" if topology == "cluster" else "one"
-    login, host_list = _login(parts)
+    login, host_list = _login(netloc)
     hosts = tuple(_host(host, 26379 if kind == "sentinel" else 6379) for host in host_list.split(","))
-    path = [p for p in parts.path.split("/") if p]
+    path = [p for p in rest.split("/") if p]
     service = path.pop(0) if kind == "sentinel" and path else ""
     if kind == "sentinel" and not service:
         raise ValueError("a sentinel URL must end in the name of the service: redis+sentinel://host:26379/NAME")
@@ -100,8 +100,15 @@ def described(url: str) -> str:
     return prefix + hosts + (" (TLS)" if address.tls else "")
 
 
-def _login(parts: SplitResult) -> tuple[tuple[str | None, str | None], str]:
-    login, at, hosts = parts.netloc.rpartition("@")
+def _parts(url: str) -> tuple[str, str, str]:
+    """Scheme, place and path. Python's own function refuses an IPv6 address in a list of hosts, from 3.13 on."""
+    scheme, _, rest = re.split("[?#]", url, maxsplit=1)[0].partition(":")
+    netloc, _, path = rest.removeprefix("//").partition("/")
+    return scheme.lower(), netloc, path
+
+
+def _login(netloc: str) -> tuple[tuple[str | None, str | None], str]:
+    login, at, hosts = netloc.rpartition("@")
     name, colon, password = login.partition(":")
     return (unquote(name) or None if at else None, unquote(password) if colon else None), hosts
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from gateway.reports.model import Estimate
@@ -52,6 +52,8 @@ def test_each_point_is_on_the_front_or_behind_one_that_is(points: list[tuple[flo
         assert on or any(c <= cost and q >= quality for c, q in ahead)
 
 
+@example([(0.0, 0.0), (0.0, 5e-324)], 1.0)
+@example([(0.0, 0.0), (0.0, 5e-324)], 0.0)
 @given(POINTS.filter(lambda points: len(points) > 1), st.floats(0, 1e9))
 def test_a_chart_is_finite_for_any_numbers(points: list[tuple[float, float]], bounds: float) -> None:
     front = front_of(points)

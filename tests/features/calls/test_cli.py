@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sqlite3
 import subprocess
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -105,9 +107,7 @@ def filled_store() -> Callable[[Path], None]:
 
 
 def callers(folder: Path) -> list[str]:
-    import sqlite3
-
-    with sqlite3.connect(folder / "data" / "gateway.db") as connection:
+    with closing(sqlite3.connect(folder / "data" / "gateway.db")) as connection:
         return sorted(row[0] for row in connection.execute("SELECT caller FROM exchanges"))
 
 

@@ -264,7 +264,7 @@ def test_leading_items_have_numbers_of_any_length() -> None:
 
 def test_a_leading_item_that_is_nested_too_deeply_is_no_empty_list() -> None:
     with pytest.raises(BadRequest, match="nested too deeply"):
-        list(leading_items(b'[{"role":"user","x":' + b"[" * 5000 + b"]" * 5000 + b"}]"))
+        list(leading_items(b'[{"role":"user","x":' + b"[" * 100_000 + b"]" * 100_000 + b"}]"))
 
 
 @pytest.mark.parametrize(

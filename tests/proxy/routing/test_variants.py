@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -274,4 +275,6 @@ def test_no_conversation_is_too_odd_for_the_system_message() -> None:
             answers.add("told" if NEW in at_depth(100, call) else "not told")
         except BadRequest as error:
             answers.add(error.message)
-    assert answers == {"told", "an item of the conversation is nested too deeply"}
+    refused = "an item of the conversation is nested too deeply"
+    # Before 3.12, the parser's depth and that of Python's frames have one limit, so an item can be read at one depth only.
+    assert answers == ({"told", refused} if sys.version_info < (3, 12) else {"told"})
