@@ -68,10 +68,12 @@ def test_a_writer_on_sqlite_finds_a_short_gap_after_a_long_wait(tmp_path):
         connection.execute(text("UPDATE alembic_version SET version_num = version_num"))
     assert (len(waits), max(waits) <= 0.005) == (300, True)
     other.execute("BEGIN IMMEDIATE")
-    with pytest.raises(DBAPIError, match="database is locked"), engine.connect_writer(url, 30).begin():
+    hasty = engine.connect_writer(url, 30)
+    with pytest.raises(DBAPIError, match="database is locked"), hasty.begin():
         pass
+    for used in (hasty, opened):
+        used.dispose()
     other.close()
-    opened.dispose()
 
 
 def test_prompts_are_for_their_owner_only(file_store):
