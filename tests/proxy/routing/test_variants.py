@@ -276,5 +276,5 @@ def test_no_conversation_is_too_odd_for_the_system_message() -> None:
         except BadRequest as error:
             answers.add(error.message)
     refused = "an item of the conversation is nested too deeply"
-    # Before 3.12, the parser's depth and that of Python's frames have one limit, so an item can be read at one depth only.
+    # Before 3.12, the parser's depth and Python's frames share one limit: what is read once may be refused later.
     assert answers == ({"told", refused} if sys.version_info < (3, 12) else {"told"})
