@@ -13,9 +13,11 @@ from typing import Any, Literal
 
 import orjson
 from sqlalchemy import Connection, RowMapping, Select, Table, func, insert, or_, select, update
+from sqlalchemy.exc import SQLAlchemyError
 
 from gateway.core.exchange import new_id
 from gateway.core.keys import AnyRecord, KeyRecord, OrganizationRecord, TeamRecord, record_kind
+from gateway.store.engine import StoreUnavailable, reader
 from gateway.store.engine import insert as upsert
 from gateway.store.tables import audit, directory_state, keys, organizations, teams
 
@@ -189,6 +191,19 @@ def all_rows(connection: Connection, deleted_since: float) -> tuple[DirectorySta
     return state, found
 
 
+def read_rows(url: str, deleted_since: float) -> tuple[DirectoryState, list[DirectoryRow]]:
+    """Reads as `all_rows`, from the store at a URL. Raises StoreUnavailable."""
+    opened = reader(url)
+    try:
+        with opened.connect() as connection:
+            return all_rows(connection, deleted_since)
+    except SQLAlchemyError as error:
+        kind = type(error).__name__
+        raise StoreUnavailable(f"keys cannot be read from the store ({kind}); is it of this version?") from error
+    finally:
+        opened.dispose()
+
+
 def count_rows(connection: Connection) -> dict[str, int]:
     """The number in force, by kind."""
     counts = {kind: select(func.count()).where(table.c.deleted.is_(None)) for kind, table in _TABLES.items()}
@@ -257,6 +272,7 @@ def _row(kind: str, row: RowMapping) -> DirectoryRow:
             expires=row["expires"],
             end_streams=bool(row["end_streams"]),
             networks=_texts(row["networks"]),
+            traffic_class=row["traffic_class"],
         )
     return DirectoryRow(record, row["created"], row["updated"], row["version"], row["deleted"])
 

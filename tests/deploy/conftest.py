@@ -17,6 +17,7 @@ ENVIRON = {
     "WEB_KEY_SHA256": "0" * 64,
     "ADMIN_TOKEN_SHA256": "1" * 64,
     "OPENAI_API_KEY": "sk-x",
+    "REDIS_PASSWORD": "red",
     "STREAM_URL": "redis://redis:6379/0",
     "STORE_URL": "postgresql://gateway@db/gateway",
 }

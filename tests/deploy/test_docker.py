@@ -147,10 +147,10 @@ def test_every_secret_is_an_environment_variable_in_the_example(compose: Any, de
     )
     assert named - {"VLLM_CPU_KVCACHE_SPACE"} == set(example)
     assert not any(example[n] for n in example if n.endswith(("KEY", "SHA256", "PASSWORD", "TOKEN")))
-    for name in ("OPENAI_API_KEY", "WEB_KEY_SHA256", "ADMIN_TOKEN_SHA256", "GRAFANA_PASSWORD"):
+    for name in ("OPENAI_API_KEY", "WEB_KEY_SHA256", "ADMIN_TOKEN_SHA256", "GRAFANA_PASSWORD", "REDIS_PASSWORD"):
         assert f"${{{name}:?}}" in text, "left out, the stack does not start"
-    assert "environment" not in compose["services"]["consumer"], "it needs none of the secrets"
-    assert set(compose["services"]["console"]["environment"]) == {"ADMIN_TOKEN_SHA256"}
+    assert set(compose["services"]["consumer"]["environment"]) == {"REDIS_PASSWORD"}, "it needs no other secret"
+    assert set(compose["services"]["console"]["environment"]) == {"REDIS_PASSWORD", "ADMIN_TOKEN_SHA256"}
 
 
 def test_vllm_is_found_where_the_config_says(compose: Any, deploy: Path) -> None:

@@ -171,13 +171,15 @@ def test_secrets_are_named_and_never_written(manifests: list[dict[str, Any]], en
     for name, secrets in held.items():
         [container] = of(manifests, "Deployment")[name]["spec"]["template"]["spec"]["containers"]
         assert container["envFrom"] == [{"secretRef": {"name": secret}} for secret in secrets]
+        for first in of(manifests, "Deployment")[name]["spec"]["template"]["spec"].get("initContainers", ()):
+            assert first["envFrom"] == [{"secretRef": {"name": "gateway"}}], "it calls no upstream"
         assert "env" not in container
     [config_map] = of(manifests, "ConfigMap").values()
     read = loading.parse(config_map["data"]["gateway.yaml"], environ=environ)
     assert read.metrics.bind == "0.0.0.0:9100"
     with pytest.raises(Exception, match=r"STORE_URL is not set"):
         loading.parse(config_map["data"]["gateway.yaml"], environ={})
-    shared = {name: environ[name] for name in ("STREAM_URL", "STORE_URL", "ADMIN_TOKEN_SHA256")}
+    shared = {name: environ[name] for name in ("STREAM_URL", "REDIS_PASSWORD", "STORE_URL", "ADMIN_TOKEN_SHA256")}
     loading.parse(config_map["data"]["gateway.yaml"], environ=shared, unread=loading.GATEWAY_ONLY)
 
 
@@ -211,6 +213,19 @@ def test_keys_are_made_through_the_console_which_no_pod_is_restarted_for(
     [rule] = policies["console"]["spec"]["ingress"]
     assert rule["from"][0] == {"podSelector": {"matchLabels": {"assay-gateway/admin": "true"}}}, "not from everywhere"
     assert [list(each) for each in rule["from"][1:]] == [["namespaceSelector"]]
+
+
+def test_a_new_pod_reads_its_keys_from_the_store_first(
+    manifests: list[dict[str, Any]], parsed: Callable[[Any], dict[str, Any]]
+) -> None:
+    """The stream server may be away; if the store is, too, the pod starts all the same."""
+    [first] = of(manifests, "Deployment")["gateway"]["spec"]["template"]["spec"]["initContainers"]
+    assert first["args"][:2] == ["keys", "snapshot"]
+    assert "--if-reachable" in first["args"]
+    assert first["securityContext"]["readOnlyRootFilesystem"]
+    assert {m["mountPath"] for m in first["volumeMounts"]} == {"/etc/gateway", "/data", "/tmp"}  # noqa: S108
+    egress = of(manifests, "NetworkPolicy")["gateway"]["spec"]["egress"]
+    assert 5432 in {port["port"] for rule in egress for port in rule["ports"]}
 
 
 def test_a_stopping_gateway_drains_and_ignores_upstream_health(manifests: list[dict[str, Any]]) -> None:

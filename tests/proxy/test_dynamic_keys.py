@@ -13,6 +13,8 @@ import pytest
 
 from gateway.core.keys import AnyRecord, KeyRecord, TeamRecord
 from gateway.fake import HOLD
+from gateway.features.keys.directory_file import write_directory_file
+from gateway.store.directory import DirectoryRow, begin_change, save_row
 from gateway.stream import Corridor
 
 SECRET = "sk-assay-of-a-test"
@@ -187,3 +189,25 @@ async def test_a_key_and_its_team_narrow_where_it_may_be_used(start, configured,
     await change(gateway.corridor, TeamRecord("search", {}))
     gateway.client.headers["x-forwarded-for"] = "192.0.2.7"
     await until(gateway, 200)
+
+
+async def test_a_new_pod_has_its_keys_from_the_store_while_the_stream_server_is_away(
+    start, configured, upstream, opened, tmp_path, servers
+):
+    """What the init container of the Kubernetes manifests does: `gateway keys snapshot`."""
+    store = await opened()
+    version = await store.run(begin_change)
+    await store.run(lambda c: save_row(c, DirectoryRow(a_key(limits={"requests_per_minute": 100}), 1.0, 1.0, version)))
+    written = write_directory_file(f"sqlite:///{tmp_path}/gateway.db", tmp_path / "data")
+    assert (written.records, written.version) == (1, version)
+    away = {"url": f"redis://127.0.0.1:{servers.free_ports(1)[0]}/0", "name": "away"}
+    gateway = await start(configured(upstream, admin=ADMIN, stream=away))
+    assert (await ask(gateway)).status_code == 200
+    assert (await gateway.client.get("/models", headers={"authorization": "Bearer sk-assay-other"})).status_code == 401
+    assert await gateway.metric("gateway_directory_keys") == 1
+
+
+async def test_without_a_snapshot_a_new_pod_knows_no_dynamic_key(start, configured, upstream, tmp_path, servers):
+    away = {"url": f"redis://127.0.0.1:{servers.free_ports(1)[0]}/0", "name": "away"}
+    gateway = await start(configured(upstream, admin=ADMIN, stream=away))
+    assert (await ask(gateway)).status_code == 503

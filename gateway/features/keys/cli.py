@@ -14,7 +14,7 @@ from urllib.parse import quote
 
 import typer
 
-from gateway.cli.options import AsJson, Data, example, grouped, note, show
+from gateway.cli.options import AsJson, Data, StoreOptions, example, grouped, note, show
 
 if TYPE_CHECKING:
     from gateway.console.client import AdminClient
@@ -67,6 +67,10 @@ class KeyOptions:
         str | None, typer.Option(help="When it expires, such as 2027-01-01T00:00:00Z (default: never).")
     ] = None
     networks: Networks = None
+    class_: Annotated[
+        str | None,
+        typer.Option("--class", help="Whose calls wait less at a full upstream: interactive, normal or batch."),
+    ] = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -333,7 +337,7 @@ def _patch(kind: ManagedKind, subject: str, patch: Mapping[str, Any], done: str,
 
 def values_of(options: Any) -> dict[str, Any]:
     """The options that were given, by name."""
-    values = {field.name: getattr(options, field.name) for field in fields(options)}
+    values = {field.name.removesuffix("_"): getattr(options, field.name) for field in fields(options)}
     return {name: value for name, value in values.items() if value is not None}
 
 
@@ -441,10 +445,37 @@ _VERBS: Mapping[str, Callable[[ManagedKind], Verb]] = {
 }
 
 
+IfReachable = Annotated[
+    bool,
+    typer.Option("--if-reachable", help="Exit with 0 also if the store cannot be read, so that a pod starts."),
+]
+
+
+def snapshot(store: StoreOptions, if_reachable: IfReachable = False) -> None:
+    """Write the keys of the store to the data directory: a gateway that starts without the stream server reads them.
+
+    Once the stream server answers, the gateway reads the keys from there, and keeps the file up to date itself.
+    """
+    from gateway.config.loading import data_directory
+    from gateway.core.errors import CannotRun
+    from gateway.features.keys.directory_file import write_directory_file
+
+    try:
+        written = write_directory_file(store.location().store, data_directory(store.data))
+    except CannotRun as error:
+        if not if_reachable:
+            raise
+        note(f"no snapshot of the keys was written: {error}")
+        return
+    note(f"{written.records} records of version {written.version} in {written.path}")
+
+
 def _add(kind: ManagedKind) -> None:
     app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
     for name, (about, line) in kind.verbs.items():
         app.command(name, help=about, epilog=example(line))(grouped(_VERBS[name](kind)))
+    if kind is KEY:
+        app.command(epilog=example("gateway keys snapshot --config gateway.yaml --data /data"))(grouped(snapshot))
     verbs.add_typer(app, name=f"{kind.name}s", help=kind.about, epilog=example(kind.example))
 
 

@@ -15,8 +15,8 @@ from dataclasses import dataclass, field
 
 from gateway.core.errors import StreamDown
 from gateway.observability.proxy_metrics import ProxyMetrics
-from gateway.proxy.directory.snapshot import DirectorySnapshot
 from gateway.proxy.request.key_directory import KeyDirectory
+from gateway.runtime.directory_snapshot import DirectorySnapshot
 from gateway.stream.directory import DirectoryChanges, DirectoryHead, DirectoryStream
 
 log = logging.getLogger(__name__)

@@ -13,8 +13,8 @@ from prometheus_client import CollectorRegistry, generate_latest
 from gateway.core.keys import KeyRecord
 from gateway.observability.proxy_metrics import ProxyMetrics
 from gateway.proxy.directory.poller import DirectoryPoller
-from gateway.proxy.directory.snapshot import DirectorySnapshot
 from gateway.proxy.request.key_directory import KeyDirectory
+from gateway.runtime.directory_snapshot import DirectorySnapshot
 from gateway.stream import Corridor
 
 

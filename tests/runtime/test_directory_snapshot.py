@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from gateway.core.keys import KeyRecord, TeamRecord
-from gateway.proxy.directory.snapshot import DirectorySnapshot
+from gateway.runtime.directory_snapshot import DirectorySnapshot
 from gateway.runtime.file_lock import FileLock
 from gateway.stream.directory import DirectoryHead
 
