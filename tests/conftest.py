@@ -42,6 +42,7 @@ pytest_plugins = [
     "fixtures.memory",
     "fixtures.open_connections",
     "fixtures.open_files",
+    "fixtures.outbound_proxy",
     "fixtures.ramps",
     "fixtures.rooms",
     "fixtures.scoring",

@@ -185,6 +185,7 @@ def _upstream_mistakes(raw: dict[str, Any]) -> Iterator[str]:
         for setting in ("api_key", "base_url"):
             if str(upstream.get(setting, "")).startswith("os.environ/"):
                 yield f"upstreams.{name}.{setting}: os.environ/NAME is not read here; write ${{NAME}}"
+        yield from _share_mistakes(name, upstream, raw)
         engine = as_object(upstream.get("run")).get("engine")
         if isinstance(kind, str) and isinstance(engine, str) and kind != engine:
             yield f"upstreams.{name}.run.engine: {engine} cannot run an upstream of kind {kind}; both must be the same"
@@ -194,6 +195,19 @@ def _upstream_mistakes(raw: dict[str, Any]) -> Iterator[str]:
     for api, upstream in passthrough.items() if isinstance(passthrough, dict) else ():
         if isinstance(upstream, str):
             yield from _unknown_upstream(f"passthrough.{api}", upstream, raw)
+
+
+def _share_mistakes(name: str, upstream: dict[str, Any], raw: dict[str, Any]) -> Iterator[str]:
+    """Names of teams and keys that the file does not have; those of the admin API are not known here."""
+    if "admin" in raw:
+        return
+    shares = as_object(upstream.get("shares"))
+    known = {"teams": _named(raw, "teams"), "keys": [str(key.get("name")) for _, key in _keys(raw)]}
+    for kind, names in known.items():
+        for each in as_object(shares.get(kind)):
+            if each not in names:
+                hint = did_you_mean(str(each), names) or f"; add it to `{kind}`"
+                yield f'upstreams.{name}.shares.{kind}: no {kind[:-1]} "{each}"{hint}'
 
 
 def _unknown_upstream(path: str, name: str, raw: dict[str, Any]) -> Iterator[str]:

@@ -25,6 +25,7 @@ from pydantic import (
 
 from gateway.config.admin import AdminConfig
 from gateway.config.cascades import CascadeConfig
+from gateway.config.egress import Egress
 from gateway.config.experiments import Experiment
 from gateway.config.jwt import JwtIssuer
 from gateway.config.limits import Budgets, LimitsConfig, Organization, Team
@@ -50,6 +51,7 @@ from gateway.config.types import (
 )
 from gateway.config.upstreams import TargetRef, Upstream
 from gateway.config.webhook import WebhookConfig
+from gateway.core.traffic_class import TrafficClass
 
 ImplicitLanguage = Literal["en", "de", "fr", "es", "it"]
 
@@ -154,6 +156,9 @@ class ApiKey(Section):
     """Recorded part of its prompts and answers. Default: `redaction.default`; `full` without that section."""
     networks: tuple[IpNetwork, ...] | None = None
     """Networks from which it may be used, such as `10.0.0.0/8`; elsewhere it gets HTTP 403. Default: everywhere."""
+    traffic_class: Annotated[TrafficClass, Field(alias="class")] = "normal"
+    """Order in which its calls are served where they have to wait for an upstream: `interactive` before `normal` before
+    `batch`. An upstream with `priority` gets it, too."""
 
 
 class RetiringTargetRef(TargetRef):
@@ -437,6 +442,8 @@ class Config(Section):
     on as it is, with the `model` that the upstream writes there."""
     limits: Limits = Limits()
     """Limits on requests, and on stopping."""
+    egress: Egress | None = None
+    """The outbound proxy of all that the gateway calls outside. Default: none."""
     metrics: MetricsConfig = MetricsConfig()
     """Access to the metrics."""
     log: LogConfig = LogConfig()
@@ -474,6 +481,27 @@ class Config(Section):
     _digest: str = PrivateAttr("")
     _secret_files: tuple[Path, ...] = PrivateAttr(())
     _routes: Mapping[str, ConfiguredRoute] = PrivateAttr(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _apply_egress(self) -> Self:
+        """Gives each upstream and issuer that names no proxy the one of `egress`, unless it is reached without."""
+        egress = self.egress
+        if egress is None:
+            return self
+        for name, upstream in self.upstreams.items():
+            proxy = egress.proxy_to(upstream.url) if upstream.proxy is None else None
+            if proxy is not None:
+                self.upstreams[name] = passed = upstream.model_copy(update={"proxy": proxy})
+                if passed.transport == "http1" and not passed.tunnelled:
+                    raise ValueError(
+                        f"egress: upstreams.{name} has transport: http1, which passes a proxy only to https:// "
+                        "servers; remove transport, or name its host in egress.direct"
+                    )
+        for name, issuer in self.jwt.items():
+            proxy = egress.proxy_to(issuer.jwks_url or issuer.issuer) if issuer.proxy is None else None
+            if proxy is not None:
+                self.jwt[name] = issuer.model_copy(update={"proxy": proxy})
+        return self
 
     def passthrough_of(self, *, anthropic: bool) -> str | None:
         """The upstream of requests to other paths by Anthropic's clients, or by others; None: they are refused."""

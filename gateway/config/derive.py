@@ -7,10 +7,12 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from hashlib import sha256
 from typing import Any
+from urllib.parse import urlsplit
 
 import orjson
 
 from gateway.config.config import Config, Model
+from gateway.config.egress import Egress
 from gateway.config.experiments import Experiment
 from gateway.config.limits import LimitsConfig
 from gateway.config.privacy import Content, RedactionConfig
@@ -222,6 +224,7 @@ def directory_of(config: Config) -> Directory:
             expires=None if key.expires is None else key.expires.timestamp(),
             disabled=key.disabled,
             networks=key.networks,
+            traffic_class=key.traffic_class,
         )
     teams = {
         name: TeamRecord(name, limit_settings(t.limits), t.organization, t.models, t.tags, t.disabled, t.networks)
@@ -244,6 +247,13 @@ def scorer_keys(config: Config) -> frozenset[str]:
         return frozenset()
     digest = sha256(config.evals.api_key.encode()).hexdigest()
     return frozenset(key.name for key in config.keys if key.sha256 == digest)
+
+
+def outside_egress(config: Config) -> Egress | None:
+    """The proxy of a program's calls outside; the gateway itself, which judges ask, is reached without it."""
+    own = urlsplit(config.evals.base_url or "").hostname
+    egress = config.egress
+    return egress if egress is None or own is None else egress.model_copy(update={"direct": (*egress.direct, own)})
 
 
 def plans_of(config: Config) -> dict[str, Plan]:

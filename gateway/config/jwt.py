@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 
 from pydantic import Field, model_validator
 
+from gateway.config.egress import ProxyUrl
 from gateway.config.limits import LimitsConfig
 from gateway.config.privacy import Content
 from gateway.config.types import IpNetwork, Name, NonEmpty, Positive, Section, Url
@@ -68,6 +69,8 @@ class JwtIssuer(Section):
     403."""
     timeout_s: Positive = 5.0
     """Deadline of one read of the keys."""
+    proxy: ProxyUrl | Literal["none"] | None = None
+    """URL of an outbound HTTP proxy to the issuer, or `none`. Default: `egress.proxy`."""
 
     @model_validator(mode="after")
     def _check_source(self) -> Self:

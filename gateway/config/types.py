@@ -62,6 +62,7 @@ def day(value: Any) -> Any:
 
 Day = Annotated[date, BeforeValidator(day)]
 IpNetwork = Annotated[str, AfterValidator(network)]
+Part = Annotated[float, BeforeValidator(number), Field(gt=0, le=1)]
 Weight = Annotated[float, BeforeValidator(number), Field(gt=0)]
 LogFormat = Literal["auto", "json", "text"]
 

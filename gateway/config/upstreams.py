@@ -11,19 +11,24 @@ from urllib.parse import urlsplit
 from pydantic import ConfigDict, Field, JsonValue, field_validator, model_validator
 
 from gateway.config.cloud_auth import CloudAuth
+from gateway.config.limits import Count
 from gateway.config.types import (
     ModelName,
+    Name,
     NonEmpty,
     ParameterName,
+    Part,
     Positive,
     RouteDigest,
     RouteName,
     Section,
     Share,
     Url,
+    Weight,
 )
 from gateway.core.learned_route import ROUTE
 from gateway.core.providers import PROVIDERS, Load, Provider, ResponsesApi
+from gateway.core.traffic_class import TrafficClass
 
 PACKAGED_SLOTS = 2
 OWN_ENGINE_WAIT_S = 120.0
@@ -94,6 +99,63 @@ class BreakerConfig(Section):
     """The longest wait between two probes."""
 
 
+class VendorLimits(Section):
+    """Limits that the vendor sets, shared by all gateways. An attempt that would exceed them waits in the queue."""
+
+    requests_per_minute: Count | None = None
+    """Requests per minute. Default: what the vendor's headers say."""
+    tokens_per_minute: Count | None = None
+    """Input and output tokens per minute. Default: what the vendor's headers say."""
+    concurrency: Count | None = None
+    """Requests in flight at once, over all gateways. Default: no limit."""
+
+
+class ClassShare(Section):
+    """The share of a class of traffic."""
+
+    guaranteed: Part
+    """Part of `concurrency` that its waiting requests get first, such as 0.1. Others use it meanwhile."""
+
+
+class FlowShare(Section):
+    """The share of a team or a key."""
+
+    weight: Weight = 1.0
+    """Its share of a full upstream's time, relative to the weights of the others that wait."""
+    guaranteed: Part | None = None
+    """Part of `concurrency` that its waiting requests get first, whatever their class. Others use it meanwhile.
+    Default: none."""
+
+
+class UpstreamShares(Section):
+    """Shares of an upstream that is full."""
+
+    teams: dict[Name, FlowShare] = Field({})
+    """Shares of teams. The keys of a team that is not named here count each for itself."""
+    keys: dict[Name, FlowShare] = Field({})
+    """Shares of keys: within their team, where that is named under `teams`. Default: a weight of 1."""
+    classes: dict[TrafficClass, ClassShare] = Field({})
+    """Guaranteed shares of classes, so that a flood of a higher class does not stop a lower one."""
+
+    @model_validator(mode="after")
+    def _check_guarantees(self) -> Self:
+        parts: dict[str, list[float | None]] = {
+            "teams": [share.guaranteed for share in self.teams.values()],
+            "keys": [share.guaranteed for share in self.keys.values()],
+            "classes": [share.guaranteed for share in self.classes.values()],
+        }
+        for kind, given in parts.items():
+            total = sum(part or 0.0 for part in given)
+            if total > 1 + 1e-9:
+                raise ValueError(f"{kind}: {total:g} of the upstream is guaranteed; the parts may add up to 1 at most")
+        return self
+
+    @property
+    def guarantees(self) -> bool:
+        """Whether any share is guaranteed."""
+        return bool(self.classes) or any(s.guaranteed for s in (*self.teams.values(), *self.keys.values()))
+
+
 class Upstream(Section):
     """A server that requests can go to. Defaults that depend on `kind` are listed in docs/engines.md."""
 
@@ -123,11 +185,14 @@ class Upstream(Section):
     key_file: str | None = None
     """PEM file of the client certificate's key, without a passphrase."""
     proxy: str | None = None
-    """URL of an outbound HTTP proxy. `HTTPS_PROXY` is not read."""
+    """URL of an outbound proxy, or `none`. A server with `https://` is reached through a tunnel of an `http://` proxy;
+    `https://` and `socks5://` proxies, and servers without TLS, need the transport `httpx`. Default: `egress.proxy`.
+    `HTTPS_PROXY` is not read."""
     http2: bool = False
     """Use HTTP/2 where the server offers it."""
     transport: Literal["http1", "httpx"] | None = None
-    """The HTTP client: `http1` is the fast one; `httpx` supports HTTP/2 and proxies. Default: `httpx` where needed."""
+    """The HTTP client: `http1` is the fast one; `httpx` supports HTTP/2 and every proxy. Default: `httpx` where
+    needed."""
     concurrency: Annotated[int, Field(gt=0)] | None = None
     """Requests in flight at once, per gateway process. Default: unlimited."""
     queue: Annotated[int, Field(ge=0)] = 64
@@ -136,6 +201,12 @@ class Upstream(Section):
     fails over or gets HTTP 429."""
     queue_s: Positive = 5.0
     """Seconds that a request may wait in that queue."""
+    limits: VendorLimits | None = None
+    """Limits of the vendor, over all gateways. With it, even `{}`, the gateway also keeps to what the vendor's
+    `x-ratelimit-*` headers say is left. Default: a request is sent at once, and may get HTTP 429."""
+    shares: UpstreamShares | None = None
+    """Shares of the upstream while it is full: weights of teams and keys, and guaranteed parts. Default: keys are
+    served in turn."""
     load: Load | None = None
     """Source of the server's load: in response headers (`orca`), in `/metrics` (`scrape`), or not (`none`)."""
     priority: bool = False
@@ -208,13 +279,28 @@ class Upstream(Section):
 
     @property
     def transport_name(self) -> Literal["http1", "httpx"]:
-        """The HTTP client in use: httpx for HTTP/2 and outbound proxies, which http1 does not support."""
-        return self.transport or ("httpx" if self.http2 or self.proxy else "http1")
+        """The HTTP client in use: httpx for HTTP/2 and for proxies that http1 does not support."""
+        return self.transport or ("httpx" if self._needs_httpx else "http1")
+
+    @property
+    def outbound_proxy(self) -> str | None:
+        """URL of the proxy in front of it; None: it is reached without one."""
+        return None if self.proxy == "none" else self.proxy
+
+    @property
+    def _needs_httpx(self) -> bool:
+        return self.http2 or (self.outbound_proxy is not None and not self.tunnelled)
+
+    @property
+    def tunnelled(self) -> bool:
+        """Whether a proxy opens a tunnel to it, which both HTTP clients can use."""
+        proxy = self.outbound_proxy
+        return proxy is not None and proxy.startswith("http://") and self.url.startswith("https://")
 
     def transport_summary(self) -> str:
         """Summary for people: "http1", or "httpx (HTTP/2, by proxy.example:3128)". Credentials of the proxy are left
         out."""
-        proxy = urlsplit(self.proxy).netloc.rpartition("@")[2] if self.proxy else ""
+        proxy = urlsplit(self.outbound_proxy).netloc.rpartition("@")[2] if self.outbound_proxy else ""
         named = {"HTTP/2": self.http2, "WebSocket": self.websocket, f"by {proxy}": bool(proxy)}
         features = [name for name, used in named.items() if used]
         return f"{self.transport_name} ({', '.join(features)})" if features else self.transport_name
@@ -244,6 +330,16 @@ class Upstream(Section):
         return self
 
     @model_validator(mode="after")
+    def _check_shares(self) -> Self:
+        if self.shares is None:
+            return self
+        if self.places is None and self.limits is None:
+            raise ValueError("shares: an upstream without `concurrency` and `limits` is never full; add one of them")
+        if self.shares.guarantees and self.places is None:
+            raise ValueError("shares: `guaranteed` is a part of `concurrency`; add it")
+        return self
+
+    @model_validator(mode="after")
     def _check_websocket(self) -> Self:
         if not self.websocket or self.kind not in PROVIDERS:
             return self
@@ -251,15 +347,19 @@ class Upstream(Section):
             raise ValueError(
                 "websocket: the upstream has no Responses API of its own; remove it, or write responses: native"
             )
-        without = [name for name in ("auth", "proxy", "compress") if getattr(self, name) is not None]
+        without = [name for name in ("auth", "compress") if getattr(self, name) is not None]
+        without += ["proxy"] if self.outbound_proxy is not None and not self.tunnelled else []
         if without or self.http2:
             raise ValueError(f"websocket: does not go with {without[0] if without else 'http2'}; remove one of them")
         return self
 
     @model_validator(mode="after")
     def _check_transport(self) -> Self:
-        if self.transport == "http1" and (self.http2 or self.proxy):
-            raise ValueError("transport: http1 supports neither HTTP/2 nor a proxy; remove transport, or use httpx")
+        if self.transport == "http1" and self._needs_httpx:
+            raise ValueError(
+                "transport: http1 supports no HTTP/2, and of proxies only http:// ones to https:// servers; remove "
+                "transport, or use httpx"
+            )
         if (self.cert_file is None) != (self.key_file is None):
             raise ValueError("cert_file and key_file go together")
         if self.cert_file is not None and self.url.startswith("http://"):

@@ -19,6 +19,7 @@ from typing import Any
 from urllib.parse import quote
 
 from gateway.config.admin import OidcConfig
+from gateway.config.egress import Egress
 from gateway.console.access import Actor
 from gateway.console.errors import AdminError, NotPermitted
 from gateway.scoring.http_client import HttpConnections, HttpReply, Unreachable
@@ -76,9 +77,11 @@ class LoginAttempt:
 class IdentityProvider:
     """The provider of one config. Its metadata and keys are read when they are needed, and kept for ten minutes."""
 
-    def __init__(self, config: OidcConfig) -> None:
+    def __init__(self, config: OidcConfig, egress: Egress | None = None) -> None:
+        """egress: the proxy on the way to it; None: there is none."""
         self.config = config
-        self._http = HttpConnections()
+        self.egress = egress
+        self._http = HttpConnections(egress=egress)
         self._metadata: tuple[float, Mapping[str, Any]] = (float("-inf"), {})
         self._keys: tuple[float, Any] = (float("-inf"), None)
 

@@ -118,12 +118,13 @@ def _distinct(services: PageServices, actor: Actor) -> Actor:
 def _provider(request: Request) -> IdentityProvider:
     """The identity provider of the config in force. Raises NotThere."""
     services = services_of(request)
-    admin = services.admin.config().admin
+    config = services.admin.config()
+    admin = config.admin
     if admin is None or admin.oidc is None:
         raise NotThere("no identity provider is configured; see admin.oidc")
     kept: IdentityProvider | None = services.kept.get("oidc")
-    if kept is None or kept.config != admin.oidc:
-        kept = services.kept["oidc"] = IdentityProvider(admin.oidc)
+    if kept is None or (kept.config, kept.egress) != (admin.oidc, config.egress):
+        kept = services.kept["oidc"] = IdentityProvider(admin.oidc, config.egress)
     return kept
 
 

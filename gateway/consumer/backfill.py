@@ -16,7 +16,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 
 from gateway.config.config import Config
-from gateway.config.derive import prices_of
+from gateway.config.derive import outside_egress, prices_of
 from gateway.config.scorers import ScorerConfig
 from gateway.consumer.entry_scoring import EntryScorer
 from gateway.core.chunked import chunked
@@ -263,7 +263,7 @@ async def _built(
         raise ConfigError(wrong)
     async with (
         _ledger(sections, location) as ledger,
-        HttpConnections() as connections,
+        HttpConnections(egress=outside_egress(location.config)) as connections,
         _client(aliases, location, connections, say) as client,
     ):
         prices = prices_of(location.config)

@@ -26,7 +26,7 @@ from prometheus_client import CollectorRegistry
 from gateway import __version__
 from gateway.config.changes import changes
 from gateway.config.config import Config
-from gateway.config.derive import directory_of, has_control, paces_of, prices_of
+from gateway.config.derive import directory_of, has_control, outside_egress, paces_of, prices_of
 from gateway.config.environment import debuggable, metrics_socket, resolve_evals
 from gateway.config.extras import OF_CONSUMER, require_extras
 from gateway.config.loading import file_stamp, load_for_consumer
@@ -369,7 +369,7 @@ def _events(config: Config) -> Iterator[ScoreEvents | None]:
 async def outside_of(config: Config, ledger: BudgetLedger | None, directory: Path) -> AsyncIterator[ExternalServices]:
     """The clients that this config's scorers call with. ledger: of their budgets; None: one of this process alone."""
     evals = config.evals
-    async with HttpConnections() as connections:
+    async with HttpConnections(egress=outside_egress(config)) as connections:
         client = GatewayClient(evals.base_url, evals.api_key, connections) if evals.base_url else None
         yield ExternalServices(connections, client, prices_of(config), ledger, directory)
 

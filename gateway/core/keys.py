@@ -18,6 +18,7 @@ from typing import Any, Literal
 import orjson
 
 from gateway.core.limits import LimitScope, ScopeKind, limits_of, window_start
+from gateway.core.traffic_class import CLASSES, TrafficClass
 
 KEY_PREFIX = "sk-assay-"
 """Every dynamic key begins with it, so that secret scanners recognize one."""
@@ -73,6 +74,8 @@ class KeyRecord:
     """A disabled key's answers in flight are cut off, too."""
     networks: tuple[str, ...] | None = None
     """Networks from which it may be used; None: all."""
+    traffic_class: TrafficClass = "normal"
+    """The order in which its calls are served where they have to wait."""
 
 
 AnyRecord = OrganizationRecord | TeamRecord | KeyRecord
@@ -131,6 +134,7 @@ def _checked(record: AnyRecord) -> AnyRecord:
     _demand(record.sample in ("rules", "never"), "sample")
     _demand(record.content in (None, "full", "redacted", "metadata"), "content")
     _demand(_is_moment(record.expires), "expires")
+    _demand(record.traffic_class in CLASSES, "traffic_class")
     _demand(type(record.end_streams) is bool, "end_streams")
     for digest, ends in record.digests:
         _demand(_DIGEST.fullmatch(digest) is not None and _is_moment(ends), "digests")

@@ -15,7 +15,7 @@ from zoneinfo import ZoneInfo
 Measure = Literal["requests", "tokens", "usd", "concurrency"]
 Window = Literal["minute", "hour", "day", "week", "month"]
 OnOutage = Literal["bounded", "closed"]
-ScopeKind = Literal["key", "team", "organization"]
+ScopeKind = Literal["key", "team", "organization", "upstream"]
 UnknownPrice = Literal["refuse", "count_tokens", "free"]
 
 MEASURES: tuple[Measure, ...] = get_args(Measure)
@@ -47,7 +47,7 @@ class Limit:
 
 @dataclass(frozen=True, slots=True)
 class LimitScope:
-    """A key, a team or an organization, with the limits that all of its calls share."""
+    """A key, a team, an organization or an upstream, with the limits that all of its calls share."""
 
     kind: ScopeKind
     id: str

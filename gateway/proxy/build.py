@@ -15,11 +15,13 @@ from typing import TYPE_CHECKING
 
 from gateway.config.config import Config
 from gateway.config.derive import directory_of, prices_of, scorer_keys
+from gateway.config.limits import Budgets
 from gateway.config.privacy import Content
 from gateway.config.retirements import retiring_targets
-from gateway.config.upstreams import Upstream
+from gateway.config.upstreams import FlowShare, Upstream, UpstreamShares
 from gateway.core.errors import ConfigError
 from gateway.core.exchange import Target
+from gateway.core.limits import limits_of
 from gateway.core.plan import PlanState
 from gateway.core.prices import Prices
 from gateway.observability.proxy_metrics import ProxyMetrics
@@ -38,6 +40,7 @@ from gateway.proxy.http.client.websocket import WebSocketConnector
 from gateway.proxy.limits.book import LeaseBook
 from gateway.proxy.limits.estimate import estimates_of
 from gateway.proxy.limits.limiter import Exchanges, Limiter, Offline
+from gateway.proxy.limits.upstream_limits import UpstreamLimits
 from gateway.proxy.recording.access_log import AccessLog, CallLog
 from gateway.proxy.recording.call_metrics import MOST_HISTOGRAMS
 from gateway.proxy.recording.recorder import Recorder
@@ -52,6 +55,7 @@ from gateway.proxy.request.key_directory import KeyDirectory
 from gateway.proxy.request.tokens import SigningKeys, TokenVerifier
 from gateway.proxy.routing.assignment import KnownSecret
 from gateway.proxy.routing.concurrency_limiter import ConcurrencyLimiter
+from gateway.proxy.routing.fair_queue import NO_SHARES, FlowShares, Holder
 from gateway.proxy.routing.response_affinity import ResponseAffinity
 from gateway.proxy.routing.router import Router
 from gateway.proxy.routing.sampling import Sampler
@@ -125,6 +129,7 @@ def build(config: Config, parts: ProcessParts, keys: KeyRing | None = None, befo
     breakers, latencies and calls in flight.
     """
     upstreams = _upstreams(config, before, parts.resolver)
+    _use_vendor_limits(upstreams.values(), parts)
     sampler = Sampler(config.sampling)
     states = () if before is None else before.router.target_states
     prices = prices_of(config)
@@ -134,7 +139,11 @@ def build(config: Config, parts: ProcessParts, keys: KeyRing | None = None, befo
     _observe(router, upstreams.values(), parts.metrics, parts.health)
     shares = parts.health.applied(parts.ramps.by_plan, (state.plan for state in parts.plans.values()))
     router.experiments.follow(parts.plans, time.time(), shares, parts.secret.value, parts.ramps.kept)
-    relay = Relay(parts.metrics, parts.ticker, parts.rng, scorer_keys(config), parts.clock)
+    estimates = estimates_of(
+        config, prices, router.experiments.plans, {} if before is None else before.limiter.estimates
+    )
+    limiter = Limiter(parts.leases, parts.exchanges, estimates, config.budgets, parts.metrics)
+    relay = Relay(parts.metrics, parts.ticker, parts.rng, scorer_keys(config), limiter.tokens_of, parts.clock)
     cap_bytes = config.sampling.max_kb * 1024
     keys = keys or build_keys(config, parts)
     _configure_recording(config, parts.recorder, keys, cap_bytes)
@@ -155,10 +164,6 @@ def build(config: Config, parts: ProcessParts, keys: KeyRing | None = None, befo
         idle_queue,
         books,
     )
-    estimates = estimates_of(
-        config, prices, router.experiments.plans, {} if before is None else before.limiter.estimates
-    )
-    limiter = Limiter(parts.leases, parts.exchanges, estimates, config.budgets, parts.metrics)
     return Gateway(
         config=config,
         prices=prices,
@@ -272,7 +277,7 @@ def _unchanged(config: Config, before: Gateway | None) -> dict[str, UpstreamStat
 
 def _kind(upstream: Upstream) -> tuple[object, ...]:
     """Upstreams of one kind share a transport. A rewritten TLS file makes another kind."""
-    kind = (upstream.transport_name, _tls(upstream).stamps(), upstream.proxy, upstream.http2)
+    kind = (upstream.transport_name, _tls(upstream).stamps(), upstream.outbound_proxy, upstream.http2)
     return kind if upstream.auth is None else (*kind, *_identity(upstream))
 
 
@@ -282,7 +287,7 @@ def _tls(upstream: Upstream) -> UpstreamTls:
 
 def _identity(upstream: Upstream) -> tuple[object, ...]:
     """Upstreams with one identity share its tokens."""
-    return (upstream.auth, upstream.provider.sigv4_service)
+    return (upstream.auth, upstream.provider.sigv4_service, upstream.outbound_proxy)
 
 
 def _credentials(config: Config, before: Gateway | None) -> dict[object, CloudCredential]:
@@ -311,9 +316,35 @@ def _upstream(
             raise ConfigError([f"upstreams.{name}.{error}"]) from error
         except (ImportError, ValueError) as error:
             raise ConfigError([f"upstreams.{name}: {error}"]) from error
-    limiter = ConcurrencyLimiter(upstream.places, upstream.queue, upstream.place_wait_s)
-    sockets = WebSocketConnector(_tls(upstream), resolver) if upstream.websocket else None
+    limiter = ConcurrencyLimiter(upstream.places, upstream.queue, upstream.place_wait_s, _shares_of(upstream.shares))
+    sockets = WebSocketConnector(_tls(upstream), resolver, upstream.outbound_proxy) if upstream.websocket else None
     return UpstreamState(name, upstream, build_dialect(upstream), transports[kind], limiter, kind, sockets)
+
+
+def _shares_of(shares: UpstreamShares | None) -> FlowShares:
+    if shares is None:
+        return NO_SHARES
+    teams = {("team", name): share for name, share in shares.teams.items()}
+    keys = {("key", name): share for name, share in shares.keys.items()}
+    flows: dict[Holder, FlowShare] = {**teams, **keys}  # type: ignore[dict-item]
+    classes: dict[Holder, float] = {("class", name): share.guaranteed for name, share in shares.classes.items()}
+    return FlowShares(
+        {holder: share.weight for holder, share in flows.items()},
+        {h: share.guaranteed for h, share in flows.items() if share.guaranteed is not None} | classes,
+    )
+
+
+def _use_vendor_limits(upstreams: Iterable[UpstreamState], parts: ProcessParts) -> None:
+    """Makes the attempts at upstreams with `limits` wait for what is left of these."""
+    for upstream in upstreams:
+        limits = upstream.config.limits
+        if limits is None or upstream.limiter.allowance is not None:
+            continue
+        limiter = Limiter(parts.leases, parts.exchanges, {}, Budgets(), parts.metrics)
+        amounts = limits_of(limits.model_dump())
+        allowance = UpstreamLimits(upstream.name, amounts, parts.leases, parts.exchanges, limiter)
+        name = f"limits of {upstream.name}"
+        upstream.limiter.use(allowance, lambda work, name=name: parts.tasks.start(work, name))  # type: ignore[misc]
 
 
 def _authorized(transport: Transport, upstream: Upstream, credentials: dict[object, CloudCredential]) -> Transport:
@@ -321,13 +352,14 @@ def _authorized(transport: Transport, upstream: Upstream, credentials: dict[obje
         return transport
     identity = _identity(upstream)
     if identity not in credentials:
-        credentials[identity] = credential_of(upstream.auth, upstream.provider.sigv4_service)
+        service, proxy = upstream.provider.sigv4_service, upstream.outbound_proxy
+        credentials[identity] = credential_of(upstream.auth, service, proxy)
     return AuthorizedTransport(transport, credentials[identity])
 
 
 def _transport(upstream: Upstream, resolver: Resolver) -> Transport:
     if upstream.transport_name == "http1":
-        return Http1Transport(tls=_tls(upstream), resolver=resolver)
-    from gateway.proxy.http.client.httpx import HttpxTransport  # imported only for HTTP/2 or a proxy
+        return Http1Transport(tls=_tls(upstream), resolver=resolver, proxy=upstream.outbound_proxy)
+    from gateway.proxy.http.client.httpx import HttpxTransport  # imported only for HTTP/2 or some proxies
 
-    return HttpxTransport(tls=_tls(upstream), proxy=upstream.proxy, http2=upstream.http2)
+    return HttpxTransport(tls=_tls(upstream), proxy=upstream.outbound_proxy, http2=upstream.http2)

@@ -47,7 +47,6 @@ from gateway.observability.proxy_metrics import ProxyMetrics
 from gateway.proxy.app import App
 from gateway.proxy.build import ProcessParts, build, close
 from gateway.proxy.directory.poller import DirectoryPoller
-from gateway.proxy.directory.snapshot import DirectorySnapshot
 from gateway.proxy.endpoints.health import GatewayReasons
 from gateway.proxy.endpoints.pages import OtherPages
 from gateway.proxy.experiments.plan_poller import PLANS_EVERY_S, PlanPoller
@@ -78,6 +77,7 @@ from gateway.proxy.routing.response_ids import ResponseIds
 from gateway.proxy.signing_keys import ASKED_S, SigningKeyPoller
 from gateway.proxy.websocket.endpoint import WebSocketResponses
 from gateway.runtime.confinement import hide_memory
+from gateway.runtime.directory_snapshot import DirectorySnapshot
 from gateway.runtime.embedded_redis import keep
 from gateway.runtime.tasks import Tasks
 from gateway.stream import Corridor

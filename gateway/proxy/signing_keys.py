@@ -123,7 +123,8 @@ class SigningKeyPoller:
         """Raises OSError, ValueError, TransportError, TimeoutError, UnusableTlsFile."""
         if issuer.jwks_file is not None:
             return await asyncio.to_thread(Path(issuer.jwks_file).read_bytes)
-        transport = Http1Transport(tls=UpstreamTls(issuer.ca_file), resolver=self.resolver)
+        proxy = None if issuer.proxy == "none" else issuer.proxy
+        transport = Http1Transport(tls=UpstreamTls(issuer.ca_file), resolver=self.resolver, proxy=proxy)
         try:
             async with asyncio.timeout(issuer.timeout_s):
                 return await _get(transport, issuer.jwks_url or await _discover(transport, issuer))

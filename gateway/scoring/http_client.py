@@ -18,6 +18,7 @@ from urllib.parse import urlsplit
 import httpx2
 import orjson
 
+from gateway.config.egress import Egress
 from gateway.core.completion import assemble, usage_of
 from gateway.core.exchange import Target, Usage
 from gateway.core.json_values import parse_object
@@ -97,8 +98,10 @@ class HttpConnections:
     connection of its own.
     """
 
-    def __init__(self, connect_s: float = CONNECT_S) -> None:
+    def __init__(self, connect_s: float = CONNECT_S, egress: Egress | None = None) -> None:
+        """egress: the proxy of servers outside; None: there is none."""
         self._connect_s = connect_s
+        self._egress = egress
         self._http: httpx2.AsyncClient | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
 
@@ -169,14 +172,32 @@ class HttpConnections:
             yield http
 
     def _opened(self) -> httpx2.AsyncClient:
-        """A client without proxies, redirects and cookies: what is sent to the gateway goes nowhere else, and no server
-        marks one call so that it is known in the next."""
+        """A client without redirects and cookies, and with no proxy but that of `egress`: what is sent to the gateway
+        goes nowhere else, and no server marks one call so that it is known in the next."""
         limits = httpx2.Limits(max_connections=CONNECTIONS, max_keepalive_connections=CONNECTIONS, keepalive_expiry=3.5)
         timeout = httpx2.Timeout(None, connect=self._connect_s)
         nobody = CookieJar(DefaultCookiePolicy(allowed_domains=[]))
+        transport = None if self._egress is None else _EgressTransport(self._egress, limits)
         return httpx2.AsyncClient(
-            limits=limits, timeout=timeout, trust_env=False, follow_redirects=False, cookies=nobody
+            transport=transport, limits=limits, timeout=timeout, trust_env=False, follow_redirects=False, cookies=nobody
         )
+
+
+class _EgressTransport(httpx2.AsyncBaseTransport):
+    """Requests through the proxy, but for servers that are reached without it."""
+
+    def __init__(self, egress: Egress, limits: httpx2.Limits) -> None:
+        self._egress = egress
+        self._direct = httpx2.AsyncHTTPTransport(limits=limits, trust_env=False)
+        self._proxied = httpx2.AsyncHTTPTransport(limits=limits, trust_env=False, proxy=egress.proxy)
+
+    async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
+        proxied = self._egress.proxy_to(str(request.url)) is not None
+        return await (self._proxied if proxied else self._direct).handle_async_request(request)
+
+    async def aclose(self) -> None:
+        await self._direct.aclose()
+        await self._proxied.aclose()
 
 
 class GatewayClient:

@@ -652,6 +652,7 @@ keys = _table(
     Column("end_streams", Boolean, nullable=False),
     Column("digests", Text, nullable=False),  # JSON: [SHA-256, Unix seconds at which it ends or null]
     Column("networks", Text),  # JSON; NULL: everywhere
+    Column("traffic_class", Text, nullable=False, server_default="normal"),
     Index("keys_version", "version"),
     Index("keys_team", "team"),
     _partial_index("keys_name", "name", where="deleted IS NULL", unique=True),

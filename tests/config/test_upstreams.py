@@ -26,10 +26,14 @@ def test_what_is_given_overrides_the_kind() -> None:
         ({"transport": "http1"}, "http1"),
         ({"transport": "httpx"}, "httpx"),
         ({"http2": True}, "httpx"),
-        ({"proxy": "http://proxy.example"}, "httpx"),
+        ({"proxy": "http://proxy.example"}, "http1"),
+        ({"proxy": "http://proxy.example", "base_url": "http://far.example/v1"}, "httpx"),
+        ({"proxy": "https://proxy.example"}, "httpx"),
+        ({"proxy": "socks5://proxy.example"}, "httpx"),
+        ({"proxy": "none"}, "http1"),
     ],
 )
-def test_http2_and_proxies_need_httpx(options: dict[str, object], name: str) -> None:
+def test_http2_and_some_proxies_need_httpx(options: dict[str, object], name: str) -> None:
     assert Upstream.model_validate({"kind": "openai", **options}).transport_name == name
 
 
@@ -65,9 +69,9 @@ def test_a_target_may_set_or_remove_any_other_parameter() -> None:
     assert not TargetRef(upstream="u", model="m").varied
 
 
-@pytest.mark.parametrize("options", [{"proxy": "http://proxy.example"}, {"http2": True}])
-def test_http1_with_http2_or_a_proxy_is_refused(options: dict[str, object]) -> None:
-    with pytest.raises(ValidationError, match="http1 supports neither HTTP/2 nor a proxy"):
+@pytest.mark.parametrize("options", [{"proxy": "socks5://proxy.example"}, {"http2": True}])
+def test_http1_with_http2_or_a_proxy_that_it_cannot_use_is_refused(options: dict[str, object]) -> None:
+    with pytest.raises(ValidationError, match="http1 supports no HTTP/2, and of proxies only http:// ones"):
         Upstream.model_validate({"kind": "openai", "transport": "http1", **options})
 
 
@@ -103,7 +107,7 @@ def test_a_target_model_is_printable_ascii_without_spaces(model: str) -> None:
         ({"kind": "anthropic"}, "no Responses API of its own"),
         ({"responses": "chat"}, "no Responses API of its own"),
         ({"http2": True}, "does not go with http2"),
-        ({"proxy": "http://proxy.example"}, "does not go with proxy"),
+        ({"proxy": "socks5://proxy.example"}, "does not go with proxy"),
         ({"compress": "zstd"}, "does not go with compress"),
     ],
 )

@@ -7,6 +7,7 @@ import json
 
 import pytest
 
+from gateway.config.egress import Egress
 from gateway.core.exchange import Target, Usage
 from gateway.fake import CUT, HOLD, FakeAnswer, FakeUpstream, Fault
 from gateway.scoring.http_client import GatewayClient, HttpConnections, Unreachable
@@ -155,3 +156,26 @@ async def test_a_reply_that_arrives_is_bounded_in_time_and_size(upstream):
     upstream.says("x" * 5000)
     with pytest.raises(Unreachable, match="more than 1000 bytes"):
         await read_all(upstream, deadline_s=30, most_bytes=1000)
+
+
+async def test_servers_outside_are_reached_by_the_proxy_and_those_inside_without(upstream, proxy_double):
+    """Services that score, webhooks and the console's identity provider use these connections."""
+    egress = Egress(proxy=proxy_double.url, direct=("hooks.partner.example",))
+    upstream.answers(200, b"{}")
+    async with HttpConnections(egress=egress) as connections:
+        inside = await connections.send("POST", upstream.origin + "/hook", b"{}", deadline_s=30)
+        outside = await connections.send("POST", "http://hooks.example.com/x", b"{}", deadline_s=30)
+        proxy_double.answer = b"HTTP/1.1 403 Forbidden\r\n\r\n"
+        with pytest.raises(Unreachable, match=r"https://hooks\.example\.com/y cannot be reached"):
+            await connections.send("POST", "https://hooks.example.com/y", b"{}", deadline_s=30)
+    assert (inside.body, outside.body) == (b"{}", b"forwarded")
+    assert proxy_double.forwarded == ["http://hooks.example.com/x"]
+    assert proxy_double.tunnels == ["hooks.example.com:443"]
+
+
+async def test_a_proxys_password_is_in_no_message(upstream, unused_tcp_port):
+    egress = Egress(proxy=f"http://me:secret@127.0.0.1:{unused_tcp_port}")
+    async with HttpConnections(egress=egress) as connections:
+        with pytest.raises(Unreachable) as caught:
+            await connections.send("GET", "https://far.example/x", deadline_s=30)
+    assert "secret" not in str(caught.value)

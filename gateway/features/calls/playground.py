@@ -26,7 +26,7 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
 from gateway.config.config import Config
-from gateway.config.derive import prices_of, refs_of_model, target_of
+from gateway.config.derive import outside_egress, prices_of, refs_of_model, target_of
 from gateway.config.scorers import EvalsConfig, ScorerConfig
 from gateway.console.errors import InvalidBody, NotThere
 from gateway.console.filters import visible
@@ -321,7 +321,7 @@ def _scoring(services: PageServices) -> tuple[Mapping[str, RegisteredScorer], En
 def quick_scorers(config: Config, services: PageServices) -> dict[str, RegisteredScorer]:
     """Builds the scorers that answer at once. One that cannot be built is left out: the consumer reports it."""
     sections = config.scorers or {name: ScorerConfig() for name in DEFAULTS}
-    outside = ExternalServices(HttpConnections(), directory=services.config_path.parent)
+    outside = ExternalServices(HttpConnections(egress=outside_egress(config)), directory=services.config_path.parent)
     found: dict[str, RegisteredScorer] = {}
     for name, section in sections.items():
         if (section.use or name) not in _QUICK.split() or section.isolate:

@@ -17,6 +17,7 @@ from gateway.config.privacy import Content
 from gateway.config.types import IpNetwork, Section
 from gateway.console.errors import InvalidBody
 from gateway.core.keys import AnyRecord, KeyRecord, OrganizationRecord, TeamRecord
+from gateway.core.traffic_class import RANKS, TrafficClass
 from gateway.store.directory import DirectoryRow, Kind
 
 Models = Annotated[tuple[Annotated[str, Field(min_length=1, max_length=200)], ...], Field(max_length=1000)]
@@ -81,6 +82,8 @@ class KeySettings(Section):
     """Once it is disabled, end its answers in flight, too."""
     networks: Networks | None = None
     """Networks from which it may be used, such as 10.0.0.0/8. null: everywhere that its team may."""
+    traffic_class: Annotated[TrafficClass, Field(alias="class")] = "normal"
+    """Order in which its calls are served where they have to wait: `interactive` before `normal` before `batch`."""
 
 
 AnySettings = OrganizationSettings | TeamSettings | KeySettings
@@ -148,7 +151,8 @@ def settings_of(record: AnyRecord) -> dict[str, Any]:
     if isinstance(record, TeamRecord):
         return common | {"organization": record.organization}
     own = {name: getattr(record, name) for name in ("name", "team", "sample", "content", "end_streams")}
-    return common | own | {"allow": list(record.allow), "expires": moment(record.expires)}
+    more = {"allow": list(record.allow), "expires": moment(record.expires), "class": record.traffic_class}
+    return common | own | more
 
 
 def record_of(id: str, settings: AnySettings, digests: tuple[tuple[str, float | None], ...] = ()) -> AnyRecord:
@@ -188,6 +192,7 @@ def widened(old: KeyRecord, new: KeyRecord) -> tuple[str, ...]:
         "team": new.team != old.team,  # a team has models, networks and limits of its own
         "expires": old.expires is not None and (new.expires is None or new.expires > old.expires),
         "disabled": old.disabled and not new.disabled,
+        "class": RANKS[new.traffic_class] < RANKS[old.traffic_class],
     }
     return tuple(name for name, wider in found.items() if wider)
 

@@ -1,7 +1,7 @@
 """OpenAI's dialect, also spoken by most other providers: bytes pass unchanged except for what is spliced in.
 
 Spliced into requests: `model`, and `stream_options.include_usage` if the client did not set it; where the config asks
-for it also `cache_salt`, and a `priority` above the default is taken out. Answers pass unchanged.
+for it also `cache_salt` and the `priority` of the caller's class; one above it is taken out. Answers pass unchanged.
 """
 
 from __future__ import annotations
@@ -9,13 +9,13 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 from hashlib import sha256
-from typing import Any
 from urllib.parse import urlsplit
 
 import orjson
 
 from gateway.config.upstreams import Upstream
 from gateway.core.errors import GatewayError
+from gateway.core.traffic_class import PRIORITIES
 from gateway.proxy.dialects.event_reader import RawReader
 from gateway.proxy.dialects.openai_reader import ChatReader, ResponsesReader, TimingsReader
 from gateway.proxy.dialects.plain_answer import failed_response, read_answer, tail_usage
@@ -35,6 +35,7 @@ _MOST_MODELS = 1000  # whose names are kept as JSON; behind a pattern there can 
 _HAVE_TIMINGS = frozenset({"llamacpp", "llamafile"})
 _NOT_JSON: frozenset[Api] = frozenset({"transcriptions", "translations", "speech", "passthrough"})
 _CACHED: frozenset[Api] = frozenset({"chat", "completions", "responses"})
+_PRIORITIZED: frozenset[Api] = frozenset({*_CACHED, "embeddings"})  # vLLM knows `priority` there
 _LISTS: frozenset[Api] = frozenset(
     {"rerank", "score", "classify", "pooling", "chat_batch"}
 )  # some servers answer with a list
@@ -110,8 +111,8 @@ class OpenAI:
             limit = default_name(call.api, self._upstream.kind)
             if limit is not None:
                 changes[limit] = b"%d" % call.default_output
-        if self._upstream.priority and "priority" in call.fields and not _yields(call.fields["priority"]):
-            changes["priority"] = None
+        if self._upstream.priority and (call.caller.traffic_class != "normal" or "priority" in call.fields):
+            _prioritize(call, changes)
         if self._upstream.cache_salt and call.api in _CACHED:
             changes["cache_salt"] = cache_salt(call.caller.name)
         if call.stream and self._adds_usage(call):
@@ -183,9 +184,15 @@ def _response(body: bytes) -> PlainReply:
     return PlainReply(body, tail_usage(body) if source else read_answer(body), source)
 
 
-def _yields(priority: Any) -> bool:
-    """A client may yield to others, and not go before them: vLLM serves lower numbers first, and 0 without one."""
-    return isinstance(priority, int) and not isinstance(priority, bool) and priority >= 0
+def _prioritize(call: Call, changes: dict[str, Change]) -> None:
+    """Sets the priority of the caller's class. A client may yield to others of it, and not go before them."""
+    own, sent = PRIORITIES[call.caller.traffic_class], call.fields.get("priority")
+    if isinstance(sent, int) and not isinstance(sent, bool) and sent >= own:
+        return
+    if own and call.api in _PRIORITIZED:
+        changes["priority"] = b"%d" % own
+    elif "priority" in call.fields:
+        changes["priority"] = None
 
 
 _INCLUDE_USAGE = b'{"include_usage":true}'

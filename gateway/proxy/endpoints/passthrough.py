@@ -25,6 +25,7 @@ from gateway.core.errors import (
 )
 from gateway.core.exchange import new_id
 from gateway.core.json_values import as_object
+from gateway.core.traffic_class import RANKS
 from gateway.proxy.app import ROUTES, Gateway, unknown_path
 from gateway.proxy.http.auth.secret_mask import MaskedStream
 from gateway.proxy.http.client.transport import UpstreamReply, UpstreamRequest
@@ -35,6 +36,7 @@ from gateway.proxy.request.auth import PAGE, caller_of
 from gateway.proxy.request.call import Caller
 from gateway.proxy.request.header_rules import for_passthrough, from_passthrough, without_provider
 from gateway.proxy.request.paths import resolved, segments
+from gateway.proxy.routing.fair_queue import Flow
 from gateway.proxy.routing.response_ids import Replacer
 from gateway.proxy.routing.state_owners import StateOwners
 from gateway.proxy.routing.target_state import UpstreamState
@@ -140,7 +142,8 @@ async def forward(
     Raises UpstreamFailed, UpstreamTimedOut and QueueFull before the response's head.
     """
     try:
-        await upstream.limiter.acquire(caller.name)
+        flow = Flow(caller.name, caller.team or "", RANKS[caller.traffic_class])
+        admission = await upstream.limiter.acquire(flow)
     except Overloaded as error:
         raise QueueFull(error.message, retry_after_s=1) from None
     try:
@@ -155,7 +158,7 @@ async def forward(
             changes.append(made)
         await _send_on(upstream, reply, head, send, silence_s, changes)
     finally:
-        upstream.limiter.release()
+        upstream.limiter.release(admission, 0)
 
 
 def _shown(upstream: UpstreamState, caller: Caller) -> str:

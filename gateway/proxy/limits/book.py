@@ -116,7 +116,7 @@ class LeaseBook:
     def _open(self, account: Account, now: float) -> None:
         account.leases = [self.lease(scope, limit, now) for scope in account.scopes for limit in scope.limits]
         account.pairs = tuple((lease, lease.measure) for lease in account.leases)
-        account.rolls_at = min(lease.ends for lease in account.leases)
+        account.rolls_at = min((lease.ends for lease in account.leases), default=_FOREVER)
         by_measure: dict[int, Lease] = {}
         for lease in account.leases:
             known = by_measure.get(lease.measure)

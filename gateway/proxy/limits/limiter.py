@@ -113,11 +113,15 @@ class Limiter:
             raise self._closed(account)
         estimate = self.estimates[call.alias]
         needs, output, given = self._needs(account, estimate, call)
-        return self._take(account, needs, None if given else estimate, now, output)
+        return self.take(account, needs, None if given else estimate, now, output)
 
     def most_output(self, call: Call) -> int:
         """The output tokens of a call for which nothing was reserved, as they would have been."""
         return output_of(call, self.estimates.get(call.alias, NO_ESTIMATE), len(call.body))[0]
+
+    def tokens_of(self, call: Call) -> int:
+        """The tokens that a call may use, input and output, as they would be reserved."""
+        return 0 if call.api in FREE_APIS else input_tokens_of(call.body) + self.most_output(call) + 1
 
     def with_default(self, caller: Caller, call: Call) -> Call:
         """The call with `budgets.default_max_tokens`, if it names no limit and its key has one of tokens or dollars."""
@@ -160,7 +164,7 @@ class Limiter:
             )
         return (1, tokens if self._budgets.unknown_price == "count_tokens" else 0, 0, 1)
 
-    def _take(
+    def take(
         self, account: Account, needs: Needs, estimate: ModelEstimate | None, now: float, output: int = 0
     ) -> CallReservation | None:
         """Takes from all leases, or from none."""
@@ -208,7 +212,7 @@ class Limiter:
         needs = self._unpriced(target, 0) if target is not None and account.in_usd else (1, 0, 0, 1)
         if self._book.down and account.closed:
             raise self._closed(account)
-        reserved = self._take(account, needs, None, self._book.now()) or await self._wait(account, needs, None)
+        reserved = self.take(account, needs, None, self._book.now()) or await self._wait(account, needs, None)
         charge: Charge | None = Charge(0, 0, 0, 0, 0.0, False)
         try:
             yield
@@ -231,7 +235,7 @@ class Limiter:
             book.late, result = True, "late"
         if result != "granted":
             self._borrow(account, needs)
-        taken = self._take(account, needs, estimate, book.now(), output)
+        taken = self.take(account, needs, estimate, book.now(), output)
         if result:
             self._count("refused" if result == "granted" and taken is None else result)
         if taken is None:

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from gateway.core.backoff import Backoff
 from gateway.core.errors import GatewayError, Overloaded, QueueFull, TransportError, UpstreamFailed, UpstreamTimedOut
 from gateway.core.exchange import Attempt
+from gateway.core.traffic_class import BACKGROUND, RANKS
 from gateway.observability.fast_counters import FastCounter
 from gateway.observability.proxy_metrics import ProxyMetrics
 from gateway.proxy.http.auth.authorized import AuthorizedTransport, refuses_time
@@ -48,6 +49,8 @@ from gateway.proxy.relay.websocket_lane import WebSocketLane
 from gateway.proxy.request.call import Call
 from gateway.proxy.request.header_rules import for_client
 from gateway.proxy.request.upload import Upload
+from gateway.proxy.routing.concurrency_limiter import Admission
+from gateway.proxy.routing.fair_queue import Flow
 from gateway.proxy.routing.router import Route
 from gateway.proxy.routing.target_state import TargetState
 from gateway.proxy.types import ClientConnection, ClientGone
@@ -75,6 +78,8 @@ class Relay:
     """Draws the jitter."""
     background: Container[str]
     """The callers whose calls wait behind all others in an upstream's queue."""
+    tokens_of: Callable[[Call], int]
+    """Estimates the tokens that a call may use, for upstreams with a limit of them."""
     clock: Callable[[], float] = time.monotonic
     _attempts: dict[tuple[str, str], FastCounter] = field(default_factory=dict, init=False)
     """Counters of attempts, by upstream and result."""
@@ -160,10 +165,12 @@ class Relay:
         limiter = target_state.upstream.limiter
         if call.upload is not None and limiter.limited and not call.upload.complete:
             await self._form_read(state, target_state, call.upload)
+        admission: Admission | None = None
         if not limiter.limited or limiter.free:
             limiter.in_flight += 1
-        elif not await self._queued(state, target_state):
+        elif (admission := await self._queued(state, target_state, call)) is None:
             return self._note_failed(state, target_state, of_full_queue(), started)
+        state.admission = admission
         target_state.in_flight += 1
         try:
             await self._exchange(state, target_state, call, handle)
@@ -186,8 +193,8 @@ class Relay:
             raise
         finally:
             target_state.in_flight -= 1
-            if limiter.waiting:
-                limiter.release()
+            if limiter.waiting or limiter.managed:
+                limiter.release(admission, _used_tokens(state, admission, failure))
             else:
                 limiter.in_flight -= 1
         if failure is not None:
@@ -205,24 +212,27 @@ class Relay:
             state.context.client_gone = state.context.client_gone or isinstance(error, ClientGone)
             raise
 
-    async def _queued(self, state: RelayState, target_state: TargetState) -> bool:
-        """Waits for the upstream's concurrency limiter. False: its queue was full, or the wait too long."""
+    async def _queued(self, state: RelayState, target_state: TargetState, call: Call) -> Admission | None:
+        """Waits for the upstream's limiter. None: its queue was full, or the wait too long."""
         state.deadlines.pause()  # the phase of the previous attempt is over
+        limiter = target_state.upstream.limiter
+        tokens = self.tokens_of(call) if limiter.allowance is not None and limiter.allowance.in_tokens else 0
         try:
             state.queued = True
-            key, background = self._queued_as(state)
-            await target_state.upstream.limiter.acquire(key, background=background)
+            return await limiter.acquire(self._flow(state), tokens)
         except Overloaded:
-            return False
+            return None
         except asyncio.CancelledError:
             target_state.breaker.release_probe()
             raise
-        return True
 
-    def _queued_as(self, state: RelayState) -> tuple[str, bool]:
-        """(the key in whose turn the call is served, whether that comes after all clients' calls)."""
-        name, experiment = state.call.caller.name, state.route.shadow_of
-        return (f"shadow {experiment}", True) if experiment else (name, name in self.background)
+    def _flow(self, state: RelayState) -> Flow:
+        """In whose turn the call is served."""
+        caller, experiment = state.call.caller, state.route.shadow_of
+        if experiment:
+            return Flow(f"shadow {experiment}", "", BACKGROUND)
+        rank = BACKGROUND if caller.name in self.background else RANKS[caller.traffic_class]
+        return Flow(caller.name, caller.team or "", rank)
 
     async def _exchange(self, state: RelayState, target_state: TargetState, call: Call, handle: ReplyHandler) -> None:
         """Sends the request and hands a good reply to `handle`. Raises AttemptFailed for HTTP status 300 and above."""
@@ -253,6 +263,8 @@ class Relay:
             del request  # a stream would hold its body to the end
             waited_s = self.clock() - sent_at
             state.upstream_s += waited_s
+        if state.admission is not None and state.admission.grant is not None:
+            state.admission.grant.learn(reply.headers)
         try:
             if not state.client.started:
                 context.status = reply.status
@@ -407,6 +419,17 @@ class Relay:
             if failure.status != 400:
                 return False
         return False
+
+
+def _used_tokens(state: RelayState, admission: Admission | None, failure: Failure | None) -> int | None:
+    """The tokens that count against the upstream's limits; None: nothing was sent."""
+    if admission is None or admission.grant is None or state.connecting:
+        return None
+    usage = state.attempt_usage
+    if usage is not None:
+        return usage.input_tokens + usage.output_tokens
+    refused = failure is not None and failure.status is not None and failure.status >= 300
+    return 0 if refused else admission.tokens
 
 
 def _verdict(state: RelayState, blocked_s: float | None) -> ErrorReply | GatewayError:

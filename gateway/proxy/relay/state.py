@@ -20,6 +20,7 @@ from gateway.proxy.relay.deadlines import Deadlines
 from gateway.proxy.relay.failures import FailedAttempt
 from gateway.proxy.relay.websocket_lane import WebSocketLane
 from gateway.proxy.request.call import Call
+from gateway.proxy.routing.concurrency_limiter import Admission
 from gateway.proxy.routing.router import Route
 from gateway.proxy.routing.target_state import TargetState
 from gateway.proxy.types import ClientConnection
@@ -174,6 +175,8 @@ class RelayState:
     """Bytes of a complete response to the current attempt that is not an answer."""
     queued: bool = False
     """An attempt had to wait for a concurrency limiter."""
+    admission: Admission | None = None
+    """What the current attempt has been admitted with by its upstream's limiter; None: it was not asked."""
 
     @property
     def client_deadline(self) -> bool:

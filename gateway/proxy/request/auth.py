@@ -228,6 +228,7 @@ class KeyRing:
                 networks(each.networks) for each in (record, team) if each is not None and each.networks is not None
             ),
             sees_upstreams=self._sees_upstreams(record.name, frozenset(record.allow)),
+            traffic_class=record.traffic_class,
         )
 
     def _by_a_foreign_page(self, headers: Mapping[bytes, bytes]) -> bool:

@@ -12,6 +12,7 @@ from msgspec import Raw
 from gateway.config.privacy import Content
 from gateway.core.errors import KeyBusy
 from gateway.core.limits import LimitScope
+from gateway.core.traffic_class import TrafficClass
 from gateway.proxy.request.json_members import (
     SLICED_BYTES,
     Change,
@@ -111,6 +112,8 @@ class Caller:
     """Networks from which it may call: its address must be in each of these, its own and its team's; (): everywhere."""
     sees_upstreams: bool = True
     """False: no response tells it the names of upstreams and their models."""
+    traffic_class: TrafficClass = "normal"
+    """The order in which its calls are served where they have to wait."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,148 +1,231 @@
-"""The concurrency limiter of one upstream, and the queue of the attempts that wait for it. No I/O."""
+"""The limiter of one upstream: attempts in flight, the allowance of its vendor, and the queue of those that wait.
+No I/O."""
 
 from __future__ import annotations
 
 import asyncio
-from collections import OrderedDict, deque
+import time
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
+from typing import Any, Protocol
 
 from gateway.core.errors import Overloaded
+from gateway.proxy.routing.fair_queue import NO_SHARES, FairQueue, Flow, FlowShares, Waiter
+from gateway.proxy.types import Headers
 
-Turn = asyncio.Future[bool]
-"""The result of a wait. True: the attempt may start; False: it gave way to a key with fewer waiting calls."""
-
-_Line = OrderedDict[str, deque[Turn]]
+NOBODY = Flow()
+_FIRST_S, _STEADY = 1.0, 0.9  # the time an attempt is expected to take at first, and how slowly that changes
 
 
-class FairQueue:
-    """Waiting attempts, by key. Background keys (shadow requests, judges) are served when no caller waits."""
+class Grant(Protocol):
+    """What an attempt has taken of an allowance."""
 
-    __slots__ = ("_background", "_callers")
+    def learn(self, headers: Headers) -> None:
+        """Reads what the attempt's response says is left."""
 
-    def __init__(self) -> None:
-        self._callers: _Line = OrderedDict()  # in the order of their next turns; no key without an attempt
-        self._background: _Line = OrderedDict()
+    def settle(self, tokens: int | None) -> None:
+        """Ends the attempt. tokens: what it has used; None: it was not sent."""
 
-    def push(self, key: str, turn: Turn, *, background: bool = False) -> None:
-        self._line(background).setdefault(key, deque()).append(turn)
 
-    def pop(self) -> Turn:
-        """The attempt whose turn it is. Its key's next one follows after one of each other key. Raises KeyError when
-        the queue is empty."""
-        line = self._callers or self._background
-        key, turns = line.popitem(last=False)
-        turn = turns.popleft()
-        if turns:
-            line[key] = turns
-        return turn
+class Allowance(Protocol):
+    """The limits that a vendor sets for all gateways together."""
 
-    def remove(self, key: str, turn: Turn, *, background: bool = False) -> bool:
-        """Whether the attempt was still waiting."""
-        line = self._line(background)
-        turns = line.get(key)
-        if turns is None or turn not in turns:
-            return False
-        turns.remove(turn)
-        if not turns:
-            del line[key]
-        return True
+    @property
+    def in_tokens(self) -> bool:
+        """Whether tokens count."""
 
-    def pop_for(self, key: str, *, background: bool = False) -> Turn | None:
-        """Removes the attempt that gives way to a new one of this key: the newest of the key with the most waiting.
+    @property
+    def open(self) -> bool:
+        """Whether an attempt would probably be admitted now."""
 
-        Background attempts give way first. None: it is the new one that must go, since its key would have as many
-        waiting as any other key has.
-        """
-        line = self._background if self._background and not background else self._line(background)
-        longest = max(line, key=lambda each: len(line[each]), default=None)
-        if longest is None:
-            return None
-        turns = line[longest]
-        if line is self._line(background) and len(turns) <= len(line.get(key, ())) + 1:
-            return None
-        turn = turns.pop()
-        if not turns:
-            del line[longest]
-        return turn
+    def take(self, tokens: int) -> Grant | None:
+        """Takes what one attempt needs. None: less than that is left now."""
 
-    def _line(self, background: bool) -> _Line:
-        return self._background if background else self._callers
+    async def refresh(self, tokens: int) -> None:
+        """Waits until there may be enough for an attempt of these tokens."""
+
+
+@dataclass(slots=True)
+class Admission:
+    """An attempt in flight at an upstream with shares or an allowance."""
+
+    flow: Flow
+    tokens: int
+    began: float
+    step: float
+    """What its flow was charged when it began."""
+    grant: Grant | None = None
 
 
 class ConcurrencyLimiter:
     """Limits the attempts in flight at an upstream. Further ones wait in a queue that serves its keys in turn."""
 
-    __slots__ = ("_limit", "_queue", "_turns", "_wait_s", "in_flight", "limited", "waiting")
+    __slots__ = (
+        "_clock",
+        "_limit",
+        "_queue",
+        "_refreshing",
+        "_shared",
+        "_start",
+        "_turns",
+        "_wait_s",
+        "allowance",
+        "in_flight",
+        "limited",
+        "managed",
+        "waiting",
+    )
 
-    def __init__(self, limit: int | None, queue: int, wait_s: float) -> None:
-        """limit: attempts in flight; None: no limit. queue: attempts that may wait. wait_s: how long each may wait."""
+    def __init__(
+        self,
+        limit: int | None,
+        queue: int,
+        wait_s: float,
+        shares: FlowShares = NO_SHARES,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """limit: attempts in flight; None: no limit. queue: attempts that may wait. wait_s: how long each may wait.
+        shares: of a full upstream; with some, the time counts that attempts take, and otherwise their number."""
         self.in_flight = 0
         self.waiting = 0
+        self.allowance: Allowance | None = None
         self.limited = limit is not None
+        """Whether an attempt may have to wait."""
+        self._shared = shares is not NO_SHARES
+        self.managed = self._shared
+        """Whether each attempt gets an Admission, which `release` needs back."""
         self._limit = limit
         self._queue = queue
         self._wait_s = wait_s
-        self._turns = FairQueue()
+        self._clock = clock
+        self._turns = FairQueue(shares, limit or 1, queue)
+        self._turns.step = _FIRST_S
+        self._start: Callable[[Coroutine[Any, Any, None]], object] | None = None
+        self._refreshing = False
+
+    def use(self, allowance: Allowance, start: Callable[[Coroutine[Any, Any, None]], object]) -> None:
+        """Makes attempts wait for an allowance, too. start: runs a coroutine in the background."""
+        self.allowance, self._start = allowance, start
+        self.limited = self.managed = True
 
     @property
     def free(self) -> bool:
-        return self._limit is None or (self.in_flight < self._limit and not self.waiting)
+        return not self.managed and (self._limit is None or (self.in_flight < self._limit and not self.waiting))
 
     def can_admit(self, n: int) -> bool:
         """Whether n more attempts could start at once, with none waiting before them."""
+        if self.allowance is not None and (self.waiting or not self.allowance.open):
+            return False
         return self._limit is None or (self.in_flight + n <= self._limit and not self.waiting)
 
-    async def acquire(self, key: str = "", *, background: bool = False) -> None:
-        """Waits for the key's turn. background: behind all other attempts.
+    async def acquire(self, flow: Flow = NOBODY, tokens: int = 0) -> Admission:
+        """Waits for the flow's turn. tokens: what the attempt may use, where that counts.
 
         Raises Overloaded if the queue is full, if the wait takes too long, or if the attempt gives way to a key that
         has fewer waiting.
         """
-        if self.free:
-            self.in_flight += 1
-            return
+        if not self.waiting and (admission := self._admit(flow, tokens, None)) is not None:
+            return admission
         if self.waiting >= self._queue:
-            self._make_room(key, background)
-        turn: Turn = asyncio.get_running_loop().create_future()
-        self._turns.push(key, turn, background=background)
+            self._make_room(flow)
+        waiter = Waiter(flow, asyncio.get_running_loop().create_future(), tokens)
+        self._turns.push(waiter)
         self.waiting += 1
+        self._refresh()
         try:
             async with asyncio.timeout(self._wait_s):
-                admitted = await turn
+                admitted: Admission | None = await waiter.turn
         except TimeoutError:
-            self._give_up(key, turn, background)
-            message = f"the upstream is full: still {self._limit} in flight within {self._wait_s:g} s"
-            raise Overloaded(message, retry_after_s=1) from None
+            self._give_up(waiter)
+            raise Overloaded(self._too_long(), retry_after_s=1) from None
         except asyncio.CancelledError:
-            self._give_up(key, turn, background)
+            self._give_up(waiter)
             raise
-        if not admitted:
+        if admitted is None:
             raise self._full()
+        return admitted
 
-    def release(self) -> None:
-        """Ends an attempt; the one whose turn it is starts."""
-        while self.waiting:
-            turn = self._turns.pop()
-            self.waiting -= 1
-            if not turn.done():
-                turn.set_result(True)
-                return
+    def release(self, admission: Admission | None = None, tokens: int | None = None) -> None:
+        """Ends an attempt; those whose turn it is start. tokens: what it has used; None: it was not sent."""
         self.in_flight -= 1
+        if admission is not None and self.managed:
+            if admission.grant is not None:
+                admission.grant.settle(tokens)
+            difference = 0.0
+            if self._shared:
+                held_s = self._clock() - admission.began
+                difference = held_s - admission.step
+                self._turns.step = _STEADY * self._turns.step + (1 - _STEADY) * held_s
+            self._turns.ended(admission.flow, difference)
+        self._start_waiting()
 
-    def _make_room(self, key: str, background: bool) -> None:
+    def _admit(self, flow: Flow, tokens: int, waiter: Waiter | None) -> Admission | None:
+        """None: there is no place for it now."""
+        if self._limit is not None and self.in_flight >= self._limit:
+            return None
+        grant: Grant | None = None
+        if self.allowance is not None and (grant := self.allowance.take(tokens)) is None:
+            return None
+        self.in_flight += 1
+        step = self._turns.began(flow, waiter) if self.managed or waiter is not None else 0.0
+        return Admission(flow, tokens, self._clock(), step, grant)
+
+    def _start_waiting(self) -> None:
+        while self.waiting:
+            waiter = self._turns.first()
+            if waiter.turn.done():  # cancelled in this moment
+                self._turns.remove(waiter)
+                self.waiting -= 1
+                continue
+            admission = self._admit(waiter.flow, waiter.tokens, waiter)
+            if admission is None:
+                self._refresh()
+                return
+            self.waiting -= 1
+            waiter.turn.set_result(admission)
+
+    def _refresh(self) -> None:
+        if self.allowance is None or self._start is None or self._refreshing or not self.waiting:
+            return
+        if self._limit is None or self.in_flight < self._limit:
+            self._refreshing = True
+            self._start(self._refreshed(self.allowance))
+
+    async def _refreshed(self, allowance: Allowance) -> None:
+        try:
+            while self.waiting and (self._limit is None or self.in_flight < self._limit):
+                await allowance.refresh(self._turns.first().tokens)
+                self._start_waiting()
+        finally:
+            self._refreshing = False
+
+    def _make_room(self, flow: Flow) -> None:
         """Refuses the newest attempt of the key with the most waiting: another key's, or else this one."""
-        given_way = self._turns.pop_for(key, background=background)
+        given_way = self._turns.pop_for(flow)
         if given_way is None:
             raise self._full()
         self.waiting -= 1
-        if not given_way.done():
-            given_way.set_result(False)
+        if not given_way.turn.done():
+            given_way.turn.set_result(None)
+
+    @property
+    def _at_limit(self) -> bool:
+        return self._limit is not None and self.in_flight >= self._limit
+
+    def _too_long(self) -> str:
+        if self.allowance is not None and not self._at_limit:
+            return f"the upstream's limits are used up: no part of them came free within {self._wait_s:g} s"
+        return f"the upstream is full: still {self._limit} in flight within {self._wait_s:g} s"
 
     def _full(self) -> Overloaded:
+        if self.allowance is not None and not self._at_limit:
+            return Overloaded(f"the upstream's limits are used up, and {self._queue} calls wait", retry_after_s=1)
         return Overloaded(f"the upstream is full: {self._limit} in flight, {self._queue} waiting", retry_after_s=1)
 
-    def _give_up(self, key: str, turn: Turn, background: bool) -> None:
+    def _give_up(self, waiter: Waiter) -> None:
+        turn = waiter.turn
         if turn.done() and not turn.cancelled():
-            if turn.result():
-                self.release()  # it was admitted in the same moment
-        elif self._turns.remove(key, turn, background=background):
+            if (admitted := turn.result()) is not None:
+                self.release(admitted)  # it was admitted in the same moment
+        elif self._turns.remove(waiter):
             self.waiting -= 1

@@ -181,7 +181,8 @@ def test_options_and_verbs_are_those_of_the_admin_api(
     kind: ManagedKind, settings: type[BaseModel], elsewhere: set[str]
 ) -> None:
     """elsewhere: settings without an option of `create`: they are an argument, other verbs or options, or rules."""
-    assert {f.name for f in fields(kind.settings)} == set(settings.model_fields) - elsewhere
+    named = {field.alias or name for name, field in settings.model_fields.items()}
+    assert {f.name.removesuffix("_") for f in fields(kind.settings)} == named - elsewhere
     paths = {(o.method, o.path): o for o in OPERATIONS.operations}
     collection = f"/admin/v1/{kind.name}s"
     offered = {("POST", collection), ("GET", collection)}

@@ -1,128 +1,22 @@
-"""The concurrency limiter of one upstream: its limit, and its queue, which is round-robin by key."""
+"""The limiter of one upstream: its limit, its queue and its allowance; shares of its time, on a clock of the test."""
 
 from __future__ import annotations
 
 import asyncio
-from collections import deque
-from collections.abc import Iterator
+import heapq
+import random
+from collections import Counter, deque
+from dataclasses import dataclass, field
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.core.errors import Overloaded
-from gateway.proxy.routing.concurrency_limiter import ConcurrencyLimiter, FairQueue, Turn
-
-
-@pytest.fixture
-def loop() -> Iterator[asyncio.AbstractEventLoop]:
-    """An event loop that the test turns."""
-    loop = asyncio.new_event_loop()
-    yield loop
-    loop.close()
-
-
-class Waiting:
-    """A queue whose attempts have names: the key, a stroke and a number."""
-
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self.queue = FairQueue()
-        self._loop = loop
-        self._names: dict[Turn, str] = {}
-        self.turns: dict[str, Turn] = {}
-
-    def push(self, *names: str, background: bool = False) -> None:
-        for name in names:
-            turn = self.turns[name] = self._loop.create_future()
-            self._names[turn] = name
-            self.queue.push(name.partition("-")[0], turn, background=background)
-
-    def pop(self, n: int) -> list[str]:
-        return [self._names[self.queue.pop()] for _ in range(n)]
-
-    def pop_for(self, key: str, *, background: bool = False) -> str | None:
-        turn = self.queue.pop_for(key, background=background)
-        return None if turn is None else self._names[turn]
-
-
-@pytest.fixture
-def waiting(loop: asyncio.AbstractEventLoop) -> Waiting:
-    """Callers that wait at a limiter on that loop."""
-    return Waiting(loop)
-
-
-def test_keys_are_served_in_turn(waiting: Waiting) -> None:
-    waiting.push("a-1", "a-2", "a-3", "a-4", "b-1", "b-2", "c-1")
-    assert waiting.pop(7) == ["a-1", "b-1", "c-1", "a-2", "b-2", "a-3", "a-4"]
-    with pytest.raises(KeyError):
-        waiting.queue.pop()
-
-
-def test_a_key_that_comes_later_waits_for_one_turn_of_each_other(waiting: Waiting) -> None:
-    waiting.push(*(f"a-{i}" for i in range(50)))
-    assert waiting.pop(3) == ["a-0", "a-1", "a-2"]
-    waiting.push("b-1")
-    assert waiting.pop(2) == ["a-3", "b-1"]
-
-
-def test_shadows_and_judges_are_served_when_no_caller_waits(waiting: Waiting) -> None:
-    waiting.push("s-1", "j-1", "s-2", background=True)
-    waiting.push("a-1", "a-2")
-    assert waiting.pop(3) == ["a-1", "a-2", "s-1"]
-    waiting.push("b-1")
-    assert waiting.pop(3) == ["b-1", "j-1", "s-2"]
-
-
-def test_the_newest_of_the_longest_line_gives_way(waiting: Waiting) -> None:
-    waiting.push("a-1", "b-1", "a-2", "a-3")
-    assert waiting.pop_for("c") == "a-3"
-    assert waiting.pop_for("b") is None, "b would then have as many as a"
-    assert waiting.pop_for("a") is None
-    assert waiting.pop_for("c") == "a-2"
-    assert waiting.pop_for("c") is None
-    assert waiting.pop(2) == ["a-1", "b-1"]
-
-
-def test_the_background_gives_way_first_and_never_takes_from_callers(waiting: Waiting) -> None:
-    waiting.push("a-1", "a-2", "a-3")
-    assert waiting.pop_for("s", background=True) is None
-    waiting.push("s-1", background=True)
-    assert waiting.pop_for("a") == "s-1"
-    assert waiting.pop_for("a") is None
-
-
-def test_attempts_that_left_the_queue_are_not_served(waiting: Waiting) -> None:
-    waiting.push("a-1", "a-2", "b-1")
-    assert waiting.queue.remove("a", waiting.turns["a-1"])
-    assert waiting.queue.remove("b", waiting.turns["b-1"])
-    assert not waiting.queue.remove("b", waiting.turns["b-1"])
-    assert waiting.pop(1) == ["a-2"]
-
-
-KEYS = "abcd"
-
-
-@given(arrivals=st.lists(st.sampled_from([*KEYS, None]), max_size=80))
-def test_between_two_turns_of_a_key_no_other_has_two(arrivals: list[str | None]) -> None:
-    """None: the next one is served. Whoever waits meanwhile is served at most one turn of each key later."""
-    loop = asyncio.new_event_loop()
-    waiting, counts = Waiting(loop), dict.fromkeys(KEYS, 0)
-    overtaken: dict[str, list[str]] = {}  # by waiting key: who was served since its last turn
-    for at, key in enumerate(arrivals):
-        if key is not None:
-            waiting.push(f"{key}-{at}")
-            counts[key] += 1
-            overtaken.setdefault(key, [])
-        elif any(counts.values()):
-            served = waiting.pop(1)[0][0]
-            counts[served] -= 1
-            for others in overtaken.values():
-                others.append(served)
-            assert all(len(set(others)) == len(others) for k, others in overtaken.items() if k != served)
-            overtaken.pop(served)
-            if counts[served]:
-                overtaken[served] = []
-    loop.close()
+from gateway.core.traffic_class import RANKS
+from gateway.proxy.routing.concurrency_limiter import Admission, ConcurrencyLimiter
+from gateway.proxy.routing.fair_queue import Flow, FlowShares
+from gateway.proxy.types import Headers
 
 
 async def turns() -> None:
@@ -270,3 +164,184 @@ def test_in_any_order_of_events_the_limit_holds(steps: list[tuple[str, int, bool
         assert (crowd.limiter.in_flight, crowd.limiter.waiting) == (0, 0)
 
     asyncio.run(play())
+
+
+@dataclass
+class VirtualTime:
+    """A clock that moves on to the next event once nothing else happens."""
+
+    now: float = 0.0
+    _events: list[tuple[float, int, asyncio.Future[None]]] = field(default_factory=list)
+    _n: int = 0
+
+    async def sleep(self, seconds: float) -> None:
+        self._n += 1
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        heapq.heappush(self._events, (self.now + seconds, self._n, future))
+        await future
+
+    async def run(self, until: float) -> None:
+        while True:
+            for _ in range(6):
+                await asyncio.sleep(0)
+            if not self._events or self._events[0][0] > until:
+                return
+            self.now, _, future = heapq.heappop(self._events)
+            if not future.done():
+                future.set_result(None)
+
+
+@dataclass
+class Load:
+    """Callers that ask a limiter again and again, and what they got of its time."""
+
+    time: VirtualTime
+    limiter: ConcurrencyLimiter
+    rng: random.Random
+    held_s: Counter[str] = field(default_factory=Counter)
+    waits_s: dict[str, list[float]] = field(default_factory=dict)
+    refused: Counter[str] = field(default_factory=Counter)
+
+    async def caller(self, flow: Flow, takes_s: float, pause_s: float = 0.0) -> None:
+        while True:
+            asked = self.time.now
+            try:
+                admission = await self.limiter.acquire(flow)
+            except Overloaded:
+                self.refused[flow.key] += 1
+                await self.time.sleep(1.0)
+                continue
+            self.waits_s.setdefault(flow.key, []).append(self.time.now - asked)
+            held_s = takes_s * self.rng.uniform(0.5, 1.5)
+            await self.time.sleep(held_s)
+            self.held_s[flow.team or flow.key] += held_s
+            self.limiter.release(admission)
+            if pause_s:
+                await self.time.sleep(pause_s)
+
+
+async def loaded(shares: FlowShares, callers: list[tuple[Flow, int, float, float]], seconds: float) -> Load:
+    """callers: (flow, how many, seconds of one call, pause between two)."""
+    time = VirtualTime()
+    load = Load(time, ConcurrencyLimiter(8, 64, 600.0, shares, lambda: time.now), random.Random(35))
+    tasks = [
+        asyncio.get_running_loop().create_task(load.caller(flow, takes_s, pause_s))
+        for flow, n, takes_s, pause_s in callers
+        for _ in range(n)
+    ]
+    await time.run(seconds)
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    assert (load.limiter.in_flight, load.limiter.waiting) == (load.limiter.in_flight, 0)
+    return load
+
+
+@pytest.mark.parametrize("longest", [0.2, 1.0], ids=["equal calls", "calls five times as long"])
+async def test_shares_of_a_full_upstream_are_within_5_percent_of_their_weights(longest: float) -> None:
+    """60 s on the clock of the test, by the time that the calls take."""
+    weights = {"search": 5.0, "ads": 3.0, "lab": 2.0}
+    shares = FlowShares({("team", name): weight for name, weight in weights.items()})
+    callers = [
+        (Flow("s", "search"), 14, 0.2, 0.0),
+        (Flow("a", "ads"), 14, longest, 0.0),
+        (Flow("l", "lab"), 14, 0.2, 0),
+    ]
+    load = await loaded(shares, callers, 60.0)
+    total = sum(load.held_s.values())
+    for team, weight in weights.items():
+        assert load.held_s[team] / total == pytest.approx(weight / 10, rel=0.05), load.held_s
+
+
+async def test_a_flood_of_batches_leaves_interactive_calls_their_p95() -> None:
+    flood = (Flow("night", "", RANKS["batch"]), 60, 0.2, 0.0)
+    users = (Flow("web", "", RANKS["interactive"]), 4, 0.2, 0.5)
+    equals = (Flow("night", "", RANKS["interactive"]), 60, 0.2, 0.0)
+
+    async def p95(*callers: tuple[Flow, int, float, float]) -> float:
+        waits = sorted((await loaded(FlowShares(), list(callers), 60.0)).waits_s["web"])
+        return waits[int(0.95 * len(waits))]
+
+    alone, flooded, unclassed = await p95(users), await p95(users, flood), await p95(users, equals)
+    assert alone == 0.0
+    assert flooded <= 0.1, "the next of eight places that comes free"
+    assert unclassed > flooded
+
+
+async def test_a_guaranteed_share_reaches_batches_in_a_flood_of_interactive_calls() -> None:
+    night, web = Flow("night", "", RANKS["batch"]), Flow("web", "", RANKS["interactive"])
+    callers = [(night, 8, 0.2, 0.0), (web, 60, 0.2, 0.0)]
+    starved = await loaded(FlowShares(), callers, 60.0)
+    assert starved.held_s["night"] < 5.0
+    served = await loaded(FlowShares({}, {("class", "batch"): 0.25}), callers, 60.0)
+    assert served.held_s["night"] / sum(served.held_s.values()) == pytest.approx(0.25, rel=0.05)
+    alone = await loaded(FlowShares({}, {("class", "interactive"): 0.75}), [(night, 20, 0.2, 0.0)], 60.0)
+    assert alone.held_s["night"] > 8 * 60 * 0.98, "what nobody uses is lent"
+
+
+@dataclass
+class Purse:
+    """An allowance of a number of attempts, which a test fills."""
+
+    left: int
+    filled: asyncio.Event = field(default_factory=asyncio.Event)
+    settled: list[int | None] = field(default_factory=list)
+    in_tokens: bool = False
+
+    @property
+    def open(self) -> bool:
+        return self.left > 0
+
+    def take(self, tokens: int) -> Purse | None:
+        if not self.left:
+            return None
+        self.left -= 1
+        return self
+
+    async def refresh(self, tokens: int) -> None:
+        self.filled.clear()
+        await self.filled.wait()
+
+    def learn(self, headers: Headers) -> None:
+        raise NotImplementedError
+
+    def settle(self, tokens: int | None) -> None:
+        self.settled.append(tokens)
+
+    def fill(self, n: int) -> None:
+        self.left += n
+        self.filled.set()
+
+
+async def test_attempts_wait_for_an_allowance_in_the_order_of_their_classes() -> None:
+    limiter, purse, loop = ConcurrencyLimiter(None, 8, 60.0), Purse(1), asyncio.get_running_loop()
+    limiter.use(purse, loop.create_task)
+    first = await limiter.acquire(tokens=7)
+    got: list[str] = []
+
+    async def one(name: str, flow: Flow) -> Admission:
+        admission = await limiter.acquire(flow)
+        got.append(name)
+        return admission
+
+    tasks = [loop.create_task(one("batch", Flow("b", "", 2))), loop.create_task(one("user", Flow("i", "", 0)))]
+    await turns()
+    assert (limiter.waiting, limiter.can_admit(1)) == (2, False)
+    purse.fill(1)
+    await turns()
+    assert got == ["user"]
+    purse.fill(1)
+    await turns()
+    assert got == ["user", "batch"]
+    for admission in (first, *[task.result() for task in tasks]):
+        limiter.release(admission, admission.tokens)
+    assert purse.settled == [7, 0, 0]
+    assert limiter.in_flight == 0
+
+
+async def test_an_allowance_that_stays_empty_refuses_and_says_so() -> None:
+    limiter = ConcurrencyLimiter(None, 1, 0.01)
+    limiter.use(Purse(0), asyncio.get_running_loop().create_task)
+    with pytest.raises(Overloaded, match=r"limits are used up: no part of them came free within 0\.01 s"):
+        await limiter.acquire()
+    assert (limiter.waiting, limiter.in_flight) == (0, 0)

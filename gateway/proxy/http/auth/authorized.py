@@ -126,14 +126,14 @@ class AuthorizedTransport:
         await self._inner.aclose()
 
 
-def credential_of(auth: CloudAuth, service: str) -> CloudCredential:
-    """service: for signatures, if the config names none."""
+def credential_of(auth: CloudAuth, service: str, proxy: str | None = None) -> CloudCredential:
+    """service: for signatures, if the config names none. proxy: URL of the proxy on the way to the cloud."""
     quiet_libraries()
     if auth.kind == "sigv4":
-        aws = AwsSource(auth)
+        aws = AwsSource(auth, proxy)
         keys = Renewal("aws", aws.fetch, auth.secrets, forget=aws.forget)
         return SignatureCredential(keys, Signer(auth.region or "", auth.service or service))
-    source = GoogleSource(auth) if auth.kind == "google" else EntraSource(auth)
+    source = GoogleSource(auth, proxy) if auth.kind == "google" else EntraSource(auth, proxy)
     return TokenCredential(Renewal(auth.kind, source.fetch, auth.secrets, forget=source.forget))
 
 

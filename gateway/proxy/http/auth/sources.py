@@ -55,11 +55,20 @@ def quiet_libraries() -> None:
         logging.getLogger(name).setLevel(logging.WARNING)
 
 
-class AwsSource:
-    """Access keys as botocore finds them: given, of a profile, the environment, a container's or an instance's role."""
+def _by_https(proxy: str | None) -> dict[str, str] | None:
+    """The proxy as these libraries take it; None: there is none."""
+    return None if proxy is None else {"https": proxy}
 
-    def __init__(self, auth: CloudAuth) -> None:
+
+class AwsSource:
+    """Access keys as botocore finds them: given, of a profile, the environment, a container's or an instance's role.
+
+    proxy: of requests by https; those to the machine's own metadata are by http.
+    """
+
+    def __init__(self, auth: CloudAuth, proxy: str | None = None) -> None:
         self._auth = auth
+        self._proxies = _by_https(proxy)
         self._credentials: Any = None
         self._files = WatchedFiles(aws_files())
 
@@ -97,7 +106,9 @@ class AwsSource:
         from botocore.config import Config
         from botocore.credentials import AssumeRoleCredentialFetcher, DeferredRefreshableCredentials
 
-        config = Config(connect_timeout=5, read_timeout=_TIMEOUT_S, region_name=self._auth.region)
+        config = Config(
+            connect_timeout=5, read_timeout=_TIMEOUT_S, region_name=self._auth.region, proxies=self._proxies
+        )
 
         def client(name: str, **options: Any) -> Any:
             return session.create_client(name, config=config, **options)
@@ -111,8 +122,9 @@ class AwsSource:
 class GoogleSource:
     """Tokens of Google Cloud: of a service account's file, or of the application default credentials."""
 
-    def __init__(self, auth: CloudAuth) -> None:
+    def __init__(self, auth: CloudAuth, proxy: str | None = None) -> None:
         self._auth = auth
+        self._proxies = _by_https(proxy)
         self._credentials: Any = None
         self._files = WatchedFiles([Path(auth.credentials_file) if auth.credentials_file else google_file()])
 
@@ -126,7 +138,11 @@ class GoogleSource:
 
         if self._files.changed() or self._credentials is None:
             self._credentials = self._found()
-        self._credentials.refresh(_WithTimeout(Request()))
+        request = Request()
+        if self._proxies is not None:  # else google-auth's session reads those of the environment
+            request.session.trust_env = False
+            request.session.proxies.update(self._proxies)
+        self._credentials.refresh(_WithTimeout(request))
         now, expiry = time.time(), self._credentials.expiry
         expires = now + 300.0 if expiry is None else _unix(expiry)
         return issued_until(b"Bearer " + self._credentials.token.encode(), expires, now)
@@ -163,8 +179,9 @@ def _unix(expiry: Any) -> float:
 class EntraSource:
     """Tokens of Microsoft Entra ID: of an app registration, a managed identity, or Azure's usual order."""
 
-    def __init__(self, auth: CloudAuth) -> None:
+    def __init__(self, auth: CloudAuth, proxy: str | None = None) -> None:
         self._auth = auth
+        self._proxies = _by_https(proxy)
         self._credential: Any = None
 
     def forget(self) -> None:
@@ -182,7 +199,10 @@ class EntraSource:
     def _found(self) -> Any:
         from azure.identity import ClientSecretCredential, DefaultAzureCredential
 
-        auth, limits = self._auth, {"connection_timeout": 5, "read_timeout": _TIMEOUT_S}
+        auth = self._auth
+        limits: dict[str, Any] = {"connection_timeout": 5, "read_timeout": _TIMEOUT_S}
+        if self._proxies is not None:
+            limits["proxies"] = self._proxies
         if auth.client_secret is not None:
             return ClientSecretCredential(auth.tenant_id or "", auth.client_id or "", auth.client_secret, **limits)
         return DefaultAzureCredential(managed_identity_client_id=auth.client_id, **limits)

@@ -1,4 +1,4 @@
-"""The default transport: HTTP/1.1 over asyncio and httptools, one pool per origin. No HTTP/2, no outbound proxy."""
+"""The default transport: HTTP/1.1 over asyncio and httptools, one pool per origin. No HTTP/2."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Callable
 
 from gateway.core.errors import ConnectFailed
 from gateway.proxy.http.client.connection import Http1Reply, UpstreamConnection
+from gateway.proxy.http.client.dialer import Dialer, OutboundProxy
 from gateway.proxy.http.client.pool import ConnectionPool, Origin
 from gateway.proxy.http.client.resolver import Resolver
 from gateway.proxy.http.client.tls import UpstreamTls
@@ -20,6 +21,7 @@ class Http1Transport:
     tls: the files of its TLS connections. idle_s: how long a connection may be idle if its peer
     announces nothing (`Keep-Alive: timeout=`, minus one second); uvicorn and vLLM close after 5 s.
     max_connections: per origin; None: no limit. clock: monotonic seconds. resolver: shared with other transports.
+    proxy: URL of an HTTP proxy, which opens a tunnel for each connection; raises ValueError if it is none.
     """
 
     def __init__(
@@ -30,6 +32,7 @@ class Http1Transport:
         max_connections: int | None = None,
         clock: Callable[[], float] = time.monotonic,
         resolver: Resolver | None = None,
+        proxy: str | None = None,
     ) -> None:
         self.opened = 0  # connections
         self.reused = 0  # requests on a connection from the pool
@@ -37,7 +40,7 @@ class Http1Transport:
         self._idle_s = idle_s
         self._max_connections = max_connections
         self._clock = clock
-        self._resolver = resolver or Resolver()
+        self._dialer = Dialer(resolver or Resolver(), OutboundProxy.parse(proxy) if proxy else None)
         self._pools: dict[str, ConnectionPool] = {}
         self._files = tls or UpstreamTls()
         # At start-up, where a wrong path can still be reported.
@@ -88,9 +91,7 @@ class Http1Transport:
             origin = Origin.parse(url, self._tls)
         except ValueError as error:
             raise ConnectFailed(str(error)) from error
-        self._pools[url] = pool = ConnectionPool(
-            origin, self._idle_s, self._max_connections, self._clock, self._resolver
-        )
+        self._pools[url] = pool = ConnectionPool(origin, self._idle_s, self._max_connections, self._clock, self._dialer)
         return pool
 
     def _tls(self) -> ssl.SSLContext:

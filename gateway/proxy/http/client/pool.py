@@ -14,7 +14,8 @@ from urllib.parse import urlsplit
 
 from gateway.core.errors import ConnectFailed, ConnectTimeout, NoFilesLeft
 from gateway.proxy.http.client.connection import UpstreamConnection
-from gateway.proxy.http.client.resolver import NO_FILES, Resolver, open_socket
+from gateway.proxy.http.client.dialer import Dialer
+from gateway.proxy.http.client.resolver import NO_FILES
 from gateway.proxy.http.write_batching import WriteBatcher
 
 MAX_IDLE_S = 60.0  # whatever the peer announces: proxies and NAT forget idle connections sooner
@@ -53,10 +54,10 @@ class ConnectionPool:
         idle_s: float,
         max_connections: int | None,
         clock: Callable[[], float],
-        resolver: Resolver,
+        dialer: Dialer,
     ) -> None:
         self.origin = origin
-        self._resolver = resolver
+        self._dialer = dialer
         self.outbox = WriteBatcher()
         self._idle_s = idle_s
         self._max = max_connections
@@ -178,8 +179,7 @@ class ConnectionPool:
     async def _connect(self) -> UpstreamConnection:
         origin, connection = self.origin, UpstreamConnection(self, self._loop, self._idle_s)
         try:
-            addresses = await self._resolver.addresses(origin.hostname, origin.port)
-            sock = await open_socket(addresses)
+            sock = await self._dialer.connect(origin.hostname, origin.port)
             name = origin.hostname if origin.tls else None
             try:
                 await self._loop.create_connection(lambda: connection, sock=sock, ssl=origin.tls, server_hostname=name)

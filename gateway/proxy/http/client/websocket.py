@@ -17,8 +17,9 @@ from websockets.protocol import OPEN
 from websockets.uri import parse_uri
 
 from gateway.core.errors import BadResponse, BodyCut, ConnectFailed, ConnectionLost, ConnectTimeout, NoFilesLeft
+from gateway.proxy.http.client.dialer import Dialer, OutboundProxy
 from gateway.proxy.http.client.pool import Origin
-from gateway.proxy.http.client.resolver import NO_FILES, Resolver, open_socket
+from gateway.proxy.http.client.resolver import NO_FILES, Resolver
 from gateway.proxy.http.client.tls import UpstreamTls
 from gateway.proxy.types import Headers
 
@@ -41,9 +42,10 @@ class UpgradeRefused(Exception):
 class WebSocketConnector:
     """Opens WebSockets to one upstream."""
 
-    def __init__(self, tls: UpstreamTls, resolver: Resolver) -> None:
+    def __init__(self, tls: UpstreamTls, resolver: Resolver, proxy: str | None = None) -> None:
+        """proxy: URL of an HTTP proxy; raises ValueError if it is none."""
         self._files = tls
-        self._resolver = resolver
+        self._dialer = Dialer(resolver, OutboundProxy.parse(proxy) if proxy else None)
         self.rests_until = 0.0
         """Loop time until which the upstream is not asked for a WebSocket, as it has said that it has none."""
         self._context: ssl.SSLContext | None = None
@@ -72,7 +74,7 @@ class WebSocketConnector:
         return socket
 
     async def _connect(self, origin: Origin, socket: UpstreamWebSocket) -> None:
-        sock = await open_socket(await self._resolver.addresses(origin.hostname, origin.port))
+        sock = await self._dialer.connect(origin.hostname, origin.port)
         name = origin.hostname if origin.tls else None
         loop = asyncio.get_running_loop()
         try:

@@ -119,3 +119,42 @@ async def test_without_credentials_the_error_says_where_it_looked(
     auth: Any = CloudAuth.model_validate({"kind": "sigv4", "region": "us-east-1"})
     with pytest.raises(LookupError, match="AWS's usual places hold no credentials"):
         await asyncio.to_thread(AwsSource(auth).fetch)
+
+
+PROXIED = {
+    "google": ({"kind": "google"}, "token.example:443"),
+    "entra": (
+        {"kind": "entra", "tenant_id": "t", "client_id": "c", "client_secret": "s"},
+        "login.microsoftonline.com:443",
+    ),
+    "sigv4": (
+        {
+            "kind": "sigv4",
+            "region": "eu-west-1",
+            "access_key_id": "AKID",
+            "secret_access_key": "s",
+            "role_arn": "arn:aws:iam::1:role/r",
+        },
+        "sts.eu-west-1.amazonaws.com:443",
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", PROXIED)
+async def test_credentials_are_asked_for_through_the_proxy(
+    kind: str, proxy_double: Any, issuer: Issuer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The proxy refuses, so that nothing leaves this machine."""
+    fields, server = PROXIED[kind]
+    proxy_double.answer = b"HTTP/1.1 403 Forbidden\r\n\r\n"
+    if kind == "google":
+        fields = auth_of("google", issuer, tmp_path, monkeypatch.setenv)
+        file = tmp_path / "sa.json"
+        key = json.loads(file.read_text()) | {"token_uri": "https://token.example/token"}
+        file.write_text(json.dumps(key))
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
+    source = {"google": GoogleSource, "entra": EntraSource, "sigv4": AwsSource}[kind]
+    auth = CloudAuth.model_validate(fields)
+    with pytest.raises(Exception, match=r"(?i)proxy|tunnel|forbidden"):
+        await asyncio.to_thread(source(auth, proxy_double.url).fetch)
+    assert set(proxy_double.tunnels) == {server}

@@ -1,0 +1,31 @@
+"""The section `egress` of gateway.yaml: the outbound proxy of everything that the gateway calls outside."""
+
+from __future__ import annotations
+
+from typing import Annotated
+from urllib.parse import urlsplit
+
+from pydantic import Field
+
+from gateway.config.types import NonEmpty, Section
+from gateway.core.egress import is_direct
+
+ProxyUrl = Annotated[str, Field(pattern=r"^http://[^\s/]+/?$")]
+
+
+class Egress(Section):
+    """The way to servers outside: upstreams, issuers of tokens, credentials of clouds, services that score, webhooks,
+    and the console's identity provider."""
+
+    proxy: ProxyUrl
+    """URL of an HTTP proxy, `http://[USER:PASSWORD@]HOST:PORT`. Servers with `https://` are reached through a tunnel
+    (CONNECT), in which the proxy sees the server's name only. `HTTPS_PROXY` is not read."""
+    direct: tuple[NonEmpty, ...] = ()
+    """Servers that are reached without the proxy: host names, suffixes such as `.example.com`, addresses and networks.
+    This machine, private addresses, names without a dot, and those that end in `.svc`, `.local` and `.internal` always
+    are."""
+
+    def proxy_to(self, url: str) -> str | None:
+        """The proxy for a server; None: it is reached without one."""
+        host = urlsplit(url).hostname
+        return None if host is None or is_direct(host, self.direct) else self.proxy

@@ -1,0 +1,122 @@
+"""What a vendor says is left of its limits, read from the headers of its responses. Pure: times are given.
+
+OpenAI and those that speak its API send `x-ratelimit-{limit,remaining,reset}-{requests,tokens}`, with durations such as
+`6m0s` or `12ms`; Anthropic sends `anthropic-ratelimit-{requests,tokens}-{limit,remaining,reset}`, with times of RFC
+3339. What is left grows from `remaining` to `limit` until the reset, as that of a token bucket does; a vendor that adds
+all of it at the reset answers 429 before, with the time after which it may be asked again.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from math import inf
+
+VENDOR_MEASURES = ("requests", "tokens")
+_WINDOW_S = 60.0
+_LONGEST_S = 86_400.0
+_PARTS = re.compile(rb"(\d+(?:\.\d+)?)(ms|us|d|h|m|s)")
+_UNITS_S = {b"us": 1e-6, b"ms": 1e-3, b"s": 1.0, b"m": 60.0, b"h": 3600.0, b"d": 86_400.0}
+_DURATION = re.compile(rb"(?:\d+(?:\.\d+)?(?:ms|us|d|h|m|s))+")
+_AMOUNT = re.compile(rb"\d{1,15}(?:\.\d{1,6})?")
+
+
+@dataclass(slots=True)
+class VendorLevel:
+    """What is left of one measure, as the vendor last said and as calls have taken since."""
+
+    left: float
+    rate: float
+    """Growth per second, up to `most`."""
+    most: float
+    at: float
+    """Monotonic seconds of `left`."""
+    until: float
+    """Monotonic seconds after which nothing is known: the reset has passed."""
+
+    def now(self, at: float) -> float | None:
+        """The amount left at a time; None: unknown."""
+        return None if at >= self.until else min(self.most, self.left + self.rate * (at - self.at))
+
+
+class VendorState:
+    """The limits of one vendor as one worker knows them. Its calls in flight are not part of what a header says."""
+
+    def __init__(self) -> None:
+        self.levels: dict[str, VendorLevel] = {}
+        self._in_flight = [0.0, 0.0]
+
+    def wait_s(self, needs: Sequence[float], workers: int, at: float) -> float:
+        """Seconds until an attempt of these requests and tokens may start; 0: now. workers: that share what is left."""
+        longest = 0.0
+        for name, need in zip(VENDOR_MEASURES, needs, strict=True):
+            level = self.levels.get(name)
+            left = None if level is None else level.now(at)
+            if level is None or left is None or not need:
+                continue
+            wanted = max(1.0, min(need * workers, level.most))
+            if left < wanted:
+                until_s = level.until - at
+                longest = max(longest, min(until_s, (wanted - left) / level.rate) if level.rate > 0 else until_s)
+        return longest
+
+    def take(self, needs: Sequence[float]) -> None:
+        for i, name in enumerate(VENDOR_MEASURES):
+            self._in_flight[i] += needs[i]
+            if name in self.levels:
+                self.levels[name].left -= needs[i]
+
+    def ended(self, needs: Sequence[float]) -> None:
+        """The attempt has ended, or its response has begun: the vendor has counted it."""
+        for i in range(len(VENDOR_MEASURES)):
+            self._in_flight[i] -= needs[i]
+
+    def learn(self, headers: Sequence[tuple[bytes, bytes]], at: float, wall: float) -> None:
+        """Takes over what a response says. wall: Unix seconds at the same moment."""
+        sent = {name: value for name, value in headers if b"ratelimit" in name}
+        if not sent:
+            return
+        for i, name in enumerate(VENDOR_MEASURES):
+            level = _level(sent, name.encode(), at, wall)
+            if level is not None:
+                level.left = max(0.0, level.left - self._in_flight[i])
+                self.levels[name] = level
+
+
+def _level(sent: Mapping[bytes, bytes], measure: bytes, at: float, wall: float) -> VendorLevel | None:
+    """None: the headers do not tell it."""
+    ours, theirs = b"x-ratelimit-%b-" + measure, b"anthropic-ratelimit-" + measure + b"-%b"
+    for form in (ours, theirs):
+        remaining = _amount(sent.get(form % b"remaining"))
+        if remaining is None:
+            continue
+        limit = _amount(sent.get(form % b"limit"))
+        most = inf if limit is None else max(limit, remaining)
+        reset_s = _seconds(sent.get(form % b"reset"), wall)
+        lasts_s = _WINDOW_S if reset_s is None else reset_s
+        rate = (most - remaining) / lasts_s if limit is not None and lasts_s > 0 else 0.0
+        return VendorLevel(remaining, rate, most, at, at + lasts_s)
+    return None
+
+
+def _amount(value: bytes | None) -> float | None:
+    return float(value) if value is not None and _AMOUNT.fullmatch(value) else None
+
+
+def _seconds(value: bytes | None, wall: float) -> float | None:
+    """Seconds from now of a duration, of a number of seconds, or of a time; None: it is none of these."""
+    if value is None:
+        return None
+    if _DURATION.fullmatch(value):
+        found = sum(float(n) * _UNITS_S[unit] for n, unit in _PARTS.findall(value))
+    elif _AMOUNT.fullmatch(value):
+        found = float(value)
+        found = found - wall if found > wall / 2 else found
+    else:
+        try:
+            found = datetime.fromisoformat(value.decode()).timestamp() - wall
+        except (ValueError, UnicodeDecodeError):
+            return None
+    return min(max(found, 0.0), _LONGEST_S)
