@@ -133,9 +133,23 @@ PEOPLE = Row("Feedback and privacy", [
           "ops", width=12),
 ])  # fmt: skip
 
+GUARDS = Row("Guards", [
+    Panel("Hits of guards", [
+        Query(f'sum by (guard, action) (rate(gateway_guard_decisions_total{{result="hit"}}{RATE})) / sum by (guard, action) (rate(gateway_guard_decisions_total{RATE}))', "{{guard}} {{action}}")],
+          "Share of the decisions of each guard that are a hit, by the action in force: with `observe`, what `block` would refuse.",
+          "percentunit", width=8),
+    Panel("Guards without a decision", [
+        Query(f"sum by (guard, reason) (rate(gateway_guard_failures_total{RATE}))", "{{guard}}: {{reason}}"),
+        Query("max by (guard) (gateway_guard_failing)", "{{guard}} fails")],
+          "Decisions without a score, in which `if_late` decides; and guards whose last decisions have all failed.", "ops", width=8),
+    Panel("Time of a guard's decision", [
+        Query(f"histogram_quantile(0.99, sum by (le, guard) (rate(gateway_guard_seconds_bucket{RATE})))", "p99 {{guard}}")],
+          "What an enforced guard adds to a call at most; rules that run in the gateway take microseconds.", "s", width=8),
+])  # fmt: skip
+
 EVALUATION = Dashboard(
     "assay-evaluation", "Assay Gateway: evaluation", "Weighted means with bounds, the ledger, freshness, judges and budgets.",
     [Variable("scorer", "Scorer", "label_values(gateway_eval_scores_total, scorer)", "Whose opinion"),
      Variable("model", "Model", "label_values(gateway_eval_scores_total, model)", "The model that answered")],
-    [NOW, MEANS, WINDOWS, LEDGER, JUDGES, PREDICTOR, PEOPLE],
+    [NOW, MEANS, WINDOWS, LEDGER, JUDGES, PREDICTOR, PEOPLE, GUARDS],
 )  # fmt: skip

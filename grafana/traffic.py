@@ -5,7 +5,7 @@ from __future__ import annotations
 from panels import ALARM, Dashboard, Panel, Query, Row, Variable, stat
 
 ALIAS = '{alias=~"$alias", upstream=~"$upstream"}'
-FAILED = '{alias=~"$alias", upstream=~"$upstream", outcome!~"ok|client_gone|client_deadline|client_error|queue_full"}'
+FAILED = '{alias=~"$alias", upstream=~"$upstream", outcome!~"ok|client_gone|client_deadline|blocked|client_error|queue_full"}'
 UPSTREAM = '{upstream=~"$upstream"}'
 RATE = "[$__rate_interval]"
 REQUESTS = f"rate(gateway_requests_total{ALIAS}{RATE})"
@@ -41,7 +41,7 @@ ERRORS = Row("Rate and errors", [
     Panel("Requests by alias", [Query(f"sum by (alias) ({REQUESTS})", "{{alias}}")],
           "Calls per second, by the model name in the request.", "reqps", stacked=True),
     Panel("Outcomes", [Query(f"sum by (upstream, outcome) ({REQUESTS})", "{{upstream}} {{outcome}}")],
-          "ok; client_gone: the client disconnected; client_deadline: its own deadline passed; upstream_error, timeout, cut: the upstream failed.", "reqps"),
+          "ok; client_gone: the client disconnected; client_deadline: its own deadline passed; blocked: a guard refused; upstream_error, timeout, cut: the upstream failed.", "reqps"),
     Panel("Failure rate by alias", [Query(f"sum by (alias) ({FAILURES}) / sum by (alias) ({REQUESTS})", "{{alias}}")],
           "Share of an alias's calls that failed upstream, after retries and fallbacks.", "percentunit", steps=SHARE),
     Panel("Objective by alias", [Query('max by (alias) (gateway_objective_ratio{alias=~"$alias"})', "{{alias}}")],

@@ -76,6 +76,8 @@ BEGIN
                    '(SELECT FROM kept_exchanges k WHERE k.id = e.id)', 'exchanges_' || suffix);
     EXECUTE format('DELETE FROM predictions p USING %I e WHERE e.id = p.exchange_id AND NOT EXISTS '
                    '(SELECT FROM kept_exchanges k WHERE k.id = e.id)', 'exchanges_' || suffix);
+    EXECUTE format('DELETE FROM guard_decisions g USING %I e WHERE e.id = g.exchange_id AND NOT EXISTS '
+                   '(SELECT FROM kept_exchanges k WHERE k.id = e.id)', 'exchanges_' || suffix);
     EXECUTE format('DELETE FROM turns t USING %I e WHERE e.id = t.exchange_id', 'exchanges_' || suffix);
     UPDATE predictions p SET features = '', feature_set = '' FROM kept_exchanges k WHERE k.id = p.exchange_id;
     UPDATE feedback f SET label = NULL, comment = NULL, correction = NULL FROM kept_exchanges k WHERE k.id = f.resolved;

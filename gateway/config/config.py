@@ -27,6 +27,7 @@ from gateway.config.admin import AdminConfig
 from gateway.config.cascades import CascadeConfig
 from gateway.config.egress import Egress
 from gateway.config.experiments import Experiment
+from gateway.config.guards import GuardConfig, GuardName
 from gateway.config.jwt import JwtIssuer
 from gateway.config.limits import Budgets, LimitsConfig, Organization, Team
 from gateway.config.predictor import PredictorConfig
@@ -249,7 +250,9 @@ class RuleCondition(Section):
     """`chat`, `completions`, `responses`, `messages`, `embeddings`, …"""
     stream: bool | None = None
     """Whether the client requested a stream."""
-    outcome: Literal["ok", "error", "client_gone", "client_deadline", "upstream_error", "timeout", "cut"] | None = None
+    outcome: (
+        Literal["ok", "error", "client_gone", "client_deadline", "blocked", "upstream_error", "timeout", "cut"] | None
+    ) = None
     """Outcome of the call; `error` is `upstream_error`, `timeout` and `cut`."""
     finish_reason: str | None = None
     """The finish reason that the upstream sent."""
@@ -458,6 +461,8 @@ class Config(Section):
     """Removal of personal data and secrets from content before it is recorded. Default: nothing is removed."""
     scorers: dict[Name, ScorerConfig] = Field({})
     """Measurements on each recorded answer."""
+    guards: dict[GuardName, GuardConfig] = Field({})
+    """Rules and scorers that may say no to a request or an answer. A request is judged in the order of this section."""
     predictor: PredictorConfig | None = None
     """A learned model that decides which exchanges a judge sees. Default: none."""
     tags: TagsConfig = TagsConfig()

@@ -99,6 +99,12 @@ def providers_with_keys() -> list[Provider]:
     return [v for v in PROVIDERS.values() if v.key_env and v.base_url and os.environ.get(v.key_env)]
 
 
+def guard_environment() -> dict[str, str]:
+    """The part of this process's environment that the process of guards gets: no secret."""
+    names = ("PATH", "HOME", "LANG", "TMPDIR", "SSL_CERT_FILE", "SSL_CERT_DIR")
+    return {name: os.environ[name] for name in names if name in os.environ}
+
+
 def process_environment() -> dict[str, str]:
     return dict(os.environ)
 

@@ -27,10 +27,10 @@ Role = Literal["served", "shadow", "control", "imported"]
 IMPORTED: Role = "imported"
 """The role of a call that another program made, and recorded as a trace: scored and found like others, and in no mean,
 sum, population or experiment."""
-Outcome = Literal["ok", "client_gone", "client_deadline", "upstream_error", "timeout", "cut"]
-CLIENT_ENDED: frozenset[Outcome] = frozenset({"client_gone", "client_deadline"})
-"""The outcomes that the client itself brought about: it left, or the deadline that it had set passed. Neither is a
-failure of the target."""
+Outcome = Literal["ok", "client_gone", "client_deadline", "blocked", "upstream_error", "timeout", "cut"]
+CLIENT_ENDED: frozenset[Outcome] = frozenset({"client_gone", "client_deadline", "blocked"})
+"""The outcomes of which the target is not the cause: the client left, the deadline that it had set passed, or a guard
+refused the request or the answer. None is a failure of the target."""
 Form = Literal["raw", "assembled"]
 Fields = dict[bytes, bytes]  # one entry of the stream
 
@@ -150,6 +150,8 @@ class Exchange:
     pair have that of their served call."""
     fell_back: bool | None = None
     """True: the target that the learned route chose did not answer, and this one did. None: it did, or none chose."""
+    guards: str | None = None
+    """JSON of the decisions of the guards on the call (core/guards.py). None: no guard looked at it."""
 
     def to_fields(self) -> Fields:
         """The stream entry: a JSON head, and the two bodies apart from it, so that they are never re-encoded."""

@@ -70,6 +70,12 @@ class ProxyMetrics:
     limit_degraded: Gauge
     limit_dead_workers: Counter
 
+    # Guards on requests and answers.
+    guard_decisions: Counter
+    guard_failures: Counter
+    guard_seconds: Histogram
+    guard_failing: Gauge
+
     # Sampling, and recording to the stream.
     seen: Counter
     unsampled: Counter

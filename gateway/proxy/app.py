@@ -23,6 +23,7 @@ from gateway.core.exchange import new_id
 from gateway.core.prices import Prices
 from gateway.observability.proxy_metrics import ProxyMetrics
 from gateway.proxy.experiments.shadow import ShadowSender
+from gateway.proxy.guards.stage import Guards
 from gateway.proxy.http.server.connection_limits import BodyMemory
 from gateway.proxy.http.server.drain import absorb_cancellation, stopping
 from gateway.proxy.http.write_batching import WriteBatcher
@@ -46,7 +47,7 @@ from gateway.proxy.routing.response_affinity import ResponseAffinity
 from gateway.proxy.routing.router import Route, Router
 from gateway.proxy.routing.target_state import UpstreamState
 from gateway.proxy.settle import Settler
-from gateway.proxy.types import ClientConnection, ClientGone, HttpRequest
+from gateway.proxy.types import CallEnded, ClientConnection, ClientGone, GuardedExchange, HttpRequest
 from gateway.runtime.tasks import Tasks
 
 if TYPE_CHECKING:
@@ -138,6 +139,8 @@ class Gateway:
     ticker: Ticker
     access: CallLog | None
     spans: Spans | None
+    guards: Guards | None
+    """The guards; None: none is configured."""
     max_body_bytes: int
     calls: Counter[str] = field(default_factory=Counter)
     """Calls in flight, by API."""
@@ -161,10 +164,20 @@ class Gateway:
         context: CallContext,
         started: float,
     ) -> None:
-        """Settles a call, and writes its line of the access log and its span.
+        """Settles a call, and writes its line of the access log and its span; later, if guards still judge it.
 
         call: None: the request could not be read. route: None: it was refused before it was routed.
         """
+        if context.notes.ended_at is None:
+            del self.running[context.task]
+            self.calls[endpoint.api] -= 1
+            if context.guarded is not None:
+                context.guarded.answered()
+                if context.guarded.waits:
+                    context.notes.ended_at = time.monotonic()
+                    again = partial(self.ended, endpoint, request, call, route, context, started)
+                    self.tasks.start(_judged(context.guarded, again), "observing guards")
+                    return
         if call is not None and route is not None:
             self.settler.settle(call, endpoint, route, context)
         if self.access is not None:
@@ -271,6 +284,7 @@ class App:
             },
             "upstreams": upstreams,
             "breakers_open": [t.name for t in gateway.router.target_states if t.breaker.open],
+            "guards": {} if gateway.guards is None else gateway.guards.report(),
         }
 
     def find(self, method: bytes, path: bytes) -> Endpoint | None:
@@ -325,10 +339,9 @@ class App:
             if endpoint.names_state or "container" in call.fields:
                 stored = StoredState(gateway.affinity, gateway.config.responses, endpoint)
                 call, client = await stored.prepare(call, client, context, gateway.upstreams)
-            home = None if stored is None else stored.home
             if call.alias not in gateway.router.exact:
                 call = gateway.router.matched(call)
-            decided = gateway.router.decide(call, read_options(request.fields, caller), home)
+            decided = gateway.router.decide(call, read_options(request.fields, caller), stored.home if stored else None)
             context.notes.routed = True
             if caller.scopes:
                 if gateway.limiter.default_output is not None:
@@ -337,6 +350,8 @@ class App:
             route = decided
             if route.recordable and endpoint.carries_text:
                 context.response = HeldBytes(True, gateway.settler.cap_bytes)
+            if gateway.guards is not None and endpoint.carries_text:
+                call, client = await gateway.guards.enter(call, route, client, context)
             request.watch(context.client_left)
             await gateway.relay.ask(call, route, client, context, held=endpoint.json_answer, lane=lane)
             if stored is not None:
@@ -344,8 +359,6 @@ class App:
         except (Exception, asyncio.CancelledError) as error:
             await self._end_early(client, endpoint, call, context, error)
         finally:
-            del gateway.running[context.task]
-            gateway.calls[endpoint.api] -= 1
             if limit is not None:
                 limit.leave()
             request.unwatch()
@@ -364,9 +377,9 @@ class App:
             await self._refuse(client, endpoint, call, context, error)
         elif isinstance(error, asyncio.CancelledError):
             absorb_cancellation()
-            if not context.client_gone:
+            if not context.client_gone and context.outcome != "blocked":
                 await self._stop(client, endpoint, call, context)
-        elif not isinstance(error, ClientGone):
+        elif not isinstance(error, ClientGone | CallEnded):
             # The gateway's own fault ends this call alone, and is not recorded as an answer.
             log.error("internal error; the client gets HTTP 500; other calls are not affected", exc_info=error)
             text = "internal gateway error; see the gateway's log"
@@ -378,7 +391,7 @@ class App:
     ) -> None:
         """The process stops and the call did not end within `drain_s`, or its key was disabled: ends the response
         without waiting for the client."""
-        error = context.ended_by or stopping()
+        error = context.notes.ended_by or stopping()
         context.ended = True
         context.outcome = "cut"
         if client.started:
@@ -420,6 +433,13 @@ class App:
             context.outcome = "upstream_error"
         context.notes.id = call.id if call else new_id()
         await send_error(client, error, context.notes.id, anthropic=endpoint.anthropic)
+
+
+async def _judged(guarded: GuardedExchange, ended: Callable[[], None]) -> None:
+    try:
+        await guarded.settled()
+    finally:
+        ended()  # also where the process stops
 
 
 def _show_retirements(gateway: Gateway, but: Gateway | None = None) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import random
+import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable
@@ -11,6 +12,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from ipaddress import ip_network
 from itertools import islice
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gateway.config.config import Config
@@ -21,6 +23,7 @@ from gateway.config.retirements import retiring_targets
 from gateway.config.upstreams import FlowShare, Upstream, UpstreamShares
 from gateway.core.errors import ConfigError
 from gateway.core.exchange import Target
+from gateway.core.guards import GuardRamp
 from gateway.core.limits import limits_of
 from gateway.core.plan import PlanState
 from gateway.core.prices import Prices
@@ -31,6 +34,8 @@ from gateway.proxy.experiments.candidate_health import CandidateHealth
 from gateway.proxy.experiments.idle_queue import IdleQueue
 from gateway.proxy.experiments.ramp_shares import RampShares
 from gateway.proxy.experiments.shadow import ShadowSender, ShadowState
+from gateway.proxy.guards.process import GuardProcess
+from gateway.proxy.guards.stage import Guards, build_guards, record_redactor
 from gateway.proxy.http.auth.authorized import AuthorizedTransport, CloudCredential, credential_of
 from gateway.proxy.http.client.http1 import Http1Transport
 from gateway.proxy.http.client.resolver import Resolver
@@ -87,6 +92,8 @@ class ProcessParts:
     shadows: ShadowState = field(default_factory=ShadowState)
     plans: dict[str, PlanState] = field(default_factory=dict)  # as last read from the stream server
     ramps: RampShares = field(default_factory=RampShares)
+    guard_ramps: dict[str, GuardRamp] = field(default_factory=dict)  # by the guards' names, as last published
+    directory_path: Path = Path()  # that file names in the config are relative to
     secret: KnownSecret = field(default_factory=KnownSecret)  # that keys the draws of experiments
     caller_limits: dict[str, CallerLimit] = field(default_factory=dict)
     directory: KeyDirectory = field(default_factory=KeyDirectory)
@@ -192,10 +199,35 @@ def build(config: Config, parts: ProcessParts, keys: KeyRing | None = None, befo
         ticker=parts.ticker,
         access=_call_log(config, parts.access, prices),
         spans=parts.spans,
+        guards=_guards(config, parts, prices, before, cap_bytes),
         max_body_bytes=int(config.limits.max_body_mb * 1e6),
         calls=calls,
         running=parts.running,
     )
+
+
+def _guards(
+    config: Config, parts: ProcessParts, prices: Prices, before: Gateway | None, cap_bytes: int
+) -> Guards | None:
+    parts.recorder.guard_redactor = record_redactor(config)
+    if not config.guards:
+        return None
+    asked = {name: guard for name, guard in config.guards.items() if not guard.in_process}
+    process: GuardProcess | None = None
+    if asked:
+        named = {guard.section for guard in asked.values()}
+        spec = {
+            "guards": asked,
+            "sections": {name: section for name, section in config.scorers.items() if name in named},
+            "evals": config.evals,
+            "prices": prices,
+            "directory": parts.directory_path,
+            "path": sys.path,
+        }
+        kept = None if before is None or before.guards is None else before.guards.process
+        process = kept if kept is not None and kept.serves(spec) else GuardProcess(spec, parts.tasks, parts.clock)
+    guards = build_guards(config, parts.metrics, process, parts.guard_ramps, parts.clock)
+    return Guards(guards, process, scorer_keys(config), cap_bytes, parts.tasks)
 
 
 def _configure_recording(config: Config, recorder: Recorder, keys: KeyRing, cap_bytes: int) -> None:
@@ -250,6 +282,9 @@ def _observe(router: Router, upstreams: Iterable[UpstreamState], m: ProxyMetrics
 
 async def close(gateway: Gateway, others: Iterable[Gateway] = ()) -> None:
     """Closes the connections of a Gateway that is no longer in use, but not those that `others` use."""
+    process = None if gateway.guards is None else gateway.guards.process
+    if process is not None and all(other.guards is None or other.guards.process is not process for other in others):
+        await process.aclose()
     used = {id(u.transport) for other in others for u in other.upstreams.values()}
     for transport in {id(u.transport): u.transport for u in gateway.upstreams.values()}.values():
         if id(transport) not in used:

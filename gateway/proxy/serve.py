@@ -351,6 +351,7 @@ class Process:
                 Ticker(),
                 access,
                 spans=_spans(self.config),
+                directory_path=self._served.config.parent,
                 leases=book,
                 exchanges=exchange,
                 clock=lambda: time.monotonic() + self._passed_s(),

@@ -25,7 +25,7 @@ from gateway.proxy.request.endpoints import Endpoint
 from gateway.proxy.routing.assignment import Assignment, cluster_name
 from gateway.proxy.routing.learned_routes import RouteChoice
 from gateway.proxy.routing.router import Route
-from gateway.proxy.routing.sampling import CallEnding, Sampler
+from gateway.proxy.routing.sampling import GUARD, CallEnding, Sampler
 from gateway.proxy.routing.target_state import TargetState
 
 
@@ -80,8 +80,8 @@ class Settler:
 
     def settle(self, call: Call, endpoint: Endpoint, route: Route, context: CallContext) -> None:
         """Counts the call and, if it is sampled, records it. A call that reached no upstream leaves no exchange."""
-        now = time.monotonic()
-        if context.client_gone:
+        now = time.monotonic() if context.notes.ended_at is None else context.notes.ended_at
+        if context.client_gone and context.outcome != "blocked":
             context.outcome = "client_gone"
         charge: Charge | None = None
         if context.reservation is not None:
@@ -89,7 +89,8 @@ class Settler:
             self.limiter.settle(context.reservation, charge)
         target_state = context.target_state
         self._count(call, endpoint, route.scorer, target_state, context, now - call.started, charge)
-        if target_state is None or not context.attempts or not endpoint.carries_text:
+        unsent = not context.attempts and context.outcome != "blocked"
+        if target_state is None or unsent or not endpoint.carries_text:
             return
         if route.choice is not None:
             self._count_choice(call, route.choice)
@@ -97,6 +98,10 @@ class Settler:
         pi, stratum = drawn.pi, drawn.stratum
         if self.sampler.reads_ending:
             pi, stratum = self.sampler.tail(drawn, call, self._ending(call, context, now))
+        if context.guarded is not None and drawn.reason is None:
+            rate, guard = context.guarded.record_rate()
+            if rate > pi:
+                pi, stratum = rate, f"{GUARD}:{guard}"
         if route.assignment is not None:
             kept = pi if drawn.kept is None else drawn.kept
             ended = EndedCall(call, route, context, target_state, now, kept, stratum)
@@ -238,6 +243,7 @@ class Settler:
             route=choice.label if choice is not None else None,
             segments=assignment.segments.to_json() if assignment and assignment.segments else None,
             fell_back=True if choice is not None and ended.target_state.name != choice.target_name else None,
+            guards=context.guarded.to_json() if context.guarded is not None else None,
         )
 
     def _digest(self, context: CallContext, target_state: TargetState, decision: SamplingDecision) -> str | None:
@@ -314,8 +320,11 @@ def counts_for_arm(assignment: Assignment, target_state: TargetState, context: C
     """Whether a call of a split counts for its arm.
 
     In a ramp it also counts where a fallback answered: for the arm that was asked for, as a failure of it. A call whose
-    client left counts for the arm that let it wait; by the first rules of plans for none.
+    client left counts for the arm that let it wait; by the first rules of plans for none. One that a guard refused
+    counts for none.
     """
+    if context.outcome == "blocked":
+        return False
     if context.outcome in CLIENT_ENDED:
         return assignment.running.plan.rules >= LEFT_RULES
     if assignment.running.plan.ramp is not None:

@@ -25,6 +25,10 @@ class ClientGone(Exception):
     """The client left before its request was complete."""
 
 
+class CallEnded(Exception):
+    """The call has been answered, and nothing more is to be sent: a guard has refused it."""
+
+
 def too_large(limit_bytes: int) -> TooLarge:
     """The error for a request body above the limit: known here, because forms and servers both meet one."""
     return TooLarge(
@@ -129,6 +133,34 @@ class DetachedClient:
 
     async def end_nowait(self, data: bytes) -> None:
         pass
+
+
+class GuardedExchange(Protocol):
+    """What guards have done with one call, as the end of the call sees it."""
+
+    def restart(self) -> str | None:
+        """The text of a stream that has left, from which another answer continues; None: all that came has left."""
+        ...
+
+    @property
+    def waits(self) -> bool:
+        """A judgement is still awaited, which the record needs."""
+
+    def answered(self) -> None:
+        """Called once, when the response has ended."""
+        ...
+
+    async def settled(self) -> None:
+        """Waits for the judgements that nothing else waits for."""
+        ...
+
+    def record_rate(self) -> tuple[float, str]:
+        """The probability with which the call is recorded, at least, and the guard that says so; 0: none does."""
+        ...
+
+    def to_json(self) -> str | None:
+        """The decisions, for the record; None: there are none."""
+        ...
 
 
 class PausableDeadline(Protocol):

@@ -24,7 +24,7 @@ NO_QUESTION = Skipped(f"a question of at least {MIN_LETTERS} letters in a recogn
 
 
 @cache
-def _identifier() -> Any:
+def identifier() -> Any:
     """The model, 40 MB in memory: read once per process, and never changed."""
     return langid.LanguageIdentifier.from_model_file(langid.MODEL_FILE, norm_probs=True)
 
@@ -41,7 +41,7 @@ class Language(Rule):
 
     expected: str | None = None
     """An ISO 639-1 code; None: the language of the last user message."""
-    identifier: Any = field(default_factory=_identifier, init=False, repr=False, compare=False)
+    identifier: Any = field(default_factory=identifier, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if self.expected is not None and self.expected not in self.identifier.nb_classes:

@@ -47,6 +47,8 @@ def _end(last: RunCall) -> tuple[str, str]:
     """The label, and why the run is not finished; "": it is."""
     if last.failed:
         return "failed", f"the last call failed: {last.outcome}, HTTP {last.status}"
+    if last.outcome == "blocked":
+        return "blocked", "a guard refused the last call"
     if last.outcome in CLIENT_ENDED:
         return "left", "the client left during the last answer"
     if last.tool_calls:

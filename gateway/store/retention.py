@@ -17,7 +17,7 @@ from gateway.config.config import StoreConfig
 from gateway.core.chunked import chunked
 from gateway.store import runs
 from gateway.store.plans import hold_lease
-from gateway.store.tables import exchanges, feedback, labels, pair_scores, predictions, scores, turns
+from gateway.store.tables import exchanges, feedback, guard_decisions, labels, pair_scores, predictions, scores, turns
 
 LEASE = "keeping"
 UNMET_S = 7 * 86_400.0
@@ -121,9 +121,12 @@ def _old(connection: Connection, bounds: RetentionLimits, now: float) -> Iterato
 
 
 def _remove(connection: Connection, ids: Sequence[str]) -> None:
-    s, p, t = scores.c, predictions.c, turns.c
+    s, p, t, g = scores.c, predictions.c, turns.c, guard_decisions.c
     emptied = runs.runs_of(connection, ids)
-    for column in (s.exchange_id, feedback.c.resolved, p.exchange_id, t.exchange_id, exchanges.c.id):
+    for column in (
+        *(s.exchange_id, feedback.c.resolved, p.exchange_id, t.exchange_id, g.exchange_id),
+        exchanges.c.id,
+    ):
         connection.execute(delete(column.table).where(column.in_(ids)))
     runs.forget_empty(connection, emptied)
 

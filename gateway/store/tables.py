@@ -247,6 +247,27 @@ predictions = _table(
     sqlite_with_rowid=False,
 )
 
+guard_decisions = _table(
+    # What each guard decided on a recorded call, as in its `guards`: core/guards.py. No text of the call. The call's
+    # key, model, unit, outcome and cost are in its row of `exchanges`.
+    "guard_decisions",
+    *_required(Text, "exchange_id", "guard"),
+    Column("on_side", Text, nullable=False),  # request or answer
+    *_required(Text, "action", "result"),  # the action in force; pass, near, hit or failed
+    Column("acted", Boolean, nullable=False),  # the caller got a flag, a mark or a refusal
+    Column("score", Double),  # rises with what the guard objects to; NULL: it gave none
+    Column("failure", Text),  # why it gave none
+    Column("found", Text, nullable=False),  # names of the patterns that matched, with a blank between them
+    Column("matches", BigInteger, nullable=False),
+    Column("seconds", Double, nullable=False),
+    Column("config_hash", Text, nullable=False),  # of what decides the score
+    Column("pi", Double, nullable=False),  # the probability with which the call was recorded
+    Column("stratum", Text, nullable=False),
+    Column("received", Double, nullable=False),  # Unix seconds: of the call's arrival
+    PrimaryKeyConstraint("exchange_id", "guard", "on_side"),
+    Index("guard_decisions_newest", "guard", "received"),
+)
+
 PREDICTION_TERMS = ("b", "d", "e1", "e2")
 PREDICTION_SUMS = (
     "s_failed",

@@ -14,7 +14,7 @@ from sqlalchemy import Column, Connection
 from gateway.core.chunked import chunked
 from gateway.core.exchange import IMPORTED, Exchange, Feedback, Tally
 from gateway.core.score import ConfiguredScorer
-from gateway.store import feedback, ledger, pairs, prediction_sums, runs, score_sums, turns, usage
+from gateway.store import feedback, guard_decisions, ledger, pairs, prediction_sums, runs, score_sums, turns, usage
 from gateway.store.bulk_insert import insert_new, insert_scores
 from gateway.store.engine import insert
 from gateway.store.feedback import JoinedFeedback
@@ -70,6 +70,7 @@ def write(connection: Connection, batch: ScoredBatch, now: float) -> WriteResult
     run_of = runs.assign(connection, new)
     insert_new(connection, exchanges, [exchange_row(j, now, run_of.get(j.exchange.id)) for j in new])
     _predictions(connection, new, batch)
+    guard_decisions.add(connection, (j.exchange for j in new))
     pairs.open_pairs(connection, new)
     pairs.move_earlier(connection, [by_id[i] for i in known])
     _scores(connection, [*new, *_unscored(connection, [by_id[i] for i in known], batch)], batch, now)

@@ -62,7 +62,7 @@ SPANS = (
     ("7d", "last 7 days"),
     ("30d", "last 30 days"),
 )
-OUTCOMES = ("ok", "client_gone", "client_deadline", "upstream_error", "timeout", "cut")
+OUTCOMES = ("ok", "client_gone", "client_deadline", "blocked", "upstream_error", "timeout", "cut")
 _CONTENT = frozenset({"text", "reasoning", "refusal", "tool_calls", "request", "explanation", "label", "error"})
 _MADE_ELSEWHERE = frozenset({"upstream_id", "client_id", "finish_reason", "unit", "run"})
 """Texts of upstreams and clients, which may say anything: to search in them needs the right to read them; a whole value

@@ -294,7 +294,10 @@ _FINISHED = (
     "function_call",
 )
 _FINISH = {reason: float(number) for number, reasons in enumerate(_FINISHED) for reason in reasons.split()}
-_OUTCOMES = {"ok": 0.0, "client_gone": 1.0, "client_deadline": 1.0, "upstream_error": 2.0, "timeout": 3.0, "cut": 4.0}
+_OUTCOMES = {
+    **{"ok": 0.0, "client_gone": 1.0, "client_deadline": 1.0, "blocked": 1.0},
+    **{"upstream_error": 2.0, "timeout": 3.0, "cut": 4.0},
+}
 _ENDS = frozenset(".!?。！？…`)]}\"'”»|।؟")
 
 

@@ -43,9 +43,15 @@ class GatewayReasons:
             ("the newest gateway.yaml was refused, and the one before is in force", refused),
             ("calls are not recorded now; records wait in memory", self._recorder.trouble),
             ("limits hold for each worker by itself", self._exchange.trouble if degraded else ""),
+            *self._guards(),
             *self._polled(),
         )
         return [Reason(what, why) for what, why in found if why]
+
+    def _guards(self) -> Iterator[tuple[str, str]]:
+        guards = self._app.gateway.guards
+        for name, why in ({} if guards is None else guards.failing()).items():
+            yield "a guard gives no decision, and if_late decides", f"guards.{name}: {why}"
 
     def _polled(self) -> Iterator[tuple[str, str]]:
         if self.plans is not None:

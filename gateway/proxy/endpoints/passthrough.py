@@ -311,7 +311,7 @@ class PassthroughCall:
             await app(scope, self._receive_watched, self._send_noted)
         except asyncio.CancelledError:
             absorb_cancellation()
-            raise (ClientGone() if self._context.client_gone else self._context.ended_by or stopping()) from None
+            raise (ClientGone() if self._context.client_gone else self._context.notes.ended_by or stopping()) from None
         finally:
             self._calls["passthrough"] -= 1
             del self._running[self._context.task]

@@ -47,6 +47,7 @@ CLIENT_DEADLINE = AttemptEnding(
     "the client's own deadline has passed (`x-gateway-timeout-s`)", *_ALL, "client_deadline", "client_deadline"
 )
 CLIENT_LEFT = AttemptEnding("the client left", *_ALL, "client_gone", "client_gone")
+BLOCKED = AttemptEnding("a guard refused the answer, or the request under way", *_ALL, "blocked", "blocked")
 STOPPED = AttemptEnding("the gateway stopped, or the key was disabled", *_ALL, "cut", "cut")
 REFUSED = AttemptEnding("refused by the upstream (HTTP 3xx, 4xx or 5xx)", *_NOTHING, "upstream_error", "cut")
 NO_CONNECTION_IN_TIME = AttemptEnding("no connection came about in time", *_NOTHING, "timeout", "timeout")

@@ -33,6 +33,7 @@ _ERROR_TYPE: dict[CountedOutcome, str] = {
     "ok": "",
     "client_gone": "client_gone",
     "client_deadline": "client_deadline",
+    "blocked": "blocked",
     "upstream_error": "upstream_error",
     "timeout": "timeout",
     "cut": "stream_cut",

@@ -18,6 +18,7 @@ from typing import NamedTuple, Protocol
 from gateway.core.backoff import Backoff
 from gateway.core.errors import StreamDown
 from gateway.core.exchange import Count, Exchange, Feedback, Fields, Tally
+from gateway.core.guards import has_found
 from gateway.observability import fast_counters
 from gateway.observability.proxy_metrics import ProxyMetrics
 from gateway.proxy.recording.inline_media import without_data_urls
@@ -112,6 +113,8 @@ class Recorder:
         """A CountsOfProcess that changes; in a file, if last_counts.py has opened one."""
         self.redactors: dict[str, Redactor] = {}
         """Redactors by caller; a caller without one keeps its content in full."""
+        self.guard_redactor: Redactor | None = None
+        """Redacts records in which a guard's rule matched; None: no guard has such rules."""
         self.cap_bytes = 1 << 20
         """The largest size of a request above LARGE, whose images are removed here, on a thread."""
         self._shrink_body = shrink
@@ -184,9 +187,16 @@ class Recorder:
 
     def _wait(self, record: Exchange | Feedback, size: int) -> None:
         redactor = self.redactors.get(record.caller) if self.redactors else None
+        if self.guard_redactor is not None and type(record) is Exchange and record.guards is not None:
+            redactor = self._guarded(record.guards, redactor)
         large = size > LARGE and isinstance(record, Exchange) and len(record.request) > LARGE
         self._waiting.append(HeldRecord(record, redactor, size, large) if large or redactor is not None else record)
         self._wake.set()
+
+    def _guarded(self, guards: str, own: Redactor | None) -> Redactor | None:
+        """The redactor of a record whose call guards have judged. own: its caller's."""
+        keeps_none = own is not None and own.content == "metadata"
+        return own if keeps_none or not has_found(guards) else self.guard_redactor
 
     def saw(self, cell: Cell, reason: str | None) -> None:
         """Counts one call that reached an upstream. reason: why it is not sampled; None: it is."""

@@ -22,7 +22,7 @@ from gateway.observability.fast_counters import FastCounter
 from gateway.observability.proxy_metrics import ProxyMetrics
 from gateway.proxy.http.auth.authorized import AuthorizedTransport, refuses_time
 from gateway.proxy.http.client.transport import UpstreamReply
-from gateway.proxy.limits.endings import ANSWERED, CLIENT_LEFT, DECLINED, STOPPED, UNREADABLE
+from gateway.proxy.limits.endings import ANSWERED, BLOCKED, CLIENT_LEFT, DECLINED, STOPPED, UNREADABLE
 from gateway.proxy.relay import replies
 from gateway.proxy.relay.continuation import prefilled
 from gateway.proxy.relay.deadlines import Deadlines, Ticker
@@ -53,7 +53,7 @@ from gateway.proxy.routing.concurrency_limiter import Admission
 from gateway.proxy.routing.fair_queue import Flow
 from gateway.proxy.routing.router import Route
 from gateway.proxy.routing.target_state import TargetState
-from gateway.proxy.types import ClientConnection, ClientGone
+from gateway.proxy.types import CallEnded, ClientConnection, ClientGone
 
 ReplyHandler = Callable[[RelayState, TargetState, UpstreamReply], Awaitable[None]]
 """Sends the client what a good reply owes it. Raises AttemptFailed or TransportError."""
@@ -66,6 +66,7 @@ _LOG_EVERY_S = 60.0  # for each target, besides the lines about its breaker
 _OK = AttemptNote("ok", ANSWERED, None)
 _GONE = AttemptNote("client_gone", CLIENT_LEFT, "client gone")
 _STOPPED = AttemptNote("stopped", STOPPED, "gateway stopped")
+_BLOCKED = AttemptNote("blocked", BLOCKED, "blocked by a guard")
 
 
 @dataclass
@@ -188,6 +189,9 @@ class Relay:
             state.context.client_gone = True
             self._note_abandoned(state, target_state, started)
             raise
+        except CallEnded:
+            self._note_abandoned(state, target_state, started)
+            raise
         except BaseException:  # the dialect cannot express the request, or the gateway is at fault
             target_state.breaker.release_probe()
             raise
@@ -294,9 +298,10 @@ class Relay:
         self._note(state, target_state, started, status, _OK)
 
     def _note_abandoned(self, state: RelayState, target_state: TargetState, started: float) -> None:
-        """The client left or the gateway stops, which says nothing about the target."""
+        """The client left, a guard refused, or the gateway stops, which says nothing about the target."""
         target_state.breaker.release_probe()
-        note = _GONE if state.context.client_gone else _STOPPED
+        context = state.context
+        note = _GONE if context.client_gone else _BLOCKED if context.outcome == "blocked" else _STOPPED
         self._note(state, target_state, started, state.context.status or None, note)
 
     def _note_failed(self, state: RelayState, target_state: TargetState, failure: Failure, started: float) -> Failure:
@@ -411,6 +416,8 @@ class Relay:
             if state.deadlines.expired or not target_state.breaker.allow():
                 return False
             call = state.call
+            if state.context.guarded is not None and (left := state.context.guarded.restart()) is not None:
+                sent.text = left
             if handle is replies.continue_prefilled:
                 call = prefilled(call, sent.text)
             failure = await self._attempt(state, target_state, call, handle)

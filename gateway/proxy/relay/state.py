@@ -23,7 +23,7 @@ from gateway.proxy.request.call import Call
 from gateway.proxy.routing.concurrency_limiter import Admission
 from gateway.proxy.routing.router import Route
 from gateway.proxy.routing.target_state import TargetState
-from gateway.proxy.types import ClientConnection
+from gateway.proxy.types import ClientConnection, GuardedExchange
 
 
 class HeldBytes:
@@ -75,6 +75,10 @@ class CallNotes:
     """The ids of the call's span; None: it has none."""
     overhead_s: float = 0.0
     """The gateway's own share of the time until the response began."""
+    ended_by: GatewayError | None = None
+    """Why the gateway itself ends the answer; None: it does not."""
+    ended_at: float | None = None
+    """Monotonic time at which the response ended, where its record waited for guards; None: it did not wait."""
 
 
 @dataclass(slots=True)
@@ -110,8 +114,8 @@ class CallContext:
     key: str = ""
     """The caller's name; "": it is unknown."""
     notes: CallNotes = field(default_factory=CallNotes)
-    ended_by: GatewayError | None = None
-    """Why the gateway itself ends the answer; None: it does not."""
+    guarded: GuardedExchange | None = None
+    """The guards that judge the call; None: none does."""
 
     def upstream(self) -> str:
         """The upstream that answered, or was attempted last; "": none was."""
@@ -127,7 +131,7 @@ class CallContext:
     def end(self, reason: GatewayError) -> None:
         """Ends the answer before its end, unless it has ended."""
         if not self.ended and not self.client_gone and self.task is not None:
-            self.ended_by = reason
+            self.notes.ended_by = reason
             self.task.cancel()
 
 

@@ -16,6 +16,8 @@ from gateway.proxy.request.call import Call
 _MOST_KEYS = 10_000
 DEFAULT = "default"
 FORCED = "forced"
+GUARD = "guard"
+"""Begins the strata of calls that are recorded for what a guard found (`guards.NAME.record`); its name follows."""
 
 
 @dataclass(slots=True)  # one for each call: freezing it would cost more than filling it

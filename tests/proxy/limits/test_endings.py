@@ -172,4 +172,4 @@ def test_the_page_shows_the_table_of_the_code() -> None:
 
 def test_every_outcome_has_an_ending() -> None:
     outcomes = {outcome for ending in ENDINGS for outcome in (ending.outcome, ending.cut_outcome)}
-    assert outcomes == {"ok", "client_gone", "client_deadline", "upstream_error", "timeout", "cut"}
+    assert outcomes == {"ok", "client_gone", "client_deadline", "blocked", "upstream_error", "timeout", "cut"}

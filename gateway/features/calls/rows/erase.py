@@ -27,6 +27,7 @@ from gateway.store.tables import (
     dead_letters,
     exchanges,
     feedback,
+    guard_decisions,
     labels,
     pair_scores,
     predictions,
@@ -148,6 +149,7 @@ _DEPENDENT = (
     ("feedback", feedback, feedback.c.resolved),
     ("labels", labels, labels.c.subject_id),
     ("predictions", predictions, predictions.c.exchange_id),
+    ("decisions of guards", guard_decisions, guard_decisions.c.exchange_id),
     ("replayed answers", replay_answers, replay_answers.c.exchange_id),
 )
 
@@ -175,6 +177,8 @@ def erase(connection: Connection, ids: Sequence[str], now: float) -> ErasureCoun
     turns.forget(connection, ids)
     counts.n["scores"] += _deleted(connection, delete(scores).where(scores.c.exchange_id.in_(gone)))
     counts.n["predictions"] += _deleted(connection, delete(predictions).where(predictions.c.exchange_id.in_(gone)))
+    decided = delete(guard_decisions).where(guard_decisions.c.exchange_id.in_(gone))
+    counts.n["decisions of guards"] += _deleted(connection, decided)
     connection.execute(delete(score_units).where(score_units.c.unit.in_({row[1] for row in rows})))
     for row in rows:
         connection.execute(

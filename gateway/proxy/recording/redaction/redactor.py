@@ -163,7 +163,8 @@ def _exchange(e: Exchange, pass_: _Pass) -> _Texts:
         answer.error,
         [[c.name, c.arguments] for c in answer.tool_calls],
     ]
-    (text, reasoning, refusal, error, calls), _ = yield from pass_.redacted(texts, e.truncated or e.outcome != "ok")
+    cut = e.truncated or (e.outcome != "ok" and (e.stream or e.outcome != "blocked"))
+    (text, reasoning, refusal, error, calls), _ = yield from pass_.redacted(texts, cut)
     others = [e.client_id, e.reference, [a.failure for a in e.attempts], e.upstream_id]
     (client_id, reference, failures, upstream_id), _ = yield from pass_.redacted(others)
     named = [answer.finish_reason, answer.model, answer.upstream_id, [c.id for c in answer.tool_calls]]

@@ -1,0 +1,217 @@
+"""The section `guards` of gateway.yaml: rules and scorers that may say no to a request or to an answer."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from importlib.util import find_spec
+from typing import Annotated, Any, Literal, Self, get_args
+
+import orjson
+from pydantic import Field, JsonValue, model_validator
+
+from gateway.config.privacy import RedactionPattern, RuleName
+from gateway.config.types import NonEmpty, Positive, Section, Share
+from gateway.core.guards import GuardAction, GuardSide
+from gateway.core.open_match import beginnings, longest_match
+
+GuardName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
+GuardRule = Literal["secrets", "personal_data", "patterns", "prompt_injection", "length", "language", "tools", "topics"]
+GUARD_RULES: frozenset[str] = frozenset(get_args(GuardRule))
+IN_PROCESS: frozenset[str] = frozenset({"secrets", "personal_data", "patterns", "prompt_injection", "length"})
+"""The rules that the gateway's own process evaluates; all else runs in the process of guards."""
+WITH_SPANS: frozenset[str] = frozenset({"secrets", "personal_data", "patterns", "prompt_injection"})
+"""The rules that know where in a text they match, so that it can be redacted."""
+OF_SCORERS = "scorers."
+"""Begins the name of a section of `scorers` that has the name of a rule."""
+PERSONAL: tuple[RuleName, ...] = ("email", "phone", "card", "iban")
+_OPTIONS: Mapping[str, tuple[str, ...]] = {
+    "patterns": ("patterns",),
+    "personal_data": ("kinds",),
+    "length": ("max_chars",),
+    "language": ("languages",),
+    "tools": ("tools",),
+    "topics": ("topics",),
+}
+_NEEDS_RE2 = "needs google-re2: pip install 'assay-gateway[redaction]'"
+_BLOCKED = "{subject} was refused by the guard {guard}. If this is wrong, report the call {id}."
+MOST_MATCH_CHARS = 65_536
+
+
+class ToolRules(Section):
+    """The tools that an answer may call, and their arguments."""
+
+    allow: tuple[NonEmpty, ...] | None = None
+    """The only tools that may be called. Default: all."""
+    forbid: tuple[NonEmpty, ...] = ()
+    """Tools that may not be called."""
+    arguments: dict[NonEmpty, dict[str, JsonValue]] = Field({})
+    """A JSON Schema that the arguments of a call must satisfy, by the tool's name."""
+
+
+class TopicRules(Section):
+    """Topics by their distance to examples."""
+
+    model: NonEmpty
+    """The model name of the gateway that makes embeddings; `evals` says how it is reached."""
+    examples: Annotated[tuple[NonEmpty, ...], Field(min_length=1, max_length=500)]
+    """Texts on the topics that are refused."""
+
+
+class GuardConfig(Section):
+    """A rule or scorer that may say no, as far as its action goes."""
+
+    on: GuardSide
+    """What it judges: the `request` or the `answer`."""
+    scorer: NonEmpty
+    """A rule (`secrets`, `personal_data`, `patterns`, `prompt_injection`, `length`, `language`, `tools`, `topics`), or
+    the name of a section of `scorers`: any scorer of single answers, also a plug-in, an HTTP service or a judge.
+    `scorers.NAME` names a section that has the name of a rule."""
+    action: GuardAction = "observe"
+    """What follows a hit: `observe` (count and record it), `flag` (also name the guard in `x-gateway-guard`), `redact`
+    (replace what was found; only for the rules that find a place in a text), `block` (refuse the call)."""
+    threshold: float = 0.5
+    """The score from which on there is a hit. A rule's score is 1 where it matches; a scorer's is 1 where its value is
+    worst and 0 where it is best, by its bounds."""
+    near: float | None = None
+    """The score from which on a call counts as nearly hit, for labels. Default: half of the threshold."""
+    deadline_ms: Positive = 1000.0
+    """Milliseconds for one decision, including the wait for a free slot."""
+    if_late: Literal["pass", "block"] = "pass"
+    """What follows where the guard gives no score: its deadline passes, it raises, it returns no number, its process
+    ends, or it is not asked since it failed too often."""
+    keys: tuple[NonEmpty, ...] | None = None
+    """Names of the keys whose calls it judges. Default: all."""
+    teams: tuple[NonEmpty, ...] | None = None
+    """Teams whose calls it judges. Default: all."""
+    models: tuple[NonEmpty, ...] | None = None
+    """Model names whose calls it judges. Default: all."""
+    before: bool | None = None
+    """Decide before the request is sent. Default: yes where the action is `redact` or the rule looks for secrets or
+    personal data; otherwise the request is sent meanwhile, and the answer waits for the decision."""
+    hold_ms: Annotated[float, Field(ge=0)] = 100.0
+    """Longest time for which text of a stream is held before it is judged."""
+    hold_chars: Annotated[int, Field(ge=1, le=100_000)] = 200
+    """Characters of a stream's text after which they are judged."""
+    max_match_chars: Annotated[int, Field(ge=64, le=MOST_MATCH_CHARS)] = 8_192
+    """Longest match; the end of a stream's text is held while a match of it may be open. A pattern that may match a
+    longer text is refused."""
+    respond: Literal["refusal", "error"] | None = None
+    """What a blocked caller gets: an answer as the API's own refusals look, with HTTP 200, or an error with HTTP 400.
+    Default: `error` for requests of OpenAI's APIs, otherwise `refusal`."""
+    text: Annotated[str, Field(min_length=1, max_length=2_000)] = _BLOCKED
+    """What a blocked caller reads. `{subject}` is "The request" or "The answer", `{guard}` the guard's name, `{id}` the
+    call's id, by which a mistake can be reported."""
+    record: Share = 1.0
+    """Share of the calls with a hit, or nearly one, that is recorded, if `sampling` says no higher. Their probability
+    is known, so that they can be labelled."""
+    concurrency: Annotated[int, Field(ge=1, le=1024)] = 16
+    """Decisions at once, per worker, of a guard that is not evaluated in the gateway's own process."""
+    patterns: tuple[RedactionPattern, ...] = ()
+    """Of the rule `patterns`: regular expressions in RE2 syntax, each with a longest match."""
+    kinds: tuple[RuleName, ...] = PERSONAL
+    """Of the rule `personal_data`: what to look for."""
+    max_chars: Annotated[int, Field(ge=1)] | None = None
+    """Of the rule `length`: the most characters of text."""
+    languages: tuple[Annotated[str, Field(pattern=r"^[a-z]{2}$")], ...] = ()
+    """Of the rule `language`: the languages that are allowed (ISO 639-1)."""
+    tools: ToolRules | None = None
+    """Of the rule `tools`."""
+    topics: TopicRules | None = None
+    """Of the rule `topics`."""
+
+    @property
+    def rule(self) -> str | None:
+        """The rule; None: it is a scorer of the section `scorers`."""
+        return self.scorer if self.scorer in GUARD_RULES else None
+
+    @property
+    def section(self) -> str | None:
+        """The name of its section of `scorers`; None: it is a rule."""
+        return None if self.rule is not None else self.scorer.removeprefix(OF_SCORERS)
+
+    @property
+    def in_process(self) -> bool:
+        """Whether the gateway's own process evaluates it, without waiting."""
+        return self.scorer in IN_PROCESS
+
+    @property
+    def decides_before(self) -> bool:
+        if self.before is not None:
+            return self.before
+        return self.action == "redact" or self.scorer in ("secrets", "personal_data")
+
+    @property
+    def near_from(self) -> float:
+        return self.threshold / 2 if self.near is None else self.near
+
+    @property
+    def config_hash(self) -> str:
+        """12 hex digits of what decides the score; a scorer's own options have their own hash."""
+        options = {name: getattr(self, name) for name in sorted(_OPTIONS.get(self.scorer, ()))}
+        named = {"scorer": self.scorer, "on": self.on, **options}
+        text = orjson.dumps(named, default=_plain, option=orjson.OPT_SORT_KEYS)
+        return hashlib.sha256(text).hexdigest()[:12]
+
+    @model_validator(mode="after")
+    def _check_options(self) -> Self:
+        mine = _OPTIONS.get(self.scorer, ())
+        for rule, options in _OPTIONS.items():
+            foreign = [name for name in options if name in self.model_fields_set and name not in mine]
+            if foreign:
+                raise ValueError(f"{foreign[0]} is an option of the rule {rule}; this guard's scorer is {self.scorer}")
+        missing = [name for name in mine if name != "kinds" and not getattr(self, name)]
+        if missing:
+            raise ValueError(f"{missing[0]} is missing; the rule {self.scorer} needs it")
+        return self
+
+    @model_validator(mode="after")
+    def _check_action(self) -> Self:
+        if self.action == "redact" and self.scorer not in WITH_SPANS:
+            raise ValueError(
+                f"action redact needs a rule that knows where it matches ({', '.join(sorted(WITH_SPANS))}); "
+                f"{self.scorer} judges the whole text: use block, flag or observe"
+            )
+        if self.action == "redact" and find_spec("re2") is None:
+            raise ValueError(f"action redact {_NEEDS_RE2}")
+        if self.on == "request" and self.rule in ("tools",):
+            raise ValueError("the rule tools judges the calls of an answer; set on: answer")
+        if self.before is not None and self.on == "answer":
+            raise ValueError("before is an option of guards on requests; remove it")
+        if self.action == "redact" and self.before is False:
+            raise ValueError("before: false cannot redact, since the request would have been sent; remove it")
+        return self
+
+    @model_validator(mode="after")
+    def _check_patterns(self) -> Self:
+        for pattern in self.patterns:
+            longest = longest_match(pattern.regex)
+            if longest is None or longest > self.max_match_chars:
+                has = "no longest match" if longest is None else f"matches of up to {longest} characters"
+                raise ValueError(
+                    f"patterns.{pattern.name}: regex {pattern.regex!r} has {has}, and a stream is held for "
+                    f"max_match_chars: {self.max_match_chars} at most; bound its repeats, such as {{1,64}} for +"
+                )
+            beginnings(pattern.regex)
+        names = [pattern.name for pattern in self.patterns]
+        if len(set(names)) < len(names):
+            raise ValueError("patterns: two have the same name")
+        return self
+
+    @model_validator(mode="after")
+    def _check_text(self) -> Self:
+        try:
+            self.blocked_text("name", "id")
+        except (KeyError, IndexError, ValueError, AttributeError) as error:
+            raise ValueError(f"text: only {{subject}}, {{guard}} and {{id}} may stand in braces: {error}") from None
+        if self.near is not None and self.near > self.threshold:
+            raise ValueError(f"near {self.near:g} is above the threshold {self.threshold:g}")
+        return self
+
+    def blocked_text(self, name: str, call_id: str) -> str:
+        subject = "The request" if self.on == "request" else "The answer"
+        return self.text.format(subject=subject, guard=name, id=call_id)
+
+
+def _plain(value: Any) -> Any:
+    return value.model_dump(mode="json")

@@ -1,0 +1,100 @@
+"""A guard's decisions on one call: the part of the record that says what each guard found and what was done. Pure.
+
+A guard is a rule or a scorer that may say no to a request or to an answer. Its score is a number that rises with what
+it objects to; at the guard's threshold it has a hit, and its action says what follows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, fields
+from typing import Any, Literal, get_args
+
+import orjson
+
+from gateway.core.json_values import as_object
+
+GuardSide = Literal["request", "answer"]
+GuardAction = Literal["observe", "flag", "redact", "block"]
+GuardFailure = Literal["timeout", "error", "invalid", "crashed", "busy", "breaker_open"]
+"""Why a guard gave no score: its deadline passed; it raised; its score is not a finite number; its process ended; it
+had no free slot; its breaker is open."""
+GuardResult = Literal["pass", "near", "hit", "failed"]
+"""`near`: below the threshold, and not far below it (`guards.NAME.near`)."""
+RESULTS: tuple[GuardResult, ...] = get_args(GuardResult)
+ENFORCED: frozenset[GuardAction] = frozenset({"flag", "redact", "block"})
+"""The actions for which an answer waits."""
+
+
+@dataclass(frozen=True, slots=True)
+class GuardDecision:
+    """What one guard found in one call, and what was done about it."""
+
+    guard: str
+    """The guard's name in the config."""
+    on: GuardSide
+    action: GuardAction
+    """The action in force for this call: that of the config, or of the guard's ramp for the call's unit."""
+    result: GuardResult
+    acted: bool
+    """Something was done: the caller got a flag, a mark in place of a text, or a refusal."""
+    score: float | None = None
+    """The guard's score; None: it gave none."""
+    failure: GuardFailure | None = None
+    """Why it gave no score; None: it gave one."""
+    found: tuple[str, ...] = ()
+    """Names of the patterns that matched, and never what they matched."""
+    matches: int = 0
+    seconds: float = 0.0
+    """Time until the decision; of a stream, the sum over its windows."""
+    config_hash: str = ""
+    """Hash of what decides the guard's score; decisions with different hashes are never averaged together."""
+
+
+def to_json(decisions: Iterable[GuardDecision]) -> str:
+    """The field `guards` of an Exchange."""
+    return orjson.dumps(list(decisions)).decode()
+
+
+def has_found(text: str) -> bool:
+    """Whether a rule matched something, by the field `guards` of an Exchange."""
+    return '"found":["' in text
+
+
+def from_json(text: str | None) -> tuple[GuardDecision, ...]:
+    """The decisions in the field `guards` of an Exchange; what cannot be read is left out."""
+    if not text:
+        return ()
+    try:
+        rows: Any = orjson.loads(text)
+    except orjson.JSONDecodeError:
+        return ()
+    return tuple(found for row in (rows if isinstance(rows, list) else ()) if (found := _read(as_object(row))))
+
+
+_NAMES = frozenset(f.name for f in fields(GuardDecision))
+
+
+def _read(row: dict[str, Any]) -> GuardDecision | None:
+    known = {name: value for name, value in row.items() if name in _NAMES}
+    known["found"] = tuple(known.get("found", ()))
+    try:
+        return GuardDecision(**known)
+    except TypeError:
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class GuardRamp:
+    """How far a guard's action has been promoted, as its ramp publishes it."""
+
+    action: GuardAction
+    """The action of the units below `share`."""
+    before: GuardAction
+    """The action of the others."""
+    share: float
+    """Share of units, in [0, 1]."""
+
+    def action_of(self, u: float) -> GuardAction:
+        """u: the draw of the call's unit for this guard, in [0, 1)."""
+        return self.action if u < self.share else self.before

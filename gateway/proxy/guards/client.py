@@ -1,0 +1,421 @@
+"""The client of a guarded call: what the relay sends waits here until the guards let it leave.
+
+It stands between the relay and the client's connection, and is a ClientConnection itself, so that the relay knows
+nothing of guards. A plain answer waits until it is judged. Of a stream, text waits until `hold_chars` of it have
+arrived or `hold_ms` have passed, and then leaves as far as no match may be open in it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import orjson
+
+from gateway.core.completion import assemble
+from gateway.core.json_values import parse_object
+from gateway.core.sse import Event, events
+from gateway.proxy.guards.guard import Verdict, refusing
+from gateway.proxy.guards.guarded_call import (
+    LARGE_CHARS,
+    GuardedCall,
+    HeldHead,
+    fail_all,
+    note_length,
+    note_matches,
+    remove_logprobs,
+)
+from gateway.proxy.guards.refusals import StreamSoFar
+from gateway.proxy.guards.search import RuleHits, search
+from gateway.proxy.guards.texts import Channel, Slot, event_slots, read_event
+from gateway.proxy.guards.window import TextWindow, WholeText
+from gateway.proxy.relay.state import HeldBytes
+from gateway.proxy.types import CallEnded, ClientConnection, Headers
+from gateway.runtime.tasks import Tasks
+
+_MOST_BYTES = 16 << 20  # of a stream that scorers judge; of a longer one they see the beginning
+
+
+class GuardedBytes(HeldBytes):
+    """The response's bytes for the record: those that left, and of a refused answer those that did not."""
+
+    __slots__ = ()
+
+    def add(self, data: bytes) -> None:
+        """Called by the relay, before the guards have judged the bytes."""
+
+    def keep(self, data: bytes) -> None:
+        super().add(data)
+
+
+class GuardedClient:
+    """A ClientConnection."""
+
+    __slots__ = ("_client", "_guarded", "_head", "_judging", "_passes", "_response", "_tasks", "started")
+
+    def __init__(self, guarded: GuardedCall, response: HeldBytes, tasks: Tasks) -> None:
+        """response: gets what is recorded; it is a GuardedBytes if the answer is held."""
+        self.started = False
+        self._client: ClientConnection = guarded.client
+        self._guarded = guarded
+        self._response = response
+        self._tasks = tasks
+        self._head: HeldHead | None = None
+        self._judging: GuardedStream | None = None
+        self._passes = False  # nothing is judged any more: bytes pass as they come
+
+    @property
+    def writable(self) -> bool:
+        return self._passes and self._client.writable
+
+    def start(self, status: int, headers: Headers, length: int | None = None, extra_lines: bytes = b"") -> None:
+        self.started = True
+        self._head = HeldHead(status, headers, extra_lines)
+
+    async def write(self, data: bytes) -> None:
+        if not self._passes:
+            await self._begin()
+        if self._judging is not None:
+            await self._judging.add(data)
+        else:
+            await self._client.write(data)
+
+    def write_nowait(self, data: bytes) -> None:
+        self._client.write_nowait(data)
+
+    async def end(self, data: bytes = b"") -> None:
+        guarded, head = self._guarded, self._head
+        if self._judging is not None:
+            await self._judging.end(data)
+        elif self._passes:
+            await self._client.end(data)
+        elif head is not None and head.streams:
+            await self._begin()
+            await self.end(data)
+        else:
+            await guarded.request_decided()
+            await self._end_plain(data, head)
+
+    async def _begin(self) -> None:
+        """Decides, before the first bytes of a stream, whether its answer is judged."""
+        guarded, head = self._guarded, self._head
+        await guarded.request_decided()
+        if head is not None and head.streams and guarded.holds_answer and isinstance(self._response, GuardedBytes):
+            if self._judging is None:
+                guarded.stream = self._judging = GuardedStream(guarded, head, self._response, self._tasks)
+        elif not self._passes:
+            self._passes = True
+            if head is not None:
+                guarded.note_acted()
+                self._client.start(head.status, head.headers, None, head.lines + guarded.header_line())
+
+    async def _end_plain(self, data: bytes, head: HeldHead | None) -> None:
+        guarded, response = self._guarded, self._response
+        if head is not None and head.status < 400 and guarded.holds_answer:
+            answer = await guarded.judge_answer(data)
+            if answer is None:
+                if isinstance(response, GuardedBytes):
+                    response.keep(data)
+                await guarded.refuse_answer(refusing(guarded.of_answer), head, data)
+                return
+            data = answer
+        if isinstance(response, GuardedBytes):
+            response.keep(data)
+        if head is not None:
+            guarded.note_acted()
+            self._client.start(head.status, head.headers, len(data), head.lines + guarded.header_line())
+        await self._client.end(data)
+
+    async def end_nowait(self, data: bytes) -> None:
+        """Ends a broken response: what was not judged does not leave."""
+        if self._guarded.blocked is not None:
+            return
+        if self._judging is not None:
+            before = self._judging.cut()
+            if isinstance(self._response, GuardedBytes):
+                self._response.keep(data)
+            data = before + data
+        elif not self._passes and self._head is not None:
+            self._client.start(self._head.status, self._head.headers, None, self._head.lines)
+        await self._client.end_nowait(data)
+
+
+@dataclass(slots=True)
+class _HeldEvent:
+    """An event that waits, and where its texts are in theirs."""
+
+    raw: bytes
+    event: Event
+    part: dict[str, Any] | None
+    """Its data; None: it is not a JSON object."""
+    pieces: list[tuple[TextWindow | WholeText, Slot, int, int]] = field(default_factory=list)
+    repeats: bool = False
+    """It holds whole texts, which have not been searched."""
+    changed: bool = False
+
+    @property
+    def may_leave(self) -> bool:
+        return not self.repeats and all(end <= window.released for window, _, _, end in self.pieces)
+
+
+class GuardedStream:
+    """A stream that is judged while it arrives."""
+
+    def __init__(self, guarded: GuardedCall, head: HeldHead, response: GuardedBytes, tasks: Tasks) -> None:
+        self._guarded, self._head, self._response, self._tasks = guarded, head, response, tasks
+        self._client, self._api = guarded.client, guarded.call.api
+        self._verdicts = [v for v in guarded.of_answer if v.enforced or v.guard.config.in_process]
+        self._ruled = [v for v in self._verdicts if v.hits is not None]
+        self._measured = [v for v in self._verdicts if v.guard.config.max_chars is not None]
+        self._asked = [v for v in self._verdicts if not v.guard.config.in_process]
+        self._hits: list[RuleHits] = [v.hits for v in self._ruled if v.hits is not None]
+        held = [v.guard.config for v in self._verdicts if v.enforced]
+        self._hold_s = min(config.hold_ms for config in held) / 1000
+        self._hold_chars = max(config.hold_chars for config in held)
+        self._most_match = max(config.max_match_chars for config in held)
+        self._queue: deque[_HeldEvent] = deque()
+        self._left: list[str] = []  # pieces of the first choice's text, as they left: a continuation needs them
+        self._windows: dict[Channel, TextWindow | WholeText] = {}
+        self._ended: set[Channel] = set()
+        self._so_far = StreamSoFar()
+        self._all: list[bytes] = []  # what scorers judge
+        self._all_bytes = 0
+        self._chars = 0  # of the whole answer
+        self._unjudged = 0  # characters that have arrived since the last judgement
+        self._now = False  # a text is complete, so that nothing is gained by waiting
+        self._begun = False  # the head has left
+        self._done = False
+        self._timer: asyncio.TimerHandle | None = None
+        self._turn = asyncio.Lock()
+
+    async def add(self, data: bytes) -> None:
+        """Takes further events. Raises CallEnded if the answer is refused."""
+        async with self._turn:
+            self._take(data)
+            if self._now or self._unjudged >= self._hold_chars or not self._unjudged:
+                await self._release(final=False)
+            elif self._timer is None and not self._done:
+                self._timer = asyncio.get_running_loop().call_later(self._hold_s, self._due)
+        if self._guarded.blocked is not None:
+            raise CallEnded
+
+    async def end(self, data: bytes) -> None:
+        """Judges and sends all that is left. The response ends with it, or with a refusal."""
+        async with self._turn:
+            self._take(data)
+            await self._release(final=True)
+            if not self._done:
+                self._done = True
+                self._start()
+                await self._client.end()
+                self._count()
+                self._guarded.observe(self._verdicts, stream=True, answer=b"".join(self._all))
+
+    def cut(self) -> bytes:
+        """What may still leave of a stream that broke off: what rules let pass, if no scorer has to judge it."""
+        self._stop_timer()
+        out = b""
+        if not self._done and not self._asked:
+            self._search(final=True)
+            self._search_repeats(self._repeats())
+            if refusing(self._verdicts) is None:
+                out = self._leaving()
+        self._done = True
+        self._start()
+        self._response.keep(out)
+        self._count()
+        return out
+
+    def restart(self) -> str:
+        """Forgets what has not left, since another answer continues what has; returns the text that has left."""
+        self._queue.clear()
+        for window in self._windows.values():
+            window.drop_held()
+        self._all = [self._response.bytes()]
+        self._all_bytes = len(self._all[0])
+        self._unjudged, self._now = 0, False
+        return "".join(self._left)
+
+    def _count(self) -> None:
+        for verdict in self._verdicts:
+            verdict.count()
+
+    def _due(self) -> None:
+        """The text that waits has waited long enough."""
+        self._timer = None
+        if not self._done:
+            self._tasks.start(self._release_late(), "a held stream")
+
+    async def _release_late(self) -> None:
+        async with self._turn:
+            if not self._done and not self._guarded.context.ended and not self._guarded.context.client_gone:
+                await self._release(final=False)
+        task = self._guarded.context.task
+        if self._guarded.blocked is not None and task is not None:
+            task.cancel()  # the upstream is not waited for any longer
+
+    def _stop_timer(self) -> None:
+        timer, self._timer = self._timer, None
+        if timer is not None:
+            timer.cancel()
+
+    def _take(self, data: bytes) -> None:
+        if self._all_bytes < _MOST_BYTES:
+            self._all.append(data)
+            self._all_bytes += len(data)
+        done = 0
+        for event in events(data):
+            done += len(event.raw)
+            self._queue.append(self._read(event))
+        if rest := data[done:]:
+            self._queue.append(_HeldEvent(rest, Event(rest, b""), None))
+
+    def _read(self, event: Event) -> _HeldEvent:
+        part = parse_object(event.data) if event.data[:1] == b"{" else None
+        held = _HeldEvent(event.raw, event, part)
+        if event.data == b"[DONE]":
+            self._end_channels(())
+        if part is None:
+            return held
+        found = read_event(self._api, part)
+        for channel, slot in found.pieces:
+            window = self._windows.get(channel) or self._opened(channel, whole=found.arguments)
+            text = slot.value
+            held.pieces.append((window, slot, *window.add(text)))
+            self._unjudged += len(text)
+            self._chars += len(text)
+        held.repeats = found.repeats
+        if found.ended is not None:
+            self._end_channels(found.ended)
+        return held
+
+    def _opened(self, channel: Channel, *, whole: bool) -> TextWindow | WholeText:
+        window = WholeText(self._hits) if whole else TextWindow(self._hits, self._most_match)
+        self._windows[channel] = window
+        return window
+
+    def _end_channels(self, path: Channel) -> None:
+        self._ended.update(channel for channel in self._windows if channel[: len(path)] == path)
+        self._now = True
+
+    async def _release(self, *, final: bool) -> None:
+        """Judges what has arrived, and sends what may leave, or a refusal."""
+        if self._done:
+            return
+        self._stop_timer()
+        await self._judge(final=final)
+        refused = refusing(self._verdicts)
+        if refused is not None:
+            await self._refuse(refused)
+            return
+        out = self._leaving()
+        if out:
+            self._start()
+            self._response.keep(out)
+            await self._client.write(out)
+
+    async def _judge(self, *, final: bool) -> None:
+        began = time.perf_counter()
+        try:
+            self._search(final=final)
+            repeats = self._repeats()
+            large = sum(len(held.raw) for held in repeats) > LARGE_CHARS
+            if large:
+                await asyncio.to_thread(self._search_repeats, repeats)
+            else:
+                self._search_repeats(repeats)
+        except Exception as error:  # whatever is wrong with a rule is its failure, and not the call's
+            self._fail(error)
+        seconds = time.perf_counter() - began
+        for verdict in self._ruled:
+            if verdict.failure is None:
+                note_matches(verdict, seconds)
+        for verdict in self._measured:
+            note_length(verdict, self._chars, verdict.guard.config.max_chars or 0)
+        if self._asked and (self._unjudged or final) and refusing(self._verdicts) is None:
+            await self._ask()
+        self._unjudged, self._now = 0, False
+
+    def _search(self, *, final: bool) -> None:
+        for channel, window in self._windows.items():
+            if window.pending:
+                window.advance(final=final or channel in self._ended)
+
+    def _repeats(self) -> list[_HeldEvent]:
+        return [held for held in self._queue if held.repeats]
+
+    def _search_repeats(self, repeats: Sequence[_HeldEvent]) -> None:
+        """Searches events that hold whole texts. What came in pieces before has been counted."""
+        for held in repeats:
+            again = [RuleHits(hits.rule, hits.redacts) for hits in self._hits]
+            held.changed = search(event_slots(held.part or {}), again)
+            held.repeats = False
+            for hits, found in zip(self._hits, again, strict=True):
+                if found.matches and not hits.matches:
+                    hits.matches = found.matches
+                    hits.found.update(found.found)
+
+    def _fail(self, error: Exception) -> None:
+        """A rule has raised: what it had to judge leaves, unless `if_late` refuses it."""
+        fail_all(self._ruled, error)
+        for window in self._windows.values():
+            window.released = window.end
+        for held in self._queue:
+            held.repeats = False
+
+    async def _ask(self) -> None:
+        data = b"".join(self._all)
+        self._all = [data]
+        if len(data) > LARGE_CHARS:
+            answer = await asyncio.to_thread(assemble, self._api, True, data)
+        else:
+            answer = assemble(self._api, True, data)
+        await self._guarded.ask(self._asked, (), lambda: self._guarded.subject_of(answer))
+
+    async def _refuse(self, verdict: Verdict) -> None:
+        self._done = True
+        self._response.keep(b"".join(held.raw for held in self._queue))
+        self._queue.clear()
+        if self._begun:
+            await self._client.end(self._guarded.broken_stream(verdict, self._so_far))
+        else:
+            await self._guarded.refuse_answer(verdict, self._head, b"")
+        self._count()
+
+    def _start(self) -> None:
+        if not self._begun:
+            self._begun = True
+            self._guarded.note_acted()
+            lines = self._head.lines + self._guarded.header_line()
+            self._client.start(self._head.status, self._head.headers, None, lines)
+
+    def _leaving(self) -> bytes:
+        out: list[bytes] = []
+        while self._queue and self._queue[0].may_leave:
+            out.append(self._sent(self._queue.popleft()))
+        self._guarded.note_acted()
+        return b"".join(out)
+
+    def _sent(self, held: _HeldEvent) -> bytes:
+        """The bytes of an event for the client: its own where nothing in it is replaced."""
+        part, changed = held.part, held.changed
+        if part is None:
+            return held.raw
+        for window, slot, start, end in held.pieces:
+            text = window.text(start, end)
+            window.leave(end)
+            if slot.key == "content" and not slot.holder.get("index"):
+                self._left.append(text)
+            if text != slot.value:
+                slot.holder[slot.key] = text
+                changed = True
+        self._so_far.note(self._api, part)
+        if not changed:
+            return held.raw
+        remove_logprobs(part)
+        name = b"event: %b\n" % held.event.name if held.event.name else b""
+        return name + b"data: " + orjson.dumps(part) + b"\n\n"

@@ -1,0 +1,152 @@
+"""The rules that the gateway's own process evaluates: each finds spans of a text, in time linear in it. Pure.
+
+A rule also says which end of a text may be the beginning of a match that goes on, so that a stream is released only up
+to there.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+from tomllib import loads
+from typing import Any, Protocol
+
+from gateway.config.guards import GuardConfig
+from gateway.config.privacy import RedactionConfig, RedactionPattern, RuleName, compile_pattern
+from gateway.core.open_match import beginnings
+from gateway.proxy.recording.redaction.finder import Finder, Match, merge_overlaps, says_secret, unfinished
+
+_LOOK_BACK = 600  # characters of an end that are looked at for what is broken off
+_RUN = re.compile(r"\S*(?:[ \t]{0,3}\r?\n[ \t>|]{0,8}\S*)*\Z")
+"""A word at the end of a text, also over lines: what is wrapped is one value to the finder."""
+_NUMBER = re.compile(r"(?:[+(]\s?){0,2}\d[\d\s()./+\u00a0\u00ad\u200b-\u200d\u2010-\u2015\u2060\u2212-]*\Z")
+_IBAN = re.compile(r"(?<![A-Za-z0-9])[A-Za-z]{2}\d{2}[A-Za-z0-9\s-]*\Z")
+_SIGN = re.compile(r"[=:]")
+_OPEN_VALUE = re.compile(r"\s{0,3}(?:\\{0,8}\"[^\"\n]*|\\{0,8}'[^'\n]*|[^\s\"'\\,;(){}\[\]<>]*)\Z")
+_LONGEST_NAME = 48
+
+
+class SpanRule(Protocol):
+    """Finds places in a text."""
+
+    @property
+    def secret_members(self) -> bool:
+        """Whether the value of a JSON member whose name says that it is a secret is a match."""
+
+    def find(self, text: str) -> Sequence[Match]:
+        """The matches in order, none of which overlap."""
+
+    def open_from(self, text: str) -> int:
+        """Offset from which the end of the text may belong to a match that goes on; its length: none may."""
+
+
+class FormRule:
+    """The redactor's forms of secrets or of personal data."""
+
+    def __init__(self, kinds: Iterable[RuleName]) -> None:
+        kinds = tuple(kinds)
+        self.secret_members = "key" in kinds
+        self._finder = Finder(RedactionConfig(rules=kinds))
+
+    def find(self, text: str) -> Sequence[Match]:
+        found = [match for window in self._finder.hits(text) for match in window]
+        return merge_overlaps(found) if found else found
+
+    def open_from(self, text: str) -> int:
+        back = max(0, len(text) - _LOOK_BACK)
+        end = text[back:]
+        starts = [unfinished(end)]
+        for pattern in (_RUN, _NUMBER, _IBAN):
+            if found := pattern.search(end):
+                starts.append(found.start())
+        starts += _open_values(end)
+        return back + min(starts)
+
+
+def _open_values(text: str) -> Iterator[int]:
+    """Offsets of values at the end of a text whose name says that they are secrets."""
+    for sign in _SIGN.finditer(text):
+        named = says_secret(text[max(0, sign.start() - _LONGEST_NAME) : sign.start()])
+        if named and _OPEN_VALUE.match(text, sign.end()):
+            yield sign.end()
+
+
+@dataclass(frozen=True, slots=True)
+class _Pattern:
+    name: str
+    mark: str
+    pattern: Any
+    """Compiled by google-re2, which runs in linear time."""
+    begun: Any
+    """Matches an end of a text where a match of `pattern` may have begun."""
+
+
+class PatternRule:
+    """Patterns of the config."""
+
+    secret_members = False
+
+    def __init__(self, patterns: Iterable[RedactionPattern]) -> None:
+        self._patterns = [
+            _Pattern(p.name, p.replace or f"[{p.name}]", compile_pattern(p.regex), compile_pattern(beginnings(p.regex)))
+            for p in patterns
+        ]
+
+    def find(self, text: str) -> Sequence[Match]:
+        found = [
+            Match(match.start(), match.end(), each.name, each.mark)
+            for each in self._patterns
+            for match in each.pattern.finditer(text)
+        ]
+        return merge_overlaps(found) if found else found
+
+    def open_from(self, text: str) -> int:
+        begun = (each.begun.search(text) for each in self._patterns)
+        return min((found.start() for found in begun if found is not None), default=len(text))
+
+
+class PhraseRule:
+    """Phrases by which texts try to take over a model: injection.toml. A word more or less is not found."""
+
+    secret_members = False
+    _MARK = "[instruction]"
+
+    def __init__(self, phrases: dict[str, list[str]]) -> None:
+        """phrases: patterns by name, without unbounded repeats, a blank for any white space."""
+        self._patterns = [
+            (name, re.compile("|".join(f"(?:{each.replace(' ', _BLANK)})" for each in listed), re.I))
+            for name, listed in phrases.items()
+        ]
+
+    @classmethod
+    def packaged(cls) -> PhraseRule:
+        return cls(loads(files(__package__).joinpath("injection.toml").read_text("utf-8"))["phrases"])
+
+    def find(self, text: str) -> Sequence[Match]:
+        found = [Match(*m.span(), name, self._MARK) for name, pattern in self._patterns for m in pattern.finditer(text)]
+        return merge_overlaps(found) if found else found
+
+    def open_from(self, text: str) -> int:
+        return max(0, len(text) - LONGEST_PHRASE)
+
+
+_BLANK = r"\s{1,4}"
+LONGEST_PHRASE = 160
+"""Characters of the longest match of a phrase."""
+
+
+_MAKERS: dict[str, Callable[[GuardConfig], SpanRule]] = {
+    "secrets": lambda _: FormRule(("key",)),
+    "personal_data": lambda config: FormRule(config.kinds),
+    "patterns": lambda config: PatternRule(config.patterns),
+    "prompt_injection": lambda _: PhraseRule.packaged(),
+}
+
+
+def span_rule(config: GuardConfig) -> SpanRule | None:
+    """The rule of a guard that finds spans; None: it is judged otherwise. Raises ValueError for a pattern that is not
+    valid."""
+    make = _MAKERS.get(config.scorer)
+    return None if make is None else make(config)

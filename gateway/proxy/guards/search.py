@@ -1,0 +1,103 @@
+"""Searches texts with the rules of guards, and puts marks in place of what they match. Pure.
+
+A text that is JSON (a tool's arguments) is searched value by value, and rebuilt so that it stays JSON.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import orjson
+
+from gateway.proxy.guards.rules import SpanRule
+from gateway.proxy.guards.texts import Slot
+from gateway.proxy.recording.redaction.finder import Match, merge_overlaps
+from gateway.proxy.recording.redaction.leaves import Leaf, Leaves, Rebuilding
+
+_NAMED = "secret"
+_NAMED_MARK = "[secret]"
+
+
+@dataclass(slots=True)
+class RuleHits:
+    """What one rule has found in one call so far."""
+
+    rule: SpanRule
+    redacts: bool
+    """What it finds is replaced."""
+    found: dict[str, None] = field(default_factory=dict)
+    """Names of what has matched, in the order in which they were found."""
+    matches: int = 0
+
+    def note(self, hits: Sequence[Match]) -> None:
+        self.matches += len(hits)
+        for hit in hits:
+            self.found[hit.rule] = None
+
+
+def search(slots: Iterable[Slot], rules: Sequence[RuleHits]) -> bool:
+    """Notes what the rules find in these texts, and puts marks where they redact. Returns whether a text changed."""
+    changed = False
+    for slot in slots:
+        value = slot.value
+        if type(value) is str and value[:1] not in "{[" and value[:1] not in " \t\n\r":
+            new: Any = searched_text(value, rules)
+        else:
+            new = searched_document(value, rules)
+        if new is not value:
+            slot.holder[slot.key] = new
+            changed = True
+    return changed
+
+
+def searched_text(text: str, rules: Sequence[RuleHits]) -> str:
+    """The text with marks; the same object if nothing is replaced."""
+    replaced: list[Match] = []
+    for each in rules:
+        hits = each.rule.find(text)
+        if hits:
+            each.note(hits)
+            if each.redacts:
+                replaced += hits
+    return marked(text, merge_overlaps(replaced)) if replaced else text
+
+
+def searched_document(value: Any, rules: Sequence[RuleHits]) -> Any:
+    """The same for a text that may be JSON, or for a JSON value: the same object if nothing is replaced."""
+    leaves = Leaves()
+    skeleton = leaves.gather(value)
+    texts = [_searched_leaf(leaf, rules) for leaf in leaves.found]
+    if all(text is leaf.text for text, leaf in zip(texts, leaves.found, strict=True)):
+        return value
+    return Rebuilding(leaves.found, texts).of(skeleton)
+
+
+def _searched_leaf(leaf: Leaf, rules: Sequence[RuleHits]) -> str:
+    if leaf.secret and leaf.text:
+        named = [each for each in rules if each.rule.secret_members]
+        whole = [Match(0, len(leaf.text), _NAMED, _NAMED_MARK)]
+        for each in named:
+            each.note(whole)
+        if any(each.redacts for each in named):
+            return _NAMED_MARK
+    text = searched_text(leaf.text, rules)
+    if text is leaf.text and leaf.unescaped is not None and leaf.unescaped != leaf.text:
+        behind = searched_text(leaf.unescaped, rules)
+        if behind is not leaf.unescaped:
+            return behind
+    return text
+
+
+def marked(text: str, hits: Sequence[Match]) -> str:
+    """The text with the mark of each match in its place."""
+    parts, at = [], 0
+    for hit in hits:
+        parts += [text[at : hit.start], hit.mark]
+        at = hit.end
+    return "".join([*parts, text[at:]])
+
+
+def as_body(body: dict[str, Any]) -> bytes:
+    return orjson.dumps(body)

@@ -1,0 +1,127 @@
+"""The stage of the hot path at which guards begin to look at a call. See App.answer.
+
+Guards on a request decide after the call is routed and its limits are reserved, and before it is sent; guards that
+need not decide before judge it while it is under way, and hold the answer's first byte. Guards on the answer stand
+between the relay and the client's connection (client.py). Records and shadows come after all of them (settle.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+from gateway.config.config import Config
+from gateway.config.guards import GuardConfig
+from gateway.config.privacy import RedactionConfig, RedactionPattern, RuleName
+from gateway.core.guards import GuardRamp
+from gateway.observability.proxy_metrics import ProxyMetrics
+from gateway.proxy.guards.client import GuardedBytes, GuardedClient
+from gateway.proxy.guards.guard import Guard, new_verdict
+from gateway.proxy.guards.guarded_call import GuardedCall
+from gateway.proxy.guards.process import GuardProcess
+from gateway.proxy.recording.redaction.redactor import Redactor
+from gateway.proxy.relay.state import CallContext, HeldBytes
+from gateway.proxy.request.call import Call
+from gateway.proxy.routing.router import Route
+from gateway.proxy.types import ClientConnection
+from gateway.runtime.tasks import Tasks
+
+_MOST_KNOWN = 10_000  # pairs of a key and a model
+
+
+class Guards:
+    """The guards of one config."""
+
+    def __init__(
+        self,
+        guards: Sequence[Guard],
+        process: GuardProcess | None,
+        exempt: frozenset[str],
+        cap_bytes: int,
+        tasks: Tasks,
+    ) -> None:
+        """process: in which scorers judge; None: no guard has a scorer. exempt: keys of scorers, whose calls no guard
+        judges: one that calls a model would judge its own calls. cap_bytes: of a recorded answer."""
+        self.all = guards
+        self.process = process
+        self._exempt = exempt
+        self._cap_bytes = cap_bytes
+        self._tasks = tasks
+        self._known: dict[tuple[str, str | None, str], tuple[Guard, ...]] = {}
+
+    async def enter(
+        self, call: Call, route: Route, client: ClientConnection, context: CallContext
+    ) -> tuple[Call, ClientConnection]:
+        """The call as it may be sent, and the client to which the relay answers. Raises CallEnded if a guard refuses
+        the request: then the client has its answer."""
+        key = (call.caller.name, call.caller.team, call.alias)
+        guards = self._known.get(key)
+        if guards is None:
+            guards = self._of(call, key)
+        if not guards:
+            return call, client
+        guarded = GuardedCall(call, client, context, [new_verdict(guard, call) for guard in guards], self._tasks)
+        context.guarded = guarded
+        if guarded.holds_answer:
+            context.response = GuardedBytes(True, self._cap_bytes)
+        elif not context.response.enabled:
+            context.response = HeldBytes(True, self._cap_bytes)
+        if guarded.of_request:
+            call = await guarded.admit(call, route)
+        if guarded.holds_answer or guarded.holds_request:
+            client = GuardedClient(guarded, context.response, self._tasks)
+        return call, client
+
+    def _of(self, call: Call, key: tuple[str, str | None, str]) -> tuple[Guard, ...]:
+        judging = () if call.caller.name in self._exempt else tuple(g for g in self.all if g.judges(call))
+        if len(self._known) < _MOST_KNOWN:
+            self._known[key] = judging
+        return judging
+
+    def failing(self) -> dict[str, str]:
+        """Why guards give no decision now, by name."""
+        found = {guard.name: guard.trouble for guard in self.all if guard.trouble}
+        trouble = "" if self.process is None else self.process.trouble
+        return {name: f"{why}; {trouble}" if trouble else why for name, why in found.items()}
+
+    def report(self) -> dict[str, Any]:
+        """Reports the guards for `gateway status`."""
+        return {
+            guard.name: {"on": guard.config.on, "action": guard.config.action, "failing": guard.trouble}
+            for guard in self.all
+        }
+
+
+def build_guards(
+    config: Config,
+    metrics: ProxyMetrics,
+    process: GuardProcess | None,
+    ramps: Mapping[str, GuardRamp],
+    clock: Callable[[], float],
+) -> list[Guard]:
+    return [
+        Guard(name, guard, metrics, None if guard.in_process else process, ramps, clock)
+        for name, guard in config.guards.items()
+    ]
+
+
+def record_redactor(config: Config) -> Redactor | None:
+    """Redacts records of calls in which a guard's rule has matched: with the rules of all guards, and those of
+    `redaction`. None: no guard has such a rule."""
+    guards = config.guards.values()
+    rules, patterns = set[RuleName](), list[RedactionPattern]()
+    for guard in guards:
+        rules |= set(_rules(guard))
+        patterns += guard.patterns
+    if not (rules or patterns):
+        return None
+    own = config.redaction or RedactionConfig(rules=())
+    known = {pattern.name: pattern for pattern in (*own.patterns, *patterns)}
+    merged = own.model_copy(update={"rules": tuple(sorted({*own.rules, *rules})), "patterns": tuple(known.values())})
+    return Redactor("redacted", merged)
+
+
+def _rules(guard: GuardConfig) -> Iterable[RuleName]:
+    if guard.scorer == "secrets":
+        return ("key",)
+    return guard.kinds if guard.scorer == "personal_data" else ()

@@ -1,0 +1,28 @@
+"""Decisions of guards on recorded calls: the rows of `guard_decisions`, made of the records. Written by write.py."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from sqlalchemy import Connection
+
+from gateway.core.exchange import Exchange
+from gateway.core.guards import GuardDecision, from_json
+from gateway.store.bulk_insert import insert_new
+from gateway.store.rows import Row
+from gateway.store.tables import guard_decisions
+
+
+def add(connection: Connection, exchanges: Iterable[Exchange]) -> None:
+    """Stores the decisions on exchanges that are new."""
+    rows = [row for exchange in exchanges if exchange.guards is not None for row in _rows(exchange)]
+    if rows:
+        insert_new(connection, guard_decisions, rows)
+
+
+def _rows(exchange: Exchange) -> Iterator[Row]:
+    once: dict[tuple[str, str], GuardDecision] = {(d.guard, d.on): d for d in from_json(exchange.guards)}
+    for d in once.values():
+        found = (" ".join(d.found), d.matches, d.seconds, d.config_hash)
+        place = (exchange.pi, exchange.stratum, exchange.received)
+        yield exchange.id, d.guard, d.on, d.action, d.result, d.acted, d.score, d.failure, *found, *place

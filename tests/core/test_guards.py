@@ -1,0 +1,34 @@
+"""The record of guards' decisions, and the action that a ramp gives."""
+
+from __future__ import annotations
+
+import pytest
+
+from gateway.core.guards import GuardDecision, GuardRamp, from_json, has_found, to_json
+
+HIT = GuardDecision("secrets", "answer", "block", "hit", True, 1.0, None, ("key",), 2, 0.001, "abc")
+FAILED = GuardDecision("judge", "request", "observe", "failed", False, None, "timeout")
+
+
+def test_decisions_survive_their_encoding() -> None:
+    assert from_json(to_json([HIT, FAILED])) == (HIT, FAILED)
+
+
+@pytest.mark.parametrize("text", [None, "", "{", "[1]", '[{"guard":"x"}]', '{"guard":"x"}'])
+def test_what_is_no_decision_is_left_out(text: str | None) -> None:
+    assert from_json(text) == ()
+
+
+def test_members_of_a_newer_writer_are_ignored() -> None:
+    newer = to_json([HIT]).replace('"guard":"secrets"', '"guard":"secrets","new":{"a":1}')
+    assert from_json(newer) == (HIT,)
+
+
+def test_a_record_says_whether_a_rule_matched() -> None:
+    assert has_found(to_json([FAILED, HIT]))
+    assert not has_found(to_json([FAILED]))
+
+
+def test_a_ramp_gives_its_action_to_its_share_of_units() -> None:
+    ramp = GuardRamp("block", "flag", 0.25)
+    assert [ramp.action_of(u) for u in (0.0, 0.2499, 0.25, 0.9)] == ["block", "block", "flag", "flag"]

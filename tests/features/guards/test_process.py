@@ -1,0 +1,22 @@
+"""What the process of guards makes of a frame. That it runs is tested in tests/proxy/guards/test_process.py."""
+
+from __future__ import annotations
+
+from gateway.core.completion import ToolCall
+from gateway.features.guards.process import subject_of
+
+
+def test_a_subject_has_the_answer_and_the_facts_of_the_call() -> None:
+    call = {"id": "1", "api": "messages", "alias": "chat", "stream": True, "received": 5.0, "caller": "web", "odd": 1}
+    tool = {"id": "t", "name": "f", "arguments": "{}"}
+    answer = {"text": "a", "reasoning": None, "tool_calls": [tool, 7], "finish_reason": None}
+    found = subject_of({"call": call, "request": {"messages": []}, "answer": answer})
+    assert (found.exchange.id, found.exchange.api, found.exchange.caller) == ("1", "messages", "web")
+    assert (found.completion.text, found.completion.reasoning, found.completion.finish_reason) == ("a", "", "stop")
+    assert found.completion.tool_calls[0] == ToolCall("t", "f", "{}")
+    assert found.request == {"messages": []}
+
+
+def test_a_frame_of_another_shape_is_an_empty_subject() -> None:
+    assert subject_of({}).completion.text == ""
+    assert subject_of({"answer": [1], "call": "x", "request": 3}).request == {}

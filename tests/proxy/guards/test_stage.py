@@ -1,0 +1,77 @@
+"""Which guards judge a call, and with which rules its record is redacted."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import yaml
+from prometheus_client import CollectorRegistry
+
+from gateway.config.config import Config
+from gateway.config.loading import parse
+from gateway.core.guards import from_json
+from gateway.observability.proxy_metrics import ProxyMetrics
+from gateway.proxy.guards.stage import Guards, build_guards, record_redactor
+from gateway.proxy.relay.state import NOT_HELD, CallContext
+from gateway.proxy.request.call import Call, Caller
+from gateway.proxy.types import DetachedClient
+from gateway.runtime.tasks import Tasks
+
+BASE = """
+open: true
+upstreams: {u: {kind: openai, api_key: sk}}
+models: {chat: {targets: [{upstream: u, model: m}]}, other: {targets: [{upstream: u, model: n}]}}
+teams: {t: {}}
+keys: [{name: web, sha256: "0000000000000000000000000000000000000000000000000000000000000000"}]
+"""
+
+
+def config_of(**sections: Any) -> Config:
+    return parse(BASE + yaml.safe_dump(sections), "f.yaml", {})
+
+
+@pytest.mark.parametrize(
+    ("limits", "caller", "alias", "judged"),
+    [
+        ({}, Caller("x"), "chat", True),
+        ({"keys": ["web"]}, Caller("web"), "chat", True),
+        ({"keys": ["web"]}, Caller("x"), "chat", False),
+        ({"teams": ["t"]}, Caller("x", team="t"), "chat", True),
+        ({"teams": ["t"]}, Caller("x"), "chat", False),
+        ({"models": ["other"]}, Caller("x"), "chat", False),
+        ({}, Caller("judge"), "chat", False),
+    ],
+)
+async def test_a_guard_judges_the_calls_it_is_for(limits: Any, caller: Caller, alias: str, judged: bool) -> None:
+    config = config_of(guards={"g": {"on": "answer", "scorer": "secrets", **limits}})
+    async with Tasks() as tasks:
+        built = build_guards(config, ProxyMetrics(CollectorRegistry()), None, {}, lambda: 0.0)
+        guards = Guards(built, None, frozenset({"judge"}), 1 << 20, tasks)
+        call = Call("1", 0.0, 0.0, caller, "chat", b"POST", b"/x", alias, False, b"{}")
+        context, route = CallContext(NOT_HELD), None
+        for _ in range(2):  # the second time from what is known of the key and the model
+            await guards.enter(call, route, DetachedClient(), context)  # type: ignore[arg-type]
+        assert (context.guarded is not None) is judged
+    assert guards.failing() == {}
+    assert guards.report() == {"g": {"on": "answer", "action": "observe", "failing": ""}}
+
+
+def test_records_are_redacted_with_the_rules_of_all_guards() -> None:
+    own = {"name": "staff", "regex": "EMP-[0-9]{6}"}
+    config = config_of(
+        guards={
+            "s": {"on": "answer", "scorer": "secrets"},
+            "p": {"on": "request", "scorer": "personal_data", "kinds": ["email"]},
+            "o": {"on": "answer", "scorer": "patterns", "patterns": [own]},
+        },
+        redaction={"default": "full", "rules": ["card"], "patterns": [{"name": "ticket", "regex": "TCK-[0-9]{4}"}]},
+    )
+    redactor = record_redactor(config)
+    assert redactor is not None
+    assert redactor.content == "redacted"
+    texts = ("a@b.org", "EMP-123456", "TCK-1234", "4111 1111 1111 1111", "AKIA" + "IOSFODNN7EXAMPLE")
+    found = {hit.rule for text in texts for window in redactor._finder.hits(text) for hit in window}  # fmt: skip
+    assert found == {"email", "staff", "ticket", "card", "key"}
+    assert record_redactor(config_of(guards={"l": {"on": "answer", "scorer": "length", "max_chars": 5}})) is None
+    assert from_json(None) == ()
