@@ -14,7 +14,7 @@ from typing import Any
 
 import orjson
 
-from gateway.core.exchange import Exchange, Usage
+from gateway.core.exchange import IMPORTED, Exchange, Usage
 from gateway.core.json_values import content_text, parse_object
 from gateway.core.output_tokens import OUTPUT_LIMITS
 from gateway.core.sse import events, parse
@@ -62,7 +62,8 @@ def completion_of(exchange: Exchange) -> Completion:
     """The content of this exchange's answer, as far as it was received."""
     if exchange.form == "assembled":
         return from_json(exchange.response)
-    return assemble(exchange.api, exchange.stream, exchange.response)
+    streamed = exchange.stream and exchange.role != IMPORTED  # a trace has the whole answer, however it came
+    return assemble(exchange.api, streamed, exchange.response)
 
 
 def assemble(api: str, stream: bool, response: bytes) -> Completion:

@@ -53,14 +53,17 @@ ENVIRONMENTS = {
     "scores": Environment(
         ("inspect-ai>=0.3.200,<0.4", "openai", "lm-eval[api]>=0.4.9,<0.5", f"--editable={REAL.parent}")
     ),
-    # Instrumented client libraries, whose spans the consumer receives.
+    # Instrumented client libraries, whose spans the consumer receives. openai-v2 2.4b0 imports what its utilities have
+    # renamed since 1.2b0.
     "traces": Environment(
         (
             "openai",
             "anthropic",
+            "httpx",
             "opentelemetry-sdk",
             "opentelemetry-exporter-otlp-proto-http",
-            "opentelemetry-instrumentation-openai-v2",
+            "opentelemetry-instrumentation-openai-v2==2.4b0",
+            "opentelemetry-util-genai==1.1b0",
             "opentelemetry-instrumentation-openai",
             "opentelemetry-instrumentation-anthropic",
             "openinference-instrumentation-openai",

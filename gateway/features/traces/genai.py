@@ -24,7 +24,7 @@ from gateway.features.traces.messages import (
     tools_of,
 )
 from gateway.features.traces.model import SpanRecord, TracedCall
-from gateway.features.traces.otlp import Attributes, Span
+from gateway.features.traces.otlp import TIME_NS, Attributes, Span
 
 CALLS = ("chat", "text_completion", "generate_content", "completion")
 NO_REQUEST = (
@@ -32,6 +32,8 @@ NO_REQUEST = (
     "with OTEL_SEMCONV_STABILITY_OPT_IN=gen_ai_latest_experimental)"
 )
 NO_ANSWER = "has a prompt and no answer: let the instrumentation record outputs, too"
+FIRST_TOKEN = ("First Token Stream Event", "gen_ai.content.completion.chunk")
+"""Events of OpenInference and OpenLLMetry at pieces of a streamed answer."""
 _PARAMETERS = ("temperature", "top_p", "max_tokens", "seed", "frequency_penalty", "presence_penalty")
 _MOST_MESSAGES = 10_000
 _WHOLE = 1 << 56
@@ -89,8 +91,8 @@ def _call(span: Span, a: Attributes, asked: list[Message], answer: tuple[Message
         status=status,
         outcome="ok" if answer is not None else "upstream_error",
         usage=usage,
-        first_token_s=_seconds(a.get("gen_ai.response.time_to_first_chunk")),
-        stream=_first(a, "gen_ai.request.stream", "gen_ai.is_streaming", "llm.is_streaming") is True,
+        first_token_s=_first_token(span, a),
+        stream=_streamed(a),
         caller=as_text(span.resource.get("service.name")),
         user=str(_first(a, "enduser.id", "user.id", "gen_ai.user", "llm.user") or ""),
         conversation=as_text(_first(a, "gen_ai.conversation.id", "session.id", "langfuse.session.id")),
@@ -243,6 +245,20 @@ def _usage_json(usage: Usage | None) -> dict[str, Any] | None:
 
 def _first(a: Attributes, *names: str) -> Any:
     return next((a[name] for name in names if a.get(name) is not None), None)
+
+
+def _streamed(a: Attributes) -> bool:
+    stated = _first(a, "gen_ai.request.stream", "gen_ai.is_streaming", "llm.is_streaming")
+    return stated is True or as_object(decoded(a.get("llm.invocation_parameters"))).get("stream") is True
+
+
+def _first_token(span: Span, a: Attributes) -> float | None:
+    """Seconds until the first token, as the span says; else until the first event that an instrumentation writes for a
+    piece of the answer."""
+    if (stated := _seconds(a.get("gen_ai.response.time_to_first_chunk"))) is not None:
+        return stated
+    times = [event[TIME_NS] for event in span.events if event["event.name"] in FIRST_TOKEN and TIME_NS in event]
+    return max(0, min(times) - span.start_ns) / 1e9 if times else None
 
 
 def _count(value: Any) -> int | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import Any
@@ -89,7 +89,7 @@ class SpanRecord:
 @dataclass(slots=True)
 class Nesting:
     """The calls that describe another one: a framework's span around the span of the client that it uses. Only the
-    innermost counts."""
+    innermost with content counts. Spans may come in any order."""
 
     _parents: dict[tuple[str, str], str] = field(default_factory=dict)
     _calls: set[tuple[str, str]] = field(default_factory=set)
@@ -101,18 +101,40 @@ class Nesting:
         if record.call is not None:
             self._calls.add(key)
 
-    def wrappers(self) -> set[tuple[str, str]]:
-        """The calls that have another one below them. Spans may have come in any order."""
+    def around_calls(self) -> set[tuple[str, str]]:
+        """The spans that have a call below them."""
         found: set[tuple[str, str]] = set()
-        for trace, span in self._calls:
-            seen = {span}
-            while (span := self._parents.get((trace, span), "")) and span not in seen:
-                seen.add(span)
-                if (trace, span) in found:
+        for call in self._calls:
+            for above in self._above(call):
+                if above in found:
                     break
-                if (trace, span) in self._calls:
-                    found.add((trace, span))
+                found.add(above)
         return found
+
+    def wrappers(self) -> set[tuple[str, str]]:
+        """The calls that have another one below them."""
+        return self._calls & self.around_calls()
+
+    def within_call(self, key: tuple[str, str]) -> bool:
+        """Whether a call is around this span."""
+        return any(above in self._calls for above in self._above(key))
+
+    def _above(self, key: tuple[str, str]) -> Iterator[tuple[str, str]]:
+        seen = {key}
+        while parent := self._parents.get(key):
+            key = key[0], parent
+            if key in seen:
+                return
+            seen.add(key)
+            yield key
+
+
+def without_content(records: Iterable[SpanRecord], nesting: Nesting) -> list[SpanRecord]:
+    """The calls that cannot be imported. Clients make spans of their own without content, within or around those of an
+    instrumentation that have it: these are not missing."""
+    around = nesting.around_calls()
+    left = (record for record in records if record.left_out)
+    return [r for r in left if (r.trace, r.span) not in around and not nesting.within_call((r.trace, r.span))]
 
 
 def exchange_id(began: float, trace: str, span: str) -> str:

@@ -15,6 +15,7 @@ from gateway.core.json_values import as_list, as_object, as_text
 from gateway.features.traces.model import InvalidTrace
 
 MEMBER = "resourceSpans"
+TIME_NS = "event.time_ns"
 _DEEPEST = 32
 _FAILED = 2
 Attributes = Mapping[str, Any]
@@ -32,7 +33,7 @@ class Span:
     end_ns: int
     attributes: Attributes
     events: Sequence[Attributes] = ()
-    """Attributes of its events, each with its `event.name`."""
+    """Attributes of its events, each with its `event.name` and its time as TIME_NS."""
     failed: bool = False
     message: str = ""
     """What its status says."""
@@ -70,15 +71,17 @@ def _span(span: Mapping[str, Any], at: str, resource: Attributes) -> Span:
         start_ns=_integer(span, "startTimeUnixNano", at),
         end_ns=_integer(span, "endTimeUnixNano", at),
         attributes=_attributes(span.get("attributes"), at),
-        events=[
-            {**_attributes(as_object(e).get("attributes"), at), "event.name": as_text(as_object(e).get("name"))}
-            for e in as_list(span.get("events"))
-        ],
+        events=[_event(as_object(each), at) for each in as_list(span.get("events"))],
         failed=code in (_FAILED, "STATUS_CODE_ERROR"),
         message=as_text(status.get("message")),
         state=as_text(span.get("traceState")),
         resource=resource,
     )
+
+
+def _event(event: Mapping[str, Any], at: str) -> dict[str, Any]:
+    time = {} if event.get("timeUnixNano") is None else {TIME_NS: _integer(event, "timeUnixNano", f"{at}.events")}
+    return {**_attributes(event.get("attributes"), at), "event.name": as_text(event.get("name")), **time}
 
 
 def _hex(span: Mapping[str, Any], member: str, length: int, at: str) -> str:
@@ -170,12 +173,17 @@ def _encoded_span(span: Any, at: str, resource: Attributes) -> Span:
         start_ns=span.start_time_unix_nano,
         end_ns=span.end_time_unix_nano,
         attributes=_encoded_attributes(span.attributes),
-        events=[{**_encoded_attributes(event.attributes), "event.name": event.name} for event in span.events],
+        events=[_encoded_event(event) for event in span.events],
         failed=span.status.code == _FAILED,
         message=span.status.message,
         state=span.trace_state,
         resource=resource,
     )
+
+
+def _encoded_event(event: Any) -> dict[str, Any]:
+    time = {TIME_NS: event.time_unix_nano} if event.time_unix_nano else {}
+    return {**_encoded_attributes(event.attributes), "event.name": event.name, **time}
 
 
 def _encoded_attributes(pairs: Any) -> dict[str, Any]:

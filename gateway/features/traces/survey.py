@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from gateway.core.exchange import Exchange
 from gateway.features.traces.files import TraceFile
-from gateway.features.traces.model import Nesting, SpanRecord, check_time, exchange_of
+from gateway.features.traces.model import Nesting, SpanRecord, check_time, exchange_of, without_content
 
 NESTED = "describes a call that another span below it describes, too"
 TOO_OLD = "is older than store.keep_days, after which it would be deleted"
@@ -53,16 +53,19 @@ def survey(files: Sequence[TraceFile], since: float = 0.0) -> Survey:
     """Reads everything once. since: Unix seconds. Raises InvalidTrace, naming the file and the line."""
     found, nesting = Survey(since=since), Nesting()
     calls: dict[tuple[str, str], _SurveyedCall] = {}
+    left: list[SpanRecord] = []
     for record in _records(files):
         found.spans += 1
         nesting.add(record)
         if record.left_out:
-            found.leave_out(record.place, record.left_out)
+            left.append(record)
         elif record.call is not None:
             check_time(record.call, record.place)
             calls[record.trace, record.span] = _SurveyedCall(
                 record.call.model, record.call.began, record.call.pi is None, record.place
             )
+    for record in without_content(left, nesting):
+        found.leave_out(record.place, record.left_out)
     found.wrappers = nesting.wrappers()
     for key, call in calls.items():
         if key in found.wrappers or call.began < since:

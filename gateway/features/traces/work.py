@@ -29,7 +29,7 @@ from gateway.core.errors import StreamDown
 from gateway.features.task import TaskContext
 from gateway.features.traces import otlp
 from gateway.features.traces.genai import record_of
-from gateway.features.traces.model import InvalidTrace, SpanRecord, check_time, exchange_of
+from gateway.features.traces.model import InvalidTrace, Nesting, SpanRecord, check_time, exchange_of, without_content
 from gateway.features.traces.nesting import SeenSpans
 from gateway.runtime.tasks import Tasks
 from gateway.stream import Corridor
@@ -67,7 +67,7 @@ class TraceReceiver:
         try:
             self._check(request)
             records = _records(await _body(request), encoded=encoded)
-            left_out = [record for record in records if record.left_out]
+            left_out = _left_out(records)
             await self._append(records)
         except Refused as error:
             return _response(error.status, _status(str(error), encoded=encoded), error.headers, encoded=encoded)
@@ -152,6 +152,13 @@ def _records(body: bytes, *, encoded: bool) -> list[SpanRecord]:
     except InvalidTrace as error:
         raise Refused(400, str(error)) from None
     return records
+
+
+def _left_out(records: list[SpanRecord]) -> list[SpanRecord]:
+    nesting = Nesting()
+    for record in records:
+        nesting.add(record)
+    return without_content(records, nesting)
 
 
 def _document(body: bytes) -> Any:

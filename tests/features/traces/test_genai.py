@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from gateway.core.completion import completion_of
 from gateway.core.exchange import IMPORTED, IMPORTED_VERSION, Exchange, from_fields
 from gateway.features.traces.genai import kept_with, record_of
-from gateway.features.traces.model import SpanRecord, check_time, exchange_of
+from gateway.features.traces.model import Nesting, SpanRecord, check_time, exchange_of, without_content
 from gateway.features.traces.nesting import SeenSpans
 from gateway.features.traces.otlp import spans_in_json
 
@@ -216,3 +216,26 @@ def test_no_content_breaks_the_reading(content: Any) -> None:
         completion_of(exchange_of(record.call))
     else:
         assert record.left_out
+
+
+def test_the_time_to_the_first_token_is_that_of_the_first_piece() -> None:
+    pieces = [
+        {"name": name, "timeUnixNano": str(int((traces.START + at) * 1e9))}
+        for name, at in (("other", 0.1), ("First Token Stream Event", 0.4), ("gen_ai.content.completion.chunk", 0.9))
+    ]
+    made = one({**traces.openinference_attributes(), "llm.invocation_parameters": '{"stream": true}'}, events=pieces)
+    assert made.first_token_s == pytest.approx(0.4)
+    assert (made.stream, completion_of(made).text) == (True, "4")
+
+
+def test_spans_without_content_within_or_around_one_with_it_are_not_missing() -> None:
+    """Anthropic's client makes such spans itself, below those of an instrumentation."""
+    bare = {name: value for name, value in traces.chat_attributes().items() if "messages" not in name}
+    spans = [
+        traces.span("outer", attributes=bare), traces.span("call", parent="outer", attributes=traces.chat_attributes()),
+        traces.span("inner", parent="call", attributes=bare), traces.span("alone", "t2", attributes=bare),
+    ]  # fmt: skip
+    nesting, found = Nesting(), records(*spans)
+    for each in found:
+        nesting.add(each)
+    assert [each.span for each in without_content(found, nesting)] == [spans[3]["spanId"]]
