@@ -28,7 +28,9 @@ def with_json() -> set[str]:
 
 
 def test_every_verb_with_json_has_a_schema_and_no_other() -> None:
-    assert set(declared()) == with_json() | {"help"}
+    without = with_json() - set(declared())
+    assert without == set(), "declare what it prints as a JsonOutput in the manifest of its feature"
+    assert set(declared()) - with_json() == {"help"}, "no verb prints that: remove its JsonOutput"
 
 
 def test_the_help_says_where_the_schema_is() -> None:
@@ -78,7 +80,8 @@ def validated() -> set[str]:
 
 def test_the_real_output_of_every_verb_is_validated() -> None:
     """By the tests of its feature, which run it in the states that matter, with the store and servers it needs."""
-    assert validated() == set(declared())
+    assert set(declared()) - validated() == set(), "hand its output to `conforms` in a test of its feature"
+    assert validated() - set(declared()) == set()
 
 
 def test_a_schema_is_printed_by_the_verb(gateway: Run) -> None:
