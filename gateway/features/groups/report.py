@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TypedDict
 
 from rich.console import Group, RenderableType
 
 from gateway import __version__
-from gateway.features.groups.finding import ALPHA, FailureGroup, GroupsFound, find_groups
+from gateway.features.groups.finding import ALPHA, FailureGroup, GroupsFound, Kind, find_groups
 from gateway.features.groups.rows import CallChoice, scored_calls
 from gateway.reports import number_format as say
 from gateway.reports.section import Cell, Column, ReportSection, Row, Table, table
@@ -102,11 +102,63 @@ def to_html(found: Sequence[GroupsFound]) -> str:
     )
 
 
-def to_dict(found: Sequence[GroupsFound]) -> list[dict[str, Any]]:
+class FailureRateOutput(TypedDict):
+    """A weighted rate with its interval, for one look."""
+
+    value: float
+    low: float
+    high: float
+    calls: int
+    clusters: int
+    few_clusters: bool
+    """So few that the interval rests on its assumptions."""
+
+
+class FailureExampleOutput(TypedDict):
+    id: str
+    reason: str
+    value: float
+
+
+class FailureGroupOutput(TypedDict):
+    """Calls that fail more often than all others, with figures of the half on which the group was not found."""
+
+    kind: Kind
+    """calls: by what the calls are; reasons: by the reasons of their scores."""
+    rule: str
+    share: FailureRateOutput
+    """The share of all calls that are in it."""
+    rate: FailureRateOutput
+    """The share of its calls that fail."""
+    others: FailureRateOutput
+    """The share of all other calls that fail."""
+    since: float | None
+    """Unix seconds since which they fail more often; None: there is no change in the calls that were looked at."""
+    examples: list[FailureExampleOutput]
+
+
+class ScorerGroupsOutput(TypedDict):
+    """The groups of failures of one scorer."""
+
+    scorer: str
+    imported: bool
+    """Of imported calls; False: of served ones."""
+    cut: float
+    """A score below it, rescaled to [0, 1], is a failure."""
+    calls: int
+    failed: int
+    too_few: str
+    """Why nothing was looked for; "": it was."""
+    rate: FailureRateOutput | None
+    """Of failures in the second half."""
+    groups: list[FailureGroupOutput]
+
+
+def to_dict(found: Sequence[GroupsFound]) -> list[ScorerGroupsOutput]:
     return [_scorer(each) for each in found]
 
 
-def _scorer(found: GroupsFound) -> dict[str, Any]:
+def _scorer(found: GroupsFound) -> ScorerGroupsOutput:
     return {
         "scorer": found.choice.scorer,
         "imported": found.choice.imported,
@@ -130,8 +182,12 @@ def _scorer(found: GroupsFound) -> dict[str, Any]:
     }
 
 
-def _rate(of: ClusteredRate) -> dict[str, Any]:
+def _rate(of: ClusteredRate) -> FailureRateOutput:
     return {
-        **{"value": of.value, "low": of.low, "high": of.high},
-        **{"calls": of.n, "clusters": of.clusters, "few_clusters": of.few},
+        "value": of.value,
+        "low": of.low,
+        "high": of.high,
+        "calls": of.n,
+        "clusters": of.clusters,
+        "few_clusters": of.few,
     }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, TypedDict
 
 import typer
 
@@ -94,7 +94,35 @@ def _say(found: Survey, result: IngestResult | None) -> None:
     note("gateway samples --where 'role=imported' lists them")
 
 
-def _as_dict(found: Survey, result: IngestResult | None) -> dict[str, Any]:
+class LeftOutOutput(TypedDict):
+    reason: str
+    n: int
+    first: str
+    """The first place with this reason."""
+
+
+class IngestOutput(TypedDict):
+    """What was in the files, and what became of it."""
+
+    spans: int
+    calls: int
+    models: dict[str, int]
+    """Calls by model."""
+    pi_unknown: int
+    """Calls for which the probability that their traces were kept is unknown."""
+    left_out: list[LeftOutOutput]
+    stored: int
+    stored_before: int
+    """Calls that were in the store already."""
+    scored: dict[str, int]
+    """Calls by scorer."""
+    not_scored_yet: list[str]
+    """Scorers that wait for a model: `gateway score` runs them."""
+    stopped: bool
+    """It was stopped before its end; the same command continues."""
+
+
+def _as_dict(found: Survey, result: IngestResult | None) -> IngestOutput:
     return {
         "spans": found.spans,
         "calls": found.calls,

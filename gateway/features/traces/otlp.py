@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from gateway.core.errors import CannotRun
+from gateway.core.extras import install_command
 from gateway.core.json_values import as_list, as_object, as_text
 from gateway.features.traces.model import InvalidTrace
 
@@ -146,7 +147,7 @@ def spans_in_protobuf(data: bytes) -> Iterator[Span]:
         from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
     except ImportError as error:
         raise CannotRun(
-            "Protobuf needs OpenTelemetry's message types: pip install 'assay-gateway[otel]'; "
+            f"Protobuf needs OpenTelemetry's message types: {install_command('otel')}; "
             "or send and save traces as JSON (OTEL_EXPORTER_OTLP_PROTOCOL=http/json)"
         ) from error
     request = ExportTraceServiceRequest()

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from fixtures.json_outputs import conforms
 from typer.testing import CliRunner
 
 from gateway.cli import app
@@ -45,7 +45,7 @@ def test_a_group_is_shown_with_its_figures(groups: Callable[..., Any], tmp_path:
     for said in ("stated: failures in groups", "JSON asked for", "gateway samples --id"):
         assert said in done.stdout
         assert said in page.read_text()
-    [found] = json.loads(groups("--json").stdout)
+    [found] = conforms("groups", groups("--json").stdout)
     assert (found["scorer"], found["calls"], found["too_few"]) == ("stated", 600, "")
     [group] = found["groups"]
     assert group["rule"] == "JSON asked for"

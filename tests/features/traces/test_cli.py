@@ -11,6 +11,7 @@ from pathlib import Path
 import orjson
 import pytest
 from fixtures import traces
+from fixtures.json_outputs import conforms
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -39,12 +40,12 @@ def test_a_file_is_stored_scored_and_found_and_a_second_time_changes_nothing(
     assert "the probability with which their traces were kept is unknown" in first.stderr
     rows = stored("SELECT * FROM exchanges"), stored("SELECT * FROM scores ORDER BY score_id")
     assert len(rows[1]) >= 3
-    again = json.loads(run_verb("ingest", "t.json", "--json").stdout)
+    again = conforms("ingest", run_verb("ingest", "t.json", "--json").stdout)
     assert (again["stored"], again["stored_before"]) == (0, 3)
     assert (stored("SELECT * FROM exchanges"), stored("SELECT * FROM scores ORDER BY score_id")) == rows
     assert stored("SELECT role, pi FROM exchanges") == [("imported", None)] * 3
     assert stored("SELECT count(*) FROM score_cells") == stored("SELECT count(*) FROM counters") == [(0,)]
-    listed = json.loads(run_verb("samples", "--where", "role=imported", "--json").stdout)
+    listed = conforms("samples", run_verb("samples", "--where", "role=imported", "--json").stdout)
     assert len(listed) == 3
     shown = run_verb("samples", "--id", listed[0]["id"]).stdout
     assert "Capital of France?" in shown
