@@ -28,7 +28,7 @@
 # make docs       the documentation as a site with search, in build/docs; needs no network
 # make clean      remove .venv and caches; data in .gateway stays
 #
-# Needs Python 3.11 or newer, with pip. Uses uv when it is there. Done work is not done again.
+# Needs Python 3.11 or newer, with pip. Uses uv, which pip installs into the environment where it is missing. Done work is not done again.
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -55,8 +55,7 @@ INSTALL = uv pip install --quiet --compile-bytecode --python $(BIN)/python
 else
 # Debian's Python has no ensurepip; its own pip can then install into the environment.
 CREATE = $(PYTHON) -m venv $(VENV) >/dev/null 2>&1 || $(PYTHON) -m venv --clear --without-pip $(VENV)
-INSTALL = $$($(BIN)/python -m pip --version >/dev/null 2>&1 && echo $(BIN)/python -m pip \
-	|| echo $(PYTHON) -m pip --python $(BIN)/python) install --quiet --disable-pip-version-check
+INSTALL = sh .ci/install.sh $(VENV) $(PYTHON)
 endif
 
 .PHONY: up demo test durations quick test-long image-test test-real bench bench-fleet bench-peers lint format generate docs audit clean

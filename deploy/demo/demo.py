@@ -85,7 +85,6 @@ def experiment() -> dict[str, Any]:
         "model": "chat",
         "control": {"upstream": "local", "model": "small"},
         "candidate": {"upstream": "local", "model": "large"},
-        "mode": "shadow",
         "shadow": 1.0,
         "repeat_control": 0.5,
         "primary": "right",

@@ -21,10 +21,9 @@ from fixtures.ordinary_week import ordinary_week  # noqa: E402
 MOST_BYTES = 200_000
 STORY = {
     "1-call": ("call", "#answer + .judged"),
-    "2-verdict": ("experiment", "#verdict"),
-    "3-ramp": ("experiment", "#ramp"),
+    "2-ramp": ("experiment", "#ramp"),
 }
-"""The stills of the README: a page, and the part of it that is shown."""
+"""Stills of the README beside the page of the experiment: a page, and the part of it that is shown."""
 WIDTHS = {"": (1280, 900), "-phone": (390, 844)}
 SCHEMES = {"": "light", "-dark": "dark"}
 
@@ -59,7 +58,7 @@ def take(page: WatchedPage, world: ConsoleWorld, look: str, folder: Path) -> Non
 
 
 def tell(page: WatchedPage, world: ConsoleWorld, folder: Path) -> None:
-    """The story in three stills: a call with its scores, the verdict, the ramp."""
+    """The story besides the verdict: a judged call, and the ramp."""
     for name, (of, part) in STORY.items():
         page.go(pages(world)[of])
         page.page.wait_for_load_state("networkidle")
